@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 from scipy import stats
 from carve_nb.core.errors import StatisticsError
-from carve_nb.core.stats import TAIL, Estimate, bootstrap_values, check_scores, expanded_ends, few_images, mean_interval
+from carve_nb.core.stats import TAIL, Estimate, bootstrap_values, check_scores, expanded_ends, few_images, image_places, mean_interval
 
 STEEPEST = 10 # log-odds per standard deviation; beyond it answers are as good as separated
 
@@ -37,6 +37,13 @@ def residuals(x, given) -> np.ndarray: # [..., m]; covariates [..., m, k]
     beta = np.linalg.pinv(Zt @ Z, rcond=1e-10, hermitian=True) @ (Zt @ R)
     return (R - Z @ beta)[..., 0]
 
+def draw_images(stat, columns, n, clusters, seed=0) -> np.ndarray: # as `bootstrap_values`; the image of each entry
+    "Return a statistic of samples of whole images drawn with replacement"
+    rng, parts = np.random.default_rng(seed), image_places(clusters)
+    draws = (np.concatenate([parts[i] for i in rng.integers(len(parts), size=len(parts))]) for _ in range(n))
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return np.array([stat(*(np.asarray(c)[draw] for c in columns)) for draw in draws])
+
 def spearman(x, y, n=2000, clusters=None, given=None) -> Estimate: # draws; the image of each question; covariates [m, k]
     "Return the rank correlation, or that of what covariates leave unexplained, with its bootstrap interval"
     x, y, given, images = check_columns(x, y, given=given, clusters=clusters)
@@ -51,7 +58,7 @@ def spearman(x, y, n=2000, clusters=None, given=None) -> Estimate: # draws; the 
         return correlate(residuals(x, covariates), residuals(y, covariates)).clip(-1, 1)
     columns = [x, y, *given.T]
     value = float(stat(*columns))
-    values = bootstrap_values(stat, columns, n, clusters=images)
+    values = bootstrap_values(stat, columns, n) if m == size else draw_images(stat, columns, n, images)
     t = abs(value)*np.sqrt(df/max(1 - value*value, 1e-300))
     p = 2*stats.t.sf(t, df) if m == size else 2*stats.t.sf(abs(value)/np.nanstd(values), m - 1)
     few = few_images(np.unique(images, return_counts=True)[1])

@@ -17,16 +17,12 @@ from itertools import zip_longest
 import matplotlib as mpl, numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-from .errors import CarveError
 from .image import box_index, box_size
 
 # %% ../../nbs/library/core/03_plotting.ipynb #17be338c
 def overlay(img, values, vmin=None, vmax=None) -> Image.Image:    # [h, w] finite numbers on any grid
     "Lay a map over an image in colors; `vmin`, `vmax`: values of the lowest and highest color, default least and most"
     v = np.asarray(values, np.float32)
-    if not (v.ndim == 2 and v.size and np.isfinite(v).all()):
-        raise CarveError(f'Map of shape {v.shape} cannot be drawn: '
-                         'it must be [h, w], not empty, without NaN or infinity')
     lo = v.min() if vmin is None else vmin
     hi = v.max() if vmax is None else vmax
     v = Image.fromarray(((v - lo)/(hi - lo if hi > lo else 1)).clip(0, 1)).resize(img.size, Image.BILINEAR)
@@ -47,8 +43,6 @@ def draw_boxes(img, boxes, colors=None, width=3) -> Image.Image:    # one color,
     pen = ImageDraw.Draw(out)
     for i, box in enumerate(boxes):
         at = [round(float(v)) for v in box]
-        if min(box_size(at)) <= 0:
-            raise CarveError(f'Box {tuple(box)} is empty: it needs x0 < x1 and y0 < y1')
         pen.rectangle((*at[:2], at[2] - 1, at[3] - 1), outline=colors[i % len(colors)], width=width)
     return out
 

@@ -19,7 +19,7 @@ from ..data.datasets import DataSet
 from ..data.questions import KINDS
 from .store import Bar, read_run
 from ..data.scenes import make_scene, scene_records, to_sample
-from .report import PAGE, STAR, format_cell, kinds_of, leaderboard, report, run_name, write_report
+from .report import PAGE, format_cell, kinds_of, report, run_name, write_report
 from .runner import RunConfig, SampleEvaluator, image_units, load_model, local_engine, run_eval
 
 
@@ -42,11 +42,11 @@ def load_stored() -> dict: # name of a model -> `Run`
 
 def result_table(stored: dict) -> list: # model -> `Run`; -> of lists of str, the head first
     "Return the table of README: right digits of each model in % with the 95 % interval, and pointing in %"
-    tables = [report(run.records, kind='digit').T for run in stored.values()]
+    tables = [report(run.records, kind='digit') for run in stored.values()]
     head = ['method', 'what it is', *(word for model in stored for word in (f'{model}, %', 'pointing, %'))]
-    return [head, *([m, words, *(cell for t in tables for cell in (
-        format_cell(t[m], 'acc'), '-' if pd.isna(t[m]['pointing']) else f"{100*t[m]['pointing']:.0f}"))]
-        for m, words in RESULT.items())]
+    def cells(row): return format_cell(row, 'acc'), '-' if pd.isna(row.pointing) else f'{100*row.pointing:.0f}'
+    asked = {m: words for m, words in RESULT.items() if all(m in t.index for t in tables)}
+    return [head, *([m, words, *(cell for t in tables for cell in cells(t.loc[m]))] for m, words in asked.items())]
 
 # %% ../../nbs/library/runs/06_demo.ipynb #8583a63d
 def demo_set(n=300, other=100, kinds=KINDS) -> DataSet: # digit questions; of each other kind, at most n
@@ -88,10 +88,9 @@ def show_cases(vlm, runs, out) -> dict: # name -> `Run`, the first of this model
         shown[CASES[name]] = r = replace(r, notes=[*r.notes, f'truth: "{sample.answer}" ({id})'])
         replace_file(Path(out)/f'demo_{name}.png', png_bytes(r.plot(200, sample.box)))
         parts += [f'<h2>{CASES[name]}</h2>', panels_html(r.panels(200, sample.box), r.sentence())]
-    kind = kinds_of(run.records)[0]
-    head, *rows = leaderboard(runs, kind)
-    n = len(run.select('none', kind))
-    parts += [f'<h2>The result: accuracy in % on {n} {kind} questions</h2>', table_html(rows, head), f'<p>{STAR}']
+    head, *rows = result_table(runs)
+    n = len(run.select('none', 'digit'))
+    parts += [f'<h2>The result: accuracy in % [95 % interval] on {n} questions about a digit</h2>', table_html(rows, head)]
     replace_file(Path(out)/'demo.html', PAGE.format('CARVE on held-out scenes', '\n'.join(parts)))
     return shown
 

@@ -5,25 +5,24 @@
 # %% auto #0
 __all__ = ['WHERE', 'ABOUT', 'COLUMNS', 'STAR', 'PAGE', 'compare_methods', 'with_holm', 'find_base', 'report', 'kinds_of',
            'report_kinds', 'run_tables', 'format_cell', 'table_rows', 'markdown_table', 'remarks', 'count_questions',
-           'run_name', 'pope_rows', 'page', 'to_markdown', 'markdown', 'plot_report', 'results_table', 'load_maps',
-           'load_run', 'write_report', 'leaderboard', 'leaderboard_page']
+           'run_name', 'page', 'to_markdown', 'markdown', 'plot_report', 'results_table', 'load_maps', 'load_run',
+           'write_report', 'leaderboard', 'leaderboard_page']
 
 # %% ../../nbs/library/runs/03_report.ipynb #298bd925
 import errno, json, re, warnings
 import numpy as np, pandas as pd
 from collections import Counter
+from fastcore.basics import groupby
 from pathlib import Path
 from matplotlib.figure import Figure
-from statsmodels.stats.multitest import multipletests
 from ..core.text import grave_notes
 from ..core.errors import RunError
 from ..core.io import escape_sign, one_line, replace_file, tame_cell, tame_markdown
 from ..core.plotting import figure_bytes, plot_forest
 from ..core.saliency import Saliency
-from ..core.stats import TESTS, difference, format_intervals, mean_interval, paired_test
+from ..core.stats import difference, holm, mean_interval, paired_test
 from .store import FAILED, Run, read_run
 from ..data.records import image_key_of
-from ..data.published import yes_or_no
 
 # %% ../../nbs/library/runs/03_report.ipynb #382b7b94
 def compare_methods(mine, others, seed=0) -> dict:
@@ -34,15 +33,11 @@ def compare_methods(mine, others, seed=0) -> dict:
     a, b, images = zip(*both)
     gain = difference(a, b, seed=seed, clusters=images)
     p, test = paired_test(a, b, seed, images)
-    return dict(
-        gain=gain.value, gain_lo=gain.lo, gain_hi=gain.hi, gain_interval=gain.kind, alone=float(np.mean(b)), p=p,
-        test=test)
+    return dict(gain=gain.value, gain_lo=gain.lo, gain_hi=gain.hi, alone=float(np.mean(b)), p=p, test=test)
 
 def with_holm(table: pd.DataFrame) -> pd.DataFrame:
     "Add a column of the p values, corrected by Holm for all comparisons of a table"
-    tested = table.p.notna()
-    if tested.any(): table.loc[tested, 'p_holm'] = multipletests(table.p[tested], method='holm')[1]
-    return table
+    return table.assign(p_holm=holm(table.p))
 
 def find_base(methods, base='none') -> str|None:
     "Return the first method of this name, with fields or without"
@@ -50,17 +45,14 @@ def find_base(methods, base='none') -> str|None:
 
 WHERE = 'pointing', 'auroc', 'iou', 'calls'
 _NUMBERS = (
-    'n', 'failed', 'acc', 'lo', 'hi', 'interval', 'worst', *WHERE, 'gain', 'gain_lo', 'gain_hi', 'gain_interval', 'alone', 'p',
-    'test', 'p_holm')
+    'n', 'failed', 'acc', 'lo', 'hi', 'worst', *WHERE, 'gain', 'gain_lo', 'gain_hi', 'alone', 'p', 'test', 'p_holm')
 
 def report(records: list, base: str = 'none', kind: str|None = None, seed: int = 0) -> pd.DataFrame:
     """Compare methods on the same questions, of all kinds or of one: a row for each method, shares in parts of 1.
 
     Columns: n, failed; acc, its interval lo and hi, worst (failures counted as wrong); means of pointing, auroc, iou, calls;
     gain over `base` on common samples with its interval, alone (the base there), p, test, p_holm. NaN: nothing to count."""
-    asked = {}
-    for r in records:
-        if r['id'] and kind in (None, r['kind']): asked.setdefault(r['method'], []).append(r)
+    asked = groupby((r for r in records if r['id'] and kind in (None, r['kind'])), lambda r: r['method'])
     good = {m: [r for r in lines if r['status'] == 'ok'] for m, lines in asked.items()}
     alone = find_base(good, base)
     rows = {}
@@ -70,10 +62,8 @@ def report(records: list, base: str = 'none', kind: str|None = None, seed: int =
         if not lines: continue
         acc = mean_interval([r['score'] for r in lines], seed=seed, clusters=list(map(image_key_of, lines)))
         worst = acc.value*len(lines)/(len(lines) + failed)
-        rows[m] |= dict(acc=acc.value, lo=acc.lo, hi=acc.hi, interval=acc.kind, worst=worst)
-        for k in WHERE:
-            values = [r[k] for r in lines if r.get(k) is not None]
-            if values: rows[m][k] = float(np.mean(values))
+        rows[m] |= dict(acc=acc.value, lo=acc.lo, hi=acc.hi, worst=worst)
+        rows[m] |= pd.DataFrame(lines, columns=WHERE).astype(float).mean()
         if m != alone: rows[m] |= compare_methods(lines, good.get(alone, []), seed)
     table = pd.DataFrame(list(rows.values()), pd.Index(list(rows), name='method'), _NUMBERS)
     return with_holm(table.infer_objects())
@@ -82,9 +72,9 @@ def kinds_of(records) -> list:
     "Return the kinds of question in order of appearance"
     return list(dict.fromkeys(r['kind'] for r in records if r['id']))
 
-def report_kinds(records: list, base: str = 'none', seed: int = 0) -> pd.DataFrame:
+def report_kinds(records: list, seed: int = 0) -> pd.DataFrame:
     "Compare methods on each kind of question, corrected for the comparisons of all kinds: a row for each kind and method"
-    return with_holm(pd.concat({k: report(records, base, k, seed) for k in kinds_of(records)}, names=['kind']))
+    return with_holm(pd.concat({k: report(records, kind=k, seed=seed) for k in kinds_of(records)}, names=['kind']))
 
 def run_tables(run: Run) -> dict: # None: all questions, or a kind -> of `report`
     "Compare the methods of a run on all questions, and on each kind where there are several"
@@ -107,12 +97,11 @@ def format_cell(row, key) -> str:
     "Format one number of a row of `report` for people"
     value = row.get(key)
     if pd.isna(value): return '-'
-    if key in ('n', 'failed'): return str(value)
     if key in ('p', 'p_holm'): return '<0.001' if value < .001 else f'{value:.3f}'
-    if key in ('auroc', 'iou', 'calls'): return f'{value:.2f}'
-    ends = dict(acc=('lo', 'hi'), gain=('gain_lo', 'gain_hi')).get(key, ())
-    value, *ends = (format(100*row[k], '+.1f' if key == 'gain' else '.1f') for k in (key, *ends))
-    if 'nan' in ''.join(ends): ends = ['—']     # `few_images`
+    if key not in ('acc', 'gain', 'pointing'): return f'{value:.2f}' if isinstance(value, float) else str(value)
+    form, *ends = dict(acc=('.1f', 'lo', 'hi'), gain=('+.1f', 'gain_lo', 'gain_hi')).get(key, ['.1f'])
+    value, *ends = (format(100*row[k], form) for k in (key, *ends))
+    if 'nan' in ends: ends = ['—']     # `few_images`
     return f'{value} [{", ".join(ends)}]' if ends else value
 
 def table_rows(table: pd.DataFrame, base: str|None = 'none') -> list: # lists of str, the head first
@@ -127,32 +116,36 @@ def markdown_table(rows) -> str: # lists of str, the head first
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in (head, ['---'] + ['--:']*(len(head) - 1), *rest))
 
 # %% ../../nbs/library/runs/03_report.ipynb #ac4b1090
+def _alike(items, key) -> list: # of lists
+    "Group what has the same key, the largest group first"
+    return sorted(groupby(items, key).values(), key=len, reverse=True)
+
+def _form(note): return re.sub(r'"[^"]*"|\d[\d.,]*(?<=\d)', '...', note)     # the same for all values
+
+def _reason(r): # of a line without an answer; the same for all samples
+    why = re.sub(rf'(?<!\w){re.escape(r["id"])}(?!\w)', '...', r['why'])
+    return f'{r["status"]} ({why})'
+
 def remarks(run: Run) -> list: # of str
     "List the remarks below the tables: unread answers, notes, samples without an answer, damaged lines"
     said = []
-    for m in dict.fromkeys(r['method'] for r in run.records):
-        lines = run.select(m, status=None)
+    for m, lines in groupby(run.records, lambda r: r['method']).items():
         good = run.select(m)
-        tell = lambda text: said.append(one_line(f'`{m}`{text}'))
-        unread = [r for r in good if r.get('unread')]
-        for what, n in Counter(r['unread'] for r in unread).most_common():
-            text = one_line(next(r['answer'] for r in unread if r['unread'] == what))
-            text = f'{text[:80]}...' if len(text) > 80 else text
-            tell(f': in {n} of {len(good)} answers {what} could be read ({100*n/len(good):.0f} %), such as "{text}"')
-        alike = {}
-        for note in (note for r in good for note in grave_notes(r.get('notes') or ())):
-            alike.setdefault(re.sub(r'"[^"]*"|\d[\d.,]*(?<=\d)', '...', note), []).append(note)
-        for form, notes in sorted(alike.items(), key=lambda o: -len(o[1])):
-            tell(f': {notes[0] if len({*notes}) == 1 else form}: {len(notes)} of {len(good)}')
-        named = lambda r: re.sub(rf'(?<!\w){re.escape(r["id"])}(?!\w)', '...', r['why'])  # the same for all samples
-        why = Counter(f'{r["status"]} ({named(r)})' for r in lines if r['id'] and r['status'] != 'ok')
-        words = '; '.join(f'{n} {reason}' for reason, n in why.most_common(3))
-        if words: tell(f': {why.total()} of {len(lines)} samples without an answer: {words}')
-        for r in lines:
-            if r['status'] == 'unsupported': tell(f' is not supported: {r["why"]}')
+        failed = [r for r in lines if r['id'] and r['status'] != 'ok']
+        for some in _alike((r for r in good if r.get('unread')), lambda r: r['unread']):
+            text, share = one_line(some[0]['answer']), f'{100*len(some)/len(good):.0f} %'
+            said.append(f'`{m}`: in {len(some)} of {len(good)} answers {some[0]["unread"]} could be read ({share}), such as '
+                        f'"{text[:80]}{"..."*(len(text) > 80)}"')
+        for notes in _alike((note for r in good for note in grave_notes(r.get('notes') or ())), _form):
+            note = notes[0] if len({*notes}) == 1 else _form(notes[0])
+            said.append(f'`{m}`: {note}: {len(notes)} of {len(good)}')
+        if failed:
+            words = '; '.join(f'{len(some)} {_reason(some[0])}' for some in _alike(failed, _reason)[:3])
+            said.append(f'`{m}`: {len(failed)} of {len(lines)} samples without an answer: {words}')
+        said += [f'`{m}` is not supported: {r["why"]}' for r in lines if r['status'] == 'unsupported']
     if run.damaged:
         said.append(f'{run.damaged} damaged line{"s"*(run.damaged > 1)} of the records cannot be read and do not count')
-    return said
+    return [*map(one_line, said)]
 
 # %% ../../nbs/library/runs/03_report.ipynb #444298fb
 _HIDDEN = 'methods', 'left_out', 'kinds', 'environment', 'boxes', 'details', 'template', 'processor', 'code'  # not shown
@@ -163,14 +156,10 @@ def _told(value, between=', ') -> str:
     items = {k: _told(v) for k, v in value.items() if v is not None and k not in _HIDDEN}
     return between.join(f'{k} {v}' for k, v in items.items() if v)
 
-def count_questions(records) -> str: # such as '9000 questions on 500 images (3873 repeat an earlier one)'
-    "Count questions, images and repetitions in words"
-    asked = {r['id']: (image_key_of(r), r.get('question')) for r in records if r['id']}.values()
-    n = len(asked)
-    images = len({image for image, _ in asked})
-    repeats = n - len({*asked}) if all(question for _, question in asked) else 0
-    text = f'{n} question{"s"*(n != 1)}' + f' on {images} image{"s"*(images != 1)}'*(images < n)
-    return text + f' ({repeats} repeat an earlier one)'*(repeats > 0)
+def count_questions(records) -> str: # such as '9000 questions on 500 images'
+    "Count questions and images in words"
+    n, images = (len({name(r) for r in records if r['id']}) for name in (lambda r: r['id'], image_key_of))
+    return f'{n} question{"s"*(n != 1)}' + f' on {images} image{"s"*(images != 1)}'*(images < n)
 
 def run_name(run: Run) -> str:
     "Name the data and the model of a run"
@@ -186,29 +175,17 @@ def _facts(run) -> list: # of str
     if n < total: said.insert(0, f'unfinished: {n} of {total} samples have lines')
     return [f'- {line}' for line in map(one_line, said) if line]
 
+_INTERVALS = (
+    "95 % intervals: Wilson's for shares, the bootstrap for other means and for differences (Bonett and Price's where that has "
+    'no width), of whole images where several questions share one; none (—) below 10 effective images.')
+_TESTS = (
+    ' p against `{}`, on the samples that both answered: exact McNemar test, or where answers are partly right or share an image '
+    'the sign-flip test of the mean difference; Holm: corrected for all comparisons of the first table{}.')
+
 def _statistics(tables, base) -> str: # of `run_tables`
     "Describe the intervals, tests and corrections of the tables"
-    table = pd.concat(tables.values())
-    seen = lambda *columns: {v for c in columns for v in table[c].dropna()}
-    said = format_intervals(seen('interval', 'gain_interval'))
-    tested, *more = (int(t.p.notna().sum()) for t in tables.values())
-    if not tested: return said
-    tests = ', '.join(text for name, text in TESTS.items() if name in seen('test'))
-    said += (f' p: {tests} against `{one_line(base)}` on the samples that both answered; Holm: corrected for the {tested} '
-             f'comparison{"s"*(tested > 1)} of the first table')
-    return said + f', and for the {sum(more)} of the tables by kind together'*bool(more) + '.'
-
-def pope_rows(run: Run) -> list: # lists of str, the head first
-    "Score answers as POPE does: a true yes is a positive; without a yes there is no precision, it is 0"
-    rows = [['method', 'precision, %', 'recall, %', 'f1, %', 'yes rate, %']]
-    for m in dict.fromkeys(r['method'] for r in run.records):
-        pairs = [(yes_or_no(r['answer']) == 'yes', r['truth'].lower() == 'yes') for r in run.select(m)]
-        if not pairs: continue
-        hits = sum(map(all, pairs))
-        said, true = map(sum, zip(*pairs))
-        shares = hits/max(said, 1), hits/max(true, 1), 2*hits/max(said + true, 1), said/len(pairs)
-        rows.append([m, *(f'{100*share:.1f}' for share in shares)])
-    return rows
+    if base is None or len(tables[None]) < 2: return _INTERVALS
+    return _INTERVALS + _TESTS.format(one_line(base), ', and for all of the tables by kind together'*(len(tables) > 1))
 
 # %% ../../nbs/library/runs/03_report.ipynb #9933c733
 def page(run: Run, tables: dict|None = None) -> list: # of `run_tables`; of str, and of tables as lists of rows
@@ -216,9 +193,7 @@ def page(run: Run, tables: dict|None = None) -> list: # of `run_tables`; of str,
     tables = tables or run_tables(run)
     table = tables[None]
     base = find_base(table.index)
-    rule = run.protocol['data']['rule']
     told = [run_name(run), '\n'.join(_facts(run)), table_rows(table, base)]
-    if 'pope' in rule: told += [f'By the rule of the set ({one_line(rule)}):', pope_rows(run)]
     for k, split in list(tables.items())[1:]: told += [f'**{one_line(k or "other")}**', table_rows(split, base)]
     told.append('\n'.join(f'- {text}' for k, text in ABOUT.items() if table[k].notna().any()))
     told.append(_statistics(tables, base))
@@ -237,22 +212,15 @@ def markdown(run: Run) -> str:
     return to_markdown(page(run))
 
 # %% ../../nbs/library/runs/03_report.ipynb #301e41fa
-def plot_report(tables: dict) -> Figure: # of `run_tables`
-    "Plot accuracies with their intervals, of all questions and of each kind; the line is the baseline (no crop)"
-    wide = min(len(tables), 3)
-    high = -(-len(tables)//3)
-    methods = tables[None].index
-    base = find_base(methods)
-    fig = Figure((3.6*wide, (.9 + .24*len(methods))*high), dpi=100, layout='constrained')
-    for i, (kind, table) in enumerate(tables.items(), 1):
-        ax = fig.add_subplot(high, wide, i)
-        rows = table[table.n > 0]
-        ends = {m: [(row.acc, row.lo, row.hi)] for m, row in rows.iterrows()}
-        if ends: plot_forest(ax, ends, scale=100, zero=rows.acc.get(base))
-        ax.set_yticks(range(len(rows)), list(map(one_line, rows.index)), parse_math=False)     # a dollar is a dollar
-        ax.set_xlabel('accuracy, %')
-        n = max(rows.n, default=0)
-        ax.set_title(f'{"all" if kind is None else one_line(kind or "other")} (n = {n})', parse_math=False)
+def plot_report(table: pd.DataFrame) -> Figure: # of `report`
+    "Plot accuracies with their intervals; the line is the baseline (no crop)"
+    rows = table[table.n > 0]
+    fig = Figure((3.6, .9 + .24*len(rows)), dpi=100, layout='constrained')
+    ax = fig.subplots()
+    ends = {m: [(row.acc, row.lo, row.hi)] for m, row in rows.iterrows()}
+    if ends: plot_forest(ax, ends, scale=100, zero=rows.acc.get(find_base(ends)))
+    ax.set_yticks(range(len(rows)), list(map(one_line, rows.index)), parse_math=False)     # a dollar is a dollar
+    ax.set_xlabel('accuracy, %')
     return fig
 
 # %% ../../nbs/library/runs/03_report.ipynb #ab6f662d
@@ -288,7 +256,7 @@ def write_report(folder) -> tuple: # `Run`; names of files; of `page`
     parts = page(run, tables)
     files = {
         'results.csv': results_table(run.records).map(tame_cell).to_csv(index=False), 'table.md': to_markdown(parts),
-        'accuracy.png': figure_bytes(plot_report(tables))}
+        'accuracy.png': figure_bytes(plot_report(tables[None]))}
     try:
         for name, data in files.items(): replace_file(Path(folder)/name, data)
     except OSError as e:
@@ -305,28 +273,21 @@ PAGE = (
     'table{{display:block;overflow-x:auto}}td,th{{padding:.1rem 1.5rem .1rem 0;white-space:nowrap}}</style>'
     '<h1>{0}</h1>{1}</html>')
 
-def _side_by_side(found) -> list: # name -> of `report`; lists of words, the head first
+def leaderboard(runs: dict) -> list: # name -> `Run`; lists of words, the head first
+    "Put the accuracies of several runs side by side, with their intervals, the best mean first"
+    found = {name: report(run.records, seed=run.protocol.get('seed', 0)) for name, run in runs.items()}
     def cell(m, table):
         if m not in table.index: return '-'
         row = table.loc[m]
-        fewer = f' (n = {row.n})' if row.n < table.n.max() else ''
-        return format_cell(row, 'acc') + (' *' if row.p_holm < .05 else '') + fewer
+        star = ' *' if row.p_holm < .05 else ''
+        return format_cell(row, 'acc') + star + (f' (n = {row.n:.0f})' if row.n < table.n.max() else '')
     total = pd.concat([table.acc for table in found.values()], axis=1, sort=False).fillna(0.).sum(axis=1)
     order = total.sort_values(ascending=False, kind='stable').index
     return [['method', *found], *([m, *(cell(m, table) for table in found.values())] for m in order)]
 
-def _reports(runs, kind=None) -> dict: # name -> `Run`; of question
-    return {name: report(run.records, kind=kind, seed=run.protocol.get('seed', 0)) for name, run in runs.items()}
-
-def leaderboard(runs: dict, kind=None) -> list: # name -> `Run`; of question; lists of words, the head first
-    "Put the accuracies of several runs side by side, with their intervals, the best mean first"
-    return _side_by_side(_reports(runs, kind))
-
 def leaderboard_page(runs: dict) -> list: # name -> `Run`; of str, and of tables as lists of rows
     "Put several runs side by side, and tell what each of them is"
-    found = _reports(runs)
-    kinds = {kind for table in found.values() for kind in table.interval.dropna()}
     named = [one_line(f'{name}: {run_name(run)}, {count_questions(run.records)}') for name, run in runs.items()]
     return [
-        'Accuracy in %, runs side by side', _side_by_side(found), *named,
-        f'{STAR} {format_intervals(kinds)} Where a cell has an n, the method answered fewer questions than others.']
+        'Accuracy in % [95 % interval], runs side by side', leaderboard(runs), *named,
+        f'{STAR} Where a cell has an n, the method answered fewer questions than others.']

@@ -196,7 +196,7 @@ def by_chance(vlm, tmp_path):
     from recipes.tiny_models import make_tiny_checkpoint
     from recipes.models import new_model
     from carve_nb.core.stats import mean_interval, difference
-    from carve_nb.core.stats import detectable
+    from recipes.power import detectable
     s, x = next(iter(samples('digit', 1))), np.linspace(0, 1, 30)
     small, number, weights = s.image.resize((120, 90)), count(), lambda model: [p.flatten()[:9].tolist() for p in model.parameters()]
     method = lambda e: e()(vlm, small, s.question, box=(10, 10, 40, 40)).answer.tokens
