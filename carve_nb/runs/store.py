@@ -9,7 +9,6 @@ __all__ = ['log', 'FAILED', 'ELSE', 'PUT_BACK', 'differing', 'without', 'to_line
 
 # %% ../../nbs/library/runs/00_store.ipynb #4cf09f42
 import ast, errno, gzip, hashlib, json, logging, os, sys, warnings, zlib
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -84,10 +83,9 @@ class Run(NamedTuple):
     records: list = [] # of dicts, in the order of samples and methods
     damaged: int = 0 # lines whose checksum is not that of their content
 
-    def select(self, method, kind=None, status='ok') -> list: # of dicts; None: any
-        "Return the lines of a method, of one kind, with one status"
-        wanted = dict(method=method, kind=kind, status=status)
-        return [r for r in self.records if all(v in (None, r.get(k)) for k, v in wanted.items())]
+    def select(self, method, kind=None) -> list: # of dicts; None: any
+        "Return the lines of a method that have an answer, of one kind"
+        return [r for r in self.records if r['method'] == method and r['status'] == 'ok' and kind in (None, r['kind'])]
 
 def _open(path):
     return (gzip.open if path.suffix == '.gz' else open)(path, 'rb')
@@ -310,32 +308,16 @@ class Bar(tqdm):
     _time = property(lambda self: perf_counter, lambda self, given: None)
 
 def carry_out(store, measured, # `RunStore`, closed at the end; iterator of the lines of one sample after another
-    before, total, # how many samples had nothing left to measure; with them and those to come
+    before, total, # how many samples had nothing left to measure; with them and those to come, None: not known
     progress=True): # show a bar?
-    "Store lines as they come, with a progress bar that shows the accuracies so far"
-    counts = Counter()
-    points = Counter()
-    calls = 0
-    n = 0
-    why = ''
-    def count(method, score):
-        if score is None: return
-        counts[method] += 1
-        points[method] += score
-    for (_, method), score in store.done.items(): count(method, score)
-    answered = bool(counts)
+    "Store lines as they come"
+    answered, why, n = before > 0, '', 0
     try:
         with Bar(total=total, initial=before, disable=not progress, unit='sample', file=sys.stderr, dynamic_ncols=True) as bar:
-            for lines in measured:
+            for n, lines in enumerate(measured, 1):
                 store.add(lines)
-                n += 1
-                for line in lines:
-                    count(line['method'], line.get('score'))
-                    calls += line.get('calls', 0)
-                    answered |= line['status'] == 'ok'
-                shares = ' '.join(f'{m[:12]} {100*points[m]/counts[m]:.0f}' for m in [*counts][:5])
-                if calls: bar.set_postfix_str(f'{shares}, {calls} calls', refresh=False)
                 bar.update()
+                answered |= any(line['status'] == 'ok' for line in lines)
                 why = why or lines[0].get('why')
                 if n >= 5 and not answered:
                     raise IncompleteError(
@@ -343,7 +325,7 @@ def carry_out(store, measured, # `RunStore`, closed at the end; iterator of the 
                         'go on with --retry.')
     except KeyboardInterrupt:
         log.warning(
-            f'\nstopped after {before + n} of {total} samples, all kept in {store.folder}; the same command goes on from '
-            'there.')
+            f'\nstopped after {before + n}{f" of {total}"*bool(total)} samples, all kept in {store.folder}; the same command '
+            'goes on from there.')
         raise
     finally: store.close()

@@ -15,11 +15,11 @@ from ..attention.vlm import VLM
 from ..core.saliency import merge_heads
 from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
 from ..data.drawing import SIZE
-from ..data.records import Record, image_key_of
+from ..data.records import Record
 from ..data.scoring import score_answer
 from ..formulas.clutter import complexity, entropy
 from ..formulas.product import contrast
-from .measure import measure_each
+from .measure import layer_frame, measure_each
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #953f3db5
 ATTENTION_MAPS = 'question', 'instruction', 'contrast'
@@ -62,12 +62,8 @@ def question_entropy(vlm, question) -> dict:
 # %% ../../nbs/library/studies/01_entropy.ipynb #29df43ae
 def entropy_frame(records) -> pd.DataFrame: # of `question_entropy`
     "Return the records as a data frame, one row a question and layer; columns as in `measure_entropy`"
-    parts = []
-    for r in records:
-        about = {k: v for k, v in r.items() if not isinstance(v, (list, dict))} | dict(image_key=image_key_of(r))
-        bits = {m + ending: r['H'][m][step] for step, ending in (('first', ''), ('last', '_last')) for m in ATTENTION_MAPS}
-        parts.append(pd.DataFrame(about | dict(layer=r.get('layers', range(len(bits['question'])))) | bits))
-    return pd.concat(parts, ignore_index=True)
+    endings = dict(first='', last='_last')
+    return layer_frame(records, lambda r: {m + endings[step]: r['H'][m][step] for step in endings for m in ATTENTION_MAPS})
 
 def measure_entropy(
     vlm: VLM,

@@ -14,10 +14,10 @@ from ..attention.vlm import VLM
 from ..core.saliency import patch_cover
 from ..core.stats import auroc, rounded
 from ..core.text import SHORT_ANSWER
-from ..data.records import Record, image_key_of
+from ..data.records import Record
 from ..formulas.clutter import entropy, texture
 from ..formulas.depth import head_mean_rows
-from .measure import measure_each
+from .measure import layer_frame, measure_each
 
 # %% ../../nbs/library/studies/05_layers.ipynb #aaae5a52
 def hellinger(p, q): # [..., N] weights >= 0 twice, normalized here -> [...] between 0 and 1
@@ -54,14 +54,11 @@ def question_layers(vlm, question) -> dict:
 # %% ../../nbs/library/studies/05_layers.ipynb #97064c46
 def layers_frame(records) -> pd.DataFrame: # of `question_layers`
     "Return the records as a data frame, one row a question and layer; columns as in `measure_layers`"
-    parts = []
-    for r in records:
-        lists = {k: r[k] for k in ('entropy', 'entropy_question', 'mass', 'share', 'hit', 'auroc', 'auroc_question') if k in r}
+    def columns(r):
         distances = squareform(r['distance'])
-        ends = dict(distance_next=[*np.diag(distances, 1), np.nan], distance_last=distances[-1])
-        about = {k: v for k, v in r.items() if not isinstance(v, (list, dict))} | dict(image_key=image_key_of(r))
-        parts.append(pd.DataFrame(about | dict(layer=r.get('layers', range(len(distances)))) | lists | ends))
-    return pd.concat(parts, ignore_index=True)
+        lists = {k: r[k] for k in ('entropy', 'entropy_question', 'mass', 'share', 'hit', 'auroc', 'auroc_question') if k in r}
+        return lists | dict(distance_next=[*np.diag(distances, 1), np.nan], distance_last=distances[-1])
+    return layer_frame(records, columns)
 
 def measure_layers(
     vlm: VLM,

@@ -12,9 +12,9 @@ from pathlib import Path
 from ..attention.vlm import VLM
 from ..attention.layer_masking import mask_image_tokens
 from ..core.text import SHORT_ANSWER
-from ..data.records import Record, image_key_of
+from ..data.records import Record
 from ..data.scoring import score_answer
-from .measure import measure_each
+from .measure import layer_frame, measure_each
 
 # %% ../../nbs/library/studies/06_masking.ipynb #401bb3bf
 def question_masking(vlm, question) -> dict:
@@ -32,12 +32,7 @@ def question_masking(vlm, question) -> dict:
 
 def masking_frame(records) -> pd.DataFrame: # of `question_masking`
     "Return the records as a data frame, one row a question and layer; columns as in `measure_masking`"
-    parts = []
-    for r in records:
-        about = {k: r[k] for k in ('id', 'kind', 'answer', 'plain', 'none')} | dict(image_key=image_key_of(r))
-        by_layer = {k: r[k] for k in ('onward', 'only')} | {f'changed_{k}': v for k, v in r['changed'].items()}
-        parts.append(pd.DataFrame(about | dict(layer=range(len(r['only']))) | by_layer))
-    return pd.concat(parts, ignore_index=True)
+    return layer_frame(records, lambda r: {k: r[k] for k in r['changed']} | {f'changed_{k}': v for k, v in r['changed'].items()})
 
 def measure_masking(
     vlm: VLM,

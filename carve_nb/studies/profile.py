@@ -95,12 +95,12 @@ class Look:
         "Return `points_at` of each map"
         return [[self.points_at(v) for v in row] for row in self.maps]
 
-def look_at(vlm, samples, background=0) -> tuple: # about one image; its place; `Look`s, layers that attend to it
+def look_at(vlm, samples, place=0) -> tuple: # about one image; its place; `Look`s, layers that attend to it
     "Read the maps of an image under its questions"
     image = open_image(samples[0].image)
     session = Session(vlm, image, shared=False)
     captured = [session.capture(s.question, suffix=SHORT_ANSWER) for s in samples]
-    looks = [Look(background, s.kind, row_maps(r), image.size, r.raster(), s.box) for s, r in zip(samples, captured)]
+    looks = [Look(place, s.kind, row_maps(r), image.size, r.raster(), s.box) for s, r in zip(samples, captured)]
     return looks, list(captured[0].layers)
 
 def sink_figure(maps) -> list: # [Nv] of questions about different images, in reading order
