@@ -8,8 +8,9 @@ __all__ = ['BENCHMARKS', 'ASKED', 'Benchmark', 'DataSet', 'sample_keys', 'load_b
 # %% ../../nbs/library/data/14_datasets.ipynb #7f8ff47e
 import hashlib, os, warnings
 from dataclasses import dataclass, field, replace
+from functools import partial
+from inspect import signature
 from pathlib import Path
-from random import Random
 from statistics import mode
 from ..core.errors import DataError, choose
 from ..core.image import open_image
@@ -17,7 +18,7 @@ from ..core.io import table_html, digest
 from ..core.text import SHORT_ANSWER
 from .records import (
     FOLDER_FORMAT, check_ids, choose_rows, hub_rows, image_finder, make_records, read_entries, rename_columns)
-from .scenes import make_scene, scene_records, shares
+from .scenes import make_scene, scene_records
 from .scoring import RULES
 
 # %% ../../nbs/library/data/14_datasets.ipynb #fe844392
@@ -33,7 +34,6 @@ class Benchmark:
     names: dict = field(default_factory=dict) # field of a record -> column of this set
     suffix: str = SHORT_ANSWER # after each question
     only: dict = field(default_factory=dict) # column -> value: these rows alone
-    images: tuple = () # (config, column, column there), where images are apart
     id: str = '' # made of several columns
     license: str = ''
     note: str = '' # where the official evaluation differs
@@ -48,12 +48,7 @@ BENCHMARKS = {
     'pope': Benchmark('lmms-lab/POPE', 'test', 'pope', id='{category}-{question_id}', license=f'MIT; {_COCO}'),
     'aokvqa': Benchmark('HuggingFaceM4/A-OKVQA', 'validation', 'choice', suffix=_LETTER,
         license=f'Apache 2.0 (UNVERIFIED); {_COCO}',
-        note='The own evaluator demands the text of an option; a letter is what models are asked for.'),
-    'gqa': Benchmark('lmms-lab/GQA', 'testdev', 'exact', 'testdev_balanced_instructions', dict(answers=None),
-        images=('testdev_balanced_images', 'imageId', 'id'), license='CC BY 4.0 (UNVERIFIED)',
-        note='The own evaluator compares without dropping articles.'),
-    'vqav2': Benchmark('lmms-lab/VQAv2', 'validation', 'vqa', names=dict(kind='answer_type'),
-        license=f'CC BY 4.0 (UNVERIFIED); {_COCO}')}
+        note='The own evaluator demands the text of an option; a letter is what models are asked for.')}
 BENCHMARKS['aokvqa-direct'] = replace(
     BENCHMARKS['aokvqa'], rule='vqa-simple', suffix=SHORT_ANSWER, only=dict(difficult_direct_answer=False),
     names=dict(answers='direct_answers', choices=None, correct_choice_idx=None),
@@ -67,8 +62,8 @@ def _image_sum(image) -> str: # of a `Record`; '' where nothing can be read: its
         raw = image() if callable(image) else image
         if isinstance(raw, (str, os.PathLike)): raw = Path(raw).read_bytes()
         if not isinstance(raw, bytes):
-            background = open_image(raw)
-            raw = repr(background.size).encode() + background.tobytes()
+            image = open_image(raw)
+            raw = repr(image.size).encode() + image.tobytes()
         return hashlib.sha256(raw).hexdigest()[:16]
     except Exception: return ''
 
@@ -85,9 +80,9 @@ class DataSet:
     def __len__(self): return len(self.records)
     def __getitem__(self, i): return self.records[i]
 
-    def key(self, names=('id', 'question', 'answers', 'choices')) -> str: # 16 hexadecimal digits
-        "A digest of the questions and answers, or of other fields of the records"
-        return digest([[getattr(r, k) for k in names] for r in self.records])
+    def key(self) -> str: # 16 hexadecimal digits
+        "A digest of the questions and answers"
+        return digest([[r.id, r.question, r.answers, r.choices] for r in self.records])
 
     def __repr__(self):
         return f'DataSet({self.name}: {len(self)} questions, rule {self.rule!r}, key {self.key()})'
@@ -111,22 +106,16 @@ def sample_keys(records) -> dict: # id -> key of the question with its truth and
     return keys
 
 # %% ../../nbs/library/data/14_datasets.ipynb #82dff0ab
-def _scene_set(n=None, split='heldout', seed=None, kinds=('digit',), style='own') -> DataSet: # None: 300
+def _scene_set(name, n, seed, split='heldout', kinds=('digit',), style='own') -> DataSet: # None: 300
     "Questions about our scenes; with a seed a random choice among the first thousand of each kind, in their order"
     kinds = list(dict.fromkeys([kinds] if isinstance(kinds, str) else kinds))
     n = 300 if n is None else n
     most = 1000*len(kinds)
-    if seed is None or n < len(kinds): records = scene_records(n, kinds, split, style=style)
-    elif n > most:
-        raise DataError(
-            f'n={n}: a random choice has at most {most}, among the first 1000 questions of each kind; without a seed '
-            'there can be more.')
-    else:
-        rng = Random(seed)
-        records = scene_records(most, kinds, split, style=style)
-        of = {k: [r.id for r in records if r.kind == k] for k in kinds}
-        ids = {id for k, count in shares(n, kinds).items() for id in rng.sample(of[k], count)}
-        records = [r for r in records if r.id in ids]
+    if seed is not None and n > most:
+        raise DataError(f'n={n}: a random choice has at most {most}, among the first 1000 questions of each kind; without a '
+                        'seed there can be more.')
+    records = scene_records(n if seed is None else most, kinds, split, style=style)
+    records = [r for _, r in choose_rows(records, n, seed)]
     about = dict(split=split, source='synthetic scenes of this package') | ({} if style == 'own' else dict(style=style))
     return DataSet('scenes', records, None if kinds == ['describe'] else SHORT_ANSWER, records[0].rule, 32, about)
 
@@ -137,20 +126,20 @@ def _own_set(name, records, **about):
     suffix = _LETTER if all(r.choices for r in records) else SHORT_ANSWER
     return DataSet(name, records, suffix, mode(r.rule for r in records), about=dict(source=name, **about))
 
-def _hub_set(name, spec, n=None, seed=None, split=None, revision=None):
+def _folder_set(path, n, seed, names=None): # of columns
+    "A folder or a file of one's own"
+    return _own_set(path, read_entries(path, n, seed, True, names))
+
+def _hub_set(name, n, seed, split='test', config=None, revision=None, names=None, spec=None): # a `Benchmark`
     "A set of the Hub, or a snapshot of it in a folder"
-    split = split or spec.split
+    spec = spec or Benchmark(str(name), split, None, config, names or {})
     rows = hub_rows(name, split, spec.config, revision, None if spec.only or seed is not None else n)
-    if spec.images:
-        config, key, other = spec.images
-        cells = {r[other]: r['image'] for r in hub_rows(name, split, config, revision)}
-        rows = [r | dict(image=cells.get(r.get(key))) for r in rows]
     rows = [r for r in rows if all(r.get(k) == v for k, v in spec.only.items())]
     if spec.id: rows = [r | dict(id=spec.id.format(**r)) for r in rows]
     records = make_records(rows, str(name), image_finder(), n, seed, columns=rename_columns(spec.names), rule=spec.rule)
     return _own_set(name, records, split=split, hub=f'{spec.hub}@{revision or "main"}')
 
-def _public_set(name, n, seed, download, root=None, **kw): # one of `BENCHMARKS`; split, revision
+def _public_set(name, n, seed, split=None, root=None, revision=None, download=False): # one of `BENCHMARKS`
     "A public set, from a snapshot of its copy on the Hub, or from there"
     known = BENCHMARKS[name]
     if not (root or download):
@@ -160,9 +149,12 @@ def _public_set(name, n, seed, download, root=None, **kw): # one of `BENCHMARKS`
             f'copy in another form can be written as questions.jsonl. Its license: {known.license}.')
     source = Path(root).expanduser() if root else known.hub
     if root and not source.is_dir(): raise DataError(f'{root} is no folder.')
-    data = _hub_set(source, known, n, seed, **kw)
+    data = _hub_set(source, n, seed, split or known.split, revision=revision, spec=known)
     about = data.about | dict(source=known.hub, license=known.license, note=known.note)
     return replace(data, name=name, suffix=known.suffix, rule=known.rule, about=about)
+
+def _given_set(data, n, seed): # a `DataSet`
+    return replace(data, records=[r for _, r in choose_rows(check_ids(data.records, data.name), n, seed)])
 
 def load_benchmark(
     spec: str|Path|DataSet,    # 'scenes', a name in `BENCHMARKS`, a folder or file, or an id on the Hugging Face Hub
@@ -174,30 +166,25 @@ def load_benchmark(
     **kw    # of scenes: kinds, style; named sets: root (a snapshot), revision; the Hub: config, revision, names; folders: names
 ) -> DataSet:
     "Load a set of questions; nothing is fetched unasked. `names`: dict(question='text') for columns of other names"
-    known = isinstance(spec, str) and spec in BENCHMARKS
+    if rule: choose(rule, RULES, 'Rule')
     loaded = isinstance(spec, DataSet)
     there = not loaded and Path(spec).expanduser().exists()
-    hub = not (loaded or there) and download and str(spec).count('/') == 1
-    own = 'config names revision split'*hub or 'names'*there
-    takes = 'kinds style split' if spec == 'scenes' else 'root revision split' if known else own
-    if split: kw['split'] = split
-    if unused := set(kw) - set(takes.split()):
-        raise DataError(f'{", ".join(unused)} is not used for {spec}; leave it out.')
-    if rule: choose(rule, RULES, 'Rule')
-    if (known or spec == 'scenes') and there and not kw.get('root'):
+    named = isinstance(spec, str) and (spec == 'scenes' or spec in BENCHMARKS)
+    if named and there and not kw.get('root'):
         warnings.warn(f'{spec!r} is the set of this name; for the folder or file here, write ./{spec}.', stacklevel=2)
-    if loaded: data = replace(spec, records=[r for _, r in choose_rows(check_ids(spec.records, spec.name), n, seed)])
-    elif spec == 'scenes': data = _scene_set(n, seed=seed, **kw)
-    elif known: data = _public_set(spec, n, seed, download, **kw)
-    elif hub:
-        card = Benchmark(str(spec), 'test', None, kw.pop('config', None), kw.pop('names', None) or {})
-        data = _hub_set(str(spec), card, n, seed, **kw)
-    elif there: data = _own_set(spec, read_entries(spec, n, seed, True, **kw))
+    if loaded: read = _given_set
+    elif named: read = partial(_public_set, download=download) if spec in BENCHMARKS else _scene_set
+    elif there: read = _folder_set
+    elif download and str(spec).count('/') == 1: read = _hub_set
     else:
         names = 'scenes', *BENCHMARKS
         choose(str(spec), names, 'data set',
             f'it is no file or folder either; there are: {", ".join(names)}; a set of the Hub, org/name, needs '
             'download=True (--download)')
+    if split: kw['split'] = split
+    if unused := {*kw} - {*signature(read).parameters}:
+        raise DataError(f'{", ".join(unused)} is not used for {spec}; leave it out.')
+    data = read(spec, n, seed, **kw)
     if not rule: return data
     return replace(data, rule=rule, records=[replace(r, rule=rule) for r in data])
 

@@ -29,18 +29,18 @@ def share(step) -> float: # 0 to `SMALLEST`; a fraction is a size between two
 THING = dict(word=48)    # least side of a thing in pixels, 24 of the others: what it carries is ten pixels high
 LONGEST = round(24/share(SMALLEST))   # side of the largest image
 
-def image_side(step, kind='digit', canvas=SIZE) -> tuple: # least side of the image; pixels
+def image_side(step, kind='digit') -> tuple: # pixels
     "Return the sides of an image and of its objects"
-    side = min(max(canvas, round(THING.get(kind, 24)/share(step))), max(canvas, LONGEST))
+    side = min(max(SIZE, round(THING.get(kind, 24)/share(step))), LONGEST)
     return side, round(share(step)*side)
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #641b7a00
 WORDS = 'BUS CAT CUP EGG HAT KEY MAP OWL PEN SUN'
 SIGNS = dict(digit=list('0123456789'), letter=list('CDHKNORSVZ'), word=WORDS.split())    # what a thing carries
 
-def _objects(seed, kind, step, canvas):
+def _objects(seed, kind, step):
     "Return the three objects of an image, from top to bottom"
-    rng, (side, thing) = np.random.default_rng([seed, 0]), image_side(step, kind, canvas)
+    rng, (side, thing) = np.random.default_rng([seed, 0]), image_side(step, kind)
     looks = map(rng.permutation, (list(COLORS), SHAPES, SIGNS.get(kind, SIGNS['digit'])))
     found = []
     for field, shift, *look in zip(sorted(rng.permutation(9)[:3]), rng.random((3, 2)), *looks):
@@ -49,11 +49,11 @@ def _objects(seed, kind, step, canvas):
         found.append(SceneObject(*map(str, look), (x, y, x + thing, y + thing)))
     return found
 
-def eye_image(seed, step, kind='digit', canvas=SIZE) -> Image.Image: # as in `eye_question`
+def eye_image(seed, step, kind='digit') -> Image.Image: # as in `eye_question`
     "Paint three objects on a cluttered ground, RGB and square, bit-identical each time"
-    rng, (side, thing) = np.random.default_rng([seed, 1]), image_side(step, kind, canvas)
+    rng, (side, thing) = np.random.default_rng([seed, 1]), image_side(step, kind)
     image = Image.fromarray(background(rng, *rng.random(2), PHOTOS['heldout'])).resize((side, side), Image.BICUBIC)
-    for o in _objects(seed, kind, step, canvas):
+    for o in _objects(seed, kind, step):
         rgb = np.clip(np.array(COLORS[o.color])*rng.uniform(.88, 1.08), 0, 255)
         drawn = sprite(rgb, o.shape, o.digit, thing, rng.random() < .7)
         image.paste(drawn, o.box[:2], drawn)
@@ -70,15 +70,14 @@ EYE_KINDS = {kind: partial(ask_digit, kind=kind) for kind in SIGNS} | dict(color
 CHOICES = SIGNS | dict(color=list(COLORS), exist=['yes', 'no'])
 CHANCE = {kind: 1/len(answers) for kind, answers in CHOICES.items()}   # share right of guesses
 
-def eye_question(seed, kind, step, # one of `SEEDS`; one of `EYE_KINDS`; 0, the largest thing, to `SMALLEST`
-    canvas=SIZE) -> Record: # least side of the image, pixels
+def eye_question(seed, kind, step) -> Record: # one of `SEEDS`; one of `EYE_KINDS`; 0, the largest thing, to `SMALLEST`
     "Return one question about an object of that size; its image is painted when it is opened. The answer may be a sentence"
     if seed not in SEEDS or not 0 <= step <= SMALLEST:
         raise CarveError(
             f'seed {seed}, step {step}: the acuity test has the seeds {SEEDS[0]} to {SEEDS[-1]}, the steps 0 to {SMALLEST}.')
     ask = EYE_KINDS[choose(kind, EYE_KINDS, 'kind')]
-    objects = _objects(seed, kind, step, canvas)
+    objects = _objects(seed, kind, step)
     q = ask(objects, np.random.default_rng([seed, 2]))
     name = f'eye-{seed}-{kind}-{step}'
-    return Record(name, partial(eye_image, seed, step, kind, canvas), q.question, [q.answer], CHOICES[kind], [q.box], kind,
+    return Record(name, partial(eye_image, seed, step, kind), q.question, [q.answer], CHOICES[kind], [q.box], kind,
         rule='choice-text', objects=objects, image_key=name)

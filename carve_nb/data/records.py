@@ -282,18 +282,19 @@ def _type_column(name, cells, answers) -> dict: # of cells to be replaced
 def _read_csv(path, n, columns) -> list: # of dicts
     "Return the first rows of a table with a header, all cells as text"
     with open(path, encoding='utf-8-sig', newline='') as f:
-        header, *lines = islice(filter(None, csv.reader(f, strict=True)), n and n + 1)
-    for i, line in enumerate(lines, 1):
-        if len(line) > len(header):
-            raise DataError(
-                f'row {i} has {len(line)} cells, the header {len(header)}; put texts with a comma between quotes')
+        table = csv.DictReader(f, restval='', strict=True)
+        rows = [*islice(table, n)]
+    header = table.fieldnames or []
+    for i, row in enumerate(rows, 1):
+        if more := row.get(None):
+            raise DataError(f'row {i} has {len(header) + len(more)} cells, the header {len(header)}; put texts with a comma '
+                            'between quotes')
     for name, count in Counter(filter(None, header)).items():
         if count > 1: raise DataError(f'{count} columns are called {name!r}; keep one, or rename the others')
-    cells = dict(zip(header, zip(*(line + ['']*(len(header) - len(line)) for line in lines))))
-    for name in {*cells} & {*sum(columns.values(), ())}:
-        read = _type_column(name, cells[name], name in columns['answers'] + columns['answer'])
-        if read: cells[name] = [read.get(cell) for cell in cells[name]]
-    return [dict(zip(cells, row)) for row in zip(*cells.values())]
+    for name in {*header} & {*sum(columns.values(), ())}:
+        if read := _type_column(name, [row[name] for row in rows], name in columns['answers'] + columns['answer']):
+            for row in rows: row[name] = read.get(row[name])
+    return rows
 
 def _unique_keys(pairs) -> dict: # of (key, value)
     "Refuse an object of JSON with two values under one key"
@@ -306,12 +307,9 @@ _load_json = partial(json.loads, object_pairs_hook=_unique_keys)
 def _read_lines(lines, n) -> list: # of JSON values
     "Return the values of the first lines"
     rows = []
-    for at, line in enumerate(lines, 1):
-        if len(rows) == n: break
-        if not line.strip(): continue
+    for at, line in islice(((at, line) for at, line in enumerate(lines, 1) if line.strip()), n):
         try: rows.append(_load_json(line))
-        except json.JSONDecodeError as e: raise DataError(f'line {at}, column {e.colno}: {e.msg}') from e
-        except DataError as e: raise DataError(f'line {at}: {e}') from e
+        except ValueError as e: raise DataError(f'line {at}: {getattr(e, "msg", e)}') from e
     return rows
 
 def _read_json(path, n):

@@ -192,14 +192,14 @@ def twins(pairs): # color * 6 + shape, in a random order
     same_color = [p for p in others if p//6 == target//6]
     return [target, *(p for both in zip(same_shape, same_color) for p in both)]
 
-def twin_records(n, split='heldout', start=0, others=6) -> list: # `start`: the first seed; other objects, 2 to 10
-    "Questions for the digit on an object among its twins; the image is painted when it is opened"
+def twin_records(n, split='heldout', start=0) -> list: # `start`: the first seed
+    "Questions for the digit on an object among six twins; the image is painted when it is opened"
     records = []
     for seed in range(start, start + n):
-        painted = _lay_out(seed, split, 1 + others, arrange=twins)
+        painted = _lay_out(seed, split, 7, arrange=twins)
         target, *_ = painted[0]
         name = f'{split}-{seed}-twins'
         records.append(Record(
-            f'{name}-digit', SceneImage(seed, split, 'own', name, 1 + others, twins), f'What digit is on the {target.name}?',
+            f'{name}-digit', SceneImage(seed, split, 'own', name, 7, twins), f'What digit is on the {target.name}?',
             [str(target.digit)], boxes=[target.box], kind='digit', objects=_reading_order(painted), image_key=name))
     return records
