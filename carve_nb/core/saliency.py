@@ -14,7 +14,6 @@ from PIL import Image
 from scipy.special import entr
 from .errors import CarveError
 from .image import box_index, box_size, raster_size, scale_box
-from .io import digest
 from .plotting import overlay, panels_html
 
 # %% ../../nbs/library/core/10_saliency.ipynb #0c6f03ca
@@ -181,22 +180,17 @@ class Saliency:
         return panels_html({'': self.coarse(2**17).plot()}, about, width=280)
 
     def pack(self) -> dict: # plain values, for JSON
-        "Everything but the image, with a digest"
+        "Everything but the image"
         raw = base64.b64encode(self.values.astype('<f4').tobytes()).decode()
-        packed = dict(
-            grid=list(self.values.shape), size=list(map(int, self.size)), box=list(map(float, self.box)), values=raw)
-        return packed | dict(sum=digest(packed))
+        return dict(grid=list(self.values.shape), size=list(map(int, self.size)), box=list(map(float, self.box)), values=raw)
 
     @classmethod
     def unpack(cls, packed: dict):
         "A map out of what `pack` gave, without its image"
         try:
-            kept = {k: packed[k] for k in ('grid', 'size', 'box', 'values')}
-            if packed.get('sum') not in (None, digest(kept)): raise ValueError('its digest is another')    # older: none
-            raw = base64.b64decode(kept['values'], validate=True)
-            values = np.frombuffer(raw, '<f4').reshape(kept['grid'])
-            width, height = kept['size']
-            x0, y0, x1, y1 = kept['box']
+            values = np.frombuffer(base64.b64decode(packed['values'], validate=True), '<f4').reshape(packed['grid'])
+            width, height = packed['size']
+            x0, y0, x1, y1 = packed['box']
             if not (0 < width and 0 < height and x0 < x1 and y0 < y1): raise ValueError('its box is empty')
             return cls(values, (width, height), (x0, y0, x1, y1))
         except (ValueError, TypeError, KeyError, AttributeError) as e:
