@@ -175,7 +175,9 @@ def check_row(path) -> str: # of `row.json`; a sentence: what was checked
 # %% ../../nbs/library/studies/20_checkup.ipynb #c6aafa50
 KINDS = dict(digit='small digits', letter='small letters', word='small words', color='color', exist='existence')
 VERDICTS = {'nothing to gain': 'nothing to gain', 'not enough questions': 'not enough questions to show a gain'}
-BINDS = {'yes': ', and binds color to shape', 'no': ', and does not bind color to shape'}
+BINDS = {
+    'yes': ', and binds color to shape: asked for a red star it passes over a blue one',
+    'no': ', and does not bind color to shape: asked for a red star it may find a blue one'}
 
 def name_arm(reads, use) -> str: # query token and layers of `lookup`; an arm
     "Return the method of an arm as Python"
@@ -213,10 +215,11 @@ def explain_kinds(row) -> str:
 def explain_map(row) -> str:
     "Return what the map of the chosen query token finds, and whether lookup read another"
     p, reads = row['profile'], row['reads']
-    if isinstance(p, str): return f'The map was not measured: {p}'
-    if p['doubts']: return f'The map is not to be trusted: {", and ".join(p["doubts"])}.'
-    found = f'The map {"of the last token finds targets" if p["query"] == "last" else "finds words"}{BINDS.get(p["binds"], "")}'
-    if p['pointing']: found += f' (it points at {p["pointing"]:.0%} of the targets, by chance at {p["chance"]:.0%})'
+    if isinstance(p, str): return f'The attention map was not measured: {p}'
+    if p['doubts']: return f'The attention map is not to be trusted: {", and ".join(p["doubts"])}.'
+    found = f'The attention map {"of the last token finds targets" if p["query"] == "last" else "finds words"}'
+    found += BINDS.get(p['binds'], '')
+    if p['pointing']: found += f' (it points at {p["pointing"]:.0%} of the targets, a random one at {p["chance"]:.0%})'
     if (p['query'], p['layers']) == (reads['query'], reads['layers']): return f'{found}.'
     return (f'{found}. But lookup read {reads["query"]!r} in layers {reads["layers"]} ({reads["why"]}), and this checkup finds '
             f'{p["query"]!r} in layers {p["layers"]}.')
@@ -227,7 +230,7 @@ def answer(row) -> tuple: # list of str; str
     if use in (None, 'none'):
         last, code = 'No method gains significantly on all questions together: ask without a crop.', 'vlm.ask(image, question)'
     else:
-        last = f'Where the kind of a question is not known, use the line below {explain_gain([row["any"]])}.'
+        last = f'For questions of any kind, use the line below {explain_gain([row["any"]])}.'
         code = f'{name_arm(row["reads"], use)}(vlm, image, question)'
     return [explain_kinds(row), explain_map(row), last], code
 

@@ -55,7 +55,7 @@ def test_shell(tmp_path):
     assert told.returncode == 0 and 'At most 2 questions of each of 5 kinds in 5 arms' in told.stderr.splitlines()[0]     # before the model is loaded
     said = told.stdout.splitlines()
     assert said[0] == 'For small digits and color and existence: not enough questions to show a gain.' and said[3] == '    vlm.ask(image, question)'
-    assert said[1].startswith('The map of the last token finds targets, and does not bind color to shape') and said[4].startswith('written to ')
+    assert said[1].startswith('The attention map of the last token finds targets, and does not bind color to shape') and said[4].startswith('written to ')
     assert 'every figure comes from the records again' in check_row(tmp_path/'R'/'row.json')
     row = json.loads((tmp_path/'R'/'row.json').read_text())
     assert without(run_checkup('carve-tiny', tmp_path/'whole', n=2, progress=False), TIMED) == without(row, TIMED)
@@ -113,7 +113,7 @@ def test_families(name, load, tmp_path, few):
     row = run_checkup(load(name), tmp_path/'R', n=2, kinds=('digit', 'word'), progress=False)
     assert {f['verdict'] for f in row['kinds'].values()} <= {'not enough questions'}     # two do not show that it cannot read either
     assert 'every figure comes from the records again' in check_row(tmp_path/'R'/'row.json')
-    assert checkup.explain_map(row).startswith('The map is not to be trusted: 3 images') and len(row['profile']['twins']) == 3
+    assert checkup.explain_map(row).startswith('The attention map is not to be trusted: 3 images') and len(row['profile']['twins']) == 3
 
 
 def test_a_stage_that_fails(tmp_path, monkeypatch):
@@ -121,7 +121,7 @@ def test_a_stage_that_fails(tmp_path, monkeypatch):
     def fail(*args, **kw): raise DataError('the scene is lost')
     monkeypatch.setattr(checkup, 'make_profile', fail)
     row = run_checkup(out=tmp_path/'R', n=2, kinds=('exist',), progress=False)
-    assert checkup.explain_map(row) == 'The map was not measured: DataError: the scene is lost'
+    assert checkup.explain_map(row) == 'The attention map was not measured: DataError: the scene is lost'
     assert (tmp_path/'R'/'checkup.html').read_text().count('the scene is lost') == 2
 
 
