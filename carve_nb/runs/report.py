@@ -11,7 +11,6 @@ __all__ = ['WHERE', 'ABOUT', 'COLUMNS', 'STAR', 'PAGE', 'compare_methods', 'with
 # %% ../../nbs/library/runs/03_report.ipynb #298bd925
 import errno, json, re, warnings
 import numpy as np, pandas as pd
-from collections import Counter
 from fastcore.basics import groupby
 from pathlib import Path
 from matplotlib.figure import Figure
