@@ -22,7 +22,7 @@ FIELDS = (              # that stay, each on two scenes
 GOES = {                # name -> why it may be gone
     'laser': 'no source says how it is done',
 }                       # ViCrop's `high`, rank='area', operators beyond the ratio, second readings of VRGA and DoLa go too, and are not held
-RUN = 'eval scenes --n 6 --methods none,carve,lookup --quiet --out run'
+RUN = 'eval scenes --model carve-tiny --n 6 --methods none,carve,lookup --quiet --out run'
 ROUND = dict(total=1e-3, coarse=1, box=1, sure=.005)     # relative; of 255; pixels; of 1
 TIES = {'gift carve-tiny 3': .02}    # `sure`, where rounding on another machine breaks a tie of heads
 
