@@ -53,7 +53,7 @@ def measure_intervention(vlm, sample) -> dict: # of `intervention_samples`
 BOOTSTRAP_DRAWS = 400 # of every bootstrap here
 FEWEST = 10 # images; fewer carry no correlation and no odds
 COVARIATES = 'objects', 'side', 'tokens'
-PAPER_DECILES = dict( # TextVQA, Qwen2.5-VL-3B
+PAPER_DECILES = dict( # mean entropy, min-max scaled, by tenth of complexity: TextVQA, Qwen2.5-VL-3B
     T_c=(.38, .41, .44, .53, .56, .58, .60, .61, .63, .67),
     C_c=(.37, .39, .40, .41, .42, .45, .46, .55, .57, .60))
 

@@ -200,11 +200,18 @@ def won_and_lost(model, truth):
     again, plain = gated(model, truth)
     return (again > plain).sum(), (again < plain).sum()
 
-def narrowing():
-    "Bits by which clutter narrows the contrasted map of carve-small at the last step: (mean, lower, upper)"
+def clutter_lost(model, kind):
+    "Points of accuracy lost from calm to busy backgrounds in one kind of question: (mean, lower, upper)"
     from recipes.clutter import clutter_levels, to_dataframe
-    bits = clutter_levels(to_dataframe(study('intervention-carve-small')), 'contrast', 'both')
-    return tuple(paired_effect(bits[:, 0], bits[:, 4]))[:3]
+    t = to_dataframe(study('intervention' + ('-' + model)*(model == S)), 'first')
+    right = clutter_levels(t[t.kind == kind], 'correct', 'both')
+    return tuple(100*v for v in difference(right[:, 0], right[:, 4]))
+
+def by_way_of_spread(model):
+    "Points from calm to busy that go through the spread of raw attention at the first step: (value, lower, upper)"
+    from recipes.clutter import clutter_levels, mediation, to_dataframe
+    t = to_dataframe(study('intervention' + ('-' + model)*(model == S)), 'first')
+    return tuple(100*v for v in mediation(*(clutter_levels(t, c, 'both') for c in ('question', 'correct')))['indirect'])[:3]
 
 def rival(model, method, key='acc'):
     "Right answers in %, or another column times 100, of a rival on 60 questions; of several settings the last"
@@ -220,9 +227,31 @@ def eyes(model, truth):
 def bench(tokens, method): return record('bench-few.json', 'ratios', tokens, method, 'ratio')
 def cost(method): return record('compare/costs.json', method, 'seconds')
 
-def fresh(won, lost, n):
-    "Points won by a method on fresh questions that were counted, with the bootstrap's interval"
-    return tuple(100*v for v in difference(np.r_[np.ones(won), -np.ones(lost), np.zeros(n - won - lost)], np.zeros(n)))
+AGAIN, OTHERS, EQUAL = 'crop_tokens/again', 'crop_tokens/others', 'equal/carve-small-0'    # fresh questions of carve-small
+
+def fresh(method, *names):
+    "Scores of a method with crops of 144 tokens, or of the baseline, on fresh questions"
+    def scores(name):
+        spec = {'none': 'none', 'carve': 'carve:tokens=144' + ':square=True:limit=1792'*(name == EQUAL)}.get(method, method)
+        found = record(f'{name}.json', 'methods', spec)
+        return [*map(int, found.get('right') or found['score'])]
+    return np.concatenate([scores(n) for n in names]).astype(float)
+
+def fresh_gain(*names, method='carve', over='none'):
+    "Baseline and accuracy in %, points gained with their interval, and McNemar's p"
+    a, b = fresh(method, *names), fresh(over, *names)
+    return 100*b.mean(), 100*a.mean(), *(100*v for v in difference(a, b)), mcnemar(a, b)
+
+def older(method):
+    "Right answers of carve-small with crops as large as the image"
+    return 100*np.mean([r['score'] for r in run('demo-carve-small-full').select(method, 'digit')])
+
+def blind(model):
+    "Right answers about a gray image"
+    asked = lines(model).query('method == "none"').drop_duplicates('id')
+    return 100*np.mean([record('blind.json', model, q) == a for q, a in zip(asked.question, asked.truth)])
+
+def commonest(): return 100*lines(S).query('method == "none"').drop_duplicates('id').truth.value_counts(normalize=True).max()
 
 
 # The prose
