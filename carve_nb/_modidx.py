@@ -2089,6 +2089,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'carve_nb.runs.runner.Task': ('library/runs/runner.html#task', 'carve_nb/runs/runner.py'),
                                       'carve_nb.runs.runner._image_name': ( 'library/runs/runner.html#_image_name',
                                                                             'carve_nb/runs/runner.py'),
+                                      'carve_nb.runs.runner.check_layers': ( 'library/runs/runner.html#check_layers',
+                                                                             'carve_nb/runs/runner.py'),
                                       'carve_nb.runs.runner.describe_data': ( 'library/runs/runner.html#describe_data',
                                                                               'carve_nb/runs/runner.py'),
                                       'carve_nb.runs.runner.equip': ('library/runs/runner.html#equip', 'carve_nb/runs/runner.py'),

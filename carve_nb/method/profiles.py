@@ -175,7 +175,8 @@ _keys = WeakKeyDictionary()   # model -> (state of its weights, `weights_key`, `
 def _find_keys(vlm) -> list:
     state = weights_state(vlm)
     if _keys.get(vlm.model, ('',))[0] != state:
-        _keys[vlm.model] = state, weights_key(vlm), rounding_key(vlm)
+        key = weights_key(vlm)
+        _keys[vlm.model] = state, key, key and rounding_key(vlm)
     return _keys[vlm.model][1:]
 
 def profile_path(vlm) -> Path:
@@ -193,8 +194,9 @@ def _others():
 def find_profile(vlm) -> ModelProfile:
     """Return the profile of these weights, yours or a packaged model's; else of weights that differ by rounding alone.
 
-    It is the first that is reliable, or else the first; None where there is none."""
+    It is the first that is reliable, or else the first; None where there is none, and for weights that cannot be read."""
     key, rounding = _find_keys(vlm)
+    if key is None: return None
     own = kept_folder()/f'{key}.json'
     shipped = [CHECKPOINTS/name/'profile.json' for name in PACKAGED]
     kept = [_read(path, path.stat().st_mtime_ns) for path in (own, *shipped) if path.is_file()]

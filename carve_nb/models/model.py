@@ -403,10 +403,14 @@ def sample_weights(vlm):
                 'or take Carve() as it is.') from e
         yield name, tuple(w.shape), sample.numpy()
 
-def weights_key(vlm) -> str:
-    "Return a fingerprint of weights and adapters, 12 hexadecimal digits: of at most 65,536 values of each tensor"
+def weights_key(vlm) -> str|None:
+    """Return a fingerprint of weights and adapters, 12 hexadecimal digits: of at most 65,536 values of each tensor.
+
+    None where they cannot be read."""
     h = hashlib.sha256(adapters(vlm.model).encode())
-    for name, shape, values in sample_weights(vlm): h.update(f'{name} {shape}'.encode() + values.tobytes())
+    try:
+        for name, shape, values in sample_weights(vlm): h.update(f'{name} {shape}'.encode() + values.tobytes())
+    except UnsupportedError: return None
     return h.hexdigest()[:12]
 
 def rounding_key(vlm) -> tuple: # 12 hexadecimal digits, norm of each tensor

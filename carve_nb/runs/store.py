@@ -225,9 +225,9 @@ class RunStore:
             warnings.warn(
                 f'{damaged} damaged line{"s"*(damaged > 1)} of {self.folder} cannot be read; what is missing is measured '
                 'again.', stacklevel=5)
-        model = self.protocol.get('model')
-        if self.done and isinstance(model, dict) and model.get('weights', '') is None:
-            raise RunError(f'{self.folder} holds lines of {model["name"]}, whose weights cannot be fingerprinted '
+        told = self.protocol, self.protocol.get('model'), self.protocol.get('answer_by')     # of a measurement; of a run
+        if self.done and any(isinstance(p, dict) and p.get('weights', '') is None for p in told):
+            raise RunError(f'{self.folder} holds lines of a model whose weights cannot be fingerprinted '
                            f'(offloaded or packed): whether they changed since is not known. {ELSE}')
 
     def check_question(self, line) -> bool:

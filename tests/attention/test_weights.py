@@ -7,12 +7,16 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.lookup import Lookup
 from carve_nb.core.errors import CarveError
+from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.carve import Carve
+from carve_nb.method.cross_model import describe_answerer
 from carve_nb.method.profiles import ModelProfile, find_profile, profile_path
 from carve_nb.models.model import weights_key
 from carve_nb.runs.runner import run_eval
 from carve_nb.runs.store import read_run
+from carve_nb.studies.entropy import measure_entropy
+from carve_nb.studies.profile import make_profile
 
 SCENE = make_scene(145)
 QUESTION = SCENE.question('digit').question
@@ -268,7 +272,7 @@ def test_empty_mark_is_no_pass(folders, tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings('ignore::UserWarning')
 def test_weights_that_cannot_be_read(vlm):
-    "Offloaded and packed models are recorded and asked; only what is found by their weights asks for a row"
+    "Offloaded and packed models are recorded and asked; only a profile, which is found by their weights, is not made"
     import accelerate
     plain = look(fresh(vlm))
     accelerate.cpu_offload(vlm.model, execution_device=torch.device('cpu'))
@@ -278,8 +282,9 @@ def test_weights_that_cannot_be_read(vlm):
         first_map = look(session)
         assert (look(session) == first_map).all()
         assert Lookup(query='noun')(model, SCENE.image, QUESTION).read
-        for call in (lambda: Lookup()(model, SCENE.image, QUESTION), lambda: find_profile(model)):
-            with pytest.raises(CarveError, match='cannot be fingerprinted, as .* name the query token with `query=`.* or take Carve'): call()
+        assert any('weights cannot be read' in note and '`query=`' in note for note in Lookup()(model, SCENE.image, QUESTION).notes)
+        assert find_profile(model) is describe_answerer(model)['weights'] is None
+        with pytest.raises(CarveError, match='cannot be fingerprinted, as .* name the query token with `query=`.* or take Carve'): make_profile(model, 2)
         prompt = model.prompt(SCENE.image, QUESTION)
         with record_attention(model.model, model.processor, prompt.inputs, [SCENE.image]) as rows: model.model(**model.to_device(prompt))
         assert rows.saliency().values.any()
@@ -302,10 +307,13 @@ def test_run_on_weights_that_cannot_be_read(vlm, tmp_path):
     "A run on an offloaded model is not taken up: its weights may have changed since"
     import accelerate
     accelerate.cpu_offload(vlm.model, execution_device=torch.device('cpu'))
-    run = lambda n, **kw: run_eval('scenes', vlm, ['none'], n, tmp_path/'run', progress=False, **kw)
-    run(2)
-    with pytest.raises(CarveError, match='weights cannot be fingerprinted .* changed since is not known. Give another folder'): run(3)
-    assert len(read_run(tmp_path/'run').records) == 2
+    run = lambda n: run_eval('scenes', vlm, n=n, out=tmp_path/'run', progress=False)
+    look_on = lambda n: measure_entropy(vlm, [*load_benchmark('scenes', n)], tmp_path/'entropy', progress=False)
+    for go, lines in (run, 6), (look_on, 2):
+        go(2)
+        with pytest.raises(CarveError, match='weights cannot be fingerprinted .* changed since is not known. Give another folder'): go(3)
+        found = read_run(tmp_path/('run' if go is run else 'entropy')).records
+        assert [line['status'] for line in found] == ['ok']*lines
 
 
 def test_read_once_for_a_profile(vlm, monkeypatch):
