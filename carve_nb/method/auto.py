@@ -50,8 +50,9 @@ class CarveAuto(Carve):
         "Answer; ask about crops where it pays; keep what is better supported"
         image = session.image
         rows = self.capture(session, question)
-        plain = rows.answer
-        r = self.result(image, question, rows, answer=plain, calls=1)
+        r = self.ask_plain(session, self.result(image, question, rows, calls=1))
+        plain = r.plain_answer
+        r = replace(r, answer=plain)
         if reason := self.keeps(plain.confidence): return replace(r, notes=[f'kept the plain answer: {reason}'])
         _, rows_g = self.capture_both(session, question, rows)
         r.seconds['instruction'] = rows_g.meta['seconds']
@@ -60,7 +61,7 @@ class CarveAuto(Carve):
             S = self.fuse(A_q, A_g, rows.raster(tiles=self.tiles), image)
             reason = self.keeps(plain.confidence, **map_evidence(S, A_q, A_g))
         notes = rows.tiles_note(self.tiles)
-        r = replace(r, saliency=S, instruction_rows=rows_g, calls=2, read=self.words_read(rows), notes=notes)
+        r = replace(r, saliency=S, instruction_rows=rows_g, calls=r.calls + 1, read=self.words_read(rows), notes=notes)
         if reason: return replace(r, notes=[*notes, f'kept the plain answer: {reason}'])
         return self.best_crop(session, r)
 

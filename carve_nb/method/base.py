@@ -110,11 +110,12 @@ class Method:
         return session.capture(text, **dict(steps='all', suffix=self.suffix, max_new_tokens=self.max_new_tokens) | kw)
 
     def result(self, image, question, rows=None, crop=None, seconds=None, **fields) -> Result:
-        "Return a partial `Result`; `rows` hold the plain answer; without a crop the whole image is shown"
+        "Return a partial `Result`; `rows` hold the plain answer, if they were decoded by its rules; no crop: the whole image"
+        plain = rows if rows and not rows.meta.get('argmax') else None
         if rows: fields.setdefault('notes', [])[:0] = rows.meta.get('notes', [])
         return Result(
             method=self.name, image=image, question=question, crop=crop or whole_crop(image), rows=rows,
-            plain_answer=rows and rows.answer, seconds=timings(capture=rows) if seconds is None else seconds, **fields)
+            plain_answer=plain and rows.answer, seconds=timings(capture=rows) if seconds is None else seconds, **fields)
 
 # %% ../../nbs/library/method/04_base.ipynb #e6293850
 def as_saliency(

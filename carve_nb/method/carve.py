@@ -7,7 +7,7 @@ __all__ = ['PAPER', 'OFFICIAL', 'Carve', 'Paper', 'Official']
 
 # %% ../../nbs/library/method/05_carve.ipynb #ca869545
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 import numpy as np
@@ -173,9 +173,8 @@ class Carve(CropMethod):
         def alone(A): return as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, image)
         maps = Maps({'A_Q, under the question': partial(alone, A_q), 'A_G, under the instruction': partial(alone, A_g),
             'contrast A_Q / A_G': S})
-        r = self.result(image, question, rows_q, crop, saliency=S, maps=maps, regions=kept, calls=2,
+        return self.result(image, question, rows_q, crop, saliency=S, maps=maps, regions=kept, calls=2,
             instruction_rows=rows_g, seconds=seconds, notes=notes, read=self.words_read(rows_q))
-        return replace(r, plain_answer=None) if rows_q.meta.get('argmax') else r   # `VLM.ask` decodes by other rules
 
 class Paper(Carve):
     "`Carve.paper()`"

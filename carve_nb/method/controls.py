@@ -16,7 +16,7 @@ from ..core.saliency import Saliency, is_flat
 from .settings import ABOVE_0, limited
 from .carve import Carve
 from .base import CropMethod, Method, as_saliency
-from .crop import Crops, crop_image
+from .crop import Crops
 
 # %% ../../nbs/library/method/31_controls.ipynb #b0315dae
 @dataclass(repr=False)
@@ -77,8 +77,9 @@ class CenterCrop(Carve):
             r = self.result(image, question)
             w, h = (max(1, round(s*self.fraction**.5)) for s in image.size)
         x, y = self.place(image, image.width - w, image.height - h)
-        crop = crop_image(image, (x, y, x + w, y + h), limit=self.limit, rounding=self.rounding)
-        return replace(self.result(image, question, None, crop, r.seconds), plain_answer=r.plain_answer, calls=r.calls)
+        crop = replace(self, square=False, pad=0., min_side=1).cut(image, (x, y, x + w, y + h))     # of this very size
+        moved = self.result(image, question, None, crop, r.seconds, notes=list(r.notes))
+        return replace(moved, plain_answer=r.plain_answer, calls=r.calls)
 
 @dataclass(repr=False)
 class RandomCrop(CenterCrop):

@@ -77,5 +77,5 @@ def measure_layers(
     - `mass`: attention on the image, share of all that the position has;
     - `distance_next`, `distance_last`: Hellinger distance to the next and to the last layer, 0 to 1;
     - with a true region: `area`, the region's share of the image; `share`, its share of the attention on the image; `hit`, 1 if
-      the strongest patch overlaps it; `auroc`, `auroc_question` of its patches, 0 to 1."""
+      the center of the strongest patch lies in it; `auroc`, `auroc_question` of its patches, 0 to 1."""
     return layers_frame(measure_each(question_layers, vlm, questions, out, progress))

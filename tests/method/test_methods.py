@@ -148,6 +148,27 @@ def test_auto_shows_crops_alone():
     with pytest.raises(RunError, match="final_images='both'"): RunConfig(('auto:final_images=both',))
 
 
+def test_auto_keeps_the_answer_of_the_model_itself():
+    "`argmax` is a rule of the captures; the plain answer obeys the checkpoint's penalties"
+    vlm, scene = VLM.from_pretrained(), make_scene(145)
+    vlm.model.generation_config.repetition_penalty = 1.5
+    plain = make_method('none')(vlm, scene.image, 'Describe all things')
+    for name in 'auto', 'auto:skip_above=0.', 'official':
+        r = make_method(name, argmax=True)(vlm, scene.image, 'Describe all things')
+        assert str(r.plain_answer) == str(plain) != str(r.rows.answer), name
+        if name != 'official': assert str(r) == str(plain)
+
+
+@pytest.mark.parametrize('name', ['random', 'center'])
+def test_control_tells_what_carve_tells(load, photo, name):
+    "A moved crop has the size and the notes of CARVE's, and shows its pixels in the same way"
+    for question in QUESTION, GENERAL_INSTRUCTION:
+        for how in dict(pad=.3), dict(limit=50, rounding='down', square=False):
+            carve, moved = (make_method(m, **how)(load('qwen2_5_vl'), photo, question) for m in ('carve', name))
+            assert {*carve.notes} <= {*moved.notes} and moved.crop.image.size == carve.crop.image.size
+    assert any(note.startswith('no signal') for note in moved.notes)
+
+
 @pytest.mark.parametrize('family', OTHERS)
 @pytest.mark.parametrize('name', NAMES)
 def test_answers_or_gives_reason(load, photo, name, family, monkeypatch):
