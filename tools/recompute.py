@@ -9,6 +9,7 @@ import numpy as np, pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 from carve_nb.core.io import CHECKPOINTS
 from carve_nb.core.stats import difference, holm, mcnemar, paired_effect
+from carve_nb.data.scenes import scene_objects, scene_records
 from carve_nb.runs.report import report, results_table
 from carve_nb.runs.store import read_records, read_run
 from recipes.ablation import paired
@@ -18,6 +19,7 @@ RESULTS = ROOT/'nbs'/'results'
 ANY = re.compile(r'(?<![\w.])(?:\d+(?:[.,]\d+)*|\.\d+)')
 OWED = re.compile(r'(?<![\w./:-])(?:\d*\.\d+(?![\w.]*[\w/])|\d+(?= ?%))')    # decimals and percentages; no versions, no numbers of papers
 T, S = 'carve-tiny', 'carve-small'
+ZOOM = 'zoom-eye:existence=Is there a {cue}?:answering=Is there a {cue}?:bias=1.:root=False:final_images=crop:smallest=112'
 
 
 # What expressions are made of
@@ -92,6 +94,12 @@ def searched(model):
     found = record(f'equal/{model}-0-search.json', 'methods')
     return 100*np.mean([int(c) for m, v in found.items() if m.startswith('zoom-eye') for c in v['right']])
 
+def behind(model):
+    "Points that `zoom-eye` is behind `lookup`, the crop alone shown for both, their interval, and McNemar's p"
+    found = record(f'equal/{model}-0-search.json', 'methods')
+    search, row = (np.array([*map(int, found[m]['right'])], float) for m in (ZOOM, 'lookup:skip_above=1:final_images=crop:tokens=144:square=True:limit=1792'))
+    return *(100*v for v in difference(row, search)), mcnemar(row, search)
+
 def pointing(model, method): return 100*lines(model).query('method == @method').pointing.mean()
 def bound(model, method, side):
     "End of Wilson's interval of `acc`: side 0 is the lower one"
@@ -108,6 +116,10 @@ def gain(model, a, b): return against(model, a, b).change
 def p(model, a, b): return against(model, a, b).p
 
 CONTROLS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'   # of chapter 8's first table
+
+def leads(method, model=S):
+    "Points that today's `lookup` is ahead of a method with crops as large as the image: (change, lower, upper)"
+    return tuple(100*v for v in difference(*(t.reindex(today(model).index) for t in (today(model).lookup, right(model)[method]))))
 
 def holm_of(model, method, others):
     "Holm's p of a method against the baseline, among others, with today's defaults"
@@ -184,6 +196,21 @@ def among_twins(model, letter='T'):
     own = json.loads((RESULTS/f'seeds/{model}.json').read_text())
     twins = [r['maps'][own['query']] for r in records if '-twins-' in r['id']]
     return 100*np.mean([[letters[own['read'].index(layer)] == letter for layer in own['layers']] for letters in twins])
+
+def twins(model, method):
+    "Right answers among twins"
+    return 100*np.mean([json.loads(line)['made'][method]['right'] for line in gzip.open(RESULTS/f'twins/{model}-tries.jsonl.gz', 'rt')])
+
+def shapes(model, method, unique):
+    "Right answers with today's defaults where the target's shape is unique in its scene, or where it is not"
+    return 100*np.mean([today(model)[method][r.id] for r in scene_records(300) if
+        (sum(o.shape == r.question.rstrip('?').split()[-1] for o in scene_objects(r.image.seed)) == 1) == unique])
+
+def misread(model):
+    "How often a wrong answer without a crop is another object's digit, and how often a wrong digit at random would be"
+    wrong = lines(model).query('method == "none" and score == 0').drop_duplicates('id')
+    others = [{str(o.digit) for o in scene_objects(int(i.split('-')[1]))} - {t} for i, t in zip(wrong.id, wrong.truth)]
+    return 100*np.mean([a in o for a, o in zip(wrong.answer, others)]), 100*np.mean([len(o)/9 for o in others])
 
 def existence(model=T, truth=None):
     "Points that `lookup` with its gate gains on 1,500 questions for existence, or on those with one true answer: (mean, lower, upper)"

@@ -33,7 +33,7 @@ CASES = dict(
     fixed='The next answer that the crop fixed', broken='The next answer that the crop broke')
 RESULT = { # method -> README's words for it
     'none': 'baseline (no crop)', 'random': 'a crop at a random place',
-    'question-only': 'CARVE without the contrast', 'carve': 'CARVE, our settings for scenes',
+    'question-only': 'CARVE without the contrast', 'carve': 'CARVE, settings chosen on carve-tiny',
     'lookup': 'attention of one query token, no contrast', 'oracle': 'the true region, enlarged'}
 
 def load_stored() -> dict: # name of a model -> `Run`
