@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 import carve_nb
-from carve_nb.explorer.app import Explorer
+from carve_nb.explorer.app import SHOWN, TABS, Explorer
 from carve_nb.core.image import png_bytes
 from carve_nb.runs.store import Run, RunStore
 from carve_nb.method.results import Result
@@ -29,10 +29,10 @@ from carve_nb.runs.report import write_report
 from carve_nb.runs.runner import run_eval
 from carve_nb.data.scenes import Scene, make_scene
 from carve_nb.data.datasets import DataSet
-from carve_nb.explorer.state import take_shown
 from carve_nb.core.saliency import Saliency
 from carve_nb.models.prompts import Prompt
 from carve_nb.method.crop import Crop
+from carve_nb.method.lookup import Lookup
 from carve_nb.method.profiles import ModelProfile
 from processes import ROOT
 
@@ -111,12 +111,12 @@ def a_result():
 
 def an_explorer(vlm):
     "The explorer with hostile words wherever words come from"
-    ex, image = Explorer(vlm), Image.effect_noise((96, 96), 60).convert('RGB')
-    ex.open_image(image, BAD)
+    ex = Explorer(vlm)
+    ex.open_image(Image.effect_noise((96, 96), 60).convert('RGB'), BAD)
     ex.question.value = BAD
-    shown = take_shown(vlm, image, 'What digit is it?', BAD)
-    rows = dataclasses.replace(shown.rows, question_tokens=[BAD]*len(shown.rows.question_tokens), answer=dataclasses.replace(shown.rows.answer, text=BAD))
-    ex.keep(dataclasses.replace(shown, question=BAD, said=[BAD]*len(shown.said), model=BAD, rows=rows))
+    r = Lookup()(vlm, ex.session.image, 'What digit is it?')
+    rows, answer = dataclasses.replace(r.rows, question_tokens=[BAD]*len(r.rows.question_tokens)), dataclasses.replace(r.answer, text=BAD)
+    ex.keep(dataclasses.replace(r, question=BAD, notes=[BAD], answer=answer, plain_answer=answer, rows=rows), ex.dials.method)
     return ex
 
 
@@ -172,7 +172,7 @@ def test_hostile_text_is_text(kind, vlm):
     o, pages = MAKERS[kind](vlm), []
     if hasattr(o, '_repr_html_'): pages.append(o._repr_html_())
     if hasattr(o, '_repr_markdown_'): pages.append(rendered(o._repr_markdown_()))
-    if kind is Explorer: pages += [o.still_bundle()['text/html'], *o._repr_mimebundle_().get('text/html', [])]
+    if kind is Explorer: pages.append(o.still_bundle()['text/html'])
     assert pages
     for page in pages:
         assert wrong_in(page) == []
@@ -209,10 +209,7 @@ def test_small_images_are_kept_for_large_ones(vlm):
 def test_hostile_text_in_widgets(vlm):
     "Every tab and message of the explorer; no widget reads markup in a description"
     ex = an_explorer(vlm)
-    for title in ex.panes:
-        ex.tab.value = title
-        if ex.job: ex.job.join()
-        ex.draw()
+    for tab in TABS: ex.tab.value = tab    # the last one exports
     ex.tell(BAD)
     ex.guard(lambda: (_ for _ in ()).throw(ValueError(BAD)))
     found = ex.widgets()
@@ -221,7 +218,7 @@ def test_hostile_text_in_widgets(vlm):
     assert not [x for x in found if isinstance(x, w.HTMLMath)] and not [x for x in found if getattr(x, 'description_allow_html', False)]
     scripts = [o['data'] for x in found if isinstance(x, w.Output) for o in x.outputs]
     assert 'alert(' not in json.dumps(scripts) and ex.question.value == BAD
-    assert ast.unparse(ast.parse(html.unescape(re.search('<pre>(.*?)</pre>', ex.panes['Export'].crop.value, re.S)[1]))).count('alert(1)') == 3   # model, image, question: inside of Python's strings
+    assert ast.unparse(ast.parse(html.unescape(re.search('<pre>(.*?)</pre>', ex.pane.value, re.S)[1]))).count('alert(1)') == 2   # image, question: inside of Python's strings
     ex.close()
 
 
@@ -231,7 +228,7 @@ def test_places_that_make_html():
     words = re.compile(r'''text/html|application/javascript|<(?:div|b|td|tr|img|table|style|script)\b|\b(?:HTML|Markdown|Javascript)\(''')
     parts = [(p, ast.unparse(ast.parse(p.read_text(encoding='utf-8')))) for p in sorted((ROOT/'carve_nb').rglob('*.py')) if p.name[0] != '_']
     parts += [(p, p.read_text(encoding='utf-8')) for p in sorted((ROOT/'carve_nb').rglob('*.html'))]     # of jinja, which escapes
-    assert {p.stem for p, code in parts if words.search(code)} - {'families'} == {'widgets', 'app', 'tabs', 'io', 'records', 'plotting', 'report', 'checkup'}   # those two name tokens such as <img>
+    assert {p.stem for p, code in parts if words.search(code)} - {'families'} == {'widgets', 'app', 'io', 'records', 'plotting', 'report', 'checkup'}   # those two name tokens such as <img>
 
 
 def keep(folder, report):
@@ -269,7 +266,7 @@ def test_uploaded_names_are_no_paths(vlm):
     ex = Explorer(vlm)
     raw = png_bytes(Image.new('RGB', (64, 64), 'red'))
     ex.upload.value = [dict(name='../../a.png', type='image/png', size=len(raw), content=memoryview(raw), last_modified=pd.Timestamp(0, tz='UTC').to_pydatetime())]
-    assert ex.name == 'a.png'
+    assert ex.code == repr('a.png')
     ex.close()
 
 
@@ -283,24 +280,21 @@ def test_fifty_runs_of_a_cell(vlm, monkeypatch, figure):
     "A cell that shows the explorer, run again and again: widgets, comms, observers, hooks, threads and figures as after the first runs"
     import comm, IPython, IPython.display
     from matplotlib import pyplot
-    from carve_nb.explorer.app import PLACES
-    from carve_nb.testing import three_scenes
     monkeypatch.setattr(IPython, 'get_ipython', lambda: Shell())
     monkeypatch.setattr(IPython.display, 'display', lambda *a, **kw: None)
-    scene, counts = three_scenes()[0], []
+    counts = []
     for i in range(50):
         ex = Explorer(vlm)
         if i in (1, 49):
-            ex.open_image(scene.image)
-            ex.keep(take_shown(vlm, scene.image, scene.question))
-            for title in ex.panes: ex.tab.value = title; ex.job and ex.job.join(); ex.dials.all['lam'].value *= 1.5
+            ex.ask(); ex.job.join()
+            for tab, p in zip(TABS, (.1, .2, .3)): ex.tab.value = tab; ex.dials.dials['p'].value = p
         ex._ipython_display_()
         counts.append([len(w.widget._instances), len(comm.get_comm_manager().comms), sum(len(f) for x in ex.widgets() for kinds in x._trait_notifiers.values() for f in kinds.values()), sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in vlm.model.modules()),
-            threading.active_count(), len(pyplot.get_fignums()), len(PLACES)])
+            threading.active_count(), len(pyplot.get_fignums()), len(SHOWN)])
     figure('widgets after 1 and 50 runs of the explorer', (counts[1][0], counts[-1][0]))
     assert counts[0][:1] + counts[0][2:] == counts[-1][:1] + counts[-1][2:] and counts[1] == counts[-1], (counts[0], counts[1], counts[-1])
     ex.close()
-    PLACES.clear()
+    SHOWN.clear()
 
 
 def rendered(markdown):
@@ -338,12 +332,11 @@ def test_explorer_saved_on_the_spot():
     "A notebook that shows the explorer, run and stored here: image and words of what was asked stand in it"
     from execnb.shell import CaptureShell
     from fastcore.nbio import mk_cell, new_nb
-    code = ['from carve_nb.explorer.app import explore\nfrom carve_nb.testing import three_scenes\ns = three_scenes()[0]',
-            'ex = explore(image=s.image, question=s.question)\nex.job.join();', 'ex', 'ex.close()']
+    code = ['from carve_nb.explorer.app import explore', 'ex = explore()\nex.job.join();', 'ex', 'ex.close()']
     nb = new_nb([mk_cell(c) for c in code])
     CaptureShell().run_all(nb, exc_stop=True)
     outs = [o for o in stored_outputs(json.loads(json.dumps(nb, default=dict))) if o.get('data')]
     assert len(outs) == 2 and [unreadable(o) for o in outs] == ['', '']
     for o in outs:
         img = Image.open(io.BytesIO(base64.b64decode(''.join(o['data']['image/png']))))
-        assert img.width > 300 and np.asarray(img.convert('RGB')).std() > 20 and 'Alone: "' in ''.join(o['data']['text/plain'])
+        assert img.width > 300 and np.asarray(img.convert('RGB')).std() > 20 and 'model alone says "8"' in ''.join(o['data']['text/plain'])

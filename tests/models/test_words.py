@@ -8,7 +8,7 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.lookup import Lookup
 from carve_nb.core.errors import CarveError
-from carve_nb.explorer.state import take_shown, words_shown
+from carve_nb.explorer.widgets import SettingsPanel
 from carve_nb.method.carve import Carve
 from carve_nb.models.families import find_family
 from carve_nb.models.loading import load_processor
@@ -90,8 +90,9 @@ def test_rows_of_a_word_are_those_of_its_tokens(llama):
 
 
 def test_shown_words_are_readable(llama):
-    shown = take_shown(llama, WIDE, 'What is the grün 犬 eating?')
-    text = ' '.join(words_shown(shown))
+    panel = SettingsPanel(llama, lambda: None)
+    panel.show_words(llama.capture(WIDE, 'What is the grün 犬 eating?').question_tokens)
+    text = ' '.join(word for word, _ in panel.words.options)
     assert '犬' in text and 'ü' in text and not {*'▁Ġ\ufffd'} & {*text}
 
 
