@@ -21,7 +21,10 @@ _ANNOUNCED = r'(?i:options|choices|选项)\s*[:：]\s*'
 _PLACES = (    # on lines of their own, or on one
     rf'^[^\S\n]*(?:{_ANNOUNCED})?(?P<label>{{}})', r'(?<![^\s,;，；?？؟:：。])(?P<label>{})(?=\s|[^\x00-\x7f])')
 _SENTENCE_END = re.compile(r'[.?!:\n？؟。！]\s*+')
-_INSTRUCTION = re.compile(r'(?:\w+\s+){0,3}(?:answer|respond|reply|choose|select)\b|(?:options|choices)\s*:', re.I)
+_ORDER = r'(?:\w+\s+){0,3}(?:answer|respond|reply|choose|select)\b'
+_INSTRUCTION = re.compile(    # behind a colon may stand things to look for, such as a reply button
+    rf'(?<!: ){_ORDER}(?!\s+(?:is|are|was|were)\b)|{_ORDER}\s+(?:in|with|by|using|from|the|only|one|yes)\b|'
+    r'(?:options|choices)\s*:', re.I)
 
 def _before_instruction(text) -> str:
     "Return the beginning of a text, up to the short-answer instruction"

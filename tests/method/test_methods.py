@@ -109,6 +109,12 @@ def test_hide_packs_several_pieces_alone():
         if pieces == 1: assert np.array_equal(r.crop.image, scene.image.crop(r.crop.box).resize(r.crop.image.size, Image.Resampling.LANCZOS))
 
 
+def test_hide_reads_names_that_begin_like_an_instruction(load, photo):
+    for name in 'reply button', 'pause button', 'answer', 'red choose button':
+        r = make_method('hide', max_new_tokens=1)(load('qwen2_5_vl'), photo, f'Where is the {name}?')
+        assert ''.join(r.rows.question_tokens).endswith(f': {name}') and r.saliency.values.any()
+
+
 @pytest.mark.parametrize('family', FULL)
 def test_zoom_eye_shows_what_its_source_shows(load, family, monkeypatch):
     "Beside a part is the image on the tower's side, 448 without one; a part keeps its pixels; a leaf is shown with 1.2 times that side (#57 B7)"
