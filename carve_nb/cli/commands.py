@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 import typer
 from .. import __version__
-from ..method.registry import make_method, method_rows, methods, read_method, split_specs
+from ..method.registry import make_method, method_rows, methods, read_method, read_value, split_specs
 from carve_nb.cli.files import (
     check_file, check_image, keep_files, make_folder, print_line, print_table, read_images, save_file,
     save_map)
@@ -53,7 +53,9 @@ def set_fields(specs, pairs=()) -> list: # methods as `split_specs` gives them; 
         key, sign, value = pair.partition('=')
         if not sign: raise CarveError(f'{pair!r} sets nothing; write KEY=VALUE, such as p=.1')
         choose(key, [*dict.fromkeys(sum(known.values(), []))], f'field of {", ".join(specs)}')
-        if ',' in value and ' ' not in value and value[0] not in '[(': value = f'[{value}]'
+        if ' ' in value or ':' in value: value = repr(read_value(value))     # quotation marks hold a text together
+        elif ',' in value and value[0] not in '[(\'"':
+            value = f'[{",".join(w if read_value(w) != w else repr(w) for w in value.split(","))}]'
         for spec in specs: more[spec] += f':{key}={value}'*(key in known[spec])
     return [spec + added for spec, added in more.items()]
 

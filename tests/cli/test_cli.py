@@ -449,6 +449,18 @@ def test_eval_of_a_folder(models, photos, tmp_path, capsys, monkeypatch, family,
     assert protocol['data']['name'] == photos.name and str(tmp_path) not in json.dumps(protocol) and protocol['decoding']['max_new_tokens'] == 2
 
 
+def test_set_carries_text(models, photos, photo, tmp_path, capsys):
+    "A text with commas, colons and quotation marks is one value, in a shell and beside other methods of a run, which is taken up"
+    words = ['eval', str(photos), '--model', str(models['qwen2_5_vl']), '--methods', 'none,carve', '--n', '1', '--max-new-tokens', '1', '--quiet', '--out', str(tmp_path/'o')]
+    for _ in range(2): assert main([*words, '--set', "instruction=Describe: it's all, please"]) == 0, capsys.readouterr().err
+    protocol = json.loads((tmp_path/'o'/'protocol.json').read_text())
+    assert [m.get('instruction') for m in protocol['methods'].values()] == [None, "Describe: it's all, please"]
+    assert main(['report', str(tmp_path/'o')]) == 0
+    ask = ['ask', str(photo), 'What is the green square?', '--model', str(models['qwen2_5_vl']), '--method', 'carve', '--set']
+    capsys.readouterr()
+    for given in 'instruction=Describe: all', 'query=green,square', "query=['green', 'square']": assert main([*ask, given]) == 0, capsys.readouterr().err
+
+
 def test_eval_of_this_folder(models, photos, tmp_path, monkeypatch, capsys):
     "`carve eval ..` does not write among one's own files"
     shutil.copytree(photos, tmp_path/'mine')
