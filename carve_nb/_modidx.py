@@ -970,8 +970,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                               'carve_nb/method/carve.py'),
                                        'carve_nb.method.carve.Carve.read_rows': ( 'library/method/carve.html#carve.read_rows',
                                                                                   'carve_nb/method/carve.py'),
-                                       'carve_nb.method.carve.Carve.saliency_only': ( 'library/method/carve.html#carve.saliency_only',
-                                                                                      'carve_nb/method/carve.py'),
                                        'carve_nb.method.carve.Carve.wanted': ( 'library/method/carve.html#carve.wanted',
                                                                                'carve_nb/method/carve.py'),
                                        'carve_nb.method.carve.Carve.words_read': ( 'library/method/carve.html#carve.words_read',

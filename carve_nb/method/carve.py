@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 from .results import Maps, Result
 from ..attention.rows import AttentionRows
-from ..attention.session import Session
 from ..formulas.algorithm import fuse_contrast, fuse_maps, step_weights
 from ..core.errors import CarveError
 from ..core.words import pick_words, read_words, why_no_words
@@ -89,10 +88,6 @@ class Carve(CropMethod):
     def locate(self, session, question) -> Result: # without an answer yet
         "Look, divide, keep, magnify"
         return self.from_rows(session.image, question, *self.capture_both(session, question))
-
-    def saliency_only(self, vlm, image, question) -> Saliency: # S; `.to_pixels()` for [H, W]
-        "The fused map alone, to be compared with another implementation"
-        return self.locate(Session(vlm, image, shared=False), question).saliency
 
     def capture_both(self, session, question, rows=None) -> tuple: # `AttentionRows` twice
         "Under the question (`rows`, if there are some), and under the instruction, paired: no more steps than the answer"

@@ -255,7 +255,7 @@ def test_layers_that_do_not_exist(load):
     vlm = load('llava')
     with count_passes(vlm) as seen:
         for layers in ([25], [4, 25], [-1], [6]):
-            for ask in (lambda: Carve(layers=layers)(vlm, IMAGE, QUESTION), lambda: Carve(layers=layers).saliency_only(vlm, IMAGE, QUESTION),
+            for ask in (lambda: Carve(layers=layers)(vlm, IMAGE, QUESTION),
                         lambda: vlm.capture(IMAGE, QUESTION, layers=layers),
                         lambda: recording(vlm.model, layers).__enter__(), lambda: grad_rows(vlm, vlm.prompt(IMAGE, QUESTION), layers)):
                 with pytest.raises((CarveError, CaptureError), match='do not exist: the .* 6.* 0 to 5.*such as layers=') as e: ask()
