@@ -153,7 +153,7 @@ def _open_question(images, question): # paths; -> PIL images, question
     "Open the images of a question; without both, scene 145, which we chose"
     if question and os.path.isfile(question):
         raise CarveError(f'{question!r} is a file; the question comes last, after the images, in quotation marks.')
-    if images and (question or '').strip(): return read_images(images), question
+    if images and question is not None: return read_images(images), question
     if images or question: raise CarveError('give an image, or several, and then the question in quotation marks.')
     from carve_nb.data.scenes import make_scene
     question = (scene := make_scene(145)).question('digit').question
@@ -317,7 +317,7 @@ def _serve_page(path, port=None, browser=True):
 @app.command(rich_help_panel=_FIRST)
 @loads_model
 def explore(
-    image: Annotated[str|None, typer.Argument(help='image file (default: choose one on the page)', metavar='IMAGE')] = None,
+    image: Annotated[str|None, typer.Argument(help='image file (default: scene 145)', metavar='IMAGE')] = None,
     question: Annotated[str, typer.Argument(help='asked at once', metavar='QUESTION', show_default=False)] = '',
     port: Annotated[int|None, typer.Option(
         help='on the loopback address (default: 8866 or one after it)', min=1, max=65535, metavar='N')] = None,

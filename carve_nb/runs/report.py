@@ -100,7 +100,7 @@ def format_cell(row, key) -> str:
     if key not in ('acc', 'gain', 'pointing'): return f'{value:.2f}' if isinstance(value, float) else str(value)
     form, *ends = dict(acc=('.1f', 'lo', 'hi'), gain=('+.1f', 'gain_lo', 'gain_hi')).get(key, ['.1f'])
     value, *ends = (format(100*row[k], form) for k in (key, *ends))
-    if 'nan' in ends: ends = ['—']     # `few_images`
+    if 'nan' in ''.join(ends): ends = ['—']     # `few_images`
     return f'{value} [{", ".join(ends)}]' if ends else value
 
 def table_rows(table: pd.DataFrame, base: str|None = 'none') -> list: # lists of str, the head first

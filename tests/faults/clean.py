@@ -97,5 +97,6 @@ def tensor_bytes():
     gc.collect()
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')   # of objects that only look like tensors
-        there = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in gc.get_objects() if isinstance(t, torch.Tensor) and not t.is_meta}
+        there = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in gc.get_objects()
+                 if type(t) in (torch.Tensor, torch.nn.Parameter) and not t.is_meta}   # a FakeTensor has no storage
     return sum(there.values())

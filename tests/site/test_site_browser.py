@@ -153,7 +153,7 @@ def test_folds_and_header(site, browser):
     parts = looker.page.eval_on_selector_all('.sidebar-tree > .caption', 'all => all.map(e => e.textContent)')
     entries = looker.page.eval_on_selector_all('.sidebar-tree > ul > li > a', 'all => all.map(e => e.textContent)')
     assert parts == ['Complexity and entropy', 'Layers', 'Noise and signal', 'CARVE', 'More']
-    assert [o.partition('. ')[0] for o in entries] == ['The book', 'Quickstart', *'123456789', 'Tutorials', 'Results', 'Notes', 'Library']
+    assert [o.partition('. ')[0] for o in entries] == ['The book', 'Quickstart', *'123456789', 'Tutorials', 'Results: methods and settings', 'Notes', 'Library']
     link = looker.page.get_attribute('.page-links a', 'href')
     assert (site/link).is_file() and 'Carve' in (site/link).read_text(encoding='utf-8')
     assert len(looker.page.get_attribute('meta[name=description]', 'content')) > 40
