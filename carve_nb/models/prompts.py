@@ -333,7 +333,8 @@ def read_images(
     images,  # as `open_images` takes them
 ) -> list:   # of lists of RGB images; one list where they are the same
     "Return images as a processor sees files, which it turns upright, and as it sees what was opened before"
-    files, given = [_rgb(upright(im)) for im in open_images(images)], seen_images(images)
+    opened = open_images(images)
+    files, given = [_rgb(upright(im)) for im in opened], seen_images(opened)
     return [files] if all(a is b for a, b in zip(files, given)) else [files, given]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #5a0f6e22
