@@ -60,7 +60,9 @@ def ahead(model, a, b):
     return tuple(paired({'': (today(model)[a], today(model)[b])}).iloc[0][['change', 'lo', 'hi']])
 
 @cache
-def other_object(model): return pd.DataFrame(map(json.loads, gzip.open(RESULTS/f'other_object/{model}.jsonl.gz', 'rt')))
+def json_lines(name): return [json.loads(line) for line in gzip.open(RESULTS/f'{name}.jsonl.gz', 'rt')]
+
+def other_object(model): return pd.DataFrame(json_lines(f'other_object/{model}'))
 
 def misled(model):
     "Points that the crop of another object gains over none: (change, lower, upper)"
@@ -192,14 +194,14 @@ def climb(kind=None, layer=False):
 
 def among_twins(model, letter='T'):
     "Share in % of the questions among twins whose map, by the query token and layers of agreement, points at the target (T), or at an object of its shape (S)"
-    records = map(json.loads, gzip.open(RESULTS/f'seeds/{model}.jsonl.gz', 'rt'))
+    records = json_lines(f'seeds/{model}')
     own = json.loads((RESULTS/f'seeds/{model}.json').read_text())
     twins = [r['maps'][own['query']] for r in records if '-twins-' in r['id']]
     return 100*np.mean([[letters[own['read'].index(layer)] == letter for layer in own['layers']] for letters in twins])
 
 def twins(model, method):
     "Right answers among twins"
-    return 100*np.mean([json.loads(line)['made'][method]['right'] for line in gzip.open(RESULTS/f'twins/{model}-tries.jsonl.gz', 'rt')])
+    return 100*np.mean([line['made'][method]['right'] for line in json_lines(f'twins/{model}-tries')])
 
 def shapes(model, method, unique):
     "Right answers with today's defaults where the target's shape is unique in its scene, or where it is not"
@@ -218,7 +220,7 @@ def existence(model=T, truth=None):
 
 def gated(model, truth):
     "Scores on questions for existence, of `lookup` with its gate and of a model alone"
-    found = pd.DataFrame(map(json.loads, gzip.open(RESULTS/'gate'/f'{model}-existence.jsonl.gz', 'rt')))
+    found = pd.DataFrame(json_lines(f'gate/{model}-existence'))
     if truth: found = found[found.answer == truth]
     return found.again.where(found.confidence <= .95, found.plain).to_numpy(), found.plain.to_numpy()
 
@@ -227,17 +229,23 @@ def won_and_lost(model, truth):
     again, plain = gated(model, truth)
     return (again > plain).sum(), (again < plain).sum()
 
+@cache
+def clutter_frame(model):
+    "Entropies at the first step, and answers, on five backgrounds"
+    from recipes.clutter import to_dataframe
+    return to_dataframe(study('intervention' + ('-' + model)*(model == S)), 'first')
+
 def clutter_lost(model, kind):
     "Points of accuracy lost from calm to busy backgrounds in one kind of question: (mean, lower, upper)"
-    from recipes.clutter import clutter_levels, to_dataframe
-    t = to_dataframe(study('intervention' + ('-' + model)*(model == S)), 'first')
+    from recipes.clutter import clutter_levels
+    t = clutter_frame(model)
     right = clutter_levels(t[t.kind == kind], 'correct', 'both')
     return tuple(100*v for v in difference(right[:, 0], right[:, 4]))
 
 def by_way_of_spread(model):
     "Points from calm to busy that go through the spread of raw attention at the first step: (value, lower, upper)"
-    from recipes.clutter import clutter_levels, mediation, to_dataframe
-    t = to_dataframe(study('intervention' + ('-' + model)*(model == S)), 'first')
+    from recipes.clutter import clutter_levels, mediation
+    t = clutter_frame(model)
     return tuple(100*v for v in mediation(*(clutter_levels(t, c, 'both') for c in ('question', 'correct')))['indirect'])[:3]
 
 def rival(model, method, key='acc'):
