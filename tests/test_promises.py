@@ -106,7 +106,7 @@ def test_notebook_outside_the_clone(tmp_path):
     "`jupyter execute` elsewhere: the package is imported, and answers"
     (tmp_path/'mine.ipynb').write_text(json.dumps(cells(
         'import carve_nb, os\nassert not os.path.exists("carve_nb")\nscene = carve_nb.make_scene(145)',
-        'r = carve_nb.Lookup()(carve_nb.VLM.from_pretrained(), scene.image, scene.question("digit").question)\nprint("answer", r.answer)\nr')))
+        'r = carve_nb.Lookup()(carve_nb.VLM.from_pretrained("carve-tiny"), scene.image, scene.question("digit").question)\nprint("answer", r.answer)\nr')))
     env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'} | dict(HF_HUB_OFFLINE='1')
     done = subprocess.run([sys.executable, '-m', 'jupyter', 'execute', '--inplace', 'mine.ipynb'], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -166,7 +166,7 @@ def test_several_images_and_video(load):
 
 def test_weights_changed_in_place():
     "The next call sees them: it maps as a model does that had them from the start"
-    scene, vlm = make_scene(145), VLM.from_pretrained()
+    scene, vlm = make_scene(145), VLM.from_pretrained('carve-tiny')
     question = scene.question('digit').question
     def look(): return Lookup(query='noun')(vlm, scene.image, question).saliency.values
     before = look()
@@ -175,7 +175,7 @@ def test_weights_changed_in_place():
     with torch.no_grad():
         for p in keys: p.data.mul_(-1.5)
     changed = look()
-    fresh = VLM(VLM.from_pretrained().model, vlm.processor)
+    fresh = VLM(VLM.from_pretrained('carve-tiny').model, vlm.processor)
     fresh.model.load_state_dict(vlm.model.state_dict())
     assert (changed != before).any() and np.allclose(changed, Lookup(query='noun')(fresh, scene.image, question).saliency.values)
 

@@ -16,7 +16,7 @@ import numpy as np, torch
 from transformers import BatchFeature, LogitsProcessorList, ProcessorMixin
 from ..core.errors import CarveError, InsufficientMemoryError, PromptError, UnsupportedError, out_of_memory
 from ..core.image import ImageLike, open_image, to_raster
-from ..core.io import MARK, TINY, answer_span, open_thought
+from ..core.io import MARK, SMALL, answer_span, open_thought
 from .families import FAMILIES, find_family
 from .image_tokens import (
     joined, limited_processors, patch_pixels, row_pixels, set_image_tokens, token_limit, with_settings)
@@ -75,7 +75,7 @@ class Model:
 
     @classmethod
     def from_pretrained(cls,
-        name_or_path: str|Path = TINY,        # Hub id, folder, or one of `PACKAGED`
+        name_or_path: str|Path = SMALL,       # Hub id, folder, or one of `PACKAGED`
         device: str|torch.device|None = None, # by default CUDA where there is one, but a CPU for `PACKAGED`
         dtype: str|torch.dtype|None = None,   # float32 on a CPU, else as saved
         revision: str|None = None,            # on the Hub

@@ -66,7 +66,7 @@ def resident():
 @pytest.mark.parametrize('name', ['llava', 'carve-tiny'])
 def test_thousand_asks(name, load, figure):
     "Memory is compared after a garbage collection, at 200 and at 1,000 questions"
-    vlm = VLM.from_pretrained() if name == 'carve-tiny' else load(name)
+    vlm = VLM.from_pretrained('carve-tiny') if name == 'carve-tiny' else load(name)
     one = bounded(vlm, 2)
     ask_on(vlm, 0, 200, one)
     (before, objects), level = state(vlm), resident()

@@ -23,7 +23,7 @@ QUESTION = SCENE.question('digit').question
 
 
 @pytest.fixture
-def vlm(): return VLM.from_pretrained()
+def vlm(): return VLM.from_pretrained('carve-tiny')
 
 
 def look(session): return session.capture(QUESTION, steps='all', max_new_tokens=1).attn
@@ -276,7 +276,7 @@ def test_weights_that_cannot_be_read(vlm):
     import accelerate
     plain = look(fresh(vlm))
     accelerate.cpu_offload(vlm.model, execution_device=torch.device('cpu'))
-    packed = VLM(torch.ao.quantization.quantize_dynamic(VLM.from_pretrained().model, {torch.nn.Linear}), vlm.processor)
+    packed = VLM(torch.ao.quantization.quantize_dynamic(VLM.from_pretrained('carve-tiny').model, {torch.nn.Linear}), vlm.processor)
     for model in vlm, packed:
         session = fresh(model)
         first_map = look(session)
@@ -294,7 +294,7 @@ def test_weights_that_cannot_be_read(vlm):
 @pytest.mark.filterwarnings('ignore::UserWarning')
 def test_packed_weights_that_change(vlm):
     "Nothing is remembered of weights that cannot be read: they may change in place"
-    packed = VLM(torch.ao.quantization.quantize_dynamic(VLM.from_pretrained().model, {torch.nn.Linear}), vlm.processor)
+    packed = VLM(torch.ao.quantization.quantize_dynamic(VLM.from_pretrained('carve-tiny').model, {torch.nn.Linear}), vlm.processor)
     session = fresh(packed)
     before = look(session)
     for name, m in packed.model.named_modules():

@@ -419,7 +419,7 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     from carve_nb.method.carve import Carve
     from carve_nb.method.profiles import find_profile
     from carve_nb.attention.vlm import VLM
-    vlm = VLM.from_pretrained()
+    vlm = VLM.from_pretrained('carve-tiny')
     shipped = replace(find_profile(vlm), layers=[2], query='noun', gain=[.2, .1, .3] if wins else [.2, -.1, .5])
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     monkeypatch.setattr('carve_nb.studies.profile.make_profile', lambda *_, **kw: shipped)

@@ -7,7 +7,7 @@ import inspect, carve_nb
 from carve_nb import *
 from carve_nb.core.image import open_image
 from recipes.tiny_models import make_tiny_checkpoint
-vlm = VLM.from_pretrained()
+vlm = VLM.from_pretrained('carve-tiny')
 scene = make_scene(16)
 query = scene.question('digit')
 image, question = scene.image, query.question

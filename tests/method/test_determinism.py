@@ -9,7 +9,7 @@ from carve_nb.data.scenes import samples
 from processes import ROOT
 
 RECORD = ROOT/'nbs'/'results'/'determinism.json'
-CODE = 'import sys, torch; torch.set_num_threads(int(sys.argv[1])); sys.path[:0] = sys.argv[2:]; import test_determinism as t; print(t.digest(t.run(t.VLM.from_pretrained())))'
+CODE = 'import sys, torch; torch.set_num_threads(int(sys.argv[1])); sys.path[:0] = sys.argv[2:]; import test_determinism as t; print(t.digest(t.run(t.VLM.from_pretrained("carve-tiny"))))'
 
 
 def run(vlm, methods=(Carve(), Carve.official(max_new_tokens=4))):
@@ -36,7 +36,7 @@ def elsewhere(threads):
 
 
 @pytest.fixture(scope='module')
-def vlm(): return VLM.from_pretrained()
+def vlm(): return VLM.from_pretrained('carve-tiny')
 
 
 @pytest.mark.case(53)

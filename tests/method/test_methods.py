@@ -101,7 +101,7 @@ def test_paper_is_algorithm_1(name, layers):
 
 def test_hide_packs_several_pieces_alone():
     "One piece is cut out as it is; of several, all that lies between them is left out"
-    vlm = VLM.from_pretrained()
+    vlm = VLM.from_pretrained('carve-tiny')
     for seed, pieces in (3, 1), (0, 2):
         scene = make_scene(seed)
         r = make_method('hide')(vlm, scene.image, scene.question('digit').question)
@@ -156,7 +156,7 @@ def test_auto_shows_crops_alone():
 
 def test_auto_keeps_the_answer_of_the_model_itself():
     "`argmax` is a rule of the captures; the plain answer obeys the checkpoint's penalties"
-    vlm, scene = VLM.from_pretrained(), make_scene(145)
+    vlm, scene = VLM.from_pretrained('carve-tiny'), make_scene(145)
     vlm.model.generation_config.repetition_penalty = 1.5
     plain = make_method('none')(vlm, scene.image, 'Describe all things')
     for name in 'auto', 'auto:skip_above=0.', 'official':
@@ -269,7 +269,7 @@ def test_models_of_their_own(load, photo):
 
 def test_says_what_is_missing():
     "A sentence for each thing that a first method of one's own forgets"
-    vlm, photo = VLM.from_pretrained(), Image.fromarray(data.chelsea()).resize((120, 90))
+    vlm, photo = VLM.from_pretrained('carve-tiny'), Image.fromarray(data.chelsea()).resize((120, 90))
     whole = check_method(make_method('carve', max_new_tokens=1), vlm, photo, QUESTION)
     S = whole.saliency
     for wrong, said in (None, 'gives a `Result`'), (replace(whole, answer=None), 'has no answer'), (replace(whole, method=''), 'no name of its own'), (replace(whole, calls=0), 'calls=1 for a capture'), \

@@ -33,7 +33,7 @@ def test_cut_answers(load, tmp_path):
     assert make_method('none', max_new_tokens=4)(vlm, [WIDE, WIDE], QUESTION).notes[-1] == r.notes[-1]
     lines = read_run(run_eval('scenes', vlm, ('none', 'carve'), 1, tmp_path/'R', max_new_tokens=4, progress=False))[1]
     assert [sum('cut at' in note for note in line['notes']) for line in lines] == [1, 1]
-    assert Carve()(VLM.from_pretrained(), make_scene(16).image, 'What color is the triangle?').answer.finished
+    assert Carve()(VLM.from_pretrained('carve-tiny'), make_scene(16).image, 'What color is the triangle?').answer.finished
     inputs = vlm.prompt(WIDE, QUESTION).inputs
     with record_attention(vlm.model, vlm.processor, inputs, [WIDE]) as rows: vlm.model.generate(**inputs, max_new_tokens=3, do_sample=False)
     assert not rows.answer.finished

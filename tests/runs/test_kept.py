@@ -177,7 +177,7 @@ def test_damaged_rows(tmp_path):
     from carve_nb.attention.rows import AttentionRows
     from carve_nb.data.scenes import make_scene
     path, scene = tmp_path/'rows.safetensors', make_scene(16)
-    VLM.from_pretrained().capture(scene.image, 'What digit is on the blue cross?', max_new_tokens=1).save(path)
+    VLM.from_pretrained('carve-tiny').capture(scene.image, 'What digit is on the blue cross?', max_new_tokens=1).save(path)
     whole = AttentionRows.load(path)
     with safe_open(path, 'pt') as f: meta, tensors = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
     old = {'carve_rows': meta['carve_rows']}
@@ -199,7 +199,7 @@ def test_damaged_profiles(change, tmp_path, shell, monkeypatch):
     from carve_nb.core.io import CHECKPOINTS
     from carve_nb.method.profiles import profile_path
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
-    path, kept = profile_path(VLM.from_pretrained()), json.loads((CHECKPOINTS/'carve-tiny'/'profile.json').read_text())
+    path, kept = profile_path(VLM.from_pretrained('carve-tiny')), json.loads((CHECKPOINTS/'carve-tiny'/'profile.json').read_text())
     path.write_text(json.dumps(kept | change))
     Image.new('RGB', (60, 50), 'red').save(tmp_path/'a.png')
     status, _, said = shell('ask', tmp_path/'a.png', 'What is on the red star?', '--model', 'carve-tiny')

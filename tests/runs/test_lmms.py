@@ -92,14 +92,14 @@ def test_found_and_made(stand_in):
     model = cls.create_from_arg_string(dict(pretrained='carve-tiny', method='carve', split=True, p=.1),
                                        dict(batch_size='1', max_batch_size=None, device='cpu'))
     assert model.method == Carve(p=.1) and model.batch_size == 1
-    vlm = VLM.from_pretrained()
+    vlm = VLM.from_pretrained('carve-tiny')
     assert model.generate_until(requests(model)[:2]) == [str(Carve(p=.1, max_new_tokens=8)(vlm, s.image, s.question)) for s in SCENES[:2]]
 
 
 def test_question_of_several_lines(stand_in):
     "With `split`, the last line alone is the short-answer instruction"
     model = lmms_eval.CarveLmms(pretrained='carve-tiny', method='none', split=True)
-    s, vlm = SCENES[0], VLM.from_pretrained()
+    s, vlm = SCENES[0], VLM.from_pretrained('carve-tiny')
     words = f'Look.\n{s.question}'
     asked = f'{words}\n{SHORT_ANSWER}', dict(max_new_tokens=8), lambda row: [row.image], 0, 'scenes', 'test'
     model.task_dict['scenes'] = dict(test=SCENES)
@@ -152,6 +152,6 @@ def test_the_real_one(tmp_path, args, method):
     assert run.returncode == 0, run.stderr[-3000:]
     [path] = (tmp_path/'out').rglob('*samples*.jsonl')
     told = {r['doc_id']: r['filtered_resps'][0] for r in map(json.loads, path.read_text().splitlines())}
-    vlm = VLM.from_pretrained()
+    vlm = VLM.from_pretrained('carve-tiny')
     words = [f'{s.question}\n{SHORT_ANSWER}' if method.suffix is None else s.question for s in SCENES]
     assert [told[i] for i in range(6)] == [str(method(vlm, s.image, w)) for s, w in zip(SCENES, words)]

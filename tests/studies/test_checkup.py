@@ -132,7 +132,7 @@ def test_profile_stage(tmp_path, few, monkeypatch):
     (photos/'questions.jsonl').unlink()
     row = run_checkup(out=tmp_path/'R', images=photos, **how)
     assert (row['profile']['source'], row['profile']['pointing']) == ('F', None) and 'photographs have no boxes' in (tmp_path/'R'/'checkup.html').read_text()
-    path = profile_path(vlm := VLM.from_pretrained())
+    path = profile_path(vlm := VLM.from_pretrained('carve-tiny'))
     wrong = replace(find_profile(vlm), layers=[1])
     wrong.save(path)
     made = replace(wrong, layers=[1, 2, 3], sinks=[.03, .02])
