@@ -20,9 +20,9 @@ from carve_nb.core.image import box_size
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.threshold import regions
 from carve_nb.method.controls import DirectAnswer, Oracle, RandomCrop
-from carve_nb.method.crop import crop_image
+from carve_nb.method.settings import crop_image
 from carve_nb.method.lookup import Lookup
-from carve_nb.method.zoom_eye import ZoomEye
+from carve_nb.method.asking import ZoomEye
 from .baselines import keep
 from .binding import asked_object, pointed_at
 from .stickers import overlap

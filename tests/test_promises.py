@@ -24,7 +24,7 @@ PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks
     'every method conforms': ['method/test_methods::test_conforms', 'method/test_methods::test_reports_what_was_shown', 'method/test_methods::test_answers_or_gives_reason'],
     'paper is Algorithm 1, official the published code': ['method/test_methods::test_paper_is_algorithm_1', 'nbs/notes/paper_vs_code.ipynb'],
     'the other methods agree with their sources': [f'nbs/library/method/{page}.ipynb' for page in (
-        '10_vicrop', '11_fusion_review', '16_zoom_eye', '18_hide', '20_vrga', '21_gift', '22_var', '23_vhr', '24_dual_stream', '25_contrast', '26_dola')],
+        '09_asking', '10_vicrop', '11_fusion_review', '18_hide', '20_raised_tokens', '22_heads', '25_contrast')],
     'edits act, and behind a window too': ['method/test_methods::test_default_edit_acts', 'method/test_methods::test_edits_behind_a_window'],
     'a method, a family and a model of your own': ['method/test_methods::test_templates', 'method/test_methods::test_models_of_their_own'],
     # models

@@ -227,7 +227,7 @@ def ask(
     keep_files(to_json, force=force, images=images or ())
     make_folder(out, 'result.png', 'crop.png', 'result.json', force=force)
     spec, = set_fields([method], fields)
-    from carve_nb.method.several_images import ask_several
+    from carve_nb.method.wrappers import ask_several
     chosen = _make_method(spec, max_new_tokens)
     r = ask_several(chosen, _open_model(model, given, chosen), opened, question, box=box)
     if r.images and r.method != 'none': print_line('note', f'about {images[r.which]}')

@@ -15,10 +15,8 @@ from ..core.text import SHORT_ANSWER
 from ..core.errors import CarveError
 from ..core.image import ImageLike
 from ..core.saliency import Saliency, is_flat, pick_layers
-from .settings import check_fields, method_call
-from .crop import Crops, whole_crop
-from .several_images import ask_one_of
-from .cross_model import answered_note, ask_there, check_answerer
+from .settings import check_fields, method_call, Crops, whole_crop
+from .wrappers import ask_one_of, answered_note, ask_there, check_answerer
 from .registry import register
 from ..attention.session import Session
 from ..attention.vlm import VLM

@@ -13,10 +13,9 @@ from ..core.image import box_size, lies_in, image_key
 from .results import Result
 from ..core.errors import CarveError
 from ..core.saliency import Saliency, is_flat
-from .settings import ABOVE_0, limited
+from .settings import ABOVE_0, limited, Crops
 from .carve import Carve
 from .base import CropMethod, Method, as_saliency
-from .crop import Crops
 
 # %% ../../nbs/library/method/31_controls.ipynb #b0315dae
 @dataclass(repr=False)

@@ -14,9 +14,7 @@ from scipy import ndimage
 from .results import Result
 from .asking import name_entities
 from .base import CropMethod, as_saliency, near_layers, timings
-from .settings import Layers, limited
-from .external_crops import box_regions
-from .crop import Crop, crop_image, enlargement
+from .settings import Layers, limited, Crop, crop_image, enlargement, box_regions
 from ..core.image import box_size, common_box, union_box
 from ..core.plotting import black_out, keep_mask
 from ..core.words import find_word

@@ -21,7 +21,7 @@ from ..core.plotting import (
     CONCEPT_COLORS, draw_boxes, fit_height, outline_target, overlay, panels_html, plot_panels, strip)
 from ..core.saliency import Saliency
 from ..core.options import asked_part
-from .crop import Crop
+from .settings import Crop
 from ..models.model import Answer
 
 # %% ../../nbs/library/method/00_results.ipynb #52d1e648

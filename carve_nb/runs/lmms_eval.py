@@ -11,7 +11,7 @@ from importlib import import_module
 from PIL import Image
 from ..core.io import SMALL
 from ..attention.session import Session
-from ..method.cross_model import open_answerer
+from ..method.wrappers import open_answerer
 from ..method.registry import make_method, read_method
 from .runner import equip, load_model
 from ..core.errors import CarveError

@@ -19,12 +19,12 @@ from typing import NamedTuple
 from .. import __version__
 from ..attention.session import Session
 from ..attention.vlm import VLM
-from ..method.cross_model import describe_answerer, open_answerer, why_no_crop
+from ..method.wrappers import describe_answerer, open_answerer, why_no_crop
 from ..method.registry import ENTRIES, make_method, read_method, split_specs
 from ..method.carve import Carve
 from ..method.base import CropMethod, GuidedMethod
 from ..method.controls import Oracle
-from ..method.dola import DoLa, early_layers
+from ..method.contrast import DoLa, early_layers
 from ..method.lookup import Lookup
 from ..core.errors import RunError, UnsupportedError, choose
 from ..core.io import SMALL, digest

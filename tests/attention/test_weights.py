@@ -10,7 +10,7 @@ from carve_nb.core.errors import CarveError
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.carve import Carve
-from carve_nb.method.cross_model import describe_answerer
+from carve_nb.method.wrappers import describe_answerer
 from carve_nb.method.profiles import ModelProfile, find_profile, profile_path
 from carve_nb.models.model import weights_key
 from carve_nb.runs.runner import run_eval

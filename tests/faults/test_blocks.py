@@ -17,12 +17,11 @@ from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers
 from carve_nb.attention.intervention import Edit, applying
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.models.hooks import CacheFill, watching
-from carve_nb.method.dola import DoLa
-from carve_nb.method.contrast import PAI
+from carve_nb.method.contrast import DoLa, PAI
 from carve_nb.method.stock_models import editing
 from carve_nb.attention.vision_tower import tower_rows
 from carve_nb.method.fusion_review import scaled_features
-from carve_nb.method.gift import query_rows
+from carve_nb.method.raised_tokens import query_rows
 from carve_nb.attention.layer_masking import layer_inputs
 from carve_nb.method.vicrop import pixel_grads
 from carve_nb.method.registry import ENTRIES, make_method
@@ -314,7 +313,6 @@ sys.path.insert(0, {tests!r})
 from faults.clean import differences, snapshot
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
-from carve_nb.method.carve import Carve
 vlm, image, ask = VLM.from_pretrained({folder!r}), {image!r}, 'Is there a cat?'
 def answers(): return [vlm.capture(image, ask, steps='all').attn.tolist(), str(vlm.ask(image, ask))]
 plain = answers()

@@ -51,7 +51,7 @@ from carve_nb.models.families import FAMILIES, find_family
 from carve_nb.core.io import TINY
 from carve_nb.core.saliency import pick_layers
 from carve_nb.data.records import Record
-from carve_nb.method.crop import Crops
+from carve_nb.method.settings import Crops
 from carve_nb.formulas.threshold import regions, top_mask
 from carve_nb.runs.runner import RunConfig, SampleEvaluator, run_eval
 from . import clean

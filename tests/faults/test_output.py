@@ -31,7 +31,7 @@ from carve_nb.data.scenes import Scene, make_scene
 from carve_nb.data.datasets import DataSet
 from carve_nb.core.saliency import Saliency
 from carve_nb.models.prompts import Prompt
-from carve_nb.method.crop import Crop
+from carve_nb.method.settings import Crop
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.profiles import ModelProfile
 from processes import ROOT

@@ -118,14 +118,14 @@ def test_hide_reads_names_that_begin_like_an_instruction(load, photo):
 @pytest.mark.parametrize('family', FULL)
 def test_zoom_eye_shows_what_its_source_shows(load, family, monkeypatch):
     "Beside a part is the image on the tower's side, 448 without one; a part keeps its pixels; a leaf is shown with 1.2 times that side (#57 B7)"
-    from carve_nb.method import zoom_eye
+    from carve_nb.method import asking
     vlm, shown = load(family), []
     side = getattr(vlm.model.config.vision_config, 'image_size', 448)
     def small_corner(vlm, images, text):
         "Stands in for the yes of a model: how small a part at the upper left is"
         shown.append([o.size for o in images])
         return 1 - images[-1].width/(5*side) if images[-1].getpixel((0, 0)) == (255, 255, 255) else -1.
-    monkeypatch.setattr(zoom_eye, 'yes_confidence', small_corner)
+    monkeypatch.setattr(asking, 'yes_confidence', small_corner)
     photo = Image.new('RGB', (5*side, 3*side))
     photo.putpixel((0, 0), (255, 255, 255))
     r = make_method('zoom-eye', upper=.75, max_new_tokens=2)(vlm, photo, QUESTION)
@@ -137,7 +137,7 @@ def test_zoom_eye_shows_what_its_source_shows(load, family, monkeypatch):
 
 def test_a_head_that_surges_without_the_image():
     "`vhr` counts its divergence as 0, whatever the sign of what the head gives"
-    from carve_nb.method.vhr import head_divergence
+    from carve_nb.method.heads import head_divergence
     text = torch.full((6, 4), .5)
     for sign in 1, -1:
         text[2] = 8*sign

@@ -19,7 +19,7 @@ from carve_nb.models.model import Answer, model_lock
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.core.errors import CaptureError, PromptError
 from carve_nb.core.saliency import patch_cover
-from carve_nb.method.ask_box import AskBox
+from carve_nb.method.asking import AskBox
 from carve_nb.method.registry import methods
 from carve_nb.method.vicrop import RelAtt
 from carve_nb.method.lookup import Lookup

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from carve_nb.method import cross_model, registry
+from carve_nb.method import registry, wrappers
 from carve_nb.attention.vlm import VLM
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import DirectAnswer
 from processes import afresh, run, served, until
-from carve_nb.method.cross_model import Endpoint, RemoteError
+from carve_nb.method.wrappers import Endpoint, RemoteError
 from carve_nb.core.errors import CarveError
 from carve_nb.attention.session import Session
 from carve_nb.data.scenes import samples
@@ -225,7 +225,7 @@ def test_no_key_anywhere(serve, monkeypatch, tiny, photo, tmp_path):
         root.removeHandler(log)
         for n in names: logging.getLogger(n).setLevel(logging.NOTSET)
     assert {h['authorization'] for _, h, _ in seen} == {f'Bearer {KEY}'} and len(seen) == 4
-    texts += [repr(far), str(pickle.dumps(far)), repr(vars(far)), repr(r), str(cross_model.describe_answerer(far)), said.getvalue()]
+    texts += [repr(far), str(pickle.dumps(far)), repr(vars(far)), repr(r), str(wrappers.describe_answerer(far)), said.getvalue()]
     assert len(said.getvalue()) > 100 and not [t for t in texts if KEY in t]
     monkeypatch.setenv('CARVE_TEST_KEY', 'another')
     with pytest.raises(RemoteError): far.ask(photo, 'What?')
@@ -238,7 +238,7 @@ def test_without_the_library(monkeypatch):
 
 
 def test_light_without_the_library():
-    code = 'import sys; sys.modules["openai"] = None; import carve_nb.method.cross_model; print("fine")'
+    code = 'import sys; sys.modules["openai"] = None; import carve_nb.method.wrappers; print("fine")'
     assert run(code, work=afresh).stdout == 'fine\n'
 
 
@@ -250,7 +250,7 @@ def real(tmp_path_factory):
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
-    model = str(Path(cross_model.__file__).parent/'models'/'carve-tiny')
+    model = str(Path(wrappers.__file__).parent/'models'/'carve-tiny')
     env = {k: v for k, v in os.environ.items() if k not in PROXIES} | dict(HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
     run = 'import sys; from transformers.cli.transformers import main; main()'
     words = ['serve', model, '--port', str(port), '--host', '127.0.0.1', '--device', 'cpu', '--dtype', 'float32']
@@ -267,7 +267,7 @@ def test_the_real_one(real):
     for s in samples('digit', 4) + samples('exist', 2):
         session = Session(vlm, s.image)
         for m in methods: assert str(m.answer(session, s.question, by=real)) == str(m.answer(session, s.question)), (s.id, m.name)
-    with pytest.raises(RemoteError) as e: cross_model.replace(real, model='no-such-model').ask(samples('digit', 1)[0].image, 'What?')
+    with pytest.raises(RemoteError) as e: wrappers.replace(real, model='no-such-model').ask(samples('digit', 1)[0].image, 'What?')
     assert e.value.status == 'error'
 
 

@@ -8,7 +8,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from carve_nb.core.saliency import Saliency, tent_weights
 from carve_nb.core.image import box_iou, union_box
-from carve_nb.method.crop import Crops, grow_box
+from carve_nb.method.settings import Crops, grow_box
 from carve_nb.formulas.threshold import Region, regions, split_mask, top_mask
 from carve_nb.core.plotting import keep_mask
 from carve_nb.models.prompts import MAX_SIDE_RATIO, check_shape
