@@ -19,8 +19,8 @@ demo: $(V)/.base  ## four scenes with and without the crop, and the stored resul
 help:  ## these lines
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1: /p' Makefile
 test: lint drift plain notebooks pytest  ## everything that must pass; the browser tests are skipped, and say so, where no Chromium is
-lint: $(V)/.ok  ## faults, lines, docstrings, and types of what is public
-	$(V)/bin/ruff check -q && $(B) tools/check_types.py
+lint: $(V)/.ok  ## faults, lines, docstrings, and the types that a user of the package sees
+	$(V)/bin/ruff check -q && $(V)/bin/mypy
 drift: $(V)/.ok  ## notebooks are clean, modules, recipes, README.md and llms.txt what comes from them; compared with a copy, so it also works before a commit
 	@rm -rf .drift && mkdir .drift && cp -r nbs carve_nb recipes README.md llms.txt .drift && $(MAKE) -s export
 	@for d in $$(ls .drift); do diff -rq --no-dereference -x __pycache__ .drift/$$d $$d || s=1; done; test -z "$$s" || { echo 'Commit what the export made.'; exit 1; }
@@ -53,7 +53,7 @@ dist: $(V)/.base  ## wheel and source in dist/, the same bytes for the same comm
 	@v=v$$($(B) -c 'import carve_nb; print(carve_nb.__version__)'); test "$${TAG:-$$v}" = "$$v" || { echo "TAG=$$TAG, but the version is $$v"; exit 1; }
 	$(V)/$(PIP) build && export SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} && $(B) -m build -o dist && $(B) tools/repack.py dist
 clean:  ## what runs and builds leave behind; `rm -rf .venv*` takes the environments
-	rm -rf _proc _docs demo_out study_out build dist .drift .pytest_cache *.egg-info
+	rm -rf _proc _docs demo_out study_out build dist .drift .mypy_cache .pytest_cache *.egg-info
 
 $(V)/.base:      WHAT = $(C) -e .
 $(V)-plain/.ok:  WHAT = $(C) $(TORCH) $$($(LIST) base)

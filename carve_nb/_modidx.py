@@ -525,6 +525,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                             'carve_nb/data/datasets.py'),
                                         'carve_nb.data.datasets.DataSet.__getitem__': ( 'library/data/datasets.html#dataset.__getitem__',
                                                                                         'carve_nb/data/datasets.py'),
+                                        'carve_nb.data.datasets.DataSet.__iter__': ( 'library/data/datasets.html#dataset.__iter__',
+                                                                                     'carve_nb/data/datasets.py'),
                                         'carve_nb.data.datasets.DataSet.__len__': ( 'library/data/datasets.html#dataset.__len__',
                                                                                     'carve_nb/data/datasets.py'),
                                         'carve_nb.data.datasets.DataSet.__repr__': ( 'library/data/datasets.html#dataset.__repr__',

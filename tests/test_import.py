@@ -1,6 +1,7 @@
 "The top level is light and lazy, and every name that it promises is there."
-import subprocess, sys
+import ast, inspect, subprocess, sys
 from importlib import import_module
+from pathlib import Path
 from pkgutil import walk_packages
 import pytest
 import carve_nb
@@ -35,6 +36,20 @@ def test_everything_resolves():
     for name in (*carve_nb.__all__, *carve_nb._rooms): assert getattr(carve_nb, name) is not None
     for m in walk_packages(carve_nb.__path__, 'carve_nb.'):
         if not m.name.endswith('__main__'): import_module(m.name)
+
+
+def test_public_names_are_typed():
+    "Each parameter and what is returned, of functions, constructors and `__call__`; and `make lint` checks a use of each"
+    for name in carve_nb.__all__:
+        o = getattr(carve_nb, name)
+        calls = [getattr(o, k) for k in ('__init__', '__call__') if inspect.isfunction(getattr(o, k, None))] if inspect.isclass(o) else [o]
+        for f in calls:
+            signature = inspect.signature(f)
+            assert all(p.annotation is not p.empty or p.name == 'self' or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+                       for p in signature.parameters.values()), (name, signature)
+            assert f.__name__ == '__init__' or signature.return_annotation is not signature.empty, (name, signature)
+    imports = [n for n in ast.walk(ast.parse((Path(__file__).parent/'typed_user.py').read_text())) if isinstance(n, ast.ImportFrom)]
+    assert {a.name for n in imports if n.module == 'carve_nb' for a in n.names} == {*carve_nb.__all__}
 
 
 def test_infrastructure_is_light():

@@ -7,6 +7,7 @@ __all__ = ['BENCHMARKS', 'ASKED', 'Benchmark', 'DataSet', 'sample_keys', 'load_b
 
 # %% ../../nbs/library/data/14_datasets.ipynb #7f8ff47e
 import hashlib, os, warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from inspect import signature
@@ -17,7 +18,7 @@ from ..core.image import open_image
 from ..core.io import table_html, digest
 from ..core.text import SHORT_ANSWER
 from .records import (
-    FOLDER_FORMAT, check_ids, choose_rows, hub_rows, image_finder, make_records, read_entries, rename_columns)
+    FOLDER_FORMAT, Record, check_ids, choose_rows, hub_rows, image_finder, make_records, read_entries, rename_columns)
 from .scenes import make_scene, scene_records
 from .scoring import RULES
 
@@ -79,6 +80,7 @@ class DataSet:
     about: dict = field(default_factory=dict) # split, source, license, what is not verified
     def __len__(self): return len(self.records)
     def __getitem__(self, i): return self.records[i]
+    def __iter__(self) -> Iterator[Record]: return iter(self.records)
 
     def key(self) -> str: # 16 hexadecimal digits
         "A digest of the questions and answers"

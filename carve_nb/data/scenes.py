@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageOps
 from ..core.errors import CarveError, DataError, choose
 from ..core.plotting import panels_html
 from .drawing import COLORS, PHOTOS, SHAPES, SIZE, STYLES, SceneObject, background, photograph, sprite
-from .questions import ASK, KINDS
+from .questions import ASK, KINDS, Question
 from .records import Record
 
 # %% ../../nbs/library/data/02_scenes.ipynb #3c04ea98
@@ -38,8 +38,8 @@ class Scene:
     style: str = 'own' # a key of `STYLES`
     name = property(lambda self: f'{self.split}-{self.seed}' + ('' if self.style == 'own' else f'-{self.style}'))
 
-    def question(self, kind: str): # one of `KINDS`
-        "One question of a kind about this scene, a `Question`; None if it has no such question"
+    def question(self, kind: str) -> Question|None: # one of `KINDS`
+        "One question of a kind about this scene; None if it has no such question"
         ask = ASK[choose(kind, KINDS, 'kind')]
         return ask(self.objects, _rng(self.split, self.seed, 10 + KINDS.index(kind)))
 

@@ -63,14 +63,14 @@ class Carve(CropMethod):
             raise CarveError(f"heads={self.heads!r}: use 'mean', 'max' or a list of indices")
 
     @classmethod
-    def paper(cls, **changes):
+    def paper(cls, **changes) -> 'Paper':
         """CARVE with the paper's settings
 
         The best row of Table 1, the best cell of the mask ablation, the code's λ."""
         return Paper(**changes)
 
     @classmethod
-    def official(cls, **changes):
+    def official(cls, **changes) -> 'Official':
         "CARVE with the published code's settings (v4)"
         return Official(**changes)
 

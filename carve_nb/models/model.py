@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
+from typing import Self
 import numpy as np, torch
 from transformers import BatchFeature, LogitsProcessorList, ProcessorMixin
 from ..core.errors import CarveError, InsufficientMemoryError, PromptError, UnsupportedError, out_of_memory
@@ -84,7 +85,7 @@ class Model:
         pad: bool = False,                    # pad images of which the processor would cut out the center?
         image_tokens: int|None = None,        # most tokens of an image, where the processor can be told; None: 4096
         **kw,                                 # of the stock loader: device_map (needs accelerate), ...
-    ) -> 'Model':                             # in eval mode, with the SDPA kernel
+    ) -> Self:                                # in eval mode, with the SDPA kernel
         "Load a model: safetensors only, stock classes only"
         kw |= dict(revision=revision, trust_remote_code=trust_remote_code, pad=pad)
         given = dict(kw, device=device, dtype=dtype, escape=escape, image_tokens=image_tokens)

@@ -1,0 +1,54 @@
+"""What the package offers; type checkers and editors read it here, and `__init__.py` imports each at its first use."""
+from . import attention as attention
+from . import cli as cli
+from . import core as core
+from . import data as data
+from . import explorer as explorer
+from . import formulas as formulas
+from . import method as method
+from . import models as models
+from . import runs as runs
+from . import studies as studies
+from . import testing as testing
+from .core.errors import ImageError as ImageError
+from .core.errors import InsufficientMemoryError as InsufficientMemoryError
+from .core.errors import UnsupportedError as UnsupportedError
+from .core.errors import CarveError as CarveError
+from .core.image import open_image as open_image
+from .models.families import Family as Family
+from .models.families import add_family as add_family
+from .models.prompts import Prompt as Prompt
+from .models.prompts import remember as remember
+from .models.model import Answer as Answer
+from .models.api_client import Endpoint as Endpoint
+from .attention.stock_recording import record_attention as record_attention
+from .attention.rows import AttentionRows as AttentionRows
+from .attention.vlm import VLM as VLM
+from .attention.intervention import Edit as Edit
+from .method.results import Result as Result
+from .data.scenes import Scene as Scene
+from .data.scenes import make_scene as make_scene
+from .data.datasets import load_benchmark as load_benchmark
+from .formulas.clutter import Complexity as Complexity
+from .core.saliency import Saliency as Saliency
+from .formulas.threshold import Region as Region
+from .method.settings import Crop as Crop
+from .method.carve import Carve as Carve
+from .method.auto import CarveAuto as CarveAuto
+from .method.lookup import Lookup as Lookup
+from .studies.profile import profile_model as profile_model
+from .studies.entropy import measure_entropy as measure_entropy
+from .studies.layers import measure_layers as measure_layers
+from .studies.masking import measure_masking as measure_masking
+from .testing import check_method as check_method
+from .method.registry import methods as methods
+from .method.registry import make_method as make_method
+from .method.wrappers import ask_several as ask_several
+from .method.wrappers import ask_video as ask_video
+from .method.stock_models import editing as editing
+from .runs.runner import run_eval as run_eval
+from .runs.demo import run_demo as run_demo
+from .explorer.app import explore as explore
+
+__version__: str
+__all__: list[str]
