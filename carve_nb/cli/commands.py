@@ -524,8 +524,8 @@ def checkup(
     if not quiet: print_line('note', estimate_time(model, n))
     row = run_checkup(
         _open_model(model, given), out, data, n, images=images, retry=retry, progress=not quiet, accept_code=accept_code)
-    said, code = answer(row)
-    print(*said, f'    {code}', sep='\n')
+    (said, *more), code = answer(row)
+    print(said, f'    {code}', *more, sep='\n')
     print(f'written to {out}: checkup.html, row.json (nothing has left this machine; the file is yours to send)')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c853ca48

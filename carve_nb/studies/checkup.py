@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'PRIOR', 'ARMS', 'START', 'LARGE', 'CONTROLS', 'DRAWS', 'WORTH', 'ENOUGH', 'CEILING', 'PARTS', 'KINDS',
-           'VERDICTS', 'BINDS', 'N', 'MINUTES', 'FREE', 'right_share', 'fit_curves', 'count_answers', 'can_read',
-           'next_step', 'score_table', 'measure_gains', 'judge', 'fit_arms', 'measure_kind', 'make_row', 'check_row',
-           'name_arm', 'format_points', 'format_size', 'explain_gain', 'explain_kinds', 'explain_map', 'answer',
-           'mark_code', 'draw_smallest', 'checkup_page', 'profile_stage', 'profile_figures', 'unknown_kinds',
+           'VERDICTS', 'VERDICT_ORDER', 'BINDS', 'N', 'MINUTES', 'FREE', 'right_share', 'fit_curves', 'count_answers',
+           'can_read', 'next_step', 'score_table', 'measure_gains', 'judge', 'fit_arms', 'measure_kind', 'make_row',
+           'check_row', 'name_arm', 'format_points', 'format_size', 'explain_use', 'explain_kinds', 'explain_map',
+           'answer', 'mark_code', 'draw_smallest', 'checkup_page', 'profile_stage', 'profile_figures', 'unknown_kinds',
            'settle_lookup', 'ask_questions', 'estimate_time', 'run_checkup', 'check_data']
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #cf1e4015
@@ -92,27 +92,37 @@ def _share_right(scores):
     scores = scores[np.isfinite(scores)]
     return rounded(mean_interval(scores), 3) if len(scores) else None
 
+def _compare(table, a, b='none'): # of `score_table`; `Estimate`, None where no question has both answers
+    both = table[[a, b]].dropna().to_numpy()
+    return exact_difference(*both.T) if len(both) else None
+
 def measure_gains(lines) -> dict: # of a run
     "Return the gain of each arm over the baseline, its p after Holm, and how often lookup's map points at the target"
     table = score_table(lines)
-    def gain(a, b='none'):
-        both = table[[a, b]].dropna().to_numpy()
-        return exact_difference(*both.T) if len(both) else None
-    gains = {a: e for a in table if a != 'none' and (e := gain(a))}
+    gains = {a: e for a in table if a != 'none' and (e := _compare(table, a))}
     tested = {a: e.p for a, e in gains.items() if a not in CONTROLS}
-    if LARGE in tested and (size := gain(LARGE, 'lookup')): tested[LARGE] = max(size.p, tested[LARGE]) if size.value > 0 else 1.
+    if LARGE in tested and (size := _compare(table, LARGE, 'lookup')):
+        tested[LARGE] = max(size.p, tested[LARGE]) if size.value > 0 else 1.
     pointing = np.array([line.get('pointing') for line in lines if line['method'] == 'lookup'], float)
     return dict(
         n=len(table), baseline=_share_right(table['none'].to_numpy()), gain={a: rounded(e, 3) for a, e in gains.items()},
         p=dict(zip(tested, rounded(holm([*tested.values()]), 4))), pointing=_share_right(pointing))
 
-def judge(found, harmful=()) -> dict: # of `measure_gains`; arms that are not to be used
-    "Return the verdict, and the arm with the largest significant gain, or the baseline"
-    gain, best = found['gain'], found['gain'].get('oracle')     # None: no true region is known
-    helps = [a for a, p in found['p'].items() if p < .05 and gain[a][0] > 0 and a not in harmful]
-    if helps: return dict(verdict='gain', use=max(helps, key=lambda a: gain[a][0]))
-    none = best and best[2] < WORTH and found['n'] >= ENOUGH and found['baseline'][0] < CEILING
-    return dict(verdict='nothing to gain' if none else 'not enough questions', use='none')
+def judge(lines, harmful=()) -> dict: # of a run; arms that are not to be used
+    """Return `measure_gains`, the verdict, the arm to use and those that help as much.
+
+    Of the arms that gain significantly and are not significantly worse than the best of them, the one with the fewest model
+    calls is to be used; where two have as few, the one with the larger gain."""
+    found = measure_gains(lines)
+    gain, true = found['gain'], found['gain'].get('oracle')     # None: no true region is known
+    helps = sorted((a for a, p in found['p'].items() if p < .05 and gain[a][0] > 0 and a not in harmful), key=lambda a: -gain[a][0])
+    if not helps:
+        none = true and true[2] < WORTH and found['n'] >= ENOUGH and found['baseline'][0] < CEILING
+        return found | dict(verdict='nothing to gain' if none else 'not enough questions', use='none', as_good=[])
+    table, calls = score_table(lines), pd.DataFrame(lines).groupby('method').calls.median()
+    good = helps[:1] + [a for a in helps[1:] if _compare(table, helps[0], a).lo <= 0]
+    use = min(good, key=calls.get)
+    return found | dict(verdict='gain', use=use, as_good=[a for a in good if a != use])
 
 def fit_arms(table, chance) -> dict: # of `score_table`
     "Return slope, ceiling, thresholds (log2 of the share) and shifts (octaves), each [value, low, high] of a bootstrap"
@@ -134,8 +144,7 @@ def measure_kind(lines, kind) -> dict: # of a run, all of one kind
     failed = {a: int(v) for a, v in table.isna().sum().items() if v}
     found = dict(n=len(table), chance=round(chance, 3), failed=failed, largest=largest)
     if (best := largest.get('oracle')) and not can_read(best, chance): return found | dict(verdict='cannot read', use=None)
-    found |= fit_arms(table, chance) | measure_gains(lines)
-    return found | judge(found)
+    return found | fit_arms(table, chance) | judge(lines)
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #b92d5bb4
 PARTS = 'methods', 'prompt', 'decoding', 'pixels', 'test'     # of a protocol: what one checkup shares with another
@@ -147,8 +156,8 @@ def make_row(folder) -> dict: # of a run: records, protocol.json
     spent = pd.DataFrame([l for l in lines if l['status'] == 'ok']).groupby('method')[['calls', 'seconds']].median().round(3)
     kinds = {kind: measure_kind(some, kind) for kind, some in groupby(asked, lambda l: l['kind']).items()}
     read = [kind for kind, f in kinds.items() if f['use']]
-    every = measure_gains([line for line in asked if line['kind'] in read]) if read else None
     harmful = {a for kind in read for a, e in kinds[kind]['gain'].items() if e[2] < 0}
+    every = judge([line for line in asked if line['kind'] in read], harmful) if read else None
     row = dict(
         checkup=4, model=model['name'], **{k: model[k] for k in ('revision', 'weights', 'kernel', 'dtype', 'device')},
         versions=protocol['versions'], code=protocol.get('code'),
@@ -156,7 +165,7 @@ def make_row(folder) -> dict: # of a run: records, protocol.json
         records=digest([json.dumps(o) for o in (protocol, *(without(l, ['seconds']) for l in lines))]),
         profile=protocol['profile'], skipped=protocol['skipped'],
         unsupported={l['method']: l['why'] for l in lines if l['status'] == 'unsupported'},
-        **{k: spent[k].to_dict() for k in spent}, kinds=kinds, any=every and every | judge(every, harmful))
+        **{k: spent[k].to_dict() for k in spent}, kinds=kinds, any=every)
     row = json.loads(json.dumps(row, default=float))
     return row | dict(digest=digest(row))
 
@@ -174,10 +183,11 @@ def check_row(path) -> str: # of `row.json`; a sentence: what was checked
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #c6aafa50
 KINDS = dict(digit='small digits', letter='small letters', word='small words', color='color', exist='existence')
-VERDICTS = {'nothing to gain': 'nothing to gain', 'not enough questions': 'not enough questions to show a gain'}
+VERDICTS = {'nothing to gain': 'nothing to gain', 'not enough questions': 'not enough questions to show a gain',
+            'cannot read': 'not readable, even magnified'}
+VERDICT_ORDER = 'gain', *VERDICTS
 BINDS = {
-    'yes': ', and binds color to shape: asked for a red star it passes over a blue one',
-    'no': ', and does not bind color to shape: asked for a red star it may find a blue one'}
+    'yes': 'tells a red star from a blue one', 'no': 'takes a blue star for a red one (it does not bind color to shape)'}
 
 def name_arm(reads, use) -> str: # query token and layers of `lookup`; an arm
     "Return the method of an arm as Python"
@@ -196,43 +206,44 @@ def format_size(e) -> str: # [value, low, high] of a threshold
     if e[0] < SIZES[-1]: return f'below {100*share(SMALLEST):.1f}'
     return '{:.1f} [{:.1f}, {:.1f}]'.format(*(100*2**v for v in e))
 
-def explain_gain(some) -> str: # of `measure_gains`, with the same arm to use
-    "Return the gains of the arm that is recommended, with their intervals"
-    gains = ' and '.join('{:+.0f} points [{:.0f}, {:.0f}]'.format(*(100*v for v in f['gain'][f['use']])) for f in some)
-    return f'({gains}, n = {", ".join(dict.fromkeys(str(f["n"]) for f in some))})'
+def explain_use(row) -> tuple:
+    "Return what to use on a question of any kind, in a sentence, and its line of code"
+    found, plain = row['any'], 'vlm.ask(image, question)'
+    if not found: return 'The model cannot read any of these questions, even magnified: ask without a crop.', plain
+    if found['use'] == 'none': return f'On {found["n"]} questions no method gains significantly: ask without a crop.', plain
+    gain, lo, hi = (round(100*v) for v in found['gain'][found['use']])
+    said = (f'Use this line: it looks for the object in question, asks again with that place enlarged, and answers {gain} more of '
+            f'100 questions right (95 % interval {lo} to {hi}, {found["n"]} questions).')
+    return said, f'{name_arm(row["reads"], found["use"])}(vlm, image, question)'
 
 def explain_kinds(row) -> str:
-    "Return which method gains on which kinds of question, and on which none does, in a sentence"
-    said = groupby(((k, f) for k, f in row['kinds'].items() if f['use']), lambda o: o[1]['use'])
-    if not said: return 'The model cannot read any of these questions, even magnified.'
-    parts = []
-    for use, some in said.items():
-        kinds, found = zip(*some)
-        why = VERDICTS[found[0]['verdict']] if use == 'none' else f'use `{name_arm(row["reads"], use)}` {explain_gain(found)}'
-        parts.append(f'for {" and ".join(KINDS[k] for k in kinds)}: {why}')
-    return f'F{"; ".join(parts)[1:]}.'
+    "Return which methods help as much, and which gains how much on which kind of question, in a sentence"
+    named = lambda arm: f'`{name_arm(row["reads"], arm)}`'
+    def why(f):
+        if f['verdict'] != 'gain': return f': {VERDICTS[f["verdict"]]}'
+        other = '' if f['use'] == row['any']['use'] else f' with {named(f["use"])}'
+        return f' {format_points(f["gain"][f["use"]])}{other}'
+    found = sorted(row['kinds'].items(), key=lambda o: VERDICT_ORDER.index(o[1]['verdict']))
+    parts = groupby(found, lambda o: why(o[1])).items()
+    said = f'ains in points by kind of question: {"; ".join(" and ".join(KINDS[k] for k, _ in some) + text for text, some in parts)}.'
+    if not (near := row['any'] and row['any']['as_good']): return f'G{said}'
+    return f'{" and ".join(map(named, near))} help{"s"*(len(near) == 1)} about as much; g{said}'
 
 def explain_map(row) -> str:
-    "Return what the map of the chosen query token finds, and whether lookup read another"
+    "Return how often attention points at the target, whether it binds, and whether lookup read another query token"
     p, reads = row['profile'], row['reads']
     if isinstance(p, str): return f'The attention map was not measured: {p}'
     if p['doubts']: return f'The attention map is not to be trusted: {", and ".join(p["doubts"])}.'
-    found = f'The attention map {"of the last token finds targets" if p["query"] == "last" else "finds words"}'
-    found += BINDS.get(p['binds'], '')
-    if p['pointing']: found += f' (it points at {p["pointing"]:.0%} of the targets, a random one at {p["chance"]:.0%})'
+    points = p['pointing'] and f'points at the object in question in {100*p["pointing"]:.0f} % of the images (by chance {100*p["chance"]:.0f} %)'
+    found = f'The attention {" and ".join(filter(None, [points, BINDS.get(p["binds"])])) or "map was not compared with true regions"}'
     if (p['query'], p['layers']) == (reads['query'], reads['layers']): return f'{found}.'
     return (f'{found}. But lookup read {reads["query"]!r} in layers {reads["layers"]} ({reads["why"]}), and this checkup finds '
             f'{p["query"]!r} in layers {p["layers"]}.')
 
-def answer(row) -> tuple: # list of str; str
+def answer(row) -> tuple: # three sentences; str
     "Return the answer of a checkup in three sentences, and the line of code for a question of any kind"
-    use = row['any'] and row['any']['use']
-    if use in (None, 'none'):
-        last, code = 'No method gains significantly on all questions together: ask without a crop.', 'vlm.ask(image, question)'
-    else:
-        last = f'For questions of any kind, use the line below {explain_gain([row["any"]])}.'
-        code = f'{name_arm(row["reads"], use)}(vlm, image, question)'
-    return [explain_kinds(row), explain_map(row), last], code
+    said, code = explain_use(row)
+    return [said, explain_kinds(row), explain_map(row)], code
 
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #4534a673
@@ -356,5 +367,4 @@ def run_checkup(
 def check_data(vlm, data, out, methods, progress=True, accept_code=False) -> dict: # `DataSet`; of the run
     "Measure gains and the verdict on questions of one's own: nothing of it goes into the row"
     run_eval(data, vlm, methods, out=out, progress=progress, accept_code=accept_code)
-    found = measure_gains([line for line in read_run(out).records if line['id']])
-    return found | judge(found)
+    return judge([line for line in read_run(out).records if line['id']])

@@ -1,13 +1,14 @@
 "`carve checkup` as a user starts it: through the shell, killed and taken up, with images of one's own, and on models of other families."
 import json, shutil
 from dataclasses import replace
-import pytest
+import pandas as pd, pytest
 from markupsafe import escape
+from scipy.stats import binomtest
 from carve_nb.core.errors import CarveError, DataError
 from carve_nb.attention.vlm import VLM
 from carve_nb.data.scenes import samples, twin_records
 from carve_nb.method.profiles import find_profile, profile_path
-from carve_nb.runs.store import without
+from carve_nb.runs.store import read_run, without
 from carve_nb.studies import checkup
 from carve_nb.studies.checkup import check_row, run_checkup
 from processes import Carve, ROOT, run, until
@@ -54,13 +55,15 @@ def test_shell(tmp_path):
     told = run(*words)
     assert told.returncode == 0 and 'At most 2 questions of each of 5 kinds in 5 arms' in told.stderr.splitlines()[0]     # before the model is loaded
     said = told.stdout.splitlines()
-    assert said[0] == 'For small digits and color and existence: not enough questions to show a gain.' and said[3] == '    vlm.ask(image, question)'
-    assert said[1].startswith('The attention map of the last token finds targets, and does not bind color to shape') and said[4].startswith('written to ')
+    assert said[:2] == ['On 6 questions no method gains significantly: ask without a crop.', '    vlm.ask(image, question)']
+    assert said[2] == 'Gains in points by kind of question: small digits and color and existence: not enough questions to show a gain.'
+    assert said[3].startswith('The attention points at the object in question') and 'does not bind color to shape' in said[3] and said[4].startswith('written to ')
     assert 'every figure comes from the records again' in check_row(tmp_path/'R'/'row.json')
     row = json.loads((tmp_path/'R'/'row.json').read_text())
     assert without(run_checkup('carve-tiny', tmp_path/'whole', n=2, progress=False), TIMED) == without(row, TIMED)
     page = (tmp_path/'R'/'checkup.html').read_text()
-    assert page.index(str(escape(said[1]))) < page.index('vlm.ask(image, question)') < page.index('<details>')     # the answer first, the rest folded
+    places = [*(page.index(str(escape(words.strip()))) for words in said[:4]), page.index('<details>')]
+    assert places == sorted(places)     # the answer first, the rest folded
     assert len(row['skipped']) == 2 and all(str(escape(why)) in page for why in row['skipped'].values())
     assert 'On your images' not in page and all(o not in (tmp_path/'R'/'row.json').read_text() for o in (str(tmp_path), '.png'))
     for boxes in True, False:
@@ -173,12 +176,21 @@ def test_few_questions(tmp_path, few):
 
 
 def test_best_arm(tmp_path):
-    "The stored rows recommend the arm with the largest gain, or the baseline"
+    "The stored rows recommend, of the arms that McNemar's exact test does not tell from the best significant one, the one with the fewest calls"
     for model in STORED.iterdir():
-        row = json.loads((model/'row.json').read_bytes())
-        for f in [row['any'], *row['kinds'].values()]:
-            arms = {a: e[0] for a, e in f.get('gain', {}).items() if a not in ('random', 'oracle')}
-            assert f['use'] in {None, 'none', max(arms, key=arms.get, default=None)}
+        row, lines = json.loads((model/'row.json').read_bytes()), [l for l in read_run(model).records if l['id']]
+        read = [kind for kind, f in row['kinds'].items() if f['use']]
+        for found, kinds in [(row['any'], read), *((row['kinds'][kind], [kind]) for kind in read)]:
+            right = pd.DataFrame([l for l in lines if l['kind'] in kinds]).pivot(index='id', columns='method', values='score')
+            gain = (right.sub(right.none, axis=0)).mean()
+            helps = [a for a in found['p'] if found['p'][a] < .05 and gain[a] > 0]
+            best = max(helps, key=gain.get, default=None)
+            def equal(a):
+                won, lost = (right[best] > right[a]).sum(), (right[best] < right[a]).sum()
+                return not won + lost or binomtest(int(won), int(won + lost)).pvalue >= .05
+            good = [a for a in helps if equal(a)]
+            assert found['use'] == min(good, key=lambda a: (row['calls'][a], -gain[a]), default='none')
+            assert {found['use'], *found['as_good']} == {*good} | ({'none'} if not good else set())
 
 
 def test_damaged_row(tmp_path):
