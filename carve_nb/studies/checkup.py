@@ -115,7 +115,8 @@ def judge(lines, harmful=()) -> dict: # of a run; arms that are not to be used
     calls is to be used; where two have as few, the one with the larger gain."""
     found = measure_gains(lines)
     gain, true = found['gain'], found['gain'].get('oracle')     # None: no true region is known
-    helps = sorted((a for a, p in found['p'].items() if p < .05 and gain[a][0] > 0 and a not in harmful), key=lambda a: -gain[a][0])
+    helps = [a for a, p in found['p'].items() if p < .05 and gain[a][0] > 0 and a not in harmful]
+    helps.sort(key=lambda a: -gain[a][0])
     if not helps:
         none = true and true[2] < WORTH and found['n'] >= ENOUGH and found['baseline'][0] < CEILING
         return found | dict(verdict='nothing to gain' if none else 'not enough questions', use='none', as_good=[])
@@ -212,8 +213,8 @@ def explain_use(row) -> tuple:
     if not found: return 'The model cannot read any of these questions, even magnified: ask without a crop.', plain
     if found['use'] == 'none': return f'On {found["n"]} questions no method gains significantly: ask without a crop.', plain
     gain, lo, hi = (round(100*v) for v in found['gain'][found['use']])
-    said = (f'Use this line: it looks for the object in question, asks again with that place enlarged, and answers {gain} more of '
-            f'100 questions right (95 % interval {lo} to {hi}, {found["n"]} questions).')
+    said = (f'Use this line: it looks for the object in question, asks again with that place enlarged, and answers {gain} more '
+            f'of 100 questions right (95 % interval {lo} to {hi}, {found["n"]} questions).')
     return said, f'{name_arm(row["reads"], found["use"])}(vlm, image, question)'
 
 def explain_kinds(row) -> str:
@@ -225,7 +226,8 @@ def explain_kinds(row) -> str:
         return f' {format_points(f["gain"][f["use"]])}{other}'
     found = sorted(row['kinds'].items(), key=lambda o: VERDICT_ORDER.index(o[1]['verdict']))
     parts = groupby(found, lambda o: why(o[1])).items()
-    said = f'ains in points by kind of question: {"; ".join(" and ".join(KINDS[k] for k, _ in some) + text for text, some in parts)}.'
+    gains = '; '.join(' and '.join(KINDS[k] for k, _ in some) + text for text, some in parts)
+    said = f'ains in points by kind of question: {gains}.'
     if not (near := row['any'] and row['any']['as_good']): return f'G{said}'
     return f'{" and ".join(map(named, near))} help{"s"*(len(near) == 1)} about as much; g{said}'
 
@@ -234,8 +236,11 @@ def explain_map(row) -> str:
     p, reads = row['profile'], row['reads']
     if isinstance(p, str): return f'The attention map was not measured: {p}'
     if p['doubts']: return f'The attention map is not to be trusted: {", and ".join(p["doubts"])}.'
-    points = p['pointing'] and f'points at the object in question in {100*p["pointing"]:.0f} % of the images (by chance {100*p["chance"]:.0f} %)'
-    found = f'The attention {" and ".join(filter(None, [points, BINDS.get(p["binds"])])) or "map was not compared with true regions"}'
+    found = [BINDS[p['binds']]] if p['binds'] in BINDS else []
+    if p['pointing']:
+        share, chance = (f'{100*v:.0f} %' for v in (p['pointing'], p['chance']))
+        found = [f'points at the object in question in {share} of the images (by chance {chance})', *found]
+    found = f'The attention {" and ".join(found) or "map was not compared with true regions"}'
     if (p['query'], p['layers']) == (reads['query'], reads['layers']): return f'{found}.'
     return (f'{found}. But lookup read {reads["query"]!r} in layers {reads["layers"]} ({reads["why"]}), and this checkup finds '
             f'{p["query"]!r} in layers {p["layers"]}.')
