@@ -1,6 +1,6 @@
 """The study of what a map follows: the shape asked for, its color, or both."""
 import pandas as pd
-from carve_nb.core.words import pick_words
+from carve_nb.core.text import pick_words
 from carve_nb.core.saliency import Saliency
 from carve_nb.core.stats import mean_interval
 from carve_nb.data.drawing import COLORS, SHAPES

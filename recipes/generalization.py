@@ -1,15 +1,58 @@
 """How the reference model and CARVE do on scenes painted in other styles than those of the training."""
 
-from carve_nb.data.drawing import STYLES
-from carve_nb.data.scenes import make_scene, to_sample
+from dataclasses import dataclass, replace
+from PIL import Image, ImageOps
+from carve_nb.data.drawing import FONT, PHOTOS, _photo_crop, background, sprite
+from carve_nb.data.scenes import Scene, _blobs, _lay_out, _reading_order, _rng, make_scene, to_sample
 from .ablation import ask_all, paired, tidy, wide
 from .records import run_recipe
 from .binding import compare_groups, point_and_hit
 
+@dataclass(frozen=True)
+class Style:
+    "How a scene is painted; its objects and questions stay the same"
+    fonts: tuple = (FONT,) # of matplotlib; each digit has one of them
+    filled: bool = True    # filled shapes with a rim, else outlines in the color
+    turn: float = 0        # degrees by which an object may be turned to either side
+    photo: bool = False    # a photograph behind, else a pattern with two knobs
+    border: int = 0        # pixels of white around the image
+    scale: int = 1         # times the side of the image; objects keep their size
+
+    def place(self, box) -> tuple: # (x0, y0, x1, y1)
+        "Return the box of an object in a scene of this style"
+        x, y = (v*self.scale + self.border for v in box[:2])
+        return x, y, x + box[2] - box[0], y + box[3] - box[1]
+
+STYLES = dict(
+    own=Style(), fonts=Style(fonts=('DejaVuSerif-Bold', 'DejaVuSansMono-Bold', 'STIXGeneralBol', 'cmb10')),
+    outlines=Style(filled=False), turned=Style(turn=40), photographs=Style(photo=True), border=Style(border=64),
+    large=Style(scale=2))
+
+def styled_scene(seed, style, split='heldout') -> Scene: # one of `STYLES`
+    "Paint the scene of a seed in a style, bit-identical each time; in its own style as `make_scene` does"
+    how, scene, rng, paint_rng = STYLES[style], make_scene(seed, split), _rng(split, seed, 2), _rng(split, seed, 3)
+    painted = [(replace(o, box=how.place(o.box)), rgb, dark) for o, rgb, dark in _lay_out(seed, split)]
+    if how.photo: image = _photo_crop(rng, PHOTOS[split]).convert('RGB')
+    else:
+        image = Image.fromarray(background(rng, scene.texture, scene.color, PHOTOS[split]))
+        _blobs(image, rng, int(24*scene.texture))
+    image = ImageOps.expand(ImageOps.scale(image, how.scale), how.border, 'white')
+    for o, rgb, dark in painted:
+        font, turn = how.fonts[paint_rng.integers(len(how.fonts))], paint_rng.uniform(-how.turn, how.turn)
+        px = o.box[2] - o.box[0]
+        drawn = sprite(rgb, o.shape, o.digit, px, dark, font, how.filled)
+        if turn: drawn = drawn.rotate(turn, Image.BICUBIC, expand=True).resize((px, px), Image.LANCZOS)
+        image.paste(drawn, o.box[:2], drawn)
+    return replace(scene, image=image, objects=_reading_order(painted))
+
 def generalization_samples(n, start=0):
     "Held-out digit questions, each in every style, those of one seed in turn"
     styles = list(STYLES)
-    for i in range(n): yield to_sample(make_scene(start + i//len(styles), style=styles[i % len(styles)]), 'digit')
+    for i in range(n):
+        style, scene = styles[i % len(styles)], styled_scene(start + i//len(styles), styles[i % len(styles)])
+        name = scene.name if style == 'own' else f'{scene.name}-{style}'
+        sample = to_sample(scene, 'digit')
+        yield replace(sample, id=f'{name}-digit', image_key=name)
 
 STYLE_METHODS = 'none', 'carve', 'oracle'
 

@@ -8,7 +8,7 @@ from fastcore.script import call_parse
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import patch_cover
-from carve_nb.core.words import pick_words
+from carve_nb.core.text import pick_words
 from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.data.questions import ASK
 from carve_nb.data.records import Record

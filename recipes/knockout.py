@@ -10,7 +10,7 @@ from carve_nb.attention.capture import recording
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import patch_cover
-from carve_nb.core.words import pick_words
+from carve_nb.core.text import pick_words
 from carve_nb.data.scenes import scene_records
 from carve_nb.method.lookup import Lookup
 from carve_nb.models.hooks import CACHE, mask_rows, restore

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np, pandas as pd
 from carve_nb.attention.session import Session
 from carve_nb.method.registry import make_method
+from carve_nb.core.image import box_index, scale_box
 from carve_nb.core.io import TINY
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
@@ -22,6 +23,14 @@ def planted_scene(vlm, sample) -> tuple: # sample with the sticker, its box
     place = free_place(np.random.default_rng([2, seed]), sticker.size, sample.image.size, sample.box, raster=sticker.width//2)
     return replace(sample, image=paste(sample.image, sticker, place)), place
 
+def map_share(S, box) -> float: # a `Saliency`; between 0 and 1
+    "Return the share of a map in a box; negative values count as 0, a map of zeros as uniform"
+    small = S.coarse()
+    weights = small.to_pixels().clip(0).astype(np.float64)
+    if not weights.any(): weights[:] = 1
+    inside = [max(v, 0) for v in scale_box([round(float(v)) for v in box], S.size, small.size)]
+    return float(weights[box_index(inside)].sum()/weights.sum())
+
 def measure_shared(vlm, sample) -> dict:
     "Every way on one scene with the sticker: answer, what the peak points at, what the crop shows; shares of attention"
     read = ROWS_READ[vlm.name]
@@ -36,7 +45,7 @@ def measure_shared(vlm, sample) -> dict:
         made[name] |= dict(pointing=int(r.saliency.points_at(sample.box)), caught=int(r.saliency.points_at(place)),
             shown=int(overlap(sample.box, r.crop.box) > .5), distracted=int(overlap(place, r.crop.box) > .5))
         if name == 'divided, region by sum':
-            shares = {k: [round(S.share(b), 4) for b in (sample.box, place)] for k, S in zip('QG', r.maps.values())}
+            shares = {k: [round(map_share(S, b), 4) for b in (sample.box, place)] for k, S in zip('QG', r.maps.values())}
     return dict(id=sample.id, place=list(place), made=made, shares=shares)
 
 def shared_table(records, key='shown') -> pd.DataFrame: # or 'correct', 'pointing', 'caught', 'distracted'

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from carve_nb.attention.intervention import rows_live
 from carve_nb.method.vicrop import pixel_plane
 from carve_nb.core.errors import CarveError, UnsupportedError
-from carve_nb.core.words import pick_words
+from carve_nb.core.text import pick_words
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.image import png_bytes
 from carve_nb.core.io import TINY, replace_file

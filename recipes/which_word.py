@@ -6,8 +6,7 @@ import numpy as np, torch
 from fastcore.script import call_parse
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.text import is_word
-from carve_nb.core.words import pick_words, split_words
+from carve_nb.core.text import is_word, pick_words, split_words
 from carve_nb.data.questions import center, with_article
 from carve_nb.data.records import Record
 from carve_nb.data.scenes import make_scene

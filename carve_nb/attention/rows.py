@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from ..core.errors import CaptureError, choose
 from ..core.io import digest
-from ..core.words import pick_words, read_words, why_no_words
+from ..core.text import pick_words, read_words, why_no_words
 from ..core.saliency import Layers, Saliency, merge_heads, pick_layers, share_between
 from ..core.plotting import fit_height, panels_html
 from ..models.image_tokens import ImageSpan

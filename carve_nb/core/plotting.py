@@ -212,11 +212,11 @@ def plot_forest(
     return ax
 
 # %% ../../nbs/library/core/03_plotting.ipynb #fa55b4d2
-def plot_band(ax, x, means, color, alpha=.15, scale=1., **kw):    # `Estimate`s; a factor; further settings of `ax.plot`
+def plot_band(ax, x, means, color, scale=1., **kw):    # `Estimate`s; a factor; further settings of `ax.plot`
     "Means as a line, their intervals as a band"
     mid, lo, hi = scale*np.array([tuple(m) for m in means]).T
     ax.plot(x, mid, **dict(color=color, marker='o') | kw)
-    ax.fill_between(x, lo, hi, color=color, alpha=alpha, lw=0)
+    ax.fill_between(x, lo, hi, color=color, alpha=.15, lw=0)
 
 # %% ../../nbs/library/core/03_plotting.ipynb #d15c15dd
 def black_out(img, mask) -> Image.Image:    # [H, W] bool, pixels to keep

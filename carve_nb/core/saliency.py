@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy.special import entr
 from .errors import CarveError
-from .image import box_index, box_size, raster_size, scale_box
+from .image import box_size, raster_size
 from .plotting import overlay, panels_html
 
 # %% ../../nbs/library/core/10_saliency.ipynb #0c6f03ca
@@ -149,14 +149,6 @@ class Saliency:
         "Whether the strongest patch overlaps `box`: the pointing game, as finely as the grid can tell"
         halves = [side/n/2 for side, n in zip(box_size(self.box), self.values.shape[::-1])]
         return all(lo < at + half and at - half < hi for at, half, lo, hi in zip(self.peak(), halves, box[:2], box[2:]))
-
-    def share(self, box: tuple) -> float: # between 0 and 1
-        "Return the share of the map in `box`; negative values count as 0, a map of zeros as uniform"
-        small = self.coarse()
-        weights = small.to_pixels().clip(0).astype(np.float64)
-        if not weights.any(): weights[:] = 1
-        own = [max(v, 0) for v in scale_box([round(float(v)) for v in box], self.size, small.size)]
-        return float(weights[box_index(own)].sum()/weights.sum())
 
     def entropy(self) -> float: # bits, 0 .. log2(gh gw)
         "Entropy of the map over its patches; a map of zeros is uniform"

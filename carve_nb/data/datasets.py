@@ -108,7 +108,7 @@ def sample_keys(records) -> dict: # id -> key of the question with its truth and
     return keys
 
 # %% ../../nbs/library/data/14_datasets.ipynb #82dff0ab
-def _scene_set(name, n, seed, split='heldout', kinds=('digit',), style='own') -> DataSet: # None: 300
+def _scene_set(name, n, seed, split='heldout', kinds=('digit',)) -> DataSet: # None: 300
     "Questions about our scenes; with a seed a random choice among the first thousand of each kind, in their order"
     kinds = list(dict.fromkeys([kinds] if isinstance(kinds, str) else kinds))
     n = 300 if n is None else n
@@ -116,9 +116,9 @@ def _scene_set(name, n, seed, split='heldout', kinds=('digit',), style='own') ->
     if seed is not None and n > most:
         raise DataError(f'n={n}: a random choice has at most {most}, among the first 1000 questions of each kind; without a '
                         'seed there can be more.')
-    records = scene_records(n if seed is None else most, kinds, split, style=style)
+    records = scene_records(n if seed is None else most, kinds, split)
     records = [r for _, r in choose_rows(records, n, seed)]
-    about = dict(split=split, source='synthetic scenes of this package') | ({} if style == 'own' else dict(style=style))
+    about = dict(split=split, source='synthetic scenes of this package')
     return DataSet('scenes', records, None if kinds == ['describe'] else SHORT_ANSWER, records[0].rule, 32, about)
 
 # %% ../../nbs/library/data/14_datasets.ipynb #b1bb18b7
@@ -130,7 +130,7 @@ def _own_set(name, records, **about):
 
 def _folder_set(path, n, seed, names=None): # of columns
     "A folder or a file of one's own"
-    return _own_set(path, read_entries(path, n, seed, True, names))
+    return _own_set(path, read_entries(path, n, seed, names))
 
 def _hub_set(name, n, seed, split='test', config=None, revision=None, names=None, spec=None): # a `Benchmark`
     "A set of the Hub, or a snapshot of it in a folder"
@@ -165,7 +165,7 @@ def load_benchmark(
     seed: int|None = None,     # of a random choice; None: the first
     rule: str|None = None,     # another score for all of them
     download: bool = False,    # may the Hub be asked?
-    **kw    # of scenes: kinds, style; named sets: root (a snapshot), revision; the Hub: config, revision, names; folders: names
+    **kw    # of scenes: kinds; named sets: root (a snapshot), revision; the Hub: config, revision, names; folders: names
 ) -> DataSet:
     "Load a set of questions; nothing is fetched unasked. `names`: dict(question='text') for columns of other names"
     if rule: choose(rule, RULES, 'Rule')

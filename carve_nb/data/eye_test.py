@@ -10,7 +10,6 @@ __all__ = ['LARGEST', 'STEPS', 'SMALLEST', 'SEEDS', 'THING', 'LONGEST', 'WORDS',
 from functools import partial
 import numpy as np
 from PIL import Image
-from ..core.errors import CarveError, choose
 from .drawing import COLORS, PHOTOS, SHAPES, SIZE, SceneObject, background, sprite
 from .questions import Question, ask_color, ask_digit, choose_one
 from .records import Record
@@ -72,12 +71,8 @@ CHANCE = {kind: 1/len(answers) for kind, answers in CHOICES.items()}   # share r
 
 def eye_question(seed, kind, step) -> Record: # one of `SEEDS`; one of `EYE_KINDS`; 0, the largest thing, to `SMALLEST`
     "Return one question about an object of that size; its image is painted when it is opened. The answer may be a sentence"
-    if seed not in SEEDS or not 0 <= step <= SMALLEST:
-        raise CarveError(
-            f'seed {seed}, step {step}: the acuity test has the seeds {SEEDS[0]} to {SEEDS[-1]}, the steps 0 to {SMALLEST}.')
-    ask = EYE_KINDS[choose(kind, EYE_KINDS, 'kind')]
     objects = _objects(seed, kind, step)
-    q = ask(objects, np.random.default_rng([seed, 2]))
+    q = EYE_KINDS[kind](objects, np.random.default_rng([seed, 2]))
     name = f'eye-{seed}-{kind}-{step}'
     return Record(name, partial(eye_image, seed, step, kind), q.question, [q.answer], CHOICES[kind], [q.box], kind,
         rule='choice-text', objects=objects, image_key=name)

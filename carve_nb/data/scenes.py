@@ -10,10 +10,10 @@ __all__ = ['SPLITS', 'Scene', 'make_scene', 'scene_objects', 'to_sample', 'Scene
 from collections.abc import Callable
 from dataclasses import dataclass
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 from ..core.errors import CarveError, DataError, choose
 from ..core.plotting import panels_html
-from .drawing import COLORS, PHOTOS, SHAPES, SIZE, STYLES, SceneObject, background, photograph, sprite
+from .drawing import COLORS, PHOTOS, SHAPES, SIZE, SceneObject, background, sprite
 from .questions import ASK, KINDS, Question
 from .records import Record
 
@@ -29,14 +29,13 @@ def _rng(split, *keys):
 @dataclass
 class Scene:
     "An image with known content; shows itself in a notebook"
-    image: Image.Image # RGB, 448 × 448; in some styles larger
+    image: Image.Image # RGB, 448 × 448
     objects: list      # `SceneObject`s, in reading order
     split: str         # 'train', 'calibration' or 'heldout'
     seed: int          # the seed within the split
     texture: float     # texture knob used
     color: float      # color knob used
-    style: str = 'own' # a key of `STYLES`
-    name = property(lambda self: f'{self.split}-{self.seed}' + ('' if self.style == 'own' else f'-{self.style}'))
+    name = property(lambda self: f'{self.split}-{self.seed}')
 
     def question(self, kind: str) -> Question|None: # one of `KINDS`
         "One question of a kind about this scene; None if it has no such question"
@@ -78,11 +77,10 @@ def _blobs(im, rng, n):
         d.ellipse((x, y, x + w, y + h), fill=tuple(color.tolist()))
 
 # %% ../../nbs/library/data/02_scenes.ipynb #c2f94e6a
-def _lay_out(seed, split, n=None, side=(36, 60), arrange=None, style='own'):
+def _lay_out(seed, split, n=None, side=(36, 60), arrange=None):
     "The objects of a scene in the order of painting, each with the RGB of its paint, and whether its rim is dark"
     knobs = _rng(split, seed, 0)
     rng = _rng(split, seed, 1)
-    how = STYLES[choose(style, STYLES, 'style')]
     knobs.random(2)   # texture and color
     if n is None: n = int(knobs.integers(3, 13))
     if not 1 <= n <= 12: raise CarveError(f'n must be 1 to 12 objects, got {n}')
@@ -91,11 +89,8 @@ def _lay_out(seed, split, n=None, side=(36, 60), arrange=None, style='own'):
     pairs = rng.permutation(48).tolist()
     if arrange: pairs = arrange(pairs)
     painted = []
-    for pair, (x0, y0, x1, y1) in zip(pairs, boxes):    # color * 6 + shape
+    for pair, box in zip(pairs, boxes):    # color * 6 + shape
         color = list(COLORS)[pair//6]
-        x = x0*how.scale + how.border
-        y = y0*how.scale + how.border
-        box = x, y, x + x1 - x0, y + y1 - y0    # objects keep their size
         o = SceneObject(color, SHAPES[pair % 6], int(rng.integers(10)), box)
         rgb = np.array(COLORS[color])*rng.uniform(.88, 1.08)
         rgb = np.clip(rgb + rng.integers(-10, 11, 3), 0, 255)
@@ -114,30 +109,24 @@ def make_scene(
     n: int|None = None,                   # objects, 1 to 12 (fewer if there is no room); 3 to 12 by the seed if None
     side: tuple[int, int] = (36, 60),     # smallest and largest side of an object in pixels
     arrange: Callable|None = None,        # pairs (color * 6 + shape) → another order of them; the first `n` are shown
-    style: str = 'own',                   # a key of `STYLES`
 ) -> Scene:
     "The scene of a seed, bit-identical each time; objects stay the same when only the knobs change"
-    painted = _lay_out(seed, split, n, side, arrange, style)
-    how = STYLES[style]
+    painted = _lay_out(seed, split, n, side, arrange)
     rng = _rng(split, seed, 2)
-    paint_rng = _rng(split, seed, 3)
     drawn = _rng(split, seed, 0).random(2)
     t, c = (float(u if knob is None else knob) for u, knob in zip(drawn, (texture, color)))
     if not (0 <= t <= 1 and 0 <= c <= 1): raise CarveError(f'texture and color lie in [0, 1], got {t} and {c}')
-    im = Image.fromarray(photograph(rng, PHOTOS[split]) if how.photo else background(rng, t, c, PHOTOS[split]))
-    if not how.photo: _blobs(im, rng, int(24*t))
-    im = ImageOps.expand(ImageOps.scale(im, how.scale), how.border, 'white')
+    im = Image.fromarray(background(rng, t, c, PHOTOS[split]))
+    _blobs(im, rng, int(24*t))
     for o, rgb, dark in painted:
-        font = how.fonts[paint_rng.integers(len(how.fonts))]
-        turn = paint_rng.uniform(-how.turn, how.turn)
-        drawn = sprite(rgb, o.shape, o.digit, o.box[2] - o.box[0], dark, font, how.filled, turn)
+        drawn = sprite(rgb, o.shape, o.digit, o.box[2] - o.box[0], dark)
         im.paste(drawn, o.box[:2], drawn)
-    return Scene(im, _reading_order(painted), split, seed, t, c, style)
+    return Scene(im, _reading_order(painted), split, seed, t, c)
 
 # %% ../../nbs/library/data/02_scenes.ipynb #5cene0b2
-def scene_objects(seed, split='heldout', style='own'): # `SceneObject`s, as `make_scene` has them
+def scene_objects(seed, split='heldout'): # `SceneObject`s, as `make_scene` has them
     "The objects of a scene, without painting it"
-    return _reading_order(_lay_out(seed, split, style=style))
+    return _reading_order(_lay_out(seed, split))
 
 # %% ../../nbs/library/data/02_scenes.ipynb #a04a1470
 def to_sample(scene, kind) -> Record|None: # a `Scene`, one of `KINDS`; None if the scene has no such question
@@ -150,19 +139,18 @@ def to_sample(scene, kind) -> Record|None: # a `Scene`, one of `KINDS`; None if 
 @dataclass(frozen=True)
 class SceneImage:
     "The image of a scene, painted when it is called"
-    seed: int # of the scene, as the other two
+    seed: int # of the scene, as its split
     split: str
-    style: str
     recipe: str # name of the scene
     n: int|None = None # as in `make_scene`, like the next one
     arrange: Callable|None = None
-    def __call__(self): return make_scene(self.seed, self.split, n=self.n, arrange=self.arrange, style=self.style).image
+    def __call__(self): return make_scene(self.seed, self.split, n=self.n, arrange=self.arrange).image
 
 def shares(n, kinds):
     "How many of n questions each kind gets; the first kinds get the remainder"
     return {k: n//len(kinds) + (i < n % len(kinds)) for i, k in enumerate(kinds)}
 
-def scene_records(n, kinds=('digit',), split='heldout', start=0, style='own') -> list: # `start`: the first seed
+def scene_records(n, kinds=('digit',), split='heldout', start=0) -> list: # `start`: the first seed
     "The first questions of each kind, scene by scene; an image is painted when it is opened"
     kinds = list(dict.fromkeys(kinds))
     if not kinds or n < len(kinds):
@@ -171,8 +159,8 @@ def scene_records(n, kinds=('digit',), split='heldout', start=0, style='own') ->
     records = []
     seed = start
     while any(left.values()):
-        scene = Scene(None, scene_objects(seed, split, style), split, seed, 0, 0, style)
-        scene.image = SceneImage(seed, split, style, scene.name)
+        scene = Scene(None, scene_objects(seed, split), split, seed, 0, 0)
+        scene.image = SceneImage(seed, split, scene.name)
         for k in kinds:
             if left[k] and (record := to_sample(scene, k)):
                 records.append(record)
@@ -180,9 +168,9 @@ def scene_records(n, kinds=('digit',), split='heldout', start=0, style='own') ->
         seed += 1
     return records
 
-def samples(kind, n, split='heldout', start=0, style='own') -> list:
+def samples(kind, n, split='heldout', start=0) -> list:
     "The first `n` questions of a kind from seed `start` on, with their images in memory"
-    return [r.opened() for r in scene_records(n, (kind,), split, start, style)]
+    return [r.opened() for r in scene_records(n, (kind,), split, start)]
 
 # %% ../../nbs/library/data/02_scenes.ipynb #7w140002
 def twins(pairs): # color * 6 + shape, in a random order
@@ -200,6 +188,6 @@ def twin_records(n, split='heldout', start=0) -> list: # `start`: the first seed
         target, *_ = painted[0]
         name = f'{split}-{seed}-twins'
         records.append(Record(
-            f'{name}-digit', SceneImage(seed, split, 'own', name, 7, twins), f'What digit is on the {target.name}?',
+            f'{name}-digit', SceneImage(seed, split, name, 7, twins), f'What digit is on the {target.name}?',
             [str(target.digit)], boxes=[target.box], kind='digit', objects=_reading_order(painted), image_key=name))
     return records

@@ -13,7 +13,7 @@ from functools import partial
 from html import escape
 import ipywidgets as w
 from ..core.saliency import pick_layers
-from ..core.words import pick_words, read_words, split_words
+from ..core.text import pick_words, read_words, split_words
 from ..method.carve import Carve
 from ..method.lookup import Lookup
 

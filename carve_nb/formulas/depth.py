@@ -6,7 +6,7 @@
 __all__ = ['head_mean_rows']
 
 # %% ../../nbs/03_layers.ipynb #09a1ba83
-from ..core.words import pick_words
+from ..core.text import pick_words
 
 # %% ../../nbs/03_layers.ipynb #f9da7951
 def head_mean_rows(rows, who='last'): # `AttentionRows` -> [L, Nv] numpy, not renormalized

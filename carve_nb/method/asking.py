@@ -11,8 +11,7 @@ import re, torch
 from dataclasses import dataclass
 from itertools import groupby, chain, pairwise, repeat
 from ..core.io import behind_thought
-from ..core.options import asked_part
-from ..core.words import read_words
+from ..core.text import asked_part, read_words
 from ..models.prompts import unknown_note
 from .results import Result, Timings
 from .settings import limited, box_regions

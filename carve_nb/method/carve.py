@@ -15,9 +15,8 @@ from .results import Maps, Result
 from ..attention.rows import AttentionRows
 from ..formulas.algorithm import fuse_contrast, fuse_maps, step_weights
 from ..core.errors import CarveError
-from ..core.words import pick_words, read_words, why_no_words
 from ..core.saliency import Saliency, is_flat, pick_layers
-from ..core.text import GENERAL_INSTRUCTION
+from ..core.text import GENERAL_INSTRUCTION, pick_words, read_words, why_no_words
 from .profiles import find_profile, short_name
 from .settings import ABOVE_0, Layers, check_query, limited, method_call
 from .base import CropMethod, as_saliency, timings

@@ -17,7 +17,7 @@ from .base import CropMethod, as_saliency, near_layers, timings
 from .settings import Layers, limited, Crop, crop_image, enlargement, box_regions
 from ..core.image import box_size, common_box, union_box
 from ..core.plotting import black_out, keep_mask
-from ..core.words import find_word
+from ..core.text import find_word
 
 # %% ../../nbs/library/method/18_hide.ipynb #981c6745
 def unit(a) -> np.ndarray: # [...]; of a constant: zeros

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from .results import Result
 from ..core.saliency import Saliency
-from ..core.words import pick_words, read_words, why_no_words
+from ..core.text import pick_words, read_words, why_no_words
 from ..attention.session import is_readable
 from .base import CropMethod, near_layers
 from .settings import ABOVE_0, Layers, check_query, limited

@@ -16,7 +16,7 @@ import numpy as np
 from ..attention.session import weights_state
 from ..core.errors import CarveError
 from ..core.io import CHECKPOINTS, PACKAGED, kept_folder, load_with_digest, save_with_digest
-from ..core.words import QUERIES, pick_words
+from ..core.text import QUERIES, pick_words
 from .registry import ENTRIES
 from ..models.model import rounding_key, weights_key
 

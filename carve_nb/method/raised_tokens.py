@@ -15,7 +15,7 @@ from .settings import limited, Layers
 from .base import timings, GuidedMethod, as_saliency, near_layers
 from ..models.model import model_lock
 from ..attention.capture import recording
-from ..core.words import pick_words, read_words, why_no_words
+from ..core.text import pick_words, read_words, why_no_words
 from .results import Timings
 from ..core.saliency import pick_layers
 from ..attention.vision_tower import tower_importance

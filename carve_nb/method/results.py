@@ -20,7 +20,7 @@ from ..core.io import behind_thought, replace_file
 from ..core.plotting import (
     CONCEPT_COLORS, draw_boxes, fit_height, outline_target, overlay, panels_html, plot_panels, strip)
 from ..core.saliency import Saliency
-from ..core.options import asked_part
+from ..core.text import asked_part
 from .settings import Crop
 from ..models.model import Answer
 

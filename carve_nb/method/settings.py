@@ -13,7 +13,7 @@ from numbers import Real
 from typing import Literal, get_args, get_origin
 from ..core.errors import CarveError
 from ..core.saliency import Layers
-from ..core.words import QUERIES
+from ..core.text import QUERIES
 from PIL import Image
 from scipy import ndimage
 from ..core.image import box_size, union_box

@@ -24,8 +24,7 @@ from transformers import BatchEncoding, BatchFeature, PreTrainedTokenizerBase, P
 from ..core.errors import CarveError, OtherImagesError, PromptError, UnsupportedError
 from ..core.image import common_box, flatten, open_image, to_raster, upright
 from ..core.plotting import fit_height, panels_html
-from ..core.options import asked_part
-from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, tokens_at, word_places
+from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, asked_part, tokens_at, word_places
 from .image_tokens import ImageSpan, with_settings
 from .families import find_family
 

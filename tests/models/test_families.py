@@ -14,7 +14,7 @@ from carve_nb.models.prefix_cache import greedy
 from carve_nb.attention.capture import batch_recorder, recording, rows_of
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.words import read_words
+from carve_nb.core.text import read_words
 from carve_nb.models.model import Answer, model_lock
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.core.errors import CaptureError, PromptError

@@ -10,6 +10,7 @@ from carve_nb.core.saliency import Saliency, pick_layers
 from carve_nb.formulas.algorithm import fuse_maps, step_weights
 from carve_nb.formulas.clutter import entropy
 from carve_nb.core.stats import auroc, mean_interval, difference, mcnemar, paired_test, sign_flip
+from recipes.shared_distractor import map_share
 
 GREAT = float(np.finfo(np.float32).max)
 SIDES = st.integers(1, 6)
@@ -221,10 +222,10 @@ def test_pixels_linear(S, k):
 def test_share(S, x0, y0, w, h):
     "Between 0 and 1, all of it in the whole image, and the shares of two halves add up"
     (W, H), box = S.size, (x0, y0, x0 + w, y0 + h)
-    assert 0 <= S.share(box) <= 1 + 1e-12
-    assert math.isclose(S.share((0, 0, W, H)), 1, abs_tol=1e-12)
-    assert math.isclose(S.share((0, 0, W//2, H)) + S.share((W//2, 0, W, H)), 1, abs_tol=1e-9)
-    assert S.share((x0, y0, x0, y0 + h)) == 0
+    assert 0 <= map_share(S, box) <= 1 + 1e-12
+    assert math.isclose(map_share(S, (0, 0, W, H)), 1, abs_tol=1e-12)
+    assert math.isclose(map_share(S, (0, 0, W//2, H)) + map_share(S, (W//2, 0, W, H)), 1, abs_tol=1e-9)
+    assert map_share(S, (x0, y0, x0, y0 + h)) == 0
 
 
 @some
