@@ -20,7 +20,8 @@ def browser_path():
     found = next((p for n in ('chromium', 'chromium-browser', 'google-chrome') if (p := shutil.which(n))), None)
     if found: return found
     from playwright.sync_api import sync_playwright
-    with sync_playwright() as p: return p.chromium.executable_path if Path(p.chromium.executable_path).exists() else None
+    with sync_playwright() as p:
+        return p.chromium.executable_path if Path(p.chromium.executable_path).exists() else None
 
 
 def need_browser(why):

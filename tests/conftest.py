@@ -16,20 +16,24 @@ ENDED, SECONDS, FIGURES = {}, {}, {}   # test -> how its variants ended, seconds
 EXAMPLES = dict(ci=100, soak=10_000)
 PROFILE = os.environ.get('CARVE_PROFILE', 'ci')
 hypothesis.settings.register_profile('ci', max_examples=EXAMPLES['ci'], deadline=None, derandomize=True, database=None)
-hypothesis.settings.register_profile('soak', max_examples=EXAMPLES['soak'], deadline=None, database=None, print_blob=True)
+hypothesis.settings.register_profile('soak', max_examples=EXAMPLES['soak'], deadline=None, database=None,
+    print_blob=True)
 hypothesis.settings.load_profile(PROFILE)
 
 
 def pytest_addoption(parser):
-    parser.addoption('--families-json', default=None, help='write what tests/models/test_families.py measures to this file')
+    parser.addoption('--families-json', default=None,
+        help='write what tests/models/test_families.py measures to this file')
     parser.addoption('--methods-json', default=None, help='write what tests/method/test_methods.py finds to this file')
-    parser.addoption('--soak-json', default=None, help='write what the long tests and the properties found to this file')
+    parser.addoption('--soak-json', default=None,
+        help='write what the long tests and the properties found to this file')
 
 
 def pytest_configure(config):
     if config.getoption('--families-json') and getattr(config.option, 'numprocesses', None):
         raise pytest.UsageError('--families-json: one process has to measure all, -n 0; `make families` does it')
-    config.addinivalue_line('markers', 'case(*numbers): the fault cases that a test holds, of the docstrings in tests/faults')
+    config.addinivalue_line('markers',
+        'case(*numbers): the fault cases that a test holds, of the docstrings in tests/faults')
     config.addinivalue_line('markers', 'soak: too long for each run; `make soak` runs it')
     config.addinivalue_line('markers', 'law: what must hold for all input; `make soak` tries 10,000 cases of each')
 
@@ -133,8 +137,10 @@ def photos(tmp_path_factory):
     rows = []
     for i, name in enumerate(names):
         a = np.asarray(getattr(data, name)())
-        Image.fromarray(a if a.dtype == np.uint8 else (255*a).astype(np.uint8)).convert('RGB').resize((240, 160)).save(path/f'{name}.jpg')
-        rows.append(dict(question_id=i, image_id=name, question=f'What is in picture {i}?', answers=[name]*8 + ['it', 'that'],
+        Image.fromarray(a if a.dtype == np.uint8 else (255*a).astype(np.uint8)).convert('RGB').resize((240,
+            160)).save(path/f'{name}.jpg')
+        rows.append(dict(question_id=i, image_id=name, question=f'What is in picture {i}?',
+            answers=[name]*8 + ['it', 'that'],
                          **(dict(box=[20, 30, 120, 130]) if i % 2 else {})))
     (path/'val.json').write_text(json.dumps(dict(dataset_type='val', data=rows)))
     return path

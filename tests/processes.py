@@ -7,14 +7,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SERVER = get_context('forkserver')
-SERVER.set_forkserver_preload(['torch', 'transformers', 'pandas', 'matplotlib.pyplot', 'ipykernel.kernelapp', 'carve_nb.cli.main',
-                               'carve_nb.runs.report', 'carve_nb.runs.runner', 'carve_nb.attention.vlm', 'carve_nb.studies.entropy'])
+SERVER.set_forkserver_preload(['torch', 'transformers', 'pandas', 'matplotlib.pyplot', 'ipykernel.kernelapp',
+    'carve_nb.cli.main',
+                               'carve_nb.runs.report', 'carve_nb.runs.runner', 'carve_nb.attention.vlm',
+                               'carve_nb.studies.entropy'])
 
 
 def begin(work, words, out, err, errors, cwd, env):
     "In the new process: its output in two files, its folder, its environment; then the work"
     for fd, path in ((1, out), (2, err)): os.dup2(os.open(path, os.O_WRONLY), fd)
-    sys.stdout, sys.stderr = (open(fd, 'w', encoding='utf-8', errors=errors, buffering=1, closefd=False) for fd in (1, 2))
+    sys.stdout, sys.stderr = (open(fd, 'w', encoding='utf-8', errors=errors, buffering=1, closefd=False)
+        for fd in (1, 2))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if cwd: os.chdir(cwd)
     os.environ.update(env, HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
@@ -56,7 +59,8 @@ def kernel(words):
 def until(ready, process=None, seconds=300):
     "Wait for something to be so, or for a process to end; what there is then"
     end = time.monotonic() + seconds
-    while not (found := ready()) and (process is None or process.poll() is None) and time.monotonic() < end: time.sleep(.02)
+    while not (found := ready()) and (process is None or process.poll() is None) and time.monotonic() < end:
+        time.sleep(.02)
     return found
 
 
@@ -74,7 +78,8 @@ class Forked:
         place = Path(tempfile.mkdtemp())
         self.files = place/'out', place/'err'
         for f in self.files: f.touch()
-        self.process = SERVER.Process(target=begin, args=(work, [str(w) for w in words], out or str(self.files[0]), str(self.files[1]), errors, cwd, dict(env)))
+        self.process = SERVER.Process(target=begin, args=(work, [str(w) for w in words], out or str(self.files[0]),
+            str(self.files[1]), errors, cwd, dict(env)))
         self.process.start()
         self.pid, self.kill, self.terminate = self.process.pid, self.process.kill, self.process.terminate
 

@@ -18,18 +18,24 @@ def test_settings_say_the_same():
     "settings.ini, for tools of nbdev 2, repeats pyproject.toml; version and requirements stand there alone"
     ini = ConfigParser(interpolation=None)
     ini.read(ROOT/'settings.ini')
-    assert dict(ini['DEFAULT']) == {k: nbdev[k] for k in ('title', 'branch', 'nbs_path', 'lib_path', 'doc_path', 'tst_flags')} | dict(
-        lib_name=project['name'], description=project['description'], license=project['license'], author=project['authors'][0]['name'],
-        keywords=' '.join(project['keywords']), min_python=project['requires-python'][2:], status=re.search(r'\d', project['classifiers'][0])[0])
+    assert dict(ini['DEFAULT']) == {k: nbdev[k] for k in ('title', 'branch', 'nbs_path', 'lib_path', 'doc_path',
+        'tst_flags')} | dict(
+        lib_name=project['name'], description=project['description'], license=project['license'],
+        author=project['authors'][0]['name'],
+        keywords=' '.join(project['keywords']), min_python=project['requires-python'][2:],
+        status=re.search(r'\d', project['classifiers'][0])[0])
 
 
 def test_version_moves(tmp_path):
     "`nbdev-bump-version` moves the one version, in the package, and setuptools and nbdev read it there"
     (tmp_path/'carve_nb').mkdir()
     (tmp_path/'nbs').mkdir()
-    for name in ('pyproject.toml', 'setup.py', 'README.md', 'LICENSE', 'carve_nb/__init__.py'): shutil.copy(ROOT/name, tmp_path/name)
-    run = lambda *words: subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
-    told = lambda: run('setup.py', '--quiet', '--name', '--version') + run('-c', 'from nbdev.config import get_config; print(get_config().version)')
+    for name in ('pyproject.toml', 'setup.py', 'README.md', 'LICENSE', 'carve_nb/__init__.py'):
+        shutil.copy(ROOT/name, tmp_path/name)
+    run = lambda *words: subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True,
+        check=True).stdout.split()
+    told = lambda: run('setup.py', '--quiet', '--name', '--version') + run('-c',
+        'from nbdev.config import get_config; print(get_config().version)')
     assert told() == ['carve_nb', carve_nb.__version__, carve_nb.__version__]
     run('-c', 'from nbdev.release import nbdev_bump_version; nbdev_bump_version(0)')
     assert told()[1] == told()[2] == f'{int(carve_nb.__version__.split(".")[0]) + 1}.0.0'
@@ -46,7 +52,8 @@ def test_floors_have_a_leg(tmp_path):
     path = tmp_path/'v-lowest/floors.txt'
     subprocess.run(['make', f'V={tmp_path}/v', path], cwd=ROOT, check=True)
     pins = [o for o in path.read_text().split('\n') if '==' in o]
-    assert {re.sub(',.*', '', o).replace('>=', '==') for o in REQUIREMENTS} < {*pins} and len({o.split('==')[0] for o in pins}) == len(pins)
+    assert {re.sub(',.*', '', o).replace('>=', '==') for o in REQUIREMENTS} < {*pins}
+    assert len({o.split('==')[0] for o in pins}) == len(pins)
 
 
 def test_constraints_pin_requirements():
@@ -90,7 +97,8 @@ def test_modules_import_requirements_only():
 
 
 def test_notebooks_import_requirements_only():
-    known = names(REQUIREMENTS) | {'recipes', *(normal(p.stem) for p in [*(ROOT/'tools').glob('*.py'), *(ROOT/'tests').rglob('*.py')])}
+    known = names(REQUIREMENTS) | {'recipes', *(normal(p.stem)
+        for p in [*(ROOT/'tools').glob('*.py'), *(ROOT/'tests').rglob('*.py')])}
     cells = (c for p in (ROOT/'nbs').rglob('*.ipynb') if '_proc' not in p.parts
              for c in json.loads(p.read_text())['cells'] if c['cell_type'] == 'code')
     plain = (re.sub(r'^\s*[%!].*$', '', ''.join(c['source']), flags=re.M) for c in cells)
@@ -125,7 +133,8 @@ def test_older_options(tmp_path, options, code, rc):
 def test_citation():
     "CITATION.cff says what the package says"
     told = dict(re.findall(r'^([\w-]+): (.+)$', (ROOT/'CITATION.cff').read_text(encoding='utf-8'), re.M))
-    assert [told[k] for k in ('title', 'version', 'license', 'cff-version')] == [project['name'], carve_nb.__version__, project['license'], '1.2.0']
+    assert [told[k] for k in ('title', 'version', 'license', 'cff-version')] == [project['name'], carve_nb.__version__,
+        project['license'], '1.2.0']
 
 
 @pytest.mark.parametrize('schema, files', [
@@ -133,16 +142,19 @@ def test_citation():
     ('github-issue-config', '.github/ISSUE_TEMPLATE/config.yml'), ('citation-file-format', 'CITATION.cff')])
 def test_hosts_can_read_it(schema, files):
     found = sorted(ROOT.glob(files))
-    done = subprocess.run([sys.executable, '-m', 'check_jsonschema', '--builtin-schema', f'vendor.{schema}', *found], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-m', 'check_jsonschema', '--builtin-schema', f'vendor.{schema}', *found],
+        capture_output=True, text=True)
     assert found and done.returncode == 0, done.stdout + done.stderr
 
 
 def test_workflows_call_make():
     "They run targets of the Makefile and nothing else, so that what passes here passes there"
-    runs = [m for p in (ROOT/'.github/workflows').glob('*.yml') for m in re.findall(r'^ +- run: (.+)$', p.read_text(), re.M)]
+    runs = [m for p in (ROOT/'.github/workflows').glob('*.yml')
+        for m in re.findall(r'^ +- run: (.+)$', p.read_text(), re.M)]
     targets = set(re.findall(r'^([a-z-]+):', (ROOT/'Makefile').read_text(), re.M))
     assert len(runs) == 3 and all(run.split()[0] == 'make' for run in runs)
-    assert targets == set(re.findall(r'^([a-z-]+):.*  ## ', (ROOT/'Makefile').read_text(), re.M))   # each says what it does
+    assert targets == set(re.findall(r'^([a-z-]+):.*  ## ', (ROOT/'Makefile').read_text(),
+        re.M))   # each says what it does
     assert all(word in targets for run in runs for word in re.sub(r'[A-Z]+=.*', '', run).split()[1:])
 
 
@@ -152,7 +164,8 @@ def test_workflows_grant_little():
     for path in (ROOT/'.github/workflows').glob('*.yml'):
         flow = yaml.safe_load(path.read_text(encoding='utf-8'))
         for name, job in flow['jobs'].items():
-            runs, may = [step['run'] for step in job['steps'] if 'run' in step], job.get('permissions', flow['permissions'])
+            runs, may = ([step['run'] for step in job['steps'] if 'run' in step],
+                job.get('permissions', flow['permissions']))
             assert not [run for run in runs if '${{' in run], (path.name, name)
             assert not (runs and 'write' in may.values()), (path.name, name)
 
@@ -164,6 +177,8 @@ def test_a_tag_is_no_command(tag, tmp_path):
     python.parent.mkdir()
     (tmp_path/'.base').touch()
     python.symlink_to(sys.executable)
-    done = subprocess.run(['make', '-f', ROOT/'Makefile', '-o', tmp_path/'.base', 'dist', f'V={tmp_path}'], cwd=tmp_path, env=dict(os.environ, TAG=tag, PYTHONPATH=str(ROOT)), capture_output=True, text=True)
-    assert done.returncode and f'TAG={tag}, but the version is v{carve_nb.__version__}' in done.stdout, done.stdout + done.stderr
+    done = subprocess.run(['make', '-f', ROOT/'Makefile', '-o', tmp_path/'.base', 'dist', f'V={tmp_path}'],
+        cwd=tmp_path, env=dict(os.environ, TAG=tag, PYTHONPATH=str(ROOT)), capture_output=True, text=True)
+    assert (done.returncode
+        and f'TAG={tag}, but the version is v{carve_nb.__version__}' in done.stdout), done.stdout + done.stderr
     assert not [*tmp_path.rglob('cracked')]

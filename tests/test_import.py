@@ -19,7 +19,8 @@ def test_import_is_light():
     assert loaded == ['carve_nb']
 
 
-@pytest.mark.parametrize('modules', ['carve_nb', 'carve_nb, carve_nb.core.image, carve_nb.formulas.clutter, carve_nb.data.scenes'])
+@pytest.mark.parametrize('modules',
+    ['carve_nb', 'carve_nb, carve_nb.core.image, carve_nb.formulas.clutter, carve_nb.data.scenes'])
 def test_import_without_torch(modules):
     loaded = python(f'import {modules}, sys; print([o for o in ("torch", "transformers") if o in sys.modules])')
     assert loaded == '[]'
@@ -42,19 +43,22 @@ def test_public_names_are_typed():
     "Each parameter and what is returned, of functions, constructors and `__call__`; and `make lint` checks a use of each"
     for name in carve_nb.__all__:
         o = getattr(carve_nb, name)
-        calls = [getattr(o, k) for k in ('__init__', '__call__') if inspect.isfunction(getattr(o, k, None))] if inspect.isclass(o) else [o]
+        calls = [getattr(o, k) for k in ('__init__', '__call__')
+            if inspect.isfunction(getattr(o, k, None))] if inspect.isclass(o) else [o]
         for f in calls:
             signature = inspect.signature(f)
             assert all(p.annotation is not p.empty or p.name == 'self' or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
                        for p in signature.parameters.values()), (name, signature)
             assert f.__name__ == '__init__' or signature.return_annotation is not signature.empty, (name, signature)
-    imports = [n for n in ast.walk(ast.parse((Path(__file__).parent/'typed_user.py').read_text())) if isinstance(n, ast.ImportFrom)]
+    imports = [n for n in ast.walk(ast.parse((Path(__file__).parent/'typed_user.py').read_text()))
+        if isinstance(n, ast.ImportFrom)]
     assert {a.name for n in imports if n.module == 'carve_nb' for a in n.names} == {*carve_nb.__all__}
 
 
 def test_infrastructure_is_light():
     "What many modules need loads nothing that only figures, tables or widgets need; a class comes whole, whatever was imported before"
-    modules, heavy = ('core.plotting', 'attention.vlm', 'method.results', 'method.base', 'method.registry'), {'pandas', 'seaborn', 'skimage', 'ipywidgets'}
+    modules, heavy = (('core.plotting', 'attention.vlm', 'method.results', 'method.base', 'method.registry'),
+        {'pandas', 'seaborn', 'skimage', 'ipywidgets'})
     code = (f'import sys; from importlib import import_module\nfor m in {modules}: import_module("carve_nb." + m); print(m, {heavy} & set(sys.modules))\n'
             'import carve_nb; print(callable(carve_nb.VLM.capture), carve_nb.VLM.__module__)')
     assert python(code).splitlines() == [*(f'{m} set()' for m in modules), 'True carve_nb.attention.vlm']

@@ -27,7 +27,8 @@ def dists(once):
             shutil.copytree(ROOT, src, ignore=skip)
             for p in src.rglob('*'): os.utime(p, (date, date))
             env = dict(os.environ, SOURCE_DATE_EPOCH='1760000000')
-            done(sys.executable, 'setup.py', '--quiet', 'sdist', '-d', dist, 'bdist_wheel', '-d', dist, cwd=src, env=env)
+            done(sys.executable, 'setup.py', '--quiet', 'sdist', '-d', dist, 'bdist_wheel', '-d', dist, cwd=src,
+                env=env)
             done(sys.executable, ROOT/'tools'/'repack.py', dist, env=env)
             shutil.rmtree(src)
     root = once('dists', make)
@@ -43,12 +44,14 @@ def test_holds_what_users_need(wheel):
     with zipfile.ZipFile(wheel) as z:
         names = z.namelist()
         scripts = z.read(next(n for n in names if n.endswith('entry_points.txt'))).decode()
-    assert re.findall(r'^(\w+) ?= ?carve_nb\.cli', scripts, re.M) == ['carve'] and not [n for n in names if '.data/' in n]
+    assert re.findall(r'^(\w+) ?= ?carve_nb\.cli', scripts, re.M) == ['carve']
+    assert not [n for n in names if '.data/' in n]
     tops = {n.split('/')[0] for n in names}
     assert tops == {'carve_nb', next(t for t in tops if t.endswith('.dist-info'))}
     for model in 'carve-tiny', 'carve-small': assert f'carve_nb/checkpoints/{model}/model.safetensors' in names
     assert 'carve_nb/py.typed' in names
-    assert {f'carve_nb/records/{r}/records.jsonl.gz' for r in ('demo', 'demo-carve-small')} < {*names} and not [n for n in names if n.endswith('.jsonl')]
+    assert {f'carve_nb/records/{r}/records.jsonl.gz' for r in ('demo', 'demo-carve-small')} < {*names}
+    assert not [n for n in names if n.endswith('.jsonl')]
 
 
 def test_two_builds_are_equal(dists, wheel):
@@ -73,7 +76,8 @@ def python(wheel, tmp_path_factory):
 
 
 # What stands in the examples for the user's own, and what a test can afford.
-MINE = [(r'^(eval IMAGES.*) --out R', r'\1 --out R3'), (r'IMAGES', 'FOLDER'), (r'--model \S+', '--model carve-tiny'), (r'--n \d+', '--n 2'), (r'^checkup', 'checkup --n 2')]
+MINE = [(r'^(eval IMAGES.*) --out R', r'\1 --out R3'), (r'IMAGES', 'FOLDER'), (r'--model \S+', '--model carve-tiny'),
+    (r'--n \d+', '--n 2'), (r'^checkup', 'checkup --n 2')]
 # One process imports what the package imports, forgets the package, and is forked for each command, which imports the package anew.
 FORKS = """
 import gc, json, os, runpy, sys
@@ -101,7 +105,8 @@ def test_examples_of_the_help(python):
     examples = re.findall(r'^ *carve (\w.*?) *$', python('-m', 'carve_nb', '--help').partition('xamples')[2], re.M)
     assert len(examples) > 3 and 'demo' in examples
     words = [functools.reduce(lambda w, mine: re.sub(*mine, w), MINE, o) for o in examples]
-    with subprocess.Popen([PLAIN, '-c', FORKS], cwd=python.home, env=python.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server, ThreadPoolExecutor(1) as beside:
+    with subprocess.Popen([PLAIN, '-c', FORKS], cwd=python.home, env=python.env, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True) as server, ThreadPoolExecutor(1) as beside:
         shell = beside.submit(python, '-m', 'carve_nb', *shlex.split(next(o for o in words if o.startswith('ask'))))
         for o in map(shlex.split, [o for o in words if not o.startswith('ask')]):
             print(json.dumps(o), file=server.stdin, flush=True)
@@ -122,7 +127,8 @@ def test_blocks_of_the_readme(python):
 
 
 COLAB = os.environ.get('CARVE_COLAB')
-KEPT = 'torch', 'numpy', 'scipy', 'pandas', 'pillow', 'matplotlib', 'scikit-image', 'ipython', 'ipykernel', 'ipywidgets', 'traitlets'
+KEPT = ('torch', 'numpy', 'scipy', 'pandas', 'pillow', 'matplotlib', 'scikit-image', 'ipython', 'ipykernel',
+    'ipywidgets', 'traitlets')
 
 
 @pytest.mark.skipif(not COLAB, reason='`make colab` runs it, in an environment with the versions of tests/colab.txt')
@@ -130,13 +136,16 @@ KEPT = 'torch', 'numpy', 'scipy', 'pandas', 'pillow', 'matplotlib', 'scikit-imag
 def test_colab(wheel, tmp_path, name):
     "Opened in Colab, the first cell of a notebook installs the package and leaves alone what may be loaded already; then the rest runs"
     from colab import with_install
-    listed = lambda: {o['name']: o['version'] for o in json.loads(done(COLAB, '-m', 'pip', 'list', '--format', 'json', '--disable-pip-version-check'))}
+    listed = lambda: {o['name']: o['version'] for o in json.loads(done(COLAB, '-m', 'pip', 'list', '--format', 'json',
+        '--disable-pip-version-check'))}
     done(COLAB, '-m', 'pip', 'uninstall', '-q', '-y', 'carve_nb')
     before, env = listed(), {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'MPLBACKEND')}
     nb = with_install(json.loads((ROOT/f'nbs/{name}.ipynb').read_text(encoding='utf-8')), 'HERE')
-    nb['cells'] = [c for c in nb['cells'] if c['id'] == 'c01ab000' or not ''.join(c['source']).startswith(('#| hide', '#| echo: false'))]
+    nb['cells'] = [c for c in nb['cells'] if c['id'] == 'c01ab000'
+        or not ''.join(c['source']).startswith(('#| hide', '#| echo: false'))]
     (tmp_path/'in.ipynb').write_text(json.dumps(nb).replace('git+HERE', wheel.as_uri()))
-    done(COLAB, '-m', 'nbconvert', '--to', 'notebook', '--execute', 'in.ipynb', '--output', 'out', cwd=tmp_path, env=env)
+    done(COLAB, '-m', 'nbconvert', '--to', 'notebook', '--execute', 'in.ipynb', '--output', 'out', cwd=tmp_path,
+        env=env)
     after = listed()
     assert 'carve_nb' in after and {k: after[k] for k in KEPT} == {k: before[k] for k in KEPT}
     print({k: (before.get(k), v) for k, v in after.items() if v != before.get(k)})

@@ -72,9 +72,11 @@ def test_nothing_else():
     listed = {n for n in PRIVATE if not n.split('.')[-1].startswith('_')}
     assert modules - listed == set() and listed - modules == set()
     known = {n.split('.')[-1] for n in PRIVATE}
-    foreign = {m for m in marks if any(hasattr(o, m) for o in (transformers.PreTrainedConfig, torch.Tensor, torch.ops.aten))}
+    foreign = {m for m in marks if any(hasattr(o, m) for o in (transformers.PreTrainedConfig, torch.Tensor,
+        torch.ops.aten))}
     assert foreign <= known, foreign - known
 
 
 def test_can_fail():
-    with pytest.raises(AssertionError, match="transformers.cache_utils.NoSuch: there is no 'NoSuch'"): find('transformers.cache_utils.NoSuch')
+    with pytest.raises(AssertionError, match="transformers.cache_utils.NoSuch: there is no 'NoSuch'"):
+        find('transformers.cache_utils.NoSuch')

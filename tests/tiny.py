@@ -47,7 +47,8 @@ def cell_box(span, i):
 
 
 def stock_messages(images):
-    return [dict(role='user', content=[*(dict(type='image', image=im) for im in images), dict(type='text', text=QUESTION)])]
+    return [dict(role='user', content=[*(dict(type='image', image=im) for im in images),
+        dict(type='text', text=QUESTION)])]
 
 
 def check_stock_ids(vlm, processor):
@@ -56,8 +57,10 @@ def check_stock_ids(vlm, processor):
     for images in [WIDE], [WIDE, TALL], [TALL, WIDE, image(70, 80, 2)]:
         if len(images) > 1 and 'several images' in vlm.family.why_not: return
         own, messages = vlm.prompt(images, QUESTION), stock_messages(images)
-        theirs = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors='pt')
-        nested = processor(images=[images], text=[processor.apply_chat_template(messages, add_generation_prompt=True)], return_tensors='pt')
+        theirs = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True,
+            return_tensors='pt')
+        nested = processor(images=[images], text=[processor.apply_chat_template(messages, add_generation_prompt=True)],
+            return_tensors='pt')
         for inputs in theirs, nested:
             assert inputs['input_ids'].tolist() == own.inputs['input_ids'].tolist()
             read, = read_prompts(vlm.model, processor, inputs, images, QUESTION)
@@ -68,7 +71,8 @@ def check_stock_ids(vlm, processor):
 
 def files(out):
     "Bytes of a run's protocol, tables and figure, which are equal for equal runs"
-    return {k: (out/k).read_bytes() for k in ('protocol.json', 'table.md', 'accuracy.png', 'results.csv') if (out/k).exists()}
+    return {k: (out/k).read_bytes() for k in ('protocol.json', 'table.md', 'accuracy.png', 'results.csv')
+        if (out/k).exists()}
 
 
 class User:
@@ -83,7 +87,8 @@ class User:
         return rows
     def edit(self, **kw):
         change = Edit(list(self.vlm.layers), scores=raise_scores(torch.arange(1), 1.))
-        given = dict(model=self.model, processor=self.processor, inputs=self.inputs, images=self.images, edit=change) | kw
+        given = dict(model=self.model, processor=self.processor, inputs=self.inputs, images=self.images,
+            edit=change) | kw
         with editing(**given) as done: self.model.generate(**self.inputs, **KW)
         return done
 

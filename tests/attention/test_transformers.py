@@ -17,7 +17,8 @@ def test_masked_pass_with_and_without_a_cache(name, load):
     vlm = load(name)
     prompt = vlm.prompt(WIDE, QUESTION)
     def logits(layer, **kw):
-        with mask_image_tokens(vlm, prompt, layer, only=True), torch.no_grad(): return vlm.model(**vlm.to_device(prompt), **kw).logits[0, -1]
+        with mask_image_tokens(vlm, prompt, layer, only=True), torch.no_grad():
+            return vlm.model(**vlm.to_device(prompt), **kw).logits[0, -1]
     try: far = [(logits(layer) - logits(layer, use_cache=False)).abs().max() for layer in (0, vlm.n_layers - 2)]
     except CarveError as e: pytest.skip(str(e))
     assert max(far) < 1e-4
@@ -28,7 +29,8 @@ def test_second_turn_with_either_name(name, load):
     vlm = load('llava')
     first = vlm.to_device(vlm.prompt(WIDE, QUESTION))
     out = vlm.model.generate(**first, **KW, return_dict_in_generate=True)
-    ids = torch.cat([out.sequences, vlm.tokenizer(' Is it old?', add_special_tokens=False, return_tensors='pt').input_ids], 1)
+    ids = torch.cat([out.sequences, vlm.tokenizer(' Is it old?', add_special_tokens=False,
+        return_tensors='pt').input_ids], 1)
     second = dict(input_ids=ids, attention_mask=torch.ones_like(ids))
     with warnings.catch_warnings(), record_attention(vlm.model, vlm.processor, second, [WIDE]) as rows:
         warnings.simplefilter('ignore', FutureWarning)
@@ -65,6 +67,7 @@ def test_allowed_as_long_as_the_older_name():
     cap = next(re.search(r'<([\d.]+)', need)[1] for need in needs if need.startswith('transformers'))
     number = lambda version: [*map(int, version.split('.'))]
     files = Path(transformers.__file__).parent.glob('models/*/modeling_*.py')
-    ends = {v for f in files for v in re.findall(r'@deprecate_kwarg\("past_key_values", "([\d.]+)"', f.read_text(encoding='utf-8'))}
+    ends = {v for f in files for v in re.findall(r'@deprecate_kwarg\("past_key_values", "([\d.]+)"',
+        f.read_text(encoding='utf-8'))}
     assert all(number(cap) <= number(end) for end in ends), (cap, ends)
     assert CACHE == ('cache' if ends else 'past_key_values')

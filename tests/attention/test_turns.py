@@ -55,7 +55,8 @@ def test_tokens_taken_back(name, load, folders):
         user.model(input_ids=three, **{CACHE: past})
         past.crop(-2)                                            # a tree: from its first token on
         user.model(input_ids=other, **{CACHE: past})
-    branches = [user.inputs, *(longer(user.inputs, t) for t in (one, other, three, one, three, torch.cat([three[:, :1], other], 1)))]
+    branches = [user.inputs, *(longer(user.inputs, t) for t in (one, other, three, one, three,
+        torch.cat([three[:, :1], other], 1)))]
     assert far(rows, [eager_row(eager, i, rows) for i in branches]) < TOLERANCE
 
 
@@ -93,12 +94,14 @@ def test_prompt_read_twice(name, load):
     assert len(user.record(lambda: read(1)).attn) == 1
 
 
-def static(user): return StaticCache(user.model.config.get_text_config(), max_cache_len=user.inputs['input_ids'].shape[1] + 8)
+def static(user):
+    return StaticCache(user.model.config.get_text_config(), max_cache_len=user.inputs['input_ids'].shape[1] + 8)
 
 
 CACHES = {
     'static': lambda user: dict(cache_implementation='static'), 'StaticCache': lambda user: {CACHE: static(user)},
-    'none': lambda user: dict(use_cache=False), 'dynamic': lambda user: {CACHE: DynamicCache(config=user.model.config.get_text_config())}}
+    'none': lambda user: dict(use_cache=False),
+    'dynamic': lambda user: {CACHE: DynamicCache(config=user.model.config.get_text_config())}}
 
 
 @pytest.mark.parametrize('kind', list(CACHES))
@@ -106,7 +109,8 @@ CACHES = {
 def test_kinds_of_cache(kind, name, load, folders):
     "Full, with a window, hybrid: under each cache that a call can name"
     user, eager = User(load(name)), stock(folders(name), 'eager')
-    with record_attention(user.model, user.processor, user.inputs, user.images) as rows: user.model.generate(**user.inputs, **KW, **CACHES[kind](user))
+    with record_attention(user.model, user.processor, user.inputs, user.images) as rows:
+        user.model.generate(**user.inputs, **KW, **CACHES[kind](user))
     held = [user.inputs, *(longer(user.inputs, torch.tensor([rows.tokens[:n]])) for n in (1, 2))]
     assert far(rows, [eager_row(eager, i, rows) for i in held]) < TOLERANCE
 
@@ -146,7 +150,8 @@ def test_sinks_of_the_kernel(sink, load):
     user = User(load('internvl'))
     config, was = copy.deepcopy(user.model.config), user.model.config.text_config
     config.text_config = GptOssConfig(
-        vocab_size=was.vocab_size, hidden_size=was.hidden_size, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=was.vocab_size, hidden_size=was.hidden_size, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2,
         head_dim=16, intermediate_size=32, num_local_experts=2, num_experts_per_tok=1, sliding_window=16,
         pad_token_id=was.pad_token_id, eos_token_id=was.eos_token_id, bos_token_id=was.bos_token_id)
     torch.manual_seed(0)
@@ -156,15 +161,19 @@ def test_sinks_of_the_kernel(sink, load):
     rows = user.record()
     held = [user.inputs, *(longer(user.inputs, torch.tensor([rows.tokens[:n]])) for n in (1, 2))]
     assert far(rows, [eager_row(user.model, i, rows) for i in held]) < TOLERANCE
-    def scores(): return torch.stack(user.model.generate(**user.inputs, **KW, return_dict_in_generate=True, output_logits=True).logits)
+    def scores():
+        return torch.stack(user.model.generate(**user.inputs, **KW, return_dict_in_generate=True,
+            output_logits=True).logits)
     plain, same = scores(), Edit([0, 1, 2], weights=lambda layer, w, rows: w)
-    with editing(user.model, user.processor, user.inputs, same, user.images): assert (scores() - plain).abs().max() < TOLERANCE
+    with editing(user.model, user.processor, user.inputs, same, user.images):
+        assert (scores() - plain).abs().max() < TOLERANCE
 
 
 def test_copies_in_a_thread(load):
     user = User(load('llava'))
     def run():
-        thread = threading.Thread(target=user.model.generate, kwargs={k: v.clone() for k, v in user.inputs.items()} | KW)
+        thread = threading.Thread(target=user.model.generate,
+            kwargs={k: v.clone() for k, v in user.inputs.items()} | KW)
         thread.start()
         thread.join()
     refuse('in another thread.*not a copy', lambda: user.record(run))
@@ -176,7 +185,8 @@ def test_checkpointing_in_train_mode(folders):
     user = User(VLM.from_pretrained(folders('llava')))
     want = user.record()
     user.model.train()
-    getattr(user.model, 'activation_checkpointing_enable', user.model.gradient_checkpointing_enable)()    # the second name ends with transformers 6
+    getattr(user.model, 'activation_checkpointing_enable',
+        user.model.gradient_checkpointing_enable)()    # the second name ends with transformers 6
     refuse('keeps no cache.*model.eval', user.record)
     rows = user.record(lambda: user.model.generate(**user.inputs, **KW, use_cache=False))
     assert rows.tokens == want.tokens and (rows.attn - want.attn).abs().max() < TOLERANCE
@@ -215,14 +225,18 @@ class Turns:
         "Rows of the second turn under eager attention, from a cache that the eager model filled: [T, L, H, Nv]"
         kw = self.second | self.hold(tokens) | {CACHE: self.cache(model)}
         out = model.generate(**kw, output_attentions=True, return_dict_in_generate=True)
-        steps = [[a[0, :, -1] for a in (step if len(step) == len(layers) else [step[l] for l in layers])] for step in out.attentions]
+        steps = [[a[0, :, -1] for a in (step if len(step) == len(layers) else [step[l] for l in layers])]
+            for step in out.attentions]
         if self.vlm.family.bridge:
-            with torch.no_grad(): seen = model.get_image_features(*(self.first[k] for k in ('pixel_values', 'qformer_input_ids', 'qformer_attention_mask')), output_attentions=True)
+            with torch.no_grad():
+                seen = model.get_image_features(*(self.first[k]
+                    for k in ('pixel_values', 'qformer_input_ids', 'qformer_attention_mask')), output_attentions=True)
             between = (self.ids[0] == model.config.image_token_id).nonzero()[:, 0]
             onward = seen.qformer_outputs.cross_attentions[2][0].mean(0)
             steps = [[row[:, between] @ onward for row in step] for step in steps]
         elif not self.vlm.family.cross:   # keys behind a window have no weight
-            steps = [[pad(row, (self.ids.shape[1] + t - row.shape[1], 0)) for row in step] for t, step in enumerate(steps)]
+            steps = [[pad(row, (self.ids.shape[1] + t - row.shape[1], 0)) for row in step] for t,
+                step in enumerate(steps)]
         return [torch.stack([row[:, columns] for row in step]) for step in steps]
 
 
@@ -233,7 +247,8 @@ def test_second_turn(name, load, folders):
     cache = turns.cache(turns.model)
     with record_attention(turns.model, turns.processor, turns.second, [WIDE], question='is it old?') as rows:
         out = turns.model.generate(**turns.second, **{CACHE: cache}, **KW)
-    assert out[0, -len(rows.tokens):].tolist() == rows.tokens and len(rows.attn) == len(rows.tokens) and len(rows.question)
+    assert out[0, -len(rows.tokens):].tolist() == rows.tokens and len(rows.attn) == len(rows.tokens)
+    assert len(rows.question)
     worst = far(rows, turns.eager(stock(folders(name), 'eager'), rows.layers, columns(rows), rows.tokens))
     assert worst < TOLERANCE
     note(turns.vlm, turn=worst)
@@ -245,9 +260,11 @@ def test_block_for_the_whole_prompt(name, load):
     turns = Turns(load(name))
     whole = turns.second | {k: v for k, v in turns.first.items() if k not in turns.second}
     cache = turns.cache(turns.model)
-    with record_attention(turns.model, turns.processor, whole, [WIDE]) as rows: turns.model.generate(**turns.second, **{CACHE: cache}, **KW)
+    with record_attention(turns.model, turns.processor, whole, [WIDE]) as rows:
+        turns.model.generate(**turns.second, **{CACHE: cache}, **KW)
     cache = turns.cache(turns.model)
-    with record_attention(turns.model, turns.processor, turns.second, [WIDE]) as bare: turns.model.generate(**turns.second, **{CACHE: cache}, **KW)
+    with record_attention(turns.model, turns.processor, turns.second, [WIDE]) as bare:
+        turns.model.generate(**turns.second, **{CACHE: cache}, **KW)
     assert torch.equal(rows.attn, bare.attn) and [s.box for s in rows.spans] == [s.box for s in bare.spans]
 
 
@@ -267,7 +284,8 @@ def test_second_turn_of_two_images(name, load):
 def test_neither_pixels_nor_cache(load):
     turns = Turns(load('llava'))
     def read(cache=None):
-        with record_attention(turns.model, turns.processor, turns.second, [WIDE]): turns.model.generate(**turns.second, **{CACHE: cache}, **KW)
+        with record_attention(turns.model, turns.processor, turns.second, [WIDE]):
+            turns.model.generate(**turns.second, **{CACHE: cache}, **KW)
     refuse('no pixels, and the cache holds 0 tokens', read)
     whole = turns.second | turns.first | dict(input_ids=turns.ids, attention_mask=torch.ones_like(turns.ids))
     def record(inputs, run):
@@ -275,5 +293,6 @@ def test_neither_pixels_nor_cache(load):
     refuse('pixel_values differ', lambda: record(whole, turns.second))
     refuse('no pixels', lambda: record(turns.second, whole))
     def forward():
-        with record_attention(turns.model, turns.processor, turns.second, [WIDE]), torch.no_grad(): turns.model(**turns.second)
+        with record_attention(turns.model, turns.processor, turns.second, [WIDE]), torch.no_grad():
+            turns.model(**turns.second)
     refuse('no pixels, and the cache holds 0 tokens', forward)

@@ -31,7 +31,8 @@ def answerer(monkeypatch):
                 message = dict(role='assistant') | (reply if isinstance(reply, dict) else dict(content=reply))
                 raw = json.dumps(dict(choices=[dict(message=message, finish_reason='stop')])).encode()
                 self.send_response(200)
-                for k, v in {'Content-Type': 'application/json', 'Content-Length': len(raw)}.items(): self.send_header(k, str(v))
+                for k, v in {'Content-Type': 'application/json', 'Content-Length': len(raw)}.items():
+                    self.send_header(k, str(v))
                 self.end_headers()
                 self.wfile.write(raw)
         servers.append(HTTPServer(('127.0.0.1', 0), Handler))
@@ -46,7 +47,8 @@ def write_set(folder, rows):
     "A folder with one image and rows of questions"
     folder.mkdir(parents=True, exist_ok=True)
     Image.new('RGB', (64, 64), 'red').save(folder/'a.png')
-    (folder/'questions.jsonl').write_text('\n'.join(json.dumps(dict(image='a.png') | row) for row in rows) + '\n', encoding='utf-8')
+    (folder/'questions.jsonl').write_text('\n'.join(json.dumps(dict(image='a.png') | row) for row in rows) + '\n',
+        encoding='utf-8')
     return str(folder)
 
 
@@ -60,8 +62,10 @@ def test_unread_answers_are_counted(answerer, tmp_path, capsys):
     "Options, yes and no, and empty answers; where all could be read nothing is said"
     ways = dict(choices=['red', 'blue'], answer='A')
     replies = {
-        'Which one?': ('I cannot tell.', ways), 'Which two?': ('Hard to say', ways), 'Which three?': ('A', ways), 'Which four?': ('B', ways),
-        'Is it?': ('That depends.', dict(answer='yes')), 'Is it not?': ('No.', dict(answer='yes')), 'What is it?': ('Prose', dict(answer='red'))}
+        'Which one?': ('I cannot tell.', ways), 'Which two?': ('Hard to say', ways), 'Which three?': ('A', ways),
+        'Which four?': ('B', ways),
+        'Is it?': ('That depends.', dict(answer='yes')), 'Is it not?': ('No.', dict(answer='yes')),
+        'What is it?': ('Prose', dict(answer='red'))}
     folder = write_set(tmp_path/'set', [dict(question=k, **row) for k, (_, row) in replies.items()])
     lines = evaluate(folder, answerer({k: said for k, (said, _) in replies.items()}), tmp_path/'R')
     assert [lines[k]['score'] for k in replies] == [0, 0, 1, 0, 0, 0, 0]
@@ -70,10 +74,13 @@ def test_unread_answers_are_counted(answerer, tmp_path, capsys):
         '`none`: in 1 of 7 answers neither yes nor no could be read (14 %), such as "That depends."']
     for page in (capsys.readouterr().out, (tmp_path/'R'/'table.md').read_text(encoding='utf-8')):
         assert [line for line in page.splitlines() if 'could be read' in line] == told
-    for said, rule, page in (('**No**', 'pope', 'neither yes nor no could be read (50 %), such as "**No**"'), ('No', 'pope', ''), ('Yes', 'exact', '')):
+    for said, rule, page in (('**No**', 'pope', 'neither yes nor no could be read (50 %), such as "**No**"'),
+            ('No', 'pope', ''), ('Yes', 'exact', '')):
         out = tmp_path/f'R-{rule}-{len(said)}'
-        folder = write_set(tmp_path/out.name, [dict(question='Is it?', answer='no'), dict(question='Is it so?', answer='yes')])
-        evaluate(folder, answerer({'Is it?': said, 'Is it so?': 'Yes, it is' if rule == 'pope' else 'yes'}), out/'R', '--rule', rule)
+        folder = write_set(tmp_path/out.name, [dict(question='Is it?', answer='no'),
+            dict(question='Is it so?', answer='yes')])
+        evaluate(folder, answerer({'Is it?': said, 'Is it so?': 'Yes, it is' if rule == 'pope' else 'yes'}), out/'R',
+            '--rule', rule)
         found = [line for line in capsys.readouterr().out.splitlines() if 'could be read' in line]
         assert len(found) == bool(page) and page in ''.join(found)
 
@@ -81,7 +88,8 @@ def test_unread_answers_are_counted(answerer, tmp_path, capsys):
 @pytest.mark.parametrize('field', ['reasoning', 'reasoning_content'])
 def test_a_reply_that_is_all_reasoning(field, answerer, tmp_path, capsys):
     "It is no answer: the run counts it as failed and says how long the reasoning was"
-    folder = write_set(tmp_path/'set', [dict(question='What is it?', answer='red'), dict(question='What else?', answer='blue')])
+    folder = write_set(tmp_path/'set', [dict(question='What is it?', answer='red'),
+        dict(question='What else?', answer='blue')])
     replies = {'What is it?': {'content': '', field: 'It is red, I think.'}, 'What else?': 'blue'}
     lines = evaluate(folder, answerer(replies), tmp_path/'R')
     assert [lines[k]['status'] for k in replies] == ['malformed', 'ok'] and lines['What else?']['score'] == 1
@@ -103,14 +111,19 @@ def read_table(folder, text, name='questions.csv'): # records, warnings
 
 def test_columns_of_other_names(answerer, tmp_path, capsys):
     "A column is named once, in Python and in the shell; without the name the refusal says how"
-    rows = [dict(img='a.png', prompt='What is it?', gold=['cup', 'mug']), dict(img='a.png', prompt='What else?', gold='cat')]
+    rows = [dict(img='a.png', prompt='What is it?', gold=['cup', 'mug']),
+        dict(img='a.png', prompt='What else?', gold='cat')]
     folder = write_set(tmp_path/'set', rows)
     (tmp_path/'set'/'questions.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
     names = dict(image='img', question='prompt', answers='gold')
-    assert [(r.question, r.answers, r.image.name) for r in load_benchmark(folder, names=names)] == [('What is it?', ['cup', 'mug'], 'a.png'), ('What else?', ['cat'], 'a.png')]
-    lines = evaluate(folder, answerer({'What is it?': 'mug', 'What else?': 'dog'}), tmp_path/'R', *(w for k, v in names.items() for w in ('--set', f'names.{k}={v}')))
+    assert [(r.question, r.answers, r.image.name) for r in load_benchmark(folder, names=names)] == [('What is it?',
+        ['cup', 'mug'], 'a.png'), ('What else?', ['cat'], 'a.png')]
+    lines = evaluate(folder, answerer({'What is it?': 'mug', 'What else?': 'dog'}), tmp_path/'R',
+        *(w for k, v in names.items() for w in ('--set', f'names.{k}={v}')))
     assert [lines[row['prompt']]['score'] for row in rows] == [1, 0]
-    for words, said in (((), "no question: the row has img, prompt, gold; one of question, text is wanted"), (('--set', 'names.questoin=prompt'), 'perhaps question'), (('--set', 'names.prompt'), 'write names.FIELD=COLUMN')):
+    for words, said in (((), "no question: the row has img, prompt, gold; one of question, text is wanted"),
+            (('--set', 'names.questoin=prompt'), 'perhaps question'),
+            (('--set', 'names.prompt'), 'write names.FIELD=COLUMN')):
         assert main(['eval', folder, '--out', str(tmp_path/'none'), '--quiet', *words]) == 2
         assert said in ' '.join(capsys.readouterr().err.replace('│', ' ').split())
 
@@ -119,7 +132,8 @@ def test_columns_of_other_names(answerer, tmp_path, capsys):
 def test_reading_stops_at_n(name, tmp_path):
     "What follows is not looked at, and takes no memory: of a table of 25 MB less than 5"
     import tracemalloc
-    row = 'a.png,What is it?,red\n' if name == 'q.csv' else json.dumps(dict(image='a.png', question='What is it?', answer='red')) + '\n'
+    row = 'a.png,What is it?,red\n' if name == 'q.csv' else json.dumps(dict(image='a.png', question='What is it?',
+        answer='red')) + '\n'
     Image.new('RGB', (64, 64), 'red').save(tmp_path/'a.png')
     with open(tmp_path/name, 'w') as f:
         f.write(('image,question,answer\n' if name == 'q.csv' else '') + row*2)
@@ -134,10 +148,14 @@ def test_reading_stops_at_n(name, tmp_path):
 
 
 PRINTED = {
-    "['2' 'two']": ['2', 'two'], "['2', 'two']": ['2', 'two'], '["2", "two"]': ['2', 'two'], "['a'\n \"it's\"\n 'c d']": ['a', "it's", 'c d'],
-    "array(['2', 'two'], dtype=object)": ['2', 'two'], "[np.str_('2'), np.str_('two')]": ['2', 'two'], "('2', 'two')": ['2', 'two'],
-    '[3 3 4]': ['3', '3', '4'], '[np.float64(3.0), np.float64(4.5)]': ['3', '4.5'], '[3. 4.5]': ['3', '4.5'], '[3.0, 4.0]': ['3', '4'],
-    '2|two': ['2', 'two'], '[sic]': ['[sic]'], "['left']": ['left'], '[left] or [right]': ['[left] or [right]'], '(3, 4)': ['(3, 4)'], '[...]': ['[...]']}
+    "['2' 'two']": ['2', 'two'], "['2', 'two']": ['2', 'two'], '["2", "two"]': ['2', 'two'],
+    "['a'\n \"it's\"\n 'c d']": ['a', "it's", 'c d'],
+    "array(['2', 'two'], dtype=object)": ['2', 'two'], "[np.str_('2'), np.str_('two')]": ['2', 'two'],
+    "('2', 'two')": ['2', 'two'],
+    '[3 3 4]': ['3', '3', '4'], '[np.float64(3.0), np.float64(4.5)]': ['3', '4.5'], '[3. 4.5]': ['3', '4.5'],
+    '[3.0, 4.0]': ['3', '4'],
+    '2|two': ['2', 'two'], '[sic]': ['[sic]'], "['left']": ['left'], '[left] or [right]': ['[left] or [right]'],
+    '(3, 4)': ['(3, 4)'], '[...]': ['[...]']}
 
 
 @pytest.mark.parametrize('cell', PRINTED)
@@ -151,14 +169,16 @@ def test_lists_printed_into_a_cell(cell, tmp_path):
 
 @pytest.mark.parametrize('cell', ["['a' ... 'b']", "['a', ..., 'b']", "['a', nan]", '[1. nan]', '[0 1 2 ... 7 8 9]'])
 def test_lists_that_cannot_be_read(cell, tmp_path):
-    with pytest.raises(CarveError, match='row 2: answers .* looks like a printed list and cannot be read as one; write JSON, such as'):
+    with pytest.raises(CarveError,
+            match='row 2: answers .* looks like a printed list and cannot be read as one; write JSON, such as'):
         read_table(tmp_path, f'{H}a.png,What?,red\na.png,What?,"{cell}"\n')
     with pytest.raises(CarveError, match='choices .* looks like a printed list'):
         read_table(tmp_path, f'image,question,choices,answer\na.png,Which?,"{cell}",a\n')
 
 
 def test_a_list_as_one_answer(tmp_path):
-    with pytest.raises(CarveError, match=r"row 1: answer \"\['red', 'blue'\]\" is a list instead of one answer; name the column \"answers\""):
+    with pytest.raises(CarveError,
+            match=r"row 1: answer \"\['red', 'blue'\]\" is a list instead of one answer; name the column \"answers\""):
         read_table(tmp_path, "image,question,answer\na.png,What?,\"['red', 'blue']\"\n")
 
 
@@ -171,11 +191,13 @@ def test_numbers_of_a_column(tmp_path):
     assert answers == [['4'], [], ['17']] and told.format(17) in said
     answers, said = of(['4.0', '2.5', '-3.0', '7'])
     assert answers == [['4'], ['2.5'], ['-3'], ['7']] and told.format(-3) in said
-    for texts in ['2.0', 'USB'], ['2.0', '3.10'], ['007', '1'], ['3.5', '2.5']: assert of(texts) == ([[o] for o in texts], '')
+    for texts in ['2.0', 'USB'], ['2.0', '3.10'], ['007', '1'], ['3.5', '2.5']:
+        assert of(texts) == ([[o] for o in texts], '')
 
 
 def test_values_of_json(tmp_path):
-    rows = [dict(image='a.png', question='q?', answer=o) for o in (4.0, 2.5, '2.0', 7, 1e3)] + [dict(image='a.png', question='q?', answers=[3.0, None, '3.0'])]
+    rows = [dict(image='a.png', question='q?', answer=o) for o in (4.0, 2.5, '2.0', 7, 1e3)] + [dict(image='a.png',
+        question='q?', answers=[3.0, None, '3.0'])]
     records, told = read_table(tmp_path, json.dumps(rows), 'q.json')
     assert [r.answers for r in records] == [['4'], ['2.5'], ['2.0'], ['7'], ['1000'], ['3', '3.0']] and told == ''
 
@@ -186,7 +208,8 @@ def test_values_of_json(tmp_path):
 def test_truth_values(name, text, tmp_path):
     "A model says yes or no, or repeats the value"
     records, told = read_table(tmp_path, text, name)
-    assert [[score_answer(said, r) for said in ('Yes.', 'True', 'No', 'false')] for r in records] == [[1, 1, 0, 0], [0, 0, 1, 1]]
+    assert [[score_answer(said, r) for said in ('Yes.', 'True', 'No', 'false')] for r in records] == [[1, 1, 0, 0],
+        [0, 0, 1, 1]]
     assert ('only true and false, read as yes or true and no or false' in told) == name.endswith('csv')
     assert [score_answer(o, records[0], 'pope') for o in ('Yes', 'No')] == [1, 0]
     options, _ = read_table(tmp_path/'options', 'image,question,choices,answer\na.png,Is it?,True|False,False\n')
@@ -198,57 +221,80 @@ def test_a_name_that_stands_twice(tmp_path):
         read_table(tmp_path, 'image,question,answer,answer\na.png,q?,1,2\n')
     (tmp_path/'questions.csv').unlink()
     with pytest.raises(CarveError, match="line 2: 2 values are called 'answer' in one row"):
-        read_table(tmp_path, '{"image": "a.png", "question": "q?", "answer": 1}\n{"image": "a.png", "question": "q?", "answer": 1, "answer": 2}\n', 'q.jsonl')
+        read_table(tmp_path,
+            '{"image": "a.png", "question": "q?", "answer": 1}\n{"image": "a.png", "question": "q?", "answer": 1, "answer": 2}\n', 'q.jsonl')
 
 
 FORMS = {
-    'lines': ['A. {}\nB. {}', '(A) {}\n(B) {}', 'A: {}\nB: {}', 'A：{}\nB：{}', 'A - {}\nB - {}', 'a) {}\nb) {}', '(a) {}\n(b) {}', '[A] {}\n[B] {}',
-              'A、{}\nB、{}', 'A．{}\nB．{}', 'Options:\nA: {}\nB: {}', 'Options: A: {}\nB: {}', 'Choices:\n\n[A] {}\n[B] {}\nAnswer with the letter.'],
-    'one line': ['A. {} B. {}', '(A) {} (B) {}', 'A: {}, B: {}', 'Options: A: {}, B: {}', 'Choices: (a) {}; (b) {}. Answer with the letter only.',
+    'lines': ['A. {}\nB. {}', '(A) {}\n(B) {}', 'A: {}\nB: {}', 'A：{}\nB：{}', 'A - {}\nB - {}', 'a) {}\nb) {}',
+    '(a) {}\n(b) {}', '[A] {}\n[B] {}',
+              'A、{}\nB、{}', 'A．{}\nB．{}', 'Options:\nA: {}\nB: {}', 'Options: A: {}\nB: {}',
+              'Choices:\n\n[A] {}\n[B] {}\nAnswer with the letter.'],
+    'one line': ['A. {} B. {}', '(A) {} (B) {}', 'A: {}, B: {}', 'Options: A: {}, B: {}',
+    'Choices: (a) {}; (b) {}. Answer with the letter only.',
                  'Options:\nA: {}, B: {}\nAnswer:']}
 
 
 @pytest.mark.parametrize('form', [form for forms in FORMS.values() for form in forms])
 def test_forms_of_options(form, tmp_path):
     "Letters with a sign, on lines or on one"
-    rows = [dict(image='a.png', question='Which color is it?\n' + form.format('dark red', 'blue'), answer=o) for o in ('B', 'b' if 'b)' in form else '[B]', 'blue')]
-    if form in FORMS['one line']: rows += [dict(rows[0], question=f'Which color is it? {form.format("dark red", "blue")}')]
+    rows = [dict(image='a.png', question='Which color is it?\n' + form.format('dark red', 'blue'), answer=o)
+        for o in ('B', 'b' if 'b)' in form else '[B]', 'blue')]
+    if form in FORMS['one line']:
+        rows += [dict(rows[0], question=f'Which color is it? {form.format("dark red", "blue")}')]
     records, told = read_table(tmp_path, json.dumps(rows), 'q.json')
-    for r in records: assert (r.choices, r.answers, r.rule, r.short_question) == (['dark red', 'blue'], ['blue'], 'choice', 'Which color is it?'), r
-    assert [score_answer(o, records[0]) for o in ('B', 'blue', 'b', 'Answer: B', 'A', 'dark red')] == [1, 1, 1, 1, 0, 0] and told == ''
+    for r in records:
+        assert (r.choices, r.answers, r.rule, r.short_question) == (['dark red', 'blue'], ['blue'], 'choice',
+            'Which color is it?'), r
+    assert [score_answer(o, records[0]) for o in ('B', 'blue', 'b', 'Answer: B', 'A', 'dark red')] == [1, 1, 1, 1, 0, 0]
+    assert told == ''
 
 
 def test_options_that_are_not_read(tmp_path):
     "Numbers are no letters, and an answer that is no option leaves an open question: both are told, with the form"
     for question, answer, form in ('Which?\n1. red\n2. blue', '2', '1.'), ('Which?\nA: red\nB: blue', 'green', 'A:'):
-        records, told = read_table(tmp_path, json.dumps([dict(image='a.png', question=question, answer=answer)]), 'q.json')
-        assert records[0].choices is None and f"1 of 1 questions seem to have options, such as 'a-1' in the form '{form}', which are not read" in told
-    for question in 'Is vitamin A or B. better?', 'What is 1. on the list?', 'Is A - B equal to C - D?', 'Who is taller: A or B?', 'What does the sign say: A. Smith?':
+        records, told = read_table(tmp_path, json.dumps([dict(image='a.png', question=question, answer=answer)]),
+            'q.json')
+        assert records[0].choices is None
+        assert f"1 of 1 questions seem to have options, such as 'a-1' in the form '{form}', which are not read" in told
+    for question in ('Is vitamin A or B. better?', 'What is 1. on the list?', 'Is A - B equal to C - D?',
+            'Who is taller: A or B?', 'What does the sign say: A. Smith?'):
         records, told = read_table(tmp_path, json.dumps([dict(image='a.png', question=question, answer='A')]), 'q.json')
         assert (records[0].choices, told) == (None, ''), question
 
 
 LETTERS = dict(
-    B=['B', 'b', '(b)', '**B**', "'B'", '"B"', '[B]', 'Ｂ', '（Ｂ）', 'Answer: B', 'Answer: b', 'ANSWER: (B)', 'The answer is (b). A is wrong.', 'Answer: B\nA is wrong.',
-       '**Answer:** B', 'Option b.', 'Option B. A has the wrong color.', 'I choose option B, not option A.', '**B**\n\nOption A shows a cat, C a dog.', 'B\nA is wrong.',
-       'Option A: red\nOption B: blue\nAnswer: B', 'A. red\nB. blue\nAnswer: B', '答案是B', '答案是 B。', '答案：B', '选B', 'B选项正确', '答案是（Ｂ）', '答えはBです', '答えは B です。',
-       '정답은 B', '정답은 B입니다', 'Antwort: B', 'Réponse : B', 'Ответ: B', 'الإجابة هي B', 'It must be (B), I think', 'The answer is B because it is bigger than A.'],
-    none=['Not A.', 'A?', 'Not B', 'It is not B.', 'The answer is not A.', '(A)?', 'B is wrong.', '答案不是A', '答案不是 A', '不选A', 'Aではない', 'A不对', '정답은 A가 아니다', 'nicht A',
-          'A or B', 'Answer: A or B', 'Answer: A, B', 'A\nB\nC', 'Option A: red\nOption B: blue', 'Option A or option B', '(a) or (b)', 'A red car', 'a dog', 'Answer: a dog',
-          'The answer is a cotton glove, not B', 'The answer is not B but C', 'C++', 'an A-frame', '这是A字裙', '维生素C', 'dog(s)', 'I cannot tell.', ''])
+    B=['B', 'b', '(b)', '**B**', "'B'", '"B"', '[B]', 'Ｂ', '（Ｂ）', 'Answer: B', 'Answer: b', 'ANSWER: (B)',
+    'The answer is (b). A is wrong.', 'Answer: B\nA is wrong.',
+       '**Answer:** B', 'Option b.', 'Option B. A has the wrong color.', 'I choose option B, not option A.',
+       '**B**\n\nOption A shows a cat, C a dog.', 'B\nA is wrong.',
+       'Option A: red\nOption B: blue\nAnswer: B', 'A. red\nB. blue\nAnswer: B', '答案是B', '答案是 B。', '答案：B', '选B',
+       'B选项正确', '答案是（Ｂ）', '答えはBです', '答えは B です。',
+       '정답은 B', '정답은 B입니다', 'Antwort: B', 'Réponse : B', 'Ответ: B', 'الإجابة هي B', 'It must be (B), I think',
+       'The answer is B because it is bigger than A.'],
+    none=['Not A.', 'A?', 'Not B', 'It is not B.', 'The answer is not A.', '(A)?', 'B is wrong.', '答案不是A', '答案不是 A',
+    '不选A', 'Aではない', 'A不对', '정답은 A가 아니다', 'nicht A',
+          'A or B', 'Answer: A or B', 'Answer: A, B', 'A\nB\nC', 'Option A: red\nOption B: blue',
+          'Option A or option B', '(a) or (b)', 'A red car', 'a dog', 'Answer: a dog',
+          'The answer is a cotton glove, not B', 'The answer is not B but C', 'C++', 'an A-frame', '这是A字裙', '维生素C',
+          'dog(s)', 'I cannot tell.', ''])
 
 
 @pytest.mark.parametrize('want, said', [(want, said) for want, texts in LETTERS.items() for said in texts])
 def test_letters(want, said):
     "Announced in any case, alone on the first line, in any script; never one that is denied or in doubt"
     texts = dict(zip('ABCD', ('oak', 'elm', 'fir', 'yew')))
-    score = lambda letter: score_answer(said, Record('1', None, 'Which?', [texts[letter]], list(texts.values())), 'choice')
+    score = lambda letter: score_answer(said, Record('1', None, 'Which?', [texts[letter]], list(texts.values())),
+        'choice')
     assert [letter for letter in texts if score(letter)] == [want][want == 'none':]
 
 
-NUMBERS = [('four', '4'), ('1,200', '1200'), ('twelve hundred', '1200'), ('twenty-one', '21'), ('Twenty one dogs.', '21 dogs'), ('one', '1'), ('one dog', '1 dog'), ('zero', '0'),
-    ('a hundred', '100'), ('one hundred and five', '105'), ('three thousand', '3,000'), ('-5', '−5'), ('12,345,678', '12345678'), ('about one hundred', 'about 100')]
-WORDS = [('the red one', 'red 1'), ('one of them', '1 of them'), ('no one', 'no 1'), ('second', '2'), ('twenty first', '20 first'), ('2 3', '23'), ('two three', '5'), ('1,2', '12'),
+NUMBERS = [('four', '4'), ('1,200', '1200'), ('twelve hundred', '1200'), ('twenty-one', '21'),
+    ('Twenty one dogs.', '21 dogs'), ('one', '1'), ('one dog', '1 dog'), ('zero', '0'),
+    ('a hundred', '100'), ('one hundred and five', '105'), ('three thousand', '3,000'), ('-5', '−5'),
+    ('12,345,678', '12345678'), ('about one hundred', 'about 100')]
+WORDS = [('the red one', 'red 1'), ('one of them', '1 of them'), ('no one', 'no 1'), ('second', '2'),
+    ('twenty first', '20 first'), ('2 3', '23'), ('two three', '5'), ('1,2', '12'),
     ('none', '0'), ('-5', '5'), ('forty', '14'), ('ten', '1')]
 
 
@@ -256,24 +302,30 @@ def test_numbers_in_words_and_digits():
     "Equal on both sides by the default rule"
     for pairs, want in (NUMBERS, 1), (WORDS, 0):
         for a, b in pairs:
-            for said, truth in (a, b), (b, a): assert score_answer(said, Record('1', None, 'How many?', [truth])) == want, (said, truth)
+            for said, truth in (a, b), (b, a):
+                assert score_answer(said, Record('1', None, 'How many?', [truth])) == want, (said, truth)
     for text, _ in NUMBERS + WORDS: assert score_answer(text, Record('1', None, 'How many?', [text])) == 1
 
 
 MARKED = [    # a text that says blue: before it, and after it
-    ('<|channel>thought\nIt is red? no<channel|>', ''), ('<|channel>thought\n<channel|>', ''), ('<|begin_of_box|>', '<|end_of_box|>'), ('<answer>', '</answer>'), ('The color is \\boxed{', '}.'),
-    ('<think>red?</think><answer><|begin_of_box|>', '<|end_of_box|></answer>'), ('<|channel|>analysis<|message|>red?<|end|><|start|>assistant<|channel|>final<|message|>', ''),
+    ('<|channel>thought\nIt is red? no<channel|>', ''), ('<|channel>thought\n<channel|>', ''),
+    ('<|begin_of_box|>', '<|end_of_box|>'), ('<answer>', '</answer>'), ('The color is \\boxed{', '}.'),
+    ('<think>red?</think><answer><|begin_of_box|>', '<|end_of_box|></answer>'),
+    ('<|channel|>analysis<|message|>red?<|end|><|start|>assistant<|channel|>final<|message|>', ''),
     ('analysisIs it red? no.assistantfinal', '')]
-TOKENS = ['<|channel>', '<channel|>', '<|begin_of_box|>', '<|end_of_box|>', '<|channel|>', '<|message|>', '<|start|>', '<|end|>']
+TOKENS = ['<|channel>', '<channel|>', '<|begin_of_box|>', '<|end_of_box|>', '<|channel|>', '<|message|>', '<|start|>',
+    '<|end|>']
 
 
 def test_marks_around_an_answer(answerer, tmp_path):
     "They are taken off before it is scored; the record keeps what was said. A thought that does not end is no answer"
     said = {f'Which color has {i}?': before + 'blue' + after for i, (before, after) in enumerate(MARKED)}
-    said |= {'What is cut?': '<|channel>thought\nblue', 'Which is cut?': '<|channel|>analysis<|message|>blue<|end|>', 'Where is it?': '<answer>blue'}
+    said |= {'What is cut?': '<|channel>thought\nblue', 'Which is cut?': '<|channel|>analysis<|message|>blue<|end|>',
+        'Where is it?': '<answer>blue'}
     folder = write_set(tmp_path/'set', [dict(question=k, answer='blue') for k in said])
     lines = evaluate(folder, answerer(said), tmp_path/'R')
-    assert {k: (lines[k]['answer'], lines[k]['score']) for k in said} == {k: (v, float('cut' not in k)) for k, v in said.items()}
+    assert {k: (lines[k]['answer'], lines[k]['score']) for k in said} == {k: (v, float('cut' not in k)) for k,
+        v in said.items()}
 
 
 @pytest.fixture(scope='module')
@@ -313,11 +365,14 @@ def test_confidence_without_marks(before, after, special, marking):
 
 
 @pytest.mark.parametrize('file, named', [
-    (unicodedata.normalize('NFD', 'é.png'), 'é.png'), ('é.png', unicodedata.normalize('NFD', 'é.png')), ('é.png', unicodedata.normalize('NFD', 'é')), ('b.png', 'x\\b.png'),
-    ('x\\b.png', 'x\\b.png'), ('x\\b.png', 'x/b.png'), ('c.avif', 'c.avif'), ('d.jfif', 'd.jfif'), ('d.jpe', 'd'), ('d.JPE', 'd.JPE')])
+    (unicodedata.normalize('NFD', 'é.png'), 'é.png'), ('é.png', unicodedata.normalize('NFD', 'é.png')),
+    ('é.png', unicodedata.normalize('NFD', 'é')), ('b.png', 'x\\b.png'),
+    ('x\\b.png', 'x\\b.png'), ('x\\b.png', 'x/b.png'), ('c.avif', 'c.avif'), ('d.jfif', 'd.jfif'), ('d.jpe', 'd'),
+    ('d.JPE', 'd.JPE')])
 def test_names_of_files(file, named, tmp_path):
     "As macOS and Windows write them, and endings of JPEG and AVIF"
-    Image.new('RGB', (20, 10), 'blue').save(tmp_path/file, dict(avif='AVIF', jfif='JPEG').get(file[-4:], 'JPEG' if 'jpe' in file.lower() else 'PNG'))
+    Image.new('RGB', (20, 10), 'blue').save(tmp_path/file, dict(avif='AVIF', jfif='JPEG').get(file[-4:],
+        'JPEG' if 'jpe' in file.lower() else 'PNG'))
     records, told = read_table(tmp_path, json.dumps([dict(image=named, question='What?', answer='red')]), 'q.json')
     assert (records[0].open().size, told) == ((20, 10), '')
     assert tmp_path/file in folder_images(tmp_path)
@@ -329,10 +384,13 @@ def test_formats_that_are_not_read(tmp_path, monkeypatch, capsys):
     Image.new('RGB', (20, 10)).save(tmp_path/'b.avif')
     rows = [dict(image=name, question='What?', answer='red') for name in ('b.avif', 'a.heic')]
     records, told = read_table(tmp_path, json.dumps(rows), 'q.json')
-    assert '1 of 2 rows have no image' in told and 'a.heic is there, but its format is not read here; convert it to PNG or JPEG' in records[1].image.why
-    with pytest.warns(UserWarning, match='1 files such as a.heic are left out, as their format is not read here'): folder_images(tmp_path)
+    assert '1 of 2 rows have no image' in told
+    assert 'a.heic is there, but its format is not read here; convert it to PNG or JPEG' in records[1].image.why
+    with pytest.warns(UserWarning, match='1 files such as a.heic are left out, as their format is not read here'):
+        folder_images(tmp_path)
     said = 'The installed Pillow does not read the format {}; the file may be intact. Convert it to PNG or JPEG'
-    assert main(['ask', str(tmp_path/'a.heic'), 'What is it?']) == 2 and said.format('HEIC') in ' '.join(capsys.readouterr().err.split())
+    assert main(['ask', str(tmp_path/'a.heic'), 'What is it?']) == 2
+    assert said.format('HEIC') in ' '.join(capsys.readouterr().err.split())
     monkeypatch.setattr(AvifImagePlugin, 'SUPPORTED', False)
     with pytest.raises(CarveError, match=said.format('AVIF')): open_image(tmp_path/'b.avif')
 
@@ -363,15 +421,22 @@ def test_a_run_on_a_table_of_pandas(answerer, tmp_path):
     "Lists, whole floats in a column with a gap, truth values, and options: the scores that a person would give"
     pd = pytest.importorskip('pandas')
     rows = [    # question, answers, choices, reply, score
-        ('How many dogs?', 4.0, None, 'Four.', 1), ('How many cats?', 1200.0, None, '1,200', 1), ('How many cows?', 4.0, None, '5', 0), ('How long is it?', 2.5, None, '2.5', 1)]
+        ('How many dogs?', 4.0, None, 'Four.', 1), ('How many cats?', 1200.0, None, '1,200', 1),
+        ('How many cows?', 4.0, None, '5', 0), ('How long is it?', 2.5, None, '2.5', 1)]
     lists = [
-        ('What color is it?', np.array(['red', 'dark red']), None, 'Dark red', 1), ('What shade is it?', ['red', 'crimson'], None, 'crimson', 1),
-        ('What tint is it?', np.array(['red', 'dark red']), None, 'reddark red', 0), ('What is on it?', ['cup'], None, '<answer>A cup</answer>', 1)]
+        ('What color is it?', np.array(['red', 'dark red']), None, 'Dark red', 1),
+        ('What shade is it?', ['red', 'crimson'], None, 'crimson', 1),
+        ('What tint is it?', np.array(['red', 'dark red']), None, 'reddark red', 0),
+        ('What is on it?', ['cup'], None, '<answer>A cup</answer>', 1)]
     ways = [
-        ('Which one?', 'B', np.array(['red', 'blue']), 'Answer: B\nA is wrong.', 1), ('Which two?', 'B', ['red', 'blue'], 'Not A.', 0), ('Which three?', 'blue', ['red', 'blue'], '答案是B', 1),
-        ('Which four?\nOptions: A: red, B: blue', 'B', None, 'The answer is (b).', 1), ('Which five?\n[A] red\n[B] blue', 'A', None, 'blue', 0)]
-    truths = [('Is it red?', True, None, 'Yes, it is.', 0), ('Is it blue?', False, None, 'No.', 1), ('Is it big?', True, None, 'True', 1)]
-    for name, table, column in ('floats', rows, 'answer'), ('lists', lists, 'answers'), ('options', ways, 'answer'), ('truths', truths, 'answer'):
+        ('Which one?', 'B', np.array(['red', 'blue']), 'Answer: B\nA is wrong.', 1),
+        ('Which two?', 'B', ['red', 'blue'], 'Not A.', 0), ('Which three?', 'blue', ['red', 'blue'], '答案是B', 1),
+        ('Which four?\nOptions: A: red, B: blue', 'B', None, 'The answer is (b).', 1),
+        ('Which five?\n[A] red\n[B] blue', 'A', None, 'blue', 0)]
+    truths = [('Is it red?', True, None, 'Yes, it is.', 0), ('Is it blue?', False, None, 'No.', 1),
+        ('Is it big?', True, None, 'True', 1)]
+    for name, table, column in (('floats', rows, 'answer'), ('lists', lists, 'answers'), ('options', ways, 'answer'),
+            ('truths', truths, 'answer')):
         folder = tmp_path/name
         folder.mkdir()
         Image.new('RGB', (64, 64), 'red').save(folder/'a.png')
@@ -380,4 +445,5 @@ def test_a_run_on_a_table_of_pandas(answerer, tmp_path):
         frame.to_csv(folder/'questions.csv', index=False)
         said = {q.split('\n')[0]: reply for q, _, _, reply, _ in table} | {'What is not known?': '3'}
         lines = evaluate(str(folder), answerer(said), tmp_path/f'R-{name}')
-        assert {k: lines[k]['score'] for k in said if k in lines and 'not known' not in k} == {q.split('\n')[0]: score for q, *_, score in table}, name
+        assert {k: lines[k]['score'] for k in said if k in lines and 'not known' not in k} == {q.split('\n')[0]: score
+            for q, *_, score in table}, name

@@ -105,13 +105,15 @@ def test_intervals_and_tests_by_image(per_image):
 def test_p_values_are_numbers():
     "Nothing differs, or nothing varies: p is 1, or the test is refused; Holm's correction leaves out what is NaN, and its input as it was"
     same = [.1, .2, .2, .4]
-    assert paired_effect(same, same).p == mcnemar([1, 0, 1], [1, 0, 1]) == 1 and holm([paired_effect(same, same).p, .01]) == [1, .02]
+    assert paired_effect(same, same).p == mcnemar([1, 0, 1], [1, 0, 1]) == 1
+    assert holm([paired_effect(same, same).p, .01]) == [1, .02]
     for x, y in ((same, [.3]*4), ([.3]*4, same)):
         with pytest.raises(StatisticsError): spearman(x, y)
     for ps in ([.01, np.nan, .04], [np.nan]*2):
         given = np.array(ps)
         got, fine = np.array(holm(given)), ~np.isnan(given)
-        assert np.array_equal(given, ps, equal_nan=True) and got[fine].tolist() == holm(given[fine]) and np.isnan(got[~fine]).all()
+        assert np.array_equal(given, ps, equal_nan=True) and got[fine].tolist() == holm(given[fine])
+        assert np.isnan(got[~fine]).all()
 
 
 @pytest.mark.parametrize('ties', [False, True])
@@ -126,7 +128,8 @@ def test_patches(ties):
         x, y = rng.integers(0, 60), rng.integers(0, 40)
         box = (x, y, x + rng.integers(1, 20), y + rng.integers(1, 20))
         rows, columns = ((np.arange(n)*10 < box[i + 2]) & (np.arange(n)*10 + 10 > box[i]) for i, n in ((1, 6), (0, 8)))
-        assert patch_auroc(S, [box]) == pytest.approx(metrics.roc_auc_score(np.outer(rows, columns).ravel(), S.values.ravel()))
+        assert patch_auroc(S, [box]) == pytest.approx(metrics.roc_auc_score(np.outer(rows, columns).ravel(),
+            S.values.ravel()))
 
 
 SIGNED = '1 -1 +1 3 3.15 3:15 $5 5% 5 C C++ C# c B- US us no no! red dark-red'.split()
@@ -141,7 +144,8 @@ def test_options_with_signs():
         said, i = rng.choice(choices), int(rng.integers(len(choices)))
         record = Record('1', None, '?', [choices[i]], choices)
         assert score_answer(said, record, 'choice-text') == float(said == choices[i]), (said, choices, i)
-        if len(said) > 1 or said.isdigit(): assert score_answer(said, record, 'choice') == float(said == choices[i]), (said, choices, i)
+        if len(said) > 1 or said.isdigit():
+            assert score_answer(said, record, 'choice') == float(said == choices[i]), (said, choices, i)
 
 
 @pytest.mark.parametrize('suffix', ['.json', '.csv'])
@@ -150,7 +154,8 @@ def test_right_index(tmp_path, suffix):
     import csv, json
     from carve_nb.data.records import read_entries
     rng = np.random.default_rng(8)
-    made = [dict(id=str(k), image='a.png', question='?', choices=rng.permutation(list('01234AB')[:rng.integers(2, 8)]).tolist()) for k in range(300)]
+    made = [dict(id=str(k), image='a.png', question='?',
+        choices=rng.permutation(list('01234AB')[:rng.integers(2, 8)]).tolist()) for k in range(300)]
     right = [int(rng.integers(len(r['choices']))) for r in made]
     rows = [r | dict(correct_choice_idx=i) for r, i in zip(made, right)]
     (tmp_path/'a.png').write_bytes(b'')

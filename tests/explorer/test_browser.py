@@ -20,7 +20,8 @@ def page(server):
         page = browser.new_page(viewport=dict(width=1500, height=1900))
         page.set_default_timeout(120_000)
         page.outside, page.errors = [], []
-        page.on('request', lambda r: r.url.startswith(('http', 'ws')) and '//127.0.0.1' not in r.url and page.outside.append(r.url))
+        page.on('request', lambda r: r.url.startswith(('http', 'ws')) and '//127.0.0.1' not in r.url
+            and page.outside.append(r.url))
         page.on('pageerror', lambda e: page.errors.append(str(e)))
         page.goto(f'{address}/doc/tree/look.ipynb?token={TOKEN}')
         run_cell(page)
@@ -66,7 +67,8 @@ def ask(page):
     "Press Ask and wait for the answer with the crop"
     start = time.perf_counter()
     press(page, 'Ask')
-    assert until(lambda: status(page).startswith('Ready') and 'with the crop: "' in page.locator('strong').nth(1).inner_text()), status(page)
+    assert until(lambda: status(page).startswith('Ready')
+        and 'with the crop: "' in page.locator('strong').nth(1).inner_text()), status(page)
     return time.perf_counter() - start
 
 
@@ -111,7 +113,8 @@ def keep(page, name, whole=False):
     more.click()
     img = img.crop((0, round(top), img.width, min(img.height, round(bottom['height']) + 8)))
     for width in range(img.width, 500, -60):   # a palette that keeps rare colors: those of the maps
-        small = img.resize((width, round(img.height*width/img.width)), Image.LANCZOS).quantize(256, Image.Quantize.MAXCOVERAGE, 2)
+        small = img.resize((width, round(img.height*width/img.width)), Image.LANCZOS).quantize(256,
+            Image.Quantize.MAXCOVERAGE, 2)
         small.save(Path(out)/f'explore_{name}.png', optimize=True)
         if (Path(out)/f'explore_{name}.png').stat().st_size <= 100_000: return
 
@@ -139,7 +142,8 @@ def test_clicked_word(page, kernel):
     "A click on a word of the question shows its attention, and makes it the query of `lookup`; the answer is that of the method in Python"
     page.get_by_label('Preset').select_option('lookup')
     words = page.locator('.carve-explore .widget-toggle-buttons').first.get_by_role('button')
-    assert words.all_inner_texts() == ['what', 'digit', 'is', 'on', 'the', 'orange', 'heart', '?', 'all words', 'last token of the prompt']
+    assert words.all_inner_texts() == ['what', 'digit', 'is', 'on', 'the', 'orange', 'heart', '?', 'all words',
+        'last token of the prompt']
     before = pixels(page)
     words.nth(1).click()
     assert until(lambda: 'not asked yet' in crop(page)[2] and differ(before, pixels(page))), status(page)
@@ -212,7 +216,8 @@ def test_tabs(page, kernel, tab):
     choose(page, 'scene 145')
     ask(page)
     press(page, tab)
-    img = page.locator({'By layer': 'img[alt^="layer 3,"]', 'By head': 'img[alt^="head 2,"]', 'Export': '.carve-explore .carve-still img'}[tab])
+    img = page.locator({'By layer': 'img[alt^="layer 3,"]', 'By head': 'img[alt^="head 2,"]',
+        'Export': '.carve-explore .carve-still img'}[tab])
     img.wait_for(timeout=120_000)
     take = lambda: [Image.open(io.BytesIO(img.screenshot())).convert('RGB')]
     before = take()
@@ -231,18 +236,22 @@ def test_tabs(page, kernel, tab):
 def bomb(width, height):
     "A small PNG file that says it is huge"
     part = lambda kind, data: struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-    return b'\x89PNG\r\n\x1a\n' + part(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)) + part(b'IDAT', zlib.compress(b'')) + part(b'IEND', b'')
+    return b'\x89PNG\r\n\x1a\n' + part(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)) + part(b'IDAT',
+        zlib.compress(b'')) + part(b'IEND', b'')
 
 
 def test_upload(page, tmp_path):
     "A file of the user, also a large one; what is no image, or would fill the memory, is refused in words, and the page goes on"
     from skimage import data
     Image.fromarray(data.astronaut()).save(tmp_path/'who is it.jpg')
-    Image.effect_noise((2100, 2000), 60).convert('RGB').save(tmp_path/'large.bmp')   # 12.6 MB, more than a server takes by itself
+    Image.effect_noise((2100, 2000),
+        60).convert('RGB').save(tmp_path/'large.bmp')   # 12.6 MB, more than a server takes by itself
     half = (tmp_path/'who is it.jpg').read_bytes()
-    files = {'bad.png': b'GIF8', 'page.svg.png': f'<svg xmlns="http://www.w3.org/2000/svg">{BAD}</svg>'.encode(), 'half.jpg': half[:len(half)//2], 'bomb.png': bomb(14_000, 14_000)}
+    files = {'bad.png': b'GIF8', 'page.svg.png': f'<svg xmlns="http://www.w3.org/2000/svg">{BAD}</svg>'.encode(),
+        'half.jpg': half[:len(half)//2], 'bomb.png': bomb(14_000, 14_000)}
     for name, raw in files.items(): (tmp_path/name).write_bytes(raw)
-    said = {'who is it.jpg': '512 x 512', 'bad.png': 'Not an image', 'page.svg.png': 'Not an image', 'half.jpg': 'who is it|image|trunc', 'large.bmp': '2100 x 2000',
+    said = {'who is it.jpg': '512 x 512', 'bad.png': 'Not an image', 'page.svg.png': 'Not an image',
+        'half.jpg': 'who is it|image|trunc', 'large.bmp': '2100 x 2000',
             'bomb.png': 'bomb.png: Image refused .*exceeds limit'}
     for name, words in said.items():
         was = status(page)
@@ -302,7 +311,8 @@ def test_three_hundred_clicks(page, kernel, times):
     for key in ('ArrowLeft', 'ArrowRight'): turn(page, 'λ', key); waited(page)
     was, busy = kernel(COUNTS, TIMED), kernel('__import__("time").process_time()')
     for i in range(30):
-        name, keys = [('λ', ('ArrowLeft', 'ArrowRight')), ('p, share kept', ('ArrowRight', 'ArrowLeft')), ('K, regions', ('ArrowRight', 'ArrowLeft'))][i % 3]
+        name, keys = [('λ', ('ArrowLeft', 'ArrowRight')), ('p, share kept', ('ArrowRight', 'ArrowLeft')),
+            ('K, regions', ('ArrowRight', 'ArrowLeft'))][i % 3]
         turn(page, name, keys[i//3 % 2])
         times.setdefault('page', []).append(waited(page))
     busy = kernel('__import__("time").process_time()') - busy   # of the kernel, drawing and sending, whatever else the machine does
@@ -315,10 +325,13 @@ def test_three_hundred_clicks(page, kernel, times):
     assert now[:5] == was[:5], (was, now)
     assert now[5] - was[5] < 60, f'{was[5]} MB before, {now[5]} MB after'
     seen = [t for t in times['page'] if t > 0]
-    found = dict(moves=len(took), kernel_median=statistics.median(took), kernel_p90=float(np.quantile(took, .9)), page_median=statistics.median(seen),
-                 page_p90=float(np.quantile(seen, .9)), ask=times['ask'], cpu_mean=busy/len(took), load=os.getloadavg()[0], megabytes=now[5] - was[5], counts=now[:5])
+    found = dict(moves=len(took), kernel_median=statistics.median(took), kernel_p90=float(np.quantile(took, .9)),
+        page_median=statistics.median(seen),
+                 page_p90=float(np.quantile(seen, .9)), ask=times['ask'], cpu_mean=busy/len(took),
+                 load=os.getloadavg()[0], megabytes=now[5] - was[5], counts=now[:5])
     print('\nexplorer:', json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}))
-    if out := os.environ.get('CARVE_BROWSER_OUT'): (Path(out)/'explore.json').write_text(json.dumps(found, indent=1) + '\n')
+    if out := os.environ.get('CARVE_BROWSER_OUT'):
+        (Path(out)/'explore.json').write_text(json.dumps(found, indent=1) + '\n')
     assert not page.outside and not page.errors
 
 
@@ -330,7 +343,8 @@ def test_keyboard(page):
         page.keyboard.press('Tab')
         reached.append(page.evaluate('''() => { const e = document.activeElement;
             return e.getAttribute('aria-label') || e.labels?.[0]?.innerText.trim() || (e.innerText || '').trim() || '?'; }'''))
-    order = ['what', 'last token of the prompt', 'Preset', 'Layers, from', 'Layers, to', 'λ', 'p, share kept', 'Steps', 'Heads', 'K, regions', 'Outside', 'Ask with', *TABS]
+    order = ['what', 'last token of the prompt', 'Preset', 'Layers, from', 'Layers, to', 'λ', 'p, share kept', 'Steps',
+        'Heads', 'K, regions', 'Outside', 'Ask with', *TABS]
     found = [next((i for i, r in enumerate(reached) if r.split('\n')[0] == o), None) for o in order]
     assert None not in found and found == sorted(found), dict(zip(order, found), reached=reached)
 
@@ -384,14 +398,17 @@ def test_saved_without_kernel(page, server, tmp_path):
     page.keyboard.press('Control+s')
     assert until(lambda: stored(saved))
     found = stored(saved)
-    assert all({'image/png', 'text/plain'} <= {*o} for o in found) and 'The model alone says "' in ''.join(found[-1]['text/plain']), found
+    assert (all({'image/png', 'text/plain'} <= {*o} for o in found)
+        and 'The model alone says "' in ''.join(found[-1]['text/plain'])), found
     other.write_text(saved.read_text().replace('ex = explore()', 'ex = explore( )'))   # nobody has trusted this one
     assert not page.locator('.jp-OutputArea-output > .carve-still').first.is_visible()
     again = page.context.browser.new_page()
     again.goto(f'{address}/doc/tree/other.ipynb?token={TOKEN}')
-    assert until(lambda: any(i.is_visible() and i.bounding_box()['height'] > 150 for i in again.locator('.jp-OutputArea img').all()))
+    assert until(lambda: any(i.is_visible() and i.bounding_box()['height'] > 150
+        for i in again.locator('.jp-OutputArea img').all()))
     again.close()
-    subprocess.run([sys.executable, '-m', 'nbconvert', '--to', 'html', '--output', str(tmp_path/'page.html'), str(other)], check=True, capture_output=True)
+    subprocess.run([sys.executable, '-m', 'nbconvert', '--to', 'html', '--output', str(tmp_path/'page.html'),
+        str(other)], check=True, capture_output=True)
     still = page.context.browser.new_context(java_script_enabled=False).new_page()
     still.goto(f'file://{tmp_path}/page.html', wait_until='domcontentloaded')
     assert any(i.is_visible() and i.bounding_box()['height'] > 150 for i in still.locator('img').all())
@@ -403,12 +420,14 @@ def explored(folder, *words):
     "`carve explore`, with nothing added; yields (address, port, token), and ends it by a signal"
     env = dict(os.environ, HOME=str(folder), TMPDIR=str(folder), HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
     with open(folder/'log', 'w') as log:
-        process = subprocess.Popen([sys.executable, '-m', 'carve_nb', 'explore', '--no-browser', *words], env=env, stdout=log, stderr=log, cwd=folder)
+        process = subprocess.Popen([sys.executable, '-m', 'carve_nb', 'explore', '--no-browser', *words], env=env,
+            stdout=log, stderr=log, cwd=folder)
     find = lambda: re.search(r'(http://127\.0\.0\.1:(\d+)/)\?token=(\w+)', (folder/'log').read_text())
     try:
         assert until(find, 120), (folder/'log').read_text()
         said, alone = (folder/'log').read_text().splitlines()
-        assert said.startswith('The explorer is ready') and re.fullmatch(r'http://\S+/\?token=\w+', alone), 'the log of the server'
+        assert (said.startswith('The explorer is ready') and re.fullmatch(r'http://\S+/\?token=\w+',
+            alone)), 'the log of the server'
         yield find().groups()
     finally: process.send_signal(signal.SIGTERM)
     process.wait(30)
@@ -431,16 +450,20 @@ def test_carve_explore(page, tmp_path):
         served = urllib.request.urlopen(f'{address}?token={token}', timeout=100).read().decode()
         assert 'explore' in served and not re.findall('(?:href|src)="(?:https?:)?//[^"]*', served)
         kernels = [p for p in Path('/tmp').glob('voila_*/kernel-*.json') if p.stat().st_mtime >= begun]
-        assert kernels and all(json.loads(p.read_text())['transport'] == 'ipc' and p.parent.stat().st_mode & 0o77 == 0 for p in kernels)
+        assert kernels
+        assert all(json.loads(p.read_text())['transport'] == 'ipc' and p.parent.stat().st_mode & 0o77 == 0
+            for p in kernels)
         page, outside, errors = page.context.browser.new_page(viewport=dict(width=1400, height=1200)), [], []
         page.set_default_timeout(120_000)
         page.on('pageerror', lambda e: errors.append(str(e)))
         page.on('response', lambda r: '//127.0.0.1' in r.url or not r.url.startswith('http') or outside.append(r.url))
         page.goto(f'{address}?token={token}')
-        assert until(lambda: page.locator('[role=status]').count() and status(page).startswith('Ready'), 180), (tmp_path/'log').read_text()
+        assert until(lambda: page.locator('[role=status]').count() and status(page).startswith('Ready'),
+            180), (tmp_path/'log').read_text()
         answers = page.locator('strong').all_inner_texts()
         assert answers[0].startswith('without the crop: "') and answers[1].startswith('with the crop: "'), answers
-        assert page.locator('.carve-images img').count() == 3 and page.get_by_role('slider', name='p, share kept').count()
+        assert page.locator('.carve-images img').count() == 3
+        assert page.get_by_role('slider', name='p, share kept').count()
         level = lambda: sum(map(int, page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g)')))
         assert level() == 765
         page.emulate_media(color_scheme='dark')
@@ -451,7 +474,8 @@ def test_carve_explore(page, tmp_path):
             assert all(0 <= i.bounding_box()['y'] < 1000 for i in page.locator('.carve-images img').all()), name
         page.get_by_label('Question').fill('What digit is on the blue cross?')
         page.get_by_label('Question').press('Enter')
-        assert until(lambda: 'blue [cross]' in page.locator('.carve-explore').inner_text() and status(page).startswith('Ready')), status(page)
+        assert until(lambda: 'blue [cross]' in page.locator('.carve-explore').inner_text()
+            and status(page).startswith('Ready')), status(page)
         with open(tmp_path/'big.png', 'wb') as f: f.truncate(201_000_000)
         with page.expect_file_chooser() as chooser: page.get_by_role('button', name=re.compile('Upload')).click()
         chooser.value.set_files(str(tmp_path/'big.png'))
@@ -462,8 +486,10 @@ def test_carve_explore(page, tmp_path):
 
 def seen(page):
     "What stands there, for the message of a failure"
-    return dict(prompt=page.locator('.jp-InputPrompt').all_inner_texts(), state=page.locator('.jp-Notebook-ExecutionIndicator').first.get_attribute('data-status'), errors=page.errors,
-        questions=[o.input_value() for o in page.get_by_label('Question').all()], output=page.locator('.jp-OutputArea').all_inner_texts())
+    return dict(prompt=page.locator('.jp-InputPrompt').all_inner_texts(),
+        state=page.locator('.jp-Notebook-ExecutionIndicator').first.get_attribute('data-status'), errors=page.errors,
+        questions=[o.input_value() for o in page.get_by_label('Question').all()],
+        output=page.locator('.jp-OutputArea').all_inner_texts())
 
 
 def run_again(page):
@@ -485,6 +511,8 @@ def test_cell_run_again(page, kernel):
     for _ in range(2):
         page.get_by_label('Question').fill('old')
         loads = run_again(page)
-        assert until(lambda: status(page).startswith('Ready') and page.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').count())
+        assert until(lambda: status(page).startswith('Ready')
+            and page.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').count())
         counts.append(kernel(COUNTS, 'import gc; ex.job.join(); gc.collect()')[:5])
-    assert counts[0][:4] == counts[1][:4] and counts[1][4] - counts[0][4] in range(loads + 1), (counts, loads)   # the kernel gives each page that is loaded a thread
+    assert (counts[0][:4] == counts[1][:4] and counts[1][4] - counts[0][4] in range(loads + 1)), (counts,
+        loads)   # the kernel gives each page that is loaded a thread

@@ -11,7 +11,8 @@ def test_switches_show_their_image(server, ready):
     address, home = server
     nb = json.loads((ROOT/'nbs'/'quickstart.ipynb').read_text())
     sources = [''.join(c['source']) for c in nb['cells'] if c['cell_type'] == 'code']
-    imports, scene, switches = (next(s for s in sources if word in s) for word in ('import ToggleButtons', 'scene = ', 'interactive(show'))
+    imports, scene, switches = (next(s for s in sources if word in s)
+        for word in ('import ToggleButtons', 'scene = ', 'interactive(show'))
     write_page(home/'work'/'switches.ipynb', '\n'.join([imports, scene, switches]))
     with chromium() as browser:
         page = browser.new_page()

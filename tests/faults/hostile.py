@@ -28,7 +28,8 @@ def packed(img, fmt='PNG', **kw):
 # Cut short, changed, too large
 def truncated(fmt='JPEG', part=.5): return (whole := packed(photo(), fmt))[:int(len(whole)*part)]
 def chunk(kind, body): return struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
-def header(w, h, bits=8, color=2): return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', w, h, bits, color, 0, 0, 0))
+def header(w, h, bits=8, color=2):
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', w, h, bits, color, 0, 0, 0))
 
 
 def broken_png(which='data'):
@@ -54,19 +55,25 @@ def text_bomb(megabytes=64):
     return whole[:33] + note + whole[33:]
 
 
-def gif_bomb(w=65_000, h=65_000): return b'GIF89a' + struct.pack('<HHBBB', w, h, 0x80, 0, 0) + bytes(6) + b',' + struct.pack('<HHHHB', 0, 0, 1, 1, 0) + b'\2\2D\1\0;'
+def gif_bomb(w=65_000, h=65_000):
+    return b'GIF89a' + struct.pack('<HHBBB', w, h, 0x80, 0, 0) + bytes(6) + b',' + struct.pack('<HHHHB', 0, 0, 1, 1,
+        0) + b'\2\2D\1\0;'
 
 
 # Formats that are not opened; all but the text are valid
-def eps(): return b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\n0 0 20 20 rectfill\nshowpage\n%%EOF\n'
+def eps():
+    return b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\n0 0 20 20 rectfill\nshowpage\n%%EOF\n'
 def psd(): return b'8BPS\0\1' + bytes(6) + struct.pack('>HIIHH', 3, 4, 4, 8, 3) + bytes(12) + b'\0\0' + bytes(48)
 def card(s): return s.ljust(80).encode()
-def fits(): return b''.join(map(card, ('SIMPLE  =                    T', 'BITPIX  =                    8', 'NAXIS   =                    2',
+def fits():
+    return b''.join(map(card, ('SIMPLE  =                    T', 'BITPIX  =                    8',
+        'NAXIS   =                    2',
     'NAXIS1  =                    4', 'NAXIS2  =                    4', 'END'))).ljust(2880) + bytes(2880)
 def text(): return b'Dear reader,\nthis is no image.\n'
 def svg(): return f'<svg xmlns="http://www.w3.org/2000/svg">{SCRIPT}</svg>'.encode()
 def avif(): return b'\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf' + bytes(40)
-FOREIGN = dict(eps=eps, psd=psd, fits=fits, text=text, empty=bytes, svg=svg, avif=avif, ppm=lambda: packed(photo(), 'PPM'),
+FOREIGN = dict(eps=eps, psd=psd, fits=fits, text=text, empty=bytes, svg=svg, avif=avif,
+    ppm=lambda: packed(photo(), 'PPM'),
                ico=lambda: packed(photo(), 'ICO'), pdf=lambda: packed(photo(), 'PDF'))
 
 
@@ -79,7 +86,8 @@ def turned(orientation, fmt='PNG'):
     exif, img = Image.Exif(), photo()
     exif[0x0112] = orientation
     if orientation in UNDO: img = img.transpose(Image.Transpose(UNDO[orientation]))
-    return packed(img, fmt, exif=exif, **dict(quality=95, subsampling=0) if fmt == 'JPEG' else dict(lossless=True) if fmt == 'WEBP' else {})
+    return packed(img, fmt, exif=exif, **dict(quality=95, subsampling=0) if fmt == 'JPEG' else dict(lossless=True)
+        if fmt == 'WEBP' else {})
 
 
 # Modes
@@ -108,8 +116,10 @@ def cmyk(marker=True):
 def gray(kind):
     "A ramp of 256 values in a type of more than eight bits"
     ramp = np.arange(256).reshape(16, 16)
-    made = dict(u16=(ramp*257).astype(np.uint16), i32=(ramp*65537).astype(np.int32), unit=(ramp/255).astype(np.float32), wide=ramp.astype(np.float32),
-        nan=np.where(ramp == 7, np.nan, ramp/255).astype(np.float32), inf=np.where(ramp == 7, np.inf, ramp/255).astype(np.float32))
+    made = dict(u16=(ramp*257).astype(np.uint16), i32=(ramp*65537).astype(np.int32), unit=(ramp/255).astype(np.float32),
+        wide=ramp.astype(np.float32),
+        nan=np.where(ramp == 7, np.nan, ramp/255).astype(np.float32),
+        inf=np.where(ramp == 7, np.inf, ramp/255).astype(np.float32))
     return Image.fromarray(made[kind])
 
 
@@ -123,7 +133,8 @@ def rgb16():
 def moving(fmt, n=3):
     "n frames, each the photo turned by another half turn"
     frames = [photo().rotate(180*(i % 2)) for i in range(n)]
-    return packed(frames[0], fmt, save_all=True, append_images=frames[1:], **dict(lossless=True) if fmt == 'WEBP' else {})
+    return packed(frames[0], fmt, save_all=True, append_images=frames[1:],
+        **dict(lossless=True) if fmt == 'WEBP' else {})
 
 
 def marked(fmt='PNG'):
@@ -132,7 +143,8 @@ def marked(fmt='PNG'):
     for tag in (0x010e, 0x013b, 0x8298, 0x9286): exif[tag] = SCRIPT
     notes = PngImagePlugin.PngInfo()
     notes.add_text(SCRIPT, SCRIPT); notes.add_itxt('XML:com.adobe.xmp', SCRIPT)
-    own = dict(PNG=dict(pnginfo=notes), JPEG=dict(comment=SCRIPT, xmp=SCRIPT.encode()), WEBP=dict(xmp=SCRIPT.encode(), lossless=True))
+    own = dict(PNG=dict(pnginfo=notes), JPEG=dict(comment=SCRIPT, xmp=SCRIPT.encode()),
+        WEBP=dict(xmp=SCRIPT.encode(), lossless=True))
     return packed(photo(), fmt, exif=exif, icc_profile=SCRIPT.encode(), **own.get(fmt, {}))
 
 
@@ -143,14 +155,19 @@ def corpus():
     files |= {f'cut.{f.lower()}': truncated(f) for f in ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF')}
     files |= {f'false_{k}.jpg': make() for k, make in FOREIGN.items()}
     files |= {f'turned_{i}.{f.lower()}': turned(i, f) for i in range(1, 9) for f in ('JPEG', 'PNG', 'TIFF')}
-    files |= {f'moving.{f.lower()}': moving(f) for f in ('GIF', 'WEBP', 'PNG', 'TIFF')} | {f'script.{f.lower()}': marked(f) for f in ('PNG', 'JPEG', 'WEBP', 'TIFF')}
+    files |= {f'moving.{f.lower()}': moving(f) for f in ('GIF', 'WEBP', 'PNG',
+        'TIFF')} | {f'script.{f.lower()}': marked(f) for f in ('PNG', 'JPEG', 'WEBP', 'TIFF')}
     files |= {f'{m.lower()}.{f.lower()}': packed(clear(m), f) for m in ('RGBA', 'LA') for f in ('PNG', 'WEBP', 'TIFF')}
     files |= {f'gray_{k}.tiff': packed(gray(k), 'TIFF') for k in ('u16', 'i32', 'unit', 'wide', 'nan', 'inf')}
-    files |= {f'tiff_{c}.tiff': packed(photo(), 'TIFF', compression=c) for c in ('tiff_lzw', 'tiff_adobe_deflate', 'packbits', 'jpeg')}
-    files |= {'broken_data.png': broken_png(), 'broken_head.png': broken_png('head'), 'bomb.png': bomb(), 'bomb.gif': gif_bomb(), 'note_bomb.png': text_bomb(),
+    files |= {f'tiff_{c}.tiff': packed(photo(), 'TIFF', compression=c)
+        for c in ('tiff_lzw', 'tiff_adobe_deflate', 'packbits', 'jpeg')}
+    files |= {'broken_data.png': broken_png(), 'broken_head.png': broken_png('head'), 'bomb.png': bomb(),
+        'bomb.gif': gif_bomb(), 'note_bomb.png': text_bomb(),
               'cmyk.jpg': cmyk(), 'cmyk_bare.jpg': cmyk(False), 'palette.png': clear_palette()[0], 'rgb16.png': rgb16(),
-              'gray_u16.png': packed(gray('u16')), 'bit.png': packed(photo().convert('1')), 'progressive.jpg': packed(photo(), 'JPEG', progressive=True),
-              'previews.jpg': packed(photo(), 'MPO', save_all=True, append_images=[photo().rotate(180)]), 'fax.tiff': packed(photo().convert('1'), 'TIFF', compression='group4')}
+              'gray_u16.png': packed(gray('u16')), 'bit.png': packed(photo().convert('1')),
+              'progressive.jpg': packed(photo(), 'JPEG', progressive=True),
+              'previews.jpg': packed(photo(), 'MPO', save_all=True, append_images=[photo().rotate(180)]),
+              'fax.tiff': packed(photo().convert('1'), 'TIFF', compression='group4')}
     return files
 
 

@@ -26,7 +26,8 @@ from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.datasets import load_benchmark
 
 IMAGE = Image.linear_gradient('L').convert('RGB')
-ERRORS = [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'), MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]
+ERRORS = [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'), MemoryError(),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]
 
 
 @contextmanager
@@ -61,7 +62,9 @@ def test_no_memory(load, asked, name):
     with no_memory(vlm, lambda i, n: False) as passes: whole = method(vlm, *asked)
     before = traces(vlm)
     for at in sample(passes, name):
-        with no_memory(vlm, lambda i, n: i == at, ERRORS[at % 3]), pytest.raises(InsufficientMemoryError, match='memory ran out: give a smaller image'): method(vlm, *asked)
+        with no_memory(vlm, lambda i, n: i == at, ERRORS[at % 3]), pytest.raises(InsufficientMemoryError,
+                match='memory ran out: give a smaller image'):
+            method(vlm, *asked)
     assert traces(vlm) == before and method(vlm, *asked).answer.tokens == whole.answer.tokens
 
 
@@ -71,13 +74,15 @@ def test_no_memory_in_a_run(load, tmp_path):
     vlm, images = load('qwen2_5_vl'), [(56, 56), (224, 224), (144, 144)]
     data = load_benchmark('scenes', 3)
     data = replace(data, records=[replace(r, image=r.open().resize(size), boxes=None) for r, size in zip(data, images)])
-    run = lambda out, **kw: run_eval(data, vlm, 'none,carve', out=out, max_new_tokens=2, progress=False, **kw) and read_run(out)[1]
+    run = lambda out, **kw: run_eval(data, vlm, 'none,carve', out=out, max_new_tokens=2, progress=False,
+        **kw) and read_run(out)[1]
     with no_memory(vlm, lambda i, n: False) as passes: whole = run(tmp_path/'whole')
     n, m = (len(vlm.prompt(data[i].image, data[i].question, data.suffix)) for i in (1, 2))
     with no_memory(vlm, lambda i, tokens: tokens > (n + m)//2 or tokens > m + 20): found = run(tmp_path/'R')
     assert max(passes) > m + 20 and n > m
     by = {(l['at'], l['method']): l for l in found}
-    assert [by[0, k]['status'] for k in ('none', 'carve')] == ['ok']*2 and [by[1, k]['status'] for k in ('none', 'carve')] == ['oom']*2
+    assert [by[0, k]['status'] for k in ('none', 'carve')] == ['ok']*2
+    assert [by[1, k]['status'] for k in ('none', 'carve')] == ['oom']*2
     assert [by[2, k]['status'] for k in ('none', 'carve')] == ['ok', 'oom']
     for l in found:
         if l['status'] == 'oom': assert 'memory ran out' in l['why'] and 'answer' not in l and 'GB' not in l['why']
@@ -202,7 +207,8 @@ MOUNT = 'mount -t tmpfs -o size=256k tmpfs "$1" && shift && exec "$@"'
 
 def child(words, **more):
     "What a process of its own has found"
-    p = subprocess.run([*map(str, words)], capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1', **more))
+    p = subprocess.run([*map(str, words)], capture_output=True, text=True,
+        env=dict(os.environ, OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1', **more))
     assert p.returncode == 0, (p.returncode, p.stderr[-3000:])
     return json.loads(p.stdout.splitlines()[-1])
 
@@ -211,7 +217,8 @@ def child(words, **more):
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='address-space limits as Linux has them')
 def test_address_space(folders):
     "A real limit: an error or the plain answer while too little is there, the answer again when there is enough; a run goes on"
-    strict = dict.fromkeys(('MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_'), '65536') | dict(MALLOC_ARENA_MAX='1')   # the allocator keeps no room of its own, which would lie behind the limit
+    strict = dict.fromkeys(('MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_'),
+        '65536') | dict(MALLOC_ARENA_MAX='1')   # the allocator keeps no room of its own, which would lie behind the limit
     said = child([sys.executable, '-c', SPACE, folders('qwen2_5_vl')], **strict)
     *found, free = said['found']
     assert free['status'] == 'ok' and found[0]['status'] != 'ok', said
@@ -234,7 +241,8 @@ def test_full_disk(folders, tmp_path):
     assert said['start'][0] == 1 and re.search(why, said['start'][1]), said['start']
     assert re.search(f'({why}).*lines are kept; make room, and the same command goes on', said['run']), said
     n, whole, names = said['half']
-    assert 0 < n < 16 and whole and {'protocol.json', 'records.jsonl', 'records.lock'} <= {*names} and not [k for k in names if k.endswith('.new')], said['half']
+    assert (0 < n < 16 and whole and {'protocol.json', 'records.jsonl', 'records.lock'} <= {*names}
+        and not [k for k in names if k.endswith('.new')]), said['half']
     assert said['same'] and said['kept'] and said['left'] == [] and said['rows'] != 'loaded', said
     for k in 'report', 'map', 'ask', 'json':
         assert said[k][0] == 1 and re.search(why, said[k][1]) and 'Traceback' not in said[k][1], (k, said[k])
@@ -247,7 +255,8 @@ def test_devices_that_are_not_there(folders, monkeypatch, name):
     "Refused by name, before any weights are read"
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setattr('carve_nb.models.loading.load_weights', lambda *args, **kw: pytest.fail('weights were read'))
-    if name.split(':')[0] in ('cuda', 'xpu', 'mps') and getattr(torch, name.split(':')[0]).is_available(): pytest.skip('there is such a device here')
+    if name.split(':')[0] in ('cuda', 'xpu', 'mps') and getattr(torch, name.split(':')[0]).is_available():
+        pytest.skip('there is such a device here')
     for ask in (lambda: pick_device(name), lambda: VLM.from_pretrained(folders('llava'), device=name)):
         with pytest.raises(CarveError, match=re.escape(repr(name))): ask()
 
@@ -257,13 +266,16 @@ def test_one_gpu_too_few(folders, monkeypatch):
     "The hundredth GPU where there is one; the driver's own words, without its advice for programmers"
     honest = torch.empty
     def empty(*args, device=None, **kw):
-        if str(device) == 'cuda:99': raise RuntimeError('CUDA error: invalid device ordinal\nCUDA kernel errors might be asynchronously reported')
+        if str(device) == 'cuda:99':
+            raise RuntimeError('CUDA error: invalid device ordinal\nCUDA kernel errors might be asynchronously reported')
         return honest(*args, **kw) if str(device).startswith('cuda') else honest(*args, device=device, **kw)
-    for name, value in (('cuda.is_available', True), ('cuda.device_count', 1)): monkeypatch.setattr(f'torch.{name}', lambda value=value: value)
+    for name, value in (('cuda.is_available', True), ('cuda.device_count', 1)):
+        monkeypatch.setattr(f'torch.{name}', lambda value=value: value)
     monkeypatch.setattr(torch, 'empty', empty)
     monkeypatch.setattr('carve_nb.models.loading.load_weights', lambda *args, **kw: pytest.fail('weights were read'))
     for ask in (lambda: pick_device('cuda:99'), lambda: VLM.from_pretrained(folders('llava'), device='cuda:99')):
-        with pytest.raises(CarveError, match="'cuda:99' cannot be used here: CUDA error: invalid device ordinal$"): ask()
+        with pytest.raises(CarveError, match="'cuda:99' cannot be used here: CUDA error: invalid device ordinal$"):
+            ask()
 
 
 @pytest.mark.case(47)

@@ -3,7 +3,8 @@ import ast, re
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-GROUPS = {'Images': 'images', 'Text': 'text', 'Model and capture': 'model', 'Resources': 'resources', 'Runs': 'runs', 'Output': 'output'}
+GROUPS = {'Images': 'images', 'Text': 'text', 'Model and capture': 'model', 'Resources': 'resources', 'Runs': 'runs',
+    'Output': 'output'}
 
 
 def cases():

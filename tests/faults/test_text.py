@@ -48,7 +48,8 @@ def escaping(load):
     for v in used: v.escape = False
 
 
-WAYS = dict(ask=lambda v, q: v.ask(IMAGE, q), capture=lambda v, q: v.capture(IMAGE, q), several=lambda v, q: v.ask([IMAGE, IMAGE], q),
+WAYS = dict(ask=lambda v, q: v.ask(IMAGE, q), capture=lambda v, q: v.capture(IMAGE, q),
+    several=lambda v, q: v.ask([IMAGE, IMAGE], q),
             method=lambda v, q: Carve()(v, IMAGE, q),
             shared=lambda v, q: shared(v, q))
 
@@ -58,7 +59,8 @@ def shared(v, q):
 
 
 @pytest.mark.case(23)
-@pytest.mark.parametrize('question', ['', ' \n\t\r', '\u3000\u00a0\u2028', '\u200b\u200d\ufeff', '\x00\x1b', None, 7], ids=ascii)
+@pytest.mark.parametrize('question', ['', ' \n\t\r', '\u3000\u00a0\u2028', '\u200b\u200d\ufeff', '\x00\x1b', None, 7],
+    ids=ascii)
 def test_empty(load, question):
     "No pass, no other question in its place, however it is asked"
     vlm = load('llava')
@@ -95,7 +97,8 @@ def test_commands_refused(load, name):
     with count_passes(vlm) as seen:
         for m in markers(vlm):
             for q, kw in ((f'What is {m} this?', {}), (m, {}), ('Is it red?', dict(suffix=f'Say {m}.'))):
-                with pytest.raises(PromptError, match='which the model reads as a command') as e: vlm.ask(IMAGE, q, **kw)
+                with pytest.raises(PromptError, match='which the model reads as a command') as e:
+                    vlm.ask(IMAGE, q, **kw)
                 assert any(repr(o) in str(e.value) for o in markers(vlm)) and 'escape=True' in str(e.value)
     assert seen == []
 
@@ -106,7 +109,8 @@ def test_commands_defused(escaping, name):
     "With `escape` they are text: number and position of image tokens, and every special token, are those of a plain question"
     vlm = escaping(name)
     plain, all_of_them = special_and_image(vlm, vlm.prompt(IMAGE, 'What is this?')), markers(vlm)
-    for m in [*all_of_them, ' and '.join(all_of_them), ''.join(all_of_them), all_of_them[0][:-1] + all_of_them[-1] + all_of_them[0][-1]]:
+    for m in [*all_of_them, ' and '.join(all_of_them), ''.join(all_of_them),
+            all_of_them[0][:-1] + all_of_them[-1] + all_of_them[0][-1]]:
         p = vlm.prompt(IMAGE, f'What is {m} this?')
         assert special_and_image(vlm, p) == plain and p.asked.replace(BREAK, '') == f'What is {m} this?'
         assert [i for i in p.question if i in {j for s in p.spans for j in s.tokens.tolist()}] == [] or vlm.family.cross
@@ -118,7 +122,8 @@ def test_commands_defused(escaping, name):
 @pytest.mark.case(24)
 def test_other_models_commands(load):
     "Words that are commands for another model are text here, and move nothing"
-    theirs = {w for n in FAMILIES for w in markers(load(n))} | {'<|placeholder|>', '<placeholder>', '＜image＞', '<im\u200bage>'}
+    theirs = {w for n in FAMILIES for w in markers(load(n))} | {'<|placeholder|>', '<placeholder>', '＜image＞',
+        '<im\u200bage>'}
     for name in FAMILIES:
         vlm, asked = load(name), 0
         plain = special_and_image(vlm, vlm.prompt(IMAGE, 'What is this?'))
@@ -163,13 +168,16 @@ def test_border_of_length(load, monkeypatch):
     with pytest.raises(PromptError): vlm.prompt(IMAGE, 'What is this?', 'Answer.')
     monkeypatch.setattr(vlm.text_config, 'max_position_embeddings', len(p)+1)
     again = vlm.prompt(IMAGE, 'What is this?', 'Answer.')
-    assert again.inputs['input_ids'].tolist() == p.inputs['input_ids'].tolist() and len(vlm.generate(again, 32).tokens) == 1
+    assert again.inputs['input_ids'].tolist() == p.inputs['input_ids'].tolist()
+    assert len(vlm.generate(again, 32).tokens) == 1
 
 
 # -- letters of all sorts
 
-LETTERS = dict(right_to_left='ما هذا؟ מה זה', emoji='Is it 🟥 or 👩‍👩‍👧‍👦🏳️‍🌈?', combining='Wa' + '\u0300\u0323\u0489'*30 + 's?', nul='a\x00b?',
-               controls='\x1b[31mred\x07?\x7f', override='\u202eevil\u202c?', separators='a\u2028b\u2029c\x85d?', wide='ＵＳＥＲ： ok?',
+LETTERS = dict(right_to_left='ما هذا؟ מה זה', emoji='Is it 🟥 or 👩‍👩‍👧‍👦🏳️‍🌈?',
+    combining='Wa' + '\u0300\u0323\u0489'*30 + 's?', nul='a\x00b?',
+               controls='\x1b[31mred\x07?\x7f', override='\u202eevil\u202c?', separators='a\u2028b\u2029c\x85d?',
+               wide='ＵＳＥＲ： ok?',
                private='\ue000\U0010ffff?', old='𓀀𒀀 ꙮ?', lines='a\r\nb\n\nc?', quotes='"\'`\\n{{7*7}}{% x %}?')
 BROKEN = dict(high='what \ud83d?', low='\udfff what?', swapped='\udc00\ud800?')
 
@@ -188,7 +196,8 @@ def test_letters(load, name):
     with count_passes(vlm) as seen:
         for q in BROKEN.values():
             for way in WAYS.values():
-                with pytest.raises(PromptError, match='cannot be encoded as UTF-8: surrogates not allowed at'): way(vlm, q)
+                with pytest.raises(PromptError, match='cannot be encoded as UTF-8: surrogates not allowed at'):
+                    way(vlm, q)
     assert seen == []
 
 
@@ -196,8 +205,11 @@ def test_letters(load, name):
 def test_records_stay_utf8(load, tmp_path):
     "A run over such questions: every line of every file is valid UTF-8, in order; a set with half a character is refused before the start"
     IMAGE.save(tmp_path/'p.png')
-    def write(asked): (tmp_path/'q.jsonl').write_text(''.join(json.dumps(dict(id=k, image='p.png', question=q, answer='a')) + '\n' for k, q in asked.items()))
-    run = lambda: run_eval(str(tmp_path/'q.jsonl'), load('llava'), methods='none', out=tmp_path/'out', max_new_tokens=2, progress=False)
+    def write(asked):
+        (tmp_path/'q.jsonl').write_text(''.join(json.dumps(dict(id=k, image='p.png', question=q, answer='a')) + '\n'
+            for k, q in asked.items()))
+    run = lambda: run_eval(str(tmp_path/'q.jsonl'), load('llava'), methods='none', out=tmp_path/'out', max_new_tokens=2,
+        progress=False)
     write(LETTERS | BROKEN)
     with pytest.raises(DataError, match='surrogates not allowed'): run()
     assert not (tmp_path/'out').exists()
@@ -212,7 +224,8 @@ def test_records_stay_utf8(load, tmp_path):
 # -- the question that asks for nothing
 
 @pytest.mark.case(27)
-@pytest.mark.parametrize('method', [Carve(), Carve.paper(), Carve.official(), Carve(query='question'), Carve(instruction='Is it red?')],
+@pytest.mark.parametrize('method', [Carve(), Carve.paper(), Carve.official(), Carve(query='question'),
+    Carve(instruction='Is it red?')],
                          ids=lambda m: f'{m.name}-{m.query}')
 def test_general_question(tiny, method):
     "No signal: the whole image, the plain answer, and a note; with and without white space and capitals"
@@ -222,7 +235,8 @@ def test_general_question(tiny, method):
             warnings.simplefilter('ignore')
             r = method(tiny, scene, q)
         assert r.notes[0] == 'no signal: the question is the general instruction; the crop is the whole image'
-        assert r.regions == [] and r.crop.image is r.image and r.crop.box == (0, 0, *scene.size) and r.answer.tokens == r.plain_answer.tokens
+        assert r.regions == [] and r.crop.image is r.image and r.crop.box == (0, 0, *scene.size)
+        assert r.answer.tokens == r.plain_answer.tokens
     assert not Carve()(tiny, scene, 'Is there a red circle?').notes
 
 

@@ -47,7 +47,8 @@ def seeds(folder):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument('--seconds', type=int, default=60), p.add_argument('--findings', default='findings'), p.add_argument('--megabytes', type=int, default=1500)
+    p.add_argument('--seconds', type=int, default=60), p.add_argument('--findings',
+        default='findings'), p.add_argument('--megabytes', type=int, default=1500)
     a = p.parse_args()
     try: import atheris
     except ImportError: sys.exit('atheris is not installed: pip install -e ".[fuzz]" (Linux and macOS)')
@@ -57,7 +58,8 @@ def main():
     Path(a.findings).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as corpus:
         seeds(Path(corpus))
-        options = [f'-max_total_time={a.seconds}', f'-artifact_prefix={Path(a.findings).resolve()}/', f'-rss_limit_mb={a.megabytes}', '-timeout=20', '-max_len=20000',
+        options = [f'-max_total_time={a.seconds}', f'-artifact_prefix={Path(a.findings).resolve()}/',
+            f'-rss_limit_mb={a.megabytes}', '-timeout=20', '-max_len=20000',
                    '-print_final_stats=1', '-verbosity=0', '-seed=1']
         atheris.Setup([sys.argv[0], *options, corpus], one)
         atheris.Fuzz()

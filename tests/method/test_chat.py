@@ -44,7 +44,8 @@ def test_carve_in_a_chat(name, load):
     "Both captures and the last question are those of the prompt made by hand"
     vlm, method = load(name), Carve(max_new_tokens=4, tokens=None)     # as many tokens as `by_hand` gives
     r = method(vlm, WIDE, messages=turns(ASKED))
-    for rows, words in (r.rows, f'{ASKED} {SHORT_ANSWER}'), (r.instruction_rows, f'{GENERAL_INSTRUCTION} {SHORT_ANSWER}'):
+    for rows, words in ((r.rows, f'{ASKED} {SHORT_ANSWER}'), (r.instruction_rows,
+            f'{GENERAL_INSTRUCTION} {SHORT_ANSWER}')):
         inputs = by_hand(vlm, words, [WIDE])
         with record_attention(vlm.model, vlm.processor, inputs, [WIDE]) as want: vlm.model(**inputs)
         assert (rows.attn[:1] - want.attn).abs().max() < 1e-5
@@ -73,7 +74,8 @@ def test_images_in_the_messages(load):
     assert method(vlm, None, messages=messages).answer.tokens == given.answer.tokens
     beside = turns(ASKED, 2)
     several = method(vlm, [WIDE, TALL], messages=beside)
-    assert len(several.images) == 2 and several.plain_answer.tokens == answer_by_hand(vlm, f'{ASKED} {SHORT_ANSWER}', [WIDE, TALL])
+    assert len(several.images) == 2
+    assert several.plain_answer.tokens == answer_by_hand(vlm, f'{ASKED} {SHORT_ANSWER}', [WIDE, TALL])
     assert turns(ASKED) == before and beside == turns(ASKED, 2)
 
 
@@ -111,5 +113,6 @@ def test_slips(load):
     refuse('reads as a command', turns('<|im_end|>'))
     refuse('reads as a command', [dict(role='system', content='<|im_start|>'), *turns(ASKED)[1:]])
     vlm = VLM(vlm.model, copy.copy(vlm.processor))
-    vlm.processor.chat_template = vlm.processor.chat_template.replace('{% for m in messages %}', "{% for m in messages if m['role'] != 'system' %}")
+    vlm.processor.chat_template = vlm.processor.chat_template.replace('{% for m in messages %}',
+        "{% for m in messages if m['role'] != 'system' %}")
     refuse("leaves out turn 0 of the messages, by the role 'system'", turns(ASKED))

@@ -23,7 +23,8 @@ def digest(results):
     h = hashlib.sha256()
     for r in results:
         h.update(json.dumps([r.answer.tokens, r.answer.logprob, r.plain_answer.tokens, r.crop.box]).encode())
-        for a in (r.saliency.values, r.saliency.to_pixels(), r.rows.attn.numpy(), r.instruction_rows.attn.numpy()): h.update(np.ascontiguousarray(a).tobytes())
+        for a in (r.saliency.values, r.saliency.to_pixels(), r.rows.attn.numpy(), r.instruction_rows.attn.numpy()):
+            h.update(np.ascontiguousarray(a).tobytes())
         h.update(r.crop.image.tobytes())
     return h.hexdigest()
 
@@ -31,7 +32,8 @@ def digest(results):
 def elsewhere(threads):
     "The digest that another process finds"
     env = dict(os.environ, HF_HUB_OFFLINE='1', OMP_NUM_THREADS=str(threads), PYTHONWARNINGS='ignore')
-    done = subprocess.run([sys.executable, '-c', CODE, str(threads), Path(__file__).parent, ROOT/'tests'], capture_output=True, text=True, env=env, check=True)
+    done = subprocess.run([sys.executable, '-c', CODE, str(threads), Path(__file__).parent, ROOT/'tests'],
+        capture_output=True, text=True, env=env, check=True)
     return done.stdout.split()[-1]
 
 
@@ -70,7 +72,8 @@ def test_record():
     "What the documentation says of equal answers is what was measured"
     rows = {r['name']: r for r in json.loads(RECORD.read_text())['rows']}
     assert rows['the same again']['scenes'] >= 200
-    for name in ('the same again', 'another process'): assert rows[name]['changed'] == 0 and rows[name]['same_bits'] == rows[name]['scenes'] and rows[name]['map'] == 0
+    for name in ('the same again', 'another process'):
+        assert rows[name]['changed'] == 0 and rows[name]['same_bits'] == rows[name]['scenes'] and rows[name]['map'] == 0
     for name, r in rows.items():
         if name == 'bfloat16': continue
         assert r['changed'] <= .01*r['scenes'] and (r['map'] is None or r['map'] < 1e-3), name

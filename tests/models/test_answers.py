@@ -33,9 +33,11 @@ def test_cut_answers(load, tmp_path):
     assert make_method('none', max_new_tokens=4)(vlm, [WIDE, WIDE], QUESTION).notes[-1] == r.notes[-1]
     lines = read_run(run_eval('scenes', vlm, ('none', 'carve'), 1, tmp_path/'R', max_new_tokens=4, progress=False))[1]
     assert [sum('cut at' in note for note in line['notes']) for line in lines] == [1, 1]
-    assert Carve()(VLM.from_pretrained('carve-tiny'), make_scene(16).image, 'What color is the triangle?').answer.finished
+    assert Carve()(VLM.from_pretrained('carve-tiny'), make_scene(16).image,
+        'What color is the triangle?').answer.finished
     inputs = vlm.prompt(WIDE, QUESTION).inputs
-    with record_attention(vlm.model, vlm.processor, inputs, [WIDE]) as rows: vlm.model.generate(**inputs, max_new_tokens=3, do_sample=False)
+    with record_attention(vlm.model, vlm.processor, inputs, [WIDE]) as rows:
+        vlm.model.generate(**inputs, max_new_tokens=3, do_sample=False)
     assert not rows.answer.finished
 
 
@@ -47,16 +49,19 @@ def test_a_model_that_thinks(load, tmp_path):
     answer = vlm.ask(WIDE, QUESTION, max_new_tokens=2)
     assert (len(answer.tokens), answer.text[:7], behind_thought(answer.text)) == (7, '<think>', None)
     assert [len(vlm.ask(WIDE, q, max_new_tokens=2).tokens) for q in (QUESTION, 'Why?')] == [7, 7]
-    protocol, lines, _ = read_run(run_eval('scenes', vlm, ('none', 'lookup:query=last'), 2, tmp_path/'R', max_new_tokens=2, progress=False))
+    protocol, lines, _ = read_run(run_eval('scenes', vlm, ('none', 'lookup:query=last'), 2, tmp_path/'R',
+        max_new_tokens=2, progress=False))
     assert protocol['decoding'] == dict(how='greedy', max_new_tokens=2, thought=5)
     for line in lines:
         assert line['score'] == 0 and line['answer'].startswith('<think>')
         assert 'the answer was cut at 7 tokens, inside its thought: max_new_tokens gives it more' in line['notes']
     scene = to_sample(make_scene(16), 'digit')
-    for said, score in (f'<think>{scene.answer}', 0), (f'<think>9 or 8?</think>\n\n{scene.answer}.', 1), (f'<think>{scene.answer}</think> none', 0):
+    for said, score in ((f'<think>{scene.answer}', 0), (f'<think>9 or 8?</think>\n\n{scene.answer}.', 1),
+            (f'<think>{scene.answer}</think> none', 0)):
         assert score_answer(said, scene) == score
     calm = with_template(load('llava'), lambda t: t + '<think>\n\n</think>\n\n')    # thinking switched off
-    assert calm.ask(WIDE, QUESTION, max_new_tokens=2).text == calm.generate(calm.prompt(WIDE, QUESTION), 2).text and not calm.thinks
+    assert calm.ask(WIDE, QUESTION, max_new_tokens=2).text == calm.generate(calm.prompt(WIDE, QUESTION), 2).text
+    assert not calm.thinks
 
 
 @pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl', 'internvl'])
@@ -73,7 +78,8 @@ def test_template_without_a_place_for_images(load):
     for name in 'llava', 'qwen2_5_vl', 'internvl':
         vlm = load(name)
         with pytest.raises(CarveError, match='has no place for images.*Take the template of its release'):
-            with_template(vlm, lambda t: "{% for m in messages %}{{ m['role'] }}: {{ m['content'][-1]['text'] }}{% endfor %}")
+            with_template(vlm,
+                lambda t: "{% for m in messages %}{{ m['role'] }}: {{ m['content'][-1]['text'] }}{% endfor %}")
 
 
 def test_wrapper_without_config(load):
@@ -84,14 +90,18 @@ def test_wrapper_without_config(load):
             self.model = model
         def generate(self, *args, **kw): return self.model.generate(*args, **kw)
     vlm = load('llava')
-    for call in (lambda m: VLM(m, vlm.processor), lambda m: record_attention(m, vlm.processor, vlm.prompt(WIDE, QUESTION).inputs, [WIDE]).__enter__()):
-        with pytest.raises(CarveError, match='The model is a Like: give the model of transformers'): call(Like(vlm.model))
+    for call in (lambda m: VLM(m, vlm.processor), lambda m: record_attention(m, vlm.processor,
+            vlm.prompt(WIDE, QUESTION).inputs, [WIDE]).__enter__()):
+        with pytest.raises(CarveError, match='The model is a Like: give the model of transformers'):
+            call(Like(vlm.model))
 
 
 def test_one_head_and_mtp(load):
     vlm = load('llava')
     inputs = vlm.prompt(WIDE, QUESTION).inputs
     with record_attention(vlm.model, vlm.processor, inputs, [WIDE]) as rows: vlm.model(**inputs)
-    assert (rows.saliency(heads=0).values == rows.saliency(heads=[0]).values).all() and rows.saliency(layers=3, heads=1).values.shape
+    assert (rows.saliency(heads=0).values == rows.saliency(heads=[0]).values).all()
+    assert rows.saliency(layers=3, heads=1).values.shape
     with pytest.raises(CarveError, match='use_mtp=True: drafted tokens are taken back'):
-        with record_attention(vlm.model, vlm.processor, inputs, [WIDE]): vlm.model.generate(**inputs, max_new_tokens=2, use_mtp=True)
+        with record_attention(vlm.model, vlm.processor, inputs, [WIDE]):
+            vlm.model.generate(**inputs, max_new_tokens=2, use_mtp=True)

@@ -39,8 +39,10 @@ def test_map(folder, where, tmp_path):
     plain, kw = load(folder, device='cpu'), {}
     if where == 'disk':
         here, layers = dict(plain.model.named_modules()), 'model.language_model.layers'
-        parts = [n for n in here if n and n.count('.') == (2 if n.startswith('model.language') else 1 if n.startswith('model.') else 0) and n not in ('model', layers)]
-        where, kw = {n: 'cpu' for n in parts} | {f'{layers}.{i}': 'disk' if i > 2 else 'cpu' for i in range(6)}, dict(offload_folder=tmp_path)
+        parts = [n for n in here if n and n.count('.') == (2 if n.startswith('model.language') else 1
+            if n.startswith('model.') else 0) and n not in ('model', layers)]
+        where, kw = ({n: 'cpu' for n in parts} | {f'{layers}.{i}': 'disk' if i > 2 else 'cpu' for i in range(6)},
+            dict(offload_folder=tmp_path))
     vlm = load(folder, device_map=where, **kw)
     a, b = (v.capture(IMAGE, QUESTION, steps='all', max_new_tokens=3) for v in (plain, vlm))
     assert vlm.device == torch.device('cpu') and a.tokens == b.tokens and (a.attn-b.attn).abs().max() < 1e-6
@@ -59,7 +61,8 @@ def copied(folder, to, **config):
     return to
 
 
-@pytest.mark.parametrize('kernel', ['eager', 'flex_attention', 'flash_attention_2', 'kernels-community/flash-attn2', 'no_such'])
+@pytest.mark.parametrize('kernel', ['eager', 'flex_attention', 'flash_attention_2', 'kernels-community/flash-attn2',
+    'no_such'])
 def test_kernel_is_not_the_folders_choice(folder, kernel, tmp_path):
     "A config.json that names a kernel: it is neither taken nor fetched"
     model = load(copied(folder, tmp_path/'m', _attn_implementation=kernel)).model
@@ -71,7 +74,9 @@ def test_shards_in_the_folder_alone(folder, tmp_path):
     outside = shutil.copytree(folder, tmp_path/'outside')
     inside = copied(folder, tmp_path/'m')
     names = [*safe_open(folder/'model.safetensors', 'pt').keys()]
-    def index(shard): (inside/'model.safetensors.index.json').write_text(json.dumps(dict(metadata={}, weight_map=dict.fromkeys(names, shard))))
+    def index(shard):
+        (inside/'model.safetensors.index.json').write_text(json.dumps(dict(metadata={},
+            weight_map=dict.fromkeys(names, shard))))
     (inside/'model.safetensors').rename(inside/'w.safetensors')
     index('w.safetensors')
     assert load(inside).ask(IMAGE, QUESTION, max_new_tokens=1).tokens

@@ -6,7 +6,6 @@ import base64, io, json, logging, os, subprocess, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
-from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,6 +17,7 @@ from carve_nb.method.controls import DirectAnswer
 from processes import afresh, run, served, until
 from carve_nb.method.wrappers import Endpoint, RemoteError
 from carve_nb.core.errors import CarveError
+from carve_nb.core.io import CHECKPOINTS
 from carve_nb.attention.session import Session
 from carve_nb.data.scenes import samples
 
@@ -42,7 +42,8 @@ class Handler(BaseHTTPRequestHandler):
         status, raw, headers, drops = play(self.server, sent) if callable(play) else play
         try:
             self.send_response(status)
-            for k, v in ({'Content-Type': 'application/json', 'Content-Length': str(len(raw))} | headers).items(): self.send_header(k, v)
+            for k, v in ({'Content-Type': 'application/json', 'Content-Length': str(len(raw))} | headers).items():
+                self.send_header(k, v)
             self.end_headers()
             step = 4 if drops else max(1, len(raw))
             for i in range(0, len(raw), step):
@@ -73,12 +74,14 @@ def serve():
 
 
 def chat(content='red', end='stop', **kw):
-    return json.dumps(dict(choices=[dict(message=dict(role='assistant', content=content, **kw), finish_reason=end)], usage=dict(prompt_tokens=3))).encode()
+    return json.dumps(dict(choices=[dict(message=dict(role='assistant', content=content, **kw), finish_reason=end)],
+        usage=dict(prompt_tokens=3))).encode()
 
 
 def ok(content='red', drops=0, **kw): return 200, chat(content, **kw), {}, drops
 def bad(status, message='', code=None, **headers):
-    return status, json.dumps(dict(error=dict(message=message, code=code))).encode(), {k.replace('_', '-'): v for k, v in headers.items()}, 0
+    return (status, json.dumps(dict(error=dict(message=message, code=code))).encode(),
+        {k.replace('_', '-'): v for k, v in headers.items()}, 0)
 
 
 def images(sent):
@@ -104,7 +107,8 @@ def test_every_method(name, serve, tiny, photo):
     method = registry.make_method(name, max_new_tokens=2)
     far, seen = serve(ok('there'))
     if hasattr(method, 'guided'):
-        with pytest.raises(CarveError, match='changes how the model itself answers'): method(tiny, photo, 'What is it?', by=far)
+        with pytest.raises(CarveError, match='changes how the model itself answers'):
+            method(tiny, photo, 'What is it?', by=far)
         return
     box = (30, 20, 70, 60)
     here = method.answer(session := Session(tiny, photo, box), 'What is it?')
@@ -114,7 +118,9 @@ def test_every_method(name, serve, tiny, photo):
     shown, words = images(seen[0][2])
     if name == 'zoom-eye':     # the image reduced to the side of the tower, with a frame, as in its source
         assert shown[0].size == (64, 48) and np.array_equal(shown[1], r.crop.image)
-    else: assert np.array_equal(shown[0] if len(shown) > 1 else shown[-1], photo if len(shown) > 1 or r.crop.image.tobytes() == photo.tobytes() else r.crop.image)
+    else:
+        assert np.array_equal(shown[0] if len(shown) > 1 else shown[-1],
+            photo if len(shown) > 1 or r.crop.image.tobytes() == photo.tobytes() else r.crop.image)
     assert np.array_equal(shown[-1], r.crop.image) and words == f'What is it? {SHORT_ANSWER}'
 
 
@@ -141,24 +147,36 @@ def test_no_redirect(serve):
     other, elsewhere = serve(ok())
     for status in (301, 302, 307, 308):
         far, seen = serve(bad(status, Location=f'{other.base_url}/chat/completions'))
-        with pytest.raises(RemoteError, match='redirects to another address'): far.ask(Image.new('RGB', (8, 8)), 'What?')
+        with pytest.raises(RemoteError, match='redirects to another address'):
+            far.ask(Image.new('RGB', (8, 8)), 'What?')
         assert len(seen) == 1 and not elsewhere
 
 
 def test_cut_reply(serve):
     "A reply that ended at its longest is an answer that says so"
-    assert [serve(ok('a cat on', end=end))[0].ask(Image.new('RGB', (8, 8)), 'What?').finished for end in ('stop', 'length')] == [True, False]
+    assert [serve(ok('a cat on', end=end))[0].ask(Image.new('RGB', (8, 8)), 'What?').finished
+        for end in ('stop', 'length')] == [True, False]
 
 
-CASES = [('busy, then well', [bad(429, 'slow down', Retry_After='0.02'), ok()], 'ok', 2), ('broken, then well', [bad(500), bad(502), ok()], 'ok', 3),
-    ('always broken', [bad(503)], 'error', 3), ('no money', [bad(429, 'pay', 'insufficient_quota', X_Should_Retry='false')], 'error', 1), ('later', [bad(429, Retry_After='1e9')], 'error', 1),
-    ('strange wait', [bad(429, Retry_After='soon'), ok()], 'ok', 2), ('bad request', [bad(400, 'no')], 'error', 1), ('filtered', [bad(400, 'no', 'content_filter')], 'refused', 1),
-    ('refused', [ok(None, refusal='I will not')], 'refused', 1), ('filtered at the end', [ok('re', end='content_filter')], 'refused', 1),
-    ('torn', [(200, chat()[:30], {}, 0)], 'malformed', 1), ('page', [(200, b'<html></html>', {'Content-Type': 'text/html'}, 0)], 'malformed', 1),
-    ('nothing', [(200, b'', {}, 0)], 'malformed', 1), ('no text', [ok(None)], 'malformed', 1), ('spent', [ok('', end='length')], 'malformed', 1), ('spent on thoughts', [ok(None, end='length')], 'malformed', 1), ('blank', [ok(' ')], 'malformed', 1), ('empty list', [ok([])], 'malformed', 1),
+CASES = [('busy, then well', [bad(429, 'slow down', Retry_After='0.02'), ok()], 'ok', 2),
+    ('broken, then well', [bad(500), bad(502), ok()], 'ok', 3),
+    ('always broken', [bad(503)], 'error', 3),
+    ('no money', [bad(429, 'pay', 'insufficient_quota', X_Should_Retry='false')], 'error', 1),
+    ('later', [bad(429, Retry_After='1e9')], 'error', 1),
+    ('strange wait', [bad(429, Retry_After='soon'), ok()], 'ok', 2), ('bad request', [bad(400, 'no')], 'error', 1),
+    ('filtered', [bad(400, 'no', 'content_filter')], 'refused', 1),
+    ('refused', [ok(None, refusal='I will not')], 'refused', 1),
+    ('filtered at the end', [ok('re', end='content_filter')], 'refused', 1),
+    ('torn', [(200, chat()[:30], {}, 0)], 'malformed', 1), ('page',
+    [(200, b'<html></html>', {'Content-Type': 'text/html'}, 0)], 'malformed', 1),
+    ('nothing', [(200, b'', {}, 0)], 'malformed', 1), ('no text', [ok(None)], 'malformed', 1),
+    ('spent', [ok('', end='length')], 'malformed', 1), ('spent on thoughts', [ok(None, end='length')], 'malformed', 1),
+    ('blank', [ok(' ')], 'malformed', 1), ('empty list', [ok([])], 'malformed', 1),
     ('list', [ok([dict(type='text', text='red')])], 'ok', 1),
-    ('binary', [(200, os.urandom(50), {'Content-Type': 'application/octet-stream'}, 0)], 'malformed', 1), ('gzip', [(200, b'no gzip', {'Content-Encoding': 'gzip'}, 0)], 'malformed', 1),
-    ('cut off', [(200, chat()[:20], {'Content-Length': '9999', 'Connection': 'close'}, 0), ok()], 'ok', 2), ('503 page', [(503, b'<html>', {'Content-Type': 'text/html'}, 0), ok()], 'ok', 2)]
+    ('binary', [(200, os.urandom(50), {'Content-Type': 'application/octet-stream'}, 0)], 'malformed', 1),
+    ('gzip', [(200, b'no gzip', {'Content-Encoding': 'gzip'}, 0)], 'malformed', 1),
+    ('cut off', [(200, chat()[:20], {'Content-Length': '9999', 'Connection': 'close'}, 0), ok()], 'ok', 2),
+    ('503 page', [(503, b'<html>', {'Content-Type': 'text/html'}, 0), ok()], 'ok', 2)]
 
 
 @pytest.mark.parametrize('plays, status, tries', [pytest.param(*c[1:], id=c[0]) for c in CASES])
@@ -182,7 +200,8 @@ def test_a_reply_without_end(serve):
     "A gigabyte, plain or packed into a megabyte, is not taken in"
     import gzip, tracemalloc
     bomb = gzip.compress(bytes(2**28), 9)
-    for play, why in (((200, b' '*(2**22 + 1), {}, 0), 'has more than 4194304 bytes'), ((200, bomb, {'Content-Encoding': 'gzip'}, 0), 'is packed (gzip)')):
+    for play, why in (((200, b' '*(2**22 + 1), {}, 0), 'has more than 4194304 bytes'),
+            ((200, bomb, {'Content-Encoding': 'gzip'}, 0), 'is packed (gzip)')):
         far, seen = serve(play, retries=0)
         tracemalloc.start()
         with pytest.raises(RemoteError) as e: far.ask(Image.new('RGB', (8, 8)), 'What?')
@@ -194,7 +213,8 @@ def test_a_reply_without_end(serve):
 
 def test_nobody_there():
     far = Endpoint('http://127.0.0.1:1/v1', 'm', None, retries=1)
-    with pytest.raises(RemoteError, match='no connection to 127.0.0.1:1') as e: far.ask(Image.new('RGB', (8, 8)), 'What?')
+    with pytest.raises(RemoteError, match='no connection to 127.0.0.1:1') as e:
+        far.ask(Image.new('RGB', (8, 8)), 'What?')
     assert e.value.status == 'error'
 
 
@@ -202,7 +222,8 @@ def test_side_by_side(serve):
     "Many threads, a busy server: every question gets its own answer"
     def echo(server, sent): return bad(429, Retry_After='0.01') if len(server.seen) % 3 == 0 else ok(images(sent)[1])
     far, seen = serve(echo, retries=20)
-    with ThreadPoolExecutor(6) as pool: told = list(pool.map(lambda i: far.ask(Image.new('RGB', (8, 8)), f'What is {i}?').text, range(24)))
+    with ThreadPoolExecutor(6) as pool:
+        told = list(pool.map(lambda i: far.ask(Image.new('RGB', (8, 8)), f'What is {i}?').text, range(24)))
     assert told == [f'What is {i}?' for i in range(24)] and len(seen) > 24
 
 
@@ -216,16 +237,19 @@ def test_no_key_anywhere(serve, monkeypatch, tiny, photo, tmp_path):
     names = 'openai', 'httpx', 'httpx2', 'httpcore', 'httpcore2'
     for n in names: logging.getLogger(n).setLevel(logging.DEBUG)
     try:
-        far, seen = serve(ok(), bad(400, f'the key {KEY} is bad'), bad(401, f'bad {KEY}'), (200, f'<{KEY}>'.encode(), {}, 0), key_env='CARVE_TEST_KEY', retries=0)
+        far, seen = serve(ok(), bad(400, f'the key {KEY} is bad'), bad(401, f'bad {KEY}'),
+            (200, f'<{KEY}>'.encode(), {}, 0), key_env='CARVE_TEST_KEY', retries=0)
         r = DirectAnswer()(tiny, photo, 'What?', by=far)
         for _ in range(3):
             try: far.ask(photo, 'What?')
-            except RemoteError as e: texts += [str(e), repr(e), ''.join(traceback.format_exception(e)), str(pickle.dumps(e))]
+            except RemoteError as e: texts += [str(e), repr(e), ''.join(traceback.format_exception(e)),
+                str(pickle.dumps(e))]
     finally:
         root.removeHandler(log)
         for n in names: logging.getLogger(n).setLevel(logging.NOTSET)
     assert {h['authorization'] for _, h, _ in seen} == {f'Bearer {KEY}'} and len(seen) == 4
-    texts += [repr(far), str(pickle.dumps(far)), repr(vars(far)), repr(r), str(wrappers.describe_answerer(far)), said.getvalue()]
+    texts += [repr(far), str(pickle.dumps(far)), repr(vars(far)), repr(r), str(wrappers.describe_answerer(far)),
+        said.getvalue()]
     assert len(said.getvalue()) > 100 and not [t for t in texts if KEY in t]
     monkeypatch.setenv('CARVE_TEST_KEY', 'another')
     with pytest.raises(RemoteError): far.ask(photo, 'What?')
@@ -234,7 +258,8 @@ def test_no_key_anywhere(serve, monkeypatch, tiny, photo, tmp_path):
 
 def test_without_the_library(monkeypatch):
     monkeypatch.setitem(sys.modules, 'openai', None)
-    with pytest.raises(CarveError, match='pip install openai'): Endpoint('http://localhost:1/v1', 'm', None).ask(Image.new('RGB', (8, 8)), 'What?')
+    with pytest.raises(CarveError, match='pip install openai'):
+        Endpoint('http://localhost:1/v1', 'm', None).ask(Image.new('RGB', (8, 8)), 'What?')
 
 
 def test_light_without_the_library():
@@ -245,16 +270,19 @@ def test_light_without_the_library():
 @pytest.fixture(scope='module')
 def real(tmp_path_factory):
     "transformers serve with the reference model"
-    if not all(map(find_spec, ('fastapi', 'uvicorn', 'accelerate', 'rich'))): pytest.skip('transformers serve needs fastapi, uvicorn, accelerate and rich')
+    if not all(map(find_spec, ('fastapi', 'uvicorn', 'accelerate', 'rich'))):
+        pytest.skip('transformers serve needs fastapi, uvicorn, accelerate and rich')
     import socket
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
-    model = str(Path(wrappers.__file__).parent/'models'/'carve-tiny')
-    env = {k: v for k, v in os.environ.items() if k not in PROXIES} | dict(HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
+    model = str(CHECKPOINTS/'carve-tiny')
+    env = {k: v for k, v in os.environ.items() if k not in PROXIES} | dict(HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1',
+        CUDA_VISIBLE_DEVICES='')
     run = 'import sys; from transformers.cli.transformers import main; main()'
     words = ['serve', model, '--port', str(port), '--host', '127.0.0.1', '--device', 'cpu', '--dtype', 'float32']
-    p = subprocess.Popen([sys.executable, '-c', run, *words], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    p = subprocess.Popen([sys.executable, '-c', run, *words], env=env, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL)
     try:
         assert until(lambda: served(f'http://127.0.0.1:{port}/health'), p), 'transformers serve ended'
         yield Endpoint(f'http://127.0.0.1:{port}/v1', model, None, timeout=120)
@@ -266,8 +294,10 @@ def test_the_real_one(real):
     vlm, methods = VLM.from_pretrained('carve-tiny'), (DirectAnswer(), Carve(), Carve.paper())
     for s in samples('digit', 4) + samples('exist', 2):
         session = Session(vlm, s.image)
-        for m in methods: assert str(m.answer(session, s.question, by=real)) == str(m.answer(session, s.question)), (s.id, m.name)
-    with pytest.raises(RemoteError) as e: wrappers.replace(real, model='no-such-model').ask(samples('digit', 1)[0].image, 'What?')
+        for m in methods:
+            assert str(m.answer(session, s.question, by=real)) == str(m.answer(session, s.question)), (s.id, m.name)
+    with pytest.raises(RemoteError) as e:
+        wrappers.replace(real, model='no-such-model').ask(samples('digit', 1)[0].image, 'What?')
     assert e.value.status == 'error'
 
 
@@ -279,23 +309,28 @@ def test_a_run(serve, monkeypatch, tiny, tmp_path):
     monkeypatch.setenv('CARVE_TEST_KEY', KEY)
     replies = [ok('7'), ok(None, refusal='no'), (200, b'<html>', {}, 0), bad(401, f'bad {KEY}'), ok('7')]
     far, seen = serve(*replies)
-    where = dict(answer_by=f'{far.base_url}#m', answer_key='CARVE_TEST_KEY', out=tmp_path/'R', progress=False, max_new_tokens=2, kinds=('digit',))
+    where = dict(answer_by=f'{far.base_url}#m', answer_key='CARVE_TEST_KEY', out=tmp_path/'R', progress=False,
+        max_new_tokens=2, kinds=('digit',))
     run_eval('scenes', tiny, 'none,carve,vcd', 4, **where)
     lines = [json.loads(l) for l in (tmp_path/'R'/'records.jsonl').read_text().splitlines()]
     told = [(l['method'], l['status']) for l in lines]
     assert told[0] == ('vcd', 'unsupported') and len(seen) == 8
     assert [s for _, s in told[1:]] == ['ok', 'refused', 'malformed', 'error'] + ['ok']*4
-    assert {l['answer'] for l in lines if l['status'] == 'ok'} == {'7'} and {l['confidence'] for l in lines if l['status'] == 'ok'} == {None}
+    assert {l['answer'] for l in lines if l['status'] == 'ok'} == {'7'}
+    assert {l['confidence'] for l in lines if l['status'] == 'ok'} == {None}
     run_eval('scenes', tiny, 'none,carve,vcd', 4, retry=True, **where)
     assert {r['status'] for r in read_run(tmp_path/'R').records} == {'ok', 'unsupported'}
     write_report(tmp_path/'R')
     assert far.host in (tmp_path/'R'/'protocol.json').read_text()
     for p in (tmp_path/'R').iterdir():     # a failure stays as it was written, and names the variable, not the key
-        assert KEY.encode() not in p.read_bytes() and (p.name == 'records.jsonl' or b'CARVE_TEST_KEY' not in p.read_bytes()), p.name
-    with pytest.raises(ValueError, match='answer_by'): run_eval('scenes', tiny, 'none,carve,vcd', 4, **where | dict(answer_by=f'{far.base_url}#other'))
+        assert (KEY.encode() not in p.read_bytes() and (p.name == 'records.jsonl'
+            or b'CARVE_TEST_KEY' not in p.read_bytes())), p.name
+    with pytest.raises(ValueError, match='answer_by'):
+        run_eval('scenes', tiny, 'none,carve,vcd', 4, **where | dict(answer_by=f'{far.base_url}#other'))
 
 
-FORMS = [lambda k: k, lambda k: f'Incorrect API key provided: {k[:12]}...', lambda k: f'...{k[-8:]} is bad', lambda k: f'/v1?key={__import__("urllib.parse").parse.quote(k, safe="")}', lambda k: f'Bearer {k}']
+FORMS = [lambda k: k, lambda k: f'Incorrect API key provided: {k[:12]}...', lambda k: f'...{k[-8:]} is bad',
+    lambda k: f'/v1?key={__import__("urllib.parse").parse.quote(k, safe="")}', lambda k: f'Bearer {k}']
 
 
 def test_a_key_in_any_form(serve, monkeypatch, tmp_path, capsys):
@@ -304,7 +339,8 @@ def test_a_key_in_any_form(serve, monkeypatch, tmp_path, capsys):
     key = 'sk-Q7f2/not+a=real-key-93'
     monkeypatch.setenv('CARVE_TEST_KEY', key)
     far, seen = serve(*[play for form in FORMS for play in (bad(400, form(key)), ok())], retries=0)
-    assert main(['eval', 'scenes', '--n', str(2*len(FORMS)), '--methods', 'none', '--answer-by', f'{far.base_url}#m', '--answer-key', 'CARVE_TEST_KEY', '--out', str(tmp_path/'R'), '--quiet']) == 0
+    assert main(['eval', 'scenes', '--n', str(2*len(FORMS)), '--methods', 'none', '--answer-by', f'{far.base_url}#m',
+        '--answer-key', 'CARVE_TEST_KEY', '--out', str(tmp_path/'R'), '--quiet']) == 0
     said = capsys.readouterr()
     assert f'Images leave this machine: m at {far.host} answers' in said.err and len(seen) == 2*len(FORMS)
     texts = [said.out, said.err, *(p.read_bytes().decode(errors='replace') for p in (tmp_path/'R').iterdir())]
@@ -320,11 +356,14 @@ def test_an_answer_is_never_masked(serve, monkeypatch):
     assert far.ask(Image.new('RGB', (8, 8)), 'What?') == 'an orange elephant'
 
 
-@pytest.mark.parametrize('url', ['http://user:S3CRET@host/v1#m', 'https://host/v1?key=S3CRET#m', 'https://S3CRET@host/v1#m', 'https://host/v1?key=S3CRET'])
+@pytest.mark.parametrize('url', ['http://user:S3CRET@host/v1#m', 'https://host/v1?key=S3CRET#m',
+    'https://S3CRET@host/v1#m', 'https://host/v1?key=S3CRET'])
 @pytest.mark.parametrize('more', [(), ('--quiet',)])
 def test_an_address_with_a_secret(url, more, tmp_path, capsys):
     "Refused before anything is said of it"
     from carve_nb.cli.main import main
-    assert main(['eval', 'scenes', '--n', '2', '--methods', 'none', '--answer-by', url, '--out', str(tmp_path/'R'), *more]) == 2
+    assert main(['eval', 'scenes', '--n', '2', '--methods', 'none', '--answer-by', url, '--out', str(tmp_path/'R'),
+        *more]) == 2
     said = capsys.readouterr()
-    assert 'S3CRET' not in said.out + said.err and 'Images leave' not in said.err and 'carve: error:' in said.err, said.err
+    assert ('S3CRET' not in said.out + said.err and 'Images leave' not in said.err
+        and 'carve: error:' in said.err), said.err

@@ -37,7 +37,8 @@ def test_spans_pixels_rows(pair, image, record_property):
     vlm, twin = pair
     assert 'torchvision' in str(type(vlm.processor.image_processor).__mro__).lower(), type(vlm.processor.image_processor)
     a, b = (v.prompt(image, QUESTION) for v in pair)
-    assert [(s.view, s.grid, s.tokens.tolist()) for s in a.spans] == [(s.view, s.grid, s.tokens.tolist()) for s in b.spans]
+    assert [(s.view, s.grid, s.tokens.tolist()) for s in a.spans] == [(s.view, s.grid, s.tokens.tolist())
+        for s in b.spans]
     x, y = (p.inputs['pixel_values'].float() for p in (a, b))
     assert x.shape == y.shape
     pixels = float((x - y).abs().mean())
@@ -70,7 +71,8 @@ def test_video_as_stock(name, folders):
     side = 32 if name == 'llava_onevision' else 64
     settings = dict(size=dict(height=side, width=side)) if still else dict(
         patch_size=8, merge_size=2, temporal_patch_size=2, size=dict(shortest_edge=4*256, longest_edge=64*256*shares))
-    own = dict(llava_onevision=dict(num_image_tokens=16, vision_feature_select_strategy='full', vision_aspect_ratio='anyres_max_4'),
+    own = dict(llava_onevision=dict(num_image_tokens=16, vision_feature_select_strategy='full',
+        vision_aspect_ratio='anyres_max_4'),
                internvl=dict(image_seq_length=16)).get(name, {})
     ip, tok = vlm.processor.image_processor, vlm.tokenizer
     settings |= dict(image_mean=ip.image_mean, image_std=ip.image_std)

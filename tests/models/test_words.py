@@ -24,8 +24,10 @@ CAR = 'What is the colour of the car?'
 @pytest.fixture(scope='module')
 def llama(tmp_path_factory):
     "A LLaVA saved with the stock Llama tokenizer, which cuts words and decodes a token without its space"
-    vlm = VLM.from_pretrained(make_tiny_checkpoint('llava', tmp_path_factory.mktemp('llama'), tokenizer=llama_tokenizer))
-    assert vlm.tokenizer.convert_ids_to_tokens(the := vlm.tokenizer(' the').input_ids)[-1] == '▁the' and vlm.tokenizer.decode(the[-1:]) == 'the'
+    vlm = VLM.from_pretrained(make_tiny_checkpoint('llava', tmp_path_factory.mktemp('llama'),
+        tokenizer=llama_tokenizer))
+    assert vlm.tokenizer.convert_ids_to_tokens(the := vlm.tokenizer(' the').input_ids)[-1] == '▁the'
+    assert vlm.tokenizer.decode(the[-1:]) == 'the'
     return vlm
 
 
@@ -33,7 +35,8 @@ def record(vlm, text, **kw):
     "The rows of a user's own prompt around a stock `generate`"
     chat = vlm.prompt(WIDE, text).text
     inputs = vlm.processor(images=[WIDE], text=[chat], return_tensors='pt')
-    with record_attention(vlm.model, vlm.processor, inputs, [WIDE], **kw) as rows: vlm.model.generate(**inputs, max_new_tokens=2, do_sample=False)
+    with record_attention(vlm.model, vlm.processor, inputs, [WIDE], **kw) as rows:
+        vlm.model.generate(**inputs, max_new_tokens=2, do_sample=False)
     return rows
 
 
@@ -46,7 +49,8 @@ def test_a_word_of_several_tokens_is_one(llama, word):
     text = f'What is the color of the {word}?'
     read = Lookup(query='noun', **SHORT)(llama, WIDE, text)
     if word[0].isascii() or word == 'Müller':
-        assert read.read == [word.lower()] and read.asked == f'What is the color of the [{word}]?' and not any('word' in note for note in read.notes)
+        assert read.read == [word.lower()] and read.asked == f'What is the color of the [{word}]?'
+        assert not any('word' in note for note in read.notes)
         assert Lookup(query='content', **SHORT)(llama, WIDE, text).read == ['color', word.lower()]
     else: assert read.read == [] and 'does not read as English' in read.notes[0]
     assert Carve(query=[word], **SHORT)(llama, WIDE, text).read == [word.lower()]
@@ -54,12 +58,18 @@ def test_a_word_of_several_tokens_is_one(llama, word):
 
 
 # a question as benchmarks ask it, and the word that names the object; None: another word is taken (*left*, *running*, *holding*, *man*, *table*, *dog*)
-ASKED = {'What time does the clock show?': 'clock', 'What does the yellow sign say?': 'sign', 'What does the shirt spell?': 'shirt', 'What word does the license plate read?': 'plate',
-         'What is written on the board here?': 'board', 'What is on the screen, please?': 'screen', 'What does the label on the bottle say?': 'bottle', 'How many dogs are there?': 'dogs',
-         'What animal is on the bed?': 'bed', 'What brand is the laptop?': 'laptop', "What is the number on the player's jersey?": 'jersey', 'What is to the left of the bench?': 'bench',
-         'Who is wearing the hat?': 'hat', 'Is there a bicycle in the image?': 'bicycle', 'What is the color of the coat?': 'coat', 'Does this picture show a traffic light?': 'light',
-         'What is the date on the letter?': 'letter', 'Can you read the word on the truck?': 'truck', 'What color is the car on the left?': None, 'Is the dog running?': None,
-         'What is the man holding?': None, 'Is there a sign behind the man?': None, 'Which color is the cup on top of the table?': None,
+ASKED = {'What time does the clock show?': 'clock', 'What does the yellow sign say?': 'sign',
+    'What does the shirt spell?': 'shirt', 'What word does the license plate read?': 'plate',
+         'What is written on the board here?': 'board', 'What is on the screen, please?': 'screen',
+         'What does the label on the bottle say?': 'bottle', 'How many dogs are there?': 'dogs',
+         'What animal is on the bed?': 'bed', 'What brand is the laptop?': 'laptop',
+         "What is the number on the player's jersey?": 'jersey', 'What is to the left of the bench?': 'bench',
+         'Who is wearing the hat?': 'hat', 'Is there a bicycle in the image?': 'bicycle',
+         'What is the color of the coat?': 'coat', 'Does this picture show a traffic light?': 'light',
+         'What is the date on the letter?': 'letter', 'Can you read the word on the truck?': 'truck',
+         'What color is the car on the left?': None, 'Is the dog running?': None,
+         'What is the man holding?': None, 'Is there a sign behind the man?': None,
+         'Which color is the cup on top of the table?': None,
          'Is the red bag on the left or right side of the dog?': None}
 
 
@@ -71,7 +81,8 @@ def test_the_noun_of_questions_as_benchmarks_ask_them(llama):
 
 
 @pytest.mark.parametrize('text,word', [
-    ('There is an orange heart in this picture. What digit is on it?', 'heart'), ('I see a dog. It has a collar. What color is it?', 'dog'),
+    ('There is an orange heart in this picture. What digit is on it?', 'heart'),
+    ('I see a dog. It has a collar. What color is it?', 'dog'),
     ('Two men are here. Where are they?', 'men'), ('There is a dog. What color is its collar?', 'collar'),
     ('There are words. What is on the sign?', 'sign')])
 def test_a_pronoun_sends_the_noun_to_the_sentence_before(llama, text, word):
@@ -99,10 +110,12 @@ def test_shown_words_are_readable(llama):
 def test_a_text_is_found_as_whole_words(llama):
     assert ''.join(record(llama, 'What is this?', question='is').question_tokens).strip() == 'is'
     assert record(llama, 'What is this?', question='What is').question_tokens[0].strip()[0] == 'W'
-    with pytest.raises(CarveError, match="does not hold the question 'his'"): record(llama, 'What is this?', question='his')
+    with pytest.raises(CarveError, match="does not hold the question 'his'"):
+        record(llama, 'What is this?', question='his')
 
 
-BEHIND = ['\nA. red\nB. blue', '\nOptions:\n(A) red\n(B) blue\nAnswer with the letter.', "\nAnswer with the option's letter from the given choices directly.",
+BEHIND = ['\nA. red\nB. blue', '\nOptions:\n(A) red\n(B) blue\nAnswer with the letter.',
+    "\nAnswer with the option's letter from the given choices directly.",
           ' Answer the question using a single word or phrase.']
 
 
@@ -112,18 +125,22 @@ def test_options_and_instructions_are_no_words(request, name, behind):
     "They stand in the prompt, and the words that are read are those of the question"
     vlm = request.getfixturevalue('llama') if name == 'llama' else VLM.from_pretrained(name)
     prompt = vlm.prompt(WIDE, CAR + behind)
-    assert spelled(vlm, prompt).lower() in (CAR.lower(), CAR.lower().replace('colour', '<unk>').replace('car', '<unk>')) and CAR + behind in prompt.text
+    assert spelled(vlm, prompt).lower() in (CAR.lower(), CAR.lower().replace('colour', '<unk>').replace('car', '<unk>'))
+    assert CAR + behind in prompt.text
     assert len(prompt) > len(vlm.prompt(WIDE, CAR))
     if name != 'llama': return
-    for method in Lookup(query='noun', **SHORT), Carve(query='noun', **SHORT): assert method(vlm, WIDE, CAR + behind).read == ['car']
+    for method in Lookup(query='noun', **SHORT), Carve(query='noun', **SHORT):
+        assert method(vlm, WIDE, CAR + behind).read == ['car']
     assert record(vlm, CAR + behind, question=CAR + behind).query_rows('noun').shape
 
 
-@pytest.mark.parametrize('text', ['狗是什么颜色？', 'कुत्ते का रंग क्या है?', 'Was ist auf dem Bild zu sehen?', 'Où est le chat?', 'ما لون الكلب؟'])
+@pytest.mark.parametrize('text', ['狗是什么颜色？', 'कुत्ते का रंग क्या है?', 'Was ist auf dem Bild zu sehen?',
+    'Où est le chat?', 'ما لون الكلب؟'])
 def test_what_is_not_english_has_no_noun(llama, text):
     for row in 'noun', 'content':
         r = Lookup(query=row, **SHORT)(llama, WIDE, text)
-        assert r.notes[0] == f'no word of the question is taken as its {row!r} (it does not read as English): the last position was read' and r.read == []
+        assert r.notes[0] == f'no word of the question is taken as its {row!r} (it does not read as English): the last position was read'
+        assert r.read == []
         r = Carve(query=row, **SHORT)(llama, WIDE, text)
         assert f'no word of the question is taken as its {row!r} (it does not read as English): all its words were read' in r.notes
     marked = Lookup(query='?', **SHORT)(llama, WIDE, text)
@@ -134,22 +151,28 @@ def test_a_missing_word_is_named(llama):
     text = 'Is the red car left of the umbrella?'
     assert Carve(query=['red', 'Umbrella'], **SHORT)(llama, WIDE, text).read == ['red', 'umbrella']
     for method in Carve(query=['red', 'moon'], **SHORT), Carve(query=['moon'], **SHORT):
-        with pytest.raises(CarveError, match="no such word as 'moon', it has: is, the, red, car, left, of, the, umbrella"): method(llama, WIDE, text)
-    with pytest.raises(CarveError, match=r"No rows of \['moon'\]"): record(llama, text, question=text).saliency(query=['red', 'moon'])
+        with pytest.raises(CarveError,
+                match="no such word as 'moon', it has: is, the, red, car, left, of, the, umbrella"):
+            method(llama, WIDE, text)
+    with pytest.raises(CarveError, match=r"No rows of \['moon'\]"):
+        record(llama, text, question=text).saliency(query=['red', 'moon'])
 
 
 def test_the_same_words_again(llama):
     "A question whose words stand again behind it, in its options or in the template"
-    for text in 'T', 'Is it red?\nA. Is it red?\nB. no': assert spelled(llama, llama.prompt([TALL], text)) == text.split('\n')[0]
+    for text in 'T', 'Is it red?\nA. Is it red?\nB. no':
+        assert spelled(llama, llama.prompt([TALL], text)) == text.split('\n')[0]
 
 
 def word_tokenizer(special, template, **named):
     "A tokenizer of whole words, as carve-tiny's: small letters, what it does not know is one token"
-    known = dict.fromkeys([*special, '<unk>', *re.findall(r'\w+|[^\w\s]', ' '.join(SENTENCES).lower() + ' user assistant model :')])
+    known = dict.fromkeys([*special, '<unk>', *re.findall(r'\w+|[^\w\s]',
+        ' '.join(SENTENCES).lower() + ' user assistant model :')])
     tok = Tokenizer(token_models.WordLevel({w: i for i, w in enumerate(known)}, unk_token='<unk>'))
     tok.normalizer, tok.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
     others = [t for t in special[2:] if t not in named.values()]
-    fast = PreTrainedTokenizerFast(tokenizer_object=tok, eos_token=special[0], pad_token=special[1], unk_token='<unk>', additional_special_tokens=others, **named)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tok, eos_token=special[0], pad_token=special[1], unk_token='<unk>',
+        additional_special_tokens=others, **named)
     fast.chat_template = template
     return fast
 
@@ -168,7 +191,8 @@ def test_words_by_offsets(name, make, tmp_path):
     processor = load_processor(str(tmp_path), find_family(name))
     processor.chat_template = processor.chat_template or find_family(name).chat
     vlm = VLM.of_stock(SimpleNamespace(config=config), processor)
-    for text in 'What is the color?', 'Which Color is larger,  the naïve café or the 火 sign? 🟥', 'Is it red?\nA. Is it red?\nB. no', 'T':
+    for text in ('What is the color?', 'Which Color is larger,  the naïve café or the 火 sign? 🟥',
+            'Is it red?\nA. Is it red?\nB. no', 'T'):
         prompt = vlm.prompt(TALL, text)
         ids, asked = prompt.inputs['input_ids'][0], text.split('\n')[0]
         assert text in ''.join(prompt.tokens)

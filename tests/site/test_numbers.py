@@ -12,4 +12,5 @@ def test_a_wrong_number_is_found():
     entry = dict(page='08_does_it_work', says='on `carve-tiny` (alone 41.3)', **{'is': ["acc(T, 'random')"]})
     found = list(recompute.check([entry], ['08_does_it_work']))
     assert any('says 41.3, the record 43.33' in line for line in found) and any('no entry' in line for line in found)
-    assert any('is no longer there' in line for line in recompute.check([entry | dict(says='nowhere')], ['08_does_it_work']))
+    assert any('is no longer there' in line for line in recompute.check([entry | dict(says='nowhere')],
+        ['08_does_it_work']))

@@ -25,31 +25,37 @@ def words(path): return [''.join(c['source']) for c in json.loads(path.read_text
 def test_banner():
     "Where the numbers of the book come from is said where it begins"
     for page in 'quickstart.ipynb', '01_clutter.ipynb':
-        assert [s for s in words(ROOT/'nbs'/page)[:5] if 'notes/limitations.ipynb#words-and-symbols' in s and 'notes/limitations.ipynb)' in s]
+        assert [s for s in words(ROOT/'nbs'/page)[:5] if 'notes/limitations.ipynb#words-and-symbols' in s
+            and 'notes/limitations.ipynb)' in s]
 
 def test_citation():
     "The BibTeX of the README, CITATION.cff and the package name the same paper, authors, year and version"
     import yaml
     from carve_nb import __version__
-    cff, readme = yaml.safe_load((ROOT/'CITATION.cff').read_text(encoding='utf-8')), (ROOT/'README.md').read_text(encoding='utf-8')
+    cff, readme = (yaml.safe_load((ROOT/'CITATION.cff').read_text(encoding='utf-8')),
+        (ROOT/'README.md').read_text(encoding='utf-8'))
     entries = readme.split('```bibtex')[1].split('```')[0].split('@')[1:]
     paper, package = (dict(re.findall(r'^ +(\w+) += \{(.+?)\},?$', e, re.M)) for e in entries)
     told, = cff['references']
-    assert (paper['title'], int(paper['year']), paper['booktitle']) == (told['title'], told['year'], told['conference']['name'])
+    assert (paper['title'], int(paper['year']), paper['booktitle']) == (told['title'], told['year'],
+        told['conference']['name'])
     assert paper['author'] == ' and '.join(f"{a['family-names']}, {a['given-names']}" for a in told['authors'])
     assert paper['note'].removeprefix('arXiv:') in told['doi'] and told['title'] in readme.split('## Citation')[0]
-    assert (package['title'], package['version'], package['author']) == (cff['title'], __version__, f"{{{cff['authors'][0]['name']}}}")
+    assert (package['title'], package['version'], package['author']) == (cff['title'], __version__,
+        f"{{{cff['authors'][0]['name']}}}")
     assert str(cff['version']) == __version__
 
 def test_which_method():
     "The numbers in the table of needs are those of the stored records"
     from carve_nb.runs.report import report
     from carve_nb.runs.store import read_run
-    runs = {m: [report(read_run(ROOT/'nbs/results'/run).records, kind='digit') for run in (demo, f'switches-{m}', f'peers-{m}', f'ablation-{m}')]
+    runs = {m: [report(read_run(ROOT/'nbs/results'/run).records, kind='digit')
+        for run in (demo, f'switches-{m}', f'peers-{m}', f'ablation-{m}')]
             for m, demo in (('tiny', 'demo'), ('small', 'demo-carve-small-full'))}
     def right(m, method): return 100*next(t.acc[method] for t in runs[m] if method in t.index)
     def gain(m, method): return right(m, method) - right(m, 'none')
-    bare = [f'{right(m, k + end):.1f}' for m in ('small', 'tiny') for end, ks in ((':suffix=None', ('question-only', 'carve')), ('', ('lookup', 'carve'))) for k in ks]
+    bare = [f'{right(m, k + end):.1f}' for m in ('small', 'tiny') for end,
+        ks in ((':suffix=None', ('question-only', 'carve')), ('', ('lookup', 'carve'))) for k in ks]
     page = ' '.join(words(ROOT/'nbs/tutorials/questions.ipynb'))
     now = report(read_run(ROOT/'nbs/results/demo-carve-small').records, kind='digit').gain['lookup']
     for said in (f"+{gain('tiny', 'lookup'):.0f} and +{100*now:.0f} points",

@@ -70,13 +70,15 @@ def test_page_is_clean(page, links):
         source = pages.joined(c['source'])
         if c['cell_type'] != 'code': continue
         assert not re.search(r'^#(\|| cases? \d)', source, re.M)
-        if any('image/png' in o.get('data', {}) for o in c['outputs']): assert c['metadata']['mystnb']['image']['alt'].strip()
+        if any('image/png' in o.get('data', {}) for o in c['outputs']):
+            assert c['metadata']['mystnb']['image']['alt'].strip()
 
 
 @pytest.mark.parametrize('page', params)
 def test_images_have_their_own_words(page):
     "What an image shows is said by whoever drew it: `#| fig-alt: ...`"
-    drawn = [pages.joined(c['source']) for c in page.nb['cells'] if c['cell_type'] == 'code' and any('image/png' in o.get('data', {}) for o in c['outputs'])]
+    drawn = [pages.joined(c['source']) for c in page.nb['cells'] if c['cell_type'] == 'code'
+        and any('image/png' in o.get('data', {}) for o in c['outputs'])]
     assert not [s for s in drawn if not re.search(r'^#\|\s*(fig-alt:\s*\S.{14}|hide\s*$|include:\s*false)', s, re.M)]
 
 
@@ -102,7 +104,8 @@ def test_directives():
 def test_tutorials_show_imports(links):
     "Imports are folded everywhere but on tutorial pages; the gallery folds all of its code"
     folded = lambda c: 'hide-input' in c['metadata'].get('tags', ())
-    code = lambda name: [c for c in pages.site_notebook(next(p for p in ALL if p.name == name), links)['cells'] if c['cell_type'] == 'code']
+    code = lambda name: [c for c in pages.site_notebook(next(p for p in ALL if p.name == name), links)['cells']
+        if c['cell_type'] == 'code']
     assert not any(map(folded, code('quickstart'))) and all(map(folded, code(pages.GALLERY)))
     assert any(map(folded, code('02_query_token')))
 
@@ -111,8 +114,10 @@ def test_figures_are_placed(links):
     "The mark of a moving figure becomes its box and scripts, whose files are there"
     shown = pages.place_figures('x\n\n<!-- figure: size clutter -->\n\ny', '../')
     assert re.findall(r'data-figure="(\w+)"', shown) == ['size', 'clutter']
-    assert re.findall(r'src="(.*?)"', shown) == ['../_static/figures/size.js', '../_static/figures/clutter.js', '../_static/figure.js']
-    marked = [m for p in ALL for c in p.nb['cells'] for m in re.findall(r'<!-- figure: ([\w ]+) -->', pages.joined(c['source']))]
+    assert re.findall(r'src="(.*?)"', shown) == ['../_static/figures/size.js', '../_static/figures/clutter.js',
+        '../_static/figure.js']
+    marked = [m for p in ALL for c in p.nb['cells'] for m in re.findall(r'<!-- figure: ([\w ]+) -->',
+        pages.joined(c['source']))]
     assert {n for m in marked for n in m.split()} == {p.stem for p in pages.FIGURES.glob('*.json')}
     assert '\n\n![a](b.png)\n\n</div>' in pages.place_figures('<!-- figure: size -->\n![a](b.png)\n\nx', '')
     assert max(p.stat().st_size for p in pages.FIGURES.glob('*.json')) < 120_000     # a page loads its own alone
@@ -121,7 +126,8 @@ def test_figures_are_placed(links):
 def test_living_figure_is_placed():
     "Its mark becomes its box, with the still in it, and the module"
     shown = pages.place_figures('x\n\n<!-- living figure -->\n![a](b.png)\n\ny', '../')
-    assert '<div class="living" data-living>\n\n![a](b.png)\n\n</div>' in shown and '"../_static/living/page.js"' in shown
+    assert '<div class="living" data-living>\n\n![a](b.png)\n\n</div>' in shown
+    assert '"../_static/living/page.js"' in shown
 
 
 def test_examples_of_a_function(links):
@@ -144,11 +150,13 @@ def test_header_of_a_page():
     assert page_html.links('a/b', '../', {}) == [('Download notebook', '../notebooks/a/b.ipynb')]
     site = dict(repository='https://github.com/one/two', branch='main')
     assert [a for _, a in page_html.links('a/b', '../', site)[1:]] == [
-        'https://github.com/one/two/blob/main/nbs/a/b.ipynb', 'https://colab.research.google.com/github/one/two/blob/main/nbs/a/b.ipynb']
+        'https://github.com/one/two/blob/main/nbs/a/b.ipynb',
+        'https://colab.research.google.com/github/one/two/blob/main/nbs/a/b.ipynb']
     assert len(page_html.links('a/b', '', dict(site, repository='https://example.org/x'))) == 2
     assert page_html.links('library', '', site) == []
     tags = page_html.description('a/b', 'B')
-    assert '<meta name="description" content="Says &quot;what&quot; it is">' in tags and '<meta property="og:title" content="B">' in tags
+    assert '<meta name="description" content="Says &quot;what&quot; it is">' in tags
+    assert '<meta property="og:title" content="B">' in tags
 
 
 def test_first_cell_for_colab():
@@ -157,7 +165,8 @@ def test_first_cell_for_colab():
     assert len(alone) > 4 and not [p.name for p in alone if colab.with_install(p.nb, address) != p.nb]
     nb = colab.with_install(alone[0].nb, 'https://github.com/one/two')
     cell = pages.joined(nb['cells'][1]['source'])
-    assert '%pip install -q "carve_nb @ git+https://github.com/one/two"' in cell and InteractiveShell().run_cell(cell).success
+    assert '%pip install -q "carve_nb @ git+https://github.com/one/two"' in cell
+    assert InteractiveShell().run_cell(cell).success
     assert pages.code_cell(nb['cells'][1]) is None and colab.with_install(nb, '') == colab.with_install(alone[0].nb, '')
 
 
@@ -167,22 +176,28 @@ def test_command_line_page_is_fresh():
     from contextlib import redirect_stdout
     from carve_nb.cli.main import main
     cells = next(p for p in ALL if p.name == 'tutorials/command_line').nb['cells']
-    told = {m[1]: pages.joined(c['outputs'][0]['text']) for c in cells if (m := re.search(r"^show_help\('?(\w*)'?\)", pages.joined(c['source']), re.M))}
+    told = {m[1]: pages.joined(c['outputs'][0]['text']) for c in cells
+        if (m := re.search(r"^show_help\('?(\w*)'?\)", pages.joined(c['source']), re.M))}
     with pytest.MonkeyPatch.context() as env:
         for k, v in dict(COLUMNS='100', NO_COLOR='1', TERM='dumb').items(): env.setenv(k, v)
         for words, text in told.items():
             with redirect_stdout(io.StringIO()) as said: main([*words.split(), '--help'])
-            assert re.sub(r'[ ]+$', '', said.getvalue(), flags=re.M).strip() == text.strip(), f'run nbs/tutorials/command_line.ipynb again: {words}'
+            assert re.sub(r'[ ]+$', '', said.getvalue(),
+                flags=re.M).strip() == text.strip(), f'run nbs/tutorials/command_line.ipynb again: {words}'
     assert set(re.findall(r'^│ (\w+) ', told[''], re.M)) == set(told) - {''}
 
 
 def test_progress_bars_are_left_out():
-    bar = dict(output_type='stream', name='stderr', text='Loading:   0%|          | 0/3\rLoading: 100%|###| 3/3 [00:00<00:00, 7.1it/s]')
-    assert pages.is_bar(bar) and not pages.is_bar(dict(bar, text='no checkpoint: 100 %')) and not pages.is_bar(dict(bar, name='stdout'))
+    bar = dict(output_type='stream', name='stderr',
+        text='Loading:   0%|          | 0/3\rLoading: 100%|###| 3/3 [00:00<00:00, 7.1it/s]')
+    assert pages.is_bar(bar) and not pages.is_bar(dict(bar, text='no checkpoint: 100 %'))
+    assert not pages.is_bar(dict(bar, name='stdout'))
 
 
-@pytest.mark.parametrize('size, book, shown', [((640, 300), False, dict(classes='wide')), ((640, 1195), False, dict(width='640px')),
-    ((300, 300), False, dict(width='300px')), ((1000, 300), False, dict(width='500px')), ((600, 300), True, dict(classes='wide')), ((300, 300), True, dict(width='200px'))])
+@pytest.mark.parametrize('size, book, shown', [((640, 300), False, dict(classes='wide')),
+    ((640, 1195), False, dict(width='640px')),
+    ((300, 300), False, dict(width='300px')), ((1000, 300), False, dict(width='500px')),
+    ((600, 300), True, dict(classes='wide')), ((300, 300), True, dict(width='200px'))])
 def test_size_of_figures(size, book, shown):
     "Neither small figures nor towers fill the page; those of the book are stored at 1.5 times their size, very wide ones at twice"
     from PIL import Image
@@ -201,7 +216,8 @@ def test_words_become_references(links):
 
 def test_every_word_leads_to_a_symbol(links):
     "What `Links` answers stands on a page of the reference"
-    there = {f'carve_nb.{m}' for m in links.mods} | {f'carve_nb.{m}.{s.name}' for m, (_, ss) in links.mods.items() for o in ss for s in (o, *o.members)}
+    there = {f'carve_nb.{m}' for m in links.mods} | {f'carve_nb.{m}.{s.name}' for m,
+        (_, ss) in links.mods.items() for o in ss for s in (o, *o.members)}
     for page in ALL:
         for c in pages.site_notebook(page, links)['cells']:
             assert set(re.findall(r'\{py:obj\}`[^`<]* <([\w.]+)>`', pages.joined(c['source']))) <= there
@@ -239,11 +255,13 @@ def test_signatures(tmp_path):
     by = {s.name: s for s in found}
     assert doc == 'A module' and list(by) == ['N', 'f', 'C', 'C.more']
     f, c = by['f'], by['C']
-    assert f.signature == '(a, b: int=2, c=(1, 2), *, d=None) -> list' and f.doc == 'Does it' and f.returns == 'of things'
+    assert f.signature == '(a, b: int=2, c=(1, 2), *, d=None) -> list' and f.doc == 'Does it'
+    assert f.returns == 'of things'
     assert dict(f.params) == dict(a='first', b='', c='', d='fourth')
     assert (c.signature, c.params, c.bases) == ('(x=0)', [('x', 'how many')], ['Base'])
     assert [(m.kind, m.name) for m in c.members] == [('method', 'C.go'), ('property', 'C.p')]
-    assert by['C.more'].signature == '(z=1)' and by['C.more'].params == [('z', 'what')] and (by['N'].value, by['N'].doc) == ('3', 'a number')
+    assert by['C.more'].signature == '(z=1)' and by['C.more'].params == [('z', 'what')]
+    assert (by['N'].value, by['N'].doc) == ('3', 'a number')
 
 
 def test_public_functions_are_found(links):
@@ -276,7 +294,8 @@ def test_download_wants_the_clone(tmp_path):
     "Notebooks that read files of the repository say so in their first cell, and there it passes; the others begin as they are"
     first = {p.name: pages.joined(pages.download(p)['cells'][0]['source']) for p in ALL}
     assert [p.name for p in ALL if not p.clone and '/' not in p.name] == ['07_algorithm', 'index', 'quickstart']
-    run = lambda folder: subprocess.run([sys.executable, '-c', first['02_query_token']], cwd=folder, capture_output=True, text=True)
+    run = lambda folder: subprocess.run([sys.executable, '-c', first['02_query_token']], cwd=folder,
+        capture_output=True, text=True)
     assert run(ROOT/'nbs').returncode == 0
     assert 'Run nbs/02_query_token.ipynb where it lies in a clone' in run(tmp_path).stderr
     assert first['quickstart'].startswith('# ')
@@ -296,4 +315,5 @@ def test_docs_need_no_package():
     for name in ('tools/pages', 'tools/signatures', 'tools/check_site', 'docs/page_html', 'docs/conf'):
         assert not re.search(r'^\s*(import|from) (carve_nb|torch|numpy)', (ROOT/f'{name}.py').read_text(), re.M)
     code = 'import sys; sys.path.insert(0, "tools"); import pages; pages.modules(); print("torch" in sys.modules)'
-    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True).stdout.strip() == 'False'
+    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True,
+        text=True).stdout.strip() == 'False'

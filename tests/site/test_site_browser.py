@@ -11,7 +11,8 @@ from processes import ROOT
 import pages  # noqa: E402
 
 FEW = ('index', '01_clutter', '02_query_token', '07_algorithm', 'quickstart', 'tutorials/gallery',
-       'tutorials/your_model', 'tutorials/questions', 'notes/results', 'notes/robustness', 'notes/cost', 'library/core/10_saliency')
+       'tutorials/your_model', 'tutorials/questions', 'notes/results', 'notes/robustness', 'notes/cost',
+       'library/core/10_saliency')
 SEEN = '''() => ({wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     blank: [...document.querySelectorAll('article img')].filter(i => !i.naturalWidth && (i.complete || i.loading != 'lazy') || !i.alt).map(i => i.src),
     maths: document.querySelectorAll('.math').length, drawn: document.querySelectorAll('mjx-container').length,
@@ -30,8 +31,11 @@ def site(once):
     def make(root):
         pages.write_site(root/'source')
         for p in (root/'source').rglob('*.*'):
-            if 'extra' not in p.parts and p.suffix in ('.ipynb', '.rst') and p.relative_to(root/'source').with_suffix('').as_posix() not in FEW: p.unlink()
-        done = subprocess.run([sys.executable, '-m', 'sphinx', '-q', root/'source', root/'html'], capture_output=True, text=True)
+            if 'extra' not in p.parts and p.suffix in ('.ipynb',
+                    '.rst') and p.relative_to(root/'source').with_suffix('').as_posix() not in FEW:
+                p.unlink()
+        done = subprocess.run([sys.executable, '-m', 'sphinx', '-q', root/'source', root/'html'], capture_output=True,
+            text=True)
         assert (root/'html'/'index.html').is_file(), done.stderr[-2000:]
     return once('site', make)/'html'
 
@@ -44,7 +48,8 @@ def browser(site):
 class Looker:
     "A page in the browser that notes what is asked of others, and the errors of scripts"
     def __init__(self, browser, width=1280, scheme='light'):
-        self.page, self.outside, self.errors = browser.new_page(viewport=dict(width=width, height=900), color_scheme=scheme), [], []
+        self.page, self.outside, self.errors = (browser.new_page(viewport=dict(width=width, height=900),
+            color_scheme=scheme), [], [])
         self.page.on('request', lambda r: r.url.startswith(('file:', 'data:', 'blob:')) or self.outside.append(r.url))
         self.page.on('pageerror', lambda e: self.errors.append(str(e)))
         self.page.on('console', lambda m: m.type == 'error' and self.errors.append(m.text))
@@ -69,7 +74,8 @@ def test_faults_are_seen(browser, tmp_path):
     looker = Looker(browser)
     seen = looker.visit(tmp_path/'a.html')
     looker.page.close()
-    assert (looker.outside, [o for o in looker.errors if 'ERR_' not in o], len(seen['blank']), seen['wide'] > 1000) == (['http://127.0.0.1:9/a.png'], ['oh'], 2, True)
+    assert (looker.outside, [o for o in looker.errors if 'ERR_' not in o], len(seen['blank']),
+        seen['wide'] > 1000) == (['http://127.0.0.1:9/a.png'], ['oh'], 2, True)
 
 
 @pytest.mark.parametrize('width, scheme', [(1400, 'light'), (700, 'light'), (700, 'dark'), (420, 'dark')])
@@ -79,7 +85,8 @@ def test_pages(site, browser, width, scheme):
     for name in names(site):
         seen = looker.visit(site/f'{name}.html')
         dark = sum(map(int, seen['back'][4:-1].split(','))) < 200
-        if seen['wide'] > 1 or seen['cut'] or seen['blank'] or seen['wrong'] or seen['heads'] > 1 or seen['drawn'] < seen['maths'] or dark != (scheme == 'dark'): wrong.append((name, seen))
+        if seen['wide'] > 1 or seen['cut'] or seen['blank'] or seen['wrong'] or seen['heads'] > 1 or seen['drawn'] < seen['maths'] or dark != (scheme == 'dark'):
+            wrong.append((name, seen))
     looker.page.close()
     assert (looker.outside, looker.errors, wrong) == ([], [], [])
 
@@ -119,7 +126,8 @@ def results(site, browser, words):
     page.goto((site/'search.html').as_uri() + f'?q={words}')
     page.wait_for_selector('ul.search li a', timeout=120_000)
     page.wait_for_function('() => document.querySelector("#search-progress, .search-summary") && !/Searching/.test(document.querySelector(".search-summary")?.textContent ?? "")')
-    found = [a.get_attribute('href').partition('?')[0].partition('#')[0] for a in page.query_selector_all('ul.search li > a')]
+    found = [a.get_attribute('href').partition('?')[0].partition('#')[0]
+        for a in page.query_selector_all('ul.search li > a')]
     page.close()
     return found
 
@@ -127,19 +135,28 @@ def results(site, browser, words):
 def test_search_finds(site, browser):
     "Functions of the reference are found, the text of the inner rooms is not"
     assert '07_algorithm.html' in results(site, browser, 'fuse_maps')
-    assert 'library/core/10_saliency.html' not in results(site, browser, 'bilinear')   # an inner room: its functions are found
+    assert 'library/core/10_saliency.html' not in results(site, browser,
+        'bilinear')   # an inner room: its functions are found
     assert 'library/core/10_saliency.html' in results(site, browser, 'pick_layers')
 
 
 ANSWERED = {   # what a newcomer types -> the page that answers it
-    'how do I use my own model': 'tutorials/your_model', 'install without gpu': 'tutorials/your_model', 'what is lambda': 'notes/results',
-    'add a method': 'tutorials/extend', 'which method should I use': 'tutorials/questions', 'cite': 'index', 'error out of memory': 'tutorials/your_model',
-    'memory': 'tutorials/your_model', 'batch': 'tutorials/your_model', 'video': 'tutorials/your_model', 'heatmap of qwen': 'tutorials/your_model', 'colab': 'tutorials/your_model',
-    'save the map': 'tutorials/your_model', 'several images': 'tutorials/your_model', 'my own data set': 'tutorials/command_line', 'how to make it faster': 'notes/cost',
-    'reproduce the paper': 'notes/paper_vs_code', 'what is pointing': 'notes/limitations', 'compare two models': 'tutorials/command_line',
-    'does it work on real photographs': 'notes/limitations', 'save attention map as png': 'tutorials/your_model', 'multiple gpus': 'tutorials/command_line',
-    'how long does checkup take': 'notes/models', 'heat map of Qwen3-VL without eager': 'tutorials/questions', 'InternVL tiles': 'tutorials/questions',
-    'why does the top-left corner light up': 'tutorials/questions', 'vllm': 'tutorials/questions', 'which layer which token': 'tutorials/questions'}
+    'how do I use my own model': 'tutorials/your_model', 'install without gpu': 'tutorials/your_model',
+    'what is lambda': 'notes/results',
+    'add a method': 'tutorials/extend', 'which method should I use': 'tutorials/questions', 'cite': 'index',
+    'error out of memory': 'tutorials/your_model',
+    'memory': 'tutorials/your_model', 'batch': 'tutorials/your_model', 'video': 'tutorials/your_model',
+    'heatmap of qwen': 'tutorials/your_model', 'colab': 'tutorials/your_model',
+    'save the map': 'tutorials/your_model', 'several images': 'tutorials/your_model',
+    'my own data set': 'tutorials/command_line', 'how to make it faster': 'notes/cost',
+    'reproduce the paper': 'notes/paper_vs_code', 'what is pointing': 'notes/limitations',
+    'compare two models': 'tutorials/command_line',
+    'does it work on real photographs': 'notes/limitations', 'save attention map as png': 'tutorials/your_model',
+    'multiple gpus': 'tutorials/command_line',
+    'how long does checkup take': 'notes/models', 'heat map of Qwen3-VL without eager': 'tutorials/questions',
+    'InternVL tiles': 'tutorials/questions',
+    'why does the top-left corner light up': 'tutorials/questions', 'vllm': 'tutorials/questions',
+    'which layer which token': 'tutorials/questions'}
 
 
 @pytest.mark.parametrize('asked', ANSWERED)
@@ -153,7 +170,8 @@ def test_folds_and_header(site, browser):
     parts = looker.page.eval_on_selector_all('.sidebar-tree > .caption', 'all => all.map(e => e.textContent)')
     entries = looker.page.eval_on_selector_all('.sidebar-tree > ul > li > a', 'all => all.map(e => e.textContent)')
     assert parts == ['Complexity and entropy', 'Layers', 'Noise and signal', 'CARVE', 'More']
-    assert [o.partition('. ')[0] for o in entries] == ['The book', 'Quickstart', *'123456789', 'Tutorials', 'Results: methods and settings', 'Notes', 'Library']
+    assert [o.partition('. ')[0] for o in entries] == ['The book', 'Quickstart', *'123456789', 'Tutorials',
+        'Results: methods and settings', 'Notes', 'Library']
     link = looker.page.get_attribute('.page-links a', 'href')
     assert (site/link).is_file() and 'Carve' in (site/link).read_text(encoding='utf-8')
     assert len(looker.page.get_attribute('meta[name=description]', 'content')) > 40
@@ -166,10 +184,12 @@ def test_room(site, browser):
     looker.visit(site/'08_does_it_work.html')
     room = looker.page.evaluate("""() => { const pre = document.querySelector('div.cell_input pre'), old = pre.textContent;
         pre.textContent = 'x'.repeat(118); const fits = pre.scrollWidth <= pre.clientWidth; pre.textContent = old; return fits; }""")
-    filled = looker.page.eval_on_selector_all('img.wide', 'all => all.map(i => i.offsetWidth/i.closest(".cell_output").offsetWidth)')
+    filled = looker.page.eval_on_selector_all('img.wide',
+        'all => all.map(i => i.offsetWidth/i.closest(".cell_output").offsetWidth)')
     assert room and len(filled) > 3 and min(filled) > .95
     looker.visit(site/'notes/robustness.html')
-    sorts = looker.page.eval_on_selector_all('article table', 'all => all.map(t => t.querySelectorAll("button.sort").length)')
+    sorts = looker.page.eval_on_selector_all('article table',
+        'all => all.map(t => t.querySelectorAll("button.sort").length)')
     assert min(sorts) == 0 and max(sorts) > 1
     looker.page.close()
 
@@ -197,11 +217,14 @@ def test_tables_of_words(browser, tmp_path):
     "Columns of words stand on the left, numbers on the right; the name of an index stands in the corner, unless the columns have a name too"
     table = lambda corner: (f'<article><table class="dataframe"><thead><tr><th>{corner}</th><th>name</th><th>n</th></tr><tr><th>i</th><th></th><th></th></tr></thead>'
                             '<tbody><tr><th>0</th><td>one thing</td><td>1e-08</td></tr><tr><th>1</th><td>-</td><td>NaN</td></tr></tbody></table></article>')
-    (tmp_path/'a.html').write_text(table('') + table('kind') + f'<script src="{(ROOT/"docs/_static/site.js").as_uri()}"></script>')
+    (tmp_path/'a.html').write_text(table('') + table('kind')
+        + f'<script src="{(ROOT/"docs/_static/site.js").as_uri()}"></script>')
     looker = Looker(browser)
     looker.page.goto((tmp_path/'a.html').as_uri())
-    words, heads = (looker.page.eval_on_selector_all(q, 'all => all.map(e => e.textContent)') for q in ('.words', 'thead tr'))
-    assert words == ['name', 'one thing', '-', 'name', '', 'one thing', '-'] and heads == ['inamen', 'kindnamen', 'i'] and not looker.errors
+    words, heads = (looker.page.eval_on_selector_all(q, 'all => all.map(e => e.textContent)')
+        for q in ('.words', 'thead tr'))
+    assert words == ['name', 'one thing', '-', 'name', '', 'one thing', '-'] and heads == ['inamen', 'kindnamen', 'i']
+    assert not looker.errors
     looker.page.close()
 
 

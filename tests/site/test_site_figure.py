@@ -26,7 +26,8 @@ def folder(tmp_path_factory):
     for name in ('figure.js', 'site.css'): (root/'_static'/name).write_text((ROOT/'docs/_static'/name).read_text())
     body = pages.place_figures(f'<!-- figure: {" ".join(NAMES)} -->', '')
     (root/'a.html').write_text('<!doctype html><html lang="en"><meta charset="utf-8"><title>Figures</title><meta name="viewport" content="width=device-width"><link rel="stylesheet" '
-                               f'href="_static/site.css"><body><main><h1>Figures</h1>{body}</main></body></html>', encoding='utf-8')
+                               f'href="_static/site.css"><body><main><h1>Figures</h1>{body}</main></body></html>',
+                               encoding='utf-8')
     return root
 
 
@@ -71,7 +72,8 @@ def test_size_of_a_thing(page):
     for i, s in enumerate(figure['stages']):
         root.locator('input').fill(str(i))
         S = Saliency(s['map'], (s['side'], s['side']))
-        assert root.evaluate('e => e.result') == dict(share=s['share'], peak=list(S.peak()), alone=s['alone'], looked=s['looked'])
+        assert root.evaluate('e => e.result') == dict(share=s['share'], peak=list(S.peak()), alone=s['alone'],
+            looked=s['looked'])
         assert S.points_at(s['target']) == s['pointing']
         shown = root.locator('.answer strong').evaluate_all('a => a.map(e => [e.textContent, e.className])')
         assert shown == [[s[k], 'right' if s[k] == figure['truth'] else 'wrong'] for k in ('alone', 'looked')]
@@ -90,8 +92,10 @@ def test_rows(page):
             page.keyboard.press('Space')
             for i, layer in enumerate(found['layers']):
                 root.locator('[type=range]').fill(str(i))
-                assert root.evaluate('e => e.result') == dict(layer=layer, pointing=found['pointing'][i], lost=found['lost'][i])
-                shown = [f'{math.floor(v + .5)} %' for pair in zip(found['pointing'][i], found['lost'][i]) for v in pair]
+                assert root.evaluate('e => e.result') == dict(layer=layer, pointing=found['pointing'][i],
+                    lost=found['lost'][i])
+                shown = [f'{math.floor(v + .5)} %' for pair in zip(found['pointing'][i], found['lost'][i])
+                    for v in pair]
                 assert root.locator('.cell output').all_text_contents() == shown
             assert root.locator('[type=range]').get_attribute('max') == str(len(found['layers']) - 1)
     assert page.wrong == []

@@ -24,7 +24,8 @@ def test_killed_and_resumed(folders, load, photos, tmp_path, measure, family):
     p.communicate()
     kept = lines()
     assert whole.id.nunique() == 10 and len(kept) >= 2
-    assert measure(vlm, questions, tmp_path, progress=False).equals(whole) and set(kept) <= set(lines())  # not measured again
+    assert (measure(vlm, questions, tmp_path, progress=False).equals(whole)
+        and set(kept) <= set(lines()))  # not measured again
     other = load('llava' if family != 'llava' else 'qwen2_5_vl')
     with pytest.raises(RunError, match='holds another run'): measure(other, questions, tmp_path, progress=False)
     assert len(lines()) == 10
