@@ -11,8 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Annotated
 import typer
 from .. import __version__
-from .commands import app
-from .files import print_line
+from .commands import app, print_line
 from ..core.errors import CarveError
 
 # %% ../../nbs/library/cli/04_main.ipynb #3b0b3b11

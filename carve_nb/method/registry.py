@@ -157,6 +157,6 @@ def make_method(method: object, **given) -> object: # a name, perhaps with field
 
 # %% ../../nbs/library/method/32_registry.ipynb #a44faaf2
 def method_rows(entries=ENTRIES) -> list: # entries: name -> `Entry`; -> of lists of str, the head first
-    "Name, category, one line, source, what it asks for"
+    "Return name, category, one line, source, and what it asks for"
     head = ['method', 'category', 'what it does', 'source', 'asks for']
     return [head] + [[e.name, e.category, e.about, e.source, e.asks] for e in entries.values()]

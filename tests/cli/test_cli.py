@@ -72,7 +72,7 @@ PROFILE, IMAGE = ('checkup', '--only', 'profile'), 'nbs/images/switches.png'
     (['aks'], "Did you mean 'ask'"), (['ask', IMAGE, 'What?', '--methd', 'none'], '--method'), (['ask', IMAGE, 'Who', 'is', 'it?'], 'in quotation marks'),
     (['map', IMAGE, 'What?', '--out', 'S.xyz'], '.npy or .png'), (['map', IMAGE, 'What?', '--out', 'S.xbm'], '.npy or .png'),
     (['checkup', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['checkup', '--n', '0'], LEAST), (['checkup', '--only', 'profil'], "'profil' is not one of 'profile'"), (['checkup', '--force'], 'goes with --only profile'), ([*PROFILE, '--images', 'nowhere'], "'nowhere' does not exist"), ([*PROFILE, '--images', 'tests/faults'], 'holds no images'),
-    (['ask', IMAGE, 'What?', '--min-side', '.3'], 'a field of a method is given as --set min_side=VALUE'), (['demo', '--n', '3'], 'go with --full'), (['eval', 'nosuchfolder'], 'it is no file or folder either'), (['ask', 'tests', 'What?'], 'tests is a folder; give an image file'),
+    (['ask', IMAGE, 'What?', '--min-side', '.3'], 'a field of a method is given as --set min_side=VALUE'), (['demo', '--n', '3'], 'No such option: --n'), (['eval', 'nosuchfolder'], 'it is no file or folder either'), (['ask', 'tests', 'What?'], 'tests is a folder; give an image file'),
     (['map', IMAGE, 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: auto, carve, lookup, paper'),
     (['ask', 'nbs/images/switches.png', 'What?', '--json', 'README.md'], 'name another, or --force'), (['report', 'nosuch'], 'holds no run'), (['report', 'tests'], 'holds no run')])
 def test_refused_before_torch(words, said, light):
@@ -109,7 +109,7 @@ def test_lists_are_light(tmp_path, light):
     "Tables of what is known, and refusals of data, come without torch"
     from carve_nb.models.families import MEASURED, family_rows
     (tmp_path/'rows.csv').write_text('picture,ask\na.jpg,What?\n')
-    for words, status in (['families'], 0), (['families', '--json'], 0), (['eval', tmp_path], 2), (['eval', tmp_path/'rows.csv'], 2), (['eval', 'scenes', '--rule', 'no'], 2):
+    for words, status in (['methods'], 0), (['methods', '--json'], 0), (['families'], 0), (['families', '--json'], 0), (['eval', tmp_path], 2), (['eval', tmp_path/'rows.csv'], 2), (['eval', 'scenes', '--rule', 'no'], 2):
         found, out, err = light(words)
         assert found == status and err.count('\n') == bool(status), (words, out, err)
     shown = json.loads(run('families', '--json').stdout)
@@ -156,7 +156,7 @@ def test_ask_on_a_terminal(models, photo, tmp_path):
         with open(ours, 'rb', buffering=0) as f: return f.read(10_000).decode().replace('\r', '')
     question, alone, again, box, *rest, written = seen('--out', tmp_path/'o').splitlines()
     told = json.loads((tmp_path/'o'/'result.json').read_text())
-    assert question == 'Who is this?' and alone.startswith(f'alone: "{told["plain_answer"]["text"]}" (0.') and again.startswith(f'lookup: "{told["answer"]}" (0.')
+    assert question == 'Who is this?' and alone.startswith(f'baseline: "{told["plain_answer"]["text"]}" (0.') and again.startswith(f'lookup: "{told["answer"]}" (0.')
     assert f'crop ({", ".join(map(str, told["crop"]["box"]))})' in box and written == 'written: ' + ', '.join(str(tmp_path/'o'/n) for n in ('result.png', 'crop.png', 'result.json'))
     assert seen('--quiet') == told['answer'] + '\n'
 
@@ -190,7 +190,7 @@ def test_no_such_device(photo):
 
 
 def test_several_images(tmp_path, capsys):
-    "Which image, the region in it, and both answers; the model alone is shown all of them"
+    "Which image, the region in it, and both answers; the baseline is shown all of them"
     from carve_nb.method.lookup import Lookup
     from carve_nb.data.scenes import make_scene
     from carve_nb.models.prompts import SHORT_ANSWER
@@ -203,7 +203,7 @@ def test_several_images(tmp_path, capsys):
     out, err = capsys.readouterr()
     told = json.loads((tmp_path/'r.json').read_text())
     assert out == f'{want}\n' and (told['image'], told['images'], told['crop']['box']) == (1, 2, list(want.crop.box))
-    for part in (f'note: about {names[1]}\n', f'alone: "{want.plain_answer}"', f'crop {want.crop.box}', 'image 2 of 2: '): assert part in err
+    for part in (f'note: about {names[1]}\n', f'baseline: "{want.plain_answer}"', f'crop {want.crop.box}', 'image 2 of 2: '): assert part in err
     assert main(['ask', *words, '--method', 'none']) == 0
     out, err = capsys.readouterr()
     assert out == f'{vlm.ask(names, question, SHORT_ANSWER)}\n' and 'with all images' in err and 'about' not in err
@@ -257,20 +257,18 @@ def test_nobody_reads():
 
 def test_another_pipe_breaks(monkeypatch, capsys):
     "A worker that dies is no reader that has gone"
-    monkeypatch.setattr('carve_nb.cli.commands.method_rows', lambda: (_ for _ in ()).throw(BrokenPipeError(32, 'Broken pipe')))
+    monkeypatch.setattr('carve_nb.cli.commands.print_table', lambda *_: (_ for _ in ()).throw(BrokenPipeError(32, 'Broken pipe')))
     assert main(['methods']) == 1 and 'BrokenPipeError' in capsys.readouterr().err
 
 
-def test_full_demo(models, tmp_path):
-    "A full demo is a run, whose tables `carve report` makes again, alone or side by side"
-    from carve_nb.runs.demo import DEMO_METHODS
+def test_report_again(models, tmp_path):
+    "A run, measured twice with the same lines, whose tables `carve report` makes again, of one or side by side"
     found, folders = [], [tmp_path/'1', tmp_path/'2']
     for d in folders:
-        out = run('demo', '--full', '--n', 2, '--model', models['llava'], '--out', d, '--quiet')
+        out = run('eval', 'scenes', '--kinds', 'digit', '--n', 2, '--methods', 'none,random,carve,lookup', '--model', models['llava'], '--out', d, '--quiet')
         assert out.returncode == 0, out.stderr
-        records = [json.loads(l) for l in (d/'records.jsonl').read_text().splitlines()]
         found.append([{k: v for k, v in r.items() if k != 'seconds'} for r in read_run(d).records])
-        assert {r['method'] for r in records} == {*DEMO_METHODS} and (d/'demo_first.png').exists() and '<table>' in (d/'demo.html').read_text()
+        assert {r['method'] for r in found[-1]} == {'none', 'random', 'carve', 'lookup'}
         assert 'accuracy, %' in out.stdout and run('report', d).stdout.split('written to')[0] in out.stdout
     assert found[0] == found[1]
     both = run('report', *folders, '--out', tmp_path/'both')
@@ -286,10 +284,9 @@ def test_demo_keeps_the_files_of_others(tmp_path, monkeypatch, capsys):
     for name in 'records.jsonl', 'protocol.json', 'run.sqlite':
         (tmp_path/name).mkdir()
         (tmp_path/name/name).write_text('mine')
-        assert main(['demo', '--full', '--n', '1', '--out', str(tmp_path/name), '--quiet']) == 2
+        assert main(['demo', '--out', str(tmp_path/name), '--quiet']) == 2
         err = capsys.readouterr().err
         assert err.count('\n') == 1 and err.startswith(f'carve: error: {tmp_path/name}') and name in err and 'ive another folder' in err
-        assert main(['demo', '--out', str(tmp_path/name)]) == 2 and f'{tmp_path/name}' in capsys.readouterr().err
         assert [(p.name, p.read_text()) for p in (tmp_path/name).iterdir()] == [(name, 'mine')]
     RunStore(tmp_path/'run', dict(methods={})).close()
     assert main(['demo', '--out', str(tmp_path/'run')]) == 2 and 'holds a run, whose page would be lost' in capsys.readouterr().err
@@ -302,12 +299,12 @@ def test_short_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, 'demo_set', lambda n, kinds, known=demo.demo_set: known(n//20, kinds=kinds))
     assert main(['demo', '--out', str(tmp_path), '--quiet']) == 0
     out = capsys.readouterr().out
-    assert out.count('alone: "') == out.count('truth: "') == 4 and out.count('10 of 10 answers are the stored ones') == 2
+    assert out.count('baseline: "') == out.count('truth: "') == 4 and out.count('10 of 10 answers are the stored ones') == 2
     first, *table = out[out.index('Right answers'):].splitlines()
     assert max(map(len, table)) <= 60 and '75.7 [70.5, 80.2]' in '\n'.join(table)
     cells = [cell for row in demo.result_table(demo.load_stored()) for cell in row]
     readme = (ROOT/'README.md').read_text(encoding='utf-8').replace('`', '')
-    assert out.index('alone: "8"') < out.index('lookup: "2"') and not [cell for cell in cells if cell not in readme]
+    assert out.index('baseline: "8"') < out.index('lookup: "2"') and not [cell for cell in cells if cell not in readme]
     assert main(['demo', '--out', str(tmp_path), '--quiet']) == 2 and 'demo.html is there already' in capsys.readouterr().err
     assert {p.name for p in tmp_path.iterdir()} == {'demo.html', *(f'demo_{case}.png' for case in demo.CASES)}
 
@@ -345,7 +342,7 @@ def test_plain_answer_once(models, photo, capsys):
     "--method none --verbose: one line with the answer and its confidence"
     assert main(['ask', str(photo), 'Who is this?', '--model', str(models['llava']), '--method', 'none', '--max-new-tokens', '2', '--verbose']) == 0
     out, err = capsys.readouterr()
-    assert err.count(f'"{out.strip()}"') == 1 and err.count('alone:') == 0
+    assert err.count(f'"{out.strip()}"') == 1 and err.count('baseline:') == 0
 
 
 def test_profile(models, photo, tmp_path, monkeypatch, capsys):
