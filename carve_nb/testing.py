@@ -49,7 +49,7 @@ def failing(vlm, at): # list that grows by one with every pass
 def check_result(r, image): # `Result`, PIL image
     "Check that a result is whole: answers, box, costs, map; what is missing is said in a sentence"
     assert isinstance(r, Result), f'A method gives a `Result`, this one a {type(r).__name__}: return self.result(...).'
-    assert r.answer and r.plain_answer, 'The result has no answer, or none of the model alone: give self.result the rows.'
+    assert r.answer and r.plain_answer, 'The result has no answer, or no plain_answer: give self.result the rows.'
     assert r.method, 'The method has no name of its own: write name = ... in its class.'
     assert lies_in(r.crop.box, image.size), f'{r.crop.box} is no box inside {image.size}.'
     assert r.question and all(s >= 0 for s in r.seconds.values()), 'No question, or seconds below 0: make it with self.result.'

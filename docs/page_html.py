@@ -45,7 +45,7 @@ def description(page, title):
     tags = {'og:type': 'article', 'og:site_name': 'carve_nb', 'og:title': title, 'og:description': about,
             'twitter:card': 'summary_large_image'}
     if base: tags |= {'og:image': f'{base}/_static/card.png', 'og:url': f'{base}/{page}.html',
-                      'og:image:alt': 'Image, both attention maps, their ratio and the magnified crop'}
+                      'og:image:alt': 'Image, both attention maps, their ratio and the enlarged crop'}
     one = lambda kind, k, v: f'<meta {kind}="{k}" content="{html.escape(v)}">'
     return '\n'.join([one('name', 'description', about), *(one('name' if k.startswith('twitter') else 'property', k, v) for k, v in tags.items())])
 

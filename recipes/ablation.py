@@ -134,13 +134,13 @@ def changed_names(records, center='default') -> list: # a key of `CENTERS`
     return [k for k in setting_scores(records) if k.startswith(center + ' ') and not k.startswith(center + ' p=')]
 
 def grid_gains(records, center='default') -> tuple:
-    "What each p and K gains over the model alone, [shares, counts] in points, NaN where there is none; questions"
+    "What each p and K gains over the baseline, [shares, counts] in points, NaN where there is none; questions"
     s = setting_scores(records)
     cells = s.reindex(columns=[f'{center} p={p:g} K={K}' for p, K in ABLATION_GRID]).sub(s.none, axis=0)
     return 100*cells.mean().to_numpy().reshape(len(ABLATION_SHARES), -1), cells.count().max()
 
 def best_cell(records, center) -> pd.DataFrame: # a key of `CENTERS`
-    "The best cell of a grid, chosen on these questions, over its center and the model alone; empty without a grid"
+    "The best cell of a grid, chosen on these questions, over its center and the baseline; empty without a grid"
     gains, n = grid_gains(records, center)
     if not n: return pd.DataFrame()
     p, K = ABLATION_GRID[np.nanargmax(gains)]

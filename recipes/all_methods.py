@@ -48,9 +48,9 @@ def entry_of(row):
     return QUERIES[row.removesuffix(TUNED)]
 
 def format_baseline(row, n, digits=0) -> str:
-    "Behind an accuracy: what the model alone has on a row's questions, where these are fewer than n"
-    if row['n'] >= n or row.get('alone') is None: return ''
-    return f' (none there: {100*row["alone"]:.{digits}f}; of {row["n"]})'
+    "Behind an accuracy: the baseline's accuracy on a row's questions, where these are fewer than n"
+    if row['n'] >= n or row.get('baseline') is None: return ''
+    return f' (none there: {100*row["baseline"]:.{digits}f}; of {row["n"]})'
 
 @dataclass(repr=False)
 class Comparison:
@@ -84,7 +84,7 @@ class Comparison:
         return {m: rows[m] for name in names for m in (name, name + TUNED) if rows.get(m, {}).get('n')}
 
     def by_kind(self) -> pd.DataFrame:
-        "Accuracy of every method by kind, marked where it differs from the model alone"
+        "Accuracy of every method by kind, marked where it differs from the baseline"
         def column(rows, n):
             gain = {m: (r.get('p_holm', 1) < .05)*np.sign(r.get('gain', 0)) for m, r in rows.items()}
             marks = {m: {1: ' +', -1: ' -'}.get(v, '') for m, v in gain.items()}

@@ -80,7 +80,7 @@ def score_table(records, by, unit=lambda r: r['id']) -> pd.DataFrame: # with `ma
     return t.assign(pointing=(t['at'] == 'T').astype(float).where(t['at'].notna()))
 
 def compare_groups(records, by='siblings') -> pd.DataFrame:
-    "Every method in every group of a field, and its gain over the model alone: (by, method) with n, accuracy, pointing, hit, gain, p, test, p_holm"
+    "Every method in every group of a field, and its gain over the baseline: (by, method) with n, accuracy, pointing, hit, gain, p, test, p_holm"
     scores = {name: wide(score_table(records, by), key) for name, key in dict(accuracy='correct', pointing='pointing', hit='hit').items()}
     right = scores['accuracy']
     tests = paired({(g, m): (right[g, m], right[g, 'none']) for g, m in right if m != 'none'}).rename(columns=dict(change='gain'))

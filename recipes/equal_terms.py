@@ -40,7 +40,7 @@ def with_crop(method): # as a run names it
     return f'{method}:tokens=144' if method.startswith(('hide', 'zoom-eye', 'random', 'center')) else f'{method}:{CROP}'
 
 def kept(run) -> dict:
-    "Of a run: right answers and points at, a digit a question, and the median of the seconds over those of the model alone"
+    "Of a run: right answers and points at, a digit a question, and the median of the seconds over those of the baseline"
     lines = {}
     for r in run.records: lines.setdefault(r['method'], {})[r['id']] = r
     ids = [*lines['none']]

@@ -76,7 +76,7 @@ def strip(images, labels=(), height=224) -> Image.Image:
 # %% ../../nbs/library/core/03_plotting.ipynb #01162153
 CONCEPT_COLORS = {
     'A_Q': '#0173b2', 'A_G': '#de8f05', 'contrast': '#029e73', 'paper': '#d55e00', 'official': '#7f4a1e',
-    'ours': '#cc78bc', 'control': '#949494', 'alone': '#333333', 'target': '#ffffff',
+    'ours': '#cc78bc', 'control': '#949494', 'baseline': '#333333', 'target': '#ffffff',
     'carve-tiny': '#2aa1c0', 'carve-small': '#4b2e83'
 }
 

@@ -84,7 +84,7 @@ class Method:
         "Ask for the baseline's answer (no crop), if a partial result does not have it"
         if partial.plain_answer is not None: return partial
         seconds = Timings(partial.seconds)
-        with seconds('alone'): answer = session.ask(partial.question, self.suffix, self.max_new_tokens)
+        with seconds('baseline'): answer = session.ask(partial.question, self.suffix, self.max_new_tokens)
         return replace(partial, plain_answer=answer, seconds=seconds, calls=partial.calls + 1)
 
     def ask_again(self, session, partial, by=None) -> Result: # of `look`; another model that answers

@@ -70,7 +70,7 @@ def cut_note(answer) -> list:
 class Result:
     "The answer of a method, and how the method came to it"
     answer: Answer | None = None                    # after the last question
-    plain_answer: Answer | None = None              # of the model alone
+    plain_answer: Answer | None = None              # of the baseline (no crop)
     saliency: Saliency | None = None                # S before masking
     maps: dict = field(default_factory=dict)        # title -> `Saliency`: the maps that led to S, and S itself
     regions: list = field(default_factory=list)     # of `Region`, best first
@@ -123,17 +123,16 @@ class Result:
         seconds = f', {self.total:.2f} s' if self.seconds else ''
         return [
             self.asked,
-            *([f'alone: {format_answer(self.plain_answer)}'] if self.method != 'none' else []),
+            *([f'baseline: {format_answer(self.plain_answer)}'] if self.method != 'none' else []),
             f'{self.method}: {format_answer(self.answer)}',
             f'{regions}{crop}{self.calls} call{"s"*(self.calls > 1)}{seconds}',
             *self.notes]
 
     def sentence(self) -> str: # one line, and one more for each note
         "The question and both answers"
-        look = 'with the crop' if self.shown and not self.whole else 'without a crop'
-        if self.crop.scale > 1: look = f'with the crop, {self.crop.scale:.1f} times as large,'
-        alone = f'The model alone says {format_answer(self.plain_answer)}'
-        answers = f'{alone}; {look} it says {format_answer(self.answer)} ({self.method}).'
+        how = 'with the crop' if self.shown and not self.whole else 'without a crop'
+        if self.crop.scale > 1: how = f'with the crop, {self.crop.scale:.1f} times as large'
+        answers = f'Baseline: {format_answer(self.plain_answer)}; {how}: {format_answer(self.answer)} ({self.method}).'
         return '\n'.join([f'{self.asked} {answers}', *self.notes])
 
     def to_dict(self, **more) -> dict:   # further facts, such as the model's name

@@ -60,7 +60,7 @@ def ask_one_of(method, session, question, which='contrast', by=None) -> Result:
     if method.name == 'none' and not video:
         if by: raise CarveError('none finds no image among several: ask the other model itself, by.ask(images, question).')
         r = method.answer(session, question)
-        return replace(r, images=images, shown=images, notes=['the model alone, with all images', *r.notes])
+        return replace(r, images=images, shown=images, notes=['baseline, with all images', *r.notes])
     session.shared = True
     with session.holding():
         found = choose_image(method, session, question, which)

@@ -32,7 +32,7 @@ def compare_methods(mine, others, seed=0) -> dict:
     a, b, images = zip(*both)
     gain = difference(a, b, seed=seed, clusters=images)
     p, test = paired_test(a, b, seed, images)
-    return dict(gain=gain.value, gain_lo=gain.lo, gain_hi=gain.hi, alone=float(np.mean(b)), p=p, test=test)
+    return dict(gain=gain.value, gain_lo=gain.lo, gain_hi=gain.hi, baseline=float(np.mean(b)), p=p, test=test)
 
 def with_holm(table: pd.DataFrame) -> pd.DataFrame:
     "Add a column of the p values, corrected by Holm for all comparisons of a table"
@@ -44,16 +44,17 @@ def find_base(methods, base='none') -> str|None:
 
 WHERE = 'pointing', 'auroc', 'iou', 'calls'
 _NUMBERS = (
-    'n', 'failed', 'acc', 'lo', 'hi', 'worst', *WHERE, 'gain', 'gain_lo', 'gain_hi', 'alone', 'p', 'test', 'p_holm')
+    'n', 'failed', 'acc', 'lo', 'hi', 'worst', *WHERE, 'gain', 'gain_lo', 'gain_hi', 'baseline', 'p', 'test', 'p_holm')
 
 def report(records: list, base: str = 'none', kind: str|None = None, seed: int = 0) -> pd.DataFrame:
     """Compare methods on the same questions, of all kinds or of one: a row for each method, shares in parts of 1.
 
     Columns: n, failed; acc, its interval lo and hi, worst (failures counted as wrong); means of pointing, auroc, iou, calls;
-    gain over `base` on common samples with its interval, alone (the base there), p, test, p_holm. NaN: nothing to count."""
+    gain over `base` on common samples with its interval, baseline (accuracy of `base` there), p, test, p_holm. NaN: nothing to
+    count."""
     asked = groupby((r for r in records if r['id'] and kind in (None, r['kind'])), lambda r: r['method'])
     good = {m: [r for r in lines if r['status'] == 'ok'] for m, lines in asked.items()}
-    alone = find_base(good, base)
+    base = find_base(good, base)
     rows = {}
     for m, lines in good.items():
         failed = sum(r['status'] in FAILED for r in asked[m])
@@ -63,7 +64,7 @@ def report(records: list, base: str = 'none', kind: str|None = None, seed: int =
         worst = acc.value*len(lines)/(len(lines) + failed)
         rows[m] |= dict(acc=acc.value, lo=acc.lo, hi=acc.hi, worst=worst)
         rows[m] |= pd.DataFrame(lines, columns=WHERE).astype(float).mean()
-        if m != alone: rows[m] |= compare_methods(lines, good.get(alone, []), seed)
+        if m != base: rows[m] |= compare_methods(lines, good.get(base, []), seed)
     table = pd.DataFrame(list(rows.values()), pd.Index(list(rows), name='method'), _NUMBERS)
     return with_holm(table.infer_objects())
 
@@ -92,6 +93,8 @@ ABOUT = dict(
     iou='IoU: the area that the crop and the true region share, in parts of what they cover together',
     calls='calls: how often the model is asked for one answer')
 
+def _label(method): return f'{method} (baseline)' if find_base([method]) else method
+
 def format_cell(row, key) -> str:
     "Format one number of a row of `report` for people"
     value = row.get(key)
@@ -106,8 +109,9 @@ def format_cell(row, key) -> str:
 def table_rows(table: pd.DataFrame, base: str|None = 'none') -> list: # lists of str, the head first
     "Format a report as rows of words: the columns that have a value"
     known = [c for c in _HEADS if table[c].notna().any()]
+    base = 'baseline' if base is None or find_base([base]) else base
     head = ['method', *(_HEADS[c].format(base=base) for c in known)]
-    return [head, *([m, *(format_cell(row, c) for c in known)] for m, row in table.astype(object).iterrows())]
+    return [head, *([_label(m), *(format_cell(row, c) for c in known)] for m, row in table.astype(object).iterrows())]
 
 def markdown_table(rows) -> str: # lists of str, the head first
     "Write a table in Markdown; bars inside cells are escaped"
@@ -218,7 +222,7 @@ def plot_report(table: pd.DataFrame) -> Figure: # of `report`
     ax = fig.subplots()
     ends = {m: [(row.acc, row.lo, row.hi)] for m, row in rows.iterrows()}
     if ends: plot_forest(ax, ends, scale=100, zero=rows.acc.get(find_base(ends)))
-    ax.set_yticks(range(len(rows)), list(map(one_line, rows.index)), parse_math=False)     # a dollar is a dollar
+    ax.set_yticks(range(len(rows)), [one_line(_label(m)) for m in rows.index], parse_math=False)     # a dollar is a dollar
     ax.set_xlabel('accuracy, %')
     return fig
 
@@ -265,7 +269,7 @@ def write_report(folder) -> tuple: # `Run`; names of files; of `page`
     return run, [*files], parts
 
 # %% ../../nbs/library/runs/03_report.ipynb #5ebb00fe
-STAR = 'A star: another share than that of the model alone (p < 0.05, Holm).'
+STAR = "A star: another share than the baseline's (p < 0.05, Holm)."
 PAGE = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{0}</title>'
     '<style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui;max-width:75rem;margin:2rem auto;padding:0 1rem}}'
@@ -282,7 +286,7 @@ def leaderboard(runs: dict) -> list: # name -> `Run`; lists of words, the head f
         return format_cell(row, 'acc') + star + (f' (n = {row.n:.0f})' if row.n < table.n.max() else '')
     total = pd.concat([table.acc for table in found.values()], axis=1, sort=False).fillna(0.).sum(axis=1)
     order = total.sort_values(ascending=False, kind='stable').index
-    return [['method', *found], *([m, *(cell(m, table) for table in found.values())] for m in order)]
+    return [['method', *found], *([_label(m), *(cell(m, table) for table in found.values())] for m in order)]
 
 def leaderboard_page(runs: dict) -> list: # name -> `Run`; of str, and of tables as lists of rows
     "Put several runs side by side, and tell what each of them is"

@@ -170,7 +170,7 @@ class SampleEvaluator:
         r = method.answer(session, record.question, **by)
         seconds = r.total + session.saved - saved
         # a guided answer does not need the plain one
-        if isinstance(method, GuidedMethod): seconds = r.total - r.seconds.get('alone', 0.)
+        if isinstance(method, GuidedMethod): seconds = r.total - r.seconds.get('baseline', 0.)
         text = str(r.answer)
         sure = r.answer.confidence
         line = dict(

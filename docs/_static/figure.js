@@ -134,11 +134,11 @@ function clutterFigure(root, d, images) {
   knob.value = 0; draw();
 }
 
-function sizeFigure(root, d, images) { // one thing, smaller and smaller
-  const titles = {image: 'the image', map: 'where the row looks', shown: 'what it is shown again'}, [row, canvas] = panels(titles, 320);
+function sizeFigure(root, d, images) { // one object, smaller and smaller
+  const titles = {image: 'the image', map: 'attention map', shown: 'the crop'}, [row, canvas] = panels(titles, 320);
   const [knobRow, knob] = slider('size', 'its side', 0, d.stages.length - 1, 1, v => `${d.stages[v].share} %`);
   const answer = make('div', {class: 'answer', 'aria-hidden': 'true'}), status = make('p', {class: 'unseen', role: 'status', 'aria-live': 'polite'});
-  const bars = [makeBar('right alone'), makeBar('right with lookup')];
+  const bars = [makeBar('right, baseline'), makeBar('right with lookup')];
   row.append(answer);
   function draw() {
     const i = +knob.value, s = d.stages[i], [image, shown] = images.slice(2*i, 2*i + 2), k = canvas.image.width/s.side, c = canvas.image.getContext('2d');
@@ -153,16 +153,16 @@ function sizeFigure(root, d, images) { // one thing, smaller and smaller
     canvas.shown.getContext('2d').drawImage(shown, 0, 0, canvas.shown.width, canvas.shown.height);
     canvas.map.setAttribute('aria-label', `The map of attention: its peak ${word}`);
     const said = a => make('strong', {class: a === d.truth ? 'right' : 'wrong'}, a);
-    answer.replaceChildren(make('span', {}, 'alone'), said(s.alone), make('span', {}, 'with lookup'), said(s.looked));
+    answer.replaceChildren(make('span', {}, 'baseline'), said(s.alone), make('span', {}, 'with lookup'), said(s.looked));
     bars.forEach((b, j) => { b.fill.style.width = `${s.right[j]}%`; b.value.textContent = `${s.right[j].toFixed(0)} %`; });
-    status.textContent = `At ${s.share} % of the side the model answers “${s.alone}” alone and “${s.looked}” with lookup; the truth is “${d.truth}”. The peak ${word}. ` +
-      `At this size ${s.right[0].toFixed(0)} % of the answers are right alone and ${s.right[1].toFixed(0)} % with lookup.`;
+    status.textContent = `At ${s.share} % of the side the baseline answers “${s.alone}”, with lookup it is “${s.looked}”; the truth is “${d.truth}”. The peak ${word}. ` +
+      `At this size ${s.right[0].toFixed(0)} % of the baseline's answers are right, and ${s.right[1].toFixed(0)} % with lookup.`;
   }
   const limit = ([v, lo, hi]) => `${v} % [${lo}, ${hi}]`;
   root.append(make('p', {class: 'ask'}, make('strong', {}, d.question)), make('div', {class: 'dials'}, knobRow), row,
     make('p', {class: 'over'}, `At this size, by curves fitted to the ${d.n} questions of the test:`), ...bars.map(b => b.row), status,
-    make('p', {class: 'legend'}, `Midway between chance and ceiling: alone ${limit(d.smallest.none)} of the side, with lookup ${limit(d.smallest.lookup)}. ` +
-      'White: the object. Green: what is shown again. Ring: the strongest patch of the map, which has its own scale; green if it points at the object, orange if not.'));
+    make('p', {class: 'legend'}, `Midway between chance and ceiling: baseline ${limit(d.smallest.none)} of the side, with lookup ${limit(d.smallest.lookup)}. ` +
+      'White: the object. Green: the crop. Ring: the strongest patch of the map, which has its own scale; green if it points at the object, orange if not.'));
   root.addEventListener('input', draw);
   knob.value = 2; draw();
 }
@@ -186,7 +186,7 @@ function rowsFigure(root, d) { // whose row points, and whose carries the answer
     root.result = {layer: f.layers[at], pointing: f.pointing[at], lost: f.lost[at]};
     const words = f.tokens.map((t, i) => i === f.tokens.length - 1 ? `${t} (the last position)` : t);
     body.replaceChildren(...words.map((t, i) => make('tr', {}, make('th', {scope: 'row'}, t), cell(f.pointing[at][i], CROP), cell(f.lost[at][i], '#d55e00'))));
-    over.textContent = `In ${name}, of ${f.n} questions about a thing, each answered rightly without a cut:`;
+    over.textContent = `In ${name}, of ${f.n} questions about an object, each answered rightly without a cut:`;
     const most = a => a.indexOf(Math.max(...a)), [p, c] = [most(f.pointing[at]), most(f.lost[at])];
     status.textContent = `In ${name} the row of “${words[p]}” points at the object most often, in ${percent(f.pointing[at][p])}; cutting the row of “${words[c]}” loses most answers, ${percent(f.lost[at][c])}.`;
   }
@@ -195,7 +195,7 @@ function rowsFigure(root, d) { // whose row points, and whose carries the answer
   const head = ['the word', 'its row points at the object', 'answers lost without that row'].map(t => make('th', {scope: 'col'}, t));
   root.append(make('div', {class: 'switches'}, modelRow, kindRow), make('div', {class: 'dials'}, knobRow), over,
     make('table', {class: 'stages rows'}, make('thead', {}, make('tr', {}, ...head)), body), status,
-    make('p', {class: 'legend'}, 'From top to bottom: the word before the thing’s, the thing’s word, six tokens behind it, the last position of the prompt, in one question of that kind. ' +
+    make('p', {class: 'legend'}, 'From top to bottom: the word before the object’s, the object’s word, six tokens after it, the last position of the prompt, in one question of that kind. ' +
       'Green: how often the strongest patch of that row points at the object. Orange: how many right answers are lost when that row cannot see the image there.'));
   root.addEventListener('input', draw);
   knob.value = 2; draw();

@@ -194,7 +194,7 @@ def test_objects_in_a_notebook(kind, vlm):
     alts, caption = re.findall(r'<img alt="([^"]*)"', page), re.search('<figcaption>(.*?)</figcaption>', page, re.S)[1]
     assert alts and all(len(a) > 8 for a in alts) and len(page) < 60_000 and len(repr(o)) < 400
     said = {Prompt: ['209 tokens', 'question stands at 199..206', 'image 1 at 3..198', question], Saliency: ['peak at', 'bits', '2^H', 'dark'], Scene: [f'{a.name} {a.digit}' for a in scene.objects],
-            Crop: [str(getattr(o, 'box', '')), 'times'], AttentionRows: ['4 heads', 'on one scale', 'mass on them'], Result: [question, 'model alone', 'with the crop']}
+            Crop: [str(getattr(o, 'box', '')), 'times'], AttentionRows: ['4 heads', 'on one scale', 'mass on them'], Result: [question, 'Baseline: ', 'with the crop']}
     assert all(s in html.unescape(caption) for s in said[kind]), caption
 
 
@@ -339,4 +339,4 @@ def test_explorer_saved_on_the_spot():
     assert len(outs) == 2 and [unreadable(o) for o in outs] == ['', '']
     for o in outs:
         img = Image.open(io.BytesIO(base64.b64decode(''.join(o['data']['image/png']))))
-        assert img.width > 300 and np.asarray(img.convert('RGB')).std() > 20 and 'model alone says "8"' in ''.join(o['data']['text/plain'])
+        assert img.width > 300 and np.asarray(img.convert('RGB')).std() > 20 and 'Baseline: "8"' in ''.join(o['data']['text/plain'])
