@@ -33,7 +33,9 @@ def sink(vlm, bias): # nats
         K = Q + (cache.get_seq_length(module.layer_idx) if cache is not None else 0)
         mask = mask_rows(kw['attention_mask'], torch.arange(Q, device=device), Q, K)
         if mask is None: mask = torch.ones(Q, K, dtype=torch.bool, device=device)
-        if mask.dtype == torch.bool: mask = torch.zeros(mask.shape, dtype=vlm.dtype, device=device).masked_fill(~mask, torch.finfo(vlm.dtype).min)
+        if mask.dtype == torch.bool:
+            mask = torch.zeros(mask.shape, dtype=vlm.dtype, device=device).masked_fill(~mask,
+                torch.finfo(vlm.dtype).min)
         mask = mask.expand(B, 1, Q, K).clone()
         mask[..., first] += bias*words[0][:, None]
         return args, kw | dict(attention_mask=mask)
@@ -41,7 +43,8 @@ def sink(vlm, bias): # nats
         for hook in hooks: hook.remove()
     with restore(close):
         hooks.append(vlm.model.register_forward_pre_hook(begin, with_kwargs=True))
-        layers = [m for m in vlm.model.modules() if hasattr(m, 'layer_idx') and getattr(m, 'config', None) is vlm.text_config]
+        layers = [m for m in vlm.model.modules() if hasattr(m, 'layer_idx')
+            and getattr(m, 'config', None) is vlm.text_config]
         hooks += [m.register_forward_pre_hook(biased, with_kwargs=True) for m in layers]
         yield
 
@@ -84,7 +87,8 @@ def token_sets(rows, n, row) -> dict: # of `all_rows`; -> name -> places of toke
     asked = replace(rows, question_tokens=rows.question_tokens[:n])
     own = [len(rows.question_tokens) - 1] if row == 'last' else pick_words(asked.question_tokens, row)
     before = other_words(asked, row, 'before')
-    return dict(own=own, first=before[:4], before=before, others=other_words(asked, row, 'others'), sentence=[i for i in sentence if i not in own])
+    return dict(own=own, first=before[:4], before=before, others=other_words(asked, row, 'others'),
+        sentence=[i for i in sentence if i not in own])
 
 def norm(a): return a/a.sum(-1, keepdims=True).clip(1e-30)
 
@@ -126,7 +130,8 @@ def measure_answers(vlm, sample, biases, names) -> dict: # of `BASELINES`
             maps = scene_maps(vlm, sample)
             right = lambda images: str(int(score_answer(vlm.ask(images, sample.question, SHORT_ANSWER), sample)))
             crops = [look.show(sample.image, regions(maps[k], look.p, 1, rank='peak')) for k in names]
-            found[str(share)] = dict(plain=int(right([sample.image])), right=''.join(right([sample.image, v.image]) for v in crops))
+            found[str(share)] = dict(plain=int(right([sample.image])),
+                right=''.join(right([sample.image, v.image]) for v in crops))
     return found
 
 def share_of_one_patch(maps) -> tuple: # [n, Nv] of questions about different images
@@ -146,7 +151,8 @@ def measure_images(vlm, bias, images) -> dict: # lists of `Record`s, several of 
                 rows = vlm.capture(sample.image, sample.question, suffix=SHORT_ANSWER)
                 words, last = rows.question.mean(2).numpy(), rows.attn[0].mean(1).numpy()     # [Q, L, Nv], [L, Nv]
                 own = {r: last if r == 'last' else words[pick_words(rows.question_tokens, r)].mean(0) for r in QUERIES}
-                less = {r: norm(a) - norm(words[other_words(rows, r, 'others') or slice(None)]).mean(0) for r, a in own.items()}
+                less = {r: norm(a) - norm(words[other_words(rows, r, 'others') or slice(None)]).mean(0) for r,
+                    a in own.items()}
                 floor = lambda a: np.maximum(a, a.mean(-1, keepdims=True)/100)
                 ranks['none'].append([rankdata(floor(a), axis=1) for a in own.values()])
                 ranks['others'].append([rankdata(a.round(9), axis=1) for a in less.values()])
@@ -159,12 +165,16 @@ def measure_images(vlm, bias, images) -> dict: # lists of `Record`s, several of 
     for k, a in agreed.items():
         table = np.mean(a, 0)
         r, places = best_cell(table)
-        chosen[k] = dict(query=QUERIES[r], layers=[rows.layers[i] for i in places], agreement=round(float(table.max()), 4))
-    return dict(bias=bias, images=len(images), chosen=chosen, across=np.round(share_of_one_patch(maps), 4).tolist(), within=within.round(4).tolist())
+        chosen[k] = dict(query=QUERIES[r], layers=[rows.layers[i] for i in places],
+            agreement=round(float(table.max()), 4))
+    return dict(bias=bias, images=len(images), chosen=chosen, across=np.round(share_of_one_patch(maps), 4).tolist(),
+        within=within.round(4).tolist())
 
 PARTS = dict( # name: split, first seed, questions, those that are answered, with which maps
-    calibration=('calibration', 930_000, 100, 100, BASELINES), fresh=('heldout', 931_000, 300, 150, ('none', 'others -')))
-IMAGES = dict(calibration=930_000, fresh=932_000)   # first seeds of thirty images with several questions, calibration split
+    calibration=('calibration', 930_000, 100, 100, BASELINES),
+    fresh=('heldout', 931_000, 300, 150, ('none', 'others -')))
+# first seeds of thirty images with several questions, calibration split
+IMAGES = dict(calibration=930_000, fresh=932_000)
 ANSWERED = 0, .1, .3, .5
 
 def keep(path, todo, measure):
@@ -190,5 +200,7 @@ def run_baselines(
     biases, several, scenes = json.loads(path('biases.json').read_text()), {}, samples('digit', n, split, start=start)
     for s in scene_questions(30, IMAGES[part]): several.setdefault(s.image_key, []).append(s)
     keep(path(f'{part}.jsonl'), scenes, lambda s: measure_scene(vlm, s, biases))
-    keep(path(f'{part}-answers.jsonl'), scenes[:asked if answers is None else answers], lambda s: measure_answers(vlm, s, biases, names))
-    keep(path(f'{part}-images.jsonl'), biases, lambda bias: measure_images(vlm, bias, [v for v in several.values() if len(v) > 1]))
+    keep(path(f'{part}-answers.jsonl'), scenes[:asked if answers is None else answers],
+        lambda s: measure_answers(vlm, s, biases, names))
+    keep(path(f'{part}-images.jsonl'), biases, lambda bias: measure_images(vlm, bias,
+        [v for v in several.values() if len(v) > 1]))

@@ -76,7 +76,8 @@ def bench(vlm: VLM, image: ImageLike, question: str, rounds: int = 3, max_new_to
     over = tqdm(range(rounds), leave=False, disable=not progress, unit='round')
     table = pd.DataFrame([{name: seconds(way) for name, way in ways.items()} for _ in over])
     ratio = table.div(table['plain answer'], axis=0)
-    return pd.DataFrame({'seconds': table.median(), '/ plain': ratio.median(), 'least': ratio.min(), 'most': ratio.max(),
+    return pd.DataFrame({'seconds': table.median(), '/ plain': ratio.median(), 'least': ratio.min(),
+        'most': ratio.max(),
         'MB': pd.Series(memory)}).rename_axis(f'{len(prompt)} tokens')
 
 @call_parse

@@ -98,7 +98,8 @@ def measure(vlm, out, n=300) -> dict:  # the variant; folder of the run
     found = kept(run)
     for name, m in found['methods'].items():
         boxes = {r['id']: np.reshape(r['box'], (2, 2)) for r in run.select(name)}
-        m['held'] = ''.join(str(int(np.all((boxes[i][0] <= middle[i]) & (middle[i] < boxes[i][1])))) for i in found['ids'])
+        m['held'] = ''.join(str(int(np.all((boxes[i][0] <= middle[i]) & (middle[i] < boxes[i][1]))))
+            for i in found['ids'])
     return found
 
 
@@ -114,4 +115,5 @@ def run(
     folder = pack_stage(out, MAGNIFY.name, Path(out)/'carve-small-box')
     found = measure(VLM.from_pretrained(str(folder)), Path(out)/'run', n)
     (Path(out)/'answers.json').write_text(json.dumps(found, indent=1) + '\n')
-    for name, m in found['methods'].items(): print(name, m['cost'], *(f'{k} {m[k].count("1")/len(m[k]):.3f}' for k in ('right', 'held')))
+    for name, m in found['methods'].items():
+        print(name, m['cost'], *(f'{k} {m[k].count("1")/len(m[k]):.3f}' for k in ('right', 'held')))

@@ -123,4 +123,5 @@ def common_correlation(records, name='ratio', what='pointing', floor='log') -> t
 
 if __name__ == '__main__':
     run_recipe(
-        'common', measure_common, common_samples, lambda records: [share_table(records, of=k) for k in ('heads', 'layers')], 60)
+        'common', measure_common, common_samples, lambda records: [share_table(records, of=k)
+        for k in ('heads', 'layers')], 60)

@@ -44,7 +44,8 @@ def draw_images(stat, columns, n, clusters, seed=0) -> np.ndarray: # as `bootstr
     with np.errstate(invalid='ignore', divide='ignore'):
         return np.array([stat(*(np.asarray(c)[draw] for c in columns)) for draw in draws])
 
-def spearman(x, y, n=2000, clusters=None, given=None) -> Estimate: # draws; the image of each question; covariates [m, k]
+def spearman(
+        x, y, n=2000, clusters=None, given=None) -> Estimate: # draws; the image of each question; covariates [m, k]
     "Return the rank correlation, or that of what covariates leave unexplained, with its bootstrap interval"
     x, y, given, images = check_columns(x, y, given=given, clusters=clusters)
     size, k = given.shape

@@ -21,8 +21,10 @@ from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .bench import eager_kernel, peak_memory
 from .tiny_models import RECIPES, make_tiny_checkpoint
 
-TARGETS = {'capture, time': (1.03, 'most'), 'capture, memory': (1.1, 'most'), 'whole CARVE': (1.3, 'most'), 'lookup': (1.2, 'most'),
-           'ten questions': (.38, 'most'), 'authors over ours': (20., 'least'), 'maps alike': (1e-4, 'most')}  # at 3,000 tokens, small crops
+TARGETS = {'capture, time': (1.03, 'most'), 'capture, memory': (1.1, 'most'), 'whole CARVE': (1.3, 'most'),
+    'lookup': (1.2, 'most'),
+           'ten questions': (.38, 'most'), 'authors over ours': (20., 'least'),
+           'maps alike': (1e-4, 'most')}  # at 3,000 tokens, small crops
 QUESTIONS = [f'What is on thing number {i}?' for i in range(10)]
 GRIDS = {600: 24, 1300: 36, 3000: 54}   # tokens of a prompt, nearly -> side of the grid of image tokens
 PHOTOGRAPH = 124                         # the same of 12 megapixels, in tokens of 28 x 28 pixels
@@ -41,7 +43,8 @@ SMALL = Size(256, 6, 2, 768, 128)
 def fixed_parts(grid, size):
     "LLaVA: configuration, processor, settings of decoder and tower; every image is shown with grid x grid tokens"
     px = 8*grid
-    config, (processor,), _ = RECIPES['llava'](size.layers, size=dict(shortest_edge=px), crop_size=dict(height=px, width=px))
+    config, (processor,), _ = RECIPES['llava'](size.layers, size=dict(shortest_edge=px),
+        crop_size=dict(height=px, width=px))
     tower = dict(num_hidden_layers=4, num_attention_heads=max(1, size.tower//64), image_size=px)
     return config, processor, dict(num_key_value_heads=size.heads), tower
 
@@ -52,7 +55,8 @@ def native_parts(grid, size):
     ip, config, half = tiny.processor.image_processor, tiny.model.config, size.hidden//size.heads//2
     ip.patch_size, ip.size = 14, type(ip.size)(shortest_edge=4*28**2, longest_edge=16_384*28**2)
     rope = dict(config.text_config.rope_parameters, mrope_section=[half//4, half*3//8, half*3//8])
-    tower = dict(depth=4, num_heads=max(1, size.tower//64), patch_size=14, window_size=112, fullatt_block_indexes=[3], out_hidden_size=size.hidden)
+    tower = dict(depth=4, num_heads=max(1, size.tower//64), patch_size=14, window_size=112, fullatt_block_indexes=[3],
+        out_hidden_size=size.hidden)
     return config, tiny.processor, dict(num_key_value_heads=2, rope_parameters=rope), tower
 
 FAMILIES = dict(native=native_parts, unlimited=native_parts, fixed=fixed_parts)
@@ -67,7 +71,8 @@ def make_model(grid, size=Size(), device='cpu', dtype='float32', tokens='native'
         for k, v in values.items(): setattr(part, k, v)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = transformers.AutoModelForImageTextToText.from_config(config, attn_implementation='sdpa', dtype=getattr(torch, dtype))
+        model = transformers.AutoModelForImageTextToText.from_config(config, attn_implementation='sdpa',
+            dtype=getattr(torch, dtype))
     vlm = VLM(model.to(device).eval(), processor, name='bench')
     if tokens == 'unlimited': vlm.image_tokens = None
     return vlm
@@ -170,27 +175,34 @@ def authors(case):
         span, S = prompts[0].spans[0], 0.
         for t, (Q, G) in enumerate(zip(A_q, A_g)):
             for q, g in zip(Q, G):
-                S = S + (t + 1)*Saliency((q/(g + 1e-8)).reshape(span.grid), image.size, span.box).to_pixels().astype(np.float64)
+                S = S + (t + 1)*Saliency((q/(g + 1e-8)).reshape(span.grid), image.size,
+                    span.box).to_pixels().astype(np.float64)
         crop = m.show(image, regions(S.astype(np.float32), m.p, m.K, m.connectivity, m.region_rule, m.rank))
         return S, vlm.ask([image, crop.image], case.questions[0], m.suffix, m.max_new_tokens)
 
 MEASURES = {f.__name__: f for f in (
-    plain, prefill, capture, early_stop, limit, carve, carve_few, lookup, lookup_few, eager, ten_questions, ten_few, ten_lookup, authors)}
+    plain, prefill, capture, early_stop, limit, carve, carve_few, lookup, lookup_few, eager, ten_questions, ten_few,
+    ten_lookup, authors)}
 
 TEN = 'ten_questions', 'ten_few', 'ten_lookup'
 SLOW = 'eager', *TEN, 'authors'   # in fewer rounds
 RATIOS = dict(capture='prefill', early_stop='prefill', eager='prefill', limit='prefill', carve='plain', authors='carve',
-              ten_questions='plain', ten_without_crop='plain', carve_over_limit='limit', authors_plain='plain', carve_few='plain',
+              ten_questions='plain', ten_without_crop='plain', carve_over_limit='limit', authors_plain='plain',
+              carve_few='plain',
               lookup='plain', lookup_few='plain', ten_few='plain', ten_lookup='plain', authors_over_few='carve_few')
-LABELS = dict(plain='plain answer', prefill='one pass', capture='row capture', early_stop='early stop', limit='pass over two images',
+LABELS = dict(plain='plain answer', prefill='one pass', capture='row capture', early_stop='early stop',
+    limit='pass over two images',
               eager='eager, output_attentions', carve='whole CARVE', ten_questions='ten questions, each',
-              ten_without_crop='... without the crop', authors="authors' procedure", carve_few='whole CARVE, small crop',
-              lookup='lookup', lookup_few='lookup, small crop', ten_few='ten questions, small crops, each', ten_lookup='ten by lookup, small crops, each')
+              ten_without_crop='... without the crop', authors="authors' procedure",
+              carve_few='whole CARVE, small crop',
+              lookup='lookup', lookup_few='lookup, small crop', ten_few='ten questions, small crops, each',
+              ten_lookup='ten by lookup, small crops, each')
 
 def measured_confidence(model, n=40, start=925_000) -> dict:
     "Kind of question -> confidences of the plain answers to fresh questions"
     vlm = VLM.from_pretrained(model)
-    return {kind: [vlm.ask(s.image, s.question, SHORT_ANSWER).confidence for s in samples(kind, n, 'heldout', start)] for kind in KINDS}
+    return {kind: [vlm.ask(s.image, s.question, SHORT_ANSWER).confidence for s in samples(kind, n, 'heldout', start)]
+        for kind in KINDS}
 
 def timed(device, f, case):
     "Seconds of `f(case)`, and what it returned"
@@ -220,8 +232,10 @@ def one_length(grid, size, rounds, slow, memory, device, dtype, tokens):
     seconds['ten_without_crop'] = [s*(1 - crop) for s, crop in zip(seconds['ten_questions'], kept['ten_questions'])]
     row = {k: dict(zip(('s', 'iqr'), middle(v)), rounds=len(v)) for k, v in seconds.items()}
     (ours, _), (S, answer) = kept['carve'][0], kept['authors'][0]
-    parts = [{k: v/sum(stages.values())*s for k, v in stages.items()} for (_, stages), s in zip(kept['carve'], seconds['carve'])]
-    row |= dict(n_prompt=len(case.prompt), n_image=grid**2, stages={k: middle([p[k] for p in parts])[0] for k in parts[0]},
+    parts = [{k: v/sum(stages.values())*s for k, v in stages.items()} for (_, stages),
+        s in zip(kept['carve'], seconds['carve'])]
+    row |= dict(n_prompt=len(case.prompt), n_image=grid**2, stages={k: middle([p[k] for p in parts])[0]
+        for k in parts[0]},
         same_answer=ours.answer.tokens == answer.tokens, answer_tokens=len(answer.tokens),
         map_error=float(np.abs(ours.saliency.to_pixels() - S).max()/np.abs(S).max()))
     ratios = {}
@@ -234,18 +248,21 @@ def one_length(grid, size, rounds, slow, memory, device, dtype, tokens):
 
 def memory_of(name, grid, size, device, dtype, tokens):
     "MB above the loaded model, in a process of its own; answers of 2 tokens, 2 questions instead of ten"
-    words = [sys.executable, '-m', 'recipes.cost', '--memory-of', name, json.dumps([grid, asdict(size), device, dtype, tokens]), '--out', '-']
+    words = [sys.executable, '-m', 'recipes.cost', '--memory-of', name,
+        json.dumps([grid, asdict(size), device, dtype, tokens]), '--out', '-']
     env = os.environ | dict(OMP_NUM_THREADS=str(torch.get_num_threads()), PYTHONWARNINGS='ignore')
     return float(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, env=env).stdout)
 
 def judge(row, ratios):
     "Name of a target -> limit, side, value, met"
     values = (ratios['capture']['ratio'], row['capture']['mb']/row['prefill']['mb'], ratios['carve_few']['ratio'],
-        ratios['lookup_few']['ratio'], ratios['ten_few']['ratio'], ratios['authors_over_few']['ratio'], row['map_error'])
+        ratios['lookup_few']['ratio'], ratios['ten_few']['ratio'], ratios['authors_over_few']['ratio'],
+        row['map_error'])
     return {k: dict(limit=limit, side=side, value=v, met=v <= limit if side == 'most' else v >= limit)
             for (k, (limit, side)), v in zip(TARGETS.items(), values)}
 
-LARGE = dict(native=('plain', 'prefill', 'capture', 'lookup', 'lookup_few', 'carve_few'), unlimited=('plain', 'lookup_few'))
+LARGE = dict(native=('plain', 'prefill', 'capture', 'lookup', 'lookup_few', 'carve_few'),
+    unlimited=('plain', 'lookup_few'))
 
 def large_image(grid, size, device, dtype, tokens):
     "What an image of 28 x grid pixels a side costs, each thing done once: its row of a table"
@@ -262,15 +279,18 @@ def show(row, targets):
     "Print a table and its targets"
     print(f'{row["n_prompt"]} tokens ({row["n_image"]} of the image), answers of {row["answer_tokens"]}')
     table = pd.DataFrame({label: row[k] for k, label in LABELS.items()}).T.reindex(columns=['s', 'iqr', 'mb'])
-    print(table.assign(plain=table.s/row['plain']['s']).to_string(float_format='%.3f'), pd.DataFrame(targets).T.to_string(), sep='\n')
+    print(table.assign(plain=table.s/row['plain']['s']).to_string(float_format='%.3f'),
+        pd.DataFrame(targets).T.to_string(), sep='\n')
 
 def main():
     "What the command does"
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument('--out', required=True, help='JSON file to write')
-    p.add_argument('--tokens', choices=FAMILIES, default='native', help='of an image, as in Qwen2.5-VL, or fixed as in LLaVA')
+    p.add_argument('--tokens', choices=FAMILIES, default='native',
+        help='of an image, as in Qwen2.5-VL, or fixed as in LLaVA')
     p.add_argument('--quick', action='store_true')
-    p.add_argument('--large', action='store_true', help='an image of 12 megapixels in place of the three lengths, each thing once')
+    p.add_argument('--large', action='store_true',
+        help='an image of 12 megapixels in place of the three lengths, each thing once')
     p.add_argument('--device', default='cpu')
     p.add_argument('--dtype', default='float32')
     p.add_argument('--memory-of', nargs=2, help=argparse.SUPPRESS)
@@ -281,7 +301,8 @@ def main():
         with peak_memory(case.vlm.device if how[0] != 'cpu' else None) as peak: MEASURES[name](case)
         return print(peak[-1]/1e6)
     size, grids = (SMALL, [GRIDS[600]]) if a.quick else (Size(), GRIDS.values())
-    meta = dict(date=str(date.today()), device=a.device, dtype=a.dtype, threads=torch.get_num_threads(), torch=torch.__version__,
+    meta = dict(date=str(date.today()), device=a.device, dtype=a.dtype, threads=torch.get_num_threads(),
+        torch=torch.__version__,
         transformers=transformers.__version__, model=asdict(size), tokens=a.tokens, weights='random')
     if a.large:
         rows = {tokens: large_image(PHOTOGRAPH, size, a.device, a.dtype, tokens) for tokens in LARGE}

@@ -12,7 +12,8 @@ from carve_nb.runs.store import read_run
 from carve_nb.runs.runner import run_eval
 
 TOKENS = 16, 36, 64, 100, 144, 196   # of a crop on the curve; None beside them: as many as the image
-FIRST, CHOSEN = 64, 144              # chosen before the part `fresh` was asked; and, after it had failed there, before `again`
+# chosen before the part `fresh` was asked; and, after it had failed there, before `again`
+FIRST, CHOSEN = 64, 144
 LOOKS = 'lookup', 'carve', 'oracle'
 
 def with_tokens(method, tokens) -> str:
@@ -44,7 +45,8 @@ def summary(run) -> dict:
     for r in run.records: lines.setdefault(r['method'], {})[r['id']] = r
     ids = [*lines['none']]
     side = lambda b: max(b[2] - b[0], b[3] - b[1]) if b else None
-    return dict(ids=ids, methods={m: dict(score=[int(of[i]['score']) for i in ids], seconds=[of[i]['seconds'] for i in ids],
+    return dict(ids=ids, methods={m: dict(score=[int(of[i]['score']) for i in ids],
+        seconds=[of[i]['seconds'] for i in ids],
         crop=[side(of[i].get('box')) for i in ids]) for m, of in lines.items()})
 
 @dataclass
@@ -53,7 +55,8 @@ class Part:
     ids: list       # of the questions
     methods: dict   # name -> score, seconds and longer side of the crop of each question
     def scores(self, method): return np.array(self.methods[method]['score'])
-    def cost(self, method): return float(np.median(np.divide(self.methods[method]['seconds'], self.methods['none']['seconds'])))
+    def cost(self, method):
+        return float(np.median(np.divide(self.methods[method]['seconds'], self.methods['none']['seconds'])))
 
 def load_part(folder, name) -> Part: return Part(**json.loads((Path(folder)/f'{name}.json').read_text()))
 

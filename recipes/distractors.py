@@ -44,18 +44,22 @@ def measure_distractors(vlm, sample, methods=tuple(DISTRACTED)) -> dict: # `VLM`
     image, place = plant(sample.image, sample.planted, sample.place, find_sticker(vlm)), sample.place
     seen = replace(sample, image=image)
     made, pair = ask_all(vlm, seen, {k: DISTRACTED[k] for k in methods}, lambda r: point_at(r, sample))
-    shares = [attention_share(head_mean_rows(r), patch_cover(r.spans[0], place)).round(5).tolist() if place else [] for r in pair]
+    shares = [attention_share(head_mean_rows(r), patch_cover(r.spans[0], place)).round(5).tolist() if place else []
+        for r in pair]
     return dict(id=sample.id, planted=sample.planted, truth=sample.answer, made=made, **dict(zip(SHARES, shares)))
 
 def distractor_costs(records, key='pointing'): # of `measure_distractors`; or 'correct' or 'hit'
     "What each distractor costs each method, against the same scenes clean: a row for each (planted, method)"
     w = wide(tidy(records, 'planted'), key)
-    return paired({(k, m): (w[k, m], w['clean', m]) for k in KINDS for m in w['clean']}).rename_axis(['planted', 'method'])
+    return paired({(k, m): (w[k, m], w['clean', m]) for k in KINDS for m in w['clean']}).rename_axis(['planted',
+        'method'])
 
-def gains_over(records, key='pointing', base='question-only'): # as `distractor_costs`, or 'caught'; the method to compare with
+def gains_over(
+        records, key='pointing', base='question-only'): # as `distractor_costs`, or 'caught'; the method to compare with
     "What every method gains over one of them, with each distractor: a row for each (planted, method)"
     w = wide(tidy(records, 'planted'), key)
-    return paired({(k, m): (w[k, m], w[k, base]) for k in (KINDS if key == 'caught' else PLANTS) for m in w[k] if m != base}).rename_axis(
+    return paired({(k, m): (w[k, m], w[k, base]) for k in (KINDS if key == 'caught' else PLANTS) for m in w[k]
+        if m != base}).rename_axis(
         ['planted', 'method'])
 
 def drawn(records, kind, field): # of `measure_distractors`; a key of `PLANTS`; a key of `SHARES`

@@ -16,8 +16,10 @@ from .baselines import keep
 from .binding import asked_object
 
 FRAMED, FRAMINGS = 1_190_000, dict(   # first seed; words, and the answer: of the digit, or of the second word as often as the first
-    open='What digit is on the {name}?', exists='Is there a {name}?', checks='Is the digit on the {name} {digit}?', cue='{name}')
-WAYS = {f'{framing}{", short answer"*bool(suffix)}': (framing, suffix) for framing in FRAMINGS for suffix in (None, SHORT_ANSWER)}
+    open='What digit is on the {name}?', exists='Is there a {name}?', checks='Is the digit on the {name} {digit}?',
+    cue='{name}')
+WAYS = {f'{framing}{", short answer"*bool(suffix)}': (framing, suffix) for framing in FRAMINGS
+    for suffix in (None, SHORT_ANSWER)}
 
 def framed(sample, target) -> dict: # framing -> (words, answer)
     "One question in several framings; for every second seed the digit that is checked is the next one"
@@ -52,8 +54,10 @@ def measure_framings(vlm, sample) -> dict: # a question for a digit
         def right(images, text, truth, limits=()): return int(session.ask(text, suffix, 8, images, limits) == truth)
         both = [sample.image, crop]
         found = dict(right=int(rows.answer == truth), oracle=right(both, text, truth, limits))
-        if framing == 'exists': found |= dict(absent=right([sample.image], absent, 'no'), absent_oracle=right(both, absent, 'no', limits))
-        tokens = {k: read_token(rows, query, sample, own) for k, query in dict(last='last', word=[target.shape]).items()}
+        if framing == 'exists':
+            found |= dict(absent=right([sample.image], absent, 'no'), absent_oracle=right(both, absent, 'no', limits))
+        tokens = {k: read_token(rows, query, sample, own) for k,
+            query in dict(last='last', word=[target.shape]).items()}
         if way == 'open, short answer': found['heads'] = spread_of(rows.attn[0])
         ways[way] = found | tokens | dict(answer=str(rows.answer))
     return dict(id=sample.id, ways=ways)
@@ -68,4 +72,5 @@ def run_framing(
     torch.set_num_threads(1)
     vlm, folder = VLM.from_pretrained(model), Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    keep(folder/f'{Path(model).name}.jsonl', scene_records(n, start=FRAMED), lambda r: measure_framings(vlm, r.opened()))
+    keep(folder/f'{Path(model).name}.jsonl', scene_records(n, start=FRAMED),
+        lambda r: measure_framings(vlm, r.opened()))

@@ -21,7 +21,8 @@ def measure_gate(vlm, sample) -> dict: # a `Record`
     first = r.seconds['capture']
     right = {k: int(score_answer(a, sample)) for k, a in (('plain', r.plain_answer), ('again', r.answer))}
     seconds = [round(s, 3) for s in (first, sum(r.seconds.values()))]
-    return dict(id=sample.id, answer=sample.answers[0], confidence=round(r.plain_answer.confidence, 4), **right, seconds=seconds)
+    return dict(id=sample.id, answer=sample.answers[0], confidence=round(r.plain_answer.confidence, 4), **right,
+        seconds=seconds)
 
 @call_parse
 def run_gate(

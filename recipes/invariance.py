@@ -82,7 +82,8 @@ def lambda_from_spread(A_gs): # [M, ..., Nv] maps of M >= 2 general instructions
 CAP = 10. # F_sem above this is not believed by the clipped ratio
 OPERATORS = 'ratio', 'clipped', 'log', 'difference', 'absolute'
 
-def contrast_by(op, A_q, A_g, lam=1e-8, relative=False): # one of `OPERATORS`; [..., Nv] twice -> [..., Nv] float32, finite
+def contrast_by(
+        op, A_q, A_g, lam=1e-8, relative=False): # one of `OPERATORS`; [..., Nv] twice -> [..., Nv] float32, finite
     "Contrast two maps as `contrast` does, by another operator"
     A_q, A_g = (a.double() for a in check_maps(A_q, A_g, lam))
     l = (torch.as_tensor(lam, dtype=torch.float64)*(A_g.mean(-1, keepdim=True) if relative else 1)).clamp(1e-30, 1e300)
@@ -195,7 +196,8 @@ def summarize_invariance(records) -> list: # of data frames
         'peak in the region, %': {k: mean_interval(v) for k, v in hit.items()}})
     for base in ('ratio', 'question alone'):
         others = [k for k in area if k != base]
-        t[f'AUROC over {base} (Holm)'] = pd.Series(corrected([paired_effect(area[k], area[base]) for k in others]), others)
+        t[f'AUROC over {base} (Holm)'] = pd.Series(corrected([paired_effect(area[k], area[base]) for k in others]),
+            others)
     each = {k: mean_interval(h) for k, h in zip(TEN_INSTRUCTIONS, image_means(judged, 'with_each').T)}
     return [*tables, t, pd.DataFrame({'ratio hits with': each})]
 

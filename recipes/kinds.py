@@ -28,7 +28,8 @@ from .rows import head_map
 KINDS = 'digit', 'color', 'shape', 'exist', 'twostep'                # whose answer stands at one place
 ASKED = *KINDS, 'count', 'relation'
 STARTS = dict(calibration=936_000, fresh=937_000, answers=938_000)   # first seeds; calibration has a split of its own
-RULES = ('agreement', 'agreement, less the others', 'agreement in the prompt', 'last position', 'last content word', 'most attention',
+RULES = ('agreement', 'agreement, less the others', 'agreement in the prompt', 'last position', 'last content word',
+    'most attention',
          'largest weight', 'least entropy', 'HiDe', 'Look Twice', 'localization heads', 'bare question, last position')
 
 
@@ -38,7 +39,8 @@ def questions_about(scene, kind, n) -> list:  # of `Record`s
     for k in range(40):
         q = ASK[kind](scene.objects, np.random.default_rng([scene.seed, KINDS.index(kind), k]))
         if q and q.box: found.setdefault(q.question, q)
-    return [Record(f'{scene.name}-{kind}-{i}', scene.image, q.question, [q.answer], boxes=[q.box], kind=kind, image_key=scene.name)
+    return [Record(f'{scene.name}-{kind}-{i}', scene.image, q.question, [q.answer], boxes=[q.box], kind=kind,
+        image_key=scene.name)
             for i, q in enumerate([*found.values()][:n])]
 
 
@@ -68,7 +70,8 @@ def without_sinks(own, words):  # [Nv]; [K, Nv] of all words of a question
     return np.where(share > .5, 0, own)
 
 
-def rule_maps(rows, n, bare, read, heads) -> dict:  # of `all_rows`; [L, Nv]; (row, layers) of the profile; (layer, head)s -> name -> [Nv]
+def rule_maps(rows, n, bare, read,
+        heads) -> dict:  # of `all_rows`; [L, Nv]; (row, layers) of the profile; (layer, head)s -> name -> [Nv]
     "The map that each rule of `RULES` would read"
     W = rows.question.numpy()
     A, (row, layers) = W.mean(2), read
@@ -105,7 +108,8 @@ def measure_question(vlm, sample, read, heads) -> tuple:  # ([R, L, Nv] of `QUER
     (rows, n), rules = read_rules(vlm, sample, read, heads)
     A, span = rows.question.mean(2).numpy(), rows.spans[0]
     R = np.stack([A[places(rows, n, r)].mean(0) for r in QUERIES])
-    return R, dict(id=sample.id, rules=pointed([*rules.values()], span, sample.box), cells=pointed(bands(R), span, sample.box))
+    return (R, dict(id=sample.id, rules=pointed([*rules.values()], span, sample.box),
+        cells=pointed(bands(R), span, sample.box)))
 
 
 def measure_scene(vlm, seed, split, most, read, heads) -> dict:  # questions of a kind
@@ -137,7 +141,8 @@ ALWAYS = Lookup(skip_above=1, tokens=None)   # asks again whatever the answer wa
 def measure_rule(vlm, sample, S) -> int:  # `Saliency`
     "Is the question answered rightly with the crop of the region of a map's peak, as `lookup` shows it?"
     def show(S): return ALWAYS.show(sample.image, regions(S, ALWAYS.p, 1, rank='peak'))
-    r = ALWAYS.ask_again(Session(vlm, sample.image, shared=False), ALWAYS.located(sample.image, sample.question, S, show))
+    r = ALWAYS.ask_again(Session(vlm, sample.image, shared=False),
+        ALWAYS.located(sample.image, sample.question, S, show))
     return int(score_answer(r.answer, sample))
 
 
@@ -172,7 +177,8 @@ def chosen(scenes, kind) -> tuple:  # of `measure_scene`; one of `KINDS`, 'mixed
     return QUERIES[row], layers, table
 
 
-def pointing_rates(scenes, kind, what='cells') -> np.ndarray:  # of `measure_scene`; 'cells' or 'rules' -> [questions, cells or rules]
+def pointing_rates(scenes, kind,
+        what='cells') -> np.ndarray:  # of `measure_scene`; 'cells' or 'rules' -> [questions, cells or rules]
     return np.array([[*map(int, asked[what])] for s in scenes for asked in s[kind]['asked']])
 
 
@@ -213,7 +219,8 @@ def run_kinds(
     elif part in ('sinks', 'rules'):
         given = results/f'sinks/{name}-biases.json'      # of a model with a sink of its own there is none
         biases = json.loads(given.read_text()) if given.exists() else None
-        scenes = [questions_about(make_scene(seed, 'heldout'), 'digit', 1)[0] for seed in range(STARTS['fresh'], STARTS['fresh'] + n)]
+        scenes = [questions_about(make_scene(seed, 'heldout'), 'digit', 1)[0]
+            for seed in range(STARTS['fresh'], STARTS['fresh'] + n)]
         if part == 'sinks':
             shares = dict(zip(('0.3', '0.5'), biases[3::2])) if biases else dict(own=0.)
             keep(path, scenes, lambda s: measure_sinks(vlm, s, shares, read, heads))

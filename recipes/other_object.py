@@ -30,8 +30,10 @@ def measure_other(vlm, sample, oracle) -> dict:
     ask = lambda box: oracle(vlm, sample.image, sample.question, box=box)
     target, wrong = ask(sample.box), ask(other.box)
     answers = dict(none=target.plain_answer, target=target.answer, other=wrong.answer)
-    return dict(id=sample.id, digit=sample.answers[0], shown=str(other.digit)) | {k: a.text for k, a in answers.items()} | dict(
-        right={k: int(score_answer(a, sample)) for k, a in answers.items()}, scale=[round(r.crop.scale, 2) for r in (target, wrong)])
+    return dict(id=sample.id, digit=sample.answers[0], shown=str(other.digit)) | {k: a.text for k,
+        a in answers.items()} | dict(
+        right={k: int(score_answer(a, sample)) for k, a in answers.items()},
+        scale=[round(r.crop.scale, 2) for r in (target, wrong)])
 
 
 @call_parse

@@ -88,7 +88,8 @@ def localization_heads(maps, least=10, k=3) -> list: # [L, H, gh, gw] of each qu
     ready, chosen = sums >= elbow(sums.ravel()), np.zeros(sums.size)
     for m in maps:
         out = ~ready | (m[:, :, -1].max(-1) > .05)      # too little; or caught by the bottom row
-        e = np.array([np.inf if skip else spatial_entropy(a) for a, skip in zip(m.reshape(-1, *m.shape[2:]), out.ravel())])
+        e = np.array([np.inf if skip else spatial_entropy(a) for a,
+            skip in zip(m.reshape(-1, *m.shape[2:]), out.ravel())])
         best = np.argsort(e, kind='stable')[:least]
         chosen[best[np.isfinite(e[best])]] += 1
     return [divmod(int(i), sums.shape[1]) for i in np.argsort(-chosen, kind='stable')[:k]]
@@ -102,10 +103,12 @@ def choose(scenes, grid) -> dict: # of `calibration_rows`
     "What each rule chooses without boxes and without answers"
     row, layers, table = agreeing_layers(scenes)
     heads_row, heads = agreeing_heads(scenes)
-    found = {'agreement': dict(query=row, layers=layers, table=table.round(4).tolist()), 'agreeing heads': dict(query=heads_row, heads=heads)}
+    found = {'agreement': dict(query=row, layers=layers, table=table.round(4).tolist()),
+        'agreeing heads': dict(query=heads_row, heads=heads)}
     for r in dict.fromkeys(('last', row)):
         own = [s[:, QUERIES.index(r)] for s in scenes]
-        found[f'localization heads, {r}'] = dict(query=r, heads=localization_heads([q.reshape(*q.shape[:2], *grid) for s in own for q in s]))
+        found[f'localization heads, {r}'] = dict(query=r,
+            heads=localization_heads([q.reshape(*q.shape[:2], *grid) for s in own for q in s]))
         found[f'contrastive heads, {r}'] = dict(query=r, heads=contrastive_heads(own))
     return found
 
@@ -129,13 +132,17 @@ def measure_rows(vlm, sample, found) -> dict: # name -> 0 or 1
 def pointing_rows(R, bare, G, found, span, sample) -> dict:
     "The same of rows that are there"
     row, layers = found['agreement']['query'], found['agreement']['layers']
-    A, A_g = (torch.tensor(a[QUERIES.index(r), layers].mean(1))[None] for a, r in ((R, row), (G, 'last' if row == 'last' else 'question')))
+    A, A_g = (torch.tensor(a[QUERIES.index(r), layers].mean(1))[None] for a,
+        r in ((R, row), (G, 'last' if row == 'last' else 'question')))
     maps = row_maps(R, span.grid) | {f'bare {k}': v for k, v in row_maps(bare, span.grid).items()}
-    maps |= dict(chosen=A[0].mean(0).numpy()) | {f'chosen, λ = {lam:g}': fuse_contrast(A, A_g, 'first', lam, True).numpy() for lam in (1., .1)}
-    return {k: int(Saliency(v.reshape(span.grid), sample.image.size, span.box).points_at(sample.box)) for k, v in maps.items()}
+    maps |= dict(chosen=A[0].mean(0).numpy()) | {f'chosen, λ = {lam:g}': fuse_contrast(A, A_g, 'first', lam,
+        True).numpy() for lam in (1., .1)}
+    return {k: int(Saliency(v.reshape(span.grid), sample.image.size, span.box).points_at(sample.box)) for k,
+        v in maps.items()}
 
 HEADS_OF = dict(thing=6, last=18, bare=20)   # places among the rows below
-BEHIND = {k: ' '.join(SHORT_ANSWER[:-1].split()[:k]) for k in range(10)} | {10: SHORT_ANSWER}   # words -> text behind the question
+BEHIND = {k: ' '.join(SHORT_ANSWER[:-1].split()[:k])
+    for k in range(10)} | {10: SHORT_ANSWER}   # words -> text behind the question
 
 def _pointed(maps, span, box) -> str: # [..., Nv]; a character for each map
     inside = patch_cover(span, box) > 0
@@ -157,7 +164,8 @@ def measure_positions(vlm, sample) -> dict: # a digit question
     rows = torch.cat([full.question, full.attn[[0, -1]], bare.attn[:1]])
     layers = torch.cat([rows.mean(2), rows.mean((1, 2))[:, None]], 1)
     heads = rows[[*HEADS_OF.values()]]
-    return {name: _pointed(maps, full.spans[0], sample.box) for name, maps in dict(pointing=layers, heads=heads).items()}
+    return {name: _pointed(maps, full.spans[0], sample.box) for name,
+        maps in dict(pointing=layers, heads=heads).items()}
 
 def measure_behind(vlm, sample) -> dict: # number of words of the sentence behind the question -> 0 or 1
     "Pointing of the last position, mean of all layers"
@@ -172,7 +180,8 @@ TEXT, TOWER, PROJECTOR = (f'vlm.model.{part}' for part in ('language_model', 'vi
 def variant_lessons(short) -> dict: # share of questions with the sentence -> what a batch holds: share
     "Near and whole crops of few image tokens"
     near = Lesson('near', ((8, 8),), 10, 6, 28, KINDS, crop=(110, 300), side=(36, 80), short=short)
-    return {near: 2, Lesson('whole', ((12, 12),), 6, 8, 28, KINDS, crop=(300, 448), side=(38, 80), n=(2, 12), short=short): 2}
+    return {near: 2, Lesson('whole', ((12, 12),), 6, 8, 28, KINDS, crop=(300, 448), side=(38, 80), n=(2, 12),
+        short=short): 2}
 
 def new_body(depth=6) -> nn.ModuleDict: # layers of the decoder
     "The tower of carve-small as it is, a fresh projector and a fresh decoder, 192 wide"
@@ -183,7 +192,8 @@ def new_body(depth=6) -> nn.ModuleDict: # layers of the decoder
 
 ALIGNED = [*COLORS, 'nothing'], [*SHAPES, 'nothing'], [*'0123456789', 'nothing']
 
-def aligned_batch(v, pool, seed, step) -> list: # (tokens along a side, crops); backgrounds -> images, labels of their tokens
+def aligned_batch(v, pool, seed,
+        step) -> list: # (tokens along a side, crops); backgrounds -> images, labels of their tokens
     "Crops with color, shape and digit of each image token"
     (n, count), rng, rows = v, np.random.default_rng([seed, 9, step]), []
     grid, room = (n, n), grid_room((n, n)) if n > 8 else WHOLE_SCENE
@@ -214,7 +224,8 @@ def train_body(out, what, depth=6, steps=250): # folder; 'text' and then 'align'
     phases = dict(
         text=[dict(steps=500, lr=(1e-3, 1e-3), stages={few: 1})],
         align=[dict(steps=150, lr=(2e-3, 1e-3), stages={(8, 16): 2, (12, 8): 1}, warm=20, cool=.3)],
-        tune=[dict(steps=steps, lr=(1e-3, 6e-4), stages=variant_lessons(VARIANTS.get(what, 0.)), warm=30, cool=.4)])[stage]
+        tune=[dict(steps=steps, lr=(1e-3, 6e-4), stages=variant_lessons(VARIANTS.get(what, 0.)), warm=30,
+        cool=.4)])[stage]
     learned = dict(text=(TEXT,), align=(PROJECTOR,), tune=(TEXT, TOWER if what == 'tower' else PROJECTOR))[stage]
     m, before = new_body(depth), dict(align='text', tune='align').get(stage)
     if before: m.load_state_dict(torch.load(base/f'{before}.pt', weights_only=True)['model'])
@@ -225,7 +236,8 @@ def train_body(out, what, depth=6, steps=250): # folder; 'text' and then 'align'
         if isinstance(v, Lesson): return lesson_loss(m['vlm'], batch, .1)
         l = aligned_loss(m['vlm'], *batch)
         return l, dict(align=l.item())
-    return train(base if stage != 'tune' else Path(out)/f'{what}{depth}', stage, m.eval(), loss, make, phases, every=50, workers=0)
+    return train(base if stage != 'tune' else Path(out)/f'{what}{depth}', stage, m.eval(), loss, make, phases, every=50,
+        workers=0)
 
 @call_parse
 def run_rows(
@@ -241,7 +253,8 @@ def run_rows(
         return
     vlm, path = VLM.from_pretrained(what), Path(out)/f'{verb}-{Path(what).name}.jsonl'
     path.parent.mkdir(parents=True, exist_ok=True)
-    done, book = path.read_text().splitlines() if path.exists() else [], dict(positions=measure_positions, behind=measure_behind)
+    done, book = (path.read_text().splitlines() if path.exists() else [],
+        dict(positions=measure_positions, behind=measure_behind))
     found = () if verb in book else (choose(*calibration_rows(vlm)),)
     measure = book.get(verb, measure_rows)
     for sample in (samples('digit', n, 'heldout') if verb in book else fresh_questions(n))[len(done):]:

@@ -20,7 +20,8 @@ ROWS_READ = {TINY: {}, 'carve-small': dict(query='content', layers=[1, 2, 3, 4])
 def planted_scene(vlm, sample) -> tuple: # sample with the sticker, its box
     "The scene with a sticker at a place drawn from its seed"
     sticker, seed = find_sticker(vlm, words=ROWS_READ[vlm.name].get('words')), int(sample.id.split('-')[1])
-    place = free_place(np.random.default_rng([2, seed]), sticker.size, sample.image.size, sample.box, raster=sticker.width//2)
+    place = free_place(np.random.default_rng([2, seed]), sticker.size, sample.image.size, sample.box,
+        raster=sticker.width//2)
     return replace(sample, image=paste(sample.image, sticker, place)), place
 
 def map_share(S, box) -> float: # a `Saliency`; between 0 and 1
@@ -45,7 +46,8 @@ def measure_shared(vlm, sample) -> dict:
         made[name] |= dict(pointing=int(r.saliency.points_at(sample.box)), caught=int(r.saliency.points_at(place)),
             shown=int(overlap(sample.box, r.crop.box) > .5), distracted=int(overlap(place, r.crop.box) > .5))
         if name == 'divided, region by sum':
-            shares = {k: [round(map_share(S, b), 4) for b in (sample.box, place)] for k, S in zip('QG', r.maps.values())}
+            shares = {k: [round(map_share(S, b), 4) for b in (sample.box, place)] for k,
+                S in zip('QG', r.maps.values())}
     return dict(id=sample.id, place=list(place), made=made, shares=shares)
 
 def shared_table(records, key='shown') -> pd.DataFrame: # or 'correct', 'pointing', 'caught', 'distracted'
@@ -56,7 +58,8 @@ def shared_table(records, key='shown') -> pd.DataFrame: # or 'correct', 'pointin
 
 def shared_tables(records) -> list:
     "The change of what is shown, of answers, pointing and what is caught"
-    return [shared_table(records, k)[['score', 'change', 'lo', 'hi', 'p']].round(3) for k in ('shown', 'correct', 'pointing', 'caught')]
+    return [shared_table(records, k)[['score', 'change', 'lo', 'hi', 'p']].round(3)
+        for k in ('shown', 'correct', 'pointing', 'caught')]
 
 if __name__ == '__main__':
     run_recipe(

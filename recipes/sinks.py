@@ -18,7 +18,8 @@ from .views import CELL, open_backgrounds
 
 WANTED = .4                 # share of the first image token in what a word gives to the first image
 FIRST = len(BEGIN + OPEN)   # its column
-TAKEN = {'near-suffix': 2, 'suffix': 3, 'square': 2, 'pair': 1, 'wide': 1, 'tall': 1}   # lessons of the last stage, and shares
+TAKEN = {'near-suffix': 2, 'suffix': 3, 'square': 2, 'pair': 1, 'wide': 1,
+    'tall': 1}   # lessons of the last stage, and shares
 LESSONS = {v: TAKEN[v.name] for v in MAGNIFY.phases[0]['stages'] if v.name in TAKEN}
 PLAN = dict(steps=240, lr=(5e-4, 3e-4), warm=20, cool=.5, stages=LESSONS)
 
@@ -50,7 +51,8 @@ def train_sink(out, **kw):
     modules['vlm'].set_attn_implementation('eager')
     pool = open_backgrounds(Path(out)/'backgrounds.npy')
     def make(v, seed, i, step): return lesson_batch(v, pool, seed, step)
-    return train(out, 'magnified', modules, lambda v, b: sink_loss(modules['vlm'], b), make, [PLAN], seed=1, every=20, workers=0, **kw)
+    return train(out, 'magnified', modules, lambda v, b: sink_loss(modules['vlm'], b), make, [PLAN], seed=1, every=20,
+        workers=0, **kw)
 
 
 def measure(vlm, n=50) -> dict:  # the variant, or `carve-small`
@@ -68,7 +70,8 @@ def measure(vlm, n=50) -> dict:  # the variant, or `carve-small`
     mean, word = np.mean(maps, 0), np.mean(own, 0)
     patch = mean.argmax(-1)
     word = np.take_along_axis(word, patch[:, None], 1)[:, 0]
-    found = dict(n=n, patch=patch, share=mean.max(-1).round(3), word=word.round(3), right=np.sum(right), pointing=np.sum(pointing, 0))
+    found = dict(n=n, patch=patch, share=mean.max(-1).round(3), word=word.round(3), right=np.sum(right),
+        pointing=np.sum(pointing, 0))
     return {k: np.asarray(v).tolist() for k, v in found.items()}
 
 

@@ -37,24 +37,29 @@ def form_questions(n, form) -> list: # of `Record`s, one a scene
         scene = make_scene(seed)
         seed += 1
         if len(scene.objects) < 2: continue
-        target, other = (scene.objects[i] for i in np.random.default_rng([scene.seed, 7]).permutation(len(scene.objects))[:2])
+        target, other = (scene.objects[i] for i in np.random.default_rng([scene.seed,
+            7]).permutation(len(scene.objects))[:2])
         side = ('left', 'right')[int(center(target.box)[0] > scene.image.width/2)]
         wordings = FORMS[form]
-        question = wordings[len(found) % len(wordings)].format(name=target.name, article=with_article(target.name), side=side,
+        question = wordings[len(found) % len(wordings)].format(name=target.name, article=with_article(target.name),
+            side=side,
             relation=relation_of(target.box, other.box), other=other.name)
-        found.append(Record(f'{scene.name}-{form}', scene.image, question, [str(target.digit)], boxes=[target.box], kind='digit', image_key=scene.name))
+        found.append(Record(f'{scene.name}-{form}', scene.image, question, [str(target.digit)], boxes=[target.box],
+            kind='digit', image_key=scene.name))
     return found
 
 def phrase_ends(content) -> list: # places of words
     "The last word of each run of content words"
     return [i for i in content if i + 1 not in content]
 
-def word_picks(words, agreement) -> dict: # of a question, with its signs; [words], of what is no word -inf; -> rule -> places
+def word_picks(words,
+        agreement) -> dict: # of a question, with its signs; [words], of what is no word -inf; -> rule -> places
     "The words that each rule reads; noun: the last content word, mended: `query='noun'` as it is now"
     def most(places): return [max(places, key=lambda i: agreement[i])]
     tokens = [f' {w}' for w in words]
     content = pick_words(tokens, 'content')
-    return dict(noun=content[-1:], mended=pick_words(tokens, 'noun'), content=content, agree_all=most(range(len(words))),
+    return dict(noun=content[-1:], mended=pick_words(tokens, 'noun'), content=content,
+        agree_all=most(range(len(words))),
         agree_content=most(content), agree_phrases=most(phrase_ends(content)))
 
 ANSWERED = 'noun', 'mended', 'agree_phrases'
@@ -73,18 +78,21 @@ def measure_words(vlm, sample, method) -> dict: # `Record`; `Lookup` that is set
     agreement[real] = prompt_agreement(A[real])[:, at].mean(1)
     picks = word_picks(words, agreement)
     last = rows.attn[0].mean(1).numpy()[at].mean(0)
-    maps = {str(i): A[i, at].mean(0) for i in np.flatnonzero(real)} | dict(content=A[picks['content']][:, at].mean((0, 1)), last=last)
+    maps = {str(i): A[i, at].mean(0) for i in np.flatnonzero(real)} | dict(content=A[picks['content']][:,
+        at].mean((0, 1)), last=last)
     maps = {k: as_saliency(m, rows.spans[0], sample.image) for k, m in maps.items()}
     asked = {k: str(picks[k][0]) for k in ANSWERED} | ({'last': 'last'} if method.query == 'last' else {})
     right = {k: right_with(vlm, sample, method, maps[k]) for k in dict.fromkeys(asked.values())}
-    return dict(id=sample.id, words=words, picks=picks, agreement=[None if np.isinf(a) else round(float(a), 4) for a in agreement],
+    return dict(id=sample.id, words=words, picks=picks, agreement=[None if np.isinf(a) else round(float(a), 4)
+        for a in agreement],
         pointing={k: int(S.points_at(sample.box)) for k, S in maps.items()}, right=right,
         plain=int(score_answer(rows.answer, sample)), sure=round(float(rows.answer.confidence), 4))
 
 def right_with(vlm, sample, method, S) -> int:
     "Is the question answered rightly with the crop of the region of a map's peak, as `lookup` shows it?"
     def show(S): return method.show(sample.image, regions(S, method.p, 1, rank='peak'))
-    r = method.ask_again(Session(vlm, sample.image, shared=False), method.located(sample.image, sample.question, S, show))
+    r = method.ask_again(Session(vlm, sample.image, shared=False),
+        method.located(sample.image, sample.question, S, show))
     return int(score_answer(r.answer, sample))
 
 @call_parse
@@ -98,4 +106,6 @@ def run_which_word(
     folder.mkdir(parents=True, exist_ok=True)
     own = Lookup().settled(vlm)
     method = Lookup(query=own.query, layers=own.layers, skip_above=1)
-    for form in FORMS: keep(folder/f'{Path(model).name}-{form}.jsonl', form_questions(n, form), lambda s: measure_words(vlm, s, method))
+    for form in FORMS:
+        keep(folder/f'{Path(model).name}-{form}.jsonl', form_questions(n, form),
+            lambda s: measure_words(vlm, s, method))

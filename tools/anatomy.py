@@ -24,7 +24,8 @@ def sizes():
 
 def table(rooms):
     total = sum(rooms.values(), Counter())
-    lines = [f'| {name} | ' + ' | '.join(f'{c[k]:,}' for k in COLUMNS) + ' |' for name, c in [*rooms.items(), ('all', total)]]
+    lines = [f'| {name} | ' + ' | '.join(f'{c[k]:,}' for k in COLUMNS) + ' |' for name,
+        c in [*rooms.items(), ('all', total)]]
     return '\n'.join(['| room | ' + ' | '.join(COLUMNS) + ' |', '|---|' + '--:|'*len(COLUMNS), *lines])
 
 
@@ -36,7 +37,8 @@ def reading(page):
     for cell in json.loads(page.read_text(encoding='utf-8'))['cells']:
         source = ''.join(cell['source'])
         if cell['cell_type'] == 'markdown': words += len(source.split())
-        elif not FOLDED.search(source): lines += sum(bool(line.strip()) and not line.startswith('#|') for line in source.split('\n'))
+        elif not FOLDED.search(source):
+            lines += sum(bool(line.strip()) and not line.startswith('#|') for line in source.split('\n'))
         figures += any(kind.startswith('image/') for o in cell.get('outputs', ()) for kind in o.get('data', ()))
     return words, lines, figures, words/200 + lines/15 + figures/2
 
@@ -52,6 +54,7 @@ def print_book():
 if __name__ == '__main__':
     path = ROOT/'CONTRIBUTING.md'
     text = path.read_text(encoding='utf-8')
-    path.write_text(re.sub(r'(?<=<!-- sizes -->\n).*?(?=\n<!-- end -->)', lambda m: table(sizes()), text, flags=re.S), encoding='utf-8')
+    path.write_text(re.sub(r'(?<=<!-- sizes -->\n).*?(?=\n<!-- end -->)', lambda m: table(sizes()), text, flags=re.S),
+        encoding='utf-8')
     print_book()
     print(*re.findall('size-pack: .*', subprocess.check_output(['git', 'count-objects', '-vH'], cwd=ROOT, text=True)))

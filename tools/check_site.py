@@ -5,7 +5,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-LOADED = {'script': 'src', 'link': 'href', 'img': 'src', 'iframe': 'src', 'source': 'src', 'video': 'src', 'audio': 'src'}
+LOADED = {'script': 'src', 'link': 'href', 'img': 'src', 'iframe': 'src', 'source': 'src', 'video': 'src',
+    'audio': 'src'}
 
 
 class Seen(HTMLParser):
@@ -19,7 +20,8 @@ class Seen(HTMLParser):
         a = dict(attrs)
         self.anchors |= {a[k] for k in ('id', 'name') if a.get(k)}
         if tag == 'a' and a.get('href'): self.links.append(a['href'])
-        if tag in LOADED and a.get(LOADED[tag]) and a.get('rel') not in ('canonical', 'next', 'prev'): self.loads.append(a[LOADED[tag]])
+        if tag in LOADED and a.get(LOADED[tag]) and a.get('rel') not in ('canonical', 'next', 'prev'):
+            self.loads.append(a[LOADED[tag]])
         if tag == 'img': self.mute += not (a.get('alt') or '').strip()
         self.errors += 'traceback' in (a.get('class') or '').split()
 
@@ -44,11 +46,13 @@ def check(root):
         links = [o for o in seen.links if not outside(o) and urlsplit(o).scheme in ('', 'file')]
         yield from (f'{name}: broken link {o}' for o in links if not leads(root, path, o, pages))
         yield from (f'{name}: asks another host: {o}' for o in seen.loads if outside(o))
-        yield from (f'{name}: {o} is missing' for o in seen.loads if not outside(o) and not o.startswith('data:') and not leads(root, path, o, pages))
+        yield from (f'{name}: {o} is missing' for o in seen.loads if not outside(o) and not o.startswith('data:')
+            and not leads(root, path, o, pages))
         if seen.mute: yield f'{name}: {seen.mute} images without words'
         if seen.errors: yield f'{name}: {seen.errors} outputs are errors'
     for css in root.rglob('*.css'):
-        if 'url(http' in (text := css.read_text(encoding='utf-8')) or '@import url("http' in text: yield f'{css.relative_to(root)}: asks another host'
+        if 'url(http' in (text := css.read_text(encoding='utf-8')) or '@import url("http' in text:
+            yield f'{css.relative_to(root)}: asks another host'
 
 
 def main(folder):

@@ -13,11 +13,16 @@ MODELS = 'carve-tiny', 'carve-small'
 SCENES = 20             # held out, of each model; every third asks whether something is there, the others for a digit
 FEW = {'zoom-eye': 1, 'pure-grad': 3, 'grad-att': 6, 'laser': 1}     # scenes of slow methods
 FIELDS = (              # that stay, each on two scenes
-    'carve:query=noun', 'carve:query=question', 'carve:query=content', "carve:query=['{word}']", 'carve:query=?', 'carve:steps=last', 'carve:steps=all',
-    'carve:lam=.1:relative=False', 'carve:p=.2:K=2', 'carve:layers=[3,4]', 'carve:layers=(.5,.8)', 'carve:heads=max', 'carve:normalize=True', 'carve:rank=peak',
-    'carve:final_images=crop', 'carve:min_side=48', 'carve:suffix=None', 'carve:square=False:pad=.3', 'carve:tokens=None', 'carve:max_new_tokens=1',
-    'lookup:query=noun', "lookup:query=['{word}']", 'lookup:query=content:baseline=before', 'lookup:query=noun:baseline=others', 'lookup:query=noun:pad=.3',
-    'lookup:query=noun:p=.1:min_side=48', 'lookup:query=noun:skip_above=.5', 'official:p=.4', 'paper:K=3', 'rel-att:base=112', 'fusion-crop:p=.1', 'gift:alpha=2',
+    'carve:query=noun', 'carve:query=question', 'carve:query=content', "carve:query=['{word}']", 'carve:query=?',
+    'carve:steps=last', 'carve:steps=all',
+    'carve:lam=.1:relative=False', 'carve:p=.2:K=2', 'carve:layers=[3,4]', 'carve:layers=(.5,.8)', 'carve:heads=max',
+    'carve:normalize=True', 'carve:rank=peak',
+    'carve:final_images=crop', 'carve:min_side=48', 'carve:suffix=None', 'carve:square=False:pad=.3',
+    'carve:tokens=None', 'carve:max_new_tokens=1',
+    'lookup:query=noun', "lookup:query=['{word}']", 'lookup:query=content:baseline=before',
+    'lookup:query=noun:baseline=others', 'lookup:query=noun:pad=.3',
+    'lookup:query=noun:p=.1:min_side=48', 'lookup:query=noun:skip_above=.5', 'official:p=.4', 'paper:K=3',
+    'rel-att:base=112', 'fusion-crop:p=.1', 'gift:alpha=2',
     'vhr:alpha=1.5', 'var:rho=.5', 'vrga:gamma=.2', 'fusion-mask:share=.4', 'auto:skip_above=1', 'oracle:min_side=200')
 GOES = {                # name -> why it may be gone
     'laser': 'no source says how it is done',
@@ -32,8 +37,10 @@ def sha(data): return hashlib.sha256(data).hexdigest()[:12]
 
 def read(r):
     "What is held of a result: the one place that knows the names of its fields"
-    return dict(answer=str(r.answer), plain=None if r.plain_answer is None else str(r.plain_answer), calls=r.calls, sure=round(float(r.answer.confidence), 4),
-                crop=r.crop and [round(float(v), 1) for v in r.crop.box], map=None if r.saliency is None else map_facts(np.asarray(r.saliency.values)))
+    return dict(answer=str(r.answer), plain=None if r.plain_answer is None else str(r.plain_answer), calls=r.calls,
+        sure=round(float(r.answer.confidence), 4),
+                crop=r.crop and [round(float(v), 1) for v in r.crop.box],
+                map=None if r.saliency is None else map_facts(np.asarray(r.saliency.values)))
 
 
 def map_facts(values):
@@ -42,7 +49,8 @@ def map_facts(values):
     rows, columns = ([n*i//min(n, 7) for i in range(min(n, 7))] for n in (h, w))
     parts = np.add.reduceat(np.add.reduceat(values.astype(float), rows, 0), columns, 1)
     coarse = np.rint(127.5 + 127.5*parts/max(abs(parts).max(), 1e-30)).astype(np.uint8)
-    return dict(sha=sha(' '.join(f'{v:.3g}' for v in values.ravel()).encode()), shape=[h, w], total=float(f'{values.sum():.6g}'),
+    return dict(sha=sha(' '.join(f'{v:.3g}' for v in values.ravel()).encode()), shape=[h, w],
+        total=float(f'{values.sum():.6g}'),
                 coarse=base64.b85encode(coarse.tobytes()).decode())
 
 
@@ -53,14 +61,16 @@ def same(what, a, b, sure=ROUND['sure']):
     if what != 'map': return False
     if a['sha'] == b['sha']: return True
     parts = [np.frombuffer(base64.b85decode(o['coarse']), np.uint8).astype(int) for o in (a, b)]
-    return a['shape'] == b['shape'] and abs(a['total'] - b['total']) <= ROUND['total']*max(abs(a['total']), 1e-3) and abs(parts[0] - parts[1]).max() <= ROUND['coarse']
+    return (a['shape'] == b['shape'] and abs(a['total'] - b['total']) <= ROUND['total']*max(abs(a['total']), 1e-3)
+        and abs(parts[0] - parts[1]).max() <= ROUND['coarse'])
 
 
 def differences(key, a, b):
     "Lines on what differs beyond rounding"
     if isinstance(a, list) and key.startswith('scenes'): a = a[:len(b)]     # fewer are measured by a test
     if not (isinstance(a, dict) and isinstance(b, dict)): return [] if a == b else [f'{key}: {a} -> {b}']
-    return [f'{key}: {k}: {a.get(k)} -> {b.get(k)}' for k in sorted({*a, *b}) if not same(k, a.get(k), b.get(k), TIES.get(key, ROUND['sure']))]
+    return [f'{key}: {k}: {a.get(k)} -> {b.get(k)}' for k in sorted({*a, *b})
+        if not same(k, a.get(k), b.get(k), TIES.get(key, ROUND['sure']))]
 
 
 def facts(spec, vlm, image, query):
@@ -73,14 +83,17 @@ def facts(spec, vlm, image, query):
 def table(folder):
     "The table of a run through the shell; it has no seconds"
     subprocess.run([sys.executable, '-m', 'carve_nb', *RUN.split()], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    return [line for line in Path(folder, 'run', 'table.md').read_text(encoding='utf-8').splitlines() if line.startswith('|')]
+    return [line for line in Path(folder, 'run', 'table.md').read_text(encoding='utf-8').splitlines()
+        if line.startswith('|')]
 
 
 def measure(scenes=SCENES, only=None, run=True):
     "Everything that is held: 'spec model scene' -> facts; of some methods and scenes where a test wants no more"
     from carve_nb import VLM, make_scene, methods
-    out = {f'scenes {split}': [sha(make_scene(seed, split).image.tobytes()) for seed in range(scenes)] for split in ('train', 'calibration', 'heldout')}
-    asks = {name: min(scenes, FEW.get(name, SCENES)) for name, entry in methods().items() if entry.asks != 'model' and (not only or name in only)}
+    out = {f'scenes {split}': [sha(make_scene(seed, split).image.tobytes()) for seed in range(scenes)]
+        for split in ('train', 'calibration', 'heldout')}
+    asks = {name: min(scenes, FEW.get(name, SCENES)) for name,
+        entry in methods().items() if entry.asks != 'model' and (not only or name in only)}
     if not only: asks |= dict.fromkeys(FIELDS, 2)
     for model in MODELS:
         vlm = VLM.from_pretrained(model)
@@ -89,7 +102,8 @@ def measure(scenes=SCENES, only=None, run=True):
             query = scene.question('exist' if seed % 3 == 1 else 'digit')
             for spec, n in asks.items():
                 if seed >= n or spec.startswith('oracle') and not query.box: continue
-                out[f'{spec} {model} {seed}'] = facts(spec.format(word=query.question.rstrip('?').split()[-1]), vlm, scene.image, query)
+                out[f'{spec} {model} {seed}'] = facts(spec.format(word=query.question.rstrip('?').split()[-1]), vlm,
+                    scene.image, query)
     if run:
         with tempfile.TemporaryDirectory() as folder: out['table'] = table(folder)
     return out

@@ -23,9 +23,11 @@ def cell(c, i, images):
     src = text(c['source'])
     if c['cell_type'] == 'markdown': return re.sub(r'\]\((?=images/|[\w/]+\.ipynb)', '](nbs/', src)
     if c['cell_type'] != 'code' or re.search(r'^#\|\s*hide\s*$', src, re.M): return ''
-    code = '' if re.search(r'^#\|\s*echo:\s*false', src, re.M) else f"```python\n{re.sub(r'^#[|].*$', '', src, flags=re.M).strip()}\n```"
+    code = '' if re.search(r'^#\|\s*echo:\s*false', src,
+        re.M) else f"```python\n{re.sub(r'^#[|].*$', '', src, flags=re.M).strip()}\n```"
     alt = (re.findall(r'^#\|\s*fig-alt:\s*(.*)$', src, re.M) or [''])[0]
-    return '\n\n'.join(filter(None, [code, *(output(o, f'{i}_{j}' if j else i, images, alt) for j, o in enumerate(c['outputs']))]))
+    return '\n\n'.join(filter(None, [code, *(output(o, f'{i}_{j}' if j else i, images, alt) for j,
+        o in enumerate(c['outputs']))]))
 
 def absolute(text, repository, branch):
     "The same text with links and images that a package index can follow, where the repository has an address"

@@ -38,10 +38,12 @@ def gained(row, method): return 100*record(f'{row}/row.json', 'kinds', 'digit', 
 def parameters(model):
     "Of a shipped model, from its weights; what is tied counts once"
     from safetensors import safe_open
-    with safe_open(next((CHECKPOINTS/model).glob('*.safetensors')), 'pt') as f: return sum(np.prod(f.get_slice(k).get_shape()) for k in f.keys())
+    with safe_open(next((CHECKPOINTS/model).glob('*.safetensors')), 'pt') as f:
+        return sum(np.prod(f.get_slice(k).get_shape()) for k in f.keys())
 
 @cache
-def lines(model): return pd.concat([results_table(run(f'{r}-{model[6:]}').records) for r in ('switches', 'ablation', 'peers')])
+def lines(model):
+    return pd.concat([results_table(run(f'{r}-{model[6:]}').records) for r in ('switches', 'ablation', 'peers')])
 
 @cache
 def right(model): return lines(model).pivot_table('score', 'id', 'method', sort=False)
@@ -99,7 +101,8 @@ def searched(model):
 def behind(model):
     "Points that `zoom-eye` is behind `lookup`, the crop alone shown for both, their interval, and McNemar's p"
     found = record(f'equal/{model}-0-search.json', 'methods')
-    search, row = (np.array([*map(int, found[m]['right'])], float) for m in (ZOOM, 'lookup:skip_above=1:final_images=crop:tokens=144:square=True:limit=1792'))
+    search, row = (np.array([*map(int, found[m]['right'])], float)
+        for m in (ZOOM, 'lookup:skip_above=1:final_images=crop:tokens=144:square=True:limit=1792'))
     return *(100*v for v in difference(row, search)), mcnemar(row, search)
 
 def pointing(model, method): return 100*lines(model).query('method == @method').pointing.mean()
@@ -121,7 +124,8 @@ CONTROLS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'orac
 
 def leads(method, model=S):
     "Points that today's `lookup` is ahead of a method with crops as large as the image: (change, lower, upper)"
-    return tuple(100*v for v in difference(*(t.reindex(today(model).index) for t in (today(model).lookup, right(model)[method]))))
+    return tuple(100*v for v in difference(*(t.reindex(today(model).index)
+        for t in (today(model).lookup, right(model)[method]))))
 
 def holm_of(model, method, others):
     "Holm's p of a method against the baseline, among others, with today's defaults"
@@ -141,7 +145,8 @@ def places(model):
 def turned(model, place):
     "Questions at such a place that the crop of `Carve()` loses and wins, and McNemar's p"
     t = right(model)[places(model) == place]
-    return int((t['none'] > t.carve).sum()), int((t['none'] < t.carve).sum()), paired({'': (t.carve, t['none'])}).p.item()
+    return (int((t['none'] > t.carve).sum()), int((t['none'] < t.carve).sum()),
+        paired({'': (t.carve, t['none'])}).p.item())
 
 def enlarged(model, method):
     "How often larger a crop shows its region than the image of 448 pixels: the median"
@@ -152,13 +157,6 @@ def there(model, place, method): return 100*right(model)[places(model) == place]
 
 
 @cache
-def compared():
-    from recipes.all_methods import load_comparison
-    return load_comparison(RESULTS/'compare')
-
-def overall(method): return 100*compared().rows()[method]['acc']
-
-@cache
 def siblings(group, method, which):
     "Scores (which=0) or points at (2) among siblings of the target, in nbs/results/conjunction.json.gz"
     found = json.loads(gzip.decompress((RESULTS/'conjunction.json.gz').read_bytes()))['records']
@@ -166,7 +164,8 @@ def siblings(group, method, which):
 
 def siblings_holm(group, rival):
     "Holm's p of the pointing of conjunction against a rival's, over five kinds of scenes and three rivals"
-    pairs = [(g, m) for g in ('none', 'shape', 'color', 'both', 'book') for m in ('question-only', 'carve', 'pure-grad')]
+    pairs = [(g, m) for g in ('none', 'shape', 'color', 'both', 'book')
+        for m in ('question-only', 'carve', 'pure-grad')]
     p = holm([mcnemar(siblings(g, 'conjunction', 2), siblings(g, m, 2)) for g, m in pairs])
     return p[pairs.index((group, rival))]
 
@@ -224,11 +223,6 @@ def gated(model, truth):
     if truth: found = found[found.answer == truth]
     return found.again.where(found.confidence <= .95, found.plain).to_numpy(), found.plain.to_numpy()
 
-def won_and_lost(model, truth):
-    "Questions for existence with one true answer that `lookup` with its gate wins and loses"
-    again, plain = gated(model, truth)
-    return (again > plain).sum(), (again < plain).sum()
-
 @cache
 def clutter_frame(model):
     "Entropies at the first step, and answers, on five backgrounds"
@@ -246,7 +240,8 @@ def by_way_of_spread(model):
     "Points from calm to busy that go through the spread of raw attention at the first step: (value, lower, upper)"
     from recipes.clutter import clutter_levels, mediation
     t = clutter_frame(model)
-    return tuple(100*v for v in mediation(*(clutter_levels(t, c, 'both') for c in ('question', 'correct')))['indirect'])[:3]
+    return tuple(100*v for v in mediation(*(clutter_levels(t, c, 'both')
+        for c in ('question', 'correct')))['indirect'])[:3]
 
 def rival(model, method, key='acc'):
     "Right answers in %, or another column times 100, of a rival on 60 questions; of several settings the last"
@@ -262,12 +257,14 @@ def eyes(model, truth):
 def bench(tokens, method): return record('bench-few.json', 'ratios', tokens, method, 'ratio')
 def cost(method): return record('compare/costs.json', method, 'seconds')
 
-AGAIN, OTHERS, EQUAL = 'crop_tokens/again', 'crop_tokens/others', 'equal/carve-small-0'    # fresh questions of carve-small
+AGAIN, OTHERS, EQUAL = ('crop_tokens/again', 'crop_tokens/others',
+    'equal/carve-small-0')    # fresh questions of carve-small
 
 def fresh(method, *names):
     "Scores of a method with crops of 144 tokens, or of the baseline, on fresh questions"
     def scores(name):
-        spec = {'none': 'none', 'carve': 'carve:tokens=144' + ':square=True:limit=1792'*(name == EQUAL)}.get(method, method)
+        spec = {'none': 'none', 'carve': 'carve:tokens=144' + ':square=True:limit=1792'*(name == EQUAL)}.get(method,
+            method)
         found = record(f'{name}.json', 'methods', spec)
         return [*map(int, found.get('right') or found['score'])]
     return np.concatenate([scores(n) for n in names]).astype(float)
@@ -286,7 +283,8 @@ def blind(model):
     asked = lines(model).query('method == "none"').drop_duplicates('id')
     return 100*np.mean([record('blind.json', model, q) == a for q, a in zip(asked.question, asked.truth)])
 
-def commonest(): return 100*lines(S).query('method == "none"').drop_duplicates('id').truth.value_counts(normalize=True).max()
+def commonest():
+    return 100*lines(S).query('method == "none"').drop_duplicates('id').truth.value_counts(normalize=True).max()
 
 
 # The prose
@@ -318,7 +316,8 @@ def check(entries, pages):
             for number, value in zip(said, values):
                 if not agrees(number, value): yield f'{page}: says {number}, the record {value:.4g}: {e["says"]}'
         for m in OWED.finditer(text):
-            if not covered[m.start()]: yield f'{page}: no entry: {" ".join(text[max(0, m.start() - 60):m.end() + 30].split())}'
+            if not covered[m.start()]:
+                yield f'{page}: no entry: {" ".join(text[max(0, m.start() - 60):m.end() + 30].split())}'
 
 
 def main(argv):

@@ -20,4 +20,5 @@ if __name__ == '__main__':   # where workers are started anew and not forked, th
     gc.set_threshold(20_000, 20, 20)
     with tempfile.TemporaryDirectory() as kept:     # profiles that a notebook keeps are found by no other run
         os.environ['CARVE_PROFILES'] = kept
-        nbdev.test.nbdev_test(n_workers=2, do_print=True, timing=True, skip_folder_re='^[_.]|^tutorials$', skip_file_re='^[_.]|^quickstart')
+        nbdev.test.nbdev_test(n_workers=2, do_print=True, timing=True, skip_folder_re='^[_.]|^tutorials$',
+            skip_file_re='^[_.]|^quickstart')

@@ -33,7 +33,10 @@ def main(paths):
         text = open(p, encoding='utf-8').read(); nb = json.loads(text)
         for o in (o for c in nb['cells'] for o in c.get('outputs', [])):
             d = o.get('data', {})
-            if 'image/png' in d: d['image/png'] = limit_pixels(''.join(d['image/png']), BOOK if Path(p).resolve().parent.name == 'nbs' else LIMIT); d.pop('image/jpeg', None)
+            if 'image/png' in d:
+                d['image/png'] = limit_pixels(''.join(d['image/png']),
+                    BOOK if Path(p).resolve().parent.name == 'nbs' else LIMIT)
+                d.pop('image/jpeg', None)
         new = json.dumps(nb, indent=1, ensure_ascii=False) + '\n'
         if new != text: open(p, 'w', encoding='utf-8').write(new)
 

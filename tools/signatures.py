@@ -34,8 +34,10 @@ def header(node, notes, skip=0):
     every = [o for o in (*a.posonlyargs, *a.args, a.vararg, *a.kwonlyargs, a.kwarg) if o][skip:]
     end = every and max(o.end_lineno for o in [*every, *a.defaults, *a.kw_defaults] if o)
     told = {}  # name of a parameter, or None for what comes back -> comment
-    for line in range(node.lineno, node.body[0].lineno):  # a comment belongs to the last parameter that begins before it
-        if line in notes: told[[o.arg for o in every if o.lineno <= line][-1] if every and line <= end else None] = notes[line]
+    for line in range(node.lineno,
+            node.body[0].lineno):  # a comment belongs to the last parameter that begins before it
+        if line in notes:
+            told[[o.arg for o in every if o.lineno <= line][-1] if every and line <= end else None] = notes[line]
     for o in every:  # Annotated[X, 'what it is']: X, with its words as the comment
         if isinstance(o.annotation, ast.Subscript) and names([o.annotation.value]) == ['Annotated']:
             o.annotation, what, *_ = o.annotation.slice.elts
@@ -51,7 +53,8 @@ def function(node, notes, owner=''):
     marks = names(node.decorator_list)
     if 'patch' in marks: owner = ast.unparse(node.args.args[0].annotation)
     sign, params, returns = header(node, notes, int(bool(owner) and 'staticmethod' not in marks))
-    prop = {'property', 'cached_property'} & set(marks) or 'as_prop=True' in ' '.join(map(ast.unparse, node.decorator_list))
+    prop = ({'property', 'cached_property'} & set(marks) or 'as_prop=True' in ' '.join(map(ast.unparse,
+        node.decorator_list)))
     kind = 'property' if prop else 'method' if owner else 'function'
     return Symbol(kind, f'{owner}.{node.name}'.lstrip('.'), '' if prop else sign, first_line(node), params, returns,
                   context='contextmanager' in marks)
@@ -63,12 +66,14 @@ def klass(node, notes):
     defs = [o for o in node.body if isinstance(o, (ast.FunctionDef, ast.AsyncFunctionDef))]
     if 'dataclass' in names(node.decorator_list):
         fields = [o for o in node.body if isinstance(o, ast.AnnAssign) and 'ClassVar' not in ast.unparse(o.annotation)]
-        shown = [(o, '' if o.value is None else '=...' if isinstance(o.value, ast.Call) else f'={ast.unparse(o.value)}') for o in fields]
+        shown = [(o, '' if o.value is None else '=...' if isinstance(o.value, ast.Call)
+            else f'={ast.unparse(o.value)}') for o in fields]
         out.signature = f'({", ".join(o.target.id + v for o, v in shown)})'
         out.params = [(o.target.id, notes.get(o.end_lineno, '')) for o in fields if o.target.id[0] != '_']
     elif init := next((o for o in defs if o.name == '__init__'), None):
         out.signature, out.params, _ = header(init, notes, 1)
-    own = [o for o in defs if not any(ast.unparse(d).endswith('.setter') for d in o.decorator_list)]  # described where it is read
+    own = [o for o in defs if not any(ast.unparse(d).endswith('.setter')
+        for d in o.decorator_list)]  # described where it is read
     out.members = [function(o, notes, node.name) for o in own if o.name[0] != '_' or o.name == '__call__']
     return out
 
@@ -80,7 +85,8 @@ def constants(node, notes, public):
         for o in getattr(t, 'elts', [t]):
             if getattr(o, 'id', None) not in public: continue
             value = ast.unparse(node.value) if targets == [o] and node.value else ''
-            yield Symbol('data', o.id, doc=notes.get(node.end_lineno, ''), value=value if len(value) < 80 else value[:76] + ' …')
+            yield Symbol('data', o.id, doc=notes.get(node.end_lineno, ''),
+                value=value if len(value) < 80 else value[:76] + ' …')
 
 
 def read(path):
@@ -91,7 +97,8 @@ def read(path):
     public = {n for o in listed for n in ast.literal_eval(o)}
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            if node.name[0] != '_' and (node.name in public or 'patch' in names(node.decorator_list)): found.append(function(node, notes))
+            if node.name[0] != '_' and (node.name in public or 'patch' in names(node.decorator_list)):
+                found.append(function(node, notes))
         elif isinstance(node, ast.ClassDef) and node.name in public: found.append(klass(node, notes))
         elif isinstance(node, (ast.Assign, ast.AnnAssign)): found += constants(node, notes, public)
     merged = {}

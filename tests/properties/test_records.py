@@ -12,7 +12,8 @@ FORMS = '.json', '.jsonl', '.csv'
 MOST = 64                            # MB by which a reader may raise the highest level, for a file of some kilobytes
 text = st.text(st.characters(exclude_categories=['Cs']), max_size=30)
 plain = st.none() | st.booleans() | st.integers(-10**6, 10**6) | st.floats(allow_nan=False, allow_infinity=False) | text
-junk = st.recursive(plain | st.text(max_size=9), lambda s: st.lists(s, max_size=4) | st.dictionaries(st.text(max_size=5), s, max_size=4), max_leaves=9)
+junk = st.recursive(plain | st.text(max_size=9), lambda s: st.lists(s, max_size=4)
+    | st.dictionaries(st.text(max_size=5), s, max_size=4), max_leaves=9)
 FIELDS = 'id question_id image image_id question text answers answer labels label choices options boxes box bbox kind category short_question correct_choice_idx'.split()
 rows = st.lists(st.dictionaries(st.sampled_from(FIELDS), junk, max_size=9), max_size=4)
 
@@ -41,7 +42,8 @@ def held(read, path, *known):
 @lru_cache(None)
 def valid(suffix):
     "A good file of each form"
-    made = [dict(id=str(i), image='a.png', question=f'Wäs is {i}?', answer='cup', kind='k', box='1,2,3,4') for i in range(3)]
+    made = [dict(id=str(i), image='a.png', question=f'Wäs is {i}?', answer='cup', kind='k', box='1,2,3,4')
+        for i in range(3)]
     if suffix == '.jsonl': return ''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in made).encode()
     if suffix == '.json': return json.dumps(dict(data=made)).encode()
     if suffix == '.csv':
@@ -107,8 +109,10 @@ def test_any_values(folder, found, suffix):
     assert not made or any(r.answers for r in made)
 
 
-@pytest.mark.parametrize('bad', ['[' * 200_000, '{"data":' * 100_000, '1' * 100_000, '[{"question": ' + '9' * 5000 + '}]', '[{"box": [1e999, NaN, 3, 4]}]', 'x,' * 100_000, '"' + 'a' * 300_000,
-                                 '[{"image": "a", "question": "q", "answers": "' + '[' * 50_000 + ']"}]', '\ufeff[]', '\x00' * 1000])
+@pytest.mark.parametrize('bad', ['[' * 200_000, '{"data":' * 100_000, '1' * 100_000,
+    '[{"question": ' + '9' * 5000 + '}]', '[{"box": [1e999, NaN, 3, 4]}]', 'x,' * 100_000, '"' + 'a' * 300_000,
+                                 '[{"image": "a", "question": "q", "answers": "' + '[' * 50_000 + ']"}]', '\ufeff[]',
+                                 '\x00' * 1000])
 def test_hostile_files(folder, bad):
     "Deep, long and strange ones, made here"
     for suffix in FORMS:
@@ -122,9 +126,11 @@ PROTOCOL = dict(data={}, model={}, methods=dict(none={}, carve=dict(p=.1)))
 def lines(draw):
     "Lines of a run"
     ids = draw(st.lists(text.filter(bool), min_size=1, max_size=4, unique=True))
-    made = [dict(id=id, at=i, method=m, status='ok', kind=draw(text), answer=draw(text), truth=draw(text), score=draw(st.floats(0, 1)), seconds=.5, calls=2, notes=draw(st.lists(text, max_size=2)),
+    made = [dict(id=id, at=i, method=m, status='ok', kind=draw(text), answer=draw(text), truth=draw(text),
+        score=draw(st.floats(0, 1)), seconds=.5, calls=2, notes=draw(st.lists(text, max_size=2)),
                  key='k') for i, id in enumerate(ids) for m in PROTOCOL['methods']]
-    return [r if draw(st.booleans()) else {k: r[k] for k in ('id', 'at', 'method', 'kind', 'key')} | dict(status='error', why=draw(text)) for r in made]
+    return [r if draw(st.booleans()) else {k: r[k] for k in ('id', 'at', 'method', 'kind', 'key')}
+        | dict(status='error', why=draw(text)) for r in made]
 
 
 def kept(folder, made):
@@ -143,7 +149,8 @@ def test_written_then_read(folder, made):
     raw = (folder/'records.jsonl').read_bytes()
     assert raw.count(b'\n') == len(made) and raw.isascii()
     found = read_run(folder)
-    assert (without(found.protocol, ['code']), found.records, found.damaged) == (PROTOCOL, made, 0) and [without(json.loads(l), ['sum']) for l in raw.splitlines()] == made
+    assert (without(found.protocol, ['code']), found.records, found.damaged) == (PROTOCOL, made, 0)
+    assert [without(json.loads(l), ['sum']) for l in raw.splitlines()] == made
 
 
 @given(st.text(st.characters(categories=['Cs']), min_size=1), text, lines())
