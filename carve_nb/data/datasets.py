@@ -31,7 +31,6 @@ class Benchmark:
     hub: str # repository; a snapshot of it in a folder has the same form
     split: str # theirs, the usual one
     rule: str|None # of `RULES`; None: by what a row has
-    config: str|None = None
     names: dict = field(default_factory=dict) # field of a record -> column of this set
     suffix: str = SHORT_ANSWER # after each question
     only: dict = field(default_factory=dict) # column -> value: these rows alone
@@ -134,8 +133,8 @@ def _folder_set(path, n, seed, names=None): # of columns
 
 def _hub_set(name, n, seed, split='test', config=None, revision=None, names=None, spec=None): # a `Benchmark`
     "A set of the Hub, or a snapshot of it in a folder"
-    spec = spec or Benchmark(str(name), split, None, config, names or {})
-    rows = hub_rows(name, split, spec.config, revision, None if spec.only or seed is not None else n)
+    spec = spec or Benchmark(str(name), split, None, names or {})
+    rows = hub_rows(name, split, config, revision, None if spec.only or seed is not None else n)
     rows = [r for r in rows if all(r.get(k) == v for k, v in spec.only.items())]
     if spec.id: rows = [r | dict(id=spec.id.format(**r)) for r in rows]
     records = make_records(rows, str(name), image_finder(), n, seed, columns=rename_columns(spec.names), rule=spec.rule)

@@ -62,7 +62,7 @@ class Record:
 
     def open(self): # PIL image, RGB
         "Open the image, and check that the boxes lie inside it"
-        from carve_nb.core.image import open_image, stored_size
+        from carve_nb.core.image import exif_turn, open_image
         try:
             stored = self.image() if callable(self.image) else self.image
             image = open_image(stored)
@@ -72,8 +72,7 @@ class Record:
         W, H = image.size
         for a, b, c, d in self.boxes or ():
             if a >= W or b >= H or c > W + 1 or d > H + 1:
-                w, h = stored_size(stored)
-                turned = f', which is stored as {w} x {h} and turned upright' if (w, h) != (W, H) else ''
+                turned = f', which is stored as {H} x {W} and turned upright' if exif_turn(stored) in range(5, 9) else ''
                 raise DataError(
                     f'the box {(a, b, c, d)} of {self.id} does not lie in its image of {W} x {H} pixels{turned}; '
                     '"box" is x0, y0, x1, y1, "bbox" is x, y, width, height.')
@@ -410,9 +409,9 @@ def _warn_of_options(name, records):
 
 def _warn_of_turned(name, records):
     "Warn of boxes in images that their EXIF data turn"
-    from carve_nb.core.image import is_turned     # not before an image is wanted: help loads this module
+    from carve_nb.core.image import exif_turn     # not before an image is wanted: help loads this module
     paths = {r.image for r in records if r.boxes and isinstance(r.image, Path)}
-    if turned := sum(map(is_turned, paths)):
+    if turned := sum(exif_turn(path) in range(2, 9) for path in paths):
         warnings.warn(f'{name}: boxes are read as pixels of the upright image; EXIF data turn {turned} of {len(paths)} images '
                       'with boxes.', stacklevel=5)
 
