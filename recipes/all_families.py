@@ -94,7 +94,6 @@ wants('vipllava', **CLIP, config={'vision_feature_layers': [-2, -1]})
 wants('llava_next_video', **dict(CLIP, images=dict(size=dict(shortest_edge=32), crop_size=dict(height=32, width=32), image_grid_pinpoints=[[32, 64], [64, 32]])),
       config={'image_grid_pinpoints': [[32, 64], [64, 32]], 'vision_config.image_size': 32})
 wants('fast_vlm', kinds=('LlavaProcessor', 'CLIPImageProcessor'), **CLIP)
-wants('aya_vision', images=SQUARE, own=dict(patch_size=8, img_size=64))
 wants('cohere2_vision', images=SQUARE)
 wants('ovis2', images=SQUARE, own=dict(image_seq_length=16))
 wants('qianfan_ocr', images=SQUARE, own=dict(image_seq_length=16), place='<context_image_token>',

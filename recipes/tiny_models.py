@@ -7,13 +7,13 @@ __all__ = ['SENTENCES', 'TOWER', 'LLAVA_CHAT', 'CLIP_TOKENS', 'CLIP_TOWER', 'LLA
            'next_tiny', 'ONEVISION_CHAT', 'ONEVISION_GRIDS', 'onevision_tiny', 'QWEN_CHAT', 'QWEN_TOKENS', 'QWEN_SIZES',
            'ROPE', 'qwen2_tiny', 'qwen2_5_tiny', 'qwen3_tiny', 'qwen3_5_tiny', 'qwen3_moe_tiny', 'qwen3_5_moe_tiny',
            'GLM_CHAT', 'GLM_TOKENS', 'glm4_tiny', 'glm4_moe_tiny', 'glm46_tiny', 'ERNIE_TOKENS', 'ERNIE_CHAT',
-           'ernie_tiny', 'INTERN_CHAT', 'INTERN_TOKENS', 'intern_tiny', 'IDEFICS_CHAT', 'IDEFICS_TOKENS',
-           'idefics_tiny', 'smol_tiny', 'GEMMA_CHAT', 'GEMMA_TOKENS', 'GEMMA4_TOKENS', 'MISTRAL_CHAT', 'mistral_tiny',
-           'MLLAMA_CHAT', 'MLLAMA_TOKENS', 'llama4_tiny', 'mini46_tiny', 'mini47_tiny', 'BLIP_TOWER', 'RECIPES',
-           'NEED_TORCHVISION', 'NEED_TIMM', 'HERE', 'byte_tokenizer', 'llama_tokenizer', 'small', 'Tiny', 'qwen_tiny',
-           'glm_tiny', 'lfm3_tiny', 'edge_tiny', 'gemma_tiny', 'gemma4_tiny', 'gemma3n_tiny', 'pali_tiny',
-           'mllama_tiny', 'lfm2_tiny', 'mini_tiny', 'blip_tiny', 'illegible_tokens', 'random_model',
-           'make_tiny_checkpoint']
+           'ernie_tiny', 'INTERN_CHAT', 'INTERN_TOKENS', 'intern_tiny', 'AYA_CHAT', 'AYA_TOKENS', 'aya_tiny',
+           'IDEFICS_CHAT', 'IDEFICS_TOKENS', 'idefics_tiny', 'smol_tiny', 'GEMMA_CHAT', 'GEMMA_TOKENS', 'GEMMA4_TOKENS',
+           'MISTRAL_CHAT', 'mistral_tiny', 'MLLAMA_CHAT', 'MLLAMA_TOKENS', 'llama4_tiny', 'mini46_tiny', 'mini47_tiny',
+           'BLIP_TOWER', 'RECIPES', 'NEED_TORCHVISION', 'NEED_TIMM', 'HERE', 'byte_tokenizer', 'llama_tokenizer',
+           'small', 'Tiny', 'qwen_tiny', 'glm_tiny', 'lfm3_tiny', 'edge_tiny', 'gemma_tiny', 'gemma4_tiny',
+           'gemma3n_tiny', 'pali_tiny', 'mllama_tiny', 'lfm2_tiny', 'mini_tiny', 'blip_tiny', 'illegible_tokens',
+           'random_model', 'make_tiny_checkpoint']
 
 # %% ../nbs/training/tiny_models.ipynb #249c5a9b
 import json
@@ -24,7 +24,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models as token_models, pre_tokenizers, trainers
 from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 from transformers import (
-    BlipImageProcessorPil, CLIPImageProcessorPil, Ernie4_5_VLMoeConfig, Gemma3Config,
+    AyaVisionConfig, AyaVisionProcessor, BlipImageProcessorPil, CLIPImageProcessorPil, Ernie4_5_VLMoeConfig, Gemma3Config,
     Gemma3ImageProcessorPil, Gemma3nAudioFeatureExtractor, Gemma3nConfig, Gemma3nProcessor, Gemma3Processor, Gemma4Config,
     Glm46VConfig, Glm4vConfig, Glm4vMoeConfig, GotOcr2ImageProcessorPil, Idefics3Config, Idefics3ImageProcessorPil,
     Idefics3Processor, InstructBlipConfig, InstructBlipProcessor, InternVLConfig, Lfm2VlConfig, Lfm2VlImageProcessor, Lfm3VlConfig, Llama4Config, Llama4ImageProcessor,
@@ -272,6 +272,21 @@ intern_tiny = Tiny(
     dict(TOWER, image_size=[64, 64], patch_size=[8, 8]), dict(model_type='qwen2'),
     dict(image_seq_length=16, image_token_id='<IMG_CONTEXT>'), INTERN_TOKENS)
 
+AYA_CHAT = (
+    "<BOS_TOKEN>{% for m in messages %}<|START_OF_TURN_TOKEN|>{{ m['role'] }}: "
+    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>"
+    "{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|END_OF_TURN_TOKEN|>{% endfor %}"
+    "{% if add_generation_prompt %}<|START_OF_TURN_TOKEN|>{% endif %}")
+AYA_TOKENS = ['<|END_OF_TURN_TOKEN|>', '<PAD>', '<BOS_TOKEN>', '<|START_OF_TURN_TOKEN|>', '<image>', '<|START_OF_IMG|>', '<|END_OF_IMG|>',
+              '<|IMG_PATCH|>', '<|IMG_LINE_BREAK|>', 'TILE', 'TILE_GLOBAL']
+# tiles of 64 x 64 pixels, 4 x 4 tokens each after the pixel shuffle, words before each of them
+aya_tiny = Tiny(
+    AyaVisionConfig, GotOcr2ImageProcessorPil,
+    dict(size=dict(height=64, width=64), crop_to_patches=True, min_patches=1, max_patches=6),
+    AyaVisionProcessor, dict(patch_size=8, img_size=64, downsample_factor=2), AYA_CHAT, AYA_TOKENS,
+    dict(TOWER, image_size=64, vision_use_head=False, model_type='siglip_vision_model'), dict(model_type='cohere2', sliding_window=1024, head_dim=8),
+    dict(image_token_index='<|IMG_PATCH|>', downsample_factor=2), dict(bos_token='<BOS_TOKEN>'))
+
 # %% ../nbs/training/tiny_models.ipynb #c5102f83
 IDEFICS_CHAT = (
     "<|im_start|>{% for m in messages %}{{ m['role'] | capitalize }}:"
@@ -478,7 +493,7 @@ RECIPES = dict(
     smolvlm=smol_tiny, gemma3=gemma_tiny, paligemma=pali_tiny, mllama=mllama_tiny, instructblip=blip_tiny,
     qwen3_vl_moe=qwen3_moe_tiny, qwen3_5_moe=qwen3_5_moe_tiny, glm4v=glm4_tiny, glm4v_moe=glm4_moe_tiny,
     glm46v=glm46_tiny, ernie4_5_vl_moe=ernie_tiny, lfm3_vl=lfm3_tiny, gemma4=gemma4_tiny, gemma3n=gemma3n_tiny,
-    mistral3=mistral_tiny, lfm2_vl=lfm2_tiny, llama4=llama4_tiny, minicpmv4_6=mini46_tiny, minicpmv4_7=mini47_tiny)
+    mistral3=mistral_tiny, aya_vision=aya_tiny, lfm2_vl=lfm2_tiny, llama4=llama4_tiny, minicpmv4_6=mini46_tiny, minicpmv4_7=mini47_tiny)
 # their stock processors do, also for still images
 NEED_TORCHVISION = {'mistral3', 'lfm2_vl', 'llama4', 'minicpmv4_6', 'minicpmv4_7'}
 NEED_TIMM = {'gemma3n'}    # its tower is one of timm

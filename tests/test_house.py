@@ -8,7 +8,7 @@ MODULES = sorted(p for p in (ROOT/'carve_nb').rglob('*.py') if p.name[0] != '_')
 ROOMS = 'core', 'formulas', 'models', 'attention', 'data', 'method', 'testing', 'runs', 'studies', 'explorer', 'cli'
 # Modules whose names come from outside: the registry of methods, and the plug-in of lmms-eval.
 LAZY = {'method.registry', 'runs.lmms_eval'}
-FAMILY = re.compile(r'llava|qwen|internvl|idefics|smolvlm|paligemma|gemma|mllama|onevision|instructblip', re.I)
+FAMILY = re.compile('|'.join(['onevision', *re.findall(r"_add\('([a-z]+)", (ROOT/'carve_nb/models/families.py').read_text())]), re.I)   # as records are named
 # Where model families are described, and the help of the command line.
 FAMILY_MAY = {'image_tokens', 'families', 'main', 'commands'}
 MACHINE = re.compile(r'(?<![\w.:/-])/(work|root|home|tmp|Users|opt|usr|mnt|var)/')

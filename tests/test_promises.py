@@ -28,7 +28,7 @@ PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks
     'edits act, and behind a window too': ['method/test_methods::test_default_edit_acts', 'method/test_methods::test_edits_behind_a_window'],
     'a method, a family and a model of your own': ['method/test_methods::test_templates', 'method/test_methods::test_models_of_their_own'],
     # models
-    '28 families, with any kernel': ['attention/test_stock::test_every_family', 'attention/test_stock::test_every_family_eager', 'models/test_families::test_rows_float32', 'models/test_families::test_table_shipped'],
+    '29 families, with any kernel': ['attention/test_stock::test_every_family', 'attention/test_stock::test_every_family_eager', 'models/test_families::test_rows_float32', 'models/test_families::test_table_shipped'],
     "rows around a generate of the user's own": ['attention/test_own_model::test_rows_and_edits_inside_the_block', 'attention/test_own_model::test_other_images_of_the_same_size', 'attention/test_turns::test_kinds_of_cache',
                                                  'attention/test_turns::test_sinks_of_the_kernel', 'attention/test_own_model::test_wrapped_models_and_other_inputs'],
     'threads': ['faults/test_blocks::test_threads_take_turns', 'attention/test_own_model::test_two_threads_with_a_block_each'],

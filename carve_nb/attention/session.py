@@ -21,7 +21,7 @@ from ..models.hooks import _watchers
 from ..models.model import Answer, adapters
 from ..models.prefix_cache import Prefixes, penalties
 from ..models.prompts import (
-    TURN, Prompt, chat_frame, check_text, format_chat, image_frame, lay_out, token_names)
+    TURN, Prompt, check_text, format_chat, image_frame, lay_out, token_names)
 from ..models.video import Video
 
 # %% ../../nbs/library/attention/13_session.ipynb #b9b939f1
@@ -104,8 +104,7 @@ class Session:
         """Return a session in which every question stands in this chat, instead of its last text, and that text.
 
         All images stand side by side at the place of the chat's own."""
-        frame, inside = chat_frame(messages)
-        opened, question = vlm.check_turns(frame, inside, images)
+        frame, opened, question = vlm.open_chat(messages, images, together=True)
         whole = format_chat(vlm.processor, '', 1, frame)
         for i, m in enumerate(frame[:-1]):
             other = [*frame[:i], dict(m, content=[dict(type='text', text='Is it there?')]), *frame[i + 1:]]

@@ -11,6 +11,7 @@ import inspect, json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from math import isqrt
 import torch
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from ..core.errors import CarveError, UnsupportedError
@@ -65,13 +66,12 @@ class Family:
     recorded: bool = True       # was it tested? False: read by the rule, and checked on first use
 
     def spans(self, config,
-              processor,  # that read the images, or a list of those that read one each
+              each,  # list of the processors that read one image each
               inputs, sizes,
               ids=None,  # [N] tokens of the prompt that holds the images; the first of `inputs` by default
               first=0,   # number of the first of these images among all that the processor got
               ):
         "One `ImageSpan` for each view of each image of (W, H) that has tokens, the whole image first"
-        each = processor if isinstance(processor, list) else [processor]*len(sizes)
         if self.cross: return [self.cross(config, each[i], i, size) for i, size in enumerate(sizes)]
         blocks = [(i, b) for i, size in enumerate(sizes)
                   for b in self.blocks(config, each[i], inputs, first + i, size)]
@@ -147,8 +147,11 @@ _add('mistral3', blocks=parted_grid, pixels=sized_pixels, cell=lambda p: p.patch
      notes='a token of its own kind ends each row, and is on no map');
 
 # %% ../../nbs/library/models/03_families.ipynb #5354ff9f
-_add('internvl', blocks=ratio_tiles, pixels=tile_pixels, fewer=few_tiles, moments=numbered_moments,
-     rule='image_seq_length for each tile', tiles='canvas with the nearest aspect ratio, and the whole')
+def _ratio(side): return dict(    # processor -> tokens along a tile's side
+    blocks=partial(ratio_tiles, side=side), pixels=tile_pixels, fewer=partial(few_tiles, side=side),
+    tiles='canvas with the nearest aspect ratio, and the whole')
+_add('internvl', moments=numbered_moments, rule='image_seq_length for each tile', **_ratio(lambda p: isqrt(p.image_seq_length)))
+_add('aya_vision', rule='img_size / patch_size for each tile', **_ratio(lambda p: p.img_size//p.patch_size))
 
 _EDGE = dict(
     blocks=edge_tiles, pixels=tile_pixels, fewer=few_edges, rule='image_seq_len for each tile',

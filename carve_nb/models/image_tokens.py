@@ -7,13 +7,12 @@ __all__ = ['PAN_SETTINGS', 'ROW_KEYS', 'crop_box', 'ImageSpan', 'Block', 'place_
            'fixed_square', 'tiled', 'setting', 'ratio_tiles', 'edge_tiles', 'pan_tiles', 'ask_again', 'split_tiles',
            'slice_tiles', 'padded_tiles', 'canvas_box', 'canvas_tiles', 'canvas_keys', 'query_bridge', 'patch_keys',
            'row_pixels', 'sized_pixels', 'grid_pixels', 'tile_pixels', 'patch_pixels', 'pad_images', 'token_limit',
-           'few_pixels', 'few_canvases', 'few_tiles', 'few_edges', 'set_image_tokens', 'with_settings', 'EachImage',
-           'limited_processors', 'joined']
+           'few_pixels', 'few_canvases', 'few_tiles', 'few_edges', 'with_settings', 'EachImage', 'limited_processors']
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3ba90956
 import copy, math
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import isqrt
 from types import SimpleNamespace
@@ -65,6 +64,10 @@ class ImageSpan:
     def __post_init__(self):
         if self.end is None: self.end = int(self.tokens.max()) + 1
     def __len__(self): return len(self.tokens)
+    def stretched(self, shown: Image.Image, image: Image.Image) -> 'ImageSpan':
+        "Return the span with its box in pixels of an image that was shown in another size"
+        scale = image.width/shown.width, image.height/shown.height
+        return replace(self, box=tuple(v*s for v, s in zip(self.box, scale*2)))
     def __repr__(self):
         box = ', '.join(f'{x:g}' for x in self.box)
         return (f'ImageSpan(image {self.image} {self.view}: tokens {self.tokens[0]}..{self.tokens[-1]}, '
@@ -155,10 +158,9 @@ def setting(processor, name):
     own = getattr(processor, 'images_kwargs', {})
     return own[name] if name in own else getattr(processor.image_processor, name)
 
-def ratio_tiles(config, processor, inputs, i, size) -> list:
+def ratio_tiles(config, processor, inputs, i, size, side) -> list:    # side: processor -> tokens along a tile's side
     "Blocks of processors that choose the canvas of tiles with the nearest aspect ratio"
-    ip = processor.image_processor
-    n = round(config.image_seq_length**.5)
+    ip, n = processor.image_processor, side(processor)
     cols = rows = 1
     if setting(processor, 'crop_to_patches') and ip.max_patches > 1:
         tile = ip.size['height'], ip.size['width']
@@ -353,15 +355,14 @@ def token_limit(processor, most,
     cell = ip.patch_size*ip.merge_size
     area = most*cell**2
     if area >= size['longest_edge'] and not raised: return 0, {}
-    return cell, dict(size=size | dict(longest_edge=area, shortest_edge=min(size['shortest_edge'], area)))
+    return cell, dict(size=type(ip.size)(**size | dict(longest_edge=area, shortest_edge=min(size['shortest_edge'], area))))
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #b2ecc409
 def few_pixels(config, processor, most: int) -> tuple:    # (settings, description)
     "Return the settings of a processor that keeps an image's own pixels, up to a number of them"
     cell, limit = token_limit(processor, most, raised=True)
     if not cell: return {}, "not limited: this model's processor has no number of tokens to set"
-    sized = dict(size=type(processor.image_processor.size)(**limit['size']))
-    return sized, f'at most {most} tokens of {cell} x {cell} pixels for each image'
+    return limit, f'at most {most} tokens of {cell} x {cell} pixels for each image'
 
 def few_canvases(config, processor, most: int) -> tuple:
     "Return the settings of a processor that chooses among canvases of tiles"
@@ -377,9 +378,9 @@ def few_canvases(config, processor, most: int) -> tuple:
 def _views(tiles, n):    # of n tokens each
     return f'at most {f"{tiles + 1} views" if tiles > 1 else "1 view"} of {n} tokens for each image'
 
-def few_tiles(config, processor, most: int) -> tuple:
+def few_tiles(config, processor, most: int, side) -> tuple:    # side: as in `ratio_tiles`
     "Return the settings of a processor that makes up to a number of tiles, and the whole image"
-    ip, n = processor.image_processor, config.image_seq_length
+    ip, n = processor.image_processor, side(processor)**2
     tiles = min(max(most//n - 1, 1), ip.max_patches)
     return dict(max_patches=tiles, min_patches=min(ip.min_patches, tiles)), _views(tiles, n)
 
@@ -389,19 +390,6 @@ def few_edges(config, processor, most: int) -> tuple:
     tile = ip.max_image_size['longest_edge']
     side = min(isqrt(max(most//n - 1, 1)), -(-ip.size['longest_edge']//tile))    # in tiles
     return dict(size=type(ip.size)(**dict(ip.size) | dict(longest_edge=side*tile))), _views(side**2, n)
-
-# %% ../../nbs/library/models/00_image_tokens.ipynb #3c5ebffc
-def set_image_tokens(
-    fewer,    # of the family's record
-    config, processor,
-    most: int,
-) -> str:
-    "Show at most `most` tokens of an image from now on, and return a description"
-    settings, told = fewer(config, processor, most)
-    for owner in (processor.image_processor, config):   # of canvases the model knows too
-        for k, value in settings.items():
-            if hasattr(owner, k): setattr(owner, k, value)
-    return told
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #b740b7eb
 def with_settings(processor, settings):
@@ -467,10 +455,3 @@ def limited_processors(
         each.append(with_settings(processor, settings))
         shown.append(image)
     return each, shown
-
-def joined(processors, known=None):    # as in `EachImage`
-    "One processor that reads each image as the processor of its place does"
-    if known is None and all(p is processors[0] for p in processors): return processors[0]
-    own = copy.copy(processors[0])
-    own.image_processor = EachImage([p.image_processor for p in processors], known)
-    return own

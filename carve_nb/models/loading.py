@@ -85,7 +85,7 @@ def check_places(config, processor, family):
     image = Image.new('RGB', (260, 180))
     try:
         inputs = processor(text=format_chat(processor, 'Is it there?'), images=[[image]], return_tensors='pt')
-        return family.spans(config, processor, inputs, [image.size])
+        return family.spans(config, [processor], inputs, [image.size])
     except Exception as e:    # what a stock processor raises is not known
         raise CarveError(f'Model type {family.name!r} has no record, and the rule does not read it: '
                          f'{" ".join(str(e).split())} The page "Add a model family" shows how it gets one.') from e

@@ -9,7 +9,8 @@ __all__ = ['SWITCHES', 'Model', 'Answer', 'model_lock', 'free_memory', 'adapters
 # %% ../../nbs/library/models/07_model.ipynb #ea5b69db
 import contextlib, copy, gc, hashlib, math, threading, time, warnings, weakref
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Self
@@ -20,13 +21,13 @@ from ..core.image import ImageLike, open_image, to_raster
 from ..core.io import MARK, SMALL, answer_span, open_thought
 from .families import FAMILIES, find_family
 from .image_tokens import (
-    joined, limited_processors, patch_pixels, row_pixels, set_image_tokens, token_limit, with_settings)
+    EachImage, limited_processors, patch_pixels, row_pixels, token_limit, with_settings)
 from .hooks import generate_setting, refuse_settings, restore, stock_model
 from .loading import check_decoder, load_model
 from .prefix_cache import greedy, penalties
 from .prompts import (
-    TURN, Overheard, Prompt, check_shape, check_template, check_text, format_chat, message_parts, put_words,
-    stretched, text_positions, token_names, unknown_note)
+    TURN, Overheard, Prompt, check_shape, check_template, check_text, format_chat, join_images, lay_words, read_messages,
+    text_positions, token_names, unknown_note)
 from .video import Video, moment_spans
 
 # %% ../../nbs/library/models/07_model.ipynb #f94165b0
@@ -97,7 +98,9 @@ class Model:
         vlm.resolution = 'padded to a square' if pad else ''
         if image_tokens:
             vlm.image_tokens = None
-            vlm.resolution = set_image_tokens(vlm.family.fewer, model.config, processor, image_tokens)
+            settings, vlm.resolution = vlm.family.fewer(model.config, processor, image_tokens)
+            vlm.processor = with_settings(vlm.processor, settings)
+            for k in settings.keys() & vars(model.config): setattr(model.config, k, settings[k])    # it knows canvases too
             warnings.warn(f'Resolution: {vlm.resolution}.', stacklevel=2)
         return vlm
 
@@ -126,102 +129,91 @@ class Model:
         return (f'{type(self).__name__}({Path(self.name).name}: {self.family.name}, {size/1e6:.3g} M parameters, '
                 f'{self.n_layers} layers x {self.n_heads} heads, {dtype} on {self.device}{suffix})')
 
-    def read(self, chat, images, question, behind='', tokens=(), known=None) -> Prompt:
-        """A chat and its images through the processor, with the positions noted.
-
-        `behind`: of `text_positions`; `tokens`: most tokens of each image, or None for the usual limit; `known`: of
-        `EachImage`."""
-        processor = copy.copy(self.processor)
-        processor.tokenizer = words = Overheard(self.tokenizer)
-        each = [processor]*len(images)
-        seen = [to_raster(im) for im in images]
-        bos = self.tokenizer.bos_token
-        kw = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}
-        if images:
-            cell, limit = token_limit(processor, self.image_tokens)
-            if any(tokens):
-                limited = with_settings(processor, limit)
-                each, seen = limited_processors(self.family, self.model.config, limited, seen, tokens)
-                limit = {}
-            alone = self.family.pixels in (row_pixels, patch_pixels)   # each image is read as if it were alone
-            processor = joined(each, known if alone else None)
-            kw |= dict(images=[seen], **limit)
-            pixels = max(im.width*im.height for im in images)
-            if limit and pixels > self.image_tokens*cell**2:
-                warnings.warn(
-                    f'An image of {pixels/1e6:.0f} megapixels is shown with {self.image_tokens:,} tokens of {cell} x '
-                    f'{cell} pixels, fewer than the processor alone would take. Set another number with '
-                    '--image-tokens, or `vlm.image_tokens` (None: the processor\'s own limit).', stacklevel=4)
-        # some tokenizers are saved with a limit, which would cut images in two
-        inputs = processor(text=chat, truncation=False, return_tensors='pt', **kw)
-        inputs.pop('labels', None)
-        spans = self.family.spans(self.model.config, each, inputs, [im.size for im in seen]) if images else []
-        spans = [stretched(s, seen[s.image], images[s.image]) for s in spans]
-        return self.place(inputs, spans, chat, images, question, words.heard, behind)
-
-    def place(self, inputs, spans, chat, images, question, heard, behind='',    # as in `read`
-              advice='Shorten the question or use fewer or smaller images.') -> Prompt:
-        "A prompt with the positions of its question noted, if it is not too long"
-        ids = inputs['input_ids'][0]
-        if len(ids) >= self.limit:
-            raise PromptError(f'The prompt has {len(ids)} tokens, the model reads {self.limit} with the answer. '
-                              f'{advice}')
-        names = token_names(self.tokenizer, ids, heard)
-        asked = text_positions(self.tokenizer, ids, names, question, behind)
-        return Prompt(inputs, spans, asked, chat, images, names, question)
-
     def with_suffix(self, question, suffix):
         "A question and the words behind it: a text; True: the model's own; None: none"
         if suffix is True: suffix = self.suffix
         return f'{question} {check_text(self.processor, suffix, self.escape)}' if suffix else question
 
-    def fill(self, images, question, text, tokens=(), messages=TURN, known=None):
-        "The prompt of images and a text, which begins with the question: the stock path, with the positions noted"
-        head, (words, own), tail = put_words(self.processor, [text, question], len(images), messages)
-        if not words.startswith(own):
-            raise PromptError(f'The chat template of {self.name} makes {words[:80]!r} of a text that begins with '
-                              f'{question[:80]!r}, which cannot be found in it. Ask without signs that it changes.')
-        behind = (words + tail).removeprefix(own).split(str(getattr(self.processor, 'image_token', None)))[0]
-        return replace(self.read(head + words + tail, images, own, behind, tokens, known), asked=question)
-
     def prompt(self,
-        images: ImageLike|list,
+        images: ImageLike|list,         # one, several, or a `Video`, whose frames are then the images
         question: str,
         suffix: str|bool|None = None,   # appended after a space, as `SHORT_ANSWER`; True: the model's own, `VLM.suffix`
         tokens: tuple = (),             # most tokens of each image, or None for the usual limit; where the family can be told
-        messages: tuple = TURN,         # the chat that the question stands in, of `chat_frame`
+        messages: tuple = TURN,         # the chat that the question stands in, of `read_messages`
         known: list|None = None,        # images that were read before, of `EachImage`
     ) -> Prompt:
-        "Images, or a `Video`, and a question as this model's own chat template puts them"
-        if isinstance(images, Video): return self.video_prompt(images, question, suffix, messages)
-        if not isinstance(images, (list, tuple)): images = [images]
-        images = [check_shape(open_image(im)) for im in images]
+        "Return images and a question as this model's own chat template puts them, with their places"
+        encode = self.encode_video
+        if not isinstance(images, Video):
+            images = [check_shape(open_image(im)) for im in (images if isinstance(images, (list, tuple)) else [images])]
+            encode = partial(self.encode, tokens=tokens or [None]*len(images), known=known)
         if not images: raise PromptError('No image: give at least one.')
         if tokens and len(tokens) != len(images):
             raise PromptError(f'tokens={tokens}: give one limit for each of {len(images)} images.')
+        places = 1 if isinstance(images, Video) else len(images)
         one_only = self.family.why_not.get('several images')
-        if one_only and len(images) > 1: raise PromptError(f'One image at a time: {one_only}.')
+        if one_only and places > 1: raise PromptError(f'One image at a time: {one_only}.')
         question = check_text(self.processor, question, self.escape)
         text = self.with_suffix(question, suffix)
         if note := unknown_note(self.tokenizer, text): warnings.warn(note, stacklevel=2)
-        return self.fill(images, question, text, tokens, messages, known)
+        chat, asked, behind = lay_words(self.processor, question, text, places, messages)
+        inputs, spans, heard = encode(chat, images)
+        ids = inputs['input_ids'][0]
+        if len(ids) >= self.limit:
+            raise PromptError(f'The prompt has {len(ids)} tokens, the model reads {self.limit} with the answer. '
+                              'Shorten the question, or use fewer or smaller images, or fewer frames.')
+        names = token_names(self.tokenizer, ids, heard)
+        at = text_positions(self.tokenizer, ids, names, asked, behind)
+        return Prompt(inputs, spans, at, chat, list(images), names, question)
 
-    def chat(self,
-        images,    # one image or a list of them; None: they stand in the messages
-        messages,  # of a chat template: role and content each, the content as text or as parts
-    ) -> Prompt:   # its question is the last text
-        "Messages and images as this model's own chat template puts them"
-        messages, inside = message_parts(messages)
-        given, question = self.check_turns(messages, inside, images)
-        opened = [check_shape(open_image(im)) for im in given]
-        chat = self.processor.apply_chat_template(messages, add_generation_prompt=True)
-        return self.read(chat, opened, question)
+    def encode(self, chat, images, tokens, known=None) -> tuple:    # as in `prompt`
+        "Return a chat and its images as the processor makes them, the `ImageSpan`s, and what the tokenizer heard"
+        config, processor = self.model.config, copy.copy(self.processor)
+        processor.tokenizer = words = Overheard(self.tokenizer)
+        cell, limit = token_limit(processor, self.image_tokens)
+        pixels = max(im.width*im.height for im in images)
+        if not any(tokens) and limit and pixels > self.image_tokens*cell**2:
+            warnings.warn(
+                f'An image of {pixels/1e6:.0f} megapixels is shown with {self.image_tokens:,} tokens of {cell} x '
+                f'{cell} pixels, fewer than the processor alone would take. Set another number with '
+                '--image-tokens, or `vlm.image_tokens` (None: the processor\'s own limit).', stacklevel=4)
+        each, shown = limited_processors(self.family, config, with_settings(processor, limit), [*map(to_raster, images)], tokens)
+        alone = known is not None and self.family.pixels in (row_pixels, patch_pixels)    # each is read as if it were alone
+        processor = each[0]
+        if alone or any(p is not processor for p in each):
+            processor = copy.copy(processor)
+            processor.image_processor = EachImage([p.image_processor for p in each], known if alone else None)
+        bos = self.tokenizer.bos_token
+        kw = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}
+        # some tokenizers are saved with a limit, which would cut images in two
+        inputs = processor(text=chat, images=[shown], truncation=False, return_tensors='pt', **kw)
+        inputs.pop('labels', None)
+        spans = self.family.spans(config, each, inputs, [im.size for im in shown])
+        return inputs, [s.stretched(shown[s.image], images[s.image]) for s in spans], words.heard
 
-    def check_turns(self,
-        messages, inside,    # as `message_parts` gives them
-        images,              # as in `chat`
-    ) -> tuple:              # (images, last text)
-        "Refuse messages whose images are not given, and commands in their texts, or, with `escape`, defuse them there"
+    def encode_video(self, chat, video: Video) -> tuple:    # as `encode`
+        "Return a chat with the frames of a video in the place of its image"
+        if not self.family.moments:
+            able = ', '.join(name for name, f in FAMILIES.items() if f.moments)
+            raise UnsupportedError(f'Videos are not read as such for {self.family.name!r}, only for {able}. Give the '
+                                   'frames as images: `ask_several`.')
+        tok, config = Overheard(self.tokenizer), self.model.config
+        moments = self.family.moments(self.processor, config, video)
+        coded = tok(chat.replace(self.processor.image_token, moments.words, 1), truncation=False, return_tensors='pt')
+        ids = coded['input_ids'][0]
+        shown = ids == getattr(config, 'video_token_id', config.image_token_id)
+        inputs = moments.inputs | dict(input_ids=ids[None], attention_mask=coded['attention_mask'])
+        if 'video_grid_thw' in inputs: inputs['mm_token_type_ids'] = 2*shown[None]
+        return BatchFeature(inputs), moment_spans(shown.nonzero()[:, 0], video, moments), tok.heard
+
+    def open_chat(self,
+        messages,    # of a chat template: role and content each, the content as text or as parts
+        images,      # one image or a list of them; None: they stand in the messages
+        together=False,    # do all images stand in one place, which takes others too?
+    ) -> tuple:      # (messages for `prompt`, images, question)
+        "Read a chat and its images; refuse commands in its texts, or, with `escape`, defuse them there"
+        messages, inside = read_messages(messages)
+        if together: join_images(messages)
         given = inside if images is None else images if isinstance(images, (list, tuple)) else [images]
         if any(im is None for im in given):
             raise PromptError('A part dict(type="image") of the messages has no image: add image=..., or give the '
@@ -230,28 +222,13 @@ class Model:
             raise PromptError(f'{len(given)} images for {len(inside)} places: put a part dict(type="image") into the '
                               'messages for each image.')
         texts = [part for m in messages for part in m['content'] if part['type'] == 'text']
-        for part in texts:
-            text = check_text(self.processor, part['text'], self.escape)
-            if self.escape: part['text'] = text
-        return given, texts[-1]['text'] if texts else ''
+        for part in texts: part['text'] = check_text(self.processor, part['text'], self.escape)
+        return messages, given, texts[-1]['text']
 
-    def video_prompt(self, video, question: str, suffix=None, messages=TURN) -> Prompt:
-        "A `Video` and a question as this model's own chat template puts an image; the images are the frames"
-        if not self.family.moments:
-            able = ', '.join(name for name, f in FAMILIES.items() if f.moments)
-            raise UnsupportedError(f'Videos are not read as such for {self.family.name!r}, only for {able}. Give the '
-                                   'frames as images: `ask_several`.')
-        question = check_text(self.processor, question, self.escape)
-        tok, config = Overheard(self.tokenizer), self.model.config
-        moments = self.family.moments(self.processor, config, video)
-        chat = format_chat(self.processor, self.with_suffix(question, suffix), 1, messages)
-        coded = tok(chat.replace(self.processor.image_token, moments.words, 1), truncation=False, return_tensors='pt')
-        ids = coded['input_ids'][0]
-        shown = ids == getattr(config, 'video_token_id', config.image_token_id)
-        inputs = moments.inputs | dict(input_ids=ids[None], attention_mask=coded['attention_mask'])
-        if 'video_grid_thw' in inputs: inputs['mm_token_type_ids'] = 2*shown[None]
-        spans = moment_spans(shown.nonzero()[:, 0], video, moments)
-        return self.place(BatchFeature(inputs), spans, chat, list(video), question, tok.heard, advice='Use fewer frames.')
+    def chat(self, images, messages) -> Prompt:    # as in `open_chat`; its question is the last text
+        "Return messages and images as this model's own chat template puts them"
+        messages, images, question = self.open_chat(messages, images)
+        return self.prompt(images, question, messages=messages)
 
     def to_device(self, prompt):
         "The prompt's inputs on the model's device and in its type; the prompt stays as it is"

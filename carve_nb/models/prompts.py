@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['TURN', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'PLACES', 'CHANGED', 'format_chat', 'check_template',
-           'put_words', 'commands', 'escape_text', 'check_text', 'unknown_words', 'unknown_note', 'Overheard',
-           'token_names', 'text_positions', 'lay_out', 'Prompt', 'plot_grid', 'stretched', 'check_shape',
-           'prompt_places', 'deal_images', 'open_images', 'seen_images', 'read_images', 'sample_pixels', 'near_pixels',
-           'Given', 'GivenInputs', 'Remembering', 'remember', 'read_prompts', 'place_prompts', 'check_tiles',
-           'process_images', 'image_pixels', 'compare_pixels', 'image_frame', 'message_parts', 'chat_frame',
-           'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
+           'lay_words', 'commands', 'escape_text', 'check_text', 'unknown_words', 'unknown_note', 'Overheard',
+           'token_names', 'text_positions', 'lay_out', 'Prompt', 'plot_grid', 'check_shape', 'prompt_places',
+           'deal_images', 'open_images', 'seen_images', 'read_images', 'sample_pixels', 'near_pixels', 'Given',
+           'GivenInputs', 'Remembering', 'remember', 'read_prompts', 'place_prompts', 'process_images', 'image_pixels',
+           'compare_pixels', 'image_frame', 'read_messages', 'join_images', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import copy, os, re, warnings
+from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import accumulate, islice, pairwise
@@ -31,11 +31,12 @@ from .families import find_family
 # %% ../../nbs/library/models/06_prompts.ipynb #ff7ec2ed
 TURN = (dict(role='user', content=[dict(type='image'), dict(type='text', text='')]),)    # images first, the words last
 
-def format_chat(processor, text, n=1, messages=TURN) -> str:    # a chat as `chat_frame` gives it
-    "Format a chat as text, up to the model's answer: n images instead of its image, the words instead of its last text"
-    chat = []
+def format_chat(processor, text, n=1, messages=TURN) -> str:    # a chat as `read_messages` gives it
+    "Format a chat as text, up to the model's answer: the words instead of its last text; n images in its one place or in n"
+    places = sum(part['type'] == 'image' for message in messages for part in message['content'])
+    copies, chat = 1 if places == n else n, []
     for message in messages:
-        parts = [[part]*n if part['type'] == 'image' else [part] for part in message['content']]
+        parts = [[part]*copies if part['type'] == 'image' else [part] for part in message['content']]
         chat.append(dict(message, content=sum(parts, [])))
     parts = chat[-1]['content']
     at = max(i for i, part in enumerate(parts) if part['type'] == 'text')
@@ -64,16 +65,16 @@ def check_template(
                          'a part of type "image".')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #2e2f90ac
-def put_words(processor, texts, n=1, messages=TURN) -> tuple:    # as in `format_chat`, but several texts
-    "Split a chat in three: the part before the words, each of the texts as the template puts it there, the part after them"
+def lay_words(processor, question, text, n=1, messages=TURN) -> tuple:    # as in `format_chat`
+    "Return the chat with a text that begins with the question; the question as the template puts it; the words after it"
     example = 'Is it there?'
     head, _, tail = format_chat(processor, example, n, messages).rpartition(example)
-    chats = [format_chat(processor, text, n, messages) for text in texts]
-    for text, chat in zip(texts, chats):
-        if chat.startswith(head) and chat.endswith(tail): continue
-        raise PromptError(f'The chat template puts {text[:80]!r} elsewhere than other questions: {chat[-120:]!r}. Use '
-                          'words that it does not treat apart.')
-    return head, [chat[len(head):len(chat) - len(tail)] for chat in chats], tail
+    short, chat = (format_chat(processor, words, n, messages) for words in (question, text))
+    asked = short[len(head):len(short) - len(tail)]
+    if short != head + asked + tail or not (chat.startswith(head + asked) and chat.endswith(tail)):
+        raise PromptError(f'The chat template puts {text[:80]!r} elsewhere than other questions, or changes it so that '
+                          f'{question[:80]!r} cannot be found in it: {chat[-120:]!r}. Ask without signs that it changes.')
+    return chat, asked, chat.removeprefix(head + asked).split(str(getattr(processor, 'image_token', None)))[0]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #eda859ca
 _all_ = ['SHORT_ANSWER', 'GENERAL_INSTRUCTION']
@@ -240,17 +241,13 @@ class Prompt:
         head = f'Prompt({len(self)} tokens, question {self.asked!r} at {self.question[0]}..{self.question[-1]})'
         return '\n'.join([head, *map(repr, self.spans), repr(self.text)])
     def _repr_html_(self):
-        panels, about = {}, f'{len(self)} tokens. The question stands at {self.question[0]}..{self.question[-1]}'
-        for i, im in enumerate(self.images):
-            views = [s for s in self.spans if s.image == i]
-            if not views: continue   # a frame that is read with the one before it
-            small = fit_height(im, 224)
-            panels[f'image {i + 1} in tokens'] = plot_grid(small, stretched(views[0], im, small))
-            tiles = f' of {len(views)} views' if len(views) > 1 else ''
-            gh, gw = views[0].grid
-            about += (f', image {i + 1} at {views[0].tokens[0]}..{views[-1].tokens[-1]}: {sum(map(len, views))} '
-                      f'tokens{tiles}, {gh} x {gw} over all of it')
-        return panels_html(panels, f'{about}.\n{self.asked}')
+        panels = {}
+        for i, whole in sorted({s.image: s for s in reversed(self.spans)}.items()):
+            small = fit_height(self.images[i], 224)
+            gh, gw = whole.grid
+            panels[f'image {i + 1}: {gh} x {gw} tokens'] = plot_grid(small, whole.stretched(self.images[i], small))
+        where = f'{self.question[0]}..{self.question[-1]}'
+        return panels_html(panels, f'{len(self)} tokens, the question at {where}.\n{self.asked}')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #d01eb802
 def plot_grid(img, span: ImageSpan):
@@ -263,13 +260,6 @@ def plot_grid(img, span: ImageSpan):
     for x in np.linspace(x0, x1, gw + 1): pen.line([(x, y0), (x, y1)], fill='white')
     for y in np.linspace(y0, y1, gh + 1): pen.line([(x0, y), (x1, y)], fill='white')
     return out
-
-# %% ../../nbs/library/models/06_prompts.ipynb #df69c7c8
-def stretched(span: ImageSpan, seen, image) -> ImageSpan:
-    "The span of an image that the processor got in another size, its box in pixels of the image"
-    if seen.size == image.size: return span
-    scale = image.width/seen.width, image.height/seen.height
-    return replace(span, box=tuple(v*s for v, s in zip(span.box, scale*2)))
 
 # %% ../../nbs/library/models/06_prompts.ipynb #966a7c9f
 MAX_SIDE_RATIO = 200  # greatest ratio of an image's sides
@@ -298,18 +288,15 @@ def prompt_places(inputs) -> list:  # of (first token, end), one for each prompt
     return places
 
 # %% ../../nbs/library/models/06_prompts.ipynb #e19e7c10
-def deal_images(counts, sizes) -> list:
-    "Return how many of the images, in order, each prompt has"
-    left, dealt = list(sizes), []
-    for b, n in enumerate(counts):
-        before = len(left)
-        while n > 0 and left: n -= left.pop(0)
-        if n:
-            raise OtherImagesError(f'Prompt {b} has {counts[b]} image tokens, which these images do not fill: they '
-                                     f'take {list(sizes)}.')
-        dealt.append(before - len(left))
-    if not left: return dealt
-    raise OtherImagesError(f'{len(left)} of {len(sizes)} images are in no prompt.')
+def deal_images(counts, sizes) -> list:    # image tokens of each prompt, of each image
+    "Return how many of the images, in order, are in the prompts up to each"
+    ends, filled = [*accumulate(counts)], [0, *accumulate(sizes)]
+    upto = [bisect_right(filled, end) - 1 for end in ends]
+    for b, n in enumerate(upto):
+        if filled[n] == ends[b]: continue
+        raise OtherImagesError(f'Prompt {b} has {counts[b]} image tokens, which these images do not fill: they take {sizes}.')
+    if upto[-1] == len(sizes): return upto
+    raise OtherImagesError(f'{len(sizes) - upto[-1]} of {len(sizes)} images are in no prompt.')
 
 def open_images(
     images,  # an image, or a list of them, or a list of such lists
@@ -418,17 +405,16 @@ def read_prompts(
     if pixels not in (None, 'changed'): raise PromptError(f"pixels={pixels!r}: use 'changed', or leave it out.")
     if any(k in inputs for k in ('pixel_values_videos', 'video_grid_thw')):
         raise UnsupportedError('These inputs hold a video, and images are read here. Use `ask_video`, or '
-                               '`VLM.forward` with the prompt of `VLM.video_prompt`.')
+                               '`VLM.forward` with the prompt of the `Video`.')
     given, refused = getattr(inputs, 'given', None), []
-    for opened in read_images(images) if images is not None else [given and given.images]:
+    for opened in read_images(images) if images is not None else [given.images] if given else []:
         try:
             if given:
                 own, found = given.check(processor, inputs, opened, pixels)
                 prompts = place_prompts(model, own, inputs, opened, question, given.heard)
-            elif opened:
+            else:
                 prompts = place_prompts(model, processor, inputs, opened, question)
                 found = compare_pixels(processor, inputs, [p.images for p in prompts], pixels)
-            else: raise OtherImagesError('No images are given, and the inputs hold none.')
         except OtherImagesError as e:
             refused.append(e)
             continue
@@ -436,7 +422,7 @@ def read_prompts(
             warnings.warn('The processor got an opened photo and did not turn it, so the model sees it lying on its '
                           'side. Give it the path, or `ImageOps.exif_transpose(photo)`.', stacklevel=4)
         return [replace(p, pixels=found) for p in prompts]
-    raise refused[0]
+    raise refused[0] if refused else OtherImagesError('No images are given, and the inputs hold none.')
 
 def place_prompts(model, processor, inputs, images, question, heard=()) -> list:    # heard: of `Overheard`
     "The prompts of inputs, if these are their images"
@@ -451,43 +437,24 @@ def place_prompts(model, processor, inputs, images, question, heard=()) -> list:
     counts = [int((ids == token).sum()) for ids in alone]
     if family.cross: filled = [getattr(config, 'num_query_tokens', 1)]*len(images)
     else:
-        try: views = [family.blocks(config, processor, known, i, im.size) for i, im in enumerate(images)]
+        try: filled = [sum(b.size for b in family.blocks(config, processor, known, i, im.size)) for i, im in enumerate(images)]
         except IndexError as e:
             raise OtherImagesError(f'{len(images)} images are given, the inputs hold fewer.') from e
-        filled = [sum(b.size for b in blocks) for blocks in views]
     questions = question if isinstance(question, (list, tuple)) else [question]*len(places)
     if len(questions) != len(places):
         raise PromptError(f'{len(questions)} questions for {len(places)} prompts: give one text for each, or one for '
                           'all.')
-    prompts, first = [], 0
-    for ids, n, asked in zip(alone, deal_images(counts, filled), questions):
-        own, names = images[first:first + n], token_names(tok, ids, heard)
-        try: spans = family.spans(config, processor, known, [im.size for im in own], ids, first) if own else []
+    prompts, ends = [], deal_images(counts, filled)
+    for ids, first, end, asked in zip(alone, [0, *ends], ends, questions):
+        own, names = images[first:end], token_names(tok, ids, heard)
+        try: spans = family.spans(config, [processor]*len(own), known, [im.size for im in own], ids, first) if own else []
         except CarveError as e: raise OtherImagesError(str(e)) from e
-        if not family.cross: check_tiles(spans, names, ids == token)
         at = text_positions(tok, ids, names, asked)
         # one image token for each image
         short = [i for before, i in zip([None, *ids.tolist()], ids.tolist()) if i != token or before != token]
         text = tok.decode(short, clean_up_tokenization_spaces=False)
         prompts.append(Prompt(inputs, spans, at, text, own, names, asked or ''))
-        first += n
     return prompts
-
-# %% ../../nbs/library/models/06_prompts.ipynb #c9d1bc19
-def check_tiles(
-    spans, names,  # [N] its tokens as text
-    image,  # [N] bool: the image tokens
-):
-    "Refuse images whose tiles are not where the prompt has them"
-    spans = [s for s in spans if len(s)]    # of a strip a view can be without a token
-    starts = {s.image: min(int(t.tokens[0]) for t in spans if t.image == s.image) for s in spans}
-    apart = int((image[1:] & ~image[:-1]).sum() + image[0]) >= len(starts)    # words stand between all of them
-    wrong = {i for i, start in starts.items() if apart and start and image[start - 1]}
-    for s in spans:
-        at = re.fullmatch(r'\s*<row_(\d+)_col_(\d+)>', names[int(s.tokens[0]) - 1])
-        if at and s.view != f'tile {int(at[1]) - 1},{int(at[2]) - 1}': wrong.add(s.image)
-    if not wrong: return
-    raise OtherImagesError(f'Image {min(wrong)} has other tiles than the prompt has at its place.')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #8f4e7650
 def process_images(processor, images, **settings) -> dict:
@@ -543,10 +510,10 @@ def image_frame(processor, ids, skip) -> set:
         inside |= more
 
 # %% ../../nbs/library/models/06_prompts.ipynb #1cbe6f94
-def message_parts(
+def read_messages(
     messages,  # of a chat template; contents as text or as lists of parts
-) -> tuple:
-    "Messages in one form, and their images apart"
+) -> tuple:    # messages for `format_chat`, [images in them, perhaps None]
+    "Read a chat whose last text is the question: its messages in one form, and its images"
     told, images = [], []
     try:
         for message in messages:
@@ -560,25 +527,25 @@ def message_parts(
                     part = dict(type='image')
                 else:
                     raise PromptError(f'A part of type {kind!r} is not read in messages, only text and image. '
-                                      'Videos: `vlm.video_prompt(open_video(...), question)`.')
+                                      'Videos: `vlm.prompt(open_video(...), question)`.')
                 parts.append(part)
             told.append(dict(message, role=message['role'], content=parts))
-        if told: return told, images
-    except (TypeError, KeyError, AttributeError): pass
-    raise PromptError('Messages are a list of dict(role=..., content=...), the content a text or a list of parts '
-                      "dict(type='text', text=...) and dict(type='image', image=...). A plain question goes with its "
-                      'image: `vlm.ask(image, question)`.')
+        last = told[-1]
+    except (TypeError, KeyError, AttributeError, IndexError):
+        raise PromptError('Messages are a list of dict(role=..., content=...), the content a text or a list of parts '
+                          "dict(type='text', text=...) and dict(type='image', image=...). A plain question goes with its "
+                          'image: `vlm.ask(image, question)`.') from None
+    if last['role'] != 'user' or not any(part['type'] == 'text' for part in last['content']):
+        raise PromptError("The last of the messages must be the user's, with the question as its last text.")
+    return told, images
 
 # %% ../../nbs/library/models/06_prompts.ipynb #59a9fbec
-def chat_frame(messages) -> tuple:    # messages for `format_chat`, [images in them, perhaps None]
-    "Prepare a chat for other words instead of its question, and other images in the one place of its own"
-    told, images = message_parts(messages)
-    if told[-1]['role'] != 'user' or not any(part['type'] == 'text' for part in told[-1]['content']):
-        raise PromptError("The last of the messages must be the user's, with the question as its last text.")
-    places = [(m['content'], i) for m in told for i, part in enumerate(m['content']) if part['type'] == 'image']
-    content, first = places[0] if places else ([], 0)
-    if not places or any(c is not content or i != first + k for k, (c, i) in enumerate(places)):
+def join_images(messages) -> list:    # of `read_messages`
+    "Return a chat with one place for all images of the question, where its own stand side by side"
+    places = [(k, i) for k, m in enumerate(messages) for i, part in enumerate(m['content']) if part['type'] == 'image']
+    k, first = places[0] if places else (0, 0)
+    if places != [(k, first + j) for j in range(max(len(places), 1))]:
         raise PromptError(f'The messages have {len(places)} parts dict(type="image"): give them one, where all images '
                           'of the question stand, or several side by side.')
-    del content[first + 1:first + len(places)]
-    return told, images
+    del messages[k]['content'][first + 1:first + len(places)]
+    return messages

@@ -392,7 +392,7 @@ def test_too_many_images(name, load):
 
 def test_video_inputs(qwen):
     frames = [WIDE]*4
-    inputs = qwen.vlm.video_prompt(open_video(frames), QUESTION).inputs
+    inputs = qwen.vlm.prompt(open_video(frames), QUESTION).inputs
     refuse('ask_video', lambda: qwen.record(inputs=inputs, images=frames))
 
 

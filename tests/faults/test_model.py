@@ -213,7 +213,7 @@ def spans_of(vlm, change):
     p = vlm.prompt(IMAGE, QUESTION)
     inputs, image = {k: v.clone() for k, v in p.inputs.items()}, vlm.model.config.image_token_id
     change(inputs, (inputs['input_ids'][0] == image).nonzero()[:, 0], image)
-    return vlm.family.spans(vlm.model.config, vlm.processor, inputs, [IMAGE.size])
+    return vlm.family.spans(vlm.model.config, [vlm.processor], inputs, [IMAGE.size])
 
 
 @pytest.mark.case(30)

@@ -24,7 +24,7 @@ import pytest, torch
 from PIL import Image
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.attention.vlm import VLM
-from carve_nb.models.batches import collate
+from carve_nb.method.heads import collate
 from carve_nb.runs import runner
 from carve_nb.cli.main import main
 from carve_nb.core.io import load_with_digest, save_with_digest

@@ -8,7 +8,7 @@ import numpy as np
 import pytest, torch, transformers
 from PIL import Image
 from transformers import AutoProcessor, GemmaTokenizer
-from carve_nb.models.batches import collate
+from carve_nb.method.heads import collate
 from carve_nb.models.hooks import CACHE, watching
 from carve_nb.models.prefix_cache import greedy
 from carve_nb.attention.capture import batch_recorder, recording, rows_of
@@ -32,7 +32,7 @@ from tiny import QUESTION, TALL, WIDE, cell_box, check_stock_ids, columns, image
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
 ABLE = {'sharing', 'several images', 'perturbation', 'batches', 'inline', 'patches'}   # what a record may say that a family cannot do
-FEWER = {'qwen2_vl', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_vl_moe', 'qwen3_5', 'qwen3_5_moe', 'glm4v', 'glm4v_moe', 'glm46v', 'ernie4_5_vl_moe', 'lfm3_vl', 'internvl', 'idefics3', 'smolvlm', 'llava_next',
+FEWER = {'qwen2_vl', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_vl_moe', 'qwen3_5', 'qwen3_5_moe', 'glm4v', 'glm4v_moe', 'glm46v', 'ernie4_5_vl_moe', 'lfm3_vl', 'internvl', 'aya_vision', 'idefics3', 'smolvlm', 'llava_next',
          'mistral3', 'lfm2_vl', 'llama4', 'minicpmv4_6', 'minicpmv4_7'}   # tokens, by a limit or, the last five, in fewer pixels
 # the kind of tokenizer that a family's releases have, where it is not byte-level
 LLAMA, GEMMA = ('as Llama', llama_tokenizer), ('as Gemma', partial(llama_tokenizer, make=GemmaTokenizer))
