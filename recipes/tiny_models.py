@@ -284,7 +284,8 @@ aya_tiny = Tiny(
     AyaVisionConfig, GotOcr2ImageProcessorPil,
     dict(size=dict(height=64, width=64), crop_to_patches=True, min_patches=1, max_patches=6),
     AyaVisionProcessor, dict(patch_size=8, img_size=64, downsample_factor=2), AYA_CHAT, AYA_TOKENS,
-    dict(TOWER, image_size=64, vision_use_head=False, model_type='siglip_vision_model'), dict(model_type='cohere2', sliding_window=1024, head_dim=8),
+    dict(TOWER, image_size=64, vision_use_head=False, model_type='siglip_vision_model'),
+    dict(model_type='cohere2', sliding_window=1024, head_dim=8, initializer_range=.2),
     dict(image_token_index='<|IMG_PATCH|>', downsample_factor=2), dict(bos_token='<BOS_TOKEN>'))
 
 # %% ../nbs/training/tiny_models.ipynb #c5102f83
