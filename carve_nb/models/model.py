@@ -143,20 +143,19 @@ class Model:
         known: list|None = None,        # images that were read before, of `EachImage`
     ) -> Prompt:
         "Return images and a question as this model's own chat template puts them, with their places"
-        encode = self.encode_video
-        if not isinstance(images, Video):
+        if isinstance(images, Video): n, encode = 1, self.encode_video
+        else:
             images = [check_shape(open_image(im)) for im in (images if isinstance(images, (list, tuple)) else [images])]
-            encode = partial(self.encode, tokens=tokens or [None]*len(images), known=known)
-        if not images: raise PromptError('No image: give at least one.')
-        if tokens and len(tokens) != len(images):
-            raise PromptError(f'tokens={tokens}: give one limit for each of {len(images)} images.')
-        places = 1 if isinstance(images, Video) else len(images)
-        one_only = self.family.why_not.get('several images')
-        if one_only and places > 1: raise PromptError(f'One image at a time: {one_only}.')
+            n, limits = len(images), tokens or [None]*len(images)
+            if not n: raise PromptError('No image: give at least one.')
+            if len(limits) != n: raise PromptError(f'tokens={tokens}: give one limit for each of {n} images.')
+            one_only = self.family.why_not.get('several images')
+            if one_only and n > 1: raise PromptError(f'One image at a time: {one_only}.')
+            encode = partial(self.encode, tokens=limits, known=known)
         question = check_text(self.processor, question, self.escape)
         text = self.with_suffix(question, suffix)
         if note := unknown_note(self.tokenizer, text): warnings.warn(note, stacklevel=2)
-        chat, asked, behind = lay_words(self.processor, question, text, places, messages)
+        chat, asked, behind = lay_words(self.processor, question, text, n, messages)
         inputs, spans, heard = encode(chat, images)
         ids = inputs['input_ids'][0]
         if len(ids) >= self.limit:

@@ -16,7 +16,6 @@ from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import accumulate, islice, pairwise
-from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
@@ -87,18 +86,12 @@ GENERAL_INSTRUCTIONS = (
 )
 
 # %% ../../nbs/library/models/06_prompts.ipynb #29afb117
-_roles = WeakKeyDictionary()    # processor -> its template, and the words that this puts before a turn
-
 def commands(processor) -> tuple:
     "Return what is not read as text: ids of special tokens, words that become images, the template's own such as 'USER:'"
     tok = processor.tokenizer
     special = {*tok.all_special_ids, *(i for i, t in tok.added_tokens_decoder.items() if t.special)}
     images = [str(w) for k in ('image_token', 'video_token', 'boi_token') if (w := getattr(processor, k, None))]
-    template, roles = _roles.get(processor, (None, []))
-    if processor.chat_template and template != processor.chat_template:
-        roles = sorted(set(re.findall(r'\b\w+:', format_chat(processor, ''))))
-        _roles[processor] = processor.chat_template, roles
-    return special, images, roles
+    return special, images, sorted(set(re.findall(r'\b\w+:', format_chat(processor, '')))) if processor.chat_template else []
 
 # %% ../../nbs/library/models/06_prompts.ipynb #1a71128e
 BREAK = '\u200b'   # zero-width space
