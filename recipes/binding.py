@@ -65,12 +65,14 @@ def rows_by_word(rows_q, rows_g, sample) -> dict: # `AttentionRows` under questi
 
 BINDING_METHODS = 'none', 'question-only', 'carve', 'pure-grad', 'grad-att', 'oracle'
 
-def measure_binding(vlm, sample, methods=BINDING_METHODS) -> dict: # `VLM`, one of `binding_samples`, names in the registry
+def measure_binding(vlm, sample,
+        methods=BINDING_METHODS) -> dict: # `VLM`, one of `binding_samples`, names in the registry
     "Every method on one question, and what the row of each word points at: keys of `POINTED`, one letter a layer"
     made, pair = ask_all(vlm, sample, {k: k for k in methods}, lambda r: point_and_hit(r, sample))
     span, words = pair[0].spans[0], {}
     for name, rows in rows_by_word(*pair, sample).items():
-        words[name] = ''.join(pointed_at(Saliency(grid, sample.image.size, span.box), sample) for grid in rows.reshape(-1, *span.grid))
+        words[name] = ''.join(pointed_at(Saliency(grid, sample.image.size, span.box), sample)
+            for grid in rows.reshape(-1, *span.grid))
     return dict(id=sample.id, siblings=sample.id.rpartition('-')[2], truth=sample.answer, made=made, words=words)
 
 
@@ -81,9 +83,11 @@ def score_table(records, by, unit=lambda r: r['id']) -> pd.DataFrame: # with `ma
 
 def compare_groups(records, by='siblings') -> pd.DataFrame:
     "Every method in every group of a field, and its gain over the baseline: (by, method) with n, accuracy, pointing, hit, gain, p, test, p_holm"
-    scores = {name: wide(score_table(records, by), key) for name, key in dict(accuracy='correct', pointing='pointing', hit='hit').items()}
+    scores = {name: wide(score_table(records, by), key) for name,
+        key in dict(accuracy='correct', pointing='pointing', hit='hit').items()}
     right = scores['accuracy']
-    tests = paired({(g, m): (right[g, m], right[g, 'none']) for g, m in right if m != 'none'}).rename(columns=dict(change='gain'))
+    tests = paired({(g, m): (right[g, m], right[g, 'none']) for g,
+        m in right if m != 'none'}).rename(columns=dict(change='gain'))
     means = {name: {label: mean_interval(w[label].dropna()) for label in w} for name, w in scores.items()}
     tests = tests[['gain', 'p', 'test', 'p_holm']].rename_axis([by, 'method'])
     return pd.DataFrame(means, index=right.columns).assign(n=right.count()).join(tests)

@@ -44,7 +44,8 @@ for line in sys.stdin:
 def light(tmp_path_factory):
     "`light(words)`: status and output of `carve WORDS`, forked from a process that has imported the command line alone; 99 if it imports torch"
     place = tmp_path_factory.mktemp('light')
-    with subprocess.Popen([sys.executable, '-c', LIGHT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen([sys.executable, '-c', LIGHT], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True) as server:
         def ask(words, **env):
             out, err = place/'out', place/'err'
             print(json.dumps([[str(w) for w in words], str(out), str(err), env]), file=server.stdin, flush=True)
@@ -67,14 +68,25 @@ PROFILE, IMAGE = ('checkup', '--only', 'profile'), 'nbs/images/switches.png'
 
 
 @pytest.mark.parametrize('words, said', [
-    (['ask', IMAGE, 'What?', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['ask', IMAGE, 'What?', '--method', 'rel-at'], 'perhaps rel-att'),
-    (['eval', 'textvqaa'], 'perhaps textvqa'), (['ask', IMAGE, 'What?', '--device', 'gpu'], 'cuda:1'), (['ask', IMAGE, 'What?', '--dtype', 'float8'], "'float8' is not one of 'auto', 'bf16'"),
-    (['aks'], "Did you mean 'ask'"), (['ask', IMAGE, 'What?', '--methd', 'none'], '--method'), (['ask', IMAGE, 'Who', 'is', 'it?'], 'in quotation marks'),
-    (['map', IMAGE, 'What?', '--out', 'S.xyz'], '.npy or .png'), (['map', IMAGE, 'What?', '--out', 'S.xbm'], '.npy or .png'),
-    (['checkup', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['checkup', '--n', '0'], LEAST), (['checkup', '--only', 'profil'], "'profil' is not one of 'profile'"), (['checkup', '--force'], 'goes with --only profile'), ([*PROFILE, '--images', 'nowhere'], "'nowhere' does not exist"), ([*PROFILE, '--images', 'tests/faults'], 'holds no images'),
-    (['ask', IMAGE, 'What?', '--min-side', '.3'], 'a field of a method is given as --set min_side=VALUE'), (['demo', '--n', '3'], 'No such option: --n'), (['eval', 'nosuchfolder'], 'it is no file or folder either'), (['ask', 'tests', 'What?'], 'tests is a folder; give an image file'),
+    (['ask', IMAGE, 'What?', '--model', 'nothing'], 'neither a folder nor a Hub id'),
+    (['ask', IMAGE, 'What?', '--method', 'rel-at'], 'perhaps rel-att'),
+    (['eval', 'textvqaa'], 'perhaps textvqa'), (['ask', IMAGE, 'What?', '--device', 'gpu'], 'cuda:1'),
+    (['ask', IMAGE, 'What?', '--dtype', 'float8'], "'float8' is not one of 'auto', 'bf16'"),
+    (['aks'], "Did you mean 'ask'"), (['ask', IMAGE, 'What?', '--methd', 'none'], '--method'),
+    (['ask', IMAGE, 'Who', 'is', 'it?'], 'in quotation marks'),
+    (['map', IMAGE, 'What?', '--out', 'S.xyz'], '.npy or .png'),
+    (['map', IMAGE, 'What?', '--out', 'S.xbm'], '.npy or .png'),
+    (['checkup', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['checkup', '--n', '0'], LEAST),
+    (['checkup', '--only', 'profil'], "'profil' is not one of 'profile'"),
+    (['checkup', '--force'], 'goes with --only profile'),
+    ([*PROFILE, '--images', 'nowhere'], "'nowhere' does not exist"),
+    ([*PROFILE, '--images', 'tests/faults'], 'holds no images'),
+    (['ask', IMAGE, 'What?', '--min-side', '.3'], 'a field of a method is given as --set min_side=VALUE'),
+    (['demo', '--n', '3'], 'No such option: --n'), (['eval', 'nosuchfolder'], 'it is no file or folder either'),
+    (['ask', 'tests', 'What?'], 'tests is a folder; give an image file'),
     (['map', IMAGE, 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: auto, carve, lookup, paper'),
-    (['ask', 'nbs/images/switches.png', 'What?', '--json', 'README.md'], 'name another, or --force'), (['report', 'nosuch'], 'holds no run'), (['report', 'tests'], 'holds no run')])
+    (['ask', 'nbs/images/switches.png', 'What?', '--json', 'README.md'], 'name another, or --force'),
+    (['report', 'nosuch'], 'holds no run'), (['report', 'tests'], 'holds no run')])
 def test_refused_before_torch(words, said, light):
     "What is wrong with the words alone is said in one line before torch is imported, with what may have been meant"
     status, out, err = light(words)
@@ -86,13 +98,16 @@ def test_help_fits(columns, light):
     "No line is wider than the terminal, and NO_COLOR is kept"
     for words in ['--help'], ['eval', '--help'], ['methods'], ['families']:
         out = light(words, COLUMNS=str(columns), NO_COLOR='1')[1]
-        assert '\x1b' not in out and max(map(len, out.splitlines())) <= columns and (words[-1] == '--help' or '…' not in out), words
+        assert ('\x1b' not in out and max(map(len, out.splitlines())) <= columns
+            and (words[-1] == '--help' or '…' not in out)), words
 
 
 def test_shell_completion(light):
     "A shell is offered commands, options and names"
-    for typed, offered in (('ev', 'eval'), ('check', 'checkup'), ('checkup --im', '--images'), ('eval scenes --ma', '--maps'), ('ask a.jpg What --method rel', 'rel-att')):
-        out = light([], _CARVE_COMPLETE='complete_bash', COMP_WORDS=f'carve {typed}', COMP_CWORD=str(len(typed.split())))[1]
+    for typed, offered in (('ev', 'eval'), ('check', 'checkup'), ('checkup --im', '--images'),
+            ('eval scenes --ma', '--maps'), ('ask a.jpg What --method rel', 'rel-att')):
+        out = light([], _CARVE_COMPLETE='complete_bash', COMP_WORDS=f'carve {typed}',
+            COMP_CWORD=str(len(typed.split())))[1]
         assert offered in out.split(), (typed, out)
 
 
@@ -109,11 +124,13 @@ def test_lists_are_light(tmp_path, light):
     "Tables of what is known, and refusals of data, come without torch"
     from carve_nb.models.families import MEASURED, family_rows
     (tmp_path/'rows.csv').write_text('picture,ask\na.jpg,What?\n')
-    for words, status in (['methods'], 0), (['methods', '--json'], 0), (['families'], 0), (['families', '--json'], 0), (['eval', tmp_path], 2), (['eval', tmp_path/'rows.csv'], 2), (['eval', 'scenes', '--rule', 'no'], 2):
+    for words, status in ((['methods'], 0), (['methods', '--json'], 0), (['families'], 0), (['families', '--json'], 0),
+            (['eval', tmp_path], 2), (['eval', tmp_path/'rows.csv'], 2), (['eval', 'scenes', '--rule', 'no'], 2)):
         found, out, err = light(words)
         assert found == status and err.count('\n') == bool(status), (words, out, err)
     shown = json.loads(run('families', '--json').stdout)
-    assert shown == [{k: row.get(k, '') for k in shown[0]} for row in family_rows()], f'{MEASURED} tells another table; `make families` writes it again'
+    assert shown == [{k: row.get(k, '') for k in shown[0]}
+        for row in family_rows()], f'{MEASURED} tells another table; `make families` writes it again'
 
 
 def test_bad_input_is_status_2(photo, tmp_path):
@@ -126,8 +143,11 @@ def test_bad_input_is_status_2(photo, tmp_path):
 
 def test_unknown_field(photo, monkeypatch, capsys):
     "A field that the method has not is refused before a model is loaded, with the nearest"
-    monkeypatch.setattr('carve_nb.attention.vlm.VLM.from_pretrained', lambda *args, **kw: pytest.fail('a model was loaded'))
-    for words, said in ((['ask', photo, 'What?', '--set', 'lamm=1'], "field of lookup 'lamm' is not known"), (['ask', photo, 'What?', '--method', 'carve:region_rul=x'], 'region_rule'), (['eval', 'scenes', '--methods', 'none,lookup:layres=2'], 'layers')):
+    monkeypatch.setattr('carve_nb.attention.vlm.VLM.from_pretrained',
+        lambda *args, **kw: pytest.fail('a model was loaded'))
+    for words, said in ((['ask', photo, 'What?', '--set', 'lamm=1'], "field of lookup 'lamm' is not known"),
+            (['ask', photo, 'What?', '--method', 'carve:region_rul=x'], 'region_rule'),
+            (['eval', 'scenes', '--methods', 'none,lookup:layres=2'], 'layers')):
         assert main([str(o) for o in [*words, '--model', 'carve-tiny']]) == 2
         err = capsys.readouterr().err
         assert err.count('\n') == 1 and said in err, err
@@ -136,7 +156,8 @@ def test_unknown_field(photo, monkeypatch, capsys):
 @pytest.mark.parametrize('family, method', [('llava', 'official'), ('qwen2_5_vl', 'carve')])
 def test_ask_a_photograph(models, photo, tmp_path, family, method):
     "Answer on the standard output; strip, crop and JSON where they were asked for"
-    out = run('ask', photo, 'Who is this?', '--model', models[family], '--method', method, '--out', tmp_path/'o', '--json', tmp_path/'r.json')
+    out = run('ask', photo, 'Who is this?', '--model', models[family], '--method', method, '--out', tmp_path/'o',
+        '--json', tmp_path/'r.json')
     assert out.returncode == 0 and 'Traceback' not in out.stderr, out.stderr
     told = json.loads((tmp_path/'r.json').read_text())
     assert out.stdout == told['answer'] + '\n' and told['question'] == 'Who is this?'
@@ -156,8 +177,10 @@ def test_ask_on_a_terminal(models, photo, tmp_path):
         with open(ours, 'rb', buffering=0) as f: return f.read(10_000).decode().replace('\r', '')
     question, alone, again, box, *rest, written = seen('--out', tmp_path/'o').splitlines()
     told = json.loads((tmp_path/'o'/'result.json').read_text())
-    assert question == 'Who is this?' and alone.startswith(f'baseline: "{told["plain_answer"]["text"]}" (0.') and again.startswith(f'lookup: "{told["answer"]}" (0.')
-    assert f'crop ({", ".join(map(str, told["crop"]["box"]))})' in box and written == 'written: ' + ', '.join(str(tmp_path/'o'/n) for n in ('result.png', 'crop.png', 'result.json'))
+    assert question == 'Who is this?' and alone.startswith(f'baseline: "{told["plain_answer"]["text"]}" (0.')
+    assert again.startswith(f'lookup: "{told["answer"]}" (0.')
+    assert f'crop ({", ".join(map(str, told["crop"]["box"]))})' in box
+    assert written == 'written: ' + ', '.join(str(tmp_path/'o'/n) for n in ('result.png', 'crop.png', 'result.json'))
     assert seen('--quiet') == told['answer'] + '\n'
 
 
@@ -167,7 +190,8 @@ def test_earlier_results_stay(photo, tmp_path):
         (tmp_path/name).mkdir()
         (tmp_path/name/name).write_text('mine')
         out = run('ask', photo, 'Who is this?', '--out', tmp_path/name)
-        assert (out.returncode, out.stdout, out.stderr) == (2, '', f'carve: error: {tmp_path/name/name} is there already and would be lost; name another, or --force.\n')
+        assert (out.returncode, out.stdout, out.stderr) == (2, '',
+            f'carve: error: {tmp_path/name/name} is there already and would be lost; name another, or --force.\n')
         assert [(p.name, p.read_text()) for p in (tmp_path/name).iterdir()] == [(name, 'mine')]
 
 
@@ -186,7 +210,8 @@ def test_no_such_device(photo):
     import torch
     if torch.cuda.is_available(): pytest.skip('there is such a device')
     out = run('ask', photo, 'Who?', '--device', 'cuda')
-    assert (out.returncode, out.stdout, out.stderr) == (2, '', "carve: error: Device 'cuda' cannot be used here: Torch not compiled with CUDA enabled\n")
+    assert (out.returncode, out.stdout, out.stderr) == (2, '',
+        "carve: error: Device 'cuda' cannot be used here: Torch not compiled with CUDA enabled\n")
 
 
 def test_several_images(tmp_path, capsys):
@@ -203,19 +228,28 @@ def test_several_images(tmp_path, capsys):
     out, err = capsys.readouterr()
     told = json.loads((tmp_path/'r.json').read_text())
     assert out == f'{want}\n' and (told['image'], told['images'], told['crop']['box']) == (1, 2, list(want.crop.box))
-    for part in (f'note: about {names[1]}\n', f'baseline: "{want.plain_answer}"', f'crop {want.crop.box}', 'image 2 of 2: '): assert part in err
+    for part in (f'note: about {names[1]}\n', f'baseline: "{want.plain_answer}"', f'crop {want.crop.box}',
+            'image 2 of 2: '):
+        assert part in err
     assert main(['ask', *words, '--method', 'none']) == 0
     out, err = capsys.readouterr()
     assert out == f'{vlm.ask(names, question, SHORT_ANSWER)}\n' and 'with all images' in err and 'about' not in err
     assert main(['map', *words, '--out', str(tmp_path/'S.npy')]) == 0
-    assert np.array_equal(np.load(tmp_path/'S.npy'), want.saliency.to_pixels()) and f'the map is that of {names[1]}, image 2 of 2' in capsys.readouterr().err
-    for bad, said in (['ask', *words, '--json', names[1]], 'is the image itself'), (['map', *names, 'no.png', question, '--out', 'S.npy'], 'no.png is no file: images come first'), \
-                     (['ask', *words, '--method', 'oracle', '--box', '1,1,9,9'], 'give one image'), (['ask', *names], 'is a file; the question comes last'), (['ask', names[0]], 'is a file; the question comes last'), (['ask', question], 'give an image, or several, and then the question'):
+    assert np.array_equal(np.load(tmp_path/'S.npy'), want.saliency.to_pixels())
+    assert f'the map is that of {names[1]}, image 2 of 2' in capsys.readouterr().err
+    for bad, said in (
+            (['ask', *words, '--json', names[1]], 'is the image itself'),
+            (['map', *names, 'no.png', question, '--out', 'S.npy'], 'no.png is no file: images come first'),
+            (['ask', *words, '--method', 'oracle', '--box', '1,1,9,9'], 'give one image'),
+            (['ask', *names], 'is a file; the question comes last'),
+            (['ask', names[0]], 'is a file; the question comes last'),
+            (['ask', question], 'give an image, or several, and then the question')):
         assert main(bad) == 2 and said in capsys.readouterr().err, bad
 
 
 def test_map_has_the_size_of_the_image(models, photo, tmp_path, capsys):
-    words = ['map', str(photo), 'Who is this?', '--model', str(models['qwen2_5_vl']), '--method', 'official', '--out', str(tmp_path/'S.npy')]
+    words = ['map', str(photo), 'Who is this?', '--model', str(models['qwen2_5_vl']), '--method', 'official', '--out',
+        str(tmp_path/'S.npy')]
     assert main([*words, '--set', 'layers=3,4']) == 0
     S = np.load(tmp_path/'S.npy')
     assert S.shape == (300, 512) and S.dtype == np.float32 and np.isfinite(S).all()
@@ -226,9 +260,12 @@ def test_map_has_the_size_of_the_image(models, photo, tmp_path, capsys):
 def test_results_are_not_lost(models, photo, tmp_path):
     "A file that cannot be made is bad input, after the answer was printed; a name that is no text is printed with backslashes, also where the output is strict"
     ask = run('ask', photo, 'Who is this?', '--model', models['llava'], '--method', 'none', '--json', '/proc/x.json')
-    assert ask.returncode == 2 and ask.stdout.strip() and ask.stderr.endswith('carve: error: /proc/x.json cannot be written: No such file or directory; name another file.\n')
-    out = run('map', photo, 'Who is this?', '--model', models['llava'], '--out', os.fsdecode(os.fsencode(tmp_path) + b'/S\xff.npy'), errors='strict')
-    assert out.returncode == 0 and r'/S\udcff.npy: float32' in out.stdout and np.load(tmp_path/os.fsdecode(b'S\xff.npy')).shape == (300, 512), out.stderr
+    assert ask.returncode == 2 and ask.stdout.strip()
+    assert ask.stderr.endswith('carve: error: /proc/x.json cannot be written: No such file or directory; name another file.\n')
+    out = run('map', photo, 'Who is this?', '--model', models['llava'], '--out',
+        os.fsdecode(os.fsencode(tmp_path) + b'/S\xff.npy'), errors='strict')
+    assert (out.returncode == 0 and r'/S\udcff.npy: float32' in out.stdout
+        and np.load(tmp_path/os.fsdecode(b'S\xff.npy')).shape == (300, 512)), out.stderr
 
 
 def test_main_leaves_the_output_as_it_was(capsys):
@@ -240,7 +277,8 @@ def test_main_leaves_the_output_as_it_was(capsys):
 
 def test_failure_is_status_1(models, photo, monkeypatch, capsys):
     from transformers import GenerationMixin
-    for error, said in (RuntimeError('no luck'), 'carve: error: RuntimeError: no luck (carve --debug'), (RuntimeError('out of memory'), 'carve: error: memory ran out: give a smaller image'):
+    for error, said in ((RuntimeError('no luck'), 'carve: error: RuntimeError: no luck (carve --debug'),
+            (RuntimeError('out of memory'), 'carve: error: memory ran out: give a smaller image')):
         def fail(*args, **kw): raise error
         monkeypatch.setattr(GenerationMixin, 'generate', fail)
         assert main(['ask', str(photo), 'Who?', '--model', str(models['llava']), '--method', 'none']) == 1
@@ -249,7 +287,8 @@ def test_failure_is_status_1(models, photo, monkeypatch, capsys):
 
 def test_nobody_reads():
     "`carve methods | head -1`: the end of the pipe is no error"
-    p = subprocess.Popen([sys.executable, '-m', 'carve_nb.cli.main', 'methods'], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    p = subprocess.Popen([sys.executable, '-m', 'carve_nb.cli.main', 'methods'], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE)
     p.stdout.close()
     said = p.stderr.read()
     assert (p.wait(), said) == (141, b'')
@@ -257,7 +296,8 @@ def test_nobody_reads():
 
 def test_another_pipe_breaks(monkeypatch, capsys):
     "A worker that dies is no reader that has gone"
-    monkeypatch.setattr('carve_nb.cli.commands.print_table', lambda *_: (_ for _ in ()).throw(BrokenPipeError(32, 'Broken pipe')))
+    monkeypatch.setattr('carve_nb.cli.commands.print_table', lambda *_: (_
+        for _ in ()).throw(BrokenPipeError(32, 'Broken pipe')))
     assert main(['methods']) == 1 and 'BrokenPipeError' in capsys.readouterr().err
 
 
@@ -265,31 +305,37 @@ def test_report_again(models, tmp_path):
     "A run, measured twice with the same lines, whose tables `carve report` makes again, of one or side by side"
     found, folders = [], [tmp_path/'1', tmp_path/'2']
     for d in folders:
-        out = run('eval', 'scenes', '--kinds', 'digit', '--n', 2, '--methods', 'none,random,carve,lookup', '--model', models['llava'], '--out', d, '--quiet')
+        out = run('eval', 'scenes', '--kinds', 'digit', '--n', 2, '--methods', 'none,random,carve,lookup', '--model',
+            models['llava'], '--out', d, '--quiet')
         assert out.returncode == 0, out.stderr
         found.append([{k: v for k, v in r.items() if k != 'seconds'} for r in read_run(d).records])
         assert {r['method'] for r in found[-1]} == {'none', 'random', 'carve', 'lookup'}
         assert 'accuracy, %' in out.stdout and run('report', d).stdout.split('written to')[0] in out.stdout
     assert found[0] == found[1]
     both = run('report', *folders, '--out', tmp_path/'both')
-    assert both.returncode == 0 and f'{folders[1]}: scenes, llava, 2 questions' in both.stdout and sorted(p.name for p in (tmp_path/'both').iterdir()) == ['leaderboard.md']
+    assert both.returncode == 0 and f'{folders[1]}: scenes, llava, 2 questions' in both.stdout
+    assert sorted(p.name for p in (tmp_path/'both').iterdir()) == ['leaderboard.md']
     again = run('report', *folders, '--out', tmp_path/'both')
-    assert again.returncode == 2 and 'leaderboard.md is there already and would be lost; name another, or --force' in again.stderr
+    assert again.returncode == 2
+    assert 'leaderboard.md is there already and would be lost; name another, or --force' in again.stderr
     assert run('report', *folders, '--out', tmp_path/'both', '--force').stdout == both.stdout
 
 
 def test_demo_keeps_the_files_of_others(tmp_path, monkeypatch, capsys):
     "A folder with a run is refused before a model is loaded, and nothing in it is changed"
-    monkeypatch.setattr('carve_nb.attention.vlm.VLM.from_pretrained', lambda *args, **kw: pytest.fail('a model was loaded'))
+    monkeypatch.setattr('carve_nb.attention.vlm.VLM.from_pretrained',
+        lambda *args, **kw: pytest.fail('a model was loaded'))
     for name in 'records.jsonl', 'protocol.json', 'run.sqlite':
         (tmp_path/name).mkdir()
         (tmp_path/name/name).write_text('mine')
         assert main(['demo', '--out', str(tmp_path/name), '--quiet']) == 2
         err = capsys.readouterr().err
-        assert err.count('\n') == 1 and err.startswith(f'carve: error: {tmp_path/name}') and name in err and 'ive another folder' in err
+        assert err.count('\n') == 1 and err.startswith(f'carve: error: {tmp_path/name}') and name in err
+        assert 'ive another folder' in err
         assert [(p.name, p.read_text()) for p in (tmp_path/name).iterdir()] == [(name, 'mine')]
     RunStore(tmp_path/'run', dict(methods={})).close()
-    assert main(['demo', '--out', str(tmp_path/'run')]) == 2 and 'holds a run, whose page would be lost' in capsys.readouterr().err
+    assert main(['demo', '--out', str(tmp_path/'run')]) == 2
+    assert 'holds a run, whose page would be lost' in capsys.readouterr().err
 
 
 def test_short_demo(tmp_path, monkeypatch, capsys):
@@ -299,17 +345,20 @@ def test_short_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, 'demo_set', lambda n, kinds, known=demo.demo_set: known(n//20, kinds=kinds))
     assert main(['demo', '--out', str(tmp_path), '--quiet']) == 0
     out = capsys.readouterr().out
-    assert out.count('baseline: "') == out.count('truth: "') == 4 and out.count('10 of 10 answers are the stored ones') == 2
+    assert out.count('baseline: "') == out.count('truth: "') == 4
+    assert out.count('10 of 10 answers are the stored ones') == 2
     first, *table = out[out.index('Right answers'):].splitlines()
     assert max(map(len, table)) <= 60 and '75.7 [70.5, 80.2]' in '\n'.join(table)
     cells = [cell for row in demo.result_table(demo.load_stored()) for cell in row]
     readme = (ROOT/'README.md').read_text(encoding='utf-8').replace('`', '')
     assert out.index('baseline: "8"') < out.index('lookup: "2"') and not [cell for cell in cells if cell not in readme]
-    assert main(['demo', '--out', str(tmp_path), '--quiet']) == 2 and 'demo.html is there already' in capsys.readouterr().err
+    assert main(['demo', '--out', str(tmp_path), '--quiet']) == 2
+    assert 'demo.html is there already' in capsys.readouterr().err
     assert {p.name for p in tmp_path.iterdir()} == {'demo.html', *(f'demo_{case}.png' for case in demo.CASES)}
 
 
-@pytest.mark.parametrize('family, tokens, before, after', [('internvl', 48, 112, 48), ('smolvlm', 20, 40, 20), ('qwen2_5_vl', 24, 54, 24), ('llava_next', 40, 64, 40)])
+@pytest.mark.parametrize('family, tokens, before, after', [('internvl', 48, 112, 48), ('smolvlm', 20, 40, 20),
+    ('qwen2_5_vl', 24, 54, 24), ('llava_next', 40, 64, 40)])
 def test_image_tokens(folders, photo, capsys, family, tokens, before, after):
     "Fewer tokens through the tiles, the longest edge, the pixels or the canvases of a processor; said in a note"
     from carve_nb.attention.vlm import VLM
@@ -317,13 +366,15 @@ def test_image_tokens(folders, photo, capsys, family, tokens, before, after):
     words = ['ask', photo, 'Who is this?', '--model', model, '--max-new-tokens', 2, '--image-tokens', tokens]
     assert main([str(o) for o in words]) == 0
     assert 'carve: note: Resolution: at most' in capsys.readouterr().err
-    counts = [sum(map(len, VLM.from_pretrained(model, image_tokens=n).prompt(photo, 'Who?').spans)) for n in (None, tokens)]
+    counts = [sum(map(len, VLM.from_pretrained(model, image_tokens=n).prompt(photo, 'Who?').spans))
+        for n in (None, tokens)]
     assert counts[0] > tokens >= counts[1], counts
 
 
 def test_nothing_to_limit(models, photo, capsys):
     "A processor with one number of tokens says so, and the answer comes"
-    assert main(['ask', str(photo), 'Who is this?', '--model', str(models['llava']), '--method', 'none', '--image-tokens', '9']) == 0
+    assert main(['ask', str(photo), 'Who is this?', '--model', str(models['llava']), '--method', 'none',
+        '--image-tokens', '9']) == 0
     assert 'no number of tokens to set' in capsys.readouterr().err
 
 
@@ -333,14 +384,18 @@ def test_center_crop_is_said_and_padded(models, photo, tmp_path, capsys):
     assert main(words) == 0 and 'the model sees 59% of the image' in capsys.readouterr().err
     assert main([*words, '--pad']) == 0 and 'the model sees' not in capsys.readouterr().err
     words = ['map', str(photo), 'Who is this?', '--model', str(models['llava']), '--out', str(tmp_path/'S.npy')]
-    assert main(words) == 0 and 'the model sees 59%' in capsys.readouterr().err and not np.load(tmp_path/'S.npy')[:, :50].any()
-    assert main([*words, '--pad', '--force']) == 0 and 'the model sees' not in capsys.readouterr().err and np.load(tmp_path/'S.npy')[:, :50].any()
-    assert main(['ask', str(photo), 'Who?', '--model', str(models['qwen2_5_vl']), '--pad']) == 2 and 'cuts nothing off' in capsys.readouterr().err
+    assert main(words) == 0 and 'the model sees 59%' in capsys.readouterr().err
+    assert not np.load(tmp_path/'S.npy')[:, :50].any()
+    assert main([*words, '--pad', '--force']) == 0 and 'the model sees' not in capsys.readouterr().err
+    assert np.load(tmp_path/'S.npy')[:, :50].any()
+    assert main(['ask', str(photo), 'Who?', '--model', str(models['qwen2_5_vl']), '--pad']) == 2
+    assert 'cuts nothing off' in capsys.readouterr().err
 
 
 def test_plain_answer_once(models, photo, capsys):
     "--method none --verbose: one line with the answer and its confidence"
-    assert main(['ask', str(photo), 'Who is this?', '--model', str(models['llava']), '--method', 'none', '--max-new-tokens', '2', '--verbose']) == 0
+    assert main(['ask', str(photo), 'Who is this?', '--model', str(models['llava']), '--method', 'none',
+        '--max-new-tokens', '2', '--verbose']) == 0
     out, err = capsys.readouterr()
     assert err.count(f'"{out.strip()}"') == 1 and err.count('baseline:') == 0
 
@@ -357,7 +412,8 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     words = [*PROFILE, '--model', 'carve-tiny', '--n', '4', '--quiet']
     assert main(words) == 0
     vlm, (file,) = VLM.from_pretrained('carve-tiny'), (tmp_path/'kept').iterdir()
-    assert f'kept in {file}\n' in capsys.readouterr().out and (find_profile(vlm).n, find_profile(vlm).query) == (4, 'last')
+    assert f'kept in {file}\n' in capsys.readouterr().out
+    assert (find_profile(vlm).n, find_profile(vlm).query) == (4, 'last')
     assert main(words) == 2 and '--force measures again' in capsys.readouterr().err
     file.write_text('{"kind": "model profile"}')     # a damaged one is replaced too
     assert main([*words, '--force']) == 0 and find_profile(vlm).n == 4
@@ -365,9 +421,11 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert main([*PROFILE, '--model', str(models['llava']), '--images', str(photo.parent)]) == 0
     out, err = capsys.readouterr()
-    assert 'asked: What color is the car?' in err and 'pointing' not in out and '1 images are fewer than 4' in out and 'but not used, as it is not sure' in out
+    assert 'asked: What color is the car?' in err and 'pointing' not in out and '1 images are fewer than 4' in out
+    assert 'but not used, as it is not sure' in out
     llava = VLM.from_pretrained(models['llava'])
-    assert Lookup().settled(llava).query == 'last' and 'is not sure' in Lookup().choose(llava)[1][0] and find_profile(llava).n < 3
+    assert Lookup().settled(llava).query == 'last' and 'is not sure' in Lookup().choose(llava)[1][0]
+    assert find_profile(llava).n < 3
 
 
 def test_an_unsure_profile_hides_no_sure_one(tmp_path, monkeypatch, capsys):
@@ -383,7 +441,8 @@ def test_an_unsure_profile_hides_no_sure_one(tmp_path, monkeypatch, capsys):
     assert main([*PROFILE, '--model', 'carve-small', '--images', str(tmp_path/'ex'), '--quiet']) == 0
     out, vlm = capsys.readouterr().out, VLM.from_pretrained('carve-small')
     assert 'not kept: another profile of this model is sure, and stays' in out and 'kept in' not in out
-    assert not [*(tmp_path/'kept').iterdir()] and Lookup().choose(vlm) == (Lookup(query='noun', layers=[2], baseline='none'), [])
+    assert not [*(tmp_path/'kept').iterdir()]
+    assert Lookup().choose(vlm) == (Lookup(query='noun', layers=[2], baseline='none'), [])
     replace(find_profile(vlm), n=1, query='last', layers=[9]).save(profile_path(vlm))
     assert Lookup().choose(vlm) == (Lookup(query='noun', layers=[2], baseline='none'), [])
 
@@ -394,15 +453,18 @@ def test_the_shell_tells_what_changes_an_answer(models, photo, tmp_path, monkeyp
     how = ['--model', str(models['llava']), '--max-new-tokens', '2']
     assert main(['ask', str(photo), 'What is this?', *how, '--method', 'lookup']) == 0
     err = capsys.readouterr().err
-    assert 'carve: note: no row is known for this model, so the last position was read' in err and err.count('cut at 2 tokens') == 1
-    assert main(['ask', str(photo), 'What is this?', *how, '--method', 'lookup', '--quiet']) == 0 and capsys.readouterr().err == ''
+    assert 'carve: note: no row is known for this model, so the last position was read' in err
+    assert err.count('cut at 2 tokens') == 1
+    assert main(['ask', str(photo), 'What is this?', *how, '--method', 'lookup', '--quiet']) == 0
+    assert capsys.readouterr().err == ''
     run = str(tmp_path/'R')
     assert main(['eval', 'scenes', '--n', '2', '--methods', 'none,lookup', *how, '--out', run, '--quiet']) == 0
     lines = ('`lookup`: no row is known for this model, so the last position was read: `carve checkup --only profile` finds one: 2 of 2',
              '`none`: the answer was cut at 2 tokens: max_new_tokens gives it more: 2 of 2')
     shown = capsys.readouterr().out, (tmp_path/'R'/'table.md').read_text()
     assert main(['report', run]) == 0
-    for told in (*shown, capsys.readouterr().out): assert all(told.count(line) == 1 for line in lines) and told.count('cut at') == 2, told
+    for told in (*shown, capsys.readouterr().out):
+        assert all(told.count(line) == 1 for line in lines) and told.count('cut at') == 2, told
     for method in 'none', 'lookup':
         assert main(['ask', str(photo), str(photo), 'What is this?', *how, '--method', method]) == 0
         assert capsys.readouterr().err.count('cut at 2 tokens') == 1
@@ -423,9 +485,11 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     assert main([*PROFILE, '--model', 'carve-tiny', '--n', '20', '--quiet']) == 0
     said, best = capsys.readouterr().out, Carve(layers=[2], query='noun')
     if wins:
-        assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (best, CarveAuto(layers=[2], query='noun')) and f'suggested: {best}' in said
+        assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (best, CarveAuto(layers=[2], query='noun'))
+        assert f'suggested: {best}' in said
     else:
-        with pytest.warns(UserWarning): assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (Carve(), CarveAuto())
+        with pytest.warns(UserWarning):
+            assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (Carve(), CarveAuto())
         assert 'take the default' in said and 'suggested' not in said and '--method carve' not in said
     assert ('in a shell: --method lookup' in said, 'lookup reads this row all the same' in said) == (wins, not wins)
 
@@ -434,28 +498,37 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
 def test_eval_of_a_folder(models, photos, tmp_path, capsys, monkeypatch, family, limited):
     "Somebody's checkpoint, somebody's questions, the paper's resolution: tables on the standard output, the rest on the other"
     monkeypatch.delenv('COLUMNS', raising=False)     # a pipe is as wide as the table
-    words = ['eval', photos, '--model', models[family], '--methods', 'none,paper,rel-att', '--image-tokens', 256, '--max-new-tokens', 2, '--n', 3, '--out', tmp_path/'o']
+    words = ['eval', photos, '--model', models[family], '--methods', 'none,paper,rel-att', '--image-tokens', 256,
+        '--max-new-tokens', 2, '--n', 3, '--out', tmp_path/'o']
     status, printed = main([str(o) for o in words]), capsys.readouterr()
-    assert status == 0 and 'Resolution: ' in printed.err and 'n = 3 is too few: no difference' in printed.err and 'Traceback' not in printed.err, printed.err
+    assert (status == 0 and 'Resolution: ' in printed.err and 'n = 3 is too few: no difference' in printed.err
+        and 'Traceback' not in printed.err), printed.err
     assert ('at most 256 tokens' in printed.err) == limited
-    assert printed.out.startswith(f'{photos.name}, ') and all(f'\n{m} ' in printed.out for m in ('none', 'paper', 'rel-att'))
-    assert {'protocol.json', 'records.jsonl', 'table.md', 'accuracy.png', 'results.csv'} <= {p.name for p in (tmp_path/'o').iterdir()}
+    assert printed.out.startswith(f'{photos.name}, ')
+    assert all(f'\n{m} ' in printed.out for m in ('none', 'paper', 'rel-att'))
+    assert {'protocol.json', 'records.jsonl', 'table.md', 'accuracy.png',
+        'results.csv'} <= {p.name for p in (tmp_path/'o').iterdir()}
     assert '| rel-att |' in (tmp_path/'o'/'table.md').read_text()
     assert main(['report', str(tmp_path/'o')]) == 0 and capsys.readouterr().out == printed.out
     protocol = json.loads((tmp_path/'o'/'protocol.json').read_text())
-    assert protocol['data']['name'] == photos.name and str(tmp_path) not in json.dumps(protocol) and protocol['decoding']['max_new_tokens'] == 2
+    assert protocol['data']['name'] == photos.name and str(tmp_path) not in json.dumps(protocol)
+    assert protocol['decoding']['max_new_tokens'] == 2
 
 
 def test_set_carries_text(models, photos, photo, tmp_path, capsys):
     "A text with commas, colons and quotation marks is one value, in a shell and beside other methods of a run, which is taken up"
-    words = ['eval', str(photos), '--model', str(models['qwen2_5_vl']), '--methods', 'none,carve', '--n', '1', '--max-new-tokens', '1', '--quiet', '--out', str(tmp_path/'o')]
-    for _ in range(2): assert main([*words, '--set', "instruction=Describe: it's all, please"]) == 0, capsys.readouterr().err
+    words = ['eval', str(photos), '--model', str(models['qwen2_5_vl']), '--methods', 'none,carve', '--n', '1',
+        '--max-new-tokens', '1', '--quiet', '--out', str(tmp_path/'o')]
+    for _ in range(2):
+        assert main([*words, '--set', "instruction=Describe: it's all, please"]) == 0, capsys.readouterr().err
     protocol = json.loads((tmp_path/'o'/'protocol.json').read_text())
     assert [m.get('instruction') for m in protocol['methods'].values()] == [None, "Describe: it's all, please"]
     assert main(['report', str(tmp_path/'o')]) == 0
-    ask = ['ask', str(photo), 'What is the green square?', '--model', str(models['qwen2_5_vl']), '--method', 'carve', '--set']
+    ask = ['ask', str(photo), 'What is the green square?', '--model', str(models['qwen2_5_vl']), '--method', 'carve',
+        '--set']
     capsys.readouterr()
-    for given in 'instruction=Describe: all', 'query=green,square', "query=['green', 'square']": assert main([*ask, given]) == 0, capsys.readouterr().err
+    for given in 'instruction=Describe: all', 'query=green,square', "query=['green', 'square']":
+        assert main([*ask, given]) == 0, capsys.readouterr().err
 
 
 def test_eval_of_this_folder(models, photos, tmp_path, monkeypatch, capsys):
@@ -463,15 +536,20 @@ def test_eval_of_this_folder(models, photos, tmp_path, monkeypatch, capsys):
     shutil.copytree(photos, tmp_path/'mine')
     (tmp_path/'mine'/'inner').mkdir()
     monkeypatch.chdir(tmp_path/'mine'/'inner')
-    words = ['eval', '..', '--model', str(models['llava']), '--methods', 'none', '--n', '1', '--max-new-tokens', '1', '--quiet']
-    assert main(words) == 0 and capsys.readouterr().out.splitlines()[-1].startswith(f'written to {os.path.join("eval_out", "mine")}: ')
+    words = ['eval', '..', '--model', str(models['llava']), '--methods', 'none', '--n', '1', '--max-new-tokens', '1',
+        '--quiet']
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f'written to {os.path.join("eval_out", "mine")}: ')
     assert os.listdir() == ['eval_out'] and os.listdir('eval_out') == ['mine']
 
 
 def test_eval_says_what_is_wrong(photos, tmp_path, capsys):
-    for more, said in ((['--methods', 'none,best'], "'best' is not known"), (['--methods', 'carve:q=1'], "'q'"), (['--methods', 'carve:p=2'], 'p=2'), (['--kinds', 'digit'], 'kinds'),
-                       (['--model', 'nothing'], 'nothing'), (['--part', '5/4'], '--part'), (['--methods', 'detector'], 'second model'),
-                       (['--methods', 'carve:layers=foo'], "layers='foo'"), (['--methods', 'none,carve:layers=99'], 'layers [99]'), (['--rule', 'foo'], "Rule 'foo'")):
+    for more, said in ((['--methods', 'none,best'], "'best' is not known"), (['--methods', 'carve:q=1'], "'q'"),
+            (['--methods', 'carve:p=2'], 'p=2'), (['--kinds', 'digit'], 'kinds'),
+                       (['--model', 'nothing'], 'nothing'), (['--part', '5/4'], '--part'),
+                       (['--methods', 'detector'], 'second model'),
+                       (['--methods', 'carve:layers=foo'], "layers='foo'"),
+                       (['--methods', 'none,carve:layers=99'], 'layers [99]'), (['--rule', 'foo'], "Rule 'foo'")):
         status = main(['eval', str(photos), '--out', str(tmp_path/'o'), '--quiet', *more])
         printed = capsys.readouterr()
         assert (status, printed.out, printed.err.count('\n')) == (2, '', 1) and said in printed.err, (more, printed.err)

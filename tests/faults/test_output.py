@@ -37,7 +37,8 @@ from carve_nb.method.profiles import ModelProfile
 from processes import ROOT
 
 BAD = '<script>alert(1)</script><img src=x onerror=alert(2)></textarea></style></div>"\'><svg onload=alert(3)> ![a](http://host.test/a.png) ![d\\\\](http://host.test/d.png) [b](javascript:alert(4)) $\\href{javascript:alert(5)}{c}$'
-SAFE = {'div', 'figure', 'figcaption', 'sub', 'br', 'strong', 'b', 'img', 'table', 'tr', 'td', 'th', 'p', 'style', 'a', 'thead', 'tbody', 'h1', 'h2', 'ul', 'li', 'code', 'em', 'pre'}
+SAFE = {'div', 'figure', 'figcaption', 'sub', 'br', 'strong', 'b', 'img', 'table', 'tr', 'td', 'th', 'p', 'style', 'a',
+    'thead', 'tbody', 'h1', 'h2', 'ul', 'li', 'code', 'em', 'pre'}
 
 
 class Found(HTMLParser):
@@ -48,7 +49,8 @@ class Found(HTMLParser):
     def handle_starttag(self, tag, attrs):
         if tag not in SAFE or any(k.startswith('on') for k, _ in attrs): self.wrong.append((tag, attrs))
         for k, v in attrs:
-            fine = 'data:image/', *(['http://', 'https://'] if tag == 'a' else [])   # a link waits for a click; an image is fetched at once
+            fine = (('data:image/', *(['http://', 'https://'] if tag == 'a'
+                else [])))   # a link waits for a click; an image is fetched at once
             if k in ('src', 'href', 'action') and not v.startswith(fine): self.wrong.append((tag, k, v[:60]))
     def handle_data(self, data): self.text.append(data)
 
@@ -62,22 +64,28 @@ def wrong_in(page):
 
 
 def test_the_check_sees_faults():
-    for bad in ('<script>x</script>', '<img src=x>', '<img src="data:image/png;base64,AA" onerror=x>', '<b onclick=x>', '<a href="javascript:x">', '<svg onload=x>'): assert wrong_in(bad), bad
+    for bad in ('<script>x</script>', '<img src=x>', '<img src="data:image/png;base64,AA" onerror=x>', '<b onclick=x>',
+            '<a href="javascript:x">', '<svg onload=x>'):
+        assert wrong_in(bad), bad
     assert not wrong_in('<b>&lt;script&gt;</b><img alt="&lt;b&gt;" src="data:image/png;base64,AA">')
 
 
 def package_modules():
     "Every module of the package; importing it must be possible here"
-    names = [m.name for m in pkgutil.walk_packages(carve_nb.__path__, 'carve_nb.') if not m.name.rpartition('.')[2].startswith('_')]
-    return [importlib.import_module(n) for n in names if n != 'carve_nb.runs.lmms_eval']   # that one needs lmms-eval, and shows nothing
+    names = [m.name for m in pkgutil.walk_packages(carve_nb.__path__, 'carve_nb.')
+        if not m.name.rpartition('.')[2].startswith('_')]
+    return [importlib.import_module(n) for n in names
+        if n != 'carve_nb.runs.lmms_eval']   # that one needs lmms-eval, and shows nothing
 
 
-TEXTS = '_repr_html_', '_repr_markdown_', '_repr_mimebundle_', '_repr_svg_', '_repr_javascript_', '_repr_latex_', '_repr_json_', '_ipython_display_'
+TEXTS = ('_repr_html_', '_repr_markdown_', '_repr_mimebundle_', '_repr_svg_', '_repr_javascript_', '_repr_latex_',
+    '_repr_json_', '_ipython_display_')
 
 
 def showing_classes():
     "Classes of the package that say themselves how they are shown, other than by an image"
-    classes = {c for m in package_modules() for _, c in inspect.getmembers(m, inspect.isclass) if c.__module__.startswith('carve_nb')}
+    classes = {c for m in package_modules() for _, c in inspect.getmembers(m, inspect.isclass)
+        if c.__module__.startswith('carve_nb')}
     return {c for c in classes if any(t in vars(c) for t in TEXTS) and not issubclass(c, w.Widget)}
 
 
@@ -89,15 +97,19 @@ def poisoned(o, keep=()):
 
 def lines(answer=BAD, ids=None):
     "Lines of a run with two methods, and one that failed"
-    one = lambda i, m, **kw: dict(id=ids[i] if ids else f'{i}{BAD}', at=i, method=m, status='ok', kind=BAD, answer=answer, truth=answer, score=float(i % 2), confidence=.5, plain_answer=answer,
+    one = lambda i, m, **kw: dict(id=ids[i] if ids else f'{i}{BAD}', at=i, method=m, status='ok', kind=BAD,
+        answer=answer, truth=answer, score=float(i % 2), confidence=.5, plain_answer=answer,
         hit=None, pointing=None, iou=None, box=[0, 0, 4, 4], calls=1, seconds=.5, notes=[BAD], key='k') | kw
-    return [one(i, m) for m in ('none', 'b') for i in range(4)] + [dict(id=f'4{BAD}', at=4, method='b', status='oom', kind=BAD, why=BAD)]
+    return [one(i, m) for m in ('none', 'b') for i in range(4)] + [dict(id=f'4{BAD}', at=4, method='b', status='oom',
+        kind=BAD, why=BAD)]
 
 
 def a_report(bad=BAD, made=None):
     "A run with this text in each field"
-    protocol = dict(data=dict(name=bad, key=bad, n=5, rule='exact', about={bad: bad}, kinds={bad: 5}), model=dict(name=bad, weights=bad, dtype=bad, device=bad, kernel=bad),
-        methods=dict(none={}, b={}), prompt=dict(suffix=bad), pixels=dict(limit=None, tokens=bad), seed=0, versions={bad: bad}, decoding=dict(max_new_tokens=32), answer_by={bad: bad})
+    protocol = dict(data=dict(name=bad, key=bad, n=5, rule='exact', about={bad: bad}, kinds={bad: 5}),
+        model=dict(name=bad, weights=bad, dtype=bad, device=bad, kernel=bad),
+        methods=dict(none={}, b={}), prompt=dict(suffix=bad), pixels=dict(limit=None, tokens=bad), seed=0,
+        versions={bad: bad}, decoding=dict(max_new_tokens=32), answer_by={bad: bad})
     return Run(protocol, made or lines())
 
 
@@ -106,7 +118,8 @@ def a_result():
     from carve_nb.models.model import Answer
     image = Image.effect_noise((64, 64), 60).convert('RGB')
     S = Saliency(np.eye(4, dtype=np.float32), image.size, (0, 0, *image.size), image)
-    return Result(answer=Answer(BAD, [1], 0.), plain_answer=Answer(BAD, [1], 0.), saliency=S, maps={BAD: S}, crop=Crop(image, (0, 0, 64, 64), 1., False), notes=[BAD], method=BAD, image=image, question=BAD)
+    return Result(answer=Answer(BAD, [1], 0.), plain_answer=Answer(BAD, [1], 0.), saliency=S, maps={BAD: S},
+        crop=Crop(image, (0, 0, 64, 64), 1., False), notes=[BAD], method=BAD, image=image, question=BAD)
 
 
 def an_explorer(vlm):
@@ -115,8 +128,10 @@ def an_explorer(vlm):
     ex.open_image(Image.effect_noise((96, 96), 60).convert('RGB'), BAD)
     ex.question.value = BAD
     r = Lookup()(vlm, ex.session.image, 'What digit is it?')
-    rows, answer = dataclasses.replace(r.rows, question_tokens=[BAD]*len(r.rows.question_tokens)), dataclasses.replace(r.answer, text=BAD)
-    ex.keep(dataclasses.replace(r, question=BAD, notes=[BAD], answer=answer, plain_answer=answer, rows=rows), ex.dials.method)
+    rows, answer = (dataclasses.replace(r.rows, question_tokens=[BAD]*len(r.rows.question_tokens)),
+        dataclasses.replace(r.answer, text=BAD))
+    ex.keep(dataclasses.replace(r, question=BAD, notes=[BAD], answer=answer, plain_answer=answer, rows=rows),
+        ex.dials.method)
     return ex
 
 
@@ -130,14 +145,16 @@ def a_prompt(question=BAD):
     "A prompt of a tiny vocabulary, and then hostile words in it"
     from carve_nb.models.image_tokens import ImageSpan
     image = Image.effect_noise((64, 64), 60).convert('RGB')
-    return Prompt({}, [ImageSpan(torch.arange(1, 17), (4, 4), (0., 0., 64., 64.))], [17, 18], question, [image], [question]*20, question)
+    return Prompt({}, [ImageSpan(torch.arange(1, 17), (4, 4), (0., 0., 64., 64.))], [17, 18], question, [image],
+        [question]*20, question)
 
 
 def some_rows():
     "Attention with hostile words as answer, over an image"
     from carve_nb.models.model import Answer
     p = a_prompt()
-    return AttentionRows(torch.rand(1, 12, 2, 16)/16, [*range(12)], [1], p.spans, answer=Answer(BAD, [1], 0.), meta=dict(n_layers=12, sizes=[(64, 64)]), images=p.images)
+    return AttentionRows(torch.rand(1, 12, 2, 16)/16, [*range(12)], [1], p.spans, answer=Answer(BAD, [1], 0.),
+        meta=dict(n_layers=12, sizes=[(64, 64)]), images=p.images)
 
 
 def a_scene():
@@ -153,10 +170,14 @@ def a_table():
 
 IMAGES = Prompt, AttentionRows, Saliency, Scene, Crop, Result
 WORDLESS = Saliency, Crop      # what they show is all numbers
-MAKERS = {Prompt: lambda vlm: a_prompt(), AttentionRows: lambda vlm: some_rows(), Scene: lambda vlm: a_scene(), MethodTable: lambda vlm: a_table(),
-          Saliency: lambda vlm: a_result().saliency, Crop: lambda vlm: a_result().crop, Record: lambda vlm: Record(BAD, None, BAD, [BAD], kind=BAD), Result: lambda vlm: a_result(), Explorer: an_explorer,
+MAKERS = {Prompt: lambda vlm: a_prompt(), AttentionRows: lambda vlm: some_rows(), Scene: lambda vlm: a_scene(),
+    MethodTable: lambda vlm: a_table(),
+          Saliency: lambda vlm: a_result().saliency, Crop: lambda vlm: a_result().crop,
+          Record: lambda vlm: Record(BAD, None, BAD, [BAD], kind=BAD), Result: lambda vlm: a_result(),
+          Explorer: an_explorer,
           DataSet: lambda vlm: DataSet(BAD, [Record(BAD, None, BAD, [BAD], kind=BAD)], BAD, about={BAD: BAD}),
-          ModelProfile: lambda vlm: ModelProfile(BAD, BAD, 5, [1], 'noun', [0, 1], dict(last=[0., .1], noun=[.1, .4]), .9, BAD)}
+          ModelProfile: lambda vlm: ModelProfile(BAD, BAD, 5, [1], 'noun', [0, 1], dict(last=[0., .1], noun=[.1, .4]),
+          .9, BAD)}
 
 
 @pytest.mark.case(56)
@@ -185,7 +206,8 @@ def test_objects_in_a_notebook(kind, vlm):
     "Images with words for those who do not see them, a caption, little weight; the plain text stays short, and no display is needed"
     scene = make_scene(7)
     question = scene.question('digit').question
-    made = {Scene: lambda: scene, Prompt: lambda: vlm.prompt(scene.image, question), AttentionRows: lambda: vlm.capture(scene.image, question, steps='all')}
+    made = {Scene: lambda: scene, Prompt: lambda: vlm.prompt(scene.image, question),
+        AttentionRows: lambda: vlm.capture(scene.image, question, steps='all')}
     if kind in made: o = made[kind]()
     else:
         r = carve_nb.Carve()(vlm, scene.image, question)
@@ -193,8 +215,10 @@ def test_objects_in_a_notebook(kind, vlm):
     page = o._repr_html_()
     alts, caption = re.findall(r'<img alt="([^"]*)"', page), re.search('<figcaption>(.*?)</figcaption>', page, re.S)[1]
     assert alts and all(len(a) > 8 for a in alts) and len(page) < 60_000 and len(repr(o)) < 400
-    said = {Prompt: ['209 tokens', 'question stands at 199..206', 'image 1 at 3..198', question], Saliency: ['peak at', 'bits', '2^H', 'dark'], Scene: [f'{a.name} {a.digit}' for a in scene.objects],
-            Crop: [str(getattr(o, 'box', '')), 'times'], AttentionRows: ['4 heads', 'on one scale', 'mass on them'], Result: [question, 'Baseline: ', 'with the crop']}
+    said = {Prompt: ['209 tokens', 'question stands at 199..206', 'image 1 at 3..198', question],
+        Saliency: ['peak at', 'bits', '2^H', 'dark'], Scene: [f'{a.name} {a.digit}' for a in scene.objects],
+            Crop: [str(getattr(o, 'box', '')), 'times'], AttentionRows: ['4 heads', 'on one scale', 'mass on them'],
+            Result: [question, 'Baseline: ', 'with the crop']}
     assert all(s in html.unescape(caption) for s in said[kind]), caption
 
 
@@ -202,7 +226,8 @@ def test_objects_in_a_notebook(kind, vlm):
 def test_small_images_are_kept_for_large_ones(vlm):
     "Rows hold their image small, and the map is drawn over it"
     rows = vlm.capture(make_scene(7).image.resize((2000, 1500)), 'What digit is on the yellow star?', steps='first')
-    assert 224 <= min(rows.images[0].size) and max(rows.images[0].size) < 450 and {p.size for p in rows.panels().values()} == {(147, 110)}
+    assert 224 <= min(rows.images[0].size) and max(rows.images[0].size) < 450
+    assert {p.size for p in rows.panels().values()} == {(147, 110)}
 
 
 @pytest.mark.case(56)
@@ -215,10 +240,12 @@ def test_hostile_text_in_widgets(vlm):
     found = ex.widgets()
     pages = [x.value for x in found if isinstance(x, w.HTML)]
     assert sum('&lt;script&gt;' in p for p in pages) >= 3 and [x for p in pages for x in wrong_in(p)] == []
-    assert not [x for x in found if isinstance(x, w.HTMLMath)] and not [x for x in found if getattr(x, 'description_allow_html', False)]
+    assert not [x for x in found if isinstance(x, w.HTMLMath)]
+    assert not [x for x in found if getattr(x, 'description_allow_html', False)]
     scripts = [o['data'] for x in found if isinstance(x, w.Output) for o in x.outputs]
     assert 'alert(' not in json.dumps(scripts) and ex.question.value == BAD
-    assert ast.unparse(ast.parse(html.unescape(re.search('<pre>(.*?)</pre>', ex.pane.value, re.S)[1]))).count('alert(1)') == 2   # image, question: inside of Python's strings
+    assert ast.unparse(ast.parse(html.unescape(re.search('<pre>(.*?)</pre>', ex.pane.value,
+        re.S)[1]))).count('alert(1)') == 2   # image, question: inside of Python's strings
     ex.close()
 
 
@@ -226,9 +253,12 @@ def test_hostile_text_in_widgets(vlm):
 def test_places_that_make_html():
     "Only these modules and templates make HTML or scripts; another one must be looked at"
     words = re.compile(r'''text/html|application/javascript|<(?:div|b|td|tr|img|table|style|script)\b|\b(?:HTML|Markdown|Javascript)\(''')
-    parts = [(p, ast.unparse(ast.parse(p.read_text(encoding='utf-8')))) for p in sorted((ROOT/'carve_nb').rglob('*.py')) if p.name[0] != '_']
-    parts += [(p, p.read_text(encoding='utf-8')) for p in sorted((ROOT/'carve_nb').rglob('*.html'))]     # of jinja, which escapes
-    assert {p.stem for p, code in parts if words.search(code)} - {'families'} == {'widgets', 'app', 'io', 'records', 'plotting', 'report', 'checkup'}   # those two name tokens such as <img>
+    parts = [(p, ast.unparse(ast.parse(p.read_text(encoding='utf-8'))))
+        for p in sorted((ROOT/'carve_nb').rglob('*.py')) if p.name[0] != '_']
+    parts += [(p, p.read_text(encoding='utf-8'))
+        for p in sorted((ROOT/'carve_nb').rglob('*.html'))]     # of jinja, which escapes
+    assert {p.stem for p, code in parts if words.search(code)} - {'families'} == {'widgets', 'app', 'io', 'records',
+        'plotting', 'report', 'checkup'}   # those two name tokens such as <img>
 
 
 def keep(folder, report):
@@ -257,7 +287,8 @@ def test_ids_are_no_paths(vlm, tmp_path):
     data = DataSet('../../name', [Record(i, image, 'What color is it?', ['red']) for i in IDS])
     run_eval(data, vlm, methods='none', out=out, progress=False)
     files = {p for p in tmp_path.rglob('*') if p.is_file()}
-    assert all(p.parent == out for p in files) and {p.name for p in files} <= {'protocol.json', 'records.jsonl', 'records.lock'}, files
+    assert (all(p.parent == out for p in files) and {p.name for p in files} <= {'protocol.json', 'records.jsonl',
+        'records.lock'}), files
     assert [json.loads(l)['id'] for l in (out/'records.jsonl').read_text().splitlines()] == [*IDS]
 
 
@@ -265,7 +296,8 @@ def test_ids_are_no_paths(vlm, tmp_path):
 def test_uploaded_names_are_no_paths(vlm):
     ex = Explorer(vlm)
     raw = png_bytes(Image.new('RGB', (64, 64), 'red'))
-    ex.upload.value = [dict(name='../../a.png', type='image/png', size=len(raw), content=memoryview(raw), last_modified=pd.Timestamp(0, tz='UTC').to_pydatetime())]
+    ex.upload.value = [dict(name='../../a.png', type='image/png', size=len(raw), content=memoryview(raw),
+        last_modified=pd.Timestamp(0, tz='UTC').to_pydatetime())]
     assert ex.code == repr('a.png')
     ex.close()
 
@@ -289,10 +321,13 @@ def test_fifty_runs_of_a_cell(vlm, monkeypatch, figure):
             ex.ask(); ex.job.join()
             for tab, p in zip(TABS, (.1, .2, .3)): ex.tab.value = tab; ex.dials.dials['p'].value = p
         ex._ipython_display_()
-        counts.append([len(w.widget._instances), len(comm.get_comm_manager().comms), sum(len(f) for x in ex.widgets() for kinds in x._trait_notifiers.values() for f in kinds.values()), sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in vlm.model.modules()),
+        counts.append([len(w.widget._instances), len(comm.get_comm_manager().comms),
+            sum(len(f) for x in ex.widgets() for kinds in x._trait_notifiers.values() for f in kinds.values()),
+            sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in vlm.model.modules()),
             threading.active_count(), len(pyplot.get_fignums()), len(SHOWN)])
     figure('widgets after 1 and 50 runs of the explorer', (counts[1][0], counts[-1][0]))
-    assert counts[0][:1] + counts[0][2:] == counts[-1][:1] + counts[-1][2:] and counts[1] == counts[-1], (counts[0], counts[1], counts[-1])
+    assert (counts[0][:1] + counts[0][2:] == counts[-1][:1] + counts[-1][2:] and counts[1] == counts[-1]), (counts[0],
+        counts[1], counts[-1])
     ex.close()
     SHOWN.clear()
 
@@ -313,17 +348,23 @@ def unreadable(output):
     joined = {k: ''.join(v) if isinstance(v, list) else v for k, v in data.items()}
     if any('widget' in k for k in data) and 'image/png' not in data: return 'a widget without an image'
     if any('javascript' in k for k in data): return 'a script'
-    if re.search(r'<(?:script|iframe|object|embed)\b', joined.get('text/html', '') + rendered(joined.get('text/markdown', '')), re.I): return 'HTML with a script'
-    if 'image/png' in data: return '' if np.asarray(Image.open(io.BytesIO(base64.b64decode(joined['image/png'])))).size else 'an empty image'
-    return '' if any(joined.get(k, '').strip() for k in ('text/plain', 'text/markdown', 'text/html', 'image/svg+xml')) else 'nothing to read'
+    if re.search(r'<(?:script|iframe|object|embed)\b', joined.get('text/html', '')
+            + rendered(joined.get('text/markdown', '')), re.I):
+        return 'HTML with a script'
+    if 'image/png' in data:
+        return '' if np.asarray(Image.open(io.BytesIO(base64.b64decode(joined['image/png'])))).size else 'an empty image'
+    return '' if any(joined.get(k, '').strip() for k in ('text/plain', 'text/markdown', 'text/html',
+        'image/svg+xml')) else 'nothing to read'
 
 
 @pytest.mark.case(60)
 def test_stored_notebooks_need_no_script():
     paths = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if not any(o[0] in '._' for o in p.relative_to(ROOT).parts))
-    found = {p.name: [u for o in stored_outputs(json.loads(p.read_text(encoding='utf-8'))) if (u := unreadable(o))] for p in paths}
+    found = {p.name: [u for o in stored_outputs(json.loads(p.read_text(encoding='utf-8'))) if (u := unreadable(o))]
+        for p in paths}
     assert len(paths) > 60 and {k: v for k, v in found.items() if v} == {}
-    assert unreadable(dict(output_type='display_data', data={'application/vnd.jupyter.widget-view+json': {}, 'text/plain': 'x'}))
+    assert unreadable(dict(output_type='display_data', data={'application/vnd.jupyter.widget-view+json': {},
+        'text/plain': 'x'}))
     assert unreadable(dict(output_type='display_data', data={'text/html': '<script>1</script>'}))
 
 
@@ -339,4 +380,5 @@ def test_explorer_saved_on_the_spot():
     assert len(outs) == 2 and [unreadable(o) for o in outs] == ['', '']
     for o in outs:
         img = Image.open(io.BytesIO(base64.b64decode(''.join(o['data']['image/png']))))
-        assert img.width > 300 and np.asarray(img.convert('RGB')).std() > 20 and 'Baseline: "8"' in ''.join(o['data']['text/plain'])
+        assert img.width > 300 and np.asarray(img.convert('RGB')).std() > 20
+        assert 'Baseline: "8"' in ''.join(o['data']['text/plain'])

@@ -20,7 +20,8 @@ def messages(tree):
     "Texts of the errors that are raised, and of warnings and notes"
     for node in ast.walk(tree):
         says = isinstance(node, ast.Call) and getattr(node.func, 'attr', getattr(node.func, 'id', '')) in SAYS
-        if says or isinstance(node, ast.Raise): yield ' '.join(o.value for o in ast.walk(node) if isinstance(o, ast.Constant) and isinstance(o.value, str))
+        if says or isinstance(node, ast.Raise):
+            yield ' '.join(o.value for o in ast.walk(node) if isinstance(o, ast.Constant) and isinstance(o.value, str))
 
 
 def helps():
@@ -28,23 +29,29 @@ def helps():
     import typer
     from carve_nb.cli.main import app
     group = typer.main.get_command(app)
-    for command in group, *group.commands.values(): yield '\n'.join([command.help, command.epilog or '', *(p.help or '' for p in command.params)])
+    for command in group, *group.commands.values():
+        yield '\n'.join([command.help, command.epilog or '', *(p.help or '' for p in command.params)])
 
 
 def site(rooms):
     "What the pages of rooms say, without their code, and what images show in words; '' is the book"
     pages = [p for room in rooms for p in sorted((ROOT/'nbs'/room).glob('**/*.ipynb' if room else '*.ipynb'))]
-    cells = [(c['cell_type'], ''.join(c['source'])) for p in pages for c in json.loads(p.read_text(encoding='utf-8'))['cells']]
-    return '\n'.join(line for kind, text in cells for line in ([text] if kind == 'markdown' else re.findall('^#. fig-alt: (.*)', text, re.M)))
+    cells = [(c['cell_type'], ''.join(c['source'])) for p in pages
+        for c in json.loads(p.read_text(encoding='utf-8'))['cells']]
+    return '\n'.join(line for kind, text in cells for line in ([text] if kind == 'markdown'
+        else re.findall('^#. fig-alt: (.*)', text, re.M)))
 
 
 def texts():
     "Texts that a user reads, by their source"
-    trees = [ast.parse(p.read_text(encoding='utf-8')) for p in sorted((ROOT/'carve_nb').rglob('*.py')) if p.name != '_modidx.py']
+    trees = [ast.parse(p.read_text(encoding='utf-8')) for p in sorted((ROOT/'carve_nb').rglob('*.py'))
+        if p.name != '_modidx.py']
     read = {name: (ROOT/name).read_text(encoding='utf-8') for name in ('README.md', 'CONTRIBUTING.md', 'SECURITY.md')}
-    read |= {'the book': site(['']), 'the other pages': site(['tutorials', 'notes', 'library', 'training']), 'help': '\n'.join(helps())}
+    read |= {'the book': site(['']), 'the other pages': site(['tutorials', 'notes', 'library', 'training']),
+        'help': '\n'.join(helps())}
     return {name: CODE.sub('', text) for name, text in read.items()} | dict(
-        docstrings='\n'.join(CODE.sub('', d) for t in trees for d in docstrings(t)), messages='\n'.join(CODE.sub('', m) for t in trees for m in messages(t)))
+        docstrings='\n'.join(CODE.sub('', d) for t in trees for d in docstrings(t)),
+        messages='\n'.join(CODE.sub('', m) for t in trees for m in messages(t)))
 
 
 @pytest.mark.parametrize('word', WORDS, ids=lambda w: w['use'])
@@ -52,7 +59,8 @@ def test_each_pattern_finds_and_leaves(word):
     assert found(word['finds'], word) and not found(word['leaves'], word)
 
 
-@pytest.mark.parametrize('name', ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'the book', 'the other pages', 'help', 'docstrings', 'messages'])
+@pytest.mark.parametrize('name', ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'the book', 'the other pages', 'help',
+    'docstrings', 'messages'])
 def test_words_of_the_field(name):
     "At most one foreign word in a thousand"
     text = texts()[name]
