@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SEEDS', 'TWINS', 'LEAST', 'MOST', 'DIGITS', 'MODELS', 'RECORD', 'ASK', 'DRAW', 'ground', 'object_list',
-           'shape_counts', 'sprite_sheet', 'model_inputs', 'attention_after', 'image_maps', 'packed', 'first_state',
+           'shape_counts', 'sprite_sheet', 'model_inputs', 'attention_after', 'image_maps', 'millionths', 'first_state',
            'write_model', 'measured_sentence', 'write_site', 'browse', 'planes', 'compare', 'equality_summary',
            'measure_equality', 'measure_composed']
 
@@ -88,24 +88,24 @@ def image_maps(vlm, image, question, suffix='') -> np.ndarray: # [tokens, layers
     rows = attention_after(vlm, image, question, suffix)[1].mean(1)[..., columns]
     return rows[:, [*range(words), -1]].permute(1, 0, 2).numpy()
 
-def packed(maps): # of numbers
-    "Float16 as text"
-    return base64.b64encode(np.asarray(maps, '<f2').tobytes()).decode()
+def millionths(maps) -> list: # of numbers
+    "Maps as whole numbers, which take less room; only their proportions count"
+    return np.rint(1e6*np.asarray(maps)).astype(int).tolist()
 
 def first_state(vlm, seed) -> dict: # plain values
     "Maps, answers and crop of a scene: with the short-answer instruction, and without it"
     scene, state = make_scene(seed), {}
     question = scene.question('digit').question
+    tokens = [*(t.strip() for t in vlm.processor.tokenizer.tokenize(question)), 'last token']
     for short in (True, False):
         suffix = SHORT_ANSWER if short else ''
         answer, g = vlm.ask(scene.image, question, suffix or None), image_maps(vlm, scene.image, GENERAL_INSTRUCTION, suffix)
         state['short' if short else 'bare'] = dict(
-            answer=str(answer), confidence=answer.confidence, maps=packed(image_maps(vlm, scene.image, question, suffix)),
-            instruction=packed([g[:-1].mean(0), g[-1]]))
+            model=str(vlm.name), question=question, tokens=tokens, answer=str(answer), confidence=answer.confidence,
+            maps=millionths(image_maps(vlm, scene.image, question, suffix)), instruction=millionths([g[:-1].mean(0), g[-1]]))
     result = make_method('lookup')(vlm, scene.image, question)
-    crop = dict(box=list(result.crop.box), answer=str(result.answer), confidence=result.answer.confidence)
-    tokens = [t.strip() for t in vlm.processor.tokenizer.tokenize(question)]
-    return dict(seed=seed, question=question, tokens=tokens, layers=vlm.n_layers, crop=crop, **state)
+    state['short']['crop'] = dict(box=list(result.crop.box), answer=str(result.answer), confidence=result.answer.confidence)
+    return dict(model=str(vlm.name), question=question, **state)
 
 # %% ../nbs/tutorials/living_figure.ipynb #9d030479
 MODELS = {'carve-small': dict(token='noun', layers=[2]), 'carve-tiny': dict(token='last', layers=[1, 2, 3])}   # as `lookup` reads
@@ -115,8 +115,9 @@ def write_model(name, out) -> dict: # what the page must know
     source, target = files('carve_nb')/'checkpoints'/name, out/name
     target.mkdir(parents=True, exist_ok=True)
     for file in ('config.json', 'tokenizer.json', 'model.safetensors'): shutil.copy(source/file, target/file)
-    weights = (target/'model.safetensors').read_bytes()
-    return dict(MODELS[name], bytes=len(weights), version=hashlib.sha256(weights).hexdigest()[:12])
+    weights, tokenizer = (target/'model.safetensors').read_bytes(), json.loads((target/'tokenizer.json').read_text(encoding='utf-8'))
+    words = [word for word in tokenizer['model']['vocab'] if word.isalnum()]
+    return dict(MODELS[name], words=words, bytes=len(weights), version=hashlib.sha256(weights).hexdigest()[:12])
 
 RECORD = Path('nbs/results/living.json')
 
@@ -139,7 +140,7 @@ def write_site(out):
     twin, = twin_records(1, start=TWINS)
     data = dict(
         digits=digits, scenes=scenes, models={name: write_model(name, out) for name in MODELS},
-        twins=dict(seed=TWINS, question=twin.question, objects=object_list(TWINS, 7, twins)),
+        twins=dict(seed=TWINS, model='carve-tiny', question=twin.question, objects=object_list(TWINS, 7, twins)),
         first=first_state(VLM.from_pretrained('carve-small'), 145), measured=measured_sentence())
     (out/'living.json').write_text(json.dumps(data), encoding='utf-8')
 
@@ -181,7 +182,7 @@ def compare(page, vlm, seed, kind='digit') -> dict: # largest differences
     "Ask Chromium and PyTorch about a held-out scene"
     scene, name = make_scene(seed), str(vlm.name)
     question = scene.question(kind).question
-    got = page.evaluate(ASK, [name, base64.b64encode(scene.image.tobytes()).decode(), question, SHORT_ANSWER])
+    got = page.evaluate(ASK, [name, base64.b64encode(scene.image.convert('RGBA').tobytes()).decode(), question, SHORT_ANSWER])
     read = lambda text: np.frombuffer(base64.b64decode(text), '<f4')
     logits, rows = attention_after(vlm, scene.image, question, SHORT_ANSWER)
     exact = copy.copy(vlm)
@@ -219,7 +220,7 @@ DRAW = '''async ([names, n]) => {
   for (let i = 0; i < n; i++) {
     const {seed} = data.scenes[Math.floor(data.scenes.length*random())], objects = scene.newScene(random);
     const target = objects[Math.floor(objects.length*random())], line = {};
-    const image = scene.paint(scene.toRGB(await scene.readImage(`data/${seed}.webp`)), objects, sheet);
+    const image = scene.paint((await scene.readImage(`data/${seed}.webp`)).data, objects, sheet);
     for (const name of names) {
       const m = (window.models ??= {})[name] ??= model.makeModel(await loadFiles(`data/${name}/`, 'test')), {token, layers} = data.models[name];
       const question = `What digit is on the ${scene.nameOf(target)}?`, words = m.tokenizer.encode(question).length;

@@ -250,7 +250,9 @@ def place_figures(text, up):
 
 def living_figure(up):
     "The place of the figure whose models answer in the browser, with its still"
-    return f'<div class="living" data-living>\n\n\\1\n\n</div>\n<script>location.protocol === "file:" || import(new URL("{up}_static/living/page.js", location))</script>'
+    here = f'{up}_static/living'
+    return (f'<link rel="stylesheet" href="{here}/living.css">\n<div class="living" data-living>\n\n\\1\n\n</div>\n'
+            f'<script>location.protocol === "file:" || import(new URL("{here}/page.js", location))</script>')
 
 
 def write_figures(out):

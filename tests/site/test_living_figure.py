@@ -11,10 +11,10 @@ from processes import ROOT
 
 MODULES = ROOT/'docs/_static/living'
 PAINT = '''async seeds => {
-  const {paint, readImage, toRGB} = await import('./scene.js'), data = await (await fetch('data/living.json')).json();
+  const {paint, readImage} = await import('./scene.js'), data = await (await fetch('data/living.json')).json();
   const sheet = {...await readImage('data/sheet.png'), digits: data.digits};
   const all = seeds.map(async seed => {
-    const ground = toRGB(await readImage(`data/${seed}.webp`)), {objects} = data.scenes.find(s => s.seed === seed);
+    const {data: ground} = await readImage(`data/${seed}.webp`), {objects} = data.scenes.find(s => s.seed === seed);
     return btoa(paint(ground, objects, sheet).reduce((text, v) => text + String.fromCharCode(v), ''));
   });
   return Promise.all(all);
@@ -82,7 +82,7 @@ def test_same_model(page, name, seeds):
 def test_scenes_are_painted(page):
     "From its list of objects a scene has the pixels of `make_scene`"
     for seed, pixels in zip(SEEDS[:10], page.evaluate(PAINT, [*SEEDS[:10]])):
-        assert base64.b64decode(pixels) == make_scene(seed).image.tobytes(), seed
+        assert base64.b64decode(pixels) == make_scene(seed).image.convert('RGBA').tobytes(), seed
 
 
 def test_first_state(page):
@@ -91,6 +91,7 @@ def test_first_state(page):
     start(page)
     assert page.locator('.first b').text_content() == '8' and page.locator('.second b').text_content() == '2'
     assert '“heart” looks at the orange heart' in status(page)
+    page.locator('summary').click()
     page.locator('[name=layer]').select_option('all')
     page.get_by_role('button', name='last token').hover()
     assert '“last token” looks at the green square' in status(page)
@@ -115,7 +116,7 @@ def test_reader(page):
     assert 'It does not know: zebra.' in said
     page.fetched.clear()
     place = page.evaluate('document.querySelector("[data-living]").figure.objects[0].x')
-    page.locator('canvas.scene').focus()
+    page.locator('.object').first.focus()
     answered(page, lambda: page.keyboard.press('ArrowLeft'))
     assert page.evaluate('document.querySelector("[data-living]").figure.objects[0].x') == place - 8
     answered(page, page.get_by_role('button', name='New scene').click)

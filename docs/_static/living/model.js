@@ -1,78 +1,65 @@
 // A packaged model as one object: it reads images, then answers questions and says where it looked.
 import {embed, logits, read, started} from './decoder.js';
-import {cut, normalize, resize} from './resize.js';
-import {chats, makeTokenizer} from './tokenizer.js';
+import {normalize, resize} from './resize.js';
+import {SIDE} from './scene.js';
+import {makeTokenizer} from './tokenizer.js';
 import {seeClip, seeQwen} from './tower.js';
 
-const SIDE = 448; // of a scene, and of what a crop is enlarged to
-
 export function makeModel({config, tokenizer, tensors}) {
-  const llava = config.model_type === 'llava', t = makeTokenizer(tokenizer), v = config.vision_config;
-  const see = llava ? seeClip : seeQwen, weight = name => tensors[name];
-  const side = llava ? v.image_size : v.patch_size*32, small = llava ? side : v.patch_size*24; // 256 and 144 tokens
-  return {config, weight, see, tokenizer: t, chat: chats[config.model_type](t), sides: {image: side, crop: small},
-    root: llava ? 'language_model.model.' : 'model.', axes: llava ? 1 : 3};
+  const type = config.model_type, words = makeTokenizer(tokenizer, type), v = config.vision_config;
+  const own = {config, weight: name => tensors[name], tokenizer: words, chat: words.chat};
+  return type === 'llava' ? {...own, see: seeClip, root: 'language_model.model.', flat: true,
+    side: v.image_size, crop: v.image_size} :
+    {...own, see: seeQwen, root: 'model.', side: v.patch_size*32, crop: v.patch_size*24};
 }
 
-export function pixels(model, image, as = 'image') { // RGB, SIDE by SIDE -> what the tower is given
-  const side = model.sides[as];
-  return normalize(resize(image, [SIDE, SIDE], [side, side]));
+export function pixels(model, image, box) { // of a scene, or of a part of it
+  const view = box ? resize(image, box, SIDE, 'lanczos') : image;
+  return normalize(resize(view, [0, 0, SIDE, SIDE], box ? model.crop : model.side));
 }
 
-export function look(model, image, as, progress) { // -> {tokens, grid}
-  return model.see(model.weight, model.config, pixels(model, image, as), progress);
+export function look(model, image, box, progress) { // -> {tokens, grid}
+  return model.see(model.weight, model.config, pixels(model, image, box), progress);
 }
-
-export function enlarge(image, box) { // a square part of a scene in the scene's size
-  const side = box[2] - box[0];
-  return side === SIDE ? image : resize(cut(image, SIDE, box), [side, side], [SIDE, SIDE], 'lanczos');
-}
-
-const inRow = (n, next) => Array.from({length: n}, (_, i) => [next + i, next + i, next + i]);
 
 function readText(model, ids, seen, rows) {
-  return read(model, embed(model, ids), inRow(ids.length, seen.next), seen, rows);
+  const places = ids.map((_, i) => Array(3).fill(seen.next + i));
+  return read(model, embed(model, ids), places, seen, rows);
 }
 
-export function readImage(model, view, seen = null) { // after what was read before: the first image's columns are kept
-  const {before, open, close} = model.chat, [gh, gw] = view.grid;
-  let state = readText(model, seen ? open : [...before, ...open], seen ?? started).seen;
-  const at = model.axes === 1 ? inRow(gh*gw, state.next) : Array.from({length: gh*gw}, (_, i) =>
-    [state.next, state.next + Math.floor(i/gw), state.next + i%gw]);
-  const first = seen?.image ?? {start: state.n, grid: view.grid};
-  state = read(model, view.tokens, at, state).seen;
-  if (close.length) state = readText(model, close, state).seen;
-  return {...state, image: first};
+// After what was read before; the columns of the first image are kept
+export function readImage(model, {tokens, grid: [gh, gw]}, before) {
+  const {chat} = model, opened = before ? chat.open : [...chat.before, ...chat.open];
+  const past = readText(model, opened, before ?? started).seen;
+  const places = Array.from({length: gh*gw}, (_, i) => (model.flat ? [i, i, i] :
+    [0, Math.floor(i/gw), i%gw]).map(v => past.next + v));
+  const {seen} = read(model, tokens, places, past);
+  const image = before?.image ?? {start: past.n, grid: [gh, gw]};
+  return {...readText(model, chat.close, seen).seen, image};
 }
 
-const argmax = a => a.reduce((best, v, i) => v > a[best] ? i : best, 0);
-
-function logShare(scores, at) { // log of the softmax
-  const most = scores[argmax(scores)];
-  return scores[at] - most - Math.log(scores.reduce((sum, v) => sum + Math.exp(v - most), 0));
-}
-
-function generate(model, first, most) { // greedily -> the answer, and the mean share of its tokens
-  const ids = [];
-  let state = first, sum = 0;
-  while (ids.length < most) {
-    const scores = logits(model, state.out), best = argmax(scores);
-    ids.push(best); sum += logShare(scores, best);
-    if (best === model.chat.end) break;
-    state = readText(model, [best], state.seen, true);
+function generate(model, state, most) { // greedily -> the answer, and the mean share of its tokens
+  const ids = [], [end] = model.chat.end;
+  for (let sum = 0; ; state = readText(model, ids.slice(-1), state.seen, true)) {
+    const scores = logits(model, state.out), top = Math.max(...scores);
+    sum -= Math.log(scores.reduce((all, v) => all + Math.exp(v - top), 0));
+    ids.push(scores.indexOf(top));
+    if (ids.at(-1) === end || ids.length === most) {
+      const answer = model.tokenizer.decode(ids.filter(id => id !== end));
+      return {answer, confidence: Math.exp(sum/ids.length)};
+    }
   }
-  const words = ids.filter(id => id !== model.chat.end);
-  return {answer: model.tokenizer.decode(words), confidence: Math.exp(sum/ids.length)};
 }
 
-export function ask(model, seen, text, suffix = '', most = 32) { // the answer, and the attention of each token
+// The answer, and what the attention of each token of the question is read from
+export function ask(model, seen, text, suffix = '', most = 32) {
   const ids = [...model.tokenizer.encode(`${text} ${suffix}`), ...model.chat.after];
   const first = readText(model, ids, seen, true);
   return {...generate(model, first, most), logits: logits(model, first.out), rows: first.rows, ids,
     n: ids.length, all: first.seen.n, image: seen.image};
 }
 
-export function maps(model, {rows, n, all, image: {start, grid: [gh, gw]}}, at) { // the mean of heads, [layer][cell]
+export function maps(model, {rows, n, all, image: {start, grid: [gh, gw]}}, at) { // [layer][cell]
   const heads = model.config.text_config.num_attention_heads;
   return rows.map(layer => Float32Array.from({length: gh*gw}, (_, cell) => {
     let sum = 0;

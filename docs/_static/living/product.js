@@ -2,12 +2,15 @@
 
 export function linear(x, w, bias, nin, nout) { // [n, nin], [nout, nin] -> [n, nout]
   const n = x.length/nin, y = new Float32Array(n*nout);
-  for (let i = 0; i < n; i += 3) { // a block: 3 rows by 4; one that ends before is computed twice
-    const i1 = Math.min(i + 1, n - 1), i2 = Math.min(i + 2, n - 1), a = i*nin, b = i1*nin, c = i2*nin;
+  for (let i = 0; i < n; i += 3) { // a block: 3 rows by 4; what it has too little is computed twice
+    const i1 = Math.min(i + 1, n - 1), i2 = Math.min(i + 2, n - 1);
+    const a = i*nin, b = i1*nin, c = i2*nin;
     for (let j = 0; j < nout; j += 4) {
-      const j1 = Math.min(j + 1, nout - 1), j2 = Math.min(j + 2, nout - 1), j3 = Math.min(j + 3, nout - 1);
+      const j1 = Math.min(j + 1, nout - 1), j2 = Math.min(j + 2, nout - 1);
+      const j3 = Math.min(j + 3, nout - 1);
       const p = j*nin, q = j1*nin, r = j2*nin, s = j3*nin;
-      let a0 = 0, a1 = 0, a2 = 0, a3 = 0, b0 = 0, b1 = 0, b2 = 0, b3 = 0, c0 = 0, c1 = 0, c2 = 0, c3 = 0;
+      let a0 = 0, a1 = 0, a2 = 0, a3 = 0, b0 = 0, b1 = 0, b2 = 0, b3 = 0;
+      let c0 = 0, c1 = 0, c2 = 0, c3 = 0;
       for (let k = 0; k < nin; k++) {
         const u = x[a + k], v = x[b + k], z = x[c + k];
         let f = w[p + k];
@@ -21,32 +24,20 @@ export function linear(x, w, bias, nin, nout) { // [n, nin], [nout, nin] -> [n, 
       y[i2*nout + j] = c0; y[i2*nout + j1] = c1; y[i2*nout + j2] = c2; y[i2*nout + j3] = c3;
     }
   }
-  return bias ? addRows(y, bias) : y;
+  return bias ? add(y, bias) : y;
 }
 
-export function addRows(x, row) { // in place, as the next two
-  for (let i = 0; i < x.length; i++) x[i] += row[i%row.length];
-  return x;
-}
-
-export function add(x, y) {
-  for (let i = 0; i < x.length; i++) x[i] += y[i];
-  return x;
-}
-
-export function map(x, f) {
-  for (let i = 0; i < x.length; i++) x[i] = f(x[i]);
+export function add(x, y) { // in place; a row to all rows
+  for (let i = 0; i < x.length; i++) x[i] += y[i%y.length];
   return x;
 }
 
 export function layerNorm(x, gain, bias, eps) {
   const d = gain.length, y = new Float32Array(x.length);
   for (let o = 0; o < x.length; o += d) {
-    let mean = 0, square = 0;
-    for (let k = 0; k < d; k++) mean += x[o + k]/d;
-    for (let k = 0; k < d; k++) square += (x[o + k] - mean)**2/d;
-    const s = 1/Math.sqrt(square + eps);
-    for (let k = 0; k < d; k++) y[o + k] = (x[o + k] - mean)*s*gain[k] + bias[k];
+    const row = x.subarray(o, o + d), mean = row.reduce((sum, v) => sum + v, 0)/d;
+    const s = 1/Math.sqrt(row.reduce((sum, v) => sum + (v - mean)**2, 0)/d + eps);
+    for (let k = 0; k < d; k++) y[o + k] = (row[k] - mean)*s*gain[k] + bias[k];
   }
   return y;
 }
@@ -54,40 +45,41 @@ export function layerNorm(x, gain, bias, eps) {
 export function rmsNorm(x, gain, eps) {
   const d = gain.length, y = new Float32Array(x.length);
   for (let o = 0; o < x.length; o += d) {
-    let square = 0;
-    for (let k = 0; k < d; k++) square += x[o + k]**2/d;
-    const s = 1/Math.sqrt(square + eps);
-    for (let k = 0; k < d; k++) y[o + k] = x[o + k]*s*gain[k];
+    const row = x.subarray(o, o + d);
+    const s = 1/Math.sqrt(row.reduce((sum, v) => sum + v*v, 0)/d + eps);
+    for (let k = 0; k < d; k++) y[o + k] = row[k]*s*gain[k];
   }
   return y;
 }
 
 export const silu = v => v/(1 + Math.exp(-v)), quickGelu = v => v/(1 + Math.exp(-1.702*v));
-export const gelu = v => .5*v*(1 + erf(v/Math.SQRT2));
 
-function erf(x) { // its series, or the continued fraction of its complement
-  const z = Math.abs(x);
-  let s = 0;
-  if (z < 2.5) {
-    for (let k = 0, t = z; Math.abs(t) > 1e-12; k++, t *= -z*z/k) s += t/(2*k + 1);
-    s *= 2/Math.sqrt(Math.PI);
-  } else {
-    for (let k = 40; k > 0; k--) s = k/2/(z + s);
-    s = 1 - Math.exp(-z*z)/Math.sqrt(Math.PI)/(z + s);
-  }
-  return x < 0 ? -s : s;
+export function gelu(v) { // with the series of erf, which is 1 in float32 beyond 4
+  const x = Math.max(-4, Math.min(v/Math.SQRT2, 4));
+  let sum = 0;
+  for (let k = 0, t = x; Math.abs(t) > 1e-14; k++, t *= -x*x/k) sum += t/(2*k + 1);
+  return .5*v*(1 + 2/Math.sqrt(Math.PI)*sum);
+}
+
+export function dense(x, weight, name) { // a layer, by the name of its weight and bias
+  const w = weight(`${name}.weight`);
+  return linear(x, w.data, weight(`${name}.bias`)?.data, w.shape[1], w.shape[0]);
 }
 
 export function gated(x, weight) { // the feed-forward block of both decoders and of Qwen's tower
-  const [inner, d] = weight('gate_proj.weight').shape, part = (name, o, nin, nout) =>
-    linear(o, weight(`${name}.weight`).data, weight(`${name}.bias`)?.data, nin, nout);
-  const gate = map(part('gate_proj', x, d, inner), silu), up = part('up_proj', x, d, inner);
+  const gate = dense(x, weight, 'mlp.gate_proj').map(silu), up = dense(x, weight, 'mlp.up_proj');
   for (let i = 0; i < gate.length; i++) gate[i] *= up[i];
-  return part('down_proj', gate, inner, d);
+  return dense(gate, weight, 'mlp.down_proj');
 }
 
-export const speeds = (theta, n) => Float32Array.from({length: n}, (_, k) => // of rotary positions, in float32
+export const speeds = (theta, n) => Float32Array.from({length: n}, (_, k) => // in float32
   1/Math.fround(theta**Math.fround(k/n)));
+
+export function angles(places, speed, axis) { // [n, speeds]; speed k turns with place[axis(k)]
+  const n = speed.length, out = new Float32Array(places.length*n);
+  for (let i = 0; i < out.length; i++) out[i] = places[Math.floor(i/n)][axis(i%n)]*speed[i%n];
+  return out;
+}
 
 export function turn(x, angles, heads, size) { // rotary positions, in place; angles [n, size/2]
   const half = size/2, n = angles.length/half;
@@ -103,7 +95,7 @@ export function turn(x, angles, heads, size) { // rotary positions, in place; an
   return x;
 }
 
-function head(x, width, from, size, flipped) { // some columns of rows, as rows or as columns
+export function columns(x, width, from, size, flipped) { // some of each row, as rows or as columns
   const n = x.length/width, y = new Float32Array(n*size);
   for (let i = 0; i < n; i++) {
     for (let k = 0; k < size; k++) y[flipped ? k*n + i : i*size + k] = x[i*width + from + k];
@@ -122,13 +114,15 @@ function softmax(x, n, all, scale, causal) { // each row, in place
   return x;
 }
 
-export function attend(q, k, v, {heads, groups = heads, size, causal, keep}) { // keep: [heads, n, all]
+// `keep`: [heads, n, all]
+export function attend(q, k, v, {heads, groups = heads, size, causal, keep}) {
   const n = q.length/heads/size, all = k.length/groups/size, out = new Float32Array(q.length);
   for (let h = 0; h < heads; h++) {
-    const from = Math.floor(h*groups/heads)*size, of = (x, flipped) => head(x, groups*size, from, size, flipped);
-    const scores = linear(head(q, heads*size, h*size, size), of(k), null, size, all);
-    const rows = softmax(scores, n, all, size**-.5, causal), seen = linear(rows, of(v, true), null, all, size);
-    if (keep) keep.set(rows, h*n*all);
+    const from = Math.floor(h*groups/heads)*size, mine = columns(q, heads*size, h*size, size);
+    const scores = linear(mine, columns(k, groups*size, from, size), null, size, all);
+    const rows = softmax(scores, n, all, size**-.5, causal);
+    const seen = linear(rows, columns(v, groups*size, from, size, true), null, all, size);
+    keep?.set(rows, h*n*all);
     for (let i = 0; i < n; i++) out.set(seen.subarray(i*size, i*size + size), (i*heads + h)*size);
   }
   return out;
