@@ -187,13 +187,13 @@ def compare(page, vlm, seed, kind='digit') -> dict: # largest differences
     logits, rows = attention_after(vlm, scene.image, question, SHORT_ANSWER)
     exact = copy.copy(vlm)
     exact.model = copy.deepcopy(vlm.model).double()
-    true = attention_after(exact, scene.image, question, SHORT_ANSWER)[1]
-    mine = torch.tensor(np.stack([read(r) for r in got['rows']])).view(rows.shape)
+    true_logits, true = attention_after(exact, scene.image, question, SHORT_ANSWER)
+    mine, scores = torch.tensor(np.stack([read(r) for r in got['rows']])).view(rows.shape), torch.tensor(read(got['logits']))
     answer, largest = vlm.ask(scene.image, question, SHORT_ANSWER), lambda a, b: float(abs(a - b).max())
     return dict(
         seed=seed, pixels=largest(read(got['pixels']), planes(model_inputs(vlm, [scene.image], question), vlm.model.config.model_type).ravel()),
-        answer=got['answer'] == str(answer), confidence=abs(got['confidence'] - answer.confidence), logits=largest(read(got['logits']), logits.numpy()),
-        rows=largest(mine, rows), rows_exact=largest(mine, true), torch_exact=largest(rows, true))
+        answer=got['answer'] == str(answer), confidence=abs(got['confidence'] - answer.confidence), logits=largest(scores, logits),
+        logits_exact=largest(scores, true_logits), logits_torch=largest(logits, true_logits), rows=largest(mine, rows), rows_exact=largest(mine, true), torch_exact=largest(rows, true))
 
 def equality_summary(rows) -> dict: # of `compare`
     "How many scenes agree, and the largest differences"
