@@ -97,3 +97,11 @@ def words(path):
 def test_families_stay_home():
     "Model families are records in one notebook; no other code knows their names"
     assert not [(name(p), w) for p in MODULES if p.stem not in FAMILY_MAY for w in words(p) if FAMILY.search(w)]
+
+
+def test_picture_of_the_house():
+    "It has a dot for each room that another one imports from"
+    known = {room(name(p)) for p in MODULES}
+    edges = {(room(name(p)), room(o)) for p in MODULES for o in package_imports(p)}
+    drawn = re.findall(r'<title>(\w+) imports (\w+)</title>', (ROOT/'nbs/images/house.svg').read_text())
+    assert set(drawn) == {(a, b) for a, b in edges if a != b and {a, b} <= known & set(ROOMS)}

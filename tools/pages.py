@@ -1,11 +1,12 @@
 """The pages of the site, from notebooks and modules, for Sphinx with myst-nb; nothing is run and nothing of ours is imported.
 
 Usage: python tools/pages.py FOLDER [OUT]   write the pages for `sphinx-build FOLDER OUT`
-       python tools/pages.py --llms [--check]   write llms.txt, or see whether it is what it should be"""
+       python tools/pages.py --llms [--check]   write llms.txt, the sidebar and the picture of the house, or see whether they are what they should be"""
 import ast, base64, json, re, shutil, struct, sys, tomllib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from house import draw_house, imports
 from signatures import read
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -373,9 +374,15 @@ def group_page(group, pages, out):
                       *[toctree(p.name for p in pages if p.name != RESULTS)]*(not group.parts)])
 
 
+HOUSE = ['## The house', '', 'A dot: the room of the line imports from the room of the column. Imports go one way.', '',
+         '![A table of rooms by rooms with dots below the diagonal alone](/images/house.svg)', '',
+         'One call, `Lookup()(vlm, image, question)`: from which room to which it passes, in order, with the first function that is called there.', '',
+         '![A list of pairs of rooms: method, models, attention and core](/images/call.svg)', '', '## Rooms', '']
+
+
 def library(rooms):
     "The page above the rooms of the library"
-    return '\n'.join(['# Library', '', '> The rooms of the package: what each page explains, exports and tests; and every public function.', '',
+    return '\n'.join(['# Library', '', '> The rooms of the package: what each page explains, exports and tests; and every public function.', '', *HOUSE,
         *(f'- [{g.title}](/{g.home}.md): {g.about}' for g in rooms),
         '- [Modules](/api/index.rst): every module with its public functions, classes and constants.', toctree([*(g.home for g in rooms), 'api/index'])])
 
@@ -491,7 +498,8 @@ def write_extra(out, pages):
 
 def main(argv):
     if '--llms' in argv:
-        lists = {ROOT/'llms.txt': llms(lambda p: f'nbs/{p.name}.ipynb'), NBS/'sidebar.yml': sidebar()}
+        lists = {ROOT/'llms.txt': llms(lambda p: f'nbs/{p.name}.ipynb'), NBS/'sidebar.yml': sidebar(),
+                 NBS/'images/house.svg': draw_house(imports())}
         if '--check' in argv:
             stale = [path.name for path, text in lists.items() if not path.exists() or path.read_text(encoding='utf-8') != text]
             return print(f'stale: {", ".join(stale)}; run `make export`') or 1 if stale else 0
