@@ -19,7 +19,7 @@ from carve_nb.core.io import TINY, replace_file
 from carve_nb.data.scenes import samples
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.attention.vlm import VLM
-from carve_nb.models.model import weights_key
+from carve_nb.models.model import fingerprint
 
 def free_place(rng, side, size, target, margin=16, raster=32) -> tuple:
     "A box of this side by chance, beside the target in an image of this size, left and top multiples of `raster`"
@@ -70,7 +70,7 @@ def paste(image, sticker, box):
 
 def sticker_key(vlm, words=None): # whose rows it draws; None: the last position's
     "The name of a sticker's files"
-    return weights_key(vlm) + (f'-{words}' if words else '')
+    return fingerprint(vlm) + (f'-{words}' if words else '')
 
 def train_sticker(vlm, out='stickers', steps=300, n_scenes=4, side=64, layers=None, words=None, progress=False): # whose attention is drawn; None: all; None: the last position
     """Train a sticker, each step on new calibration scenes; PNG and facts in `out` bear the key of the weights.
@@ -97,7 +97,7 @@ def train_sticker(vlm, out='stickers', steps=300, n_scenes=4, side=64, layers=No
     replace_file(f'{path}.png', png_bytes(drawn()))
     model = Path(vlm.name).name if Path(vlm.name).is_dir() else vlm.name
     facts = dict(
-        model=model, weights=weights_key(vlm), words=words, steps=steps, n_scenes=n_scenes, side=side, layers=layers,
+        model=model, weights=fingerprint(vlm), words=words, steps=steps, n_scenes=n_scenes, side=side, layers=layers,
         shares=np.mean(shares[-20:], 0).round(4).tolist())
     replace_file(f'{path}.json', json.dumps(facts, indent=1) + '\n')
     return drawn()

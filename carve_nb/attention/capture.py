@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['row_scores', 'softmax_beside', 'check_kernel', 'stack_layers', 'Pass', 'Recorder', 'check_layers', 'is_compiled',
-           'refuse_compiled', 'check_seen', 'recording', 'batch_recorder', 'rows_of']
+           'refuse_compiled', 'check_complete', 'recording', 'batch_recorder', 'rows_of']
 
 # %% ../../nbs/library/attention/02_capture.ipynb #0adaf7fd
 import math, warnings
@@ -14,7 +14,7 @@ import torch, transformers
 from torch.nn.functional import pad
 from .rows import AttentionRows
 from ..core.errors import CaptureError
-from ..models.hooks import Watcher, mask_rows, watching
+from ..models.hooks import AttentionHook, mask_rows, hooked
 
 # %% ../../nbs/library/attention/02_capture.ipynb #05362410
 def row_scores(
@@ -89,8 +89,8 @@ class Pass:
     weights: dict = field(default_factory=dict)    # layer -> [B, H, R, C]
 
 @dataclass(eq=False)
-class Recorder(Watcher):
-    "The rows that it has seen: a `Pass` for each forward pass"
+class Recorder(AttentionHook):
+    "Keep the wanted rows of attention: a `Pass` for each forward pass"
     config: object                # configuration of the decoder, which its attention modules hold
     layers: list                  # layer indices wanted, in order
     rows: list = (-1,)            # query positions wanted, in the sequence; -1 is the last one of every pass
@@ -102,7 +102,7 @@ class Recorder(Watcher):
     passes: list = field(default_factory=list)
     notes: list = ()              # of `check_kernel`
 
-    def enter(self, before): self.passes.append(Pass(before))
+    def on_pass(self, before): self.passes.append(Pass(before))
 
     def check_pass(self, B, before, N):
         "Refuse passes that do not go on from the prompts as they were given"
@@ -119,7 +119,7 @@ class Recorder(Watcher):
                                f'prompt has {length}: a block records the prompt once, and what goes on from it. Open '
                                'another block to read it again.')
 
-    def see(self, call) -> bool:    # may the pass end here?
+    def on_call(self, call) -> bool:    # may the pass end here?
         "Keep the wanted rows of one layer, once a pass: gradient checkpointing runs it again in the backward pass"
         layer = call.module.layer_idx
         now = self.passes[-1]
@@ -177,7 +177,7 @@ def refuse_compiled(model):
                            'model as it was before torch.compile.')
 
 # %% ../../nbs/library/attention/02_capture.ipynb #adeee691
-def check_seen(rec: Recorder):
+def check_complete(rec: Recorder):
     "Refuse a closed record in which a layer is missing"
     if not rec.passes:
         raise CaptureError('There was no forward pass of this model inside the block. A generation in another thread '
@@ -194,8 +194,8 @@ def recording(model, layers=None, rows=(-1,), **kw):    # a stock model; indices
     refuse_compiled(model)
     config = model.config.get_text_config()
     rec = Recorder(config, check_layers(layers, config.num_hidden_layers), rows, **kw)
-    with watching(rec, model): yield rec
-    check_seen(rec)
+    with hooked(rec, model): yield rec
+    check_complete(rec)
 
 # %% ../../nbs/library/attention/02_capture.ipynb #775c43da
 def batch_recorder(vlm, prompts, leads, layers=None, question_rows=True, **kw) -> Recorder:

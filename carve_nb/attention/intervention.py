@@ -13,13 +13,13 @@ import torch
 from .capture import check_kernel, check_layers, refuse_compiled, row_scores, softmax_beside, stack_layers
 from .vlm import VLM
 from ..core.errors import CaptureError, CarveError, UnsupportedError
-from ..models.hooks import CACHE, Watcher, _watchers, restore, watching
+from ..models.hooks import CACHE, AttentionHook, _open_hooks, restore, hooked
 from ..models.prompts import Prompt
 from ..models.model import model_lock
 
 # %% ../../nbs/library/attention/09_intervention.ipynb #a614a400
 @dataclass(repr=False)
-class Edit(Watcher):
+class Edit(AttentionHook):
     "A change of attention in some layers at some query positions; rows are not normalized again"
     layers: list             # decoder layer indices
     scores: object = None    # (layer, [B, H, R, N] scores before the softmax, [R] positions) -> the same shape
@@ -37,7 +37,7 @@ class Edit(Watcher):
         changed = [k for k in ('scores', 'weights', 'heads') if getattr(self, k)]
         return f'Edit(layers {self.layers}, {" and ".join(changed)})'
 
-    def enter(self, before): self.before, self.passes = before, self.passes + 1
+    def on_pass(self, before): self.before, self.passes = before, self.passes + 1
 
     def rows(self, Q) -> list:
         "The positions to be changed in this pass of Q queries"
@@ -81,13 +81,13 @@ def raise_scores(columns, gain):    # for `Edit.scores`
 @contextmanager
 def applying(vlm, edit):
     "Inside the block the model attends as the edit says"
-    if any(isinstance(w, Edit) for w in _watchers.get()):
+    if any(isinstance(w, Edit) for w in _open_hooks.get()):
         raise UnsupportedError('Another edit is open, and one acts at a time: put both changes into one `Edit`.')
     refuse_compiled(vlm.model)
     edit.layers = check_layers(edit.layers, vlm.n_layers, vlm.layers)
     edit.config, edit.cross = vlm.model.config.get_text_config(), bool(vlm.family.cross)
     edit.passes = 0
-    with model_lock(vlm.model), watching(edit, vlm.model): yield edit
+    with hooked(edit, vlm.model): yield edit
     if not edit.passes: raise CarveError('No forward pass was changed: nothing ran inside the block.')
 
 # %% ../../nbs/library/attention/09_intervention.ipynb #183fc60d
@@ -140,7 +140,7 @@ def rows_live(
         want.weights[layer] = w.requires_grad_()
         return w
     edit = Edit([layers] if isinstance(layers, int) else layers, weights=keep, at=sorted({r % N for r in rows}))
-    with applying(vlm, edit), frozen(vlm.model):
+    with model_lock(vlm.model), applying(vlm, edit), frozen(vlm.model):
         want = RowGraph(edit.layers, edit.at, prompt.columns)
         yield want
 

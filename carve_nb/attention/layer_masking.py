@@ -7,11 +7,11 @@ __all__ = ['decoder_layers', 'hidden', 'entering', 'layer_inputs', 'mask_image_t
 
 # %% ../../nbs/library/attention/10_layer_masking.ipynb #92611a2b
 from contextlib import ExitStack, contextmanager
-from contextvars import Context, ContextVar
+from contextvars import Context
 import torch
 from .capture import check_layers
 from ..core.errors import CarveError
-from ..models.hooks import find_cache, restore
+from ..models.hooks import AttentionHook, _open_hooks, find_cache, open_hook
 from ..models.model import model_lock
 
 # %% ../../nbs/library/attention/10_layer_masking.ipynb #51942f13
@@ -35,24 +35,17 @@ def entering(args, kw):
     "The hidden states [B, N, D] in the arguments of a decoder layer"
     return args[0] if args else kw['hidden_states']
 
-_watching = ContextVar('inputs of layers are watched', default=False)
-
 @contextmanager
 def layer_inputs(vlm, layers, see): # a `VLM`; decoder layer indices; function of layer and [B, Q, D] hidden states
     "Call `see` with what enters some layers, for passes inside the block and in its own context"
     blocks = decoder_layers(vlm.model)
-    was = _watching.get()
-    handles = []
-    def undo():
-        for h in handles: h.remove()
-        _watching.set(was)
-    with restore(undo):
-        _watching.set(True)
+    block = AttentionHook()
+    with ExitStack() as hooks:
         for l in layers:
             def show(module, args, kw, l=l):
-                if _watching.get(): see(l, entering(args, kw))
-            handles.append(blocks[l].register_forward_pre_hook(show, with_kwargs=True))
-        yield
+                if block in _open_hooks.get(): see(l, entering(args, kw))
+            hooks.callback(blocks[l].register_forward_pre_hook(show, with_kwargs=True).remove)
+        with open_hook(block): yield
 
 def _zero_tokens(layer, columns, length, only=False) -> list:    # decoder layer; [Nv] positions; tokens of the prompt
     "Zero the image tokens at the input of a layer, during prefill; `only`: their own stream goes on unharmed. The hooks"

@@ -12,11 +12,11 @@ import torch
 from transformers.vision_utils import get_vision_window_index
 from .capture import check_kernel, row_scores
 from ..core.errors import UnsupportedError
-from ..models.hooks import Watcher, watching
+from ..models.hooks import AttentionHook, hooked
 from ..models.model import model_lock
 
 # %% ../../nbs/library/attention/12_vision_tower.ipynb #0a1eba8f
-class TowerRows(Watcher):
+class TowerRows(AttentionHook):
     "Queries and keys of some layers of a vision tower; negative layers count from the end"
     def __init__(self, config, layers):
         n = getattr(config, 'num_hidden_layers', None) or config.depth
@@ -27,7 +27,7 @@ class TowerRows(Watcher):
         self.seen = []     # attention modules, in order
         self.parts = {}    # layer -> [(queries, keys, mask, scale)]
 
-    def see(self, call):
+    def on_call(self, call):
         "Keep queries, keys, mask and scale of one attention call"
         if call.module not in self.seen: self.seen.append(call.module)
         layer = self.seen.index(call.module)
@@ -40,7 +40,7 @@ class TowerRows(Watcher):
 def tower_rows(vlm, layers):
     "Keep queries and keys of what the vision tower computes inside the block: `TowerRows`"
     tower = TowerRows(vlm.model.config.vision_config, layers)
-    with watching(tower, vlm.model): yield tower
+    with hooked(tower, vlm.model): yield tower
     if missing := sorted(set(tower.wanted) - set(tower.parts)):
         raise UnsupportedError(f'tower layers {missing} were not seen')
 

@@ -168,7 +168,7 @@ def find_heads(vlm, prompt, text, layers, alpha=2.) -> tuple: # (layer -> [H] bo
         vhd[layer] = head_divergence(o[0, :, -1], o[1, :, -1])
         heads[layer] = vhd[layer] > vhd[layer].median()   # H_l: those above the median of their layer
         return reinforce(o, heads[layer], alpha)
-    with own_loose(vlm.model), applying(vlm, Edit(layers, heads=louder)):
+    with model_lock(vlm.model), own_loose(vlm.model), applying(vlm, Edit(layers, heads=louder)):
         vlm.model.generate(**collate(vlm, [prompt, text]), generation_config=greedy(vlm.model, 1))
     return heads, vhd
 

@@ -11,7 +11,7 @@ from typing import Literal
 from .results import Result
 from ..core.saliency import Saliency
 from ..core.text import pick_words, read_words, why_no_words
-from ..attention.session import is_readable
+from ..models.model import fingerprint
 from .base import CropMethod, near_layers
 from .settings import ABOVE_0, Layers, check_query, limited
 from .profiles import find_profile, profile_path, query_in
@@ -60,7 +60,7 @@ class Lookup(CropMethod):
         if not (found or self.query):
             why = 'the profile of this model is not sure of a row' if profile else 'no row is known for this model'
             more = f'`carve checkup --only profile{" --force` with more images" if profile else "`"} finds one'
-            if not is_readable(vlm.model): more = 'its weights cannot be read (offloaded or packed); name one with `query=`'
+            if fingerprint(vlm) is None: more = 'its weights cannot be read (offloaded or packed); name one with `query=`'
             found = dict(query='last')
             notes = [f'{why}, so the last position was read: {more}']
         return replace(self, **dict(baseline='none') | found | given), notes

@@ -11,14 +11,12 @@ from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from html import escape
 from pathlib import Path
-from weakref import WeakKeyDictionary
 import numpy as np
-from ..attention.session import weights_state
 from ..core.errors import CarveError
 from ..core.io import CHECKPOINTS, PACKAGED, kept_folder, load_with_digest, save_with_digest
 from ..core.text import QUERIES, pick_words
 from .registry import ENTRIES
-from ..models.model import rounding_key, weights_key
+from ..models.model import Fingerprint, fingerprint
 
 # %% ../../nbs/library/method/03_profiles.ipynb #6aa87054
 def short_name(vlm) -> str:
@@ -39,7 +37,7 @@ def _points(interval): return '{:.1f} points [{:.1f}, {:.1f}]'.format(*(100*v fo
 class ModelProfile:
     "The query token on which a model's layers agree most, and those layers"
     model: str       # its name
-    weights: str     # key of its weights, from `weights_key`
+    weights: str     # their fingerprint
     n: int           # images
     layers: list     # those that agree on the row
     query: str       # whose attention is read, one of `QUERIES`
@@ -52,7 +50,7 @@ class ModelProfile:
     gain: list = None
     chance: float = None # pointing of a peak anywhere: the share of the patches that overlap a box, mean over questions
     dtype: str = None   # type of numbers of the weights, such as 'float32'
-    signs: str = None   # with `norms`, what the weights keep when they are loaded in another type: see `rounding_key`
+    signs: str = None   # with `norms`, what the weights keep when they are loaded in another type: see `Fingerprint`
     norms: list = None
     sinks: list = None  # share of the questions whose peaks fall on one patch, and of their row's attention that lies there
     twins: list = None  # share of the questions among twins whose map points at the target: [mean, lower, upper]
@@ -60,15 +58,16 @@ class ModelProfile:
 
     def use(self, vlm) -> list:
         "Return the layers, if they were measured in this very model, whatever the type of its weights"
-        if self.weights == weights_key(vlm) or self.is_rounded(*rounding_key(vlm)): return list(self.layers)
+        weights = fingerprint(vlm)
+        if weights and (weights == self.weights or self.is_rounded(weights)): return list(self.layers)
         raise CarveError(
             f'This profile was made from {self.model!r} (weights {self.weights}); the model at hand is '
-            f'{short_name(vlm)!r} (weights {weights_key(vlm)}). Make one of its own.')
+            f'{short_name(vlm)!r} (weights {weights}). Make one of its own.')
 
-    def is_rounded(self, signs, norms) -> bool: # of `rounding_key`
+    def is_rounded(self, weights: Fingerprint) -> bool:
         "Tell whether weights are the profile's but for rounding: equal signs, norms within 1 %"
-        near = (math.isclose(a, b, rel_tol=.01, abs_tol=1e-5) for a, b in zip(self.norms or (), norms))
-        return self.signs == signs and all(near)
+        near = (math.isclose(a, b, rel_tol=.01, abs_tol=1e-5) for a, b in zip(self.norms or (), weights.norms))
+        return self.signs == weights.signs and all(near)
 
     def save(self, path):
         "Write a profile as JSON with a digest; its folder is made"
@@ -170,18 +169,9 @@ class ModelProfile:
         return f'<p>{escape(head)}</p>{self.table().to_html()}<p>{said}</p>'
 
 # %% ../../nbs/library/method/03_profiles.ipynb #b1000007
-_keys = WeakKeyDictionary()   # model -> (state of its weights, `weights_key`, `rounding_key`): keys take time
-
-def _find_keys(vlm) -> list:
-    state = weights_state(vlm)
-    if _keys.get(vlm.model, ('',))[0] != state:
-        key = weights_key(vlm)
-        _keys[vlm.model] = state, key, key and rounding_key(vlm)
-    return _keys[vlm.model][1:]
-
 def profile_path(vlm) -> Path:
     "Where your profile of a model is kept, whether it is there or not"
-    return kept_folder()/f'{_find_keys(vlm)[0]}.json'
+    return kept_folder()/f'{fingerprint(vlm)}.json'
 
 @lru_cache
 def _read(path, changed): return ModelProfile.load(path)
@@ -195,12 +185,12 @@ def find_profile(vlm) -> ModelProfile:
     """Return the profile of these weights, yours or a packaged model's; else of weights that differ by rounding alone.
 
     It is the first that is reliable, or else the first; None where there is none, and for weights that cannot be read."""
-    key, rounding = _find_keys(vlm)
+    key = fingerprint(vlm)
     if key is None: return None
     own = kept_folder()/f'{key}.json'
     shipped = [CHECKPOINTS/name/'profile.json' for name in PACKAGED]
     kept = [_read(path, path.stat().st_mtime_ns) for path in (own, *shipped) if path.is_file()]
     if own.is_file() and kept[0].weights != key: kept[0].use(vlm)   # which says what is wrong
     found = [p for p in kept if p.weights == key]
-    if not any(p.sure for p in found): found += [p for p in (*_others(), *kept) if p.is_rounded(*rounding)]
+    if not any(p.sure for p in found): found += [p for p in (*_others(), *kept) if p.is_rounded(key)]
     return next((p for p in found if p.sure), found[0] if found else None)

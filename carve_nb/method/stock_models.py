@@ -12,20 +12,22 @@ from contextlib import contextmanager
 from contextvars import Context
 from torch import nn
 from transformers import LogitsProcessorList, ProcessorMixin
-from ..attention.session import Session
+from ..attention.session import PromptSession
 from ..attention.vlm import VLM
 from ..attention.intervention import Edit, applying
 from .base import IDLE, GuidedMethod
 from .registry import make_method
 from ..core.errors import PromptError, UnsupportedError
 from ..models.families import check_needs
-from ..models.hooks import Around, around_generate, check_inputs, refuse_settings, stock_model
+from ..attention.stock_recording import Generation
+from ..models.hooks import stock_model
 from ..models.prompts import read_prompts
 
 # %% ../../nbs/library/method/33_stock_models.ipynb #856174fc
 class Edited(list):
-    "What guided each generation of a block"
-    def __repr__(self): return super().__repr__() if self else '[nothing edited yet: filled when a generation ends]'
+    "What guided the generation of a block; `settings` are the arguments of `generate` that it needs"
+    settings = {}
+    def __repr__(self): return super().__repr__() if self else '[nothing edited yet: filled when the block ends]'
 
 def _make_guide(edit, prompt):
     "The method, or why it cannot guide one generation of this prompt"
@@ -48,30 +50,37 @@ def editing(
     question: str|None = None,             # as it stands in the prompt, for methods that read its words
     pixels: str|None = None,               # 'changed': you changed those of the inputs on purpose
 ) -> Iterator[list]:
-    "Guide the stock generations inside the block; a list gets each one's `Edit`, or the method's partial `Result`"
+    """Guide the stock generation inside the block: `with editing(...) as g: model.generate(**inputs, **g.settings)`.
+
+    `g` is a list, which gets the `Edit`, or the method's partial `Result`, when the block ends."""
     stock = stock_model(model, processor)
     prompt, *more = read_prompts(stock, processor, inputs, images, question, pixels)
     if more or len(prompt) < inputs['input_ids'].shape[1]:
         raise PromptError('An edit guides one prompt without padding: open a block for each prompt of a batch.')
     if not prompt.spans: raise PromptError('The prompt has no image.')
     vlm = VLM.of_stock(stock, processor)
-    session = Session.of_prompt(vlm, prompt)
+    session = PromptSession(vlm, prompt)
     guide = not isinstance(edit, Edit)
     if guide: check_needs(vlm, edit := _make_guide(edit, prompt))
+    if guide:
+        found, state = Context().run(edit.prepare, session, prompt.asked)
+        block = edit.guided(session, prompt, state)
+    else: found, block = edit, applying(vlm, edit)
+    for note in getattr(found, 'notes', ()):
+        if note.startswith(IDLE): warnings.warn(f'{edit.name}: {note}')
     done = Edited()
-    def run(rest, kw):
-        refuse_settings(stock, kw)
-        check_inputs(stock, kw, inputs)
-        if not guide: found, block = edit, applying(vlm, edit)
-        else:
-            found, state = Context().run(edit.prepare, session, prompt.asked)
-            block = edit.guided(session, prompt, state)
-        with block as processors:
-            own = [*(kw.get('logits_processor') or []), *(guide and processors or [])]
-            out = rest(**kw | dict(logits_processor=LogitsProcessorList(own)))
-        for note in getattr(found, 'notes', ()):
-            if note.startswith(IDLE): warnings.warn(f'{edit.name}: {note}')
-        done.append(found)
-        return out
-    with around_generate(stock, Around(run, inputs['input_ids'])): yield done
-    if not done: raise UnsupportedError('Nothing was edited: no `generate` ran inside the block.')
+    generation = Generation(stock, inputs)
+    with generation.block(), block as processors:
+        used = []
+        def mark(ids, scores):
+            used.append(True)
+            return scores
+        if guide and processors: done.settings = dict(logits_processor=LogitsProcessorList([*processors, mark]))
+        generation.share()
+        yield done
+        generation.check()
+        if not generation.passes: raise UnsupportedError('Nothing was edited: no `generate` ran inside the block.')
+        if done.settings and not used:
+            raise UnsupportedError(f'{edit.name} guides by logits processors, which `generate` was not given: open the '
+                                   'block `as g` and call `model.generate(**inputs, **g.settings)`.')
+    done.append(found)

@@ -20,7 +20,7 @@ from ..core.errors import CarveError, choose, RemoteError
 from ..core.text import GENERAL_INSTRUCTION
 from ..models.video import Video, open_video
 from ..core.image import image_key
-from ..models.model import Answer, weights_key
+from ..models.model import Answer, fingerprint
 from ..models.api_client import Endpoint, check_address
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #0d3024dd
@@ -156,4 +156,4 @@ def describe_answerer(by) -> dict: # plain values
     if isinstance(by, Endpoint):
         return {f.name: getattr(by, f.name) for f in fields(by) if f.name not in UNRECORDED}
     dtype = str(by.dtype).removeprefix('torch.')
-    return dict(model=answerer_name(by), revision=by.revision, weights=weights_key(by), dtype=dtype)
+    return dict(model=answerer_name(by), revision=by.revision, weights=fingerprint(by), dtype=dtype)

@@ -15,7 +15,7 @@ from itertools import chain
 import torch
 from transformers import DynamicCache, GenerationConfig
 from ..core.errors import CaptureError
-from .hooks import CACHE, CacheFill, watching
+from .hooks import CACHE, CacheFill, hooked
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #b4668374
 def upto_image(prompt, inputs, i) -> dict:
@@ -62,7 +62,7 @@ def greedy(model, max_new_tokens, argmax=False):
 
 def fill_cache(vlm, inputs, cache):  # a `DynamicCache`, which is returned
     "Keys and values of all tokens that a cache does not hold yet"
-    with watching(CacheFill(vlm.text_config), vlm.model):
+    with hooked(CacheFill(vlm.text_config), vlm.model):
         vlm.model.generate(**inputs, **{CACHE: cache}, generation_config=greedy(vlm.model, 1))
     return cache
 

@@ -35,7 +35,7 @@ from ..data.scoring import RULES, patch_auroc, score_answer, why_unread
 from ..core.saliency import pick_layers
 from ..models.families import check_needs
 from ..models.image_tokens import token_limit
-from ..models.model import free_memory, weights_key
+from ..models.model import free_memory, fingerprint
 from ..core.image import box_iou, union_box
 
 log = logging.getLogger(__name__)
@@ -197,7 +197,7 @@ def make_protocol(evaluator) -> dict: # plain values
     shown = vlm.family.fewer(vlm.model.config, proc, vlm.image_tokens)[1] if limited else vlm.resolution
     protocol = dict(
         model=dict(
-            name=Path(name).name if Path(name).is_dir() else name, revision=vlm.revision, weights=weights_key(vlm),
+            name=Path(name).name if Path(name).is_dir() else name, revision=vlm.revision, weights=fingerprint(vlm),
             kernel=vlm.text_config._attn_implementation, dtype=str(vlm.dtype).removeprefix('torch.'),
             device=vlm.device.type),
         methods={k: asdict(m.settled(vlm) if isinstance(m, Lookup) else m) for k, m in config.made.items()},

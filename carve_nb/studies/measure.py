@@ -17,7 +17,7 @@ from ..attention.vlm import VLM
 from ..core.errors import CarveError
 from ..data.datasets import sample_keys
 from ..data.records import Record, image_key_of
-from ..models.model import free_memory, weights_key
+from ..models.model import free_memory, fingerprint
 from ..runs.store import RunStore, attempt, carry_out, read_run, without
 
 # %% ../../nbs/library/studies/00_measure.ipynb #747b23c0
@@ -25,7 +25,7 @@ def _describe(vlm, name) -> dict: # name of the measurement
     "Return what all records of a measurement depend on, as plain values"
     model = Path(vlm.name).name if Path(vlm.name).is_dir() else vlm.name
     return dict(
-        study=name, model=model, revision=vlm.revision, weights=weights_key(vlm), dtype=str(vlm.dtype),
+        study=name, model=model, revision=vlm.revision, weights=fingerprint(vlm), dtype=str(vlm.dtype),
         escape=vlm.escape, resolution=vlm.resolution, device=vlm.device.type,
         versions=dict(carve_nb=__version__, torch=torch.__version__, transformers=transformers.__version__))
 

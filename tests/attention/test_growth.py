@@ -18,7 +18,7 @@ def state(vlm):
     gc.collect()
     kinds = [type(o) for o in gc.get_objects()]
     return dict(tensors=sum(issubclass(k, torch.Tensor) for k in kinds), hooks=sum(len(getattr(m, h)) for m in vlm.model.modules() for h in HOOKS),
-                threads=threading.active_count(), kernel=vlm.text_config._attn_implementation, open=hooks._watchers.get(),
+                threads=threading.active_count(), kernel=vlm.text_config._attn_implementation, open=hooks._open_hooks.get(),
                 locks=len(models._locks), observing=len(hooks._observed)), len(kinds)
 
 

@@ -1,10 +1,10 @@
 "The user's own model, inputs and wrong use, around a stock `generate`: what a user starts, and the one sentence that answers."
 import copy, json, pickle, re, threading, warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 import pytest, torch
 from IPython.core.formatters import DisplayFormatter
 from PIL import Image, ImageOps
-from transformers import AttentionInterface, AttentionMaskInterface, TextIteratorStreamer
+from transformers import AttentionInterface, AttentionMaskInterface, StoppingCriteriaList, TextIteratorStreamer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.models.llama import modeling_llama
@@ -55,6 +55,24 @@ def test_rows_and_edits_inside_the_block(llava):
         assert 'nothing edited yet' in repr(done)
         llava.model.generate(**llava.inputs, **KW)
     assert repr(done) == repr([change])
+
+
+def test_guiding_by_settings(llava):
+    "`generate` stays the model's own, and is given what guides it; forgotten settings are refused, another thread is joined"
+    plain = llava.model.generate(**llava.inputs, **KW)
+    for name in 'pai', 'vcd', 'dola':
+        refuse(f'{name} guides by logits processors, which `generate` was not given', lambda: llava.edit(edit=name))
+        said = []
+        for thread in False, True:
+            with editing(llava.model, llava.processor, llava.inputs, name, llava.images) as g, record_attention(llava.model, llava.processor, llava.inputs, llava.images) as rows:
+                assert 'generate' not in vars(llava.model) and llava.model.generate.__func__ is type(llava.model).generate
+                work = threading.Thread(target=lambda: said.append(llava.model.generate(**llava.inputs, **KW, **g.settings)))
+                (work.start if thread else work.run)()
+                if thread: work.join(300)
+            assert g[0].method == name and rows.tokens == said[-1][0, -len(rows.tokens):].tolist()
+        assert torch.equal(*said)
+    assert torch.equal(llava.model.generate(**llava.inputs, **KW), plain)
+    refuse('one generation', lambda: llava.record(lambda: [llava.model.generate(**llava.inputs, **KW) for _ in range(2)]))
 
 
 # -- the kernel attends as softmax times v
@@ -398,14 +416,33 @@ def test_video_inputs(qwen):
 
 # -- what runs inside the block is of the inputs
 
-def test_generate_that_the_block_cannot_see(llava):
+def test_generate_however_it_is_called(llava):
+    "Bound before the block, or the class's own: what the block refuses is named, and its tokens are kept"
     before, by_class = llava.model.generate, type(llava.model).generate
-    for bad in dict(num_beams=2), dict(num_return_sequences=2, do_sample=True):
-        refuse('such as beams', lambda: llava.record(lambda: before(**llava.inputs, **KW | bad)))
-        refuse('such as beams', lambda: llava.record(lambda: by_class(llava.model, **llava.inputs, **KW | bad)))
+    for bad, why in (dict(num_beams=2), 'num_beams=2: beams'), (dict(num_return_sequences=2, do_sample=True), 'would have several answers'):
+        refuse(why, lambda: llava.record(lambda: before(**llava.inputs, **KW | bad)))
+        refuse(why, lambda: llava.record(lambda: by_class(llava.model, **llava.inputs, **KW | bad)))
     other = llava.vlm.prompt(WIDE, 'Why?').inputs
     refuse('other inputs', lambda: llava.record(lambda: before(**other, **KW)))
-    assert len(llava.record(lambda: before(**llava.inputs, **KW)).attn) == 3
+    rows = llava.record(lambda: before(**llava.inputs, **KW))
+    assert len(rows.attn) == 3 and rows.tokens == llava.record().tokens
+
+
+@dataclass
+class Agent:
+    "Code of one's own around `generate`, under the same name"
+    user: User
+    def generate(self, **kw): return self.user.model.generate(**self.user.inputs, **KW, **kw)
+
+
+def test_generate_of_ones_own(llava):
+    "A class with a `generate` is not taken for the model; a loop that tells nobody of its tokens is refused, and no list is changed"
+    want, mine = llava.record(), StoppingCriteriaList()
+    rows = llava.record(lambda: Agent(llava).generate(stopping_criteria=mine))
+    assert rows.tokens == want.tokens and torch.equal(rows.attn, want.attn) and not mine
+    def loop(model, input_ids, cache=None, **kw): return model(**llava.inputs).logits[:, -1:].argmax(-1)
+    with torch.no_grad(): refuse('1 forward passes for 0 generated tokens', lambda: llava.record(lambda: Agent(llava).generate(custom_generate=loop)))
+    assert not mine
 
 
 def hooks(model): return [[*m._forward_pre_hooks, *m._forward_hooks] for m in model.modules()]

@@ -1,7 +1,7 @@
 "Rows and edits of a stock generation, one call on every family: those of a `VLM`, and nothing left behind."
 import re
 import pytest, torch
-from carve_nb.attention.session import Session
+from carve_nb.attention.session import PromptSession
 from carve_nb.attention.vlm import VLM
 from carve_nb.attention.intervention import Edit, raise_scores
 from carve_nb.attention.stock_recording import record_attention
@@ -76,7 +76,7 @@ def test_every_family_edited(name, load):
         with pytest.raises(CarveError, match=re.escape(str(why))), edited(): scores()
     else:
         with edited() as done: got = scores()
-        with method.guided(Session.of_prompt(vlm, prompt), prompt, None): want = scores()
+        with method.guided(PromptSession(vlm, prompt), prompt, None): want = scores()
         assert torch.allclose(got, want, atol=1e-5) and done[0].method == 'pai' and (got[0] - plain[0]).abs().max() > 1e-3
         with pytest.raises(KeyError), edited(): raise KeyError(scores())
     assert torch.equal(scores(), plain) and settings(vlm) == before and 'generate' not in vars(vlm.model)

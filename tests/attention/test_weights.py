@@ -2,7 +2,7 @@
 from unittest.mock import patch
 import numpy as np
 import pytest, torch
-from carve_nb.attention.session import Session, is_hooked, weights_state
+from carve_nb.attention.session import Session, is_hooked
 from carve_nb.attention.vlm import VLM
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.lookup import Lookup
@@ -12,7 +12,7 @@ from carve_nb.data.scenes import make_scene
 from carve_nb.method.carve import Carve
 from carve_nb.method.wrappers import describe_answerer
 from carve_nb.method.profiles import ModelProfile, find_profile, profile_path
-from carve_nb.models.model import weights_key
+from carve_nb.models.model import fingerprint, weights_state
 from carve_nb.runs.runner import run_eval
 from carve_nb.runs.store import read_run
 from carve_nb.studies.entropy import measure_entropy
@@ -95,21 +95,21 @@ def test_carve_after_a_fused_step(vlm):
 def test_adapters(vlm):
     "LoRA off, another adapter, another scale, merged: each has maps and a key of its own"
     vlm = lora(vlm, 'first', 'second')
-    session, keys = fresh(vlm), [weights_key(vlm)]
+    session, keys = fresh(vlm), [fingerprint(vlm)]
     before = look(session)
     with vlm.model.disable_adapter():
         check_seen(session, before)
-        keys.append(weights_key(vlm))
+        keys.append(fingerprint(vlm))
     assert (look(session) == before).all() and session.hits == 0
     vlm.model.set_adapter('second')
     check_seen(session, before)
-    keys.append(weights_key(vlm))
+    keys.append(fingerprint(vlm))
     vlm.model.set_adapter('first')
     assert (look(session) == before).all() and session.hits == 0
     layers = [m for m in vlm.model.modules() if hasattr(m, 'merged_adapters')]
     for m in layers: m.scaling['first'] *= 3
     check_seen(session, before)
-    keys.append(weights_key(vlm))
+    keys.append(fingerprint(vlm))
     for m in layers: m.scaling['first'] /= 3
     vlm.model.merge_adapter()
     state = weights_state(vlm)
@@ -162,7 +162,7 @@ def test_another_type(tmp_path, monkeypatch):
     assert find_profile(half) is None                                      # other weights, not another type
     shipped = find_profile(full := VLM.from_pretrained('carve-small'))
     half = VLM.from_pretrained('carve-small', dtype='bfloat16')
-    mine = replace(shipped, weights=weights_key(half), dtype='bfloat16', layers=[3], n=41)
+    mine = replace(shipped, weights=fingerprint(half), dtype='bfloat16', layers=[3], n=41)
     (tmp_path/'0.json').write_text('broken')
     mine.save(profile_path(half))
     assert find_profile(half) == mine and find_profile(full) == shipped    # its own weights come first
@@ -319,5 +319,5 @@ def test_run_on_weights_that_cannot_be_read(vlm, tmp_path):
 def test_read_once_for_a_profile(vlm, monkeypatch):
     "All weights are read to find a profile, and no second time"
     seen = []
-    monkeypatch.setattr('carve_nb.method.profiles.weights_state', lambda vlm: seen.append(1) or weights_state(vlm))
+    monkeypatch.setattr('carve_nb.models.model.weights_state', lambda vlm: seen.append(1) or weights_state(vlm))
     assert find_profile(vlm) and len(seen) == 1

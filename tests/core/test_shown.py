@@ -15,7 +15,7 @@ result = Carve()(vlm, image, question)
 rows = vlm.capture(image, question)
 inputs = vlm.prompt(image, question).inputs
 with record_attention(vlm.model, vlm.processor, dict(inputs), images=[image]) as recorded: vlm.model.generate(**inputs, max_new_tokens=2)
-with editing(vlm.model, vlm.processor, dict(inputs), 'pai', images=[image]) as edited: vlm.model.generate(**inputs, max_new_tokens=2)
+with editing(vlm.model, vlm.processor, dict(inputs), 'pai', images=[image]) as edited: vlm.model.generate(**inputs, max_new_tokens=2, **edited.settings)
 data = load_benchmark('scenes', n=4)
 """
 

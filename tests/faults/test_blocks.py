@@ -16,7 +16,7 @@ from recipes.bench import eager_kernel
 from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers
 from carve_nb.attention.intervention import Edit, applying
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.models.hooks import CacheFill, watching
+from carve_nb.models.hooks import CacheFill, hooked
 from carve_nb.method.contrast import DoLa, PAI
 from carve_nb.method.stock_models import editing
 from carve_nb.attention.vision_tower import tower_rows
@@ -139,7 +139,7 @@ def stock(vlm):
 def stock_edit(vlm):
     "A generation of the user's own, edited"
     inputs = vlm.prompt(IMAGE, QUESTION).inputs
-    with editing(vlm.model, vlm.processor, inputs, PAI(), IMAGE): vlm.model.generate(**inputs, max_new_tokens=2, do_sample=False)
+    with editing(vlm.model, vlm.processor, inputs, PAI(), IMAGE) as g: vlm.model.generate(**inputs, max_new_tokens=2, do_sample=False, **g.settings)
 
 
 def inside(block):
@@ -152,7 +152,7 @@ def inside(block):
 BOTH, ONE = ('llava', 'qwen2_5_vl'), ('llava',)
 BLOCKS = {   # what it runs, on which families
     'recording': (inside(lambda v: recording(v.model, [0, 5], rows=(1, -1))), ONE),
-    'nested': (inside(lambda v: nested(recording(v.model, [1]), watching(CacheFill(v.text_config), v.model), recording(v.model))), ONE),
+    'nested': (inside(lambda v: nested(recording(v.model, [1]), hooked(CacheFill(v.text_config), v.model), recording(v.model))), ONE),
     'capture': (lambda v: v.capture(IMAGE, QUESTION), ONE),
     'all steps': (lambda v: v.capture(IMAGE, QUESTION, steps='all', max_new_tokens=2), BOTH),
     'ask': (lambda v: v.ask(IMAGE, QUESTION, max_new_tokens=2), BOTH), 'sharing': (shared, BOTH),
@@ -291,8 +291,8 @@ def test_memory_after_failures(load):
 
 
 TOUCHING = {'recording', '_observing', 'model_lock', 'own_loose', 'applying', 'rows_live', 'mask_image_tokens',
-            'query_bridge', 'frozen', 'scaled_features', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
-            'record_attention', '_same_inputs', 'around_generate', 'editing'}
+            'query_bridge', 'frozen', 'scaled_features', 'hooked', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
+            'record_attention', 'block', 'editing'}
 OTHERS = {'limited', 'ready', 'undone', 'explained', 'holding', 'open_store'}   # loading, the words of an error, a session that compares its model once, a store of lines
 
 

@@ -9,7 +9,7 @@ import pytest, torch, transformers
 from PIL import Image
 from transformers import AutoProcessor, GemmaTokenizer
 from carve_nb.method.heads import collate
-from carve_nb.models.hooks import CACHE, watching
+from carve_nb.models.hooks import CACHE, hooked
 from carve_nb.models.prefix_cache import greedy
 from carve_nb.attention.capture import batch_recorder, recording, rows_of
 from carve_nb.attention.session import Session
@@ -314,7 +314,7 @@ def rows_in_batch(vlm, prompts):
     longest = max(map(len, prompts))
     leads = [longest - len(p) for p in prompts]
     rec = batch_recorder(vlm, prompts, leads)
-    with model_lock(vlm.model), watching(rec, vlm.model):
+    with model_lock(vlm.model), hooked(rec, vlm.model):
         said = vlm.model.generate(**collate(vlm, prompts), generation_config=greedy(vlm.model, 3)).sequences[:, longest:]
     eos = vlm.model.generation_config.eos_token_id
     return [rows_of(vlm, p, rec, 'all', vlm.answer(p, said[b], None, 0., eos), b, leads[b]) for b, p in enumerate(prompts)]
