@@ -14,46 +14,67 @@ from processes import ROOT
 HERE = 'test_promises'
 PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks and tools, by their path
     # the mission
-    'nbdev_export, nbdev_test and nbdev-proc-nbs run': ['test_config::test_older_command', 'test_config::test_older_options', f'{HERE}::test_commands_of_nbdev'],
-    'import carve_nb works in a notebook outside the clone': [f'{HERE}::test_notebook_outside_the_clone', 'test_install::test_colab'],
-    'settings.ini, setup.py and pyproject.toml agree': ['test_config::test_settings_say_the_same', 'test_config::test_version_moves'],
-    'entropy and convergence are measured on the model of a stranger': [f'{HERE}::test_entropy_of_a_strangers_model', 'studies/test_studies::test_killed_and_resumed'],
-    'two commands of README do all set-up': [f'{HERE}::test_two_commands_set_up', 'test_install::test_blocks_of_the_readme'],
+    'nbdev_export, nbdev_test and nbdev-proc-nbs run': ['test_config::test_older_command',
+    'test_config::test_older_options', f'{HERE}::test_commands_of_nbdev'],
+    'import carve_nb works in a notebook outside the clone': [f'{HERE}::test_notebook_outside_the_clone',
+    'test_install::test_colab'],
+    'settings.ini, setup.py and pyproject.toml agree': ['test_config::test_settings_say_the_same',
+    'test_config::test_version_moves'],
+    'entropy and convergence are measured on the model of a stranger': [f'{HERE}::test_entropy_of_a_strangers_model',
+    'studies/test_studies::test_killed_and_resumed'],
+    'two commands of README do all set-up': [f'{HERE}::test_two_commands_set_up',
+    'test_install::test_blocks_of_the_readme'],
     # what is answered
-    'answers, boxes and maps of every method and field that stays, on both models': ['tools/holds.py', f'{HERE}::test_answers_stay', 'method/test_determinism::test_same_run'],
-    'every method conforms': ['method/test_methods::test_conforms', 'method/test_methods::test_reports_what_was_shown', 'method/test_methods::test_answers_or_gives_reason'],
-    'paper is Algorithm 1, official the published code': ['method/test_methods::test_paper_is_algorithm_1', 'nbs/notes/paper_vs_code.ipynb'],
+    'answers, boxes and maps of every method and field that stays, on both models': ['tools/holds.py',
+    f'{HERE}::test_answers_stay', 'method/test_determinism::test_same_run'],
+    'every method conforms': ['method/test_methods::test_conforms', 'method/test_methods::test_reports_what_was_shown',
+    'method/test_methods::test_answers_or_gives_reason'],
+    'paper is Algorithm 1, official the published code': ['method/test_methods::test_paper_is_algorithm_1',
+    'nbs/notes/paper_vs_code.ipynb'],
     'the other methods agree with their sources': [f'nbs/library/method/{page}.ipynb' for page in (
         '09_asking', '10_vicrop', '11_fusion_review', '18_hide', '20_raised_tokens', '22_heads', '25_contrast')],
-    'edits act, and behind a window too': ['method/test_methods::test_default_edit_acts', 'method/test_methods::test_edits_behind_a_window'],
-    'a method, a family and a model of your own': ['method/test_methods::test_templates', 'method/test_methods::test_models_of_their_own'],
+    'edits act, and behind a window too': ['method/test_methods::test_default_edit_acts',
+    'method/test_methods::test_edits_behind_a_window'],
+    'a method, a family and a model of your own': ['method/test_methods::test_templates',
+    'method/test_methods::test_models_of_their_own'],
     # models
-    '29 families, with any kernel': ['attention/test_stock::test_every_family', 'attention/test_stock::test_every_family_eager', 'models/test_families::test_rows_float32', 'models/test_families::test_table_shipped'],
-    "rows around a generate of the user's own": ['attention/test_own_model::test_rows_and_edits_inside_the_block', 'attention/test_own_model::test_other_images_of_the_same_size', 'attention/test_turns::test_kinds_of_cache',
-                                                 'attention/test_turns::test_sinks_of_the_kernel', 'attention/test_own_model::test_wrapped_models_and_other_inputs'],
-    'threads': ['faults/test_blocks::test_threads_take_turns', 'attention/test_own_model::test_two_threads_with_a_block_each'],
+    '29 families, with any kernel': ['attention/test_stock::test_every_family',
+    'attention/test_stock::test_every_family_eager', 'models/test_families::test_rows_float32',
+    'models/test_families::test_table_shipped'],
+    "rows around a generate of the user's own": ['attention/test_own_model::test_rows_and_edits_inside_the_block',
+    'attention/test_own_model::test_other_images_of_the_same_size', 'attention/test_turns::test_kinds_of_cache',
+                                                 'attention/test_turns::test_sinks_of_the_kernel',
+                                                 'attention/test_own_model::test_wrapped_models_and_other_inputs'],
+    'threads': ['faults/test_blocks::test_threads_take_turns',
+    'attention/test_own_model::test_two_threads_with_a_block_each'],
     'weights that change are seen': [f'{HERE}::test_weights_changed_in_place', 'attention/test_weights::test_adapters'],
-    'several images and video': [f'{HERE}::test_several_images_and_video', 'cli/test_cli::test_several_images', 'models/test_families::test_several_images', 'models/test_torchvision::test_video_as_stock'],
+    'several images and video': [f'{HERE}::test_several_images_and_video', 'cli/test_cli::test_several_images',
+    'models/test_families::test_several_images', 'models/test_torchvision::test_video_as_stock'],
     "chats of the user's own": ['method/test_chat::test_carve_in_a_chat', 'attention/test_turns::test_second_turn'],
     'another model answers': ['models/test_remote::test_every_method', 'runs/test_run::test_another_model_answers'],
     # runs
-    'a run that is killed ends with the same table': ['runs/test_run::test_kill_at_random_points', 'studies/test_studies::test_killed_and_resumed'],
-    'controls, clustered intervals, Holm': ['data/test_scores::test_intervals_and_tests_by_image', 'data/test_scores::test_holm'],
+    'a run that is killed ends with the same table': ['runs/test_run::test_kill_at_random_points',
+    'studies/test_studies::test_killed_and_resumed'],
+    'controls, clustered intervals, Holm': ['data/test_scores::test_intervals_and_tests_by_image',
+    'data/test_scores::test_holm'],
     "lmms-eval's plug-in": ['runs/test_lmms::test_found_and_made', 'runs/test_lmms::test_the_real_one'],
     'scenes bit for bit': ['tools/holds.py', f'{HERE}::test_answers_stay'],
     "the book's tests of its own numbers": ['site/test_numbers::test_numbers_agree'],
-    'the explorer in a browser': ['explorer/test_browser::test_carve_explore', 'explorer/test_browser::test_hostile_words', 'explorer/test_browser::test_keyboard'],
+    'the explorer in a browser': ['explorer/test_browser::test_carve_explore',
+    'explorer/test_browser::test_hostile_words', 'explorer/test_browser::test_keyboard'],
 }
 
 
 def test_promises_are_held():
     "Each test is there, also those that SECURITY.md names"
-    there = {f'{p.relative_to(ROOT/"tests").with_suffix("").as_posix()}::{f.name}' for p in (ROOT/'tests').rglob('test_*.py')
+    there = {f'{p.relative_to(ROOT/"tests").with_suffix("").as_posix()}::{f.name}'
+        for p in (ROOT/'tests').rglob('test_*.py')
              for f in ast.parse(p.read_text(encoding='utf-8')).body if isinstance(f, ast.FunctionDef)}
     said = re.findall(r'^\| (.*) \| (`.*::.*`) \|$', (ROOT/'SECURITY.md').read_text(encoding='utf-8'), re.M)
     promises = PROMISES | {promise: tests.strip('`').split('` `') for promise, tests in said}
     assert len(said) == 9 and all(promises.values())
-    assert not [(promise, test) for promise, tests in promises.items() for test in tests if not (test in there or (ROOT/test).is_file())]
+    assert not [(promise, test) for promise, tests in promises.items() for test in tests
+        if not (test in there or (ROOT/test).is_file())]
 
 
 def image(seed=0, size=(260, 180)):
@@ -66,29 +87,37 @@ def stock(vlm, messages, images):
     "Inputs as the stock processor makes them of a chat"
     text = vlm.processor.apply_chat_template(messages, add_generation_prompt=True)
     bos = vlm.processor.tokenizer.bos_token
-    return vlm.processor(text=text, images=[images], return_tensors='pt', **(dict(add_special_tokens=False) if bos and text.startswith(bos) else {}))
+    return vlm.processor(text=text, images=[images], return_tensors='pt',
+        **(dict(add_special_tokens=False) if bos and text.startswith(bos) else {}))
 
 
-def generate(vlm, inputs, n=4): return vlm.model.generate(**inputs, max_new_tokens=n, do_sample=False)[0, inputs['input_ids'].shape[1]:].tolist()
+def generate(vlm, inputs, n=4):
+    return vlm.model.generate(**inputs, max_new_tokens=n, do_sample=False)[0, inputs['input_ids'].shape[1]:].tolist()
 
 
-def user(words, images=1): return [dict(role='user', content=[dict(type='image')]*images + [dict(type='text', text=words)])]
+def user(words, images=1):
+    return [dict(role='user', content=[dict(type='image')]*images + [dict(type='text', text=words)])]
 
 
 # -- the mission
 
 def cells(*sources):
-    return dict(cells=[dict(cell_type='code', id=f'c{i}', source=s, metadata={}, outputs=[], execution_count=None) for i, s in enumerate(sources)],
-                metadata=dict(kernelspec=dict(name='python3', display_name='Python 3', language='python')), nbformat=4, nbformat_minor=5)
+    return dict(cells=[dict(cell_type='code', id=f'c{i}', source=s, metadata={}, outputs=[], execution_count=None)
+        for i, s in enumerate(sources)],
+                metadata=dict(kernelspec=dict(name='python3', display_name='Python 3', language='python')), nbformat=4,
+                nbformat_minor=5)
 
 
 def test_commands_of_nbdev(tmp_path):
     "In a copy with a few notebooks: the export makes their modules anew, one of them runs, the pages are made"
     home, library = tmp_path/'clone', (ROOT/'nbs'/'library').rglob('[0-9]*.ipynb')
-    pages = [p.relative_to(ROOT) for p in sorted(library, key=lambda p: p.stat().st_size) if '#| default_exp' in (text := p.read_text(encoding='utf-8')) and 'VLM' not in text][:2]
-    modules = ['/'.join(['carve_nb', *re.search(r'#\| default_exp ([\w.]+)', (ROOT/p).read_text(encoding='utf-8'))[1].split('.')]) + '.py' for p in pages]
+    pages = [p.relative_to(ROOT) for p in sorted(library, key=lambda p: p.stat().st_size)
+        if '#| default_exp' in (text := p.read_text(encoding='utf-8')) and 'VLM' not in text][:2]
+    modules = ['/'.join(['carve_nb', *re.search(r'#\| default_exp ([\w.]+)',
+        (ROOT/p).read_text(encoding='utf-8'))[1].split('.')]) + '.py' for p in pages]
     shutil.copytree(ROOT/'carve_nb', home/'carve_nb', ignore=shutil.ignore_patterns('__pycache__'))
-    for name in 'pyproject.toml', 'settings.ini', 'setup.py', 'README.md', 'LICENSE', 'nbs/sidebar.yml', 'nbs/_quarto.yml', *pages:
+    for name in (('pyproject.toml', 'settings.ini', 'setup.py', 'README.md', 'LICENSE', 'nbs/sidebar.yml',
+            'nbs/_quarto.yml', *pages)):
         (home/name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT/name, home/name)
     def command(name, *words):
@@ -108,10 +137,12 @@ def test_notebook_outside_the_clone(tmp_path):
         'import carve_nb, os\nassert not os.path.exists("carve_nb")\nscene = carve_nb.make_scene(145)',
         'r = carve_nb.Lookup()(carve_nb.VLM.from_pretrained("carve-tiny"), scene.image, scene.question("digit").question)\nprint("answer", r.answer)\nr')))
     env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'} | dict(HF_HUB_OFFLINE='1')
-    done = subprocess.run([sys.executable, '-m', 'jupyter', 'execute', '--inplace', 'mine.ipynb'], cwd=tmp_path, env=env, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-m', 'jupyter', 'execute', '--inplace', 'mine.ipynb'], cwd=tmp_path,
+        env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     outputs = json.loads((tmp_path/'mine.ipynb').read_text())['cells'][1]['outputs']
-    assert any(''.join(o.get('text', '')).startswith('answer ') for o in outputs) and any('text/html' in o.get('data', {}) for o in outputs), outputs
+    assert (any(''.join(o.get('text', '')).startswith('answer ') for o in outputs)
+        and any('text/html' in o.get('data', {}) for o in outputs)), outputs
 
 
 def test_two_commands_set_up():
@@ -119,7 +150,8 @@ def test_two_commands_set_up():
     texts = [(ROOT/name).read_text(encoding='utf-8') for name in ('README.md', 'CONTRIBUTING.md')]
     for target, does in ('demo', 'carve demo'), ('test', '-m pytest'):
         assert any(f'make {target}' in text for text in texts)
-        told = subprocess.run(['make', '-n', target, 'V=no-such-folder', f'PY={sys.executable}'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        told = subprocess.run(['make', '-n', target, 'V=no-such-folder', f'PY={sys.executable}'], cwd=ROOT,
+            capture_output=True, text=True, check=True).stdout
         steps = [told.index(step) for step in ('-m venv no-such-folder', '-m pip install', does)]
         assert steps == sorted(steps) and not (ROOT/'no-such-folder').exists()
 
@@ -131,10 +163,12 @@ def test_entropy_of_a_strangers_model(load, folders, tmp_path):
     (tmp_path/'rows.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
     vlm = load('qwen2_5_vl')
     t = measure_entropy(VLM.from_pretrained(folders('qwen2_5_vl')), read_entries(tmp_path), progress=False)
-    assert [*t.id.unique()] == ['q0', 'q1', 'q2'] == [*measure_layers(vlm, read_entries(tmp_path), progress=False).id.unique()]
+    assert [*t.id.unique()] == ['q0', 'q1', 'q2'] == [*measure_layers(vlm, read_entries(tmp_path),
+        progress=False).id.unique()]
     for i, (_, f) in enumerate(t.groupby('id')):
         inputs = stock(vlm, user(f'Is it red? {Lookup().suffix}'), [image(i)])
-        with record_attention(vlm.model, vlm.processor, inputs, [image(i)]) as around: vlm.model.generate(**inputs, max_new_tokens=2, do_sample=False)
+        with record_attention(vlm.model, vlm.processor, inputs, [image(i)]) as around:
+            vlm.model.generate(**inputs, max_new_tokens=2, do_sample=False)
         p = around.attn[0].double()
         p = p.mean(1) if p.dim() == 3 else p
         p = (p/p.sum(-1, keepdim=True)).numpy()
@@ -177,7 +211,8 @@ def test_weights_changed_in_place():
     changed = look()
     fresh = VLM(VLM.from_pretrained('carve-tiny').model, vlm.processor)
     fresh.model.load_state_dict(vlm.model.state_dict())
-    assert (changed != before).any() and np.allclose(changed, Lookup(query='noun')(fresh, scene.image, question).saliency.values)
+    assert (changed != before).any()
+    assert np.allclose(changed, Lookup(query='noun')(fresh, scene.image, question).saliency.values)
 
 
 # -- runs
@@ -215,7 +250,8 @@ def test_watched(tmp_path):
     data.mkdir(), out.mkdir()
     image().save(data/'x.png')
     rows = [dict(id=i, image='x.png', question=f'What is it? {i}', answer=i) for i in IDS]
-    rows += [dict(id=f'far{i}', image=a, question='What is it?', answer='x') for i, a in enumerate(('https://example.org/a.png', 'file:///etc/hostname', '../secret.png'))]
+    rows += [dict(id=f'far{i}', image=a, question='What is it?', answer='x') for i,
+        a in enumerate(('https://example.org/a.png', 'file:///etc/hostname', '../secret.png'))]
     image(1).save(tmp_path/'secret.png')
     (data/'rows.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
     asks = [['ask', str(data/'x.png'), f'What is it? {CODE}', '--quiet', '--out', str(out/'ask')],
@@ -223,29 +259,37 @@ def test_watched(tmp_path):
             ['eval', str(data), '--methods', 'none,carve', '--max-new-tokens', '2', '--quiet', '--out', str(out/'run')],
             ['report', str(out/'run')],
             ['ask', 'https://example.org/a.png', 'What is it?'], ['ask', 'data:image/png;base64,AAAA', 'What is it?'],
-            ['ask', str(data/'x.png'), 'What is it?', '--method', f'carve:p={CODE}'], ['ask', str(data/'x.png'), 'What is it?', '--model', './my-model'],
+            ['ask', str(data/'x.png'), 'What is it?', '--method', f'carve:p={CODE}'],
+            ['ask', str(data/'x.png'), 'What is it?', '--model', './my-model'],
             ['eval', str(data), '--methods', f'none,carve:layers={CODE}', '--out', str(out/'none')]]
     (tmp_path/'watch.py').write_text(WATCH)
     (cache := tmp_path/'cache').mkdir()
     env = {k: v for k, v in os.environ.items() if k not in ('HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE')} | dict(
-        TMPDIR=str(cache), TORCHINDUCTOR_CACHE_DIR=str(cache), PYTHONDONTWRITEBYTECODE='1', OMP_NUM_THREADS='1', CARVE_PROFILES=str(tmp_path/'profiles'))
-    done = subprocess.run([sys.executable, str(tmp_path/'watch.py'), str(tmp_path/'log.json'), str(out)], input=json.dumps(asks), cwd=data, env=env, capture_output=True, text=True)
+        TMPDIR=str(cache), TORCHINDUCTOR_CACHE_DIR=str(cache), PYTHONDONTWRITEBYTECODE='1', OMP_NUM_THREADS='1',
+        CARVE_PROFILES=str(tmp_path/'profiles'))
+    done = subprocess.run([sys.executable, str(tmp_path/'watch.py'), str(tmp_path/'log.json'), str(out)],
+        input=json.dumps(asks), cwd=data, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     statuses, seen = json.loads((tmp_path/'log.json').read_text())
     assert statuses == [0, 0, 0, 0, 2, 2, 2, 2, 2], (statuses, done.stderr[-3000:])
     folders = str(out), str(cache), os.devnull
-    assert not [s for s in seen if s[0] not in ('write', 'os.remove', 'os.rename', 'os.mkdir') or not s[1].startswith(folders)], seen
+    assert not [s for s in seen if s[0] not in ('write', 'os.remove', 'os.rename', 'os.mkdir')
+        or not s[1].startswith(folders)], seen
     told = (out/'run'/'results.csv').read_text(encoding='utf-8')
     assert sum(line.startswith('far') and 'error' in line for line in told.splitlines()) == 6
     assert not [p for p in tmp_path.rglob('*') if 'cracked' in p.name or 'escaped' in p.name]
 
 
-CALLS = {'eval', 'exec', 'compile', '__import__', 'os.system', 'os.popen', 'os.startfile', 'torch.load', 'torch.hub.load', 'joblib.load', 'dill.load', 'marshal.loads',
-         'pickle.load', 'pickle.loads', 'pickle.Unpickler', 'shelve.open', 'yaml.load', 'yaml.unsafe_load', 'np.fromregex', 'pd.read_pickle'}
-MODULES = {'pickle', 'dill', 'cloudpickle', 'joblib', 'marshal', 'shelve', 'requests', 'urllib.request', 'http', 'httpx', 'aiohttp', 'ftplib', 'smtplib',
+CALLS = {'eval', 'exec', 'compile', '__import__', 'os.system', 'os.popen', 'os.startfile', 'torch.load',
+    'torch.hub.load', 'joblib.load', 'dill.load', 'marshal.loads',
+         'pickle.load', 'pickle.loads', 'pickle.Unpickler', 'shelve.open', 'yaml.load', 'yaml.unsafe_load',
+         'np.fromregex', 'pd.read_pickle'}
+MODULES = {'pickle', 'dill', 'cloudpickle', 'joblib', 'marshal', 'shelve', 'requests', 'urllib.request', 'http',
+    'httpx', 'aiohttp', 'ftplib', 'smtplib',
            'socket', 'ctypes', 'webbrowser', 'huggingface_hub', 'openai', 'datasets', 'subprocess'}
 # What of it may be there: the cluster of your own, a model behind an address, a data set of the Hub, each only when you name it
-MAY = {'import socket': {'runs/distributed.py'}, 'import pickle': {'runs/distributed.py'}, 'pickle.loads()': {'runs/distributed.py'},
+MAY = {'import socket': {'runs/distributed.py'}, 'import pickle': {'runs/distributed.py'},
+    'pickle.loads()': {'runs/distributed.py'},
        'import openai': {'models/api_client.py'}, 'import datasets': {'data/records.py'}}
 
 
@@ -255,8 +299,10 @@ def risks(text):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             if name in CALLS or name.endswith('pickle.loads'): yield f'{name}()'
-            yield from (f'{k.arg}={ast.unparse(k.value)}' for k in node.keywords if k.arg in ('shell', 'allow_pickle', 'weights_only'))
-        names = [o.name for o in node.names] if isinstance(node, ast.Import) else [node.module or ''] if isinstance(node, ast.ImportFrom) and not node.level else []
+            yield from (f'{k.arg}={ast.unparse(k.value)}' for k in node.keywords
+                if k.arg in ('shell', 'allow_pickle', 'weights_only'))
+        names = [o.name for o in node.names] if isinstance(node,
+            ast.Import) else [node.module or ''] if isinstance(node, ast.ImportFrom) and not node.level else []
         yield from (f'import {n}' for n in names if n in MODULES or n.split('.')[0] in MODULES)
 
 
@@ -265,5 +311,6 @@ def test_no_code_out_of_data():
     assert [*risks('import pickle, json\nsubprocess.run(x, shell=True)\ntorch.load(f)\nnp.load(f, allow_pickle=False)')] == [
         'import pickle', 'shell=True', 'torch.load()', 'allow_pickle=False']
     package = ROOT/'carve_nb'
-    found = {p.relative_to(package).as_posix(): Counter(risks(p.read_text(encoding='utf-8'))) for p in sorted(package.rglob('*.py'))}
+    found = {p.relative_to(package).as_posix(): Counter(risks(p.read_text(encoding='utf-8')))
+        for p in sorted(package.rglob('*.py'))}
     assert {r: {m for m, f in found.items() if r in f} for r in {r for f in found.values() for r in f}} == MAY

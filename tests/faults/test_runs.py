@@ -48,7 +48,8 @@ def vlm(load): return load('llava')
 def scenes(n, side=112):
     "The first scenes, small"
     data = load_benchmark('scenes', n)
-    smaller = lambda r: replace(r, image=r.open().resize((side, side)), boxes=[tuple(v*side/448 for v in b) for b in r.boxes])
+    smaller = lambda r: replace(r, image=r.open().resize((side, side)),
+        boxes=[tuple(v*side/448 for v in b) for b in r.boxes])
     return replace(data, records=[smaller(r) for r in data])
 
 
@@ -79,7 +80,8 @@ def test_other_run(vlm, load, copy, monkeypatch):
     before = {p.name: p.read_bytes() for p in copy.iterdir()}
     other = load('qwen2_5_vl')
     for kw, said in ((dict(vlm=other), "model.name is 'llava' there, 'qwen2_5_vl' now"),
-                     (dict(methods='none,carve:p=.1'), 'carve.p is 0.04 there, 0.1 now'), (dict(max_new_tokens=3), 'decoding.max_new_tokens is 2 there, 3 now'),
+                     (dict(methods='none,carve:p=.1'), 'carve.p is 0.04 there, 0.1 now'),
+                     (dict(max_new_tokens=3), 'decoding.max_new_tokens is 2 there, 3 now'),
                      (dict(seed=1), 'seed is 0 there, 1 now')):
         with pytest.raises(RunError, match=f'holds another run: .*{said}'): go(copy, **dict(dict(vlm=vlm), **kw))
     for package in 'torch', 'carve_nb':
@@ -106,7 +108,8 @@ def test_a_new_option_ends_no_run(vlm, copy):
     protocol = load_with_digest(copy/'protocol.json')
     for name in 'square', 'limit': del protocol['methods']['carve'][name]
     save_with_digest(copy/'protocol.json', protocol)
-    with pytest.raises(RunError, match='carve.square is True there, False now'): go(copy, vlm, methods='none,carve:square=False')
+    with pytest.raises(RunError, match='carve.square is True there, False now'):
+        go(copy, vlm, methods='none,carve:square=False')
     assert len(go(copy, vlm)) == 8
 
 
@@ -126,14 +129,18 @@ def folder(tmp_path):
 @pytest.mark.case(50)
 def test_other_boxes_or_images(vlm, folder, tmp_path):
     "Boxes or images that changed between two runs are refused; a broken image may be mended; a copy elsewhere is the same set"
-    path, first = folder(q1=dict(box=[5, 5, 30, 30]), q3=dict(image='gone.png')), lambda **kw: go(tmp_path/'R', vlm, 'none,oracle', spec=path, **kw)
+    path, first = (folder(q1=dict(box=[5, 5, 30, 30]), q3=dict(image='gone.png')),
+        lambda **kw: go(tmp_path/'R', vlm, 'none,oracle', spec=path, **kw))
     with pytest.warns(UserWarning, match='have no image'): found = first()
     folder(q1=dict(box=[20, 20, 50, 50]), q3=dict(image='gone.png'))
-    with pytest.raises(RunError, match="answer to another question: question, answer, true region or image of 'q1' has changed"), pytest.warns(UserWarning): first()
+    with pytest.raises(RunError,
+            match="answer to another question: question, answer, true region or image of 'q1' has changed"), pytest.warns(UserWarning):
+        first()
     folder(q1=dict(box=[5, 5, 30, 30]))
     again = first(retry=True)
     kept = lambda lines: [l for l in plain(lines) if l['id'] != 'q3']
-    assert kept(again) == kept(found) and {l['status'] for l in again if l['id'] == 'q3' and l['method'] == 'none'} == {'ok'}
+    assert kept(again) == kept(found)
+    assert {l['status'] for l in again if l['id'] == 'q3' and l['method'] == 'none'} == {'ok'}
     shutil.copytree(path, tmp_path/'elsewhere'/'D')
     assert go(tmp_path/'R', vlm, 'none,oracle', spec=str(tmp_path/'elsewhere'/'D')) == again
     Image.effect_noise((60, 50), 60).convert('RGB').save(tmp_path/'D'/'0.png')
@@ -148,8 +155,10 @@ def test_ids_that_stand_twice(folder, tmp_path, monkeypatch, capsys):
     "Refused before the start: no model is loaded, nothing is written"
     monkeypatch.setattr(VLM, 'from_pretrained', lambda *args, **kw: pytest.fail('a model was loaded'))
     path = folder(q3=dict(id='q1'))
-    with pytest.raises(DataError, match="rows.jsonl: the id 'q1' is in several rows"): run_eval(path, out=tmp_path/'R', progress=False)
-    assert main(['eval', path, '--out', str(tmp_path/'R'), '--quiet']) == 2 and "'q1' is in several rows" in capsys.readouterr().err
+    with pytest.raises(DataError, match="rows.jsonl: the id 'q1' is in several rows"):
+        run_eval(path, out=tmp_path/'R', progress=False)
+    assert main(['eval', path, '--out', str(tmp_path/'R'), '--quiet']) == 2
+    assert "'q1' is in several rows" in capsys.readouterr().err
     assert not (tmp_path/'R').exists() or not [*(tmp_path/'R').iterdir()]
 
 
@@ -158,37 +167,44 @@ def test_missing_answers_and_images(vlm, folder, tmp_path):
     "Said before the start; the sample without a true answer is not scored, the one without its image is marked, all others are as they would be"
     run = lambda out, path, **kw: go(tmp_path/out, vlm, 'none,carve', spec=path, **kw)
     full = run('full', folder())
-    with pytest.warns(UserWarning, match='1 of 5 rows have no') as said: found = run('R', folder(q1=dict(answer=''), q3=dict(image='gone.png')))
+    with pytest.warns(UserWarning, match='1 of 5 rows have no') as said:
+        found = run('R', folder(q1=dict(answer=''), q3=dict(image='gone.png')))
     assert {str(w.message).split(' rows have ')[1].split(',')[0] for w in said} == {"no answer to score by", "no image"}
     by = lambda lines, *ids: [{k: v for k, v in l.items() if k != 'key'} for l in plain(lines) if l['id'] in ids]
     assert by(found, 'q0', 'q2', 'q4') == by(full, 'q0', 'q2', 'q4')
-    assert {(l['status'], l['why'], 'score' in l) for l in by(found, 'q1')} == {('skipped', 'the set gives no answer to score by', False)}
-    assert {l['status'] for l in by(found, 'q3')} == {'error'} and all("'gone.png' is not in the folder" in l['why'] for l in by(found, 'q3'))
+    assert {(l['status'], l['why'], 'score' in l) for l in by(found, 'q1')} == {('skipped',
+        'the set gives no answer to score by', False)}
+    assert {l['status'] for l in by(found, 'q3')} == {'error'}
+    assert all("'gone.png' is not in the folder" in l['why'] for l in by(found, 'q3'))
     text = markdown(write_report(tmp_path/'R')[0])
     row = next(l for l in text.splitlines() if l.startswith('| none')).split('|')
     assert row[3].strip() == '3' and row[-2].strip() == '1' and 'no answer to score by' in text
-    with pytest.raises(DataError, match='5 of 5 rows have no answer to score by'): run('N', folder(**{f'q{i}': dict(answer='') for i in range(5)}))
+    with pytest.raises(DataError, match='5 of 5 rows have no answer to score by'):
+        run('N', folder(**{f'q{i}': dict(answer='') for i in range(5)}))
 
 
 @pytest.mark.case(54)
 @pytest.mark.parametrize('family', ['llava', 'qwen2_5_vl', 'internvl', 'mllama'])
 def test_batches(load, family, figure):
     "Eight questions of different lengths in one batch, padded on the left: maps within 1e-4, changed answers counted"
-    vlm, ask = load(family), ['What is it?', 'What is the number on the red star, if there is one at all?', 'Is there a blue heart?', 'Which color?']
+    vlm, ask = (load(family), ['What is it?', 'What is the number on the red star, if there is one at all?',
+        'Is there a blue heart?', 'Which color?'])
     pairs = [(s.image.resize((112 + 28*(i % 3), 112)), q) for i, (s, q) in enumerate(zip(samples('digit', 8), ask*2))]
     kw = dict(steps='all', max_new_tokens=3)
     one, inputs = [vlm.capture(*p, **kw) for p in pairs], collate(vlm, [vlm.prompt(*p) for p in pairs])
     with record_attention(vlm.model, vlm.processor, inputs, [image for image, _ in pairs]) as many:
         vlm.model.generate(**inputs, max_new_tokens=3, do_sample=False)
     changed = sum(a.tokens != b.tokens for a, b in zip(many, one))
-    far = max(float((a.attn[:n] - b.attn[:n]).abs().max()) for a, b in zip(many, one) for n in [min(len(a.attn), len(b.attn))])
+    far = max(float((a.attn[:n] - b.attn[:n]).abs().max()) for a,
+        b in zip(many, one) for n in [min(len(a.attn), len(b.attn))])
     figure(f'batch 8 against 1, {family}', f'{changed} of 8 answers changed, maps by at most {far:.0e}')
     assert changed == 0 and far < 1e-4
 
 
 def chance():
     "The caller's random state"
-    return random.getstate(), [o.tolist() if hasattr(o, 'tolist') else o for o in np.random.get_state()], torch.random.get_rng_state().tolist()
+    return (random.getstate(), [o.tolist() if hasattr(o, 'tolist') else o for o in np.random.get_state()],
+        torch.random.get_rng_state().tolist())
 
 
 def by_chance(vlm, tmp_path):
@@ -198,13 +214,17 @@ def by_chance(vlm, tmp_path):
     from carve_nb.core.stats import mean_interval, difference
     from recipes.power import detectable
     s, x = next(iter(samples('digit', 1))), np.linspace(0, 1, 30)
-    small, number, weights = s.image.resize((120, 90)), count(), lambda model: [p.flatten()[:9].tolist() for p in model.parameters()]
+    small, number, weights = (s.image.resize((120, 90)), count(),
+        lambda model: [p.flatten()[:9].tolist() for p in model.parameters()])
     method = lambda e: e()(vlm, small, s.question, box=(10, 10, 40, 40)).answer.tokens
-    return dict(scene=lambda: make_scene(3).image.tobytes(), samples=lambda: [o.question for o in samples('exist', 3)], sets=lambda: [r.id for r in load_benchmark('scenes', 5, seed=4)],
+    return dict(scene=lambda: make_scene(3).image.tobytes(), samples=lambda: [o.question for o in samples('exist', 3)],
+        sets=lambda: [r.id for r in load_benchmark('scenes', 5, seed=4)],
         statistics=lambda: (mean_interval(x), difference(x, x[::-1], seed=1), detectable(100, .5, .1)),
-        folder=lambda: (make_tiny_checkpoint('llava', tmp_path/'m')/'model.safetensors').read_bytes(), reference=lambda: weights(new_model(width=24, tower=1, decoder=1)),
+        folder=lambda: (make_tiny_checkpoint('llava', tmp_path/'m')/'model.safetensors').read_bytes(),
+        reference=lambda: weights(new_model(width=24, tower=1, decoder=1)),
         run=lambda: plain(go(tmp_path/f'{next(number)}', vlm, 'none,random,vcd', 2, seed=5)),
-        report=lambda: markdown(write_report(go(tmp_path/'R', vlm, 'none,random', 6) and tmp_path/'R')[0]), **{k: lambda k=k: method(ENTRIES[k]) for k in split_specs('carve,random,vcd')})
+        report=lambda: markdown(write_report(go(tmp_path/'R', vlm, 'none,random', 6) and tmp_path/'R')[0]),
+        **{k: lambda k=k: method(ENTRIES[k]) for k in split_specs('carve,random,vcd')})
 
 
 @pytest.mark.case(55)
@@ -244,7 +264,8 @@ def test_clock_goes_back(vlm, whole, tmp_path, monkeypatch):
 def test_bar_and_clock(tmp_path, monkeypatch, capsys):
     "The bar shows no negative time either"
     monkeypatch.setattr('tqdm.std.time', lambda t=iter(range(10**6, 0, -500)): next(t))
-    carry_out(RunStore(tmp_path, {}), [[dict(id=str(i), at=i, method='none', status='ok', score=1.)] for i in range(3)], 0, 3)
+    carry_out(RunStore(tmp_path, {}), [[dict(id=str(i), at=i, method='none', status='ok', score=1.)] for i in range(3)],
+        0, 3)
     assert '3/3' in (said := capsys.readouterr().err) and '-' not in said.replace('sample/s', ''), said
 
 
@@ -259,7 +280,8 @@ def test_records_vanish_under_way(vlm, tmp_path, whole, how):
                 (out/'records.jsonl').rename(tmp_path/'elsewhere')
                 if how == 'replaced': (out/'records.jsonl').write_bytes(raw)
             yield lines
-    with pytest.raises(IncompleteError, match='was deleted, moved or replaced (?!.*(room|are kept))'): go(out, vlm, engine=vanish)
+    with pytest.raises(IncompleteError, match='was deleted, moved or replaced (?!.*(room|are kept))'):
+        go(out, vlm, engine=vanish)
     if how == 'replaced':
         kept = plain(read_run(out)[1])   # what was on the disk by then depends on the clock
         assert kept == plain(read_run(whole)[1])[:len(kept)]
