@@ -34,10 +34,11 @@ def header(node, notes, skip=0):
     every = [o for o in (*a.posonlyargs, *a.args, a.vararg, *a.kwonlyargs, a.kwarg) if o][skip:]
     end = every and max(o.end_lineno for o in [*every, *a.defaults, *a.kw_defaults] if o)
     told = {}  # name of a parameter, or None for what comes back -> comment
-    for line in range(node.lineno,
-            node.body[0].lineno):  # a comment belongs to the last parameter that begins before it
-        if line in notes:
-            told[[o.arg for o in every if o.lineno <= line][-1] if every and line <= end else None] = notes[line]
+    for line in range(node.lineno, node.body[0].lineno):
+        if line not in notes: continue
+        before = [o.arg for o in every if o.lineno <= line]    # a comment belongs to the last of them, or to none: self
+        if not every or line > end: told[None] = notes[line]
+        elif before: told[before[-1]] = notes[line]
     for o in every:  # Annotated[X, 'what it is']: X, with its words as the comment
         if isinstance(o.annotation, ast.Subscript) and names([o.annotation.value]) == ['Annotated']:
             o.annotation, what, *_ = o.annotation.slice.elts

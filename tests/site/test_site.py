@@ -242,6 +242,9 @@ def test_signatures(tmp_path):
             name = 'c'
             def go(self, y): # where
                 "Goes"
+            def come(self, # of no parameter
+                y): # whence
+                "Comes"
             @property
             def p(self): "A property"
             @p.setter
@@ -259,7 +262,8 @@ def test_signatures(tmp_path):
     assert f.returns == 'of things'
     assert dict(f.params) == dict(a='first', b='', c='', d='fourth')
     assert (c.signature, c.params, c.bases) == ('(x=0)', [('x', 'how many')], ['Base'])
-    assert [(m.kind, m.name) for m in c.members] == [('method', 'C.go'), ('property', 'C.p')]
+    assert [(m.kind, m.name) for m in c.members] == [('method', 'C.go'), ('method', 'C.come'), ('property', 'C.p')]
+    assert c.members[1].params == [('y', 'whence')]
     assert by['C.more'].signature == '(z=1)' and by['C.more'].params == [('z', 'what')]
     assert (by['N'].value, by['N'].doc) == ('3', 'a number')
 
