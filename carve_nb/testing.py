@@ -6,7 +6,7 @@
 __all__ = ['SHOWN_SCENES', 'traces', 'Stop', 'failing', 'check_result', 'check_method', 'three_scenes', 'show_three']
 
 # %% ../nbs/library/method/04_testing.ipynb #11f563b0
-import random
+import random, warnings
 from contextlib import contextmanager
 from dataclasses import replace
 import numpy as np, torch
@@ -16,7 +16,7 @@ from .core.plotting import stack_rows
 from .data.scenes import make_scene, to_sample
 from .attention.layer_masking import decoder_layers
 from .attention.vlm import VLM
-from .method.base import Method
+from .method.base import CropMethod, Method
 from .method.results import Result
 from .attention.rows import TILES
 
@@ -69,6 +69,7 @@ def check_method(method: Method, vlm: VLM, image: Image.Image, question: str, bo
     before = traces(vlm)
     with failing(vlm, -1) as passes: r = method(vlm, image, question, box=box)
     check_result(r, image)
+    if r.whole and isinstance(method, CropMethod): warnings.warn(f'{method.name} shows the image itself: nothing is asked again.')
     assert r.plain_answer.tokens == plain.tokens, 'plain_answer is not what the model says alone, with the same suffix.'
     assert method(vlm, image, question, box=box).answer.tokens == r.answer.tokens, 'Two runs gave two answers: draw by a seed.'
     assert traces(vlm) == before, f'{method.name} leaves something behind: a hook, a gradient, a mode or a random state.'

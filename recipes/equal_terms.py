@@ -20,8 +20,8 @@ from .baselines import SHARES, sink
 class RowByViCrop(Lookup):
     "`lookup`'s map, cut by the box search of ViCrop"
     name = 'row-vicrop'
-    def locate(self, session, question):
-        found = super().locate(session, question)
+    def look(self, session, question):
+        found = super().look(session, question)
         box = search_box(found.saliency, tower_side(session.vlm))
         return replace(found, crop=self.cut(session.image, box)) if box else found
 

@@ -133,8 +133,10 @@ def measure_question(vlm, sample, kind) -> dict: # a `Record`; of `KINDS`
     "Is the true answer given, and under each cut; what each cut takes from its log-probability, in tenths of a nat; pointing"
     images, boxes, facts = [sample.image], [sample.box], {}
     if kind == 'crop':
-        found = Lookup(skip_above=1).locate(Session(vlm, sample.image), sample.question)
-        images, boxes = [*images, found.crop.image], [*boxes, found.crop.to_crop(sample.box)]
+        found = Lookup(skip_above=1).look(Session(vlm, sample.image), sample.question)
+        crop = found.crop
+        inside = tuple((v - start)*crop.scale for v, start in zip(sample.box, crop.box[:2]*2))
+        images, boxes = [*images, crop.image], [*boxes, inside]
         facts = dict(alone=int(found.plain_answer == sample.answers[0]))
     prompt = vlm.prompt(images, sample.question, SHORT_ANSWER)
     plain = vlm.generate(prompt, 8)
@@ -153,7 +155,7 @@ GAIN_START, POINTING_ROW = 1_130_000, {'carve-small': 'word', 'carve-tiny': 'las
 
 def measure_gain(vlm, sample, row) -> dict: # a `Record`; of `FROM`
     "Is the answer right from the image, and with the crop of `Lookup`: each plainly and with one row cut in all layers"
-    crop = Lookup(skip_above=1).locate(Session(vlm, sample.image), sample.question).crop.image
+    crop = Lookup(skip_above=1).look(Session(vlm, sample.image), sample.question).crop.image
     right = {}
     for name, images in dict(image=[sample.image], crop=[sample.image, crop]).items():
         prompt = vlm.prompt(images, sample.question, SHORT_ANSWER)

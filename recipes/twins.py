@@ -45,7 +45,7 @@ class CommonCrop(Lookup):
     words: str = ''
     pair: tuple = ()
     read_in: object = None
-    def locate(self, session, question):
+    def look(self, session, question):
         rows = self.capture(session, question)
         S = replace(common_map(rows, self.words, self.pair, self.read_in, self.settled(session.vlm)), image=session.image)
         kept = [] if rows.answer.confidence > self.skip_above else regions(S, self.p, 1, rank='peak')
@@ -54,8 +54,8 @@ class CommonCrop(Lookup):
 @dataclass(repr=False)
 class TwoCrops(Lookup):
     "`Lookup` that asks with the crop of a second region as well, and keeps the answer that is surer"
-    def run(self, session, question):
-        first = super().run(session, question)
+    def look(self, session, question):
+        first = self.ask_again(session, super().look(session, question))
         others = [] if first.whole else regions(first.saliency, self.p, 2, rank='peak')[1:]
         again = [self.ask_again(session, replace(first, crop=self.show(session.image, [r]), answer=None)) for r in others]
         return max([first, *again], key=lambda r: r.answer.confidence)
@@ -65,9 +65,9 @@ class RandomLookup(Lookup):
     "`Lookup` whose crop is moved to a place by chance"
     seed: int = 0
     name = 'random-lookup'
-    def locate(self, session, question):
+    def look(self, session, question):
         image = session.image
-        r = super().locate(session, question)
+        r = super().look(session, question)
         w, h = box_size(r.crop.box)
         x, y = RandomCrop.place(self, image, image.width - w, image.height - h)
         return replace(r, crop=crop_image(image, (x, y, x + w, y + h), limit=self.limit), saliency=None, regions=[])

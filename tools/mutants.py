@@ -22,7 +22,6 @@ ELSEWHERE = 'annassign', 'tfpdef', 'decorator', 'raise_stmt'   # types, and what
 EQUIVALENT = {   # a changed line -> why no test can tell
     's = A.index_fill( -1, torch.tensor(shut, dtype=torch.long), -torch.inf)': 'A has one axis',
     'columns = max(1, int(rows*image.width//image.height))': 'whole numbers above zero',
-    'if isinstance(self.layers, str): early_layers(self.layers, 31)': 'it asks whether the name is known',
     'with model_lock(vlm.model), recording(vlm.model, layers, at, columns=prompt.spans[0].tokens, stop=False) as rec:': 'it takes longer',
     'yes, no = (seen[ -1][ids].logsumexp(0) for ids in yes_no_tokens(vlm.tokenizer))': 'one token is generated',
     'memory[name] = peak[not 1]/1e6': 'the list has one item',

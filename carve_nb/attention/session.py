@@ -50,6 +50,7 @@ class Session:
     "Some images before one model, and what was computed about them: the beginning of their prompts, captures, answers"
     megabytes = 512    # of rows that are kept, the newest
     messages = TURN    # the chat that every question stands in
+    short = None       # the question without its options, under which some methods make their map
     which = 0          # the image that a method looks at, by its place among `images`
 
     def __init__(self,

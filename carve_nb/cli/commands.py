@@ -11,7 +11,7 @@ __all__ = ['Count', 'Existing', 'Settings', 'Images', 'Question', 'Method', 'Map
 
 # %% ../../nbs/library/cli/03_commands.ipynb #3556a64f
 import errno, json, logging, os, re, shlex, shutil, sys, tempfile, textwrap
-from dataclasses import fields as class_fields
+from dataclasses import fields as class_fields, replace
 from functools import partial, wraps
 from importlib.util import find_spec
 from inspect import Parameter, Signature, getsource, signature
@@ -24,7 +24,7 @@ from ..method.registry import make_method, methods, read_method, read_value, spl
 from ..core.errors import CarveError, ImageError, IncompleteError, choose
 from ..core.io import (
     CHECKPOINTS, PACKAGED, SMALL, find_source, hush_loader, one_line, replace_file, tame_terminal)
-from ..core.text import SHORT_ANSWER, grave_notes
+from ..core.text import SHORT_ANSWER
 from ..data.records import FOLDER_FORMAT, folder_images
 
 # %% ../../nbs/library/cli/03_commands.ipynb #a0b66e9b
@@ -331,7 +331,7 @@ def ask(
     facts = dict(model=model, version=__version__)
     if shown: print(*map(tame_terminal, r.summary()), sep='\n')
     else:
-        said = r.summary()[1:] if verbose or r.images else grave_notes(r.notes)*(not quiet)
+        said = r.summary()[1:] if verbose or r.images else r.notes*(not quiet)
         for line in said: print_line('note', line)
         print(tame_terminal(r, '\n\t'))
     written = {Path(out)/name: data for name, data in r.files(**facts).items()} if out else {}
@@ -363,7 +363,8 @@ def save_the_map(
     vlm = _open_model(model, given, chosen)
     check_needs(vlm, chosen)
     if len(opened) == 1:
-        r = chosen.locate(Session(vlm, opened, shared=False), question)
+        if hasattr(chosen, 'skip_above'): chosen = replace(chosen, skip_above=1.)    # a map, however sure the answer
+        r = chosen.look(Session(vlm, opened, shared=False), question)
     else:
         r = chosen(vlm, opened, question)
         print_line('note', f'the map is that of {images[r.which]}, {r.notes[0]}')

@@ -39,17 +39,22 @@ def patch_cover(span, box):    # anything with `.grid` and `.box`, such as an `I
 # %% ../../nbs/library/core/10_saliency.ipynb #2f64751c
 Layers = str | int | float | list | tuple | None   # what `pick_layers` takes
 
-def pick_layers(spec, n_layers:int) -> list:
-    """Sorted layer indices that `layers=` of a method or of captured rows means in a model of `n_layers` layers.
+def pick_layers(spec: Layers, n_layers: int, attending: list|None = None) -> list:
+    """Return the sorted layer indices that `layers=` of a method or of captured rows means in a model of `n_layers` layers.
 
     None: all. 3 or [3, 5]: indices, from 0. (.6, .8), floats: fractions of depth, all from the one to the other; .6 or
-    (.1, .3, .6), one or more than two: those layers. 'paper': 20 to 25, in a model of fewer those at that depth. (`DoLa`
-    alone knows 'low' and 'high' too, see `early_layers`.)"""
-    if spec is None: return list(range(n_layers))
+    (.1, .3, .6), one or more than two: those layers. 'paper': 20 to 25, in a model of fewer those at that depth. 'low',
+    'high': every second layer of that half, of more than 40 layers of the first or last 20 (DoLa). `attending`: the layers
+    that attend to the images; of those asked for only these, or the nearest of them."""
+    if spec is None: spec = range(n_layers)
     if isinstance(spec, str):
-        if spec != 'paper':
-            raise CarveError(f"layers={spec!r} is not known; use None, 'paper', fractions of depth or indices")
-        spec = range(20, 26) if n_layers > 25 else (20/32, 25/32)
+        half = n_layers//2 if n_layers <= 40 else 20
+        words = dict(
+            paper=range(20, 26) if n_layers > 25 else (20/32, 25/32), low=range(0, max(half, 1), 2),
+            high=range(n_layers//2 if n_layers <= 40 else n_layers - 20, n_layers, 2))
+        if spec not in words:
+            raise CarveError(f"layers={spec!r} is not known; use None, 'paper', 'low', 'high', fractions of depth or indices")
+        spec = words[spec]
     spec = list(spec) if np.iterable(spec) else [spec]
     fractions = [isinstance(x, float) for x in spec]
     band = len(spec) == 2 and any(fractions)    # 0 and 1 may then be whole numbers
@@ -62,7 +67,9 @@ def pick_layers(spec, n_layers:int) -> list:
     if bad or not spec:
         raise CarveError(f"layers {bad or spec} do not exist: the model has {n_layers} layers, "
             f"0 to {n_layers-1}; name others, or give a fraction of depth such as layers=(.7, .9)")
-    return sorted(set(map(int, spec)))
+    found = sorted(set(map(int, spec)))
+    if attending is None: return found
+    return [l for l in found if l in attending] or [min(attending, key=lambda l: abs(l - np.mean(found)))]
 
 def merge_heads(a, heads='mean'): # [..., H, Nv] -> [..., Nv]
     "One row from the rows of all heads: their 'mean' (the paper), their 'max', or the mean of some heads"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SHORT_ANSWER', 'GENERAL_INSTRUCTION', 'LETTERS', 'AROUND_LETTER', 'FORMS', 'QUERIES', 'option_form', 'SplitQuestion',
            'split_options', 'asked_part', 'right_option', 'script', 'is_word', 'one_word', 'word_places', 'tokens_at',
-           'split_words', 'find_word', 'pick_words', 'read_words', 'why_no_words', 'grave_notes']
+           'split_words', 'find_word', 'pick_words', 'read_words', 'why_no_words']
 
 # %% ../../nbs/library/core/07_text.ipynb #c29b4327
 import re, unicodedata
@@ -229,12 +229,3 @@ def why_no_words(tokens, query) -> str: # as in `pick_words`, or '?'
     plain = _reads_english([w for w, _ in split_words(tokens)])
     why = 'all are function words' if plain else 'it does not read as English'
     return f'no word of the question is taken as its {query!r} ({why})'
-
-# %% ../../nbs/library/core/07_text.ipynb #a7c0de02
-# how a method went: it leaves the meaning of its answer as it is
-_DETAILS = re.compile(r'words: |crop: |sought: |looked for: |the model wrote |layer \d|\d+ (of \d+|visual) heads|'
-                     r'\d+ local|weight was moved|.*; at layer ')
-
-def grave_notes(notes) -> list:
-    "Return the notes of a result that change what its answer means; the others say how the method went"
-    return [note for note in notes if not _DETAILS.match(note)]

@@ -142,7 +142,7 @@ class Explorer:
             self.answers.value = html_text(found.asked + self.truth) + ''.join(
                 html_text(line, 'strong', style='display:block') for line in lines)
             scale = 'the whole image' if found.whole else f'enlarged {found.crop.scale:.1f} times'
-            about = '\n'.join([f'Crop {found.crop.box}, {scale}.', *self.dials.notes, *found.notes])
+            about = '\n'.join([f'Crop {found.crop.box}, {scale}.', *self.dials.notes, *found.details, *found.notes])
             self.images.value = panels_html(found.panels(300), about, ALT, 280)
             self.draw_tab(found.rows, method)
 

@@ -14,7 +14,7 @@ from ..core.io import behind_thought
 from ..core.text import asked_part, read_words
 from ..models.prompts import unknown_note
 from .results import Result, Timings
-from .settings import limited, box_regions
+from .settings import LargeCrops, PlainCrops, limited, box_regions
 from .base import CropMethod
 from .vicrop import tower_side
 from ..core.image import box_size, union_box
@@ -120,7 +120,7 @@ def search(root, smallest, answering, promise, upper=.6, lower=0., drops=(.1, .1
 
 # %% ../../nbs/library/method/09_asking.ipynb #c61c008d
 @dataclass(repr=False)
-class ZoomEye(CropMethod):
+class ZoomEye(PlainCrops, CropMethod):
     "A search through parts of the image, led by the model's yes and no"
     existence: str = 'Is there a {cue} in the last picture? Answer yes or no.' # words (ours)
     latent: str = 'Could a {cue} be found by zooming further into the last picture? Answer yes or no.' # words (ours)
@@ -131,10 +131,6 @@ class ZoomEye(CropMethod):
     upper: float = limited(.6, -1, 1) # threshold (perform_zoom_eye.py: LLaVA; .95 Qwen2.5-VL, .2 InternVL)
     lower: float = limited(0., -1, 1) # where it gives up (perform_zoom_eye.py; -.2 InternVL)
     drops: tuple[float, ...] = (.1, .1, .2) # steps of the threshold (perform_zoom_eye.py; .05, .1, .2 Qwen2.5-VL)
-    square: bool = False # a part is cut out and not enlarged (source)
-    limit: int = limited(1, 1) # so
-    tokens: int | None = limited(None, 1) # as many as the processor gives it (source)
-    min_side: int = limited(1, 1) # pixels (source)
     root: bool = True # may the search end at the whole image? (zoom_eye.py: not for several cues shown alone)
     name, source = 'zoom-eye', 'arXiv 2411.16044'
 
@@ -150,7 +146,7 @@ class ZoomEye(CropMethod):
         shown, *limits = super().last_images(r, model)
         return r.shown if len(r.shown) == len(shown) else shown, *limits
 
-    def locate(self, session, question) -> Result:
+    def look(self, session, question) -> Result:
         "Name the cues, search for each, show what was found"
         vlm, image = session.vlm, session.image
         whole = 0, 0, *image.size
@@ -175,11 +171,12 @@ class ZoomEye(CropMethod):
         with seconds('search'): found = [find(cue, about.format(cue)) for cue in cues]
         boxes = [box for box, _ in found if box]
         taken = sum(len(seen) for _, seen in found)
-        notes += [f'sought: "{", ".join(cues)}"; {taken} parts taken, {len(asked)} confidences']
+        details = [f'sought: "{", ".join(cues)}"; {taken} parts taken, {len(asked)} confidences']
         if not boxes: notes += ['no part was found: the crop is the whole image']
         crop = cut(boxes or [whole])
         shown = [] if crop.image is image else self.images(vlm, image, crop, smallest)
-        return self.result(image, question, crop=crop, shown=shown, seconds=seconds, calls=calls + len(asked), notes=notes)
+        return self.result(image, question, crop=crop, shown=shown, seconds=seconds, calls=calls + len(asked), notes=notes,
+                           details=details)
 
 # %% ../../nbs/library/method/09_asking.ipynb #26878f29
 def read_boxes(text, form, seen, resized) -> list: # of float
@@ -193,25 +190,24 @@ def read_boxes(text, form, seen, resized) -> list: # of float
 
 # %% ../../nbs/library/method/09_asking.ipynb #169c5fb2
 @dataclass(repr=False)
-class AskBox(CropMethod):
+class AskBox(LargeCrops, CropMethod):
     "Crop to the box that the model writes"
     most: int = limited(128, 1) # tokens in which the box is written (ours)
-    square: bool = False # how the box is shown (ours)
-    limit: int = limited(4096, 1) # so
+    min_side: int = limited(96, 1) # pixels (ours)
     name, source = 'ask-box', "the models' own training"
 
-    def locate(self, session, question) -> Result:
+    def look(self, session, question) -> Result:
         "Ask, read, crop"
         vlm, image = session.vlm, session.image
         seconds = Timings()
         form = BOX_FORMS.get(vlm.family.name)
         asked = asked_part(question)
-        def result(notes, calls, kept=()):
-            return self.result(image, question, regions=kept, calls=calls, seconds=seconds, notes=notes)
-        if form is None: return result(['how this family would write a box is not known: the crop is the whole image'], 0)
+        def result(calls, notes=(), kept=(), details=()):
+            return self.result(image, question, regions=kept, calls=calls, seconds=seconds, notes=[*notes], details=[*details])
+        if form is None: return result(0, ['how this family would write a box is not known: the crop is the whole image'])
         text = form.ask.replace('{cue}', (content_runs(question) or [asked])[-1]).replace('{question}', asked)
         if unknown_note(vlm.tokenizer, text):
-            return result(['the model does not know the words to be asked for a box: the crop is the whole image'], 0)
+            return result(0, ['the model does not know the words to be asked for a box: the crop is the whole image'])
         with seconds('box'):
             prompt = session.prompt(text)
             said = behind_thought(str(session.generate(prompt, self.most))) or ''
@@ -219,5 +215,5 @@ class AskBox(CropMethod):
         cell = 0 if form.side else processor.patch_size*processor.merge_size
         boxes = read_boxes(said, form, prompt.spans[0].box, (gw*cell, gh*cell))
         kept = box_regions(boxes, image.size)
-        if not kept: return result([f'no box could be read in "{said[:60]}": the crop is the whole image'], 1)
-        return result([f'the model wrote "{said[:60]}"'], 1, kept[:1])
+        if not kept: return result(1, [f'no box could be read in "{said[:60]}": the crop is the whole image'])
+        return result(1, kept=kept[:1], details=[f'the model wrote "{said[:60]}"'])

@@ -8,17 +8,17 @@ __all__ = ['PAPER', 'OFFICIAL', 'Carve', 'Paper', 'Official']
 # %% ../../nbs/library/method/05_carve.ipynb #ca869545
 import warnings
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal
+from functools import partialmethod
+from typing import ClassVar, Literal
 import numpy as np
-from .results import Maps, Result
+from .results import Result
 from ..attention.rows import AttentionRows
 from ..formulas.algorithm import fuse_contrast, fuse_maps, step_weights
 from ..core.errors import CarveError
 from ..core.saliency import Saliency, is_flat, pick_layers
 from ..core.text import GENERAL_INSTRUCTION, pick_words, read_words, why_no_words
 from .profiles import find_profile, short_name
-from .settings import ABOVE_0, Layers, check_query, limited, method_call
+from .settings import ABOVE_0, Layers, check_query, limited
 from .base import CropMethod, as_saliency, timings
 from ..formulas.threshold import regions
 
@@ -26,6 +26,7 @@ from ..formulas.threshold import regions
 _BOTH = dict(
     layers='paper', lam=1e-8, relative=False, tiles='thumbnail',
     fill='black', square=False, limit=4096, rounding='down', tokens=None, min_side=28)
+# the best row of Table 1, the best cell of the mask ablation, the code's λ
 PAPER = _BOTH | dict(steps='last', p=.4, K=2, final_images='crop', instruction_suffix=False)
 OFFICIAL = _BOTH | dict(steps='all', p=.2, K=3, final_images='both', region_rule='official', argmax=True)
 
@@ -52,6 +53,8 @@ class Carve(CropMethod):
     argmax: bool = False # both captures decode by the plain argmax (code), not by the checkpoint's penalties too
     name, source = 'carve', 'arXiv 2509.06461'
     in_profile = 'carve'    # whose fields a model's profile gives it
+    paper: ClassVar[type['Paper']]       # `Carve.paper()` and
+    official: ClassVar[type['Official']] # `Carve.official()`: the same with the settings of the paper, of its code
     paired = property(lambda self: self.query == 'last' and self.steps != 'first',
                       doc='Whether the two maps are contrasted step by step of two answers')
 
@@ -60,18 +63,6 @@ class Carve(CropMethod):
         check_query(self.query)
         if not (self.heads in ('mean', 'max') if isinstance(self.heads, str) else np.iterable(self.heads)):
             raise CarveError(f"heads={self.heads!r}: use 'mean', 'max' or a list of indices")
-
-    @classmethod
-    def paper(cls, **changes) -> 'Paper':
-        """CARVE with the paper's settings
-
-        The best row of Table 1, the best cell of the mask ablation, the code's λ."""
-        return Paper(**changes)
-
-    @classmethod
-    def official(cls, **changes) -> 'Official':
-        "CARVE with the published code's settings (v4)"
-        return Official(**changes)
 
     @classmethod
     def for_model(cls, vlm, **changes):
@@ -84,7 +75,7 @@ class Carve(CropMethod):
         if not measured: warnings.warn(f'{profile.model}: {profile.advice(cls.in_profile)}', stacklevel=2)
         return cls(**measured | changes)
 
-    def locate(self, session, question) -> Result: # without an answer yet
+    def look(self, session, question) -> Result: # without an answer yet
         "Look, divide, keep, magnify"
         return self.from_rows(session.image, question, *self.capture_both(session, question))
 
@@ -97,12 +88,8 @@ class Carve(CropMethod):
 
     def capture(self, session, text, **kw) -> AttentionRows:
         "As every method's, of the layers that are read"
-        return super().capture(session, text, layers=self.wanted(session.vlm.n_layers), question_rows=self.query != 'last',
-                               argmax=self.argmax, **kw)
-
-    def wanted(self, n_layers): # sorted layer indices; None: all
-        "The layers of a model of that depth which are read"
-        return None if self.layers is None else pick_layers(self.layers, n_layers)
+        return super().capture(session, text, layers=pick_layers(self.layers, session.vlm.n_layers),
+                               question_rows=self.query != 'last', argmax=self.argmax, **kw)
 
     def maps(self, rows_q, rows_g) -> tuple: # (A_Q, A_G), both [T, L, Nv]
         "Both maps, step by step as far as both go"
@@ -112,7 +99,7 @@ class Carve(CropMethod):
         return A_q[:T], A_g[:T]
 
     def read_rows(self, rows): # `AttentionRows` -> [T, L, Nv]
-        "Of each step the last position's, or the mean over the question's words; wanted layers, heads and views merged"
+        "Of each step the last position's, or the mean over the question's words; layers, heads and views merged"
         n, steps = rows.meta['n_layers'], rows.meta.get('steps', 'all')
         if self.query != 'last':
             if rows.question is None:
@@ -159,25 +146,25 @@ class Carve(CropMethod):
         if reason: notes.append(f'no signal: {reason}; the crop is the whole image')
         q, g = len(rows_q.attn), len(rows_g.attn)
         if g < q and self.paired: notes.append(f'{g} of {q} steps are paired: the description has no more')
-        asked = self.wanted(rows_q.meta['n_layers']) or []
-        if unavailable := [l for l in asked if l not in rows_q.meta.get('attending', asked)]:
+        asked = pick_layers(self.layers, rows_q.meta['n_layers'])
+        unavailable = [l for l in asked if l not in rows_q.meta.get('attending', asked)]
+        if unavailable and self.layers is not None:
             notes.append(f'no attention to read in layers {unavailable}: left out')
         if why := self.query != 'last' and why_no_words(rows_q.question_tokens, self.query):
             notes.append(f'{why}: all its words were read')
         def alone(A): return as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, image)
-        maps = Maps({'A_Q, under the question': partial(alone, A_q), 'A_G, under the instruction': partial(alone, A_g),
-            'contrast A_Q / A_G': S})
+        maps = {'A_Q, under the question': alone(A_q), 'A_G, under the instruction': alone(A_g), 'contrast A_Q / A_G': S}
         return self.result(image, question, rows_q, crop, saliency=S, maps=maps, regions=kept, calls=2,
             instruction_rows=rows_g, seconds=seconds, notes=notes, read=self.words_read(rows_q))
 
 class Paper(Carve):
-    "`Carve.paper()`"
-    name = 'paper'
-    def __init__(self, **changes): super().__init__(**PAPER | changes)
-    def __repr__(self): return method_call(self, 'Carve.paper')
+    "CARVE with the paper's settings"
+    name, __qualname__ = 'paper', 'Carve.paper'
+    __init__ = partialmethod(Carve.__init__, **PAPER)
 
 class Official(Carve):
-    "`Carve.official()`"
-    name = 'official'
-    def __init__(self, **changes): super().__init__(**OFFICIAL | changes)
-    def __repr__(self): return method_call(self, 'Carve.official')
+    "CARVE with the published code's settings (v4)"
+    name, __qualname__ = 'official', 'Carve.official'
+    __init__ = partialmethod(Carve.__init__, **OFFICIAL)
+
+Carve.paper, Carve.official = Paper, Official

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONFUSED', 'contrast_logits', 'longer', 'ContrastProcessor', 'kept_signal', 'add_noise', 'ContrastMethod', 'VCD',
-           'ICD', 'PAI', 'early_layers', 'exit_parts', 'exit_divergence', 'contrast_layers', 'LayerProcessor', 'DoLa']
+           'ICD', 'PAI', 'exit_layers', 'exit_parts', 'exit_divergence', 'contrast_layers', 'LayerProcessor', 'DoLa']
 
 # %% ../../nbs/library/method/25_contrast.ipynb #e524979b
 import inspect, math, torch
@@ -15,7 +15,7 @@ from functools import cached_property
 from transformers import BatchFeature, LogitsProcessor
 from ..attention.intervention import Edit, raise_scores
 from .settings import Layers, limited
-from .base import GuidedMethod
+from .base import GuidedMethod, layers_of
 from ..core.errors import UnsupportedError
 from ..core.saliency import pick_layers
 from ..models.hooks import CACHE
@@ -173,17 +173,14 @@ class PAI(ContrastMethod):
     def edit(self, session, prompt, state):
         "The scores of the last row raised"
         columns = prompt.columns
-        return self.alpha and Edit(pick_layers(self.layers, session.vlm.n_layers), scores=raise_scores(columns, self.alpha))
+        return self.alpha and Edit(layers_of(session.vlm, self.layers), scores=raise_scores(columns, self.alpha))
 
 # %% ../../nbs/library/method/25_contrast.ipynb #5ed80bc2
-def early_layers(spec, n_layers, tied=False) -> list: # j stands for the state that enters layer j
-    "Candidates of an early exit: 'low', 'high', or as `pick_layers`; `tied`: the vocabulary head is the word embedding"
-    if not isinstance(spec, str): return pick_layers(spec, n_layers)
-    n, half = n_layers, n_layers//2
-    first = min(2, half) if tied else 0
-    if spec == 'low': return list(range(first, half if n <= 40 else 20, 2)) or [first]
-    if spec == 'high': return list(range(half if n <= 40 else n-20, n, 2))
-    raise UnsupportedError(f"layers={spec!r}: use 'low', 'high', layer indices or two fractions of depth.")
+def exit_layers(spec, n_layers, tied) -> list: # as `pick_layers` takes it; is the vocabulary head the word embedding?
+    "Return the candidates of an early exit; j stands for the state that enters layer j, and a tied head reads the word from 0"
+    found = pick_layers(spec, n_layers)
+    if tied and isinstance(spec, str): found = [l for l in found if l] or [min(2, n_layers//2)]
+    return found
 
 # %% ../../nbs/library/method/25_contrast.ipynb #26d13783
 def exit_parts(model) -> tuple:
@@ -247,9 +244,6 @@ class DoLa(GuidedMethod):
     layers: Layers = None # candidates: 'low', 'high', as `pick_layers`, or None: 'high' for short answers, else 'low'
     top: float = limited(.1, 0, 1) # plausibility cut-off (paper and code: relative_top)
     name, source, needs = 'dola', 'arXiv 2309.03883', ()
-    def __post_init__(self):
-        super().__post_init__()
-        if isinstance(self.layers, str): early_layers(self.layers, 32)
 
     @contextmanager
     def guided(self, session, prompt, state):
@@ -257,5 +251,5 @@ class DoLa(GuidedMethod):
         vlm = session.vlm
         tied = exit_parts(vlm.model)[1].weight is vlm.model.get_input_embeddings().weight
         usual = 'high' if self.suffix == SHORT_ANSWER else 'low'   # as transformers and its port advise
-        layers = early_layers(usual if self.layers is None else self.layers, vlm.n_layers, tied)
+        layers = exit_layers(usual if self.layers is None else self.layers, vlm.n_layers, tied)
         with LayerProcessor(vlm, layers, self.top).watching() as p: yield [p]

@@ -13,7 +13,7 @@ from ..core.image import box_size, lies_in, image_key
 from .results import Result
 from ..core.errors import CarveError
 from ..core.saliency import Saliency, is_flat
-from .settings import ABOVE_0, limited, Crops
+from .settings import ABOVE_0, Crops, LargeCrops, limited
 from .carve import Carve
 from .base import CropMethod, Method, as_saliency
 
@@ -50,7 +50,7 @@ class InstructionOnly(QuestionOnly):
 class DirectAnswer(Method):
     "The baseline (no crop)"
     name = 'none'
-    def run(self, session, question) -> Result:
+    def look(self, session, question) -> Result:
         "Ask once"
         r = self.ask_plain(session, self.result(session.image, question))
         return replace(r, answer=r.plain_answer)
@@ -66,17 +66,17 @@ class CenterCrop(Carve):
         "Return left and top of the crop, from the numbers of free pixels"
         return free_x//2, free_y//2
 
-    def locate(self, session, question) -> Result:
+    def look(self, session, question) -> Result:
         "A crop of the size"
         image = session.image
         if self.fraction is None:
-            r = super().locate(session, question)
+            r = super().look(session, question)
             w, h = box_size(r.crop.box)
         else:
             r = self.result(image, question)
             w, h = (max(1, round(s*self.fraction**.5)) for s in image.size)
         x, y = self.place(image, image.width - w, image.height - h)
-        crop = replace(self, square=False, pad=0., min_side=1).cut(image, (x, y, x + w, y + h))     # of this very size
+        crop = self.render(image, (x, y, x + w, y + h))     # of this very size
         moved = self.result(image, question, None, crop, r.seconds, notes=list(r.notes))
         return replace(moved, plain_answer=r.plain_answer, calls=r.calls)
 
@@ -92,12 +92,9 @@ class RandomCrop(CenterCrop):
 
 # %% ../../nbs/library/method/31_controls.ipynb #b6a995b5
 @dataclass(repr=False)
-class Oracle(CropMethod):
+class Oracle(LargeCrops, CropMethod):
     "The true region"
-    square: bool = False # make the crop square
     pad: float = limited(.5, 0, 100) # room at each end of each side, in parts of the side
-    limit: int = limited(4096, 1) # greatest side to which the crop is enlarged, pixels
-    min_side: int = limited(28, 1) # least side of the crop, pixels
     final_images: Literal['crop', 'both'] = 'crop' # as in `Carve`
     name = 'oracle'
 

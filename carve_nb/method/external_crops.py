@@ -15,8 +15,8 @@ from fastcore.basics import chunked
 from scipy import ndimage
 from transformers import AutoProcessor, BatchFeature, PreTrainedModel, ProcessorMixin
 from .results import Result, Timings
-from .settings import ABOVE_0, Layers, limited, box_regions
-from .base import timings, CropMethod, near_layers
+from .settings import ABOVE_0, LargeCrops, Layers, limited, box_regions
+from .base import timings, CropMethod, layers_of
 from ..core.errors import UnsupportedError
 from .asking import asked_words
 from ..formulas.threshold import Region
@@ -44,14 +44,11 @@ def run_tool(model, inputs, **more): # loaded tool; dict from its processor -> i
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #0118726c
 @dataclass(repr=False)
-class ToolCrop(CropMethod):
+class ToolCrop(LargeCrops, CropMethod):
     "A crop that another network chooses"
     model: str | Path | PreTrainedModel | None = None # Hub id, folder, or a loaded model
     processor: ProcessorMixin | None = None # loaded processor; None: the one beside the model
     download: bool = False # may a Hub id be fetched?
-    square: bool = False # how it is shown (ours, and so the next two)
-    limit: int = limited(4096, 1)
-    min_side: int = limited(28, 1)
     name, source = 'tool', 'compared in arXiv 2509.06461'
     kind = ''       # Auto class of transformers that loads it
 
@@ -65,7 +62,7 @@ class ToolCrop(CropMethod):
         "Regions, best first"
         raise NotImplementedError
 
-    def locate(self, session, question) -> Result:
+    def look(self, session, question) -> Result:
         "Ask the tool, crop"
         self.tool(session.vlm)
         seconds = Timings()
@@ -183,17 +180,17 @@ class SamCrop(ToolCrop):
         parts = segments(*self.tool(session.vlm), image, self.points, self.quality, self.nms)
         return [r for r in parts if r.area <= self.most*image.width*image.height]
 
-    def locate(self, session, question) -> Result:
+    def look(self, session, question) -> Result:
         "Segment, rank by the task map or by CLIP on each segment's box, crop"
         image = session.image
-        partial = super().locate(session, question)
+        partial = super().look(session, question)
         found = partial.regions
         if self.clip:
             with partial.seconds('tool'):
                 scores = clip_scores(*self.clip.tool(session.vlm), [image.crop(r.box) for r in found], question)
         else:
             rows = self.capture(session, question)
-            S = rows.saliency(near_layers(session.vlm, self.layers), background=image)
+            S = rows.saliency(layers_of(session.vlm, self.layers), background=image)
             pixels = S.to_pixels()
             scores = [(pixels[box_index(r.box)]*r.mask).sum() for r in found]
             partial = replace(partial, plain_answer=rows.answer, saliency=S, rows=rows, calls=1,

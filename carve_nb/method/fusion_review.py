@@ -13,7 +13,7 @@ from ..core.saliency import is_flat, pick_layers
 from ..attention.layer_masking import decoder_layers
 from ..formulas.threshold import regions
 from .results import Result
-from .settings import ABOVE_0, Layers, limited
+from .settings import ABOVE_0, LargeCrops, Layers, limited
 from .base import timings, GuidedMethod, CropMethod, as_saliency
 from ..core.errors import UnsupportedError
 
@@ -90,7 +90,7 @@ class FusionMask(GuidedMethod):
         I_A = s.values.abs()   # by one account of v1
         note = f'{s}; at layer {review} {self.share:.0%} of the tokens x {self.factor:g}'
         S = as_saliency(rows.lay(I_A), rows.raster(), image)
-        partial = self.result(image, question, rows, saliency=S, calls=1, notes=[note])
+        partial = self.result(image, question, rows, saliency=S, calls=1, details=[note])
         return partial, (review, lowest(I_A, self.share))
 
     @contextmanager
@@ -102,19 +102,16 @@ class FusionMask(GuidedMethod):
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #0af8d889
 @dataclass(repr=False)
-class FusionCrop(CropMethod):
+class FusionCrop(LargeCrops, CropMethod):
     "Crop where a review layer differs from a fusion layer"
     layers: Layers = FUSION_DEPTHS # candidates C (source: 2, 4, 8, 11, 12, 13 of 32)
     last: Layers = LAST_DEPTH # layer k (source: 28 of 32)
     p: float = limited(.2, ABOVE_0, 1) # share of the pixels to keep (not given in the source; as CARVE)
     K: int = limited(3, 1) # regions, at most (not given in the source; as CARVE)
-    square: bool = False # how they are shown (not given in the source, and so the next three)
-    limit: int = limited(4096, 1)
-    tokens: int | None = limited(None, 1)
-    min_side: int = limited(28, 1)
+    tokens: int | None = limited(None, 1) # as many as the processor gives it (how a crop is shown is not given in the source)
     name, source = 'fusion-crop', 'arXiv 2601.08151'
 
-    def locate(self, session, question) -> Result:
+    def look(self, session, question) -> Result:
         "Contrast, regions, crop"
         image = session.image
         rows = self.capture(session, question)
@@ -124,4 +121,4 @@ class FusionCrop(CropMethod):
             S = as_saliency(rows.lay(s.values).clamp_min(0), rows.raster(), image)   # the gain, by one account
             kept = [] if is_flat(S) else regions(S, self.p, self.K)
             show = lambda S: self.show(image, kept)
-            return self.located(image, question, S, show, rows, [str(s)], regions=kept, seconds=seconds, calls=1)
+            return self.located(image, question, S, show, rows, details=[str(s)], regions=kept, seconds=seconds, calls=1)

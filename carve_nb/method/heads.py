@@ -12,13 +12,12 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ..models.model import model_lock
-from ..attention.capture import check_layers
 from ..core.saliency import pick_layers
 from ..attention.layer_masking import layer_inputs
 from .results import Timings
 from ..attention.intervention import Edit, applying
 from .settings import ABOVE_0, Layers, limited
-from .base import IDLE, GuidedMethod
+from .base import GuidedMethod, layers_of
 from torch.nn.functional import pad
 from ..models.prefix_cache import greedy, own_loose
 
@@ -86,33 +85,30 @@ class Var(GuidedMethod):
         "The settings of the official code: the largest sink share .5, .6 kept, the last layer edited too"
         return cls(**dict(rho=.5, p=.4, last=True) | kw)
 
-    def select_layers(self, vlm) -> list:
-        "The layers to edit, of those that attend"
-        n, spec = vlm.n_layers, self.layers
-        if spec is None: spec = range(min(2, n - 1), max(n - (not self.last), 1))
-        return check_layers(pick_layers(spec, n), n, vlm.layers)
-
-    def prepare(self, session, question) -> tuple: # the state is (dimensions, list of notes)
+    def prepare(self, session, question) -> tuple: # the state is (dimensions, layers, details of the result)
         "Find the sink dimensions"
         vlm = session.vlm
+        n, spec = vlm.n_layers, self.layers
+        if spec is None: spec = range(min(2, n - 1), max(n - (not self.last), 1))
+        layers = layers_of(vlm, spec)
         seconds = Timings()
         dims = self.dims
-        notes = []
+        notes, details = [], []
         if dims is None:
             with seconds('detect'): dims = sink_dims(session, self.tau)
         if not dims:
             bar, most = sink_bar(vlm, self.tau), math.sqrt(vlm.text_config.hidden_size)
-            notes.append(f'{IDLE}no sink dimension, as the first token stays below {bar:.1f} (possible: {most:.1f})')
-        partial = self.result(session.image, question, seconds=seconds, calls=int(self.dims is None), notes=notes)
-        return partial, (dims, notes)
+            why = f'no sink dimension, as the first token stays below {bar:.1f} (possible: {most:.1f})'
+            notes.append(f'nothing is changed: {why}')
+        told = dict(seconds=seconds, calls=int(self.dims is None), notes=notes, details=details)
+        return self.result(session.image, question, **told), (dims, layers, details)
 
     @contextmanager
     def guided(self, session, prompt, state):
-        "The redistribution; notes how many rows it changed"
+        "The redistribution; the details say how many rows it changed"
         vlm = session.vlm
-        dims, notes = state
+        dims, layers, details = state
         bar = sink_bar(vlm, self.tau)
-        layers = self.select_layers(vlm)
         if not dims:
             yield
             return
@@ -130,7 +126,7 @@ class Var(GuidedMethod):
             return redistribute(w, vis, sink, chosen, self.p)
         edit = Edit(layers, weights=move, after=max(s.end for s in prompt.spans))
         with applying(vlm, edit), layer_inputs(vlm, layers, see): yield
-        notes.append(f'weight was moved in {counts["moved"]} of {counts["rows"]} rows')
+        details.append(f'weight was moved in {counts["moved"]} of {counts["rows"]} rows')
 
 # %% ../../nbs/library/method/22_heads.ipynb #3c017d0c
 def cat_padded(tensors, front=False, value=0):    # of shapes [n, ...] -> [sum of n, ...]
@@ -185,22 +181,18 @@ class Vhr(GuidedMethod):
     early: tuple[int, ...] = (1,) # paper: and the second layer; () for none
     name, source, needs = 'vhr', 'arXiv 2412.13949', ('patches', 'inline')
 
-    def select_layers(self, vlm) -> list: # decoder layers
-        "The layers, of those that attend"
-        n = vlm.n_layers
-        early = [] if self.early in ((), [], None) else pick_layers(self.early, n)
-        return check_layers(early + pick_layers(self.layers, n), n, vlm.layers)
-
     def prepare(self, session, question) -> tuple: # the state is layer -> [H] bool
         "Choose the heads, with and without the image"
-        seconds, layers = Timings(), self.select_layers(session.vlm)
+        n, seconds = session.vlm.n_layers, Timings()
+        early = [] if self.early in ((), [], None) else pick_layers(self.early, n)
+        layers = layers_of(session.vlm, early + pick_layers(self.layers, n))
         with seconds('choose'):
             prompt = session.prompt(question, self.suffix)
             heads, vhd = find_heads(session.vlm, prompt, session.words(question, self.suffix), layers, self.alpha)
         n, total = (sum(map(f, heads.values())) for f in (torch.count_nonzero, len))
         T_vhd = sum(v.max().item() for v in vhd.values())   # low where the model speaks from its language
         note = f'{n} of {total} heads of layers {layers} times {self.alpha:g}; T-VHD {T_vhd:.1f}'
-        return self.result(session.image, question, seconds=seconds, calls=2, notes=[note]), heads
+        return self.result(session.image, question, seconds=seconds, calls=2, details=[note]), heads
 
     def edit(self, session, prompt, state):
         "The chosen heads times alpha"

@@ -12,7 +12,7 @@ from .results import Result
 from ..core.saliency import Saliency
 from ..core.text import pick_words, read_words, why_no_words
 from ..models.model import fingerprint
-from .base import CropMethod, near_layers
+from .base import CropMethod, layers_of
 from .settings import ABOVE_0, Layers, check_query, limited
 from .profiles import find_profile, profile_path, query_in
 from ..formulas.threshold import regions
@@ -67,11 +67,11 @@ class Lookup(CropMethod):
 
     def settled(self, vlm): return self.choose(vlm)[0]
 
-    def locate(self, session, question) -> Result:
+    def look(self, session, question) -> Result:
         "One pass: the plain answer and the row; its region"
         image = session.image
         own, notes = self.choose(session.vlm)
-        layers = near_layers(session.vlm, own.layers)
+        layers = layers_of(session.vlm, own.layers)
         rows = self.capture(session, question, layers=layers)
         if not isinstance(own.query, str): pick_words(rows.question_tokens, own.query)   # an error where it lacks them
         query = query_in(rows, own.query)

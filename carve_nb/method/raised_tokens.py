@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from ..formulas.clutter import entropy
 from ..attention.intervention import Edit, raise_scores
 from .settings import limited, Layers
-from .base import timings, GuidedMethod, as_saliency, near_layers
+from .base import timings, GuidedMethod, as_saliency, layers_of
 from ..models.model import model_lock
 from ..attention.capture import recording
 from ..core.text import pick_words, read_words, why_no_words
 from .results import Timings
-from ..core.saliency import pick_layers
 from ..attention.vision_tower import tower_importance
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #ad1f35f5
@@ -86,10 +85,10 @@ class Vrga(GuidedMethod):
         if marked := len(V) > len(span):
             with seconds('look'): looked = session.forward(replace(prompt, spans=[replace(prompt.spans[0], tokens=V)]))
         with seconds('map'): A, Hv, Hb, T = self.find_tokens(looked, span.grid)
-        notes = [f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads, {len(T)} tokens raised',
-                 *rows.tiles_note('thumbnail')]
+        details = [f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads, {len(T)} tokens raised']
         S = as_saliency(A[-len(span):], span, image)
-        partial = self.result(image, question, rows, saliency=S, seconds=seconds, calls=1 + marked, notes=notes)
+        partial = self.result(image, question, rows, saliency=S, seconds=seconds, calls=1 + marked,
+                              notes=rows.tiles_note('thumbnail'), details=details)
         return partial, (rows.layers, V[T], V)
 
     def edit(self, session, prompt, state): # (layers, positions to raise, V)
@@ -165,21 +164,21 @@ class Gift(GuidedMethod):
         "Capture the question's rows: heat map and factors"
         image = session.image
         prompt, seconds = session.prompt(question, self.suffix), Timings()
-        with seconds('capture'): w = query_rows(session.vlm, prompt, near_layers(session.vlm, self.gaze_layers))
+        with seconds('capture'): w = query_rows(session.vlm, prompt, layers_of(session.vlm, self.gaze_layers))
         asked = [prompt.tokens[i] for i in prompt.question]
         keep = pick_words(asked, self.query)
         with seconds('map'): s = heat_map(gaze_shifts(w), keep)
-        note = f'words: {", ".join(read_words(asked, self.query))}'
-        if why := why_no_words(asked, self.query): note += f'; {why}'
-        if n := len(prompt.spans) - 1: note += f'; only the whole view is read and raised, not its {n} tiles'
+        details = [f'words: {", ".join(read_words(asked, self.query))}']
+        notes = [why] if (why := why_no_words(asked, self.query)) else []
+        if n := len(prompt.spans) - 1: notes.append(f'only the whole view is read and raised, not its {n} tiles')
         S = as_saliency(s, prompt.spans[0], image)
-        partial = self.result(image, question, saliency=S, seconds=seconds, calls=1, notes=[note])
+        partial = self.result(image, question, saliency=S, seconds=seconds, calls=1, notes=notes, details=details)
         return partial, torch.exp(self.alpha*stretch(s))
 
     def edit(self, session, prompt, m): # m: [Nv] factors
         "Amplify the last row of every pass"
         seen, asked = prompt.spans[0].tokens, torch.tensor(prompt.question)
-        return Edit(near_layers(session.vlm, self.layers), weights=lambda layer, w, rows: amplify(w, seen, asked, m))
+        return Edit(layers_of(session.vlm, self.layers), weights=lambda layer, w, rows: amplify(w, seen, asked, m))
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #35a5f2df
 def top_share(a, share): # a: [Nv]; -> [Nv] bool
@@ -213,10 +212,10 @@ class DualStream(GuidedMethod):
             summary = outliers(summary, self.reach)
             local = top_share(local, self.local) & ~summary
         gain = self.alpha*local + self.beta*summary
-        notes = [f'{int(local.sum())} local and {int(summary.sum())} summary tokens; one call is of the tower alone']
+        details = [f'{int(local.sum())} local and {int(summary.sum())} summary tokens; one call is of the tower alone']
         S = as_saliency(gain, prompt.spans[0], image)
-        return self.result(image, question, saliency=S, seconds=seconds, calls=1, notes=notes), gain
+        return self.result(image, question, saliency=S, seconds=seconds, calls=1, details=details), gain
 
     def edit(self, session, prompt, gain): # gain: [Nv]
         "Raise the scores of the last row of every pass"
-        return Edit(pick_layers(self.layers, session.vlm.n_layers), scores=raise_scores(prompt.spans[0].tokens, gain))
+        return Edit(layers_of(session.vlm, self.layers), scores=raise_scores(prompt.spans[0].tokens, gain))

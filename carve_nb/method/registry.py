@@ -32,7 +32,7 @@ class Entry:
         return attrgetter(path)(import_module(f'carve_nb.method.{module}'))
 
     about = property(lambda self: (self.make.__doc__ or '').partition('\n')[0])
-    source = property(lambda self: getattr(self.make, '__self__', self.make).source)
+    source = property(lambda self: self.make.source)
 
     def __call__(self, **fields): return self.make(**fields)
 
@@ -147,8 +147,7 @@ def make_method(method: object, **given) -> object: # a name, perhaps with field
         name, own = read_method(method)
         if name in ('all', *CATEGORIES): raise CarveError(f'{name!r} stands for several methods; name one')
         method, given = ENTRIES[name], own | given
-    makes = isinstance(method, (type, Entry)) or isinstance(getattr(method, '__self__', None), type)   # such as `Carve.paper`
-    made = method() if makes else method
+    made = method() if isinstance(method, (type, Entry)) else method
     if not (callable(made) and hasattr(made, 'name')):
         raise CarveError(f"{repr(method)[:80]} is no method; give one, such as Carve(), or a name, such as 'carve'")
     own = type(made).__name__

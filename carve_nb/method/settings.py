@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ABOVE_0', 'CROP_SIDE_RATIO', 'limited', 'check_fields', 'check_query', 'method_call', 'grow_box', 'box_regions',
-           'Crop', 'whole_crop', 'enlargement', 'crop_image', 'grow_mask', 'Crops']
+           'Crop', 'whole_crop', 'enlargement', 'crop_image', 'grow_mask', 'Crops', 'PlainCrops', 'LargeCrops']
 
 # %% ../../nbs/library/method/01_settings.ipynb #075f4ea2
 import math, numpy as np
@@ -12,7 +12,7 @@ from dataclasses import field, fields, dataclass
 from numbers import Real
 from typing import Literal, get_args, get_origin
 from ..core.errors import CarveError
-from ..core.saliency import Layers
+from ..core.saliency import Layers, pick_layers
 from ..core.text import QUERIES
 from PIL import Image
 from scipy import ndimage
@@ -33,6 +33,7 @@ def check_fields(made): # a dataclass
         value = getattr(made, f.name)
         kinds = get_args(f.type)
         rule = f.metadata
+        if f.type == Layers and isinstance(value, str): pick_layers(value, 32)    # is the word known?
         if get_origin(f.type) is Literal and value not in kinds:
             raise CarveError(f'{f.name}={value!r}: use {" or ".join(map(repr, kinds))}')
         if not rule or value is None and type(None) in kinds: continue
@@ -48,12 +49,12 @@ def check_query(query):
     if words or isinstance(query, str) and query in QUERIES: return
     raise CarveError(f'query={query!r}: use {" or ".join(map(repr, QUERIES))}, or a list of words of the question')
 
-def method_call(method, name=None) -> str: # Python; what makes it, its class by default
+def method_call(method) -> str: # Python
     "The call that makes a dataclass: its fields that are not as by default"
     usual = type(method)()
     pairs = {f.name: (getattr(method, f.name), getattr(usual, f.name)) for f in fields(method)}
     changed = ', '.join(f'{k}={value!r}' for k, (value, default) in pairs.items() if value is not default and value != default)
-    return f'{name or type(method).__name__}({changed})'
+    return f'{type(method).__qualname__.rpartition("<locals>.")[2]}({changed})'
 
 # %% ../../nbs/library/method/01_settings.ipynb #56f0bf39
 CROP_SIDE_RATIO = 190   # greatest ratio of a crop's sides, a little under the models' `MAX_SIDE_RATIO`
@@ -87,15 +88,7 @@ class Crop:
     image: Image.Image
     box: tuple # (x0, y0, x1, y1) crop, pixels of the original image
     scale: float # pixels of the crop per pixel of the image
-    masked: bool # whether parts of the crop are blacked out
-
-    def to_image(self, box: tuple) -> tuple:
-        "A box of the crop in pixels of the image"
-        return tuple(v/self.scale + start for v, start in zip(box, self.box[:2]*2))
-
-    def to_crop(self, box: tuple) -> tuple:
-        "A box of the image in pixels of the crop"
-        return tuple((v - start)*self.scale for v, start in zip(box, self.box[:2]*2))
+    masked: bool = False # are parts of the crop blacked out?
 
     def __repr__(self): return f'Crop({self.box} x {self.scale:.2f}{", masked" if self.masked else ""})'
 
@@ -113,18 +106,18 @@ def enlargement(size, box, limit=4096) -> float: # (W, H) of the image; of the c
     w, h = box_size(box)
     return max(1., min(max(size[0]/w, size[1]/h), limit/max(w, h)))
 
-def crop_image(img, box, mask=None, limit=4096, rounding='nearest') -> Crop:
+def crop_image(img, box, mask=None, limit=4096, rounding='nearest', packed=False) -> Crop:
     """Crop, black out, and enlarge to the image's size or until a side is `limit` long; a longer crop stays as it is.
 
-    `mask` [h, w]: pixels of the crop to keep; None: all. The sides are rounded to the 'nearest' pixel, or 'down' as in
-    the published code."""
-    w, h = box_size(box)
-    whole = (w, h) == img.size
+    `mask` [h, w]: pixels of the crop to keep; None: all; `packed`: are rows and columns without one cut out? The sides are
+    rounded to the 'nearest' pixel, or 'down' as in the published code."""
     masked = mask is not None
-    crop = img if whole else img.crop(box)
+    crop = img if box_size(box) == img.size else img.crop(box)
     if masked: crop = black_out(crop, mask)
-    if whole: return Crop(crop, tuple(box), 1., masked)
-    s = enlargement(img.size, box, limit)
+    if masked and packed: crop = Image.fromarray(np.asarray(crop)[mask.any(1)][:, mask.any(0)])
+    if crop.size == img.size: return Crop(crop, tuple(box), 1., masked)
+    w, h = crop.size
+    s = enlargement(img.size, (0, 0, w, h), limit)
     least = -(-round(max(w, h)*s)//CROP_SIDE_RATIO)   # a line one pixel wide may be rounded to one too thin for a model
     pixels = int if rounding == 'down' else round
     size = max(pixels(w*s), least), max(pixels(h*s), least)
@@ -139,7 +132,8 @@ def grow_mask(mask, left, top, right, bottom) -> np.ndarray: # [H, W] bool; pixe
 @dataclass(repr=False)
 class Crops:
     "How kept regions are shown: fields of every method that crops"
-    fill: Literal['black', 'none'] = 'none' # what covers the rest of the crop: nothing (ours), or 'black' (both)
+    # what covers the rest of the crop: nothing (ours), 'black' (both), 'packed': black, without rows and columns of rest alone
+    fill: Literal['black', 'packed', 'none'] = 'none'
     square: bool = True # make the crop square (ours: for processors that cut oblong crops)
     pad: float = limited(0., 0, 100) # room at each end of each side, in parts of the side (ours)
     limit: int = limited(1792, 1) # greatest side to which a crop is enlarged, pixels (ours, the presets: 4096; neither has one)
@@ -151,13 +145,31 @@ class Crops:
         "The crop of a box"
         big = grow_box(box, image.size, self.min_side, self.square, self.pad)
         mask = None
-        if regions and self.fill == 'black':
+        if regions and self.fill != 'none':
             grown = [abs(a - b) for a, b in zip(box, big)]
             mask = grow_mask(keep_mask(regions, image.size, big), *grown)
             if mask.all(): mask = None
-        return crop_image(image, big, mask, self.limit, self.rounding)
+        return self.render(image, big, mask)
+
+    def render(self, image, box, mask=None) -> Crop: # [h, w] bool, pixels of the box to keep; None: all
+        "Return the crop of exactly this box: every method's crop is made here"
+        return crop_image(image, box, mask, self.limit, self.rounding, self.fill == 'packed')
 
     def show(self, image, regions) -> Crop:
         "The crop of some `Region`s; of none: the whole image"
         return self.cut(image, union_box([r.box for r in regions]), regions) if regions else whole_crop(image)
 
+@dataclass(repr=False)
+class PlainCrops(Crops):
+    "Crops that are cut out and neither squared nor enlarged, with as many tokens as the processor gives them (ViCrop, ZoomEye)"
+    square: bool = False
+    limit: int = limited(1, 1)
+    tokens: int | None = limited(None, 1)
+    min_side: int = limited(1, 1)
+
+@dataclass(repr=False)
+class LargeCrops(Crops):
+    "Crops that keep the form of their region and are enlarged as in CARVE's code"
+    square: bool = False
+    limit: int = limited(4096, 1)
+    min_side: int = limited(28, 1)

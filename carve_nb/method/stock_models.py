@@ -15,7 +15,7 @@ from transformers import LogitsProcessorList, ProcessorMixin
 from ..attention.session import PromptSession
 from ..attention.vlm import VLM
 from ..attention.intervention import Edit, applying
-from .base import IDLE, GuidedMethod
+from .base import GuidedMethod
 from .registry import make_method
 from ..core.errors import PromptError, UnsupportedError
 from ..models.families import check_needs
@@ -66,8 +66,7 @@ def editing(
         found, state = Context().run(edit.prepare, session, prompt.asked)
         block = edit.guided(session, prompt, state)
     else: found, block = edit, applying(vlm, edit)
-    for note in getattr(found, 'notes', ()):
-        if note.startswith(IDLE): warnings.warn(f'{edit.name}: {note}')
+    for note in getattr(found, 'notes', ()): warnings.warn(f'{edit.name}: {note}')
     done = Edited()
     generation = Generation(stock, inputs)
     with generation.block(), block as processors:

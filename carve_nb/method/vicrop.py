@@ -8,7 +8,6 @@ __all__ = ['WINDOW_RATIOS', 'window_sums', 'cell_sides', 'window_cells', 'best_w
            'PureGrad']
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #66ae8105
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 import numpy as np, torch
@@ -22,8 +21,8 @@ from .results import Result, Timings
 from ..attention.rows import AttentionRows
 from ..core.image import box_size
 from ..core.errors import UnsupportedError
-from .settings import ABOVE_0, Layers, limited
-from .base import timings, CropMethod, as_saliency, near_layers
+from .settings import ABOVE_0, Layers, PlainCrops, limited
+from .base import timings, CropMethod, as_saliency, layers_of
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #76052dbf
 def window_sums(M, nx, ny) -> np.ndarray: # M: [gh, gw]; -> [gh-ny+1, gw-nx+1] float32
@@ -81,26 +80,20 @@ def tower_side(vlm, otherwise=224) -> int: # pixels
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #71c86ef4
 @dataclass(repr=False)
-class ViCrop(CropMethod):
+class ViCrop(PlainCrops, CropMethod):
     "A crop by importance map and box search; subclasses make the map"
     base: int | None = limited(None, ABOVE_0) # base side s, pixels of the image; None: the tower's (source: 336, 224)
     instruction: str = GENERAL_INSTRUCTION # the neutral instruction q', the suffix is appended (source, all families)
-    # question -> words for the map; None: the question (source: on V* the question without its options)
-    shorten: Callable | None = None
-    square: bool = False # the crop is cut out and not enlarged (source)
-    limit: int = limited(1, 1) # so
-    tokens: int | None = limited(None, 1) # as many as the processor gives it (source)
-    min_side: int = limited(1, 1) # pixels (source)
     name, source = 'vicrop', 'arXiv 2502.17422'
 
     def see(self, session, words, answer=False) -> dict: # fields of a `Result`
         "The map (`saliency`), `seconds` and `calls`, and rows with the plain answer if it comes for free"
         raise NotImplementedError
 
-    def locate(self, session, question) -> Result: # as `CropMethod.locate`
+    def look(self, session, question) -> Result: # as `Method.look`
         "Map, box, crop"
         image = session.image
-        words, notes = self.shorten(question) if self.shorten else question, []
+        words, notes = session.short or question, []    # source: on V* the question without its options
         found = self.see(session, words, answer=words == question)
         def crop(S):
             if box := search_box(S, self.base or tower_side(session.vlm)): return self.cut(image, box)
@@ -123,7 +116,7 @@ class RelAtt(ViCrop):
         "Two captures, divided"
         q = self.capture(session, words, steps='all' if answer else 'first')
         g = self.capture(session, self.instruction, steps='first')
-        a, b = (r.maps(near_layers(session.vlm, self.layers), tiles=self.tiles) for r in (q, g))
+        a, b = (r.maps(layers_of(session.vlm, self.layers), tiles=self.tiles) for r in (q, g))
         S = as_saliency(safe_ratio(a, b).mean(0), q.raster(tiles=self.tiles), session.image)
         return dict(saliency=S, rows=q, instruction_rows=g, seconds=timings(capture=q, instruction=g), calls=2,
                     notes=q.tiles_note(self.tiles))
@@ -140,7 +133,7 @@ class GradAtt(ViCrop):
         seconds = Timings()
         with seconds('gradient'):
             prompt = session.prompt(words, self.suffix)
-            g = grad_rows(session.vlm, prompt, near_layers(session.vlm, self.layers))
+            g = grad_rows(session.vlm, prompt, layers_of(session.vlm, self.layers))
             M = (g.attn*g.grads(g.logits.log_softmax(-1).max()).relu()).mean((0, 1, 2)).detach().cpu()
             rows = AttentionRows(M.view(1, 1, 1, -1), [], [], prompt.spans)
         S = as_saliency(rows.lay(M, tiles=self.tiles), rows.raster(tiles=self.tiles), session.image)

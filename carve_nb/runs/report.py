@@ -14,7 +14,6 @@ import numpy as np, pandas as pd
 from fastcore.basics import groupby
 from pathlib import Path
 from matplotlib.figure import Figure
-from ..core.text import grave_notes
 from ..core.errors import RunError
 from ..core.io import escape_sign, one_line, replace_file, tame_cell, tame_markdown
 from ..core.plotting import figure_bytes, plot_forest
@@ -139,7 +138,7 @@ def remarks(run: Run) -> list: # of str
             text, share = one_line(some[0]['answer']), f'{100*len(some)/len(good):.0f} %'
             said.append(f'`{m}`: in {len(some)} of {len(good)} answers {some[0]["unread"]} could be read ({share}), such as '
                         f'"{text[:80]}{"..."*(len(text) > 80)}"')
-        for notes in _alike((note for r in good for note in grave_notes(r.get('notes') or ())), _form):
+        for notes in _alike((note for r in good for note in r.get('notes') or ()), _form):
             note = notes[0] if len({*notes}) == 1 else _form(notes[0])
             said.append(f'`{m}`: {note}: {len(notes)} of {len(good)}')
         if failed:

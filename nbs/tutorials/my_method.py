@@ -1,4 +1,4 @@
-"""A method of your own, as small as it can be. Copy this file, change `locate`, and run it: `python my_method.py`.
+"""A method of your own, as small as it can be. Copy this file, change `look`, and run it: `python my_method.py`.
 
 It ends with the test that all methods pass and a table beside others. The page "Add a method" goes through each line."""
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class MyMethod(CropMethod):
     name = 'my-method'
     needs = ('patches',)        # of a model: image tokens that are patches; add 'inline' where you index the prompt
 
-    def locate(self, session, question) -> Result:
+    def look(self, session, question) -> Result:
         "From the rows of attention to a map, from the map to a crop; the base class asks again"
         image, rows = session.image, self.capture(session, question)    # one call of the model: the plain answer and its attention
         attention = first_step_rows(rows, self.layers)    # [layers, heads, cells of the image], all tiles together

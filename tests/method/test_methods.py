@@ -6,11 +6,12 @@ import numpy as np
 import pytest, torch, transformers
 from transformers import DynamicCache
 from skimage import data
-from PIL import Image
+from PIL import Image, ImageOps
 from carve_nb.core.errors import CarveError, UnsupportedError, RunError
 from carve_nb.data.scenes import make_scene
 from carve_nb.formulas.algorithm import algorithm_1
 from carve_nb.method.carve import Carve
+from carve_nb.method.settings import Crops
 from processes import ROOT, run, script
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.hooks import CACHE
@@ -173,6 +174,21 @@ def test_control_tells_what_carve_tells(load, photo, name):
             carve, moved = (make_method(m, **how)(load('qwen2_5_vl'), photo, question) for m in ('carve', name))
             assert {*carve.notes} <= {*moved.notes} and moved.crop.image.size == carve.crop.image.size
     assert any(note.startswith('no signal') for note in moved.notes)
+
+
+@pytest.mark.parametrize('name', [n for n in NAMES if hasattr(ENTRIES[n].make, 'render')])
+def test_all_crops_obey(name, monkeypatch):
+    "What is added to `Crops.render`, such as a frame, is in the crop of every method, of `random`, `center` and `hide` too"
+    def framed(self, *args):
+        made = render(self, *args)
+        made.image = ImageOps.expand(made.image, 3, 'red')
+        return made
+    render = Crops.render
+    monkeypatch.setattr(Crops, 'render', framed)
+    scene = make_scene(0)
+    query = scene.question('digit')
+    r = make_method(name)(VLM.from_pretrained('carve-tiny'), scene.image, query.question, box=query.box)
+    assert r.crop.image.getpixel((0, 0)) == (255, 0, 0) or r.whole and name in ('ask-box', 'uniform-map')
 
 
 @pytest.mark.parametrize('family', OTHERS)

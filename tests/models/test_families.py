@@ -461,7 +461,7 @@ def test_tiles_on_the_map(vlm, image, monkeypatch):
         for views in [0], range(1, n), range(n):
             there = lay_square(rows, box, views)
             carve = Carve().from_rows(image, QUESTION, there, even)
-            lookup = Lookup(query='last').locate(SimpleNamespace(vlm=vlm, image=image, capture=lambda *a, **kw: there), QUESTION)
+            lookup = Lookup(query='last').look(SimpleNamespace(vlm=vlm, image=image, capture=lambda *a, **kw: there), QUESTION)
             assert abs(lookup.saliency.values.sum() - .5) <= 1e-6
             for r in carve, lookup:
                 x, y = r.saliency.peak()
@@ -489,7 +489,7 @@ def test_what_reads_the_thumbnail_says_so(name, load):
     share = methods()['vrga'](max_new_tokens=2)(vlm, WIDE, QUESTION).notes
     assert any("% of the attention on the image (tiles='thumbnail'" in n for n in share)
     told = methods()['gift'](max_new_tokens=2)(vlm, WIDE, QUESTION).notes[0]
-    assert told.endswith(f'; only the whole view is read and raised, not its {len(rows.spans) - 1} tiles')
+    assert told.endswith(f'only the whole view is read and raised, not its {len(rows.spans) - 1} tiles')
     assert not any('tiles' in n for name in ('vrga', 'gift') for n in methods()[name](max_new_tokens=2)(load('llava'), WIDE, QUESTION).notes)
     r = RelAtt()(vlm, WIDE, QUESTION)
     share = r.rows.attn[..., r.rows.span(0)].sum()/r.rows.mass.sum()
@@ -558,7 +558,7 @@ def test_written_box_lands(vlm, size, thing, monkeypatch):
         asked.append(prompt.asked)
         return Answer(said, [1], -1.)
     monkeypatch.setattr(VLM, 'generate', answer)
-    r = AskBox(min_side=1).locate(Session(vlm, scene), QUESTION)
+    r = AskBox(min_side=1).look(Session(vlm, scene), QUESTION)
     if not said: assert r.whole and not asked and 'is not known' in r.notes[0]
     else:
         assert len(asked) == 1 and 'animal' in asked[0] and max(abs(a - b) for a, b in zip(r.crop.box, thing)) <= 2, (said, r.view)

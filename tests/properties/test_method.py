@@ -136,6 +136,7 @@ def test_every_depth():
             assert pick_layers((0., k/10), n) == lo
         assert pick_layers(n-1, n) == [n-1] == pick_layers([n-1, n-1, n-1], n) == pick_layers((1., 1.), n)
         assert pick_layers(range(n), n) == list(range(n))
+        assert all(sane(pick_layers(word, n), n) for word in ('low', 'high')) and pick_layers('low', n, [n - 1]) == [n - 1] == pick_layers(None, n, [n - 1])
         assert pick_layers(.5, n) == pick_layers([.5], n) == depth_band(.5, .5, n) and pick_layers([.9, .5, .1], n) == sorted({*pick_layers(.1, n), *pick_layers(.5, n), *pick_layers(.9, n)})
         for bad in (n, -1, [0, n], [], [0, 1, .5], 'all', 'Paper', (.5, 1.1), (-.1, .5), (.7, .3), (math.nan, .5), (.2, math.inf), (.1, .5, 1.1), [1.1], -.1, [math.nan], [math.inf], math.nan):
             with pytest.raises(CarveError): pick_layers(bad, n)

@@ -274,9 +274,9 @@ def test_reader_beside_a_writer(tiny, tmp_path):
 @dataclass
 class Moody(DirectAnswer):
     "Fails on some samples"
-    def run(self, session, question):
+    def look(self, session, question):
         if 'red' in question: raise ZeroDivisionError('no red, please')
-        return super().run(session, question)
+        return super().look(session, question)
 
 
 class Picky(DirectAnswer): name, needs = 'picky', ('dense',)

@@ -97,7 +97,7 @@ def test_retry(tmp_path, few, monkeypatch):
     how = dict(model='carve-tiny', n=4, kinds=('digit',), progress=False)
     whole = run_checkup(out=tmp_path/'S', **how)
     with monkeypatch.context() as m:
-        m.setattr('carve_nb.method.lookup.Lookup.locate', lambda *args, **kw: 1/0)
+        m.setattr('carve_nb.method.lookup.Lookup.look', lambda *args, **kw: 1/0)
         failed = run_checkup(out=tmp_path/'R', **how)['kinds']['digit']['failed']     # three images may look like a sink
     assert failed.pop('lookup') == 4 and failed in ({}, {checkup.LARGE: 4})
     assert 'lookup<td>4 answers' in (tmp_path/'R'/'checkup.html').read_text()
