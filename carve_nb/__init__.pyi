@@ -37,9 +37,9 @@ from .method.carve import Carve as Carve
 from .method.auto import CarveAuto as CarveAuto
 from .method.lookup import Lookup as Lookup
 from .studies.profile import profile_model as profile_model
-from .studies.entropy import measure_entropy as measure_entropy
-from .studies.layers import measure_layers as measure_layers
-from .studies.masking import measure_masking as measure_masking
+from .studies.measure import measure_entropy as measure_entropy
+from .studies.measure import measure_layers as measure_layers
+from .studies.measure import measure_masking as measure_masking
 from .testing import check_method as check_method
 from .method.registry import methods as methods
 from .method.registry import make_method as make_method

@@ -13,8 +13,7 @@ from carve_nb.core.saliency import pick_layers
 from carve_nb.core.stats import Estimate, interval_of, paired_effect
 from carve_nb.data.records import image_key_of
 from carve_nb.data.scenes import make_scene, to_sample
-from carve_nb.studies.entropy import ATTENTION_MAPS, ENTROPY_STEPS, question_entropy
-from carve_nb.studies.measure import measure_each
+from carve_nb.studies.measure import ATTENTION_MAPS, ENTROPY_STEPS, measure_each, question_entropy
 from .correlation import logistic, spearman, try_estimate
 from .records import study_folder
 

@@ -10,7 +10,7 @@ from carve_nb.core.stats import mean_interval
 from carve_nb.data.eye_test import eye_question, share
 from carve_nb.data.scenes import make_scene, samples
 from carve_nb.formulas.clutter import color, entropy, texture
-from carve_nb.studies.entropy import capture_pair
+from carve_nb.studies.measure import capture_pair
 from carve_nb.method.registry import make_method
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.studies.checkup import right_share

@@ -13,9 +13,7 @@ from carve_nb.core.io import TINY
 from carve_nb.core.stats import Estimate, corrected, image_places, mean_interval, paired_effect
 from carve_nb.data.records import image_key_of
 from carve_nb.data.scenes import make_scene, to_sample
-from carve_nb.studies.layers import question_layers
-from carve_nb.studies.masking import question_masking
-from carve_nb.studies.measure import measure_each
+from carve_nb.studies.measure import measure_each, question_layers, question_masking
 from .records import study_folder
 
 CLUTTER = dict(easy=.1, cluttered=.9)

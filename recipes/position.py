@@ -10,7 +10,7 @@ from carve_nb.core.saliency import patch_cover
 from carve_nb.data.scoring import score_answer
 from carve_nb.data.questions import center
 from carve_nb.data.scenes import samples
-from carve_nb.studies.entropy import describe_sample
+from carve_nb.studies.measure import describe_sample
 from .clutter import BOOTSTRAP_DRAWS
 from .correlation import logistic, spearman, try_estimate
 from .records import run_recipe

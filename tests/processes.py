@@ -10,7 +10,7 @@ SERVER = get_context('forkserver')
 SERVER.set_forkserver_preload(['torch', 'transformers', 'pandas', 'matplotlib.pyplot', 'ipykernel.kernelapp',
     'carve_nb.cli.main',
                                'carve_nb.runs.report', 'carve_nb.runs.runner', 'carve_nb.attention.vlm',
-                               'carve_nb.studies.entropy'])
+                               'carve_nb.studies.measure'])
 
 
 def begin(work, words, out, err, errors, cwd, env):

@@ -15,7 +15,7 @@ from carve_nb.method.profiles import ModelProfile, find_profile, profile_path
 from carve_nb.models.model import fingerprint, weights_state
 from carve_nb.runs.runner import run_eval
 from carve_nb.runs.store import read_run
-from carve_nb.studies.entropy import measure_entropy
+from carve_nb.studies.measure import measure_entropy
 from carve_nb.studies.profile import make_profile
 
 SCENE = make_scene(145)

@@ -24,7 +24,7 @@ from carve_nb.method.registry import methods
 from carve_nb.method.vicrop import RelAtt
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.carve import Carve
-from carve_nb.studies.layers import layer_facts
+from carve_nb.studies.measure import layer_facts
 from carve_nb.models.families import BOX_FORMS, FAMILIES, MEASURED, find_family
 from recipes.tiny_models import HERE as NAMES, RECIPES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
 from carve_nb.studies.profile import image_questions, profile_model
