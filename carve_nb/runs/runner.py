@@ -61,9 +61,10 @@ class RunConfig:
     maps: bool = False # keep the map of each sample? `load_maps` reads them
 
     def __post_init__(self):
-        self.made = {} # text -> method, as the set asks it
+        self.made, self.given = {}, {} # text -> method, as the set asks it; fields that the text gives
         for spec in self.methods:
             name, given = read_method(spec)
+            self.given[spec] = given
             entry = ENTRIES[name]
             if not given and entry.asks == 'model':
                 raise RunError(
@@ -76,7 +77,7 @@ class RunConfig:
     def asked(self, spec, record):
         "Make the method for a record: a description is asked for without the suffix and may be twice as long"
         if not record.describes: return self.made[spec]
-        return equip(self.made[spec], None, 2*self.max_new_tokens, self.seed, read_method(spec)[1])
+        return equip(self.made[spec], None, 2*self.max_new_tokens, self.seed, self.given[spec])
 
 # %% ../../nbs/library/runs/02_runner.ipynb #9aa6765d
 class Task(NamedTuple):
@@ -113,18 +114,18 @@ class SampleEvaluator:
     protocol = cached_property(lambda self: make_protocol(self))
 
     def __call__(self, unit): # `Task`s, whose images may differ
-        "Yield the lines of each sample; those about the same pixels share a session, whichever methods are left"
-        session = None
+        "Yield the lines of each sample; those that follow each other about one image share a session, whichever methods are left"
+        session = image = None
         for task in unit:
-            opened = attempt(partial(self.open, task.record, session))
-            if opened.value: session = opened.value[1]
+            before, image = image, _image_name(task.record.image)
+            opened = attempt(partial(self.open, task.record, session if image == before else None))
+            session = opened.value and opened.value[1]
             yield self.lines(task, opened)
 
-    def open(self, record, session) -> tuple: # the session before
-        "Open the image of a record: (the record, a session before this image)"
-        record = record.opened()
-        new = Session(self.vlm, record.image)
-        return record, session if session and session.key == new.key else new
+    def open(self, record, session=None) -> tuple: # about its image, where the record before had the same
+        "Open the image of a record, unless a session has it: (the record, a session before this image)"
+        record = (replace(record, image=session.images[0]) if session else record).opened()
+        return record, session or Session(self.vlm, record.image)
 
     def lines(self, task, opened) -> list: # what became of opening the record
         "The lines of one sample, one for each method that is asked for"
