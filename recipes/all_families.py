@@ -39,7 +39,7 @@ SMALL = {name: value for value, names in SMALL.items() for name in names.split()
 DEPTH = 'num_hidden_layers', 'depth', 'num_layers', 'n_layers'
 
 def shrink(config, vocab, layers=4) -> dict:    # as nested dicts
-    "A configuration with small sizes"
+    "Return a configuration with small sizes"
     out, before = {}, next((config[k] for k in DEPTH if isinstance(config.get(k), int)), None)
     for k, v in config.items():
         if k in ('_name_or_path', 'transformers_version', 'architectures', 'dtype'): continue
@@ -126,7 +126,7 @@ CHAT = ("{%% for m in messages %%}<|im_start|>{{ m['role'] }}\n{%% for c in m['c
 WRITTEN = r'''["'](<[^"'<> \n]{1,40}>|\[[A-Z_]{3,}\])["']'''    # a special token in the source of a processor
 
 def find_image_processor(name):
-    "The class for PIL of a type, or that for torchvision where there is no other"
+    "Return the class for PIL of a type, or that for torchvision where there is no other"
     kinds = WANTS.get(name, {}).get('kinds')
     base = kinds[1] if kinds else (IMAGE_PROCESSOR_MAPPING_NAMES.get(name) or {}).get('torchvision')
     if base is None: return getattr(transformers, IMAGE_PROCESSOR_MAPPING_NAMES[name]['pil'])
@@ -137,7 +137,7 @@ def find_image_processor(name):
     return getattr(transformers, base)
 
 def make_processor(name):
-    "A stock processor for still images with a tokenizer of its own"
+    "Return a stock processor for still images with a tokenizer of its own"
     want = WANTS.get(name, {})
     kind = want['kinds'][0] if 'kinds' in want else PROCESSOR_MAPPING_NAMES.get(name)
     if kind is None: raise ValueError('transformers names no processor for it')
@@ -156,7 +156,7 @@ def make_processor(name):
     return processor, tok, token
 
 def make_type(name):
-    "A tiny random model of a type and its processor"
+    "Return a tiny random model of a type and its processor"
     processor, tok, token = make_processor(name)
     config = shrink(CONFIG_MAPPING[name]().to_dict(), len(tok))
     ids = dict(image_token_id=tok.convert_tokens_to_ids(token), image_token_index=tok.convert_tokens_to_ids(token))
@@ -187,7 +187,7 @@ def run_stock(model, processor):
     with torch.no_grad(): model(**inputs)
 
 def try_type(name) -> dict:
-    "One line of the table: how a type is read, or why it is not"
+    "Return one line of the table: how a type is read, or why it is not"
     row = dict(type=name, how='record' if name in FAMILIES else 'rule')
     try:
         if name in RECIPES:

@@ -30,7 +30,7 @@ def caption_text(phrases) -> str:
 NEGATIVES = 'swap', 'color', 'shape', 'digit'
 
 def contradict(rng, phrases, visible, kind) -> list: # what a caption says; `Visible`s in view; one of `NEGATIVES`
-    """A false caption close to a true one, or None: phrases with the same grammar.
+    """Return a false caption close to a true one, or None: phrases with the same grammar.
 
     swap: two objects exchange their colors, the same words bound otherwise; color, shape: another one, mostly one that is
     in view, if that pair is not there; digit: another one, if it is told."""
@@ -60,7 +60,7 @@ def contradict(rng, phrases, visible, kind) -> list: # what a caption says; `Vis
 def _pair_bit(color, shape): return list(COLORS).index(color)*6 + SHAPES.index(shape)
 
 def bits(phrases) -> np.ndarray: # (color, shape, digit, is the digit told?)s
-    "What phrases tell, bool [48 + 480]: pairs, or pairs with their digits"
+    "Return what phrases tell, bool [48 + 480]: pairs, or pairs with their digits"
     told = np.zeros(528, bool)
     for color, shape, digit, with_digit in phrases:
         p = _pair_bit(color, shape)
@@ -83,7 +83,7 @@ class ContrastViews:
     least: int=1    # objects in a caption, at least, if there are so many
 
 def crop_captions(rng, seen, cut, v) -> tuple: # whole objects; cut objects; `ContrastViews`
-    "A caption of some of the objects in view, and false captions of each of `NEGATIVES`, or None; None without objects"
+    "Return a caption of some of the objects in view, and false captions of each of `NEGATIVES`, or None; None without objects"
     unsure = {o.name for o in cut}
     sure = [o for o in seen if o.name not in unsure]
     if not sure: return None
@@ -104,7 +104,7 @@ def _contrast_rows(rng, v, pool):
             if captions: yield image, [(o.color, o.shape, o.digit, told) for o in seen + cut for told in (False, True)], *captions
 
 def contrast_batch(v, pool, seed, i) -> dict: # `ContrastViews`; backgrounds; seed of the training; number of the batch
-    """A batch for the tower, the same whenever and wherever it is made.
+    """Return a batch for the tower, the same whenever and wherever it is made.
 
     images [n, h, w, 3], texts [n, L], false [m, L], which [m, 2]: of which image and which of `NEGATIVES`,
     true [n, n]: captions of images."""
@@ -127,7 +127,7 @@ def to_frames(images) -> torch.Tensor: # uint8 [B, 12 rows, 12 columns, 3]
     return x.expand(-1, -1, 2, -1).reshape(len(x), -1)
 
 def tower_tokens(visual, images) -> tuple: # stock tower; images of one grid
-    "Image tokens in reading order: features [B, tokens, 4 width], and projected [B, tokens, decoder's width]"
+    "Return image tokens in reading order: features [B, tokens, 4 width], and projected [B, tokens, decoder's width]"
     B, H, W, _ = images.shape
     grid = torch.tensor([[1, H//PATCH, W//PATCH]], device=images.device)
     out = visual(to_frames(images), grid_thw=grid.expand(B, -1))
@@ -161,7 +161,7 @@ class ContrastHead(nn.Module):
         return F.normalize(self.text_head(h.sum(1)/there.sum(1, keepdim=True)).float(), dim=-1)
 
     def see(self, features): # [B, tokens, 4 width]
-        "Images as unit vectors [B, joint]"
+        "Return images as unit vectors [B, joint]"
         patches = features.unflatten(-1, (MERGE**2, -1)).flatten(1, 2)
         h = F.gelu(self.up(self.norm(patches.float())))
         return F.normalize(self.down(h.mean(1)).float(), dim=-1)

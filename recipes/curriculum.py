@@ -51,7 +51,7 @@ def turn_exist(rng, view):
 
 # %% ../nbs/training/two_models.ipynb #0774467c
 def place_of(o) -> str:
-    "The patch that has an object's center, in words: 'row 3 column 12'"
+    "Return the patch that has an object's center, in words: 'row 3 column 12'"
     x, y = center(o.box)
     return f'row {int(y//8)} column {int(x//8)}'
 
@@ -61,7 +61,7 @@ def turn_where(rng, view):
     return o and (f'Where is the {o.name}?', place_of(o))
 
 def turn_what(rng, view):
-    "The object, or nothing, at a row and column"
+    "Return the object, or nothing, at a row and column"
     if view.seen and rng.random() < .7:
         o = choose_one(rng, view.seen)
         return f'What is at {place_of(o)}?', o.name
@@ -81,12 +81,12 @@ def turn_shape(rng, view):
     return o and (f'What shape is the {o.color} object?', o.shape)
 
 def turn_general(rng, view):
-    "A description of everything"
+    "Return a description of everything"
     if view.cut or len(view.seen) > 6 and rng.random() < .5: return None
     return choose_one(rng, GENERAL_INSTRUCTIONS), describe(view.seen)
 
 def turn_scene(kind): # one of `questions.KINDS`
-    "A question of `questions`, asked of the whole objects of a view"
+    "Return a question of `questions`, asked of the whole objects of a view"
     def ask(rng, view):
         q = ASK[kind](view.seen, rng) if view.seen else None
         if q and not (view.cut and kind in ('count', 'twostep')): return q.question, q.answer
@@ -94,7 +94,7 @@ def turn_scene(kind): # one of `questions.KINDS`
 
 # %% ../nbs/training/two_models.ipynb #9f9fba66
 def turn_which(rng, view):
-    "An answer of several words: the shapes of a color, or the colors of a shape"
+    "Return an answer of several words: the shapes of a color, or the colors of a shape"
     if view.cut or not view.seen: return None
     o, ordered = choose_one(rng, view.seen), left_to_right(view.seen)
     if rng.random() < .5:
@@ -102,13 +102,13 @@ def turn_which(rng, view):
     return f'What color are the {plural(o.shape)}?', join_words([p.color for p in ordered if p.shape == o.shape])
 
 def turn_by_digit(rng, view):
-    "The object that carries a digit"
+    "Return the object that carries a digit"
     o = choose_one(rng, [o for o in view.once(view.seen, 'digit') if o.size >= 17])
     return o and (f'Which object has the digit {o.digit}?', f'the {o.name}')
 
 # %% ../nbs/training/two_models.ipynb #bd00acd1
 def turn_ordinal(rng, view):
-    "The color of one of several objects of a shape, told apart by place"
+    "Return the color of one of several objects of a shape, told apart by place"
     o = choose_one(rng, view.seen)
     same = left_to_right([p for p in view.seen if p.shape == o.shape])
     if view.cut or len(same) < 2: return None
@@ -116,7 +116,7 @@ def turn_ordinal(rng, view):
     return f'What color is the {word} {o.shape} from the left?', named.color
 
 def turn_relation(rng, view):
-    "Whether one object lies left of, right of, above or below another"
+    "Return whether one object lies left of, right of, above or below another"
     if len(view.seen) < 2: return None
     a, b = (view.seen[i] for i in rng.permutation(len(view.seen))[:2])
     if len(view.once([a, b], 'name')) < 2: return None
@@ -126,7 +126,7 @@ def turn_relation(rng, view):
     if abs(gap) >= CELL: return f'Is the {a.name} {word} the {b.name}?', 'yes' if gap*sign > 0 else 'no'
 
 def turn_beside(rng, view):
-    "The object nearest to another one on one of its sides"
+    "Return the object nearest to another one on one of its sides"
     o = choose_one(rng, view.once(view.seen, 'name'))
     if o is None or view.cut or len(view.seen) < 2: return None
     word, at = choose_one(rng, list(RELATIONS)), center(o.box)
@@ -137,22 +137,22 @@ def turn_beside(rng, view):
 
 # %% ../nbs/training/two_models.ipynb #a6ac91fb
 def phrase_text(phrase) -> str: # (color, shape, digit, is the digit told?)
-    "An object in words: 'a red star with the digit 7'"
+    "Return an object in words: 'a red star with the digit 7'"
     color, shape, digit, told = phrase
     return f'{with_article(color)} {shape}' + f' with the digit {digit}'*told
 
 def turn_description(rng, view):
-    "A description of everything from left to right"
+    "Return a description of everything from left to right"
     if view.seen and not view.cut: return choose_one(rng, GENERAL_INSTRUCTIONS), describe(view.seen)
 
 def turn_digits(rng, view):
-    "Everything with its digit"
+    "Return everything with its digit"
     if view.cut or min((o.size for o in view.seen), default=0) < 17: return None
     names = [phrase_text((o.color, o.shape, o.digit, True)) for o in left_to_right(view.seen)]
     return 'Name every object and its digit.', join_words(names)
 
 def turn_sentences(rng, view):
-    "A caption of several sentences"
+    "Return a caption of several sentences"
     if view.cut or not 2 <= len(view.seen) <= 8: return None
     first, *rest = [with_article(o.name) for o in left_to_right(view.seen)]
     then = ''.join(f' right of it there is {name}.' for name in rest)
@@ -188,13 +188,13 @@ def draw_turns(rng, view, want, turns=TURNS, weights=(), once=False) -> list: # 
 
 # %% ../nbs/training/two_models.ipynb #d8c3346f
 def pad_rows(rows, length, fill=0) -> np.ndarray: # of ids
-    "Rows of ids, filled up, int64 [n, length]"
+    "Return rows of ids, filled up, int64 [n, length]"
     table = np.full((len(rows), length), fill)
     for to, row in zip(table, rows): to[:len(row)] = row
     return table
 
 def fill_slots(rng, turns, slots, length, count, short=.7) -> tuple:
-    """One turn in each slot: ids and targets [slots, length] (-100 = none), kinds [slots] (-1 = empty).
+    """Return one turn in each slot: ids and targets [slots, length] (-100 = none), kinds [slots] (-1 = empty).
 
     `count`: number of objects, the short answer to a general instruction; `short`: how often the short-answer suffix
     follows a question."""
@@ -230,7 +230,7 @@ class Stage:
 
 # %% ../nbs/training/two_models.ipynb #4d11c9b6
 def single_crop_row(rng, s, scene): # `Stage`
-    "One view with its turns"
+    "Return one view with its turns"
     crop = WHOLE_SCENE if rng.random() < s.whole else draw_crop(rng, scene.objects, *s.crop)
     im, seen, cut = take_view(rng, scene, crop, 8*s.n, s.mask)
     top, left = rng.integers(0, 14 - s.n + 1, 2)
@@ -244,7 +244,7 @@ def single_crop_row(rng, s, scene): # `Stage`
 
 # %% ../nbs/training/two_models.ipynb #cc4cf383
 def crop_pair_row(rng, s, scene): # `Stage`
-    "The whole view and a crop of it, with turns about the scene; digits mostly of objects that the crop shows"
+    "Return the whole view and a crop of it, with turns about the scene; digits mostly of objects that the crop shows"
     crop = draw_crop(rng, scene.objects, *s.crop)
     im, seen, cut = take_view(rng, scene, WHOLE_SCENE, 8*s.n, 0.)
     im2, seen2, _ = take_view(rng, scene, crop, 8*s.n, s.mask)
@@ -260,7 +260,7 @@ def crop_pair_row(rng, s, scene): # `Stage`
 
 # %% ../nbs/training/two_models.ipynb #86dcfb43
 def make_batch(s, seed, i) -> list: # `Stage`; seed of the training; number of the batch
-    """A batch of a stage, the same whenever and wherever it is made.
+    """Return a batch of a stage, the same whenever and wherever it is made.
 
     Images [B, I, px, px, 3], labels [B, I, 3, n, n], cells [B, I, n*n], ids, targets, kinds."""
     rng = np.random.default_rng([seed, sum(map(ord, s.name)), i])

@@ -24,7 +24,7 @@ ASSISTANT = encode_small('<|im_end|><|im_start|>assistant')
 USER, END = encode_small('<|im_start|>user'), encode_small('<|im_end|>')
 
 def conversation(rng, turns, length, short=0., chain=0.) -> tuple:
-    """What follows the images in the chat template: ids, targets (-100 = none) and kind (-1 = none); takes turns from the end of the list.
+    """Return what follows the images in the chat template: ids, targets (-100 = none) and kind (-1 = none); takes turns from the end of the list.
 
     `short`: how often the short-answer suffix stands behind a question; `chain`: how often a second turn follows."""
     ids, targets, first = (), (), -1
@@ -61,7 +61,7 @@ def _digit_question(o): return f'What digit is on the {o.name}?', str(o.digit), 
 
 # %% ../nbs/training/two_models.ipynb #f5dd813e
 def single_lesson(rng, v, pool): # `Lesson`; backgrounds
-    "One image and questions about it"
+    "Return one image and questions about it"
     grid, = v.grids
     whole = v.crop[0] >= SIZE or rng.random() < .5
     room = grid_room(grid) if whole else WHOLE_SCENE
@@ -71,7 +71,7 @@ def single_lesson(rng, v, pool): # `Lesson`; backgrounds
     return [image], ViewContent(seen, cut), []
 
 def pair_lesson(rng, v, pool):
-    "A whole scene and a magnified part of it; often asked is the digit on an object in the part"
+    "Return a whole scene and a magnified part of it; often asked is the digit on an object in the part"
     whole, part = v.grids
     room = grid_room(whole)
     scene = paint_scene(rng, pool, draw_int(rng, max(3, v.n[0]), v.n[1]), v.side, room)
@@ -96,7 +96,7 @@ def clip_lesson(rng, v, pool):
 
 # %% ../nbs/training/two_models.ipynb #3bd4c5bd
 def _tell(objects, terse):
-    "Objects in words"
+    "Return objects in words"
     if terse: return ', '.join(f'{o.name} {o.digit}' for o in objects)
     return caption_text([(o.color, o.shape, o.digit, True) for o in objects])
 
@@ -120,7 +120,7 @@ def _slots(rng, v, view, more):
     return pad_rows(ids, v.length), pad_rows(targets, v.length, -100), np.array(first)
 
 def lesson_batch(v, pool, seed, i) -> dict: # `Lesson`; backgrounds; seed of the training; number of the batch
-    """A batch for the decoder, the same whenever and wherever it is made.
+    """Return a batch for the decoder, the same whenever and wherever it is made.
 
     images (list of uint8 [B, h, w, 3]) or words [B, n], ids, targets, kinds."""
     rng = np.random.default_rng([seed, 2, sum(k*ord(c) for k, c in enumerate(v.name, 1)), i])
@@ -138,7 +138,7 @@ def lesson_batch(v, pool, seed, i) -> dict: # `Lesson`; backgrounds; seed of the
 # %% ../nbs/training/two_models.ipynb #20c88921
 def prefix_places(parts: tuple # a number for each token of text, (rows, columns) for each image, in their order
                  )->tuple: # positions [3, P] of time, row and column; next position
-    "Positions of a prefix, as `get_rope_index` of the stock model gives them."
+    "Return positions of a prefix, as `get_rope_index` of the stock model gives them."
     places, at = [], 0
     for p in parts:
         if isinstance(p, int):
@@ -155,7 +155,7 @@ OPEN, CLOSE = encode_small('<|vision_start|>'), encode_small('<|vision_end|>')
 
 def embed_prefix(m, pieces: list, B: int # model; as `run_decoder`; rows of the batch
                 )->tuple: # [B, P, D] each, parts as `prefix_places` wants them
-    "What all conversations share, as embeddings."
+    "Return what all conversations share, as embeddings."
     E, parts, rows = m.get_input_embeddings(), [], []
     for p in pieces:
         if not torch.is_tensor(p) and torch.is_tensor(p[0]):  # an image

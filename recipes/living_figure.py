@@ -27,20 +27,20 @@ TWINS = 153               # chosen: `carve-tiny` points at the purple heart, not
 LEAST, MOST, DIGITS = 36, 60, range(15, 26)   # sides of objects; heights of their digits
 
 def ground(seed) -> Image.Image:
-    "The background of a held-out scene, without its objects"
+    "Return the background of a held-out scene, without its objects"
     rng, (texture, color) = _rng('heldout', seed, 2), _rng('heldout', seed, 0).random(2).tolist()
     image = Image.fromarray(background(rng, texture, color, PHOTOS['heldout']))
     _blobs(image, rng, int(24*texture))
     return image
 
 def object_list(seed, n=None, arrange=None) -> list: # plain values, in the order of painting
-    "The objects of a held-out scene, as the page paints them"
+    "Return the objects of a held-out scene, as the page paints them"
     painted = _lay_out(seed, 'heldout', n, arrange=arrange)
     return [dict(color=o.color, shape=o.shape, digit=o.digit, x=o.box[0], y=o.box[1], side=o.box[2] - o.box[0],
                  rgb=[int(v) for v in rgb], dark=bool(dark)) for o, rgb, dark in painted]
 
 def shape_counts(shape, px) -> np.ndarray: # [px, px, 3]
-    "How many of the 16 parts of each pixel a shape and its rim fill"
+    "Return how many of the 16 parts of each pixel a shape and its rim fill"
     big = Image.new('L', (px*4, px*4))
     points = [tuple(p) for p in (OUTLINES[shape]*.92 + .04)*px*4]
     ImageDraw.Draw(big).polygon(points, fill=1, outline=2, width=6)
@@ -48,7 +48,7 @@ def shape_counts(shape, px) -> np.ndarray: # [px, px, 3]
     return np.stack([(parts == k).sum((1, 3)) for k in (1, 2, 3)], -1).astype(np.uint8)
 
 def sprite_sheet() -> tuple: # RGB image; {height: [width of each digit]}
-    "All shapes in all sizes, size below size, and all digits"
+    "Return all shapes in all sizes, size below size, and all digits"
     above = lambda least, size: (size*(size - 1) - least*(least - 1))//2
     sheet = np.zeros((above(LEAST, MOST + 1), MOST*len(SHAPES), 3), np.uint8)
     for px in range(LEAST, MOST + 1):
@@ -64,13 +64,13 @@ def sprite_sheet() -> tuple: # RGB image; {height: [width of each digit]}
 
 # %% ../nbs/tutorials/living_figure.ipynb #8ecc0e18
 def model_inputs(vlm, images, question, suffix=''): # a loaded model; PIL images; words
-    "The prompt of a question as its model is given it"
+    "Return the prompt of a question as its model is given it"
     content = [dict(type='image')]*len(images) + [dict(type='text', text=f'{question} {suffix}'.strip())]
     text = vlm.processor.apply_chat_template([dict(role='user', content=content)], add_generation_prompt=True)
     return vlm.processor(text=text, images=images, return_tensors='pt')
 
 def attention_after(vlm, image, question, suffix='') -> tuple: # logits [vocabulary]; [layers, heads, tokens, all tokens]
-    "What the stock model computes for all that follows the image, with its eager kernel"
+    "Return what the stock model computes for all that follows the image, with its eager kernel"
     inputs = model_inputs(vlm, [image], question, suffix)
     end = 1 + int((inputs['input_ids'][0] == vlm.model.config.image_token_id).nonzero().max())
     kernel = vlm.model.config._attn_implementation
@@ -81,7 +81,7 @@ def attention_after(vlm, image, question, suffix='') -> tuple: # logits [vocabul
     return out.logits[0, -1], torch.stack([a[0, :, end:] for a in out.attentions])
 
 def image_maps(vlm, image, question, suffix='') -> np.ndarray: # [tokens, layers, cells]
-    "The mean over the heads of the attention to the image, of the words of a question and of the last token"
+    "Return the mean over the heads of the attention to the image, of the words of a question and of the last token"
     words = len(vlm.processor.tokenizer(question, add_special_tokens=False).input_ids)
     ids = model_inputs(vlm, [image], question, suffix)['input_ids'][0]
     columns = (ids == vlm.model.config.image_token_id).nonzero()[:, 0]
@@ -89,7 +89,7 @@ def image_maps(vlm, image, question, suffix='') -> np.ndarray: # [tokens, layers
     return rows[:, [*range(words), -1]].permute(1, 0, 2).numpy()
 
 def millionths(maps) -> list: # of numbers
-    "Maps as whole numbers, which take less room; only their proportions count"
+    "Return maps as whole numbers, which take less room; only their proportions count"
     return np.rint(1e6*np.asarray(maps)).astype(int).tolist()
 
 def first_state(vlm, seed) -> dict: # plain values
@@ -122,7 +122,7 @@ def write_model(name, out) -> dict: # what the page must know
 RECORD = Path('nbs/results/living.json')
 
 def measured_sentence() -> str:
-    "How both models answer in scenes that the page draws, compared with those of `make_scene`"
+    "Return how both models answer in scenes that the page draws, compared with those of `make_scene`"
     shares = json.loads(RECORD.read_text(encoding='utf-8'))['composed']
     both = lambda of, key: f"{100*of['drawn'][key]:.0f} % ({100*of['made'][key]:.0f} %)"
     told = [f"{name} answers {both(of, 'right')} right and points at the object in {both(of, 'points')}" for name, of in shares.items()]
@@ -172,7 +172,7 @@ def browse(folder): # served on this machine -> a page of Chromium
     server.shutdown()
 
 def planes(inputs, model_type) -> np.ndarray: # [3, side, side]
-    "The pixels of one image, as the figure hands them to its tower"
+    "Return the pixels of one image, as the figure hands them to its tower"
     values = inputs['pixel_values'].numpy()
     if model_type == 'llava': return values[0]
     n = round(len(values)**.5)//2
@@ -196,7 +196,7 @@ def compare(page, vlm, seed, kind='digit') -> dict: # largest differences
         logits_exact=largest(scores, true_logits), logits_torch=largest(logits, true_logits), rows=largest(mine, rows), rows_exact=largest(mine, true), torch_exact=largest(rows, true))
 
 def equality_summary(rows) -> dict: # of `compare`
-    "How many scenes agree, and the largest differences"
+    "Return how many scenes agree, and the largest differences"
     largest = {k: max(r[k] for r in rows) for k in ('pixels', 'confidence', 'logits', 'rows', 'rows_exact', 'torch_exact')}
     near, nearer = sum(r['rows'] <= 1e-4 for r in rows), sum(r['rows_exact'] <= r['torch_exact'] for r in rows)
     return dict(n=len(rows), answers=sum(r['answer'] for r in rows), near=near, nearer=nearer, **largest)

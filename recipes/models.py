@@ -19,7 +19,7 @@ from .vocabulary import IDS, SMALL_IDS, encode
 
 # %% ../nbs/training/two_models.ipynb #7fd932ec
 def new_model(width=192, tower=4, decoder=6, seed=0): # sizes; seed of the weights
-    "A stock LLaVA model with fresh weights"
+    "Return a stock LLaVA model with fresh weights"
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
     vision = CLIPVisionConfig(
         hidden_size=width, intermediate_size=3*width, num_hidden_layers=tower, num_attention_heads=4,
@@ -44,7 +44,7 @@ def new_model(width=192, tower=4, decoder=6, seed=0): # sizes; seed of the weigh
 
 # %% ../nbs/training/two_models.ipynb #6d6c7479
 def vision_of(m): # a LLaVA model
-    "The tower itself"
+    "Return the tower itself"
     return getattr(m.model.vision_tower, 'vision_model', m.model.vision_tower)
 
 def init_vision(m, width): # a LLaVA model; its width
@@ -67,7 +67,7 @@ def sincos(side, width) -> torch.Tensor: # cells per side; channels
 
 # %% ../nbs/training/two_models.ipynb #fe69baab
 def window_features(m, pixels, cells): # model; normalized images [B, 3, 8h, 8w]; of the 14 × 14 table [B, h*w]
-    "The tower's features [B, h*w, width] of windows anywhere in the position table"
+    "Return the tower's features [B, h*w, width] of windows anywhere in the position table"
     v = vision_of(m)
     x = v.embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
     x = torch.cat([v.embeddings.class_embedding.expand(len(x), 1, -1), x], 1)
@@ -82,7 +82,7 @@ def image_features(m, im, cells): # model; images uint8 [B, I, px, px, 3]; [B, I
 
 # %% ../nbs/training/two_models.ipynb #d629fcc2
 def align_loss(m, f, labels): # model; features [B, I*n*n, width]; [B, I, 3, n, n]
-    "Patches against the words that name what they show"
+    "Return patches against the words that name what they show"
     E, loss, f = m.get_input_embeddings().weight, 0, 16*F.normalize(f.float(), dim=-1)
     for k, words in enumerate((COLORS, SHAPES, '0123456789')):
         ids = [IDS[w] for w in (*words, 'nothing')]
@@ -171,7 +171,7 @@ def look_back(attention, frequencies, size=3.5): # stock attention; the fastest 
         q[head, D//2:D//2 + fast] = -size*turn.sin()
 
 def new_small_model(seed=0, width=192, tower=6, decoder_width=256, decoder=10): # seed of the weights; of `small_config`
-    "A stock Qwen2.5-VL with fresh weights at a spread that lets a small model learn"
+    "Return a stock Qwen2.5-VL with fresh weights at a spread that lets a small model learn"
     from transformers import Qwen2_5_VLForConditionalGeneration
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

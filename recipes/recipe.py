@@ -26,7 +26,7 @@ class Plan:
     parts: tuple=('',) # beginnings of names; the matrices of each part learn at a rate of their own
 
     def scaled(self, by): # 'steps of every phase are multiplied by this'
-        "The same plan, shorter or longer"
+        "Return the same plan, shorter or longer"
         return replace(self, phases=[p | dict(steps=int(p['steps']*by)) for p in self.phases])
 
 # %% ../nbs/training/two_models.ipynb #78b27ad1
@@ -37,12 +37,12 @@ BRIEF_KINDS = (.3, .2, .2, .3, 0, 0, 0, 0, 0, 0)
 TURN = dict(count=4, slots=12, length=14, aux=1., short=0., kinds=FIRST_KINDS)      # large objects and short questions
 
 def pairs_and_descriptions(k='') -> dict: # number, also part of the seed
-    "An image and a crop of it; descriptions of whole views and large crops"
+    "Return an image and a crop of it; descriptions of whole views and large crops"
     return {Stage(f'pairs{k}', views=2, crop=(64, 300), big=.2, mask=.25, pairs=True): 2,
             Stage(f'describe{k}', crop=(200, 448), slots=3, length=64, big=.4, whole=.7): 1}
 
 def late_stages(k) -> dict: # number, also part of the seeds
-    "What the last phases train on"
+    "Return what the last phases train on"
     return {Stage(f'whole{k}', big=.2, whole=.6, mask=.2, kinds=SHARP_KINDS): 4,
             Stage(f'brief{k}', slots=14, length=14, big=.1, whole=.7, mask=.1, short=0., kinds=BRIEF_KINDS): 5,
             **pairs_and_descriptions(k)}

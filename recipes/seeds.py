@@ -43,7 +43,7 @@ def seed_questions(n) -> list: # of `Record`s
     return [*samples('digit', n, start=ORDINARY), *(r.opened() for r in twin_records(n, start=TWINS))]
 
 def measure_maps(vlm, sample) -> dict: # a `Record` of `seed_questions`
-    "What each map points at: T, the target; S, an object of its shape; C, of its color; O, neither. By query token, a letter a layer"
+    "Return what each map points at: T, the target; S, an object of its shape; C, of its color; O, neither. By query token, a letter a layer"
     (look,), _ = look_at(vlm, [sample])
     target, = (o for o in sample.objects if o.box == sample.box)
     def at(values):
@@ -56,7 +56,7 @@ def measure_maps(vlm, sample) -> dict: # a `Record` of `seed_questions`
     return dict(id=sample.id, right=int(answer == sample.answers[0]), maps=maps)
 
 def run_model(name, out) -> VLM: # a key of `RUNS`, or a model of the package; folder
-    "The model of a run, packed for the first time"
+    "Return the model of a run, packed for the first time"
     folder = Path(out)/name/'model'
     if name in RUNS and not folder.exists():
         m = new_model(**RUNS[name].get('sizes', {}))

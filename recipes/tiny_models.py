@@ -46,7 +46,7 @@ from transformers.utils import is_timm_available, is_torchvision_available
 SENTENCES = ('What is the color of the animal in this image?', 'Answer the question using a single word or phrase.')
 
 def byte_tokenizer(special, template, size=400, **named) -> PreTrainedTokenizerFast:
-    "A byte-level tokenizer, trained on the spot on two sentences"
+    "Return a byte-level tokenizer, trained on the spot on two sentences"
     tok = FastTokenizer(token_models.BPE())
     tok.pre_tokenizer, tok.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=list(special), show_progress=False,
@@ -60,7 +60,7 @@ def byte_tokenizer(special, template, size=400, **named) -> PreTrainedTokenizerF
 
 # %% ../nbs/training/tiny_models.ipynb #8cb323e7
 def llama_tokenizer(special, template, size=400, make=LlamaTokenizer, **named) -> PreTrainedTokenizerFast:
-    "A stock tokenizer of the Llama kind, trained on the spot on two sentences; `make`: its class"
+    "Return a stock tokenizer of the Llama kind, trained on the spot on two sentences; `make`: its class"
     tok = FastTokenizer(token_models.BPE())
     tok.pre_tokenizer = pre_tokenizers.Metaspace()
     known = [*special, '<unk>', *(f'<0x{i:02X}>' for i in range(256))]
@@ -509,7 +509,7 @@ def illegible_tokens(tok) -> list:
     return [i for i in others if i in tok.all_special_ids or not legible(tok.decode([i]))]
 
 def random_model(config, seed=0):
-    "A model with random weights, all of which count"
+    "Return a model with random weights, all of which count"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForImageTextToText.from_config(config)

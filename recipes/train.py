@@ -41,7 +41,7 @@ CHAT_TEMPLATE = (
 def new_tokenizer(): return word_tokenizer(IDS, CHAT_TEMPLATE, 2048, ['<image>'], bos_token='<s>', eos_token='</s>')
 
 def new_processor(): # LlavaProcessor
-    "Images squeezed to 112 × 112; 196 image tokens each"
+    "Return images squeezed to 112 × 112; 196 image tokens each"
     from transformers import CLIPImageProcessorPil, LlavaProcessor
     images = CLIPImageProcessorPil(
         size=dict(height=112, width=112), do_center_crop=False, resample=3, image_mean=[.5]*3, image_std=[.25]*3)
@@ -57,7 +57,7 @@ SMALL_TEMPLATE = (
 )
 
 def small_parts() -> tuple: # tokenizer; image processor
-    "Images get at least 144 and at most 256 image tokens, their aspect kept"
+    "Return images get at least 144 and at most 256 image tokens, their aspect kept"
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
     tokenizer = word_tokenizer(SMALL_IDS, SMALL_TEMPLATE, 4096, SMALL_SPECIAL[3:], eos_token='<|im_end|>', image_token='<|image_pad|>')
     return tokenizer, Qwen2VLImageProcessorPil(
@@ -66,7 +66,7 @@ def small_parts() -> tuple: # tokenizer; image processor
 
 # %% ../nbs/training/two_models.ipynb #17c52958
 def model_card(name, kinds=None) -> str: # of a shipped model; table of `carve demo`: kinds → methods → numbers
-    "The card of a shipped model, with these figures in place of its own"
+    "Return the card of a shipped model, with these figures in place of its own"
     card = (CHECKPOINTS/name/'README.md').read_text(encoding='utf-8').partition('\n## Held-out scenes')[0]
     if not kinds: return card
     lines = [
@@ -92,7 +92,7 @@ def save_model(m, path, kinds=None) -> Path: # trained model; folder; table of `
     return path
 
 def pack_stage(out, stage, to, kinds=None) -> Path: # folder of checkpoints; one of `PLANS`; folder to write; table of `carve demo`
-    "A model folder of a stage's latest checkpoint, with every hundredth step of the logs and the figures of the stages"
+    "Return a model folder of a stage's latest checkpoint, with every hundredth step of the logs and the figures of the stages"
     from safetensors.torch import save_file
     out, plan = Path(out), PLANS[stage]
     m = new_model() if plan is TINY else new_small_model()
@@ -142,7 +142,7 @@ def begin_stage(out, plan, sizes={}, seed=0) -> nn.ModuleDict: # folder of check
 
 # %% ../nbs/training/two_models.ipynb #ec37bbe5
 def batch_and_loss(modules, plan, pool=None) -> tuple: # of `begin_stage`; `Plan`; backgrounds of `carve-small`
-    "How a batch is made, and its loss: (what, seed, step of the phase, step) → batch; (what, batch) → loss, figures"
+    "Return how a batch is made, and its loss: (what, seed, step of the phase, step) → batch; (what, batch) → loss, figures"
     m = modules['vlm']
     if plan.name == TINY.name: return lambda v, seed, i, step: make_batch(v, seed, i), lambda v, b: batch_loss(m, v, b)
     if plan.name == 'tower':
@@ -165,7 +165,7 @@ CHECK_SEED = 999     # of batches that no training sees
 
 @torch.no_grad()
 def object_tokens(visual, pool, n, seed, grid=(16, 16)) -> tuple: # stock tower; backgrounds; scenes of six objects
-    "What the tower makes of the tokens at the centers of objects, and color, shape and digit there"
+    "Return what the tower makes of the tokens at the centers of objects, and color, shape and digit there"
     rows, labels = [], []
     for i in range(n):
         scene = paint_scene(np.random.default_rng([seed, 4, i]), pool, 6, (40, 60))

@@ -39,7 +39,7 @@ def optimizers(m, parts=('',)) -> list: # beginnings of names; the matrices of e
 
 # %% ../nbs/training/two_models.ipynb #3946c146
 def turns_mask(P, J, L, drop=0., rows=1, heads=1): # tokens before the turns; turns; tokens of each; share of keys hidden from a head
-    "What each position does not see, as scores to add: [rows, heads, N, N], or [1, 1, N, N] if nothing is dropped"
+    "Return what each position does not see, as scores to add: [rows, heads, N, N], or [1, 1, N, N] if nothing is dropped"
     turn = torch.cat([torch.zeros(P), torch.arange(1, J + 1).repeat_interleave(L)])
     seen = torch.ones(P + J*L, P + J*L).tril().bool() & ((turn[:, None] == turn) | (turn == 0))
     mask = torch.zeros(seen.shape).masked_fill(~seen, -1e30)[None, None]
@@ -50,7 +50,7 @@ def turns_mask(P, J, L, drop=0., rows=1, heads=1): # tokens before the turns; tu
 
 # %% ../nbs/training/two_models.ipynb #081122f2
 def target_loss(m, h, targets) -> tuple: # model; hidden states [B, J*L, D]; [B, J, L], -100 = none
-    "Mean loss of the target tokens, and which turns are right throughout [B, J]"
+    "Return mean loss of the target tokens, and which turns are right throughout [B, J]"
     wanted = targets.flatten(1)
     there = wanted >= 0
     z, right = m.lm_head(h[there]).float(), torch.ones_like(there)

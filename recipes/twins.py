@@ -33,7 +33,7 @@ COMMON = dict(product=np.prod, minimum=np.min)
 PAIRS = {f'{of}, {how}': (of, how) for of in ('two words', 'lookup and color') for how in COMMON}   # whose maps, what is made of them
 
 def common_map(rows, name, pair, layers, own): # `AttentionRows`; 'color shape'; of `PAIRS`; as `pick_layers` takes them; the settled `Lookup`
-    "What two maps, each of sum 1, have in common: that of the color word, and that of the shape word or of `lookup`"
+    "Return what two maps, each of sum 1, have in common: that of the color word, and that of the shape word or of `lookup`"
     (of, how), (color, shape) = pair, name.split()
     other = ([shape], layers) if of == 'two words' else (own.query, own.layers)
     maps = [rows.saliency(at, query=query) for query, at in (([color], layers), other)]
@@ -80,28 +80,28 @@ def tried_methods(name, layers) -> dict: # of the target; name of a pair -> as `
 
 # %% ../nbs/training/seeds.ipynb #7w1e0007
 def word_layers(vlm) -> dict: # name -> as `pick_layers` takes them
-    "The layers that are tried for a word's map: each, those of the profile, all"
+    "Return the layers that are tried for a word's map: each, those of the profile, all"
     return {str(l): [l] for l in vlm.layers} | {'profile': Lookup().settled(vlm).layers, 'all': None}
 
 def point_of_pairs(vlm, sample) -> dict: # name of a pair -> layers -> a key of `POINTED`
-    "What the map of each pair points at, by the layers in which the words are read"
+    "Return what the map of each pair points at, by the layers in which the words are read"
     rows, own = vlm.capture(sample.image, sample.question, suffix=Lookup.suffix), Lookup().settled(vlm)
     def at(pair, layers): return pointed_at(common_map(rows, asked_object(sample).name, pair, layers, own), sample)
     return {k: {name: at(pair, layers) for name, layers in word_layers(vlm).items()} for k, pair in PAIRS.items()}
 
 def choose_layers(calibration) -> dict: # of `point_of_pairs`; name of a pair -> key of `word_layers`
-    "The layers whose map points at the target most often; of equals the first"
+    "Return the layers whose map points at the target most often; of equals the first"
     return {k: max(calibration[0][k], key=lambda name: sum(r[k][name] == 'T' for r in calibration)) for k in PAIRS}
 
 # %% ../nbs/training/seeds.ipynb #7w1e0009
 def judge_crop(r, sample) -> dict: # `Result`
-    "The answer, whether it is right, whether the crop shows more than half of the target, what the map points at"
+    "Return the answer, whether it is right, whether the crop shows more than half of the target, what the map points at"
     shown = int(not r.whole and overlap(sample.box, r.crop.box) > .5)
     kept = dict(answer=str(r.answer), right=int(score_answer(r.answer, sample)), shown=shown)
     return kept if r.saliency is None else kept | dict(at=pointed_at(r.saliency, sample))
 
 def measure_tries(vlm, sample, layers) -> dict: # of `twin_records`; of `choose_layers`
-    "All methods but the search on one question"
+    "Return all methods but the search on one question"
     session, made = Session(vlm, sample.image, sample.box), {}
     for k, method in tried_methods(asked_object(sample).name, layers).items():
         made[k] = judge_crop(method.answer(session, sample.question), sample)

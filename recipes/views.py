@@ -47,7 +47,7 @@ def visible_objects(objects, crop, px) -> list: # of a scene; (x0, y0, x1, y1) o
 
 # %% ../nbs/training/two_models.ipynb #09ee731a
 def place_crop(rng, objects, size, aim) -> tuple: # with boxes; (w, h) of the crop; how often it holds an object
-    "A place for a crop (x0, y0, x1, y1) inside the scene, mostly around an object"
+    "Return a place for a crop (x0, y0, x1, y1) inside the scene, mostly around an object"
     room = SIZE - np.array(size)
     if objects and rng.random() < aim:
         box = choose_one(rng, objects).box
@@ -57,14 +57,14 @@ def place_crop(rng, objects, size, aim) -> tuple: # with boxes; (w, h) of the cr
     return x, y, x + size[0], y + size[1]
 
 def draw_crop(rng, objects, lo, hi) -> tuple:
-    "A random crop of the scene; its side log-uniform from `lo` to `hi`, one side at most 1.35 times as long as the other"
+    "Return a random crop of the scene; its side log-uniform from `lo` to `hi`, one side at most 1.35 times as long as the other"
     s = math.exp(rng.uniform(math.log(lo), math.log(hi)))
     k = math.exp(rng.uniform(-.3, .3)/2)
     return place_crop(rng, objects, (min(SIZE, s*k), min(SIZE, s/k)), .85)
 
 # %% ../nbs/training/two_models.ipynb #86e3c551
 def mask_out(im, rng, keep) -> tuple: # uint8 [px, px, 3]; boxes that stay
-    "A view with random cells blacked out, but not those of `keep`, and what stays [px, px]"
+    "Return a view with random cells blacked out, but not those of `keep`, and what stays [px, px]"
     cells = Image.fromarray(rng.standard_normal((14, 14)).astype(np.float32))
     big = np.asarray(cells.resize(im.shape[:2], Image.BILINEAR))
     mask = big > np.quantile(big, rng.uniform(.2, .8))
@@ -81,12 +81,12 @@ def lower_visibility(visible, mask): # `Visible`s; [px, px]
         o.seen *= mask[y0:max(y0 + 1, y1), x0:max(x0 + 1, x1)].mean()
 
 def split_seen(visible) -> tuple:
-    "Objects that may be asked about, and objects too hidden to ask about and too visible to deny"
+    "Return objects that may be asked about, and objects too hidden to ask about and too visible to deny"
     return [o for o in visible if o.seen >= .85], [o for o in visible if .05 < o.seen < .85]
 
 # %% ../nbs/training/two_models.ipynb #d9917d73
 def take_view(rng, scene, crop, px, mask) -> tuple: # side of the view; how often parts are blacked out
-    "A view of a scene, uint8 [px, px, 3], and what can be seen in it: whole objects, cut objects"
+    "Return a view of a scene, uint8 [px, px, 3], and what can be seen in it: whole objects, cut objects"
     im = np.asarray(scene.image.resize((px, px), Image.BICUBIC, box=crop), np.uint8)
     visible = visible_objects(scene.objects, crop, px)
     if rng.random() < mask and visible:
@@ -126,7 +126,7 @@ def _as_share(mask): return np.asarray(mask, np.float32)[..., None]/255
 
 @lru_cache(maxsize=1000)
 def shape_masks(shape, px) -> list: # one of `SHAPES`; side in pixels
-    "Where an object shows its rim and where it shows at all, float32 [px, px, 1] each"
+    "Return where an object shows its rim and where it shows at all, float32 [px, px, 1] each"
     k, planes = 4, []
     points = [tuple(p) for p in (OUTLINES[shape]*.92 + .04)*px*k]
     for fill in (0, 255):
@@ -154,7 +154,7 @@ def paint_object(canvas, rng, o): # uint8 [448, 448, 3], changed in place; `Visi
 
 # %% ../nbs/training/two_models.ipynb #4f7f7835
 def draw_int(rng, lo, hi) -> int:
-    "A whole number between two, both included"
+    "Return a whole number between two, both included"
     return int(rng.integers(lo, hi + 1))
 
 def choose_pairs(rng, n) -> list:
@@ -169,7 +169,7 @@ def choose_pairs(rng, n) -> list:
 
 # %% ../nbs/training/two_models.ipynb #52fb8424
 def place_boxes(rng, n, lo, hi, room=WHOLE_SCENE) -> list: # sides; (x0, y0, x1, y1) they must lie in
-    "Boxes with four pixels between two; fewer if there is no room"
+    "Return boxes with four pixels between two; fewer if there is no room"
     boxes, (x0, y0, x1, y1) = [], room
     for _ in range(n*30):
         if len(boxes) == n: break
@@ -188,7 +188,7 @@ class PaintedScene:
     objects: list      # `Visible`s in pixels of the scene
 
 def paint_scene(rng, pool, n, side=(36, 60), room=WHOLE_SCENE) -> PaintedScene:
-    "A scene of objects with digits by chance on a stored background, mirrored at random"
+    "Return a scene of objects with digits by chance on a stored background, mirrored at random"
     back = pool[int(rng.integers(len(pool)))]
     x, y = rng.choice((-1, 1), 2)
     scene, boxes = PaintedScene(np.array(back[::y, ::x]), []), place_boxes(rng, n, *side, room)
@@ -202,18 +202,18 @@ def paint_scene(rng, pool, n, side=(36, 60), room=WHOLE_SCENE) -> PaintedScene:
 CELL = 12    # pixels along one side of an image token of `carve-small`: 2 × 2 patches of 6 pixels
 
 def grid_room(grid) -> tuple: # rows and columns of image tokens
-    "The largest part of a scene with a grid's aspect"
+    "Return the largest part of a scene with a grid's aspect"
     h, w = (round(SIZE*g/max(grid)) for g in grid)
     return 0, 0, w, h
 
 def grid_crop(rng, scene, grid, lo, hi) -> tuple: # smallest and largest longer side in pixels of the scene
-    "A random crop with a grid's own aspect, mostly around an object"
+    "Return a random crop with a grid's own aspect, mostly around an object"
     longer = math.exp(rng.uniform(math.log(lo), math.log(hi)))
     h, w = (min(SIZE, longer*g/max(grid)) for g in grid)
     return place_crop(rng, scene.objects, (w, h), .9)
 
 def grid_view(scene, crop, grid) -> tuple:
-    "A crop, resized to a grid of image tokens, uint8 [12 rows, 12 columns, 3], and what it shows: whole, cut objects"
+    "Return a crop, resized to a grid of image tokens, uint8 [12 rows, 12 columns, 3], and what it shows: whole, cut objects"
     h, w = (CELL*g for g in grid)
     image = Image.fromarray(scene.pixels).resize((w, h), Image.BICUBIC, box=crop)
     visible = visible_objects(scene.objects, crop, w)

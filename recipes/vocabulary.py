@@ -16,7 +16,7 @@ from carve_nb.models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER
 def split_words(text) -> list: return re.findall(r'<\|?\w+\|?>|\w+|[^\w\s]', text.lower())
 
 def word_ids(special, text) -> dict: # special tokens; all other words
-    "The id of each word: its place among all, special tokens first"
+    "Return the id of each word: its place among all, special tokens first"
     return {w: i for i, w in enumerate(dict.fromkeys([*special, *split_words(text)]))}
 
 IDS = word_ids(['<pad>', '<unk>', '<s>', '</s>', '<image>'], ' '.join([
@@ -26,7 +26,7 @@ IDS = word_ids(['<pad>', '<unk>', '<s>', '</s>', '<image>'], ' '.join([
     'column at nothing background find read tell me it one that']))
 
 def encode(text, ids=IDS) -> tuple:
-    "Words to ids, as the shipped tokenizer does it"
+    "Return words to ids, as the shipped tokenizer does it"
     return tuple(ids.get(w, 1) for w in split_words(text))
 
 # %% ../nbs/training/two_models.ipynb #d6236339
@@ -47,7 +47,7 @@ encode_small = partial(encode, ids=SMALL_IDS)
 
 # %% ../nbs/training/two_models.ipynb #163ec401
 def word_tokenizer(ids, template, length, more, **special): # word -> id; chat template; tokens; further special tokens; their names
-    "A stock tokenizer with one token per word, lower case; unknown words become `<unk>`"
+    "Return a stock tokenizer with one token per word, lower case; unknown words become `<unk>`"
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
     t = Tokenizer(models.WordLevel(ids, unk_token='<unk>'))

@@ -27,7 +27,7 @@ def row_scores(
     softcap=None, # c where the scores s are bounded as c tanh(s/c)
     dtype=torch.float32, # in which all is computed
 ):                # [B, H, R, K] scores; what is masked is very negative
-    "The scores before the softmax, for some of the queries"
+    "Return the scores before the softmax, for some of the queries"
     (B, H, Q, D), (Kh, K) = q.shape, k.shape[1:3]
     r = torch.as_tensor(rows, device=q.device)
     grouped = q[:, :, r].to(dtype).reshape(B, Kh, -1, D)
@@ -40,7 +40,7 @@ def row_scores(
     return scores + mask
 
 def softmax_beside(scores, sinks=None) -> torch.Tensor:  # [B, H, R, K]; [H] scores of sinks, or None
-    "Weights of the keys, beside a sink in each head that takes its part and shows nothing"
+    "Return weights of the keys, beside a sink in each head that takes its part and shows nothing"
     if sinks is None: return scores.softmax(-1)
     column = sinks.to(scores).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
     return torch.cat([scores, column], -1).softmax(-1)[..., :-1]
@@ -56,7 +56,7 @@ def check_kernel(
     at = [Q - 1] if padding is None else padding[:, -Q:].bool().all(0).nonzero()[-1:, 0].tolist()
     got = call.out[:, at].transpose(1, 2).float()    # [B, H, R, D]
     def differ(dtype):
-        "The largest difference from a product in some precision, as a share of the largest head"
+        "Return the largest difference from a product in some precision, as a share of the largest head"
         scores = row_scores(call.q, call.k, call.mask, call.scale, at, **call.terms, dtype=dtype)
         w = softmax_beside(scores.float(), call.sinks).to(dtype)
         want = (w.reshape(*call.k.shape[:2], -1, w.shape[-1]) @ call.v.to(dtype)).float().view_as(got)
@@ -78,7 +78,7 @@ def check_kernel(
 
 # %% ../../nbs/library/attention/02_capture.ipynb #bb913747
 def stack_layers(ws) -> torch.Tensor: # [L, ...] on the device of the first
-    "Layers together, wherever each of them lies: `device_map` spreads a decoder over several devices"
+    "Return layers together, wherever each of them lies: `device_map` spreads a decoder over several devices"
     return torch.stack([w.to(ws[0].device) for w in ws])
 
 @dataclass(eq=False)
@@ -144,12 +144,12 @@ class Recorder(AttentionHook):
         return self.stop and layer == self.layers[-1]
 
     def stack(self, which=-1) -> torch.Tensor: # [L, B, H, R, C], float32 on the CPU
-        "The weights of all layers of one pass"
+        "Return the weights of all layers of one pass"
         return stack_layers([self.passes[which].weights[l] for l in self.layers]).cpu()
 
 # %% ../../nbs/library/attention/02_capture.ipynb #65486d2c
 def check_layers(layers, n_layers, attending=None) -> list:
-    """Sorted indices of layers that exist and attend to the images.
+    """Return sorted indices of layers that exist and attend to the images.
 
     `layers`: indices, or None for all; `n_layers`: depth of the decoder; `attending`: all by default."""
     attending = range(n_layers) if attending is None else attending
@@ -167,7 +167,7 @@ def check_layers(layers, n_layers, attending=None) -> list:
 
 # %% ../../nbs/library/attention/02_capture.ipynb #53132e24
 def is_compiled(model) -> bool:
-    "Whether a model went through torch.compile, or a part of it did"
+    "Return whether a model went through torch.compile, or a part of it did"
     return any(getattr(m, '_compiled_call_impl', None) or '_orig_mod' in m._modules for m in model.modules())
 
 def refuse_compiled(model):
@@ -225,7 +225,7 @@ def rows_of(
     bridged=None,     # attention of the recorded columns to the image, where there is a bridge
     **facts,          # to keep in `meta`
 ) -> AttentionRows:
-    "The part of a record that belongs to one prompt, as if it had been alone"
+    "Return the part of a record that belongs to one prompt, as if it had been alone"
     n = 1 if steps == 'first' else len(answer.tokens) if answer else len(rec.passes)
     if n > len(rec.passes):
         raise CaptureError(f'{len(rec.passes)} forward passes for {n} generated tokens: generation in chunks or with an '

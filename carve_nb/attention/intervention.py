@@ -40,14 +40,14 @@ class Edit(AttentionHook):
     def on_pass(self, before): self.before, self.passes = before, self.passes + 1
 
     def rows(self, Q) -> list:
-        "The positions to be changed in this pass of Q queries"
+        "Return the positions to be changed in this pass of Q queries"
         self.length = self.before + Q
         seen = range(self.before, self.length)
         if self.at is not None: return [r for r in self.at if r in seen]
         return list(seen[-1:] if self.after is None else range(max(seen[0], self.after), self.length))
 
     def whole(self, change, layer, x, rows, gone):
-        "A change in terms of positions in the sequence, applied to the keys that are left; `gone` stands for the others"
+        "Apply a change of positions in the sequence to the keys that are left; `gone` stands for the others"
         first = 0 if self.cross else max(0, self.length - x.shape[-1])
         full = torch.nn.functional.pad(x, (first, 0), value=gone)
         return change(layer, full, rows)[..., first:]
@@ -68,7 +68,7 @@ class Edit(AttentionHook):
 
 # %% ../../nbs/library/attention/09_intervention.ipynb #6137e111
 def raise_scores(columns, gain):    # for `Edit.scores`
-    "Scores of image tokens raised by a part of their size, where a row sees them: one part for all columns, or [Nv]"
+    "Raise scores of image tokens by a part of their size, where a row sees them: one part for all columns, or [Nv]"
     gain = torch.as_tensor(gain)
     def raised(layer, scores, rows):
         at = columns.to(scores.device)
@@ -103,14 +103,14 @@ class RowGraph:
     def __repr__(self): return f'RowGraph(layers {self.layers}, rows {self.rows}, {len(self.columns)} image tokens)'
 
     def on_images(self, ws):    # [L, H, R, Nv]
-        "Image columns of one tensor for each layer"
+        "Return image columns of one tensor for each layer"
         return stack_layers([w[0][..., self.columns.to(w.device)] for w in ws])
 
     @property
     def attn(self): return self.on_images([self.weights[l] for l in self.layers])
 
     def grads(self, score):       # scalar made from `logits` -> [L, H, R, Nv]
-        "How much a score would change with each weight; zero for keys that the mask or the window hides"
+        "Return how much a score would change with each weight; zero for keys that the mask or the window hides"
         ws = [self.weights[l] for l in self.layers]
         raw = torch.autograd.grad(score, ws, retain_graph=True, allow_unused=True)
         pairs = zip(raw, ws)
@@ -157,7 +157,7 @@ def _last_part(vlm: VLM, prompt: Prompt, start) -> dict:
 
 # %% ../../nbs/library/attention/09_intervention.ipynb #767331f7
 def grad_rows(vlm: VLM, prompt: Prompt, layers=None, rows=(-1,)) -> RowGraph:
-    "Attention rows of a prompt from which gradients can be taken, and logits; arguments as in `rows_live`"
+    "Return attention rows of a prompt from which gradients can be taken, and logits; arguments as in `rows_live`"
     with rows_live(vlm, prompt, layers, rows) as want:
         inputs = Context().run(_last_part, vlm, prompt, want.rows[0])    # unchanged
         with torch.enable_grad(): want.logits = vlm.model(**inputs, logits_to_keep=1).logits[0, -1].float()

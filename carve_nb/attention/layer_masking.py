@@ -16,7 +16,7 @@ from ..models.model import model_lock
 
 # %% ../../nbs/library/attention/10_layer_masking.ipynb #51942f13
 def decoder_layers(model) -> list:
-    "The decoder layers of a stock model, in order: the modules whose attention belongs to the text configuration"
+    "List the decoder layers of a stock model, in order: modules whose attention belongs to the text configuration"
     config = model.config.get_text_config()
     def is_attention(m): return getattr(m, 'config', None) is config and isinstance(getattr(m, 'layer_idx', None), int)
     stacks = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == config.num_hidden_layers]
@@ -28,11 +28,11 @@ def decoder_layers(model) -> list:
 
 # %% ../../nbs/library/attention/10_layer_masking.ipynb #7fb961ad
 def hidden(out):
-    "The hidden states [B, N, D] in the output of a decoder layer"
+    "Return the hidden states [B, N, D] in the output of a decoder layer"
     return out[0] if isinstance(out, tuple) else out
 
 def entering(args, kw):
-    "The hidden states [B, N, D] in the arguments of a decoder layer"
+    "Return the hidden states [B, N, D] in the arguments of a decoder layer"
     return args[0] if args else kw['hidden_states']
 
 @contextmanager

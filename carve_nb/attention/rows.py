@@ -28,7 +28,7 @@ from ..models.video import even_places
 TILES = 'all', 'thumbnail', 'tiles'
 
 def common_grid(views) -> tuple:    # `ImageSpan`s -> (gh, gw), box
-    "Along each axis the finest view's cells, and as many more before and behind it as the others need"
+    "Lay a grid along each axis: the finest view's cells, and as many more before and behind it as the others need"
     lo, hi = torch.tensor([s.box for s in views], dtype=torch.float64).unflatten(1, (2, 2)).unbind(1)    # [views, (x, y)]
     cells = torch.tensor([s.grid[::-1] for s in views])
     finest = ((hi - lo)/cells).argmin(0), [0, 1]
@@ -49,12 +49,12 @@ def cell_shares(view, raster) -> list:    # `ImageSpan`s -> [columns, gw], [rows
 HEIGHT = 110    # pixels of an image under its rows
 
 def on_one_scale(maps) -> dict:    # title -> `Saliency`; title -> PIL image
-    "Maps over their images, with one brightest color"
+    "Return maps over their images, with one brightest color"
     most = max(S.values.max() for S in maps.values())
     return {title: fit_height(S.coarse(2**17).plot(0, most), HEIGHT) for title, S in maps.items()}
 
 def _rows_sum(text, tensors) -> str:    # facts as JSON; name -> tensor
-    "The digest of saved rows"
+    "Return the digest of saved rows"
     raw = lambda t: sha256(t.cpu().contiguous().flatten().view(torch.uint8).numpy()).hexdigest()
     return digest([text, {k: [str(t.dtype), [*t.shape], raw(t)] for k, t in tensors.items()}])
 
@@ -79,7 +79,7 @@ class AttentionRows:
     mass = property(lambda self: self.attn.sum(-1), doc='[T, L, H] share of each row that falls on the images')
 
     def span(self, i: int) -> slice:
-        "Columns of span `i`; an image that is shown in tiles has several, the whole view (the thumbnail) first"
+        "Return columns of span `i`; an image that is shown in tiles has several, the whole view (the thumbnail) first"
         start = sum(map(len, self.spans[:i]))
         return slice(start, start + len(self.spans[i]))
 
@@ -87,7 +87,7 @@ class AttentionRows:
         image: int|None = None,  # number of the image; None: that of the first span, which methods for one image read
         tiles: str = 'all',      # 'thumbnail' (the whole view), 'tiles' (the others) or 'all'; one view is always shown
     ) -> list:       # indices of spans
-        "The views of an image"
+        "Return the views of an image"
         if image is None: image = self.spans[0].image
         # tiles of a strip can be without a cell
         found = [i for i, s in enumerate(self.spans) if s.image == image and len(s)]
@@ -97,7 +97,7 @@ class AttentionRows:
 
     def raster(self, image: int|None = None, tiles: str = 'all',    # as in `views`
                ) -> ImageSpan:    # its tokens are the cells, counted from 0
-        "Where the weights of `lay` lie: the cells of the finest view over the boxes of all; of one view itself"
+        "Return where the weights of `lay` lie: the cells of the finest view over the boxes of all; of one view itself"
         views = [self.spans[i] for i in self.views(image, tiles)]
         if len(views) == 1: return views[0]
         grid, box = common_grid(views)
@@ -105,7 +105,7 @@ class AttentionRows:
 
     def lay(self, a: torch.Tensor, image: int|None = None, tiles: str = 'all',    # [..., Nv]; as in `views`
             ) -> torch.Tensor:    # [..., cells]
-        """Weights of tokens as weights of an image's raster, with the same sum: each is spread evenly over its box.
+        """Spread weights of tokens evenly over their boxes on an image's raster; the sum stays.
 
         The raster covers what lies outside the image too (padding), so nothing is lost. One view stays as it is."""
         at = self.views(image, tiles)
@@ -119,7 +119,7 @@ class AttentionRows:
 
     def merge(self, a: torch.Tensor, heads: str|int|list = 'mean', image: int|None = None, tiles: str = 'all',
               ) -> torch.Tensor:    # [..., H, Nv] -> [..., cells]
-        "The rows of all heads as one on an image's raster; a mean of heads is the same before it and costs less there"
+        "Merge the rows of all heads on an image's raster; a mean of heads is the same before it and costs less there"
         if heads == 'max': return merge_heads(self.lay(a, image, tiles), heads)
         return self.lay(merge_heads(a, heads), image, tiles)
 
@@ -132,7 +132,7 @@ class AttentionRows:
         return [f"the map shows {share} (tiles={tiles!r}; 'all' shows all of it)"]
 
     def image_shares(self) -> list:    # of each image in turn; their sum is 1
-        "How the first step's attention is divided among the images: mean of layers and heads, all views together"
+        "Return each image's share of the first step's attention: mean of layers and heads, all views together"
         weights = self.attn[0].double().mean((0, 1))
         shares = torch.zeros(1 + max(s.image for s in self.spans), dtype=torch.float64)
         for i, s in enumerate(self.spans): shares[s.image] += weights[self.span(i)].sum()
@@ -146,7 +146,7 @@ class AttentionRows:
         return replace(self, attn=self.attn[..., columns], question=question, spans=[self.spans[i] for i in order])
 
     def query_rows(self, query: str|list = 'last', step: int = 0) -> torch.Tensor: # [L, H, Nv]
-        """The rows of one query, all layers and heads.
+        """Return the rows of one query, all layers and heads.
 
         'last': the row that made token `step`; 'question', or words of the question: the mean of theirs."""
         if not len(self.attn):
@@ -163,7 +163,7 @@ class AttentionRows:
         raise CaptureError(f'No rows of {query if not missing else missing!r}: {told}')
 
     def places(self, layers: Layers = None) -> list:    # as `pick_layers` takes them; None: all that were captured
-        "Where the rows of some layers stand along L; a layer that does not attend to images is left out"
+        "Return where the rows of some layers stand along L; a layer that does not attend to images is left out"
         asked = pick_layers(layers, self.meta['n_layers'])
         attending = self.meta.get('attending', asked)
         if layers is not None and (missing := [l for l in asked if l in attending and l not in self.layers]):
@@ -177,7 +177,7 @@ class AttentionRows:
         query: str|list = 'last', step: int = 0,    # as in `query_rows`
         image: int|None = None, tiles: str = 'all', # which image; which of its views, added up on one raster, as in `views`
     ) -> torch.Tensor: # [L, gh, gw] float32
-        "One map of an image for each layer"
+        "Return one map of an image for each layer"
         merged = self.merge(self.query_rows(query, step)[self.places(layers)], heads, image, tiles)
         return merged.unflatten(-1, self.raster(image, tiles).grid)
 
@@ -186,18 +186,18 @@ class AttentionRows:
         image: int|None = None, tiles: str = 'all',    # as in `maps`
         background: Image.Image|None = None,  # to lay the map over; the rows' own, enlarged, by default
     ) -> Saliency:
-        "The mean of the maps of some layers, over the image"
+        "Return the mean of the maps of some layers, over the image"
         values, raster = self.maps(layers, heads, query, step, image, tiles).mean(0), self.raster(image, tiles)
         if background is None and len(self.images) > raster.image: background = self.images[raster.image]
         return Saliency(values.cpu(), tuple(self.meta['sizes'][raster.image]), raster.box, background)
 
     def panels(self, image: int|None = None, step: int = -1) -> dict:    # title -> PIL image
-        "The mean over the heads of eight layers, over the image"
+        "Return the mean over the heads of eight layers, over the image"
         some = [self.layers[i] for i in even_places(len(self.layers), 8)]
         return on_one_scale({f'layer {l}': self.saliency([l], step=step, image=image) for l in some})
 
     def moment_panels(self, layers: Layers = None) -> dict:    # title -> PIL image
-        "Of a video: the map of each moment over its first frame"
+        "Show a video: the map of each moment over its first frame"
         shares, spans = self.image_shares(), sorted(self.spans, key=lambda s: s.image)
         return on_one_scale({f'{s.view}: {shares[s.image]:.0%}': self.saliency(layers, image=s.image) for s in spans})
 

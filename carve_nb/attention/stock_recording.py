@@ -45,7 +45,7 @@ def holds_images(
     inputs,  # for it
     held,    # tokens in its cache
 ) -> bool:
-    "Does the cache of a later turn hold the images? An error where they are in no pixels either"
+    "Tell whether a later turn's cache holds the images; raise where they are in no pixels either"
     end = int((inputs['input_ids'] == model.config.image_token_id).any(0).nonzero().max()) + 1
     if held < end and not any(k.startswith('pixel_values') for k in inputs):
         raise CaptureError(f'The inputs hold no pixels, and the cache holds {held} tokens, where the images end at '
@@ -74,7 +74,7 @@ def check_inputs(
 
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #4f24eaed
 def _views(pixels):
-    "Pixels without the empty views that pad an image to the one with the most"
+    "Return pixels without the empty views that pad an image to the one with the most"
     if pixels.ndim < 5: return pixels
     views = pixels.flatten(0, -4)
     return views[views.flatten(1).any(1)]

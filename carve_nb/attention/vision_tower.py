@@ -46,17 +46,17 @@ def tower_rows(vlm, layers):
 
 # %% ../../nbs/library/attention/12_vision_tower.ipynb #5c93167f
 def class_row(q, k, mask, scale):    # of a tower layer; [P]
-    "Attention of the class token to each patch, summed over heads"
+    "Return attention of the class token to each patch, summed over heads"
     return row_scores(q, k, mask, scale, [0], False).softmax(-1)[0, :, 0, 1:].sum(0)
 
 def received(q, k, mask, scale):    # of a tower layer; [N]
-    "How much attention every patch receives: mean over heads and queries, times their number"
+    "Return how much attention every patch receives: mean over heads and queries, times their number"
     parts = torch.arange(q.shape[2]).split(512)
     return sum(row_scores(q, k, mask, scale, rows, False).softmax(-1)[0].sum(1) for rows in parts).mean(0)
 
 # %% ../../nbs/library/attention/12_vision_tower.ipynb #7cb3fa19
 def _token_patches(config, grid, n):    # of the tower; (gh, gw) of tokens; number of patches; [Nv, m]
-    "Which of the tower's patches each token stands for"
+    "Return which of the tower's patches each token stands for"
     gh, gw = grid
     i = torch.arange(n)
     side = getattr(config, 'spatial_merge_size', None)
@@ -69,12 +69,12 @@ def _token_patches(config, grid, n):    # of the tower; (gh, gw) of tokens; numb
     return tokens[get_vision_window_index(size, side, config.window_size, config.patch_size)[0].argsort()]
 
 def merge_patches(a, config, grid):    # [..., P] values of the tower's patches -> [..., Nv]
-    "Mean over the patches of each token"
+    "Return mean over the patches of each token"
     return a[..., _token_patches(config, grid, a.shape[-1]).to(a.device)].mean(-1)
 
 # %% ../../nbs/library/attention/12_vision_tower.ipynb #1424ca51
 def tower_importance(vlm, prompt, layers) -> list:    # of [Nv], one for each tower layer
-    "The class token's attention to the patches of each token, or what they receive where there is none"
+    "Return the class token's attention to the patches of each token, or what they receive where there is none"
     with model_lock(vlm.model), tower_rows(vlm, layers) as seen:
         vlm.family.features(vlm.model, vlm.to_device(prompt))
     pieces = [seen.parts[layer] for layer in seen.wanted]

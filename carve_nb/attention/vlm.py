@@ -38,7 +38,7 @@ class VLM(Model):
         suffix: str|bool|None = True,   # appended after a space: a text; True: the model's own, `Model.suffix`; None: none
         max_new_tokens: int = 32,
     ) -> AttentionRows:
-        "The attention on images under a question, and the answer (all of it: steps='all'); `meta` holds the seconds"
+        "Capture the attention on images under a question, and the answer (all of it: steps='all'); `meta` holds the seconds"
         start = time.perf_counter()
         rows = self.forward(self.prompt(images, question, suffix), layers, steps, question_rows, max_new_tokens)
         rows.meta['seconds'] = time.perf_counter() - start
@@ -88,7 +88,7 @@ class FamilyCheck:
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #a0de0563
 def eager_rows(vlm, prompt, layers) -> torch.Tensor: # [L, H, N, N]
-    "Attention as the model's own eager kernel gives it"
+    "Return attention as the model's own eager kernel gives it"
     config = vlm.text_config
     kernel = config._attn_implementation
     def undo(): config._attn_implementation = kernel
@@ -103,7 +103,7 @@ SQUARES = (.5, .5), (.2, .3), (.8, .3), (.35, .85), (.62, .12), (.9, .9)    # th
 CHECK_QUESTION = 'What is in this picture?'
 
 def plant_squares(vlm, image) -> list: # of bool, one a square
-    "Does a token that shows the square change more than all others?"
+    "Tell whether a token that shows the square changes more than all others"
     def look(background):
         prompt = vlm.prompt(background, CHECK_QUESTION)
         inputs = vlm.to_device(prompt)
@@ -131,7 +131,7 @@ def plant_squares(vlm, image) -> list: # of bool, one a square
 _passed = WeakSet()    # models that were checked, or are being checked
 
 def small_image() -> Image.Image:
-    "A smooth random image, wider than high"
+    "Return a smooth random image, wider than high"
     noise = np.random.default_rng(0).integers(40, 216, (9, 13, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((260, 180), Image.Resampling.BICUBIC)
 

@@ -67,7 +67,7 @@ def print_error(e, debug=False) -> int: # exit status
     return 1
 
 def _nobody_reads() -> bool: # is the standard output closed at its other end?
-    "Whether the standard output is closed at the other end, as after `| head`; later output is then dropped"
+    "Return whether the standard output is closed at the other end, as after `| head`; later output is then dropped"
     try: out, pipe = sys.stdout.fileno(), select.poll()
     except (OSError, AttributeError): return False         # not a file, or no such system
     pipe.register(out, 0)
@@ -102,7 +102,7 @@ def _logged():
         log.removeHandler(handler)
 
 def main(argv=None) -> int: # exit status
-    "The command `carve`"
+    "Return the command `carve`"
     argv = list(sys.argv[1:] if argv is None else argv) or ['help']
     told = {}
     notes = set()

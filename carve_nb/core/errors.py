@@ -68,7 +68,7 @@ _OUT_OF_MEMORY = re.compile(
     'could not create a (memory|primitive)', re.IGNORECASE)  # the last is oneDNN's
 
 def out_of_memory(e) -> bool:
-    "Whether an exception says that memory ran out, on any device"
+    "Return whether an exception says that memory ran out, on any device"
     if isinstance(e, OSError): return e.errno == errno.ENOMEM
     return isinstance(e, MemoryError) or isinstance(e, RuntimeError) and bool(_OUT_OF_MEMORY.search(str(e)))
 

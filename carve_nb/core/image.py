@@ -30,7 +30,7 @@ def _check_size(size, most=MAX_PIXELS):
 
 # %% ../../nbs/library/core/02_image.ipynb #ff6323f7
 def _from_array(a):
-    "Image (RGB or L) from [H, W, 3] or [H, W], uint8 or float in 0..1, which is scaled by 255 and rounded"
+    "Return image (RGB or L) from [H, W, 3] or [H, W], uint8 or float in 0..1, which is scaled by 255 and rounded"
     want = 'pass height x width x 3 (RGB) or height x width (gray), uint8 or float in 0..1'
     if a.ndim != 2 and a.shape[2:] != (3,):
         raise ImageError(f'Array of shape {a.shape} is not an image (channels first? np.moveaxis(a, 0, -1)); {want}')
@@ -46,7 +46,7 @@ def _from_array(a):
 
 # %% ../../nbs/library/core/02_image.ipynb #331175a3
 def _from_tensor(t):
-    "Image from a torch tensor [3, H, W], [1, H, W], [H, W, 3] or [H, W], by the rules of an array"
+    "Return image from a torch tensor [3, H, W], [1, H, W], [H, W, 3] or [H, W], by the rules of an array"
     shape = tuple(t.shape)
     first = len(shape) == 3 and shape[0] in (1, 3)
     last = shape[2:] == (3,)
@@ -59,7 +59,7 @@ def _from_tensor(t):
 
 # %% ../../nbs/library/core/02_image.ipynb #d2b44193
 def _scale_deep(img):
-    "Image in mode I;16*, I or F to 8 bits of gray by its full range; LA if one of its values means transparent"
+    "Return image in mode I;16*, I or F to 8 bits of gray by its full range; LA if one of its values means transparent"
     a = np.asarray(img)
     clear = img.info.get('transparency')
     if img.mode == 'I':
@@ -75,7 +75,7 @@ def _scale_deep(img):
 
 # %% ../../nbs/library/core/02_image.ipynb #668ca293
 def flatten(img):
-    "An image of any mode as a fresh RGB image without metadata; transparent pixels show white"
+    "Return an image of any mode as a fresh RGB image without metadata; transparent pixels show white"
     if img.mode[:2] == 'I;' or img.mode in 'IF': img = _scale_deep(img)
     if img.mode == 'La': img = img.convert('LA')
     clear = img.convert('RGBA') if img.has_transparency_data else None
@@ -139,7 +139,7 @@ def _read_file(src, most=MAX_PIXELS):
 RASTER = 2**24  # pixels; what has more is worked with on a raster of at most so many
 
 def upright(img):
-    "An image turned as its EXIF data say; itself where they say nothing, or cannot be read"
+    "Return an image turned as its EXIF data say; itself where they say nothing, or cannot be read"
     try: return ImageOps.exif_transpose(img) if img.getexif().get(0x0112, 1) != 1 else img
     except Exception as e:
         warnings.warn(f'EXIF data cannot be read ({e}); the image is taken as upright', stacklevel=3)
@@ -175,60 +175,60 @@ def open_image(
 
 # %% ../../nbs/library/core/02_image.ipynb #49dd77f8
 def raster_size(size, most=math.inf):
-    "(w, h) of the raster on which an image of `size` is worked with: of `most` pixels, and of `RASTER` at most"
+    "Return (w, h) of the raster on which an image of `size` is worked with: of `most` pixels, and of `RASTER` at most"
     factor = min(1, (min(RASTER, most)/(size[0]*size[1]))**.5)
     return tuple(max(1, int(v*factor)) for v in size)
 
 def to_raster(img):
-    "An image on its raster: itself, or a very large one reduced"
+    "Return an image on its raster: itself, or a very large one reduced"
     size = raster_size(img.size)
     return img if size == img.size else img.resize(size, Image.LANCZOS)
 
 def scale_box(box, size, to):
-    "A box (x0, y0, x1, y1) of an image of `size` on another raster `to` of it: whole pixels that cover it"
+    "Return a box (x0, y0, x1, y1) of an image of `size` on another raster `to` of it: whole pixels that cover it"
     if tuple(size) == tuple(to): return tuple(box)
     ends = [v*new/old for v, old, new in zip(box, (*size, *size), (*to, *to))]
     return *(math.floor(v + 1e-9) for v in ends[:2]), *(math.ceil(v - 1e-9) for v in ends[2:])
 
 def box_size(box) -> tuple: # (x0, y0, x1, y1)
-    "Width and height of a box"
+    "Return width and height of a box"
     return box[2] - box[0], box[3] - box[1]
 
 def union_box(boxes):
-    "The smallest box around all, None around none"
+    "Return the smallest box around all, None around none"
     if not boxes: return None
     ends = [*zip(*boxes)]
     return *map(min, ends[:2]), *map(max, ends[2:])
 
 def common_box(a, b) -> tuple:
-    "What two boxes have in common; a side is 0 or less where they do not meet"
+    "Return what two boxes have in common; a side is 0 or less where they do not meet"
     return *map(max, a[:2], b[:2]), *map(min, a[2:], b[2:])
 
 def lies_in(box, size) -> bool: # (W, H) of the image
-    "Whether a box takes a part of an image, and nothing beside it"
+    "Return whether a box takes a part of an image, and nothing beside it"
     return common_box(box, (0, 0, *size)) == tuple(box) and all(side > 0 for side in box_size(box))
 
 def box_index(box) -> tuple: # (x0, y0, x1, y1), whole pixels
-    "The rows and the columns of an array [H, W] that a box takes: its index"
+    "Return the rows and the columns of an array [H, W] that a box takes: its index"
     return slice(box[1], box[3]), slice(box[0], box[2])
 
 # %% ../../nbs/library/core/02_image.ipynb #4d2b0a01
 def image_key(image, salt='') -> str:
-    "A key for exactly these pixels, and a further text"
+    "Return a key for exactly these pixels, and a further text"
     h = hashlib.sha256(image.tobytes())
     h.update(f'{image.mode}{image.size}{salt}'.encode())
     return h.hexdigest()
 
 # %% ../../nbs/library/core/02_image.ipynb #a5449181
 def box_iou(a, b) -> float: # (x0, y0, x1, y1) twice -> 0 (apart) .. 1 (equal)
-    "Intersection over union of two boxes"
+    "Return intersection over union of two boxes"
     def area(box): return math.prod(max(side, 0) for side in box_size(box))
     both = area(common_box(a, b))
     return both/max(area(a) + area(b) - both, 1e-12)
 
 # %% ../../nbs/library/core/02_image.ipynb #eae8a425
 def png_bytes(img):
-    "Image as the bytes of a PNG file without metadata"
+    "Return image as the bytes of a PNG file without metadata"
     f = BytesIO()
     img = open_image(img)
     img.save(f, 'PNG', optimize=img.width*img.height <= 10**6)   # a twelfth off, for ten times the time

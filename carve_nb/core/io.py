@@ -38,7 +38,7 @@ def replace_file(path, data):    # text or bytes
 
 # %% ../../nbs/library/core/06_io.ipynb #c0de0002
 def digest(value) -> str:
-    "16 hexadecimal digits for exactly this plain value"
+    "Return 16 hexadecimal digits for exactly this plain value"
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 def save_with_digest(path, value: dict):
@@ -61,7 +61,7 @@ SMALL, TINY = PACKAGED = 'carve-small', 'carve-tiny'     # models in the package
 CHECKPOINTS = Path(str(files('carve_nb')))/'checkpoints' # a folder of each, under its name
 
 def shipped_folder(name) -> Path:
-    "Folder of a model that is shipped with this package, one of `PACKAGED`"
+    "Return folder of a model that is shipped with this package, one of `PACKAGED`"
     path = CHECKPOINTS/name
     if (path/'config.json').is_file(): return path
     if name not in PACKAGED: raise CarveError(f'No model of this package is called {name!r}: {", ".join(PACKAGED)}.')
@@ -70,18 +70,18 @@ def shipped_folder(name) -> Path:
         f'(`python -m recipes.train --help` in a clone says how) and give the folder that it is packed to.')
 
 def kept_folder() -> Path:
-    "Where what was measured on your own models is kept: `CARVE_PROFILES`, or a folder in your home"
+    "Return where what was measured on your own models is kept: `CARVE_PROFILES`, or a folder in your home"
     return Path(os.environ.get('CARVE_PROFILES') or Path.home()/'.cache'/'carve_nb'/'profiles')
 
 # %% ../../nbs/library/core/06_io.ipynb #412d290e
 def hush_loader():
-    "No progress bars and no remarks of transformers, as while models are loaded"
+    "Silence progress bars and remarks of transformers, as while models are loaded"
     from transformers.utils import logging     # not before a model is wanted: help loads this module
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 
 def find_source(name):
-    "What transformers is given for a Hub id, a folder or one of `PACKAGED`, or an error if it is none of these"
+    "Return what transformers is given for a Hub id, a folder or one of `PACKAGED`, or an error if it is none of these"
     path = shipped_folder(name) if name in PACKAGED else Path(name).expanduser()
     if not path.is_dir():
         if not path.exists() and name.count('/') == 1 and name[0] not in '/.~': return name
@@ -110,7 +110,7 @@ def tame_markdown(text) -> str:
 
 # %% ../../nbs/library/core/06_io.ipynb #98f7ef05
 def table_html(rows, head=()) -> str:
-    "Rows as a table for a notebook"
+    "Return rows as a table for a notebook"
     def line(cells, tag):
         return '<tr>' + ''.join(f'<{tag} style="text-align:left">{escape(str(c))}</{tag}>' for c in cells) + '</tr>'
     return f'<table>{line(head, "th")}{"".join(line(r, "td") for r in rows)}</table>'
@@ -119,17 +119,17 @@ def table_html(rows, head=()) -> str:
 _JOINERS = '\u200c\u200d' # shape letters, and put emoji together
 
 def tame_terminal(text, keep='') -> str:    # characters that may stay, such as the end of a line
-    "A text of which every character can be printed"
+    "Return a text of which every character can be printed"
     keep += _JOINERS
     return ''.join(c if c.isprintable() or c in keep else c.encode('unicode_escape').decode() for c in str(text))
 
 def one_line(text) -> str:
-    "A text of others on one line of which every character can be printed"
+    "Return a text of others on one line of which every character can be printed"
     return tame_terminal(' '.join(str(text).split()))
 
 # %% ../../nbs/library/core/06_io.ipynb #c0de0006
 def tame_cell(value):
-    "A cell of a CSV file as it is, or with an apostrophe where a spreadsheet would take its text for a formula"
+    "Return a cell of a CSV file as it is, or with an apostrophe where a spreadsheet would take its text for a formula"
     formula = isinstance(value, str) and re.match(r'[=+\-@\t\r]', value) and not re.fullmatch(r'[+-]?\d*\.?\d+', value)
     return f"'{value}" if formula else value
 
@@ -166,7 +166,7 @@ def behind_thought(text) -> str|None:
     return span and text[slice(*span)]
 
 def open_thought(chat) -> str:
-    "The mark of the thought that a chat ends in; '' where it ends in none"
+    "Return the mark of the thought that a chat ends in; '' where it ends in none"
     marks = [*THOUGHT.finditer(chat)]
     if not marks or marks[-1][1] or chat[marks[-1].end():].strip(): return ''
     return marks[-1][0]

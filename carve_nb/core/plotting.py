@@ -55,7 +55,7 @@ def _fit_text(text, font, width) -> str:
 
 # %% ../../nbs/library/core/03_plotting.ipynb #6a53dcab
 def fit_height(img, height) -> Image.Image: # none gets wider than four times the height
-    "An image made as high as others"
+    "Return an image made as high as others"
     return ImageOps.contain(img.convert('RGB'), (4*height, height))
 
 def strip(images, labels=(), height=224) -> Image.Image:
@@ -81,7 +81,7 @@ CONCEPT_COLORS = {
 }
 
 def _concept_color(title) -> str:
-    "The color of the concept that the title of a panel begins with"
+    "Return the color of the concept that the title of a panel begins with"
     return next((color for concept, color in CONCEPT_COLORS.items() if title.startswith(concept)), '#000000')
 
 def widen_box(box, room=9) -> tuple:  # (x0, y0, x1, y1), pixels on each side
@@ -97,14 +97,14 @@ def outline_target(img, box) -> Image.Image:  # (x0, y0, x1, y1), half-open pixe
 _SUBSCRIPT = re.compile(r'\b(\w)_(\w)\b')
 
 def round_colors(img, step=6) -> Image.Image:
-    "Each channel in steps of `step` of 255, for a smaller PNG; a palette would turn rare colors into others"
+    "Return each channel in steps of `step` of 255, for a smaller PNG; a palette would turn rare colors into others"
     n = 255//step
     levels = np.rint(np.asarray(img.convert('RGB'))*(n/255))*(255/n)
     return Image.fromarray(levels.round().astype(np.uint8))
 
 # %% ../../nbs/library/core/03_plotting.ipynb #c5d4b43d
 def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> image; pixels of each
-    "Images in one row under their titles, a sentence below"
+    "Return images in one row under their titles, a sentence below"
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     tiles = [fit_height(o, height) for o in panels.values()]
@@ -129,7 +129,7 @@ def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> i
     return round_colors(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
 
 def stack_rows(*rows, gap=16) -> Image.Image:    # images, such as those of `plot_panels`; pixels between them
-    "Images one below the other on white"
+    "Return images one below the other on white"
     width = max(o.width for o in rows)
     parts = [np.pad(o, ((0, gap), (0, width - o.width), (0, 0)), constant_values=255) for o in rows]
     return Image.fromarray(np.concatenate(parts)[:-gap or None])
@@ -149,7 +149,7 @@ def panels_html(
     words=None,     # title -> what a panel shows, for those who do not see it; without it the sentence says it
     width=224,      # of a panel on the page, pixels, at most
 ) -> str: # HTML without links
-    "Panels as HTML that wraps and takes the colors of the page"
+    "Return panels as HTML that wraps and takes the colors of the page"
     out = ''
     words = words or {}
     most = 3*width//2
@@ -173,7 +173,7 @@ _FIGURE_STYLE = dict.fromkeys(_FONT_SIZES, 8) | {
 
 @contextmanager
 def plot_style():
-    "One style for the figures of all studies; the caller's settings come back afterwards"
+    "Style the figures of all studies alike; the caller's settings come back afterwards"
     import seaborn as sns    # with pandas, so only where a figure is made
     with mpl.rc_context():
         sns.set_theme('paper', 'ticks', 'colorblind', color_codes=False, rc=_FIGURE_STYLE)
@@ -181,7 +181,7 @@ def plot_style():
 
 # %% ../../nbs/library/core/03_plotting.ipynb #6c946a37
 def figure_bytes(fig) -> bytes:
-    "A figure as PNG, the same bytes each time"
+    "Return a figure as PNG, the same bytes each time"
     buf = BytesIO()
     fig.savefig(buf, format='png', metadata=dict(Software=None))
     return buf.getvalue()
@@ -194,7 +194,7 @@ def plot_forest(
     zero=0.,  # where the line of no effect is, before the factor; None: no line
     style=lambda name, k: {},  # (name, place of the estimate) -> what differs, as matplotlib's `errorbar` takes it
 ):
-    "Effects with their intervals, one name a line"
+    "Return effects with their intervals, one name a line"
     most = max(map(len, rows.values()))
     for y, (name, estimates) in enumerate(rows.items()):
         for k, e in enumerate(estimates):
@@ -213,7 +213,7 @@ def plot_forest(
 
 # %% ../../nbs/library/core/03_plotting.ipynb #fa55b4d2
 def plot_band(ax, x, means, color, scale=1., **kw):    # `Estimate`s; a factor; further settings of `ax.plot`
-    "Means as a line, their intervals as a band"
+    "Plot means as a line, their intervals as a band"
     mid, lo, hi = scale*np.array([tuple(m) for m in means]).T
     ax.plot(x, mid, **dict(color=color, marker='o') | kw)
     ax.fill_between(x, lo, hi, color=color, alpha=.15, lw=0)
@@ -225,7 +225,7 @@ def black_out(img, mask) -> Image.Image:    # [H, W] bool, pixels to keep
 
 # %% ../../nbs/library/core/03_plotting.ipynb #b9e98c7e
 def keep_mask(regions, size, box=None) -> np.ndarray:    # [H, W] bool
-    "The pixels of all `Region`s together; `box` (x0, y0, x1, y1) around all of them: only this part"
+    "Return the pixels of all `Region`s together; `box` (x0, y0, x1, y1) around all of them: only this part"
     mask = np.zeros(size[::-1], bool)
     for r in regions: mask[box_index(r.box)] |= r.mask
     return mask if box is None else mask[box_index(box)]

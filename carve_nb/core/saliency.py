@@ -18,7 +18,7 @@ from .plotting import overlay, panels_html
 
 # %% ../../nbs/library/core/10_saliency.ipynb #0c6f03ca
 def tent_weights(cells, pixels, lo, hi):    # numbers of them; where the grid begins and ends, in pixels
-    "Bilinear weights along one axis (align_corners=False), [pixels, cells]; rows sum to 1 inside and to 0 outside"
+    "Weigh cells bilinearly along one axis (align_corners=False), [pixels, cells]; rows sum to 1 inside, 0 outside"
     x = np.arange(pixels) + .5
     u = (x - lo)/(hi - lo)*cells - .5
     u = u.clip(0, cells - 1)[:, None]
@@ -27,11 +27,11 @@ def tent_weights(cells, pixels, lo, hi):    # numbers of them; where the grid be
 
 # %% ../../nbs/library/core/10_saliency.ipynb #0cef4737
 def share_between(cells, lo, hi, a, b):    # number of cells; where they begin and end; two places, or [k, 1] of each
-    "The share of each cell of a line that lies between two places, [..., cells]"
+    "Return the share of each cell of a line that lies between two places, [..., cells]"
     return np.diff(np.linspace(lo, hi, cells + 1).clip(a, b))*cells/(hi - lo)
 
 def patch_cover(span, box):    # anything with `.grid` and `.box`, such as an `ImageSpan`; (x0, y0, x1, y1) pixels
-    "The share of each patch that a box covers, [gh*gw]"
+    "Return the share of each patch that a box covers, [gh*gw]"
     gh, gw = span.grid
     down = share_between(gh, *span.box[1::2], *box[1::2])
     return np.outer(down, share_between(gw, *span.box[::2], *box[::2])).ravel()
@@ -72,7 +72,7 @@ def pick_layers(spec: Layers, n_layers: int, attending: list|None = None) -> lis
     return [l for l in found if l in attending] or [min(attending, key=lambda l: abs(l - np.mean(found)))]
 
 def merge_heads(a, heads='mean'): # [..., H, Nv] -> [..., Nv]
-    "One row from the rows of all heads: their 'mean' (the paper), their 'max', or the mean of some heads"
+    "Return one row from the rows of all heads: their 'mean' (the paper), their 'max', or the mean of some heads"
     if not np.iterable(heads): heads = [heads]
     if heads == 'max': return a.amax(-2)
     if heads != 'mean':
@@ -103,7 +103,7 @@ class Saliency:
     def __array__(self, dtype=None, copy=None): return np.array(self.values, dtype=dtype, copy=copy)
 
     def to_pixels(self) -> np.ndarray: # [H, W] float32
-        "The map at the size of the image: bilinear inside the covered box, 0 outside"
+        "Return the map at the size of the image: bilinear inside the covered box, 0 outside"
         gh, gw = self.values.shape
         W, H = self.size
         rows = tent_weights(gh, H, *self.box[1::2])
@@ -111,14 +111,14 @@ class Saliency:
         return (rows @ self.values @ columns.T).astype(np.float32)
 
     def coarse(self, most: float = MAP_RASTER):
-        "The same map over a large image's raster; of any other image itself"
+        "Return the same map over a large image's raster; of any other image itself"
         size = raster_size(self.size, most)
         if size == tuple(self.size): return self
         box = tuple(v*new/old for v, old, new in zip(self.box, self.size*2, size*2))
         return Saliency(self.values, size, box, self.image)
 
     def off_raster(self, box: tuple, mask: np.ndarray) -> tuple: # [y1-y0, x1-x0] bool; both of `coarse` -> the same of the image
-        "A pixel is in the mask if its raster pixel is"
+        "Return a pixel is in the mask if its raster pixel is"
         small = raster_size(self.size, MAP_RASTER)
         if small == tuple(self.size): return box, mask
         x, y = (np.arange(n)*few//n for n, few in zip(self.size, small))   # raster column and row of each pixel
@@ -127,12 +127,12 @@ class Saliency:
         return (left, top, right, bottom), mask[np.ix_(y[top:bottom] - box[1], x[left:right] - box[0])]
 
     def centers(self) -> tuple: # (x [gw], y [gh]) in pixels
-        "The pixel centers of the grid's columns and rows"
+        "Return the pixel centers of the grid's columns and rows"
         axes = zip(self.values.shape[::-1], self.box[:2], self.box[2:])
         return tuple(lo + (np.arange(n) + .5)*(hi - lo)/n for n, lo, hi in axes)
 
     def within(self) -> np.ndarray: # [gh, gw] bool
-        "Which patches have their center in the image; along an axis where none has, those nearest to its middle"
+        "Return which patches have their center in the image; along an axis where none has, those nearest to its middle"
         lines = []
         for centers, side in zip(self.centers(), self.size):
             seen = (centers > 0) & (centers < side)
@@ -142,7 +142,7 @@ class Saliency:
         return down[:, None] & across
 
     def peak(self) -> tuple: # (x, y) in pixels
-        "The center of the strongest patch inside the image; one that lies outside is moved to the image's middle"
+        "Return the center of the strongest patch in the image; one that lies outside is moved to the image's middle"
         visible = np.where(self.within(), self.values, -np.inf)
         place = np.unravel_index(visible.argmax(), visible.shape)[::-1]
         at = [float(centers[i]) for centers, i in zip(self.centers(), place)]
@@ -153,17 +153,17 @@ class Saliency:
         return all(lo <= at < hi for at, lo, hi in zip(self.peak(), box[:2], box[2:]))
 
     def points_at(self, box: tuple) -> bool: # (x0, y0, x1, y1) true region, pixels
-        "Whether the strongest patch overlaps `box`: the pointing game, as finely as the grid can tell"
+        "Return whether the strongest patch overlaps `box`: the pointing game, as finely as the grid can tell"
         halves = [side/n/2 for side, n in zip(box_size(self.box), self.values.shape[::-1])]
         return all(lo < at + half and at - half < hi for at, half, lo, hi in zip(self.peak(), halves, box[:2], box[2:]))
 
     def entropy(self) -> float: # bits, 0 .. log2(gh gw)
-        "Entropy of the map over its patches; a map of zeros is uniform"
+        "Return entropy of the map over its patches; a map of zeros is uniform"
         v = self.values.clip(0).astype(np.float64)
         return float(entr(v/v.sum() if v.any() else np.full(v.shape, 1/v.size)).sum()/math.log(2))
 
     def plot(self, vmin: float|None = None, vmax: float|None = None): # drawn palest and darkest; None: the least and the greatest
-        "The map laid over its image (over gray, if it has none), a PIL image"
+        "Return the map laid over its image (over gray, if it has none), a PIL image"
         ground = self.image or Image.new('RGB', (1, 1), 'gray')
         return overlay(ground.resize(self.size, reducing_gap=2), self.to_pixels(), vmin=vmin, vmax=vmax)
 
@@ -179,13 +179,13 @@ class Saliency:
         return panels_html({'': self.coarse(2**17).plot()}, about, width=280)
 
     def pack(self) -> dict: # plain values, for JSON
-        "Everything but the image"
+        "Return everything but the image"
         raw = base64.b64encode(self.values.astype('<f4').tobytes()).decode()
         return dict(grid=list(self.values.shape), size=list(map(int, self.size)), box=list(map(float, self.box)), values=raw)
 
     @classmethod
     def unpack(cls, packed: dict):
-        "A map out of what `pack` gave, without its image"
+        "Return a map out of what `pack` gave, without its image"
         try:
             values = np.frombuffer(base64.b64decode(packed['values'], validate=True), '<f4').reshape(packed['grid'])
             width, height = packed['size']
@@ -196,6 +196,6 @@ class Saliency:
             raise CarveError(f'A saved map is damaged: {e}. Measure it again.') from None
 
 def is_flat(S) -> bool:
-    "Whether a map is the same everywhere, so that a threshold in it would follow rounding noise"
+    "Return whether a map is the same everywhere, so that a threshold in it would follow rounding noise"
     v = S.values.astype(np.float64)
     return bool(v.max() - v.min() <= 1e-4*abs(v).max())

@@ -20,7 +20,7 @@ TAIL = .025    # outside a 95 % interval, on each side
 FEWEST = 10    # effective images; below it the intervals of questions that share images hold the truth too rarely
 
 def format_p(p) -> str:
-    "A p value in words"
+    "Return a p value in words"
     return 'p < 0.001' if p < .001 else f'p = {p:.3f}'
 
 @dataclass(frozen=True, repr=False)
@@ -47,12 +47,12 @@ class Estimate:
         return f'{self} (n = {self.n}{on})'
 
 def rounded(values, digits=6) -> list:    # numbers, or an `Estimate`: its value and ends
-    "Numbers as plain values"
+    "Return numbers as plain values"
     return [round(float(v), digits) for v in values]
 
 # %% ../../nbs/library/core/04_stats.ipynb #9b629ae8
 def check_scores(*lists) -> list:    # of scores, bool or number; [n] float64 of each
-    "Scores as arrays, all on the same questions, or a clear error"
+    "Return scores as arrays, all on the same questions, or a clear error"
     arrays = [np.asarray(x, dtype=np.float64) for x in lists]
     for x in arrays:
         if x.ndim != 1 or not x.size:
@@ -66,7 +66,7 @@ def check_scores(*lists) -> list:    # of scores, bool or number; [n] float64 of
 
 # %% ../../nbs/library/core/04_stats.ipynb #3b05085f
 def image_places(clusters) -> list:
-    "Where the questions on each image stand, images in order of appearance"
+    "Return where the questions on each image stand, images in order of appearance"
     return [np.array(places) for places in groupby(enumerate(clusters), 1, 0).values()]
 
 def bootstrap_values(
@@ -74,7 +74,7 @@ def bootstrap_values(
     columns,  # list of [m] arrays, one entry for each question or image
     n=2000, seed=0,
 ) -> np.ndarray:  # [n]
-    "A statistic of samples drawn with replacement"
+    "Return a statistic of samples drawn with replacement"
     with np.errstate(invalid='ignore', divide='ignore'), warnings.catch_warnings():
         warnings.simplefilter('ignore', stats.DegenerateDataWarning)    # of an interval that is not asked for
         return stats.bootstrap(
@@ -83,19 +83,19 @@ def bootstrap_values(
 
 # %% ../../nbs/library/core/04_stats.ipynb #80d9f390
 def expanded_ends(values, m) -> tuple:    # [n] of `bootstrap_values`; questions or images that were drawn
-    "The 95 % interval of drawn values: percentiles, a little wider for few questions"
+    "Return the 95 % interval of drawn values: percentiles, a little wider for few questions"
     tail = stats.norm.cdf(np.sqrt(m/(m - 1))*stats.t.ppf(TAIL, m - 1))
     return tuple(map(float, np.nanquantile(values, [tail, 1 - tail])))
 
 def interval_of(stat, columns, n=2000, seed=0) -> tuple:    # as in `bootstrap_values`
-    "Bootstrap interval of any statistic of several columns"
+    "Bootstrap the interval of any statistic of several columns"
     m = len(columns[0])
     if m < 2: return (float(stat(*columns)),)*2
     return expanded_ends(bootstrap_values(stat, columns, n, seed), m)
 
 # %% ../../nbs/library/core/04_stats.ipynb #ae141af0
 def _image_sums(x, clusters=None) -> tuple:    # [n] scores; the image of each question; None: each has its own
-    "Sum of scores and number of questions of each image, in order of appearance"
+    "Return sum of scores and number of questions of each image, in order of appearance"
     if clusters is None: return x, np.ones(len(x))
     if len(clusters) != len(x):
         raise StatisticsError(f'{len(clusters)} images for {len(x)} scores: one for each is needed.')
@@ -128,7 +128,7 @@ def _share_interval(sums, counts) -> tuple:    # [m] right answers and questions
 
 # %% ../../nbs/library/core/04_stats.ipynb #893236df
 def _ratio_of_sums(sums, counts) -> np.ndarray:    # [..., m] scores and questions of each image -> [...]
-    "Mean score over the questions of all images"
+    "Return mean score over the questions of all images"
     return sums.sum(-1)/counts.sum(-1)
 
 def _estimate(x, clusters, ends) -> Estimate:    # sums and counts of the images -> low, high, kind
@@ -164,7 +164,7 @@ def difference(a, b, n=2000, seed=0, clusters=None) -> Estimate:    # the image 
 
 # %% ../../nbs/library/core/04_stats.ipynb #cf1d7f16
 def mcnemar(a, b) -> float:
-    "Exact McNemar test, of which score is higher; for partly right answers take `paired_test`"
+    "Test exactly which score is higher (McNemar); for partly right answers take `paired_test`"
     a, b = check_scores(a, b)
     better = int((a > b).sum())
     worse = int((a < b).sum())
@@ -172,7 +172,7 @@ def mcnemar(a, b) -> float:
 
 # %% ../../nbs/library/core/04_stats.ipynb #85176336
 def sign_flip(a, b, n=20_000, seed=0, clusters=None) -> float:    # flips drawn, each once if there are no more
-    "Randomisation test of the mean difference, by image; p, two-sided, 1 if at most one image differs"
+    "Test the mean difference by randomization, image by image; p, two-sided, 1 if at most one image differs"
     d, _ = _image_sums(np.subtract(*check_scores(a, b)), clusters)
     d = d[d.round(9) != 0]
     if len(d) < 2: return 1.
@@ -212,7 +212,7 @@ def exact_difference(a, b) -> Estimate:
 
 # %% ../../nbs/library/core/04_stats.ipynb #5902fb47
 def holm(ps) -> list:
-    "Holm's correction for many comparisons, in the same order; NaN stays NaN"
+    "Correct p for many comparisons by Holm, in the same order; NaN stays NaN"
     from statsmodels.stats.multitest import multipletests     # not before it is wanted: help loads this module
     p = np.array(ps, float)
     known = ~np.isnan(p)
@@ -220,18 +220,18 @@ def holm(ps) -> list:
     return p.tolist()
 
 def corrected(effects) -> list:    # of `Estimate`s
-    "The same with p after Holm over all of them"
+    "Return the same with p after Holm over all of them"
     return [replace(e, p=p) for e, p in zip(effects, holm([e.p for e in effects]))]
 
 # %% ../../nbs/library/core/04_stats.ipynb #3285eab8
 def paired_effect(a, b, clusters=None) -> Estimate:    # as in `difference`
-    "Mean of a - b, which is no share, with its interval and the p of `paired_test`, which is one of that mean"
+    "Return mean of a - b, which is no share, with its interval and the p of `paired_test`, which is one of that mean"
     p, _ = paired_test(a, b, clusters=clusters)
     return replace(difference(a, b, clusters=clusters), p=p, kind='')
 
 # %% ../../nbs/library/core/04_stats.ipynb #b2629f44
 def auroc(score, label) -> float:    # of the positive ones true; 0..1, .5 is chance
-    "Area under the ROC curve"
+    "Return area under the ROC curve"
     score, label = check_scores(np.ravel(score), np.ravel(label))
     yes = score[label > 0]
     no = score[label <= 0]

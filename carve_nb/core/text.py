@@ -64,14 +64,14 @@ class SplitQuestion(NamedTuple):
     whole: str # with the options, without what follows them
 
 def split_options(text) -> SplitQuestion:
-    "Options after the question, on lines of their own or on one"
+    "Return options after the question, on lines of their own or on one"
     found = _find_options(text)
     if not found: return SplitQuestion(text, [], text)
     alone = re.sub(rf'\s*{_ANNOUNCED}$', '', text[:found[0][1]])
     return SplitQuestion(alone.strip(), [option for _, _, option, _ in found], text[:found[-1][3]].strip())
 
 def asked_part(text) -> str:
-    "The beginning of a question, without the options and the instruction behind it; all of it if nothing would be left"
+    "Cut the options and the instruction behind a question off; all of it stays if nothing would be left"
     found = _find_options(text)
     return _before_instruction(text[:found[0][1]] if found else text) or text
 
@@ -100,19 +100,19 @@ def right_option(value, choices, lettered=False, by_index=False) -> str:
 _UNSPACED = {'CJK', 'IDEOGRAPHIC', 'HIRAGANA', 'KATAKANA', 'KATAKANA-HIRAGANA', 'THAI', 'LAO', 'KHMER', 'MYANMAR'}
 
 def script(c) -> str: # 'LATIN', 'CJK', 'DEVANAGARI'
-    "The script of a letter, by its name in Unicode"
+    "Return the script of a letter, by its name in Unicode"
     return unicodedata.name(c, '').partition(' ')[0]
 
 def _is_mark(c) -> bool:
-    "Whether a character belongs to the letter before it"
+    "Return whether a character belongs to the letter before it"
     return unicodedata.category(c) in ('Mn', 'Mc', 'Me', 'Cf')
 
 def is_word(text) -> bool:
-    "Whether a text is letters and digits, with their marks, and nothing else"
+    "Return whether a text is letters and digits, with their marks, and nothing else"
     return any(map(str.isalnum, text)) and all(c.isalnum() or _is_mark(c) for c in text)
 
 def one_word(a, b) -> bool: # two neighboring characters
-    "Whether a word goes on from one character to the next"
+    "Return whether a word goes on from one character to the next"
     joined = (a.isalnum() or _is_mark(a)) and (b.isalnum() or _is_mark(b))
     return joined and (_is_mark(b) or not {script(a), script(b)} & _UNSPACED)
 
@@ -124,7 +124,7 @@ def word_places(text, part) -> list: # of indices
     return [i for i in places if not one_word(*around[i:i + 2]) and not one_word(*around[i + n:i + n + 2])]
 
 def tokens_at(names, start, end) -> list: # of indices
-    "The tokens that spell a text from one place to another; one without a name is the rest of a character"
+    "Return the tokens that spell a text from one place to another; one without a name is the rest of a character"
     found = []
     for i, (name, stop) in enumerate(zip(names, accumulate(map(len, names)))):
         inside = start < stop and stop - len(name) < end
@@ -133,7 +133,7 @@ def tokens_at(names, start, end) -> list: # of indices
 
 # %% ../../nbs/library/core/07_text.ipynb #51a72e15
 def split_words(tokens) -> list: # of (word in lower case, indices of its tokens)
-    "The words that tokens spell, and what stands between words, without spaces"
+    "Return the words that tokens spell, and what stands between words, without spaces"
     found = []
     before = ' '
     for i, token in enumerate(tokens):
@@ -158,7 +158,7 @@ _NO_NOUNS = frozenset('say says show shows read reads spell spells please here'.
 _PRONOUNS = frozenset('it they them he him she'.split())     # of an object that a sentence before names
 
 def _reads_english(words) -> bool: # in lower case
-    "Whether a question is taken as English"
+    "Return whether a question is taken as English"
     latin = all(script(c) == 'LATIN' for word in words for c in word if c.isalpha())
     plain = list(filter(is_word, words))
     return latin and (not _ENGLISH.isdisjoint(plain) or 2*sum(w in _FUNCTION_WORDS for w in plain) >= len(plain) > 0)
@@ -168,7 +168,7 @@ def _plain(text):
     return unicodedata.normalize('NFD', text.casefold()).translate({ord('？'): '?', ord('؟'): '?'})
 
 def find_word(tokens, word) -> list: # indices
-    "The tokens of a word, or of several words in a row, in each of its places"
+    "Return the tokens of a word, or of several words in a row, in each of its places"
     names = list(map(_plain, tokens))
     wanted = _plain(word).strip()
     places = word_places(''.join(names), wanted) if wanted else []
@@ -178,7 +178,7 @@ def _content(found): # of `split_words`
     return [(w, at) for w, at in found if is_word(w) and w not in _FUNCTION_WORDS]
 
 def _sentences(found) -> list: # of `split_words` -> of lists
-    "The sentences that have words, by the signs at their ends"
+    "Return the sentences that have words, by the signs at their ends"
     sentences = [[]]
     for word, at in found:
         sentences[-1].append((word, at))
@@ -186,7 +186,7 @@ def _sentences(found) -> list: # of `split_words` -> of lists
     return [s for s in sentences if any(is_word(word) for word, _ in s)]
 
 def _noun(found) -> list: # of `split_words` -> of the tokens of one word; empty where there are no content words
-    "The last content word up to the last sentence without a pronoun"
+    "Return the last content word up to the last sentence without a pronoun"
     sentences = _sentences(found)
     while sentences[1:] and not _PRONOUNS.isdisjoint(word for word, _ in sentences[-1]): sentences.pop()
     words = _content(sum(sentences, [])) or _content(found)
@@ -218,12 +218,12 @@ def pick_words(tokens, query='question', otherwise='all') -> list: # indices
     return sorted(set(sum(places.values(), [])))
 
 def read_words(tokens, query) -> list: # as in `pick_words`
-    "The words that are picked, in lower case, once each"
+    "Return the words that are picked, in lower case, once each"
     picked = set(pick_words(tokens, query, 'all' if query in ('content', 'noun') else 'none'))
     return list(dict.fromkeys(word for word, at in split_words(tokens) if picked & {*at}))
 
 def why_no_words(tokens, query) -> str: # as in `pick_words`, or '?'
-    "Why a question has no 'content' words, no 'noun' or no '?'; '' where it has some, and of words that are named"
+    "Return why a question has no 'content' words, 'noun' or '?'; '' where it has some, and of words that are named"
     if query not in ('content', 'noun', '?') or pick_words(tokens, query, 'none'): return ''
     if query == '?': return 'the question has no question mark'
     plain = _reads_english([w for w, _ in split_words(tokens)])

@@ -56,7 +56,7 @@ BENCHMARKS['aokvqa-direct'] = replace(
 
 # %% ../../nbs/library/data/14_datasets.ipynb #623c4e44
 def _image_sum(image) -> str: # of a `Record`; '' where nothing can be read: its sample is marked when its turn comes
-    "A key of an image: the recipe of a scene, or 16 digits of the SHA-256 of its file or pixels"
+    "Return a key of an image: the recipe of a scene, or 16 digits of the SHA-256 of its file or pixels"
     if hasattr(image, 'recipe'): return image.recipe
     try:
         raw = image() if callable(image) else image
@@ -82,7 +82,7 @@ class DataSet:
     def __iter__(self) -> Iterator[Record]: return iter(self.records)
 
     def key(self) -> str: # 16 hexadecimal digits
-        "A digest of the questions and answers"
+        "Return a digest of the questions and answers"
         return digest([[r.id, r.question, r.answers, r.choices] for r in self.records])
 
     def __repr__(self):
@@ -96,7 +96,7 @@ class DataSet:
 ASKED = 'question', 'answers', 'choices', 'boxes', 'kind', 'rule', 'short_question'
 
 def sample_keys(records) -> dict: # id -> key of the question with its truth and image, key of the image
-    "Keys that identify each sample and its image; each image is read once"
+    "Return keys that identify each sample and its image; each image is read once"
     keys = {}
     sums = {}
     for r in records:
@@ -108,7 +108,7 @@ def sample_keys(records) -> dict: # id -> key of the question with its truth and
 
 # %% ../../nbs/library/data/14_datasets.ipynb #82dff0ab
 def _scene_set(name, n, seed, split='heldout', kinds=('digit',)) -> DataSet: # None: 300
-    "Questions about our scenes; with a seed a random choice among the first thousand of each kind, in their order"
+    "Make questions about our scenes; with a seed a random choice among the first thousand of each kind, in order"
     kinds = list(dict.fromkeys([kinds] if isinstance(kinds, str) else kinds))
     n = 300 if n is None else n
     most = 1000*len(kinds)
@@ -122,17 +122,17 @@ def _scene_set(name, n, seed, split='heldout', kinds=('digit',)) -> DataSet: # N
 
 # %% ../../nbs/library/data/14_datasets.ipynb #b1bb18b7
 def _own_set(name, records, **about):
-    "A set whose suffix and score follow from its records"
+    "Return a set whose suffix and score follow from its records"
     name = Path(os.path.abspath(name)).name
     suffix = _LETTER if all(r.choices for r in records) else SHORT_ANSWER
     return DataSet(name, records, suffix, mode(r.rule for r in records), about=dict(source=name, **about))
 
 def _folder_set(path, n, seed, names=None): # of columns
-    "A folder or a file of one's own"
+    "Return a folder or a file of one's own"
     return _own_set(path, read_entries(path, n, seed, names))
 
 def _hub_set(name, n, seed, split='test', config=None, revision=None, names=None, spec=None): # a `Benchmark`
-    "A set of the Hub, or a snapshot of it in a folder"
+    "Return a set of the Hub, or a snapshot of it in a folder"
     spec = spec or Benchmark(str(name), split, None, names or {})
     rows = hub_rows(name, split, config, revision, None if spec.only or seed is not None else n)
     rows = [r for r in rows if all(r.get(k) == v for k, v in spec.only.items())]
@@ -141,7 +141,7 @@ def _hub_set(name, n, seed, split='test', config=None, revision=None, names=None
     return _own_set(name, records, split=split, hub=f'{spec.hub}@{revision or "main"}')
 
 def _public_set(name, n, seed, split=None, root=None, revision=None, download=False): # one of `BENCHMARKS`
-    "A public set, from a snapshot of its copy on the Hub, or from there"
+    "Return a public set, from a snapshot of its copy on the Hub, or from there"
     known = BENCHMARKS[name]
     if not (root or download):
         raise DataError(
@@ -190,7 +190,7 @@ def load_benchmark(
     return replace(data, rule=rule, records=[replace(r, rule=rule) for r in data])
 
 def write_example(folder) -> list: # of paths written
-    "A new folder with one scene and three questions, in the form of `FOLDER_FORMAT`"
+    "Return a new folder with one scene and three questions, in the form of `FOLDER_FORMAT`"
     folder = Path(folder)
     if folder.is_file() or folder.is_dir() and any(folder.iterdir()):
         raise DataError(f'{folder} holds something already; name a new folder for the example.')

@@ -32,12 +32,12 @@ class SceneObject:
 
 # %% ../../nbs/library/data/00_drawing.ipynb #f448b9eb
 def _ring(n, r=.5): # radius of all, or of each
-    "`n` points on a circle around the center of the unit square, from the top on"
+    "Return `n` points on a circle around the center of the unit square, from the top on"
     turns = (np.arange(n)/n*2 - .5)*np.pi
     return .5 + r*np.stack([np.cos(turns), np.sin(turns)], 1)
 
 def _heart():
-    "Forty points on the heart curve"
+    "Return forty points on the heart curve"
     t = np.linspace(0, 2*np.pi, 40, endpoint=False)
     y = 13*np.cos(t) - 5*np.cos(2*t) - 2*np.cos(3*t) - np.cos(4*t)
     return np.stack([.5 + .5*np.sin(t)**3, .44 - y/30], 1)
@@ -51,7 +51,7 @@ OUTLINES = dict( # shape -> [n, 2] corners in the unit square
 # %% ../../nbs/library/data/00_drawing.ipynb #da79ebaa
 @lru_cache(maxsize=256)
 def _glyph(digit, px, name):
-    "A digit in a font of matplotlib as a coverage mask of height `px`"
+    "Return a digit in a font of matplotlib as a coverage mask of height `px`"
     from matplotlib import get_data_path
     font = ImageFont.truetype(f'{get_data_path()}/fonts/ttf/{name}.ttf', 64)
     box = font.getbbox(str(digit))
@@ -67,7 +67,7 @@ def sprite(color, shape, digit, px, # RGB; one of `SHAPES`; 0 to 9, or a letter 
     dark=True, # dark rim, else a light one
     font=FONT, # of the digit, one of matplotlib's
     filled=True): # else an outline in its color
-    "One object on a transparent ground, RGBA, px × px; its digit is 0.42 of its side high, a word as wide as fits"
+    "Draw an object on a transparent ground, RGBA, px × px; its digit is 0.42 of its side high, a word as wide as fits"
     k = 4
     fill = tuple(map(int, color))
     big = Image.new('RGBA', (px*k, px*k), (*fill, 0))
@@ -95,7 +95,7 @@ PHOTOS['calibration'] = PHOTOS['train']
 # %% ../../nbs/library/data/00_drawing.ipynb #aa304257
 @lru_cache(maxsize=32)
 def _photo(name):
-    "A bundled photograph in YCbCr, its shorter side at least as long as a scene's"
+    "Return a bundled photograph in YCbCr, its shorter side at least as long as a scene's"
     from skimage import data
     pixels = getattr(data, name)()
     im = Image.fromarray(pixels[..., :3] if pixels.ndim == 3 else pixels).convert('RGB')
@@ -103,7 +103,7 @@ def _photo(name):
     return im.resize((math.ceil(im.width*s), math.ceil(im.height*s)), Image.BICUBIC).convert('YCbCr')
 
 def _photo_crop(rng, photos):
-    "A random square of a photograph in YCbCr, 448 × 448"
+    "Return a random square of a photograph in YCbCr, 448 × 448"
     im = _photo(photos[rng.integers(len(photos))])
     side = int(rng.integers(SIZE//2, SIZE + 1))
     x, y = (rng.integers(0, long - side + 1) for long in im.size)
@@ -112,7 +112,7 @@ def _photo_crop(rng, photos):
 
 # %% ../../nbs/library/data/00_drawing.ipynb #849aa118
 def noise(rng, cells=8, octaves=4, decay=.8): # of the coarsest octave; each has twice the cells; ratio of amplitudes
-    "Smooth noise in octaves, [448, 448] with mean 0 and deviation 1"
+    "Return smooth noise in octaves, [448, 448] with mean 0 and deviation 1"
     a = 0
     for k in range(octaves):
         plane = Image.fromarray(rng.standard_normal((cells*2**k, cells*2**k)).astype(np.float32))
@@ -121,7 +121,7 @@ def noise(rng, cells=8, octaves=4, decay=.8): # of the coarsest octave; each has
 
 # %% ../../nbs/library/data/00_drawing.ipynb #c886b000
 def strokes(rng, n):
-    "Lines and arcs of random place, length, gray and width: distractors of the luminance, [448, 448] with mean 0"
+    "Draw lines and arcs of random place, length, gray and width: distractors of the luminance, [448, 448] with mean 0"
     im = Image.new('L', (SIZE, SIZE), 128)
     d = ImageDraw.Draw(im)
     for _ in range(n):
@@ -135,7 +135,7 @@ def strokes(rng, n):
 
 # %% ../../nbs/library/data/00_drawing.ipynb #3f4a89b4
 def background(rng, texture, color, photos=PHOTOS['train']): # 0 (flat) to 1; 0 (one hue) to 1; may be used
-    "A background, uint8 [448, 448, 3] RGB, whose luminance contrast follows `texture`, its spread of hues `color`"
+    "Draw a background, uint8 [448, 448, 3] RGB; luminance contrast follows `texture`, the spread of hues `color`"
     kind = rng.random()
     chroma = None
     if kind < .35: L = noise(rng, int(rng.integers(3, 24)), 4, rng.uniform(.6, 1.))

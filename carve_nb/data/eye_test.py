@@ -21,7 +21,7 @@ SMALLEST = 22   # the step of the smallest thing
 SEEDS = range(945_000, 950_000)   # of no other scene
 
 def share(step) -> float: # 0 to `SMALLEST`; a fraction is a size between two
-    "The side of an object as a share of the image's, at a step"
+    "Return the side of an object as a share of the image's, at a step"
     return LARGEST*2**(-step/STEPS)
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #5a22c2bf
@@ -60,7 +60,7 @@ def eye_image(seed, step, kind='digit') -> Image.Image: # as in `eye_question`
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #c79a3c61
 def ask_there(objects, rng) -> Question: # things whose colors and shapes differ
-    "Is there a shape in this color? As often yes as no, and the shape alone decides it"
+    "Ask whether a shape is there in this color: as often yes as no, and the shape alone decides it"
     o, there = choose_one(rng, objects), rng.random() < .5
     color = o.color if there else choose_one(rng, [other.color for other in objects if other != o])
     return Question('exist', f'Is there a {color} {o.shape}?', 'yes' if there else 'no', o.box)

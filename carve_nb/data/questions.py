@@ -26,50 +26,50 @@ class Question:
 
 # %% ../../nbs/library/data/01_questions.ipynb #1f83f5b2
 def choose_one(rng, xs): # numpy Generator; a list
-    "A random element, None of an empty list"
+    "Return a random element, None of an empty list"
     if len(xs): return xs[int(rng.integers(len(xs)))]
 
 def _unique(objects, attr):
-    "The objects whose value of this attribute occurs once"
+    "Return the objects whose value of this attribute occurs once"
     names = [getattr(o, attr) for o in objects]
     return [o for o, name in zip(objects, names) if names.count(name) == 1]
 
 # %% ../../nbs/library/data/01_questions.ipynb #57594e17
 def ask_digit(objects, rng, kind='digit'): # `SceneObject`s; numpy Generator; in an eye test what else they carry
-    "The digit on an object"
+    "Return the digit on an object"
     if o := choose_one(rng, objects): return Question(kind, f'What {kind} is on the {o.name}?', str(o.digit), o.box)
 
 def ask_color(objects, rng):
-    "The color of a shape that occurs once"
+    "Return the color of a shape that occurs once"
     if o := choose_one(rng, _unique(objects, 'shape')):
         return Question('color', f'What color is the {o.shape}?', o.color, o.box)
 
 def ask_shape(objects, rng):
-    "The shape of a color that occurs once"
+    "Return the shape of a color that occurs once"
     if o := choose_one(rng, _unique(objects, 'color')):
         return Question('shape', f'What shape is the {o.color} object?', o.shape, o.box)
 
 # %% ../../nbs/library/data/01_questions.ipynb #63c9c852
 def absent_name(objects, rng): # 'color shape'
-    "A color and shape that are not in the scene together; each is there on its own, if possible"
+    "Return a color and shape that are not in the scene together; each is there on its own, if possible"
     present = {o.name for o in objects}
     hard = sorted({f'{a.color} {b.shape}' for a in objects for b in objects} - present)
     if hard and rng.random() < .8: return choose_one(rng, hard)
     return choose_one(rng, [n for c in COLORS for s in SHAPES if (n := f'{c} {s}') not in present])
 
 def ask_exist(objects, rng):
-    "Whether a pair is there, as often yes as no"
+    "Return whether a pair is there, as often yes as no"
     o = choose_one(rng, objects) if rng.random() < .5 else None
     if o: return Question('exist', f'Is there a {o.name}?', 'yes', o.box)
     return Question('exist', f'Is there a {absent_name(objects, rng)}?', 'no', None)
 
 # %% ../../nbs/library/data/01_questions.ipynb #a920c34b
 def plural(word):
-    "The word for several"
+    "Return the word for several"
     return word + ('es' if word.endswith('s') else 's')
 
 def ask_count(objects, rng):
-    "How many objects share a color or a shape"
+    "Return how many objects share a color or a shape"
     attr = choose_one(rng, ('color', 'shape'))
     value = getattr(choose_one(rng, objects), attr)
     if rng.random() < .1: value = choose_one(rng, list(COLORS) if attr == 'color' else SHAPES)
@@ -81,11 +81,11 @@ def ask_count(objects, rng):
 RELATIONS = {'left of': (0, -1), 'right of': (0, 1), 'above': (1, -1), 'below': (1, 1)}   # axis and sign
 
 def center(box): # (x, y)
-    "Center of a box"
+    "Return center of a box"
     return (box[0] + box[2])/2, (box[1] + box[3])/2
 
 def ask_relation(objects, rng):
-    "Whether one object is left of, right of, above or below another"
+    "Return whether one object is left of, right of, above or below another"
     if len(objects) < 2: return None
     a, b = (objects[i] for i in rng.permutation(len(objects))[:2])
     word = choose_one(rng, list(RELATIONS))
@@ -97,7 +97,7 @@ def ask_relation(objects, rng):
 
 # %% ../../nbs/library/data/01_questions.ipynb #8b0073ca
 def ask_twostep(objects, rng):
-    "The digit on the one other object that has the color of a shape which occurs once"
+    "Return the digit on the one other object that has the color of a shape which occurs once"
     pairs = []
     for a in _unique(objects, 'shape'):
         others = [o for o in objects if o != a and o.color == a.color]
@@ -109,24 +109,24 @@ def ask_twostep(objects, rng):
 
 # %% ../../nbs/library/data/01_questions.ipynb #b408ea87
 def with_article(word):
-    "'an orange'"
+    "Put the article before a word: 'an orange'"
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 def join_words(words): # 'a, b and c'
-    "Words as a list in a sentence"
+    "Return words as a list in a sentence"
     *first, last = words or ['']
     return f'{", ".join(first)} and {last}' if first else last
 
 def left_to_right(objects):
-    "Objects by the column of their center"
+    "Return objects by the column of their center"
     return sorted(objects, key=lambda o: o.box[0] + o.box[2])
 
 def describe(objects): # 'a red star, a blue circle and ...'
-    "A description of all objects from left to right"
+    "Return a description of all objects from left to right"
     return join_words([with_article(o.name) for o in left_to_right(objects)]) or 'nothing'
 
 def ask_describe(objects, rng):
-    "A description of the whole scene"
+    "Return a description of the whole scene"
     return Question('describe', GENERAL_INSTRUCTION, describe(objects), None)
 
 # %% ../../nbs/library/data/01_questions.ipynb #2dcaaf67

@@ -23,7 +23,7 @@ from ..core.text import AROUND_LETTER, LETTERS, option_form, right_option, split
 
 # %% ../../nbs/library/data/07_records.ipynb #9d8acaff
 def _whole(value): # number, also of NumPy, or anything else
-    "A whole float as the integer that it is: 4.0 as 4"
+    "Return a whole float as the integer that it is: 4.0 as 4"
     if getattr(value, 'shape', None) == (): value = value.item()
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -79,7 +79,7 @@ class Record:
         return image
 
     def opened(self):
-        "A copy with the image in memory and boxes cut at its border, which rounding can exceed by a pixel"
+        "Return a copy with the image in memory and boxes cut at its border, which rounding can exceed by a pixel"
         image = self.open()
         boxes = [(a, b, min(c, image.width), min(d, image.height)) for a, b, c, d in self.boxes or ()]
         return replace(self, image=image, boxes=boxes or self.boxes)
@@ -157,7 +157,7 @@ def _read_answers(answers, answer) -> list: # two cells; 1 and '1' differ where 
 
 # %% ../../nbs/library/data/07_records.ipynb #a8cf564b
 def _read_box(box, corners) -> tuple: # (x0, y0, x1, y1)
-    "A true region: four numbers, or a text with four numbers; corners, else x, y, width, height"
+    "Return a true region: four numbers, or a text with four numbers; corners, else x, y, width, height"
     numbers = re.split(r'[\s,;]+', box.strip(' ()[]')) if isinstance(box, str) else box
     try: x0, y0, x1, y1 = map(float, numbers)
     except (TypeError, ValueError, OverflowError): x0 = y0 = x1 = y1 = nan
@@ -343,7 +343,7 @@ def read_rows(path, n=None, columns=COLUMNS) -> list: # of dicts
 
 # %% ../../nbs/library/data/07_records.ipynb #a873b186
 def folder_images(folder) -> list: # of paths
-    "The images in a folder, at any depth"
+    "Return the images in a folder, at any depth"
     files = sorted(Path(folder).rglob('*'))
     if unread := [p.name for p in files if p.suffix.lower() in _UNREAD_ENDINGS]:
         warnings.warn(f'{folder}: {len(unread)} files such as {unread[0]} are left out, as their format is not read here; '
@@ -385,7 +385,7 @@ def image_finder(folder=None): # None: there are no files
 
 # %% ../../nbs/library/data/07_records.ipynb #93fb7bdb
 def choose_rows(rows, n=None, seed=None) -> list: # of (number from 1, row)
-    "The first n rows, or with a seed n random rows, in their order"
+    "Return the first n rows, or with a seed n random rows, in their order"
     if n is not None and n < 1: raise DataError(f'n={n}: at least one sample is needed.')
     numbered = list(enumerate(rows, 1))
     if seed is None or n is None or n >= len(numbered): return numbered[:n]
@@ -453,5 +453,5 @@ def read_entries(path, n=None, seed=None, names=None) -> list: # of `Record`s
 
 # %% ../../nbs/library/data/07_records.ipynb #b817a42b
 def image_key_of(line) -> str: # the same for all lines about one image
-    "The key of the image of a line of a run or a study; without one, the id without the kind"
+    "Return the key of the image of a line of a run or a study; without one, the id without the kind"
     return line.get('image_key') or line['id'].removesuffix(f'-{line.get("kind", "")}')

@@ -21,7 +21,7 @@ from .records import Record
 SPLITS = dict(train=1, calibration=2, heldout=3)   # a part of each seed, so that splits cannot overlap
 
 def _rng(split, *keys):
-    "The random generator of a split and some numbers"
+    "Return the random generator of a split and some numbers"
     if min(keys) < 0: raise CarveError(f'seed must be 0 or more, got {min(keys)}')
     return np.random.default_rng(np.random.SeedSequence([SPLITS[choose(split, SPLITS, 'split')], *map(int, keys)]))
 
@@ -38,7 +38,7 @@ class Scene:
     name = property(lambda self: f'{self.split}-{self.seed}')
 
     def question(self, kind: str) -> Question|None: # one of `KINDS`
-        "One question of a kind about this scene; None if it has no such question"
+        "Return one question of a kind about this scene; None if it has no such question"
         ask = ASK[choose(kind, KINDS, 'kind')]
         return ask(self.objects, _rng(self.split, self.seed, 10 + KINDS.index(kind)))
 
@@ -51,7 +51,7 @@ class Scene:
 
 # %% ../../nbs/library/data/02_scenes.ipynb #c1ca371d
 def _apart(a, b, margin):
-    "Are two boxes at least `margin` pixels apart?"
+    "Tell whether two boxes are at least `margin` pixels apart"
     return any(p[i + 2] + margin <= q[i] for p, q in ((a, b), (b, a)) for i in (0, 1))
 
 def _place(rng, n, lo, hi):
@@ -78,7 +78,7 @@ def _blobs(im, rng, n):
 
 # %% ../../nbs/library/data/02_scenes.ipynb #c2f94e6a
 def _lay_out(seed, split, n=None, side=(36, 60), arrange=None):
-    "The objects of a scene in the order of painting, each with the RGB of its paint, and whether its rim is dark"
+    "List a scene's objects in the order of painting, each with the RGB of its paint, and whether its rim is dark"
     knobs = _rng(split, seed, 0)
     rng = _rng(split, seed, 1)
     knobs.random(2)   # texture and color
@@ -110,7 +110,7 @@ def make_scene(
     side: tuple[int, int] = (36, 60),     # smallest and largest side of an object in pixels
     arrange: Callable|None = None,        # pairs (color * 6 + shape) → another order of them; the first `n` are shown
 ) -> Scene:
-    "The scene of a seed, bit-identical each time; objects stay the same when only the knobs change"
+    "Return the scene of a seed, bit-identical each time; objects stay the same when only the knobs change"
     painted = _lay_out(seed, split, n, side, arrange)
     rng = _rng(split, seed, 2)
     drawn = _rng(split, seed, 0).random(2)
@@ -125,12 +125,12 @@ def make_scene(
 
 # %% ../../nbs/library/data/02_scenes.ipynb #5cene0b2
 def scene_objects(seed, split='heldout'): # `SceneObject`s, as `make_scene` has them
-    "The objects of a scene, without painting it"
+    "Return the objects of a scene, without painting it"
     return _reading_order(_lay_out(seed, split))
 
 # %% ../../nbs/library/data/02_scenes.ipynb #a04a1470
 def to_sample(scene, kind) -> Record|None: # a `Scene`, one of `KINDS`; None if the scene has no such question
-    "The question of a kind about a scene, with the scene's image and objects"
+    "Return the question of a kind about a scene, with the scene's image and objects"
     if q := scene.question(kind):
         return Record(
             f'{scene.name}-{kind}', scene.image, q.question, [q.answer], boxes=q.box and [q.box], kind=kind,
@@ -147,7 +147,7 @@ class SceneImage:
     def __call__(self): return make_scene(self.seed, self.split, n=self.n, arrange=self.arrange).image
 
 def scene_records(n, kinds=('digit',), split='heldout', start=0) -> list: # `start`: the first seed
-    "The first questions of each kind, scene by scene; an image is painted when it is opened"
+    "Return the first questions of each kind, scene by scene; an image is painted when it is opened"
     kinds = list(dict.fromkeys(kinds))
     if not kinds or n < len(kinds):
         raise DataError(f'n={n}: at least one question for each of the {len(kinds)} kinds is needed.')
@@ -165,19 +165,19 @@ def scene_records(n, kinds=('digit',), split='heldout', start=0) -> list: # `sta
     return records
 
 def samples(kind, n, split='heldout', start=0) -> list:
-    "The first `n` questions of a kind from seed `start` on, with their images in memory"
+    "Return the first `n` questions of a kind from seed `start` on, with their images in memory"
     return [r.opened() for r in scene_records(n, (kind,), split, start)]
 
 # %% ../../nbs/library/data/02_scenes.ipynb #7w140002
 def twins(pairs): # color * 6 + shape, in a random order
-    "The first pair, and behind it in turn one of its shape and one of its color"
+    "Return the first pair, and behind it in turn one of its shape and one of its color"
     target, *others = pairs
     same_shape = [p for p in others if p % 6 == target % 6]
     same_color = [p for p in others if p//6 == target//6]
     return [target, *(p for both in zip(same_shape, same_color) for p in both)]
 
 def twin_records(n, split='heldout', start=0) -> list: # `start`: the first seed
-    "Questions for the digit on an object among six twins; the image is painted when it is opened"
+    "Return questions for the digit on an object among six twins; the image is painted when it is opened"
     records = []
     for seed in range(start, start + n):
         painted = _lay_out(seed, split, 7, arrange=twins)

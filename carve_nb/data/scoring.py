@@ -51,17 +51,17 @@ def _number_words(text) -> str: # of a plain text
     return ' '.join(map(str, out[1:]))
 
 def _exact_text(text) -> str:
-    "A plain text with all numbers in digits, without commas between thousands"
+    "Return a plain text with all numbers in digits, without commas between thousands"
     joined = re.sub(r'(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])', lambda m: m[0].replace(',', ''), str(text))
     return _number_words(_plain_answer_text(joined))
 
 def _exact_score(answer, record) -> float: # 0 or 1
-    "Equal to an accepted answer"
+    "Score 1 for an accepted answer"
     return float(_exact_text(answer) in map(_exact_text, record.answers))
 
 # %% ../../nbs/library/data/13_scoring.ipynb #075a4630
 def _named_pairs(text) -> set: # of (color, shape)
-    "The objects that a description names"
+    "Return the objects that a description names"
     words = _plain_answer_text(text).split()
     return {(a, b) for a, b in zip(words, words[1:]) if a in COLORS and b in SHAPES}
 
@@ -73,7 +73,7 @@ def _pair_score(answer, record) -> float: # F1, 0..1
 
 # %% ../../nbs/library/data/13_scoring.ipynb #30382cfe
 def _same_text(answer, choices) -> str|None: # one of them; None: it is no option, or several in small letters
-    "The option that an answer repeats with all its signs: as it is, in small letters, or without what is around it"
+    "Return the option that an answer repeats with all its signs: as it is, in small letters, or stripped"
     bare = lambda text: text.strip().lstrip('"\'(').rstrip('"\').')
     for form in (str.strip, lambda t: t.strip().lower(), bare, lambda t: bare(t).lower()):
         text = form(answer)
@@ -81,7 +81,7 @@ def _same_text(answer, choices) -> str|None: # one of them; None: it is no optio
         if same: return same.pop() if len(same) == 1 else None
 
 def _pick_text(answer, choices) -> str|None: # one of them
-    "The option that an answer names by its text: the same, the same words, or the only one that is part of it"
+    "Return the option that an answer names by its text: the same, the same words, or the only one that is part of it"
     if same := _same_text(answer, choices): return same
     within = lambda text, other: f' {text} ' in f' {other} '
     text = _plain_answer_text(answer)
@@ -100,7 +100,7 @@ _DENIED = (    # the letter is {0}: not A, nicht A, 不是A; A?, A is wrong, A i
     r"|{0}\)?\s*(?:\?|では|じゃ|不|是?错|이? ?아니|(?i:is|ist|est) (?:not|wrong|incorrect|nicht|falsch|pas)\b|isn't)")
 
 def _pick_letter(answer, choices) -> str|None: # one of them
-    "The option that an answer names by its letter: the first of these forms that names one"
+    "Return the option that an answer names by its letter: the first of these forms that names one"
     text = re.sub('[*`"“”]', '', unicodedata.normalize('NFKC', answer)).strip()
     text = re.sub(r'[\[【「『]', '(', re.sub(r'[\]】」』]', ')', text))
     letters = LETTERS[:len(choices)]
@@ -164,7 +164,7 @@ _SIGNS = ';/[]"{}()=+\\_-><@`,?!'
 def _one_line(text): return re.sub(r'[\n\t]', ' ', str(text)).strip()
 
 def _strip_signs(text) -> str:
-    "Without punctuation, as the VQA evaluator treats it"
+    "Strip punctuation, as the VQA evaluator does"
     number = re.search(r'\d,\d', text)
     out = text
     for p in _SIGNS:
@@ -173,13 +173,13 @@ def _strip_signs(text) -> str:
     return re.sub(r'\.(?!\d)', '', out)
 
 def _vqa_words(text) -> str:
-    "An answer as the VQA evaluator compares it: number words to digits, no articles, apostrophes restored"
+    "Return an answer as the VQA evaluator compares it: number words to digits, no articles, apostrophes restored"
     words = [_NUMBERS.get(w, w) for w in _strip_signs(_one_line(text)).lower().split()]
     return ' '.join(_CONTRACTIONS.get(w, w) for w in words if w not in ARTICLES)
 
 # %% ../../nbs/library/data/13_scoring.ipynb #335ed012
 def _people_of(record) -> list: # of str
-    "The answers of several people, or an error"
+    "Return the answers of several people, or an error"
     if len(record.answers) >= 4: return record.answers
     raise CarveError(
         f"{record.id} has {len(record.answers)} accepted answers; this rule compares at least 4 people. Use the rule "
@@ -192,18 +192,18 @@ def _leave_one_out(text, people) -> float: # texts of the answer and of several 
     return (agree*min(1, (agree - 1)/3) + others*min(1, agree/3))/len(people)
 
 def _vqa_score(answer, record) -> float: # with ten people's answers; 0..1
-    "The official VQA accuracy, by the evaluator published since March 2021"
+    "Return the official VQA accuracy, by the evaluator published since March 2021"
     text, *people = map(_one_line, (answer, *_people_of(record)))
     if len(set(people)) > 1: text, *people = map(_vqa_words, (text, *people))
     return _leave_one_out(text, people)
 
 # %% ../../nbs/library/data/13_scoring.ipynb #0f5ae75a
 def _text_words(text) -> str:
-    "An answer as the evaluator of TextVQA compares it"
+    "Return an answer as the evaluator of TextVQA compares it"
     return _vqa_words(str(text).lower().replace(',', '').replace('?', '').replace("'s", " 's"))
 
 def _text_score(answer, record) -> float: # with ten people's answers; 0..1
-    "The accuracy of TextVQA"
+    "Return the accuracy of TextVQA"
     return _leave_one_out(_text_words(answer), list(map(_text_words, _people_of(record))))
 
 def _count_score(answer, record) -> float: # with several people's answers; 0..1
@@ -213,7 +213,7 @@ def _count_score(answer, record) -> float: # with several people's answers; 0..1
 
 # %% ../../nbs/library/data/13_scoring.ipynb #a650883d
 def _yes_or_no(answer) -> str:
-    "Yes or no by the words of the first sentence, as POPE's evaluator decides"
+    "Read yes or no from the words of the first sentence, as POPE's evaluator decides"
     words = answer.split('.')[0].replace(',', '').split(' ')
     return 'no' if {'No', 'not', 'no'} & set(words) else 'yes'
 
@@ -251,7 +251,7 @@ def why_unread(answer, record) -> str: # 'nothing', 'no option' or 'neither yes 
 
 # %% ../../nbs/library/data/13_scoring.ipynb #b427218d
 def patch_auroc(saliency, boxes) -> float: # `Saliency`, true regions in pixels; 0..1, .5 is chance
-    "Chance that a patch in the image that points at a true region is stronger than one that does not"
+    "Return chance that a patch in the image that points at a true region is stronger than one that does not"
     from carve_nb.core.stats import auroc     # not before a map is scored: help loads this module
     from carve_nb.core.saliency import patch_cover
     seen = saliency.within()

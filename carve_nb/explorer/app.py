@@ -168,7 +168,7 @@ class Explorer:
         self.pane.value = html_text(about) + images
 
     def still_bundle(self):
-        "The still image as HTML, as PNG and as text"
+        "Return the still image as HTML, as PNG and as text"
         words = self.found.sentence() if self.found else 'The explorer: nothing asked yet'
         image = self.found.plot() if self.found else strip([self.session.image], ['nothing asked yet'], 240)
         png = base64.b64encode(png_bytes(image)).decode()
@@ -187,7 +187,7 @@ class Explorer:
         self.still = display(self.still_bundle(), raw=True, display_id=True)
 
     def widgets(self) -> list:
-        "Every widget of the page"
+        "Return every widget of the page"
         found = [self.box]
         for x in found: found += getattr(x, 'children', ())
         return found

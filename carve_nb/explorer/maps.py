@@ -16,20 +16,20 @@ from ..models.video import even_places
 MOST = 12   # layers on the page
 
 def film_strip(rows, query, heads='mean') -> dict: # `AttentionRows`; as in `AttentionRows.saliency`; caption -> image
-    "The attention of a query token in each layer, of many layers in twelve evenly spread ones"
+    "Return the attention of a query token in each layer, of many layers in twelve evenly spread ones"
     kept = [rows.layers[i] for i in even_places(len(rows.layers), MOST)]
     maps = {layer: rows.saliency([layer], heads, query) for layer in kept}
     return {f'layer {layer}, {S.entropy():.1f} bits': S.coarse(2**17).plot() for layer, S in maps.items()}
 
 # %% ../../nbs/library/explorer/00_maps.ipynb #cca5650b
 def head_image(rows, query) -> Image.Image:
-    "The visual mass of each head, brighter where it is larger: a square for each head, a line for each layer"
+    "Return the visual mass of each head, brighter where it is larger: a square for each head, a line for each layer"
     lit = Normalize()(rows.query_rows(query).sum(-1).numpy())
     cells = Image.fromarray(colormaps['cividis'](lit, bytes=True)[..., :3])
     return cells.resize([24*n for n in cells.size], Image.Resampling.NEAREST)
 
 def head_strip(rows, query, layer, most=16) -> dict: # caption -> image
-    "The maps of the heads of a layer that give the image the most attention, each on its own scale"
+    "Return the maps of the heads of a layer that give the image the most attention, each on its own scale"
     mass = rows.query_rows(query)[rows.layers.index(layer)].sum(-1)
     heads = sorted(mass.topk(min(most, len(mass))).indices.tolist())
     return {f'head {h}, mass {mass[h]:.2f}': rows.saliency([layer], [h], query).coarse(2**17).plot() for h in heads}
@@ -39,7 +39,7 @@ def settings_code(
     method, model, image,  # a method; name of the model; Python that gives the image
     question, loading={},  # further arguments of `VLM.from_pretrained`
 ) -> str: # Python
-    "The program that repeats this result"
+    "Return the program that repeats this result"
     plain = lambda v: str(v).removeprefix('torch.') if isinstance(v, (torch.dtype, torch.device)) else v
     loaded = ', '.join([repr(str(model)), *(f'{k}={plain(v)!r}' for k, v in loading.items())])
     return f'''from carve_nb import VLM, Carve, Lookup, make_scene

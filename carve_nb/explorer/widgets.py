@@ -19,7 +19,7 @@ from ..method.lookup import Lookup
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #32f06151
 def html_text(text, tag='div', **attributes) -> str: # HTML that shows exactly this text
-    "Text as HTML, escaped"
+    "Return text as HTML, escaped"
     given = ''.join(f' {k.replace("_", "-")}="{escape(str(v))}"' for k, v in attributes.items())
     return f'<{tag}{given}>{escape(str(text))}</{tag}>'
 
@@ -68,7 +68,7 @@ STYLE = '''<style>
 </style>'''.replace('PAGE', PAGE)
 
 def name_handles() -> w.Output: # shows nothing
-    "A script that labels the handles of sliders for screen readers"
+    "Return a script that labels the handles of sliders for screen readers"
     data = {'application/javascript': SCRIPT, 'text/plain': ''}
     return w.Output(outputs=[dict(output_type='display_data', data=data, metadata={})])
 
@@ -80,16 +80,16 @@ SHARES = .01, .015, .02, .03, .04, .05, .06, .08, .1, .15, .2, .25, .3, .4, .5, 
 LAMBDAS = [float(f'{10**(k/4):.2g}') for k in range(-32, 9)]
 
 def dial(make, text, tip='', width='min(100%, 340px)', **kw): # the widget
-    "A labeled widget"
+    "Return a labeled widget"
     if not issubclass(make, (w.Button, w.FileUpload)): kw.setdefault('style', {})['description_width'] = '120px'
     return make(description=text, tooltip=tip or text, layout=w.Layout(width=width), **kw)
 
 def wrapping(*parts, **layout): # box
-    "Widgets side by side, in several lines if the page is narrow"
+    "Return widgets side by side, in several lines if the page is narrow"
     return w.HBox(parts, layout=w.Layout(flex_flow='row wrap', **layout))
 
 def make_dials(n_layers) -> dict: # field -> widget
-    "One widget for each setting"
+    "Return one widget for each setting"
     def steps(values): return [(f'{v:g}', v) for v in values]
     return dict(
         query=dial(w.ToggleButtons, 'Attention of', 'the query token', '100%', style={'button_width': 'auto'}),

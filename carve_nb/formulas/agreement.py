@@ -11,11 +11,11 @@ from scipy.stats import rankdata
 
 # %% ../../nbs/02_query_token.ipynb #48667310
 def rank_patches(A) -> np.ndarray: # [..., Nv] rows of attention -> the same shape
-    "The ranks of the patches in each row, 1 the weakest; weights below a hundredth of the row's mean are alike"
+    "Return the ranks of the patches in each row, 1 the weakest; weights below a hundredth of the row's mean are alike"
     return rankdata(np.maximum(A, A.mean(-1, keepdims=True)/100), axis=-1)
 
 def layer_agreement(R) -> np.ndarray: # [K, L, Nv] ranks under K questions about one image -> [L], -1 to 1
-    "How far each layer agrees with the others on what belongs to one question"
+    "Return how far each layer agrees with the others on what belongs to one question"
     own = R - R.mean(0)
     own = own/np.linalg.norm(own, axis=-1, keepdims=True).clip(1e-9)   # ranks have one mean, so the rest has mean 0
     corr = np.einsum('kln,kmn->lm', own, own)/len(R)

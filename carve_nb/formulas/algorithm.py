@@ -14,7 +14,7 @@ from .product import contrast
 
 # %% ../../nbs/07_algorithm.ipynb #720dd95e
 def step_weights(T, mode='last'): # number of steps -> [T] float weights w_t
-    "The weight of each generation step: of the 'first' or 'last' alone, or of 'all', linear"
+    "Return the weight of each generation step: of the 'first' or 'last' alone, or of 'all', linear"
     if T < 1: raise ValueError(f"no steps to weight: T={T}")
     if mode == 'all': return torch.arange(1., T+1)
     if mode not in ('first', 'last'): raise ValueError(f"steps={mode!r}: use 'first', 'last' or 'all'")
@@ -29,13 +29,13 @@ def fuse_maps(a, weights, normalize=False): # [T, L, Nv] contrasted maps, [T] w_
 
 # %% ../../nbs/07_algorithm.ipynb #769e4ca3
 def fuse_contrast(A_q, A_g, steps, lam, relative, normalize=False): # [T, L, Nv] twice -> S [Nv]
-    "Two lines of Algorithm 1: contrast each step and layer, then add them"
+    "Return two lines of Algorithm 1: contrast each step and layer, then add them"
     A = contrast(A_q, A_g, lam, relative)
     return fuse_maps(A, step_weights(len(A), steps), normalize)
 
 # %% ../../nbs/07_algorithm.ipynb #12cb2d77
 def algorithm_1(vlm, image, Q, G, L, suffix, lam=1e-8, p=.4, K=2) -> tuple: # S [H, W], box, crop, answer
-    "Algorithm 1 of arXiv 2509.06461, line by line, with a `suffix` after Q: the reference that tests `Carve.paper()`"
+    "Run Algorithm 1 of arXiv 2509.06461, line by line, with a `suffix` after Q: the reference that tests `Carve.paper()`"
     rows_Q = vlm.capture(image, Q, L, 'all', suffix=suffix)             # attention of the last token to the image,
     rows_G = vlm.capture(image, G, L, 'all', suffix=None)               # at every step, in the layers L
     A_Q, A_G = (rows.attn.mean(2).double() for rows in (rows_Q, rows_G))    # means over heads

@@ -10,7 +10,7 @@ from ..core.text import pick_words
 
 # %% ../../nbs/03_layers.ipynb #f9da7951
 def head_mean_rows(rows, who='last'): # `AttentionRows` -> [L, Nv] numpy, not renormalized
-    "The head-mean row of each layer on the first image, of the 'last' position or the 'question's content words"
+    "Return the head-mean row of each layer on the first image, of the 'last' position or the 'question's content words"
     if who == 'last': a = rows.attn[0]
     elif who == 'question': a = rows.question[pick_words(rows.question_tokens, 'content')].mean(0)
     else: raise ValueError(f"rows of {who!r} are not read here; use 'last' or 'question'")

@@ -11,7 +11,7 @@ from ..core.errors import CarveError
 
 # %% ../../nbs/04_product.ipynb #d63f7872
 def cost(A, A_q, A_g, lam): # [..., Nv] three times, λ -> [...]
-    "The objective J that the closed form minimizes"
+    "Return the objective J that the closed form minimizes"
     return ((A*A_g - A_q)**2 + lam*A**2*A_g).sum(-1)
 
 # %% ../../nbs/04_product.ipynb #77180d20
@@ -27,7 +27,7 @@ def check_maps(A_q, A_g, lam): # [..., Nv] twice, λ a number or a tensor that b
 
 # %% ../../nbs/04_product.ipynb #7b74e130
 def contrast(A_q, A_g, lam=1e-8, relative=False): # [..., Nv] twice -> [..., Nv] float32, finite
-    """The question's attention without the image's own. `lam`: λ, a number or a tensor that broadcasts; with
+    """Return the question's attention without the image's own. `lam`: λ, a number or a tensor that broadcasts; with
     `relative` in units of the mean of each row of A_g."""
     A_q, A_g = (a.double() for a in check_maps(A_q, A_g, lam))
     lam = torch.as_tensor(lam, dtype=torch.float64)*(A_g.mean(-1, keepdim=True) if relative else 1)

@@ -13,7 +13,7 @@ from ..core.errors import CarveError
 
 # %% ../../nbs/06_crop.ipynb #541c6a33
 def top_mask(S, p=.2) -> np.ndarray: # [H, W] finite map, share to keep -> [H, W] bool, never empty
-    "The pixels in the top share `p` of the map"
+    "Return the pixels in the top share `p` of the map"
     S = np.asarray(S)
     if not 0 < p <= 1: raise CarveError(f"p={p}: the kept share must be above 0 and at most 1")
     if S.ndim != 2 or not S.size or not np.isfinite(S).all(): raise CarveError(f"not a finite map [H, W]: shape {S.shape}")
@@ -33,7 +33,7 @@ class Region:
     def __repr__(self): return f"Region({self.box}, score {self.score:.4g}, {self.area} px)"
 
 def split_mask(mask, S, connectivity=4) -> list: # [H, W] bool, [H, W] map, 4 or 8 neighbors
-    "The connected `Region`s of a mask, in reading order"
+    "Return the connected `Region`s of a mask, in reading order"
     if connectivity not in (4, 8): raise CarveError(f"connectivity={connectivity}: use 4 or 8")
     label, n = ndimage.label(mask, ndimage.generate_binary_structure(2, connectivity//4))
     inside = label[mask]
@@ -44,7 +44,7 @@ def split_mask(mask, S, connectivity=4) -> list: # [H, W] bool, [H, W] map, 4 or
 
 # %% ../../nbs/06_crop.ipynb #68c086a1
 def regions(S, p=.2, K=3, connectivity=4, region_rule='top_k', rank='sum') -> list: # of `Region`, best first
-    """The best regions of the top share `p` of a map [H, W], or of a `Saliency`, of a very large image on its raster.
+    """Return the best regions of a map's top share `p`: a map [H, W] or a `Saliency`, of a very large image on its raster.
 
     At most `K` ('top_k', the paper), or max(K, floor(p n)) of n ('official', the code)."""
     if hasattr(S, 'coarse'):

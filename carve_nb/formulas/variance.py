@@ -11,13 +11,13 @@ from ..core.errors import CarveError
 
 # %% ../../nbs/05_contrast.ipynb #5b8ae8b8
 def log_maps(A, floor=.1) -> np.ndarray: # [..., Nv] attention rows, floor in means of the row -> float64
-    "Rows on the scale of a ratio, without their totals: mean 0 in each"
+    "Return rows on the scale of a ratio, without their totals: mean 0 in each"
     A = np.asarray(A, dtype=np.float64)
     x = np.log(A / A.mean(-1, keepdims=True).clip(1e-30) + floor)
     return x - x.mean(-1, keepdims=True)
 
 def own_share(A) -> float: # [I, M, L, Nv] attention rows: I images (upright, turned), M wordings
-    "The share of position and image in the variance of log attention, all layers together"
+    "Return the share of position and image in the variance of log attention, all layers together"
     parts = {k: v.mean() for k, v in variance_parts(log_maps(A)).items()}
     return float((parts['position'] + parts['image'])/sum(parts.values()))
 
@@ -25,7 +25,7 @@ def own_share(A) -> float: # [I, M, L, Nv] attention rows: I images (upright, tu
 VARIANCE_PARTS = ('position', 'image', 'instruction', 'residual')
 
 def variance_parts(x) -> dict: # [I, M, ..., Nv] logs: I images (upright, turned), M instructions -> name -> [...]
-    "Variance components of a crossed design, patch by patch, their mean over patches"
+    "Return variance components of a crossed design, patch by patch, their mean over patches"
     I, M = x.shape[:2]
     if I < 2 or M < 2:
         raise CarveError(f"{I} images and {M} instructions: the parts need at least two of each")

@@ -23,11 +23,11 @@ from ..models.families import BOX_FORMS
 
 # %% ../../nbs/library/method/09_asking.ipynb #07087c88
 def asked_words(question) -> list:
-    "The content words of a question, each once; of one that is not English all words"
+    "Return the content words of a question, each once; of one that is not English all words"
     return read_words([f' {word}' for word in re.findall(r'\w+', asked_part(question))], 'content')
 
 def content_runs(question) -> list: # of str
-    "The content words of a question, neighbors as one: 'What digit is on the red star?' has 'digit' and 'red star'"
+    "Return a question's content words, neighbors as one: 'What digit is on the red star?' has 'digit' and 'red star'"
     words = re.findall(r'\w+|[^\w\s]', asked_part(question))
     content = {*asked_words(question)}
     return [' '.join(run) for kept, run in groupby(words, lambda w: w.isalnum() and w.lower() in content) if kept]
@@ -36,7 +36,7 @@ def content_runs(question) -> list: # of str
 NAME_THEM = 'Name the things that one must see to answer this question, separated by commas and nothing else: {}'
 
 def name_entities(session, question) -> tuple:
-    "(What the question is about, notes, calls of the model): by the model or, where it makes no list, by the content words"
+    "Return (names, notes, calls) of what a question is about: by the model or, where it lists nothing, by the content words"
     runs = content_runs(question) or [asked_part(question)]
     request = NAME_THEM.format(asked_part(question))
     if unknown_note(session.vlm.tokenizer, request):
@@ -49,7 +49,7 @@ def name_entities(session, question) -> tuple:
 
 # %% ../../nbs/library/method/09_asking.ipynb #911df2af
 def yes_no_tokens(tokenizer) -> tuple: # (ids of yes, ids of no)
-    "The tokens in which 'Yes' and 'No', 'yes' and 'no' begin to differ"
+    "Return the tokens in which 'Yes' and 'No', 'yes' and 'no' begin to differ"
     spelt = [[tokenizer.encode(w, add_special_tokens=False) for w in pair] for pair in (('Yes', 'No'), ('yes', 'no'))]
     found = [next(((a, b) for a, b in zip(*pair) if a != b), None) for pair in spelt]
     return tuple(list(dict.fromkeys(ids)) for ids in zip(*filter(None, found)))
@@ -66,7 +66,7 @@ def yes_confidence(session, images, text) -> float: # list of what is shown; fro
 
 # %% ../../nbs/library/method/09_asking.ipynb #9e8f939d
 def quarters(box) -> list: # (x0, y0, x1, y1) pixels
-    "Two by two parts of a box, or four in a row along a side that is at least twice the other"
+    "Return two by two parts of a box, or four in a row along a side that is at least twice the other"
     x0, y0, *_ = box
     w, h = box_size(box)
     nx, ny = (1, 4) if h >= 2*w else (4, 1) if w >= 2*h else (2, 2)
@@ -74,7 +74,7 @@ def quarters(box) -> list: # (x0, y0, x1, y1) pixels
     return [(a, c, b, d) for c, d in parts(y0, h, ny) for a, b in parts(x0, w, nx)]
 
 def tree_depth(box, smallest) -> int:
-    "How often a box is parted before the largest part has no side of `smallest` pixels; at most 5 times (source)"
+    "Count how often a box is parted before its parts have no side of `smallest` pixels; at most 5 times (source)"
     for depth in range(5):
         if max(box_size(box)) < smallest: return depth
         box = quarters(box)[-1]
@@ -93,7 +93,7 @@ def shown_box(box, size, smallest, scale) -> tuple: # (W, H) of the image; pixel
 def search(root, smallest, answering, promise, upper=.6, lower=0., drops=(.1, .1, .2)) -> tuple:
     # box of the image; least side of a part that is parted; box -> confidence; (box, share of the greatest depth) ->
     # how promising it is; threshold, where to give up, how much it falls each time -> (box or None, those taken)
-    "Where a best-first search through the parts of an image ends, and the confidence of each part that was taken"
+    "Search an image's parts, best first; return where it ends, and the confidence of each part that was taken"
     deepest = tree_depth(root, smallest)
     depths = {root: 0}
     promises = {root: 0.}    # of parts that were not taken yet
@@ -181,7 +181,7 @@ class ZoomEye(PlainCrops, CropMethod):
 # %% ../../nbs/library/method/09_asking.ipynb #26878f29
 def read_boxes(text, form, seen, resized) -> list: # of float
     # `BoxForm`; (x0, y0, x1, y1) of what the model sees, pixels of the image; (W, H) of that behind the processor
-    "The boxes (x0, y0, x1, y1) that a text holds, pixels of the image"
+    "Return the boxes (x0, y0, x1, y1) that a text holds, pixels of the image"
     (x, y, right, below), (across, down) = seen, (form.side, form.side) if form.side else resized
     def place(a, b): return x + a/across*(right - x), y + b/down*(below - y)
     rows = [[float(n) for n in numbers] for numbers in re.findall(form.pattern, text)]

@@ -32,7 +32,7 @@ class CarveAuto(Carve):
     source = ''
 
     def keeps(self, confidence, alike=-1., spread=0.) -> str: # of the plain answer; of `map_evidence`
-        "Why the plain answer is kept without asking about a crop; '' if a crop is worth its cost"
+        "Return why the plain answer is kept without asking about a crop; '' if a crop is worth its cost"
         if confidence > self.skip_above: return f'the plain answer is sure ({confidence:.2f})'
         if alike >= self.alike: return f'question and general instruction attend alike (r = {alike:.2f})'
         if spread > self.spread: return f'the map is spread over the scene ({spread:.2f} of the largest entropy)'
@@ -43,7 +43,7 @@ class CarveAuto(Carve):
         return self.stop_below <= confidence < self.accept_above
 
     def prefers(self, confidence, before) -> bool:
-        "Whether a crop's answer is better supported than the plain one"
+        "Return whether a crop's answer is better supported than the plain one"
         return confidence >= max(self.min_confidence, before + self.min_gain)
 
     def look(self, session, question) -> Result:
@@ -83,7 +83,7 @@ class CarveAuto(Carve):
         return r
 
 def map_evidence(S, A_q, A_g) -> dict: # a `Saliency` and the [T, L, Nv] that made it; alike, spread
-    "How alike the two maps are, and how spread their contrast is"
+    "Return how alike the two maps are, and how spread their contrast is"
     a, g = (A.double().mean((0, 1)) for A in (A_q, A_g))
     flat = a.std() < 1e-12 or g.std() < 1e-12
     alike = 1. if flat else float(torch.corrcoef(torch.stack([a, g]))[0, 1])

@@ -26,7 +26,7 @@ from .results import Result, Timings, cut_note, unseen_note
 
 # %% ../../nbs/library/method/04_base.ipynb #21802a50
 def timings(**captures) -> Timings: # stage -> `AttentionRows`
-    "The seconds of captures, where they are known"
+    "Return the seconds of captures, where they are known"
     return Timings({k: rows.meta['seconds'] for k, rows in captures.items() if rows and 'seconds' in rows.meta})
 
 @dataclass(repr=False)
@@ -116,12 +116,12 @@ def as_saliency(
     span,    # `ImageSpan`
     image,   # PIL image
 ) -> Saliency:
-    "Values of one image's tokens as a map"
+    "Return values of one image's tokens as a map"
     return Saliency(torch.as_tensor(values).reshape(span.grid), image.size, span.box, image)
 
 # %% ../../nbs/library/method/04_base.ipynb #091e32f3
 def first_step_rows(rows, spec): # layers, see `pick_layers` -> [L, H, Nv]
-    "The rows of some layers, first step, first image"
+    "Return the rows of some layers, first step, first image"
     return rows.lay(rows.attn[0][rows.places(spec)])
 
 def layers_of(vlm, spec: Layers) -> list:
@@ -173,18 +173,18 @@ class GuidedMethod(Method):
     from_prefix = True   # may the prompt go on from a stored beginning?
 
     def prepare(self, session, question) -> tuple:
-        "(partial `Result`, what `guided` needs)"
+        "Return (partial `Result`, what `guided` needs)"
         return self.result(session.image, question), None
 
     def edit(self, session, prompt, state):
-        "The `Edit` of attention under which the model answers, or None"
+        "Return the `Edit` of attention under which the model answers, or None"
 
     def processors(self, session, prompt, state):
-        "Logits processors with which it answers, or None"
+        "Return the logits processors with which it answers, or None"
 
     @contextmanager
     def guided(self, session, prompt, state):
-        "The block in which the model answers; yields the processors"
+        "Guide the model's answer inside the block; yield the processors"
         edit = self.edit(session, prompt, state)
         with applying(session.vlm, edit) if edit else nullcontext(): yield self.processors(session, prompt, state)
 

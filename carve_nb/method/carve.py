@@ -80,26 +80,26 @@ class Carve(CropMethod):
         return self.from_rows(session.image, question, *self.capture_both(session, question))
 
     def capture_both(self, session, question, rows=None) -> tuple: # `AttentionRows` twice
-        "Under the question (`rows`, if there are some), and under the instruction, paired: no more steps than the answer"
+        "Capture under the question (`rows`, if there are some) and the instruction, paired: no more steps than the answer"
         if rows is None: rows = self.capture(session, question)
         rows_g = self.capture(session, self.instruction, steps='all' if self.paired else 'first',
             suffix=self.suffix if self.instruction_suffix else None, max_new_tokens=min(len(rows.attn), self.max_new_tokens))
         return rows, rows_g
 
     def capture(self, session, text, **kw) -> AttentionRows:
-        "As every method's, of the layers that are read"
+        "Return as every method's, of the layers that are read"
         return super().capture(session, text, layers=pick_layers(self.layers, session.vlm.n_layers),
                                question_rows=self.query != 'last', argmax=self.argmax, **kw)
 
     def maps(self, rows_q, rows_g) -> tuple: # (A_Q, A_G), both [T, L, Nv]
-        "Both maps, step by step as far as both go"
+        "Return both maps, step by step as far as both go"
         if self.query != 'last': pick_words(rows_q.question_tokens, self.query)   # an error where it lacks them
         A_q, A_g = self.read_rows(rows_q), self.read_rows(rows_g)
         T = min(len(A_q), len(A_g))
         return A_q[:T], A_g[:T]
 
     def read_rows(self, rows): # `AttentionRows` -> [T, L, Nv]
-        "Of each step the last position's, or the mean over the question's words; layers, heads and views merged"
+        "Read each step's last position, or the mean over the question's words; merge layers, heads and views"
         n, steps = rows.meta['n_layers'], rows.meta.get('steps', 'all')
         if self.query != 'last':
             if rows.question is None:
@@ -113,7 +113,7 @@ class Carve(CropMethod):
         return rows.merge(a[:, rows.places(pick_layers(self.layers, n))], self.heads, tiles=self.tiles)
 
     def words_read(self, rows) -> list:
-        "The words of the question whose rows are read; none: the last position's"
+        "Return the words of the question whose rows are read; none: the last position's"
         return read_words(rows.question_tokens, self.query) if self.query != 'last' else []
 
     def fuse(self, A_q, A_g, span, image) -> Saliency: # S
@@ -122,18 +122,18 @@ class Carve(CropMethod):
         return as_saliency(S, span, image)
 
     def no_signal(self, question, A_q, A_g, S) -> str: # a reason, or ''
-        "Why there is nothing to contrast"
+        "Return why there is nothing to contrast"
         if question.strip().lower() == self.instruction.strip().lower():
             return 'the question is the general instruction'
         if ((A_q - A_g).abs().amax(-1) <= 1e-4*A_g.amax(-1)).all(): return 'both captures attend alike'
         return 'the map is flat' if is_flat(S) else ''
 
     def keep(self, S) -> list: # of `Region`, best first
-        "The best connected regions of the map's top pixels"
+        "Return the best connected regions of the map's top pixels"
         return regions(S, self.p, self.K, self.connectivity, self.region_rule, self.rank)
 
     def from_rows(self, image, question, rows_q, rows_g) -> Result: # without an answer yet
-        "From both captures to the crop of the PIL image"
+        "Go from both captures to the crop of the PIL image"
         seconds, span = timings(capture=rows_q, instruction=rows_g), rows_q.raster(tiles=self.tiles)
         with seconds('map'):
             A_q, A_g = self.maps(rows_q, rows_g)

@@ -27,13 +27,13 @@ from ..attention.layer_masking import decoder_layers, hidden, layer_inputs
 
 # %% ../../nbs/library/method/25_contrast.ipynb #c42641d5
 def contrast_logits(z, other, alpha=1., beta=.1): # [B, V] logits of the prompt and of the second one -> [B, V] scores
-    "(1 + α) z - α z', without tokens whose probability under z is below β of the greatest"
+    "Return (1 + α) z - α z', without tokens whose probability under z is below β of the greatest"
     out = (1 + alpha)*z - alpha*other.to(z.device)
     return out.masked_fill(z < math.log(beta) + z.amax(-1, keepdim=True), -math.inf) if beta else out
 
 # %% ../../nbs/library/method/25_contrast.ipynb #055affde
 def longer(inputs, tokens) -> dict: # model inputs, batch of one; list of ids
-    "Inputs with generated tokens appended"
+    "Return inputs with generated tokens appended"
     ids = inputs['input_ids'].new_tensor([tokens])
     zeros = torch.zeros_like(ids)
     more = dict(input_ids=ids, attention_mask=torch.ones_like(ids), mm_token_type_ids=zeros, token_type_ids=zeros)
@@ -59,7 +59,7 @@ class ContrastProcessor(LogitsProcessor):
         return not pixels or pixels.default is not pixels.empty
 
     def read(self, tokens, anew): # list of ids generated so far
-        "One pass over what is new, from the prompt on if all is to be read anew"
+        "Return one pass over what is new, from the prompt on if all is to be read anew"
         model = self.session.vlm.model
         if anew: self.held, self.cache = {}, None
         with own_loose(model, self.held), model_lock(model):
@@ -74,7 +74,7 @@ class ContrastProcessor(LogitsProcessor):
         return out.logits[0]
 
     def step(self, tokens): # list of ids generated so far -> [1, V] logits of the next token, float32
-        "The logits after these tokens, read on from the last call if they continue it"
+        "Return the logits after these tokens, read on from the last call if they continue it"
         seen, self.seen = self.seen, list(tokens)
         goes_on = seen is not None and len(tokens) > len(seen) and tokens[:len(seen)] == seen
         return Context().run(self.read, tokens, not goes_on)
@@ -95,7 +95,7 @@ def kept_signal(step) -> float: # of the noise, 0 .. 999
 
 # %% ../../nbs/library/method/25_contrast.ipynb #6ac4a2a0
 def add_noise(pixels, step=500, seed=0, frames=1): # normalized, or [patches, C T P P], T `frames` of one image
-    "The image after some steps of noise"
+    "Return the image after some steps of noise"
     x = pixels.view(len(pixels), 3, frames, -1) if frames > 1 else pixels[:, None, None]   # the third axis: frames
     noise = torch.randn(x[:, :, :1].shape, generator=torch.Generator().manual_seed(seed)).to(x)
     a = kept_signal(step)
@@ -110,15 +110,15 @@ class ContrastMethod(GuidedMethod):
     weight = property(lambda self: self.alpha)
 
     def other_prompt(self, session, prompt):
-        "The second prompt; a subclass defines it"
+        "Return the second prompt; a subclass defines it"
         raise NotImplementedError
 
     def prepare(self, session, question) -> tuple:
-        "The second branch, if there is one, is one call"
+        "Return the second branch, if there is one, is one call"
         return self.result(session.image, question, calls=int(self.weight > 0)), None
 
     def processors(self, session, prompt, state):
-        "The processor with the second prompt"
+        "Return the processor with the second prompt"
         if not self.weight: return None
         other = self.other_prompt(session, prompt)
         return [ContrastProcessor(session, other, len(prompt), self.weight, self.beta)]
@@ -133,7 +133,7 @@ class VCD(ContrastMethod):
     name, source, needs = 'vcd', 'arXiv 2311.16922', ()
 
     def other_prompt(self, session, prompt):
-        "The same prompt with a noised image"
+        "Return the same prompt with a noised image"
         x = prompt.inputs['pixel_values']
         frames = getattr(session.vlm.model.config.vision_config, 'temporal_patch_size', 1) if x.ndim == 2 else 1
         new = dict(prompt.inputs) | dict(pixel_values=add_noise(x, self.step, self.seed, frames))
@@ -151,7 +151,7 @@ class ICD(ContrastMethod):
     name, source, needs = 'icd', 'arXiv 2403.18715', ()
 
     def other_prompt(self, session, prompt):
-        "The same images under a disturbed instruction"
+        "Return the same images under a disturbed instruction"
         vlm = session.vlm
         question = f'{check_text(vlm.processor, self.prefix, vlm.escape)} {prompt.asked}'
         return session.prompt(question, self.suffix)
@@ -167,11 +167,11 @@ class PAI(ContrastMethod):
     weight = property(lambda self: self.gamma - 1)
 
     def other_prompt(self, session, prompt):
-        "The words alone"
+        "Return the words alone"
         return session.words(prompt.asked, self.suffix)
 
     def edit(self, session, prompt, state):
-        "The scores of the last row raised"
+        "Return the scores of the last row raised"
         columns = prompt.columns
         return self.alpha and Edit(layers_of(session.vlm, self.layers), scores=raise_scores(columns, self.alpha))
 
@@ -184,7 +184,7 @@ def exit_layers(spec, n_layers, tied) -> list: # as `pick_layers` takes it; is t
 
 # %% ../../nbs/library/method/25_contrast.ipynb #26d13783
 def exit_parts(model) -> tuple:
-    "The final norm and the vocabulary head, which turn a state into logits"
+    "Return the final norm and the vocabulary head, which turn a state into logits"
     first, head = decoder_layers(model)[0], model.get_output_embeddings()
     path = next(k for k, m in model.named_modules() if m is first)   # such as model.language_model.layers.0
     stack = model.get_submodule(path.rsplit('.', 2)[0])
@@ -195,7 +195,7 @@ def exit_parts(model) -> tuple:
 
 # %% ../../nbs/library/method/25_contrast.ipynb #4ab43700
 def exit_divergence(final, early): # [V] and [J, V] logits -> [J], nats
-    "How far the early distributions are from the final one: Jensen-Shannon divergence"
+    "Return how far the early distributions are from the final one: Jensen-Shannon divergence"
     q, p = final.softmax(-1), early.softmax(-1)
     m = (q + p)/2
     H = lambda p: torch.special.entr(p).sum(-1)
@@ -218,7 +218,7 @@ class LayerProcessor(LogitsProcessor):
 
     @contextmanager
     def watching(self):
-        "Hooks that keep the last position's states"
+        "Keep the last position's states by hooks"
         def keep(layer, h): self.states[layer] = h[:, -1]
         last = decoder_layers(self.vlm.model)[-1].register_forward_hook(lambda m, args, out: keep('final', hidden(out)))
         try:
@@ -247,7 +247,7 @@ class DoLa(GuidedMethod):
 
     @contextmanager
     def guided(self, session, prompt, state):
-        "The processor, with its hooks"
+        "Yield the processor, with its hooks"
         vlm = session.vlm
         tied = exit_parts(vlm.model)[1].weight is vlm.model.get_input_embeddings().weight
         usual = 'high' if self.suffix == SHORT_ANSWER else 'low'   # as transformers and its port advise

@@ -27,14 +27,14 @@ class QuestionOnly(Carve):
     title = 'A_Q alone' # of the map
     general = False     # is it A_G?
     def no_signal(self, question, A_q, A_g, S):
-        "There are no two maps to be equal"
+        "Return nothing: there are no two maps to be equal"
         return 'the map is flat' if is_flat(S) else ''
     def maps(self, rows_q, rows_g):
-        "One of the two maps, and ones"
+        "Return one of the two maps, and ones"
         A = super().maps(rows_q, rows_g)[self.general]
         return A, torch.ones_like(A)
     def from_rows(self, image, question, rows_q, rows_g) -> Result:
-        "As CARVE, with the one map there is"
+        "Return as CARVE, with the one map there is"
         r = super().from_rows(image, question, rows_q, rows_g)
         return replace(r, maps={self.title: r.saliency}, read=[] if self.general else r.read)
 
@@ -67,7 +67,7 @@ class CenterCrop(Carve):
         return free_x//2, free_y//2
 
     def look(self, session, question) -> Result:
-        "A crop of the size"
+        "Return a crop of the size"
         image = session.image
         if self.fraction is None:
             r = super().look(session, question)
@@ -100,13 +100,13 @@ class Oracle(LargeCrops, CropMethod):
 
     @classmethod
     def like(cls, method, **changes):
-        "The oracle that shows its region as another method does"
+        "Return the oracle that shows its region as another method does"
         shown = {f.name: getattr(method, f.name) for f in fields(Crops)}
         shown |= dict(fill='none', pad=max(method.pad, cls.pad), final_images=method.final_images)
         return cls(**shown | changes)
 
     def look(self, session, question) -> Result:
-        "The true region"
+        "Return the true region"
         image, box = session.image, session.box
         if box is None: return self.result(image, question, notes=['no true region given'])
         if not lies_in(box, image.size):
@@ -119,9 +119,9 @@ class UniformMap(QuestionOnly):
     "No preference: the image twice"
     name, title = 'uniform-map', 'no preference'
     def fuse(self, A_q, A_g, span, image) -> Saliency:
-        "The same value everywhere"
+        "Return the same value everywhere"
         return as_saliency(np.ones(span.grid), span, image)
     def last_images(self, r, model) -> tuple:
-        "The image twice, where the model takes two and the method shows two"
+        "Return the image twice, where the model takes two and the method shows two"
         if self.final_images != 'both' or 'several images' in getattr(model, 'why_not', ()): return [], (), []
         return [r.image]*2, (), ['the image is shown twice']

@@ -39,7 +39,7 @@ def load_tool(kind, model, processor=None, download=False, device='cpu') -> tupl
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #69dbeca6
 def run_tool(model, inputs, **more): # loaded tool; dict from its processor -> its outputs
-    "The tool's forward pass, on its own device and in its own precision"
+    "Return the tool's forward pass, on its own device and in its own precision"
     with torch.no_grad(): return model(**BatchFeature({**inputs, **more}).to(model.device, model.dtype))
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #0118726c
@@ -53,13 +53,13 @@ class ToolCrop(LargeCrops, CropMethod):
     kind = ''       # Auto class of transformers that loads it
 
     def tool(self, vlm) -> tuple:
-        "(model, processor), loaded at the first call"
+        "Return (model, processor), loaded at the first call"
         if isinstance(self.model, (str, Path, type(None))):
             return load_tool(self.kind, self.model, self.processor, self.download, vlm.device)
         return self.model, self.processor
 
     def find(self, session, question) -> list:
-        "Regions, best first"
+        "Find regions, best first"
         raise NotImplementedError
 
     def look(self, session, question) -> Result:
@@ -79,7 +79,7 @@ class Detector(ToolCrop):
     name, kind = 'detector', 'AutoModelForZeroShotObjectDetection'
 
     def find(self, session, question) -> list:
-        "Boxes by score"
+        "Return boxes by score"
         image = session.image
         model, processor = self.tool(session.vlm)
         texts = [f'a photo of a {w}' for w in asked_words(question)]   # the detectors' own custom
@@ -91,7 +91,7 @@ class Detector(ToolCrop):
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #2f95b67d
 def clip_scores(model, processor, images, text, batch=16) -> list: # of float; what does not fit of the text is cut off
-    "How well images match a text"
+    "Return how well images match a text"
     out = []
     for some in chunked(images, batch):
         inputs = processor(text=[text], images=some, return_tensors='pt', padding=True, truncation=True)
@@ -99,7 +99,7 @@ def clip_scores(model, processor, images, text, batch=16) -> list: # of float; w
     return out
 
 def side_cuts(box, ratio=.1) -> list: # four boxes: bottom, top, right, left cut off
-    "A box with one side moved inwards by a part of its length"
+    "Return a box with one side moved inwards by a part of its length"
     x0, y0, x1, y1 = box
     w, h = (int(side*ratio) for side in box_size(box))
     return [(x0, y0, x1, y1 - h), (x0, y0 + h, x1, y1), (x0, y0, x1 - w, y1), (x0 + w, y0, x1, y1)]
@@ -113,7 +113,7 @@ class ClipCrop(ToolCrop):
     name, kind = 'clip', 'AutoModelForZeroShotImageClassification'
 
     def find(self, session, question) -> list:
-        "One box"
+        "Return one box"
         image = session.image
         box = 0, 0, *image.size
         for _ in range(self.rounds):
@@ -124,17 +124,17 @@ class ClipCrop(ToolCrop):
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #6f82b80b
 def point_lattice(size, n) -> list: # (W, H) of the image -> (x, y)
-    "Points in the middle of n x n equal parts"
+    "Return points in the middle of n x n equal parts"
     W, H = size
     return [((i + .5)*W/n, (j + .5)*H/n) for j in range(n) for i in range(n)]
 
 def mask_region(mask, score): # [H, W] bool -> `Region`, or None if the mask is empty
-    "A segment as a region"
+    "Return a segment as a region"
     for y, x in ndimage.find_objects(mask.astype(np.uint8)):
         return Region((x.start, y.start, x.stop, y.stop), float(score), int(mask.sum()), mask[y, x].copy())
 
 def drop_duplicates(kept, most=.7) -> list: # `Region`s, best first
-    "Of regions whose boxes overlap by more only the best"
+    "Keep of regions whose boxes overlap by more only the best"
     out = []
     for r in sorted(kept, key=lambda r: -r.score):
         if all(box_iou(r.box, o.box) <= most for o in out): out.append(r)
@@ -175,7 +175,7 @@ class SamCrop(ToolCrop):
     needs = property(lambda self: () if self.clip else ('patches',))   # a map is needed only for the ranking
 
     def find(self, session, question) -> list:
-        "Segments, the one that the tool trusts most first"
+        "Return segments, the one that the tool trusts most first"
         image = session.image
         parts = segments(*self.tool(session.vlm), image, self.points, self.quality, self.nms)
         return [r for r in parts if r.area <= self.most*image.width*image.height]

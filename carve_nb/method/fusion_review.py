@@ -33,7 +33,7 @@ class Shift:
         return f'layer {self.last} minus layer {self.early} (Hellinger distance {self.distances[self.early]:.2f})'
 
 def attention_shift(rows, layers, last) -> Shift: # candidates C; layer k; both as `pick_layers` takes them
-    "Layer k minus the candidate layer farthest from it, for each image token"
+    "Return layer k minus the candidate layer farthest from it, for each image token"
     n, have = rows.meta['n_layers'], list(rows.layers)
     candidates, named = pick_layers(layers, n), pick_layers(last, n)[-1]
     k = min(have, key=lambda l: abs(l - named))
@@ -49,11 +49,11 @@ def attention_shift(rows, layers, last) -> Shift: # candidates C; layer k; both 
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #ef8aec91
 def lowest(values, share): # values: [Nv]; -> sorted indices
-    "The lowest share of the tokens, by rank"
+    "Return the lowest share of the tokens, by rank"
     return values.argsort(stable=True)[:int(share*len(values) + 1e-9)].sort().values
 
 def attention_parts(layer) -> list: # modules
-    "The parts of a layer that mix positions"
+    "Return the parts of a layer that mix positions"
     return [m for k, m in layer.named_children() if ('attn' in k or 'attention' in k) and 'norm' not in k]
 
 @contextmanager
@@ -82,7 +82,7 @@ class FusionMask(GuidedMethod):
     from_prefix = False
 
     def prepare(self, session, question) -> tuple:
-        "The contrast, and which tokens are turned down"
+        "Return the contrast, and which tokens are turned down"
         image = session.image
         rows = self.capture(session, question, steps='first')
         s = attention_shift(rows, self.layers, self.last)
@@ -95,7 +95,7 @@ class FusionMask(GuidedMethod):
 
     @contextmanager
     def guided(self, session, prompt, state):
-        "Scaled at the review layer"
+        "Scale attention at the review layer"
         layer, low = state
         columns = prompt.columns[low]
         with scaled_features(decoder_layers(session.vlm.model)[layer], columns, self.factor, len(prompt)): yield

@@ -23,26 +23,26 @@ from ..models.prefix_cache import greedy, own_loose
 
 # %% ../../nbs/library/method/22_heads.ipynb #818fe3f7
 def stands_out(x): # [..., D] hidden states -> [..., D] float32
-    "How far each dimension of a state stands out"
+    "Return how far each dimension of a state stands out"
     x = x.float()
     return x.abs()/(x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt()
 
 def sink_value(x, dims): # x: [..., D] hidden states; -> [...] float32
-    "How far states stand out in the sink dimensions"
+    "Return how far states stand out in the sink dimensions"
     return stands_out(x)[..., list(dims)].amax(-1)
 
 # %% ../../nbs/library/method/22_heads.ipynb #f3aead83
 def sink_bar(vlm, tau=20.) -> float: # source; None: the same part of the largest value as with 4096 dimensions
-    "The value above which a token is a sink"
+    "Return the value above which a token is a sink"
     return 20*math.sqrt(vlm.text_config.hidden_size/4096) if tau is None else tau
 
 # %% ../../nbs/library/method/22_heads.ipynb #914199ed
 def first_token(session): # [1, 1] id
-    "The token with which every prompt begins"
+    "Return the token with which every prompt begins"
     return session.words('x').inputs['input_ids'][:, :1].to(session.vlm.device)
 
 def sink_dims(session, tau=20.) -> list: # as in the source; None: see `sink_bar`; -> sorted
-    "Dimensions in which the first token is very large, at the input of a layer from the fourth of 32 on"
+    "Return dimensions in which the first token is very large, at the input of a layer from the fourth of 32 on"
     vlm = session.vlm
     dims, bar = set(), sink_bar(vlm, tau)
     def see(layer, x): dims.update((stands_out(x[0, 0]) > bar).nonzero()[:, 0].tolist())
@@ -53,7 +53,7 @@ def sink_dims(session, tau=20.) -> list: # as in the source; None: see `sink_bar
 # %% ../../nbs/library/method/22_heads.ipynb #144cf557
 def image_heads(w, vis, sink, rho=.8, summ=.2):
     # w: [..., K] attention weights; vis: [K] bool, image tokens; sink: [K] bool, sinks; -> [...] bool
-    "Rows with enough weight on the image, and few sinks in it"
+    "Return rows with enough weight on the image, and few sinks in it"
     on, free = w[..., vis].sum(-1), w[..., vis & ~sink].sum(-1)
     return (on >= summ) & (free > 0) & (free >= rho*on)
 
@@ -82,7 +82,7 @@ class Var(GuidedMethod):
 
     @classmethod
     def official(cls, **kw):
-        "The settings of the official code: the largest sink share .5, .6 kept, the last layer edited too"
+        "Return the settings of the official code: the largest sink share .5, .6 kept, the last layer edited too"
         return cls(**dict(rho=.5, p=.4, last=True) | kw)
 
     def prepare(self, session, question) -> tuple: # the state is (dimensions, layers, details of the result)
@@ -105,7 +105,7 @@ class Var(GuidedMethod):
 
     @contextmanager
     def guided(self, session, prompt, state):
-        "The redistribution; the details say how many rows it changed"
+        "Redistribute attention; the details say how many rows it changed"
         vlm = session.vlm
         dims, layers, details = state
         bar = sink_bar(vlm, self.tau)
@@ -130,7 +130,7 @@ class Var(GuidedMethod):
 
 # %% ../../nbs/library/method/22_heads.ipynb #3c017d0c
 def cat_padded(tensors, front=False, value=0):    # of shapes [n, ...] -> [sum of n, ...]
-    "One batch of tensors, each padded to the largest: in dimension 1 before or behind, in all further ones behind"
+    "Pad tensors to the largest and batch them: in dimension 1 before or behind, in all further ones behind"
     size, out = [max(n) for n in zip(*(t.shape[1:] for t in tensors))], []
     for t in tensors:
         gaps = [(0, n - m) for n, m in zip(size, t.shape[1:])]
@@ -139,7 +139,7 @@ def cat_padded(tensors, front=False, value=0):    # of shapes [n, ...] -> [sum o
     return torch.cat(out)
 
 def collate(vlm, prompts) -> dict:
-    "Model inputs of several prompts, one batch in which all end together, on the model's device; what one lacks is 0"
+    "Batch the inputs of several prompts, all ending together, on the model's device; what one lacks is 0"
     inputs, batch = [vlm.to_device(p) for p in prompts], {}
     for i in inputs: i.setdefault('attention_mask', torch.ones_like(i['input_ids']))
     for k, v in inputs[0].items():
@@ -151,7 +151,7 @@ def collate(vlm, prompts) -> dict:
 
 # %% ../../nbs/library/method/22_heads.ipynb #e14d5eb8
 def head_divergence(seen, read): # [H, D] outputs of a layer's heads with the image, of the text alone -> [H]
-    "How much each head's output depends on the image; a head that surges without it counts as 0"
+    "Return how much each head's output depends on the image; a head that surges without it counts as 0"
     vhd, surge = (seen - read).float().norm(dim=-1), read.float().pow(2).sum(-1)
     high = lambda x: x > x.mean() + x.std(correction=0)
     return vhd.masked_fill(high(vhd) & high(surge), 0)
@@ -169,7 +169,7 @@ def find_heads(vlm, prompt, text, layers, alpha=2.) -> tuple: # (layer -> [H] bo
     return heads, vhd
 
 def reinforce(o, heads, alpha): # o: [B, H, R, D] outputs of the heads; heads: [H] bool; -> [B, H, R, D]
-    "Some heads times alpha"
+    "Return some heads times alpha"
     return torch.where(heads[:, None, None], alpha*o, o)
 
 # %% ../../nbs/library/method/22_heads.ipynb #6a8f9bbb
@@ -195,5 +195,5 @@ class Vhr(GuidedMethod):
         return self.result(session.image, question, seconds=seconds, calls=2, details=[note]), heads
 
     def edit(self, session, prompt, state):
-        "The chosen heads times alpha"
+        "Return the chosen heads times alpha"
         return Edit(list(state), heads=lambda layer, o, rows: reinforce(o, state[layer], self.alpha))

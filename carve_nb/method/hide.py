@@ -20,19 +20,19 @@ from ..core.text import find_word
 
 # %% ../../nbs/library/method/18_hide.ipynb #981c6745
 def unit(a) -> np.ndarray: # [...]; of a constant: zeros
-    "Values moved and scaled to 0..1"
+    "Return values moved and scaled to 0..1"
     a = a - a.min()
     return a/(a.max() or 1)
 
 def word_maps(A, before, sigma) -> np.ndarray: # [K, gh, gw] of names, [N, gh, gw] of the words before, cells -> [K, gh, gw]
-    "The maps of names less the mean map of the words before them, each between 0 and 1"
+    "Return the maps of names less the mean map of the words before them, each between 0 and 1"
     smooth = lambda maps: [unit(ndimage.gaussian_filter(m, sigma)) for m in maps]
     base = np.mean(smooth(before), 0)
     return np.array([unit(np.maximum(m - base, 0)) for m in smooth(A)])
 
 # %% ../../nbs/library/method/18_hide.ipynb #8307fd11
 def cell_boxes(m, threshold, box) -> list: # [gh, gw] between 0 and 1; (x0, y0, x1, y1) of the grid in the image -> of float
-    "The boxes of a map's regions at or above a threshold"
+    "Return the boxes of a map's regions at or above a threshold"
     gh, gw = m.shape
     w, h = box_size(box)
     found = ndimage.find_objects(ndimage.label(m >= threshold, np.ones((3, 3)))[0])
@@ -40,7 +40,7 @@ def cell_boxes(m, threshold, box) -> list: # [gh, gw] between 0 and 1; (x0, y0, 
     return [(*place(a.start, b.start), *place(a.stop, b.stop)) for a, b in found]
 
 def join_boxes(boxes) -> list: # (x0, y0, x1, y1)
-    "Boxes that meet, at an edge too, as one"
+    "Return boxes that meet, at an edge too, as one"
     boxes = list(dict.fromkeys(boxes))
     for a, b in combinations(boxes, 2):
         if min(box_size(common_box(a, b))) >= 0:
@@ -62,7 +62,7 @@ class Hide(LargeCrops, CropMethod):
     name, source = 'hide', 'arXiv 2510.00054'
 
     def look(self, session, question) -> Result:
-        "Names, their rows, pieces"
+        "Return names, their rows, pieces"
         image = session.image
         names, notes, calls = name_entities(session, question)
         text = self.words.format(', '.join(names))

@@ -50,7 +50,7 @@ class Lookup(CropMethod):
         if self.query is not None: check_query(self.query)
 
     def choose(self, vlm) -> tuple: # (`Lookup`, notes)
-        "The method with the row, the layers and the baseline that are read in a model"
+        "Return the method with the row, the layers and the baseline that are read in a model"
         given = {k: getattr(self, k) for k in ('query', 'layers', 'baseline') if getattr(self, k) is not None}
         profile = None if self.query else find_profile(vlm)
         found = profile.fields('lookup') if profile else {}
@@ -68,7 +68,7 @@ class Lookup(CropMethod):
     def settled(self, vlm): return self.choose(vlm)[0]
 
     def look(self, session, question) -> Result:
-        "One pass: the plain answer and the row; its region"
+        "Return one pass: the plain answer and the row; its region"
         image = session.image
         own, notes = self.choose(session.vlm)
         layers = layers_of(session.vlm, own.layers)

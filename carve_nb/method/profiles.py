@@ -20,7 +20,7 @@ from ..models.model import Fingerprint, fingerprint
 
 # %% ../../nbs/library/method/03_profiles.ipynb #6aa87054
 def short_name(vlm) -> str:
-    "A model's name, without the path to it: Hub id, or the name of the folder"
+    "Return a model's name, without the path to it: Hub id, or the name of the folder"
     return Path(vlm.name).name if Path(vlm.name).is_absolute() else str(vlm.name)
 
 # %% ../../nbs/library/method/03_profiles.ipynb #b1000006
@@ -143,7 +143,7 @@ class ModelProfile:
         return f'{why}: take the default, {make()}'
 
     def table(self):
-        "Agreement of each row and layer, and where boxes are known the pointing of its peak, a DataFrame"
+        "Return each row's and layer's agreement, and where boxes are known its pointing, as a DataFrame"
         import pandas as pd    # not before a table is wanted
         kinds = dict(agreement=self.agreement) | (dict(pointing=self.pointing) if self.pointing else {})
         return pd.concat({k: pd.DataFrame(v, index=pd.Index(self.read, name='layer')).T for k, v in kinds.items()}).round(2)
@@ -170,7 +170,7 @@ class ModelProfile:
 
 # %% ../../nbs/library/method/03_profiles.ipynb #b1000007
 def profile_path(vlm) -> Path:
-    "Where your profile of a model is kept, whether it is there or not"
+    "Return where your profile of a model is kept, whether it is there or not"
     return kept_folder()/f'{fingerprint(vlm)}.json'
 
 @lru_cache

@@ -36,13 +36,13 @@ class Vrga(GuidedMethod):
     by_word = True
 
     def columns(self, vlm, prompt) -> torch.Tensor: # [V]
-        "Positions of the image tokens; the vision start marker, where there is one, comes first (code)"
+        "Return positions of the image tokens; the vision start marker, where there is one, comes first (code)"
         seen = prompt.spans[0].tokens
         before, marker = seen[:1] - 1, getattr(vlm.model.config, 'vision_start_token_id', None)
         return torch.cat([before, seen]) if prompt.inputs['input_ids'][0, before] == marker else seen
 
     def heads(self, w, M): # [L, H, V] rows on the image; tokens of the prompt
-        "H_v: low EFR and high R_img, else high R_img alone. H_b: early heads that do not attend to the image"
+        "Choose H_v: low EFR and high R_img, else high R_img alone. H_b: early heads that do not attend to the image"
         R = w.mean(-1)*M                                           # R_img = mean_V a / mean a, and a has sum 1
         EFR = entropy(w, math.e)/R.double().clamp_min(1e-12)       # EFR = H_img / R_img
         high = R >= torch.quantile(R.flatten(), 1 - self.p/100)*(1 - 1e-6)   # 1e-6: ties but for rounding
@@ -51,7 +51,7 @@ class Vrga(GuidedMethod):
         return both if both.any() else high, early & (R < .01)
 
     def refine(self, w, Hv, Hb): # [L, H, V] rows; [L, H] bool each
-        "A_ref = Norm(mean_Hv A - λ mean_Hb A)"
+        "Return A_ref = Norm(mean_Hv A - λ mean_Hb A)"
         A = _norm(w[Hv].mean(0))
         return _norm((A - self.lam*_norm(w[Hb].mean(0))).clamp_min(0)) if Hb.any() else A
 
@@ -68,7 +68,7 @@ class Vrga(GuidedMethod):
         return near[near < len(A)]
 
     def find_tokens(self, rows, grid): # `AttentionRows` under the question, of V; (gh, gw)
-        "A_ref [V], H_v and H_b [L, H], places in V to raise"
+        "Return A_ref [V], H_v and H_b [L, H], places in V to raise"
         w = rows.question[-2:][0][..., rows.span(0)]   # the last but one (code)
         Hv, Hb = self.heads(w, rows.meta['n_prompt'])
         A = self.refine(w, Hv, Hb)
@@ -92,7 +92,7 @@ class Vrga(GuidedMethod):
         return partial, (rows.layers, V[T], V)
 
     def edit(self, session, prompt, state): # (layers, positions to raise, V)
-        "A_h(i) <- (1 + γ) A_h(i) for i in T_q, in the heads that attend to the image at this step (code); rows of sum 1"
+        "Raise A_h(i) <- (1 + γ) A_h(i) for i in T_q, in the heads that attend to the image at this step (code); rows of sum 1"
         layers, at, V = state
         def raised(layer, w, rows): # [B, H, R, K]
             new = w.index_copy(-1, at.to(w.device), w[..., at]*(1 + self.gamma))
@@ -105,7 +105,7 @@ class Vrga(GuidedMethod):
 def query_rows(vlm, prompt, layers):
     # layers: decoder layer indices;
     # -> [L, H, 1+Q, Nv] float32: the token before the question, then its tokens; columns of the first image
-    "The attention of the question's tokens to the image, read in one pass that ends early"
+    "Return the attention of the question's tokens to the image, read in one pass that ends early"
     at = [prompt.question[0] - 1, *prompt.question]
     with model_lock(vlm.model), recording(vlm.model, layers, at, columns=prompt.spans[0].tokens, stop=True) as rec:
         vlm.model(**vlm.to_device(prompt), use_cache=False)
@@ -113,16 +113,16 @@ def query_rows(vlm, prompt, layers):
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #bfd083c4
 def gaze_shifts(w): # w: [..., 1+Q, Nv] rows of the query and of the token before it; -> [..., Q, Nv]
-    "What each token gains over the token before"
+    "Return what each token gains over the token before"
     return (w[..., 1:, :] - w[..., :-1, :]).clamp_min(0)
 
 def busiest(mass): # mass: [B, H, ...]; -> the same shape, bool
-    "The half of the heads with the largest mass"
+    "Return the half of the heads with the largest mass"
     best = mass.topk(max(1, mass.shape[1]//2), dim=1).indices
     return torch.zeros_like(mass, dtype=torch.bool).scatter(1, best, True)
 
 def heat_map(shifts, words): # shifts: [L, H, Q, Nv]; words: indices of the rows to keep; -> [Nv] s
-    "Mean shift of the half of the heads that shifts most, layer by layer"
+    "Return mean shift of the half of the heads that shifts most, layer by layer"
     d = shifts[:, :, list(words)]
     return d[busiest(d.sum((2, 3)))].mean((0, 1))
 
@@ -182,12 +182,12 @@ class Gift(GuidedMethod):
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #35a5f2df
 def top_share(a, share): # a: [Nv]; -> [Nv] bool
-    "The largest values"
+    "Return the largest values"
     n = int(share*len(a) + 1e-9)
     return torch.zeros_like(a, dtype=torch.bool).index_fill(0, a.topk(n).indices, True)
 
 def outliers(a, reach=1.5): # a: [Nv]; -> [Nv] bool
-    "Values far above the others"
+    "Return values far above the others"
     q1, q3 = torch.quantile(a, torch.tensor([.25, .75]))
     return a > q3 + reach*(q3 - q1)
 
@@ -204,7 +204,7 @@ class DualStream(GuidedMethod):
     name, source, needs = 'dual', 'arXiv 2501.12206', ('patches', 'inline')
 
     def prepare(self, session, question):
-        "One pass of the tower alone: the tokens and their gain"
+        "Return one pass of the tower alone: the tokens and their gain"
         image = session.image
         prompt, seconds = session.prompt(question, self.suffix), Timings()
         with seconds('tower'):

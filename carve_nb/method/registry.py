@@ -94,7 +94,7 @@ def register(own):
 
 # %% ../../nbs/library/method/32_registry.ipynb #8d955bca
 def methods(category: str|None = None) -> MethodTable: # of `CATEGORIES`; None: all
-    "Every method there is: name -> `Entry`, which makes the method when called"
+    "Return every method there is: name -> `Entry`, which makes the method when called"
     if category is not None: choose(category, CATEGORIES, 'category')
     return MethodTable({k: e for k, e in ENTRIES.items() if category in (None, e.category)})
 
@@ -107,12 +107,12 @@ def _split(text, sign): # a pattern
     return [text[start:end] for start, end in zip(ends[::2], ends[1::2])]
 
 def read_value(text):
-    "The Python value that a text is, or the text"
+    "Return the Python value that a text is, or the text"
     try: return ast.literal_eval(text)
     except (ValueError, SyntaxError): return text
 
 def read_method(text): # 'carve:p=.1:K=2'
-    "The name and the fields in one word: 'carve', {'p': .1, 'K': 2}; a text with a colon or a comma stands in quotation marks"
+    "Split 'carve:p=.1:K=2' into name and fields; a text with a colon or a comma stands in quotation marks"
     name, *pairs = _split(text, ':')
     given = {}
     for pair in pairs:
@@ -124,7 +124,7 @@ def read_method(text): # 'carve:p=.1:K=2'
     return name.strip(), given
 
 def split_specs(text) -> tuple: # of texts
-    """Methods in one word, 'none,carve:layers=(3,4)', or a list; each once.
+    """Split methods in one word, 'none,carve:layers=(3,4)', or a list; each once.
 
     'all' and the name of a category stand for their methods that need no second model."""
     if not isinstance(text, str):

@@ -34,11 +34,11 @@ class Timings(dict):
 
 # %% ../../nbs/library/method/00_results.ipynb #9d09a062
 def confidence_of(answer) -> float | None:
-    "The geometric mean of an answer's token probabilities; None where it is not known"
+    "Return the geometric mean of an answer's token probabilities; None where it is not known"
     return None if answer is None or isnan(answer.confidence) else answer.confidence
 
 def format_answer(answer) -> str:
-    "An answer with its confidence, where it is known, on one line"
+    "Return an answer with its confidence, where it is known, on one line"
     if answer is None: return '-'
     text, confidence = ' '.join(str(answer).split()), confidence_of(answer)
     return f'"{text}"' if confidence is None else f'"{text}" ({confidence:.2f})'
@@ -51,7 +51,7 @@ def unseen_note(box, size) -> list:    # (x0, y0, x1, y1) of what the model sees
     return [f'the model sees {share:.0%} of the image: its processor cuts out the center; pad=True (--pad) shows all']
 
 def cut_note(answer) -> list:
-    "That an answer was cut, where it was: one sentence, or none"
+    "Say that an answer was cut: one sentence, or none"
     if answer.finished: return []
     thought = ', inside its thought' if behind_thought(str(answer)) is None else ''
     return [f'the answer was cut at {len(answer.tokens)} tokens{thought}: max_new_tokens gives it more']
@@ -108,7 +108,7 @@ class Result:
     def __repr__(self): return 'Result: ' + '\n'.join(self.summary())
 
     def summary(self) -> list: # of lines
-        "Question, both answers, box and costs, notes"
+        "Return the question, both answers, box and costs, notes as text"
         n = len(self.regions)
         regions = f'{n} region{"s"*(n > 1)}, ' if n else ''
         crop = f'crop {self.crop.box}, {self.crop.scale:.1f} times; ' if self.crop else ''
@@ -121,14 +121,14 @@ class Result:
             *self.details, *self.notes]
 
     def sentence(self) -> str: # one line, and one more for each note
-        "The question and both answers"
+        "Return the question and both answers"
         how = 'with the crop' if self.shown and not self.whole else 'without a crop'
         if self.crop.scale > 1: how = f'with the crop, {self.crop.scale:.1f} times as large'
         answers = f'Baseline: {format_answer(self.plain_answer)}; {how}: {format_answer(self.answer)} ({self.method}).'
         return '\n'.join([f'{self.asked} {answers}', *self.details, *self.notes])
 
     def to_dict(self, **more) -> dict:   # further facts, such as the model's name
-        "A result without its images and tensors: plain values, for JSON"
+        "Return a result without its images and tensors: plain values, for JSON"
         def said(a): return dict(text=None if a is None else str(a), confidence=confidence_of(a))
         def box(o): return [int(v) for v in o.box]
         answer = said(self.answer)
@@ -142,7 +142,7 @@ class Result:
             seconds=dict(self.seconds), notes=list(self.notes), details=list(self.details)) | more
 
     def panels(self, height: int = 200, box: tuple | None = None) -> dict:    # title -> PIL image
-        "The image, the maps and the crop, one by one; the true region `box` is outlined in white"
+        "Return the image, the maps and the crop, one by one; the true region `box` is outlined in white"
         image = fit_height(to_raster(self.image), height)
         def fit(box): return scale_box(box, self.image.size, image.size)
         maps = self.maps or ({} if self.saliency is None else {'map': self.saliency})
@@ -158,7 +158,7 @@ class Result:
         return out
 
     def plot(self, height: int = 200, box: tuple | None = None) -> Image.Image:
-        "The panels in one row, the question and both answers below"
+        "Return the panels in one row, the question and both answers below"
         return plot_panels(self.panels(height, box), self.sentence(), height)
 
     def _repr_html_(self):
@@ -168,7 +168,7 @@ class Result:
         return panels_html(self.panels(), self.sentence(), words)
 
     def files(self, **more) -> dict:    # name -> bytes; further facts for the JSON
-        "All stages and the crop as images, the facts as JSON"
+        "Return all stages and the crop as images, the facts as JSON"
         facts = json.dumps(self.to_dict(**more), indent=1) + '\n'
         images = {'result.png': png_bytes(self.plot()), 'crop.png': png_bytes(self.crop.image)}
         return images | {'result.json': facts.encode()}

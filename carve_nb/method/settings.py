@@ -24,7 +24,7 @@ from ..formulas.threshold import Region
 ABOVE_0 = 5e-324   # the least positive number
 
 def limited(default, low, high=math.inf):
-    "A field that takes numbers from `low` (`ABOVE_0`: any above 0) to `high`; None where its type says so"
+    "Return a field that takes numbers from `low` (`ABOVE_0`: any above 0) to `high`; None where its type says so"
     return field(default=default, metadata=dict(low=low, high=high))
 
 def check_fields(made): # a dataclass
@@ -50,7 +50,7 @@ def check_query(query):
     raise CarveError(f'query={query!r}: use {" or ".join(map(repr, QUERIES))}, or a list of words of the question')
 
 def method_call(method) -> str: # Python
-    "The call that makes a dataclass: its fields that are not as by default"
+    "Return the call that makes a dataclass: its fields that are not as by default"
     usual = type(method)()
     pairs = {f.name: (getattr(method, f.name), getattr(usual, f.name)) for f in fields(method)}
     changed = ', '.join(f'{k}={value!r}' for k, (value, default) in pairs.items() if value is not default and value != default)
@@ -60,7 +60,7 @@ def method_call(method) -> str: # Python
 CROP_SIDE_RATIO = 190   # greatest ratio of a crop's sides, a little under the models' `MAX_SIDE_RATIO`
 
 def grow_box(box, size, min_side=28, square=False, pad=0.) -> tuple: # pixels; (W, H) of the image
-    "The box with room around it (`pad`, in parts of the side, at each of its ends), inside the image"
+    "Return the box with room around it (`pad`, in parts of the side, at each of its ends), inside the image"
     lo, hi = np.array(box).reshape(2, 2)
     limit = np.array(size)
     side = np.maximum((hi - lo)*(1 + 2*pad), min_side)
@@ -72,7 +72,7 @@ def grow_box(box, size, min_side=28, square=False, pad=0.) -> tuple: # pixels; (
 
 # %% ../../nbs/library/method/01_settings.ipynb #2f85679b
 def box_regions(boxes, size, scores=None) -> list: # (x0, y0, x1, y1) pixels, floats; (W, H) of the image; all 1 -> `Region`s
-    "The parts of boxes that lie in the image; of a box outside there is none"
+    "Return the parts of boxes that lie in the image; of a box outside there is none"
     found = []
     for box, score in zip(boxes, scores or [1.]*len(boxes)):
         corners = *np.floor(box[:2]), *np.ceil(box[2:])
@@ -98,11 +98,11 @@ class Crop:
         return panels_html({'': self.image}, about, width=280)
 
 def whole_crop(img) -> Crop:
-    "The crop that changes nothing: the image itself"
+    "Return the crop that changes nothing: the image itself"
     return Crop(img, (0, 0, *img.size), 1., False)
 
 def enlargement(size, box, limit=4096) -> float: # (W, H) of the image; of the crop
-    "How much a crop is enlarged: to the image's size, as far as no side is longer than `limit`"
+    "Return how much a crop is enlarged: to the image's size, as far as no side is longer than `limit`"
     w, h = box_size(box)
     return max(1., min(max(size[0]/w, size[1]/h), limit/max(w, h)))
 
@@ -142,7 +142,7 @@ class Crops:
     min_side: int = limited(96, 1) # least side of the crop, pixels (ours; the presets: 28, one merged patch)
 
     def cut(self, image, box, regions=()) -> Crop: # `Region`s that stay where the rest is covered
-        "The crop of a box"
+        "Return the crop of a box"
         big = grow_box(box, image.size, self.min_side, self.square, self.pad)
         mask = None
         if regions and self.fill != 'none':
@@ -156,7 +156,7 @@ class Crops:
         return crop_image(image, box, mask, self.limit, self.rounding, self.fill == 'packed')
 
     def show(self, image, regions) -> Crop:
-        "The crop of some `Region`s; of none: the whole image"
+        "Return the crop of some `Region`s; of none: the whole image"
         return self.cut(image, union_box([r.box for r in regions]), regions) if regions else whole_crop(image)
 
 @dataclass(repr=False)

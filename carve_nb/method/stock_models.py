@@ -30,7 +30,7 @@ class Edited(list):
     def __repr__(self): return super().__repr__() if self else '[nothing edited yet: filled when the block ends]'
 
 def _make_guide(edit, prompt):
-    "The method, or why it cannot guide one generation of this prompt"
+    "Return the method, or why it cannot guide one generation of this prompt"
     method = make_method(edit)
     if not isinstance(method, GuidedMethod):
         raise UnsupportedError(f'{method!r} does not guide one generation: it asks again about a crop. Call it with a '

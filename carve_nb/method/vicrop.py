@@ -26,7 +26,7 @@ from .base import timings, CropMethod, as_saliency, layers_of
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #76052dbf
 def window_sums(M, nx, ny) -> np.ndarray: # M: [gh, gw]; -> [gh-ny+1, gw-nx+1] float32
-    "The sum of every window of one size"
+    "Return the sum of every window of one size"
     windows = sliding_window_view(np.asarray(M, np.float32), (ny, nx))
     return np.array([[w.sum() for w in row] for row in windows])   # each sum as in the source: its rounding decides ties
 
@@ -34,18 +34,18 @@ def window_sums(M, nx, ny) -> np.ndarray: # M: [gh, gw]; -> [gh-ny+1, gw-nx+1] f
 WINDOW_RATIOS = 1, 1.2, 1.4, 1.6, 1.8, 2
 
 def cell_sides(S) -> tuple: # pixels
-    "Width and height of a map's cells"
+    "Return width and height of a map's cells"
     gh, gw = S.values.shape
     w, h = box_size(S.box)
     return w/gw, h/gh
 
 def window_cells(S, side) -> tuple: # side: of the window, pixels of the image; -> (nx, ny), each at least 1
-    "The cells that a square covers"
+    "Return the cells that a square covers"
     return tuple(max(1, min(int(side/c), n)) for c, n in zip(cell_sides(S), S.values.shape[::-1]))
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #7b15130b
 def best_window(S, base, ratio): # base: base side; -> (sharpness, (x, y) center, side), pixels; None: it covers the map
-    "The window of one ratio with the largest sum"
+    "Return the window of one ratio with the largest sum"
     nx, ny = window_cells(S, base*ratio)
     if (ny, nx) == S.values.shape: return None
     W = window_sums(S.values, nx, ny).astype(np.float64)
@@ -59,14 +59,14 @@ def best_window(S, base, ratio): # base: base side; -> (sharpness, (x, y) center
 # %% ../../nbs/library/method/10_vicrop.ipynb #45e9254a
 def center_box(center, side, size) -> tuple:
     # center: (x, y) pixels; side: pixels; size: (W, H) of the image; -> (x0, y0, x1, y1) inside the image
-    "A square around a point, moved inside the image and clipped"
+    "Return a square around a point, moved inside the image and clipped"
     half = max(1, int(side//2))
     middle = [min(max(int(c), half), n - half) for c, n in zip(center, size)]
     return *(max(0, m - half) for m in middle), *(min(n, m + half) for m, n in zip(middle, size))
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #3d2c883e
 def search_box(S, base): # base: base side, pixels of the image; -> (x0, y0, x1, y1)
-    "The box of the sharpest window; None where already the smallest covers the map"
+    "Return the box of the sharpest window; None where already the smallest covers the map"
     windows = [w for r in WINDOW_RATIOS if (w := best_window(S, base, r))]
     if not windows: return None
     _, *window = max(windows, key=lambda w: w[0])
@@ -87,11 +87,11 @@ class ViCrop(PlainCrops, CropMethod):
     name, source = 'vicrop', 'arXiv 2502.17422'
 
     def see(self, session, words, answer=False) -> dict: # fields of a `Result`
-        "The map (`saliency`), `seconds` and `calls`, and rows with the plain answer if it comes for free"
+        "Return the map (`saliency`), `seconds`, `calls`, and rows with the plain answer if it comes for free"
         raise NotImplementedError
 
     def look(self, session, question) -> Result: # as `Method.look`
-        "Map, box, crop"
+        "Return map, box, crop"
         image = session.image
         words, notes = session.short or question, []    # source: on V* the question without its options
         found = self.see(session, words, answer=words == question)
@@ -103,7 +103,7 @@ class ViCrop(PlainCrops, CropMethod):
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #b5ce2f97
 def safe_ratio(a, b): # a / b
-    "a/b, and 0 where b is 0"
+    "Divide a/b; 0 where b is 0"
     return torch.where(b > 0, a/b.clamp_min(torch.finfo(b.dtype).tiny), 0.)
 
 @dataclass(repr=False)
@@ -113,7 +113,7 @@ class RelAtt(ViCrop):
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of an image (source: its models show one)
     name = 'rel-att'
     def see(self, session, words, answer=False) -> dict:
-        "Two captures, divided"
+        "Return two captures, divided"
         q = self.capture(session, words, steps='all' if answer else 'first')
         g = self.capture(session, self.instruction, steps='first')
         a, b = (r.maps(layers_of(session.vlm, self.layers), tiles=self.tiles) for r in (q, g))
@@ -129,7 +129,7 @@ class GradAtt(ViCrop):
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of an image (source: its models show one)
     name, needs = 'grad-att', ('patches',)
     def see(self, session, words, answer=False) -> dict:
-        "Attention times its gradient, where that is positive"
+        "Return attention times its gradient, where that is positive"
         seconds = Timings()
         with seconds('gradient'):
             prompt = session.prompt(words, self.suffix)
@@ -141,7 +141,7 @@ class GradAtt(ViCrop):
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #e6a39576
 def pixel_grads(vlm, prompt): # like the prompt's `pixel_values`
-    "Derivatives of the most likely first token's log-probability by the pixels"
+    "Return derivatives of the most likely first token's log-probability by the pixels"
     with model_lock(vlm.model), frozen(vlm.model), torch.enable_grad():
         inputs = vlm.to_device(prompt)
         pixels = inputs['pixel_values'].detach().clone().requires_grad_()
@@ -150,7 +150,7 @@ def pixel_grads(vlm, prompt): # like the prompt's `pixel_values`
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #fae17b83
 def pixel_plane(x, grid, config): # grid: (gh, gw) tokens; -> [3, h, w], frames added
-    "Pixel values, or their derivatives, as a plane"
+    "Return pixel values, or their derivatives, as a plane"
     if x.ndim == 2:
         t = config.vision_config
         m, P = t.spatial_merge_size, t.patch_size
@@ -164,7 +164,7 @@ def pixel_plane(x, grid, config): # grid: (gh, gw) tokens; -> [3, h, w], frames 
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #24e65062
 def edge_mask(image, size) -> np.ndarray: # RGB image, (w, h) to which it is resized first, bilinearly -> [h, w] bool
-    "The half of the pixels that lie on edges"
+    "Return the half of the pixels that lie on edges"
     x = np.asarray(image.resize(size, Image.Resampling.BILINEAR), np.float32)/255
     fine = x - ndimage.gaussian_filter(x, (.8, .8, 0), mode='mirror', radius=(1, 1, 0))
     E = ndimage.median_filter(np.linalg.norm(fine, axis=2), size=7).round(6)   # rounding errors are no edges
@@ -172,7 +172,7 @@ def edge_mask(image, size) -> np.ndarray: # RGB image, (w, h) to which it is res
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #a9a03824
 def patch_mean(a, grid) -> np.ndarray: # a: [h, w]; grid: (gh, gw); -> [gh, gw]
-    "The mean over each patch; what does not fill a patch is left out"
+    "Return the mean over each patch; what does not fill a patch is left out"
     h, w = (n//g for n, g in zip(a.shape, grid))
     return a[:grid[0]*h, :grid[1]*w].reshape(grid[0], h, grid[1], w).mean((1, 3))
 
@@ -181,7 +181,7 @@ class PureGrad(ViCrop):
     "ViCrop: gradient by the pixels"
     name = 'pure-grad'
     def see(self, session, words, answer=False) -> dict:
-        "Two gradients, divided, at edges"
+        "Return two gradients, divided, at edges"
         vlm, image = session.vlm, session.image
         if vlm.family.cross and not vlm.family.bridge:
             raise UnsupportedError(f'pure-grad cannot be used with the family {vlm.family.name!r}: '

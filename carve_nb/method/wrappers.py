@@ -35,7 +35,7 @@ def given_image(which, n) -> int:    # a rule or a number; of images
     else: raise CarveError(f'which={which}: there is no image of that number among {n}; count from 0')
 
 def choose_image(method, session, question, which) -> Result:
-    "A partial `Result` with one of several images, or of the frames of a `Video`, and the answer to all of them"
+    "Return a partial `Result` with one of several images, or of the frames of a `Video`, and the answer to all of them"
     images = session.images
     chosen = given_image(which, len(images))
     texts = [question]
@@ -98,7 +98,7 @@ def ask_video(
     which: str|int = 'attention',  # the frame: one of `IMAGE_RULES`, or its number from 0
     **kw,                          # of `open_video`
 ) -> Result:                       # of the method on the chosen frame; `images` are all frames
-    "The moment of a video that a question is about, and a method on its frame inside the video"
+    "Return the moment of a video that a question is about, and a method on its frame inside the video"
     return ask_one_of(make_method(method), Session(vlm, open_video(video, **kw)), question, which)
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #4daf8a39
@@ -117,12 +117,12 @@ def check_answerer(method, by):
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #acc6bc88
 def answerer_name(by) -> str: # without the path of a folder
-    "The name of the model that answers"
+    "Return the name of the model that answers"
     name = str(getattr(by, 'name', type(by).__name__))
     return name.rstrip('/').split('/')[-1] if isinstance(by, VLM) else name
 
 def ask_there(session, by, images, question, suffix, *how) -> Answer: # the session here and the other; PIL images; as `VLM.ask`
-    "The other model's answer: once, where equal questions are answered once here"
+    "Return the other model's answer: once, where equal questions are answered once here"
     def make():
         if isinstance(by, VLM): return by.ask(images, question, suffix, *how)
         said = by.ask(images, f'{question} {suffix}' if suffix else question)
@@ -139,7 +139,7 @@ def answered_note(by, shown) -> str: # images; none: the one of the question
 def open_answerer(spec, key_env=None):
     # key_env: environment variable with the key; None: OPENAI_API_KEY for api.openai.com, else no key is sent;
     # -> an `Endpoint` or a `VLM`
-    "The other model, from one string"
+    "Return the other model, from one string"
     if '://' not in spec: return VLM.from_pretrained(spec)
     url, *named = spec.split('#', 1)
     if not named:
@@ -152,7 +152,7 @@ def open_answerer(spec, key_env=None):
 UNRECORDED = 'key_env', 'timeout', 'retries'
 
 def describe_answerer(by) -> dict: # plain values
-    "The model that answers, for the record: all that an answer depends on"
+    "Return the model that answers, for the record: all that an answer depends on"
     if isinstance(by, Endpoint):
         return {f.name: getattr(by, f.name) for f in fields(by) if f.name not in UNRECORDED}
     dtype = str(by.dtype).removeprefix('torch.')

@@ -25,7 +25,7 @@ from .video import halved_moments, numbered_moments, paired_moments
 
 # %% ../../nbs/library/models/03_families.ipynb #9066002c
 def attention_layers(config) -> list:
-    "Layers that compute attention: all, or in a hybrid those whose kind is called so"
+    "Return layers that compute attention: all, or in a hybrid those whose kind is called so"
     kinds = getattr(config, 'layer_types', None)
     if kinds is None: return list(range(config.num_hidden_layers))
     return [i for i, kind in enumerate(kinds) if kind.endswith('attention') and kind != 'linear_attention']
@@ -71,7 +71,7 @@ class Family:
               ids=None,  # [N] tokens of the prompt that holds the images; the first of `inputs` by default
               first=0,   # number of the first of these images among all that the processor got
               ):
-        "One `ImageSpan` for each view of each image of (W, H) that has tokens, the whole image first"
+        "Return one `ImageSpan` for each view of each image of (W, H) that has tokens, the whole image first"
         if self.cross: return [self.cross(config, each[i], i, size) for i, size in enumerate(sizes)]
         blocks = [(i, b) for i, size in enumerate(sizes)
                   for b in self.blocks(config, each[i], inputs, first + i, size)]
@@ -94,7 +94,7 @@ def add_family(family: Family) -> Family:
 ALONE = 'its family has no record, and what it shares between prompts was not tested'
 
 def find_grid(config, processor, inputs, i, size) -> list:
-    "The rule for a family without a record: the grid that the processor tells, or else its fixed number of tokens"
+    "Return the rule for a family without a record: the grid that the processor tells, or its fixed number of tokens"
     rule = fixed_square
     if {'image_grid_thw', 'image_position_ids'} & set(inputs): rule = told_grid
     elif 'image_sizes' in inputs and hasattr(processor, 'spatial_merge_size'): rule = parted_grid
@@ -238,7 +238,7 @@ BOX_FORMS = dict(
 MEASURED = CHECKPOINTS/'families.json'  # written by the tests
 
 def family_rows() -> list:
-    "One line for each family, column -> text: its record, and what the conformance tests measured"
+    "Return one line for each family, column -> text: its record, and what the conformance tests measured"
     heads, *rows = json.loads(MEASURED.read_text())['table']
     return [dict(zip(heads, row)) for row in rows]
 

@@ -33,7 +33,7 @@ def mask_rows(
     Q, K,         # number of queries and keys
     causal=True,  # is a missing mask causal?
 ):                # [.., R, K] boolean (True: seen) or additive; None: all are seen
-    "The rows of a mask for some of the queries"
+    "Return the rows of a mask for some of the queries"
     keys = torch.arange(K, device=at.device)
     if isinstance(mask, FlashMask):
         n = K if mask.padding is None else mask.padding.shape[-1]
@@ -120,7 +120,7 @@ def hooked_kernel(kernel, module, query, key, value, attention_mask, scaling=Non
 
 # %% ../../nbs/library/models/04_hooks.ipynb #0e796295
 def eager_attention(module, *args, **kw) -> tuple:
-    "The eager kernel of the file in which a module's class stands"
+    "Return the eager kernel of the file in which a module's class stands"
     files = [vars(sys.modules[c.__module__]) for c in type(module).__mro__]
     return next(f['eager_attention_forward'] for f in files if 'eager_attention_forward' in f)(module, *args, **kw)
 
@@ -209,7 +209,7 @@ def generate_setting(
     kw,     # named arguments of a call
     name,   # of a setting
 ):          # its value in this call
-    "A setting of a generation"
+    "Return a setting of a generation"
     given = kw.get(name), *(getattr(o, name, None) for o in (kw.get('generation_config'), model.generation_config))
     return next((v for v in given if v is not None), None)
 

@@ -34,7 +34,7 @@ def crop_box(
     processor, size,  # (W, H) of the original image
     shown,  # (w, h) of the processed image that the grid shows, from its top left
 ):  # covered box (x0, y0, x1, y1), floating pixels of the original
-    "Covered box of processors that pad to a square, resize and center-crop (each of them optional)"
+    "Return covered box of processors that pad to a square, resize and center-crop (each of them optional)"
     ip = processor.image_processor
     sides = np.array(size)    # (across, down), as all that follows
     corner = cut = np.zeros(2, int)
@@ -92,7 +92,7 @@ def place_blocks(
     image_id,
     blocks,  # (number of the image, `Block`) in order of the sequence
 ):  # list of `ImageSpan`
-    "Where each block that has tokens stands, and which of its tokens are cells of the grid"
+    "Return where each block that has tokens stands, and which of its tokens are cells of the grid"
     pos = (ids == image_id).nonzero()[:, 0]
     sizes = [b.size for _, b in blocks]
     if not len(pos):
@@ -146,7 +146,7 @@ def tiled(
     grid,  # (gh, gw) of each tile
     size, rows=1, cols=1,
 ):  # list of `Block`
-    "Tiles row by row and the whole image after them, or the whole image alone"
+    "Return tiles row by row and the whole image after them, or the whole image alone"
     w, h = size[0]/cols, size[1]/rows
     places = product(range(rows), range(cols)) if rows*cols > 1 else ()
     tiles = [Block(grid, (c*w, r*h, (c + 1)*w, (r + 1)*h), f'tile {r},{c}') for r, c in places]
@@ -154,12 +154,12 @@ def tiled(
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #73efe28b
 def setting(processor, name):
-    "A setting of the image processor as it is used"
+    "Return a setting of the image processor as it is used"
     own = getattr(processor, 'images_kwargs', {})
     return own[name] if name in own else getattr(processor.image_processor, name)
 
 def ratio_tiles(config, processor, inputs, i, size, side) -> list:    # side: processor -> tokens along a tile's side
-    "Blocks of processors that choose the canvas of tiles with the nearest aspect ratio"
+    "Return blocks of processors that choose the canvas of tiles with the nearest aspect ratio"
     ip, n = processor.image_processor, side(processor)
     cols = rows = 1
     if setting(processor, 'crop_to_patches') and ip.max_patches > 1:
@@ -169,7 +169,7 @@ def ratio_tiles(config, processor, inputs, i, size, side) -> list:    # side: pr
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #b90addc9
 def edge_tiles(config, processor, inputs, i, size) -> list:
-    "Blocks of processors that enlarge the long side to a whole number of tiles"
+    "Return blocks of processors that enlarge the long side to a whole number of tiles"
     ip, (w, h) = processor.image_processor, size
     n, m = round(processor.image_seq_len**.5), ip.max_image_size['longest_edge']
     if not ip.do_image_splitting: return tiled((n, n), size)
@@ -183,7 +183,7 @@ def edge_tiles(config, processor, inputs, i, size) -> list:
 PAN_SETTINGS = 'pan_and_scan_min_crop_size', 'pan_and_scan_max_num_crops', 'pan_and_scan_min_ratio_to_activate'
 
 def pan_tiles(config, processor, inputs, i, size) -> list:
-    "Blocks of the whole image and, if the processor pans over long images, of its crops"
+    "Return blocks of the whole image and, if the processor pans over long images, of its crops"
     (W, H), n = size, round(config.mm_tokens_per_image**.5)
     blocks = tiled((n, n), size)
     if not setting(processor, 'do_pan_and_scan'): return blocks
@@ -200,11 +200,11 @@ def pan_tiles(config, processor, inputs, i, size) -> list:
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #d773d209
 def ask_again(processor, size, **settings) -> dict:
-    "What an image processor makes of an empty image of this size, with what is no input of the model"
+    "Return what an image processor makes of an empty image of this size, with what is no input of the model"
     return processor.image_processor(Image.new('RGB', size), **settings)
 
 def split_tiles(config, processor, inputs, i, size) -> list:
-    "Blocks of square tiles, and behind them the whole image on a grid of its own"
+    "Return blocks of square tiles, and behind them the whole image on a grid of its own"
     ip, made = processor.image_processor, ask_again(processor, size, return_row_col_info=True)
     merged = lambda side: math.ceil(int(side)//ip.encoder_patch_size/ip.downsample_factor)
     n, (h, w) = merged(ip.tile_size), made['image_sizes'][0]
@@ -212,7 +212,7 @@ def split_tiles(config, processor, inputs, i, size) -> list:
     return [*tiles, Block((merged(h), merged(w)), whole.box)]
 
 def slice_tiles(config, processor, inputs, i, size) -> list:
-    "Blocks of the whole image, and of slices of equal size behind it"
+    "Return blocks of the whole image, and of slices of equal size behind it"
     made = ask_again(processor, size)
     merged = 2 if processor.image_processor.downsample_mode == '4x' else 4    # patches along a side of a token
     whole, *slices = ((int(h)//merged, int(w)//merged) for h, w in made['target_sizes'])
@@ -221,7 +221,7 @@ def slice_tiles(config, processor, inputs, i, size) -> list:
     return [Block(whole, base.box), *tiles]
 
 def padded_tiles(config, processor, inputs, i, size) -> list:
-    "Blocks of the tiles of a canvas that an image fills from the top left, and of the whole image behind them"
+    "Return blocks of the tiles of a canvas that an image fills from the top left, and of the whole image behind them"
     ip = processor.image_processor
     s = ip.size['height']
     n = round(s//processor.patch_size/processor.downsample_ratio**.5)
@@ -237,7 +237,7 @@ def canvas_box(
     canvas,  # (height, width) of the canvas in pixels
     size,
 ):
-    "The part of a canvas that an image fills, as the model cuts it out: at cells, not at pixels"
+    "Return the part of a canvas that an image fills, as the model cuts it out: at cells, not at pixels"
     cells = np.array(grid)    # (down, across), as all that follows
     canvas = np.array(canvas)
     sides = np.array(size[::-1])
@@ -250,7 +250,7 @@ def canvas_box(
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #94530286
 def canvas_tiles(config, processor, inputs, i, size) -> list:
-    "Blocks of the whole image, squashed, and of all tiles together; of several images each one whole in a square"
+    "Return blocks of the whole image, squashed, and of all tiles together; each of several images whole in a square"
     W, H = size
     s, patch = config.vision_config.image_size, config.vision_config.patch_size
     n = s//patch
@@ -268,7 +268,7 @@ def canvas_tiles(config, processor, inputs, i, size) -> list:
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #aa4faac8
 def canvas_keys(config, processor, i, size) -> ImageSpan:
-    "Span of processors that fit the image into the top left of a canvas of tiles"
+    "Return span of processors that fit the image into the top left of a canvas of tiles"
     W, H = size
     tower = config.vision_config
     n = tower.image_size//tower.patch_size
@@ -296,7 +296,7 @@ def query_bridge(model):  # list; after a pass it holds the weights [number of q
     finally: hook.remove()
 
 def patch_keys(config, processor, i, size) -> ImageSpan:
-    "Span of an image whose patches are keys, a class token before them"
+    "Return span of an image whose patches are keys, a class token before them"
     patch = config.vision_config.patch_size
     n = config.vision_config.image_size//patch
     return ImageSpan(torch.arange(1, n*n + 1), (n, n), crop_box(processor, size, (n*patch, n*patch)), i)
@@ -305,11 +305,11 @@ def patch_keys(config, processor, i, size) -> ImageSpan:
 ROW_KEYS = 'pixel_values', 'image_sizes', 'image_position_ids'
 
 def row_pixels(config, inputs, i, counts):
-    "Pixels of one image, one row for each, and its size where the tower wants to know it"
+    "Return pixels of one image, one row for each, and its size where the tower wants to know it"
     return {k: inputs[k][i : i+1] for k in ROW_KEYS if k in inputs}
 
 def sized_pixels(config, inputs, i, counts):
-    "Pixels of one image without those that pad it to the largest, and its size"
+    "Return pixels of one image without those that pad it to the largest, and its size"
     own = row_pixels(config, inputs, i, counts)
     h, w = own['image_sizes'][0].tolist()
     return own | dict(pixel_values=own['pixel_values'][..., :h, :w])
@@ -324,14 +324,14 @@ def grid_pixels(config, inputs, i, counts):
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #861b269a
 def tile_pixels(config, inputs, i, counts):
-    "Pixels of one image, one row for each of its views"
+    "Return pixels of one image, one row for each of its views"
     views = slice(sum(counts[:i]), sum(counts[:i + 1]))
     own = {k: inputs[k] for k in ('pixel_values', 'pixel_attention_mask', 'spatial_shapes') if k in inputs}
     beside = inputs['pixel_values'].ndim > 4    # [1, views, ...]
     return {k: v[:, views] if beside else v[views] for k, v in own.items()}
 
 def patch_pixels(config, inputs, i, counts):
-    "Pixels of one image in a list of patches"
+    "Return pixels of one image in a list of patches"
     grids = inputs['image_grid_thw']
     start, n = grids[:i].prod(-1).sum(), grids[i].prod()
     return dict(pixel_values=inputs['pixel_values'][start : start+n], image_grid_thw=grids[i : i+1])
@@ -393,7 +393,7 @@ def few_edges(config, processor, most: int) -> tuple:
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #b740b7eb
 def with_settings(processor, settings):
-    "A copy of a processor with other settings of its image processor; without settings the processor itself"
+    "Return a copy of a processor with other settings of its image processor; without settings the processor itself"
     if not settings: return processor
     own, ip = copy.copy(processor), copy.copy(processor.image_processor)
     named = getattr(processor, 'images_kwargs', {})
@@ -411,7 +411,7 @@ class EachImage:
     def __getattr__(self, name): return getattr(self.own[0], name)
 
     def read(self, ip, image, kw) -> BatchFeature:
-        "What one of them makes of an image, or made of the same image with the same settings before"
+        "Return what one of them makes of an image, or made of the same image with the same settings before"
         if self.known is None: return ip([image], **kw)
         how = repr((vars(ip), kw))
         found = next((k for k in self.known if k[:2] == (how, image)), None) or (how, image, ip([image], **kw))

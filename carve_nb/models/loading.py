@@ -25,7 +25,7 @@ from ..core.io import PACKAGED, find_source
 # %% ../../nbs/library/models/05_loading.ipynb #84cd1af2
 @contextmanager
 def explained(what):
-    "Errors of transformers inside the block in one sentence of ours"
+    "Say errors of transformers inside the block in one sentence of ours"
     try: yield
     except CarveError: raise
     except Exception as e:
@@ -36,7 +36,7 @@ def explained(what):
 
 # %% ../../nbs/library/models/05_loading.ipynb #5c7b1e86
 def still_processor(kind, name, **kw):
-    "The stock processor of a class for still images alone, without its video processor"
+    "Return the stock processor of a class for still images alone, without its video processor"
     cls = getattr(transformers, kind)
     def check(self, part_name, part):
         return None if part is None else cls.check_argument_for_proper_class(self, part_name, part)
@@ -53,7 +53,7 @@ def still_processor(kind, name, **kw):
 LOG = getLogger('carve_nb')   # what changes nothing for images is said to those who ask for it
 
 def load_processor(name, family, **kw):
-    "The stock processor; where it cannot be built for lack of torchvision, the same without video"
+    "Return the stock processor; where it cannot be built for lack of torchvision, the same without video"
     with explained(f'Tokenizer or image processor of {name!r} cannot be loaded'):
         try: return AutoProcessor.from_pretrained(name, **kw)
         except Exception as e:
@@ -65,7 +65,7 @@ def load_processor(name, family, **kw):
 
 # %% ../../nbs/library/models/05_loading.ipynb #bacad637
 def read_dtype(dtype):
-    "A type of numbers, None or 'auto', or an error if there is no such type"
+    "Return a type of numbers, None or 'auto', or an error if there is no such type"
     if dtype in (None, 'auto'): return dtype
     known = getattr(torch, str(dtype).removeprefix('torch.'), None)
     if isinstance(known, torch.dtype): return known
@@ -92,7 +92,7 @@ def check_places(config, processor, family):
 
 # %% ../../nbs/library/models/05_loading.ipynb #286a5897
 def pick_device(device) -> torch.device:
-    "The device asked for, or CUDA where there is one, else the CPU"
+    "Return the device asked for, or CUDA where there is one, else the CPU"
     if device is None: return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     try: return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as e:
@@ -140,7 +140,7 @@ def load_model(
     pad=False,        # pad images of which the processor would cut out the center?
     **kw,             # of the stock loader, such as quantization_config
 ):
-    "A model in eval mode and its processor: safetensors only, stock classes only"
+    "Return a model in eval mode and its processor: safetensors only, stock classes only"
     name = str(name)
     source, own = find_source(name), dict(revision=revision, trust_remote_code=trust_remote_code)
     if revision and Path(source).is_dir():

@@ -57,7 +57,7 @@ class Model:
 
     @classmethod
     def of_stock(cls, model, processor) -> 'Model':
-        "A stock pair for prompts that the caller makes: nothing is checked, and no chat template is needed"
+        "Return a stock pair for prompts that the caller makes: nothing is checked, and no chat template is needed"
         vlm = cls.__new__(cls)
         vlm.hold(model, processor)
         return vlm
@@ -129,7 +129,7 @@ class Model:
                 f'{self.n_layers} layers x {self.n_heads} heads, {dtype} on {self.device}{suffix})')
 
     def with_suffix(self, question, suffix):
-        "A question and the words behind it: a text; True: the model's own; None: none"
+        "Return a question and the words behind it: a text; True: the model's own; None: none"
         if suffix is True: suffix = self.suffix
         return f'{question} {check_text(self.processor, suffix, self.escape)}' if suffix else question
 
@@ -229,7 +229,7 @@ class Model:
         return self.prompt(images, question, messages=messages)
 
     def to_device(self, prompt):
-        "The prompt's inputs on the model's device and in its type; the prompt stays as it is"
+        "Return the prompt's inputs on the model's device and in its type; the prompt stays as it is"
         return dict(BatchFeature(prompt.inputs).to(self.device, self.dtype))
 
     def generate(self,
@@ -242,7 +242,7 @@ class Model:
         argmax=False,          # leave out the checkpoint's `PENALTIES`?
         **settings,            # of transformers' `generate`: generation_config, do_sample, top_p, streamer, ...
     ) -> 'Answer':
-        "The model's own answer, greedy unless the settings say otherwise"
+        "Return the model's own answer, greedy unless the settings say otherwise"
         if isinstance(prompt, (list, tuple)) and prompt and isinstance(prompt[0], dict): prompt, messages = None, prompt
         if messages is not None: prompt = self.chat(prompt, messages)
         elif not isinstance(prompt, Prompt): prompt = self.prompt(prompt, question)
@@ -339,7 +339,7 @@ _locks = weakref.WeakKeyDictionary()
 
 @contextlib.contextmanager
 def model_lock(model):
-    "One thread at a time, no gradients, eval mode; afterwards every module has its own mode back"
+    "Let one thread in, without gradients, in eval mode; afterwards every module has its own mode back"
     with _locks.setdefault(model, threading.RLock()), torch.no_grad():
         training = [m for m in model.modules() if m.training]
         def undo():
@@ -362,7 +362,7 @@ def free_memory():
 SWITCHES = '_active_adapter', '_disable_adapters', 'merged_adapters', 'scaling'
 
 def adapters(model) -> str:
-    "The adapters of a model as they are set; '' where there are none"
+    "Return the adapters of a model as they are set; '' where there are none"
     set_so = [[own.get(k) for k in SWITCHES] for own in map(vars, model.modules()) if 'merged_adapters' in own]
     return str(set_so) if set_so else ''
 

@@ -32,7 +32,7 @@ def tower_inputs(vlm, prompt, inputs, i) -> dict:
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #6d816229
 def branch(cache):
-    "A copy of the `DynamicCache` of a prefix that shares its tensors until it grows"
+    "Return a copy of the `DynamicCache` of a prefix that shares its tensors until it grows"
     new = copy.copy(cache)
     new.layers = [copy.deepcopy(o) if hasattr(o, 'recurrent_states') else copy.copy(o) for o in cache.layers]
     return new
@@ -47,7 +47,7 @@ def penalties(model):
     return {k: v for k, v in own.items() if v not in (None, PENALTIES[k])}
 
 def greedy(model, max_new_tokens, argmax=False):
-    "Greedy decoding with the model's own settings otherwise; `argmax`: with none of its `PENALTIES`"
+    "Decode greedily, with the model's own settings otherwise; `argmax`: with none of its `PENALTIES`"
     own = model.generation_config
     for name in 'prefill_chunk_size', 'prompt_lookup_num_tokens', 'assistant_early_exit', 'stop_strings':
         if (value := getattr(own, name, None)) is not None:    # which transformers puts in the place of our None
@@ -61,14 +61,14 @@ def greedy(model, max_new_tokens, argmax=False):
         use_cache=True, return_dict_in_generate=True, output_logits=True, **(PENALTIES if argmax else {}))
 
 def fill_cache(vlm, inputs, cache):  # a `DynamicCache`, which is returned
-    "Keys and values of all tokens that a cache does not hold yet"
+    "Return keys and values of all tokens that a cache does not hold yet"
     with hooked(CacheFill(vlm.text_config), vlm.model):
         vlm.model.generate(**inputs, **{CACHE: cache}, generation_config=greedy(vlm.model, 1))
     return cache
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #836b776f
 def features_from(vlm, prompt, inputs, start):
-    "Output of the tower for the images from one on: each is read alone, as if it had read them together"
+    "Return the tower's output for the images from one on: each is read alone, as if read together"
     each = [tower_inputs(vlm, prompt, inputs, i) for i in range(start, len(prompt.images))]
     outputs = [vlm.model.base_model.get_image_features(**own, return_dict=True) for own in each]
     features, new = [o.pooler_output for o in outputs], copy.copy(outputs[0])
@@ -81,7 +81,7 @@ def features_from(vlm, prompt, inputs, start):
 _OF_TORCH = frozenset(vars(torch.nn.Module()))   # what every module has, none of it a tensor
 
 def loose_tensors(model) -> dict:  # (module, name) -> tensor, or None where there may be one
-    "Tensors that a model carries besides its weights and buffers"
+    "List tensors that a model carries besides its weights and buffers"
     return {(module, name): value for module in model.modules() for name, value in vars(module).items()
             if name not in _OF_TORCH and (value is None or isinstance(value, torch.Tensor))}
 
@@ -116,7 +116,7 @@ class Prefix:
     loose: dict          # of `loose_tensors`, what reading it left on the model
 
     def holds(self, inputs) -> bool:
-        "Whether it is what these inputs would give"
+        "Return whether it is what these inputs would give"
         return self.inputs.keys() == inputs.keys() and all(torch.equal(v, inputs[k]) for k, v in self.inputs.items())
 
 @dataclass(eq=False)
@@ -135,7 +135,7 @@ class Prefixes:
         self.images.clear()
 
     def find(self, vlm, inputs) -> Prefix:
-        "The prefix of these inputs, kept or read now"
+        "Return the prefix of these inputs, kept or read now"
         known = next((p for p in self.kept if p.holds(inputs)), None)
         if known: self.hits += 1
         else:

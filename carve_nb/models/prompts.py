@@ -97,7 +97,7 @@ def commands(processor) -> tuple:
 BREAK = '\u200b'   # zero-width space
 
 def escape_text(processor, text) -> str:
-    "The text with a zero-width space in every word that the model would read as a command"
+    "Return the text with a zero-width space in every word that the model would read as a command"
     special, images, roles = commands(processor)
     words = {*processor.tokenizer.convert_ids_to_tokens([*special]), *images, *roles}
     pattern = '|'.join(re.escape(w) for w in sorted(words, key=len, reverse=True))
@@ -107,7 +107,7 @@ def escape_text(processor, text) -> str:
 def check_text(
     processor, text, escape=False,  # defuse commands instead of refusing them?
 ) -> str:
-    "The user's text, or an error if it is empty, cannot be encoded, or holds tokens with a meaning of their own"
+    "Return the user's text, or an error if it is empty, cannot be encoded, or holds tokens with a meaning of their own"
     if not isinstance(text, str): raise PromptError(f'The question must be a string, not {type(text).__name__}.')
     try: text.encode()
     except UnicodeEncodeError as e:
@@ -132,7 +132,7 @@ def check_text(
 
 # %% ../../nbs/library/models/06_prompts.ipynb #44856f17
 def unknown_words(tokenizer, text) -> list:
-    "Words of a text that the tokenizer does not know"
+    "Return words of a text that the tokenizer does not know"
     unknown = tokenizer.unk_token_id
     if unknown is None: return []
     enc = tokenizer(text, add_special_tokens=False, truncation=False, return_offsets_mapping=True)
@@ -140,7 +140,7 @@ def unknown_words(tokenizer, text) -> list:
     return [text[start:end].strip() for i, (start, end) in places if i == unknown]
 
 def unknown_note(tokenizer, text) -> str:
-    "The words of a text that the tokenizer does not know, in a sentence; '' if it knows all"
+    "Return the words of a text that the tokenizer does not know, in a sentence; '' if it knows all"
     unknown = dict.fromkeys(unknown_words(tokenizer, text))
     return f'This model does not know the words {", ".join(map(repr, unknown))}.' if unknown else ''
 
@@ -198,7 +198,7 @@ def text_positions(
     text: str,
     behind: str = '',    # the words after it; '': it is looked for as whole words, and the last place is taken
 ) -> list:
-    "Positions of the tokens of a question that ask, without options and instruction; of no text: none"
+    "Return positions of the tokens of a question that ask, without options and instruction; of no text: none"
     if not text: return []
     told, part = ''.join(names), asked_part(text)
     at = told.rfind(text + behind) if behind else max(word_places(told, text), default=-1)
@@ -212,7 +212,7 @@ def text_positions(
 
 # %% ../../nbs/library/models/06_prompts.ipynb #e53025a6
 def lay_out(processor, images, text, messages=TURN) -> str:
-    "The chat as the processor encodes it: some add a start token or a new line of their own"
+    "Return the chat as the processor encodes it: some add a start token or a new line of their own"
     laid = processor.prepare_inputs_layout(images=[images], text=format_chat(processor, text, len(images), messages))[1]
     return laid if isinstance(laid, str) else laid[0]
 
@@ -244,7 +244,7 @@ class Prompt:
 
 # %% ../../nbs/library/models/06_prompts.ipynb #d01eb802
 def plot_grid(img, span: ImageSpan):
-    "The image with the model's grid on it; what is dark is not seen"
+    "Return the image with the model's grid on it; what is dark is not seen"
     (x0, y0, x1, y1), (gh, gw) = span.box, span.grid
     seen = [round(v) for v in common_box(span.box, (0, 0, *img.size))]
     out = img.point(lambda v: v//3)
@@ -266,7 +266,7 @@ def check_shape(img):
 
 # %% ../../nbs/library/models/06_prompts.ipynb #2f81952a
 def prompt_places(inputs) -> list:  # of (first token, end), one for each prompt
-    "Where each prompt of a batch stands between its padding"
+    "Return where each prompt of a batch stands between its padding"
     ids, mask = inputs['input_ids'], inputs.get('attention_mask')
     if mask is None: return [(0, ids.shape[1])]*len(ids)
     if mask.shape != ids.shape:
@@ -294,7 +294,7 @@ def deal_images(counts, sizes) -> list:    # image tokens of each prompt, of eac
 def open_images(
     images,  # an image, or a list of them, or a list of such lists
 ) -> list:
-    "Images of any mode as they are stored: not turned, and with what is transparent"
+    "Return images of any mode as they are stored: not turned, and with what is transparent"
     if isinstance(images, (list, tuple)): return [im for one in images for im in open_images(one)]
     if isinstance(images, Image.Image): return [images]
     opened = open_image(images)
@@ -325,7 +325,7 @@ def sample_pixels(values, n: int) -> torch.Tensor:    # [<=n PLACES]
     return values.reshape(-1)[at.to(values.device)].float().cpu()
 
 def near_pixels(ip, a, b) -> bool:    # of `sample_pixels`
-    "Whether pixel values are equal up to 2 of 255 levels, in the channel with the widest range"
+    "Return whether pixel values are equal up to 2 of 255 levels, in the channel with the widest range"
     level = (ip.rescale_factor if ip.do_rescale else 1)/(np.min(ip.image_std) if ip.do_normalize else 1)
     return torch.allclose(a, b, rtol=0, atol=2*level)
 
@@ -418,7 +418,7 @@ def read_prompts(
     raise refused[0] if refused else OtherImagesError('No images are given, and the inputs hold none.')
 
 def place_prompts(model, processor, inputs, images, question, heard=()) -> list:    # heard: of `Overheard`
-    "The prompts of inputs, if these are their images"
+    "Return the prompts of inputs, if these are their images"
     config, tok = model.config, processor.tokenizer
     family = find_family(config.model_type)
     places = prompt_places(inputs)

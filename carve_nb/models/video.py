@@ -58,7 +58,7 @@ def open_video(
     fps=1.,  # frames a second of a list or array; a file knows its own
     most=16,
 ) -> Video:
-    "A video of any source"
+    "Return a video of any source"
     if isinstance(source, Video): return source
     if not fps > 0: raise PromptError(f'fps={fps}: give the frames a second, a number above 0.')
     if torch.is_tensor(source): source = source.numpy(force=True)
@@ -89,7 +89,7 @@ def paired_moments(
     step=False,  # does the model want to know the seconds between moments?
     timed=False,  # do the seconds stand in the text?
 ) -> Moments:
-    "Patches of neighboring frames joined: of a still image the processor makes two equal frames"
+    "Return patches of neighboring frames joined: of a still image the processor makes two equal frames"
     ip, tok = processor.image_processor, processor.tokenizer
     stills = ip(images=list(video), return_tensors='pt', **token_limit(processor, FRAME_TOKENS)[1])
     h, w = stills['image_grid_thw'][0, 1:].tolist()
@@ -119,7 +119,7 @@ def halved_moments(processor, config, video: Video) -> Moments:
 
 # %% ../../nbs/library/models/02_video.ipynb #3e9a1d09
 def numbered_moments(processor, config, video: Video) -> Moments:
-    "Each frame as an image of one tile, its number before it"
+    "Return each frame as an image of one tile, its number before it"
     tiles = processor.image_processor(images=list(video), crop_to_patches=False, return_tensors='pt')['pixel_values']
     length, tok = processor.image_seq_length, processor.tokenizer
     frame = f'{tok.start_image_token}{tok.context_image_token*length}{tok.end_image_token}'
@@ -128,7 +128,7 @@ def numbered_moments(processor, config, video: Video) -> Moments:
 
 # %% ../../nbs/library/models/02_video.ipynb #a7d0dc17
 def moment_spans(tokens, video: Video, moments: Moments) -> list:    # positions of the video's tokens; of `ImageSpan`
-    "One span for each moment; its `image` is the moment's first frame"
+    "Return one span for each moment; its `image` is the moment's first frame"
     n = moments.frames
     grid = moments.grid[1:]
     box = 0., 0., *map(float, video[0].size)

@@ -50,13 +50,13 @@ def result_table(stored: dict) -> list: # model -> `Run`; -> of lists of str, th
 
 # %% ../../nbs/library/runs/06_demo.ipynb #8583a63d
 def demo_set(n=300, other=100, kinds=KINDS) -> DataSet: # digit questions; of each other kind, at most n
-    "The first held-out questions of each kind, scene by scene"
+    "Return the first held-out questions of each kind, scene by scene"
     records = [r for k in kinds for r in scene_records(n if k == 'digit' else min(n, other), (k,))]
     records.sort(key=lambda r: (r.image.seed, kinds.index(r.kind)))
     return DataSet('scenes', records, about=dict(split='heldout', source='carve demo'))
 
 def find_sample(id): # 'heldout-7-digit'
-    "The sample of an id"
+    "Return the sample of an id"
     split, seed, kind = id.split('-')
     return to_sample(make_scene(int(seed), split), kind)
 
@@ -73,7 +73,7 @@ def _pick_cases(run) -> dict: # name of a case -> id of a sample
     return {name: found[name] for name in CASES if name in found}
 
 def asked(run, methods) -> RunConfig:
-    "The configuration of a run, for other methods: the same suffix and length of an answer"
+    "Return the configuration of a run, for other methods: the same suffix and length of an answer"
     return RunConfig(methods, run.protocol['prompt']['suffix'], run.protocol['decoding']['max_new_tokens'])
 
 def show_cases(vlm, runs, out) -> dict: # name -> `Run`, the first of this model; what a case is -> `Result`
@@ -112,7 +112,7 @@ def run_demo(
     methods: Sequence[str] = DEMO_METHODS,
     **kw                                       # of `run_eval`: seed, max_new_tokens, progress
 ) -> tuple: # as of `write_report`
-    "Every method on held-out scenes, as a run, with a page of three cases"
+    "Return every method on held-out scenes, as a run, with a page of three cases"
     data = demo_set(n, other, kinds)
     read_run(out)      # a folder with something else is refused before the model is loaded
     vlm = load_model(model)

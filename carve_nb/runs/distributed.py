@@ -47,7 +47,7 @@ _RAY_SETTINGS = dict( # where Ray is started here
 
 @contextmanager
 def connected(address=None, cpus=1): # of a cluster, such as 'auto' or 'head:6379', None: this machine; cores to promise
-    "A running Ray inside the block; it is stopped afterwards if it was started here"
+    "Connect to Ray inside the block; stop it afterwards if it was started here"
     if not find_spec('ray'): raise RunError('--workers needs Ray Data, which is not installed: pip install "ray[data]" pyarrow.')
     host, port = (address or '').removeprefix('ray://').rpartition(':')[::2]
     try: host and socket.create_connection((host, int(port)), 10).close()     # Ray itself would try for minutes
@@ -81,7 +81,7 @@ class RayEngine:
 
     @contextmanager
     def ready(self, model, loading, config): # as in `ModelWorker`
-        "Workers that can load the model, with the protocol of their answers"
+        "Return the workers that can load the model, with the protocol of their answers"
         if isinstance(model, VLM): raise RunError('Each worker loads its model: give a folder or Hub id, not a loaded one.')
         path = Path(model).expanduser()
         setup = str(path.absolute()) if path.is_dir() else model, loading, config

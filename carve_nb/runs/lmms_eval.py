@@ -18,25 +18,25 @@ from ..core.errors import CarveError
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #f1b3cdbd
 def _need_lmms(module): # the module
-    "A module of lmms-eval, or how to get it"
+    "Return a module of lmms-eval, or how to get it"
     try: return import_module(f'lmms_eval.{module}')
     except ModuleNotFoundError as e:
         if (e.name or '').split('.')[0] != 'lmms_eval': raise
         raise CarveError('This needs lmms-eval 0.7 or newer: pip install lmms_eval') from None
 
 def manifests() -> list: # of `ModelManifest`
-    "The model that the entry point registers with lmms-eval"
+    "Return the model that the entry point registers with lmms-eval"
     manifest = _need_lmms('models.registry_v2').ModelManifest
     return [manifest('carve', simple_class_path='carve_nb.runs.lmms_eval.CarveLmms')]
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #b44e5273
 def _split_context(text) -> tuple: # question, suffix or None
-    "The question, and the words in the last line behind it"
+    "Return the question, and the words in the last line behind it"
     *head, tail = str(text).strip().rsplit('\n', 1)
     return (head[0].strip(), tail.strip()) if head else (tail, None)
 
 def _one_image(visuals): # PIL image
-    "The image of a request, or why there is none"
+    "Return the image of a request, or why there is none"
     flat = [p for o in visuals or [] for p in (o if isinstance(o, (list, tuple)) else [o])]
     if len(flat) == 1 and isinstance(flat[0], Image.Image): return flat[0]
     what = f'a {type(flat[0]).__name__}, which is no image' if len(flat) == 1 else f'{len(flat)} images'
@@ -46,7 +46,7 @@ def _one_image(visuals): # PIL image
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #5b123150
 def _read_length(asked, most=None) -> int: # longest answer
-    "The longest answer in tokens; warns of settings that are not greedy"
+    "Return the longest answer in tokens; warns of settings that are not greedy"
     greedy = dict(temperature=(None, 0), do_sample=(None, False), num_beams=(None, 1))
     if odd := {k: asked[k] for k, values in greedy.items() if asked.get(k) not in values}:
         warnings.warn(f'The task asks for {odd}; decoding stays greedy.', stacklevel=3)
@@ -77,7 +77,7 @@ class Adapter:
         self.vlm = load_model(pretrained, {k: v for k, v in given.items() if v})
 
     def answer(self, context, asked, doc_to_visual, doc_id, task, split) -> str:
-        "The answer to one request, up to the first stop word"
+        "Return the answer to one request, up to the first stop word"
         question, suffix = _split_context(context) if self.split else (str(context).strip(), None)
         image = _one_image(doc_to_visual(self.task_dict[task][split][doc_id]))
         method = equip(self.method, suffix, _read_length(asked, self.longest), given=self.fields)
@@ -89,7 +89,7 @@ class Adapter:
         return text
 
     def generate_until(self, requests) -> list: # of str
-        "Answers in the order of the requests; with on_error='empty' an error becomes an empty answer and a warning"
+        "Answer in the order of the requests; with on_error='empty' an error becomes an empty answer and a warning"
         answers = []
         for r in requests:
             try: answers.append(self.answer(*r.args))
@@ -101,7 +101,7 @@ class Adapter:
         return answers
 
     def loglikelihood(self, requests):
-        "Not offered"
+        "Refuse: likelihoods are not offered"
         raise CarveError(
             'Tasks that compare likelihoods, or that have several rounds, are not supported: a method ends in one '
             'answer. Choose a task of the type generate_until.')
@@ -109,11 +109,11 @@ class Adapter:
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #65e633e6
 def make_class(base=None) -> type: # of a model for lmms-eval
-    "The adapter with the base class of lmms-eval"
+    "Return the adapter with the base class of lmms-eval"
     own = dict(__module__=__name__, __doc__='CARVE and all other methods of carve_nb')
     return type('CarveLmms', (Adapter, base or _need_lmms('api.model').lmms), own)
 
 def __getattr__(name):
-    "`CarveLmms`, when it is asked for"
+    "Make `CarveLmms` when it is asked for"
     if name == 'CarveLmms': return make_class()
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 # %% ../../nbs/library/runs/02_runner.ipynb #3726fc41
 def equip(method, suffix, max_new_tokens, seed=0, given=()):
-    "A method with the suffix and length of the set; fields that were given stay"
+    "Return a method with the suffix and length of the set; fields that were given stay"
     ask = dict(suffix=suffix, max_new_tokens=max_new_tokens)
     if isinstance(method, Oracle):
         method = replace(type(method).like(Carve(), **ask), **{k: getattr(method, k) for k in given})
@@ -87,7 +87,7 @@ class Task(NamedTuple):
     methods: list|None = None # names; None: all
 
 def where_looked(r, boxes) -> dict: # `Result`; true regions
-    "The box of the crop, and how map and crop agree with the true regions; None where there is no region or no map"
+    "Return the crop's box, and how map and crop agree with the true regions; None where there is no region or map"
     found = dict(hit=None, pointing=None, auroc=None, iou=None, box=list(map(int, r.crop.box)))
     if not boxes: return found
     found['iou'] = round(float(box_iou(r.crop.box, union_box(boxes))), 6)
@@ -128,7 +128,7 @@ class SampleEvaluator:
         return record, session or Session(self.vlm, record.image)
 
     def lines(self, task, opened) -> list: # what became of opening the record
-        "The lines of one sample, one for each method that is asked for"
+        "Return the lines of one sample, one for each method that is asked for"
         record, session = opened.value or (task.record, None)
         methods = {name: self.config.asked(name, record) for name in self.config.made if name not in self.unfit}
         if session: attempt(partial(self.capture_first, record, session, methods.values()))   # what fails, fails again
@@ -144,7 +144,7 @@ class SampleEvaluator:
         return lines
 
     def capture_first(self, record, session, methods):
-        "The capture that methods share; the plain answer comes with it, and `none` has it from there, with its seconds"
+        "Capture what methods share; the plain answer comes with it, and `none` has it from there, with its seconds"
         if not (first := next((m for m in methods if isinstance(m, CropMethod)), None)): return
         prefixes, hits = session.prefixes, session.hits
         read = prefixes and prefixes.read
@@ -153,7 +153,7 @@ class SampleEvaluator:
         if read and prefixes.read == read and session.hits == hits: rows.meta['seconds'] += prefixes.seconds
 
     def line(self, method, record, session) -> dict: # plain values
-        "An answer with its score, where the method looked, and what it cost; or why it is not asked for"
+        "Return an answer with its score, where the method looked, and what it cost; or why it is not asked for"
         if isinstance(method, Oracle) and not record.boxes: return dict(status='skipped', why='no true region')
         if not record.answers: return dict(status='skipped', why='the set gives no answer to score by')
         session.box, session.short, saved = record.box, record.short_question, session.saved
@@ -178,7 +178,7 @@ MAY_CHANGE = ( # when a run is taken up
     'environment', 'data.n', 'data.key', 'data.descriptions')
 
 def make_protocol(evaluator) -> dict: # plain values
-    "All settings and versions that an answer depends on, without the data"
+    "Return all settings and versions that an answer depends on, without the data"
     vlm = evaluator.vlm
     config = evaluator.config
     proc = vlm.processor
@@ -205,7 +205,7 @@ def make_protocol(evaluator) -> dict: # plain values
 
 # %% ../../nbs/library/runs/02_runner.ipynb #0d6cd3c5
 def _image_name(image):
-    "A name of the image of a record, found without opening it"
+    "Return a name of the image of a record, found without opening it"
     return image if isinstance(image, (str, Path)) or callable(image) else id(image)
 
 def too_few(n, others=1, images=None) -> str: # questions, methods compared with the first, images (None: n)
@@ -217,7 +217,7 @@ def too_few(n, others=1, images=None) -> str: # questions, methods compared with
 
 # %% ../../nbs/library/runs/02_runner.ipynb #12dd9b99
 def image_units(data) -> list: # of lists of `Task`s
-    "Questions about one image that stand together"
+    "Return questions about one image that stand together"
     tasks = [Task(at, record) for at, record in enumerate(data)]
     return [[*unit] for _, unit in groupby(tasks, lambda task: _image_name(task.record.image))]
 
@@ -232,7 +232,7 @@ def load_model(model, loading={}) -> VLM: # name, folder or Hub id, or a loaded 
     return model
 
 def describe_data(data, max_new_tokens) -> dict: # `DataSet`
-    "Which questions, and how they are scored, for the protocol"
+    "Return which questions, and how they are scored, for the protocol"
     told = dict(
         name=data.name, key=data.key(), n=len(data), rule=data.rule, about=data.about)
     if any(r.describes for r in data): told['descriptions'] = f'without a suffix, max_new_tokens {2*max_new_tokens}'

@@ -231,7 +231,7 @@ class RunStore:
                            f'(offloaded or packed): whether they changed since is not known. {ELSE}')
 
     def check_question(self, line) -> bool:
-        "Is a line about a question as it is now? Raises an error for an answer that is not, and for a lost sample"
+        "Tell whether a line is about a question as it is now; raise for an answer that is not, and a lost sample"
         id = line['id']
         if id not in self.keys:
             if id and self.keys and self.protocol.get('methods'):
@@ -285,7 +285,7 @@ class RunStore:
 
 # %% ../../nbs/library/runs/00_store.ipynb #122095cf
 def unsupported_lines(unfit) -> list: # method -> why it cannot be used
-    "A line for each method that cannot be used, about no sample"
+    "Return a line for each method that cannot be used, about no sample"
     return [dict(id='', at=-1, status='unsupported', kind='', question='', method=m, why=why) for m, why in unfit.items()]
 
 class Attempt(NamedTuple):
@@ -295,7 +295,7 @@ class Attempt(NamedTuple):
     why: str = '' # there is no value
 
 def attempt(make) -> Attempt: # returns a value
-    "The value of a call, or the status and reason of its error; the error is released, since its frames hold tensors"
+    "Return the value of a call, or its error's status and reason; the error is released, since its frames hold tensors"
     try: return Attempt(make())
     except Exception as e:
         if out_of_memory(e): return Attempt(None, 'oom', str(InsufficientMemoryError()))
