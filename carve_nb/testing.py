@@ -6,19 +6,21 @@
 __all__ = ['SHOWN_SCENES', 'traces', 'Stop', 'failing', 'check_result', 'check_method', 'three_scenes', 'show_three']
 
 # %% ../nbs/library/method/04_testing.ipynb #11f563b0
-import random, warnings
+import random
+import warnings
 from contextlib import contextmanager
 from dataclasses import replace
-import numpy as np, torch
+import numpy as np
+import torch
 from PIL import Image
+from .attention.layer_masking import decoder_layers
+from .attention.rows import TILES
+from .attention.vlm import VLM
 from .core.image import lies_in
 from .core.plotting import stack_rows
 from .data.scenes import make_scene, to_sample
-from .attention.layer_masking import decoder_layers
-from .attention.vlm import VLM
 from .method.base import CropMethod, Method
 from .method.results import Result
-from .attention.rows import TILES
 
 # %% ../nbs/library/method/04_testing.ipynb #e6b5798c
 def traces(vlm) -> tuple: # compares equal if nothing was left behind

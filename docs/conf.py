@@ -1,5 +1,7 @@
 "Settings of Sphinx. The pages come from tools/pages.py; `make docs` builds them."
-import os, shutil, sys
+import os
+import shutil
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 

@@ -1,5 +1,8 @@
 "What is done to the HTML of a page when Sphinx writes it: header and description."
-import html, json, os, re
+import html
+import json
+import os
+import re
 from pathlib import Path
 
 HERE = Path(__file__).parent

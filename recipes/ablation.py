@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 from zlib import crc32
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 from carve_nb.attention.session import Session
 from carve_nb.core.errors import CarveError
 from carve_nb.core.image import box_iou

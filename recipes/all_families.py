@@ -8,9 +8,16 @@ __all__ = ['SMALL', 'DEPTH', 'NAMED', 'SQUARE', 'GRID_TYPES', 'HALF', 'OMNI', 'C
            'try_all']
 
 # %% ../nbs/training/tiny_models.ipynb #c4ac2926
-import copy, importlib, inspect, json, re, tempfile, warnings
+import copy
+import importlib
+import inspect
+import json
+import re
+import tempfile
+import warnings
 from pathlib import Path
-import torch, transformers
+import torch
+import transformers
 from fastcore.script import call_parse
 from transformers import AutoModelForImageTextToText, GenerationConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -21,7 +28,15 @@ from carve_nb import VLM
 from carve_nb.attention.vlm import check_family, small_image
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.prompts import format_chat
-from .tiny_models import QWEN_SIZES, RECIPES, ROPE, byte_tokenizer, illegible_tokens, make_tiny_checkpoint, random_model
+from recipes.tiny_models import (
+    QWEN_SIZES,
+    RECIPES,
+    ROPE,
+    byte_tokenizer,
+    illegible_tokens,
+    make_tiny_checkpoint,
+    random_model,
+)
 
 # %% ../nbs/training/tiny_models.ipynb #9452e944
 SMALL = {   # name of a setting -> its small value

@@ -1,21 +1,27 @@
 """Tables and figures of a comparison: every method on the same questions, as published and tuned, at its cost."""
 
-import argparse, gzip, json, platform, time
-import numpy as np, pandas as pd, torch
+import argparse
+import gzip
+import json
+import platform
+import time
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
-from carve_nb.attention.vlm import VLM
+import numpy as np
+import pandas as pd
+import torch
 from carve_nb.attention.layer_masking import decoder_layers
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.image import open_image
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.questions import KINDS
 from carve_nb.method.registry import CATEGORIES, ENTRIES, split_specs
-from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.model import Answer, fingerprint
+from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.runs.report import kinds_of, report
 from carve_nb.runs.runner import RunConfig, run_eval
 from carve_nb.runs.store import Run, read_records, read_run

@@ -1,11 +1,14 @@
 """What a plain answer, captured rows, eager attention and CARVE cost with one model: seconds, and memory above what the model needs."""
 
-import gc, json, re, torch
-import pandas as pd
+import gc
+import json
+import re
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+import pandas as pd
+import torch
 from fastcore.script import call_parse
 from tqdm import tqdm
 from carve_nb.attention.vlm import VLM

@@ -1,15 +1,14 @@
 """The study of what a map follows: the shape asked for, its color, or both."""
 import pandas as pd
-from carve_nb.core.text import pick_words
 from carve_nb.core.saliency import Saliency
 from carve_nb.core.stats import mean_interval
+from carve_nb.core.text import pick_words
 from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.data.records import Record
 from carve_nb.data.scenes import make_scene
 from carve_nb.formulas.product import contrast
 from .ablation import ask_all, paired, tidy, wide
 from .records import run_recipe
-
 
 SIBLINGS = dict(none=(0, 0), shape=(4, 0), color=(0, 4), both=(2, 2)) # others with the target's shape, with its color
 

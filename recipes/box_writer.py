@@ -1,7 +1,9 @@
 """Raise a variant of `carve-small` that writes boxes: asked where a thing is, it says four numbers, which `ask-box` reads."""
-import json, math
+import json
+import math
 from pathlib import Path
-import numpy as np, torch
+import numpy as np
+import torch
 from fastcore.script import call_parse
 from torch import nn
 from torch.nn import functional as F
@@ -11,8 +13,8 @@ from carve_nb.core.io import CHECKPOINTS
 from carve_nb.data.datasets import DataSet
 from carve_nb.data.scenes import samples
 from carve_nb.models.families import BOX_FORMS, BoxForm
-from carve_nb.runs.store import read_run
 from carve_nb.runs.runner import run_eval
+from carve_nb.runs.store import read_run
 from .curriculum import ViewContent, pad_rows
 from .equal_terms import ALWAYS, kept, with_crop
 from .lessons import BEGIN, OPEN, Lesson, conversation, lesson_batch, lesson_loss

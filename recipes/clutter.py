@@ -4,7 +4,8 @@
 from dataclasses import replace
 from functools import partial
 from itertools import product
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 from fastcore.script import call_parse
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import StatisticsError

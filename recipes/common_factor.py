@@ -1,7 +1,8 @@
 """How much of its attention a head has in common over questions, and whether that makes dividing help."""
 
 from itertools import cycle, islice
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 from carve_nb.attention.session import Session
 from carve_nb.core.errors import CarveError
 from carve_nb.core.saliency import Saliency, patch_cover

@@ -10,14 +10,16 @@ __all__ = ['NEGATIVES', 'LEGIBLE', 'caption_text', 'contradict', 'bits', 'Contra
 import math
 from dataclasses import dataclass
 from itertools import islice
-import numpy as np, torch, torch.nn.functional as F
+import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers.vision_utils import get_vision_window_index
 from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.data.questions import choose_one, join_words
 from .curriculum import pad_rows, phrase_text
-from .training_loop import right_by_kind
 from .models import MERGE, PATCH, WINDOW
+from .training_loop import right_by_kind
 from .views import CELL, draw_int, grid_crop, grid_view, paint_scene
 from .vocabulary import SMALL_IDS, encode_small
 

@@ -3,7 +3,16 @@ import warnings
 import numpy as np
 from scipy import stats
 from carve_nb.core.errors import StatisticsError
-from carve_nb.core.stats import TAIL, Estimate, bootstrap_values, check_scores, expanded_ends, few_images, image_places, mean_interval
+from carve_nb.core.stats import (
+    TAIL,
+    Estimate,
+    bootstrap_values,
+    check_scores,
+    expanded_ends,
+    few_images,
+    image_places,
+    mean_interval,
+)
 
 STEEPEST = 10 # log-odds per standard deviation; beyond it answers are as good as separated
 

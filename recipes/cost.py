@@ -1,15 +1,23 @@
 """The cost of a crop, compared to a plain answer, to a pass over two images, and to our targets."""
 
-import argparse, json, os, subprocess, sys, time
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-import numpy as np, pandas as pd, torch, transformers
+import numpy as np
+import pandas as pd
+import torch
+import transformers
 from torch.nn.functional import pad
-from carve_nb.attention.session import Session
 from carve_nb.attention.capture import recording
+from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import Saliency, pick_layers
 from carve_nb.data.questions import KINDS

@@ -8,8 +8,8 @@ import numpy as np
 from fastcore.script import call_parse
 from carve_nb.data.datasets import DataSet
 from carve_nb.data.scenes import make_scene, to_sample
-from carve_nb.runs.store import read_run
 from carve_nb.runs.runner import run_eval
+from carve_nb.runs.store import read_run
 
 TOKENS = 16, 36, 64, 100, 144, 196   # of a crop on the curve; None beside them: as many as the image
 # chosen before the part `fresh` was asked; and, after it had failed there, before `again`

@@ -12,9 +12,20 @@ __all__ = ['TURNS', 'SMALL_TURNS', 'LONG_KINDS', 'SHORT_KINDS', 'ViewContent', '
 # %% ../nbs/training/two_models.ipynb #0ff351f6
 import math
 from dataclasses import dataclass
-import numpy as np, torch
+import numpy as np
+import torch
 from carve_nb.data.questions import (
-    ASK, RELATIONS, absent_name, center, choose_one, describe, join_words, left_to_right, plural, with_article)
+    ASK,
+    RELATIONS,
+    absent_name,
+    center,
+    choose_one,
+    describe,
+    join_words,
+    left_to_right,
+    plural,
+    with_article,
+)
 from carve_nb.data.scenes import make_scene
 from carve_nb.models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER
 from .views import CELL, WHOLE_SCENE, draw_crop, patch_labels, take_view

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 import numpy as np
-from carve_nb.formulas.depth import head_mean_rows
 from carve_nb.core.saliency import patch_cover
 from carve_nb.data.records import Record
 from carve_nb.data.scenes import samples
+from carve_nb.formulas.depth import head_mean_rows
 from .ablation import ask_all, paired, tidy, wide
 from .records import run_recipe
 from .stickers import PLANTS, attention_share, find_sticker, free_place, plant

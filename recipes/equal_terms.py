@@ -5,15 +5,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
-import numpy as np, torch
+import numpy as np
+import torch
 from fastcore.script import call_parse
+from carve_nb.attention.vlm import VLM
 from carve_nb.data.datasets import DataSet
 from carve_nb.data.scenes import samples
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.vicrop import search_box, tower_side
-from carve_nb.attention.vlm import VLM
-from carve_nb.runs.store import read_run
 from carve_nb.runs.runner import run_eval
+from carve_nb.runs.store import read_run
 from .baselines import SHARES, sink
 
 @dataclass(repr=False)

@@ -1,6 +1,8 @@
 """The small files from which three interactive figures of the site and the quickstart's three choices are drawn, without a kernel."""
 
-import base64, io, json
+import base64
+import io
+import json
 from pathlib import Path
 import numpy as np
 from carve_nb.attention.vlm import VLM
@@ -10,11 +12,11 @@ from carve_nb.core.stats import mean_interval
 from carve_nb.data.eye_test import eye_question, share
 from carve_nb.data.scenes import make_scene, samples
 from carve_nb.formulas.clutter import color, entropy, texture
-from carve_nb.studies.measure import capture_pair
 from carve_nb.method.registry import make_method
 from carve_nb.models.prompts import SHORT_ANSWER
-from carve_nb.studies.checkup import right_share
 from carve_nb.runs.store import read_run
+from carve_nb.studies.checkup import right_share
+from carve_nb.studies.measure import capture_pair
 from .knockout import POSITIONS, START, load_knockout, position_by_layer, row_places
 
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'

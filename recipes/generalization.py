@@ -5,8 +5,8 @@ from PIL import Image, ImageOps
 from carve_nb.data.drawing import FONT, PHOTOS, _photo_crop, background, sprite
 from carve_nb.data.scenes import Scene, _blobs, _lay_out, _reading_order, _rng, make_scene, to_sample
 from .ablation import ask_all, paired, tidy, wide
-from .records import run_recipe
 from .binding import compare_groups, point_and_hit
+from .records import run_recipe
 
 @dataclass(frozen=True)
 class Style:

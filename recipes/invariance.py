@@ -1,7 +1,9 @@
 """Samples, records, figures and tables of the study of how much of a general map changes with its wording."""
 
-import numpy as np, pandas as pd, torch
 from itertools import combinations
+import numpy as np
+import pandas as pd
+import torch
 from PIL import Image
 from scipy.special import rel_entr
 from carve_nb.attention.session import Session

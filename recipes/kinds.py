@@ -3,7 +3,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
-import numpy as np, torch
+import numpy as np
+import torch
 from fastcore.script import call_parse
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
@@ -14,12 +15,12 @@ from carve_nb.data.questions import ASK
 from carve_nb.data.records import Record
 from carve_nb.data.scenes import make_scene, samples
 from carve_nb.data.scoring import score_answer
+from carve_nb.formulas.agreement import rank_patches
+from carve_nb.formulas.threshold import regions
 from carve_nb.method.base import as_saliency
 from carve_nb.method.lookup import Lookup, other_words
 from carve_nb.method.profiles import QUERIES
 from carve_nb.method.registry import make_method
-from carve_nb.formulas.agreement import rank_patches
-from carve_nb.formulas.threshold import regions
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.studies.profile import best_cell, row_agreement
 from .baselines import all_rows, keep, norm, sink, token_sets

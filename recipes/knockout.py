@@ -1,10 +1,13 @@
 """One query token after another is cut from the image, layer by layer, or the whole image is hidden from a layer: which answers are lost, and do they pass where attention points?"""
 
-import copy, gzip, json
+import copy
+import gzip
+import json
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
-import numpy as np, torch
+import numpy as np
+import torch
 from fastcore.script import call_parse
 from carve_nb.attention.capture import recording
 from carve_nb.attention.session import Session
@@ -14,9 +17,9 @@ from carve_nb.core.text import pick_words
 from carve_nb.data.scenes import scene_records
 from carve_nb.method.lookup import Lookup
 from carve_nb.models.hooks import CACHE, mask_rows, restore
+from carve_nb.models.model import model_lock
 from carve_nb.models.prefix_cache import own_loose
 from carve_nb.models.prompts import SHORT_ANSWER
-from carve_nb.models.model import model_lock
 from .baselines import keep
 
 FROM = 'before', '-1', 'word', *(f'+{k}' for k in range(1, 7)), 'last', 'later'   # whose row, in the order of the prompt

@@ -5,7 +5,8 @@ import math
 from dataclasses import replace
 from functools import partial
 from itertools import count, islice, pairwise
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 from fastcore.script import call_parse
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError

@@ -8,7 +8,8 @@ __all__ = ['ASSISTANT', 'USER', 'END', 'BEGIN', 'OPEN', 'CLOSE', 'conversation',
 
 # %% ../nbs/training/two_models.ipynb #85aba053
 from dataclasses import dataclass
-import numpy as np, torch
+import numpy as np
+import torch
 from torch.nn import functional as F
 from carve_nb.data.drawing import SIZE
 from carve_nb.data.questions import center, choose_one, left_to_right
@@ -16,7 +17,18 @@ from carve_nb.models.prompts import SHORT_ANSWER
 from .contrast import caption_text, tower_tokens
 from .curriculum import LONG_KINDS, SHORT_KINDS, SMALL_TURNS, ViewContent, draw_turns, pad_rows
 from .training_loop import right_by_kind, target_loss, turns_mask
-from .views import CELL, Visible, WHOLE_SCENE, choose_pairs, draw_int, grid_crop, grid_room, grid_view, paint_scene, place_boxes
+from recipes.views import (
+    CELL,
+    WHOLE_SCENE,
+    Visible,
+    choose_pairs,
+    draw_int,
+    grid_crop,
+    grid_room,
+    grid_view,
+    paint_scene,
+    place_boxes,
+)
 from .vocabulary import encode_small
 
 # %% ../nbs/training/two_models.ipynb #b8bdf835

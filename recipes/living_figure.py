@@ -9,16 +9,20 @@ __all__ = ['SEEDS', 'TWINS', 'LEAST', 'MOST', 'DIGITS', 'MODELS', 'RECORD', 'ASK
            'measure_equality', 'measure_composed']
 
 # %% ../nbs/tutorials/living_figure.ipynb #c916c181
-import base64, hashlib, json, shutil, sys
+import base64
+import hashlib
+import json
+import shutil
+import sys
 from importlib.resources import files
 from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from carve_nb import VLM
+from carve_nb.core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.data.drawing import FONT, OUTLINES, PHOTOS, SHAPES, _glyph, background
 from carve_nb.data.scenes import _blobs, _lay_out, _rng, make_scene, twin_records, twins
-from carve_nb.core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.method.registry import make_method
 
 # %% ../nbs/tutorials/living_figure.ipynb #7ce56fe6
@@ -145,7 +149,11 @@ def write_site(out):
     (out/'living.json').write_text(json.dumps(data), encoding='utf-8')
 
 # %% ../nbs/tutorials/living_figure.ipynb #04c10196
-import contextlib, copy, functools, http.server, threading
+import contextlib
+import copy
+import functools
+import http.server
+import threading
 
 ASK = '''async ([name, image, question, suffix]) => {
   const [{loadFiles}, {ask, look, makeModel, pixels, readImage}] = await Promise.all([import('./weights.js'), import('./model.js')]);

@@ -1,15 +1,16 @@
 """Whether answers and maps depend on where in the image the target lies, in raster order or in two dimensions."""
 
 from functools import partial
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 from carve_nb.attention.session import Session
-from carve_nb.method.carve import Carve
-from carve_nb.method.controls import QuestionOnly
-from carve_nb.formulas.depth import head_mean_rows
 from carve_nb.core.saliency import patch_cover
-from carve_nb.data.scoring import score_answer
 from carve_nb.data.questions import center
 from carve_nb.data.scenes import samples
+from carve_nb.data.scoring import score_answer
+from carve_nb.formulas.depth import head_mean_rows
+from carve_nb.method.carve import Carve
+from carve_nb.method.controls import QuestionOnly
 from carve_nb.studies.measure import describe_sample
 from .clutter import BOOTSTRAP_DRAWS
 from .correlation import logistic, spearman, try_estimate

@@ -4,30 +4,40 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
-import numpy as np, torch
+import numpy as np
+import torch
 from fastcore.script import call_parse
 from scipy import ndimage
 from torch import nn
 from torch.nn import functional as F
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
-from carve_nb.formulas.algorithm import fuse_contrast
 from carve_nb.core.saliency import Saliency, patch_cover
 from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.data.scenes import make_scene, samples, to_sample
+from carve_nb.formulas.agreement import layer_agreement, rank_patches
+from carve_nb.formulas.algorithm import fuse_contrast
 from carve_nb.method.profiles import QUERIES, query_in
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from carve_nb.formulas.agreement import layer_agreement, rank_patches
 from carve_nb.studies.profile import best_cell, scene_questions
 from . import lessons
+from .contrast import tower_tokens
 from .lessons import Lesson, lesson_batch, lesson_loss
 from .models import new_small_model
 from .recipe import FEW
-from .views import (
-    CELL, WHOLE_SCENE, draw_int, grid_crop, grid_room, grid_view, open_backgrounds, paint_scene, patch_labels)
-from .contrast import tower_tokens
-from .vocabulary import encode_small
 from .training_loop import train
+from .views import (
+    CELL,
+    WHOLE_SCENE,
+    draw_int,
+    grid_crop,
+    grid_room,
+    grid_view,
+    open_backgrounds,
+    paint_scene,
+    patch_labels,
+)
+from .vocabulary import encode_small
 
 START = 910_000   # first seed of the calibration and of the held-out scenes; no other page uses seeds from here on
 

@@ -1,13 +1,14 @@
 """A sticker that draws the row which points, under the question and under the general instruction alike: the world that CARVE assumes, made on purpose."""
 
 from dataclasses import replace
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 from carve_nb.attention.session import Session
-from carve_nb.method.registry import make_method
 from carve_nb.core.image import box_index, scale_box
 from carve_nb.core.io import TINY
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
+from carve_nb.method.registry import make_method
 from .ablation import paired
 from .records import run_recipe
 from .stickers import find_sticker, free_place, overlap, paste

@@ -1,7 +1,9 @@
 """Raise a variant of `carve-small` that has an attention sink, as released models do: its first image token draws attention."""
-import json, math
+import json
+import math
 from pathlib import Path
-import numpy as np, torch
+import numpy as np
+import torch
 from fastcore.script import call_parse
 from torch.nn import functional as F
 from carve_nb import VLM

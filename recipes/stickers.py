@@ -1,25 +1,25 @@
 """Train a sticker by gradient to draw the attention of a model, and plant it, or another distractor, in a scene."""
 
 import json
-import carve_nb
 from dataclasses import replace
 from pathlib import Path
-import numpy as np, torch
+import numpy as np
+import torch
 from fastcore.script import call_parse
 from PIL import Image, ImageDraw, ImageFont
 from torch.nn import functional as F
+import carve_nb
 from carve_nb.attention.intervention import rows_live
-from carve_nb.method.vicrop import pixel_plane
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, UnsupportedError
-from carve_nb.core.text import pick_words
-from carve_nb.core.saliency import patch_cover
 from carve_nb.core.image import png_bytes
 from carve_nb.core.io import TINY, replace_file
-
+from carve_nb.core.saliency import patch_cover
+from carve_nb.core.text import pick_words
 from carve_nb.data.scenes import samples
-from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from carve_nb.attention.vlm import VLM
+from carve_nb.method.vicrop import pixel_plane
 from carve_nb.models.model import fingerprint
+from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 
 def free_place(rng, side, size, target, margin=16, raster=32) -> tuple:
     "A box of this side by chance, beside the target in an image of this size, left and top multiples of `raster`"

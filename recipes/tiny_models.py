@@ -20,26 +20,72 @@ import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 import torch
-from tokenizers import Tokenizer as FastTokenizer
-from tokenizers import decoders, models as token_models, pre_tokenizers, trainers
-from transformers import LlamaTokenizer, PreTrainedTokenizerFast
+from tokenizers import Tokenizer as FastTokenizer, decoders, models as token_models, pre_tokenizers, trainers
 from transformers import (
-    AyaVisionConfig, AyaVisionProcessor, BlipImageProcessorPil, CLIPImageProcessorPil, Ernie4_5_VLMoeConfig, Gemma3Config,
-    Gemma3ImageProcessorPil, Gemma3nAudioFeatureExtractor, Gemma3nConfig, Gemma3nProcessor, Gemma3Processor, Gemma4Config,
-    Glm46VConfig, Glm4vConfig, Glm4vMoeConfig, GotOcr2ImageProcessorPil, Idefics3Config, Idefics3ImageProcessorPil,
-    Idefics3Processor, InstructBlipConfig, InstructBlipProcessor, InternVLConfig, Lfm2VlConfig, Lfm2VlImageProcessor, Lfm3VlConfig, Llama4Config, Llama4ImageProcessor,
-    MiniCPMV4_6Config, MiniCPMV4_7Config, LlavaConfig, LlavaNextConfig, LlavaNextImageProcessorPil,
-    LlavaNextProcessor, LlavaOnevisionConfig, LlavaOnevisionImageProcessorPil, LlavaProcessor, Mistral3Config, MllamaConfig,
-    MllamaImageProcessorPil, MllamaProcessor, PaliGemmaConfig, PaliGemmaProcessor, PixtralProcessor, Qwen2_5_VLConfig,
-    Qwen2VLConfig, Qwen3_5Config, Qwen3_5MoeConfig, Qwen3VLConfig, Qwen3VLMoeConfig, SiglipImageProcessorPil, SmolVLMConfig, SmolVLMImageProcessorPil)
+    AutoModelForImageTextToText,
+    AyaVisionConfig,
+    AyaVisionProcessor,
+    BlipImageProcessorPil,
+    CLIPImageProcessorPil,
+    Ernie4_5_VLMoeConfig,
+    Gemma3Config,
+    Gemma3ImageProcessorPil,
+    Gemma3nAudioFeatureExtractor,
+    Gemma3nConfig,
+    Gemma3nProcessor,
+    Gemma3Processor,
+    Gemma4Config,
+    GenerationConfig,
+    Glm4vConfig,
+    Glm4vMoeConfig,
+    Glm46VConfig,
+    GotOcr2ImageProcessorPil,
+    Idefics3Config,
+    Idefics3ImageProcessorPil,
+    Idefics3Processor,
+    InstructBlipConfig,
+    InstructBlipProcessor,
+    InternVLConfig,
+    Lfm2VlConfig,
+    Lfm2VlImageProcessor,
+    Lfm3VlConfig,
+    Llama4Config,
+    Llama4ImageProcessor,
+    LlamaTokenizer,
+    LlavaConfig,
+    LlavaNextConfig,
+    LlavaNextImageProcessorPil,
+    LlavaNextProcessor,
+    LlavaOnevisionConfig,
+    LlavaOnevisionImageProcessorPil,
+    LlavaProcessor,
+    MiniCPMV4_6Config,
+    MiniCPMV4_7Config,
+    Mistral3Config,
+    MllamaConfig,
+    MllamaImageProcessorPil,
+    MllamaProcessor,
+    PaliGemmaConfig,
+    PaliGemmaProcessor,
+    PixtralProcessor,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2VLConfig,
+    Qwen3_5Config,
+    Qwen3_5MoeConfig,
+    Qwen3VLConfig,
+    Qwen3VLMoeConfig,
+    SiglipImageProcessorPil,
+    SmolVLMConfig,
+    SmolVLMImageProcessorPil,
+)
 from transformers.models.ernie4_5_vl_moe.image_processing_pil_ernie4_5_vl_moe import Ernie4_5_VLMoeImageProcessorPil
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
-from transformers.models.glm46v.image_processing_pil_glm46v import Glm46VImageProcessorPil
 from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProcessorPil
+from transformers.models.glm46v.image_processing_pil_glm46v import Glm46VImageProcessorPil
 from transformers.models.minicpmv4_6.image_processing_pil_minicpmv4_6 import MiniCPMV4_6ImageProcessorPil
 from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from transformers import AutoModelForImageTextToText, GenerationConfig
 from transformers.utils import is_timm_available, is_torchvision_available
 
 # %% ../nbs/training/tiny_models.ipynb #0eefed1b

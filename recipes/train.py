@@ -12,7 +12,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
-import numpy as np, torch
+import numpy as np
+import torch
 from fastcore.script import call_parse
 from torch import nn
 from torch.nn import functional as F

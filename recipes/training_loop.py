@@ -6,9 +6,12 @@
 __all__ = ['plan', 'rates', 'optimizers', 'turns_mask', 'target_loss', 'right_by_kind', 'mean_figures', 'save', 'resume', 'train']
 
 # %% ../nbs/training/two_models.ipynb #87bc98c6
-import json, os, time
+import json
+import os
+import time
 from pathlib import Path
-import numpy as np, torch
+import numpy as np
+import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 

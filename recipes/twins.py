@@ -11,18 +11,19 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
-import numpy as np, torch
+import numpy as np
+import torch
 from fastcore.script import call_parse
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
-from carve_nb.data.scenes import twin_records
 from carve_nb.core.image import box_size
+from carve_nb.data.scenes import twin_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.threshold import regions
-from carve_nb.method.controls import DirectAnswer, Oracle, RandomCrop
-from carve_nb.method.settings import crop_image
-from carve_nb.method.lookup import Lookup
 from carve_nb.method.asking import ZoomEye
+from carve_nb.method.controls import DirectAnswer, Oracle, RandomCrop
+from carve_nb.method.lookup import Lookup
+from carve_nb.method.settings import crop_image
 from .baselines import keep
 from .binding import asked_object, pointed_at
 from .stickers import overlap

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
-from carve_nb.data.drawing import _DIGIT_HEIGHT, _glyph, COLORS, FONT, OUTLINES, PHOTOS, SHAPES, SIZE, background
+from carve_nb.data.drawing import _DIGIT_HEIGHT, COLORS, FONT, OUTLINES, PHOTOS, SHAPES, SIZE, _glyph, background
 from carve_nb.data.questions import choose_one
 from carve_nb.data.scenes import _apart
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 from typing import Annotated
-import numpy as np, torch
+import numpy as np
+import torch
 from fastcore.script import call_parse
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM

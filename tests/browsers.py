@@ -1,9 +1,11 @@
 "Chromium, driven by Playwright, and a notebook in JupyterLab"
-import contextlib, os, shutil
+import contextlib
+import os
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
-import pytest
 import processes
+import pytest
 
 TOKEN = 'only-for-this-test'
 

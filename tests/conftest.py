@@ -1,5 +1,10 @@
 "Options of the test run (written with =: a file that is there would be taken for a test), and tiny models that several files use"
-import gc, json, os, platform, tempfile, warnings
+import gc
+import json
+import os
+import platform
+import tempfile
+import warnings
 from functools import partial
 from pathlib import Path
 import hypothesis
@@ -86,7 +91,8 @@ def figure():
 @pytest.fixture(scope='session', autouse=True)
 def quiet():
     "One thread, and no progress bars"
-    import torch, transformers
+    import torch
+    import transformers
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
 

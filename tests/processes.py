@@ -1,6 +1,15 @@
 """Processes forked from one that has loaded the libraries: they are imported once for all tests, not for each process. Where
 the start is what is tested, in test_install, test_determinism, test_import and some of test_cli, a shell's command is started."""
-import gc, os, runpy, shutil, signal, subprocess, sys, tempfile, time, urllib.request
+import gc
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
 from multiprocessing import get_context
 from pathlib import Path
 import pytest

@@ -1,10 +1,17 @@
 "pyproject.toml, the package, its notebooks, the Makefile and what else names them agree."
-import ast, json, os, re, shutil, subprocess, sys, tomllib
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
 from configparser import ConfigParser
 from importlib.metadata import packages_distributions
 import pytest
-import carve_nb
 from processes import ROOT
+import carve_nb
 
 pyproject = tomllib.loads((ROOT/'pyproject.toml').read_text())
 project, nbdev = pyproject['project'], pyproject['tool']['nbdev']

@@ -1,6 +1,8 @@
 """What holds for every notebook and module: one notebook a module, imports that point down, no path of a machine, outputs
 stored without error, and model families known in one place. Line length and docstrings are ruff's (`make lint`)."""
-import ast, json, re
+import ast
+import json
+import re
 from processes import ROOT
 
 PATHS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if not any(o[0] in '._' for o in p.relative_to(ROOT).parts))

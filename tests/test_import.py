@@ -1,11 +1,13 @@
 "The top level is light and lazy, and every name that it promises is there."
-import ast, inspect, subprocess, sys
+import ast
+import inspect
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
 import pytest
 import carve_nb
-
 
 def python(code):
     "Run `code` in a fresh interpreter and return what it prints"

@@ -1,7 +1,16 @@
 """The wheel, as a user gets it: what it holds, and that the examples of README and `carve --help` run on it and its base
 requirements alone, outside the clone. `make plain` names the Python of such an environment in CARVE_PLAIN, `make colab` that of one
 with Colab's versions in CARVE_COLAB."""
-import ast, functools, json, os, re, shlex, shutil, subprocess, sys, zipfile
+import ast
+import functools
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 import pytest
 from processes import ROOT

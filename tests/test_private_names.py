@@ -1,7 +1,10 @@
 "Names of transformers and PyTorch that their makers have not promised to keep: all that we use, in one list."
-import ast, importlib
+import ast
+import importlib
 from pathlib import Path
-import pytest, torch, transformers
+import pytest
+import torch
+import transformers
 import carve_nb
 
 PUBLIC = ('transformers.utils.logging', 'transformers.modeling_outputs.', 'safetensors.torch.', 'torch.nn.functional',

@@ -1,15 +1,30 @@
 """What must survive a rebuild: each promise with the tests that hold it. Those of this file see only what a user sees: the public names,
 the shell, files, models of strangers. `tools/holds.py` holds the answers, boxes and maps of all methods."""
-import ast, json, os, re, shutil, subprocess, sys
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from carve_nb import VLM, Carve, Lookup, ask_several, ask_video, make_scene, record_attention
-from carve_nb import measure_entropy, measure_layers
-from carve_nb.data.records import read_entries
 from processes import ROOT
+from carve_nb import (
+    VLM,
+    Carve,
+    Lookup,
+    ask_several,
+    ask_video,
+    make_scene,
+    measure_entropy,
+    measure_layers,
+    record_attention,
+)
+from carve_nb.data.records import read_entries
 
 HERE = 'test_promises'
 PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks and tools, by their path

@@ -1,6 +1,7 @@
 "Two images, a question, and a user's own model: what tests of several rooms begin with"
 import numpy as np
-import pytest, torch
+import pytest
+import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 from carve_nb.attention.intervention import Edit, raise_scores

@@ -5,11 +5,47 @@ import pandas as pd
 from PIL import Image
 from torch import nn
 from transformers import ProcessorMixin
-from carve_nb import (VLM, Answer, AttentionRows, Carve, CarveAuto, CarveError, Complexity, Crop, Edit, Endpoint, Family,
-    ImageError, InsufficientMemoryError, Lookup, Prompt, Region, Result, Saliency, Scene, UnsupportedError, add_family,
-    ask_several, ask_video, check_method, editing, explore, load_benchmark, make_method, make_scene, measure_entropy,
-    measure_layers, measure_masking, methods, open_image, profile_model, record_attention, remember, run_demo, run_eval)
-
+from carve_nb import (
+    VLM,
+    Answer,
+    AttentionRows,
+    Carve,
+    CarveAuto,
+    CarveError,
+    Complexity,
+    Crop,
+    Edit,
+    Endpoint,
+    Family,
+    ImageError,
+    InsufficientMemoryError,
+    Lookup,
+    Prompt,
+    Region,
+    Result,
+    Saliency,
+    Scene,
+    UnsupportedError,
+    add_family,
+    ask_several,
+    ask_video,
+    check_method,
+    editing,
+    explore,
+    load_benchmark,
+    make_method,
+    make_scene,
+    measure_entropy,
+    measure_layers,
+    measure_masking,
+    methods,
+    open_image,
+    profile_model,
+    record_attention,
+    remember,
+    run_demo,
+    run_eval,
+)
 
 def ask(path: Path, question: str) -> str:
     image: Image.Image = open_image(path)

@@ -1,7 +1,10 @@
 """How large the package is, room by room: a table of lines, syntax nodes and functions for CONTRIBUTING.md. How long the book is to read.
 
 Usage: python tools/anatomy.py   (writes the table between the marks, prints the minutes and the size of git's pack; nothing fails by it, a reviewer looks at it)"""
-import ast, json, re, subprocess
+import ast
+import json
+import re
+import subprocess
 from collections import Counter
 from pathlib import Path
 

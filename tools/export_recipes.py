@@ -7,7 +7,6 @@ from pathlib import Path
 from nbdev.maker import ModuleMaker
 from nbdev.process import NBProcessor
 
-
 def export(path):
     "Write the recipes of a notebook; the sentence below the first heading behind `#| recipe` becomes the docstring"
     cells = NBProcessor(path).nb.cells

@@ -3,7 +3,13 @@
 It holds a rebuild: the answers, boxes and maps of every method and of the fields that stay, on twenty scenes of both models; the pixels of
 scenes; the table of a small run. Where a change is meant, `record` again in the commit that means it. What is new is told and is no
 failure, and so is what goes by its name in GOES. Numbers may differ by the rounding of another machine, answers may not."""
-import base64, hashlib, json, os, subprocess, sys, tempfile
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 import numpy as np
 

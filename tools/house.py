@@ -1,7 +1,8 @@
 """Two drawings of the package: nbs/images/house.svg, which room imports from which, and call.svg, which rooms one call passes.
 
 `make export` writes the first. Usage: python tools/house.py   (writes both; tests compare them with the imports and with a call)"""
-import ast, sys
+import ast
+import sys
 from html import escape
 from pathlib import Path
 

@@ -5,7 +5,13 @@ rooms in proportion to their lines. Each goes into a module of a copy of the clo
 the module comes from, and the notebook runs; where it passes, the tests nearest to the room run. What passes all has survived:
 a test is missing, or the mutant is equivalent, and EQUIVALENT says why. Resumable: what is in OUT is not done again.
 Seeds, each named before its run: 20261124, 20261125, 20261126; 20261201 with --n 40, before and after the library is halved (#56)."""
-import argparse, json, os, random, re, subprocess, sys
+import argparse
+import json
+import os
+import random
+import re
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 import cosmic_ray.plugins as plugins

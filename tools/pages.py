@@ -2,7 +2,14 @@
 
 Usage: python tools/pages.py FOLDER [OUT]   write the pages for `sphinx-build FOLDER OUT`
        python tools/pages.py --llms [--check]   write llms.txt, the sidebar and the picture of the house, or see whether they are what they should be"""
-import ast, base64, json, re, shutil, struct, sys, tomllib
+import ast
+import base64
+import json
+import re
+import shutil
+import struct
+import sys
+import tomllib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path

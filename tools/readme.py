@@ -1,5 +1,8 @@
 "README.md from nbs/index.ipynb (the native way, `nbdev-readme`, needs Quarto). Usage: python tools/readme.py [--check]"
-import base64, json, re, sys
+import base64
+import json
+import re
+import sys
 from pathlib import Path
 from pages import addresses
 

@@ -2,10 +2,15 @@
 stand, and an expression for each number in them, or the reason why it has none (a constant, a figure of others).
 
 Usage: python tools/recompute.py [PAGE ...]   lists numbers that differ and decimals and percentages that no entry has; exits with 1 if there is one"""
-import gzip, json, re, sys, tomllib
+import gzip
+import json
+import re
+import sys
+import tomllib
 from functools import cache
 from pathlib import Path
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 from carve_nb.core.io import CHECKPOINTS
 from carve_nb.core.stats import difference, holm, mcnemar, paired_effect

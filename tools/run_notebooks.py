@@ -1,9 +1,12 @@
 """All notebooks through `nbdev-test`, two at a time: the libraries are imported once, before the workers are forked, and are
 no matter of garbage collection, which also comes less often. `make notebooks` runs this; for one notebook there is `nbdev-test NOTEBOOK`."""
-import gc, os, tempfile
-import matplotlib.pyplot, pandas, scipy.stats, seaborn, skimage.data, statsmodels.api, torch, transformers  # noqa: F401
-import carve_nb.runs.runner, carve_nb.attention.vlm, carve_nb.studies.measure  # noqa: F401
+import gc
+import os
+import tempfile
+import matplotlib.pyplot  # noqa: F401
 import nbdev.test
+import carve_nb.attention.vlm
+import carve_nb.runs.runner  # noqa: F401
 from carve_nb.method.registry import ENTRIES
 
 Shell = nbdev.test.CaptureShell

@@ -1,7 +1,10 @@
 """Keep stored images of notebooks small: at most 1,230 px wide, one and a half times as wide as the site shows them, and 80 kB each, 200 in the book.
 
 Usage: python tools/shrink.py NOTEBOOK..."""
-import base64, io, json, sys
+import base64
+import io
+import json
+import sys
 from pathlib import Path
 from PIL import Image, ImageChops
 from carve_nb.core.plotting import round_colors

@@ -1,7 +1,8 @@
 "What the modules define, read from their text: signatures with the comments behind their parameters. Imports nothing of them."
-import ast, io, tokenize
+import ast
+import io
+import tokenize
 from dataclasses import dataclass, field
-
 
 @dataclass
 class Symbol:

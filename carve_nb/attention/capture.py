@@ -7,14 +7,16 @@ __all__ = ['row_scores', 'softmax_beside', 'check_kernel', 'stack_layers', 'Pass
            'refuse_compiled', 'check_complete', 'recording', 'batch_recorder', 'rows_of']
 
 # %% ../../nbs/library/attention/02_capture.ipynb #0adaf7fd
-import math, warnings
+import math
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-import torch, transformers
+import torch
+import transformers
 from torch.nn.functional import pad
 from .rows import AttentionRows
 from ..core.errors import CaptureError
-from ..models.hooks import AttentionHook, mask_rows, hooked
+from ..models.hooks import AttentionHook, hooked, mask_rows
 
 # %% ../../nbs/library/attention/02_capture.ipynb #05362410
 def row_scores(

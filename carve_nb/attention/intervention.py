@@ -10,12 +10,19 @@ from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass, field
 import torch
-from .capture import check_kernel, check_layers, refuse_compiled, row_scores, softmax_beside, stack_layers
+from carve_nb.attention.capture import (
+    check_kernel,
+    check_layers,
+    refuse_compiled,
+    row_scores,
+    softmax_beside,
+    stack_layers,
+)
 from .vlm import VLM
 from ..core.errors import CaptureError, CarveError, UnsupportedError
-from ..models.hooks import CACHE, AttentionHook, _open_hooks, restore, hooked
-from ..models.prompts import Prompt
+from ..models.hooks import CACHE, AttentionHook, _open_hooks, hooked, restore
 from ..models.model import model_lock
+from ..models.prompts import Prompt
 
 # %% ../../nbs/library/attention/09_intervention.ipynb #a614a400
 @dataclass(repr=False)

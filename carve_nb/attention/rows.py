@@ -6,20 +6,22 @@
 __all__ = ['TILES', 'HEIGHT', 'common_grid', 'cell_shares', 'on_one_scale', 'AttentionRows']
 
 # %% ../../nbs/library/attention/01_rows.ipynb #367a10bb
-import json, math
+import json
+import math
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from html import escape
 from pathlib import Path
-import numpy as np, torch
+import numpy as np
+import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from ..core.errors import CaptureError, choose
 from ..core.io import digest
-from ..core.text import pick_words, read_words, why_no_words
-from ..core.saliency import Layers, Saliency, merge_heads, pick_layers, share_between
 from ..core.plotting import fit_height, panels_html
+from ..core.saliency import Layers, Saliency, merge_heads, pick_layers, share_between
+from ..core.text import pick_words, read_words, why_no_words
 from ..models.image_tokens import ImageSpan
 from ..models.model import Answer
 from ..models.video import even_places

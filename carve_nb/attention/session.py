@@ -6,7 +6,9 @@
 __all__ = ['LIBRARIES', 'is_hooked', 'model_state', 'Session', 'PromptSession']
 
 # %% ../../nbs/library/attention/13_session.ipynb #cebcdd9e
-import copy, threading, time
+import copy
+import threading
+import time
 from contextlib import contextmanager
 from functools import cached_property
 import torch
@@ -20,8 +22,7 @@ from ..core.image import ImageLike, image_key, open_image
 from ..models.hooks import _open_hooks
 from ..models.model import Answer, weights_state
 from ..models.prefix_cache import Prefixes, penalties
-from ..models.prompts import (
-    TURN, Prompt, check_text, format_chat, image_frame, lay_out, token_names)
+from ..models.prompts import TURN, Prompt, check_text, format_chat, image_frame, lay_out, token_names
 from ..models.video import Video
 
 # %% ../../nbs/library/attention/13_session.ipynb #b9b939f1

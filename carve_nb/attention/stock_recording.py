@@ -6,17 +6,30 @@
 __all__ = ['running_generate', 'holds_images', 'check_same', 'check_inputs', 'Generation', 'record_attention']
 
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #5e3df638
-import inspect, sys, threading, time
+import inspect
+import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 import torch
 from transformers import GenerationMixin, ProcessorMixin
 from .capture import batch_recorder, check_complete, is_compiled, rows_of
-from .vlm import VLM, ensure_read
 from .rows import AttentionRows
+from .vlm import VLM, ensure_read
 from ..core.errors import CaptureError
-from ..models.hooks import AttentionHook, _open_hooks, hooked, open_hook, part_of, stock_model
-from ..models.hooks import CACHE, cached_length, generate_setting, refuse_settings
+from carve_nb.models.hooks import (
+    CACHE,
+    AttentionHook,
+    _open_hooks,
+    cached_length,
+    generate_setting,
+    hooked,
+    open_hook,
+    part_of,
+    refuse_settings,
+    stock_model,
+)
 from ..models.prompts import prompt_places, read_prompts
 
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #33b2ec1c

@@ -12,15 +12,16 @@ from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from weakref import WeakSet
 import numpy as np
-import torch, transformers
+import torch
+import transformers
 from PIL import Image, ImageOps
 from .capture import batch_recorder, check_complete, refuse_compiled, rows_of
 from .rows import AttentionRows
-from ..core.errors import CarveError, CaptureError, UnsupportedError
+from ..core.errors import CaptureError, CarveError, UnsupportedError
 from ..core.image import ImageLike, common_box
 from ..core.io import digest, kept_folder, load_with_digest, one_line, save_with_digest
 from ..core.saliency import patch_cover
-from ..models.hooks import restore, hooked
+from ..models.hooks import hooked, restore
 from ..models.loading import LOG
 from ..models.model import Model, model_lock
 from ..models.prefix_cache import penalties

@@ -10,7 +10,16 @@ __all__ = ['Count', 'Existing', 'Settings', 'Images', 'Question', 'Method', 'Map
            'measure_methods', 'report_runs', 'checkup', 'list_methods', 'list_families']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #3556a64f
-import errno, json, logging, os, re, shlex, shutil, sys, tempfile, textwrap
+import errno
+import json
+import logging
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+import textwrap
 from dataclasses import fields as class_fields, replace
 from functools import partial, wraps
 from importlib.util import find_spec
@@ -20,12 +29,20 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin
 import typer
 from .. import __version__
-from ..method.registry import make_method, methods, read_method, read_value, split_specs
 from ..core.errors import CarveError, ImageError, IncompleteError, choose
-from ..core.io import (
-    CHECKPOINTS, PACKAGED, SMALL, find_source, hush_loader, one_line, replace_file, tame_terminal)
+from carve_nb.core.io import (
+    CHECKPOINTS,
+    PACKAGED,
+    SMALL,
+    find_source,
+    hush_loader,
+    one_line,
+    replace_file,
+    tame_terminal,
+)
 from ..core.text import SHORT_ANSWER
 from ..data.records import FOLDER_FORMAT, folder_images
+from ..method.registry import make_method, methods, read_method, read_value, split_specs
 
 # %% ../../nbs/library/cli/03_commands.ipynb #a0b66e9b
 def read_images(paths) -> list: # of PIL images

@@ -6,7 +6,12 @@
 __all__ = ['EXAMPLES', 'UsageError', 'top', 'run_words', 'print_error', 'main']
 
 # %% ../../nbs/library/cli/04_main.ipynb #d5d78165
-import logging, os, select, sys, traceback, warnings
+import logging
+import os
+import select
+import sys
+import traceback
+import warnings
 from contextlib import contextmanager, suppress
 from typing import Annotated
 import typer

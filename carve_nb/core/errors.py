@@ -8,7 +8,9 @@ __all__ = ['CarveError', 'ImageError', 'PromptError', 'OtherImagesError', 'Captu
            'out_of_memory', 'choose']
 
 # %% ../../nbs/library/core/00_errors.ipynb #80d79a30
-import difflib, errno, re
+import difflib
+import errno
+import re
 
 class CarveError(ValueError):
     "Bad input: a setting, a model, a file or captured rows that cannot be used"

@@ -8,7 +8,11 @@ __all__ = ['FORMATS', 'MAX_PIXELS', 'RASTER', 'ImageLike', 'flatten', 'upright',
            'box_iou', 'png_bytes']
 
 # %% ../../nbs/library/core/02_image.ipynb #9cc8effc
-import hashlib, math, os, re, warnings
+import hashlib
+import math
+import os
+import re
+import warnings
 from contextlib import nullcontext, suppress
 from io import BytesIO
 from typing import BinaryIO

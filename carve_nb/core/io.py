@@ -9,7 +9,11 @@ __all__ = ['SMALL', 'TINY', 'PACKAGED', 'CHECKPOINTS', 'THOUGHT', 'MARK', 'repla
            'open_thought']
 
 # %% ../../nbs/library/core/06_io.ipynb #2ad13d64
-import hashlib, json, os, re, shutil
+import hashlib
+import json
+import os
+import re
+import shutil
 from contextlib import suppress
 from difflib import get_close_matches
 from html import escape
@@ -76,7 +80,7 @@ def kept_folder() -> Path:
 # %% ../../nbs/library/core/06_io.ipynb #412d290e
 def hush_loader():
     "Silence progress bars and remarks of transformers, as while models are loaded"
-    from transformers.utils import logging     # not before a model is wanted: help loads this module
+    from transformers.utils import logging  # not before a model is wanted: help loads this module
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 

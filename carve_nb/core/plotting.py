@@ -8,13 +8,15 @@ __all__ = ['CONCEPT_COLORS', 'overlay', 'draw_boxes', 'fit_height', 'strip', 'wi
            'black_out', 'keep_mask']
 
 # %% ../../nbs/library/core/03_plotting.ipynb #6ebbcbbe
-import re, textwrap
+import re
+import textwrap
 from base64 import b64encode
 from contextlib import contextmanager
 from html import escape
 from io import BytesIO
 from itertools import zip_longest
-import matplotlib as mpl, numpy as np
+import matplotlib as mpl
+import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from .image import box_index, box_size
@@ -174,7 +176,7 @@ _FIGURE_STYLE = dict.fromkeys(_FONT_SIZES, 8) | {
 @contextmanager
 def plot_style():
     "Style the figures of all studies alike; the caller's settings come back afterwards"
-    import seaborn as sns    # with pandas, so only where a figure is made
+    import seaborn as sns  # with pandas, so only where a figure is made
     with mpl.rc_context():
         sns.set_theme('paper', 'ticks', 'colorblind', color_codes=False, rc=_FIGURE_STYLE)
         yield sns.color_palette('colorblind')

@@ -7,7 +7,8 @@ __all__ = ['Layers', 'MAP_RASTER', 'tent_weights', 'share_between', 'patch_cover
            'is_flat']
 
 # %% ../../nbs/library/core/10_saliency.ipynb #7a213b73
-import base64, math
+import base64
+import math
 from dataclasses import dataclass
 import numpy as np
 from PIL import Image

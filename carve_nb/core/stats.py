@@ -213,7 +213,7 @@ def exact_difference(a, b) -> Estimate:
 # %% ../../nbs/library/core/04_stats.ipynb #5902fb47
 def holm(ps) -> list:
     "Correct p for many comparisons by Holm, in the same order; NaN stays NaN"
-    from statsmodels.stats.multitest import multipletests     # not before it is wanted: help loads this module
+    from statsmodels.stats.multitest import multipletests  # not before it is wanted: help loads this module
     p = np.array(ps, float)
     known = ~np.isnan(p)
     if known.any(): p[known] = multipletests(p[known], method='holm')[1]

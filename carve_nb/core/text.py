@@ -8,7 +8,8 @@ __all__ = ['SHORT_ANSWER', 'GENERAL_INSTRUCTION', 'LETTERS', 'AROUND_LETTER', 'F
            'split_words', 'find_word', 'pick_words', 'read_words', 'why_no_words']
 
 # %% ../../nbs/library/core/07_text.ipynb #c29b4327
-import re, unicodedata
+import re
+import unicodedata
 from itertools import accumulate, product
 from typing import NamedTuple
 from .errors import CarveError, DataError

@@ -6,7 +6,9 @@
 __all__ = ['BENCHMARKS', 'ASKED', 'Benchmark', 'DataSet', 'sample_keys', 'load_benchmark', 'write_example']
 
 # %% ../../nbs/library/data/14_datasets.ipynb #7f8ff47e
-import hashlib, os, warnings
+import hashlib
+import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,10 +17,19 @@ from pathlib import Path
 from statistics import mode
 from ..core.errors import DataError, choose
 from ..core.image import open_image
-from ..core.io import table_html, digest
+from ..core.io import digest, table_html
 from ..core.text import SHORT_ANSWER
-from .records import (
-    FOLDER_FORMAT, Record, check_ids, choose_rows, hub_rows, image_finder, make_records, read_entries, rename_columns)
+from carve_nb.data.records import (
+    FOLDER_FORMAT,
+    Record,
+    check_ids,
+    choose_rows,
+    hub_rows,
+    image_finder,
+    make_records,
+    read_entries,
+    rename_columns,
+)
 from .scenes import make_scene, scene_records
 from .scoring import RULES
 

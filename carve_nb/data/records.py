@@ -7,7 +7,13 @@ __all__ = ['COLUMNS', 'FOLDER_FORMAT', 'ENDINGS', 'Record', 'Absent', 'rename_co
            'folder_images', 'image_finder', 'choose_rows', 'check_ids', 'make_records', 'read_entries', 'image_key_of']
 
 # %% ../../nbs/library/data/07_records.ipynb #1f60c313
-import ast, csv, html, json, re, unicodedata, warnings
+import ast
+import csv
+import html
+import json
+import re
+import unicodedata
+import warnings
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -45,7 +51,7 @@ class Record:
     describes = property(lambda self: self.kind == 'describe' and bool(self.objects)) # a scene of ours, in sentences?
     @property
     def box(self):
-        from carve_nb.core.image import union_box     # not before an image is wanted: help loads this module
+        from carve_nb.core.image import union_box  # not before an image is wanted: help loads this module
         return union_box(self.boxes)
 
     def __post_init__(self):
@@ -409,7 +415,7 @@ def _warn_of_options(name, records):
 
 def _warn_of_turned(name, records):
     "Warn of boxes in images that their EXIF data turn"
-    from carve_nb.core.image import exif_turn     # not before an image is wanted: help loads this module
+    from carve_nb.core.image import exif_turn  # not before an image is wanted: help loads this module
     paths = {r.image for r in records if r.boxes and isinstance(r.image, Path)}
     if turned := sum(exif_turn(path) in range(2, 9) for path in paths):
         warnings.warn(f'{name}: boxes are read as pixels of the upright image; EXIF data turn {turned} of {len(paths)} images '

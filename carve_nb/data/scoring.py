@@ -6,7 +6,8 @@
 __all__ = ['ARTICLES', 'RULES', 'score_answer', 'why_unread', 'patch_auroc']
 
 # %% ../../nbs/library/data/13_scoring.ipynb #edda6b26
-import re, unicodedata
+import re
+import unicodedata
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -252,8 +253,8 @@ def why_unread(answer, record) -> str: # 'nothing', 'no option' or 'neither yes 
 # %% ../../nbs/library/data/13_scoring.ipynb #b427218d
 def patch_auroc(saliency, boxes) -> float: # `Saliency`, true regions in pixels; 0..1, .5 is chance
     "Return chance that a patch in the image that points at a true region is stronger than one that does not"
-    from carve_nb.core.stats import auroc     # not before a map is scored: help loads this module
     from carve_nb.core.saliency import patch_cover
+    from carve_nb.core.stats import auroc  # not before a map is scored: help loads this module
     seen = saliency.within()
     patches = SimpleNamespace(grid=seen.shape, box=saliency.box)
     pointed = sum(patch_cover(patches, box) for box in boxes) > 0

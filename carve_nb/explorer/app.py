@@ -6,7 +6,8 @@
 __all__ = ['SCENES', 'TABS', 'ALT', 'SHOWN', 'Explorer', 'explore']
 
 # %% ../../nbs/library/explorer/07_app.ipynb #7bb726dc
-import base64, threading
+import base64
+import threading
 from functools import partial
 from html import escape
 from pathlib import Path

@@ -6,7 +6,8 @@
 __all__ = ['step_weights', 'fuse_maps', 'fuse_contrast', 'algorithm_1']
 
 # %% ../../nbs/07_algorithm.ipynb #39185f4e
-import numpy as np, torch
+import numpy as np
+import torch
 from PIL import Image
 from scipy import ndimage
 from torch.nn import functional as F

@@ -52,7 +52,7 @@ def complexity(img) -> Complexity:
 # %% ../../nbs/01_clutter.ipynb #16379f88
 def entropy(a, base=2, dim=-1): # [..., N] weights >= 0 -> a without `dim`
     "Return entropy of rows, normalized to sum 1; `base` 2 gives bits, math.e nats"
-    import torch    # the measures of an image do without
+    import torch  # the measures of an image do without
     a = torch.as_tensor(a).double()
     if not a.isfinite().all() or (a < 0).any(): raise ValueError("entropy needs finite weights >= 0")
     a = torch.where(a.sum(dim, keepdim=True) > 0, a, torch.ones_like(a))

@@ -7,19 +7,20 @@ __all__ = ['NAME_THEM', 'asked_words', 'content_runs', 'name_entities', 'yes_no_
            'tree_depth', 'shown_box', 'search', 'ZoomEye', 'read_boxes', 'AskBox']
 
 # %% ../../nbs/library/method/09_asking.ipynb #0d9e674a
-import re, torch
+import re
 from dataclasses import dataclass
-from itertools import groupby, chain, pairwise, repeat
-from ..core.io import behind_thought
-from ..core.text import asked_part, read_words
-from ..models.prompts import unknown_note
-from .results import Result, Timings
-from .settings import LargeCrops, PlainCrops, limited, box_regions
-from .base import CropMethod
-from .vicrop import tower_side
+from itertools import chain, groupby, pairwise, repeat
+import torch
 from ..core.image import box_size, union_box
+from ..core.io import behind_thought
 from ..core.plotting import draw_boxes
+from ..core.text import asked_part, read_words
+from .base import CropMethod
+from .results import Result, Timings
+from .settings import LargeCrops, PlainCrops, box_regions, limited
+from .vicrop import tower_side
 from ..models.families import BOX_FORMS
+from ..models.prompts import unknown_note
 
 # %% ../../nbs/library/method/09_asking.ipynb #07087c88
 def asked_words(question) -> list:

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 import torch
-from .results import Result
 from .carve import Carve
+from .results import Result
 from .settings import Layers, limited
 
 # %% ../../nbs/library/method/06_auto.ipynb #25e1df29

@@ -10,19 +10,19 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 import torch
-from ..models.families import check_needs
-from ..core.text import SHORT_ANSWER
+from ..attention.intervention import applying
+from ..attention.rows import AttentionRows
+from ..attention.session import Session
+from ..attention.vlm import VLM
 from ..core.errors import CarveError
 from ..core.image import ImageLike
 from ..core.saliency import Layers, Saliency, is_flat, pick_layers
-from .settings import check_fields, method_call, Crops, whole_crop
-from .wrappers import ask_one_of, answered_note, ask_there, check_answerer
+from ..core.text import SHORT_ANSWER
 from .registry import register
-from ..attention.session import Session
-from ..attention.vlm import VLM
-from ..attention.intervention import applying
-from ..attention.rows import AttentionRows
 from .results import Result, Timings, cut_note, unseen_note
+from .settings import Crops, check_fields, method_call, whole_crop
+from .wrappers import answered_note, ask_one_of, ask_there, check_answerer
+from ..models.families import check_needs
 
 # %% ../../nbs/library/method/04_base.ipynb #21802a50
 def timings(**captures) -> Timings: # stage -> `AttentionRows`

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from functools import partialmethod
 from typing import ClassVar, Literal
 import numpy as np
-from .results import Result
 from ..attention.rows import AttentionRows
-from ..formulas.algorithm import fuse_contrast, fuse_maps, step_weights
 from ..core.errors import CarveError
 from ..core.saliency import Saliency, is_flat, pick_layers
 from ..core.text import GENERAL_INSTRUCTION, pick_words, read_words, why_no_words
-from .profiles import find_profile, short_name
-from .settings import ABOVE_0, Layers, check_query, limited
-from .base import CropMethod, as_saliency, timings
+from ..formulas.algorithm import fuse_contrast, fuse_maps, step_weights
 from ..formulas.threshold import regions
+from .base import CropMethod, as_saliency, timings
+from .profiles import find_profile, short_name
+from .results import Result
+from .settings import ABOVE_0, Layers, check_query, limited
 
 # %% ../../nbs/library/method/05_carve.ipynb #dd39875b
 _BOTH = dict(

@@ -7,23 +7,25 @@ __all__ = ['CONFUSED', 'contrast_logits', 'longer', 'ContrastProcessor', 'kept_s
            'ICD', 'PAI', 'exit_layers', 'exit_parts', 'exit_divergence', 'contrast_layers', 'LayerProcessor', 'DoLa']
 
 # %% ../../nbs/library/method/25_contrast.ipynb #e524979b
-import inspect, math, torch
+import inspect
+import math
 from contextlib import contextmanager
 from contextvars import Context
-from dataclasses import dataclass, replace, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+import torch
 from transformers import BatchFeature, LogitsProcessor
 from ..attention.intervention import Edit, raise_scores
-from .settings import Layers, limited
-from .base import GuidedMethod, layers_of
+from ..attention.layer_masking import decoder_layers, hidden, layer_inputs
 from ..core.errors import UnsupportedError
 from ..core.saliency import pick_layers
+from ..core.text import SHORT_ANSWER
+from .base import GuidedMethod, layers_of
+from .settings import Layers, limited
 from ..models.hooks import CACHE
+from ..models.model import model_lock
 from ..models.prefix_cache import greedy, own_loose
 from ..models.prompts import Prompt, check_text
-from ..models.model import model_lock
-from ..core.text import SHORT_ANSWER
-from ..attention.layer_masking import decoder_layers, hidden, layer_inputs
 
 # %% ../../nbs/library/method/25_contrast.ipynb #c42641d5
 def contrast_logits(z, other, alpha=1., beta=.1): # [B, V] logits of the prompt and of the second one -> [B, V] scores

@@ -8,14 +8,15 @@ __all__ = ['QuestionOnly', 'InstructionOnly', 'DirectAnswer', 'CenterCrop', 'Ran
 # %% ../../nbs/library/method/31_controls.ipynb #819ca114
 from dataclasses import dataclass, fields, replace
 from typing import Literal
-import numpy as np, torch
-from ..core.image import box_size, lies_in, image_key
-from .results import Result
+import numpy as np
+import torch
 from ..core.errors import CarveError
+from ..core.image import box_size, image_key, lies_in
 from ..core.saliency import Saliency, is_flat
-from .settings import ABOVE_0, Crops, LargeCrops, limited
-from .carve import Carve
 from .base import CropMethod, Method, as_saliency
+from .carve import Carve
+from .results import Result
+from .settings import ABOVE_0, Crops, LargeCrops, limited
 
 # %% ../../nbs/library/method/31_controls.ipynb #b0315dae
 @dataclass(repr=False)

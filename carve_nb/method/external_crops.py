@@ -10,17 +10,19 @@ __all__ = ['load_tool', 'run_tool', 'ToolCrop', 'Detector', 'clip_scores', 'side
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-import numpy as np, torch, transformers
+import numpy as np
+import torch
+import transformers
 from fastcore.basics import chunked
 from scipy import ndimage
 from transformers import AutoProcessor, BatchFeature, PreTrainedModel, ProcessorMixin
-from .results import Result, Timings
-from .settings import ABOVE_0, LargeCrops, Layers, limited, box_regions
-from .base import timings, CropMethod, layers_of
 from ..core.errors import UnsupportedError
-from .asking import asked_words
-from ..formulas.threshold import Region
 from ..core.image import box_index, box_iou, box_size
+from ..formulas.threshold import Region
+from .asking import asked_words
+from .base import CropMethod, layers_of, timings
+from .results import Result, Timings
+from .settings import ABOVE_0, LargeCrops, Layers, box_regions, limited
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #7fb8fc22
 @lru_cache(2)    # copies of a method share what was loaded

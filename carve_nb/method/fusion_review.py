@@ -9,13 +9,13 @@ __all__ = ['FUSION_DEPTHS', 'LAST_DEPTH', 'REVIEW_DEPTH', 'Shift', 'attention_sh
 # %% ../../nbs/library/method/11_fusion_review.ipynb #01a18b69
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from ..core.saliency import is_flat, pick_layers
 from ..attention.layer_masking import decoder_layers
+from ..core.errors import UnsupportedError
+from ..core.saliency import is_flat, pick_layers
 from ..formulas.threshold import regions
+from .base import CropMethod, GuidedMethod, as_saliency, timings
 from .results import Result
 from .settings import ABOVE_0, LargeCrops, Layers, limited
-from .base import timings, GuidedMethod, CropMethod, as_saliency
-from ..core.errors import UnsupportedError
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #1edc8af1
 FUSION_DEPTHS = tuple(l/32 for l in (2, 4, 8, 11, 12, 13))

@@ -7,18 +7,19 @@ __all__ = ['stands_out', 'sink_value', 'sink_bar', 'first_token', 'sink_dims', '
            'collate', 'head_divergence', 'find_heads', 'reinforce', 'Vhr']
 
 # %% ../../nbs/library/method/22_heads.ipynb #997e09e3
-import math, torch
+import math
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ..models.model import model_lock
-from ..core.saliency import pick_layers
-from ..attention.layer_masking import layer_inputs
-from .results import Timings
-from ..attention.intervention import Edit, applying
-from .settings import ABOVE_0, Layers, limited
-from .base import GuidedMethod, layers_of
+import torch
 from torch.nn.functional import pad
+from ..attention.intervention import Edit, applying
+from ..attention.layer_masking import layer_inputs
+from ..core.saliency import pick_layers
+from .base import GuidedMethod, layers_of
+from .results import Timings
+from .settings import ABOVE_0, Layers, limited
+from ..models.model import model_lock
 from ..models.prefix_cache import greedy, own_loose
 
 # %% ../../nbs/library/method/22_heads.ipynb #818fe3f7

@@ -11,12 +11,12 @@ from itertools import combinations
 from typing import Literal
 import numpy as np
 from scipy import ndimage
-from .results import Result
-from .asking import name_entities
-from .base import CropMethod, as_saliency, timings, layers_of
-from .settings import LargeCrops, Layers, limited, box_regions
 from ..core.image import box_size, common_box, union_box
 from ..core.text import find_word
+from .asking import name_entities
+from .base import CropMethod, as_saliency, layers_of, timings
+from .results import Result
+from .settings import LargeCrops, Layers, box_regions, limited
 
 # %% ../../nbs/library/method/18_hide.ipynb #981c6745
 def unit(a) -> np.ndarray: # [...]; of a constant: zeros

@@ -8,14 +8,14 @@ __all__ = ['other_words', 'less_words', 'Lookup']
 # %% ../../nbs/library/method/07_lookup.ipynb #40c39a7c
 from dataclasses import dataclass, replace
 from typing import Literal
-from .results import Result
 from ..core.saliency import Saliency
 from ..core.text import pick_words, read_words, why_no_words
-from ..models.model import fingerprint
-from .base import CropMethod, layers_of
-from .settings import ABOVE_0, Layers, check_query, limited
-from .profiles import find_profile, profile_path, query_in
 from ..formulas.threshold import regions
+from .base import CropMethod, layers_of
+from .profiles import find_profile, profile_path, query_in
+from .results import Result
+from .settings import ABOVE_0, Layers, check_query, limited
+from ..models.model import fingerprint
 
 # %% ../../nbs/library/method/07_lookup.ipynb #7c152665
 def other_words(rows, query, baseline) -> list: # `AttentionRows`; as `Lookup.query`; 'before' or 'others'

@@ -144,7 +144,7 @@ class ModelProfile:
 
     def table(self):
         "Return each row's and layer's agreement, and where boxes are known its pointing, as a DataFrame"
-        import pandas as pd    # not before a table is wanted
+        import pandas as pd  # not before a table is wanted
         kinds = dict(agreement=self.agreement) | (dict(pointing=self.pointing) if self.pointing else {})
         return pd.concat({k: pd.DataFrame(v, index=pd.Index(self.read, name='layer')).T for k, v in kinds.items()}).round(2)
 

@@ -7,17 +7,19 @@ __all__ = ['Vrga', 'query_rows', 'gaze_shifts', 'busiest', 'heat_map', 'stretch'
            'DualStream']
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #4821da93
-import math, torch, numpy as np
+import math
 from dataclasses import dataclass, replace
-from ..formulas.clutter import entropy
-from ..attention.intervention import Edit, raise_scores
-from .settings import limited, Layers
-from .base import timings, GuidedMethod, as_saliency, layers_of
-from ..models.model import model_lock
+import numpy as np
+import torch
 from ..attention.capture import recording
-from ..core.text import pick_words, read_words, why_no_words
-from .results import Timings
+from ..attention.intervention import Edit, raise_scores
 from ..attention.vision_tower import tower_importance
+from ..core.text import pick_words, read_words, why_no_words
+from ..formulas.clutter import entropy
+from .base import GuidedMethod, as_saliency, layers_of, timings
+from .results import Timings
+from .settings import Layers, limited
+from ..models.model import model_lock
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #ad1f35f5
 def _norm(a): return a/a.sum().clamp_min(1e-30)

@@ -7,7 +7,8 @@ __all__ = ['CATEGORIES', 'ENTRIES', 'Entry', 'MethodTable', 'register', 'methods
            'make_method', 'method_rows']
 
 # %% ../../nbs/library/method/32_registry.ipynb #2b16a518
-import ast, re
+import ast
+import re
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from itertools import pairwise

@@ -6,7 +6,8 @@
 __all__ = ['Timings', 'confidence_of', 'format_answer', 'unseen_note', 'cut_note', 'Result']
 
 # %% ../../nbs/library/method/00_results.ipynb #641c8a4a
-import json, re
+import json
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isnan, prod
@@ -16,8 +17,16 @@ from PIL import Image
 from ..attention.rows import AttentionRows
 from ..core.image import box_size, common_box, png_bytes, scale_box, to_raster
 from ..core.io import behind_thought, replace_file
-from ..core.plotting import (
-    CONCEPT_COLORS, draw_boxes, fit_height, outline_target, overlay, panels_html, plot_panels, strip)
+from carve_nb.core.plotting import (
+    CONCEPT_COLORS,
+    draw_boxes,
+    fit_height,
+    outline_target,
+    overlay,
+    panels_html,
+    plot_panels,
+    strip,
+)
 from ..core.saliency import Saliency
 from ..core.text import asked_part
 from .settings import Crop

@@ -7,17 +7,18 @@ __all__ = ['ABOVE_0', 'CROP_SIDE_RATIO', 'limited', 'check_fields', 'check_query
            'Crop', 'whole_crop', 'enlargement', 'crop_image', 'grow_mask', 'Crops', 'PlainCrops', 'LargeCrops']
 
 # %% ../../nbs/library/method/01_settings.ipynb #075f4ea2
-import math, numpy as np
-from dataclasses import field, fields, dataclass
+import math
+from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Literal, get_args, get_origin
-from ..core.errors import CarveError
-from ..core.saliency import Layers, pick_layers
-from ..core.text import QUERIES
+import numpy as np
 from PIL import Image
 from scipy import ndimage
+from ..core.errors import CarveError
 from ..core.image import box_size, union_box
 from ..core.plotting import black_out, keep_mask, panels_html
+from ..core.saliency import Layers, pick_layers
+from ..core.text import QUERIES
 from ..formulas.threshold import Region
 
 # %% ../../nbs/library/method/01_settings.ipynb #fc6e50e4

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from contextvars import Context
 from torch import nn
 from transformers import LogitsProcessorList, ProcessorMixin
-from ..attention.session import PromptSession
-from ..attention.vlm import VLM
 from ..attention.intervention import Edit, applying
+from ..attention.session import PromptSession
+from ..attention.stock_recording import Generation
+from ..attention.vlm import VLM
+from ..core.errors import PromptError, UnsupportedError
 from .base import GuidedMethod
 from .registry import make_method
-from ..core.errors import PromptError, UnsupportedError
 from ..models.families import check_needs
-from ..attention.stock_recording import Generation
 from ..models.hooks import stock_model
 from ..models.prompts import read_prompts
 

@@ -10,19 +10,20 @@ __all__ = ['WINDOW_RATIOS', 'window_sums', 'cell_sides', 'window_cells', 'best_w
 # %% ../../nbs/library/method/10_vicrop.ipynb #66ae8105
 from dataclasses import dataclass, replace
 from typing import Literal
-import numpy as np, torch
-from PIL import Image
+import numpy as np
+import torch
 from numpy.lib.stride_tricks import sliding_window_view
+from PIL import Image
 from scipy import ndimage
-from ..core.text import GENERAL_INSTRUCTION
-from ..models.model import model_lock
 from ..attention.intervention import frozen, grad_rows
-from .results import Result, Timings
 from ..attention.rows import AttentionRows
-from ..core.image import box_size
 from ..core.errors import UnsupportedError
+from ..core.image import box_size
+from ..core.text import GENERAL_INSTRUCTION
+from .base import CropMethod, as_saliency, layers_of, timings
+from .results import Result, Timings
 from .settings import ABOVE_0, Layers, PlainCrops, limited
-from .base import timings, CropMethod, as_saliency, layers_of
+from ..models.model import model_lock
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #76052dbf
 def window_sums(M, nx, ny) -> np.ndarray: # M: [gh, gw]; -> [gh-ny+1, gw-nx+1] float32

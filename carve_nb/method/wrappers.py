@@ -8,20 +8,20 @@ __all__ = ['IMAGE_RULES', 'UNRECORDED', 'given_image', 'choose_image', 'ask_one_
            'Endpoint', 'RemoteError']
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #7327ceee
-from dataclasses import replace, fields
+from dataclasses import fields, replace
 from math import nan
 from numbers import Integral
 from urllib.parse import urlsplit
 from ..attention.session import Session
 from ..attention.vlm import VLM
+from ..core.errors import CarveError, RemoteError, choose
+from ..core.image import image_key
+from ..core.text import GENERAL_INSTRUCTION
 from .registry import make_method
 from .results import Result, Timings, format_answer
-from ..core.errors import CarveError, choose, RemoteError
-from ..core.text import GENERAL_INSTRUCTION
-from ..models.video import Video, open_video
-from ..core.image import image_key
-from ..models.model import Answer, fingerprint
 from ..models.api_client import Endpoint, check_address
+from ..models.model import Answer, fingerprint
+from ..models.video import Video, open_video
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #0d3024dd
 IMAGE_RULES = dict(   # how the image is chosen, and why it was this one

@@ -6,15 +6,20 @@
 __all__ = ['LARGEST_REPLY', 'data_url', 'check_address', 'bounded_client', 'without_key', 'Endpoint']
 
 # %% ../../nbs/library/models/12_api_client.ipynb #665a3bdb
-import base64, math, os, re, time, warnings
+import base64
+import math
+import os
+import re
+import time
+import warnings
 from contextlib import closing
 from dataclasses import dataclass, field
 from io import BytesIO
 from urllib.parse import urlsplit
 from PIL import Image
+from ..core.errors import CarveError, RemoteError
 from ..core.image import ImageLike, open_image
 from .model import Answer
-from ..core.errors import CarveError, RemoteError
 
 # %% ../../nbs/library/models/12_api_client.ipynb #34721060
 def data_url(image, max_pixels=2**22) -> str:
@@ -99,7 +104,8 @@ class Endpoint:
 
     def send(self, messages: list):
         "Return the reply of the client library, which retries and waits"
-        try: import openai
+        try:
+            import openai
         except ImportError:
             raise CarveError('Another model is asked through the library openai: pip install openai') from None
         unsent = ['OpenAI-Organization', 'OpenAI-Project'] + ['Authorization']*(self.key_env is None)

@@ -7,7 +7,8 @@ __all__ = ['FAMILIES', 'OWN_CODE', 'ALONE', 'FOUR_NUMBERS', 'BOX_FORMS', 'MEASUR
            'Family', 'add_family', 'find_grid', 'find_family', 'BoxForm', 'family_rows', 'check_needs']
 
 # %% ../../nbs/library/models/03_families.ipynb #9339a105
-import inspect, json
+import inspect
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,11 +17,32 @@ import torch
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from ..core.errors import CarveError, UnsupportedError
 from ..core.io import CHECKPOINTS
-from .image_tokens import (
-    canvas_keys, canvas_tiles, edge_tiles, few_canvases, few_edges, few_pixels, few_tiles, fixed_square, grid_pixels,
-    padded_tiles, pan_tiles, parted_grid, patch_grid,
-    patch_keys, patch_pixels, place_blocks, query_bridge, ratio_tiles, row_pixels, sized_pixels,
-    slice_tiles, split_tiles, tile_pixels, told_grid)
+from carve_nb.models.image_tokens import (
+    canvas_keys,
+    canvas_tiles,
+    edge_tiles,
+    few_canvases,
+    few_edges,
+    few_pixels,
+    few_tiles,
+    fixed_square,
+    grid_pixels,
+    padded_tiles,
+    pan_tiles,
+    parted_grid,
+    patch_grid,
+    patch_keys,
+    patch_pixels,
+    place_blocks,
+    query_bridge,
+    ratio_tiles,
+    row_pixels,
+    sized_pixels,
+    slice_tiles,
+    split_tiles,
+    tile_pixels,
+    told_grid,
+)
 from .video import halved_moments, numbered_moments, paired_moments
 
 # %% ../../nbs/library/models/03_families.ipynb #9066002c

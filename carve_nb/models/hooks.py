@@ -8,7 +8,9 @@ __all__ = ['FlashMask', 'CACHE', 'Call', 'UNREAD', 'mask_rows', 'read_mask', 'fi
            'hooked', 'generate_setting', 'stock_model', 'refuse_settings']
 
 # %% ../../nbs/library/models/04_hooks.ipynb #c729851f
-import functools, sys, threading
+import functools
+import sys
+import threading
 from collections import namedtuple
 from contextlib import contextmanager
 from contextvars import ContextVar

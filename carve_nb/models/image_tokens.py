@@ -10,7 +10,8 @@ __all__ = ['PAN_SETTINGS', 'ROW_KEYS', 'crop_box', 'ImageSpan', 'Block', 'place_
            'few_pixels', 'few_canvases', 'few_tiles', 'few_edges', 'with_settings', 'EachImage', 'limited_processors']
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3ba90956
-import copy, math
+import copy
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
@@ -25,8 +26,10 @@ from transformers.image_utils import ChannelDimension
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 from transformers.models.idefics3.image_processing_pil_idefics3 import get_resize_output_image_size
-from transformers.models.mllama.image_processing_pil_mllama import get_image_size_fit_to_canvas
-from transformers.models.mllama.image_processing_pil_mllama import get_optimal_tiled_canvas as mllama_canvas
+from transformers.models.mllama.image_processing_pil_mllama import (
+    get_image_size_fit_to_canvas,
+    get_optimal_tiled_canvas as mllama_canvas,
+)
 from ..core.errors import CarveError
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #4d9d8f0c

@@ -7,20 +7,30 @@ __all__ = ['LOG', 'FIXED_SETTINGS', 'explained', 'still_processor', 'load_proces
            'check_places', 'pick_device', 'load_weights', 'load_model']
 
 # %% ../../nbs/library/models/05_loading.ipynb #e6433549
-import inspect, json, os, warnings
+import inspect
+import json
+import os
+import warnings
 from contextlib import contextmanager
 from logging import getLogger
 from pathlib import Path
-import torch, transformers
+import torch
+import transformers
 from PIL import Image
 from transformers import (
-    AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, ProcessorMixin)
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    ProcessorMixin,
+)
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+from ..core.errors import CarveError, InsufficientMemoryError, out_of_memory
+from ..core.io import PACKAGED, find_source
 from .families import FAMILIES, OWN_CODE, find_family
 from .image_tokens import pad_images
 from .prompts import check_template, format_chat
-from ..core.errors import CarveError, InsufficientMemoryError, out_of_memory
-from ..core.io import PACKAGED, find_source
 
 # %% ../../nbs/library/models/05_loading.ipynb #84cd1af2
 @contextmanager

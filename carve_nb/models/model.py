@@ -6,27 +6,54 @@
 __all__ = ['SWITCHES', 'Model', 'Answer', 'model_lock', 'free_memory', 'adapters', 'weights_state', 'Fingerprint', 'fingerprint']
 
 # %% ../../nbs/library/models/07_model.ipynb #ea5b69db
-import contextlib, copy, gc, hashlib, math, threading, time, warnings, weakref
+import contextlib
+import copy
+import gc
+import hashlib
+import math
+import threading
+import time
+import warnings
+import weakref
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Self
-import numpy as np, torch
+import numpy as np
+import torch
 from transformers import BatchFeature, LogitsProcessorList, ProcessorMixin
 from ..core.errors import CarveError, InsufficientMemoryError, PromptError, UnsupportedError, out_of_memory
 from ..core.image import ImageLike, open_image, to_raster
 from ..core.io import MARK, SMALL, answer_span, open_thought
 from .families import FAMILIES, find_family
-from .image_tokens import (
-    EachImage, limited_processors, patch_pixels, row_pixels, token_limit, with_settings)
 from .hooks import generate_setting, refuse_settings, restore, stock_model
+from carve_nb.models.image_tokens import (
+    EachImage,
+    limited_processors,
+    patch_pixels,
+    row_pixels,
+    token_limit,
+    with_settings,
+)
 from .loading import check_decoder, load_model
 from .prefix_cache import greedy, penalties
-from .prompts import (
-    TURN, Overheard, Prompt, check_shape, check_template, check_text, format_chat, join_images, lay_words, read_messages,
-    text_positions, token_names, unknown_note)
+from carve_nb.models.prompts import (
+    TURN,
+    Overheard,
+    Prompt,
+    check_shape,
+    check_template,
+    check_text,
+    format_chat,
+    join_images,
+    lay_words,
+    read_messages,
+    text_positions,
+    token_names,
+    unknown_note,
+)
 from .video import Video, moment_spans
 
 # %% ../../nbs/library/models/07_model.ipynb #f94165b0

@@ -7,7 +7,8 @@ __all__ = ['PENALTIES', 'upto_image', 'tower_inputs', 'branch', 'penalties', 'gr
            'loose_tensors', 'put_loose', 'own_loose', 'Prefix', 'Prefixes']
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #98d6c9d1
-import copy, time
+import copy
+import time
 from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass, field

@@ -11,7 +11,10 @@ __all__ = ['TURN', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'PLACES', 
            'compare_pixels', 'image_frame', 'read_messages', 'join_images', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
-import copy, os, re, warnings
+import copy
+import os
+import re
+import warnings
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -24,8 +27,8 @@ from ..core.errors import CarveError, OtherImagesError, PromptError, Unsupported
 from ..core.image import common_box, flatten, open_image, to_raster, upright
 from ..core.plotting import fit_height, panels_html
 from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, asked_part, tokens_at, word_places
-from .image_tokens import ImageSpan, with_settings
 from .families import find_family
+from .image_tokens import ImageSpan, with_settings
 
 # %% ../../nbs/library/models/06_prompts.ipynb #ff7ec2ed
 TURN = (dict(role='user', content=[dict(type='image'), dict(type='text', text='')]),)    # images first, the words last

@@ -71,7 +71,8 @@ def open_video(
         return Video([source[i] for i in kept], [i/fps for i in kept])
     if not isinstance(source, (str, os.PathLike)):
         raise PromptError(f'{type(source).__name__} is not a video: give a path, images, an array or a tensor.')
-    try: from torchcodec.decoders import VideoDecoder
+    try:
+        from torchcodec.decoders import VideoDecoder
     except (ImportError, RuntimeError, OSError) as e:
         raise UnsupportedError(f'{source} needs torchcodec to be read ({type(e).__name__}). Install it, or give the '
                                'frames as a list of images.') from e

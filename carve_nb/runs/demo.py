@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 import pandas as pd
-from ..attention.vlm import VLM # with its captures
+from ..attention.vlm import VLM  # with its captures
 from ..core.image import png_bytes
 from ..core.io import CHECKPOINTS, SMALL, TINY, replace_file, table_html
 from ..core.plotting import panels_html
 from ..data.datasets import DataSet
 from ..data.questions import KINDS
-from .store import Bar, read_run
 from ..data.scenes import make_scene, scene_records, to_sample
 from .report import PAGE, format_cell, kinds_of, report, run_name, write_report
 from .runner import RunConfig, SampleEvaluator, image_units, load_model, local_engine, run_eval
+from .store import Bar, read_run
 
 
 # %% ../../nbs/library/runs/06_demo.ipynb #10ad0d31

@@ -6,19 +6,24 @@
 __all__ = ['ModelWorker', 'connected', 'RayEngine']
 
 # %% ../../nbs/library/runs/04_distributed.ipynb #1336d252
-import logging, pickle, secrets, socket, sys, warnings
-import torch
+import logging
+import pickle
+import secrets
+import socket
+import sys
+import warnings
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
 from os import environ
 from pathlib import Path
 from types import SimpleNamespace
+import torch
 from ..attention.vlm import VLM
 from ..core.errors import RunError
 from ..core.io import one_line
-from .store import code_digest, differing, without
 from .runner import MAY_CHANGE, SampleEvaluator
+from .store import code_digest, differing, without
 
 # %% ../../nbs/library/runs/04_distributed.ipynb #40276b13
 class ModelWorker:
@@ -54,7 +59,8 @@ def connected(address=None, cpus=1): # of a cluster, such as 'auto' or 'head:637
     except (OSError, ValueError) as e: raise RunError(f'Nobody listens at {address}: {e}') from None
     if not address and 'ray' not in sys.modules:
         for k, v in _RAY_SETTINGS.items(): environ.setdefault(k, v)
-    import ray, ray.data
+    import ray
+    import ray.data
     logging.getLogger('ray.data').setLevel(logging.CRITICAL) # a dead worker is in the records
     how = dict(address=address) if address else dict(address='local', num_cpus=cpus, include_dashboard=False)
     ours = not ray.is_initialized()

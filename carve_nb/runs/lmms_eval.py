@@ -6,15 +6,16 @@
 __all__ = ['manifests', 'Adapter', 'make_class']
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #507c07ad
-import os, warnings
+import os
+import warnings
 from importlib import import_module
 from PIL import Image
-from ..core.io import SMALL
 from ..attention.session import Session
-from ..method.wrappers import open_answerer
-from ..method.registry import make_method, read_method
-from .runner import equip, load_model
 from ..core.errors import CarveError
+from ..core.io import SMALL
+from ..method.registry import make_method, read_method
+from ..method.wrappers import open_answerer
+from .runner import equip, load_model
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #f1b3cdbd
 def _need_lmms(module): # the module

@@ -9,18 +9,22 @@ __all__ = ['WHERE', 'ABOUT', 'COLUMNS', 'STAR', 'PAGE', 'compare_methods', 'with
            'write_report', 'leaderboard', 'leaderboard_page']
 
 # %% ../../nbs/library/runs/03_report.ipynb #298bd925
-import errno, json, re, warnings
-import numpy as np, pandas as pd
-from fastcore.basics import groupby
+import errno
+import json
+import re
+import warnings
 from pathlib import Path
+import numpy as np
+import pandas as pd
+from fastcore.basics import groupby
 from matplotlib.figure import Figure
 from ..core.errors import RunError
 from ..core.io import escape_sign, one_line, replace_file, tame_cell, tame_markdown
 from ..core.plotting import figure_bytes, plot_forest
 from ..core.saliency import Saliency
 from ..core.stats import difference, holm, mean_interval, paired_test
-from .store import FAILED, Run, read_run
 from ..data.records import image_key_of
+from .store import FAILED, Run, read_run
 
 # %% ../../nbs/library/runs/03_report.ipynb #382b7b94
 def compare_methods(mine, others, seed=0) -> dict:

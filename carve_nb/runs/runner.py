@@ -7,8 +7,9 @@ __all__ = ['log', 'MAY_CHANGE', 'equip', 'RunConfig', 'Task', 'where_looked', 'S
            'image_units', 'local_engine', 'load_model', 'describe_data', 'run_eval']
 
 # %% ../../nbs/library/runs/02_runner.ipynb #8ef47f4d
-import logging, math, sys
-import numpy, PIL, torch, transformers
+import logging
+import math
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
@@ -16,26 +17,30 @@ from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
+import numpy
+import PIL
+import torch
+import transformers
 from .. import __version__
 from ..attention.session import Session
 from ..attention.vlm import VLM
-from ..method.wrappers import describe_answerer, open_answerer, why_no_crop
-from ..method.registry import ENTRIES, make_method, read_method, split_specs
-from ..method.carve import Carve
-from ..method.base import CropMethod, GuidedMethod
-from ..method.controls import Oracle
-from ..method.lookup import Lookup
 from ..core.errors import RunError, UnsupportedError, choose
+from ..core.image import box_iou, union_box
 from ..core.io import SMALL, digest
+from ..core.saliency import pick_layers
 from ..data.datasets import DataSet, load_benchmark, sample_keys
 from ..data.records import Record
-from .store import Bar, RunStore, attempt, carry_out, unsupported_lines
 from ..data.scoring import RULES, patch_auroc, score_answer, why_unread
-from ..core.saliency import pick_layers
+from ..method.base import CropMethod, GuidedMethod
+from ..method.carve import Carve
+from ..method.controls import Oracle
+from ..method.lookup import Lookup
+from ..method.registry import ENTRIES, make_method, read_method, split_specs
+from ..method.wrappers import describe_answerer, open_answerer, why_no_crop
 from ..models.families import check_needs
 from ..models.image_tokens import token_limit
-from ..models.model import free_memory, fingerprint
-from ..core.image import box_iou, union_box
+from ..models.model import fingerprint, free_memory
+from .store import Bar, RunStore, attempt, carry_out, unsupported_lines
 
 log = logging.getLogger(__name__)
 

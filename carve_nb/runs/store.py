@@ -8,7 +8,16 @@ __all__ = ['log', 'FAILED', 'ELSE', 'PUT_BACK', 'differing', 'without', 'to_line
            'attempt', 'Bar', 'carry_out']
 
 # %% ../../nbs/library/runs/00_store.ipynb #4cf09f42
-import ast, errno, gzip, hashlib, json, logging, os, sys, warnings, zlib
+import ast
+import errno
+import gzip
+import hashlib
+import json
+import logging
+import os
+import sys
+import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -17,7 +26,14 @@ from time import perf_counter
 from typing import NamedTuple
 from filelock import FileLock, Timeout
 from tqdm import tqdm
-from ..core.errors import CarveError, DataError, IncompleteError, InsufficientMemoryError, RunError, out_of_memory
+from carve_nb.core.errors import (
+    CarveError,
+    DataError,
+    IncompleteError,
+    InsufficientMemoryError,
+    RunError,
+    out_of_memory,
+)
 from ..core.io import CHECKPOINTS, digest, load_with_digest, one_line, save_with_digest
 
 log = logging.getLogger(__name__)

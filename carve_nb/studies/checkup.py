@@ -11,12 +11,14 @@ __all__ = ['SIZES', 'PRIOR', 'ARMS', 'START', 'LARGE', 'CONTROLS', 'DRAWS', 'WOR
            'settle_lookup', 'ask_questions', 'estimate_time', 'run_checkup', 'check_data']
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #cf1e4015
-import json, re
+import json
+import re
 from functools import partial
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 from fastcore.basics import groupby
 from jinja2 import Environment
 from scipy.special import logsumexp, softmax
@@ -33,7 +35,7 @@ from ..method.profiles import SINKS, ModelProfile, find_profile
 from ..models.prompts import SHORT_ANSWER, unknown_note
 from ..runs.report import PAGE
 from ..runs.runner import MAY_CHANGE, RunConfig, SampleEvaluator, Task, run_eval
-from ..runs.store import RunStore, unsupported_lines, attempt, carry_out, differing, read_run, without
+from ..runs.store import RunStore, attempt, carry_out, differing, read_run, unsupported_lines, without
 from .profile import keep_profile, make_profile
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #f8bc798e

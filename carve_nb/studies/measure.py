@@ -8,14 +8,17 @@ __all__ = ['ATTENTION_MAPS', 'ENTROPY_STEPS', 'measure_each', 'layer_frame', 'at
            'layers_frame', 'measure_layers', 'question_masking', 'masking_frame', 'measure_masking']
 
 # %% ../../nbs/library/studies/00_measure.ipynb #a2e289b9
-import numpy as np, pandas as pd, torch, transformers
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
-from PIL import Image
-from scipy.spatial.distance import squareform
 from tempfile import TemporaryDirectory
 from warnings import warn
+import numpy as np
+import pandas as pd
+import torch
+import transformers
+from PIL import Image
+from scipy.spatial.distance import squareform
 from .. import __version__
 from ..attention.layer_masking import mask_image_tokens
 from ..attention.vlm import VLM
@@ -30,7 +33,7 @@ from ..data.scoring import score_answer
 from ..formulas.clutter import complexity, entropy, texture
 from ..formulas.depth import head_mean_rows
 from ..formulas.product import contrast
-from ..models.model import free_memory, fingerprint
+from ..models.model import fingerprint, free_memory
 from ..runs.store import RunStore, attempt, carry_out, read_run, without
 
 # %% ../../nbs/library/studies/00_measure.ipynb #747b23c0

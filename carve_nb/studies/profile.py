@@ -23,10 +23,10 @@ from ..data.datasets import load_benchmark
 from ..data.records import Absent, Record, folder_images
 from ..data.scenes import make_scene, twin_records
 from ..formulas.agreement import layer_agreement, rank_patches
-from ..method.profiles import short_name, QUERIES, ModelProfile, find_profile, profile_path, query_in
+from ..method.profiles import QUERIES, ModelProfile, find_profile, profile_path, query_in, short_name
 from ..models.image_tokens import ImageSpan
-from ..models.prompts import SHORT_ANSWER, unknown_note, unknown_words
 from ..models.model import fingerprint
+from ..models.prompts import SHORT_ANSWER, unknown_note, unknown_words
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000007
 def row_maps(rows) -> np.ndarray: # `AttentionRows` -> [R, L, gh, gw]

@@ -5,9 +5,8 @@ It ends with two tests: does the grid lie where it says, and does a method work.
 import sys
 from carve_nb import VLM, Carve, Family, add_family, make_scene
 from carve_nb.attention.vlm import check_family
-from carve_nb.testing import check_method
 from carve_nb.models.image_tokens import Block, crop_box
-
+from carve_nb.testing import check_method
 
 def blocks(config, processor, inputs, i, size):
     "Rows and columns of the tokens of image i, and the box of its pixels that they cover"

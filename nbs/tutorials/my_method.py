@@ -4,13 +4,12 @@ It ends with the test that all methods pass and a table beside others. The page 
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from carve_nb import VLM, make_scene, run_eval
-from carve_nb.method.results import Result
+from carve_nb.formulas.threshold import regions
 from carve_nb.method.base import CropMethod, as_saliency, first_step_rows
-from carve_nb.testing import check_method
+from carve_nb.method.results import Result
 from carve_nb.runs.report import report
 from carve_nb.runs.store import read_run
-from carve_nb.formulas.threshold import regions
-
+from carve_nb.testing import check_method
 
 @dataclass(repr=False)          # the base class shows the call that makes the method, and has the fields of a crop: pad, square, min_side
 class MyMethod(CropMethod):

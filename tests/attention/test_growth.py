@@ -1,14 +1,18 @@
 "A process that asks on and on does not grow: tensors, hooks, objects, memory."
-import gc, itertools, os, threading
+import gc
+import itertools
+import os
+import threading
 from pathlib import Path
 import numpy as np
-import pytest, torch
+import pytest
+import torch
 from PIL import Image
-from carve_nb.models import hooks, model as models
-from carve_nb.attention.vlm import VLM
-from carve_nb.method.carve import Carve
 from carve_nb.attention.session import Session
+from carve_nb.attention.vlm import VLM
 from carve_nb.data.drawing import COLORS, SHAPES
+from carve_nb.method.carve import Carve
+from carve_nb.models import hooks, model as models
 
 HOOKS = '_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_state_dict_hooks'
 

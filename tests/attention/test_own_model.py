@@ -1,9 +1,16 @@
 "The user's own model, inputs and wrong use, around a stock `generate`: what a user starts, and the one sentence that answers."
-import copy, json, pickle, re, threading, warnings
+import copy
+import json
+import pickle
+import re
+import threading
+import warnings
 from dataclasses import dataclass, replace
-import pytest, torch
+import pytest
+import torch
 from IPython.core.formatters import DisplayFormatter
 from PIL import Image, ImageOps
+from tiny import KW, QUESTION, TALL, WIDE, User, cell_box, refuse, settings
 from transformers import AttentionInterface, AttentionMaskInterface, StoppingCriteriaList, TextIteratorStreamer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -11,14 +18,13 @@ from transformers.models.llama import modeling_llama
 from carve_nb import VLM, Carve
 from carve_nb.attention.intervention import Edit, raise_scores
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.method.stock_models import editing
 from carve_nb.core.errors import CarveError
 from carve_nb.data.datasets import load_benchmark
+from carve_nb.method.stock_models import editing
 from carve_nb.models.hooks import CACHE
 from carve_nb.models.prompts import remember
 from carve_nb.models.video import open_video
 from recipes.tiny_models import HERE
-from tiny import KW, QUESTION, TALL, User, WIDE, cell_box, refuse, settings
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 

@@ -1,16 +1,17 @@
 "Rows and edits of a stock generation, one call on every family: those of a `VLM`, and nothing left behind."
 import re
-import pytest, torch
-from carve_nb.attention.session import PromptSession
-from carve_nb.attention.vlm import VLM
+import pytest
+import torch
+from tiny import QUESTION, TALL, WIDE, note, settings
 from carve_nb.attention.intervention import Edit, raise_scores
+from carve_nb.attention.session import PromptSession
 from carve_nb.attention.stock_recording import record_attention
+from carve_nb.attention.vlm import VLM
+from carve_nb.core.errors import CarveError
 from carve_nb.method.contrast import PAI
 from carve_nb.method.stock_models import editing
-from carve_nb.core.errors import CarveError
 from carve_nb.models.families import check_needs
 from recipes.tiny_models import HERE as NAMES
-from tiny import QUESTION, TALL, WIDE, note, settings
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')
 KW = dict(max_new_tokens=3, do_sample=False)

@@ -1,15 +1,18 @@
 "What changes with the installed transformers: the name of the cache, and how long its older name is taken."
-import re, tomllib, warnings
+import re
+import tomllib
+import warnings
 from pathlib import Path
-import pytest, torch, transformers
+import pytest
+import torch
+import transformers
+from processes import ROOT, afresh, run
+from tiny import KW, QUESTION, WIDE
 from carve_nb.attention.layer_masking import mask_image_tokens
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.core.errors import CarveError
 from carve_nb.models.hooks import CACHE
 from recipes.tiny_models import HERE as NAMES
-from processes import ROOT, afresh, run
-from tiny import KW, QUESTION, WIDE
-
 
 @pytest.mark.parametrize('name', NAMES)
 def test_masked_pass_with_and_without_a_cache(name, load):

@@ -1,6 +1,9 @@
 "Steps and turns around a stock model: each row is that of eager `output_attentions` at its own position, or refused in one sentence."
-import copy, threading
-import pytest, torch
+import copy
+import threading
+import pytest
+import torch
+from tiny import KW, QUESTION, TALL, WIDE, User, columns, note, refuse, stock
 from torch.nn.functional import pad
 from transformers import AutoModelForImageTextToText, DynamicCache, GptOssConfig, StaticCache
 from carve_nb.attention.intervention import Edit
@@ -8,7 +11,6 @@ from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.stock_models import editing
 from carve_nb.models.hooks import CACHE
 from recipes.tiny_models import HERE as NAMES
-from tiny import KW, QUESTION, TALL, User, WIDE, columns, note, refuse, stock
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 TOLERANCE = 1e-5

@@ -1,17 +1,18 @@
 "Weights, adapters and hooks that change between two calls: no cache and no profile takes the model for what it was."
 from unittest.mock import patch
 import numpy as np
-import pytest, torch
+import pytest
+import torch
 from carve_nb.attention.session import Session, is_hooked
-from carve_nb.attention.vlm import VLM
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.method.lookup import Lookup
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.carve import Carve
-from carve_nb.method.wrappers import describe_answerer
+from carve_nb.method.lookup import Lookup
 from carve_nb.method.profiles import ModelProfile, find_profile, profile_path
+from carve_nb.method.wrappers import describe_answerer
 from carve_nb.models.model import fingerprint, weights_state
 from carve_nb.runs.runner import run_eval
 from carve_nb.runs.store import read_run

@@ -1,12 +1,17 @@
 "The command `carve`, as a shell sees it."
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from importlib.metadata import requires
-import json, os, shutil, signal, subprocess, sys
 import numpy as np
 import pytest
 from PIL import Image
-from carve_nb.runs.store import RunStore, read_run
-from carve_nb.cli.main import main
 from processes import ROOT, run, until
+from carve_nb.cli.main import main
+from carve_nb.runs.store import RunStore, read_run
 
 # what is said of 0 where 1 is the least: by pydantic, or by click with an older typer
 LEAST = 'equal to 1' if any(r.startswith('pydantic') for r in requires('typer')) else 'range x>=1'
@@ -216,10 +221,10 @@ def test_no_such_device(photo):
 
 def test_several_images(tmp_path, capsys):
     "Which image, the region in it, and both answers; the baseline is shown all of them"
-    from carve_nb.method.lookup import Lookup
-    from carve_nb.data.scenes import make_scene
-    from carve_nb.models.prompts import SHORT_ANSWER
     from carve_nb.attention.vlm import VLM
+    from carve_nb.data.scenes import make_scene
+    from carve_nb.method.lookup import Lookup
+    from carve_nb.models.prompts import SHORT_ANSWER
     question, names = 'What digit is on the blue cross?', [str(tmp_path/f'{seed}.png') for seed in (3, 0)]
     for seed, name in zip((3, 0), names): make_scene(seed).image.save(name)
     vlm, words = VLM.from_pretrained('carve-small'), [*names, question]
@@ -402,10 +407,10 @@ def test_plain_answer_once(models, photo, capsys):
 
 def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     "A profile is printed, kept for these weights, and not measured again unasked; images without boxes get one too"
-    from carve_nb.method.lookup import Lookup
-    from carve_nb.method.auto import CarveAuto
-    from carve_nb.method.profiles import find_profile
     from carve_nb.attention.vlm import VLM
+    from carve_nb.method.auto import CarveAuto
+    from carve_nb.method.lookup import Lookup
+    from carve_nb.method.profiles import find_profile
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     monkeypatch.setattr('carve_nb.method.profiles.IMAGES', 4)    # time
     monkeypatch.setattr('carve_nb.core.stats.FEWEST', 4)
@@ -431,10 +436,10 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
 def test_an_unsure_profile_hides_no_sure_one(tmp_path, monkeypatch, capsys):
     "One image makes no profile: the one that ships is read on, also where an earlier version kept such a file"
     from dataclasses import replace
-    from carve_nb.method.lookup import Lookup
-    from carve_nb.data.scenes import make_scene
-    from carve_nb.method.profiles import find_profile, profile_path
     from carve_nb.attention.vlm import VLM
+    from carve_nb.data.scenes import make_scene
+    from carve_nb.method.lookup import Lookup
+    from carve_nb.method.profiles import find_profile, profile_path
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     (tmp_path/'ex').mkdir()
     make_scene(145).image.save(tmp_path/'ex'/'0.png')
@@ -474,10 +479,10 @@ def test_the_shell_tells_what_changes_an_answer(models, photo, tmp_path, monkeyp
 def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     "A query token is suggested, and taken by `for_model`, only where it wins on what did not choose it"
     from dataclasses import replace
+    from carve_nb.attention.vlm import VLM
     from carve_nb.method.auto import CarveAuto
     from carve_nb.method.carve import Carve
     from carve_nb.method.profiles import find_profile
-    from carve_nb.attention.vlm import VLM
     vlm = VLM.from_pretrained('carve-tiny')
     shipped = replace(find_profile(vlm), layers=[2], query='noun', gain=[.2, .1, .3] if wins else [.2, -.1, .5])
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))

@@ -1,8 +1,14 @@
 "How a table is read and how an answer is read: files on disk, through `carve eval`, `load_benchmark` and `score_answer`"
-import csv, io, json, threading, unicodedata, warnings
+import csv
+import io
+import json
+import threading
+import unicodedata
+import warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
 import numpy as np
-import pytest, torch
+import pytest
+import torch
 from PIL import AvifImagePlugin, Image
 from transformers import LogitsProcessor
 from carve_nb import VLM, CarveError, load_benchmark, open_image

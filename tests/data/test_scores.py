@@ -1,9 +1,9 @@
 "Scores and statistics against the libraries that offer the same, where these are installed; none of them is needed to use the package."
 import numpy as np
 import pytest
-from carve_nb.data.records import Record
 from carve_nb.core.errors import StatisticsError
 from carve_nb.core.stats import holm, mcnemar, paired_effect
+from carve_nb.data.records import Record
 from recipes.correlation import spearman
 
 def test_own_sets_of_ten_answers():
@@ -151,7 +151,8 @@ def test_options_with_signs():
 @pytest.mark.parametrize('suffix', ['.json', '.csv'])
 def test_right_index(tmp_path, suffix):
     "The index of the right option is an index, whatever the options say, in JSON and as the digits of a table"
-    import csv, json
+    import csv
+    import json
     from carve_nb.data.records import read_entries
     rng = np.random.default_rng(8)
     made = [dict(id=str(k), image='a.png', question='?',

@@ -1,5 +1,8 @@
 "JupyterLab on loopback, or a reason why not"
-import os, socket, subprocess, sys
+import os
+import socket
+import subprocess
+import sys
 import pytest
 from browsers import TOKEN, missing, need_browser
 from processes import served, until

@@ -2,12 +2,25 @@
 
 Without a browser the tests are skipped, and say so; with CARVE_BROWSER=required (set in .ci/run) that is a failure.
 CARVE_BROWSER_OUT=FOLDER keeps the screenshots (explore_*.png) and the response times (explore.json)."""
-import contextlib, io, json, os, re, signal, socket, statistics, struct, subprocess, sys, time, urllib.request, zlib
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import time
+import urllib.request
+import zlib
 from pathlib import Path
 import numpy as np
 import pytest
-from PIL import Image, ImageChops
 from browsers import TOKEN, chromium, run_cell, until
+from PIL import Image, ImageChops
 
 BAD = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">'
 

@@ -1,5 +1,11 @@
 "`carve explore` as a server, without a browser."
-import contextlib, os, re, signal, subprocess, sys, urllib.request
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
 from importlib.util import find_spec
 import pytest
 from processes import until

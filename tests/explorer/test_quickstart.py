@@ -3,8 +3,6 @@ import json
 from browsers import TOKEN, chromium, run_cell, until
 from processes import ROOT
 
-
-
 def test_switches_show_their_image(server, ready):
     "The quickstart's three switches: an image is there, and another one after a click"
     from carve_nb.cli.commands import write_page

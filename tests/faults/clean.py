@@ -1,13 +1,22 @@
 "What a block could leave behind in a model, in this process and in its memory"
-import contextlib, contextvars, functools, gc, importlib, pkgutil, random, threading, warnings
+import contextlib
+import contextvars
+import functools
+import gc
+import importlib
+import pkgutil
+import random
+import threading
+import warnings
 import numpy as np
-import torch, transformers
+import torch
+import transformers
 from PIL import Image
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 import carve_nb
-from carve_nb.models import hooks, model as model_module
 from carve_nb.attention.layer_masking import decoder_layers
+from carve_nb.models import hooks, model as model_module
 
 STOCK = 'eager', 'sdpa', 'flash_attention_2', 'flex_attention'
 

@@ -2,7 +2,6 @@
 import warnings
 import pytest
 
-
 @pytest.fixture
 def quiet_models():
     "No warnings of what models are made with"

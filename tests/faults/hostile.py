@@ -1,5 +1,8 @@
 "Hostile and unusual images, each built here as bytes; `python tests/faults/hostile.py FOLDER` writes all of them"
-import functools, struct, sys, zlib
+import functools
+import struct
+import sys
+import zlib
 from io import BytesIO
 from pathlib import Path
 import numpy as np

@@ -1,30 +1,35 @@
 "A model is left as it was found: users' hooks and modes, exceptions and Ctrl-C in every block of the package, a notebook, threads."
-import ast, contextlib, random, re, signal, threading, time
+import ast
+import contextlib
+import random
+import re
+import signal
+import threading
+import time
 from itertools import cycle
 from pathlib import Path
 import numpy as np
-import pytest, torch
+import pytest
+import torch
 import carve_nb
 from carve_nb.attention import capture as recorder
-from carve_nb.attention.intervention import grad_rows
-from carve_nb.core.errors import CaptureError
 from carve_nb.attention.capture import recording
+from carve_nb.attention.intervention import Edit, applying, grad_rows
+from carve_nb.attention.layer_masking import decoder_layers, layer_inputs, mask_image_tokens
 from carve_nb.attention.session import Session
-from carve_nb.attention.vlm import VLM
-from carve_nb.method.carve import Carve
-from recipes.bench import eager_kernel
-from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers
-from carve_nb.attention.intervention import Edit, applying
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.models.hooks import CacheFill, hooked
-from carve_nb.method.contrast import DoLa, PAI
-from carve_nb.method.stock_models import editing
 from carve_nb.attention.vision_tower import tower_rows
+from carve_nb.attention.vlm import VLM
+from carve_nb.core.errors import CaptureError
+from carve_nb.method.carve import Carve
+from carve_nb.method.contrast import PAI, DoLa
 from carve_nb.method.fusion_review import scaled_features
 from carve_nb.method.raised_tokens import query_rows
-from carve_nb.attention.layer_masking import layer_inputs
-from carve_nb.method.vicrop import pixel_grads
 from carve_nb.method.registry import ENTRIES, make_method
+from carve_nb.method.stock_models import editing
+from carve_nb.method.vicrop import pixel_grads
+from carve_nb.models.hooks import CacheFill, hooked
+from recipes.bench import eager_kernel
 from .clean import differences, image, snapshot, tensor_bytes
 
 QUESTION, IMAGE, OTHER = 'What animal is this?', image(80, 64), image(60, 90, 1)

@@ -35,19 +35,23 @@ What may come, and what must happen:
     0..1); everything else refused
 21. Malicious metadata (script text in EXIF or PNG text) => not shown, not saved; written images carry no EXIF
 22. The same image as path, bytes, PIL, array => identical map, bit for bit"""
-import os, runpy, subprocess, sys, warnings
+import os
+import runpy
+import subprocess
+import sys
+import warnings
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, ImageFile, ImageOps
+from processes import ROOT
 from scipy import ndimage
 from carve_nb.core import image as door
 from carve_nb.core.errors import ImageError
 from carve_nb.core.image import open_image, png_bytes
 from . import hostile
-from processes import ROOT
 
 WORDS = 'What digit is on the red star?'
 LINUX = pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='peaks of memory are read from Linux')
@@ -424,9 +428,9 @@ def test_long_page(family, size, load):
 @pytest.mark.parametrize('at', [(0, 0), (80, 50), (159, 99)])
 def test_thin_crop(at, vlm, monkeypatch):
     "A region one pixel wide, in the corners and in the middle: the crop has the least side, inside the image, with the region in it"
-    from carve_nb.method import carve as module
-    from carve_nb.formulas.threshold import Region
     from carve_nb.attention.session import Session
+    from carve_nb.formulas.threshold import Region
+    from carve_nb.method import carve as module
     (x, y), session = at, Session(vlm, hostile.photo())
     for w, h in ((1, 1), (1, 40), (40, 1)):
         box = min(x, 160-w), min(y, 100-h), min(x, 160-w) + w, min(y, 100-h) + h
@@ -449,9 +453,9 @@ def speckled(size):
 @pytest.mark.parametrize('preset', ['ours', 'paper', 'official'])
 def test_large(preset, vlm, monkeypatch):
     "Above the raster (set low here): reduced for the model, boxes in original pixels, the crop cut from the original pixels"
-    from carve_nb.method.carve import Carve
     from carve_nb.core.plotting import keep_mask
     from carve_nb.formulas.threshold import regions
+    from carve_nb.method.carve import Carve
     method = dict(ours=Carve, paper=Carve.paper, official=Carve.official)[preset](max_new_tokens=2)
     size, seen, fill = (1200, 900), [], type(vlm.processor).__call__
     img = speckled(size)

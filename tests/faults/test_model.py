@@ -30,29 +30,33 @@ What may come, and what must happen:
     restored, memory back to the level before (asserted), in every block of the package and in a notebook kernel
 43. Two threads use one model => they take turns by a lock: passes never overlap, and each thread gets what it would
     get alone"""
-import json, re, shutil, warnings
+import json
+import re
+import shutil
+import warnings
 from dataclasses import replace
 import numpy as np
-import pytest, torch
+import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from carve_nb.attention.intervention import grad_rows
-from carve_nb.core.errors import CaptureError, CarveError
-from carve_nb.attention.rows import AttentionRows
 from carve_nb.attention.capture import recording
+from carve_nb.attention.intervention import grad_rows
+from carve_nb.attention.layer_masking import decoder_layers
+from carve_nb.attention.rows import AttentionRows
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
-from carve_nb.method.carve import Carve
-from carve_nb.method.controls import DirectAnswer
-from carve_nb.attention.layer_masking import decoder_layers
-from carve_nb.formulas.product import contrast
-from carve_nb.models.families import FAMILIES, find_family
+from carve_nb.core.errors import CaptureError, CarveError
 from carve_nb.core.io import TINY
 from carve_nb.core.saliency import pick_layers
 from carve_nb.data.records import Record
-from carve_nb.method.settings import Crops
+from carve_nb.formulas.product import contrast
 from carve_nb.formulas.threshold import regions, top_mask
+from carve_nb.method.carve import Carve
+from carve_nb.method.controls import DirectAnswer
+from carve_nb.method.settings import Crops
+from carve_nb.models.families import FAMILIES, find_family
 from carve_nb.runs.runner import RunConfig, SampleEvaluator, run_eval
 from . import clean
 from .clean import count_passes, differences, image, snapshot

@@ -9,7 +9,17 @@ What may come, and what must happen:
     names; nothing is written outside the output folder
 59. Widget re-run many times => no leak: figures closed, observers removed (count asserted)
 60. Notebook saved with outputs, opened untrusted => everything readable without JavaScript (static image fallback)"""
-import ast, base64, dataclasses, html, importlib, inspect, io, json, pkgutil, re, threading
+import ast
+import base64
+import dataclasses
+import html
+import importlib
+import inspect
+import io
+import json
+import pkgutil
+import re
+import threading
 from html.parser import HTMLParser
 import ipywidgets as w
 import numpy as np
@@ -17,24 +27,24 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from processes import ROOT
 import carve_nb
-from carve_nb.explorer.app import SHOWN, TABS, Explorer
-from carve_nb.core.image import png_bytes
-from carve_nb.runs.store import Run, RunStore
-from carve_nb.method.results import Result
 from carve_nb.attention.rows import AttentionRows
-from carve_nb.method.registry import Entry, MethodTable
-from carve_nb.data.records import Record
-from carve_nb.runs.report import write_report
-from carve_nb.runs.runner import run_eval
-from carve_nb.data.scenes import Scene, make_scene
-from carve_nb.data.datasets import DataSet
+from carve_nb.core.image import png_bytes
 from carve_nb.core.saliency import Saliency
-from carve_nb.models.prompts import Prompt
-from carve_nb.method.settings import Crop
+from carve_nb.data.datasets import DataSet
+from carve_nb.data.records import Record
+from carve_nb.data.scenes import Scene, make_scene
+from carve_nb.explorer.app import SHOWN, TABS, Explorer
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.profiles import ModelProfile
-from processes import ROOT
+from carve_nb.method.registry import Entry, MethodTable
+from carve_nb.method.results import Result
+from carve_nb.method.settings import Crop
+from carve_nb.models.prompts import Prompt
+from carve_nb.runs.report import write_report
+from carve_nb.runs.runner import run_eval
+from carve_nb.runs.store import Run, RunStore
 
 BAD = '<script>alert(1)</script><img src=x onerror=alert(2)></textarea></style></div>"\'><svg onload=alert(3)> ![a](http://host.test/a.png) ![d\\\\](http://host.test/d.png) [b](javascript:alert(4)) $\\href{javascript:alert(5)}{c}$'
 SAFE = {'div', 'figure', 'figcaption', 'sub', 'br', 'strong', 'b', 'img', 'table', 'tr', 'td', 'th', 'p', 'style', 'a',
@@ -310,7 +320,9 @@ class Shell:
 @pytest.mark.case(59)
 def test_fifty_runs_of_a_cell(vlm, monkeypatch, figure):
     "A cell that shows the explorer, run again and again: widgets, comms, observers, hooks, threads and figures as after the first runs"
-    import comm, IPython, IPython.display
+    import comm
+    import IPython
+    import IPython.display
     from matplotlib import pyplot
     monkeypatch.setattr(IPython, 'get_ipython', lambda: Shell())
     monkeypatch.setattr(IPython.display, 'display', lambda *a, **kw: None)

@@ -7,23 +7,29 @@ What may come, and what must happen:
     method's (the plain answer in its place went with 0.2)
 46. Disk full while writing => run stops cleanly; what was kept is whole; resume works
 47. No GPU; MPS; device given that does not exist => CPU path; clear error for the last"""
-import json, os, re, subprocess, sys, warnings
+import json
+import os
+import re
+import subprocess
+import sys
+import warnings
 from contextlib import contextmanager
 from dataclasses import replace
-import pytest, torch
+import pytest
+import torch
 from PIL import Image
-from carve_nb.attention.vlm import VLM
 from carve_nb.attention.layer_masking import decoder_layers
-from carve_nb.core.errors import InsufficientMemoryError, CarveError
-from carve_nb.runs.store import read_run
+from carve_nb.attention.vlm import VLM
+from carve_nb.core.errors import CarveError, InsufficientMemoryError
+from carve_nb.data.datasets import load_benchmark
+from carve_nb.data.scenes import make_scene, to_sample
+from carve_nb.method.registry import make_method
 from carve_nb.models.hooks import cached_length
 from carve_nb.models.loading import pick_device
-from carve_nb.testing import traces
-from carve_nb.method.registry import make_method
 from carve_nb.runs.report import markdown, write_report
 from carve_nb.runs.runner import run_eval
-from carve_nb.data.scenes import make_scene, to_sample
-from carve_nb.data.datasets import load_benchmark
+from carve_nb.runs.store import read_run
+from carve_nb.testing import traces
 
 IMAGE = Image.linear_gradient('L').convert('RGB')
 ERRORS = [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'), MemoryError(),

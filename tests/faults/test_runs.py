@@ -15,27 +15,32 @@ What may come, and what must happen:
     model)
 54. Batch 1 against batch 8 (left padding) => maps within stated tolerance; changed answers counted and reported
 55. Seeds => set locally, the caller's random state is unchanged afterwards"""
-import json, os, random, shutil, warnings
+import json
+import os
+import random
+import shutil
+import warnings
 from dataclasses import replace
 from functools import lru_cache
 from itertools import count
 import numpy as np
-import pytest, torch
+import pytest
+import torch
 from PIL import Image
+from tiny import files
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.attention.vlm import VLM
-from carve_nb.method.heads import collate
-from carve_nb.runs import runner
 from carve_nb.cli.main import main
+from carve_nb.core.errors import DataError, IncompleteError, RunError
 from carve_nb.core.io import load_with_digest, save_with_digest
-from carve_nb.core.errors import DataError, RunError, IncompleteError
-from carve_nb.runs.store import RunStore, carry_out, read_run
+from carve_nb.data.datasets import load_benchmark
+from carve_nb.data.scenes import make_scene, samples
+from carve_nb.method.heads import collate
 from carve_nb.method.registry import ENTRIES, split_specs
+from carve_nb.runs import runner
 from carve_nb.runs.report import markdown, write_report
 from carve_nb.runs.runner import local_engine, run_eval
-from carve_nb.data.scenes import make_scene, samples
-from carve_nb.data.datasets import load_benchmark
-from tiny import files
+from carve_nb.runs.store import RunStore, carry_out, read_run
 
 plain = lambda lines: [{k: v for k, v in l.items() if k != 'seconds'} for l in lines]
 
@@ -209,10 +214,10 @@ def chance():
 
 def by_chance(vlm, tmp_path):
     "All that draws by chance: name → call; that no method at all touches the state is a part of `check_method`"
-    from recipes.tiny_models import make_tiny_checkpoint
+    from carve_nb.core.stats import difference, mean_interval
     from recipes.models import new_model
-    from carve_nb.core.stats import mean_interval, difference
     from recipes.power import detectable
+    from recipes.tiny_models import make_tiny_checkpoint
     s, x = next(iter(samples('digit', 1))), np.linspace(0, 1, 30)
     small, number, weights = (s.image.resize((120, 90)), count(),
         lambda model: [p.flatten()[:9].tolist() for p in model.parameters()])

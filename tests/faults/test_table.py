@@ -1,5 +1,6 @@
 "Each of the sixty fault cases has a test; nbs/notes/robustness.ipynb shows this table."
-import ast, re
+import ast
+import re
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]

@@ -10,20 +10,23 @@ What may come, and what must happen:
     UTF-8
 27. Question equals the general instruction => contrast is 1 everywhere: falls to the documented "no signal" result
     (whole image), flagged"""
-import json, re, warnings
+import json
+import re
+import warnings
 import numpy as np
-import pytest, torch
+import pytest
+import torch
 from PIL import Image
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
-from carve_nb.method.carve import Carve
 from carve_nb.cli.main import main
-from carve_nb.formulas.product import contrast
-from carve_nb.core.io import TINY
-from carve_nb.runs.runner import run_eval
-from carve_nb.data.scenes import make_scene
 from carve_nb.core.errors import DataError, PromptError
+from carve_nb.core.io import TINY
+from carve_nb.data.scenes import make_scene
+from carve_nb.formulas.product import contrast
+from carve_nb.method.carve import Carve
 from carve_nb.models.prompts import BREAK, GENERAL_INSTRUCTION, commands, escape_text
+from carve_nb.runs.runner import run_eval
 from recipes.tiny_models import HERE
 from .clean import count_passes, special_and_image
 

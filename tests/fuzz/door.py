@@ -1,5 +1,8 @@
 "Coverage-guided fuzzing of the image door: `python tests/fuzz/door.py --seconds 300 [--findings FOLDER]` (needs `pip install atheris`)"
-import argparse, sys, tempfile, warnings
+import argparse
+import sys
+import tempfile
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -50,10 +53,21 @@ def main():
     p.add_argument('--seconds', type=int, default=60), p.add_argument('--findings',
         default='findings'), p.add_argument('--megabytes', type=int, default=1500)
     a = p.parse_args()
-    try: import atheris
+    try:
+        import atheris
     except ImportError: sys.exit('atheris is not installed: pip install -e ".[fuzz]" (Linux and macOS)')
     with atheris.instrument_imports(include=['PIL', 'carve_nb.core.image']):
-        from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
+        from PIL import (  # noqa: F401
+            BmpImagePlugin,
+            GifImagePlugin,
+            Image,
+            ImageFile,
+            JpegImagePlugin,
+            MpoImagePlugin,
+            PngImagePlugin,
+            TiffImagePlugin,
+            WebPImagePlugin,
+        )
         import carve_nb.core.image  # noqa: F401
     Path(a.findings).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as corpus:

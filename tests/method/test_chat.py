@@ -1,15 +1,15 @@
 "A method within a chat of the user's own: system turn, earlier turns, and both captures in it, as the stock template puts it"
 import copy
 import pytest
+from tiny import TALL, WIDE
 from carve_nb.attention.session import Session
-from carve_nb.attention.vlm import VLM
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.method.contrast import ICD
-from carve_nb.method.lookup import Lookup
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.method.carve import Carve
+from carve_nb.method.contrast import ICD
+from carve_nb.method.lookup import Lookup
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER, TURN
-from tiny import TALL, WIDE
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 ASKED = 'What is the color of the elephant?'

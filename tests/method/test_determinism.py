@@ -1,12 +1,17 @@
 "The same run twice: equal answers and maps, in one process, in two, and with another number of threads."
-import hashlib, json, os, subprocess, sys
+import hashlib
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 import numpy as np
-import pytest, torch
-from carve_nb.attention.vlm import VLM
-from carve_nb.method.carve import Carve
-from carve_nb.data.scenes import samples
+import pytest
+import torch
 from processes import ROOT
+from carve_nb.attention.vlm import VLM
+from carve_nb.data.scenes import samples
+from carve_nb.method.carve import Carve
 
 RECORD = ROOT/'nbs'/'results'/'determinism.json'
 CODE = 'import sys, torch; torch.set_num_threads(int(sys.argv[1])); sys.path[:0] = sys.argv[2:]; import test_determinism as t; print(t.digest(t.run(t.VLM.from_pretrained("carve-tiny"))))'

@@ -1,29 +1,33 @@
 "Conformance of all methods: over two families in full, over the others one call each, which answers or says why it cannot."
-import json, re, runpy
+import json
+import re
+import runpy
 from contextlib import nullcontext
 from dataclasses import replace
 import numpy as np
-import pytest, torch, transformers
-from transformers import DynamicCache
-from skimage import data
+import pytest
+import torch
+import transformers
 from PIL import Image, ImageOps
-from carve_nb.core.errors import CarveError, UnsupportedError, RunError
+from processes import ROOT, run, script
+from skimage import data
+from tiny import WIDE
+from transformers import DynamicCache
+from carve_nb.attention.session import Session
+from carve_nb.attention.vlm import VLM
+from carve_nb.core.errors import CarveError, RunError, UnsupportedError
 from carve_nb.data.scenes import make_scene
 from carve_nb.formulas.algorithm import algorithm_1
 from carve_nb.method.carve import Carve
+from carve_nb.method.registry import ENTRIES, make_method
 from carve_nb.method.settings import Crops
-from processes import ROOT, run, script
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.hooks import CACHE
 from carve_nb.models.image_tokens import told_grid
-from recipes.tiny_models import HERE as FAMILY_NAMES
-from tiny import WIDE
-from carve_nb.testing import check_method, check_result
-from carve_nb.runs.runner import RunConfig
-from carve_nb.method.registry import ENTRIES, make_method
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from carve_nb.attention.session import Session
-from carve_nb.attention.vlm import VLM
+from carve_nb.runs.runner import RunConfig
+from carve_nb.testing import check_method, check_result
+from recipes.tiny_models import HERE as FAMILY_NAMES
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
 NAMES = [n for n, e in ENTRIES.items() if e.asks != 'model']  # the others are tested with tiny checkpoints of their own, in their chapter

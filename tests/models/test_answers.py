@@ -1,18 +1,19 @@
 "Answers that were cut or begin with a thought, templates and models of one's own, results from a folder: as a user starts"
 import copy
-import pytest, torch
-from carve_nb.attention.vlm import VLM
+import pytest
+import torch
+from tiny import QUESTION, WIDE
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.method.registry import make_method
-from carve_nb.method.lookup import Lookup
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.core.io import behind_thought
-from carve_nb.runs.store import read_run
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.scoring import score_answer
-from carve_nb.runs.runner import run_eval
 from carve_nb.method.carve import Carve
-from tiny import QUESTION, WIDE
+from carve_nb.method.lookup import Lookup
+from carve_nb.method.registry import make_method
+from carve_nb.runs.runner import run_eval
+from carve_nb.runs.store import read_run
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 

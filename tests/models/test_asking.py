@@ -1,14 +1,15 @@
 "What a user of transformers gives to a `VLM`: messages, generation settings, wrapped models, frames, names; taken, or refused in a sentence."
 import warnings
 import numpy as np
-import pytest, torch
+import pytest
+import torch
 from PIL import Image
+from tiny import QUESTION, WIDE
 from transformers import GenerationConfig
 from carve_nb import Carve, Lookup
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.models.video import Video, open_video
-from tiny import QUESTION, WIDE
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')
 

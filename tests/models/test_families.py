@@ -1,34 +1,39 @@
 "Conformance of all model families, on tiny random models: where tokens are, what they see, and that what is read is attention."
-import contextlib, json, re, warnings
+import contextlib
+import json
+import re
+import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
-import pytest, torch, transformers
+import pytest
+import torch
+import transformers
 from PIL import Image
+from tiny import QUESTION, TALL, WIDE, cell_box, check_stock_ids, columns, image, measured, note, settings, stock
 from transformers import AutoProcessor, GemmaTokenizer
-from carve_nb.method.heads import collate
-from carve_nb.models.hooks import CACHE, hooked
-from carve_nb.models.prefix_cache import greedy
 from carve_nb.attention.capture import batch_recorder, recording, rows_of
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.text import read_words
-from carve_nb.models.model import Answer, model_lock
-from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.core.errors import CaptureError, PromptError
 from carve_nb.core.saliency import patch_cover
+from carve_nb.core.text import read_words
 from carve_nb.method.asking import AskBox
+from carve_nb.method.carve import Carve
+from carve_nb.method.heads import collate
+from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import methods
 from carve_nb.method.vicrop import RelAtt
-from carve_nb.method.lookup import Lookup
-from carve_nb.method.carve import Carve
-from carve_nb.studies.measure import layer_facts
 from carve_nb.models.families import BOX_FORMS, FAMILIES, MEASURED, find_family
-from recipes.tiny_models import HERE as NAMES, RECIPES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
+from carve_nb.models.hooks import CACHE, hooked
+from carve_nb.models.model import Answer, model_lock
+from carve_nb.models.prefix_cache import greedy
+from carve_nb.models.prompts import SHORT_ANSWER
+from carve_nb.studies.measure import layer_facts
 from carve_nb.studies.profile import image_questions, profile_model
-from tiny import QUESTION, TALL, WIDE, cell_box, check_stock_ids, columns, image, measured, note, settings, stock
+from recipes.tiny_models import HERE as NAMES, RECIPES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
 ABLE = {'sharing', 'several images', 'perturbation', 'batches', 'inline', 'patches'}   # what a record may say that a family cannot do

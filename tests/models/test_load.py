@@ -1,14 +1,18 @@
 "Where a model is put, with and without the package that spreads it over devices."
-import json, re, shutil, warnings
+import json
+import re
+import shutil
+import warnings
 from importlib.util import find_spec
-import pytest, torch
+import pytest
+import torch
 from PIL import Image
 from safetensors import safe_open
+from carve_nb.attention.vlm import VLM
 from carve_nb.cli.commands import load_options
 from carve_nb.core import io
 from carve_nb.core.errors import CarveError
 from recipes.tiny_models import make_tiny_checkpoint
-from carve_nb.attention.vlm import VLM
 
 IMAGE, QUESTION = Image.linear_gradient('L').convert('RGB'), 'What animal is this?'
 

@@ -2,24 +2,32 @@
 
 A server in a thread of this process, on the loopback interface, notes each request and plays replies. Where fastapi and
 uvicorn are installed, `transformers serve` is started with the reference model as a real other side."""
-import base64, io, json, logging, os, subprocess, sys, threading, time
+import base64
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 import numpy as np
 import pytest
 from PIL import Image
-from carve_nb.method import registry, wrappers
-from carve_nb.attention.vlm import VLM
-from carve_nb.models.prompts import SHORT_ANSWER
-from carve_nb.method.carve import Carve
-from carve_nb.method.controls import DirectAnswer
 from processes import afresh, run, served, until
-from carve_nb.method.wrappers import Endpoint, RemoteError
+from carve_nb.attention.session import Session
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.core.io import CHECKPOINTS
-from carve_nb.attention.session import Session
 from carve_nb.data.scenes import samples
+from carve_nb.method import registry, wrappers
+from carve_nb.method.carve import Carve
+from carve_nb.method.controls import DirectAnswer
+from carve_nb.method.wrappers import Endpoint, RemoteError
+from carve_nb.models.prompts import SHORT_ANSWER
 
 KEY = 'sk-Q7f2-not-a-real-key-93'
 PROXIES = 'HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy'
@@ -198,7 +206,8 @@ def test_time_limit(serve):
 
 def test_a_reply_without_end(serve):
     "A gigabyte, plain or packed into a megabyte, is not taken in"
-    import gzip, tracemalloc
+    import gzip
+    import tracemalloc
     bomb = gzip.compress(bytes(2**28), 9)
     for play, why in (((200, b' '*(2**22 + 1), {}, 0), 'has more than 4194304 bytes'),
             ((200, bomb, {'Content-Encoding': 'gzip'}, 0), 'is packed (gzip)')):
@@ -229,7 +238,8 @@ def test_side_by_side(serve):
 
 def test_no_key_anywhere(serve, monkeypatch, tiny, photo, tmp_path):
     "The key is sent, and stands in no repr, pickle, error, log line or result"
-    import pickle, traceback
+    import pickle
+    import traceback
     monkeypatch.setenv('CARVE_TEST_KEY', KEY)
     log, texts = logging.StreamHandler(said := io.StringIO()), []
     root = logging.getLogger()

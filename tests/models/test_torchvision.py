@@ -3,15 +3,18 @@ videos beside the stock processor of each family that reads them.
 
 `make test-torchvision` runs it with the torchvision that matches torch; without one it is skipped, and says so."""
 import copy
-import numpy as np, pytest, torch, transformers
+import numpy as np
+import pytest
+import torch
+import transformers
+from tiny import QUESTION, TALL, WIDE, check_stock_ids
 from transformers import AutoImageProcessor
 from transformers.video_utils import VideoMetadata
+from carve_nb.attention.vlm import VLM
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.prompts import SHORT_ANSWER
-from recipes.tiny_models import HERE, NEED_TORCHVISION
 from carve_nb.models.video import Video
-from carve_nb.attention.vlm import VLM
-from tiny import QUESTION, TALL, WIDE, check_stock_ids
+from recipes.tiny_models import HERE, NEED_TORCHVISION
 
 pytest.importorskip('torchvision', reason='torchvision is an extra')
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')

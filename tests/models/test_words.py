@@ -1,20 +1,22 @@
 "The words that are read, from where the user starts: whole words on the stock Llama tokenizer, what asks and what does not, English and not."
-import json, re
+import json
+import re
 from types import SimpleNamespace
-import pytest, torch
+import pytest
+import torch
+from tiny import TALL, WIDE
 from tokenizers import Tokenizer, models as token_models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
-from carve_nb.attention.vlm import VLM
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.method.lookup import Lookup
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.explorer.widgets import SettingsPanel
 from carve_nb.method.carve import Carve
+from carve_nb.method.lookup import Lookup
 from carve_nb.models.families import find_family
 from carve_nb.models.loading import load_processor
 from carve_nb.models.prompts import text_positions, token_names
 from recipes.tiny_models import HERE, RECIPES, SENTENCES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
-from tiny import TALL, WIDE
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 SHORT = dict(max_new_tokens=2)

@@ -6,11 +6,11 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from carve_nb.core.saliency import Saliency, tent_weights
 from carve_nb.core.image import box_iou, box_size, union_box
-from carve_nb.method.settings import Crops, grow_box
-from carve_nb.formulas.threshold import Region, regions, split_mask, top_mask
 from carve_nb.core.plotting import keep_mask
+from carve_nb.core.saliency import Saliency, tent_weights
+from carve_nb.formulas.threshold import Region, regions, split_mask, top_mask
+from carve_nb.method.settings import Crops, grow_box
 from carve_nb.models.prompts import MAX_SIDE_RATIO, check_shape
 
 some = settings(max_examples=max(min(200, settings().max_examples), settings().max_examples//4))   # laws that follow from others, or take longer

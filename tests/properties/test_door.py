@@ -1,13 +1,19 @@
 "The image door, given anything: a plain image within the limit, or the documented error; never another, never more memory"
-import functools, os, re, struct, subprocess, sys, warnings
+import functools
+import os
+import re
+import struct
+import subprocess
+import sys
+import warnings
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
-from PIL import Image
-from carve_nb.core.image import open_image, raster_size, scale_box
 from faults import hostile
 from fuzz import door
+from hypothesis import given, settings, strategies as st
+from PIL import Image
 from processes import ROOT
+from carve_nb.core.image import open_image, raster_size, scale_box
 
 LENGTHS = [0, 1, 2, 7, 0x7f, 0xff, 0x100, 0x7fff, 0xffff, 0x10000, 0x7fffffff, 0x80000000, 0xffffffff]
 

@@ -1,15 +1,16 @@
 "The method's arithmetic, given anything: contrast, entropy, layers, maps, statistics"
 import math
 import numpy as np
-import pytest, torch
+import pytest
+import torch
 from hypothesis import assume, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
-from carve_nb.formulas.product import contrast, cost
 from carve_nb.core.errors import CarveError
 from carve_nb.core.saliency import Saliency, pick_layers
+from carve_nb.core.stats import auroc, difference, mcnemar, mean_interval, paired_test, sign_flip
 from carve_nb.formulas.algorithm import fuse_maps, step_weights
 from carve_nb.formulas.clutter import entropy
-from carve_nb.core.stats import auroc, mean_interval, difference, mcnemar, paired_test, sign_flip
+from carve_nb.formulas.product import contrast, cost
 from recipes.shared_distractor import map_share
 
 GREAT = float(np.finfo(np.float32).max)

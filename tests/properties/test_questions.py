@@ -1,11 +1,11 @@
 "Whatever is written in a question: images stay where they are, nobody else speaks, or it is refused; and saved rows are what was saved, or refused."
 import numpy as np
 import pytest
+from faults.clean import special_and_image
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 from carve_nb.core.errors import PromptError
 from carve_nb.models.prompts import BREAK, escape_text
-from faults.clean import special_and_image
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
 WORDS = ('<image>', '<|image_pad|>', '<|vision_start|>', '<|vision_end|>', '<|im_start|>', '<|im_end|>',

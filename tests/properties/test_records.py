@@ -1,12 +1,17 @@
 "Files that others wrote, or that were damaged: the rows, or the documented error; what is written is read again as it was."
-import csv, io, json, resource, tempfile, warnings
+import csv
+import io
+import json
+import resource
+import tempfile
+import warnings
 from functools import lru_cache
 from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
-from carve_nb.runs.store import RunStore, read_run, without
 from carve_nb.core.errors import DataError
 from carve_nb.data.records import Record, read_entries, read_rows
+from carve_nb.runs.store import RunStore, read_run, without
 
 FORMS = '.json', '.jsonl', '.csv'
 MOST = 64                            # MB by which a reader may raise the highest level, for a file of some kilobytes

@@ -1,17 +1,22 @@
 """What the disk, the page and the socket promise, from a shell: a damaged file is found, a secret is not shown, a link leads
 nowhere, an odd text takes no time. Each test begins with a command, as a user does."""
-import base64, csv, errno, io, json, shutil
+import base64
+import csv
+import errno
+import io
+import json
+import shutil
 import numpy as np
-import pytest, torch
+import pytest
+import torch
 from PIL import Image
 from carve_nb.attention.vlm import VLM
 from carve_nb.cli.main import main
 from carve_nb.core import io as files
 from carve_nb.core.errors import CarveError
 from carve_nb.core.io import save_with_digest
-from carve_nb.runs.store import read_run, to_line
 from carve_nb.runs.report import load_maps
-
+from carve_nb.runs.store import read_run, to_line
 
 @pytest.fixture
 def shell(capsys):

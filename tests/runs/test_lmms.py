@@ -2,18 +2,21 @@
 
 The stand-in below has what the plug-in touches of lmms-eval 0.7.3 (`lmms_eval/api/model.py`, `lmms_eval/models/registry_v2.py`).
 Where lmms-eval itself is installed beside the package, its own command is run on six scenes."""
-import json, os, subprocess, sys
+import json
+import os
+import subprocess
+import sys
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from types import SimpleNamespace
 import pytest
 from carve_nb.attention.vlm import VLM
-from carve_nb.runs import lmms_eval
-from carve_nb.method.carve import Carve
-from carve_nb.method.controls import DirectAnswer
 from carve_nb.core.image import png_bytes
 from carve_nb.data.scenes import samples
+from carve_nb.method.carve import Carve
+from carve_nb.method.controls import DirectAnswer
 from carve_nb.models.prompts import SHORT_ANSWER
+from carve_nb.runs import lmms_eval
 
 REAL = find_spec('lmms_eval') is not None
 FOUND = [e for e in entry_points(group='lmms_eval.models') if e.name == 'carve']

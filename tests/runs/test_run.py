@@ -1,23 +1,31 @@
 "Runs that are killed, stopped, torn, crowded or starved end as if nothing had happened, or say what is wrong."
-import json, os, random, shutil, signal, subprocess, sys, time, warnings
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 import pytest
-import carve_nb
-from carve_nb.attention.vlm import VLM
-from carve_nb.runs import runner
-from carve_nb.method.controls import DirectAnswer
-from carve_nb.method.registry import ENTRIES, Entry
-from carve_nb.cli.main import main
-from carve_nb.core.errors import IncompleteError, RunError
-from carve_nb.runs.store import RunStore, read_run
-from carve_nb.runs.report import load_run, markdown, write_report
-from carve_nb.runs.runner import local_engine, run_eval
-from carve_nb.data.datasets import load_benchmark
-from carve_nb.models.prompts import SHORT_ANSWER
 from processes import Carve, Forked, afresh, until
 from tiny import files
+import carve_nb
+from carve_nb.attention.vlm import VLM
+from carve_nb.cli.main import main
+from carve_nb.core.errors import IncompleteError, RunError
+from carve_nb.data.datasets import load_benchmark
+from carve_nb.method.controls import DirectAnswer
+from carve_nb.method.registry import ENTRIES, Entry
+from carve_nb.models.prompts import SHORT_ANSWER
+from carve_nb.runs import runner
+from carve_nb.runs.report import load_run, markdown, write_report
+from carve_nb.runs.runner import local_engine, run_eval
+from carve_nb.runs.store import RunStore, read_run
 from recipes.tiny_models import make_tiny_checkpoint
 
 KILLS, SAMPLES = (int(os.environ.get(k, v)) for k, v in (('CARVE_KILLS', 3), ('CARVE_KILL_SAMPLES', 16)))

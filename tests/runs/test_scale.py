@@ -1,17 +1,20 @@
 "Several workers: a killed one, a sample that kills, a dead driver, one model that goes on alone; the tables stay the same bytes."
-import os, subprocess, sys
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
-import psutil, pytest
-from carve_nb.cli.main import main
-from carve_nb.runs.store import read_run
-from carve_nb.runs.report import write_report
-from carve_nb.runs.runner import run_eval
-from carve_nb.runs.distributed import RayEngine, connected
-from carve_nb.data.datasets import load_benchmark
+import psutil
+import pytest
 from processes import until
 from tiny import files
+from carve_nb.cli.main import main
+from carve_nb.data.datasets import load_benchmark
+from carve_nb.runs.distributed import RayEngine, connected
+from carve_nb.runs.report import write_report
+from carve_nb.runs.runner import run_eval
+from carve_nb.runs.store import read_run
 
 pytestmark = pytest.mark.skipif(not find_spec('ray'),
     reason='Ray is not installed (it has no wheel for this Python or system), so several workers are not tested')

@@ -1,5 +1,6 @@
 "What a reader downloads: each tutorial alone in an empty folder, run there, without the cells that its page hides."
-import nbformat, pytest
+import nbformat
+import pytest
 from nbclient import NotebookClient
 from processes import ROOT
 

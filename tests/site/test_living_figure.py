@@ -1,13 +1,16 @@
 """The figure whose models answer in the browser: Chromium against PyTorch, and what a reader does with it.
 
 Skipped without a browser; with CARVE_BROWSER=required a missing browser is a failure."""
-import base64, json, re, shutil
+import base64
+import json
+import re
+import shutil
 import pytest
 from browsers import missing, need_browser
+from processes import ROOT
 from carve_nb import VLM
 from carve_nb.data.scenes import make_scene
 from recipes.living_figure import MODELS, SEEDS, browse, compare, write_site
-from processes import ROOT
 
 MODULES = ROOT/'docs/_static/living'
 PAINT = '''async seeds => {

@@ -2,7 +2,6 @@
 
 import recompute  # noqa: E402
 
-
 def test_numbers_agree(capsys):
     "Every decimal and percentage of the pages that the table names has a record, or a reason"
     assert recompute.main([]) == 0, capsys.readouterr().out

@@ -1,9 +1,7 @@
 """The drawing of one call, compared with the call."""
 import re
-from processes import ROOT
-
 import house
-
+from processes import ROOT
 
 def test_picture_of_a_call():
     "It has each pair of rooms between which `Lookup()(vlm, image, question)` passes, and no other"

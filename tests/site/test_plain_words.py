@@ -1,5 +1,8 @@
 "The words of README, site, help, messages and docstrings are those of the field: docs/words.toml has what is not, with a sentence for and against each."
-import ast, json, re, tomllib
+import ast
+import json
+import re
+import tomllib
 import pytest
 from processes import ROOT
 

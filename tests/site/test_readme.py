@@ -1,7 +1,9 @@
 "README.md is what the index notebook says, and the images it shows are there."
-import json, re, subprocess, sys
+import json
+import re
+import subprocess
+import sys
 from processes import ROOT
-
 from readme import absolute, render  # noqa: E402
 
 def test_readme_is_fresh():

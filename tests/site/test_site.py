@@ -1,11 +1,19 @@
 "The site, as far as it can be checked without building it: reading order, llms.txt, links, what the pages are made of."
-import base64, io, re, subprocess, sys, textwrap
+import base64
+import io
+import re
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
+import check_site  # noqa: E402
+import colab
+import page_html
+import pages
 import pytest
+import signatures
 from IPython.core.interactiveshell import InteractiveShell
 from processes import ROOT
-
-import check_site, colab, page_html, pages, signatures  # noqa: E402
 
 ALL = pages.notebooks()
 params = [pytest.param(p, id=p.name) for p in ALL]

@@ -2,13 +2,14 @@
 
 Skipped without Sphinx or a browser; with CARVE_BROWSER=required a missing browser is a failure.
 CARVE_SITE=FOLDER takes a site that is there; `make pytest` does, if `make docs` has built one. CARVE_PAGES=all looks at every page."""
-import os, subprocess, sys
+import os
+import subprocess
+import sys
 from pathlib import Path
+import pages  # noqa: E402
 import pytest
 from browsers import chromium, missing, need_browser
 from processes import ROOT
-
-import pages  # noqa: E402
 
 FEW = ('index', '01_clutter', '02_query_token', '07_algorithm', 'quickstart', 'tutorials/gallery',
        'tutorials/your_model', 'tutorials/questions', 'notes/results', 'notes/robustness', 'notes/cost',

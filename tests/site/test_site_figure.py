@@ -1,14 +1,14 @@
 """The figures that move without a kernel: a browser shows what is stored, by mouse and by keys.
 
 Skipped without a browser; with CARVE_BROWSER=required a missing browser is a failure."""
-import json, math
+import json
+import math
+import pages  # noqa: E402
 import pytest
 from browsers import chromium, missing, need_browser
+from processes import ROOT
 from carve_nb.core.saliency import Saliency
 from carve_nb.formulas.clutter import entropy
-from processes import ROOT
-
-import pages  # noqa: E402
 from recipes.figures import decode_weights  # noqa: E402
 
 NAMES = sorted(p.stem for p in pages.FIGURES.glob('*.json'))

@@ -1,17 +1,19 @@
 "`carve checkup` as a user starts it: through the shell, killed and taken up, with images of one's own, and on models of other families."
-import json, shutil
+import json
+import shutil
 from dataclasses import replace
-import pandas as pd, pytest
+import pandas as pd
+import pytest
 from markupsafe import escape
+from processes import ROOT, Carve, run, until
 from scipy.stats import binomtest
-from carve_nb.core.errors import CarveError, DataError
 from carve_nb.attention.vlm import VLM
+from carve_nb.core.errors import CarveError, DataError
 from carve_nb.data.scenes import samples, twin_records
 from carve_nb.method.profiles import find_profile, profile_path
 from carve_nb.runs.store import read_run, without
 from carve_nb.studies import checkup
 from carve_nb.studies.checkup import check_row, run_checkup
-from processes import Carve, ROOT, run, until
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 TIMED = 'seconds', 'records', 'digest'      # of a row: what differs from run to run

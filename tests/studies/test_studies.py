@@ -1,11 +1,11 @@
 "Measurements over somebody's model and questions, as a script starts them."
 import shutil
 import pytest
+from processes import Forked, afresh, until
 from carve_nb import measure_entropy, measure_layers
 from carve_nb.core.errors import RunError
 from carve_nb.data.records import read_entries
 from carve_nb.runs.store import read_records
-from processes import Forked, afresh, until
 
 SCRIPT = """import carve_nb
 from carve_nb.data.records import read_entries
