@@ -103,6 +103,10 @@ def where_looked(r, boxes) -> dict: # `Result`; true regions
     except ValueError: pass     # all patches are inside, or none
     return found
 
+def _image_name(image):
+    "Return a name of the image of a record, found without opening it"
+    return image if isinstance(image, (str, Path)) or callable(image) else id(image)
+
 class SampleEvaluator:
     "Measures methods on samples with one model; an error is written to its line and stops no other"
     def __init__(self, vlm, config): # `RunConfig`
@@ -209,10 +213,6 @@ def make_protocol(evaluator) -> dict: # plain values
     return protocol
 
 # %% ../../nbs/library/runs/02_runner.ipynb #0d6cd3c5
-def _image_name(image):
-    "Return a name of the image of a record, found without opening it"
-    return image if isinstance(image, (str, Path)) or callable(image) else id(image)
-
 def too_few(n, others=1, images=None) -> str: # questions, methods compared with the first, images (None: n)
     "Say that no difference can become significant, '' where one can; questions on one image count as one, as in the tests"
     units = min(n, images or n)
