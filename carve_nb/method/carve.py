@@ -88,7 +88,8 @@ class Carve(CropMethod):
 
     def capture(self, session, text, **kw) -> AttentionRows:
         "Return as every method's, of the layers that are read"
-        return super().capture(session, text, layers=pick_layers(self.layers, session.vlm.n_layers),
+        layers = None if self.layers is None else pick_layers(self.layers, session.vlm.n_layers)
+        return super().capture(session, text, layers=layers,
                                question_rows=self.query != 'last', argmax=self.argmax, **kw)
 
     def maps(self, rows_q, rows_g) -> tuple: # (A_Q, A_G), both [T, L, Nv]

@@ -238,13 +238,15 @@ class Prompt:
         head = f'Prompt({len(self)} tokens, question {self.asked!r} at {self.question[0]}..{self.question[-1]})'
         return '\n'.join([head, *map(repr, self.spans), repr(self.text)])
     def _repr_html_(self):
-        panels = {}
-        for i, whole in sorted({s.image: s for s in reversed(self.spans)}.items()):
-            small = fit_height(self.images[i], 224)
-            gh, gw = whole.grid
-            panels[f'image {i + 1}: {gh} x {gw} tokens'] = plot_grid(small, whole.stretched(self.images[i], small))
-        where = f'{self.question[0]}..{self.question[-1]}'
-        return panels_html(panels, f'{len(self)} tokens, the question at {where}.\n{self.asked}')
+        panels, about = {}, f'{len(self)} tokens. The question stands at {self.question[0]}..{self.question[-1]}'
+        for i, im in enumerate(self.images):
+            views = [s for s in self.spans if s.image == i]
+            if not views: continue    # a frame that is read with the one before it
+            small, (gh, gw) = fit_height(im, 224), views[0].grid
+            panels[f'image {i + 1}: {gh} x {gw} tokens'] = plot_grid(small, views[0].stretched(im, small))
+            tiles = f' of {len(views)} views' if len(views) > 1 else ''
+            about += f', image {i + 1} at {views[0].tokens[0]}..{views[-1].tokens[-1]}: {sum(map(len, views))} tokens{tiles}'
+        return panels_html(panels, f'{about}.\n{self.asked}')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #d01eb802
 def plot_grid(img, span: ImageSpan):

@@ -24,7 +24,7 @@ from carve_nb.method.settings import Crops
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.hooks import CACHE
 from carve_nb.models.image_tokens import told_grid
-from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
+from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER, lay_words
 from carve_nb.runs.runner import RunConfig
 from carve_nb.testing import check_method, check_result
 from recipes.tiny_models import HERE as FAMILY_NAMES
@@ -80,8 +80,9 @@ def test_reports_what_was_shown(load, photo, name, family):
 @pytest.mark.parametrize('name', NAMES)
 def test_asks_for_a_short_answer(load, photo, name, monkeypatch):
     "A model of one's own says nothing behind a question; a method does, and leaves it out where it is told to"
-    vlm, texts, fill = load('llava'), [], VLM.fill
-    monkeypatch.setattr(VLM, 'fill', lambda self, images, question, text, *more: texts.append(text) or fill(self, images, question, text, *more))
+    vlm, texts = load('llava'), []
+    def lay(processor, question, text, *more): return texts.append(text) or lay_words(processor, question, text, *more)
+    monkeypatch.setattr('carve_nb.models.model.lay_words', lay)
     vlm.ask(photo, QUESTION, max_new_tokens=1)
     assert texts == [QUESTION]
     for suffix in SHORT_ANSWER, None:
