@@ -317,6 +317,7 @@ import sys, torch; torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 from faults.clean import differences, snapshot
 from carve_nb.attention.session import Session
+from carve_nb.method.carve import Carve
 from carve_nb.attention.vlm import VLM
 vlm, image, ask = VLM.from_pretrained({folder!r}), {image!r}, 'Is there a cat?'
 def answers(): return [vlm.capture(image, ask, steps='all').attn.tolist(), str(vlm.ask(image, ask))]
