@@ -170,7 +170,7 @@ def test_header_of_a_page():
 def test_first_cell_for_colab():
     "Notebooks that run alone install the package below their title, where pyproject.toml has an address; where it is there the cell does nothing"
     alone, address = [p for p in ALL if p.alone], pages.addresses()['repository']
-    assert len(alone) > 4 and not [p.name for p in alone if colab.with_install(p.nb, address) != p.nb]
+    assert len(alone) > 3 and not [p.name for p in alone if colab.with_install(p.nb, address) != p.nb]
     nb = colab.with_install(alone[0].nb, 'https://github.com/one/two')
     cell = pages.joined(nb['cells'][1]['source'])
     assert '%pip install -q "carve_nb @ git+https://github.com/one/two"' in cell
@@ -217,7 +217,7 @@ def test_words_become_references(links):
     page = next(p for p in ALL if p.path.stem == '02_query_token')
     say = lambda text: pages.link_words(text, links, page)
     assert say('see `pick_layers`') == 'see {py:obj}`pick_layers <carve_nb.core.saliency.pick_layers>`'
-    assert say('`Carve.paper()`') == '{py:obj}`Carve.paper() <carve_nb.method.carve.Carve.paper>`'
+    assert say('`Carve.from_rows()`') == '{py:obj}`Carve.from_rows() <carve_nb.method.carve.Carve.from_rows>`'
     assert say('`02_image` and `no_such_name`') == '[`02_image`](/library/core/02_image.ipynb) and `no_such_name`'
     assert say('```\n`pick_layers`\n```') == '```\n`pick_layers`\n```' and say('# `pick_layers`') == '# `pick_layers`'
 
