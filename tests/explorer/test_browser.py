@@ -412,7 +412,7 @@ def test_saved_without_kernel(page, server, tmp_path):
     assert until(lambda: stored(saved))
     found = stored(saved)
     assert (all({'image/png', 'text/plain'} <= {*o} for o in found)
-        and 'The model alone says "' in ''.join(found[-1]['text/plain'])), found
+        and 'Baseline: "' in ''.join(found[-1]['text/plain'])), found
     other.write_text(saved.read_text().replace('ex = explore()', 'ex = explore( )'))   # nobody has trusted this one
     assert not page.locator('.jp-OutputArea-output > .carve-still').first.is_visible()
     again = page.context.browser.new_page()
