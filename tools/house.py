@@ -12,16 +12,16 @@ ROOMS = 'core', 'formulas', 'models', 'attention', 'data', 'method', 'testing', 
 
 
 def imported(path):
-    "Rooms from which a module imports, also inside functions"
+    "Modules of the package, and names in them, that a module imports, also inside functions"
     folders = path.relative_to(PACKAGE).parts[:-1]
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
         if isinstance(node, ast.Import): names = [o.name for o in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = ['carve_nb', *folders[:len(folders) - node.level + 1]]*bool(node.level)
             whole = '.'.join([*base, *filter(None, [node.module])])
-            names = [f'{whole}.{o.name}' for o in node.names]
+            names = [whole, *(f'{whole}.{o.name}' for o in node.names)]
         else: continue
-        yield from (name.split('.')[1] for name in names if name.startswith('carve_nb.') and name.split('.')[1] in ROOMS)
+        yield from (name.removeprefix('carve_nb.') for name in names if name.startswith('carve_nb.'))
 
 
 def imports():
@@ -29,7 +29,8 @@ def imports():
     found = set()
     for path in PACKAGE.rglob('*.py'):
         own = path.relative_to(PACKAGE).with_suffix('').parts[0]
-        if own in ROOMS: found |= {(own, room) for room in imported(path) if room != own}
+        rooms = {name.split('.')[0] for name in imported(path)}
+        if own in ROOMS: found |= {(own, room) for room in rooms & set(ROOMS) if room != own}
     return found
 
 
