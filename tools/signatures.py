@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 @dataclass
 class Symbol:
     "A function, class, method or constant of a module"
-    kind: str  # 'function', 'class', 'method', 'property' or 'data', the words of Sphinx's Python domain
+    kind: str  # 'function', 'class', 'method', 'property', 'attribute' or 'data', the words of Sphinx's Python domain
     name: str  # with the class in front of it for a method: 'VLM.capture'
     signature: str = ''  # in brackets, with what comes back
     doc: str = ''
@@ -77,6 +77,8 @@ def klass(node, notes):
     own = [o for o in defs if not any(ast.unparse(d).endswith('.setter')
         for d in o.decorator_list)]  # described where it is read
     out.members = [function(o, notes, node.name) for o in own if o.name[0] != '_' or o.name == '__call__']
+    out.members += [Symbol('attribute', f'{node.name}.{o.target.id}', doc=notes[o.end_lineno]) for o in node.body
+        if isinstance(o, ast.AnnAssign) and 'ClassVar' in ast.unparse(o.annotation) and notes.get(o.end_lineno)]
     return out
 
 

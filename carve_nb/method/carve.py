@@ -53,8 +53,8 @@ class Carve(CropMethod):
     argmax: bool = False # both captures decode by the plain argmax (code), not by the checkpoint's penalties too
     name, source = 'carve', 'arXiv 2509.06461'
     in_profile = 'carve'    # whose fields a model's profile gives it
-    paper: ClassVar[type['Paper']]       # `Carve.paper()` and
-    official: ClassVar[type['Official']] # `Carve.official()`: the same with the settings of the paper, of its code
+    paper: ClassVar[type['Paper']]       # with the settings of the paper: `Carve.paper()`
+    official: ClassVar[type['Official']] # with those of its published code (v4): `Carve.official()`
     paired = property(lambda self: self.query == 'last' and self.steps != 'first',
                       doc='Whether the two maps are contrasted step by step of two answers')
 
@@ -87,7 +87,7 @@ class Carve(CropMethod):
         return rows, rows_g
 
     def capture(self, session, text, **kw) -> AttentionRows:
-        "Return as every method's, of the layers that are read"
+        "Capture as every method does, of the layers that are read"
         layers = None if self.layers is None else pick_layers(self.layers, session.vlm.n_layers)
         return super().capture(session, text, layers=layers,
                                question_rows=self.query != 'last', argmax=self.argmax, **kw)

@@ -217,7 +217,7 @@ def test_words_become_references(links):
     page = next(p for p in ALL if p.path.stem == '02_query_token')
     say = lambda text: pages.link_words(text, links, page)
     assert say('see `pick_layers`') == 'see {py:obj}`pick_layers <carve_nb.core.saliency.pick_layers>`'
-    assert say('`Carve.from_rows()`') == '{py:obj}`Carve.from_rows() <carve_nb.method.carve.Carve.from_rows>`'
+    assert say('`Carve.paper()`') == '{py:obj}`Carve.paper() <carve_nb.method.carve.Carve.paper>`'
     assert say('`02_image` and `no_such_name`') == '[`02_image`](/library/core/02_image.ipynb) and `no_such_name`'
     assert say('```\n`pick_layers`\n```') == '```\n`pick_layers`\n```' and say('# `pick_layers`') == '# `pick_layers`'
 
