@@ -49,10 +49,10 @@ def pick_layers(spec: Layers, n_layers: int, attending: list|None = None) -> lis
     that attend to the images; of those asked for only these, or the nearest of them."""
     if spec is None: spec = range(n_layers)
     if isinstance(spec, str):
-        half = n_layers//2 if n_layers <= 40 else 20
+        half = min(n_layers//2, 20)
         words = dict(
             paper=range(20, 26) if n_layers > 25 else (20/32, 25/32), low=range(0, max(half, 1), 2),
-            high=range(n_layers//2 if n_layers <= 40 else n_layers - 20, n_layers, 2))
+            high=range(max(n_layers//2, n_layers - 20), n_layers, 2))
         if spec not in words:
             raise CarveError(f"layers={spec!r} is not known; use None, 'paper', 'low', 'high', fractions of depth or indices")
         spec = words[spec]
@@ -119,7 +119,7 @@ class Saliency:
         return Saliency(self.values, size, box, self.image)
 
     def off_raster(self, box: tuple, mask: np.ndarray) -> tuple: # [y1-y0, x1-x0] bool; both of `coarse` -> the same of the image
-        "Return a pixel is in the mask if its raster pixel is"
+        "Enlarge a mask of the raster: a pixel is in it if its raster pixel is"
         small = raster_size(self.size, MAP_RASTER)
         if small == tuple(self.size): return box, mask
         x, y = (np.arange(n)*few//n for n, few in zip(self.size, small))   # raster column and row of each pixel
@@ -159,7 +159,7 @@ class Saliency:
         return all(lo < at + half and at - half < hi for at, half, lo, hi in zip(self.peak(), halves, box[:2], box[2:]))
 
     def entropy(self) -> float: # bits, 0 .. log2(gh gw)
-        "Return entropy of the map over its patches; a map of zeros is uniform"
+        "Return the entropy of the map over its patches; a map of zeros is uniform"
         v = self.values.clip(0).astype(np.float64)
         return float(entr(v/v.sum() if v.any() else np.full(v.shape, 1/v.size)).sum()/math.log(2))
 

@@ -59,10 +59,10 @@ def editing(
         raise PromptError('An edit guides one prompt without padding: open a block for each prompt of a batch.')
     if not prompt.spans: raise PromptError('The prompt has no image.')
     vlm = VLM.of_stock(stock, processor)
-    session = PromptSession(vlm, prompt)
-    guide = not isinstance(edit, Edit)
-    if guide: check_needs(vlm, edit := _make_guide(edit, prompt))
-    if guide:
+    guides = not isinstance(edit, Edit)
+    if guides:
+        check_needs(vlm, edit := _make_guide(edit, prompt))
+        session = PromptSession(vlm, prompt)
         found, state = Context().run(edit.prepare, session, prompt.asked)
         block = edit.guided(session, prompt, state)
     else: found, block = edit, applying(vlm, edit)
@@ -74,7 +74,7 @@ def editing(
         def mark(ids, scores):
             used.append(True)
             return scores
-        if guide and processors: done.settings = dict(logits_processor=LogitsProcessorList([*processors, mark]))
+        if guides and processors: done.settings = dict(logits_processor=LogitsProcessorList([*processors, mark]))
         generation.share()
         yield done
         generation.check()

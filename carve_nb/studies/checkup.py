@@ -98,9 +98,8 @@ def _compare(table, a, b='none'): # of `score_table`; `Estimate`, None where no 
     both = table[[a, b]].dropna().to_numpy()
     return exact_difference(*both.T) if len(both) else None
 
-def measure_gains(lines) -> dict: # of a run
+def measure_gains(lines, table) -> dict: # of a run; their `score_table`
     "Return the gain of each arm over the baseline, its p after Holm, and how often lookup's map points at the target"
-    table = score_table(lines)
     gains = {a: e for a in table if a != 'none' and (e := _compare(table, a))}
     tested = {a: e.p for a, e in gains.items() if a not in CONTROLS}
     if LARGE in tested and (size := _compare(table, LARGE, 'lookup')):
@@ -115,14 +114,15 @@ def judge(lines, harmful=()) -> dict: # of a run; arms that are not to be used
 
     Of the arms that gain significantly and are not significantly worse than the best of them, the one with the fewest model
     calls is to be used; where two have as few, the one with the larger gain."""
-    found = measure_gains(lines)
+    table = score_table(lines)
+    found = measure_gains(lines, table)
     gain, true = found['gain'], found['gain'].get('oracle')     # None: no true region is known
     helps = [a for a, p in found['p'].items() if p < .05 and gain[a][0] > 0 and a not in harmful]
     helps.sort(key=lambda a: -gain[a][0])
     if not helps:
         none = true and true[2] < WORTH and found['n'] >= ENOUGH and found['baseline'][0] < CEILING
         return found | dict(verdict='nothing to gain' if none else 'not enough questions', use='none', as_good=[])
-    table, calls = score_table(lines), pd.DataFrame(lines).groupby('method').calls.median()
+    calls = pd.DataFrame(lines).groupby('method').calls.median()
     good = helps[:1] + [a for a in helps[1:] if _compare(table, helps[0], a).lo <= 0]
     use = min(good, key=calls.get)
     return found | dict(verdict='gain', use=use, as_good=[a for a in good if a != use])
