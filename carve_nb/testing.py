@@ -65,7 +65,7 @@ def check_result(r, image): # `Result`, PIL image
 
 def check_method(method: Method, vlm: VLM, image: Image.Image, question: str, box: tuple|None = None) -> Result:
     # `box`: true region, for the oracle
-    "Return the test of all methods: a whole result, the same answer twice, nothing left behind"
+    "Test a method as all methods are tested: a whole result, the same answer twice, nothing left behind"
     # stock models hang hooks of their own at their first pass
     plain = vlm.ask(image, question, method.suffix, method.max_new_tokens)
     before = traces(vlm)
@@ -86,11 +86,11 @@ def check_method(method: Method, vlm: VLM, image: Image.Image, question: str, bo
 SHOWN_SCENES = (0, 'digit'), (7, 'digit'), (12, 'exist')   # seed and kind
 
 def three_scenes() -> list: # of `Sample`
-    "Return the scenes on which every method is shown"
+    "Make the scenes on which every method is shown"
     return [to_sample(make_scene(seed, 'heldout'), kind) for seed, kind in SHOWN_SCENES]
 
 def show_three(method, vlm, height=100): # pixels of each part -> PIL image
-    "Return a method on the three scenes, one below the other"
+    "Show a method on the three scenes, one below the other"
     rows = []
     for s in three_scenes():
         r = method(vlm, s.image, s.question, box=s.box)

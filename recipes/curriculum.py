@@ -271,7 +271,7 @@ def crop_pair_row(rng, s, scene): # `Stage`
 
 # %% ../nbs/training/two_models.ipynb #86dcfb43
 def make_batch(s, seed, i) -> list: # `Stage`; seed of the training; number of the batch
-    """Return a batch of a stage, the same whenever and wherever it is made.
+    """Make a batch of a stage, the same whenever and wherever it is made.
 
     Images [B, I, px, px, 3], labels [B, I, 3, n, n], cells [B, I, n*n], ids, targets, kinds."""
     rng = np.random.default_rng([seed, sum(map(ord, s.name)), i])

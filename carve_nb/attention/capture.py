@@ -80,7 +80,7 @@ def check_kernel(
 
 # %% ../../nbs/library/attention/02_capture.ipynb #bb913747
 def stack_layers(ws) -> torch.Tensor: # [L, ...] on the device of the first
-    "Return layers together, wherever each of them lies: `device_map` spreads a decoder over several devices"
+    "Stack layers, wherever each of them lies: `device_map` spreads a decoder over several devices"
     return torch.stack([w.to(ws[0].device) for w in ws])
 
 @dataclass(eq=False)

@@ -107,7 +107,7 @@ def _logged():
         log.removeHandler(handler)
 
 def main(argv=None) -> int: # exit status
-    "Return the command `carve`"
+    "Run the command `carve`"
     argv = list(sys.argv[1:] if argv is None else argv) or ['help']
     told = {}
     notes = set()

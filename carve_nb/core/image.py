@@ -34,7 +34,7 @@ def _check_size(size, most=MAX_PIXELS):
 
 # %% ../../nbs/library/core/02_image.ipynb #ff6323f7
 def _from_array(a):
-    "Return image (RGB or L) from [H, W, 3] or [H, W], uint8 or float in 0..1, which is scaled by 255 and rounded"
+    "Make an image (RGB or L) from [H, W, 3] or [H, W], uint8 or float in 0..1, which is scaled by 255 and rounded"
     want = 'pass height x width x 3 (RGB) or height x width (gray), uint8 or float in 0..1'
     if a.ndim != 2 and a.shape[2:] != (3,):
         raise ImageError(f'Array of shape {a.shape} is not an image (channels first? np.moveaxis(a, 0, -1)); {want}')
@@ -50,7 +50,7 @@ def _from_array(a):
 
 # %% ../../nbs/library/core/02_image.ipynb #331175a3
 def _from_tensor(t):
-    "Return image from a torch tensor [3, H, W], [1, H, W], [H, W, 3] or [H, W], by the rules of an array"
+    "Make an image from a torch tensor [3, H, W], [1, H, W], [H, W, 3] or [H, W], by the rules of an array"
     shape = tuple(t.shape)
     first = len(shape) == 3 and shape[0] in (1, 3)
     last = shape[2:] == (3,)
@@ -63,7 +63,7 @@ def _from_tensor(t):
 
 # %% ../../nbs/library/core/02_image.ipynb #d2b44193
 def _scale_deep(img):
-    "Return image in mode I;16*, I or F to 8 bits of gray by its full range; LA if one of its values means transparent"
+    "Scale an image in mode I;16*, I or F to 8 bits of gray by its full range; LA if one of its values means transparent"
     a = np.asarray(img)
     clear = img.info.get('transparency')
     if img.mode == 'I':
@@ -225,14 +225,14 @@ def image_key(image, salt='') -> str:
 
 # %% ../../nbs/library/core/02_image.ipynb #a5449181
 def box_iou(a, b) -> float: # (x0, y0, x1, y1) twice -> 0 (apart) .. 1 (equal)
-    "Return intersection over union of two boxes"
+    "Return the intersection over union of two boxes"
     def area(box): return math.prod(max(side, 0) for side in box_size(box))
     both = area(common_box(a, b))
     return both/max(area(a) + area(b) - both, 1e-12)
 
 # %% ../../nbs/library/core/02_image.ipynb #eae8a425
 def png_bytes(img):
-    "Return image as the bytes of a PNG file without metadata"
+    "Return an image as the bytes of a PNG file without metadata"
     f = BytesIO()
     img = open_image(img)
     img.save(f, 'PNG', optimize=img.width*img.height <= 10**6)   # a twelfth off, for ten times the time

@@ -231,7 +231,7 @@ def paired_effect(a, b, clusters=None) -> Estimate:    # as in `difference`
 
 # %% ../../nbs/library/core/04_stats.ipynb #b2629f44
 def auroc(score, label) -> float:    # of the positive ones true; 0..1, .5 is chance
-    "Return area under the ROC curve"
+    "Return the area under the ROC curve"
     score, label = check_scores(np.ravel(score), np.ravel(label))
     yes = score[label > 0]
     no = score[label <= 0]

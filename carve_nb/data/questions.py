@@ -81,7 +81,7 @@ def ask_count(objects, rng):
 RELATIONS = {'left of': (0, -1), 'right of': (0, 1), 'above': (1, -1), 'below': (1, 1)}   # axis and sign
 
 def center(box): # (x, y)
-    "Return center of a box"
+    "Return the center of a box"
     return (box[0] + box[2])/2, (box[1] + box[3])/2
 
 def ask_relation(objects, rng):
@@ -113,7 +113,7 @@ def with_article(word):
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 def join_words(words): # 'a, b and c'
-    "Return words as a list in a sentence"
+    "Join words as a list in a sentence"
     *first, last = words or ['']
     return f'{", ".join(first)} and {last}' if first else last
 

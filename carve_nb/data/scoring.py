@@ -252,7 +252,7 @@ def why_unread(answer, record) -> str: # 'nothing', 'no option' or 'neither yes 
 
 # %% ../../nbs/library/data/13_scoring.ipynb #b427218d
 def patch_auroc(saliency, boxes) -> float: # `Saliency`, true regions in pixels; 0..1, .5 is chance
-    "Return chance that a patch in the image that points at a true region is stronger than one that does not"
+    "Return the chance that a patch in the image that points at a true region is stronger than one that does not"
     from carve_nb.core.saliency import patch_cover
     from carve_nb.core.stats import auroc  # not before a map is scored: help loads this module
     seen = saliency.within()

@@ -30,7 +30,7 @@ def fuse_maps(a, weights, normalize=False): # [T, L, Nv] contrasted maps, [T] w_
 
 # %% ../../nbs/07_algorithm.ipynb #769e4ca3
 def fuse_contrast(A_q, A_g, steps, lam, relative, normalize=False): # [T, L, Nv] twice -> S [Nv]
-    "Return two lines of Algorithm 1: contrast each step and layer, then add them"
+    "Run two lines of Algorithm 1: contrast each step and layer, then add them"
     A = contrast(A_q, A_g, lam, relative)
     return fuse_maps(A, step_weights(len(A), steps), normalize)
 

@@ -15,7 +15,7 @@ from ..core.image import open_image, to_raster
 
 # %% ../../nbs/01_clutter.ipynb #e3e74cce
 def texture(img, low=.1, high=.2, sigma=1.) -> float: # T_c, 0..1
-    """Return share of the pixels that are Canny edges.
+    """Return the share of the pixels that are Canny edges.
 
     A pixel with a gradient above `high` starts an edge, above `low` it continues one, for gray values 0..1 smoothed by
     `sigma` pixels."""
@@ -25,13 +25,13 @@ def texture(img, low=.1, high=.2, sigma=1.) -> float: # T_c, 0..1
 
 # %% ../../nbs/01_clutter.ipynb #c1000006
 def hue_shares(img, bins=180, min_saturation=0.) -> np.ndarray: # [bins] shares ρ
-    "Return share of the pixels in each hue bin, all zero if none counts; pixels of less saturation (0..1) are left out"
+    "Return the share of the pixels in each hue bin, all zero if none counts; pixels of less saturation (0..1) are left out"
     hue, saturation, _ = np.moveaxis(rgb2hsv(np.asarray(to_raster(open_image(img)))), -1, 0)
     n = np.bincount((hue[saturation >= min_saturation]*bins).round().astype(int) % bins, minlength=bins)
     return n/max(n.sum(), 1)
 
 def color(img, bins=180, base=None, min_saturation=0.) -> float: # C_c, 0..1
-    "Return entropy of the hues, divided by ln B; with `base` the plain entropy with logarithms of that base"
+    "Return the entropy of the hues, divided by ln B; with `base` the plain entropy with logarithms of that base"
     if bins < 2: raise ValueError(f'bins={bins}: hue entropy needs at least 2 bins')
     rho = hue_shares(img, bins, min_saturation)
     rho = rho[rho > 0]
@@ -51,7 +51,7 @@ def complexity(img) -> Complexity:
 
 # %% ../../nbs/01_clutter.ipynb #16379f88
 def entropy(a, base=2, dim=-1): # [..., N] weights >= 0 -> a without `dim`
-    "Return entropy of rows, normalized to sum 1; `base` 2 gives bits, math.e nats"
+    "Return the entropy of rows, normalized to sum 1; `base` 2 gives bits, math.e nats"
     import torch  # the measures of an image do without
     a = torch.as_tensor(a).double()
     if not a.isfinite().all() or (a < 0).any(): raise ValueError("entropy needs finite weights >= 0")

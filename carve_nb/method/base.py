@@ -116,7 +116,7 @@ def as_saliency(
     span,    # `ImageSpan`
     image,   # PIL image
 ) -> Saliency:
-    "Return values of one image's tokens as a map"
+    "Lay values of one image's tokens out as a map"
     return Saliency(torch.as_tensor(values).reshape(span.grid), image.size, span.box, image)
 
 # %% ../../nbs/library/method/04_base.ipynb #091e32f3

@@ -61,7 +61,7 @@ class ContrastProcessor(LogitsProcessor):
         return not pixels or pixels.default is not pixels.empty
 
     def read(self, tokens, anew): # list of ids generated so far
-        "Return one pass over what is new, from the prompt on if all is to be read anew"
+        "Run one pass over what is new, from the prompt on if all is to be read anew"
         model = self.session.vlm.model
         if anew: self.held, self.cache = {}, None
         with own_loose(model, self.held), model_lock(model):
@@ -116,7 +116,7 @@ class ContrastMethod(GuidedMethod):
         raise NotImplementedError
 
     def prepare(self, session, question) -> tuple:
-        "Return the second branch, if there is one, is one call"
+        "Count the second branch, if there is one, as one call"
         return self.result(session.image, question, calls=int(self.weight > 0)), None
 
     def processors(self, session, prompt, state):
@@ -173,7 +173,7 @@ class PAI(ContrastMethod):
         return session.words(prompt.asked, self.suffix)
 
     def edit(self, session, prompt, state):
-        "Return the scores of the last row raised"
+        "Raise the scores of the last row"
         columns = prompt.columns
         return self.alpha and Edit(layers_of(session.vlm, self.layers), scores=raise_scores(columns, self.alpha))
 

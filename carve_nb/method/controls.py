@@ -35,7 +35,7 @@ class QuestionOnly(Carve):
         A = super().maps(rows_q, rows_g)[self.general]
         return A, torch.ones_like(A)
     def from_rows(self, image, question, rows_q, rows_g) -> Result:
-        "Return as CARVE, with the one map there is"
+        "Find the crop as CARVE does, with the one map there is"
         r = super().from_rows(image, question, rows_q, rows_g)
         return replace(r, maps={self.title: r.saliency}, read=[] if self.general else r.read)
 
@@ -68,7 +68,7 @@ class CenterCrop(Carve):
         return free_x//2, free_y//2
 
     def look(self, session, question) -> Result:
-        "Return a crop of the size"
+        "Cut a crop of the size"
         image = session.image
         if self.fraction is None:
             r = super().look(session, question)

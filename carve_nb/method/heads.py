@@ -170,7 +170,7 @@ def find_heads(vlm, prompt, text, layers, alpha=2.) -> tuple: # (layer -> [H] bo
     return heads, vhd
 
 def reinforce(o, heads, alpha): # o: [B, H, R, D] outputs of the heads; heads: [H] bool; -> [B, H, R, D]
-    "Return some heads times alpha"
+    "Multiply some heads by alpha"
     return torch.where(heads[:, None, None], alpha*o, o)
 
 # %% ../../nbs/library/method/22_heads.ipynb #6a8f9bbb
@@ -196,5 +196,5 @@ class Vhr(GuidedMethod):
         return self.result(session.image, question, seconds=seconds, calls=2, details=[note]), heads
 
     def edit(self, session, prompt, state):
-        "Return the chosen heads times alpha"
+        "Multiply the chosen heads by alpha"
         return Edit(list(state), heads=lambda layer, o, rows: reinforce(o, state[layer], self.alpha))

@@ -20,7 +20,7 @@ from .settings import LargeCrops, Layers, box_regions, limited
 
 # %% ../../nbs/library/method/18_hide.ipynb #981c6745
 def unit(a) -> np.ndarray: # [...]; of a constant: zeros
-    "Return values moved and scaled to 0..1"
+    "Move and scale values to 0..1"
     a = a - a.min()
     return a/(a.max() or 1)
 
@@ -40,7 +40,7 @@ def cell_boxes(m, threshold, box) -> list: # [gh, gw] between 0 and 1; (x0, y0, 
     return [(*place(a.start, b.start), *place(a.stop, b.stop)) for a, b in found]
 
 def join_boxes(boxes) -> list: # (x0, y0, x1, y1)
-    "Return boxes that meet, at an edge too, as one"
+    "Join boxes that meet, at an edge too"
     boxes = list(dict.fromkeys(boxes))
     for a, b in combinations(boxes, 2):
         if min(box_size(common_box(a, b))) >= 0:

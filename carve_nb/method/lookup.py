@@ -68,7 +68,7 @@ class Lookup(CropMethod):
     def settled(self, vlm): return self.choose(vlm)[0]
 
     def look(self, session, question) -> Result:
-        "Return one pass: the plain answer and the row; its region"
+        "Find the region of the row that one pass gives, with the plain answer"
         image = session.image
         own, notes = self.choose(session.vlm)
         layers = layers_of(session.vlm, own.layers)

@@ -184,7 +184,7 @@ class Gift(GuidedMethod):
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #35a5f2df
 def top_share(a, share): # a: [Nv]; -> [Nv] bool
-    "Return the largest values"
+    "Keep the largest values"
     n = int(share*len(a) + 1e-9)
     return torch.zeros_like(a, dtype=torch.bool).index_fill(0, a.topk(n).indices, True)
 
@@ -206,7 +206,7 @@ class DualStream(GuidedMethod):
     name, source, needs = 'dual', 'arXiv 2501.12206', ('patches', 'inline')
 
     def prepare(self, session, question):
-        "Return one pass of the tower alone: the tokens and their gain"
+        "Run one pass of the tower alone: the tokens and their gain"
         image = session.image
         prompt, seconds = session.prompt(question, self.suffix), Timings()
         with seconds('tower'):

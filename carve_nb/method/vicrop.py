@@ -114,7 +114,7 @@ class RelAtt(ViCrop):
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of an image (source: its models show one)
     name = 'rel-att'
     def see(self, session, words, answer=False) -> dict:
-        "Return two captures, divided"
+        "Divide two captures"
         q = self.capture(session, words, steps='all' if answer else 'first')
         g = self.capture(session, self.instruction, steps='first')
         a, b = (r.maps(layers_of(session.vlm, self.layers), tiles=self.tiles) for r in (q, g))
@@ -130,7 +130,7 @@ class GradAtt(ViCrop):
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of an image (source: its models show one)
     name, needs = 'grad-att', ('patches',)
     def see(self, session, words, answer=False) -> dict:
-        "Return attention times its gradient, where that is positive"
+        "Multiply attention by its gradient, where that is positive"
         seconds = Timings()
         with seconds('gradient'):
             prompt = session.prompt(words, self.suffix)
@@ -182,7 +182,7 @@ class PureGrad(ViCrop):
     "ViCrop: gradient by the pixels"
     name = 'pure-grad'
     def see(self, session, words, answer=False) -> dict:
-        "Return two gradients, divided, at edges"
+        "Divide two gradients, at edges"
         vlm, image = session.vlm, session.image
         if vlm.family.cross and not vlm.family.bridge:
             raise UnsupportedError(f'pure-grad cannot be used with the family {vlm.family.name!r}: '

@@ -98,7 +98,7 @@ def ask_video(
     which: str|int = 'attention',  # the frame: one of `IMAGE_RULES`, or its number from 0
     **kw,                          # of `open_video`
 ) -> Result:                       # of the method on the chosen frame; `images` are all frames
-    "Return the moment of a video that a question is about, and a method on its frame inside the video"
+    "Find the moment of a video that a question is about, and use a method on its frame inside the video"
     return ask_one_of(make_method(method), Session(vlm, open_video(video, **kw)), question, which)
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #4daf8a39

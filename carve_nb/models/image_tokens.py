@@ -37,7 +37,7 @@ def crop_box(
     processor, size,  # (W, H) of the original image
     shown,  # (w, h) of the processed image that the grid shows, from its top left
 ):  # covered box (x0, y0, x1, y1), floating pixels of the original
-    "Return covered box of processors that pad to a square, resize and center-crop (each of them optional)"
+    "Return the covered box of processors that pad to a square, resize and center-crop (each of them optional)"
     ip = processor.image_processor
     sides = np.array(size)    # (across, down), as all that follows
     corner = cut = np.zeros(2, int)
@@ -271,7 +271,7 @@ def canvas_tiles(config, processor, inputs, i, size) -> list:
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #aa4faac8
 def canvas_keys(config, processor, i, size) -> ImageSpan:
-    "Return span of processors that fit the image into the top left of a canvas of tiles"
+    "Return the span of processors that fit the image into the top left of a canvas of tiles"
     W, H = size
     tower = config.vision_config
     n = tower.image_size//tower.patch_size
@@ -299,7 +299,7 @@ def query_bridge(model):  # list; after a pass it holds the weights [number of q
     finally: hook.remove()
 
 def patch_keys(config, processor, i, size) -> ImageSpan:
-    "Return span of an image whose patches are keys, a class token before them"
+    "Return the span of an image whose patches are keys, a class token before them"
     patch = config.vision_config.patch_size
     n = config.vision_config.image_size//patch
     return ImageSpan(torch.arange(1, n*n + 1), (n, n), crop_box(processor, size, (n*patch, n*patch)), i)

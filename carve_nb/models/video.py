@@ -90,7 +90,7 @@ def paired_moments(
     step=False,  # does the model want to know the seconds between moments?
     timed=False,  # do the seconds stand in the text?
 ) -> Moments:
-    "Return patches of neighboring frames joined: of a still image the processor makes two equal frames"
+    "Join patches of neighboring frames: of a still image the processor makes two equal frames"
     ip, tok = processor.image_processor, processor.tokenizer
     stills = ip(images=list(video), return_tensors='pt', **token_limit(processor, FRAME_TOKENS)[1])
     h, w = stills['image_grid_thw'][0, 1:].tolist()

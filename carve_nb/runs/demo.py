@@ -112,7 +112,7 @@ def run_demo(
     methods: Sequence[str] = DEMO_METHODS,
     **kw                                       # of `run_eval`: seed, max_new_tokens, progress
 ) -> tuple: # as of `write_report`
-    "Return every method on held-out scenes, as a run, with a page of three cases"
+    "Measure every method on held-out scenes, as a run, with a page of three cases"
     data = demo_set(n, other, kinds)
     read_run(out)      # a folder with something else is refused before the model is loaded
     vlm = load_model(model)
