@@ -19,7 +19,7 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.core.image import open_image
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.questions import KINDS
-from carve_nb.method.registry import CATEGORIES, ENTRIES, split_specs
+from carve_nb.method.registry import CATEGORIES, method_rows, methods, split_specs
 from carve_nb.models.model import Answer, fingerprint
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.runs.report import kinds_of, report
@@ -29,28 +29,29 @@ from carve_nb.runs.store import Run, read_records, read_run
 GROUPS = {
     'digit': ('digit',), 'attribute': ('color', 'shape'), 'existence': ('exist',), 'counting': ('count',),
     'relation': ('relation',), 'two-step': ('twostep',), 'whole scene': ('describe',)}
-class Gone(NamedTuple):
-    "A method that is no longer in the package: its rows are recorded, its code is in the git history"
+class Listed(NamedTuple):
+    "What the table of methods says of one"
     name: str
     category: str
     about: str
     source: str = ''
     asks: str = ''
 
+# no longer in the package: their rows are recorded, their code is in the git history
 GONE = {e.name: e for e in [
-    Gone('conjunction', 'ours', "CARVE's map times that of the color words"),
-    Gone('vea', 'map', 'the rest of the image dimmed', 'arXiv 2510.17771'),
-    Gone('attwarp', 'map', 'image warped by the marginals of the map', 'arXiv 2510.09741'),
-    Gone('attwarp-chain', 'map', 'AttWarp, repeated', 'arXiv 2510.09741'),
-    Gone('laser', 'map', 'crop from the layer that reacts most to the question', 'arXiv 2602.04304'),
-    Gone('laser-vat', 'prompt', 'against the image without its evidence', 'arXiv 2602.04304'),
-    Gone('random-map', 'control', "a map by chance, CARVE's stages"),
-    Gone('shuffled', 'control', 'the map under the words in the wrong order')]}
-QUERIES = ENTRIES | GONE
+    Listed('conjunction', 'ours', "CARVE's map times that of the color words"),
+    Listed('vea', 'map', 'the rest of the image dimmed', 'arXiv 2510.17771'),
+    Listed('attwarp', 'map', 'image warped by the marginals of the map', 'arXiv 2510.09741'),
+    Listed('attwarp-chain', 'map', 'AttWarp, repeated', 'arXiv 2510.09741'),
+    Listed('laser', 'map', 'crop from the layer that reacts most to the question', 'arXiv 2602.04304'),
+    Listed('laser-vat', 'prompt', 'against the image without its evidence', 'arXiv 2602.04304'),
+    Listed('random-map', 'control', "a map by chance, CARVE's stages"),
+    Listed('shuffled', 'control', 'the map under the words in the wrong order')]}
+QUERIES = {row[0]: Listed(*row) for row in method_rows(methods())[1:]} | GONE
 TUNED = ' tuned'   # behind the name of a method: its second row
 
 def entry_of(row):
-    "The `Entry` of a method, or of its second row"
+    "The table's line of a method, or of its second row"
     return QUERIES[row.removesuffix(TUNED)]
 
 def format_baseline(row, n, digits=0) -> str:
@@ -174,12 +175,12 @@ def run_alone(method, vlm, record):
 
 def measure_costs(vlm, records):
     "Method -> mean passes, tokens and calls, and mean seconds over those of the plain answers to the same questions"
-    names = [e.name for e in ENTRIES.values() if e.asks != 'model']
+    names = [name for name, m in methods().items() if m.asks != 'model']
     config = RunConfig(tuple(names), SHORT_ANSWER)
     costs = {}
     for r in records:
         for name in names:
-            if ENTRIES[name].asks == 'box' and not r.boxes: continue
+            if methods()[name].asks == 'box' and not r.boxes: continue
             start = time.perf_counter()
             with counting(vlm) as n: result = run_alone(config.asked(name, r), vlm, r)
             costs.setdefault(name, {})[r.id] = dict(seconds=time.perf_counter() - start, **n, calls=result.calls)
@@ -194,7 +195,7 @@ def write_facts(path, facts):
 def pack(out, lines, names, chosen, vlm):
     "The lines of the questions that every row answered; the oracle is asked only where there is a true region"
     answered = {s: {l['id'] for l in lines if l['method'] == s and l['status'] == 'ok'} for s in names}
-    ids = set.intersection(*(found for s, found in answered.items() if found and ENTRIES[s.split(':')[0]].asks != 'box'))
+    ids = set.intersection(*(found for s, found in answered.items() if found and methods()[s.split(':')[0]].asks != 'box'))
     kept = [l | dict(method=names[l['method']]) for l in lines if l['id'] in ids and l['method'] in names and l['status'] == 'ok']
     aurocs = {}
     for l in kept:

@@ -7,13 +7,13 @@ import matplotlib.pyplot  # noqa: F401
 import nbdev.test
 import carve_nb.attention.vlm
 import carve_nb.runs.runner  # noqa: F401
-from carve_nb.method.registry import ENTRIES
+from carve_nb.method.registry import METHODS, methods
 
 Shell = nbdev.test.CaptureShell
 
 def fresh_shell(*args, **kw):
     "A shell without the methods that another notebook defined; a quarter of the pixels that are stored, since nobody looks at these figures"
-    for name in [k for k, entry in ENTRIES.items() if not isinstance(entry.where, str)]: del ENTRIES[name]
+    for name in [k for k, m in methods().items() if not m.__module__.startswith('carve_nb.')]: del METHODS[name]
     return Shell(*args, mpl_format='png', **kw)
 
 nbdev.test.CaptureShell = fresh_shell

@@ -42,7 +42,7 @@ from carve_nb.core.io import (
 )
 from ..core.text import SHORT_ANSWER
 from ..data.records import FOLDER_FORMAT, folder_images
-from ..method.registry import make_method, methods, read_method, read_value, split_specs
+from ..method.registry import make_method, read_method, read_value, split_specs
 
 # %% ../../nbs/library/cli/03_commands.ipynb #a0b66e9b
 def read_images(paths) -> list: # of PIL images
@@ -141,9 +141,12 @@ def print_table(rows, as_json=False): # lists of words, the head first
     print('\n'.join(lines))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #2bae3d1d
-_METHOD_NAMES = tuple(methods())
+def _read_stored(name): return json.loads((CHECKPOINTS/f'{name}.json').read_bytes())['table']
+
+_METHODS = _read_stored('methods')[1:]    # name, category, and what else `carve methods` lists
+_METHOD_NAMES = tuple(row[0] for row in _METHODS)
 _MAP_METHODS = ( # which make a map and need no second model
-    *(name for name, e in methods().items() if e.category in ('ours', 'map') and not e.asks),
+    *(name for name, category, *_, asks in _METHODS if category in ('ours', 'map') and not asks),
     'uniform-map', 'question-only', 'instruction-only')
 _KIND_NAMES = 'digit', 'color', 'shape', 'exist', 'count', 'relation', 'twostep', 'describe'
 _SHORT_TYPES = dict(bf16='bfloat16', fp16='float16', fp32='float32')
@@ -333,7 +336,8 @@ def ask(
     "Answer a question about an image with a crop. Without image and question: about scene 145, which we chose."
     opened, question = _open_question(images, question)
     box = box and _parse_box(box)
-    if (read_method(method)[0] == 'oracle') != (box is not None):
+    name = choose(read_method(method)[0].lower(), _METHOD_NAMES, 'method', '`carve methods` lists all')
+    if (name == 'oracle') != (box is not None):
         raise CarveError('--box x0,y0,x1,y1 tells the true region to --method oracle: give both, or neither.')
     if box and len(images) > 1: raise CarveError('--box tells a region of one image; give one image.')
     if to_json: check_file(to_json)
@@ -511,7 +515,7 @@ def measure_methods(
     *, model, given,
 ):
     "Measure methods on a data set, a line on disk for each sample and method. The same command resumes a stopped run."
-    specs, own_part = split_specs(methods), _parse_part(part)
+    own_part = _parse_part(part)
     columns = [pair.removeprefix('names.').partition('=') for pair in fields or () if pair.startswith('names.')]
     if not all(sign for _, sign, _ in columns): raise CarveError('write names.FIELD=COLUMN, such as names.question=text')
     if (gpus_per_worker or ray_address) and not workers:
@@ -522,7 +526,7 @@ def measure_methods(
     more = dict(kinds=kinds, names={field: column or None for field, _, column in columns}, root=root)
     samples = load_benchmark(     # before torch loads
         data, n, split, seed if shuffle else None, rule, download, **{k: v for k, v in more.items() if v})
-    specs = set_fields(specs, [pair for pair in fields or () if not pair.startswith('names.')])
+    specs = set_fields(split_specs(methods), [pair for pair in fields or () if not pair.startswith('names.')])
     make_folder(out)
     from carve_nb.runs.report import write_report
     from carve_nb.runs.runner import local_engine, run_eval
@@ -608,14 +612,12 @@ def checkup(
     print(f'written to {out}: checkup.html, row.json (nothing has left this machine; the file is yours to send)')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c853ca48
-def _print_stored(name, as_json): print_table(json.loads((CHECKPOINTS/f'{name}.json').read_bytes())['table'], as_json)
-
 @command('methods', _MORE)
 def list_methods(as_json: AsJson = False):
     "List the methods: ours, related ones and controls, with their sources."
-    _print_stored('methods', as_json)
+    print_table(_read_stored('methods'), as_json)
 
 @command('families', _MORE)
 def list_families(as_json: AsJson = False):
     "List the model families, how their image tokens are found, and what the tests measured."
-    _print_stored('families', as_json)
+    print_table(_read_stored('families'), as_json)

@@ -133,7 +133,7 @@ class ZoomEye(PlainCrops, CropMethod):
     lower: float = limited(0., -1, 1) # where it gives up (perform_zoom_eye.py; -.2 InternVL)
     drops: tuple[float, ...] = (.1, .1, .2) # steps of the threshold (perform_zoom_eye.py; .05, .1, .2 Qwen2.5-VL)
     root: bool = True # may the search end at the whole image? (zoom_eye.py: not for several cues shown alone)
-    name, source = 'zoom-eye', 'arXiv 2411.16044'
+    name, source, category = 'zoom-eye', 'arXiv 2411.16044', 'prompt'
 
     def images(self, vlm, image, part, smallest) -> list: # PIL image, `Crop`
         "Return a part with the image, reduced and with a frame around the part; or the part alone"
@@ -195,7 +195,7 @@ class AskBox(LargeCrops, CropMethod):
     "Crop to the box that the model writes"
     most: int = limited(128, 1) # tokens in which the box is written (ours)
     min_side: int = limited(96, 1) # pixels (ours)
-    name, source = 'ask-box', "the models' own training"
+    name, source, category = 'ask-box', "the models' own training", 'prompt'
 
     def look(self, session, question) -> Result:
         "Ask, read, crop"

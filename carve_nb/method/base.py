@@ -36,8 +36,8 @@ class Method:
     max_new_tokens: int = 32 # longest answer, greedy
     name = ''          # in tables and in the shell; a class with one of its own is known by it
     source = ''        # paper
-    category = 'map'   # one of `CATEGORIES`, of a method of your own: `ENTRIES` has the package's
-    asks = ''          # so too: what must be given before it can run, 'model' (a checkpoint) or 'box' (the true region)
+    category = 'map'   # one of `CATEGORIES`
+    asks = ''          # what must be given before it can run: 'model' (a checkpoint of its own), 'box' (the true region)
     needs = ()         # of a model, see `check_needs`
 
     __repr__ = method_call

@@ -51,7 +51,7 @@ class Carve(CropMethod):
     instruction_suffix: bool = True # whether G too gets the suffix (carve/pipeline.py: yes)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'all' # views of an image, added up (both: their models show one)
     argmax: bool = False # both captures decode by the plain argmax (code), not by the checkpoint's penalties too
-    name, source = 'carve', 'arXiv 2509.06461'
+    name, source, category = 'carve', 'arXiv 2509.06461', 'ours'
     in_profile = 'carve'    # whose fields a model's profile gives it
     paper: ClassVar[type['Paper']]       # with the settings of the paper: `Carve.paper()`
     official: ClassVar[type['Official']] # with those of its published code (v4): `Carve.official()`

@@ -24,7 +24,7 @@ class QuestionOnly(Carve):
     """The map under the question alone
 
     A_G is replaced by ones; the instruction pass stays, so that its seconds equal CARVE's."""
-    name, source = 'question-only', ''
+    name, source, category = 'question-only', '', 'control'
     title = 'A_Q alone' # of the map
     general = False     # is it A_G?
     def no_signal(self, question, A_q, A_g, S):
@@ -50,7 +50,7 @@ class InstructionOnly(QuestionOnly):
 @dataclass(repr=False)
 class DirectAnswer(Method):
     "The baseline (no crop)"
-    name = 'none'
+    name, category = 'none', 'control'
     def look(self, session, question) -> Result:
         "Ask once"
         r = self.ask_plain(session, self.result(session.image, question))
@@ -61,7 +61,7 @@ class DirectAnswer(Method):
 class CenterCrop(Carve):
     "A crop from the middle, as large as CARVE's"
     fraction: float | None = limited(None, ABOVE_0, 1) # instead of the size: share of the image's area, with its shape
-    name, source = 'center', ''
+    name, source, category = 'center', '', 'control'
 
     def place(self, image, free_x, free_y) -> tuple:
         "Return left and top of the crop, from the numbers of free pixels"
@@ -97,7 +97,7 @@ class Oracle(LargeCrops, CropMethod):
     "The true region"
     pad: float = limited(.5, 0, 100) # room at each end of each side, in parts of the side
     final_images: Literal['crop', 'both'] = 'crop' # as in `Carve`
-    name = 'oracle'
+    name, category, asks = 'oracle', 'control', 'box'
 
     @classmethod
     def like(cls, method, **changes):

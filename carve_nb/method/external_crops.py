@@ -51,7 +51,7 @@ class ToolCrop(LargeCrops, CropMethod):
     model: str | Path | PreTrainedModel | None = None # Hub id, folder, or a loaded model
     processor: ProcessorMixin | None = None # loaded processor; None: the one beside the model
     download: bool = False # may a Hub id be fetched?
-    name, source = 'tool', 'compared in arXiv 2509.06461'
+    source, asks = 'compared in arXiv 2509.06461', 'model'
     kind = ''       # Auto class of transformers that loads it
 
     def tool(self, vlm) -> tuple:

@@ -43,7 +43,7 @@ class Lookup(CropMethod):
     baseline: Literal['none', 'before', 'others', None] = None
     p: float = limited(.04, ABOVE_0, 1) # kept share of the pixels
     skip_above: float = limited(.95, 0, 1) # the plain answer stays where the model is surer of it than this; 1: always ask again
-    name = 'lookup'
+    name, category = 'lookup', 'ours'
 
     def __post_init__(self):
         super().__post_init__()

@@ -15,7 +15,7 @@ import numpy as np
 from ..core.errors import CarveError
 from ..core.io import CHECKPOINTS, PACKAGED, kept_folder, load_with_digest, save_with_digest
 from ..core.text import QUERIES, pick_words
-from .registry import ENTRIES
+from .registry import methods
 from ..models.model import Fingerprint, fingerprint
 
 # %% ../../nbs/library/method/03_profiles.ipynb #6aa87054
@@ -135,7 +135,7 @@ class ModelProfile:
 
     def advice(self, name='carve') -> str:
         "Return what is suggested, in one sentence"
-        make = ENTRIES[name]
+        make = methods()[name]
         if fields := self.fields(): return f'{"suggested" if self.gain else "by agreement, untested"}: {make(**fields)}'
         if not self.sure:
             why = f'Not sure: {", and ".join(self.doubts())} (give more images, {max(IMAGES, 4*self.n)} say)'

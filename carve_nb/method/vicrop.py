@@ -85,7 +85,7 @@ class ViCrop(PlainCrops, CropMethod):
     "A crop by importance map and box search; subclasses make the map"
     base: int | None = limited(None, ABOVE_0) # base side s, pixels of the image; None: the tower's (source: 336, 224)
     instruction: str = GENERAL_INSTRUCTION # the neutral instruction q', the suffix is appended (source, all families)
-    name, source = 'vicrop', 'arXiv 2502.17422'
+    source = 'arXiv 2502.17422'
 
     def see(self, session, words, answer=False) -> dict: # fields of a `Result`
         "Return the map (`saliency`), `seconds`, `calls`, and rows with the plain answer if it comes for free"

@@ -35,7 +35,7 @@ from ..method.base import CropMethod, GuidedMethod
 from ..method.carve import Carve
 from ..method.controls import Oracle
 from ..method.lookup import Lookup
-from ..method.registry import ENTRIES, make_method, read_method, split_specs
+from ..method.registry import make_method, methods, read_method, split_specs
 from ..method.wrappers import describe_answerer, open_answerer, why_no_crop
 from ..models.families import check_needs
 from ..models.image_tokens import token_limit
@@ -70,12 +70,12 @@ class RunConfig:
         for spec in self.methods:
             name, given = read_method(spec)
             self.given[spec] = given
-            entry = ENTRIES[name]
-            if not given and entry.asks == 'model':
+            method = methods()[name]
+            if not given and method.asks == 'model':
                 raise RunError(
                     f'{name} needs a second model; give it in its fields, such as {name}:model=FOLDER, as the page about '
                     'the method says.')
-            try: method = make_method(entry, **given)
+            try: method = make_method(method, **given)
             except (TypeError, ValueError) as e: raise RunError(f'{spec!r}: {e}') from e
             self.made[spec] = equip(method, self.suffix, self.max_new_tokens, self.seed, given)
 

@@ -89,7 +89,7 @@ PROFILE, IMAGE = ('checkup', '--only', 'profile'), 'nbs/images/switches.png'
     (['ask', IMAGE, 'What?', '--min-side', '.3'], 'a field of a method is given as --set min_side=VALUE'),
     (['demo', '--n', '3'], 'No such option: --n'), (['eval', 'nosuchfolder'], 'it is no file or folder either'),
     (['ask', 'tests', 'What?'], 'tests is a folder; give an image file'),
-    (['map', IMAGE, 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: auto, carve, lookup, paper'),
+    (['map', IMAGE, 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: auto, carve, lookup, official'),
     (['ask', 'nbs/images/switches.png', 'What?', '--json', 'README.md'], 'name another, or --force'),
     (['report', 'nosuch'], 'holds no run'), (['report', 'tests'], 'holds no run')])
 def test_refused_before_torch(words, said, light):

@@ -25,7 +25,7 @@ from carve_nb.method.carve import Carve
 from carve_nb.method.contrast import PAI, DoLa
 from carve_nb.method.fusion_review import scaled_features
 from carve_nb.method.raised_tokens import query_rows
-from carve_nb.method.registry import ENTRIES, make_method
+from carve_nb.method.registry import make_method, methods
 from carve_nb.method.stock_models import editing
 from carve_nb.method.vicrop import pixel_grads
 from carve_nb.models.hooks import CacheFill, hooked
@@ -220,7 +220,7 @@ def test_blocks_leave_nothing(load, name):
 
 
 @pytest.mark.case(42)
-@pytest.mark.parametrize('name', ['auto', 'carve', 'grad-att', *(n for n, e in ENTRIES.items() if e.category in ('edit', 'logits'))])
+@pytest.mark.parametrize('name', ['auto', 'carve', 'grad-att', *(n for n, m in methods().items() if m.category in ('edit', 'logits'))])
 def test_methods_leave_nothing(load, name):
     "Methods, interrupted in their last pass, in which they guide the model; tests/method/test_methods.py lets all of them fail"
     method = make_method(name, max_new_tokens=2)

@@ -38,7 +38,7 @@ from carve_nb.data.scenes import Scene, make_scene
 from carve_nb.explorer.app import SHOWN, TABS, Explorer
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.profiles import ModelProfile
-from carve_nb.method.registry import Entry, MethodTable
+from carve_nb.method.registry import MethodTable
 from carve_nb.method.results import Result
 from carve_nb.method.settings import Crop
 from carve_nb.models.prompts import Prompt
@@ -175,7 +175,7 @@ def a_scene():
 
 def a_table():
     "Methods with hostile words about them"
-    return MethodTable({BAD: Entry(BAD, BAD, type('Bad', (), dict(__doc__=BAD, source=BAD)), BAD)})
+    return MethodTable({BAD: type('Bad', (), dict(__doc__=BAD, category=BAD, source=BAD, asks=BAD))})
 
 
 IMAGES = Prompt, AttentionRows, Saliency, Scene, Crop, Result

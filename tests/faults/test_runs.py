@@ -36,7 +36,7 @@ from carve_nb.core.io import load_with_digest, save_with_digest
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.scenes import make_scene, samples
 from carve_nb.method.heads import collate
-from carve_nb.method.registry import ENTRIES, split_specs
+from carve_nb.method.registry import methods, split_specs
 from carve_nb.runs import runner
 from carve_nb.runs.report import markdown, write_report
 from carve_nb.runs.runner import local_engine, run_eval
@@ -229,7 +229,7 @@ def by_chance(vlm, tmp_path):
         reference=lambda: weights(new_model(width=24, tower=1, decoder=1)),
         run=lambda: plain(go(tmp_path/f'{next(number)}', vlm, 'none,random,vcd', 2, seed=5)),
         report=lambda: markdown(write_report(go(tmp_path/'R', vlm, 'none,random', 6) and tmp_path/'R')[0]),
-        **{k: lambda k=k: method(ENTRIES[k]) for k in split_specs('carve,random,vcd')})
+        **{k: lambda k=k: method(methods()[k]) for k in split_specs('carve,random,vcd')})
 
 
 @pytest.mark.case(55)

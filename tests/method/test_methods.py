@@ -19,7 +19,7 @@ from carve_nb.core.errors import CarveError, RunError, UnsupportedError
 from carve_nb.data.scenes import make_scene
 from carve_nb.formulas.algorithm import algorithm_1
 from carve_nb.method.carve import Carve
-from carve_nb.method.registry import ENTRIES, make_method
+from carve_nb.method.registry import make_method, methods
 from carve_nb.method.settings import Crops
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.hooks import CACHE
@@ -30,7 +30,7 @@ from carve_nb.testing import check_method, check_result
 from recipes.tiny_models import HERE as FAMILY_NAMES
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
-NAMES = [n for n, e in ENTRIES.items() if e.asks != 'model']  # the others are tested with tiny checkpoints of their own, in their chapter
+NAMES = [n for n, m in methods().items() if m.asks != 'model']  # the others are tested with tiny checkpoints of their own, in their chapter
 FULL = 'llava', 'qwen2_5_vl'
 # of those that a processor's grid alone places, without a video or a note, one family stands for all
 OTHERS = [n for n in FAMILY_NAMES if n not in FULL and not (FAMILIES[n].blocks is told_grid and not FAMILIES[n].moments and not FAMILIES[n].notes)]
@@ -183,7 +183,7 @@ def test_control_tells_what_carve_tells(load, photo, name):
     assert any(note.startswith('no signal') for note in moved.notes)
 
 
-@pytest.mark.parametrize('name', [n for n in NAMES if hasattr(ENTRIES[n].make, 'render')])
+@pytest.mark.parametrize('name', [n for n in NAMES if hasattr(methods()[n], 'render')])
 def test_all_crops_obey(name, monkeypatch):
     "What is added to `Crops.render`, such as a frame, is in the crop of every method, of `random`, `center` and `hide` too"
     def framed(self, *args):
@@ -230,7 +230,7 @@ def largest_change(method, vlm, image, question, steps=4):
     return gap[gap.isfinite()].max().item()
 
 
-EDITS = [n for n in NAMES if ENTRIES[n].category == 'edit']
+EDITS = [n for n in NAMES if methods()[n].category == 'edit']
 NO_SINKS = 'no sink dimension'   # a random model has none, and VAR moves nothing; its page says so
 
 
@@ -285,9 +285,9 @@ def test_fields_documented(name):
 
 def test_models_of_their_own(load, photo):
     "Methods that need a checkpoint say so, and nothing is downloaded"
-    for e in ENTRIES.values():
-        if e.asks == 'model':
-            with pytest.raises(UnsupportedError): e()(load('llava'), photo, QUESTION)
+    for make in methods().values():
+        if make.asks == 'model':
+            with pytest.raises(UnsupportedError): make()(load('llava'), photo, QUESTION)
 
 
 def test_says_what_is_missing():

@@ -106,7 +106,7 @@ def tiny(load): return load('llava')
 def photo(): return Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
 
 
-WITH_CROP = [e.name for e in registry.ENTRIES.values() if e.asks != 'model']
+WITH_CROP = [name for name, m in registry.methods().items() if m.asks != 'model']
 
 
 @pytest.mark.parametrize('name', WITH_CROP)

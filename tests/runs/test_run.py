@@ -20,7 +20,7 @@ from carve_nb.cli.main import main
 from carve_nb.core.errors import IncompleteError, RunError
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.method.controls import DirectAnswer
-from carve_nb.method.registry import ENTRIES, Entry
+from carve_nb.method.registry import METHODS
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.runs import runner
 from carve_nb.runs.report import load_run, markdown, write_report
@@ -292,7 +292,7 @@ class Picky(DirectAnswer): name, needs = 'picky', ('dense',)
 
 @pytest.fixture
 def more_methods(monkeypatch):
-    for name, cls in dict(moody=Moody, picky=Picky).items(): monkeypatch.setitem(ENTRIES, name, Entry(name, 'control', cls))
+    for name, cls in dict(moody=Moody, picky=Picky).items(): monkeypatch.setitem(METHODS, name, cls)
 
 
 def test_method_that_raises(tiny, tmp_path, more_methods):
