@@ -1217,8 +1217,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'carve_nb/method/profiles.py'),
                                           'carve_nb.method.profiles.ModelProfile.save': ( 'library/method/profiles.html#modelprofile.save',
                                                                                           'carve_nb/method/profiles.py'),
-                                          'carve_nb.method.profiles.ModelProfile.sure': ( 'library/method/profiles.html#modelprofile.sure',
-                                                                                          'carve_nb/method/profiles.py'),
                                           'carve_nb.method.profiles.ModelProfile.table': ( 'library/method/profiles.html#modelprofile.table',
                                                                                            'carve_nb/method/profiles.py'),
                                           'carve_nb.method.profiles.ModelProfile.use': ( 'library/method/profiles.html#modelprofile.use',

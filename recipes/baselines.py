@@ -12,13 +12,13 @@ from PIL import Image
 from scipy.stats import rankdata
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import Saliency
-from carve_nb.core.text import pick_words
+from carve_nb.core.text import QUERIES, pick_words
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.agreement import layer_agreement
 from carve_nb.formulas.threshold import regions
 from carve_nb.method.lookup import Lookup, other_words
-from carve_nb.method.profiles import QUERIES, query_in
+from carve_nb.method.profiles import query_in
 from carve_nb.models.hooks import find_cache, mask_rows, restore
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.studies.profile import best_cell, scene_questions

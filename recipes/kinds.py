@@ -9,7 +9,7 @@ from fastcore.script import call_parse
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import patch_cover
-from carve_nb.core.text import pick_words
+from carve_nb.core.text import QUERIES, pick_words
 from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.data.questions import ASK
 from carve_nb.data.records import Record
@@ -19,7 +19,6 @@ from carve_nb.formulas.agreement import rank_patches
 from carve_nb.formulas.threshold import regions
 from carve_nb.method.base import as_saliency
 from carve_nb.method.lookup import Lookup, other_words
-from carve_nb.method.profiles import QUERIES
 from carve_nb.method.registry import make_method
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.studies.profile import best_cell, row_agreement

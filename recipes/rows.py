@@ -17,7 +17,8 @@ from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.data.scenes import make_scene, samples, to_sample
 from carve_nb.formulas.agreement import layer_agreement, rank_patches
 from carve_nb.formulas.algorithm import fuse_contrast
-from carve_nb.method.profiles import QUERIES, query_in
+from carve_nb.core.text import QUERIES
+from carve_nb.method.profiles import query_in
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.studies.profile import best_cell, scene_questions
 from . import lessons

@@ -13,8 +13,8 @@ from typing import Annotated
 import torch
 from fastcore.script import call_parse
 from carve_nb.attention.vlm import VLM
+from carve_nb.core.text import QUERIES
 from carve_nb.data.scenes import samples, twin_records
-from carve_nb.method.profiles import QUERIES
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.studies.profile import look_at, profile_model, scene_questions
 from .baselines import keep

@@ -7,14 +7,14 @@ __all__ = ['IMAGES', 'FLOOR', 'SINKS', 'short_name', 'query_in', 'ModelProfile',
 
 # %% ../../nbs/library/method/03_profiles.ipynb #6f3004ce
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from html import escape
 from pathlib import Path
 import numpy as np
 from ..core.errors import CarveError
 from ..core.io import CHECKPOINTS, PACKAGED, kept_folder, load_with_digest, save_with_digest
-from ..core.text import QUERIES, pick_words
+from ..core.text import pick_words
 from .registry import methods
 from ..models.model import Fingerprint, fingerprint
 
@@ -78,42 +78,24 @@ class ModelProfile:
         "Read a profile that `save` wrote"
         kept = load_with_digest(path)
         if kept.pop('kind', None) != cls.kind: raise CarveError(f'{path} holds no {cls.kind}.')
-        try:
-            made = cls(**kept)
-            for f in fields(cls):
-                value, types = getattr(made, f.name), int|float if f.type is float else f.type
-                if value is not f.default and not isinstance(value, types): raise TypeError(f'{f.name} is {value!r}')
-            if made.query not in QUERIES: raise ValueError(f'no query is called {made.query!r}')
-            rows = [*made.agreement.values(), *(made.pointing or {}).values()]
-            whole = all(type(v) is int and v >= 0 for v in (made.n, *made.layers, *made.read))
-            measured = *rows, made.gain or [], made.sinks or [], made.twins or []
-            finite = all(type(v) in (int, float) and math.isfinite(v) for some in measured for v in some)
-            fits = {*made.layers} <= {*made.read} and {len(row) for row in rows} <= {len(made.read)}
-            ends = all(not interval or len(interval) == 3 for interval in (made.gain, made.twins))
-            if not (whole and finite and fits and ends): raise ValueError('its layers and numbers do not fit together')
-            made.about()     # which reads the rest
-            return made
-        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as e:
-            raise CarveError(f'{path} is no complete {cls.kind}: {e}') from None
+        try: return cls(**kept)
+        except TypeError as e: raise CarveError(f'{path} is no complete {cls.kind}: {e}') from None
 
     def doubts(self) -> list: # of str
         "List why the query token is not reliable; chance: patches that a box overlaps, plus two standard errors of n images"
-        best = sorted((max(layers) for layers in self.agreement.values()), reverse=True)
-        doubts = []
-        if self.n < IMAGES: doubts.append(f'{self.n} images are fewer than {IMAGES}')
-        if self.again < .8: doubts.append(f'the row is chosen again in {self.again:.0%} of the draws, less than 80 %')
-        if best[0] < FLOOR: doubts.append(f'the layers of its row agree by {best[0]:.2f}, less than {FLOOR}')
-        elif best[:1] == best[1:2]: doubts.append('another row agrees as well')
-        if self.chance is None: return doubts
-        pointing = np.mean([self.pointing[self.query][self.read.index(l)] for l in self.layers])
-        if pointing <= self.chance + 2*math.sqrt(self.chance*(1 - self.chance)/self.n):
-            doubts.append(f'its peak points at {pointing:.0%} of the boxes, where chance is {self.chance:.0%}')
-        return doubts
+        best, *others = sorted(map(max, self.agreement.values()), reverse=True)
+        doubts = {
+            f'{self.n} images are fewer than {IMAGES}': self.n < IMAGES,
+            f'the row is chosen again in {self.again:.0%} of the draws, less than 80 %': self.again < .8,
+            f'the layers of its row agree by {best:.2f}, less than {FLOOR}': best < FLOOR,
+            'another row agrees as well': best in others}
+        if self.chance is not None:
+            pointing = np.mean([self.pointing[self.query][self.read.index(l)] for l in self.layers])
+            why = f'its peak points at {pointing:.0%} of the boxes, where chance is {self.chance:.0%}'
+            doubts[why] = pointing <= self.chance + 2*math.sqrt(self.chance*(1 - self.chance)/self.n)
+        return [why for why, holds in doubts.items() if holds]
 
-    @property
-    def sure(self) -> bool:
-        "Whether ten images or more choose this row alone and again, by agreement, and it points at boxes above chance"
-        return not self.doubts()
+    sure = property(lambda self: not self.doubts(), doc='Whether the query token is reliable')
 
     @property
     def binds(self) -> str:
@@ -124,23 +106,20 @@ class ModelProfile:
 
     def fields(self, name='carve') -> dict: # name: of a method
         "Return the fields that a reliable profile gives a method; none where its query token does not win, but lookup needs one"
-        found = {}
-        if self.sure and name == 'lookup':
-            found = dict(query=self.query, layers=self.layers)
-            if self.sinks and self.sinks[0] >= SINKS: found['baseline'] = 'others'
-        elif self.sure and not (self.gain and self.gain[1] <= 0):
-            found = dict(layers=self.layers)
-            if self.query != 'last': found |= dict(query=self.query)
+        wins = name == 'lookup' or not self.gain or self.gain[1] > 0
+        if not (self.sure and wins): return {}
+        found = dict(query=self.query, layers=self.layers)
+        if name == 'lookup' and self.sinks and self.sinks[0] >= SINKS: found['baseline'] = 'others'
+        if name != 'lookup' and self.query == 'last': del found['query']
         return found
 
     def advice(self, name='carve') -> str:
         "Return what is suggested, in one sentence"
         make = methods()[name]
         if fields := self.fields(): return f'{"suggested" if self.gain else "by agreement, untested"}: {make(**fields)}'
-        if not self.sure:
-            why = f'Not sure: {", and ".join(self.doubts())} (give more images, {max(IMAGES, 4*self.n)} say)'
-        else: why = f'The row points no better than the last position in all layers ({_points(self.gain)})'
-        return f'{why}: take the default, {make()}'
+        why = f'not sure: {", and ".join(self.doubts())}; measure more images' if not self.sure else (
+            f'the row points no better than the last position in all layers ({_points(self.gain)})')
+        return f'{why}. Take the default, {make()}'
 
     def table(self):
         "Return each row's and layer's agreement, and where boxes are known its pointing, as a DataFrame"
@@ -151,15 +130,12 @@ class ModelProfile:
     def about(self) -> list: # of str
         "Describe the choice and its gain, in sentences"
         said = [f'chosen by agreement: row {self.query!r}, layers {self.layers}; chosen again in {self.again:.0%} of the draws']
-        if self.pointing and (best := max(self.pointing, key=lambda row: max(self.pointing[row]))) != self.query:
-            said.append(f'by pointing it would be row {best!r}')
         if self.gain: said.append(f'pointing, over the last position in all layers: {_points(self.gain)}')
         if self.sinks:
-            peaks, mass = self.sinks
-            what = "a sink: lookup reads the row with baseline='others'" if peaks >= SINKS else 'no sink'
-            said.append(f'{peaks:.0%} of the peaks fall on one patch, with {mass:.0%} of the attention on the image: {what}')
-        said.append(f'binds color to shape: {self.binds}' + (f'; among twins {_points(self.twins)}' if self.twins else ''))
-        return [*said, self.advice()]
+            what = "a sink: lookup reads the row with baseline='others'" if self.sinks[0] >= SINKS else 'no sink'
+            said.append(f'{self.sinks[0]:.0%} of the peaks fall on one patch: {what}')
+        twins = f'; among twins {_points(self.twins)}' if self.twins else ''
+        return [*said, f'binds color to shape: {self.binds}{twins}', self.advice()]
 
     def __repr__(self):
         return '\n'.join([f'{self.model}: {self.n} images, {self.source}', self.table().to_string(), *self.about()])

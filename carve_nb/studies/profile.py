@@ -19,11 +19,12 @@ from ..core.errors import CarveError, UnsupportedError
 from ..core.image import open_image
 from ..core.saliency import Saliency, patch_cover
 from ..core.stats import difference, mean_interval, rounded
+from ..core.text import QUERIES
 from ..data.datasets import load_benchmark
 from ..data.records import Absent, Record, folder_images
 from ..data.scenes import make_scene, twin_records
 from ..formulas.agreement import layer_agreement, rank_patches
-from ..method.profiles import QUERIES, ModelProfile, find_profile, profile_path, query_in, short_name
+from ..method.profiles import ModelProfile, find_profile, profile_path, query_in, short_name
 from ..models.image_tokens import ImageSpan
 from ..models.model import fingerprint
 from ..models.prompts import SHORT_ANSWER, unknown_note, unknown_words
