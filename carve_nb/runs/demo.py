@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 import pandas as pd
+from tqdm import tqdm
 from ..attention.vlm import VLM  # with its captures
 from ..core.image import png_bytes
 from ..core.io import CHECKPOINTS, SMALL, TINY, replace_file, table_html
@@ -20,7 +21,7 @@ from ..data.questions import KINDS
 from ..data.scenes import make_scene, scene_records, to_sample
 from .report import PAGE, format_cell, kinds_of, report, run_name, write_report
 from .runner import RunConfig, SampleEvaluator, image_units, load_model, local_engine, run_eval
-from .store import Bar, read_run
+from .store import read_run
 
 
 # %% ../../nbs/library/runs/06_demo.ipynb #10ad0d31
@@ -100,7 +101,7 @@ def repeat_demo(vlm, stored, n=40, progress=True) -> list: # of bool
     before = {(r['id'], r['method']): r['answer'] for r in stored.records}
     units = image_units(demo_set(n, kinds=('digit',)))
     measured = local_engine(SampleEvaluator(vlm, asked(stored, _AGAIN)), units)
-    bar = Bar(measured, run_name(stored), n, leave=False, disable=not progress, unit='question')
+    bar = tqdm(measured, run_name(stored), n, leave=False, disable=not progress, unit='question')
     return [line.get('answer') == before[line['id'], line['method']] for lines in bar for line in lines]
 
 def run_demo(

@@ -21,6 +21,7 @@ import numpy
 import PIL
 import torch
 import transformers
+from tqdm import tqdm
 from .. import __version__
 from ..attention.session import Session
 from ..attention.vlm import VLM
@@ -40,7 +41,7 @@ from ..method.wrappers import describe_answerer, open_answerer, why_no_crop
 from ..models.families import check_needs
 from ..models.image_tokens import token_limit
 from ..models.model import fingerprint, free_memory
-from .store import Bar, RunStore, attempt, carry_out, unsupported_lines
+from .store import RunStore, attempt, carry_out, unsupported_lines
 
 log = logging.getLogger(__name__)
 
@@ -275,7 +276,7 @@ def run_eval(
         log.warning(f'Images leave this machine: {open_answerer(answer_by, answer_key).name} answers.')
     ready = getattr(engine, 'ready', lambda *given: nullcontext(SampleEvaluator(load_model(model, loading), config)))
     with ready(model, loading, config) as evaluator:
-        keys = sample_keys(Bar(data, 'reading images', delay=2, disable=not progress, unit='sample', file=sys.stderr))
+        keys = sample_keys(tqdm(data, 'reading images', delay=2, disable=not progress, unit='sample', file=sys.stderr))
         protocol = dict(data=describe_data(data, length)) | evaluator.protocol
         defaults = {spec: asdict(type(m)()) for spec, m in config.made.items()}
         with closing(RunStore(out, protocol, keys, MAY_CHANGE, defaults, retry, accept_code, part)) as store:

@@ -330,7 +330,7 @@ def test_demo_keeps_the_files_of_others(tmp_path, monkeypatch, capsys):
     "A folder with a run is refused before a model is loaded, and nothing in it is changed"
     monkeypatch.setattr('carve_nb.attention.vlm.VLM.from_pretrained',
         lambda *args, **kw: pytest.fail('a model was loaded'))
-    for name in 'records.jsonl', 'protocol.json', 'run.sqlite':
+    for name in 'records.jsonl', 'protocol.json':
         (tmp_path/name).mkdir()
         (tmp_path/name/name).write_text('mine')
         assert main(['demo', '--out', str(tmp_path/name), '--quiet']) == 2

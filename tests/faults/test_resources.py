@@ -245,7 +245,7 @@ def test_full_disk(folders, tmp_path):
     said = child([*(own if mode == 'disk' else ()), sys.executable, '-c', DISK, folders('llava'), disk, mode, tmp_path])
     why = 'No space left on device' if said['mode'] == 'disk' else 'File too large|No space left'
     assert said['start'][0] == 1 and re.search(why, said['start'][1]), said['start']
-    assert re.search(f'({why}).*lines are kept; make room, and the same command goes on', said['run']), said
+    assert re.search(f'({why}).*Make room, or put the file back, and the same command goes on', said['run']), said
     n, whole, names = said['half']
     assert (0 < n < 16 and whole and {'protocol.json', 'records.jsonl', 'records.lock'} <= {*names}
         and not [k for k in names if k.endswith('.new')]), said['half']

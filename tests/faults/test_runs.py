@@ -40,7 +40,7 @@ from carve_nb.method.registry import methods, split_specs
 from carve_nb.runs import runner
 from carve_nb.runs.report import markdown, write_report
 from carve_nb.runs.runner import local_engine, run_eval
-from carve_nb.runs.store import RunStore, carry_out, read_run
+from carve_nb.runs.store import read_run
 
 plain = lambda lines: [{k: v for k, v in l.items() if k != 'seconds'} for l in lines]
 
@@ -139,7 +139,7 @@ def test_other_boxes_or_images(vlm, folder, tmp_path):
     with pytest.warns(UserWarning, match='have no image'): found = first()
     folder(q1=dict(box=[20, 20, 50, 50]), q3=dict(image='gone.png'))
     with pytest.raises(RunError,
-            match="answer to another question: question, answer, true region or image of 'q1' has changed"), pytest.warns(UserWarning):
+            match="answer to another question: 'q1' is not asked for now .*, or its question, answer, true region or image has changed"), pytest.warns(UserWarning):
         first()
     folder(q1=dict(box=[5, 5, 30, 30]))
     again = first(retry=True)
@@ -150,7 +150,7 @@ def test_other_boxes_or_images(vlm, folder, tmp_path):
     assert go(tmp_path/'R', vlm, 'none,oracle', spec=str(tmp_path/'elsewhere'/'D')) == again
     Image.effect_noise((60, 50), 60).convert('RGB').save(tmp_path/'D'/'0.png')
     before = (tmp_path/'R'/'records.jsonl').read_bytes()
-    with pytest.raises(RunError, match="true region or image of 'q0' has changed since"): first()
+    with pytest.raises(RunError, match="'q0' is not asked .* true region or image has changed since"): first()
     assert (tmp_path/'R'/'records.jsonl').read_bytes() == before
     write_report(tmp_path/'R')
 
@@ -266,28 +266,20 @@ def test_clock_goes_back(vlm, whole, tmp_path, monkeypatch):
     assert files(out) == files(whole)
 
 
-def test_bar_and_clock(tmp_path, monkeypatch, capsys):
-    "The bar shows no negative time either"
-    monkeypatch.setattr('tqdm.std.time', lambda t=iter(range(10**6, 0, -500)): next(t))
-    carry_out(RunStore(tmp_path, {}), [[dict(id=str(i), at=i, method='none', status='ok', score=1.)] for i in range(3)],
-        0, 3)
-    assert '3/3' in (said := capsys.readouterr().err) and '-' not in said.replace('sample/s', ''), said
-
-
-@pytest.mark.parametrize('how', ['moved', 'replaced'])
+@pytest.mark.parametrize('how', ['moved', 'cut'])
 def test_records_vanish_under_way(vlm, tmp_path, whole, how):
-    "Somebody moves or replaces the file while it is written to: the run stops and says so, and goes on with what is there"
+    "Somebody moves or cuts the file while it is written to: the run stops and says so, and goes on with what is there"
     out = tmp_path/'R'
     def vanish(evaluator, units):
         for i, lines in enumerate(local_engine(evaluator, units)):
             if i == 2:
                 raw = (out/'records.jsonl').read_bytes()
                 (out/'records.jsonl').rename(tmp_path/'elsewhere')
-                if how == 'replaced': (out/'records.jsonl').write_bytes(raw)
+                if how == 'cut': (out/'records.jsonl').write_bytes(raw[:-9])
             yield lines
-    with pytest.raises(IncompleteError, match='was deleted, moved or replaced (?!.*(room|are kept))'):
+    with pytest.raises(IncompleteError, match='records.jsonl cannot be written: .*(No such file|somebody else has changed it).*put the file back'):
         go(out, vlm, engine=vanish)
-    if how == 'replaced':
+    if how == 'cut':
         kept = plain(read_run(out)[1])   # what was on the disk by then depends on the clock
         assert kept == plain(read_run(whole)[1])[:len(kept)]
     assert plain(go(out, vlm)) == plain(read_run(whole)[1])
