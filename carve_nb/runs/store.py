@@ -24,7 +24,14 @@ from pathlib import Path
 from typing import NamedTuple
 from filelock import FileLock
 from tqdm import tqdm
-from ..core.errors import CarveError, DataError, IncompleteError, InsufficientMemoryError, RunError, out_of_memory
+from carve_nb.core.errors import (
+    CarveError,
+    DataError,
+    IncompleteError,
+    InsufficientMemoryError,
+    RunError,
+    out_of_memory,
+)
 from ..core.io import CHECKPOINTS, digest, load_with_digest, one_line, save_with_digest
 
 log = logging.getLogger(__name__)
