@@ -185,7 +185,8 @@ class RunStore:
             like = spec if spec in known else next((k for k in known if k.split(':')[0] == name and k not in now), None)
             if like: why += differing(known[like], fields, defaults.get(spec, {}), name=f'{name}.')
         unread = [k for k, v in flatten(self.protocol).items() if k.split('.')[-1] == 'weights' and v is None]
-        if unread: why.append('its weights cannot be fingerprinted (offloaded or packed): whether they changed since is not known')
+        if unread:
+            why.append('its weights cannot be fingerprinted (offloaded or packed): whether they changed since is not known')
         if why:
             raise RunError(f'{self.folder} holds another run: {"; ".join(why[:3])}. '
                            'Give another folder; to compare two settings of a method, name both.')
@@ -276,8 +277,9 @@ def carry_out(store, measured, # `RunStore`, closed at the end; iterator of the 
             store.add(lines)
             answered = answered or any(line['status'] == 'ok' for line in lines)
             if n == 5 and not answered:
-                raise IncompleteError(f'none of the first {n} samples has an answer; the last said: {lines[0]["why"]} Fix it, and '
-                                      'go on with --retry.')
+                raise IncompleteError(
+                    f'none of the first {n} samples has an answer; the last said: {lines[0]["why"]} Fix it, and go on with '
+                    '--retry.')
     except KeyboardInterrupt:
         log.warning(
             f'\nstopped after {before + n}{f" of {total}"*bool(total)} samples, all kept in {store.folder}; the same command '
