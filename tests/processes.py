@@ -40,7 +40,7 @@ def carve(words):
     "What `python -m carve_nb` does"
     from carve_nb.cli.main import main
     sys.argv = ['carve', *words]
-    return main(words)
+    return main()
 
 
 def script(words):

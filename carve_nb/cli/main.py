@@ -42,15 +42,6 @@ def top(ctx: typer.Context,
 
 UsageError = typer.BadParameter.__base__   # of the library that typer brings along
 
-def _summarize_usage(e) -> str: # one line
-    "Tell what is wrong with the options of a command, what may have been meant, and where to read more"
-    said = e.format_message().rstrip('.')
-    where = e.ctx.command_path if e.ctx else 'carve'
-    if 'unexpected extra' in said and where.endswith('explore'): said += '; put the question in quotation marks'
-    if option := getattr(e, 'option_name', None):
-        said += f'; a field of a method is given as --set {option.lstrip("-").replace("-", "_")}=VALUE'
-    return f'{said} (see {where} --help)'
-
 def run_words(argv, told): # gets `debug` and the command
     "Parse the words of a command, and do what they say"
     if argv[0] in ('help', 'version'): argv = [*argv[1:], f'--{argv[0]}']
@@ -58,76 +49,64 @@ def run_words(argv, told): # gets `debug` and the command
     if '_CARVE_COMPLETE' in os.environ: group.main(argv, 'carve')     # what a shell asks for; ends here
     try:
         with group.make_context('carve', argv, obj=told) as ctx: group.invoke(ctx)
-    except UsageError as e: raise CarveError(_summarize_usage(e)) from None
     except typer.Exit: pass     # after help and the like
+    except UsageError as e:
+        said, where = e.format_message().rstrip('.'), e.ctx.command_path if e.ctx else 'carve'
+        if 'unexpected extra' in said: said += '; a question stands in quotation marks'
+        if option := getattr(e, 'option_name', None):
+            said += f'; a field of a method is given as --set {option.lstrip("-").replace("-", "_")}=VALUE'
+        raise CarveError(f'{said} (see {where} --help)') from None
 
 # %% ../../nbs/library/cli/04_main.ipynb #b03105d1
 def print_error(e, debug=False) -> int: # exit status
     "Print what went wrong on one line"
     if debug: traceback.print_exception(e)
-    if isinstance(e, CarveError):
-        print_line('error', e)
-        return e.exit_status
-    print_line('error', f'{type(e).__name__}: {e} (carve --debug ... shows where)')
-    return 1
+    known = isinstance(e, CarveError)
+    print_line('error', e if known else f'{type(e).__name__}: {e} (carve --debug ... shows where)')
+    return e.exit_status if known else 1
 
-def _nobody_reads() -> bool: # is the standard output closed at its other end?
-    "Return whether the standard output is closed at the other end, as after `| head`; later output is then dropped"
-    try: out, pipe = sys.stdout.fileno(), select.poll()
-    except (OSError, AttributeError): return False         # not a file, or no such system
-    pipe.register(out, 0)
-    broken = any(event & select.POLLERR for _, event in pipe.poll(0))
-    if broken: os.dup2(os.open(os.devnull, os.O_WRONLY), out)
-    return broken
+def _nobody_reads() -> bool:
+    "Return whether the standard output is closed at the other end, as after `| head`"
+    with suppress(OSError, AttributeError):         # not a file, or no such system
+        pipe = select.poll()
+        pipe.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in pipe.poll(0))
+    return False
 
 # %% ../../nbs/library/cli/04_main.ipynb #8d5465ec
-@contextmanager
-def _printable():
-    "Inside the block the standard output accepts every character; afterwards it is as strict as before"
-    if sys.stdout is None:
-        raise CarveError('The standard output is closed; nothing could be shown. Send it to a file or to /dev/null.')
-    out = sys.stdout
-    strict = getattr(sys.stdout, 'errors', None) == 'strict' and hasattr(sys.stdout, 'reconfigure')
-    if strict: out.reconfigure(errors='backslashreplace')
-    try: yield
-    finally:
-        with suppress(OSError, ValueError):   # it flushes, which does not matter where nobody reads
-            if strict: out.reconfigure(errors='strict')
-
 @contextmanager
 def _logged():
     "Inside the block the messages that the package logs go to the standard error, without prefix"
     log = logging.getLogger('carve_nb')
-    handler = logging.StreamHandler()
-    log.addHandler(handler)
+    log.addHandler(handler := logging.StreamHandler())
     log.setLevel(logging.INFO)
     try: yield
     finally:
         log.setLevel(logging.NOTSET)
         log.removeHandler(handler)
 
+def _note(message, *args, **kw): print_line('note', message)    # as `warnings.showwarning`
+
 def main(argv=None) -> int: # exit status
     "Run the command `carve`"
-    argv = list(sys.argv[1:] if argv is None else argv) or ['help']
+    if sys.stdout is None:
+        return print_error(CarveError('The standard output is closed; nothing could be shown. Send it to /dev/null.'))
+    if argv is None: sys.stdout.reconfigure(errors='backslashreplace')    # a process of its own: no character is refused
     told = {}
-    notes = set()
-    def note(message, *args, **kw):     # once, though a question is read several times
-        if str(message) not in notes: print_line('note', message)
-        notes.add(str(message))
-    with warnings.catch_warnings():
-        warnings.showwarning = note
+    with warnings.catch_warnings(), _logged():
+        warnings.showwarning = _note
         try:
-            with _printable(), _logged():
-                run_words(argv, told)
-                sys.stdout.flush()
-                return 0
+            run_words(list(sys.argv[1:] if argv is None else argv) or ['help'], told)
+            sys.stdout.flush()
+            return 0
         except SystemExit as e: return e.code or 0      # of a signal, or of what a shell asks for
         except KeyboardInterrupt:
             if told.get('command') in ('ask', 'map'): print_line('note', 'stopped: no answer, and nothing was written.')
             return 130
         except Exception as e:
-            if isinstance(e, BrokenPipeError) and _nobody_reads(): return 141
-            return print_error(e, told.get('debug'))
+            if not (isinstance(e, BrokenPipeError) and _nobody_reads()): return print_error(e, told.get('debug'))
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())    # where the rest goes
+            return 141
 
 # %% ../../nbs/library/cli/04_main.ipynb #ebd231a6
 if __name__ == '__main__': sys.exit(main())

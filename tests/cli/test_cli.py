@@ -88,7 +88,7 @@ PROFILE, IMAGE = ('checkup', '--only', 'profile'), 'nbs/images/switches.png'
     ([*PROFILE, '--images', 'tests/faults'], 'holds no images'),
     (['ask', IMAGE, 'What?', '--min-side', '.3'], 'a field of a method is given as --set min_side=VALUE'),
     (['demo', '--n', '3'], 'No such option: --n'), (['eval', 'nosuchfolder'], 'it is no file or folder either'),
-    (['ask', 'tests', 'What?'], 'tests is a folder; give an image file'),
+    (['ask', 'tests', 'What?'], 'tests cannot be opened'),
     (['map', IMAGE, 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: auto, carve, lookup, official'),
     (['ask', 'nbs/images/switches.png', 'What?', '--json', 'README.md'], 'name another, or --force'),
     (['report', 'nosuch'], 'holds no run'), (['report', 'tests'], 'holds no run')])
@@ -244,12 +244,26 @@ def test_several_images(tmp_path, capsys):
     assert f'the map is that of {names[1]}, image 2 of 2' in capsys.readouterr().err
     for bad, said in (
             (['ask', *words, '--json', names[1]], 'is the image itself'),
-            (['map', *names, 'no.png', question, '--out', 'S.npy'], 'no.png is no file: images come first'),
-            (['ask', *words, '--method', 'oracle', '--box', '1,1,9,9'], 'give one image'),
-            (['ask', *names], 'is a file; the question comes last'),
-            (['ask', names[0]], 'is a file; the question comes last'),
+            (['map', *names, 'no.png', question, '--out', 'S.npy'], 'no.png cannot be opened: No such file or directory. Images come first'),
+            (['ask', *words, '--method', 'oracle', '--box', '1', '1', '9', '9'], 'takes one image'),
+            (['ask', *names], 'and then the question in quotation marks'),
+            (['ask', names[0]], 'and then the question in quotation marks'),
             (['ask', question], 'give an image, or several, and then the question')):
         assert main(bad) == 2 and said in capsys.readouterr().err, bad
+
+
+def test_a_pipe_gets_the_answer_and_what_it_means(tmp_path, capsys):
+    "The bare answer goes to the standard output; what changes its meaning to the standard error and the JSON: words that the model does not know, a crop that made it less sure"
+    from carve_nb.data.scenes import make_scene
+    make_scene(145).image.save(tmp_path/'s.png')
+    for question, note in (('What is the zebra doing?', "This model does not know the words 'zebra', 'doing'."),
+            ('What color is the heart?', 'the model is less sure of this answer (0.79) than of its baseline "purple" (0.83)')):
+        assert main(['ask', str(tmp_path/'s.png'), question, '--json', str(tmp_path/'r.json'), '--force']) == 0
+        out, err = capsys.readouterr()
+        told = json.loads((tmp_path/'r.json').read_text())
+        assert out == told['answer'] + '\n' and f'note: baseline: "{told["plain_answer"]["text"]}" (0.' in err
+        assert note in told['notes'] and err.count(f'carve: note: {note}\n') == 1
+        assert main(['ask', str(tmp_path/'s.png'), question, '--quiet']) == 0 and capsys.readouterr() == (out, '')
 
 
 def test_map_has_the_size_of_the_image(models, photo, tmp_path, capsys):
@@ -385,7 +399,7 @@ def test_nothing_to_limit(models, photo, capsys):
 
 def test_center_crop_is_said_and_padded(models, photo, tmp_path, capsys):
     "LLaVA sees the center of a wide photograph: ask and map say so; --pad shows all of it"
-    words = ['ask', str(photo), 'Who is this?', '--model', str(models['llava']), '--max-new-tokens', '2', '--verbose']
+    words = ['ask', str(photo), 'Who is this?', '--model', str(models['llava']), '--max-new-tokens', '2']
     assert main(words) == 0 and 'the model sees 59% of the image' in capsys.readouterr().err
     assert main([*words, '--pad']) == 0 and 'the model sees' not in capsys.readouterr().err
     words = ['map', str(photo), 'Who is this?', '--model', str(models['llava']), '--out', str(tmp_path/'S.npy')]
@@ -398,9 +412,9 @@ def test_center_crop_is_said_and_padded(models, photo, tmp_path, capsys):
 
 
 def test_plain_answer_once(models, photo, capsys):
-    "--method none --verbose: one line with the answer and its confidence"
+    "--method none in a pipe: one line with the answer and its confidence"
     assert main(['ask', str(photo), 'Who is this?', '--model', str(models['llava']), '--method', 'none',
-        '--max-new-tokens', '2', '--verbose']) == 0
+        '--max-new-tokens', '2']) == 0
     out, err = capsys.readouterr()
     assert err.count(f'"{out.strip()}"') == 1 and err.count('baseline:') == 0
 
@@ -578,7 +592,8 @@ def test_one_default(tmp_path, capsys):
     assert ','.join(signature(run_eval).parameters['methods'].default) == 'none,random,lookup'
     question = make_scene(145).question('digit').question
     assert main(['ask']) == 0
-    assert capsys.readouterr() == ('2\n', f'carve: note: scene 145, which we chose: {question}\n')
+    out, err = capsys.readouterr()
+    assert out == '2\n' and err.startswith(f'carve: note: scene 145, which we chose: {question}\ncarve: note: baseline: "8"')
     assert main(['map', '--out', str(tmp_path/'S.png')]) == 0 and question in capsys.readouterr().err
 
 
