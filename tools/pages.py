@@ -193,7 +193,7 @@ def spoken(text):
 
 
 def code_cell(c, imports=False, fold=False, book=False):
-    "A code cell as the site shows it, or None; tutorials show their imports, a gallery folds all code"
+    "A code cell as the site shows it, or None; tutorials show their imports, some pages fold all code"
     source = joined(c['source'])
     marks = {m[1]: m[2].strip() for m in re.finditer(r'^#\|\s*([\w-]+)\s*:?(.*)$', source, re.M)}
     if {'hide', 'default_exp', 'recipe'} & set(marks) or marks.get('include') == 'false': return None
@@ -271,7 +271,7 @@ def write_figures(out):
         (out/f'{p.stem}.js').write_text(f'(window.carveData ??= {{}})[{json.dumps(p.stem)}] = {text};\n', encoding='utf-8')
 
 
-GALLERY = 'tutorials/gallery'
+FOLDED = 'tutorials/gallery', 'tutorials/living_figure'     # pages of which all code is folded
 
 
 def site_notebook(page, links, used=None): # of `examples`
@@ -281,7 +281,7 @@ def site_notebook(page, links, used=None): # of `examples`
         if c['cell_type'] == 'markdown':
             text = joined(c['source']).replace(f'# {page.title}', f'# {page.numbered}', 1)
             cells.append(dict(c, source=place_figures(link_words(text, links, page), up)))
-        elif c['cell_type'] == 'code' and (shown := code_cell(c, page.folder == 'tutorials' or page.name == 'quickstart', page.name == GALLERY, page.folder == '.')):
+        elif c['cell_type'] == 'code' and (shown := code_cell(c, page.folder == 'tutorials' or page.name == 'quickstart', page.name in FOLDED, page.folder == '.')):
             if cells and is_folded(cells[-1]) and is_folded(shown) and cells[-1]['metadata']['mystnb'] == shown['metadata']['mystnb']: cells[-1]['source'] += '\n' + shown['source']
             else: cells.append(shown)
     if page.module:

@@ -21,8 +21,20 @@ from ..core.image import ImageLike, png_bytes
 from ..core.io import PACKAGED, hush_loader
 from ..core.plotting import panels_html, strip
 from ..data.scenes import make_scene, to_sample
-from .maps import film_strip, head_image, head_strip, settings_code
-from .widgets import BIGGEST, PAGE, STYLE, SettingsPanel, dial, html_text, name_handles, wrapping
+from carve_nb.explorer.widgets import (
+    BIGGEST,
+    PAGE,
+    STYLE,
+    SettingsPanel,
+    dial,
+    film_strip,
+    head_image,
+    head_strip,
+    html_text,
+    name_handles,
+    settings_code,
+    wrapping,
+)
 from ..method.profiles import query_in
 from ..method.results import format_answer
 from ..models.prompts import unknown_note
