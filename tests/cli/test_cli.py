@@ -509,7 +509,7 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     else:
         with pytest.warns(UserWarning):
             assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (Carve(), CarveAuto())
-        assert 'take the default' in said and 'suggested' not in said and '--method carve' not in said
+        assert 'Take the default' in said and 'suggested' not in said and '--method carve' not in said
     assert ('in a shell: --method lookup' in said, 'lookup reads this row all the same' in said) == (wins, not wins)
 
 
