@@ -179,14 +179,11 @@ class GuidedMethod(Method):
     def edit(self, session, prompt, state):
         "Return the `Edit` of attention under which the model answers, or None"
 
-    def processors(self, session, prompt, state):
-        "Return the logits processors with which it answers, or None"
-
     @contextmanager
     def guided(self, session, prompt, state):
-        "Guide the model's answer inside the block; yield the processors"
+        "Guide the model's answer inside the block; yield the logits processors with which it answers, if there are some"
         edit = self.edit(session, prompt, state)
-        with applying(session.vlm, edit) if edit else nullcontext(): yield self.processors(session, prompt, state)
+        with applying(session.vlm, edit) if edit else nullcontext(): yield []
 
     def look(self, session, question) -> Result:
         "Prepare, answer under guidance"
@@ -196,6 +193,6 @@ class GuidedMethod(Method):
         with seconds('ask'):
             prompt = session.prompt(question, self.suffix)
             with self.guided(session, prompt, state) as processors:
-                answer = session.generate(prompt, self.max_new_tokens, processors or (), self.from_prefix)
+                answer = session.generate(prompt, self.max_new_tokens, processors, self.from_prefix)
         # the plain answer is no call of the method itself; `prepare` may give what another method looked at, and drop its crop
         return replace(r, answer=answer, calls=partial.calls + 1, seconds=seconds, crop=r.crop or whole_crop(session.image))

@@ -10,7 +10,6 @@ import warnings
 from dataclasses import dataclass
 from functools import partialmethod
 from typing import ClassVar, Literal
-import numpy as np
 from ..attention.rows import AttentionRows
 from ..core.errors import CarveError
 from ..core.saliency import Saliency, is_flat, pick_layers
@@ -20,7 +19,7 @@ from ..formulas.threshold import regions
 from .base import CropMethod, as_saliency, timings
 from .profiles import find_profile, short_name
 from .results import Result
-from .settings import ABOVE_0, Layers, check_query, limited
+from .settings import ABOVE_0, Layers, Query, limited
 
 # %% ../../nbs/library/method/05_carve.ipynb #dd39875b
 _BOTH = dict(
@@ -35,9 +34,9 @@ class Carve(CropMethod):
     "Contrast of two maps, our settings"
     layers: Layers = None # whose maps are added: None all (ours), 'paper' 20 to 25 (both), see `pick_layers`
     steps: Literal['first', 'last', 'all'] = 'first' # of the answer; 'all' weighed 1, 2, ... (Table 1)
-    query: str | list = 'last' # whose attention: the last token's (both); the mean of the question's, of its 'content' words, of
+    query: Query = 'last' # whose attention: the last token's (both); the mean of the question's, of its 'content' words, of
     # the last of them ('noun'), of the '?', or of a list of words (ours)
-    heads: str | int | list = 'mean' # how heads become one: their 'mean' (both), their 'max', or the mean of some indices (ours)
+    heads: Literal['mean', 'max'] | list | tuple = 'mean' # their 'mean' (both), 'max', or the mean of some indices (ours)
     lam: float = limited(1., ABOVE_0) # λ, how far a small A_G is trusted; no value in the paper, 1e-8 in the code
     p: float = limited(.04, ABOVE_0, 1) # kept share of the pixels; best .4 in the paper's ablation, .2 in the code
     K: int = limited(1, 1) # how many regions are kept; best 2 in the paper's ablation, 3 in carve/masking.py
@@ -57,12 +56,6 @@ class Carve(CropMethod):
     official: ClassVar[type['Official']] # with those of its published code (v4): `Carve.official()`
     paired = property(lambda self: self.query == 'last' and self.steps != 'first',
                       doc='Whether the two maps are contrasted step by step of two answers')
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_query(self.query)
-        if not (self.heads in ('mean', 'max') if isinstance(self.heads, str) else np.iterable(self.heads)):
-            raise CarveError(f"heads={self.heads!r}: use 'mean', 'max' or a list of indices")
 
     @classmethod
     def for_model(cls, vlm, **changes):

@@ -119,11 +119,12 @@ class ContrastMethod(GuidedMethod):
         "Count the second branch, if there is one, as one call"
         return self.result(session.image, question, calls=int(self.weight > 0)), None
 
-    def processors(self, session, prompt, state):
-        "Return the processor with the second prompt"
-        if not self.weight: return None
-        other = self.other_prompt(session, prompt)
-        return [ContrastProcessor(session, other, len(prompt), self.weight, self.beta)]
+    @contextmanager
+    def guided(self, session, prompt, state):
+        "Yield the processor with the second prompt"
+        other = self.other_prompt(session, prompt) if self.weight else None
+        with super().guided(session, prompt, state):
+            yield [ContrastProcessor(session, other, len(prompt), self.weight, self.beta)] if other else []
 
 # %% ../../nbs/library/method/25_contrast.ipynb #df87b53c
 @dataclass(repr=False)

@@ -98,7 +98,7 @@ class FusionMask(GuidedMethod):
         "Scale attention at the review layer"
         layer, low = state
         columns = prompt.columns[low]
-        with scaled_features(decoder_layers(session.vlm.model)[layer], columns, self.factor, len(prompt)): yield
+        with scaled_features(decoder_layers(session.vlm.model)[layer], columns, self.factor, len(prompt)): yield []
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #0af8d889
 @dataclass(repr=False)

@@ -14,7 +14,7 @@ from ..formulas.threshold import regions
 from .base import CropMethod, layers_of
 from .profiles import find_profile, profile_path, query_in
 from .results import Result
-from .settings import ABOVE_0, Layers, check_query, limited
+from .settings import ABOVE_0, Layers, Query, limited
 from ..models.model import fingerprint
 
 # %% ../../nbs/library/method/07_lookup.ipynb #7c152665
@@ -36,7 +36,7 @@ def less_words(S, rows, layers, tokens) -> Saliency: # the row's map; `Attention
 class Lookup(CropMethod):
     "The raw attention of the query token that the layers agree on; the region of its peak"
     # one of `QUERIES` or a list of words; None: that of the model's profile, or the last position if it has none
-    query: str | list | None = None
+    query: Query | None = None
     layers: Layers = None # see `pick_layers`; None: the profile's where `query` is None too, else all
     # words of the question that see what all words see: those before the row's, or all others; their map is taken off the
     # row's; None: the profile's choice where `query` is None too, else 'none'
@@ -44,10 +44,6 @@ class Lookup(CropMethod):
     p: float = limited(.04, ABOVE_0, 1) # kept share of the pixels
     skip_above: float = limited(.95, 0, 1) # the plain answer stays where the model is surer of it than this; 1: always ask again
     name, category = 'lookup', 'ours'
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.query is not None: check_query(self.query)
 
     def choose(self, vlm) -> tuple: # (`Lookup`, notes)
         "Return the method with the row, the layers and the baseline that are read in a model"

@@ -18,7 +18,7 @@ from ..core.text import pick_words, read_words, why_no_words
 from ..formulas.clutter import entropy
 from .base import GuidedMethod, as_saliency, layers_of, timings
 from .results import Timings
-from .settings import Layers, limited
+from .settings import Layers, Query, limited
 from ..models.model import model_lock
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #ad1f35f5
@@ -157,7 +157,7 @@ class Gift(GuidedMethod):
     gaze_layers: Layers = (11/32, 11/32) # saliency layer (LLaVA-1.5-7B: 11 of 32; 13B: 10 of 40; Qwen2-VL-7B: 14 of 28)
     layers: Layers = (12/32, 22/32)  # enhanced layers (12-22 of 32; 14-20 of 40; 5-18 of 28)
     alpha: float = limited(5., 0, 50) # α (LLaVA 5, Qwen2-VL 4); factors are exp(alpha) at most
-    query: str | list = 'content'        # rows to keep (source: a part-of-speech tagger), see `pick_words`
+    query: Query = 'content'        # rows to keep (source: a part-of-speech tagger), see `pick_words`
     name, source = 'gift', 'arXiv 2510.22067'
     needs = 'patches', 'inline'
     by_word = True

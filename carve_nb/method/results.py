@@ -113,6 +113,13 @@ class Result:
             text = re.sub(f'(?is)^(.*)({whole})', r'\1[\2]', text)    # the last of them
         return text + behind
 
+    @property
+    def less_sure(self) -> str:
+        "A clause with both confidences where the answer with the crop is less sure than the baseline's; else ''"
+        crop, plain = confidence_of(self.answer), confidence_of(self.plain_answer)
+        if self.whole or not self.shown or None in (crop, plain) or round(crop, 2) >= round(plain, 2): return ''
+        return f'less sure with the crop ({crop:.2f}) than without it ({plain:.2f})'
+
     def __str__(self): return str(self.answer)
     def __repr__(self): return 'Result: ' + '\n'.join(self.summary())
 
@@ -125,7 +132,7 @@ class Result:
         return [
             self.asked,
             *([f'baseline: {format_answer(self.plain_answer)}'] if self.method != 'none' else []),
-            f'{self.method}: {format_answer(self.answer)}',
+            '; '.join(filter(None, [f'{self.method}: {format_answer(self.answer)}', self.less_sure])),
             f'{regions}{crop}{self.calls} call{"s"*(self.calls > 1)}{seconds}',
             *self.details, *self.notes]
 
@@ -134,7 +141,8 @@ class Result:
         how = 'with the crop' if self.shown and not self.whole else 'without a crop'
         if self.crop.scale > 1: how = f'with the crop, {self.crop.scale:.1f} times as large'
         answers = f'Baseline: {format_answer(self.plain_answer)}; {how}: {format_answer(self.answer)} ({self.method}).'
-        return '\n'.join([f'{self.asked} {answers}', *self.details, *self.notes])
+        doubt = self.less_sure and f' The model is {self.less_sure}.'
+        return '\n'.join([f'{self.asked} {answers}{doubt}', *self.details, *self.notes])
 
     def to_dict(self, **more) -> dict:   # further facts, such as the model's name
         "Return a result without its images and tensors: plain values, for JSON"
