@@ -73,7 +73,7 @@ def spearman(
     p = 2*stats.t.sf(t, df) if m == size else 2*stats.t.sf(abs(value)/np.nanstd(values), m - 1)
     few = few_images(np.unique(images, return_counts=True)[1])
     ends = (np.nan, np.nan) if few else expanded_ends(values, m)
-    return Estimate(value, *ends, size, float(p), few=few)
+    return Estimate(value, *ends, size, float(p))
 
 def logistic(x, y, given=None, clusters=None) -> Estimate: # y [m], between 0 and 1; the rest as in `spearman`
     "Return the change of the log-odds of y per standard deviation of x, with an interval that takes images for independent"
@@ -96,7 +96,7 @@ def logistic(x, y, given=None, clusters=None) -> Estimate: # y [m], between 0 an
     if abs(slope) > STEEPEST: raise StatisticsError(f'{m} answers are all but separated.')
     few = few_images(np.unique(images, return_counts=True)[1])
     lo, hi = (np.nan, np.nan) if few else fit.conf_int(2*TAIL)[-1]
-    return Estimate(slope, float(lo), float(hi), m, float(fit.pvalues[-1]), few=few)
+    return Estimate(slope, float(lo), float(hi), m, float(fit.pvalues[-1]))
 
 def bin_means(x, y, bins=10, n=1000, clusters=None) -> tuple: # [m] numbers; the image of each
     "Return the mean x of each bin, and the list of `Estimate`s of y; equal values stay in one bin"

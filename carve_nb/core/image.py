@@ -13,11 +13,11 @@ import math
 import os
 import re
 import warnings
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from io import BytesIO
 from typing import BinaryIO
 import numpy as np
-from PIL import AvifImagePlugin, Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from .errors import ImageError
 
 # %% ../../nbs/library/core/02_image.ipynb #ad7bb2d0
@@ -33,74 +33,53 @@ def _check_size(size, most=MAX_PIXELS):
                          f'shrink it, or raise `max_pixels` if you trust it (decoded it takes {4*w*h/1e6:,.0f} MB)')
 
 # %% ../../nbs/library/core/02_image.ipynb #ff6323f7
+_WANTED = 'pass height x width x 3 (RGB) or height x width (gray), uint8 or float in 0..1'
+
 def _from_array(a):
     "Make an image (RGB or L) from [H, W, 3] or [H, W], uint8 or float in 0..1, which is scaled by 255 and rounded"
-    want = 'pass height x width x 3 (RGB) or height x width (gray), uint8 or float in 0..1'
     if a.ndim != 2 and a.shape[2:] != (3,):
-        raise ImageError(f'Array of shape {a.shape} is not an image (channels first? np.moveaxis(a, 0, -1)); {want}')
+        raise ImageError(f'Array of shape {a.shape} is not an image (channels first? np.moveaxis(a, 0, -1)); {_WANTED}')
     _check_size(a.shape[1::-1], math.inf)
     if a.dtype.kind == 'f':
-        low = a.min()
-        high = a.max()
-        if not (-1e-6 <= low and high <= 1 + 1e-6):   # of NaN neither holds
-            raise ImageError(f'Float array ranges from {low:.4g} to {high:.4g}; divide by its full scale; {want}')
+        if not (a.min() >= -1e-6 and a.max() <= 1 + 1e-6):   # of NaN neither holds
+            raise ImageError(f'Float array ranges from {a.min():.4g} to {a.max():.4g}; divide by its full scale; {_WANTED}')
         a = (a.astype(np.float32)*255).round().clip(0, 255).astype(np.uint8)
-    if a.dtype != np.uint8: raise ImageError(f'Array of type {a.dtype}; {want}')
+    if a.dtype != np.uint8: raise ImageError(f'Array of type {a.dtype}; {_WANTED}')
     return Image.fromarray(np.ascontiguousarray(a))
 
 # %% ../../nbs/library/core/02_image.ipynb #331175a3
 def _from_tensor(t):
     "Make an image from a torch tensor [3, H, W], [1, H, W], [H, W, 3] or [H, W], by the rules of an array"
-    shape = tuple(t.shape)
-    first = len(shape) == 3 and shape[0] in (1, 3)
-    last = shape[2:] == (3,)
-    if first and last:
-        raise ImageError(f'Tensor of shape {shape}: its channels may stand first or last; pass a numpy array, '
+    a = t.detach().to(t.float().dtype if t.is_floating_point() else t.dtype).cpu().numpy()    # numpy has no bfloat16
+    if a.ndim != 3 or len(a) not in (1, 3): return _from_array(a)
+    if a.shape[2] == 3:
+        raise ImageError(f'Tensor of shape {a.shape}: its channels may stand first or last; pass a numpy array, '
                          'height x width x 3')
-    if first: t = t.movedim(0, -1) if shape[0] == 3 else t[0]
-    t = t.detach().cpu()
-    return _from_array((t.float() if t.is_floating_point() else t).numpy())    # numpy has no bfloat16
+    return _from_array(a[0] if len(a) == 1 else np.moveaxis(a, 0, -1))
 
 # %% ../../nbs/library/core/02_image.ipynb #d2b44193
 def _scale_deep(img):
-    "Scale an image in mode I;16*, I or F to 8 bits of gray by its full range; LA if one of its values means transparent"
+    "Scale an image in mode I;16*, I or F to 8 bits of gray by its full range"
     a = np.asarray(img)
-    clear = img.info.get('transparency')
+    if img.mode == 'F': return _from_array(a)
     if img.mode == 'I':
         raise ImageError(f'32-bit integer image with values {a.min()} to {a.max()}: its full scale is unknown; '
                          'scale it to 0..1 yourself and pass the array')
-    bits = 0 if img.mode == 'F' else int(a.max()).bit_length()
-    if 0 < bits < 15:
+    if 0 < a.max() < 2**14:
         warnings.warn(f'16-bit image with values {a.min()} to {a.max()}: scaled from 65535, its full scale, it is dark. '
-                      f'If it has {bits} bits, pass np.asarray(Image.open(f))/{2**bits - 1}.', stacklevel=4)
-    gray = _from_array(a if img.mode == 'F' else a.astype(np.float32)/65535)
-    if isinstance(clear, int): gray.putalpha(Image.fromarray(np.uint8(255)*(a != clear)))
-    return gray
+                      'If it has fewer bits, divide it by its own full scale and pass the array.', stacklevel=4)
+    return _from_array(a.astype(np.float32)/65535)
 
 # %% ../../nbs/library/core/02_image.ipynb #668ca293
 def flatten(img):
     "Return an image of any mode as a fresh RGB image without metadata; transparent pixels show white"
     if img.mode[:2] == 'I;' or img.mode in 'IF': img = _scale_deep(img)
-    if img.mode == 'La': img = img.convert('LA')
     clear = img.convert('RGBA') if img.has_transparency_data else None
     out = Image.new('RGB', img.size, 'white')
     out.paste(clear or img.convert('RGB'), mask=clear)
-    flat = lambda o: all(low == high for low, high in o.getextrema())
-    if clear and flat(out) and not flat(clear):
-        warnings.warn('Transparent pixels show white, on which this image has one color only: what is drawn in white is lost. '
-                      'Save it on another background.', stacklevel=3)
     return out
 
 # %% ../../nbs/library/core/02_image.ipynb #6a769cb5
-def _missing_format(src) -> str: # path or open file
-    "Return the format of a file that the installed Pillow does not read: HEIC, or AVIF where it lacks that; else ''"
-    head = b''
-    with suppress(Exception), open(src, 'rb') if isinstance(src, (str, os.PathLike)) else nullcontext(src) as f:
-        f.seek(0)
-        head = f.read(12)
-    if head[4:] in (b'ftypavif', b'ftypavis'): return 'AVIF'*(not AvifImagePlugin.SUPPORTED)
-    return 'HEIC'*(head[4:] in (b'ftypheic', b'ftypheix', b'ftyphevc', b'ftypmif1', b'ftypmsf1'))
-
 def _read_file(src, most=MAX_PIXELS):
     "Decode a path, an open file, or an image that the caller has opened: by its header first, then all of it"
     if isinstance(src, str) and re.match(r'data:|[a-zA-Z][\w+.-]*://', src):
@@ -113,12 +92,8 @@ def _read_file(src, most=MAX_PIXELS):
     except MemoryError: raise
     except Exception as e:   # each format fails in its own way
         if getattr(e, 'errno', None): raise   # no such file, no permission
-        if missing := _missing_format(src):
-            raise ImageError(f'The installed Pillow does not read the format {missing}; the file may be intact. Convert it '
-                             'to PNG or JPEG; in Python, pass `Image.open(f).copy()` where a plug-in of Pillow opens it') from e
-        said = re.sub('cannot identify image file .*', 'it begins as no file of a known format', str(e))
-        raise ImageError(f'Not an image that can be read: {said}. Use an intact {", ".join(FORMATS)} file; of another format, '
-                         'convert it, or pass `Image.open(f).copy()`, where Pillow or a plug-in of it opens that') from e
+        raise ImageError(f'Not an image that can be read: {e}. Use an intact {", ".join(FORMATS)} file; of another format, '
+                         'such as HEIC, convert it, or pass `Image.open(f).copy()`, where a plug-in of Pillow opens it') from e
     if img.format not in (*FORMATS, 'MPO'):   # MPO: a JPEG with previews behind it, as many telephones write
         raise ImageError(f'PIL image from a file of format {img.format}, of which only {", ".join(FORMATS)} are '
                          'decoded here; if you trust it, decode it yourself and pass `img.copy()`')

@@ -107,7 +107,6 @@ def round_colors(img, step=6) -> Image.Image:
 # %% ../../nbs/library/core/03_plotting.ipynb #c5d4b43d
 def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> image; pixels of each
     "Return images in one row under their titles, a sentence below"
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     tiles = [fit_height(o, height) for o in panels.values()]
     gap = 8 # pixels
@@ -122,13 +121,11 @@ def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> i
         fig.figimage(np.asarray(o), x, bottom + (height - o.height)//2, origin='upper')
         bar = dict(height=3/total, color=_concept_color(title), lw=0)
         fig.add_artist(mpl.patches.Rectangle((x/width, 1 - 3/total), o.width/width, **bar))
-        fig.text(x/width, 1 - 6/total, _SUBSCRIPT.sub(r'$\1_\2$', title), size=size, va='top')
+        fig.text((x + 2)/width, 1 - 6/total, _SUBSCRIPT.sub(r'$\1_\2$', title), size=size, va='top')
         x += o.width + gap
-    text = '\n'.join(lines).replace('$', r'\$')
-    fig.text(0, (bottom - .6*size)/total, text, size=size, va='top', linespacing=1.15)
-    canvas = FigureCanvasAgg(fig)
-    canvas.draw()
-    return round_colors(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
+    text = '\n'.join(lines)
+    fig.text(2/width, (bottom - .6*size)/total, text, size=size, va='top', linespacing=1.15, parse_math=False)
+    return round_colors(Image.open(BytesIO(figure_bytes(fig))))
 
 def stack_rows(*rows, gap=16) -> Image.Image:    # images, such as those of `plot_panels`; pixels between them
     "Return images one below the other on white"

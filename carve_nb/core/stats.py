@@ -27,24 +27,22 @@ def format_p(p) -> str:
 class Estimate:
     "A number, how far it may be off, and the p of a test against zero; a mean of scores prints in per cent"
     value: float # the estimate
-    lo: float # lower end
+    lo: float # lower end; NaN, as the upper one, below `FEWEST` effective images
     hi: float # upper end
     n: int # questions
     p: float|None = None # two-sided; None: not tested
     n_images: int|None = None # images that the questions are about; None: one for each
     kind: str = '' # of a mean of scores: how the interval was made, such as 'Wilson'
-    few: str = '' # how few effective images there are, where that is why there is no interval: both ends are NaN
     def __iter__(self): return iter((self.value, self.lo, self.hi))
     def __str__(self):
         scale, form = (100, '.1f') if self.kind else (1, '.2f')
         value, lo, hi = (format(scale*v, form) for v in self)
-        shown = f'{value} [{self.few}: no interval below {FEWEST}]' if self.few else f'{value} [{lo}, {hi}]'
-        tested = '' if self.p is None else f', {format_p(self.p)}'
-        return shown if self.kind else f'{shown}, n = {self.n}{tested}'
+        ends = f'no interval: fewer than {FEWEST} effective images' if lo == 'nan' else f'{lo}, {hi}'
+        about = '' if self.kind else f', n = {self.n}'
+        return f'{value} [{ends}]{about}' + ('' if self.kind or self.p is None else f', {format_p(self.p)}')
     def __repr__(self):
-        if not self.kind: return str(self)
         on = f' on {self.n_images} images' if self.n_images not in (None, self.n) else ''
-        return f'{self} (n = {self.n}{on})'
+        return f'{self} (n = {self.n}{on})' if self.kind else str(self)
 
 def rounded(values, digits=6) -> list:    # numbers, or an `Estimate`: its value and ends
     "Return numbers as plain values"
@@ -54,14 +52,11 @@ def rounded(values, digits=6) -> list:    # numbers, or an `Estimate`: its value
 def check_scores(*lists) -> list:    # of scores, bool or number; [n] float64 of each
     "Return scores as arrays, all on the same questions, or a clear error"
     arrays = [np.asarray(x, dtype=np.float64) for x in lists]
-    for x in arrays:
-        if x.ndim != 1 or not x.size:
-            raise StatisticsError(f'Scores must be a list of at least one number, not of shape {x.shape}.')
-        if bad := (~np.isfinite(x)).sum():
-            raise StatisticsError(f'{bad} of {x.size} scores are not finite; leave those questions out, and count them.')
-        if len(x) != len(arrays[0]):
-            raise StatisticsError(
-                f'{len(arrays[0])} scores against {len(x)}: paired tests need both on the same questions.')
+    shapes = {x.shape for x in arrays}
+    if shapes != {(arrays[0].size,)} or not arrays[0].size or not np.isfinite(arrays).all():
+        raise StatisticsError(
+            'Scores must be lists of at least one finite number, all on the same questions (leave out, and count, those '
+            f'without a score); these have the shapes {[x.shape for x in arrays]}.')
     return arrays
 
 # %% ../../nbs/library/core/04_stats.ipynb #3b05085f
@@ -102,16 +97,15 @@ def _image_sums(x, clusters=None) -> tuple:    # [n] scores; the image of each q
     parts = image_places(clusters)
     return np.array([x[p].sum() for p in parts]), np.array([len(p) for p in parts], float)
 
-def few_images(counts) -> str:    # [m] questions of each image
-    """Say how few effective images there are, or '' for an interval.
+def few_images(counts) -> bool:    # [m] questions of each image
+    """Return whether questions share images of which fewer than `FEWEST` are effective: there is no interval.
 
     Images with n questions each count as (Σn)²/Σn², as many as there would be if all had as many questions.
     Below `FEWEST` the interval that draws whole images, or takes their variance, holds the truth too rarely: in 81 %, not
     95 %, where three images have 20 questions each and twenty have one. Where every question has an image of its own, the
     questions are independent, and the intervals hold however few they are."""
     counts = np.asarray(counts, float)
-    even = counts.sum()**2/(counts**2).sum()
-    return f'only {np.floor(10*even)/10:.1f} effective images' if counts.max() > 1 and even < FEWEST else ''
+    return bool(counts.max() > 1 and counts.sum()**2/(counts**2).sum() < FEWEST)
 
 # %% ../../nbs/library/core/04_stats.ipynb #7c2c5013
 def _share_interval(sums, counts) -> tuple:    # [m] right answers and questions of each image
@@ -127,40 +121,34 @@ def _share_interval(sums, counts) -> tuple:    # [m] right answers and questions
     return tuple(map(float, proportion_confint(p*size, size, 2*TAIL, 'wilson')))
 
 # %% ../../nbs/library/core/04_stats.ipynb #893236df
-def _ratio_of_sums(sums, counts) -> np.ndarray:    # [..., m] scores and questions of each image -> [...]
-    "Return mean score over the questions of all images"
-    return sums.sum(-1)/counts.sum(-1)
+def _mean_ends(sums, counts, n, seed) -> tuple:    # [m] scores and questions of each image
+    "Bootstrap the interval of the mean over the questions of all images"
+    return interval_of(lambda sums, counts: sums.sum(-1)/counts.sum(-1), [sums, counts], n, seed)
 
-def _estimate(x, clusters, ends) -> Estimate:    # sums and counts of the images -> low, high, kind
-    "Return a mean with an interval, none of `few_images`"
-    sums, counts = _image_sums(x, clusters)
-    few = few_images(counts)
-    lo, hi, kind = (np.nan, np.nan, few) if few else ends(sums, counts)
-    return Estimate(float(x.mean()), float(lo), float(hi), len(x), None, len(sums), kind, few)
+def _estimate(x, counts, ends, kind) -> Estimate:    # [n] scores; [m] questions of each image; low, high
+    "Return a mean with its interval, none of `few_images`"
+    lo, hi = (np.nan, np.nan) if few_images(counts) else map(float, ends)
+    return Estimate(float(x.mean()), lo, hi, len(x), None, len(counts), kind)
 
 def mean_interval(x, n=2000, seed=0, clusters=None) -> Estimate:    # the image of each question
     "Return the mean with its interval: Wilson's where all scores are 0 or 1, the bootstrap elsewhere, none of `few_images`"
     x, = check_scores(x)
-    def ends(sums, counts):
-        if not np.isin(x, (0, 1)).all():
-            lo, hi = interval_of(_ratio_of_sums, [sums, counts], n, seed)
-            if lo < hi or not 0 <= lo <= 1: return lo, hi, 'bootstrap'
-        return *_share_interval(sums, counts), 'Wilson'
-    return _estimate(x, clusters, ends)
+    sums, counts = _image_sums(x, clusters)
+    if not np.isin(x, (0, 1)).all():
+        lo, hi = _mean_ends(sums, counts, n, seed)
+        if lo < hi or not 0 <= lo <= 1: return _estimate(x, counts, (lo, hi), 'bootstrap')
+    return _estimate(x, counts, _share_interval(sums, counts), 'Wilson')
 
 # %% ../../nbs/library/core/04_stats.ipynb #127cd560
 def difference(a, b, n=2000, seed=0, clusters=None) -> Estimate:    # the image of each question
     "Return the mean of a - b with its interval; none of `few_images`"
     a, b = check_scores(a, b)
     d = a - b
-    def ends(sums, counts):
-        lo, hi = interval_of(_ratio_of_sums, [sums, counts], n, seed)
-        if hi - lo >= 1e-9 or not 0 <= min(*a, *b) <= max(*a, *b) <= 1: return lo, hi, 'bootstrap'
-        m = len(sums)    # Bonett and Price: one more answer on each side
-        p, q = ((m*(sign*d).clip(0).mean() + 1)/(m + 2) for sign in (1, -1))
-        half = stats.norm.isf(TAIL)*np.sqrt((p + q - (p - q)**2)/(m + 2))
-        return max(-1, p - q - half), min(1, p - q + half), 'Bonett-Price'
-    return _estimate(d, clusters, ends)
+    sums, counts = _image_sums(d, clusters)
+    lo, hi = _mean_ends(sums, counts, n, seed)
+    if hi - lo >= 1e-9 or not 0 <= min(*a, *b) <= max(*a, *b) <= 1: return _estimate(d, counts, (lo, hi), 'bootstrap')
+    other = 1 - TAIL**(1/len(sums))    # most that may differ of the images that were not asked about
+    return _estimate(d, counts, (lo - other*(1 + lo), hi + other*(1 - hi)), 'exact')
 
 # %% ../../nbs/library/core/04_stats.ipynb #cf1d7f16
 def mcnemar(a, b) -> float:
@@ -233,8 +221,6 @@ def paired_effect(a, b, clusters=None) -> Estimate:    # as in `difference`
 def auroc(score, label) -> float:    # of the positive ones true; 0..1, .5 is chance
     "Return the area under the ROC curve"
     score, label = check_scores(np.ravel(score), np.ravel(label))
-    yes = score[label > 0]
-    no = score[label <= 0]
-    if not (len(yes) and len(no)):
-        raise StatisticsError(f'{len(yes)} positive and {len(no)} negative labels: both are needed.')
-    return float(stats.mannwhitneyu(yes, no, method='asymptotic').statistic/(len(yes)*len(no)))
+    yes = label > 0
+    if yes.all() or not yes.any(): raise StatisticsError('All labels are positive, or all negative: both are needed.')
+    return float(stats.mannwhitneyu(score[yes], score[~yes], method='asymptotic').statistic/yes.sum()/(~yes).sum())

@@ -182,8 +182,8 @@ def _facts(run) -> list: # of str
     return [f'- {line}' for line in map(one_line, said) if line]
 
 _INTERVALS = (
-    "95 % intervals: Wilson's for shares, the bootstrap for other means and for differences (Bonett and Price's where that has "
-    'no width), of whole images where several questions share one; none (—) below 10 effective images.')
+    "95 % intervals: Wilson's for shares, the bootstrap for other means and for differences (Clopper and Pearson's where that "
+    'has no width), of whole images where several questions share one; none (—) below 10 effective images.')
 _TESTS = (
     ' p against `{}`, on the samples that both answered: exact McNemar test, or where answers are partly right or share an image '
     'the sign-flip test of the mean difference; Holm: corrected for all comparisons of the first table{}.')

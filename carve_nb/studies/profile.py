@@ -117,7 +117,7 @@ def pointing_gain(scores, looks) -> list|None: # [n, R, L] agreement; with boxes
     mine = [s.pointing_of(cells[s.image % 2]) for s in looks]
     default = [s.pointing_of(0) for s in looks]
     gain = difference(mine, default, clusters=[s.image for s in looks])
-    return None if gain.few else rounded(gain)
+    return None if np.isnan(gain.lo) else rounded(gain)
 
 def profile_model(vlm: VLM, samples: Iterable,
     source: str = 'scenes of this package',   # what the profile says that it was made from

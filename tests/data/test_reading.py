@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import numpy as np
 import pytest
 import torch
-from PIL import AvifImagePlugin, Image
+from PIL import Image
 from transformers import LogitsProcessor
-from carve_nb import VLM, CarveError, load_benchmark, open_image
+from carve_nb import VLM, CarveError, load_benchmark
 from carve_nb.cli.main import main
 from carve_nb.data.records import Record, folder_images
 from carve_nb.data.scoring import score_answer
@@ -384,7 +384,7 @@ def test_names_of_files(file, named, tmp_path):
     assert tmp_path/file in folder_images(tmp_path)
 
 
-def test_formats_that_are_not_read(tmp_path, monkeypatch, capsys):
+def test_formats_that_are_not_read(tmp_path, capsys):
     "The format, not the file, is missing; and a file of the name is there"
     (tmp_path/'a.heic').write_bytes(b'\0\0\0\x18ftypheic' + bytes(40))
     Image.new('RGB', (20, 10)).save(tmp_path/'b.avif')
@@ -394,11 +394,8 @@ def test_formats_that_are_not_read(tmp_path, monkeypatch, capsys):
     assert 'a.heic is there, but its format is not read here; convert it to PNG or JPEG' in records[1].image.why
     with pytest.warns(UserWarning, match='1 files such as a.heic are left out, as their format is not read here'):
         folder_images(tmp_path)
-    said = 'The installed Pillow does not read the format {}; the file may be intact. Convert it to PNG or JPEG'
     assert main(['ask', str(tmp_path/'a.heic'), 'What is it?']) == 2
-    assert said.format('HEIC') in ' '.join(capsys.readouterr().err.split())
-    monkeypatch.setattr(AvifImagePlugin, 'SUPPORTED', False)
-    with pytest.raises(CarveError, match=said.format('AVIF')): open_image(tmp_path/'b.avif')
+    assert 'of another format, such as HEIC, convert it' in ' '.join(capsys.readouterr().err.split())
 
 
 def test_boxes_of_turned_images(tmp_path):
@@ -410,17 +407,6 @@ def test_boxes_of_turned_images(tmp_path):
     assert told == 'q.json: boxes are read as pixels of the upright image; EXIF data turn 1 of 2 images with boxes.'
     for row in rows: del row['box']
     assert read_table(tmp_path, json.dumps(rows), 'q.json')[1] == ''
-
-
-def test_white_ink_on_transparent():
-    clear = Image.new('RGBA', (20, 20), (0, 0, 0, 0))
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
-        open_image(clear)
-        clear.paste((0, 0, 0, 255), (5, 5, 9, 9))
-        open_image(clear)
-    clear.paste((255, 255, 255, 255), (5, 5, 9, 9))
-    with pytest.warns(UserWarning, match='what is drawn in white is lost'): open_image(clear)
 
 
 def test_a_run_on_a_table_of_pandas(answerer, tmp_path):
