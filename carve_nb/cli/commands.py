@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import re
-import shlex
 import shutil
 import sys
 import tempfile
@@ -536,7 +535,7 @@ def report_runs(
     print(f'written to {out}: leaderboard.md')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #0194ddbd
-def _measure_profile(model, given, n=40, images=None, force=False, quiet=False): # of `load_options`
+def _measure_profile(model, given, out=None, n=40, images=None, force=False, quiet=False): # of `load_options`
     "Choose query token and layers by agreement, and keep them"
     if images: folder_images(images)     # there must be some
     from tqdm import tqdm
@@ -546,17 +545,17 @@ def _measure_profile(model, given, n=40, images=None, force=False, quiet=False):
     path = profile_path(vlm)
     if path.exists() and not force:
         raise CarveError(f'{path} is a profile of these weights; --force measures again and puts the new one there.')
-    make_folder(path.parent)     # before the work
+    for folder in (path.parent, out): folder and make_folder(folder)     # before the work
     if images and not quiet:
         print_line('note', f'asked: {" ".join(dict.fromkeys(s.question for s in profile_questions(vlm, n, images)))}')
     profile = make_profile(vlm, n, images, lambda items: tqdm(items, leave=False, disable=quiet))
     print(profile)
+    if out:
+        profile.save(Path(out)/'profile.json')
+        print(f'written to {out}: profile.json')
     if keep_profile(profile, vlm): print(f'kept in {path}' + ('' if profile.sure else ', but not used, as it is not sure'))
     else: print('not kept: another profile of this model is sure, and stays')
-    if found := profile.fields():
-        carve = shlex.quote(':'.join(['carve', *(f'{k}={v}'.replace(' ', '') for k, v in found.items())]))
-        print('in a shell: --method lookup', f'in a shell: --method {carve}', sep='\n')
-    elif profile.sure: print('lookup reads this row all the same, as it needs one')
+    if profile.sure: print('in a shell: --method lookup')
 
 @command('checkup', '''examples:
   carve checkup --model carve-tiny
@@ -571,7 +570,8 @@ def checkup(
     images: Annotated[Path|None, Opt(
         metavar='DIR', exists=True, file_okay=False,
         help='photographs for the profile, with or without questions.jsonl (default: scenes)')] = None,
-    out: Annotated[str, Opt(metavar='DIR', help='folder of the run, its page and its row')] = 'checkup_out',
+    out: Annotated[str|None, Opt(
+        metavar='DIR', help='folder of the run, its page and its row (default: checkup_out; of a profile: none)')] = None,
     retry: Retry = False, accept_code: AcceptCode = False, quiet: Quiet = False,
     only: Annotated[Literal['profile']|None, Opt(
         metavar='STAGE', help='profile: only choose query token and layers, for lookup')] = None,
@@ -579,10 +579,10 @@ def checkup(
     *, model, given,
 ):
     "Examine a model with images of this package, and print the line of code to use."
-    if only: return _measure_profile(model, given, n or 40, images, force, quiet)
+    if only: return _measure_profile(model, given, out, n or 40, images, force, quiet)
     if force: raise CarveError('--force goes with --only profile.')
     if n == 1: raise CarveError('--n 1: two questions of each kind, or more.')
-    make_folder(out)
+    make_folder(out := out or 'checkup_out')
     from carve_nb.studies.checkup import N, answer, estimate_time, run_checkup
     n = n or N
     if not quiet: print_line('note', estimate_time(model, n))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONCEPT_COLORS', 'overlay', 'draw_boxes', 'fit_height', 'strip', 'widen_box', 'outline_target', 'round_colors',
-           'plot_panels', 'stack_rows', 'panels_html', 'plot_style', 'figure_bytes', 'plot_forest', 'plot_band',
+           'figure_bytes', 'plot_panels', 'stack_rows', 'panels_html', 'plot_style', 'plot_forest', 'plot_band',
            'black_out', 'keep_mask']
 
 # %% ../../nbs/library/core/03_plotting.ipynb #6ebbcbbe
@@ -104,6 +104,12 @@ def round_colors(img, step=6) -> Image.Image:
     levels = np.rint(np.asarray(img.convert('RGB'))*(n/255))*(255/n)
     return Image.fromarray(levels.round().astype(np.uint8))
 
+def figure_bytes(fig) -> bytes:
+    "Return a figure as PNG, the same bytes each time"
+    buf = BytesIO()
+    fig.savefig(buf, format='png', metadata=dict(Software=None))
+    return buf.getvalue()
+
 # %% ../../nbs/library/core/03_plotting.ipynb #c5d4b43d
 def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> image; pixels of each
     "Return images in one row under their titles, a sentence below"
@@ -177,13 +183,6 @@ def plot_style():
     with mpl.rc_context():
         sns.set_theme('paper', 'ticks', 'colorblind', color_codes=False, rc=_FIGURE_STYLE)
         yield sns.color_palette('colorblind')
-
-# %% ../../nbs/library/core/03_plotting.ipynb #6c946a37
-def figure_bytes(fig) -> bytes:
-    "Return a figure as PNG, the same bytes each time"
-    buf = BytesIO()
-    fig.savefig(buf, format='png', metadata=dict(Software=None))
-    return buf.getvalue()
 
 # %% ../../nbs/library/core/03_plotting.ipynb #fa555712
 def plot_forest(

@@ -31,7 +31,7 @@ def query_in(rows, query): # `AttentionRows`; one of `QUERIES`, or a list of wor
     "Return the query, or 'last' where the question has no such word"
     return query if query == 'last' or pick_words(rows.question_tokens, query, 'none') else 'last'
 
-def _points(interval): return '{:.1f} points [{:.1f}, {:.1f}]'.format(*(100*v for v in interval))
+def _points(interval): return '{:.1f} percentage points [{:.1f}, {:.1f}]'.format(*(100*v for v in interval))
 
 @dataclass(repr=False)
 class ModelProfile:
@@ -86,7 +86,7 @@ class ModelProfile:
         best, *others = sorted(map(max, self.agreement.values()), reverse=True)
         doubts = {
             f'{self.n} images are fewer than {IMAGES}': self.n < IMAGES,
-            f'the row is chosen again in {self.again:.0%} of the draws, less than 80 %': self.again < .8,
+            f'the row is chosen again in {self.again:.0%} of the bootstrap draws of its images, less than 80 %': self.again < .8,
             f'the layers of its row agree by {best:.2f}, less than {FLOOR}': best < FLOOR,
             'another row agrees as well': best in others}
         if self.chance is not None:
@@ -129,13 +129,15 @@ class ModelProfile:
 
     def about(self) -> list: # of str
         "Describe the choice and its gain, in sentences"
-        said = [f'chosen by agreement: row {self.query!r}, layers {self.layers}; chosen again in {self.again:.0%} of the draws']
-        if self.gain: said.append(f'pointing, over the last position in all layers: {_points(self.gain)}')
+        again = f'again in {self.again:.0%} of the bootstrap draws of its images'
+        said = [f'chosen by agreement: row {self.query!r}, layers {self.layers}; {again}']
+        if self.gain: said.append(f'pointing (peak on the target), over the last position in all layers: {_points(self.gain)}')
         if self.sinks:
             what = "a sink: lookup reads the row with baseline='others'" if self.sinks[0] >= SINKS else 'no sink'
             said.append(f'{self.sinks[0]:.0%} of the peaks fall on one patch: {what}')
-        twins = f'; among twins {_points(self.twins)}' if self.twins else ''
-        return [*said, f'binds color to shape: {self.binds}{twins}', self.advice()]
+        twins = '; among twins its peak is on the target in {:.0%} [{:.0%}, {:.0%}]'.format(*self.twins) if self.twins else ''
+        advice = f'Lookup() reads this row; for Carve, {self.advice()}' if self.sure else self.advice()
+        return [*said, f'binds color to shape: {self.binds}{twins}', advice]
 
     def __repr__(self):
         return '\n'.join([f'{self.model}: {self.n} images, {self.source}', self.table().to_string(), *self.about()])
