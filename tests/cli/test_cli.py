@@ -436,7 +436,7 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     assert main(words) == 2 and '--force measures again' in capsys.readouterr().err
     file.write_text('{"kind": "model profile"}')     # a damaged one is replaced too
     assert main([*words, '--force']) == 0 and find_profile(vlm).n == 4
-    with pytest.warns(UserWarning, match='take the default'): CarveAuto.for_model(vlm)
+    with pytest.warns(UserWarning, match='Take the default'): CarveAuto.for_model(vlm)
     capsys.readouterr()
     assert main([*PROFILE, '--model', str(models['llava']), '--images', str(photo.parent)]) == 0
     out, err = capsys.readouterr()
