@@ -21,7 +21,7 @@ from ..core.errors import CarveError, PromptError, UnsupportedError
 from ..core.image import ImageLike, image_key, open_image
 from ..models.hooks import _open_hooks
 from ..models.model import Answer, weights_state
-from ..models.prefix_cache import Prefixes, penalties
+from ..models.prefix_cache import PENALTIES, Prefixes, penalties
 from ..models.prompts import TURN, Prompt, check_text, format_chat, image_frame, lay_out, token_names
 from ..models.video import Video
 
@@ -207,15 +207,15 @@ class Session:
         argmax: bool = False,            # leave out the checkpoint's `PENALTIES`?
     ) -> AttentionRows:
         "Capture the attention under a question, and the answer, with its seconds in `meta`; if shared, of all layers and words"
+        settings = PENALTIES if argmax and penalties(self.vlm.model) else {}
         def make(layers, question_rows):
             start = time.perf_counter()
-            rows = self.forward(self.prompt(question, suffix), layers, steps, question_rows, max_new_tokens, argmax=argmax)
+            rows = self.forward(self.prompt(question, suffix), layers, steps, question_rows, max_new_tokens, **settings)
             rows.meta['seconds'] = time.perf_counter() - start
             return rows
         if not self.remembers: return make(layers, question_rows)
         asked = self.asked(question, suffix)
-        bare = bool(argmax and penalties(self.vlm.model))
-        key = asked, bare, steps, None if steps == 'first' else max_new_tokens
+        key = asked, bool(settings), steps, None if steps == 'first' else max_new_tokens
         with self.holding():
             known = [k for k in self.captures if k == key or steps == 'first' and k[:2] == key[:2]]
             self.hits += bool(known)
@@ -224,7 +224,7 @@ class Session:
         self.captures[key] = rows
         while sum(t.nbytes for r in self.captures.values() for t in (r.attn, r.question) if t is not None) > self.megabytes*1e6:
             del self.captures[next(iter(self.captures))]
-        if rows.answer and not bare:    # it has answered, and need not be asked
+        if rows.answer and not settings:    # it has answered, and need not be asked
             self.answers.setdefault((*asked, max_new_tokens, ()), (rows.answer, rows.meta))
         return rows.image_first(self.which) if self.which else rows
 

@@ -24,7 +24,6 @@ from ..core.saliency import patch_cover
 from ..models.hooks import hooked, restore
 from ..models.loading import LOG
 from ..models.model import Model, model_lock
-from ..models.prefix_cache import penalties
 from ..models.prompts import Prompt
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #9759872b
@@ -51,7 +50,7 @@ class VLM(Model):
         steps='first',       # rows of the 'first' token (the pass ends there, without an answer), the 'last' or 'all'
         question_rows=True,  # keep the rows of the question's own tokens too?
         max_new_tokens=32,   # longest answer
-        inputs_of=None, argmax=False,    # as in `generate`
+        inputs_of=None, **settings,    # as of `generate`
     ) -> AttentionRows:
         "Run a prompt and capture its attention"
         if steps not in STEPS: raise CaptureError(f'steps must be one of {", ".join(STEPS)}, not {steps!r}.')
@@ -61,9 +60,9 @@ class VLM(Model):
         bridged = self.family.bridge(self.model) if self.family.bridge else nullcontext()
         answer = None    # it stays so where the pass ends before the answer
         with model_lock(self.model), bridged as seen, hooked(rec, self.model):
-            answer = self.generate(prompt, max_new_tokens, inputs_of=inputs_of, argmax=argmax)
+            answer = self.generate(prompt, max_new_tokens, inputs_of=inputs_of, **settings)
         check_complete(rec)
-        return rows_of(self, prompt, rec, steps, answer, bridged=seen, argmax=bool(argmax and penalties(self.model)))
+        return rows_of(self, prompt, rec, steps, answer, bridged=seen, argmax=bool(settings))
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #3a31a38b
 @dataclass

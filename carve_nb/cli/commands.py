@@ -217,15 +217,10 @@ def _hush(quiet=False):
     hush_loader()
     if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
 
-def _open_model(model, given, method=None): # of `load_options`; `VLM`
-    "Load the model without progress bars; raise an error first if it lacks the layers of the method"
+def _open_model(model, given): # of `load_options`; `VLM`
+    "Load the model without progress bars"
     hush_loader()
-    from transformers import AutoConfig
     from carve_nb.attention.vlm import VLM
-    from carve_nb.core.saliency import pick_layers
-    if isinstance(getattr(method, 'layers', None), (list, tuple)):
-        config = AutoConfig.from_pretrained(find_source(model), revision=given.get('revision'))
-        pick_layers(method.layers, config.get_text_config().num_hidden_layers)
     return VLM.from_pretrained(model, **given)
 
 def _open_question(images, question): # paths; -> PIL images, question
@@ -311,7 +306,7 @@ def ask(
     check_files(to_json, force=force, images=images or ())
     if out: make_folder(out, 'result.png', 'crop.png', 'result.json', force=force)
     chosen = _make_method(method, fields, max_new_tokens)
-    r = _ask(chosen, _open_model(model, given, chosen), opened, question, box=box)
+    r = _ask(chosen, _open_model(model, given), opened, question, box=box)
     if r.images and r.method != 'none': r.notes.insert(0, f'about {images[r.which]}')
     shown = sys.stdout.isatty() and not quiet
     if shown: print(*map(tame_terminal, r.summary()), sep='\n')
@@ -343,7 +338,7 @@ def save_the_map(
     opened, question = _open_question(images, question)
     check_files(out, force=force, images=images or ())
     chosen = _make_method(method, fields)
-    vlm = _open_model(model, given, chosen)
+    vlm = _open_model(model, given)
     from carve_nb.attention.session import Session
     from carve_nb.method.results import unseen_note
     from carve_nb.models.families import check_needs

@@ -115,32 +115,18 @@ class Endpoint:
                 model=self.model, messages=messages, extra_body=dict(max_tokens=self.max_new_tokens) | self.extra,
                 extra_headers={k: openai.Omit() for k in unsent})
 
-    def read(self, reply: object) -> tuple:
-        "Return (status, text) of a reply; the text of one that is no answer says why"
-        choice = reply.choices[0]
-        text, refusal = choice.message.content, choice.message.refusal
-        if refusal or choice.finish_reason == 'content_filter': return 'refused', f'declined: {refusal or "content filter"}'[:200]
-        if isinstance(text, list): text = ''.join(p['text'] for p in text if p.get('type') == 'text')
-        if isinstance(text, str) and text.strip(): return 'ok', text.strip()
-        thought = str(getattr(choice.message, 'reasoning_content', None) or getattr(choice.message, 'reasoning', None) or '')
-        held = f', but reasoning of {len(thought)} characters' if thought else ''
-        cure = 'see how the server parts reasoning from answers' if thought else 'ask again, or see the log of the server'
-        if choice.finish_reason == 'length': cure = 'give more max_new_tokens'
-        return 'malformed', f'the reply has no text{held} (it ended with {choice.finish_reason!r}); {cure}'
-
     def explain(self, e: Exception) -> tuple:
         "Return (status, reason) of an error of the client library; what it could not read is no chat completion"
-        kind, n = type(e).__name__, getattr(e, 'status_code', 0)
-        if isinstance(e.__cause__, RemoteError): return e.__cause__.args
-        if kind == 'APITimeoutError': return 'timeout', f'no complete reply within {self.timeout:g} s'
+        kind, n, about = type(e).__name__, getattr(e, 'status_code', 0), getattr(e, 'body', None)
+        if isinstance(e, RemoteError) or isinstance(e := e.__cause__, RemoteError): return e.args
+        if kind == 'APITimeoutError' or n in (408, 504): return 'timeout', f'no complete reply within {self.timeout:g} s'
         if kind == 'APIConnectionError': return 'error', f'no connection to {self.host}'
         if not n: return 'malformed', f'the reply of {self.host} is no chat completion'
-        about = e.body if isinstance(e.body, dict) else {}
-        if about.get('code') in ('content_filter', 'content_policy_violation'): return 'refused', 'declined: content filter'
-        why = f'answers with status {n}: {about.get("message") or "no reason given"}'[:200]
-        if 300 <= n < 400: why = 'redirects to another address, which is not followed; name the right one'
-        if n in (401, 403): why = f'does not accept the key in {self.key_env}' if self.key_env else 'wants a key: give key_env'
-        return 'timeout' if n in (408, 504) else 'error', f'{self.host} {why}'
+        why, code = (str(about.get(k) or '') for k in ('message', 'code')) if isinstance(about, dict) else ('', '')
+        if code.startswith('content_'): return 'refused', 'declined: content filter'
+        if 300 <= n < 400: why = 'it redirects to another address, which is not followed'
+        why = without_key(why, self.key())[:200] or 'no reason that can be shown'
+        return 'error', f'{self.host} answers with status {n}: {why}'
 
     def ask(self, images: ImageLike|list, question: str) -> Answer: # one image or a list of them
         "Ask about images; the confidence of the answer is not known, and no error shows the key"
@@ -150,9 +136,15 @@ class Endpoint:
         begun = time.perf_counter()
         try:
             reply = self.send([dict(role='user', content=parts)])
-            status, text = self.read(reply)
-        except CarveError: raise
-        except Exception as e: status, text = self.explain(e)
-        n, seconds = getattr(reply.usage, 'prompt_tokens', 0) if status == 'ok' else 0, time.perf_counter() - begun
-        if status == 'ok': return Answer(text, [], math.nan, seconds, n, finished=reply.choices[0].finish_reason != 'length')
-        raise RemoteError(status, without_key(text, self.key()) or 'the error repeats the key, so it is not shown')
+            choice, n = reply.choices[0], getattr(reply.usage, 'prompt_tokens', 0)
+            text, ended = choice.message.content, choice.finish_reason
+            if choice.message.refusal or ended == 'content_filter':
+                raise RemoteError('refused', f'{self.host} declined to answer')
+            if isinstance(text, list): text = ''.join(p['text'] for p in text if p.get('type') == 'text')
+            if not (text or '').strip():
+                raise RemoteError('malformed', f'the reply has no text (it ended with {str(ended)[:20]!r}): give more '
+                                  'max_new_tokens, or see how the server parts reasoning from answers')
+        except Exception as e:
+            if isinstance(e, CarveError) and not isinstance(e, RemoteError): raise
+            raise RemoteError(*self.explain(e)) from None
+        return Answer(text.strip(), [], math.nan, time.perf_counter() - begun, n, finished=ended != 'length')

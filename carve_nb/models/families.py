@@ -17,6 +17,7 @@ import torch
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from ..core.errors import CarveError, UnsupportedError
 from ..core.io import CHECKPOINTS
+from ..core.saliency import pick_layers
 from carve_nb.models.image_tokens import (
     canvas_keys,
     canvas_tiles,
@@ -79,7 +80,7 @@ class Family:
     chat: str = None            # chat template for models released without
     rule: str = ''              # in words: how the grid is found
     tiles: str = 'no'           # in words: how an image is cut
-    # (config, processor, most) -> (settings of its image processor for at most so many tokens of an image, or {}; in words)
+    # (config, processor, most) -> settings of its image processor for at most so many tokens of an image, or {}
     fewer: Callable = few_pixels
     cell: Callable = None       # processor -> side of a token in pixels, where only an image of fewer pixels takes fewer tokens
     moments: Callable = None    # (processor, config, `Video`) -> `Moments`; None: videos are not read as such
@@ -266,7 +267,10 @@ def family_rows() -> list:
 
 # %% ../../nbs/library/models/03_families.ipynb #b93f3ae9
 def check_needs(vlm, method):
-    "Refuse a model that lacks what the method `needs`: keys of a family's `why_not`, or 'dense', attention in every layer"
+    """Refuse a model that lacks the layers of a method, or what it `needs`.
+
+    Needs are keys of a family's `why_not`, or 'dense', attention in every layer."""
+    pick_layers(getattr(method, 'layers', None), vlm.n_layers)
     lacking = dict(vlm.family.why_not)
     if len(vlm.layers) < vlm.n_layers: lacking['dense'] = 'some of its decoder layers compute no attention'
     if why := '; '.join(lacking[need] for need in method.needs if need in lacking):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PAN_SETTINGS', 'ROW_KEYS', 'crop_box', 'ImageSpan', 'Block', 'place_blocks', 'patch_grid', 'told_grid', 'parted_grid',
-           'fixed_square', 'tiled', 'setting', 'ratio_tiles', 'edge_tiles', 'pan_tiles', 'ask_again', 'split_tiles',
+           'fixed_square', 'tiled', 'setting', 'ratio_tiles', 'ask_again', 'edge_tiles', 'pan_tiles', 'split_tiles',
            'slice_tiles', 'padded_tiles', 'canvas_box', 'canvas_tiles', 'canvas_keys', 'query_bridge', 'patch_keys',
            'row_pixels', 'sized_pixels', 'grid_pixels', 'tile_pixels', 'patch_pixels', 'pad_images', 'token_limit',
            'few_pixels', 'few_canvases', 'few_tiles', 'few_edges', 'with_settings', 'EachImage', 'limited_processors']
@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from math import isqrt
-from types import SimpleNamespace
 import numpy as np
 import torch
 from PIL import Image
@@ -25,7 +24,6 @@ from transformers.image_processing_utils import get_patch_output_size, select_be
 from transformers.image_utils import ChannelDimension
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
-from transformers.models.idefics3.image_processing_pil_idefics3 import get_resize_output_image_size
 from transformers.models.mllama.image_processing_pil_mllama import (
     get_image_size_fit_to_canvas,
     get_optimal_tiled_canvas as mllama_canvas,
@@ -171,16 +169,14 @@ def ratio_tiles(config, processor, inputs, i, size, side) -> list:    # side: pr
     return tiled((n, n), size, rows, cols)
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #b90addc9
+def ask_again(processor, size, **settings) -> dict:
+    "Return what an image processor makes of an empty image of this size, with what is no input of the model"
+    return processor.image_processor(Image.new('RGB', size), **settings)
+
 def edge_tiles(config, processor, inputs, i, size) -> list:
     "Return blocks of processors that enlarge the long side to a whole number of tiles"
-    ip, (w, h) = processor.image_processor, size
-    n, m = round(processor.image_seq_len**.5), ip.max_image_size['longest_edge']
-    if not ip.do_image_splitting: return tiled((n, n), size)
-    if ip.do_resize: h, w = get_resize_output_image_size(SimpleNamespace(shape=(3, h, w)), ip.size['longest_edge'])
-    long = math.ceil(max(w, h)/m)*m
-    short = int(long/(w/h)) if w >= h else int(long*(w/h))
-    tiles = math.ceil(short/m), long//m
-    return tiled((n, n), size, *(tiles if w >= h else tiles[::-1]))
+    n, made = round(processor.image_seq_len**.5), ask_again(processor, size, return_row_col_info=True)
+    return tiled((n, n), size, max(made['rows'][0][0], 1), max(made['cols'][0][0], 1))
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #aa462527
 PAN_SETTINGS = 'pan_and_scan_min_crop_size', 'pan_and_scan_max_num_crops', 'pan_and_scan_min_ratio_to_activate'
@@ -202,10 +198,6 @@ def pan_tiles(config, processor, inputs, i, size) -> list:
     return blocks
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #d773d209
-def ask_again(processor, size, **settings) -> dict:
-    "Return what an image processor makes of an empty image of this size, with what is no input of the model"
-    return processor.image_processor(Image.new('RGB', size), **settings)
-
 def split_tiles(config, processor, inputs, i, size) -> list:
     "Return blocks of square tiles, and behind them the whole image on a grid of its own"
     ip, made = processor.image_processor, ask_again(processor, size, return_row_col_info=True)
@@ -361,38 +353,29 @@ def token_limit(processor, most,
     return cell, dict(size=type(ip.size)(**size | dict(longest_edge=area, shortest_edge=min(size['shortest_edge'], area))))
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #b2ecc409
-def few_pixels(config, processor, most: int) -> tuple:    # (settings, description)
+def few_pixels(config, processor, most: int) -> dict:
     "Return the settings of a processor that keeps an image's own pixels, up to a number of them"
-    cell, limit = token_limit(processor, most, raised=True)
-    if not cell: return {}, "not limited: this model's processor has no number of tokens to set"
-    return limit, f'at most {most} tokens of {cell} x {cell} pixels for each image'
+    return token_limit(processor, most, raised=True)[1]
 
-def few_canvases(config, processor, most: int) -> tuple:
+def few_canvases(config, processor, most: int) -> dict:
     "Return the settings of a processor that chooses among canvases of tiles"
     s = config.vision_config.image_size
     n = s//config.vision_config.patch_size
     canvases = [list(c) for c in processor.image_processor.image_grid_pinpoints]
     tokens = [n*n*(h//s*(w//s) + 1) + h//s*n for h, w in canvases]   # a token ends each row
-    most = max(most, min(tokens))
-    few = [c for c, t in zip(canvases, tokens) if t <= most]
-    return dict(image_grid_pinpoints=few), (f'at most {max(t for t in tokens if t <= most)} tokens for each image, '
-                                            f'{len(few)} of {len(canvases)} canvases')
+    return dict(image_grid_pinpoints=[c for c, t in zip(canvases, tokens) if t <= max(most, min(tokens))])
 
-def _views(tiles, n):    # of n tokens each
-    return f'at most {f"{tiles + 1} views" if tiles > 1 else "1 view"} of {n} tokens for each image'
-
-def few_tiles(config, processor, most: int, side) -> tuple:    # side: as in `ratio_tiles`
+def few_tiles(config, processor, most: int, side) -> dict:    # side: as in `ratio_tiles`
     "Return the settings of a processor that makes up to a number of tiles, and the whole image"
-    ip, n = processor.image_processor, side(processor)**2
-    tiles = min(max(most//n - 1, 1), ip.max_patches)
-    return dict(max_patches=tiles, min_patches=min(ip.min_patches, tiles)), _views(tiles, n)
+    ip = processor.image_processor
+    tiles = min(max(most//side(processor)**2 - 1, 1), ip.max_patches)
+    return dict(max_patches=tiles, min_patches=min(ip.min_patches, tiles))
 
-def few_edges(config, processor, most: int) -> tuple:
+def few_edges(config, processor, most: int) -> dict:
     "Return the settings of a processor that makes tiles of the longest edge, and the whole image"
-    ip, n = processor.image_processor, processor.image_seq_len
-    tile = ip.max_image_size['longest_edge']
-    side = min(isqrt(max(most//n - 1, 1)), -(-ip.size['longest_edge']//tile))    # in tiles
-    return dict(size=type(ip.size)(**dict(ip.size) | dict(longest_edge=side*tile))), _views(side**2, n)
+    ip, tile = processor.image_processor, processor.image_processor.max_image_size['longest_edge']
+    side = min(isqrt(max(most//processor.image_seq_len - 1, 1)), -(-ip.size['longest_edge']//tile))    # in tiles
+    return dict(size=type(ip.size)(**dict(ip.size) | dict(longest_edge=side*tile)))
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #b740b7eb
 def with_settings(processor, settings):
@@ -444,7 +427,7 @@ def limited_processors(
     "Return a processor for each image that keeps the limit of that image, which is made smaller where the limit needs it"
     each, shown = [], []
     for image, most in zip(images, limits):
-        settings = family.fewer(config, processor, most)[0] if most else {}
+        settings = family.fewer(config, processor, most) if most else {}
         if most and family.cell:
             cell = family.cell(processor)
             scale = min(1, math.sqrt(most*cell**2/(image.width*image.height)))

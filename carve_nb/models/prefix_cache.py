@@ -47,8 +47,8 @@ def penalties(model):
     own = {k: getattr(model.generation_config, k, None) for k in PENALTIES}
     return {k: v for k, v in own.items() if v not in (None, PENALTIES[k])}
 
-def greedy(model, max_new_tokens, argmax=False):
-    "Decode greedily, with the model's own settings otherwise; `argmax`: with none of its `PENALTIES`"
+def greedy(model, max_new_tokens):
+    "Decode greedily, with the model's own settings otherwise"
     own = model.generation_config
     for name in 'prefill_chunk_size', 'prompt_lookup_num_tokens', 'assistant_early_exit', 'stop_strings':
         if (value := getattr(own, name, None)) is not None:    # which transformers puts in the place of our None
@@ -59,7 +59,7 @@ def greedy(model, max_new_tokens, argmax=False):
     return GenerationConfig(
         do_sample=False, num_beams=1, num_return_sequences=1, guidance_scale=1., use_mtp=False,
         temperature=1., top_p=1., top_k=50, typical_p=1., max_new_tokens=max_new_tokens, pad_token_id=pad,
-        use_cache=True, return_dict_in_generate=True, output_logits=True, **(PENALTIES if argmax else {}))
+        use_cache=True, return_dict_in_generate=True, output_logits=True)
 
 def fill_cache(vlm, inputs, cache):  # a `DynamicCache`, which is returned
     "Return keys and values of all tokens that a cache does not hold yet"

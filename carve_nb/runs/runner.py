@@ -28,7 +28,6 @@ from ..attention.vlm import VLM
 from ..core.errors import RunError, UnsupportedError, choose
 from ..core.image import box_iou, union_box
 from ..core.io import SMALL, digest
-from ..core.saliency import pick_layers
 from ..data.datasets import DataSet, load_benchmark, sample_keys
 from ..data.records import Record
 from ..data.scoring import RULES, patch_auroc, score_answer, why_unread
@@ -40,7 +39,7 @@ from ..method.registry import make_method, methods, read_method, split_specs
 from ..method.wrappers import describe_answerer, open_answerer, why_no_crop
 from ..models.families import check_needs
 from ..models.image_tokens import token_limit
-from ..models.model import fingerprint, free_memory
+from ..models.model import AT_MOST, fingerprint, free_memory
 from .store import RunStore, attempt, carry_out, unsupported_lines
 
 log = logging.getLogger(__name__)
@@ -116,7 +115,6 @@ class SampleEvaluator:
         self.by = config.answer_by and open_answerer(config.answer_by, config.answer_key)
         self.unfit = {} # method -> why it cannot be used with this family, or with another model that answers
         for name, method in config.made.items():
-            pick_layers(getattr(method, 'layers', None), vlm.n_layers)    # an error before the first sample
             if self.by and (why := why_no_crop(method)): self.unfit[name] = why
             try: check_needs(vlm, method)
             except UnsupportedError as e: self.unfit[name] = str(e)
@@ -195,7 +193,7 @@ def make_protocol(evaluator) -> dict: # plain values
     name = str(vlm.name)
     libraries = torch, transformers, numpy, PIL
     limited = token_limit(proc, vlm.image_tokens)[1]
-    shown = vlm.family.fewer(vlm.model.config, proc, vlm.image_tokens)[1] if limited else vlm.resolution
+    shown = AT_MOST.format(vlm.image_tokens) if limited else vlm.resolution
     protocol = dict(
         model=dict(
             name=Path(name).name if Path(name).is_dir() else name, revision=vlm.revision, weights=fingerprint(vlm),

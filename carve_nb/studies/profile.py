@@ -27,7 +27,7 @@ from ..formulas.agreement import layer_agreement, rank_patches
 from ..method.profiles import ModelProfile, find_profile, profile_path, query_in, short_name
 from ..models.image_tokens import ImageSpan
 from ..models.model import fingerprint
-from ..models.prompts import SHORT_ANSWER, unknown_note, unknown_words
+from ..models.prompts import SHORT_ANSWER, unknown_note
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000007
 def row_maps(rows) -> np.ndarray: # `AttentionRows` -> [R, L, gh, gw]
@@ -64,7 +64,7 @@ def profile_questions(vlm, n=40, folder=None) -> list: # of `Record`s
         records = [r for r in data if not isinstance(r.image, Absent)]
         first = list(dict.fromkeys(str(r.image) for r in records))[:n]
         return [r for r in records if str(r.image) in first]
-    words = SHAPES if unknown_words(vlm.tokenizer, ' '.join(QUESTIONS)) else QUESTIONS
+    words = SHAPES if unknown_note(vlm.tokenizer, ' '.join(QUESTIONS)) else QUESTIONS
     return image_questions(folder_images(folder)[:n], words)
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b200000d

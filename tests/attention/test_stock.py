@@ -3,6 +3,7 @@ import re
 import pytest
 import torch
 from tiny import QUESTION, TALL, WIDE, note, settings
+from carve_nb.attention.capture import check_kernel
 from carve_nb.attention.intervention import Edit, raise_scores
 from carve_nb.attention.session import PromptSession
 from carve_nb.attention.stock_recording import record_attention
@@ -11,6 +12,7 @@ from carve_nb.core.errors import CarveError
 from carve_nb.method.contrast import PAI
 from carve_nb.method.stock_models import editing
 from carve_nb.models.families import check_needs
+from carve_nb.models.hooks import Call
 from recipes.tiny_models import HERE as NAMES
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')
@@ -100,3 +102,38 @@ def test_one_edit_many_ways(name, load):
     (greedy, rows), (sampled, _) = ids(do_sample=False), ids(do_sample=True)
     assert greedy == only(do_sample=False) == only(do_sample=False, use_cache=False) and sampled == only(do_sample=True)
     assert len(rows.attn) == 3 and rows.tokens == greedy[-3:]
+
+
+@pytest.mark.parametrize('name', ['llava', 'mllama'])
+def test_rows_of_a_padded_batch(name, load):
+    "Each prompt of a batch has the rows that it has alone, also where images are keys of their own, which padding does not shift"
+    vlm = load(name)
+    vlm.processor.tokenizer.padding_side = 'left'
+    chats = [vlm.prompt(im, text).text for im, text in ((WIDE, f'{QUESTION} {QUESTION}'), (TALL, 'Why?'))]
+    def record(chats, *images):
+        inputs = vlm.processor(images=[[im] for im in images], text=chats, padding=True, return_tensors='pt')
+        with record_attention(vlm.model, vlm.processor, inputs, [*images]) as rows: vlm.model.generate(**inputs, **KW)
+        return rows
+    both = record(chats, WIDE, TALL)
+    for rows, chat, im in zip(both, chats, (WIDE, TALL)):
+        alone = record([chat], im)
+        assert rows.tokens == alone.tokens and torch.allclose(rows.attn, alone.attn, atol=1e-5)
+
+
+def test_steps(load):
+    "The first, the last and all rows of an answer of several tokens"
+    vlm = load('llava')
+    first, last, every = (vlm.capture(WIDE, QUESTION, steps=steps, max_new_tokens=4).attn for steps in ('first', 'last', 'all'))
+    assert len(every) >= 3 and torch.equal(first, every[:1]) and torch.equal(last, every[-1:])
+
+
+def test_kernel_of_a_small_head(load):
+    "How far a kernel is from softmax times v counts against its largest head"
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 1, 2, 4, 8)
+    v[:, 1] *= 1e-6
+    out = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+    layer = load('llava').model.model.language_model.layers[0].self_attn
+    def check(noise): return check_kernel(Call(layer, q, k, v, None, 8**-.5, dict(causal=True, softcap=None), None, out + noise))
+    assert check(0) == check(1e-5) == []
+    with pytest.raises(CarveError, match='changes attention'): check(.1)

@@ -292,7 +292,7 @@ def test_neither_pixels_nor_cache(load):
     whole = turns.second | turns.first | dict(input_ids=turns.ids, attention_mask=torch.ones_like(turns.ids))
     def record(inputs, run):
         with record_attention(turns.model, turns.processor, inputs, [WIDE]): turns.model.generate(**run, **KW)
-    refuse('pixel_values differ', lambda: record(whole, turns.second))
+    refuse('given no pixels', lambda: record(whole, turns.second))
     refuse('no pixels', lambda: record(turns.second, whole))
     def forward():
         with record_attention(turns.model, turns.processor, turns.second, [WIDE]), torch.no_grad():

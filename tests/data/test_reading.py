@@ -93,13 +93,13 @@ def test_unread_answers_are_counted(answerer, tmp_path, capsys):
 
 @pytest.mark.parametrize('field', ['reasoning', 'reasoning_content'])
 def test_a_reply_that_is_all_reasoning(field, answerer, tmp_path, capsys):
-    "It is no answer: the run counts it as failed and says how long the reasoning was"
+    "It is no answer: the run counts it as failed and says where the reasoning may have gone"
     folder = write_set(tmp_path/'set', [dict(question='What is it?', answer='red'),
         dict(question='What else?', answer='blue')])
     replies = {'What is it?': {'content': '', field: 'It is red, I think.'}, 'What else?': 'blue'}
     lines = evaluate(folder, answerer(replies), tmp_path/'R')
     assert [lines[k]['status'] for k in replies] == ['malformed', 'ok'] and lines['What else?']['score'] == 1
-    assert 'the reply has no text, but reasoning of 19 characters (it ended with \'stop\'); see how the server parts' in str(lines['What is it?'])
+    assert 'see how the server parts reasoning from answers' in str(lines['What is it?'])
 
 
 H = 'image,question,answers\n'
@@ -363,7 +363,7 @@ def test_confidence_without_marks(before, after, special, marking):
     end = vlm.model.generation_config.eos_token_id
     says = lambda sure: vlm.generate(
         vlm.prompt(Image.new('RGB', (32, 32), 'blue'), 'Which color?'), 200,
-        logits_processor=[Says([*sum(ids, []), end], [s for s, part in zip(sure, ids) for _ in part] + [True])])
+        processors=[Says([*sum(ids, []), end], [s for s, part in zip(sure, ids) for _ in part] + [True])])
     answer = says([False, True, False])
     assert (str(answer), answer.finished) == (before + 'blue' + after, True)
     assert answer.confidence > .99 and score_answer(answer, Record('1', None, '?', ['blue'])) == 1

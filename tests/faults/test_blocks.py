@@ -29,6 +29,7 @@ from carve_nb.method.registry import make_method, methods
 from carve_nb.method.stock_models import editing
 from carve_nb.method.vicrop import pixel_grads
 from carve_nb.models.hooks import CacheFill, hooked
+from carve_nb.models.prefix_cache import PENALTIES
 from recipes.bench import eager_kernel
 from .clean import differences, image, snapshot, tensor_bytes
 
@@ -129,7 +130,7 @@ def unpenalised(vlm):
     "Without the penalties of the checkpoint"
     with pytest.MonkeyPatch.context() as m:
         m.setattr(vlm.model.generation_config, 'repetition_penalty', 1.3)
-        vlm.generate(vlm.prompt(IMAGE, QUESTION), 2, argmax=True)
+        vlm.generate(vlm.prompt(IMAGE, QUESTION), 2, **PENALTIES)
 
 
 def stock_pass(vlm): vlm.model(**vlm.to_device(vlm.prompt(IMAGE, QUESTION)), use_cache=False)

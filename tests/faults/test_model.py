@@ -154,9 +154,9 @@ WRONG = {
     'Tokenizer or image processor of .* cannot be loaded'),
     'no processor': (lambda d: (d/'processor_config.json').unlink(),
     'Tokenizer or image processor of .* cannot be loaded'),
-    'no template': (lambda d: (d/'chat_template.jinja').unlink(), 'has no chat template'),
-    'broken template': (lambda d: (d/'chat_template.jinja').write_text('{% for %}'), 'chat template of .* is broken'),
-    'other template': (lambda d: (d/'chat_template.jinja').write_text('<image> hello'), 'leaves the question out'),
+    'no template': (lambda d: (d/'chat_template.jinja').unlink(), 'template of .* is missing or broken'),
+    'broken template': (lambda d: (d/'chat_template.jinja').write_text('{% for %}'), 'chat template of .* is missing or broken'),
+    'other template': (lambda d: (d/'chat_template.jinja').write_text('<image> hello'), 'leaves out the question'),
     'not JSON': (lambda d: (d/'config.json').write_text('model: llava'), 'No usable configuration'),
     'bytes': (lambda d: (d/'config.json').write_bytes(b'\xff\xfe\0'), 'No usable configuration'),
     'a list': (lambda d: (d/'config.json').write_text('[]'), 'No usable configuration'),
@@ -165,15 +165,15 @@ WRONG = {
     'Tokenizer or image processor of .* cannot be loaded'),
     'a word': (lambda d: put_text(d, hidden_size='big'), 'No usable configuration.*hidden_size'),
     'no heads': (lambda d: put_text(d, num_attention_heads=0), 'No usable configuration'),
-    'more layers': (lambda d: put_text(d, num_hidden_layers=7), 'lacks 9 tensors, such as .*layers.6.*would be random'),
+    'more layers': (lambda d: put_text(d, num_hidden_layers=7), '9 tensors of .* are missing .*, such as .*layers.6.*would be random'),
     'wider': (lambda d: put_text(d, intermediate_size=96),
-    'do not fit its configuration, such as .*in the file, .*in the model'),
+    'do not fit its configuration, such as .*would be random'),
     'lost shard': (lambda d: shards(d, lose=True), 'No such file.*model-00002-of-00002.safetensors'),
     'broken index': (lambda d: shards(d, index='{"weight_map"'), 'cannot be loaded'),
     'other index': (lambda d: shards(d, index='{}'), 'cannot be loaded'),
-    'lost tensor': (tensors(lambda w, k: w.pop(k)), 'lacks 1 tensors, such as .*layers.1.self_attn.q_proj.weight'),
+    'lost tensor': (tensors(lambda w, k: w.pop(k)), '1 tensors of .* are missing .*, such as .*layers.1.self_attn.q_proj.weight'),
     'shape': (tensors(lambda w, k: w.update({k: torch.zeros(7, 9)})),
-    r'1 tensors .* do not fit its configuration, such as .*q_proj.weight: \(7, 9\) in the file, \(32, 32\) in the model')}
+    r'1 tensors .* do not fit its configuration, such as .*q_proj.weight')}
 
 
 @pytest.mark.case(29)

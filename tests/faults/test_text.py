@@ -87,7 +87,7 @@ def markers(vlm):
     "What this model reads as a command: special tokens, the image's own word, and who speaks"
     tok, text = vlm.tokenizer, vlm.prompt(IMAGE, 'Why?').text
     special = {t.content for t in tok.added_tokens_decoder.values() if t.special} | set(tok.all_special_tokens)
-    own = {str(vlm.processor.image_token)} | set(commands(vlm.processor)[2]) | {w for w in special if w in text}
+    own = {str(vlm.processor.image_token), *commands(vlm.processor)[1].findall(text)}
     assert len(own) > 1 or vlm.family.chat
     return sorted(own) + sorted(special - own)[:4]   # some families have hundreds
 

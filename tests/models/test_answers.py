@@ -70,15 +70,14 @@ def test_a_model_that_thinks(load, tmp_path):
 def test_template_that_changes_the_words(name, filters, load):
     vlm = with_template(load(name), lambda t: t.replace("c['text']", f"(c['text'] {filters})"))
     asked = 'Is "A" red, or\nis it the elephant?' if 'replace' in filters else 'Is "A" red, or is it the elephant?'
-    r = Lookup(query='noun', max_new_tokens=2)(vlm, WIDE, asked)
-    assert r.read == ['elephant'] and r.question == asked
-    assert ''.join(r.rows.question_tokens).strip().replace('&#34;', '"').split() == asked.split()
+    with pytest.raises(CarveError, match='template changes .* Ask without signs that it changes'): Lookup(query='noun')(vlm, WIDE, asked)
+    assert vlm.ask(WIDE, QUESTION, max_new_tokens=2).tokens
 
 
 def test_template_without_a_place_for_images(load):
     for name in 'llava', 'qwen2_5_vl', 'internvl':
         vlm = load(name)
-        with pytest.raises(CarveError, match='has no place for images.*Take the template of its release'):
+        with pytest.raises(CarveError, match='leaves out the question or the image.*Get the complete release'):
             with_template(vlm,
                 lambda t: "{% for m in messages %}{{ m['role'] }}: {{ m['content'][-1]['text'] }}{% endfor %}")
 

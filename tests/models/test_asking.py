@@ -5,7 +5,6 @@ import pytest
 import torch
 from PIL import Image
 from tiny import QUESTION, WIDE
-from transformers import GenerationConfig
 from carve_nb import Carve, Lookup
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
@@ -21,20 +20,16 @@ def vlm(load): return load('llava')
 def turn(*parts): return [dict(role='user', content=[*parts, dict(type='text', text=QUESTION)])]
 
 
-def test_generation_config(vlm):
-    plain = vlm.generate(WIDE, 6, question=QUESTION)
-    ask = lambda **kw: vlm.generate(WIDE, question=QUESTION, **kw)
-    for n in 1, 3: assert ask(generation_config=GenerationConfig(max_new_tokens=n)).tokens == plain.tokens[:n]
-    assert ask(generation_config=GenerationConfig(max_new_tokens=3), max_new_tokens=1).tokens == plain.tokens[:1]
-    assert ask(generation_config=GenerationConfig(max_length=plain.n_prompt + 2)).tokens == plain.tokens[:2]
+def test_settings_of_generate(vlm):
+    prompt = vlm.prompt(WIDE, QUESTION)
+    plain = vlm.generate(prompt, 6).tokens
     def sampled(**kw):
         torch.manual_seed(1)
-        return ask(max_new_tokens=6, **kw).tokens
-    config = GenerationConfig(do_sample=True, temperature=3.)
-    assert sampled(generation_config=config) == sampled(do_sample=True, temperature=3.) != plain.tokens and config.max_new_tokens is None
-    assert ask(generation_config=vlm.model.generation_config, max_new_tokens=6).tokens == plain.tokens
-    assert ask(return_dict_in_generate=False, max_new_tokens=6).tokens == plain.tokens
-    with pytest.raises(CarveError, match='num_beams=2'): ask(generation_config=GenerationConfig(num_beams=2))
+        return vlm.generate(prompt, 6, **kw).tokens
+    assert sampled(do_sample=True, temperature=3.) != plain == sampled() == sampled(return_dict_in_generate=False)
+    assert vlm.generate(prompt, 6, eos_token_id=plain[1]).tokens == plain[:2]
+    with pytest.raises(CarveError, match='num_beams=2'): vlm.generate(prompt, num_beams=2)
+    with pytest.raises(CarveError, match='at least 1, not 0'): vlm.generate(prompt, 0)
 
 
 def test_settings_of_the_checkpoint(folders):
@@ -58,20 +53,19 @@ def test_settings_of_the_checkpoint(folders):
 
 def test_messages(vlm, tmp_path):
     WIDE.save(tmp_path/'wide.png')
-    want = vlm.generate(WIDE, 4, question=QUESTION)
+    want = vlm.generate(vlm.prompt(WIDE, QUESTION), 4)
+    def ask(images, *parts): return vlm.generate(vlm.chat(images, turn(*parts)), 4)
     for image in WIDE, str(tmp_path/'wide.png'), np.asarray(WIDE):
-        for key in 'image', 'url', 'path': assert vlm.generate(turn({'type': 'image', key: image}), 4) == want
-    assert vlm.generate(turn(dict(type='image_url', image_url=dict(url=str(tmp_path/'wide.png')))), 4) == want
-    assert vlm.generate(messages=turn(dict(type='image', image=WIDE)), max_new_tokens=4) == want
-    assert vlm.generate(WIDE, 4, messages=turn(dict(type='image'))) == want
+        for key in 'image', 'url', 'path': assert ask(None, {'type': 'image', key: image}) == want
+    assert ask(WIDE, dict(type='image')) == want
 
 
 @pytest.mark.parametrize('messages, why', [
-    ('hello', 'list of dict'), ([], 'list of dict'), ([dict(role='user')], 'list of dict'), (turn(dict(type='video', video='a.mp4')), 'vlm.prompt'),
+    ('hello', 'list of dict'), ([], 'list of dict'), ([dict(role='user')], 'list of dict'), (turn(dict(type='video', video='a.mp4')), 'Videos .* `vlm.prompt'),
     (turn(dict(type='image')), 'has no image'), (turn(dict(type='image', url='https://example.org/a.png')), 'nothing is fetched'),
-    (turn(dict(type='image_url', image_url=dict(url='data:image/png;base64,AA'))), 'nothing is fetched')])
+    (turn(dict(type='image_url', image_url=dict(url='data:image/png;base64,AA'))), 'list of dict')])
 def test_messages_refused(vlm, messages, why):
-    with pytest.raises(CarveError, match=why): vlm.generate(messages=messages)
+    with pytest.raises(CarveError, match=why): vlm.chat(None, messages)
 
 
 CLIP = np.random.default_rng(0).integers(0, 255, (6, 64, 96, 3), dtype=np.uint8)
