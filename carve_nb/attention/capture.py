@@ -16,6 +16,7 @@ import transformers
 from torch.nn.functional import pad
 from .rows import AttentionRows
 from ..core.errors import CaptureError
+from ..core.saliency import pick_layers
 from ..models.hooks import AttentionHook, hooked, mask_rows
 
 # %% ../../nbs/library/attention/02_capture.ipynb #05362410
@@ -150,22 +151,11 @@ class Recorder(AttentionHook):
         return stack_layers([self.passes[which].weights[l] for l in self.layers]).cpu()
 
 # %% ../../nbs/library/attention/02_capture.ipynb #65486d2c
-def check_layers(layers, n_layers, attending=None) -> list:
-    """Return sorted indices of layers that exist and attend to the images.
-
-    `layers`: indices, or None for all; `n_layers`: depth of the decoder; `attending`: all by default."""
-    attending = range(n_layers) if attending is None else attending
-    layers = attending if layers is None else layers
-    if isinstance(layers, (int, str)) or any(isinstance(l, str) for l in layers):
-        raise CaptureError(f'layers={layers!r}: give a list of indices such as [3], or None for all.')
-    if not len(layers): raise CaptureError('No layers given: name at least one, or None for all.')
-    if bad := [l for l in layers if l not in range(n_layers)]:
-        raise CaptureError(
-            f'Layers {bad} do not exist: the decoder has {n_layers}, indices 0 to {n_layers - 1}. Parts of the depth, '
-            'such as layers=(.7, .9), are taken by methods and by `AttentionRows.saliency`, not here.')
-    if kept := sorted(set(map(int, layers)) & set(attending)): return kept
-    raise CaptureError(
-        f'Layers {list(layers)} of this model compute no attention to the images; {list(attending)} do.')
+def check_layers(layers, n_layers, attending=None) -> list:    # `layers` as `pick_layers` takes them
+    "Return sorted indices of layers that exist and attend to the images; `attending`: all by default"
+    asked = pick_layers(layers, n_layers)
+    if kept := [l for l in asked if attending is None or l in attending]: return kept
+    raise CaptureError(f'Layers {asked} of this model compute no attention to the images; {list(attending)} do.')
 
 # %% ../../nbs/library/attention/02_capture.ipynb #53132e24
 def is_compiled(model) -> bool:
@@ -203,7 +193,7 @@ def recording(model, layers=None, rows=(-1,), **kw):    # a stock model; indices
 def batch_recorder(vlm, prompts, leads, layers=None, question_rows=True, **kw) -> Recorder:
     "Return a recorder of the last rows, and perhaps the question's rows, of prompts in a batch, shifted by their padding"
     kept = check_layers(layers, vlm.n_layers, vlm.layers)
-    if missing := sorted(set(layers or ()) - set(kept)):
+    if layers is not None and (missing := sorted(set(pick_layers(layers, vlm.n_layers)) - set(kept))):
         kinds = getattr(vlm.text_config, 'layer_types', None)
         names = ', '.join(f'{l} ({kinds[l]})' if kinds else str(l) for l in missing)
         warnings.warn(f'No attention to the images in layers {names} of {vlm.family.name}: left out. Read are {kept}.',

@@ -19,6 +19,7 @@ from .rows import AttentionRows
 from .vlm import VLM
 from ..core.errors import CarveError, PromptError, UnsupportedError
 from ..core.image import ImageLike, image_key, open_image
+from ..core.saliency import Layers
 from ..models.hooks import _open_hooks
 from ..models.model import Answer, weights_state
 from ..models.prefix_cache import PENALTIES, Prefixes, penalties
@@ -201,7 +202,7 @@ class Session:
 
     def capture(self,
         question: str,
-        layers: list|None = None, steps: str = 'first', question_rows: bool = True,    # as of `VLM.forward`
+        layers: Layers = None, steps: str = 'first', question_rows: bool = True,    # as of `VLM.forward`
         suffix: str|bool|None = True,    # as in `ask`
         max_new_tokens: int = 32,
         argmax: bool = False,            # leave out the checkpoint's `PENALTIES`?

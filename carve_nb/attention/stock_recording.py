@@ -18,6 +18,7 @@ from .capture import batch_recorder, check_complete, is_compiled, rows_of
 from .rows import AttentionRows
 from .vlm import VLM, ensure_read
 from ..core.errors import CaptureError
+from ..core.saliency import Layers
 from carve_nb.models.hooks import (
     CACHE,
     AttentionHook,
@@ -196,7 +197,7 @@ def record_attention(
     processor: ProcessorMixin,
     inputs: Mapping,                  # of the model, as the processor made them
     images: list|None = None,         # the images that the processor got, in their order; None: as `remember` kept them
-    layers: list|None = None,         # indices of decoder layers; all by default
+    layers: Layers = None,            # decoder layers, as `pick_layers` takes them: 3, [3, 5], (.7, .9); all by default
     question: str|list|None = None,   # text of the prompt whose rows are wanted too; or one for each prompt
     steps: str = 'all',               # rows of 'all' tokens, or of the 'first' alone
     pixels: str|None = None,          # 'changed': you changed those of the inputs on purpose

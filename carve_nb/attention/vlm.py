@@ -20,7 +20,7 @@ from .rows import AttentionRows
 from ..core.errors import CaptureError, CarveError, UnsupportedError
 from ..core.image import ImageLike, common_box
 from ..core.io import digest, kept_folder, load_with_digest, one_line, save_with_digest
-from ..core.saliency import patch_cover
+from ..core.saliency import Layers, patch_cover
 from ..models.hooks import hooked, restore
 from ..models.loading import LOG
 from ..models.model import Model, model_lock
@@ -34,7 +34,7 @@ class VLM(Model):
     def capture(self,
         images: ImageLike|list,
         question: str,
-        layers: list|None = None, steps: str = 'first', question_rows: bool = True,    # as in `forward`
+        layers: Layers = None, steps: str = 'first', question_rows: bool = True,    # as in `forward`
         suffix: str|bool|None = True,   # appended after a space: a text; True: the model's own, `Model.suffix`; None: none
         max_new_tokens: int = 32,
     ) -> AttentionRows:
@@ -46,7 +46,7 @@ class VLM(Model):
 
     def forward(self,
         prompt: Prompt,
-        layers=None,         # layer indices; all by default
+        layers: Layers = None,    # as `pick_layers` takes them; all by default
         steps='first',       # rows of the 'first' token (the pass ends there, without an answer), the 'last' or 'all'
         question_rows=True,  # keep the rows of the question's own tokens too?
         max_new_tokens=32,   # longest answer

@@ -611,8 +611,8 @@ def test_slips(llava):
         refuse('a NoneType: give the processor', lambda: call(processor=None))
         refuse('Tokenizer.*: give the processor', lambda: call(processor=llava.processor.tokenizer))
         refuse('give the model of transformers', lambda: call(model=llava.processor, processor=llava.model))
-    refuse(r'layers=3: give a list', lambda: llava.record(layers=3))
-    for layers in (.5, .8), [-1]: refuse('saliency', lambda: llava.record(layers=layers))
+    for layers in [-1], [6], [], 'all': refuse('layers', lambda: llava.record(layers=layers))
+    assert [llava.record(layers=layers).layers for layers in (3, (.5, .7))] == [[3], [3, 4]]
     llava.processor.tokenizer.padding_side = 'left'
     chat = llava.vlm.prompt(WIDE, QUESTION).text
     both = llava.processor(images=[WIDE, TALL], text=[chat, chat], padding=True, return_tensors='pt')
