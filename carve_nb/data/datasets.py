@@ -11,7 +11,6 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from inspect import signature
 from pathlib import Path
 from statistics import mode
@@ -19,17 +18,7 @@ from ..core.errors import DataError, choose
 from ..core.image import open_image
 from ..core.io import digest, table_html
 from ..core.text import SHORT_ANSWER
-from carve_nb.data.records import (
-    FOLDER_FORMAT,
-    Record,
-    check_ids,
-    choose_rows,
-    hub_rows,
-    image_finder,
-    make_records,
-    read_entries,
-    rename_columns,
-)
+from .records import FOLDER_FORMAT, Record, check_ids, choose_rows, hub_rows, make_records, read_entries
 from .scenes import make_scene, scene_records
 from .scoring import RULES
 
@@ -38,31 +27,31 @@ _LETTER = "Answer with the option's letter from the given choices directly."
 
 @dataclass(frozen=True)
 class Benchmark:
-    "A public set on the Hugging Face Hub: its columns, suffix and score"
+    "A public set on the Hugging Face Hub: its columns and score"
     hub: str # repository; a snapshot of it in a folder has the same form
-    split: str # theirs, the usual one
-    rule: str|None # of `RULES`; None: by what a row has
+    split: str = 'test' # theirs, the usual one
+    rule: str|None = None # of `RULES`; None: by what a row has
     names: dict = field(default_factory=dict) # field of a record -> column of this set
-    suffix: str = SHORT_ANSWER # after each question
     only: dict = field(default_factory=dict) # column -> value: these rows alone
-    id: str = '' # made of several columns
     license: str = ''
     note: str = '' # where the official evaluation differs
 
 _COCO = 'images: COCO, Flickr terms'
 BENCHMARKS = {
-    'textvqa': Benchmark('lmms-lab/textvqa', 'validation', 'vqa-text', license='CC BY 4.0; images: Open Images',
-        note='No OCR tokens are given to the model.'),
-    'vstar': Benchmark('lmms-lab/vstar-bench', 'test', 'choice', suffix=_LETTER, names=dict(question='text'),
+    'textvqa': Benchmark('lmms-lab/textvqa', 'validation', 'vqa-text', dict(id='question_id'),
+        license='CC BY 4.0; images: Open Images', note='No OCR tokens are given to the model.'),
+    'vstar': Benchmark('lmms-lab/vstar-bench', 'test', 'choice',
+        dict(id='question_id', question='text', answer='label', kind='category'),
         license='not stated (UNVERIFIED); images: SA-1B',
         note='The own evaluator takes the likeliest option. True regions are in the files of the authors alone.'),
-    'pope': Benchmark('lmms-lab/POPE', 'test', 'pope', id='{category}-{question_id}', license=f'MIT; {_COCO}'),
-    'aokvqa': Benchmark('HuggingFaceM4/A-OKVQA', 'validation', 'choice', suffix=_LETTER,
+    'pope': Benchmark('lmms-lab/POPE', 'test', 'pope', dict(id=None, kind='category'),     # its ids recur in each category
+        license=f'MIT; {_COCO}'),
+    'aokvqa': Benchmark('HuggingFaceM4/A-OKVQA', 'validation', 'choice', dict(id='question_id'),
         license=f'Apache 2.0 (UNVERIFIED); {_COCO}',
         note='The own evaluator demands the text of an option; a letter is what models are asked for.')}
 BENCHMARKS['aokvqa-direct'] = replace(
-    BENCHMARKS['aokvqa'], rule='vqa-simple', suffix=SHORT_ANSWER, only=dict(difficult_direct_answer=False),
-    names=dict(answers='direct_answers', choices=None, correct_choice_idx=None),
+    BENCHMARKS['aokvqa'], rule='vqa-simple', only=dict(difficult_direct_answer=False),
+    names=dict(id='question_id', answers='direct_answers', choices=None, correct_choice_idx=None),
     note='The own evaluator compares without any normalization.')
 
 # %% ../../nbs/library/data/14_datasets.ipynb #623c4e44
@@ -118,55 +107,46 @@ def sample_keys(records) -> dict: # id -> key of the question with its truth and
     return keys
 
 # %% ../../nbs/library/data/14_datasets.ipynb #82dff0ab
-def _scene_set(name, n, seed, split='heldout', kinds=('digit',)) -> DataSet: # None: 300
+def _scene_set(spec, n, seed, split='heldout', kinds=('digit',)) -> DataSet: # None: 300
     "Make questions about our scenes; with a seed a random choice among the first thousand of each kind, in order"
     kinds = list(dict.fromkeys([kinds] if isinstance(kinds, str) else kinds))
     n = 300 if n is None else n
     most = 1000*len(kinds)
-    if seed is not None and n > most:
-        raise DataError(f'n={n}: a random choice has at most {most}, among the first 1000 questions of each kind; without a '
-                        'seed there can be more.')
-    records = scene_records(n if seed is None else most, kinds, split)
-    records = [r for _, r in choose_rows(records, n, seed)]
+    if seed is not None and n > most: raise DataError(f'n={n}: a random choice has at most {most} questions; leave out the seed.')
+    records = choose_rows(scene_records(n if seed is None else most, kinds, split), n, seed)
     about = dict(split=split, source='synthetic scenes of this package')
-    return DataSet('scenes', records, None if kinds == ['describe'] else SHORT_ANSWER, records[0].rule, 32, about)
+    return DataSet('scenes', records, None if kinds == ['describe'] else SHORT_ANSWER, records[0].rule, about=about)
 
 # %% ../../nbs/library/data/14_datasets.ipynb #b1bb18b7
-def _own_set(name, records, **about):
+def _make_set(name, records, **about):
     "Return a set whose suffix and score follow from its records"
-    name = Path(os.path.abspath(name)).name
     suffix = _LETTER if all(r.choices for r in records) else SHORT_ANSWER
-    return DataSet(name, records, suffix, mode(r.rule for r in records), about=dict(source=name, **about))
+    return DataSet(name, records, suffix, mode(r.rule for r in records), about=about)
 
-def _folder_set(path, n, seed, names=None): # of columns
+def _folder_set(spec, n, seed, names=None):
     "Return a folder or a file of one's own"
-    return _own_set(path, read_entries(path, n, seed, names))
+    name = Path(os.path.abspath(spec)).name
+    return _make_set(name, read_entries(spec, n, seed, names), source=name)
 
-def _hub_set(name, n, seed, split='test', config=None, revision=None, names=None, spec=None): # a `Benchmark`
-    "Return a set of the Hub, or a snapshot of it in a folder"
-    spec = spec or Benchmark(str(name), split, None, names or {})
-    rows = hub_rows(name, split, config, revision, None if spec.only or seed is not None else n)
-    rows = [r for r in rows if all(r.get(k) == v for k, v in spec.only.items())]
-    if spec.id: rows = [r | dict(id=spec.id.format(**r)) for r in rows]
-    records = make_records(rows, str(name), image_finder(), n, seed, columns=rename_columns(spec.names), rule=spec.rule)
-    return _own_set(name, records, split=split, hub=f'{spec.hub}@{revision or "main"}')
-
-def _public_set(name, n, seed, split=None, root=None, revision=None, download=False): # one of `BENCHMARKS`
-    "Return a public set, from a snapshot of its copy on the Hub, or from there"
-    known = BENCHMARKS[name]
+def _hub_set(spec, n, seed, split=None, config=None, revision=None, names=None, root=None, download=False):
+    "Return a public set, or any set of the Hub, from there or from a snapshot of it in the folder `root`"
+    known = BENCHMARKS.get(spec) or Benchmark(spec)
     if not (root or download):
         raise DataError(
-            f'{name} is not part of this package, and nothing is fetched unasked. Give root=FOLDER (--root) with a '
+            f'{spec} is not part of this package, and nothing is fetched unasked. Give root=FOLDER (--root) with a '
             f'snapshot of {known.hub}, or download=True (--download) to fetch that from the Hugging Face Hub; a '
-            f'copy in another form can be written as questions.jsonl. Its license: {known.license}.')
+            f'copy in another form can be written as questions.jsonl. Its license: {known.license or "see there"}.')
+    if root and not Path(root).expanduser().is_dir(): raise DataError(f'{root} is no folder.')
     source = Path(root).expanduser() if root else known.hub
-    if root and not source.is_dir(): raise DataError(f'{root} is no folder.')
-    data = _hub_set(source, n, seed, split or known.split, revision=revision, spec=known)
-    about = data.about | dict(source=known.hub, license=known.license, note=known.note)
-    return replace(data, name=name, suffix=known.suffix, rule=known.rule, about=about)
+    split = split or known.split
+    rows = hub_rows(source, split, config, revision, None if known.only or seed is not None else n)
+    rows = [r for r in rows if all(r.get(k) == v for k, v in known.only.items())]
+    records = make_records(rows, spec, n=n, seed=seed, names=known.names | (names or {}), rule=known.rule)
+    return _make_set(
+        spec, records, source=f'{known.hub}@{revision or "main"}', split=split, license=known.license, note=known.note)
 
-def _given_set(data, n, seed): # a `DataSet`
-    return replace(data, records=[r for _, r in choose_rows(check_ids(data.records, data.name), n, seed)])
+def _given_set(spec, n, seed): # a `DataSet`
+    return replace(spec, records=choose_rows(check_ids(spec.records, spec.name), n, seed))
 
 def load_benchmark(
     spec: str|Path|DataSet,    # 'scenes', a name in `BENCHMARKS`, a folder or file, or an id on the Hugging Face Hub
@@ -175,17 +155,16 @@ def load_benchmark(
     seed: int|None = None,     # of a random choice; None: the first
     rule: str|None = None,     # another score for all of them
     download: bool = False,    # may the Hub be asked?
-    **kw    # of scenes: kinds; named sets: root (a snapshot), revision; the Hub: config, revision, names; folders: names
+    **kw    # of scenes: kinds; public sets: root (a snapshot), revision, config, names; folders: names
 ) -> DataSet:
     "Load a set of questions; nothing is fetched unasked. `names`: dict(question='text') for columns of other names"
     if rule: choose(rule, RULES, 'Rule')
-    loaded = isinstance(spec, DataSet)
-    there = not loaded and Path(spec).expanduser().exists()
-    named = isinstance(spec, str) and (spec == 'scenes' or spec in BENCHMARKS)
+    there = not isinstance(spec, DataSet) and Path(spec).expanduser().exists()
+    named = isinstance(spec, str) and spec in ('scenes', *BENCHMARKS)
     if named and there and not kw.get('root'):
         warnings.warn(f'{spec!r} is the set of this name; for the folder or file here, write ./{spec}.', stacklevel=2)
-    if loaded: read = _given_set
-    elif named: read = partial(_public_set, download=download) if spec in BENCHMARKS else _scene_set
+    if isinstance(spec, DataSet): read = _given_set
+    elif named: read = _scene_set if spec == 'scenes' else _hub_set
     elif there: read = _folder_set
     elif download and str(spec).count('/') == 1: read = _hub_set
     else:
@@ -194,6 +173,7 @@ def load_benchmark(
             f'it is no file or folder either; there are: {", ".join(names)}; a set of the Hub, org/name, needs '
             'download=True (--download)')
     if split: kw['split'] = split
+    if read == _hub_set: kw['download'] = download
     if unused := {*kw} - {*signature(read).parameters}:
         raise DataError(f'{", ".join(unused)} is not used for {spec}; leave it out.')
     data = read(spec, n, seed, **kw)
@@ -203,9 +183,8 @@ def load_benchmark(
 def write_example(folder) -> list: # of paths written
     "Return a new folder with one scene and three questions, in the form of `FOLDER_FORMAT`"
     folder = Path(folder)
-    if folder.is_file() or folder.is_dir() and any(folder.iterdir()):
-        raise DataError(f'{folder} holds something already; name a new folder for the example.')
     folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()): raise DataError(f'{folder} holds something already; name a new folder for the example.')
     image = folder/'scene.png'
     questions = folder/'questions.jsonl'
     make_scene(16).image.save(image)

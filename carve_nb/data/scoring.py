@@ -18,43 +18,25 @@ from .drawing import COLORS, SHAPES
 
 # %% ../../nbs/library/data/13_scoring.ipynb #195aa7b2
 ARTICLES = 'a', 'an', 'the'
+_TENS = 'twenty thirty forty fifty sixty seventy eighty ninety'.split()
+_WORDS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
+eighteen nineteen""".split()
+for tens in _TENS: _WORDS += [tens, *(f'{tens} {ones}' for ones in _WORDS[1:10])]
+_NUMBER = re.compile(    # no *one of them*, *red one*, *twenty first*
+    rf'(?:\b(?:{"|".join(_WORDS[:1:-1])}|zero)|^one)\b(?! of\b| \w+(?:st|nd|rd|th)\b)')
 
 def _plain_answer_text(text) -> str:
     "Lower case, no punctuation, no articles; with them where nothing would be left. Signs of numbers, `+` and `#` stay"
     text = unicodedata.normalize('NFC', str(text).lower()).replace('\u2212', '-')    # the minus sign of typesetters
-    signs = {m.start() for m in re.finditer(r'(?<!\w)-(?=\.?\d)', text)}
-    def stays(i, c): return c.isalnum() or c in '_+#' or i in signs or unicodedata.category(c)[0] == 'M'
-    words = ''.join(c if stays(i, c) else ' ' for i, c in enumerate(text)).split()
-    words = [w for w in words if re.search(r'\w', w) or w == '-']    # of '-.5' the sign stands alone
+    text = re.sub(r'(?<=\w)-|-(?!\.?\d)', ' ', text)     # hyphens, and no signs
+    words = ''.join(c if c.isalnum() or c in '_+#-' or unicodedata.category(c)[0] == 'M' else ' ' for c in text).split()
+    words = [w for w in words if re.search(r'[\w-]', w)]
     return ' '.join(w for w in words if w not in ARTICLES) or ' '.join(words) or text.strip()
 
-_SMALL = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
-eighteen nineteen""".split()
-_VALUES = dict(zip(_SMALL, range(20))) | dict(hundred=100, thousand=1000) | {
-    word: 10*i for i, word in enumerate('twenty thirty forty fifty sixty seventy eighty ninety'.split(), 2)}
-_ORDINALS = 'first second third fourth fifth sixth seventh eighth ninth'.split()
-
-def _number_words(text) -> str: # of a plain text
-    "Write number words as digits; ordinals stay, and *one* where it may be a pronoun: not first, or before *of*"
-    words = text.split()
-    out = [''] # a number that was read from words is an int
-    for i, (word, after) in enumerate(zip(words, [*words[1:], ''])):
-        n = _VALUES.get(word)
-        last = out[-1] if isinstance(out[-1], int) else 0
-        begun = last % 1000
-        pronoun = word == 'one' and (i and after not in ('hundred', 'thousand') or after == 'of')
-        if word == 'and' and last and last % 100 == 0 and after in _VALUES: continue
-        if n is None or after in _ORDINALS: out.append(word)
-        elif n == 100 and 0 < begun < 100: out[-1] += 99*begun
-        elif n == 1000 and 0 < last < 1000: out[-1] *= 1000
-        elif last and n < 100 and (last % 100 == 0 or 20 <= last % 100 and last % 10 == 0 < n < 10): out[-1] += n
-        else: out.append(word if pronoun else n)
-    return ' '.join(map(str, out[1:]))
-
 def _exact_text(text) -> str:
-    "Return a plain text with all numbers in digits, without commas between thousands"
+    "Return a plain text with numbers below 100 in digits, and no commas between thousands"
     joined = re.sub(r'(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])', lambda m: m[0].replace(',', ''), str(text))
-    return _number_words(_plain_answer_text(joined))
+    return _NUMBER.sub(lambda m: str(_WORDS.index(m[0])), _plain_answer_text(joined))
 
 def _exact_score(answer, record) -> float: # 0 or 1
     "Score 1 for an accepted answer"
@@ -74,63 +56,51 @@ def _pair_score(answer, record) -> float: # F1, 0..1
 
 # %% ../../nbs/library/data/13_scoring.ipynb #30382cfe
 def _same_text(answer, choices) -> str|None: # one of them; None: it is no option, or several in small letters
-    "Return the option that an answer repeats with all its signs: as it is, in small letters, or stripped"
-    bare = lambda text: text.strip().lstrip('"\'(').rstrip('"\').')
-    for form in (str.strip, lambda t: t.strip().lower(), bare, lambda t: bare(t).lower()):
-        text = form(answer)
-        same = {c for c in choices if form(c) == text != ''}
+    "Return the option that an answer repeats with all its signs: as it is, stripped, or in small letters"
+    bare = lambda text: text.strip().strip('"\'().')
+    for form in str.strip, bare, lambda text: bare(text).lower():
+        same = {c for c in choices if form(c) == form(answer) != ''}
         if same: return same.pop() if len(same) == 1 else None
 
 def _pick_text(answer, choices) -> str|None: # one of them
-    "Return the option that an answer names by its text: the same, the same words, or the only one that is part of it"
+    "Return the option that an answer names by its text: the same, or the only one whose words are part of it"
     if same := _same_text(answer, choices): return same
-    within = lambda text, other: f' {text} ' in f' {other} '
-    text = _plain_answer_text(answer)
-    texts = {c: _plain_answer_text(c) for c in choices}
-    named = {text} & {*texts.values()} or {t for t in texts.values() if within(t, text)}
-    longest = {t for t in named if not any(t != o and within(t, o) for o in named)}
-    meant = [c for c, t in texts.items() if t in longest]
+    said = f' {_plain_answer_text(answer)} '
+    texts = {c: f' {_plain_answer_text(c)} ' for c in choices}
+    named = [c for c, text in texts.items() if text in said]
+    meant = [c for c in named if not any(texts[c] in texts[o] and texts[c] != texts[o] for o in named)]     # the longest
     return meant[0] if len(meant) == 1 else None
 
 # %% ../../nbs/library/data/13_scoring.ipynb #ee2e02cb
 # A free letter is no part of a word, nor of C++ or A-frame; these signs of Chinese, Japanese and Korean may touch it.
-_BEFORE = r"(?<![^\W案是为為选選择擇项項はが은는])(?<!['+])(?<!\w-)"
-_AFTER = r"(?![^\W选選项項是でだ입이번]|['+#]|-(?:\S|$))"
-_DENIED = (    # the letter is {0}: not A, nicht A, 不是A; A?, A is wrong, A isn't, Aではない
+_FREE = r"(?<![^\W案是为為选選择擇项項はが은는])(?<!['+])(?<!\w-)([{letters}])(?![^\W选選项項是でだ입이번]|['+#]|-(?:\S|$))"
+_NO_WORD = r'(?![AI] (?!because|since|is\b|or\b)[a-z])'     # no article, no *I think*
+# after *answer* or *option*: (b); B; b at the end of a line
+_NAMED = rf'[\s:]*(?:is\b)?[\s:]*(?:\(([{{either}}])\)|\(?{_NO_WORD}{_FREE}|([{{lower}}])(?=[).:,]*\s*$))'
+_FORMS = (    # the first that is found tells which letter is meant
+    rf'(?i:answer){_NAMED}',
+    r"\A'?\(?([{either}])[).:,!。']*$(?![\s\S]*^[{letters}]\W*$)",     # alone on the first line, and none on another
+    r'\A\(?([{letters}])[).:]\s(?!or\b)',
+    rf'(?i:(?<!not )(?:option|choice)){_NAMED}',
+    r'\(([{letters}])\)|(?<![A-Za-z])\(([{lower}])\)',
+    _FREE)
+_DENIED = (    # the letter is {0} of {1}: not A, nicht A, 不是A; A?, A or B, A is wrong, A isn't, Aではない
     r"(?:(?i:\b(?:not|nicht|pas)\s+(?:(?:the|an|option|choice|answer|letter)\s+)*)|(?:不|并非)\w?\s*)\(?{0}(?!\w)"
-    r"|{0}\)?\s*(?:\?|では|じゃ|不|是?错|이? ?아니|(?i:is|ist|est) (?:not|wrong|incorrect|nicht|falsch|pas)\b|isn't)")
+    r"|{0}\)?\s*(?:\?|では|じゃ|不|是?错|이? ?아니|(?i:is|ist|est) (?:not|wrong|incorrect|nicht|falsch|pas)\b|isn't"
+    r"|(?:[,/&|]|or\b|and\b)\s*\(?[{1}]\b)")
 
 def _pick_letter(answer, choices) -> str|None: # one of them
-    "Return the option that an answer names by its letter: the first of these forms that names one"
+    "Return the option that an answer names by its letter; None where several letters are named, or it is denied"
     text = re.sub('[*`"“”]', '', unicodedata.normalize('NFKC', answer)).strip()
     text = re.sub(r'[\[【「『]', '(', re.sub(r'[\]】」』]', ')', text))
     letters = LETTERS[:len(choices)]
-    either = letters + letters.lower()
-    def find(form): return list(dict.fromkeys(''.join(m.groups('')).upper() for m in re.finditer(form, text, re.M)))
-    def read(*forms): return next((o for form in forms for o in find(form)), None)
-    lone = rf"'?\(?([{either}])[).:,!。']*"     # B, (b), 'B'.
-    free = rf'([{letters}]){_AFTER}'     # B, and no B- or B+
-    bracketed = rf'\(([{letters}])\)|(?<![A-Za-z])\(([{letters.lower()}])\)'     # (B), (b), but not dog(s)
-    # what may follow *answer* or *option*: is (b); : B, but no *B word*; b at the end of a line
-    told = rf'(?: is)?[\s:]*(?:\(([{either}])\)|\(?{free}(?! [a-z])|([{letters.lower()}])(?=[).:,]*\s*$))'
-    both = rf'\)?\s*[,/&|]\s*\(?[{letters}]\)?[.\s]*\Z'     # A, B at the end: two letters are no answer
-    option = r'(?i:(?<!not )(?:option|choice))'
-    # announced as the answer, the whole text, or first with a sign after it
-    meant = read(
-        rf'(?i:answer){told}(?!{both})', rf'\A{lone}\Z', rf'\A\(?([{letters}])[).:](?:\s(?!or\b)|\Z)')
-    # alone on the first line, if no other stands alone on a line
-    if find(rf'\A{lone}$') == find(rf'^{lone}$'): meant = meant or read(rf'\A{lone}$')
-    # the only one called an option, in brackets, or free; not where it is denied, or A the article
-    spread = find(option + told) != find(rf'{option}(?: is)?[\s:]*\(?([{either}])\b')     # over several options
-    for form in [option + told]*(not spread) + [bracketed, _BEFORE + free]:
-        named = find(form)
-        if meant or len(named) != 1 or re.search(_DENIED.format(named[0]), text): continue
-        if named != ['A'] or not re.search(r'\bA [a-z]', text): meant, = named
-    # of several, the one that a sentence goes on about: the answer is B because, option B is correct
-    meant = meant or read(
-        rf'(?i:answer|option|choice) is:? \(?(?![AI] (?!because|since)){free}',
-        rf'(?i:answer|option|choice) \(?([{letters}])\)? is (?:the )?(?:correct|right|best)\b')
-    return meant and choices[letters.index(meant)]
+    for form in _FORMS:
+        pattern = form.format(letters=letters, lower=letters.lower(), either=letters + letters.lower())
+        named = {''.join(m.groups('')).upper() for m in re.finditer(pattern, text, re.M)}
+        if not named: continue
+        letter = named.pop()
+        article = form == _FREE and letter == 'A' and re.search(r'\bA [a-z]', text)
+        return None if named or article or re.search(_DENIED.format(letter, letters), text) else choices[LETTERS.index(letter)]
 
 # %% ../../nbs/library/data/13_scoring.ipynb #cc3e44bc
 def _option_meant(answer, choices) -> str|None: # one of them
@@ -164,29 +134,22 @@ _SIGNS = ';/[]"{}()=+\\_-><@`,?!'
 
 def _one_line(text): return re.sub(r'[\n\t]', ' ', str(text)).strip()
 
-def _strip_signs(text) -> str:
-    "Strip punctuation, as the VQA evaluator does"
-    number = re.search(r'\d,\d', text)
-    out = text
-    for p in _SIGNS:
-        deleted = number or p + ' ' in text or ' ' + p in text
-        out = out.replace(p, '' if deleted else ' ')
-    return re.sub(r'\.(?!\d)', '', out)
-
 def _vqa_words(text) -> str:
-    "Return an answer as the VQA evaluator compares it: number words to digits, no articles, apostrophes restored"
-    words = [_NUMBERS.get(w, w) for w in _strip_signs(_one_line(text)).lower().split()]
+    "Return an answer as the VQA evaluator compares it: no punctuation, number words to digits, no articles, apostrophes restored"
+    text = out = _one_line(text)
+    for sign in _SIGNS:
+        deleted = re.search(r'\d,\d', text) or f'{sign} ' in text or f' {sign}' in text
+        out = out.replace(sign, '' if deleted else ' ')
+    words = [_NUMBERS.get(w, w) for w in re.sub(r'\.(?!\d)', '', out).lower().split()]
     return ' '.join(_CONTRACTIONS.get(w, w) for w in words if w not in ARTICLES)
 
 # %% ../../nbs/library/data/13_scoring.ipynb #335ed012
 def _people_of(record) -> list: # of str
     "Return the answers of several people, or an error"
     if len(record.answers) >= 4: return record.answers
-    raise CarveError(
-        f"{record.id} has {len(record.answers)} accepted answers; this rule compares at least 4 people. Use the rule "
-        "'exact'.")
+    raise CarveError(f"{record.id} has {len(record.answers)} answers; this rule compares at least 4. Use the rule 'exact'.")
 
-def _leave_one_out(text, people) -> float: # texts of the answer and of several people; 0..1
+def _leave_one_out(text, *people) -> float: # texts of the answer and of several people; 0..1
     "Average over the people of min(1, k/3), where k of the others agree with the answer"
     agree = people.count(text)
     others = len(people) - agree
@@ -194,9 +157,8 @@ def _leave_one_out(text, people) -> float: # texts of the answer and of several 
 
 def _vqa_score(answer, record) -> float: # with ten people's answers; 0..1
     "Return the official VQA accuracy, by the evaluator published since March 2021"
-    text, *people = map(_one_line, (answer, *_people_of(record)))
-    if len(set(people)) > 1: text, *people = map(_vqa_words, (text, *people))
-    return _leave_one_out(text, people)
+    texts = [*map(_one_line, (answer, *_people_of(record)))]
+    return _leave_one_out(*(map(_vqa_words, texts) if len({*texts[1:]}) > 1 else texts))
 
 # %% ../../nbs/library/data/13_scoring.ipynb #0f5ae75a
 def _text_words(text) -> str:
@@ -205,12 +167,12 @@ def _text_words(text) -> str:
 
 def _text_score(answer, record) -> float: # with ten people's answers; 0..1
     "Return the accuracy of TextVQA"
-    return _leave_one_out(_text_words(answer), list(map(_text_words, _people_of(record))))
+    return _leave_one_out(*map(_text_words, (answer, *_people_of(record))))
 
 def _count_score(answer, record) -> float: # with several people's answers; 0..1
     "Score by the number of people whose answer matches"
-    people = list(map(_vqa_words, _people_of(record)))
-    return min(1., people.count(_vqa_words(answer))/3)
+    text, *people = map(_vqa_words, (answer, *_people_of(record)))
+    return min(1., people.count(text)/3)
 
 # %% ../../nbs/library/data/13_scoring.ipynb #a650883d
 def _yes_or_no(answer) -> str:

@@ -6,7 +6,6 @@ import threading
 import unicodedata
 import warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -127,7 +126,7 @@ def test_columns_of_other_names(answerer, tmp_path, capsys):
     lines = evaluate(folder, answerer({'What is it?': 'mug', 'What else?': 'dog'}), tmp_path/'R',
         *(w for k, v in names.items() for w in ('--set', f'names.{k}={v}')))
     assert [lines[row['prompt']]['score'] for row in rows] == [1, 0]
-    for words, said in (((), "no question: the row has img, prompt, gold; one of question, text is wanted"),
+    for words, said in (((), "no column 'question'; the columns are img, prompt, gold; name yours: names=dict(FIELD='COLUMN')"),
             (('--set', 'names.questoin=prompt'), 'perhaps question'),
             (('--set', 'names.prompt'), 'write names.FIELD=COLUMN')):
         assert main(['eval', folder, '--out', str(tmp_path/'none'), '--quiet', *words]) == 2
@@ -154,32 +153,34 @@ def test_reading_stops_at_n(name, tmp_path):
 
 
 PRINTED = {
-    "['2' 'two']": ['2', 'two'], "['2', 'two']": ['2', 'two'], '["2", "two"]': ['2', 'two'],
-    "['a'\n \"it's\"\n 'c d']": ['a', "it's", 'c d'],
-    "array(['2', 'two'], dtype=object)": ['2', 'two'], "[np.str_('2'), np.str_('two')]": ['2', 'two'],
-    "('2', 'two')": ['2', 'two'],
-    '[3 3 4]': ['3', '3', '4'], '[np.float64(3.0), np.float64(4.5)]': ['3', '4.5'], '[3. 4.5]': ['3', '4.5'],
-    '[3.0, 4.0]': ['3', '4'],
-    '2|two': ['2', 'two'], '[sic]': ['[sic]'], "['left']": ['left'], '[left] or [right]': ['[left] or [right]'],
-    '(3, 4)': ['(3, 4)'], '[...]': ['[...]']}
+    "['2', 'two']": ['2', 'two'], '["2", "two"]': ['2', 'two'], "('2', 'two')": ['2', 'two'],
+    '[3.0, 4.0]': ['3', '4'], '2|two': ['2', 'two'], '[sic]': ['[sic]'], "['left']": ['left'],
+    '[left] or [right]': ['[left] or [right]'], '(3, 4)': ['(3, 4)'], '[...]': ['[...]']}
 
 
 @pytest.mark.parametrize('cell', PRINTED)
 def test_lists_printed_into_a_cell(cell, tmp_path):
-    "NumPy prints no commas, which Python reads as one text"
+    "As JSON and Python print them; what only looks like one stays a text"
     written = io.StringIO()
     csv.writer(written).writerow(['a.png', 'What is it?', cell])
     records, told = read_table(tmp_path, H + written.getvalue())
     assert (records[0].answers, told) == (PRINTED[cell], '')
 
 
-@pytest.mark.parametrize('cell', ["['a' ... 'b']", "['a', ..., 'b']", "['a', nan]", '[1. nan]', '[0 1 2 ... 7 8 9]'])
+def quoted(cell): return cell.replace('"', '""')
+
+
+UNREAD = ["['2' 'two']", "['a'\n \"it's\"\n 'c d']", "array(['2', 'two'], dtype=object)", "[np.str_('2'), np.str_('two')]", '[3 3 4]', '[3. 4.5]',
+    '[np.float64(3.0), np.float64(4.5)]', "['a' ... 'b']", "['a', ..., 'b']", "['a', nan]", '[1. nan]', '[0 1 2 ... 7 8 9]']
+
+
+@pytest.mark.parametrize('cell', UNREAD)
 def test_lists_that_cannot_be_read(cell, tmp_path):
-    with pytest.raises(CarveError,
-            match='row 2: answers .* looks like a printed list and cannot be read as one; write JSON, such as'):
-        read_table(tmp_path, f'{H}a.png,What?,red\na.png,What?,"{cell}"\n')
-    with pytest.raises(CarveError, match='choices .* looks like a printed list'):
-        read_table(tmp_path, f'image,question,choices,answer\na.png,Which?,"{cell}",a\n')
+    "NumPy prints no commas, which Python reads as one text"
+    with pytest.raises(CarveError, match='row 2: answers .* is a printed list that cannot be read; write JSON, such as'):
+        read_table(tmp_path, f'{H}a.png,What?,red\na.png,What?,"{quoted(cell)}"\n')
+    with pytest.raises(CarveError, match='choices .* is a printed list'):
+        read_table(tmp_path, f'image,question,choices,answer\na.png,Which?,"{quoted(cell)}",a\n')
 
 
 def test_a_list_as_one_answer(tmp_path):
@@ -192,13 +193,31 @@ def test_numbers_of_a_column(tmp_path):
     "pandas writes 4.0 for 4 where a column has a gap; 2.0 among texts is a text"
     of = lambda cells: (lambda records, told: ([r.answers for r in records], told))(*read_table(
         tmp_path, 'image,question,answer\n' + ''.join(f'a.png,What?,{cell}\n' for cell in cells)))
-    told = "The column 'answer' holds numbers such as {0}.0, read as {0}; to keep {0}.0 as a text, write JSON."
+    told = "The column 'answer' holds numbers such as {}.0, read without the .0; to keep it, write JSON."
     answers, said = of(['4.0', '', '17.0'])
-    assert answers == [['4'], [], ['17']] and told.format(17) in said
+    assert answers == [['4'], [], ['17']] and told.format(4) in said
     answers, said = of(['4.0', '2.5', '-3.0', '7'])
-    assert answers == [['4'], ['2.5'], ['-3'], ['7']] and told.format(-3) in said
+    assert answers == [['4'], ['2.5'], ['-3'], ['7']] and told.format(4) in said
     for texts in ['2.0', 'USB'], ['2.0', '3.10'], ['007', '1'], ['3.5', '2.5']:
         assert of(texts) == ([[o] for o in texts], '')
+
+
+@pytest.mark.parametrize('sep', ';\t')
+def test_other_separators(sep, tmp_path):
+    "A table of a German Excel, with commas in its questions, is read as one with commas"
+    rows = [('image', 'question', 'answer'), ('a.png', 'What, here; now?', 'red'), ('a.png', 'Where, who?', '1,5')]
+    written = io.StringIO()
+    csv.writer(written, delimiter=sep).writerows(rows)
+    records, told = read_table(tmp_path, written.getvalue())
+    assert ([(r.question, r.answers) for r in records], told) == ([(q, [a]) for _, q, a in rows[1:]], '')
+
+
+def test_missing_images_are_told_first(tmp_path, capsys):
+    "Before a model is loaded: how many, and the names of three"
+    rows = [dict(image=name, question='What?', answer='red') for name in ('a.png', 'b.png', 'c.png', 'd.png', 'e.png')]
+    folder = write_set(tmp_path, rows)
+    with pytest.warns(UserWarning, match="4 of 5 rows have no image: 'b.png', 'c.png', 'd.png'; the columns are"): load_benchmark(folder)
+    with pytest.raises(CarveError, match='4 of 4 rows have no image'): load_benchmark(write_set(tmp_path, rows[1:]))
 
 
 def test_values_of_json(tmp_path):
@@ -216,17 +235,17 @@ def test_truth_values(name, text, tmp_path):
     records, told = read_table(tmp_path, text, name)
     assert [[score_answer(said, r) for said in ('Yes.', 'True', 'No', 'false')] for r in records] == [[1, 1, 0, 0],
         [0, 0, 1, 1]]
-    assert ('only true and false, read as yes or true and no or false' in told) == name.endswith('csv')
+    assert told == ''
     assert [score_answer(o, records[0], 'pope') for o in ('Yes', 'No')] == [1, 0]
     options, _ = read_table(tmp_path/'options', 'image,question,choices,answer\na.png,Is it?,True|False,False\n')
     assert (options[0].choices, options[0].answers) == (['True', 'False'], ['False'])
 
 
 def test_a_name_that_stands_twice(tmp_path):
-    with pytest.raises(CarveError, match="2 columns are called 'answer'; keep one, or rename"):
+    with pytest.raises(CarveError, match='two columns have one name in image, question, answer, answer; rename one'):
         read_table(tmp_path, 'image,question,answer,answer\na.png,q?,1,2\n')
     (tmp_path/'questions.csv').unlink()
-    with pytest.raises(CarveError, match="line 2: 2 values are called 'answer' in one row"):
+    with pytest.raises(CarveError, match='two values of a row have one name.*answer.*keep one'):
         read_table(tmp_path,
             '{"image": "a.png", "question": "q?", "answer": 1}\n{"image": "a.png", "question": "q?", "answer": 1, "answer": 2}\n', 'q.jsonl')
 
@@ -257,12 +276,12 @@ def test_forms_of_options(form, tmp_path):
 
 
 def test_options_that_are_not_read(tmp_path):
-    "Numbers are no letters, and an answer that is no option leaves an open question: both are told, with the form"
-    for question, answer, form in ('Which?\n1. red\n2. blue', '2', '1.'), ('Which?\nA: red\nB: blue', 'green', 'A:'):
+    "Numbers are no letters, and an answer that is no option leaves an open question: both are told"
+    for question, answer in ('Which?\n1. red\n2. blue', '2'), ('Which?\nA: red\nB: blue', 'green'):
         records, told = read_table(tmp_path, json.dumps([dict(image='a.png', question=question, answer=answer)]),
             'q.json')
         assert records[0].choices is None
-        assert f"1 of 1 questions seem to have options, such as 'a-1' in the form '{form}', which are not read" in told
+        assert "1 of 1 rows seem to have options in a form that is not read; give them as \"choices\": 'a-1'" in told
     for question in ('Is vitamin A or B. better?', 'What is 1. on the list?', 'Is A - B equal to C - D?',
             'Who is taller: A or B?', 'What does the sign say: A. Smith?'):
         records, told = read_table(tmp_path, json.dumps([dict(image='a.png', question=question, answer='A')]), 'q.json')
@@ -295,10 +314,9 @@ def test_letters(want, said):
     assert [letter for letter in texts if score(letter)] == [want][want == 'none':]
 
 
-NUMBERS = [('four', '4'), ('1,200', '1200'), ('twelve hundred', '1200'), ('twenty-one', '21'),
+NUMBERS = [('four', '4'), ('1,200', '1200'), ('twenty-one', '21'),
     ('Twenty one dogs.', '21 dogs'), ('one', '1'), ('one dog', '1 dog'), ('zero', '0'),
-    ('a hundred', '100'), ('one hundred and five', '105'), ('three thousand', '3,000'), ('-5', '−5'),
-    ('12,345,678', '12345678'), ('about one hundred', 'about 100')]
+    ('ninety-nine', '99'), ('-5', '−5'), ('12,345,678', '12345678')]
 WORDS = [('the red one', 'red 1'), ('one of them', '1 of them'), ('no one', 'no 1'), ('second', '2'),
     ('twenty first', '20 first'), ('2 3', '23'), ('two three', '5'), ('1,2', '12'),
     ('none', '0'), ('-5', '5'), ('forty', '14'), ('ten', '1')]
@@ -372,9 +390,7 @@ def test_confidence_without_marks(before, after, special, marking):
 
 @pytest.mark.parametrize('file, named', [
     (unicodedata.normalize('NFD', 'é.png'), 'é.png'), ('é.png', unicodedata.normalize('NFD', 'é.png')),
-    ('é.png', unicodedata.normalize('NFD', 'é')), ('b.png', 'x\\b.png'),
-    ('x\\b.png', 'x\\b.png'), ('x\\b.png', 'x/b.png'), ('c.avif', 'c.avif'), ('d.jfif', 'd.jfif'), ('d.jpe', 'd'),
-    ('d.JPE', 'd.JPE')])
+    ('x\\b.png', 'x\\b.png'), ('x\\b.png', 'x/b.png'), ('c.avif', 'c.avif'), ('d.jfif', 'd.jfif'), ('d.JPE', 'd.JPE')])
 def test_names_of_files(file, named, tmp_path):
     "As macOS and Windows write them, and endings of JPEG and AVIF"
     Image.new('RGB', (20, 10), 'blue').save(tmp_path/file, dict(avif='AVIF', jfif='JPEG').get(file[-4:],
@@ -390,8 +406,7 @@ def test_formats_that_are_not_read(tmp_path, capsys):
     Image.new('RGB', (20, 10)).save(tmp_path/'b.avif')
     rows = [dict(image=name, question='What?', answer='red') for name in ('b.avif', 'a.heic')]
     records, told = read_table(tmp_path, json.dumps(rows), 'q.json')
-    assert '1 of 2 rows have no image' in told
-    assert 'a.heic is there, but its format is not read here; convert it to PNG or JPEG' in records[1].image.why
+    with pytest.raises(CarveError, match='does not read the format HEIC; the file may be intact'): records[1].open()
     with pytest.warns(UserWarning, match='1 files such as a.heic are left out, as their format is not read here'):
         folder_images(tmp_path)
     assert main(['ask', str(tmp_path/'a.heic'), 'What is it?']) == 2
@@ -402,11 +417,13 @@ def test_boxes_of_turned_images(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new('RGB', (60, 40)).save(tmp_path/'t.jpg', exif=exif)
-    rows = [dict(image=name, question='What?', answer='red', box=[1, 2, 9, 9]) for name in ('t.jpg', 'a.png', 't.jpg')]
-    told = read_table(tmp_path, json.dumps(rows), 'q.json')[1]
-    assert told == 'q.json: boxes are read as pixels of the upright image; EXIF data turn 1 of 2 images with boxes.'
-    for row in rows: del row['box']
-    assert read_table(tmp_path, json.dumps(rows), 'q.json')[1] == ''
+    rows = [dict(image=name, question='What?', answer='red', box=[1, 2, 9, 9]) for name in ('t.jpg', 'a.png')]
+    turned, plain = read_table(tmp_path, json.dumps(rows), 'q.json')[0]
+    with pytest.warns(UserWarning, match='Boxes are read as pixels of the upright image; EXIF data turn some images'): turned.open()
+    turned.boxes = None
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        plain.open(), turned.open()
 
 
 def test_a_run_on_a_table_of_pandas(answerer, tmp_path):
@@ -416,12 +433,12 @@ def test_a_run_on_a_table_of_pandas(answerer, tmp_path):
         ('How many dogs?', 4.0, None, 'Four.', 1), ('How many cats?', 1200.0, None, '1,200', 1),
         ('How many cows?', 4.0, None, '5', 0), ('How long is it?', 2.5, None, '2.5', 1)]
     lists = [
-        ('What color is it?', np.array(['red', 'dark red']), None, 'Dark red', 1),
+        ('What color is it?', ['red', 'dark red'], None, 'Dark red', 1),
         ('What shade is it?', ['red', 'crimson'], None, 'crimson', 1),
-        ('What tint is it?', np.array(['red', 'dark red']), None, 'reddark red', 0),
+        ('What tint is it?', ['red', 'dark red'], None, 'reddark red', 0),
         ('What is on it?', ['cup'], None, '<answer>A cup</answer>', 1)]
     ways = [
-        ('Which one?', 'B', np.array(['red', 'blue']), 'Answer: B\nA is wrong.', 1),
+        ('Which one?', 'B', ['red', 'blue'], 'Answer: B\nA is wrong.', 1),
         ('Which two?', 'B', ['red', 'blue'], 'Not A.', 0), ('Which three?', 'blue', ['red', 'blue'], '答案是B', 1),
         ('Which four?\nOptions: A: red, B: blue', 'B', None, 'The answer is (b).', 1),
         ('Which five?\n[A] red\n[B] blue', 'A', None, 'blue', 0)]

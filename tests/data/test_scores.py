@@ -11,7 +11,7 @@ def test_own_sets_of_ten_answers():
     from carve_nb.data.records import make_record
     from carve_nb.data.scoring import score_answer
     for people in (['Coca Cola']*10, ['Coca Cola']*9 + ['Pepsi'], ['The Coca-Cola']*12):
-        record = make_record(dict(question='?', answers=people), 1, None)
+        record = make_record(dict(question='?', answers=people))
         assert [score_answer(o, record) for o in ('Coca Cola', 'coca cola.', 'Pepsi Cola')] == [1, 1, 0], people
 
 

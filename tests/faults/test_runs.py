@@ -174,7 +174,7 @@ def test_missing_answers_and_images(vlm, folder, tmp_path):
     full = run('full', folder())
     with pytest.warns(UserWarning, match='1 of 5 rows have no') as said:
         found = run('R', folder(q1=dict(answer=''), q3=dict(image='gone.png')))
-    assert {str(w.message).split(' rows have ')[1].split(',')[0] for w in said} == {"no answer to score by", "no image"}
+    assert {str(w.message).split(' rows have ')[1].split(':')[0] for w in said} == {"no answer to score by", "no image"}
     by = lambda lines, *ids: [{k: v for k, v in l.items() if k != 'key'} for l in plain(lines) if l['id'] in ids]
     assert by(found, 'q0', 'q2', 'q4') == by(full, 'q0', 'q2', 'q4')
     assert {(l['status'], l['why'], 'score' in l) for l in by(found, 'q1')} == {('skipped',

