@@ -289,6 +289,7 @@ class Picky(DirectAnswer): name, needs = 'picky', ('dense',)
 
 @pytest.fixture
 def more_methods(monkeypatch):
+    monkeypatch.setattr(Moody, 'name', 'moody')
     for name, cls in dict(moody=Moody, picky=Picky).items(): monkeypatch.setitem(METHODS, name, cls)
 
 
