@@ -47,7 +47,6 @@ from .method.wrappers import ask_several as ask_several
 from .method.wrappers import ask_video as ask_video
 from .method.stock_models import editing as editing
 from .runs.runner import run_eval as run_eval
-from .runs.demo import run_demo as run_demo
 from .explorer.app import explore as explore
 
 __version__: str

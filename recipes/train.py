@@ -219,7 +219,7 @@ def run(
     of:Annotated[str, 'stage to check, to pack or to go on with', dict(choices=list(PLANS))]='magnified',
     to:str=None, # folder of the packed model; OUT/model if not given
     step:int=0, # next step of the stage that an unpacked model goes on with
-    table:str=None, # JSON file with the kinds and rows of `report` of `run_demo`, for the model card
+    table:str=None, # JSON file with the kinds and rows of `report` of a run, for the model card
 ):
     "Train `tiny`, or a stage of the second reference VLM, go on with it, check it, or pack its weights into a model folder"
     torch.set_num_threads(threads)

@@ -43,7 +43,6 @@ from carve_nb import (
     profile_model,
     record_attention,
     remember,
-    run_demo,
     run_eval,
 )
 
@@ -66,8 +65,7 @@ def ask(path: Path, question: str) -> str:
 def compare(vlm: VLM, folder: Path) -> pd.DataFrame:
     questions = load_benchmark('scenes', n=20)
     out: Path = run_eval(questions, vlm, methods=['none', 'lookup'], out=folder)
-    run_demo(n=3, out=out)
-    print(profile_model(vlm, questions).n + 1, methods('map'))
+    print(out, profile_model(vlm, questions).n + 1, methods('map'))
     measure_entropy(vlm, questions, out=folder)
     measure_layers(vlm, questions)
     return measure_masking(vlm, questions)

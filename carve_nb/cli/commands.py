@@ -258,7 +258,7 @@ def demo(
         print(f'{case}:', *map(tame_terminal, r.summary()), '', sep='\n')
     for name, run in stored.items():
         same = repeat_demo(vlms[name], run, progress=not quiet)
-        print(f'{name}, 40 questions in 5 ways: {sum(same)} of {len(same)} answers are the stored ones')
+        print(f'{name}, 40 questions in {len(RESULT)} ways: {sum(same)} of {len(same)} answers are the stored ones')
     print(f'all of it again: carve eval scenes --kinds digit --methods {",".join(RESULT)} --model {SMALL}')
     print(f'images and page: {tame_terminal(out)}/demo.html\n')
     print('Right answers to 300 questions about a digit, in % [95 % interval]; pointing: the map has its peak on the target')

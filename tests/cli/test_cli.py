@@ -361,11 +361,11 @@ def test_short_demo(tmp_path, monkeypatch, capsys):
     "Four scenes with both answers and the truth, answers asked again, and the table of README at the end, in 60 columns too; a page with the images"
     from carve_nb.runs import demo
     monkeypatch.setenv('COLUMNS', '60')
-    monkeypatch.setattr(demo, 'demo_set', lambda n, kinds, known=demo.demo_set: known(n//20, kinds=kinds))
+    monkeypatch.setattr(demo, 'load_benchmark', lambda name, n, known=demo.load_benchmark, **kw: known(name, n//20, **kw))
     assert main(['demo', '--out', str(tmp_path), '--quiet']) == 0
     out = capsys.readouterr().out
     assert out.count('baseline: "') == out.count('truth: "') == 4
-    assert out.count('10 of 10 answers are the stored ones') == 2
+    assert out.count('12 of 12 answers are the stored ones') == 2
     first, *table = out[out.index('Right answers'):].splitlines()
     assert max(map(len, table)) <= 60 and '75.7 [70.5, 80.2]' in '\n'.join(table)
     cells = [cell for row in demo.result_table(demo.load_stored()) for cell in row]

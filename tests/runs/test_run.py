@@ -302,7 +302,7 @@ def test_method_that_raises(tiny, tmp_path, more_methods):
     drop = lambda rs: [{k: v for k, v in r.items() if k != 'key'} for r in rs if r['method'] != 'moody']
     assert drop(found) == drop(alone)
     text = markdown(write_report(tmp_path/'a')[0])
-    assert f'`moody`: {len(bad)} of 12 samples without an answer' in text and 'ZeroDivisionError: no red, please' in text
+    assert f'`moody`, {len(bad)} of 12: error: ZeroDivisionError: no red, please' in text
     row = next(l for l in text.splitlines() if l.startswith('| moody'))
     assert row.split('|')[3].strip() == str(12 - len(bad)) and row.split('|')[-2].strip() == str(len(bad))
 
@@ -312,7 +312,7 @@ def test_family_that_cannot(load, tmp_path, more_methods):
     vlm = load('qwen3_5')
     found = run(tmp_path/'R', vlm, 'none,picky', 3)
     assert [(r['method'], r['status']) for r in found] == [('picky', 'unsupported')] + [('none', 'ok')]*3
-    assert "`picky` is not supported: picky cannot be used with the family 'qwen3_5'" in markdown(write_report(tmp_path/'R')[0])
+    assert "`picky`, 1 of 1: unsupported: picky cannot be used with the family 'qwen3_5'" in markdown(write_report(tmp_path/'R')[0])
 
 
 def test_another_model_answers(tiny, tmp_path):
@@ -322,7 +322,7 @@ def test_another_model_answers(tiny, tmp_path):
     second = VLM.from_pretrained(other)
     assert [r['box'] for r in own] == [r['box'] for r in found] and [r['answer'] for r in own] != [r['answer'] for r in found]
     for r, sample in zip(found[::2], load_benchmark('scenes', 3)): assert r['answer'] == str(second.ask(sample.open(), sample.question, SHORT_ANSWER, 2))
-    assert 'answer_by model other' in markdown(write_report(tmp_path/'b')[0])
+    assert 'answer_by.model other' in markdown(write_report(tmp_path/'b')[0])
     with pytest.raises(ValueError, match='answer_by'): run(tmp_path/'b', tiny, 'none,carve', 3)
 
 
