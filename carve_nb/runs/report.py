@@ -152,10 +152,10 @@ def describe_protocol(protocol) -> str:
 
 _STATISTICS = (
     "95 % intervals: Wilson's for shares, the bootstrap for other means and for differences (Clopper and Pearson's where that "
-    'has no width), of whole images where several questions share one; none (—) below 10 effective images. p against the baseline, '
-    'on the samples that both answered: exact McNemar test, or where answers are partly right or share an image the sign-flip '
-    'test of the mean difference; Holm: corrected for all comparisons of the first table, and for all of the tables by kind '
-    'together.')
+    'has no width), of whole images where several questions share one; none (—) below 10 effective images. p against the '
+    'baseline, on the samples that both answered: exact McNemar test, or where answers are partly right or share an image the '
+    'sign-flip test of the mean difference; Holm: corrected for all comparisons of the first table, and for all of the tables '
+    'by kind together.')
 
 # %% ../../nbs/library/runs/03_report.ipynb #9933c733
 def page(run: Run, table: pd.DataFrame|None = None) -> list: # of `report`, of all kinds; of str, and of tables as lists of rows
