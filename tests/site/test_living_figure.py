@@ -9,6 +9,7 @@ import pytest
 from browsers import missing, need_browser
 from processes import ROOT
 from carve_nb import VLM
+from carve_nb.data.questions import KINDS
 from carve_nb.data.scenes import make_scene
 from recipes.living_figure import MODELS, SEEDS, browse, compare, write_site
 
@@ -117,8 +118,12 @@ def test_reader(page):
     assert 'What digit is on the yellow' in page.locator('datalist option').evaluate_all('all => all.map(o => o.value)')
     asked.fill('What color is the zebra?')
     said = answered(page, lambda: asked.press('Enter'))
-    assert 'It does not know: zebra.' in said
+    assert 'It does not know: zebra.' in said and 'cannot tell whether the answer is right' in said
     page.fetched.clear()
+    asked.fill('')
+    asked.press('Enter')
+    assert not asked.evaluate('box => box.checkValidity()') and status(page) == said   # nothing was asked
+    asked.fill('What digit is on the purple heart?')
     place = page.evaluate('document.querySelector("[data-living]").figure.objects[0].x')
     page.locator('.object').first.focus()
     answered(page, lambda: page.keyboard.press('ArrowLeft'))
@@ -126,6 +131,29 @@ def test_reader(page):
     answered(page, page.get_by_role('button', name='New scene').click)
     assert re.fullmatch(r'What digit is on the \w+ \w+\?', asked.input_value())
     assert not any('safetensors' in url for url in page.fetched)
+
+
+def test_true_answers(page):
+    "The page knows the answers of `make_scene` where a question names an object, and says where it knows none"
+    asked = [(scene, scene.question(kind)) for scene in map(make_scene, range(145, 153)) for kind in KINDS if scene.question(kind)]
+    plain = [[q.question, [dict(color=o.color, shape=o.shape, digit=o.digit) for o in scene.objects]] for scene, q in asked]
+    found = page.evaluate("""async all => {
+        const {readQuestion} = await import('./truth.js')
+        return all.map(([question, objects]) => readQuestion(question, objects).truth ?? null)
+    }""", plain)
+    for (_, question), truth in zip(asked, found):
+        known = question.kind in ('digit', 'color', 'shape', 'exist', 'count')
+        assert truth == (question.answer if known else None), question
+
+
+def test_layout_stays(page):
+    "Pointing at words moves nothing, and leaving them shows the chosen word again"
+    start(page)
+    said, place = status(page), page.get_by_role('button', name='New scene').bounding_box()
+    for word in page.locator('.words button').all(): word.hover()
+    assert status(page) != said and page.get_by_role('button', name='New scene').bounding_box() == place
+    page.get_by_label('Your question').hover()
+    assert status(page) == said
 
 
 @pytest.mark.parametrize('width, scheme', [(1280, 'light'), (1280, 'dark'), (390, 'light'), (390, 'dark')])

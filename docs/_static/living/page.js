@@ -3,10 +3,10 @@ import {movable} from './drag.js';
 import {drawImage, heat, set} from './draw.js';
 import {average, contrast, cropBox, peakAt, pointsAt} from './maps.js';
 import {SIDE, boxOf, nameOf, newScene, paint, pick, questionOf, readImage} from './scene.js';
+import {readQuestion} from './truth.js';
 
 const at = name => new URL(name, import.meta.url).href;
 const options = all => all.map(o => new Option(o));
-const plain = text => text.toLowerCase().match(/\w+/g)?.join(' ');
 const percent = v => `${Math.round(100*v)} %`;
 const quoted = ({answer, confidence}) => `“${answer}” (${percent(confidence)})`;
 
@@ -40,12 +40,12 @@ class Figure {
     form.onchange = ({target}) => ACTS[target.name]?.(this);
     form.onclick = ({target}) => { if (target.type === 'button') ACTS[target.name]?.(this); };
     this.fields.question.oninput = () => this.complete();
-    for (const event of ['pointerover', 'focusin', 'click']) {
-      words.addEventListener(event, ({target}) => {
-        const token = [...words.children].indexOf(target);
-        if (token >= 0) this.look(token);
-      });
-    }
+    const tokenOf = ({target}) => [...words.children].indexOf(target);
+    const choose = event => { if (tokenOf(event) >= 0) this.look(this.chosen = tokenOf(event)); };
+    words.onclick = choose;
+    words.addEventListener('focusin', choose);
+    words.onpointerover = event => { if (tokenOf(event) >= 0) this.look(tokenOf(event)); };
+    words.onpointerleave = () => this.look(this.chosen);
   }
 
   complete() { // the last word of the question by those that the model knows
@@ -62,11 +62,13 @@ class Figure {
     svg.replaceChildren(...this.objects.map(o => movable(svg, o, moved)));
     this.fields.question.value = question;
     this.fields.model.value = model;
+    this.fields.seed.selectedIndex = this.data.scenes.findIndex(s => s.objects === objects);
     this.repaint();
     ACTS.model(this);
   }
 
   move() { // an object; asked when it rests
+    this.root.dataset.busy = 'yes';
     this.repaint();
     clearTimeout(this.resting);
     this.resting = setTimeout(() => this.ask(), 500);
@@ -83,8 +85,9 @@ class Figure {
 
   ask(box) { // or with a crop; the newest question alone is answered
     const {image, stored, fields: {model: {value: name}, question, short}} = this;
-    const id = ++this.asked, models = this.data.models;
-    this.root.dataset.busy = 'yes';
+    const id = ++this.asked, models = this.data.models, valid = this.find('form').reportValidity();
+    this.root.dataset.busy = !valid ? '' : box ? 'crop' : 'yes';
+    if (!valid) return;
     if (stored && !box) return this.receive(stored);
     this.wait('Starting', 0);
     this.worker ??= new Worker(at('worker.js'), {type: 'module'});
@@ -110,7 +113,8 @@ class Figure {
     layer.append(...options([...maps[0].keys()]));
     layer.value = value;
     const last = tokens.length - 1, noun = tokens.findLastIndex((t, i) => i < last && /\w/.test(t));
-    this.look(token ?? (this.data.models[model].token === 'last' || noun < 0 ? last : noun));
+    this.chosen = token ?? (this.data.models[model].token === 'last' || noun < 0 ? last : noun);
+    this.look(this.chosen);
     this.root.dataset.busy = '';
   }
 
@@ -134,10 +138,6 @@ class Figure {
     return average(this.layers.map(l => raw ? own[l] : contrast(own[l], g[l])));
   }
 
-  get target() { // of a question for a digit
-    return this.objects.find(o => plain(questionOf(o)) === plain(this.result.question));
-  }
-
   repaint() {
     const scene = this.find('.scene'), all = this.objects.map(o => `${nameOf(o)} ${o.digit}`);
     this.image = paint(this.ground, this.objects, this.sheet);
@@ -147,7 +147,8 @@ class Figure {
   }
 
   draw() { // what is read from the map
-    const {result, map, target} = this, box = cropBox(map), [x0, y0, x1, y1] = box;
+    const {result, map} = this, box = cropBox(map), [x0, y0, x1, y1] = box;
+    const known = readQuestion(result.question, this.objects), [target, ...more] = known.named;
     const n = Math.sqrt(map.length), peak = peakAt(map), middle = v => (v + .5)*SIDE/n;
     const seen = this.find('.map'), crop = this.find('.crop'), size = [x1 - x0, y1 - y0];
     drawImage(seen, heat(this.image, map));
@@ -155,31 +156,34 @@ class Figure {
     for (const frame of this.root.querySelectorAll('.region')) {
       set(frame, {x: x0, y: y0, width: size[0], height: size[1]});
     }
-    const missed = target && !pointsAt(map, boxOf(target));
+    const missed = target && !more.length && !pointsAt(map, boxOf(target));
     set(this.find('.peak'), {cx: middle(peak%n), cy: middle(Math.floor(peak/n)),
       class: `peak ${missed ? 'missed' : ''}`});
     const on = this.objects.filter(o => pointsAt(map, boxOf(o))).map(nameOf).join(' and the ');
     const how = this.fields.map.value === 'raw' ? '' : ', contrasted';
-    const layers = this.layers.join(', '), word = `“${result.tokens[this.token]}”`;
-    const said = `${word} looks at the ${on || 'background'} (layer ${layers}${how}).`;
+    const word = `“${result.tokens[this.token]}”`, all = this.layers.length === result.maps[0].length;
+    const layers = all ? 'all layers' : `layer ${this.layers.join(', ')}`;
+    const said = `${word} looks at the ${on || 'background'} (${layers}${how}).`;
     this.find('.said').textContent = said;
     seen.ariaLabel = `Attention over the scene: ${said}`;
     crop.ariaLabel = `Crop of the scene around the region of ${word}`;
-    this.tell(result, `${result.crop?.box}` === `${box}` && result.crop, said);
+    this.tell(result, `${result.crop?.box}` === `${box}` && result.crop, known, said);
   }
 
-  tell(result, again, said) { // both answers; the second if this crop was asked with
-    this.judge(this.find('.first'), result);
-    this.judge(this.find('.second'), again);
+  tell(result, again, {truth, absent}, said) { // both answers; the second if it saw this crop
+    this.judge(this.find('.first'), result, truth);
+    this.judge(this.find('.second'), again, truth);
     this.fields.again.hidden = again;
     this.find('[role=status]').textContent = `${result.model} answers ${quoted(result)}` +
       `${again ? `, with the crop ${quoted(again)}` : ''}. ${said}` +
-      (result.unknown?.length ? ` It does not know: ${result.unknown.join(', ')}.` : '');
+      (result.unknown?.length ? ` It does not know: ${result.unknown.join(', ')}.` : '') +
+      (absent ? ` The scene has no ${absent}.` : '') +
+      (truth ? '' : ' This page cannot tell whether the answer is right.');
   }
 
-  judge(place, {answer = '', confidence}) { // right or wrong, where the page knows
-    const [given, sure] = place.querySelectorAll('b, span'), truth = this.target?.digit;
-    const right = answer === `${truth}`, judged = right ? ', right' : `, the truth is ${truth}`;
+  judge(place, {answer = '', confidence}, truth) { // right or wrong, where the page knows
+    const [given, sure] = place.querySelectorAll('b, span');
+    const right = answer === truth, judged = right ? ', right' : `, the truth is ${truth}`;
     given.textContent = answer;
     given.className = truth === undefined ? '' : right ? 'right' : 'wrong';
     sure.textContent = answer && `${percent(confidence)} sure${truth === undefined ? '' : judged}`;

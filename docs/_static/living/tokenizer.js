@@ -21,7 +21,8 @@ export function makeTokenizer({model: {vocab}, added_tokens: added}, type) {
   const id = word => vocab[word] ?? vocab['<unk>'];
   const chat = Object.entries(CHATS[type]).map(([part, all]) => [part, all.map(id)]);
   return {
-    names, chat: Object.fromEntries(chat),
+    chat: Object.fromEntries(chat),
+    words: split,
     encode: text => split(text).map(id),
     unknown: text => split(text).filter(word => !(word in vocab) || special.has(word)),
     decode: ids => ids.map(i => names[i]).join(' ').replace(/ ([.,?!])/g, '$1'),

@@ -34,11 +34,12 @@ async function answer(data, report) { // to the question, with a crop or without
   const reading = part => report('Reading the image', part*.7);
   const seen = see(model, data.image, reading), suffix = data.short ? SHORT_ANSWER : '';
   const shown = box ? readImage(model, look(model, data.image, box, reading), seen) : seen;
+  report('Answering', .8);
   const got = ask(model, shown, question, suffix), {answer, confidence} = got;
   if (box) return {answer, confidence, box};
   const ids = tokenizer.encode(question), rows = [...ids.keys(), got.n - 1];
   return {answer, confidence, model: data.name, question, unknown: tokenizer.unknown(question),
-    tokens: [...ids.map(id => tokenizer.names[id]), 'last token'],
+    tokens: [...tokenizer.words(question), 'last token'],
     maps: rows.map(i => maps(model, got, i)), instruction: instructionMaps(model, suffix)};
 }
 
