@@ -260,7 +260,7 @@ def test_another_default_resolution(folders, tmp_path):
     vlm = VLM.from_pretrained(folders('qwen2_5_vl'))
     vlm.image_tokens = 16
     run(tmp_path/'R', vlm, 'none', 2)
-    assert 'tokens at most 16 tokens of ' in markdown(write_report(tmp_path/'R')[0])
+    assert 'tokens at most 16 tokens for each image' in markdown(write_report(tmp_path/'R')[0])
     vlm.image_tokens = 9
     with pytest.raises(RunError, match='pixels.tokens is .at most 16 tokens.* there, .at most 9 tokens'): run(tmp_path/'R', vlm, 'none', 2)
 
