@@ -75,11 +75,11 @@ def test_unread_answers_are_counted(answerer, tmp_path, capsys):
     lines = evaluate(folder, answerer({k: said for k, (said, _) in replies.items()}), tmp_path/'R')
     assert [lines[k]['score'] for k in replies] == [0, 0, 1, 0, 0, 0, 0]
     told = [
-        '`none`: in 2 of 7 answers no option could be read (29 %), such as "I cannot tell."',
-        '`none`: in 1 of 7 answers neither yes nor no could be read (14 %), such as "That depends."']
+        '`none`, 2 of 7: no option could be read, as in "I cannot tell."',
+        '`none`, 1 of 7: neither yes nor no could be read, as in "That depends."']
     for page in (capsys.readouterr().out, (tmp_path/'R'/'table.md').read_text(encoding='utf-8')):
         assert [line for line in page.splitlines() if 'could be read' in line] == told
-    for said, rule, page in (('**No**', 'pope', 'neither yes nor no could be read (50 %), such as "**No**"'),
+    for said, rule, page in (('**No**', 'pope', '1 of 2: neither yes nor no could be read, as in "**No**"'),
             ('No', 'pope', ''), ('Yes', 'exact', '')):
         out = tmp_path/f'R-{rule}-{len(said)}'
         folder = write_set(tmp_path/out.name, [dict(question='Is it?', answer='no'),
@@ -406,7 +406,7 @@ def test_formats_that_are_not_read(tmp_path, capsys):
     Image.new('RGB', (20, 10)).save(tmp_path/'b.avif')
     rows = [dict(image=name, question='What?', answer='red') for name in ('b.avif', 'a.heic')]
     records, told = read_table(tmp_path, json.dumps(rows), 'q.json')
-    with pytest.raises(CarveError, match='does not read the format HEIC; the file may be intact'): records[1].open()
+    with pytest.raises(CarveError, match='of another format, such as HEIC, convert it'): records[1].open()
     with pytest.warns(UserWarning, match='1 files such as a.heic are left out, as their format is not read here'):
         folder_images(tmp_path)
     assert main(['ask', str(tmp_path/'a.heic'), 'What is it?']) == 2
