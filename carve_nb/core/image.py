@@ -59,7 +59,7 @@ def _from_tensor(t):
 
 # %% ../../nbs/library/core/02_image.ipynb #d2b44193
 def _scale_deep(img):
-    "Scale an image in mode I;16*, I or F to 8 bits of gray by its full range"
+    "Scale an image in mode I;16*, I or F to 8 bits of gray by its full range; LA if one of its values means transparent"
     a = np.asarray(img)
     if img.mode == 'F': return _from_array(a)
     if img.mode == 'I':
@@ -68,7 +68,10 @@ def _scale_deep(img):
     if 0 < a.max() < 2**14:
         warnings.warn(f'16-bit image with values {a.min()} to {a.max()}: scaled from 65535, its full scale, it is dark. '
                       'If it has fewer bits, divide it by its own full scale and pass the array.', stacklevel=4)
-    return _from_array(a.astype(np.float32)/65535)
+    gray = _from_array(a.astype(np.float32)/65535)
+    clear = img.info.get('transparency')
+    if isinstance(clear, int): gray.putalpha(Image.fromarray(np.uint8(255)*(a != clear)))
+    return gray
 
 # %% ../../nbs/library/core/02_image.ipynb #668ca293
 def flatten(img):
@@ -77,6 +80,10 @@ def flatten(img):
     clear = img.convert('RGBA') if img.has_transparency_data else None
     out = Image.new('RGB', img.size, 'white')
     out.paste(clear or img.convert('RGB'), mask=clear)
+    flat = lambda o: all(low == high for low, high in o.getextrema())
+    if clear and flat(out) and not flat(clear):
+        warnings.warn('Transparent pixels show white, on which this image has one color only: what is drawn in white is lost. '
+                      'Save it on another background.', stacklevel=3)
     return out
 
 # %% ../../nbs/library/core/02_image.ipynb #6a769cb5

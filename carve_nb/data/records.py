@@ -20,7 +20,6 @@ from itertools import islice
 from numbers import Number
 from pathlib import Path
 from random import Random
-import numpy as np
 from ..core.errors import CarveError, DataError, MissingError, choose
 from ..core.io import one_line
 from ..core.text import AROUND_LETTER, LETTERS, option_form, right_option, split_options
@@ -66,6 +65,7 @@ class Record:
 
     def open(self): # PIL image, RGB
         "Open the image, and check that the boxes lie inside it"
+        import numpy as np
         from carve_nb.core.image import exif_turn, open_image
         try:
             stored = self.image() if callable(self.image) else self.image
@@ -73,8 +73,10 @@ class Record:
         except (CarveError, OSError) as e: raise DataError(f'the image of {self.id} cannot be opened: {e}') from e
         corners = np.array(self.boxes or [(0, 0, 1, 1)])
         if (corners[:, :2] >= image.size).any() or (corners[:, 2:] - image.size > 1).any():
+            turned = exif_turn(stored) in range(5, 9)
+            stored = f', which is stored as {image.height} x {image.width} and turned upright' if turned else ''
             raise DataError(
-                f'the boxes {self.boxes} of {self.id} do not lie in its upright image of {image.width} x {image.height} pixels; '
+                f'the boxes {self.boxes} of {self.id} do not lie in its image of {image.width} x {image.height} pixels{stored}; '
                 '"box" is x0, y0, x1, y1, "bbox" is x, y, width, height.')
         if self.boxes and exif_turn(stored) in range(2, 9):
             warnings.warn('Boxes are read as pixels of the upright image; EXIF data turn some images.', stacklevel=2)
@@ -127,6 +129,7 @@ def _read_list(value, column) -> list: # without gaps
 # %% ../../nbs/library/data/07_records.ipynb #a8cf564b
 def _read_boxes(value, corners) -> list: # of (x0, y0, x1, y1)
     "Return true regions: of four numbers, a text with four numbers, or a list of such lists; corners, else width and height"
+    import numpy as np  # help loads this module
     with suppress(TypeError, ValueError, OverflowError):
         numbers = re.split(r'[\s,;]+', value.strip(' ()[]')) if isinstance(value, str) else value
         boxes = np.atleast_2d(np.array(numbers, float))
@@ -286,6 +289,9 @@ def make_records(rows, name, find_image=Absent, n=None, seed=None, names=None, r
             "names=dict(FIELD='COLUMN') (--set names.FIELD=COLUMN).")
     for column in {*(names or {}).values(), columns['question']} - {None}:
         if column not in there: raise DataError(f'{name}: no column {column!r}; {cure}')
+    unread = [k for k in there if str(k).lower() in ('options', 'choice', 'a', 'b') and k not in columns.values()]
+    if unread and columns['choices'] == 'choices' not in there:
+        raise DataError(f'{name}: the column {unread[0]!r} seems to hold options, of which none are read; {cure}')
     records = []
     for i, row in choose_rows([*enumerate(rows, 1)], n, seed):
         try: records.append(make_record(row, i, find_image, columns, rule))

@@ -224,7 +224,7 @@ class Prompt:
         panels = {}
         for s in reversed(self.spans):    # of each image its whole view
             im = self.images[s.image]
-            panels[f'image {s.image + 1}'] = plot_grid(small := fit_height(im, 224), s.stretched(im, small))
+            panels[f'image {s.image + 1} with its patches'] = plot_grid(small := fit_height(im, 224), s.stretched(im, small))
         return panels_html(dict(sorted(panels.items())), repr(self))
 
 # %% ../../nbs/library/models/06_prompts.ipynb #d01eb802

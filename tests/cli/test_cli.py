@@ -478,8 +478,8 @@ def test_the_shell_tells_what_changes_an_answer(models, photo, tmp_path, monkeyp
     assert capsys.readouterr().err == ''
     run = str(tmp_path/'R')
     assert main(['eval', 'scenes', '--n', '2', '--methods', 'none,lookup', *how, '--out', run, '--quiet']) == 0
-    lines = ('`lookup`: no row is known for this model, so the last position was read: `carve checkup --only profile` finds one: 2 of 2',
-             '`none`: the answer was cut at 2 tokens: max_new_tokens gives it more: 2 of 2')
+    lines = ('`lookup`, 2 of 2: no row is known for this model, so the last position was read: `carve checkup --only profile` finds one',
+             '`none`, 2 of 2: the answer was cut at 2 tokens: max_new_tokens gives it more')
     shown = capsys.readouterr().out, (tmp_path/'R'/'table.md').read_text()
     assert main(['report', run]) == 0
     for told in (*shown, capsys.readouterr().out):

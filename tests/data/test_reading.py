@@ -6,11 +6,12 @@ import threading
 import unicodedata
 import warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from transformers import LogitsProcessor
-from carve_nb import VLM, CarveError, load_benchmark
+from carve_nb import VLM, CarveError, load_benchmark, open_image
 from carve_nb.cli.main import main
 from carve_nb.data.records import Record, folder_images
 from carve_nb.data.scoring import score_answer
@@ -456,3 +457,27 @@ def test_a_run_on_a_table_of_pandas(answerer, tmp_path):
         lines = evaluate(str(folder), answerer(said), tmp_path/f'R-{name}')
         assert {k: lines[k]['score'] for k in said if k in lines and 'not known' not in k} == {q.split('\n')[0]: score
             for q, *_, score in table}, name
+
+
+def test_white_ink_on_transparent():
+    clear = Image.new('RGBA', (20, 20), (0, 0, 0, 0))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        open_image(clear)
+        clear.paste((0, 0, 0, 255), (5, 5, 9, 9))
+        open_image(clear)
+    clear.paste((255, 255, 255, 255), (5, 5, 9, 9))
+    with pytest.warns(UserWarning, match='what is drawn in white is lost'): open_image(clear)
+
+
+def test_transparent_value_of_sixteen_bits(tmp_path):
+    Image.fromarray(np.array([[0, 65535], [300, 65535]], np.uint16)).save(tmp_path/'a.png', transparency=300)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        assert np.asarray(open_image(tmp_path/'a.png'))[1, 0].tolist() == [255]*3
+
+
+def test_column_that_seems_to_hold_options(tmp_path):
+    (tmp_path/'q.csv').write_text('question,answer,options\nWhich?,B,"red|blue"\n')
+    with pytest.raises(CarveError, match="the column 'options' seems to hold options, of which none are read"):
+        load_benchmark(tmp_path/'q.csv')

@@ -17,7 +17,7 @@ from transformers import AutoProcessor, GemmaTokenizer
 from carve_nb.attention.capture import batch_recorder, recording, rows_of
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.errors import CaptureError, PromptError
+from carve_nb.core.errors import CarveError, PromptError
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.text import read_words
 from carve_nb.method.asking import AskBox
@@ -402,7 +402,7 @@ def test_nothing_left(vlm):
     before = settings(vlm)
     Session(vlm, WIDE).capture(QUESTION, steps='last', max_new_tokens=1)
     assert settings(vlm) == before
-    with pytest.raises(CaptureError): vlm.capture(WIDE, QUESTION, layers=[99])
+    with pytest.raises(CarveError, match=r'layers \[99\] do not exist'): vlm.capture(WIDE, QUESTION, layers=[99])
     with pytest.raises(KeyError), recording(vlm.model, vlm.layers, cross=bool(vlm.family.cross)): raise KeyError
     assert settings(vlm) == before
 

@@ -166,7 +166,7 @@ def test_a_folder_that_can_only_be_read(again, shell, monkeypatch):
 
 def test_a_field_that_is_given_twice(shell, tmp_path):
     status, _, said = shell('eval', 'scenes', '--methods', 'carve:p=.1:p=.2', '--out', tmp_path/'R')
-    assert status == 2 and 'gives p twice' in said and not (tmp_path/'R').exists(), said
+    assert status == 2 and 'each once' in said and not (tmp_path/'R').exists(), said
 
 
 @pytest.mark.case(35)
