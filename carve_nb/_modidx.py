@@ -1719,6 +1719,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'carve_nb/models/prompts.py'),
                                          'carve_nb.models.prompts.check_text': ( 'library/models/prompts.html#check_text',
                                                                                  'carve_nb/models/prompts.py'),
+                                         'carve_nb.models.prompts.check_tiles': ( 'library/models/prompts.html#check_tiles',
+                                                                                  'carve_nb/models/prompts.py'),
                                          'carve_nb.models.prompts.commands': ( 'library/models/prompts.html#commands',
                                                                                'carve_nb/models/prompts.py'),
                                          'carve_nb.models.prompts.compare_pixels': ( 'library/models/prompts.html#compare_pixels',

@@ -6,8 +6,8 @@
 __all__ = ['TURN', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'format_chat', 'check_template', 'lay_words', 'commands',
            'escape_text', 'check_text', 'unknown_note', 'Overheard', 'token_names', 'text_positions', 'lay_out',
            'Prompt', 'plot_grid', 'check_shape', 'prompt_places', 'deal_images', 'seen_images', 'GivenInputs',
-           'Remembering', 'remember', 'read_prompts', 'place_prompts', 'process_images', 'compare_pixels',
-           'image_frame', 'read_messages', 'join_images', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
+           'Remembering', 'remember', 'read_prompts', 'place_prompts', 'check_tiles', 'process_images',
+           'compare_pixels', 'image_frame', 'read_messages', 'join_images', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import copy
@@ -355,6 +355,7 @@ def place_prompts(model, processor, inputs, images, question, heard=()) -> list:
         for ids, end, asked in zip(alone, deal_images([int((ids == token).sum()) for ids in alone], filled), questions):
             own, names = images[first:end], token_names(tok, ids, heard)
             spans = family.spans(config, [processor]*len(own), inputs, [im.size for im in own], ids, first) if own else []
+            if not family.cross: check_tiles(spans, names, ids == token)
             # one image token for each image
             short = [i for before, i in zip([None, *ids.tolist()], ids.tolist()) if i != token or before != token]
             text = tok.decode(short, clean_up_tokenization_spaces=False)
@@ -363,6 +364,22 @@ def place_prompts(model, processor, inputs, images, question, heard=()) -> list:
     except PromptError: raise
     except (IndexError, CarveError) as e: raise OtherImagesError(f'The inputs are not of these {len(images)} images: {e}.') from e
     return prompts
+
+# %% ../../nbs/library/models/06_prompts.ipynb #c9d1bc19
+def check_tiles(
+    spans, names,  # [N] its tokens as text
+    image,  # [N] bool: the image tokens
+):
+    "Refuse images whose tiles are not where the prompt has them"
+    spans = [s for s in spans if len(s)]    # of a strip a view can be without a token
+    starts = {s.image: min(int(t.tokens[0]) for t in spans if t.image == s.image) for s in spans}
+    apart = int((image[1:] & ~image[:-1]).sum() + image[0]) >= len(starts)    # words stand between all of them
+    wrong = {i for i, start in starts.items() if apart and start and image[start - 1]}
+    for s in spans:
+        at = re.fullmatch(r'\s*<row_(\d+)_col_(\d+)>', names[int(s.tokens[0]) - 1])
+        if at and s.view != f'tile {int(at[1]) - 1},{int(at[2]) - 1}': wrong.add(s.image)
+    if not wrong: return
+    raise OtherImagesError(f'Image {min(wrong)} has other tiles than the prompt has at its place.')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #8f4e7650
 def process_images(processor, images, **settings) -> dict:

@@ -234,6 +234,15 @@ def test_other_images_of_the_same_size(name, load):
         refuse("pixels='changed'", lambda: user.record(inputs=low, images=other))
 
 
+@pytest.mark.parametrize('name', ['idefics3', 'smolvlm'])
+def test_tiles_in_another_order(name, load):
+    "Two images that fill as many tokens, one wide and one tall, are told apart by their tiles where pixels are not compared"
+    wide = WIDE.resize((600, 150))
+    user = User(load(name), [wide, wide.transpose(Image.Transpose.ROTATE_90)])
+    with pytest.raises(CarveError, match='same order and size|other tiles'):
+        user.record(images=user.images[::-1], pixels='changed')
+
+
 def test_pixels_changed_on_purpose(llava):
     torch.manual_seed(0)
     noisy = dict(llava.inputs, pixel_values=llava.inputs['pixel_values'] + .1*torch.randn_like(llava.inputs['pixel_values']))
@@ -339,6 +348,13 @@ def test_remember(name, load):
     user.inputs['pixel_values'] = user.inputs['pixel_values'].flip(-1)
     refuse("pixels='changed'", lambda: user.record(images=None))
     assert user.record(images=None, pixels='changed').meta['pixels'] == 'changed'
+
+
+def test_settings_changed_after_the_call(load):
+    user, processor = User(load('llava'), [WIDE]), remember(copy.deepcopy(load('llava').processor))
+    user.inputs = processor(images=[[WIDE]], text=[user.vlm.prompt(WIDE, QUESTION).text], return_tensors='pt')
+    processor.image_processor.do_center_crop = False
+    refuse('another shape or on another grid', lambda: user.record(processor=processor))
 
 
 def test_settings_on_the_processor(load):

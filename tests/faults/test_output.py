@@ -225,7 +225,7 @@ def test_objects_in_a_notebook(kind, vlm):
     page = o._repr_html_()
     alts, caption = re.findall(r'<img alt="([^"]*)"', page), re.search('<figcaption>(.*?)</figcaption>', page, re.S)[1]
     assert alts and all(len(a) > 8 for a in alts) and len(page) < 60_000 and len(repr(o)) < 400
-    said = {Prompt: ['209 tokens', question, 'grid (14, 14)'],
+    said = {Prompt: ['209 tokens', 'at 199..206', 'image 0', 'tokens 3..198', question],
         Saliency: ['peak at', 'bits', '2^H', 'dark'], Scene: [f'{a.name} {a.digit}' for a in scene.objects],
             Crop: [str(getattr(o, 'box', '')), 'times'], AttentionRows: ['4 heads', 'on one scale', 'mass on them'],
             Result: [question, 'Baseline: ', 'with the crop']}
