@@ -619,6 +619,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'carve_nb.data.records.Record': ('library/data/records.html#record', 'carve_nb/data/records.py'),
                                        'carve_nb.data.records.Record.__post_init__': ( 'library/data/records.html#record.__post_init__',
                                                                                        'carve_nb/data/records.py'),
+                                       'carve_nb.data.records.Record._repr_html_': ( 'library/data/records.html#record._repr_html_',
+                                                                                     'carve_nb/data/records.py'),
                                        'carve_nb.data.records.Record.box': ( 'library/data/records.html#record.box',
                                                                              'carve_nb/data/records.py'),
                                        'carve_nb.data.records.Record.open': ( 'library/data/records.html#record.open',

@@ -217,10 +217,15 @@ def _hush(quiet=False):
     hush_loader()
     if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
 
-def _open_model(model, given): # of `load_options`; `VLM`
-    "Load the model without progress bars"
+def _open_model(model, given, method=None): # of `load_options`; `VLM`
+    "Load the model without progress bars; raise an error first if it lacks the layers of the method"
     hush_loader()
+    from transformers import AutoConfig
     from carve_nb.attention.vlm import VLM
+    from carve_nb.core.saliency import pick_layers
+    if isinstance(getattr(method, 'layers', None), list):
+        config = AutoConfig.from_pretrained(find_source(model), revision=given.get('revision'))
+        pick_layers(method.layers, config.get_text_config().num_hidden_layers)
     return VLM.from_pretrained(model, **given)
 
 def _open_question(images, question): # paths; -> PIL images, question
@@ -272,7 +277,7 @@ def _ask(method, *args, **kw): # -> `Result`
         r = method(*args, **kw)
     notes = [str(w.message) for w in heard]
     before = r.plain_answer
-    if before is not None and str(before) != str(r) and r.answer.confidence < before.confidence:
+    if r.less_sure and str(before) != str(r):
         notes.append(f'the model is less sure of this answer ({r.answer.confidence:.2f}) than of its baseline '
                      f'"{one_line(before)}" ({before.confidence:.2f})')
     return replace(r, notes=[*dict.fromkeys([*r.notes, *notes])])
@@ -306,7 +311,7 @@ def ask(
     check_files(to_json, force=force, images=images or ())
     if out: make_folder(out, 'result.png', 'crop.png', 'result.json', force=force)
     chosen = _make_method(method, fields, max_new_tokens)
-    r = _ask(chosen, _open_model(model, given), opened, question, box=box)
+    r = _ask(chosen, _open_model(model, given, chosen), opened, question, box=box)
     if r.images and r.method != 'none': r.notes.insert(0, f'about {images[r.which]}')
     shown = sys.stdout.isatty() and not quiet
     if shown: print(*map(tame_terminal, r.summary()), sep='\n')
@@ -338,7 +343,7 @@ def save_the_map(
     opened, question = _open_question(images, question)
     check_files(out, force=force, images=images or ())
     chosen = _make_method(method, fields)
-    vlm = _open_model(model, given)
+    vlm = _open_model(model, given, chosen)
     from carve_nb.attention.session import Session
     from carve_nb.method.results import unseen_note
     from carve_nb.models.families import check_needs

@@ -8,6 +8,7 @@ __all__ = ['COLUMNS', 'FOLDER_FORMAT', 'ENDINGS', 'Record', 'Absent', 'make_reco
 
 # %% ../../nbs/library/data/07_records.ipynb #1f60c313
 import ast
+import html
 import json
 import re
 import unicodedata
@@ -62,6 +63,8 @@ class Record:
         self.answers = [str(_plain_value(o)) for o in self.answers or ()]
         if self.choices: self.choices = [str(_plain_value(o)) for o in self.choices]
         elif len(self.answers) == 1: self.answers = _TRUTHS.get(self.answer.lower(), self.answers)
+
+    def _repr_html_(self): return f'<b>{html.escape(self.question)}</b> → {html.escape(self.answer)} ({html.escape(self.id)})'
 
     def open(self): # PIL image, RGB
         "Open the image, and check that the boxes lie inside it"

@@ -183,7 +183,7 @@ WORDLESS = Saliency, Crop      # what they show is all numbers
 MAKERS = {Prompt: lambda vlm: a_prompt(), AttentionRows: lambda vlm: some_rows(), Scene: lambda vlm: a_scene(),
     MethodTable: lambda vlm: a_table(),
           Saliency: lambda vlm: a_result().saliency, Crop: lambda vlm: a_result().crop,
-          Result: lambda vlm: a_result(),
+          Record: lambda vlm: Record(BAD, None, BAD, [BAD], kind=BAD), Result: lambda vlm: a_result(),
           Explorer: an_explorer,
           DataSet: lambda vlm: DataSet(BAD, [Record(BAD, None, BAD, [BAD], kind=BAD)], BAD, about={BAD: BAD}),
           ModelProfile: lambda vlm: ModelProfile(BAD, BAD, 5, [1], 'noun', [0, 1], dict(last=[0., .1], noun=[.1, .4]),
@@ -267,7 +267,7 @@ def test_places_that_make_html():
         for p in sorted((ROOT/'carve_nb').rglob('*.py')) if p.name[0] != '_']
     parts += [(p, p.read_text(encoding='utf-8'))
         for p in sorted((ROOT/'carve_nb').rglob('*.html'))]     # of jinja, which escapes
-    assert {p.stem for p, code in parts if words.search(code)} - {'families'} == {'widgets', 'app', 'io',
+    assert {p.stem for p, code in parts if words.search(code)} - {'families'} == {'widgets', 'app', 'io', 'records',
         'plotting', 'report', 'checkup'}   # those two name tokens such as <img>
 
 
