@@ -147,8 +147,10 @@ def difference(a, b, n=2000, seed=0, clusters=None) -> Estimate:    # the image 
     sums, counts = _image_sums(d, clusters)
     lo, hi = _mean_ends(sums, counts, n, seed)
     if hi - lo >= 1e-9 or not 0 <= min(*a, *b) <= max(*a, *b) <= 1: return _estimate(d, counts, (lo, hi), 'bootstrap')
-    other = 1 - TAIL**(1/len(sums))    # most that may differ of the images that were not asked about
-    return _estimate(d, counts, (lo - other*(1 + lo), hi + other*(1 - hi)), 'exact')
+    m = len(sums)    # Bonett and Price: one more answer on each side
+    p, q = ((m*(sign*d).clip(0).mean() + 1)/(m + 2) for sign in (1, -1))
+    half = stats.norm.isf(TAIL)*np.sqrt((p + q - (p - q)**2)/(m + 2))
+    return _estimate(d, counts, (max(-1, p - q - half), min(1, p - q + half)), 'Bonett-Price')
 
 # %% ../../nbs/library/core/04_stats.ipynb #cf1d7f16
 def mcnemar(a, b) -> float:

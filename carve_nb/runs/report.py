@@ -151,7 +151,7 @@ def describe_protocol(protocol) -> str:
     return one_line(f'{mixed}Measured with ' + ', '.join(f'{k} {v}' for k, v in values.items() if v not in (None, '', {})) + '.')
 
 _STATISTICS = (
-    "95 % intervals: Wilson's for shares, the bootstrap for other means and for differences (Clopper and Pearson's where that "
+    "95 % intervals: Wilson's for shares, the bootstrap for other means and for differences (Bonett and Price's where that "
     'has no width), of whole images where several questions share one; none (—) below 10 effective images. p against the '
     'baseline, on the samples that both answered: exact McNemar test, or where answers are partly right or share an image the '
     'sign-flip test of the mean difference; Holm: corrected for all comparisons of the first table, and for all of the tables '

@@ -276,7 +276,7 @@ def test_difference(ab, seed):
     i, j = difference(a, b, 200, seed), difference(b, a, 200, seed)
     assert np.allclose((i.value, i.lo, i.hi), (-j.value, -j.hi, -j.lo))
     same = difference(a, a, 50)
-    assert same.value == 0 and same.lo == -same.hi and (same.hi > 0) == (same.kind == 'exact')
+    assert same.value == 0 and same.lo == -same.hi and (same.hi > 0) == (same.kind == 'Bonett-Price')
 
 
 @few
