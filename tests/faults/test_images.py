@@ -41,6 +41,7 @@ import subprocess
 import sys
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 import numpy as np
@@ -480,7 +481,8 @@ def test_large(preset, vlm, monkeypatch):
     step = 1200/door.raster_size(size)[0]
     assert len(exact) == len(coarse) and max(np.abs(np.subtract(a.box, b.box)).max() for a, b in zip(exact, coarse)) <= step + 1
     assert np.corrcoef(r.saliency.values.ravel(), fine.saliency.values.ravel())[0, 1] > .95
-    assert np.abs(np.subtract(r.plot(100).size, fine.plot(100).size)).max() <= 2   # the two crops differ by a pixel of the raster
+    said = replace(r, answer=fine.answer, plain_answer=fine.plain_answer)     # a less sure answer takes a line more
+    assert np.abs(np.subtract(said.plot(100).size, fine.plot(100).size)).max() <= 2   # the two crops differ by a pixel of the raster
 
 
 LARGE = PEAK + '''
