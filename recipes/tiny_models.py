@@ -145,6 +145,7 @@ class Tiny:
     text: dict         # further settings of the decoder
     more: dict         # further settings of the model; a token stands for its id
     named: dict = field(default_factory=dict)  # tokens that the tokenizer has a name for
+    video: str = ''    # class of the video processor, where the stock processor has one; without it transformers looks for it in a circle
 
     def __call__(self, layers, tokenizer=byte_tokenizer, **kw):
         "Configuration, parts to save, further files"
@@ -155,8 +156,7 @@ class Tiny:
         if isinstance(self.processor, type):
             return config, [self.processor(self.images(**sizes), tok, chat_template=self.chat, **self.own)], {}
         own, further = dict(processor_class=self.processor), {}
-        if 'temporal_patch_size' in sizes:   # it has a video processor too
-            further['video_preprocessor_config.json'] = sizes | dict(video_processor_type='Qwen2VLVideoProcessor') | own
+        if self.video: further['video_preprocessor_config.json'] = sizes | dict(video_processor_type=self.video) | own
         return config, [tok, self.images(**sizes)], further | {'processor_config.json': own | self.own}
 
 # %% ../nbs/training/tiny_models.ipynb #6ead97bd
@@ -224,7 +224,7 @@ def qwen_tiny(config, processor, tower, **text) -> Tiny:
     "Recipe of a tiny Qwen: what one generation does not have in common with the others"
     tower = dict(depth=2, num_heads=2, patch_size=8, initializer_range=.3) | tower
     return Tiny(config, Qwen2VLImageProcessorPil, QWEN_SIZES, processor, {}, QWEN_CHAT, [*_ENDS, *QWEN_TOKENS.values()],
-                tower, dict(rope_parameters=ROPE) | text, QWEN_TOKENS)
+                tower, dict(rope_parameters=ROPE) | text, QWEN_TOKENS, video='Qwen2VLVideoProcessor')
 
 # %% ../nbs/training/tiny_models.ipynb #b640352e
 _OUT = dict(hidden_size=32, intermediate_size=64, out_hidden_size=32)  # of the tower, since generation two and a half
@@ -268,7 +268,7 @@ def glm_tiny(config, images, processor, tower=(), **text) -> Tiny:
     "Recipe of a tiny GLM-V: what one generation does not have in common with the others"
     return Tiny(config, images, QWEN_SIZES, processor, {}, GLM_CHAT,
                 ['<|endoftext|>', '<pad>', '[gMASK]', '<sop>', '<|user|>', '<|assistant|>', *GLM_TOKENS.values()],
-                dict(_GLM_TOWER, **dict(tower)), _GLM_TEXT | text, GLM_TOKENS)
+                dict(_GLM_TOWER, **dict(tower)), _GLM_TEXT | text, GLM_TOKENS, video='Qwen2VLVideoProcessor')
 
 glm4_tiny = glm_tiny(Glm4vConfig, Glm4vImageProcessorPil, 'Glm4vProcessor')
 glm4_moe_tiny = glm_tiny(
@@ -287,14 +287,14 @@ ernie_tiny = Tiny(
     dict(depth=2, num_heads=2, patch_size=8, hidden_size=32, intermediate_size=64, initializer_range=.3),
     dict(rope_parameters=dict(rope_type='default', rope_theta=1e4, mrope_section=[1, 1, 2]), moe_k=2, moe_num_experts=4,
          moe_num_shared_experts=1, moe_intermediate_size=[32, 32], initializer_range=.2),
-    {f'{k}_id': v for k, v in ERNIE_TOKENS.items()}, ERNIE_TOKENS)
+    {f'{k}_id': v for k, v in ERNIE_TOKENS.items()}, ERNIE_TOKENS, 'Qwen2VLVideoProcessor')
 
 _lfm3 = Tiny(
     Lfm3VlConfig, Qwen2VLImageProcessorPil, QWEN_SIZES, 'Lfm3VlProcessor', {}, QWEN_CHAT, [*_ENDS, *QWEN_TOKENS.values()],
     dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
          patch_size=8, layer_types=['conv', 'full_attention'], initializer_range=.3),
     dict(head_dim=8), dict(QWEN_TOKENS, projector_hidden_size=32),
-    dict(image_token='<|image_pad|>', video_token='<|video_pad|>'))
+    dict(image_token='<|image_pad|>', video_token='<|video_pad|>'), 'Qwen2VLVideoProcessor')
 
 def lfm3_tiny(layers, *args, **kw) -> tuple:
     "Recipe of a tiny LFM3-VL: every second layer attends, the others are convolutions"
@@ -462,7 +462,7 @@ def mllama_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
     return config, [MllamaProcessor(images, tok, chat_template=MLLAMA_CHAT)], {}
 
 # %% ../nbs/training/tiny_models.ipynb #b38af9a1
-_PIC = {k: v.replace('<|vision_start|>', '').replace('<|vision_end|>', '') for k, v in dict(chat=QWEN_CHAT).items()}['chat']
+_PIC = QWEN_CHAT.replace('<|vision_start|>', '').replace('<|vision_end|>', '')
 _LFM2_NAMED = dict(image_token='<image>', image_start_token='<|image_start|>', image_end_token='<|image_end|>',
                    image_thumbnail_token='<|img_thumbnail|>')
 

@@ -218,7 +218,7 @@ class Session:
         asked = self.asked(question, suffix)
         key = asked, bool(settings), steps, None if steps == 'first' else max_new_tokens
         with self.holding():
-            known = [k for k in self.captures if k == key or steps == 'first' and k[:2] == key[:2]]
+            known = [k for k in self.captures if k == key or steps == 'first' and k[:3] == (*key[:2], 'all')]
             self.hits += bool(known)
             key = known[-1] if known else key
             rows = self.captures.pop(key) if known else make(None, True)

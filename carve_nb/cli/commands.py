@@ -113,7 +113,7 @@ def print_table(rows, as_json=False): # lists of words, the head first
     width = shutil.get_terminal_size((0, 0)).columns or 10_000    # a file or a pipe: as wide as it likes
     Console(file=(shown := StringIO()), width=width, markup=False).print(table)
     lines = [line.rstrip() for line in shown.getvalue().splitlines()]
-    if '…' in shown.getvalue():     # a word was cut
+    if shown.getvalue().count('…') > str(rows).count('…'):     # a word was cut
         fill = partial(textwrap.fill, width=width, initial_indent='  ', subsequent_indent='    ')
         lines = [l for row in rows for l in [row[0], *(fill(f'{k}: {v}') for k, v in zip(head[1:], row[1:]) if v)]]
     print('\n'.join(lines))
@@ -579,6 +579,8 @@ def checkup(
     *, model, given,
 ):
     "Examine a model with images of this package, and print the line of code to use."
+    if only and (data or retry or accept_code):
+        raise CarveError('--data, --retry and --accept-code go with the whole checkup, not with --only profile.')
     if only: return _measure_profile(model, given, out, n or 40, images, force, quiet)
     if force: raise CarveError('--force goes with --only profile.')
     if n == 1: raise CarveError('--n 1: two questions of each kind, or more.')

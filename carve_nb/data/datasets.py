@@ -139,9 +139,10 @@ def _hub_set(spec, n, seed, split=None, config=None, revision=None, names=None, 
     if root and not Path(root).expanduser().is_dir(): raise DataError(f'{root} is no folder.')
     source = Path(root).expanduser() if root else known.hub
     split = split or known.split
-    rows = hub_rows(source, split, config, revision, None if known.only or seed is not None else n)
+    names = known.names | (names or {})
+    rows = hub_rows(source, split, config, revision, None if known.only or seed is not None else n, names.get('image', 'image'))
     rows = [r for r in rows if all(r.get(k) == v for k, v in known.only.items())]
-    records = make_records(rows, spec, n=n, seed=seed, names=known.names | (names or {}), rule=known.rule)
+    records = make_records(rows, spec, n=n, seed=seed, names=names, rule=known.rule)
     return _make_set(
         spec, records, source=f'{known.hub}@{revision or "main"}', split=split, license=known.license, note=known.note)
 

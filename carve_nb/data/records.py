@@ -187,7 +187,7 @@ def hub_rows(name, split, config=None, revision=None, n=None, image='image') -> 
         import datasets
         datasets.disable_progress_bars()
         what = dict(name=config, revision=revision)
-        if Path(name).suffix == '.parquet': name, what = 'parquet', dict(data_files=str(name))
+        if Path(name).suffix.lower() == '.parquet': name, what = 'parquet', dict(data_files=str(name))
         data = datasets.load_dataset(str(name), split=split, **what)
         if n: data = data.select(range(min(n, len(data))))
         if image not in data.features or data.features[image] == datasets.Value('string'): return data.to_list()
@@ -227,15 +227,16 @@ def _unique_keys(pairs) -> dict: # of (key, value)
 def _read_json(path, n):
     "Return the value in a file, or a list of the first lines"
     with open(path, encoding='utf-8-sig', newline='\n') as f:
-        text = f.read() if path.suffix == '.json' else f'[{",".join(islice(filter(str.strip, f), n))}]'
+        text = f.read() if path.suffix.lower() == '.json' else f'[{",".join(islice(filter(str.strip, f), n))}]'
     return json.loads(text, object_pairs_hook=_unique_keys)
 
 def read_rows(path, n=None, image='image') -> list: # of dicts
     "Return the first rows of a table: a CSV file with a header, a list in JSON, lines of JSON, or a Parquet file"
     path = Path(path)
-    if path.suffix == '.parquet': return hub_rows(path, 'train', n=n, image=image)
+    ending = path.suffix.lower()
+    if ending == '.parquet': return hub_rows(path, 'train', n=n, image=image)
     try:
-        rows = (_read_csv if path.suffix == '.csv' else _read_json)(path, n)
+        rows = (_read_csv if ending == '.csv' else _read_json)(path, n)
         json.dumps(rows, ensure_ascii=False).encode()        # half a character, which no file can keep, is an error
     except Exception as e:                               # each parser has its own errors
         raise DataError(f'{path.name} cannot be read: {str(e)[:300] or type(e).__name__}.') from e
@@ -312,7 +313,7 @@ def make_records(rows, name, find_image=Absent, n=None, seed=None, names=None, r
 def read_entries(path, n=None, seed=None, names=None) -> list: # of `Record`s
     "Return the records of a folder with images and one table, or of that table; `names`: field -> its column"
     path = Path(path).expanduser()
-    files = sorted(p for p in ([path] if path.is_file() else path.glob('*.*')) if p.suffix in ENDINGS)
+    files = sorted(p for p in ([path] if path.is_file() else path.glob('*.*')) if p.suffix.lower() in ENDINGS)
     if len(files) != 1:
         raise DataError(
             f'{path} holds {len(files)} tables ({", ".join(p.name for p in files[:4])}); name one .jsonl, .json, .csv or '

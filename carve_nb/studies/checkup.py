@@ -35,7 +35,7 @@ from ..method.profiles import SINKS, ModelProfile, find_profile
 from ..models.prompts import SHORT_ANSWER, unknown_note
 from ..runs.report import PAGE
 from ..runs.runner import MAY_CHANGE, RunConfig, SampleEvaluator, Task, run_eval
-from ..runs.store import RunStore, attempt, carry_out, differing, read_run, unsupported_lines, without
+from ..runs.store import RunStore, attempt, carry_out, differing, read_lines, read_run, unsupported_lines, without
 from .profile import keep_profile, make_profile
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #f8bc798e
@@ -215,23 +215,24 @@ def explain_use(row) -> tuple:
     if not found: return 'The model cannot read any of these questions, even magnified: ask without a crop.', plain
     if found['use'] == 'none': return f'On {found["n"]} questions no method gains significantly: ask without a crop.', plain
     gain, lo, hi = (round(100*v) for v in found['gain'][found['use']])
-    said = (f'Use this line: it looks for the object in question, asks again with that place enlarged, and answers {gain} more '
-            f'of 100 questions right (95 % interval {lo} to {hi}, {found["n"]} questions).')
+    plain = round(100*found['baseline'][0])
+    said = (f'Use this line: it looks for the object that the question asks about, asks again with that place enlarged, and answers '
+            f'{plain + gain} instead of {plain} of 100 questions right (+{gain}, 95 % interval {lo} to {hi}, {found["n"]} questions).')
     return said, f'{name_arm(row["reads"], found["use"])}(vlm, image, question)'
 
 def explain_kinds(row) -> str:
-    "Return which methods help as much, and which gains how much on which kind of question, in a sentence"
+    "Return how much is gained on which kind of question, and which methods help as much over all of them"
     named = lambda arm: f'`{name_arm(row["reads"], arm)}`'
     def why(f):
         if f['verdict'] != 'gain': return f': {VERDICTS[f["verdict"]]}'
-        other = '' if f['use'] == row['any']['use'] else f' with {named(f["use"])}'
+        other = '' if f['use'] == row['any']['use'] else f', but with {named(f["use"])}'
         return f' {format_points(f["gain"][f["use"]])}{other}'
     found = sorted(row['kinds'].items(), key=lambda o: VERDICT_ORDER.index(o[1]['verdict']))
     parts = groupby(found, lambda o: why(o[1])).items()
     gains = '; '.join(' and '.join(KINDS[k] for k, _ in some) + text for text, some in parts)
-    said = f'ains in points by kind of question: {gains}.'
-    if not (near := row['any'] and row['any']['as_good']): return f'G{said}'
-    return f'{" and ".join(map(named, near))} help{"s"*(len(near) == 1)} about as much; g{said}'
+    said = f'Gains in points by kind of question: {gains}.'
+    near = row['any'] and row['any']['as_good']
+    return f'{said} Over all kinds {" and ".join(map(named, near))} gain{"s"*(len(near) == 1)} about as much.' if near else said
 
 def explain_map(row) -> str:
     "Return how often attention points at the target, whether it binds, and whether lookup read another query token"
@@ -241,8 +242,10 @@ def explain_map(row) -> str:
     found = [BINDS[p['binds']]] if p['binds'] in BINDS else []
     if p['pointing']:
         share, chance = (f'{100*v:.0f} %' for v in (p['pointing'], p['chance']))
-        found = [f'points at the object in question in {share} of the images (by chance {chance})', *found]
+        found = [f'points at the object that the question asks about in {share} of {p["n"]} images (by chance {chance})', *found]
     found = f'The attention {" and ".join(found) or "map was not compared with true regions"}'
+    asked = row['any'] and row['any']['pointing']
+    if asked: found += f'. On the questions of this checkup the map of lookup points at the object in {100*asked[0]:.0f} %'
     if (p['query'], p['layers']) == (reads['query'], reads['layers']): return f'{found}.'
     return (f'{found}. But lookup read {reads["query"]!r} in layers {reads["layers"]} ({reads["why"]}), and this checkup finds '
             f'{p["query"]!r} in layers {p["layers"]}.')
@@ -290,6 +293,8 @@ def profile_stage(vlm, out, images=None, over=iter) -> ModelProfile:
     if (path := Path(out)/'profile.json').exists():
         made = ModelProfile.load(path)
         made.use(vlm)     # an error where it is another model's
+        if images and made.source != Path(images).name:
+            raise CarveError(f'{path} is a profile on {made.source}, not on {images}: give another folder for the checkup.')
         return made
     made = make_profile(vlm, images=images, over=over)
     made.save(path)
@@ -318,7 +323,8 @@ def settle_lookup(vlm) -> dict: # for the protocol
 def ask_questions(store, evaluator, kinds, n): # yields lists of lines
     "Ask n questions of each kind, over the answers that the store holds and on from there"
     wanted = [m for m in evaluator.config.made if m not in evaluator.unfit]
-    asked = {name: int(step) for name, _, step in (id.rpartition('-') for id, _ in store.done if id)}
+    # also of one that failed and is asked again
+    asked = {name: int(step) for name, _, step in (line['id'].rpartition('-') for line in read_lines(store.folder) if line) if name}
     for kind in kinds:
         steps, scores, first = [], [], 1000*[*CHANCE].index(kind)
         for i in range(first, first + n):
@@ -364,14 +370,16 @@ def run_checkup(
     before = len({id for id, _ in store.done if id})
     carry_out(store, ask_questions(store, evaluator, kinds, n), before, n*len(kinds), progress)
     row = make_row(out)
-    own_data = data and check_data(vlm, data, Path(out)/'data', evaluator.config.methods, progress, accept_code)
     # a list stands on one line
     text = re.sub(r'\[[^][]*\]', lambda m: re.sub(r'\n *', '', m[0]), json.dumps(row, indent=1))
     replace_file(Path(out)/'row.json', text + '\n')
-    replace_file(Path(out)/'checkup.html', checkup_page(row, own_data))
+    replace_file(Path(out)/'checkup.html', checkup_page(row))
+    if data:
+        own = check_data(data, vlm, evaluator.config.methods, out=Path(out)/'data', retry=retry, progress=progress, accept_code=accept_code)
+        replace_file(Path(out)/'checkup.html', checkup_page(row, own))
     return row
 
-def check_data(vlm, data, out, methods, progress=True, accept_code=False) -> dict: # `DataSet`; of the run
+def check_data(data, vlm, methods, out, **how) -> dict: # as of `run_eval`
     "Measure gains and the verdict on questions of one's own: nothing of it goes into the row"
-    run_eval(data, vlm, methods, out=out, progress=progress, accept_code=accept_code)
+    run_eval(data, vlm, methods, out=out, **how)
     return judge([line for line in read_run(out).records if line['id']])

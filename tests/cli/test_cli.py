@@ -84,6 +84,7 @@ PROFILE, IMAGE = ('checkup', '--only', 'profile'), 'nbs/images/switches.png'
     (['checkup', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['checkup', '--n', '0'], LEAST),
     (['checkup', '--only', 'profil'], "'profil' is not one of 'profile'"),
     (['checkup', '--force'], 'goes with --only profile'),
+    (['checkup', '--only', 'profile', '--retry'], 'go with the whole checkup, not with --only profile'),
     ([*PROFILE, '--images', 'nowhere'], "'nowhere' does not exist"),
     ([*PROFILE, '--images', 'tests/faults'], 'holds no images'),
     (['ask', IMAGE, 'What?', '--min-side', '.3'], 'a field of a method is given as --set min_side=VALUE'),

@@ -2,6 +2,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 import pandas as pd
 import pytest
 from markupsafe import escape
@@ -11,7 +12,7 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, DataError
 from carve_nb.data.scenes import samples, twin_records
 from carve_nb.method.profiles import find_profile, profile_path
-from carve_nb.runs.store import read_run, without
+from carve_nb.runs.store import RunStore, read_run, without
 from carve_nb.studies import checkup
 from carve_nb.studies.checkup import check_row, run_checkup
 
@@ -59,7 +60,7 @@ def test_shell(tmp_path):
     said = told.stdout.splitlines()
     assert said[:2] == ['On 6 questions no method gains significantly: ask without a crop.', '    vlm.ask(image, question)']
     assert said[2] == 'Gains in points by kind of question: small digits and color and existence: not enough questions to show a gain.'
-    assert said[3].startswith('The attention points at the object in question') and 'does not bind color to shape' in said[3] and said[4].startswith('written to ')
+    assert said[3].startswith('The attention points at the object that the question asks about') and 'does not bind color to shape' in said[3] and said[4].startswith('written to ')
     assert 'every figure comes from the records again' in check_row(tmp_path/'R'/'row.json')
     row = json.loads((tmp_path/'R'/'row.json').read_text())
     assert without(run_checkup('carve-tiny', tmp_path/'whole', n=2, progress=False), TIMED) == without(row, TIMED)
@@ -95,8 +96,8 @@ def test_grows(tmp_path, few):
 
 
 def test_retry(tmp_path, few, monkeypatch):
-    "A failed and a damaged line block nothing: the next run measures the damaged one again, and with retry the failed one; the row is that of a whole run"
-    how = dict(model='carve-tiny', n=4, kinds=('digit',), progress=False)
+    "A failed and a damaged line block nothing: the next run measures the damaged one again, and with retry the failed one, also of one's own data"
+    how = dict(model='carve-tiny', n=4, kinds=('digit',), progress=False, data=own_folder(tmp_path/'F', True))
     whole = run_checkup(out=tmp_path/'S', **how)
     with monkeypatch.context() as m:
         m.setattr('carve_nb.method.lookup.Lookup.look', lambda *args, **kw: 1/0)
@@ -110,6 +111,31 @@ def test_retry(tmp_path, few, monkeypatch):
     assert row['kinds']['digit']['failed']['lookup'] == 4 and 'carve' not in row['kinds']['digit']['failed']
     with pytest.warns(UserWarning, match='1 damaged line'): row = run_checkup(out=tmp_path/'R', retry=True, **how)
     assert without(row, TIMED) == without(whole, TIMED)
+    assert {line['status'] for line in read_run(tmp_path/'R'/'data').records} == {'ok'}
+
+
+def test_retry_keeps_sizes(tmp_path):
+    "A question that failed in all arms is asked again, not another one, also where earlier failures are mended before it"
+    class Answers:
+        "Right where the target is large, for the arms that look; an error for some questions"
+        config, unfit, failing = SimpleNamespace(made={arm: None for arm in checkup.ARMS}), {}, ()
+        def __call__(self, tasks):
+            for t in tasks:
+                name, _, step = t.record.id.rpartition('-')
+                line = dict(id=t.record.id, at=t.at, kind='digit', question='')
+                if name in self.failing: yield [line | dict(method=m, status='error', why='lost') for m in t.methods]
+                else: yield [line | dict(method=m, status='ok', score=float(int(step) < (6 if m == 'none' else 9))) for m in t.methods]
+    def ask(retry):
+        store = RunStore(tmp_path/'R', dict(methods={arm: {} for arm in checkup.ARMS}), retry=retry)
+        for lines in checkup.ask_questions(store, evaluator, ['digit'], 40): store.add(lines)
+        store.close()
+    evaluator = Answers()
+    evaluator.failing = [f'eye-{checkup.SEEDS[i]}-digit' for i in (16, 17, 18, 19, 20, 21, 30)]
+    ask(retry=False)
+    before = answered(tmp_path/'R')
+    evaluator.failing = ()
+    ask(retry=True)
+    assert before == answered(tmp_path/'R') == 40 and {l['status'] for l in read_run(tmp_path/'R').records} == {'ok'}
 
 
 @pytest.mark.parametrize('name', ['qwen2_5_vl', 'llava_next', 'mllama', 'instructblip'])
