@@ -30,7 +30,7 @@ from ..models.video import even_places
 TILES = 'all', 'thumbnail', 'tiles'
 
 def common_grid(views) -> tuple:    # `ImageSpan`s -> (gh, gw), box
-    "Lay a grid along each axis: the finest view's cells, and as many more before and behind it as the others need"
+    "Return one grid over all views: cells as fine as those of the finest view along each axis, and its box"
     lo, hi = torch.tensor([s.box for s in views], dtype=torch.float64).unflatten(1, (2, 2)).unbind(1)    # [views, (x, y)]
     cells = torch.tensor([s.grid[::-1] for s in views])
     finest = ((hi - lo)/cells).argmin(0), [0, 1]
@@ -64,10 +64,9 @@ def _rows_sum(text, tensors) -> str:    # facts as JSON; name -> tensor
 class AttentionRows:
     """Attention of chosen positions to the image tokens, and where those tokens are.
 
-    `question` holds the rows of the question's tokens; its words are in `meta['question']`. Of `meta` methods read
-    `n_layers` (the decoder's), `attending` (those whose attention can be read), `n_prompt` (tokens), `steps` (as in
-    `VLM.capture`), `argmax` (were the checkpoint's penalties left out?), `seconds`, `sizes` of the images, and
-    `notes`; the rest is a record."""
+    Methods read these keys of `meta`: `n_layers` (of the decoder), `attending` (the layers whose attention can be read),
+    `n_prompt` (the prompt's length in tokens), `steps` (as in `VLM.capture`), `argmax` (True: the checkpoint's penalties were
+    left out), `seconds`, `sizes` ((W, H) of each image) and `notes`. The others are kept for the record."""
     attn: torch.Tensor             # [T, L, H, Nv] row that produced generated token t, softmax over all keys
     layers: list                   # [L] layer indices
     tokens: list                   # [T] generated ids ('last': all of them); empty without generation
@@ -107,9 +106,10 @@ class AttentionRows:
 
     def lay(self, a: torch.Tensor, image: int|None = None, tiles: str = 'all',    # [..., Nv]; as in `views`
             ) -> torch.Tensor:    # [..., cells]
-        """Spread weights of tokens evenly over their boxes on an image's raster; the sum stays.
+        """Spread weights of an image's tokens over the cells of its raster, each evenly over its token's box; the sum stays.
 
-        The raster covers what lies outside the image too (padding), so nothing is lost. One view stays as it is."""
+        The raster covers padding outside the image too, so no weight is lost. The weights of an image with one view are
+        returned as they are."""
         at = self.views(image, tiles)
         if len(at) == 1: return a[..., self.span(at[0])]
         raster = self.raster(image, tiles)

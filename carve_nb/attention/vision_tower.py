@@ -38,7 +38,7 @@ class TowerRows(AttentionHook):
 # %% ../../nbs/library/attention/12_vision_tower.ipynb #8174b36b
 @contextmanager
 def tower_rows(vlm, layers):
-    "Keep queries and keys of what the vision tower computes inside the block: `TowerRows`"
+    "Record queries and keys of some layers of the vision tower while the `with` block runs; yield them as `TowerRows`"
     tower = TowerRows(vlm.model.config.vision_config, layers)
     with hooked(tower, vlm.model): yield tower
     if missing := sorted(set(tower.wanted) - set(tower.parts)):

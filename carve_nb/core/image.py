@@ -171,7 +171,7 @@ def to_raster(img):
     return img if size == img.size else img.resize(size, Image.LANCZOS)
 
 def scale_box(box, size, to):
-    "Return a box (x0, y0, x1, y1) of an image of `size` on another raster `to` of it: whole pixels that cover it"
+    "Scale a box (x0, y0, x1, y1) from an image's size (W, H) to its size `to`, outward to whole pixels; equal sizes: unchanged"
     if tuple(size) == tuple(to): return tuple(box)
     ends = [v*new/old for v, old, new in zip(box, (*size, *size), (*to, *to))]
     return *(math.floor(v + 1e-9) for v in ends[:2]), *(math.ceil(v - 1e-9) for v in ends[2:])
@@ -191,7 +191,7 @@ def common_box(a, b) -> tuple:
     return *map(max, a[:2], b[:2]), *map(min, a[2:], b[2:])
 
 def lies_in(box, size) -> bool: # (W, H) of the image
-    "Return whether a box takes a part of an image, and nothing beside it"
+    "Return whether a box has an area and lies wholly inside an image"
     return common_box(box, (0, 0, *size)) == tuple(box) and all(side > 0 for side in box_size(box))
 
 def box_index(box) -> tuple: # (x0, y0, x1, y1), whole pixels

@@ -79,7 +79,7 @@ def kept_folder() -> Path:
 
 # %% ../../nbs/library/core/06_io.ipynb #412d290e
 def hush_loader():
-    "Silence progress bars and remarks of transformers, as while models are loaded"
+    "Turn off progress bars and remarks of transformers for the rest of this process"
     from transformers.utils import logging  # not before a model is wanted: help loads this module
     logging.disable_progress_bar()
     logging.set_verbosity_error()
@@ -102,7 +102,7 @@ def find_source(name):
 
 # %% ../../nbs/library/core/06_io.ipynb #f53647ee
 def escape_sign(match) -> str:    # of backslashes (group 1) and a sign (group 2)
-    "Escape a sign unless it is escaped: two backslashes are one backslash, and the sign works again"
+    "Put a backslash before a sign, unless it is escaped already: behind an odd number of backslashes"
     return match[0] if len(match[1]) % 2 else f'{match[1]}\\{match[2]}'
 
 def tame_markdown(text) -> str:
@@ -123,7 +123,7 @@ def table_html(rows, head=()) -> str:
 _JOINERS = '\u200c\u200d' # shape letters, and put emoji together
 
 def tame_terminal(text, keep='') -> str:    # characters that may stay, such as the end of a line
-    "Return a text of which every character can be printed"
+    "Replace characters that cannot be printed by their backslash escapes"
     keep += _JOINERS
     return ''.join(c if c.isprintable() or c in keep else c.encode('unicode_escape').decode() for c in str(text))
 

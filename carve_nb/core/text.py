@@ -187,11 +187,12 @@ def _noun(found) -> list: # of `split_words` -> of the tokens of one word; empty
 QUERIES = 'last', 'noun', 'content', 'question', '?'
 
 def pick_words(tokens, query='question', otherwise='all') -> list: # indices
-    """Return the tokens of the question that a query names: all of them ('question'), or the tokens of some words.
+    """Return the indices of the question's tokens that a query names.
 
-    'noun' is the last content word that is none of a few verbs, of the previous sentence where the last one has a pronoun.
-    If none is left: all of them or, with `otherwise='none'`, none. A named word that is not in the
-    question is an error or, with `otherwise='none'`, left out."""
+    'question': all; 'content': the content words; 'noun': the last content word that is not a verb such as *say*, sought in
+    the sentence before where the last one has a pronoun. Any other query is a word or a list of words, in all their places.
+    A question without content words, or not in English, gives all tokens or, with `otherwise='none'`, none. A word that is
+    not in the question is an error or, with `otherwise='none'`, left out."""
     everything = list(range(len(tokens)))
     found = split_words(tokens)
     if query == 'question': return everything

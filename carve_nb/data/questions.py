@@ -36,16 +36,16 @@ def _unique(objects, attr):
 
 # %% ../../nbs/library/data/01_questions.ipynb #57594e17
 def ask_digit(objects, rng, kind='digit'): # `SceneObject`s; numpy Generator; in an eye test what else they carry
-    "Return the digit on an object"
+    "Ask for the digit on an object"
     if o := choose_one(rng, objects): return Question(kind, f'What {kind} is on the {o.name}?', str(o.digit), o.box)
 
 def ask_color(objects, rng):
-    "Return the color of a shape that occurs once"
+    "Ask for the color of a shape that occurs once"
     if o := choose_one(rng, _unique(objects, 'shape')):
         return Question('color', f'What color is the {o.shape}?', o.color, o.box)
 
 def ask_shape(objects, rng):
-    "Return the shape of a color that occurs once"
+    "Ask for the shape of a color that occurs once"
     if o := choose_one(rng, _unique(objects, 'color')):
         return Question('shape', f'What shape is the {o.color} object?', o.shape, o.box)
 
@@ -58,7 +58,7 @@ def absent_name(objects, rng): # 'color shape'
     return choose_one(rng, [n for c in COLORS for s in SHAPES if (n := f'{c} {s}') not in present])
 
 def ask_exist(objects, rng):
-    "Return whether a pair is there, as often yes as no"
+    "Ask whether an object of some color and shape is in the scene; the answer is yes half of the time"
     o = choose_one(rng, objects) if rng.random() < .5 else None
     if o: return Question('exist', f'Is there a {o.name}?', 'yes', o.box)
     return Question('exist', f'Is there a {absent_name(objects, rng)}?', 'no', None)
@@ -69,7 +69,7 @@ def plural(word):
     return word + ('es' if word.endswith('s') else 's')
 
 def ask_count(objects, rng):
-    "Return how many objects share a color or a shape"
+    "Ask how many objects share a color or a shape"
     attr = choose_one(rng, ('color', 'shape'))
     value = getattr(choose_one(rng, objects), attr)
     if rng.random() < .1: value = choose_one(rng, list(COLORS) if attr == 'color' else SHAPES)
@@ -85,7 +85,7 @@ def center(box): # (x, y)
     return (box[0] + box[2])/2, (box[1] + box[3])/2
 
 def ask_relation(objects, rng):
-    "Return whether one object is left of, right of, above or below another"
+    "Ask whether one object is left of, right of, above or below another"
     if len(objects) < 2: return None
     a, b = (objects[i] for i in rng.permutation(len(objects))[:2])
     word = choose_one(rng, list(RELATIONS))
@@ -97,7 +97,7 @@ def ask_relation(objects, rng):
 
 # %% ../../nbs/library/data/01_questions.ipynb #8b0073ca
 def ask_twostep(objects, rng):
-    "Return the digit on the one other object that has the color of a shape which occurs once"
+    "Ask for the digit on the one other object that has the color of a shape which occurs once"
     pairs = []
     for a in _unique(objects, 'shape'):
         others = [o for o in objects if o != a and o.color == a.color]
@@ -126,7 +126,7 @@ def describe(objects): # 'a red star, a blue circle and ...'
     return join_words([with_article(o.name) for o in left_to_right(objects)]) or 'nothing'
 
 def ask_describe(objects, rng):
-    "Return a description of the whole scene"
+    "Ask for a description of the whole scene"
     return Question('describe', GENERAL_INSTRUCTION, describe(objects), None)
 
 # %% ../../nbs/library/data/01_questions.ipynb #2dcaaf67

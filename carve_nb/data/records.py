@@ -67,7 +67,7 @@ class Record:
     def _repr_html_(self): return f'<b>{html.escape(self.question)}</b> → {html.escape(self.answer)} ({html.escape(self.id)})'
 
     def open(self): # PIL image, RGB
-        "Open the image, and check that the boxes lie inside it"
+        "Open the image; raise `DataError` where a box lies outside it"
         import numpy as np
         from carve_nb.core.image import exif_turn, open_image
         try:

@@ -101,7 +101,7 @@ class Explorer:
         self.tell(f'{name}: {image.width} x {image.height} pixels. Ask a question.')
 
     def take_upload(self):
-        "Open the file that was uploaded"
+        "Make the uploaded image, if there is one, the image of the page"
         if not self.upload.value: return
         file, = self.upload.value
         self.open_image(bytes(file['content']), Path(file['name']).name)

@@ -81,7 +81,7 @@ class Detector(ToolCrop):
     name, kind = 'detector', 'AutoModelForZeroShotObjectDetection'
 
     def find(self, session, question) -> list:
-        "Return boxes by score"
+        "Return the detector's boxes for the question's content words, the highest score first"
         image = session.image
         model, processor = self.tool(session.vlm)
         texts = [f'a photo of a {w}' for w in asked_words(question)]   # the detectors' own custom

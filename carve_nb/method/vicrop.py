@@ -35,7 +35,7 @@ def window_sums(M, nx, ny) -> np.ndarray: # M: [gh, gw]; -> [gh-ny+1, gw-nx+1] f
 WINDOW_RATIOS = 1, 1.2, 1.4, 1.6, 1.8, 2
 
 def cell_sides(S) -> tuple: # pixels
-    "Return width and height of a map's cells"
+    "Return width and height of one cell of a map, in pixels of the image"
     gh, gw = S.values.shape
     w, h = box_size(S.box)
     return w/gw, h/gh
@@ -109,7 +109,7 @@ def safe_ratio(a, b): # a / b
 
 @dataclass(repr=False)
 class RelAtt(ViCrop):
-    "ViCrop: ratio of two maps of one layer"
+    "ViCrop's relative attention: the map under the question over that under a neutral instruction, both of one layer"
     layers: Layers = (14/32, 14/32) # decoder layer (source: 14 of 32; 15 of 32; 22 of 36)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of an image (source: its models show one)
     name = 'rel-att'

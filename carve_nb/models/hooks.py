@@ -246,7 +246,7 @@ def refuse_settings(
     model,  # stock model
     kw,     # named arguments of a call
 ):
-    "Refuse ways to generate that run other passes than one answer's"
+    "Raise `CaptureError` for settings of `generate` whose passes are not those of one answer, such as beams or drafted tokens"
     for name, (read, why, instead) in UNREAD.items():
         value = generate_setting(model, kw, name)
         if value in read: continue

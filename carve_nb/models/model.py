@@ -256,7 +256,7 @@ class Model:
         return messages, given, texts[-1]['text']
 
     def chat(self, images, messages) -> Prompt:    # as in `open_chat`; its question is the last text
-        "Return messages and images as this model's own chat template puts them"
+        "Return the prompt of chat messages and their images by the model's own chat template"
         messages, images, question = self.open_chat(messages, images)
         return self.prompt(images, question, messages=messages)
 
@@ -296,7 +296,7 @@ class Model:
         seconds,   # of the generation
         eos=None,  # id of the end token, or a list of such ids
     ) -> 'Answer':
-        "Return the generated answer, up to the first end token; where the prompt opens a thought, its mark comes first"
+        "Make an `Answer` of generated ids up to the first end token; a thought that the prompt opens gets its opening mark back"
         ids, ends = ids.tolist(), eos if isinstance(eos, list) else [eos]
         ids = ids[:next((i + 1 for i, token in enumerate(ids) if token in ends), None)]
         logs = [s.float().log_softmax(-1)[i].item() for s, i in zip(scores or (), ids)]

@@ -199,7 +199,7 @@ def text_positions(
 
 # %% ../../nbs/library/models/06_prompts.ipynb #e53025a6
 def lay_out(processor, images, text, messages=TURN) -> str:
-    "Return the chat as the processor encodes it: some add a start token or a new line of their own"
+    "Return the chat as text, with what the processor itself adds before it tokenizes: a start token or a new line"
     laid = processor.prepare_inputs_layout(images=[images], text=format_chat(processor, text, len(images), messages))[1]
     return laid if isinstance(laid, str) else laid[0]
 

@@ -123,7 +123,7 @@ def _said_of(r) -> list: # of str
     return [*unread, *r.get('notes', ())]
 
 def remarks(run: Run) -> list: # of str
-    "List the remarks below the tables, the most frequent first: failures, unread answers, notes, damaged lines"
+    "List the remarks below the tables, the most frequent first: failures, answers that could not be read, notes, damaged lines"
     said = [(r['method'], text) for r in run.records for text in _said_of(r)]
     alike = groupby(said, lambda o: (o[0], re.sub(r'"[^"]*"|\d[\d.,]*', '', o[1])))
     total = Counter(r['method'] for r in run.records)
@@ -144,7 +144,7 @@ def run_name(run: Run) -> str:
     return one_line(', '.join(run.protocol[k]['name'] for k in ('data', 'model')))
 
 def describe_protocol(protocol) -> str:
-    "Tell what the answers of a run depend on, and whether its code changed meanwhile"
+    "Say in one line with which settings a run was measured, and by which states of the code if there were several"
     code = protocol.get('code', ())
     mixed = f'Mixed: measured by {len(code)} states of the code of carve_nb ({", ".join(code)}), as accepted. '*(len(code) > 1)
     values = flatten(without(protocol, ('methods', 'left_out', 'environment', 'code')))

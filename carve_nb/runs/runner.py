@@ -226,7 +226,7 @@ def image_units(data) -> list: # of lists of `Task`s
     return [[*unit] for _, unit in groupby(tasks, lambda task: _image_name(task.record.image))]
 
 def local_engine(evaluator, units): # yields lists of lines
-    "Measure by the model in this process"
+    "Measure each unit, the tasks about one image, by the model in this process"
     for unit in units: yield from evaluator(unit)
 
 def load_model(model, loading={}) -> VLM: # name, folder or Hub id, or a loaded one; of `VLM.from_pretrained`

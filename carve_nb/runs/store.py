@@ -247,7 +247,7 @@ class RunStore:
 
 # %% ../../nbs/library/runs/00_store.ipynb #122095cf
 def unsupported_lines(unfit) -> list: # method -> why it cannot be used
-    "Return a line for each method that cannot be used, about no sample"
+    "Return the line of a run for each method that cannot be used, with the reason; it belongs to no sample"
     return [dict(id='', at=-1, status='unsupported', kind='', question='', method=m, why=why) for m, why in unfit.items()]
 
 class Attempt(NamedTuple):

@@ -35,7 +35,7 @@ from ..method.profiles import SINKS, ModelProfile, find_profile
 from ..models.prompts import SHORT_ANSWER, unknown_note
 from ..runs.report import PAGE
 from ..runs.runner import MAY_CHANGE, RunConfig, SampleEvaluator, Task, run_eval
-from ..runs.store import RunStore, attempt, carry_out, differing, read_lines, read_run, unsupported_lines, without
+from ..runs.store import RunStore, attempt, carry_out, differing, read_run, unsupported_lines, without
 from .profile import keep_profile, make_profile
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #f8bc798e
@@ -216,8 +216,9 @@ def explain_use(row) -> tuple:
     if found['use'] == 'none': return f'On {found["n"]} questions no method gains significantly: ask without a crop.', plain
     gain, lo, hi = (round(100*v) for v in found['gain'][found['use']])
     plain = round(100*found['baseline'][0])
-    said = (f'Use this line: it looks for the object that the question asks about, asks again with that place enlarged, and answers '
-            f'{plain + gain} instead of {plain} of 100 questions right (+{gain}, 95 % interval {lo} to {hi}, {found["n"]} questions).')
+    said = (f'Use this line: it looks for the object that the question asks about, asks again with that place enlarged, and '
+            f'answers {plain + gain} instead of {plain} of 100 questions right (+{gain}, 95 % interval {lo} to {hi}, '
+            f'{found["n"]} questions).')
     return said, f'{name_arm(row["reads"], found["use"])}(vlm, image, question)'
 
 def explain_kinds(row) -> str:
@@ -323,8 +324,8 @@ def settle_lookup(vlm) -> dict: # for the protocol
 def ask_questions(store, evaluator, kinds, n): # yields lists of lines
     "Ask n questions of each kind, over the answers that the store holds and on from there"
     wanted = [m for m in evaluator.config.made if m not in evaluator.unfit]
-    # also of one that failed and is asked again
-    asked = {name: int(step) for name, _, step in (line['id'].rpartition('-') for line in read_lines(store.folder) if line) if name}
+    known = [line['id'].rpartition('-') for line in read_run(store.folder).records if line['id']]
+    asked = {name: int(step) for name, _, step in known}     # also of those that failed and are asked again
     for kind in kinds:
         steps, scores, first = [], [], 1000*[*CHANCE].index(kind)
         for i in range(first, first + n):
@@ -375,7 +376,8 @@ def run_checkup(
     replace_file(Path(out)/'row.json', text + '\n')
     replace_file(Path(out)/'checkup.html', checkup_page(row))
     if data:
-        own = check_data(data, vlm, evaluator.config.methods, out=Path(out)/'data', retry=retry, progress=progress, accept_code=accept_code)
+        how = dict(retry=retry, progress=progress, accept_code=accept_code)
+        own = check_data(data, vlm, evaluator.config.methods, Path(out)/'data', **how)
         replace_file(Path(out)/'checkup.html', checkup_page(row, own))
     return row
 

@@ -504,7 +504,7 @@ def test_what_reads_the_thumbnail_says_so(name, load):
 @pytest.mark.parametrize('name', ['carve', 'official'])
 def test_methods(vlm, name):
     "Every family answers through every sort of method; what it cannot do is told"
-    result = methods()[name]()(vlm, WIDE, QUESTION, box=(20, 20, 80, 90))
+    result = methods()[name](max_new_tokens=3)(vlm, WIDE, QUESTION, box=(20, 20, 80, 90))
     assert result.answer is not None
     if result.saliency is not None: assert result.saliency.to_pixels().shape == WIDE.size[::-1]
     told = any('one image at a time' in n for n in result.notes)
