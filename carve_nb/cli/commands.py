@@ -270,18 +270,6 @@ def demo(
     print_table(result_table(stored))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #4901abe5
-def _ask(method, *args, **kw): # -> `Result`
-    "Call a method; warnings, and a crop that made the model less sure of another answer, become notes of its result"
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter('always')
-        r = method(*args, **kw)
-    notes = [str(w.message) for w in heard]
-    before = r.plain_answer
-    if r.less_sure and str(before) != str(r):
-        notes.append(f'the model is less sure of this answer ({r.answer.confidence:.2f}) than of its baseline '
-                     f'"{one_line(before)}" ({before.confidence:.2f})')
-    return replace(r, notes=[*dict.fromkeys([*r.notes, *notes])])
-
 @command('ask', '''examples:
   carve ask
   carve ask photo.jpg "What is on the sign?" --model Qwen/Qwen2.5-VL-3B-Instruct
@@ -311,7 +299,11 @@ def ask(
     check_files(to_json, force=force, images=images or ())
     if out: make_folder(out, 'result.png', 'crop.png', 'result.json', force=force)
     chosen = _make_method(method, fields, max_new_tokens)
-    r = _ask(chosen, _open_model(model, given, chosen), opened, question, box=box)
+    vlm = _open_model(model, given, chosen)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter('always')
+        r = chosen(vlm, opened, question, box=box)
+    r.notes = [*dict.fromkeys([*r.notes, *(str(w.message) for w in heard)])]
     if r.images and r.method != 'none': r.notes.insert(0, f'about {images[r.which]}')
     shown = sys.stdout.isatty() and not quiet
     if shown: print(*map(tame_terminal, r.summary()), sep='\n')

@@ -156,7 +156,7 @@ class Result:
             plain_answer=said(self.plain_answer), method=self.method, **which,
             crop=dict(box=box(self.crop), scale=self.crop.scale, masked=bool(self.crop.masked)),
             regions=[dict(box=box(o), score=o.score, area=o.area) for o in self.regions], calls=self.calls,
-            seconds=dict(self.seconds), notes=list(self.notes), details=list(self.details)) | more
+            seconds=dict(self.seconds), notes=[*filter(None, [self.less_sure]), *self.notes], details=list(self.details)) | more
 
     def panels(self, height: int = 200, box: tuple | None = None) -> dict:    # title -> PIL image
         "Return the image, the maps and the crop, one by one; the true region `box` is outlined in white"
