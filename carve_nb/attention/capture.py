@@ -100,7 +100,7 @@ class Recorder(AttentionHook):
     columns: torch.Tensor = None  # [C] key positions to keep; all by default
     stop: bool = False            # end the pass at the last wanted layer?
     cross: bool = False           # are the keys a sequence of their own?
-    given: tuple = None           # how many prompts of how many tokens the first pass must read; None: not known
+    given: tuple = None           # (B, N): the first pass must read B prompts of N tokens; None: any
     keys: int = 0                 # of a sequence of their own, in the first layer seen
     passes: list = field(default_factory=list)
     notes: list = ()              # of `check_kernel`

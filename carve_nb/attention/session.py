@@ -74,7 +74,7 @@ class Session:
         self.hits = 0        # captures that were known
         self.saved = 0.      # seconds of answers that were known
         self.state = []      # the `model_state` of what is remembered
-        self.steady = False  # is the model taken as it is?
+        self.steady = False  # inside `holding`: the model's state was compared, and is not compared again
         self.lock = threading.RLock()
 
     @classmethod

@@ -192,7 +192,7 @@ def plot_forest(
     zero=0.,  # where the line of no effect is, before the factor; None: no line
     style=lambda name, k: {},  # (name, place of the estimate) -> what differs, as matplotlib's `errorbar` takes it
 ):
-    "Return effects with their intervals, one name a line"
+    "Draw effects with their intervals on an axis, one name a line"
     most = max(map(len, rows.values()))
     for y, (name, estimates) in enumerate(rows.items()):
         for k, e in enumerate(estimates):

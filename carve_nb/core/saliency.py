@@ -118,7 +118,7 @@ class Saliency:
         box = tuple(v*new/old for v, old, new in zip(self.box, self.size*2, size*2))
         return Saliency(self.values, size, box, self.image)
 
-    def off_raster(self, box: tuple, mask: np.ndarray) -> tuple: # [y1-y0, x1-x0] bool; both of `coarse` -> the same of the image
+    def off_raster(self, box: tuple, mask: np.ndarray) -> tuple: # on `coarse`; [y1-y0, x1-x0] bool -> both on the image
         "Enlarge a mask of the raster: a pixel is in it if its raster pixel is"
         small = raster_size(self.size, MAP_RASTER)
         if small == tuple(self.size): return box, mask

@@ -116,8 +116,8 @@ def _share_interval(sums, counts) -> tuple:    # [m] right answers and questions
     p = sums.sum()/n
     size = even = n**2/(counts**2).sum()    # images, as many as there would be if all had as many questions
     if 1 < m < n and (variance := (m - 1)/m*(((sums - p*counts)/(n - counts))**2).sum()) >= 1e-15:
-        narrower = stats.norm.isf(TAIL)/stats.t.isf(TAIL, even - 1)
-        size = max(1., min(n, p*(1 - p)/variance)*narrower**2)
+        wider = stats.t.isf(TAIL, even - 1)/stats.norm.isf(TAIL)    # few images: the ends of Student's t
+        size = max(1., min(n, p*(1 - p)/variance)/wider**2)
     return tuple(map(float, proportion_confint(p*size, size, 2*TAIL, 'wilson')))
 
 # %% ../../nbs/library/core/04_stats.ipynb #893236df

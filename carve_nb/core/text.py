@@ -138,12 +138,12 @@ def split_words(tokens) -> list: # of (word in lower case, indices of its tokens
     return found
 
 # %% ../../nbs/library/core/07_text.ipynb #8ee7f381
-# of the function words those that other languages do not have
+# function words that are English and of no other language
 _ENGLISH = frozenset('''the this that these those were does did have with and from there what which who whose where when
 why how many much'''.split())
 _FUNCTION_WORDS = _ENGLISH | frozenset('''a an is are was be do has can in on at of to for or by as it its image picture
 photo'''.split())
-# of the content words those that name no object
+# content words that name no object
 _NO_NOUNS = frozenset('say says show shows read reads spell spells please here'.split())
 _PRONOUNS = frozenset('it they them he him she'.split())     # of an object that a sentence before names
 

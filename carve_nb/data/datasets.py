@@ -93,6 +93,7 @@ class DataSet:
         rows = [*facts.items(), *(('for example', f'{r.question} → {r.answer}') for r in self.records[:2])]
         return table_html([(k, v) for k, v in rows if v], [self.name, ''])
 
+# fields of a record that its key is made of
 ASKED = 'question', 'answers', 'choices', 'boxes', 'kind', 'rule', 'short_question'
 
 def sample_keys(records) -> dict: # id -> key of the question with its truth and image, key of the image

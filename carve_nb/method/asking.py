@@ -198,7 +198,7 @@ class AskBox(LargeCrops, CropMethod):
     name, source, category = 'ask-box', "the models' own training", 'prompt'
 
     def look(self, session, question) -> Result:
-        "Ask, read, crop"
+        "Ask the model for a box, read it, and crop there"
         vlm, image = session.vlm, session.image
         seconds = Timings()
         form = BOX_FORMS.get(vlm.family.name)

@@ -69,7 +69,7 @@ class Carve(CropMethod):
         return cls(**measured | changes)
 
     def look(self, session, question) -> Result: # without an answer yet
-        "Look, divide, keep, magnify"
+        "Return the result of Algorithm 1 before its last question: both maps, their ratio, regions, crop"
         return self.from_rows(session.image, question, *self.capture_both(session, question))
 
     def capture_both(self, session, question, rows=None) -> tuple: # `AttentionRows` twice

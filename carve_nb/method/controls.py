@@ -107,7 +107,7 @@ class Oracle(LargeCrops, CropMethod):
         return cls(**shown | changes)
 
     def look(self, session, question) -> Result:
-        "Return the true region"
+        "Return the result that shows the true region"
         image, box = session.image, session.box
         if box is None: return self.result(image, question, notes=['no true region given'])
         if not lies_in(box, image.size):

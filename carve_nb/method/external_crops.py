@@ -65,7 +65,7 @@ class ToolCrop(LargeCrops, CropMethod):
         raise NotImplementedError
 
     def look(self, session, question) -> Result:
-        "Ask the tool, crop"
+        "Ask the tool for regions, and crop the best"
         self.tool(session.vlm)
         seconds = Timings()
         with seconds('tool'): kept = self.find(session, question)

@@ -112,7 +112,7 @@ class FusionCrop(LargeCrops, CropMethod):
     name, source = 'fusion-crop', 'arXiv 2601.08151'
 
     def look(self, session, question) -> Result:
-        "Contrast, regions, crop"
+        "Return the result with the contrast of two layers, its regions and the crop"
         image = session.image
         rows = self.capture(session, question)
         seconds = timings(capture=rows)

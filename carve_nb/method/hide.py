@@ -62,7 +62,7 @@ class Hide(LargeCrops, CropMethod):
     name, source = 'hide', 'arXiv 2510.00054'
 
     def look(self, session, question) -> Result:
-        "Return names, their rows, pieces"
+        "Return the result whose crop is made of the pieces around the named objects"
         image = session.image
         names, notes, calls = name_entities(session, question)
         text = self.words.format(', '.join(names))

@@ -25,7 +25,8 @@ def short_name(vlm) -> str:
 
 # %% ../../nbs/library/method/03_profiles.ipynb #b1000006
 IMAGES, FLOOR = 10, .05   # least images and least agreement of a profile that is sure
-SINKS = .1   # share of peaks on one patch from which on a row has a sink: .04 in both models of ours, .2 where a sink first harms
+# a query token whose peaks fall on one patch in this share of images reads a sink: .04 in our models, .2 where it first harms
+SINKS = .1
 
 def query_in(rows, query): # `AttentionRows`; one of `QUERIES`, or a list of words
     "Return the query, or 'last' where the question has no such word"
@@ -39,11 +40,11 @@ class ModelProfile:
     model: str       # its name
     weights: str     # their fingerprint
     n: int           # images
-    layers: list     # those that agree on the row
+    layers: list     # those whose maps of it agree
     query: str       # whose attention is read, one of `QUERIES`
     read: list       # [L] layers that attend to the image
-    agreement: dict  # row -> [L], -1 to 1
-    again: float     # how often the row is chosen again when as many images are drawn with replacement
+    agreement: dict  # query token -> [L], -1 to 1
+    again: float     # share of bootstrap draws of the images that choose the same query token
     source: str      # of the images
     pointing: dict = None  # row -> [L] share of the questions with a box whose peak points at it
     # pointing over that of the last position in all layers, where others chose: [mean, lower, upper]; None: untested

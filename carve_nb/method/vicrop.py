@@ -92,7 +92,7 @@ class ViCrop(PlainCrops, CropMethod):
         raise NotImplementedError
 
     def look(self, session, question) -> Result: # as `Method.look`
-        "Return map, box, crop"
+        "Return the result with map, box and crop"
         image = session.image
         words, notes = session.short or question, []    # source: on V* the question without its options
         found = self.see(session, words, answer=words == question)

@@ -25,8 +25,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from ..core.errors import CaptureError
 
 # %% ../../nbs/library/models/04_hooks.ipynb #431aa935
-# what a flash kernel is told, whose last query stands at the last key: which keys are tokens [B, <=K], or all of them;
-# how many keys a query sees, its own the last of them, or all before it; does it see none behind it?
+# the mask of a flash kernel, whose last query stands at the last key. padding: [B, <=K] which keys are tokens, None: all;
+# window: how many keys a query sees, up to its own, None: all before it; causal: does it see none after it?
 FlashMask = namedtuple('FlashMask', 'padding window causal', defaults=(None, None, True))
 
 def mask_rows(

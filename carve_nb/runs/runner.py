@@ -135,11 +135,12 @@ class SampleEvaluator:
         record = (replace(record, image=session.images[0]) if session else record).opened()
         return record, session or Session(self.vlm, record.image)
 
-    def lines(self, task, opened) -> list: # what became of opening the record
+    def lines(self, task, opened) -> list: # `Attempt` at `open`
         "Return the lines of one sample, one for each method that is asked for"
         record, session = opened.value or (task.record, None)
         methods = {name: self.config.asked(name, record) for name in self.config.made if name not in self.unfit}
-        if session: attempt(partial(self.capture_first, record, session, methods.values()))   # what fails, fails again
+        # an error here comes again in the methods that need the capture, and is told in their lines
+        if session: attempt(partial(self.capture_first, record, session, methods.values()))
         lines = []
         for name, method in methods.items():
             if task.methods is not None and name not in task.methods: continue
@@ -168,7 +169,7 @@ class SampleEvaluator:
         by = dict(by=self.by) if self.by else {}     # which a method of your own need not know
         r = method.answer(session, record.question, **by)
         seconds = r.total + session.saved - saved
-        # a guided answer does not need the plain one
+        # a guided method needs no baseline, which is asked for the table alone
         if isinstance(method, GuidedMethod): seconds = r.total - r.seconds.get('baseline', 0.)
         text = str(r.answer)
         sure = r.answer.confidence

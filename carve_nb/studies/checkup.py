@@ -40,6 +40,7 @@ from .profile import keep_profile, make_profile
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #f8bc798e
 SIZES = np.log2(share(np.arange(SMALLEST + 1)))     # of the steps
+# thresholds (log2 of the target's side over the image's), slopes (an octave), ceilings of the curves that are fitted
 PRIOR = np.meshgrid(np.arange(SIZES[-1] - 1, SIZES[0] + 1, .125), [1.5, 3., 6., 12.], [.55, .7, .8, .88, .94, .98], indexing='ij')
 
 def right_share(x, threshold, slope, ceiling, chance):
