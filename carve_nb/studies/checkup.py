@@ -227,8 +227,9 @@ def explain_kinds(row) -> str:
     named = lambda arm: f'`{name_arm(row["reads"], arm)}`'
     def why(f):
         if f['verdict'] != 'gain': return f': {VERDICTS[f["verdict"]]}'
-        other = '' if f['use'] == row['any']['use'] else f', but with {named(f["use"])}'
-        return f' {format_points(f["gain"][f["use"]])}{other}'
+        use = row['any']['use']
+        own = f' {format_points(f["gain"].get(use))}'    # of the line above; nothing where that is none
+        return own if f['use'] == use else f'{own.rstrip()} (with {named(f["use"])} {format_points(f["gain"][f["use"]])})'
     found = sorted(row['kinds'].items(), key=lambda o: VERDICT_ORDER.index(o[1]['verdict']))
     parts = groupby(found, lambda o: why(o[1])).items()
     gains = '; '.join(' and '.join(KINDS[k] for k, _ in some) + text for text, some in parts)
@@ -241,13 +242,12 @@ def explain_map(row) -> str:
     p, reads = row['profile'], row['reads']
     if isinstance(p, str): return f'The attention map was not measured: {p}'
     if p['doubts']: return f'The attention map is not to be trusted: {", and ".join(p["doubts"])}.'
-    found = [BINDS[p['binds']]] if p['binds'] in BINDS else []
-    if p['pointing']:
-        share, chance = (f'{100*v:.0f} %' for v in (p['pointing'], p['chance']))
-        found = [f'points at the object that the question asks about in {share} of {p["n"]} images (by chance {chance})', *found]
-    found = f'The attention {" and ".join(found) or "map was not compared with true regions"}'
-    asked = row['any'] and row['any']['pointing']
-    if asked: found += f'. On the questions of this checkup the map of lookup points at the object in {100*asked[0]:.0f} %'
+    where, asked = [], row['any'] and row['any']['pointing']
+    if p['pointing']: where += [f'{100*p["pointing"]:.0f} % of {p["n"]} scenes (by chance {100*p["chance"]:.0f} %)']
+    if asked: where += [f'{100*asked[0]:.0f} % of the questions of this checkup, with objects of other sizes']
+    found = [f'points at the object that the question asks about in {" and in ".join(where)}']*bool(where)
+    if p['binds'] in BINDS: found += [BINDS[p['binds']]]
+    found = f'The attention {", and it ".join(found) or "map was not compared with true regions"}'
     if (p['query'], p['layers']) == (reads['query'], reads['layers']): return f'{found}.'
     return (f'{found}. But lookup read {reads["query"]!r} in layers {reads["layers"]} ({reads["why"]}), and this checkup finds '
             f'{p["query"]!r} in layers {p["layers"]}.')
