@@ -10,6 +10,7 @@ __all__ = ['COLUMNS', 'FOLDER_FORMAT', 'ENDINGS', 'Record', 'Absent', 'make_reco
 import ast
 import html
 import json
+import math
 import re
 import unicodedata
 import warnings
@@ -63,6 +64,12 @@ class Record:
         self.answers = [str(_plain_value(o)) for o in self.answers or ()]
         if self.choices: self.choices = [str(_plain_value(o)) for o in self.choices]
         elif len(self.answers) == 1: self.answers = _TRUTHS.get(self.answer.lower(), self.answers)
+        try: fit = all(0 <= a < c < math.inf and 0 <= b < d < math.inf and max(c, d) >= 2 for a, b, c, d in self.boxes or ())
+        except (TypeError, ValueError): fit = False
+        if not fit:
+            raise DataError(
+                f'the boxes {str(self.boxes)[:80]} of {self.id} are not a list of x0, y0, x1, y1 in pixels with x0 < x1 and '
+                'y0 < y1; in a table "box" is that, "bbox" is x, y, width, height.')
 
     def _repr_html_(self): return f'<b>{html.escape(self.question)}</b> → {html.escape(self.answer)} ({html.escape(self.id)})'
 
@@ -131,18 +138,14 @@ def _read_list(value, column) -> list: # without gaps
 
 # %% ../../nbs/library/data/07_records.ipynb #a8cf564b
 def _read_boxes(value, corners) -> list: # of (x0, y0, x1, y1)
-    "Return true regions: of four numbers, a text with four numbers, or a list of such lists; corners, else width and height"
+    "Return true regions: of four numbers, a text with four numbers, or a list of such lists; `Record` refuses what is none"
     import numpy as np  # help loads this module
     with suppress(TypeError, ValueError, OverflowError):
         numbers = re.split(r'[\s,;]+', value.strip(' ()[]')) if isinstance(value, str) else value
         boxes = np.atleast_2d(np.array(numbers, float))
-        low, high = np.split(boxes, [2], 1)
-        if not corners: high = low + high
-        pixels = (boxes.max(1) > 1).all() and (0 <= low).all() and (low < high).all() and np.isfinite(high).all()
-        if pixels and boxes.shape[1:] == (4,): return [tuple(o) for o in np.hstack([low, high]).tolist()]
-    raise DataError(
-        f'the region {str(value)[:80]} is not in pixels as its column says: "box" is x0, y0, x1, y1 with x0 < x1 and '
-        'y0 < y1, "bbox" is x, y, width, height.')
+        if not corners: boxes[:, 2:] += boxes[:, :2]
+        return [tuple(o) for o in boxes.tolist()]
+    return value
 
 # %% ../../nbs/library/data/07_records.ipynb #17ad53eb
 def make_record(row, number=1, find_image=Absent, columns=COLUMNS, rule=None) -> Record:

@@ -6,6 +6,7 @@
 __all__ = ['ARTICLES', 'RULES', 'score_answer', 'why_unread', 'patch_auroc']
 
 # %% ../../nbs/library/data/13_scoring.ipynb #edda6b26
+import math
 import re
 import unicodedata
 from dataclasses import replace
@@ -196,8 +197,9 @@ RULES = { # name -> score of (answer, record), 0..1
     'f1-pairs': _pair_score} # F1 of the (color, shape) pairs that a description of a scene names
 
 def score_answer(answer, record, rule=None) -> float: # name of a rule; None: the record's own; 0..1
-    "Return the score of an answer, without its thoughts; 0 if the last thought is not closed"
+    "Return the score of an answer, without its thoughts; 0 if the last thought is not closed, NaN if no answer is known"
     score = RULES[choose(rule or record.rule, RULES, 'Rule')]
+    if not record.answers: return math.nan
     said = behind_thought(str(answer))
     return 0. if said is None else float(score(said, record))
 
@@ -209,7 +211,7 @@ def why_unread(answer, record) -> str: # 'nothing', 'no option' or 'neither yes 
     if record.rule == 'pope':     # which takes for a yes what has no word for no
         read = _yes_or_no(said) == 'no' or 'yes' in _plain_answer_text(said).split()
     else:
-        read = any(score_answer(said, replace(record, answers=[o]*len(record.answers))) for o in options)
+        read = any(score_answer(said, replace(record, answers=[o]*(len(record.answers) or 1))) for o in options)
     return '' if read or not options else 'no option' if record.choices else 'neither yes nor no'
 
 # %% ../../nbs/library/data/13_scoring.ipynb #b427218d

@@ -13,6 +13,7 @@ from PIL import Image
 from transformers import LogitsProcessor
 from carve_nb import VLM, CarveError, load_benchmark, open_image
 from carve_nb.cli.main import main
+from carve_nb.core.errors import DataError
 from carve_nb.data.records import Record, folder_images
 from carve_nb.data.scoring import score_answer
 from carve_nb.runs.store import read_run
@@ -481,3 +482,10 @@ def test_column_that_seems_to_hold_options(tmp_path):
     (tmp_path/'q.csv').write_text('question,answer,options\nWhich?,B,"red|blue"\n')
     with pytest.raises(CarveError, match="the column 'options' seems to hold options, of which none are read"):
         load_benchmark(tmp_path/'q.csv')
+
+
+@pytest.mark.parametrize('boxes', [[(200, 200, 100, 100)], [(300, 300, 64, 64)], [(.1, .2, .5, .6)], (10, 10, 50, 50)])
+def test_boxes_that_are_none(boxes):
+    "Reversed, with width and height, in shares of one, without a list: refused where the question is made, from Python as from a table"
+    with pytest.raises(DataError, match='of q are not a list of x0, y0, x1, y1 in pixels'):
+        Record('q', Image.new('RGB', (448, 448)), 'What?', ['a'], boxes=boxes)
