@@ -126,13 +126,14 @@ def read_run(folder) -> Run:
     return Run(protocol, sorted(lines, key=lambda l: (l['at'], places.get(l['method']))), damaged)
 
 def read_records(folder) -> tuple: # list of dicts, dict
-    "Read the records of a study and what they depend on: a run of `measure_each`, or packed records beside `meta.json`"
+    "Read the records of a study and what they depend on: a folder of `measure_each`, or packed records beside `meta.json`"
     folder = Path(folder)
     if (folder/'meta.json').exists():
         with gzip.open(folder/'records.jsonl.gz') as f: records = [json.loads(line) for line in f]
         return records, json.loads((folder/'meta.json').read_bytes())
     run = read_run(folder)
     if run.protocol is None: raise DataError(f'{folder} holds no records: neither protocol.json nor meta.json is in it.')
+    if 'methods' in run.protocol: raise DataError(f'{folder} holds a run of several methods; `read_run` reads it.')
     return [without(l, ('at', 'method', 'status')) for l in run.records if l['status'] == 'ok'], run.protocol
 
 # %% ../../nbs/library/runs/00_store.ipynb #c1e4d445
@@ -188,8 +189,8 @@ class RunStore:
         if unread:
             why.append('its weights cannot be fingerprinted (offloaded or packed): whether they changed since is not known')
         if why:
-            raise RunError(f'{self.folder} holds another run: {"; ".join(why[:3])}. '
-                           'Give another folder; to compare two settings of a method, name both.')
+            advice = '; to compare two settings of a method, name both'*bool(now)
+            raise RunError(f'{self.folder} holds another run: {"; ".join(why[:3])}. Give another folder{advice}.')
         code = there.get('code', [])
         if not (accept_code or {*self.protocol['code']} <= {*code}):
             raise RunError(
@@ -217,9 +218,9 @@ class RunStore:
         now = self.keys.get(id, [None])[0]
         fits = line.get('key') == now
         if now is None or line['status'] == 'ok' and not fits:
-            raise RunError(
-                f'{self.folder} holds an answer to another question: {id!r} is not asked for now (a run can only grow), or its '
-                'question, answer, true region or image has changed since. Give another folder.')
+            changed = 'is not asked for now (a run can only grow)' if now is None else (
+                'has another question, answer, true region, rule or image now')
+            raise RunError(f'{self.folder} holds an answer to another question: {id!r} {changed}. Give another folder.')
         return fits
 
     @contextmanager
@@ -267,7 +268,8 @@ def attempt(make) -> Attempt: # returns a value
 # %% ../../nbs/library/runs/00_store.ipynb #22fc769e
 def carry_out(store, measured, # `RunStore`, closed at the end; iterator of the lines of one sample after another
     before, total, # how many samples had nothing left to measure; with them and those to come, None: not known
-    progress=True): # show a bar?
+    progress=True, # show a bar?
+    kept=True): # is the folder there afterwards?
     "Store lines as they come"
     answered = before > 0
     n = 0
@@ -278,11 +280,10 @@ def carry_out(store, measured, # `RunStore`, closed at the end; iterator of the 
             answered = answered or any(line['status'] == 'ok' for line in lines)
             if n == 5 and not answered:
                 raise IncompleteError(
-                    f'none of the first {n} samples has an answer; the last said: {lines[0]["why"]} Fix it, and go on with '
-                    '--retry.')
+                    f'none of the first {n} samples has an answer; the last said: {lines[0]["why"]} Fix it and start again, '
+                    'with --retry (retry=True) where that is an option.')
     except KeyboardInterrupt:
-        log.warning(
-            f'\nstopped after {before + n}{f" of {total}"*bool(total)} samples, all kept in {store.folder}; the same command '
-            'goes on from there.')
+        there = f'all kept in {store.folder}; the same command goes on from there' if kept else 'none kept: give a folder as out'
+        log.warning(f'\nstopped after {before + n}{f" of {total}"*bool(total)} samples, {there}.')
         raise
     finally: store.close()
