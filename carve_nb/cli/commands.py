@@ -465,7 +465,7 @@ def measure_methods(
     kinds: Annotated[str|None, _sample(metavar='K,K', help='kinds of question, of scenes')] = None,
     split: Annotated[str|None, _sample(metavar='S', help='split of the set (default: the usual one)')] = None,
     shuffle: Annotated[bool, _sample('--shuffle', help='draw the --n samples at random')] = False,
-    rule: Annotated[str|None, _sample(metavar='R', help='score by another rule, such as vqa or contains')] = None,
+    rule: Annotated[str|None, _sample(metavar='R', help='score by another rule, such as vqa or choice')] = None,
     root: Annotated[Path|None, _sample(
         metavar='DIR', exists=True, help='local copy of a known set, in its own layout')] = None,
     download: Annotated[bool, _sample(
