@@ -1,11 +1,17 @@
 "Measurements over somebody's model and questions, as a script starts them."
+import math
 import shutil
+from dataclasses import replace
+from functools import partial
 import pytest
 from processes import Forked, afresh, until
-from carve_nb import measure_entropy, measure_layers
-from carve_nb.core.errors import RunError
+from carve_nb import measure_entropy, measure_layers, measure_masking
+from carve_nb.core.errors import DataError, IncompleteError, RunError
 from carve_nb.data.records import read_entries
+from carve_nb.data.scenes import samples
+from carve_nb.runs.runner import run_eval
 from carve_nb.runs.store import read_records
+from carve_nb.studies.measure import measure_each
 
 SCRIPT = """import carve_nb
 from carve_nb.data.records import read_entries
@@ -38,3 +44,84 @@ def test_broken_image_keeps_the_others(load, photos, tmp_path):
     with pytest.warns(UserWarning, match='1 of 10 questions have no record.*coins.jpg'):
         t = measure_entropy(load('llava'), read_entries(tmp_path/'d'), tmp_path/'o', progress=False)
     assert t.id.nunique() == len(read_records(tmp_path/'o')[0]) == 9
+
+
+@pytest.mark.parametrize('measure, scores', [(measure_entropy, ['correct']), (measure_masking, ['plain', 'none', 'onward', 'only'])])
+def test_no_truth_is_not_wrong(load, measure, scores):
+    "A question without a known answer has no score: NaN beside scored ones, no column where none is scored"
+    a, b = samples('digit', 2)
+    t = measure(load('llava'), [replace(a, answers=[]), b], progress=False)
+    for k in scores: assert t[t.id == a.id][k].isna().all() and t[t.id == b.id][k].isin([0, 1]).all()
+    assert not {*scores} & {*measure(load('llava'), [replace(a, answers=[])], progress=False)}
+
+
+def test_all_questions_fail(load):
+    "One error that says why"
+    gone = [replace(q, image='nowhere.png') for q in samples('digit', 2)]
+    with pytest.raises(IncompleteError, match='2 of 2 questions have no record: heldout-0-digit: .*nowhere.png'):
+        measure_layers(load('llava'), gone, progress=False)
+
+
+def test_function_of_the_same_name(load, tmp_path):
+    "A function whose code or arguments changed is another study, and comments are no code; `partial` works"
+    vlm, questions = load('llava'), samples('digit', 1)
+    def made(text):
+        (tmp_path/'own.py').write_text(text)
+        names = {}
+        exec(compile(text, str(tmp_path/'own.py'), 'exec'), names)
+        return names['width']
+    go = lambda measure: measure_each(measure, vlm, questions, tmp_path/'out', progress=False)[0]
+    code = 'def width(vlm, question, k=1):\n    return dict(w={}*k){}\n'
+    assert go(made(code.format(1, '')))['w'] == 1
+    assert go(made(code.format(1, '    # in pixels')))['w'] == 1
+    for text, held in (code.format(2, ''), {}), (code.format(1, ''), dict(k=2)):
+        other = partial(made(text), **held)
+        with pytest.raises(RunError, match="study is 'width, code .* there, 'width, code .* now. Give another folder.$"): go(other)
+        assert measure_each(other, vlm, questions, progress=False)[0]['w'] == 2
+
+
+def test_stopped_without_a_folder(load, caplog, tmp_path):
+    "Ctrl-C says that nothing is kept; with a folder that all is, and the same call goes on"
+    def stop(vlm, question):
+        if question.id.startswith('heldout-1-'): raise KeyboardInterrupt
+        return dict(x=1)
+    for out, said in (None, 'stopped after 1 samples, none kept'), (tmp_path/'o', f'all kept in {tmp_path/"o"}'):
+        caplog.clear()
+        with pytest.raises(KeyboardInterrupt): measure_each(stop, load('llava'), samples('digit', 2), out, progress=False)
+        assert said in caplog.text and (out is None) != ('goes on from there' in caplog.text)
+
+
+def test_values_that_json_lacks(load, tmp_path):
+    "NaN is missing; what no file can keep is a failure of its question alone"
+    a, b = samples('digit', 2)
+    found = lambda vlm, q: dict(x=[1., math.nan], y=math.inf) if q.id == a.id else dict(x={1, 2})
+    with pytest.warns(UserWarning, match=f'1 of 2 questions have no record: {b.id}: TypeError: .*set'):
+        records = measure_each(found, load('llava'), [a, b], tmp_path, progress=False)
+    assert [(r['x'], r['y']) for r in records] == [([1, None], None)]
+    assert measure_each(found, load('llava'), [a], tmp_path, progress=False) == records
+
+
+def test_other_questions_in_the_folder(load, tmp_path):
+    "The frame has the questions asked for, and the folder all; a changed one and another study are refused under their own names"
+    vlm, (a, b) = load('llava'), samples('digit', 2)
+    for q in a, b: assert measure_entropy(vlm, [q], tmp_path, progress=False).id.unique() == [q.id]
+    assert {r['id'] for r in read_records(tmp_path)[0]} == {a.id, b.id}
+    with pytest.raises(RunError, match=f"'{a.id}' has another question, answer, true region, rule or image now"):
+        measure_entropy(vlm, [replace(a, boxes=[(1, 1, 9, 9)])], tmp_path, progress=False)
+    with pytest.raises(RunError, match="study is 'measure_entropy, .* there, 'measure_layers, .* now. Give another folder.$"):
+        measure_layers(vlm, [a], tmp_path, progress=False)
+
+
+def test_an_id_twice(load):
+    "Refused before the first question, of an iterator when it is reached"
+    asked, (a, b) = [], samples('digit', 2)
+    def note(vlm, question): return asked.append(question.id) or dict(x=1)
+    with pytest.raises(DataError, match=f"the id '{a.id}' is in several rows"): measure_each(note, load('llava'), [a, b, a], progress=False)
+    assert asked == []
+    with pytest.raises(RunError.__base__, match='Two questions have the id'): measure_each(note, load('llava'), iter([a, b, a]), progress=False)
+
+
+def test_records_of_a_run(load, tmp_path):
+    "A run of methods is no study: its records would lose their method"
+    run_eval('scenes', load('llava'), ('none', 'center'), 1, tmp_path, progress=False)
+    with pytest.raises(DataError, match='holds a run of several methods; `read_run`'): read_records(tmp_path)
