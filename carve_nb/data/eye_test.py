@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'STEPS', 'SMALLEST', 'SEEDS', 'THING', 'LONGEST', 'WORDS', 'SIGNS', 'EYE_KINDS', 'CHOICES', 'CHANCE',
-           'share', 'image_side', 'eye_image', 'ask_there', 'eye_question']
+           'share', 'image_side', 'eye_image', 'ask_exist_apart', 'eye_question']
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #0332fb45
 from functools import partial
@@ -59,13 +59,13 @@ def eye_image(seed, step, kind='digit') -> Image.Image: # as in `eye_question`
     return image
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #c79a3c61
-def ask_there(objects, rng) -> Question: # things whose colors and shapes differ
+def ask_exist_apart(objects, rng) -> Question: # things whose colors and shapes differ
     "Ask whether a shape is there in this color: as often yes as no, and the shape alone decides it"
     o, there = choose_one(rng, objects), rng.random() < .5
     color = o.color if there else choose_one(rng, [other.color for other in objects if other != o])
     return Question('exist', f'Is there a {color} {o.shape}?', 'yes' if there else 'no', o.box)
 
-EYE_KINDS = {kind: partial(ask_digit, kind=kind) for kind in SIGNS} | dict(color=ask_color, exist=ask_there)
+EYE_KINDS = {kind: partial(ask_digit, kind=kind) for kind in SIGNS} | dict(color=ask_color, exist=ask_exist_apart)
 CHOICES = SIGNS | dict(color=list(COLORS), exist=['yes', 'no'])
 CHANCE = {kind: 1/len(answers) for kind, answers in CHOICES.items()}   # share right of guesses
 

@@ -25,7 +25,7 @@ from ..core.plotting import figure_bytes, plot_forest
 from ..core.saliency import Saliency
 from ..core.stats import difference, holm, mean_interval, paired_test
 from ..data.records import image_key_of
-from .store import FAILED, Run, flatten, read_run, without
+from .store import FAILED, Run, flat_fields, read_run, without
 
 # %% ../../nbs/library/runs/03_report.ipynb #382b7b94
 def compare_methods(mine, others, seed=0) -> dict:
@@ -147,7 +147,7 @@ def describe_protocol(protocol) -> str:
     "Say in one line with which settings a run was measured, and by which states of the code if there were several"
     code = protocol.get('code', ())
     mixed = f'Mixed: measured by {len(code)} states of the code of carve_nb ({", ".join(code)}), as accepted. '*(len(code) > 1)
-    values = flatten(without(protocol, ('methods', 'left_out', 'environment', 'code')))
+    values = flat_fields(without(protocol, ('methods', 'left_out', 'environment', 'code')))
     return one_line(f'{mixed}Measured with ' + ', '.join(f'{k} {v}' for k, v in values.items() if v not in (None, '', {})) + '.')
 
 _STATISTICS = (
