@@ -17,7 +17,7 @@ import warnings
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from numbers import Number
 from pathlib import Path
@@ -268,9 +268,13 @@ def _check_inside(path, folder): # the path
 def image_finder(folder):
     "Make a function: path of an image below the folder, also as macOS and Windows write it -> the file, or `Absent`"
     same = lambda path: unicodedata.normalize('NFC', str(path)).replace('\\', '/')
-    files = {same(p.relative_to(folder)): p for p in sorted(folder.rglob('*'))}
+    @cache    # a table can lie in a home directory, and its images where it says
+    def files(): return {same(p.relative_to(folder)): p for p in sorted(folder.rglob('*'))}
     def find(name):
-        path = files.get(same(name).removeprefix(same(folder) + '/').removeprefix('./'))
+        name_here = same(name).removeprefix(same(folder) + '/').removeprefix('./')
+        direct = folder/name_here
+        inside = direct.is_relative_to(folder) and '..' not in direct.parts
+        path = direct if inside and direct.is_file() else files().get(name_here)
         return _check_inside(path, folder) if path else Absent(name)
     return find
 

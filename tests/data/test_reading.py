@@ -6,6 +6,7 @@ import threading
 import unicodedata
 import warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from transformers import LogitsProcessor
 from carve_nb import VLM, CarveError, load_benchmark, open_image
 from carve_nb.cli.main import main
 from carve_nb.core.errors import DataError
-from carve_nb.data.records import Record, folder_images
+from carve_nb.data.records import Record, folder_images, read_entries
 from carve_nb.data.scoring import score_answer
 from carve_nb.runs.store import read_run
 from recipes.tiny_models import make_tiny_checkpoint
@@ -489,3 +490,15 @@ def test_boxes_that_are_none(boxes):
     "Reversed, with width and height, in shares of one, without a list: refused where the question is made, from Python as from a table"
     with pytest.raises(DataError, match='of q are not a list of x0, y0, x1, y1 in pixels'):
         Record('q', Image.new('RGB', (448, 448)), 'What?', ['a'], boxes=boxes)
+
+
+def test_a_table_in_a_home_directory(tmp_path, monkeypatch):
+    "Images that lie where the table says are found without a walk through all that lies beside it; others by the walk"
+    Image.new('RGB', (9, 9)).save(tmp_path/'a.png')
+    (tmp_path/'deep').mkdir()
+    Image.new('RGB', (7, 7)).save(tmp_path/'deep'/'b.png')
+    (tmp_path/'q.csv').write_text('image,question,answer\na.png,Who?,me\n.\\deep\\b.png,Who?,you\n../a.png,Who?,nobody\n')
+    with pytest.warns(UserWarning, match='1 of 3 rows have no image'): a, b, outside = read_entries(tmp_path/'q.csv')
+    assert (a.open().size, b.open().size) == ((9, 9), (7, 7))
+    monkeypatch.setattr(Path, 'rglob', lambda *args: 1/0)
+    assert read_entries(tmp_path/'q.csv', 1)[0].open().size == (9, 9)
