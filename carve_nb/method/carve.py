@@ -157,7 +157,7 @@ class Paper(Carve):
     __init__ = partialmethod(Carve.__init__, **PAPER)
 
 class Official(Carve):
-    "CARVE with the settings of its published code, in that code's default variant (v4: all steps, weighted)"
+    "CARVE with the settings of its published code, variant v4 (all steps, weighted)"
     name, __qualname__ = 'official', 'Carve.official'
     __init__ = partialmethod(Carve.__init__, **OFFICIAL)
 

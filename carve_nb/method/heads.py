@@ -165,7 +165,7 @@ def reinforce(o, heads, alpha): # o: [B, H, R, D] outputs of the heads; heads: [
 # %% ../../nbs/library/method/22_heads.ipynb #6a8f9bbb
 @dataclass(repr=False)
 class Vhr(GuidedMethod):
-    "VHR: heads that react to the image more than the others of their layer, multiplied by `alpha`"
+    "Heads that react to the image more than others of their layer, amplified"
     alpha: float = limited(2., ABOVE_0) # paper: 2; 4 breaks the output (third-party note, UNVERIFIED); 1: no change
     layers: Layers = (18/32, 1.) # paper: the last 14 of 32, 18..31; see `pick_layers`
     early: tuple[int, ...] = (1,) # paper: and the second layer; () for none

@@ -109,7 +109,7 @@ def safe_ratio(a, b): # a / b
 
 @dataclass(repr=False)
 class RelAtt(ViCrop):
-    "ViCrop's relative attention: the map under the question over that under a neutral instruction, both of one layer"
+    "ViCrop: the question's map over that of a neutral instruction, of one layer"
     layers: Layers = (14/32, 14/32) # decoder layer (source: 14 of 32; 15 of 32; 22 of 36)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of an image (source: its models show one)
     name = 'rel-att'
