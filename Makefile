@@ -14,7 +14,7 @@ TEST = $(RUN) $(B) -m pytest $(if $(TIMES),--durations=10)
 FAMILIES = tests/models/test_families.py tests/attention/test_stock.py tests/attention/test_turns.py
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' Makefile)
 .NOTPARALLEL:
-demo: $(V)/.base  ## four scenes with and without the crop, and the stored result; a minute, once the environment is there
+demo: $(V)/.base  ## four scenes with and without the crop, and the stored result; 2 to 3 minutes, once the environment is there
 	$(V)/bin/carve demo --out demo_out --force
 help:  ## these lines
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1: /p' Makefile
