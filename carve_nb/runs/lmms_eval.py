@@ -15,7 +15,7 @@ from ..core.errors import CarveError
 from ..core.io import SMALL
 from ..method.registry import make_method, read_method
 from ..method.wrappers import open_answerer
-from .runner import equip, open_model
+from .runner import as_vlm, equip
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #f1b3cdbd
 def _need_lmms(module): # the module
@@ -75,7 +75,7 @@ class Adapter:
         self.by = answer_by and open_answerer(answer_by, answer_key)
         given = dict(
             device=device, dtype=dtype, revision=revision, image_tokens=image_tokens, trust_remote_code=trust_remote_code)
-        self.vlm = open_model(pretrained, {k: v for k, v in given.items() if v})
+        self.vlm = as_vlm(pretrained, {k: v for k, v in given.items() if v})
 
     def answer(self, context, asked, doc_to_visual, doc_id, task, split) -> str:
         "Return the answer to one request, up to the first stop word"

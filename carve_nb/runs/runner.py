@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'MAY_CHANGE', 'equip', 'RunConfig', 'Task', 'where_looked', 'SampleEvaluator', 'make_protocol', 'too_few',
-           'image_units', 'local_engine', 'open_model', 'describe_data', 'run_eval']
+           'image_units', 'local_engine', 'as_vlm', 'describe_data', 'run_eval']
 
 # %% ../../nbs/library/runs/02_runner.ipynb #8ef47f4d
 import logging
@@ -230,7 +230,7 @@ def local_engine(evaluator, units): # yields lists of lines
     "Measure each unit, the tasks about one image, by the model in this process"
     for unit in units: yield from evaluator(unit)
 
-def open_model(model, loading={}) -> VLM: # name, folder or Hub id, or a loaded one; of `VLM.from_pretrained`
+def as_vlm(model, loading={}) -> VLM: # name, folder or Hub id, or a loaded one; of `VLM.from_pretrained`
     "Load a model by its name; a loaded one stays as it is"
     if not isinstance(model, VLM): return VLM.from_pretrained(model, **loading)
     if loading: raise RunError(f'{", ".join(loading)}: give a model by its name, or load it yourself with these arguments.')
@@ -273,7 +273,7 @@ def run_eval(
     if few := too_few(len(data), len(config.methods) - 1, len({_image_name(r.image) for r in data})): log.info(few)
     if '://' in (answer_by or ''):
         log.warning(f'Images leave this machine: {open_answerer(answer_by, answer_key).name} answers.')
-    ready = getattr(engine, 'ready', lambda *given: nullcontext(SampleEvaluator(open_model(model, loading), config)))
+    ready = getattr(engine, 'ready', lambda *given: nullcontext(SampleEvaluator(as_vlm(model, loading), config)))
     with ready(model, loading, config) as evaluator:
         keys = sample_keys(tqdm(data, 'reading images', delay=2, disable=not progress, unit='sample', file=sys.stderr))
         protocol = dict(data=describe_data(data, length)) | evaluator.protocol

@@ -216,9 +216,9 @@ def explain_use(row) -> tuple:
     if not found: return 'The model cannot read any of these questions, even magnified: ask without a crop.', plain
     if found['use'] == 'none': return f'On {found["n"]} questions no method gains significantly: ask without a crop.', plain
     gain, lo, hi = (round(100*v) for v in found['gain'][found['use']])
-    plain = round(100*found['baseline'][0])
+    before = round(100*found['baseline'][0])
     said = (f'Use this line: it looks for the object that the question asks about, asks again with that place enlarged, and '
-            f'answers {plain + gain} instead of {plain} of 100 questions right (+{gain}, 95 % interval {lo} to {hi}, '
+            f'answers {before + gain} instead of {before} of 100 questions right (+{gain}, 95 % interval {lo} to {hi}, '
             f'{found["n"]} questions).')
     return said, f'{name_arm(row["reads"], found["use"])}(vlm, image, question)'
 

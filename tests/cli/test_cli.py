@@ -257,13 +257,13 @@ def test_a_pipe_gets_the_answer_and_what_it_means(tmp_path, capsys):
     "The bare answer goes to the standard output; what changes its meaning to the standard error and the JSON: words that the model does not know, a crop that made it less sure"
     from carve_nb.data.scenes import make_scene
     make_scene(145).image.save(tmp_path/'s.png')
-    for question, note in (('What is the zebra doing?', "This model does not know the words 'zebra', 'doing'."),
-            ('What color is the heart?', 'less sure with the crop (0.79) than without it (0.83)')):
+    for question, start, note in (('What is the zebra doing?', 'carve: note: ', "This model does not know the words 'zebra', 'doing'."),
+            ('What color is the heart?', 'carve: note: lookup: "orange" (0.79); ', 'less sure with the crop (0.79) than without it (0.83)')):
         assert main(['ask', str(tmp_path/'s.png'), question, '--json', str(tmp_path/'r.json'), '--force']) == 0
         out, err = capsys.readouterr()
         told = json.loads((tmp_path/'r.json').read_text())
         assert out == told['answer'] + '\n' and f'note: baseline: "{told["plain_answer"]["text"]}" (0.' in err
-        assert note in told['notes'] and err.count(note) == 1
+        assert note in told['notes'] and err.count(note) == err.count(f'{start}{note}\n') == 1
         assert main(['ask', str(tmp_path/'s.png'), question, '--quiet']) == 0 and capsys.readouterr() == (out, '')
 
 

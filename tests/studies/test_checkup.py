@@ -138,7 +138,7 @@ def test_retry_keeps_sizes(tmp_path):
     assert before == answered(tmp_path/'R') == 40 and {l['status'] for l in read_run(tmp_path/'R').records} == {'ok'}
 
 
-@pytest.mark.parametrize('name', ['llava_next', 'mllama', 'instructblip'])
+@pytest.mark.parametrize('name', ['qwen2_5_vl', 'llava_next', 'mllama', 'instructblip'])
 def test_families(name, load, tmp_path, few):
     "A tiny random model goes through it and cannot read; its map is not trusted"
     row = run_checkup(load(name), tmp_path/'R', n=2, kinds=('digit', 'word'), progress=False)
@@ -197,7 +197,7 @@ def test_sink(tmp_path, few, monkeypatch):
 
 def test_few_questions(tmp_path, few):
     "Sixteen questions see small things, and no gain among them is no proof that there is none"
-    row = run_checkup('carve-tiny', tmp_path/'R', n=16, kinds=('color',), progress=False)
+    row = run_checkup('carve-tiny', tmp_path/'R', n=16, kinds=('color', 'exist'), progress=False)
     lines = (tmp_path/'R'/'records.jsonl').read_text().splitlines()
     assert len({json.loads(line)['id'].rsplit('-', 1)[1] for line in lines if json.loads(line)['id']}) >= 6
     assert 'nothing to gain' not in {f['verdict'] for f in row['kinds'].values()}
