@@ -16,7 +16,7 @@ from tiny import QUESTION, TALL, WIDE, cell_box, check_stock_ids, columns, image
 from transformers import AutoProcessor, GemmaTokenizer
 from carve_nb.attention.capture import batch_recorder, recording, rows_of
 from carve_nb.attention.session import Session
-from carve_nb.attention.vlm import VLM
+from carve_nb.attention.vlm import VLM, check_family
 from carve_nb.core.errors import CarveError, PromptError
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.text import read_words
@@ -353,6 +353,13 @@ def test_several_images(vlm, folders):
     want = eager_rows(vlm, stock(folders(vlm.family.name), 'eager'), p, rows.layers)[:, :, -1][..., columns(p)]
     assert (rows.attn[0]-want).abs().max() <= 1e-5
     note(vlm, **{'several images': True})
+
+
+@pytest.mark.parametrize('name', ['llava_next', 'internvl'])
+def test_check_of_a_family_with_tiles(load, name):
+    "The check of families that nobody tested compares the first view of an image with the features of this view"
+    check = check_family(load(name))
+    assert check.read and check.found == check.planted, check
 
 
 def test_tokens_of_a_view(vlm):
