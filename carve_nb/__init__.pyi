@@ -26,6 +26,7 @@ from .attention.rows import AttentionRows as AttentionRows
 from .attention.vlm import VLM as VLM
 from .attention.intervention import Edit as Edit
 from .method.results import Result as Result
+from .data.records import Record as Record
 from .data.scenes import Scene as Scene
 from .data.scenes import make_scene as make_scene
 from .data.datasets import load_benchmark as load_benchmark

@@ -21,6 +21,7 @@ from carve_nb import (
     InsufficientMemoryError,
     Lookup,
     Prompt,
+    Record,
     Region,
     Result,
     Saliency,
@@ -67,7 +68,7 @@ def compare(vlm: VLM, folder: Path) -> pd.DataFrame:
     out: Path = run_eval(questions, vlm, methods=['none', 'lookup'], out=folder)
     print(out, profile_model(vlm, questions).n + 1, methods('map'))
     measure_entropy(vlm, questions, out=folder)
-    measure_layers(vlm, questions)
+    measure_layers(vlm, [Record('1', folder/'a.png', 'What color is the cup?', ['red'], boxes=[(10, 20, 60, 80)])])
     return measure_masking(vlm, questions)
 
 

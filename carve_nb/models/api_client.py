@@ -118,7 +118,8 @@ class Endpoint:
     def explain(self, e: Exception) -> tuple:
         "Return (status, reason) of an error of the client library; what it could not read is no chat completion"
         kind, n, about = type(e).__name__, getattr(e, 'status_code', 0), getattr(e, 'body', None)
-        if isinstance(e, RemoteError) or isinstance(e := e.__cause__, RemoteError): return e.args
+        for cause in (e, e.__cause__):
+            if isinstance(cause, RemoteError): return cause.args
         if kind == 'APITimeoutError' or n in (408, 504): return 'timeout', f'no complete reply within {self.timeout:g} s'
         if kind == 'APIConnectionError': return 'error', f'no connection to {self.host}'
         if not n: return 'malformed', f'the reply of {self.host} is no chat completion'

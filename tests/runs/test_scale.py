@@ -67,12 +67,12 @@ class Killing(RayEngine):
 def test_killed_worker(whole, cluster, tmp_path):
     "One of two workers is killed: nothing lost, nothing doubled, the same tables"
     engine = Killing(2)
-    run_eval('scenes', 'carve-tiny', 'none,carve,random', n=12, kinds=('digit', 'exist'), out=tmp_path/'R',
+    run_eval('scenes', 'carve-tiny', 'none,carve,random', n=6, kinds=('digit', 'exist'), out=tmp_path/'R',
         progress=False, engine=engine)
     write_report(tmp_path/'R')
     found = read_run(tmp_path/'R').records
     assert len(engine.models) == 2
-    assert len(found) == len({(l['id'], l['method']) for l in found}) == 36 and {l['status'] for l in found} == {'ok'}
+    assert len(found) == len({(l['id'], l['method']) for l in found}) == 18 and {l['status'] for l in found} == {'ok'}
     assert files(tmp_path/'R') == files(whole)
 
 
@@ -93,7 +93,7 @@ def test_killed_driver(whole, tmp_path):
     "kill -9 of the process that writes: its workers end as well, and one model takes the run up"
     p = subprocess.Popen([sys.executable, '-m', 'carve_nb.cli.main', *words(tmp_path/'R', '--workers', '2')], env=ENV,
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert until(lambda: lines(tmp_path/'R') >= 3, p) and 3 <= lines(tmp_path/'R') < 36
+    assert until(lambda: lines(tmp_path/'R') >= 3, p) and 3 <= lines(tmp_path/'R') < 18
     models = actors(p.pid)
     p.kill()
     p.wait()
