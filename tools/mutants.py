@@ -19,10 +19,10 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from parso.tree import search_ancestor
 
-ROOMS = {'formulas': ['tests/models/test_answers.py'], 'attention': ['tests/attention/test_stock.py', 'tests/faults/test_blocks.py', 'tests/attention/test_weights.py',
-                       'tests/attention/test_turns.py'],
+ROOMS = {'formulas': ['tests/models/test_answers.py'], 'attention': ['tests/attention', 'tests/faults/test_blocks.py'],
          'method': ['tests/models/test_asking.py', 'tests/models/test_answers.py', 'tests/method/test_methods.py'],
-         'runs': ['tests/runs/test_run.py', 'tests/data/test_scores.py'], 'studies/profile.py': ['tests/attention/test_own_model.py'],
+         'runs': ['tests/runs/test_run.py', 'tests/data/test_scores.py', 'tests/runs/test_scale.py'],
+         'studies/profile.py': ['tests/attention/test_own_model.py'],
          'data/drawing.py': ['nbs/library/data/02_scenes.ipynb']}
 LEFT = 'core/ExceptionReplacer', 'core/RemoveDecorator'
 ELSEWHERE = 'annassign', 'tfpdef', 'decorator', 'raise_stmt'   # types, and what an error says
@@ -39,6 +39,7 @@ EQUIVALENT = {   # a changed line -> why no test can tell
     'ends = not made.gain or len(made.gain) <= 3': '`about` reads all three',
     'S = as_saliency(gain, prompt.spans[ -1], image)': 'a tower that reads several crops is refused',
     'output_attentions=True, return_dict_in_generate=False)': "only a GPU's memory tells",
+    "round(float(again), 4), source, dtype=str(vlm.dtype).removeprefix('torch.'), signs=key.signs, norms=key.norms,": 'a digit more',
     'w, h = image.width/20, image.height/ 19    # half a side of a square': 'a square a little higher is as good',
     'LABELS = dict(red=(190, 30, 45), blue=( 31, 80, 200), green=(20, 120, 60), black=(15, 15, 15), purple=(120, 40, 150))': 'a shade',
     'x, y = (int(i*side/3 + chance.random()*max( 1, side/3 - label))': 'less than a pixel',
