@@ -1411,6 +1411,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'carve_nb/models/api_client.py'),
                                             'carve_nb.models.api_client.Endpoint.explain': ( 'library/models/api_client.html#endpoint.explain',
                                                                                              'carve_nb/models/api_client.py'),
+                                            'carve_nb.models.api_client.Endpoint.failure': ( 'library/models/api_client.html#endpoint.failure',
+                                                                                             'carve_nb/models/api_client.py'),
                                             'carve_nb.models.api_client.Endpoint.key': ( 'library/models/api_client.html#endpoint.key',
                                                                                          'carve_nb/models/api_client.py'),
                                             'carve_nb.models.api_client.Endpoint.send': ( 'library/models/api_client.html#endpoint.send',

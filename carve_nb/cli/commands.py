@@ -65,11 +65,11 @@ def check_files(*paths, force=False, images=()): # None: no file is wanted
         if os.path.isfile(path) and not force and not str(path).startswith('/dev/'):    # which the shell may send to a file
             raise CarveError(f'{path} is there already and would be lost; name another, or --force.')
 
-def make_folder(path, *names, force=False):
-    "Make a folder; raise an error if it cannot be made or holds files of these names"
+def make_folder(path, *names, force=False, images=()):
+    "Make a folder; raise an error if it cannot be made or holds files of these names, or if one of them is an image asked about"
     try: Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as e: raise CarveError(f'{path} cannot be a folder: {e.strerror}') from e
-    check_files(*(Path(path)/name for name in names), force=force)
+    check_files(*(Path(path)/name for name in names), force=force, images=images)
 
 def save_file(path, data):
     "Write a file; raise an error if that fails"
@@ -293,11 +293,12 @@ def ask(
     "Answer a question about an image with a crop. Without image and question: about scene 145, which we chose."
     opened, question = _open_question(images, question)
     name = choose(read_method(method)[0].lower(), _METHOD_NAMES, 'method', '`carve methods` lists all')
-    if (name == 'oracle') != bool(box and box[0] < box[2] and box[1] < box[3] and len(opened) == 1):
+    fits = box and box[0] < box[2] and box[1] < box[3] and len(opened) == 1
+    if (name == 'oracle') != bool(box) or box and not fits:
         raise CarveError('--method oracle takes one image and its true region, --box X0 Y0 X1 Y1 with X0 < X1 and Y0 < Y1; '
                          'other methods take no --box.')
     check_files(to_json, force=force, images=images or ())
-    if out: make_folder(out, 'result.png', 'crop.png', 'result.json', force=force)
+    if out: make_folder(out, 'result.png', 'crop.png', 'result.json', force=force, images=images or ())
     chosen = _make_method(method, fields, max_new_tokens)
     vlm = _open_model(model, given, chosen)
     with warnings.catch_warnings(record=True) as heard:
@@ -330,7 +331,7 @@ def save_the_map(
     *, model, given,
 ):
     "Save the attention map of a question, before masking. Without image and question: of scene 145, which we chose."
-    choose(read_method(method)[0], _MAP_METHODS, 'method')
+    choose(read_method(method)[0].lower(), _MAP_METHODS, 'method')
     check_map(out)
     opened, question = _open_question(images, question)
     check_files(out, force=force, images=images or ())
@@ -488,6 +489,7 @@ def measure_methods(
     own_part = _parse_part(part)
     if (gpus_per_worker or ray_address) and not workers:
         raise CarveError('--gpus-per-worker and --ray-address go with --workers.')
+    if answer_key and not answer_by: raise CarveError('--answer-key goes with --answer-by.')
     columns = [pair for pair in fields or () if pair.startswith('names.')]
     if bad := [pair for pair in columns if '=' not in pair]:
         raise CarveError(f'{bad[0]!r} names no column; write names.FIELD=COLUMN, such as names.question=text')
@@ -515,14 +517,15 @@ def measure_methods(
 @command('report', panel='More')
 def report_runs(
     folders: Annotated[list[Path], Arg(metavar='DIR...', help='folders of `carve eval`')],
-    out: Annotated[str, Opt(metavar='DIR', help='of several runs: folder of their page')] = 'report_out',
+    out: Annotated[str|None, Opt(metavar='DIR', help='of several runs: folder of their page (default: report_out)')] = None,
     force: Force = False,
 ):
     "Make the tables and the figure of a run again, also while it goes on; of several runs, one table side by side."
     from carve_nb.runs.report import leaderboard_page, load_run, to_markdown, write_report
+    if len(folders) == 1 and out: raise CarveError('--out goes with several runs; the page of one lies in its own folder.')
     if len(folders) == 1: return _end_with_report(folders[0], *write_report(folders[0]))
     parts = leaderboard_page({str(folder): load_run(folder) for folder in folders})
-    make_folder(out, 'leaderboard.md', force=force)
+    make_folder(out := out or 'report_out', 'leaderboard.md', force=force)
     save_file(Path(out)/'leaderboard.md', to_markdown(parts))
     _print_page(parts)
     print(f'written to {out}: leaderboard.md')

@@ -37,6 +37,7 @@ def _plain_answer_text(text) -> str:
 def _exact_text(text) -> str:
     "Return a plain text with numbers below 100 in digits, and no commas between thousands"
     joined = re.sub(r'(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])', lambda m: m[0].replace(',', ''), str(text))
+    joined = re.sub(r'(?<![\w.])\.(?=\d)', '0.', joined)     # .5 is no 5
     return _NUMBER.sub(lambda m: str(_WORDS.index(m[0])), _plain_answer_text(joined))
 
 def _exact_score(answer, record) -> float: # 0 or 1
@@ -64,13 +65,15 @@ def _same_text(answer, choices) -> str|None: # one of them; None: it is no optio
         if same: return same.pop() if len(same) == 1 else None
 
 def _pick_text(answer, choices) -> str|None: # one of them
-    "Return the option that an answer names by its text: the same, or the only one whose words are part of it"
+    "Return the option that an answer names by its text: the same, or the only one whose words are part of it and not denied"
     if same := _same_text(answer, choices): return same
     said = f' {_plain_answer_text(answer)} '
     texts = {c: f' {_plain_answer_text(c)} ' for c in choices}
     named = [c for c, text in texts.items() if text in said]
     meant = [c for c in named if not any(texts[c] in texts[o] and texts[c] != texts[o] for o in named)]     # the longest
-    return meant[0] if len(meant) == 1 else None
+    if len(meant) != 1: return None
+    before, _, _ = said.partition(texts[meant[0]])
+    return None if re.search(r'(?:\b(?:not|nor|neither|never|without)|n t)(?: \w+)?$|\bno$', before) else meant[0]
 
 # %% ../../nbs/library/data/13_scoring.ipynb #ee2e02cb
 # A free letter is no part of a word, nor of C++ or A-frame; these signs of Chinese, Japanese and Korean may touch it.

@@ -36,7 +36,7 @@ from carve_nb.explorer.widgets import (
     wrapping,
 )
 from ..method.profiles import query_in
-from ..method.results import format_answer
+from ..method.results import format_answer, unseen_note
 from ..models.prompts import unknown_note
 
 # %% ../../nbs/library/explorer/07_app.ipynb #b2f06edd
@@ -93,7 +93,7 @@ class Explorer:
         try: self.session = Session(self.vlm, src)
         except ValueError as e: raise CarveError(f'{name}: {e}') from e
         self.code = code or repr(name)
-        self.truth = ''
+        self.sample = None     # of a scene of ours
         self.result = self.found = None
         self.answers.value = self.pane.value = ''
         image = self.session.image
@@ -113,7 +113,7 @@ class Explorer:
         sample = to_sample(make_scene(seed, 'heldout'), SCENES[seed])
         self.open_image(sample.image, f'scene {seed}', f"make_scene({seed}, 'heldout').image")
         self.question.value = sample.question
-        self.truth = f' The true answer is "{sample.answer}".'
+        self.sample = sample
 
     def ask(self):
         "Answer in a thread, without and with the crop, so that the page stays responsive"
@@ -152,10 +152,14 @@ class Explorer:
             self.found = found
             crop = format_answer(found.answer) if found.answer else 'not asked yet: press Ask'
             lines = f'without the crop: {format_answer(self.result.plain_answer)}', f'with the crop: {crop}'
-            self.answers.value = html_text(found.asked + self.truth) + ''.join(
+            known = self.sample and self.sample.question == found.question
+            truth = f' The true answer is "{self.sample.answer}".' if known else ''
+            self.answers.value = html_text(found.asked + truth) + ''.join(
                 html_text(line, 'strong', style='display:block') for line in lines)
             scale = 'the whole image' if found.whole else f'enlarged {found.crop.scale:.1f} times'
-            about = '\n'.join([f'Crop {found.crop.box}, {scale}.', *self.dials.notes, *found.details, *found.notes])
+            chosen = self.dials.notes if method == self.dials.presets['lookup'] else []
+            notes = dict.fromkeys([*chosen, *found.details, *found.notes, *unseen_note(found.seen, found.image.size)])
+            about = '\n'.join([f'Crop {found.crop.box}, {scale}.', *notes])
             self.images.value = panels_html(found.panels(300), about, ALT, 280)
             self.draw_tab(found.rows, method)
 
@@ -174,7 +178,7 @@ class Explorer:
             images += panels_html(head_strip(rows, query, layer), width=170)
         else:
             still = self.still_bundle()
-            about = 'This program repeats the result. The image below can be saved.'
+            about = 'This program repeats the result, with your image at the path that it names. The image below can be saved.'
             code = settings_code(method, self.vlm.name, self.code, self.result.question, self.vlm.loading)
             link = '<a download="carve.png" style="text-decoration:underline" href="data:image/png;base64,'
             images = f'{html_text(code, "pre")}{link}{still["image/png"]}">save carve.png</a>{still["text/html"]}'

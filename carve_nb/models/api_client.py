@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from urllib.parse import urlsplit
 from PIL import Image
-from ..core.errors import CarveError, RemoteError
+from ..core.errors import CarveError, PromptError, RemoteError
 from ..core.image import ImageLike, open_image
 from .model import Answer
 
@@ -129,14 +129,23 @@ class Endpoint:
         why = without_key(why, self.key())[:200] or 'no reason that can be shown'
         return 'error', f'{self.host} answers with status {n}: {why}'
 
+    def failure(self, e: Exception) -> CarveError:
+        "Return what an error is told as; what is wrong here stays as it is"
+        return e if isinstance(e, CarveError) and not isinstance(e, RemoteError) else RemoteError(*self.explain(e))
+
     def ask(self, images: ImageLike|list, question: str) -> Answer: # one image or a list of them
         "Ask about images; the confidence of the answer is not known, and no error shows the key"
         images = images if isinstance(images, (list, tuple)) else [images]
+        if not images: raise PromptError('no image is given; ask about one or several')
         urls = [data_url(open_image(o), self.max_pixels) for o in images]
         parts = [dict(type='image_url', image_url=dict(url=url)) for url in urls] + [dict(type='text', text=question)]
         begun = time.perf_counter()
+        try: reply = self.send([dict(role='user', content=parts)])
+        except (TypeError, UnicodeEncodeError, ImportError, FileNotFoundError) as e:     # its words could show the key
+            raise CarveError(f'No request to {self.host} could be made ({type(e).__name__}): see key, timeout, extra, the '
+                             'words of the question, and proxies and certificates that the environment names.') from None
+        except Exception as e: raise self.failure(e) from None
         try:
-            reply = self.send([dict(role='user', content=parts)])
             choice, n = reply.choices[0], getattr(reply.usage, 'prompt_tokens', 0)
             text, ended = choice.message.content, choice.finish_reason
             if choice.message.refusal or ended == 'content_filter':
@@ -145,7 +154,5 @@ class Endpoint:
             if not (text or '').strip():
                 raise RemoteError('malformed', f'the reply has no text (it ended with {str(ended)[:20]!r}): give more '
                                   'max_new_tokens, or see how the server parts reasoning from answers')
-        except Exception as e:
-            if isinstance(e, CarveError) and not isinstance(e, RemoteError): raise
-            raise RemoteError(*self.explain(e)) from None
+        except Exception as e: raise self.failure(e) from None
         return Answer(text.strip(), [], math.nan, time.perf_counter() - begun, n, finished=ended != 'length')

@@ -248,8 +248,8 @@ def leaderboard_page(runs: dict) -> list: # name -> `Run`; of str, and of tables
         if m not in table.index: return '-'
         row = table.loc[m]
         return format_cell(row, 'acc') + ' *'*bool(row.p_holm < .05) + f' (n = {row.n:.0f})'*bool(row.n < table.n.max())
-    total = pd.concat([table.acc for table in tables.values()], axis=1, sort=False).fillna(0.).sum(axis=1)
-    order = total.sort_values(ascending=False, kind='stable').index
+    mean = pd.concat([table.acc for table in tables.values()], axis=1, sort=False).mean(axis=1)
+    order = mean.sort_values(ascending=False, kind='stable').index
     return [
         'Accuracy in % [95 % interval], runs side by side',
         [['method', *tables], *([_label(m), *(cell(m, table) for table in tables.values())] for m in order)],

@@ -91,12 +91,25 @@ PROFILE, IMAGE = ('checkup', '--only', 'profile'), 'nbs/images/switches.png'
     (['demo', '--n', '3'], 'No such option: --n'), (['eval', 'nosuchfolder'], 'it is no file or folder either'),
     (['ask', 'tests', 'What?'], 'tests cannot be opened'),
     (['map', IMAGE, 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: auto, carve, lookup, official'),
+    (['map', IMAGE, 'What?', '--method', 'LOOKUP', '--out', 'S.xyz'], '.npy or .png'),
+    (['ask', IMAGE, 'What?', '--method', 'none', '--box', '40', '40', '10', '10'], 'other methods take no --box'),
+    (['ask', IMAGE, IMAGE, 'What?', '--box', '10', '10', '40', '40'], 'other methods take no --box'),
+    (['eval', 'scenes', '--answer-key', 'MY_KEY'], '--answer-key goes with --answer-by'),
+    (['report', 'tests', '--out', 'page'], '--out goes with several runs'),
     (['ask', 'nbs/images/switches.png', 'What?', '--json', 'README.md'], 'name another, or --force'),
     (['report', 'nosuch'], 'holds no run'), (['report', 'tests'], 'holds no run')])
 def test_refused_before_torch(words, said, light):
     "What is wrong with the words alone is said in one line before torch is imported, with what may have been meant"
     status, out, err = light(words)
     assert (status, out) == (2, '') and err.count('\n') == 1 and said in err, err
+
+
+def test_the_crop_of_an_earlier_run_is_no_output(photo, tmp_path, light):
+    "Who asks about a saved crop does not lose it, with --force either"
+    shutil.copy(photo, crop := tmp_path/'crop.png')
+    status, out, err = light(['ask', crop, 'What?', '--out', tmp_path, '--force'])
+    assert (status, out) == (2, '') and 'is the image itself, which would be lost' in err
+    assert crop.read_bytes() == photo.read_bytes()
 
 
 @pytest.mark.parametrize('columns', [60, 100, 200])

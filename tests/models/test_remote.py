@@ -227,6 +227,17 @@ def test_nobody_there():
     assert e.value.status == 'error'
 
 
+@pytest.mark.parametrize('how, question', [(dict(timeout='60'), 'What?'), (dict(extra=dict(stop={1})), 'What?'),
+    (dict(key_env='MY_KEY'), 'What?'), ({}, 'What\udc80?')])
+def test_what_is_wrong_here_is_no_reply(how, question, serve, monkeypatch):
+    "Nothing was sent, and nobody says that the server answered; the key is not shown"
+    monkeypatch.setenv('MY_KEY', 'sk-\u200bhidden')
+    far, seen = serve(ok(), **how)
+    with pytest.raises(CarveError, match='No request to .* could be made') as e: far.ask(Image.new('RGB', (8, 8)), question)
+    assert not seen and not isinstance(e.value, RemoteError) and 'hidden' not in str(e.value)
+    with pytest.raises(CarveError, match='no image is given'): far.ask([], 'What?')
+
+
 def test_side_by_side(serve):
     "Many threads, a busy server: every question gets its own answer"
     def echo(server, sent): return bad(429, Retry_After='0.01') if len(server.seen) % 3 == 0 else ok(images(sent)[1])

@@ -36,7 +36,7 @@ def alive(process):
 
 def words(out, *more):
     "`carve eval` with the reference VLM"
-    return ['eval', 'scenes', '--model', 'carve-tiny', '--methods', 'none,carve,random', '--n', '12', '--kinds',
+    return ['eval', 'scenes', '--model', 'carve-tiny', '--methods', 'none,carve,random', '--n', '6', '--kinds',
         'digit,exist', '--out', str(out), '--quiet', *more]
 
 
