@@ -1315,6 +1315,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'carve_nb/method/settings.py'),
                                           'carve_nb.method.settings.PlainCrops': ( 'library/method/settings.html#plaincrops',
                                                                                    'carve_nb/method/settings.py'),
+                                          'carve_nb.method.settings._is_of': ( 'library/method/settings.html#_is_of',
+                                                                               'carve_nb/method/settings.py'),
                                           'carve_nb.method.settings.box_regions': ( 'library/method/settings.html#box_regions',
                                                                                     'carve_nb/method/settings.py'),
                                           'carve_nb.method.settings.check_fields': ( 'library/method/settings.html#check_fields',

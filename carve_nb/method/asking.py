@@ -98,7 +98,7 @@ def search(root, smallest, answering, promise, upper=.6, lower=0., drops=(.1, .1
     deepest = tree_depth(root, smallest)
     depths = {root: 0}
     promises = {root: 0.}    # of parts that were not taken yet
-    drops = chain(drops, repeat(drops[-1]))
+    drops = chain(drops, repeat(drops[-1] if drops else 0.))
     limit = 3*deepest
     seen = {}
     while promises:

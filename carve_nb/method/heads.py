@@ -11,10 +11,12 @@ import math
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 import torch
 from torch.nn.functional import pad
 from ..attention.intervention import Edit, applying
 from ..attention.layer_masking import layer_inputs
+from ..core.errors import CarveError
 from ..core.saliency import pick_layers
 from .base import GuidedMethod, layers_of
 from .results import Timings
@@ -83,12 +85,15 @@ class Var(GuidedMethod):
         if spec is None: spec = range(min(2, n - 1), max(n - (not self.last), 1))
         layers = layers_of(vlm, spec)
         seconds = Timings()
-        dims = self.dims
+        dims, width = self.dims, vlm.text_config.hidden_size
+        listed = dims is None or isinstance(dims, (list, tuple))
+        if not listed or not all(isinstance(d, Integral) and 0 <= d < width for d in dims or ()):
+            raise CarveError(f'dims={dims!r}: give a list of dimensions of a state, from 0 to {width - 1}')
         notes, details = [], []
         if dims is None:
             with seconds('detect'): dims = sink_dims(session, self.tau)
         if not dims:
-            most = math.sqrt(vlm.text_config.hidden_size)
+            most = math.sqrt(width)
             why = f'no sink dimension, as the first token stays below {self.tau:.1f} (possible: {most:.1f})'
             notes.append(f'nothing is changed: {why}')
         told = dict(seconds=seconds, calls=int(self.dims is None), notes=notes, details=details)
@@ -168,7 +173,7 @@ class Vhr(GuidedMethod):
     "Heads that react to the image more than others of their layer, amplified"
     alpha: float = limited(2., ABOVE_0) # paper: 2; 4 breaks the output (third-party note, UNVERIFIED); 1: no change
     layers: Layers = (18/32, 1.) # paper: the last 14 of 32, 18..31; see `pick_layers`
-    early: tuple[int, ...] = (1,) # paper: and the second layer; () for none
+    early: Layers = (1,) # paper: and the second layer; () for none
     name, source, needs = 'vhr', 'arXiv 2412.13949', ('patches', 'inline')
 
     def prepare(self, session, question) -> tuple: # the state is layer -> [H] bool

@@ -29,6 +29,16 @@ def limited(default, low, high=math.inf):
 
 Query = Literal['last', 'noun', 'content', 'question', '?'] | list | tuple   # whose attention is read, as `pick_words`
 
+_PLAIN = {bool: 'True or False', str: 'a text', int: 'a whole number', float: 'a number'}   # what fields of these types take
+
+def _is_of(value, kind) -> bool: # one of `_PLAIN`, or a tuple of one
+    "Return whether a field of this type takes a value"
+    if get_origin(kind) is not tuple:
+        return isinstance(value, Real if kind in (int, float) else kind) and not (kind is int and value % 1)
+    of = get_args(kind)
+    alike = isinstance(value, (tuple, list)) and all(_is_of(v, of[0]) for v in value)
+    return alike and (... in of or len(value) == len(of))
+
 def check_fields(made): # a dataclass
     "Refuse meaningless settings at once, not when they are used"
     for f in fields(made):
@@ -37,6 +47,9 @@ def check_fields(made): # a dataclass
         if words and value not in words and type(value) not in kinds:
             raise CarveError(f'{f.name}={value!r}: use {" or ".join(map(repr, words))}{", or a list"*(list in kinds)}')
         if f.type == Layers and isinstance(value, str): pick_layers(value, 32)    # is the word known?
+        checked = f.type in _PLAIN or get_origin(f.type) is tuple
+        if checked and not rule and not _is_of(value, f.type):
+            raise CarveError(f'{f.name}={value!r}: use {_PLAIN.get(f.type, f"numbers, such as {f.default}")}')
         if not rule or value is None and type(None) in kinds: continue
         whole = int in (f.type, *kinds)
         if isinstance(value, Real) and rule['low'] <= value <= rule['high'] and not (whole and value % 1): continue
