@@ -854,6 +854,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'carve_nb/method/asking.py'),
                                         'carve_nb.method.asking.ZoomEye.look': ( 'library/method/asking.html#zoomeye.look',
                                                                                  'carve_nb/method/asking.py'),
+                                        'carve_nb.method.asking._words': ('library/method/asking.html#_words', 'carve_nb/method/asking.py'),
                                         'carve_nb.method.asking.asked_words': ( 'library/method/asking.html#asked_words',
                                                                                 'carve_nb/method/asking.py'),
                                         'carve_nb.method.asking.content_runs': ( 'library/method/asking.html#content_runs',

@@ -165,7 +165,9 @@ def find_word(tokens, word) -> list: # indices
     return [i for at in places for i in tokens_at(names, at, at + len(wanted))]
 
 def _content(found): # of `split_words`
-    return [(w, at) for w, at in found if is_word(w) and w not in _FUNCTION_WORDS]
+    behind = [*(w for w, _ in found[1:]), '']     # *doesn't* is a function word too
+    return [(w, at) for (w, at), after in zip(found, behind)
+            if is_word(w) and w not in _FUNCTION_WORDS and after not in ("'t", '’t')]
 
 def _sentences(found) -> list: # of `split_words` -> of lists
     "Return the sentences that have words, by the signs at their ends"

@@ -14,7 +14,7 @@ import torch
 from ..core.image import box_size, union_box
 from ..core.io import behind_thought
 from ..core.plotting import draw_boxes
-from ..core.text import asked_part, read_words
+from ..core.text import asked_part, is_word, pick_words
 from .base import CropMethod
 from .results import Result, Timings
 from .settings import LargeCrops, PlainCrops, box_regions, limited
@@ -23,15 +23,25 @@ from ..models.families import BOX_FORMS
 from ..models.prompts import unknown_note
 
 # %% ../../nbs/library/method/09_asking.ipynb #07087c88
+def _words(question) -> list: # of (word or sign, is it a content word?)
+    "Return the words of what a question asks, as they are written, and the signs between them"
+    text = asked_part(question)
+    letters = ''.join('w' if is_word(f'w{c}') else c for c in text)     # marks belong to their letters
+    words = [text[slice(*m.span())] for m in re.finditer(r"w+(?:['’-]w+)*|[^\sw]", letters)]
+    parts = [re.findall("['’-]|[^'’-]+", word) for word in words]
+    tokens = [' '*(not i) + part for each in parts for i, part in enumerate(each)]
+    owners = [n for n, each in enumerate(parts) for _ in each]
+    picked = {owners[at] for at in pick_words(tokens, 'content')}
+    return [(word, n in picked and any(map(str.isalnum, word))) for n, word in enumerate(words)]
+
 def asked_words(question) -> list:
     "Return the content words of a question, each once; of one that is not English all words"
-    return read_words([f' {word}' for word in re.findall(r'\w+', asked_part(question))], 'content')
+    return list(dict.fromkeys(re.sub("['’]s$", '', word.lower()) for word, kept in _words(question) if kept))
 
 def content_runs(question) -> list: # of str
     "Return a question's content words, neighbors as one: 'What digit is on the red star?' has 'digit' and 'red star'"
-    words = re.findall(r'\w+|[^\w\s]', asked_part(question))
-    content = {*asked_words(question)}
-    return [' '.join(run) for kept, run in groupby(words, lambda w: w.isalnum() and w.lower() in content) if kept]
+    runs = groupby(_words(question), lambda pair: pair[1])
+    return [' '.join(word for word, _ in run) for kept, run in runs if kept]
 
 # %% ../../nbs/library/method/09_asking.ipynb #2700a853
 NAME_THEM = 'Name the things that one must see to answer this question, separated by commas and nothing else: {}'
@@ -44,7 +54,7 @@ def name_entities(session, question) -> tuple:
         return runs, ['the model does not know the words to list what is asked about: the content words are taken'], 0
     said = behind_thought(str(session.ask(request, None, 64))) or ''
     named = re.split(r',\s*|\s+and\s+', said.strip(' .\n').lower())
-    words = {*' '.join(runs).lower().split()}
+    words = {*' '.join(runs).lower().split(), *asked_words(question)}
     if all(words & {*part.split()} for part in named): return list(dict.fromkeys(named)), [], 1
     return runs, ['the model did not list what is asked about: the content words are taken'], 1
 
