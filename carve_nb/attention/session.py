@@ -45,7 +45,7 @@ def model_state(vlm) -> tuple:
     kernel = config.get_text_config()._attn_implementation.removesuffix('+rows')    # as it is outside of a recorder
     return (
         weights, kernel, config.to_json_string(use_diff=False), vlm.processor.chat_template,
-        str(vlm.processor.image_processor.to_dict()), vlm.image_tokens)
+        str(vlm.processor.image_processor.to_dict()), vlm.image_tokens, str(vlm.model.generation_config.to_dict()), vlm.thought)
 
 # %% ../../nbs/library/attention/13_session.ipynb #2bd53767
 class Session:
@@ -225,8 +225,8 @@ class Session:
         self.captures[key] = rows
         while sum(t.nbytes for r in self.captures.values() for t in (r.attn, r.question) if t is not None) > self.megabytes*1e6:
             del self.captures[next(iter(self.captures))]
-        if rows.answer and not settings:    # it has answered, and need not be asked
-            self.answers.setdefault((*asked, max_new_tokens, ()), (rows.answer, rows.meta))
+        if rows.answer and not settings:    # it has answered, of the length in its key, and need not be asked
+            self.answers.setdefault((*asked, key[3], ()), (rows.answer, rows.meta))
         return rows.image_first(self.which) if self.which else rows
 
 class PromptSession(Session):
