@@ -34,6 +34,7 @@ class Edit(AttentionHook):
     heads: object = None     # (layer, [B, H, R, D] outputs of the heads, [R] positions) -> the same shape
     after: int = None        # rows from this position on; None: the last row of every pass
     at: list = None          # these positions alone
+    first: int = 0           # tokens in the cache when the first pass began
     before: int = 0          # tokens in the cache when the pass began
     length: int = 0          # tokens read so far
     passes: int = 0          # forward passes seen
@@ -44,7 +45,9 @@ class Edit(AttentionHook):
         changed = [k for k in ('scores', 'weights', 'heads') if getattr(self, k)]
         return f'Edit(layers {self.layers}, {" and ".join(changed)})'
 
-    def on_pass(self, before): self.before, self.passes = before, self.passes + 1
+    def on_pass(self, before):
+        if not self.passes: self.first = before
+        self.before, self.passes = before, self.passes + 1
 
     def rows(self, Q) -> list:
         "Return the positions to be changed in this pass of Q queries"
@@ -93,9 +96,20 @@ def applying(vlm, edit):
     refuse_compiled(vlm.model)
     edit.layers = check_layers(edit.layers, vlm.n_layers, vlm.layers)
     edit.config, edit.cross = vlm.model.config.get_text_config(), bool(vlm.family.cross)
-    edit.passes = 0
+    edit.at = None if edit.at is None else [*map(int, edit.at)]
+    start = [] if edit.after is None else [edit.after]
+    if not (edit.scores or edit.weights or edit.heads) or edit.at == []:
+        raise CarveError('The edit changes nothing: give it scores, weights or heads, and at least one position.')
+    if bad := [r for r in (*(edit.at or ()), *start) if r < 0]:
+        raise CarveError(f'Positions {bad} of the edit are negative: they count from 0, the first token of the prompt.')
+    edit.passes = edit.length = 0
     with hooked(edit, vlm.model): yield edit
     if not edit.passes: raise CarveError('No forward pass was changed: nothing ran inside the block.')
+    wanted = start if edit.at is None else edit.at
+    if unread := [r for r in wanted if r < edit.first or edit.at and r >= edit.length]:
+        raise CarveError(
+            f'Positions {unread[:5]} of the edit were not read inside the block, which read {edit.first} to {edit.length - 1}. '
+            'Ask `vlm.generate(prompt)` there; a `Session` reads the image apart.')
 
 # %% ../../nbs/library/attention/09_intervention.ipynb #183fc60d
 @dataclass(repr=False)
