@@ -628,6 +628,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'carve_nb/data/records.py'),
                                        'carve_nb.data.records._check_inside': ( 'library/data/records.html#_check_inside',
                                                                                 'carve_nb/data/records.py'),
+                                       'carve_nb.data.records._check_single': ( 'library/data/records.html#_check_single',
+                                                                                'carve_nb/data/records.py'),
                                        'carve_nb.data.records._open_cell': ( 'library/data/records.html#_open_cell',
                                                                              'carve_nb/data/records.py'),
                                        'carve_nb.data.records._parse_list': ( 'library/data/records.html#_parse_list',

@@ -129,12 +129,18 @@ def _parse_list(text, column) -> list:
             if isinstance(found, (list, tuple)) and ... not in found: return found
     raise DataError(f'{column} {text[:80]!r} is a printed list that cannot be read; write JSON, such as ["red", "blue"].')
 
+def _check_single(value, column): # the same
+    "Refuse a list or an object in the place of one text or number"
+    if not isinstance(value, (dict, list, tuple)): return value
+    raise DataError(f'{column} {str(value)[:80]} is a list or an object in the place of one text; write texts, such as "red", or '
+                    '["red", "blue"] in answers and choices.')
+
 def _read_list(value, column) -> list: # without gaps
     "Return the values of a cell: of a list, also printed into a text, of texts with bars between them, or one value"
     if isinstance(value, str): value = _parse_list(value, column) if _PRINTED.match(value) else value.split('|')
     values = value if isinstance(value, (list, tuple)) else [value]
     values = [_plain_value(o['answer'] if isinstance(o, dict) and 'answer' in o else o) for o in values]     # as in VQA v2
-    return [o for o in values if o is not None]
+    return [_check_single(o, column) for o in values if o is not None]
 
 # %% ../../nbs/library/data/07_records.ipynb #a8cf564b
 def _read_boxes(value, corners) -> list: # of (x0, y0, x1, y1)
@@ -153,6 +159,7 @@ def make_record(row, number=1, find_image=Absent, columns=COLUMNS, rule=None) ->
     cells = {k: _plain_value(row.get(column)) for k, column in columns.items()}
     image, asked, short, answer = (cells[k] for k in ('image', 'question', 'short_question', 'answer'))
     if asked is None: raise DataError('there is no question.')
+    for k in ('id', 'question', 'short_question', 'correct_choice_idx', 'kind'): _check_single(cells[k], k)
     if image is None or isinstance(image, (str, int)): image = find_image(str(image or ''))
     if isinstance(answer, str) and _PRINTED.match(answer):
         raise DataError(f'answer {answer[:80]!r} is a list instead of one answer; name the column "answers".')
@@ -300,9 +307,11 @@ def make_records(rows, name, find_image=Absent, n=None, seed=None, names=None, r
             "names=dict(FIELD='COLUMN') (--set names.FIELD=COLUMN).")
     for column in {*(names or {}).values(), columns['question']} - {None}:
         if column not in there: raise DataError(f'{name}: no column {column!r}; {cure}')
-    unread = [k for k in there if str(k).lower() in ('options', 'choice', 'a', 'b') and k not in columns.values()]
-    if unread and columns['choices'] == 'choices' not in there:
-        raise DataError(f'{name}: the column {unread[0]!r} seems to hold options, of which none are read; {cure}')
+    for fields, what, usual in ((['choices'], 'options', ('options', 'choice', 'a', 'b')),
+                                (['box', 'bbox'], 'true regions', ('boxes', 'bboxes'))):
+        unread = [k for k in there if str(k).lower() in usual and k not in columns.values()]
+        if unread and all(columns[k] == k not in there for k in fields):
+            raise DataError(f'{name}: the column {unread[0]!r} seems to hold {what}, of which none are read; {cure}')
     records = []
     for i, row in choose_rows([*enumerate(rows, 1)], n, seed):
         try: records.append(make_record(row, i, find_image, columns, rule))

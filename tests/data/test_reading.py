@@ -15,7 +15,7 @@ from transformers import LogitsProcessor
 from carve_nb import VLM, CarveError, load_benchmark, open_image
 from carve_nb.cli.main import main
 from carve_nb.core.errors import DataError
-from carve_nb.data.records import Record, folder_images, read_entries
+from carve_nb.data.records import Record, folder_images, make_records, read_entries
 from carve_nb.data.scoring import score_answer
 from carve_nb.runs.store import read_run
 from recipes.tiny_models import make_tiny_checkpoint
@@ -483,6 +483,16 @@ def test_column_that_seems_to_hold_options(tmp_path):
     (tmp_path/'q.csv').write_text('question,answer,options\nWhich?,B,"red|blue"\n')
     with pytest.raises(CarveError, match="the column 'options' seems to hold options, of which none are read"):
         load_benchmark(tmp_path/'q.csv')
+
+
+def test_column_that_seems_to_hold_regions():
+    row = dict(question='What?', answer='red', image=Image.new('RGB', (64, 64)), boxes=[1, 2, 9, 9])
+    with pytest.raises(CarveError, match="the column 'boxes' seems to hold true regions, of which none are read"):
+        make_records([row], 'set')
+    for names in dict(box='boxes'), dict(bbox='boxes'):
+        assert make_records([row], 'set', names=names)[0].boxes[0][:2] == (1, 2)
+    assert make_records([row | dict(box=[0, 0, 9, 9])], 'set')[0].boxes == [(0, 0, 9, 9)]
+    assert make_records([row], 'set', names=dict(box=None))[0].boxes is None
 
 
 @pytest.mark.parametrize('boxes', [[(200, 200, 100, 100)], [(300, 300, 64, 64)], [(.1, .2, .5, .6)], (10, 10, 50, 50)])
