@@ -40,6 +40,7 @@ EQUIVALENT = {   # a changed line -> why no test can tell
     'S = as_saliency(gain, prompt.spans[ -1], image)': 'a tower that reads several crops is refused',
     'output_attentions=True, return_dict_in_generate=False)': "only a GPU's memory tells",
     "round(float(again), 4), source, dtype=str(vlm.dtype).removeprefix('torch.'), signs=key.signs, norms=key.norms,": 'a digit more',
+    'def see(self, session, words, answer=True) -> dict: # fields of a `Result`': 'pages call it, and a map is the same with an answer',
     'w, h = image.width/20, image.height/ 19    # half a side of a square': 'a square a little higher is as good',
     'LABELS = dict(red=(190, 30, 45), blue=( 31, 80, 200), green=(20, 120, 60), black=(15, 15, 15), purple=(120, 40, 150))': 'a shade',
     'x, y = (int(i*side/3 + chance.random()*max( 1, side/3 - label))': 'less than a pixel',
