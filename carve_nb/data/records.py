@@ -302,6 +302,9 @@ def make_records(rows, name, find_image=Absent, n=None, seed=None, names=None, r
     "Return the records of some rows of a set, and tell which lack something; `names`: field -> its column, None: not read"
     for k in names or (): choose(k, COLUMNS, 'field of a record')
     columns = COLUMNS | (names or {})
+    for group in ('answers', 'answer', 'correct_choice_idx'), ('box', 'bbox'):    # of what is told twice, the named counts
+        named = [k for k in group if (names or {}).get(k)]
+        columns |= {k: None for k in group if named and k not in named}
     there = list(dict.fromkeys(k for row in rows for k in row))
     cure = (f'the columns are {", ".join(map(str, there))[:300]}; name yours: '
             "names=dict(FIELD='COLUMN') (--set names.FIELD=COLUMN).")

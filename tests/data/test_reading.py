@@ -485,6 +485,19 @@ def test_column_that_seems_to_hold_options(tmp_path):
         load_benchmark(tmp_path/'q.csv')
 
 
+@pytest.mark.parametrize('names, answers, box', [
+    ({}, ['red'], (0, 0, 9, 9)),
+    (dict(answer='label'), ['blue'], (0, 0, 9, 9)),
+    (dict(answers='label', bbox='region'), ['blue'], (1, 2, 4, 6)),
+    (dict(answer='label', correct_choice_idx='index'), ['green'], (0, 0, 9, 9)),
+    (dict(answers=None, box='region'), ['red'], (1, 2, 3, 4))])
+def test_named_column_goes_before_the_usual_one(names, answers, box):
+    row = dict(question='Which?', choices=['red', 'blue', 'green'], answers=['red'], correct_choice_idx=0, label='B', index=2,
+               box=[0, 0, 9, 9], region=[1, 2, 3, 4], image=Image.new('RGB', (64, 64)))
+    r, = make_records([row], 'set', names=names)
+    assert (r.answers, r.boxes) == (answers, [box])
+
+
 def test_column_that_seems_to_hold_regions():
     row = dict(question='What?', answer='red', image=Image.new('RGB', (64, 64)), boxes=[1, 2, 9, 9])
     with pytest.raises(CarveError, match="the column 'boxes' seems to hold true regions, of which none are read"):
