@@ -244,6 +244,8 @@ class Model:
         "Read a chat and its images; refuse commands in its texts, or, with `escape`, defuse them there"
         messages, inside = read_messages(messages)
         if together: join_images(messages)
+        if images is not None and any(im is not None for im in inside):
+            raise PromptError('Images are given, and others are in the messages: give each image in one of the two places.')
         given = inside if images is None else images if isinstance(images, (list, tuple)) else [images]
         if any(im is None for im in given):
             raise PromptError('A part dict(type="image") of the messages has no image: add image=..., or give the '

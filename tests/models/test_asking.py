@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import QUESTION, WIDE
+from tiny import QUESTION, TALL, WIDE
 from carve_nb import Carve, Lookup
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.errors import CarveError
+from carve_nb.core.errors import CarveError, PromptError
 from carve_nb.models.video import Video, open_video
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')
@@ -58,6 +58,8 @@ def test_messages(vlm, tmp_path):
     for image in WIDE, str(tmp_path/'wide.png'), np.asarray(WIDE):
         for key in 'image', 'url', 'path': assert ask(None, {'type': 'image', key: image}) == want
     assert ask(WIDE, dict(type='image')) == want
+    for images, parts in ((TALL, [dict(type='image', image=WIDE)]), ([WIDE, TALL], [dict(type='image'), dict(type='image', image=TALL)])):
+        with pytest.raises(PromptError, match='Images are given, and others are in the messages'): ask(images, *parts)
 
 
 @pytest.mark.parametrize('messages, why', [
