@@ -1528,6 +1528,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'carve_nb/models/image_tokens.py'),
                                               'carve_nb.models.image_tokens.canvas_tiles': ( 'library/models/image_tokens.html#canvas_tiles',
                                                                                              'carve_nb/models/image_tokens.py'),
+                                              'carve_nb.models.image_tokens.check_limit': ( 'library/models/image_tokens.html#check_limit',
+                                                                                            'carve_nb/models/image_tokens.py'),
                                               'carve_nb.models.image_tokens.crop_box': ( 'library/models/image_tokens.html#crop_box',
                                                                                          'carve_nb/models/image_tokens.py'),
                                               'carve_nb.models.image_tokens.edge_tiles': ( 'library/models/image_tokens.html#edge_tiles',

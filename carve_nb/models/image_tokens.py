@@ -6,8 +6,9 @@
 __all__ = ['PAN_SETTINGS', 'ROW_KEYS', 'crop_box', 'ImageSpan', 'Block', 'place_blocks', 'patch_grid', 'told_grid', 'parted_grid',
            'fixed_square', 'tiled', 'setting', 'ratio_tiles', 'ask_again', 'edge_tiles', 'pan_tiles', 'split_tiles',
            'slice_tiles', 'padded_tiles', 'canvas_box', 'canvas_tiles', 'canvas_keys', 'query_bridge', 'patch_keys',
-           'row_pixels', 'sized_pixels', 'grid_pixels', 'tile_pixels', 'patch_pixels', 'pad_images', 'token_limit',
-           'few_pixels', 'few_canvases', 'few_tiles', 'few_edges', 'with_settings', 'EachImage', 'limited_processors']
+           'row_pixels', 'sized_pixels', 'grid_pixels', 'tile_pixels', 'patch_pixels', 'pad_images', 'check_limit',
+           'token_limit', 'few_pixels', 'few_canvases', 'few_tiles', 'few_edges', 'with_settings', 'EachImage',
+           'limited_processors']
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3ba90956
 import copy
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from math import isqrt
+from numbers import Integral
 import numpy as np
 import torch
 from PIL import Image
@@ -28,7 +30,7 @@ from transformers.models.mllama.image_processing_pil_mllama import (
     get_image_size_fit_to_canvas,
     get_optimal_tiled_canvas as mllama_canvas,
 )
-from ..core.errors import CarveError
+from ..core.errors import CarveError, PromptError
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #4d9d8f0c
 def crop_box(
@@ -340,6 +342,11 @@ def pad_images(processor):
     processor.image_processor = LlavaImageProcessorPil.from_dict(ip.to_dict() | dict(do_pad=True))
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #66a5b377
+def check_limit(most, name): # the same
+    "Refuse a limit that is neither None nor a whole number of at least 1"
+    if most is None or isinstance(most, Integral) and most >= 1: return most
+    raise PromptError(f'{name}={most!r} is no number of tokens: give a whole number of at least 1, or None for the usual limit.')
+
 def token_limit(processor, most,
                 raised=False,  # also above its own limit?
                 ):

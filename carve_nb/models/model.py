@@ -32,6 +32,7 @@ from .families import FAMILIES, find_family
 from .hooks import generate_setting, refuse_settings, restore, stock_model
 from carve_nb.models.image_tokens import (
     EachImage,
+    check_limit,
     limited_processors,
     patch_pixels,
     row_pixels,
@@ -118,6 +119,7 @@ class Model:
         **kw,                                 # of the stock loader: device_map (needs accelerate), ...
     ) -> Self:                                # in eval mode, with the SDPA kernel
         "Load a model: safetensors only, stock classes only"
+        check_limit(image_tokens, 'image_tokens')
         kw |= dict(revision=revision, trust_remote_code=trust_remote_code, pad=pad)
         given = dict(kw, device=device, dtype=dtype, escape=escape, image_tokens=image_tokens)
         model, processor = load_model(name_or_path, device, dtype, **kw)
@@ -174,12 +176,16 @@ class Model:
         known: list|None = None,        # images that were read before, of `EachImage`
     ) -> Prompt:
         "Return images and a question as this model's own chat template puts them, with their places"
-        if isinstance(images, Video): n, encode = 1, self.encode_video
+        if isinstance(images, Video):
+            if tokens: raise PromptError(f'tokens={tokens} is of images, and a video is shown by rules of its own: leave it out.')
+            n, encode = 1, self.encode_video
         else:
             images = [check_shape(open_image(im)) for im in (images if isinstance(images, (list, tuple)) else [images])]
-            n, limits = len(images), tokens or [None]*len(images)
+            n, limits = len(images), [None]*len(images) if tokens in (None, (), []) else tokens
             if not n: raise PromptError('No image: give at least one.')
-            if len(limits) != n: raise PromptError(f'tokens={tokens}: give one limit for each of {n} images.')
+            if not isinstance(limits, (list, tuple)) or len(limits) != n:
+                raise PromptError(f'tokens={tokens}: give one limit for each of {n} images.')
+            for most in limits: check_limit(most, 'tokens')
             one_only = self.family.why_not.get('several images')
             if one_only and n > 1: raise PromptError(f'One image at a time: {one_only}.')
             encode = partial(self.encode, tokens=limits, known=known)
@@ -200,7 +206,7 @@ class Model:
         "Return a chat and its images as the processor makes them, the `ImageSpan`s, and what the tokenizer heard"
         config, processor = self.model.config, copy.copy(self.processor)
         processor.tokenizer = words = Overheard(self.tokenizer)
-        cell, limit = token_limit(processor, self.image_tokens)
+        cell, limit = token_limit(processor, check_limit(self.image_tokens, 'image_tokens'))
         pixels = max(im.width*im.height for im in images)
         if not any(tokens) and limit and pixels > self.image_tokens*cell**2:
             warnings.warn(

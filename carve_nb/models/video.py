@@ -10,6 +10,7 @@ __all__ = ['FRAME_TOKENS', 'Video', 'Moments', 'even_places', 'open_video', 'pai
 import os
 from dataclasses import dataclass
 from math import isqrt, prod
+from numbers import Integral
 import numpy as np
 import torch
 from ..core.errors import PromptError, UnsupportedError
@@ -24,10 +25,11 @@ class Video(list):
         times=None,  # seconds of each; one a second by default
     ):
         super().__init__(map(open_image, frames))
+        if not self: raise PromptError('A video of 0 frames: give at least one.')
         self.times = list(map(float, range(len(self)) if times is None else times))
         if any(not a <= b for a, b in zip(self.times, self.times[1:])):
             raise PromptError(f'The times of the frames run backwards: {self.times}.')
-        if not self or len(self.times) != len(self):
+        if len(self.times) != len(self):
             raise PromptError(f'A video of {len(self)} frames and {len(self.times)} times: give a time for each frame.')
         if len({im.size for im in self}) > 1:
             raise PromptError(f'Frames of one video have one size, not {sorted({im.size for im in self})}.')
@@ -56,10 +58,11 @@ def even_places(n, most) -> list:
 def open_video(
     source,  # list of images or arrays; array or tensor [T, H, W, 3] or [T, 3, H, W]; a file, which torchcodec reads
     fps=1.,  # frames a second of a list or array; a file knows its own
-    most=16,
+    most=16,  # frames, at even distances; a `Video` keeps all
 ) -> Video:
     "Return a video of any source"
     if isinstance(source, Video): return source
+    if not isinstance(most, Integral) or most < 1: raise PromptError(f'most={most}: give the most frames, at least 1.')
     if not fps > 0: raise PromptError(f'fps={fps}: give the frames a second, a number above 0.')
     if torch.is_tensor(source): source = source.numpy(force=True)
     if isinstance(source, np.ndarray):
