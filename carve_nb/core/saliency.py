@@ -74,7 +74,7 @@ def pick_layers(spec: Layers, n_layers: int, attending: list|None = None) -> lis
 
 def merge_heads(a, heads='mean'): # [..., H, Nv] -> [..., Nv]
     "Return one row from the rows of all heads: their 'mean' (the paper), their 'max', or the mean of some heads"
-    if not np.iterable(heads): heads = [heads]
+    if not isinstance(heads, str): heads = np.atleast_1d(heads).tolist()
     if heads == 'max': return a.amax(-2)
     if heads != 'mean':
         if isinstance(heads, str) or not len(heads) or not 0 <= min(heads) <= max(heads) < a.shape[-2]:

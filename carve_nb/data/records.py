@@ -294,6 +294,7 @@ def choose_rows(rows, n=None, seed=None) -> list:
 
 def check_ids(records, name) -> list: # the same
     "Raise an error if several records have the same id"
+    if not records: raise DataError(f'{name} has no questions.')
     (id, count), = Counter(r.id for r in records).most_common(1)
     if count > 1: raise DataError(f'{name}: the id {id!r} is in several rows.')
     return records
@@ -301,6 +302,7 @@ def check_ids(records, name) -> list: # the same
 def make_records(rows, name, find_image=Absent, n=None, seed=None, names=None, rule=None) -> list:
     "Return the records of some rows of a set, and tell which lack something; `names`: field -> its column, None: not read"
     for k in names or (): choose(k, COLUMNS, 'field of a record')
+    if not rows: raise DataError(f'{name}: there are no rows to ask about; give another split or file.')
     columns = COLUMNS | (names or {})
     for group in ('answers', 'answer', 'correct_choice_idx'), ('box', 'bbox'):    # of what is told twice, the named counts
         named = [k for k in group if (names or {}).get(k)]
