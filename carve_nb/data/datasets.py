@@ -137,6 +137,7 @@ def _hub_set(spec, n, seed, split=None, config=None, revision=None, names=None, 
             f'{spec} is not part of this package, and nothing is fetched unasked. Give root=FOLDER (--root) with a '
             f'snapshot of {known.hub}, or download=True (--download) to fetch that from the Hugging Face Hub; a '
             f'copy in another form can be written as questions.jsonl. Its license: {known.license or "see there"}.')
+    if root and revision: raise DataError(f'revision={revision} is of the Hub, and root={root} is read as it is: leave one out.')
     if root and not Path(root).expanduser().is_dir(): raise DataError(f'{root} is no folder.')
     source = Path(root).expanduser() if root else known.hub
     split = split or known.split
