@@ -128,7 +128,8 @@ def ask_there(session, by, images, question, suffix, *how) -> Answer: # the sess
         said = by.ask(images, f'{question} {suffix}' if suffix else question)
         return said if isinstance(said, Answer) else Answer(str(said), [], nan)
     if not session.shared: return make()
-    return session.once(('there', answerer_name(by), *map(image_key, images), question, suffix, *how), make)
+    key = 'there', id(by), *map(image_key, images), question, suffix, *how
+    return session.once(key, lambda: (make(), by))[0]     # `by` is kept, so that no other object gets its id
 
 def answered_note(by, shown) -> str: # images; none: the one of the question
     "State who answered, and what was shown"
