@@ -63,6 +63,7 @@ class Method:
 
     def answer(self, session: Session, question: str, by: object = None) -> Result:
         "Answer a question about the image of a session, which several methods and questions may share"
+        if by is not None: check_answerer(self, by)
         check_needs(session.vlm, self)
         with session.holding(): r = self.ask_again(session, self.look(session, question), by)
         return replace(r, notes=[*r.notes, *cut_note(r.answer)])

@@ -14,7 +14,8 @@ from ..attention.session import Session
 from ..core.errors import CarveError
 from ..core.io import SMALL
 from ..method.registry import make_method, read_method
-from ..method.wrappers import open_answerer
+from ..method.wrappers import open_answerer, why_no_crop
+from .report import without_values
 from .runner import as_vlm, equip
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #f1b3cdbd
@@ -71,7 +72,10 @@ class Adapter:
         self.split = split
         self.on_error = on_error
         self.method = make_method(name, **self.fields)
+        if self.method.asks == 'box': raise CarveError(f'method={name!r} needs the true region, which no task gives.')
+        if answer_by and (why := why_no_crop(self.method)): raise CarveError(f'{why}: leave answer_by out.')
         self.session = None   # of the image that was asked about last
+        self.noted = set()   # notes that were shown, without their numbers
         self.by = answer_by and open_answerer(answer_by, answer_key)
         given = dict(
             device=device, dtype=dtype, revision=revision, image_tokens=image_tokens, trust_remote_code=trust_remote_code)
@@ -84,7 +88,12 @@ class Adapter:
         method = equip(self.method, suffix, _read_length(asked, self.longest), given=self.fields)
         new = Session(self.vlm, image)
         if not self.session or self.session.key != new.key: self.session = new
-        text = str(method.answer(self.session, question, self.by))
+        r = method.answer(self.session, question, self.by)
+        for note in r.notes:
+            alike = without_values(note)
+            if alike not in self.noted: warnings.warn(f'{task} {doc_id}: {note} (said once)', stacklevel=3)
+            self.noted.add(alike)
+        text = str(r)
         stops = asked.get('until') or ()
         for stop in filter(None, [stops] if isinstance(stops, str) else stops): text = text.split(stop)[0]
         return text

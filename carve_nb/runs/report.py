@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['WHERE', 'ABOUT', 'COLUMNS', 'PAGE', 'compare_methods', 'find_base', 'report', 'kinds_of', 'report_kinds',
-           'format_cell', 'table_rows', 'markdown_table', 'remarks', 'count_questions', 'run_name', 'describe_protocol',
-           'page', 'to_markdown', 'markdown', 'plot_report', 'results_table', 'load_maps', 'load_run', 'write_report',
-           'leaderboard_page']
+           'format_cell', 'table_rows', 'markdown_table', 'without_values', 'remarks', 'count_questions', 'run_name',
+           'describe_protocol', 'page', 'to_markdown', 'markdown', 'plot_report', 'results_table', 'load_maps',
+           'load_run', 'write_report', 'leaderboard_page']
 
 # %% ../../nbs/library/runs/03_report.ipynb #298bd925
 import errno
@@ -122,10 +122,14 @@ def _said_of(r) -> list: # of str
     unread = [f'{r["unread"]} could be read, as in "{r["answer"][:80]}"'] if r.get('unread') else []
     return [*unread, *r.get('notes', ())]
 
+def without_values(text) -> str:
+    "Return a remark without its quotations and numbers: those of different samples are then alike"
+    return re.sub(r'"[^"]*"|\d[\d.,]*', '', text)
+
 def remarks(run: Run) -> list: # of str
     "List the remarks below the tables, the most frequent first: failures, answers that could not be read, notes, damaged lines"
     said = [(r['method'], text) for r in run.records for text in _said_of(r)]
-    alike = groupby(said, lambda o: (o[0], re.sub(r'"[^"]*"|\d[\d.,]*', '', o[1])))
+    alike = groupby(said, lambda o: (o[0], without_values(o[1])))
     total = Counter(r['method'] for r in run.records)
     first = lambda m, text: f'of {total[m]}: {text}'
     lines = [f'`{some[0][0]}`, {len(some)} {first(*some[0])}' for some in sorted(alike.values(), key=len, reverse=True)]
