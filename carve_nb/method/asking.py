@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from itertools import chain, groupby, pairwise, repeat
 import torch
+from ..core.errors import UnsupportedError
 from ..core.image import box_size, union_box
 from ..core.io import behind_thought
 from ..core.plotting import draw_boxes
@@ -160,6 +161,8 @@ class ZoomEye(PlainCrops, CropMethod):
     def look(self, session, question) -> Result:
         "Name the cues, search for each, show what was found"
         vlm, image = session.vlm, session.image
+        if vlm.thinks: raise UnsupportedError(f'{self.name} reads yes or no from the first token, where the chat template '
+                                              f'of {vlm.name} opens a thought with {vlm.thinks}.')
         whole = 0, 0, *image.size
         smallest = self.smallest or tower_side(vlm, 448)
         seconds = Timings()
