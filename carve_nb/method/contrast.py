@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONFUSED', 'contrast_logits', 'longer', 'ContrastProcessor', 'kept_signal', 'add_noise', 'ContrastMethod', 'VCD',
-           'ICD', 'PAI', 'exit_layers', 'exit_parts', 'exit_divergence', 'contrast_layers', 'LayerProcessor', 'DoLa']
+           'ICD', 'PAI', 'exit_layers', 'exit_parts', 'exit_logits', 'exit_divergence', 'contrast_layers',
+           'LayerProcessor', 'DoLa']
 
 # %% ../../nbs/library/method/25_contrast.ipynb #e524979b
 import inspect
@@ -196,6 +197,13 @@ def exit_parts(model) -> tuple:
     raise UnsupportedError(f'{type(model).__name__}: no vocabulary head, or no final norm beside the layers; an early '
                            'exit needs both.')
 
+def exit_logits(model, states) -> torch.Tensor: # [..., D] -> [..., V] float32
+    "Return the logits of states, as the model makes its own"
+    norm, head = exit_parts(model)
+    z = head(norm(states)).float()
+    cap = getattr(model.config.get_text_config(), 'final_logit_softcapping', None)
+    return cap*(z/cap).tanh() if cap else z
+
 # %% ../../nbs/library/method/25_contrast.ipynb #4ab43700
 def exit_divergence(final, early): # [V] and [J, V] logits -> [J], nats
     "Return how far the early distributions are from the final one: Jensen-Shannon divergence"
@@ -233,10 +241,9 @@ class LayerProcessor(LogitsProcessor):
         if len(input_ids) > 1:
             raise UnsupportedError(
                 f'The early layer is chosen for one question, not for {len(input_ids)}: no batches and no beams.')
-        norm, head = exit_parts(self.vlm.model)
         states = torch.cat([self.states[j] for j in self.layers])
-        early = head(norm(states)).float()   # [J, V]
-        final = head(norm(self.states['final']))[0].float()
+        early = exit_logits(self.vlm.model, states)   # [J, V]
+        final = exit_logits(self.vlm.model, self.states['final'])[0]
         i = exit_divergence(final, early).argmax().item()
         return contrast_layers(scores, early[i:i+1], self.top)
 
