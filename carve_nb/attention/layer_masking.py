@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import Context
 import torch
 from .capture import check_layers
-from ..core.errors import CarveError
+from ..core.errors import CarveError, UnsupportedError
 from ..models.hooks import AttentionHook, _open_hooks, find_cache, open_hook
 from ..models.model import model_lock
 
@@ -27,13 +27,19 @@ def decoder_layers(model) -> list:
         'was expected.')
 
 # %% ../../nbs/library/attention/10_layer_masking.ipynb #7fb961ad
+def _one_stream(h):
+    if h.ndim == 3: return h
+    raise UnsupportedError(
+        f'The layers of this decoder pass on states of shape {tuple(h.shape)}, not [batch, tokens, dimensions]: what '
+        'reads or changes states cannot be used with it.')
+
 def hidden(out):
     "Return the hidden states [B, N, D] in the output of a decoder layer"
-    return out[0] if isinstance(out, tuple) else out
+    return _one_stream(out[0] if isinstance(out, tuple) else out)
 
 def entering(args, kw):
     "Return the hidden states [B, N, D] in the arguments of a decoder layer"
-    return args[0] if args else kw['hidden_states']
+    return _one_stream(args[0] if args else kw['hidden_states'])
 
 @contextmanager
 def layer_inputs(vlm, layers, see): # a `VLM`; decoder layer indices; function of layer and [B, Q, D] hidden states

@@ -9,7 +9,7 @@ __all__ = ['FUSION_DEPTHS', 'LAST_DEPTH', 'REVIEW_DEPTH', 'Shift', 'attention_sh
 # %% ../../nbs/library/method/11_fusion_review.ipynb #01a18b69
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from ..attention.layer_masking import decoder_layers
+from ..attention.layer_masking import decoder_layers, entering
 from ..core.errors import UnsupportedError
 from ..core.saliency import is_flat, pick_layers
 from ..formulas.threshold import regions
@@ -60,7 +60,8 @@ def attention_parts(layer) -> list: # modules
 def scaled_features(layer, columns, factor, length):
     "Inside the block the layer gets and reads these features scaled, in every pass over the whole prompt"
     def before(module, args, kwargs):
-        h = args[0] if args else kwargs.pop('hidden_states')
+        h = entering(args, kwargs)
+        kwargs = {k: v for k, v in kwargs.items() if k != 'hidden_states'}
         if h.shape[1] >= length: h = h.index_copy(1, columns.to(h.device), h[:, columns.to(h.device)]*factor)
         return (h, *args[1:]), kwargs
     with ExitStack() as hooks:
