@@ -53,14 +53,14 @@ class CarveAuto(Carve):
         r = self.ask_plain(session, self.result(image, question, rows, calls=1))
         plain = r.plain_answer
         r = replace(r, answer=plain)
-        if reason := self.keeps(plain.confidence): return replace(r, notes=[f'kept the plain answer: {reason}'])
+        if reason := self.keeps(plain.confidence): return replace(r, notes=[*r.notes, f'kept the plain answer: {reason}'])
         _, rows_g = self.capture_both(session, question, rows)
         r.seconds['instruction'] = rows_g.meta['seconds']
         with r.seconds('map'):
             A_q, A_g = self.maps(rows, rows_g)
             S = self.fuse(A_q, A_g, rows.raster(tiles=self.tiles), image)
             reason = self.keeps(plain.confidence, **map_evidence(S, A_q, A_g))
-        notes = rows.tiles_note(self.tiles)
+        notes = [*r.notes, *rows.tiles_note(self.tiles), *self.reading_notes(rows, rows_g)]
         r = replace(r, saliency=S, instruction_rows=rows_g, calls=r.calls + 1, read=self.words_read(rows), notes=notes)
         if reason: return replace(r, notes=[*notes, f'kept the plain answer: {reason}'])
         return self.best_crop(session, r)

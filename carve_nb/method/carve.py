@@ -126,6 +126,18 @@ class Carve(CropMethod):
         "Return the best connected regions of the map's top pixels"
         return regions(S, self.p, self.K, self.connectivity, self.region_rule, self.rank)
 
+    def reading_notes(self, rows_q, rows_g) -> list: # of str
+        "Note what the maps lack: steps, layers, words"
+        notes, (q, g) = [], (len(rows_q.attn), len(rows_g.attn))
+        if g < q and self.paired: notes.append(f'{g} of {q} steps are paired: the description has no more')
+        asked = pick_layers(self.layers, rows_q.meta['n_layers'])
+        unavailable = [l for l in asked if l not in rows_q.meta.get('attending', asked)]
+        if unavailable and self.layers is not None:
+            notes.append(f'no attention to read in layers {unavailable}: left out')
+        if why := self.query != 'last' and why_no_words(rows_q.question_tokens, self.query):
+            notes.append(f'{why}: all its words were read')
+        return notes
+
     def from_rows(self, image, question, rows_q, rows_g) -> Result: # without an answer yet
         "Go from both captures to the crop of the PIL image"
         seconds, span = timings(capture=rows_q, instruction=rows_g), rows_q.raster(tiles=self.tiles)
@@ -138,14 +150,7 @@ class Carve(CropMethod):
             crop = self.show(image, kept)
         notes = rows_q.tiles_note(self.tiles)
         if reason: notes.append(f'no signal: {reason}; the crop is the whole image')
-        q, g = len(rows_q.attn), len(rows_g.attn)
-        if g < q and self.paired: notes.append(f'{g} of {q} steps are paired: the description has no more')
-        asked = pick_layers(self.layers, rows_q.meta['n_layers'])
-        unavailable = [l for l in asked if l not in rows_q.meta.get('attending', asked)]
-        if unavailable and self.layers is not None:
-            notes.append(f'no attention to read in layers {unavailable}: left out')
-        if why := self.query != 'last' and why_no_words(rows_q.question_tokens, self.query):
-            notes.append(f'{why}: all its words were read')
+        notes += self.reading_notes(rows_q, rows_g)
         def alone(A): return as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, image)
         maps = {'A_Q, under the question': alone(A_q), 'A_G, under the instruction': alone(A_g), 'contrast A_Q / A_G': S}
         return self.result(image, question, rows_q, crop, saliency=S, maps=maps, regions=kept, calls=2,
