@@ -272,15 +272,16 @@ def carry_out(store, measured, # `RunStore`, closed at the end; iterator of the 
     kept=True): # is the folder there afterwards?
     "Store lines as they come"
     answered = before > 0
-    n = 0
+    n, why = 0, ''     # of the last failure; what is skipped did not fail
     bar = tqdm(measured, total=total, initial=before, disable=not progress, unit='sample', file=sys.stderr, dynamic_ncols=True)
     try:
         for n, lines in enumerate(bar, 1):
             store.add(lines)
             answered = answered or any(line['status'] == 'ok' for line in lines)
-            if n == 5 and not answered:
+            why = next((line['why'] for line in lines if line['status'] in FAILED), why)
+            if n == 5 and why and not answered:
                 raise IncompleteError(
-                    f'none of the first {n} samples has an answer; the last said: {lines[0]["why"]} Fix it and start again, '
+                    f'none of the first {n} samples has an answer; the last said: {why} Fix it and start again, '
                     'with --retry (retry=True) where that is an option.')
     except KeyboardInterrupt:
         there = f'all kept in {store.folder}; the same command goes on from there' if kept else 'none kept: give a folder as out'
