@@ -24,6 +24,7 @@ from ..core.saliency import Layers, patch_cover
 from ..models.hooks import hooked, restore
 from ..models.loading import LOG
 from ..models.model import Model, model_lock
+from ..models.prefix_cache import PENALTIES
 from ..models.prompts import Prompt
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #9759872b
@@ -62,7 +63,7 @@ class VLM(Model):
         with model_lock(self.model), bridged as seen, hooked(rec, self.model):
             answer = self.generate(prompt, max_new_tokens, inputs_of=inputs_of, **settings)
         check_complete(rec)
-        return rows_of(self, prompt, rec, steps, answer, bridged=seen, argmax=bool(settings))
+        return rows_of(self, prompt, rec, steps, answer, bridged=seen, argmax=settings == PENALTIES)
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #3a31a38b
 @dataclass
