@@ -180,7 +180,8 @@ def make_record(row, number=1, find_image=Absent, columns=COLUMNS, rule=None) ->
     boxes = [_read_boxes(cells[k], k == 'box') for k in ('box', 'bbox') if cells[k] is not None]
     stem = f'{image.stem}-' if isinstance(image, Path) else ''
     id = f'{stem}{number}' if cells['id'] is None else cells['id']
-    rule = rule or ('choice' if choices else 'vqa-text' if len(answers) >= 10 else 'exact')   # ten people's answers
+    people = len(answers) >= 10 and len({str(o).lower() for o in answers}) < len(answers)     # ten who answered, not ten synonyms
+    rule = rule or ('choice' if choices else 'vqa-text' if people else 'exact')
     return Record(id, image, str(asked), answers, choices or None, boxes[0] if boxes else None, cells['kind'], short, rule)
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000005
