@@ -1136,6 +1136,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'carve_nb.method.heads.stands_out': ( 'library/method/heads.html#stands_out',
                                                                              'carve_nb/method/heads.py')},
             'carve_nb.method.hide': { 'carve_nb.method.hide.Hide': ('library/method/hide.html#hide', 'carve_nb/method/hide.py'),
+                                      'carve_nb.method.hide.Hide.__post_init__': ( 'library/method/hide.html#hide.__post_init__',
+                                                                                   'carve_nb/method/hide.py'),
                                       'carve_nb.method.hide.Hide.look': ('library/method/hide.html#hide.look', 'carve_nb/method/hide.py'),
                                       'carve_nb.method.hide.cell_boxes': ('library/method/hide.html#cell_boxes', 'carve_nb/method/hide.py'),
                                       'carve_nb.method.hide.join_boxes': ('library/method/hide.html#join_boxes', 'carve_nb/method/hide.py'),

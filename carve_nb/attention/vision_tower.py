@@ -75,6 +75,7 @@ def merge_patches(a, config, grid):    # [..., P] values of the tower's patches 
 # %% ../../nbs/library/attention/12_vision_tower.ipynb #1424ca51
 def tower_importance(vlm, prompt, layers) -> list:    # of [Nv], one for each tower layer
     "Return the class token's attention to the patches of each token, or what they receive where there is none"
+    if 'pixel_values' not in prompt.inputs: raise UnsupportedError('the tower is read with images alone, not with a video')
     with model_lock(vlm.model), tower_rows(vlm, layers) as seen:
         vlm.family.features(vlm.model, vlm.to_device(prompt))
     pieces = [seen.parts[layer] for layer in seen.wanted]

@@ -165,7 +165,7 @@ def panels_html(
         small.convert('RGB').save(buf, 'JPEG', quality=82)
         color = _concept_color(title).replace('#000000', 'currentcolor')
         head = title and _PANEL_TITLE.format(color, room, _SUBSCRIPT.sub(r'\1<sub>\2</sub>', escape(title)))
-        alt = escape(words.get(title, title or sentence.splitlines()[0]))
+        alt = escape(words.get(title, title or sentence.partition('\n')[0]))
         out += _PANEL_HTML.format(round(.58*width), width, head, alt, b64encode(buf.getvalue()).decode())
     return _PANEL_ROW.format(out, escape(sentence).replace('\n', '<br>'))
 

@@ -138,7 +138,8 @@ class VCD(ContrastMethod):
 
     def other_prompt(self, session, prompt):
         "Return the same prompt with a noised image"
-        x = prompt.inputs['pixel_values']
+        x = prompt.inputs.get('pixel_values')
+        if x is None: raise UnsupportedError('vcd noises images, not the frames of a video: choose another method.')
         frames = getattr(session.vlm.model.config.vision_config, 'temporal_patch_size', 1) if x.ndim == 2 else 1
         new = dict(prompt.inputs) | dict(pixel_values=add_noise(x, self.step, self.seed, frames))
         return replace(prompt, inputs=BatchFeature(new))

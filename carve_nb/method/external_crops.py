@@ -58,6 +58,7 @@ class ToolCrop(LargeCrops, CropMethod):
         "Return (model, processor), loaded at the first call"
         if isinstance(self.model, (str, Path, type(None))):
             return load_tool(self.kind, self.model, self.processor, self.download, vlm.device)
+        if self.processor is None: raise UnsupportedError('processor=None: give the processor of a loaded model with it.')
         return self.model, self.processor
 
     def find(self, session, question) -> list:

@@ -11,6 +11,7 @@ from itertools import combinations
 from typing import Literal
 import numpy as np
 from scipy import ndimage
+from ..core.errors import CarveError
 from ..core.image import box_size, common_box, union_box
 from ..core.text import find_word
 from .asking import name_entities
@@ -61,13 +62,22 @@ class Hide(LargeCrops, CropMethod):
     min_side: int = limited(1, 1) # pixels (source)
     name, source = 'hide', 'arXiv 2510.00054'
 
+    def __post_init__(self):
+        super().__post_init__()
+        try: whole = 'a dog' in self.words.format('a dog')
+        except (IndexError, KeyError, ValueError): whole = False
+        if not whole: raise CarveError(f'words={self.words!r}: write {{}} once, where the names go, and no other braces')
+
     def look(self, session, question) -> Result:
         "Return the result whose crop is made of the pieces around the named objects"
         image = session.image
         names, notes, calls = name_entities(session, question)
         text = self.words.format(', '.join(names))
         rows = self.capture(session, text, steps='first', suffix=None, question_rows=True)
-        at = sorted({i for name in names for i in find_word(rows.question_tokens, name) if i >= self.before})
+        found = sorted({i for name in names for i in find_word(rows.question_tokens, name)})
+        at = [i for i in found if i >= self.before]
+        if found and not at:
+            raise CarveError(f'before={self.before}: the names end at token {found[-1] + 1} of the words; take fewer')
         raster, seconds = rows.raster(), timings(capture=rows)
         with seconds('map'):
             read = rows.places(layers_of(session.vlm, self.layers))
