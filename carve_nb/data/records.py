@@ -180,8 +180,7 @@ def make_record(row, number=1, find_image=Absent, columns=COLUMNS, rule=None) ->
     boxes = [_read_boxes(cells[k], k == 'box') for k in ('box', 'bbox') if cells[k] is not None]
     stem = f'{image.stem}-' if isinstance(image, Path) else ''
     id = f'{stem}{number}' if cells['id'] is None else cells['id']
-    people = len(answers) >= 10 and len({str(o).lower() for o in answers}) < len(answers)     # ten who answered, not ten synonyms
-    rule = rule or ('choice' if choices else 'vqa-text' if people else 'exact')
+    rule = rule or ('choice' if choices else 'vqa-text' if len(answers) >= 10 else 'exact')     # ten people's answers
     return Record(id, image, str(asked), answers, choices or None, boxes[0] if boxes else None, cells['kind'], short, rule)
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000005
@@ -322,6 +321,9 @@ def make_records(rows, name, find_image=Absent, n=None, seed=None, names=None, r
     for i, row in choose_rows([*enumerate(rows, 1)], n, seed):
         try: records.append(make_record(row, i, find_image, columns, rule))
         except DataError as e: raise DataError(f'{name}: row {i}: {e}') from None
+    by_people = [r for r in records if r.rule == 'vqa-text' and not rule]
+    if all(len({str(o).lower() for o in r.answers}) == len(r.answers) for r in by_people):
+        for r in by_people: r.rule = 'exact'     # no two in the whole set agree: these are synonyms
     for what, found in {
             'have no image': [r.image.name for r in records if isinstance(r.image, Absent)],
             'have no answer to score by': [r.id for r in records if not r.answers],
