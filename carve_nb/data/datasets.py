@@ -139,14 +139,14 @@ def _hub_set(spec, n, seed, split=None, config=None, revision=None, names=None, 
             f'copy in another form can be written as questions.jsonl. Its license: {known.license or "see there"}.')
     if root and revision: raise DataError(f'revision={revision} is of the Hub, and root={root} is read as it is: leave one out.')
     if root and not Path(root).expanduser().is_dir(): raise DataError(f'{root} is no folder.')
-    source = Path(root).expanduser() if root else known.hub
+    place = Path(root).expanduser() if root else known.hub
     split = split or known.split
     names = known.names | (names or {})
-    rows = hub_rows(source, split, config, revision, None if known.only or seed is not None else n, names.get('image', 'image'))
+    rows = hub_rows(place, split, config, revision, None if known.only or seed is not None else n, names.get('image', 'image'))
     rows = [r for r in rows if all(r.get(k) == v for k, v in known.only.items())]
     records = make_records(rows, spec, n=n, seed=seed, names=names, rule=known.rule)
-    return _make_set(
-        spec, records, source=f'{known.hub}@{revision or "main"}', split=split, license=known.license, note=known.note)
+    about = dict(split=split, license=known.license, note=known.note)
+    return _make_set(spec, records, source=f'a copy of {known.hub}' if root else f'{known.hub}@{revision or "main"}', **about)
 
 def _given_set(spec, n, seed): # a `DataSet`
     return replace(spec, records=choose_rows(check_ids(spec.records, spec.name), n, seed))
