@@ -250,8 +250,6 @@ class Model:
         "Read a chat and its images; refuse commands in its texts, or, with `escape`, defuse them there"
         messages, inside = read_messages(messages)
         if together: join_images(messages)
-        if images is not None and any(im is not None for im in inside):
-            raise PromptError('Images are given, and others are in the messages: give each image in one of the two places.')
         given = inside if images is None else images if isinstance(images, (list, tuple)) else [images]
         if any(im is None for im in given):
             raise PromptError('A part dict(type="image") of the messages has no image: add image=..., or give the '
@@ -259,6 +257,8 @@ class Model:
         if len(given) != len(inside):
             raise PromptError(f'{len(given)} images for {len(inside)} places: put a part dict(type="image") into the '
                               'messages for each image.')
+        if any(im is not None and im is not one for im, one in zip(inside, given)):
+            raise PromptError('Images are given, and others are in the messages: give each image in one of the two places.')
         texts = [part for m in messages for part in m['content'] if part['type'] == 'text']
         for part in texts: part['text'] = check_text(self.processor, part['text'], self.escape)
         return messages, given, texts[-1]['text']

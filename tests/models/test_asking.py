@@ -58,7 +58,7 @@ def test_messages(vlm, tmp_path):
     for image in WIDE, str(tmp_path/'wide.png'), np.asarray(WIDE):
         for key in 'image', 'url', 'path': assert ask(None, {'type': 'image', key: image}) == want
     assert ask(WIDE, dict(type='image')) == want
-    for images, parts in ((TALL, [dict(type='image', image=WIDE)]), ([WIDE, TALL], [dict(type='image'), dict(type='image', image=TALL)])):
+    for images, parts in ((TALL, [dict(type='image', image=WIDE)]), ([WIDE, TALL], [dict(type='image'), dict(type='image', image=WIDE)])):
         with pytest.raises(PromptError, match='Images are given, and others are in the messages'): ask(images, *parts)
 
 
