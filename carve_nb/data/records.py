@@ -130,7 +130,7 @@ def _parse_list(text, column) -> list:
     raise DataError(f'{column} {text[:80]!r} is a printed list that cannot be read; write JSON, such as ["red", "blue"].')
 
 def _check_single(value, column): # the same
-    "Refuse a list or an object in the place of one text or number"
+    "Refuse a list or an object where one text or number is expected"
     if not isinstance(value, (dict, list, tuple)): return value
     raise DataError(f'{column} {str(value)[:80]} is a list or an object in the place of one text; write texts, such as "red", or '
                     '["red", "blue"] in answers and choices.')

@@ -130,7 +130,7 @@ class Endpoint:
         return 'error', f'{self.host} answers with status {n}: {why}'
 
     def failure(self, e: Exception) -> CarveError:
-        "Return what an error is told as; what is wrong here stays as it is"
+        "Return a `RemoteError` for an error of the other side; an error of this side stays as it is"
         return e if isinstance(e, CarveError) and not isinstance(e, RemoteError) else RemoteError(*self.explain(e))
 
     def ask(self, images: ImageLike|list, question: str) -> Answer: # one image or a list of them

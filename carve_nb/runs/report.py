@@ -123,7 +123,7 @@ def _said_of(r) -> list: # of str
     return [*unread, *r.get('notes', ())]
 
 def without_values(text) -> str:
-    "Return a remark without its quotations and numbers: those of different samples are then alike"
+    "Return a remark without its quotations and numbers, so that remarks about different samples are equal"
     return re.sub(r'"[^"]*"|\d[\d.,]*', '', text)
 
 def remarks(run: Run) -> list: # of str
