@@ -979,6 +979,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'carve_nb/method/contrast.py'),
                                           'carve_nb.method.contrast.LayerProcessor.__call__': ( 'library/method/contrast.html#layerprocessor.__call__',
                                                                                                 'carve_nb/method/contrast.py'),
+                                          'carve_nb.method.contrast.LayerProcessor.logits': ( 'library/method/contrast.html#layerprocessor.logits',
+                                                                                              'carve_nb/method/contrast.py'),
                                           'carve_nb.method.contrast.LayerProcessor.watching': ( 'library/method/contrast.html#layerprocessor.watching',
                                                                                                 'carve_nb/method/contrast.py'),
                                           'carve_nb.method.contrast.PAI': ( 'library/method/contrast.html#pai',

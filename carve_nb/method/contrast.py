@@ -198,12 +198,14 @@ def exit_parts(model) -> tuple:
     raise UnsupportedError(f'{type(model).__name__}: no vocabulary head, or no final norm beside the layers; an early '
                            'exit needs both.')
 
-def exit_logits(model, states) -> torch.Tensor: # [..., D] -> [..., V] float32
-    "Return the logits of states, as the model makes its own"
+def exit_logits(model): # function of [..., D] states -> [..., V] float32
+    "Return what makes logits of states, as the model makes its own"
     norm, head = exit_parts(model)
-    z = head(norm(states)).float()
     cap = getattr(model.config.get_text_config(), 'final_logit_softcapping', None)
-    return cap*(z/cap).tanh() if cap else z
+    def logits(states):
+        z = head(norm(states)).float()
+        return cap*(z/cap).tanh() if cap else z
+    return logits
 
 # %% ../../nbs/library/method/25_contrast.ipynb #4ab43700
 def exit_divergence(final, early): # [V] and [J, V] logits -> [J], nats
@@ -228,6 +230,9 @@ class LayerProcessor(LogitsProcessor):
     top: float = .1      # as in `contrast_layers`
     states: dict = field(default_factory=dict) # newest state of each
 
+    @cached_property
+    def logits(self): return exit_logits(self.vlm.model)    # once an answer: it walks over all modules
+
     @contextmanager
     def watching(self):
         "Keep the last position's states by hooks"
@@ -243,8 +248,7 @@ class LayerProcessor(LogitsProcessor):
             raise UnsupportedError(
                 f'The early layer is chosen for one question, not for {len(input_ids)}: no batches and no beams.')
         states = torch.cat([self.states[j] for j in self.layers])
-        early = exit_logits(self.vlm.model, states)   # [J, V]
-        final = exit_logits(self.vlm.model, self.states['final'])[0]
+        early, final = self.logits(states), self.logits(self.states['final'])[0]    # [J, V], [V]
         i = exit_divergence(final, early).argmax().item()
         return contrast_layers(scores, early[i:i+1], self.top)
 
