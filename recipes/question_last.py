@@ -1,0 +1,77 @@
+"""Is it the short-answer instruction that takes the last position's attention away, or its place after the question?
+
+`python -m recipes.question_last MODEL [--n 300]`: about 25 minutes a model; `nbs/results/trial/question_last-MODEL.jsonl.gz`."""
+from pathlib import Path
+from typing import Annotated
+import torch
+from fastcore.script import call_parse
+from PIL import Image
+from carve_nb.attention.session import Session
+from carve_nb.attention.vlm import VLM
+from carve_nb.core.text import SHORT_ANSWER
+from carve_nb.data.scenes import scene_records
+from carve_nb.data.scoring import score_answer
+from carve_nb.formulas.clutter import entropy
+from carve_nb.method.carve import Carve
+from carve_nb.method.controls import Oracle
+from carve_nb.method.lookup import Lookup
+from .baselines import keep
+
+FIRST_SEED = 1_600_000
+SCRAMBLED = 'using the word phrase a single or question answer.'
+WORDINGS = dict(
+    bare='{question}', after=f'{{question}} {SHORT_ANSWER}', before=f'{SHORT_ANSWER} {{question}}',
+    scrambled=f'{{question}} {SCRAMBLED}', dots='{question}' + 10*' .')
+ORDERS = 'after', 'before', 'bare'     # in which methods are asked
+
+def read_wording(session: Session, sample, wording: str) -> dict:
+    "Return whether the last position points, its share of attention on the image, and the spread of that share"
+    rows = session.capture(WORDINGS[wording].format(question=sample.question), suffix=None, steps='first')
+    last = rows.query_rows('last').mean(1).double()         # [layers, patches]
+    points = int(rows.saliency(query='last').points_at(sample.box))
+    share, bits = last.sum(-1).mean(), entropy(last).mean()
+    return dict(points=points, share=round(float(share), 4), bits=round(float(bits), 3))
+
+def black_crop_answer(session: Session, sample, result) -> int|None:
+    "Return whether the answer is right with a black image in place of the crop; None where there was no crop"
+    if result.whole: return None
+    black = Image.new('RGB', result.crop.image.size)
+    shown, limits, _ = Lookup().last_images(result, session.vlm)
+    shown = [*shown[:-1], black]
+    return int(score_answer(session.ask(result.question, SHORT_ANSWER, 32, shown, limits), sample))
+
+def ask_methods(session: Session, sample) -> dict:
+    "Return right answers and pointing of today's `lookup`, and of each method in each order of question and instruction"
+    today = Lookup().answer(session, sample.question)
+    made = {'lookup': judge(today, sample) | dict(black=black_crop_answer(session, sample, today))}
+    methods = dict(last=Lookup(query='last', suffix=None), carve=Carve(suffix=None), oracle=Oracle.like(Lookup(suffix=None)))
+    for order in ORDERS:
+        question = WORDINGS[order].format(question=sample.question)
+        for name, method in methods.items():
+            made[f'{name}, {order}'] = judge(method.answer(session, question), sample)
+    return made
+
+def judge(result, sample) -> dict:
+    "Return whether the answers with and without the crop are right, whether the map points, and whether there is a crop"
+    points = None if result.saliency is None else int(result.saliency.points_at(sample.box))
+    right, plain = (int(score_answer(answer, sample)) for answer in (result.answer, result.plain_answer))
+    return dict(right=right, plain=plain, points=points, crop=int(not result.whole))
+
+def measure_question_last(vlm: VLM, sample) -> dict:
+    "Return pointing in each wording, and answers in each order, of one question for a digit"
+    session = Session(vlm, sample.image, sample.box)
+    read = {wording: read_wording(session, sample, wording) for wording in WORDINGS}
+    return dict(id=sample.id, read=read, made=ask_methods(session, sample))
+
+@call_parse
+def run_question_last(
+    model: str, # name or folder
+    out: Annotated[str, 'folder of the records'] = 'trial',
+    n: int = 300, # questions
+):
+    "Read and ask every question in every order; the same command goes on where it was stopped"
+    torch.set_num_threads(1)
+    vlm, folder = VLM.from_pretrained(model), Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    records = scene_records(n, start=FIRST_SEED)
+    keep(folder/f'question_last-{Path(model).name}.jsonl', records, lambda r: measure_question_last(vlm, r.opened()))
