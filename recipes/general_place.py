@@ -1,0 +1,51 @@
+"""Does it matter where in its prompt the general map is read: by the question's rule, or at the place of the question's token?
+
+`python -m recipes.general_place [--n 600]`: about 30 minutes; `nbs/results/trial/general_place-carve-small.jsonl.gz`."""
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+import torch
+from fastcore.script import call_parse
+from carve_nb.attention.session import Session
+from carve_nb.attention.vlm import VLM
+from carve_nb.core.saliency import pick_layers
+from carve_nb.core.text import pick_words
+from carve_nb.data.scenes import scene_records
+from carve_nb.method.carve import Carve
+from carve_nb.method.controls import QuestionOnly
+from .baselines import keep
+from .question_last import judge
+
+FIRST_SEED = 1_620_000
+
+@dataclass(repr=False)
+class SamePlace(Carve):
+    "`Carve` that reads the general map at the place of the question's token in the prompt"
+    def maps(self, rows_q, rows_g):
+        "Return A_Q and A_G [1, layers, patches], both read at the position of the question's token"
+        token = pick_words(rows_q.question_tokens, self.query)[-1:]
+        layers = rows_g.places(pick_layers(self.layers, rows_g.meta['n_layers']))
+        return self.read_rows(rows_q), rows_g.merge(rows_g.question[token][:, layers], self.heads, tiles=self.tiles)
+
+LAMBDAS = {'one mean': dict(lam=1., relative=True), 'published': dict(lam=1e-8, relative=False)}
+WAYS = {'raw': QuestionOnly(query='noun')} | {
+    f'{place}, {lam}': method(query='noun', **fields)
+    for lam, fields in LAMBDAS.items() for place, method in (('rule', Carve), ('same place', SamePlace))}
+
+def measure_places(vlm: VLM, sample) -> dict:
+    "Return right answers and pointing without the contrast, and with A_G read at both places under both lambdas"
+    session = Session(vlm, sample.image)
+    return dict(id=sample.id, made={way: judge(method.answer(session, sample.question), sample) for way, method in WAYS.items()})
+
+@call_parse
+def run_general_place(
+    model: str = 'carve-small', # name or folder; one whose last content word points
+    out: Annotated[str, 'folder of the records'] = 'trial',
+    n: int = 600, # questions
+):
+    "Ask every question in every way; the same command goes on where it was stopped"
+    torch.set_num_threads(1)
+    vlm, folder = VLM.from_pretrained(model), Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    records = scene_records(n, start=FIRST_SEED)
+    keep(folder/f'general_place-{Path(model).name}.jsonl', records, lambda r: measure_places(vlm, r.opened()))
