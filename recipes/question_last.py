@@ -13,7 +13,6 @@ from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.clutter import entropy
 from carve_nb.method.carve import Carve
-from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
 from .baselines import keep
 
@@ -44,7 +43,7 @@ def ask_methods(session: Session, sample) -> dict:
     "Return right answers and pointing of today's `lookup`, and of each method in each order of question and instruction"
     today = Lookup().answer(session, sample.question)
     made = {'lookup': judge(today, sample) | dict(black=black_crop_answer(session, sample, today))}
-    methods = dict(last=Lookup(query='last', suffix=None), carve=Carve(suffix=None), oracle=Oracle.like(Lookup(suffix=None)))
+    methods = dict(last=Lookup(query='last', suffix=None), carve=Carve(suffix=None))
     for order in ORDERS:
         question = WORDINGS[order].format(question=sample.question)
         for name, method in methods.items():
