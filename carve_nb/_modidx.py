@@ -904,6 +904,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'carve_nb/method/base.py'),
                                       'carve_nb.method.base.Method.answer': ( 'library/method/base.html#method.answer',
                                                                               'carve_nb/method/base.py'),
+                                      'carve_nb.method.base.Method.answer_turned': ( 'library/method/base.html#method.answer_turned',
+                                                                                     'carve_nb/method/base.py'),
                                       'carve_nb.method.base.Method.ask_again': ( 'library/method/base.html#method.ask_again',
                                                                                  'carve_nb/method/base.py'),
                                       'carve_nb.method.base.Method.ask_plain': ( 'library/method/base.html#method.ask_plain',
