@@ -11,10 +11,10 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import pick_layers
 from carve_nb.core.text import pick_words
 from carve_nb.data.scenes import scene_records
+from carve_nb.data.scoring import score_answer
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import QuestionOnly
 from .baselines import keep
-from .question_last import judge
 
 FIRST_SEED = 1_620_000
 
@@ -33,9 +33,12 @@ WAYS = {'raw': QuestionOnly(query='noun')} | {
     for lam, fields in LAMBDAS.items() for place, method in (('rule', Carve), ('same place', SamePlace))}
 
 def measure_places(vlm: VLM, sample) -> dict:
-    "Return right answers and pointing without the contrast, and with A_G read at both places under both lambdas"
+    "Return pointing without the contrast and with A_G read at both places under both lambdas; answers but for the published"
     session = Session(vlm, sample.image)
-    return dict(id=sample.id, made={way: judge(method.answer(session, sample.question), sample) for way, method in WAYS.items()})
+    partial = {way: method.look(session, sample.question) for way, method in WAYS.items()}
+    points = {way: int(r.saliency.points_at(sample.box)) for way, r in partial.items()}
+    asked = {way: WAYS[way].ask_again(session, r).answer for way, r in partial.items() if 'published' not in way}
+    return dict(id=sample.id, points=points, right={way: int(score_answer(a, sample)) for way, a in asked.items()})
 
 @call_parse
 def run_general_place(
