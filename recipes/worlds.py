@@ -117,7 +117,7 @@ MARKED = [dict(steps=500, lr=LATE, warm=30, cool=.6, stages={
     Stage('marked-brief', slots=14, length=18, big=.1, whole=.7, short=0., kinds=BRIEF_KINDS): 3,
     Stage('marked-pairs', views=2, length=32, crop=(64, 300), big=.2, pairs=True): 3,
     Stage('marked-describe', crop=(200, 448), slots=3, length=72, big=.2, whole=.8): 3})]
-UNPAIRED = [p | dict(stages={replace(s, pairs=False): n for s, n in p['stages'].items()}) for p in TINY.scaled(.28).phases[1:]]
+UNPAIRED = [p | dict(stages={replace(s, pairs=False): n for s, n in p['stages'].items()}) for p in TINY.scaled(.28).phases[1:5]]
 WORLDS, FIRST_SEED = ('marked', 'forced', 'unpaired'), 1_650_000
 
 def world_model(world: str) -> LlavaForConditionalGeneration:
