@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 from carve_nb.core.io import CHECKPOINTS
+from carve_nb.core.saliency import pick_layers
 from carve_nb.core.stats import difference, holm, mcnemar, paired_effect
 from carve_nb.data.scenes import scene_objects, scene_records
 from carve_nb.runs.report import report, results_table
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT/'nbs'/'results'
 ANY = re.compile(r'(?<![\w.])(?:\d+(?:[.,]\d+)*|\.\d+)')
 OWED = re.compile(r'(?<![\w./:-])(?:\d*\.\d+(?![\w.]*[\w/])|\d+(?= ?%))')    # decimals and percentages; no versions, no numbers of papers
+CLAIM = re.compile(r'\b(costs?|gain(s|ed)?|loses?|lost|ahead|behind|leads?|harms?|helps?)\b')   # what a corrected p above .05 does not allow
 T, S = 'carve-tiny', 'carve-small'
 ZOOM = 'zoom-eye:existence=Is there a {cue}?:answering=Is there a {cue}?:bias=1.:root=False:final_images=crop:smallest=112'
 
@@ -92,6 +94,12 @@ def sunk(method): # with its fields, as in the file
     "Right answers of `carve-small` under a sink"
     return 100*np.mean([*map(int, record('equal/carve-small-0.3.json', 'methods')[method]['right'])])
 
+def sink_gain():
+    "Points that contrast gains under it: (change, lower, upper)"
+    found = record('equal/carve-small-0.3.json', 'methods')
+    right = [[*map(int, found[f'{m}:tokens=144:square=True:limit=1792']['right'])] for m in ('carve', 'question-only')]
+    return tuple(100*v for v in difference(*np.array(right, float)))
+
 def boxed(method):
     "Of the variant that writes boxes"
     found = record('box-writer.json', 'methods')
@@ -124,6 +132,17 @@ def won(model, a, b): return int((right(model)[a] > right(model)[b]).sum())
 
 def gain(model, a, b): return against(model, a, b).change
 def p(model, a, b): return against(model, a, b).p
+
+EIGHT = [(m, end) for m in (T, S) for end in ('', ':suffix=None', ':query=noun', ':query=noun:suffix=None')]
+
+def contrast_holm(model, end):
+    "Holm's p of contrast against raw attention in right answers, over the eight pairs of chapter 5"
+    return holm([p(m, 'carve' + e, 'question-only' + e) for m, e in EIGHT])[EIGHT.index((model, end))]
+
+def pointing_p(model, end):
+    "McNemar's p of contrast against raw attention in pointing"
+    t = lines(model).pivot_table('pointing', 'id', 'method', sort=False)
+    return mcnemar(t['carve' + end], t['question-only' + end])
 
 CONTROLS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'   # of chapter 8's first table
 
@@ -228,6 +247,27 @@ def gated(model, truth):
     if truth: found = found[found.answer == truth]
     return found.again.where(found.confidence <= .95, found.plain).to_numpy(), found.plain.to_numpy()
 
+def answer_fixed(model, truth):
+    "Log-odds of a right answer per standard deviation of the contrast's entropy at the first step, in questions for existence with that true answer: (value, lower, upper)"
+    from recipes.clutter import to_dataframe
+    from recipes.correlation import logistic
+    t = to_dataframe(study('entropy' + ('-' + model)*(model == S)), 'first')
+    t = t[(t.kind == 'exist') & (t.truth == truth)]
+    return tuple(logistic(t.contrast, t.correct.astype(float), clusters=t.image_key.tolist()))[:3]
+
+def narrowed(model):
+    "Bits of the last token from the first layer to the paper's: (mean, lower, upper)"
+    records = study('convergence' + ('-' + model)*(model == S))
+    bits = np.reshape([r['entropy'] for r in records], (len(records)//2, 2, -1)).mean(1)
+    return tuple(paired_effect(bits[:, pick_layers('paper', bits.shape[1])].mean(1), bits[:, 0]))[:3]
+
+def widened(model):
+    "Bits by which raw attention at the first step widens from calm to busy, mean of all layers: (mean, lower, upper)"
+    from recipes.clutter import clutter_levels, layer_values
+    records = study('intervention' + ('-' + model)*(model == S))
+    t = clutter_frame(model).assign(layer=layer_values(records, 'question', 'first').mean(1))
+    return tuple(paired_effect(*(clutter_levels(t, 'layer', 'both')[:, i] for i in (-1, 0))))[:3]
+
 @cache
 def clutter_frame(model):
     "Entropies at the first step, and answers, on five backgrounds"
@@ -318,6 +358,8 @@ def check(entries, pages):
             values = eval(f'[{", ".join(e["is"])}]', globals())
             said = ANY.findall(e['says'])
             if len(said) != len(values): yield f'{page}: {len(said)} numbers and {len(values)} expressions: {e["says"]}'
+            if 'p' in e and (claim := CLAIM.search(e['says'])) and (corrected := eval(e['p'], globals())) > .05:
+                yield f'{page}: says {claim[0]!r} with a corrected p of {corrected:.2f}: {e["says"]}'
             for number, value in zip(said, values):
                 if not agrees(number, value): yield f'{page}: says {number}, the record {value:.4g}: {e["says"]}'
         for m in OWED.finditer(text):
