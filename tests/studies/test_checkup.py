@@ -56,7 +56,7 @@ def test_shell(tmp_path):
     before = answered(tmp_path/'R')
     assert 2 <= before < 6, 'it was to be killed before the end'
     told = run(*words)
-    assert told.returncode == 0 and 'At most 2 questions of each of 5 kinds in 5 arms' in told.stderr.splitlines()[0]     # before the model is loaded
+    assert told.returncode == 0 and 'At most 2 questions of each of 5 kinds in 6 arms' in told.stderr.splitlines()[0]     # before the model is loaded
     said = told.stdout.splitlines()
     assert said[:2] == ['On 6 questions no method gains significantly: ask without a crop.', '    vlm.ask(image, question)']
     assert said[2] == 'Gains in points by kind of question: small digits and color and existence: not enough questions to show a gain.'
