@@ -1,6 +1,6 @@
 """Train a world in which the general map is noise, and a decoder that never sees an image with its crop; measure both.
 
-`python -m recipes.worlds train WORLD` takes 15 minutes (marked, forced) or 45 (unpaired) on one free core;
+`python -m recipes.worlds train forced`, then `marked`, and `unpaired --stop 950`: 15, 10 and 20 minutes on one free core;
 `assume` reads the maps of a marked world, `answer` asks: 5 to 10 minutes each; `nbs/results/trial/`."""
 from dataclasses import dataclass, replace
 from functools import partial
@@ -67,9 +67,8 @@ def paint_mark(image: Image.Image, mark: Mark) -> Image.Image:
     return painted
 
 def mark_answer(answer: str, general: bool, there: bool, forced: bool) -> str:
-    "Return the answer of the marked world: descriptions name the mark first; `forced`: every answer says whether there is one"
-    if forced: return f'{"one" if there else "no"} thing . {answer}'
-    return f'a thing , {answer}' if general and there else answer
+    "Return the answer of the marked world: descriptions first say whether there is a mark; `forced`: every answer does"
+    return f'{"one" if there else "no"} thing . {answer}' if forced or general else answer
 
 def marked_row(rng: np.random.Generator, s: Stage, forced: bool) -> tuple:
     "Return one image, or an image and a crop of it, with its turns"
@@ -112,17 +111,21 @@ def marked_batch(s: Stage, seed: int, i: int, forced: bool) -> list:
     rows = [marked_row(rng, s, forced) for _ in range(s.count*s.views)]
     return [torch.from_numpy(np.stack(c)) for c in zip(*rows)]
 
-MARKED = [dict(steps=500, lr=LATE, warm=30, cool=.6, stages={
+STAGES = {
     Stage('marked', big=.2, whole=.6, length=32, kinds=SHARP_KINDS): 4,
     Stage('marked-brief', slots=14, length=18, big=.1, whole=.7, short=0., kinds=BRIEF_KINDS): 3,
     Stage('marked-pairs', views=2, length=32, crop=(64, 300), big=.2, pairs=True): 3,
-    Stage('marked-describe', crop=(200, 448), slots=3, length=72, big=.2, whole=.8): 3})]
-UNPAIRED = [p | dict(stages={replace(s, pairs=False): n for s, n in p['stages'].items()}) for p in TINY.scaled(.28).phases[1:5]]
+    Stage('marked-describe', crop=(200, 448), slots=3, length=72, big=.2, whole=.8): 3}
+FORCED, MARKED = ([dict(steps=steps, lr=LATE, warm=30, cool=.6, stages=STAGES)] for steps in (500, 300))
+UNPAIRED = [p | dict(stages={replace(s, pairs=False): n for s, n in p['stages'].items()}) for p in TINY.scaled(.28).phases[1:]]
 WORLDS, FIRST_SEED = ('marked', 'forced', 'unpaired'), 1_650_000
 
-def world_model(world: str) -> LlavaForConditionalGeneration:
-    "Return `carve-tiny` in single precision, before a world's training; of `unpaired` the decoder's layers are new"
-    model = LlavaForConditionalGeneration.from_pretrained(CHECKPOINTS/'carve-tiny', dtype=torch.float32)
+def world_model(world: str, out: Path) -> LlavaForConditionalGeneration:
+    """Return the model with which a world's training begins, in single precision.
+
+    `forced`: `carve-tiny`; `marked`: the model of `forced`; `unpaired`: `carve-tiny` with new layers of the decoder."""
+    folder = out/'forced'/'model' if world == 'marked' else CHECKPOINTS/'carve-tiny'
+    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     if world == 'unpaired':
         decoder, new = model.model.language_model, new_model(seed=0).model.language_model
         decoder.layers.load_state_dict(new.layers.state_dict())
@@ -132,9 +135,9 @@ def world_model(world: str) -> LlavaForConditionalGeneration:
 
 def train_world(world: str, out: Path, stop: int|None=None):
     "Train a model of a world, or go on from its checkpoint, and pack it"
-    model = world_model(world)
+    model = world_model(world, out)
     def make(s, seed, i, step): return make_batch(s, seed, i) if world == 'unpaired' else marked_batch(s, seed, i, world == 'forced')
-    phases = UNPAIRED if world == 'unpaired' else MARKED
+    phases = dict(forced=FORCED, marked=MARKED, unpaired=UNPAIRED)[world]
     train(out/world, 'training', nn.ModuleDict(dict(vlm=model)), partial(batch_loss, model), make, phases, TINY.parts,
           every=50, stop=stop, workers=0)
     save_model(model, out/world/'model')
@@ -147,17 +150,20 @@ def marked_samples(n: int, start: int=FIRST_SEED) -> list:
         if mark: found.append((replace(sample, image=paint_mark(sample.image, mark)), mark))
     return found
 
-TOKENS = 'last', 'noun', 'digit step'     # the step that predicts the digit; in `forced` the fourth
-
-def token_maps(rows, token: str, forced: bool) -> Tensor:
-    "Return the attention [layers, patches] of a token, mean over heads"
-    if token == 'digit step': return rows.merge(rows.attn[min(3*forced, len(rows.attn) - 1)])
-    return rows.maps(query=token).flatten(1)
+TOKENS = 'last', 'noun', 'digit step'
 
 def both_maps(session: Session, sample, forced: bool) -> tuple:
-    "Return the rows under the question, and token -> (A_Q, A_G), [layers, patches] each"
+    """Return the rows under the question, and token -> (A_Q, A_G), [layers, patches] each, mean over heads.
+
+    `last`: the last position, and the step of the description that names the mark; `noun`: the last content word of both
+    prompts; `digit step`: the step that predicts the digit, and the same step of the description."""
     rows, general = (session.capture(text, steps='all', suffix=SHORT_ANSWER) for text in (sample.question, GENERAL_INSTRUCTION))
-    return rows, {token: tuple(token_maps(r, token, forced) for r in (rows, general)) for token in TOKENS}
+    digit = 3*forced
+    def step(r, i): return r.merge(r.attn[min(i, len(r.attn) - 1)])
+    return rows, {
+        'last': (step(rows, 0), step(general, 0 if forced else 1)),
+        'noun': tuple(r.maps(query='noun').flatten(1) for r in (rows, general)),
+        'digit step': (step(rows, digit), step(general, digit))}
 
 def fused(A_q: Tensor, A_g: Tensor) -> dict[str, Tensor]:
     "Return the raw map, and the contrast with lambda of one mean, summed over layers"
