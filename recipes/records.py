@@ -1,4 +1,6 @@
 """Measure the questions of a recipe on a model, keep their records, and read those that are kept."""
+import gzip
+import json
 from argparse import ArgumentParser
 from pathlib import Path
 from carve_nb.attention.vlm import VLM
@@ -16,6 +18,10 @@ def study_folder(name, model=TINY, root='study_out') -> Path:
 def load_records(name, root='results/study', models=MODELS) -> dict: # model -> records
     "Read the records of a measurement on several models"
     return {m: read_records(study_folder(name, m, root))[0] for m in models}
+
+def load_trial(name: str, root: str='results/trial') -> list[dict]:
+    "Read the records of a run of the fair trial, one question each"
+    with gzip.open(Path(root)/f'{name}.jsonl.gz', 'rt') as lines: return [*map(json.loads, lines)]
 
 def run_recipe(name, measure, questions, tables, n): # functions: of a model and a question, of n, of the records
     "Measure what `study_out` does not keep yet, of as many questions and the model that the shell names; print the tables"
