@@ -161,7 +161,7 @@ def both_maps(session: Session, sample, forced: bool) -> tuple:
     digit = 3*forced
     def step(r, i): return r.merge(r.attn[min(i, len(r.attn) - 1)])
     return rows, {
-        'last': (step(rows, 0), step(general, 0 if forced else 1)),
+        'last': (step(rows, 0), step(general, 0)),
         'noun': tuple(r.maps(query='noun').flatten(1) for r in (rows, general)),
         'digit step': (step(rows, digit), step(general, digit))}
 

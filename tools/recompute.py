@@ -71,14 +71,23 @@ def ahead(model, a, b):
 @cache
 def json_lines(name): return [json.loads(line) for line in gzip.open(RESULTS/f'{name}.jsonl.gz', 'rt')]
 
-def other_object(model): return pd.DataFrame(json_lines(f'other_object/{model}'))
+def trial(name): return json_lines(f'trial/{name}')
 
-def misled(model):
-    "Points that the crop of another object gains over none: (change, lower, upper)"
-    scores = pd.DataFrame(other_object(model).right.tolist()).astype(float)
-    return tuple(100*v for v in difference(scores.other.to_numpy(), scores.none.to_numpy()))
+def wording(model, way):
+    "Pointing of the last position where question and instruction are put that way"
+    return 100*np.mean([r['read'][way]['points'] for r in trial(f'question_last-{model}')])
 
-def says_other(model, way): return 100*(other_object(model)[way] == other_object(model).shown).mean()
+def turned_right(model, way): return 100*np.mean([r['made'][way]['right'] for r in trial(f'question_last-{model}')])
+
+def by_crop(model, crop, over='none'):
+    "Points gained by a crop over no crop, or over another crop: (mean, lower, upper)"
+    asked = [r['right'] for r in trial(f'other_crops-{model}') if crop in r['right'] and over in r['right']]
+    return tuple(100*v for v in difference(*(np.array([r[k] for r in asked], float) for k in (crop, over))))
+
+def unpaired():
+    "Points that the true region, after the image, brings a decoder that saw no pairs: (mean, lower, upper)"
+    asked = [r['right'] for r in trial('worlds-answer-unpaired')]
+    return tuple(100*v for v in difference(*(np.array([r[k] for r in asked], float) for k in ('both', 'none'))))
 
 def kept(name):
     "Digit questions that `lookup` does not ask again in a run, since the plain answer is sure: the crop is the whole image"
@@ -280,13 +289,6 @@ def clutter_lost(model, kind):
     t = clutter_frame(model)
     right = clutter_levels(t[t.kind == kind], 'correct', 'both')
     return tuple(100*v for v in difference(right[:, 0], right[:, 4]))
-
-def by_way_of_spread(model):
-    "Points from calm to busy that go through the spread of raw attention at the first step: (value, lower, upper)"
-    from recipes.clutter import clutter_levels, mediation
-    t = clutter_frame(model)
-    return tuple(100*v for v in mediation(*(clutter_levels(t, c, 'both')
-        for c in ('question', 'correct')))['indirect'])[:3]
 
 def rival(model, method, key='acc'):
     "Right answers in %, or another column times 100, of a rival on 60 questions; of several settings the last"
