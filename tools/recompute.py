@@ -84,6 +84,18 @@ def by_crop(model, crop, over='none'):
     asked = [r['right'] for r in trial(f'other_crops-{model}') if crop in r['right'] and over in r['right']]
     return tuple(100*v for v in difference(*(np.array([r[k] for r in asked], float) for k in (crop, over))))
 
+def centered(model, shown):
+    "Right answers without and with the central crop, where it shows so much of the target"
+    asked = [r['right'] for r in trial(f'other_crops-{model}') if shown(r['shown']['center'])]
+    return [100*np.mean([r[k] for r in asked]) for k in ('none', 'center')]
+
+def pooled(model, method):
+    "Right answers on the 600 fresh questions that ask `lookup` with today's defaults: on equal terms, and asked last"
+    named = {'none': 'none', 'lookup': 'lookup:tokens=144:square=True:limit=1792'}[method]
+    terms = [*map(int, record(f'equal/{model}-0.json', 'methods', named, 'right'))]
+    last = [r['made']['lookup'][dict(none='plain', lookup='right')[method]] for r in trial(f'question_last-{model}')]
+    return 100*np.mean(terms + last)
+
 def unpaired():
     "Points that the true region, after the image, brings a decoder that saw no pairs: (mean, lower, upper)"
     asked = [r['right'] for r in trial('worlds-answer-unpaired')]
