@@ -65,7 +65,7 @@ class Method:
         "Answer a question about the image of a session, which several methods and questions may share"
         if by is not None: check_answerer(self, by)
         check_needs(session.vlm, self)
-        with session.holding(): r = self.ask_again(session, self.look(session, question), by)
+        r = self.ask_again(session, self.look(session, question), by)
         return replace(r, notes=[*r.notes, *cut_note(r.answer)])
 
     def look(self, session, question) -> Result:
