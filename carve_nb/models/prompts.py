@@ -12,6 +12,7 @@ __all__ = ['TURN', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'format_ch
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import os
 import re
+import warnings
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -282,7 +283,11 @@ def read_prompt(model, processor, inputs, images, question=None) -> Prompt:    #
         raise UnsupportedError('These inputs hold a video, and images are read here: give its frames as images.')
     if prompt_places(inputs) != [(0, inputs['input_ids'].shape[1])]:
         raise PromptError('A block records one prompt without padding: open a block for each prompt of a batch.')
-    prompt, = place_prompts(model, processor, inputs, seen_images(images), question)
+    opened = seen_images(images)
+    if any(upright(image) is not image for image in opened):
+        warnings.warn('The processor got an opened photo and did not turn it, so the model sees it lying on its '
+                      'side. Give it the path, or `ImageOps.exif_transpose(photo)`.', stacklevel=4)
+    prompt, = place_prompts(model, processor, inputs, opened, question)
     if not prompt.spans: raise PromptError('The prompt has no image, so it has no attention to one.')
     return replace(prompt, pixels=compare_pixels(processor, inputs, prompt.images))
 

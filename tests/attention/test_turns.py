@@ -165,6 +165,3 @@ def test_checkpointing_in_train_mode(folders):
     assert (user.record(step).attn - want.attn[:1]).abs().max() < TOLERANCE
     user.model.eval()
     assert torch.equal(user.record().attn, want.attn)
-
-
-# -- the second turn
