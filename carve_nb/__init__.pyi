@@ -18,12 +18,11 @@ from .core.image import open_image as open_image
 from .models.families import Family as Family
 from .models.families import add_family as add_family
 from .models.prompts import Prompt as Prompt
-from .models.prompts import remember as remember
 from .models.model import Answer as Answer
 from .models.api_client import Endpoint as Endpoint
-from .attention.stock_recording import record_attention as record_attention
 from .attention.rows import AttentionRows as AttentionRows
 from .attention.vlm import VLM as VLM
+from .attention.vlm import record_attention as record_attention
 from .attention.intervention import Edit as Edit
 from .method.results import Result as Result
 from .data.records import Record as Record
@@ -46,7 +45,6 @@ from .method.registry import methods as methods
 from .method.registry import make_method as make_method
 from .method.wrappers import ask_several as ask_several
 from .method.wrappers import ask_video as ask_video
-from .method.stock_models import editing as editing
 from .runs.runner import run_eval as run_eval
 from .explorer.app import explore as explore
 

@@ -24,11 +24,7 @@ PRIVATE = {   # name -> where it is used, and what it does there
     'transformers.vision_utils.get_vision_window_index': 'attention.vision_tower, recipes.contrast: windows of Qwen2.5-VL',
     'transformers.PreTrainedConfig._attn_implementation': 'models.hooks: the name of the kernel in use',
     'torch.nn.attention.flex_attention.BlockMask': 'models.hooks: the mask of flex attention',
-    'torch.Tensor._version': 'attention.session: has a weight been changed in place?',
-    'torch._foreach_norm': 'attention.session: the norms of all weights at once',
-    'torch.nn.modules.module': 'attention.session: the next two',
-    'torch.nn.modules.module._global_forward_hooks': 'attention.session: does a hook run in every module?',
-    'torch.nn.modules.module._global_forward_pre_hooks': 'attention.session: as above',
+    'torch.Tensor._version': 'testing: has a weight been changed in place?',
     'torch.ops.aten._scaled_dot_product_flash_attention': 'models.hooks: attention in two parts, CUDA',
     'torch.ops.aten._scaled_dot_product_flash_attention_for_cpu': 'models.hooks: attention in two parts, CPU',
 }

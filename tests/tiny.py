@@ -4,11 +4,9 @@ import pytest
 import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText
-from carve_nb.attention.intervention import Edit, raise_scores
-from carve_nb.attention.stock_recording import record_attention
+from carve_nb.attention.vlm import record_attention
 from carve_nb.core.errors import CarveError
-from carve_nb.method.stock_models import editing
-from carve_nb.models.prompts import read_prompts
+from carve_nb.models.prompts import read_prompt
 
 KW = dict(max_new_tokens=3, do_sample=False)
 QUESTION = 'What animal is this?'
@@ -64,10 +62,10 @@ def check_stock_ids(vlm, processor):
             return_tensors='pt')
         for inputs in theirs, nested:
             assert inputs['input_ids'].tolist() == own.inputs['input_ids'].tolist()
-            read, = read_prompts(vlm.model, processor, inputs, images, QUESTION)
+            read = read_prompt(vlm.model, processor, inputs, images, QUESTION)
             assert [(s.box, s.tokens.tolist()) for s in read.spans] == [(s.box, s.tokens.tolist()) for s in own.spans]
         flat = processor(images=images, text=[own.text], return_tensors='pt', add_special_tokens=False)
-        assert len(read_prompts(vlm.model, processor, flat, images)) == 1     # of which OneVision makes another prompt
+        assert read_prompt(vlm.model, processor, flat, images).spans     # of which OneVision makes another prompt
 
 
 def files(out):
@@ -86,12 +84,6 @@ class User:
         given = dict(model=self.model, processor=self.processor, inputs=self.inputs, images=self.images) | kw
         with record_attention(**given) as rows: run()
         return rows
-    def edit(self, **kw):
-        change = Edit(list(self.vlm.layers), scores=raise_scores(torch.arange(1), 1.))
-        given = dict(model=self.model, processor=self.processor, inputs=self.inputs, images=self.images,
-            edit=change) | kw
-        with editing(**given) as done: self.model.generate(**self.inputs, **KW)
-        return done
 
 
 def refuse(words, call):

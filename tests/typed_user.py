@@ -31,7 +31,6 @@ from carve_nb import (
     ask_several,
     ask_video,
     check_method,
-    editing,
     explore,
     load_benchmark,
     make_method,
@@ -43,7 +42,6 @@ from carve_nb import (
     open_image,
     profile_model,
     record_attention,
-    remember,
     run_eval,
 )
 
@@ -74,11 +72,11 @@ def compare(vlm: VLM, folder: Path) -> pd.DataFrame:
 
 def mine(model: nn.Module, processor: ProcessorMixin, scene: Scene) -> None:
     add_family(Family('mine', chat='{{ messages }}'))
-    vlm = VLM(model, remember(processor))
+    vlm = VLM(model, processor)
     digit = scene.question('digit')
     question = digit.question if digit else 'What is this?'
     with record_attention(model, processor, {}, images=[scene.image]) as rows: print(rows)
-    with editing(model, processor, {}, Edit([1])) as done: print(len(done))
+    print(Edit([1]))
     try: print(check_method(Carve(), vlm, scene.image, question).answer)
     except (ImageError, InsufficientMemoryError, UnsupportedError) as e: raise CarveError(str(e)) from e
     method = make_method('lookup', p=.1)

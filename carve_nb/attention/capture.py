@@ -172,9 +172,7 @@ def refuse_compiled(model):
 def check_complete(rec: Recorder):
     "Refuse a closed record in which a layer is missing"
     if not rec.passes:
-        raise CaptureError('There was no forward pass of this model inside the block. A generation in another thread '
-                           'is recorded if it is given the very tensor `input_ids` that the block was given: not a '
-                           'copy, as `.to(device)` makes one.')
+        raise CaptureError('There was no forward pass of this model inside the block, in the thread that opened it.')
     seen = [sorted(p.weights) for p in rec.passes]
     if all(layers == rec.layers for layers in seen): return
     raise CaptureError(f'Of the layers {rec.layers} only {seen} were seen: this decoder does not use the attention '

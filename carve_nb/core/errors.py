@@ -25,9 +25,8 @@ class PromptError(CarveError):
 class OtherImagesError(PromptError):
     "The given images are not the images of the inputs; others may be"
     def __str__(self):
-        return (f'{self.args[0]} Give `images` as the processor got them, in the same order and size. Settings given at its '
-                'call (size, crop, tiles, pan and scan) are known where it remembers them: make the inputs by '
-                '`processor = remember(processor)`, and give them as it returns them.')
+        return (f'{self.args[0]} Give `images` as the processor got them, in the same order and size. Settings of '
+                'the call (size, crop, tiles, pan and scan) belong into the processor: set them there before.')
 
 class CaptureError(CarveError):
     "Attention could not be read, or what was read is not attention"

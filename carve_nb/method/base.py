@@ -69,7 +69,7 @@ class Method:
         if by is not None: check_answerer(self, by)
         check_needs(session.vlm, self)
         if self.question_last and self.suffix: return self.answer_turned(session, question, by)
-        with session.holding(): r = self.ask_again(session, self.look(session, question), by)
+        r = self.ask_again(session, self.look(session, question), by)
         return replace(r, notes=[*r.notes, *cut_note(r.answer)])
 
     def answer_turned(self, session: Session, question: str, by: object = None) -> Result:

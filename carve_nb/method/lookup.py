@@ -15,7 +15,6 @@ from .base import CropMethod, layers_of
 from .profiles import find_profile, profile_path, query_in
 from .results import Result
 from .settings import ABOVE_0, Layers, Query, limited
-from ..models.model import fingerprint
 
 # %% ../../nbs/library/method/07_lookup.ipynb #7c152665
 def other_words(rows, query, baseline) -> list: # `AttentionRows`; as `Lookup.query`; 'before' or 'others'
@@ -56,7 +55,7 @@ class Lookup(CropMethod):
         if not (found or self.query):
             why = 'the profile of this model is not sure of a row' if profile else 'no row is known for this model'
             more = f'`carve checkup --only profile{" --force` with more images" if profile else "`"} finds one'
-            if fingerprint(vlm) is None: more = 'its weights cannot be read (offloaded or packed); name one with `query=`'
+            if vlm.weights is None: more = 'its weights cannot be read (offloaded or packed); name one with `query=`'
             found = dict(query='last')
             notes = [f'{why}, so the last position was read: {more}']
         return replace(self, **dict(baseline='none') | found | given), notes

@@ -16,7 +16,7 @@ from ..core.errors import CarveError
 from ..core.io import CHECKPOINTS, PACKAGED, kept_folder, load_with_digest, save_with_digest
 from ..core.text import pick_words
 from .registry import methods
-from ..models.model import Fingerprint, fingerprint
+from ..models.model import Fingerprint
 
 # %% ../../nbs/library/method/03_profiles.ipynb #6aa87054
 def short_name(vlm) -> str:
@@ -59,7 +59,7 @@ class ModelProfile:
 
     def use(self, vlm) -> list:
         "Return the layers, if they were measured in this very model, whatever the type of its weights"
-        weights = fingerprint(vlm)
+        weights = vlm.weights
         if weights and (weights == self.weights or self.is_rounded(weights)): return list(self.layers)
         raise CarveError(
             f'This profile was made from {self.model!r} (weights {self.weights}); the model at hand is '
@@ -150,7 +150,7 @@ class ModelProfile:
 # %% ../../nbs/library/method/03_profiles.ipynb #b1000007
 def profile_path(vlm) -> Path:
     "Return where your profile of a model is kept, whether it is there or not"
-    return kept_folder()/f'{fingerprint(vlm)}.json'
+    return kept_folder()/f'{vlm.weights}.json'
 
 @lru_cache
 def _read(path, changed): return ModelProfile.load(path)
@@ -164,7 +164,7 @@ def find_profile(vlm) -> ModelProfile:
     """Return the profile of these weights, yours or a packaged model's; else of weights that differ by rounding alone.
 
     It is the first that is reliable, or else the first; None where there is none, and for weights that cannot be read."""
-    key = fingerprint(vlm)
+    key = vlm.weights
     if key is None: return None
     own = kept_folder()/f'{key}.json'
     shipped = [CHECKPOINTS/name/'profile.json' for name in PACKAGED]

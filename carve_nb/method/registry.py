@@ -31,7 +31,7 @@ class MethodTable(dict):
 METHODS = MethodTable()   # of the modules that were imported; `methods` imports the others of this room
 
 def register(cls):
-    "Make the class of a method known by its name: to `run_eval`, `make_method`, `editing` and the others"
+    "Make the class of a method known by its name: to `run_eval`, `make_method` and the others"
     name = vars(cls).get('name')
     if not name: return
     own = cls.__module__.startswith('carve_nb.')

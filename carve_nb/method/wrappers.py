@@ -62,10 +62,9 @@ def ask_one_of(method, session, question, which='contrast', by=None) -> Result:
         r = method.answer(session, question)
         return replace(r, images=images, shown=images, notes=['baseline, with all images', *r.notes])
     session.shared = True
-    with session.holding():
-        found = choose_image(method, session, question, which)
-        one = session.other(images, found.which) if video else session.other([found.image])
-        r = method.answer(one, question, by)
+    found = choose_image(method, session, question, which)
+    one = session.other(images, found.which) if video else session.other([found.image])
+    r = method.answer(one, question, by)
     if not video and str(r.plain_answer) != str(found.plain_answer):
         about = '; notes below are about that answer' if r.notes else ''
         found.notes.append(f'of image {found.which + 1} alone the model says {format_answer(r.plain_answer)}{about}')

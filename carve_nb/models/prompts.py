@@ -5,29 +5,28 @@
 # %% auto #0
 __all__ = ['TURN', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'format_chat', 'check_template', 'lay_words', 'commands',
            'escape_text', 'check_text', 'unknown_note', 'Overheard', 'token_names', 'text_positions', 'lay_out',
-           'Prompt', 'plot_grid', 'check_shape', 'prompt_places', 'deal_images', 'seen_images', 'GivenInputs',
-           'Remembering', 'remember', 'read_prompts', 'place_prompts', 'check_tiles', 'process_images',
-           'compare_pixels', 'image_frame', 'read_messages', 'join_images', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
+           'Prompt', 'plot_grid', 'check_shape', 'prompt_places', 'deal_images', 'seen_images', 'read_prompt',
+           'place_prompts', 'check_tiles', 'process_images', 'compare_pixels', 'read_messages', 'join_images',
+           'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
-import copy
 import os
 import re
 import warnings
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import accumulate, islice, pairwise
+from itertools import accumulate, pairwise
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from transformers import BatchEncoding, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import BatchEncoding, BatchFeature, PreTrainedTokenizerBase
 from ..core.errors import CarveError, OtherImagesError, PromptError, UnsupportedError
-from ..core.image import common_box, flatten, image_key, open_image, upright
+from ..core.image import common_box, flatten, open_image, upright
 from ..core.plotting import fit_height, panels_html
 from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, asked_part, tokens_at, word_places
 from .families import find_family
-from .image_tokens import ImageSpan, with_settings
+from .image_tokens import ImageSpan
 
 # %% ../../nbs/library/models/06_prompts.ipynb #ff7ec2ed
 TURN = (dict(role='user', content=[dict(type='image'), dict(type='text', text='')]),)    # images first, the words last
@@ -277,65 +276,20 @@ def seen_images(
     if opened.has_transparency_data: opened = flatten(opened)
     return [opened if opened.mode == 'RGB' else opened.convert('RGB')]
 
-# %% ../../nbs/library/models/06_prompts.ipynb #5a0f6e22
-class GivenInputs(BatchFeature):
-    "Model inputs with what their processor was given: images in RGB, settings of its image processor, what `Overheard` heard"
-    given = None
-    def __getstate__(self): return vars(self)
-    def __setstate__(self, state): vars(self).update(state)
-
-class Remembering:
-    "Mixed into a stock processor: its inputs hold what it was given"
-    def plain(self):
-        "Return the processor as it was"
-        stock = type(self).__bases__[1]
-        own = stock.__new__(stock)
-        vars(own).update(vars(self))
-        return own
-
-    def __reduce__(self): return remember, (self.plain(),)
-
-    def __call__(self, images=None, text=None, **kw):
-        "Process images and texts as the stock processor does"
-        own, ip = self.plain(), self.image_processor
-        own.tokenizer = words = Overheard(self.tokenizer)
-        if images is not None: images = ip.fetch_images(images)
-        inputs = GivenInputs(own(images=images, text=text, **kw))
-        settings = {k: v for k, v in (kw | kw.get('images_kwargs', {})).items() if k in ip.valid_kwargs.__annotations__}
-        if images is not None: inputs.given = seen_images(images), settings, words.heard
-        return inputs
-
-def remember(processor: ProcessorMixin) -> ProcessorMixin:
-    "Return the processor as one whose inputs hold what it was given, for `record_attention` and `editing`"
-    if isinstance(processor, Remembering): return processor
-    own = copy.copy(processor)
-    own.__class__ = type(type(processor).__name__, (Remembering, type(processor)), {})
-    return own
-
 # %% ../../nbs/library/models/06_prompts.ipynb #58de34a2
-def read_prompts(
-    model, processor, inputs,
-    images=None,    # that the processor got; a list, or one list for each prompt; None: as `remember` kept them
-    question=None,  # text whose tokens are wanted, as it stands in the prompt; one for each prompt, or one for all
-    pixels=None,    # 'changed': those of `inputs` are not what the processor makes of the images, on purpose
-) -> list:  # of `Prompt`, each as if it stood alone and without padding
-    "Find the words and images in inputs that were made elsewhere"
-    if pixels not in (None, 'changed'): raise PromptError(f"pixels={pixels!r}: use 'changed', or leave it out.")
+def read_prompt(model, processor, inputs, images, question=None) -> Prompt:    # a stock pair; of one prompt
+    "Find the words and images in inputs that were made elsewhere; of the images their tokens are counted"
     if any(k in inputs for k in ('pixel_values_videos', 'video_grid_thw')):
-        raise UnsupportedError('These inputs hold a video, and images are read here. Use `ask_video`, or '
-                               '`VLM.forward` with the prompt of the `Video`.')
-    given = getattr(inputs, 'given', None)
-    if images is None and not given: raise OtherImagesError('No images are given, and the inputs hold none.')
-    own, settings, heard = given or (None, {}, ())
-    opened = own if images is None else seen_images(images)
-    if given and [*map(image_key, opened)] != [*map(image_key, own)]:
-        raise OtherImagesError('These images are not those that the processor got.')
-    prompts = place_prompts(model, with_settings(processor, settings), inputs, opened, question, heard)
-    note = compare_pixels(processor, inputs, [p.images for p in prompts], pixels, **settings)
-    if any(upright(im) is not im for im in opened):
+        raise UnsupportedError('These inputs hold a video, and images are read here: give its frames as images.')
+    if prompt_places(inputs) != [(0, inputs['input_ids'].shape[1])]:
+        raise PromptError('A block records one prompt without padding: open a block for each prompt of a batch.')
+    opened = seen_images(images)
+    if any(upright(image) is not image for image in opened):
         warnings.warn('The processor got an opened photo and did not turn it, so the model sees it lying on its '
                       'side. Give it the path, or `ImageOps.exif_transpose(photo)`.', stacklevel=4)
-    return [replace(p, pixels=note) for p in prompts]
+    prompt, = place_prompts(model, processor, inputs, opened, question)
+    if not prompt.spans: raise PromptError('The prompt has no image, so it has no attention to one.')
+    return replace(prompt, pixels=compare_pixels(processor, inputs, prompt.images))
 
 def place_prompts(model, processor, inputs, images, question, heard=()) -> list:    # heard: of `Overheard`
     "Return the prompts of inputs, if these are their images"
@@ -390,39 +344,14 @@ def process_images(processor, images, **settings) -> dict:
     made = processor.image_processor(images, **kw)
     return {k: v for k, v in made.items() if k not in getattr(processor, 'unused_input_names', ())}
 
-def compare_pixels(
-    processor, inputs,
-    images,         # a list of images for each prompt
-    pixels=None,    # as in `read_prompts`
-    **settings,     # of the image processor, that were given at its call
-) -> str:           # a note; '' where the pixels are those of the images
-    "Refuse images of which the image processor does not make the pixels of the inputs, up to 2 of 255 levels"
-    given, grids, groups = (inputs.get(k) for k in ('pixel_values', 'image_grid_thw', 'batch_num_images'))
-    if given is None or not all(images): return 'not compared'
-    if groups is not None:    # a processor can have got them in one list
-        left = iter(im for own in images for im in own)
-        images = [list(islice(left, n)) for n in groups.tolist()]
-    made, ip = process_images(processor, images, **settings), processor.image_processor
-    again = made['pixel_values']
-    if again.shape != given.shape or grids is not None and not torch.equal(made['image_grid_thw'], grids.cpu()):
-        raise OtherImagesError('Of these images the image processor makes pixel values of another shape or on another grid than '
-                               f'the inputs hold, {tuple(given.shape)}.')
+def compare_pixels(processor, inputs, images) -> str:
+    "Note pixels that the image processor does not make of the images, up to 2 of 255 levels; '' where they are equal"
+    given = inputs.get('pixel_values')
+    if given is None: return 'not compared'
+    own, ip = process_images(processor, [images])['pixel_values'], processor.image_processor
     level = (ip.rescale_factor if ip.do_rescale else 1)/(np.min(ip.image_std) if ip.do_normalize else 1)
-    if pixels or torch.allclose(again.to(given).float(), given.float(), rtol=0, atol=2*level): return pixels or ''
-    raise OtherImagesError('The pixel values of the inputs do not match these images: other images, other settings, or pixels '
-                           "changed on purpose (then give pixels='changed').")
-
-# %% ../../nbs/library/models/06_prompts.ipynb #176e15b1
-def image_frame(processor, ids, skip) -> set:
-    "Return the places of the image tokens, and of the special tokens that occur beside them only"
-    special = commands(processor)[0] - {processor.tokenizer.bos_token_id}
-    every, inside = set(range(len(ids))), {i for i, token in enumerate(ids) if token == skip}
-    while True:
-        beside = {j for i in inside for j in (i - 1, i + 1)} & every - inside
-        outside = {ids[j] for j in every - inside - beside}
-        more = {j for j in beside if ids[j] in special - outside}
-        if not more: return inside
-        inside |= more
+    same = own.shape == given.shape and torch.allclose(own.to(given).float(), given.float(), rtol=0, atol=2*level)
+    return '' if same else 'not those of the images'
 
 # %% ../../nbs/library/models/06_prompts.ipynb #1cbe6f94
 def read_messages(

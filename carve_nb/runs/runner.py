@@ -39,7 +39,7 @@ from ..method.registry import make_method, methods, read_method, split_specs
 from ..method.wrappers import describe_answerer, open_answerer, why_no_crop
 from ..models.families import check_needs
 from ..models.image_tokens import token_limit
-from ..models.model import AT_MOST, fingerprint, free_memory
+from ..models.model import AT_MOST, free_memory
 from .store import RunStore, attempt, carry_out, unsupported_lines
 
 log = logging.getLogger(__name__)
@@ -111,6 +111,7 @@ class SampleEvaluator:
     "Measures methods on samples with one model; an error is written to its line and stops no other"
     def __init__(self, vlm, config): # `RunConfig`
         self.vlm = vlm
+        vlm.forget()    # the weights are read anew when a run begins or resumes
         self.config = config
         self.by = config.answer_by and open_answerer(config.answer_by, config.answer_key)
         self.unfit = {} # method -> why it cannot be used with this family, or with another model that answers
@@ -197,7 +198,7 @@ def make_protocol(evaluator) -> dict: # plain values
     shown = AT_MOST.format(vlm.image_tokens) if limited else vlm.resolution
     protocol = dict(
         model=dict(
-            name=Path(name).name if Path(name).is_dir() else name, revision=vlm.revision, weights=fingerprint(vlm),
+            name=Path(name).name if Path(name).is_dir() else name, revision=vlm.revision, weights=vlm.weights,
             kernel=vlm.text_config._attn_implementation, dtype=str(vlm.dtype).removeprefix('torch.'),
             device=vlm.device.type),
         methods={k: asdict(m.settled(vlm) if isinstance(m, Lookup) else m) for k, m in config.made.items()},

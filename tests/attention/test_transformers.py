@@ -1,15 +1,13 @@
 "What changes with the installed transformers: the name of the cache, and how long its older name is taken."
 import re
 import tomllib
-import warnings
 from pathlib import Path
 import pytest
 import torch
 import transformers
 from processes import ROOT, afresh, run
-from tiny import KW, QUESTION, WIDE
+from tiny import QUESTION, WIDE
 from carve_nb.attention.layer_masking import mask_image_tokens
-from carve_nb.attention.stock_recording import record_attention
 from carve_nb.core.errors import CarveError
 from carve_nb.models.hooks import CACHE
 from recipes.tiny_models import HERE as NAMES
@@ -25,20 +23,6 @@ def test_masked_pass_with_and_without_a_cache(name, load):
     try: far = [(logits(layer) - logits(layer, use_cache=False)).abs().max() for layer in (0, vlm.n_layers - 2)]
     except CarveError as e: pytest.skip(str(e))
     assert max(far) < 1e-4
-
-
-@pytest.mark.parametrize('name', dict.fromkeys(('past_key_values', CACHE)))
-def test_second_turn_with_either_name(name, load):
-    vlm = load('llava')
-    first = vlm.to_device(vlm.prompt(WIDE, QUESTION))
-    out = vlm.model.generate(**first, **KW, return_dict_in_generate=True)
-    ids = torch.cat([out.sequences, vlm.tokenizer(' Is it old?', add_special_tokens=False,
-        return_tensors='pt').input_ids], 1)
-    second = dict(input_ids=ids, attention_mask=torch.ones_like(ids))
-    with warnings.catch_warnings(), record_attention(vlm.model, vlm.processor, second, [WIDE]) as rows:
-        warnings.simplefilter('ignore', FutureWarning)
-        vlm.model.generate(**second, **{name: out[CACHE]}, **KW)
-    assert len(rows.attn) == len(rows.tokens) > 0
 
 
 CALLS = """

@@ -15,12 +15,11 @@ result = Carve()(vlm, image, question)
 rows = vlm.capture(image, question)
 inputs = vlm.prompt(image, question).inputs
 with record_attention(vlm.model, vlm.processor, dict(inputs), images=[image]) as recorded: vlm.model.generate(**inputs, max_new_tokens=2)
-with editing(vlm.model, vlm.processor, dict(inputs), 'pai', images=[image]) as edited: vlm.model.generate(**inputs, max_new_tokens=2, **edited.settings)
 data = load_benchmark('scenes', n=4)
 """
 
 # An expression for each: what is public, and what public functions return.
-SHOWN = """vlm|vlm.prompt(image, question)|vlm.ask(image, question)|scene|query|data|data[0]|rows|recorded|edited
+SHOWN = """vlm|vlm.prompt(image, question)|vlm.ask(image, question)|scene|query|data|data[0]|rows|recorded
 rows.saliency(layers=(.2, .5))|rows.spans[0]|result|result.saliency|result.crop|result.regions[0]|result.rows|Carve()|Carve.paper()|CarveAuto()
 CarveAuto()(vlm, image, question)|methods()|make_method('pure-grad')|make_method('random')|make_method('vrga')|Complexity(.1, .4)
 ask_several(Carve(), vlm, [image, make_scene(7).image], question)|Endpoint('http://localhost:1', 'a-model')

@@ -17,16 +17,14 @@ from carve_nb.attention.capture import recording
 from carve_nb.attention.intervention import Edit, applying, grad_rows
 from carve_nb.attention.layer_masking import decoder_layers, layer_inputs, mask_image_tokens
 from carve_nb.attention.session import Session
-from carve_nb.attention.stock_recording import record_attention
 from carve_nb.attention.vision_tower import tower_rows
-from carve_nb.attention.vlm import VLM
+from carve_nb.attention.vlm import VLM, record_attention
 from carve_nb.core.errors import CaptureError
 from carve_nb.method.carve import Carve
-from carve_nb.method.contrast import PAI, DoLa
+from carve_nb.method.contrast import DoLa
 from carve_nb.method.fusion_review import scaled_features
 from carve_nb.method.raised_tokens import query_rows
 from carve_nb.method.registry import make_method, methods
-from carve_nb.method.stock_models import editing
 from carve_nb.method.vicrop import pixel_grads
 from carve_nb.models.hooks import CacheFill, hooked
 from carve_nb.models.prefix_cache import PENALTIES
@@ -142,12 +140,6 @@ def stock(vlm):
     with record_attention(vlm.model, vlm.processor, inputs, IMAGE): vlm.model.generate(**inputs, max_new_tokens=2, do_sample=False)
 
 
-def stock_edit(vlm):
-    "A generation of the user's own, edited"
-    inputs = vlm.prompt(IMAGE, QUESTION).inputs
-    with editing(vlm.model, vlm.processor, inputs, PAI(), IMAGE) as g: vlm.model.generate(**inputs, max_new_tokens=2, do_sample=False, **g.settings)
-
-
 def inside(block):
     "A stock pass inside a block"
     def run(vlm):
@@ -163,7 +155,7 @@ BLOCKS = {   # what it runs, on which families
     'all steps': (lambda v: v.capture(IMAGE, QUESTION, steps='all', max_new_tokens=2), BOTH),
     'ask': (lambda v: v.ask(IMAGE, QUESTION, max_new_tokens=2), BOTH), 'sharing': (shared, BOTH),
     'editing': (edited, BOTH), 'blind': (blinded, ONE), 'dimmed': (dimmed, ONE),
-    'watched': (watched, ONE), 'unpenalised': (unpenalised, ONE), 'stock': (stock, BOTH), 'stock edit': (stock_edit, BOTH),
+    'watched': (watched, ONE), 'unpenalised': (unpenalised, ONE), 'stock': (stock, BOTH),
     'grad_rows': (lambda v: grad_rows(v, v.prompt(IMAGE, QUESTION)), BOTH), 'pixels': (lambda v: pixel_grads(v, v.prompt(IMAGE, QUESTION)), BOTH),
     'query rows': (lambda v: query_rows(v, v.prompt(IMAGE, QUESTION), v.layers), ONE),
     'tower': (inside(lambda v: tower_rows(v, [0])), BOTH), 'eager': (inside(lambda v: eager_kernel(v.model)), ONE),
@@ -298,8 +290,8 @@ def test_memory_after_failures(load):
 
 TOUCHING = {'recording', '_observing', 'model_lock', 'own_loose', 'applying', 'rows_live', 'mask_image_tokens',
             'query_bridge', 'frozen', 'scaled_features', 'hooked', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
-            'record_attention', 'block', 'editing'}
-OTHERS = {'limited', 'ready', 'undone', 'explained', 'holding', 'open_store'}   # loading, the words of an error, a session that compares its model once, a store of lines
+            'record_attention'}
+OTHERS = {'limited', 'ready', 'undone', 'explained', 'open_store'}   # loading, the words of an error, a store of lines
 
 
 @pytest.mark.case(42)

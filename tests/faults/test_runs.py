@@ -28,14 +28,12 @@ import pytest
 import torch
 from PIL import Image
 from tiny import files
-from carve_nb.attention.stock_recording import record_attention
 from carve_nb.attention.vlm import VLM
 from carve_nb.cli.main import main
 from carve_nb.core.errors import DataError, IncompleteError, RunError
 from carve_nb.core.io import load_with_digest, save_with_digest
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.scenes import make_scene, samples
-from carve_nb.method.heads import collate
 from carve_nb.method.registry import methods, split_specs
 from carve_nb.runs import runner
 from carve_nb.runs.report import markdown, write_report
@@ -186,24 +184,6 @@ def test_missing_answers_and_images(vlm, folder, tmp_path):
     assert row[3].strip() == '3' and row[-2].strip() == '1' and 'no answer to score by' in text
     with pytest.raises(DataError, match='5 of 5 rows have no answer to score by'):
         run('N', folder(**{f'q{i}': dict(answer='') for i in range(5)}))
-
-
-@pytest.mark.case(54)
-@pytest.mark.parametrize('family', ['llava', 'qwen2_5_vl', 'internvl', 'mllama'])
-def test_batches(load, family, figure):
-    "Eight questions of different lengths in one batch, padded on the left: maps within 1e-4, changed answers counted"
-    vlm, ask = (load(family), ['What is it?', 'What is the number on the red star, if there is one at all?',
-        'Is there a blue heart?', 'Which color?'])
-    pairs = [(s.image.resize((112 + 28*(i % 3), 112)), q) for i, (s, q) in enumerate(zip(samples('digit', 8), ask*2))]
-    kw = dict(steps='all', max_new_tokens=3)
-    one, inputs = [vlm.capture(*p, **kw) for p in pairs], collate(vlm, [vlm.prompt(*p) for p in pairs])
-    with record_attention(vlm.model, vlm.processor, inputs, [image for image, _ in pairs]) as many:
-        vlm.model.generate(**inputs, max_new_tokens=3, do_sample=False)
-    changed = sum(a.tokens != b.tokens for a, b in zip(many, one))
-    far = max(float((a.attn[:n] - b.attn[:n]).abs().max()) for a,
-        b in zip(many, one) for n in [min(len(a.attn), len(b.attn))])
-    figure(f'batch 8 against 1, {family}', f'{changed} of 8 answers changed, maps by at most {far:.0e}')
-    assert changed == 0 and far < 1e-4
 
 
 def chance():

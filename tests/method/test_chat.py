@@ -3,8 +3,7 @@ import copy
 import pytest
 from tiny import TALL, WIDE
 from carve_nb.attention.session import Session
-from carve_nb.attention.stock_recording import record_attention
-from carve_nb.attention.vlm import VLM
+from carve_nb.attention.vlm import VLM, record_attention
 from carve_nb.core.errors import CarveError
 from carve_nb.method.carve import Carve
 from carve_nb.method.contrast import ICD

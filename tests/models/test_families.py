@@ -63,7 +63,6 @@ def family_row(f, seen):
     video = 'moments' if f.moments else 'no' if several == 'no' else 'as images'
     return {'family': f.name, 'grid': f.rule, 'tiles': f.tiles, 'tiles on the map': on_the_map(seen['on the map']), 'sharing': able('sharing'), 'several images': several, 'video': video,
             'around a stock generate': f"rows within {seen['stock']:.0e}" if seen.get('stock') else 'the same rows',
-            'second turn': f"rows within {seen['turn']:.0e} of eager{', with its pixels' if f.bridge else ''}",
             'rows against eager': f"{seen['float32']:.0e}, bfloat16 {seen['bfloat16']:.0e}",
             'batch against single': f"{seen['batch']:.0e}" if seen['batched'] else 'asked singly',
             'words on its own tokenizer': f"whole, {seen['words']}",
@@ -532,7 +531,7 @@ def test_table_shipped():
     seen = found['families']
     assert found['table'] == table(seen)
     assert set(seen) == set(RECIPES) == set(FAMILIES) and all(v['float32'] <= 1e-5 and v['bfloat16'] <= 1e-2 and v['batch'] <= 1e-4 for v in seen.values())
-    assert all(v['stock'] <= 1e-6 and v['turn'] <= 1e-5 for v in seen.values())
+    assert all(v['stock'] <= 1e-6 for v in seen.values())
 
 
 # -- boxes that a model writes

@@ -7,8 +7,7 @@ import torch
 from tiny import TALL, WIDE
 from tokenizers import Tokenizer, models as token_models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
-from carve_nb.attention.stock_recording import record_attention
-from carve_nb.attention.vlm import VLM
+from carve_nb.attention.vlm import VLM, record_attention
 from carve_nb.core.errors import CarveError
 from carve_nb.explorer.widgets import SettingsPanel
 from carve_nb.method.carve import Carve
