@@ -21,7 +21,7 @@ FIRST_SEED, KINDS = 1_610_000, ('digit', 'exist', 'color')
 FACTORS = .6, 2., 0.      # of the scores: wider, narrower, flat
 LAYERS = {     # name -> layers whose attention is set
     'carve-tiny': {'paper': [3, 4], 'pointing': [1, 2, 3], 'all': [*range(6)]},
-    'carve-small': {'paper': [6, 7], 'mediating': [3, 4, 5], 'early': [1, 2], 'all': [*range(10)]}}
+    'carve-small': {'paper': [6, 7], 'widened': [3, 4, 5], 'early': [1, 2], 'all': [*range(10)]}}
 
 def scale_scores(columns: Tensor, factor: float, bits: dict) -> Callable:
     """Return the change of scores [1, H, R, K] that multiplies those of the image `columns` and keeps their share.
