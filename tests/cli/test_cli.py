@@ -9,7 +9,7 @@ from importlib.metadata import requires
 import numpy as np
 import pytest
 from PIL import Image
-from processes import ROOT, run, until
+from processes import run, until
 from carve_nb.cli.main import main
 from carve_nb.runs.store import RunStore, read_run
 
