@@ -89,12 +89,11 @@ def centered(model, shown):
     asked = [r['right'] for r in trial(f'other_crops-{model}') if shown(r['shown']['center'])]
     return [100*np.mean([r[k] for r in asked]) for k in ('none', 'center')]
 
-def pooled(model, method):
-    "Right answers on the 600 fresh questions that ask `lookup` with today's defaults: on equal terms, and asked last"
-    named = {'none': 'none', 'lookup': 'lookup:tokens=144:square=True:limit=1792'}[method]
-    terms = [*map(int, record(f'equal/{model}-0.json', 'methods', named, 'right'))]
-    last = [r['made']['lookup'][dict(none='plain', lookup='right')[method]] for r in trial(f'question_last-{model}')]
-    return 100*np.mean(terms + last)
+def front(model, method): return np.array([r['made'][method]['right'] for r in trial(f'front_page-{model}')], float)
+
+def front_ahead(model, a, b):
+    "Points between two methods on the 1,200 questions of the front page: (mean, lower, upper)"
+    return tuple(100*v for v in difference(front(model, a), front(model, b)))
 
 def unpaired():
     "Points that the true region, after the image, brings a decoder that saw no pairs: (mean, lower, upper)"
