@@ -35,7 +35,7 @@ families: $(V)/.ok  ## the table of `carve families`, from what the tests measur
 	$(TEST) -n 0 $(FAMILIES) -k 'not table_shipped' --families-json=carve_nb/checkpoints/families.json && $(RUN) $(B) -m recipes.all_families
 test-lowest: $(V)-lowest/.ok  ## some of the tests with the oldest versions that pyproject.toml allows; nbdev needs a newer fastcore
 	$(RUN) $(V)-lowest/bin/python -m pytest tests/test_import.py tests/models/test_families.py tests/models/test_load.py tests/cli tests/method/test_methods.py
-test-torchvision: $(V)-vision/.ok  ## the stock processors with torchvision: spans, pixels, rows and videos of every family
+test-torchvision: $(V)-vision/.ok  ## the stock processors with torchvision: spans, pixels and rows of every family
 	$(RUN) $(V)-vision/bin/python -m pytest tests/models/test_torchvision.py $(FAMILIES)
 colab: $(V)/.ok  ## the first cell of the tutorials, and the rest of two, with Colab's Python 3.12, its versions and a wheel built here; 6 GB
 	test -x $(V)-colab/bin/pip || $$(command -v python3.12) -m venv $(V)-colab && $(V)-colab/$(PIP) -r tests/colab.txt && \

@@ -9,11 +9,10 @@ __all__ = ['SENTENCES', 'TOWER', 'LLAVA_CHAT', 'CLIP_TOKENS', 'CLIP_TOWER', 'LLA
            'GLM_CHAT', 'GLM_TOKENS', 'glm4_tiny', 'glm4_moe_tiny', 'glm46_tiny', 'ERNIE_TOKENS', 'ERNIE_CHAT',
            'ernie_tiny', 'INTERN_CHAT', 'INTERN_TOKENS', 'intern_tiny', 'AYA_CHAT', 'AYA_TOKENS', 'aya_tiny',
            'IDEFICS_CHAT', 'IDEFICS_TOKENS', 'idefics_tiny', 'smol_tiny', 'GEMMA_CHAT', 'GEMMA_TOKENS', 'GEMMA4_TOKENS',
-           'MISTRAL_CHAT', 'mistral_tiny', 'MLLAMA_CHAT', 'MLLAMA_TOKENS', 'llama4_tiny', 'mini46_tiny', 'mini47_tiny',
-           'BLIP_TOWER', 'RECIPES', 'NEED_TORCHVISION', 'NEED_TIMM', 'HERE', 'byte_tokenizer', 'llama_tokenizer',
-           'small', 'Tiny', 'qwen_tiny', 'glm_tiny', 'lfm3_tiny', 'edge_tiny', 'gemma_tiny', 'gemma4_tiny',
-           'gemma3n_tiny', 'pali_tiny', 'mllama_tiny', 'lfm2_tiny', 'mini_tiny', 'blip_tiny', 'illegible_tokens',
-           'random_model', 'make_tiny_checkpoint']
+           'MISTRAL_CHAT', 'mistral_tiny', 'llama4_tiny', 'mini46_tiny', 'mini47_tiny', 'RECIPES', 'NEED_TORCHVISION',
+           'NEED_TIMM', 'HERE', 'byte_tokenizer', 'llama_tokenizer', 'small', 'Tiny', 'qwen_tiny', 'glm_tiny',
+           'lfm3_tiny', 'edge_tiny', 'gemma_tiny', 'gemma4_tiny', 'gemma3n_tiny', 'pali_tiny', 'lfm2_tiny', 'mini_tiny',
+           'illegible_tokens', 'random_model', 'make_tiny_checkpoint']
 
 # %% ../nbs/training/tiny_models.ipynb #249c5a9b
 import json
@@ -25,7 +24,6 @@ from transformers import (
     AutoModelForImageTextToText,
     AyaVisionConfig,
     AyaVisionProcessor,
-    BlipImageProcessorPil,
     CLIPImageProcessorPil,
     Ernie4_5_VLMoeConfig,
     Gemma3Config,
@@ -43,8 +41,6 @@ from transformers import (
     Idefics3Config,
     Idefics3ImageProcessorPil,
     Idefics3Processor,
-    InstructBlipConfig,
-    InstructBlipProcessor,
     InternVLConfig,
     Lfm2VlConfig,
     Lfm2VlImageProcessor,
@@ -62,9 +58,6 @@ from transformers import (
     MiniCPMV4_6Config,
     MiniCPMV4_7Config,
     Mistral3Config,
-    MllamaConfig,
-    MllamaImageProcessorPil,
-    MllamaProcessor,
     PaliGemmaConfig,
     PaliGemmaProcessor,
     PixtralProcessor,
@@ -438,29 +431,6 @@ mistral_tiny = Tiny(
     dict(TOWER, image_size=160, head_dim=16, initializer_range=.3, model_type='pixtral'),
     dict(model_type='mistral', head_dim=8), dict(image_token_index='[IMG]', spatial_merge_size=2), dict(bos_token='<s>'))
 
-# %% ../nbs/training/tiny_models.ipynb #a1cb6fd2
-MLLAMA_CHAT = (
-    "<|begin_of_text|>{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n"
-    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<|image|>"
-    "{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|eot_id|>{% endfor %}"
-    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}")
-MLLAMA_TOKENS = ('<|eot_id|>', '<|pad|>', '<|begin_of_text|>', '<|start_header_id|>', '<|end_header_id|>',
-                 '<|python_tag|>', '<|image|>')
-
-def mllama_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
-    "Recipe of a tiny Mllama: up to four tiles of 32 x 32 pixels in patches of 8; every third layer reads the image"
-    tok = tokenizer(list(MLLAMA_TOKENS), MLLAMA_CHAT, bos_token='<|begin_of_text|>')
-    images = MllamaImageProcessorPil(**dict(size=dict(height=32, width=32), max_image_tiles=4) | kw)
-    tower = dict(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_global_layers=1, attention_heads=2,
-        image_size=32, patch_size=8, max_num_tiles=images.max_image_tiles, intermediate_layers_indices=[0],
-        vision_output_dim=64)
-    text = small(tok, layers, bos_token_id=tok.bos_token_id, cross_attention_layers=[*range(1, layers, 3)],
-                 rope_parameters=dict(rope_type='default', rope_theta=1e4))
-    image = tok.convert_tokens_to_ids('<|image|>')
-    config = MllamaConfig(vision_config=tower, text_config=text, image_token_index=image)
-    return config, [MllamaProcessor(images, tok, chat_template=MLLAMA_CHAT)], {}
-
 # %% ../nbs/training/tiny_models.ipynb #b38af9a1
 _PIC = QWEN_CHAT.replace('<|vision_start|>', '').replace('<|vision_end|>', '')
 _LFM2_NAMED = dict(image_token='<image>', image_start_token='<|image_start|>', image_end_token='<|image_end|>',
@@ -517,27 +487,11 @@ def mini_tiny(config, name):
 mini46_tiny = mini_tiny(MiniCPMV4_6Config, 'MiniCPMV4_6Processor')
 mini47_tiny = mini_tiny(MiniCPMV4_7Config, 'MiniCPMV4_7Processor')
 
-# %% ../nbs/training/tiny_models.ipynb #f1e9555e
-BLIP_TOWER = dict(TOWER, image_size=64, initializer_range=0.02)
-
-def blip_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
-    "Recipe of a tiny InstructBLIP: 64 x 64 pixels in patches of 8, read by eight query tokens; no chat template"
-    tok = tokenizer(['</s>', '<pad>', '<image>'], None)
-    images = BlipImageProcessorPil(**dict(size=dict(height=64, width=64)) | kw)
-    query_tok = tokenizer(['[SEP]', '[PAD]'], None)
-    queries = dict(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=6, num_attention_heads=2, vocab_size=len(query_tok),
-        initializer_range=0.3, pad_token_id=query_tok.pad_token_id)
-    config = InstructBlipConfig(
-        vision_config=BLIP_TOWER, qformer_config=queries, text_config=dict(small(tok, layers), model_type='llama'),
-        num_query_tokens=8, image_token_index=tok.convert_tokens_to_ids('<image>'))
-    return config, [InstructBlipProcessor(images, tok, query_tok, num_query_tokens=8)], {}
-
 # %% ../nbs/training/tiny_models.ipynb #f1606d16
 RECIPES = dict(
     llava=llava_tiny, llava_next=next_tiny, llava_onevision=onevision_tiny, qwen2_vl=qwen2_tiny,
     qwen2_5_vl=qwen2_5_tiny, qwen3_vl=qwen3_tiny, qwen3_5=qwen3_5_tiny, internvl=intern_tiny, idefics3=idefics_tiny,
-    smolvlm=smol_tiny, gemma3=gemma_tiny, paligemma=pali_tiny, mllama=mllama_tiny, instructblip=blip_tiny,
+    smolvlm=smol_tiny, gemma3=gemma_tiny, paligemma=pali_tiny, 
     qwen3_vl_moe=qwen3_moe_tiny, qwen3_5_moe=qwen3_5_moe_tiny, glm4v=glm4_tiny, glm4v_moe=glm4_moe_tiny,
     glm46v=glm46_tiny, ernie4_5_vl_moe=ernie_tiny, lfm3_vl=lfm3_tiny, gemma4=gemma4_tiny, gemma3n=gemma3n_tiny,
     mistral3=mistral_tiny, aya_vision=aya_tiny, lfm2_vl=lfm2_tiny, llama4=llama4_tiny, minicpmv4_6=mini46_tiny, minicpmv4_7=mini47_tiny)

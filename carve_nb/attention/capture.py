@@ -99,9 +99,7 @@ class Recorder(AttentionHook):
     rows: list = (-1,)            # query positions wanted, in the sequence; -1 is the last one of every pass
     columns: torch.Tensor = None  # [C] key positions to keep; all by default
     stop: bool = False            # end the pass at the last wanted layer?
-    cross: bool = False           # are the keys a sequence of their own?
     given: tuple = None           # (B, N): the first pass must read B prompts of N tokens; None: any
-    keys: int = 0                 # of a sequence of their own, in the first layer seen
     passes: list = field(default_factory=list)
     notes: list = ()              # of `check_kernel`
 
@@ -134,15 +132,10 @@ class Recorder(AttentionHook):
             if len(self.passes) == 1: self.notes = check_kernel(call)
             wanted = {N + r if r < 0 else r for r in self.rows}
             now.rows = [r for r in range(now.before, N) if r in wanted]
-        if self.cross:
-            self.keys = self.keys or K
-            if K < self.keys:
-                raise CaptureError(f'Of the images layer {layer} holds only {K} keys any more: `crop` of the cache takes '
-                                   'them too. Crop the other layers alone.')
         at = [r - now.before for r in now.rows]
         scores = row_scores(call.q.detach(), call.k.detach(), call.mask, call.scale, at, **call.terms)
         w = softmax_beside(scores, call.sinks)
-        if not self.cross: w = pad(w, (max(0, N - K), 0))   # what lies behind a window
+        w = pad(w, (max(0, N - K), 0))   # what lies behind a window
         now.weights[layer] = w if self.columns is None else w[..., self.columns.to(w.device)]
         return self.stop and layer == self.layers[-1]
 
@@ -198,12 +191,8 @@ def batch_recorder(vlm, prompts, leads, layers=None, question_rows=True, **kw) -
                       stacklevel=4)
     own = list(zip(prompts, leads))
     rows = {i + lead for p, lead in own for i in [*(p.question if question_rows else ()), len(p) - 1]}
-    cross = bool(vlm.family.cross and not vlm.family.bridge)
-    if vlm.family.bridge:
-        queries = prompts[0].inputs['input_ids'][0] == vlm.model.config.image_token_id
-        columns = queries.nonzero()[:, 0].cpu()
-    else: columns = torch.cat([p.columns + (0 if cross else lead) for p, lead in own]).unique()
-    return Recorder(vlm.text_config, kept, [*sorted(rows), -1], columns, cross=cross, **kw)
+    columns = torch.cat([p.columns + lead for p, lead in own]).unique()
+    return Recorder(vlm.text_config, kept, [*sorted(rows), -1], columns, **kw)
 
 # %% ../../nbs/library/attention/02_capture.ipynb #69967a25
 def rows_of(
@@ -212,7 +201,6 @@ def rows_of(
     steps,            # 'first', 'last' or 'all' of those in the record
     answer=None,      # `Answer`, if the prompt was answered
     b=0, lead=0,      # place of the prompt in the batch, and how far padding has shifted it
-    bridged=None,     # attention of the recorded columns to the image, where there is a bridge
     **facts,          # to keep in `meta`
 ) -> AttentionRows:
     "Return the part of a record that belongs to one prompt, as if it had been alone"
@@ -221,11 +209,11 @@ def rows_of(
         raise CaptureError(f'{len(rec.passes)} forward passes for {n} generated tokens: generation in chunks or with an '
                            'assistant is not read.')
     keys = prompt.columns
-    at = torch.searchsorted(rec.columns, keys + (0 if rec.cross else lead))
+    at = torch.searchsorted(rec.columns, keys + lead)
     def read(now, positions):    # in the batch -> [R, L, H, Nv]
         own = [now.rows.index(i) for i in positions]
         w = stack_layers([now.weights[l][b][:, own] for l in rec.layers])
-        w = w @ bridged[0][:, keys].to(w.device) if bridged else w[..., at.to(w.device)]
+        w = w[..., at.to(w.device)]
         if not w.isfinite().all():    # in float16 a model can overflow long before its answer shows it
             raise CaptureError(f'Attention weights are not finite, with the model in {vlm.dtype}. '
                                'Load the model in bfloat16 or float32.')

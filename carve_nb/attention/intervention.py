@@ -39,7 +39,6 @@ class Edit(AttentionHook):
     length: int = 0          # tokens read so far
     passes: int = 0          # forward passes seen
     config: object = None    # of the decoder, set by `applying`
-    cross: bool = False      # are the keys a sequence of their own?, set by `applying`
 
     def __repr__(self):
         changed = [k for k in ('scores', 'weights', 'heads') if getattr(self, k)]
@@ -58,7 +57,7 @@ class Edit(AttentionHook):
 
     def whole(self, change, layer, x, rows, gone):
         "Apply a change of positions in the sequence to the keys that are left; `gone` stands for the others"
-        first = 0 if self.cross else max(0, self.length - x.shape[-1])
+        first = max(0, self.length - x.shape[-1])
         full = torch.nn.functional.pad(x, (first, 0), value=gone)
         return change(layer, full, rows)[..., first:]
 
@@ -95,7 +94,7 @@ def applying(vlm, edit):
         raise UnsupportedError('Another edit is open, and one acts at a time: put both changes into one `Edit`.')
     refuse_compiled(vlm.model)
     edit.layers = check_layers(edit.layers, vlm.n_layers, vlm.layers)
-    edit.config, edit.cross = vlm.model.config.get_text_config(), bool(vlm.family.cross)
+    edit.config = vlm.model.config.get_text_config()
     edit.at = None if edit.at is None else [*map(int, edit.at)]
     start = [] if edit.after is None else [edit.after]
     if not (edit.scores or edit.weights or edit.heads) or edit.at == []:
@@ -153,8 +152,6 @@ def rows_live(
 ):                             # `RowGraph`
     "Let wanted rows take part, and nothing else have a graph; afterwards the model is as it was"
     N = len(prompt)
-    if vlm.family.bridge:
-        raise CaptureError('Rows of this family are composed from two models; their gradients are not known here.')
     if bad := [r for r in rows if r not in range(-N, N)]:
         raise CaptureError(f'Rows {bad} do not exist: the prompt has {N} tokens.')
     def keep(layer, w, at):

@@ -86,9 +86,6 @@ def mask_image_tokens(
 ):
     "Inside the block the model cannot see the image from one layer on, in one layer alone, or at all"
     name = vlm.family.name
-    if vlm.family.cross:
-        raise CarveError(f'The decoder of {name!r} does not read the image as tokens of the prompt: there is nothing '
-                         'to mask.')
     if any('deepstack' in module for module, _ in vlm.model.named_modules()):
         raise CarveError(f'{name!r} adds the image again to later layers: zeroing the image tokens at one layer does '
                          'not hide it.')

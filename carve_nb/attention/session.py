@@ -20,7 +20,6 @@ from ..models.hooks import _open_hooks
 from ..models.model import Answer
 from ..models.prefix_cache import PENALTIES, Prefixes, penalties
 from ..models.prompts import TURN, Prompt, check_text, format_chat, lay_out, token_names
-from ..models.video import Video
 
 # %% ../../nbs/library/attention/13_session.ipynb #2bd53767
 class Session:
@@ -34,17 +33,17 @@ class Session:
 
     def __init__(self,
         vlm: VLM,
-        images: ImageLike|list,       # one, several, or a `Video`
+        images: ImageLike|list,       # one or several
         box: tuple|None = None,       # the true region, which the oracle shows
         shared: bool = True,          # for several methods or questions? then all layers are captured at once
     ):
         if not isinstance(images, (list, tuple)): images = [images]
         self.vlm, self.box, self.shared = vlm, box, shared
-        self.images = images if isinstance(images, Video) else [*map(open_image, images)]
+        self.images = [*map(open_image, images)]
         if not self.images: raise PromptError('No image: give at least one.')
         kind = vlm.model.generation_config.cache_implementation
         # transformers goes on from no cache but one of the kind that is set; it no longer uses 'hybrid' itself
-        able = vlm.family.pixels and kind in (None, 'hybrid') and not isinstance(images, Video)
+        able = vlm.family.pixels and kind in (None, 'hybrid')
         self.prefixes = Prefixes() if able else None
         self.captures = {}   # what was asked -> `AttentionRows`, the newest the last
         self.answers = {}    # what was asked -> (`Answer`, dict with its seconds)
@@ -73,7 +72,7 @@ class Session:
     def other(self, images: ImageLike|list, which: int = 0) -> 'Session':
         "Put the same model and chat before other images, such as one of several; what is remembered is shared"
         session = copy.copy(self)
-        session.images = images if isinstance(images, Video) else [*map(open_image, images)]
+        session.images = [*map(open_image, images)]
         session.which = which
         vars(session).pop('key', None)
         return session
@@ -124,8 +123,7 @@ class Session:
     def asked(self, question, suffix, images=None) -> tuple:
         "Return a key for exactly these words about exactly these pixels"
         keys = self.key if images is None else tuple(image_key(open_image(im)) for im in images)
-        video = images is None and isinstance(self.images, Video)
-        return video, keys, str(self.messages), question, self.vlm.suffix if suffix is True else suffix or ''
+        return keys, str(self.messages), question, self.vlm.suffix if suffix is True else suffix or ''
 
     @property
     def remembers(self) -> bool:

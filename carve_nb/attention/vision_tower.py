@@ -12,6 +12,7 @@ import torch
 from transformers.vision_utils import get_vision_window_index
 from .capture import check_kernel, row_scores
 from ..core.errors import UnsupportedError
+from ..models.families import image_features
 from ..models.hooks import AttentionHook, hooked
 from ..models.model import model_lock
 
@@ -75,9 +76,8 @@ def merge_patches(a, config, grid):    # [..., P] values of the tower's patches 
 # %% ../../nbs/library/attention/12_vision_tower.ipynb #1424ca51
 def tower_importance(vlm, prompt, layers) -> list:    # of [Nv], one for each tower layer
     "Return the class token's attention to the patches of each token, or what they receive where there is none"
-    if 'pixel_values' not in prompt.inputs: raise UnsupportedError('the tower is read with images alone, not with a video')
     with model_lock(vlm.model), tower_rows(vlm, layers) as seen:
-        vlm.family.features(vlm.model, vlm.to_device(prompt))
+        image_features(vlm.model, vlm.to_device(prompt))
     pieces = [seen.parts[layer] for layer in seen.wanted]
     if len(prompt.spans) > 1 or any(q.shape[0] > 1 for parts in pieces for q, *_ in parts):
         raise UnsupportedError('the tower reads several images or tiles: their patches have no common map')

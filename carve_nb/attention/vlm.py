@@ -23,6 +23,7 @@ from ..core.errors import CaptureError, CarveError, UnsupportedError
 from ..core.image import ImageLike, common_box
 from ..core.io import digest, kept_folder, load_with_digest, one_line, save_with_digest
 from ..core.saliency import Layers, patch_cover
+from ..models.families import image_features
 from ..models.hooks import hooked, restore, stock_model
 from ..models.loading import LOG
 from ..models.model import Model, model_lock
@@ -60,12 +61,11 @@ class VLM(Model):
         refuse_compiled(self.model)
         ensure_read(self)
         rec = batch_recorder(self, [prompt], [0], layers, question_rows, stop=steps == 'first')
-        bridged = self.family.bridge(self.model) if self.family.bridge else nullcontext()
         answer = None    # it stays so where the pass ends before the answer
-        with model_lock(self.model), bridged as seen, hooked(rec, self.model):
+        with model_lock(self.model), hooked(rec, self.model):
             answer = self.generate(prompt, max_new_tokens, inputs_of=inputs_of, **settings)
         check_complete(rec)
-        return rows_of(self, prompt, rec, steps, answer, bridged=seen, argmax=settings == PENALTIES)
+        return rows_of(self, prompt, rec, steps, answer, argmax=settings == PENALTIES)
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #c2ebc807
 @contextmanager
@@ -92,11 +92,10 @@ def record_attention(
                          meta=dict(n_layers=vlm.n_layers, sizes=sizes))
     # compiled code does not look up its kernel any more: inside the block the model runs as before
     uncompiled = torch.compiler.set_stance('force_eager') if is_compiled(model) else nullcontext()
-    bridged = vlm.family.bridge(stock) if vlm.family.bridge else nullcontext()
-    with uncompiled, bridged as seen, hooked(recorder, stock): yield rows
+    with uncompiled, hooked(recorder, stock): yield rows
     check_complete(recorder)
     facts = dict(pixels=prompt.pixels) if prompt.pixels else {}
-    vars(rows).update(vars(rows_of(vlm, prompt, recorder, 'all', bridged=seen, **facts)), images=prompt.images)
+    vars(rows).update(vars(rows_of(vlm, prompt, recorder, 'all', **facts)), images=prompt.images)
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #3a31a38b
 @dataclass
@@ -141,7 +140,7 @@ def plant_squares(vlm, image) -> list: # of bool, one a square
     def look(background):
         prompt = vlm.prompt(background, CHECK_QUESTION)
         inputs = vlm.to_device(prompt)
-        with model_lock(vlm.model): features = vlm.family.features(vlm.model, inputs).float().cpu()
+        with model_lock(vlm.model): features = image_features(vlm.model, inputs).float().cpu()
         here = (prompt.inputs['input_ids'][0] == vlm.model.config.image_token_id).nonzero()[:, 0]
         if len(features) != len(here):
             raise CaptureError(f'its tower gives {len(features)} features for {len(here)} image tokens')
@@ -179,7 +178,6 @@ def check_family(vlm) -> FamilyCheck:
     bound = 1e-4 if vlm.dtype == torch.float32 else 2e-2
     _passed.add(vlm.model)    # what the check itself reads is not checked
     try:
-        if family.cross: raise UnsupportedError('its images are beside the token sequence')
         prompt = vlm.prompt(image, CHECK_QUESTION)
         check.grid = prompt.spans[0].grid
         doing = 'Its rows are not read'

@@ -16,11 +16,11 @@ import torch
 from matplotlib import colormaps
 from matplotlib.colors import Normalize
 from PIL import Image
+from ..attention.rows import even_places
 from ..core.saliency import pick_layers
 from ..core.text import pick_words, read_words, split_words
 from ..method.carve import Carve
 from ..method.lookup import Lookup
-from ..models.video import even_places
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #32f06151
 def html_text(text, tag='div', **attributes) -> str: # HTML that shows exactly this text

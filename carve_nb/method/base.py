@@ -180,7 +180,6 @@ class CropMethod(Crops, Method):
 class GuidedMethod(Method):
     "A method under which the model answers once, guided"
     category = 'edit'
-    needs = ('patches',)
     from_prefix = True   # may the prompt go on from a stored beginning?
 
     def prepare(self, session, question) -> tuple:

@@ -40,8 +40,6 @@ def longer(inputs, tokens) -> dict: # model inputs, batch of one; list of ids
     ids = inputs['input_ids'].new_tensor([tokens])
     zeros = torch.zeros_like(ids)
     more = dict(input_ids=ids, attention_mask=torch.ones_like(ids), mm_token_type_ids=zeros, token_type_ids=zeros)
-    if (x := inputs.get('cross_attention_mask')) is not None:
-        more['cross_attention_mask'] = x[:, -1:].expand(-1, len(tokens), *x.shape[2:])
     return dict(inputs) | {k: torch.cat([inputs[k], v.to(inputs[k])], 1) for k, v in more.items() if k in inputs}
 
 # %% ../../nbs/library/method/25_contrast.ipynb #0e7d8e40
@@ -139,7 +137,6 @@ class VCD(ContrastMethod):
     def other_prompt(self, session, prompt):
         "Return the same prompt with a noised image"
         x = prompt.inputs.get('pixel_values')
-        if x is None: raise UnsupportedError('vcd noises images, not the frames of a video: choose another method.')
         frames = getattr(session.vlm.model.config.vision_config, 'temporal_patch_size', 1) if x.ndim == 2 else 1
         new = dict(prompt.inputs) | dict(pixel_values=add_noise(x, self.step, self.seed, frames))
         return replace(prompt, inputs=BatchFeature(new))
@@ -168,7 +165,7 @@ class PAI(ContrastMethod):
     alpha: float = limited(.2, 0) # part of a score's size that is added (code, LLaVA-1.5); beta is fixed in the code
     gamma: float = limited(1.1, 1) # weight with image (the README's commands; the files' default: 2); 1: no second branch
     layers: Layers = (2/32, 1.) # `pick_layers`; 2..31 of 32 in the code
-    name, source, needs = 'pai', 'arXiv 2407.21771', ('patches', 'inline')
+    name, source = 'pai', 'arXiv 2407.21771'
     weight = property(lambda self: self.gamma - 1)
 
     def other_prompt(self, session, prompt):

@@ -175,7 +175,6 @@ class SamCrop(ToolCrop):
     K: int = 1 # segments kept, the crop is around all of them; ViCrop: 1
     layers: Layers = None # of the task map, see `pick_layers` (ours)
     name, kind = 'sam', 'AutoModelForMaskGeneration'
-    needs = property(lambda self: () if self.clip else ('patches',))   # a map is needed only for the ranking
 
     def find(self, session, question) -> list:
         "Return segments, the one that the tool trusts most first"

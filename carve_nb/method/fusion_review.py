@@ -79,7 +79,6 @@ class FusionMask(GuidedMethod):
     share: float = limited(.2, 0, 1) # of the image tokens, those of tiles too (source: below the 20th percentile)
     factor: float = .1 # of their features (a re-implementation; the paper's is UNVERIFIED)
     name, source = 'fusion-mask', 'arXiv 2601.08151'
-    needs = 'patches', 'inline'
     from_prefix = False
 
     def prepare(self, session, question) -> tuple:

@@ -75,7 +75,6 @@ class Var(GuidedMethod):
     last: bool = False # edit the last layer too (code: its flag to skip it never acts)
     dims: list | None = None # sink dimensions; None: detected by `sink_dims`
     name, source = 'var', 'arXiv 2503.03321'
-    needs = 'patches', 'inline'
     from_prefix = False
 
     def prepare(self, session, question) -> tuple: # the state is (dimensions, layers, details of the result)
@@ -174,7 +173,7 @@ class Vhr(GuidedMethod):
     alpha: float = limited(2., ABOVE_0) # paper: 2; 4 breaks the output (third-party note, UNVERIFIED); 1: no change
     layers: Layers = (18/32, 1.) # paper: the last 14 of 32, 18..31; see `pick_layers`
     early: Layers = (1,) # paper: and the second layer; () for none
-    name, source, needs = 'vhr', 'arXiv 2412.13949', ('patches', 'inline')
+    name, source = 'vhr', 'arXiv 2412.13949'
 
     def prepare(self, session, question) -> tuple: # the state is layer -> [H] bool
         "Choose the heads, with and without the image"

@@ -34,7 +34,6 @@ class Vrga(GuidedMethod):
     gamma: float = limited(.5, -.999) # γ (code: factor 1.5)
     first: bool = False # also for the first token of the answer? (code: no)
     name, source = 'vrga', 'arXiv 2603.14184'
-    needs = 'patches', 'inline'
     by_word = True
 
     def columns(self, vlm, prompt) -> torch.Tensor: # [V]
@@ -159,7 +158,6 @@ class Gift(GuidedMethod):
     alpha: float = limited(5., 0, 50) # α (LLaVA 5, Qwen2-VL 4); factors are exp(alpha) at most
     query: Query = 'content'        # rows to keep (source: a part-of-speech tagger), see `pick_words`
     name, source = 'gift', 'arXiv 2510.22067'
-    needs = 'patches', 'inline'
     by_word = True
 
     def prepare(self, session, question):
@@ -203,7 +201,7 @@ class DualStream(GuidedMethod):
     reach: float = 1.5          # summary tokens lie this many interquartile ranges above Q3
     tower: tuple[int, int] = (0, -2)      # tower layers of local and of summary tokens (first and last but one)
     layers: Layers = (2/32, 1.) # decoder layers (2-31 of 32)
-    name, source, needs = 'dual', 'arXiv 2501.12206', ('patches', 'inline')
+    name, source = 'dual', 'arXiv 2501.12206'
 
     def prepare(self, session, question):
         "Run one pass of the tower alone: the tokens and their gain"

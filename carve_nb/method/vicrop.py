@@ -128,7 +128,7 @@ class GradAtt(ViCrop):
     "ViCrop: attention weighted by its gradient"
     layers: Layers = (14/32, 14/32) # decoder layer (source: 14 of 32)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of an image (source: its models show one)
-    name, needs = 'grad-att', ('patches',)
+    name = 'grad-att'
     def see(self, session, words, answer=False) -> dict:
         "Multiply attention by its gradient, where that is positive"
         seconds = Timings()
@@ -184,9 +184,6 @@ class PureGrad(ViCrop):
     def see(self, session, words, answer=False) -> dict:
         "Divide two gradients, at edges"
         vlm, image = session.vlm, session.image
-        if vlm.family.cross and not vlm.family.bridge:
-            raise UnsupportedError(f'pure-grad cannot be used with the family {vlm.family.name!r}: '
-                                   'its pixels are tiles')
         seconds, norms = Timings(), []
         for stage, text in ('gradient', words), ('instruction', self.instruction):
             with seconds(stage):

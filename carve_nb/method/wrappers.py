@@ -11,17 +11,17 @@ __all__ = ['IMAGE_RULES', 'UNRECORDED', 'given_image', 'choose_image', 'ask_one_
 from dataclasses import fields, replace
 from math import nan
 from numbers import Integral
+from typing import NoReturn
 from urllib.parse import urlsplit
 from ..attention.session import Session
 from ..attention.vlm import VLM
-from ..core.errors import CarveError, RemoteError, choose
+from ..core.errors import CarveError, RemoteError, UnsupportedError, choose
 from ..core.image import image_key
 from ..core.text import GENERAL_INSTRUCTION
 from .registry import make_method
 from .results import Result, Timings, format_answer
 from ..models.api_client import Endpoint, check_address
 from ..models.model import Answer, fingerprint
-from ..models.video import Video, open_video
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #0d3024dd
 IMAGE_RULES = dict(   # how the image is chosen, and why it was this one
@@ -35,7 +35,7 @@ def given_image(which, n) -> int:    # a rule or a number; of images
     else: raise CarveError(f'which={which}: there is no image of that number among {n}; count from 0')
 
 def choose_image(method, session, question, which) -> Result:
-    "Return a partial `Result` with one of several images, or of the frames of a `Video`, and the answer to all of them"
+    "Return a partial `Result` with one of several images, and the answer to all of them"
     images = session.images
     chosen = given_image(which, len(images))
     texts = [question]
@@ -55,22 +55,21 @@ def choose_image(method, session, question, which) -> Result:
         calls=len(read) - (session.hits - hits), notes=[f'image {chosen + 1} of {len(images)}: {why}'], seconds=seconds)
 
 def ask_one_of(method, session, question, which='contrast', by=None) -> Result:
-    "Choose one of a session's images, and use a method on it: on an image alone, on a frame inside its video"
-    images, video = session.images, isinstance(session.images, Video)
-    if method.name == 'none' and not video:
+    "Choose one of a session's images, and use a method on it alone"
+    images = session.images
+    if method.name == 'none':
         if by: raise CarveError('none finds no image among several: ask the other model itself, by.ask(images, question).')
         r = method.answer(session, question)
         return replace(r, images=images, shown=images, notes=['baseline, with all images', *r.notes])
     session.shared = True
     found = choose_image(method, session, question, which)
-    one = session.other(images, found.which) if video else session.other([found.image])
+    one = session.other([found.image])
     r = method.answer(one, question, by)
-    if not video and str(r.plain_answer) != str(found.plain_answer):
+    if str(r.plain_answer) != str(found.plain_answer):
         about = '; notes below are about that answer' if r.notes else ''
         found.notes.append(f'of image {found.which + 1} alone the model says {format_answer(r.plain_answer)}{about}')
-    known = one.hits - session.hits if video else 0    # captures of the whole video
     return replace(
-        r, plain_answer=found.plain_answer, images=images, which=found.which, calls=found.calls + r.calls - known,
+        r, plain_answer=found.plain_answer, images=images, which=found.which, calls=found.calls + r.calls,
         notes=[*found.notes, *r.notes], seconds=Timings(found.seconds | r.seconds))
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #ae1522a0
@@ -89,16 +88,10 @@ def ask_several(
     return ask_one_of(method, session, question, which, by) if len(session.images) > 1 else method.answer(session, question, by)
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #07e2d320
-def ask_video(
-    method: object,                # for one image, as `make_method` takes it
-    vlm: VLM,                      # of a family that reads videos
-    video: object,                 # what `open_video` takes
-    question: str,
-    which: str|int = 'attention',  # the frame: one of `IMAGE_RULES`, or its number from 0
-    **kw,                          # of `open_video`
-) -> Result:                       # of the method on the chosen frame; `images` are all frames
-    "Find the moment of a video that a question is about, and use a method on its frame inside the video"
-    return ask_one_of(make_method(method), Session(vlm, open_video(video, **kw)), question, which)
+def ask_video(method: object, vlm: VLM, video: object, question: str, *args: object, **kw: object) -> NoReturn:
+    "Refuse a video, and name the call to use: its frames are several images"
+    raise UnsupportedError('A video is read as several images: take a list of its frames and call '
+                           '`ask_several(method, vlm, frames, question)`.')
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #4daf8a39
 _all_ = ['Endpoint', 'RemoteError']

@@ -5,15 +5,13 @@
 # %% auto #0
 __all__ = ['PAN_SETTINGS', 'ROW_KEYS', 'crop_box', 'ImageSpan', 'Block', 'place_blocks', 'patch_grid', 'told_grid', 'parted_grid',
            'fixed_square', 'tiled', 'setting', 'ratio_tiles', 'ask_again', 'edge_tiles', 'pan_tiles', 'split_tiles',
-           'slice_tiles', 'padded_tiles', 'canvas_box', 'canvas_tiles', 'canvas_keys', 'query_bridge', 'patch_keys',
-           'row_pixels', 'sized_pixels', 'grid_pixels', 'tile_pixels', 'patch_pixels', 'pad_images', 'check_limit',
-           'token_limit', 'few_pixels', 'few_canvases', 'few_tiles', 'few_edges', 'with_settings', 'EachImage',
-           'limited_processors']
+           'slice_tiles', 'padded_tiles', 'canvas_box', 'canvas_tiles', 'row_pixels', 'sized_pixels', 'grid_pixels',
+           'tile_pixels', 'patch_pixels', 'pad_images', 'check_limit', 'token_limit', 'few_pixels', 'few_canvases',
+           'few_tiles', 'few_edges', 'with_settings', 'EachImage', 'limited_processors']
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3ba90956
 import copy
 import math
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from math import isqrt
@@ -26,10 +24,6 @@ from transformers.image_processing_utils import get_patch_output_size, select_be
 from transformers.image_utils import ChannelDimension
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
-from transformers.models.mllama.image_processing_pil_mllama import (
-    get_image_size_fit_to_canvas,
-    get_optimal_tiled_canvas as mllama_canvas,
-)
 from ..core.errors import CarveError, PromptError
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #4d9d8f0c
@@ -262,41 +256,6 @@ def canvas_tiles(config, processor, inputs, i, size) -> list:
     most = str(getattr(config, 'vision_aspect_ratio', '')).removeprefix('anyres_max_')
     if most.isdigit() and (ratio := math.sqrt(h*w/(int(most)*n**2))) > 1.1: h, w = int(h//ratio), int(w//ratio)
     return [Block((n, n), (0., 0., W*shown, H*shown)), Block((h, w), box, 'tiles', tail=1)]
-
-# %% ../../nbs/library/models/00_image_tokens.ipynb #aa4faac8
-def canvas_keys(config, processor, i, size) -> ImageSpan:
-    "Return the span of processors that fit the image into the top left of a canvas of tiles"
-    W, H = size
-    tower = config.vision_config
-    n = tower.image_size//tower.patch_size
-    s = processor.image_processor.size['height']
-    ch, cw = map(int, mllama_canvas(H, W, processor.image_processor.max_image_tiles, s))
-    nh, nw = map(int, get_image_size_fit_to_canvas(H, W, ch, cw, s))
-    rows, cols = ch//s, cw//s
-    tiles = i*tower.max_num_tiles + torch.arange(rows*cols).view(rows, 1, cols, 1)
-    keys = tiles*(n*n + 1) + 1 + torch.arange(n*n).view(1, n, 1, n)   # row by row over the whole image
-    return ImageSpan(keys.flatten(), (rows*n, cols*n), (0., 0., cw*W/nw, ch*H/nh), i)
-
-# %% ../../nbs/library/models/00_image_tokens.ipynb #4b523de8
-@contextmanager
-def query_bridge(model):  # list; after a pass it holds the weights [number of queries, keys], float32
-    "Record what the query tokens of a Q-Former see of the image while the block lasts"
-    weights = []
-    def read(module, args, kw):
-        heads = lambda x: x.unflatten(-1, (-1, module.attention_head_size)).transpose(1, 2).float()
-        q = heads(module.query(args[0] if args else kw['hidden_states']))
-        k = heads(module.key(kw['encoder_hidden_states']))
-        weights[:] = [(q @ k.mT*module.scaling).softmax(-1).mean(1)[0].cpu()]
-    read_by = [l for l in model.qformer.encoder.layer if l.has_cross_attention][2].crossattention.attention
-    hook = read_by.register_forward_pre_hook(read, with_kwargs=True)
-    try: yield weights
-    finally: hook.remove()
-
-def patch_keys(config, processor, i, size) -> ImageSpan:
-    "Return the span of an image whose patches are keys, a class token before them"
-    patch = config.vision_config.patch_size
-    n = config.vision_config.image_size//patch
-    return ImageSpan(torch.arange(1, n*n + 1), (n, n), crop_box(processor, size, (n*patch, n*patch)), i)
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #861b2699
 ROW_KEYS = 'pixel_values', 'image_sizes', 'image_position_ids'

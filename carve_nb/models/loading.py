@@ -156,7 +156,7 @@ def load_model(
     dtype = dtype or ('float32' if device.type == 'cpu' and not quantized else 'auto')
     processor = load_processor(source, family, **own)
     processor.chat_template = processor.chat_template or family.chat
-    check_template(processor, name, not family.bridge)
+    check_template(processor, name)
     if not family.recorded: check_places(config, processor, family)
     if pad: pad_images(processor)
     model = load_weights(source, config=config, dtype=dtype, device_map=device_map, **own, **kw)

@@ -18,17 +18,17 @@ import warnings
 import weakref
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 from typing import Self
 import numpy as np
 import torch
 from transformers import BatchFeature, LogitsProcessorList, ProcessorMixin
-from ..core.errors import CarveError, InsufficientMemoryError, PromptError, UnsupportedError, out_of_memory
+from ..core.errors import CarveError, InsufficientMemoryError, PromptError, out_of_memory
 from ..core.image import ImageLike, open_image, to_raster
 from ..core.io import MARK, SMALL, answer_span, open_thought
-from .families import FAMILIES, find_family
+from .families import find_family
 from .hooks import generate_setting, refuse_settings, restore, stock_model
 from carve_nb.models.image_tokens import (
     EachImage,
@@ -56,7 +56,6 @@ from carve_nb.models.prompts import (
     token_names,
     unknown_note,
 )
-from .video import Video, moment_spans
 
 # %% ../../nbs/library/models/07_model.ipynb #f94165b0
 AT_MOST = 'at most {} tokens for each image, or the fewest that its tiles allow'
@@ -82,7 +81,7 @@ class Model:
         if not processor.chat_template and self.family.chat:
             self.processor = copy.copy(processor)   # the caller's own stays as it is
             self.processor.chat_template = self.family.chat
-        check_template(self.processor, self.name, not self.family.bridge)
+        check_template(self.processor, self.name)
         if self.thinks:
             warnings.warn(f'The chat template opens a thought with {self.thinks}: it gets {self.thought:,} tokens, beside '
                           'those of the answer. Set another number with `vlm.thought`.', stacklevel=2)
@@ -179,7 +178,7 @@ class Model:
         return f'{question} {check_text(self.processor, suffix, self.escape)}' if suffix else question
 
     def prompt(self,
-        images: ImageLike|list,         # one, several, or a `Video`, whose frames are then the images
+        images: ImageLike|list,         # one or several
         question: str,
         suffix: str|bool|None = None,   # appended after a space, as `SHORT_ANSWER`; True: the model's own, `VLM.suffix`
         tokens: tuple = (),             # most tokens of each image, or None for the usual limit; where the family can be told
@@ -187,28 +186,23 @@ class Model:
         known: list|None = None,        # images that were read before, of `EachImage`
     ) -> Prompt:
         "Return images and a question as this model's own chat template puts them, with their places"
-        if isinstance(images, Video):
-            if tokens: raise PromptError(f'tokens={tokens} is of images, and a video is shown by rules of its own: leave it out.')
-            n, encode = 1, self.encode_video
-        else:
-            images = [check_shape(open_image(im)) for im in (images if isinstance(images, (list, tuple)) else [images])]
-            n, limits = len(images), [None]*len(images) if tokens in (None, (), []) else tokens
-            if not n: raise PromptError('No image: give at least one.')
-            if not isinstance(limits, (list, tuple)) or len(limits) != n:
-                raise PromptError(f'tokens={tokens}: give one limit for each of {n} images.')
-            for most in limits: check_limit(most, 'tokens')
-            one_only = self.family.why_not.get('several images')
-            if one_only and n > 1: raise PromptError(f'One image at a time: {one_only}.')
-            encode = partial(self.encode, tokens=limits, known=known)
+        images = [check_shape(open_image(im)) for im in (images if isinstance(images, (list, tuple)) else [images])]
+        n, limits = len(images), [None]*len(images) if tokens in (None, (), []) else tokens
+        if not n: raise PromptError('No image: give at least one.')
+        if not isinstance(limits, (list, tuple)) or len(limits) != n:
+            raise PromptError(f'tokens={tokens}: give one limit for each of {n} images.')
+        for most in limits: check_limit(most, 'tokens')
+        one_only = self.family.why_not.get('several images')
+        if one_only and n > 1: raise PromptError(f'One image at a time: {one_only}.')
         question = check_text(self.processor, question, self.escape)
         text = self.with_suffix(question, suffix)
         if note := unknown_note(self.tokenizer, text): warnings.warn(note, stacklevel=2)
         chat, behind = lay_words(self.processor, question, text, n, messages)
-        inputs, spans, heard = encode(chat, images)
+        inputs, spans, heard = self.encode(chat, images, limits, known)
         ids = inputs['input_ids'][0]
         if len(ids) >= self.limit:
             raise PromptError(f'The prompt has {len(ids)} tokens, the model reads {self.limit} with the answer. '
-                              'Shorten the question, or use fewer or smaller images, or fewer frames.')
+                              'Shorten the question, or use fewer or smaller images.')
         names = token_names(self.tokenizer, ids, heard)
         at = text_positions(self.tokenizer, ids, names, question, behind)
         return Prompt(inputs, spans, at, chat, list(images), names, question)
@@ -237,21 +231,6 @@ class Model:
         inputs.pop('labels', None)
         spans = self.family.spans(config, each, inputs, [im.size for im in shown])
         return inputs, [s.stretched(shown[s.image], images[s.image]) for s in spans], words.heard
-
-    def encode_video(self, chat, video: Video) -> tuple:    # as `encode`
-        "Return a chat with the frames of a video in the place of its image"
-        if not self.family.moments:
-            able = ', '.join(name for name, f in FAMILIES.items() if f.moments)
-            raise UnsupportedError(f'Videos are not read as such for {self.family.name!r}, only for {able}. Give the '
-                                   'frames as images: `ask_several`.')
-        tok, config = Overheard(self.tokenizer), self.model.config
-        moments = self.family.moments(self.processor, config, video)
-        coded = tok(chat.replace(self.processor.image_token, moments.words, 1), truncation=False, return_tensors='pt')
-        ids = coded['input_ids'][0]
-        shown = ids == getattr(config, 'video_token_id', config.image_token_id)
-        inputs = moments.inputs | dict(input_ids=ids[None], attention_mask=coded['attention_mask'])
-        if 'video_grid_thw' in inputs: inputs['mm_token_type_ids'] = 2*shown[None]
-        return BatchFeature(inputs), moment_spans(shown.nonzero()[:, 0], video, moments), tok.heard
 
     def open_chat(self,
         messages,    # of a chat template: role and content each, the content as text or as parts

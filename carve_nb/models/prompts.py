@@ -44,14 +44,11 @@ def format_chat(processor, text, n=1, messages=TURN) -> str:    # a chat as `rea
     return processor.apply_chat_template(chat, add_generation_prompt=True)
 
 # %% ../../nbs/library/models/06_prompts.ipynb #43da709e
-def check_template(
-    processor, name,
-    placed=True,  # does the template place the images, not the processor?
-):
+def check_template(processor, name):
     "Refuse a processor whose chat template is missing or broken, or leaves out the question or the images"
     try:
         chat, without = (format_chat(processor, 'Is it there?', n) for n in (1, 0))
-        if 'Is it there?' in chat and not (placed and chat == without): return
+        if 'Is it there?' in chat and chat != without: return
         found = repr(chat[:80])
     except Exception as e: found = f'{type(e).__name__}: {" ".join(str(e).split())}'
     raise CarveError(f'The chat template of {name} is missing or broken, or leaves out the question or the image. Of an image '
@@ -304,12 +301,11 @@ def place_prompts(model, processor, inputs, images, question, heard=()) -> list:
     alone = [ids[start:end].cpu() for ids, (start, end) in zip(inputs['input_ids'], places)]
     prompts, first = [], 0
     try:
-        if family.cross: filled = [getattr(config, 'num_query_tokens', 1)]*len(images)
-        else: filled = [sum(b.size for b in family.blocks(config, processor, inputs, i, im.size)) for i, im in enumerate(images)]
+        filled = [sum(b.size for b in family.blocks(config, processor, inputs, i, im.size)) for i, im in enumerate(images)]
         for ids, end, asked in zip(alone, deal_images([int((ids == token).sum()) for ids in alone], filled), questions):
             own, names = images[first:end], token_names(tok, ids, heard)
             spans = family.spans(config, [processor]*len(own), inputs, [im.size for im in own], ids, first) if own else []
-            if not family.cross: check_tiles(spans, names, ids == token)
+            check_tiles(spans, names, ids == token)
             # one image token for each image
             short = [i for before, i in zip([None, *ids.tolist()], ids.tolist()) if i != token or before != token]
             text = tok.decode(short, clean_up_tokenization_spaces=False)

@@ -17,7 +17,6 @@ class MyMethod(CropMethod):
     layers: object = (.5, 1.)   # what the field does; paper and section it is from
     p: float = .04              # kept share of the pixels
     name = 'my-method'
-    needs = ('patches',)        # of a model: image tokens that are patches; add 'inline' where you index the prompt
 
     def look(self, session, question) -> Result:
         "From the rows of attention to a map, from the map to a crop; the base class asks again"

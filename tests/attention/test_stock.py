@@ -15,7 +15,7 @@ KW = dict(max_new_tokens=3, do_sample=False)
 @pytest.mark.parametrize('name', NAMES)
 def test_every_family(name, load):
     vlm = load(name)
-    images = [WIDE] if 'several images' in vlm.family.why_not else [WIDE, TALL]
+    images = [WIDE, TALL]
     want, inputs = vlm.capture(images, QUESTION, steps='all', max_new_tokens=3), vlm.to_device(vlm.prompt(images, QUESTION))
     plain, before = vlm.model.generate(**inputs, **KW), settings(vlm)
     with record_attention(vlm.model, vlm.processor, inputs, images, question=QUESTION) as rows: out = vlm.model.generate(**inputs, **KW)

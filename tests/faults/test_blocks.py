@@ -158,8 +158,7 @@ BLOCKS = {   # what it runs, on which families
     'watched': (watched, ONE), 'unpenalised': (unpenalised, ONE), 'stock': (stock, BOTH),
     'grad_rows': (lambda v: grad_rows(v, v.prompt(IMAGE, QUESTION)), BOTH), 'pixels': (lambda v: pixel_grads(v, v.prompt(IMAGE, QUESTION)), BOTH),
     'query rows': (lambda v: query_rows(v, v.prompt(IMAGE, QUESTION), v.layers), ONE),
-    'tower': (inside(lambda v: tower_rows(v, [0])), BOTH), 'eager': (inside(lambda v: eager_kernel(v.model)), ONE),
-    'bridge': (lambda v: v.capture(IMAGE, QUESTION, steps='all', max_new_tokens=2), ('instructblip',)), 'cross': (lambda v: v.capture(IMAGE, QUESTION), ('mllama',))}
+    'tower': (inside(lambda v: tower_rows(v, [0])), BOTH), 'eager': (inside(lambda v: eager_kernel(v.model)), ONE)}
 
 
 @contextlib.contextmanager
@@ -289,7 +288,7 @@ def test_memory_after_failures(load):
 
 
 TOUCHING = {'recording', '_observing', 'model_lock', 'own_loose', 'applying', 'rows_live', 'mask_image_tokens',
-            'query_bridge', 'frozen', 'scaled_features', 'hooked', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
+            'frozen', 'scaled_features', 'hooked', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
             'record_attention'}
 OTHERS = {'limited', 'ready', 'undone', 'explained', 'open_store'}   # loading, the words of an error, a store of lines
 

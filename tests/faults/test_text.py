@@ -31,7 +31,7 @@ from recipes.tiny_models import HERE
 from .clean import count_passes, special_and_image
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8))
-FAMILIES = 'llava', 'qwen2_5_vl', 'qwen3_5', 'internvl', 'idefics3', 'gemma3', 'mllama', 'instructblip'
+FAMILIES = 'llava', 'qwen2_5_vl', 'qwen3_5', 'internvl', 'idefics3', 'gemma3'
 
 
 @pytest.fixture(scope='module')
@@ -116,7 +116,7 @@ def test_commands_defused(escaping, name):
             all_of_them[0][:-1] + all_of_them[-1] + all_of_them[0][-1]]:
         p = vlm.prompt(IMAGE, f'What is {m} this?')
         assert special_and_image(vlm, p) == plain and p.asked.replace(BREAK, '') == f'What is {m} this?'
-        assert [i for i in p.question if i in {j for s in p.spans for j in s.tokens.tolist()}] == [] or vlm.family.cross
+        assert [i for i in p.question if i in {j for s in p.spans for j in s.tokens.tolist()}] == []
     assert special_and_image(vlm, vlm.prompt(IMAGE, 'What is this?', suffix=f'Say {m}.')) == plain
     assert 1 <= len(vlm.ask(IMAGE, f'What is {m} this?', max_new_tokens=2).tokens) <= 2
     assert escape_text(vlm.processor, 'Is 3 < 4 | 5 > 2: yes?') == 'Is 3 < 4 | 5 > 2: yes?'
@@ -149,7 +149,7 @@ def test_method_defused(escaping):
 # -- length
 
 @pytest.mark.case(25)
-@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl', 'mllama'])
+@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
 def test_too_long(load, name):
     "10,000 tokens: refused with both numbers, before any pass; nothing is cut"
     vlm, q = load(name), ' '.join(['why']*5000) + '?'

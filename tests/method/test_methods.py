@@ -32,8 +32,8 @@ from recipes.tiny_models import HERE as FAMILY_NAMES
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
 NAMES = [n for n, m in methods().items() if m.asks != 'model']  # the others are tested with tiny checkpoints of their own, in their chapter
 FULL = 'llava', 'qwen2_5_vl'
-# of those that a processor's grid alone places, without a video or a note, one family stands for all
-OTHERS = [n for n in FAMILY_NAMES if n not in FULL and not (FAMILIES[n].blocks is told_grid and not FAMILIES[n].moments and not FAMILIES[n].notes)]
+# of those that a processor's grid alone places, without a note, one family stands for all
+OTHERS = [n for n in FAMILY_NAMES if n not in FULL and not (FAMILIES[n].blocks is told_grid and not FAMILIES[n].notes)]
 QUESTION, BOX = 'What animal is this?', (20, 10, 70, 60)
 measured = {}
 
@@ -308,7 +308,7 @@ def test_templates(name):
     if name == 'my_method': assert re.search(r'\nnone .*\ncarve .*\nmy-method .*', out.stdout), out.stdout
 
 
-@pytest.mark.parametrize('family', ['llava', 'llava_next', 'internvl', 'idefics3', 'mllama'])
+@pytest.mark.parametrize('family', ['llava', 'llava_next', 'internvl', 'idefics3'])
 def test_templates_on_every_kind_of_grid(family, load):
     "The methods that a reader begins with pass on models that show an image in tiles too"
     tutorials = ROOT/'nbs/tutorials'
@@ -317,5 +317,5 @@ def test_templates_on_every_kind_of_grid(family, load):
     for code in cells:
         if code.startswith(('import tempfile', '@dataclass')): exec(code.split('\n\nfor v in')[0], page)
     own = [runpy.run_path(tutorials/'my_method.py')['MyMethod'], page['SharpHeads'], page['Underline']]
-    for method in own[:2] if family == 'mllama' else own:
+    for method in own:
         check_method(method(max_new_tokens=2), load(family), WIDE, 'What color is this?')

@@ -8,7 +8,6 @@ from tiny import QUESTION, TALL, WIDE
 from carve_nb import Carve, Lookup
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, PromptError
-from carve_nb.models.video import Video, open_video
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')
 
@@ -82,25 +81,6 @@ def test_limit_of_a_model_refused(load, folders, most):
     vlm = VLM(load('qwen2_5_vl').model, load('qwen2_5_vl').processor)
     vlm.image_tokens = most
     with pytest.raises(PromptError, match='image_tokens=.*at least 1'): vlm.prompt(WIDE, QUESTION)
-
-
-def test_limit_of_a_video_refused(load):
-    with pytest.raises(PromptError, match='leave it out'): load('qwen2_5_vl').prompt(open_video(CLIP), QUESTION, tokens=(16,))
-
-
-CLIP = np.random.default_rng(0).integers(0, 255, (6, 64, 96, 3), dtype=np.uint8)
-
-
-def test_frames_of_any_library():
-    for frames in torch.from_numpy(CLIP), torch.from_numpy(CLIP).movedim(-1, 1), list(CLIP), CLIP.transpose(0, 3, 1, 2): assert open_video(frames, fps=2) == open_video(CLIP)
-
-
-@pytest.mark.parametrize('wrong, why', [
-    (lambda: open_video(CLIP, fps=0), 'fps=0'), (lambda: open_video(CLIP, fps=-1), 'fps=-1'), (lambda: Video(CLIP, range(6, 0, -1)), 'run backwards'),
-    (lambda: open_video(torch.zeros(6, 64)), 'shape'), (lambda: open_video(dict(frames=CLIP)), 'dict is not a video')])
-def test_frames_refused(wrong, why):
-    with pytest.raises(CarveError, match=why) as e: wrong()
-    assert len(str(e.value)) < 300
 
 
 def test_large_image_said(folders):

@@ -26,7 +26,7 @@ from carve_nb.method.heads import collate
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import methods
 from carve_nb.method.vicrop import RelAtt
-from carve_nb.models.families import BOX_FORMS, FAMILIES, MEASURED, find_family
+from carve_nb.models.families import BOX_FORMS, FAMILIES, MEASURED, find_family, image_features
 from carve_nb.models.hooks import CACHE, hooked
 from carve_nb.models.model import Answer, model_lock
 from carve_nb.models.prefix_cache import greedy
@@ -36,12 +36,12 @@ from carve_nb.studies.profile import image_questions, profile_model
 from recipes.tiny_models import HERE as NAMES, RECIPES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
-ABLE = {'sharing', 'several images', 'perturbation', 'batches', 'inline', 'patches'}   # what a record may say that a family cannot do
+ABLE = {'sharing', 'several images', 'perturbation', 'batches'}   # what a record may say that a family cannot do
 FEWER = {'qwen2_vl', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_vl_moe', 'qwen3_5', 'qwen3_5_moe', 'glm4v', 'glm4v_moe', 'glm46v', 'ernie4_5_vl_moe', 'lfm3_vl', 'internvl', 'aya_vision', 'idefics3', 'smolvlm', 'llava_next',
          'mistral3', 'lfm2_vl', 'llama4', 'minicpmv4_6', 'minicpmv4_7'}   # tokens, by a limit or, the last five, in fewer pixels
 # the kind of tokenizer that a family's releases have, where it is not byte-level
 LLAMA, GEMMA = ('as Llama', llama_tokenizer), ('as Gemma', partial(llama_tokenizer, make=GemmaTokenizer))
-TOKENIZERS = dict(llava=LLAMA, llava_next=LLAMA, instructblip=LLAMA, gemma3=GEMMA, gemma3n=GEMMA, paligemma=GEMMA)
+TOKENIZERS = dict(llava=LLAMA, llava_next=LLAMA, gemma3=GEMMA, gemma3n=GEMMA, paligemma=GEMMA)
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -60,8 +60,7 @@ def family_row(f, seen):
     "One line of the table of families, column -> text, with what was measured of it"
     def able(what): return 'no' if what in f.why_not else {None: 'yes', False: 'FAILS'}.get(seen.get(what), 'yes, tested')
     several = able('several images')
-    video = 'moments' if f.moments else 'no' if several == 'no' else 'as images'
-    return {'family': f.name, 'grid': f.rule, 'tiles': f.tiles, 'tiles on the map': on_the_map(seen['on the map']), 'sharing': able('sharing'), 'several images': several, 'video': video,
+    return {'family': f.name, 'grid': f.rule, 'tiles': f.tiles, 'tiles on the map': on_the_map(seen['on the map']), 'sharing': able('sharing'), 'several images': several,
             'around a stock generate': f"rows within {seen['stock']:.0e}" if seen.get('stock') else 'the same rows',
             'rows against eager': f"{seen['float32']:.0e}, bfloat16 {seen['bfloat16']:.0e}",
             'batch against single': f"{seen['batch']:.0e}" if seen['batched'] else 'asked singly',
@@ -98,19 +97,10 @@ def eager_rows(vlm, model, prompt, layers):
     "Rows of `output_attentions`, all query positions: [L, H, N, K]"
     inputs = {k: v.to(dtype=model.dtype) if v.is_floating_point() else v for k, v in prompt.inputs.items()}
     with torch.no_grad(): out = model(**inputs, output_attentions=True)
-    if vlm.family.bridge: return composed_rows(model, inputs, out)
     found = out.attentions
     if len(found) == vlm.n_layers: found = [found[l] for l in layers]
     assert len(found) == len(layers)
     return torch.stack([a[0].float() for a in found])
-
-
-def composed_rows(model, inputs, out):
-    "Eager rows to the query tokens, times eager cross-attention of the query tokens in the third layer: [L, H, N, keys]"
-    with torch.no_grad(): seen = model.get_image_features(inputs['pixel_values'], inputs['qformer_input_ids'], inputs['qformer_attention_mask'], output_attentions=True)
-    between = (inputs['input_ids'][0] == model.config.image_token_id).nonzero()[:, 0]
-    onward = seen.qformer_outputs.cross_attentions[2][0].float().mean(0)   # the third that reads the image: layer 4
-    return torch.stack([a[0].float() for a in out.language_model_outputs.attentions])[..., between] @ onward
 
 
 # -- the record and the folder
@@ -139,12 +129,11 @@ def test_spans(vlm, image):
     cols = columns(p)
     assert len(set(cols.tolist())) == len(cols) == sum(h*w for h, w in (s.grid for s in p.spans))
     assert p.spans[0].view == 'base' and {s.image for s in p.spans} == {0}
-    if not vlm.family.cross:
-        ids = p.inputs['input_ids'][0]
-        here = ids == vlm.model.config.image_token_id
-        assert here[cols].all()
-        dropped = set(here.nonzero()[:, 0].tolist()) - set(cols.tolist())   # new-line tokens
-        assert len(dropped) == (sum(s.grid[0] for s in p.spans if s.view == 'tiles'))
+    ids = p.inputs['input_ids'][0]
+    here = ids == vlm.model.config.image_token_id
+    assert here[cols].all()
+    dropped = set(here.nonzero()[:, 0].tolist()) - set(cols.tolist())   # new-line tokens
+    assert len(dropped) == (sum(s.grid[0] for s in p.spans if s.view == 'tiles'))
     assert question_text(vlm, p) == QUESTION
 
 
@@ -154,7 +143,7 @@ def question_text(vlm, p): return vlm.tokenizer.decode(p.inputs['input_ids'][0, 
 def features(vlm, prompt):
     "What the tower makes of the images, one row for each image token in order of the sequence"
     inputs = vlm.to_device(prompt)
-    with torch.no_grad(): return vlm.family.features(vlm.model, inputs)
+    with torch.no_grad(): return image_features(vlm.model, inputs)
 
 
 def changes(vlm, image, box):
@@ -163,7 +152,6 @@ def changes(vlm, image, box):
     other.paste(image.crop(box).point(lambda v: 255-v if abs(v-128) > 40 else (0 if v > 128 else 255)), box[:2])
     a, b = (vlm.prompt(im, QUESTION) for im in (image, other))
     change = (features(vlm, a)-features(vlm, b)).norm(dim=-1)
-    if vlm.family.cross: return change, a
     where = (a.inputs['input_ids'][0] == vlm.model.config.image_token_id).nonzero()[:, 0]
     by_position = torch.zeros(len(a)); by_position[where] = change.float()
     return by_position, a
@@ -238,18 +226,9 @@ def test_steps_while_generating(vlm):
     assert len(rows.attn) == len(rows.tokens)
     p = vlm.prompt(WIDE, QUESTION, SHORT_ANSWER)
     longer = grown(vlm, p, rows.tokens[:-1])
-    with torch.no_grad(), both_ends(vlm) as seen, recording(vlm.model, vlm.layers, [-1], **keys(vlm, p)) as rec: vlm.model(**longer)
+    with torch.no_grad(), recording(vlm.model, vlm.layers, [-1], columns=columns(p)) as rec: vlm.model(**longer)
     last = rec.stack()[:, 0, :, 0]
-    assert ((last @ seen[0][:, columns(p)] if seen else last)-rows.attn[-1]).abs().max() <= 1e-5
-
-
-def both_ends(vlm): return vlm.family.bridge(vlm.model) if vlm.family.bridge else contextlib.nullcontext()
-
-
-def keys(vlm, prompt):
-    "Which keys the decoder's rows are wanted for"
-    if not vlm.family.bridge: return dict(columns=columns(prompt), cross=bool(vlm.family.cross))
-    return dict(columns=(prompt.inputs['input_ids'][0] == vlm.model.config.image_token_id).nonzero()[:, 0])
+    assert (last-rows.attn[-1]).abs().max() <= 1e-5
 
 
 def grown(vlm, prompt, tokens):
@@ -269,7 +248,7 @@ ASKED = [(WIDE, QUESTION), (WIDE, 'Describe this image in detail.'), ([WIDE, TAL
 
 
 def test_sharing(vlm):
-    asked = ASKED[:2 if 'several images' in vlm.family.why_not else 3]
+    asked = ASKED[:3]
     alone = [vlm.capture(*o, steps='last', max_new_tokens=2) for o in asked]
     session = Session(vlm, WIDE)
     quick = [session.other([o] if o is WIDE else o).capture(q, steps='last', max_new_tokens=2) for o, q in asked]
@@ -300,7 +279,7 @@ def keys_and_values(cache, layers):
 
 def test_going_on(vlm):
     "A second image is read on from the first one's cache: keys and values (relative to the largest), rows and answer are those of one whole pass"
-    if vlm.family.pixels is None or 'several images' in vlm.family.why_not: return
+    if vlm.family.pixels is None: return
     rows, seen = read_both(vlm)
     p = vlm.prompt([WIDE, TALL], QUESTION)
     whole = vlm.forward(p, steps='last', max_new_tokens=2)
@@ -326,9 +305,8 @@ def rows_in_batch(vlm, prompts):
 
 def test_batch(vlm):
     "A batch of questions, short and long, on images of different sizes, is each of them alone"
-    pairs = [*ASKED[:2], (TALL, 'Why?'), (WIDE.resize((64, 64)), QUESTION), ([WIDE, TALL], QUESTION)][:4 if 'several images' in vlm.family.why_not or vlm.family.cross else 5]
-    note(vlm, batched=not vlm.family.bridge)
-    if vlm.family.bridge: return note(vlm, batch=0)
+    pairs = [*ASKED[:2], (TALL, 'Why?'), (WIDE.resize((64, 64)), QUESTION), ([WIDE, TALL], QUESTION)]
+    note(vlm, batched=True)
     worst, many = 0, [r for some in (pairs[:3], pairs[3:]) for r in rows_in_batch(vlm, [vlm.prompt(*p) for p in some])]
     for a, b in zip(many, [vlm.capture(*p, steps='all', max_new_tokens=3) for p in pairs], strict=True):
         assert a.tokens == b.tokens and a.question_tokens == b.question_tokens
@@ -338,9 +316,6 @@ def test_batch(vlm):
 
 
 def test_several_images(vlm, folders):
-    if 'several images' in vlm.family.why_not:
-        with pytest.raises(ValueError): vlm.ask([WIDE, TALL], QUESTION)
-        return note(vlm, **{'several images': False})
     p = vlm.prompt([WIDE, TALL], QUESTION)
     assert [s.image for s in p.spans] == sorted(s.image for s in p.spans) and {s.image for s in p.spans} == {0, 1}
     own = [(s.grid, s.box, s.view) for s in p.spans]
@@ -410,7 +385,7 @@ def test_nothing_left(vlm):
     Session(vlm, WIDE).capture(QUESTION, steps='last', max_new_tokens=1)
     assert settings(vlm) == before
     with pytest.raises(CarveError, match=r'layers \[99\] do not exist'): vlm.capture(WIDE, QUESTION, layers=[99])
-    with pytest.raises(KeyError), recording(vlm.model, vlm.layers, cross=bool(vlm.family.cross)): raise KeyError
+    with pytest.raises(KeyError), recording(vlm.model, vlm.layers): raise KeyError
     assert settings(vlm) == before
 
 
@@ -461,7 +436,7 @@ def test_tiles_on_the_map(vlm, image, monkeypatch):
     if vlm.family.name == 'gemma3': monkeypatch.setattr(vlm.processor, 'images_kwargs', dict(vlm.processor.images_kwargs, **PAN), raising=False)
     rows = vlm.capture(image, QUESTION, steps='all', suffix=SHORT_ANSWER, max_new_tokens=2)
     n, (W, H) = len(rows.spans), image.size
-    assert (n > 1) == (vlm.family.tiles != 'no' and not vlm.family.cross)
+    assert (n > 1) == (vlm.family.tiles != 'no')
     assert (rows.lay(rows.attn).sum(-1) - rows.mass).abs().max() <= 1e-6
     if image is WIDE: note(vlm, **{'on the map': n})
     if n == 1: return torch.testing.assert_close(rows.lay(rows.attn), rows.attn, rtol=0, atol=0)
@@ -514,9 +489,6 @@ def test_methods(vlm, name):
     result = methods()[name](max_new_tokens=3)(vlm, WIDE, QUESTION, box=(20, 20, 80, 90))
     assert result.answer is not None
     if result.saliency is not None: assert result.saliency.to_pixels().shape == WIDE.size[::-1]
-    told = any('one image at a time' in n for n in result.notes)
-    asked_again = not any('nothing new' in n for n in result.notes)
-    assert told == ('several images' in vlm.family.why_not and name != 'paper' and asked_again)
 
 
 def test_questions_of_a_profile(vlm):
