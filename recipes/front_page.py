@@ -1,16 +1,14 @@
 """The table of the front page: seven ways to choose the crop, default settings, one fresh set of 1,200 questions for a digit.
 
 `python -m recipes.front_page MODEL [--n 1200]`: about 40 minutes a model; `nbs/results/trial/front_page-MODEL.jsonl.gz`."""
-from pathlib import Path
 from typing import Annotated
-import torch
 from fastcore.script import call_parse
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.registry import make_method
-from .baselines import keep
+from .records import run_trial
 from .other_crops import shown_share
 
 FIRST_SEED = 1_640_000
@@ -34,8 +32,4 @@ def run_front_page(
     n: int = 1200, # questions
 ):
     "Ask every question with every method; the same command goes on where it was stopped"
-    torch.set_num_threads(1)
-    vlm, folder = VLM.from_pretrained(model), Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    records = scene_records(n, start=FIRST_SEED)
-    keep(folder/f'front_page-{model}.jsonl', records, lambda r: measure_methods(vlm, r.opened()))
+    run_trial('front_page', model, out, scene_records(n, start=FIRST_SEED), lambda vlm, r: measure_methods(vlm, r.opened()))

@@ -2,9 +2,7 @@
 
 `python -m recipes.general_place [--n 600]`: about 30 minutes; `nbs/results/trial/general_place-carve-small.jsonl.gz`."""
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
-import torch
 from fastcore.script import call_parse
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
@@ -14,7 +12,7 @@ from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import QuestionOnly
-from .baselines import keep
+from .records import run_trial
 
 FIRST_SEED = 1_620_000
 
@@ -47,8 +45,4 @@ def run_general_place(
     n: int = 600, # questions
 ):
     "Ask every question in every way; the same command goes on where it was stopped"
-    torch.set_num_threads(1)
-    vlm, folder = VLM.from_pretrained(model), Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    records = scene_records(n, start=FIRST_SEED)
-    keep(folder/f'general_place-{Path(model).name}.jsonl', records, lambda r: measure_places(vlm, r.opened()))
+    run_trial('general_place', model, out, scene_records(n, start=FIRST_SEED), lambda vlm, r: measure_places(vlm, r.opened()))

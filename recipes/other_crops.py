@@ -1,10 +1,8 @@
 """What is a crop worth by what it shows: the target, another object by its digit, the center, black?
 
 `python -m recipes.other_crops MODEL [--n 600]`: about 25 minutes a model; `nbs/results/trial/other_crops-MODEL.jsonl.gz`."""
-from pathlib import Path
 from typing import Annotated
 import numpy as np
-import torch
 from fastcore.script import call_parse
 from PIL import Image
 from carve_nb.attention.session import Session
@@ -14,7 +12,7 @@ from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
-from .baselines import keep
+from .records import run_trial
 
 FIRST_SEED = 1_630_000
 
@@ -65,8 +63,5 @@ def run_other_crops(
     n: int = 600, # questions
 ):
     "Ask every question with every crop; the same command goes on where it was stopped"
-    torch.set_num_threads(1)
-    vlm, folder = VLM.from_pretrained(model), Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     oracle, records = Oracle.like(Lookup()), scene_records(n, start=FIRST_SEED)
-    keep(folder/f'other_crops-{Path(model).name}.jsonl', records, lambda r: measure_crops(vlm, r.opened(), oracle))
+    run_trial('other_crops', model, out, records, lambda vlm, r: measure_crops(vlm, r.opened(), oracle))

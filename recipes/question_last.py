@@ -1,9 +1,7 @@
 """Is it the short-answer instruction that takes the last position's attention away, or its place after the question?
 
 `python -m recipes.question_last MODEL [--n 300]`: about 25 minutes a model; `nbs/results/trial/question_last-MODEL.jsonl.gz`."""
-from pathlib import Path
 from typing import Annotated
-import torch
 from fastcore.script import call_parse
 from PIL import Image
 from carve_nb.attention.session import Session
@@ -14,7 +12,7 @@ from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.clutter import entropy
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
-from .baselines import keep
+from .records import run_trial
 
 FIRST_SEED = 1_600_000
 SCRAMBLED = 'using the word phrase a single or question answer.'
@@ -69,8 +67,4 @@ def run_question_last(
     n: int = 300, # questions
 ):
     "Read and ask every question in every order; the same command goes on where it was stopped"
-    torch.set_num_threads(1)
-    vlm, folder = VLM.from_pretrained(model), Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    records = scene_records(n, start=FIRST_SEED)
-    keep(folder/f'question_last-{Path(model).name}.jsonl', records, lambda r: measure_question_last(vlm, r.opened()))
+    run_trial('question_last', model, out, scene_records(n, start=FIRST_SEED), lambda vlm, r: measure_question_last(vlm, r.opened()))

@@ -2,7 +2,6 @@
 
 `python -m recipes.set_spread MODEL [--n 200]`: about 15 minutes a model; `nbs/results/trial/set_spread-MODEL.jsonl.gz`."""
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.clutter import entropy
-from .baselines import keep
+from .records import run_trial
 from .clutter import ask_scene
 
 FIRST_SEED, KINDS = 1_610_000, ('digit', 'exist', 'color')
@@ -66,7 +65,4 @@ def run_set_spread(
     n: int = 200, # questions of each kind
 ):
     "Ask every question with every spread; the same command goes on where it was stopped"
-    torch.set_num_threads(1)
-    vlm, folder = VLM.from_pretrained(model), Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    keep(folder/f'set_spread-{model}.jsonl', busy_questions(n), lambda asked: measure_spread(vlm, ask_scene(*asked, 1., .5)))
+    run_trial('set_spread', model, out, busy_questions(n), lambda vlm, asked: measure_spread(vlm, ask_scene(*asked, 1., .5)))

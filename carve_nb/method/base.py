@@ -35,8 +35,8 @@ TURNED = 'the instruction was put before the question, for the answer without th
 class Method:
     "What all methods share"
     suffix: str | None = SHORT_ANSWER # after the question; None: nothing
-    question_last: bool = False # put the suffix before the question, so that the prompt ends with the question
     max_new_tokens: int = 32 # longest answer, greedy
+    question_last: bool = False # put the suffix before the question, so that the prompt ends with the question
     name = ''          # in tables and in the shell; a class with one of its own is known by it
     source = ''        # paper
     category = 'map'   # one of `CATEGORIES`
