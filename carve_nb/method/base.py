@@ -68,15 +68,17 @@ class Method:
         "Answer a question about the image of a session, which several methods and questions may share"
         if by is not None: check_answerer(self, by)
         check_needs(session.vlm, self)
-        if self.question_last and self.suffix: return self.answer_turned(session, question, by)
+        method, text = self.in_order(question)
+        if method is not self:
+            r = method.answer(session, text, by)
+            return replace(r, question=question, notes=[*r.notes, TURNED])
         r = self.ask_again(session, self.look(session, question), by)
         return replace(r, notes=[*r.notes, *cut_note(r.answer)])
 
-    def answer_turned(self, session: Session, question: str, by: object = None) -> Result:
-        "Answer with the suffix before the question, in every prompt of the method"
-        method = replace(self, suffix=None, question_last=False)
-        r = method.answer(session, f'{self.suffix} {question}', by)
-        return replace(r, question=question, notes=[*r.notes, TURNED])
+    def in_order(self, question: str) -> tuple['Method', str]:
+        "Return the method and the words that it asks: with `question_last` the suffix stands in the words, before the question"
+        if not (self.question_last and self.suffix): return self, question
+        return replace(self, suffix=None, question_last=False), f'{self.suffix} {question}'
 
     def look(self, session, question) -> Result:
         "Return what comes before the last question, or the answer of a method that asks no further one; a subclass defines it"
