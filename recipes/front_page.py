@@ -9,7 +9,7 @@ from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.registry import make_method
 from .records import run_trial
-from .other_crops import shown_share
+from .stickers import overlap
 
 FIRST_SEED = 1_640_000
 METHODS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'
@@ -21,7 +21,7 @@ def measure_methods(vlm: VLM, sample) -> dict:
         result = make_method(name).answer(session, sample.question)
         line = dict(right=int(score_answer(result.answer, sample)))
         if result.saliency is not None: line['points'] = int(result.saliency.points_at(sample.box))
-        if not result.whole: line['shown'] = shown_share(result.crop.box, sample.box)
+        if not result.whole: line['shown'] = round(overlap(sample.box, result.crop.box), 2)
         made[name] = line
     return dict(id=sample.id, made=made)
 

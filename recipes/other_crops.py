@@ -13,6 +13,7 @@ from carve_nb.data.scoring import score_answer
 from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
 from .records import run_trial
+from .stickers import overlap
 
 FIRST_SEED = 1_630_000
 
@@ -31,10 +32,11 @@ def center_box(sample) -> tuple[int, int, int, int]:
     (w, h), (x, y) = box_size(sample.box), (s//2 for s in sample.image.size)
     return x - w//2, y - h//2, x - w//2 + w, y - h//2 + h
 
-def shown_share(box, target) -> float:
-    "Return the share of the target's area that a crop of `box` shows"
-    w, h = (min(box[i + 2], target[i + 2]) - max(box[i], target[i]) for i in (0, 1))
-    return round(max(w, 0)*max(h, 0)/np.prod(box_size(target)), 2)
+def black_right(session: Session, sample, method, result) -> int:
+    "Return whether the answer is right with a black image in place of the crop of a method's result"
+    images, limits, _ = method.last_images(result, session.vlm)
+    shown = [*images[:-1], Image.new('RGB', result.crop.image.size)]
+    return int(score_answer(session.ask(sample.question, method.suffix, method.max_new_tokens, shown, limits), sample))
 
 def measure_crops(vlm: VLM, sample, oracle: Oracle) -> dict:
     "Return right answers without a crop and with each crop, shown after the image as `lookup` shows its own"
@@ -48,12 +50,8 @@ def measure_crops(vlm: VLM, sample, oracle: Oracle) -> dict:
         session.box = box
         result = oracle.answer(session, sample.question)
         right[name] = int(score_answer(result.answer, sample))
-        shown[name] = shown_share(result.crop.box, sample.box)
-        if name == 'target':
-            black = Image.new('RGB', result.crop.image.size)
-            images, limits, _ = oracle.last_images(result, vlm)
-            answer = session.ask(sample.question, oracle.suffix, oracle.max_new_tokens, [images[0], black], limits)
-            right['black'] = int(score_answer(answer, sample))
+        shown[name] = round(overlap(sample.box, result.crop.box), 2)
+        if name == 'target': right['black'] = black_right(session, sample, oracle, result)
     return dict(id=sample.id, right=right, shown=shown)
 
 @call_parse

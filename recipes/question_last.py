@@ -3,7 +3,6 @@
 `python -m recipes.question_last MODEL [--n 300]`: about 25 minutes a model; `nbs/results/trial/question_last-MODEL.jsonl.gz`."""
 from typing import Annotated
 from fastcore.script import call_parse
-from PIL import Image
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import SHORT_ANSWER
@@ -12,6 +11,7 @@ from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.clutter import entropy
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
+from .other_crops import black_right
 from .records import run_trial
 
 FIRST_SEED = 1_600_000
@@ -29,18 +29,11 @@ def read_wording(session: Session, sample, wording: str) -> dict:
     share, bits = last.sum(-1).mean(), entropy(last).mean()
     return dict(points=points, share=round(float(share), 4), bits=round(float(bits), 3))
 
-def black_crop_answer(session: Session, sample, result) -> int|None:
-    "Return whether the answer is right with a black image in place of the crop; None where there was no crop"
-    if result.whole: return None
-    black = Image.new('RGB', result.crop.image.size)
-    shown, limits, _ = Lookup().last_images(result, session.vlm)
-    shown = [*shown[:-1], black]
-    return int(score_answer(session.ask(result.question, SHORT_ANSWER, 32, shown, limits), sample))
-
 def ask_methods(session: Session, sample) -> dict:
     "Return right answers and pointing of today's `lookup`, and of each method in each order of question and instruction"
     today = Lookup().answer(session, sample.question)
-    made = {'lookup': judge(today, sample) | dict(black=black_crop_answer(session, sample, today))}
+    black = None if today.whole else black_right(session, sample, Lookup(), today)
+    made = {'lookup': judge(today, sample) | dict(black=black)}
     methods = dict(last=Lookup(query='last', suffix=None), carve=Carve(suffix=None))
     for order in ORDERS:
         question = WORDINGS[order].format(question=sample.question)

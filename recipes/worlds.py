@@ -28,13 +28,12 @@ from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
 from carve_nb.models.prompts import GENERAL_INSTRUCTIONS
 from .baselines import keep
-from .curriculum import TURNS, Stage, ViewContent, draw_turns, make_batch, pad_rows
+from .curriculum import TURNS, Stage, ViewContent, draw_turns, fill_slots, make_batch
 from .models import batch_loss, new_model
 from .recipe import BRIEF_KINDS, LATE, SHARP_KINDS, TINY
 from .train import save_model
 from .training_loop import train
 from .views import WHOLE_SCENE, draw_crop, patch_labels, take_view, visible_objects
-from .vocabulary import encode
 
 @dataclass
 class Mark:
@@ -93,17 +92,11 @@ def marked_row(rng: np.random.Generator, s: Stage, forced: bool) -> tuple:
     if 'describe' in s.name:
         instructions = [] if cut else rng.permutation(5)[:s.slots]
         turns = [(GENERAL_INSTRUCTIONS[i], describe(seen), 'instruction') for i in instructions]
-    ids, targets, of_kind = [()]*s.slots, [()]*s.slots, np.full(s.slots, -1)
-    for j, (question, answer, kind) in enumerate(turns):
-        general = kind == 'instruction'
-        if rng.random() < (.4 if general else s.short):
-            question, answer = f'{question} {SHORT_ANSWER}', f'{len(seen)} objects' if general else answer
-        q = encode(f'{question} assistant :')
-        a = *encode(mark_answer(answer, general, there, forced)), 3
-        ids[j], targets[j], of_kind[j] = (q + a)[:s.length], ((-100,)*(len(q) - 1) + a)[:s.length], list(TURNS).index(kind)
+    def framed(general, answer): return mark_answer(answer, general, there, forced)
+    slots = fill_slots(rng, turns, s.slots, s.length, len(seen), s.short, framed)
     images = np.stack([im for im, *_ in views])
     cells = np.tile(np.arange(s.n**2), (len(views), 1))
-    return images, np.stack(labels), cells, pad_rows(ids, s.length), pad_rows(targets, s.length, -100), of_kind
+    return images, np.stack(labels), cells, *slots
 
 def marked_batch(s: Stage, seed: int, i: int, forced: bool) -> list:
     "Make a batch of the marked world, the same whenever it is made"

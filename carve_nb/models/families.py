@@ -143,7 +143,7 @@ _CANVAS = dict(
     notes='new-line tokens are dropped; where tiles do not divide into patches the joint grid is off by less '
           'than a cell')
 _add('llava_next', **_CANVAS)
-_add('llava_onevision', **_CANVAS);
+_add('llava_onevision', **_CANVAS)
 
 # %% ../../nbs/library/models/03_families.ipynb #735f932f
 _GRID = dict(blocks=told_grid, pixels=patch_pixels, rule='image_grid_thw / merge_size')
