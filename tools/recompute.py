@@ -110,10 +110,6 @@ def equal(model, method, sink=0):
     found = record(f'equal/{model}-{sink:g}.json', 'methods')
     return 100*np.mean([*map(int, found[f'{method}:tokens=144:square=True:limit=1792']['right'])])
 
-def sunk(method): # with its fields, as in the file
-    "Right answers of `carve-small` under a sink"
-    return 100*np.mean([*map(int, record('equal/carve-small-0.3.json', 'methods')[method]['right'])])
-
 def sink_gain():
     "Points that contrast gains under it: (change, lower, upper)"
     found = record('equal/carve-small-0.3.json', 'methods')
@@ -217,23 +213,10 @@ def siblings_holm(group, rival):
 def study(name):
     return read_records(RESULTS/'study'/name)[0]
 
-def sticker(way):
-    "Crops in % that show the target beside a sticker that draws both prompts of carve-small"
-    return 100*np.mean([r['made'][way]['shown'] for r in study('shared-carve-small')])
-
 def own_share(model):
     "How much of the general map's variance is the image's or the place's, in %"
     from recipes.invariance import image_share
     return 100*np.mean(image_share(study('invariance' + ('-' + model)*(model == S)), 'general'))
-
-def climb(kind=None, layer=False):
-    "Bits by which carve-small looks wider from calm to busy, first step, the paper's layers; or most of all single layers: (mean, lower, upper)"
-    from recipes.clutter import clutter_levels, layer_values, to_dataframe
-    records = study('intervention-carve-small')
-    t = to_dataframe(records, 'first')
-    def widening(t, name): return tuple(paired_effect(*(clutter_levels(t, name, 'both')[:, i] for i in (-1, 0))))[:3]
-    if layer: return max(widening(t.assign(layer=v), 'layer') for v in layer_values(records, 'question', 'first').T)
-    return widening(t[t.kind == kind], 'question')
 
 def among_twins(model, letter='T'):
     "Share in % of the questions among twins whose map, by the query token and layers of agreement, points at the target (T), or at an object of its shape (S)"
@@ -305,12 +288,6 @@ def rival(model, method, key='acc'):
     "Right answers in %, or another column times 100, of a rival on 60 questions; of several settings the last"
     rows = report(run(f'rivals-{model[6:]}').records)[key]
     return 100*(rows[method] if method in rows else next(v for k, v in rows.items() if k.startswith(method)))
-
-@cache
-def eyes(model, truth):
-    "Scores of the eye test's questions for existence with that answer: a row each, a column a method"
-    asked = pd.DataFrame(r for r in read_run(RESULTS/'models'/model).records if r['kind'] == 'exist')
-    return asked[asked.truth == truth].pivot_table('score', 'id', 'method', sort=False)
 
 def bench(tokens, method): return record('bench-few.json', 'ratios', tokens, method, 'ratio')
 def cost(method): return record('compare/costs.json', method, 'seconds')
