@@ -73,4 +73,5 @@ def test_no_name_hides_a_module():
 
 def test_dir_and_unknown_name():
     assert {'VLM', 'Carve', 'methods', 'core', '__version__'} <= set(dir(carve_nb))
+    assert not {'Path', 're', 'import_module', 'iter_modules'} & set(dir(carve_nb))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"): carve_nb.nonsense  # noqa: B018
