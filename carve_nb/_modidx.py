@@ -271,6 +271,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'carve_nb.core.errors': { 'carve_nb.core.errors.CaptureError': ( 'library/core/errors.html#captureerror',
                                                                              'carve_nb/core/errors.py'),
                                       'carve_nb.core.errors.CarveError': ('library/core/errors.html#carveerror', 'carve_nb/core/errors.py'),
+                                      'carve_nb.core.errors.CarveError._render_traceback_': ( 'library/core/errors.html#carveerror._render_traceback_',
+                                                                                              'carve_nb/core/errors.py'),
                                       'carve_nb.core.errors.DataError': ('library/core/errors.html#dataerror', 'carve_nb/core/errors.py'),
                                       'carve_nb.core.errors.ImageError': ('library/core/errors.html#imageerror', 'carve_nb/core/errors.py'),
                                       'carve_nb.core.errors.IncompleteError': ( 'library/core/errors.html#incompleteerror',
