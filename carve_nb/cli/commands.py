@@ -578,9 +578,17 @@ def checkup(
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c853ca48
 @command('methods', panel='More')
-def list_methods(as_json: AsJson = False):
-    "List the methods: ours, related ones and controls, with their sources."
-    print_table(_read_stored('methods'), as_json)
+def list_methods(
+    name: Annotated[str|None, Arg(
+        metavar='NAME', help='one method: its fields with default, meaning and range',
+        autocompletion=complete_method)] = None,
+    as_json: AsJson = False,
+):
+    "List the methods: ours, related ones and controls, with their sources; or the fields of one."
+    if name is None: return print_table(_read_stored('methods'), as_json)
+    from carve_nb.method.registry import methods
+    from carve_nb.method.settings import field_table
+    print_table(field_table(methods()[name]), as_json)
 
 @command('families', panel='More')
 def list_families(as_json: AsJson = False):
