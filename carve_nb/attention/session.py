@@ -16,6 +16,7 @@ from .vlm import VLM
 from ..core.errors import PromptError
 from ..core.image import ImageLike, image_key, open_image
 from ..core.saliency import Layers
+from ..core.text import SHORT_ANSWER
 from ..models.hooks import _open_hooks
 from ..models.model import Answer
 from ..models.prefix_cache import PENALTIES, Prefixes, penalties
@@ -141,7 +142,7 @@ class Session:
 
     def ask(self,
         question: str,
-        suffix: str|bool|None = True,    # appended after a space; True: the model's own, `VLM.suffix`; None: none
+        suffix: str|bool|None = SHORT_ANSWER,    # as in `VLM.ask`
         max_new_tokens: int = 32,        # longest answer, see `VLM.room`
         images: list|None = None,        # that are shown in place of the session's
         tokens: tuple = (),              # most tokens of each image, see `VLM.prompt`
@@ -154,7 +155,7 @@ class Session:
     def capture(self,
         question: str,
         layers: Layers = None, steps: str = 'first', question_rows: bool = True,    # as of `VLM.forward`
-        suffix: str|bool|None = True,    # as in `ask`
+        suffix: str|bool|None = True,    # as in `VLM.capture`
         max_new_tokens: int = 32,
         argmax: bool = False,            # leave out the checkpoint's `PENALTIES`?
     ) -> AttentionRows:

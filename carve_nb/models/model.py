@@ -28,6 +28,7 @@ from transformers import BatchFeature, LogitsProcessorList, ProcessorMixin
 from ..core.errors import CarveError, InsufficientMemoryError, PromptError, out_of_memory
 from ..core.image import ImageLike, open_image, to_raster
 from ..core.io import MARK, SMALL, answer_span, open_thought
+from ..core.text import SHORT_ANSWER
 from .families import find_family
 from .hooks import generate_setting, refuse_settings, restore, stock_model
 from carve_nb.models.image_tokens import (
@@ -319,7 +320,7 @@ class Model:
     def ask(self,
         images: ImageLike|list,
         question: str,
-        suffix: str|bool|None = True,   # appended after a space; True: the model's own, `VLM.suffix`; None: none
+        suffix: str|bool|None = SHORT_ANSWER,    # appended after a space; True: the model's own, `VLM.suffix`; None: none
         max_new_tokens: int = 32,       # longest answer, see `room`
         tokens: tuple = (),             # most tokens of each image, see `prompt`
     ) -> 'Answer':

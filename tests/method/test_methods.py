@@ -19,6 +19,7 @@ from carve_nb.core.errors import CarveError, RunError, UnsupportedError
 from carve_nb.data.scenes import make_scene
 from carve_nb.formulas.algorithm import algorithm_1
 from carve_nb.method.carve import Carve
+from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import make_method, methods
 from carve_nb.method.settings import Crops
 from carve_nb.models.families import FAMILIES
@@ -79,18 +80,30 @@ def test_reports_what_was_shown(load, photo, name, family):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_asks_for_a_short_answer(load, photo, name, monkeypatch):
-    "A model of one's own says nothing behind a question; a method does, and leaves it out where it is told to"
+    "`ask` and methods add the short-answer instruction to a question, and leave it out where they are told to"
     vlm, texts = load('llava'), []
     def lay(processor, question, text, *more): return texts.append(text) or lay_words(processor, question, text, *more)
     monkeypatch.setattr('carve_nb.models.model.lay_words', lay)
     vlm.ask(photo, QUESTION, max_new_tokens=1)
-    assert texts == [QUESTION]
+    vlm.ask(photo, QUESTION, None, 1)
+    assert texts == [f'{QUESTION} {SHORT_ANSWER}', QUESTION]
     for suffix in SHORT_ANSWER, None:
         texts.clear()
         method = short(name) if suffix else replace(short(name), suffix=None)
         method(vlm, photo, QUESTION, box=BOX)
         short_form = f"{QUESTION} {SHORT_ANSWER}"
         assert (short_form if suffix else QUESTION) in texts and (suffix or short_form not in texts)
+
+
+@pytest.mark.parametrize('name', ['carve-tiny', 'carve-small'])
+def test_one_baseline(name):
+    "`vlm.ask(image, question)`, `none` and the plain answer of a method ask one prompt"
+    vlm = VLM.from_pretrained(name)
+    for seed in range(140, 152):
+        scene = make_scene(seed)
+        question = scene.question('digit').question
+        answers = vlm.ask(scene.image, question), make_method('none')(vlm, scene.image, question).answer, Lookup()(vlm, scene.image, question).plain_answer
+        assert len({(a.text, a.n_prompt) for a in answers}) == 1, (seed, answers)
 
 
 @pytest.mark.parametrize('name, layers', [('carve-tiny', [3, 4]), ('carve-small', [6, 7])])

@@ -56,7 +56,7 @@ def test_a_model_that_thinks(load, tmp_path):
             (f'<think>{scene.answer}</think> none', 0)):
         assert score_answer(said, scene) == score
     calm = with_template(load('llava'), lambda t: t + '<think>\n\n</think>\n\n')    # thinking switched off
-    assert calm.ask(WIDE, QUESTION, max_new_tokens=2).text == calm.generate(calm.prompt(WIDE, QUESTION), 2).text
+    assert calm.ask(WIDE, QUESTION, None, 2).text == calm.generate(calm.prompt(WIDE, QUESTION), 2).text
     assert not calm.thinks
 
 
