@@ -83,7 +83,7 @@ def record_attention(
     forward pass gives one row: generate without an assistant, which drafts several tokens a pass."""
     stock = stock_model(model, processor)
     vlm = VLM.of_stock(stock, processor)
-    prompt = read_prompt(stock, processor, inputs, images, question)
+    prompt = read_prompt(vlm, inputs, images, question)
     ensure_read(vlm)
     recorder = batch_recorder(vlm, [prompt], [0], layers, given=(1, len(prompt)))
     nothing = torch.zeros(0, len(recorder.layers), vlm.n_heads, len(prompt.columns))
@@ -172,7 +172,7 @@ def check_family(vlm) -> FamilyCheck:
     "Read one small image with a model as it is loaded, and compare with eager attention and the tower's features"
     family = vlm.family
     image = small_image()
-    rule = family.rule or f'its record ({getattr(family.blocks, "__name__", "blocks")})'
+    rule = (family.grid.__doc__ or family.grid.__name__) if not family.recorded else 'its record'
     check = FamilyCheck(family.name, rule, dict(transformers=transformers.__version__, torch=torch.__version__))
     doing = 'Its image tokens are not placed'
     bound = 1e-4 if vlm.dtype == torch.float32 else 2e-2

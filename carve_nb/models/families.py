@@ -20,27 +20,13 @@ from ..core.errors import CarveError, UnsupportedError
 from ..core.io import CHECKPOINTS
 from ..core.saliency import pick_layers
 from carve_nb.models.image_tokens import (
-    canvas_tiles,
-    edge_tiles,
-    few_canvases,
-    few_edges,
-    few_pixels,
-    few_tiles,
-    fixed_square,
-    grid_pixels,
-    padded_tiles,
-    pan_tiles,
-    parted_grid,
-    patch_grid,
-    patch_pixels,
-    place_blocks,
-    ratio_tiles,
-    row_pixels,
-    sized_pixels,
-    slice_tiles,
-    split_tiles,
-    tile_pixels,
+    aspect_grid,
+    lined_tiles,
+    row_grid,
+    square_grid,
+    square_tiles,
     told_grid,
+    tower_grid,
 )
 
 # %% ../../nbs/library/models/03_families.ipynb #9066002c
@@ -62,35 +48,22 @@ def image_features(model, inputs):  # [N, D], one row for each image token in or
 @dataclass(frozen=True)
 class Family:
     "The properties in which a model family differs; the rest is read from configuration, processor and chat template"
-    name: str                   # `config.model_type`
-    blocks: Callable = None     # (config, processor, inputs, i, size) -> `Block`s of image i in order of the sequence
-    # (config, inputs, i, counts) -> what the tower is given for image i alone; None: it cannot be read alone
-    pixels: Callable = None
-    # class of processor that is built without video where transformers lacks packages for it; None: transformers' own
-    assemble: str = None
-    layers: Callable = attention_layers  # decoder's configuration -> layers whose attention can be read
-    chat: str = None            # chat template for models released without
-    rule: str = ''              # in words: how the grid is found
-    tiles: str = 'no'           # in words: how an image is cut
-    # (config, processor, most) -> settings of its image processor for at most so many tokens of an image, or {}
-    fewer: Callable = few_pixels
-    cell: Callable = None       # processor -> side of a token in pixels, where only an image of fewer pixels takes fewer tokens
-    why_not: dict = field(default_factory=dict)  # what it cannot do -> the reason
-    notes: str = ''             # what else to know
-    recorded: bool = True       # was it tested? False: read by the rule, and checked on first use
-
-    def spans(self, config,
-              each,  # list of the processors that read one image each
-              inputs, sizes,
-              ids=None,  # [N] tokens of the prompt that holds the images; the first of `inputs` by default
-              first=0,   # number of the first of these images among all that the processor got
-              ):
-        "Return one `ImageSpan` for each view of each image of (W, H) that has tokens, the whole image first"
-        blocks = [(i, b) for i, size in enumerate(sizes)
-                  for b in self.blocks(config, each[i], inputs, first + i, size)]
-        if ids is None: ids = inputs['input_ids'][0]
-        spans = place_blocks(ids, config.image_token_id, blocks)
-        return sorted(spans, key=lambda s: (s.image, s.view != 'base'))
+    name: str                      # `config.model_type`
+    grid: Callable = told_grid     # (processor, config, inputs, runs of image tokens, (W, H)) -> grid of the whole image
+    whole: str = 'first'           # which of an image's tokens show all of it: the 'first' or the 'last'
+    tiles: Callable = None         # how the others lie, such as `square_tiles`; None: there are none, or see `loose`
+    loose: bool = False            # are there image tokens that are on no map?
+    cut: bool = False              # does it show what the processor cut out, and not the image squashed?
+    beside: bool = False           # do the views of several images share one row of pixel values?
+    alone: bool = True             # is an image processed in the same way alone and among others?
+    assemble: str = None           # class of processor that is built without its video part; None: transformers' own
+    layers: Callable = attention_layers    # decoder's configuration -> layers whose attention can be read
+    cell: Callable = None          # processor -> side of a token in pixels, where fewer pixels take fewer tokens
+    chat: str = None               # chat template for models released without one
+    why_not: dict = field(default_factory=dict)    # what it cannot do -> the reason
+    notes: str = ''                # what else to know
+    recorded: bool = True          # was it tested? False: read by the rule, and checked on first use
+    shares = property(lambda self: self.alone and 'sharing' not in self.why_not, doc='Can the beginning of a prompt be shared?')
 
 # %% ../../nbs/library/models/03_families.ipynb #7e0da36e
 FAMILIES = {}
@@ -110,12 +83,14 @@ def add_family(family: Family) -> Family:
 # %% ../../nbs/library/models/03_families.ipynb #42d69f85
 ALONE = 'its family has no record, and what it shares between prompts was not tested'
 
-def find_grid(config, processor, inputs, i, size) -> list:
-    "Return the rule for a family without a record: the grid that the processor tells, or its fixed number of tokens"
-    rule = fixed_square
-    if {'image_grid_thw', 'image_position_ids'} & set(inputs): rule = told_grid
-    elif 'image_sizes' in inputs and hasattr(processor, 'spatial_merge_size'): rule = parted_grid
-    return rule(config, processor, inputs, i, size)
+def find_grid(processor, config, inputs, runs, size) -> tuple[int, int]:
+    "Take the grid that the processor tells, rows that stand apart, or a square of all tokens"
+    if {'image_grid_thw', 'image_position_ids'} & set(inputs): return told_grid(processor, config, inputs, runs, size)
+    if len(set(runs)) == 1 < len(runs): return row_grid(processor, config, inputs, runs, size)
+    side = isqrt(sum(runs))
+    if side**2 != sum(runs):
+        raise CarveError(f'{type(processor).__name__} tells no grid, and gives {sum(runs)} image tokens: no square.')
+    return side, side
 
 def find_family(
     name: str,  # `config.model_type`
@@ -124,81 +99,46 @@ def find_family(
     if name in FAMILIES: return FAMILIES[name]
     if name in REFUSED: raise UnsupportedError(REFUSED[name])
     if name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-        return Family(name, blocks=find_grid, rule='the grid that its processor tells, or a square of its fixed number',
-                      why_not=dict(sharing=ALONE, batches=ALONE), recorded=False)
+        return Family(name, find_grid, why_not=dict(sharing=ALONE, batches=ALONE), recorded=False)
     raise CarveError(f'Model family {name!r} is not supported. With a record: {", ".join(sorted(FAMILIES))}; others of '
-                     'transformers are read by the grid that their processor tells. A family of your own is one `Family` '
-                     'record; add it with `add_family`: the page "Add a model family" '
-                     '(nbs/tutorials/extend.ipynb) shows how.')
-
-# %% ../../nbs/library/models/03_families.ipynb #43a03f18
-_FIXED = 'processed image / patch'
-def _add(name, **kw): return add_family(Family(name, **kw))
-
-_add('llava', blocks=patch_grid, pixels=row_pixels, rule=_FIXED)
-
-_CANVAS = dict(
-    blocks=canvas_tiles, pixels=grid_pixels, fewer=few_canvases, rule='base tile; all tiles as one grid without padding',
-    tiles='best of the grid pinpoints',
-    notes='new-line tokens are dropped; where tiles do not divide into patches the joint grid is off by less '
-          'than a cell')
-_add('llava_next', **_CANVAS)
-_add('llava_onevision', **_CANVAS);
+                     'transformers are read by the grid that their processor tells. Add your own with `add_family`: the page '
+                     '"Add a model family" shows how.')
 
 # %% ../../nbs/library/models/03_families.ipynb #735f932f
-_GRID = dict(blocks=told_grid, pixels=patch_pixels, rule='image_grid_thw / merge_size')
-_LINEAR = dict(notes='layers of linear attention have no rows')
-_add('qwen2_vl', **_GRID)
-_add('qwen2_5_vl', **_GRID)
-_add('qwen3_vl', **_GRID)
-_add('qwen3_vl_moe', **_GRID)
-_add('qwen3_5', **_LINEAR, **_GRID)
-_add('qwen3_5_moe', **_LINEAR, **_GRID)
-for _name in 'glm4v', 'glm4v_moe', 'glm46v', 'ernie4_5_vl_moe': _add(_name, **_GRID)
-_add('lfm3_vl', notes='layers of convolution have no rows', **_GRID)
-_add('gemma4', blocks=told_grid, pixels=row_pixels, rule='image_position_ids / pooling_kernel_size')
-_add('gemma3n', blocks=fixed_square, pixels=row_pixels, rule='a square of vision_soft_tokens_per_image',
-     notes='its tower is one of timm: install the vision extra; tested with a smaller one than the MobileNet-v5 of the '
-           'releases')
-_add('mistral3', blocks=parted_grid, pixels=sized_pixels, cell=lambda p: p.patch_size*p.spatial_merge_size,
-     rule='image_sizes / (patch_size spatial_merge_size)',
-     notes='a token of its own kind ends each row, and is on no map');
+def _add(name, *args, **kw): return add_family(Family(name, *args, **kw))
+_LINEAR, _CONVOLUTION = ('layers of linear attention have no rows', 'layers of convolution have no rows')
+_NO_TILES = 'its tiles are on no map'
 
-# %% ../../nbs/library/models/03_families.ipynb #5354ff9f
-def _ratio(side): return dict(    # processor -> tokens along a tile's side
-    blocks=partial(ratio_tiles, side=side), pixels=tile_pixels, fewer=partial(few_tiles, side=side),
-    tiles='canvas with the nearest aspect ratio, and the whole')
-_add('internvl', rule='image_seq_length for each tile', **_ratio(lambda p: isqrt(p.image_seq_length)))
-_add('aya_vision', rule='img_size / patch_size for each tile', **_ratio(lambda p: p.img_size//p.patch_size))
-
-_EDGE = dict(
-    blocks=edge_tiles, pixels=tile_pixels, fewer=few_edges, rule='image_seq_len for each tile',
-    tiles='long side in whole tiles, and the whole')
-_add('idefics3', **_EDGE)
-_add('smolvlm', assemble='Idefics3Processor', **_EDGE)
-
-_add('gemma3', blocks=pan_tiles, pixels=tile_pixels, rule='mm_tokens_per_image', tiles='only with do_pan_and_scan')
-_add('paligemma', blocks=patch_grid, rule=_FIXED,
+_add('llava', square_grid, cut=True)
+_add('llava_next', tower_grid, tiles=lined_tiles, notes='new-line tokens are dropped')
+_add('llava_onevision', tower_grid, tiles=lined_tiles, alone=False, notes='new-line tokens are dropped',
+     why_not=dict(sharing='an image is shown in another way among several, so nothing is shared'))
+for _name in 'qwen2_vl', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_vl_moe': _add(_name)
+for _name in 'qwen3_5', 'qwen3_5_moe': _add(_name, notes=_LINEAR)
+for _name in 'glm4v', 'glm4v_moe', 'glm46v', 'ernie4_5_vl_moe': _add(_name)
+_add('lfm3_vl', notes=_CONVOLUTION)
+_add('gemma4')
+_add('gemma3n', square_grid, notes='its tower is one of timm: install the vision extra; tested with a smaller one than the '
+                                   'MobileNet-v5 of the releases')
+_add('mistral3', row_grid, cell=lambda p: p.patch_size*p.spatial_merge_size,
+     notes='a token of its own kind ends each row, and is on no map')
+for _name in 'internvl', 'aya_vision': _add(_name, square_grid, 'last', square_tiles)
+_add('idefics3', square_grid, 'last', square_tiles, beside=True)
+_add('smolvlm', square_grid, 'last', square_tiles, beside=True, assemble='Idefics3Processor')
+_add('gemma3', square_grid, tiles=square_tiles)
+_add('paligemma', square_grid,
     chat="{% for m in messages %}{% for c in m['content'] if c['type'] == 'image' %}<image>{% endfor %}"
          "{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] }}{% endfor %}{% endfor %}",
-    why_not=dict(sharing='image tokens attend to the question, so nothing of one prompt can be used in another'));
-
-# %% ../../nbs/library/models/03_families.ipynb #564bd9bb
-_add('lfm2_vl', blocks=split_tiles, pixels=tile_pixels,
-     cell=lambda p: p.image_processor.encoder_patch_size*p.image_processor.downsample_factor,
-     rule='tile_size / (encoder_patch_size downsample_factor)',
-     tiles='as many as its image processor says, and the whole', notes='layers of convolution have no rows')
-_add('llama4', blocks=padded_tiles, cell=lambda p: round(p.patch_size*p.downsample_ratio**.5),
-     rule='size / patch_size, after the pixel shuffle',
-     tiles='canvas that fits best, padded at the right and below, and the whole',
+    why_not=dict(sharing='image tokens attend to the question, so nothing of one prompt can be used in another'))
+_add('lfm2_vl', aspect_grid, 'last', square_tiles, notes=_CONVOLUTION,
+     cell=lambda p: p.image_processor.encoder_patch_size*p.image_processor.downsample_factor)
+_add('llama4', square_grid, 'last', loose=True, notes=_NO_TILES, cell=lambda p: round(p.patch_size*p.downsample_ratio**.5),
      why_not=dict(sharing='its features are projected behind the tower, where they are not taken apart here'))
 _ONE_ROW = 'the patches of all its images are one row, and are not taken apart here'
-_SLICES = dict(
-    blocks=slice_tiles, cell=lambda p: p.image_processor.patch_size*4, rule='target_sizes / 4, or / 2 with downsample_mode=4x',
-    tiles='slices of equal size behind the whole', notes='layers of linear attention have no rows',
-    why_not=dict(sharing=_ONE_ROW, batches=_ONE_ROW))
-_add('minicpmv4_6', **_SLICES)
-_add('minicpmv4_7', **_SLICES);
+for _name in 'minicpmv4_6', 'minicpmv4_7':
+    _add(_name, partial(aspect_grid, view=0), loose=True, notes=f'{_LINEAR}; {_NO_TILES}',
+         cell=lambda p: p.image_processor.patch_size*4,
+         why_not=dict(sharing=_ONE_ROW, batches=_ONE_ROW))
 
 # %% ../../nbs/library/models/03_families.ipynb #b0f0a002
 _NUMBER = r'\s*(-?\d+(?:\.\d+)?)\s*'
