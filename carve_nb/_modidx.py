@@ -868,6 +868,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'carve_nb/method/base.py'),
                                       'carve_nb.method.base.Method.capture': ( 'library/method/base.html#method.capture',
                                                                                'carve_nb/method/base.py'),
+                                      'carve_nb.method.base.Method.in_order': ( 'library/method/base.html#method.in_order',
+                                                                                'carve_nb/method/base.py'),
                                       'carve_nb.method.base.Method.last_images': ( 'library/method/base.html#method.last_images',
                                                                                    'carve_nb/method/base.py'),
                                       'carve_nb.method.base.Method.look': ( 'library/method/base.html#method.look',

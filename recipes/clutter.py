@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 from fastcore.script import call_parse
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.errors import StatisticsError
 from carve_nb.core.io import TINY
 from carve_nb.core.saliency import pick_layers
-from carve_nb.core.stats import Estimate, interval_of, paired_effect
+from carve_nb.core.stats import paired_effect
 from carve_nb.data.records import image_key_of
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.studies.measure import ATTENTION_MAPS, ENTROPY_STEPS, measure_each, question_entropy
@@ -99,42 +98,16 @@ def entropy_associations(records, steps=('last', 'first')) -> dict:
     return out | {('last', x, 'correct'): associate(t, x, 'correct') for x in PAPER_DECILES}
 
 
-MEDIATION_PATHS = 'a', 'b', 'indirect', 'direct', 'total'
-
-def path_effects(xx, xm, xy, mm, my) -> np.ndarray: # [..., questions] sums of products within each question
-    "Coefficients of a simple mediation, [..., 5] as in `MEDIATION_PATHS`"
-    xx, xm, xy, mm, my = (v.sum(-1) for v in (xx, xm, xy, mm, my))
-    det, a = xx*mm - xm*xm, xm/xx
-    b, direct = (my*xx - xy*xm)/det, (xy*mm - my*xm)/det
-    return np.stack([a, b, a*b, direct, xy/xx], -1)
-
-def mediation(m, y) -> dict: # [questions, levels] what may mediate, and the outcome
-    """Simple mediation of the level's effect (0 calm, 1 busy) within questions: `MEDIATION_PATHS` → `Estimate`.
-
-    The bootstrap draws whole questions, which `statsmodels.stats.mediation` cannot."""
-    m, y = np.asarray(m, float), np.asarray(y, float)
-    x = np.broadcast_to(np.linspace(0, 1, m.shape[1]), m.shape)
-    x, m, y = (v - v.mean(1, keepdims=True) for v in (x, m, y))
-    if len(m) < 4 or not m.any() or not y.any():
-        raise StatisticsError('Fewer than 4 questions, or nothing changes along the ladders: nothing can mediate.')
-    sums = [p.sum(1) for p in (x*x, x*m, x*y, m*m, m*y)]
-    ends = (interval_of(lambda *s: path_effects(*s)[..., i], sums, BOOTSTRAP_DRAWS) for i in range(5))
-    return {k: Estimate(float(v), *e, len(m)) for k, v, e in zip(MEDIATION_PATHS, path_effects(*sums), ends)}
-
 def level_table(records, ladder) -> pd.DataFrame: # of `measure_intervention`; name
-    "Values on the calmest and the busiest background, their paired change, and the effect through entropy, in points"
+    "Return values on the calmest and the busiest background, and their paired change"
     tables = {step: to_dataframe(records, step) for step in ENTROPY_STEPS}
-    rows, points = {}, 100*clutter_levels(tables['last'], 'correct', ladder)
+    rows = {}
     for step, t in tables.items():
         for c in (*ATTENTION_MAPS, *('T_c', 'C_c', 'correct')*(step == 'last')):
             calm, *_, busy = clutter_levels(t, c, ladder).T
             name = f'{c} entropy, {step} token' if c in ATTENTION_MAPS else c
             change = try_estimate(paired_effect, busy, calm)
             rows[name] = dict(calm=round(calm.mean(), 3), busy=round(busy.mean(), 3), change=change)
-        for m in ('question', 'contrast'):
-            effects = try_estimate(mediation, clutter_levels(t, m, ladder), points) or {}
-            for k in ('indirect', 'direct', 'total') if effects else ():
-                rows[f'by way of {m} entropy, {step} token: {k}'] = dict(change=effects[k])
     return pd.DataFrame(rows).T.rename_axis(ladder)
 
 

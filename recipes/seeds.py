@@ -19,27 +19,21 @@ from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.studies.profile import look_at, profile_model, scene_questions
 from .baselines import keep
 from .models import new_model
-from .recipe import TINY, Plan
+from .recipe import TINY
 from .train import load_part, save_model, train_stage
 
 # %% ../nbs/training/seeds.ipynb #5eed0006
-RUNS = dict(control={}, seed1=dict(seed=1), seed2=dict(seed=2), prompts=dict(short=.3), size=dict(sizes=dict(width=256, tower=6, decoder=10)),
-    unpaired=dict(pairs=False))
+RUNS = dict(control={}, seed1=dict(seed=1), seed2=dict(seed=2), prompts=dict(short=.3), size=dict(sizes=dict(width=256, tower=6, decoder=10)))
 
-def run_plan(scale: float, short: float=.7, pairs: bool=True) -> Plan:
-    """Return `TINY` with `scale` times its steps, a changed share of instructions, and with or without pairs.
-
-    `short`: largest share of a batch's questions that end in the short-answer instruction. `pairs=False`: the batches that
-    hold an image and a crop of it hold the crops alone."""
-    def changed(stage): return replace(stage, short=min(stage.short, short), pairs=stage.pairs and pairs)
-    phases = [p | dict(stages={changed(s): share for s, share in p['stages'].items()}) for p in TINY.phases]
+def run_plan(scale, short=.7): # of the steps; share of the questions of a batch with the short-answer instruction, at most
+    "`TINY`, shorter, with fewer short-answer instructions"
+    phases = [p | dict(stages={replace(s, short=min(s.short, short)): share for s, share in p['stages'].items()}) for p in TINY.phases]
     return replace(TINY, phases=phases).scaled(scale)
 
 def train_run(name, out, scale=.6, **kw): # a key of `RUNS`; folder; of the steps; of `train_stage`
     "Train a run, or go on from its checkpoint"
     changes = dict(RUNS[name])
-    plan = run_plan(scale, **{k: changes.pop(k) for k in ('short', 'pairs') if k in changes})
-    return train_stage(Path(out)/name, plan, **changes, **kw)
+    return train_stage(Path(out)/name, run_plan(scale, changes.pop('short', .7)), **changes, **kw)
 
 # %% ../nbs/training/seeds.ipynb #5eed0008
 ORDINARY, TWINS = 1_120_000, 1_121_000     # first seeds of the scenes
@@ -73,7 +67,7 @@ def run_model(name, out) -> VLM: # a key of `RUNS`, or a model of the package; f
 @call_parse
 def run(
     verb:Annotated[str, 'train, or measure', dict(choices=['train', 'measure'])],
-    name:str, # of a run: control, seed1, seed2, prompts, size, unpaired; or a model to measure
+    name:str, # of a run: control, seed1, seed2, prompts, size; or a model to measure
     out:str='seeds', # folder of checkpoints and records
     n:int=300, # questions of each kind
     scale:float=.6, # of the steps of the recipe

@@ -491,7 +491,7 @@ mini47_tiny = mini_tiny(MiniCPMV4_7Config, 'MiniCPMV4_7Processor')
 RECIPES = dict(
     llava=llava_tiny, llava_next=next_tiny, llava_onevision=onevision_tiny, qwen2_vl=qwen2_tiny,
     qwen2_5_vl=qwen2_5_tiny, qwen3_vl=qwen3_tiny, qwen3_5=qwen3_5_tiny, internvl=intern_tiny, idefics3=idefics_tiny,
-    smolvlm=smol_tiny, gemma3=gemma_tiny, paligemma=pali_tiny, 
+    smolvlm=smol_tiny, gemma3=gemma_tiny, paligemma=pali_tiny,
     qwen3_vl_moe=qwen3_moe_tiny, qwen3_5_moe=qwen3_5_moe_tiny, glm4v=glm4_tiny, glm4v_moe=glm4_moe_tiny,
     glm46v=glm46_tiny, ernie4_5_vl_moe=ernie_tiny, lfm3_vl=lfm3_tiny, gemma4=gemma4_tiny, gemma3n=gemma3n_tiny,
     mistral3=mistral_tiny, aya_vision=aya_tiny, lfm2_vl=lfm2_tiny, llama4=llama4_tiny, minicpmv4_6=mini46_tiny, minicpmv4_7=mini47_tiny)

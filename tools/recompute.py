@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 from carve_nb.core.io import CHECKPOINTS
+from carve_nb.core.saliency import pick_layers
 from carve_nb.core.stats import difference, holm, mcnemar, paired_effect
 from carve_nb.data.scenes import scene_objects, scene_records
 from carve_nb.runs.report import report, results_table
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT/'nbs'/'results'
 ANY = re.compile(r'(?<![\w.])(?:\d+(?:[.,]\d+)*|\.\d+)')
 OWED = re.compile(r'(?<![\w./:-])(?:\d*\.\d+(?![\w.]*[\w/])|\d+(?= ?%))')    # decimals and percentages; no versions, no numbers of papers
+CLAIM = re.compile(r'\b(costs?|gain(s|ed)?|loses?|lost|ahead|behind|leads?|harms?|helps?)\b')   # what a corrected p above .05 does not allow
 T, S = 'carve-tiny', 'carve-small'
 ZOOM = 'zoom-eye:existence=Is there a {cue}?:answering=Is there a {cue}?:bias=1.:root=False:final_images=crop:smallest=112'
 
@@ -69,14 +71,34 @@ def ahead(model, a, b):
 @cache
 def json_lines(name): return [json.loads(line) for line in gzip.open(RESULTS/f'{name}.jsonl.gz', 'rt')]
 
-def other_object(model): return pd.DataFrame(json_lines(f'other_object/{model}'))
+def trial(name): return json_lines(f'trial/{name}')
 
-def misled(model):
-    "Points that the crop of another object gains over none: (change, lower, upper)"
-    scores = pd.DataFrame(other_object(model).right.tolist()).astype(float)
-    return tuple(100*v for v in difference(scores.other.to_numpy(), scores.none.to_numpy()))
+def wording(model, way):
+    "Pointing of the last position where question and instruction are put that way"
+    return 100*np.mean([r['read'][way]['points'] for r in trial(f'question_last-{model}')])
 
-def says_other(model, way): return 100*(other_object(model)[way] == other_object(model).shown).mean()
+def turned_right(model, way): return 100*np.mean([r['made'][way]['right'] for r in trial(f'question_last-{model}')])
+
+def by_crop(model, crop, over='none'):
+    "Points gained by a crop over no crop, or over another crop: (mean, lower, upper)"
+    asked = [r['right'] for r in trial(f'other_crops-{model}') if crop in r['right'] and over in r['right']]
+    return tuple(100*v for v in difference(*(np.array([r[k] for r in asked], float) for k in (crop, over))))
+
+def centered(model, shown):
+    "Right answers without and with the central crop, where it shows so much of the target"
+    asked = [r['right'] for r in trial(f'other_crops-{model}') if shown(r['shown']['center'])]
+    return [100*np.mean([r[k] for r in asked]) for k in ('none', 'center')]
+
+def front(model, method): return np.array([r['made'][method]['right'] for r in trial(f'front_page-{model}')], float)
+
+def front_ahead(model, a, b):
+    "Points between two methods on the 1,200 questions of the front page: (mean, lower, upper)"
+    return tuple(100*v for v in difference(front(model, a), front(model, b)))
+
+def unpaired():
+    "Points that the true region, after the image, brings a decoder that saw no pairs: (mean, lower, upper)"
+    asked = [r['right'] for r in trial('worlds-answer-unpaired')]
+    return tuple(100*v for v in difference(*(np.array([r[k] for r in asked], float) for k in ('both', 'none'))))
 
 def kept(name):
     "Digit questions that `lookup` does not ask again in a run, since the plain answer is sure: the crop is the whole image"
@@ -88,9 +110,11 @@ def equal(model, method, sink=0):
     found = record(f'equal/{model}-{sink:g}.json', 'methods')
     return 100*np.mean([*map(int, found[f'{method}:tokens=144:square=True:limit=1792']['right'])])
 
-def sunk(method): # with its fields, as in the file
-    "Right answers of `carve-small` under a sink"
-    return 100*np.mean([*map(int, record('equal/carve-small-0.3.json', 'methods')[method]['right'])])
+def sink_gain():
+    "Points that contrast gains under it: (change, lower, upper)"
+    found = record('equal/carve-small-0.3.json', 'methods')
+    right = [[*map(int, found[f'{m}:tokens=144:square=True:limit=1792']['right'])] for m in ('carve', 'question-only')]
+    return tuple(100*v for v in difference(*np.array(right, float)))
 
 def boxed(method):
     "Of the variant that writes boxes"
@@ -124,6 +148,17 @@ def won(model, a, b): return int((right(model)[a] > right(model)[b]).sum())
 
 def gain(model, a, b): return against(model, a, b).change
 def p(model, a, b): return against(model, a, b).p
+
+EIGHT = [(m, end) for m in (T, S) for end in ('', ':suffix=None', ':query=noun', ':query=noun:suffix=None')]
+
+def contrast_holm(model, end):
+    "Holm's p of contrast against raw attention in right answers, over the eight pairs of chapter 5"
+    return holm([p(m, 'carve' + e, 'question-only' + e) for m, e in EIGHT])[EIGHT.index((model, end))]
+
+def pointing_p(model, end):
+    "McNemar's p of contrast against raw attention in pointing"
+    t = lines(model).pivot_table('pointing', 'id', 'method', sort=False)
+    return mcnemar(t['carve' + end], t['question-only' + end])
 
 CONTROLS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'   # of chapter 8's first table
 
@@ -178,23 +213,10 @@ def siblings_holm(group, rival):
 def study(name):
     return read_records(RESULTS/'study'/name)[0]
 
-def sticker(way):
-    "Crops in % that show the target beside a sticker that draws both prompts of carve-small"
-    return 100*np.mean([r['made'][way]['shown'] for r in study('shared-carve-small')])
-
 def own_share(model):
     "How much of the general map's variance is the image's or the place's, in %"
     from recipes.invariance import image_share
     return 100*np.mean(image_share(study('invariance' + ('-' + model)*(model == S)), 'general'))
-
-def climb(kind=None, layer=False):
-    "Bits by which carve-small looks wider from calm to busy, first step, the paper's layers; or most of all single layers: (mean, lower, upper)"
-    from recipes.clutter import clutter_levels, layer_values, to_dataframe
-    records = study('intervention-carve-small')
-    t = to_dataframe(records, 'first')
-    def widening(t, name): return tuple(paired_effect(*(clutter_levels(t, name, 'both')[:, i] for i in (-1, 0))))[:3]
-    if layer: return max(widening(t.assign(layer=v), 'layer') for v in layer_values(records, 'question', 'first').T)
-    return widening(t[t.kind == kind], 'question')
 
 def among_twins(model, letter='T'):
     "Share in % of the questions among twins whose map, by the query token and layers of agreement, points at the target (T), or at an object of its shape (S)"
@@ -228,6 +250,27 @@ def gated(model, truth):
     if truth: found = found[found.answer == truth]
     return found.again.where(found.confidence <= .95, found.plain).to_numpy(), found.plain.to_numpy()
 
+def answer_fixed(model, truth):
+    "Log-odds of a right answer per standard deviation of the contrast's entropy at the first step, in questions for existence with that true answer: (value, lower, upper)"
+    from recipes.clutter import to_dataframe
+    from recipes.correlation import logistic
+    t = to_dataframe(study('entropy' + ('-' + model)*(model == S)), 'first')
+    t = t[(t.kind == 'exist') & (t.truth == truth)]
+    return tuple(logistic(t.contrast, t.correct.astype(float), clusters=t.image_key.tolist()))[:3]
+
+def narrowed(model):
+    "Bits of the last token from the first layer to the paper's: (mean, lower, upper)"
+    records = study('convergence' + ('-' + model)*(model == S))
+    bits = np.reshape([r['entropy'] for r in records], (len(records)//2, 2, -1)).mean(1)
+    return tuple(paired_effect(bits[:, pick_layers('paper', bits.shape[1])].mean(1), bits[:, 0]))[:3]
+
+def widened(model):
+    "Bits by which raw attention at the first step widens from calm to busy, mean of all layers: (mean, lower, upper)"
+    from recipes.clutter import clutter_levels, layer_values
+    records = study('intervention' + ('-' + model)*(model == S))
+    t = clutter_frame(model).assign(layer=layer_values(records, 'question', 'first').mean(1))
+    return tuple(paired_effect(*(clutter_levels(t, 'layer', 'both')[:, i] for i in (-1, 0))))[:3]
+
 @cache
 def clutter_frame(model):
     "Entropies at the first step, and answers, on five backgrounds"
@@ -241,23 +284,10 @@ def clutter_lost(model, kind):
     right = clutter_levels(t[t.kind == kind], 'correct', 'both')
     return tuple(100*v for v in difference(right[:, 0], right[:, 4]))
 
-def by_way_of_spread(model):
-    "Points from calm to busy that go through the spread of raw attention at the first step: (value, lower, upper)"
-    from recipes.clutter import clutter_levels, mediation
-    t = clutter_frame(model)
-    return tuple(100*v for v in mediation(*(clutter_levels(t, c, 'both')
-        for c in ('question', 'correct')))['indirect'])[:3]
-
 def rival(model, method, key='acc'):
     "Right answers in %, or another column times 100, of a rival on 60 questions; of several settings the last"
     rows = report(run(f'rivals-{model[6:]}').records)[key]
     return 100*(rows[method] if method in rows else next(v for k, v in rows.items() if k.startswith(method)))
-
-@cache
-def eyes(model, truth):
-    "Scores of the eye test's questions for existence with that answer: a row each, a column a method"
-    asked = pd.DataFrame(r for r in read_run(RESULTS/'models'/model).records if r['kind'] == 'exist')
-    return asked[asked.truth == truth].pivot_table('score', 'id', 'method', sort=False)
 
 def bench(tokens, method): return record('bench-few.json', 'ratios', tokens, method, 'ratio')
 def cost(method): return record('compare/costs.json', method, 'seconds')
@@ -318,6 +348,8 @@ def check(entries, pages):
             values = eval(f'[{", ".join(e["is"])}]', globals())
             said = ANY.findall(e['says'])
             if len(said) != len(values): yield f'{page}: {len(said)} numbers and {len(values)} expressions: {e["says"]}'
+            if 'p' in e and (claim := CLAIM.search(e['says'])) and (corrected := eval(e['p'], globals())) > .05:
+                yield f'{page}: says {claim[0]!r} with a corrected p of {corrected:.2f}: {e["says"]}'
             for number, value in zip(said, values):
                 if not agrees(number, value): yield f'{page}: says {number}, the record {value:.4g}: {e["says"]}'
         for m in OWED.finditer(text):

@@ -343,7 +343,8 @@ def save_the_map(
     check_needs(vlm, chosen)
     if hasattr(chosen, 'skip_above'): chosen = replace(chosen, skip_above=1.)    # a map, however sure the answer
     several = len(opened) > 1
-    r = chosen(vlm, opened, question) if several else chosen.look(Session(vlm, opened, shared=False), question)
+    alone, text = chosen.in_order(question)
+    r = chosen(vlm, opened, question) if several else alone.look(Session(vlm, opened, shared=False), text)
     if several: print_line('note', f'the map is that of {images[r.which]}, {r.notes[0]}')
     S = r.saliency
     if S is None: raise CarveError(f'{method} answered without a map: {r.notes[-1]}')

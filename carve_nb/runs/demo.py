@@ -24,7 +24,7 @@ _STORED = {SMALL: 'demo-carve-small', TINY: 'demo'}     # model -> records in th
 CASES = dict(
     chosen='Scene 145, which we chose', first='The first question, whatever came of it',
     fixed='The next answer that the crop fixed', broken='The next answer that the crop broke')
-RESULT = { # method -> README's words for it
+RESULT = { # method -> words for it
     'none': 'baseline (no crop)', 'random': 'a crop at a random place',
     'question-only': 'CARVE without the contrast', 'carve': 'CARVE, settings chosen on carve-tiny',
     'lookup': 'attention of one query token, no contrast', 'oracle': 'the true region, enlarged'}
@@ -34,7 +34,7 @@ def load_stored() -> dict: # name of a model -> `Run`
     return {model: read_run(CHECKPOINTS.parent/'records'/name) for model, name in _STORED.items()}
 
 def result_table(stored: dict) -> list: # model -> `Run`; -> of lists of str, the head first
-    "Return the table of README: right digits of each model in % with the 95 % interval, and pointing in %"
+    "Return the table of the stored runs: right digits of each model in % with the 95 % interval, and pointing in %"
     tables = [report(run.records, kind='digit') for run in stored.values()]
     head = ['method', 'what it is', *(word for model in stored for word in (f'{model}, %', 'pointing, %'))]
     def cells(row): return format_cell(row, 'acc'), '-' if pd.isna(row.pointing) else f'{100*row.pointing:.0f}'

@@ -298,6 +298,10 @@ def test_slips(llava):
     refuse('give the model of transformers', lambda: llava.record(model=llava.processor, processor=llava.model))
     for layers in [-1], [6], [], 'all': refuse('layers', lambda: llava.record(layers=layers))
     assert [llava.record(layers=layers).layers for layers in (3, (.5, .7))] == [[3], [3, 4]]
+
+
+@pytest.mark.case(54)
+def test_batch_is_refused(llava):
     llava.processor.tokenizer.padding_side = 'left'
     chat = llava.vlm.prompt(WIDE, QUESTION).text
     both = llava.processor(images=[WIDE, TALL], text=[chat, chat], padding=True, return_tensors='pt')

@@ -13,7 +13,7 @@ What may come, and what must happen:
     all rows lack it is refused
 53. Same run twice, same machine, greedy, batch 1 => identical answers and maps (hash compared in CI on the tiny
     model)
-54. Batch 1 against batch 8 (left padding) => maps within stated tolerance; changed answers counted and reported
+54. A batch of prompts around one's own model => refused in a sentence: a block records one prompt
 55. Seeds => set locally, the caller's random state is unchanged afterwards"""
 import json
 import os

@@ -306,7 +306,7 @@ def test_quarto_sidebar_lists_all():
 def test_download_wants_the_clone(tmp_path):
     "Notebooks that read files of the repository say so in their first cell, and there it passes; the others begin as they are"
     first = {p.name: pages.joined(pages.download(p)['cells'][0]['source']) for p in ALL}
-    assert [p.name for p in ALL if not p.clone and '/' not in p.name] == ['07_algorithm', 'index', 'quickstart']
+    assert [p.name for p in ALL if not p.clone and '/' not in p.name] == ['07_algorithm', 'quickstart']
     run = lambda folder: subprocess.run([sys.executable, '-c', first['02_query_token']], cwd=folder,
         capture_output=True, text=True)
     assert run(ROOT/'nbs').returncode == 0

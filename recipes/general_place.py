@@ -1,0 +1,48 @@
+"""Does it matter where in its prompt the general map is read: by the question's rule, or at the place of the question's token?
+
+`python -m recipes.general_place [--n 600]`: about 30 minutes; `nbs/results/trial/general_place-carve-small.jsonl.gz`."""
+from dataclasses import dataclass
+from typing import Annotated
+from fastcore.script import call_parse
+from carve_nb.attention.session import Session
+from carve_nb.attention.vlm import VLM
+from carve_nb.core.saliency import pick_layers
+from carve_nb.core.text import pick_words
+from carve_nb.data.scenes import scene_records
+from carve_nb.data.scoring import score_answer
+from carve_nb.method.carve import Carve
+from carve_nb.method.controls import QuestionOnly
+from .records import run_trial
+
+FIRST_SEED = 1_620_000
+
+@dataclass(repr=False)
+class SamePlace(Carve):
+    "`Carve` that reads the general map at the place of the question's token in the prompt"
+    def maps(self, rows_q, rows_g):
+        "Return A_Q and A_G [1, layers, patches], both read at the position of the question's token"
+        token = pick_words(rows_q.question_tokens, self.query)[-1:]
+        layers = rows_g.places(pick_layers(self.layers, rows_g.meta['n_layers']))
+        return self.read_rows(rows_q), rows_g.merge(rows_g.question[token][:, layers], self.heads, tiles=self.tiles)
+
+LAMBDAS = {'one mean': dict(lam=1., relative=True), 'published': dict(lam=1e-8, relative=False)}
+WAYS = {'raw': QuestionOnly(query='noun')} | {
+    f'{place}, {lam}': method(query='noun', **fields)
+    for lam, fields in LAMBDAS.items() for place, method in (('rule', Carve), ('same place', SamePlace))}
+
+def measure_places(vlm: VLM, sample) -> dict:
+    "Return pointing without the contrast and with A_G read at both places under both lambdas; answers but for the published"
+    session = Session(vlm, sample.image)
+    partial = {way: method.look(session, sample.question) for way, method in WAYS.items()}
+    points = {way: int(r.saliency.points_at(sample.box)) for way, r in partial.items()}
+    asked = {way: WAYS[way].ask_again(session, r).answer for way, r in partial.items() if 'published' not in way}
+    return dict(id=sample.id, points=points, right={way: int(score_answer(a, sample)) for way, a in asked.items()})
+
+@call_parse
+def run_general_place(
+    model: str = 'carve-small', # name or folder; one whose last content word points
+    out: Annotated[str, 'folder of the records'] = 'trial',
+    n: int = 600, # questions
+):
+    "Ask every question in every way; the same command goes on where it was stopped"
+    run_trial('general_place', model, out, scene_records(n, start=FIRST_SEED), lambda vlm, r: measure_places(vlm, r.opened()))

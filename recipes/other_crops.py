@@ -1,0 +1,65 @@
+"""What is a crop worth by what it shows: the target, another object by its digit, the center, black?
+
+`python -m recipes.other_crops MODEL [--n 600]`: about 25 minutes a model; `nbs/results/trial/other_crops-MODEL.jsonl.gz`."""
+from typing import Annotated
+import numpy as np
+from fastcore.script import call_parse
+from PIL import Image
+from carve_nb.attention.session import Session
+from carve_nb.attention.vlm import VLM
+from carve_nb.core.image import box_size
+from carve_nb.data.scenes import scene_records
+from carve_nb.data.scoring import score_answer
+from carve_nb.method.controls import Oracle
+from carve_nb.method.lookup import Lookup
+from .records import run_trial
+from .stickers import overlap
+
+FIRST_SEED = 1_630_000
+
+def other_objects(sample) -> dict:
+    "Return one other object for each draw: with another digit, any, with the same digit; each the nearest in size, any by chance"
+    target, = (o for o in sample.objects if o.box == sample.box)
+    others = [o for o in sample.objects if o != target]
+    def nearest(objects): return min(objects, key=lambda o: abs(np.prod(box_size(o.box)) - np.prod(box_size(target.box))), default=None)
+    seed = int(sample.id.split('-')[1])
+    chance = others[np.random.default_rng(seed).integers(len(others))] if others else None
+    return {'another digit': nearest([o for o in others if o.digit != target.digit]), 'any object': chance,
+            'same digit': nearest([o for o in others if o.digit == target.digit])}
+
+def center_box(sample) -> tuple[int, int, int, int]:
+    "Return the box of the target's size in the middle of the image"
+    (w, h), (x, y) = box_size(sample.box), (s//2 for s in sample.image.size)
+    return x - w//2, y - h//2, x - w//2 + w, y - h//2 + h
+
+def black_right(session: Session, sample, method, result) -> int:
+    "Return whether the answer is right with a black image in place of the crop of a method's result"
+    images, limits, _ = method.last_images(result, session.vlm)
+    shown = [*images[:-1], Image.new('RGB', result.crop.image.size)]
+    return int(score_answer(session.ask(sample.question, method.suffix, method.max_new_tokens, shown, limits), sample))
+
+def measure_crops(vlm: VLM, sample, oracle: Oracle) -> dict:
+    "Return right answers without a crop and with each crop, shown after the image as `lookup` shows its own"
+    session = Session(vlm, sample.image)
+    boxes = {k: o and o.box for k, o in other_objects(sample).items()}
+    boxes |= dict(target=sample.box, center=center_box(sample))
+    plain = session.ask(sample.question, oracle.suffix, oracle.max_new_tokens)
+    right, shown = dict(none=int(score_answer(plain, sample))), {}
+    for name, box in boxes.items():
+        if box is None: continue
+        session.box = box
+        result = oracle.answer(session, sample.question)
+        right[name] = int(score_answer(result.answer, sample))
+        shown[name] = round(overlap(sample.box, result.crop.box), 2)
+        if name == 'target': right['black'] = black_right(session, sample, oracle, result)
+    return dict(id=sample.id, right=right, shown=shown)
+
+@call_parse
+def run_other_crops(
+    model: str, # name or folder
+    out: Annotated[str, 'folder of the records'] = 'trial',
+    n: int = 600, # questions
+):
+    "Ask every question with every crop; the same command goes on where it was stopped"
+    oracle, records = Oracle.like(Lookup()), scene_records(n, start=FIRST_SEED)
+    run_trial('other_crops', model, out, records, lambda vlm, r: measure_crops(vlm, r.opened(), oracle))

@@ -1,0 +1,63 @@
+"""Is it the short-answer instruction that takes the last position's attention away, or its place after the question?
+
+`python -m recipes.question_last MODEL [--n 300]`: about 25 minutes a model; `nbs/results/trial/question_last-MODEL.jsonl.gz`."""
+from typing import Annotated
+from fastcore.script import call_parse
+from carve_nb.attention.session import Session
+from carve_nb.attention.vlm import VLM
+from carve_nb.core.text import SHORT_ANSWER
+from carve_nb.data.scenes import scene_records
+from carve_nb.data.scoring import score_answer
+from carve_nb.formulas.clutter import entropy
+from carve_nb.method.carve import Carve
+from carve_nb.method.lookup import Lookup
+from .other_crops import black_right
+from .records import run_trial
+
+FIRST_SEED = 1_600_000
+SCRAMBLED = 'using the word phrase a single or question answer.'
+WORDINGS = dict(
+    bare='{question}', after=f'{{question}} {SHORT_ANSWER}', before=f'{SHORT_ANSWER} {{question}}',
+    scrambled=f'{{question}} {SCRAMBLED}', dots='{question}' + 10*' .')
+ORDERS = 'after', 'before', 'bare'     # in which methods are asked
+
+def read_wording(session: Session, sample, wording: str) -> dict:
+    "Return whether the last position points, its share of attention on the image, and the spread of that share"
+    rows = session.capture(WORDINGS[wording].format(question=sample.question), suffix=None, steps='first')
+    last = rows.query_rows('last').mean(1).double()         # [layers, patches]
+    points = int(rows.saliency(query='last').points_at(sample.box))
+    share, bits = last.sum(-1).mean(), entropy(last).mean()
+    return dict(points=points, share=round(float(share), 4), bits=round(float(bits), 3))
+
+def ask_methods(session: Session, sample) -> dict:
+    "Return right answers and pointing of today's `lookup`, and of each method in each order of question and instruction"
+    today = Lookup().answer(session, sample.question)
+    black = None if today.whole else black_right(session, sample, Lookup(), today)
+    made = {'lookup': judge(today, sample) | dict(black=black)}
+    methods = dict(last=Lookup(query='last', suffix=None), carve=Carve(suffix=None))
+    for order in ORDERS:
+        question = WORDINGS[order].format(question=sample.question)
+        for name, method in methods.items():
+            made[f'{name}, {order}'] = judge(method.answer(session, question), sample)
+    return made
+
+def judge(result, sample) -> dict:
+    "Return whether the answers with and without the crop are right, whether the map points, and whether there is a crop"
+    points = None if result.saliency is None else int(result.saliency.points_at(sample.box))
+    right, plain = (int(score_answer(answer, sample)) for answer in (result.answer, result.plain_answer))
+    return dict(right=right, plain=plain, points=points, crop=int(not result.whole))
+
+def measure_question_last(vlm: VLM, sample) -> dict:
+    "Return pointing in each wording, and answers in each order, of one question for a digit"
+    session = Session(vlm, sample.image, sample.box)
+    read = {wording: read_wording(session, sample, wording) for wording in WORDINGS}
+    return dict(id=sample.id, read=read, made=ask_methods(session, sample))
+
+@call_parse
+def run_question_last(
+    model: str, # name or folder
+    out: Annotated[str, 'folder of the records'] = 'trial',
+    n: int = 300, # questions
+):
+    "Read and ask every question in every order; the same command goes on where it was stopped"
+    run_trial('question_last', model, out, scene_records(n, start=FIRST_SEED), lambda vlm, r: measure_question_last(vlm, r.opened()))
