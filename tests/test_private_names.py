@@ -10,6 +10,9 @@ import carve_nb
 PUBLIC = ('transformers.utils.logging', 'transformers.modeling_outputs.', 'safetensors.torch.', 'torch.nn.functional',
     'transformers.pipelines.PIPELINE_REGISTRY')   # of its guide to new pipelines
 PRIVATE = {   # name -> where it is used, and what it does there
+    'transformers.image_processing_utils.get_patch_output_size': 'models.image_tokens: where LLaVA-NeXT pads a canvas',
+    'transformers.image_processing_utils.select_best_resolution': 'models.image_tokens: its canvas',
+    'transformers.image_utils.ChannelDimension': 'models.image_tokens: an argument of the above',
     'transformers.masking_utils.ALL_MASK_ATTENTION_FUNCTIONS': 'models.hooks: the mask of the kernel in use',
     'transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS': 'models.hooks: the kernel in use',
     'transformers.models.auto.modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES': 'models.families: types that the rule may read',

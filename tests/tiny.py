@@ -53,7 +53,7 @@ def stock_messages(images):
 def check_stock_ids(vlm, processor):
     "Our own prompts of one to three images are those of the stock processor, and inputs that it makes are read"
     if processor.chat_template is None: processor.chat_template = vlm.family.chat
-    for images in [WIDE], [WIDE, TALL], [TALL, WIDE, image(70, 80, 2)]:
+    for images in [WIDE], [WIDE, TALL], [TALL, WIDE, image(70, 80, 2)], [TALL, WIDE, TALL]:
         own, messages = vlm.prompt(images, QUESTION), stock_messages(images)
         theirs = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True,
             return_tensors='pt')

@@ -228,7 +228,7 @@ def rows_of(
         kernel=rec.config._attn_implementation, torch=torch.__version__, transformers=transformers.__version__,
         question=prompt.asked, prompt=prompt.text, n_prompt=len(prompt), sizes=[im.size for im in prompt.images],
         steps=steps)
-    if rec.notes: meta['notes'] = rec.notes
+    if notes := [*rec.notes, *dict.fromkeys(part.note for part in prompt.parts if part.note)]: meta['notes'] = notes
     return AttentionRows(
         torch.cat(attn[-1:] if steps == 'last' else attn), rec.layers, answer.tokens if answer else [],
         prompt.spans, question=asked if question else None,

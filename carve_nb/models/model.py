@@ -321,7 +321,7 @@ class Model:
         return self.generate(self.prompt(images, question, suffix, tokens), max_new_tokens)
 
     def why_not_fewer(self, tokens) -> str:
-        "Return why an image cannot be shown with at most `tokens` tokens; '' where it can, as far as tiles allow"
+        "Return why an image cannot be shown with at most `tokens` tokens; '' where it can"
         return '' if self.family.cell or self.image_settings(tokens) else NOT_LIMITED
 
 # %% ../../nbs/library/models/07_model.ipynb #366a8137

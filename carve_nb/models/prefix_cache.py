@@ -28,7 +28,7 @@ def upto_image(prompt, inputs, i) -> dict:
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #978f13b1
 def tower_inputs(vlm, prompt, inputs, i) -> dict:
     "Return the inputs of the tower for one image alone"
-    return own_inputs(inputs, [part.inputs for part in prompt.parts], i, vlm.family.beside)
+    return own_inputs(inputs, [part.inputs for part in prompt.parts], i, vlm.family.axis)
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #6d816229
 def branch(cache):

@@ -194,7 +194,7 @@ def place_images(ids, config, parts: list) -> list[ImageSpan]:    # [N] tokens o
 
 def join_parts(family, parts: list) -> dict:    # of `ReadImage`
     "Join the inputs of all images, which were processed alone, or else together"
-    return join_inputs([part.inputs for part in parts], family.beside) if family.alone else parts[0].inputs
+    return join_inputs([part.inputs for part in parts], family.axis) if family.alone else parts[0].inputs
 
 def write_prompt(vlm, chat, question, images, parts, behind) -> Prompt:    # PIL images; `ReadImage` of each
     "Put the text of each image into its place of a chat, and tokenize; `behind`: the words after the question"
@@ -202,7 +202,9 @@ def write_prompt(vlm, chat, question, images, parts, behind) -> Prompt:    # PIL
     laid = processor.prepare_inputs_layout(images=[images], text=chat)[1]
     first, *others = (laid if isinstance(laid, str) else laid[0]).split(processor.image_token)
     if len(others) != len(parts): raise PromptError(f'The chat has {len(others)} places for {len(parts)} images.')
-    text = first + ''.join(part.text + words for part, words in zip(parts, others))
+    number = vlm.family.number
+    each = [part.text.replace(number.format(0), number.format(i), 1) if number else part.text for i, part in enumerate(parts)]
+    text = first + ''.join(own + words for own, words in zip(each, others))
     bos = tokenizer.bos_token
     # some tokenizers are saved with a limit, which would cut images in two
     enc = tokenizer([text], return_tensors='pt', truncation=False, add_special_tokens=not (bos and text.startswith(bos)))
@@ -225,7 +227,8 @@ def write_prompt(vlm, chat, question, images, parts, behind) -> Prompt:    # PIL
 def token_names(tokenizer, ids: list[int]) -> list[str]:
     "Return what each token adds to the decoded text; a character of several tokens is the last one's"
     texts = [tokenizer.decode(ids[:n], clean_up_tokenization_spaces=False).rstrip('\ufffd') for n in range(len(ids) + 1)]
-    return [longer[len(short):] for short, longer in pairwise(texts)]
+    ends = accumulate(map(len, texts), max)    # an unfinished character may take letters before it away
+    return [texts[-1][a:b] for a, b in pairwise(ends)]
 
 def find_words(tokenizer, ids: list[int], names: list[str], text: str) -> list[int]:
     "Return the last tokens that ask a question, as whole words; without options and instruction"

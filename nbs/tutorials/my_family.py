@@ -7,10 +7,10 @@ from carve_nb import VLM, Carve, Family, add_family, make_scene
 from carve_nb.attention.vlm import check_family
 from carve_nb.testing import check_method
 
-def grid(processor, config, inputs, runs, size):
-    "Return rows and columns of the tokens that show the whole image; `runs` are runs of image tokens in its text"
-    patch = config.vision_config.patch_size
-    gh, gw = (side//patch for side in inputs['pixel_values'].shape[-2:])
+def grid(made):
+    "Return rows and columns of the tokens that show the whole image, from what the processor made of it"
+    patch = made.config.vision_config.patch_size
+    gh, gw = (side//patch for side in made.inputs['pixel_values'].shape[-2:])
     return gh, gw
 
 

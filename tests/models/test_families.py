@@ -28,7 +28,7 @@ from carve_nb.method.registry import methods
 from carve_nb.method.vicrop import RelAtt
 from carve_nb.models.families import BOX_FORMS, FAMILIES, MEASURED, find_family, image_features
 from carve_nb.models.hooks import CACHE, hooked
-from carve_nb.models.image_tokens import lined_tiles, square_tiles
+from carve_nb.models.image_tokens import canvas_tiles
 from carve_nb.models.model import Answer, model_lock
 from carve_nb.models.prefix_cache import greedy
 from carve_nb.models.prompts import SHORT_ANSWER
@@ -39,8 +39,7 @@ from recipes.tiny_models import HERE as NAMES, RECIPES, byte_tokenizer, llama_to
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
 ABLE = {'sharing', 'several images', 'perturbation', 'batches'}   # what a record may say that a family cannot do
 FEWER = {'qwen2_vl', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_vl_moe', 'qwen3_5', 'qwen3_5_moe', 'glm4v', 'glm4v_moe', 'glm46v',
-         'ernie4_5_vl_moe', 'lfm3_vl', 'mistral3', 'lfm2_vl', 'llama4', 'minicpmv4_6', 'minicpmv4_7'}   # whose images can take fewer tokens
-TILES = {None: 'no', square_tiles: 'squares, laid on one grid, and the whole', lined_tiles: 'one grid without padding, and the whole'}
+         'ernie4_5_vl_moe', 'lfm3_vl', 'mistral3', 'lfm2_vl', 'minicpmv4_6', 'minicpmv4_7'}   # whose images can take fewer tokens
 # the kind of tokenizer that a family's releases have, where it is not byte-level
 LLAMA, GEMMA = ('as Llama', llama_tokenizer), ('as Gemma', partial(llama_tokenizer, make=GemmaTokenizer))
 TOKENIZERS = dict(llava=LLAMA, llava_next=LLAMA, gemma3=GEMMA, gemma3n=GEMMA, paligemma=GEMMA)
@@ -62,7 +61,7 @@ def family_row(f, seen):
     "One line of the table of families, column -> text, with what was measured of it"
     def able(what): return 'no' if what in f.why_not else {None: 'yes', False: 'FAILS'}.get(seen.get(what), 'yes, tested')
     several = able('several images')
-    return {'family': f.name, 'grid': grid_rule(f), 'tiles': TILES[f.tiles], 'tiles on the map': on_the_map(seen['on the map']), 'sharing': able('sharing'), 'several images': several,
+    return {'family': f.name, 'grid': rule_words(f.grid), 'tiles': rule_words(f.tiles) if f.tiles else 'no', 'tiles on the map': on_the_map(seen['on the map']), 'sharing': able('sharing'), 'several images': several,
             'around a stock generate': f"rows within {seen['stock']:.0e}" if seen.get('stock') else 'the same rows',
             'rows against eager': f"{seen['float32']:.0e}, bfloat16 {seen['bfloat16']:.0e}",
             'batch against single': f"{seen['batch']:.0e}" if seen['batched'] else 'asked singly',
@@ -71,7 +70,7 @@ def family_row(f, seen):
             'notes': '; '.join([f.notes]*bool(f.notes) + [f'no {what}: {why}' for what, why in f.why_not.items()])}
 
 
-def grid_rule(f): return getattr(f.grid, 'func', f.grid).__doc__.rstrip('.')
+def rule_words(rule): return rule.__doc__.rstrip('.')
 
 
 def on_the_map(n): return 'one view' if n == 1 else f'{n} views added up'
@@ -112,7 +111,7 @@ def eager_rows(vlm, model, prompt, layers):
 
 def test_record(vlm):
     f = vlm.family
-    assert find_family(f.name) is f and grid_rule(f) and TILES[f.tiles]
+    assert find_family(f.name) is f
     assert set(f.why_not) <= ABLE and all(len(reason.split()) > 4 for reason in f.why_not.values())
     assert f.shares == ('sharing' not in f.why_not), 'what cannot be shared has a reason, and nothing else has one'
 
@@ -138,8 +137,9 @@ def test_spans(vlm, image):
     here = ids == vlm.model.config.image_token_id
     assert here[cols].all()
     dropped = set(here.nonzero()[:, 0].tolist()) - set(cols.tolist())   # new-line tokens
-    lined = vlm.family.tiles is lined_tiles
-    assert len(dropped) == sum(s.grid[0] for s in p.spans if s.view == 'tiles' and lined) or vlm.family.loose
+    lined = vlm.family.tiles is canvas_tiles
+    assert len(dropped) == sum(s.grid[0] for s in p.spans if s.view == 'tiles' and lined)
+    assert not any(part.note for part in p.parts)
     assert question_text(vlm, p) == QUESTION
 
 
