@@ -58,7 +58,7 @@ class Family:
     name: str                      # `config.model_type`
     grid: Callable = told_grid     # `Processed` -> (rows, columns) of the tokens that show the whole image
     whole: str = 'first'           # which of an image's tokens show all of it: the 'first' or the 'last'
-    tiles: Callable = None         # (`Processed`, that grid, number of the other tokens) -> their `View`; None: there are none
+    tiles: Callable = None         # (`Processed`, that grid, number of the other tokens) -> their span; None: there are none
     box: Callable = whole_box      # `Processed` -> what the whole image shows
     axis: int = 0                  # along which the pixel values of several images are joined
     number: str = ''               # of an image among several, as its text has it: '<id>{}</id>'
@@ -118,7 +118,7 @@ def find_family(
     if name in FAMILIES: return FAMILIES[name]
     if name in REFUSED: raise UnsupportedError(REFUSED[name])
     if name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-        return Family(name, find_grid, box=find_box, why_not=dict(sharing=ALONE, batches=ALONE), recorded=False)
+        return Family(name, find_grid, box=find_box, why_not=dict(sharing=ALONE), recorded=False)
     raise CarveError(f'Model family {name!r} is not supported. With a record: {", ".join(sorted(FAMILIES))}; others of '
                      'transformers are read by the grid that their processor tells. A family of your own is one `Family` '
                      'record; add it with `add_family`: the page "Add a model family" '
@@ -152,8 +152,9 @@ _add('paligemma', square_grid, box=cut_box,
     why_not=dict(sharing='image tokens attend to the question, so nothing of one prompt can be used in another'))
 _add('lfm2_vl', shape_grid, 'last', marked_tiles, notes=_CONVOLUTION,
      cell=lambda p: p.image_processor.encoder_patch_size*p.image_processor.downsample_factor)
-for _name in 'minicpmv4_6', 'minicpmv4_7':
-    _add(_name, target_grid, tiles=line_tiles, axis=3, number='<image_id>{}</image_id>', notes=_LINEAR,
+for _name, _why in ('minicpmv4_6', {}), ('minicpmv4_7', dict(
+        sharing='the places of its words are counted from the patches of all images, which a shared beginning does not have')):
+    _add(_name, target_grid, tiles=line_tiles, axis=3, number='<image_id>{}</image_id>', notes=_LINEAR, why_not=_why,
          cell=lambda p: p.image_processor.patch_size*4)
 
 # %% ../../nbs/library/models/03_families.ipynb #b0f0a002

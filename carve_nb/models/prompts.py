@@ -12,7 +12,7 @@ __all__ = ['TURN', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'format_ch
 import os
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 import numpy as np
 import torch
@@ -189,7 +189,7 @@ def place_images(ids, config, parts: list) -> list[ImageSpan]:    # [N] tokens o
         raise OtherImagesError(f'The prompt has {len(at)} image tokens, which these images do not fill: they take {counts}.')
     spans = []
     for i, (part, own) in enumerate(zip(parts, at.split(counts))):
-        spans += [ImageSpan(own[v.cells], v.grid, v.box, i, v.name, int(own[-1]) + 1) for v in part.views]
+        spans += [replace(span, tokens=own[span.tokens], image=i, end=int(own[-1]) + 1) for span in part.views]
     return spans
 
 def join_parts(family, parts: list) -> dict:    # of `ReadImage`
