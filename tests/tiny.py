@@ -51,7 +51,7 @@ def stock_messages(images):
 
 
 def check_stock_ids(vlm, processor):
-    "Our own prompts of one to three images are those of the stock processor, and inputs that it makes are read"
+    "Our own prompts of one to three images, one of them twice, are tensor by tensor those of the stock processor, which are read"
     if processor.chat_template is None: processor.chat_template = vlm.family.chat
     for images in [WIDE], [WIDE, TALL], [TALL, WIDE, image(70, 80, 2)], [TALL, WIDE, TALL]:
         own, messages = vlm.prompt(images, QUESTION), stock_messages(images)
@@ -61,6 +61,7 @@ def check_stock_ids(vlm, processor):
             return_tensors='pt')
         for inputs in theirs, nested:
             assert inputs['input_ids'].tolist() == own.inputs['input_ids'].tolist()
+            assert all(v.equal(own.inputs[k]) for k, v in inputs.items() if torch.is_tensor(v) and k != 'labels')
             read = read_prompt(vlm, inputs, images, QUESTION)
             assert [(s.box, s.tokens.tolist()) for s in read.spans] == [(s.box, s.tokens.tolist()) for s in own.spans]
 

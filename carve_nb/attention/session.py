@@ -107,7 +107,8 @@ class Session:
 
     def inputs(self, prompt: Prompt) -> dict:
         "Return what the model is given: a cache with the beginning of a prompt, where it can be shared, and what follows it"
-        shares = self.prefixes and prompt.spans
+        alone = self.vlm.family.alone or len(prompt.images) == 1
+        shares = self.prefixes and prompt.spans and alone
         return self.prefixes.read_prefix(self.vlm, prompt) if shares else self.vlm.to_device(prompt)
 
     def generate(self, prompt: Prompt, max_new_tokens: int = 32, processors: list = (), from_prefix: bool = True) -> Answer:

@@ -172,7 +172,7 @@ def check_family(vlm) -> FamilyCheck:
     "Read one small image with a model as it is loaded, and compare with eager attention and the tower's features"
     family = vlm.family
     image = small_image()
-    rule = (family.grid.__doc__ or family.grid.__name__) if not family.recorded else 'its record'
+    rule = 'its record' if family.recorded else 'the grid that its processor tells, or a square of its tokens'
     check = FamilyCheck(family.name, rule, dict(transformers=transformers.__version__, torch=torch.__version__))
     doing = 'Its image tokens are not placed'
     bound = 1e-4 if vlm.dtype == torch.float32 else 2e-2
