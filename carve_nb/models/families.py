@@ -106,7 +106,7 @@ def find_grid(made: Processed) -> tuple[int, int]:
                      f'values of {tuple(pixels.shape)}: no square of tokens for each image.')
 
 def find_box(made: Processed) -> tuple:
-    "Return the whole image where its grid is told, else what the processor cuts out or pads"
+    "Return the whole image where the processor tells its grid, else the part that it cuts out or pads"
     return made.whole if told_rule(made) else cut_box(made)
 
 def find_family(

@@ -69,7 +69,7 @@ class ImageSpan:
 # %% ../../nbs/library/models/00_image_tokens.ipynb #c581cf25
 @dataclass
 class Processed:
-    "What a processor made of one image"
+    "The result of a processor for one image"
     processor: ProcessorMixin
     config: PreTrainedConfig    # of the model
     inputs: dict      # pixel values and what belongs to them
@@ -81,7 +81,7 @@ class Processed:
 
 @dataclass
 class ReadImage:
-    "What a model is given for one image"
+    "Inputs, text and views of one image"
     inputs: dict    # pixel values and what belongs to them
     text: str       # its tokens, as they stand in a prompt
     count: int      # how many of them are image tokens
@@ -89,7 +89,7 @@ class ReadImage:
     kinds: dict     # inputs that mark the kind of each token -> do they mark the image's?
     note: str = ''  # which of its tokens are on no map, and why
     def stretched(self, shown: Image.Image, image: Image.Image) -> 'ReadImage':
-        "Return what was read with its boxes in pixels of an image that was shown in another size"
+        "Return the views in pixels of an image that was shown in another size"
         return replace(self, views=[span.stretched(shown, image) for span in self.views])
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #9ba323e4

@@ -13,6 +13,7 @@ import os
 import re
 import warnings
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import accumulate, pairwise
 import numpy as np
 import torch
@@ -214,10 +215,12 @@ def write_prompt(vlm, chat, question, images, parts, behind) -> Prompt:    # PIL
         kinds = torch.tensor(create(enc['input_ids'].tolist())) if marked else torch.zeros_like(enc['input_ids'])
         inputs[k] = kinds
     inputs |= join_parts(vlm.family, parts)
-    ends = [0, *accumulate((end for _, end in enc.encodings[0].offsets), max)]
-    ends[1:] = [*ends[1:-1], len(text)]    # what follows the last token is its own
-    names = [text[a:b] for a, b in pairwise(ends)]
-    start = text.rfind(question + behind)
+    if enc.encodings:
+        ends = [0, *accumulate((end for _, end in enc.encodings[0].offsets), max)]
+        ends[-1] = len(text)    # what follows the last token is its own
+        names = [text[a:b] for a, b in pairwise(ends)]
+    else: names = token_names(tokenizer, enc['input_ids'][0].tolist())
+    start = ''.join(names).rfind(question + behind)
     if start < 0: raise PromptError(f'The prompt does not hold the question {question!r}: it ends {text[-80:]!r}.')
     asked = tokens_at(names, start, start + len(asked_part(question)))
     spans = place_images(enc['input_ids'][0], config, parts)
@@ -225,10 +228,23 @@ def write_prompt(vlm, chat, question, images, parts, behind) -> Prompt:    # PIL
 
 # %% ../../nbs/library/models/06_prompts.ipynb #8f4e7650
 def token_names(tokenizer, ids: list[int]) -> list[str]:
-    "Return what each token adds to the decoded text; a character of several tokens is the last one's"
-    texts = [tokenizer.decode(ids[:n], clean_up_tokenization_spaces=False).rstrip('\ufffd') for n in range(len(ids) + 1)]
-    ends = accumulate(map(len, texts), max)    # an unfinished character may take letters before it away
-    return [texts[-1][a:b] for a, b in pairwise(ends)]
+    "Return what each token adds to the decoded text, spaces before it too; a character in several tokens is the first's"
+    group = open = 0   # where the tokens before begin, and those that are not yet a text
+    names = ['']*len(ids)
+    @lru_cache(None)
+    def decode(*some): return tokenizer.decode(list(some), clean_up_tokenization_spaces=False)
+    before = short = decode()   # of the tokens before; of all but the newest
+    for i in range(len(ids)):
+        text = decode(*ids[group:i + 1])
+        if text.endswith('\ufffd') and i + 1 < len(ids):
+            short = text
+            continue
+        if not text.startswith(short): short = text     # the token ends a character
+        names[open] = short[len(before):]
+        names[i] += text[len(short):]
+        group, open = open, i + 1
+        before = short = decode(*ids[group:open])
+    return names
 
 def find_words(tokenizer, ids: list[int], names: list[str], text: str) -> list[int]:
     "Return the last tokens that ask a question, as whole words; without options and instruction"
@@ -242,7 +258,7 @@ def find_words(tokenizer, ids: list[int], names: list[str], text: str) -> list[i
     raise PromptError(f'The prompt does not hold the question {text!r}: it ends {told[-80:]!r}.')
 
 def compare_pixels(processor, inputs, own) -> str:
-    "Note pixels that are not those of the images, up to 2 of 255 levels; '' where they are equal"
+    "Note pixels that differ from the images by more than 2 of 255 levels; '' where they are equal"
     given, ip = inputs.get('pixel_values'), processor.image_processor
     if given is None: return 'not compared'
     level = (ip.rescale_factor if ip.do_rescale else 1)/(np.min(ip.image_std) if ip.do_normalize else 1)
@@ -261,13 +277,10 @@ def read_prompt(vlm, inputs, images, question=None) -> Prompt:    # of a stock p
         warnings.warn('The processor got an opened photo and did not turn it, so the model sees it lying on its '
                       'side. Give it the path, or `ImageOps.exif_transpose(photo)`.', stacklevel=4)
     if not opened: raise PromptError('The prompt has no image, so it has no attention to one.')
-    parts, token = vlm.read(opened, whole=True), vlm.model.config.image_token_id
-    spans = place_images(ids[0], vlm.model.config, parts)
-    kept = [k for k, i in enumerate(ids[0].tolist()) if i != token]
-    names = [''] * ids.shape[1]
-    for k, name in zip(kept, token_names(vlm.tokenizer, ids[0, kept].tolist())): names[k] = name
+    parts, ids = vlm.read(opened, whole=True), ids[0]
+    spans, names = place_images(ids, vlm.model.config, parts), token_names(vlm.tokenizer, ids.tolist())
     own = join_parts(vlm.family, parts)
-    asked = find_words(vlm.tokenizer, ids[0].tolist(), names, question) if question else []
+    asked = find_words(vlm.tokenizer, ids.tolist(), names, question) if question else []
     note = compare_pixels(vlm.processor, inputs, own.get('pixel_values'))
     return Prompt(inputs, spans, asked, '', opened, names, question or '', note, parts)
 
