@@ -25,6 +25,7 @@ from carve_nb.models.image_tokens import (
     line_tiles,
     marked_tiles,
     padded_box,
+    patch_grid,
     ratio_tiles,
     shape_grid,
     sized_grid,
@@ -32,7 +33,6 @@ from carve_nb.models.image_tokens import (
     strip_tiles,
     target_grid,
     told_grid,
-    tower_grid,
     whole_box,
 )
 
@@ -127,9 +127,9 @@ def _add(name, *args, **kw): return add_family(Family(name, *args, **kw))
 _LINEAR, _CONVOLUTION = ('layers of linear attention have no rows', 'layers of convolution have no rows')
 _LINES = 'new-line tokens are dropped'
 
-_add('llava', square_grid, box=cut_box)
-_add('llava_next', tower_grid, tiles=canvas_tiles, notes=_LINES)
-_add('llava_onevision', tower_grid, tiles=canvas_tiles, box=padded_box, alone=False,
+_add('llava', patch_grid, box=cut_box)
+_add('llava_next', patch_grid, tiles=canvas_tiles, notes=_LINES)
+_add('llava_onevision', patch_grid, tiles=canvas_tiles, box=padded_box, alone=False,
      notes=f'{_LINES}; several images are each padded to a square, and the beginning of their prompt is not shared')
 for _name in 'qwen2_vl', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_vl_moe': _add(_name)
 for _name in 'qwen3_5', 'qwen3_5_moe': _add(_name, notes=_LINEAR)
@@ -144,7 +144,7 @@ for _name in 'internvl', 'aya_vision': _add(_name, square_grid, 'last', ratio_ti
 _add('idefics3', square_grid, 'last', marked_tiles, axis=1)
 _add('smolvlm', square_grid, 'last', marked_tiles, axis=1, assemble='Idefics3Processor')
 _add('gemma3', square_grid, tiles=strip_tiles)
-_add('paligemma', square_grid, box=cut_box,
+_add('paligemma', patch_grid, box=cut_box,
     chat="{% for m in messages %}{% for c in m['content'] if c['type'] == 'image' %}<image>{% endfor %}"
          "{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] }}{% endfor %}{% endfor %}",
     why_not=dict(sharing='image tokens attend to the question, so nothing of one prompt can be used in another'))

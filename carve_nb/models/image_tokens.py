@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NOT_TOLD', 'crop_box', 'ImageSpan', 'Processed', 'ReadImage', 'told_grid', 'shape_grid', 'target_grid', 'sized_grid',
-           'square_grid', 'tower_grid', 'whole_box', 'cut_box', 'padded_box', 'seen_part', 'lay_tiles', 'ratio_tiles',
+           'square_grid', 'patch_grid', 'whole_box', 'cut_box', 'padded_box', 'seen_part', 'lay_tiles', 'ratio_tiles',
            'strip_tiles', 'marked_tiles', 'line_tiles', 'canvas_box', 'canvas_tiles', 'find_views', 'limit_pixels',
            'limit_settings', 'read_images', 'own_inputs', 'join_inputs', 'pad_images', 'check_limit']
 
@@ -122,10 +122,11 @@ def square_grid(made: Processed) -> tuple[int, int]:
     side = isqrt(next((n for n in known if isinstance(n, int)), made.runs[-1]))
     return side, side
 
-def tower_grid(made: Processed) -> tuple[int, int]:
-    "Return the square of the vision tower's patches"
-    side = made.config.vision_config.image_size//made.config.vision_config.patch_size
-    return side, side
+def patch_grid(made: Processed) -> tuple[int, int]:
+    "Return the patches of the processed image, or of one of its views"
+    height, width = made.inputs['pixel_values'].shape[-2:]
+    patch = made.config.vision_config.patch_size
+    return height//patch, width//patch
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #5e1b0c36
 def whole_box(made: Processed) -> tuple:
@@ -143,12 +144,12 @@ def padded_box(made: Processed) -> tuple:
     return float(-x), float(-y), float(max(made.size) - x), float(max(made.size) - y)
 
 def seen_part(made: Processed, box: tuple) -> tuple:
-    "Return the part of a box that fills whole patches of the tower's square"
-    side, patch = (getattr(made.config.vision_config, name, None) for name in ('image_size', 'patch_size'))
-    if made.inputs['pixel_values'].shape[-1] != side: return box
+    "Return the part of a box that fills whole patches of the tower"
+    patch, pixels = getattr(made.config.vision_config, 'patch_size', None), made.inputs['pixel_values']
+    if pixels.ndim < 4 or not isinstance(patch, int): return box
     x0, y0, x1, y1 = box
-    seen = side//patch*patch/side
-    return x0, y0, x0 + (x1 - x0)*seen, y0 + (y1 - y0)*seen
+    down, across = (side//patch*patch/side for side in pixels.shape[-2:])
+    return x0, y0, x0 + (x1 - x0)*across, y0 + (y1 - y0)*down
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #20d3d4de
 def lay_tiles(made: Processed, tiles: tuple, grid: tuple) -> ImageSpan:    # rows and columns of tiles, and of cells of a tile
