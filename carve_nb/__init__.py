@@ -24,4 +24,4 @@ def __getattr__(name):
     value = globals()[name] = getattr(import_module(f'{__name__}.{_where[name]}'), name)
     return value
 
-def __dir__(): return sorted({*globals(), *_where, *_rooms})
+def __dir__(): return sorted({*_where, *_rooms, *(name for name in globals() if name.startswith('__'))})

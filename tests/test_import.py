@@ -73,4 +73,17 @@ def test_no_name_hides_a_module():
 
 def test_dir_and_unknown_name():
     assert {'VLM', 'Carve', 'methods', 'core', '__version__'} <= set(dir(carve_nb))
+    assert not {'Path', 're', 'import_module', 'iter_modules'} & set(dir(carve_nb))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"): carve_nb.nonsense  # noqa: B018
+
+
+def test_an_error_in_a_notebook_shows_the_callers_lines():
+    "The lines of the user and the sentence, none of the package; a bug keeps its whole traceback"
+    code = ('from IPython.core.interactiveshell import InteractiveShell\n'
+            'shell = InteractiveShell(colors="NoColor")\n'
+            'shell.run_cell("from carve_nb import make_method\\ndef mine(name): return make_method(name)")\n'
+            'shell.run_cell("mine(\'lokup\')")\n'
+            'shell.run_cell("make_method(3, *3)")\n')
+    refused, bug = python(code).split('TypeError', 1)
+    assert refused.count('File ') == 2 and 'mine' in refused and 'perhaps lookup' in refused and 'registry' not in refused
+    assert 'Traceback' in bug

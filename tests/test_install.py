@@ -126,12 +126,13 @@ def test_examples_of_the_help(python):
 
 @plain
 def test_blocks_of_the_readme(python):
-    "Its Python runs as it stands; its commands for the shell are commands"
+    "Its Python runs as it stands and prints its answers and nothing else; its commands for the shell are commands"
     blocks = re.findall(r'^```(python|sh)\n(.*?)^```', (ROOT/'README.md').read_text(encoding='utf-8'), re.M | re.S)
     code = [b for kind, b in blocks if kind == 'python']
     assert code
     (python.home/'readme.py').write_text('\n'.join(code))
-    python('readme.py')
+    shown = subprocess.run([PLAIN, 'readme.py'], cwd=python.home, env=python.env, capture_output=True, text=True)
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, '8 2\n', '')
     for kind, b in blocks: done('bash', '-n', '-c', b) if kind == 'sh' else ast.parse(b)
 
 

@@ -5,6 +5,7 @@ Usage: python tools/pages.py FOLDER [OUT]   write the pages for `sphinx-build FO
 import ast
 import base64
 import json
+import mimetypes
 import re
 import shutil
 import struct
@@ -486,11 +487,26 @@ if not any((folder/'recipes').is_dir() for folder in Path.cwd().parents):
     raise FileNotFoundError('Run {} where it lies in a clone of the repository, with the package installed from there: pip install -e .')'''
 
 
+def attach_images(cell, folder):
+    "A Markdown cell that carries the images it shows; their files lie below `folder`"
+    attachments = {}
+    def attach(found):
+        path = folder/found[2]
+        attachments[path.name] = {mimetypes.guess_type(path.name)[0]: base64.b64encode(path.read_bytes()).decode()}
+        return f'![{found[1]}](attachment:{path.name})'
+    source = re.sub(r'!\[([^]]*)\]\((?!\w+:)([^)]+)\)', attach, joined(cell['source']))
+    return dict(cell, source=source.splitlines(True), attachments=attachments) if attachments else cell
+
+
+NEEDS = 'This notebook needs the package in the environment of its kernel: `pip install -e .` in a clone of the repository.'
+
+
 def download(page):
-    "The notebook that a reader takes along: without outputs; one that needs the clone says so first"
-    cells = [dict(c, outputs=[]) if c['cell_type'] == 'code' else c for c in page.nb['cells']]
+    "The notebook that a reader takes along: without outputs, with its images; what it needs is said first"
+    cells = [dict(c, outputs=[]) if c['cell_type'] == 'code' else attach_images(c, page.path.parent) for c in page.nb['cells']]
+    needs = dict(cell_type='markdown', id='c10eab01', metadata={}, source=[NEEDS])
     first = dict(cell_type='code', execution_count=None, id='c10eab00', metadata={}, outputs=[], source=IN_CLONE.format(f'nbs/{page.name}.ipynb').splitlines(True))
-    return dict(page.nb, cells=[*[first]*page.clone, *cells])
+    return dict(page.nb, cells=[first if page.clone else needs, *cells])
 
 
 def write_extra(out, pages):

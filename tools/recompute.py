@@ -325,9 +325,11 @@ def commonest():
 # The prose
 
 def prose(page):
-    "Markdown cells of a page; digits of code, links, images, comments, numbers of figures and the level of intervals do not count. What cells display is computed there"
-    cells = json.loads((ROOT/'nbs'/f'{page}.ipynb').read_text(encoding='utf-8'))['cells']
+    "Markdown cells of a page, or of its section after a #; digits of code, links, images, comments, numbers of figures and the level of intervals do not count. What cells display is computed there"
+    path, _, section = page.partition('#')
+    cells = json.loads((ROOT/'nbs'/f'{path}.ipynb').read_text(encoding='utf-8'))['cells']
     texts = [''.join(c['source']) for c in cells if c['cell_type'] == 'markdown']
+    if section: texts = re.findall(rf'^## {section}\n(.*?)(?=^## |\Z)', '\n\n'.join(texts), re.M | re.S)
     return re.sub(r'```.*?```|<!--.*?-->|!\[[^\]]*\]\([^)]*\)|(?<=\])\([^)]*\)|\$[^$\n]*\$|`[^`\n]*`|Figure \d+\.\d+|95 % (?=interval|band)', lambda m: re.sub(r'\d', '#', m[0]), ' '.join('\n\n'.join(texts).split()), flags=re.S)
 
 def agrees(said, value):

@@ -29,16 +29,7 @@ import typer
 from typer import Argument as Arg, Option as Opt
 from .. import __version__
 from ..core.errors import CarveError, ImageError, IncompleteError, choose
-from carve_nb.core.io import (
-    CHECKPOINTS,
-    PACKAGED,
-    SMALL,
-    find_source,
-    hush_loader,
-    one_line,
-    replace_file,
-    tame_terminal,
-)
+from ..core.io import CHECKPOINTS, PACKAGED, SMALL, find_source, one_line, replace_file, tame_terminal
 from ..core.text import SHORT_ANSWER
 from ..data.records import FOLDER_FORMAT, folder_images
 from ..method.registry import make_method, read_method, read_value, split_specs
@@ -212,14 +203,8 @@ def command(name, epilog='', panel='Commands'):    # lines below the help
     register = app.command(name, rich_help_panel=panel, epilog=epilog.replace('\n', '\n\n'))
     return decorate
 
-def _hush(quiet=False):
-    "Turn off the progress bars and notes of transformers, and with `quiet` our notes, but not warnings"
-    hush_loader()
-    if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
-
 def _open_model(model, given, method=None): # of `load_options`; `VLM`
-    "Load the model without progress bars; raise an error first if it lacks the layers of the method"
-    hush_loader()
+    "Load the model; raise an error first if it lacks the layers of the method"
     from transformers import AutoConfig
     from carve_nb.attention.vlm import VLM
     from carve_nb.core.saliency import pick_layers
@@ -256,7 +241,7 @@ def demo(
         raise CarveError(f'{out} holds a run, whose page would be lost; name another folder with --out.')
     make_folder(out, 'demo.html', force=force)
     from carve_nb.runs.demo import RESULT, load_stored, repeat_demo, result_table, show_cases
-    _hush(quiet)
+    if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
     stored = load_stored()
     vlms = {name: _open_model(name, {}) for name in stored}
     for case, r in show_cases(vlms[SMALL], stored, out).items():
@@ -504,7 +489,7 @@ def measure_methods(
     make_folder(out)
     from carve_nb.runs.report import write_report
     from carve_nb.runs.runner import local_engine, run_eval
-    _hush(quiet)
+    if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
     engine = local_engine
     if workers:
         from carve_nb.runs.distributed import RayEngine
@@ -593,9 +578,17 @@ def checkup(
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c853ca48
 @command('methods', panel='More')
-def list_methods(as_json: AsJson = False):
-    "List the methods: ours, related ones and controls, with their sources."
-    print_table(_read_stored('methods'), as_json)
+def list_methods(
+    name: Annotated[str|None, Arg(
+        metavar='NAME', help='one method: its fields with default, meaning and range',
+        autocompletion=complete_method)] = None,
+    as_json: AsJson = False,
+):
+    "List the methods: ours, related ones and controls, with their sources; or the fields of one."
+    if name is None: return print_table(_read_stored('methods'), as_json)
+    from carve_nb.method.registry import methods
+    from carve_nb.method.settings import field_table
+    print_table(field_table(methods()[name]), as_json)
 
 @command('families', panel='More')
 def list_families(as_json: AsJson = False):

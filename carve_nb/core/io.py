@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['SMALL', 'TINY', 'PACKAGED', 'CHECKPOINTS', 'THOUGHT', 'MARK', 'replace_file', 'digest', 'save_with_digest',
-           'load_with_digest', 'shipped_folder', 'kept_folder', 'hush_loader', 'find_source', 'escape_sign',
-           'tame_markdown', 'table_html', 'tame_terminal', 'one_line', 'tame_cell', 'answer_span', 'behind_thought',
-           'open_thought']
+           'load_with_digest', 'shipped_folder', 'kept_folder', 'find_source', 'escape_sign', 'tame_markdown',
+           'table_html', 'tame_terminal', 'one_line', 'tame_cell', 'answer_span', 'behind_thought', 'open_thought']
 
 # %% ../../nbs/library/core/06_io.ipynb #2ad13d64
 import hashlib
@@ -78,12 +77,6 @@ def kept_folder() -> Path:
     return Path(os.environ.get('CARVE_PROFILES') or Path.home()/'.cache'/'carve_nb'/'profiles')
 
 # %% ../../nbs/library/core/06_io.ipynb #412d290e
-def hush_loader():
-    "Turn off progress bars and remarks of transformers for the rest of this process"
-    from transformers.utils import logging  # not before a model is wanted: help loads this module
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-
 def find_source(name):
     "Return what transformers is given for a Hub id, a folder or one of `PACKAGED`, or an error if it is none of these"
     path = shipped_folder(name) if name in PACKAGED else Path(name).expanduser()

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONCEPT_COLORS', 'overlay', 'draw_boxes', 'fit_height', 'strip', 'widen_box', 'outline_target', 'round_colors',
-           'figure_bytes', 'plot_panels', 'stack_rows', 'panels_html', 'plot_style', 'plot_forest', 'plot_band',
-           'black_out', 'keep_mask']
+           'figure_bytes', 'text_width', 'wrap_title', 'plot_panels', 'stack_rows', 'panels_html', 'plot_style',
+           'plot_forest', 'plot_band', 'black_out', 'keep_mask']
 
 # %% ../../nbs/library/core/03_plotting.ipynb #6ebbcbbe
 import re
@@ -111,24 +111,40 @@ def figure_bytes(fig) -> bytes:
     return buf.getvalue()
 
 # %% ../../nbs/library/core/03_plotting.ipynb #c5d4b43d
+def text_width(text: str, size: float) -> float:
+    "Return the width in pixels of a line of `size` points, at 100 dots an inch"
+    from matplotlib.textpath import TextPath
+    return TextPath((0, 0), text, size=size).get_extents().width*100/72
+
+def wrap_title(title: str, width: float, size: float) -> str:
+    "Break a title at its spaces into lines of at most `width` pixels, as far as its words allow"
+    lines = []
+    for letters in range(len(title), 0, -1):
+        lines = [_SUBSCRIPT.sub(r'$\1_\2$', line) for line in textwrap.wrap(title, letters, break_long_words=False)]
+        if all(text_width(line, size) <= width for line in lines): break
+    return '\n'.join(lines)
+
 def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> image; pixels of each
     "Return images in one row under their titles, a sentence below"
     from matplotlib.figure import Figure
     tiles = [fit_height(o, height) for o in panels.values()]
     gap = 8 # pixels
     size = max(6, height/20) # points, at 100 dots an inch
-    width = max(sum(o.width + gap for o in tiles) - gap, 24*size)
+    columns = [max(o.width, min(text_width(title, size), 9*size)) for title, o in zip(panels, tiles)]
+    width = round(max(sum(columns) + gap*(len(columns) - 1), 24*size))
     lines = [line for part in sentence.splitlines() for line in textwrap.wrap(part, int(width/size/.72))]
     bottom = round(1.7*size*len(lines) + .8*size) if lines else 0
-    total = round(2.6*size) + height + bottom
+    titles = [wrap_title(title, column, size) for title, column in zip(panels, columns)]
+    top = round(2.6*size + 1.7*size*max(title.count('\n') for title in titles))
+    total = top + height + bottom
     x = 0
     fig = Figure((width/100, total/100), 100)
-    for title, o in zip(panels, tiles):
-        fig.figimage(np.asarray(o), x, bottom + (height - o.height)//2, origin='upper')
-        bar = dict(height=3/total, color=_concept_color(title), lw=0)
+    for name, title, column, o in zip(panels, titles, columns, tiles):
+        fig.figimage(np.asarray(o), round(x), bottom + (height - o.height)//2, origin='upper')
+        bar = dict(height=3/total, color=_concept_color(name), lw=0)
         fig.add_artist(mpl.patches.Rectangle((x/width, 1 - 3/total), o.width/width, **bar))
-        fig.text((x + 2)/width, 1 - 6/total, _SUBSCRIPT.sub(r'$\1_\2$', title), size=size, va='top')
-        x += o.width + gap
+        fig.text((x + 2)/width, 1 - 6/total, title, size=size, va='top', linespacing=1.15)
+        x += column + gap
     text = '\n'.join(lines)
     fig.text(2/width, (bottom - .6*size)/total, text, size=size, va='top', linespacing=1.15, parse_math=False)
     return round_colors(Image.open(BytesIO(figure_bytes(fig))))

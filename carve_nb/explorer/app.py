@@ -18,7 +18,7 @@ from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
 from ..core.image import ImageLike, png_bytes
-from ..core.io import PACKAGED, hush_loader
+from ..core.io import PACKAGED
 from ..core.plotting import panels_html, strip
 from ..data.scenes import make_scene, to_sample
 from carve_nb.explorer.widgets import (
@@ -225,7 +225,6 @@ def explore(
     if w.__version__ < '8': raise CarveError('The explorer needs ipywidgets 8: pip install "ipywidgets>=8"')
     if isinstance(vlm, (str, Path)):
         level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        if vlm in PACKAGED: hush_loader()    # its words would stand above the page
         try: vlm = VLM.from_pretrained(vlm, **loading)
         finally:
             logging.set_verbosity(level)

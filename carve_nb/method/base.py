@@ -20,7 +20,7 @@ from ..core.saliency import Layers, Saliency, is_flat, pick_layers
 from ..core.text import SHORT_ANSWER
 from .registry import register
 from .results import Result, Timings, cut_note, unseen_note
-from .settings import Crops, check_fields, method_call, whole_crop
+from .settings import Crops, FieldDocs, check_fields, method_call, whole_crop
 from .wrappers import answered_note, ask_one_of, ask_there, check_answerer
 from ..models.families import check_needs
 
@@ -45,7 +45,9 @@ class Method:
 
     __repr__ = method_call
     __post_init__ = check_fields
-    def __init_subclass__(cls): register(cls)
+    def __init_subclass__(cls):
+        cls.__doc__ = FieldDocs(cls.__doc__ or '')
+        register(cls)
 
     def __call__(self, vlm: VLM, image: ImageLike|list, question: str|None = None, box: tuple|None = None,
                  messages: list|None = None, by: object = None) -> Result:

@@ -6,9 +6,11 @@
 __all__ = ['manifests', 'Adapter', 'make_class']
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #507c07ad
+import json
 import os
 import warnings
 from importlib import import_module
+from pathlib import Path
 from PIL import Image
 from ..attention.session import Session
 from ..core.errors import CarveError
@@ -61,7 +63,7 @@ class Adapter:
     batch_size = 1
     def __init__(self, pretrained=SMALL, method='carve', max_new_tokens=None, split=False, on_error='raise',
         answer_by=None, answer_key=None, image_tokens=None, device=None, dtype=None, revision=None,
-        trust_remote_code=False, batch_size=1, max_batch_size=None, **fields):
+        trust_remote_code=False, log=None, batch_size=1, max_batch_size=None, **fields):
         super().__init__()
         if int(os.environ.get('WORLD_SIZE', 1)) > 1:
             raise CarveError('The plug-in runs in one process; start lmms-eval without accelerate or torchrun.')
@@ -70,6 +72,7 @@ class Adapter:
         self.fields = {**given, **fields}
         self.longest = max_new_tokens
         self.split = split
+        self.log = log and Path(log)    # a line of JSON for each request
         self.on_error = on_error
         self.method = make_method(name, **self.fields)
         if self.method.asks == 'box': raise CarveError(f'method={name!r} needs the true region, which no task gives.')
@@ -81,8 +84,8 @@ class Adapter:
             device=device, dtype=dtype, revision=revision, image_tokens=image_tokens, trust_remote_code=trust_remote_code)
         self.vlm = as_vlm(pretrained, {k: v for k, v in given.items() if v})
 
-    def answer(self, context, asked, doc_to_visual, doc_id, task, split) -> str:
-        "Return the answer to one request, up to the first stop word"
+    def answer(self, context, asked, doc_to_visual, doc_id, task, split) -> tuple[str, dict]:
+        "Return the answer to one request, up to the first stop word, and its token counts"
         question, suffix = _split_context(context) if self.split else (str(context).strip(), None)
         image = _one_image(doc_to_visual(self.task_dict[task][split][doc_id]))
         method = equip(self.method, suffix, _read_length(asked, self.longest), given=self.fields)
@@ -96,18 +99,25 @@ class Adapter:
         text = str(r)
         stops = asked.get('until') or ()
         for stop in filter(None, [stops] if isinstance(stops, str) else stops): text = text.split(stop)[0]
-        return text
+        counts = dict(input_tokens=r.answer.n_prompt, output_tokens=len(r.answer.tokens))
+        if self.log:
+            line = dict(
+                task=task, doc_id=doc_id, question=question, answer=text, plain_answer=r.plain_answer and str(r.plain_answer),
+                box=r.crop and [*map(int, r.crop.box)], calls=r.calls, notes=r.notes, **counts)
+            with self.log.open('a', encoding='utf-8') as f: f.write(json.dumps(line, ensure_ascii=False) + '\n')
+        return text, counts
 
-    def generate_until(self, requests) -> list: # of str
-        "Answer in the order of the requests; with on_error='empty' an error becomes an empty answer and a warning"
+    def generate_until(self, requests) -> list[tuple[str, dict]]:
+        """Answer in the order of the requests, each with its token counts, which lmms-eval logs; with on_error='empty' an
+        error becomes an empty answer and a warning"""
         answers = []
         for r in requests:
             try: answers.append(self.answer(*r.args))
             except Exception as e:
                 if self.on_error == 'raise': raise
                 warnings.warn(f'{r.args[4]} {r.args[3]} has no answer: {type(e).__name__}: {e}', stacklevel=2)
-                answers.append('')
-            self.cache_hook.add_partial('generate_until', r.args[:2], answers[-1])
+                answers.append(('', {}))
+            self.cache_hook.add_partial('generate_until', r.args[:2], answers[-1][0])
         return answers
 
     def loglikelihood(self, requests):

@@ -53,6 +53,8 @@ document.addEventListener('DOMContentLoaded', () => {
       const found = all(terms, excluded);
       return found.length ? found : [...terms].flatMap(t => all(new Set([t]), excluded));
     };
+    document.querySelector('#search-results').insertAdjacentHTML('afterend',
+      '<p class="else">Not there? <a href="tutorials/how_do_i.html">How do I …?</a> has one line for each thing that people ask.</p>');
   }
   for (const e of document.querySelectorAll('.sidebar-tree .caption')) e.ariaLevel = 2;
   reach();

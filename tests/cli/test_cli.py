@@ -1,4 +1,5 @@
 "The command `carve`, as a shell sees it."
+import inspect
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ import pytest
 from PIL import Image
 from processes import run, until
 from carve_nb.cli.main import main
+from carve_nb.method.registry import methods
+from carve_nb.method.settings import field_table
 from carve_nb.runs.store import RunStore, read_run
 
 # what is said of 0 where 1 is the least: by pydantic, or by click with an older typer
@@ -616,6 +619,18 @@ def test_methods_are_listed(capsys):
     assert main(['methods']) == 0
     listed = {l.split()[0] for l in capsys.readouterr().out.splitlines()}
     assert {'carve', 'none', 'rel-att', 'vcd', 'oracle'} <= listed
+
+
+def test_fields_are_explained_where_people_look(capsys):
+    "`carve methods NAME` and `help` show each field with default, meaning and range; no field of a method lacks a meaning"
+    assert main(['methods', 'lookup']) == 0
+    line, = [line for line in capsys.readouterr().out.splitlines() if line.startswith('p ')]
+    assert line.split(None, 2) == ['p', '0.04', 'kept share of the pixels; above 0 to 1']
+    for method in methods().values():
+        assert all(meaning for _, _, meaning in field_table(method)[1:]), method
+    text = inspect.getdoc(methods()['lookup'])
+    assert 'p = 0.04: kept share of the pixels; above 0 to 1' in text and 'Source: arXiv 2509.06461' in inspect.getdoc(methods()['carve'])
+    assert main(['methods', 'lokup']) == 2 and 'perhaps lookup' in capsys.readouterr().err
 
 
 def test_errors_know_their_status(capsys):

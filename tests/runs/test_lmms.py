@@ -98,8 +98,8 @@ def test_found_and_made(stand_in):
                                        dict(batch_size='1', max_batch_size=None, device='cpu'))
     assert model.method == Carve(p=.1) and model.batch_size == 1
     vlm = VLM.from_pretrained('carve-tiny')
-    assert model.generate_until(requests(model)[:2]) == [str(Carve(p=.1, max_new_tokens=8)(vlm, s.image, s.question))
-        for s in SCENES[:2]]
+    assert [text for text, _ in model.generate_until(requests(model)[:2])] == [
+        str(Carve(p=.1, max_new_tokens=8)(vlm, s.image, s.question)) for s in SCENES[:2]]
 
 
 def test_question_of_several_lines(stand_in):
@@ -109,8 +109,8 @@ def test_question_of_several_lines(stand_in):
     words = f'Look.\n{s.question}'
     asked = f'{words}\n{SHORT_ANSWER}', dict(max_new_tokens=8), lambda row: [row.image], 0, 'scenes', 'test'
     model.task_dict['scenes'] = dict(test=SCENES)
-    assert model.generate_until([SimpleNamespace(args=asked)]) == [str(vlm.ask(s.image, words,
-        SHORT_ANSWER))] != [str(vlm.ask(s.image, 'Look.', SHORT_ANSWER))]
+    [(text, _)] = model.generate_until([SimpleNamespace(args=asked)])
+    assert text == str(vlm.ask(s.image, words, SHORT_ANSWER)) != str(vlm.ask(s.image, 'Look.', SHORT_ANSWER))
 
 
 def test_one_process_only(stand_in, monkeypatch):
@@ -161,9 +161,11 @@ def test_the_real_one(tmp_path, args, method):
         f'pretrained=carve-tiny,{args}', '--tasks', 'carve_scenes',
         '--include_path', str(tmp_path), '--batch_size', '1', '--log_samples', '--output_path', str(tmp_path/'out')],
         env=env, cwd=tmp_path, capture_output=True, text=True, timeout=500)
-    assert run.returncode == 0, run.stderr[-3000:]
-    [path] = (tmp_path/'out').rglob('*samples*.jsonl')
-    told = {r['doc_id']: r['filtered_resps'][0] for r in map(json.loads, path.read_text().splitlines())}
+    paths = [*(tmp_path/'out').rglob('*samples*.jsonl')]    # on an error lmms-eval exits with 0 and writes none
+    assert run.returncode == 0 and len(paths) == 1, (run.stdout + run.stderr)[-3000:]
+    lines = [json.loads(line) for line in paths[0].read_text().splitlines()]
+    told = {r['doc_id']: r['filtered_resps'][0] for r in lines}
+    assert all(r['token_counts'][0]['input_tokens'] > 100 for r in lines), lines[0]['token_counts']
     vlm = VLM.from_pretrained('carve-tiny')
     words = [f'{s.question}\n{SHORT_ANSWER}' if method.suffix is None else s.question for s in SCENES]
     assert [told[i] for i in range(6)] == [str(method(vlm, s.image, w)) for s, w in zip(SCENES, words)]

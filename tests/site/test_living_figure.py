@@ -133,6 +133,14 @@ def test_reader(page):
     assert not any('safetensors' in url for url in page.fetched)
 
 
+def test_reads_the_word_that_the_library_reads(page):
+    start(page)
+    asked = page.get_by_label('Question')
+    for question, word in ('How many hearts are there?', 'hearts'), ('What color is the star in the image?', 'star'):
+        asked.fill(question)
+        assert f'“{word}” looks at' in answered(page, lambda: asked.press('Enter'))
+
+
 def test_true_answers(page):
     "The page knows the answers of `make_scene` where a question names an object, and says where it knows none"
     asked = [(scene, scene.question(kind)) for scene in map(make_scene, range(145, 153)) for kind in KINDS if scene.question(kind)]

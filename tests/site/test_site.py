@@ -304,14 +304,28 @@ def test_quarto_sidebar_lists_all():
 
 
 def test_download_wants_the_clone(tmp_path):
-    "Notebooks that read files of the repository say so in their first cell, and there it passes; the others begin as they are"
+    "Notebooks that read files of the repository say so in their first cell, and there it passes; the others need the package"
     first = {p.name: pages.joined(pages.download(p)['cells'][0]['source']) for p in ALL}
     assert [p.name for p in ALL if not p.clone and '/' not in p.name] == ['07_algorithm', 'quickstart']
     run = lambda folder: subprocess.run([sys.executable, '-c', first['02_query_token']], cwd=folder,
         capture_output=True, text=True)
     assert run(ROOT/'nbs').returncode == 0
     assert 'Run nbs/02_query_token.ipynb where it lies in a clone' in run(tmp_path).stderr
-    assert first['quickstart'].startswith('# ')
+    assert 'pip install' in first['quickstart']
+
+
+def test_download_carries_its_images():
+    "No image of a downloaded notebook lies in another file, and each is the one that the page shows"
+    import nbformat
+    for p in ALL:
+        notebook = pages.download(p)
+        nbformat.validate(notebook)
+        shown = [address for c in notebook['cells'] if c['cell_type'] == 'markdown'
+            for address in re.findall(r'!\[[^]]*\]\(([^)]+)\)', pages.joined(c['source']))]
+        assert all(re.match(r'\w+:', o) for o in shown), (p.name, shown)
+    carried = [c['attachments'] for c in pages.download(next(p for p in ALL if p.name == 'quickstart'))['cells'] if 'attachments' in c]
+    assert [*carried[0]] == ['index_3.png']
+    assert base64.b64decode(carried[0]['index_3.png']['image/png']) == (ROOT/'nbs/images/index_3.png').read_bytes()
 
 
 def test_titles_are_words():

@@ -157,11 +157,24 @@ ANSWERED = {   # what a newcomer types -> the page that answers it
     'how long does checkup take': 'notes/models', 'heat map of Qwen3-VL without eager': 'tutorials/questions',
     'InternVL tiles': 'tutorials/questions',
     'why does the top-left corner light up': 'tutorials/questions', 'vllm': 'tutorials/questions',
-    'which layer which token': 'tutorials/questions'}
+    'which layer which token': 'tutorials/questions',
+    'bounding box': 'tutorials/how_do_i', 'why is my map empty': 'tutorials/how_do_i', 'ocr textvqa': 'tutorials/how_do_i',
+    'quantized 4-bit': 'tutorials/how_do_i', 'qwen2.5-vl 7b memory': 'tutorials/how_do_i', 'flash attention': 'tutorials/how_do_i',
+    'statistical significance': 'tutorials/how_do_i', 'attention rollout': 'tutorials/how_do_i', 'docker': 'tutorials/how_do_i',
+    'export heatmap image': 'tutorials/how_do_i', 'TransformerLens': 'tutorials/other_tools'}
 
 
 @pytest.mark.parametrize('asked', ANSWERED)
 def test_search_answers(site, browser, asked): assert f'{ANSWERED[asked]}.html' in results(site, browser, asked)[:3]
+
+
+def test_a_miss_suggests(site, browser):
+    "A search without a result leads to the page of all questions"
+    page = browser.new_page()
+    page.goto((site/'search.html').as_uri() + '?q=zyxwvut')
+    page.click('p.else a')
+    assert page.title().startswith('How do I')
+    page.close()
 
 
 def test_folds_and_header(site, browser):

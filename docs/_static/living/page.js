@@ -112,7 +112,8 @@ class Figure {
     layer.length = 2;
     layer.append(...options([...maps[0].keys()]));
     layer.value = value;
-    const last = tokens.length - 1, noun = tokens.findLastIndex((t, i) => i < last && /\w/.test(t));
+    const last = tokens.length - 1, content = t => /\w/.test(t) && !this.data.minor.includes(t.trim().toLowerCase());
+    const noun = tokens.findLastIndex((t, i) => i < last && content(t));    // the query token 'noun' of the library
     this.chosen = token ?? (this.data.models[model].token === 'last' || noun < 0 ? last : noun);
     this.look(this.chosen);
     this.root.dataset.busy = '';
