@@ -9,9 +9,9 @@ __all__ = ['SENTENCES', 'TOWER', 'LLAVA_CHAT', 'CLIP_TOKENS', 'CLIP_TOWER', 'LLA
            'GLM_CHAT', 'GLM_TOKENS', 'glm4_tiny', 'glm4_moe_tiny', 'glm46_tiny', 'ERNIE_TOKENS', 'ERNIE_CHAT',
            'ernie_tiny', 'INTERN_CHAT', 'INTERN_TOKENS', 'intern_tiny', 'AYA_CHAT', 'AYA_TOKENS', 'aya_tiny',
            'IDEFICS_CHAT', 'IDEFICS_TOKENS', 'idefics_tiny', 'smol_tiny', 'GEMMA_CHAT', 'GEMMA_TOKENS', 'GEMMA4_TOKENS',
-           'MISTRAL_CHAT', 'mistral_tiny', 'llama4_tiny', 'mini46_tiny', 'mini47_tiny', 'RECIPES', 'NEED_TORCHVISION',
-           'NEED_TIMM', 'HERE', 'byte_tokenizer', 'llama_tokenizer', 'small', 'Tiny', 'qwen_tiny', 'glm_tiny',
-           'lfm3_tiny', 'edge_tiny', 'gemma_tiny', 'gemma4_tiny', 'gemma3n_tiny', 'pali_tiny', 'lfm2_tiny', 'mini_tiny',
+           'MISTRAL_CHAT', 'mistral_tiny', 'mini46_tiny', 'mini47_tiny', 'RECIPES', 'NEED_TORCHVISION', 'NEED_TIMM',
+           'HERE', 'byte_tokenizer', 'llama_tokenizer', 'small', 'Tiny', 'qwen_tiny', 'glm_tiny', 'lfm3_tiny',
+           'edge_tiny', 'gemma_tiny', 'gemma4_tiny', 'gemma3n_tiny', 'pali_tiny', 'lfm2_tiny', 'mini_tiny',
            'illegible_tokens', 'random_model', 'make_tiny_checkpoint']
 
 # %% ../nbs/training/tiny_models.ipynb #249c5a9b
@@ -45,8 +45,6 @@ from transformers import (
     Lfm2VlConfig,
     Lfm2VlImageProcessor,
     Lfm3VlConfig,
-    Llama4Config,
-    Llama4ImageProcessor,
     LlamaTokenizer,
     LlavaConfig,
     LlavaNextConfig,
@@ -450,18 +448,6 @@ def lfm2_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
         image_token_id=tok.convert_tokens_to_ids('<image>'))
     return config, [tok, images], {'processor_config.json': dict(processor_class='Lfm2VlProcessor')}
 
-_LLAMA4_TOKENS = ['<|eot_id|>', '<|pad|>', '<|im_start|>', '<|im_end|>', '<|image|>', '<|patch|>', '<|image_start|>', '<|image_end|>',
-                  '<|tile_x_separator|>', '<|tile_y_separator|>']
-# tiles of 64 x 64 pixels, 4 x 4 tokens each, at most 4
-llama4_tiny = Tiny(
-    Llama4Config, Llama4ImageProcessor, dict(size=dict(height=64, width=64), max_patches=4), 'Llama4Processor',
-    dict(patch_size=8, pixel_shuffle_ratio=.5), _PIC.replace('<|image_pad|>', '<|image|>'), _LLAMA4_TOKENS,
-    dict(hidden_size=32, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, patch_size=8, image_size=64,
-         vision_output_dim=32, projector_input_dim=32, projector_output_dim=32, pixel_shuffle_ratio=.5,
-         rope_parameters=dict(rope_type='default', rope_theta=1e4)),
-    dict(intermediate_size_mlp=64, num_local_experts=2, attention_chunk_size=1024, head_dim=8, initializer_range=.2),
-    dict(image_token_index='<|patch|>'))
-
 _MINI_NAMED = dict(
     image_token='<|image_pad|>', video_token='<|video_pad|>', image_start_token='<image>', image_end_token='</image>',
     slice_start_token='<slice>', slice_end_token='</slice>', image_id_start_token='<image_id>',
@@ -494,9 +480,9 @@ RECIPES = dict(
     smolvlm=smol_tiny, gemma3=gemma_tiny, paligemma=pali_tiny,
     qwen3_vl_moe=qwen3_moe_tiny, qwen3_5_moe=qwen3_5_moe_tiny, glm4v=glm4_tiny, glm4v_moe=glm4_moe_tiny,
     glm46v=glm46_tiny, ernie4_5_vl_moe=ernie_tiny, lfm3_vl=lfm3_tiny, gemma4=gemma4_tiny, gemma3n=gemma3n_tiny,
-    mistral3=mistral_tiny, aya_vision=aya_tiny, lfm2_vl=lfm2_tiny, llama4=llama4_tiny, minicpmv4_6=mini46_tiny, minicpmv4_7=mini47_tiny)
+    mistral3=mistral_tiny, aya_vision=aya_tiny, lfm2_vl=lfm2_tiny, minicpmv4_6=mini46_tiny, minicpmv4_7=mini47_tiny)
 # their stock processors do, also for still images
-NEED_TORCHVISION = {'mistral3', 'lfm2_vl', 'llama4', 'minicpmv4_6', 'minicpmv4_7'}
+NEED_TORCHVISION = {'mistral3', 'lfm2_vl', 'minicpmv4_6', 'minicpmv4_7'}
 NEED_TIMM = {'gemma3n'}    # its tower is one of timm
 HERE = [name for name in RECIPES if (is_torchvision_available() or name not in NEED_TORCHVISION)
         and (is_timm_available() or name not in NEED_TIMM)]    # that can be made

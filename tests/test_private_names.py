@@ -17,8 +17,6 @@ PRIVATE = {   # name -> where it is used, and what it does there
     'transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS': 'models.hooks: the kernel in use',
     'transformers.models.auto.modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES': 'models.families: types that the rule may read',
     'transformers.models.auto.processing_auto.PROCESSOR_MAPPING_NAMES': 'models.loading: the processor of a type',
-    'transformers.models.gemma3.image_processing_pil_gemma3.Gemma3ImageProcessorPil': 'models.image_tokens: crops',
-    'transformers.models.got_ocr2.image_processing_pil_got_ocr2.get_optimal_tiled_canvas': 'models.image_tokens: InternVL',
     'transformers.vision_utils.get_vision_window_index': 'attention.vision_tower, recipes.contrast: windows of Qwen2.5-VL',
     'transformers.PreTrainedConfig._attn_implementation': 'models.hooks: the name of the kernel in use',
     'torch.nn.attention.flex_attention.BlockMask': 'models.hooks: the mask of flex attention',

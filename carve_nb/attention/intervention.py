@@ -168,7 +168,7 @@ def _last_part(vlm: VLM, prompt: Prompt, start) -> dict:
     inputs, N = vlm.to_device(prompt), len(prompt)
     all_attend = len(vlm.layers) == vlm.n_layers
     behind_images = start >= max(s.end for s in prompt.spans)
-    if not (vlm.family.pixels and all_attend and behind_images): return inputs | dict(use_cache=False)
+    if not (vlm.family.shares and all_attend and behind_images): return inputs | dict(use_cache=False)
     head = {k: v[:, :start] if v.ndim == 2 and v.shape[1] == N else v for k, v in inputs.items()}
     cache = vlm.model(**head, use_cache=True, logits_to_keep=1)[CACHE]
     return {'input_ids': inputs['input_ids'][:, start:], CACHE: cache}

@@ -20,7 +20,7 @@ from ..core.text import SHORT_ANSWER
 from ..models.hooks import _open_hooks
 from ..models.model import Answer
 from ..models.prefix_cache import PENALTIES, Prefixes, penalties
-from ..models.prompts import TURN, Prompt, check_text, format_chat, lay_out, token_names
+from ..models.prompts import TURN, Prompt, check_text, format_chat, token_names
 
 # %% ../../nbs/library/attention/13_session.ipynb #2bd53767
 class Session:
@@ -44,7 +44,7 @@ class Session:
         if not self.images: raise PromptError('No image: give at least one.')
         kind = vlm.model.generation_config.cache_implementation
         # transformers goes on from no cache but one of the kind that is set; it no longer uses 'hybrid' itself
-        able = vlm.family.pixels and kind in (None, 'hybrid')
+        able = vlm.family.shares and kind in (None, 'hybrid')
         self.prefixes = Prefixes() if able else None
         self.captures = {}   # what was asked -> `AttentionRows`, the newest the last
         self.answers = {}    # what was asked -> (`Answer`, dict with its seconds)
@@ -98,15 +98,18 @@ class Session:
         whole = vlm.with_suffix(check_text(vlm.processor, text, vlm.escape), suffix)
         chat = format_chat(vlm.processor, whole, 0, self.messages)
         bos = vlm.tokenizer.bos_token
-        laid = lay_out(vlm.processor, [Image.new('RGB', (64, 64))], whole, self.messages)
+        with_image = format_chat(vlm.processor, whole, 1, self.messages)
+        laid = vlm.processor.prepare_inputs_layout(images=[[Image.new('RGB', (64, 64))]], text=with_image)[1]
+        laid = laid if isinstance(laid, str) else laid[0]
         chat = chat[:chat.rindex(whole)] + laid[laid.rindex(whole):]
         enc = vlm.tokenizer(chat, return_tensors='pt', add_special_tokens=not (bos and chat.startswith(bos)))
-        names = token_names(vlm.tokenizer, enc['input_ids'][0])
+        names = token_names(vlm.tokenizer, enc['input_ids'][0].tolist())
         return Prompt(BatchFeature({k: enc[k] for k in ('input_ids', 'attention_mask')}), [], [], chat, [], names, text)
 
     def inputs(self, prompt: Prompt) -> dict:
         "Return what the model is given: a cache with the beginning of a prompt, where it can be shared, and what follows it"
-        shares = self.prefixes and prompt.spans
+        alone = self.vlm.family.alone or len(prompt.images) == 1
+        shares = self.prefixes and prompt.spans and alone
         return self.prefixes.read_prefix(self.vlm, prompt) if shares else self.vlm.to_device(prompt)
 
     def generate(self, prompt: Prompt, max_new_tokens: int = 32, processors: list = (), from_prefix: bool = True) -> Answer:

@@ -17,7 +17,7 @@ import torch
 import transformers
 from PIL import Image, ImageOps
 from transformers import ProcessorMixin
-from .capture import batch_recorder, check_complete, is_compiled, refuse_compiled, rows_of
+from .capture import check_complete, is_compiled, prompt_recorder, refuse_compiled, rows_of
 from .rows import AttentionRows
 from ..core.errors import CaptureError, CarveError, UnsupportedError
 from ..core.image import ImageLike, common_box
@@ -60,7 +60,7 @@ class VLM(Model):
         if steps not in STEPS: raise CaptureError(f'steps must be one of {", ".join(STEPS)}, not {steps!r}.')
         refuse_compiled(self.model)
         ensure_read(self)
-        rec = batch_recorder(self, [prompt], [0], layers, question_rows, stop=steps == 'first')
+        rec = prompt_recorder(self, prompt, layers, question_rows, stop=steps == 'first')
         answer = None    # it stays so where the pass ends before the answer
         with model_lock(self.model), hooked(rec, self.model):
             answer = self.generate(prompt, max_new_tokens, inputs_of=inputs_of, **settings)
@@ -83,9 +83,9 @@ def record_attention(
     forward pass gives one row: generate without an assistant, which drafts several tokens a pass."""
     stock = stock_model(model, processor)
     vlm = VLM.of_stock(stock, processor)
-    prompt = read_prompt(stock, processor, inputs, images, question)
+    prompt = read_prompt(vlm, inputs, images, question)
     ensure_read(vlm)
-    recorder = batch_recorder(vlm, [prompt], [0], layers, given=(1, len(prompt)))
+    recorder = prompt_recorder(vlm, prompt, layers, given=len(prompt))
     nothing = torch.zeros(0, len(recorder.layers), vlm.n_heads, len(prompt.columns))
     sizes = [image.size for image in prompt.images]
     rows = AttentionRows(nothing, recorder.layers, [], prompt.spans, images=prompt.images,
@@ -172,7 +172,7 @@ def check_family(vlm) -> FamilyCheck:
     "Read one small image with a model as it is loaded, and compare with eager attention and the tower's features"
     family = vlm.family
     image = small_image()
-    rule = family.rule or f'its record ({getattr(family.blocks, "__name__", "blocks")})'
+    rule = 'its record' if family.recorded else 'the grid that its processor tells, or a square of its tokens'
     check = FamilyCheck(family.name, rule, dict(transformers=transformers.__version__, torch=torch.__version__))
     doing = 'Its image tokens are not placed'
     bound = 1e-4 if vlm.dtype == torch.float32 else 2e-2

@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'OWN_CODE', 'REFUSED', 'ALONE', 'FOUR_NUMBERS', 'BOX_FORMS', 'MEASURED', 'attention_layers',
-           'image_features', 'Family', 'add_family', 'find_grid', 'find_family', 'BoxForm', 'family_rows',
-           'check_needs']
+           'image_features', 'Family', 'add_family', 'told_rule', 'find_grid', 'find_box', 'find_family', 'BoxForm',
+           'family_rows', 'check_needs']
 
 # %% ../../nbs/library/models/03_families.ipynb #9339a105
 import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from math import isqrt
 import torch
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
@@ -20,27 +19,21 @@ from ..core.errors import CarveError, UnsupportedError
 from ..core.io import CHECKPOINTS
 from ..core.saliency import pick_layers
 from carve_nb.models.image_tokens import (
+    Processed,
     canvas_tiles,
-    edge_tiles,
-    few_canvases,
-    few_edges,
-    few_pixels,
-    few_tiles,
-    fixed_square,
-    grid_pixels,
-    padded_tiles,
-    pan_tiles,
-    parted_grid,
+    cut_box,
+    line_tiles,
+    marked_tiles,
+    padded_box,
     patch_grid,
-    patch_pixels,
-    place_blocks,
     ratio_tiles,
-    row_pixels,
-    sized_pixels,
-    slice_tiles,
-    split_tiles,
-    tile_pixels,
+    shape_grid,
+    sized_grid,
+    square_grid,
+    strip_tiles,
+    target_grid,
     told_grid,
+    whole_box,
 )
 
 # %% ../../nbs/library/models/03_families.ipynb #9066002c
@@ -62,35 +55,22 @@ def image_features(model, inputs):  # [N, D], one row for each image token in or
 @dataclass(frozen=True)
 class Family:
     "The properties in which a model family differs; the rest is read from configuration, processor and chat template"
-    name: str                   # `config.model_type`
-    blocks: Callable = None     # (config, processor, inputs, i, size) -> `Block`s of image i in order of the sequence
-    # (config, inputs, i, counts) -> what the tower is given for image i alone; None: it cannot be read alone
-    pixels: Callable = None
-    # class of processor that is built without video where transformers lacks packages for it; None: transformers' own
-    assemble: str = None
-    layers: Callable = attention_layers  # decoder's configuration -> layers whose attention can be read
-    chat: str = None            # chat template for models released without
-    rule: str = ''              # in words: how the grid is found
-    tiles: str = 'no'           # in words: how an image is cut
-    # (config, processor, most) -> settings of its image processor for at most so many tokens of an image, or {}
-    fewer: Callable = few_pixels
-    cell: Callable = None       # processor -> side of a token in pixels, where only an image of fewer pixels takes fewer tokens
-    why_not: dict = field(default_factory=dict)  # what it cannot do -> the reason
-    notes: str = ''             # what else to know
-    recorded: bool = True       # was it tested? False: read by the rule, and checked on first use
-
-    def spans(self, config,
-              each,  # list of the processors that read one image each
-              inputs, sizes,
-              ids=None,  # [N] tokens of the prompt that holds the images; the first of `inputs` by default
-              first=0,   # number of the first of these images among all that the processor got
-              ):
-        "Return one `ImageSpan` for each view of each image of (W, H) that has tokens, the whole image first"
-        blocks = [(i, b) for i, size in enumerate(sizes)
-                  for b in self.blocks(config, each[i], inputs, first + i, size)]
-        if ids is None: ids = inputs['input_ids'][0]
-        spans = place_blocks(ids, config.image_token_id, blocks)
-        return sorted(spans, key=lambda s: (s.image, s.view != 'base'))
+    name: str                      # `config.model_type`
+    grid: Callable = told_grid     # `Processed` -> (rows, columns) of the tokens that show the whole image
+    whole: str = 'first'           # which of an image's tokens show all of it: the 'first' or the 'last'
+    tiles: Callable = None         # (`Processed`, that grid, number of the other tokens) -> their span; None: there are none
+    box: Callable = whole_box      # `Processed` -> what the whole image shows
+    axis: int = 0                  # along which the pixel values of several images are joined
+    number: str = ''               # of an image among several, as its text has it: '<id>{}</id>'
+    alone: bool = True             # is an image processed in the same way alone and among others?
+    assemble: str = None           # class of processor that is built without its video part; None: transformers' own
+    layers: Callable = attention_layers    # decoder's configuration -> layers whose attention can be read
+    cell: Callable = None          # processor -> side of a token in pixels, where fewer pixels take fewer tokens
+    chat: str = None               # chat template for models released without one
+    why_not: dict = field(default_factory=dict)    # what it cannot do -> the reason
+    notes: str = ''                # what else to know
+    recorded: bool = True          # was it tested? False: read by the rule, and checked on first use
+    shares = property(lambda self: 'sharing' not in self.why_not, doc='Can the beginning of a prompt be shared?')
 
 # %% ../../nbs/library/models/03_families.ipynb #7e0da36e
 FAMILIES = {}
@@ -99,6 +79,8 @@ OWN_CODE = ('it runs code of its own. Take a stock release of the model (of Inte
             'VLM.from_pretrained(..., trust_remote_code=True).')
 _ASIDE = 'its image is not read by the rows of the decoder itself, so its attention is not read here. Take another family.'
 REFUSED = dict(    # name -> why
+    llama4='The model family llama4 is refused: its stock model does not generate in transformers 5.24, but stops with an '
+           'AttributeError. Take another family.',
     mllama=f'The model family mllama (Llama 3.2 Vision) is refused: its image is read by cross-attention; {_ASIDE}',
     instructblip=f'The model family instructblip is refused: a Q-Former stands before its decoder; {_ASIDE}')
 
@@ -110,12 +92,22 @@ def add_family(family: Family) -> Family:
 # %% ../../nbs/library/models/03_families.ipynb #42d69f85
 ALONE = 'its family has no record, and what it shares between prompts was not tested'
 
-def find_grid(config, processor, inputs, i, size) -> list:
-    "Return the rule for a family without a record: the grid that the processor tells, or its fixed number of tokens"
-    rule = fixed_square
-    if {'image_grid_thw', 'image_position_ids'} & set(inputs): rule = told_grid
-    elif 'image_sizes' in inputs and hasattr(processor, 'spatial_merge_size'): rule = parted_grid
-    return rule(config, processor, inputs, i, size)
+def told_rule(made: Processed) -> Callable|None:
+    "Return the rule of a processor that tells its grid, in patches or pixels; None where it tells none"
+    if {'image_grid_thw', 'image_position_ids'} & set(made.inputs): return told_grid
+    return sized_grid if 'image_sizes' in made.inputs and hasattr(made.processor, 'spatial_merge_size') else None
+
+def find_grid(made: Processed) -> tuple[int, int]:
+    "Take the grid that the processor tells, or a square of all tokens"
+    if rule := told_rule(made): return rule(made)
+    side, pixels = isqrt(sum(made.runs)), made.inputs['pixel_values']
+    if side**2 == sum(made.runs) and pixels.ndim == 4: return side, side
+    raise CarveError(f'{type(made.processor).__name__} tells no grid, and gives {sum(made.runs)} image tokens for pixel '
+                     f'values of {tuple(pixels.shape)}: no square of tokens for each image.')
+
+def find_box(made: Processed) -> tuple:
+    "Return the whole image where the processor tells its grid, else the part that it cuts out or pads"
+    return made.whole if told_rule(made) else cut_box(made)
 
 def find_family(
     name: str,  # `config.model_type`
@@ -124,81 +116,44 @@ def find_family(
     if name in FAMILIES: return FAMILIES[name]
     if name in REFUSED: raise UnsupportedError(REFUSED[name])
     if name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-        return Family(name, blocks=find_grid, rule='the grid that its processor tells, or a square of its fixed number',
-                      why_not=dict(sharing=ALONE, batches=ALONE), recorded=False)
+        return Family(name, find_grid, box=find_box, why_not=dict(sharing=ALONE), recorded=False)
     raise CarveError(f'Model family {name!r} is not supported. With a record: {", ".join(sorted(FAMILIES))}; others of '
                      'transformers are read by the grid that their processor tells. A family of your own is one `Family` '
                      'record; add it with `add_family`: the page "Add a model family" '
                      '(nbs/tutorials/extend.ipynb) shows how.')
 
-# %% ../../nbs/library/models/03_families.ipynb #43a03f18
-_FIXED = 'processed image / patch'
-def _add(name, **kw): return add_family(Family(name, **kw))
-
-_add('llava', blocks=patch_grid, pixels=row_pixels, rule=_FIXED)
-
-_CANVAS = dict(
-    blocks=canvas_tiles, pixels=grid_pixels, fewer=few_canvases, rule='base tile; all tiles as one grid without padding',
-    tiles='best of the grid pinpoints',
-    notes='new-line tokens are dropped; where tiles do not divide into patches the joint grid is off by less '
-          'than a cell')
-_add('llava_next', **_CANVAS)
-_add('llava_onevision', **_CANVAS)
-
 # %% ../../nbs/library/models/03_families.ipynb #735f932f
-_GRID = dict(blocks=told_grid, pixels=patch_pixels, rule='image_grid_thw / merge_size')
-_LINEAR = dict(notes='layers of linear attention have no rows')
-_add('qwen2_vl', **_GRID)
-_add('qwen2_5_vl', **_GRID)
-_add('qwen3_vl', **_GRID)
-_add('qwen3_vl_moe', **_GRID)
-_add('qwen3_5', **_LINEAR, **_GRID)
-_add('qwen3_5_moe', **_LINEAR, **_GRID)
-for _name in 'glm4v', 'glm4v_moe', 'glm46v', 'ernie4_5_vl_moe': _add(_name, **_GRID)
-_add('lfm3_vl', notes='layers of convolution have no rows', **_GRID)
-_add('gemma4', blocks=told_grid, pixels=row_pixels, rule='image_position_ids / pooling_kernel_size')
-_add('gemma3n', blocks=fixed_square, pixels=row_pixels, rule='a square of vision_soft_tokens_per_image',
-     notes='its tower is one of timm: install the vision extra; tested with a smaller one than the MobileNet-v5 of the '
-           'releases')
-_add('mistral3', blocks=parted_grid, pixels=sized_pixels, cell=lambda p: p.patch_size*p.spatial_merge_size,
-     rule='image_sizes / (patch_size spatial_merge_size)',
-     notes='a token of its own kind ends each row, and is on no map');
+def _add(name, *args, **kw): return add_family(Family(name, *args, **kw))
+_LINEAR, _CONVOLUTION = ('layers of linear attention have no rows', 'layers of convolution have no rows')
+_LINES = 'new-line tokens are dropped'
 
-# %% ../../nbs/library/models/03_families.ipynb #5354ff9f
-def _ratio(side): return dict(    # processor -> tokens along a tile's side
-    blocks=partial(ratio_tiles, side=side), pixels=tile_pixels, fewer=partial(few_tiles, side=side),
-    tiles='canvas with the nearest aspect ratio, and the whole')
-_add('internvl', rule='image_seq_length for each tile', **_ratio(lambda p: isqrt(p.image_seq_length)))
-_add('aya_vision', rule='img_size / patch_size for each tile', **_ratio(lambda p: p.img_size//p.patch_size))
-
-_EDGE = dict(
-    blocks=edge_tiles, pixels=tile_pixels, fewer=few_edges, rule='image_seq_len for each tile',
-    tiles='long side in whole tiles, and the whole')
-_add('idefics3', **_EDGE)
-_add('smolvlm', assemble='Idefics3Processor', **_EDGE)
-
-_add('gemma3', blocks=pan_tiles, pixels=tile_pixels, rule='mm_tokens_per_image', tiles='only with do_pan_and_scan')
-_add('paligemma', blocks=patch_grid, rule=_FIXED,
+_add('llava', patch_grid, box=cut_box)
+_add('llava_next', patch_grid, tiles=canvas_tiles, notes=_LINES)
+_add('llava_onevision', patch_grid, tiles=canvas_tiles, box=padded_box, alone=False,
+     notes=f'{_LINES}; several images are each padded to a square, and the beginning of their prompt is not shared')
+for _name in 'qwen2_vl', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_vl_moe': _add(_name)
+for _name in 'qwen3_5', 'qwen3_5_moe': _add(_name, notes=_LINEAR)
+for _name in 'glm4v', 'glm4v_moe', 'glm46v', 'ernie4_5_vl_moe': _add(_name)
+_add('lfm3_vl', notes=_CONVOLUTION)
+_add('gemma4')
+_add('gemma3n', square_grid, notes='its tower is one of timm: install the vision extra; tested with a smaller one than the '
+                                   'MobileNet-v5 of the releases')
+_add('mistral3', sized_grid, cell=lambda p: p.patch_size*p.spatial_merge_size,
+     notes='a token of its own kind ends each row, and is on no map')
+for _name in 'internvl', 'aya_vision': _add(_name, square_grid, 'last', ratio_tiles)
+_add('idefics3', square_grid, 'last', marked_tiles, axis=1)
+_add('smolvlm', square_grid, 'last', marked_tiles, axis=1, assemble='Idefics3Processor')
+_add('gemma3', square_grid, tiles=strip_tiles)
+_add('paligemma', patch_grid, box=cut_box,
     chat="{% for m in messages %}{% for c in m['content'] if c['type'] == 'image' %}<image>{% endfor %}"
          "{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] }}{% endfor %}{% endfor %}",
-    why_not=dict(sharing='image tokens attend to the question, so nothing of one prompt can be used in another'));
-
-# %% ../../nbs/library/models/03_families.ipynb #564bd9bb
-_add('lfm2_vl', blocks=split_tiles, pixels=tile_pixels,
-     cell=lambda p: p.image_processor.encoder_patch_size*p.image_processor.downsample_factor,
-     rule='tile_size / (encoder_patch_size downsample_factor)',
-     tiles='as many as its image processor says, and the whole', notes='layers of convolution have no rows')
-_add('llama4', blocks=padded_tiles, cell=lambda p: round(p.patch_size*p.downsample_ratio**.5),
-     rule='size / patch_size, after the pixel shuffle',
-     tiles='canvas that fits best, padded at the right and below, and the whole',
-     why_not=dict(sharing='its features are projected behind the tower, where they are not taken apart here'))
-_ONE_ROW = 'the patches of all its images are one row, and are not taken apart here'
-_SLICES = dict(
-    blocks=slice_tiles, cell=lambda p: p.image_processor.patch_size*4, rule='target_sizes / 4, or / 2 with downsample_mode=4x',
-    tiles='slices of equal size behind the whole', notes='layers of linear attention have no rows',
-    why_not=dict(sharing=_ONE_ROW, batches=_ONE_ROW))
-_add('minicpmv4_6', **_SLICES)
-_add('minicpmv4_7', **_SLICES);
+    why_not=dict(sharing='image tokens attend to the question, so nothing of one prompt can be used in another'))
+_add('lfm2_vl', shape_grid, 'last', marked_tiles, notes=_CONVOLUTION,
+     cell=lambda p: p.image_processor.encoder_patch_size*p.image_processor.downsample_factor)
+for _name, _why in ('minicpmv4_6', {}), ('minicpmv4_7', dict(
+        sharing='the places of its words are counted from the patches of all images, which a shared beginning does not have')):
+    _add(_name, target_grid, tiles=line_tiles, axis=3, number='<image_id>{}</image_id>', notes=_LINEAR, why_not=_why,
+         cell=lambda p: p.image_processor.patch_size*4)
 
 # %% ../../nbs/library/models/03_families.ipynb #b0f0a002
 _NUMBER = r'\s*(-?\d+(?:\.\d+)?)\s*'

@@ -30,8 +30,8 @@ from transformers.utils import logging
 from ..core.errors import CarveError, InsufficientMemoryError, out_of_memory
 from ..core.io import PACKAGED, find_source
 from .families import FAMILIES, OWN_CODE, find_family
-from .image_tokens import pad_images
-from .prompts import check_template, format_chat
+from .image_tokens import pad_images, read_images
+from .prompts import check_template
 
 # %% ../../nbs/library/models/05_loading.ipynb #84cd1af2
 @contextmanager
@@ -98,10 +98,7 @@ def check_decoder(config, name):
 # %% ../../nbs/library/models/05_loading.ipynb #c4bc5896
 def check_places(config, processor, family):
     "Refuse a type without a record where the rule does not place the image tokens of an image"
-    image = Image.new('RGB', (260, 180))
-    try:
-        inputs = processor(text=format_chat(processor, 'Is it there?'), images=[[image]], return_tensors='pt')
-        return family.spans(config, [processor], inputs, [image.size])
+    try: return read_images(processor, config, family, [Image.new('RGB', (260, 180))])
     except Exception as e:    # what a stock processor raises is not known
         raise CarveError(f'Model type {family.name!r} has no record, and the rule does not read it: '
                          f'{" ".join(str(e).split())} The page "Add a model family" shows how it gets one.') from e

@@ -26,25 +26,16 @@ import numpy as np
 import torch
 from transformers import BatchFeature, LogitsProcessorList, ProcessorMixin
 from ..core.errors import CarveError, InsufficientMemoryError, PromptError, out_of_memory
-from ..core.image import ImageLike, open_image, to_raster
+from ..core.image import ImageLike, image_key, open_image, to_raster
 from ..core.io import MARK, SMALL, answer_span, open_thought
 from ..core.text import SHORT_ANSWER
 from .families import find_family
 from .hooks import generate_setting, refuse_settings, restore, stock_model
-from carve_nb.models.image_tokens import (
-    EachImage,
-    check_limit,
-    limited_processors,
-    patch_pixels,
-    row_pixels,
-    token_limit,
-    with_settings,
-)
+from .image_tokens import check_limit, limit_settings, read_images
 from .loading import check_decoder, load_model
 from .prefix_cache import greedy, penalties
 from carve_nb.models.prompts import (
     TURN,
-    Overheard,
     Prompt,
     check_shape,
     check_template,
@@ -53,9 +44,8 @@ from carve_nb.models.prompts import (
     join_images,
     lay_words,
     read_messages,
-    text_positions,
-    token_names,
     unknown_note,
+    write_prompt,
 )
 
 # %% ../../nbs/library/models/07_model.ipynb #f94165b0
@@ -141,10 +131,10 @@ class Model:
         vlm.resolution = 'padded to a square' if pad else ''
         if image_tokens:
             vlm.image_tokens = None
-            settings = vlm.family.fewer(model.config, processor, image_tokens)
+            settings = limit_settings(processor, image_tokens, raised=True)
             vlm.resolution = AT_MOST.format(image_tokens) if settings else NOT_LIMITED
-            vlm.processor = with_settings(vlm.processor, settings)
-            for k in settings.keys() & vars(model.config): setattr(model.config, k, settings[k])    # it knows canvases too
+            ip = vlm.processor.image_processor
+            if settings: ip.size = type(ip.size)(**dict(ip.size) | settings['size'])
             warnings.warn(f'Resolution: {vlm.resolution}.', stacklevel=2)
         return vlm
 
@@ -184,7 +174,7 @@ class Model:
         suffix: str|bool|None = None,   # appended after a space, as `SHORT_ANSWER`; True: the model's own, `VLM.suffix`
         tokens: tuple = (),             # most tokens of each image, or None for the usual limit; where the family can be told
         messages: tuple = TURN,         # the chat that the question stands in, of `read_messages`
-        known: list|None = None,        # images that were read before, of `EachImage`
+        known: dict|None = None,        # the two newest images that were read before
     ) -> Prompt:
         "Return images and a question as this model's own chat template puts them, with their places"
         images = [check_shape(open_image(im)) for im in (images if isinstance(images, (list, tuple)) else [images])]
@@ -199,39 +189,43 @@ class Model:
         text = self.with_suffix(question, suffix)
         if note := unknown_note(self.tokenizer, text): warnings.warn(note, stacklevel=2)
         chat, behind = lay_words(self.processor, question, text, n, messages)
-        inputs, spans, heard = self.encode(chat, images, limits, known)
-        ids = inputs['input_ids'][0]
-        if len(ids) >= self.limit:
-            raise PromptError(f'The prompt has {len(ids)} tokens, the model reads {self.limit} with the answer. '
+        prompt = write_prompt(self, chat, question, images, self.read(images, limits, known), behind)
+        if len(prompt) >= self.limit:
+            raise PromptError(f'The prompt has {len(prompt)} tokens, the model reads {self.limit} with the answer. '
                               'Shorten the question, or use fewer or smaller images.')
-        names = token_names(self.tokenizer, ids, heard)
-        at = text_positions(self.tokenizer, ids, names, question, behind)
-        return Prompt(inputs, spans, at, chat, list(images), names, question)
+        return prompt
 
-    def encode(self, chat, images, tokens, known=None) -> tuple:    # as in `prompt`
-        "Return a chat and its images as the processor makes them, the `ImageSpan`s, and what the tokenizer heard"
-        config, processor = self.model.config, copy.copy(self.processor)
-        processor.tokenizer = words = Overheard(self.tokenizer)
-        cell, limit = token_limit(processor, check_limit(self.image_tokens, 'image_tokens'))
-        pixels = max(im.width*im.height for im in images)
-        if not any(tokens) and limit and pixels > self.image_tokens*cell**2:
-            warnings.warn(
-                f'An image of {pixels/1e6:.0f} megapixels is shown with {self.image_tokens:,} tokens of {cell} x '
-                f'{cell} pixels, fewer than the processor alone would take. Set another number with '
-                '--image-tokens, or `vlm.image_tokens` (None: the processor\'s own limit).', stacklevel=4)
-        each, shown = limited_processors(self.family, config, with_settings(processor, limit), [*map(to_raster, images)], tokens)
-        alone = known is not None and self.family.pixels in (row_pixels, patch_pixels)    # each is read as if it were alone
-        processor = each[0]
-        if alone or any(p is not processor for p in each):
-            processor = copy.copy(processor)
-            processor.image_processor = EachImage([p.image_processor for p in each], known if alone else None)
-        bos = self.tokenizer.bos_token
-        kw = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}
-        # some tokenizers are saved with a limit, which would cut images in two
-        inputs = processor(text=chat, images=[shown], truncation=False, return_tensors='pt', **kw)
-        inputs.pop('labels', None)
-        spans = self.family.spans(config, each, inputs, [im.size for im in shown])
-        return inputs, [s.stretched(shown[s.image], images[s.image]) for s in spans], words.heard
+    def read(self, images, limits=None, known=None, whole=False) -> list:    # of `ReadImage`; see `prompt`
+        "Process images, each alone and once where the family allows it; `whole`: as large as the processor takes them"
+        def process(some, most=None):
+            settings = {} if whole else self.image_settings(most)
+            shown = some if whole else [*map(to_raster, some)]
+            if settings and not most: self.say_limit(some)
+            parts = read_images(self.processor, self.model.config, self.family, shown, most, settings)
+            return [part.stretched(small, image) for part, small, image in zip(parts, shown, some)]
+        if len(images) > 1 and not self.family.alone: return process(images)
+        known, found = {} if known is None else known, []
+        for image, most in zip(images, limits or [None]*len(images)):
+            key = image_key(image), most, self.image_tokens
+            part = known.pop(key, None) or process([image], most)[0]
+            known[key] = part
+            while len(known) > 2: del known[next(iter(known))]
+            found.append(part)
+        return found
+
+    def say_limit(self, images):
+        "Warn where images are shown with fewer tokens than the processor alone would take"
+        cell = self.processor.image_processor.patch_size*self.processor.image_processor.merge_size
+        pixels = max(image.width*image.height for image in images)
+        if pixels <= self.image_tokens*cell**2: return
+        warnings.warn(
+            f'An image of {pixels/1e6:.0f} megapixels is shown with {self.image_tokens:,} tokens of {cell} x '
+            f'{cell} pixels, fewer than the processor alone would take. Set another number with '
+            '--image-tokens, or `vlm.image_tokens` (None: the processor\'s own limit).', stacklevel=5)
+
+    def image_settings(self, most: int|None = None) -> dict:
+        "Return the settings of the image processor for at most `most` tokens of an image, or `image_tokens`"
+        return limit_settings(self.processor, most or check_limit(self.image_tokens, 'image_tokens'), raised=bool(most))
 
     def open_chat(self,
         messages,    # of a chat template: role and content each, the content as text or as parts
@@ -328,9 +322,8 @@ class Model:
         return self.generate(self.prompt(images, question, suffix, tokens), max_new_tokens)
 
     def why_not_fewer(self, tokens) -> str:
-        "Return why an image cannot be shown with at most `tokens` tokens; '' where it can, as far as tiles allow"
-        fewer = self.family.cell or self.family.fewer(self.model.config, self.processor, tokens)
-        return '' if fewer else NOT_LIMITED
+        "Return why an image cannot be shown with at most `tokens` tokens; '' where it can"
+        return '' if self.family.cell or self.image_settings(tokens) else NOT_LIMITED
 
 # %% ../../nbs/library/models/07_model.ipynb #366a8137
 @dataclass(eq=False, repr=False)

@@ -17,6 +17,7 @@ import torch
 from transformers import DynamicCache, GenerationConfig
 from ..core.errors import CaptureError
 from .hooks import CACHE, CacheFill, hooked
+from .image_tokens import own_inputs
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #b4668374
 def upto_image(prompt, inputs, i) -> dict:
@@ -27,9 +28,7 @@ def upto_image(prompt, inputs, i) -> dict:
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #978f13b1
 def tower_inputs(vlm, prompt, inputs, i) -> dict:
     "Return the inputs of the tower for one image alone"
-    views = [0]*len(prompt.images)
-    for span in prompt.spans: views[span.image] += 1
-    return vlm.family.pixels(vlm.model.config, inputs, i, views)
+    return own_inputs(inputs, [part.inputs for part in prompt.parts], i, vlm.family.axis)
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #6d816229
 def branch(cache):
@@ -124,7 +123,7 @@ class Prefix:
 class Prefixes:
     "The two newest prefixes of one model, the two newest images, and what they cost and saved"
     kept: list = field(default_factory=list)       # of `Prefix`, the newest last
-    images: list = field(default_factory=list)   # `EachImage.known`
+    images: dict = field(default_factory=dict)     # the two newest that were read, see `VLM.read`
     read: int = 0        # prefixes
     hits: int = 0
     seconds: float = 0.  # for the newest prefix

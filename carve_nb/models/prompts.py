@@ -4,29 +4,26 @@
 
 # %% auto #0
 __all__ = ['TURN', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'format_chat', 'check_template', 'lay_words', 'commands',
-           'escape_text', 'check_text', 'unknown_note', 'Overheard', 'token_names', 'text_positions', 'lay_out',
-           'Prompt', 'plot_grid', 'check_shape', 'prompt_places', 'deal_images', 'seen_images', 'read_prompt',
-           'place_prompts', 'check_tiles', 'process_images', 'compare_pixels', 'read_messages', 'join_images',
-           'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
+           'escape_text', 'check_text', 'unknown_note', 'Prompt', 'plot_grid', 'check_shape', 'seen_images',
+           'place_images', 'join_parts', 'write_prompt', 'token_names', 'find_words', 'compare_pixels', 'read_prompt',
+           'read_messages', 'join_images', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import os
 import re
 import warnings
-from bisect import bisect_right
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from transformers import BatchEncoding, BatchFeature, PreTrainedTokenizerBase
+from transformers import BatchFeature
 from ..core.errors import CarveError, OtherImagesError, PromptError, UnsupportedError
 from ..core.image import common_box, flatten, open_image, upright
 from ..core.plotting import fit_height, panels_html
 from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, asked_part, tokens_at, word_places
-from .families import find_family
-from .image_tokens import ImageSpan
+from .image_tokens import ImageSpan, join_inputs
 
 # %% ../../nbs/library/models/06_prompts.ipynb #ff7ec2ed
 TURN = (dict(role='user', content=[dict(type='image'), dict(type='text', text='')]),)    # images first, the words last
@@ -127,78 +124,6 @@ def unknown_note(tokenizer, text) -> str:
     words = dict.fromkeys(text[start:end].strip() for i, (start, end) in places if i == unknown)
     return f'This model does not know the words {", ".join(map(repr, words))}.' if words else ''
 
-# %% ../../nbs/library/models/06_prompts.ipynb #be36c20a
-@dataclass(eq=False)
-class Overheard:
-    "A tokenizer that keeps what it was given: the ids of each text, and the part of the text that each token stands for"
-    tokenizer: PreTrainedTokenizerBase
-    heard: list = field(default_factory=list)    # of lists of (id, name)
-
-    def __getattr__(self, name): return getattr(self.tokenizer, name)
-
-    def __call__(self, text: str|list, *args, **kw) -> BatchEncoding:
-        "Encode texts as the tokenizer does"
-        made = self.tokenizer(text, *args, **kw)
-        for own, encoding in zip([text] if isinstance(text, str) else text, made.encodings or ()):
-            ends = [0, *accumulate((end for _, end in encoding.offsets), max)]
-            ends[1:] = [*ends[1:-1], len(own)][:len(ends) - 1]    # what follows the last token is its own
-            tokens = zip(encoding.ids, pairwise(ends), encoding.attention_mask)
-            self.heard.append([(i, own[a:b]) for i, (a, b), real in tokens if real])    # without padding
-        return made
-
-def token_names(
-    tokenizer,
-    ids,       # [N]
-    heard=(),  # of `Overheard`
-) -> list:
-    """Return the part of the text that each token stands for, spaces before it too; a character in several tokens is the first's.
-
-    The text is the one that was encoded, by the tokenizer's offsets, or else what each token adds to the decoded text."""
-    ids = ids.tolist()
-    for text in heard:
-        if text and ids[-len(text):] == [i for i, _ in text]: return ['']*(len(ids) - len(text)) + [name for _, name in text]
-    group = open = 0   # where the tokens before begin, and those that are not yet a text
-    names = ['']*len(ids)
-    @lru_cache(None)
-    def decode(*some): return tokenizer.decode(list(some), clean_up_tokenization_spaces=False)
-    before = short = decode()   # of the tokens before; of all but the newest
-    for i in range(len(ids)):
-        text = decode(*ids[group:i + 1])
-        if text.endswith('\ufffd') and i + 1 < len(ids):
-            short = text
-            continue
-        if not text.startswith(short): short = text     # the token ends a character
-        names[open] = short[len(before):]
-        names[i] += text[len(short):]
-        group, open = open, i + 1
-        before = short = decode(*ids[group:open])
-    return names
-
-# %% ../../nbs/library/models/06_prompts.ipynb #7589b75d
-def text_positions(
-    tokenizer, ids,  # [N] tokens of a prompt
-    names,           # [N] of `token_names`
-    text: str,
-    behind: str = '',    # the words after it; '': it is looked for as whole words, and the last place is taken
-) -> list:
-    "Return positions of the tokens of a question that ask, without options and instruction; of no text: none"
-    if not text: return []
-    told, part = ''.join(names), asked_part(text)
-    at = told.rfind(text + behind) if behind else max(word_places(told, text), default=-1)
-    if at >= 0: return tokens_at(names, at, at + len(part))
-    # a tokenizer of whole words, which keeps neither capitals nor spaces
-    ids = ids.tolist()
-    own, asked = tokenizer([text, part], add_special_tokens=False).input_ids
-    places = [i for i in range(len(ids)) if own and ids[i:i + len(own)] == own]
-    if places and text not in told: return list(range(places[-1], places[-1] + len(asked)))
-    raise PromptError(f'The prompt does not hold the question {text!r}: it ends {told[-80:]!r}.')
-
-# %% ../../nbs/library/models/06_prompts.ipynb #e53025a6
-def lay_out(processor, images, text, messages=TURN) -> str:
-    "Return the chat as text, with what the processor itself adds before it tokenizes: a start token or a new line"
-    laid = processor.prepare_inputs_layout(images=[images], text=format_chat(processor, text, len(images), messages))[1]
-    return laid if isinstance(laid, str) else laid[0]
-
 # %% ../../nbs/library/models/06_prompts.ipynb #aa896d4e
 @dataclass(repr=False)
 class Prompt:
@@ -211,6 +136,7 @@ class Prompt:
     tokens: list           # the N tokens as text
     asked: str = ''        # the user's question, in words
     pixels: str = ''       # a note, if its pixels were not found to be those of the images
+    parts: list = ()       # a `ReadImage` for each image
     columns = property(lambda self: torch.cat([s.tokens for s in self.spans]), doc='[Nv] positions of the image tokens')
     def __len__(self): return len(self.tokens)
     def __repr__(self):
@@ -245,24 +171,7 @@ def check_shape(img):
     raise PromptError(f'An image of {img.width} x {img.height} pixels is over {MAX_SIDE_RATIO} times longer than '
                       'wide. Crop it, or pad its short side.')
 
-# %% ../../nbs/library/models/06_prompts.ipynb #2f81952a
-def prompt_places(inputs) -> list:  # of (first token, end), one for each prompt
-    "Return where each prompt of a batch stands between its padding"
-    ids, mask = inputs['input_ids'], inputs.get('attention_mask')
-    if mask is None: return [(0, ids.shape[1])]*len(ids)
-    real = [row.nonzero()[:, 0].tolist() for row in mask] if mask.shape == ids.shape else [[]]
-    if not all(own and own[-1] - own[0] < len(own) for own in real):
-        raise PromptError(f'An attention mask of shape {tuple(mask.shape)} for ids of {tuple(ids.shape)}: give the processor\'s '
-                          'own, one value for each token, and padding at one end only.')
-    return [(own[0], own[-1] + 1) for own in real]
-
 # %% ../../nbs/library/models/06_prompts.ipynb #e19e7c10
-def deal_images(counts, sizes) -> list:    # image tokens of each prompt, of each image
-    "Return how many of the images, in order, are in the prompts up to each"
-    ends, filled = [*accumulate(counts)], [0, *accumulate(sizes)]
-    if ends[-1] == filled[-1] and {*ends} <= {*filled}: return [bisect_right(filled, end) - 1 for end in ends]
-    raise OtherImagesError(f'The prompts have {counts} image tokens, which these images do not fill: they take {sizes}.')
-
 def seen_images(
     images,  # an image, or a list of them, or a list of such lists
 ) -> list:
@@ -274,80 +183,106 @@ def seen_images(
     return [opened if opened.mode == 'RGB' else opened.convert('RGB')]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #58de34a2
-def read_prompt(model, processor, inputs, images, question=None) -> Prompt:    # a stock pair; of one prompt
+def place_images(ids, config, parts: list) -> list[ImageSpan]:    # [N] tokens of a prompt; `ReadImage` of each image
+    "Return the spans of all images, of each the whole image first; refuse another number of image tokens"
+    at, counts = (ids == config.image_token_id).nonzero()[:, 0], [part.count for part in parts]
+    if len(at) != sum(counts):
+        raise OtherImagesError(f'The prompt has {len(at)} image tokens, which these images do not fill: they take {counts}.')
+    spans = []
+    for i, (part, own) in enumerate(zip(parts, at.split(counts))):
+        spans += [replace(span, tokens=own[span.tokens], image=i, end=int(own[-1]) + 1) for span in part.views]
+    return spans
+
+def join_parts(family, parts: list) -> dict:    # of `ReadImage`
+    "Join the inputs of all images, which were processed alone, or else together"
+    return join_inputs([part.inputs for part in parts], family.axis) if family.alone else parts[0].inputs
+
+def write_prompt(vlm, chat, question, images, parts, behind) -> Prompt:    # PIL images; `ReadImage` of each
+    "Put the text of each image into its place of a chat, and tokenize; `behind`: the words after the question"
+    processor, tokenizer, config = vlm.processor, vlm.tokenizer, vlm.model.config
+    laid = processor.prepare_inputs_layout(images=[images], text=chat)[1]
+    first, *others = (laid if isinstance(laid, str) else laid[0]).split(processor.image_token)
+    if len(others) != len(parts): raise PromptError(f'The chat has {len(others)} places for {len(parts)} images.')
+    number = vlm.family.number
+    each = [part.text.replace(number.format(0), number.format(i), 1) if number else part.text for i, part in enumerate(parts)]
+    text = first + ''.join(own + words for own, words in zip(each, others))
+    bos = tokenizer.bos_token
+    # some tokenizers are saved with a limit, which would cut images in two
+    enc = tokenizer([text], return_tensors='pt', truncation=False, add_special_tokens=not (bos and text.startswith(bos)))
+    inputs = {k: enc[k] for k in ('input_ids', 'attention_mask')}
+    for k, marked in parts[0].kinds.items():    # PaliGemma's are 0 up to the answer
+        create = getattr(processor, f'create_{k}', processor.create_mm_token_type_ids)
+        kinds = torch.tensor(create(enc['input_ids'].tolist())) if marked else torch.zeros_like(enc['input_ids'])
+        inputs[k] = kinds
+    inputs |= join_parts(vlm.family, parts)
+    if enc.encodings:
+        ends = [0, *accumulate((end for _, end in enc.encodings[0].offsets), max)]
+        ends[-1] = len(text)    # what follows the last token is its own
+        names = [text[a:b] for a, b in pairwise(ends)]
+    else: names = token_names(tokenizer, enc['input_ids'][0].tolist())
+    start = ''.join(names).rfind(question + behind)
+    if start < 0: raise PromptError(f'The prompt does not hold the question {question!r}: it ends {text[-80:]!r}.')
+    asked = tokens_at(names, start, start + len(asked_part(question)))
+    spans = place_images(enc['input_ids'][0], config, parts)
+    return Prompt(BatchFeature(inputs), spans, asked, chat, list(images), names, question, parts=parts)
+
+# %% ../../nbs/library/models/06_prompts.ipynb #8f4e7650
+def token_names(tokenizer, ids: list[int]) -> list[str]:
+    "Return what each token adds to the decoded text, spaces before it too; a character in several tokens is the first's"
+    group = open = 0   # where the tokens before begin, and those that are not yet a text
+    names = ['']*len(ids)
+    @lru_cache(None)
+    def decode(*some): return tokenizer.decode(list(some), clean_up_tokenization_spaces=False)
+    before = short = decode()   # of the tokens before; of all but the newest
+    for i in range(len(ids)):
+        text = decode(*ids[group:i + 1])
+        if text.endswith('\ufffd') and i + 1 < len(ids):
+            short = text
+            continue
+        if not text.startswith(short): short = text     # the token ends a character
+        names[open] = short[len(before):]
+        names[i] += text[len(short):]
+        group, open = open, i + 1
+        before = short = decode(*ids[group:open])
+    return names
+
+def find_words(tokenizer, ids: list[int], names: list[str], text: str) -> list[int]:
+    "Return the last tokens that ask a question, as whole words; without options and instruction"
+    told, part = ''.join(names), asked_part(text)
+    start = max(word_places(told, text), default=-1)
+    if start >= 0: return tokens_at(names, start, start + len(part))
+    # a tokenizer of whole words, which keeps neither capitals nor spaces
+    own, asked = tokenizer([text, part], add_special_tokens=False).input_ids
+    places = [i for i in range(len(ids)) if own and ids[i:i + len(own)] == own]
+    if places and text not in told: return list(range(places[-1], places[-1] + len(asked)))
+    raise PromptError(f'The prompt does not hold the question {text!r}: it ends {told[-80:]!r}.')
+
+def compare_pixels(processor, inputs, own) -> str:
+    "Note pixels that differ from the images by more than 2 of 255 levels; '' where they are equal"
+    given, ip = inputs.get('pixel_values'), processor.image_processor
+    if given is None: return 'not compared'
+    level = (ip.rescale_factor if ip.do_rescale else 1)/(np.min(ip.image_std) if ip.do_normalize else 1)
+    same = own.shape == given.shape and torch.allclose(own.to(given).float(), given.float(), rtol=0, atol=2*level)
+    return '' if same else 'not those of the images'
+
+def read_prompt(vlm, inputs, images, question=None) -> Prompt:    # of a stock pair; model inputs of one prompt
     "Find the words and images in inputs that were made elsewhere; of the images their tokens are counted"
     if any(k in inputs for k in ('pixel_values_videos', 'video_grid_thw')):
         raise UnsupportedError('These inputs hold a video, and images are read here: give its frames as images.')
-    if prompt_places(inputs) != [(0, inputs['input_ids'].shape[1])]:
+    ids, mask = inputs['input_ids'].cpu(), inputs.get('attention_mask')
+    if len(ids) > 1 or mask is not None and not mask.all():
         raise PromptError('A block records one prompt without padding: open a block for each prompt of a batch.')
     opened = seen_images(images)
     if any(upright(image) is not image for image in opened):
         warnings.warn('The processor got an opened photo and did not turn it, so the model sees it lying on its '
                       'side. Give it the path, or `ImageOps.exif_transpose(photo)`.', stacklevel=4)
-    prompt, = place_prompts(model, processor, inputs, opened, question)
-    if not prompt.spans: raise PromptError('The prompt has no image, so it has no attention to one.')
-    return replace(prompt, pixels=compare_pixels(processor, inputs, prompt.images))
-
-def place_prompts(model, processor, inputs, images, question, heard=()) -> list:    # heard: of `Overheard`
-    "Return the prompts of inputs, if these are their images"
-    config, tok = model.config, processor.tokenizer
-    family, token = find_family(config.model_type), config.image_token_id
-    places = prompt_places(inputs)
-    questions = question if isinstance(question, (list, tuple)) else [question]*len(places)
-    if len(questions) != len(places):
-        raise PromptError(f'{len(questions)} questions for {len(places)} prompts: give one text for each, or one for all.')
-    if 'pixel_values' not in inputs:    # a later turn, whose images are in the cache
-        inputs = {**process_images(processor, [images] if len(places) == 1 else images), **inputs}
-    alone = [ids[start:end].cpu() for ids, (start, end) in zip(inputs['input_ids'], places)]
-    prompts, first = [], 0
-    try:
-        filled = [sum(b.size for b in family.blocks(config, processor, inputs, i, im.size)) for i, im in enumerate(images)]
-        for ids, end, asked in zip(alone, deal_images([int((ids == token).sum()) for ids in alone], filled), questions):
-            own, names = images[first:end], token_names(tok, ids, heard)
-            spans = family.spans(config, [processor]*len(own), inputs, [im.size for im in own], ids, first) if own else []
-            check_tiles(spans, names, ids == token)
-            # one image token for each image
-            short = [i for before, i in zip([None, *ids.tolist()], ids.tolist()) if i != token or before != token]
-            text = tok.decode(short, clean_up_tokenization_spaces=False)
-            prompts.append(Prompt(inputs, spans, text_positions(tok, ids, names, asked), text, own, names, asked or ''))
-            first = end
-    except PromptError: raise
-    except (IndexError, CarveError) as e: raise OtherImagesError(f'The inputs are not of these {len(images)} images: {e}.') from e
-    return prompts
-
-# %% ../../nbs/library/models/06_prompts.ipynb #c9d1bc19
-def check_tiles(
-    spans, names,  # [N] its tokens as text
-    image,  # [N] bool: the image tokens
-):
-    "Refuse images whose tiles are not where the prompt has them"
-    spans = [s for s in spans if len(s)]    # of a strip a view can be without a token
-    starts = {s.image: min(int(t.tokens[0]) for t in spans if t.image == s.image) for s in spans}
-    apart = int((image[1:] & ~image[:-1]).sum() + image[0]) >= len(starts)    # words stand between all of them
-    wrong = {i for i, start in starts.items() if apart and start and image[start - 1]}
-    for s in spans:
-        at = re.fullmatch(r'\s*<row_(\d+)_col_(\d+)>', names[int(s.tokens[0]) - 1])
-        if at and s.view != f'tile {int(at[1]) - 1},{int(at[2]) - 1}': wrong.add(s.image)
-    if not wrong: return
-    raise OtherImagesError(f'Image {min(wrong)} has other tiles than the prompt has at its place.')
-
-# %% ../../nbs/library/models/06_prompts.ipynb #8f4e7650
-def process_images(processor, images, **settings) -> dict:
-    "Process images by a processor's image processor"
-    kw = dict(getattr(processor, 'images_kwargs', {}), return_tensors='pt') | settings
-    merged = getattr(processor, 'spatial_merge_size', None)    # such a processor asks for patches of its own size
-    if merged: kw |= dict(patch_size=processor.patch_size*merged)
-    made = processor.image_processor(images, **kw)
-    return {k: v for k, v in made.items() if k not in getattr(processor, 'unused_input_names', ())}
-
-def compare_pixels(processor, inputs, images) -> str:
-    "Note pixels that the image processor does not make of the images, up to 2 of 255 levels; '' where they are equal"
-    given = inputs.get('pixel_values')
-    if given is None: return 'not compared'
-    own, ip = process_images(processor, [images])['pixel_values'], processor.image_processor
-    level = (ip.rescale_factor if ip.do_rescale else 1)/(np.min(ip.image_std) if ip.do_normalize else 1)
-    same = own.shape == given.shape and torch.allclose(own.to(given).float(), given.float(), rtol=0, atol=2*level)
-    return '' if same else 'not those of the images'
+    if not opened: raise PromptError('The prompt has no image, so it has no attention to one.')
+    parts, ids = vlm.read(opened, whole=True), ids[0]
+    spans, names = place_images(ids, vlm.model.config, parts), token_names(vlm.tokenizer, ids.tolist())
+    own = join_parts(vlm.family, parts)
+    asked = find_words(vlm.tokenizer, ids.tolist(), names, question) if question else []
+    note = compare_pixels(vlm.processor, inputs, own.get('pixel_values'))
+    return Prompt(inputs, spans, asked, '', opened, names, question or '', note, parts)
 
 # %% ../../nbs/library/models/06_prompts.ipynb #1cbe6f94
 def read_messages(

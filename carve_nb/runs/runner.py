@@ -38,7 +38,6 @@ from ..method.lookup import Lookup
 from ..method.registry import make_method, methods, read_method, split_specs
 from ..method.wrappers import describe_answerer, open_answerer, why_no_crop
 from ..models.families import check_needs
-from ..models.image_tokens import token_limit
 from ..models.model import AT_MOST, free_memory
 from .store import RunStore, attempt, carry_out, unsupported_lines
 
@@ -194,7 +193,7 @@ def make_protocol(evaluator) -> dict: # plain values
     proc = vlm.processor
     name = str(vlm.name)
     libraries = torch, transformers, numpy, PIL
-    limited = token_limit(proc, vlm.image_tokens)[1]
+    limited = vlm.image_settings()
     shown = AT_MOST.format(vlm.image_tokens) if limited else vlm.resolution
     protocol = dict(
         model=dict(

@@ -5,19 +5,18 @@ It ends with two tests: does the grid lie where it says, and does a method work.
 import sys
 from carve_nb import VLM, Carve, Family, add_family, make_scene
 from carve_nb.attention.vlm import check_family
-from carve_nb.models.image_tokens import Block, crop_box
 from carve_nb.testing import check_method
 
-def blocks(config, processor, inputs, i, size):
-    "Rows and columns of the tokens of image i, and the box of its pixels that they cover"
-    patch = config.vision_config.patch_size
-    gh, gw = (side//patch for side in inputs['pixel_values'].shape[-2:])
-    return [Block((gh, gw), crop_box(processor, size, (gw*patch, gh*patch)))]
+def grid(made):
+    "Return rows and columns of the tokens that show the whole image, from what the processor made of it"
+    patch = made.config.vision_config.patch_size
+    gh, gw = (side//patch for side in made.inputs['pixel_values'].shape[-2:])
+    return gh, gw
 
 
 mine = add_family(Family(
     'llava',                # `model_type` in the model's config.json
-    blocks=blocks))
+    grid=grid))
 
 if __name__ == '__main__':
     vlm, scene = VLM.from_pretrained(*sys.argv[1:] or ['carve-tiny']), make_scene(0)

@@ -126,9 +126,9 @@ def test_attention_dropout(folders):
 # -- the images of the inputs
 
 def test_image_of_the_wrong_size(qwen, load):
-    "Its pixels are others, which a note says"
-    for user, image in (qwen, WIDE.resize((64, 64))), (User(load('llava_next')), WIDE.resize((255, 180))):
-        assert 'pixels not those' in repr(user.record(images=[image, TALL]))
+    "Another number of tokens is refused; where the number is the same, a note says that the pixels are others"
+    refuse('which these images do not fill', lambda: qwen.record(images=[WIDE.resize((64, 64)), TALL]))
+    assert 'pixels not those' in repr(User(load('llava_next')).record(images=[WIDE.resize((255, 180)), TALL]))
 
 
 @pytest.mark.parametrize('name', ['llava_next', 'llava_onevision', 'internvl', 'idefics3', 'smolvlm'])

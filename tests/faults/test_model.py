@@ -57,6 +57,7 @@ from carve_nb.method.carve import Carve
 from carve_nb.method.controls import DirectAnswer
 from carve_nb.method.settings import Crops
 from carve_nb.models.families import FAMILIES, find_family
+from carve_nb.models.prompts import place_images
 from carve_nb.runs.runner import RunConfig, SampleEvaluator, run_eval
 from . import clean
 from .clean import count_passes, differences, image, snapshot
@@ -229,47 +230,18 @@ def test_pickle_beside_weights(folders, tmp_path):
 SEEN_IN = 'llava', 'qwen2_5_vl', 'internvl', 'idefics3', 'gemma3'
 
 
-def spans_of(vlm, change):
-    "Spans of a prompt whose inputs were changed"
-    p = vlm.prompt(IMAGE, QUESTION)
-    inputs, image = {k: v.clone() for k, v in p.inputs.items()}, vlm.model.config.image_token_id
-    change(inputs, (inputs['input_ids'][0] == image).nonzero()[:, 0], image)
-    return vlm.family.spans(vlm.model.config, [vlm.processor], inputs, [IMAGE.size])
-
-
-@pytest.mark.case(30)
+@pytest.mark.case(30, 31)
 @pytest.mark.parametrize('name', SEEN_IN)
 def test_span_not_found(load, name):
-    "No image token, one too few, one elsewhere, a second image's: never a default span"
+    "No image token, one too few, a second image's: never a default span"
     vlm = load(name)
-    image = vlm.model.config.image_token_id
-    def none(i, at, t): i['input_ids'][0, at] = 1 if t != 1 else 2
-    def fewer(i, at, t): i['input_ids'][0, at[0]] = 1 if t != 1 else 2
-    def apart(i, at, t): i['input_ids'][0, at[-1]], i['input_ids'][0, -1] = i['input_ids'][0, -1].item(), t
-    def repeated(i, at, t): i['input_ids'] = torch.cat([i['input_ids'], i['input_ids'][:, at]], 1)
-    with pytest.raises(CarveError, match=rf'No image token \(id {image}\) among \d+ tokens; ids seen: \[\d+, '):
-        spans_of(vlm, none)
-    for change in (fewer, repeated):
-        with pytest.raises(CarveError,
-                match=rf'\d+ image tokens \(id {image}, positions \d+\.\.\d+\), but the grids say \['):
-            spans_of(vlm, change)
-    with pytest.raises(CarveError, match=r'is spread over positions'): spans_of(vlm, apart)
-
-
-@pytest.mark.case(31)
-@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
-def test_grid_and_span(load, name):
-    "A grid of another size than the span: both numbers, and nothing is cut"
-    vlm = load(name)
-    n = len(vlm.prompt(IMAGE, QUESTION).spans[0])
-    def taller(i, at, t):
-        if 'image_grid_thw' in i: i['image_grid_thw'][0, 1] += 2
-        else: i['pixel_values'] = torch.nn.functional.pad(i['pixel_values'], (0, 0, 0, 8))
-    grid = [8*9] if name == 'llava' else None
-    with pytest.raises(CarveError) as e: spans_of(vlm, taller)
-    assert str(e.value).startswith(f'{n} image tokens')
-    assert re.search(r'the grids say \[(\d+)\]', str(e.value))[1] != str(n)
-    assert grid is None or f'say {grid}' in str(e.value)
+    prompt, token = vlm.prompt(IMAGE, QUESTION), vlm.model.config.image_token_id
+    ids = prompt.inputs['input_ids'][0]
+    at = (ids == token).nonzero()[:, 0]
+    other = 1 if token != 1 else 2
+    for changed in (ids.index_fill(0, at, other), ids.index_fill(0, at[:1], other), torch.cat([ids, ids[at]])):
+        with pytest.raises(CarveError, match=rf'The prompt has {int((changed == token).sum())} image tokens, .* they take \[{len(at)}\]'):
+            place_images(changed, vlm.model.config, prompt.parts)
 
 
 # -- layers and kernels

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of 
 NAMES = [n for n, m in methods().items() if m.asks != 'model']  # the others are tested with tiny checkpoints of their own, in their chapter
 FULL = 'llava', 'qwen2_5_vl'
 # of those that a processor's grid alone places, without a note, one family stands for all
-OTHERS = [n for n in FAMILY_NAMES if n not in FULL and not (FAMILIES[n].blocks is told_grid and not FAMILIES[n].notes)]
+OTHERS = [n for n in FAMILY_NAMES if n not in FULL and not (FAMILIES[n].grid is told_grid and not FAMILIES[n].notes)]
 QUESTION, BOX = 'What animal is this?', (20, 10, 70, 60)
 measured = {}
 
