@@ -304,7 +304,7 @@ LETTERS = dict(
     '不选A', 'Aではない', 'A不对', '정답은 A가 아니다', 'nicht A',
           'A or B', 'Answer: A or B', 'Answer: A, B', 'A\nB\nC', 'Option A: red\nOption B: blue',
           'Option A or option B', '(a) or (b)', 'A red car', 'a dog', 'Answer: a dog',
-          'The answer is a cotton glove, not B', 'The answer is not B but C', 'C++', 'an A-frame', '这是A字裙', '维生素C',
+          'The answer is a cotton glove, not B', 'The answer is not B but A or C', 'C++', 'an A-frame', '这是A字裙', '维生素C',
           'dog(s)', 'I cannot tell.', ''])
 
 
@@ -445,7 +445,7 @@ def test_a_run_on_a_table_of_pandas(answerer, tmp_path):
         ('Which two?', 'B', ['red', 'blue'], 'Not A.', 0), ('Which three?', 'blue', ['red', 'blue'], '答案是B', 1),
         ('Which four?\nOptions: A: red, B: blue', 'B', None, 'The answer is (b).', 1),
         ('Which five?\n[A] red\n[B] blue', 'A', None, 'blue', 0)]
-    truths = [('Is it red?', True, None, 'Yes, it is.', 0), ('Is it blue?', False, None, 'No.', 1),
+    truths = [('Is it red?', True, None, 'Yes, it is.', 1), ('Is it blue?', False, None, 'No.', 1),
         ('Is it big?', True, None, 'True', 1)]
     for name, table, column in (('floats', rows, 'answer'), ('lists', lists, 'answers'), ('options', ways, 'answer'),
             ('truths', truths, 'answer')):
