@@ -394,19 +394,20 @@ def score_answer(answer: object, record, rule: str|None = None) -> float:
     return 0. if said is None else float(score(said, record))
 
 def why_unread(answer: object, record) -> str:
-    """Return what kept an answer from being read by its record's rule; '' where it was read.
+    """Return what a report says of an answer that its record's rule could not read; '' where it was read.
 
-    'nothing', 'no option', 'neither yes nor no', or 'more than the answer': it scores 0, and an accepted one is inside it."""
+    An answer that scores 0 with an accepted one inside it was not read either: it may be right in a longer form."""
     said = behind_thought(str(answer)) or ''
-    if not said.strip(): return 'nothing'
+    if not said.strip(): return 'nothing could be read'
     if record.choices:
         read = _pick_text if record.rule == 'choice-text' else _read_option
-        return '' if read(said, record.choices) else 'no option'
-    if record.rule == 'pope': return '' if _pope_word(said) == 'no' or 'yes' in _words(said).split() else 'neither yes nor no'
-    if _asks_yes_no(record): return '' if _read_yes_no(said) else 'neither yes nor no'
+        return '' if read(said, record.choices) else 'no option could be read'
+    neither = 'neither yes nor no could be read'
+    if record.rule == 'pope': return '' if _pope_word(said) == 'no' or 'yes' in _words(said).split() else neither
+    if _asks_yes_no(record) and not _read_yes_no(said): return neither
     if record.rule == 'f1-pairs' or not record.answers or score_answer(said, record): return ''
     longer = f' {_exact_text(said)} '
-    return 'more than the answer'*any(f' {_exact_text(truth)} ' in longer for truth in record.answers)
+    return 'the accepted answer is inside a longer one'*any(f' {_exact_text(truth)} ' in longer for truth in record.answers)
 
 # %% ../../nbs/library/data/13_scoring.ipynb #b427218d
 def patch_auroc(saliency, boxes) -> float: # `Saliency`, true regions in pixels; 0..1, .5 is chance

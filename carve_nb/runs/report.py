@@ -119,7 +119,7 @@ _MOST = 12      # remarks that are shown
 def _said_of(r) -> list: # of str
     "Return the remarks of one line"
     if r['status'] != 'ok': return [f'{r["status"]}: {r["why"]}']
-    unread = [f'{r["unread"]} could be read, as in "{r["answer"][:80]}"'] if r.get('unread') else []
+    unread = [f'{r["unread"]}, as in "{r["answer"][:80]}"'] if r.get('unread') else []
     return [*unread, *r.get('notes', ())]
 
 def without_values(text) -> str:
