@@ -468,6 +468,8 @@ def measure_methods(
     split: Annotated[str|None, _sample(metavar='S', help='split of the set (default: the usual one)')] = None,
     shuffle: Annotated[bool, _sample('--shuffle', help='draw the --n samples at random')] = False,
     rule: Annotated[str|None, _sample(metavar='R', help='score by another rule, such as vqa or choice')] = None,
+    images: Annotated[Path|None, _sample(
+        metavar='DIR', exists=True, file_okay=False, help='where the images of a table lie (default: beside it)')] = None,
     root: Annotated[Path|None, _sample(
         metavar='DIR', exists=True, help='local copy of a known set, in its own layout')] = None,
     download: Annotated[bool, _sample(
@@ -495,7 +497,7 @@ def measure_methods(
     if bad := [pair for pair in columns if '=' not in pair]:
         raise CarveError(f'{bad[0]!r} names no column; write names.FIELD=COLUMN, such as names.question=text')
     names = {pair[6:pair.index('=')]: pair[pair.index('=') + 1:] or None for pair in columns}
-    more = dict(kinds=kinds and kinds.split(','), names=names, root=root)
+    more = dict(kinds=kinds and kinds.split(','), names=names, images=images, root=root)
     from carve_nb.data.datasets import load_benchmark
     samples = load_benchmark(     # before torch loads
         data, n, split, seed if shuffle else None, rule, download, **{k: v for k, v in more.items() if v})
@@ -566,7 +568,7 @@ def checkup(
         metavar='N', min=1, max=1000, help='questions of each kind (default: 104; profile: 40)')] = None,
     images: Annotated[Path|None, Opt(
         metavar='DIR', exists=True, file_okay=False,
-        help='photographs for the profile, with or without questions.jsonl (default: scenes)')] = None,
+        help='photographs for the profile (default: scenes); also where the images of a --data table lie')] = None,
     out: Annotated[str|None, Opt(
         metavar='DIR', help='folder of the run, its page and its row (default: checkup_out; of a profile: none)')] = None,
     retry: Retry = False, accept_code: AcceptCode = False, quiet: Quiet = False,

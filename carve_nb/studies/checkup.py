@@ -357,7 +357,7 @@ def run_checkup(
     progress: bool = True, accept_code: bool = False, # show a bar? as in `RunStore`
 ) -> dict:                                   # the row
     "Examine a model: run, `row.json` and `checkup.html` in a folder; what is finished is not measured again"
-    data = data and load_benchmark(data)     # an error before the work
+    data = data and load_benchmark(data, **({"images": images} if images else {}))     # an error before the work
     vlm = model if isinstance(model, VLM) else VLM.from_pretrained(model)
     skipped = unknown_kinds(vlm, kinds)
     kinds = [kind for kind in kinds if kind not in skipped]

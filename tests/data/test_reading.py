@@ -15,7 +15,7 @@ from transformers import LogitsProcessor
 from carve_nb import VLM, CarveError, load_benchmark, open_image
 from carve_nb.cli.main import main
 from carve_nb.core.errors import DataError
-from carve_nb.data.records import Record, folder_images, make_records, read_entries
+from carve_nb.data.records import Record, folder_images, make_records, read_table
 from carve_nb.data.scoring import score_answer
 from carve_nb.runs.store import read_run
 from recipes.tiny_models import make_tiny_checkpoint
@@ -107,7 +107,7 @@ def test_a_reply_that_is_all_reasoning(field, answerer, tmp_path, capsys):
 H = 'image,question,answers\n'
 
 
-def read_table(folder, text, name='questions.csv'): # records, warnings
+def table_of(folder, text, name='questions.csv'): # records, warnings
     "A folder with one image and a file of annotations"
     folder.mkdir(parents=True, exist_ok=True)
     Image.new('RGB', (64, 64), 'red').save(folder/'a.png')
@@ -129,7 +129,7 @@ def test_columns_of_other_names(answerer, tmp_path, capsys):
     lines = evaluate(folder, answerer({'What is it?': 'mug', 'What else?': 'dog'}), tmp_path/'R',
         *(w for k, v in names.items() for w in ('--set', f'names.{k}={v}')))
     assert [lines[row['prompt']]['score'] for row in rows] == [1, 0]
-    for words, said in (((), "no column 'question'; the columns are img, prompt, gold; name yours: names=dict(FIELD='COLUMN')"),
+    for words, said in (((), "no column 'question'; the columns are img, prompt, gold; name yours: names=dict(question='COLUMN')"),
             (('--set', 'names.questoin=prompt'), 'perhaps question'),
             (('--set', 'names.prompt'), 'write names.FIELD=COLUMN')):
         assert main(['eval', folder, '--out', str(tmp_path/'none'), '--quiet', *words]) == 2
@@ -166,7 +166,7 @@ def test_lists_printed_into_a_cell(cell, tmp_path):
     "As JSON and Python print them; what only looks like one stays a text"
     written = io.StringIO()
     csv.writer(written).writerow(['a.png', 'What is it?', cell])
-    records, told = read_table(tmp_path, H + written.getvalue())
+    records, told = table_of(tmp_path, H + written.getvalue())
     assert (records[0].answers, told) == (PRINTED[cell], '')
 
 
@@ -181,20 +181,20 @@ UNREAD = ["['2' 'two']", "['a'\n \"it's\"\n 'c d']", "array(['2', 'two'], dtype=
 def test_lists_that_cannot_be_read(cell, tmp_path):
     "NumPy prints no commas, which Python reads as one text"
     with pytest.raises(CarveError, match='row 2: answers .* is a printed list that cannot be read; write JSON, such as'):
-        read_table(tmp_path, f'{H}a.png,What?,red\na.png,What?,"{quoted(cell)}"\n')
+        table_of(tmp_path, f'{H}a.png,What?,red\na.png,What?,"{quoted(cell)}"\n')
     with pytest.raises(CarveError, match='choices .* is a printed list'):
-        read_table(tmp_path, f'image,question,choices,answer\na.png,Which?,"{quoted(cell)}",a\n')
+        table_of(tmp_path, f'image,question,choices,answer\na.png,Which?,"{quoted(cell)}",a\n')
 
 
 def test_a_list_as_one_answer(tmp_path):
     with pytest.raises(CarveError,
             match=r"row 1: answer \"\['red', 'blue'\]\" is a list instead of one answer; name the column \"answers\""):
-        read_table(tmp_path, "image,question,answer\na.png,What?,\"['red', 'blue']\"\n")
+        table_of(tmp_path, "image,question,answer\na.png,What?,\"['red', 'blue']\"\n")
 
 
 def test_numbers_of_a_column(tmp_path):
     "pandas writes 4.0 for 4 where a column has a gap; 2.0 among texts is a text"
-    of = lambda cells: (lambda records, told: ([r.answers for r in records], told))(*read_table(
+    of = lambda cells: (lambda records, told: ([r.answers for r in records], told))(*table_of(
         tmp_path, 'image,question,answer\n' + ''.join(f'a.png,What?,{cell}\n' for cell in cells)))
     told = "The column 'answer' holds numbers such as {}.0, read without the .0; to keep it, write JSON."
     answers, said = of(['4.0', '', '17.0'])
@@ -211,7 +211,7 @@ def test_other_separators(sep, tmp_path):
     rows = [('image', 'question', 'answer'), ('a.png', 'What, here; now?', 'red'), ('a.png', 'Where, who?', '1,5')]
     written = io.StringIO()
     csv.writer(written, delimiter=sep).writerows(rows)
-    records, told = read_table(tmp_path, written.getvalue())
+    records, told = table_of(tmp_path, written.getvalue())
     assert ([(r.question, r.answers) for r in records], told) == ([(q, [a]) for _, q, a in rows[1:]], '')
 
 
@@ -219,14 +219,14 @@ def test_missing_images_are_told_first(tmp_path, capsys):
     "Before a model is loaded: how many, and the names of three"
     rows = [dict(image=name, question='What?', answer='red') for name in ('a.png', 'b.png', 'c.png', 'd.png', 'e.png')]
     folder = write_set(tmp_path, rows)
-    with pytest.warns(UserWarning, match="4 of 5 rows have no image: 'b.png', 'c.png', 'd.png'; the columns are"): load_benchmark(folder)
+    with pytest.warns(UserWarning, match="4 of 5 rows have no image: 'b.png', 'c.png', 'd.png'; the first is not in the folder of the set"): load_benchmark(folder)
     with pytest.raises(CarveError, match='4 of 4 rows have no image'): load_benchmark(write_set(tmp_path, rows[1:]))
 
 
 def test_values_of_json(tmp_path):
     rows = [dict(image='a.png', question='q?', answer=o) for o in (4.0, 2.5, '2.0', 7, 1e3)] + [dict(image='a.png',
         question='q?', answers=[3.0, None, '3.0'])]
-    records, told = read_table(tmp_path, json.dumps(rows), 'q.json')
+    records, told = table_of(tmp_path, json.dumps(rows), 'q.json')
     assert [r.answers for r in records] == [['4'], ['2.5'], ['2.0'], ['7'], ['1000'], ['3', '3.0']] and told == ''
 
 
@@ -235,21 +235,21 @@ def test_values_of_json(tmp_path):
     ('q.csv', 'image,question,answer\na.png,Is it?,True\na.png,Is it so?,False\n')])
 def test_truth_values(name, text, tmp_path):
     "A model says yes or no, or repeats the value"
-    records, told = read_table(tmp_path, text, name)
+    records, told = table_of(tmp_path, text, name)
     assert [[score_answer(said, r) for said in ('Yes.', 'True', 'No', 'false')] for r in records] == [[1, 1, 0, 0],
         [0, 0, 1, 1]]
     assert told == ''
     assert [score_answer(o, records[0], 'pope') for o in ('Yes', 'No')] == [1, 0]
-    options, _ = read_table(tmp_path/'options', 'image,question,choices,answer\na.png,Is it?,True|False,False\n')
+    options, _ = table_of(tmp_path/'options', 'image,question,choices,answer\na.png,Is it?,True|False,False\n')
     assert (options[0].choices, options[0].answers) == (['True', 'False'], ['False'])
 
 
 def test_a_name_that_stands_twice(tmp_path):
     with pytest.raises(CarveError, match='two columns have one name in image, question, answer, answer; rename one'):
-        read_table(tmp_path, 'image,question,answer,answer\na.png,q?,1,2\n')
+        table_of(tmp_path, 'image,question,answer,answer\na.png,q?,1,2\n')
     (tmp_path/'questions.csv').unlink()
     with pytest.raises(CarveError, match='two values of a row have one name.*answer.*keep one'):
-        read_table(tmp_path,
+        table_of(tmp_path,
             '{"image": "a.png", "question": "q?", "answer": 1}\n{"image": "a.png", "question": "q?", "answer": 1, "answer": 2}\n', 'q.jsonl')
 
 
@@ -270,7 +270,7 @@ def test_forms_of_options(form, tmp_path):
         for o in ('B', 'b' if 'b)' in form else '[B]', 'blue')]
     if form in FORMS['one line']:
         rows += [dict(rows[0], question=f'Which color is it? {form.format("dark red", "blue")}')]
-    records, told = read_table(tmp_path, json.dumps(rows), 'q.json')
+    records, told = table_of(tmp_path, json.dumps(rows), 'q.json')
     for r in records:
         assert (r.choices, r.answers, r.rule, r.short_question) == (['dark red', 'blue'], ['blue'], 'choice',
             'Which color is it?'), r
@@ -281,13 +281,13 @@ def test_forms_of_options(form, tmp_path):
 def test_options_that_are_not_read(tmp_path):
     "Numbers are no letters, and an answer that is no option leaves an open question: both are told"
     for question, answer in ('Which?\n1. red\n2. blue', '2'), ('Which?\nA: red\nB: blue', 'green'):
-        records, told = read_table(tmp_path, json.dumps([dict(image='a.png', question=question, answer=answer)]),
+        records, told = table_of(tmp_path, json.dumps([dict(image='a.png', question=question, answer=answer)]),
             'q.json')
         assert records[0].choices is None
-        assert "1 of 1 rows seem to have options in a form that is not read; give them as \"choices\": 'a-1'" in told
+        assert "1 of 1 rows seem to have options in a form that is not read: 'a-1'; give them as \"choices\"" in told
     for question in ('Is vitamin A or B. better?', 'What is 1. on the list?', 'Is A - B equal to C - D?',
             'Who is taller: A or B?', 'What does the sign say: A. Smith?'):
-        records, told = read_table(tmp_path, json.dumps([dict(image='a.png', question=question, answer='A')]), 'q.json')
+        records, told = table_of(tmp_path, json.dumps([dict(image='a.png', question=question, answer='A')]), 'q.json')
         assert (records[0].choices, told) == (None, ''), question
 
 
@@ -398,7 +398,7 @@ def test_names_of_files(file, named, tmp_path):
     "As macOS and Windows write them, and endings of JPEG and AVIF"
     Image.new('RGB', (20, 10), 'blue').save(tmp_path/file, dict(avif='AVIF', jfif='JPEG').get(file[-4:],
         'JPEG' if 'jpe' in file.lower() else 'PNG'))
-    records, told = read_table(tmp_path, json.dumps([dict(image=named, question='What?', answer='red')]), 'q.json')
+    records, told = table_of(tmp_path, json.dumps([dict(image=named, question='What?', answer='red')]), 'q.json')
     assert (records[0].open().size, told) == ((20, 10), '')
     assert tmp_path/file in folder_images(tmp_path)
 
@@ -408,7 +408,7 @@ def test_formats_that_are_not_read(tmp_path, capsys):
     (tmp_path/'a.heic').write_bytes(b'\0\0\0\x18ftypheic' + bytes(40))
     Image.new('RGB', (20, 10)).save(tmp_path/'b.avif')
     rows = [dict(image=name, question='What?', answer='red') for name in ('b.avif', 'a.heic')]
-    records, told = read_table(tmp_path, json.dumps(rows), 'q.json')
+    records, told = table_of(tmp_path, json.dumps(rows), 'q.json')
     with pytest.raises(CarveError, match='of another format, such as HEIC, convert it'): records[1].open()
     with pytest.warns(UserWarning, match='1 files such as a.heic are left out, as their format is not read here'):
         folder_images(tmp_path)
@@ -421,7 +421,7 @@ def test_boxes_of_turned_images(tmp_path):
     exif[0x0112] = 6
     Image.new('RGB', (60, 40)).save(tmp_path/'t.jpg', exif=exif)
     rows = [dict(image=name, question='What?', answer='red', box=[1, 2, 9, 9]) for name in ('t.jpg', 'a.png')]
-    turned, plain = read_table(tmp_path, json.dumps(rows), 'q.json')[0]
+    turned, plain = table_of(tmp_path, json.dumps(rows), 'q.json')[0]
     with pytest.warns(UserWarning, match='Boxes are read as pixels of the upright image; EXIF data turn some images'): turned.open()
     turned.boxes = None
     with warnings.catch_warnings():
@@ -521,7 +521,7 @@ def test_a_table_in_a_home_directory(tmp_path, monkeypatch):
     (tmp_path/'deep').mkdir()
     Image.new('RGB', (7, 7)).save(tmp_path/'deep'/'b.png')
     (tmp_path/'q.csv').write_text('image,question,answer\na.png,Who?,me\n.\\deep\\b.png,Who?,you\n../a.png,Who?,nobody\n')
-    with pytest.warns(UserWarning, match='1 of 3 rows have no image'): a, b, outside = read_entries(tmp_path/'q.csv')
+    with pytest.warns(UserWarning, match='1 of 3 rows have no image'): a, b, outside = read_table(tmp_path/'q.csv')
     assert (a.open().size, b.open().size) == ((9, 9), (7, 7))
     monkeypatch.setattr(Path, 'rglob', lambda *args: 1/0)
-    assert read_entries(tmp_path/'q.csv', 1)[0].open().size == (9, 9)
+    assert read_table(tmp_path/'q.csv', 1)[0].open().size == (9, 9)

@@ -179,7 +179,7 @@ def test_right_index(tmp_path, suffix):
     "The index of the right option is an index, whatever the options say, in JSON and as the digits of a table"
     import csv
     import json
-    from carve_nb.data.records import read_entries
+    from carve_nb.data.records import read_table
     rng = np.random.default_rng(8)
     made = [dict(id=str(k), image='a.png', question='?',
         choices=rng.permutation(list('01234AB')[:rng.integers(2, 8)]).tolist()) for k in range(300)]
@@ -191,4 +191,4 @@ def test_right_index(tmp_path, suffix):
         else:
             w = csv.DictWriter(f, list(rows[0]))
             w.writeheader(), w.writerows(r | dict(choices='|'.join(r['choices'])) for r in rows)
-    assert [r.answers for r in read_entries(tmp_path)] == [[r['choices'][i]] for r, i in zip(made, right)]
+    assert [r.answers for r in read_table(tmp_path)] == [[r['choices'][i]] for r, i in zip(made, right)]
