@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'FOLDER_FORMAT', 'ENDINGS', 'plain_value', 'option_texts', 'Record', 'Absent', 'read_image_cell',
-           'joined_columns', 'make_record', 'hub_rows', 'read_rows', 'folder_images', 'image_finder', 'choose_rows',
-           'check_ids', 'make_records', 'read_table', 'image_key_of']
+           'make_record', 'hub_rows', 'read_rows', 'folder_images', 'image_finder', 'choose_rows', 'check_ids',
+           'make_records', 'read_table', 'image_key_of']
 
 # %% ../../nbs/library/data/07_records.ipynb #1f60c313
 import ast
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from functools import cache, partial
-from itertools import islice
+from itertools import islice, takewhile
 from numbers import Number
 from pathlib import Path
 from random import Random
@@ -48,8 +48,9 @@ def option_texts(values: list) -> list[str]:
     "Return options as texts, without labels of their own that count from A; refuse a gap, which would move the letters"
     texts = [None if value is None else str(value) for value in map(plain_value, values)]
     if None in texts: raise DataError(f'choices {quote(values)} have a gap; give a text for each letter.')
-    labels = ''.join(label[1] for label in (re.match(_OPTION_LABEL, text) for text in texts) if label)
-    return [re.sub(rf'\A{_OPTION_LABEL}', '', text) for text in texts] if labels == LETTERS[:len(texts)] else texts
+    labels = [re.match(_OPTION_LABEL, text) for text in texts]
+    if [label and label[1] for label in labels] != list(LETTERS[:len(texts)]): return texts
+    return [text[label.end():] for text, label in zip(texts, labels)]
 
 # %% ../../nbs/library/data/07_records.ipynb #9d8acaff
 _TRUTHS = dict(true=['yes', 'true'], false=['no', 'false'])
@@ -158,15 +159,12 @@ FOLDER_FORMAT = (
     '{"image": "scene.png", "question": "How many triangles are there?", "answer": "4"}'
 )
 
-def joined_columns(there: list) -> dict[str, list]:
-    "Return which columns make one field together: A, B, ... the options, and x0, y0, x1, y1 the true region"
-    found = {}
-    for letters in LETTERS, LETTERS.lower():
-        options = [c for c in letters if c in there]
-        if len(options) > 1 and options == list(letters[:len(options)]): found['choices'] = options
-    for corners in _CORNERS:
-        if {*corners} <= {*there}: found['box'] = corners
-    return found
+def _joined(row: dict) -> dict[str, list]:
+    "Return the fields that a row has in several columns: options in A, B and so on, the true region in x0, y0, x1, y1"
+    options = list(takewhile(row.__contains__, LETTERS)) or list(takewhile(row.__contains__, LETTERS.lower()))
+    corners = next((names for names in _CORNERS if {*names} <= row.keys()), [])
+    found = dict(choices=options*(len(options) > 1), box=corners)
+    return {k: [row[c] for c in names] for k, names in found.items() if any(plain_value(row[c]) for c in names)}
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000003
 # how a list begins that a program printed: with a quoted text, as no text such as [sic] does, or with a number
@@ -220,18 +218,19 @@ def _read_boxes(value: object, corners: bool) -> object:
 def _right_text(value: object, choices: list[str], lettered: bool, by_index: bool) -> str:
     "Return the option that a truth names by its letter and text, or as `right_option` reads it"
     label = re.match(_OPTION_LABEL, str(value))
-    places = [LETTERS.index(label[1])] if label else []
-    named = [choices[i] for i in places if i < len(choices) and choices[i] == str(value)[label.end():].strip()]
-    return named[0] if named else right_option(value, choices, lettered, by_index)
+    text = str(value)[label.end():] if label else None
+    if text in choices and LETTERS[choices.index(text)] == label[1]: return text
+    return right_option(value, choices, lettered, by_index)
 
-def _usual_rule(answers: list[str], choices: list[str]) -> str:
+def _usual_rule(answers: list, choices: list) -> str:
     "Return the rule of what a row has"
     if choices: return 'choice'
     if len(answers) >= 10: return 'vqa-text'     # ten people's answers
-    return 'yes/no' if len(answers) == 1 and str(answers[0]).lower() in ('yes', 'no', 'true', 'false') else 'exact'
+    return 'yes/no' if [str(o).lower() for o in answers] in (['yes'], ['no'], ['true'], ['false']) else 'exact'
 
 def make_record(row: dict, number: int = 1, find_image: Callable = Absent, columns: dict = COLUMNS, rule: str|None = None) -> Record:
     "Return the record of a row; `find_image`: name of an image -> the image; `rule` None: chosen by what the row has"
+    row = _joined(row) | row
     cells = {k: plain_value(row.get(column)) for k, column in columns.items() if k != 'image'}
     for k in ('id', 'question', 'short_question', 'correct_choice_idx', 'kind'): _check_single(cells[k], k)
     if cells['question'] is None: raise DataError('there is no question.')
@@ -396,10 +395,6 @@ _SEEMS = (    # what a column holds, fields that read it, names under which othe
     ('options', ('choices',), r'options?|choice|candidates'),
     ('true regions', ('box', 'bbox'), r'(?:.*_)?b?box(?:es)?(?:_.*)?'))
 
-def _is_read(fields: tuple, there: list, columns: dict, named: dict) -> bool:
-    "Return whether a column of one of the fields is there, or is named"
-    return bool({columns[k] for k in fields} & {*there} or named.keys() & {*fields})
-
 def _check_columns(there: list, columns: dict, named: dict, name: str):
     "Raise an error for a column that is not there, and for one that seems to hold what is not read"
     listed = f'the columns are {", ".join(map(str, there))[:300]}'
@@ -408,7 +403,7 @@ def _check_columns(there: list, columns: dict, named: dict, name: str):
             raise DataError(f"{name}: no column {quote(column)}; {listed}; name yours: {_cure(field)}.")
     for what, fields, usual in _SEEMS:
         like = [c for c in there if re.fullmatch(usual, str(c), re.I) and c not in columns.values()]
-        if like and not _is_read(fields, there, columns, named):
+        if like and not {columns[k] for k in fields} & {*there} and not named.keys() & {*fields}:
             cures = ' or '.join(_cure(field, like[0]) for field in fields)
             raise DataError(f'{name}: the column {quote(like[0])} seems to hold {what}, of which none are read; {listed}; name it: '
                             f'{cures}; leave it out: {_cure(fields[0], None)}.')
@@ -435,12 +430,8 @@ def make_records(rows: list[dict], name: str, find_image: Callable = Absent, n: 
         columns |= {k: None for k in group if first and k not in first}
     there = list(dict.fromkeys(k for row in rows for k in row))
     _check_columns(there, columns, named, name)
-    parts = joined_columns(there)
-    joined = {fields[0]: parts[fields[0]] for _, fields, _ in _SEEMS
-              if fields[0] in parts and not _is_read(fields, there, columns, named)}
     records = []
     for i, row in choose_rows([*enumerate(rows, 1)], n, seed):
-        row = row | {k: cells for k, those in joined.items() if any(cells := [plain_value(row.get(c)) for c in those])}
         try: records.append(make_record(row, i, find_image, columns, rule))
         except DataError as e: raise DataError(f'{name}: row {i}: {e}') from None
     by_people = [r for r in records if r.rule == 'vqa-text' and not rule]

@@ -106,14 +106,10 @@ _SMALL = (      # in small letters
     (r'(?<=\d)(?=[^\W\d_])|(?<=\d) ?(?=[°%])', ' '))    # 5cm, 20°C, 50%
 _KEPT = re.compile(    # a number with its signs, a sign of currency or unit, or a word
     r"""[<>]?(?<![\w+-])[+-]?\d+(?:\.\d+)?(?:[:/*^]\d+)*[+'"]*|[$€£¥%°]|#?[\w@][\w@+#""" + _MARKS + ']*')
-def _without_zeros(number: re.Match) -> str:
-    "Leave out zeros behind the point; three decimals may be thousands and stay"
-    return number[0] if re.search(r'\.\d{3}\Z', number[0]) else number[1] + (number[2] or '')
-
 _KEPT_NUMBERS = (
     (r'(?<!\S)\+(?=\d)', ''),
     (r'(?<!\S)(-?)0+(?=\d)', r'\1'),
-    (r'(?<!\S)(-?\d+)(?:\.0+|(\.\d*[1-9])0+)(?!\S)', _without_zeros),
+    (r'(?<!\S)(?!\S*\.\d{3}(?!\S))(-?\d+)(?:\.0+|(\.\d*[1-9])0+)(?!\S)', r'\1\2'),     # three decimals may be thousands
     (r'(?<!\S)(\d+) (hundred|thousand|million)\b', lambda m: m[1] + '0'*dict(hundred=2, thousand=3, million=6)[m[2]]),
     (r'(?<=\w) and (?=\w)', ' '),
     (rf'\A(?:{"|".join(_ORDINALS)})\Z', lambda m: f'{_ORDINALS.index(m[0]) + 1} th'),
@@ -202,38 +198,38 @@ _DENIED = (    # the letter is {0}: not A, neither A nor, nicht A, 不是A; A is
     r"|{0}[).:]?\s*(?:では|じゃ|不|是?错|이? ?아니|(?i:is|ist|est) (?:not|wrong|incorrect|out|nicht|falsch|pas)\b|isn't)")
 _DOUBTED = r"{0}\)?\s*(?:\?|(?:[,/&|]|or\b|and\b)\s*\(?[{1}](?![\w']))"    # A?, A or B; the letters are {1}
 _LABEL = r'(?:^|(?<=[\s(;]))\(?([{letters}])(?:[).:]+|\s?[-–—])(?=\s|$)'
+_MARKUP = r'[*`"“”]|__'
+_SIGN = 0xE000    # a sign of no script
 _RIGHT = r'\b(?i:yes|correct|true|right|fits?)\b|[✅✓✔]'
 _WRONG = r"\b(?i:no|not|incorrect|wrong|false|absent)\b|n't\b|[❌✗✘]"
 
 # %% ../../nbs/library/data/13_scoring.ipynb #e7d50008
 def _label_text(answer: str, choices: list[str]) -> str:
-    "Return an answer without Markdown, in which no option's own text has a letter that could be taken for a label"
-    text = re.sub(r'[*`"“”]|__', '', unicodedata.normalize('NFKC', answer)).strip()
+    "Return an answer without Markdown, with a sign instead of each option's text in which a letter could be taken for a label"
+    text = re.sub(_MARKUP, '', unicodedata.normalize('NFKC', answer)).strip()
     text = re.sub(r'[\[【「『]', '(', re.sub(r'[\]】」』]', ')', text))
-    lettered = [c for c in choices if len(c) > 1 and re.search(r'(?<!\w)[A-Z](?!\w)', c)]
-    for option in sorted(lettered, key=len, reverse=True):
-        text = re.sub(rf'(?i)(?<!\w){re.escape(option)}(?!\w)', '…', text)
+    for i in sorted(range(len(choices)), key=lambda i: -len(choices[i])):
+        if len(choices[i]) > 1 and re.search(r'(?<!\w)[A-Z](?!\w)', choices[i]):
+            text = re.sub(rf'(?i)(?<!\w){re.escape(choices[i])}(?!\w)', chr(_SIGN + i), text)
     return text
 
-def _gone_through(text: str, choices: list[str]) -> list[tuple[str, str, bool]]:
-    "Return the options that a text labels: the letter, what is said behind its own text, and whether it has that text"
+def _gone_through(text: str, choices: list[str]) -> list[tuple[str, str, str]]:
+    "Return what a text labels: the letter, the option's text in small letters that follows it or '', and what is said then"
+    texts = [re.sub(_MARKUP, '', text) for text in choices]
+    longest = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+    options = '|'.join(f'(?P<o{i}>{re.escape(texts[i])}|{chr(_SIGN + i)})' for i in longest if texts[i])
     _, *parts = re.split(_LABEL.format(letters=LETTERS[:len(choices)]), text, flags=re.M)
     found = []
     for letter, said in zip(parts[::2], map(str.strip, parts[1::2])):
-        own = re.match(rf'(?i)(?:{re.escape(choices[LETTERS.index(letter)])}|…)(?!\w)', said)
-        found.append((letter, said[own.end():] if own else said, bool(own)))
+        named = re.match(rf'(?i)(?:{options})(?!\w)', said)
+        found.append((letter, choices[int(named.lastgroup[1:])].lower(), said[named.end():]) if named else (letter, '', said))
     return found
-
-def _verdict(labels: list[tuple[str, str, bool]], denied: set[str]) -> set[str]:
-    "Return the letters that are called right; where none is, those that keep their text and are not called wrong"
-    wrong = denied | {letter for letter, said, _ in labels if re.search(_WRONG, said)}
-    right = {letter for letter, said, _ in labels if re.search(_RIGHT, said)} - wrong
-    return right or {letter for letter, _, own in labels if own} - wrong
 
 def _pick_letter(answer: str, choices: list[str]) -> str|None:
     "Return the option that an answer names by its letter; None where several are named, or it is denied or in doubt"
     text = _label_text(answer, choices)
     letters = LETTERS[:len(choices)]
+    option = dict(zip(letters, choices))
     signs = dict(letters=letters, lower=letters.lower(), either=letters + letters.lower())
     denied = {c for c in letters if re.search(_DENIED.format(c), text)}
     labels = _gone_through(text, choices)
@@ -242,26 +238,21 @@ def _pick_letter(answer: str, choices: list[str]) -> str|None:
         named = {''.join(m.groups('')).upper() for m in re.finditer(form.format(**signs), text, re.M)} - denied
         if any(re.search(_DOUBTED.format(letter, letters), text) for letter in named): return None
         if named: break
-    else:
-        named = _verdict(labels, denied) if several else set()
-    return choices[LETTERS.index(named.pop())] if len(named) == 1 else None
+    else:    # the options that are called right; where none is, those with their text that are not called wrong
+        wrong = denied | {letter for letter, _, said in labels if re.search(_WRONG, said)}
+        right = {letter for letter, _, said in labels if re.search(_RIGHT, said)} - wrong
+        named = (right or {letter for letter, own, _ in labels if own == option[letter].lower()} - wrong) if several else set()
+    return option[named.pop()] if len(named) == 1 else None
 
 # %% ../../nbs/library/data/13_scoring.ipynb #cc3e44bc
-def _contradicted(answer: str, meant: str, choices: list[str]) -> bool:
-    "Return whether the label of an option is followed by the text of another one"
-    texts = '|'.join(re.escape(c) for c in sorted(choices, key=len, reverse=True))
-    label = LETTERS[choices.index(meant)]
-    after = re.search(rf'(?<!\w){label}[).:*]+\s*(?i:({texts}))(?!\w)', answer)
-    return bool(after) and after[1].lower() != meant.lower()
-
 def _read_option(answer: str, choices: list[str]) -> str|None:
     "Return the option that an answer repeats, or names by its letter or its text; None where it names none, or several"
     said = _rewrite(answer, _WRAPPING)
     alone = re.fullmatch(r'[\s"\'(*]*[A-Za-z][\s"\').:,*]*', said)     # as was asked for: no text
     if (same := _same_text(said, choices)) and not alone: return same
-    lettered = _pick_letter(said, choices)
-    if lettered: return None if _contradicted(said, lettered, choices) else lettered
-    return _pick_text(said, choices)
+    labels = _gone_through(_label_text(said, choices), choices)
+    if any(text not in ('', choices[LETTERS.index(letter)].lower()) for letter, text, _ in labels): return None     # they disagree
+    return _pick_letter(said, choices) or _pick_text(said, choices)
 
 def _option_score(answer: str, record, read: Callable = _read_option) -> float:
     "Return whether the option that is meant is a right one"
