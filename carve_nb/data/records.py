@@ -233,12 +233,12 @@ def make_record(row: dict, number: int = 1, find_image: Callable = Absent, colum
     row = _joined(row) | row
     cells = {k: plain_value(row.get(column)) for k, column in columns.items() if k != 'image'}
     for k in ('id', 'question', 'short_question', 'correct_choice_idx', 'kind'): _check_single(cells[k], k)
-    if cells['question'] is None: raise DataError('there is no question.')
+    if cells['question'] is None: raise DataError('there is no question; write one, or leave the row out.')
     image = read_image_cell(row.get(columns['image']), find_image)
     asked = re.sub(r'\A<image>\s*|\s*<image>\Z', '', str(cells['question']))
     short, answer = cells['short_question'], cells['answer']
     if isinstance(answer, str) and re.match(r"""[\[(]\s*["']""", answer):
-        raise DataError(f'answer {quote(answer)} is a list instead of one answer; name the column "answers".')
+        raise DataError(f'answer {quote(answer)} is a list instead of one answer; name the column: {_cure("answers", columns["answer"])}.')
     answers = [o for o in _read_list(cells['answers'], 'answers') if o is not None]
     if not answers and answer is not None: answers = [answer] if isinstance(answer, str) else _read_list(answer, 'answer')
     choices = _read_options(cells['choices'])
@@ -397,7 +397,7 @@ _SEEMS = (    # what a column holds, fields that read it, names under which othe
 
 def _check_columns(there: list, columns: dict, named: dict, name: str):
     "Raise an error for a column that is not there, and for one that seems to hold what is not read"
-    listed = f'the columns are {", ".join(map(str, there))[:300]}'
+    listed = f'the columns are {", ".join(str(c)[:80] for c in there)[:300]}'
     for field, column in dict(named, question=columns['question']).items():
         if column is not None and column not in there:
             raise DataError(f"{name}: no column {quote(column)}; {listed}; name yours: {_cure(field)}.")

@@ -256,7 +256,7 @@ def _read_option(answer: str, choices: list[str]) -> str|None:
 
 def _option_score(answer: str, record, read: Callable = _read_option) -> float:
     "Return whether the option that is meant is a right one"
-    if not record.choices: raise CarveError(f'{record.id} has no options; this rule is for multiple choice.')
+    if not record.choices: raise CarveError(f"{record.id} has no options; this rule is for multiple choice. Use the rule 'exact'.")
     return float(read(answer, record.choices) in record.answers)
 
 # %% ../../nbs/library/data/13_scoring.ipynb #51b33ad7

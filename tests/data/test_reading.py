@@ -1,4 +1,5 @@
 "How a table is read and how an answer is read: files on disk, through `carve eval`, `load_benchmark` and `score_answer`"
+import base64
 import csv
 import io
 import json
@@ -186,12 +187,6 @@ def test_lists_that_cannot_be_read(cell, tmp_path):
         table_of(tmp_path, f'image,question,choices,answer\na.png,Which?,"{quoted(cell)}",a\n')
 
 
-def test_a_list_as_one_answer(tmp_path):
-    with pytest.raises(CarveError,
-            match=r"row 1: answer \"\['red', 'blue'\]\" is a list instead of one answer; name the column \"answers\""):
-        table_of(tmp_path, "image,question,answer\na.png,What?,\"['red', 'blue']\"\n")
-
-
 def test_numbers_of_a_column(tmp_path):
     "pandas writes 4.0 for 4 where a column has a gap; 2.0 among texts is a text"
     of = lambda cells: (lambda records, told: ([r.answers for r in records], told))(*table_of(
@@ -242,15 +237,6 @@ def test_truth_values(name, text, tmp_path):
     assert [score_answer(o, records[0], 'pope') for o in ('Yes', 'No')] == [1, 0]
     options, _ = table_of(tmp_path/'options', 'image,question,choices,answer\na.png,Is it?,True|False,False\n')
     assert (options[0].choices, options[0].answers) == (['True', 'False'], ['False'])
-
-
-def test_a_name_that_stands_twice(tmp_path):
-    with pytest.raises(CarveError, match='two columns have one name in image, question, answer, answer; rename one'):
-        table_of(tmp_path, 'image,question,answer,answer\na.png,q?,1,2\n')
-    (tmp_path/'questions.csv').unlink()
-    with pytest.raises(CarveError, match='two values of a row have one name.*answer.*keep one'):
-        table_of(tmp_path,
-            '{"image": "a.png", "question": "q?", "answer": 1}\n{"image": "a.png", "question": "q?", "answer": 1, "answer": 2}\n', 'q.jsonl')
 
 
 FORMS = {
@@ -461,6 +447,53 @@ def test_a_run_on_a_table_of_pandas(answerer, tmp_path):
             for q, *_, score in table}, name
 
 
+PEOPLE = [    # question, options, truth; answers and the scores that a person would give
+    ('How many dogs?', None, 4.0, {'Four.': 1, '4': 1, '14': 0}), ('What does it cost?', None, '$1,200', {'1200': 1, '$1200.00': 1, '$12': 0}),
+    ('Is it red?', None, 'yes', {'Yes, it is.': 1, 'No': 0, 'It is not red.': 0}),
+    ('Which?', ['red', 'blue'], 'B', {'A. red\nB. blue\n\nB': 1, 'blue': 1, '(A)': 0, 'A. red\nB. blue': 0})]
+
+
+def written(form, folder): # names of the files
+    "Write the same table as pandas 3, Excel, LLaVA and `datasets` do"
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    rows = [dict(image='pictures/a.png', question=q, choices=c, answer=a) for q, c, a, _ in PEOPLE]
+    if form == 'pandas': pd.DataFrame(rows).to_csv(folder/'q.csv', index=False)
+    if form in ('Excel', 'Unicode text'):
+        cells = [[r['image'], r['question'], *(r['choices'] or ['', '']), str(r['answer'])] for r in rows]
+        out = io.StringIO()
+        sep = ';' if form == 'Excel' else '\t'
+        csv.writer(out, delimiter=sep).writerows([['image', 'question', 'A', 'B', 'answer'], *cells])
+        text = ('sep=;\r\n' if form == 'Excel' else '') + out.getvalue()
+        (folder/('q.csv' if form == 'Excel' else 'q.tsv')).write_text(text, encoding='utf-8-sig' if form == 'Excel' else 'utf-16', newline='')
+        (folder/'._q.csv').write_bytes(b'macOS')
+    if form == 'LLaVA':
+        lined = [r | dict(question='<image>\n' + r['question']) for r in rows]
+        (folder/'q.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in lined))
+    texts = dict(question=[r['question'] for r in rows], answer=[str(r['answer']) for r in rows], choices=[r['choices'] for r in rows])
+    raw = (folder/'pictures'/'a.png').read_bytes()
+    images = dict(
+        structs=pa.array([dict(bytes=raw, path='a.png')]*4), paths=pa.array([dict(bytes=None, path='pictures/a.png')]*4),
+        polars=pa.array(['pictures/a.png']*4, pa.large_string()), lists=pa.array([[dict(bytes=raw, path=None)]]*4),
+        base64=pa.array([base64.b64encode(raw).decode()]*4))
+    if form in images: pq.write_table(pa.table(dict(image=images[form], **texts)), folder/'q.parquet')
+
+
+@pytest.mark.parametrize('form', ['pandas', 'Excel', 'Unicode text', 'LLaVA', 'structs', 'paths', 'polars', 'lists', 'base64'])
+def test_tables_that_people_bring(form, tmp_path):
+    "The scores that a person would give, and the image"
+    pytest.importorskip('datasets')
+    (tmp_path/'pictures').mkdir()
+    Image.new('RGB', (64, 48), 'red').save(tmp_path/'pictures'/'a.png')
+    written(form, tmp_path)
+    records = load_benchmark(tmp_path).records
+    for r, (question, options, _, answers) in zip(records, PEOPLE, strict=True):
+        assert (r.open().size, (r.short_question or r.question), r.choices) == ((64, 48), question, options)
+        assert {said: score_answer(said, r) for said in answers} == answers
+    assert [r.rule for r in records] == ['exact', 'exact', 'yes/no', 'choice']
+
+
 def test_white_ink_on_transparent():
     clear = Image.new('RGBA', (20, 20), (0, 0, 0, 0))
     with warnings.catch_warnings():
@@ -479,12 +512,6 @@ def test_transparent_value_of_sixteen_bits(tmp_path):
         assert np.asarray(open_image(tmp_path/'a.png'))[1, 0].tolist() == [255]*3
 
 
-def test_column_that_seems_to_hold_options(tmp_path):
-    (tmp_path/'q.csv').write_text('question,answer,options\nWhich?,B,"red|blue"\n')
-    with pytest.raises(CarveError, match="the column 'options' seems to hold options, of which none are read"):
-        load_benchmark(tmp_path/'q.csv')
-
-
 @pytest.mark.parametrize('names, answers, box', [
     ({}, ['red'], (0, 0, 9, 9)),
     (dict(answer='label'), ['blue'], (0, 0, 9, 9)),
@@ -496,23 +523,6 @@ def test_named_column_goes_before_the_usual_one(names, answers, box):
                box=[0, 0, 9, 9], region=[1, 2, 3, 4], image=Image.new('RGB', (64, 64)))
     r, = make_records([row], 'set', names=names)
     assert (r.answers, r.boxes) == (answers, [box])
-
-
-def test_column_that_seems_to_hold_regions():
-    row = dict(question='What?', answer='red', image=Image.new('RGB', (64, 64)), boxes=[1, 2, 9, 9])
-    with pytest.raises(CarveError, match="the column 'boxes' seems to hold true regions, of which none are read"):
-        make_records([row], 'set')
-    for names in dict(box='boxes'), dict(bbox='boxes'):
-        assert make_records([row], 'set', names=names)[0].boxes[0][:2] == (1, 2)
-    assert make_records([row | dict(box=[0, 0, 9, 9])], 'set')[0].boxes == [(0, 0, 9, 9)]
-    assert make_records([row], 'set', names=dict(box=None))[0].boxes is None
-
-
-@pytest.mark.parametrize('boxes', [[(200, 200, 100, 100)], [(300, 300, 64, 64)], [(.1, .2, .5, .6)], (10, 10, 50, 50)])
-def test_boxes_that_are_none(boxes):
-    "Reversed, with width and height, in shares of one, without a list: refused where the question is made, from Python as from a table"
-    with pytest.raises(DataError, match='of q are not a list of x0, y0, x1, y1 in pixels'):
-        Record('q', Image.new('RGB', (448, 448)), 'What?', ['a'], boxes=boxes)
 
 
 def test_a_table_in_a_home_directory(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import pandas  # noqa: F401  loaded before a reader's memory is measured
 import pytest
 from hypothesis import given, settings, strategies as st
 from carve_nb.core.errors import DataError
-from carve_nb.data.records import Record, read_table, read_rows
+from carve_nb.data.records import Record, read_rows, read_table
 from carve_nb.runs.store import RunStore, read_run, without
 
 FORMS = '.json', '.jsonl', '.csv'
