@@ -127,7 +127,8 @@ def _make_set(name, records, **about):
 def _folder_set(spec, n, seed, names=None, images=None):
     "Return a folder or a file of one's own"
     name = Path(os.path.abspath(spec)).name
-    if images and not Path(images).expanduser().is_dir(): raise DataError(f'{images} is no folder; name one that holds the images.')
+    if images and not Path(images).expanduser().is_dir():
+        raise DataError(f'{images} is no folder; name one that holds the images.')
     return _make_set(name, read_table(spec, n, seed, names, images), source=name)
 
 def _hub_set(spec, n, seed, split=None, config=None, revision=None, names=None, root=None, download=False):

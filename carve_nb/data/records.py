@@ -33,7 +33,7 @@ from ..core.text import AROUND_LETTER, LETTERS, option_form, right_option, split
 
 # %% ../../nbs/library/data/07_records.ipynb #e7d60001
 def plain_value(value: object) -> object:
-    "Return a value as a table means it: None of a gap, a whole float as an integer, a date without its hour, stripped text"
+    "Return a value as a table means it: None of a gap, an integer of a whole float, a date, stripped text"
     if getattr(value, 'shape', None) == (): value = value.item()     # a number of NumPy
     if type(value).__name__ in ('NoneType', 'NAType', 'NaTType') or value != value: return None
     if isinstance(value, float) and value.is_integer(): return int(value)
@@ -45,7 +45,7 @@ def plain_value(value: object) -> object:
 _OPTION_LABEL = r'\(?([A-Z])[).:]\s+(?=\S)'
 
 def option_texts(values: list) -> list[str]:
-    "Return options as texts, without labels of their own that count from A; refuse a gap, which would move the letters"
+    "Return options as texts, without labels of their own; refuse a gap, which would move the letters"
     texts = [None if value is None else str(value) for value in map(plain_value, values)]
     if None in texts: raise DataError(f'choices {quote(values)} have a gap; give a text for each letter.')
     labels = [re.match(_OPTION_LABEL, text) for text in texts]
@@ -103,13 +103,15 @@ class Record:
         try:
             stored = read_image_cell(self.image() if callable(self.image) else self.image, Path)
             image = open_image(stored() if isinstance(stored, Absent) else stored)
-        except (CarveError, OSError) as e: raise DataError(f'the image of {self.id} cannot be opened: {str(e)[:300]}') from e
+        except (CarveError, OSError) as e:
+            raise DataError(f'the image of {self.id} cannot be opened: {str(e)[:300]}') from e
         corners = np.array(self.boxes or [(0, 0, 1, 1)])
         if (corners[:, :2] >= image.size).any() or (corners[:, 2:] - image.size > 1).any():
             turned = exif_turn(stored) in range(5, 9)
             stored = f', which is stored as {image.height} x {image.width} and turned upright' if turned else ''
             raise DataError(
-                f'the boxes {quote(self.boxes)} of {self.id} do not lie in its image of {image.width} x {image.height} pixels{stored}; '
+                f'the boxes {quote(self.boxes)} of {self.id} do not lie in its image of {image.width} x {image.height} '
+                f'pixels{stored}; '
                 '"box" is x0, y0, x1, y1, "bbox" is x, y, width, height.')
         if self.boxes and exif_turn(stored) in range(2, 9):
             warnings.warn('Boxes are read as pixels of the upright image; EXIF data turn some images.', stacklevel=2)
@@ -133,23 +135,26 @@ _EMBEDDED = re.compile(r'data:[^,]*,|(?=(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|Qk|SUkq
 _ADDRESS = 'is an address, and nothing is fetched: download it, and write the name of the file'
 
 def read_image_cell(cell: object, find: Callable[[str], object]) -> object:
-    "Return what a value says about its image: what `find` gives for a name, bytes, an image, or `Absent` with the reason"
+    "Return what a value says of its image: what `find` gives for a name, bytes, an image, or `Absent`"
     if isinstance(cell, (list, tuple)):
-        if len(cell) != 1: raise DataError(f'image {quote(cell)} is a list of {len(cell)}; write one image in each row.')
+        if len(cell) != 1:
+            raise DataError(f'image {quote(cell)} is a list of {len(cell)}; write one image in each row.')
         cell, = cell
     if isinstance(cell, dict): cell = cell.get('bytes') or cell.get('path')
     if cell is None or isinstance(cell, float): cell = ''     # a gap
     if not isinstance(cell, (str, int)): return cell
     name = str(cell).strip()
     if found := _EMBEDDED.match(name):
-        with suppress(ValueError): return base64.b64decode(re.sub(r'\s', '', name[found.end():]), validate=True)
+        code = re.sub(r'\s', '', name[found.end():])
+        with suppress(ValueError): return base64.b64decode(code, validate=True)
     name = name.removeprefix('file://')
     return Absent(name, _ADDRESS) if re.match(r'\w+://', name) else find(name)
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000001
 COLUMNS = {name: name for name in ( # field of a record -> column of a table
     'id image question short_question answers answer choices correct_choice_idx kind box bbox').split()}
-_CORNERS = [names.split() for names in ('x0 y0 x1 y1', 'x1 y1 x2 y2', 'xmin ymin xmax ymax', 'x_min y_min x_max y_max')]
+_CORNERS = [names.split() for names in (
+    'x0 y0 x1 y1', 'x1 y1 x2 y2', 'xmin ymin xmax ymax', 'x_min y_min x_max y_max')]
 FOLDER_FORMAT = (
     'FOLDER/scene.png',
     'FOLDER/questions.jsonl, a line for each question; "box", the true region in pixels, and "choices" may be absent:',
@@ -160,11 +165,12 @@ FOLDER_FORMAT = (
 )
 
 def _joined(row: dict) -> dict[str, list]:
-    "Return the fields that a row has in several columns: options in A, B and so on, the true region in x0, y0, x1, y1"
+    "Return the fields that a row has in several columns: options in A, B and so on, a region in x0, y0, x1, y1"
     options = list(takewhile(row.__contains__, LETTERS)) or list(takewhile(row.__contains__, LETTERS.lower()))
     corners = next((names for names in _CORNERS if {*names} <= row.keys()), [])
     found = dict(choices=options*(len(options) > 1), box=corners)
-    return {k: [row[c] for c in names] for k, names in found.items() if any(plain_value(row[c]) for c in names)}
+    cells = {k: [row[c] for c in names] for k, names in found.items()}
+    return {k: values for k, values in cells.items() if any(map(plain_value, values))}
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000003
 # how a list begins that a program printed: with a quoted text, as no text such as [sic] does, or with a number
@@ -177,21 +183,22 @@ def _parse_list(text: str, column: str) -> list:
         with suppress(Exception):
             found = read(text)
             if isinstance(found, (list, tuple)) and ... not in found: return found
-    raise DataError(f'{column} {quote(text)} is a printed list that cannot be read; write JSON, such as ["red", "blue"].')
+    raise DataError(
+        f'{column} {quote(text)} is a printed list that cannot be read; write JSON, such as ["red", "blue"].')
 
 def _check_single(value: object, column: str) -> object:
     "Refuse a list or an object where one text or number is expected"
     if not isinstance(value, (dict, list, tuple)): return value
-    raise DataError(f'{column} {quote(value)} is a list or an object in the place of one text; write texts, such as "red", or '
-                    '["red", "blue"] in answers and choices.')
+    raise DataError(f'{column} {quote(value)} is a list or an object in the place of one text; write texts, such as '
+                    '"red", or ["red", "blue"] in answers and choices.')
 
 def _read_list(value: object, column: str) -> list:
-    "Return the values of a cell, None of a gap: of a list, also printed into a text, of texts with bars between them, or of one"
-    if isinstance(value, dict) and 'answer' in value: value = value['answer']     # the answers of VQA v2 as columns
+    "Return the values of a cell, None of a gap: of a list, also a printed one, of texts with bars, or of one"
+    if isinstance(value, dict) and 'answer' in value: value = value['answer']     # VQA v2 as columns
     if isinstance(value, str): value = _parse_list(value, column) if _PRINTED.match(value) else value.split('|')
     values = value if isinstance(value, (list, tuple)) else [value]
-    values = [plain_value(o['answer'] if isinstance(o, dict) and 'answer' in o else o) for o in values]     # or as rows
-    return [_check_single(o, column) for o in values]
+    values = [o['answer'] if isinstance(o, dict) and 'answer' in o else o for o in values]     # or as rows
+    return [_check_single(plain_value(o), column) for o in values]
 
 def _read_options(value: object) -> list[str]:
     "Return the options of a cell; none of an empty list, as MMMU has for an open question"
@@ -228,7 +235,8 @@ def _usual_rule(answers: list, choices: list) -> str:
     if len(answers) >= 10: return 'vqa-text'     # ten people's answers
     return 'yes/no' if [str(o).lower() for o in answers] in (['yes'], ['no'], ['true'], ['false']) else 'exact'
 
-def make_record(row: dict, number: int = 1, find_image: Callable = Absent, columns: dict = COLUMNS, rule: str|None = None) -> Record:
+def make_record(row: dict, number: int = 1, find_image: Callable = Absent, columns: dict = COLUMNS,
+                rule: str|None = None) -> Record:
     "Return the record of a row; `find_image`: name of an image -> the image; `rule` None: chosen by what the row has"
     row = _joined(row) | row
     cells = {k: plain_value(row.get(column)) for k, column in columns.items() if k != 'image'}
@@ -238,9 +246,11 @@ def make_record(row: dict, number: int = 1, find_image: Callable = Absent, colum
     asked = re.sub(r'\A<image>\s*|\s*<image>\Z', '', str(cells['question']))
     short, answer = cells['short_question'], cells['answer']
     if isinstance(answer, str) and re.match(r"""[\[(]\s*["']""", answer):
-        raise DataError(f'answer {quote(answer)} is a list instead of one answer; name the column: {_cure("answers", columns["answer"])}.')
+        cure = _cure('answers', columns['answer'])
+        raise DataError(f'answer {quote(answer)} is a list instead of one answer; name the column: {cure}.')
     answers = [o for o in _read_list(cells['answers'], 'answers') if o is not None]
-    if not answers and answer is not None: answers = [answer] if isinstance(answer, str) else _read_list(answer, 'answer')
+    if not answers and answer is not None:
+        answers = [answer] if isinstance(answer, str) else _read_list(answer, 'answer')
     choices = _read_options(cells['choices'])
     by_index = cells['correct_choice_idx'] is not None
     right = [cells['correct_choice_idx']] if by_index else answers
@@ -255,7 +265,8 @@ def make_record(row: dict, number: int = 1, find_image: Callable = Absent, colum
     stem = f'{image.stem}-' if isinstance(image, Path) else ''
     id = f'{stem}{number}' if cells['id'] is None else cells['id']
     rule = rule or _usual_rule(answers, choices)
-    return Record(id, image, asked, answers, choices or None, boxes[0] if boxes else None, cells['kind'], short, rule)
+    box = boxes[0] if boxes else None
+    return Record(id, image, asked, answers, choices or None, box, cells['kind'], short, rule)
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000005
 ENDINGS = '.json', '.jsonl', '.csv', '.tsv', '.parquet'
@@ -266,7 +277,8 @@ def _open_cell(data, i: int, name: str) -> bytes:
     if cell and cell['bytes']: return cell['bytes']
     raise DataError(f'row {i + 1} holds no image; put the file itself into the table.')
 
-def hub_rows(name: str|Path, split: str, config=None, revision=None, n: int|None = None, image: str = 'image') -> list[dict]:
+def hub_rows(name: str|Path, split: str, config=None, revision=None, n: int|None = None,
+             image: str = 'image') -> list[dict]:
     "Return the first rows of a set of the Hub, a snapshot of it, or a Parquet file; fetches what is not in the cache"
     try:
         import datasets
@@ -276,9 +288,10 @@ def hub_rows(name: str|Path, split: str, config=None, revision=None, n: int|None
         data = datasets.load_dataset(str(name), split=split, **what)
         if n: data = data.select(range(min(n, len(data))))
         kept = data.features.get(image)
-        inside = isinstance(kept, datasets.Image) or isinstance(kept, dict) and 'bytes' in kept or 'binary' in getattr(kept, 'dtype', '')
-        if inside: data = data.cast_column(image, datasets.Image(decode=False))
-        if not inside or not data or data[0][image] and not data[0][image]['bytes']: return data.to_list()     # names of files
+        struct = isinstance(kept, datasets.Image) or isinstance(kept, dict) and 'bytes' in kept
+        if not data or not (struct or 'binary' in getattr(kept, 'dtype', '')): return data.to_list()
+        data = data.cast_column(image, datasets.Image(decode=False))
+        if data[0][image] and not data[0][image]['bytes']: return data.to_list()     # names of files
         rows = data.remove_columns(image).to_list()
     except ImportError as e:
         raise DataError('Parquet and sets of the Hub need datasets: pip install datasets pyarrow.') from e
@@ -310,8 +323,8 @@ def _read_csv(path: Path, n: int|None) -> list[dict]:
     for name, cells in table.items():
         floats = cells[cells.str.endswith('.0')]
         if len(floats) and cells.str.fullmatch(r'(-?(0|[1-9]\d*)(\.0|\.\d*[1-9])?)?').all():
-            warnings.warn(f'The column {quote(name)} holds numbers such as {quote(floats.iloc[0])[1:-1]}, read without the .0; to '
-                          'keep it, write JSON.', stacklevel=4)
+            warnings.warn(f'The column {quote(name)} holds numbers such as {quote(floats.iloc[0])[1:-1]}, read without '
+                          'the .0; to keep it, write JSON.', stacklevel=4)
             table[name] = cells.str.removesuffix('.0')
     return table.to_dict('records')
 
@@ -335,7 +348,8 @@ def read_rows(path: str|Path, n: int|None = None, image: str = 'image') -> list[
     try:
         rows = (_read_csv if ending in ('.csv', '.tsv') else _read_json)(path, n)
         json.dumps(rows, ensure_ascii=False).encode()        # half a character, which no file can keep, is an error
-    except UnicodeDecodeError as e: raise DataError(f'{path.name} cannot be read: it is not UTF-8; save it as UTF-8.') from e
+    except UnicodeDecodeError as e:
+        raise DataError(f'{path.name} cannot be read: it is not UTF-8; save it as UTF-8.') from e
     except Exception as e:                               # each parser has its own errors
         raise DataError(f'{path.name} cannot be read: {str(e)[:300] or type(e).__name__}.') from e
     if rows and isinstance(rows, list) and all(isinstance(r, dict) for r in rows): return rows[:n]
@@ -361,12 +375,15 @@ def _check_inside(path: Path, folder: Path) -> Path:
     raise DataError(f'{path} is a link that leads out of the folder of the set; put the file itself there.')
 
 def image_finder(*folders: Path) -> Callable[[str], Path|Absent]:
-    "Make a function: name of an image in one of the folders, also as macOS and Windows write it -> the file, or `Absent`"
-    def same(path: object) -> str: return unicodedata.normalize('NFC', str(path)).replace('\\', '/').removeprefix('./')
+    "Make a function: name of an image, as macOS or Windows write it -> the file in the folders, or `Absent`"
+    def same(path: object) -> str:
+        return unicodedata.normalize('NFC', str(path)).replace('\\', '/').removeprefix('./')
     @cache    # a table can lie in a home directory, and its images where it says
-    def files(folder: Path) -> dict: return {same(p.relative_to(folder)): p for p in sorted(folder.rglob('*'))}
+    def files(folder: Path) -> dict:
+        return {same(p.relative_to(folder)): p for p in sorted(folder.rglob('*'))}
     def is_in(path: Path, folder: Path) -> bool:
-        try: return '..' not in path.parts and path.is_file() and path.resolve().is_relative_to(folder.resolve())
+        if '..' in path.parts: return False
+        try: return path.is_file() and path.resolve().is_relative_to(folder.resolve())
         except OSError: return False     # a name too long for a file
     def find(name: str) -> Path|Absent:
         for folder in folders:
@@ -388,7 +405,7 @@ def check_ids(records: list, name: str) -> list:
     if not records: raise DataError(f'{name} has no questions.')
     (id, count), = Counter(r.id for r in records).most_common(1)
     if count > 1:
-        raise DataError(f'{name}: the id {quote(id)} is in several rows; number the rows by names=dict(id=None) (--set names.id=).')
+        raise DataError(f'{name}: the id {quote(id)} is in several rows; number the rows: {_cure("id", None)}.')
     return records
 
 _SEEMS = (    # what a column holds, fields that read it, names under which others write it
@@ -398,15 +415,15 @@ _SEEMS = (    # what a column holds, fields that read it, names under which othe
 def _check_columns(there: list, columns: dict, named: dict, name: str):
     "Raise an error for a column that is not there, and for one that seems to hold what is not read"
     listed = f'the columns are {", ".join(str(c)[:80] for c in there)[:300]}'
-    for field, column in dict(named, question=columns['question']).items():
+    for k, column in dict(named, question=columns['question']).items():
         if column is not None and column not in there:
-            raise DataError(f"{name}: no column {quote(column)}; {listed}; name yours: {_cure(field)}.")
+            raise DataError(f'{name}: no column {quote(column)}; {listed}; name yours: {_cure(k)}.')
     for what, fields, usual in _SEEMS:
         like = [c for c in there if re.fullmatch(usual, str(c), re.I) and c not in columns.values()]
         if like and not {columns[k] for k in fields} & {*there} and not named.keys() & {*fields}:
-            cures = ' or '.join(_cure(field, like[0]) for field in fields)
-            raise DataError(f'{name}: the column {quote(like[0])} seems to hold {what}, of which none are read; {listed}; name it: '
-                            f'{cures}; leave it out: {_cure(fields[0], None)}.')
+            cures = ' or '.join(_cure(k, like[0]) for k in fields)
+            raise DataError(f'{name}: the column {quote(like[0])} seems to hold {what}, of which none are read; {listed}; '
+                            f'name it: {cures}; leave it out: {_cure(fields[0], None)}.')
 
 def _cure(field: str, column: str|None = 'COLUMN') -> str:
     "Return how a column is named in Python and in a shell"
@@ -418,8 +435,8 @@ def _tell(name: str, records: list, lacking: list, what: str, cure: str, must: b
     if must and len(lacking) == len(records): raise DataError(said)
     if lacking: warnings.warn(said, stacklevel=5)
 
-def make_records(rows: list[dict], name: str, find_image: Callable = Absent, n: int|None = None, seed: int|None = None,
-                 names: dict|None = None, rule: str|None = None) -> list[Record]:
+def make_records(rows: list[dict], name: str, find_image: Callable = Absent, n: int|None = None,
+                 seed: int|None = None, names: dict|None = None, rule: str|None = None) -> list[Record]:
     "Return the records of some rows of a set, and tell which lack something; `names`: field -> its column, None: not read"
     named = names or {}
     for k in named: choose(k, COLUMNS, 'field of a record')
@@ -438,25 +455,29 @@ def make_records(rows: list[dict], name: str, find_image: Callable = Absent, n: 
     if all(len({str(o).lower() for o in r.answers}) == len(r.answers) for r in by_people):
         for r in by_people: r.rule = 'exact'     # no two in the whole set agree: these are synonyms
     absent = [r.image for r in records if isinstance(r.image, Absent)]
-    named_there = absent and columns['image'] in there
-    _tell(name, records, [image.name for image in absent], 'have no image', f'the first {absent[0].why}; images in another '
-          'folder: images=FOLDER (--images FOLDER)' if named_there else f'name the column: {_cure("image")}')
-    _tell(name, records, [r.id for r in records if not r.answers], 'have no answer to score by', f'name the column: {_cure("answer")}')
+    cure = f'name the column: {_cure("image")}'
+    if absent and columns['image'] in there:
+        cure = f'the first {absent[0].why}; images in another folder: images=FOLDER (--images FOLDER)'
+    _tell(name, records, [image.name for image in absent], 'have no image', cure)
+    unknown = [r.id for r in records if not r.answers]
+    _tell(name, records, unknown, 'have no answer to score by', f'name the column: {_cure("answer")}')
     unread = [r.id for r in records if not rule and r.answers and not r.choices and option_form(r.question)]
-    _tell(name, records, unread, 'seem to have options in a form that is not read', 'give them as "choices"', must=False)
+    what = 'seem to have options in a form that is not read'
+    _tell(name, records, unread, what, 'give them as "choices"', must=False)
     return check_ids(records, name)
 
 def read_table(path: str|Path, n: int|None = None, seed: int|None = None, names: dict|None = None,
                images: str|Path|None = None) -> list[Record]:
     """Return the records of a table, or of a folder with one.
 
-    `names`: field of a record -> its column, None: not read. `images`: a folder with the images, besides that of the table."""
+    `names`: field of a record -> its column, None: not read. `images`: another folder of images than the table's."""
     path = Path(path).expanduser()
-    files = sorted(p for p in ([path] if path.is_file() else path.glob('[!.]*.*')) if p.suffix.lower() in ENDINGS)
+    there = [path] if path.is_file() else path.glob('[!.]*.*')
+    files = sorted(p for p in there if p.suffix.lower() in ENDINGS)
     if len(files) != 1:
         raise DataError(
-            f'{path} holds {len(files)} tables ({", ".join(p.name for p in files[:4])}); name one .jsonl, .json, .csv, .tsv or '
-            '.parquet file with image, question and answer, or a folder with images and one such file.')
+            f'{path} holds {len(files)} tables ({", ".join(p.name for p in files[:4])}); name one .jsonl, .json, .csv, '
+            '.tsv or .parquet file with image, question and answer, or a folder with images and one such file.')
     file, = files
     first = max(n, 1) if n is not None and seed is None else None
     rows = read_rows(_check_inside(file, file.parent), first, (names or {}).get('image') or 'image')

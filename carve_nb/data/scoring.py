@@ -31,7 +31,8 @@ _WRAPPING = (
     (r'\\(?:text|mathrm|mathbf|textbf)\{([^{}]*)\}', r'\1'))
 _ANNOUNCEMENT = (
     (r'[*`]|__', ''),
-    (r'(?i)\A\s*(?:assistant\s*:\s*)?(?:(?:the |my )?(?:(?:final|correct|short) )?answer\s*(?::|is\b:?)|ans\s*:)?\s*', ''))
+    (r'(?i)\A\s*assistant\s*:', ''),
+    (r'(?i)\A\s*(?:(?:the |my )?(?:(?:final|correct|short) )?answer\s*(?::|is\b:?)|ans\s*:)', ''))
 
 def _bare_answer(answer: str) -> str:
     "Return a short answer without marks, JSON, LaTeX, Markdown and *The answer is*"
@@ -40,7 +41,7 @@ def _bare_answer(answer: str) -> str:
 # %% ../../nbs/library/data/13_scoring.ipynb #e7d50006
 _YES = set('yes yeah yep true correct affirmative oui ja sí si sim да 是 是的 有 はい 네'.split())
 _NO = set('no nope false incorrect negative non nein não нет 不 不是 没有 否 いいえ 아니요'.split())
-_UNSURE = r"\b(?:not (?:sure|clear|certain|possible)|unsure|unclear|maybe|perhaps|can(?:not|'?t| not)|unable|know)\b"
+_UNSURE = r"\b(?:not (?:sure|clear|certain|possible)|unsure|unclear|maybe|perhaps|can(?:not|'?t| not)|know)\b|unable"
 _DENIES = r"\b(?:no|not|none|never|neither|nor|without)\b|n't\b"
 
 def _asks_yes_no(record) -> bool:
@@ -74,7 +75,7 @@ _NUMBER = (    # no *one of them*, *red one*, *twenty first*
     rf'(?i:(?:\b(?:{"|".join(_WORDS[:1:-1])}|zero)|(?:\A|(?<=\A[^\w\s]))one)\b(?! of\b| \w+(?:st|nd|rd|th)\b))')
 _ORDINALS = 'first second third fourth fifth sixth seventh eighth ninth tenth'.split()
 _MONTHS = 'january|february|march|april|may|june|july|august|september|october|november|december'
-_MARKS = ''.join(c for c in map(chr, range(0x300, 0x3100)) if unicodedata.category(c)[0] == 'M')    # vowels of Indic scripts
+_MARKS = ''.join(c for c in map(chr, range(0x300, 0x3100)) if unicodedata.category(c)[0] == 'M')    # such as vowels
 
 # %% ../../nbs/library/data/13_scoring.ipynb #e7d50003
 _WRITTEN = (    # with capitals: a single capital may be a name, as in Vitamin A
@@ -109,8 +110,10 @@ _KEPT = re.compile(    # a number with its signs, a sign of currency or unit, or
 _KEPT_NUMBERS = (
     (r'(?<!\S)\+(?=\d)', ''),
     (r'(?<!\S)(-?)0+(?=\d)', r'\1'),
-    (r'(?<!\S)(?!\S*\.\d{3}(?!\S))(-?\d+)(?:\.0+|(\.\d*[1-9])0+)(?!\S)', r'\1\2'),     # three decimals may be thousands
-    (r'(?<!\S)(\d+) (hundred|thousand|million)\b', lambda m: m[1] + '0'*dict(hundred=2, thousand=3, million=6)[m[2]]),
+    (r'(?<!\S)(?!\S*\.\d{3}(?!\S))(-?\d+)(?:\.0+|(\.\d*[1-9])0+)(?!\S)', r'\1\2'),    # 3.500 may be thousands
+    (r'(?<!\S)(\d+) hundred\b', r'\g<1>00'),
+    (r'(?<!\S)(\d+) thousand\b', r'\g<1>000'),
+    (r'(?<!\S)(\d+) million\b', r'\g<1>000000'),
     (r'(?<=\w) and (?=\w)', ' '),
     (rf'\A(?:{"|".join(_ORDINALS)})\Z', lambda m: f'{_ORDINALS.index(m[0]) + 1} th'),
     (r'\A(\d+) (?:st|nd|rd)\Z', r'\1 th'))
@@ -123,7 +126,7 @@ def _exact_text(text: str) -> str:
 
 # %% ../../nbs/library/data/13_scoring.ipynb #e7d50004
 def _same_to_a_person(a: str, b: str) -> bool:
-    "Return whether two texts have one written form; a currency or percent sign may be missing, and 10.30 is 10:30"
+    "Return whether two texts have one written form; a currency or percent sign may be missing; 10.30 is 10:30"
     hours = {re.sub(r'\A(\d\d?)\.([0-5]\d)\Z', r'\1:\2', text.strip()) for text in (a, b)}
     one, other = map(_exact_text, (a, b))
     bare, other_bare = (re.sub(r'(?<=\d) [$€£¥%]\Z', '', text) for text in (one, other))
@@ -139,9 +142,10 @@ def _exact_score(answer: str, record) -> float:
 # %% ../../nbs/library/data/13_scoring.ipynb #075a4630
 def _words(text: str) -> str:
     "Lower case, no punctuation, no articles; with them where nothing would be left. Signs of numbers, `+` and `#` stay"
-    text = unicodedata.normalize('NFC', text.lower()).replace('\u2212', '-')     # the minus sign of typesetters
+    text = unicodedata.normalize('NFC', text.lower()).replace('\u2212', '-')     # the minus of typesetters
     text = re.sub(r'(?<=\w)-|-(?!\.?\d)', ' ', text)     # hyphens, and no signs
-    kept = ''.join(c if c.isalnum() or c in '_+#-' or unicodedata.category(c)[0] == 'M' else ' ' for c in text).split()
+    stays = lambda c: c.isalnum() or c in '_+#-' or unicodedata.category(c)[0] == 'M'
+    kept = ''.join(c if stays(c) else ' ' for c in text).split()
     kept = [word for word in kept if re.search(r'[\w-]', word)]
     return ' '.join(word for word in kept if word not in ARTICLES) or ' '.join(kept) or text.strip()
 
@@ -177,7 +181,7 @@ def _pick_text(answer: str, choices: list[str]) -> str|None:
     return meant[0] if len(meant) == 1 else None
 
 # %% ../../nbs/library/data/13_scoring.ipynb #ee2e02cb
-# No part of a word, nor of C++ or A-frame, nor an article; these signs of Chinese, Japanese and Korean may touch it.
+# No part of a word, nor of C++ or A-frame, nor an article; these Chinese, Japanese and Korean signs may touch it.
 _FREE = (r"(?<![^\W案是为為选選择擇項项はが은는])(?<!['+])(?<!\w-)(?![AI] (?!because|since|is\b|or\b|and\b|as\b)[a-z])"
          r"([{letters}])(?![^\W选选項项是でだ입이번]|['+#]|-(?:\S|$))")
 # after *answer* or *option*: (b); B; b at the end of a line
@@ -194,8 +198,9 @@ _LIKELY = (    # where no options are gone through
     r'\(([{letters}])\)|(?<![A-Za-z])\(([{lower}])\)',
     _FREE)
 _DENIED = (    # the letter is {0}: not A, neither A nor, nicht A, 不是A; A is wrong, A isn't, Aではない
-    r"(?:(?i:\b(?:not|neither|nor|nicht|pas)\s+(?:(?:the|an|option|choice|answer|letter)\s+)*)|(?:不|并非)\w?\s*)\(?{0}(?!\w)"
-    r"|{0}[).:]?\s*(?:では|じゃ|不|是?错|이? ?아니|(?i:is|ist|est) (?:not|wrong|incorrect|out|nicht|falsch|pas)\b|isn't)")
+    r"(?:(?i:\b(?:not|neither|nor|nicht|pas)\s+(?:(?:the|an|option|choice|answer|letter)\s+)*)|(?:不|并非)\w?\s*)"
+    r"\(?{0}(?!\w)"
+    r"|{0}[).:]?\s*(?:では|じゃ|不|是?错|이? ?아니|isn't|(?i:is|ist|est) (?:not|wrong|incorrect|out|nicht|falsch|pas)\b)")
 _DOUBTED = r"{0}\)?\s*(?:\?|(?:[,/&|]|or\b|and\b)\s*\(?[{1}](?![\w']))"    # A?, A or B; the letters are {1}
 _LABEL = r'(?:^|(?<=[\s(;]))\(?([{letters}])(?:[).:]+|\s?[-–—])(?=\s|$)'
 _MARKUP = r'[*`"“”]|__'
@@ -205,7 +210,7 @@ _WRONG = r"\b(?i:no|not|incorrect|wrong|false|absent)\b|n't\b|[❌✗✘]"
 
 # %% ../../nbs/library/data/13_scoring.ipynb #e7d50008
 def _label_text(answer: str, choices: list[str]) -> str:
-    "Return an answer without Markdown, with a sign instead of each option's text in which a letter could be taken for a label"
+    "Return an answer without Markdown; a sign takes the place of an option's text that has a letter of its own"
     text = re.sub(_MARKUP, '', unicodedata.normalize('NFKC', answer)).strip()
     text = re.sub(r'[\[【「『]', '(', re.sub(r'[\]】」』]', ')', text))
     for i in sorted(range(len(choices)), key=lambda i: -len(choices[i])):
@@ -214,7 +219,7 @@ def _label_text(answer: str, choices: list[str]) -> str:
     return text
 
 def _gone_through(text: str, choices: list[str]) -> list[tuple[str, str, str]]:
-    "Return what a text labels: the letter, the option's text in small letters that follows it or '', and what is said then"
+    "Return what a text labels: the letter, the option in small letters that follows it or '', and the rest"
     texts = [re.sub(_MARKUP, '', text) for text in choices]
     longest = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     options = '|'.join(f'(?P<o{i}>{re.escape(texts[i])}|{chr(_SIGN + i)})' for i in longest if texts[i])
@@ -222,11 +227,12 @@ def _gone_through(text: str, choices: list[str]) -> list[tuple[str, str, str]]:
     found = []
     for letter, said in zip(parts[::2], map(str.strip, parts[1::2])):
         named = re.match(rf'(?i)(?:{options})(?!\w)', said)
-        found.append((letter, choices[int(named.lastgroup[1:])].lower(), said[named.end():]) if named else (letter, '', said))
+        text = choices[int(named.lastgroup[1:])].lower() if named else ''
+        found.append((letter, text, said[named.end():] if named else said))
     return found
 
 def _pick_letter(answer: str, choices: list[str]) -> str|None:
-    "Return the option that an answer names by its letter; None where several are named, or it is denied or in doubt"
+    "Return the option that an answer names by its letter; None where it names several, or one in doubt"
     text = _label_text(answer, choices)
     letters = LETTERS[:len(choices)]
     option = dict(zip(letters, choices))
@@ -235,28 +241,32 @@ def _pick_letter(answer: str, choices: list[str]) -> str|None:
     labels = _gone_through(text, choices)
     several = len({letter for letter, *_ in labels}) > 1
     for form in _SURE + _LIKELY*(not several):
-        named = {''.join(m.groups('')).upper() for m in re.finditer(form.format(**signs), text, re.M)} - denied
+        found = re.finditer(form.format(**signs), text, re.M)
+        named = {''.join(m.groups('')).upper() for m in found} - denied
         if any(re.search(_DOUBTED.format(letter, letters), text) for letter in named): return None
         if named: break
-    else:    # the options that are called right; where none is, those with their text that are not called wrong
+    else:    # those that are called right; where none is, those with their text that are not called wrong
         wrong = denied | {letter for letter, _, said in labels if re.search(_WRONG, said)}
         right = {letter for letter, _, said in labels if re.search(_RIGHT, said)} - wrong
-        named = (right or {letter for letter, own, _ in labels if own == option[letter].lower()} - wrong) if several else set()
+        with_text = {letter for letter, text, _ in labels if text == option[letter].lower()} - wrong
+        named = right or with_text if several else set()
     return option[named.pop()] if len(named) == 1 else None
 
 # %% ../../nbs/library/data/13_scoring.ipynb #cc3e44bc
 def _read_option(answer: str, choices: list[str]) -> str|None:
-    "Return the option that an answer repeats, or names by its letter or its text; None where it names none, or several"
+    "Return the option that an answer repeats, or names by its letter or its text; None where it names no single one"
     said = _rewrite(answer, _WRAPPING)
     alone = re.fullmatch(r'[\s"\'(*]*[A-Za-z][\s"\').:,*]*', said)     # as was asked for: no text
     if (same := _same_text(said, choices)) and not alone: return same
     labels = _gone_through(_label_text(said, choices), choices)
-    if any(text not in ('', choices[LETTERS.index(letter)].lower()) for letter, text, _ in labels): return None     # they disagree
+    right = dict(zip(LETTERS, choices))
+    if any(text not in ('', right[letter].lower()) for letter, text, _ in labels): return None     # they disagree
     return _pick_letter(said, choices) or _pick_text(said, choices)
 
 def _option_score(answer: str, record, read: Callable = _read_option) -> float:
     "Return whether the option that is meant is a right one"
-    if not record.choices: raise CarveError(f"{record.id} has no options; this rule is for multiple choice. Use the rule 'exact'.")
+    if not record.choices:
+        raise CarveError(f"{record.id} has no options; this rule is for multiple choice. Use the rule 'exact'.")
     return float(read(answer, record.choices) in record.answers)
 
 # %% ../../nbs/library/data/13_scoring.ipynb #51b33ad7
@@ -354,7 +364,7 @@ def _changes(a: str, b: str) -> int:
     return row[-1]
 
 def _anls_score(answer: str, record) -> float:
-    "Return one minus the share of letters to change to the nearest accepted answer, 0 from one half on: ANLS of DocVQA"
+    "Return one minus the share of letters to change to the nearest truth, 0 from one half on: ANLS of DocVQA"
     def likeness(truth: str) -> float:
         said, true = answer.lower().strip(), truth.lower().strip()
         share = _changes(said, true)/max(len(said), len(true), 1)
@@ -363,16 +373,16 @@ def _anls_score(answer: str, record) -> float:
 
 # %% ../../nbs/library/data/13_scoring.ipynb #27e752b5
 RULES: dict[str, Callable] = {    # name -> score of (answer, record), 0..1
-    'exact': _exact_score,        # the same to a person: case, articles, ways to write a number; yes and no by words
+    'exact': _exact_score,        # the same to a person: case, articles, numbers; yes and no by words
     'yes/no': _yes_no_score,      # by the words; unread where neither
-    'choice': _option_score,      # the option by its letter, else by its text; a text repeated sign for sign goes first
+    'choice': _option_score,      # the option by its letter or its text; a text that is repeated goes first
     'vqa': _vqa_score,            # ten people's answers: the VQA evaluator since March 2021
     'vqa-text': _text_score,      # the evaluator of TextVQA
     'vqa-simple': _count_score,   # min(1, k/3) for k matches: A-OKVQA's direct answers
     'relaxed': _relaxed_score,    # ChartQA: numbers within 5 %
     'anls': _anls_score,          # DocVQA: the share of letters that are right
     'pope': _pope_score,          # yes or no by the first sentence, as published
-    'choice-text': lambda answer, record: _option_score(answer, record, _pick_text),    # of the acuity test: letters are texts
+    'choice-text': lambda answer, record: _option_score(answer, record, _pick_text),    # letters are texts
     'f1-pairs': _pair_score}      # F1 of the (color, shape) pairs that a description of a scene names
 
 def score_answer(answer: object, record, rule: str|None = None) -> float:
@@ -387,18 +397,20 @@ def score_answer(answer: object, record, rule: str|None = None) -> float:
 def why_unread(answer: object, record) -> str:
     """Return what a report says of an answer that its record's rule could not read; '' where it was read.
 
-    An answer that scores 0 with an accepted one inside it was not read either: it may be right in a longer form."""
+    An answer that scores 0 with an accepted one inside it was not read either: it may be right in more words."""
     said = behind_thought(str(answer)) or ''
     if not said.strip(): return 'nothing could be read'
     if record.choices:
         read = _pick_text if record.rule == 'choice-text' else _read_option
         return '' if read(said, record.choices) else 'no option could be read'
     neither = 'neither yes nor no could be read'
-    if record.rule == 'pope': return '' if _pope_word(said) == 'no' or 'yes' in _words(said).split() else neither
+    if record.rule == 'pope':    # which takes for a yes what has no word for no
+        return '' if _pope_word(said) == 'no' or 'yes' in _words(said).split() else neither
     if _asks_yes_no(record) and not _read_yes_no(said): return neither
     if record.rule == 'f1-pairs' or not record.answers or score_answer(said, record): return ''
     longer = f' {_exact_text(said)} '
-    return 'the accepted answer is inside a longer one'*any(f' {_exact_text(truth)} ' in longer for truth in record.answers)
+    inside = any(f' {_exact_text(truth)} ' in longer for truth in record.answers)
+    return 'the accepted answer is inside a longer one' if inside else ''
 
 # %% ../../nbs/library/data/13_scoring.ipynb #b427218d
 def patch_auroc(saliency, boxes) -> float: # `Saliency`, true regions in pixels; 0..1, .5 is chance

@@ -15,7 +15,6 @@ from PIL import Image
 from transformers import LogitsProcessor
 from carve_nb import VLM, CarveError, load_benchmark, open_image
 from carve_nb.cli.main import main
-from carve_nb.core.errors import DataError
 from carve_nb.data.records import Record, folder_images, make_records, read_table
 from carve_nb.data.scoring import score_answer
 from carve_nb.runs.store import read_run
