@@ -449,7 +449,7 @@ or bbox (x, y, width, height). Rename one with --set names.question=text. carve 
 @command('eval', _OWN_QUESTIONS + '\n'.join(FOLDER_FORMAT))
 def measure_methods(
     data: Annotated[str, Arg(
-        metavar='DATA', help='scenes, a known set such as textvqa, your folder, or a .jsonl, .json, .csv or .parquet file')],
+        metavar='DATA', help='scenes, a known set such as textvqa, your folder, or a .jsonl, .json, .csv, .tsv or .parquet file')],
     methods: Annotated[str, Opt(
         metavar='A,B', help='methods of `carve methods`, also with fields (carve:p=.1), or all')] = 'none,random,lookup',
     fields: Annotated[list[str]|None, Opt(

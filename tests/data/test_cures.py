@@ -9,6 +9,7 @@ from carve_nb.cli.main import main
 from carve_nb.data.records import Record, make_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.runs.store import read_run
+from carve_nb.studies.checkup import run_checkup
 
 ROW = dict(image='a.png', question='What is it?', answer='red')
 SAID = r'names=(dict\(.*?\)) \(--set (names\.\S*)\)'
@@ -82,6 +83,8 @@ def test_images_in_another_folder(load, tmp_path_factory, capsys):
     _, said = load(rows)
     assert "1 of 1 rows have no image: 'deep/b.png'" in said and 'columns' not in said and 'question' not in said
     option = re.search(r'images=FOLDER \((--images) FOLDER\)', said)[1]
+    for images, why in (None, 'have no image'), (other, 'neither a folder nor a Hub id'):     # the table is read before the model
+        with pytest.raises(CarveError, match=why): run_checkup('./none', other/'out', load.folder/'q.json', images=images)
     records, told = load([*rows, ROW], images=other)
     assert ([r.open().size for r in records], told) == ([(32, 32), (64, 64)], '')
     words = ['--methods', 'none', '--model', 'carve-tiny', '--quiet', '--out', str(other/'out')]
