@@ -412,8 +412,8 @@ _SEEMS = (    # what a column holds, fields that read it, names under which othe
     ('options', ('choices',), r'options?|choice|candidates'),
     ('true regions', ('box', 'bbox'), r'(?:.*_)?b?box(?:es)?(?:_.*)?'))
 
-def _check_columns(there: list, columns: dict, named: dict, name: str):
-    "Raise an error for a column that is not there, and for one that seems to hold what is not read"
+def _check_columns(there: list, columns: dict, named: dict, name: str) -> str:
+    "Raise an error for a column that is not there, and for one that seems to hold what is not read; list the columns"
     listed = f'the columns are {", ".join(str(c)[:80] for c in there)[:300]}'
     for k, column in dict(named, question=columns['question']).items():
         if column is not None and column not in there:
@@ -424,6 +424,7 @@ def _check_columns(there: list, columns: dict, named: dict, name: str):
             cures = ' or '.join(_cure(k, like[0]) for k in fields)
             raise DataError(f'{name}: the column {quote(like[0])} seems to hold {what}, of which none are read; {listed}; '
                             f'name it: {cures}; leave it out: {_cure(fields[0], None)}.')
+    return listed
 
 def _cure(field: str, column: str|None = 'COLUMN') -> str:
     "Return how a column is named in Python and in a shell"
@@ -446,7 +447,7 @@ def make_records(rows: list[dict], name: str, find_image: Callable = Absent, n: 
         first = [k for k in group if named.get(k)]
         columns |= {k: None for k in group if first and k not in first}
     there = list(dict.fromkeys(k for row in rows for k in row))
-    _check_columns(there, columns, named, name)
+    listed = _check_columns(there, columns, named, name)
     records = []
     for i, row in choose_rows([*enumerate(rows, 1)], n, seed):
         try: records.append(make_record(row, i, find_image, columns, rule))
@@ -455,12 +456,12 @@ def make_records(rows: list[dict], name: str, find_image: Callable = Absent, n: 
     if all(len({str(o).lower() for o in r.answers}) == len(r.answers) for r in by_people):
         for r in by_people: r.rule = 'exact'     # no two in the whole set agree: these are synonyms
     absent = [r.image for r in records if isinstance(r.image, Absent)]
-    cure = f'name the column: {_cure("image")}'
+    cure = f'{listed}; name yours: {_cure("image")}'
     if absent and columns['image'] in there:
         cure = f'the first {absent[0].why}; images in another folder: images=FOLDER (--images FOLDER)'
     _tell(name, records, [image.name for image in absent], 'have no image', cure)
     unknown = [r.id for r in records if not r.answers]
-    _tell(name, records, unknown, 'have no answer to score by', f'name the column: {_cure("answer")}')
+    _tell(name, records, unknown, 'have no answer to score by', f'{listed}; name yours: {_cure("answer")}')
     unread = [r.id for r in records if not rule and r.answers and not r.choices and option_form(r.question)]
     what = 'seem to have options in a form that is not read'
     _tell(name, records, unread, what, 'give them as "choices"', must=False)
