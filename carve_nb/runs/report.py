@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['WHERE', 'ABOUT', 'COLUMNS', 'PAGE', 'compare_methods', 'find_base', 'report', 'kinds_of', 'report_kinds',
            'format_cell', 'table_rows', 'markdown_table', 'without_values', 'remarks', 'count_questions', 'run_name',
-           'unfinished', 'describe_protocol', 'page', 'to_markdown', 'markdown', 'plot_report', 'results_table',
-           'load_maps', 'load_run', 'write_report', 'leaderboard_page']
+           'unfinished', 'describe_protocol', 'page', 'run_html', 'to_markdown', 'markdown', 'plot_report',
+           'results_table', 'load_maps', 'load_run', 'write_report', 'leaderboard_page']
 
 # %% ../../nbs/library/runs/03_report.ipynb #298bd925
 import errno
@@ -14,13 +14,14 @@ import json
 import re
 import warnings
 from collections import Counter
+from html import escape
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import groupby
 from matplotlib.figure import Figure
 from ..core.errors import RunError
-from ..core.io import escape_sign, one_line, replace_file, tame_cell, tame_markdown
+from ..core.io import escape_sign, one_line, replace_file, table_html, tame_cell, tame_markdown
 from ..core.plotting import figure_bytes, plot_forest
 from ..core.saliency import Saliency
 from ..core.stats import difference, holm, mean_interval, paired_test
@@ -185,6 +186,11 @@ def page(run: Run, table: pd.DataFrame|None = None) -> list: # of `report`, of a
         parts.append(f'Accuracy if failures are counted as wrong: {worst}.')
     about = '\n'.join(f'- {text}' for k, text in ABOUT.items() if table[k].notna().any())
     return [part for part in (*parts, *remarks(run), about, _STATISTICS, describe_protocol(run.protocol)) if part]
+
+def run_html(run: Run) -> str:
+    "Show a run in a notebook: what it is, how far it came, and its table"
+    name, count, (head, *rows) = page(run)[:3]
+    return f'<p>{escape(name)}: {escape(count)}</p>{table_html(rows, head)}'
 
 def to_markdown(parts) -> str: # of str, and of tables as lists of rows
     "Write a page in Markdown, harmless whatever names a set, a kind or a method has"

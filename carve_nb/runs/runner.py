@@ -41,7 +41,7 @@ from ..method.wrappers import describe_answerer, open_answerer, why_no_crop
 from ..models.families import check_needs
 from ..models.image_tokens import token_limit
 from ..models.model import AT_MOST, free_memory
-from .store import RunStore, attempt, carry_out, unsupported_lines
+from .store import Run, RunStore, attempt, carry_out, read_run, unsupported_lines
 
 log = logging.getLogger(__name__)
 
@@ -270,7 +270,7 @@ def run_eval(
     loading: dict = {},                 # arguments of `VLM.from_pretrained`
     engine: Callable = local_engine,    # evaluator, units -> lists of lines; its `ready` loads its models
     **kw                                # of `load_benchmark`
-) -> Path:                              # the folder
+) -> Run:                               # shows its table in a notebook
     "Measure methods on a set of questions; what the folder holds already is not measured again"
     data = load_benchmark(spec, n, seed=seed if shuffle else None, **kw)
     for r in data: choose(str(r.rule), RULES, 'Rule')
@@ -293,4 +293,4 @@ def run_eval(
             left = [[task for task in map(missing, unit) if task.methods] for unit in ours]
             total = sum(map(len, ours))
             carry_out(store, engine(evaluator, filter(None, left)), total - sum(map(len, left)), total, progress)
-    return Path(out)
+    return read_run(out)

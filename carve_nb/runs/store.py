@@ -18,6 +18,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from html import escape
 from pathlib import Path
 from typing import NamedTuple
 from filelock import FileLock
@@ -91,6 +92,13 @@ class Run(NamedTuple):
     def select(self, method, kind=None) -> list: # of dicts; None: any
         "Return the lines of a method that have an answer, of one kind"
         return [r for r in self.records if r['method'] == method and r['status'] == 'ok' and kind in (None, r['kind'])]
+
+    def __repr__(self): return f'Run({len(self.records)} records, {len({r["method"] for r in self.records})} methods)'
+
+    def _repr_html_(self) -> str:
+        "Show the table of a run of `carve eval`; a study has none"
+        from carve_nb.runs.report import run_html  # which imports this module
+        return run_html(self) if 'data' in (self.protocol or {}) else escape(repr(self))
 
 def read_lines(folder) -> Iterator[dict|None]:
     "Yield the lines of a run as they were written; None for a damaged one"
