@@ -118,18 +118,16 @@ def table_of(folder, text, name='questions.csv'): # records, warnings
 
 
 def test_columns_of_other_names(answerer, tmp_path, capsys):
-    "A column is named once, in Python and in the shell; without the name the refusal says how"
+    "A column is named once, also in a shell"
     rows = [dict(img='a.png', prompt='What is it?', gold=['cup', 'mug']),
         dict(img='a.png', prompt='What else?', gold='cat')]
     folder = write_set(tmp_path/'set', rows)
     (tmp_path/'set'/'questions.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
     names = dict(image='img', question='prompt', answers='gold')
-    assert [(r.question, r.answers, r.image.name) for r in load_benchmark(folder, names=names)] == [('What is it?',
-        ['cup', 'mug'], 'a.png'), ('What else?', ['cat'], 'a.png')]
     lines = evaluate(folder, answerer({'What is it?': 'mug', 'What else?': 'dog'}), tmp_path/'R',
         *(w for k, v in names.items() for w in ('--set', f'names.{k}={v}')))
     assert [lines[row['prompt']]['score'] for row in rows] == [1, 0]
-    for words, said in (((), "no column 'question'; the columns are img, prompt, gold; name yours: names=dict(question='COLUMN')"),
+    for words, said in (
             (('--set', 'names.questoin=prompt'), 'perhaps question'),
             (('--set', 'names.prompt'), 'write names.FIELD=COLUMN')):
         assert main(['eval', folder, '--out', str(tmp_path/'none'), '--quiet', *words]) == 2
@@ -276,49 +274,6 @@ def test_options_that_are_not_read(tmp_path):
         assert (records[0].choices, told) == (None, ''), question
 
 
-LETTERS = dict(
-    B=['B', 'b', '(b)', '**B**', "'B'", '"B"', '[B]', 'Ｂ', '（Ｂ）', 'Answer: B', 'Answer: b', 'ANSWER: (B)',
-    'The answer is (b). A is wrong.', 'Answer: B\nA is wrong.',
-       '**Answer:** B', 'Option b.', 'Option B. A has the wrong color.', 'I choose option B, not option A.',
-       '**B**\n\nOption A shows a cat, C a dog.', 'B\nA is wrong.',
-       'Option A: red\nOption B: blue\nAnswer: B', 'A. red\nB. blue\nAnswer: B', '答案是B', '答案是 B。', '答案：B', '选B',
-       'B选项正确', '答案是（Ｂ）', '答えはBです', '答えは B です。',
-       '정답은 B', '정답은 B입니다', 'Antwort: B', 'Réponse : B', 'Ответ: B', 'الإجابة هي B', 'It must be (B), I think',
-       'The answer is B because it is bigger than A.'],
-    none=['Not A.', 'A?', 'Not B', 'It is not B.', 'The answer is not A.', '(A)?', 'B is wrong.', '答案不是A', '答案不是 A',
-    '不选A', 'Aではない', 'A不对', '정답은 A가 아니다', 'nicht A',
-          'A or B', 'Answer: A or B', 'Answer: A, B', 'A\nB\nC', 'Option A: red\nOption B: blue',
-          'Option A or option B', '(a) or (b)', 'A red car', 'a dog', 'Answer: a dog',
-          'The answer is a cotton glove, not B', 'The answer is not B but A or C', 'C++', 'an A-frame', '这是A字裙', '维生素C',
-          'dog(s)', 'I cannot tell.', ''])
-
-
-@pytest.mark.parametrize('want, said', [(want, said) for want, texts in LETTERS.items() for said in texts])
-def test_letters(want, said):
-    "Announced in any case, alone on the first line, in any script; never one that is denied or in doubt"
-    texts = dict(zip('ABCD', ('oak', 'elm', 'fir', 'yew')))
-    score = lambda letter: score_answer(said, Record('1', None, 'Which?', [texts[letter]], list(texts.values())),
-        'choice')
-    assert [letter for letter in texts if score(letter)] == [want][want == 'none':]
-
-
-NUMBERS = [('four', '4'), ('1,200', '1200'), ('twenty-one', '21'),
-    ('Twenty one dogs.', '21 dogs'), ('one', '1'), ('one dog', '1 dog'), ('zero', '0'),
-    ('ninety-nine', '99'), ('-5', '−5'), ('12,345,678', '12345678')]
-WORDS = [('the red one', 'red 1'), ('one of them', '1 of them'), ('no one', 'no 1'), ('second', '2'),
-    ('twenty first', '20 first'), ('2 3', '23'), ('two three', '5'), ('1,2', '12'),
-    ('none', '0'), ('-5', '5'), ('forty', '14'), ('ten', '1')]
-
-
-def test_numbers_in_words_and_digits():
-    "Equal on both sides by the default rule"
-    for pairs, want in (NUMBERS, 1), (WORDS, 0):
-        for a, b in pairs:
-            for said, truth in (a, b), (b, a):
-                assert score_answer(said, Record('1', None, 'How many?', [truth])) == want, (said, truth)
-    for text, _ in NUMBERS + WORDS: assert score_answer(text, Record('1', None, 'How many?', [text])) == 1
-
-
 MARKED = [    # a text that says blue: before it, and after it
     ('<|channel>thought\nIt is red? no<channel|>', ''), ('<|channel>thought\n<channel|>', ''),
     ('<|begin_of_box|>', '<|end_of_box|>'), ('<answer>', '</answer>'), ('The color is \\boxed{', '}.'),
@@ -412,38 +367,6 @@ def test_boxes_of_turned_images(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         plain.open(), turned.open()
-
-
-def test_a_run_on_a_table_of_pandas(answerer, tmp_path):
-    "Lists, whole floats in a column with a gap, truth values, and options: the scores that a person would give"
-    pd = pytest.importorskip('pandas')
-    rows = [    # question, answers, choices, reply, score
-        ('How many dogs?', 4.0, None, 'Four.', 1), ('How many cats?', 1200.0, None, '1,200', 1),
-        ('How many cows?', 4.0, None, '5', 0), ('How long is it?', 2.5, None, '2.5', 1)]
-    lists = [
-        ('What color is it?', ['red', 'dark red'], None, 'Dark red', 1),
-        ('What shade is it?', ['red', 'crimson'], None, 'crimson', 1),
-        ('What tint is it?', ['red', 'dark red'], None, 'reddark red', 0),
-        ('What is on it?', ['cup'], None, '<answer>A cup</answer>', 1)]
-    ways = [
-        ('Which one?', 'B', ['red', 'blue'], 'Answer: B\nA is wrong.', 1),
-        ('Which two?', 'B', ['red', 'blue'], 'Not A.', 0), ('Which three?', 'blue', ['red', 'blue'], '答案是B', 1),
-        ('Which four?\nOptions: A: red, B: blue', 'B', None, 'The answer is (b).', 1),
-        ('Which five?\n[A] red\n[B] blue', 'A', None, 'blue', 0)]
-    truths = [('Is it red?', True, None, 'Yes, it is.', 1), ('Is it blue?', False, None, 'No.', 1),
-        ('Is it big?', True, None, 'True', 1)]
-    for name, table, column in (('floats', rows, 'answer'), ('lists', lists, 'answers'), ('options', ways, 'answer'),
-            ('truths', truths, 'answer')):
-        folder = tmp_path/name
-        folder.mkdir()
-        Image.new('RGB', (64, 64), 'red').save(folder/'a.png')
-        frame = pd.DataFrame([{'image': 'a.png', 'question': q, column: a, 'choices': c} for q, a, c, _, _ in table])
-        if name == 'floats': frame.loc[len(frame)] = ['a.png', 'What is not known?', float('nan'), None]
-        frame.to_csv(folder/'questions.csv', index=False)
-        said = {q.split('\n')[0]: reply for q, _, _, reply, _ in table} | {'What is not known?': '3'}
-        lines = evaluate(str(folder), answerer(said), tmp_path/f'R-{name}')
-        assert {k: lines[k]['score'] for k in said if k in lines and 'not known' not in k} == {q.split('\n')[0]: score
-            for q, *_, score in table}, name
 
 
 PEOPLE = [    # question, options, truth; answers and the scores that a person would give
