@@ -14,7 +14,6 @@ from carve_nb.data.datasets import DataSet
 from carve_nb.data.scenes import samples
 from carve_nb.models.families import BOX_FORMS, BoxForm
 from carve_nb.runs.runner import run_eval
-from carve_nb.runs.store import read_run
 from .curriculum import ViewContent, pad_rows
 from .equal_terms import ALWAYS, kept, with_crop
 from .lessons import BEGIN, OPEN, Lesson, conversation, lesson_batch, lesson_loss
@@ -95,7 +94,7 @@ def measure(vlm, out, n=300) -> dict:  # the variant; folder of the run
     "As `equal_terms.kept`, and how often the view holds the middle of the thing"
     BOX_FORMS[vlm.family.name] = FORM
     data = DataSet('digits', samples('digit', n, 'heldout', start=START))
-    run = read_run(run_eval(data, vlm, ['none', *map(with_crop, CROPS)], out=out, progress=False))
+    run = run_eval(data, vlm, ['none', *map(with_crop, CROPS)], out=out, progress=False)
     middle = {s.id: np.reshape(s.box, (2, 2)).mean(0) for s in data}
     found = kept(run)
     for name, m in found['methods'].items():

@@ -9,7 +9,6 @@ from fastcore.script import call_parse
 from carve_nb.data.datasets import DataSet
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.runs.runner import run_eval
-from carve_nb.runs.store import read_run
 
 TOKENS = 16, 36, 64, 100, 144, 196   # of a crop on the curve; None beside them: as many as the image
 # chosen before the part `fresh` was asked; and, after it had failed there, before `again`
@@ -68,5 +67,5 @@ def run_crop_tokens(
     for name in parts.split(','):
         *which, methods = PARTS[name]
         data = DataSet(name, scene_questions(*which))
-        folder = run_eval(data, model, methods, out=Path(out)/name, progress=False)
-        (Path(out)/f'{name}.json').write_text(json.dumps(summary(read_run(folder))))
+        run = run_eval(data, model, methods, out=Path(out)/name, progress=False)
+        (Path(out)/f'{name}.json').write_text(json.dumps(summary(run)))

@@ -14,7 +14,6 @@ from carve_nb.data.scenes import samples
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.vicrop import search_box, tower_side
 from carve_nb.runs.runner import run_eval
-from carve_nb.runs.store import read_run
 from .baselines import SHARES, sink
 
 @dataclass(repr=False)
@@ -53,7 +52,7 @@ def ask_all(vlm, split, n, methods, share, out) -> dict:
     "What is kept of a run under a sink"
     data = DataSet('digits', samples('digit', n, split, start=START[split]))
     bias = json.loads(Path(f'nbs/results/sinks/{vlm.name}-biases.json').read_text())[SHARES.index(share)]
-    with sink(vlm, bias) if share else nullcontext(): return kept(read_run(run_eval(data, vlm, ['none', *methods], out=out, progress=False)))
+    with sink(vlm, bias) if share else nullcontext(): return kept(run_eval(data, vlm, ['none', *methods], out=out, progress=False))
 
 def settings_of(method, layers) -> list:
     "As published, and with each layer alone"

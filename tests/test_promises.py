@@ -26,7 +26,7 @@ from carve_nb import (
     measure_layers,
     record_attention,
 )
-from carve_nb.data.records import read_entries
+from carve_nb.data.records import read_table
 
 HERE = 'test_promises'
 PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks and tools, by their path
@@ -179,8 +179,8 @@ def test_entropy_of_a_strangers_model(load, folders, tmp_path):
     for i in range(3): image(i).save(tmp_path/f'{i}.png')
     (tmp_path/'rows.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
     vlm = load('qwen2_5_vl')
-    t = measure_entropy(VLM.from_pretrained(folders('qwen2_5_vl')), read_entries(tmp_path), progress=False)
-    assert [*t.id.unique()] == ['q0', 'q1', 'q2'] == [*measure_layers(vlm, read_entries(tmp_path),
+    t = measure_entropy(VLM.from_pretrained(folders('qwen2_5_vl')), read_table(tmp_path), progress=False)
+    assert [*t.id.unique()] == ['q0', 'q1', 'q2'] == [*measure_layers(vlm, read_table(tmp_path),
         progress=False).id.unique()]
     for i, (_, f) in enumerate(t.groupby('id')):
         inputs = stock(vlm, user(f'Is it red? {Lookup().suffix}'), [image(i)])

@@ -63,8 +63,8 @@ def ask(path: Path, question: str) -> str:
 
 def compare(vlm: VLM, folder: Path) -> pd.DataFrame:
     questions = load_benchmark('scenes', n=20)
-    out: Path = run_eval(questions, vlm, methods=['none', 'lookup'], out=folder)
-    print(out, profile_model(vlm, questions).n + 1, methods('map'))
+    run = run_eval(questions, vlm, methods=['none', 'lookup'], out=folder)
+    print(len(run.records) + 1, profile_model(vlm, questions).n + 1, methods('map'))
     measure_entropy(vlm, questions, out=folder)
     measure_layers(vlm, [Record('1', folder/'a.png', 'What color is the cup?', ['red'], boxes=[(10, 20, 60, 80)])])
     return measure_masking(vlm, questions)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LIBRARIES', 'CarveError', 'ImageError', 'PromptError', 'OtherImagesError', 'CaptureError', 'UnsupportedError',
            'DataError', 'MissingError', 'StatisticsError', 'RunError', 'IncompleteError', 'RemoteError',
-           'InsufficientMemoryError', 'out_of_memory', 'choose']
+           'InsufficientMemoryError', 'out_of_memory', 'quote', 'choose']
 
 # %% ../../nbs/library/core/00_errors.ipynb #80d79a30
 import difflib
@@ -86,9 +86,14 @@ def out_of_memory(e) -> bool:
     return isinstance(e, MemoryError) or isinstance(e, RuntimeError) and bool(_OUT_OF_MEMORY.search(str(e)))
 
 # %% ../../nbs/library/core/00_errors.ipynb #cafdd979
+def quote(value: object) -> str:
+    "Return a value for a message: as Python writes it, cut at 80 letters"
+    text = repr(value)
+    return text if len(text) <= 80 else f'{text[:77]}...'
+
 def choose(text, names, what, more=''):
     "Return the name, or raise an error with the nearest names; it says `more` instead of the list of all"
     if text in names: return text
     near = ' or '.join(difflib.get_close_matches(str(text), names, 2))
     guess = f'; perhaps {near}' if near else ''
-    raise CarveError(f'{what} {text!r} is not known{guess}; {more or "there are: " + ", ".join(names)}')
+    raise CarveError(f'{what} {quote(text)} is not known{guess}; {more or "there are: " + ", ".join(names)}')

@@ -13,7 +13,7 @@ import unicodedata
 from itertools import accumulate
 from typing import NamedTuple
 from fastcore.basics import groupby
-from .errors import CarveError, DataError
+from .errors import CarveError, DataError, quote
 
 # %% ../../nbs/library/core/07_text.ipynb #58c93f5d
 SHORT_ANSWER = 'Answer the question using a single word or phrase.'    # the paper's suffix
@@ -82,8 +82,8 @@ def right_option(value, choices, lettered=False, by_index=False) -> str:
     elif type(value) is int and meant and index.get(value, meant) != meant: meant = None     # another option has this index
     if meant: return meant
     raise DataError(
-        f'the answer {value!r} is none of the {len(choices)} options, or several of them; give its letter, its text as a '
-        f'string, or as correct_choice_idx its index, from 0 to {len(choices) - 1}.')
+        f'the answer {quote(value)} is none of the {len(choices)} options, or several of them; give its letter, its '
+        f'text as a string, or as correct_choice_idx its index, from 0 to {len(choices) - 1}.')
 
 # %% ../../nbs/library/core/07_text.ipynb #265c6091
 # scripts

@@ -18,7 +18,7 @@ from ..core.errors import DataError, choose
 from ..core.image import open_image
 from ..core.io import digest, table_html
 from ..core.text import SHORT_ANSWER
-from .records import FOLDER_FORMAT, Record, check_ids, choose_rows, hub_rows, make_records, read_entries
+from .records import FOLDER_FORMAT, Record, check_ids, choose_rows, hub_rows, make_records, read_table
 from .scenes import make_scene, scene_records
 from .scoring import RULES
 
@@ -124,10 +124,12 @@ def _make_set(name, records, **about):
     suffix = _LETTER if all(r.choices for r in records) else SHORT_ANSWER
     return DataSet(name, records, suffix, mode(r.rule for r in records), about=about)
 
-def _folder_set(spec, n, seed, names=None):
+def _folder_set(spec, n, seed, names=None, images=None):
     "Return a folder or a file of one's own"
     name = Path(os.path.abspath(spec)).name
-    return _make_set(name, read_entries(spec, n, seed, names), source=name)
+    if images and not Path(images).expanduser().is_dir():
+        raise DataError(f'{images} is no folder; name one that holds the images.')
+    return _make_set(name, read_table(spec, n, seed, names, images), source=name)
 
 def _hub_set(spec, n, seed, split=None, config=None, revision=None, names=None, root=None, download=False):
     "Return a public set, or any set of the Hub, from there or from a snapshot of it in the folder `root`"
@@ -158,7 +160,7 @@ def load_benchmark(
     seed: int|None = None,     # of a random choice; None: the first
     rule: str|None = None,     # another score for all of them
     download: bool = False,    # may the Hub be asked?
-    **kw    # of scenes: kinds; public sets: root (a snapshot), revision, config, names; folders: names
+    **kw    # of scenes: kinds; public sets: root (a snapshot), revision, config, names; folders: names, images
 ) -> DataSet:
     "Load a set of questions; nothing is fetched unasked. `names`: dict(question='text') for columns of other names"
     if rule: choose(rule, RULES, 'Rule')

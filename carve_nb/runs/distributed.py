@@ -23,7 +23,7 @@ from ..attention.vlm import VLM
 from ..core.errors import RunError
 from ..core.io import one_line
 from .runner import MAY_CHANGE, SampleEvaluator
-from .store import code_digest, differing, without
+from .store import differing, without
 
 # %% ../../nbs/library/runs/04_distributed.ipynb #40276b13
 class ModelWorker:
@@ -31,7 +31,7 @@ class ModelWorker:
     def __init__(self, model, loading, config, expected):
         torch.set_num_threads(1)
         self.evaluator = SampleEvaluator(VLM.from_pretrained(model, **loading), config)
-        here = without(self.evaluator.protocol, MAY_CHANGE) | dict(code=code_digest())
+        here = without(self.evaluator.protocol, MAY_CHANGE)
         if why := differing(expected, {k: here.get(k) for k in expected}):
             raise RunError(f'A worker is not like the others: {"; ".join(why)}. Make the nodes equal.')
 
@@ -91,15 +91,14 @@ class RayEngine:
         if isinstance(model, VLM): raise RunError('Each worker loads its model: give a folder or Hub id, not a loaded one.')
         path = Path(model).expanduser()
         setup = str(path.absolute()) if path.is_dir() else model, loading, config
-        code = dict(code=code_digest())
         with connected(self.address, self.workers) as ray:
             there = ray.cluster_resources().get('GPU', 0.)
             gpus = float(there > 0) if self.gpus_per_worker is None else self.gpus_per_worker
             if gpus > there: raise RunError(f'{gpus:g} GPUs for each worker; the cluster has {there:g}.')
             needs = dict(num_cpus=1, num_gpus=gpus)
-            try: protocol, unfit = ray.get(ray.remote(**needs)(_survey).remote(*setup, code))
+            try: protocol, unfit = ray.get(ray.remote(**needs)(_survey).remote(*setup, {}))
             except ray.exceptions.RayTaskError as e: raise e.cause from None
-            setup += without(protocol, MAY_CHANGE) | code,
+            setup += without(protocol, MAY_CHANGE),
             yield SimpleNamespace(ray=ray, setup=setup, needs=needs, protocol=protocol, unfit=unfit, config=config)
 
     def __call__(self, job, units): # of `ready`; yields lists of lines

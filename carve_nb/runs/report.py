@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['WHERE', 'ABOUT', 'COLUMNS', 'PAGE', 'compare_methods', 'find_base', 'report', 'kinds_of', 'report_kinds',
            'format_cell', 'table_rows', 'markdown_table', 'without_values', 'remarks', 'count_questions', 'run_name',
-           'describe_protocol', 'page', 'to_markdown', 'markdown', 'plot_report', 'results_table', 'load_maps',
-           'load_run', 'write_report', 'leaderboard_page']
+           'unfinished', 'describe_protocol', 'page', 'run_html', 'to_markdown', 'markdown', 'plot_report',
+           'results_table', 'load_maps', 'load_run', 'write_report', 'leaderboard_page']
 
 # %% ../../nbs/library/runs/03_report.ipynb #298bd925
 import errno
@@ -14,13 +14,14 @@ import json
 import re
 import warnings
 from collections import Counter
+from html import escape
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import groupby
 from matplotlib.figure import Figure
 from ..core.errors import RunError
-from ..core.io import escape_sign, one_line, replace_file, tame_cell, tame_markdown
+from ..core.io import escape_sign, one_line, replace_file, table_html, tame_cell, tame_markdown
 from ..core.plotting import figure_bytes, plot_forest
 from ..core.saliency import Saliency
 from ..core.stats import difference, holm, mean_interval, paired_test
@@ -119,7 +120,7 @@ _MOST = 12      # remarks that are shown
 def _said_of(r) -> list: # of str
     "Return the remarks of one line"
     if r['status'] != 'ok': return [f'{r["status"]}: {r["why"]}']
-    unread = [f'{r["unread"]} could be read, as in "{r["answer"][:80]}"'] if r.get('unread') else []
+    unread = [f'{r["unread"]}, as in "{r["answer"][:80]}"'] if r.get('unread') else []
     return [*unread, *r.get('notes', ())]
 
 def without_values(text) -> str:
@@ -147,12 +148,21 @@ def run_name(run: Run) -> str:
     "Name the data and the model of a run"
     return one_line(', '.join(run.protocol[k]['name'] for k in ('data', 'model')))
 
+def unfinished(run: Run) -> str:
+    "Say how many answers of a run are there, of all methods and of those that lack some; '' of a finished run"
+    total = run.protocol['data']['n']
+    lines = Counter(r['method'] for r in run.records if r['id'])
+    unfit = {r['method'] for r in run.records if not r['id']}
+    asked = [m for m in run.protocol['methods'] if m not in unfit]
+    lacking = [f'{m} {lines[m]} of {total}' for m in asked if lines[m] < total]
+    if not lacking: return ''
+    there = f'{sum(lines[m] for m in asked)} of {total*len(asked)} answers'
+    return ' ' + one_line(f'(unfinished: {there}; {", ".join(lacking[:4])}{" and others"*(len(lacking) > 4)})')
+
 def describe_protocol(protocol) -> str:
-    "Say in one line with which settings a run was measured, and by which states of the code if there were several"
-    code = protocol.get('code', ())
-    mixed = f'Mixed: measured by {len(code)} states of the code of carve_nb ({", ".join(code)}), as accepted. '*(len(code) > 1)
-    values = flat_fields(without(protocol, ('methods', 'left_out', 'environment', 'code')))
-    return one_line(f'{mixed}Measured with ' + ', '.join(f'{k} {v}' for k, v in values.items() if v not in (None, '', {})) + '.')
+    "Say in one line with which settings a run was measured"
+    values = flat_fields(without(protocol, ('methods', 'left_out', 'environment')))
+    return one_line('Measured with ' + ', '.join(f'{k} {v}' for k, v in values.items() if v not in (None, '', {})) + '.')
 
 _STATISTICS = (
     "95 % intervals: Wilson's for shares, the bootstrap for other means and for differences (Bonett and Price's where that "
@@ -166,10 +176,8 @@ def page(run: Run, table: pd.DataFrame|None = None) -> list: # of `report`, of a
     "Describe a run: its tables, their intervals, tests and corrections, remarks, and its protocol"
     seed = run.protocol.get('seed', 0)
     if table is None: table = report(run.records, seed=seed)
-    asked = len({r['id'] for r in run.records if r['id']})
-    total = run.protocol['data']['n']
-    unfinished = f'unfinished: {asked} of {total} samples have lines; '*(asked < total)
-    parts = [run_name(run), unfinished + count_questions(run.records), table_rows(table)]
+    few = '; fewer than ten: no method is shown to be better or worse'*(len({r['id'] for r in run.records if r['id']}) < 10)
+    parts = [run_name(run) + unfinished(run), count_questions(run.records) + few, table_rows(table)]
     if len(kinds_of(run.records)) > 1:
         for kind, split in report_kinds(run.records, seed).groupby(level='kind', sort=False):
             parts += [f'**{one_line(kind or "other")}**', table_rows(split.droplevel('kind'))]
@@ -178,6 +186,11 @@ def page(run: Run, table: pd.DataFrame|None = None) -> list: # of `report`, of a
         parts.append(f'Accuracy if failures are counted as wrong: {worst}.')
     about = '\n'.join(f'- {text}' for k, text in ABOUT.items() if table[k].notna().any())
     return [part for part in (*parts, *remarks(run), about, _STATISTICS, describe_protocol(run.protocol)) if part]
+
+def run_html(run: Run) -> str:
+    "Show a run in a notebook: what it is, how far it came, and its table"
+    name, count, (head, *rows) = page(run)[:3]
+    return f'<p>{escape(name)}: {escape(count)}</p>{table_html(rows, head)}'
 
 def to_markdown(parts) -> str: # of str, and of tables as lists of rows
     "Write a page in Markdown, harmless whatever names a set, a kind or a method has"
@@ -257,6 +270,6 @@ def leaderboard_page(runs: dict) -> list: # name -> `Run`; of str, and of tables
     return [
         'Accuracy in % [95 % interval], runs side by side',
         [['method', *tables], *([_label(m), *(cell(m, table) for table in tables.values())] for m in order)],
-        *(one_line(f'{name}: {run_name(run)}, {count_questions(run.records)}') for name, run in runs.items()),
+        *(one_line(f'{name}: {run_name(run)}{unfinished(run)}, {count_questions(run.records)}') for name, run in runs.items()),
         "A star: another share than the baseline's (p < 0.05, Holm). Where a cell has an n, the method answered fewer questions "
         'than others.']

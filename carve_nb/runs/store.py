@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['log', 'FAILED', 'PUT_BACK', 'flat_fields', 'differing', 'without', 'to_line', 'from_line', 'Run', 'read_lines',
-           'read_protocol', 'read_run', 'read_records', 'code_digest', 'RunStore', 'unsupported_lines', 'Attempt',
-           'attempt', 'carry_out']
+           'read_protocol', 'read_run', 'read_records', 'RunStore', 'unsupported_lines', 'Attempt', 'attempt',
+           'carry_out']
 
 # %% ../../nbs/library/runs/00_store.ipynb #4cf09f42
-import ast
 import gzip
 import hashlib
 import json
@@ -19,7 +18,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from html import escape
 from pathlib import Path
 from typing import NamedTuple
 from filelock import FileLock
@@ -31,8 +30,9 @@ from carve_nb.core.errors import (
     InsufficientMemoryError,
     RunError,
     out_of_memory,
+    quote,
 )
-from ..core.io import CHECKPOINTS, digest, load_with_digest, one_line, save_with_digest
+from ..core.io import load_with_digest, one_line, save_with_digest
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,8 @@ def differing(there: dict, now: dict, defaults={}, free=(), name='') -> list:
     old, new, default = (flat_fields(values, name) for values in (there, now, defaults))
     free = tuple(f'{field}.' for field in free)
     pairs = {k: [values.get(k, default.get(k)) for values in (old, new)] for k in old | new if not f'{k}.'.startswith(free)}
-    return [f'{k} is {a!r} there, {b!r} now' for k, (a, b) in pairs.items() if a != b]
+    changed = {k: [quote(a), quote(b)] for k, (a, b) in pairs.items() if a != b}
+    return [f'{k} is {a} there, {b} now' if a != b else f'{k} has changed' for k, (a, b) in changed.items()]
 
 def without(values: dict, names) -> dict:
     "Return values without some of them"
@@ -91,6 +92,13 @@ class Run(NamedTuple):
     def select(self, method, kind=None) -> list: # of dicts; None: any
         "Return the lines of a method that have an answer, of one kind"
         return [r for r in self.records if r['method'] == method and r['status'] == 'ok' and kind in (None, r['kind'])]
+
+    def __repr__(self): return f'Run({len(self.records)} records, {len({r["method"] for r in self.records})} methods)'
+
+    def _repr_html_(self) -> str:
+        "Show the table of a run of `carve eval`; a study has none"
+        from carve_nb.runs.report import run_html  # which imports this module
+        return run_html(self) if 'data' in (self.protocol or {}) else escape(repr(self))
 
 def read_lines(folder) -> Iterator[dict|None]:
     "Yield the lines of a run as they were written; None for a damaged one"
@@ -137,12 +145,6 @@ def read_records(folder) -> tuple: # list of dicts, dict
     return [without(l, ('at', 'method', 'status')) for l in run.records if l['status'] == 'ok'], run.protocol
 
 # %% ../../nbs/library/runs/00_store.ipynb #c1e4d445
-@cache
-def code_digest() -> str:
-    "Return the digest of the code of this package; comments are no code"
-    root = CHECKPOINTS.parent
-    return digest([[p.relative_to(root).as_posix(), ast.dump(ast.parse(p.read_bytes()))] for p in sorted(root.rglob('[!_]*.py'))])
-
 class RunStore:
     "A run that is being written; lines of the same run that the folder holds already are kept"
     def __init__(self, out, protocol, # folder; plain values that all answers depend on
@@ -150,13 +152,12 @@ class RunStore:
         free=(), # fields of `protocol` that may differ between two sessions
         defaults={}, # method -> its fields as they are where nobody sets them
         retry=False, # measure failures again
-        accept_code=False, # go on with a run that other code of this package began
         part=(0, 1)): # (k, n): the k-th of n parts of the samples, from 0, where several processes share the folder
         plain = lambda value: json.loads(json.dumps(value, default=str))
         self.folder = Path(out)
         self.path = self.folder/('records.jsonl' if part[1] == 1 else f'records-{part[0] + 1}.jsonl')
         self.keys = keys
-        self.protocol = plain(protocol) | dict(code=[code_digest()])
+        self.protocol = plain(protocol)
         self.done = {} # (id, method) -> score
         self.size = 0 # bytes of whole lines
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +167,7 @@ class RunStore:
                 raise RunError(f'{out} is being written by another process; let it end, or give another folder ({e})') from None
             there = read_protocol(self.folder)
             if there is not None:
-                self.check_protocol(there, free, plain(defaults), accept_code)
+                self.check_protocol(there, free, plain(defaults))
                 self.take_up(retry)
             with self.writing():
                 if self.protocol != there: save_with_digest(self.folder/'protocol.json', self.protocol)
@@ -176,11 +177,11 @@ class RunStore:
                     f.truncate(self.size)
             self.close = opened.pop_all().close # let others write
 
-    def check_protocol(self, there, free, defaults, accept_code):
-        "Raise an error if the folder holds another run; take over its methods and states of the code"
+    def check_protocol(self, there, free, defaults):
+        "Raise an error if the folder holds another run; take over its methods"
         now = self.protocol.get('methods', {})
         known = there.get('left_out', {}) | there.get('methods', {})
-        why = differing(there, self.protocol, free=(*free, 'methods', 'left_out', 'code'))
+        why = differing(there, self.protocol, free=(*free, 'methods', 'left_out'))
         for spec, fields in now.items():
             name = spec.split(':')[0]
             like = spec if spec in known else next((k for k in known if k.split(':')[0] == name and k not in now), None)
@@ -191,13 +192,6 @@ class RunStore:
         if why:
             advice = '; to compare two settings of a method, name both'*bool(now)
             raise RunError(f'{self.folder} holds another run: {"; ".join(why[:3])}. Give another folder{advice}.')
-        code = there.get('code', [])
-        if not (accept_code or {*self.protocol['code']} <= {*code}):
-            raise RunError(
-                f'{self.folder} was measured by other code of this package, or under another Python: {", ".join(code)} there, '
-                f'{code_digest()} now. Go on all the same with --accept-code (accept_code=True), which the report will say, '
-                'or give another folder.')
-        self.protocol['code'] = [*dict.fromkeys([*code, code_digest()])]
         if left_out := without(known, now): self.protocol['left_out'] = left_out
 
     def take_up(self, retry):

@@ -166,7 +166,7 @@ def make_row(folder) -> dict: # of a run: records, protocol.json
     every = judge([line for line in asked if line['kind'] in read], harmful) if read else None
     row = dict(
         checkup=4, model=model['name'], **{k: model[k] for k in ('revision', 'weights', 'kernel', 'dtype', 'device')},
-        versions=protocol['versions'], code=protocol.get('code'),
+        versions=protocol['versions'],
         protocol=digest({k: protocol[k] for k in PARTS}), reads=protocol['reads'],
         records=digest([json.dumps(o) for o in (protocol, *(without(l, ['seconds']) for l in lines))]),
         profile=protocol['profile'], skipped=protocol['skipped'],
@@ -354,10 +354,10 @@ def run_checkup(
     kinds: tuple = tuple(CHANCE),            # of question
     images: str|Path|None = None,            # a folder of photographs to profile the model on; None: scenes of this package
     *, retry: bool = False,                  # measure failed answers again
-    progress: bool = True, accept_code: bool = False, # show a bar? as in `RunStore`
+    progress: bool = True,                   # show a bar?
 ) -> dict:                                   # the row
     "Examine a model: run, `row.json` and `checkup.html` in a folder; what is finished is not measured again"
-    data = data and load_benchmark(data)     # an error before the work
+    data = data and load_benchmark(data, **({"images": images} if images else {}))     # an error before the work
     vlm = model if isinstance(model, VLM) else VLM.from_pretrained(model)
     skipped = unknown_kinds(vlm, kinds)
     kinds = [kind for kind in kinds if kind not in skipped]
@@ -369,7 +369,7 @@ def run_checkup(
     protocol = evaluator.protocol | dict(
         test=test, kinds=kinds, reads=settle_lookup(vlm), skipped=skipped,
         profile=profile_figures(made.value) if made.value else made.why)
-    store = RunStore(out, protocol, free=FREE, retry=retry, accept_code=accept_code)
+    store = RunStore(out, protocol, free=FREE, retry=retry)
     store.add(unsupported_lines(evaluator.unfit))
     before = len({id for id, _ in store.done if id})
     carry_out(store, ask_questions(store, evaluator, kinds, n), before, n*len(kinds), progress)
@@ -379,7 +379,7 @@ def run_checkup(
     replace_file(Path(out)/'row.json', text + '\n')
     replace_file(Path(out)/'checkup.html', checkup_page(row))
     if data:
-        how = dict(retry=retry, progress=progress, accept_code=accept_code)
+        how = dict(retry=retry, progress=progress)
         own = check_data(data, vlm, evaluator.config.methods, Path(out)/'data', **how)
         replace_file(Path(out)/'checkup.html', checkup_page(row, own))
     return row

@@ -74,7 +74,7 @@ def measure_each(
         dtype=str(vlm.dtype), escape=vlm.escape, resolution=vlm.resolution, device=vlm.device.type,
         versions=dict(carve_nb=__version__, torch=torch.__version__, transformers=transformers.__version__))
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
-        store = RunStore(folder, protocol, {}, ('device', 'versions'), retry=True, accept_code=True)
+        store = RunStore(folder, protocol, {}, ('device', 'versions'), retry=True)
         there = {line['id']: line for line in read_run(folder).records if line['status'] == 'ok'}
         def plain(question): # as the file keeps it: NaN and infinity are None
             return json.loads(json.dumps({**measure(vlm, question.opened())}), parse_constant=lambda _: None)

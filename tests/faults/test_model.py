@@ -359,9 +359,8 @@ def test_overflow_marks_sample(folders, tmp_path):
     IMAGE.save(tmp_path/'p.png')
     (tmp_path/'q.jsonl').write_text(''.join(json.dumps(dict(id=f'q{i}', image='p.png', question=QUESTION, answer='a'))
         + '\n' for i in range(2)))
-    out = run_eval(str(tmp_path/'q.jsonl'), vlm, methods='none,carve', out=tmp_path/'out', max_new_tokens=2,
-        progress=False)
-    lines = [json.loads(l) for l in (out/'records.jsonl').read_text().splitlines()]
+    lines = run_eval(str(tmp_path/'q.jsonl'), vlm, methods='none,carve', out=tmp_path/'out', max_new_tokens=2,
+        progress=False).records
     assert [(l['id'], l['method'], l['status']) for l in lines] == [(f'q{i}', m, 'error') for i in (0, 1)
         for m in ('none', 'carve')]
     assert all(HINT in l['why'] and 'answer' not in l for l in lines)

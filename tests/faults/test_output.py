@@ -187,7 +187,9 @@ MAKERS = {Prompt: lambda vlm: a_prompt(), AttentionRows: lambda vlm: some_rows()
           Explorer: an_explorer,
           DataSet: lambda vlm: DataSet(BAD, [Record(BAD, None, BAD, [BAD], kind=BAD)], BAD, about={BAD: BAD}),
           ModelProfile: lambda vlm: ModelProfile(BAD, BAD, 5, [1], 'noun', [0, 1], dict(last=[0., .1], noun=[.1, .4]),
-          .9, BAD)}
+          .9, BAD),
+          Run: lambda vlm: Run(dict(data=dict(name=BAD, n=2), model=dict(name=BAD), methods={BAD: {}}),
+          [dict(id=BAD, at=0, kind=BAD, method=BAD, status='ok', answer=BAD, score=1., notes=[BAD])])}
 
 
 @pytest.mark.case(56)

@@ -12,7 +12,6 @@ from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import make_method
 from carve_nb.runs.runner import run_eval
-from carve_nb.runs.store import read_run
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 
@@ -31,7 +30,7 @@ def test_cut_answers(load, tmp_path):
     r = Carve(max_new_tokens=4)(vlm, WIDE, QUESTION)
     assert r.notes[-1] == 'the answer was cut at 4 tokens: max_new_tokens gives it more' and r.notes[-1] in repr(r)
     assert make_method('none', max_new_tokens=4)(vlm, [WIDE, WIDE], QUESTION).notes[-1] == r.notes[-1]
-    lines = read_run(run_eval('scenes', vlm, ('none', 'carve'), 1, tmp_path/'R', max_new_tokens=4, progress=False))[1]
+    lines = run_eval('scenes', vlm, ('none', 'carve'), 1, tmp_path/'R', max_new_tokens=4, progress=False)[1]
     assert [sum('cut at' in note for note in line['notes']) for line in lines] == [1, 1]
     assert Carve()(VLM.from_pretrained('carve-tiny'), make_scene(16).image,
         'What color is the triangle?').answer.finished
@@ -45,8 +44,8 @@ def test_a_model_that_thinks(load, tmp_path):
     answer = vlm.ask(WIDE, QUESTION, max_new_tokens=2)
     assert (len(answer.tokens), answer.text[:7], behind_thought(answer.text)) == (7, '<think>', None)
     assert [len(vlm.ask(WIDE, q, max_new_tokens=2).tokens) for q in (QUESTION, 'Why?')] == [7, 7]
-    protocol, lines, _ = read_run(run_eval('scenes', vlm, ('none', 'lookup:query=last'), 2, tmp_path/'R',
-        max_new_tokens=2, progress=False))
+    protocol, lines, _ = run_eval('scenes', vlm, ('none', 'lookup:query=last'), 2, tmp_path/'R',
+        max_new_tokens=2, progress=False)
     assert protocol['decoding'] == dict(how='greedy', max_new_tokens=2, thought=5)
     for line in lines:
         assert line['score'] == 0 and line['answer'].startswith('<think>')

@@ -1,5 +1,7 @@
 "Runs that are killed, stopped, torn, crowded or starved end as if nothing had happened, or say what is wrong."
+import importlib.util
 import json
+import linecache
 import os
 import random
 import shutil
@@ -9,12 +11,10 @@ import sys
 import time
 import warnings
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import SimpleNamespace
 import pytest
-from processes import Carve, Forked, afresh, until
+from processes import Carve, until
 from tiny import files
-import carve_nb
 from carve_nb.attention.vlm import VLM
 from carve_nb.cli.main import main
 from carve_nb.core.errors import IncompleteError, RunError
@@ -382,7 +382,7 @@ def test_bad_folders_are_refused_before_torch_loads(tmp_path):
         (tmp_path/name).mkdir()
         if row: (tmp_path/name/'rows.jsonl').write_text(json.dumps(row) + '\n')
     for name, words in dict(empty=['empty holds 0 tables', 'image, question and answer'], nosuchfolder=['no file or folder either', 'scenes'],
-                            asked=["no column 'question'", 'image, prompt, answer', 'names.FIELD=COLUMN'], named=['have no image', 'img, question, answer', 'names.FIELD=COLUMN']).items():
+                            asked=["no column 'question'", 'image, prompt, answer', 'names.question=COLUMN'], named=['have no image', 'img, question, answer', 'names.image=COLUMN']).items():
         where = name if name == 'nosuchfolder' else str(tmp_path/name)
         p = subprocess.run([sys.executable, '-c', NO_TORCH, 'eval', where, '--out', tmp_path/'R'], env=ENV, capture_output=True, text=True)
         assert p.returncode == 2 and p.stdout == '' and 'Traceback' not in p.stderr, p
@@ -399,25 +399,36 @@ def test_remark_counts_images(tiny, tmp_path, caplog):
     assert '60 questions on 5 images is too few' in caplog.text and 'points' not in caplog.text
 
 
-def test_other_code(tmp_path):
-    "Another state of the package, with the same version: the run stops once; accepted, it goes on, and its report says so. Comments are no code"
-    clone = tmp_path/'clone'
-    shutil.copytree(Path(carve_nb.__file__).parent, clone/'carve_nb', ignore=shutil.ignore_patterns('__pycache__', 'carve-small'))
-    def carve(n, *more):
-        words = ['eval', 'scenes', '--model', 'carve-tiny', '--methods', 'none', '--n', str(n), '--quiet', '--out', str(tmp_path/'R'), *more]
-        p = Forked(afresh, f'import sys; sys.path.insert(0, {str(clone)!r}); from carve_nb.cli.main import main; sys.exit(main({words!r}))')
-        return p.communicate(), p.returncode
-    def change(text):
-        with open(clone/'carve_nb'/'data'/'scoring.py', 'a', encoding='utf-8') as f: f.write(text)
-    assert carve(1)[1] == 0
-    change('\n# a remark\n')
-    assert carve(2)[1] == 0
-    change('\nodd = 1\n')
-    (out, err), status = carve(3)
-    assert (status, out) == (2, '') and 'measured by other code' in err and '--accept-code' in err, err
-    for n, more in (3, ['--accept-code']), (4, []):
-        (out, err), status = carve(n, *more)
-        assert status == 0 and '2 states of the code' in out, out + err
+OWN = '''
+from dataclasses import dataclass
+from carve_nb.method.controls import DirectAnswer
+@dataclass
+class Loud(DirectAnswer):
+    "Asks loudly"
+    name = 'loud'
+    def look(self, session, question): return super().look(session, question{})
+'''
+
+
+def test_a_method_of_your_own_that_changed(tiny, tmp_path, monkeypatch):
+    "The protocol keeps its source. Another source is another run, which is told; the same one goes on"
+    def load(text):
+        (tmp_path/'loud.py').write_text(OWN.format(text))
+        linecache.clearcache()
+        spec = importlib.util.spec_from_file_location('loud', tmp_path/'loud.py')
+        monkeypatch.setitem(sys.modules, 'loud', module := importlib.util.module_from_spec(spec))
+        spec.loader.exec_module(module)
+    monkeypatch.delitem(METHODS, 'loud', raising=False)
+    try:
+        load('')
+        run(tmp_path/'R', tiny, 'none,loud', 1)
+        kept = json.loads((tmp_path/'R'/'protocol.json').read_text())['methods']
+        assert 'Asks loudly' in kept['loud']['source_code'] and 'source_code' not in kept['none']
+        load('')
+        assert len(run(tmp_path/'R', tiny, 'none,loud', 2)) == 4
+        load(' + "!"')
+        with pytest.raises(RunError, match='holds another run: loud.source_code has changed. Give another folder'): run(tmp_path/'R', tiny, 'none,loud', 3)
+    finally: METHODS.pop('loud', None)
 
 
 def test_a_large_run(tmp_path):
