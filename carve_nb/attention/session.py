@@ -18,7 +18,7 @@ from ..core.image import ImageLike, image_key, open_image
 from ..core.saliency import Layers
 from ..models.hooks import _open_hooks
 from ..models.model import Answer
-from ..models.prefix_cache import PENALTIES, Prefixes, penalties
+from ..models.prefix_cache import PENALTIES, Prefixes, penalties, set_aside
 from ..models.prompts import TURN, Prompt, check_text, format_chat, lay_out, token_names
 
 # %% ../../nbs/library/attention/13_session.ipynb #2bd53767
@@ -105,8 +105,14 @@ class Session:
 
     def inputs(self, prompt: Prompt) -> dict:
         "Return what the model is given: a cache with the beginning of a prompt, where it can be shared, and what follows it"
-        shares = self.prefixes and prompt.spans
+        shares = self.prefixes and prompt.spans and not self.vlm.fingerprint.why_whole
         return self.prefixes.read_prefix(self.vlm, prompt) if shares else self.vlm.to_device(prompt)
+
+    @property
+    def notes(self) -> list[str]:
+        "Notes for every answer: why prompts are read whole, and which settings of the checkpoint are set aside"
+        why = self.prefixes and self.vlm.fingerprint.why_whole
+        return [f'every prompt is read whole: {why}']*bool(why) + set_aside(self.vlm.model)
 
     def generate(self, prompt: Prompt, max_new_tokens: int = 32, processors: list = (), from_prefix: bool = True) -> Answer:
         "Answer a prompt; the answer is not remembered"
