@@ -15,7 +15,7 @@ import numpy as np
 from fastcore.basics import groupby
 from ..attention.session import Session
 from ..attention.vlm import VLM
-from ..core.errors import CarveError, UnsupportedError
+from ..core.errors import CarveError
 from ..core.image import open_image
 from ..core.saliency import Saliency, patch_cover
 from ..core.stats import difference, mean_interval, rounded
