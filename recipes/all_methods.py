@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from carve_nb.attention.layer_masking import decoder_layers
 from carve_nb.attention.vlm import VLM
+from carve_nb.core.errors import CarveError
 from carve_nb.core.image import open_image
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.questions import KINDS
@@ -177,6 +178,7 @@ def measure_costs(vlm, records):
     "Method -> mean passes, tokens and calls, and mean seconds over those of the plain answers to the same questions"
     names = [name for name, m in methods().items() if m.asks != 'model']
     config = RunConfig(tuple(names), SHORT_ANSWER)
+    if vlm.fingerprint.why_whole: raise CarveError('The costs of a model that reads its prompts whole are not these.')
     costs = {}
     for r in records:
         for name in names:
