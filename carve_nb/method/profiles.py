@@ -70,7 +70,8 @@ class ModelProfile:
         if self.probe is None: return self.weights == own.weights
         if self.dtype != own.dtype: return same_logits(self.probe, own.probe, 'mixed')
         read = None not in (self.weights, own.weights)
-        return not (read and self.weights != own.weights) and same_logits(self.probe, own.probe, own.dtype)
+        if read and self.weights != own.weights: return False
+        return same_logits(self.probe, own.probe, own.dtype, elsewhere=True)
 
     def save(self, path):
         "Write a profile as JSON with a digest; its folder is made"

@@ -93,11 +93,12 @@ class Fingerprint:
     def parts(self) -> dict[str, str]:
         "The digest of each part that the probe cannot show in full"
         model, processor = self.vlm.model, self.vlm.processor
+        config, generation = model.config.to_diff_dict(), model.generation_config.to_dict()
+        for settings in config, generation: settings.pop('transformers_version', None)    # a run records it by itself
         text = dict(
-            configuration=model.config.to_json_string(), generation_config=model.generation_config.to_dict(),
-            processor=processor.to_dict(), tokenizer=processor.tokenizer.backend_tokenizer.to_str(),
-            chat_template=processor.chat_template, methods=own_methods(model), hooks=own_hooks(model),
-            module_settings=module_settings(model))
+            configuration=config, generation_config=generation, processor=processor.to_dict(),
+            tokenizer=processor.tokenizer.backend_tokenizer.to_str(), chat_template=processor.chat_template,
+            methods=own_methods(model), hooks=own_hooks(model), module_settings=module_settings(model))
         return {part: digest(value) for part, value in text.items()}
 
     @cached_property

@@ -48,7 +48,9 @@ def same_value(field: str, there: dict, now: dict) -> bool:
     "Tell whether a field has one value in two flat protocols; a model's probe, up to rounding"
     old, new = there.get(field), now.get(field)
     if not field.endswith('probe') or None in (old, new): return old == new
-    return same_logits(old, new, now[f'{field.removesuffix("probe")}dtype'])
+    about = field.removesuffix('probe')
+    elsewhere = there.get(f'{about}device') != now.get(f'{about}device')
+    return same_logits(old, new, now[f'{about}dtype'], elsewhere)
 
 def differing(there: dict, now: dict, defaults={}, free=(), name='') -> list:
     """Return the differences of two protocols, one sentence for each field; a field that one lacks has its default there.
