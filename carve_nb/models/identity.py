@@ -8,6 +8,7 @@ __all__ = ['PROBE', 'LIBRARIES', 'PASSING', 'probe_image', 'weights_digest', 'ow
 
 # %% ../../nbs/library/models/09_identity.ipynb #1d3a0004
 import hashlib
+import json
 import math
 from functools import cached_property
 from types import FunctionType
@@ -93,12 +94,15 @@ class Fingerprint:
     def parts(self) -> dict[str, str]:
         "The digest of each part that the probe cannot show in full"
         model, processor = self.vlm.model, self.vlm.processor
+        backend = getattr(processor.tokenizer, 'backend_tokenizer', None)    # one in Python has none
+        words = json.loads(backend.to_str()) if backend else processor.tokenizer.get_vocab()
         config, generation = model.config.to_diff_dict(), model.generation_config.to_dict()
-        for settings in config, generation: settings.pop('transformers_version', None)    # a run records it by itself
+        for settings in config, generation, words:    # a run records the version; each call sets the other two
+            for passing in 'transformers_version', 'padding', 'truncation': settings.pop(passing, None)
         text = dict(
-            configuration=config, generation_config=generation, processor=processor.to_dict(),
-            tokenizer=processor.tokenizer.backend_tokenizer.to_str(), chat_template=processor.chat_template,
-            methods=own_methods(model), hooks=own_hooks(model), module_settings=module_settings(model))
+            configuration=config, generation_config=generation, processor=processor.to_dict(), tokenizer=words,
+            chat_template=processor.chat_template, methods=own_methods(model), hooks=own_hooks(model),
+            module_settings=module_settings(model))
         return {part: digest(value) for part, value in text.items()}
 
     @cached_property

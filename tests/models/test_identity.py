@@ -199,7 +199,8 @@ SAME = dict(
     asked=ask, thread=in_a_thread, no_grad=without_gradients, block=in_a_block, edit=in_an_edit,
     eval=lambda vlm: vlm.model.eval().eval(), train=lambda vlm: vlm.model.train(),
     threads=lambda vlm: torch.set_num_threads(2), copied=lambda vlm: copy.deepcopy(vlm.model),
-    kernel=lambda vlm: vlm.model.set_attn_implementation('eager'))
+    kernel=lambda vlm: vlm.model.set_attn_implementation('eager'),
+    padded=lambda vlm: vlm.tokenizer(['one', 'one and two'], padding=True, truncation=True, max_length=5))
 
 
 @pytest.mark.parametrize('name', SAME)
