@@ -16,11 +16,12 @@ import pandas as pd
 import torch
 from carve_nb.attention.layer_masking import decoder_layers
 from carve_nb.attention.vlm import VLM
+from carve_nb.core.errors import CarveError
 from carve_nb.core.image import open_image
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.questions import KINDS
 from carve_nb.method.registry import CATEGORIES, method_rows, methods, split_specs
-from carve_nb.models.model import Answer, fingerprint
+from carve_nb.models.model import Answer
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.runs.report import kinds_of, report
 from carve_nb.runs.runner import RunConfig, run_eval
@@ -177,6 +178,7 @@ def measure_costs(vlm, records):
     "Method -> mean passes, tokens and calls, and mean seconds over those of the plain answers to the same questions"
     names = [name for name, m in methods().items() if m.asks != 'model']
     config = RunConfig(tuple(names), SHORT_ANSWER)
+    if vlm.fingerprint.why_whole: raise CarveError('The costs of a model that reads its prompts whole are not these.')
     costs = {}
     for r in records:
         for name in names:
@@ -201,7 +203,7 @@ def pack(out, lines, names, chosen, vlm):
     for l in kept:
         if l.get('auroc') is not None: aurocs.setdefault(l['method'], {})[l['id']] = l['auroc']
     (out/'records.jsonl.gz').write_bytes(gzip.compress(''.join(json.dumps(l) + '\n' for l in kept).encode(), mtime=0))
-    meta = dict(model=vlm.name, weights=fingerprint(vlm), data='scenes', n=len(ids), seed=0, machine=platform.machine())
+    meta = dict(model=vlm.name, weights=vlm.fingerprint.weights, data='scenes', n=len(ids), seed=0, machine=platform.machine())
     write_facts(out/'auroc.json', aurocs)
     write_facts(out/'tuned.json', dict(chosen=chosen, tried=tuned_settings()))
     write_facts(out/'meta.json', meta)

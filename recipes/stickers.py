@@ -18,7 +18,6 @@ from carve_nb.core.saliency import patch_cover
 from carve_nb.core.text import pick_words
 from carve_nb.data.scenes import samples
 from carve_nb.method.vicrop import pixel_plane
-from carve_nb.models.model import fingerprint
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 
 def free_place(rng, side, size, target, margin=16, raster=32) -> tuple:
@@ -70,7 +69,7 @@ def paste(image, sticker, box):
 
 def sticker_key(vlm, words=None): # whose rows it draws; None: the last position's
     "The name of a sticker's files"
-    return fingerprint(vlm) + (f'-{words}' if words else '')
+    return vlm.fingerprint.weights + (f'-{words}' if words else '')
 
 def train_sticker(vlm, out='stickers', steps=300, n_scenes=4, side=64, layers=None, words=None, progress=False): # whose attention is drawn; None: all; None: the last position
     """Train a sticker, each step on new calibration scenes; PNG and facts in `out` bear the key of the weights.
@@ -97,7 +96,7 @@ def train_sticker(vlm, out='stickers', steps=300, n_scenes=4, side=64, layers=No
     replace_file(f'{path}.png', png_bytes(drawn()))
     model = Path(vlm.name).name if Path(vlm.name).is_dir() else vlm.name
     facts = dict(
-        model=model, weights=fingerprint(vlm), words=words, steps=steps, n_scenes=n_scenes, side=side, layers=layers,
+        model=model, weights=vlm.fingerprint.weights, words=words, steps=steps, n_scenes=n_scenes, side=side, layers=layers,
         shares=np.mean(shares[-20:], 0).round(4).tolist())
     replace_file(f'{path}.json', json.dumps(facts, indent=1) + '\n')
     return drawn()

@@ -20,6 +20,7 @@ PRIVATE = {   # name -> where it is used, and what it does there
     'transformers.vision_utils.get_vision_window_index': 'attention.vision_tower, recipes.contrast: windows of Qwen2.5-VL',
     'transformers.PreTrainedConfig._attn_implementation': 'models.hooks: the name of the kernel in use',
     'torch.nn.attention.flex_attention.BlockMask': 'models.hooks: the mask of flex attention',
+    'torch.nn.modules.module': 'models.identity: hooks on all modules, `_global_forward_hooks`',
     'torch.Tensor._version': 'testing: has a weight been changed in place?',
     'torch.ops.aten._scaled_dot_product_flash_attention': 'models.hooks: attention in two parts, CUDA',
     'torch.ops.aten._scaled_dot_product_flash_attention_for_cpu': 'models.hooks: attention in two parts, CPU',

@@ -63,8 +63,10 @@ PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks
     'attention/test_own_model::test_adapters_and_wrappers'],
     'threads': ['faults/test_blocks::test_threads_take_turns'],
     'weights that change are seen after vlm.forget(), and when a run begins': [
-    f'{HERE}::test_weights_changed_in_place', 'attention/test_weights::test_adapters',
-    'attention/test_weights::test_run_on_weights_that_cannot_be_read'],
+    f'{HERE}::test_weights_changed_in_place', 'models/test_identity::test_another_model',
+    'models/test_identity::test_the_same_model', 'models/test_identity::test_a_run_is_not_resumed_over_another_model',
+    'models/test_identity::test_weights_that_cannot_be_read'],
+    "the plain answer is the model's own": ['models/test_identity::test_plain_answer_is_the_models'],
     'several images; the frames of a video are several': [f'{HERE}::test_several_images_and_frames',
     'cli/test_cli::test_several_images', 'models/test_families::test_several_images'],
     "chats of the user's own": ['method/test_chat::test_carve_in_a_chat'],

@@ -10,14 +10,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass, field
 import torch
-from carve_nb.attention.capture import (
-    check_kernel,
-    check_layers,
-    refuse_compiled,
-    row_scores,
-    softmax_beside,
-    stack_layers,
-)
+from .capture import check_kernel, check_layers, row_scores, softmax_beside, stack_layers
 from .vlm import VLM
 from ..core.errors import CaptureError, CarveError, UnsupportedError
 from ..models.hooks import CACHE, AttentionHook, _open_hooks, hooked, restore
@@ -92,7 +85,6 @@ def applying(vlm, edit):
     "Inside the block the model attends as the edit says"
     if any(isinstance(w, Edit) for w in _open_hooks.get()):
         raise UnsupportedError('Another edit is open, and one acts at a time: put both changes into one `Edit`.')
-    refuse_compiled(vlm.model)
     edit.layers = check_layers(edit.layers, vlm.n_layers, vlm.layers)
     edit.config = vlm.model.config.get_text_config()
     edit.at = None if edit.at is None else [*map(int, edit.at)]

@@ -53,13 +53,13 @@ def layer_inputs(vlm, layers, see): # a `VLM`; decoder layer indices; function o
             hooks.callback(blocks[l].register_forward_pre_hook(show, with_kwargs=True).remove)
         with open_hook(block): yield
 
-def _zero_tokens(layer, columns, length, only, masked) -> list:    # decoder layer; [Nv] positions; tokens of the prompt
+def _zero_tokens(layer, columns, length, only, masked, block) -> list:    # decoder layer; [Nv] positions; tokens of the prompt
     "Zero the image tokens at the input of a layer, during prefill; `only`: their own stream goes on unharmed. The hooks"
-    # `masked` gets the number of tokens of each pass in which it did
+    # `masked` gets the number of tokens of each pass in which it did; only in contexts in which `block` is open
     kept = []
     def before(module, args, kw):
         h, rest = entering(args, kw), {k: v for k, v in kw.items() if k != 'hidden_states'}
-        if h.shape[1] < length: return None
+        if block not in _open_hooks.get() or h.shape[1] < length: return None
         masked.append(h.shape[1])
         at = columns.to(h.device)
         if only:
@@ -91,11 +91,12 @@ def mask_image_tokens(
                          'not hide it.')
     layers = decoder_layers(vlm.model)
     masked = check_layers(None if layer is None else [layer], len(layers))
-    passes = []    # tokens of each that was masked
+    passes, block = [], AttentionHook()    # tokens of each that was masked; where it is
     with model_lock(vlm.model), ExitStack() as stack:
         for i in masked:
-            for handle in _zero_tokens(layers[i], prompt.columns, len(prompt), only, passes): stack.callback(handle.remove)
-        yield
+            handles = _zero_tokens(layers[i], prompt.columns, len(prompt), only, passes, block)
+            for handle in handles: stack.callback(handle.remove)
+        with open_hook(block): yield
     if passes[:1] != [len(prompt)]:
         raise CarveError('The image was not masked: no pass inside the block read this whole prompt. Ask `vlm.generate(prompt)` '
                          'there; a `Session` reads the image apart.')

@@ -8,7 +8,6 @@ __all__ = ['Session']
 # %% ../../nbs/library/attention/13_session.ipynb #cebcdd9e
 import copy
 import time
-from functools import cached_property
 from PIL import Image
 from transformers import BatchFeature
 from .rows import AttentionRows
@@ -19,7 +18,7 @@ from ..core.saliency import Layers
 from ..core.text import SHORT_ANSWER
 from ..models.hooks import _open_hooks
 from ..models.model import Answer
-from ..models.prefix_cache import PENALTIES, Prefixes, penalties
+from ..models.prefix_cache import PENALTIES, Prefixes, penalties, set_aside
 from ..models.prompts import TURN, Prompt, check_text, format_chat, token_names
 
 # %% ../../nbs/library/attention/13_session.ipynb #2bd53767
@@ -75,7 +74,6 @@ class Session:
         session = copy.copy(self)
         session.images = [*map(open_image, images)]
         session.which = which
-        vars(session).pop('key', None)
         return session
 
     def forget(self):
@@ -109,8 +107,14 @@ class Session:
     def inputs(self, prompt: Prompt) -> dict:
         "Return what the model is given: a cache with the beginning of a prompt, where it can be shared, and what follows it"
         alone = self.vlm.family.alone or len(prompt.images) == 1
-        shares = self.prefixes and prompt.spans and alone
+        shares = self.prefixes and prompt.spans and alone and not self.vlm.fingerprint.why_whole
         return self.prefixes.read_prefix(self.vlm, prompt) if shares else self.vlm.to_device(prompt)
+
+    @property
+    def notes(self) -> list[str]:
+        "Notes for every answer: why prompts are read whole, and which settings of the checkpoint are set aside"
+        why = self.prefixes and self.vlm.fingerprint.why_whole
+        return [f'every prompt is read whole: {why}']*bool(why) + set_aside(self.vlm.model)
 
     def generate(self, prompt: Prompt, max_new_tokens: int = 32, processors: list = (), from_prefix: bool = True) -> Answer:
         "Answer a prompt; the answer is not remembered"
@@ -121,13 +125,10 @@ class Session:
         "Capture the attention of a prompt; it is not remembered"
         return self.vlm.forward(prompt, *args, inputs_of=self.inputs, **kw)
 
-    @cached_property
-    def key(self) -> tuple: return tuple(map(image_key, self.images))
-
     def asked(self, question, suffix, images=None) -> tuple:
-        "Return a key for exactly these words about exactly these pixels"
-        keys = self.key if images is None else tuple(image_key(open_image(im)) for im in images)
-        return keys, str(self.messages), question, self.vlm.suffix if suffix is True else suffix or ''
+        "Return a key for exactly these words about exactly these pixels: the caller may have painted on a large image"
+        keys = map(image_key, self.images if images is None else map(open_image, images))
+        return tuple(keys), str(self.messages), question, self.vlm.suffix if suffix is True else suffix or ''
 
     @property
     def remembers(self) -> bool:

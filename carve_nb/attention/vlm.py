@@ -9,7 +9,7 @@ __all__ = ['STEPS', 'SQUARES', 'CHECK_QUESTION', 'VLM', 'record_attention', 'Fam
 # %% ../../nbs/library/attention/04_vlm.ipynb #f0f28a7c
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from weakref import WeakSet
 import numpy as np
@@ -17,14 +17,14 @@ import torch
 import transformers
 from PIL import Image, ImageOps
 from transformers import ProcessorMixin
-from .capture import check_complete, is_compiled, prompt_recorder, refuse_compiled, rows_of
+from .capture import check_complete, prompt_recorder, rows_of
 from .rows import AttentionRows
 from ..core.errors import CaptureError, CarveError, UnsupportedError
 from ..core.image import ImageLike, common_box
 from ..core.io import digest, kept_folder, load_with_digest, one_line, save_with_digest
 from ..core.saliency import Layers, patch_cover
 from ..models.families import image_features
-from ..models.hooks import hooked, restore, stock_model
+from ..models.hooks import hooked, restore, stock_model, uncompiled
 from ..models.loading import LOG
 from ..models.model import Model, model_lock
 from ..models.prefix_cache import PENALTIES
@@ -58,7 +58,6 @@ class VLM(Model):
     ) -> AttentionRows:
         "Run a prompt and capture its attention"
         if steps not in STEPS: raise CaptureError(f'steps must be one of {", ".join(STEPS)}, not {steps!r}.')
-        refuse_compiled(self.model)
         ensure_read(self)
         rec = prompt_recorder(self, prompt, layers, question_rows, stop=steps == 'first')
         answer = None    # it stays so where the pass ends before the answer
@@ -90,9 +89,7 @@ def record_attention(
     sizes = [image.size for image in prompt.images]
     rows = AttentionRows(nothing, recorder.layers, [], prompt.spans, images=prompt.images,
                          meta=dict(n_layers=vlm.n_layers, sizes=sizes))
-    # compiled code does not look up its kernel any more: inside the block the model runs as before
-    uncompiled = torch.compiler.set_stance('force_eager') if is_compiled(model) else nullcontext()
-    with uncompiled, hooked(recorder, stock): yield rows
+    with uncompiled(model), hooked(recorder, stock): yield rows    # the caller may run its compiled wrapper
     check_complete(recorder)
     facts = dict(pixels=prompt.pixels) if prompt.pixels else {}
     vars(rows).update(vars(rows_of(vlm, prompt, recorder, 'all', **facts)), images=prompt.images)

@@ -12,7 +12,7 @@ from ..core.saliency import Saliency
 from ..core.text import pick_words, read_words, why_no_words
 from ..formulas.threshold import regions
 from .base import CropMethod, layers_of
-from .profiles import find_profile, profile_path, query_in
+from .profiles import find_profile, query_in
 from .results import Result
 from .settings import ABOVE_0, Layers, Query, limited
 
@@ -50,12 +50,11 @@ class Lookup(CropMethod):
         profile = None if self.query else find_profile(vlm)
         found = profile.fields('lookup') if profile else {}
         notes = []
-        if found and profile.weights != profile_path(vlm).stem:
-            notes = [f'row and layers are those of the profile of the {profile.dtype} weights, which differ by rounding']
+        if found and profile.dtype != vlm.fingerprint.dtype:
+            notes = [f'row and layers are of a profile in {profile.dtype}; the model is in {vlm.fingerprint.dtype}']
         if not (found or self.query):
             why = 'the profile of this model is not sure of a row' if profile else 'no row is known for this model'
             more = f'`carve checkup --only profile{" --force` with more images" if profile else "`"} finds one'
-            if vlm.weights is None: more = 'its weights cannot be read (offloaded or packed); name one with `query=`'
             found = dict(query='last')
             notes = [f'{why}, so the last position was read: {more}']
         return replace(self, **dict(baseline='none') | found | given), notes

@@ -13,10 +13,10 @@ from html import escape
 from pathlib import Path
 import numpy as np
 from ..core.errors import CarveError
-from ..core.io import CHECKPOINTS, PACKAGED, kept_folder, load_with_digest, save_with_digest
+from ..core.io import CHECKPOINTS, PACKAGED, digest, kept_folder, load_with_digest, same_logits, save_with_digest
 from ..core.text import pick_words
 from .registry import methods
-from ..models.model import Fingerprint
+from ..models.identity import Fingerprint
 
 # %% ../../nbs/library/method/03_profiles.ipynb #6aa87054
 def short_name(vlm) -> str:
@@ -38,7 +38,7 @@ def _points(interval): return '{:.1f} percentage points [{:.1f}, {:.1f}]'.format
 class ModelProfile:
     "The query token on which a model's layers agree most, and those layers"
     model: str       # its name
-    weights: str     # their fingerprint
+    weights: str     # their digest; None where they could not be read
     n: int           # images
     layers: list     # those whose maps of it agree
     query: str       # whose attention is read, one of `QUERIES`
@@ -51,24 +51,27 @@ class ModelProfile:
     gain: list = None
     chance: float = None # pointing of a peak anywhere: the share of the patches that overlap a box, mean over questions
     dtype: str = None   # type of numbers of the weights, such as 'float32'
-    signs: str = None   # with `norms`, what the weights keep when they are loaded in another type: see `Fingerprint`
-    norms: list = None
+    probe: list = None  # of `Fingerprint`; None: only the weights tell whose profile it is
     sinks: list = None  # share of the questions whose peaks fall on one patch, and of their row's attention that lies there
     twins: list = None  # share of the questions among twins whose map points at the target: [mean, lower, upper]
     kind = 'model profile'  # of its file
 
     def use(self, vlm) -> list:
         "Return the layers, if they were measured in this very model, whatever the type of its weights"
-        weights = vlm.weights
-        if weights and (weights == self.weights or self.is_rounded(weights)): return list(self.layers)
+        if self.fits(vlm.fingerprint): return list(self.layers)
         raise CarveError(
             f'This profile was made from {self.model!r} (weights {self.weights}); the model at hand is '
-            f'{short_name(vlm)!r} (weights {weights}). Make one of its own.')
+            f'{short_name(vlm)!r} (weights {vlm.fingerprint.weights}). Make one of its own.')
 
-    def is_rounded(self, weights: Fingerprint) -> bool:
-        "Tell whether weights are the profile's but for rounding: equal signs, norms within 1 %"
-        near = (math.isclose(a, b, rel_tol=.01, abs_tol=1e-5) for a, b in zip(self.norms or (), weights.norms))
-        return self.signs == weights.signs and all(near)
+    def fits(self, own: Fingerprint) -> bool:
+        """Tell whether a profile was measured in this model: by weights, where they can be read, and probe.
+
+        Loaded in another type of numbers it answers the probe alike: rounding hides small changes of the weights."""
+        if self.probe is None: return self.weights == own.weights
+        if self.dtype != own.dtype: return same_logits(self.probe, own.probe, 'mixed')
+        read = None not in (self.weights, own.weights)
+        if read and self.weights != own.weights: return False
+        return same_logits(self.probe, own.probe, own.dtype, elsewhere=True)
 
     def save(self, path):
         "Write a profile as JSON with a digest; its folder is made"
@@ -79,7 +82,7 @@ class ModelProfile:
         "Read a profile that `save` wrote"
         kept = load_with_digest(path)
         if kept.pop('kind', None) != cls.kind: raise CarveError(f'{path} holds no {cls.kind}.')
-        try: return cls(**kept)
+        try: return cls(**{k: v for k, v in kept.items() if k in cls.__dataclass_fields__})
         except TypeError as e: raise CarveError(f'{path} is no complete {cls.kind}: {e}') from None
 
     def doubts(self) -> list: # of str
@@ -150,26 +153,26 @@ class ModelProfile:
 # %% ../../nbs/library/method/03_profiles.ipynb #b1000007
 def profile_path(vlm) -> Path:
     "Return where your profile of a model is kept, whether it is there or not"
-    return kept_folder()/f'{vlm.weights}.json'
+    own = vlm.fingerprint
+    return kept_folder()/f'{digest([own.weights, own.dtype, [v and round(v, 1) for v in own.probe]])}.json'
 
 @lru_cache
 def _read(path, changed): return ModelProfile.load(path)
 
-def _others():
-    for path in sorted(kept_folder().glob('*.json')):
+def _saved(paths):
+    for path in paths:
         try: yield _read(path, path.stat().st_mtime_ns)
         except CarveError: pass     # it is told where it is the model's own
 
 def find_profile(vlm) -> ModelProfile:
-    """Return the profile of these weights, yours or a packaged model's; else of weights that differ by rounding alone.
+    """Return the profile of this model, yours or a packaged one; else of the same model in another type of numbers.
 
-    It is the first that is reliable, or else the first; None where there is none, and for weights that cannot be read."""
-    key = vlm.weights
-    if key is None: return None
-    own = kept_folder()/f'{key}.json'
-    shipped = [CHECKPOINTS/name/'profile.json' for name in PACKAGED]
-    kept = [_read(path, path.stat().st_mtime_ns) for path in (own, *shipped) if path.is_file()]
-    if own.is_file() and kept[0].weights != key: kept[0].use(vlm)   # which says what is wrong
-    found = [p for p in kept if p.weights == key]
-    if not any(p.sure for p in found): found += [p for p in (*_others(), *kept) if p.is_rounded(key)]
+    It is the first that is reliable, or else the first; None where there is none."""
+    own = profile_path(vlm)
+    if own.is_file(): _read(own, own.stat().st_mtime_ns).use(vlm)    # an error: damaged, or another model's
+    yours = sorted(kept_folder().glob('*.json'), key=lambda path: (path != own, path))
+    shipped = [path for name in PACKAGED if (path := CHECKPOINTS/name/'profile.json').is_file()]
+    found = [p for p in _saved([*yours, *shipped]) if p.fits(vlm.fingerprint)]
+    found.sort(key=lambda p: p.dtype != vlm.fingerprint.dtype)
     return next((p for p in found if p.sure), found[0] if found else None)
+

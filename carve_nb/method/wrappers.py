@@ -21,7 +21,7 @@ from ..core.text import GENERAL_INSTRUCTION
 from .registry import make_method
 from .results import Result, Timings, format_answer
 from ..models.api_client import Endpoint, check_address
-from ..models.model import Answer, fingerprint
+from ..models.model import Answer
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #0d3024dd
 IMAGE_RULES = dict(   # how the image is chosen, and why it was this one
@@ -148,5 +148,4 @@ def describe_answerer(by) -> dict: # plain values
     "Return the model that answers, for the record: all that an answer depends on"
     if isinstance(by, Endpoint):
         return {f.name: getattr(by, f.name) for f in fields(by) if f.name not in UNRECORDED}
-    dtype = str(by.dtype).removeprefix('torch.')
-    return dict(model=answerer_name(by), revision=by.revision, weights=fingerprint(by), dtype=dtype)
+    return dict(model=answerer_name(by), revision=by.revision, **by.fingerprint.record())

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['FlashMask', 'CACHE', 'Call', 'UNREAD', 'mask_rows', 'read_mask', 'find_cache', 'cached_length', 'EarlyStop',
            'AttentionHook', 'CacheFill', 'hooked_kernel', 'eager_attention', 'restore', 'open_hook', 'part_of',
-           'hooked', 'generate_setting', 'stock_model', 'refuse_settings']
+           'is_compiled', 'uncompiled', 'hooked', 'generate_setting', 'stock_model', 'refuse_settings']
 
 # %% ../../nbs/library/models/04_hooks.ipynb #c729851f
 import functools
 import sys
 import threading
 from collections import namedtuple
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 import torch
@@ -165,7 +165,7 @@ def _observing(config):
             blocks, kernel = _observed[id(config)]
             blocks.discard(block)
             if blocks: return
-            config._attn_implementation = kernel
+            if isinstance(config._attn_implementation, _Kernel): config._attn_implementation = kernel
             del _observed[id(config)]
     with restore(close):
         with _guard:
@@ -183,24 +183,46 @@ def _observing(config):
                     AttentionMaskInterface.register(f'{kernel}+rows', ALL_MASK_ATTENTION_FUNCTIONS[kernel])
                 config._attn_implementation = _Kernel(f'{kernel}+rows')
         yield
+        if not isinstance(config._attn_implementation, _Kernel):
+            raise CaptureError(f'The attention kernel was set to {config._attn_implementation!r} inside the block, which '
+                               'therefore reads nothing: call `set_attn_implementation` before it.')
 
 def part_of(model, config):    # stock model, configuration of its decoder or tower
     "Return the part of a model that has a configuration"
     for m in model.modules():
         if vars(m).get('config') is config: return m
+    if any(vars(m).get('config') == config for m in model.modules()):
+        raise CaptureError('The decoder holds a copy of its configuration, as one that was quantized or copied alone: '
+                           'set `model.config.text_config = decoder.config` before a `VLM` is made, or quantize the whole model.')
     raise CaptureError(f'This {type(model).__name__} is not read: no part of it has the configuration of its decoder.')
+
+def is_compiled(model: torch.nn.Module) -> bool:
+    "Return whether a model went through torch.compile, or a part of it did"
+    return any(getattr(m, '_compiled_call_impl', None) or '_orig_mod' in m._modules for m in model.modules())
+
+def uncompiled(model: torch.nn.Module):
+    "Run a compiled model as it was before: compiled code does not look up its kernel any more"
+    return torch.compiler.set_stance('force_eager') if is_compiled(model) else nullcontext()
+
+@dataclass(eq=False)
+class _Enter:
+    "The hook on the part of a model that a hook of ours reads: it tells of each pass"
+    part: torch.nn.Module
+    hook: AttentionHook
+    def __call__(self, module, args, kw):
+        if module is not self.part or not any(h is self.hook for h in _open_hooks.get()): return    # a copy has the hook too
+        self.hook.on_pass(cached_length((*args, *kw.values())))
+    def __deepcopy__(self, memo): return self
+    def __reduce__(self): raise CaptureError('A model is not pickled while attention is read: do it before the block, or after.')
 
 @contextmanager
 def hooked(hook, model):    # the stock model, of which the hook's `config` chooses the decoder or the tower
     "Open a hook for all that this thread runs through its part; the block may end at the last layer that is wanted"
     part = part_of(model, hook.config)
     hook.modules = set(part.modules())
-    def enters(module, args, kw):
-        if module is not part or not any(h is hook for h in _open_hooks.get()): return    # a copy has the hook too
-        hook.on_pass(cached_length((*args, *kw.values())))
     try:
-        with _observing(hook.config):
-            handle = part.register_forward_pre_hook(enters, with_kwargs=True)
+        with uncompiled(model), _observing(hook.config):
+            handle = part.register_forward_pre_hook(_Enter(part, hook), with_kwargs=True)
             with restore(handle.remove), open_hook(hook): yield hook
     except EarlyStop as done:
         if done.args != (hook,): raise

@@ -111,7 +111,7 @@ class SampleEvaluator:
     "Measures methods on samples with one model; an error is written to its line and stops no other"
     def __init__(self, vlm, config): # `RunConfig`
         self.vlm = vlm
-        vlm.forget()    # the weights are read anew when a run begins or resumes
+        vlm.forget()    # its fingerprint is read anew when a run begins or resumes
         self.config = config
         self.by = config.answer_by and open_answerer(config.answer_by, config.answer_key)
         self.unfit = {} # method -> why it cannot be used with this family, or with another model that answers
@@ -204,9 +204,8 @@ def make_protocol(evaluator) -> dict: # plain values
     shown = AT_MOST.format(vlm.image_tokens) if limited else vlm.resolution
     protocol = dict(
         model=dict(
-            name=Path(name).name if Path(name).is_dir() else name, revision=vlm.revision, weights=vlm.weights,
-            kernel=vlm.text_config._attn_implementation, dtype=str(vlm.dtype).removeprefix('torch.'),
-            device=vlm.device.type),
+            name=Path(name).name if Path(name).is_dir() else name, revision=vlm.revision,
+            **vlm.fingerprint.record(), kernel=vlm.text_config._attn_implementation, device=vlm.device.type),
         methods={k: asdict(m.settled(vlm) if isinstance(m, Lookup) else m) | own_source(m) for k, m in config.made.items()},
         prompt=dict(suffix=config.suffix, template=digest(proc.chat_template)),
         decoding=dict(how='greedy', max_new_tokens=config.max_new_tokens), seed=config.seed,

@@ -39,7 +39,7 @@ from ..data.scoring import score_answer
 from ..formulas.clutter import complexity, entropy, texture
 from ..formulas.depth import head_mean_rows
 from ..formulas.product import contrast
-from ..models.model import fingerprint, free_memory
+from ..models.model import free_memory
 from ..runs.store import RunStore, attempt, carry_out, read_run, without
 
 # %% ../../nbs/library/studies/00_measure.ipynb #747b23c0
@@ -69,9 +69,10 @@ def measure_each(
     no question has a record."""
     study, model = study_name(measure, study), Path(vlm.name)
     if isinstance(questions, Sized) and questions: check_ids(questions, 'the questions')
+    vlm.forget()    # its fingerprint is read anew
     protocol = dict(
-        study=study, model=model.name if model.is_dir() else vlm.name, revision=vlm.revision, weights=fingerprint(vlm),
-        dtype=str(vlm.dtype), escape=vlm.escape, resolution=vlm.resolution, device=vlm.device.type,
+        study=study, model=model.name if model.is_dir() else vlm.name, revision=vlm.revision,
+        **vlm.fingerprint.record(), escape=vlm.escape, resolution=vlm.resolution, device=vlm.device.type,
         versions=dict(carve_nb=__version__, torch=torch.__version__, transformers=transformers.__version__))
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
         store = RunStore(folder, protocol, {}, ('device', 'versions'), retry=True)

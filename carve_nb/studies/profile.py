@@ -15,7 +15,7 @@ import numpy as np
 from fastcore.basics import groupby
 from ..attention.session import Session
 from ..attention.vlm import VLM
-from ..core.errors import CarveError, UnsupportedError
+from ..core.errors import CarveError
 from ..core.image import open_image
 from ..core.saliency import Saliency, patch_cover
 from ..core.stats import difference, mean_interval, rounded
@@ -26,7 +26,6 @@ from ..data.scenes import make_scene, twin_records
 from ..formulas.agreement import layer_agreement, rank_patches
 from ..method.profiles import ModelProfile, find_profile, profile_path, query_in, short_name
 from ..models.image_tokens import ImageSpan
-from ..models.model import fingerprint
 from ..models.prompts import SHORT_ANSWER, unknown_note
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000007
@@ -128,11 +127,7 @@ def profile_model(vlm: VLM, samples: Iterable,
 
     `samples` have `image`, `question`, `image_key` and perhaps `box`; `over` goes over the images, such as a progress bar.
     Raises `CarveError` if no image has two questions."""
-    if (key := fingerprint(vlm)) is None:
-        raise UnsupportedError(
-            f'The weights of {vlm.name} cannot be fingerprinted, as some cannot be read (offloaded or packed). A model\'s '
-            "profile is found by them: name the query token with `query=`, such as Lookup(query='noun'), or take Carve() "
-            'as it is.')
+    vlm.forget()    # its fingerprint is read anew, and kept in the profile
     by_image = groupby(samples, lambda s: s.image_key or str(s.image))
     images = [asked for asked in by_image.values() if len(asked) > 1]
     if not images: raise CarveError('No image has two questions: agreement compares what they see in one image.')
@@ -145,8 +140,8 @@ def profile_model(vlm: VLM, samples: Iterable,
     def table(values): return {k: np.round(v, 4).tolist() for k, v in zip(QUERIES, values)}
     boxed = [s for s in looks if s.box is not None]
     return ModelProfile(
-        short_name(vlm), key, len(images), [read[i] for i in at], QUERIES[row], read, table(scores.mean(0)),
-        round(float(again), 3), source, dtype=str(vlm.dtype).removeprefix('torch.'), signs=key.signs, norms=key.norms,
+        short_name(vlm), vlm.fingerprint.weights, len(images), [read[i] for i in at], QUERIES[row], read,
+        table(scores.mean(0)), round(float(again), 3), source, dtype=vlm.fingerprint.dtype, probe=vlm.fingerprint.probe,
         pointing=table(np.mean([s.pointing_rates() for s in boxed], 0)) if boxed else None,
         gain=pointing_gain(scores, boxed) if boxed and len(images) > 1 else None,
         chance=round(np.mean([(patch_cover(s.raster, s.box) > 0).mean() for s in boxed]), 4) if boxed else None,

@@ -1,9 +1,11 @@
 "The user's own model, inputs and wrong use, around a stock `generate`: what a user starts, and the one sentence that answers."
 import copy
 import json
+import pickle
 import re
 import warnings
 from dataclasses import replace
+from functools import partial
 import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
@@ -288,6 +290,66 @@ def test_copy_made_inside_a_block(folders):
     want = type(user.model).generate(copies[0], **user.inputs, **KW)
     assert torch.equal(copies[1], want) and torch.equal(copies[0].generate(**user.inputs, **KW), want)
     assert torch.equal(rows.attn, user.record().attn)
+
+
+# -- models that a user has changed
+
+def pruned(model):
+    "Drop half of the image tokens before layer 2, as token pruning does"
+    def less(module, args, kw):
+        kept = [*range(10), *range(42, args[0].shape[1])] if args[0].shape[1] > 42 else slice(None)
+        cut = tuple(p[:, kept] if p.shape[1] == args[0].shape[1] else p for p in kw['position_embeddings'])
+        return (args[0][:, kept], *args[1:]), kw | dict(position_embeddings=cut, attention_mask=None)
+    def shorter(module, args, kw):
+        cut = tuple(p[:, -args[0].shape[1]:] for p in kw['position_embeddings'])
+        return args, kw | dict(position_embeddings=cut, attention_mask=None)
+    for i, layer in enumerate(model.model.language_model.layers[2:]):
+        layer.register_forward_pre_hook(shorter if i else less, with_kwargs=True)
+
+
+def test_dropped_tokens(folders):
+    user = User(VLM.from_pretrained(folders('llava')), [WIDE])
+    pruned(user.model)
+    for call in user.record, lambda: Carve()(user.vlm, WIDE, QUESTION):
+        refuse(r'Layer 2 reads \d+ tokens where the first reads \d+: .* Turn the pruning off', call)
+
+
+def test_decoder_quantized_alone(folders):
+    "Its configuration is a copy; both ways out work"
+    vlm = VLM.from_pretrained(folders('llava'))
+    quantize = partial(torch.ao.quantization.quantize_dynamic, qconfig_spec={torch.nn.Linear})
+    whole = quantize(vlm.model)
+    inner = vlm.model.model
+    inner.language_model = quantize(inner.language_model)
+    refuse('holds a copy of its configuration, .* set `model.config.text_config', lambda: vlm.capture(WIDE, QUESTION))
+    vlm.model.config.text_config = inner.language_model.config
+    for model in vlm.model, whole: assert Carve(max_new_tokens=1)(VLM(model, vlm.processor), WIDE, QUESTION).rows
+
+
+def test_layers_cut(folders):
+    vlm = VLM.from_pretrained(folders('llava'))
+    decoder = vlm.model.model.language_model
+    decoder.layers = decoder.layers[:4]
+    for call in lambda: vlm.capture(WIDE, QUESTION), User(vlm, [WIDE]).record:
+        refuse('has 4 layers, its configuration says 6: set `model.config', call)
+    vlm.model.config.get_text_config().num_hidden_layers = 4
+    assert VLM(vlm.model, vlm.processor).capture(WIDE, QUESTION).layers == [0, 1, 2, 3]
+
+
+def test_kernel_set_inside(folders):
+    "Nothing is read; the kernel stays as it was set, in all parts"
+    user = User(VLM.from_pretrained(folders('llava')), [WIDE])
+    def run():
+        user.model.set_attn_implementation('eager')
+        user.model.generate(**user.inputs, **KW)
+    refuse("set to 'eager' inside the block, .* before it", lambda: user.record(run))
+    assert {c for c in settings(user.vlm)[0]} == {'eager'}
+    assert len(user.record().attn) == 3
+
+
+def test_pickled_inside(qwen):
+    refuse('not pickled while attention is read', lambda: qwen.record(lambda: pickle.dumps(qwen.model)))
+    assert pickle.dumps(qwen.model)
 
 
 # -- slips

@@ -25,7 +25,7 @@ What may come, and what must happen:
 40. Question pass and general pass generate different numbers of tokens => documented pairing rule (not a silent
     minimum): both counts are in the result and in the record, and a note tells of steps that found no partner
 41. Model already carries user hooks, or is in training mode, or compiled => user hooks kept, mode of each module
-    restored; a compiled model answers, and is refused in words by all that reads or changes attention
+    restored; a compiled model answers, and its attention is read and changed as before it was compiled
 42. Exception or Ctrl-C inside the capture => hooks removed, attention setting, modes, gradients, locks and context
     restored, memory back to the level before (asserted), in every block of the package and in a notebook kernel
 43. Two threads use one model => they take turns by a lock: passes never overlap, and each thread gets what it would

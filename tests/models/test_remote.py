@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 import numpy as np
@@ -160,41 +159,6 @@ def test_no_redirect(serve):
         assert len(seen) == 1 and not elsewhere
 
 
-def test_cut_reply(serve):
-    "A reply that ended at its longest is an answer that says so"
-    assert [serve(ok('a cat on', end=end))[0].ask(Image.new('RGB', (8, 8)), 'What?').finished
-        for end in ('stop', 'length')] == [True, False]
-
-
-CASES = [('busy, then well', [bad(429, 'slow down', Retry_After='0.02'), ok()], 'ok', 2),
-    ('broken, then well', [bad(500), bad(502), ok()], 'ok', 3),
-    ('always broken', [bad(503)], 'error', 3),
-    ('no money', [bad(429, 'pay', 'insufficient_quota', X_Should_Retry='false')], 'error', 1),
-    ('later', [bad(429, Retry_After='1e9')], 'error', 1),
-    ('strange wait', [bad(429, Retry_After='soon'), ok()], 'ok', 2), ('bad request', [bad(400, 'no')], 'error', 1),
-    ('filtered', [bad(400, 'no', 'content_filter')], 'refused', 1),
-    ('refused', [ok(None, refusal='I will not')], 'refused', 1),
-    ('filtered at the end', [ok('re', end='content_filter')], 'refused', 1),
-    ('torn', [(200, chat()[:30], {}, 0)], 'malformed', 1), ('page',
-    [(200, b'<html></html>', {'Content-Type': 'text/html'}, 0)], 'malformed', 1),
-    ('nothing', [(200, b'', {}, 0)], 'malformed', 1), ('no text', [ok(None)], 'malformed', 1),
-    ('spent', [ok('', end='length')], 'malformed', 1), ('spent on thoughts', [ok(None, end='length')], 'malformed', 1),
-    ('blank', [ok(' ')], 'malformed', 1), ('empty list', [ok([])], 'malformed', 1),
-    ('list', [ok([dict(type='text', text='red')])], 'ok', 1),
-    ('binary', [(200, os.urandom(50), {'Content-Type': 'application/octet-stream'}, 0)], 'malformed', 1),
-    ('gzip', [(200, b'no gzip', {'Content-Encoding': 'gzip'}, 0)], 'malformed', 1),
-    ('cut off', [(200, chat()[:20], {'Content-Length': '9999', 'Connection': 'close'}, 0), ok()], 'ok', 2),
-    ('503 page', [(503, b'<html>', {'Content-Type': 'text/html'}, 0), ok()], 'ok', 2)]
-
-
-@pytest.mark.parametrize('plays, status, tries', [pytest.param(*c[1:], id=c[0]) for c in CASES])
-def test_replies(plays, status, tries, serve):
-    far, seen = serve(*plays)
-    try: told = 'ok' if far.ask(Image.new('RGB', (8, 8)), 'What?') == 'red' else 'other'
-    except RemoteError as e: told = e.status; assert str(e) and '\n' not in str(e)
-    assert (told, len(seen)) == (status, tries)
-
-
 def test_time_limit(serve):
     "No answer, headers without a body, blanks for ever: all end"
     late = lambda server, sent: time.sleep(1) or ok()
@@ -220,13 +184,6 @@ def test_a_reply_without_end(serve):
         assert seen[0][1]['accept-encoding'] == 'identity'
 
 
-def test_nobody_there():
-    far = Endpoint('http://127.0.0.1:1/v1', 'm', None, retries=1)
-    with pytest.raises(RemoteError, match='no connection to 127.0.0.1:1') as e:
-        far.ask(Image.new('RGB', (8, 8)), 'What?')
-    assert e.value.status == 'error'
-
-
 @pytest.mark.parametrize('how, question', [(dict(timeout='60'), 'What?'), (dict(extra=dict(stop={1})), 'What?'),
     (dict(key_env='MY_KEY'), 'What?'), ({}, 'What\udc80?')])
 def test_what_is_wrong_here_is_no_reply(how, question, serve, monkeypatch):
@@ -236,15 +193,6 @@ def test_what_is_wrong_here_is_no_reply(how, question, serve, monkeypatch):
     with pytest.raises(CarveError, match='No request to .* could be made') as e: far.ask(Image.new('RGB', (8, 8)), question)
     assert not seen and not isinstance(e.value, RemoteError) and 'hidden' not in str(e.value)
     with pytest.raises(CarveError, match='no image is given'): far.ask([], 'What?')
-
-
-def test_side_by_side(serve):
-    "Many threads, a busy server: every question gets its own answer"
-    def echo(server, sent): return bad(429, Retry_After='0.01') if len(server.seen) % 3 == 0 else ok(images(sent)[1])
-    far, seen = serve(echo, retries=20)
-    with ThreadPoolExecutor(6) as pool:
-        told = list(pool.map(lambda i: far.ask(Image.new('RGB', (8, 8)), f'What is {i}?').text, range(24)))
-    assert told == [f'What is {i}?' for i in range(24)] and len(seen) > 24
 
 
 def test_no_key_anywhere(serve, monkeypatch, tiny, photo, tmp_path):

@@ -1,0 +1,347 @@
+"""Which changes of a user's model give another fingerprint, and which do not; and that the beginning of a prompt, read before,
+never changes an answer."""
+import copy
+import json
+import threading
+from functools import partial, wraps
+import pytest
+import torch
+from tiny import QUESTION, WIDE, refuse
+from transformers.models.clip.modeling_clip import CLIPAttention
+from transformers.models.llama.modeling_llama import LlamaAttention, LlamaMLP
+from transformers.models.llava.modeling_llava import LlavaModel
+from carve_nb import VLM, Carve, Lookup, record_attention
+from carve_nb.attention.intervention import Edit, applying
+from carve_nb.core.io import same_logits
+from carve_nb.data.datasets import load_benchmark
+from carve_nb.method.controls import DirectAnswer
+from carve_nb.runs.runner import run_eval
+from carve_nb.studies.measure import measure_entropy
+
+pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
+
+
+@pytest.fixture
+def vlm(folders): return VLM.from_pretrained(folders('llava'))
+
+
+def changed(before: dict, vlm: VLM) -> set[str]:
+    "Names of the parts of a fingerprint that are others now"
+    vlm.forget()
+    after = vlm.fingerprint.record()
+    found = {k for k, v in before['parts'].items() if after['parts'][k] != v}
+    found |= {k for k in ('weights', 'dtype') if before[k] != after[k]}
+    return found if same_logits(before['probe'], after['probe'], after['dtype']) else found | {'probe'}
+
+
+# -- changes
+
+def layers(vlm): return vlm.model.model.language_model.layers
+def attention(vlm): return layers(vlm)[1].self_attn
+def mlp(vlm): return layers(vlm)[1].mlp
+
+
+class Scaled(torch.nn.Module):
+    "A layer whose output is moved by `alpha`"
+    def __init__(self, layer, alpha=1.):
+        super().__init__()
+        self.layer, self.alpha = layer, alpha
+        self.attention_type = getattr(layer, 'attention_type', None)
+    def forward(self, *args, **kw): return self.alpha*self.layer(*args, **kw)
+
+
+class Strength(torch.nn.Module):
+    "A parametrization whose strength is a plain number"
+    strength = 1.
+    def forward(self, w): return self.strength*w
+
+
+def set_alpha(vlm):
+    layers(vlm)[1] = Scaled(layers(vlm)[1])
+    vlm.forget()
+    before = vlm.fingerprint.record()
+    layers(vlm)[1].alpha = 1.5
+    return before
+
+
+def set_strength(vlm):
+    torch.nn.utils.parametrize.register_parametrization(attention(vlm).q_proj, 'weight', Strength())
+    vlm.forget()
+    before = vlm.fingerprint.record()
+    attention(vlm).q_proj.parametrizations.weight[0].strength = 3.
+    return before
+
+
+def switch_adapter(vlm):
+    peft = pytest.importorskip('peft')
+    torch.manual_seed(0)
+    config = peft.LoraConfig(target_modules=['q_proj', 'v_proj'], r=2, init_lora_weights=False)
+    adapted = peft.get_peft_model(vlm.model, config)
+    vlm.forget()
+    before = vlm.fingerprint.record()
+    adapted.base_model.disable_adapter_layers()
+    return before
+
+
+def double(module, args, out): return (2*out[0], *out[1:]) if isinstance(out, tuple) else 2*out
+
+
+def same(stock):
+    "Another method with the same effect, under the name of the stock one"
+    @wraps(stock)
+    def own(self, *args, **kw): return stock(self, *args, **kw)
+    return own
+
+
+def wrap(stock): return lambda self, *args, **kw: double(self, args, stock(self, *args, **kw))
+
+
+def put(where, name, value):
+    "Set an attribute of a part of the model"
+    return lambda vlm, patch: patch.setattr(where(vlm), name, value)
+
+
+def rope(vlm, patch): vlm.model.model.language_model.rotary_emb.inv_freq.mul_(.5)
+
+
+def weight(vlm, patch):
+    with torch.no_grad(): layers(vlm)[0].mlp.up_proj.weight[0, 0] += .01
+
+
+def swap(vlm, patch=None): vlm.model.model.language_model.layers = torch.nn.ModuleList([*layers(vlm)[::-1]])
+
+
+def rare_word(vlm, patch):
+    with torch.no_grad(): vlm.model.get_input_embeddings().weight[-1] += .01
+
+
+def global_hook(vlm, patch):
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda module, args, out: None)
+    patch.callback(handle.remove)
+
+
+class Patches:
+    "What is set for one case and put back"
+    def __init__(self, monkeypatch): self.setattr, self.undo = monkeypatch.setattr, []
+    def callback(self, f): self.undo.append(f)
+
+
+def settings(vlm): return vlm.model.generation_config
+def image_processor(vlm): return vlm.processor.image_processor
+
+
+CHANGES = dict(    # name -> (change, one part that must be another)
+    tokenizer=(lambda vlm, patch: vlm.tokenizer.add_tokens(['<new>']), 'tokenizer'),
+    class_forward=(put(lambda vlm: LlamaMLP, 'forward', wrap(LlamaMLP.forward)), 'probe'),
+    same_class_forward=(put(lambda vlm: LlamaAttention, 'forward', same(LlamaAttention.forward)), 'methods'),
+    tower_forward=(put(lambda vlm: CLIPAttention, 'forward', wrap(CLIPAttention.forward)), 'probe'),
+    own_forward=(lambda vlm, patch: setattr(mlp(vlm), 'forward', partial(wrap(LlamaMLP.forward), mlp(vlm))), 'methods'),
+    scaling=(put(lambda vlm: attention(vlm), 'scaling', 1.), 'module_settings'),
+    act_fn=(lambda vlm, patch: setattr(mlp(vlm), 'act_fn', torch.nn.ReLU()), 'probe'),
+    norm_eps=(put(lambda vlm: layers(vlm)[1].input_layernorm, 'variance_epsilon', .1), 'module_settings'),
+    rope=(rope, 'probe'),
+    features=(put(lambda vlm: LlavaModel, 'get_image_features', same(LlavaModel.get_image_features)), 'methods'),
+    global_hook=(global_hook, 'hooks'),
+    hook=(lambda vlm, patch: layers(vlm)[1].register_forward_hook(double), 'hooks'),
+    idle_hook=(lambda vlm, patch: layers(vlm)[1].register_forward_hook(lambda m, args, out: None), 'hooks'),
+    alpha=(lambda vlm, patch: set_alpha(vlm), 'module_settings'),
+    strength=(lambda vlm, patch: set_strength(vlm), 'probe'),
+    swapped=(swap, 'probe'),
+    repetition=(lambda vlm, patch: setattr(settings(vlm), 'repetition_penalty', 1.2), 'generation_config'),
+    bad_words=(lambda vlm, patch: setattr(settings(vlm), 'bad_words_ids', [[9]]), 'generation_config'),
+    suppressed=(lambda vlm, patch: setattr(settings(vlm), 'suppress_tokens', [9]), 'generation_config'),
+    processor=(lambda vlm, patch: setattr(image_processor(vlm), 'image_mean', [.1, .1, .1]), 'processor'),
+    template=(lambda vlm, patch: setattr(vlm.processor, 'chat_template', f'So. {vlm.processor.chat_template}'), 'chat_template'),
+    configuration=(lambda vlm, patch: setattr(vlm.model.config, 'question_suffix', 'Briefly.'), 'configuration'),
+    weight=(weight, 'weights'), rare_word=(rare_word, 'weights'),
+    adapter=(lambda vlm, patch: switch_adapter(vlm), 'probe'),
+    dtype=(lambda vlm, patch: vlm.model.half(), 'dtype'))
+
+
+@pytest.mark.parametrize('name', CHANGES)
+def test_another_model(name, vlm, monkeypatch):
+    "The fingerprint says which part is another"
+    change, part = CHANGES[name]
+    before, patches = vlm.fingerprint.record(), Patches(monkeypatch)
+    started = change(vlm, patches)
+    try: found = changed(started if isinstance(started, dict) else before, vlm)
+    finally: [f() for f in patches.undo]
+    assert part in found, found
+
+
+def ask(vlm): return vlm.ask(WIDE, QUESTION, max_new_tokens=3), Carve(max_new_tokens=2)(vlm, WIDE, QUESTION)
+
+
+def in_a_thread(vlm):
+    work = threading.Thread(target=vlm.fingerprint.record)
+    work.start(), work.join()
+
+
+def in_a_block(vlm):
+    inputs = vlm.prompt(WIDE, QUESTION).inputs
+    with record_attention(vlm.model, vlm.processor, inputs, [WIDE]): vlm.model(**inputs)
+
+
+def in_an_edit(vlm):
+    "Read first while an edit is open, it is not that of the edit"
+    plain = vlm.fingerprint.record()
+    vlm.forget()
+    with applying(vlm, Edit([1], heads=lambda layer, out, rows: 0*out)):
+        assert vlm.fingerprint.record() == plain
+        vlm.ask(WIDE, QUESTION, max_new_tokens=1)
+
+
+def without_gradients(vlm):
+    with torch.no_grad(): vlm.fingerprint.record()
+
+
+SAME = dict(
+    asked=ask, thread=in_a_thread, no_grad=without_gradients, block=in_a_block, edit=in_an_edit,
+    eval=lambda vlm: vlm.model.eval().eval(), train=lambda vlm: vlm.model.train(),
+    threads=lambda vlm: torch.set_num_threads(2), copied=lambda vlm: copy.deepcopy(vlm.model),
+    kernel=lambda vlm: vlm.model.set_attn_implementation('eager'),
+    padded=lambda vlm: vlm.tokenizer(['one', 'one and two'], padding=True, truncation=True, max_length=5))
+
+
+@pytest.mark.parametrize('name', SAME)
+def test_the_same_model(name, vlm):
+    before, threads = vlm.fingerprint.record(), torch.get_num_threads()
+    try:
+        SAME[name](vlm)
+        assert not changed(before, vlm)
+    finally: torch.set_num_threads(threads)
+
+
+def test_two_of_one_folder(folders, vlm):
+    "Also where one of them was asked, or its weights are offloaded, which leaves them unread"
+    accelerate = pytest.importorskip('accelerate')
+    other = VLM.from_pretrained(folders('llava'))
+    ask(other)
+    assert not changed(vlm.fingerprint.record(), other)
+    accelerate.cpu_offload(other.model, execution_device=torch.device('cpu'))
+    assert changed(vlm.fingerprint.record(), other) == {'weights'} and other.fingerprint.weights is None
+
+
+@pytest.mark.parametrize('family', ['qwen2_5_vl', 'qwen3_5', 'gemma3', 'internvl', 'smolvlm'])
+def test_families(family, folders):
+    "Twice from one folder and asked in between: one fingerprint, and prompts may be read in two parts"
+    one, other = (VLM.from_pretrained(folders(family)) for _ in range(2))
+    before = one.fingerprint.record()
+    ask(other)
+    assert not changed(before, other) and not one.fingerprint.why_whole
+
+
+# -- prompts that are read in two parts
+
+def less_mean(module, args, out): return out - .5*out.mean(1, keepdim=True) if out.shape[1] > 1 else out
+
+
+def steer(module, args, out):
+    "Move the last position of each pass of several tokens"
+    if out.shape[1] == 1: return out
+    moved = out.clone()
+    moved[:, -1] += 1
+    return moved
+
+
+def hooked(vlm, hook):
+    layers(vlm)[1].register_forward_hook(hook)
+    return vlm
+
+
+def quantized(vlm):
+    return VLM(torch.ao.quantization.quantize_dynamic(vlm.model, {torch.nn.Linear}), vlm.processor)
+
+
+def long_rope(folder, path):
+    "The folder of a model whose positions change behind 80 tokens"
+    import shutil
+    shutil.copytree(folder, path)
+    config = json.loads((path/'config.json').read_text())
+    text = config['text_config']
+    half = text.get('head_dim', text['hidden_size']//text['num_attention_heads'])//2
+    text['rope_parameters'] = dict(
+        rope_type='longrope', rope_theta=10000., short_factor=[1.]*half, long_factor=[4.]*half,
+        original_max_position_embeddings=80, factor=25.)
+    (path/'config.json').write_text(json.dumps(config))
+    return VLM.from_pretrained(path)
+
+
+def pass_counter(vlm):
+    "A layer's own forward, which depends on the length of a pass: no hook shows it"
+    layer = layers(vlm)[1]
+    stock = layer.forward
+    layer.forward = lambda *args, **kw: less_mean(layer, args, stock(*args, **kw))
+    return vlm
+
+
+READ_WHOLE = dict(
+    mean=(lambda vlm, *_: hooked(vlm, less_mean), 'hooks'), last=(lambda vlm, *_: hooked(vlm, steer), 'hooks'),
+    forward=(lambda vlm, *_: pass_counter(vlm), 'in two parts'), quantized=(lambda vlm, *_: quantized(vlm), 'quantized'),
+    long_rope=(lambda vlm, folder, path: long_rope(folder, path/'long'), 'positions'))
+
+
+@pytest.mark.parametrize('name', READ_WHOLE)
+def test_plain_answer_is_the_models(name, folders, vlm, tmp_path):
+    "Where the length of a pass matters, the prompt is read whole, with a note, and the answer is the model's own"
+    make, why = READ_WHOLE[name]
+    vlm = make(vlm, folders('llava'), tmp_path)
+    for method in Carve(max_new_tokens=4), Lookup(query='last', max_new_tokens=4), DirectAnswer(max_new_tokens=4):
+        r = method(vlm, WIDE, QUESTION)
+        assert r.plain_answer.tokens == vlm.ask(WIDE, QUESTION, method.suffix, 4).tokens
+        assert len([n for n in r.notes if n.startswith('every prompt is read whole') and why in n]) == 1
+
+
+def test_a_hook_that_comes_later(vlm):
+    "An open session reads whole after `forget`; without a change nothing is said"
+    from carve_nb.attention.session import Session
+    session = Session(vlm, WIDE)
+    method = Carve(max_new_tokens=4)
+    assert 'whole' not in ' '.join(method.answer(session, QUESTION).notes)
+    hooked(vlm, less_mean)
+    vlm.forget()
+    r = method.answer(session, QUESTION)
+    assert 'hooks' in ' '.join(r.notes)
+    assert r.plain_answer.tokens == vlm.ask(WIDE, QUESTION, method.suffix, 4).tokens
+
+
+def test_what_is_set_aside(vlm):
+    "A checkpoint that samples, or searches with beams, is asked greedily, and each answer says so"
+    settings(vlm).update(do_sample=True, num_beams=3)
+    note = 'answers are greedy, without the do_sample=True and num_beams=3 of generation_config.json'
+    for method in Carve(max_new_tokens=2), DirectAnswer(max_new_tokens=2):
+        assert note in method(vlm, WIDE, QUESTION).notes
+
+
+# -- runs
+
+EDITS = dict(
+    hook=(lambda vlm: hooked(vlm, double), r'model\.parts\.hooks is|model\.probe differs'),
+    scaling=(lambda vlm: setattr(attention(vlm), 'scaling', 1.), r'model\.parts\.module_settings is'),
+    repetition=(lambda vlm: setattr(settings(vlm), 'repetition_penalty', 1.1), r'parts\.generation_config is'),
+    temperature=(lambda vlm: settings(vlm).update(do_sample=True, temperature=.5), r'parts\.generation_config is'),
+    layers=(swap, r'model\.weights is|model\.probe differs'))
+
+
+@pytest.mark.parametrize('name', EDITS)
+def test_a_run_is_not_resumed_over_another_model(name, vlm, tmp_path):
+    "The refusal names the part; over the same model, asked in between, a run goes on"
+    def go(n): return run_eval('scenes', vlm, ('none',), n=n, out=tmp_path, max_new_tokens=2, progress=False)
+    go(2)
+    ask(vlm)
+    go(3)
+    change, why = EDITS[name]
+    change(vlm)
+    refuse(f'holds another run: .*({why})', lambda: go(4))
+
+
+def test_weights_that_cannot_be_read(vlm, tmp_path, monkeypatch):
+    "An offloaded model is known by its probe: a run and a study go on, and after a change they do not"
+    accelerate = pytest.importorskip('accelerate')
+    accelerate.cpu_offload(vlm.model, execution_device=torch.device('cpu'))
+    records = load_benchmark('scenes', 3)
+    runs = (lambda n: run_eval('scenes', vlm, ('none',), n=n, out=tmp_path/'run', max_new_tokens=2, progress=False),
+        lambda n: measure_entropy(vlm, records[:n], tmp_path/'study', progress=False))
+    for go in runs: go(2), go(3)
+    hooked(vlm, double)
+    for go in runs: refuse('holds another run: .*(hooks is|probe differs)', lambda go=go: go(4))
