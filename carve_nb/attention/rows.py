@@ -29,7 +29,7 @@ from ..models.model import Answer
 TILES = 'all', 'thumbnail', 'tiles'
 
 def common_grid(views) -> tuple:    # `ImageSpan`s -> (gh, gw), box
-    "Return one grid over all views: cells as fine as those of the finest view along each axis, and its box"
+    "Return one grid over all views: cells as fine as the finest view has along each axis, and its box"
     lo, hi = torch.tensor([s.box for s in views], dtype=torch.float64).unflatten(1, (2, 2)).unbind(1)    # [views, (x, y)]
     cells = torch.tensor([s.grid[::-1] for s in views])
     finest = ((hi - lo)/cells).argmin(0), [0, 1]

@@ -172,7 +172,7 @@ def marked_tiles(made: Processed, grid: tuple, count: int) -> ImageSpan|None:
     "Return squares in the rows and columns that the text marks"
     marks = re.findall(r'row_(\d+)_col_(\d+)', made.text)
     if not marks: return None
-    rows, columns = (int(max(numbers, key=int)) for numbers in zip(*marks))
+    rows, columns = map(int, marks[-1])
     side = isqrt(count//(rows*columns))
     return lay_tiles(made, (rows, columns), (side, side))
 
