@@ -621,8 +621,9 @@ def test_methods_are_listed(capsys):
     assert {'carve', 'none', 'rel-att', 'vcd', 'oracle'} <= listed
 
 
-def test_fields_are_explained_where_people_look(capsys):
+def test_fields_are_explained_where_people_look(capsys, monkeypatch):
     "`carve methods NAME` and `help` show each field with default, meaning and range; no field of a method lacks a meaning"
+    monkeypatch.setenv('COLUMNS', '300')
     assert main(['methods', 'lookup']) == 0
     line, = [line for line in capsys.readouterr().out.splitlines() if line.startswith('p ')]
     assert line.split(None, 2) == ['p', '0.04', 'kept share of the pixels; above 0 to 1']

@@ -178,7 +178,8 @@ def command(*words):
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as err: status = main([*map(str, words)])
     return [status, err.getvalue()]
 
-whole = run(Path(sys.argv[4])/'whole')
+whole = Path(sys.argv[4])/'whole'
+run(whole)
 write_report(whole)
 with room(0 if mode == 'disk' else 10): found['start'] = command('eval', 'scenes', '--model', model, '--n', 8, '--methods', 'none,carve', '--max-new-tokens', 2, '--out', out, '--quiet')
 blocks = -(-(whole/'protocol.json').stat().st_size//4096)

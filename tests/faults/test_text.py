@@ -217,7 +217,8 @@ def test_records_stay_utf8(load, tmp_path):
     with pytest.raises(DataError, match='surrogates not allowed'): run()
     assert not (tmp_path/'out').exists()
     write(LETTERS)
-    out = run()
+    run()
+    out = tmp_path/'out'
     lines = [json.loads(l) for l in (out/'records.jsonl').read_bytes().decode('utf-8', 'strict').split('\n') if l]
     assert [(l['id'], l['status']) for l in lines] == [(k, 'ok') for k in LETTERS]
     for f in out.rglob('*'):
