@@ -120,7 +120,6 @@ class Fingerprint:
     def why_whole(self) -> str:
         "Why a prompt is read whole; '' where reading its beginning before gives the same answer"
         model = self.vlm.model
-        if not self.vlm.family.pixels: return 'its family has no prompt that is read in two parts'
         rope = str(getattr(self.vlm.text_config, 'rope_parameters', ''))
         if 'longrope' in rope or 'dynamic' in rope: return 'its positions depend on the length of a pass'
         if own_hooks(model): return 'hooks are on its modules'
