@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 from ..attention.session import Session
 from ..core.errors import CarveError
+from ..core.image import image_key
 from ..core.io import SMALL
 from ..method.registry import make_method, read_method
 from ..method.wrappers import open_answerer, why_no_crop
@@ -77,7 +78,7 @@ class Adapter:
         self.method = make_method(name, **self.fields)
         if self.method.asks == 'box': raise CarveError(f'method={name!r} needs the true region, which no task gives.')
         if answer_by and (why := why_no_crop(self.method)): raise CarveError(f'{why}: leave answer_by out.')
-        self.session = None   # of the image that was asked about last
+        self.key = self.session = None   # of the image that was asked about last
         self.noted = set()   # notes that were shown, without their numbers
         self.by = answer_by and open_answerer(answer_by, answer_key)
         given = dict(
@@ -89,8 +90,8 @@ class Adapter:
         question, suffix = _split_context(context) if self.split else (str(context).strip(), None)
         image = _one_image(doc_to_visual(self.task_dict[task][split][doc_id]))
         method = equip(self.method, suffix, _read_length(asked, self.longest), given=self.fields)
-        new = Session(self.vlm, image)
-        if not self.session or self.session.key != new.key: self.session = new
+        key = image_key(image)
+        if key != self.key: self.key, self.session = key, Session(self.vlm, image)
         r = method.answer(self.session, question, self.by)
         for note in r.notes:
             alike = without_values(note)
