@@ -115,7 +115,7 @@ def measure_gains(lines, table) -> dict: # of a run; their `score_table`
 def judge(lines, harmful=()) -> dict: # of a run; arms that are not to be used
     """Return `measure_gains`, the verdict, the arm to use and those that help as much.
 
-    Of the arms that gain significantly and are not significantly worse than the best of them, the one with the fewest model
+    Of the arms that gain significantly and are not significantly worse than the best of them, the one with the fewest mean
     calls is to be used; where two have as few, the one with the larger gain."""
     table = score_table(lines)
     found = measure_gains(lines, table)
@@ -125,7 +125,7 @@ def judge(lines, harmful=()) -> dict: # of a run; arms that are not to be used
     if not helps:
         none = true and true[2] < WORTH and found['n'] >= ENOUGH and found['baseline'][0] < CEILING
         return found | dict(verdict='nothing to gain' if none else 'not enough questions', use='none', as_good=[])
-    calls = pd.DataFrame(lines).groupby('method').calls.median()
+    calls = pd.DataFrame(lines).groupby('method').calls.mean()
     good = helps[:1] + [a for a in helps[1:] if _compare(table, helps[0], a).lo <= 0]
     use = min(good, key=calls.get)
     return found | dict(verdict='gain', use=use, as_good=[a for a in good if a != use])
@@ -159,7 +159,8 @@ def make_row(folder) -> dict: # of a run: records, protocol.json
     "Return every figure of a checkup as plain values, from its records"
     protocol, lines, _ = read_run(folder)
     model, asked = protocol['model'], [line for line in lines if line['id']]
-    spent = pd.DataFrame([l for l in lines if l['status'] == 'ok']).groupby('method')[['calls', 'seconds']].median().round(3)
+    by_method = pd.DataFrame([l for l in lines if l['status'] == 'ok']).groupby('method')
+    spent = dict(calls=by_method.calls.mean().round(2), seconds=by_method.seconds.median().round(3))
     kinds = {kind: measure_kind(some, kind) for kind, some in groupby(asked, lambda l: l['kind']).items()}
     read = [kind for kind, f in kinds.items() if f['use']]
     harmful = {a for kind in read for a, e in kinds[kind]['gain'].items() if e[2] < 0}
