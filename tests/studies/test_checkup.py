@@ -10,8 +10,11 @@ from processes import ROOT, Carve, run, until
 from scipy.stats import binomtest
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, DataError
+from carve_nb.core.io import PACKAGED
+from carve_nb.data.eye_test import eye_question
 from carve_nb.data.scenes import samples, twin_records
 from carve_nb.method.profiles import find_profile, profile_path
+from carve_nb.method.registry import make_method, methods
 from carve_nb.runs.store import RunStore, read_run, without
 from carve_nb.studies import checkup
 from carve_nb.studies.checkup import check_row, run_checkup
@@ -201,6 +204,22 @@ def test_few_questions(tmp_path, few):
     lines = (tmp_path/'R'/'records.jsonl').read_text().splitlines()
     assert len({json.loads(line)['id'].rsplit('-', 1)[1] for line in lines if json.loads(line)['id']}) >= 6
     assert 'nothing to gain' not in {f['verdict'] for f in row['kinds'].values()}
+
+
+@pytest.mark.parametrize('model', PACKAGED)
+def test_each_line_of_code_gives_the_answers_of_its_arm(model, monkeypatch):
+    "Whichever arm a checkup recommends, none among them: the printed line answers as the record of the arm says"
+    monkeypatch.delenv('CARVE_PROFILES')
+    row, lines = json.loads((STORED/model/'row.json').read_text()), read_run(STORED/model).records
+    names = dict(vlm=VLM.from_pretrained(model), Carve=methods()['carve'], Lookup=methods()['lookup'], make_method=make_method)
+    usable = [arm for arm in row['calls'] if arm not in ('random', 'oracle', checkup.LAST) and ':query=' not in arm]
+    for arm in usable:
+        told = row | dict(any=row['any'] | dict(use=arm, gain=row['any']['gain'] | {arm: [0, 0, 0]}))
+        code = checkup.explain_use(told)[1]
+        for line in [line for line in lines if line['method'] == arm and line['kind'] in ('digit', 'color')][::20]:
+            seed, kind, step = line['id'].removeprefix('eye-').split('-')
+            asked = eye_question(int(seed), kind, int(step)).opened()
+            assert str(eval(code, names | dict(image=asked.image, question=asked.question))) == line['answer'], (arm, line['id'])
 
 
 def test_best_arm(tmp_path):
