@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from carve_nb import VLM
-from carve_nb.core.text import _FUNCTION_WORDS, _NO_NOUNS, GENERAL_INSTRUCTION, SHORT_ANSWER
+from carve_nb.core.text import GENERAL_INSTRUCTION, GRAMMAR, SHORT_ANSWER
 from carve_nb.data.drawing import FONT, OUTLINES, PHOTOS, SHAPES, _glyph, background
 from carve_nb.data.scenes import _blobs, _lay_out, _rng, make_scene, twin_records, twins
 from carve_nb.method.registry import make_method
@@ -143,7 +143,7 @@ def write_site(out):
     scenes = [dict(seed=s, question=make_scene(s).question('digit').question, objects=object_list(s)) for s in SEEDS]
     twin, = twin_records(1, start=TWINS)
     data = dict(
-        digits=digits, scenes=scenes, minor=sorted(_FUNCTION_WORDS | _NO_NOUNS), models={name: write_model(name, out) for name in MODELS},
+        digits=digits, scenes=scenes, grammar={name: sorted(words) for name, words in GRAMMAR.items()}, models={name: write_model(name, out) for name in MODELS},
         twins=dict(seed=TWINS, model='carve-tiny', question=twin.question, objects=object_list(TWINS, 7, twins)),
         first=first_state(VLM.from_pretrained('carve-small'), 145), measured=measured_sentence())
     (out/'living.json').write_text(json.dumps(data), encoding='utf-8')

@@ -1,8 +1,10 @@
 "Two images, a question, and a user's own model: what tests of several rooms begin with"
+import re
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import ROOT
 from transformers import AutoModelForImageTextToText
 from carve_nb.attention.vlm import record_attention
 from carve_nb.core.errors import CarveError
@@ -11,6 +13,13 @@ from carve_nb.models.prompts import read_prompt
 KW = dict(max_new_tokens=3, do_sample=False)
 QUESTION = 'What animal is this?'
 measured = {}
+
+
+def read_asked():
+    "Two hundred questions as people ask them: the tokens of each, and the words whose object the answer is read from"
+    lines = (ROOT/'tests/data/query_words.tsv').read_text(encoding='utf-8').splitlines()[1:]
+    asked = [line.split('\t') for line in lines]
+    return [(re.findall(r"'s\b| ?\w+|[^\w\s]", question), words.lower().split('|')) for question, words in asked]
 
 
 def note(vlm, **kw): measured.setdefault(vlm.family.name, {}).update(kw)

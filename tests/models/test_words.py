@@ -4,11 +4,12 @@ import re
 from types import SimpleNamespace
 import pytest
 import torch
-from tiny import TALL, WIDE
+from tiny import TALL, WIDE, read_asked
 from tokenizers import Tokenizer, models as token_models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 from carve_nb.attention.vlm import VLM, record_attention
 from carve_nb.core.errors import CarveError
+from carve_nb.core.text import read_words
 from carve_nb.explorer.widgets import SettingsPanel
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
@@ -58,27 +59,9 @@ def test_a_word_of_several_tokens_is_one(llama, word):
     assert record(llama, text, question=text).query_rows(word).shape == (6, 4, 64)
 
 
-# a question as benchmarks ask it, and the word that names the object; None: another word is taken (*left*, *running*, *holding*, *man*, *table*, *dog*)
-ASKED = {'What time does the clock show?': 'clock', 'What does the yellow sign say?': 'sign',
-    'What does the shirt spell?': 'shirt', 'What word does the license plate read?': 'plate',
-         'What is written on the board here?': 'board', 'What is on the screen, please?': 'screen',
-         'What does the label on the bottle say?': 'bottle', 'How many dogs are there?': 'dogs',
-         'What animal is on the bed?': 'bed', 'What brand is the laptop?': 'laptop',
-         "What is the number on the player's jersey?": 'jersey', 'What is to the left of the bench?': 'bench',
-         'Who is wearing the hat?': 'hat', 'Is there a bicycle in the image?': 'bicycle',
-         'What is the color of the coat?': 'coat', 'Does this picture show a traffic light?': 'light',
-         'What is the date on the letter?': 'letter', 'Can you read the word on the truck?': 'truck',
-         'What color is the car on the left?': None, 'Is the dog running?': None,
-         'What is the man holding?': None, 'Is there a sign behind the man?': None,
-         'Which color is the cup on top of the table?': None,
-         'Is the red bag on the left or right side of the dog?': None}
-
-
-def test_the_noun_of_questions_as_benchmarks_ask_them(llama):
-    "18 of 24, and 11 before *say, show, read, spell, please, here* were no nouns: a verb at the end would be read in the object's place"
-    read = {text: Lookup(query='noun', **SHORT)(llama, WIDE, text).read for text in ASKED}
-    right = {text: [word] for text, word in ASKED.items() if word}
-    assert len(ASKED) == 24 and len(right) == 18 and {text: read[text] for text in right} == right
+def test_the_noun_of_questions_as_people_ask_them():
+    "Two hundred, written with their words before the rule; the odd half was opened once, at the end: 94 of 100"
+    assert sum(read_words(tokens, 'noun') in [[word] for word in words] for tokens, words in read_asked()) >= 193
 
 
 @pytest.mark.parametrize('text,word', [
@@ -94,11 +77,11 @@ def test_a_pronoun_sends_the_noun_to_the_sentence_before(llama, text, word):
 def test_rows_of_a_word_are_those_of_its_tokens(llama):
     rows = record(llama, 'Is the elephant under the umbrella?', question='Is the elephant under the umbrella?')
     assert ''.join(rows.question_tokens).strip() == 'Is the elephant under the umbrella?'
-    assert torch.equal(rows.query_rows('noun'), rows.query_rows('umbrella'))
+    assert torch.equal(rows.query_rows('noun'), rows.query_rows('elephant'))
     names = rows.question_tokens
     last = max(i for i, name in enumerate(names) if name[:1] == ' ')
     at = [i for i in range(last, len(names) - 1) if names[i].strip()]
-    assert len(at) > 1 and torch.allclose(rows.query_rows('noun'), rows.question[at].mean(0))
+    assert len(at) > 1 and torch.allclose(rows.query_rows('umbrella'), rows.question[at].mean(0))
 
 
 def test_shown_words_are_readable(llama):

@@ -8,7 +8,9 @@ import shutil
 import pytest
 from browsers import missing, need_browser
 from processes import ROOT
+from tiny import read_asked
 from carve_nb import VLM
+from carve_nb.core.text import read_words
 from carve_nb.data.questions import KINDS
 from carve_nb.data.scenes import make_scene
 from recipes.living_figure import MODELS, SEEDS, browse, compare, write_site
@@ -139,6 +141,16 @@ def test_reads_the_word_that_the_library_reads(page):
     for question, word in ('How many hearts are there?', 'hearts'), ('What color is the star in the image?', 'star'):
         asked.fill(question)
         assert f'“{word}” looks at' in answered(page, lambda: asked.press('Enter'))
+
+
+def test_the_noun_is_that_of_the_library(page):
+    "Words as the page has them, each a token"
+    asked = [tokens for tokens, _ in read_asked()]
+    found = page.evaluate("""async asked => {
+        const {findNoun} = await import('./noun.js'), {grammar} = await (await fetch('data/living.json')).json()
+        return asked.map(tokens => tokens[findNoun(tokens, grammar)] ?? null)
+    }""", asked)
+    for tokens, word in zip(asked, found): assert [word.strip().lower()] == read_words(tokens, 'noun'), tokens
 
 
 def test_true_answers(page):

@@ -2,6 +2,7 @@
 import {movable} from './drag.js';
 import {drawImage, heat, set} from './draw.js';
 import {average, contrast, cropBox, peakAt, pointsAt} from './maps.js';
+import {findNoun} from './noun.js';
 import {SIDE, boxOf, nameOf, newScene, paint, pick, questionOf, readImage} from './scene.js';
 import {readQuestion} from './truth.js';
 
@@ -112,8 +113,7 @@ class Figure {
     layer.length = 2;
     layer.append(...options([...maps[0].keys()]));
     layer.value = value;
-    const last = tokens.length - 1, content = t => /\w/.test(t) && !this.data.minor.includes(t.trim().toLowerCase());
-    const noun = tokens.findLastIndex((t, i) => i < last && content(t));    // the query token 'noun' of the library
+    const last = tokens.length - 1, noun = findNoun(tokens.slice(0, last), this.data.grammar);
     this.chosen = token ?? (this.data.models[model].token === 'last' || noun < 0 ? last : noun);
     this.look(this.chosen);
     this.root.dataset.busy = '';
