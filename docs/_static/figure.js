@@ -201,15 +201,92 @@ function rowsFigure(root, d) { // whose row points, and whose carries the answer
   knob.value = 2; draw();
 }
 
+function chips(words, choose) { // buttons in a line, one of them chosen: by click, hover, focus or arrows
+  const all = words.map(word => make('button', {type: 'button', class: 'chip'}, word));
+  const pick = i => { all.forEach((chip, j) => { chip.ariaPressed = `${i === j}`; chip.tabIndex = i === j ? 0 : -1; }); choose(i); };
+  all.forEach((chip, i) => ['pointerenter', 'focus', 'click'].forEach(act => chip.addEventListener(act, () => pick(i))));
+  const line = make('div', {class: 'chips', role: 'group', 'aria-label': 'Tokens'}, ...all);
+  line.addEventListener('keydown', e => {
+    const step = {ArrowRight: 1, ArrowLeft: -1}[e.key], next = all[all.indexOf(document.activeElement) + step];
+    if (next) { e.preventDefault(); next.focus(); }
+  });
+  return {line, pick};
+}
+
+function drawMap(canvas, image, map, grid, d) { // a map over the scene, its object and its peak -> does it point at the object?
+  const k = canvas.width/d.size[0], at = map.indexOf(map.reduce((a, b) => Math.max(a, b))), [gh, gw] = grid;
+  const [w, h] = [d.size[0]/gw, d.size[1]/gh], [x, y] = [at % gw*w, Math.floor(at/gw)*h], [x0, y0, x1, y1] = d.target;
+  const hit = x < x1 && x + w > x0 && y < y1 && y + h > y0, c = overlay(canvas, image, map, grid);
+  box(c, d.target, k, '#000', '#fff'); ring(c, [x + w/2, y + h/2], k, hit);
+  return hit;
+}
+
+function tokensFigure(root, d, [image]) { // whose attention is read, in three prompts and two models
+  const models = Object.keys(Object.values(d.orders)[0].models);
+  const [row, canvas] = panels(Object.fromEntries(models.map(m => [m, m])), 320), captions = [...row.querySelectorAll('figcaption')];
+  const [orderRow, order] = choice('The short-answer instruction', 'order', {after: 'after the question', before: 'before it', bare: 'away'});
+  const status = make('p', {class: 'said', role: 'status', 'aria-live': 'polite'}), place = make('div');
+  function draw(i) {
+    const {tokens, models: read} = d.orders[order.find(o => o.checked).value], share = m => `${Math.round(read[m].pointing[i])} %`;
+    root.result = {token: tokens[i], pointing: models.map(m => read[m].pointing[i])};
+    models.forEach((m, j) => {
+      const hit = drawMap(canvas[m], image, read[m].maps[i], read[m].grid, d);
+      canvas[m].setAttribute('aria-label', `${m}: the map of ${tokens[i]} ${hit ? 'points' : 'does not point'} at the object`);
+      captions[j].textContent = `${m}: ${share(m)}`;
+    });
+    const name = i === tokens.length - 1 ? 'the last position' : `“${tokens[i]}”`;
+    status.textContent = `The map of ${name} points at the object in ${models.map(m => `${share(m)} (${m})`).join(' and ')} of ${d.n} questions.`;
+  }
+  function lay(word) { // the prompt anew, with the same token chosen
+    const {tokens} = d.orders[order.find(o => o.checked).value], {line, pick} = chips(tokens, draw);
+    place.replaceChildren(line);
+    pick(Math.max(tokens.indexOf(word), 0));
+  }
+  order[0].checked = true;
+  orderRow.classList.add('switch');
+  orderRow.addEventListener('input', () => lay(root.result.token));
+  root.append(place, row, status, make('div', {class: 'switches'}, orderRow),
+    make('p', {class: 'legend'}, 'White: the object. Ring: the strongest patch; green if it points at the object, orange if not. Each map has its own scale.'));
+  lay('heart');
+}
+
+function formulaFigure(root, d, [image]) { // A_Q divided by A_G, with λ and the token of the instruction
+  const signs = {A_Q: 'A_Q', A_G: '÷ A_G', S: '= contrast'}, [row, canvas] = panels(signs, 224), captions = [...row.querySelectorAll('figcaption')];
+  const [knobRow, knob] = slider('lambda', 'λ, in means of A_G', 0, d.lambdas.length - 1, 1, v => `${d.lambdas[v]}`);
+  const status = make('p', {class: 'said', role: 'status', 'aria-live': 'polite'}), Nv = d.grid[0]*d.grid[1];
+  const layers = text => { const all = decode(text); return range(d.layers).map(l => all.slice(l*Nv, (l + 1)*Nv)); };
+  const total = maps => Float32Array.from({length: Nv}, (_, i) => sum(maps.map(m => m[i])));
+  const A_Q = layers(d.A_Q), A_G = d.A_G.map(layers);
+  let token = 0;
+  function draw() {
+    const lam = d.lambdas[+knob.value], share = d.pointing[+knob.value][token];
+    const S = A_Q.map((q, l) => { const g = A_G[token][l], mean = sum(g)/Nv; return q.map((v, i) => v/(g[i] + lam*mean)); });
+    knob.show();
+    Object.entries({A_Q: total(A_Q), A_G: total(A_G[token]), S: total(S)}).forEach(([k, map], j) => {
+      const hit = drawMap(canvas[k], image, map, d.grid, d);
+      canvas[k].setAttribute('aria-label', `${signs[k]}: its peak ${hit ? 'is on' : 'misses'} the object`);
+      captions[j].textContent = signs[k] + [`: ${Math.round(d.raw)} %`, `, of “${d.tokens[token]}”`, `: ${Math.round(share)} %`][j];
+    });
+    root.result = {token: d.tokens[token], lam, pointing: share};
+    status.textContent = `With λ = ${lam} means of A_G, read at “${d.tokens[token]}” of the instruction, the contrast points at the object in ${Math.round(share)} % of ${d.n} questions; A_Q alone in ${Math.round(d.raw)} %.`;
+  }
+  const {line, pick} = chips(d.tokens, i => { token = i; draw(); });
+  root.append(row, status, make('p', {class: 'over'}, 'The token of the instruction at which A_G is read:'), line, make('div', {class: 'dials'}, knobRow));
+  knob.addEventListener('input', draw);
+  knob.value = 0;
+  pick(d.tokens.indexOf('description'));
+}
+
 async function load(address) { const i = new Image(); i.src = address; await i.decode(); return i; }
+
+const FIGURES = {clutter: clutterFigure, formula: formulaFigure, rows: rowsFigure, size: sizeFigure, tokens: tokensFigure};
 
 async function start(root) {
   const name = root.dataset.figure, d = window.carveData[name];
-  const images = name === 'rows' ? [] : await Promise.all(d.stages.flatMap(o => o.shown ? [o.image, o.shown] : [o.image]).map(load));
+  const addresses = (d.stages ?? [d]).flatMap(({image, shown}) => [image, shown]).filter(Boolean);
+  const images = await Promise.all(addresses.map(load));
   root.replaceChildren();
-  if (name === 'rows') rowsFigure(root, d);
-  else if (name === 'size') sizeFigure(root, d, images);
-  else clutterFigure(root, d, images);
+  FIGURES[name](root, d, images);
   root.dataset.ready = 'yes';
 }
 

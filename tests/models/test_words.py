@@ -61,7 +61,7 @@ def test_a_word_of_several_tokens_is_one(llama, word):
 
 def test_the_noun_of_questions_as_people_ask_them():
     "Two hundred, written with their words before the rule; the odd half was opened once, at the end: 94 of 100"
-    assert sum(read_words(tokens, 'noun') in [[word] for word in words] for tokens, words in read_asked()) >= 193
+    assert sum(read_words(tokens, 'noun') in [[word] for word in words] for tokens, words in read_asked()) >= 196
 
 
 @pytest.mark.parametrize('text,word', [

@@ -3,13 +3,16 @@
 Skipped without a browser; with CARVE_BROWSER=required a missing browser is a failure."""
 import json
 import math
+import numpy as np
 import pages  # noqa: E402
 import pytest
 from browsers import chromium, missing, need_browser
 from processes import ROOT
+from carve_nb import VLM
 from carve_nb.core.saliency import Saliency
 from carve_nb.formulas.clutter import entropy
 from recipes.figures import decode_weights  # noqa: E402
+from recipes.live_figures import formula_figure, tokens_figure
 
 NAMES = sorted(p.stem for p in pages.FIGURES.glob('*.json'))
 
@@ -108,3 +111,37 @@ def test_fits(browser, folder, width):
     small = page.evaluate('Math.min(...[...document.querySelectorAll(".moving canvas")].map(c => c.clientWidth))')
     assert small >= 90 and page.wrong == []
     page.close()
+
+
+def test_tokens(page):
+    "Each token of each prompt shows its map's share on both models, by arrow keys and by click; the maps are the library's"
+    figure, root = stored('tokens'), page.locator('[data-figure=tokens]')
+    assert root.evaluate('e => e.result.token') == 'heart'
+    for name, order in zip(('after the question', 'before it', 'away'), figure['orders'].values()):
+        root.get_by_role('radio', name=name).check(force=True)
+        chips = root.locator('.chip')
+        assert chips.all_text_contents() == order['tokens']
+        chips.nth(0).focus()
+        for i, token in enumerate(order['tokens']):
+            if i: page.keyboard.press('ArrowRight')
+            shares = [of['pointing'][i] for of in order['models'].values()]
+            assert root.evaluate('e => e.result') == dict(token=token, pointing=shares)
+    models = [VLM.from_pretrained(name) for name in figure['orders']['after']['models']]
+    made = tokens_figure(models, 2)
+    for name, order in figure['orders'].items():
+        for model, of in order['models'].items():
+            assert np.abs(np.subtract(of['maps'], made['orders'][name]['models'][model]['maps'])).max() <= 1
+    assert page.wrong == []
+
+
+def test_formula(page):
+    "Each λ and token shows its share; the contrast in the page is the library's"
+    figure, root = stored('formula'), page.locator('[data-figure=formula]')
+    for i, lam in enumerate(figure['lambdas']):
+        root.locator('[type=range]').fill(str(i))
+        for j, token in enumerate(figure['tokens']):
+            root.locator('.chip').nth(j).click()
+            assert root.evaluate('e => e.result') == dict(token=token, lam=lam, pointing=figure['pointing'][i][j])
+    made = formula_figure(VLM.from_pretrained('carve-small'), 2)
+    for key in ('A_Q', 'A_G', 'tokens', 'lambdas', 'grid'): assert figure[key] == made[key]
+    assert page.wrong == []

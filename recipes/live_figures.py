@@ -1,0 +1,123 @@
+"""Measure the figures that answer in chapters 2, 4 and 7: stored maps, and a number for each.
+
+`python -m recipes.live_figures [--n 300]`: about 5 minutes; `nbs/results/figure/{tokens,formula,program}.json`, `nbs/images/tokens.png`."""
+import json
+from dataclasses import replace
+from pathlib import Path
+import numpy as np
+import torch
+from fastcore.script import call_parse
+from torch import Tensor
+from carve_nb.attention.vlm import VLM
+from carve_nb.core.plotting import outline_target, plot_panels, widen_box
+from carve_nb.core.saliency import Saliency, patch_cover
+from carve_nb.data.scenes import make_scene, samples
+from carve_nb.formulas.product import contrast
+from carve_nb.models.prompts import GENERAL_INSTRUCTION
+from .figures import decode_weights, encode_weights, image_link
+from .question_last import WORDINGS
+
+SEED = 145     # the running scene
+MODELS = 'carve-small', 'carve-tiny'
+ORDERS = 'after', 'before', 'bare'
+STILL = 0, 5, 6, 18    # tokens of the still: *What*, *orange*, *heart*, the last
+
+def read_tokens(vlm: VLM, image, text: str):
+    "Read the attention of every token of a text, and of the last position, at the first step"
+    prompt = vlm.prompt(image, text, None)
+    words = vlm.tokenizer(text, add_special_tokens=False).input_ids
+    start = prompt.question[0]
+    return vlm.forward(replace(prompt, question=[*range(start, start + len(words))]), max_new_tokens=1)
+
+def token_maps(rows) -> Tensor: # of `read_tokens` -> [words + 1, layers, patches], mean over heads
+    "Stack the maps of all words and of the last position"
+    return torch.cat([rows.question, rows.attn[:1]]).mean(2)
+
+def whole_numbers(maps: Tensor) -> list: # [..., patches] -> lists of 0 to 999
+    "Scale each map to its largest value"
+    return (999*maps/maps.amax(-1, keepdim=True)).round().int().tolist()
+
+def measure_pointing(vlm: VLM, order: str, n: int) -> list: # [words + 1] of 0 to 1
+    "Return how often the map of each token, summed over layers, points at the object of a question for a digit"
+    found = []
+    for sample in samples('digit', n, 'heldout'):
+        rows = read_tokens(vlm, sample.image, WORDINGS[order].format(question=sample.question))
+        inside = torch.as_tensor(patch_cover(rows.spans[0], sample.box) > 0)
+        found.append(inside[token_maps(rows).sum(1).argmax(-1)])
+    return torch.stack(found).double().mean(0).tolist()
+
+def tokens_figure(models: list, n: int) -> dict:
+    "Return what the figure of chapter 2 is drawn from: each token's map, and how often it points"
+    scene = make_scene(SEED)
+    asked = scene.question('digit')
+    figure = dict(question=asked.question, target=list(asked.box), size=list(scene.image.size), n=n,
+                  image=image_link(scene.image, 320, 70), orders={})
+    for order in ORDERS:
+        text, read = WORDINGS[order].format(question=asked.question), {}
+        for vlm in models:
+            rows = read_tokens(vlm, scene.image, text)
+            pointing = [round(100*share, 1) for share in measure_pointing(vlm, order, n)]
+            maps = whole_numbers(token_maps(rows).sum(1))
+            read[vlm.name] = dict(grid=list(rows.spans[0].grid), pointing=pointing, maps=maps)
+        tokens = [token.strip() for token in rows.question_tokens]
+        figure['orders'][order] = dict(tokens=[*tokens, 'last'], models=read)
+    return figure
+
+LAMBDAS = [.0001, .01, .1, 1., 10.]    # in means of A_G
+
+def contrast_all(question, general) -> Tensor: # of `read_tokens` -> [λ, tokens of G, patches], summed over layers
+    "Divide the map of the object's word by that of each token of the general instruction"
+    A_Q = question.query_rows('noun').mean(1)
+    return torch.stack([contrast(A_Q, token_maps(general), lam, relative=True).sum(1) for lam in LAMBDAS])
+
+def formula_figure(vlm: VLM, n: int) -> dict:
+    "Return what the figure of chapter 4 is drawn from: A_Q of the object's word and A_G of each token, layer by layer"
+    scene = make_scene(SEED)
+    asked = scene.question('digit')
+    question, general = (read_tokens(vlm, scene.image, text) for text in (asked.question, GENERAL_INSTRUCTION))
+    found = []
+    for sample in samples('digit', n, 'heldout'):
+        inside = torch.as_tensor(patch_cover(question.spans[0], sample.box) > 0)
+        pair = [read_tokens(vlm, sample.image, text) for text in (sample.question, GENERAL_INSTRUCTION)]
+        raw = inside[pair[0].query_rows('noun').mean((0, 1)).argmax()]
+        found.append((raw, inside[contrast_all(*pair).argmax(-1)]))
+    raw, contrasted = (torch.stack(values).double().mean(0) for values in zip(*found))
+    return dict(
+        question=asked.question, target=list(asked.box), size=list(scene.image.size), image=image_link(scene.image, 320, 70), n=n,
+        grid=list(question.spans[0].grid), layers=vlm.n_layers, lambdas=LAMBDAS, raw=round(100*raw.item(), 1),
+        tokens=[*(token.strip() for token in general.question_tokens), 'last'], pointing=(100*contrasted).round(decimals=1).tolist(),
+        A_Q=encode_weights(question.query_rows('noun').mean(1)), A_G=[encode_weights(maps) for maps in token_maps(general)])
+
+def draw_still(title: str, panels: dict): # caption -> flat map, on the grid of carve-small -> PIL image
+    "Draw the maps of a figure for those who read it without scripts"
+    scene = make_scene(SEED)
+    around = widen_box(scene.question('digit').box)
+    def draw(values): return Saliency(np.reshape(values, (16, 16)), scene.image.size, image=scene.image).plot()
+    return plot_panels({name: outline_target(draw(values), around) for name, values in panels.items()}, title, 330)
+
+def draw_stills(figures: dict): # of `run_live_figures`
+    "Draw both figures for those who read them without scripts: four tokens, and the formula with the smallest λ"
+    tokens, formula = figures['tokens'], figures['formula']
+    order = tokens['orders']['after']
+    small = order['models']['carve-small']
+    shown = {f'{order["tokens"][i]}: {small["pointing"][i]:.0f} %': small['maps'][i] for i in STILL}
+    draw_still(f'{tokens["question"]} Answer the question using ... (carve-small)', shown).save('nbs/images/tokens.png', optimize=True)
+    place = formula['tokens'].index('description')
+    A_Q, A_G = (torch.tensor(decode_weights(text, (formula['layers'], -1))) for text in (formula['A_Q'], formula['A_G'][place]))
+    S = contrast(A_Q, A_G, LAMBDAS[0], relative=True)
+    titles = f'A_Q: {formula["raw"]:.0f} %', '÷ A_G, of “description”', f'= contrast: {formula["pointing"][0][place]:.0f} %'
+    drawn = draw_still(f'A_Q / (A_G + λ), λ = {LAMBDAS[0]} means of A_G', {name: maps.sum(0) for name, maps in zip(titles, (A_Q, A_G, S))})
+    drawn.save('nbs/images/formula.png', optimize=True)
+
+@call_parse
+def run_live_figures(
+    n: int = 300, # questions that each share counts
+):
+    "Measure both figures, and draw their stills"
+    torch.set_num_threads(1)
+    models = [VLM.from_pretrained(name) for name in MODELS]
+    figures = dict(tokens=tokens_figure(models, n), formula=formula_figure(models[0], n))
+    for name, figure in figures.items():
+        text = json.dumps(figure, ensure_ascii=False, separators=(',', ':'))
+        Path(f'nbs/results/figure/{name}.json').write_text(text + '\n', encoding='utf-8')
+    draw_stills(figures)
