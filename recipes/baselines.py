@@ -58,7 +58,7 @@ def shares_at(vlm, biases, scenes) -> np.ndarray: # of `Record`s; [n]
     for i, s in enumerate(scenes):
         for j, bias in enumerate(biases):
             with sink(vlm, bias): rows = vlm.capture(s.image, s.question, suffix=SHORT_ANSWER)
-            S = rows.saliency(chosen.layers, query=query_in(rows, chosen.query)).values
+            S = rows.saliency(layers=chosen.layers, query=query_in(rows, chosen.query)).values
             found[i, j] = S[0, 0]/S.sum()
     return found.mean(0)
 

@@ -5,7 +5,6 @@ import numpy as np
 from carve_nb.core.saliency import patch_cover
 from carve_nb.data.records import Record
 from carve_nb.data.scenes import samples
-from carve_nb.formulas.depth import head_mean_rows
 from .ablation import ask_all, paired, tidy, wide
 from .records import run_recipe
 from .stickers import PLANTS, attention_share, find_sticker, free_place, plant
@@ -44,7 +43,7 @@ def measure_distractors(vlm, sample, methods=tuple(DISTRACTED)) -> dict: # `VLM`
     image, place = plant(sample.image, sample.planted, sample.place, find_sticker(vlm)), sample.place
     seen = replace(sample, image=image)
     made, pair = ask_all(vlm, seen, {k: DISTRACTED[k] for k in methods}, lambda r: point_at(r, sample))
-    shares = [attention_share(head_mean_rows(r), patch_cover(r.spans[0], place)).round(5).tolist() if place else []
+    shares = [attention_share(r.read().double().numpy(), patch_cover(r.spans[0], place)).round(5).tolist() if place else []
         for r in pair]
     return dict(id=sample.id, planted=sample.planted, truth=sample.answer, made=made, **dict(zip(SHARES, shares)))
 

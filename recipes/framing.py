@@ -36,9 +36,9 @@ def spread_of(A): # [..., Nv] head-mean rows
 
 def read_token(rows, query, sample, own) -> dict: # 'last' or [word]; the settled `Lookup`
     "Mass, entropy and pointing by layer, and entropy and pointing of the map of the layers of the profile"
-    A, S = rows.query_rows(query).mean(1), rows.saliency(own.layers, query=query)
+    A, S = rows.read(query=query), rows.saliency(layers=own.layers, query=query)
     mass, bits = spread_of(A)
-    points = ''.join(str(int(rows.saliency([l], query=query).points_at(sample.box))) for l in rows.layers)
+    points = ''.join(str(int(rows.saliency(layers=l, query=query).points_at(sample.box))) for l in rows.layers)
     return dict(mass=mass, bits=bits, points=points, whole=[round(float(S.entropy()), 3), int(S.points_at(sample.box))])
 
 def measure_framings(vlm, sample) -> dict: # a question for a digit

@@ -6,7 +6,6 @@ from typing import Annotated
 from fastcore.script import call_parse
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.saliency import pick_layers
 from carve_nb.core.text import pick_words
 from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
@@ -22,8 +21,7 @@ class SamePlace(Carve):
     def maps(self, rows_q, rows_g):
         "Return A_Q and A_G [1, layers, patches], both read at the position of the question's token"
         token = pick_words(rows_q.question_tokens, self.query)[-1:]
-        layers = rows_g.places(pick_layers(self.layers, rows_g.meta['n_layers']))
-        return self.read_rows(rows_q), rows_g.merge(rows_g.question[token][:, layers], self.heads, tiles=self.tiles)
+        return self.read_rows(rows_q), rows_g.read(query=token, layers=self.layers, heads=self.heads, tiles=self.tiles)[None]
 
 LAMBDAS = {'one mean': dict(lam=1., relative=True), 'published': dict(lam=1e-8, relative=False)}
 WAYS = {'raw': QuestionOnly(query='noun')} | {

@@ -12,7 +12,6 @@ from carve_nb.core.saliency import patch_cover
 from carve_nb.core.stats import Estimate, auroc, corrected, interval_of, mean_interval, paired_effect
 from carve_nb.data.scenes import samples
 from carve_nb.formulas.algorithm import fuse_maps
-from carve_nb.formulas.depth import head_mean_rows
 from carve_nb.formulas.product import check_maps, contrast
 from carve_nb.formulas.variance import VARIANCE_PARTS, log_maps, variance_parts
 from carve_nb.models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER
@@ -31,7 +30,7 @@ def instruction_maps(vlm, image, texts, suffix=SHORT_ANSWER) -> tuple: # [M, L, 
     "Return one map for each text, question or instruction: head-mean attention of the last token"
     session = Session(vlm, image, shared=False)
     rows = [session.capture(t, suffix=suffix, question_rows=False) for t in texts]
-    return np.stack([head_mean_rows(r) for r in rows]), rows[0].raster()
+    return np.stack([r.read().double().numpy() for r in rows]), rows[0].raster()
 
 def invariance_samples(n, start=0):
     "Held-out questions about one object, of several kinds in turn"

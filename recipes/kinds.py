@@ -99,7 +99,7 @@ def pointed(maps, span, box) -> str:  # [..., Nv]; a character for each map
 def read_rules(vlm, sample, read, heads) -> tuple:  # ((`AttentionRows`, n) of `all_rows`, `rule_maps`)
     "What each rule would read of one question, from two passes"
     rows, n = all_rows(vlm, sample)
-    bare = vlm.capture(sample.image, sample.question, suffix=None, max_new_tokens=1).attn[0].mean(1).numpy()
+    bare = vlm.capture(sample.image, sample.question, suffix=None, max_new_tokens=1).read().numpy()
     return (rows, n), rule_maps(rows, n, bare, read, heads)
 
 

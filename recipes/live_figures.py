@@ -31,7 +31,7 @@ def read_tokens(vlm: VLM, image, text: str):
 
 def token_maps(rows) -> Tensor: # of `read_tokens` -> [words + 1, layers, patches], mean over heads
     "Stack the maps of all words and of the last position"
-    return torch.cat([rows.question, rows.attn[:1]]).mean(2)
+    return torch.stack([rows.read(query=q) for q in [*range(len(rows.question_tokens)), 'last']])
 
 def whole_numbers(maps: Tensor) -> list: # [..., patches] -> lists of 0 to 999
     "Scale each map to its largest value"
@@ -67,7 +67,7 @@ LAMBDAS = [.0001, .01, .1, 1., 10.]    # in means of A_G
 
 def contrast_all(question, general) -> Tensor: # of `read_tokens` -> [λ, tokens of G, patches], summed over layers
     "Divide the map of the object's word by that of each token of the general instruction"
-    A_Q = question.query_rows('noun').mean(1)
+    A_Q = question.read(query='noun')
     return torch.stack([contrast(A_Q, token_maps(general), lam, relative=True).sum(1) for lam in LAMBDAS])
 
 def formula_figure(vlm: VLM, n: int) -> dict:
@@ -79,14 +79,14 @@ def formula_figure(vlm: VLM, n: int) -> dict:
     for sample in samples('digit', n, 'heldout'):
         inside = torch.as_tensor(patch_cover(question.spans[0], sample.box) > 0)
         pair = [read_tokens(vlm, sample.image, text) for text in (sample.question, GENERAL_INSTRUCTION)]
-        raw = inside[pair[0].query_rows('noun').mean((0, 1)).argmax()]
+        raw = inside[pair[0].read(query='noun').sum(0).argmax()]
         found.append((raw, inside[contrast_all(*pair).argmax(-1)]))
     raw, contrasted = (torch.stack(values).double().mean(0) for values in zip(*found))
     return dict(
         question=asked.question, target=list(asked.box), size=list(scene.image.size), image=image_link(scene.image, 320, 70), n=n,
         grid=list(question.spans[0].grid), layers=vlm.n_layers, lambdas=LAMBDAS, raw=round(100*raw.item(), 1),
         tokens=[*(token.strip() for token in general.question_tokens), 'last'], pointing=(100*contrasted).round(decimals=1).tolist(),
-        A_Q=encode_weights(question.query_rows('noun').mean(1)), A_G=[encode_weights(maps) for maps in token_maps(general)])
+        A_Q=encode_weights(question.read(query='noun')), A_G=[encode_weights(maps) for maps in token_maps(general)])
 
 def draw_still(title: str, panels: dict): # caption -> flat map, on the grid of carve-small -> PIL image
     "Draw the maps of a figure for those who read it without scripts"

@@ -8,7 +8,6 @@ from carve_nb.core.saliency import patch_cover
 from carve_nb.data.questions import center
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
-from carve_nb.formulas.depth import head_mean_rows
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import QuestionOnly
 from carve_nb.studies.measure import describe_sample
@@ -37,7 +36,7 @@ def measure_position(vlm, sample) -> dict:
     for name, method in dict(question=QuestionOnly(), carve=Carve()).items():
         S = method.from_rows(sample.image, sample.question, *pair).saliency
         points[name] = dict(pointing=int(S.points_at(box)), hit=int(S.hit(box)))
-    cover, last = patch_cover(span, box), head_mean_rows(rows)
+    cover, last = patch_cover(span, box), rows.read().double().numpy()
     lift = last @ cover/last.sum(1).clip(1e-30)/cover.mean()
     return dict(
         id=sample.id, grid=list(span.grid), **target_place(span, box, rows.meta['n_prompt']), **describe_sample(sample),

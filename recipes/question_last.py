@@ -24,7 +24,7 @@ ORDERS = 'after', 'before', 'bare'     # in which methods are asked
 def read_wording(session: Session, sample, wording: str) -> dict:
     "Return whether the last position points, its share of attention on the image, and the spread of that share"
     rows = session.capture(WORDINGS[wording].format(question=sample.question), suffix=None, steps='first')
-    last = rows.query_rows('last').mean(1).double()         # [layers, patches]
+    last = rows.read().double()         # [layers, patches]
     points = int(rows.saliency(query='last').points_at(sample.box))
     share, bits = last.sum(-1).mean(), entropy(last).mean()
     return dict(points=points, share=round(float(share), 4), bits=round(float(bits), 3))

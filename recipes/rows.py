@@ -45,7 +45,7 @@ START = 910_000   # first seed of the calibration and of the held-out scenes; no
 def row_stack(vlm, image, question, suffix=SHORT_ANSWER) -> tuple: # ([R, L, H, Nv] of `QUERIES`, `AttentionRows`)
     "All rows of one question, from one pass"
     rows = vlm.capture(image, question, suffix=suffix, max_new_tokens=8)
-    return np.stack([rows.query_rows(query_in(rows, r)).numpy() for r in QUERIES]), rows
+    return np.stack([rows.read(query=query_in(rows, r), heads=None).numpy() for r in QUERIES]), rows
 
 def calibration_rows(vlm, n=50) -> tuple: # ([K, R, L, H, Nv] of each scene that has several questions, grid)
     "The rows of up to four questions about each of n calibration scenes"
@@ -182,7 +182,7 @@ def measure_behind(vlm, sample) -> dict: # number of words of the sentence behin
     "Pointing of the last position, mean of all layers"
     session = Session(vlm, sample.image, shared=False)
     rows = {k: session.capture(sample.question, suffix=text or None, max_new_tokens=1) for k, text in BEHIND.items()}
-    return {str(k): int(_pointed(r.attn[0].mean((0, 1)), r.spans[0], sample.box)) for k, r in rows.items()}
+    return {str(k): int(_pointed(r.read().mean(0), r.spans[0], sample.box)) for k, r in rows.items()}
 
 KINDS = 'digit', 'color', 'shape', 'exist'
 VARIANTS = dict(mixed=.3, always=1., never=0., line=.3, tower=.3)   # share of questions with the sentence behind them

@@ -63,9 +63,9 @@ def measure(vlm, n=50) -> dict:  # the variant, or `carve-small`
     maps, own, right, pointing = [], [], [], []
     for sample in samples('digit', n, 'heldout', start=935_000):
         rows = vlm.capture(sample.image, sample.question, suffix=SHORT_ANSWER)
-        for seen, made in (rows.question.mean((0, 2)), maps), (rows.query_rows('noun').mean(1), own):     # [L, Nv]
+        for seen, made in (rows.question.mean((0, 2)), maps), (rows.read(query='noun'), own):     # [L, Nv]
             made.append((seen/seen.sum(-1, keepdims=True)).numpy().astype(float))
-        S = rows.saliency([2], query='noun')
+        S = rows.saliency(layers=2, query='noun')
         less = less_words(S, rows, [2], other_words(rows, 'noun', 'others'))
         pointing.append([m.points_at(sample.box) for m in (S, less)])
         right.append(score_answer(vlm.ask(sample.image, sample.question, SHORT_ANSWER), sample))

@@ -37,7 +37,7 @@ def common_map(rows, name, pair, layers, own): # `AttentionRows`; 'color shape';
     "Return what two maps, each of sum 1, have in common: that of the color word, and that of the shape word or of `lookup`"
     (of, how), (color, shape) = pair, name.split()
     other = ([shape], layers) if of == 'two words' else (own.query, own.layers)
-    maps = [rows.saliency(at, query=query) for query, at in (([color], layers), other)]
+    maps = [rows.saliency(layers=at, query=query) for query, at in (([color], layers), other)]
     return replace(maps[0], values=COMMON[how]([S.values/S.values.sum() for S in maps], axis=0))
 
 @dataclass(repr=False)

@@ -78,7 +78,7 @@ def measure_words(vlm, sample, method) -> dict: # `Record`; `Lookup` that is set
     agreement = np.full(len(words), -np.inf)
     agreement[real] = prompt_agreement(A[real])[:, at].mean(1)
     picks = word_picks(words, agreement)
-    last = rows.attn[0].mean(1).numpy()[at].mean(0)
+    last = rows.read(layers=method.layers).mean(0).numpy()
     maps = {str(i): A[i, at].mean(0) for i in np.flatnonzero(real)} | dict(content=A[picks['content']][:,
         at].mean((0, 1)), last=last)
     maps = {k: as_saliency(m, rows.spans[0], sample.image) for k, m in maps.items()}

@@ -152,10 +152,10 @@ def both_maps(session: Session, sample, forced: bool) -> tuple:
     prompts; `digit step`: the step that predicts the digit, and the same step of the description."""
     rows, general = (session.capture(text, steps='all', suffix=SHORT_ANSWER) for text in (sample.question, GENERAL_INSTRUCTION))
     digit = 3*forced
-    def step(r, i): return r.merge(r.attn[min(i, len(r.attn) - 1)])
+    def step(r, i): return r.read(step=min(i, len(r.attn) - 1))
     return rows, {
         'last': (step(rows, 0), step(general, 0)),
-        'noun': tuple(r.maps(query='noun').flatten(1) for r in (rows, general)),
+        'noun': tuple(r.read(query='noun') for r in (rows, general)),
         'digit step': (step(rows, digit), step(general, digit))}
 
 def fused(A_q: Tensor, A_g: Tensor) -> dict[str, Tensor]:

@@ -122,12 +122,6 @@ class AttentionRows:
             out += down @ a[..., self.span(i)].unflatten(-1, self.spans[i].grid) @ across.mT
         return out.flatten(-2)
 
-    def merge(self, a: torch.Tensor, heads: str|int|list = 'mean', image: int|None = None, tiles: str = 'all',
-              ) -> torch.Tensor:    # [..., H, Nv] -> [..., cells]
-        "Merge the rows of all heads on an image's raster; a mean of heads is the same before it and costs less there"
-        if heads == 'max': return merge_heads(self.lay(a, image, tiles), heads)
-        return self.lay(merge_heads(a, heads), image, tiles)
-
     def tiles_note(self, tiles: str) -> list:    # as in `views`
         "Note the share of the attention that a map of some views of the first image shows; no note where it shows all"
         if self.views(tiles=tiles) == self.views(): return []
@@ -150,22 +144,18 @@ class AttentionRows:
         question = None if self.question is None else self.question[..., columns]
         return replace(self, attn=self.attn[..., columns], question=question, spans=[self.spans[i] for i in order])
 
-    def query_rows(self, query: str|list = 'last', step: int = 0) -> torch.Tensor: # [L, H, Nv]
-        """Return the rows of one query, all layers and heads.
-
-        'last': the row that made token `step`; 'question', or words of the question: the mean of theirs."""
-        if not len(self.attn):
-            raise CaptureError('Nothing read yet: the rows are filled when the block ends. Use them then.')
-        if query == 'last':
-            if step in range(-len(self.attn), len(self.attn)): return self.attn[step]
-            raise CaptureError(f'There is no step {step}: rows of {len(self.attn)} were read, 0 is the first.')
+    def find_tokens(self, query: str|list|int) -> list[int]:
+        "Return the indices of a query's tokens in the question; refuse words that were not read"
         tokens = self.question_tokens
-        found = pick_words(tokens, query, 'none')
-        missing = [] if isinstance(query, str) else [w for w in query if not pick_words(tokens, w, 'none')]
-        if self.question is not None and found and not missing: return self.question[found].mean(0)
+        if self.question is None:
+            raise CaptureError(f'No rows of {query!r}: record with question=, its words, or capture with question_rows=True.')
+        if isinstance(query, int): return [query]
+        if query and not isinstance(query, str) and all(isinstance(i, int) for i in query): return list(query)
+        words = [query] if isinstance(query, str) else query
+        missing = [word for word in words if not pick_words(tokens, word, 'none')]
+        if words and not missing: return pick_words(tokens, query, 'none')
         why = why_no_words(tokens, query) or f'give one or a list of those that were read, {read_words(tokens, "question")}'
-        told = f'{why}.' if tokens else 'record with question=, its words.'
-        raise CaptureError(f'No rows of {query if not missing else missing!r}: {told}')
+        raise CaptureError(f'No rows of {query if isinstance(query, str) else missing!r}: {why}.')
 
     def places(self, layers: Layers = None) -> list:    # as `pick_layers` takes them; None: all that were captured
         "Return where the rows of some layers stand along L; a layer that does not attend to images is left out"
@@ -176,30 +166,42 @@ class AttentionRows:
         if at := [self.layers.index(l) for l in asked if l in self.layers]: return at
         raise CaptureError(f'No attention was read in layers {asked}, only in {list(self.layers)}.')
 
-    def maps(self,
-        layers: Layers = None,         # as `pick_layers` takes them: indices, or two parts of the depth; all by default
-        heads: str|int|list = 'mean',  # as `merge_heads` takes them: 'mean', 'max' or indices
-        query: str|list = 'last', step: int = 0,    # as in `query_rows`
+    def read(self, *,
+        query: str|list|int = 'last', # whose attention; see below
+        step: int = 0,                # which generated token the 'last' position made
+        layers: Layers = None,        # as `pick_layers` takes them: indices, or two parts of the depth; all by default
+        heads: str|int|list|None = 'mean',          # as `merge_heads` takes them: 'mean', 'max' or indices; None: all apart
         image: int|None = None, tiles: str = 'all', # which image; which of its views, added up on one raster, as in `views`
-    ) -> torch.Tensor: # [L, gh, gw] float32
-        "Return one map of an image for each layer"
-        merged = self.merge(self.query_rows(query, step)[self.places(layers)], heads, image, tiles)
-        return merged.unflatten(-1, self.raster(image, tiles).grid)
+    ) -> torch.Tensor: # [L, cells] float32; with heads=None [L, H, cells]
+        """Return the attention of a query token to an image, layer by layer.
 
-    def saliency(self,
-        layers: Layers = None, heads: str|int|list = 'mean', query: str|list = 'last', step: int = 0,
-        image: int|None = None, tiles: str = 'all',    # as in `maps`
-        background: Image.Image|None = None,  # to lay the map over; the rows' own, enlarged, by default
+        'last': the position that made token `step`. 'question', 'content', 'noun', '?' or words of the question: the mean of
+        their tokens. Indices of `question_tokens`: the mean of these."""
+        if not len(self.attn):
+            raise CaptureError('Nothing read yet: the rows are filled when the block ends. Use them then.')
+        if step not in range(-len(self.attn), len(self.attn)):
+            raise CaptureError(f'There is no step {step}: rows of {len(self.attn)} were read, 0 is the first.')
+        if query == 'last': weights = self.attn[step]
+        else:
+            tokens = self.find_tokens(query)
+            weights = self.question[tokens].mean(0)
+        return merge_heads(self.lay(weights[self.places(layers)], image, tiles), heads)
+
+    def saliency(self, *,
+        image: int|None = None, tiles: str = 'all',    # as in `views`
+        background: Image.Image|None = None,           # to lay the map over; the rows' own, enlarged, by default
+        **reading,                                     # query, step, layers and heads, as of `read`
     ) -> Saliency:
-        "Return the mean of the maps of some layers, over the image"
-        values, raster = self.maps(layers, heads, query, step, image, tiles).mean(0), self.raster(image, tiles)
+        "Return the mean over layers of the attention of a query token, over the image"
+        raster = self.raster(image, tiles)
+        values = self.read(image=image, tiles=tiles, **reading).mean(0).unflatten(-1, raster.grid)
         if background is None and len(self.images) > raster.image: background = self.images[raster.image]
         return Saliency(values.cpu(), tuple(self.meta['sizes'][raster.image]), raster.box, background)
 
     def panels(self, image: int|None = None, step: int = -1) -> dict:    # title -> PIL image
         "Return the mean over the heads of eight layers, over the image"
         some = [self.layers[i] for i in even_places(len(self.layers), 8)]
-        return on_one_scale({f'layer {l}': self.saliency([l], step=step, image=image) for l in some})
+        return on_one_scale({f'layer {l}': self.saliency(layers=l, step=step, image=image) for l in some})
 
     def __repr__(self):
         T, L, H, N = self.attn.shape

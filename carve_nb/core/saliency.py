@@ -72,8 +72,9 @@ def pick_layers(spec: Layers, n_layers: int, attending: list|None = None) -> lis
     if attending is None: return found
     return [l for l in found if l in attending] or [min(attending, key=lambda l: abs(l - np.mean(found)))]
 
-def merge_heads(a, heads='mean'): # [..., H, Nv] -> [..., Nv]
+def merge_heads(a, heads='mean'): # [..., H, Nv] -> [..., Nv]; None: all heads stay
     "Return one row from the rows of all heads: their 'mean' (the paper), their 'max', or the mean of some heads"
+    if heads is None: return a
     if not isinstance(heads, str): heads = np.atleast_1d(heads).tolist()
     if heads == 'max': return a.amax(-2)
     if heads != 'mean':

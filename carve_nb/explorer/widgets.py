@@ -173,21 +173,22 @@ MOST = 12   # layers on the page
 def film_strip(rows, query, heads='mean') -> dict: # `AttentionRows`; as in `AttentionRows.saliency`; caption -> image
     "Return the attention of a query token in each layer, of many layers in twelve evenly spread ones"
     kept = [rows.layers[i] for i in even_places(len(rows.layers), MOST)]
-    maps = {layer: rows.saliency([layer], heads, query) for layer in kept}
+    maps = {layer: rows.saliency(layers=layer, heads=heads, query=query) for layer in kept}
     return {f'layer {layer}, {S.entropy():.1f} bits': S.coarse(2**17).plot() for layer, S in maps.items()}
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #cca5650b
 def head_image(rows, query) -> Image.Image:
     "Return the visual mass of each head, brighter where it is larger: a square for each head, a line for each layer"
-    lit = Normalize()(rows.query_rows(query).sum(-1).numpy())
+    lit = Normalize()(rows.read(query=query, heads=None).sum(-1).numpy())
     cells = Image.fromarray(colormaps['cividis'](lit, bytes=True)[..., :3])
     return cells.resize([24*n for n in cells.size], Image.Resampling.NEAREST)
 
 def head_strip(rows, query, layer, most=16) -> dict: # caption -> image
     "Return the maps of the heads of a layer that give the image the most attention, each on its own scale"
-    mass = rows.query_rows(query)[rows.layers.index(layer)].sum(-1)
+    mass = rows.read(query=query, layers=layer, heads=None)[0].sum(-1)
     heads = sorted(mass.topk(min(most, len(mass))).indices.tolist())
-    return {f'head {h}, mass {mass[h]:.2f}': rows.saliency([layer], [h], query).coarse(2**17).plot() for h in heads}
+    maps = {h: rows.saliency(layers=layer, heads=h, query=query) for h in heads}
+    return {f'head {h}, mass {mass[h]:.2f}': S.coarse(2**17).plot() for h, S in maps.items()}
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #260ebf3c
 def settings_code(

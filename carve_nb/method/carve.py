@@ -10,6 +10,7 @@ import warnings
 from dataclasses import dataclass
 from functools import partialmethod
 from typing import ClassVar, Literal
+import torch
 from ..attention.rows import AttentionRows
 from ..core.errors import CarveError
 from ..core.saliency import Saliency, is_flat, pick_layers
@@ -92,19 +93,16 @@ class Carve(CropMethod):
         T = min(len(A_q), len(A_g))
         return A_q[:T], A_g[:T]
 
-    def read_rows(self, rows): # `AttentionRows` -> [T, L, Nv]
+    def read_rows(self, rows): # `AttentionRows` -> [T, L, cells]
         "Read each step's last position, or the mean over the question's words; merge layers, heads and views"
-        n, steps = rows.meta['n_layers'], rows.meta.get('steps', 'all')
+        reading = dict(layers=pick_layers(self.layers, rows.meta['n_layers']), heads=self.heads, tiles=self.tiles)
         if self.query != 'last':
-            if rows.question is None:
-                raise CarveError(f"query={self.query!r}: rows captured with question_rows=True are needed")
             named = pick_words(rows.question_tokens, self.query, 'none')    # an instruction may lack them
-            a = rows.question[named or slice(None)].mean(0, keepdim=True)
-        else:
-            if steps != 'all' and not steps == self.steps == 'first':
-                raise CarveError(f"steps={self.steps!r} needs rows of all steps; these were captured with steps={steps!r}")
-            a = rows.attn
-        return rows.merge(a[:, rows.places(pick_layers(self.layers, n))], self.heads, tiles=self.tiles)
+            return rows.read(query=named or 'question', **reading)[None]
+        steps = rows.meta.get('steps', 'all')
+        if steps != 'all' and not steps == self.steps == 'first':
+            raise CarveError(f"steps={self.steps!r} needs rows of all steps; these were captured with steps={steps!r}")
+        return torch.stack([rows.read(step=step, **reading) for step in range(len(rows.attn))])
 
     def words_read(self, rows) -> list:
         "Return the words of the question whose rows are read; none: the last position's"

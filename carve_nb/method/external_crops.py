@@ -192,7 +192,7 @@ class SamCrop(ToolCrop):
                 scores = clip_scores(*self.clip.tool(session.vlm), [image.crop(r.box) for r in found], question)
         else:
             rows = self.capture(session, question)
-            S = rows.saliency(layers_of(session.vlm, self.layers), background=image)
+            S = rows.saliency(layers=layers_of(session.vlm, self.layers), background=image)
             pixels = S.to_pixels()
             scores = [(pixels[box_index(r.box)]*r.mask).sum() for r in found]
             partial = replace(partial, plain_answer=rows.answer, saliency=S, rows=rows, calls=1,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 import numpy as np
+import torch
 from scipy import ndimage
 from ..core.errors import CarveError
 from ..core.image import box_size, common_box, union_box
@@ -80,8 +81,9 @@ class Hide(LargeCrops, CropMethod):
             raise CarveError(f'before={self.before}: the names end at token {found[-1] + 1} of the words; take fewer')
         raster, seconds = rows.raster(), timings(capture=rows)
         with seconds('map'):
-            read = rows.places(layers_of(session.vlm, self.layers))
-            A = rows.lay(rows.question[:, read].mean((1, 2))).unflatten(-1, raster.grid).double().numpy()  # [Q, gh, gw]
+            layers = layers_of(session.vlm, self.layers)
+            words = [rows.read(query=i, layers=layers).mean(0) for i in range(len(rows.question_tokens))]
+            A = torch.stack(words).unflatten(-1, raster.grid).double().numpy()  # [Q, gh, gw]
             maps = word_maps(A[at], A[:self.before], self.sigma)
             boxes = [b for m in maps if m.any() for b in cell_boxes(m, self.threshold, raster.box)]
             joined = join_boxes([r.box for r in box_regions(boxes, image.size)])

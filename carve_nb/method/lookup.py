@@ -8,6 +8,7 @@ __all__ = ['other_words', 'less_words', 'Lookup']
 # %% ../../nbs/library/method/07_lookup.ipynb #40c39a7c
 from dataclasses import dataclass, replace
 from typing import Literal
+import numpy as np
 from ..core.saliency import Saliency
 from ..core.text import pick_words, read_words, why_no_words
 from ..formulas.threshold import regions
@@ -26,7 +27,7 @@ def other_words(rows, query, baseline) -> list: # `AttentionRows`; as `Lookup.qu
 
 def less_words(S, rows, layers, tokens) -> Saliency: # the row's map; `AttentionRows`; as `pick_layers`; of the question
     "Subtract the mean map of some tokens of the question from a map; attention to another image does not count"
-    maps = rows.merge(rows.question[tokens][:, rows.places(layers)]).mean(1).numpy()   # [words, cells]
+    maps = np.stack([rows.read(query=i, layers=layers).mean(0).numpy() for i in tokens])   # [words, cells]
     own, others = (a/a.sum(-1, keepdims=True).clip(1e-30) for a in (S.values.ravel(), maps))
     return replace(S, values=(own - others.mean(0)).reshape(S.values.shape))
 
@@ -70,7 +71,7 @@ class Lookup(CropMethod):
         if not isinstance(own.query, str): pick_words(rows.question_tokens, own.query)   # an error where it lacks them
         query = query_in(rows, own.query)
         if query != own.query: notes.append(f'{why_no_words(rows.question_tokens, own.query)}: the last position was read')
-        S = rows.saliency(layers, query=query, background=image)
+        S = rows.saliency(layers=layers, query=query, background=image)
         if own.baseline != 'none':
             if words := other_words(rows, query, own.baseline): S = less_words(S, rows, layers, words)
             else: notes.append(f'the question has no words for baseline={own.baseline!r}: the row is read as it is')

@@ -70,7 +70,8 @@ class Vrga(GuidedMethod):
 
     def find_tokens(self, rows, grid): # `AttentionRows` under the question, of V; (gh, gw)
         "Return A_ref [V], H_v and H_b [L, H], places in V to raise"
-        w = rows.question[-2:][0][..., rows.span(0)]   # the last but one (code)
+        before_last = max(len(rows.question_tokens) - 2, 0)    # (code)
+        w = rows.read(query=before_last, heads=None, tiles='thumbnail')
         Hv, Hb = self.heads(w, rows.meta['n_prompt'])
         A = self.refine(w, Hv, Hb)
         return A, Hv, Hb, self.focus(A, grid)

@@ -117,7 +117,7 @@ class RelAtt(ViCrop):
         "Divide two captures"
         q = self.capture(session, words, steps='all' if answer else 'first')
         g = self.capture(session, self.instruction, steps='first')
-        a, b = (r.maps(layers_of(session.vlm, self.layers), tiles=self.tiles) for r in (q, g))
+        a, b = (r.read(layers=layers_of(session.vlm, self.layers), tiles=self.tiles) for r in (q, g))
         S = as_saliency(safe_ratio(a, b).mean(0), q.raster(tiles=self.tiles), session.image)
         return dict(saliency=S, rows=q, instruction_rows=g, seconds=timings(capture=q, instruction=g), calls=2,
                     notes=q.tiles_note(self.tiles))

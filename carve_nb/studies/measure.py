@@ -29,15 +29,14 @@ from ..attention.layer_masking import mask_image_tokens
 from ..attention.vlm import VLM
 from ..core.errors import CarveError, IncompleteError
 from ..core.io import digest
-from ..core.saliency import merge_heads, patch_cover
+from ..core.saliency import patch_cover
 from ..core.stats import auroc, rounded
-from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
+from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, pick_words
 from ..data.datasets import sample_keys
 from ..data.drawing import SIZE
 from ..data.records import Record, check_ids, image_key_of
 from ..data.scoring import score_answer
 from ..formulas.clutter import complexity, entropy, texture
-from ..formulas.depth import head_mean_rows
 from ..formulas.product import contrast
 from ..models.model import free_memory
 from ..runs.store import RunStore, attempt, carry_out, read_run, without
@@ -116,7 +115,7 @@ ENTROPY_STEPS = dict(first=0, last=-1)
 def attention_maps(q, g, lam=1e-8) -> dict: # `AttentionRows` twice -> name -> [T, L, Nv], as many steps as both have
     "Return question, instruction and contrast map of the first image, heads averaged"
     T = min(len(q.attn), len(g.attn))
-    A_q, A_g = (merge_heads(r.lay(r.attn[:T])) for r in (q, g))
+    A_q, A_g = (torch.stack([r.read(step=t) for t in range(T)]) for r in (q, g))
     return dict(question=A_q, instruction=A_g, contrast=contrast(A_q, A_g, lam))
 
 def capture_pair(vlm, image, question) -> tuple: # `AttentionRows`, `attention_maps`
@@ -181,7 +180,8 @@ def hellinger(p, q): # [..., N] weights >= 0 twice, normalized here -> [...] bet
 # %% ../../nbs/library/studies/00_measure.ipynb #44179910
 def layer_facts(rows, box=None): # `AttentionRows`, true region -> dict of lists, JSON-ready
     "Return entropy, mass, share, AUROC and hit of each layer, and the distances between layers"
-    last, question = head_mean_rows(rows), head_mean_rows(rows, 'question')
+    content = pick_words(rows.question_tokens, 'content')    # all words where none is
+    last, question = (rows.read(query=query).double().numpy() for query in ('last', content))
     i, j = np.triu_indices(len(last), 1)
     facts = dict(entropy=rounded(entropy(last)), entropy_question=rounded(entropy(question)),
         mass=rounded(last.sum(1)), distance=rounded(hellinger(last[i], last[j])))
@@ -192,7 +192,7 @@ def layer_facts(rows, box=None): # `AttentionRows`, true region -> dict of lists
     return facts | dict(
         area=round(float(cover.mean()), 6),
         share=rounded(last @ cover / last.sum(1)),
-        hit=rounded(rows.saliency(l).hit(box) for l in rows.layers),
+        hit=rounded(rows.saliency(layers=l).hit(box) for l in rows.layers),
         auroc=rounded(auroc(x, target) for x in last),
         auroc_question=rounded(auroc(x, target) for x in question))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
+import torch
 from fastcore.basics import groupby
 from ..attention.session import Session
 from ..attention.vlm import VLM
@@ -31,7 +32,8 @@ from ..models.prompts import SHORT_ANSWER, unknown_note
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000007
 def row_maps(rows) -> np.ndarray: # `AttentionRows` -> [R, L, gh, gw]
     "Return the map of each of `QUERIES` in each layer"
-    return np.stack([rows.maps(query=query_in(rows, row)).cpu().numpy() for row in QUERIES])
+    maps = torch.stack([rows.read(query=query_in(rows, row)) for row in QUERIES])
+    return maps.unflatten(-1, rows.raster().grid).cpu().numpy()
 
 def row_agreement(maps) -> np.ndarray: # [K, R, L, ...] under K questions about one image -> [R, L]
     "Return the `layer_agreement` of every query token"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from carve_nb import VLM, make_scene, run_eval
 from carve_nb.formulas.threshold import regions
-from carve_nb.method.base import CropMethod, as_saliency, first_step_rows
+from carve_nb.method.base import CropMethod, as_saliency
 from carve_nb.method.results import Result
 from carve_nb.runs.report import report
 from carve_nb.runs.store import read_run
@@ -21,8 +21,8 @@ class MyMethod(CropMethod):
     def look(self, session, question) -> Result:
         "From the rows of attention to a map, from the map to a crop; the base class asks again"
         image, rows = session.image, self.capture(session, question)    # one call of the model: the plain answer and its attention
-        attention = first_step_rows(rows, self.layers)    # [layers, heads, cells of the image], all tiles together
-        values = attention.mean((0, 1))                   # your idea: one number for each cell
+        attention = rows.read(layers=self.layers)    # [layers, cells of the image]: mean over heads, all tiles together
+        values = attention.mean(0)                   # your idea: one number for each cell
         S = as_saliency(values, rows.raster(), image)
         kept = regions(S.to_pixels(), self.p, 1)
         # where the map is flat, the whole image is shown

@@ -56,7 +56,7 @@ def test_a_word_of_several_tokens_is_one(llama, word):
         assert Lookup(query='content', **SHORT)(llama, WIDE, text).read == ['color', word.lower()]
     else: assert read.read == [] and 'does not read as English' in read.notes[0]
     assert Carve(query=[word], **SHORT)(llama, WIDE, text).read == [word.lower()]
-    assert record(llama, text, question=text).query_rows(word).shape == (6, 4, 64)
+    assert record(llama, text, question=text).read(query=word).shape == (6, 64)
 
 
 def test_the_noun_of_questions_as_people_ask_them():
@@ -77,11 +77,11 @@ def test_a_pronoun_sends_the_noun_to_the_sentence_before(llama, text, word):
 def test_rows_of_a_word_are_those_of_its_tokens(llama):
     rows = record(llama, 'Is the elephant under the umbrella?', question='Is the elephant under the umbrella?')
     assert ''.join(rows.question_tokens).strip() == 'Is the elephant under the umbrella?'
-    assert torch.equal(rows.query_rows('noun'), rows.query_rows('elephant'))
+    assert torch.equal(rows.read(query='noun'), rows.read(query='elephant'))
     names = rows.question_tokens
     last = max(i for i, name in enumerate(names) if name[:1] == ' ')
     at = [i for i in range(last, len(names) - 1) if names[i].strip()]
-    assert len(at) > 1 and torch.allclose(rows.query_rows('umbrella'), rows.question[at].mean(0))
+    assert len(at) > 1 and torch.equal(rows.read(query='umbrella'), rows.read(query=at))
 
 
 def test_shown_words_are_readable(llama):
@@ -115,7 +115,7 @@ def test_options_and_instructions_are_no_words(request, name, behind):
     if name != 'llama': return
     for method in Lookup(query='noun', **SHORT), Carve(query='noun', **SHORT):
         assert method(vlm, WIDE, CAR + behind).read == ['car']
-    assert record(vlm, CAR + behind, question=CAR + behind).query_rows('noun').shape
+    assert record(vlm, CAR + behind, question=CAR + behind).read(query='noun').shape
 
 
 @pytest.mark.parametrize('text', ['狗是什么颜色？', 'कुत्ते का रंग क्या है?', 'Was ist auf dem Bild zu sehen?',
