@@ -1,10 +1,8 @@
-"Hostile and unusual images, each built here as bytes; `python tests/faults/hostile.py FOLDER` writes all of them"
+"Hostile and unusual images, each built here as bytes"
 import functools
 import struct
-import sys
 import zlib
 from io import BytesIO
-from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
@@ -172,10 +170,3 @@ def corpus():
               'previews.jpg': packed(photo(), 'MPO', save_all=True, append_images=[photo().rotate(180)]),
               'fax.tiff': packed(photo().convert('1'), 'TIFF', compression='group4')}
     return files
-
-
-if __name__ == '__main__':
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else 'hostile')
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, data in corpus().items(): (folder/name).write_bytes(data)
-    print(f'{len(corpus())} files in {folder}')

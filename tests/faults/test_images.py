@@ -6,8 +6,7 @@ What may come, and what must happen:
 3. Truncated JPEG => error; global truncation flag stays off (asserted)
 4. PNG with a broken checksum => error, not a partly gray image
 5. Decompression bomb: 20,000 x 20,000 PNG of 50 kB => refused *before* decoding, on header size; memory stays flat
-    (measured). So is a comment of many megabytes. (A JPEG of endless passes and a line of millions of rows are no
-    longer looked for: images are the user's own)
+    (measured)
 6. Between Pillow's warning and error limit => refused too (the warning is an error here); limit is a parameter
 7. Format outside the allow-list (EPS, PSD, FITS), also under a false extension => refused by magic bytes; Ghostscript
     never started
@@ -36,22 +35,23 @@ What may come, and what must happen:
 21. Malicious metadata (script text in EXIF or PNG text) => not shown, not saved; written images carry no EXIF
 22. The same image as path, bytes, PIL, array => identical map, bit for bit"""
 import os
-import runpy
 import subprocess
 import sys
 import warnings
-from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 import numpy as np
 import pytest
-from PIL import EpsImagePlugin, Image, ImageFile, ImageOps
+from PIL import EpsImagePlugin, Image, ImageFile
 from processes import ROOT
 from scipy import ndimage
+from carve_nb.attention.vlm import VLM
 from carve_nb.core import image as door
 from carve_nb.core.errors import ImageError
-from carve_nb.core.image import open_image, png_bytes
+from carve_nb.core.image import open_image
+from carve_nb.method.carve import Carve
+from recipes.tiny_models import HERE
 from . import hostile
 
 WORDS = 'What digit is on the red star?'
@@ -61,31 +61,14 @@ LINUX = pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='p
 @pytest.fixture(scope='module')
 def vlm():
     "The shipped model"
-    from carve_nb.attention.vlm import VLM
     return VLM.from_pretrained('carve-tiny')
 
 
-def pixels(src, **kw): return np.asarray(open_image(src, **kw)).astype(int)
 def ways(data, folder, name='a.jpg'):
     "One file in every way in"
     path = Path(folder)/name
     path.write_bytes(data)
     return [str(path), path, data, bytearray(data), memoryview(data)]
-
-
-@contextmanager
-def quiet():
-    "No warning may come"
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
-        yield
-
-
-@pytest.fixture
-def sealed(monkeypatch):
-    "Nothing may be decoded, and no program started"
-    def never(*a, **kw): raise AssertionError('decoded or started')
-    for owner, name in ((ImageFile.ImageFile, 'load'), (EpsImagePlugin, 'Ghostscript'), (subprocess, 'Popen'), (os, 'system')): monkeypatch.setattr(owner, name, never)
 
 
 def run(code, *args, limit=120):
@@ -96,73 +79,16 @@ def run(code, *args, limit=120):
     return out.stdout
 
 
-@pytest.mark.case(1)
-def test_no_such_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match='no/such/image.png'): open_image('no/such/image.png')
-    with pytest.raises(IsADirectoryError, match=tmp_path.name): open_image(tmp_path)
-    (tmp_path/'here').write_bytes(b''), (tmp_path/'link.png').symlink_to(tmp_path/'gone.png')
-    with pytest.raises(FileNotFoundError, match='link.png'): open_image(tmp_path/'link.png')
-    with pytest.raises(NotADirectoryError): open_image(tmp_path/'here'/'a.png')
-    with pytest.raises(ImageError, match='null'): open_image('a.png\0.jpg')
-
-
 @pytest.mark.case(2, 7)
 @pytest.mark.parametrize('kind', hostile.FOREIGN)
-def test_foreign_formats(kind, tmp_path, sealed):
+def test_foreign_formats(kind, tmp_path, monkeypatch):
     "Refused by what they are, whatever they are called; not decoded, no program started"
-    make = hostile.FOREIGN[kind]
-    for way in [*ways(make(), tmp_path, 'a.jpg'), *ways(make(), tmp_path, f'a.{kind}')]:
+    def never(*a, **kw): raise AssertionError('decoded or started')
+    for owner, name in ((ImageFile.ImageFile, 'load'), (EpsImagePlugin, 'Ghostscript'), (subprocess, 'Popen')):
+        monkeypatch.setattr(owner, name, never)
+    data = hostile.FOREIGN[kind]()
+    for way in [*ways(data, tmp_path, 'a.jpg'), *ways(data, tmp_path, f'a.{kind}')]:
         with pytest.raises(ImageError, match='Not an image that can be read'): open_image(way)
-
-
-@pytest.mark.case(7)
-@pytest.mark.parametrize('kind', ['eps', 'psd', 'fits', 'ppm'])
-def test_foreign_lazy(kind, tmp_path, sealed):
-    "Opened by the caller, not decoded yet: not decoded by us either"
-    make = hostile.FOREIGN[kind]
-    (tmp_path/'a.jpg').write_bytes(make())
-    for src in (BytesIO(make()), tmp_path/'a.jpg'):
-        with pytest.raises(ImageError, match=f'of format {kind.upper()}.*img.copy()'): open_image(Image.open(src))
-
-
-def test_foreign_decoded():
-    "Decoded by the caller, who trusts it: an image like any other"
-    assert open_image(Image.open(BytesIO(hostile.FOREIGN['ppm']())).copy()) == hostile.photo()
-
-
-@pytest.mark.case(3)
-@pytest.mark.parametrize('fmt', door.FORMATS)
-def test_truncated(fmt, tmp_path):
-    whole = hostile.packed(hostile.photo(), fmt)
-    assert open_image(whole).size == hostile.SIDE
-    for part in (.02, .3, .5, .9):
-        for way in ways(hostile.truncated(fmt, part), tmp_path):
-            with pytest.raises(ImageError): open_image(way)
-    for part in (.5, .9):
-        try: lazy = Image.open(BytesIO(hostile.truncated(fmt, part)))
-        except OSError: continue  # not even a header
-        with pytest.raises(ImageError, match='damaged or cut short'): open_image(lazy)
-    assert ImageFile.LOAD_TRUNCATED_IMAGES is False and Image.MAX_IMAGE_PIXELS == door.MAX_PIXELS
-
-
-@pytest.mark.case(4)
-@pytest.mark.parametrize('which', ['data', 'head'])
-def test_checksum(which, tmp_path):
-    for way in ways(hostile.broken_png(which), tmp_path):
-        with pytest.raises(ImageError): open_image(way)
-
-
-@pytest.mark.case(4)
-@pytest.mark.parametrize('level', [0, 9])
-def test_flipped_bits(level):
-    "One bit of the pixel data, anywhere: an error, also for an image that the caller opened; never other pixels"
-    whole = hostile.packed(hostile.photo((40, 30)), compress_level=level)
-    lo, hi = whole.index(b'IDAT') + 4, whole.index(b'IEND') - 8
-    for at in np.linspace(lo, hi - 1, 40).astype(int):
-        bad = bytearray(whole)
-        bad[at] ^= 1 << at % 8
-        with pytest.raises(ImageError): open_image(bad)
-        with pytest.raises(ImageError): open_image(Image.open(BytesIO(bad)))
 
 
 PEAK = '''
@@ -190,13 +116,6 @@ print(len(data), refused, now('VmHWM') - before)
 
 
 @pytest.mark.case(5)
-def test_bomb(sealed):
-    "Refused by its header, before anything is decoded"
-    for src in (hostile.bomb(), hostile.gif_bomb()):
-        with pytest.raises(ImageError, match='refused before decoding: Image size .[0-9]+ pixels. exceeds limit'): open_image(src)
-
-
-@pytest.mark.case(5)
 @LINUX
 def test_bomb_memory(tmp_path, figure):
     "In a fresh process; a legal image shows that the measure works"
@@ -205,61 +124,10 @@ def test_bomb_memory(tmp_path, figure):
     assert size < 60_000 and refused < 8 and legal > 100
 
 
-@pytest.mark.case(5)
-def test_text_bomb():
-    "A comment of 64 MB in a file of 65 kB is not unpacked"
-    with pytest.raises(ImageError): open_image(hostile.text_bomb())
-
-
-@pytest.mark.case(6)
-def test_between_limits(sealed):
-    "Pillow only warns between its limit and twice that; here it is an error, for each way in"
-    w = h = 10_000
-    assert door.MAX_PIXELS < w*h < 2*door.MAX_PIXELS
-    data = hostile.bomb(w, h)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', Image.DecompressionBombWarning)
-        lazy = Image.open(BytesIO(data))
-        for src in (data, lazy):
-            with pytest.raises(ImageError, match='over the limit of 89,478,485.*`max_pixels`.*400 MB'): open_image(src)
-            with pytest.raises(ImageError, match='over the limit of 5,000'): open_image(hostile.packed(hostile.photo()), max_pixels=5000)
-        with pytest.raises(ImageError, match='decoded or started'): open_image(data, max_pixels=w*h)  # the limit is a parameter: now it would be
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
-        with pytest.raises(ImageError, match='refused before decoding'): open_image(data)
-
-
-@pytest.mark.case(6)
-def test_limit_in_memory():
-    "What is in memory has cost its memory: only a limit that is given holds for it"
-    for src in (hostile.photo(), np.asarray(hostile.photo())):
-        assert open_image(src).size == hostile.SIDE
-        with pytest.raises(ImageError, match='over the limit of 5,000'): open_image(src, max_pixels=5000)
-
-
 @pytest.mark.case(8)
-@pytest.mark.parametrize('fmt', ['PNG', 'JPEG', 'TIFF', 'WEBP'])
-@pytest.mark.parametrize('orientation', range(1, 9))
-def test_orientation(orientation, fmt, tmp_path):
-    "Turned once, the tag is gone, and the mark is where a reader sees it, whoever opened the file"
-    data = hostile.turned(orientation, fmt)
-    stored = Image.open(BytesIO(data))
-    assert stored.getexif()[0x0112] == orientation and (fmt == 'TIFF' or stored.size == (hostile.SIDE if orientation < 5 else hostile.SIDE[::-1]))
-    for src in (*ways(data, tmp_path), stored):
-        img = open_image(src)
-        assert img.size == hostile.SIDE and not dict(img.getexif()) and not img.info
-        assert open_image(img) == img and np.array_equal(img, ImageOps.exif_transpose(Image.open(BytesIO(data))).convert('RGB'))
-        a = np.asarray(img).astype(int)
-        y, x = np.nonzero(a[..., 0] - a[..., 1] > 120)
-        found = x.min(), y.min(), x.max() + 1, y.max() + 1
-        assert np.abs(np.subtract(found, hostile.MARK)).max() <= (1 if fmt == 'JPEG' else 0)
-
-
-@pytest.mark.case(8)
-@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('orientation', [3, 6])
 def test_orientation_of_boxes(orientation, vlm):
     "Map, box and crop of a turned file are those of the upright image: displayed coordinates"
-    from carve_nb.method.carve import Carve
     ask = Carve(max_new_tokens=2)
     want = ask(vlm, hostile.photo(), WORDS)
     got = ask(vlm, hostile.turned(orientation), WORDS)
@@ -269,160 +137,41 @@ def test_orientation_of_boxes(orientation, vlm):
     assert np.array_equal(np.asarray(got.image)[y0:y1, x0:x1], np.asarray(hostile.photo())[y0:y1, x0:x1])
 
 
-@pytest.mark.case(8)
-@pytest.mark.parametrize('value', [0, 9, 77, 65535])
-def test_orientation_unknown(value):
-    exif = Image.Exif()
-    exif[0x0112] = value
-    assert open_image(hostile.packed(hostile.photo(), exif=exif)).size == hostile.SIDE
+SMALL = (1, 1), (27, 27), (5, 3)
+STRIPS = (69, 1542), (1542, 69), (3, 28), (28, 3)
+PAGES = (690, 15_420), (15_420, 690)     # of the report
 
 
-@pytest.mark.case(9)
-@pytest.mark.parametrize('fmt', ['PNG', 'WEBP', 'TIFF'])
-@pytest.mark.parametrize('ink', [0, 200])
-def test_transparent(fmt, ink):
-    "White where it is clear, whatever color hides there; no warning"
-    data = hostile.packed(hostile.clear('RGBA', ink), fmt, **dict(lossless=True, exact=True) if fmt == 'WEBP' else {})
-    with quiet():
-        assert (pixels(data)[:, :80] == 255).all() and (pixels(data)[:, 80:] == pixels(hostile.photo())[:, 80:]).all()
-        assert (pixels(Image.open(BytesIO(data))) == pixels(data)).all() and (pixels(hostile.clear('RGBA', ink)) == pixels(data)).all()
+@pytest.mark.case(16, 17)
+@pytest.mark.parametrize('family', sorted(HERE))
+def test_sizes(family, load):
+    """Every family enlarges one pixel, and lays a strip on a grid without an empty side: an answer, and a map over the image.
 
-
-@pytest.mark.case(9)
-def test_half_transparent():
-    ramp = np.zeros((1, 256, 4), np.uint8)
-    ramp[..., 0], ramp[..., 3] = 255, np.arange(256)
-    want = np.round(255 - np.arange(256)[None]*1.)  # of green and blue: white shows through
-    with quiet(): a = pixels(hostile.packed(Image.fromarray(ramp)))
-    assert (a[..., 0] == 255).all() and np.abs(a[..., 1] - want).max() <= 1
-
-
-@pytest.mark.case(10)
-def test_modes():
-    "Palette with a clear entry, LA, L and 1, against a reference by hand"
-    photo = hostile.photo()
-    with quiet():
-        file, index, entry = hostile.clear_palette()
-        a, plain = pixels(file), np.asarray(Image.open(BytesIO(file)).convert('P').convert('RGB')).astype(int)
-        assert (a[index == entry] == 255).all() and (a[index != entry] == plain[index != entry]).all() and (index == entry).any()
-        for fmt in ('PNG', 'TIFF'):
-            light = np.asarray(photo.convert('L')).astype(int)[..., None]
-            assert (pixels(hostile.packed(photo.convert('L'), fmt)) == light).all()
-            la = pixels(hostile.packed(hostile.clear('LA'), fmt))
-            assert (la[:, :80] == 255).all() and (la[:, 80:] == light[:, 80:]).all()
-            bit = photo.convert('1')
-            assert (pixels(hostile.packed(bit, fmt)) == np.asarray(bit).astype(int)[..., None]*255).all()
-        gif = hostile.packed(photo.quantize(16), 'GIF', transparency=3)
-        assert (pixels(gif)[index == 3] == 255).all()
-
-
-@pytest.mark.case(11)
-@pytest.mark.parametrize('marker', [True, False])
-def test_cmyk(marker):
-    "Four inks, inverted as Adobe writes them: the colors come back, with and without the marker"
-    data = hostile.cmyk(marker)
-    assert (b'\xff\xee\0\x0eAdobe' in data) is marker and Image.open(BytesIO(data)).mode == 'CMYK'
-    with quiet(): assert np.abs(pixels(data) - pixels(hostile.photo())).mean() < 3
-    assert np.abs(pixels(hostile.packed(hostile.photo().convert('CMYK'), 'TIFF')) - pixels(hostile.photo())).max() <= 1
-
-
-@pytest.mark.case(12)
-@pytest.mark.parametrize('fmt', ['PNG', 'TIFF'])
-def test_deep(fmt):
-    "16 bits by their full range: no wrap-around, no clipping, the order of the values kept"
-    ramp = np.arange(256).reshape(16, 16, 1)
-    assert (pixels(hostile.packed(hostile.gray('u16'), fmt)) == ramp).all()
-    with BytesIO(hostile.packed(hostile.gray('u16'), fmt)) as f: assert (pixels(Image.open(f)) == ramp).all()
-
-
-@pytest.mark.case(12)
-def test_deep_others():
-    assert (pixels(hostile.packed(hostile.gray('unit'), 'TIFF')) == np.arange(256).reshape(16, 16, 1)).all()
-    assert (pixels(hostile.rgb16())[..., 0] == np.arange(256).reshape(16, 16)).all()
-    big = Image.fromarray((np.arange(256).reshape(16, 16)*257).astype('>u2'))
-    assert (pixels(hostile.packed(big, 'TIFF')) == np.arange(256).reshape(16, 16, 1)).all()
-    for kind, hint in (('i32', 'full scale is unknown'), ('wide', 'ranges from 0 to 255; divide'), ('nan', 'from nan to nan'), ('inf', 'to inf')):
-        for src in (hostile.packed(hostile.gray(kind), 'TIFF'), hostile.gray(kind)):
-            with pytest.raises(ImageError, match=hint): open_image(src)
-
-
-@pytest.mark.case(13, 14)
-@pytest.mark.parametrize('fmt', ['GIF', 'WEBP', 'PNG', 'TIFF'])
-def test_frames(fmt, tmp_path):
-    "The first one, and a notice of how many were ignored"
-    data = hostile.moving(fmt)
-    for src in (*ways(data, tmp_path), Image.open(BytesIO(data))):
-        with pytest.warns(UserWarning, match=f'{fmt} file has 3 frames; only frame 0 is used, 2 ignored') as w: a = pixels(src)
-        assert len(w) == 1 and np.abs(a - pixels(hostile.photo())).mean() < (8 if fmt == 'GIF' else .1)
-
-
-@pytest.mark.case(15)
-def test_no_pixels():
-    for shape in ((0, 5, 3), (5, 0, 3), (0, 0, 3), (0, 5), (5, 0)):
-        for kind in (np.uint8, np.float32):
-            with pytest.raises(ImageError, match='has no pixels'): open_image(np.zeros(shape, kind))
-    for size in ((0, 3), (3, 0)):
-        with pytest.raises(ImageError, match='has no pixels'): open_image(Image.new('RGB', size))
-        with pytest.raises(ImageError): open_image(hostile.header(*size) + hostile.chunk(b'IDAT', b'') + hostile.chunk(b'IEND', b''))
-
-
-def family_names():
-    from recipes.tiny_models import HERE
-    return sorted(HERE)
-
-
-@pytest.mark.case(16)
-@pytest.mark.parametrize('family', family_names())
-def test_small(family, load):
-    "From one pixel on: enlarged by every family, the grid covers the image, and there is an answer and a map"
-    from carve_nb.method.carve import Carve
-    m = load(family)
-    for size in ((1, 1), (27, 27), (5, 3)):
-        p = m.prompt(hostile.photo(size), 'What is it?')
-        x0, y0, x1, y1 = p.spans[0].box
-        assert min(p.spans[0].grid) >= 1 and x0 < 1 and y0 < 1 and x1 > size[0]/2 and y1 > size[1]/2
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        rows = m.capture(hostile.photo((1, 1)), 'What is it?', steps='all', max_new_tokens=1)
-        r = Carve(max_new_tokens=1)(m, hostile.photo((1, 1)), 'What is it?')
-    assert rows.answer.tokens and rows.attn.isfinite().all() and (rows.attn.sum(-1) > 0).all() and rows.attn.shape[-1] == sum(map(len, rows.spans))
-    assert r.answer.tokens and r.saliency.size == r.crop.image.size == (1, 1) and np.isfinite(r.saliency.values).all() and r.saliency.values.shape == rows.raster().grid
+    Beyond 200 : 1 all refuse with the same words."""
+    vlm = load(family)
+    for size in (*SMALL, *STRIPS):
+        span = vlm.prompt(hostile.photo(size), 'What is it?').spans[0]
+        x0, y0, x1, y1 = span.box
+        assert min(span.grid) >= 1 and len(span) == span.grid[0]*span.grid[1]
+        if size in SMALL: assert x0 < 1 and y0 < 1 and x1 > size[0]/2 and y1 > size[1]/2
+    for size in ((1, 1), *PAGES):
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            rows = vlm.capture(Image.new('RGB', size, 'red'), 'What is it?', steps='all', max_new_tokens=1)
+        assert len(rows.answer.tokens) == 1 and rows.attn.isfinite().all() and (rows.attn.sum(-1) > 0).all()
+        assert rows.saliency().values.shape == rows.raster().grid and rows.saliency().size == size
+    for size in ((3, 601), (601, 3)):
+        words = f'An image of {size[0]} x {size[1]} pixels is over 200 times longer than wide'
+        with pytest.raises(ValueError, match=words): vlm.prompt(hostile.photo(size), 'What?')
 
 
 @pytest.mark.case(16)
 @pytest.mark.parametrize('size', [(1, 1), (27, 9), (2, 90)])
 def test_small_methods(size, vlm):
-    from carve_nb.method.carve import Carve
     for make in (Carve, Carve.paper, Carve.official):
         r = make(max_new_tokens=2)(vlm, hostile.photo(size), WORDS)
         x0, y0, x1, y1 = r.crop.box
         assert 0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1] and r.saliency.size == size and min(r.crop.image.size) >= 1
-
-
-@pytest.mark.case(17)
-@pytest.mark.parametrize('family', family_names())
-def test_strips(family, load):
-    "A long strip has a grid without an empty side; beyond 200 : 1 all families refuse with the same words"
-    m = load(family)
-    for size in ((69, 1542), (1542, 69), (3, 28), (28, 3)):
-        p = m.prompt(hostile.photo(size), 'What is it?')
-        assert min(p.spans[0].grid) >= 1 and len(p.spans[0]) == p.spans[0].grid[0]*p.spans[0].grid[1]
-    for size in ((3, 601), (601, 3)):
-        with pytest.raises(ValueError, match=f'An image of {size[0]} x {size[1]} pixels is over 200 times longer than wide'): m.prompt(hostile.photo(size), 'What?')
-
-
-@pytest.mark.case(17)
-@pytest.mark.parametrize('family', family_names())
-@pytest.mark.parametrize('size', [(690, 15_420), (15_420, 690)])
-def test_long_page(family, size, load):
-    "The size of the report, to the answer"
-    m = load(family)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        rows = m.capture(Image.new('RGB', size, 'red'), 'What is it?', steps='all', max_new_tokens=1)
-    assert len(rows.answer.tokens) == 1 and np.isfinite(rows.answer.logprob) and rows.attn.isfinite().all()
-    assert min(rows.spans[0].grid) >= 1 and len(rows.spans[0]) == rows.attn[..., rows.span(0)].shape[-1]
-    assert rows.saliency().values.shape == rows.raster().grid
 
 
 @pytest.mark.case(18)
@@ -456,7 +205,6 @@ def test_large(preset, vlm, monkeypatch):
     "Above the raster (set low here): reduced for the model, boxes in original pixels, the crop cut from the original pixels"
     from carve_nb.core.plotting import keep_mask
     from carve_nb.formulas.threshold import regions
-    from carve_nb.method.carve import Carve
     method = dict(ours=Carve, paper=Carve.paper, official=Carve.official)[preset](max_new_tokens=2)
     size, seen, fill = (1200, 900), [], type(vlm.processor).__call__
     img = speckled(size)
@@ -522,44 +270,19 @@ def test_large_memory(figure):
     assert large['complexity'] < small['complexity'] + 3*(large['megapixels'] - small['megapixels']) and large['opening'] < 9.5*large['megapixels']
 
 
-@pytest.mark.case(20)
-def test_arrays():
-    a = np.asarray(hostile.photo())
-    for given in (a, a/255, (a/255).astype(np.float32), (a/255).astype(np.float16), np.asfortranarray(a), a[::-1][::-1], a[..., :1].repeat(3, -1)*0 + a):
-        assert np.array_equal(open_image(given), a)
-    assert np.array_equal(open_image(a[..., 0]), a[..., :1].repeat(3, -1)) and np.array_equal(open_image(a[..., 0]/255), a[..., :1].repeat(3, -1))
-    assert np.array_equal(open_image(a[..., ::-1]), a[..., ::-1])  # blue-green-red cannot be seen: taken as it stands, as documented
-    refused = {'ranges from 10 to 250; divide by its full scale': a.astype(float), 'channels first': a.transpose(2, 0, 1), r'\(100, 160, 4\)': np.zeros((100, 160, 4), np.uint8),
-               'int64': a.astype(int), 'uint16': a.astype(np.uint16), 'int8': a.astype(np.int8), 'bool': a > 3, 'complex': a*1j, 'object': a.astype(object), 'ranges from nan': a*np.nan,
-               'ranges from inf': np.full((3, 3), np.inf), 'ranges from -0.9': a/255 - 1, r'\(1, 100, 160, 3\)': a[None], r'\(160,\)': a[0, :, 0], r'\(\)': np.array(3)}
-    for why, given in refused.items():
-        with pytest.raises(ImageError, match=why): open_image(given)
-    for given in (None, 3, [[0, 1]], a.tolist(), object()):
-        with pytest.raises(ImageError, match='is not an image; pass'): open_image(given)
-
-
 @pytest.mark.case(21)
-@pytest.mark.parametrize('fmt', ['PNG', 'JPEG', 'WEBP', 'TIFF'])
-def test_metadata(fmt, vlm, tmp_path):
-    "Words in a file are not shown and not saved: only pixels come in"
-    from carve_nb.method.carve import Carve
-    data, word = hostile.marked(fmt), b'script'
-    assert word in data or fmt == 'PNG'
-    (tmp_path/'a.png').write_bytes(data)
-    for src in (data, Image.open(BytesIO(data))):
-        img = open_image(src)
-        assert not img.info and not dict(img.getexif()) and type(img) is Image.Image
-        for out in door.FORMATS: assert word not in hostile.packed(img, out) and b'Exif' not in hostile.packed(img, out)
-        r = Carve(max_new_tokens=2)(vlm, src, WORDS)
-        shown = [repr(r), str(r), '\n'.join(r.summary()), repr(r.saliency), repr(r.crop)]
-        assert not any('script' in s for s in shown) and word not in ''.join(o._repr_html_() for o in (r, r.crop, r.saliency)).encode() + png_bytes(Image.open(BytesIO(data)))
-        for part in (r.image, r.crop.image, r.saliency.plot(), r.plot()): assert not part.info and not dict(part.getexif())
+def test_metadata(vlm):
+    "Words in a file are neither shown nor saved by a result: only pixels come in"
+    result = Carve(max_new_tokens=2)(vlm, hostile.marked('JPEG'), WORDS)
+    shown = [repr(result), str(result), *result.summary(), *(o._repr_html_() for o in (result, result.crop, result.saliency))]
+    assert not any('script' in text for text in shown)
+    for part in (result.image, result.crop.image, result.saliency.plot(), result.plot()):
+        assert not part.info and not dict(part.getexif())
 
 
 @pytest.mark.case(22)
 def test_same_map(vlm, tmp_path):
     "Path, bytes, PIL, array: the same pixels, map, box and answer"
-    from carve_nb.method.carve import Carve
     photo = hostile.photo()
     data = hostile.packed(photo)
     srcs = [*ways(data, tmp_path), photo, photo.copy(), Image.open(BytesIO(data)), Image.open(tmp_path/'a.jpg'), np.asarray(photo), np.asarray(photo)/255]
@@ -573,7 +296,6 @@ def test_same_map(vlm, tmp_path):
 @pytest.mark.parametrize('kind', ['PIL', 'array'])
 def test_callers_image(kind, vlm):
     "What the caller does to an image afterwards, as with a frame that is filled again, changes no result"
-    from carve_nb.method.carve import Carve
     src = hostile.photo() if kind == 'PIL' else np.array(hostile.photo())
     whole, r = Carve(p=1., max_new_tokens=1)(vlm, src, WORDS), Carve(max_new_tokens=1)(vlm, src, WORDS)
     assert whole.crop.box == (0, 0, *hostile.SIDE)
@@ -584,14 +306,3 @@ def test_callers_image(kind, vlm):
     assert (np.asarray(open_image(src)) == 0).all()
 
 
-def test_corpus(tmp_path, monkeypatch):
-    "The script writes its corpus, and each file opens or is refused by the documented errors"
-    monkeypatch.setattr(sys, 'argv', [hostile.__file__, str(tmp_path/'all')])
-    runpy.run_path(hostile.__file__, run_name='__main__')
-    files = sorted((tmp_path/'all').iterdir())
-    assert len(files) == len(hostile.corpus()) > 60
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        for f in files:
-            try: assert open_image(f).mode == 'RGB'
-            except ImageError: pass

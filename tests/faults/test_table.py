@@ -1,5 +1,6 @@
 "Each of the sixty fault cases has a test; nbs/notes/robustness.ipynb shows this table."
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ GROUPS = {'Images': 'images', 'Text': 'text', 'Model and capture': 'model', 'Res
 
 
 def cases():
-    "The cases in the docstrings of this folder, each with the tests that name it in `@pytest.mark.case(...)`"
+    "The cases in the docstrings of this folder, each with the tests that name it in `@pytest.mark.case(...)`, and the pages with cells of it"
     found = []
     for group, name in GROUPS.items():
         doc = ast.get_docstring(ast.parse((TESTS/f'faults/test_{name}.py').read_text(encoding='utf-8')))
@@ -21,6 +22,12 @@ def cases():
             for d in f.decorator_list if isinstance(f, ast.FunctionDef) else ():
                 if not ast.unparse(d).startswith('pytest.mark.case('): continue
                 for a in d.args: found[a.value - 1]['tests'].append(f'{path.relative_to(TESTS).as_posix()}::{f.name}')
+    for path in sorted((TESTS.parent/'nbs/library').rglob('*.ipynb')):
+        for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
+            named = re.match(r'# cases? ([\d, ]+)', ''.join(cell['source'][:1]))
+            for number in re.findall(r'\d+', named[1]) if named else ():
+                page = f'{path.stem.partition("_")[2]}.ipynb'
+                if page not in (tests := found[int(number) - 1]['tests']): tests.append(page)
     return found
 
 
