@@ -1,6 +1,7 @@
 """Measure the figures that answer in chapters 2, 4 and 7: stored maps, and a number for each.
 
 `python -m recipes.live_figures [--n 300]`: about 5 minutes; `nbs/results/figure/{tokens,formula,program}.json`, `nbs/images/tokens.png`."""
+import inspect
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,9 @@ from carve_nb.core.plotting import outline_target, plot_panels, widen_box
 from carve_nb.core.saliency import Saliency, patch_cover
 from carve_nb.data.scenes import make_scene, samples
 from carve_nb.formulas.product import contrast
-from carve_nb.models.prompts import GENERAL_INSTRUCTION
+from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .figures import decode_weights, encode_weights, image_link
+from .program import program
 from .question_last import WORDINGS
 
 SEED = 145     # the running scene
@@ -88,6 +90,34 @@ def formula_figure(vlm: VLM, n: int) -> dict:
         tokens=[*(token.strip() for token in general.question_tokens), 'last'], pointing=(100*contrasted).round(decimals=1).tolist(),
         A_Q=encode_weights(question.read(query='noun')), A_G=[encode_weights(maps) for maps in token_maps(general)])
 
+SETTINGS = {   # of `program`, and the suffix of its instruction
+    'heart': (dict(query='noun'), SHORT_ANSWER), 'last token': (dict(query='last'), SHORT_ANSWER),
+    "the paper's": (dict(query='last', last=True, layers=[6, 7], lam=1e-8), None)}
+
+def program_stage(vlm: VLM, scene, asked, given: dict, suffix: str|None) -> dict:
+    "Return what each variable of `program` holds with one of its settings"
+    Q, G = (asked.question, SHORT_ANSWER), (GENERAL_INSTRUCTION, suffix)
+    S, crop, answer = program(vlm, scene.image, Q, G, **given)
+    rows = [vlm.capture(scene.image, text, given.get('layers'), 'all', suffix=end) for text, end in (Q, G)]
+    step = min(len(r.attn) for r in rows) - 1 if given.get('last') else 0
+    A_Q, A_G = (r.read(query=given['query'], step=step) for r in rows)
+    shapes = ' and '.join(str([*r.attn.shape]) for r in rows)
+    return dict(
+        rows=f'{shapes}: steps, layers, heads, patches', step=f'{step}', shape=f'{[*A_Q.shape]}: layers, patches',
+        A_Q=whole_numbers(A_Q.sum(0)), A_G=whole_numbers(A_G.sum(0)), S=whole_numbers(torch.as_tensor(S.values).flatten()),
+        grid=list(S.values.shape), box=list(crop.box), answer=str(answer), shown=image_link(crop.image, 160, 60))
+
+def program_figure(vlm: VLM) -> dict:
+    "Return what the figure of chapter 7 is drawn from: the lines of `program`, and what they hold with three settings"
+    scene = make_scene(SEED)
+    asked = scene.question('digit')
+    _, *body = inspect.getsource(program).splitlines()
+    lines = [[part.strip() for part in line.partition('  #')[::2]] for line in body]
+    stages = [dict(name=name, **program_stage(vlm, scene, asked, *setting)) for name, setting in SETTINGS.items()]
+    return dict(
+        question=asked.question, truth=asked.answer, target=list(asked.box), size=list(scene.image.size),
+        image=image_link(scene.image, 320, 70), lines=lines, stages=stages)
+
 def draw_still(title: str, panels: dict): # caption -> flat map, on the grid of carve-small -> PIL image
     "Draw the maps of a figure for those who read it without scripts"
     scene = make_scene(SEED)
@@ -113,10 +143,10 @@ def draw_stills(figures: dict): # of `run_live_figures`
 def run_live_figures(
     n: int = 300, # questions that each share counts
 ):
-    "Measure both figures, and draw their stills"
+    "Measure the figures, and draw the stills of two; that of the third is in the chapter"
     torch.set_num_threads(1)
     models = [VLM.from_pretrained(name) for name in MODELS]
-    figures = dict(tokens=tokens_figure(models, n), formula=formula_figure(models[0], n))
+    figures = dict(tokens=tokens_figure(models, n), formula=formula_figure(models[0], n), program=program_figure(models[0]))
     for name, figure in figures.items():
         text = json.dumps(figure, ensure_ascii=False, separators=(',', ':'))
         Path(f'nbs/results/figure/{name}.json').write_text(text + '\n', encoding='utf-8')

@@ -277,13 +277,42 @@ function formulaFigure(root, d, [image]) { // A_Q divided by A_G, with λ and th
   pick(d.tokens.indexOf('description'));
 }
 
+function programFigure(root, d, [image, ...crops]) { // each line of a program beside what its variable holds
+  const names = Object.fromEntries(d.stages.map(({name}, i) => [i, name])), [choiceRow, stage] = choice('It reads', 'stage', names);
+  const status = make('p', {class: 'unseen', role: 'status', 'aria-live': 'polite'}), body = make('div', {class: 'program'});
+  const map = (label, values, {grid, box: crop}) => {
+    const canvas = make('canvas', {role: 'img', width: 160, height: 160}), hit = drawMap(canvas, image, values, grid, d);
+    canvas.setAttribute('aria-label', `${label}: its peak ${hit ? 'is on' : 'misses'} the object`);
+    if (label === 'S') box(canvas.getContext('2d'), crop, 160/d.size[0], '#fff', CROP);
+    return make('figure', {}, canvas, make('figcaption', {}, label));
+  };
+  const shown = (i, label) => { const picture = crops[i].cloneNode(); picture.alt = label; return make('figure', {}, picture, make('figcaption', {}, label)); };
+  function held(i, s) { // in the order of the lines
+    return [[s.rows], [s.step], [map('A_Q', s.A_Q, s), map('A_G', s.A_G, s), s.shape], [map('S', s.S, s)], [`on ${s.grid.join(' x ')} patches`],
+      [shown(i, `the crop of box (${s.box.join(', ')})`)], [make('strong', {class: s.answer === d.truth ? 'right' : 'wrong'}, s.answer)]];
+  }
+  function draw() {
+    const i = +stage.find(o => o.checked).value, s = d.stages[i], holds = held(i, s);
+    root.result = {name: s.name, answer: s.answer, box: s.box};
+    body.replaceChildren(...d.lines.flatMap(([code, note], j) => [
+      make('div', {class: 'line'}, make('code', {}, code), make('small', {}, note.replace(/^# /, ''))), make('div', {class: 'held'}, ...holds[j])]));
+    status.textContent = `With ${s.name} the answer is “${s.answer}”; the truth is “${d.truth}”.`;
+  }
+  stage[0].checked = true;
+  choiceRow.classList.add('switch');
+  root.append(make('p', {class: 'ask'}, make('strong', {}, d.question)), make('div', {class: 'switches'}, choiceRow), body, status,
+    make('p', {class: 'legend'}, 'White: the object. Ring: the strongest patch of a map; green if it points at the object. Green box on S: the crop.'));
+  choiceRow.addEventListener('input', draw);
+  draw();
+}
+
 async function load(address) { const i = new Image(); i.src = address; await i.decode(); return i; }
 
-const FIGURES = {clutter: clutterFigure, formula: formulaFigure, rows: rowsFigure, size: sizeFigure, tokens: tokensFigure};
+const FIGURES = {clutter: clutterFigure, formula: formulaFigure, program: programFigure, rows: rowsFigure, size: sizeFigure, tokens: tokensFigure};
 
 async function start(root) {
   const name = root.dataset.figure, d = window.carveData[name];
-  const addresses = (d.stages ?? [d]).flatMap(({image, shown}) => [image, shown]).filter(Boolean);
+  const addresses = [d, ...d.stages ?? []].flatMap(({image, shown}) => [image, shown]).filter(Boolean);
   const images = await Promise.all(addresses.map(load));
   root.replaceChildren();
   FIGURES[name](root, d, images);

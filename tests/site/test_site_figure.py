@@ -12,7 +12,7 @@ from carve_nb import VLM
 from carve_nb.core.saliency import Saliency
 from carve_nb.formulas.clutter import entropy
 from recipes.figures import decode_weights  # noqa: E402
-from recipes.live_figures import formula_figure, tokens_figure
+from recipes.live_figures import formula_figure, program_figure, tokens_figure
 
 NAMES = sorted(p.stem for p in pages.FIGURES.glob('*.json'))
 
@@ -144,4 +144,15 @@ def test_formula(page):
             assert root.evaluate('e => e.result') == dict(token=token, lam=lam, pointing=figure['pointing'][i][j])
     made = formula_figure(VLM.from_pretrained('carve-small'), 2)
     for key in ('A_Q', 'A_G', 'tokens', 'lambdas', 'grid'): assert figure[key] == made[key]
+    assert page.wrong == []
+
+
+def test_program(page):
+    "Each setting of the program shows the answer and the crop that it has in the library"
+    figure, root = stored('program'), page.locator('[data-figure=program]')
+    for stage in figure['stages']:
+        root.get_by_role('radio', name=stage['name']).check(force=True)
+        assert root.evaluate('e => e.result') == {k: stage[k] for k in ('name', 'answer', 'box')}
+        assert root.locator('.line code').all_text_contents() == [code for code, _ in figure['lines']]
+    assert program_figure(VLM.from_pretrained('carve-small')) == figure
     assert page.wrong == []
