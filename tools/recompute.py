@@ -39,8 +39,6 @@ def record(name, *keys):
     for k in keys: value = value[k]
     return value
 
-def gained(row, method): return 100*record(f'{row}/row.json', 'kinds', 'digit', 'gain', method)[0]
-
 def parameters(model):
     "Of a shipped model, from its weights; what is tied counts once"
     from safetensors import safe_open
@@ -126,8 +124,6 @@ def pointing(model, method): return 100*lines(model).query('method == @method').
 def against(model, a, b):
     "Change, interval and p of method `a` over `b`"
     return paired({'': (right(model)[a], right(model)[b])}).iloc[0]
-
-def won(model, a, b): return int((right(model)[a] > right(model)[b]).sum())
 
 def gain(model, a, b): return against(model, a, b).change
 def p(model, a, b): return against(model, a, b).p
@@ -253,8 +249,6 @@ def clutter_lost(model, kind):
     t = clutter_frame(model)
     right = clutter_levels(t[t.kind == kind], 'correct', 'both')
     return tuple(100*v for v in difference(right[:, 0], right[:, 4]))
-
-def cost(method): return record('compare/costs.json', method, 'seconds')
 
 AGAIN, OTHERS, EQUAL = ('crop_tokens/again', 'crop_tokens/others',
     'equal/carve-small-0')    # fresh questions of carve-small
