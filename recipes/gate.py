@@ -1,6 +1,6 @@
 """A gate on the model's own confidence leaves sure answers alone: where it should stand, chosen on some scenes and tested on others.
 
-`python -m recipes.gate MODEL --part calibration`, `fresh` or `existence`: 5 to 30 minutes each; `nbs/results/gate/MODEL-PART.jsonl.gz`,
+`python -m recipes.gate MODEL --part calibration`, `fresh` or `existence`: 1, 4 and 11 minutes; `nbs/results/gate/MODEL-PART.jsonl.gz`,
 the kinds of a part one after the other."""
 
 from typing import Annotated

@@ -1,6 +1,6 @@
 """How the reference model and CARVE do on scenes painted in other styles than those of the training.
 
-`python -m recipes.generalization`: about 25 minutes; `nbs/results/study/generalization`."""
+`python -m recipes.generalization`: 34 minutes; `nbs/results/study/generalization`."""
 
 from dataclasses import dataclass, replace
 import pandas as pd

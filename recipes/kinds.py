@@ -1,6 +1,6 @@
 """Which query token and layers point for each kind of question, and what `lookup` answers, kind by kind.
 
-`python -m recipes.kinds MODEL calibration`, then `fresh` and `answers`: about 10, 5 and 40 minutes a model;
+`python -m recipes.kinds MODEL calibration`, then `fresh` and `answers`: 7, 4 and 25 minutes a model;
 `nbs/results/kinds/MODEL-PART.jsonl.gz`."""
 import json
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """Pointing of every query token of the prompt, and of the last position as the instruction grows word by word.
 
-`python -m recipes.rows MODEL positions`, or `behind`: about 5 minutes each; `nbs/results/rows/PART-MODEL.jsonl.gz`."""
+`python -m recipes.rows MODEL positions`, or `behind`: 2 minutes each; `nbs/results/rows/PART-MODEL.jsonl.gz`."""
 from dataclasses import replace
 from typing import Annotated
 import torch
