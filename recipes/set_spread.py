@@ -65,4 +65,4 @@ def run_set_spread(
     n: int = 200, # questions of each kind
 ):
     "Ask every question with every spread; the same command goes on where it was stopped"
-    run_trial('set_spread', model, out, busy_questions(n), lambda vlm, asked: measure_spread(vlm, ask_scene(*asked, 1., .5)))
+    run_trial('set_spread-{model}', model, out, busy_questions(n), lambda vlm, asked: measure_spread(vlm, ask_scene(*asked, 1., .5)))
