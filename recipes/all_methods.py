@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from carve_nb.attention.layer_masking import decoder_layers
+from carve_nb.attention.masking import decoder_layers
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.core.image import open_image

@@ -19,7 +19,7 @@ from carve_nb.formulas.agreement import layer_agreement
 from carve_nb.formulas.threshold import regions
 from carve_nb.method.lookup import Lookup, other_words
 from carve_nb.method.profiles import query_in
-from carve_nb.models.hooks import find_cache, mask_rows, restore
+from carve_nb.models.kernel import find_cache, mask_rows, restore
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.studies.profile import best_cell, scene_questions
 

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 import transformers
 from torch.nn.functional import pad
-from carve_nb.attention.capture import recording
+from carve_nb.models.kernel import recording
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import Saliency, pick_layers

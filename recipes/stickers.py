@@ -9,7 +9,7 @@ from fastcore.script import call_parse
 from PIL import Image, ImageDraw, ImageFont
 from torch.nn import functional as F
 import carve_nb
-from carve_nb.attention.intervention import rows_live
+from carve_nb.attention.edits import rows_live
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, UnsupportedError
 from carve_nb.core.image import png_bytes
