@@ -17,7 +17,7 @@ from carve_nb.core.text import pick_words
 from carve_nb.data.scenes import samples
 from carve_nb.method.lookup import Lookup, other_words
 from carve_nb.method.profiles import query_in
-from carve_nb.models.hooks import find_cache, mask_rows, restore
+from carve_nb.models.kernel import find_cache, mask_rows, restore
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.studies.profile import scene_questions
 from .records import run_trial

@@ -18,7 +18,7 @@ import torch
 import transformers
 from fastcore.script import call_parse
 from torch.nn.functional import pad
-from carve_nb.attention.capture import recording
+from carve_nb.models.kernel import recording
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.image import open_image

@@ -10,13 +10,12 @@ from typing import Annotated
 import numpy as np
 import torch
 from fastcore.script import call_parse
-from carve_nb.attention.capture import recording
+from carve_nb.models.kernel import CACHE, mask_rows, recording, restore
 from carve_nb.attention.session import Session
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.text import pick_words
 from carve_nb.data.scenes import scene_records
 from carve_nb.method.lookup import Lookup
-from carve_nb.models.hooks import CACHE, mask_rows, restore
 from carve_nb.models.model import model_lock
 from carve_nb.models.prefix_cache import own_loose
 from carve_nb.models.prompts import SHORT_ANSWER

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from fastcore.script import call_parse
 from torch import Tensor
-from carve_nb.attention.intervention import Edit, applying
+from carve_nb.attention.edits import Edit, applying
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import SHORT_ANSWER
