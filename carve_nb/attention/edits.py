@@ -68,7 +68,7 @@ class Edit(AttentionHook):
         if layer not in self.layers or not rows: return out
         at = torch.tensor(rows, device=out.device) - self.before
         scores = call.scores(at)
-        if self.passes <= 2: check_kernel(call, [int(at[-1])], call.softmax(scores[:, :, -1:].detach()))
+        if self.passes <= 2: check_kernel([call.module], [call.outputs([-1], call.softmax(call.scores([-1])))])
         if self.scores: scores = self.whole(self.scores, layer, scores, rows, torch.finfo(scores.dtype).min)
         weights = call.softmax(scores)
         if self.weights: weights = self.whole(self.weights, layer, weights, rows, 0.)

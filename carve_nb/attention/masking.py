@@ -131,7 +131,7 @@ class TowerRows(AttentionHook):
         if call.module not in self.seen: self.seen.append(call.module)
         layer = self.seen.index(call.module)
         if layer not in self.wanted: return
-        if layer not in self.parts: check_kernel(call, [-1], call.softmax(call.scores([-1])))
+        if layer not in self.parts: check_kernel([call.module], [call.outputs([-1], call.softmax(call.scores([-1])))])
         self.parts.setdefault(layer, []).append(replace(call, v=None, out=None))
 
 # %% ../../nbs/library/attention/10_masking.ipynb #8174b36b

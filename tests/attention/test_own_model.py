@@ -3,13 +3,11 @@ import copy
 import json
 import re
 import warnings
-from dataclasses import replace
 from functools import partial
 import pytest
 import torch
-from IPython.core.formatters import DisplayFormatter
 from PIL import Image, ImageOps
-from tiny import KW, QUESTION, TALL, WIDE, User, cell_box, refuse, settings
+from tiny import KW, QUESTION, TALL, WIDE, User, refuse, settings
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -26,19 +24,6 @@ def llava(load): return User(load('llava'))
 
 @pytest.fixture
 def qwen(load): return User(load('qwen2_5_vl'))
-
-
-# -- shown
-
-def shown(thing):
-    "Every form in which IPython shows a thing; an error is raised, where IPython prints it"
-    formatters = DisplayFormatter().formatters
-    return {kind: type(f).__call__.__wrapped__(f, thing) for kind, f in formatters.items()}
-
-
-def test_rows_in_a_notebook(llava):
-    forms = shown(llava.record())
-    assert 'layer 0' in forms['text/html'] and 'AttentionRows(3 steps' in forms['text/plain']
 
 
 # -- the kernel attends as softmax times v
@@ -147,19 +132,6 @@ def test_image_of_the_wrong_size(qwen, load):
     "Another number of tokens is refused; where the number is the same, a note says that the pixels are others"
     refuse('which these images do not fill', lambda: qwen.record(images=[WIDE.resize((64, 64)), TALL]))
     assert 'pixels not those' in repr(User(load('llava_next')).record(images=[WIDE.resize((255, 180)), TALL]))
-
-
-@pytest.mark.parametrize('name', ['llava_next', 'llava_onevision', 'internvl', 'idefics3', 'smolvlm'])
-def test_attention_on_a_tile(name, load):
-    "All attention on one token of a tile: the map is not empty, and its peak lies in the token's box"
-    rows = User(load(name), [WIDE]).record()
-    for i in range(1, len(rows.spans)):
-        s, at = rows.spans[i], len(rows.spans[i])//2
-        planted = replace(rows, attn=torch.zeros_like(rows.attn))
-        planted.attn[..., rows.span(i)][..., at] = 1
-        (x, y), (x0, y0, x1, y1) = planted.saliency().peak(), cell_box(s, at)
-        assert x0 <= x <= x1 and y0 <= y <= y1 and planted.saliency().entropy() < .1
-        assert not planted.saliency(tiles='thumbnail').values.any() and planted.tiles_note('thumbnail')[0].startswith('the map shows 0%')
 
 
 def same_inputs(vlm, images, text=None, make=lambda processor: processor, **kw):
@@ -371,9 +343,3 @@ def test_slips(llava):
     assert [llava.record(layers=layers).layers for layers in (3, (.5, .7))] == [[3], [3, 4]]
 
 
-@pytest.mark.case(54)
-def test_batch_is_refused(llava):
-    llava.processor.tokenizer.padding_side = 'left'
-    chat = llava.vlm.prompt(WIDE, QUESTION).text
-    both = llava.processor(images=[WIDE, TALL], text=[chat, chat], padding=True, return_tensors='pt')
-    refuse('open a block for each prompt of a batch', lambda: llava.record(inputs=both, images=[WIDE, TALL]))

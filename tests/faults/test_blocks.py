@@ -74,15 +74,6 @@ def test_compiled(folders, load, how):
 
 
 @pytest.mark.case(41)
-def test_compiled_wrapper(folders):
-    "The wrapper that torch.compile returns is taken off: rows and answer are those of the model inside"
-    vlm = VLM.from_pretrained(folders('llava'))
-    wrapped = VLM(torch.compile(vlm.model, backend='eager'), vlm.processor)
-    assert wrapped.model is vlm.model
-    assert torch.equal(wrapped.capture(IMAGE, QUESTION).attn, vlm.capture(IMAGE, QUESTION).attn)
-
-
-@pytest.mark.case(41)
 @pytest.mark.soak
 def test_compiled_answers(folders, load):
     "Plain answers of a compiled model are those of the model"
