@@ -40,6 +40,7 @@ class Listed(NamedTuple):
 
 # no longer in the package: their rows are recorded, their code is in the git history
 GONE = {e.name: e for e in [
+    Listed('auto', 'ours', 'decided whether to ask about crops and which answer to keep'),
     Listed('conjunction', 'ours', "CARVE's map times that of the color words"),
     Listed('vea', 'map', 'the rest of the image dimmed', 'arXiv 2510.17771'),
     Listed('attwarp', 'map', 'image warped by the marginals of the map', 'arXiv 2510.09741'),
@@ -117,7 +118,6 @@ def load_comparison(folder) -> Comparison: # of records.jsonl.gz, meta.json, cos
 EDGES = [(2, 2), (3, 3)]
 GRIDS = [
     ('carve', dict(layers=[None, (2, 3)], p=[.02, .04, .08])),
-    ('auto', dict(skip_above=[.7, .9], min_gain=[0., .1, .2])),
     ('rel-att', dict(layers=[(l, l) for l in range(6)])),
     ('grad-att', dict(layers=[(l, l) for l in range(1, 5)])), ('grad-att', dict(layers=EDGES, base=[84])),
     ('pure-grad', dict(base=[84, 160])), ('pure-grad', dict(final_images=['crop'])),

@@ -29,7 +29,7 @@ FIELDS = (              # that stay, each on two scenes
     'lookup:query=noun:baseline=others', 'lookup:query=noun:pad=.3',
     'lookup:query=noun:p=.1:min_side=48', 'lookup:query=noun:skip_above=.5', 'official:p=.4', 'paper:K=3',
     'rel-att:base=112', 'fusion-crop:p=.1', 'gift:alpha=2',
-    'vhr:alpha=1.5', 'var:rho=.5', 'vrga:gamma=.2', 'fusion-mask:share=.4', 'auto:skip_above=1', 'oracle:min_side=200')
+    'vhr:alpha=1.5', 'var:rho=.5', 'vrga:gamma=.2', 'fusion-mask:share=.4', 'oracle:min_side=200')
 GOES = {                # name -> why it may be gone
     'laser': 'no source says how it is done',
 }                       # ViCrop's `high`, rank='area', operators beyond the ratio, second readings of VRGA and DoLa go too, and are not held

@@ -93,7 +93,7 @@ PROFILE, IMAGE = ('checkup', '--only', 'profile'), 'nbs/images/switches.png'
     (['ask', IMAGE, 'What?', '--min-side', '.3'], 'a field of a method is given as --set min_side=VALUE'),
     (['demo', '--n', '3'], 'No such option: --n'), (['eval', 'nosuchfolder'], 'it is no file or folder either'),
     (['ask', 'tests', 'What?'], 'tests cannot be opened'),
-    (['map', IMAGE, 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: auto, carve, lookup, official'),
+    (['map', IMAGE, 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: carve, lookup, official'),
     (['map', IMAGE, 'What?', '--method', 'LOOKUP', '--out', 'S.xyz'], '.npy or .png'),
     (['ask', IMAGE, 'What?', '--method', 'none', '--box', '40', '40', '10', '10'], 'other methods take no --box'),
     (['ask', IMAGE, IMAGE, 'What?', '--box', '10', '10', '40', '40'], 'other methods take no --box'),
@@ -435,7 +435,7 @@ def test_plain_answer_once(models, photo, capsys):
 def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     "A profile is printed, kept for these weights, and not measured again unasked; images without boxes get one too"
     from carve_nb.attention.vlm import VLM
-    from carve_nb.method.auto import CarveAuto
+    from carve_nb.method.carve import Carve
     from carve_nb.method.lookup import Lookup
     from carve_nb.method.profiles import find_profile
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
@@ -449,7 +449,7 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     assert main(words) == 2 and '--force measures again' in capsys.readouterr().err
     file.write_text('{"kind": "model profile"}')     # a damaged one is replaced too
     assert main([*words, '--force']) == 0 and find_profile(vlm).n == 4
-    with pytest.warns(UserWarning, match='Take the default'): CarveAuto.for_model(vlm)
+    with pytest.warns(UserWarning, match='Take the default'): Carve.for_model(vlm)
     capsys.readouterr()
     assert main([*PROFILE, '--model', str(models['llava']), '--images', str(photo.parent)]) == 0
     out, err = capsys.readouterr()
@@ -508,7 +508,6 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     from dataclasses import replace
     from carve_nb.attention.vlm import VLM
     from carve_nb.core.io import load_with_digest
-    from carve_nb.method.auto import CarveAuto
     from carve_nb.method.carve import Carve
     from carve_nb.method.profiles import find_profile
     vlm = VLM.from_pretrained('carve-tiny')
@@ -518,11 +517,11 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     assert main([*PROFILE, '--model', 'carve-tiny', '--n', '20', '--quiet', '--out', str(tmp_path/'O')]) == 0
     said, best = capsys.readouterr().out, Carve(layers=[2], query='noun')
     if wins:
-        assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (best, CarveAuto(layers=[2], query='noun'))
+        assert Carve.for_model(vlm) == best
         assert f'suggested: {best}' in said
     else:
         with pytest.warns(UserWarning):
-            assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (Carve(), CarveAuto())
+            assert Carve.for_model(vlm) == Carve()
         assert 'Take the default, Carve()' in said and 'suggested' not in said
     assert 'Lookup() reads this row; for Carve, ' in said and said.endswith('in a shell: --method lookup\n')     # one advice
     assert load_with_digest(tmp_path/'O'/'profile.json')['layers'] == [2]
