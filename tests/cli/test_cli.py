@@ -474,24 +474,24 @@ def test_an_unsure_profile_hides_no_sure_one(tmp_path, monkeypatch, capsys):
     out, vlm = capsys.readouterr().out, VLM.from_pretrained('carve-small')
     assert 'not kept: another profile of this model is sure, and stays' in out and 'kept in' not in out
     assert not [*(tmp_path/'kept').iterdir()]
-    assert Lookup().choose(vlm) == (Lookup(query='noun', layers=[2], baseline='none'), [])
+    assert Lookup().choose(vlm) == (Lookup(query='noun', layers=[2], subtract='none'), [])
     replace(find_profile(vlm), n=1, query='last', layers=[9]).save(profile_path(vlm))
-    assert Lookup().choose(vlm) == (Lookup(query='noun', layers=[2], baseline='none'), [])
+    assert Lookup().choose(vlm) == (Lookup(query='noun', layers=[2], subtract='none'), [])
 
 
 def test_the_shell_tells_what_changes_an_answer(models, photo, tmp_path, monkeypatch, capsys):
-    "That no row is known and that an answer was cut: `ask` on stderr, `eval` and `report` under the table, with counts"
+    "That no query token is known and that an answer was cut: `ask` on stderr, `eval` and `report` under the table, with counts"
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     how = ['--model', str(models['llava']), '--max-new-tokens', '2']
     assert main(['ask', str(photo), 'What is this?', *how, '--method', 'lookup']) == 0
     err = capsys.readouterr().err
-    assert 'carve: note: no row is known for this model, so the last position was read' in err
+    assert 'carve: note: no query token is known for this model, so the last position was read' in err
     assert err.count('cut at 2 tokens') == 1
     assert main(['ask', str(photo), 'What is this?', *how, '--method', 'lookup', '--quiet']) == 0
     assert capsys.readouterr().err == ''
     run = str(tmp_path/'R')
     assert main(['eval', 'scenes', '--n', '2', '--methods', 'none,lookup', *how, '--out', run, '--quiet']) == 0
-    lines = ('`lookup`, 2 of 2: no row is known for this model, so the last position was read: `carve checkup --only profile` finds one',
+    lines = ('`lookup`, 2 of 2: no query token is known for this model, so the last position was read: `carve checkup --only profile` finds one',
              '`none`, 2 of 2: the answer was cut at 2 tokens: max_new_tokens gives it more')
     shown = capsys.readouterr().out, (tmp_path/'R'/'table.md').read_text()
     assert main(['report', run]) == 0
@@ -523,7 +523,7 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
         with pytest.warns(UserWarning):
             assert Carve.for_model(vlm) == Carve()
         assert 'Take the default, Carve()' in said and 'suggested' not in said
-    assert 'Lookup() reads this row; for Carve, ' in said and said.endswith('in a shell: --method lookup\n')     # one advice
+    assert 'Lookup() reads this query token; for Carve, ' in said and said.endswith('in a shell: --method lookup\n')     # one advice
     assert load_with_digest(tmp_path/'O'/'profile.json')['layers'] == [2]
 
 
