@@ -23,7 +23,7 @@ from .models.api_client import Endpoint as Endpoint
 from .attention.rows import AttentionRows as AttentionRows
 from .attention.vlm import VLM as VLM
 from .attention.vlm import record_attention as record_attention
-from .attention.intervention import Edit as Edit
+from .attention.edits import Edit as Edit
 from .method.results import Result as Result
 from .data.records import Record as Record
 from .data.scenes import Scene as Scene

@@ -1,4 +1,6 @@
-"""Every setting of CARVE changed alone, around our default and around the paper's preset, compared to the tables of the paper."""
+"""Every setting of CARVE changed alone, around our default and around the paper's preset, compared to the tables of the paper.
+
+`python -m recipes.ablation`: about an hour; `nbs/results/study/ablation`."""
 
 from dataclasses import replace
 from zlib import crc32
@@ -27,18 +29,6 @@ def ask_all(vlm, sample, methods, judge) -> tuple:
         r = make_method(method).answer(session, sample.question)
         made[name] = dict(answer=str(r.answer), correct=round(score_answer(r.answer, sample), 6)) | judge(r)
     return made, Carve(steps='all').capture_both(session, sample.question)
-
-def tidy(records, by, unit=image_key_of) -> pd.DataFrame:
-    "A row for each question and method; `by` is the field that makes the groups, `unit` what is asked in all of them"
-    if not records: raise CarveError('No records; run the study first.')
-    rows = [{'image': unit(r), by: r[by], 'method': m} | got for r in records for m, got in r['made'].items()]
-    return pd.DataFrame(rows)
-
-def wide(t, key) -> pd.DataFrame: # of `tidy`; a score: 'correct', 'pointing', ...
-    "A row for each image, a column for each (group, method) that has this score, all in the order of the records"
-    t, names = t.dropna(subset=key), [t.columns[1], 'method']
-    columns = pd.MultiIndex.from_frame(t[names].drop_duplicates())
-    return t.pivot(index='image', columns=names, values=key).astype(float).loc[t.image.unique(), columns]
 
 def paired(pairs) -> pd.DataFrame: # label -> (scores, scores they are compared with), each by image
     "Scores with intervals, their change in points on the images that have both, and p, Holm over the table"
@@ -134,30 +124,5 @@ def changed_names(records, center='default') -> list: # a key of `CENTERS`
     "The settings that differ from a center in one thing"
     return [k for k in setting_scores(records) if k.startswith(center + ' ') and not k.startswith(center + ' p=')]
 
-def grid_gains(records, center='default') -> tuple:
-    "What each p and K gains over the baseline, [shares, counts] in points, NaN where there is none; questions"
-    s = setting_scores(records)
-    cells = s.reindex(columns=[f'{center} p={p:g} K={K}' for p, K in ABLATION_GRID]).sub(s.none, axis=0)
-    return 100*cells.mean().to_numpy().reshape(len(ABLATION_SHARES), -1), cells.count().max()
-
-def best_cell(records, center) -> pd.DataFrame: # a key of `CENTERS`
-    "The best cell of a grid, chosen on these questions, over its center and the baseline; empty without a grid"
-    gains, n = grid_gains(records, center)
-    if not n: return pd.DataFrame()
-    p, K = ABLATION_GRID[np.nanargmax(gains)]
-    s, best = setting_scores(records), f'{center} p={p:g} K={K}'
-    return paired({(best, f'over {k}'): (s[best], s[k]) for k in (center, 'none')}).drop(columns='p_holm')
-
-def summarize_ablation(records) -> list:
-    "Each center against the controls, its best cell, and the changes that differ from it after Holm"
-    s, tables = setting_scores(records), []
-    for center in CENTERS:
-        others = [k for k in ('default', *ablation_controls()) if k in s and k != center]
-        t = compare_settings(records, changed_names(records, center), center)
-        differ = t[t.p_holm < .05].sort_values('change').rename_axis(f'{(t.p_holm < .05).sum()} of {len(t)} differ')
-        against = paired({f'{center} over {k}': (s[center], s[k]) for k in others})
-        tables += [against, best_cell(records, center), differ]
-    return [t.round(3) for t in tables if len(t)]
-
 if __name__ == '__main__':
-    run_recipe('ablation', measure_ablation, lambda n: samples('digit', n), summarize_ablation, 150)
+    run_recipe('ablation', measure_ablation, lambda n: samples('digit', n), 150)

@@ -1,19 +1,18 @@
 """Does clutter spread attention, and does that cost answers? A grid of scenes, and one scene on five backgrounds.
 
-`python -m recipes.clutter [--model MODEL] [--n N] [--ladders]` measures them and goes on where it was stopped."""
+`python -m recipes.clutter [--model MODEL] [--n N] [--ladders]` measures them and goes on where it was stopped: 4 to
+8 minutes each; `nbs/results/study/entropy`, `intervention`."""
 from dataclasses import replace
 from functools import partial
-from itertools import product
 import numpy as np
 import pandas as pd
 from fastcore.script import call_parse
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.io import TINY
 from carve_nb.core.saliency import pick_layers
-from carve_nb.core.stats import paired_effect
 from carve_nb.data.records import image_key_of
 from carve_nb.data.scenes import make_scene, to_sample
-from carve_nb.studies.measure import ATTENTION_MAPS, ENTROPY_STEPS, measure_each, question_entropy
+from carve_nb.studies.measure import measure_each, question_entropy
 from .correlation import logistic, spearman, try_estimate
 from .records import study_folder
 
@@ -52,9 +51,6 @@ def measure_intervention(vlm, sample) -> dict: # of `intervention_samples`
 BOOTSTRAP_DRAWS = 400 # of every bootstrap here
 FEWEST = 10 # images; fewer carry no correlation and no odds
 COVARIATES = 'objects', 'side', 'tokens'
-PAPER_DECILES = dict( # mean entropy, min-max scaled, by tenth of complexity: TextVQA, Qwen2.5-VL-3B
-    T_c=(.38, .41, .44, .53, .56, .58, .60, .61, .63, .67),
-    C_c=(.37, .39, .40, .41, .42, .45, .46, .55, .57, .60))
 
 def to_dataframe(records, step='last', layers='paper') -> pd.DataFrame:
     "Return a row for each question: bits of the 'first' or 'last' generated token, mean of `pick_layers(layers)`"
@@ -87,41 +83,13 @@ def associate(t, x, y) -> tuple:
     estimate = lambda given: try_estimate(stat, t[x], t[y], given=given, clusters=t.image_key.tolist(), fewest=FEWEST)
     return estimate(None), estimate(known.to_numpy(float)) if known.size else None
 
-def entropy_associations(records, steps=('last', 'first')) -> dict:
-    "(step, column, column) → plain and given, for all correlations with entropy and odds of a right answer"
-    out = {}
-    for step in steps:
-        t = to_dataframe(records, step)
-        out |= {(step, x, m): associate(t, x, m) for x, m in product(PAPER_DECILES, ATTENTION_MAPS)}
-        out |= {(step, m, 'correct'): associate(t, m, 'correct') for m in ATTENTION_MAPS}
-    t = to_dataframe(records)
-    return out | {('last', x, 'correct'): associate(t, x, 'correct') for x in PAPER_DECILES}
-
-
-def level_table(records, ladder) -> pd.DataFrame: # of `measure_intervention`; name
-    "Return values on the calmest and the busiest background, and their paired change"
-    tables = {step: to_dataframe(records, step) for step in ENTROPY_STEPS}
-    rows = {}
-    for step, t in tables.items():
-        for c in (*ATTENTION_MAPS, *('T_c', 'C_c', 'correct')*(step == 'last')):
-            calm, *_, busy = clutter_levels(t, c, ladder).T
-            name = f'{c} entropy, {step} token' if c in ATTENTION_MAPS else c
-            change = try_estimate(paired_effect, busy, calm)
-            rows[name] = dict(calm=round(calm.mean(), 3), busy=round(busy.mean(), 3), change=change)
-    return pd.DataFrame(rows).T.rename_axis(ladder)
-
-
 @call_parse
 def main(
     model:str=TINY, # name, folder or Hub id
     n:int=0, # questions; 0: as many as chapter 1 has
     ladders:bool=False # the same scenes on five backgrounds, in place of the grid
 ):
-    "Measure clutter, entropy and answers; print what goes with what"
+    "Measure clutter, entropy and answers"
     vlm = VLM.from_pretrained(model)
-    if ladders:
-        records = measure_each(measure_intervention, vlm, intervention_samples(n or 2250), study_folder('intervention', model))
-        for ladder in LADDERS: print(level_table(records, ladder).to_string())
-    else:
-        records = measure_each(question_entropy, vlm, entropy_samples(n or 1575), study_folder('entropy', model))
-        print(pd.DataFrame(entropy_associations(records), ['plain', 'adjusted']).T.to_string())
+    if ladders: measure_each(measure_intervention, vlm, intervention_samples(n or 2250), study_folder('intervention', model))
+    else: measure_each(question_entropy, vlm, entropy_samples(n or 1575), study_folder('entropy', model))

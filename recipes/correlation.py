@@ -1,4 +1,6 @@
-"""Rank correlation, partial correlation, odds and binned means, each with its interval."""
+"""Rank correlation, partial correlation, odds and binned means, each with its interval.
+
+Chapters 1 and 9 and `recipes.clutter` use it; it makes no record."""
 import warnings
 import numpy as np
 from scipy import stats

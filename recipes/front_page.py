@@ -8,8 +8,7 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.registry import make_method
-from .records import run_trial
-from .stickers import overlap
+from .records import overlap, run_trial
 
 FIRST_SEED = 1_640_000
 METHODS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'
@@ -32,4 +31,4 @@ def run_front_page(
     n: int = 1200, # questions
 ):
     "Ask every question with every method; the same command goes on where it was stopped"
-    run_trial('front_page', model, out, scene_records(n, start=FIRST_SEED), lambda vlm, r: measure_methods(vlm, r.opened()))
+    run_trial('front_page-{model}', model, out, scene_records(n, start=FIRST_SEED), lambda vlm, r: measure_methods(vlm, r.opened()))

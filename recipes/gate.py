@@ -1,14 +1,14 @@
-"""A gate on the model's own confidence leaves sure answers alone: where it should stand, chosen on some scenes and tested on others."""
+"""A gate on the model's own confidence leaves sure answers alone: where it should stand, chosen on some scenes and tested on others.
 
-from pathlib import Path
+`python -m recipes.gate MODEL --part calibration`, `fresh` or `existence`: 1, 4 and 11 minutes; `nbs/results/gate/MODEL-PART.jsonl.gz`,
+the kinds of a part one after the other."""
+
 from typing import Annotated
-import torch
 from fastcore.script import call_parse
-from carve_nb.attention.vlm import VLM
 from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.lookup import Lookup
-from .baselines import keep
+from .records import run_trial
 
 PARTS = dict(   # name: split, first seed, questions of each kind
     calibration=('calibration', 943_000, dict(digit=80, exist=60)),
@@ -30,11 +30,7 @@ def run_gate(
     out:Annotated[str, 'folder of the records'] = 'gate',
     part:Annotated[str, 'which scenes', dict(choices=list(PARTS))] = 'calibration'):
     "Ask with `Lookup` and without a gate, from which any gate is replayed; the same command goes on where it was stopped"
-    torch.set_num_threads(1)
-    vlm, folder, (split, start, kinds) = VLM.from_pretrained(model), Path(out), PARTS[part]
-    folder.mkdir(parents=True, exist_ok=True)
-    asked = {kind: scene_records(n, (kind,), split, start) for kind, n in kinds.items()}
-    for upto in range(1, 21):     # a twentieth of each kind, and so on
-        for kind, records in asked.items():
-            path = folder/f'{Path(model).name}-{part}-{kind}.jsonl'
-            keep(path, records[:len(records)*upto//20], lambda r: measure_gate(vlm, r.opened()))
+    split, start, kinds = PARTS[part]
+    for kind, n in kinds.items():
+        asked = scene_records(n, (kind,), split, start)
+        run_trial(f'{{model}}-{part}-{kind}', model, out, asked, lambda vlm, r: measure_gate(vlm, r.opened()))

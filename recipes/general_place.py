@@ -43,4 +43,4 @@ def run_general_place(
     n: int = 600, # questions
 ):
     "Ask every question in every way; the same command goes on where it was stopped"
-    run_trial('general_place', model, out, scene_records(n, start=FIRST_SEED), lambda vlm, r: measure_places(vlm, r.opened()))
+    run_trial('general_place-{model}', model, out, scene_records(n, start=FIRST_SEED), lambda vlm, r: measure_places(vlm, r.opened()))

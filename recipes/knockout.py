@@ -1,26 +1,25 @@
-"""One query token after another is cut from the image, layer by layer, or the whole image is hidden from a layer: which answers are lost, and do they pass where attention points?"""
+"""One query token after another is cut from the image, layer by layer, or the whole image is hidden from a layer: which answers are lost, and do they pass where attention points?
+
+`python -m recipes.knockout MODEL [--n 300]`: 36 minutes a model, `--gain --n 600` 12; `nbs/results/knockout/MODEL-KIND.jsonl.gz`."""
 
 import copy
 import gzip
 import json
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 import numpy as np
 import torch
 from fastcore.script import call_parse
-from carve_nb.attention.capture import recording
+from carve_nb.models.kernel import CACHE, mask_rows, recording, restore
 from carve_nb.attention.session import Session
-from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.text import pick_words
 from carve_nb.data.scenes import scene_records
 from carve_nb.method.lookup import Lookup
-from carve_nb.models.hooks import CACHE, mask_rows, restore
 from carve_nb.models.model import model_lock
 from carve_nb.models.prefix_cache import own_loose
 from carve_nb.models.prompts import SHORT_ANSWER
-from .baselines import keep
+from .records import run_trial
 
 FROM = 'before', '-1', 'word', *(f'+{k}' for k in range(1, 7)), 'last', 'later'   # whose row, in the order of the prompt
 
@@ -177,15 +176,11 @@ def run_knockout(
     gain:bool=False, # measure the gain under a cut, instead of every cut
 ):
     "Cut every row from the images, in every set of layers; the same command goes on where it was stopped"
-    torch.set_num_threads(1)
-    vlm, folder = VLM.from_pretrained(model), Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    name = Path(model).name
-    if gain: return keep(folder/f'{name}-gain.jsonl', scene_records(n, start=GAIN_START), lambda r: measure_gain(vlm, r.opened(), POINTING_ROW[name]))
-    asked = {k: scene_records(n, ('digit' if k == 'crop' else k,), start=START) for k in KINDS}
-    for upto in range(10, n + 10, 10):     # ten of each kind, and so on
-        for kind, records in asked.items():
-            keep(folder/f'{name}-{kind}.jsonl', records[:upto], lambda r: measure_question(vlm, r.opened(), kind))
+    if gain: return run_trial('{model}-gain', model, out, scene_records(n, start=GAIN_START),
+        lambda vlm, r: measure_gain(vlm, r.opened(), POINTING_ROW[vlm.name]))
+    for kind in KINDS:
+        asked = scene_records(n, ('digit' if kind == 'crop' else kind,), start=START)
+        run_trial('{model}-' + kind, model, out, asked, lambda vlm, r: measure_question(vlm, r.opened(), kind))
 
 POSITIONS = FROM[1:-1]   # those of one token
 

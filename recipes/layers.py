@@ -1,17 +1,17 @@
 """Do layers converge, and which need the image? Scenes on an easy and on a cluttered background, and four kinds of questions.
 
-`python -m recipes.layers [--model MODEL] [--n N] [--masking]` measures them and goes on where it was stopped."""
+`python -m recipes.layers [--model MODEL] [--n N] [--masking]` measures them and goes on where it was stopped: 1 to 7
+minutes each; `nbs/results/study/convergence`, `masking`."""
 import math
 from dataclasses import replace
 from functools import partial
 from itertools import count, islice, pairwise
 import numpy as np
-import pandas as pd
 from fastcore.script import call_parse
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.core.io import TINY
-from carve_nb.core.stats import Estimate, corrected, image_places, mean_interval, paired_effect
+from carve_nb.core.stats import corrected, image_places, paired_effect
 from carve_nb.data.records import image_key_of
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.studies.measure import measure_each, question_layers, question_masking
@@ -39,10 +39,6 @@ def masking_samples(n, kinds=('digit', 'color', 'shape', 'exist')):
     for k in range(n): yield next(s for seed in seeds if (s := to_sample(make_scene(seed), kinds[k % len(kinds)])))
 
 
-def mean_estimate(x) -> Estimate:
-    "The mean of some numbers with its interval, not in per cent"
-    return Estimate(*mean_interval(x), len(x))
-
 def image_means(records, *keys, unit=image_key_of) -> np.ndarray: # from the outside in; record -> what counts once
     "One entry of all records that have it, [n, ...], a row for each image: the mean over its records"
     rows = [(unit(r), r) for r in records]
@@ -55,14 +51,6 @@ def scene_of(record):
     return record['id'].rpartition('-')[0] if record.get('clutter') else image_key_of(record)
 
 column = partial(image_means, unit=scene_of) # of a list over layers
-
-def clutter_effects(records, key='entropy') -> list: # of `measure_clutter`; a list over layers
-    "How a number changes from the easy to the cluttered background, paired: an `Estimate` for each layer, p after Holm"
-    easy, cluttered = ({scene_of(r): r[key] for r in records if r['clutter'] == name} for name in CLUTTER)
-    both = [k for k in easy if k in cluttered]
-    after, before = (np.array([part[k] for k in both]).T for part in (cluttered, easy))
-    return corrected(list(map(paired_effect, after, before)))
-
 
 def layer_costs(records, way='onward') -> list: # of `question_masking`; an `Estimate` for each layer
     """What it costs that a layer cannot see the image; p by `paired_test` and Holm.
@@ -93,14 +81,7 @@ def main(
     n:int=0, # questions; 0: as many as chapter 3 has
     masking:bool=False # hide the image from layers, in place of looking at their attention
 ):
-    "Measure each layer; print the means, and what clutter or masking changes"
+    "Measure each layer"
     vlm = VLM.from_pretrained(model)
-    if masking:
-        records = measure_each(question_masking, vlm, masking_samples(n or 600), study_folder('masking', model))
-        print(pd.DataFrame({way: layer_costs(records, way) for way in ('onward', 'only', 'adds')}).rename_axis('layer').to_string())
-        print('fusion and review layers:', *fusion_layers(layer_costs(records, 'only')))
-    else:
-        records = measure_each(measure_clutter, vlm, clutter_samples(n or 400), study_folder('convergence', model))
-        keys = 'entropy', 'share', 'auroc', 'auroc_question'
-        t = pd.DataFrame({k: list(map(mean_estimate, column(records, k).T)) for k in keys}).rename_axis('layer')
-        print(t.assign(**{f'{k}: clutter adds': clutter_effects(records, k) for k in ('entropy', 'share')}).to_string())
+    if masking: measure_each(question_masking, vlm, masking_samples(n or 600), study_folder('masking', model))
+    else: measure_each(measure_clutter, vlm, clutter_samples(n or 400), study_folder('convergence', model))

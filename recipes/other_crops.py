@@ -12,8 +12,7 @@ from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
-from .records import run_trial
-from .stickers import overlap
+from .records import overlap, run_trial
 
 FIRST_SEED = 1_630_000
 
@@ -62,4 +61,4 @@ def run_other_crops(
 ):
     "Ask every question with every crop; the same command goes on where it was stopped"
     oracle, records = Oracle.like(Lookup()), scene_records(n, start=FIRST_SEED)
-    run_trial('other_crops', model, out, records, lambda vlm, r: measure_crops(vlm, r.opened(), oracle))
+    run_trial('other_crops-{model}', model, out, records, lambda vlm, r: measure_crops(vlm, r.opened(), oracle))

@@ -60,4 +60,4 @@ def run_question_last(
     n: int = 300, # questions
 ):
     "Read and ask every question in every order; the same command goes on where it was stopped"
-    run_trial('question_last', model, out, scene_records(n, start=FIRST_SEED), lambda vlm, r: measure_question_last(vlm, r.opened()))
+    run_trial('question_last-{model}', model, out, scene_records(n, start=FIRST_SEED), lambda vlm, r: measure_question_last(vlm, r.opened()))

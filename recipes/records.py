@@ -9,7 +9,6 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.core.io import TINY
 from carve_nb.runs.store import read_records
 from carve_nb.studies.measure import measure_each
-from .baselines import keep
 
 MODELS = TINY, 'carve-small'
 
@@ -23,25 +22,32 @@ def load_records(name, root='results/study', models=MODELS) -> dict: # model -> 
     return {m: read_records(study_folder(name, m, root))[0] for m in models}
 
 def load_trial(name: str, root: str='results/trial') -> list[dict]:
-    "Read the records of a run of the fair trial, one question each"
+    "Read the records of a run, one question each"
     with gzip.open(Path(root)/f'{name}.jsonl.gz', 'rt') as lines: return [*map(json.loads, lines)]
 
+def overlap(box, crop) -> float: # (x0, y0, x1, y1) twice
+    "Return how much of a box lies in a crop"
+    w, h = (max(0, min(box[i + 2], crop[i + 2]) - max(box[i], crop[i])) for i in (0, 1))
+    return w*h/((box[2] - box[0])*(box[3] - box[1]))
+
 def run_trial(name: str, model: str, out: str, todo: list, measure: Callable):
-    """Measure a run of the fair trial, one line a question; the same call goes on where it was stopped.
+    """Measure each thing of `todo`, a line of `out/NAME.jsonl` each; lines that the file holds are not measured again.
 
-    `measure(vlm, thing)` returns what is kept of one thing of `todo`, for `out/NAME-MODEL.jsonl`."""
+    `name` has `{model}` where the model's name goes; `measure(vlm, thing)` returns what is kept of a thing."""
     torch.set_num_threads(1)
-    vlm, folder = VLM.from_pretrained(model), Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    keep(folder/f'{name}-{Path(model).name}.jsonl', todo, lambda thing: measure(vlm, thing))
+    vlm, path = VLM.from_pretrained(model), Path(out)/f'{name.format(model=Path(model).name)}.jsonl'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done = len(path.read_text().splitlines()) if path.exists() else 0
+    for thing in todo[done:]:
+        line = json.dumps(measure(vlm, thing))
+        with open(path, 'a') as f: print(line, file=f)
 
-def run_recipe(name, measure, questions, tables, n): # functions: of a model and a question, of n, of the records
-    "Measure what `study_out` does not keep yet, of as many questions and the model that the shell names; print the tables"
+def run_recipe(name, measure, questions, n): # functions: of a model and a question, of n
+    "Measure what `study_out` does not keep yet, of as many questions and the model that the shell names"
     parser = ArgumentParser()
     parser.add_argument('--model', default=TINY, help='name, folder or Hub id')
     parser.add_argument('--n', type=int, default=n, help='questions')
     asked = parser.parse_args()
     out = study_folder(name, asked.model)
-    records = measure_each(measure, VLM.from_pretrained(asked.model), questions(asked.n), out)
-    for table in tables(records): print(table if isinstance(table, str) else table.to_string())
+    measure_each(measure, VLM.from_pretrained(asked.model), questions(asked.n), out)
     print(f'written to {out}')

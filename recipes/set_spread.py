@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from fastcore.script import call_parse
 from torch import Tensor
-from carve_nb.attention.intervention import Edit, applying
+from carve_nb.attention.edits import Edit, applying
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import SHORT_ANSWER
@@ -65,4 +65,4 @@ def run_set_spread(
     n: int = 200, # questions of each kind
 ):
     "Ask every question with every spread; the same command goes on where it was stopped"
-    run_trial('set_spread', model, out, busy_questions(n), lambda vlm, asked: measure_spread(vlm, ask_scene(*asked, 1., .5)))
+    run_trial('set_spread-{model}', model, out, busy_questions(n), lambda vlm, asked: measure_spread(vlm, ask_scene(*asked, 1., .5)))

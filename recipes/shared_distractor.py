@@ -1,17 +1,17 @@
-"""A sticker that draws the row which points, under the question and under the general instruction alike: the world that CARVE assumes, made on purpose."""
+"""A sticker that draws the row which points, under the question and under the general instruction alike: the world that CARVE assumes, made on purpose.
+
+`python -m recipes.shared_distractor [--model carve-small]`: about 15 minutes; `nbs/results/study/shared`, `shared-carve-small`."""
 
 from dataclasses import replace
 import numpy as np
-import pandas as pd
 from carve_nb.attention.session import Session
 from carve_nb.core.image import box_index, scale_box
 from carve_nb.core.io import TINY
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.registry import make_method
-from .ablation import paired
-from .records import run_recipe
-from .stickers import find_sticker, free_place, overlap, paste
+from .records import overlap, run_recipe
+from .stickers import find_sticker, free_place, paste
 
 WAYS = { # name → (method, which region)
     'A_Q, region by sum': ('question-only', 'sum'), 'divided, region by sum': ('carve', 'sum'),
@@ -51,17 +51,5 @@ def measure_shared(vlm, sample) -> dict:
                 S in zip('QG', r.maps.values())}
     return dict(id=sample.id, place=list(place), made=made, shares=shares)
 
-def shared_table(records, key='shown') -> pd.DataFrame: # or 'correct', 'pointing', 'caught', 'distracted'
-    "Every way against the undivided map with the region by sum: McNemar's exact test on all questions"
-    score = lambda k: pd.Series({r['id']: float(r['made'][k][key]) for r in records if key in r['made'][k]})
-    base = score(next(iter(WAYS)))
-    return paired({k: (score(k), base) for k in records[0]['made'] if key in records[0]['made'][k]})
-
-def shared_tables(records) -> list:
-    "The change of what is shown, of answers, pointing and what is caught"
-    return [shared_table(records, k)[['score', 'change', 'lo', 'hi', 'p']].round(3)
-        for k in ('shown', 'correct', 'pointing', 'caught')]
-
 if __name__ == '__main__':
-    run_recipe(
-        'shared', measure_shared, lambda n: samples('digit', n), shared_tables, 300)
+    run_recipe('shared', measure_shared, lambda n: samples('digit', n), 300)

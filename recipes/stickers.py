@@ -1,4 +1,6 @@
-"""Train a sticker by gradient to draw the attention of a model, and plant it, or another distractor, in a scene."""
+"""Train a sticker by gradient to draw the attention of a model, and paste it into a scene.
+
+`python -m recipes.stickers`, and `--model carve-small --words content --layers 1,2,3,4`: minutes; `nbs/results/stickers`."""
 
 import json
 from dataclasses import replace
@@ -6,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastcore.script import call_parse
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch.nn import functional as F
-import carve_nb
-from carve_nb.attention.intervention import rows_live
+from carve_nb.attention.edits import rows_live
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, UnsupportedError
 from carve_nb.core.image import png_bytes
@@ -19,6 +20,8 @@ from carve_nb.core.text import pick_words
 from carve_nb.data.scenes import samples
 from carve_nb.method.vicrop import pixel_plane
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
+
+RESULTS = Path(__file__).parents[1]/'nbs'/'results'
 
 def free_place(rng, side, size, target, margin=16, raster=32) -> tuple:
     "A box of this side by chance, beside the target in an image of this size, left and top multiples of `raster`"
@@ -101,54 +104,9 @@ def train_sticker(vlm, out='stickers', steps=300, n_scenes=4, side=64, layers=No
     replace_file(f'{path}.json', json.dumps(facts, indent=1) + '\n')
     return drawn()
 
-def overlap(box, crop) -> float: # (x0, y0, x1, y1) twice → how much of the first lies in the second
-    "A box in a crop"
-    w, h = (max(0, min(box[i + 2], crop[i + 2]) - max(box[i], crop[i])) for i in (0, 1))
-    return w*h/((box[2] - box[0])*(box[3] - box[1]))
-
-PLANTS = dict(  # name -> (w, h) in pixels; None: nothing is planted
-    clean=None, sticker=(64, 64), pieces=(64, 64), watermark=(224, 48), rings=(64, 64))
-
-def shuffle_blocks(sticker):
-    "The blocks of 8 x 8 pixels of an image in another order"
-    a = np.asarray(sticker)
-    h, w = a.shape[0]//8, a.shape[1]//8
-    tiles = a.reshape(h, 8, w, 8, 3).swapaxes(1, 2).reshape(h*w, 8, 8, 3)[np.random.default_rng(0).permutation(h*w)]
-    return Image.fromarray(tiles.reshape(h, w, 8, 8, 3).swapaxes(1, 2).reshape(a.shape))
-
-def draw_rings(side=64):
-    "Rings in black, white and magenta on a transparent ground, RGBA"
-    rings = Image.new('RGBA', (side, side))
-    pen = ImageDraw.Draw(rings)
-    for k, color in enumerate(2*('black', 'white', 'magenta')):
-        gap = k*side//12
-        pen.ellipse((gap, gap, side - 1 - gap, side - 1 - gap), fill=color)
-    return rings
-
-def draw_watermark(side, text='PREVIEW'):
-    "White words, half transparent, with a dark rim, RGBA"
-    mark, font = Image.new('RGBA', side), ImageFont.load_default(round(.8*side[1]))
-    middle, dark = (side[0]/2, side[1]/2), (0, 0, 0, 128)
-    ImageDraw.Draw(mark).text(middle, text, (255, 255, 255, 128), font, 'mm', stroke_width=2, stroke_fill=dark)
-    return mark
-
-def plant(image, kind, box, sticker): # of `PLANTS`; where, None: nowhere; the trained one
-    "An image with a distractor"
-    if box is None: return image
-    if kind == 'sticker': return paste(image, sticker, box)
-    if kind == 'pieces': return paste(image, shuffle_blocks(sticker), box)
-    drawn, planted = draw_rings() if kind == 'rings' else draw_watermark(PLANTS[kind]), image.copy()
-    planted.paste(drawn, box[:2], drawn)
-    return planted
-
-def find_sticker(vlm, folder='stickers', words=None): # to look into first
+def find_sticker(vlm, words=None):
     "The sticker that was trained for these weights"
-    name = f'{sticker_key(vlm, words)}.png'
-    shipped = Path(carve_nb.__file__).parents[1]/'nbs'/'results'/'stickers'
-    for path in (Path(folder)/name, shipped/name):
-        if path.exists(): return Image.open(path).convert('RGB')
-    raise CarveError(f'No sticker was trained for {vlm.name}. Train one, in minutes: '
-                     f'python -m recipes.stickers --model {vlm.name}')
+    return Image.open(RESULTS/'stickers'/f'{sticker_key(vlm, words)}.png').convert('RGB')
 
 @call_parse
 def run_training(

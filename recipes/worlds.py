@@ -27,10 +27,10 @@ from carve_nb.method.carve import Carve
 from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
 from carve_nb.models.prompts import GENERAL_INSTRUCTIONS
-from .baselines import keep
 from .curriculum import TURNS, Stage, ViewContent, draw_turns, fill_slots, make_batch
 from .models import batch_loss, new_model
 from .recipe import BRIEF_KINDS, LATE, SHARP_KINDS, TINY
+from .records import run_trial
 from .train import save_model
 from .training_loop import train
 from .views import WHOLE_SCENE, draw_crop, patch_labels, take_view, visible_objects
@@ -213,9 +213,8 @@ def run_worlds(
     torch.set_num_threads(1)
     folder = Path(out)
     if verb == 'train': return train_world(world, folder, stop)
-    vlm = VLM.from_pretrained(folder/world/'model' if world in WORLDS else world)
-    file = folder/f'worlds-{verb}-{world}.jsonl'
+    model, name = folder/world/'model' if world in WORLDS else world, f'worlds-{verb}-{world}'
     if verb == 'answer' and world in ('unpaired', 'carve-tiny'):
-        return keep(file, samples('digit', n, start=FIRST_SEED), lambda sample: measure_unpaired(vlm, sample))
+        return run_trial(name, model, out, samples('digit', n, start=FIRST_SEED), measure_unpaired)
     measure = measure_assumptions if verb == 'assume' else measure_answers
-    keep(file, marked_samples(n), lambda pair: measure(vlm, *pair, world == 'forced'))
+    run_trial(name, model, out, marked_samples(n), lambda vlm, pair: measure(vlm, *pair, world == 'forced'))

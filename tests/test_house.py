@@ -3,7 +3,7 @@ stored without error, and model families known in one place. Line length and doc
 import ast
 import json
 import re
-import house
+import anatomy
 from processes import ROOT
 
 PATHS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if not any(o[0] in '._' for o in p.relative_to(ROOT).parts))
@@ -34,8 +34,8 @@ def test_imports_point_down():
     known, wrong = set(map(name, MODULES)), []
     for path in MODULES:
         own = name(path)
-        wrong += [f'{own} imports {o}' for o in house.imported(path)
-                  if o in known and house.ROOMS.index(room(o)) > house.ROOMS.index(room(own))]
+        wrong += [f'{own} imports {o}' for o in anatomy.imported(path)
+                  if o in known and anatomy.ROOMS.index(room(o)) > anatomy.ROOMS.index(room(own))]
         if own not in LAZY and 'import_module(' in path.read_text(): wrong += [f'{own} imports by a string']
     assert not wrong
 
@@ -91,4 +91,4 @@ def test_families_stay_home():
 def test_picture_of_the_house():
     "It has a dot for each room that another one imports from"
     drawn = re.findall(r'<title>(\w+) imports (\w+)</title>', (ROOT/'nbs/images/house.svg').read_text())
-    assert set(drawn) == house.imports()
+    assert set(drawn) == anatomy.imports()

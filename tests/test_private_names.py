@@ -13,17 +13,15 @@ PRIVATE = {   # name -> where it is used, and what it does there
     'transformers.image_processing_utils.get_patch_output_size': 'models.image_tokens: where LLaVA-NeXT pads a canvas',
     'transformers.image_processing_utils.select_best_resolution': 'models.image_tokens: its canvas',
     'transformers.image_utils.ChannelDimension': 'models.image_tokens: an argument of the above',
-    'transformers.masking_utils.ALL_MASK_ATTENTION_FUNCTIONS': 'models.hooks: the mask of the kernel in use',
-    'transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS': 'models.hooks: the kernel in use',
+    'transformers.masking_utils.ALL_MASK_ATTENTION_FUNCTIONS': 'models.kernel: the mask of the kernel in use',
+    'transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS': 'models.kernel: the kernel in use',
     'transformers.models.auto.modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES': 'models.families: types that the rule may read',
     'transformers.models.auto.processing_auto.PROCESSOR_MAPPING_NAMES': 'models.loading: the processor of a type',
-    'transformers.vision_utils.get_vision_window_index': 'attention.vision_tower, recipes.contrast: windows of Qwen2.5-VL',
-    'transformers.PreTrainedConfig._attn_implementation': 'models.hooks: the name of the kernel in use',
-    'torch.nn.attention.flex_attention.BlockMask': 'models.hooks: the mask of flex attention',
+    'transformers.vision_utils.get_vision_window_index': 'attention.masking, recipes.contrast: windows of Qwen2.5-VL',
+    'transformers.PreTrainedConfig._attn_implementation': 'models.kernel: the name of the kernel in use',
+    'torch.nn.attention.flex_attention.BlockMask': 'models.kernel: the mask of flex attention',
     'torch.nn.modules.module': 'models.identity: hooks on all modules, `_global_forward_hooks`',
     'torch.Tensor._version': 'testing: has a weight been changed in place?',
-    'torch.ops.aten._scaled_dot_product_flash_attention': 'models.hooks: attention in two parts, CUDA',
-    'torch.ops.aten._scaled_dot_product_flash_attention_for_cpu': 'models.hooks: attention in two parts, CPU',
 }
 OWN = 'self', 'cls', 'os', 'box', 'x'   # what belongs to us, Python or ipywidgets
 

@@ -1,23 +1,64 @@
-"""How large the package is, room by room: a table of lines, syntax nodes and functions for CONTRIBUTING.md. How long the book is to read.
+"""The rooms of the package: which imports from which (nbs/images/house.svg, which `make export` writes), and how large each is.
 
-Usage: python tools/anatomy.py   (writes the table between the marks, prints the minutes and the size of git's pack; nothing fails by it, a reviewer looks at it)"""
+Usage: python tools/anatomy.py   (writes the table of sizes between the marks of CONTRIBUTING.md; nothing fails by it, a reviewer looks at it)"""
 import ast
-import json
 import re
-import subprocess
 from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT/'carve_nb'
 COLUMNS = 'modules', 'lines', 'nodes', 'functions'
+ROOMS = 'core', 'formulas', 'models', 'attention', 'data', 'method', 'testing', 'runs', 'studies', 'explorer', 'cli'
+
+
+def imported(path):
+    "Modules of the package, and names in them, that a module imports, also inside functions"
+    folders = path.relative_to(PACKAGE).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import): names = [o.name for o in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ['carve_nb', *folders[:len(folders) - node.level + 1]]*bool(node.level)
+            whole = '.'.join([*base, *filter(None, [node.module])])
+            names = [whole, *(f'{whole}.{o.name}' for o in node.names)]
+        else: continue
+        yield from (name.removeprefix('carve_nb.') for name in names if name.startswith('carve_nb.'))
+
+
+def imports():
+    "Pairs of rooms: the one that imports, the one that it imports from"
+    found = set()
+    for path in PACKAGE.rglob('*.py'):
+        own = path.relative_to(PACKAGE).with_suffix('').parts[0]
+        rooms = {name.split('.')[0] for name in imported(path)}
+        if own in ROOMS: found |= {(own, room) for room in rooms & set(ROOMS) if room != own}
+    return found
+
+
+STYLE = 'text { font: 15px system-ui, sans-serif; fill: #111 } line { stroke: #888 } circle { fill: #0a58ca }'
+
+def draw_house(pairs):
+    "A table with a dot where the room of the line imports from the room of the column"
+    rooms, parts = [r for r in ROOMS if any(r in p for p in pairs)], []
+    for i, room in enumerate(rooms):
+        parts.append(f'<text x="110" y="{i*30 + 122}" text-anchor="end">{room}</text>')
+        parts.append(f'<text transform="translate({i*42 + 146} 92) rotate(-45)">{room}</text>')
+        parts.append(f'<line x1="120" x2="{len(rooms)*42 + 120}" y1="{i*30 + 132}" y2="{i*30 + 132}"/>')
+    for a, b in sorted(pairs):
+        x, y = rooms.index(b)*42 + 141, rooms.index(a)*30 + 117
+        parts.append(f'<circle cx="{x}" cy="{y}" r="7"><title>{a} imports {b}</title></circle>')
+    width, height = len(rooms)*42 + 190, len(rooms)*30 + 120
+    head = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">',
+        f'<title>Which room imports from which</title><style>{STYLE}</style><rect width="{width}" height="{height}" style="fill: #fff"/>']
+    return '\n'.join([*head, *parts, '</svg>']) + '\n'
 
 
 def sizes():
     "Counts of each room; the modules at the top are the book"
     rooms = {}
-    for path in sorted((ROOT/'carve_nb').rglob('*.py')):
+    for path in sorted(PACKAGE.rglob('*.py')):
         if path.name == '_modidx.py': continue
-        parts, text = path.relative_to(ROOT/'carve_nb').parts, path.read_text(encoding='utf-8')
+        parts, text = path.relative_to(PACKAGE).parts, path.read_text(encoding='utf-8')
         nodes = list(ast.walk(ast.parse(text)))
         functions = sum(isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)) for n in nodes)
         room = rooms.setdefault(parts[0] if len(parts) > 1 else 'the book', Counter())
@@ -32,32 +73,8 @@ def table(rooms):
     return '\n'.join(['| room | ' + ' | '.join(COLUMNS) + ' |', '|---|' + '--:|'*len(COLUMNS), *lines])
 
 
-FOLDED = re.compile(r'#\|\s*(hide|code-fold|echo:\s*false|include:\s*false)')
-
-def reading(page):
-    "Words, open lines of code, figures, and the minutes they take: 200 words a minute, 4 seconds a line, half a minute a figure"
-    words, lines, figures = 0, 0, 0
-    for cell in json.loads(page.read_text(encoding='utf-8'))['cells']:
-        source = ''.join(cell['source'])
-        if cell['cell_type'] == 'markdown': words += len(source.split())
-        elif not FOLDED.search(source):
-            lines += sum(bool(line.strip()) and not line.startswith('#|') for line in source.split('\n'))
-        figures += any(kind.startswith('image/') for o in cell.get('outputs', ()) for kind in o.get('data', ()))
-    return words, lines, figures, words/200 + lines/15 + figures/2
-
-def print_book():
-    "The pages of the book, and their sum"
-    pages = [ROOT/'nbs/index.ipynb', ROOT/'nbs/quickstart.ipynb', *sorted((ROOT/'nbs').glob('[0-9]*.ipynb'))]
-    read = [reading(page) for page in pages]
-    print(f'{"page":20}{"words":>8}{"open lines":>12}{"figures":>9}{"minutes":>9}')
-    for name, found in [*zip((page.stem for page in pages), read), ('all', [*map(sum, zip(*read))])]:
-        print(f'{name:20}{found[0]:8,}{found[1]:12}{found[2]:9}{found[3]:9.1f}')
-
-
 if __name__ == '__main__':
     path = ROOT/'CONTRIBUTING.md'
     text = path.read_text(encoding='utf-8')
     path.write_text(re.sub(r'(?<=<!-- sizes -->\n).*?(?=\n<!-- end -->)', lambda m: table(sizes()), text, flags=re.S),
         encoding='utf-8')
-    print_book()
-    print(*re.findall('size-pack: .*', subprocess.check_output(['git', 'count-objects', '-vH'], cwd=ROOT, text=True)))

@@ -2,7 +2,7 @@
 
 It holds a rebuild: the answers, boxes and maps of every method and of the fields that stay, on twenty scenes of both models; the pixels of
 scenes; the table of a small run. Where a change is meant, `record` again in the commit that means it. What is new is told and is no
-failure, and so is what goes by its name in GOES. Numbers may differ by the rounding of another machine, answers may not."""
+failure. Numbers may differ by the rounding of another machine, answers may not."""
 import base64
 import hashlib
 import json
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT/'tests'/'holds.json'
 MODELS = 'carve-tiny', 'carve-small'
 SCENES = 20             # held out, of each model; every third asks whether something is there, the others for a digit
-FEW = {'zoom-eye': 1, 'pure-grad': 3, 'grad-att': 6, 'laser': 1}     # scenes of slow methods
+FEW = {'zoom-eye': 1, 'pure-grad': 3, 'grad-att': 6}     # scenes of slow methods
 FIELDS = (              # that stay, each on two scenes
     'carve:query=noun', 'carve:query=question', 'carve:query=content', "carve:query=['{word}']", 'carve:query=?',
     'carve:steps=last', 'carve:steps=all',
@@ -30,9 +30,6 @@ FIELDS = (              # that stay, each on two scenes
     'lookup:query=noun:p=.1:min_side=48', 'lookup:query=noun:skip_above=.5', 'official:p=.4', 'paper:K=3',
     'rel-att:base=112', 'fusion-crop:p=.1', 'gift:alpha=2',
     'vhr:alpha=1.5', 'var:rho=.5', 'vrga:gamma=.2', 'fusion-mask:share=.4', 'oracle:min_side=200')
-GOES = {                # name -> why it may be gone
-    'laser': 'no source says how it is done',
-}                       # ViCrop's `high`, rank='area', operators beyond the ratio, second readings of VRGA and DoLa go too, and are not held
 RUN = 'eval scenes --model carve-tiny --n 6 --methods none,carve,lookup --quiet --out run'
 ROUND = dict(total=1e-3, coarse=1, box=1, sure=.005)     # relative; of 255; pixels; of 1
 TIES = {'gift carve-tiny 3': .02}    # `sure`, where rounding on another machine breaks a tie of heads
@@ -116,11 +113,10 @@ def measure(scenes=SCENES, only=None, run=True):
 
 
 def compare(old, new):
-    "Lines on what is new or goes by name, and lines on what differs"
+    "Lines on what is new, and lines on what differs"
     before, after = ({key.split()[0] for key in held} for held in (old, new))
-    told = [f'gone: {n}' for n in sorted(before - after) if n in GOES] + [f'new: {n}' for n in sorted(after - before)]
-    held = [key for key in old if key in new or key.split()[0] not in GOES]
-    return told, [line for key in held for line in differences(key, old[key], new.get(key))]
+    told = [f'new: {n}' for n in sorted(after - before)]
+    return told, [line for key in old for line in differences(key, old[key], new.get(key))]
 
 
 def main(command):

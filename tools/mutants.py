@@ -28,22 +28,11 @@ LEFT = 'core/ExceptionReplacer', 'core/RemoveDecorator'
 ELSEWHERE = 'annassign', 'tfpdef', 'decorator', 'raise_stmt'   # types, and what an error says
 EQUIVALENT = {   # a changed line -> why no test can tell
     's = A.index_fill( -1, torch.tensor(shut, dtype=torch.long), -torch.inf)': 'A has one axis',
-    'columns = max(1, int(rows*image.width//image.height))': 'whole numbers above zero',
     'with model_lock(vlm.model), recording(vlm.model, layers, at, columns=prompt.spans[0].tokens, stop=False) as rec:': 'it takes longer',
     'yes, no = (seen[ -1][ids].logsumexp(0) for ids in yes_no_tokens(vlm.tokenizer))': 'one token is generated',
-    'memory[name] = peak[not 1]/1e6': 'the list has one item',
-    'shares = hits/max(said, 1), hits/max(true, 1), 2*hits/max(said + true, 2), said/len(pairs)': 'a hit is said and true',
-    "with closing(sqlite3.connect(f'{path.absolute().as_uri()}?mode=rw', timeout=30, uri=False)) as db:": 'SQLite is built to read URIs',
-    "if calls: bar.set_postfix_str(f'{\" \".join(shares)}, {calls} calls', refresh=True)": 'how often a bar is drawn',
-    "seconds = Timings({k: sum(f['seconds'][k] for f in found) for k in found[ -1]['seconds']})": 'each is found in the same stages',
-    'ends = not made.gain or len(made.gain) <= 3': '`about` reads all three',
     'S = as_saliency(gain, prompt.spans[ -1], image)': 'a tower that reads several crops is refused',
-    'output_attentions=True, return_dict_in_generate=False)': "only a GPU's memory tells",
-    "round(float(again), 4), source, dtype=str(vlm.dtype).removeprefix('torch.'), signs=key.signs, norms=key.norms,": 'a digit more',
     'def see(self, session, words, answer=True) -> dict: # fields of a `Result`': 'pages call it, and a map is the same with an answer',
     'w, h = image.width/20, image.height/ 19    # half a side of a square': 'a square a little higher is as good',
-    'LABELS = dict(red=(190, 30, 45), blue=( 31, 80, 200), green=(20, 120, 60), black=(15, 15, 15), purple=(120, 40, 150))': 'a shade',
-    'x, y = (int(i*side/3 + chance.random()*max( 1, side/3 - label))': 'less than a pixel',
     "assert fits, f'The map is {values.shape}, the tokens are {grids[ -1]}: make it with as_saliency.'": 'what an error says',
 }
 

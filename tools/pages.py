@@ -14,7 +14,7 @@ import tomllib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from house import draw_house, imports
+from anatomy import draw_house, imports
 from signatures import read
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -384,8 +384,7 @@ def group_page(group, pages, out):
 
 HOUSE = ['## The house', '', 'A dot: the room of the line imports from the room of the column. Imports go one way.', '',
          '![A table of rooms by rooms with dots below the diagonal alone](/images/house.svg)', '',
-         'One call, `Lookup()(vlm, image, question)`: from which room to which it passes, in order, with the first function that is called there.', '',
-         '![A list of pairs of rooms: method, models, attention and core](/images/call.svg)', '', '## Rooms', '']
+         '## Rooms', '']
 
 
 def library(rooms):

@@ -11,12 +11,11 @@ from functools import cache
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from statsmodels.stats.proportion import proportion_confint
 from carve_nb.core.io import CHECKPOINTS
 from carve_nb.core.saliency import pick_layers
 from carve_nb.core.stats import difference, holm, mcnemar, paired_effect
 from carve_nb.data.scenes import scene_objects, scene_records
-from carve_nb.runs.report import report, results_table
+from carve_nb.runs.report import results_table
 from carve_nb.runs.store import read_records, read_run
 from recipes.ablation import paired
 
@@ -39,8 +38,6 @@ def record(name, *keys):
     value = json.loads((RESULTS/name).read_text())
     for k in keys: value = value[k]
     return value
-
-def gained(row, method): return 100*record(f'{row}/row.json', 'kinds', 'digit', 'gain', method)[0]
 
 def parameters(model):
     "Of a shipped model, from its weights; what is tied counts once"
@@ -100,11 +97,6 @@ def unpaired():
     asked = [r['right'] for r in trial('worlds-answer-unpaired')]
     return tuple(100*v for v in difference(*(np.array([r[k] for r in asked], float) for k in ('both', 'none'))))
 
-def kept(name):
-    "Digit questions that `lookup` does not ask again in a run, since the plain answer is sure: the crop is the whole image"
-    asked = results_table(run(name).records).query('kind == "digit" and method == "lookup"')
-    return sum(json.loads(box) == [0, 0, 448, 448] for box in asked.box)
-
 def equal(model, method, sink=0):
     "Right answers in the comparison on equal terms"
     found = record(f'equal/{model}-{sink:g}.json', 'methods')
@@ -115,12 +107,6 @@ def sink_gain():
     found = record('equal/carve-small-0.3.json', 'methods')
     right = [[*map(int, found[f'{m}:tokens=144:square=True:limit=1792']['right'])] for m in ('carve', 'question-only')]
     return tuple(100*v for v in difference(*np.array(right, float)))
-
-def boxed(method):
-    "Of the variant that writes boxes"
-    found = record('box-writer.json', 'methods')
-    digits = next(r['right'] for m, r in found.items() if m.split(':')[0] == method)
-    return 100*digits.count('1')/len(digits)
 
 def searched(model):
     "Right answers of `zoom-eye` on the same questions"
@@ -135,16 +121,9 @@ def behind(model):
     return *(100*v for v in difference(row, search)), mcnemar(row, search)
 
 def pointing(model, method): return 100*lines(model).query('method == @method').pointing.mean()
-def bound(model, method, side):
-    "End of Wilson's interval of `acc`: side 0 is the lower one"
-    scores = right(model)[method]
-    return 100*proportion_confint(scores.sum(), len(scores), method='wilson')[side]
-
 def against(model, a, b):
     "Change, interval and p of method `a` over `b`"
     return paired({'': (right(model)[a], right(model)[b])}).iloc[0]
-
-def won(model, a, b): return int((right(model)[a] > right(model)[b]).sum())
 
 def gain(model, a, b): return against(model, a, b).change
 def p(model, a, b): return against(model, a, b).p
@@ -195,19 +174,6 @@ def enlarged(model, method):
 
 def there(model, place, method): return 100*right(model)[places(model) == place][method].mean()
 
-
-@cache
-def siblings(group, method, which):
-    "Scores (which=0) or points at (2) among siblings of the target, in nbs/results/conjunction.json.gz"
-    found = json.loads(gzip.decompress((RESULTS/'conjunction.json.gz').read_bytes()))['records']
-    return np.array([r['made'][method][which] for r in found if r['group'] == group], float)
-
-def siblings_holm(group, rival):
-    "Holm's p of the pointing of conjunction against a rival's, over five kinds of scenes and three rivals"
-    pairs = [(g, m) for g in ('none', 'shape', 'color', 'both', 'book')
-        for m in ('question-only', 'carve', 'pure-grad')]
-    p = holm([mcnemar(siblings(g, 'conjunction', 2), siblings(g, m, 2)) for g, m in pairs])
-    return p[pairs.index((group, rival))]
 
 @cache
 def study(name):
@@ -283,14 +249,6 @@ def clutter_lost(model, kind):
     t = clutter_frame(model)
     right = clutter_levels(t[t.kind == kind], 'correct', 'both')
     return tuple(100*v for v in difference(right[:, 0], right[:, 4]))
-
-def rival(model, method, key='acc'):
-    "Right answers in %, or another column times 100, of a rival on 60 questions; of several settings the last"
-    rows = report(run(f'rivals-{model[6:]}').records)[key]
-    return 100*(rows[method] if method in rows else next(v for k, v in rows.items() if k.startswith(method)))
-
-def bench(tokens, method): return record('bench-few.json', 'ratios', tokens, method, 'ratio')
-def cost(method): return record('compare/costs.json', method, 'seconds')
 
 AGAIN, OTHERS, EQUAL = ('crop_tokens/again', 'crop_tokens/others',
     'equal/carve-small-0')    # fresh questions of carve-small

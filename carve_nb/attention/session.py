@@ -16,7 +16,7 @@ from ..core.errors import PromptError
 from ..core.image import ImageLike, image_key, open_image
 from ..core.saliency import Layers
 from ..core.text import SHORT_ANSWER
-from ..models.hooks import _open_hooks
+from ..models.kernel import open_hooks
 from ..models.model import Answer
 from ..models.prefix_cache import PENALTIES, Prefixes, penalties, set_aside
 from ..models.prompts import TURN, Prompt, check_text, format_chat, token_names, unknown_note
@@ -53,7 +53,7 @@ class Session:
 
     @classmethod
     def of_chat(cls, vlm: VLM, images: ImageLike|list|None, messages: list, **kw) -> tuple:    # as in `VLM.chat`
-        """Return a session in which every question stands in this chat, instead of its last text, and that text.
+        """Return a session that asks every question in this chat, instead of its last text, and that text.
 
         All images stand side by side at the place of the chat's own."""
         frame, opened, question = vlm.open_chat(messages, images, together=True)
@@ -134,7 +134,7 @@ class Session:
     @property
     def remembers(self) -> bool:
         "Whether what is computed now is remembered: not where an edit or a recorder is open around it"
-        return self.shared and not _open_hooks.get()
+        return self.shared and not open_hooks.get()
 
     def once(self, key, make):
         "Return what was made under a key, and make it where it is not known"

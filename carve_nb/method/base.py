@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 import torch
-from ..attention.intervention import applying
+from ..attention.edits import applying
 from ..attention.rows import AttentionRows
 from ..attention.session import Session
 from ..attention.vlm import VLM

@@ -16,14 +16,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 import torch
 from transformers import BatchFeature, LogitsProcessor
-from ..attention.intervention import Edit, raise_scores
-from ..attention.layer_masking import decoder_layers, hidden, layer_inputs
+from ..attention.edits import Edit, raise_scores
+from ..attention.masking import decoder_layers, hidden, layer_inputs
 from ..core.errors import UnsupportedError
 from ..core.saliency import pick_layers
 from ..core.text import SHORT_ANSWER
 from .base import GuidedMethod, layers_of
 from .settings import Layers, limited
-from ..models.hooks import CACHE
+from ..models.kernel import CACHE
 from ..models.model import model_lock
 from ..models.prefix_cache import greedy, own_loose
 from ..models.prompts import Prompt, check_text

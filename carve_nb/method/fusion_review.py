@@ -9,7 +9,7 @@ __all__ = ['FUSION_DEPTHS', 'LAST_DEPTH', 'REVIEW_DEPTH', 'Shift', 'attention_sh
 # %% ../../nbs/library/method/11_fusion_review.ipynb #01a18b69
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from ..attention.layer_masking import decoder_layers, entering
+from ..attention.masking import decoder_layers, entering
 from ..core.errors import UnsupportedError
 from ..core.saliency import is_flat, pick_layers
 from ..formulas.threshold import regions

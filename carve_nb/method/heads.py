@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from numbers import Integral
 import torch
 from torch.nn.functional import pad
-from ..attention.intervention import Edit, applying
-from ..attention.layer_masking import layer_inputs
+from ..attention.edits import Edit, applying
+from ..attention.masking import layer_inputs
 from ..core.errors import CarveError
 from ..core.saliency import pick_layers
 from .base import GuidedMethod, layers_of

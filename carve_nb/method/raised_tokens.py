@@ -11,14 +11,14 @@ import math
 from dataclasses import dataclass, replace
 import numpy as np
 import torch
-from ..attention.capture import recording
-from ..attention.intervention import Edit, raise_scores
-from ..attention.vision_tower import tower_importance
+from ..attention.edits import Edit, raise_scores
+from ..attention.masking import tower_importance
 from ..core.text import pick_words, read_words, why_no_words
 from ..formulas.clutter import entropy
 from .base import GuidedMethod, as_saliency, layers_of, timings
 from .results import Timings
 from .settings import Layers, Query, limited
+from ..models.kernel import recording
 from ..models.model import model_lock
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #ad1f35f5

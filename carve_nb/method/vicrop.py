@@ -15,7 +15,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from scipy import ndimage
-from ..attention.intervention import frozen, grad_rows
+from ..attention.edits import frozen, grad_rows
 from ..attention.rows import AttentionRows
 from ..core.errors import UnsupportedError
 from ..core.image import box_size

@@ -16,8 +16,8 @@ from itertools import chain
 import torch
 from transformers import DynamicCache, GenerationConfig
 from ..core.errors import CaptureError
-from .hooks import CACHE, CacheFill, hooked
 from .image_tokens import own_inputs
+from .kernel import CACHE, CacheFill, hooked
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #b4668374
 def upto_image(prompt, inputs, i) -> dict:

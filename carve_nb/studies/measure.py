@@ -25,7 +25,7 @@ import transformers
 from PIL import Image
 from scipy.spatial.distance import squareform
 from .. import __version__
-from ..attention.layer_masking import mask_image_tokens
+from ..attention.masking import mask_image_tokens
 from ..attention.vlm import VLM
 from ..core.errors import CarveError, IncompleteError
 from ..core.io import digest

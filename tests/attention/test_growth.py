@@ -12,7 +12,8 @@ from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.method.carve import Carve
-from carve_nb.models import hooks, model as models
+from carve_nb.models import model as models
+from carve_nb.models.kernel import open_hooks
 
 HOOKS = '_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_state_dict_hooks'
 
@@ -22,8 +23,7 @@ def state(vlm):
     gc.collect()
     kinds = [type(o) for o in gc.get_objects()]
     return dict(tensors=sum(issubclass(k, torch.Tensor) for k in kinds), hooks=sum(len(getattr(m, h)) for m in vlm.model.modules() for h in HOOKS),
-                threads=threading.active_count(), kernel=vlm.text_config._attn_implementation, open=hooks._open_hooks.get(),
-                locks=len(models._locks), observing=len(hooks._observed)), len(kinds)
+                threads=threading.active_count(), kernel=vlm.text_config._attn_implementation, open=open_hooks.get(), locks=len(models._locks)), len(kinds)
 
 
 def ask_on(vlm, start, stop, one):

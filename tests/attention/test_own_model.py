@@ -1,7 +1,6 @@
 "The user's own model, inputs and wrong use, around a stock `generate`: what a user starts, and the one sentence that answers."
 import copy
 import json
-import pickle
 import re
 import warnings
 from dataclasses import replace
@@ -73,6 +72,23 @@ def test_kernel_that_changes_scores(changed):
     for call in changed.record, lambda: Carve()(changed.vlm, WIDE, QUESTION), lambda: changed.vlm.capture(WIDE, QUESTION, layers=[3]):
         refuse(r"changes attention: in layer [03] .* differs by \d+\.\d% from softmax times v in float32, .*within 0\.\d%", call)
     assert settings(changed.vlm) == before and changed.vlm.ask(WIDE, QUESTION, max_new_tokens=2) == plain
+
+
+PARTS = {   # where a kernel changes scores
+    'from layer 2 on': lambda module, query: query*(3 if module.layer_idx >= 2 else 1),
+    'decoding': lambda module, query: query*(3 if query.shape[2] == 1 else 1),
+    'all queries but the last': lambda module, query: torch.cat([query[:, :, :-1]*3, query[:, :, -1:]], 2)}
+
+
+@pytest.mark.parametrize('part', PARTS)
+def test_kernel_that_changes_some_scores(part, folders):
+    "It is noticed in each layer that is read, by a row of the question and the last one, in the prompt and in the first step"
+    vlm = VLM.from_pretrained(folders('llava'))
+    def run(module, query, *args, **kw): return sdpa_attention_forward(module, PARTS[part](module, query), *args, **kw)
+    AttentionInterface.register('in_part', run)
+    AttentionMaskInterface.register('in_part', sdpa_mask)
+    vlm.model.set_attn_implementation({'text_config': 'in_part'})
+    refuse('changes attention: in layer', lambda: User(vlm, [WIDE]).record(question=QUESTION))
 
 
 def test_kernel_of_any_name(folders, llava):
@@ -285,11 +301,9 @@ def test_copy_made_inside_a_block(folders):
         copies.append(torch.optim.swa_utils.AveragedModel(user.model).module)
         user.model.generate(**user.inputs, **KW)
     rows = user.record(run)
-    kernels = [{vars(m)['config']._attn_implementation for m in own.modules() if 'config' in vars(m)} for own in (user.model, copies[0], copies[2])]
-    assert kernels == [{'sdpa'}]*3
     want = type(user.model).generate(copies[0], **user.inputs, **KW)
     assert torch.equal(copies[1], want) and torch.equal(copies[0].generate(**user.inputs, **KW), want)
-    assert torch.equal(rows.attn, user.record().attn)
+    for again in user, User(VLM(copies[2], user.processor), [WIDE]): assert torch.allclose(rows.attn, again.record().attn, atol=1e-6)
 
 
 # -- models that a user has changed
@@ -345,11 +359,6 @@ def test_kernel_set_inside(folders):
     refuse("set to 'eager' inside the block, .* before it", lambda: user.record(run))
     assert {c for c in settings(user.vlm)[0]} == {'eager'}
     assert len(user.record().attn) == 3
-
-
-def test_pickled_inside(qwen):
-    refuse('not pickled while attention is read', lambda: qwen.record(lambda: pickle.dumps(qwen.model)))
-    assert pickle.dumps(qwen.model)
 
 
 # -- slips

@@ -5,7 +5,7 @@ import torch
 from tiny import KW, User, columns, refuse, stock
 from transformers import AutoModelForImageTextToText, DynamicCache, GptOssConfig, StaticCache
 from carve_nb.attention.vlm import VLM, record_attention
-from carve_nb.models.hooks import CACHE
+from carve_nb.models.kernel import CACHE
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 TOLERANCE = 1e-5
@@ -71,17 +71,17 @@ def test_candidates_without_a_cache(name, load, folders):
 
 @pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
 def test_prompt_read_twice(name, load):
+    "Each forward pass is a row; a batch of candidates is refused"
     user = User(load(name))
-    def read(n=2, **kw):
-        with torch.no_grad(): return [user.model(**user.inputs, **kw) for _ in range(n)][-1]
-    refuse('goes on from no cache', lambda: user.record(read))
-    refuse('goes on from no cache', lambda: user.record(lambda: read(use_cache=False)))
+    def read(n=1):
+        with torch.no_grad(): return [user.model(**user.inputs) for _ in range(n)][-1]
     def candidates():
-        past = read(1)[CACHE]
+        past = read()[CACHE]
         past.batch_repeat_interleave(2)
         with torch.no_grad(): user.model(input_ids=torch.tensor([[7], [9]]), **{CACHE: past})
-    refuse('A later forward pass inside the block reads 2 x', lambda: user.record(candidates))
-    assert len(user.record(lambda: read(1)).attn) == 1
+    refuse('A forward pass inside the block reads 2 x', lambda: user.record(candidates))
+    one, two = (user.record(lambda: read(n)).attn for n in (1, 2))
+    assert len(one) == 1 and torch.equal(two, torch.cat([one, one]))
 
 
 def static(user):

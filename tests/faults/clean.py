@@ -15,8 +15,8 @@ from PIL import Image
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 import carve_nb
-from carve_nb.attention.layer_masking import decoder_layers
-from carve_nb.models import hooks, model as model_module
+from carve_nb.attention.masking import decoder_layers
+from carve_nb.models import model as model_module
 
 STOCK = 'eager', 'sdpa', 'flash_attention_2', 'flex_attention'
 
@@ -58,8 +58,7 @@ def plain(v):
 def context_variables():
     "Those that modules of the package made"
     names = [m.name for m in pkgutil.walk_packages(carve_nb.__path__, 'carve_nb.')]
-    mods = [importlib.import_module(n) for n in names if n.rpartition('.')[2] in ('kernel', 'edit', 'batch', 'dual',
-        'var', 'capture')]
+    mods = [importlib.import_module(n) for n in names if n.rpartition('.')[2] in ('kernel',)]
     return [*{id(v): v for m in mods for v in vars(m).values() if isinstance(v, contextvars.ContextVar)}.values()]
 
 
@@ -96,7 +95,7 @@ def snapshot(vlm):
         getattr(config, 'qformer_config', None))]
     found['registry'] = [(k, id(r[k])) for r in (ALL_ATTENTION_FUNCTIONS, ALL_MASK_ATTENTION_FUNCTIONS) for k in STOCK
         if k in r]
-    found['switched'], found['lock'] = dict(hooks._observed), lock_is_free(model)
+    found['lock'] = lock_is_free(model)
     found['context'] = {v.name: v.get(None) or None for v in context_variables()}   # empty is as unset
     found['vlm'] = {k: plain(v) for k, v in vars(vlm).items()}
     found['generation'], found['config'] = model.generation_config.to_dict(), config.to_json_string()

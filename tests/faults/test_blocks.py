@@ -12,12 +12,9 @@ import numpy as np
 import pytest
 import torch
 import carve_nb
-from carve_nb.attention import capture as recorder
-from carve_nb.attention.capture import recording
-from carve_nb.attention.intervention import Edit, applying, grad_rows
-from carve_nb.attention.layer_masking import decoder_layers, layer_inputs, mask_image_tokens
+from carve_nb.attention.edits import Edit, applying, grad_rows
+from carve_nb.attention.masking import decoder_layers, layer_inputs, mask_image_tokens, tower_rows
 from carve_nb.attention.session import Session
-from carve_nb.attention.vision_tower import tower_rows
 from carve_nb.attention.vlm import VLM, record_attention
 from carve_nb.method.carve import Carve
 from carve_nb.method.contrast import DoLa
@@ -25,7 +22,7 @@ from carve_nb.method.fusion_review import scaled_features
 from carve_nb.method.raised_tokens import query_rows
 from carve_nb.method.registry import make_method, methods
 from carve_nb.method.vicrop import pixel_grads
-from carve_nb.models.hooks import CacheFill, hooked
+from carve_nb.models.kernel import CacheFill, Call, hooked, recording
 from carve_nb.models.prefix_cache import PENALTIES
 from recipes.bench import eager_kernel
 from .clean import differences, image, snapshot, tensor_bytes
@@ -194,7 +191,7 @@ def fails_clean(vlm, run, calls=(0, -1)):
 
 def assert_clean(found):
     "Nothing of ours is open or in use"
-    assert found['switched'] == {} and found['lock'] and found['gradients']
+    assert found['lock'] and found['gradients']
     assert not any(found['context'].values()) and not any('+' in str(k) for k in found['kernels'])
 
 
@@ -257,7 +254,7 @@ def test_constants_stay(load, name):
 @pytest.mark.case(42)
 def test_inside_the_recorder(load, monkeypatch):
     "An exception out of the capture's own code, at each layer; the next look is right"
-    vlm, stock = load('llava'), recorder.row_scores
+    vlm, stock = load('llava'), Call.scores
     plain, before = vlm.capture(IMAGE, QUESTION), snapshot(vlm)
     for error in (KeyboardInterrupt, MemoryError, RuntimeError):
         for at in (1, 3, 6):
@@ -267,7 +264,7 @@ def test_inside_the_recorder(load, monkeypatch):
                 if len(seen) == at: raise error
                 return stock(*args, **kw)
             with monkeypatch.context() as m:
-                m.setattr(recorder, 'row_scores', weights)
+                m.setattr(Call, 'scores', weights)
                 with pytest.raises(error): vlm.capture(IMAGE, QUESTION)
             assert len(seen) == at and differences(before, snapshot(vlm)) == {}
     assert torch.equal(vlm.capture(IMAGE, QUESTION).attn, plain.attn)
@@ -287,7 +284,7 @@ def test_memory_after_failures(load):
     assert (tensor_bytes(), held()) == before
 
 
-TOUCHING = {'recording', '_observing', 'model_lock', 'own_loose', 'applying', 'rows_live', 'mask_image_tokens',
+TOUCHING = {'recording', 'model_lock', 'own_loose', 'applying', 'rows_live', 'mask_image_tokens',
             'frozen', 'scaled_features', 'hooked', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
             'record_attention'}
 OTHERS = {'quiet_loading', 'limited', 'ready', 'undone', 'explained', 'open_store'}   # loading, the words of an error, a store of lines

@@ -41,9 +41,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from carve_nb.attention.capture import recording
-from carve_nb.attention.intervention import grad_rows
-from carve_nb.attention.layer_masking import decoder_layers
+from carve_nb.attention.edits import grad_rows
+from carve_nb.attention.masking import decoder_layers
 from carve_nb.attention.rows import AttentionRows
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
@@ -57,6 +56,7 @@ from carve_nb.method.carve import Carve
 from carve_nb.method.controls import DirectAnswer
 from carve_nb.method.settings import Crops
 from carve_nb.models.families import FAMILIES, find_family
+from carve_nb.models.kernel import recording
 from carve_nb.models.prompts import place_images
 from carve_nb.runs.runner import RunConfig, SampleEvaluator, run_eval
 from . import clean

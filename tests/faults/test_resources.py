@@ -18,13 +18,13 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
-from carve_nb.attention.layer_masking import decoder_layers
+from carve_nb.attention.masking import decoder_layers
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, InsufficientMemoryError
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.method.registry import make_method
-from carve_nb.models.hooks import cached_length
+from carve_nb.models.kernel import find_cache
 from carve_nb.models.loading import pick_device
 from carve_nb.runs.report import markdown, write_report
 from carve_nb.runs.runner import run_eval
@@ -41,7 +41,8 @@ def no_memory(vlm, when, error=ERRORS[0]):
     "Let forward passes of the decoder fail: those for which `when(number, tokens of its prompt so far)` holds"
     seen = []
     def begin(module, args, kw):
-        seen.append(args[0].shape[1] + cached_length(kw.values()))
+        cache = find_cache(kw.values())
+        seen.append(args[0].shape[1] + (0 if cache is None else cache.get_seq_length()))
         if when(len(seen) - 1, seen[-1]): raise error
     handle = decoder_layers(vlm.model)[0].register_forward_pre_hook(begin, with_kwargs=True)
     try: yield seen

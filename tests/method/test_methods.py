@@ -23,8 +23,8 @@ from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import make_method, methods
 from carve_nb.method.settings import Crops
 from carve_nb.models.families import FAMILIES
-from carve_nb.models.hooks import CACHE
 from carve_nb.models.image_tokens import told_grid
+from carve_nb.models.kernel import CACHE
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER, lay_words
 from carve_nb.testing import check_method, check_result
 from recipes.tiny_models import HERE as FAMILY_NAMES

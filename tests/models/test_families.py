@@ -14,7 +14,6 @@ import transformers
 from PIL import Image
 from tiny import QUESTION, TALL, WIDE, cell_box, check_stock_ids, columns, image, measured, note, settings, stock
 from transformers import AutoProcessor, GemmaTokenizer
-from carve_nb.attention.capture import recording
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM, check_family
 from carve_nb.core.errors import CarveError, PromptError
@@ -26,8 +25,8 @@ from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import methods
 from carve_nb.method.vicrop import RelAtt
 from carve_nb.models.families import BOX_FORMS, FAMILIES, MEASURED, find_family, image_features
-from carve_nb.models.hooks import CACHE
 from carve_nb.models.image_tokens import canvas_tiles
+from carve_nb.models.kernel import CACHE, recording
 from carve_nb.models.model import Answer
 from carve_nb.models.prefix_cache import greedy
 from carve_nb.models.prompts import SHORT_ANSWER

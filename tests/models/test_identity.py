@@ -11,7 +11,7 @@ from transformers.models.clip.modeling_clip import CLIPAttention
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaMLP
 from transformers.models.llava.modeling_llava import LlavaModel
 from carve_nb import VLM, Carve, Lookup, record_attention
-from carve_nb.attention.intervention import Edit, applying
+from carve_nb.attention.edits import Edit, applying
 from carve_nb.core.io import same_logits
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.method.controls import DirectAnswer
