@@ -34,7 +34,6 @@ from .core.saliency import Saliency as Saliency
 from .formulas.threshold import Region as Region
 from .method.settings import Crop as Crop
 from .method.carve import Carve as Carve
-from .method.auto import CarveAuto as CarveAuto
 from .method.lookup import Lookup as Lookup
 from .studies.profile import profile_model as profile_model
 from .studies.measure import measure_entropy as measure_entropy

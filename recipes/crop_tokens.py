@@ -30,7 +30,7 @@ PARTS = dict(    # name: split, first seed, questions, sides of the things in pi
     small=('heldout', 928_000, 150, (22, 30), SIZED),
     large=('heldout', 929_000, 150, (64, 90), SIZED),
     others=('heldout', 929_500, 150, (36, 60), ['none', *(with_tokens(m, t) for t in (None, CHOSEN) for m in (
-        'random', 'center', 'question-only', 'rel-att', 'auto', *LOOKS))]))
+        'random', 'center', 'question-only', 'rel-att', *LOOKS))]))
 
 def scene_questions(split, start, n, side) -> list:
     "Questions for a digit about scenes with things of some sides, the first from a seed on"

@@ -31,7 +31,7 @@ class RowByViCrop(Lookup):
 CROP = 'tokens=144:square=True:limit=1792'   # the crop of all crops
 TUNED = 'carve', 'question-only', 'rel-att', 'grad-att', 'hide'   # each with the layer that answers best on the calibration questions
 ALWAYS = 'skip_above=1'   # asked again, however sure the plain answer
-CROPS = ('lookup', f'lookup:{ALWAYS}', f'lookup:{ALWAYS}:baseline=others', 'auto', 'pure-grad', 'fusion-crop', 'ask-box', f'row-vicrop:{ALWAYS}',
+CROPS = ('lookup', f'lookup:{ALWAYS}', f'lookup:{ALWAYS}:subtract=others', 'pure-grad', 'fusion-crop', 'ask-box', f'row-vicrop:{ALWAYS}',
     'random', 'center', 'oracle', *TUNED)
 UNLIKE = f'lookup:{ALWAYS}:tokens=None', 'paper', 'official'   # with crops of their own
 ZOOM = 'zoom-eye:existence=Is there a {cue}?:answering=Is there a {cue}?:bias=1.:root=False:final_images=crop:smallest=112'   # in words that ours know

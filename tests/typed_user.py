@@ -10,7 +10,6 @@ from carve_nb import (
     Answer,
     AttentionRows,
     Carve,
-    CarveAuto,
     CarveError,
     Complexity,
     Crop,
@@ -49,7 +48,7 @@ def ask(path: Path, question: str) -> str:
     image: Image.Image = open_image(path)
     vlm = VLM.from_pretrained('carve-small', dtype='float32')
     answer: Answer = vlm.ask(image, question)
-    for method in Carve(layers=[2], rank='peak'), CarveAuto(K=1), Lookup(p=.1), Carve.paper():
+    for method in Carve(layers=[2], rank='peak'), Lookup(p=.1), Carve.paper():
         result: Result = method(vlm, image, question)
         region: Region = result.regions[0]
         crop: Crop | None = result.crop

@@ -25,11 +25,11 @@ FIELDS = (              # that stay, each on two scenes
     'carve:normalize=True', 'carve:rank=peak',
     'carve:final_images=crop', 'carve:min_side=48', 'carve:suffix=None', 'carve:square=False:pad=.3',
     'carve:tokens=None', 'carve:max_new_tokens=1',
-    'lookup:query=noun', "lookup:query=['{word}']", 'lookup:query=content:baseline=before',
-    'lookup:query=noun:baseline=others', 'lookup:query=noun:pad=.3',
+    'lookup:query=noun', "lookup:query=['{word}']", 'lookup:query=content:subtract=before',
+    'lookup:query=noun:subtract=others', 'lookup:query=noun:pad=.3',
     'lookup:query=noun:p=.1:min_side=48', 'lookup:query=noun:skip_above=.5', 'official:p=.4', 'paper:K=3',
     'rel-att:base=112', 'fusion-crop:p=.1', 'gift:alpha=2',
-    'vhr:alpha=1.5', 'var:rho=.5', 'vrga:gamma=.2', 'fusion-mask:share=.4', 'auto:skip_above=1', 'oracle:min_side=200')
+    'vhr:alpha=1.5', 'var:rho=.5', 'vrga:gamma=.2', 'fusion-mask:share=.4', 'oracle:min_side=200')
 RUN = 'eval scenes --model carve-tiny --n 6 --methods none,carve,lookup --quiet --out run'
 ROUND = dict(total=1e-3, coarse=1, box=1, sure=.005)     # relative; of 255; pixels; of 1
 TIES = {'gift carve-tiny 3': .02}    # `sure`, where rounding on another machine breaks a tie of heads

@@ -19,7 +19,7 @@ from ..core.text import SHORT_ANSWER
 from ..models.kernel import open_hooks
 from ..models.model import Answer
 from ..models.prefix_cache import PENALTIES, Prefixes, penalties, set_aside
-from ..models.prompts import TURN, Prompt, check_text, format_chat, token_names
+from ..models.prompts import TURN, Prompt, check_text, format_chat, token_names, unknown_note
 
 # %% ../../nbs/library/attention/13_session.ipynb #2bd53767
 class Session:
@@ -84,7 +84,7 @@ class Session:
 
     def prompt(self, question: str, suffix: str|bool|None = None, images: list|None = None, tokens: tuple = ()) -> Prompt:
         "Return the prompt of a question about the session's images, or about others; arguments as of `VLM.prompt`"
-        known = self.prefixes.images if self.prefixes else None
+        known = self.prefixes.images if self.prefixes else {}
         shown = self.images if images is None else images
         prompt = self.vlm.prompt(shown, question, suffix, tokens, self.messages, known)
         if images is None: prompt.spans.sort(key=lambda s: (s.image != self.which, s.image))
@@ -110,11 +110,12 @@ class Session:
         shares = self.prefixes and prompt.spans and alone and not self.vlm.fingerprint.why_whole
         return self.prefixes.read_prefix(self.vlm, prompt) if shares else self.vlm.to_device(prompt)
 
-    @property
-    def notes(self) -> list[str]:
-        "Notes for every answer: why prompts are read whole, and which settings of the checkpoint are set aside"
+    def notes(self, question: str, suffix: str|bool|None = None) -> list[str]:
+        "Return the notes for an answer: words that the model does not know, prompts read whole, settings set aside"
+        unknown = unknown_note(self.vlm.tokenizer, self.vlm.with_suffix(question, suffix))
         why = self.prefixes and self.vlm.fingerprint.why_whole
-        return [f'every prompt is read whole: {why}']*bool(why) + set_aside(self.vlm.model)
+        whole = f'every prompt is read whole: {why}' if why else ''
+        return [*filter(None, [unknown, whole]), *set_aside(self.vlm.model)]
 
     def generate(self, prompt: Prompt, max_new_tokens: int = 32, processors: list = (), from_prefix: bool = True) -> Answer:
         "Answer a prompt; the answer is not remembered"

@@ -323,6 +323,7 @@ def save_the_map(
     from carve_nb.attention.session import Session
     from carve_nb.method.results import unseen_note
     from carve_nb.models.families import check_needs
+    from carve_nb.models.prompts import unknown_note
     check_needs(vlm, chosen)
     if hasattr(chosen, 'skip_above'): chosen = replace(chosen, skip_above=1.)    # a map, however sure the answer
     several = len(opened) > 1
@@ -331,7 +332,8 @@ def save_the_map(
     if several: print_line('note', f'the map is that of {images[r.which]}, {r.notes[0]}')
     S = r.saliency
     if S is None: raise CarveError(f'{method} answered without a map: {r.notes[-1]}')
-    for note in [*r.notes[several:], *unseen_note(S.box, S.size)]: print_line('note', note)
+    unknown = '' if several else unknown_note(vlm.tokenizer, text)
+    for note in filter(None, [*r.notes[several:], *unseen_note(S.box, S.size), unknown]): print_line('note', note)
     what = save_map(S, out)
     rows, columns = S.values.shape
     x, y = S.peak()

@@ -75,7 +75,7 @@ class Method:
             r = method.answer(session, text, by)
             return replace(r, question=question, notes=[*r.notes, TURNED])
         r = self.ask_again(session, self.look(session, question), by)
-        return replace(r, notes=[*r.notes, *session.notes, *cut_note(r.answer)])
+        return replace(r, notes=[*r.notes, *session.notes(question, self.suffix), *cut_note(r.answer)])
 
     def in_order(self, question: str) -> tuple['Method', str]:
         "Return the method and the words that it asks: with `question_last` the suffix stands in the words, before the question"

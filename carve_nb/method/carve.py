@@ -52,7 +52,6 @@ class Carve(CropMethod):
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'all' # views of an image, added up (both: their models show one)
     argmax: bool = False # both captures decode by the plain argmax (code), not by the checkpoint's penalties too
     name, source, category = 'carve', 'arXiv 2509.06461', 'ours'
-    in_profile = 'carve'    # whose fields a model's profile gives it
     paper: ClassVar[type['Paper']]       # with the settings of the paper: `Carve.paper()`
     official: ClassVar[type['Official']] # with those of its published code (v4): `Carve.official()`
     paired = property(lambda self: self.query == 'last' and self.steps != 'first',
@@ -65,8 +64,8 @@ class Carve(CropMethod):
         if profile is None:
             raise CarveError(f'No profile of {short_name(vlm)!r} with these weights is saved. Make one: '
                              f'carve checkup --only profile --model {vlm.name}')
-        measured = profile.fields(cls.in_profile)
-        if not measured: warnings.warn(f'{profile.model}: {profile.advice(cls.in_profile)}', stacklevel=2)
+        measured = profile.fields('carve')
+        if not measured: warnings.warn(f'{profile.model}: {profile.advice("carve")}', stacklevel=2)
         return cls(**measured | changes)
 
     def look(self, session, question) -> Result: # without an answer yet

@@ -18,12 +18,12 @@ from .results import Result
 from .settings import ABOVE_0, Layers, Query, limited
 
 # %% ../../nbs/library/method/07_lookup.ipynb #7c152665
-def other_words(rows, query, baseline) -> list: # `AttentionRows`; as `Lookup.query`; 'before' or 'others'
+def other_words(rows, query, which) -> list: # `AttentionRows`; as `Lookup.query`; 'before' or 'others'
     "Return the question's tokens before a query token, or all others; for the last position all of them"
     everything = range(len(rows.question_tokens))
     if query == 'last': return [*everything]
     own = pick_words(rows.question_tokens, query)
-    return [i for i in everything if i not in own and (baseline == 'others' or i < own[0])]
+    return [i for i in everything if i not in own and (which == 'others' or i < own[0])]
 
 def less_words(S, rows, layers, tokens) -> Saliency: # the row's map; `AttentionRows`; as `pick_layers`; of the question
     "Subtract the mean map of some tokens of the question from a map; attention to another image does not count"
@@ -38,32 +38,34 @@ class Lookup(CropMethod):
     # one of `QUERIES` or a list of words; None: that of the model's profile, or the last position if it has none
     query: Query | None = None
     layers: Layers = None # see `pick_layers`; None: the profile's where `query` is None too, else all
-    # words of the question that see what all words see: those before the row's, or all others; their map is taken off the
-    # row's; None: the profile's choice where `query` is None too, else 'none'
-    baseline: Literal['none', 'before', 'others', None] = None
+    # words of the question that see what all words see: those before the query token, or all others; their mean map is
+    # subtracted; None: the profile's choice where `query` is None too, else 'none'
+    subtract: Literal['none', 'before', 'others', None] = None
     p: float = limited(.04, ABOVE_0, 1) # kept share of the pixels
     skip_above: float = limited(.95, 0, 1) # the plain answer stays where the model is surer of it than this; 1: always ask again
     name, category = 'lookup', 'ours'
 
     def choose(self, vlm) -> tuple: # (`Lookup`, notes)
-        "Return the method with the row, the layers and the baseline that are read in a model"
-        given = {k: getattr(self, k) for k in ('query', 'layers', 'baseline') if getattr(self, k) is not None}
+        "Return the method with the query token, the layers and the subtracted words that are read in a model"
+        given = {k: getattr(self, k) for k in ('query', 'layers', 'subtract') if getattr(self, k) is not None}
         profile = None if self.query else find_profile(vlm)
         found = profile.fields('lookup') if profile else {}
         notes = []
         if found and profile.dtype != vlm.fingerprint.dtype:
-            notes = [f'row and layers are of a profile in {profile.dtype}; the model is in {vlm.fingerprint.dtype}']
+            notes = [f'query token and layers are from a profile in {profile.dtype}; '
+                     f'the model is in {vlm.fingerprint.dtype}']
         if not (found or self.query):
-            why = 'the profile of this model is not sure of a row' if profile else 'no row is known for this model'
+            why = 'no query token is known for this model'
+            if profile: why = 'the profile of this model is not sure of a query token'
             more = f'`carve checkup --only profile{" --force` with more images" if profile else "`"} finds one'
             found = dict(query='last')
             notes = [f'{why}, so the last position was read: {more}']
-        return replace(self, **dict(baseline='none') | found | given), notes
+        return replace(self, **dict(subtract='none') | found | given), notes
 
     def settled(self, vlm): return self.choose(vlm)[0]
 
     def look(self, session, question) -> Result:
-        "Find the region of the row that one pass gives, with the plain answer"
+        "Find the region of the query token's attention in one pass, with the plain answer"
         image = session.image
         own, notes = self.choose(session.vlm)
         layers = layers_of(session.vlm, own.layers)
@@ -72,9 +74,9 @@ class Lookup(CropMethod):
         query = query_in(rows, own.query)
         if query != own.query: notes.append(f'{why_no_words(rows.question_tokens, own.query)}: the last position was read')
         S = rows.saliency(layers=layers, query=query, background=image)
-        if own.baseline != 'none':
-            if words := other_words(rows, query, own.baseline): S = less_words(S, rows, layers, words)
-            else: notes.append(f'the question has no words for baseline={own.baseline!r}: the row is read as it is')
+        if own.subtract != 'none':
+            if words := other_words(rows, query, own.subtract): S = less_words(S, rows, layers, words)
+            else: notes.append(f'the question has no words for subtract={own.subtract!r}: nothing is subtracted')
         if sure := rows.answer.confidence > self.skip_above:
             notes.append(f'the model is sure of its answer ({rows.answer.confidence:.2f}): it is not asked again')
         def show(S): return self.show(image, [] if sure else regions(S, self.p, 1, rank='peak'))

@@ -90,9 +90,9 @@ class ModelProfile:
         best, *others = sorted(map(max, self.agreement.values()), reverse=True)
         doubts = {
             f'{self.n} images are fewer than {IMAGES}': self.n < IMAGES,
-            f'the row is chosen again in {self.again:.0%} of the bootstrap draws of its images, less than 80 %': self.again < .8,
-            f'the layers of its row agree by {best:.2f}, less than {FLOOR}': best < FLOOR,
-            'another row agrees as well': best in others}
+            f'it is chosen again in {self.again:.0%} of the bootstrap draws of its images, less than 80 %': self.again < .8,
+            f'the layers of its query token agree by {best:.2f}, less than {FLOOR}': best < FLOOR,
+            'another query token agrees as well': best in others}
         if self.chance is not None:
             pointing = np.mean([self.pointing[self.query][self.read.index(l)] for l in self.layers])
             why = f'its peak points at {pointing:.0%} of the boxes, where chance is {self.chance:.0%}'
@@ -113,7 +113,7 @@ class ModelProfile:
         wins = name == 'lookup' or not self.gain or self.gain[1] > 0
         if not (self.sure and wins): return {}
         found = dict(query=self.query, layers=self.layers)
-        if name == 'lookup' and self.sinks and self.sinks[0] >= SINKS: found['baseline'] = 'others'
+        if name == 'lookup' and self.sinks and self.sinks[0] >= SINKS: found['subtract'] = 'others'
         if name != 'lookup' and self.query == 'last': del found['query']
         return found
 
@@ -122,7 +122,7 @@ class ModelProfile:
         make = methods()[name]
         if fields := self.fields(): return f'{"suggested" if self.gain else "by agreement, untested"}: {make(**fields)}'
         why = f'not sure: {", and ".join(self.doubts())}; measure more images' if not self.sure else (
-            f'the row points no better than the last position in all layers ({_points(self.gain)})')
+            f'the query token points no better than the last position in all layers ({_points(self.gain)})')
         return f'{why}. Take the default, {make()}'
 
     def table(self):
@@ -134,13 +134,13 @@ class ModelProfile:
     def about(self) -> list: # of str
         "Describe the choice and its gain, in sentences"
         again = f'again in {self.again:.0%} of the bootstrap draws of its images'
-        said = [f'chosen by agreement: row {self.query!r}, layers {self.layers}; {again}']
+        said = [f'chosen by agreement: query token {self.query!r}, layers {self.layers}; {again}']
         if self.gain: said.append(f'pointing (peak on the target), over the last position in all layers: {_points(self.gain)}')
         if self.sinks:
-            what = "a sink: lookup reads the row with baseline='others'" if self.sinks[0] >= SINKS else 'no sink'
+            what = "a sink: lookup reads the query token with subtract='others'" if self.sinks[0] >= SINKS else 'no sink'
             said.append(f'{self.sinks[0]:.0%} of the peaks fall on one patch: {what}')
         twins = '; among twins its peak is on the target in {:.0%} [{:.0%}, {:.0%}]'.format(*self.twins) if self.twins else ''
-        advice = f'Lookup() reads this row; for Carve, {self.advice()}' if self.sure else self.advice()
+        advice = f'Lookup() reads this query token; for Carve, {self.advice()}' if self.sure else self.advice()
         return [*said, f'binds color to shape: {self.binds}{twins}', advice]
 
     def __repr__(self):

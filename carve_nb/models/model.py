@@ -198,7 +198,8 @@ class Model:
         if one_only and n > 1: raise PromptError(f'One image at a time: {one_only}.')
         question = check_text(self.processor, question, self.escape)
         text = self.with_suffix(question, suffix)
-        if note := unknown_note(self.tokenizer, text): warnings.warn(note, stacklevel=2)
+        unknown = unknown_note(self.tokenizer, text) if known is None else ''    # a session has it in its notes
+        if unknown: warnings.warn(unknown, stacklevel=2)
         chat, behind = lay_words(self.processor, question, text, n, messages)
         prompt = write_prompt(self, chat, question, images, self.read(images, limits, known), behind)
         if len(prompt) >= self.limit:

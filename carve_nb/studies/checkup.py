@@ -200,7 +200,7 @@ def name_arm(reads, use) -> str: # query token and layers of `lookup`; an arm
     "Return the method of an arm as Python"
     if use not in ('lookup', LARGE):
         return {'carve': 'Carve()', 'carve:suffix=None': 'Carve(suffix=None)'}.get(use, f'make_method({use!r})')
-    more = f', baseline={reads["baseline"]!r}' if 'baseline' in reads else ''
+    more = f', subtract={reads["subtract"]!r}' if 'subtract' in reads else ''
     return f'Lookup(query={reads["query"]!r}, layers={reads["layers"]}{more}{", tokens=None"*(use == LARGE)})'
 
 def format_points(e) -> str: # [value, low, high]
@@ -323,7 +323,7 @@ def settle_lookup(vlm) -> dict: # for the protocol
     "Return the query token and layers that `lookup` reads, and why"
     own, profile = Lookup().settled(vlm), find_profile(vlm)
     why = f'profile of {profile.n} images, {"sure" if profile.sure else "not sure"}' if profile else 'no profile'
-    return dict(query=own.query, layers=own.layers, **dict(baseline=own.baseline) if own.baseline != 'none' else {}, why=why)
+    return dict(query=own.query, layers=own.layers, **dict(subtract=own.subtract) if own.subtract != 'none' else {}, why=why)
 
 def ask_questions(store, evaluator, kinds, n): # yields lists of lines
     "Ask n questions of each kind, over the answers that the store holds and on from there"

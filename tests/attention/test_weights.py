@@ -39,12 +39,12 @@ def fused_step(vlm):
 
 def test_lookup_after_a_fused_step(vlm):
     "The profile of the old weights is not read for the new ones, also through a fresh `VLM`"
-    assert Lookup().choose(vlm) == (Lookup(query='last', layers=[1, 2, 3], baseline='none'), [])
+    assert Lookup().choose(vlm) == (Lookup(query='last', layers=[1, 2, 3], subtract='none'), [])
     fused_step(vlm)
     vlm.forget()
     for changed in vlm, VLM(vlm.model, vlm.processor):
         own, notes = Lookup().choose(changed)
-        assert own == Lookup(query='last', baseline='none') and 'no row is known for this model' in notes[0]
+        assert own == Lookup(query='last', subtract='none') and 'no query token is known for this model' in notes[0]
     with torch.no_grad(): first(vlm).mul_(2)
     vlm.forget()
     assert find_profile(vlm) is None
@@ -55,7 +55,7 @@ def test_another_type(tmp_path, monkeypatch):
     half = VLM.from_pretrained('carve-small', dtype='bfloat16')
     r = Lookup()(half, SCENE.image, QUESTION)
     assert r.read and any('of a profile in float32; the model is in bfloat16' in note for note in r.notes)
-    assert Lookup().choose(VLM.from_pretrained('carve-small')) == (Lookup(query='noun', layers=[2], baseline='none'), [])
+    assert Lookup().choose(VLM.from_pretrained('carve-small')) == (Lookup(query='noun', layers=[2], subtract='none'), [])
     from dataclasses import replace
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
     torch.manual_seed(0)
@@ -71,7 +71,7 @@ def test_another_type(tmp_path, monkeypatch):
     assert find_profile(half) == mine and find_profile(full) == shipped    # its own weights come first
 
 
-UNKNOWN = 'no row is known for this model'
+UNKNOWN = 'no query token is known for this model'
 
 
 def is_known(model, processor): return not any(UNKNOWN in note for note in Lookup(max_new_tokens=1)(VLM(model, processor), SCENE.image, QUESTION).notes)

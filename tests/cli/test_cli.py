@@ -93,7 +93,7 @@ PROFILE, IMAGE = ('checkup', '--only', 'profile'), 'nbs/images/switches.png'
     (['ask', IMAGE, 'What?', '--min-side', '.3'], 'a field of a method is given as --set min_side=VALUE'),
     (['demo', '--n', '3'], 'No such option: --n'), (['eval', 'nosuchfolder'], 'it is no file or folder either'),
     (['ask', 'tests', 'What?'], 'tests cannot be opened'),
-    (['map', IMAGE, 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: auto, carve, lookup, official'),
+    (['map', IMAGE, 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: carve, lookup, official'),
     (['map', IMAGE, 'What?', '--method', 'LOOKUP', '--out', 'S.xyz'], '.npy or .png'),
     (['ask', IMAGE, 'What?', '--method', 'none', '--box', '40', '40', '10', '10'], 'other methods take no --box'),
     (['ask', IMAGE, IMAGE, 'What?', '--box', '10', '10', '40', '40'], 'other methods take no --box'),
@@ -435,7 +435,7 @@ def test_plain_answer_once(models, photo, capsys):
 def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     "A profile is printed, kept for these weights, and not measured again unasked; images without boxes get one too"
     from carve_nb.attention.vlm import VLM
-    from carve_nb.method.auto import CarveAuto
+    from carve_nb.method.carve import Carve
     from carve_nb.method.lookup import Lookup
     from carve_nb.method.profiles import find_profile
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
@@ -449,7 +449,7 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     assert main(words) == 2 and '--force measures again' in capsys.readouterr().err
     file.write_text('{"kind": "model profile"}')     # a damaged one is replaced too
     assert main([*words, '--force']) == 0 and find_profile(vlm).n == 4
-    with pytest.warns(UserWarning, match='Take the default'): CarveAuto.for_model(vlm)
+    with pytest.warns(UserWarning, match='Take the default'): Carve.for_model(vlm)
     capsys.readouterr()
     assert main([*PROFILE, '--model', str(models['llava']), '--images', str(photo.parent)]) == 0
     out, err = capsys.readouterr()
@@ -474,24 +474,24 @@ def test_an_unsure_profile_hides_no_sure_one(tmp_path, monkeypatch, capsys):
     out, vlm = capsys.readouterr().out, VLM.from_pretrained('carve-small')
     assert 'not kept: another profile of this model is sure, and stays' in out and 'kept in' not in out
     assert not [*(tmp_path/'kept').iterdir()]
-    assert Lookup().choose(vlm) == (Lookup(query='noun', layers=[2], baseline='none'), [])
+    assert Lookup().choose(vlm) == (Lookup(query='noun', layers=[2], subtract='none'), [])
     replace(find_profile(vlm), n=1, query='last', layers=[9]).save(profile_path(vlm))
-    assert Lookup().choose(vlm) == (Lookup(query='noun', layers=[2], baseline='none'), [])
+    assert Lookup().choose(vlm) == (Lookup(query='noun', layers=[2], subtract='none'), [])
 
 
 def test_the_shell_tells_what_changes_an_answer(models, photo, tmp_path, monkeypatch, capsys):
-    "That no row is known and that an answer was cut: `ask` on stderr, `eval` and `report` under the table, with counts"
+    "That no query token is known and that an answer was cut: `ask` on stderr, `eval` and `report` under the table, with counts"
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     how = ['--model', str(models['llava']), '--max-new-tokens', '2']
     assert main(['ask', str(photo), 'What is this?', *how, '--method', 'lookup']) == 0
     err = capsys.readouterr().err
-    assert 'carve: note: no row is known for this model, so the last position was read' in err
+    assert 'carve: note: no query token is known for this model, so the last position was read' in err
     assert err.count('cut at 2 tokens') == 1
     assert main(['ask', str(photo), 'What is this?', *how, '--method', 'lookup', '--quiet']) == 0
     assert capsys.readouterr().err == ''
     run = str(tmp_path/'R')
     assert main(['eval', 'scenes', '--n', '2', '--methods', 'none,lookup', *how, '--out', run, '--quiet']) == 0
-    lines = ('`lookup`, 2 of 2: no row is known for this model, so the last position was read: `carve checkup --only profile` finds one',
+    lines = ('`lookup`, 2 of 2: no query token is known for this model, so the last position was read: `carve checkup --only profile` finds one',
              '`none`, 2 of 2: the answer was cut at 2 tokens: max_new_tokens gives it more')
     shown = capsys.readouterr().out, (tmp_path/'R'/'table.md').read_text()
     assert main(['report', run]) == 0
@@ -508,7 +508,6 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     from dataclasses import replace
     from carve_nb.attention.vlm import VLM
     from carve_nb.core.io import load_with_digest
-    from carve_nb.method.auto import CarveAuto
     from carve_nb.method.carve import Carve
     from carve_nb.method.profiles import find_profile
     vlm = VLM.from_pretrained('carve-tiny')
@@ -518,13 +517,13 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     assert main([*PROFILE, '--model', 'carve-tiny', '--n', '20', '--quiet', '--out', str(tmp_path/'O')]) == 0
     said, best = capsys.readouterr().out, Carve(layers=[2], query='noun')
     if wins:
-        assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (best, CarveAuto(layers=[2], query='noun'))
+        assert Carve.for_model(vlm) == best
         assert f'suggested: {best}' in said
     else:
         with pytest.warns(UserWarning):
-            assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (Carve(), CarveAuto())
+            assert Carve.for_model(vlm) == Carve()
         assert 'Take the default, Carve()' in said and 'suggested' not in said
-    assert 'Lookup() reads this row; for Carve, ' in said and said.endswith('in a shell: --method lookup\n')     # one advice
+    assert 'Lookup() reads this query token; for Carve, ' in said and said.endswith('in a shell: --method lookup\n')     # one advice
     assert load_with_digest(tmp_path/'O'/'profile.json')['layers'] == [2]
 
 

@@ -200,7 +200,7 @@ def test_blocks_leave_nothing(load, name):
 
 
 @pytest.mark.case(42)
-@pytest.mark.parametrize('name', ['auto', 'carve', 'grad-att', *(n for n, m in methods().items() if m.category in ('edit', 'logits'))])
+@pytest.mark.parametrize('name', ['carve', 'grad-att', *(n for n, m in methods().items() if m.category in ('edit', 'logits'))])
 def test_methods_leave_nothing(load, name):
     "Methods, interrupted in their last pass, in which they guide the model; tests/method/test_methods.py lets all of them fail"
     method = make_method(name, max_new_tokens=2)
