@@ -1146,6 +1146,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'carve_nb/method/profiles.py'),
                                           'carve_nb.method.profiles.ModelProfile.fits': ( 'library/method/profiles.html#modelprofile.fits',
                                                                                           'carve_nb/method/profiles.py'),
+                                          'carve_nb.method.profiles.ModelProfile.last_agrees': ( 'library/method/profiles.html#modelprofile.last_agrees',
+                                                                                                 'carve_nb/method/profiles.py'),
                                           'carve_nb.method.profiles.ModelProfile.load': ( 'library/method/profiles.html#modelprofile.load',
                                                                                           'carve_nb/method/profiles.py'),
                                           'carve_nb.method.profiles.ModelProfile.save': ( 'library/method/profiles.html#modelprofile.save',

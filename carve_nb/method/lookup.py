@@ -72,13 +72,18 @@ class Lookup(CropMethod):
         rows = self.capture(session, question, layers=layers)
         if not isinstance(own.query, str): pick_words(rows.question_tokens, own.query)   # an error where it lacks them
         query = query_in(rows, own.query)
-        if query != own.query: notes.append(f'{why_no_words(rows.question_tokens, own.query)}: the last position was read')
+        lacks, profile = query != own.query, find_profile(session.vlm)
+        stays = lacks and profile is not None and not profile.last_agrees
+        if lacks:
+            what = 'the last position was read'
+            if stays: what = 'the last position, which does not point in this model, was read: the answer without a crop stays'
+            notes.append(f'{why_no_words(rows.question_tokens, own.query)}: {what}')
         S = rows.saliency(layers=layers, query=query, background=image)
         if own.subtract != 'none':
             if words := other_words(rows, query, own.subtract): S = less_words(S, rows, layers, words)
             else: notes.append(f'the question has no words for subtract={own.subtract!r}: nothing is subtracted')
         if sure := rows.answer.confidence > self.skip_above:
             notes.append(f'the model is sure of its answer ({rows.answer.confidence:.2f}): it is not asked again')
-        def show(S): return self.show(image, [] if sure else regions(S, self.p, 1, rank='peak'))
+        def show(S): return self.show(image, [] if sure or stays else regions(S, self.p, 1, rank='peak'))
         read = [] if query == 'last' else read_words(rows.question_tokens, query)
         return self.located(image, question, S, show, rows, notes, calls=1, read=read)

@@ -102,6 +102,11 @@ class ModelProfile:
     sure = property(lambda self: not self.doubts(), doc='Whether the query token is reliable')
 
     @property
+    def last_agrees(self) -> bool:
+        "Whether the layers agree on the last position too, which is read where a question lacks the query token"
+        return max(self.agreement['last']) >= FLOOR
+
+    @property
     def binds(self) -> str:
         "Whether the map binds color to shape: among twins a map that follows the shape alone points at the target in a quarter"
         if not self.twins: return 'not measured'
