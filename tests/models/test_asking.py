@@ -92,7 +92,3 @@ def test_large_image_said(folders):
         vlm.prompt(Image.new('RGB', (800, 600)), QUESTION)
     said, = [str(w.message) for w in told if 'megapixels' in str(w.message)]
     assert '16 tokens of 16 x 16 pixels, fewer than the processor alone would take' in said and 'up to' not in said
-
-
-def test_name_nearly_right():
-    with pytest.raises(CarveError, match="Did you mean 'carve-tiny'"): VLM.from_pretrained('carve-tinny')
