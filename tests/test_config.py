@@ -120,12 +120,6 @@ def older(folder, command, *args):
     return subprocess.run([sys.executable, path, *map(str, args)], cwd=ROOT, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize('command', ['nbdev_test', 'nbdev_export', 'nbdev_clean'])
-def test_older_command(tmp_path, command):
-    out = older(tmp_path, command, '--help')
-    assert out.returncode == 0 and command.replace('_', '-') in out.stdout, out.stderr
-
-
 @pytest.mark.parametrize('options, code, rc', [(['--n_workers', '1', '--do_print'], 'assert 1 + 1 == 2', 0),
                                                (['--n-workers=1', '--do_print'], 'assert 1 + 1 == 3', 1)])
 def test_older_options(tmp_path, options, code, rc):

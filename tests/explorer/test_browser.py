@@ -182,44 +182,31 @@ def test_ask(page, times):
     assert not page.outside and not page.errors
 
 
-SLIDERS = [('Layers', 0), ('Layers', 1), ('Steps', 0), ('λ', 0), ('p, share kept', 0), ('K, regions', 0)]
-
-
 def preset(page, kernel, **fields):
     "Settings from which each move is one that can be seen"
     kernel('1', f'from carve_nb import Carve\nex.dials.put(Carve(**{fields!r})); ex.draw()')
     time.sleep(.3)
 
 
-@pytest.mark.parametrize('name, handle', SLIDERS)
-def test_sliders(page, kernel, times, name, handle):
-    "A slider moved by the keyboard changes pixels"
-    preset(page, kernel, p=.1, layers=[2, 3, 4])
+def test_dials(page, kernel, times):
+    "A slider moved by the keyboard, a list and a checkbox change pixels"
+    def slide(name, handle):
+        turn(page, name, 'ArrowLeft' if name == 'λ' else 'ArrowRight', handle)
+        times.setdefault('page', []).append(waited(page))
+    def choose(name, option): page.get_by_label(name, exact=True).select_option(option)
+    moves = [(slide, (name, handle)) for name, handle in (
+        ('Layers', 0), ('Layers', 1), ('Steps', 0), ('λ', 0), ('p, share kept', 0), ('K, regions', 0))]
+    moves += [(choose, pair) for pair in (('Heads', 'maximum'), ('Outside', 'black'))]
+    moves += [(lambda name: page.get_by_label(name).uncheck(), ('λ in means of A_G',))]
+    for move, words in moves:
+        preset(page, kernel, p=.1, layers=[2, 3, 4])
+        before = pixels(page)
+        move(*words)
+        assert until(lambda: differ(before, pixels(page))), f'{words}: nothing moved; {status(page)}'
+        assert page.get_by_label('Preset').input_value() == 'own settings'
     before = pixels(page)
-    turn(page, name, 'ArrowLeft' if name == 'λ' else 'ArrowRight', handle)
-    times.setdefault('page', []).append(waited(page))
-    assert until(lambda: differ(before, pixels(page))), f'{name}: nothing moved; {status(page)}'
-    assert page.get_by_label('Preset').input_value() == 'own settings'
-
-
-LISTS = [('Preset', 'paper'), ('Heads', 'maximum'), ('Outside', 'black')]
-
-
-@pytest.mark.parametrize('name, option', LISTS)
-def test_lists(page, kernel, name, option):
-    "A list changes pixels"
-    preset(page, kernel, p=.1)
-    before = pixels(page)
-    page.get_by_label(name, exact=True).select_option(option)
-    assert until(lambda: differ(before, pixels(page))), f'{name}: nothing moved; {status(page)}'
-
-
-def test_checkbox(page, kernel):
-    "λ in other units"
-    preset(page, kernel, p=.1)
-    before = pixels(page)
-    page.get_by_label('λ in means of A_G').uncheck()
-    assert until(lambda: differ(before, pixels(page)))
+    choose('Preset', 'paper')
+    assert until(lambda: differ(before, pixels(page))), status(page)
 
 
 @pytest.mark.parametrize('tab', TABS)

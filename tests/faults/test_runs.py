@@ -16,7 +16,6 @@ What may come, and what must happen:
 54. A batch of prompts around one's own model => refused in a sentence: a block records one prompt
 55. Seeds => set locally, the caller's random state is unchanged afterwards"""
 import json
-import os
 import random
 import shutil
 import warnings
@@ -27,7 +26,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import files
 from carve_nb.attention.vlm import VLM
 from carve_nb.cli.main import main
 from carve_nb.core.errors import DataError, IncompleteError, RunError
@@ -225,25 +223,6 @@ def test_random_state(vlm, tmp_path):
                 found.append(do())
             assert chance() == before, f'{name} leaves its mark'
         assert repr(found[0]) == repr(found[1]), f'{name} depends on the state of the caller'
-
-
-def test_clock_goes_back(vlm, whole, tmp_path, monkeypatch):
-    "The time of day and the times of the files run backwards: nothing negative, nothing lost, the same tables"
-    t, out = [2e9], tmp_path/'R'
-    def earlier():
-        t[0] -= 3600
-        return t[0]
-    for name in 'time.time', 'tqdm.std.time': monkeypatch.setattr(name, earlier)
-    def stop(evaluator, units):
-        for i, lines in enumerate(local_engine(evaluator, units)):
-            if i == 2: raise KeyboardInterrupt
-            yield lines
-    with pytest.raises(KeyboardInterrupt): go(out, vlm, engine=stop, progress=True)
-    for i, path in enumerate(sorted(out.iterdir())): os.utime(path, (1e9*i, 4e9 - 1e9*i))
-    go(out, vlm, progress=True)
-    write_report(out)
-    assert all(l['seconds'] >= 0 for l in read_run(out)[1])
-    assert files(out) == files(whole)
 
 
 @pytest.mark.parametrize('how', ['moved', 'cut'])

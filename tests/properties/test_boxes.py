@@ -1,19 +1,15 @@
 "From the map to the crop, given anything: masks, regions, boxes, crops, and the way back"
-import math
 import numpy as np
-from hypothesis import given, settings, strategies as st
+import pytest
+from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from carve_nb.core.image import box_iou, box_size, union_box
+from carve_nb.core.image import union_box
 from carve_nb.core.plotting import keep_mask
-from carve_nb.core.saliency import Saliency, tent_weights
-from carve_nb.formulas.threshold import Region, regions, split_mask, top_mask
+from carve_nb.formulas.threshold import Region, regions, top_mask
 from carve_nb.method.settings import Crops, grow_box
 from carve_nb.models.prompts import MAX_SIDE_RATIO, check_shape
 
-some = settings(max_examples=max(min(200, settings().max_examples), settings().max_examples//4))   # laws that follow from others, or take longer
 SIDES, SHARES = st.integers(1, 9), st.floats(1e-3, 1)
 GREAT = float(np.finfo(np.float32).max)
 ANY = st.sampled_from([0., 0., 1., 2., 3.]) | st.floats(-GREAT, GREAT, width=32) | st.floats(0, 1, width=32)
@@ -22,9 +18,6 @@ ANY = st.sampled_from([0., 0., 1., 2., 3.]) | st.floats(-GREAT, GREAT, width=32)
 def maps(values=None, sides=SIDES):
     "Maps of any size; values with many ties, or any that are finite"
     return arrays(np.float32, st.tuples(sides, sides), elements=ANY if values is None else values)
-
-
-def masks(): return arrays(bool, st.tuples(SIDES, SIDES))
 
 
 @st.composite
@@ -42,6 +35,7 @@ def image(W, H):
 
 # masks
 
+@pytest.mark.case(39)
 @given(maps(), SHARES)
 def test_mask_never_empty(S, p):
     "Something is kept, and nothing that is left out is greater than what is kept"
@@ -50,65 +44,7 @@ def test_mask_never_empty(S, p):
     assert m.all() or S[m].min() > S[~m].max()      # ties have one fate
 
 
-@given(maps())
-def test_mask_whole(S):
-    "p = 1 keeps everything"
-    assert top_mask(S, 1).all()
-
-
-@given(maps(), SHARES, SHARES)
-def test_mask_grows(S, a, b):
-    "A greater share keeps what a smaller one kept"
-    a, b = sorted((a, b))
-    assert (top_mask(S, b) | ~top_mask(S, a)).all()
-
-
-@some
-@given(st.integers(1, 12), st.integers(1, 12), SHARES, st.randoms())
-def test_mask_share(h, w, p, chance):
-    "Without ties the mask has the share that was asked for, rounded up at most"
-    order = list(range(h*w))
-    chance.shuffle(order)
-    kept = int(top_mask(np.array(order, np.float32).reshape(h, w), p).sum())
-    assert kept == h*w - math.ceil(round((h*w - 1)*(1 - p), 9)) or abs(kept - p*h*w) <= 1
-
-
-@some
-@given(maps(st.just(0.) | st.floats(2**-60, 1024, width=32)), SHARES, st.integers(-8, 8))
-def test_mask_unit(S, p, k):
-    "The unit of the map does not matter"
-    assert (top_mask(S, p) == top_mask(S*2.**k, p)).all()
-
-
 # regions
-
-def components(mask, connectivity):
-    "Sets of connected pixels, by the graph of neighbors"
-    h, w = mask.shape
-    steps = [(0, 1), (1, 0)] + [(1, 1), (1, -1)]*(connectivity == 8)
-    i, j = [], []
-    for dy, dx in steps:
-        for y in range(h - dy):
-            for x in range(max(0, -dx), min(w, w - dx)):
-                if mask[y, x] and mask[y + dy, x + dx]: i.append(y*w + x), j.append((y + dy)*w + x + dx)
-    label = connected_components(coo_array((np.ones(len(i)), (i, j)), (h*w, h*w)), directed=False)[1].reshape(h, w)
-    return {frozenset(map(tuple, np.argwhere((label == v) & mask).tolist())) for v in np.unique(label[mask])}
-
-
-def pixels(r): return frozenset((int(y) + r.box[1], int(x) + r.box[0]) for y, x in np.argwhere(r.mask))
-
-
-@given(masks(), st.sampled_from([4, 8]))
-def test_components(mask, connectivity):
-    "The regions of a mask are those of its graph; areas, sums and boxes are theirs"
-    S = np.arange(mask.size, dtype=np.float32).reshape(mask.shape)
-    found = split_mask(mask, S, connectivity)
-    assert {pixels(r) for r in found} == components(mask, connectivity)
-    for r in found:
-        own = pixels(r)
-        ys, xs = zip(*own)
-        assert r.area == len(own) and r.box == (min(xs), min(ys), max(xs) + 1, max(ys) + 1) and r.score == sum(S[o] for o in own)
-
 
 @given(maps(), SHARES, st.integers(1, 9), st.sampled_from([4, 8]), st.sampled_from(['top_k', 'official']), st.sampled_from(['sum', 'peak']))
 def test_regions(S, p, K, connectivity, keep, rank):
@@ -124,14 +60,6 @@ def test_regions(S, p, K, connectivity, keep, rank):
     assert [*map(worth, got)] == sorted(map(worth, got), reverse=True)
 
 
-@some
-@given(maps(), SHARES)
-def test_connectivity(S, p):
-    "Eight neighbors join what four leave apart"
-    four, eight = ([pixels(r) for r in regions(S, p, S.size, c)] for c in (4, 8))
-    assert len(eight) <= len(four) and all(sum(f <= e for e in eight) == 1 for f in four)
-
-
 # boxes
 
 @given(st.data(), st.integers(1, 60), st.integers(1, 60), st.integers(0, 80), st.booleans(), st.floats(0, 2))
@@ -143,27 +71,6 @@ def test_grown_box(data, W, H, least, square, pad):
     w, h = x1 - x0, y1 - y0
     assert w >= min(max(least, (box[2] - box[0])*(1 + 2*pad) - 1e-5), W) and h >= min(max(least, (box[3] - box[1])*(1 + 2*pad) - 1e-5), H)
     if square: assert w == h or min(w, h) in (W, H)
-
-
-@some
-@given(st.data(), st.integers(1, 60), st.integers(1, 60))
-def test_overlap(data, W, H):
-    "A share, the same both ways, 1 for equal boxes only"
-    a, b = data.draw(boxes(W, H)), data.draw(boxes(W, H))
-    v = box_iou(a, b)
-    assert 0 <= v <= 1 and v == box_iou(b, a) and (v == 1) == (a == b)
-    both = np.zeros((2, H, W), bool)
-    for m, (x0, y0, x1, y1) in zip(both, (a, b)): m[y0:y1, x0:x1] = True
-    assert math.isclose(v, both.all(0).sum()/both.any(0).sum())
-
-
-@some
-@given(st.integers(1, 20), st.integers(1, 60), st.floats(-30, 30), st.floats(.5, 90))
-def test_tents(cells, n, lo, length):
-    "Weights of a pixel add up to 1 inside the grid and to 0 outside it, and none is negative"
-    w, x = tent_weights(cells, n, lo, lo + length), np.arange(n) + .5
-    inside = (x >= lo) & (x < lo + length)
-    assert (w >= 0).all() and np.allclose(w.sum(1), inside) and ((w > 0).sum(1) <= 2).all()
 
 
 # crops
@@ -193,7 +100,6 @@ def test_crops(look):
     if not v.masked: assert v.image.tobytes() == image(W, H).crop(v.box).resize(v.image.size, Image.Resampling.LANCZOS).tobytes()
 
 
-@some
 @st.composite
 def long_parts(draw):
     "The size of an image that may be asked about, and a part that may be a long line"
@@ -227,6 +133,7 @@ def test_nothing_hidden(look):
     assert (np.asarray(v.image)[keep_mask(kept, (W, H))[y0:y1, x0:x1]] == 255).all()
 
 
+@pytest.mark.case(38)
 @given(looked())
 def test_whole_is_whole(look):
     "p = 1 gives the image itself, bit for bit"
@@ -234,25 +141,3 @@ def test_whole_is_whole(look):
     img = image(*S.shape[::-1])
     v = Crops(**kw).show(img, regions(S, 1, K))
     assert v.image.tobytes() == img.tobytes() and v.box == (0, 0, *img.size) and v.scale == 1 and not v.masked
-
-
-@some
-@given(looked())
-def test_size_of_a_crop(look):
-    "A crop has the size of its box times its scale"
-    S, p, K, kw = look
-    v = Crops(**kw).show(image(*S.shape[::-1]), regions(S, p, K))
-    assert np.allclose(np.multiply(box_size(v.box), v.scale), v.image.size, atol=.51)
-
-
-@some
-@given(st.booleans(), st.integers(1, 14), st.integers(1, 60), st.integers(1, 60), SHARES, st.integers(1, 3), st.data())
-def test_thin_grids(upright, n, W, H, p, K, data):
-    "Grids of one row or one column go the whole way"
-    v = data.draw(arrays(np.float32, (n, 1) if upright else (1, n), elements=st.floats(0, 1, width=32)))
-    S = Saliency(v, (W, H))
-    a = S.to_pixels()
-    assert (np.ptp(a, 1) if upright else np.ptp(a, 0)).max() <= 1e-6
-    crop = Crops('black').show(image(W, H), regions(S, p, K))
-    assert 0 <= crop.box[0] < crop.box[2] <= W and 0 <= crop.box[1] < crop.box[3] <= H and min(crop.image.size) >= 1
-

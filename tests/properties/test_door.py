@@ -101,44 +101,10 @@ def test_raster(W, H, x, y, w, h):
     assert all(abs(a-b) <= 2*s/t + 2 for a, b, s, t in zip(back, box, (W, H)*2, (w2, h2)*2))
 
 
-LIMITED = '''
-import random, resource, sys, warnings
-warnings.simplefilter('ignore')
-from fuzz import door
-from properties.test_door import files, LENGTHS
-rng, names = random.Random(int(sys.argv[2])), sorted(files())
-for o in files().values(): door.one(o)
-used = int(next(l for l in open('/proc/self/status') if l.startswith('VmSize')).split()[1])*1024
-resource.setrlimit(resource.RLIMIT_AS, (used + 300*2**20,)*2)   # 300 MB more than now: a blow-up is a MemoryError, and that is no documented one
-for _ in range(int(sys.argv[1])):
-    data = bytearray(files()[rng.choice(names)])
-    for _ in range(rng.randint(1, 6)):
-        at, how = rng.randrange(len(data) or 1), rng.random()
-        if not data: break
-        if how < .4: data[at] = rng.randrange(256)
-        elif how < .7: data[at:at+4] = rng.choice(LENGTHS).to_bytes(4, rng.choice(['little', 'big']))
-        elif how < .8: del data[at:at + rng.randrange(1, 40)]
-        elif how < .9: data[at:at] = rng.randbytes(rng.randrange(1, 40))
-        else: data[at:] = (o := files()[rng.choice(names)])[rng.randrange(len(o)):]
-    try: door.one(bytes(data))
-    except BaseException:
-        open(sys.argv[3], 'wb').write(data)
-        raise
-'''
-
-
 def child(*args, **kw):
     env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT/'tests')]), OMP_NUM_THREADS='1')
     return subprocess.run([sys.executable, *map(str, args)], capture_output=True, text=True, errors='replace', env=env,
         cwd=ROOT, **kw)
-
-
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='an address-space limit is set on Linux')
-@pytest.mark.parametrize('n', [300, pytest.param(6000, marks=pytest.mark.soak)])
-def test_memory_limit(n, tmp_path):
-    "Edited files in a process that may grow by 300 MB at most"
-    out = child('-c', LIMITED, n, 0, tmp_path/'last')
-    assert out.returncode == 0, out.stderr[-3000:]
 
 
 @pytest.mark.soak

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 import check_site  # noqa: E402
 import colab
 import page_html
@@ -13,10 +12,10 @@ import pages
 import pytest
 import signatures
 from IPython.core.interactiveshell import InteractiveShell
+from PIL import Image
 from processes import ROOT
 
 ALL = pages.notebooks()
-params = [pytest.param(p, id=p.name) for p in ALL]
 
 
 @pytest.fixture(scope='module')
@@ -29,15 +28,11 @@ def test_order_has_every_notebook_once():
     assert all(g for _, g in pages.reading_order()), 'a group of docs/order.toml claims no notebook'
 
 
-def test_order_is_by_number():
-    for g, inside in pages.reading_order():
-        keys = [p.key for p in inside if p.key]
-        assert keys == sorted(keys), g.title
-
-
 def test_groups_are_complete():
     "Each group has a sentence and a page of its own; the book stands first, by number"
     order = pages.reading_order()
+    keys = [[p.key for p in inside if p.key] for _, inside in order]
+    assert keys == [*map(sorted, keys)]
     assert [g.title for g, _ in order][:2] == ['The book', 'Tutorials'] and all(g.about for g, _ in order)
     homes, names = [g.home for g, _ in order], [p.name for p in ALL]
     assert len({*homes, *names, 'library'}) == len(homes) + len(names) + 1 and pages.RESULTS in names
@@ -50,63 +45,49 @@ def test_llms_is_fresh():
     assert r.returncode == 0, r.stdout + r.stderr
 
 
-@pytest.mark.parametrize('page', params)
-def test_page_has_title_and_sentence(page): assert page.title != page.name and page.subtitle
-
-
-@pytest.mark.parametrize('page', params)
-def test_links_lead_somewhere(page):
-    "Links between notebooks, and to images"
-    text = '\n'.join(pages.joined(c['source']) for c in page.nb['cells'] if c['cell_type'] == 'markdown')
+def inside(text):
+    "Addresses of links and images that lead nowhere outside"
     text = re.sub(r'`[^`\n]*`', '', pages.CODE.sub('', text))
-    inside = [o for o in re.findall(r'\]\(([^)\s#]+)[^)]*\)', text) if not re.match(r'\w+:', o)]
-    assert not [o for o in inside if not (page.path.parent/o).is_file()]
+    return [o for o in re.findall(r'\]\(([^)\s#]+)[^)]*\)', text) if not re.match(r'\w+:', o)]
 
 
-@pytest.mark.parametrize('name', ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md', 'llms.txt'])
-def test_links_of_the_root(name):
-    "Links and images of the files that one sees first"
-    text = re.sub(r'`[^`\n]*`', '', pages.CODE.sub('', (ROOT/name).read_text(encoding='utf-8')))
-    inside = [o for o in re.findall(r'\]\(([^)\s#]+)[^)]*\)', text) if not re.match(r'\w+:', o)]
-    assert not [o for o in inside if not (ROOT/o).is_file()]
+def test_links_lead_somewhere():
+    "Links and images of the files that one sees first, and between notebooks; each page has a title and a sentence"
+    for name in 'README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md', 'llms.txt':
+        assert not [o for o in inside((ROOT/name).read_text(encoding='utf-8')) if not (ROOT/o).is_file()], name
+    for page in ALL:
+        assert page.title != page.name and page.subtitle, page.name
+        text = '\n'.join(pages.joined(c['source']) for c in page.nb['cells'] if c['cell_type'] == 'markdown')
+        assert not [o for o in inside(text) if not (page.path.parent/o).is_file()], page.name
 
 
-@pytest.mark.parametrize('page', params)
-def test_page_is_clean(page, links):
-    "No directive of nbdev and no number of a fault case is left, nothing hidden is shown, every image has words"
-    for c in pages.site_notebook(page, links)['cells']:
-        source = pages.joined(c['source'])
-        if c['cell_type'] != 'code': continue
-        assert not re.search(r'^#(\|| cases? \d)', source, re.M)
-        if any('image/png' in o.get('data', {}) for o in c['outputs']):
-            assert c['metadata']['mystnb']['image']['alt'].strip()
+def drawn(cell): return any('image/png' in o.get('data', {}) for o in cell.get('outputs', []))
 
 
-@pytest.mark.parametrize('page', params)
-def test_images_have_their_own_words(page):
-    "What an image shows is said by whoever drew it: `#| fig-alt: ...`"
-    drawn = [pages.joined(c['source']) for c in page.nb['cells'] if c['cell_type'] == 'code'
-        and any('image/png' in o.get('data', {}) for o in c['outputs'])]
-    assert not [s for s in drawn if not re.search(r'^#\|\s*(fig-alt:\s*\S.{14}|hide\s*$|include:\s*false)', s, re.M)]
+OWN_WORDS = r'^#\|\s*(fig-alt:\s*\S.{14}|hide\s*$|include:\s*false)'
 
 
-@pytest.mark.parametrize('page', [pytest.param(p, id=p.name) for p in ALL if re.match(r'\d\d_', p.name)])
-def test_figures_of_the_book_are_numbered(page):
-    "Below each image of a chapter stands its caption: **Figure 2.2.** ..., in order"
-    cells, drawn = page.nb['cells'], 0
-    for c, below in zip(cells, cells[1:]):
-        if not any('image/png' in o.get('data', {}) for o in c.get('outputs', [])): continue
-        drawn += 1
-        assert pages.joined(below['source']).startswith(f'**Figure {int(page.name[:2])}.{drawn}.** '), pages.joined(c['source'])[:80]
+def test_pages_are_clean(links):
+    "No directive of nbdev and no number of a fault case is left; every image has words, by whoever drew it"
+    for page in ALL:
+        for c in pages.site_notebook(page, links)['cells']:
+            if c['cell_type'] != 'code': continue
+            assert not re.search(r'^#(\|| cases? \d)', pages.joined(c['source']), re.M), page.name
+            if drawn(c): assert c['metadata']['mystnb']['image']['alt'].strip(), page.name
+        images = [pages.joined(c['source']) for c in page.nb['cells'] if c['cell_type'] == 'code' and drawn(c)]
+        assert not [source for source in images if not re.search(OWN_WORDS, source, re.M)], page.name
 
 
-def test_directives():
-    cell = lambda source: dict(cell_type='code', source=source, metadata={}, outputs=[])
-    assert pages.code_cell(cell('#| hide\nx = 1')) is None and pages.code_cell(cell('#| default_exp a')) is None
-    assert pages.code_cell(cell('#| echo: false\nx'))['metadata'] == dict(tags=['remove-input'])
-    shown = pages.code_cell(cell('#| export\ndef f(): pass'))
-    assert shown['source'] == 'def f(): pass' and shown['metadata'] == dict(tags=['exported'])
-    assert 'hide-input' in pages.code_cell(cell('import os'))['metadata']['tags']
+def test_figures_of_the_book_are_numbered():
+    "Below each image of a chapter stands its caption; captions, also of figures that move, are **Figure 2.1.** and so on in order"
+    for page in ALL:
+        if not re.match(r'\d\d_', page.name): continue
+        chapter, cells = int(page.name[:2]), page.nb['cells']
+        below = [pages.joined(after['source']) for c, after in zip(cells, cells[1:]) if drawn(c)]
+        assert not [text[:80] for text in below if not text.startswith(f'**Figure {chapter}.')], page.name
+        words = '\n'.join(pages.joined(c['source']) for c in cells if c['cell_type'] == 'markdown')
+        numbers = [int(n) for n in re.findall(rf'^\*\*Figure {chapter}\.(\d+)\.\*\* ', words, re.M)]
+        assert numbers == [*range(1, len(numbers) + 1)], page.name
 
 
 def test_tutorials_show_imports(links):
@@ -196,22 +177,14 @@ def test_command_line_page_is_fresh():
     assert set(re.findall(r'^│ (\w+) ', told[''], re.M)) == set(told) - {''}
 
 
-def test_progress_bars_are_left_out():
-    bar = dict(output_type='stream', name='stderr',
-        text='Loading:   0%|          | 0/3\rLoading: 100%|###| 3/3 [00:00<00:00, 7.1it/s]')
-    assert pages.is_bar(bar) and not pages.is_bar(dict(bar, text='no checkpoint: 100 %'))
-    assert not pages.is_bar(dict(bar, name='stdout'))
-
-
-@pytest.mark.parametrize('size, book, shown', [((640, 300), False, dict(classes='wide')),
-    ((640, 1195), False, dict(width='640px')),
-    ((300, 300), False, dict(width='300px')), ((1000, 300), False, dict(width='500px')),
-    ((600, 300), True, dict(classes='wide')), ((300, 300), True, dict(width='200px'))])
-def test_size_of_figures(size, book, shown):
+def test_size_of_figures():
     "Neither small figures nor towers fill the page; those of the book are stored at 1.5 times their size, very wide ones at twice"
-    from PIL import Image
-    Image.new('L', size).save(f := io.BytesIO(), 'PNG')
-    assert pages.shown(dict(data={'image/png': base64.b64encode(f.getvalue()).decode()}), book) == shown
+    for size, book, shown in (
+            ((640, 300), False, dict(classes='wide')), ((640, 1195), False, dict(width='640px')),
+            ((300, 300), False, dict(width='300px')), ((1000, 300), False, dict(width='500px')),
+            ((600, 300), True, dict(classes='wide')), ((300, 300), True, dict(width='200px'))):
+        Image.new('L', size).save(f := io.BytesIO(), 'PNG')
+        assert pages.shown(dict(data={'image/png': base64.b64encode(f.getvalue()).decode()}), book) == shown
 
 
 def test_words_become_references(links):
@@ -296,13 +269,6 @@ def test_checker_sees_faults(tmp_path):
     assert len(list(check_site.check(tmp_path.resolve()))) == 5
 
 
-def test_quarto_sidebar_lists_all():
-    "nbdev's own way to the site still finds every notebook"
-    from nbdev.doclinks import nbglob
-    found = {Path(o).resolve() for o in nbglob(ROOT/'nbs')}
-    assert {p.path.resolve() for p in ALL} <= found
-
-
 def test_download_wants_the_clone(tmp_path):
     "Notebooks that read files of the repository say so in their first cell, and there it passes; the others need the package"
     first = {p.name: pages.joined(pages.download(p)['cells'][0]['source']) for p in ALL}
@@ -326,11 +292,6 @@ def test_download_carries_its_images():
     carried = [c['attachments'] for c in pages.download(next(p for p in ALL if p.name == 'quickstart'))['cells'] if 'attachments' in c]
     assert [*carried[0]] == ['index_3.png']
     assert base64.b64decode(carried[0]['index_3.png']['image/png']) == (ROOT/'nbs/images/index_3.png').read_bytes()
-
-
-def test_titles_are_words():
-    "No title of a page that is read shows a bare underscore, which a sidebar prints as it is"
-    assert not [p.name for p in ALL if '_' in p.title and not p.folder.startswith('library') and p.name != 'index']
 
 
 def test_asked_pages_are_there():
