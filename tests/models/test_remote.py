@@ -237,7 +237,7 @@ def test_without_the_library(monkeypatch):
 def real(tmp_path_factory):
     "transformers serve with the reference model"
     if not all(map(find_spec, ('fastapi', 'uvicorn', 'accelerate', 'rich'))):
-        pytest.skip('transformers serve needs fastapi, uvicorn, accelerate and rich')
+        pytest.skip('`pip install fastapi uvicorn accelerate rich` runs it: transformers serve needs them')
     import socket
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
