@@ -1,4 +1,4 @@
-"The method's arithmetic, given anything: contrast, entropy, layers, maps, statistics"
+"The method's arithmetic, given anything: contrast, entropy, layers, maps"
 import math
 import numpy as np
 import pytest
@@ -7,7 +7,6 @@ from hypothesis import assume, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from carve_nb.core.errors import CarveError
 from carve_nb.core.saliency import Saliency, pick_layers
-from carve_nb.core.stats import auroc, difference, mcnemar, mean_interval, paired_test, sign_flip
 from carve_nb.formulas.algorithm import fuse_maps, step_weights
 from carve_nb.formulas.clutter import entropy
 from carve_nb.formulas.product import contrast, cost
@@ -16,7 +15,6 @@ from recipes.shared_distractor import map_share
 GREAT = float(np.finfo(np.float32).max)
 SIDES = st.integers(1, 6)
 some = settings(max_examples=max(min(200, settings().max_examples), settings().max_examples//4))   # laws that follow from others, or take longer
-few = settings(max_examples=max(20, settings().max_examples//10))   # laws that draw samples
 
 
 def rows(lo=0., hi=GREAT, most=8): return arrays(np.float32, st.integers(1, most), elements=st.floats(float(np.float32(lo)), float(np.float32(hi)), width=32))
@@ -240,65 +238,3 @@ def test_pointing(S, x0, y0, w, h):
     assert S.hit((x - 1, y - 1, x + 1, y + 1))
     box = x0, y0, x0 + w, y0 + h
     assert S.points_at(box) or not S.hit(box)
-
-
-# statistics
-
-def scores(n=30): return st.lists(st.sampled_from([0., .25, .5, 1.]), min_size=1, max_size=n)
-def two(n=30): return st.integers(1, n).flatmap(lambda k: st.tuples(*[st.lists(st.sampled_from([0., .5, 1.]), min_size=k, max_size=k)]*2))
-
-
-@few
-@given(scores(), st.integers(0, 5))
-def test_bootstrap(x, seed):
-    "Inside the scores, the same for the same seed, and moved and stretched with the scores"
-    i = mean_interval(x, 200, seed)
-    if i.kind == 'Wilson': assert 0 <= i.lo <= i.value <= i.hi <= 1 and i.lo < i.hi
-    else: assert min(x) - 1e-12 <= i.lo <= i.hi <= max(x) + 1e-12
-    assert i.value == np.mean(x) and i.n == len(x) and i == mean_interval(x, 200, seed, range(len(x)))
-    if i.kind == 'bootstrap': assert np.allclose(tuple(mean_interval(4*np.array(x) - 2, 200, seed)), 4*np.array(tuple(i)) - 2)
-
-
-@some
-@given(st.floats(-1e6, 1e6), st.integers(1, 30))
-def test_bootstrap_constant(v, n):
-    "Equal numbers leave no doubt, equal scores do"
-    i = mean_interval([v]*n, 20)
-    if 0 <= v <= 1: assert i.lo < i.hi and i.lo - 1e-9 <= v <= i.hi + 1e-9
-    else: assert np.allclose(tuple(i), v)
-
-
-@few
-@given(two(), st.integers(0, 5))
-def test_difference(ab, seed):
-    "The other way round is the same with another sign; nothing is better than itself"
-    a, b = ab
-    i, j = difference(a, b, 200, seed), difference(b, a, 200, seed)
-    assert np.allclose((i.value, i.lo, i.hi), (-j.value, -j.hi, -j.lo))
-    same = difference(a, a, 50)
-    assert same.value == 0 and same.lo == -same.hi and (same.hi > 0) == (same.kind == 'Bonett-Price')
-
-
-@few
-@given(two(), st.integers(1, 9))
-def test_sign_flip(ab, k):
-    "A p value; the same both ways and with ties added; McNemar's for right and wrong; 1 where the mean is the same"
-    a, b = ab
-    p, (whole_a, whole_b) = sign_flip(a, b, 500), np.round(ab)
-    assert 0 < p <= 1 and math.isclose(p, sign_flip(b, a, 500)) and sign_flip(a, a) == 1
-    assert p == sign_flip([*a, *[.5]*k], [*b, *[.5]*k], 500)
-    assert paired_test(whole_a, whole_b) == (mcnemar(whole_a, whole_b), 'McNemar')
-    if (whole_a != whole_b).sum() < 9: assert math.isclose(sign_flip(whole_a, whole_b), mcnemar(whole_a, whole_b))
-    assert sign_flip([*a, *b], [*b, *a], 500) > .5
-
-
-@some
-@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=2, max_size=20))
-def test_auroc(pairs):
-    "A share; half where nothing differs; its complement the other way round; the share of pairs that are in order"
-    score, label = np.array(pairs, float).T
-    assume(0 < label.sum() < len(label))
-    a = auroc(score, label)
-    order = np.sign(score[label > 0][:, None] - score[label == 0])
-    assert 0 <= a <= 1 and math.isclose(a, ((order + 1)/2).mean(), abs_tol=1e-12) and math.isclose(auroc(-score, label), 1 - a, abs_tol=1e-12)
-    assert auroc(np.zeros(len(label)), label) == .5
