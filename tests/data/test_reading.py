@@ -207,14 +207,6 @@ def test_other_separators(sep, tmp_path):
     assert ([(r.question, r.answers) for r in records], told) == ([(q, [a]) for _, q, a in rows[1:]], '')
 
 
-def test_missing_images_are_told_first(tmp_path, capsys):
-    "Before a model is loaded: how many, and the names of three"
-    rows = [dict(image=name, question='What?', answer='red') for name in ('a.png', 'b.png', 'c.png', 'd.png', 'e.png')]
-    folder = write_set(tmp_path, rows)
-    with pytest.warns(UserWarning, match="4 of 5 rows have no image: 'b.png', 'c.png', 'd.png'; the first is not in the folder of the set"): load_benchmark(folder)
-    with pytest.raises(CarveError, match='4 of 4 rows have no image'): load_benchmark(write_set(tmp_path, rows[1:]))
-
-
 def test_values_of_json(tmp_path):
     rows = [dict(image='a.png', question='q?', answer=o) for o in (4.0, 2.5, '2.0', 7, 1e3)] + [dict(image='a.png',
         question='q?', answers=[3.0, None, '3.0'])]
