@@ -75,7 +75,7 @@ PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks
     'a run that is killed ends with the same table': ['runs/test_run::test_kill_at_random_points',
     'studies/test_studies::test_killed_and_resumed'],
     'controls, clustered intervals, Holm': ['data/test_scores::test_intervals_and_tests_by_image',
-    'data/test_scores::test_holm'],
+    'nbs/library/core/04_stats.ipynb'],
     "lmms-eval's plug-in": ['runs/test_lmms::test_found_and_made', 'runs/test_lmms::test_the_real_one'],
     'scenes bit for bit': ['tools/holds.py', f'{HERE}::test_answers_stay'],
     "the book's tests of its own numbers": ['site/test_numbers::test_numbers_agree'],

@@ -323,7 +323,6 @@ def save_the_map(
     from carve_nb.attention.session import Session
     from carve_nb.method.results import unseen_note
     from carve_nb.models.families import check_needs
-    from carve_nb.models.prompts import unknown_note
     check_needs(vlm, chosen)
     if hasattr(chosen, 'skip_above'): chosen = replace(chosen, skip_above=1.)    # a map, however sure the answer
     several = len(opened) > 1
@@ -332,8 +331,7 @@ def save_the_map(
     if several: print_line('note', f'the map is that of {images[r.which]}, {r.notes[0]}')
     S = r.saliency
     if S is None: raise CarveError(f'{method} answered without a map: {r.notes[-1]}')
-    unknown = '' if several else unknown_note(vlm.tokenizer, text)
-    for note in filter(None, [*r.notes[several:], *unseen_note(S.box, S.size), unknown]): print_line('note', note)
+    for note in [*r.notes[several:], *unseen_note(S.box, S.size)]: print_line('note', note)
     what = save_map(S, out)
     rows, columns = S.values.shape
     x, y = S.peak()
@@ -483,10 +481,10 @@ def measure_methods(
     if bad := [pair for pair in columns if '=' not in pair]:
         raise CarveError(f'{bad[0]!r} names no column; write names.FIELD=COLUMN, such as names.question=text')
     names = {pair[6:pair.index('=')]: pair[pair.index('=') + 1:] or None for pair in columns}
-    more = dict(kinds=kinds and kinds.split(','), names=names, images=images, root=root)
+    more = dict(kinds=kinds.split(',') if kinds else None, names=names or None, images=images, root=root or None)
     from carve_nb.data.datasets import load_benchmark
     samples = load_benchmark(     # before torch loads
-        data, n, split, seed if shuffle else None, rule, download, **{k: v for k, v in more.items() if v})
+        data, n, split or None, seed if shuffle else None, rule, download, **more)
     specs = set_fields(split_specs(methods), [pair for pair in fields or () if pair not in columns])
     out = out or Path('eval_out')/Path(os.path.abspath(data)).name
     make_folder(out)

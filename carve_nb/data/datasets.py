@@ -177,11 +177,11 @@ def load_benchmark(
         choose(str(spec), names, 'data set',
             f'it is no file or folder either; there are: {", ".join(names)}; a set of the Hub, org/name, needs '
             'download=True (--download)')
-    if split: kw['split'] = split
-    if read == _hub_set: kw['download'] = download
-    if unused := {*kw} - {*signature(read).parameters}:
+    given = {name: value for name, value in dict(kw, split=split).items() if value is not None}
+    if read == _hub_set: given['download'] = download
+    if unused := {*given} - {*signature(read).parameters}:
         raise DataError(f'{", ".join(unused)} is not used for {spec}; leave it out.')
-    data = read(spec, n, seed, **kw)
+    data = read(spec, n, seed, **given)
     if not rule: return data
     return replace(data, rule=rule, records=[replace(r, rule=rule) for r in data])
 

@@ -358,7 +358,7 @@ def run_checkup(
     progress: bool = True,                   # show a bar?
 ) -> dict:                                   # the row
     "Examine a model: run, `row.json` and `checkup.html` in a folder; what is finished is not measured again"
-    data = data and load_benchmark(data, **({"images": images} if images else {}))     # an error before the work
+    data = data and load_benchmark(data, images=images)     # an error before the work
     vlm = model if isinstance(model, VLM) else VLM.from_pretrained(model)
     skipped = unknown_kinds(vlm, kinds)
     kinds = [kind for kind in kinds if kind not in skipped]

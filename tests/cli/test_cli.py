@@ -155,14 +155,6 @@ def test_lists_are_light(tmp_path, light):
         for row in family_rows()], f'{MEASURED} tells another table; `make families` writes it again'
 
 
-def test_bad_input_is_status_2(photo, tmp_path):
-    (tmp_path/'bad.png').write_bytes(b'GIF89a')
-    for words in (['ask', tmp_path/'none.jpg', 'What?'], ['ask', tmp_path/'bad.png', 'What?'], ['ask', photo, ''],
-                  ['ask', photo, 'What?', '--method', 'best'], ['map', photo, 'What?', '--out', tmp_path/'no'/'S.npy']):
-        out = run(*words)
-        assert (out.returncode, out.stdout, out.stderr.count('\n')) == (2, '', 1), (words, out.stderr)
-
-
 def test_unknown_field(photo, monkeypatch, capsys):
     "A field that the method has not is refused before a model is loaded, with the nearest"
     monkeypatch.setattr('carve_nb.attention.vlm.VLM.from_pretrained',
@@ -204,17 +196,6 @@ def test_ask_on_a_terminal(models, photo, tmp_path):
     assert f'crop ({", ".join(map(str, told["crop"]["box"]))})' in box
     assert written == 'written: ' + ', '.join(str(tmp_path/'o'/n) for n in ('result.png', 'crop.png', 'result.json'))
     assert seen('--quiet') == told['answer'] + '\n'
-
-
-def test_earlier_results_stay(photo, tmp_path):
-    "A folder that holds a file of the same name is refused before anything is loaded"
-    for name in 'result.json', 'crop.png':
-        (tmp_path/name).mkdir()
-        (tmp_path/name/name).write_text('mine')
-        out = run('ask', photo, 'Who is this?', '--out', tmp_path/name)
-        assert (out.returncode, out.stdout, out.stderr) == (2, '',
-            f'carve: error: {tmp_path/name/name} is there already and would be lost; name another, or --force.\n')
-        assert [(p.name, p.read_text()) for p in (tmp_path/name).iterdir()] == [(name, 'mine')]
 
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='/proc as Linux has it')
