@@ -481,7 +481,8 @@ def measure_methods(
     if bad := [pair for pair in columns if '=' not in pair]:
         raise CarveError(f'{bad[0]!r} names no column; write names.FIELD=COLUMN, such as names.question=text')
     names = {pair[6:pair.index('=')]: pair[pair.index('=') + 1:] or None for pair in columns}
-    more = dict(kinds=kinds.split(',') if kinds else None, names=names or None, images=images, root=root or None)
+    more = dict(
+        kinds=kinds.split(',') if kinds else None, names=names or None, images=images, root=root or None)
     from carve_nb.data.datasets import load_benchmark
     samples = load_benchmark(     # before torch loads
         data, n, split or None, seed if shuffle else None, rule, download, **more)
