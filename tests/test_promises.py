@@ -31,7 +31,7 @@ from carve_nb.data.records import read_table
 HERE = 'test_promises'
 PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks and tools, by their path
     # the mission
-    'nbdev_export, nbdev_test and nbdev-proc-nbs run': ['test_config::test_older_command',
+    'nbdev_export, nbdev_test and nbdev-proc-nbs run': ['test_config::test_older_options',
     'test_config::test_older_options', f'{HERE}::test_commands_of_nbdev'],
     'import carve_nb works in a notebook outside the clone': [f'{HERE}::test_notebook_outside_the_clone',
     'test_install::test_colab'],
