@@ -351,7 +351,7 @@ def test_words_on_its_own_tokenizer(vlm, tmp_path):
     own = VLM.from_pretrained(make_tiny_checkpoint(vlm.family.name, tmp_path, layers=4, tokenizer=tokenizer))
     rows = own.capture(WIDE, 'Is the elephant under a grün umbrella?\nA. yes\nB. no', steps='first', max_new_tokens=1)
     assert len(rows.question_tokens) > 12 and ''.join(rows.question_tokens).strip() == 'Is the elephant under a grün umbrella?'
-    assert read_words(rows.question_tokens, 'content') == ['elephant', 'under', 'grün', 'umbrella']
+    assert read_words(rows.question_tokens, 'content') == ['elephant', 'grün', 'umbrella']
     assert torch.isfinite(rows.read(query='noun')).all()
     note(vlm, words=kind)
 
