@@ -15,7 +15,7 @@ from carve_nb.core.saliency import Saliency, patch_cover
 from carve_nb.data.scenes import make_scene, samples
 from carve_nb.formulas.product import contrast
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from .figures import decode_weights, encode_weights, image_link
+from .figures import decode_weights, encode_weights, image_link, scene_facts
 from .program import program
 from .question_last import WORDINGS
 
@@ -23,6 +23,12 @@ SEED = 145     # the running scene
 MODELS = 'carve-small', 'carve-tiny'
 ORDERS = 'after', 'before', 'bare'
 STILL = 0, 5, 6, 18    # tokens of the still: *What*, *orange*, *heart*, the last
+
+def running_scene() -> tuple: # scene, its question for a digit, plain values for JSON
+    "Return the running scene and what every figure is drawn from"
+    scene = make_scene(SEED)
+    asked = scene.question('digit')
+    return scene, asked, scene_facts(scene, asked, SEED) | dict(image=image_link(scene.image, 320, 70))
 
 def read_tokens(vlm: VLM, image, text: str):
     "Read the attention of every token of a text, and of the last position, at the first step"
@@ -50,10 +56,8 @@ def measure_pointing(vlm: VLM, order: str, n: int) -> list: # [words + 1] of 0 t
 
 def tokens_figure(models: list, n: int) -> dict:
     "Return what the figure of chapter 2 is drawn from: each token's map, and how often it points"
-    scene = make_scene(SEED)
-    asked = scene.question('digit')
-    figure = dict(question=asked.question, target=list(asked.box), size=list(scene.image.size), n=n,
-                  image=image_link(scene.image, 320, 70), orders={})
+    scene, asked, facts = running_scene()
+    figure = facts | dict(n=n, orders={})
     for order in ORDERS:
         text, read = WORDINGS[order].format(question=asked.question), {}
         for vlm in models:
@@ -74,8 +78,7 @@ def contrast_all(question, general) -> Tensor: # of `read_tokens` -> [λ, tokens
 
 def formula_figure(vlm: VLM, n: int) -> dict:
     "Return what the figure of chapter 4 is drawn from: A_Q of the object's word and A_G of each token, layer by layer"
-    scene = make_scene(SEED)
-    asked = scene.question('digit')
+    scene, asked, facts = running_scene()
     question, general = (read_tokens(vlm, scene.image, text) for text in (asked.question, GENERAL_INSTRUCTION))
     found = []
     for sample in samples('digit', n, 'heldout'):
@@ -84,9 +87,8 @@ def formula_figure(vlm: VLM, n: int) -> dict:
         raw = inside[pair[0].read(query='noun').sum(0).argmax()]
         found.append((raw, inside[contrast_all(*pair).argmax(-1)]))
     raw, contrasted = (torch.stack(values).double().mean(0) for values in zip(*found))
-    return dict(
-        question=asked.question, target=list(asked.box), size=list(scene.image.size), image=image_link(scene.image, 320, 70), n=n,
-        grid=list(question.spans[0].grid), layers=vlm.n_layers, lambdas=LAMBDAS, raw=round(100*raw.item(), 1),
+    return facts | dict(
+        n=n, grid=list(question.spans[0].grid), layers=vlm.n_layers, lambdas=LAMBDAS, raw=round(100*raw.item(), 1),
         tokens=[*(token.strip() for token in general.question_tokens), 'last'], pointing=(100*contrasted).round(decimals=1).tolist(),
         A_Q=encode_weights(question.read(query='noun')), A_G=[encode_weights(maps) for maps in token_maps(general)])
 
@@ -109,19 +111,16 @@ def program_stage(vlm: VLM, scene, asked, given: dict, suffix: str|None) -> dict
 
 def program_figure(vlm: VLM) -> dict:
     "Return what the figure of chapter 7 is drawn from: the lines of `program`, and what they hold with three settings"
-    scene = make_scene(SEED)
-    asked = scene.question('digit')
+    scene, asked, facts = running_scene()
     _, *body = inspect.getsource(program).splitlines()
     lines = [[part.strip() for part in line.partition('  #')[::2]] for line in body]
     stages = [dict(name=name, **program_stage(vlm, scene, asked, *setting)) for name, setting in SETTINGS.items()]
-    return dict(
-        question=asked.question, truth=asked.answer, target=list(asked.box), size=list(scene.image.size),
-        image=image_link(scene.image, 320, 70), lines=lines, stages=stages)
+    return facts | dict(lines=lines, stages=stages)
 
 def draw_still(title: str, panels: dict): # caption -> flat map, on the grid of carve-small -> PIL image
     "Draw the maps of a figure for those who read it without scripts"
-    scene = make_scene(SEED)
-    around = widen_box(scene.question('digit').box)
+    scene, asked, _ = running_scene()
+    around = widen_box(asked.box)
     def draw(values): return Saliency(np.reshape(values, (16, 16)), scene.image.size, image=scene.image).plot()
     return plot_panels({name: outline_target(draw(values), around) for name, values in panels.items()}, title, 330)
 

@@ -210,8 +210,9 @@ class Phrase(NamedTuple):
     def is_strong(self, pair) -> bool:
         "Return whether a word may name an object: *the painting*, but not *painting* as in *is the man painting*"
         word, _ = pair
+        if word in GRAMMAR['weak']: return False
         participle = len(word) > 4 and re.search('ing$|[^e]ed$', word) and word not in GRAMMAR['nouns']
-        return word not in GRAMMAR['weak'] and not (participle and not (self.named and len(self.words) == 1))
+        return not participle or self.named and len(self.words) == 1
 
 def find_phrases(sentence) -> list: # of `split_words` -> of `Phrase`s
     "Split a sentence at its function words"

@@ -72,9 +72,10 @@ class Lookup(CropMethod):
         rows = self.capture(session, question, layers=layers)
         if not isinstance(own.query, str): pick_words(rows.question_tokens, own.query)   # an error where it lacks them
         query = query_in(rows, own.query)
-        lacks, profile = query != own.query, find_profile(session.vlm)
-        stays = lacks and profile is not None and not profile.last_agrees
-        if lacks:
+        stays = False
+        if query != own.query:
+            profile = find_profile(session.vlm)
+            stays = profile is not None and not profile.last_agrees
             what = 'the last position was read'
             if stays: what = 'the last position, which does not point in this model, was read: the answer without a crop stays'
             notes.append(f'{why_no_words(rows.question_tokens, own.query)}: {what}')

@@ -34,8 +34,9 @@ export function findNoun(tokens, table) { // the words of a question -> the plac
   const sentences = sentencesOf(words);
   while (sentences.length > 1 && sentences.at(-1).some(({text}) => table.pronouns.includes(text))) sentences.pop();
   const isStrong = ({text}, {named, words}) => {
+    if (table.weak.includes(text)) return false;
     const participle = text.length > 4 && /ing$|[^e]ed$/.test(text) && !table.nouns.includes(text);
-    return !table.weak.includes(text) && !(participle && !(named && words.length === 1));
+    return !participle || named && words.length === 1;
   };
   const head = phrase => phrase.words.findLast(word => isStrong(word, phrase)) ?? phrase.words.at(-1);
   for (const sentence of sentences.toReversed()) {
