@@ -1574,6 +1574,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'carve_nb/models/kernel.py'),
                                         'carve_nb.models.kernel.Recorder.stack': ( 'library/models/kernel.html#recorder.stack',
                                                                                    'carve_nb/models/kernel.py'),
+                                        'carve_nb.models.kernel.check_call': ( 'library/models/kernel.html#check_call',
+                                                                               'carve_nb/models/kernel.py'),
                                         'carve_nb.models.kernel.check_complete': ( 'library/models/kernel.html#check_complete',
                                                                                    'carve_nb/models/kernel.py'),
                                         'carve_nb.models.kernel.check_kernel': ( 'library/models/kernel.html#check_kernel',

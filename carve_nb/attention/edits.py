@@ -15,7 +15,7 @@ from ..core.errors import CaptureError, CarveError, UnsupportedError
 from carve_nb.models.kernel import (
     CACHE,
     AttentionHook,
-    check_kernel,
+    check_call,
     check_layers,
     hooked,
     open_hooks,
@@ -68,7 +68,7 @@ class Edit(AttentionHook):
         if layer not in self.layers or not rows: return out
         at = torch.tensor(rows, device=out.device) - self.before
         scores = call.scores(at)
-        if self.passes <= 2: check_kernel([call.module], [call.outputs([-1], call.softmax(call.scores([-1])))])
+        if self.passes <= 2: check_call(call)
         if self.scores: scores = self.whole(self.scores, layer, scores, rows, torch.finfo(scores.dtype).min)
         weights = call.softmax(scores)
         if self.weights: weights = self.whole(self.weights, layer, weights, rows, 0.)

@@ -18,7 +18,7 @@ from ..models.families import image_features
 from carve_nb.models.kernel import (
     AttentionHook,
     Call,
-    check_kernel,
+    check_call,
     check_layers,
     find_cache,
     hooked,
@@ -131,7 +131,7 @@ class TowerRows(AttentionHook):
         if call.module not in self.seen: self.seen.append(call.module)
         layer = self.seen.index(call.module)
         if layer not in self.wanted: return
-        if layer not in self.parts: check_kernel([call.module], [call.outputs([-1], call.softmax(call.scores([-1])))])
+        if layer not in self.parts: check_call(call)
         self.parts.setdefault(layer, []).append(replace(call, v=None, out=None))
 
 # %% ../../nbs/library/attention/10_masking.ipynb #8174b36b

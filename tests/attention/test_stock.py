@@ -4,7 +4,7 @@ import torch
 from tiny import QUESTION, TALL, WIDE, note, settings
 from carve_nb.attention.vlm import VLM, record_attention
 from carve_nb.core.errors import CarveError
-from carve_nb.models.kernel import Call, check_kernel
+from carve_nb.models.kernel import Call, check_call
 from recipes.tiny_models import HERE as NAMES
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')
@@ -65,7 +65,6 @@ def test_kernel_of_a_small_head(load):
     out = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
     layer = load('llava').model.model.language_model.layers[0].self_attn
     def check(noise):
-        call = Call(layer, q, k, v, None, 8**-.5, out + noise)
-        return check_kernel([layer], [call.outputs([-1], call.softmax(call.scores([-1])))])
+        return check_call(Call(layer, q, k, v, None, 8**-.5, out + noise))
     assert check(0) == check(1e-5) == ''
     with pytest.raises(CarveError, match='changes attention'): check(.1)
