@@ -50,12 +50,13 @@ def failing(vlm, at): # list that grows by one with every pass
 # %% ../nbs/library/method/04_testing.ipynb #6d27e1cf
 def check_result(r, image): # `Result`, PIL image
     "Check that a result is whole: answers, box, costs, map; what is missing is said in a sentence"
-    assert isinstance(r, Result), f'A method gives a `Result`, this one a {type(r).__name__}: return self.result(...).'
-    assert r.answer and r.plain_answer, 'The result has no answer, or no plain_answer: give self.result the rows.'
+    kind = type(r).__name__
+    assert isinstance(r, Result), f'A method gives a `Result`, this one a {kind}: define locate or edit, and no look.'
+    assert r.answer and r.plain_answer, 'The result has no answer, or no plain_answer.'
     assert r.method, 'The method has no name of its own: write name = ... in its class.'
     assert lies_in(r.crop.box, image.size), f'{r.crop.box} is no box inside {image.size}.'
-    assert r.question and all(s >= 0 for s in r.seconds.values()), 'No question, or seconds below 0: make it with self.result.'
-    assert r.calls >= 1, 'No calls of the model are counted: give self.result calls=1 for a capture.'
+    assert r.question and all(s >= 0 for s in r.seconds.values()), 'No question, or seconds below 0: begin with self.start.'
+    assert r.calls >= 1, 'No calls of the model are counted: capture with self.capture.'
     if r.saliency is not None:
         values, grids = r.saliency.values, [tuple(r.rows.raster(tiles=t).grid) for t in TILES if r.rows]
         assert np.isfinite(values).all() and r.saliency.size == image.size, f'The map is not finite, or not of {image.size}.'

@@ -5,7 +5,7 @@
 
 import json
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 import numpy as np
@@ -14,6 +14,7 @@ from fastcore.script import call_parse
 from carve_nb.attention.vlm import VLM
 from carve_nb.data.datasets import DataSet
 from carve_nb.data.scenes import samples
+from carve_nb.method.crop import box_regions
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.vicrop import search_box, tower_side
 from carve_nb.runs.runner import run_eval
@@ -23,10 +24,10 @@ from .baselines import SHARES, sink
 class RowByViCrop(Lookup):
     "`lookup`'s map, cut by the box search of ViCrop"
     name = 'row-vicrop'
-    def look(self, session, question):
-        found = super().look(session, question)
-        box = search_box(found.saliency, tower_side(session.vlm))
-        return replace(found, crop=self.cut(session.image, box)) if box else found
+    def select(self, S, vlm):
+        "Return the box of the sharpest window"
+        box = search_box(S, tower_side(vlm))
+        return box_regions([box], S.size) if box else super().select(S, vlm)
 
 CROP = 'tokens=144:square=True:limit=1792'   # the crop of all crops
 TUNED = 'carve', 'question-only', 'rel-att', 'grad-att', 'hide'   # each with the layer that answers best on the calibration questions

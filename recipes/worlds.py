@@ -189,7 +189,8 @@ def measure_answers(vlm: VLM, sample, mark: Mark, forced: bool) -> dict:
     for token, pair in maps.items():
         for way, S in fused(*pair).items():
             kept = regions(as_saliency(S, rows.spans[0], sample.image), method.p, method.K, rank='peak')
-            partial_result = method.result(sample.image, sample.question, rows, method.show(sample.image, kept))
+            partial_result = method.start(sample.image, sample.question)
+            partial_result.plain_answer, partial_result.crop = rows.answer, method.show(sample.image, kept)
             right[f'{token}, {way}'] = is_right(method.ask_again(session, partial_result).answer, sample)
     return dict(id=sample.id, right=right)
 

@@ -324,7 +324,6 @@ def save_the_map(
     from carve_nb.method.results import unseen_note
     from carve_nb.models.families import check_needs
     check_needs(vlm, chosen)
-    if hasattr(chosen, 'skip_above'): chosen = replace(chosen, skip_above=1.)    # a map, however sure the answer
     several = len(opened) > 1
     alone, text = chosen.in_order(question)
     r = chosen(vlm, opened, question) if several else alone.look(Session(vlm, opened, shared=False), text)

@@ -123,9 +123,7 @@ class Explorer:
         method = self.dials.method
         def work():
             try:
-                session.steady = False     # a change of the model is seen here, and not at each move of a dial
                 result = method.answer(session, question)
-                session.steady = True
                 for preset in self.dials.presets.values(): preset.look(session, question)
             finally: self.button.disabled = False
             if self.session is not session: raise CarveError('Another image was chosen meanwhile; ask again.')

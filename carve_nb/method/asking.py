@@ -11,14 +11,18 @@ import re
 from dataclasses import dataclass
 from itertools import chain, groupby, pairwise, repeat
 import torch
+from PIL import Image
+from ..attention.session import Session
+from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
-from ..core.image import box_size, union_box
+from ..core.image import box_size
 from ..core.io import behind_thought
 from ..core.plotting import draw_boxes
 from ..core.text import asked_part, is_word, pick_words
+from ..formulas.threshold import Region
 from .base import CropMethod
-from .results import Result, Timings
-from .settings import LargeCrops, PlainCrops, box_regions, limited
+from .crop import LargeCrops, PlainCrops, box_regions
+from .settings import limited
 from .vicrop import tower_side
 from ..models.families import BOX_FORMS
 from ..models.prompts import unknown_note
@@ -47,17 +51,19 @@ def content_runs(question) -> list: # of str
 # %% ../../nbs/library/method/09_asking.ipynb #2700a853
 NAME_THEM = 'Name the things that one must see to answer this question, separated by commas and nothing else: {}'
 
-def name_entities(session, question) -> tuple:
-    "Return (names, notes, calls) of what a question is about: by the model or, where it lists nothing, by the content words"
+def name_entities(session: Session, question: str) -> list[str]:
+    "Return names of what a question is about: by the model or, where it lists nothing, the content words, with a note"
     runs = content_runs(question) or [asked_part(question)]
     request = NAME_THEM.format(asked_part(question))
     if unknown_note(session.vlm.tokenizer, request):
-        return runs, ['the model does not know the words to list what is asked about: the content words are taken'], 0
+        session.log.notes.append('the model does not know the words to list what is asked about: the content words are taken')
+        return runs
     said = behind_thought(str(session.ask(request, None, 64))) or ''
     named = re.split(r',\s*|\s+and\s+', said.strip(' .\n').lower())
     words = {*' '.join(runs).lower().split(), *asked_words(question)}
-    if all(words & {*part.split()} for part in named): return list(dict.fromkeys(named)), [], 1
-    return runs, ['the model did not list what is asked about: the content words are taken'], 1
+    if all(words & {*part.split()} for part in named): return list(dict.fromkeys(named))
+    session.log.notes.append('the model did not list what is asked about: the content words are taken')
+    return runs
 
 # %% ../../nbs/library/method/09_asking.ipynb #911df2af
 def yes_no_tokens(tokenizer) -> tuple: # (ids of yes, ids of no)
@@ -146,32 +152,34 @@ class ZoomEye(PlainCrops, CropMethod):
     root: bool = True # may the search end at the whole image? (zoom_eye.py: not for several cues shown alone)
     name, source, category = 'zoom-eye', 'arXiv 2411.16044', 'prompt'
 
-    def images(self, vlm, image, part, smallest) -> list: # PIL image, `Crop`
-        "Return a part with the image, reduced and with a frame around the part; or the part alone"
-        if self.final_images == 'crop' or 'several images' in vlm.why_not or part.image is image: return [part.image]
+    def framed(self, image: Image.Image, box: tuple[int, int, int, int], vlm: VLM) -> Image.Image:
+        "Return the image, reduced, with a frame around a part"
         longest = max(image.size)
-        framed = draw_boxes(image, [part.box], 'red', max(1, longest//120))
-        return [framed.resize([max(1, n*smallest//longest) for n in image.size]), part.image]
+        side = self.smallest or tower_side(vlm, 448)
+        framed = draw_boxes(image, [box], 'red', max(1, longest//120))
+        return framed.resize([max(1, n*side//longest) for n in image.size])
 
-    def last_images(self, r, model) -> tuple:
-        "Return the images of the search, where the model that is asked takes as many"
-        shown, *limits = super().last_images(r, model)
-        return r.shown if len(r.shown) == len(shown) else shown, *limits
+    def last_images(self, session: Session, model: object) -> list[Image.Image]:
+        "Return the part that was found, after the image with a frame around it"
+        *image, part = super().last_images(session, model) or [None]
+        if not image: return [part] if part else []
+        return [self.framed(session.image, session.log.crop.box, session.vlm), part]
 
-    def look(self, session, question) -> Result:
-        "Name the cues, search for each, show what was found"
-        vlm, image = session.vlm, session.image
+    def locate(self, session: Session, question: str) -> list[Region]:
+        "Name the cues, and search for each"
+        vlm, image, r = session.vlm, session.image, session.log
         if vlm.thinks: raise UnsupportedError(f'{self.name} reads yes or no from the first token, where the chat template '
                                               f'of {vlm.name} opens a thought with {vlm.thinks}.')
         whole = 0, 0, *image.size
         smallest = self.smallest or tower_side(vlm, 448)
-        seconds = Timings()
-        asked = []
-        def cut(boxes): return self.cut(image, union_box([shown_box(b, image.size, smallest, self.scale) for b in boxes]))
+        alone = self.final_images == 'crop' or 'several images' in vlm.why_not
+        confidences = []
+        def place(box): return shown_box(box, image.size, smallest, self.scale)
         def ask(box, template, cue, about):
-            asked.append(box)
-            shown = self.images(vlm, image, cut([box]), smallest)
-            return yes_confidence(session, shown, template.format(cue=cue, question=about))
+            part = self.cut(image, place(box))
+            shown = [part.image] if alone or part.image is image else [self.framed(image, part.box, vlm), part.image]
+            confidences.append(yes_confidence(session, shown, template.format(cue=cue, question=about)))
+            return confidences[-1]
         def find(cue, about):
             def promise(box, depth):
                 w = self.bias + (1 - self.bias)*depth**2
@@ -179,18 +187,15 @@ class ZoomEye(PlainCrops, CropMethod):
                 return w*ask(box, self.existence, cue, about) + (1 - w)*latent
             def answering(box): return -1. if box == whole and not self.root else ask(box, self.answering, cue, about)
             return search(whole, smallest, answering, promise, self.upper, self.lower, self.drops)
-        with seconds('cues'): cues, notes, calls = name_entities(session, question)
-        if notes: cues = cues[-1:]
+        with r.seconds('cues'): cues = name_entities(session, question)
+        if r.notes: cues = cues[-1:]    # the model named none
         about = 'What does the {} look like?' if len(cues) > 1 else asked_part(question).replace('{', '{{').replace('}', '}}')
-        with seconds('search'): found = [find(cue, about.format(cue)) for cue in cues]
+        with r.seconds('search'): found = [find(cue, about.format(cue)) for cue in cues]
         boxes = [box for box, _ in found if box]
         taken = sum(len(seen) for _, seen in found)
-        details = [f'sought: "{", ".join(cues)}"; {taken} parts taken, {len(asked)} confidences']
-        if not boxes: notes += ['no part was found: the crop is the whole image']
-        crop = cut(boxes or [whole])
-        shown = [] if crop.image is image else self.images(vlm, image, crop, smallest)
-        return self.result(image, question, crop=crop, shown=shown, seconds=seconds, calls=calls + len(asked), notes=notes,
-                           details=details)
+        r.details.append(f'sought: "{", ".join(cues)}"; {taken} parts taken, {len(confidences)} confidences')
+        if not boxes: r.notes.append('no part was found: the crop is the whole image')
+        return box_regions([place(box) for box in boxes], image.size)
 
 # %% ../../nbs/library/method/09_asking.ipynb #26878f29
 def read_boxes(text, form, seen, resized) -> list: # of float
@@ -210,24 +215,24 @@ class AskBox(LargeCrops, CropMethod):
     min_side: int = limited(96, 1) # pixels (ours)
     name, source, category = 'ask-box', "the models' own training", 'prompt'
 
-    def look(self, session, question) -> Result:
-        "Ask the model for a box, read it, and crop there"
-        vlm, image = session.vlm, session.image
-        seconds = Timings()
+    def locate(self, session: Session, question: str) -> list[Region]:
+        "Ask the model for a box, and read it"
+        vlm, r = session.vlm, session.log
         form = BOX_FORMS.get(vlm.family.name)
+        if form is None:
+            r.notes.append('how this family would write a box is not known: the crop is the whole image')
+            return []
         asked = asked_part(question)
-        def result(calls, notes=(), kept=(), details=()):
-            return self.result(image, question, regions=kept, calls=calls, seconds=seconds, notes=[*notes], details=[*details])
-        if form is None: return result(0, ['how this family would write a box is not known: the crop is the whole image'])
         text = form.ask.replace('{cue}', (content_runs(question) or [asked])[-1]).replace('{question}', asked)
         if unknown_note(vlm.tokenizer, text):
-            return result(0, ['the model does not know the words to be asked for a box: the crop is the whole image'])
-        with seconds('box'):
+            r.notes.append('the model does not know the words to be asked for a box: the crop is the whole image')
+            return []
+        with r.seconds('box'):
             prompt = session.prompt(text)
             said = behind_thought(str(session.generate(prompt, self.most))) or ''
         processor, (gh, gw) = vlm.processor.image_processor, prompt.spans[0].grid
         cell = 0 if form.side else processor.patch_size*processor.merge_size
-        boxes = read_boxes(said, form, prompt.spans[0].box, (gw*cell, gh*cell))
-        kept = box_regions(boxes, image.size)
-        if not kept: return result(1, [f'no box could be read in "{said[:60]}": the crop is the whole image'])
-        return result(1, kept=kept[:1], details=[f'the model wrote "{said[:60]}"'])
+        found = box_regions(read_boxes(said, form, prompt.spans[0].box, (gw*cell, gh*cell)), session.image.size)
+        if found: r.details.append(f'the model wrote "{said[:60]}"')
+        else: r.notes.append(f'no box could be read in "{said[:60]}": the crop is the whole image')
+        return found[:1]

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from functools import partialmethod
 from typing import ClassVar, Literal
 import torch
+from PIL import Image
+from torch import Tensor
 from ..attention.rows import AttentionRows
+from ..attention.session import Session
+from ..attention.vlm import VLM
 from ..core.errors import CarveError
-from ..core.saliency import Saliency, is_flat, pick_layers
+from ..core.saliency import Saliency, pick_layers
 from ..core.text import GENERAL_INSTRUCTION, pick_words, read_words, why_no_words
 from ..formulas.algorithm import fuse_contrast, fuse_maps, step_weights
-from ..formulas.threshold import regions
-from .base import CropMethod, as_saliency, timings
+from ..formulas.threshold import Region, regions
+from .base import CropMethod, as_saliency
 from .profiles import find_profile, short_name
 from .results import Result
 from .settings import ABOVE_0, Layers, Query, limited
@@ -68,22 +72,22 @@ class Carve(CropMethod):
         if not measured: warnings.warn(f'{profile.model}: {profile.advice("carve")}', stacklevel=2)
         return cls(**measured | changes)
 
-    def look(self, session, question) -> Result: # without an answer yet
-        "Return the result of Algorithm 1 before its last question: both maps, their ratio, regions, crop"
-        return self.from_rows(session.image, question, *self.capture_both(session, question))
+    def locate(self, session: Session, question: str) -> Saliency | list[Region]:
+        "Contrast the attention under the question with that under the instruction (Algorithm 1 before its last question)"
+        return self.contrast_rows(session.log, *self.capture_both(session, question))
 
-    def capture_both(self, session, question, rows=None) -> tuple: # `AttentionRows` twice
-        "Capture under the question (`rows`, if there are some) and the instruction, paired: no more steps than the answer"
-        if rows is None: rows = self.capture(session, question)
-        rows_g = self.capture(session, self.instruction, steps='all' if self.paired else 'first',
+    def capture_both(self, session: Session, question: str) -> tuple[AttentionRows, AttentionRows]:
+        "Capture under the question and the instruction; paired: no more steps than the answer"
+        rows = self.capture(session, question)
+        rows_g = self.capture(session, self.instruction, 'instruction', steps='all' if self.paired else 'first',
             suffix=self.suffix if self.instruction_suffix else None, max_new_tokens=min(len(rows.attn), self.max_new_tokens))
         return rows, rows_g
 
-    def capture(self, session, text, **kw) -> AttentionRows:
+    def capture(self, session: Session, text: str, stage: str = 'capture', **settings) -> AttentionRows:
         "Capture as every method does, of the layers that are read"
         layers = None if self.layers is None else pick_layers(self.layers, session.vlm.n_layers)
-        return super().capture(session, text, layers=layers,
-                               question_rows=self.query != 'last', argmax=self.argmax, **kw)
+        return super().capture(session, text, stage, layers=layers,
+                               question_rows=self.query != 'last', argmax=self.argmax, **settings)
 
     def maps(self, rows_q, rows_g) -> tuple: # (A_Q, A_G), both [T, L, Nv]
         "Return both maps, step by step as far as both go"
@@ -112,14 +116,13 @@ class Carve(CropMethod):
         S = fuse_contrast(A_q, A_g, self.steps, self.lam, self.relative, self.normalize)
         return as_saliency(S, span, image)
 
-    def no_signal(self, question, A_q, A_g, S) -> str: # a reason, or ''
-        "Return why there is nothing to contrast"
+    def no_signal(self, question: str, A_q: Tensor, A_g: Tensor) -> str:
+        "Return why there is nothing to contrast; '' where there is"
         if question.strip().lower() == self.instruction.strip().lower():
             return 'the question is the general instruction'
-        if ((A_q - A_g).abs().amax(-1) <= 1e-4*A_g.amax(-1)).all(): return 'both captures attend alike'
-        return 'the map is flat' if is_flat(S) else ''
+        return 'both captures attend alike' if ((A_q - A_g).abs().amax(-1) <= 1e-4*A_g.amax(-1)).all() else ''
 
-    def keep(self, S) -> list: # of `Region`, best first
+    def select(self, S: Saliency, vlm: VLM) -> list[Region]:
         "Return the best connected regions of the map's top pixels"
         return regions(S, self.p, self.K, self.connectivity, self.region_rule, self.rank)
 
@@ -135,23 +138,28 @@ class Carve(CropMethod):
             notes.append(f'{why}: all its words were read')
         return notes
 
-    def from_rows(self, image, question, rows_q, rows_g) -> Result: # without an answer yet
-        "Go from both captures to the crop of the PIL image"
-        seconds, span = timings(capture=rows_q, instruction=rows_g), rows_q.raster(tiles=self.tiles)
-        with seconds('map'):
+    def contrast_rows(self, r: Result, rows_q: AttentionRows, rows_g: AttentionRows) -> Saliency | list[Region]:
+        "Go from both captures to S; no regions where there is nothing to contrast"
+        span = rows_q.raster(tiles=self.tiles)
+        r.read = self.words_read(rows_q)
+        r.notes += rows_q.tiles_note(self.tiles)
+        with r.seconds('map'):
             A_q, A_g = self.maps(rows_q, rows_g)
-            S = self.fuse(A_q, A_g, span, image)
-            reason = self.no_signal(question, A_q, A_g, S)
-        with seconds('region'):
-            kept = [] if reason else self.keep(S)
-            crop = self.show(image, kept)
-        notes = rows_q.tiles_note(self.tiles)
-        if reason: notes.append(f'no signal: {reason}; the crop is the whole image')
-        notes += self.reading_notes(rows_q, rows_g)
-        def alone(A): return as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, image)
-        maps = {'A_Q, under the question': alone(A_q), 'A_G, under the instruction': alone(A_g), 'contrast A_Q / A_G': S}
-        return self.result(image, question, rows_q, crop, saliency=S, maps=maps, regions=kept, calls=2,
-            instruction_rows=rows_g, seconds=seconds, notes=notes, read=self.words_read(rows_q))
+            S = self.fuse(A_q, A_g, span, r.image)
+        def alone(A): return as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, r.image)
+        r.maps = {'A_Q, under the question': alone(A_q), 'A_G, under the instruction': alone(A_g), 'contrast A_Q / A_G': S}
+        reason = self.no_signal(r.question, A_q, A_g)
+        if reason: r.notes.append(f'no signal: {reason}; the crop is the whole image')
+        r.notes += self.reading_notes(rows_q, rows_g)
+        if not reason: return S
+        r.saliency = S
+        return []
+
+    def from_rows(self, image: Image.Image, question: str, rows_q: AttentionRows, rows_g: AttentionRows) -> Result:
+        "Return the result of two captures that were made elsewhere, without an answer"
+        r = self.start(image, question)
+        r.rows, r.instruction_rows, r.calls = rows_q, rows_g, 2
+        return self.cut_out(r, self.contrast_rows(r, rows_q, rows_g), None)
 
 class Paper(Carve):
     "CARVE with the paper's settings"

@@ -10,6 +10,7 @@ __all__ = ['CONFUSED', 'contrast_logits', 'longer', 'ContrastProcessor', 'kept_s
 # %% ../../nbs/library/method/25_contrast.ipynb #e524979b
 import inspect
 import math
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ import torch
 from transformers import BatchFeature, LogitsProcessor
 from ..attention.edits import Edit, raise_scores
 from ..attention.masking import decoder_layers, hidden, layer_inputs
+from ..attention.session import Session
 from ..core.errors import UnsupportedError
 from ..core.saliency import pick_layers
 from ..core.text import SHORT_ANSWER
@@ -110,20 +112,19 @@ class ContrastMethod(GuidedMethod):
     beta: float = limited(.1, 0, 1) # plausibility cut-off, see `contrast_logits`
     weight = property(lambda self: self.alpha)
 
-    def other_prompt(self, session, prompt):
+    def other_prompt(self, session: Session, prompt: Prompt) -> Prompt:
         "Return the second prompt; a subclass defines it"
         raise NotImplementedError
 
-    def prepare(self, session, question) -> tuple:
-        "Count the second branch, if there is one, as one call"
-        return self.result(session.image, question, calls=int(self.weight > 0)), None
-
     @contextmanager
-    def guided(self, session, prompt, state):
-        "Yield the processor with the second prompt"
-        other = self.other_prompt(session, prompt) if self.weight else None
-        with super().guided(session, prompt, state):
-            yield [ContrastProcessor(session, other, len(prompt), self.weight, self.beta)] if other else []
+    def guided(self, session: Session, prompt: Prompt) -> Iterator[list]:
+        "Yield the processor with the second prompt, whose branch is one more call"
+        r, processors = session.log, []
+        if self.weight:
+            r.calls += 1
+            with r.seconds('second prompt'): other = self.other_prompt(session, prompt)
+            processors = [ContrastProcessor(session, other, len(prompt), self.weight, self.beta)]
+        with super().guided(session, prompt): yield processors
 
 # %% ../../nbs/library/method/25_contrast.ipynb #df87b53c
 @dataclass(repr=False)
@@ -172,10 +173,10 @@ class PAI(ContrastMethod):
         "Return the words alone"
         return session.words(prompt.asked, self.suffix)
 
-    def edit(self, session, prompt, state):
+    def edit(self, session: Session, prompt: Prompt) -> Edit | None:
         "Raise the scores of the last row"
-        columns = prompt.columns
-        return self.alpha and Edit(layers_of(session.vlm, self.layers), scores=raise_scores(columns, self.alpha))
+        if not self.alpha: return None
+        return Edit(layers_of(session.vlm, self.layers), scores=raise_scores(prompt.columns, self.alpha))
 
 # %% ../../nbs/library/method/25_contrast.ipynb #5ed80bc2
 def exit_layers(spec, n_layers, tied) -> list: # as `pick_layers` takes it; is the vocabulary head the word embedding?
@@ -258,7 +259,7 @@ class DoLa(GuidedMethod):
     name, source, category, needs = 'dola', 'arXiv 2309.03883', 'logits', ()
 
     @contextmanager
-    def guided(self, session, prompt, state):
+    def guided(self, session: Session, prompt: Prompt) -> Iterator[list]:
         "Yield the processor, with its hooks"
         vlm = session.vlm
         tied = exit_parts(vlm.model)[1].weight is vlm.model.get_input_embeddings().weight

@@ -6,17 +6,23 @@
 __all__ = ['QuestionOnly', 'InstructionOnly', 'DirectAnswer', 'CenterCrop', 'RandomCrop', 'Oracle', 'UniformMap']
 
 # %% ../../nbs/library/method/31_controls.ipynb #819ca114
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Literal
 import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
+from ..attention.rows import AttentionRows
+from ..attention.session import Session
 from ..core.errors import CarveError
 from ..core.image import box_size, image_key, lies_in
-from ..core.saliency import Saliency, is_flat
+from ..core.saliency import Saliency
+from ..formulas.threshold import Region
 from .base import CropMethod, Method, as_saliency
 from .carve import Carve
+from .crop import Crop, CropRule, LargeCrops, box_regions
 from .results import Result
-from .settings import ABOVE_0, Crops, LargeCrops, limited
+from .settings import ABOVE_0, limited
 
 # %% ../../nbs/library/method/31_controls.ipynb #b0315dae
 @dataclass(repr=False)
@@ -27,17 +33,22 @@ class QuestionOnly(Carve):
     name, source, category = 'question-only', '', 'control'
     title = 'A_Q alone' # of the map
     general = False     # is it A_G?
-    def no_signal(self, question, A_q, A_g, S):
+
+    def no_signal(self, question: str, A_q: Tensor, A_g: Tensor) -> str:
         "Return nothing: there are no two maps to be equal"
-        return 'the map is flat' if is_flat(S) else ''
-    def maps(self, rows_q, rows_g):
+        return ''
+
+    def maps(self, rows_q: AttentionRows, rows_g: AttentionRows) -> tuple[Tensor, Tensor]:
         "Return one of the two maps, and ones"
         A = super().maps(rows_q, rows_g)[self.general]
         return A, torch.ones_like(A)
-    def from_rows(self, image, question, rows_q, rows_g) -> Result:
-        "Find the crop as CARVE does, with the one map there is"
-        r = super().from_rows(image, question, rows_q, rows_g)
-        return replace(r, maps={self.title: r.saliency}, read=[] if self.general else r.read)
+
+    def contrast_rows(self, r: Result, rows_q: AttentionRows, rows_g: AttentionRows) -> Saliency | list[Region]:
+        "Return S as CARVE does, of the one map there is"
+        S = super().contrast_rows(r, rows_q, rows_g)
+        r.maps = {self.title: S}
+        if self.general: r.read = []
+        return S
 
 @dataclass(repr=False)
 class InstructionOnly(QuestionOnly):
@@ -51,10 +62,11 @@ class InstructionOnly(QuestionOnly):
 class DirectAnswer(Method):
     "The baseline (no crop)"
     name, category = 'none', 'control'
-    def look(self, session, question) -> Result:
+    def look(self, session: Session, question: str) -> Result:
         "Ask once"
-        r = self.ask_plain(session, self.result(session.image, question))
-        return replace(r, answer=r.plain_answer)
+        r = session.log = self.start(session.image, question)
+        r.answer = self.ask_plain(session)
+        return r
 
 # %% ../../nbs/library/method/31_controls.ipynb #ececc14d
 @dataclass(repr=False)
@@ -63,30 +75,31 @@ class CenterCrop(Carve):
     fraction: float | None = limited(None, ABOVE_0, 1) # instead of the size: share of the image's area, with its shape
     name, source, category = 'center', '', 'control'
 
-    def place(self, image, free_x, free_y) -> tuple:
+    def place(self, image: Image.Image, free_x: int, free_y: int) -> tuple[int, int]:
         "Return left and top of the crop, from the numbers of free pixels"
         return free_x//2, free_y//2
 
-    def look(self, session, question) -> Result:
-        "Cut a crop of the size"
-        image = session.image
+    def locate(self, session: Session, question: str) -> list[Region]:
+        "Return a box of the size of CARVE's crop"
+        r, image = session.log, session.image
         if self.fraction is None:
-            r = super().look(session, question)
-            w, h = box_size(r.crop.box)
-        else:
-            r = self.result(image, question)
-            w, h = (max(1, round(s*self.fraction**.5)) for s in image.size)
+            kept = self.regions_of(r, super().locate(session, question), session.vlm)
+            w, h = box_size(super().show(image, kept).box)
+            r.saliency, r.maps, r.read = None, {}, []
+        else: w, h = (max(1, round(s*self.fraction**.5)) for s in image.size)
         x, y = self.place(image, image.width - w, image.height - h)
-        crop = self.render(image, (x, y, x + w, y + h))     # of this very size
-        moved = self.result(image, question, None, crop, r.seconds, notes=list(r.notes))
-        return replace(moved, plain_answer=r.plain_answer, calls=r.calls)
+        return box_regions([(x, y, x + w, y + h)], image.size)
+
+    def show(self, image: Image.Image, regions: list[Region]) -> Crop:
+        "Return the crop of exactly the located box"
+        return self.render(image, regions[0].box)
 
 @dataclass(repr=False)
 class RandomCrop(CenterCrop):
     "A random crop, as large as CARVE's"
     seed: int = 0 # together with the pixels it fixes the place
     name = 'random'
-    def place(self, image, free_x, free_y) -> tuple:
+    def place(self, image: Image.Image, free_x: int, free_y: int) -> tuple[int, int]:
         "Return a random left and top of the crop"
         rng = np.random.default_rng(int(image_key(image, self.seed)[:16], 16))
         return int(rng.integers(free_x + 1)), int(rng.integers(free_y + 1))
@@ -102,17 +115,19 @@ class Oracle(LargeCrops, CropMethod):
     @classmethod
     def like(cls, method, **changes):
         "Return the oracle that shows its region as another method does"
-        shown = {f.name: getattr(method, f.name) for f in fields(Crops)}
+        shown = {f.name: getattr(method, f.name) for f in fields(CropRule)}
         shown |= dict(fill='none', pad=max(method.pad, cls.pad), final_images=method.final_images)
         return cls(**shown | changes)
 
-    def look(self, session, question) -> Result:
-        "Return the result that shows the true region"
+    def locate(self, session: Session, question: str) -> list[Region]:
+        "Return the true region"
         image, box = session.image, session.box
-        if box is None: return self.result(image, question, notes=['no true region given'])
+        if box is None:
+            session.log.notes.append('no true region given')
+            return []
         if not lies_in(box, image.size):
             raise CarveError(f'box={tuple(box)} does not lie in the image of {image.width} x {image.height} pixels')
-        return self.result(image, question, crop=self.cut(image, [round(v) for v in box]))
+        return box_regions([[round(v) for v in box]], image.size)
 
 # %% ../../nbs/library/method/31_controls.ipynb #b29349ff
 @dataclass(repr=False)
@@ -122,7 +137,13 @@ class UniformMap(QuestionOnly):
     def fuse(self, A_q, A_g, span, image) -> Saliency:
         "Return the same value everywhere"
         return as_saliency(np.ones(span.grid), span, image)
-    def last_images(self, r, model) -> tuple:
+
+    def last_images(self, session: Session, model: object) -> list[Image.Image]:
         "Return the image twice, where the model takes two and the method shows two"
-        if self.final_images != 'both' or 'several images' in getattr(model, 'why_not', ()): return [], (), []
-        return [r.image]*2, (), ['the image is shown twice']
+        if self.final_images != 'both' or 'several images' in getattr(model, 'why_not', ()): return []
+        session.log.notes.append('the image is shown twice')
+        return [session.log.image]*2
+
+    def limits(self, r: Result, model: object, n: int) -> tuple:
+        "Return no limit: there is no crop"
+        return ()

@@ -16,13 +16,14 @@ import transformers
 from fastcore.basics import chunked
 from scipy import ndimage
 from transformers import AutoProcessor, BatchFeature, PreTrainedModel, ProcessorMixin
+from ..attention.session import Session
 from ..core.errors import UnsupportedError
 from ..core.image import box_index, box_iou, box_size
 from ..formulas.threshold import Region
 from .asking import asked_words
-from .base import CropMethod, layers_of, timings
-from .results import Result, Timings
-from .settings import ABOVE_0, LargeCrops, Layers, box_regions, limited
+from .base import CropMethod, layers_of
+from .crop import LargeCrops, box_regions
+from .settings import ABOVE_0, Layers, limited
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #7fb8fc22
 @lru_cache(2)    # copies of a method share what was loaded
@@ -61,17 +62,17 @@ class ToolCrop(LargeCrops, CropMethod):
         if self.processor is None: raise UnsupportedError('processor=None: give the processor of a loaded model with it.')
         return self.model, self.processor
 
-    def find(self, session, question) -> list:
-        "Find regions, best first"
+    def find(self, session: Session, question: str) -> list[Region]:
+        "Return regions, the best first; a subclass defines it"
         raise NotImplementedError
 
-    def look(self, session, question) -> Result:
-        "Ask the tool for regions, and crop the best"
+    def locate(self, session: Session, question: str) -> list[Region]:
+        "Ask the tool for regions"
         self.tool(session.vlm)
-        seconds = Timings()
-        with seconds('tool'): kept = self.find(session, question)
-        notes = [] if kept else ['the tool found nothing']
-        return self.result(session.image, question, regions=kept, seconds=seconds, notes=notes)
+        r = session.log
+        with r.seconds('tool'): found = self.find(session, question)
+        if not found: r.notes.append('the tool found nothing')
+        return found
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #120e539f
 @dataclass(repr=False)
@@ -81,7 +82,7 @@ class Detector(ToolCrop):
     K: int = 1 # boxes kept, the crop is around all of them; ViCrop: 1
     name, kind = 'detector', 'AutoModelForZeroShotObjectDetection'
 
-    def find(self, session, question) -> list:
+    def find(self, session: Session, question: str) -> list[Region]:
         "Return the detector's boxes for the question's content words, the highest score first"
         image = session.image
         model, processor = self.tool(session.vlm)
@@ -115,7 +116,7 @@ class ClipCrop(ToolCrop):
     ratio: float = limited(.1, ABOVE_0, .99) # ViCrop's code: part that is cut off
     name, kind = 'clip', 'AutoModelForZeroShotImageClassification'
 
-    def find(self, session, question) -> list:
+    def find(self, session: Session, question: str) -> list[Region]:
         "Return one box"
         image = session.image
         box = 0, 0, *image.size
@@ -176,26 +177,23 @@ class SamCrop(ToolCrop):
     layers: Layers = None # of the task map, see `pick_layers` (ours)
     name, kind = 'sam', 'AutoModelForMaskGeneration'
 
-    def find(self, session, question) -> list:
+    def find(self, session: Session, question: str) -> list[Region]:
         "Return segments, the one that the tool trusts most first"
         image = session.image
         parts = segments(*self.tool(session.vlm), image, self.points, self.quality, self.nms)
         return [r for r in parts if r.area <= self.most*image.width*image.height]
 
-    def look(self, session, question) -> Result:
-        "Segment, rank by the task map or by CLIP on each segment's box, crop"
-        image = session.image
-        partial = super().look(session, question)
-        found = partial.regions
+    def locate(self, session: Session, question: str) -> list[Region]:
+        "Segment; rank by the task map, or by CLIP on each segment's box"
+        image, r = session.image, session.log
+        found = super().locate(session, question)
         if self.clip:
-            with partial.seconds('tool'):
-                scores = clip_scores(*self.clip.tool(session.vlm), [image.crop(r.box) for r in found], question)
+            with r.seconds('tool'):
+                scores = clip_scores(*self.clip.tool(session.vlm), [image.crop(part.box) for part in found], question)
         else:
             rows = self.capture(session, question)
-            S = rows.saliency(layers=layers_of(session.vlm, self.layers), background=image)
-            pixels = S.to_pixels()
-            scores = [(pixels[box_index(r.box)]*r.mask).sum() for r in found]
-            partial = replace(partial, plain_answer=rows.answer, saliency=S, rows=rows, calls=1,
-                seconds=Timings(timings(capture=rows) | partial.seconds))
-        ranked = sorted((replace(r, score=float(s)) for r, s in zip(found, scores)), key=lambda r: -r.score)[:self.K]
-        return replace(partial, regions=ranked, crop=self.show(image, ranked))
+            r.saliency = rows.saliency(layers=layers_of(session.vlm, self.layers), background=image)
+            pixels = r.saliency.to_pixels()
+            scores = [(pixels[box_index(part.box)]*part.mask).sum() for part in found]
+        ranked = [replace(part, score=float(score)) for part, score in zip(found, scores)]
+        return sorted(ranked, key=lambda part: -part.score)[:self.K]

@@ -7,15 +7,19 @@ __all__ = ['FUSION_DEPTHS', 'LAST_DEPTH', 'REVIEW_DEPTH', 'Shift', 'attention_sh
            'scaled_features', 'FusionMask', 'FusionCrop']
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #01a18b69
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ..attention.masking import decoder_layers, entering
+from ..attention.session import Session
+from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
-from ..core.saliency import is_flat, pick_layers
-from ..formulas.threshold import regions
-from .base import CropMethod, GuidedMethod, as_saliency, timings
-from .results import Result
-from .settings import ABOVE_0, LargeCrops, Layers, limited
+from ..core.saliency import Saliency, pick_layers
+from ..formulas.threshold import Region, regions
+from .base import CropMethod, GuidedMethod, as_saliency
+from .crop import LargeCrops
+from .settings import ABOVE_0, Layers, limited
+from ..models.prompts import Prompt
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #1edc8af1
 FUSION_DEPTHS = tuple(l/32 for l in (2, 4, 8, 11, 12, 13))
@@ -81,24 +85,18 @@ class FusionMask(GuidedMethod):
     name, source = 'fusion-mask', 'arXiv 2601.08151'
     from_prefix = False
 
-    def prepare(self, session, question) -> tuple:
-        "Return the contrast, and which tokens are turned down"
-        image = session.image
-        rows = self.capture(session, question, steps='first')
-        s = attention_shift(rows, self.layers, self.last)
-        review = pick_layers(self.review, session.vlm.n_layers)[0]
-        I_A = s.values.abs()   # by one account of v1
-        note = f'{s}; at layer {review} {self.share:.0%} of the tokens x {self.factor:g}'
-        S = as_saliency(rows.lay(I_A), rows.raster(), image)
-        partial = self.result(image, question, rows, saliency=S, calls=1, details=[note])
-        return partial, (review, lowest(I_A, self.share))
-
     @contextmanager
-    def guided(self, session, prompt, state):
-        "Scale attention at the review layer"
-        layer, low = state
-        columns = prompt.columns[low]
-        with scaled_features(decoder_layers(session.vlm.model)[layer], columns, self.factor, len(prompt)): yield []
+    def guided(self, session: Session, prompt: Prompt) -> Iterator[list]:
+        "Find the tokens with the smallest shift; scale their features at the review layer"
+        vlm, r = session.vlm, session.log
+        rows = self.capture(session, prompt.asked, steps='first')
+        s = attention_shift(rows, self.layers, self.last)
+        review = pick_layers(self.review, vlm.n_layers)[0]
+        I_A = s.values.abs()   # by one account of v1
+        r.saliency = as_saliency(rows.lay(I_A), rows.raster(), session.image)
+        r.details.append(f'{s}; at layer {review} {self.share:.0%} of the tokens x {self.factor:g}')
+        columns = prompt.columns[lowest(I_A, self.share)]
+        with scaled_features(decoder_layers(vlm.model)[review], columns, self.factor, len(prompt)): yield []
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #0af8d889
 @dataclass(repr=False)
@@ -111,14 +109,13 @@ class FusionCrop(LargeCrops, CropMethod):
     tokens: int | None = limited(None, 1) # as many as the processor gives it (how a crop is shown is not given in the source)
     name, source = 'fusion-crop', 'arXiv 2601.08151'
 
-    def look(self, session, question) -> Result:
-        "Return the result with the contrast of two layers, its regions and the crop"
-        image = session.image
+    def locate(self, session: Session, question: str) -> Saliency:
+        "Return what attention gained between the two layers, by one account"
         rows = self.capture(session, question)
-        seconds = timings(capture=rows)
-        with seconds('region'):
-            s = attention_shift(rows, self.layers, self.last)
-            S = as_saliency(rows.lay(s.values).clamp_min(0), rows.raster(), image)   # the gain, by one account
-            kept = [] if is_flat(S) else regions(S, self.p, self.K)
-            show = lambda S: self.show(image, kept)
-            return self.located(image, question, S, show, rows, details=[str(s)], regions=kept, seconds=seconds, calls=1)
+        s = attention_shift(rows, self.layers, self.last)
+        session.log.details.append(str(s))
+        return as_saliency(rows.lay(s.values).clamp_min(0), rows.raster(), session.image)
+
+    def select(self, S: Saliency, vlm: VLM) -> list[Region]:
+        "Return the best regions"
+        return regions(S, self.p, self.K)

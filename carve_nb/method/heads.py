@@ -9,6 +9,7 @@ __all__ = ['stands_out', 'sink_value', 'first_token', 'sink_dims', 'image_heads'
 # %% ../../nbs/library/method/22_heads.ipynb #997e09e3
 import math
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
@@ -16,13 +17,15 @@ import torch
 from torch.nn.functional import pad
 from ..attention.edits import Edit, applying
 from ..attention.masking import layer_inputs
+from ..attention.session import Session
+from ..attention.vlm import VLM
 from ..core.errors import CarveError
 from ..core.saliency import pick_layers
 from .base import GuidedMethod, layers_of
-from .results import Timings
 from .settings import ABOVE_0, Layers, limited
 from ..models.model import model_lock
 from ..models.prefix_cache import greedy, own_loose
+from ..models.prompts import Prompt
 
 # %% ../../nbs/library/method/22_heads.ipynb #818fe3f7
 def stands_out(x): # [..., D] hidden states -> [..., D] float32
@@ -77,32 +80,30 @@ class Var(GuidedMethod):
     name, source = 'var', 'arXiv 2503.03321'
     from_prefix = False
 
-    def prepare(self, session, question) -> tuple: # the state is (dimensions, layers, details of the result)
-        "Find the sink dimensions"
-        vlm = session.vlm
-        n, spec = vlm.n_layers, self.layers
-        if spec is None: spec = range(min(2, n - 1), max(n - (not self.last), 1))
-        layers = layers_of(vlm, spec)
-        seconds = Timings()
-        dims, width = self.dims, vlm.text_config.hidden_size
-        listed = dims is None or isinstance(dims, (list, tuple))
-        if not listed or not all(isinstance(d, Integral) and 0 <= d < width for d in dims or ()):
+    def edited_layers(self, vlm: VLM) -> list[int]:
+        "Return the layers that are edited"
+        if self.layers is not None: return layers_of(vlm, self.layers)
+        n = vlm.n_layers
+        return layers_of(vlm, range(min(2, n - 1), max(n - (not self.last), 1)))
+
+    def find_dims(self, session: Session) -> list[int]:
+        "Return the sink dimensions, given or detected in one pass"
+        r, width = session.log, session.vlm.text_config.hidden_size
+        if self.dims is None:
+            r.calls += 1
+            with r.seconds('detect'): dims = sink_dims(session, self.tau)
+        else: dims = self.dims
+        if not isinstance(dims, (list, tuple)) or not all(isinstance(d, Integral) and 0 <= d < width for d in dims):
             raise CarveError(f'dims={dims!r}: give a list of dimensions of a state, from 0 to {width - 1}')
-        notes, details = [], []
-        if dims is None:
-            with seconds('detect'): dims = sink_dims(session, self.tau)
         if not dims:
-            most = math.sqrt(width)
-            why = f'no sink dimension, as the first token stays below {self.tau:.1f} (possible: {most:.1f})'
-            notes.append(f'nothing is changed: {why}')
-        told = dict(seconds=seconds, calls=int(self.dims is None), notes=notes, details=details)
-        return self.result(session.image, question, **told), (dims, layers, details)
+            why = f'no sink dimension, as the first token stays below {self.tau:.1f} (possible: {math.sqrt(width):.1f})'
+            r.notes.append(f'nothing is changed: {why}')
+        return dims
 
     @contextmanager
-    def guided(self, session, prompt, state):
+    def guided(self, session: Session, prompt: Prompt) -> Iterator[list]:
         "Redistribute attention; the details say how many rows it changed"
-        vlm = session.vlm
-        dims, layers, details = state
+        vlm, layers, dims = session.vlm, self.edited_layers(session.vlm), self.find_dims(session)
         if not dims:
             yield []
             return
@@ -120,7 +121,7 @@ class Var(GuidedMethod):
             return redistribute(w, vis, sink, chosen, self.p)
         edit = Edit(layers, weights=move, after=max(s.end for s in prompt.spans))
         with applying(vlm, edit), layer_inputs(vlm, layers, see): yield []
-        details.append(f'weight was moved in {counts["moved"]} of {counts["rows"]} rows')
+        session.log.details.append(f'weight was moved in {counts["moved"]} of {counts["rows"]} rows')
 
 # %% ../../nbs/library/method/22_heads.ipynb #3c017d0c
 def cat_padded(tensors, front=False, value=0):    # of shapes [n, ...] -> [sum of n, ...]
@@ -175,19 +176,16 @@ class Vhr(GuidedMethod):
     early: Layers = (1,) # paper: and the second layer; () for none
     name, source = 'vhr', 'arXiv 2412.13949'
 
-    def prepare(self, session, question) -> tuple: # the state is layer -> [H] bool
-        "Choose the heads, with and without the image"
-        n, seconds = session.vlm.n_layers, Timings()
-        early = [] if self.early in ((), [], None) else pick_layers(self.early, n)
-        layers = layers_of(session.vlm, early + pick_layers(self.layers, n))
-        with seconds('choose'):
-            prompt = session.prompt(question, self.suffix)
-            heads, vhd = find_heads(session.vlm, prompt, session.words(question, self.suffix), layers, self.alpha)
+    def edit(self, session: Session, prompt: Prompt) -> Edit:
+        "Choose the heads, with and without the image, and multiply them by alpha"
+        vlm, r = session.vlm, session.log
+        early = [] if self.early in ((), [], None) else pick_layers(self.early, vlm.n_layers)
+        layers = layers_of(vlm, early + pick_layers(self.layers, vlm.n_layers))
+        r.calls += 2
+        with r.seconds('choose'):
+            text = session.words(prompt.asked, self.suffix)
+            heads, vhd = find_heads(vlm, prompt, text, layers, self.alpha)
         n, total = (sum(map(f, heads.values())) for f in (torch.count_nonzero, len))
         T_vhd = sum(v.max().item() for v in vhd.values())   # low where the model speaks from its language
-        note = f'{n} of {total} heads of layers {layers} times {self.alpha:g}; T-VHD {T_vhd:.1f}'
-        return self.result(session.image, question, seconds=seconds, calls=2, details=[note]), heads
-
-    def edit(self, session, prompt, state):
-        "Multiply the chosen heads by alpha"
-        return Edit(list(state), heads=lambda layer, o, rows: reinforce(o, state[layer], self.alpha))
+        r.details.append(f'{n} of {total} heads of layers {layers} times {self.alpha:g}; T-VHD {T_vhd:.1f}')
+        return Edit(list(heads), heads=lambda layer, o, rows: reinforce(o, heads[layer], self.alpha))

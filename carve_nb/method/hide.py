@@ -6,19 +6,21 @@
 __all__ = ['unit', 'word_maps', 'cell_boxes', 'join_boxes', 'Hide']
 
 # %% ../../nbs/library/method/18_hide.ipynb #acd2767d
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 import numpy as np
 import torch
 from scipy import ndimage
+from ..attention.session import Session
 from ..core.errors import CarveError
 from ..core.image import box_size, common_box, union_box
 from ..core.text import find_word
+from ..formulas.threshold import Region
 from .asking import name_entities
-from .base import CropMethod, as_saliency, layers_of, timings
-from .results import Result
-from .settings import LargeCrops, Layers, box_regions, limited
+from .base import CropMethod, as_saliency, layers_of
+from .crop import LargeCrops, box_regions
+from .settings import Layers, limited
 
 # %% ../../nbs/library/method/18_hide.ipynb #981c6745
 def unit(a) -> np.ndarray: # [...]; of a constant: zeros
@@ -69,27 +71,25 @@ class Hide(LargeCrops, CropMethod):
         except (IndexError, KeyError, ValueError): whole = False
         if not whole: raise CarveError(f'words={self.words!r}: write {{}} once, where the names go, and no other braces')
 
-    def look(self, session, question) -> Result:
-        "Return the result whose crop is made of the pieces around the named objects"
-        image = session.image
-        names, notes, calls = name_entities(session, question)
-        text = self.words.format(', '.join(names))
-        rows = self.capture(session, text, steps='first', suffix=None, question_rows=True)
+    def locate(self, session: Session, question: str) -> list[Region]:
+        "Return the pieces around the named objects"
+        r, image = session.log, session.image
+        names = name_entities(session, question)
+        rows = self.capture(session, self.words.format(', '.join(names)), steps='first', suffix=None, question_rows=True)
         found = sorted({i for name in names for i in find_word(rows.question_tokens, name)})
         at = [i for i in found if i >= self.before]
         if found and not at:
             raise CarveError(f'before={self.before}: the names end at token {found[-1] + 1} of the words; take fewer')
-        raster, seconds = rows.raster(), timings(capture=rows)
-        with seconds('map'):
+        raster = rows.raster()
+        with r.seconds('map'):
             layers = layers_of(session.vlm, self.layers)
             words = [rows.read(query=i, layers=layers).mean(0) for i in range(len(rows.question_tokens))]
             A = torch.stack(words).unflatten(-1, raster.grid).double().numpy()  # [Q, gh, gw]
             maps = word_maps(A[at], A[:self.before], self.sigma)
             boxes = [b for m in maps if m.any() for b in cell_boxes(m, self.threshold, raster.box)]
-            joined = join_boxes([r.box for r in box_regions(boxes, image.size)])
+            joined = join_boxes([region.box for region in box_regions(boxes, image.size)])
             pieces = box_regions(joined, image.size)
-        S = as_saliency(maps.mean(0) if at else np.zeros(raster.grid), raster, image)
-        if not pieces: notes = [*notes, 'nothing is left of their maps']
-        details = [f'looked for: "{", ".join(names)}"']
-        r = self.result(image, question, rows, None, seconds, pieces, saliency=S, notes=notes, details=details, calls=calls + 1)
-        return replace(r, plain_answer=None)   # the rows are those of another text
+        r.saliency = as_saliency(maps.mean(0) if at else np.zeros(raster.grid), raster, image)
+        if not pieces: r.notes.append('nothing is left of their maps')
+        r.details.append(f'looked for: "{", ".join(names)}"')
+        return pieces

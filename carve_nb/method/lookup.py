@@ -9,12 +9,14 @@ __all__ = ['other_words', 'less_words', 'Lookup']
 from dataclasses import dataclass, replace
 from typing import Literal
 import numpy as np
+from ..attention.rows import AttentionRows
+from ..attention.session import Session
+from ..attention.vlm import VLM
 from ..core.saliency import Saliency
 from ..core.text import pick_words, read_words, why_no_words
-from ..formulas.threshold import regions
+from ..formulas.threshold import Region, regions
 from .base import CropMethod, layers_of
 from .profiles import find_profile, query_in
-from .results import Result
 from .settings import ABOVE_0, Layers, Query, limited
 
 # %% ../../nbs/library/method/07_lookup.ipynb #7c152665
@@ -64,27 +66,34 @@ class Lookup(CropMethod):
 
     def settled(self, vlm): return self.choose(vlm)[0]
 
-    def look(self, session, question) -> Result:
-        "Find the region of the query token's attention in one pass, with the plain answer"
-        image = session.image
+    def locate(self, session: Session, question: str) -> Saliency | list[Region]:
+        "Return the map of the query token's attention, from one pass, which gives the plain answer too"
+        r = session.log
         own, notes = self.choose(session.vlm)
         layers = layers_of(session.vlm, own.layers)
         rows = self.capture(session, question, layers=layers)
+        r.notes += notes
         if not isinstance(own.query, str): pick_words(rows.question_tokens, own.query)   # an error where it lacks them
         query = query_in(rows, own.query)
-        stays = False
-        if query != own.query:
-            profile = find_profile(session.vlm)
-            stays = profile is not None and not profile.last_agrees
-            what = 'the last position was read'
-            if stays: what = 'the last position, which does not point in this model, was read: the answer without a crop stays'
-            notes.append(f'{why_no_words(rows.question_tokens, own.query)}: {what}')
-        S = rows.saliency(layers=layers, query=query, background=image)
-        if own.subtract != 'none':
-            if words := other_words(rows, query, own.subtract): S = less_words(S, rows, layers, words)
-            else: notes.append(f'the question has no words for subtract={own.subtract!r}: nothing is subtracted')
-        if sure := rows.answer.confidence > self.skip_above:
-            notes.append(f'the model is sure of its answer ({rows.answer.confidence:.2f}): it is not asked again')
-        def show(S): return self.show(image, [] if sure or stays else regions(S, self.p, 1, rank='peak'))
-        read = [] if query == 'last' else read_words(rows.question_tokens, query)
-        return self.located(image, question, S, show, rows, notes, calls=1, read=read)
+        S = rows.saliency(layers=layers, query=query, background=session.image)
+        if query != 'last': r.read = read_words(rows.question_tokens, query)
+        if query != own.query and not self.may_read_last(rows, own.query, session):
+            r.saliency = S
+            return []
+        if own.subtract == 'none': return S
+        if words := other_words(rows, query, own.subtract): return less_words(S, rows, layers, words)
+        r.notes.append(f'the question has no words for subtract={own.subtract!r}: nothing is subtracted')
+        return S
+
+    def may_read_last(self, rows: AttentionRows, query: Query, session: Session) -> bool:
+        "Return whether the last position is read in place of a query token that the question lacks, and note it"
+        profile = find_profile(session.vlm)
+        reads = profile is None or profile.last_agrees
+        what = 'the last position was read' if reads else (
+            'the last position, which does not point in this model, was read: the answer without a crop stays')
+        session.log.notes.append(f'{why_no_words(rows.question_tokens, query)}: {what}')
+        return reads
+
+    def select(self, S: Saliency, vlm: VLM) -> list[Region]:
+        "Return the region of the peak"
+        return regions(S, self.p, 1, rank='peak')

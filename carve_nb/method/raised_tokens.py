@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from ..attention.edits import Edit, raise_scores
 from ..attention.masking import tower_importance
+from ..attention.session import Session
 from ..core.text import pick_words, read_words, why_no_words
 from ..formulas.clutter import entropy
-from .base import GuidedMethod, as_saliency, layers_of, timings
-from .results import Timings
+from .base import GuidedMethod, as_saliency, layers_of
 from .settings import Layers, Query, limited
 from ..models.kernel import recording
 from ..models.model import model_lock
+from ..models.prompts import Prompt
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #ad1f35f5
 def _norm(a): return a/a.sum().clamp_min(1e-30)
@@ -76,32 +77,24 @@ class Vrga(GuidedMethod):
         A = self.refine(w, Hv, Hb)
         return A, Hv, Hb, self.focus(A, grid)
 
-    def prepare(self, session, question):
-        "Capture the attention, with a pass for the marker where there is one, and find the heads, the map and its tokens"
-        image = session.image
-        rows = looked = self.capture(session, question)
-        seconds = timings(capture=rows)
-        span = rows.spans[0]
-        prompt = session.prompt(question, self.suffix)
-        V = self.columns(session.vlm, prompt)
-        if marked := len(V) > len(span):
-            with seconds('look'): looked = session.forward(replace(prompt, spans=[replace(prompt.spans[0], tokens=V)]))
-        with seconds('map'): A, Hv, Hb, T = self.find_tokens(looked, span.grid)
-        details = [f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads, {len(T)} tokens raised']
-        S = as_saliency(A[-len(span):], span, image)
-        partial = self.result(image, question, rows, saliency=S, seconds=seconds, calls=1 + marked,
-                              notes=rows.tiles_note('thumbnail'), details=details)
-        return partial, (rows.layers, V[T], V)
-
-    def edit(self, session, prompt, state): # (layers, positions to raise, V)
+    def edit(self, session: Session, prompt: Prompt) -> Edit:
         "Raise A_h(i) <- (1 + γ) A_h(i) for i in T_q, in the heads that attend to the image at this step (code); rows of sum 1"
-        layers, at, V = state
+        r = session.log
+        rows = marked = self.capture(session, prompt.asked)
+        span, V = rows.spans[0], self.columns(session.vlm, prompt)
+        if len(V) > len(span):
+            with r.seconds('marker'): marked = session.forward(replace(prompt, spans=[replace(prompt.spans[0], tokens=V)]))
+        with r.seconds('map'): A, Hv, Hb, T = self.find_tokens(marked, span.grid)
+        r.saliency = as_saliency(A[-len(span):], span, session.image)
+        r.notes += rows.tiles_note('thumbnail')
+        r.details.append(f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads, {len(T)} tokens raised')
+        at = V[T]
         def raised(layer, w, rows): # [B, H, R, K]
             new = w.index_copy(-1, at.to(w.device), w[..., at]*(1 + self.gamma))
             a = w[..., V]
             R, H = a.mean(-1)*w.shape[-1], torch.special.entr(a).sum(-1)
             return torch.where(((R > .6) & (R > .2*H))[..., None], new/new.sum(-1, keepdim=True), w)
-        return Edit(layers, weights=raised, after=len(prompt) - self.first)
+        return Edit(rows.layers, weights=raised, after=len(prompt) - self.first)
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #1252f684
 def query_rows(vlm, prompt, layers):
@@ -161,25 +154,20 @@ class Gift(GuidedMethod):
     name, source = 'gift', 'arXiv 2510.22067'
     by_word = True
 
-    def prepare(self, session, question):
-        "Capture the question's rows: heat map and factors"
-        image = session.image
-        prompt, seconds = session.prompt(question, self.suffix), Timings()
-        with seconds('capture'): w = query_rows(session.vlm, prompt, layers_of(session.vlm, self.gaze_layers))
-        asked = [prompt.tokens[i] for i in prompt.question]
-        keep = pick_words(asked, self.query)
-        with seconds('map'): s = heat_map(gaze_shifts(w), keep)
-        details = [f'words: {", ".join(read_words(asked, self.query))}']
-        notes = [why] if (why := why_no_words(asked, self.query)) else []
-        if n := len(prompt.spans) - 1: notes.append(f'only the whole view is read and raised, not its {n} tiles')
-        S = as_saliency(s, prompt.spans[0], image)
-        partial = self.result(image, question, saliency=S, seconds=seconds, calls=1, notes=notes, details=details)
-        return partial, torch.exp(self.alpha*stretch(s))
-
-    def edit(self, session, prompt, m): # m: [Nv] factors
-        "Amplify the last row of every pass"
-        seen, asked = prompt.spans[0].tokens, torch.tensor(prompt.question)
-        return Edit(layers_of(session.vlm, self.layers), weights=lambda layer, w, rows: amplify(w, seen, asked, m))
+    def edit(self, session: Session, prompt: Prompt) -> Edit:
+        "Find the heat map of the question's words; amplify the last row of every pass by its factors"
+        r, vlm = session.log, session.vlm
+        r.calls += 1
+        with r.seconds('capture'): w = query_rows(vlm, prompt, layers_of(vlm, self.gaze_layers))
+        words = [prompt.tokens[i] for i in prompt.question]
+        keep = pick_words(words, self.query)
+        with r.seconds('map'): s = heat_map(gaze_shifts(w), keep)
+        r.saliency = as_saliency(s, prompt.spans[0], session.image)
+        r.details.append(f'words: {", ".join(read_words(words, self.query))}')
+        if why := why_no_words(words, self.query): r.notes.append(why)
+        if n := len(prompt.spans) - 1: r.notes.append(f'only the whole view is read and raised, not its {n} tiles')
+        m, seen, asked = torch.exp(self.alpha*stretch(s)), prompt.spans[0].tokens, torch.tensor(prompt.question)
+        return Edit(layers_of(vlm, self.layers), weights=lambda layer, w, rows: amplify(w, seen, asked, m))
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #35a5f2df
 def top_share(a, share): # a: [Nv]; -> [Nv] bool
@@ -204,19 +192,15 @@ class DualStream(GuidedMethod):
     layers: Layers = (2/32, 1.) # decoder layers (2-31 of 32)
     name, source = 'dual', 'arXiv 2501.12206'
 
-    def prepare(self, session, question):
-        "Run one pass of the tower alone: the tokens and their gain"
-        image = session.image
-        prompt, seconds = session.prompt(question, self.suffix), Timings()
-        with seconds('tower'):
+    def edit(self, session: Session, prompt: Prompt) -> Edit:
+        "Find local and summary tokens in one pass of the tower alone; raise their scores in the last row of every pass"
+        r = session.log
+        r.calls += 1
+        with r.seconds('tower'):
             local, summary = tower_importance(session.vlm, prompt, self.tower)
             summary = outliers(summary, self.reach)
             local = top_share(local, self.local) & ~summary
         gain = self.alpha*local + self.beta*summary
-        details = [f'{int(local.sum())} local and {int(summary.sum())} summary tokens; one call is of the tower alone']
-        S = as_saliency(gain, prompt.spans[0], image)
-        return self.result(image, question, saliency=S, seconds=seconds, calls=1, details=details), gain
-
-    def edit(self, session, prompt, gain): # gain: [Nv]
-        "Raise the scores of the last row of every pass"
+        r.saliency = as_saliency(gain, prompt.spans[0], session.image)
+        r.details.append(f'{int(local.sum())} local and {int(summary.sum())} summary tokens; one call is of the tower alone')
         return Edit(layers_of(session.vlm, self.layers), scores=raise_scores(prompt.spans[0].tokens, gain))

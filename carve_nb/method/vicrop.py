@@ -8,7 +8,7 @@ __all__ = ['WINDOW_RATIOS', 'window_sums', 'cell_sides', 'window_cells', 'best_w
            'PureGrad']
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #66ae8105
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 import numpy as np
 import torch
@@ -17,12 +17,16 @@ from PIL import Image
 from scipy import ndimage
 from ..attention.edits import frozen, grad_rows
 from ..attention.rows import AttentionRows
+from ..attention.session import Session
+from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
 from ..core.image import box_size
+from ..core.saliency import Saliency
 from ..core.text import GENERAL_INSTRUCTION
-from .base import CropMethod, as_saliency, layers_of, timings
-from .results import Result, Timings
-from .settings import ABOVE_0, Layers, PlainCrops, limited
+from ..formulas.threshold import Region
+from .base import CropMethod, as_saliency, layers_of
+from .crop import PlainCrops, box_regions
+from .settings import ABOVE_0, Layers, limited
 from ..models.model import model_lock
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #76052dbf
@@ -87,20 +91,18 @@ class ViCrop(PlainCrops, CropMethod):
     instruction: str = GENERAL_INSTRUCTION # the neutral instruction q', the suffix is appended (source, all families)
     source = 'arXiv 2502.17422'
 
-    def see(self, session, words, answer=False) -> dict: # fields of a `Result`
-        "Return the map (`saliency`), `seconds`, `calls`, and rows with the plain answer if it comes for free"
+    def importance(self, session: Session, words: str) -> Saliency:
+        "Return the importance map under some words; a subclass defines it"
         raise NotImplementedError
 
-    def look(self, session, question) -> Result: # as `Method.look`
-        "Return the result with map, box and crop"
-        image = session.image
-        words, notes = session.short or question, []    # source: on V* the question without its options
-        found = self.see(session, words, answer=words == question)
-        def crop(S):
-            if box := search_box(S, self.base or tower_side(session.vlm)): return self.cut(image, box)
-            notes.append('the smallest window covers the whole map')
-        with found['seconds']('region'): r = self.located(image, question, found.pop('saliency'), crop, **found)
-        return replace(r, notes=r.notes + notes, plain_answer=r.plain_answer if words == question else None)
+    def locate(self, session: Session, question: str) -> Saliency:
+        "Return the map; on V* that of the question without its options (source)"
+        return self.importance(session, session.short or question)
+
+    def select(self, S: Saliency, vlm: VLM) -> list[Region]:
+        "Return the box of the sharpest window; nothing where already the smallest covers the map"
+        box = search_box(S, self.base or tower_side(vlm))
+        return box_regions([box], S.size) if box else []
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #b5ce2f97
 def safe_ratio(a, b): # a / b
@@ -113,14 +115,13 @@ class RelAtt(ViCrop):
     layers: Layers = (14/32, 14/32) # decoder layer (source: 14 of 32; 15 of 32; 22 of 36)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of an image (source: its models show one)
     name = 'rel-att'
-    def see(self, session, words, answer=False) -> dict:
+    def importance(self, session: Session, words: str) -> Saliency:
         "Divide two captures"
-        q = self.capture(session, words, steps='all' if answer else 'first')
-        g = self.capture(session, self.instruction, steps='first')
+        q = self.capture(session, words, steps='all' if words == session.log.question else 'first')
+        g = self.capture(session, self.instruction, 'instruction', steps='first')
+        session.log.notes += q.tiles_note(self.tiles)
         a, b = (r.read(layers=layers_of(session.vlm, self.layers), tiles=self.tiles) for r in (q, g))
-        S = as_saliency(safe_ratio(a, b).mean(0), q.raster(tiles=self.tiles), session.image)
-        return dict(saliency=S, rows=q, instruction_rows=g, seconds=timings(capture=q, instruction=g), calls=2,
-                    notes=q.tiles_note(self.tiles))
+        return as_saliency(safe_ratio(a, b).mean(0), q.raster(tiles=self.tiles), session.image)
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #e403b5c3
 @dataclass(repr=False)
@@ -129,16 +130,17 @@ class GradAtt(ViCrop):
     layers: Layers = (14/32, 14/32) # decoder layer (source: 14 of 32)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of an image (source: its models show one)
     name = 'grad-att'
-    def see(self, session, words, answer=False) -> dict:
+    def importance(self, session: Session, words: str) -> Saliency:
         "Multiply attention by its gradient, where that is positive"
-        seconds = Timings()
-        with seconds('gradient'):
+        r = session.log
+        r.calls += 1
+        with r.seconds('gradient'):
             prompt = session.prompt(words, self.suffix)
             g = grad_rows(session.vlm, prompt, layers_of(session.vlm, self.layers))
             M = (g.attn*g.grads(g.logits.log_softmax(-1).max()).relu()).mean((0, 1, 2)).detach().cpu()
-            rows = AttentionRows(M.view(1, 1, 1, -1), [], [], prompt.spans)
-        S = as_saliency(rows.lay(M, tiles=self.tiles), rows.raster(tiles=self.tiles), session.image)
-        return dict(saliency=S, notes=rows.tiles_note(self.tiles), seconds=seconds, calls=1)
+        rows = AttentionRows(M.view(1, 1, 1, -1), [], [], prompt.spans)
+        r.notes += rows.tiles_note(self.tiles)
+        return as_saliency(rows.lay(M, tiles=self.tiles), rows.raster(tiles=self.tiles), session.image)
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #e6a39576
 def pixel_grads(vlm, prompt): # like the prompt's `pixel_values`
@@ -181,12 +183,12 @@ def patch_mean(a, grid) -> np.ndarray: # a: [h, w]; grid: (gh, gw); -> [gh, gw]
 class PureGrad(ViCrop):
     "ViCrop: gradient by the pixels"
     name = 'pure-grad'
-    def see(self, session, words, answer=False) -> dict:
+    def importance(self, session: Session, words: str) -> Saliency:
         "Divide two gradients, at edges"
-        vlm, image = session.vlm, session.image
-        seconds, norms = Timings(), []
+        vlm, image, norms = session.vlm, session.image, []
         for stage, text in ('gradient', words), ('instruction', self.instruction):
-            with seconds(stage):
+            session.log.calls += 1
+            with session.log.seconds(stage):
                 prompt = session.prompt(text, self.suffix)
                 if len({s.image for s in prompt.spans}) > 1: raise UnsupportedError('pure-grad reads one image at a time')
                 plane = pixel_plane(pixel_grads(vlm, prompt).float(), prompt.spans[0].grid, vlm.model.config)
@@ -194,4 +196,4 @@ class PureGrad(ViCrop):
         span, (h, w) = prompt.spans[0], norms[0].shape
         edges = edge_mask(image.crop([round(c) for c in span.box]), (w, h))
         M = patch_mean(safe_ratio(*norms).numpy()*edges, span.grid)
-        return dict(saliency=as_saliency(M.ravel(), span, image), seconds=seconds, calls=2)
+        return as_saliency(M.ravel(), span, image)

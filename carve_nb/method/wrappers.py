@@ -13,13 +13,13 @@ from math import nan
 from numbers import Integral
 from typing import NoReturn
 from urllib.parse import urlsplit
-from ..attention.session import Session
+from ..attention.session import Session, Timings
 from ..attention.vlm import VLM
 from ..core.errors import CarveError, RemoteError, UnsupportedError, choose
 from ..core.image import image_key
 from ..core.text import GENERAL_INSTRUCTION
 from .registry import make_method
-from .results import Result, Timings, format_answer
+from .results import Result, format_answer
 from ..models.api_client import Endpoint, check_address
 from ..models.model import Answer
 

@@ -1,12 +1,10 @@
-"""A method of your own, as small as it can be. Copy this file, change `look`, and run it: `python my_method.py`.
+"""A method of your own, as small as it can be. Copy this file, change `locate`, and run it: `python my_method.py`.
 
 It ends with the test that all methods pass and a table beside others. The page "Add a method" goes through each line."""
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from carve_nb import VLM, make_scene, run_eval
-from carve_nb.formulas.threshold import regions
 from carve_nb.method.base import CropMethod, as_saliency
-from carve_nb.method.results import Result
 from carve_nb.runs.report import report
 from carve_nb.runs.store import read_run
 from carve_nb.testing import check_method
@@ -15,18 +13,14 @@ from carve_nb.testing import check_method
 class MyMethod(CropMethod):
     "What it does, in one line"
     layers: object = (.5, 1.)   # what the field does; paper and section it is from
-    p: float = .04              # kept share of the pixels
     name = 'my-method'
 
-    def look(self, session, question) -> Result:
-        "From the rows of attention to a map, from the map to a crop; the base class asks again"
-        image, rows = session.image, self.capture(session, question)    # one call of the model: the plain answer and its attention
+    def locate(self, session, question):
+        "From attention to a map; the base class crops its best region and asks again"
+        rows = self.capture(session, question)       # one call of the model: the plain answer and its attention
         attention = rows.read(layers=self.layers)    # [layers, cells of the image]: mean over heads, all tiles together
         values = attention.mean(0)                   # your idea: one number for each cell
-        S = as_saliency(values, rows.raster(), image)
-        kept = regions(S.to_pixels(), self.p, 1)
-        # where the map is flat, the whole image is shown
-        return self.located(image, question, S, lambda S: self.show(image, kept), rows, regions=kept, calls=1)   # one call so far
+        return as_saliency(values, rows.raster(), session.image)
 
 
 if __name__ == '__main__':

@@ -109,7 +109,7 @@ def dimmed(vlm):
 
 def watched(vlm):
     p = vlm.prompt(IMAGE, QUESTION)
-    with layer_inputs(vlm, [0, 2], lambda l, x: None), DoLa().guided(Session(vlm, IMAGE), p, None) as processors: vlm.generate(p, 2, processors)
+    with layer_inputs(vlm, [0, 2], lambda l, x: None), DoLa().guided(Session(vlm, IMAGE), p) as processors: vlm.generate(p, 2, processors)
 
 
 def unpenalised(vlm):

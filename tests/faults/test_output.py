@@ -36,11 +36,11 @@ from carve_nb.data.datasets import DataSet
 from carve_nb.data.records import Record
 from carve_nb.data.scenes import Scene, make_scene
 from carve_nb.explorer.app import SHOWN, TABS, Explorer
+from carve_nb.method.crop import Crop
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.profiles import ModelProfile
 from carve_nb.method.registry import MethodTable
 from carve_nb.method.results import Result
-from carve_nb.method.settings import Crop
 from carve_nb.models.prompts import Prompt
 from carve_nb.runs.report import write_report
 from carve_nb.runs.runner import run_eval

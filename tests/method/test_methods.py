@@ -19,9 +19,9 @@ from carve_nb.core.errors import UnsupportedError
 from carve_nb.data.scenes import make_scene
 from carve_nb.formulas.algorithm import algorithm_1
 from carve_nb.method.carve import Carve
+from carve_nb.method.crop import CropRule
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import make_method, methods
-from carve_nb.method.settings import Crops
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.image_tokens import told_grid
 from carve_nb.models.kernel import CACHE
@@ -175,13 +175,13 @@ def test_control_tells_what_carve_tells(load, photo, name):
 
 @pytest.mark.parametrize('name', [n for n in NAMES if hasattr(methods()[n], 'render')])
 def test_all_crops_obey(name, monkeypatch):
-    "What is added to `Crops.render`, such as a frame, is in the crop of every method, of `random`, `center` and `hide` too"
+    "What is added to `CropRule.render`, such as a frame, is in the crop of every method, of `random`, `center` and `hide` too"
     def framed(self, *args):
         made = render(self, *args)
         made.image = ImageOps.expand(made.image, 3, 'red')
         return made
-    render = Crops.render
-    monkeypatch.setattr(Crops, 'render', framed)
+    render = CropRule.render
+    monkeypatch.setattr(CropRule, 'render', framed)
     scene = make_scene(0)
     query = scene.question('digit')
     r = make_method(name)(VLM.from_pretrained('carve-tiny'), scene.image, query.question, box=query.box)
@@ -215,8 +215,7 @@ def largest_change(method, vlm, image, question, steps=4):
     tokens = vlm.generate(prompt, steps).tokens
     plain = held_logits(vlm, prompt, tokens)
     session = Session(vlm, image)
-    _, state = method.prepare(session, question)
-    with method.guided(session, prompt, state) as processors: gap = (held_logits(vlm, prompt, tokens, processors) - plain).abs()
+    with method.guided(session, prompt) as processors: gap = (held_logits(vlm, prompt, tokens, processors) - plain).abs()
     return gap[gap.isfinite()].max().item()
 
 
@@ -253,9 +252,8 @@ def test_edits_behind_a_window(load, photo, name):
     assert vlm.text_config.sliding_window < len(prompt)
     def steps(cache, edited=True):
         session = Session(vlm, photo)
-        _, state = method.prepare(session, QUESTION)
         inputs, logits = vlm.to_device(prompt), []
-        with method.guided(session, prompt, state) if edited else nullcontext(), torch.no_grad():
+        with method.guided(session, prompt) if edited else nullcontext(), torch.no_grad():
             for token in 65, 66, 67, 68:
                 logits.append(vlm.model(**inputs, **{CACHE: cache}, use_cache=True).logits[0, -1])
                 inputs = dict(input_ids=torch.tensor([[token]]))

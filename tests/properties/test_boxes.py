@@ -7,7 +7,7 @@ from PIL import Image
 from carve_nb.core.image import union_box
 from carve_nb.core.plotting import keep_mask
 from carve_nb.formulas.threshold import Region, regions, top_mask
-from carve_nb.method.settings import Crops, grow_box
+from carve_nb.method.crop import CropRule, grow_box
 from carve_nb.models.prompts import MAX_SIDE_RATIO, check_shape
 
 SIDES, SHARES = st.integers(1, 9), st.floats(1e-3, 1)
@@ -88,7 +88,7 @@ def test_crops(look):
     "Inside the image, around all that is kept, at least the least size, not stretched beyond rounding, and within the limit"
     S, p, K, kw = look
     (H, W), kept = S.shape, regions(S, p, K)
-    v = Crops(**kw).show(image(W, H), kept)
+    v = CropRule(**kw).show(image(W, H), kept)
     x0, y0, x1, y1 = v.box
     (w, h), around = (x1 - x0, y1 - y0), union_box([r.box for r in kept])
     assert 0 <= x0 <= around[0] and around[2] <= x1 <= W and 0 <= y0 <= around[1] and around[3] <= y1 <= H
@@ -116,7 +116,7 @@ def test_crops_have_a_shape(part, least, square, pad, fill, limit):
     (size, box), img = part, Image.new('RGB', part[0], 'white')
     check_shape(img)
     part = Region(box, 1., (box[2]-box[0])*(box[3]-box[1]), np.ones((box[3]-box[1], box[2]-box[0]), bool))
-    v = Crops(fill, square, pad, limit, min_side=least).show(img, [part])
+    v = CropRule(fill, square, pad, limit, min_side=least).show(img, [part])
     check_shape(v.image)
     assert 0 <= v.box[0] <= box[0] and box[2] <= v.box[2] <= size[0] and 0 <= v.box[1] <= box[1] and box[3] <= v.box[3] <= size[1]
 
@@ -127,7 +127,7 @@ def test_nothing_hidden(look):
     S, p, K, kw = look
     (H, W), kept = S.shape, regions(S, p, K)
     img = Image.new('RGB', (W, H), 'white')
-    v = Crops(**kw | dict(limit=1, fill='black')).show(img, kept)     # not enlarged
+    v = CropRule(**kw | dict(limit=1, fill='black')).show(img, kept)     # not enlarged
     assert v.scale == 1
     x0, y0, x1, y1 = v.box
     assert (np.asarray(v.image)[keep_mask(kept, (W, H))[y0:y1, x0:x1]] == 255).all()
@@ -139,5 +139,5 @@ def test_whole_is_whole(look):
     "p = 1 gives the image itself, bit for bit"
     S, _, K, kw = look
     img = image(*S.shape[::-1])
-    v = Crops(**kw).show(img, regions(S, 1, K))
+    v = CropRule(**kw).show(img, regions(S, 1, K))
     assert v.image.tobytes() == img.tobytes() and v.box == (0, 0, *img.size) and v.scale == 1 and not v.masked
