@@ -55,7 +55,7 @@ from recipes.tiny_models import HERE
 from . import hostile
 
 WORDS = 'What digit is on the red star?'
-LINUX = pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='peaks of memory are read from Linux')
+LINUX = pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='`make pytest` on Linux runs it')
 
 
 @pytest.fixture(scope='module')

@@ -443,7 +443,7 @@ def test_p_and_k(tiny):
 
 
 @pytest.mark.case(39)
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='a machine with a GPU runs it')
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='`make pytest` on a machine with a GPU runs it')
 def test_ties_on_gpu():
     "Masks are made by NumPy, so a GPU can change one only by changing the map"
     S = torch.randint(0, 4, (12, 15), generator=torch.Generator().manual_seed(0)).float()
