@@ -17,6 +17,7 @@ pytest.register_assert_rewrite('tiny')
 PROFILES = tempfile.TemporaryDirectory()
 os.environ['CARVE_PROFILES'] = PROFILES.name   # what a test keeps of a model is found by no other run, and none of yours by a test
 
+SEEDS = dict(minicpmv4_6=3)   # with seed 0 a gated norm divides by next to nothing: rounding shows, and the probe of prefix sharing fails
 ENDED, SECONDS, FIGURES = {}, {}, {}   # test -> how its variants ended, seconds; what it measured
 EXAMPLES = dict(ci=100, soak=10_000)
 PROFILE = os.environ.get('CARVE_PROFILE', 'ci')
@@ -115,7 +116,7 @@ def once(tmp_path_factory):
 def folders(once):
     "Tiny model folders, each made when it is first asked for"
     from recipes.tiny_models import make_tiny_checkpoint
-    return lambda name: once(name, partial(make_tiny_checkpoint, name))
+    return lambda name: once(name, partial(make_tiny_checkpoint, name, seed=SEEDS.get(name, 0)))
 
 
 @pytest.fixture(scope='session')
