@@ -45,7 +45,7 @@ test-lmms: $(V)-lmms/.ok  ## the command of lmms-eval itself on six scenes
 colab: $(V)/.ok  ## the first cell of the tutorials, and the rest of two, with Colab's Python 3.12, its versions and a wheel built here; 6 GB
 	test -x $(V)-colab/bin/pip || $$(command -v python3.12) -m venv $(V)-colab && $(V)-colab/$(PIP) -r tests/colab.txt && \
 	CARVE_COLAB=$(abspath $(V))-colab/bin/python $(TEST) -n 0 -rP tests/test_install.py -k colab
-soak: $(V)/.ok  ## the long variants: 10,000 cases of each law, fuzzing, 20 kills, 1,000 questions; half an hour
+soak: $(V)/.ok  ## the long variants: 10,000 cases of each law, fuzzing, 20 kills, 1,000 questions, all methods on all kinds of family; an hour
 	$(V)/$(PIP) $(C) -e '.[fuzz]' && CARVE_PROFILE=soak CARVE_KILLS=20 CARVE_KILL_SAMPLES=200 $(TEST) -m 'soak or law' --soak-json=nbs/results/soak.json
 mutants: $(V)/.ok  ## would the tests notice a hundred small mistakes, drawn by SEED? mutants-SEED.json; hours, taken up where it stopped
 	$(V)/$(PIP) $(C) -e '.[mutants]' && $(RUN) $(B) tools/mutants.py --seed $(SEED) --out mutants-$(SEED).json

@@ -559,7 +559,7 @@ def test_eval_of_this_folder(models, photos, tmp_path, monkeypatch, capsys):
 
 def test_eval_says_what_is_wrong(photos, tmp_path, capsys):
     for more, said in ((['--methods', 'none,best'], "'best' is not known"), (['--methods', 'carve:q=1'], "'q'"),
-            (['--methods', 'carve:p=2'], 'p=2'), (['--kinds', 'digit'], 'kinds'),
+            (['--methods', 'carve:p=2'], 'p=2'), (['--methods', 'carve:p=.1:p=.2'], 'each once'), (['--kinds', 'digit'], 'kinds'),
                        (['--model', 'nothing'], 'nothing'), (['--part', '5/4'], '--part'),
                        (['--methods', 'detector'], 'second model'),
                        (['--methods', 'carve:layers=foo'], "layers='foo'"),
