@@ -350,7 +350,7 @@ def test_ctrl_c_in_a_notebook(folders, tmp_path, forked_kernels):
 def test_ctrl_c_at_random_moments(load, figure):
     "Signals at random moments of short runs: the share that left anything behind. What remains are moments inside `contextlib` and `torch.no_grad` themselves"
     vlm, rng, left, hits = load('qwen2_5_vl'), random.Random(0), [], 0
-    names = 'capture', 'all steps', 'ask', 'sharing', 'editing', 'grad_rows', 'many'
+    names = 'capture', 'all steps', 'ask', 'sharing', 'editing', 'grad_rows'
     took = {}
     for n in names:
         BLOCKS[n][0](vlm)
