@@ -98,7 +98,7 @@ def _read_file(src, most=MAX_PIXELS):
                          'if you trust it.') from e
     except MemoryError: raise
     except Exception as e:   # each format fails in its own way
-        if getattr(e, 'errno', None): raise   # no such file, no permission
+        if getattr(e, 'filename', None): raise   # no such file, no permission
         raise ImageError(f'Not an image that can be read: {e}. Use an intact {", ".join(FORMATS)} file; of another format, '
                          'such as HEIC, convert it, or pass `Image.open(f).copy()`, where a plug-in of Pillow opens it') from e
     if img.format not in (*FORMATS, 'MPO'):   # MPO: a JPEG with previews behind it, as many telephones write
