@@ -33,6 +33,7 @@ EQUIVALENT = {   # a changed line -> why no test can tell
     'S = as_saliency(gain, prompt.spans[ -1], image)': 'a tower that reads several crops is refused',
     'def see(self, session, words, answer=True) -> dict: # fields of a `Result`': 'pages call it, and a map is the same with an answer',
     'def see(self, session, words, answer=True) -> dict:': 'the same',
+    'if not measured: warnings.warn(f\'{profile.model}: {profile.advice("carve")}\', stacklevel= 3)': 'the line that a warning names',
     'w, h = image.width/20, image.height/ 19    # half a side of a square': 'a square a little higher is as good',
     "assert fits, f'The map is {values.shape}, the tokens are {grids[ -1]}: make it with as_saliency.'": 'what an error says',
 }
