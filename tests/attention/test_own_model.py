@@ -239,6 +239,7 @@ def test_wrapped_models(llava):
 @pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning')     # of peft
 def test_adapters_and_wrappers(llava):
     import peft
+    llava.record()     # stock models hang hooks of their own at their first pass
     adapted = peft.get_peft_model(copy.deepcopy(llava.model), peft.LoraConfig(target_modules=['q_proj', 'v_proj']))
     base = adapted.get_base_model()
     pairs = [(m, m) for m in (adapted, torch.nn.DataParallel(llava.model), Wrapper(Wrapper(llava.model)))]
