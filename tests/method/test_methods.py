@@ -272,6 +272,12 @@ def test_edits_behind_a_window(load, photo, name):
     assert (short - steps(DynamicCache(), edited=False)).abs().max() > 1e-3
 
 
+def test_a_crop_that_costs_as_much(load, photo):
+    "Where the tokens of a crop cannot be limited, a note says so of prompts over twice that limit: 98 tokens here"
+    def told(most): return any('costs as much' in n for n in make_method('carve', max_new_tokens=1, tokens=most)(load('llava'), photo, QUESTION).notes)
+    assert [told(most) for most in (40, 64)] == [True, False]
+
+
 def test_models_of_their_own(load, photo):
     "Methods that need a checkpoint say so, and nothing is downloaded"
     for make in methods().values():
