@@ -2,7 +2,7 @@
 PY ?= $(shell for p in python3.11 python3 python; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 V  ?= .venv
 B   = $(V)/bin/python
-# `make test V=.venv-newest C= W=error::FutureWarning` takes the newest versions that are allowed; what they will drop is an error.
+# Versions, and what Python makes of warnings.
 C  ?= -c constraints.txt
 PIP = bin/python -m pip install -q --disable-pip-version-check
 # Requirements as pyproject.toml has them, a line each: those of the package (base), of an extra, or all.
@@ -33,14 +33,19 @@ pytest: $(V)/.ok  ## all tests; those of the explorer, which open JupyterLab, in
 	$(TEST) -n 0 tests/explorer
 families: $(V)/.ok  ## the table of `carve families`, from what the tests measure on each; in one process
 	$(TEST) -n 0 $(FAMILIES) -k 'not table_shipped' --families-json=carve_nb/checkpoints/families.json && $(RUN) $(B) -m recipes.all_families
+nightly: soak test-lowest test-newest test-torchvision test-lmms colab  ## what is too long for each run; hours, and 20 GB
+test-newest:  ## all tests with the newest versions that are allowed; what they will drop is an error
+	$(MAKE) test V=$(V)-newest C= W=error::FutureWarning
 test-lowest: $(V)-lowest/.ok  ## some of the tests with the oldest versions that pyproject.toml allows; nbdev needs a newer fastcore
 	$(RUN) $(V)-lowest/bin/python -m pytest tests/test_import.py tests/models/test_families.py tests/models/test_load.py tests/cli tests/method/test_methods.py
 test-torchvision: $(V)-vision/.ok  ## the stock processors with torchvision: spans, pixels and rows of every family
 	$(RUN) $(V)-vision/bin/python -m pytest tests/models/test_torchvision.py $(FAMILIES)
+test-lmms: $(V)-lmms/.ok  ## the command of lmms-eval itself on six scenes
+	$(RUN) $(V)-lmms/bin/python -m pytest tests/runs/test_lmms.py
 colab: $(V)/.ok  ## the first cell of the tutorials, and the rest of two, with Colab's Python 3.12, its versions and a wheel built here; 6 GB
 	test -x $(V)-colab/bin/pip || $$(command -v python3.12) -m venv $(V)-colab && $(V)-colab/$(PIP) -r tests/colab.txt && \
 	CARVE_COLAB=$(abspath $(V))-colab/bin/python $(TEST) -n 0 -rP tests/test_install.py -k colab
-soak: $(V)/.ok  ## the long variants: 10,000 cases of each law, fuzzing, 20 kills, 1,000 questions; half an hour
+soak: $(V)/.ok  ## the long variants: 10,000 cases of each law, fuzzing, 20 kills, 1,000 questions, all methods on all kinds of family; an hour
 	$(V)/$(PIP) $(C) -e '.[fuzz]' && CARVE_PROFILE=soak CARVE_KILLS=20 CARVE_KILL_SAMPLES=200 $(TEST) -m 'soak or law' --soak-json=nbs/results/soak.json
 mutants: $(V)/.ok  ## would the tests notice a hundred small mistakes, drawn by SEED? mutants-SEED.json; hours, taken up where it stopped
 	$(V)/$(PIP) $(C) -e '.[mutants]' && $(RUN) $(B) tools/mutants.py --seed $(SEED) --out mutants-$(SEED).json
@@ -59,11 +64,12 @@ $(V)/.base:      WHAT = $(C) -e .
 $(V)-plain/.ok:  WHAT = $(C) $(TORCH) $$($(LIST) base)
 $(V)-docs/.ok:   WHAT = $(C) $$($(LIST) docs)
 $(V)-vision/.ok: WHAT = $(C) -e '.[all,dev,vision]' $(TORCH)
+$(V)-lmms/.ok:   WHAT = $(C) -e '.[data]' $(TORCH) lmms_eval==0.7.3 pytest hypothesis
 $(V)-lowest/.ok: WHAT = -c $(V)-lowest/floors.txt -e '.[explore]' pytest hypothesis
 $(V)-lowest/.ok: $(V)-lowest/floors.txt
 $(V)-lowest/floors.txt: constraints.txt pyproject.toml  # and for the rest the versions of constraints.txt, or pip tries for a quarter of an hour
 	mkdir -p $(@D) && ($(LIST) | sed -E 's/>=([0-9.]+),.*/==\1/'; cat $<) | awk -F== '$$1 != "widgetsnbextension" && !had[$$1]++' > $@
-$(V)/.base $(V)-plain/.ok $(V)-docs/.ok $(V)-vision/.ok $(V)-lowest/.ok: constraints.txt pyproject.toml
+$(V)/.base $(V)-plain/.ok $(V)-docs/.ok $(V)-vision/.ok $(V)-lmms/.ok $(V)-lowest/.ok: constraints.txt pyproject.toml
 	$(or $(PY),$(error No Python 3.11 or newer was found; name one: make PY=/path/to/python3.11)) -m venv $(@D) && $(@D)/$(PIP) $(WHAT) && touch $@
 $(V)/.ok: $(V)/.base scripts/nbdev_older  # beside nbdev's commands their older spelling: `nbdev_test --n_workers 2`
 	$(V)/$(PIP) $(C) -e '.[all,dev,browser]'

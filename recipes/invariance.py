@@ -3,7 +3,6 @@
 `python -m recipes.invariance`, and `--model carve-small --n 60`: 6 and 8 minutes; `nbs/results/study/invariance`."""
 
 import numpy as np
-import torch
 from PIL import Image
 from carve_nb.attention.session import Session
 from carve_nb.core.errors import CarveError
@@ -48,22 +47,6 @@ def least_delta(A_gs, lam=.1): # [M, ..., Nv] maps of M >= 2 general instruction
     if len(A) < 2: raise CarveError("least_delta needs at least two general maps, [M, ..., Nv]")
     x = (A / A.mean(-1, keepdim=True).clamp_min(1e-30) + lam).log()
     return ((x.amax(0) - x.amin(0)) / 2).tanh()
-
-LAMBDA_GRID = tuple(10.**(k/4) for k in range(-24, 9)) # λ that are tried, in units of the mean of A_g
-
-def lambda_from_spread(A_gs): # [M, ..., Nv] maps of M >= 2 general instructions -> [..., 1]
-    "The λ of each row under which each general map is predicted best by the others; for use with their mean"
-    A, _ = check_maps(A_gs, A_gs, 1)
-    M = len(A)
-    if A.ndim < 2 or M < 2:
-        raise CarveError(f"maps of shape {tuple(A.shape)}: the spread needs at least two general maps, [M, ..., Nv]")
-    unit = A.mean((0, -1), keepdim=True)[0].double().clamp_min(1e-12)
-    A = A.double() / unit
-    others = ((A.sum(0, keepdim=True) - A) / (M - 1)).clamp_min(0)
-    error = lambda l: (A/(others + l) - 1).square().mean((0, -1))
-    miss = torch.stack([error(l) for l in LAMBDA_GRID])
-    best = torch.tensor(LAMBDA_GRID, dtype=torch.float64)[miss.argmin(0)]
-    return best[..., None] * unit
 
 def measure_invariance(vlm, sample) -> dict:
     "Variance of the log maps, under ten instructions and five questions, of an image and the same turned by 180 degrees; the least δ"

@@ -9,7 +9,6 @@ from typing import Annotated
 import numpy as np
 from fastcore.script import call_parse
 from carve_nb.attention.session import Session
-from carve_nb.core.saliency import patch_cover
 from carve_nb.core.text import QUERIES, pick_words
 from carve_nb.data.questions import ASK
 from carve_nb.data.records import Record
@@ -18,7 +17,7 @@ from carve_nb.data.scoring import score_answer
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import make_method
 from .baselines import all_rows
-from .records import run_trial
+from .records import points_at, run_trial
 
 KINDS = 'digit', 'color', 'shape', 'exist', 'twostep'                # whose answer stands at one place
 ASKED = *KINDS, 'count', 'relation'
@@ -49,9 +48,9 @@ def bands(A) -> np.ndarray: # [..., L, Nv] -> [..., L*(L + 1)/2, Nv]
 def measure_question(vlm, sample) -> dict:
     "Pointing of each row in each run of layers: one after the other, a row's runs together"
     rows, n = all_rows(vlm, sample)
-    A, inside = rows.question.mean(2).numpy(), patch_cover(rows.spans[0], sample.box) > 0
+    A = rows.question.mean(2).numpy()
     R = np.stack([A[places(rows, n, r)].mean(0) for r in QUERIES])
-    return dict(id=sample.id, cells=''.join(str(int(inside[i])) for i in bands(R).argmax(-1).ravel()))
+    return dict(id=sample.id, cells=''.join(map(str, points_at(bands(R), rows.spans[0], sample.box).ravel().astype(int))))
 
 def measure_scene(vlm, seed, split, most) -> dict: # questions of a kind
     "Questions of each kind about one scene"

@@ -11,13 +11,14 @@ from fastcore.script import call_parse
 from torch import Tensor
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.plotting import outline_target, plot_panels, widen_box
-from carve_nb.core.saliency import Saliency, patch_cover
+from carve_nb.core.saliency import Saliency
 from carve_nb.data.scenes import make_scene, samples
 from carve_nb.formulas.product import contrast
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .figures import decode_weights, encode_weights, image_link, scene_facts
 from .program import program
 from .question_last import WORDINGS
+from .records import points_at
 
 SEED = 145     # the running scene
 MODELS = 'carve-small', 'carve-tiny'
@@ -50,9 +51,8 @@ def measure_pointing(vlm: VLM, order: str, n: int) -> list: # [words + 1] of 0 t
     found = []
     for sample in samples('digit', n, 'heldout'):
         rows = read_tokens(vlm, sample.image, WORDINGS[order].format(question=sample.question))
-        inside = torch.as_tensor(patch_cover(rows.spans[0], sample.box) > 0)
-        found.append(inside[token_maps(rows).sum(1).argmax(-1)])
-    return torch.stack(found).double().mean(0).tolist()
+        found.append(points_at(token_maps(rows).sum(1), rows.spans[0], sample.box))
+    return np.mean(found, 0).tolist()
 
 def tokens_figure(models: list, n: int) -> dict:
     "Return what the figure of chapter 2 is drawn from: each token's map, and how often it points"
@@ -82,14 +82,13 @@ def formula_figure(vlm: VLM, n: int) -> dict:
     question, general = (read_tokens(vlm, scene.image, text) for text in (asked.question, GENERAL_INSTRUCTION))
     found = []
     for sample in samples('digit', n, 'heldout'):
-        inside = torch.as_tensor(patch_cover(question.spans[0], sample.box) > 0)
         pair = [read_tokens(vlm, sample.image, text) for text in (sample.question, GENERAL_INSTRUCTION)]
-        raw = inside[pair[0].read(query='noun').sum(0).argmax()]
-        found.append((raw, inside[contrast_all(*pair).argmax(-1)]))
-    raw, contrasted = (torch.stack(values).double().mean(0) for values in zip(*found))
+        maps = pair[0].read(query='noun').sum(0), contrast_all(*pair)
+        found.append([points_at(m, question.spans[0], sample.box) for m in maps])
+    raw, contrasted = (np.mean(values, 0) for values in zip(*found))
     return facts | dict(
         n=n, grid=list(question.spans[0].grid), layers=vlm.n_layers, lambdas=LAMBDAS, raw=round(100*raw.item(), 1),
-        tokens=[*(token.strip() for token in general.question_tokens), 'last'], pointing=(100*contrasted).round(decimals=1).tolist(),
+        tokens=[*(token.strip() for token in general.question_tokens), 'last'], pointing=(100*contrasted).round(1).tolist(),
         A_Q=encode_weights(question.read(query='noun')), A_G=[encode_weights(maps) for maps in token_maps(general)])
 
 SETTINGS = {   # of `program`, and the suffix of its instruction

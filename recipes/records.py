@@ -4,9 +4,11 @@ import json
 from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
+import numpy as np
 import torch
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.io import TINY
+from carve_nb.core.saliency import patch_cover
 from carve_nb.runs.store import read_records
 from carve_nb.studies.measure import measure_each
 
@@ -29,6 +31,10 @@ def overlap(box, crop) -> float: # (x0, y0, x1, y1) twice
     "Return how much of a box lies in a crop"
     w, h = (max(0, min(box[i + 2], crop[i + 2]) - max(box[i], crop[i])) for i in (0, 1))
     return w*h/((box[2] - box[0])*(box[3] - box[1]))
+
+def points_at(maps, span, box) -> np.ndarray: # [..., patches]; where they lie; (x0, y0, x1, y1) -> [...] of bool
+    "Return whether the strongest patch of each map overlaps the box"
+    return (patch_cover(span, box) > 0)[np.asarray(maps.argmax(-1))]
 
 def run_trial(name: str, model: str, out: str, todo: list, measure: Callable):
     """Measure each thing of `todo`, a line of `out/NAME.jsonl` each; lines that the file holds are not measured again.

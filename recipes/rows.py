@@ -6,18 +6,13 @@ from typing import Annotated
 import torch
 from fastcore.script import call_parse
 from carve_nb.attention.session import Session
-from carve_nb.core.saliency import patch_cover
 from carve_nb.data.scenes import samples
 from carve_nb.models.prompts import SHORT_ANSWER
-from .records import run_trial
+from .records import points_at, run_trial
 
 HEADS_OF = dict(thing=6, last=18, bare=20)   # places among the rows below
 BEHIND = {k: ' '.join(SHORT_ANSWER[:-1].split()[:k])
     for k in range(10)} | {10: SHORT_ANSWER}   # words -> text behind the question
-
-def _pointed(maps, span, box) -> str: # [..., Nv]; a character for each map
-    inside = patch_cover(span, box) > 0
-    return ''.join(str(int(inside[i])) for i in maps.argmax(-1).ravel())
 
 def rows_of_all_words(vlm, image, question): # `AttentionRows`
     "The rows of the question's words and of the sentence behind it, at all steps"
@@ -35,14 +30,14 @@ def measure_positions(vlm, sample) -> dict: # a digit question
     rows = torch.cat([full.question, full.attn[[0, -1]], bare.attn[:1]])
     layers = torch.cat([rows.mean(2), rows.mean((1, 2))[:, None]], 1)
     heads = rows[[*HEADS_OF.values()]]
-    return {name: _pointed(maps, full.spans[0], sample.box) for name,
-        maps in dict(pointing=layers, heads=heads).items()}
+    found = {name: points_at(maps, full.spans[0], sample.box) for name, maps in dict(pointing=layers, heads=heads).items()}
+    return {name: ''.join(map(str, right.ravel().astype(int))) for name, right in found.items()}
 
 def measure_behind(vlm, sample) -> dict: # number of words of the sentence behind the question -> 0 or 1
     "Pointing of the last position, mean of all layers"
     session = Session(vlm, sample.image, shared=False)
     rows = {k: session.capture(sample.question, suffix=text or None, max_new_tokens=1) for k, text in BEHIND.items()}
-    return {str(k): int(_pointed(r.attn[0].mean((0, 1)), r.spans[0], sample.box)) for k, r in rows.items()}
+    return {str(k): int(points_at(r.attn[0].mean((0, 1)), r.spans[0], sample.box)) for k, r in rows.items()}
 
 PARTS = dict(positions=measure_positions, behind=measure_behind)
 

@@ -4,7 +4,7 @@ cosmic-ray's operators make them (off by one, comparison, sign, `and` for `or`, 
 rooms in proportion to their lines. Each goes into a module of a copy of the clone, `nbdev-update` carries it to the notebook that
 the module comes from, and the notebook runs; where it passes, the tests nearest to the room run. What passes all has survived:
 a test is missing, or the mutant is equivalent, and EQUIVALENT says why. Resumable: what is in OUT is not done again.
-Seeds, each named before its run: 20261124, 20261125, 20261126; 20261201 with --n 40, before and after the library is halved (#56)."""
+Seeds, each named before its run: 20261124, 20261125, 20261126; 20261201 with --n 40, before and after the library is halved (#56), 20270101 with --n 40 (#77)."""
 import argparse
 import json
 import os
@@ -32,6 +32,8 @@ EQUIVALENT = {   # a changed line -> why no test can tell
     'yes, no = (seen[ -1][ids].logsumexp(0) for ids in yes_no_tokens(vlm.tokenizer))': 'one token is generated',
     'S = as_saliency(gain, prompt.spans[ -1], image)': 'a tower that reads several crops is refused',
     'def see(self, session, words, answer=True) -> dict: # fields of a `Result`': 'pages call it, and a map is the same with an answer',
+    'def see(self, session, words, answer=True) -> dict:': 'the same',
+    'if not measured: warnings.warn(f\'{profile.model}: {profile.advice("carve")}\', stacklevel= 3)': 'the line that a warning names',
     'w, h = image.width/20, image.height/ 19    # half a side of a square': 'a square a little higher is as good',
     "assert fits, f'The map is {values.shape}, the tokens are {grids[ -1]}: make it with as_saliency.'": 'what an error says',
 }

@@ -98,7 +98,7 @@ def _read_file(src, most=MAX_PIXELS):
                          'if you trust it.') from e
     except MemoryError: raise
     except Exception as e:   # each format fails in its own way
-        if getattr(e, 'errno', None): raise   # no such file, no permission
+        if getattr(e, 'filename', None): raise   # no such file, no permission
         raise ImageError(f'Not an image that can be read: {e}. Use an intact {", ".join(FORMATS)} file; of another format, '
                          'such as HEIC, convert it, or pass `Image.open(f).copy()`, where a plug-in of Pillow opens it') from e
     if img.format not in (*FORMATS, 'MPO'):   # MPO: a JPEG with previews behind it, as many telephones write
@@ -199,11 +199,13 @@ def box_index(box) -> tuple: # (x0, y0, x1, y1), whole pixels
     return slice(box[1], box[3]), slice(box[0], box[2])
 
 # %% ../../nbs/library/core/02_image.ipynb #4d2b0a01
-def image_key(image, salt='') -> str:
-    "Return a key for exactly these pixels, and a further text"
-    h = hashlib.sha256(image.tobytes())
-    h.update(f'{image.mode}{image.size}{salt}'.encode())
-    return h.hexdigest()
+def image_key(image: Image.Image, salt: object = '') -> str:
+    "Digest exactly these pixels, and a further text"
+    found = hashlib.sha256()
+    for y in range(0, image.height, 64):    # a very large image is not copied as a whole
+        found.update(image.crop((0, y, image.width, min(y + 64, image.height))).tobytes())
+    found.update(f'{image.mode}{image.size}{salt}'.encode())
+    return found.hexdigest()
 
 # %% ../../nbs/library/core/02_image.ipynb #a5449181
 def box_iou(a, b) -> float: # (x0, y0, x1, y1) twice -> 0 (apart) .. 1 (equal)

@@ -233,9 +233,11 @@ def plot_band(ax, x, means, color, scale=1., **kw):    # `Estimate`s; a factor; 
     ax.fill_between(x, lo, hi, color=color, alpha=.15, lw=0)
 
 # %% ../../nbs/library/core/03_plotting.ipynb #d15c15dd
-def black_out(img, mask) -> Image.Image:    # [H, W] bool, pixels to keep
-    "Set the pixels outside a mask to black"
-    return Image.composite(img.convert('RGB'), Image.new('RGB', img.size), Image.fromarray(mask*np.uint8(255)))
+def black_out(img: Image.Image, mask: np.ndarray) -> Image.Image:
+    "Set the pixels outside a mask [H, W] to black"
+    shown = Image.new('RGB', img.size)
+    shown.paste(img, mask=Image.fromarray(mask*np.uint8(255)))
+    return shown
 
 # %% ../../nbs/library/core/03_plotting.ipynb #b9e98c7e
 def keep_mask(regions, size, box=None) -> np.ndarray:    # [H, W] bool

@@ -192,7 +192,9 @@ class CropMethod(CropRule, Method):
         if is_flat(located):
             r.notes.append('no signal: the map is flat; the crop is the whole image')
             return []
-        with r.seconds('region'): return self.select(located, vlm)
+        with r.seconds('region'): found = self.select(located, vlm)
+        if not found: r.notes.append('no region is smaller than the map: the crop is the whole image')
+        return found
 
     def ask_again(self, session: Session, r: Result, by: object = None) -> Result:
         "Ask the last question with the crop, or leave it at the plain answer where the model is sure of it"

@@ -180,7 +180,7 @@ def test_ask_a_photograph(models, photo, tmp_path, family, method):
     assert {p.name for p in (tmp_path/'o').iterdir()} == {'result.png', 'crop.png', 'result.json'}
 
 
-@pytest.mark.skipif(os.name == 'nt', reason='a terminal as Unix has it')
+@pytest.mark.skipif(os.name == 'nt', reason='`make pytest` on Linux or macOS runs it')
 def test_ask_on_a_terminal(models, photo, tmp_path):
     "A person is told both answers, where was looked and what was written; a pipe, and who asks for it, gets the answer alone"
     def seen(*words):
@@ -198,7 +198,7 @@ def test_ask_on_a_terminal(models, photo, tmp_path):
     assert seen('--quiet') == told['answer'] + '\n'
 
 
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='/proc as Linux has it')
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='`make pytest` on Linux runs it')
 def test_stopped_while_it_asks(photo, tmp_path):
     command = [sys.executable, '-m', 'carve_nb', 'ask', str(photo), 'Who is this?', '--out', str(tmp_path/'o')]
     def listen(): signal.signal(signal.SIGINT, signal.SIG_DFL)   # a shell's background jobs are deaf to Ctrl-C
@@ -211,7 +211,7 @@ def test_stopped_while_it_asks(photo, tmp_path):
 
 def test_no_such_device(photo):
     import torch
-    if torch.cuda.is_available(): pytest.skip('there is such a device')
+    if torch.cuda.is_available(): pytest.skip('`make pytest` on a machine without a GPU runs it')
     out = run('ask', photo, 'Who?', '--device', 'cuda')
     assert (out.returncode, out.stdout, out.stderr) == (2, '',
         "carve: error: Device 'cuda' cannot be used here: Torch not compiled with CUDA enabled\n")
@@ -273,7 +273,7 @@ def test_map_has_the_size_of_the_image(models, photo, tmp_path, capsys):
     assert main([*words, '--set', 'layers=[99]', '--force']) == 2 and 'layers' in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='file names and /proc as Linux has them')
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='`make pytest` on Linux runs it')
 def test_results_are_not_lost(models, photo, tmp_path):
     "A file that cannot be made is bad input, after the answer was printed; a name that is no text is printed with backslashes, also where the output is strict"
     ask = run('ask', photo, 'Who is this?', '--model', models['llava'], '--method', 'none', '--json', '/proc/x.json')
@@ -559,7 +559,7 @@ def test_eval_of_this_folder(models, photos, tmp_path, monkeypatch, capsys):
 
 def test_eval_says_what_is_wrong(photos, tmp_path, capsys):
     for more, said in ((['--methods', 'none,best'], "'best' is not known"), (['--methods', 'carve:q=1'], "'q'"),
-            (['--methods', 'carve:p=2'], 'p=2'), (['--kinds', 'digit'], 'kinds'),
+            (['--methods', 'carve:p=2'], 'p=2'), (['--methods', 'carve:p=.1:p=.2'], 'each once'), (['--kinds', 'digit'], 'kinds'),
                        (['--model', 'nothing'], 'nothing'), (['--part', '5/4'], '--part'),
                        (['--methods', 'detector'], 'second model'),
                        (['--methods', 'carve:layers=foo'], "layers='foo'"),

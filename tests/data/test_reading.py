@@ -212,7 +212,6 @@ def written(form, folder): # names of the files
 @pytest.mark.parametrize('form', ['pandas', 'Excel', 'Unicode text', 'LLaVA', 'structs', 'paths', 'polars', 'lists', 'base64'])
 def test_tables_that_people_bring(form, tmp_path):
     "The scores that a person would give, and the image"
-    pytest.importorskip('datasets')
     (tmp_path/'pictures').mkdir()
     Image.new('RGB', (64, 48), 'red').save(tmp_path/'pictures'/'a.png')
     written(form, tmp_path)

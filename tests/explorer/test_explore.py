@@ -6,14 +6,10 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from importlib.util import find_spec
 import pytest
 from processes import until
 
-pytestmark = pytest.mark.skipif(not find_spec('voila'), reason='voila serves the page')
-
-
-@pytest.mark.skipif(os.name != 'posix', reason='processes as Unix has them')
+@pytest.mark.skipif(os.name != 'posix', reason='`make pytest` on Linux or macOS runs it')
 def test_kernels_of_lost_pages_end(tmp_path):
     "A page is loaded and nobody says farewell, as after a crash of the browser: its kernel ends by itself, and the server serves on"
     import psutil

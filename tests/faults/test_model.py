@@ -51,7 +51,6 @@ from carve_nb.core.io import TINY
 from carve_nb.core.saliency import pick_layers
 from carve_nb.data.records import Record
 from carve_nb.formulas.product import contrast
-from carve_nb.formulas.threshold import top_mask
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import DirectAnswer
 from carve_nb.models.families import FAMILIES, find_family
@@ -443,11 +442,9 @@ def test_p_and_k(tiny):
 
 
 @pytest.mark.case(39)
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='a machine with a GPU runs it')
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='`make pytest` on a machine with a GPU runs it')
 def test_ties_on_gpu():
-    "Masks are made by NumPy, so a GPU can change one only by changing the map"
-    S = torch.randint(0, 4, (12, 15), generator=torch.Generator().manual_seed(0)).float()
-    assert (top_mask(S.cuda().cpu().numpy(), .2) == top_mask(S.numpy(), .2)).all()
+    "Masks are made by NumPy, so a GPU can change one only by changing the map: contrast is the same there"
     pair = torch.rand(2, 64, generator=torch.Generator().manual_seed(0))
     assert torch.equal(contrast(*pair.cuda()).cpu(), contrast(*pair))
 

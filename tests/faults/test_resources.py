@@ -222,7 +222,7 @@ def child(words, **more):
 
 
 @pytest.mark.case(44, 45)
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='address-space limits as Linux has them')
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='`make pytest` on Linux runs it')
 def test_address_space(folders):
     "A real limit: an error or the plain answer while too little is there, the answer again when there is enough; a run goes on"
     strict = dict.fromkeys(('MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_'),
@@ -236,7 +236,7 @@ def test_address_space(folders):
 
 
 @pytest.mark.case(46)
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='file systems as Linux has them')
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='`make pytest` on Linux runs it')
 def test_full_disk(folders, tmp_path):
     "Runs stop and go on, and nothing that is written through us is left half-written: on a file system of 256 kB that only a process of its own sees, or else under a limit on the size of files"
     (disk := tmp_path/'disk').mkdir()

@@ -188,9 +188,16 @@ def test_all_crops_obey(name, monkeypatch):
     assert r.crop.image.getpixel((0, 0)) == (255, 0, 0) or r.whole and name in ('ask-box', 'uniform-map')
 
 
-@pytest.mark.parametrize('family', OTHERS)
-@pytest.mark.parametrize('name', NAMES)
+def pairs():
+    "Each method with one more family, in turn; with all of them at night"
+    for i, name in enumerate(NAMES):
+        for j, family in enumerate(OTHERS):
+            yield pytest.param(name, family, marks=() if i % len(OTHERS) == j else pytest.mark.soak)
+
+
+@pytest.mark.parametrize('name, family', [*pairs()])
 def test_answers_or_gives_reason(load, photo, name, family, monkeypatch):
+    "A result, or the reason why not, on families of another kind"
     monkeypatch.setattr(Image.Image, 'quantize', lambda drawn, *args, **kw: drawn)     # the palette takes a fifth of the time, and is the same for all families
     try: r = short(name)(load(family), photo, QUESTION, box=BOX)
     except UnsupportedError as e: why = str(e)
@@ -263,12 +270,10 @@ def test_edits_behind_a_window(load, photo, name):
     assert (short - steps(DynamicCache(), edited=False)).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_fields_documented(name):
-    "Every field of a method has a default"
-    import dataclasses
-    for f in dataclasses.fields(make_method(name)):
-        assert f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING, f.name
+def test_a_crop_that_costs_as_much(load, photo):
+    "Where the tokens of a crop cannot be limited, a note says so of prompts over twice that limit: 98 tokens here"
+    def told(most): return any('costs as much' in n for n in make_method('carve', max_new_tokens=1, tokens=most)(load('llava'), photo, QUESTION).notes)
+    assert [told(most) for most in (40, 64)] == [True, False]
 
 
 def test_models_of_their_own(load, photo):

@@ -73,7 +73,7 @@ def set_strength(vlm):
 
 
 def switch_adapter(vlm):
-    peft = pytest.importorskip('peft')
+    import peft
     torch.manual_seed(0)
     config = peft.LoraConfig(target_modules=['q_proj', 'v_proj'], r=2, init_lora_weights=False)
     adapted = peft.get_peft_model(vlm.model, config)
@@ -214,7 +214,7 @@ def test_the_same_model(name, vlm):
 
 def test_two_of_one_folder(folders, vlm):
     "Also where one of them was asked, or its weights are offloaded, which leaves them unread"
-    accelerate = pytest.importorskip('accelerate')
+    import accelerate
     other = VLM.from_pretrained(folders('llava'))
     ask(other)
     assert not changed(vlm.fingerprint.record(), other)
@@ -337,7 +337,7 @@ def test_a_run_is_not_resumed_over_another_model(name, vlm, tmp_path):
 
 def test_weights_that_cannot_be_read(vlm, tmp_path, monkeypatch):
     "An offloaded model is known by its probe: a run and a study go on, and after a change they do not"
-    accelerate = pytest.importorskip('accelerate')
+    import accelerate
     accelerate.cpu_offload(vlm.model, execution_device=torch.device('cpu'))
     records = load_benchmark('scenes', 3)
     runs = (lambda n: run_eval('scenes', vlm, ('none',), n=n, out=tmp_path/'run', max_new_tokens=2, progress=False),

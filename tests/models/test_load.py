@@ -27,7 +27,7 @@ def load(folder, **kw):
         return VLM.from_pretrained(folder, **kw)
 
 
-@pytest.mark.skipif(find_spec('accelerate') is not None, reason='the package is here')
+@pytest.mark.skipif(find_spec('accelerate') is not None, reason='`make test-lowest` runs it, which has no accelerate')
 def test_map_needs_package(folder):
     with pytest.raises(CarveError, match='accelerate'): load(folder, device_map='auto')
 
@@ -39,7 +39,7 @@ def test_device_or_map(folder):
 @pytest.mark.parametrize('where', ['auto', 'cpu', 'disk'])
 def test_map(folder, where, tmp_path):
     "A model that transformers put in place, some of it on the disk, answers and attends like one that was moved"
-    pytest.importorskip('accelerate')
+    pytest.importorskip('accelerate', reason='`make pytest` runs it, which has accelerate')
     plain, kw = load(folder, device='cpu'), {}
     if where == 'disk':
         here, layers = dict(plain.model.named_modules()), 'model.language_model.layers'

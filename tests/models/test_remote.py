@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
 import numpy as np
 import pytest
 from PIL import Image
@@ -132,6 +131,30 @@ def test_every_method(name, serve, tiny, photo):
     assert np.array_equal(shown[-1], r.crop.image) and words == f'What is it? {SHORT_ANSWER}'
 
 
+BUSY = bad(429, 'slow down', Retry_After='0.01')
+ENDS = [    # replies, tries, status, part of the reason or the answer
+    ((BUSY, ok('red')), 2, 'ok', 'red'), ((BUSY,), 2, 'error', 'status 429: slow down'),
+    ((bad(404, 'no model m'),), 1, 'error', 'status 404: no model m'),
+    ((bad(400, 'not so', 'content_filter'),), 1, 'refused', 'content filter'),
+    ((ok(None, refusal='I will not.'),), 1, 'refused', 'declined'), ((ok('re', end='content_filter'),), 1, 'refused', 'declined'),
+    *((((200, raw, {}, 0),), 1, 'malformed', 'no chat completion') for raw in (b'{"choices": [', b'<html>', b'', bytes(range(50)))),
+    *(((ok(text, end='length'),), 1, 'malformed', 'has no text') for text in (None, '', ' ', [])),
+    ((ok([dict(type='text', text='red')]),), 1, 'ok', 'red'), ((ok('a cat on', end='length'),), 1, 'ok', 'a cat on'),
+    (((200, b'short', {'Content-Length': '99', 'Connection': 'close'}, 0),), 2, 'error', 'no connection')]
+
+
+@pytest.mark.parametrize('plays, tries, status, words', ENDS)
+def test_what_may_come(serve, plays, tries, status, words):
+    "A reply is an answer, or has a status and a reason"
+    far, seen = serve(*plays, timeout=2, retries=1)
+    try: answer = far.ask(Image.new('RGB', (8, 8)), 'What?')
+    except RemoteError as e: assert e.status == status and words in str(e)
+    else:
+        assert (status, answer.text, answer.tokens, answer.n_prompt) == ('ok', words, [], 3) and np.isnan(answer.confidence)
+        assert answer.finished == (words == 'red')
+    assert len(seen) == tries
+
+
 def test_nothing_else_is_sent(serve, tiny, photo, tmp_path, monkeypatch):
     "Words, pixels, model and limits: no file name, no EXIF, no organization, no key that was not named"
     monkeypatch.setenv('OPENAI_API_KEY', KEY)
@@ -236,8 +259,6 @@ def test_without_the_library(monkeypatch):
 @pytest.fixture(scope='module')
 def real(tmp_path_factory):
     "transformers serve with the reference model"
-    if not all(map(find_spec, ('fastapi', 'uvicorn', 'accelerate', 'rich'))):
-        pytest.skip('`pip install fastapi uvicorn accelerate rich` runs it: transformers serve needs them')
     import socket
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))

@@ -1,6 +1,6 @@
 """Conformance of the stock processors with torchvision, beside the same images prepared by PIL: spans, pixels, rows.
 
-`make test-torchvision` runs it with the torchvision that matches torch; without one it is skipped, and says so."""
+`make test-torchvision` runs it with the torchvision that matches torch."""
 import copy
 import pytest
 from tiny import QUESTION, TALL, WIDE, check_stock_ids
@@ -8,7 +8,7 @@ from transformers import AutoImageProcessor
 from carve_nb.models.prompts import SHORT_ANSWER
 from recipes.tiny_models import HERE, NEED_TORCHVISION
 
-pytest.importorskip('torchvision', reason='torchvision is an extra')
+pytest.importorskip('torchvision', reason='`make test-torchvision` runs it')
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 # Two libraries resize the same 8 bits and round differently: 6e-4 on average at most, of values in standard deviations.
 # The tiny models have random weights and steep rows: the largest difference seen was 2.7e-2, and the bound of rows was

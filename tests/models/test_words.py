@@ -64,16 +64,6 @@ def test_the_noun_of_questions_as_people_ask_them():
     assert sum(read_words(tokens, 'noun') in [[word] for word in words] for tokens, words in read_asked()) >= 196
 
 
-@pytest.mark.parametrize('text,word', [
-    ('There is an orange heart in this picture. What digit is on it?', 'heart'),
-    ('I see a dog. It has a collar. What color is it?', 'dog'),
-    ('Two men are here. Where are they?', 'men'), ('There is a dog. What color is its collar?', 'collar'),
-    ('There are words. What is on the sign?', 'sign')])
-def test_a_pronoun_sends_the_noun_to_the_sentence_before(llama, text, word):
-    "Else the map is that of *digit*, and the crop shows any of them"
-    for method in Lookup, Carve: assert method(query='noun', **SHORT)(llama, WIDE, text).read == [word]
-
-
 def test_rows_of_a_word_are_those_of_its_tokens(llama):
     rows = record(llama, 'Is the elephant under the umbrella?', question='Is the elephant under the umbrella?')
     assert ''.join(rows.question_tokens).strip() == 'Is the elephant under the umbrella?'

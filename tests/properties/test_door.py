@@ -110,7 +110,7 @@ def child(*args, **kw):
 @pytest.mark.soak
 def test_fuzz(tmp_path, figure):
     "atheris, guided by the branches that an input reaches"
-    pytest.importorskip('atheris')
+    pytest.importorskip('atheris', reason='`make soak` on Linux or macOS runs it')
     seconds = int(os.environ.get('CARVE_FUZZ', 120))
     out = child('tests/fuzz/door.py', '--seconds', seconds, '--findings', tmp_path, timeout=seconds + 300)
     stat = {k: int(v) for k, v in re.findall(r'stat::(\w+):\s+(\d+)', out.stderr)}

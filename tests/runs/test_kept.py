@@ -164,11 +164,6 @@ def test_a_folder_that_can_only_be_read(again, shell, monkeypatch):
     with pytest.raises(OSError, match='x.txt'): files.replace_file(out/'x.txt', 'x')
 
 
-def test_a_field_that_is_given_twice(shell, tmp_path):
-    status, _, said = shell('eval', 'scenes', '--methods', 'carve:p=.1:p=.2', '--out', tmp_path/'R')
-    assert status == 2 and 'each once' in said and not (tmp_path/'R').exists(), said
-
-
 @pytest.mark.case(35)
 @pytest.mark.parametrize('change', [dict(values='AAAA'), dict(values='x'), dict(grid=[3]), dict(grid=None),
     dict(box=[0, 0, 0, 0]), dict(size='1'), 3, None, {}, 'nan'])

@@ -1,12 +1,8 @@
-"""The site in a real browser: a few of its pages are built as `make docs` builds them, and looked at in Chromium.
+"""The site in a real browser: a few of its pages, as `make docs` has built them, in Chromium.
 
-Skipped without Sphinx or a browser; with CARVE_BROWSER=required a missing browser is a failure.
-CARVE_SITE=FOLDER takes a site that is there; `make pytest` does, if `make docs` has built one. CARVE_PAGES=all looks at every page."""
+With CARVE_BROWSER=required a missing browser is a failure. CARVE_PAGES=all looks at every page."""
 import os
-import subprocess
-import sys
 from pathlib import Path
-import pages  # noqa: E402
 import pytest
 from browsers import chromium, missing, need_browser
 from processes import ROOT
@@ -24,21 +20,11 @@ DONE = '() => !document.querySelector(".math") || document.querySelectorAll("mjx
 
 
 @pytest.fixture(scope='module')
-def site(once):
-    "A folder of pages"
+def site():
+    "The folder that `make docs` has built"
     need_browser(missing())
-    if 'CARVE_SITE' in os.environ: return Path(os.environ['CARVE_SITE']).resolve()
-    for package in 'sphinx', 'myst_nb', 'furo': pytest.importorskip(package)
-    def make(root):
-        pages.write_site(root/'source')
-        for p in (root/'source').rglob('*.*'):
-            if 'extra' not in p.parts and p.suffix in ('.ipynb',
-                    '.rst') and p.relative_to(root/'source').with_suffix('').as_posix() not in FEW:
-                p.unlink()
-        done = subprocess.run([sys.executable, '-m', 'sphinx', '-q', root/'source', root/'html'], capture_output=True,
-            text=True)
-        assert (root/'html'/'index.html').is_file(), done.stderr[-2000:]
-    return once('site', make)/'html'
+    if 'CARVE_SITE' not in os.environ: pytest.skip('`make docs pytest` runs it')
+    return Path(os.environ['CARVE_SITE']).resolve()
 
 
 @pytest.fixture(scope='module')

@@ -169,6 +169,8 @@ def test_profile_stage(tmp_path, few, monkeypatch):
     path = profile_path(vlm := VLM.from_pretrained('carve-tiny'))
     wrong = replace(find_profile(vlm), layers=[1])
     wrong.save(path)
+    bounds = [.51, .9], [.1, .49], [.4, .6]
+    assert [replace(wrong, twins=[.5, *ends]).binds for ends in bounds] == ['yes', 'no', 'not sure']
     made = replace(wrong, layers=[1, 2, 3], sinks=[.03, .02])
     monkeypatch.setattr(checkup, 'make_profile', lambda *args, **kw: made)
     row = run_checkup(out=tmp_path/'S', **how)
