@@ -569,13 +569,13 @@ def checkup(
     if force: raise CarveError('--force goes with --only profile.')
     if n == 1: raise CarveError('--n 1: two questions of each kind, or more.')
     make_folder(out := out or 'checkup_out')
-    from carve_nb.studies.checkup import N, answer, estimate_time, run_checkup
-    n = n or N
+    from carve_nb.studies.checkup import EACH, estimate_time, explain, run_checkup
+    n = n or EACH
     if not quiet: print_line('note', estimate_time(model, n))
-    row = run_checkup(
+    found = run_checkup(
         _open_model(model, given), out, data, n, images=images, retry=retry, progress=not quiet)
-    (said, *more), code = answer(row)
-    print(said, f'    {code}', *more, sep='\n')
+    said, *more = explain(found)
+    print(said, f'    {found.code}', *more, sep='\n')
     print(f'written to {out}: checkup.html, row.json (nothing has left this machine; the file is yours to send)')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c853ca48
