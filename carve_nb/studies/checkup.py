@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LAST', 'ARMS', 'LARGE', 'CONTROLS', 'MARGIN', 'ALL', 'KINDS', 'BINDS', 'MINUTES', 'Advice', 'measure_arms',
-           'recommend', 'line_of', 'Checkup', 'percent', 'explain_verdict', 'explain', 'kind_table', 'size_table',
-           'draw_example', 'arms_html', 'first_screen', 'checkup_page', 'make_row', 'profile_stage', 'unknown_kinds',
-           'estimate_time', 'run_checkup']
+           'recommend', 'line_of', 'code_of', 'Checkup', 'percent', 'explain_verdict', 'explain', 'kind_table',
+           'size_table', 'draw_example', 'arms_html', 'first_screen', 'checkup_page', 'make_row', 'profile_stage',
+           'unknown_kinds', 'estimate_time', 'run_checkup']
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #cf1e4015
 import json
@@ -104,6 +104,10 @@ def line_of(arm: str, protocol: dict) -> str:
         call = f'Lookup({", ".join(fields + ["tokens=None"]*(arm == LARGE))})'
     return f'{call}(vlm, image, question)'
 
+def code_of(advice: Advice, protocol: dict) -> str:
+    "Return the line to use; where nothing is decided, the one to try"
+    return line_of(advice.shown if advice.verdict == 'not decided' else advice.use, protocol)
+
 @dataclass(repr=False)
 class Checkup:
     "What a checkup found: the advice in words, its line of code and its tables; a notebook shows the first screen"
@@ -116,8 +120,7 @@ class Checkup:
     @property
     def code(self) -> str:
         "The line to use; where nothing is decided, the one to try"
-        undecided = self.advice.verdict == 'not decided'
-        return line_of(self.advice.shown if undecided else self.advice.use, self.run.protocol)
+        return code_of(self.advice, self.run.protocol)
 
     def __repr__(self): return '\n'.join([*explain(self), self.code])
     def _repr_html_(self): return first_screen(self)
@@ -148,13 +151,13 @@ def explain_verdict(advice: Advice) -> str:
             'are right without one: ask without a crop.')
     return (
         f'Not decided: the crop of {advice.shown} answers {shown} {interval}. About {advice.questions} questions '
-        f'would tell a gain of {percent(MARGIN)} points from none; a larger n goes on with this run. This is the line '
-        'to try.')
+        f'would tell a gain of {percent(MARGIN)} points from none. This is the line to try.')
 
 def explain(checkup: Checkup) -> list[str]:
     "Return a checkup in sentences"
     advice, profile = checkup.advice, checkup.profile
     said = [explain_verdict(advice)]
+    if advice.verdict == 'not decided': said.append('A larger n goes on with this run.')
     if advice.as_good:
         arms = ', '.join(advice.as_good)
         said.append(f'Shown to be at most {percent(MARGIN)} points below the best too: {arms}.')
@@ -233,7 +236,8 @@ def checkup_page(checkup: Checkup) -> str:
     name = one_line(checkup.run.protocol['model']['name'])
     parts = [first_screen(checkup)]
     if own := checkup.own:
-        parts += ['<h2>On your images</h2>', f'<p>{escape(explain_verdict(own))}</p>', arms_html(own)]
+        parts += ['<h2>On your images</h2>', f'<p>{escape(explain_verdict(own))}</p>']
+        parts += [f'<pre>{escape(code_of(own, checkup.run.protocol))}</pre>', arms_html(own)]
     parts += [f'<p>{escape(note)}</p>' for note in checkup.notes]
     ours = ', like those that this model was trained on' if name in PACKAGED else ''
     parts.append(

@@ -381,7 +381,7 @@ def test_bad_folders_are_refused_before_torch_loads(tmp_path):
     for name, row in dict(empty=None, asked=dict(image='a.png', prompt='?', answer='x'), named=dict(img='a.png', question='?', answer='x')).items():
         (tmp_path/name).mkdir()
         if row: (tmp_path/name/'rows.jsonl').write_text(json.dumps(row) + '\n')
-    for name, words in dict(empty=['empty holds 0 tables', 'image, question and answer'], nosuchfolder=['no file or folder either', 'scenes'],
+    for name, words in dict(empty=['empty holds no table', 'image, question and answer'], nosuchfolder=['no file or folder either', 'scenes'],
                             asked=["no column 'question'", 'image, prompt, answer', 'names.question=COLUMN'], named=['have no image', 'img, question, answer', 'names.image=COLUMN']).items():
         where = name if name == 'nosuchfolder' else str(tmp_path/name)
         p = subprocess.run([sys.executable, '-c', NO_TORCH, 'eval', where, '--out', tmp_path/'R'], env=ENV, capture_output=True, text=True)
