@@ -3,18 +3,10 @@
 Chapters 1 and 9 and `recipes.clutter` use it; it makes no record."""
 import warnings
 import numpy as np
+from fastcore.basics import groupby
 from scipy import stats
 from carve_nb.core.errors import StatisticsError
-from carve_nb.core.stats import (
-    TAIL,
-    Estimate,
-    bootstrap_values,
-    check_scores,
-    expanded_ends,
-    few_images,
-    image_places,
-    mean_interval,
-)
+from carve_nb.core.stats import TAIL, Estimate, check_scores, mean_interval
 
 STEEPEST = 10 # log-odds per standard deviation; beyond it answers are as good as separated
 
@@ -48,6 +40,23 @@ def residuals(x, given) -> np.ndarray: # [..., m]; covariates [..., m, k]
     beta = np.linalg.pinv(Zt @ Z, rcond=1e-10, hermitian=True) @ (Zt @ R)
     return (R - Z @ beta)[..., 0]
 
+def image_places(clusters) -> list:
+    "Return where the questions on each image stand, images in order of appearance"
+    return [np.array(places) for places in groupby(enumerate(clusters), 1, 0).values()]
+
+def bootstrap_values(stat, columns, n=2000, seed=0) -> np.ndarray: # columns [..., m] -> [...]; [m] arrays, one entry for each image
+    "Return a statistic of samples drawn with replacement, [n]"
+    with np.errstate(invalid='ignore', divide='ignore'), warnings.catch_warnings():
+        warnings.simplefilter('ignore', stats.DegenerateDataWarning)    # of an interval that is not asked for
+        return stats.bootstrap(
+            columns, lambda *c, axis: stat(*c), n_resamples=n, batch=max(1, 1_000_000//len(columns[0])), paired=True,
+            method='percentile', rng=seed).bootstrap_distribution
+
+def expanded_ends(values, m) -> tuple: # [n] of `bootstrap_values`; questions or images that were drawn
+    "Return the 95 % interval of drawn values: percentiles, a little wider for few questions (Hesterberg 2015)"
+    tail = stats.norm.cdf(np.sqrt(m/(m - 1))*stats.t.ppf(TAIL, m - 1))
+    return tuple(map(float, np.nanquantile(values, [tail, 1 - tail])))
+
 def draw_images(stat, columns, n, clusters, seed=0) -> np.ndarray: # as `bootstrap_values`; the image of each entry
     "Return a statistic of samples of whole images drawn with replacement"
     rng, parts = np.random.default_rng(seed), image_places(clusters)
@@ -73,9 +82,7 @@ def spearman(
     values = bootstrap_values(stat, columns, n) if m == size else draw_images(stat, columns, n, images)
     t = abs(value)*np.sqrt(df/max(1 - value*value, 1e-300))
     p = 2*stats.t.sf(t, df) if m == size else 2*stats.t.sf(abs(value)/np.nanstd(values), m - 1)
-    few = few_images(np.unique(images, return_counts=True)[1])
-    ends = (np.nan, np.nan) if few else expanded_ends(values, m)
-    return Estimate(value, *ends, size, float(p))
+    return Estimate(value, *expanded_ends(values, m), size, float(p))
 
 def logistic(x, y, given=None, clusters=None) -> Estimate: # y [m], between 0 and 1; the rest as in `spearman`
     "Return the change of the log-odds of y per standard deviation of x, with an interval that takes images for independent"
@@ -96,17 +103,15 @@ def logistic(x, y, given=None, clusters=None) -> Estimate: # y [m], between 0 an
         except PerfectSeparationWarning: raise StatisticsError(f'{m} answers are separated without an error.') from None
     slope = float(fit.params[-1])
     if abs(slope) > STEEPEST: raise StatisticsError(f'{m} answers are all but separated.')
-    few = few_images(np.unique(images, return_counts=True)[1])
-    lo, hi = (np.nan, np.nan) if few else fit.conf_int(2*TAIL)[-1]
-    return Estimate(slope, float(lo), float(hi), m, float(fit.pvalues[-1]))
+    return Estimate(slope, *map(float, fit.conf_int(2*TAIL)[-1]), m, float(fit.pvalues[-1]))
 
-def bin_means(x, y, bins=10, n=1000, clusters=None) -> tuple: # [m] numbers; the image of each
+def bin_means(x, y, bins=10, clusters=None) -> tuple: # [m] numbers; the image of each
     "Return the mean x of each bin, and the list of `Estimate`s of y; equal values stay in one bin"
     x, _, images = check_columns(x, clusters=clusters)
     y, = check_scores(y)
     bin_of = np.searchsorted(np.unique(np.quantile(x, np.arange(1, bins)/bins)), x)
     members = [bin_of == k for k in np.unique(bin_of)]
-    means = [mean_interval(y[m], n, clusters=images[m].tolist()) for m in members]
+    means = [mean_interval(y[m], clusters=images[m].tolist()) for m in members]
     return np.array([x[m].mean() for m in members]), means
 
 def try_estimate(f, *args, fewest=0, **kw):

@@ -17,7 +17,6 @@ from carve_nb.formulas.clutter import color, entropy, texture
 from carve_nb.method.registry import make_method
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.runs.store import read_run
-from carve_nb.studies.checkup import right_share
 from carve_nb.studies.measure import capture_pair
 from .knockout import POSITIONS, START, load_knockout, position_by_layer, row_places
 
@@ -99,26 +98,24 @@ def switch_figure(vlm, seed, run) -> tuple: # plain values, for JSON; image for 
         n=len(run.select('none', 'digit')), switches=found, image=image_link(scene.image, 448, 70))
     return figure, plot_panels({'the image': look(scene.image, None)} | panels, f'{query.question} {WHICH}', 330)
 
-def size_stage(vlm, seed, step, read) -> tuple: # a kind of `row.json`; plain values, for JSON; image for those without scripts
-    "A thing of one size: both answers, where `lookup` looks, and the share of right answers by the fitted curves"
+def size_stage(vlm, seed, step) -> tuple: # plain values, for JSON; image for those without scripts
+    "A thing of one size: both answers, and where `lookup` looks"
     r = eye_question(seed, 'digit', step).opened()
     found, target = make_method('lookup')(vlm, r.image, r.question), list(r.boxes[0])
-    S, x = found.saliency, np.log2(share(step))
-    right = [right_share(x, read['threshold'][arm][0], read['slope'][0], read['ceiling'][0], read['chance']) for arm in ('none', 'lookup')]
+    S = found.saliency
     stage = dict(
         share=round(100*share(step), 1), side=r.image.width, target=target, map=np.rint(999*S.values/S.values.max()).astype(int).tolist(),
         pointing=S.points_at(target), crop=list(found.crop.box), alone=str(found.plain_answer), looked=str(found),
-        right=[round(100*float(v), 1) for v in right], image=image_link(r.image, 256, 45), shown=image_link(found.crop.image, 192, 55))
+        image=image_link(r.image, 256, 45), shown=image_link(found.crop.image, 192, 55))
     return stage, draw_boxes(r.image, [widen_box(target, r.image.width//50), found.crop.box], ['white', CONCEPT_COLORS['contrast']], r.image.width//150)
 
-def size_figure(vlm, seed, row) -> tuple: # of a checkup; plain values, for JSON; image for those without scripts
+def size_figure(vlm, seed) -> tuple: # plain values, for JSON; image for those without scripts
     "Everything that the figure whose thing shrinks is drawn from"
-    read, asked = row['kinds']['digit'], eye_question(seed, 'digit', 0)
-    stages, images = zip(*(size_stage(vlm, seed, step, read) for step in range(0, 17, 2)))
+    asked = eye_question(seed, 'digit', 0)
+    stages, images = zip(*(size_stage(vlm, seed, step) for step in range(0, 17, 2)))
     panels = {f'{s["share"]:g} %: alone {s["alone"]}, lookup {s["looked"]}': p for s, p in zip(stages, images)}
     shown = dict([*panels.items()][2::2])
-    percent = {arm: [round(100*2**v, 1) for v in read['threshold'][arm]] for arm in ('none', 'lookup')}
-    figure = dict(seed=seed, question=asked.question, truth=asked.answer, n=read['n'], smallest=percent, stages=stages)
+    figure = dict(seed=seed, question=asked.question, truth=asked.answer, stages=stages)
     return figure, plot_panels(shown, f'{asked.question} ({asked.answer}) One thing at four sizes, in % of the side of the image.', 330)
 
 ASKED = dict(exist='is it there?', color='what color?', shape='what shape?', crop='a digit, second look')   # of the records
@@ -146,7 +143,7 @@ if __name__ == '__main__':
     tiny, small = VLM.from_pretrained('carve-tiny'), VLM.from_pretrained('carve-small')
     clutter = clutter_figure(tiny, 145)
     switches, image = switch_figure(small, 145, read_run('nbs/results/switches-small'))
-    size, still = size_figure(small, 945_600, json.loads(Path('nbs/results/models/carve-small/row.json').read_text()))
+    size, still = size_figure(small, 945_600)
     folder = Path('nbs/results/figure')
     kept = {folder/'clutter.json': clutter, folder/'size.json': size, folder/'rows.json': rows_figure([small, tiny]),
             Path('carve_nb/records/switches.json'): switches}

@@ -6,11 +6,12 @@ import numpy as np
 from PIL import Image
 from carve_nb.attention.session import Session
 from carve_nb.core.errors import CarveError
-from carve_nb.core.stats import Estimate, interval_of
+from carve_nb.core.stats import Estimate
 from carve_nb.data.scenes import samples
 from carve_nb.formulas.product import check_maps
 from carve_nb.formulas.variance import VARIANCE_PARTS, log_maps, variance_parts
 from carve_nb.models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER
+from .correlation import bootstrap_values, expanded_ends
 from .layers import image_means
 from .records import run_recipe
 
@@ -72,7 +73,7 @@ def part_share(records, group, parts, layer=None) -> Estimate:
         return a / np.where(np.abs(b) > 1e-12, b, np.nan)
     some, total = part_sums(records, group, parts, layer)
     value = float(share(some, total))
-    ends = interval_of(share, [some, total]) if np.isfinite(value) else (value, value)
+    ends = expanded_ends(bootstrap_values(share, [some, total]), len(some)) if np.isfinite(value) and len(some) > 1 else (value, value)
     return Estimate(value, *ends, len(some))
 
 def image_share(records, group) -> np.ndarray:

@@ -11,10 +11,11 @@ from fastcore.script import call_parse
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.core.io import TINY
-from carve_nb.core.stats import corrected, image_places, paired_effect
+from carve_nb.core.stats import corrected, paired_effect
 from carve_nb.data.records import image_key_of
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.studies.measure import measure_each, question_layers, question_masking
+from .correlation import image_places
 from .records import study_folder
 
 CLUTTER = dict(easy=.1, cluttered=.9)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Images', 'Question', 'Fields', 'AsJson', 'Force', 'Quiet', 'Retry', 'app', 'read_images', 'check_files',
-           'make_folder', 'save_file', 'check_map', 'save_map', 'print_line', 'print_table', 'complete_method',
-           'set_fields', 'load_options', 'command', 'demo', 'ask', 'save_the_map', 'write_page', 'explore',
-           'measure_methods', 'report_runs', 'checkup', 'list_methods', 'list_families']
+           'make_folder', 'save_file', 'check_map', 'save_map', 'print_line', 'terminal_width', 'print_table',
+           'complete_method', 'set_fields', 'load_options', 'command', 'demo', 'ask', 'save_the_map', 'write_page',
+           'explore', 'measure_methods', 'report_runs', 'checkup', 'list_methods', 'list_families']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #3556a64f
 import json
@@ -18,7 +18,8 @@ import sys
 import tempfile
 import textwrap
 import warnings
-from dataclasses import fields as class_fields, replace
+from copy import copy
+from dataclasses import fields as class_fields
 from functools import partial, wraps
 from importlib.util import find_spec
 from inspect import Signature, signature
@@ -91,6 +92,10 @@ def print_line(kind, message):
     print(f'carve: {kind}:', one_line(message), file=sys.stderr)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #817d9d8e
+def terminal_width() -> int:
+    "Return the columns of the terminal; a file or a pipe is as wide as it likes"
+    return shutil.get_terminal_size((0, 0)).columns or 10_000
+
 def print_table(rows, as_json=False): # lists of words, the head first
     "Print a table as wide as the terminal, one row below the other if columns get too narrow; or JSON"
     head, *rows = rows
@@ -101,7 +106,7 @@ def print_table(rows, as_json=False): # lists of words, the head first
     table = Table(*head, box=None, pad_edge=False, collapse_padding=True)
     table.columns[0].no_wrap = True
     for row in rows: table.add_row(*row)
-    width = shutil.get_terminal_size((0, 0)).columns or 10_000    # a file or a pipe: as wide as it likes
+    width = terminal_width()
     Console(file=(shown := StringIO()), width=width, markup=False).print(table)
     lines = [line.rstrip() for line in shown.getvalue().splitlines()]
     if shown.getvalue().count('…') > str(rows).count('…'):     # a word was cut
@@ -187,16 +192,25 @@ def load_options(
         image_tokens=image_tokens, escape=escape)
     return model, {k: v for k, v in given.items() if v}
 
+def _shortly(parameter): # of `load_options`
+    "Return a parameter of the model as the help of every command but `ask` has it: --model alone is shown"
+    option = copy(parameter.annotation.__metadata__[0])
+    option.hidden = parameter.name != 'model'
+    option.rich_help_panel = None
+    if not option.hidden: option.help += '; --device, --dtype and others: carve ask --help'
+    return parameter.replace(annotation=Annotated[parameter.annotation.__origin__, option])
+
 def command(name, epilog='', panel='Commands'):    # lines below the help
     "Make a command of a function; one that takes `model` and `given` has the options of `load_options`"
     def decorate(f):
         own, loads = signature(f).parameters, signature(load_options).parameters
+        shown = loads.values() if name == 'ask' else map(_shortly, loads.values())
         if 'given' not in own: return register(f)
         @wraps(f)
         def run(**kw):
             model, given = load_options(**{k: kw.pop(k) for k in loads if k in kw})
             return f(**kw, model=model, given=given)
-        run.__signature__ = Signature([*(p for k, p in own.items() if k not in ('model', 'given')), *loads.values()])
+        run.__signature__ = Signature([*(p for k, p in own.items() if k not in ('model', 'given')), *shown])
         return register(run)
     register = app.command(name, rich_help_panel=panel, epilog=epilog.replace('\n', '\n\n'))
     return decorate
@@ -398,7 +412,9 @@ def _print_page(parts): # of `page`, `leaderboard_page`
     "Print texts and tables"
     for part in parts:
         if isinstance(part, list): print_table(part)
-        else: print(tame_terminal(part, '\n'))
+        else:
+            for line in tame_terminal(part, '\n').split('\n'):
+                print(textwrap.fill(line, terminal_width(), subsequent_indent='  '))
         print()
 
 def _end_with_report(folder, run, files, parts): # as of `write_report`
@@ -568,16 +584,18 @@ def checkup(
     if force: raise CarveError('--force goes with --only profile.')
     if n == 1: raise CarveError('--n 1: two questions of each kind, or more.')
     make_folder(out := out or 'checkup_out')
-    from carve_nb.studies.checkup import N, answer, estimate_time, run_checkup
-    n = n or N
+    from carve_nb.studies.checkup import EACH, estimate_time, explain, run_checkup
+    n = n or EACH
     if not quiet: print_line('note', estimate_time(model, n))
-    row = run_checkup(
+    found = run_checkup(
         _open_model(model, given), out, data, n, images=images, retry=retry, progress=not quiet)
-    (said, *more), code = answer(row)
-    print(said, f'    {code}', *more, sep='\n')
+    said, *more = explain(found)
+    print(said, f'    {found.code}', *more, sep='\n')
     print(f'written to {out}: checkup.html, row.json (nothing has left this machine; the file is yours to send)')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c853ca48
+_FAMILY_COLUMNS = 'family', 'sharing', 'several images', 'rows against eager'    # what fits a terminal
+
 @command('methods', panel='More')
 def list_methods(
     name: Annotated[str|None, Arg(
@@ -592,6 +610,16 @@ def list_methods(
     print_table(field_table(methods()[name]), as_json)
 
 @command('families', panel='More')
-def list_families(as_json: AsJson = False):
-    "List the model families, how their image tokens are found, and what the tests measured."
-    print_table(_read_stored('families'), as_json)
+def list_families(
+    name: Annotated[str|None, Arg(metavar='NAME', help='one family: all that is known about it')] = None,
+    as_json: AsJson = False,
+):
+    "List the model families and what the tests measured; or all that is known about one."
+    head, *rows = _read_stored('families')
+    if name is not None:
+        choose(name, [row[0] for row in rows], 'model family')
+        row, = (row for row in rows if row[0] == name)
+        return print_table([['about', name], *([k, v] for k, v in zip(head[1:], row[1:]) if v)], as_json)
+    if as_json: return print_table([head, *rows], as_json)
+    print_table([[row[head.index(column)] for column in _FAMILY_COLUMNS] for row in (head, *rows)])
+    print('\ncarve families NAME tells more, as does --json')

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'STEPS', 'SMALLEST', 'SEEDS', 'THING', 'LONGEST', 'WORDS', 'SIGNS', 'EYE_KINDS', 'CHOICES', 'CHANCE',
-           'share', 'image_side', 'eye_image', 'ask_exist_apart', 'eye_question']
+           'SPREAD', 'EACH', 'share', 'image_side', 'eye_image', 'ask_exist_apart', 'eye_question', 'eye_records']
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #0332fb45
 from functools import partial
 import numpy as np
 from PIL import Image
+from ..core.errors import DataError
 from .drawing import COLORS, PHOTOS, SHAPES, SIZE, SceneObject, background, sprite
 from .questions import Question, ask_color, ask_digit, choose_one
 from .records import Record
@@ -76,3 +77,18 @@ def eye_question(seed, kind, step) -> Record: # one of `SEEDS`; one of `EYE_KIND
     name = f'eye-{seed}-{kind}-{step}'
     return Record(name, partial(eye_image, seed, step, kind), q.question, [q.answer], CHOICES[kind], [q.box], kind,
         rule='choice-text', objects=objects, image_key=name)
+
+# %% ../../nbs/library/data/15_eye_test.ipynb #6e0a0002
+# steps of the questions of a kind, one after another
+SPREAD = 0, 8, 16, 4, 0, 12, 20, 6, 0, 14, 2, 10
+EACH = 104    # questions of a kind, where no other number is given
+
+def eye_records(n: int, kinds=tuple(CHANCE)) -> list[Record]:
+    "Return n questions, the kinds in turn"
+    if n > 1000*len(kinds): raise DataError(f'n={n}: there are 1000 questions of a kind; ask for fewer.')
+    order = list(CHANCE)
+    found = []
+    for i in range(n):
+        turn, kind = i//len(kinds), kinds[i % len(kinds)]
+        found.append(eye_question(SEEDS[1000*order.index(kind) + turn], kind, SPREAD[turn % len(SPREAD)]))
+    return found

@@ -389,8 +389,9 @@ def image_finder(*folders: Path) -> Callable[[str], Path|Absent]:
         for folder in folders:
             for path in folder/name, Path(name):     # below the folder, or as seen from here
                 if is_in(path, folder): return path
-        found = [(files(folder)[same(name)], folder) for folder in folders if same(name) in files(folder)]
-        return _check_inside(*found[0]) if found else Absent(name)
+            if same(name) in files(folder): return _check_inside(files(folder)[same(name)], folder)
+        if len(folders) == 1: return Absent(name)
+        return Absent(name, f'is neither in {folders[0].name} nor beside the table')
     return find
 
 # %% ../../nbs/library/data/07_records.ipynb #93fb7bdb
@@ -476,8 +477,9 @@ def read_table(path: str|Path, n: int|None = None, seed: int|None = None, names:
     there = [path] if path.is_file() else path.glob('[!.]*.*')
     files = sorted(p for p in there if p.suffix.lower() in ENDINGS)
     if len(files) != 1:
+        found = f'{len(files)} tables ({", ".join(p.name for p in files[:4])})' if files else 'no table'
         raise DataError(
-            f'{path} holds {len(files)} tables ({", ".join(p.name for p in files[:4])}); name one .jsonl, .json, .csv, '
+            f'{path} holds {found}; name one .jsonl, .json, .csv, '
             '.tsv or .parquet file with image, question and answer, or a folder with images and one such file.')
     file, = files
     first = max(n, 1) if n is not None and seed is None else None

@@ -29,14 +29,14 @@ from ..data.records import image_key_of
 from .store import FAILED, Run, flat_fields, read_run, without
 
 # %% ../../nbs/library/runs/03_report.ipynb #382b7b94
-def compare_methods(mine, others, seed=0) -> dict:
+def compare_methods(mine, others) -> dict:
     "Compare records of a method with another's, on the samples that both answered: gain in parts of 1, the other's mean, p"
     scores = {r['id']: r['score'] for r in others}
     both = [(r['score'], scores[r['id']], image_key_of(r)) for r in mine if r['id'] in scores]
     if not both: return {}
     a, b, images = zip(*both)
-    gain = difference(a, b, seed=seed, clusters=images)
-    p, test = paired_test(a, b, seed, images)
+    gain = difference(a, b, images)
+    p, test = paired_test(a, b, images)
     return dict(gain=gain.value, gain_lo=gain.lo, gain_hi=gain.hi, baseline=float(np.mean(b)), p=p, test=test)
 
 def find_base(methods, base='none') -> str|None:
@@ -47,7 +47,7 @@ WHERE = 'pointing', 'auroc', 'iou', 'calls'
 _NUMBERS = (
     'n', 'failed', 'acc', 'lo', 'hi', 'worst', *WHERE, 'gain', 'gain_lo', 'gain_hi', 'baseline', 'p', 'test', 'p_holm')
 
-def report(records: list, base: str = 'none', kind: str|None = None, seed: int = 0) -> pd.DataFrame:
+def report(records: list, base: str = 'none', kind: str|None = None) -> pd.DataFrame:
     """Compare methods on the same questions, of all kinds or of one: a row for each method, shares in parts of 1.
 
     Columns: n, failed; acc, its interval lo and hi, worst (failures counted as wrong); means of pointing, auroc, iou, calls;
@@ -61,10 +61,10 @@ def report(records: list, base: str = 'none', kind: str|None = None, seed: int =
         failed = sum(r['status'] in FAILED for r in asked[m])
         rows[m] = dict(n=len(lines), failed=failed)
         if not lines: continue
-        acc = mean_interval([r['score'] for r in lines], seed=seed, clusters=list(map(image_key_of, lines)))
+        acc = mean_interval([r['score'] for r in lines], list(map(image_key_of, lines)))
         rows[m] |= dict(acc=acc.value, lo=acc.lo, hi=acc.hi, worst=acc.value*len(lines)/(len(lines) + failed))
         rows[m] |= pd.DataFrame(lines, columns=WHERE).astype(float).mean()
-        if m != base: rows[m] |= compare_methods(lines, good.get(base, []), seed)
+        if m != base: rows[m] |= compare_methods(lines, good.get(base, []))
     table = pd.DataFrame(list(rows.values()), pd.Index(list(rows), name='method'), _NUMBERS)
     return table.infer_objects().assign(p_holm=holm(table.p))
 
@@ -72,9 +72,9 @@ def kinds_of(records) -> list:
     "Return the kinds of question in order of appearance"
     return list(dict.fromkeys(r['kind'] for r in records if r['id']))
 
-def report_kinds(records: list, seed: int = 0) -> pd.DataFrame:
+def report_kinds(records: list) -> pd.DataFrame:
     "Compare methods on each kind of question, corrected for the comparisons of all kinds: a row for each kind and method"
-    table = pd.concat({k: report(records, kind=k, seed=seed) for k in kinds_of(records)}, names=['kind'])
+    table = pd.concat({k: report(records, kind=k) for k in kinds_of(records)}, names=['kind'])
     return table.assign(p_holm=holm(table.p))
 
 # %% ../../nbs/library/runs/03_report.ipynb #b8d10c52
@@ -101,7 +101,7 @@ def format_cell(row, key) -> str:
     if key not in _ENDS: return f'{value:.2f}'
     sign = '+' if key == 'gain' else ''
     value, lo, hi = (f'{100*row[k]:{sign}.1f}' for k in (key, *_ENDS[key]))
-    return f'{value} [—]' if 'nan' in lo + hi else f'{value} [{lo}, {hi}]'     # none: `few_images`
+    return f'{value} [{lo}, {hi}]'
 
 def table_rows(table: pd.DataFrame) -> list: # lists of str, the head first
     "Format a report as rows of words: the columns that have a value"
@@ -165,21 +165,19 @@ def describe_protocol(protocol) -> str:
     return one_line('Measured with ' + ', '.join(f'{k} {v}' for k, v in values.items() if v not in (None, '', {})) + '.')
 
 _STATISTICS = (
-    "95 % intervals: Wilson's for shares, the bootstrap for other means and for differences (Bonett and Price's where that "
-    'has no width), of whole images where several questions share one; none (—) below 10 effective images. p against the '
-    'baseline, on the samples that both answered: exact McNemar test, or where answers are partly right or share an image the '
-    'sign-flip test of the mean difference; Holm: corrected for all comparisons of the first table, and for all of the tables '
-    'by kind together.')
+    "95 % intervals: Wilson's for shares, Student's for other means and for differences; questions about one image count "
+    'together. p against the baseline, on the samples that both answered: exact McNemar test, or where answers are partly right '
+    'or share an image the sign-flip test of the mean difference. Holm: corrected for all comparisons of the first table, and '
+    'for all of the tables by kind together.')
 
 # %% ../../nbs/library/runs/03_report.ipynb #9933c733
 def page(run: Run, table: pd.DataFrame|None = None) -> list: # of `report`, of all kinds; of str, and of tables as lists of rows
     "Describe a run: its tables, their intervals, tests and corrections, remarks, and its protocol"
-    seed = run.protocol.get('seed', 0)
-    if table is None: table = report(run.records, seed=seed)
+    if table is None: table = report(run.records)
     few = '; fewer than ten: no method is shown to be better or worse'*(len({r['id'] for r in run.records if r['id']}) < 10)
     parts = [run_name(run) + unfinished(run), count_questions(run.records) + few, table_rows(table)]
     if len(kinds_of(run.records)) > 1:
-        for kind, split in report_kinds(run.records, seed).groupby(level='kind', sort=False):
+        for kind, split in report_kinds(run.records).groupby(level='kind', sort=False):
             parts += [f'**{one_line(kind or "other")}**', table_rows(split.droplevel('kind'))]
     failed = table[(table.failed > 0) & (table.n > 0)]
     if worst := ', '.join(f'`{one_line(m)}`: {100*row.worst:.1f} %' for m, row in failed.iterrows()):
@@ -238,7 +236,7 @@ def write_report(folder) -> tuple: # `Run`; names of files; of `page`
     "Make the files of a run from its records; of a folder that can only be read, none"
     run = load_run(folder)
     if not run.records: raise RunError(f'{folder} has no lines yet: nothing to report.')
-    table = report(run.records, seed=run.protocol.get('seed', 0))
+    table = report(run.records)
     parts = page(run, table)
     files = {
         'results.csv': results_table(run.records).map(tame_cell).to_csv(index=False), 'table.md': to_markdown(parts),
@@ -260,7 +258,7 @@ PAGE = (
 
 def leaderboard_page(runs: dict) -> list: # name -> `Run`; of str, and of tables as lists of rows
     "Put the accuracies of several runs side by side, the best mean first, and tell what each run is"
-    tables = {name: report(run.records, seed=run.protocol.get('seed', 0)) for name, run in runs.items()}
+    tables = {name: report(run.records) for name, run in runs.items()}
     def cell(m, table):
         if m not in table.index: return '-'
         row = table.loc[m]

@@ -112,13 +112,12 @@ def sink_figure(maps) -> list: # [Nv] of questions about different images, in re
     mass = np.mean([m[patch]/max(m.sum(), 1e-30) for m in maps if patch < len(m)])
     return rounded([np.mean(peaks == patch), mass], 4)
 
-def pointing_gain(scores, looks) -> list|None: # [n, R, L] agreement; with boxes; [mean, lower, upper]
-    "Return the gain in pointing of the cell that the other half chooses over the last position; None of `few_images`"
+def pointing_gain(scores, looks) -> list: # [n, R, L] agreement; with boxes; [mean, lower, upper]
+    "Return the gain in pointing of the cell that the other half chooses over the last position"
     cells = [best_cell(scores[1 - half::2].mean(0)) for half in (0, 1)]
     mine = [s.pointing_of(cells[s.image % 2]) for s in looks]
     default = [s.pointing_of(0) for s in looks]
-    gain = difference(mine, default, clusters=[s.image for s in looks])
-    return None if np.isnan(gain.lo) else rounded(gain)
+    return rounded(difference(mine, default, [s.image for s in looks]))
 
 def profile_model(vlm: VLM, samples: Iterable,
     source: str = 'scenes of this package',   # what the profile says that it was made from

@@ -138,7 +138,6 @@ function sizeFigure(root, d, images) { // one object, smaller and smaller
   const titles = {image: 'the image', map: 'attention map', shown: 'the crop'}, [row, canvas] = panels(titles, 320);
   const [knobRow, knob] = slider('size', 'its side', 0, d.stages.length - 1, 1, v => `${d.stages[v].share} %`);
   const answer = make('div', {class: 'answer', 'aria-hidden': 'true'}), status = make('p', {class: 'unseen', role: 'status', 'aria-live': 'polite'});
-  const bars = [makeBar('right, baseline'), makeBar('right with lookup')];
   row.append(answer);
   function draw() {
     const i = +knob.value, s = d.stages[i], [image, shown] = images.slice(2*i, 2*i + 2), k = canvas.image.width/s.side, c = canvas.image.getContext('2d');
@@ -154,15 +153,10 @@ function sizeFigure(root, d, images) { // one object, smaller and smaller
     canvas.map.setAttribute('aria-label', `The map of attention: its peak ${word}`);
     const said = a => make('strong', {class: a === d.truth ? 'right' : 'wrong'}, a);
     answer.replaceChildren(make('span', {}, 'baseline'), said(s.alone), make('span', {}, 'with lookup'), said(s.looked));
-    bars.forEach((b, j) => { b.fill.style.width = `${s.right[j]}%`; b.value.textContent = `${s.right[j].toFixed(0)} %`; });
-    status.textContent = `At ${s.share} % of the side the baseline answers “${s.alone}”, with lookup it is “${s.looked}”; the truth is “${d.truth}”. The peak ${word}. ` +
-      `At this size ${s.right[0].toFixed(0)} % of the baseline's answers are right, and ${s.right[1].toFixed(0)} % with lookup.`;
+    status.textContent = `At ${s.share} % of the side the baseline answers “${s.alone}”, with lookup it is “${s.looked}”; the truth is “${d.truth}”. The peak ${word}.`;
   }
-  const limit = ([v, lo, hi]) => `${v} % [${lo}, ${hi}]`;
-  root.append(make('p', {class: 'ask'}, make('strong', {}, d.question)), make('div', {class: 'dials'}, knobRow), row,
-    make('p', {class: 'over'}, `At this size, by curves fitted to the ${d.n} questions of the test:`), ...bars.map(b => b.row), status,
-    make('p', {class: 'legend'}, `Midway between chance and ceiling: baseline ${limit(d.smallest.none)} of the side, with lookup ${limit(d.smallest.lookup)}. ` +
-      'White: the object. Green: the crop. Ring: the strongest patch of the map, which has its own scale; green if it points at the object, orange if not.'));
+  root.append(make('p', {class: 'ask'}, make('strong', {}, d.question)), make('div', {class: 'dials'}, knobRow), row, status,
+    make('p', {class: 'legend'}, 'White: the object. Green: the crop. Ring: the strongest patch of the map, which has its own scale; green if it points at the object, orange if not.'));
   root.addEventListener('input', draw);
   knob.value = 2; draw();
 }

@@ -421,7 +421,6 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     from carve_nb.method.profiles import find_profile
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     monkeypatch.setattr('carve_nb.method.profiles.IMAGES', 4)    # time
-    monkeypatch.setattr('carve_nb.core.stats.FEWEST', 4)
     words = [*PROFILE, '--model', 'carve-tiny', '--n', '4', '--quiet']
     assert main(words) == 0
     vlm, (file,) = VLM.from_pretrained('carve-tiny'), (tmp_path/'kept').iterdir()

@@ -45,6 +45,7 @@ from carve_nb.models.prompts import Prompt
 from carve_nb.runs.report import write_report
 from carve_nb.runs.runner import run_eval
 from carve_nb.runs.store import Run, RunStore
+from carve_nb.studies.checkup import Checkup, recommend
 
 BAD = '<script>alert(1)</script><img src=x onerror=alert(2)></textarea></style></div>"\'><svg onload=alert(3)> ![a](http://host.test/a.png) ![d\\\\](http://host.test/d.png) [b](javascript:alert(4)) $\\href{javascript:alert(5)}{c}$'
 SAFE = {'div', 'figure', 'figcaption', 'sub', 'br', 'strong', 'b', 'img', 'table', 'tr', 'td', 'th', 'p', 'style', 'a',
@@ -113,6 +114,14 @@ def a_report():
     return Run(protocol, [*lines, failed])
 
 
+def a_checkup():
+    "A checkup with hostile words as answers, kinds and names of methods"
+    run = a_report()
+    lines = [line | dict(id=f'eye-945000-digit-{i}') for i, line in enumerate(run.records[:4])]
+    lines += [line | dict(method=BAD, score=1.) for line in lines]
+    return Checkup(recommend(lines), Run(run.protocol, lines), notes=[BAD])
+
+
 def a_result():
     "The result of a method with hostile words as question, answers, notes and names of maps"
     from carve_nb.models.model import Answer
@@ -172,6 +181,7 @@ WORDLESS = Saliency, Crop      # what they show is all numbers
 MAKERS = {
     Prompt: lambda vlm: a_prompt(), AttentionRows: lambda vlm: some_rows(), Scene: lambda vlm: a_scene(),
     MethodTable: lambda vlm: a_table(), Explorer: an_explorer, Run: lambda vlm: a_report(),
+    Checkup: lambda vlm: a_checkup(),
     Saliency: lambda vlm: a_result().saliency, Crop: lambda vlm: a_result().crop, Result: lambda vlm: a_result(),
     Record: lambda vlm: Record(BAD, None, BAD, [BAD], kind=BAD),
     DataSet: lambda vlm: DataSet(BAD, [Record(BAD, None, BAD, [BAD], kind=BAD)], BAD, about={BAD: BAD}),

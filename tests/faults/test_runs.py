@@ -192,7 +192,7 @@ def chance():
 
 def by_chance(vlm, tmp_path):
     "All that draws by chance: name → call; that no method at all touches the state is a part of `check_method`"
-    from carve_nb.core.stats import difference, mean_interval
+    from carve_nb.core.stats import mean_interval, paired_test
     from recipes.models import new_model
     from recipes.power import detectable
     from recipes.tiny_models import make_tiny_checkpoint
@@ -202,7 +202,7 @@ def by_chance(vlm, tmp_path):
     method = lambda e: e()(vlm, small, s.question, box=(10, 10, 40, 40)).answer.tokens
     return dict(scene=lambda: make_scene(3).image.tobytes(), samples=lambda: [o.question for o in samples('exist', 3)],
         sets=lambda: [r.id for r in load_benchmark('scenes', 5, seed=4)],
-        statistics=lambda: (mean_interval(x), difference(x, x[::-1], seed=1), detectable(100, .5, .1)),
+        statistics=lambda: (mean_interval(x), paired_test(x, x[::-1]), detectable(100, .5, .1)),
         folder=lambda: (make_tiny_checkpoint('llava', tmp_path/'m')/'model.safetensors').read_bytes(),
         reference=lambda: weights(new_model(width=24, tower=1, decoder=1)),
         run=lambda: plain(go(tmp_path/f'{next(number)}', vlm, 'none,random,vcd', 2, seed=5)),
