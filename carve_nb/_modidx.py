@@ -1649,6 +1649,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'carve_nb/models/model.py'),
                                        'carve_nb.models.model.Model.ask': ( 'library/models/model.html#model.ask',
                                                                             'carve_nb/models/model.py'),
+                                       'carve_nb.models.model.Model.build_prompt': ( 'library/models/model.html#model.build_prompt',
+                                                                                     'carve_nb/models/model.py'),
                                        'carve_nb.models.model.Model.chat': ( 'library/models/model.html#model.chat',
                                                                              'carve_nb/models/model.py'),
                                        'carve_nb.models.model.Model.device': ( 'library/models/model.html#model.device',

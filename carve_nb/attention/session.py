@@ -84,9 +84,9 @@ class Session:
 
     def prompt(self, question: str, suffix: str|bool|None = None, images: list|None = None, tokens: tuple = ()) -> Prompt:
         "Return the prompt of a question about the session's images, or about others; arguments as of `VLM.prompt`"
-        known = self.prefixes.images if self.prefixes else {}
+        known = self.prefixes.images if self.prefixes else None
         shown = self.images if images is None else images
-        prompt = self.vlm.prompt(shown, question, suffix, tokens, self.messages, known)
+        prompt = self.vlm.build_prompt(shown, question, suffix, tokens, self.messages, known)
         if images is None: prompt.spans.sort(key=lambda s: (s.image != self.which, s.image))
         return prompt
 

@@ -13,12 +13,17 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isqrt
+from typing import TYPE_CHECKING
 import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from ..core.errors import CarveError, UnsupportedError
+from ..core.image import Box
 from ..core.io import CHECKPOINTS
 from ..core.saliency import pick_layers
 from carve_nb.models.image_tokens import (
+    Grid,
     Processed,
     canvas_tiles,
     cut_box,
@@ -36,20 +41,24 @@ from carve_nb.models.image_tokens import (
     whole_box,
 )
 
+if TYPE_CHECKING:
+    from carve_nb.models.model import Model
+
 # %% ../../nbs/library/models/03_families.ipynb #9066002c
-def attention_layers(config) -> list:
-    "Return layers that compute attention: all, or in a hybrid those whose kind is called so"
+def attention_layers(config: PreTrainedConfig) -> list[int]:
+    "List the layers that compute attention: all, or in a hybrid those whose kind is called so"
     kinds = getattr(config, 'layer_types', None)
     if kinds is None: return list(range(config.num_hidden_layers))
     return [i for i, kind in enumerate(kinds) if kind.endswith('attention') and kind != 'linear_attention']
 
 # %% ../../nbs/library/models/03_families.ipynb #3100f3de
-def image_features(model, inputs):  # [N, D], one row for each image token in order of the sequence
-    "Return the tower's features of the images"
+def image_features(model: PreTrainedModel, inputs: dict) -> Tensor:
+    "Compute the tower's features of the images, [N, D], one row for each image token in order of the sequence"
     tower = model.base_model.get_image_features
-    own = {k: inputs[k] for k in inspect.signature(tower).parameters if k in inputs}
-    seen = tower(**own, return_dict=True)
-    return torch.cat([f.flatten(0, -2) for f in (seen.last_hidden_state if seen.pooler_output is None else seen.pooler_output)])
+    arguments = {name: inputs[name] for name in inspect.signature(tower).parameters if name in inputs}
+    out = tower(**arguments, return_dict=True)
+    features = out.last_hidden_state if out.pooler_output is None else out.pooler_output
+    return torch.cat([image.flatten(0, -2) for image in features])
 
 # %% ../../nbs/library/models/03_families.ipynb #714e3062
 @dataclass(frozen=True)
@@ -58,22 +67,22 @@ class Family:
     name: str                      # `config.model_type`
     grid: Callable = told_grid     # `Processed` -> (rows, columns) of the tokens that show the whole image
     whole: str = 'first'           # which of an image's tokens show all of it: the 'first' or the 'last'
-    tiles: Callable = None         # (`Processed`, that grid, number of the other tokens) -> their span; None: there are none
+    tiles: Callable|None = None    # (`Processed`, that grid, number of the other tokens) -> their span; None: no tiles
     box: Callable = whole_box      # `Processed` -> what the whole image shows
     axis: int = 0                  # along which the pixel values of several images are joined
     number: str = ''               # of an image among several, as its text has it: '<id>{}</id>'
     alone: bool = True             # is an image processed in the same way alone and among others?
-    assemble: str = None           # class of processor that is built without its video part; None: transformers' own
+    assemble: str|None = None      # class of processor that is built without its video part; None: transformers' own
     layers: Callable = attention_layers    # decoder's configuration -> layers whose attention can be read
-    cell: Callable = None          # processor -> side of a token in pixels, where fewer pixels take fewer tokens
-    chat: str = None               # chat template for models released without one
+    cell: Callable|None = None     # processor -> side of a token in pixels, where fewer pixels take fewer tokens
+    chat: str|None = None          # chat template for models released without one
     why_not: dict = field(default_factory=dict)    # what it cannot do -> the reason
     notes: str = ''                # what else to know
     recorded: bool = True          # was it tested? False: read by the rule, and checked on first use
     shares = property(lambda self: 'sharing' not in self.why_not, doc='Can the beginning of a prompt be shared?')
 
 # %% ../../nbs/library/models/03_families.ipynb #7e0da36e
-FAMILIES = {}
+FAMILIES: dict[str, Family] = {}
 OWN_CODE = ('it runs code of its own. Take a stock release of the model (of InternVL those whose name ends in -hf, '
             'such as OpenGVLab/InternVL3-1B-hf); or read that code and load the model in Python, with '
             'VLM.from_pretrained(..., trust_remote_code=True).')
@@ -93,26 +102,26 @@ def add_family(family: Family) -> Family:
 ALONE = 'its family has no record, and what it shares between prompts was not tested'
 
 def told_rule(made: Processed) -> Callable|None:
-    "Return the rule of a processor that tells its grid, in patches or pixels; None where it tells none"
+    "Return the rule of a processor that reports its grid, in patches or pixels; None where it reports none"
     if {'image_grid_thw', 'image_position_ids'} & set(made.inputs): return told_grid
     return sized_grid if 'image_sizes' in made.inputs and hasattr(made.processor, 'spatial_merge_size') else None
 
-def find_grid(made: Processed) -> tuple[int, int]:
-    "Take the grid that the processor tells, or a square of all tokens"
-    if rule := told_rule(made): return rule(made)
-    side, pixels = isqrt(sum(made.runs)), made.inputs['pixel_values']
-    if side**2 == sum(made.runs) and pixels.ndim == 4: return side, side
-    raise CarveError(f'{type(made.processor).__name__} tells no grid, and gives {sum(made.runs)} image tokens for pixel '
+def find_grid(made: Processed) -> Grid:
+    "Take the grid that the processor reports, or a square of all tokens"
+    rule = told_rule(made)
+    if rule: return rule(made)
+    tokens, pixels = sum(made.runs), made.inputs['pixel_values']
+    side = isqrt(tokens)
+    if side**2 == tokens and pixels.ndim == 4: return side, side
+    raise CarveError(f'{type(made.processor).__name__} tells no grid, and gives {tokens} image tokens for pixel '
                      f'values of {tuple(pixels.shape)}: no square of tokens for each image.')
 
-def find_box(made: Processed) -> tuple:
-    "Return the whole image where the processor tells its grid, else the part that it cuts out or pads"
+def find_box(made: Processed) -> Box:
+    "Return the whole image where the processor reports its grid, else the part that it cuts out or pads"
     return made.whole if told_rule(made) else cut_box(made)
 
-def find_family(
-    name: str,  # `config.model_type`
-) -> Family:
-    "Return the record of a family, or the rule for families of transformers without a record"
+def find_family(name: str) -> Family:
+    "Return the record of a family by its `config.model_type`, or the rule for families of transformers without a record"
     if name in FAMILIES: return FAMILIES[name]
     if name in REFUSED: raise UnsupportedError(REFUSED[name])
     if name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
@@ -186,18 +195,19 @@ BOX_FORMS = dict(
 # %% ../../nbs/library/models/03_families.ipynb #a651e04e
 MEASURED = CHECKPOINTS/'families.json'  # written by the tests
 
-def family_rows() -> list:
-    "Return one line for each family, column -> text: its record, and what the conformance tests measured"
+def family_rows() -> list[dict[str, str]]:
+    "Read the table of families, column -> text each: its record, and what the conformance tests measured"
     heads, *rows = json.loads(MEASURED.read_text())['table']
     return [dict(zip(heads, row)) for row in rows]
 
 # %% ../../nbs/library/models/03_families.ipynb #b93f3ae9
-def check_needs(vlm, method):
+def check_needs(vlm: 'Model', method):
     """Refuse a model that lacks the layers of a method, or what it `needs`.
 
     Needs are keys of a family's `why_not`, or 'dense', attention in every layer."""
     pick_layers(getattr(method, 'layers', None), vlm.n_layers)
     lacking = dict(vlm.family.why_not)
     if len(vlm.layers) < vlm.n_layers: lacking['dense'] = 'some of its decoder layers compute no attention'
-    if why := '; '.join(lacking[need] for need in method.needs if need in lacking):
+    why = '; '.join(lacking[need] for need in method.needs if need in lacking)
+    if why:
         raise UnsupportedError(f'{method.name} cannot be used with the family {vlm.family.name!r}: {why}.')
