@@ -64,7 +64,9 @@ class Edit(AttentionHook):
         return list(seen[-1:] if self.after is None else range(max(seen[0], self.after), self.length))
 
     def whole(self, change: Callable, layer: int, values: Tensor, rows: list[int], absent: float) -> Tensor:
-        "Apply a change to values of all keys of the sequence, `absent` for those that have left the cache; return the others"
+        """Apply a change to values of all keys of the sequence, `absent` for those that have left the cache.
+
+        Return the others."""
         first = max(0, self.length - values.shape[-1])
         return change(layer, pad(values, (first, 0), value=absent), rows)[..., first:]
 
@@ -170,7 +172,8 @@ def rows_live(
     def keep(layer, weights, positions):
         graph.weights[layer] = weights.requires_grad_()
         return weights
-    graph = RowGraph(check_layers(layers, vlm.n_layers, vlm.layers), sorted({r % N for r in rows}), prompt.columns)
+    graph = RowGraph(check_layers(layers, vlm.n_layers, vlm.layers), sorted({r % N for r in rows}),
+                     prompt.columns)
     edit = Edit(graph.layers, weights=keep, at=graph.rows)
     with model_lock(vlm.model), applying(vlm, edit), frozen(vlm.model): yield graph
 
@@ -187,7 +190,9 @@ def _last_part(vlm: VLM, prompt: Prompt, start: int) -> dict:
 
 # %% ../../nbs/library/attention/09_edits.ipynb #767331f7
 def grad_rows(vlm: VLM, prompt: Prompt, layers: Layers = None, rows: Sequence[int] = (-1,)) -> RowGraph:
-    "Compute logits, and attention rows of a prompt from which gradients can be taken; arguments as of `rows_live`"
+    """Compute logits, and attention rows of a prompt from which gradients can be taken.
+
+    Arguments as of `rows_live`."""
     with rows_live(vlm, prompt, layers, rows) as graph:
         inputs = Context().run(_last_part, vlm, prompt, graph.rows[0])    # unchanged
         with torch.enable_grad(): graph.logits = vlm.model(**inputs, logits_to_keep=1).logits[0, -1].float()

@@ -148,7 +148,9 @@ class TowerRows(AttentionHook):
 # %% ../../nbs/library/attention/10_masking.ipynb #8174b36b
 @contextmanager
 def tower_rows(vlm: Model, layers: Iterable[int]) -> Iterator[TowerRows]:
-    "Record queries and keys of some layers of the vision tower while the `with` block runs; yield them as `TowerRows`"
+    """Record queries and keys of some layers of the vision tower while the `with` block runs.
+
+    Yield them as `TowerRows`."""
     tower = TowerRows(vlm.model.config.vision_config, layers)
     with hooked(tower, vlm.model): yield tower
     missing = sorted(set(tower.wanted) - set(tower.parts))
@@ -195,7 +197,8 @@ def tower_importance(vlm: Model, prompt: Prompt, layers: Iterable[int]) -> list[
     gh, gw = prompt.spans[0].grid
     n = sum(call.q.shape[2] for call in pieces[0])
     has_class = n % (gh*gw) > 0    # a class token comes first
-    if (n - has_class) % (gh*gw): raise UnsupportedError(f'{n} patches do not fold into a grid of {gh} x {gw} tokens')
+    if (n - has_class) % (gh*gw):
+        raise UnsupportedError(f'{n} patches do not fold into a grid of {gh} x {gw} tokens')
     measure = class_row if has_class else received
     values = [torch.cat([measure(call) for call in calls]) for calls in pieces]
     return [merge_patches(value, tower.config, (gh, gw)).float().cpu() for value in values]

@@ -48,11 +48,12 @@ def common_grid(views: list[ImageSpan]) -> tuple[Grid, Box]:
 def cell_shares(view: ImageSpan, raster: ImageSpan) -> list[np.ndarray]:
     """Compute the share of each column and row of a view in each column and row of a raster around it.
 
-    [columns, gw] and [rows, gh], float64; over those of the raster they sum to 1."""
+    [columns, gw] and [rows, gh], float64; over the raster's lines they sum to 1."""
     shares = []
     for axis in 0, 1:    # x, y
         lines = np.linspace(raster.box[axis], raster.box[axis + 2], raster.grid[1 - axis] + 1)[:, None]
-        shares.append(share_between(view.grid[1 - axis], view.box[axis], view.box[axis + 2], lines[:-1], lines[1:]))
+        shares.append(share_between(view.grid[1 - axis], view.box[axis], view.box[axis + 2], lines[:-1],
+                                    lines[1:]))
     return shares
 
 def even_places(n: int, most: int) -> list[int]:
@@ -69,7 +70,8 @@ def on_one_scale(maps: dict[str, Saliency]) -> dict[str, Image.Image]:
 def _rows_sum(text: str, tensors: dict[str, Tensor]) -> str:
     "Digest saved rows: facts as JSON, and tensors"
     def raw(tensor): return sha256(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy()).hexdigest()
-    return digest([text, {k: [str(tensor.dtype), [*tensor.shape], raw(tensor)] for k, tensor in tensors.items()}])
+    return digest([text, {k: [str(tensor.dtype), [*tensor.shape], raw(tensor)]
+                          for k, tensor in tensors.items()}])
 
 @dataclass(repr=False)
 class AttentionRows:
@@ -88,10 +90,13 @@ class AttentionRows:
     meta: dict = field(default_factory=dict)    # model, question, kernel, versions, sizes
     images: Sequence[Image.Image] = ()      # the images, small, to show the rows over; they are not saved
 
-    mass = property(lambda self: self.attn.sum(-1), doc='[T, L, H] share of each row that falls on the images')
+    mass = property(lambda self: self.attn.sum(-1),
+                    doc='[T, L, H] share of each row that falls on the images')
 
     def span(self, i: int) -> slice:
-        "Return columns of span `i`; an image that is shown in tiles has several, the whole view (the thumbnail) first"
+        """Return columns of span `i`.
+
+        An image that is shown in tiles has several, the whole view (the thumbnail) first."""
         start = sum(map(len, self.spans[:i]))
         return slice(start, start + len(self.spans[i]))
 
@@ -103,7 +108,8 @@ class AttentionRows:
         if image is None: image = self.spans[0].image
         # tiles of a strip can be without a cell
         found = [i for i, s in enumerate(self.spans) if s.image == image and len(s)]
-        if not found: raise CaptureError(f'There is no image {image}: these are rows of {len(self.meta["sizes"])}.')
+        if not found:
+            raise CaptureError(f'There is no image {image}: these are rows of {len(self.meta["sizes"])}.')
         choose(tiles, TILES, 'tiles')
         return dict(all=found, thumbnail=found[:1], tiles=found[1:] or found)[tiles]
 
@@ -134,7 +140,8 @@ class AttentionRows:
         "Note the share of attention on a map of some `views` of the first image; no note where it shows all"
         if self.views(tiles=tiles) == self.views(): return []
         weights = self.attn.double().sum((0, 1, 2))
-        shown, whole = (sum(float(weights[self.span(i)].sum()) for i in self.views(tiles=t)) for t in (tiles, 'all'))
+        shown, whole = (sum(float(weights[self.span(i)].sum()) for i in self.views(tiles=t))
+                        for t in (tiles, 'all'))
         share = f'{shown/(whole or 1):.0%} of the attention on the image'
         return [f"the map shows {share} (tiles={tiles!r}; 'all' shows all of it)"]
 
@@ -149,10 +156,12 @@ class AttentionRows:
 
     def image_first(self, image: int) -> Self:
         "Return the same rows with the spans of one image first, as methods for one image read them"
-        order = sorted(range(len(self.spans)), key=lambda i: (self.spans[i].image != image, self.spans[i].image))
+        order = sorted(range(len(self.spans)),
+                       key=lambda i: (self.spans[i].image != image, self.spans[i].image))
         columns = torch.cat([torch.arange(self.attn.shape[-1])[self.span(i)] for i in order])
         question = None if self.question is None else self.question[..., columns]
-        return replace(self, attn=self.attn[..., columns], question=question, spans=[self.spans[i] for i in order])
+        return replace(self, attn=self.attn[..., columns], question=question,
+                       spans=[self.spans[i] for i in order])
 
     def find_tokens(self, query: str|list|int) -> list[int]:
         "Find the indices of a query's tokens in the question; refuse words that were not read"
@@ -257,13 +266,15 @@ class AttentionRows:
             with safe_open(path, 'pt') as file:
                 text = file.metadata()['carve_rows']
                 tensors = {name: file.get_tensor(name) for name in file.keys()}    # noqa: SIM118  # no mapping
-                if file.metadata().get('sum') not in (None, _rows_sum(text, tensors)):     # older files have none
+                # older files have none
+                if file.metadata().get('sum') not in (None, _rows_sum(text, tensors)):
                     raise ValueError('its digest is another')
                 if not all(tensor.isfinite().all() for tensor in tensors.values()):
                     raise ValueError('it holds NaN or infinite numbers')
                 facts = json.loads(text)
                 facts['spans'] = [
-                    ImageSpan(**s | dict(tokens=torch.tensor(s['tokens']), grid=tuple(s['grid']), box=tuple(s['box'])))
+                    ImageSpan(**s | dict(tokens=torch.tensor(s['tokens']), grid=tuple(s['grid']),
+                                         box=tuple(s['box'])))
                     for s in facts['spans']]
                 if facts['answer']: facts['answer'] = Answer(**facts['answer'])
                 return cls(**facts, **tensors)

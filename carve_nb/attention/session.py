@@ -47,8 +47,10 @@ class Session:
         # transformers goes on from no cache but one of the kind that is set; it no longer uses 'hybrid' itself
         able = vlm.family.shares and kind in (None, 'hybrid')
         self.prefixes = Prefixes() if able else None
-        self.captures: dict[tuple, AttentionRows] = {}          # by question and settings, the newest the last
-        self.answers: dict[tuple, tuple] = {}    # by question and settings: the answer, a dict with its seconds
+        # by question and settings, the newest the last
+        self.captures: dict[tuple, AttentionRows] = {}
+        # by question and settings: the answer, a dict with its seconds
+        self.answers: dict[tuple, tuple] = {}
         self.hits = 0        # captures that were known
         self.saved = 0.      # seconds of answers that were known
         vlm.sessions.add(self)
@@ -84,8 +86,12 @@ class Session:
         self.captures.clear()
         self.answers.clear()
 
-    def prompt(self, question: str, suffix: str|bool|None = None, images: list|None = None, tokens: Sequence = ()) -> Prompt:
-        "Return the prompt of a question about the session's images, or about others; arguments as of `VLM.prompt`"
+    def prompt(
+        self, question: str, suffix: str|bool|None = None, images: list|None = None, tokens: Sequence = (),
+    ) -> Prompt:
+        """Return the prompt of a question about the session's images, or about others.
+
+        Arguments as of `VLM.prompt`."""
         known = self.prefixes.images if self.prefixes else None
         shown = self.images if images is None else images
         prompt = self.vlm.build_prompt(shown, question, suffix, tokens, self.messages, known)
@@ -106,7 +112,8 @@ class Session:
         chat = chat[:chat.rindex(whole)] + laid[laid.rindex(whole):]
         enc = vlm.tokenizer(chat, return_tensors='pt', add_special_tokens=not (bos and chat.startswith(bos)))
         names = token_names(vlm.tokenizer, enc['input_ids'][0].tolist())
-        return Prompt(BatchFeature({k: enc[k] for k in ('input_ids', 'attention_mask')}), [], [], chat, [], names, text)
+        return Prompt(BatchFeature({k: enc[k] for k in ('input_ids', 'attention_mask')}), [], [], chat, [],
+                      names, text)
 
     def inputs(self, prompt: Prompt) -> dict:
         "Return the model's inputs: a cache with the beginning of a prompt, where it can be shared, and the rest of it"
@@ -122,7 +129,9 @@ class Session:
         whole = f'every prompt is read whole: {why}' if why else ''
         return [*filter(None, [unknown, whole]), *set_aside(self.vlm.model)]
 
-    def generate(self, prompt: Prompt, max_new_tokens: int = 32, processors: Sequence = (), from_prefix: bool = True) -> Answer:
+    def generate(
+        self, prompt: Prompt, max_new_tokens: int = 32, processors: Sequence = (), from_prefix: bool = True,
+    ) -> Answer:
         "Answer a prompt; the answer is not remembered"
         inputs_of = self.inputs if from_prefix else None
         return self.vlm.generate(prompt, max_new_tokens, processors, inputs_of=inputs_of)
@@ -169,11 +178,14 @@ class Session:
         max_new_tokens: int = 32,
         argmax: bool = False,            # leave out the checkpoint's `PENALTIES`?
     ) -> AttentionRows:
-        "Capture the attention under a question, and the answer, with its seconds in `meta`; if shared, of all layers and words"
+        """Capture the attention under a question, and the answer, with its seconds in `meta`.
+
+        A shared session captures all layers and all words of the question."""
         settings = PENALTIES if argmax and penalties(self.vlm.model) else {}
         def make(layers, question_rows):
             start = time.perf_counter()
-            rows = self.forward(self.prompt(question, suffix), layers, steps, question_rows, max_new_tokens, **settings)
+            rows = self.forward(self.prompt(question, suffix), layers, steps, question_rows, max_new_tokens,
+                                **settings)
             rows.meta['seconds'] = time.perf_counter() - start
             return rows
         if not self.remembers: return make(layers, question_rows)
@@ -184,8 +196,10 @@ class Session:
         key = known[-1] if known else key
         rows = self.captures.pop(key) if known else make(None, True)
         self.captures[key] = rows
-        def size(rows): return sum(tensor.nbytes for tensor in (rows.attn, rows.question) if tensor is not None)
-        while sum(map(size, self.captures.values())) > self.megabytes*1e6: del self.captures[next(iter(self.captures))]
+        def size(rows): return sum(tensor.nbytes for tensor in (rows.attn, rows.question)
+                                   if tensor is not None)
+        while sum(map(size, self.captures.values())) > self.megabytes*1e6:
+            del self.captures[next(iter(self.captures))]
         if rows.answer and not settings:    # it has answered, of the length in its key, and need not be asked
             self.answers.setdefault((*asked, key[3], ()), (rows.answer, rows.meta))
         return rows.image_first(self.which) if self.which else rows

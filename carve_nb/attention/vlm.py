@@ -97,9 +97,12 @@ class VLM(Model):
         suffix: str|bool|None = True,   # appended after a space: a text; True: the model's own, `Model.suffix`; None: none
         max_new_tokens: int = 32,
     ) -> AttentionRows:
-        "Capture the attention on images under a question, and the answer (all of it: steps='all'); `meta` holds the seconds"
+        """Capture the attention on images under a question, and the answer (all of it: steps='all').
+
+        `meta` holds the seconds."""
         start = time.perf_counter()
-        rows = self.forward(self.prompt(images, question, suffix), layers, steps, question_rows, max_new_tokens)
+        rows = self.forward(self.prompt(images, question, suffix), layers, steps, question_rows,
+                            max_new_tokens)
         rows.meta['seconds'] = time.perf_counter() - start
         return rows
 
@@ -184,7 +187,8 @@ def eager_rows(vlm: Model, prompt: Prompt, layers: list[int]) -> Tensor:
     return torch.stack([attention[0].float().cpu() for attention in found])
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #156eb0b3
-SQUARES = (.5, .5), (.2, .3), (.8, .3), (.35, .85), (.62, .12), (.9, .9)    # their centers, in parts of what the grid shows
+# their centers, in parts of what the grid shows
+SQUARES = (.5, .5), (.2, .3), (.8, .3), (.35, .85), (.62, .12), (.9, .9)
 CHECK_QUESTION = 'What is in this picture?'
 
 def plant_squares(vlm: Model, image: Image.Image) -> list[bool]:
@@ -225,7 +229,8 @@ def check_family(vlm: 'VLM') -> FamilyCheck:
     family = vlm.family
     image = small_image()
     rule = 'its record' if family.recorded else 'the grid that its processor tells, or a square of its tokens'
-    check = FamilyCheck(family.name, rule, dict(transformers=transformers.__version__, torch=torch.__version__))
+    check = FamilyCheck(family.name, rule,
+                        dict(transformers=transformers.__version__, torch=torch.__version__))
     failure = 'Its image tokens are not placed'
     bound = 1e-4 if vlm.dtype == torch.float32 else 2e-2
     _passed.add(vlm.model)    # what the check itself reads is not checked
@@ -257,8 +262,11 @@ def ensure_read(vlm: Model):
              transformers.__version__, torch.__version__]
     path = kept_folder()/'families'/f'{digest(facts)}.json'
     with suppress(CarveError, FileNotFoundError):    # a damaged mark is no pass
-        if not load_with_digest(path)['why']: return _passed.add(vlm.model)
+        if not load_with_digest(path)['why']:
+            _passed.add(vlm.model)
+            return
     check = check_family(VLM(vlm.model, vlm.processor, vlm.name))
-    if not check.read: raise UnsupportedError(f'{check}. The page "Add a model family" shows how a family gets a record.')
+    if not check.read:
+        raise UnsupportedError(f'{check}. The page "Add a model family" shows how a family gets a record.')
     LOG.warning(check)
     save_with_digest(path, asdict(check))

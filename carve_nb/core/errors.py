@@ -17,14 +17,17 @@ from collections.abc import Collection
 from importlib.resources import files
 from sysconfig import get_paths
 
-LIBRARIES = tuple(f'{path}{os.sep}' for path in (files('carve_nb'), get_paths()['purelib'], get_paths()['stdlib']))
+LIBRARIES = tuple(f'{path}{os.sep}'
+                  for path in (files('carve_nb'), get_paths()['purelib'], get_paths()['stdlib']))
 
 class CarveError(ValueError):
     "Bad input: a setting, a model, a file or captured rows that cannot be used"
     exit_status = 2   # of the command line
 
     def _render_traceback_(self) -> list[str]:
-        "Show IPython the lines of the caller and the sentence, without the frames of libraries; `%debug` has all"
+        """Show IPython the lines of the caller and the message, without the frames of libraries.
+
+        `%debug` has all."""
         frames = traceback.extract_tb(self.__traceback__)
         callers = [frame for frame in frames if not frame.filename.startswith(LIBRARIES)]
         return [*traceback.format_list(callers), f'{type(self).__name__}: {self}']

@@ -66,7 +66,9 @@ def _from_tensor(tensor) -> Image.Image:
 
 # %% ../../nbs/library/core/02_image.ipynb #d2b44193
 def _scale_deep(img: Image.Image) -> Image.Image:
-    "Scale an image in mode I;16*, I or F to 8 bits of gray by its full range; LA if one value means transparent"
+    """Scale an image in mode I;16*, I or F to 8 bits of gray by its full range.
+
+    LA if one value means transparent."""
     array = np.asarray(img)
     if img.mode == 'F': return _from_array(array)
     values = f'with values {array.min()} to {array.max()}'
@@ -183,7 +185,9 @@ def to_raster(img: Image.Image) -> Image.Image:
     return img if size == img.size else img.resize(size, Image.Resampling.LANCZOS)
 
 def scale_box(box: Box, size: Size, to: Size) -> Box:
-    "Scale a box from an image's `size` to its size `to`, outward to whole pixels; equal sizes leave it unchanged"
+    """Scale a box from an image's `size` to its size `to`, outward to whole pixels.
+
+    Equal sizes leave it unchanged."""
     if tuple(size) == tuple(to): return tuple(box)
     ends = [end*new/old for end, old, new in zip(box, (*size, *size), (*to, *to))]
     return *(math.floor(end + 1e-9) for end in ends[:2]), *(math.ceil(end - 1e-9) for end in ends[2:])

@@ -32,7 +32,8 @@ def replace_file(path: str|Path, data: str|bytes):
     new = target.with_name(f'.{token_hex(8)}.new')
     try:
         with open(new, 'xb') as f:    # x: never a file or link that is there
-            with suppress(OSError): shutil.copymode(target, new)    # there is none yet, or no modes on this disk
+            # there is none yet, or no modes on this disk
+            with suppress(OSError): shutil.copymode(target, new)
             f.write(data)
             f.flush()
             os.fsync(f.fileno())
@@ -84,7 +85,8 @@ def shipped_folder(name: str) -> Path:
     "Find the folder of a model that is shipped with this package, one of `PACKAGED`"
     path = CHECKPOINTS/name
     if (path/'config.json').is_file(): return path
-    if name not in PACKAGED: raise CarveError(f'No model of this package is called {name!r}: {", ".join(PACKAGED)}.')
+    if name not in PACKAGED:
+        raise CarveError(f'No model of this package is called {name!r}: {", ".join(PACKAGED)}.')
     raise CarveError(
         f'The model {name!r} is not in this installation. Install a release of the package that has it, or train it '
         f'(`python -m recipes.train --help` in a clone says how) and give the folder that it is packed to.')
@@ -128,7 +130,8 @@ def tame_markdown(text: str) -> str:
 def table_html(rows: Iterable[Iterable], head: Iterable = ()) -> str:
     "Format rows as a table for a notebook"
     def line(cells, tag):
-        return '<tr>' + ''.join(f'<{tag} style="text-align:left">{escape(str(cell))}</{tag}>' for cell in cells) + '</tr>'
+        return '<tr>' + ''.join(f'<{tag} style="text-align:left">{escape(str(cell))}</{tag}>'
+                                for cell in cells) + '</tr>'
     return f'<table>{line(head, "th")}{"".join(line(row, "td") for row in rows)}</table>'
 
 # %% ../../nbs/library/core/06_io.ipynb #d56d79be
@@ -137,7 +140,8 @@ _JOINERS = '\u200c\u200d' # shape letters, and put emoji together
 def tame_terminal(text: object, keep: str = '') -> str:
     "Replace characters that cannot be printed by their backslash escapes, except those in `keep`, such as line ends"
     keep += _JOINERS
-    return ''.join(c if c.isprintable() or c in keep else c.encode('unicode_escape').decode() for c in str(text))
+    return ''.join(c if c.isprintable() or c in keep else c.encode('unicode_escape').decode()
+                   for c in str(text))
 
 def one_line(text: object) -> str:
     "Put a text of others on one line of which every character can be printed"
@@ -162,10 +166,13 @@ _MARKED = re.compile(
     re.IGNORECASE | re.DOTALL)
 _END = re.compile(r'<\|(?:return|end)\|>\s*\Z')
 # a mark that may be one token
-MARK = re.compile(rf'[<\[◁]/?{_THINK}|</?answer>|<\|?(?:channel|message|begin_of_box|end_of_box)\|?>', re.IGNORECASE)
+MARK = re.compile(rf'[<\[◁]/?{_THINK}|</?answer>|<\|?(?:channel|message|begin_of_box|end_of_box)\|?>',
+                  re.IGNORECASE)
 
 def answer_span(text: str) -> tuple[int, int]|None:
-    "Find start and end of the answer in a text, after its thoughts and inside the marks around it; None in an open thought"
+    """Find start and end of the answer in a text, after its thoughts and inside the marks around it.
+
+    None in an open thought."""
     marks = [*THOUGHT.finditer(text)]
     if marks and not marks[-1][1]: return None
     start = marks[-1].end() if marks else 0

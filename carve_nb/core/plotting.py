@@ -26,7 +26,9 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from .image import Box, Size, box_index, box_size
 
 # %% ../../nbs/library/core/03_plotting.ipynb #17be338c
-def overlay(img: Image.Image, values: np.ndarray, vmin: float|None = None, vmax: float|None = None) -> Image.Image:
+def overlay(
+    img: Image.Image, values: np.ndarray, vmin: float|None = None, vmax: float|None = None,
+) -> Image.Image:
     """Lay a map [h, w] of any grid over an image in colors.
 
     `vmin`, `vmax`: values of the lowest and highest color, by default the map's least and greatest."""
@@ -81,7 +83,8 @@ def strip(images: Iterable[Image.Image], labels: Sequence[str] = (), height: int
     left = 0
     for tile, label in zip(tiles, chain(labels, repeat(''))):
         out.paste(tile, (left, top + (height - tile.height)//2))
-        pen.text((left + 2, 2), _fit_text(' '.join(label.split()), font, tile.width - 4), fill='black', font=font)
+        pen.text((left + 2, 2), _fit_text(' '.join(label.split()), font, tile.width - 4), fill='black',
+                 font=font)
         left += tile.width + gap
     return out
 
@@ -109,7 +112,9 @@ def outline_target(img: Image.Image, box: Box) -> Image.Image:
 _SUBSCRIPT = re.compile(r'\b(\w)_(\w)\b')
 
 def round_colors(img: Image.Image, step: int = 6) -> Image.Image:
-    "Round each channel to steps of `step` of 255, for a smaller PNG; a palette would turn rare colors into others"
+    """Round each channel to steps of `step` of 255, for a smaller PNG.
+
+    A palette would turn rare colors into others."""
     steps = 255//step
     levels = np.rint(np.asarray(img.convert('RGB'))*(steps/255))*(255/steps)
     return Image.fromarray(levels.round().astype(np.uint8))
@@ -130,7 +135,8 @@ def wrap_title(title: str, width: float, size: float) -> str:
     "Break a title at its spaces into lines of at most `width` pixels, as far as its words allow"
     lines = []
     for letters in range(len(title), 0, -1):
-        lines = [_SUBSCRIPT.sub(r'$\1_\2$', line) for line in textwrap.wrap(title, letters, break_long_words=False)]
+        lines = [_SUBSCRIPT.sub(r'$\1_\2$', line)
+                 for line in textwrap.wrap(title, letters, break_long_words=False)]
         if all(text_width(line, size) <= width for line in lines): break
     return '\n'.join(lines)
 
@@ -159,9 +165,10 @@ def plot_panels(panels: Mapping[str, Image.Image], sentence: str = '', height: i
     return round_colors(Image.open(BytesIO(figure_bytes(fig))))
 
 def stack_rows(*rows: Image.Image, gap: int = 16) -> Image.Image:
-    "Put images, such as those of `plot_panels`, one below the other on white, `gap` pixels between them"
+    "Put images, such as rows of `plot_panels`, one below the other on white, `gap` pixels between them"
     width = max(row.width for row in rows)
-    parts = [np.pad(np.asarray(row), ((0, gap), (0, width - row.width), (0, 0)), constant_values=255) for row in rows]
+    parts = [np.pad(np.asarray(row), ((0, gap), (0, width - row.width), (0, 0)), constant_values=255)
+             for row in rows]
     return Image.fromarray(np.concatenate(parts)[:-gap or None])
 
 # %% ../../nbs/library/core/03_plotting.ipynb #b0754c3a
@@ -195,7 +202,8 @@ def panels_html(
     return _PANEL_ROW.format(out, escape(sentence).replace('\n', '<br>'))
 
 # %% ../../nbs/library/core/03_plotting.ipynb #ab61ae93
-_FONT_SIZES = ('font.size', 'axes.labelsize', 'axes.titlesize', 'xtick.labelsize', 'ytick.labelsize', 'legend.fontsize')
+_FONT_SIZES = ('font.size', 'axes.labelsize', 'axes.titlesize', 'xtick.labelsize', 'ytick.labelsize',
+               'legend.fontsize')
 _FIGURE_STYLE = dict.fromkeys(_FONT_SIZES, 8) | {
     'lines.linewidth': 1.2, 'lines.markersize': 3, 'legend.frameon': False,
     'axes.spines.top': False, 'axes.spines.right': False, 'figure.dpi': 160, 'savefig.dpi': 160,
@@ -236,7 +244,9 @@ def plot_forest(
     return ax
 
 # %% ../../nbs/library/core/03_plotting.ipynb #fa55b4d2
-def plot_band(ax: Axes, x: Sequence[float], means: Iterable[Iterable[float]], color: str, scale: float = 1., **settings):
+def plot_band(
+    ax: Axes, x: Sequence[float], means: Iterable[Iterable[float]], color: str, scale: float = 1., **settings,
+):
     "Plot means, `Estimate`s times `scale`, as a line, their intervals as a band; `settings` of `ax.plot`"
     middle, low, high = scale*np.array([tuple(mean) for mean in means]).T
     ax.plot(x, middle, **dict(color=color, marker='o') | settings)
@@ -245,7 +255,8 @@ def plot_band(ax: Axes, x: Sequence[float], means: Iterable[Iterable[float]], co
 # %% ../../nbs/library/core/03_plotting.ipynb #d15c15dd
 def black_out(img: Image.Image, mask: np.ndarray) -> Image.Image:
     "Set the pixels outside a mask [H, W] to black"
-    return Image.composite(img.convert('RGB'), Image.new('RGB', img.size), Image.fromarray(mask*np.uint8(255)))
+    return Image.composite(img.convert('RGB'), Image.new('RGB', img.size),
+                           Image.fromarray(mask*np.uint8(255)))
 
 # %% ../../nbs/library/core/03_plotting.ipynb #b9e98c7e
 def keep_mask(regions: Iterable, size: Size, box: Box|None = None) -> np.ndarray:

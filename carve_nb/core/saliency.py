@@ -144,10 +144,12 @@ class Saliency:
         A pixel is in the mask if its raster pixel is."""
         small = raster_size(self.size, MAP_RASTER)
         if small == tuple(self.size): return box, mask
-        columns, rows = (np.arange(n)*few//n for n, few in zip(self.size, small))   # of the raster, at each pixel
+        # of the raster, at each pixel
+        columns, rows = (np.arange(n)*few//n for n, few in zip(self.size, small))
         left, right = np.searchsorted(columns, box[::2]).tolist()
         top, bottom = np.searchsorted(rows, box[1::2]).tolist()
-        return (left, top, right, bottom), mask[np.ix_(rows[top:bottom] - box[1], columns[left:right] - box[0])]
+        return (left, top, right, bottom), mask[np.ix_(rows[top:bottom] - box[1],
+                                                       columns[left:right] - box[0])]
 
     def centers(self) -> list[np.ndarray]:
         "Return the centers of the grid's columns, x [gw], and rows, y [gh], in pixels"
@@ -182,7 +184,8 @@ class Saliency:
     def points_at(self, box: Box) -> bool:
         "Tell whether the strongest patch overlaps the true box: the pointing game, as finely as the grid can tell"
         halves = [side/n/2 for side, n in zip(box_size(self.box), self.values.shape[::-1])]
-        return all(lo < at + half and at - half < hi for at, half, lo, hi in zip(self.peak(), halves, box[:2], box[2:]))
+        return all(lo < at + half and at - half < hi
+                   for at, half, lo, hi in zip(self.peak(), halves, box[:2], box[2:]))
 
     def entropy(self) -> float:
         "Compute the entropy of the map over its patches in bits, 0 to log2(gh gw); a map of zeros is uniform"

@@ -18,7 +18,8 @@ from .errors import StatisticsError
 
 # %% ../../nbs/library/core/04_stats.ipynb #d23a85df
 TAIL = .025    # outside a 95 % interval, on each side
-FEWEST = 10    # effective images; below it the intervals of questions that share images hold the truth too rarely
+# effective images; below it the intervals of questions that share images hold the truth too rarely
+FEWEST = 10
 
 Scores = Sequence[float] | np.ndarray    # of n questions
 
@@ -154,13 +155,16 @@ def mean_interval(x: Scores, n: int = 2000, seed: int = 0, clusters: Sequence|No
     return _estimate(scores, counts, _share_interval(sums, counts), 'Wilson')
 
 # %% ../../nbs/library/core/04_stats.ipynb #127cd560
-def difference(a: Scores, b: Scores, n: int = 2000, seed: int = 0, clusters: Sequence|None = None) -> Estimate:
+def difference(
+    a: Scores, b: Scores, n: int = 2000, seed: int = 0, clusters: Sequence|None = None,
+) -> Estimate:
     "Estimate the mean of a - b with its interval, none of `few_images`; `clusters` as in `mean_interval`"
     a, b = check_scores(a, b)
     d = a - b
     sums, counts = _image_sums(d, clusters)
     lo, hi = _mean_ends(sums, counts, n, seed)
-    if hi - lo >= 1e-9 or not 0 <= min(*a, *b) <= max(*a, *b) <= 1: return _estimate(d, counts, (lo, hi), 'bootstrap')
+    if hi - lo >= 1e-9 or not 0 <= min(*a, *b) <= max(*a, *b) <= 1:
+        return _estimate(d, counts, (lo, hi), 'bootstrap')
     m = len(sums)    # Bonett and Price: one more answer on each side
     p, q = ((m*(sign*d).clip(0).mean() + 1)/(m + 2) for sign in (1, -1))
     half = stats.norm.isf(TAIL)*np.sqrt((p + q - (p - q)**2)/(m + 2))
@@ -182,7 +186,8 @@ def sign_flip(a: Scores, b: Scores, n: int = 20_000, seed: int = 0, clusters: Se
     sums, _ = _image_sums(np.subtract(*check_scores(a, b)), clusters)
     sums = sums[sums.round(9) != 0]
     if len(sums) < 2: return 1.
-    def total(flipped, axis): return flipped.sum(axis).round(9)     # sums that are equal on paper are equal here
+    # sums that are equal on paper are equal here
+    def total(flipped, axis): return flipped.sum(axis).round(9)
     batch = max(1, 1_000_000//len(sums))
     return float(stats.permutation_test(
         [sums], total, permutation_type='samples', n_resamples=n, batch=batch, rng=seed).pvalue)
@@ -241,5 +246,6 @@ def auroc(score: np.ndarray, label: np.ndarray) -> float:
     "Compute the area under the ROC curve, 0 to 1, .5 at random; positive labels are true"
     score, label = check_scores(np.ravel(score), np.ravel(label))
     yes = label > 0
-    if yes.all() or not yes.any(): raise StatisticsError('All labels are positive, or all negative: both are needed.')
+    if yes.all() or not yes.any():
+        raise StatisticsError('All labels are positive, or all negative: both are needed.')
     return float(stats.mannwhitneyu(score[yes], score[~yes], method='asymptotic').statistic/yes.sum()/(~yes).sum())

@@ -41,7 +41,7 @@ def _before_instruction(text: str) -> str:
     return text[:next((i for i in ends if _INSTRUCTION.match(text, i)), len(text))].rstrip()
 
 def _find_labels(text: str) -> list[re.Match]:
-    "Find labels of one form that count from A, a or 1 and stand behind a question: those of two options or more"
+    "Find labels of one form, two or more, that count from A, a or 1 and follow a question"
     for marks in groupby(_LABEL.finditer(text), lambda m: (m['open'], m['close'])).values():
         names = ''.join(m['name'] for m in marks)
         before = text[:marks[0].start()].rstrip(' ')
@@ -63,7 +63,8 @@ def split_options(text: str) -> SplitQuestion:
     "Split a question from the lettered options after it, on lines of their own or on one"
     marks = _find_labels(text)
     ends = [m.start() for m in marks[1:]] + [len(text)]
-    options = [_before_instruction(text[m.end():end].strip().partition('\n')[0]) for m, end in zip(marks, ends)]
+    options = [_before_instruction(text[m.end():end].strip().partition('\n')[0])
+               for m, end in zip(marks, ends)]
     if not marks or marks[0]['name'] == '1' or not all(options): return SplitQuestion(text, [], text)
     whole = text[:text.index(options[-1], marks[-1].end()) + len(options[-1])]
     alone = _ANNOUNCED.sub('', text[:marks[0].start()]).strip()
@@ -74,8 +75,12 @@ def asked_part(text: str) -> str:
     return _before_instruction(split_options(text).alone) or text
 
 # %% ../../nbs/library/core/07_text.ipynb #0910e007
-def right_option(value: object, choices: Sequence[str], lettered: bool = False, by_index: bool = False) -> str:
-    "Find the option that an answer names by text, letter or index from 0; `lettered`: letters go before texts"
+def right_option(
+    value: object, choices: Sequence[str], lettered: bool = False, by_index: bool = False,
+) -> str:
+    """Find the option that an answer names by text, letter or index from 0.
+
+    `lettered`: letters go before texts."""
     text = str(value).strip()
     bare = text.strip(AROUND_LETTER)
     by_text = next((o for o in (text, text.rstrip('.')) if o in choices), None)
@@ -83,7 +88,8 @@ def right_option(value: object, choices: Sequence[str], lettered: bool = False, 
     meant = by_letter or by_text if lettered else by_text or by_letter
     index = dict(enumerate(choices))
     if by_index and re.fullmatch(r'-?\d{1,9}(\.0)?', text): meant = index.get(int(float(text)))
-    elif type(value) is int and meant and index.get(value, meant) != meant: meant = None     # another option has this index
+    # another option has this index
+    elif type(value) is int and meant and index.get(value, meant) != meant: meant = None
     if meant: return meant
     raise DataError(
         f'the answer {quote(value)} is none of the {len(choices)} options, or several of them; give its letter, its '
@@ -91,7 +97,8 @@ def right_option(value: object, choices: Sequence[str], lettered: bool = False, 
 
 # %% ../../nbs/library/core/07_text.ipynb #265c6091
 # scripts
-_UNSPACED = {'CJK', 'IDEOGRAPHIC', 'HIRAGANA', 'KATAKANA', 'KATAKANA-HIRAGANA', 'THAI', 'LAO', 'KHMER', 'MYANMAR'}
+_UNSPACED = {'CJK', 'IDEOGRAPHIC', 'HIRAGANA', 'KATAKANA', 'KATAKANA-HIRAGANA', 'THAI', 'LAO', 'KHMER',
+             'MYANMAR'}
 
 def script(letter: str) -> str:
     "Return the script of a letter by its name in Unicode, such as 'LATIN'"
@@ -115,10 +122,13 @@ def word_places(text: str, part: str) -> list[int]:
     around = f' {text} '
     length = len(part)
     places = [m.start() for m in re.finditer(f'(?={re.escape(part)})', text)]
-    return [i for i in places if not one_word(*around[i:i + 2]) and not one_word(*around[i + length:i + length + 2])]
+    return [i for i in places if not one_word(*around[i:i + 2])
+            and not one_word(*around[i + length:i + length + 2])]
 
 def tokens_at(names: Iterable[str], start: int, end: int) -> list[int]:
-    "Find the tokens that spell a text from one place to another; one without a name is the rest of a character"
+    """Find the tokens that spell a text from one place to another.
+
+    One without a name is the rest of a character."""
     found: list[int] = []
     for i, (name, stop) in enumerate(zip(names, accumulate(map(len, names)))):
         inside = start < stop and stop - len(name) < end
@@ -137,7 +147,8 @@ def split_words(tokens: Sequence[str]) -> list[Word]:
         apart = token[:1].isspace() or before.isspace()
         word, at = found[-1] if found else ('', [])
         clipped = word in ("'", '’') and not tokens[at[0]][:1].isspace()
-        if word and (not token or not apart and (one_word(word[-1], text[0]) or clipped and text[0].isalnum())):
+        if word and (not token or not apart
+                     and (one_word(word[-1], text[0]) or clipped and text[0].isalnum())):
             found[-1] = word + text, [*at, i]
         elif text: found.append((text, [i]))
         before = token[-1:] or before
@@ -167,13 +178,15 @@ clean hot cold same different visible tallest biggest largest smallest shortest 
 tied used first second third last bigger larger smaller taller shorter longer closer''',
     nouns='''building ceiling painting thing string spring clothing railing awning earring drawing swing wedding icing
 crossing landing bedding frosting topping lettering writing evening morning moped''').items()}
-_FUNCTION_WORDS = frozenset().union(*(GRAMMAR[name] for name in ('which', 'prepositions', 'determiners', 'others')))
+_FUNCTION_WORDS = frozenset().union(*(GRAMMAR[name]
+                                      for name in ('which', 'prepositions', 'determiners', 'others')))
 
 def _reads_english(words) -> bool:
     "Tell whether the words of a question, in lower case, are taken as English"
     latin = all(script(c) == 'LATIN' for word in words for c in word if c.isalpha())
     plain = list(filter(is_word, words))
-    return latin and (not _ENGLISH.isdisjoint(plain) or 2*sum(w in _FUNCTION_WORDS for w in plain) >= len(plain) > 0)
+    return latin and (not _ENGLISH.isdisjoint(plain)
+                      or 2*sum(w in _FUNCTION_WORDS for w in plain) >= len(plain) > 0)
 
 # %% ../../nbs/library/core/07_text.ipynb #5b2e3753
 def _plain(text):
@@ -241,13 +254,17 @@ def find_phrases(sentence: list[Word]) -> list[Phrase]:
     return phrases
 
 def _noun(found: list[Word]) -> list[Word]:
-    "Find the head of the phrase that the question asks about, in its last sentence without a pronoun; none without content words"
+    """Find the head of the phrase that the question asks about, in its last sentence without a pronoun.
+
+    None without content words."""
     sentences = _sentences(found)
-    while sentences[1:] and not GRAMMAR['pronouns'].isdisjoint(word for word, _ in sentences[-1]): sentences.pop()
+    while sentences[1:] and not GRAMMAR['pronouns'].isdisjoint(word for word, _ in sentences[-1]):
+        sentences.pop()
     for sentence in reversed(sentences):
         strong = [phrase for phrase in find_phrases(sentence) if phrase.is_strong(phrase.head)]
         if strong: return [min(strong, key=lambda phrase: _ORDER_OF_KINDS.index(phrase.kind)).head]
-    named_first = sorted(find_phrases(sentences[-1]) if sentences else [], key=lambda phrase: not phrase.named)
+    named_first = sorted(find_phrases(sentences[-1]) if sentences else [],
+                         key=lambda phrase: not phrase.named)
     return [phrase.head for phrase in named_first[:1]]
 
 # of a question: its last token (of the prompt), the noun it asks about, its content words, all its tokens, its question mark

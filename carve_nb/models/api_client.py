@@ -27,7 +27,8 @@ def data_url(image: Image.Image, max_pixels: int = 2**22) -> str:
     clean = Image.new('RGB', image.size)
     clean.paste(image)
     scale = (max_pixels/(clean.width*clean.height))**.5
-    if scale < 1: clean = clean.resize([max(1, int(side*scale)) for side in clean.size], Image.Resampling.LANCZOS)
+    if scale < 1:
+        clean = clean.resize([max(1, int(side*scale)) for side in clean.size], Image.Resampling.LANCZOS)
     file = BytesIO()
     clean.save(file, 'png')
     return f'data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}'
@@ -46,7 +47,8 @@ def check_address(url: str):
         raise CarveError('base_url: leave out user names, passwords and everything behind ? or #; '
                          'a key belongs into an environment variable')
     if address.scheme == 'http' and not re.fullmatch(r'localhost|127\.[\d.]+|::1', host):
-        warnings.warn(f'{host}: images, questions and any key travel unencrypted (http); use https.', stacklevel=4)
+        warnings.warn(f'{host}: images, questions and any key travel unencrypted (http); use https.',
+                      stacklevel=4)
 
 # %% ../../nbs/library/models/12_api_client.ipynb #c0de0008
 LARGEST_REPLY = 2**22   # bytes
@@ -109,10 +111,13 @@ class Endpoint:
                          'or use key_env=None for a server without keys.')
 
     def explain(self, e: Exception) -> tuple:
-        "Find the status and the reason of an error of the client library; what it could not read is no chat completion"
+        """Find the status and the reason of an error of the client library.
+
+        A reply that it could not read is no chat completion."""
         kind, n, about = type(e).__name__, getattr(e, 'status_code', 0), getattr(e, 'body', None)
         if isinstance(e.__cause__, RemoteError): return e.__cause__.args
-        if kind == 'APITimeoutError' or n in (408, 504): return 'timeout', f'no complete reply within {self.timeout:g} s'
+        if kind == 'APITimeoutError' or n in (408, 504):
+            return 'timeout', f'no complete reply within {self.timeout:g} s'
         if kind == 'APIConnectionError': return 'error', f'no connection to {self.host}'
         if not n: return 'malformed', f'the reply of {self.host} is no chat completion'
         why, code = (str(about.get(k) or '') for k in ('message', 'code')) if isinstance(about, dict) else ('', '')
@@ -141,7 +146,8 @@ class Endpoint:
                     extra_body=dict(max_tokens=self.max_new_tokens) | self.extra,
                     extra_headers={k: openai.Omit() for k in unsent})
         except CarveError: raise
-        except (TypeError, UnicodeEncodeError, ImportError, FileNotFoundError) as e:     # its words could show the key
+        # its words could show the key
+        except (TypeError, UnicodeEncodeError, ImportError, FileNotFoundError) as e:
             raise CarveError(f'No request to {self.host} could be made ({type(e).__name__}): see key, timeout, extra, the '
                              'words of the question, and proxies and certificates that the environment names.') from None
         except Exception as e: raise RemoteError(*self.explain(e)) from None

@@ -63,7 +63,9 @@ def image_features(model: PreTrainedModel, inputs: dict) -> Tensor:
 # %% ../../nbs/library/models/03_families.ipynb #714e3062
 @dataclass(frozen=True)
 class Family:
-    "The properties in which a model family differs; the rest is read from configuration, processor and chat template"
+    """The properties in which a model family differs.
+
+    The rest is read from configuration, processor and chat template."""
     name: str                      # `config.model_type`
     grid: Callable = told_grid     # `Processed` -> (rows, columns) of the tokens that show the whole image
     whole: str = 'first'           # which of an image's tokens show all of it: the 'first' or the 'last'
@@ -79,7 +81,8 @@ class Family:
     why_not: dict = field(default_factory=dict)    # what it cannot do -> the reason
     notes: str = ''                # what else to know
     recorded: bool = True          # was it tested? False: read by the rule, and checked on first use
-    shares = property(lambda self: 'sharing' not in self.why_not, doc='Can the beginning of a prompt be shared?')
+    shares = property(lambda self: 'sharing' not in self.why_not,
+                      doc='Can the beginning of a prompt be shared?')
 
 # %% ../../nbs/library/models/03_families.ipynb #7e0da36e
 FAMILIES: dict[str, Family] = {}
@@ -180,10 +183,12 @@ class BoxForm:
 _REGION = 'Please provide the bounding box coordinate of the region this sentence describes: {cue}'
 _JSON = 'Where must one look to answer this question? Report the bbox coordinates in JSON format, as bbox_2d. {question}'
 BOX_FORMS = dict(
-    llava=BoxForm(_REGION, 1, 'numbers: haotian-liu/LLaVA#606, shares of the padded square; words: UNVERIFIED'),
+    llava=BoxForm(_REGION, 1,
+                  'numbers: haotian-liu/LLaVA#606, shares of the padded square; words: UNVERIFIED'),
     llava_next=BoxForm(_REGION, 1, 'UNVERIFIED: as LLaVA 1.5, whose data it was trained on'),
     llava_onevision=BoxForm(_REGION, 1, 'UNVERIFIED: as LLaVA 1.5'),
-    qwen2_vl=BoxForm('Output the bounding box of the {cue}.', 1000, 'numbers: QwenLM/Qwen3-VL#866; words: UNVERIFIED'),
+    qwen2_vl=BoxForm('Output the bounding box of the {cue}.', 1000,
+                     'numbers: QwenLM/Qwen3-VL#866; words: UNVERIFIED'),
     qwen2_5_vl=BoxForm(_JSON, None, 'QwenLM/Qwen3-VL#676: pixels behind the processor, bbox_2d'),
     qwen3_vl=BoxForm(_JSON, 1000, 'QwenLM/Qwen3-VL#1486, #1927: thousandths, bbox_2d'),
     qwen3_5=BoxForm(_JSON, 1000, 'UNVERIFIED: as Qwen3-VL'),

@@ -104,7 +104,8 @@ class Fingerprint:
         backend = getattr(processor.tokenizer, 'backend_tokenizer', None)    # one in Python has none
         words = json.loads(backend.to_str()) if backend else processor.tokenizer.get_vocab()
         config, generation = model.config.to_diff_dict(), model.generation_config.to_dict()
-        for settings in config, generation, words:    # a run records the version; each call sets the other two
+        # a run records the version; each call sets the other two
+        for settings in config, generation, words:
             for passing in 'transformers_version', 'padding', 'truncation': settings.pop(passing, None)
         text = dict(
             configuration=config, generation_config=generation, processor=processor.to_dict(), tokenizer=words,

@@ -47,7 +47,8 @@ def crop_box(processor: ProcessorMixin, size: Size, shown: Size) -> Box:
     if set(to) == {'height', 'width'}: resized = np.array([to['width'], to['height']])
     elif set(to) == {'shortest_edge'}: resized = to['shortest_edge']*sides//sides.min()
     else: raise CarveError(f'{type(ip).__name__} resizes by {to}, which is not known here.')
-    if getattr(ip, 'do_center_crop', False): cut = (resized - [ip.crop_size['width'], ip.crop_size['height']])//2
+    if getattr(ip, 'do_center_crop', False):
+        cut = (resized - [ip.crop_size['width'], ip.crop_size['height']])//2
     scale = sides/resized    # pixels of the original for one processed pixel
     return *(corner + cut*scale).tolist(), *(corner + (cut + shown)*scale).tolist()
 
@@ -163,7 +164,7 @@ def seen_part(made: Processed, box: Box) -> Box:
 def lay_tiles(made: Processed, tiles: Grid, grid: Grid) -> ImageSpan:
     """Lay tiles, one after another in the sequence, on one grid over the whole image.
 
-    `tiles` are rows and columns of tiles, `grid` those of the cells of a tile."""
+    `tiles` are rows and columns of tiles, `grid` rows and columns of cells of a tile."""
     places = torch.arange(tiles[0]*tiles[1]*grid[0]*grid[1]).view(*tiles, *grid).transpose(1, 2)
     return ImageSpan(places.flatten(), (tiles[0]*grid[0], tiles[1]*grid[1]), made.whole, view='tiles')
 
@@ -197,7 +198,8 @@ def canvas_box(grid: Grid, canvas_size: Grid, size: Size) -> tuple[Grid, Box]:
     """Return the grid and the box of the part of a canvas that an image fills, as the model cuts it out: at cells.
 
     The canvas has `grid` cells, and as `canvas_size` its height and width in pixels."""
-    cells, canvas, sides = np.array(grid), np.array(canvas_size), np.array(size[::-1])    # (down, across) each
+    # (down, across) each
+    cells, canvas, sides = np.array(grid), np.array(canvas_size), np.array(size[::-1])
     blank = np.broadcast_to(np.uint8(0), (3, *sides))
     shown = np.array(get_patch_output_size(blank, canvas, input_data_format=ChannelDimension.FIRST))
     first = (cells - np.round(sides*min(cells/sides), 7).astype(int))//2
@@ -213,7 +215,8 @@ def canvas_tiles(made: Processed, grid: Grid, count: int) -> ImageSpan:
     (rows, columns), box = canvas_box(cells, canvas, made.size)
     most = str(getattr(config, 'vision_aspect_ratio', '')).removeprefix('anyres_max_')
     ratio = sqrt(rows*columns/(int(most)*n**2)) if most.isdigit() else 0
-    if ratio > 1.1: rows, columns = int(rows//ratio), int(columns//ratio)    # so many that the model shrinks them
+    # so many that the model shrinks them
+    if ratio > 1.1: rows, columns = int(rows//ratio), int(columns//ratio)
     places = torch.arange(rows*(columns + 1)).view(rows, -1)[:, :columns]
     return ImageSpan(places.flatten(), (rows, columns), box, view='tiles', end=rows*(columns + 1))
 
@@ -221,7 +224,9 @@ def canvas_tiles(made: Processed, grid: Grid, count: int) -> ImageSpan:
 NOT_TOLD = 'only the whole view of an image is on the map, not the {} tokens of its tiles: where they lie is not told'
 
 def find_views(family: 'Family', made: Processed) -> tuple[list[ImageSpan], str]:
-    "Find the views of an image among its tokens, the whole image first; the note says which tokens are in none"
+    """Find the views of an image among its tokens, the whole image first.
+
+    The note says which tokens are in none."""
     grid = family.grid(made)
     count = sum(made.runs)
     base = grid[0]*grid[1]
@@ -233,7 +238,8 @@ def find_views(family: 'Family', made: Processed) -> tuple[list[ImageSpan], str]
     if rest < 2: return [whole], ''    # a single one ends the image
     tiles = family.tiles(made, grid, rest)    # type: ignore[misc]  # no rest without tiles, see above
     if tiles is None: return [whole], NOT_TOLD.format(rest)
-    if tiles.end != rest: raise CarveError(f'{rest} tokens of tiles are said to lie on a grid of {tiles.grid}.')
+    if tiles.end != rest:
+        raise CarveError(f'{rest} tokens of tiles are said to lie on a grid of {tiles.grid}.')
     if not len(tiles): return [whole], ''    # of a thin strip all cells are padding
     return [whole, replace(tiles, tokens=tiles.tokens + (0 if first else base))], ''
 
@@ -272,7 +278,8 @@ def read_images(
     for image, replaced in zip(images, out['text_replacement_offsets'][0]):
         text = replaced['replacement']
         runs = [len(run)//len(token) for run in re.findall(f'(?:{re.escape(token)})+', text)]
-        views, note = find_views(family, Processed(processor, config, inputs, text, runs, image.size, len(images) > 1))
+        views, note = find_views(family, Processed(processor, config, inputs, text, runs, image.size,
+                                                   len(images) > 1))
         found.append(ReadImage(inputs, text, sum(runs), views, kinds, note))
     return found
 

@@ -75,7 +75,9 @@ class Call:
     dropout: float = 0.
 
     def scores(self, rows: list[int]|Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        "Compute the scores before the softmax of some queries, [B, H, R, K]; masked keys have very negative ones"
+        """Compute the scores before the softmax of some queries, [B, H, R, K].
+
+        Masked keys have very negative scores."""
         (B, H, Q, D), (groups, K) = self.q.shape, self.k.shape[1:3]
         rows = torch.as_tensor(rows, device=self.q.device) % Q
         grouped = self.q[:, :, rows].to(dtype).reshape(B, groups, -1, D)
@@ -121,7 +123,8 @@ def check_kernel(modules: list, outputs: list[list[Tensor]], dropout: float = 0.
     bound = 5e-3 if dtype.itemsize == 2 else 1e-3
     device = outputs[0][0].device
     flat = [[part.float().flatten(2).movedim(2, 0).to(device) for part in output] for output in outputs]
-    got, exact, rounded = (pad_sequence(each) for each in zip(*flat))    # heads of layers may differ in size: [H*D, L, B, R]
+    # heads of layers may differ in size: [H*D, L, B, R]
+    got, exact, rounded = (pad_sequence(each) for each in zip(*flat))
     exact, rounded = largest_error(got, exact), largest_error(got, rounded)
     far = [i for i, error in enumerate(exact) if error > bound]
     if not far: return ''
@@ -151,7 +154,9 @@ CACHE = 'cache' if 'cache' in CausalLMOutputWithPast.__annotations__ else 'past_
 ROWS = '+rows'    # ends the name of a kernel that shows its calls
 
 def find_cache(values: Iterable) -> Cache|None:
-    "Find the cache among the arguments of a model, a layer or `generate`, whatever its name; None without one"
+    """Find the cache among the arguments of a model, a layer or `generate`, whatever its name.
+
+    None without one."""
     return next((value for value in values if hasattr(value, 'get_seq_length')), None)
 
 class EarlyStop(BaseException): "Ends a pass once all that is wanted was read; no handler of errors is to catch it"
@@ -270,7 +275,8 @@ def hooked(hook: AttentionHook, model: PreTrainedModel) -> Iterator[AttentionHoo
     part = part_of(model, config)
     hook.modules = set(part.modules())
     kernel = config._attn_implementation
-    name = register_hooked(str(kernel).removesuffix(ROWS))    # a copy that was made inside a block has the longer name
+    # a copy that was made inside a block has the longer name
+    name = register_hooked(str(kernel).removesuffix(ROWS))
     def enter(module, args, kw):
         if module is not part or hook not in open_hooks.get(): return    # a copy has this too
         cache = find_cache((*args, *kw.values()))
@@ -352,7 +358,8 @@ class Recorder(AttentionHook):
             self.modules_read.append(call.module)
             self.outputs.append(call.outputs(at[some], weights[:, :, some]))
             if layer == self.layers[-1]: self.check(call.dropout)
-        if now.before + Q > K: weights = pad(weights, (now.before + Q - K, 0))    # keys that have left a window
+        # keys that have left a window
+        if now.before + Q > K: weights = pad(weights, (now.before + Q - K, 0))
         now.weights[layer] = weights if self.columns is None else weights[..., self.columns.to(weights.device)]
         return self.stop and layer == self.layers[-1]
 
@@ -368,7 +375,9 @@ class Recorder(AttentionHook):
 
 # %% ../../nbs/library/models/04_kernel.ipynb #65486d2c
 def check_layers(layers: Layers, n_layers: int, attending: Sequence[int]|None = None) -> list[int]:
-    "Return sorted indices of layers that exist and attend to the images; refuse `layers` without one that is `attending`"
+    """Return sorted indices of layers that exist and attend to the images.
+
+    Refuse `layers` without one that is `attending`."""
     asked = pick_layers(layers, n_layers)
     if attending is None: return asked
     found = [layer for layer in asked if layer in attending]
@@ -393,7 +402,9 @@ def check_complete(rec: Recorder):
 def recording(
     model: PreTrainedModel, layers: Layers = None, rows: Sequence[int] = (-1,), **settings,
 ) -> Iterator[Recorder]:
-    "Record attention rows of all that this thread runs through a stock model inside the block; settings of `Recorder`"
+    """Record attention rows of all that this thread runs through a stock model inside the block.
+
+    Settings of `Recorder`."""
     config = model.config.get_text_config()
     rec = Recorder(config, check_layers(layers, config.num_hidden_layers), rows, **settings)
     with hooked(rec, model): yield rec

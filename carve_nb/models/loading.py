@@ -61,7 +61,8 @@ def still_processor(kind: str, name: str, **kw) -> ProcessorMixin:
     settings = dict(chat_template=tokenizer.chat_template)
     settings |= {k: v for k, v in saved.items() if k in takes and not k.endswith('processor')}
     settings |= {k: None for k in takes if k in ('video_processor', 'feature_extractor')}
-    return still(image_processor=AutoImageProcessor.from_pretrained(name, **kw), tokenizer=tokenizer, **settings)
+    return still(image_processor=AutoImageProcessor.from_pretrained(name, **kw), tokenizer=tokenizer,
+                 **settings)
 
 # %% ../../nbs/library/models/05_loading.ipynb #2be6d6a3
 LOG = getLogger('carve_nb')   # what changes nothing for images is said to those who ask for it
@@ -100,7 +101,9 @@ def check_decoder(config: PreTrainedConfig, name: str):
 
 # %% ../../nbs/library/models/05_loading.ipynb #c4bc5896
 def check_places(config: PreTrainedConfig, processor: ProcessorMixin, family: Family) -> list[ReadImage]:
-    "Read one image by the rule; refuse a type without a record where the rule does not place its image tokens"
+    """Read one image by the rule.
+
+    Refuse a type without a record where the rule does not place its image tokens."""
     try: return read_images(processor, config, family, [Image.new('RGB', (260, 180))])
     except Exception as e:    # what a stock processor raises is not known
         raise CarveError(f'Model type {family.name!r} has no record, and the rule does not read it: '
@@ -160,8 +163,10 @@ def load_model(
                          'Leave it out.')
     if device_map is not None and device is not None:
         raise CarveError(f'Give device={str(device)!r} or device_map={device_map!r}, not both.')
-    with explained(f'No usable configuration of {source!r}'): config = AutoConfig.from_pretrained(source, **release)
-    config._attn_implementation = FIXED_SETTINGS['attn_implementation']    # which config.json may set otherwise
+    with explained(f'No usable configuration of {source!r}'):
+        config = AutoConfig.from_pretrained(source, **release)
+    # which config.json may set otherwise
+    config._attn_implementation = FIXED_SETTINGS['attn_implementation']
     family = find_family(config.model_type)
     check_decoder(config, name)
     if device is None and (name in PACKAGED or device_map in ('cpu', {'': 'cpu'})): device = 'cpu'

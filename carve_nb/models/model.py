@@ -53,11 +53,12 @@ from carve_nb.models.prompts import (
 
 # %% ../../nbs/library/models/07_model.ipynb #078d53ef
 def stock_model(model: Module, processor: ProcessorMixin|None) -> PreTrainedModel:
-    """Return the model inside its wrappers, such as `DataParallel` or those of `torch.compile`.
+    """Return the model inside its wrappers, of `DataParallel` or `torch.compile`.
 
-    What is no stock model with its processor is refused by its type."""
+    Anything but a stock model with its processor is refused by its type."""
     inner = model
-    while (wrapped := getattr(inner, '_orig_mod', getattr(inner, 'module', None))) is not None: inner = wrapped
+    while (wrapped := getattr(inner, '_orig_mod', getattr(inner, 'module', None))) is not None:
+        inner = wrapped
     if not isinstance(inner, Module) or not (hasattr(inner, 'generate') and hasattr(inner, 'config')):
         raise CaptureError(
             f'The model is a {type(model).__name__}: give the model of transformers, then its processor.')
@@ -71,7 +72,9 @@ AT_MOST = 'at most {} tokens for each image, or the fewest that its tiles allow'
 NOT_LIMITED = "not limited: this model's processor has no number of tokens to set"
 
 class Model:
-    "A vision-language model that is asked: stock model, stock processor and one family record; `VLM` reads its attention too"
+    """A vision-language model that is asked: stock model, stock processor and one family record.
+
+    `VLM` reads its attention too."""
     name: str
     family: Family
     processor: ProcessorMixin
@@ -105,7 +108,9 @@ class Model:
         vlm.hold(model, processor)
         return vlm
 
-    def hold(self, model: PreTrainedModel, processor: ProcessorMixin, name: str|None = None, escape: bool = False):
+    def hold(
+        self, model: PreTrainedModel, processor: ProcessorMixin, name: str|None = None, escape: bool = False,
+    ):
         "Keep a stock pair and the properties that are read from it"
         self.model = model
         self.processor = processor
@@ -142,7 +147,8 @@ class Model:
         given = dict(kw, device=device, dtype=dtype, escape=escape, image_tokens=image_tokens)
         model, processor = load_model(name_or_path, device, dtype, **kw)
         settings = ' and '.join(f'{name}={value}' for name, value in penalties(model).items())
-        if settings: warnings.warn(f'Answers are greedy, with the {settings} of generation_config.json.', stacklevel=2)
+        if settings:
+            warnings.warn(f'Answers are greedy, with the {settings} of generation_config.json.', stacklevel=2)
         vlm = cls(model, processor, str(name_or_path), escape)
         vlm.loading = {k: v for k, v in given.items() if v}
         vlm.resolution = 'padded to a square' if pad else ''
@@ -161,7 +167,8 @@ class Model:
         if self.model.device.type != 'meta': return self.model.device
         placed = getattr(self.model, 'hf_device_map', {}).values()
         if not placed:   # put there by accelerate
-            placed = [module._hf_hook.execution_device for module in self.model.modules() if hasattr(module, '_hf_hook')]
+            placed = [module._hf_hook.execution_device for module in self.model.modules()
+                      if hasattr(module, '_hf_hook')]
         devices = [torch.device(place) for place in placed if place not in (None, 'disk')]
         return next((device for device in devices if device.type != 'cpu'), torch.device('cpu'))
 
@@ -192,7 +199,9 @@ class Model:
         tokens: Sequence = (),          # most tokens of each image, None for the usual limit; where the family can be told
         messages: Sequence[dict] = TURN,    # the chat that the question stands in, of `read_messages`
     ) -> Prompt:
-        "Put images and a question into this model's own chat template; warn of words that the model does not know"
+        """Put images and a question into this model's own chat template.
+
+        Warn of words that the model does not know."""
         prompt = self.build_prompt(images, question, suffix, tokens, messages)
         unknown = unknown_note(self.tokenizer, self.with_suffix(prompt.asked, suffix))
         if unknown: warnings.warn(unknown, stacklevel=2)
@@ -204,7 +213,8 @@ class Model:
         known: dict|None = None,        # the two newest images that were read before
     ) -> Prompt:
         "Do the work of `prompt`; a session notes unknown words itself"
-        images = [check_shape(open_image(im)) for im in (images if isinstance(images, (list, tuple)) else [images])]
+        images = [check_shape(open_image(im))
+                  for im in (images if isinstance(images, (list, tuple)) else [images])]
         n, limits = len(images), [None]*len(images) if tokens in (None, (), []) else tokens
         if not n: raise PromptError('No image: give at least one.')
         if not isinstance(limits, (list, tuple)) or len(limits) != n:
@@ -254,7 +264,8 @@ class Model:
 
     def image_settings(self, most: int|None = None) -> dict:
         "Return the settings of the image processor for at most `most` tokens of an image, or `image_tokens`"
-        return limit_settings(self.processor, most or check_limit(self.image_tokens, 'image_tokens'), raised=bool(most))
+        return limit_settings(self.processor, most or check_limit(self.image_tokens, 'image_tokens'),
+                              raised=bool(most))
 
     def open_chat(self,
         messages: Iterable[dict],           # of a chat template: role and content each, the content as text or as parts
@@ -331,7 +342,9 @@ class Model:
         seconds: float,            # of the generation
         eos: object = None,        # id of the end token, or a list of such ids
     ) -> 'Answer':
-        "Make an `Answer` of generated ids up to the first end token; a thought that the prompt opens gets its opening mark back"
+        """Make an `Answer` of generated ids up to the first end token.
+
+        A thought that the prompt opens gets its opening mark back."""
         ends = eos if isinstance(eos, list) else [eos]
         ids = generated.tolist()
         ids = ids[:next((i + 1 for i, token in enumerate(ids) if token in ends), None)]
@@ -341,7 +354,8 @@ class Model:
                              'Load the model in bfloat16 or float32.')
         finished, tok = bool(ids) and ids[-1] in ends, self.tokenizer
         text = tok.decode(ids, skip_special_tokens=True)
-        lost = any(MARK.fullmatch(name) and name not in text for name in map(str, tok.convert_ids_to_tokens(ids)))
+        lost = any(MARK.fullmatch(name) and name not in text
+                   for name in map(str, tok.convert_ids_to_tokens(ids)))
         if lost: text = tok.decode(ids[:-1] if finished else ids)    # marks that are special tokens
         opened = open_thought(prompt.text)
         first, last = 0, len(ids)
@@ -378,8 +392,10 @@ def generate_setting(model: PreTrainedModel, arguments: Mapping, name: str) -> o
 
 # %% ../../nbs/library/models/07_model.ipynb #f91ad49f
 UNREAD = dict( # setting -> values that are read, why others are not, and what to do
-    num_beams=((None, 1), 'beams exchange their caches between steps: no row belongs to one answer', 'num_beams=1'),
-    num_return_sequences=((None, 1), 'one prompt would have several answers', 'a batch that repeats the prompt'),
+    num_beams=((None, 1), 'beams exchange their caches between steps: no row belongs to one answer',
+               'num_beams=1'),
+    num_return_sequences=((None, 1), 'one prompt would have several answers',
+                          'a batch that repeats the prompt'),
     assistant_model=((None,), 'drafted tokens are taken back', 'no assistant'),
     prompt_lookup_num_tokens=((None,), 'drafted tokens are taken back', 'no prompt lookup'),
     assistant_early_exit=((None,), 'drafted tokens are taken back', 'no early exit'),

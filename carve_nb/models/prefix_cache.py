@@ -93,7 +93,8 @@ def features_from(vlm: 'Model', prompt: Prompt, inputs: dict, start: int) -> Bas
     features, new = [output.pooler_output for output in outputs], copy.copy(outputs[0])
     new.pooler_output = torch.cat(features) if torch.is_tensor(features[0]) else [*chain(*features)]
     if hasattr(new, 'deepstack_features'):
-        new.deepstack_features = [[*chain(*layer)] for layer in zip(*(output.deepstack_features for output in outputs))]
+        new.deepstack_features = [[*chain(*layer)]
+                                  for layer in zip(*(output.deepstack_features for output in outputs))]
     return new
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #1709fa28
@@ -135,7 +136,8 @@ class Prefix:
 
     def holds(self, inputs: dict) -> bool:
         "Tell whether it is of these inputs"
-        return self.inputs.keys() == inputs.keys() and all(torch.equal(v, inputs[k]) for k, v in self.inputs.items())
+        return self.inputs.keys() == inputs.keys() and all(torch.equal(v, inputs[k])
+                                                           for k, v in self.inputs.items())
 
 @dataclass(eq=False)
 class Prefixes:
@@ -158,7 +160,8 @@ class Prefixes:
         if known: self.hits += 1
         else:
             start = time.perf_counter()
-            known = Prefix({k: v.clone() for k, v in inputs.items()}, DynamicCache(config=vlm.text_config), {})
+            known = Prefix({k: v.clone() for k, v in inputs.items()}, DynamicCache(config=vlm.text_config),
+                           {})
             with own_loose(vlm.model, known.loose): Context().run(fill_cache, vlm, inputs, known.cache)
             self.read += 1
             self.seconds = time.perf_counter() - start

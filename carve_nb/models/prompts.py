@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from carve_nb.models.model import Model
 
 # %% ../../nbs/library/models/06_prompts.ipynb #ff7ec2ed
-TURN = (dict(role='user', content=[dict(type='image'), dict(type='text', text='')]),)    # images first, the words last
+# images first, the words last
+TURN = (dict(role='user', content=[dict(type='image'), dict(type='text', text='')]),)
 
 def format_chat(processor: ProcessorMixin, text: str, n: int = 1, messages: Sequence[dict] = TURN) -> str:
     """Format a chat, as `read_messages` gives it, as text up to the model's answer.
@@ -113,7 +114,8 @@ def check_text(processor: ProcessorMixin, text: str, escape: bool = False) -> st
     """Return the user's text; refuse one that is empty, cannot be encoded, or holds commands.
 
     `escape` defuses commands instead."""
-    if not isinstance(text, str): raise PromptError(f'The question must be a string, not {type(text).__name__}.')
+    if not isinstance(text, str):
+        raise PromptError(f'The question must be a string, not {type(text).__name__}.')
     try: text.encode()
     except UnicodeEncodeError as e:
         raise PromptError(f'The question cannot be encoded as UTF-8: {e.reason} at {e.start}.') from None
@@ -154,7 +156,8 @@ class Prompt:
     asked: str = ''           # the user's question, in words
     pixels: str = ''          # a note, if its pixels were not found to be those of the images
     parts: Sequence[ReadImage] = ()    # of each image
-    columns = property(lambda self: torch.cat([s.tokens for s in self.spans]), doc='[Nv] positions of the image tokens')
+    columns = property(lambda self: torch.cat([s.tokens for s in self.spans]),
+                       doc='[Nv] positions of the image tokens')
     def __len__(self) -> int: return len(self.tokens)
     def __repr__(self) -> str:
         head = f'Prompt({len(self)} tokens, question {self.asked!r} at {self.question[0]}..{self.question[-1]})'
@@ -226,14 +229,16 @@ def write_prompt(
     processor, tokenizer, config = vlm.processor, vlm.tokenizer, vlm.model.config
     laid = processor.prepare_inputs_layout(images=[images], text=chat)[1]
     first, *others = (laid if isinstance(laid, str) else laid[0]).split(processor.image_token)
-    if len(others) != len(parts): raise PromptError(f'The chat has {len(others)} places for {len(parts)} images.')
+    if len(others) != len(parts):
+        raise PromptError(f'The chat has {len(others)} places for {len(parts)} images.')
     number = vlm.family.number
     texts = [part.text for part in parts]
     if number: texts = [image.replace(number.format(0), number.format(i), 1) for i, image in enumerate(texts)]
     text = first + ''.join(image + words for image, words in zip(texts, others))
     bos = tokenizer.bos_token
     # some tokenizers are saved with a limit, which would cut images in two
-    enc = tokenizer([text], return_tensors='pt', truncation=False, add_special_tokens=not (bos and text.startswith(bos)))
+    enc = tokenizer([text], return_tensors='pt', truncation=False,
+                    add_special_tokens=not (bos and text.startswith(bos)))
     inputs = {k: enc[k] for k in ('input_ids', 'attention_mask')}
     for k, marked in parts[0].kinds.items():    # PaliGemma's are 0 up to the answer
         create = getattr(processor, f'create_{k}', processor.create_mm_token_type_ids)
@@ -245,7 +250,8 @@ def write_prompt(
         names = [text[a:b] for a, b in pairwise(ends)]
     else: names = token_names(tokenizer, enc['input_ids'][0].tolist())
     start = ''.join(names).rfind(question + after)
-    if start < 0: raise PromptError(f'The prompt does not hold the question {question!r}: it ends {text[-80:]!r}.')
+    if start < 0:
+        raise PromptError(f'The prompt does not hold the question {question!r}: it ends {text[-80:]!r}.')
     asked = tokens_at(names, start, start + len(asked_part(question)))
     spans = place_images(enc['input_ids'][0], config, parts)
     return Prompt(BatchFeature(inputs), spans, asked, chat, list(images), names, question, parts=parts)
@@ -282,7 +288,7 @@ def find_words(tokenizer: PreTrainedTokenizerBase, ids: list[int], names: list[s
     raise PromptError(f'The prompt does not hold the question {text!r}: it ends {prompt[-80:]!r}.')
 
 def compare_pixels(processor: ProcessorMixin, inputs: Mapping, want: Tensor) -> str:
-    "Note pixels of inputs that differ from those of the images by more than 2 of 255 levels; '' where they are equal"
+    "Note pixels of inputs that differ from the images by more than 2 of 255 levels; '' where they are equal"
     given, ip = inputs.get('pixel_values'), processor.image_processor
     if given is None: return 'not compared'
     level = (ip.rescale_factor if ip.do_rescale else 1)/(np.min(ip.image_std) if ip.do_normalize else 1)
@@ -313,7 +319,7 @@ def read_prompt(vlm: 'Model', inputs: Mapping, images: list, question: str|None 
 def read_messages(messages: Iterable[dict]) -> tuple[list[dict], list]:
     """Read a chat whose last text is the question: its messages in one form, and its images, None where one is missing.
 
-    Messages are those of a chat template, with contents as text or as lists of parts."""
+    Messages are as a chat template takes them, with contents as text or as lists of parts."""
     read, images = [], []
     try:
         for message in messages:
@@ -335,7 +341,8 @@ def read_messages(messages: Iterable[dict]) -> tuple[list[dict], list]:
 # %% ../../nbs/library/models/06_prompts.ipynb #59a9fbec
 def join_images(messages: list[dict]) -> list[dict]:
     "Give a chat of `read_messages` one place for all images of the question, where its own stand side by side"
-    places = [(k, i) for k, m in enumerate(messages) for i, part in enumerate(m['content']) if part['type'] == 'image']
+    places = [(k, i) for k, m in enumerate(messages) for i, part in enumerate(m['content'])
+              if part['type'] == 'image']
     k, first = places[0] if places else (0, 0)
     if places != [(k, first + j) for j in range(max(len(places), 1))]:
         raise PromptError(f'The messages have {len(places)} parts dict(type="image"): give them one, where all images '
