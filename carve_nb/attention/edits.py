@@ -86,7 +86,8 @@ class Edit(AttentionHook):
 
 # %% ../../nbs/library/attention/09_edits.ipynb #6137e111
 def raise_scores(columns: Tensor, gain: float|Tensor) -> Callable:
-    """Make an `Edit.scores` that raises the scores of image tokens by a part of their size, where a row sees them.
+    """Make an `Edit.scores` that raises the scores of image tokens by a part of their size, where a row sees
+    them.
 
     `columns` [Nv] are the tokens; `gain` is one part for all, or [Nv]."""
     part = torch.as_tensor(gain)
@@ -102,16 +103,19 @@ def raise_scores(columns: Tensor, gain: float|Tensor) -> Callable:
 def applying(vlm: VLM, edit: Edit) -> Iterator[Edit]:
     "Apply an edit to the attention of the model inside the block"
     if any(isinstance(w, Edit) for w in open_hooks.get()):
-        raise UnsupportedError('Another edit is open, and one acts at a time: put both changes into one `Edit`.')
+        raise UnsupportedError('Another edit is open, and one acts at a time: put both changes into one '
+                               '`Edit`.')
     edit.layers = check_layers(edit.layers, vlm.n_layers, vlm.layers)
     edit.config = vlm.model.config.get_text_config()
     edit.at = None if edit.at is None else [*map(int, edit.at)]
     start = [] if edit.after is None else [edit.after]
     if not (edit.scores or edit.weights or edit.heads) or edit.at == []:
-        raise CarveError('The edit changes nothing: give it scores, weights or heads, and at least one position.')
+        raise CarveError('The edit changes nothing: give it scores, weights or heads, and at least one '
+                         'position.')
     bad = [r for r in (*(edit.at or ()), *start) if r < 0]
     if bad:
-        raise CarveError(f'Positions {bad} of the edit are negative: they count from 0, the first token of the prompt.')
+        raise CarveError(f'Positions {bad} of the edit are negative: they count from 0, the first token of '
+                         f'the prompt.')
     edit.passes = edit.length = 0
     with hooked(edit, vlm.model): yield edit
     if not edit.passes: raise CarveError('No forward pass was changed: nothing ran inside the block.')
@@ -179,7 +183,8 @@ def rows_live(
 
 # %% ../../nbs/library/attention/09_edits.ipynb #df2f2082
 def _last_part(vlm: VLM, prompt: Prompt, start: int) -> dict:
-    "Read the tokens before a position, if they can be read apart: the model inputs from there on, or all of them"
+    """Read the tokens before a position, if they can be read apart: the model inputs from there on, or all of
+    them"""
     inputs, N = vlm.to_device(prompt), len(prompt)
     all_attend = len(vlm.layers) == vlm.n_layers
     after_images = start >= max(span.end for span in prompt.spans)

@@ -35,7 +35,8 @@ from ..models.prompts import Prompt
 
 # %% ../../nbs/library/attention/10_masking.ipynb #51942f13
 def decoder_layers(model: PreTrainedModel) -> list[Module]:
-    "List the decoder layers of a stock model, in order: modules whose attention belongs to the text configuration"
+    """List the decoder layers of a stock model, in order: modules whose attention belongs to the text
+    configuration"""
     config = model.config.get_text_config()
     def is_attention(module):
         return getattr(module, 'config', None) is config and isinstance(getattr(module, 'layer_idx', None), int)
@@ -44,15 +45,15 @@ def decoder_layers(model: PreTrainedModel) -> list[Module]:
               if len(layers) == config.num_hidden_layers and any(map(is_attention, layers.modules()))]
     if len(stacks) == 1: return list(stacks[0])
     raise CarveError(
-        f'{len(stacks)} lists of {config.num_hidden_layers} layers hold the attention of the text configuration; one '
-        'was expected.')
+        f'{len(stacks)} lists of {config.num_hidden_layers} layers hold the attention of the text '
+        f'configuration; one was expected.')
 
 # %% ../../nbs/library/attention/10_masking.ipynb #7fb961ad
 def _one_stream(states: Tensor) -> Tensor:
     if states.ndim == 3: return states
     raise UnsupportedError(
-        f'The layers of this decoder pass on states of shape {tuple(states.shape)}, not [batch, tokens, dimensions]: what '
-        'reads or changes states cannot be used with it.')
+        f'The layers of this decoder pass on states of shape {tuple(states.shape)}, not [batch, tokens, '
+        f'dimensions]: what reads or changes states cannot be used with it.')
 
 def hidden(out: Tensor|tuple) -> Tensor:
     "Return the hidden states [B, N, D] in the output of a decoder layer"
@@ -64,7 +65,8 @@ def entering(args: tuple, kw: dict) -> Tensor:
 
 @contextmanager
 def layer_inputs(vlm: Model, layers: Iterable[int], see: Callable[[int, Tensor], object]) -> Iterator[None]:
-    "Call `see` with each of some layers and the states [B, Q, D] that enter it, for passes inside the block and its context"
+    """Call `see` with each of some layers and the states [B, Q, D] that enter it, for passes inside the block
+    and its context"""
     blocks = decoder_layers(vlm.model)
     block = AttentionHook()
     with ExitStack() as hooks:
@@ -75,10 +77,11 @@ def layer_inputs(vlm: Model, layers: Iterable[int], see: Callable[[int, Tensor],
         with open_hook(block): yield
 
 def _zero_tokens(layer, columns, length, only, masked, block) -> list:
-    """Zero the image tokens `columns` [Nv] at the input of a layer, during prefill of `length` tokens; return the hooks.
+    """Zero the image tokens `columns` [Nv] at the input of a layer, during prefill of `length` tokens; return
+    the hooks.
 
-    `only`: their own stream goes on unharmed. `masked` gets the number of tokens of each pass in which it did, only in
-    contexts in which `block` is open."""
+    `only`: their own stream goes on unharmed. `masked` gets the number of tokens of each pass in which it
+    did, only in contexts in which `block` is open."""
     unharmed = []
     def before(module, args, kw):
         states, rest = entering(args, kw), {k: v for k, v in kw.items() if k != 'hidden_states'}
@@ -107,11 +110,12 @@ def mask_image_tokens(
     layer: int|None = None,       # None: all layers, which is no image from the start
     only: bool = False,           # that layer alone: the image's own stream goes on after it
 ) -> Iterator[None]:
-    "Hide the image from the model inside the block: from one layer on, in one layer alone, or from all layers"
+    """Hide the image from the model inside the block: from one layer on, in one layer alone, or from all
+    layers"""
     name = vlm.family.name
     if any('deepstack' in module for module, _ in vlm.model.named_modules()):
-        raise CarveError(f'{name!r} adds the image again to later layers: zeroing the image tokens at one layer does '
-                         'not hide it.')
+        raise CarveError(f'{name!r} adds the image again to later layers: zeroing the image tokens at one '
+                         f'layer does not hide it.')
     layers = decoder_layers(vlm.model)
     masked = check_layers(None if layer is None else [layer], len(layers))
     passes: list[int] = []    # tokens of each in which the image was hidden
@@ -122,8 +126,8 @@ def mask_image_tokens(
             for handle in handles: stack.callback(handle.remove)
         with open_hook(block): yield
     if passes[:1] != [len(prompt)]:
-        raise CarveError('The image was not masked: no pass inside the block read this whole prompt. Ask `vlm.generate(prompt)` '
-                         'there; a `Session` reads the image apart.')
+        raise CarveError('The image was not masked: no pass inside the block read this whole prompt. Ask '
+                         '`vlm.generate(prompt)` there; a `Session` reads the image apart.')
 
 # %% ../../nbs/library/attention/10_masking.ipynb #0a1eba8f
 class TowerRows(AttentionHook):
@@ -162,7 +166,8 @@ def class_row(call: Call) -> Tensor:
     return call.scores([0]).softmax(-1)[0, :, 0, 1:].sum(0)
 
 def received(call: Call) -> Tensor:
-    "Compute the attention that every patch of a tower receives, [N]: mean over heads and queries, times their number"
+    """Compute the attention that every patch of a tower receives, [N]: mean over heads and queries, times
+    their number"""
     parts = torch.arange(call.q.shape[2]).split(512)
     return sum(call.scores(rows).softmax(-1)[0].sum(1) for rows in parts).mean(0)
 

@@ -77,9 +77,10 @@ def _rows_sum(text: str, tensors: dict[str, Tensor]) -> str:
 class AttentionRows:
     """Attention of chosen positions to the image tokens, and where those tokens are.
 
-    Methods read these keys of `meta`: `n_layers` (of the decoder), `attending` (the layers whose attention can be read),
-    `n_prompt` (the prompt's length in tokens), `steps` (as in `VLM.capture`), `argmax` (True: the checkpoint's penalties
-    were left out), `seconds`, `sizes` ((W, H) of each image) and `notes`. The others are kept for the record."""
+    Methods read these keys of `meta`: `n_layers` (of the decoder), `attending` (the layers whose attention
+    can be read), `n_prompt` (the prompt's length in tokens), `steps` (as in `VLM.capture`), `argmax` (True:
+    the checkpoint's penalties were left out), `seconds`, `sizes` ((W, H) of each image) and `notes`. The
+    others are kept for the record."""
     attn: Tensor              # [T, L, H, Nv] row that produced generated token t, softmax over all keys
     layers: list[int]         # [L] layer indices
     tokens: list[int]         # [T] generated ids ('last': all of them); empty without generation
@@ -114,7 +115,8 @@ class AttentionRows:
         return dict(all=found, thumbnail=found[:1], tiles=found[1:] or found)[tiles]
 
     def raster(self, image: int|None = None, tiles: str = 'all') -> ImageSpan:
-        """Return the grid and box of the weights of `lay`: cells of the finest view over the boxes of all; of one view itself.
+        """Return the grid and box of the weights of `lay`: cells of the finest view over the boxes of all; of
+        one view itself.
 
         Its tokens are the cells, counted from 0; arguments as of `views`."""
         views = [self.spans[i] for i in self.views(image, tiles)]
@@ -123,10 +125,11 @@ class AttentionRows:
         return ImageSpan(torch.arange(math.prod(grid)), grid, box, views[0].image, 'all views')
 
     def lay(self, a: Tensor, image: int|None = None, tiles: str = 'all') -> Tensor:
-        """Spread weights [..., Nv] over the cells of an image's raster, [..., cells], each evenly over its token's box.
+        """Spread weights [..., Nv] over the cells of an image's raster, [..., cells], each evenly over its
+        token's box.
 
-        The raster covers padding outside the image too, so no weight is lost and the sum stays. The weights of an image
-        with one view are returned as they are. Arguments as of `views`."""
+        The raster covers padding outside the image too, so no weight is lost and the sum stays. The weights
+        of an image with one view are returned as they are. Arguments as of `views`."""
         at = self.views(image, tiles)
         if len(at) == 1: return a[..., self.span(at[0])]
         raster = self.raster(image, tiles)
@@ -197,10 +200,11 @@ class AttentionRows:
         heads: Heads = 'mean',        # as `merge_heads` takes them: 'mean', 'max' or indices; None: all apart
         image: int|None = None, tiles: str = 'all', # which image; which of its views, added up on one raster, as in `views`
     ) -> Tensor:
-        """Return the attention of a query token to an image, layer by layer, [L, cells]; with heads=None [L, H, cells].
+        """Return the attention of a query token to an image, layer by layer, [L, cells]; with heads=None [L,
+        H, cells].
 
-        'last': the position that made token `step`. 'question', 'content', 'noun', '?' or words of the question: the mean of
-        their tokens. Indices of `question_tokens`: the mean of these."""
+        'last': the position that made token `step`. 'question', 'content', 'noun', '?' or words of the
+        question: the mean of their tokens. Indices of `question_tokens`: the mean of these."""
         if not len(self.attn):
             raise CaptureError('Nothing read yet: the rows are filled when the block ends. Use them then.')
         if step not in range(-len(self.attn), len(self.attn)):
@@ -256,8 +260,8 @@ class AttentionRows:
         text = json.dumps(facts)
         try: save_file(tensors, path, metadata=dict(carve_rows=text, sum=_rows_sum(text, tensors)))
         except SafetensorError as e:
-            raise CaptureError(f'The rows cannot be written to {path}: {e}. Is the folder there, and may you write into '
-                               'it?') from e
+            raise CaptureError(f'The rows cannot be written to {path}: {e}. Is the folder there, and may you '
+                               f'write into it?') from e
 
     @classmethod
     def load(cls, path: str|Path) -> Self:
@@ -280,5 +284,5 @@ class AttentionRows:
                 return cls(**facts, **tensors)
         except FileNotFoundError: raise
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-            raise CaptureError(f'{path} is damaged, or holds no rows of `AttentionRows.save`: {e}. Capture the rows '
-                               'again.') from e
+            raise CaptureError(f'{path} is damaged, or holds no rows of `AttentionRows.save`: {e}. Capture '
+                               f'the rows again.') from e

@@ -25,7 +25,8 @@ from ..models.prompts import TURN, Prompt, check_text, format_chat, token_names,
 
 # %% ../../nbs/library/attention/13_session.ipynb #2bd53767
 class Session:
-    """Keep what was computed about some images before one model: the beginning of their prompts, captures, answers.
+    """Keep what was computed about some images before one model: the beginning of their prompts, captures,
+    answers.
 
     The model is trusted to stay as it is; call `vlm.forget()` after you changed it."""
     megabytes = 512    # of rows that are kept, the newest
@@ -57,7 +58,8 @@ class Session:
 
     @classmethod
     def of_chat(cls, vlm: VLM, images: ImageLike|list|None, messages: list, **kw) -> tuple[Self, str]:
-        """Make a session that asks every question in this chat, instead of its last text; return it and that text.
+        """Make a session that asks every question in this chat, instead of its last text; return it and that
+        text.
 
         All images stand side by side at the place of the chat's own; arguments as of `VLM.chat`."""
         frame, opened, question = vlm.open_chat(messages, images, together=True)
@@ -65,8 +67,8 @@ class Session:
         for i, m in enumerate(frame[:-1]):
             other = [*frame[:i], dict(m, content=[dict(type='text', text='Is it there?')]), *frame[i + 1:]]
             if format_chat(vlm.processor, '', 1, other) == whole:
-                raise PromptError(f'The chat template of {vlm.name} leaves out turn {i} of the messages, by the role '
-                                  f'{m["role"]!r}. Put its words into the turn of the user.')
+                raise PromptError(f'The chat template of {vlm.name} leaves out turn {i} of the messages, by '
+                                  f'the role {m["role"]!r}. Put its words into the turn of the user.')
         session = cls(vlm, opened, **kw)
         session.messages = frame
         return session, question
@@ -116,14 +118,16 @@ class Session:
                       names, text)
 
     def inputs(self, prompt: Prompt) -> dict:
-        "Return the model's inputs: a cache with the beginning of a prompt, where it can be shared, and the rest of it"
+        """Return the model's inputs: a cache with the beginning of a prompt, where it can be shared, and the
+        rest of it"""
         alone = self.vlm.family.alone or len(prompt.images) == 1
         if self.prefixes and prompt.spans and alone and not self.vlm.fingerprint.why_whole:
             return self.prefixes.read_prefix(self.vlm, prompt)
         return self.vlm.to_device(prompt)
 
     def notes(self, question: str, suffix: str|bool|None = None) -> list[str]:
-        "List the notes for an answer: words that the model does not know, prompts read whole, settings set aside"
+        """List the notes for an answer: words that the model does not know, prompts read whole, settings set
+        aside"""
         unknown = unknown_note(self.vlm.tokenizer, self.vlm.with_suffix(question, suffix))
         why = self.prefixes and self.vlm.fingerprint.why_whole
         whole = f'every prompt is read whole: {why}' if why else ''
@@ -141,7 +145,8 @@ class Session:
         return self.vlm.forward(prompt, *args, **kw | dict(inputs_of=self.inputs))
 
     def asked(self, question: str, suffix: str|bool|None, images: list|None = None) -> tuple:
-        "Make a key for exactly these words about exactly these pixels: the caller may have painted on a large image"
+        """Make a key for exactly these words about exactly these pixels: the caller may have painted on a
+        large image"""
         keys = map(image_key, self.images if images is None else map(open_image, images))
         return tuple(keys), str(self.messages), question, self.vlm.suffix if suffix is True else suffix or ''
 

@@ -36,13 +36,15 @@ from ..models.prompts import Prompt, read_prompt
 def prompt_recorder(
     vlm: Model, prompt: Prompt, layers: Layers = None, question_rows: bool = True, **settings,
 ) -> Recorder:
-    "Make a recorder of the last row, and perhaps the question's rows, of a prompt, in the columns of its image tokens"
+    """Make a recorder of the last row, and perhaps the question's rows, of a prompt, in the columns of its
+    image tokens"""
     readable = check_layers(layers, vlm.n_layers, vlm.layers)
     missing = sorted(set(pick_layers(layers, vlm.n_layers)) - set(readable))
     if layers is not None and missing:
         kinds = getattr(vlm.text_config, 'layer_types', None)
         names = ', '.join(f'{l} ({kinds[l]})' if kinds else str(l) for l in missing)
-        warnings.warn(f'No attention to the images in layers {names} of {vlm.family.name}: left out. Read are {readable}.',
+        warnings.warn(f'No attention to the images in layers {names} of {vlm.family.name}: left out. Read '
+                      f'are {readable}.',
                       stacklevel=4)
     rows = {*(prompt.question if question_rows else ()), len(prompt) - 1}
     return Recorder(vlm.text_config, readable, [*sorted(rows), -1], prompt.columns, **settings)
@@ -58,8 +60,8 @@ def rows_of(
     "Collect the attention that was recorded of a prompt"
     n = 1 if steps == 'first' else len(answer.tokens) if answer else len(rec.passes)
     if n > len(rec.passes):
-        raise CaptureError(f'{len(rec.passes)} forward passes for {n} generated tokens: generation in chunks or with an '
-                           'assistant is not read.')
+        raise CaptureError(f'{len(rec.passes)} forward passes for {n} generated tokens: generation in chunks '
+                           f'or with an assistant is not read.')
     def read(forward_pass, positions):    # -> [R, L, H, Nv]
         at = [forward_pass.rows.index(i) for i in positions]
         weights = stack_layers([forward_pass.weights[layer][0][:, at] for layer in rec.layers])
@@ -155,7 +157,8 @@ def record_attention(
 # %% ../../nbs/library/attention/04_vlm.ipynb #3a31a38b
 @dataclass
 class FamilyCheck:
-    "The check of a model on one small image: are its rows attention, and are its image tokens at their places?"
+    """The check of a model on one small image: are its rows attention, and are its image tokens at their
+    places?"""
     family: str         # `config.model_type`
     rule: str           # in words: how its grid is found
     versions: dict      # of transformers and torch
@@ -170,9 +173,9 @@ class FamilyCheck:
     def __repr__(self) -> str:
         versions = ', '.join(f'{name} {version}' for name, version in self.versions.items())
         if self.why: return f'{self.family}: not read. {self.why} ({versions})'
-        return (f'{self.family}: read by {self.rule}. An image on {self.grid[0]} x {self.grid[1]} tokens: the rows of '
-                f'{self.layers} layers equal to eager within {self.rows:.0e}, {self.found} of {self.planted} planted '
-                f'squares at their place ({versions})')
+        return (f'{self.family}: read by {self.rule}. An image on {self.grid[0]} x {self.grid[1]} tokens: '
+                f'the rows of {self.layers} layers equal to eager within {self.rows:.0e}, {self.found} of '
+                f'{self.planted} planted squares at their place ({versions})')
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #a0de0563
 def eager_rows(vlm: Model, prompt: Prompt, layers: list[int]) -> Tensor:
@@ -225,7 +228,8 @@ def small_image() -> Image.Image:
     return Image.fromarray(noise).resize((260, 180), Image.Resampling.BICUBIC)
 
 def check_family(vlm: 'VLM') -> FamilyCheck:
-    "Read one small image with a model as it is loaded, and compare with eager attention and the tower's features"
+    """Read one small image with a model as it is loaded, and compare with eager attention and the tower's
+    features"""
     family = vlm.family
     image = small_image()
     rule = 'its record' if family.recorded else 'the grid that its processor tells, or a square of its tokens'
@@ -248,7 +252,8 @@ def check_family(vlm: 'VLM') -> FamilyCheck:
         hits = plant_squares(vlm, image)
         check.found, check.planted = sum(hits), len(hits)
         if check.found < check.planted - 1:
-            raise CaptureError(f'only {check.found} of {check.planted} planted squares change a token that shows them most')
+            raise CaptureError(f'only {check.found} of {check.planted} planted squares change a token that '
+                               f'shows them most')
     except Exception as e:    # it may fail anywhere
         check.why = f'{failure}: {one_line(e) or type(e).__name__}'
         _passed.discard(vlm.model)

@@ -41,8 +41,9 @@ class PromptError(CarveError):
 class OtherImagesError(PromptError):
     "The given images are not the images of the inputs; others may be"
     def __str__(self) -> str:
-        return (f'{self.args[0]} Give `images` as the processor got them, in the same order and size. Settings of '
-                'the call (size, crop, tiles, pan and scan) belong into the processor: set them there before.')
+        return (f'{self.args[0]} Give `images` as the processor got them, in the same order and size. '
+                f'Settings of the call (size, crop, tiles, pan and scan) belong into the processor: set them '
+                f'there before.')
 
 class CaptureError(CarveError):
     "Attention could not be read, or what was read is not attention"
@@ -77,8 +78,8 @@ class InsufficientMemoryError(CarveError, MemoryError):
     "Memory ran out"
     exit_status = 1
     def __str__(self) -> str:
-        return ('memory ran out: give a smaller image (in a run: --image-tokens), load the model in bfloat16, or use '
-                'a device with more memory')
+        return ('memory ran out: give a smaller image (in a run: --image-tokens), load the model in '
+                'bfloat16, or use a device with more memory')
 
 _OUT_OF_MEMORY = re.compile(
     "out of memory|(can't|cannot) allocate memory|not enough memory|bad_alloc|alloc_failed|"

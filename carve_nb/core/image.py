@@ -34,13 +34,15 @@ def _check_size(size: Size, most: float = MAX_PIXELS):
     if not w*h: raise ImageError(f'Image of size {w} x {h} has no pixels; both sides must be at least 1')
     if w*h > most:
         raise ImageError(f'Image of {w} x {h} = {w*h:,} pixels is over the limit of {most:,}; '
-                         f'shrink it, or raise `max_pixels` if you trust it (decoded it takes {4*w*h/1e6:,.0f} MB)')
+                         f'shrink it, or raise `max_pixels` if you trust it (decoded it takes '
+                         f'{4*w*h/1e6:,.0f} MB)')
 
 # %% ../../nbs/library/core/02_image.ipynb #ff6323f7
 _WANTED = 'pass height x width x 3 (RGB) or height x width (gray), uint8 or float in 0..1'
 
 def _from_array(array: np.ndarray) -> Image.Image:
-    "Make an image (RGB or L) from [H, W, 3] or [H, W], uint8 or float in 0..1, which is scaled by 255 and rounded"
+    """Make an image (RGB or L) from [H, W, 3] or [H, W], uint8 or float in 0..1, which is scaled by 255 and
+    rounded"""
     if array.ndim != 2 and array.shape[2:] != (3,):
         raise ImageError(
             f'Array of shape {array.shape} is not an image (channels first? np.moveaxis(a, 0, -1)); {_WANTED}')
@@ -48,7 +50,8 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if array.dtype.kind == 'f':
         low, high = array.min(), array.max()
         if not (low >= -1e-6 and high <= 1 + 1e-6):   # of NaN neither holds
-            raise ImageError(f'Float array ranges from {low:.4g} to {high:.4g}; divide by its full scale; {_WANTED}')
+            raise ImageError(f'Float array ranges from {low:.4g} to {high:.4g}; divide by its full scale; '
+                             f'{_WANTED}')
         array = (array.astype(np.float32)*255).round().clip(0, 255).astype(np.uint8)
     if array.dtype != np.uint8: raise ImageError(f'Array of type {array.dtype}; {_WANTED}')
     return Image.fromarray(np.ascontiguousarray(array))
@@ -60,8 +63,8 @@ def _from_tensor(tensor) -> Image.Image:
     array = tensor.detach().cpu().numpy()
     if array.ndim != 3 or len(array) not in (1, 3): return _from_array(array)
     if array.shape[2] == 3:
-        raise ImageError(f'Tensor of shape {array.shape}: its channels may stand first or last; pass a numpy array, '
-                         'height x width x 3')
+        raise ImageError(f'Tensor of shape {array.shape}: its channels may stand first or last; pass a numpy '
+                         f'array, height x width x 3')
     return _from_array(array[0] if len(array) == 1 else np.moveaxis(array, 0, -1))
 
 # %% ../../nbs/library/core/02_image.ipynb #d2b44193
@@ -73,8 +76,8 @@ def _scale_deep(img: Image.Image) -> Image.Image:
     if img.mode == 'F': return _from_array(array)
     values = f'with values {array.min()} to {array.max()}'
     if img.mode == 'I':
-        raise ImageError(f'32-bit integer image {values}: its full scale is unknown; scale it to 0..1 yourself and '
-                         'pass the array')
+        raise ImageError(f'32-bit integer image {values}: its full scale is unknown; scale it to 0..1 '
+                         f'yourself and pass the array')
     if 0 < array.max() < 2**14:
         warnings.warn(f'16-bit image {values}: scaled from 65535, its full scale, it is dark. '
                       'If it has fewer bits, divide it by its own full scale and pass the array.', stacklevel=4)
@@ -92,8 +95,8 @@ def flatten(img: Image.Image) -> Image.Image:
     out.paste(clear or img.convert('RGB'), mask=clear)
     def has_one_color(image): return all(low == high for low, high in image.getextrema())
     if clear and has_one_color(out) and not has_one_color(clear):
-        warnings.warn('Transparent pixels show white, on which this image has one color only: what is drawn in white '
-                      'is lost. Save it on another background.', stacklevel=3)
+        warnings.warn('Transparent pixels show white, on which this image has one color only: what is drawn '
+                      'in white is lost. Save it on another background.', stacklevel=3)
     return out
 
 # %% ../../nbs/library/core/02_image.ipynb #6a769cb5
@@ -104,17 +107,18 @@ def _read_file(src, most: int = MAX_PIXELS) -> Image.Image:
                          'download it yourself and pass the path')
     try: img = src if isinstance(src, Image.Image) else Image.open(src, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
-        raise ImageError(f'Image refused before decoding: {e} Shrink it, or raise `PIL.Image.MAX_IMAGE_PIXELS` too '
-                         'if you trust it.') from e
+        raise ImageError(f'Image refused before decoding: {e} Shrink it, or raise '
+                         f'`PIL.Image.MAX_IMAGE_PIXELS` too if you trust it.') from e
     except MemoryError: raise
     except Exception as e:   # each format fails in its own way
         if getattr(e, 'errno', None): raise   # no such file, no permission
         raise ImageError(
-            f'Not an image that can be read: {e}. Use an intact {", ".join(FORMATS)} file; of another format, such as '
-            'HEIC, convert it, or pass `Image.open(f).copy()`, where a plug-in of Pillow opens it') from e
+            f'Not an image that can be read: {e}. Use an intact {", ".join(FORMATS)} file; of another '
+            f'format, such as HEIC, convert it, or pass `Image.open(f).copy()`, where a plug-in of Pillow '
+            f'opens it') from e
     if img.format not in (*FORMATS, 'MPO'):   # MPO: a JPEG followed by previews, as many telephones write
-        raise ImageError(f'PIL image from a file of format {img.format}, of which only {", ".join(FORMATS)} are '
-                         'decoded here; if you trust it, decode it yourself and pass `img.copy()`')
+        raise ImageError(f'PIL image from a file of format {img.format}, of which only {", ".join(FORMATS)} '
+                         f'are decoded here; if you trust it, decode it yourself and pass `img.copy()`')
     _check_size(img.size, most)
     try:
         if isinstance(img, PngImageFile) and img.fp and img.tile:
@@ -123,7 +127,8 @@ def _read_file(src, most: int = MAX_PIXELS) -> Image.Image:
             img.fp.seek(position)
         frames = getattr(img, 'n_frames', 1)
         if frames > 1 and img.format != 'MPO':
-            warnings.warn(f'{img.format} file has {frames} frames; only frame {img.tell()} is used, {frames - 1} ignored',
+            warnings.warn(f'{img.format} file has {frames} frames; only frame {img.tell()} is used, '
+                          f'{frames - 1} ignored',
                           stacklevel=3)
         with nullcontext() if img is src else img: img.load()
     except (Warning, MemoryError): raise
@@ -166,8 +171,8 @@ def open_image(
     elif hasattr(src, 'movedim'): img = _from_tensor(src)    # of torch, which is not loaded for this
     elif isinstance(src, Image.Image): img = src
     else:
-        raise ImageError(f'{type(src).__name__} is not an image; pass a path, an open file, bytes, a PIL image, an '
-                         'array or a tensor')
+        raise ImageError(f'{type(src).__name__} is not an image; pass a path, an open file, bytes, a PIL '
+                         f'image, an array or a tensor')
     _check_size(img.size, max_pixels or math.inf)
     is_plain = type(img) is Image.Image and img.mode == 'RGB' and not img.info and not img.getexif()
     if not is_plain: return flatten(upright(img))

@@ -59,8 +59,8 @@ def load_with_digest(path: str|Path) -> dict:
         if value.pop('sum', None) != digest(value): raise ValueError('its digest does not match its content')
         return value
     except (ValueError, TypeError) as e:
-        raise CarveError(f'{path} is damaged, or of an older version: {e}. Put back a copy of it, or measure it '
-                         'again (a profile: carve checkup --only profile --force).') from None
+        raise CarveError(f'{path} is damaged, or of an older version: {e}. Put back a copy of it, or measure '
+                         f'it again (a profile: carve checkup --only profile --force).') from None
 
 # %% ../../nbs/library/core/06_io.ipynb #c0de0014
 # how far rounding moves logits, as a share of the largest: within one type of numbers, and between two
@@ -88,8 +88,9 @@ def shipped_folder(name: str) -> Path:
     if name not in PACKAGED:
         raise CarveError(f'No model of this package is called {name!r}: {", ".join(PACKAGED)}.')
     raise CarveError(
-        f'The model {name!r} is not in this installation. Install a release of the package that has it, or train it '
-        f'(`python -m recipes.train --help` in a clone says how) and give the folder that it is packed to.')
+        f'The model {name!r} is not in this installation. Install a release of the package that has it, or '
+        f'train it (`python -m recipes.train --help` in a clone says how) and give the folder that it is '
+        f'packed to.')
 
 def kept_folder() -> Path:
     "Return the folder of measurements of your own models: `CARVE_PROFILES`, or one in your home"
@@ -107,9 +108,9 @@ def find_source(name: str) -> str:
     if not (path/'config.json').is_file():
         raise CarveError(f'{path} holds no config.json: give the folder of a saved model.')
     if not any(path.glob('*.safetensors')):
-        raise CarveError(f'{path} has no safetensors weights. Pickled weights can run code and are not opened. Either '
-                         'use a safetensors revision of the model, or, if you trust the file, load it yourself, '
-                         '`model.save_pretrained(folder)`, and give that folder.')
+        raise CarveError(f'{path} has no safetensors weights. Pickled weights can run code and are not '
+                         f'opened. Either use a safetensors revision of the model, or, if you trust the '
+                         f'file, load it yourself, `model.save_pretrained(folder)`, and give that folder.')
     return str(path)
 
 # %% ../../nbs/library/core/06_io.ipynb #f53647ee
@@ -138,7 +139,8 @@ def table_html(rows: Iterable[Iterable], head: Iterable = ()) -> str:
 _JOINERS = '\u200c\u200d' # shape letters, and put emoji together
 
 def tame_terminal(text: object, keep: str = '') -> str:
-    "Replace characters that cannot be printed by their backslash escapes, except those in `keep`, such as line ends"
+    """Replace characters that cannot be printed by their backslash escapes, except those in `keep`, such as
+    line ends"""
     keep += _JOINERS
     return ''.join(c if c.isprintable() or c in keep else c.encode('unicode_escape').decode()
                    for c in str(text))

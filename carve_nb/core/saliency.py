@@ -54,12 +54,14 @@ def patch_cover(span: Patches, box: Box) -> np.ndarray:
 Layers = str | int | float | list | tuple | None   # what `pick_layers` takes
 
 def pick_layers(spec: Layers, n_layers: int, attending: Collection[int]|None = None) -> list[int]:
-    """Resolve `layers=` of a method or of captured rows to sorted layer indices of a model of `n_layers` layers.
+    """Resolve `layers=` of a method or of captured rows to sorted layer indices of a model of `n_layers`
+    layers.
 
-    None: all. 3 or [3, 5]: indices, from 0. (.6, .8), floats: fractions of depth, all from the one to the other; .6 or
-    (.1, .3, .6), one or more than two: those layers. 'paper': 20 to 25, in a model of fewer those at that depth. 'low',
-    'high': every second layer of that half, of more than 40 layers of the first or last 20 (DoLa). `attending`: the layers
-    that attend to the images; of those asked for only these, or the nearest of them."""
+    None: all. 3 or [3, 5]: indices, from 0. (.6, .8), floats: fractions of depth, all from the one to the
+    other; .6 or (.1, .3, .6), one or more than two: those layers. 'paper': 20 to 25, in a model of fewer
+    those at that depth. 'low', 'high': every second layer of that half, of more than 40 layers of the first
+    or last 20 (DoLa). `attending`: the layers that attend to the images; of those asked for only these, or
+    the nearest of them."""
     named: Iterable = [spec]
     if spec is None: named = range(n_layers)
     elif isinstance(spec, str):
@@ -68,7 +70,8 @@ def pick_layers(spec: Layers, n_layers: int, attending: Collection[int]|None = N
             paper=range(20, 26) if n_layers > 25 else (20/32, 25/32), low=range(0, max(half, 1), 2),
             high=range(max(n_layers//2, n_layers - 20), n_layers, 2))
         if spec not in words:
-            raise CarveError(f"layers={spec!r} is not known; use None, 'paper', 'low', 'high', fractions of depth or indices")
+            raise CarveError(f"layers={spec!r} is not known; use None, 'paper', 'low', 'high', fractions of "
+                             f"depth or indices")
         named = words[spec]
     elif np.iterable(spec): named = spec
     asked = list(named)
@@ -182,7 +185,8 @@ class Saliency:
         return all(lo <= at < hi for at, lo, hi in zip(self.peak(), box[:2], box[2:]))
 
     def points_at(self, box: Box) -> bool:
-        "Tell whether the strongest patch overlaps the true box: the pointing game, as finely as the grid can tell"
+        """Tell whether the strongest patch overlaps the true box: the pointing game, as finely as the grid
+        can tell"""
         halves = [side/n/2 for side, n in zip(box_size(self.box), self.values.shape[::-1])]
         return all(lo < at + half and at - half < hi
                    for at, half, lo, hi in zip(self.peak(), halves, box[:2], box[2:]))

@@ -61,8 +61,8 @@ def check_scores(*lists: Scores) -> list[np.ndarray]:
     size = arrays[0].size
     if set(shapes) != {(size,)} or not size or not np.isfinite(arrays).all():
         raise StatisticsError(
-            'Scores must be lists of at least one finite number, all on the same questions (leave out, and count, those '
-            f'without a score); these have the shapes {shapes}.')
+            'Scores must be lists of at least one finite number, all on the same questions (leave out, and '
+            f'count, those without a score); these have the shapes {shapes}.')
     return arrays
 
 # %% ../../nbs/library/core/04_stats.ipynb #3b05085f
@@ -86,7 +86,8 @@ def bootstrap_values(
 Ends = tuple[float, ...]    # lower and upper end of an interval
 
 def expanded_ends(values: np.ndarray, m: int) -> Ends:
-    "Return the 95 % interval of `bootstrap_values`: percentiles, a little wider where few questions or images, m, were drawn"
+    """Return the 95 % interval of `bootstrap_values`: percentiles, a little wider where few questions or
+    images, m, were drawn"""
     tail = stats.norm.cdf(np.sqrt(m/(m - 1))*stats.t.ppf(TAIL, m - 1))
     return tuple(map(float, np.nanquantile(values, [tail, 1 - tail])))
 
@@ -108,12 +109,14 @@ def _image_sums(scores, clusters=None) -> tuple[np.ndarray, np.ndarray]:
     return np.array([scores[at].sum() for at in images]), np.array([len(at) for at in images], float)
 
 def few_images(counts: Scores) -> bool:
-    """Tell whether questions, `counts` of each image, share images of which fewer than `FEWEST` are effective.
+    """Tell whether questions, `counts` of each image, share images of which fewer than `FEWEST` are
+    effective.
 
     Images with n questions each count as (Σn)²/Σn², as many as there would be if all had as many questions.
-    There is no interval then: one that draws whole images, or takes their variance, holds the truth too rarely: in 81 %, not
-    95 %, where three images have 20 questions each and twenty have one. Where every question has an image of its own, the
-    questions are independent, and the intervals hold however few they are."""
+    There is no interval then: one that draws whole images, or takes their variance, holds the truth too
+    rarely: in 81 %, not 95 %, where three images have 20 questions each and twenty have one. Where every
+    question has an image of its own, the questions are independent, and the intervals hold however few they
+    are."""
     counts = np.asarray(counts, float)
     return bool(counts.max() > 1 and counts.sum()**2/(counts**2).sum() < FEWEST)
 
@@ -144,7 +147,8 @@ def _estimate(scores, counts, ends, kind) -> Estimate:
     return Estimate(float(scores.mean()), lo, hi, len(scores), None, len(counts), kind)
 
 def mean_interval(x: Scores, n: int = 2000, seed: int = 0, clusters: Sequence|None = None) -> Estimate:
-    """Estimate the mean with its interval: Wilson's where all scores are 0 or 1, the bootstrap elsewhere, none of `few_images`.
+    """Estimate the mean with its interval: Wilson's where all scores are 0 or 1, the bootstrap elsewhere,
+    none of `few_images`.
 
     `clusters` has the image of each question; None: each has its own."""
     scores, = check_scores(x)
@@ -180,7 +184,8 @@ def mcnemar(a: Scores, b: Scores) -> float:
 
 # %% ../../nbs/library/core/04_stats.ipynb #85176336
 def sign_flip(a: Scores, b: Scores, n: int = 20_000, seed: int = 0, clusters: Sequence|None = None) -> float:
-    """Test the mean difference by randomization, image by image; p, two-sided, 1 if at most one image differs.
+    """Test the mean difference by randomization, image by image; p, two-sided, 1 if at most one image
+    differs.
 
     n flips are drawn, each once if there are no more; `clusters` as in `mean_interval`."""
     sums, _ = _image_sums(np.subtract(*check_scores(a, b)), clusters)
@@ -194,7 +199,8 @@ def sign_flip(a: Scores, b: Scores, n: int = 20_000, seed: int = 0, clusters: Se
 
 # %% ../../nbs/library/core/04_stats.ipynb #da06266d
 def paired_test(a: Scores, b: Scores, seed: int = 0, clusters: Sequence|None = None) -> tuple[float, str]:
-    "Test two methods on the same questions, in agreement with their mean difference: p, two-sided, and the test's name"
+    """Test two methods on the same questions, in agreement with their mean difference: p, two-sided, and the
+    test's name"""
     d = np.subtract(*check_scores(a, b))
     if clusters is not None and len(set(clusters)) < len(d):
         return sign_flip(a, b, seed=seed, clusters=clusters), 'sign flips by image'
@@ -213,9 +219,11 @@ def _upper_end(won, lost, n) -> float:
     return float(optimize.brentq(above, -1, 1))
 
 def exact_difference(a: Scores, b: Scores) -> Estimate:
-    """Estimate the mean of a - b with the exact paired interval of Fay and Lumbard (2021) and the p of `paired_test`.
+    """Estimate the mean of a - b with the exact paired interval of Fay and Lumbard (2021) and the p of
+    `paired_test`.
 
-    It excludes 0 where McNemar's exact test does. A partly right answer counts at each end as what makes the interval wider."""
+    It excludes 0 where McNemar's exact test does. A partly right answer counts at each end as what makes the
+    interval wider."""
     d = np.subtract(*check_scores(a, b))
     def won(signs): return int((signs > 0).sum())
     hi = _upper_end(won(np.ceil(d)), won(-np.ceil(d)), len(d))

@@ -50,7 +50,8 @@ def _find_labels(text: str) -> list[re.Match]:
     return []
 
 def option_form(text: str) -> str:
-    "Find the first label of what looks like options in a question, such as 'A:' or '1.'; '' where there is none"
+    """Find the first label of what looks like options in a question, such as 'A:' or '1.'; '' where there is
+    none"""
     return next((m[0] for m in _find_labels(text)), '')
 
 class SplitQuestion(NamedTuple):
@@ -92,8 +93,8 @@ def right_option(
     elif type(value) is int and meant and index.get(value, meant) != meant: meant = None
     if meant: return meant
     raise DataError(
-        f'the answer {quote(value)} is none of the {len(choices)} options, or several of them; give its letter, its '
-        f'text as a string, or as correct_choice_idx its index, from 0 to {len(choices) - 1}.')
+        f'the answer {quote(value)} is none of the {len(choices)} options, or several of them; give its '
+        f'letter, its text as a string, or as correct_choice_idx its index, from 0 to {len(choices) - 1}.')
 
 # %% ../../nbs/library/core/07_text.ipynb #265c6091
 # scripts
@@ -164,7 +165,8 @@ GRAMMAR = {name: frozenset(words.split()) for name, words in dict(
     which='what which whose',
     prepositions='''on in at by for to from with as of behind under above below near beside between over around inside
 outside against next across along through into onto beneath underneath among toward towards than like up down off out''',
-    determiners='the a an this that these those his her its their my our your any some both each every all other',
+    determiners='the a an this that these those his her its their my our your any some both each every all '
+                'other',
     others='''i you he she it we they me him them us someone anyone something anything there one ones who whom where when
 why how many much is are was were be been being do does did doesn didn isn aren wasn don has have had can could will would
 should may might must and or not but if than more image picture photo''',
@@ -227,7 +229,8 @@ class Phrase(NamedTuple):
         return next(filter(self.is_strong, reversed(self.words)), self.words[-1])
 
     def is_strong(self, pair: Word) -> bool:
-        "Tell whether a word may name an object: *the painting*, but not *painting* as in *is the man painting*"
+        """Tell whether a word may name an object: *the painting*, but not *painting* as in *is the man
+        painting*"""
         word, _ = pair
         if word in GRAMMAR['weak']: return False
         participle = len(word) > 4 and re.search('ing$|[^e]ed$', word) and word not in GRAMMAR['nouns']
@@ -275,10 +278,11 @@ def pick_words(
 ) -> list[int]:
     """Return the indices of the question's tokens that a query names.
 
-    'question': all; 'content': the content words; 'noun': the head of the phrase that is asked about, sought in the
-    sentence before where the last one has a pronoun. Any other query is a word or a list of words, in all their places.
-    A question without content words, or not in English, gives all tokens or, with `otherwise='none'`, none. A word that is
-    not in the question is an error or, with `otherwise='none'`, left out."""
+    'question': all; 'content': the content words; 'noun': the head of the phrase that is asked about, sought
+    in the sentence before where the last one has a pronoun. Any other query is a word or a list of words, in
+    all their places. A question without content words, or not in English, gives all tokens or, with
+    `otherwise='none'`, none. A word that is not in the question is an error or, with `otherwise='none'`, left
+    out."""
     everything = list(range(len(tokens)))
     found = split_words(tokens)
     if query == 'question': return everything
@@ -300,7 +304,8 @@ def read_words(tokens: Sequence[str], query: str|Iterable[str]) -> list[str]:
     return list(dict.fromkeys(word for word, at in split_words(tokens) if picked & {*at}))
 
 def why_no_words(tokens: Sequence[str], query: str|Iterable[str]) -> str:
-    "Say why a question has no 'content' words, 'noun' or '?'; '' where it has some, and of words that are named"
+    """Say why a question has no 'content' words, 'noun' or '?'; '' where it has some, and of words that are
+    named"""
     if query not in ('content', 'noun', '?') or pick_words(tokens, query, 'none'): return ''
     if query == '?': return 'the question has no question mark'
     english = _reads_english([word for word, _ in split_words(tokens)])

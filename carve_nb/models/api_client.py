@@ -23,7 +23,8 @@ from .model import Answer
 
 # %% ../../nbs/library/models/12_api_client.ipynb #34721060
 def data_url(image: Image.Image, max_pixels: int = 2**22) -> str:
-    "Encode an image as text: a PNG of its pixels and nothing else, made smaller where it has more than `max_pixels`"
+    """Encode an image as text: a PNG of its pixels and nothing else, made smaller where it has more than
+    `max_pixels`"""
     clean = Image.new('RGB', image.size)
     clean.paste(image)
     scale = (max_pixels/(clean.width*clean.height))**.5
@@ -54,7 +55,8 @@ def check_address(url: str):
 LARGEST_REPLY = 2**22   # bytes
 
 def bounded_client(seconds: float):
-    """Make a client for the library openai that takes in no packed, endless or late reply, and follows no redirect.
+    """Make a client for the library openai that takes in no packed, endless or late reply, and follows no
+    redirect.
 
     `seconds` are for one try."""
     import openai
@@ -107,8 +109,8 @@ class Endpoint:
         "Return the key, read anew each time and kept nowhere"
         key = os.environ.get(self.key_env or '', '').strip()
         if key or self.key_env is None: return key
-        raise CarveError(f'The environment variable {self.key_env} is not set. Set it to the key of {self.host}, '
-                         'or use key_env=None for a server without keys.')
+        raise CarveError(f'The environment variable {self.key_env} is not set. Set it to the key of '
+                         f'{self.host}, or use key_env=None for a server without keys.')
 
     def explain(self, e: Exception) -> tuple:
         """Find the status and the reason of an error of the client library.
@@ -148,8 +150,9 @@ class Endpoint:
         except CarveError: raise
         # its words could show the key
         except (TypeError, UnicodeEncodeError, ImportError, FileNotFoundError) as e:
-            raise CarveError(f'No request to {self.host} could be made ({type(e).__name__}): see key, timeout, extra, the '
-                             'words of the question, and proxies and certificates that the environment names.') from None
+            raise CarveError(f'No request to {self.host} could be made ({type(e).__name__}): see key, '
+                             f'timeout, extra, the words of the question, and proxies and certificates that '
+                             f'the environment names.') from None
         except Exception as e: raise RemoteError(*self.explain(e)) from None
         return self.read(reply, time.perf_counter() - begun)
 
@@ -163,6 +166,7 @@ class Endpoint:
         except Exception as e: raise RemoteError(*self.explain(e)) from None    # a server may send anything
         if refused: raise RemoteError('refused', f'{self.host} declined to answer')
         if not text:
-            raise RemoteError('malformed', f'the reply has no text (it ended with {str(choice.finish_reason)[:20]!r}): give '
-                              'more max_new_tokens, or see how the server parts reasoning from answers')
+            raise RemoteError('malformed', f'the reply has no text (it ended with '
+                                           f'{str(choice.finish_reason)[:20]!r}): give more max_new_tokens, '
+                                           f'or see how the server parts reasoning from answers')
         return Answer(text, [], math.nan, seconds, n, finished=choice.finish_reason != 'length')

@@ -53,7 +53,8 @@ def attention_layers(config: PreTrainedConfig) -> list[int]:
 
 # %% ../../nbs/library/models/03_families.ipynb #3100f3de
 def image_features(model: PreTrainedModel, inputs: dict) -> Tensor:
-    "Compute the tower's features of the images, [N, D], one row for each image token in order of the sequence"
+    """Compute the tower's features of the images, [N, D], one row for each image token in order of the
+    sequence"""
     tower = model.base_model.get_image_features
     arguments = {name: inputs[name] for name in inspect.signature(tower).parameters if name in inputs}
     out = tower(**arguments, return_dict=True)
@@ -86,14 +87,15 @@ class Family:
 
 # %% ../../nbs/library/models/03_families.ipynb #7e0da36e
 FAMILIES: dict[str, Family] = {}
-OWN_CODE = ('it runs code of its own. Take a stock release of the model (of InternVL those whose name ends in -hf, '
-            'such as OpenGVLab/InternVL3-1B-hf); or read that code and load the model in Python, with '
-            'VLM.from_pretrained(..., trust_remote_code=True).')
+OWN_CODE = ('it runs code of its own. Take a stock release of the model (of InternVL those whose name ends '
+            'in -hf, such as OpenGVLab/InternVL3-1B-hf); or read that code and load the model in Python, '
+            'with VLM.from_pretrained(..., trust_remote_code=True).')
 _ASIDE = 'its image is not read by the rows of the decoder itself, so its attention is not read here. Take another family.'
 REFUSED = dict(    # name -> why
-    llama4='The model family llama4 is refused: its stock model does not generate in transformers 5.24, but stops with an '
-           'AttributeError. Take another family.',
-    mllama=f'The model family mllama (Llama 3.2 Vision) is refused: its image is read by cross-attention; {_ASIDE}',
+    llama4='The model family llama4 is refused: its stock model does not generate in transformers 5.24, but '
+           'stops with an AttributeError. Take another family.',
+    mllama=f'The model family mllama (Llama 3.2 Vision) is refused: its image is read by cross-attention; '
+           f'{_ASIDE}',
     instructblip=f'The model family instructblip is refused: a Q-Former stands before its decoder; {_ASIDE}')
 
 def add_family(family: Family) -> Family:
@@ -116,23 +118,24 @@ def find_grid(made: Processed) -> Grid:
     tokens, pixels = sum(made.runs), made.inputs['pixel_values']
     side = isqrt(tokens)
     if side**2 == tokens and pixels.ndim == 4: return side, side
-    raise CarveError(f'{type(made.processor).__name__} tells no grid, and gives {tokens} image tokens for pixel '
-                     f'values of {tuple(pixels.shape)}: no square of tokens for each image.')
+    raise CarveError(f'{type(made.processor).__name__} tells no grid, and gives {tokens} image tokens for '
+                     f'pixel values of {tuple(pixels.shape)}: no square of tokens for each image.')
 
 def find_box(made: Processed) -> Box:
     "Return the whole image where the processor reports its grid, else the part that it cuts out or pads"
     return made.whole if told_rule(made) else cut_box(made)
 
 def find_family(name: str) -> Family:
-    "Return the record of a family by its `config.model_type`, or the rule for families of transformers without a record"
+    """Return the record of a family by its `config.model_type`, or the rule for families of transformers
+    without a record"""
     if name in FAMILIES: return FAMILIES[name]
     if name in REFUSED: raise UnsupportedError(REFUSED[name])
     if name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         return Family(name, find_grid, box=find_box, why_not=dict(sharing=ALONE), recorded=False)
-    raise CarveError(f'Model family {name!r} is not supported. With a record: {", ".join(sorted(FAMILIES))}; others of '
-                     'transformers are read by the grid that their processor tells. A family of your own is one `Family` '
-                     'record; add it with `add_family`: the page "Add a model family" '
-                     '(nbs/tutorials/extend.ipynb) shows how.')
+    raise CarveError(f'Model family {name!r} is not supported. With a record: {", ".join(sorted(FAMILIES))}; '
+                     f'others of transformers are read by the grid that their processor tells. A family of '
+                     f'your own is one `Family` record; add it with `add_family`: the page "Add a model '
+                     f'family" (nbs/tutorials/extend.ipynb) shows how.')
 
 # %% ../../nbs/library/models/03_families.ipynb #735f932f
 def _add(name, *args, **kw): return add_family(Family(name, *args, **kw))
@@ -142,14 +145,15 @@ _LINES = 'new-line tokens are dropped'
 _add('llava', patch_grid, box=cut_box)
 _add('llava_next', patch_grid, tiles=canvas_tiles, notes=_LINES)
 _add('llava_onevision', patch_grid, tiles=canvas_tiles, box=padded_box, alone=False,
-     notes=f'{_LINES}; several images are each padded to a square, and the beginning of their prompt is not shared')
+     notes=f'{_LINES}; several images are each padded to a square, and the beginning of their prompt is not '
+           f'shared')
 for _name in 'qwen2_vl', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_vl_moe': _add(_name)
 for _name in 'qwen3_5', 'qwen3_5_moe': _add(_name, notes=_LINEAR)
 for _name in 'glm4v', 'glm4v_moe', 'glm46v', 'ernie4_5_vl_moe': _add(_name)
 _add('lfm3_vl', notes=_CONVOLUTION)
 _add('gemma4')
-_add('gemma3n', square_grid, notes='its tower is one of timm: install the vision extra; tested with a smaller one than the '
-                                   'MobileNet-v5 of the releases')
+_add('gemma3n', square_grid, notes='its tower is one of timm: install the vision extra; tested with a '
+                                   'smaller one than the MobileNet-v5 of the releases')
 _add('mistral3', sized_grid, cell=lambda p: p.patch_size*p.spatial_merge_size,
      notes='a token of its own kind ends each row, and is on no map')
 for _name in 'internvl', 'aya_vision': _add(_name, square_grid, 'last', ratio_tiles)
@@ -159,11 +163,13 @@ _add('gemma3', square_grid, tiles=strip_tiles)
 _add('paligemma', patch_grid, box=cut_box,
     chat="{% for m in messages %}{% for c in m['content'] if c['type'] == 'image' %}<image>{% endfor %}"
          "{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] }}{% endfor %}{% endfor %}",
-    why_not=dict(sharing='image tokens attend to the question, so nothing of one prompt can be used in another'))
+    why_not=dict(sharing='image tokens attend to the question, so nothing of one prompt can be used in '
+                         'another'))
 _add('lfm2_vl', shape_grid, 'last', marked_tiles, notes=_CONVOLUTION,
      cell=lambda p: p.image_processor.encoder_patch_size*p.image_processor.downsample_factor)
 for _name, _why in ('minicpmv4_6', {}), ('minicpmv4_7', dict(
-        sharing='the places of its words are counted from the patches of all images, which a shared beginning does not have')):
+        sharing='the places of its words are counted from the patches of all images, which a shared '
+                'beginning does not have')):
     _add(_name, target_grid, tiles=line_tiles, axis=3, number='<image_id>{}</image_id>', notes=_LINEAR, why_not=_why,
          cell=lambda p: p.image_processor.patch_size*4)
 
@@ -192,9 +198,11 @@ BOX_FORMS = dict(
     qwen2_5_vl=BoxForm(_JSON, None, 'QwenLM/Qwen3-VL#676: pixels behind the processor, bbox_2d'),
     qwen3_vl=BoxForm(_JSON, 1000, 'QwenLM/Qwen3-VL#1486, #1927: thousandths, bbox_2d'),
     qwen3_5=BoxForm(_JSON, 1000, 'UNVERIFIED: as Qwen3-VL'),
-    internvl=BoxForm(_REGION, 1000, 'OpenGVLab/InternVL#227: <box>[[...]]</box>, normalized; 1000: UNVERIFIED; '
-                     'its <ref> around the thing is left out, as it is a command and not text'),
-    paligemma=BoxForm('detect {cue}', 1024, 'ai.google.dev/gemma/docs/paligemma: detect; big_vision: <loc> of 1024, y first',
+    internvl=BoxForm(_REGION, 1000, 'OpenGVLab/InternVL#227: <box>[[...]]</box>, normalized; 1000: '
+                                    'UNVERIFIED; its <ref> around the thing is left out, as it is a command '
+                                    'and not text'),
+    paligemma=BoxForm('detect {cue}', 1024, 'ai.google.dev/gemma/docs/paligemma: detect; big_vision: <loc> '
+                                            'of 1024, y first',
                       r'<loc(\d{4})>'*4, True))
 
 # %% ../../nbs/library/models/03_families.ipynb #a651e04e

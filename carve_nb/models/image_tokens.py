@@ -32,9 +32,11 @@ Grid = tuple[int, ...]    # rows and columns
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #4d9d8f0c
 def crop_box(processor: ProcessorMixin, size: Size, shown: Size) -> Box:
-    """Return the box of an image of `size` that a processor shows which pads to a square, resizes and center-crops.
+    """Return the box of an image of `size` that a processor shows which pads to a square, resizes and
+    center-crops.
 
-    Each of the three is optional; `shown` is the part of the processed image, from its top left, that the grid shows."""
+    Each of the three is optional; `shown` is the part of the processed image, from its top left, that the
+    grid shows."""
     ip = processor.image_processor
     sides = np.array(size)    # (across, down), as all the rest
     corner = cut = np.zeros(2, int)
@@ -195,7 +197,8 @@ def line_tiles(made: Processed, grid: Grid, count: int) -> ImageSpan:
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #73efe28b
 def canvas_box(grid: Grid, canvas_size: Grid, size: Size) -> tuple[Grid, Box]:
-    """Return the grid and the box of the part of a canvas that an image fills, as the model cuts it out: at cells.
+    """Return the grid and the box of the part of a canvas that an image fills, as the model cuts it out: at
+    cells.
 
     The canvas has `grid` cells, and as `canvas_size` its height and width in pixels."""
     # (down, across) each
@@ -251,7 +254,8 @@ def limit_pixels(image: Image.Image, most: int, cell: int) -> Image.Image:
     return image.resize([max(int(side*scale/cell), 1)*cell for side in image.size], Image.Resampling.LANCZOS)
 
 def limit_settings(processor: ProcessorMixin, most: int|None, raised: bool = False) -> dict:
-    "Return the settings of one call for at most `most` tokens, where the processor keeps an image's own pixels"
+    """Return the settings of one call for at most `most` tokens, where the processor keeps an image's own
+    pixels"""
     ip = processor.image_processor
     size = dict(getattr(ip, 'size', None) or {})
     if not (most and hasattr(ip, 'merge_size') and size.get('longest_edge')): return {}
@@ -327,4 +331,5 @@ def check_limit(most: int|None, name: str) -> int|None:
     "Return a limit; refuse one that is neither None nor a whole number of at least 1"
     if most is None or isinstance(most, Integral) and most >= 1: return most
     raise PromptError(
-        f'{name}={most!r} is no number of tokens: give a whole number of at least 1, or None for the usual limit.')
+        f'{name}={most!r} is no number of tokens: give a whole number of at least 1, or None for the usual '
+        f'limit.')

@@ -38,7 +38,8 @@ FlashMask = namedtuple('FlashMask', 'padding window causal', defaults=(None, Non
 Mask: TypeAlias = Tensor|BlockMask|FlashMask|None    # a tensor is [B or 1, 1 or H, Q, >=K]
 
 def mask_rows(mask: Mask, at: Tensor, Q: int, K: int, causal: bool = True) -> Tensor|None:
-    """Return the rows of a mask for some queries, [.., R, K], boolean (True: seen) or additive; None: all keys are seen.
+    """Return the rows of a mask for some queries, [.., R, K], boolean (True: seen) or additive; None: all
+    keys are seen.
 
     `at` [R] are indices into the Q queries, there are K keys; `causal`: is a missing mask causal?"""
     keys = torch.arange(K, device=at.device)
@@ -101,7 +102,8 @@ class Call:
         return (weights.reshape(B, groups, -1, K) @ self.v.to(weights.dtype)).view(B, H, R, -1)
 
     def outputs(self, rows: list[int], weights: Tensor) -> list[Tensor]:
-        """Return the kernel's output of some queries, weights [B, H, R, K] times values, and the same with its rounding.
+        """Return the kernel's output of some queries, weights [B, H, R, K] times values, and the same with
+        its rounding.
 
         Each of the three is [B, R, H, D]."""
         got = self.out[:, rows]
@@ -115,7 +117,8 @@ class Call:
         return [got, exact.transpose(1, 2), rounded.transpose(1, 2)]
 
 def check_kernel(modules: list, outputs: list[list[Tensor]], dropout: float = 0.) -> str:
-    """Refuse a kernel whose output is not softmax times v; return a note where half precision rounds it as eager does.
+    """Refuse a kernel whose output is not softmax times v; return a note where half precision rounds it as
+    eager does.
 
     `outputs` has the `Call.outputs` of each module."""
     if dropout: return f'attention dropout of {dropout} is on: weights are those before it'
@@ -134,8 +137,10 @@ def check_kernel(modules: list, outputs: list[list[Tensor]], dropout: float = 0.
     found = f'in {where} the output of {kernel!r} differs by {exact[worst]:.1%} from softmax times v in float32'
     if dtype.itemsize == 2: found += f', and by {rounded[worst]:.1%} from it in {dtype}'
     if rounded[worst] <= bound: return f'the attention shown is without the rounding of the kernel: {found}'
-    raise CaptureError(f'The attention kernel changes attention: {found}, where a stock kernel stays within {bound:.1%}. '
-                       "Call `model.set_attn_implementation('sdpa')`, and undo what replaced the stock kernel.")
+    raise CaptureError(f'The attention kernel changes attention: {found}, where a stock kernel stays within '
+                       f'{bound:.1%}. '
+                       "Call `model.set_attn_implementation('sdpa')`, and undo what replaced the stock "
+                       "kernel.")
 
 def largest_error(got: Tensor, want: Tensor) -> list[float]:
     """Return the largest difference of a row [H*D, L, B, R] as a share of its largest value, in each layer.
@@ -162,7 +167,8 @@ def find_cache(values: Iterable) -> Cache|None:
 class EarlyStop(BaseException): "Ends a pass once all that is wanted was read; no handler of errors is to catch it"
 
 class AttentionHook:
-    "Reads or changes the attention of the part of a model that has its `config`, in its own thread, while it is open"
+    """Reads or changes the attention of the part of a model that has its `config`, in its own thread, while
+    it is open"""
     config: PreTrainedConfig    # of the decoder or the tower
     modules: Collection[Module] = ()    # those of the part, set by `hooked`
     def on_pass(self, before: int):
@@ -244,9 +250,11 @@ def part_of(model: PreTrainedModel, config: PreTrainedConfig) -> Module:
     for module, found in configs.items():
         if found is config: return module
     if config in configs.values():
-        raise CaptureError('The decoder holds a copy of its configuration, as one that was quantized or copied alone: '
-                           'set `model.config.text_config = decoder.config` before a `VLM` is made, or quantize the whole model.')
-    raise CaptureError(f'This {type(model).__name__} is not read: no part of it has the configuration of its decoder.')
+        raise CaptureError('The decoder holds a copy of its configuration, as one that was quantized or '
+                           'copied alone: set `model.config.text_config = decoder.config` before a `VLM` is '
+                           'made, or quantize the whole model.')
+    raise CaptureError(f'This {type(model).__name__} is not read: no part of it has the configuration of its '
+                       f'decoder.')
 
 def uncompiled(model: Module) -> AbstractContextManager:
     "Run a compiled model, or one with a compiled part, as it was before"
@@ -257,8 +265,10 @@ def uncompiled(model: Module) -> AbstractContextManager:
 def register_hooked(kernel: str) -> str:
     "Register a kernel of transformers with `hooked_kernel` around it; return its name"
     if kernel != 'eager' and kernel not in ALL_ATTENTION_FUNCTIONS:
-        raise CaptureError(f'The model names the attention kernel {kernel!r}, which transformers does not have. Call '
-                           "`model.set_attn_implementation('sdpa')` first, or load it with `VLM.from_pretrained`.")
+        raise CaptureError(f'The model names the attention kernel {kernel!r}, which transformers does not '
+                           f'have. Call '
+                           "`model.set_attn_implementation('sdpa')` first, or load it with "
+                           "`VLM.from_pretrained`.")
     stock = eager_attention if kernel == 'eager' else ALL_ATTENTION_FUNCTIONS[kernel]
     # each time anew: another copy of this code, such as a notebook that ran before, may own it
     AttentionInterface.register(kernel + ROWS, functools.partial(hooked_kernel, stock))
@@ -268,7 +278,8 @@ def register_hooked(kernel: str) -> str:
 
 @contextmanager
 def hooked(hook: AttentionHook, model: PreTrainedModel) -> Iterator[AttentionHook]:
-    """Open a hook for all that this thread runs through its part of a stock model: the decoder or tower of its `config`.
+    """Open a hook for all that this thread runs through its part of a stock model: the decoder or tower of
+    its `config`.
 
     The block may end at the last layer that is wanted."""
     config = hook.config
@@ -290,8 +301,9 @@ def hooked(hook: AttentionHook, model: PreTrainedModel) -> Iterator[AttentionHoo
             config._attn_implementation = name
             yield hook
             if config._attn_implementation != name:
-                raise CaptureError(f'The attention kernel was set to {config._attn_implementation!r} inside the block, which '
-                                   'therefore reads nothing: call `set_attn_implementation` before it.')
+                raise CaptureError(f'The attention kernel was set to {config._attn_implementation!r} inside '
+                                   f'the block, which therefore reads nothing: call '
+                                   f'`set_attn_implementation` before it.')
     except EarlyStop as stop:
         if stop.args != (hook,): raise
 
@@ -312,8 +324,8 @@ class Pass:
 class Recorder(AttentionHook):
     """Keep the wanted rows of attention: a `Pass` for each forward pass.
 
-    In the first two passes, the prompt and the first token after it, each layer's kernel is checked by the first and the last
-    row that are kept."""
+    In the first two passes, the prompt and the first token after it, each layer's kernel is checked by the
+    first and the last row that are kept."""
     config: PreTrainedConfig      # of the decoder, which its attention modules hold
     layers: list[int]             # layer indices wanted, in order
     rows: Sequence[int] = (-1,)   # query positions wanted, in the sequence; -1 is the last one of every pass
@@ -334,23 +346,26 @@ class Recorder(AttentionHook):
         first = len(self.passes) == 1    # it alone ends with the prompt
         if self.length and (B > 1 or (end == self.length) != first):
             raise CaptureError(
-                f'Forward pass {len(self.passes)} inside the block reads {B} x {end} tokens, the inputs given have '
-                f'1 x {self.length}: it is of other inputs, reads the prompt again, or is a way to generate that is not read, '
-                'such as beams. Call `model.generate(**inputs)` once inside the block.')
+                f'Forward pass {len(self.passes)} inside the block reads {B} x {end} tokens, the inputs '
+                f'given have 1 x {self.length}: it is of other inputs, reads the prompt again, or is a way '
+                f'to generate that is not read, such as beams. Call `model.generate(**inputs)` once inside '
+                f'the block.')
         wanted = {end + r if r < 0 else r for r in self.rows}
         now.rows = [r for r in range(now.before, end) if r in wanted]
         now.read = Q
 
     @torch.no_grad()
     def on_call(self, call: Call) -> bool:
-        "Keep the wanted rows of one layer, once a pass: gradient checkpointing runs it again in the backward pass"
+        """Keep the wanted rows of one layer, once a pass: gradient checkpointing runs it again in the
+        backward pass"""
         layer, now = call.module.layer_idx, self.passes[-1]
         if layer not in self.layers or layer in now.weights: return False
         if not now.weights: self.begin(call)
         Q, K = call.q.shape[2], call.k.shape[2]
         if Q != now.read:
             raise CaptureError(f'Layer {layer} reads {Q} tokens where the first reads {now.read}: tokens are '
-                               'dropped on the way, and the rows have no place in the prompt. Turn the pruning off.')
+                               'dropped on the way, and the rows have no place in the prompt. Turn the '
+                               'pruning off.')
         at = [r - now.before for r in now.rows]
         weights = call.softmax(call.scores(at))
         if at and len(self.passes) <= 2:
@@ -382,21 +397,25 @@ def check_layers(layers: Layers, n_layers: int, attending: Sequence[int]|None = 
     if attending is None: return asked
     found = [layer for layer in asked if layer in attending]
     if found: return found
-    raise CaptureError(f'Layers {asked} of this model compute no attention to the images; {list(attending)} do.')
+    raise CaptureError(f'Layers {asked} of this model compute no attention to the images; {list(attending)} '
+                       f'do.')
 
 # %% ../../nbs/library/models/04_kernel.ipynb #adeee691
 def check_complete(rec: Recorder):
     "Refuse a closed record in which a layer is missing"
     if not rec.passes:
-        raise CaptureError('There was no forward pass of this model inside the block, in the thread that opened it.')
+        raise CaptureError('There was no forward pass of this model inside the block, in the thread that '
+                           'opened it.')
     missing = [sorted(p.weights) for p in rec.passes if sorted(p.weights) != rec.layers]
     if not missing: return
     n_layers = len({module.layer_idx for module in rec.modules if hasattr(module, 'layer_idx')})
     if n_layers < rec.config.num_hidden_layers:
-        raise CaptureError(f'The decoder has {n_layers} layers, its configuration says {rec.config.num_hidden_layers}: set '
-                           f'`model.config.get_text_config().num_hidden_layers = {n_layers}`, and make a `VLM` anew.')
-    raise CaptureError(f'Of the layers {rec.layers} only {missing[0]} were seen: this decoder does not use the attention '
-                       'kernel that its configuration names, and is not read.')
+        raise CaptureError(f'The decoder has {n_layers} layers, its configuration says '
+                           f'{rec.config.num_hidden_layers}: set '
+                           f'`model.config.get_text_config().num_hidden_layers = {n_layers}`, and make a '
+                           f'`VLM` anew.')
+    raise CaptureError(f'Of the layers {rec.layers} only {missing[0]} were seen: this decoder does not use '
+                       f'the attention kernel that its configuration names, and is not read.')
 
 @contextmanager
 def recording(

@@ -74,7 +74,8 @@ def load_processor(name: str, family: Family, **kw) -> ProcessorMixin:
         except Exception as e:
             missing = [package for package in ('torchvision', 'num2words') if package in str(e).lower()]
             if not missing: raise
-        LOG.info('%s is not installed: tokenizer and image processor of %s are used without its video processor',
+        LOG.info('%s is not installed: tokenizer and image processor of %s are used without its video '
+                 'processor',
                  missing[0], name)
         return still_processor(family.assemble or PROCESSOR_MAPPING_NAMES[family.name], name, **kw)
 
@@ -96,8 +97,8 @@ def check_decoder(config: PreTrainedConfig, name: str):
     "Refuse text models with an encoder apart from their decoder"
     text = config.get_text_config()
     if text.is_encoder_decoder:
-        raise CarveError(f'{str(name)!r} writes with {text.model_type}, an encoder with a decoder; only models whose '
-                         'image and words are in one decoder are read here.')
+        raise CarveError(f'{str(name)!r} writes with {text.model_type}, an encoder with a decoder; only '
+                         f'models whose image and words are in one decoder are read here.')
 
 # %% ../../nbs/library/models/05_loading.ipynb #c4bc5896
 def check_places(config: PreTrainedConfig, processor: ProcessorMixin, family: Family) -> list[ReadImage]:
@@ -122,22 +123,24 @@ FIXED_SETTINGS = dict(
     use_safetensors=True, attn_implementation='sdpa', output_loading_info=True, ignore_mismatched_sizes=True)
 
 def load_weights(source: str, **kw) -> PreTrainedModel:
-    "Load the stock model with the SDPA kernel, if its weights fit the configuration by the loader's own account"
+    """Load the stock model with the SDPA kernel, if its weights fit the configuration by the loader's own
+    account"""
     for k, v in FIXED_SETTINGS.items():
         if kw.get(k, v) == v: continue
-        raise CarveError(f'{k}={kw[k]!r} is refused: weights are read from safetensors only, run with the SDPA kernel, '
-                         'and are checked here. Leave it out.')
+        raise CarveError(f'{k}={kw[k]!r} is refused: weights are read from safetensors only, run with the '
+                         f'SDPA kernel, and are checked here. Leave it out.')
     with explained(f'The weights of {source!r} cannot be loaded (only safetensors are)'):
         index = Path(source)/'model.safetensors.index.json'
         for shard in set(json.loads(index.read_text())['weight_map'].values()) if index.is_file() else ():
             if os.path.isabs(shard) or os.path.normpath(shard).startswith('..'):
-                raise CarveError(f'{index} names {shard!r}, a file outside its folder, and nothing is read there. Save '
-                                 'the model again with `save_pretrained`.')
+                raise CarveError(f'{index} names {shard!r}, a file outside its folder, and nothing is read '
+                                 f'there. Save the model again with `save_pretrained`.')
         model, info = AutoModelForImageTextToText.from_pretrained(source, **kw | FIXED_SETTINGS)
     random = sorted(info['missing_keys']) + sorted(name for name, *_ in info['mismatched_keys'])
     if random:
-        raise CarveError(f'{len(random)} tensors of {source!r} are missing or do not fit its configuration, such as '
-                         f'{random[0]}; they would be random. Get the complete weights, and config.json of the same release.')
+        raise CarveError(f'{len(random)} tensors of {source!r} are missing or do not fit its configuration, '
+                         f'such as {random[0]}; they would be random. Get the complete weights, and '
+                         f'config.json of the same release.')
     unused = sorted(info['unexpected_keys'])
     if unused:
         warnings.warn(f'{len(unused)} tensors of {source!r} are not used, such as {unused[0]}: see that its '
@@ -159,8 +162,8 @@ def load_model(
     source = find_source(name)
     release = dict(revision=revision, trust_remote_code=trust_remote_code)
     if revision and Path(source).is_dir():
-        raise CarveError(f'revision={revision!r} is for a Hub id; {name!r} is a folder, and is taken as it is. '
-                         'Leave it out.')
+        raise CarveError(f'revision={revision!r} is for a Hub id; {name!r} is a folder, and is taken as it '
+                         f'is. Leave it out.')
     if device_map is not None and device is not None:
         raise CarveError(f'Give device={str(device)!r} or device_map={device_map!r}, not both.')
     with explained(f'No usable configuration of {source!r}'):

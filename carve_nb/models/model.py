@@ -90,7 +90,8 @@ class Model:
         escape: bool = False,                 # defuse commands inside user texts? Without it such texts are refused
     ):
         if isinstance(model, (str, Path)):
-            raise CarveError(f'{str(model)!r} is the name of a model: load it with VLM.from_pretrained({str(model)!r}).')
+            raise CarveError(f'{str(model)!r} is the name of a model: load it with '
+                             f'VLM.from_pretrained({str(model)!r}).')
         self.hold(stock_model(model, processor), processor, name, escape)
         check_decoder(self.model.config, self.name)
         if not self.processor.chat_template and self.family.chat:
@@ -98,12 +99,13 @@ class Model:
             self.processor.chat_template = self.family.chat
         check_template(self.processor, self.name)
         if self.thinks:
-            warnings.warn(f'The chat template opens a thought with {self.thinks}: it gets {self.thought:,} tokens, beside '
-                          'those of the answer. Set another number with `vlm.thought`.', stacklevel=2)
+            warnings.warn(f'The chat template opens a thought with {self.thinks}: it gets {self.thought:,} '
+                          f'tokens, beside those of the answer. Set another number with `vlm.thought`.', stacklevel=2)
 
     @classmethod
     def of_stock(cls, model: PreTrainedModel, processor: ProcessorMixin) -> Self:
-        "Wrap a stock pair for prompts that the caller makes: nothing is checked, and no chat template is needed"
+        """Wrap a stock pair for prompts that the caller makes: nothing is checked, and no chat template is
+        needed"""
         vlm = cls.__new__(cls)
         vlm.hold(model, processor)
         return vlm
@@ -184,8 +186,9 @@ class Model:
         size = sum(p.numel() for p in self.model.parameters())
         dtype = str(self.dtype).removeprefix('torch.')
         suffix = f', suffix {self.suffix!r}' if self.suffix else ''
-        return (f'{type(self).__name__}({Path(self.name).name}: {self.family.name}, {size/1e6:.3g} M parameters, '
-                f'{self.n_layers} layers x {self.n_heads} heads, {dtype} on {self.device}{suffix})')
+        return (f'{type(self).__name__}({Path(self.name).name}: {self.family.name}, {size/1e6:.3g} M '
+                f'parameters, {self.n_layers} layers x {self.n_heads} heads, {dtype} on '
+                f'{self.device}{suffix})')
 
     def with_suffix(self, question: str, suffix: str|bool|None) -> str:
         "Append a suffix to a question: a text; True: the model's own; None: none"
@@ -226,14 +229,15 @@ class Model:
         chat, after = lay_words(self.processor, question, self.with_suffix(question, suffix), n, messages)
         prompt = write_prompt(self, chat, question, images, self.read(images, limits, known), after)
         if len(prompt) >= self.limit:
-            raise PromptError(f'The prompt has {len(prompt)} tokens, the model reads {self.limit} with the answer. '
-                              'Shorten the question, or use fewer or smaller images.')
+            raise PromptError(f'The prompt has {len(prompt)} tokens, the model reads {self.limit} with the '
+                              f'answer. Shorten the question, or use fewer or smaller images.')
         return prompt
 
     def read(self,
         images: list[Image.Image], limits: Sequence|None = None, known: dict|None = None, whole: bool = False,
     ) -> list[ReadImage]:
-        """Process images, each alone and once where the family allows it; `limits` and `known` as of `build_prompt`.
+        """Process images, each alone and once where the family allows it; `limits` and `known` as of
+        `build_prompt`.
 
         `whole`: as large as the processor takes them."""
         def process(some, most=None):
@@ -280,13 +284,14 @@ class Model:
         given = images if isinstance(images, (list, tuple)) else [images]
         if images is None: given = inside
         if any(image is None for image in given):
-            raise PromptError('A part dict(type="image") of the messages has no image: add image=..., or give the '
-                              'images before the messages.')
+            raise PromptError('A part dict(type="image") of the messages has no image: add image=..., or '
+                              'give the images before the messages.')
         if len(given) != len(inside):
-            raise PromptError(f'{len(given)} images for {len(inside)} places: put a part dict(type="image") into the '
-                              'messages for each image.')
+            raise PromptError(f'{len(given)} images for {len(inside)} places: put a part dict(type="image") '
+                              f'into the messages for each image.')
         if any(image is not None and image is not other for image, other in zip(inside, given)):
-            raise PromptError('Images are given, and others are in the messages: give each image in one of the two places.')
+            raise PromptError('Images are given, and others are in the messages: give each image in one of '
+                              'the two places.')
         texts = [part for m in messages for part in m['content'] if part['type'] == 'text']
         for part in texts: part['text'] = check_text(self.processor, part['text'], self.escape)
         return messages, given, texts[-1]['text']
@@ -323,7 +328,8 @@ class Model:
         return self.answer(prompt, out.sequences[0, n:], scores, time.perf_counter() - start, eos)
 
     def probe_logits(self, split: bool = False) -> Tensor:
-        "Compute the logits after the probe, [V], float32, read in one pass or, as with prefix sharing, in two"
+        """Compute the logits after the probe, [V], float32, read in one pass or, as with prefix sharing, in
+        two"""
         prompt = self.build_prompt(probe_image(), PROBE)
         def read():
             inputs = Prefixes().read_prefix(self, prompt) if split else self.to_device(prompt)
@@ -333,7 +339,8 @@ class Model:
         return out.logits[0][0].float().cpu()
 
     def room(self, prompt: Prompt, max_new_tokens: int) -> int:
-        "Limit the tokens that are generated: the answer's, and `thought` more where the prompt opens a thought"
+        """Limit the tokens that are generated: the answer's, and `thought` more where the prompt opens a
+        thought"""
         return min(max_new_tokens + self.thought*bool(open_thought(prompt.text)), self.limit - len(prompt))
 
     def answer(self, prompt: Prompt,
@@ -404,7 +411,8 @@ UNREAD = dict( # setting -> values that are read, why others are not, and what t
     guidance_scale=((None, 1), 'every second pass is of another prompt', 'no guidance scale'))
 
 def refuse_settings(model: PreTrainedModel, arguments: Mapping):
-    "Refuse arguments of `generate` with passes of several answers or of none, such as beams or drafted tokens"
+    """Refuse arguments of `generate` with passes of several answers or of none, such as beams or drafted
+    tokens"""
     for name, (allowed, why, instead) in UNREAD.items():
         value = generate_setting(model, arguments, name)
         if value in allowed: continue

@@ -70,7 +70,8 @@ def greedy(model: PreTrainedModel, max_new_tokens: int) -> GenerationConfig:
     for name in 'prefill_chunk_size', 'prompt_lookup_num_tokens', 'assistant_early_exit', 'stop_strings':
         value = getattr(config, name, None)    # which transformers puts in the place of our None
         if value is not None:
-            raise CaptureError(f"The model's generation_config sets {name}={value!r}, under which it is not asked here. "
+            raise CaptureError(f"The model's generation_config sets {name}={value!r}, under which it is not "
+                               f"asked here. "
                                f'Set `model.generation_config.{name} = None`.')
     pad, eos = config.pad_token_id, config.eos_token_id
     if pad is None: pad = eos[0] if isinstance(eos, list) else eos
@@ -117,7 +118,8 @@ def put_loose(tensors: Loose):
 def own_loose(model: PreTrainedModel, held: Loose|None = None) -> Iterator[None]:
     """Take back the tensors that a stock model stores on itself inside the block.
 
-    `held` are a prompt's own, put there before, to which the changed ones are added; empty at its first turn."""
+    `held` are a prompt's own, put there before, to which the changed ones are added; empty at its first
+    turn."""
     before = loose_tensors(model)
     try:
         put_loose(held or {})
@@ -169,11 +171,12 @@ class Prefixes:
         return known
 
     def read_prefix(self, vlm: 'Model', prompt: Prompt) -> dict:
-        """Return the model's inputs: a cache that holds the prefix, remembered or read now, and all further images.
+        """Return the model's inputs: a cache that holds the prefix, remembered or read now, and all further
+        images.
 
-        Tensors that reading the prefix left on the model are put there again for the pass that follows, and stay until
-        the next prompt writes its own, as after a stock `generate`; `own_loose` around both passes takes them back. All
-        is read in a context of its own: a recorder outside is not to see it."""
+        Tensors that reading the prefix left on the model are put there again for the pass that follows, and
+        stay until the next prompt writes its own, as after a stock `generate`; `own_loose` around both passes
+        takes them back. All is read in a context of its own: a recorder outside is not to see it."""
         inputs = vlm.to_device(prompt)
         first = upto_image(prompt, inputs, 0) | tower_inputs(vlm, prompt, inputs, 0)
         prefix = self.find(vlm, first)

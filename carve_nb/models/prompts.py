@@ -59,22 +59,23 @@ def check_template(processor: ProcessorMixin, name: str):
         if 'Is it there?' in chat and chat != without: return
         found = repr(chat[:80])
     except Exception as e: found = f'{type(e).__name__}: {" ".join(str(e).split())}'
-    raise CarveError(f'The chat template of {name} is missing or broken, or leaves out the question or the image. Of an image '
-                     f'and a question it makes {found}. Get the complete release, or set `processor.chat_template` before '
-                     'making the VLM.')
+    raise CarveError(f'The chat template of {name} is missing or broken, or leaves out the question or the '
+                     f'image. Of an image and a question it makes {found}. Get the complete release, or set '
+                     f'`processor.chat_template` before making the VLM.')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #2e2f90ac
 def lay_words(
     processor: ProcessorMixin, question: str, text: str, n: int = 1, messages: Sequence[dict] = TURN,
 ) -> tuple[str, str]:
-    """Format a chat with a text that begins with the question; return it, and the words after the question, up to an image.
+    """Format a chat with a text that begins with the question; return it, and the words after the question,
+    up to an image.
 
     Arguments as of `format_chat`."""
     chat, example = (format_chat(processor, words, n, messages) for words in (text, 'Is it there?'))
     end = text + example.rpartition('Is it there?')[2]
     if not chat.endswith(end):
-        raise PromptError(f'The chat template changes {text[:80]!r}, or puts it elsewhere than other questions: '
-                          f'{chat[-120:]!r}. Ask without signs that it changes.')
+        raise PromptError(f'The chat template changes {text[:80]!r}, or puts it elsewhere than other '
+                          f'questions: {chat[-120:]!r}. Ask without signs that it changes.')
     return chat, end.removeprefix(question).split(str(getattr(processor, 'image_token', None)))[0]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #eda859ca
@@ -120,8 +121,8 @@ def check_text(processor: ProcessorMixin, text: str, escape: bool = False) -> st
     except UnicodeEncodeError as e:
         raise PromptError(f'The question cannot be encoded as UTF-8: {e.reason} at {e.start}.') from None
     if not any(c.isprintable() and not c.isspace() for c in text):
-        raise PromptError(f'The question is empty, or nothing of it can be seen: {text[:20]!r}. Give a question; '
-                          'none is made up in its place.')
+        raise PromptError(f'The question is empty, or nothing of it can be seen: {text[:20]!r}. Give a '
+                          f'question; none is made up in its place.')
     if escape: text = escape_text(processor, text)
     tok = processor.tokenizer
     special, pattern = commands(processor)
@@ -129,8 +130,8 @@ def check_text(processor: ProcessorMixin, text: str, escape: bool = False) -> st
     ids = tok(text, add_special_tokens=False, truncation=False).input_ids
     found = [m[0] for m in pattern.finditer(text)] + tok.convert_ids_to_tokens([i for i in ids if i in special])
     if found:
-        raise PromptError(f'The question contains {found[0]!r}, which the model reads as a command and not as text. '
-                          'Remove it, or load the model with escape=True (--escape).')
+        raise PromptError(f'The question contains {found[0]!r}, which the model reads as a command and not '
+                          f'as text. Remove it, or load the model with escape=True (--escape).')
     return text.strip()
 
 # %% ../../nbs/library/models/06_prompts.ipynb #44856f17
@@ -189,8 +190,8 @@ def check_shape(img: Image.Image) -> Image.Image:
     "Refuse a strip of which a processor would leave a line, or nothing"
     short, long = sorted(img.size)
     if long <= MAX_SIDE_RATIO*short: return img
-    raise PromptError(f'An image of {img.width} x {img.height} pixels is over {MAX_SIDE_RATIO} times longer than '
-                      'wide. Crop it, or pad its short side.')
+    raise PromptError(f'An image of {img.width} x {img.height} pixels is over {MAX_SIDE_RATIO} times longer '
+                      f'than wide. Crop it, or pad its short side.')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #e19e7c10
 def seen_images(images: ImageLike|list|tuple) -> list[Image.Image]:
@@ -299,14 +300,16 @@ def compare_pixels(processor: ProcessorMixin, inputs: Mapping, want: Tensor) -> 
 def read_prompt(vlm: 'Model', inputs: Mapping, images: list, question: str|None = None) -> Prompt:
     "Find the words and images in inputs that were made elsewhere; of the images their tokens are counted"
     if any(k in inputs for k in ('pixel_values_videos', 'video_grid_thw')):
-        raise UnsupportedError('These inputs hold a video, and images are read here: give its frames as images.')
+        raise UnsupportedError('These inputs hold a video, and images are read here: give its frames as '
+                               'images.')
     ids, mask = inputs['input_ids'].cpu(), inputs.get('attention_mask')
     if len(ids) > 1 or mask is not None and not mask.all():
-        raise PromptError('A block records one prompt without padding: open a block for each prompt of a batch.')
+        raise PromptError('A block records one prompt without padding: open a block for each prompt of a '
+                          'batch.')
     opened = seen_images(images)
     if any(upright(image) is not image for image in opened):
-        warnings.warn('The processor got an opened photo and did not turn it, so the model sees it lying on its '
-                      'side. Give it the path, or `ImageOps.exif_transpose(photo)`.', stacklevel=4)
+        warnings.warn('The processor got an opened photo and did not turn it, so the model sees it lying on '
+                      'its side. Give it the path, or `ImageOps.exif_transpose(photo)`.', stacklevel=4)
     if not opened: raise PromptError('The prompt has no image, so it has no attention to one.')
     parts, ids = vlm.read(opened, whole=True), ids[0]
     spans = place_images(ids, vlm.model.config, parts)
@@ -317,7 +320,8 @@ def read_prompt(vlm: 'Model', inputs: Mapping, images: list, question: str|None 
 
 # %% ../../nbs/library/models/06_prompts.ipynb #1cbe6f94
 def read_messages(messages: Iterable[dict]) -> tuple[list[dict], list]:
-    """Read a chat whose last text is the question: its messages in one form, and its images, None where one is missing.
+    """Read a chat whose last text is the question: its messages in one form, and its images, None where one
+    is missing.
 
     Messages are as a chat template takes them, with contents as text or as lists of parts."""
     read, images = [], []
@@ -334,18 +338,21 @@ def read_messages(messages: Iterable[dict]) -> tuple[list[dict], list]:
             read.append(dict(message, role=message['role'], content=parts))
         if read[-1]['role'] == 'user' and parts != [dict(type='image')]*len(parts): return read, images
     except (TypeError, KeyError, AttributeError, IndexError): pass
-    raise PromptError('Messages are a list of dict(role=..., content=...), the content a text or a list of parts '
-                      "dict(type='text', text=...) and dict(type='image', image=...); the last is the user's, with the question "
+    raise PromptError('Messages are a list of dict(role=..., content=...), the content a text or a list of '
+                      'parts '
+                      "dict(type='text', text=...) and dict(type='image', image=...); the last is the "
+                      "user's, with the question "
                       'as its last text. Videos and plain questions: `vlm.prompt(images, question)`.')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #59a9fbec
 def join_images(messages: list[dict]) -> list[dict]:
-    "Give a chat of `read_messages` one place for all images of the question, where its own stand side by side"
+    """Give a chat of `read_messages` one place for all images of the question, where its own stand side by
+    side"""
     places = [(k, i) for k, m in enumerate(messages) for i, part in enumerate(m['content'])
               if part['type'] == 'image']
     k, first = places[0] if places else (0, 0)
     if places != [(k, first + j) for j in range(max(len(places), 1))]:
-        raise PromptError(f'The messages have {len(places)} parts dict(type="image"): give them one, where all images '
-                          'of the question stand, or several side by side.')
+        raise PromptError(f'The messages have {len(places)} parts dict(type="image"): give them one, where '
+                          f'all images of the question stand, or several side by side.')
     del messages[k]['content'][first + 1:first + len(places)]
     return messages
