@@ -7,7 +7,7 @@ import torch
 import transformers
 import carve_nb
 
-PUBLIC = ('transformers.utils.logging', 'transformers.modeling_outputs.', 'safetensors.torch.', 'torch.nn.functional', 'torch.nn.utils.rnn.',
+PUBLIC = ('transformers.utils.logging', 'transformers.modeling_outputs.', 'safetensors.torch.', 'torch.nn.Module', 'torch.nn.functional', 'torch.nn.utils.rnn.',
     'transformers.pipelines.PIPELINE_REGISTRY')   # of its guide to new pipelines
 PRIVATE = {   # name -> where it is used, and what it does there
     'transformers.image_processing_utils.get_patch_output_size': 'models.image_tokens: where LLaVA-NeXT pads a canvas',

@@ -6,15 +6,21 @@
 __all__ = ['Edit', 'raise_scores', 'applying', 'RowGraph', 'frozen', 'rows_live', 'grad_rows']
 
 # %% ../../nbs/library/attention/09_edits.ipynb #a3dfccec
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass, field
 import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers import PreTrainedConfig, PreTrainedModel
 from .vlm import VLM
 from ..core.errors import CaptureError, CarveError, UnsupportedError
+from ..core.saliency import Layers
 from carve_nb.models.kernel import (
     CACHE,
     AttentionHook,
+    Call,
     check_call,
     check_layers,
     hooked,
@@ -29,40 +35,42 @@ from ..models.prompts import Prompt
 @dataclass(repr=False)
 class Edit(AttentionHook):
     "A change of attention in some layers at some query positions; rows are not normalized again"
-    layers: list             # decoder layer indices
-    scores: object = None    # (layer, [B, H, R, N] scores before the softmax, [R] positions) -> the same shape
-    weights: object = None   # (layer, [B, H, R, N] weights, [R] positions) -> the same shape
-    heads: object = None     # (layer, [B, H, R, D] outputs of the heads, [R] positions) -> the same shape
-    after: int = None        # rows from this position on; None: the last row of every pass
-    at: list = None          # these positions alone
+    layers: list[int]              # of the decoder
+    scores: Callable|None = None   # (layer, [B, H, R, N] scores before the softmax, [R] positions) -> the same shape
+    weights: Callable|None = None  # (layer, [B, H, R, N] weights, [R] positions) -> the same shape
+    heads: Callable|None = None    # (layer, [B, H, R, D] outputs of the heads, [R] positions) -> the same shape
+    after: int|None = None         # rows from this position on; None: the last row of every pass
+    at: Sequence[int]|None = None  # these positions alone
     first: int = 0           # tokens in the cache when the first pass began
     before: int = 0          # tokens in the cache when the pass began
     length: int = 0          # tokens read so far
     passes: int = 0          # forward passes seen
-    config: object = None    # of the decoder, set by `applying`
+    config: PreTrainedConfig = None    # of the decoder, set by `applying`
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         changed = [k for k in ('scores', 'weights', 'heads') if getattr(self, k)]
         return f'Edit(layers {self.layers}, {" and ".join(changed)})'
 
-    def on_pass(self, before):
+    def on_pass(self, before: int):
         if not self.passes: self.first = before
-        self.before, self.passes = before, self.passes + 1
+        self.before = before
+        self.passes += 1
 
-    def rows(self, Q) -> list:
+    def rows(self, Q: int) -> list[int]:
         "Return the positions to be changed in this pass of Q queries"
         self.length = self.before + Q
         seen = range(self.before, self.length)
         if self.at is not None: return [r for r in self.at if r in seen]
         return list(seen[-1:] if self.after is None else range(max(seen[0], self.after), self.length))
 
-    def whole(self, change, layer, x, rows, gone):
-        "Apply a change of positions in the sequence to the keys that are left; `gone` stands for the others"
-        first = max(0, self.length - x.shape[-1])
-        full = torch.nn.functional.pad(x, (first, 0), value=gone)
-        return change(layer, full, rows)[..., first:]
+    def whole(self, change: Callable, layer: int, values: Tensor, rows: list[int], absent: float) -> Tensor:
+        """Apply a change to values of all keys of the sequence, `absent` for those that have left the cache.
 
-    def change(self, call, out):
+        Return the others."""
+        first = max(0, self.length - values.shape[-1])
+        return change(layer, pad(values, (first, 0), value=absent), rows)[..., first:]
+
+    def change(self, call: Call, out: Tensor) -> Tensor:
         "Compute the chosen rows again with the change, in float32, and replace the kernel's rows"
         layer, rows = call.module.layer_idx, self.rows(call.q.shape[2])
         if layer not in self.layers or not rows: return out
@@ -77,69 +85,80 @@ class Edit(AttentionHook):
         return out.index_copy(1, at, heads.transpose(1, 2).to(out.dtype))
 
 # %% ../../nbs/library/attention/09_edits.ipynb #6137e111
-def raise_scores(columns, gain):    # for `Edit.scores`
-    "Raise scores of image tokens by a part of their size, where a row sees them: one part for all columns, or [Nv]"
-    gain = torch.as_tensor(gain)
-    def raised(layer, scores, rows):
+def raise_scores(columns: Tensor, gain: float|Tensor) -> Callable:
+    """Make an `Edit.scores` that raises the scores of image tokens by a part of their size, where a row sees
+    them.
+
+    `columns` [Nv] are the tokens; `gain` is one part for all, or [Nv]."""
+    part = torch.as_tensor(gain)
+    def raise_rows(layer, scores, rows):
         at = columns.to(scores.device)
-        seen = scores[..., at]
-        unseen = seen < torch.finfo(scores.dtype).min/2
-        return scores.index_copy(-1, at, torch.where(unseen, seen, seen + gain.to(scores)*seen.abs()))
-    return raised
+        before = scores[..., at]
+        unseen = before < torch.finfo(scores.dtype).min/2
+        return scores.index_copy(-1, at, torch.where(unseen, before, before + part.to(scores)*before.abs()))
+    return raise_rows
 
 # %% ../../nbs/library/attention/09_edits.ipynb #d1303c32
 @contextmanager
-def applying(vlm, edit):
-    "Inside the block the model attends as the edit says"
+def applying(vlm: VLM, edit: Edit) -> Iterator[Edit]:
+    "Apply an edit to the attention of the model inside the block"
     if any(isinstance(w, Edit) for w in open_hooks.get()):
-        raise UnsupportedError('Another edit is open, and one acts at a time: put both changes into one `Edit`.')
+        raise UnsupportedError('Another edit is open, and one acts at a time: put both changes into one '
+                               '`Edit`.')
     edit.layers = check_layers(edit.layers, vlm.n_layers, vlm.layers)
     edit.config = vlm.model.config.get_text_config()
     edit.at = None if edit.at is None else [*map(int, edit.at)]
     start = [] if edit.after is None else [edit.after]
     if not (edit.scores or edit.weights or edit.heads) or edit.at == []:
-        raise CarveError('The edit changes nothing: give it scores, weights or heads, and at least one position.')
-    if bad := [r for r in (*(edit.at or ()), *start) if r < 0]:
-        raise CarveError(f'Positions {bad} of the edit are negative: they count from 0, the first token of the prompt.')
+        raise CarveError('The edit changes nothing: give it scores, weights or heads, and at least one '
+                         'position.')
+    bad = [r for r in (*(edit.at or ()), *start) if r < 0]
+    if bad:
+        raise CarveError(f'Positions {bad} of the edit are negative: they count from 0, the first token of '
+                         f'the prompt.')
     edit.passes = edit.length = 0
     with hooked(edit, vlm.model): yield edit
     if not edit.passes: raise CarveError('No forward pass was changed: nothing ran inside the block.')
     wanted = start if edit.at is None else edit.at
-    if unread := [r for r in wanted if r < edit.first or edit.at and r >= edit.length]:
+    unread = [r for r in wanted if r < edit.first or edit.at and r >= edit.length]
+    if unread:
         raise CarveError(
-            f'Positions {unread[:5]} of the edit were not read inside the block, which read {edit.first} to {edit.length - 1}. '
-            'Ask `vlm.generate(prompt)` there; a `Session` reads the image apart.')
+            f'Positions {unread[:5]} of the edit were not read inside the block, which read {edit.first} to '
+            f'{edit.length - 1}. Ask `vlm.generate(prompt)` there; a `Session` reads the image apart.')
 
 # %% ../../nbs/library/attention/09_edits.ipynb #183fc60d
 @dataclass(repr=False)
 class RowGraph:
     "Rows of one prompt that take part in its logits"
-    layers: list                 # [L] layer indices
-    rows: list                   # [R] query positions
-    columns: torch.Tensor        # [Nv] keys of the images
-    weights: dict = field(default_factory=dict)  # layer -> [1, H, R, K], float32, with a graph
-    logits: torch.Tensor = None  # [V] of the next token, float32, with a graph
+    layers: list[int]            # [L] layer indices
+    rows: list[int]              # [R] query positions
+    columns: Tensor              # [Nv] keys of the images
+    weights: dict[int, Tensor] = field(default_factory=dict)  # layer -> [1, H, R, K], float32, with a graph
+    logits: Tensor = None        # [V] of the next token, float32, with a graph
 
-    def __repr__(self): return f'RowGraph(layers {self.layers}, rows {self.rows}, {len(self.columns)} image tokens)'
+    def __repr__(self) -> str:
+        return f'RowGraph(layers {self.layers}, rows {self.rows}, {len(self.columns)} image tokens)'
 
-    def on_images(self, ws):    # [L, H, R, Nv]
-        "Return image columns of one tensor for each layer"
-        return stack_layers([w[0][..., self.columns.to(w.device)] for w in ws])
+    def on_images(self, tensors: list[Tensor]) -> Tensor:
+        "Stack the image columns of one tensor for each layer, [L, H, R, Nv]"
+        return stack_layers([tensor[0][..., self.columns.to(tensor.device)] for tensor in tensors])
 
     @property
-    def attn(self): return self.on_images([self.weights[l] for l in self.layers])
+    def attn(self) -> Tensor: return self.on_images([self.weights[layer] for layer in self.layers])
 
-    def grads(self, score):       # scalar made from `logits` -> [L, H, R, Nv]
-        "Return how much a score would change with each weight; zero for keys that the mask or the window hides"
-        ws = [self.weights[l] for l in self.layers]
-        raw = torch.autograd.grad(score, ws, retain_graph=True, allow_unused=True)
-        pairs = zip(raw, ws)
-        return self.on_images([torch.zeros_like(w) if g is None else g.masked_fill(w == 0, 0) for g, w in pairs])
+    def grads(self, score: Tensor) -> Tensor:
+        """Compute the gradient of a scalar made from `logits` by each weight, [L, H, R, Nv].
+
+        It is zero for keys that the mask or the window hides."""
+        weights = [self.weights[layer] for layer in self.layers]
+        raw = torch.autograd.grad(score, weights, retain_graph=True, allow_unused=True)
+        return self.on_images([torch.zeros_like(weight) if grad is None else grad.masked_fill(weight == 0, 0)
+                               for grad, weight in zip(raw, weights)])
 
 # %% ../../nbs/library/attention/09_edits.ipynb #7af4a0bc
 @contextmanager
-def frozen(model):
-    "Inside the block no parameter of a stock model learns"
+def frozen(model: PreTrainedModel) -> Iterator[None]:
+    "Keep the parameters of a stock model from learning inside the block"
     learning = torch.nn.ParameterList(p for p in model.parameters() if p.requires_grad)
     with restore(learning.requires_grad_):
         learning.requires_grad_(False)
@@ -147,36 +166,39 @@ def frozen(model):
 
 @contextmanager
 def rows_live(
-    vlm: VLM, prompt: Prompt,  # what runs inside the block must be this prompt
-    layers=None, rows=(-1,),   # layer index or indices, all by default; query positions in the prompt
-):                             # `RowGraph`
+    vlm: VLM, prompt: Prompt,   # what runs inside the block must be this prompt
+    layers: Layers = None, rows: Sequence[int] = (-1,),    # of the decoder, all by default; query positions in the prompt
+) -> Iterator[RowGraph]:
     "Let wanted rows take part, and nothing else have a graph; afterwards the model is as it was"
     N = len(prompt)
-    if bad := [r for r in rows if r not in range(-N, N)]:
-        raise CaptureError(f'Rows {bad} do not exist: the prompt has {N} tokens.')
-    def keep(layer, w, at):
-        want.weights[layer] = w.requires_grad_()
-        return w
-    edit = Edit([layers] if isinstance(layers, int) else layers, weights=keep, at=sorted({r % N for r in rows}))
-    with model_lock(vlm.model), applying(vlm, edit), frozen(vlm.model):
-        want = RowGraph(edit.layers, edit.at, prompt.columns)
-        yield want
+    bad = [r for r in rows if r not in range(-N, N)]
+    if bad: raise CaptureError(f'Rows {bad} do not exist: the prompt has {N} tokens.')
+    def keep(layer, weights, positions):
+        graph.weights[layer] = weights.requires_grad_()
+        return weights
+    graph = RowGraph(check_layers(layers, vlm.n_layers, vlm.layers), sorted({r % N for r in rows}),
+                     prompt.columns)
+    edit = Edit(graph.layers, weights=keep, at=graph.rows)
+    with model_lock(vlm.model), applying(vlm, edit), frozen(vlm.model): yield graph
 
 # %% ../../nbs/library/attention/09_edits.ipynb #df2f2082
-def _last_part(vlm: VLM, prompt: Prompt, start) -> dict:
-    "Read the tokens before a position, if they can be read apart: the model inputs from there on, or all of them"
+def _last_part(vlm: VLM, prompt: Prompt, start: int) -> dict:
+    """Read the tokens before a position, if they can be read apart: the model inputs from there on, or all of
+    them"""
     inputs, N = vlm.to_device(prompt), len(prompt)
     all_attend = len(vlm.layers) == vlm.n_layers
-    behind_images = start >= max(s.end for s in prompt.spans)
-    if not (vlm.family.shares and all_attend and behind_images): return inputs | dict(use_cache=False)
+    after_images = start >= max(span.end for span in prompt.spans)
+    if not (vlm.family.shares and all_attend and after_images): return inputs | dict(use_cache=False)
     head = {k: v[:, :start] if v.ndim == 2 and v.shape[1] == N else v for k, v in inputs.items()}
     cache = vlm.model(**head, use_cache=True, logits_to_keep=1)[CACHE]
     return {'input_ids': inputs['input_ids'][:, start:], CACHE: cache}
 
 # %% ../../nbs/library/attention/09_edits.ipynb #767331f7
-def grad_rows(vlm: VLM, prompt: Prompt, layers=None, rows=(-1,)) -> RowGraph:
-    "Return attention rows of a prompt from which gradients can be taken, and logits; arguments as in `rows_live`"
-    with rows_live(vlm, prompt, layers, rows) as want:
-        inputs = Context().run(_last_part, vlm, prompt, want.rows[0])    # unchanged
-        with torch.enable_grad(): want.logits = vlm.model(**inputs, logits_to_keep=1).logits[0, -1].float()
-    return want
+def grad_rows(vlm: VLM, prompt: Prompt, layers: Layers = None, rows: Sequence[int] = (-1,)) -> RowGraph:
+    """Compute logits, and attention rows of a prompt from which gradients can be taken.
+
+    Arguments as of `rows_live`."""
+    with rows_live(vlm, prompt, layers, rows) as graph:
+        inputs = Context().run(_last_part, vlm, prompt, graph.rows[0])    # unchanged
+        with torch.enable_grad(): graph.logits = vlm.model(**inputs, logits_to_keep=1).logits[0, -1].float()
+    return graph

@@ -8,13 +8,18 @@ __all__ = ['decoder_layers', 'hidden', 'entering', 'layer_inputs', 'mask_image_t
 
 # %% ../../nbs/library/attention/10_masking.ipynb #92611a2b
 import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import Context
 from dataclasses import replace
 import torch
+from torch import Tensor
+from torch.nn import Module, ModuleList
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.vision_utils import get_vision_window_index
 from ..core.errors import CarveError, UnsupportedError
 from ..models.families import image_features
+from ..models.image_tokens import Grid
 from carve_nb.models.kernel import (
     AttentionHook,
     Call,
@@ -25,38 +30,43 @@ from carve_nb.models.kernel import (
     open_hook,
     open_hooks,
 )
-from ..models.model import model_lock
+from ..models.model import Model, model_lock
+from ..models.prompts import Prompt
 
 # %% ../../nbs/library/attention/10_masking.ipynb #51942f13
-def decoder_layers(model) -> list:
-    "List the decoder layers of a stock model, in order: modules whose attention belongs to the text configuration"
+def decoder_layers(model: PreTrainedModel) -> list[Module]:
+    """List the decoder layers of a stock model, in order: modules whose attention belongs to the text
+    configuration"""
     config = model.config.get_text_config()
-    def is_attention(m): return getattr(m, 'config', None) is config and isinstance(getattr(m, 'layer_idx', None), int)
-    stacks = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == config.num_hidden_layers]
-    stacks = [s for s in stacks if any(map(is_attention, s.modules()))]
+    def is_attention(module):
+        return getattr(module, 'config', None) is config and isinstance(getattr(module, 'layer_idx', None), int)
+    lists = [module for module in model.modules() if isinstance(module, ModuleList)]
+    stacks = [layers for layers in lists
+              if len(layers) == config.num_hidden_layers and any(map(is_attention, layers.modules()))]
     if len(stacks) == 1: return list(stacks[0])
     raise CarveError(
-        f'{len(stacks)} lists of {config.num_hidden_layers} layers hold the attention of the text configuration; one '
-        'was expected.')
+        f'{len(stacks)} lists of {config.num_hidden_layers} layers hold the attention of the text '
+        f'configuration; one was expected.')
 
 # %% ../../nbs/library/attention/10_masking.ipynb #7fb961ad
-def _one_stream(h):
-    if h.ndim == 3: return h
+def _one_stream(states: Tensor) -> Tensor:
+    if states.ndim == 3: return states
     raise UnsupportedError(
-        f'The layers of this decoder pass on states of shape {tuple(h.shape)}, not [batch, tokens, dimensions]: what '
-        'reads or changes states cannot be used with it.')
+        f'The layers of this decoder pass on states of shape {tuple(states.shape)}, not [batch, tokens, '
+        f'dimensions]: what reads or changes states cannot be used with it.')
 
-def hidden(out):
+def hidden(out: Tensor|tuple) -> Tensor:
     "Return the hidden states [B, N, D] in the output of a decoder layer"
     return _one_stream(out[0] if isinstance(out, tuple) else out)
 
-def entering(args, kw):
+def entering(args: tuple, kw: dict) -> Tensor:
     "Return the hidden states [B, N, D] in the arguments of a decoder layer"
     return _one_stream(args[0] if args else kw['hidden_states'])
 
 @contextmanager
-def layer_inputs(vlm, layers, see): # a `VLM`; decoder layer indices; function of layer and [B, Q, D] hidden states
-    "Call `see` with what enters some layers, for passes inside the block and in its own context"
+def layer_inputs(vlm: Model, layers: Iterable[int], see: Callable[[int, Tensor], object]) -> Iterator[None]:
+    """Call `see` with each of some layers and the states [B, Q, D] that enter it, for passes inside the block
+    and its context"""
     blocks = decoder_layers(vlm.model)
     block = AttentionHook()
     with ExitStack() as hooks:
@@ -66,67 +76,72 @@ def layer_inputs(vlm, layers, see): # a `VLM`; decoder layer indices; function o
             hooks.callback(blocks[l].register_forward_pre_hook(show, with_kwargs=True).remove)
         with open_hook(block): yield
 
-def _zero_tokens(layer, columns, length, only, masked, block) -> list:    # decoder layer; [Nv] positions; tokens of the prompt
-    "Zero the image tokens at the input of a layer, during prefill; `only`: their own stream goes on unharmed. The hooks"
-    # `masked` gets the number of tokens of each pass in which it did; only in contexts in which `block` is open
-    kept = []
+def _zero_tokens(layer, columns, length, only, masked, block) -> list:
+    """Zero the image tokens `columns` [Nv] at the input of a layer, during prefill of `length` tokens; return
+    the hooks.
+
+    `only`: their own stream goes on unharmed. `masked` gets the number of tokens of each pass in which it
+    did, only in contexts in which `block` is open."""
+    unharmed = []
     def before(module, args, kw):
-        h, rest = entering(args, kw), {k: v for k, v in kw.items() if k != 'hidden_states'}
-        if block not in open_hooks.get() or h.shape[1] < length: return None
-        masked.append(h.shape[1])
-        at = columns.to(h.device)
+        states, rest = entering(args, kw), {k: v for k, v in kw.items() if k != 'hidden_states'}
+        if block not in open_hooks.get() or states.shape[1] < length: return None
+        masked.append(states.shape[1])
+        at = columns.to(states.device)
         if only:
             cache = find_cache((*args, *kw.values()))
-            own = {k: None if v is cache else v for k, v in rest.items()} | dict(use_cache=False)
-            unmasked = Context().run(module.forward, h, *args[1:], **own)
-            kept.append(hidden(unmasked)[:, at])
-        h = h.clone()
-        h[:, at] = 0
-        return (h, *args[1:]), rest
+            without_cache = {k: None if v is cache else v for k, v in rest.items()} | dict(use_cache=False)
+            unmasked = Context().run(module.forward, states, *args[1:], **without_cache)
+            unharmed.append(hidden(unmasked)[:, at])
+        states = states.clone()
+        states[:, at] = 0
+        return (states, *args[1:]), rest
     def after(module, args, out):
-        if not kept: return None
-        h = hidden(out).clone()
-        h[:, columns.to(h.device)] = kept.pop()
-        return (h, *out[1:]) if isinstance(out, tuple) else h
+        if not unharmed: return None
+        states = hidden(out).clone()
+        states[:, columns.to(states.device)] = unharmed.pop()
+        return (states, *out[1:]) if isinstance(out, tuple) else states
     return [layer.register_forward_pre_hook(before, with_kwargs=True), layer.register_forward_hook(after)]
 
 # %% ../../nbs/library/attention/10_masking.ipynb #f1da8778
 @contextmanager
 def mask_image_tokens(
-    vlm, prompt,  # from `VLM.prompt`; what runs inside the block must be this prompt
-    layer=None,   # index of a layer; None: all layers, which is no image from the start
-    only=False,   # that layer alone: the image's own stream goes on behind it
-):
-    "Inside the block the model cannot see the image from one layer on, in one layer alone, or at all"
+    vlm: Model, prompt: Prompt,   # from `VLM.prompt`; what runs inside the block must be this prompt
+    layer: int|None = None,       # None: all layers, which is no image from the start
+    only: bool = False,           # that layer alone: the image's own stream goes on after it
+) -> Iterator[None]:
+    """Hide the image from the model inside the block: from one layer on, in one layer alone, or from all
+    layers"""
     name = vlm.family.name
     if any('deepstack' in module for module, _ in vlm.model.named_modules()):
-        raise CarveError(f'{name!r} adds the image again to later layers: zeroing the image tokens at one layer does '
-                         'not hide it.')
+        raise CarveError(f'{name!r} adds the image again to later layers: zeroing the image tokens at one '
+                         f'layer does not hide it.')
     layers = decoder_layers(vlm.model)
     masked = check_layers(None if layer is None else [layer], len(layers))
-    passes, block = [], AttentionHook()    # tokens of each that was masked; where it is
+    passes: list[int] = []    # tokens of each in which the image was hidden
+    block = AttentionHook()
     with model_lock(vlm.model), ExitStack() as stack:
         for i in masked:
             handles = _zero_tokens(layers[i], prompt.columns, len(prompt), only, passes, block)
             for handle in handles: stack.callback(handle.remove)
         with open_hook(block): yield
     if passes[:1] != [len(prompt)]:
-        raise CarveError('The image was not masked: no pass inside the block read this whole prompt. Ask `vlm.generate(prompt)` '
-                         'there; a `Session` reads the image apart.')
+        raise CarveError('The image was not masked: no pass inside the block read this whole prompt. Ask '
+                         '`vlm.generate(prompt)` there; a `Session` reads the image apart.')
 
 # %% ../../nbs/library/attention/10_masking.ipynb #0a1eba8f
 class TowerRows(AttentionHook):
     "Queries and keys of some layers of a vision tower; negative layers count from the end"
-    def __init__(self, config, layers):
+    def __init__(self, config: PreTrainedConfig, layers: Iterable[int]):
         n = getattr(config, 'num_hidden_layers', None) or config.depth
-        if bad := [l for l in layers if not -n <= l < n]:
-            raise UnsupportedError(f'tower layers {bad} do not exist: the tower has {n}')
+        bad = [layer for layer in layers if not -n <= layer < n]
+        if bad: raise UnsupportedError(f'tower layers {bad} do not exist: the tower has {n}')
         self.config = config
-        self.wanted = [l % n for l in layers]
-        self.seen = []     # attention modules, in order
-        self.parts = {}    # layer -> of `Call`, without values and output
+        self.wanted = [layer % n for layer in layers]
+        self.seen: list[Module] = []           # attention modules, in order
+        self.parts: dict[int, list[Call]] = {} # by layer, without values and output
 
-    def on_call(self, call):
+    def on_call(self, call: Call):
         "Keep queries, keys, mask and scale of one attention call"
         if call.module not in self.seen: self.seen.append(call.module)
         layer = self.seen.index(call.module)
@@ -136,53 +151,59 @@ class TowerRows(AttentionHook):
 
 # %% ../../nbs/library/attention/10_masking.ipynb #8174b36b
 @contextmanager
-def tower_rows(vlm, layers):
-    "Record queries and keys of some layers of the vision tower while the `with` block runs; yield them as `TowerRows`"
+def tower_rows(vlm: Model, layers: Iterable[int]) -> Iterator[TowerRows]:
+    """Record queries and keys of some layers of the vision tower while the `with` block runs.
+
+    Yield them as `TowerRows`."""
     tower = TowerRows(vlm.model.config.vision_config, layers)
     with hooked(tower, vlm.model): yield tower
     missing = sorted(set(tower.wanted) - set(tower.parts))
     if missing: raise UnsupportedError(f'tower layers {missing} were not seen')
 
 # %% ../../nbs/library/attention/10_masking.ipynb #5c93167f
-def class_row(call: Call) -> torch.Tensor: # of a tower layer -> [P]
-    "Return attention of the class token to each patch, summed over heads"
+def class_row(call: Call) -> Tensor:
+    "Compute the attention of a tower's class token to each patch, [P], summed over heads"
     return call.scores([0]).softmax(-1)[0, :, 0, 1:].sum(0)
 
-def received(call: Call) -> torch.Tensor: # of a tower layer -> [N]
-    "Return how much attention every patch receives: mean over heads and queries, times their number"
+def received(call: Call) -> Tensor:
+    """Compute the attention that every patch of a tower receives, [N]: mean over heads and queries, times
+    their number"""
     parts = torch.arange(call.q.shape[2]).split(512)
     return sum(call.scores(rows).softmax(-1)[0].sum(1) for rows in parts).mean(0)
 
 # %% ../../nbs/library/attention/10_masking.ipynb #7cb3fa19
-def _token_patches(config, grid, n):    # of the tower; (gh, gw) of tokens; number of patches; [Nv, m]
-    "Return which of the tower's patches each token stands for"
+def _token_patches(config: PreTrainedConfig, grid: Grid, n: int) -> Tensor:
+    "Find the patches, of n of the tower, that each token of a grid merges, [Nv, m]"
     gh, gw = grid
-    i = torch.arange(n)
+    patches = torch.arange(n)
     side = getattr(config, 'spatial_merge_size', None)
     if side is None:
-        m = math.isqrt(n//(gh*gw))
-        return i.view(gh, m, gw, m).transpose(1, 2).reshape(gh*gw, m*m)
-    tokens = i.view(gh*gw, -1)
+        merged = math.isqrt(n//(gh*gw))
+        return patches.view(gh, merged, gw, merged).transpose(1, 2).reshape(gh*gw, merged**2)
+    tokens = patches.view(gh*gw, -1)
     if getattr(config, 'fullatt_block_indexes', None) is None: return tokens
     size = torch.tensor([[1, gh*side, gw*side]])
     return tokens[get_vision_window_index(size, side, config.window_size, config.patch_size)[0].argsort()]
 
-def merge_patches(a, config, grid):    # [..., P] values of the tower's patches -> [..., Nv]
-    "Return mean over the patches of each token"
+def merge_patches(a: Tensor, config: PreTrainedConfig, grid: Grid) -> Tensor:
+    "Average values of the tower's patches [..., P] over the patches of each token, [..., Nv]"
     return a[..., _token_patches(config, grid, a.shape[-1]).to(a.device)].mean(-1)
 
 # %% ../../nbs/library/attention/10_masking.ipynb #1424ca51
-def tower_importance(vlm, prompt, layers) -> list:    # of [Nv], one for each tower layer
-    "Return the class token's attention to the patches of each token, or what they receive where there is none"
-    with model_lock(vlm.model), tower_rows(vlm, layers) as seen:
+def tower_importance(vlm: Model, prompt: Prompt, layers: Iterable[int]) -> list[Tensor]:
+    """Compute the class token's attention to the patches of each token, [Nv] for each of some tower layers.
+
+    Where there is no class token, it is the attention that the patches receive."""
+    with model_lock(vlm.model), tower_rows(vlm, layers) as tower:
         image_features(vlm.model, vlm.to_device(prompt))
-    pieces = [seen.parts[layer] for layer in seen.wanted]
+    pieces = [tower.parts[layer] for layer in tower.wanted]
     if len(prompt.spans) > 1 or any(len(call.q) > 1 for calls in pieces for call in calls):
         raise UnsupportedError('the tower reads several images or tiles: their patches have no common map')
     gh, gw = prompt.spans[0].grid
     n = sum(call.q.shape[2] for call in pieces[0])
-    classed = n % (gh*gw) > 0    # a class token stands in front
-    if (n - classed) % (gh*gw): raise UnsupportedError(f'{n} patches do not fold into a grid of {gh} x {gw} tokens')
-    each = class_row if classed else received
-    values = [torch.cat([each(call) for call in calls]) for calls in pieces]
-    return [merge_patches(v, seen.config, (gh, gw)).float().cpu() for v in values]
+    has_class = n % (gh*gw) > 0    # a class token comes first
+    if (n - has_class) % (gh*gw):
+        raise UnsupportedError(f'{n} patches do not fold into a grid of {gh} x {gw} tokens')
+    measure = class_row if has_class else received
+    values = [torch.cat([measure(call) for call in calls]) for calls in pieces]
+    return [merge_patches(value, tower.config, (gh, gw)).float().cpu() for value in values]

@@ -8,43 +8,52 @@ __all__ = ['TILES', 'HEIGHT', 'common_grid', 'cell_shares', 'even_places', 'on_o
 # %% ../../nbs/library/attention/01_rows.ipynb #367a10bb
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from html import escape
 from pathlib import Path
+from typing import Self
 import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 from ..core.errors import CaptureError, choose
+from ..core.image import Box
 from ..core.io import digest
 from ..core.plotting import fit_height, panels_html
-from ..core.saliency import Layers, Saliency, merge_heads, pick_layers, share_between
+from ..core.saliency import Heads, Layers, Saliency, merge_heads, pick_layers, share_between
 from ..core.text import pick_words, read_words, why_no_words
-from ..models.image_tokens import ImageSpan
+from ..models.image_tokens import Grid, ImageSpan
 from ..models.model import Answer
 
 # %% ../../nbs/library/attention/01_rows.ipynb #ebcbb8a6
 TILES = 'all', 'thumbnail', 'tiles'
 
-def common_grid(views) -> tuple:    # `ImageSpan`s -> (gh, gw), box
-    "Return one grid over all views: cells as fine as the finest view has along each axis, and its box"
-    lo, hi = torch.tensor([s.box for s in views], dtype=torch.float64).unflatten(1, (2, 2)).unbind(1)    # [views, (x, y)]
-    cells = torch.tensor([s.grid[::-1] for s in views])
-    finest = ((hi - lo)/cells).argmin(0), [0, 1]
-    side = ((hi - lo)/cells)[finest]
+def common_grid(views: list[ImageSpan]) -> tuple[Grid, Box]:
+    "Lay one grid over all views: cells as fine as the finest view has along each axis, and its box"
+    boxes = torch.tensor([view.box for view in views], dtype=torch.float64)
+    lo, hi = boxes.unflatten(1, (2, 2)).unbind(1)    # [views, (x, y)]
+    cells = torch.tensor([view.grid[::-1] for view in views])
+    sides = (hi - lo)/cells
+    finest = sides.argmin(0), [0, 1]
+    side = sides[finest]
     before = ((lo[finest] - lo.amin(0))/side - 1e-9).ceil()
-    behind = ((hi.amax(0) - hi[finest])/side - 1e-9).ceil()
-    grid = (before + cells[finest] + behind).int().flip(0)
-    return tuple(grid.tolist()), (*(lo[finest] - before*side).tolist(), *(hi[finest] + behind*side).tolist())
+    after = ((hi.amax(0) - hi[finest])/side - 1e-9).ceil()
+    grid = (before + cells[finest] + after).int().flip(0)
+    return tuple(grid.tolist()), (*(lo[finest] - before*side).tolist(), *(hi[finest] + after*side).tolist())
 
-def cell_shares(view, raster) -> list:    # `ImageSpan`s -> [columns, gw], [rows, gh] float64; over a raster's they sum to 1
-    "Return the share of each column and row of a view in each column and row of a raster around it"
+def cell_shares(view: ImageSpan, raster: ImageSpan) -> list[np.ndarray]:
+    """Compute the share of each column and row of a view in each column and row of a raster around it.
+
+    [columns, gw] and [rows, gh], float64; over the raster's lines they sum to 1."""
     shares = []
     for axis in 0, 1:    # x, y
         lines = np.linspace(raster.box[axis], raster.box[axis + 2], raster.grid[1 - axis] + 1)[:, None]
-        shares.append(share_between(view.grid[1 - axis], view.box[axis], view.box[axis + 2], lines[:-1], lines[1:]))
+        shares.append(share_between(view.grid[1 - axis], view.box[axis], view.box[axis + 2], lines[:-1],
+                                    lines[1:]))
     return shares
 
 def even_places(n: int, most: int) -> list[int]:
@@ -53,102 +62,116 @@ def even_places(n: int, most: int) -> list[int]:
 
 HEIGHT = 110    # pixels of an image under its rows
 
-def on_one_scale(maps) -> dict:    # title -> `Saliency`; title -> PIL image
-    "Return maps over their images, with one brightest color"
+def on_one_scale(maps: dict[str, Saliency]) -> dict[str, Image.Image]:
+    "Draw maps over their images, with one brightest color"
     most = max(S.values.max() for S in maps.values())
     return {title: fit_height(S.coarse(2**17).plot(0, most), HEIGHT) for title, S in maps.items()}
 
-def _rows_sum(text, tensors) -> str:    # facts as JSON; name -> tensor
-    "Return the digest of saved rows"
-    raw = lambda t: sha256(t.cpu().contiguous().flatten().view(torch.uint8).numpy()).hexdigest()
-    return digest([text, {k: [str(t.dtype), [*t.shape], raw(t)] for k, t in tensors.items()}])
+def _rows_sum(text: str, tensors: dict[str, Tensor]) -> str:
+    "Digest saved rows: facts as JSON, and tensors"
+    def raw(tensor): return sha256(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy()).hexdigest()
+    return digest([text, {k: [str(tensor.dtype), [*tensor.shape], raw(tensor)]
+                          for k, tensor in tensors.items()}])
 
 @dataclass(repr=False)
 class AttentionRows:
     """Attention of chosen positions to the image tokens, and where those tokens are.
 
-    Methods read these keys of `meta`: `n_layers` (of the decoder), `attending` (the layers whose attention can be read),
-    `n_prompt` (the prompt's length in tokens), `steps` (as in `VLM.capture`), `argmax` (True: the checkpoint's penalties were
-    left out), `seconds`, `sizes` ((W, H) of each image) and `notes`. The others are kept for the record."""
-    attn: torch.Tensor             # [T, L, H, Nv] row that produced generated token t, softmax over all keys
-    layers: list                   # [L] layer indices
-    tokens: list                   # [T] generated ids ('last': all of them); empty without generation
-    spans: list                    # `ImageSpan`s of all images; Nv runs over them in order
-    question: torch.Tensor = None  # [Q, L, H, Nv] rows of the question's tokens at prefill, or None
-    question_tokens: list = ()     # [Q] the question's tokens as text
-    answer: Answer = None          # the answer of this pass, or None
-    meta: dict = None              # model, question, kernel, versions, sizes
-    images: list = ()              # the images, small, to show the rows over; they are not saved
+    Methods read these keys of `meta`: `n_layers` (of the decoder), `attending` (the layers whose attention
+    can be read), `n_prompt` (the prompt's length in tokens), `steps` (as in `VLM.capture`), `argmax` (True:
+    the checkpoint's penalties were left out), `seconds`, `sizes` ((W, H) of each image) and `notes`. The
+    others are kept for the record."""
+    attn: Tensor              # [T, L, H, Nv] row that produced generated token t, softmax over all keys
+    layers: list[int]         # [L] layer indices
+    tokens: list[int]         # [T] generated ids ('last': all of them); empty without generation
+    spans: list[ImageSpan]    # of all images; Nv runs over them in order
+    question: Tensor = None   # [Q, L, H, Nv] rows of the question's tokens at prefill, or None
+    question_tokens: Sequence[str] = ()     # [Q] the question's tokens as text
+    answer: Answer|None = None              # of this pass
+    meta: dict = field(default_factory=dict)    # model, question, kernel, versions, sizes
+    images: Sequence[Image.Image] = ()      # the images, small, to show the rows over; they are not saved
 
-    mass = property(lambda self: self.attn.sum(-1), doc='[T, L, H] share of each row that falls on the images')
+    mass = property(lambda self: self.attn.sum(-1),
+                    doc='[T, L, H] share of each row that falls on the images')
 
     def span(self, i: int) -> slice:
-        "Return columns of span `i`; an image that is shown in tiles has several, the whole view (the thumbnail) first"
+        """Return columns of span `i`.
+
+        An image that is shown in tiles has several, the whole view (the thumbnail) first."""
         start = sum(map(len, self.spans[:i]))
         return slice(start, start + len(self.spans[i]))
 
     def views(self,
         image: int|None = None,  # number of the image; None: that of the first span, which methods for one image read
         tiles: str = 'all',      # 'thumbnail' (the whole view), 'tiles' (the others) or 'all'; one view is always shown
-    ) -> list:       # indices of spans
-        "Return the views of an image"
+    ) -> list[int]:
+        "List the views of an image by the indices of their spans"
         if image is None: image = self.spans[0].image
         # tiles of a strip can be without a cell
         found = [i for i, s in enumerate(self.spans) if s.image == image and len(s)]
-        if not found: raise CaptureError(f'There is no image {image}: these are rows of {len(self.meta["sizes"])}.')
+        if not found:
+            raise CaptureError(f'There is no image {image}: these are rows of {len(self.meta["sizes"])}.')
         choose(tiles, TILES, 'tiles')
         return dict(all=found, thumbnail=found[:1], tiles=found[1:] or found)[tiles]
 
-    def raster(self, image: int|None = None, tiles: str = 'all',    # as in `views`
-               ) -> ImageSpan:    # its tokens are the cells, counted from 0
-        "Return where the weights of `lay` lie: the cells of the finest view over the boxes of all; of one view itself"
+    def raster(self, image: int|None = None, tiles: str = 'all') -> ImageSpan:
+        """Return the grid and box of the weights of `lay`: cells of the finest view over the boxes of all; of
+        one view itself.
+
+        Its tokens are the cells, counted from 0; arguments as of `views`."""
         views = [self.spans[i] for i in self.views(image, tiles)]
         if len(views) == 1: return views[0]
         grid, box = common_grid(views)
         return ImageSpan(torch.arange(math.prod(grid)), grid, box, views[0].image, 'all views')
 
-    def lay(self, a: torch.Tensor, image: int|None = None, tiles: str = 'all',    # [..., Nv]; as in `views`
-            ) -> torch.Tensor:    # [..., cells]
-        """Spread weights of an image's tokens over the cells of its raster, each evenly over its token's box; the sum stays.
+    def lay(self, a: Tensor, image: int|None = None, tiles: str = 'all') -> Tensor:
+        """Spread weights [..., Nv] over the cells of an image's raster, [..., cells], each evenly over its
+        token's box.
 
-        The raster covers padding outside the image too, so no weight is lost. The weights of an image with one view are
-        returned as they are."""
+        The raster covers padding outside the image too, so no weight is lost and the sum stays. The weights
+        of an image with one view are returned as they are. Arguments as of `views`."""
         at = self.views(image, tiles)
         if len(at) == 1: return a[..., self.span(at[0])]
         raster = self.raster(image, tiles)
         out = a.new_zeros(*a.shape[:-1], *raster.grid)
         for i in at:
-            across, down = (torch.from_numpy(w).to(a) for w in cell_shares(self.spans[i], raster))
+            across, down = (torch.from_numpy(shares).to(a) for shares in cell_shares(self.spans[i], raster))
             out += down @ a[..., self.span(i)].unflatten(-1, self.spans[i].grid) @ across.mT
         return out.flatten(-2)
 
-    def tiles_note(self, tiles: str) -> list:    # as in `views`
-        "Note the share of the attention that a map of some views of the first image shows; no note where it shows all"
+    def tiles_note(self, tiles: str) -> list[str]:
+        "Note the share of attention on a map of some `views` of the first image; no note where it shows all"
         if self.views(tiles=tiles) == self.views(): return []
         weights = self.attn.double().sum((0, 1, 2))
-        shown, whole = (sum(float(weights[self.span(i)].sum()) for i in self.views(tiles=t)) for t in (tiles, 'all'))
+        shown, whole = (sum(float(weights[self.span(i)].sum()) for i in self.views(tiles=t))
+                        for t in (tiles, 'all'))
         share = f'{shown/(whole or 1):.0%} of the attention on the image'
         return [f"the map shows {share} (tiles={tiles!r}; 'all' shows all of it)"]
 
-    def image_shares(self) -> list:    # of each image in turn; their sum is 1
-        "Return each image's share of the first step's attention: mean of layers and heads, all views together"
+    def image_shares(self) -> list[float]:
+        """Compute each image's share of the first step's attention, in order of the images; their sum is 1.
+
+        The attention is the mean of layers and heads, all views together."""
         weights = self.attn[0].double().mean((0, 1))
-        shares = torch.zeros(1 + max(s.image for s in self.spans), dtype=torch.float64)
-        for i, s in enumerate(self.spans): shares[s.image] += weights[self.span(i)].sum()
+        shares = torch.zeros(1 + max(span.image for span in self.spans), dtype=torch.float64)
+        for i, span in enumerate(self.spans): shares[span.image] += weights[self.span(i)].sum()
         return (shares/shares.sum()).tolist()
 
-    def image_first(self, image: int):
+    def image_first(self, image: int) -> Self:
         "Return the same rows with the spans of one image first, as methods for one image read them"
-        order = sorted(range(len(self.spans)), key=lambda i: (self.spans[i].image != image, self.spans[i].image))
+        order = sorted(range(len(self.spans)),
+                       key=lambda i: (self.spans[i].image != image, self.spans[i].image))
         columns = torch.cat([torch.arange(self.attn.shape[-1])[self.span(i)] for i in order])
         question = None if self.question is None else self.question[..., columns]
-        return replace(self, attn=self.attn[..., columns], question=question, spans=[self.spans[i] for i in order])
+        return replace(self, attn=self.attn[..., columns], question=question,
+                       spans=[self.spans[i] for i in order])
 
     def find_tokens(self, query: str|list|int) -> list[int]:
-        "Return the indices of a query's tokens in the question; refuse words that were not read"
+        "Find the indices of a query's tokens in the question; refuse words that were not read"
         tokens = self.question_tokens
         if self.question is None:
-            raise CaptureError(f'No rows of {query!r}: record with question=, its words, or capture with question_rows=True.')
+            raise CaptureError(
+                f'No rows of {query!r}: record with question=, its words, or capture with question_rows=True.')
         if isinstance(query, int): return [query]
         if query and not isinstance(query, str) and all(isinstance(i, int) for i in query): return list(query)
         words = [query] if isinstance(query, str) else query
@@ -157,34 +180,36 @@ class AttentionRows:
         why = why_no_words(tokens, query) or f'give one or a list of those that were read, {read_words(tokens, "question")}'
         raise CaptureError(f'No rows of {query if isinstance(query, str) else missing!r}: {why}.')
 
-    def places(self, layers: Layers = None) -> list:    # as `pick_layers` takes them; None: all that were captured
-        "Return where the rows of some layers stand along L; a layer that does not attend to images is left out"
+    def places(self, layers: Layers = None) -> list[int]:
+        """Find the places of some layers along L; a layer that does not attend to images is left out.
+
+        None: all that were captured."""
         asked = pick_layers(layers, self.meta['n_layers'])
         attending = self.meta.get('attending', asked)
-        if layers is not None and (missing := [l for l in asked if l in attending and l not in self.layers]):
+        missing = [layer for layer in asked if layer in attending and layer not in self.layers]
+        if layers is not None and missing:
             raise CaptureError(f'Layers {missing} were not captured, only {list(self.layers)}: capture again.')
-        if at := [self.layers.index(l) for l in asked if l in self.layers]: return at
+        at = [self.layers.index(layer) for layer in asked if layer in self.layers]
+        if at: return at
         raise CaptureError(f'No attention was read in layers {asked}, only in {list(self.layers)}.')
 
     def read(self, *,
         query: str|list|int = 'last', # whose attention; see below
         step: int = 0,                # which generated token the 'last' position made
         layers: Layers = None,        # as `pick_layers` takes them: indices, or two parts of the depth; all by default
-        heads: str|int|list|None = 'mean',          # as `merge_heads` takes them: 'mean', 'max' or indices; None: all apart
+        heads: Heads = 'mean',        # as `merge_heads` takes them: 'mean', 'max' or indices; None: all apart
         image: int|None = None, tiles: str = 'all', # which image; which of its views, added up on one raster, as in `views`
-    ) -> torch.Tensor: # [L, cells] float32; with heads=None [L, H, cells]
-        """Return the attention of a query token to an image, layer by layer.
+    ) -> Tensor:
+        """Return the attention of a query token to an image, layer by layer, [L, cells]; with heads=None [L,
+        H, cells].
 
-        'last': the position that made token `step`. 'question', 'content', 'noun', '?' or words of the question: the mean of
-        their tokens. Indices of `question_tokens`: the mean of these."""
+        'last': the position that made token `step`. 'question', 'content', 'noun', '?' or words of the
+        question: the mean of their tokens. Indices of `question_tokens`: the mean of these."""
         if not len(self.attn):
             raise CaptureError('Nothing read yet: the rows are filled when the block ends. Use them then.')
         if step not in range(-len(self.attn), len(self.attn)):
             raise CaptureError(f'There is no step {step}: rows of {len(self.attn)} were read, 0 is the first.')
-        if query == 'last': weights = self.attn[step]
-        else:
-            tokens = self.find_tokens(query)
-            weights = self.question[tokens].mean(0)
+        weights = self.attn[step] if query == 'last' else self.question[self.find_tokens(query)].mean(0)
         return merge_heads(self.lay(weights[self.places(layers)], image, tiles), heads)
 
     def saliency(self, *,
@@ -192,64 +217,72 @@ class AttentionRows:
         background: Image.Image|None = None,           # to lay the map over; the rows' own, enlarged, by default
         **reading,                                     # query, step, layers and heads, as of `read`
     ) -> Saliency:
-        "Return the mean over layers of the attention of a query token, over the image"
+        "Average the attention of a query token over layers, as a map over the image"
         raster = self.raster(image, tiles)
         values = self.read(image=image, tiles=tiles, **reading).mean(0).unflatten(-1, raster.grid)
         if background is None and len(self.images) > raster.image: background = self.images[raster.image]
         return Saliency(values.cpu(), tuple(self.meta['sizes'][raster.image]), raster.box, background)
 
-    def panels(self, image: int|None = None, step: int = -1) -> dict:    # title -> PIL image
-        "Return the mean over the heads of eight layers, over the image"
+    def panels(self, image: int|None = None, step: int = -1) -> dict[str, Image.Image]:
+        "Draw the mean over the heads of eight layers over the image, each under its title"
         some = [self.layers[i] for i in even_places(len(self.layers), 8)]
         return on_one_scale({f'layer {l}': self.saliency(layers=l, step=step, image=image) for l in some})
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         T, L, H, N = self.attn.shape
         size = f'{L} layers x {H} heads x {N} image tokens'
         if not T: return f'AttentionRows(nothing read yet: {size} when the block ends)'
-        n, answer = len({s.image for s in self.spans}), str(self.answer) if self.answer else None
+        n = len({span.image for span in self.spans})
+        steps = '1 step' if T == 1 else f'{T} steps'
+        images = '1 image' if n == 1 else f'{n} images'
+        answer = str(self.answer) if self.answer else None
         pixels = f', pixels {self.meta["pixels"]}' if 'pixels' in self.meta else ''
-        notes = ''.join(f', {n}' for n in self.meta.get('notes', ()))
-        return (f'AttentionRows({T} step{"s"*(T > 1)} x {size} of {n} image{"s"*(n > 1)}, '
+        notes = ''.join(f', {note}' for note in self.meta.get('notes', ()))
+        return (f'AttentionRows({steps} x {size} of {images}, '
                 f'mass on them {self.mass.mean():.2f}, answer {answer!r}{pixels}{notes})')
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         T = len(self.attn)
         if not T: return f'<pre>{escape(repr(self))}</pre>'
         token = f', which made token {T} of {str(self.answer)!r}' if self.answer else ''
         about = f'Step {T} of {T}{token}: mean of {self.attn.shape[2]} heads, all layers on one scale.'
         panels = self.panels()
-        return panels_html(panels, f'{self!r}\n{about}', {k: f'Attention of {k} over the image' for k in panels}, HEIGHT)
+        words = {title: f'Attention of {title} over the image' for title in panels}
+        return panels_html(panels, f'{self!r}\n{about}', words, HEIGHT)
 
     def save(self, path: str|Path):
         "Write the rows to a safetensors file"
         facts = {k: getattr(self, k) for k in ('layers', 'tokens', 'meta')} | dict(
             question_tokens=list(self.question_tokens), answer=asdict(self.answer) if self.answer else None,
             spans=[asdict(s) | dict(tokens=s.tokens.tolist()) for s in self.spans])
-        kept = dict(attn=self.attn, question=self.question)
-        tensors = {k: t.contiguous() for k, t in kept.items() if t is not None}
+        rows = dict(attn=self.attn, question=self.question)
+        tensors = {name: tensor.contiguous() for name, tensor in rows.items() if tensor is not None}
         text = json.dumps(facts)
         try: save_file(tensors, path, metadata=dict(carve_rows=text, sum=_rows_sum(text, tensors)))
         except SafetensorError as e:
-            raise CaptureError(f'The rows cannot be written to {path}: {e}. Is the folder there, and may you write into '
-                               'it?') from e
+            raise CaptureError(f'The rows cannot be written to {path}: {e}. Is the folder there, and may you '
+                               f'write into it?') from e
 
     @classmethod
-    def load(cls, path: str|Path):
+    def load(cls, path: str|Path) -> Self:
         "Read the rows of a file that `save` wrote"
         try:
-            with safe_open(path, 'pt') as f:
-                text, tensors = f.metadata()['carve_rows'], {k: f.get_tensor(k) for k in f.keys()}
-                if f.metadata().get('sum') not in (None, _rows_sum(text, tensors)):     # older files have none
+            with safe_open(path, 'pt') as file:
+                text = file.metadata()['carve_rows']
+                tensors = {name: file.get_tensor(name) for name in file.keys()}    # noqa: SIM118  # no mapping
+                # older files have none
+                if file.metadata().get('sum') not in (None, _rows_sum(text, tensors)):
                     raise ValueError('its digest is another')
-                if not all(t.isfinite().all() for t in tensors.values()): raise ValueError('it holds NaN or infinite numbers')
+                if not all(tensor.isfinite().all() for tensor in tensors.values()):
+                    raise ValueError('it holds NaN or infinite numbers')
                 facts = json.loads(text)
                 facts['spans'] = [
-                    ImageSpan(**s | dict(tokens=torch.tensor(s['tokens']), grid=tuple(s['grid']), box=tuple(s['box'])))
+                    ImageSpan(**s | dict(tokens=torch.tensor(s['tokens']), grid=tuple(s['grid']),
+                                         box=tuple(s['box'])))
                     for s in facts['spans']]
                 if facts['answer']: facts['answer'] = Answer(**facts['answer'])
                 return cls(**facts, **tensors)
         except FileNotFoundError: raise
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-            raise CaptureError(f'{path} is damaged, or holds no rows of `AttentionRows.save`: {e}. Capture the rows '
-                               'again.') from e
+            raise CaptureError(f'{path} is damaged, or holds no rows of `AttentionRows.save`: {e}. Capture '
+                               f'the rows again.') from e

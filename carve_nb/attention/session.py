@@ -8,8 +8,10 @@ __all__ = ['Timings', 'Log', 'Session']
 # %% ../../nbs/library/attention/13_session.ipynb #cebcdd9e
 import copy
 import time
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Self
 from PIL import Image
 from transformers import BatchFeature
 from .rows import AttentionRows
@@ -43,11 +45,12 @@ class Log:
 
 # %% ../../nbs/library/attention/13_session.ipynb #2bd53767
 class Session:
-    """Keep what was computed about some images before one model: the beginning of their prompts, captures, answers.
+    """Keep what was computed about some images before one model: the beginning of their prompts, captures,
+    answers.
 
     The model is trusted to stay as it is; call `vlm.forget()` after you changed it."""
     megabytes = 512    # of rows that are kept, the newest
-    messages = TURN    # the chat that every question stands in
+    messages: Sequence[dict] = TURN    # the chat that every question stands in
     short = None       # the question without its options, under which some methods make their map
     which = 0          # the image that a method looks at, by its place among `images`
 
@@ -65,33 +68,36 @@ class Session:
         # transformers goes on from no cache but one of the kind that is set; it no longer uses 'hybrid' itself
         able = vlm.family.shares and kind in (None, 'hybrid')
         self.prefixes = Prefixes() if able else None
-        self.captures = {}   # what was asked -> `AttentionRows`, the newest the last
-        self.answers = {}    # what was asked -> (`Answer`, dict with its seconds)
+        # by question and settings, the newest the last
+        self.captures: dict[tuple, AttentionRows] = {}
+        # by question and settings: the answer, a dict with its seconds
+        self.answers: dict[tuple, tuple] = {}
         self.hits = 0        # captures that were known
         self.saved = 0.      # seconds of answers that were known
         self.log = Log()     # of the answer that is being made
         vlm.sessions.add(self)
 
     @classmethod
-    def of_chat(cls, vlm: VLM, images: ImageLike|list|None, messages: list, **kw) -> tuple:    # as in `VLM.chat`
-        """Return a session that asks every question in this chat, instead of its last text, and that text.
+    def of_chat(cls, vlm: VLM, images: ImageLike|list|None, messages: list, **kw) -> tuple[Self, str]:
+        """Make a session that asks every question in this chat, instead of its last text; return it and that
+        text.
 
-        All images stand side by side at the place of the chat's own."""
+        All images stand side by side at the place of the chat's own; arguments as of `VLM.chat`."""
         frame, opened, question = vlm.open_chat(messages, images, together=True)
         whole = format_chat(vlm.processor, '', 1, frame)
         for i, m in enumerate(frame[:-1]):
             other = [*frame[:i], dict(m, content=[dict(type='text', text='Is it there?')]), *frame[i + 1:]]
             if format_chat(vlm.processor, '', 1, other) == whole:
-                raise PromptError(f'The chat template of {vlm.name} leaves out turn {i} of the messages, by the role '
-                                  f'{m["role"]!r}. Put its words into the turn of the user.')
+                raise PromptError(f'The chat template of {vlm.name} leaves out turn {i} of the messages, by '
+                                  f'the role {m["role"]!r}. Put its words into the turn of the user.')
         session = cls(vlm, opened, **kw)
         session.messages = frame
         return session, question
 
     image = property(lambda self: self.images[self.which])
 
-    def other(self, images: ImageLike|list, which: int = 0) -> 'Session':
-        "Put the same model and chat before other images, such as one of several; what is remembered is shared"
+    def other(self, images: list, which: int = 0) -> 'Session':
+        "Put the same model and chat before other images, such as one of several; both remember together"
         session = copy.copy(self)
         session.images = [*map(open_image, images)]
         session.which = which
@@ -103,16 +109,22 @@ class Session:
         self.captures.clear()
         self.answers.clear()
 
-    def prompt(self, question: str, suffix: str|bool|None = None, images: list|None = None, tokens: tuple = ()) -> Prompt:
-        "Return the prompt of a question about the session's images, or about others; arguments as of `VLM.prompt`"
-        known = self.prefixes.images if self.prefixes else {}
+    def prompt(
+        self, question: str, suffix: str|bool|None = None, images: list|None = None, tokens: Sequence = (),
+    ) -> Prompt:
+        """Return the prompt of a question about the session's images, or about others.
+
+        Arguments as of `VLM.prompt`."""
+        known = self.prefixes.images if self.prefixes else None
         shown = self.images if images is None else images
-        prompt = self.vlm.prompt(shown, question, suffix, tokens, self.messages, known)
+        prompt = self.vlm.build_prompt(shown, question, suffix, tokens, self.messages, known)
         if images is None: prompt.spans.sort(key=lambda s: (s.image != self.which, s.image))
         return prompt
 
-    def words(self, text: str, suffix: str|bool|None = None) -> Prompt:    # without spans, images, and positions of the question
-        "Return the prompt of the same words in the model's own template, without an image"
+    def words(self, text: str, suffix: str|bool|None = None) -> Prompt:
+        """Make the prompt of the same words in the model's own template, without an image.
+
+        It has no spans, no images, and no positions of the question."""
         vlm = self.vlm
         whole = vlm.with_suffix(check_text(vlm.processor, text, vlm.escape), suffix)
         chat = format_chat(vlm.processor, whole, 0, self.messages)
@@ -123,34 +135,41 @@ class Session:
         chat = chat[:chat.rindex(whole)] + laid[laid.rindex(whole):]
         enc = vlm.tokenizer(chat, return_tensors='pt', add_special_tokens=not (bos and chat.startswith(bos)))
         names = token_names(vlm.tokenizer, enc['input_ids'][0].tolist())
-        return Prompt(BatchFeature({k: enc[k] for k in ('input_ids', 'attention_mask')}), [], [], chat, [], names, text)
+        return Prompt(BatchFeature({k: enc[k] for k in ('input_ids', 'attention_mask')}), [], [], chat, [],
+                      names, text)
 
     def inputs(self, prompt: Prompt) -> dict:
-        "Return what the model is given: a cache with the beginning of a prompt, where it can be shared, and what follows it"
+        """Return the model's inputs: a cache with the beginning of a prompt, where it can be shared, and the
+        rest of it"""
         alone = self.vlm.family.alone or len(prompt.images) == 1
-        shares = self.prefixes and prompt.spans and alone and not self.vlm.fingerprint.why_whole
-        return self.prefixes.read_prefix(self.vlm, prompt) if shares else self.vlm.to_device(prompt)
+        if self.prefixes and prompt.spans and alone and not self.vlm.fingerprint.why_whole:
+            return self.prefixes.read_prefix(self.vlm, prompt)
+        return self.vlm.to_device(prompt)
 
     def notes(self, question: str, suffix: str|bool|None = None) -> list[str]:
-        "Return the notes for an answer: words that the model does not know, prompts read whole, settings set aside"
+        """List the notes for an answer: words that the model does not know, prompts read whole, settings set
+        aside"""
         unknown = unknown_note(self.vlm.tokenizer, self.vlm.with_suffix(question, suffix))
         why = self.prefixes and self.vlm.fingerprint.why_whole
         whole = f'every prompt is read whole: {why}' if why else ''
         return [*filter(None, [unknown, whole]), *set_aside(self.vlm.model)]
 
-    def generate(self, prompt: Prompt, max_new_tokens: int = 32, processors: list = (), from_prefix: bool = True) -> Answer:
+    def generate(
+        self, prompt: Prompt, max_new_tokens: int = 32, processors: Sequence = (), from_prefix: bool = True,
+    ) -> Answer:
         "Answer a prompt; the answer is not remembered"
         self.log.calls += 1
         inputs_of = self.inputs if from_prefix else None
         return self.vlm.generate(prompt, max_new_tokens, processors, inputs_of=inputs_of)
 
-    def forward(self, prompt: Prompt, *args, **kw) -> AttentionRows:    # as of `VLM.forward`
-        "Capture the attention of a prompt; it is not remembered"
+    def forward(self, prompt: Prompt, *args, **kw) -> AttentionRows:
+        "Capture the attention of a prompt, with arguments of `VLM.forward`; it is not remembered"
         self.log.calls += 1
-        return self.vlm.forward(prompt, *args, inputs_of=self.inputs, **kw)
+        return self.vlm.forward(prompt, *args, **kw | dict(inputs_of=self.inputs))
 
-    def asked(self, question, suffix, images=None) -> tuple:
-        "Return a key for exactly these words about exactly these pixels: the caller may have painted on a large image"
+    def asked(self, question: str, suffix: str|bool|None, images: list|None = None) -> tuple:
+        """Make a key for exactly these words about exactly these pixels: the caller may have painted on a
+        large image"""
         keys = map(image_key, self.images if images is None else map(open_image, images))
         return tuple(keys), str(self.messages), question, self.vlm.suffix if suffix is True else suffix or ''
 
@@ -159,21 +178,21 @@ class Session:
         "Whether what is computed now is remembered: not where an edit or a recorder is open around it"
         return self.shared and not open_hooks.get()
 
-    def once(self, key, make):
-        "Return what was made under a key, and make it where it is not known"
+    def once(self, key: tuple, make: Callable):
+        "Return the answer under a key, and make it where it is not known"
         if key in self.answers: self.saved += self.answers[key][1]['seconds']
         else:
             start = time.perf_counter()
-            made = make()
-            self.answers[key] = made, dict(seconds=time.perf_counter() - start)
+            answer = make()
+            self.answers[key] = answer, dict(seconds=time.perf_counter() - start)
         return self.answers[key][0]
 
     def ask(self,
         question: str,
         suffix: str|bool|None = SHORT_ANSWER,    # as in `VLM.ask`
         max_new_tokens: int = 32,        # longest answer, see `VLM.room`
-        images: list|None = None,        # that are shown in place of the session's
-        tokens: tuple = (),              # most tokens of each image, see `VLM.prompt`
+        images: list|None = None,        # that are shown instead of the session's
+        tokens: Sequence = (),           # most tokens of each image, see `VLM.prompt`
     ) -> Answer:
         "Answer a question; in a shared session an equal question is answered once"
         self.log.calls += 1
@@ -190,13 +209,16 @@ class Session:
         max_new_tokens: int = 32,
         argmax: bool = False,            # leave out the checkpoint's `PENALTIES`?
     ) -> AttentionRows:
-        "Capture the attention under a question, and the answer, with its seconds in `meta`; if shared, of all layers and words"
+        """Capture the attention under a question, and the answer, with its seconds in `meta`.
+
+        A shared session captures all layers and all words of the question."""
         self.log.calls += 1
         settings = PENALTIES if argmax and penalties(self.vlm.model) else {}
         def make(layers, question_rows):
             start = time.perf_counter()
             prompt = self.prompt(question, suffix)
-            rows = self.vlm.forward(prompt, layers, steps, question_rows, max_new_tokens, inputs_of=self.inputs, **settings)
+            rows = self.vlm.forward(prompt, layers, steps, question_rows, max_new_tokens,
+                                    inputs_of=self.inputs, **settings)
             rows.meta['seconds'] = time.perf_counter() - start
             return rows
         if not self.remembers: return make(layers, question_rows)
@@ -207,7 +229,9 @@ class Session:
         key = known[-1] if known else key
         rows = self.captures.pop(key) if known else make(None, True)
         self.captures[key] = rows
-        while sum(t.nbytes for r in self.captures.values() for t in (r.attn, r.question) if t is not None) > self.megabytes*1e6:
+        def size(rows): return sum(tensor.nbytes for tensor in (rows.attn, rows.question)
+                                   if tensor is not None)
+        while sum(map(size, self.captures.values())) > self.megabytes*1e6:
             del self.captures[next(iter(self.captures))]
         if rows.answer and not settings:    # it has answered, of the length in its key, and need not be asked
             self.answers.setdefault((*asked, key[3], ()), (rows.answer, rows.meta))

@@ -9,7 +9,7 @@ __all__ = ['STEPS', 'SQUARES', 'CHECK_QUESTION', 'prompt_recorder', 'rows_of', '
 # %% ../../nbs/library/attention/04_vlm.ipynb #f0f28a7c
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from weakref import WeakSet
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image, ImageOps
+from torch import Tensor
 from transformers import ProcessorMixin
 from .rows import AttentionRows
 from ..core.errors import CaptureError, CarveError, UnsupportedError
@@ -24,54 +25,59 @@ from ..core.image import ImageLike, common_box
 from ..core.io import digest, kept_folder, load_with_digest, one_line, save_with_digest
 from ..core.saliency import Layers, patch_cover, pick_layers
 from ..models.families import image_features
+from ..models.image_tokens import Grid
 from ..models.kernel import Recorder, check_complete, check_layers, hooked, restore, stack_layers, uncompiled
 from ..models.loading import LOG
-from ..models.model import Model, model_lock, stock_model
+from ..models.model import Answer, Model, model_lock, stock_model
 from ..models.prefix_cache import PENALTIES
 from ..models.prompts import Prompt, read_prompt
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #775c43da
-def prompt_recorder(vlm, prompt: Prompt, layers: Layers = None, question_rows: bool = True, **kw) -> Recorder:
-    "Return a recorder of the last row, and perhaps the question's rows, of a prompt, in the columns of its image tokens"
-    kept = check_layers(layers, vlm.n_layers, vlm.layers)
-    missing = sorted(set(pick_layers(layers, vlm.n_layers)) - set(kept))
+def prompt_recorder(
+    vlm: Model, prompt: Prompt, layers: Layers = None, question_rows: bool = True, **settings,
+) -> Recorder:
+    """Make a recorder of the last row, and perhaps the question's rows, of a prompt, in the columns of its
+    image tokens"""
+    readable = check_layers(layers, vlm.n_layers, vlm.layers)
+    missing = sorted(set(pick_layers(layers, vlm.n_layers)) - set(readable))
     if layers is not None and missing:
         kinds = getattr(vlm.text_config, 'layer_types', None)
         names = ', '.join(f'{l} ({kinds[l]})' if kinds else str(l) for l in missing)
-        warnings.warn(f'No attention to the images in layers {names} of {vlm.family.name}: left out. Read are {kept}.',
+        warnings.warn(f'No attention to the images in layers {names} of {vlm.family.name}: left out. Read '
+                      f'are {readable}.',
                       stacklevel=4)
     rows = {*(prompt.question if question_rows else ()), len(prompt) - 1}
-    return Recorder(vlm.text_config, kept, [*sorted(rows), -1], prompt.columns, **kw)
+    return Recorder(vlm.text_config, readable, [*sorted(rows), -1], prompt.columns, **settings)
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #69967a25
 def rows_of(
-    vlm, prompt,
-    rec: Recorder,    # closed
-    steps,            # 'first', 'last' or 'all' of those in the record
-    answer=None,      # `Answer`, if the prompt was answered
-    **facts,          # to keep in `meta`
+    vlm: Model, prompt: Prompt,
+    rec: Recorder,                # closed
+    steps: str,                   # 'first', 'last' or 'all' of those in the record
+    answer: Answer|None = None,   # if the prompt was answered
+    **facts,                      # to keep in `meta`
 ) -> AttentionRows:
-    "Return the attention that was recorded of a prompt"
+    "Collect the attention that was recorded of a prompt"
     n = 1 if steps == 'first' else len(answer.tokens) if answer else len(rec.passes)
     if n > len(rec.passes):
-        raise CaptureError(f'{len(rec.passes)} forward passes for {n} generated tokens: generation in chunks or with an '
-                           'assistant is not read.')
-    def read(now, positions):    # -> [R, L, H, Nv]
-        at = [now.rows.index(i) for i in positions]
-        w = stack_layers([now.weights[l][0][:, at] for l in rec.layers])
-        if not w.isfinite().all():    # in float16 a model can overflow long before its answer shows it
+        raise CaptureError(f'{len(rec.passes)} forward passes for {n} generated tokens: generation in chunks '
+                           f'or with an assistant is not read.')
+    def read(forward_pass, positions):    # -> [R, L, H, Nv]
+        at = [forward_pass.rows.index(i) for i in positions]
+        weights = stack_layers([forward_pass.weights[layer][0][:, at] for layer in rec.layers])
+        if not weights.isfinite().all():    # in float16 a model can overflow long before its answer shows it
             raise CaptureError(f'Attention weights are not finite, with the model in {vlm.dtype}. '
                                'Load the model in bfloat16 or float32.')
-        return w.movedim(2, 0).cpu()
+        return weights.movedim(2, 0).cpu()
     first, *later = rec.passes[:n]
     question = [i for i in prompt.question if i in first.rows]
     last, asked = read(first, [len(prompt) - 1, *question]).split((1, len(question)))
-    attn = [last, *(read(now, now.rows[-1:]) for now in later)]
+    attn = [last, *(read(forward_pass, forward_pass.rows[-1:]) for forward_pass in later)]
     meta = dict(
         model=str(vlm.name), revision=vlm.revision, family=vlm.family.name, n_layers=vlm.n_layers,
         attending=list(vlm.layers), dtype=str(vlm.dtype), device=str(vlm.device),
         kernel=rec.config._attn_implementation, torch=torch.__version__, transformers=transformers.__version__,
-        question=prompt.asked, prompt=prompt.text, n_prompt=len(prompt), sizes=[im.size for im in prompt.images],
+        question=prompt.asked, prompt=prompt.text, n_prompt=len(prompt), sizes=[image.size for image in prompt.images],
         steps=steps)
     notes = [*rec.notes, *dict.fromkeys(part.note for part in prompt.parts if part.note)]
     if notes: meta['notes'] = notes
@@ -79,7 +85,7 @@ def rows_of(
         torch.cat(attn[-1:] if steps == 'last' else attn), rec.layers, answer.tokens if answer else [],
         prompt.spans, question=asked if question else None,
         question_tokens=[prompt.tokens[i] for i in question], answer=answer, meta=meta | facts,
-        images=[im.reduce(max(1, min(im.size)//224)) for im in prompt.images])
+        images=[image.reduce(max(1, min(image.size)//224)) for image in prompt.images])
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #9759872b
 STEPS = 'first', 'last', 'all'
@@ -93,19 +99,22 @@ class VLM(Model):
         suffix: str|bool|None = True,   # appended after a space: a text; True: the model's own, `Model.suffix`; None: none
         max_new_tokens: int = 32,
     ) -> AttentionRows:
-        "Capture the attention on images under a question, and the answer (all of it: steps='all'); `meta` holds the seconds"
+        """Capture the attention on images under a question, and the answer (all of it: steps='all').
+
+        `meta` holds the seconds."""
         start = time.perf_counter()
-        rows = self.forward(self.prompt(images, question, suffix), layers, steps, question_rows, max_new_tokens)
+        rows = self.forward(self.prompt(images, question, suffix), layers, steps, question_rows,
+                            max_new_tokens)
         rows.meta['seconds'] = time.perf_counter() - start
         return rows
 
     def forward(self,
         prompt: Prompt,
         layers: Layers = None,    # as `pick_layers` takes them; all by default
-        steps='first',       # rows of the 'first' token (the pass ends there, without an answer), the 'last' or 'all'
-        question_rows=True,  # keep the rows of the question's own tokens too?
-        max_new_tokens=32,   # longest answer
-        inputs_of=None, **settings,    # as of `generate`
+        steps: str = 'first',     # rows of the 'first' token (the pass ends there, without an answer), the 'last' or 'all'
+        question_rows: bool = True,    # keep the rows of the question's own tokens too?
+        max_new_tokens: int = 32,      # longest answer
+        inputs_of: Callable|None = None, **settings,    # as of `generate`
     ) -> AttentionRows:
         "Run a prompt and capture its attention"
         if steps not in STEPS: raise CaptureError(f'steps must be one of {", ".join(STEPS)}, not {steps!r}.')
@@ -143,49 +152,51 @@ def record_attention(
     with uncompiled(model), hooked(recorder, stock): yield rows    # the caller may run its compiled wrapper
     check_complete(recorder)
     facts = dict(pixels=prompt.pixels) if prompt.pixels else {}
-    vars(rows).update(vars(rows_of(vlm, prompt, recorder, 'all', **facts)), images=prompt.images)
+    vars(rows).update(vars(rows_of(vlm, prompt, recorder, 'all', None, **facts)), images=prompt.images)
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #3a31a38b
 @dataclass
 class FamilyCheck:
-    "What one small image showed of a model: are its rows attention, and do its image tokens stand where they are said to?"
+    """The check of a model on one small image: are its rows attention, and are its image tokens at their
+    places?"""
     family: str         # `config.model_type`
     rule: str           # in words: how its grid is found
     versions: dict      # of transformers and torch
-    grid: tuple = ()    # (gh, gw) of the small image
+    grid: Grid = ()     # (gh, gw) of the small image
     layers: int = 0     # layers whose rows were compared
-    rows: float = None  # largest difference of a row from eager attention
+    rows: float|None = None    # largest difference of a row from eager attention
     found: int = 0      # planted squares that changed a token of their own most
     planted: int = 0
     why: str = ''       # why it is not read; '' where it is
     @property
-    def read(self): return not self.why
-    def __repr__(self):
+    def read(self) -> bool: return not self.why
+    def __repr__(self) -> str:
         versions = ', '.join(f'{name} {version}' for name, version in self.versions.items())
         if self.why: return f'{self.family}: not read. {self.why} ({versions})'
-        return (f'{self.family}: read by {self.rule}. An image on {self.grid[0]} x {self.grid[1]} tokens: the rows of '
-                f'{self.layers} layers equal to eager within {self.rows:.0e}, {self.found} of {self.planted} planted '
-                f'squares at their place ({versions})')
+        return (f'{self.family}: read by {self.rule}. An image on {self.grid[0]} x {self.grid[1]} tokens: '
+                f'the rows of {self.layers} layers equal to eager within {self.rows:.0e}, {self.found} of '
+                f'{self.planted} planted squares at their place ({versions})')
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #a0de0563
-def eager_rows(vlm, prompt, layers) -> torch.Tensor: # [L, H, N, N]
-    "Return attention as the model's own eager kernel gives it"
+def eager_rows(vlm: Model, prompt: Prompt, layers: list[int]) -> Tensor:
+    "Compute attention, [L, H, N, N], by the model's own eager kernel"
     config = vlm.text_config
     kernel = config._attn_implementation
     def undo(): config._attn_implementation = kernel
     with model_lock(vlm.model), restore(undo):
         config._attn_implementation = 'eager'
         found = vlm.model(**vlm.to_device(prompt), output_attentions=True).attentions
-    if len(found) == vlm.n_layers: found = [found[l] for l in layers]
-    return torch.stack([a[0].float().cpu() for a in found])
+    if len(found) == vlm.n_layers: found = [found[layer] for layer in layers]
+    return torch.stack([attention[0].float().cpu() for attention in found])
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #156eb0b3
-SQUARES = (.5, .5), (.2, .3), (.8, .3), (.35, .85), (.62, .12), (.9, .9)    # their centers, in parts of what the grid shows
+# their centers, in parts of what the grid shows
+SQUARES = (.5, .5), (.2, .3), (.8, .3), (.35, .85), (.62, .12), (.9, .9)
 CHECK_QUESTION = 'What is in this picture?'
 
-def plant_squares(vlm, image) -> list: # of bool, one a square
-    "Tell whether a token that shows the square changes more than all others"
-    def look(background):
+def plant_squares(vlm: Model, image: Image.Image) -> list[bool]:
+    "Tell for each of `SQUARES` whether a token that shows it changes more than all others"
+    def read_tower(background):
         prompt = vlm.prompt(background, CHECK_QUESTION)
         inputs = vlm.to_device(prompt)
         with model_lock(vlm.model): features = image_features(vlm.model, inputs).float().cpu()
@@ -193,67 +204,74 @@ def plant_squares(vlm, image) -> list: # of bool, one a square
         if len(features) != len(here):
             raise CaptureError(f'its tower gives {len(features)} features for {len(here)} image tokens')
         return features[torch.searchsorted(here, prompt.spans[0].tokens)], prompt.spans[0]
-    plain, span = look(image)
-    left, top, right, below = common_box(span.box, (0, 0, *image.size))
-    w, h = image.width/20, image.height/20    # half a side of a square
+    plain, span = read_tower(image)
+    left, top, right, bottom = common_box(span.box, (0, 0, *image.size))
+    half_width, half_height = image.width/20, image.height/20    # of a square
     changes, shown = [], []
-    for x, y in SQUARES:
-        x, y = left + x*(right - left), top + y*(below - top)
-        box = tuple(round(v) for v in (x - w, y - h, x + w, y + h))
+    for across, down in SQUARES:
+        x, y = left + across*(right - left), top + down*(bottom - top)
+        box = round(x - half_width), round(y - half_height), round(x + half_width), round(y + half_height)
         other = image.copy()
         other.paste(ImageOps.invert(image.crop(box)), box[:2])
-        changes.append((look(other)[0] - plain).norm(dim=-1))
+        changes.append((read_tower(other)[0] - plain).norm(dim=-1))
         shown.append(patch_cover(span, box) > 0)
-    changes = torch.stack(changes)
-    most = (changes/changes.mean(0).clamp(min=1e-9)).argmax(-1)
+    change = torch.stack(changes)
+    most = (change/change.mean(0).clamp(min=1e-9)).argmax(-1)
     return [bool(cells[i]) for cells, i in zip(shown, most)]
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #542b1e9c
-_passed = WeakSet()    # models that were checked, or are being checked
+_passed: WeakSet = WeakSet()    # models that were checked, or are being checked
 
 def small_image() -> Image.Image:
-    "Return a smooth random image, wider than high"
+    "Draw a smooth random image, wider than high"
     noise = np.random.default_rng(0).integers(40, 216, (9, 13, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((260, 180), Image.Resampling.BICUBIC)
 
-def check_family(vlm) -> FamilyCheck:
-    "Read one small image with a model as it is loaded, and compare with eager attention and the tower's features"
+def check_family(vlm: 'VLM') -> FamilyCheck:
+    """Read one small image with a model as it is loaded, and compare with eager attention and the tower's
+    features"""
     family = vlm.family
     image = small_image()
     rule = 'its record' if family.recorded else 'the grid that its processor tells, or a square of its tokens'
-    check = FamilyCheck(family.name, rule, dict(transformers=transformers.__version__, torch=torch.__version__))
-    doing = 'Its image tokens are not placed'
+    check = FamilyCheck(family.name, rule,
+                        dict(transformers=transformers.__version__, torch=torch.__version__))
+    failure = 'Its image tokens are not placed'
     bound = 1e-4 if vlm.dtype == torch.float32 else 2e-2
     _passed.add(vlm.model)    # what the check itself reads is not checked
     try:
         prompt = vlm.prompt(image, CHECK_QUESTION)
         check.grid = prompt.spans[0].grid
-        doing = 'Its rows are not read'
+        failure = 'Its rows are not read'
         rows = vlm.forward(prompt)
-        asked = torch.cat([rows.question, rows.attn]).movedim(0, 2)
+        recorded = torch.cat([rows.question, rows.attn]).movedim(0, 2)
         eager = eager_rows(vlm, prompt, rows.layers)[:, :, [*prompt.question, -1]][..., prompt.columns]
-        check.layers, check.rows = len(rows.layers), float((asked - eager).abs().max())
+        check.layers, check.rows = len(rows.layers), float((recorded - eager).abs().max())
         if not check.rows <= bound:
             raise CaptureError(f'they differ from eager attention by {check.rows:.0e}, and may by {bound:.0e}')
-        doing = 'The place of its tokens is not known'
+        failure = 'The place of its tokens is not known'
         hits = plant_squares(vlm, image)
         check.found, check.planted = sum(hits), len(hits)
         if check.found < check.planted - 1:
-            raise CaptureError(f'only {check.found} of {check.planted} planted squares change a token that shows them most')
+            raise CaptureError(f'only {check.found} of {check.planted} planted squares change a token that '
+                               f'shows them most')
     except Exception as e:    # it may fail anywhere
-        check.why = f'{doing}: {one_line(e) or type(e).__name__}'
+        check.why = f'{failure}: {one_line(e) or type(e).__name__}'
         _passed.discard(vlm.model)
     return check
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #49799bf6
-def ensure_read(vlm):
+def ensure_read(vlm: Model):
     "Check a model of a family without a record when its rows are first read; refuse it with what failed"
     if vlm.family.recorded or vlm.model in _passed: return
-    own = vlm.model.config.to_json_string(), type(vlm.processor).__name__, str(vlm.dtype)
-    path = kept_folder()/'families'/f'{digest([*own, transformers.__version__, torch.__version__])}.json'
+    facts = [vlm.model.config.to_json_string(), type(vlm.processor).__name__, str(vlm.dtype),
+             transformers.__version__, torch.__version__]
+    path = kept_folder()/'families'/f'{digest(facts)}.json'
     with suppress(CarveError, FileNotFoundError):    # a damaged mark is no pass
-        if not load_with_digest(path)['why']: return _passed.add(vlm.model)
+        if not load_with_digest(path)['why']:
+            _passed.add(vlm.model)
+            return
     check = check_family(VLM(vlm.model, vlm.processor, vlm.name))
-    if not check.read: raise UnsupportedError(f'{check}. The page "Add a model family" shows how a family gets a record.')
+    if not check.read:
+        raise UnsupportedError(f'{check}. The page "Add a model family" shows how a family gets a record.')
     LOG.warning(check)
     save_with_digest(path, asdict(check))

@@ -13,20 +13,24 @@ import errno
 import os
 import re
 import traceback
+from collections.abc import Collection
 from importlib.resources import files
 from sysconfig import get_paths
 
-LIBRARIES = tuple(f'{path}{os.sep}' for path in (files('carve_nb'), get_paths()['purelib'], get_paths()['stdlib']))
+LIBRARIES = tuple(f'{path}{os.sep}'
+                  for path in (files('carve_nb'), get_paths()['purelib'], get_paths()['stdlib']))
 
 class CarveError(ValueError):
     "Bad input: a setting, a model, a file or captured rows that cannot be used"
     exit_status = 2   # of the command line
 
     def _render_traceback_(self) -> list[str]:
-        "Show IPython the lines of the caller and the sentence, without the frames of libraries; `%debug` has all"
+        """Show IPython the lines of the caller and the message, without the frames of libraries.
+
+        `%debug` has all."""
         frames = traceback.extract_tb(self.__traceback__)
-        own = [frame for frame in frames if not frame.filename.startswith(LIBRARIES)]
-        return [*traceback.format_list(own), f'{type(self).__name__}: {self}']
+        callers = [frame for frame in frames if not frame.filename.startswith(LIBRARIES)]
+        return [*traceback.format_list(callers), f'{type(self).__name__}: {self}']
 
 class ImageError(CarveError):
     "An image that cannot be used"
@@ -36,9 +40,10 @@ class PromptError(CarveError):
 
 class OtherImagesError(PromptError):
     "The given images are not the images of the inputs; others may be"
-    def __str__(self):
-        return (f'{self.args[0]} Give `images` as the processor got them, in the same order and size. Settings of '
-                'the call (size, crop, tiles, pan and scan) belong into the processor: set them there before.')
+    def __str__(self) -> str:
+        return (f'{self.args[0]} Give `images` as the processor got them, in the same order and size. '
+                f'Settings of the call (size, crop, tiles, pan and scan) belong into the processor: set them '
+                f'there before.')
 
 class CaptureError(CarveError):
     "Attention could not be read, or what was read is not attention"
@@ -64,35 +69,36 @@ class IncompleteError(CarveError, RuntimeError):
     exit_status = 1
 
 class RemoteError(CarveError, RuntimeError):
-    "A request without an answer"
+    "A request without an answer: a short name of the reason, such as 'timeout', and a sentence"
     exit_status = 1
-    status = property(lambda self: self.args[0])    # short name of what happened, such as 'timeout'
-    def __str__(self): return self.args[1]
+    status = property(lambda self: self.args[0])
+    def __str__(self) -> str: return self.args[1]
 
 class InsufficientMemoryError(CarveError, MemoryError):
     "Memory ran out"
     exit_status = 1
-    def __str__(self):
-        return ('memory ran out: give a smaller image (in a run: --image-tokens), load the model in bfloat16, or use '
-                'a device with more memory')
+    def __str__(self) -> str:
+        return ('memory ran out: give a smaller image (in a run: --image-tokens), load the model in '
+                'bfloat16, or use a device with more memory')
 
 _OUT_OF_MEMORY = re.compile(
     "out of memory|(can't|cannot) allocate memory|not enough memory|bad_alloc|alloc_failed|"
     'could not create a (memory|primitive)', re.IGNORECASE)  # the last is oneDNN's
 
-def out_of_memory(e) -> bool:
-    "Return whether an exception says that memory ran out, on any device"
-    if isinstance(e, OSError): return e.errno == errno.ENOMEM
-    return isinstance(e, MemoryError) or isinstance(e, RuntimeError) and bool(_OUT_OF_MEMORY.search(str(e)))
+def out_of_memory(error: BaseException) -> bool:
+    "Tell whether an exception says that memory ran out, on any device"
+    if isinstance(error, OSError): return error.errno == errno.ENOMEM
+    if isinstance(error, MemoryError): return True
+    return isinstance(error, RuntimeError) and bool(_OUT_OF_MEMORY.search(str(error)))
 
 # %% ../../nbs/library/core/00_errors.ipynb #cafdd979
 def quote(value: object) -> str:
-    "Return a value for a message: as Python writes it, cut at 80 letters"
+    "Write a value for a message: as Python does, cut at 80 letters"
     text = repr(value)
     return text if len(text) <= 80 else f'{text[:77]}...'
 
-def choose(text, names, what, more=''):
-    "Return the name, or raise an error with the nearest names; it says `more` instead of the list of all"
+def choose(text: str, names: Collection[str], what: str, more: str = '') -> str:
+    "Check that a name is known; the error has the nearest names, and `more` instead of the list of all"
     if text in names: return text
     near = ' or '.join(difflib.get_close_matches(str(text), names, 2))
     guess = f'; perhaps {near}' if near else ''

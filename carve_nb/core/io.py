@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 from html import escape
@@ -23,15 +24,16 @@ from secrets import token_hex
 from .errors import CarveError
 
 # %% ../../nbs/library/core/06_io.ipynb #3965a90a
-def replace_file(path, data):    # text or bytes
+def replace_file(path: str|Path, data: str|bytes):
     "Replace a file in one step: it has the new content or the old one"
-    data = data.encode() if isinstance(data, str) else data
+    if isinstance(data, str): data = data.encode()
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file(): return target.write_bytes(data)    # such as /dev/null
     new = target.with_name(f'.{token_hex(8)}.new')
     try:
         with open(new, 'xb') as f:    # x: never a file or link that is there
-            with suppress(OSError): shutil.copymode(target, new)    # there is none yet, or no modes on this disk
+            # there is none yet, or no modes on this disk
+            with suppress(OSError): shutil.copymode(target, new)
             f.write(data)
             f.flush()
             os.fsync(f.fileno())
@@ -41,24 +43,24 @@ def replace_file(path, data):    # text or bytes
         with suppress(OSError): new.unlink(missing_ok=True)    # the error above names the file
 
 # %% ../../nbs/library/core/06_io.ipynb #c0de0002
-def digest(value) -> str:
-    "Return 16 hexadecimal digits for exactly this plain value"
+def digest(value: object) -> str:
+    "Digest a plain value to 16 hexadecimal digits"
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
-def save_with_digest(path, value: dict):
+def save_with_digest(path: str|Path, value: dict):
     "Write plain values as JSON with the digest `sum`; the folder is made"
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, json.dumps(value | dict(sum=digest(value)), indent=1) + '\n')
 
-def load_with_digest(path) -> dict:
+def load_with_digest(path: str|Path) -> dict:
     "Read what `save_with_digest` wrote; refuse a file that has changed since"
     try:
         value = dict(json.loads(Path(path).read_text(encoding='utf-8')))
         if value.pop('sum', None) != digest(value): raise ValueError('its digest does not match its content')
         return value
     except (ValueError, TypeError) as e:
-        raise CarveError(f'{path} is damaged, or of an older version: {e}. Put back a copy of it, or measure it '
-                         'again (a profile: carve checkup --only profile --force).') from None
+        raise CarveError(f'{path} is damaged, or of an older version: {e}. Put back a copy of it, or measure '
+                         f'it again (a profile: carve checkup --only profile --force).') from None
 
 # %% ../../nbs/library/core/06_io.ipynb #c0de0014
 # how far rounding moves logits, as a share of the largest: within one type of numbers, and between two
@@ -72,29 +74,31 @@ def same_logits(
     "Tell whether two lists of logits are equal but for rounding"
     scale = max((abs(v) for v in a if v is not None and abs(v) < float('inf')), default=0.)
     bound = max(ROUNDING.get(dtype, 1e-5), elsewhere*ROUNDING['float16'])*scale
-    near = lambda x, y: x == y or None not in (x, y) and abs(x - y) <= bound
+    def near(x, y): return x == y or None not in (x, y) and abs(x - y) <= bound
     return len(a) == len(b) and all(map(near, a, b))
 
 # %% ../../nbs/library/core/06_io.ipynb #903a4d26
 SMALL, TINY = PACKAGED = 'carve-small', 'carve-tiny'     # models in the package; the first where none is named
 CHECKPOINTS = Path(str(files('carve_nb')))/'checkpoints' # a folder of each, under its name
 
-def shipped_folder(name) -> Path:
-    "Return folder of a model that is shipped with this package, one of `PACKAGED`"
+def shipped_folder(name: str) -> Path:
+    "Find the folder of a model that is shipped with this package, one of `PACKAGED`"
     path = CHECKPOINTS/name
     if (path/'config.json').is_file(): return path
-    if name not in PACKAGED: raise CarveError(f'No model of this package is called {name!r}: {", ".join(PACKAGED)}.')
+    if name not in PACKAGED:
+        raise CarveError(f'No model of this package is called {name!r}: {", ".join(PACKAGED)}.')
     raise CarveError(
-        f'The model {name!r} is not in this installation. Install a release of the package that has it, or train it '
-        f'(`python -m recipes.train --help` in a clone says how) and give the folder that it is packed to.')
+        f'The model {name!r} is not in this installation. Install a release of the package that has it, or '
+        f'train it (`python -m recipes.train --help` in a clone says how) and give the folder that it is '
+        f'packed to.')
 
 def kept_folder() -> Path:
-    "Return where what was measured on your own models is kept: `CARVE_PROFILES`, or a folder in your home"
+    "Return the folder of measurements of your own models: `CARVE_PROFILES`, or one in your home"
     return Path(os.environ.get('CARVE_PROFILES') or Path.home()/'.cache'/'carve_nb'/'profiles')
 
 # %% ../../nbs/library/core/06_io.ipynb #412d290e
-def find_source(name):
-    "Return what transformers is given for a Hub id, a folder or one of `PACKAGED`, or an error if it is none of these"
+def find_source(name: str) -> str:
+    "Resolve a Hub id, folder or one of `PACKAGED` to what transformers loads; refuse any other name"
     path = shipped_folder(name) if name in PACKAGED else Path(name).expanduser()
     if not path.is_dir():
         if not path.exists() and name.count('/') == 1 and name[0] not in '/.~': return name
@@ -104,17 +108,19 @@ def find_source(name):
     if not (path/'config.json').is_file():
         raise CarveError(f'{path} holds no config.json: give the folder of a saved model.')
     if not any(path.glob('*.safetensors')):
-        raise CarveError(f'{path} has no safetensors weights. Pickled weights can run code and are not opened. Either '
-                         'use a safetensors revision of the model, or, if you trust the file, load it yourself, '
-                         '`model.save_pretrained(folder)`, and give that folder.')
+        raise CarveError(f'{path} has no safetensors weights. Pickled weights can run code and are not '
+                         f'opened. Either use a safetensors revision of the model, or, if you trust the '
+                         f'file, load it yourself, `model.save_pretrained(folder)`, and give that folder.')
     return str(path)
 
 # %% ../../nbs/library/core/06_io.ipynb #f53647ee
-def escape_sign(match) -> str:    # of backslashes (group 1) and a sign (group 2)
-    "Put a backslash before a sign, unless it is escaped already: behind an odd number of backslashes"
+def escape_sign(match: re.Match) -> str:
+    """Put a backslash before a sign, unless an odd number of backslashes escapes it already.
+
+    Group 1 of the match has the backslashes, group 2 the sign."""
     return match[0] if len(match[1]) % 2 else f'{match[1]}\\{match[2]}'
 
-def tame_markdown(text) -> str:
+def tame_markdown(text: str) -> str:
     "Make Markdown harmless: no tag, link, image or formula works any more"
     text = re.sub(r'<(?=[A-Za-z/!?])', '&lt;', text)
     text = re.sub(r'&(?=#|[A-Za-z]+;)(?!lt;)', '&amp;', text)
@@ -122,29 +128,32 @@ def tame_markdown(text) -> str:
     return re.sub(r'(?<!\\)(\\*)(\](?=\s*[(\[:])|\$)', escape_sign, text)
 
 # %% ../../nbs/library/core/06_io.ipynb #98f7ef05
-def table_html(rows, head=()) -> str:
-    "Return rows as a table for a notebook"
+def table_html(rows: Iterable[Iterable], head: Iterable = ()) -> str:
+    "Format rows as a table for a notebook"
     def line(cells, tag):
-        return '<tr>' + ''.join(f'<{tag} style="text-align:left">{escape(str(c))}</{tag}>' for c in cells) + '</tr>'
-    return f'<table>{line(head, "th")}{"".join(line(r, "td") for r in rows)}</table>'
+        return '<tr>' + ''.join(f'<{tag} style="text-align:left">{escape(str(cell))}</{tag}>'
+                                for cell in cells) + '</tr>'
+    return f'<table>{line(head, "th")}{"".join(line(row, "td") for row in rows)}</table>'
 
 # %% ../../nbs/library/core/06_io.ipynb #d56d79be
 _JOINERS = '\u200c\u200d' # shape letters, and put emoji together
 
-def tame_terminal(text, keep='') -> str:    # characters that may stay, such as the end of a line
-    "Replace characters that cannot be printed by their backslash escapes"
+def tame_terminal(text: object, keep: str = '') -> str:
+    """Replace characters that cannot be printed by their backslash escapes, except those in `keep`, such as
+    line ends"""
     keep += _JOINERS
-    return ''.join(c if c.isprintable() or c in keep else c.encode('unicode_escape').decode() for c in str(text))
+    return ''.join(c if c.isprintable() or c in keep else c.encode('unicode_escape').decode()
+                   for c in str(text))
 
-def one_line(text) -> str:
-    "Return a text of others on one line of which every character can be printed"
+def one_line(text: object) -> str:
+    "Put a text of others on one line of which every character can be printed"
     return tame_terminal(' '.join(str(text).split()))
 
 # %% ../../nbs/library/core/06_io.ipynb #c0de0006
-def tame_cell(value):
-    "Return a cell of a CSV file as it is, or with an apostrophe where a spreadsheet would take its text for a formula"
-    formula = isinstance(value, str) and re.match(r'[=+\-@\t\r]', value) and not re.fullmatch(r'[+-]?\d*\.?\d+', value)
-    return f"'{value}" if formula else value
+def tame_cell(value: object) -> object:
+    "Put an apostrophe before a cell of a CSV file that a spreadsheet would take for a formula"
+    if not isinstance(value, str) or re.fullmatch(r'[+-]?\d*\.?\d+', value): return value
+    return f"'{value}" if re.match(r'[=+\-@\t\r]', value) else value
 
 # %% ../../nbs/library/core/06_io.ipynb #db89a186
 _THINK = r'(?:seed:)?think(?:ing)?[>\]▷]'    # as in <think>, </think> and [THINK]
@@ -159,26 +168,31 @@ _MARKED = re.compile(
     re.IGNORECASE | re.DOTALL)
 _END = re.compile(r'<\|(?:return|end)\|>\s*\Z')
 # a mark that may be one token
-MARK = re.compile(rf'[<\[◁]/?{_THINK}|</?answer>|<\|?(?:channel|message|begin_of_box|end_of_box)\|?>', re.IGNORECASE)
+MARK = re.compile(rf'[<\[◁]/?{_THINK}|</?answer>|<\|?(?:channel|message|begin_of_box|end_of_box)\|?>',
+                  re.IGNORECASE)
 
-def answer_span(text) -> tuple|None: # (start, end)
-    "Return where the answer is in a text, after its thoughts and inside the marks around it; None in an open thought"
+def answer_span(text: str) -> tuple[int, int]|None:
+    """Find start and end of the answer in a text, after its thoughts and inside the marks around it.
+
+    None in an open thought."""
     marks = [*THOUGHT.finditer(text)]
     if marks and not marks[-1][1]: return None
     start = marks[-1].end() if marks else 0
-    end = m.start() if (m := _END.search(text)) else len(text)
-    while found := [*_MARKED.finditer(text, start, end)]: start, end = found[-1].span(found[-1].lastindex)
+    close = _END.search(text)
+    end = close.start() if close else len(text)
+    while found := [*_MARKED.finditer(text, start, end)]:
+        start, end = found[-1].span(found[-1].lastindex or 0)
     if (start, end) == (0, len(text)): return start, end
-    said = text[start:end]
-    start += len(said) - len(said.lstrip())
-    return start, start + len(said.strip())
+    answer = text[start:end]
+    start += len(answer) - len(answer.lstrip())
+    return start, start + len(answer.strip())
 
-def behind_thought(text) -> str|None:
+def behind_thought(text: str) -> str|None:
     "Return the answer in a text, without thoughts and marks around it; None where the last thought is open"
     span = answer_span(text)
-    return span and text[slice(*span)]
+    return None if span is None else text[slice(*span)]
 
-def open_thought(chat) -> str:
+def open_thought(chat: str) -> str:
     "Return the mark of the thought that a chat ends in; '' where it ends in none"
     marks = [*THOUGHT.finditer(chat)]
     if not marks or marks[-1][1] or chat[marks[-1].end():].strip(): return ''

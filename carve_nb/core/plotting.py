@@ -11,25 +11,34 @@ __all__ = ['CONCEPT_COLORS', 'overlay', 'draw_boxes', 'fit_height', 'strip', 'wi
 import re
 import textwrap
 from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from io import BytesIO
-from itertools import zip_longest
+from itertools import chain, repeat
 import matplotlib as mpl
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-from .image import box_index, box_size
+from .image import Box, Size, box_index, box_size
 
 # %% ../../nbs/library/core/03_plotting.ipynb #17be338c
-def overlay(img, values, vmin=None, vmax=None) -> Image.Image:    # [h, w] finite numbers on any grid
-    "Lay a map over an image in colors; `vmin`, `vmax`: values of the lowest and highest color, default least and most"
-    v = np.asarray(values, np.float32)
-    lo = v.min() if vmin is None else vmin
-    hi = v.max() if vmax is None else vmax
-    v = Image.fromarray(((v - lo)/(hi - lo if hi > lo else 1)).clip(0, 1)).resize(img.size, Image.BILINEAR)
-    colors = Image.fromarray(colormaps['magma_r'](.15 + .75*np.asarray(v), bytes=True)[..., :3])
-    weight = Image.fromarray((255*.92*np.asarray(v)**.6).round().astype(np.uint8))
+def overlay(
+    img: Image.Image, values: np.ndarray, vmin: float|None = None, vmax: float|None = None,
+) -> Image.Image:
+    """Lay a map [h, w] of any grid over an image in colors.
+
+    `vmin`, `vmax`: values of the lowest and highest color, by default the map's least and greatest."""
+    values = np.asarray(values, np.float32)
+    low = values.min() if vmin is None else vmin
+    high = values.max() if vmax is None else vmax
+    shares = ((values - low)/(high - low if high > low else 1)).clip(0, 1)
+    shares = np.asarray(Image.fromarray(shares).resize(img.size, Image.Resampling.BILINEAR))
+    colors = Image.fromarray(colormaps['magma_r'](.15 + .75*shares, bytes=True)[..., :3])
+    weight = Image.fromarray((255*.92*shares**.6).round().astype(np.uint8))
     img = img.convert('RGB')
     muted = Image.blend(img, img.convert('L').convert('RGB'), .75)
     pale = Image.blend(muted, Image.new('RGB', img.size, 'white'), .55)
@@ -38,14 +47,16 @@ def overlay(img, values, vmin=None, vmax=None) -> Image.Image:    # [h, w] finit
 # %% ../../nbs/library/core/03_plotting.ipynb #ff6ae74d
 _BOX_COLORS = '#029e73', '#ffd400', '#ff4fa3', '#00e5ff', '#ff8a00', '#b48cff'   # the first is that of the crop
 
-def draw_boxes(img, boxes, colors=None, width=3) -> Image.Image:    # one color, or one for each
-    "Draw the outlines of boxes (x0, y0, x1, y1), half-open pixels, on a copy of an image"
+def draw_boxes(
+    img: Image.Image, boxes: Iterable[Box], colors: str|Sequence[str]|None = None, width: int = 3,
+) -> Image.Image:
+    "Draw the outlines of boxes on a copy of an image, in one color, or in one for each"
     colors = [colors] if isinstance(colors, str) else colors or _BOX_COLORS
     out = img.convert('RGB')
     pen = ImageDraw.Draw(out)
     for i, box in enumerate(boxes):
-        at = [round(float(v)) for v in box]
-        pen.rectangle((*at[:2], at[2] - 1, at[3] - 1), outline=colors[i % len(colors)], width=width)
+        left, top, right, bottom = (round(float(end)) for end in box)
+        pen.rectangle((left, top, right - 1, bottom - 1), outline=colors[i % len(colors)], width=width)
     return out
 
 # %% ../../nbs/library/core/03_plotting.ipynb #a9578763
@@ -56,23 +67,25 @@ def _fit_text(text, font, width) -> str:
     return text + '…'
 
 # %% ../../nbs/library/core/03_plotting.ipynb #6a53dcab
-def fit_height(img, height) -> Image.Image: # none gets wider than four times the height
-    "Return an image made as high as others"
+def fit_height(img: Image.Image, height: int) -> Image.Image:
+    "Scale an image to a height, or to less where it would get wider than four times that"
     return ImageOps.contain(img.convert('RGB'), (4*height, height))
 
-def strip(images, labels=(), height=224) -> Image.Image:
+def strip(images: Iterable[Image.Image], labels: Sequence[str] = (), height: int = 224) -> Image.Image:
     "Put images side by side on white, with captions"
-    tiles = [fit_height(o, height) for o in images]
+    tiles = [fit_height(image, height) for image in images]
     gap = 6
-    font = ImageFont.load_default(max(10, height//16))
-    top = round(font.size*1.6) if labels else 0
-    out = Image.new('RGB', (sum(o.width + gap for o in tiles) - gap, height + top), 'white')
+    size = max(10, height//16)
+    font = ImageFont.load_default(size)
+    top = round(size*1.6) if labels else 0
+    out = Image.new('RGB', (sum(tile.width + gap for tile in tiles) - gap, height + top), 'white')
     pen = ImageDraw.Draw(out)
-    x = 0
-    for o, label in zip_longest(tiles, labels[:len(tiles)], fillvalue=''):
-        out.paste(o, (x, top + (height - o.height)//2))
-        pen.text((x + 2, 2), _fit_text(' '.join(label.split()), font, o.width - 4), fill='black', font=font)
-        x += o.width + gap
+    left = 0
+    for tile, label in zip(tiles, chain(labels, repeat(''))):
+        out.paste(tile, (left, top + (height - tile.height)//2))
+        pen.text((left + 2, 2), _fit_text(' '.join(label.split()), font, tile.width - 4), fill='black',
+                 font=font)
+        left += tile.width + gap
     return out
 
 # %% ../../nbs/library/core/03_plotting.ipynb #01162153
@@ -86,11 +99,11 @@ def _concept_color(title) -> str:
     "Return the color of the concept that the title of a panel begins with"
     return next((color for concept, color in CONCEPT_COLORS.items() if title.startswith(concept)), '#000000')
 
-def widen_box(box, room=9) -> tuple:  # (x0, y0, x1, y1), pixels on each side
-    "Widen a box, so that its outline is around an object and not on it"
+def widen_box(box: Box, room: float = 9) -> Box:
+    "Widen a box by `room` pixels on each side, so that its outline is around an object and not on it"
     return box[0] - room, box[1] - room, box[2] + room, box[3] + room
 
-def outline_target(img, box) -> Image.Image:  # (x0, y0, x1, y1), half-open pixels
+def outline_target(img: Image.Image, box: Box) -> Image.Image:
     "Outline the true target so that it shows on every ground"
     white = draw_boxes(img, [box], CONCEPT_COLORS['target'], 2)
     return white if min(box_size(box)) <= 6 else draw_boxes(white, [widen_box(box, -2)], 'black', 1)
@@ -98,21 +111,23 @@ def outline_target(img, box) -> Image.Image:  # (x0, y0, x1, y1), half-open pixe
 # %% ../../nbs/library/core/03_plotting.ipynb #5319a43e
 _SUBSCRIPT = re.compile(r'\b(\w)_(\w)\b')
 
-def round_colors(img, step=6) -> Image.Image:
-    "Return each channel in steps of `step` of 255, for a smaller PNG; a palette would turn rare colors into others"
-    n = 255//step
-    levels = np.rint(np.asarray(img.convert('RGB'))*(n/255))*(255/n)
+def round_colors(img: Image.Image, step: int = 6) -> Image.Image:
+    """Round each channel to steps of `step` of 255, for a smaller PNG.
+
+    A palette would turn rare colors into others."""
+    steps = 255//step
+    levels = np.rint(np.asarray(img.convert('RGB'))*(steps/255))*(255/steps)
     return Image.fromarray(levels.round().astype(np.uint8))
 
-def figure_bytes(fig) -> bytes:
-    "Return a figure as PNG, the same bytes each time"
-    buf = BytesIO()
-    fig.savefig(buf, format='png', metadata=dict(Software=None))
-    return buf.getvalue()
+def figure_bytes(fig: Figure) -> bytes:
+    "Save a figure as PNG, the same bytes each time"
+    file = BytesIO()
+    fig.savefig(file, format='png', metadata=dict(Software=None))
+    return file.getvalue()
 
 # %% ../../nbs/library/core/03_plotting.ipynb #c5d4b43d
 def text_width(text: str, size: float) -> float:
-    "Return the width in pixels of a line of `size` points, at 100 dots an inch"
+    "Measure the width in pixels of a line of `size` points, at 100 dots an inch"
     from matplotlib.textpath import TextPath
     return TextPath((0, 0), text, size=size).get_extents().width*100/72
 
@@ -120,39 +135,40 @@ def wrap_title(title: str, width: float, size: float) -> str:
     "Break a title at its spaces into lines of at most `width` pixels, as far as its words allow"
     lines = []
     for letters in range(len(title), 0, -1):
-        lines = [_SUBSCRIPT.sub(r'$\1_\2$', line) for line in textwrap.wrap(title, letters, break_long_words=False)]
+        lines = [_SUBSCRIPT.sub(r'$\1_\2$', line)
+                 for line in textwrap.wrap(title, letters, break_long_words=False)]
         if all(text_width(line, size) <= width for line in lines): break
     return '\n'.join(lines)
 
-def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> image; pixels of each
-    "Return images in one row under their titles, a sentence below"
-    from matplotlib.figure import Figure
-    tiles = [fit_height(o, height) for o in panels.values()]
+def plot_panels(panels: Mapping[str, Image.Image], sentence: str = '', height: int = 200) -> Image.Image:
+    "Put images, each `height` pixels high, in one row under their titles, a sentence below"
+    tiles = [fit_height(image, height) for image in panels.values()]
     gap = 8 # pixels
     size = max(6, height/20) # points, at 100 dots an inch
-    columns = [max(o.width, min(text_width(title, size), 9*size)) for title, o in zip(panels, tiles)]
+    columns = [max(tile.width, min(text_width(title, size), 9*size)) for title, tile in zip(panels, tiles)]
     width = round(max(sum(columns) + gap*(len(columns) - 1), 24*size))
     lines = [line for part in sentence.splitlines() for line in textwrap.wrap(part, int(width/size/.72))]
     bottom = round(1.7*size*len(lines) + .8*size) if lines else 0
     titles = [wrap_title(title, column, size) for title, column in zip(panels, columns)]
     top = round(2.6*size + 1.7*size*max(title.count('\n') for title in titles))
     total = top + height + bottom
-    x = 0
+    left = 0.
     fig = Figure((width/100, total/100), 100)
-    for name, title, column, o in zip(panels, titles, columns, tiles):
-        fig.figimage(np.asarray(o), round(x), bottom + (height - o.height)//2, origin='upper')
-        bar = dict(height=3/total, color=_concept_color(name), lw=0)
-        fig.add_artist(mpl.patches.Rectangle((x/width, 1 - 3/total), o.width/width, **bar))
-        fig.text((x + 2)/width, 1 - 6/total, title, size=size, va='top', linespacing=1.15)
-        x += column + gap
+    for name, title, column, tile in zip(panels, titles, columns, tiles):
+        fig.figimage(np.asarray(tile), round(left), bottom + (height - tile.height)//2, origin='upper')
+        corner = left/width, 1 - 3/total
+        fig.add_artist(Rectangle(corner, tile.width/width, 3/total, color=_concept_color(name), lw=0))
+        fig.text((left + 2)/width, 1 - 6/total, title, size=size, va='top', linespacing=1.15)
+        left += column + gap
     text = '\n'.join(lines)
     fig.text(2/width, (bottom - .6*size)/total, text, size=size, va='top', linespacing=1.15, parse_math=False)
     return round_colors(Image.open(BytesIO(figure_bytes(fig))))
 
-def stack_rows(*rows, gap=16) -> Image.Image:    # images, such as those of `plot_panels`; pixels between them
-    "Return images one below the other on white"
-    width = max(o.width for o in rows)
-    parts = [np.pad(o, ((0, gap), (0, width - o.width), (0, 0)), constant_values=255) for o in rows]
+def stack_rows(*rows: Image.Image, gap: int = 16) -> Image.Image:
+    "Put images, such as rows of `plot_panels`, one below the other on white, `gap` pixels between them"
+    width = max(row.width for row in rows)
+    parts = [np.pad(np.asarray(row), ((0, gap), (0, width - row.width), (0, 0)), constant_values=255)
+             for row in rows]
     return Image.fromarray(np.concatenate(parts)[:-gap or None])
 
 # %% ../../nbs/library/core/03_plotting.ipynb #b0754c3a
@@ -165,35 +181,36 @@ _PANEL_HTML = (
 _PANEL_TITLE = '<div style="border-top:3px solid {};line-height:1.7{}">{}</div>'
 
 def panels_html(
-    panels,         # title -> image; one may go without a title
-    sentence='',    # below
-    words=None,     # title -> what a panel shows, for those who do not see it; without it the sentence says it
-    width=224,      # of a panel on the page, pixels, at most
-) -> str: # HTML without links
-    "Return panels as HTML that wraps and takes the colors of the page"
+    panels: Mapping[str, Image.Image],    # by title; one may go without a title
+    sentence: str = '',                   # below
+    words: Mapping[str, str]|None = None, # title -> text for those who do not see a panel; by default the sentence
+    width: int = 224,                     # of a panel on the page, pixels, at most
+) -> str:
+    "Format panels as HTML, without links, that wraps and takes the colors of the page"
     out = ''
     words = words or {}
     most = 3*width//2
     room = ';min-height:3.4em' if len(panels) > 5 else ''   # narrow panels: titles of two lines
     for title, img in panels.items():
-        buf = BytesIO()
+        file = BytesIO()
         small = ImageOps.contain(img, (most, most)) if max(img.size) > most else img
-        small.convert('RGB').save(buf, 'JPEG', quality=82)
+        small.convert('RGB').save(file, 'JPEG', quality=82)
         color = _concept_color(title).replace('#000000', 'currentcolor')
         head = title and _PANEL_TITLE.format(color, room, _SUBSCRIPT.sub(r'\1<sub>\2</sub>', escape(title)))
         alt = escape(words.get(title, title or sentence.partition('\n')[0]))
-        out += _PANEL_HTML.format(round(.58*width), width, head, alt, b64encode(buf.getvalue()).decode())
+        out += _PANEL_HTML.format(round(.58*width), width, head, alt, b64encode(file.getvalue()).decode())
     return _PANEL_ROW.format(out, escape(sentence).replace('\n', '<br>'))
 
 # %% ../../nbs/library/core/03_plotting.ipynb #ab61ae93
-_FONT_SIZES = ('font.size', 'axes.labelsize', 'axes.titlesize', 'xtick.labelsize', 'ytick.labelsize', 'legend.fontsize')
+_FONT_SIZES = ('font.size', 'axes.labelsize', 'axes.titlesize', 'xtick.labelsize', 'ytick.labelsize',
+               'legend.fontsize')
 _FIGURE_STYLE = dict.fromkeys(_FONT_SIZES, 8) | {
     'lines.linewidth': 1.2, 'lines.markersize': 3, 'legend.frameon': False,
     'axes.spines.top': False, 'axes.spines.right': False, 'figure.dpi': 160, 'savefig.dpi': 160,
 }
 
 @contextmanager
-def plot_style():
+def plot_style() -> Iterator[list]:
     "Style the figures of all studies alike; the caller's settings come back afterwards"
     import seaborn as sns  # with pandas, so only where a figure is made
     with mpl.rc_context():
@@ -202,18 +219,19 @@ def plot_style():
 
 # %% ../../nbs/library/core/03_plotting.ipynb #fa555712
 def plot_forest(
-    ax, rows,  # name -> list of (value, low, high), such as `Estimate`s; None leaves one out
-    labels=(), colors=(),  # of the estimates; default: the figure's own
-    scale=1.,  # factor, such as 100 for points
-    zero=0.,  # where the line of no effect is, before the factor; None: no line
-    style=lambda name, k: {},  # (name, place of the estimate) -> what differs, as matplotlib's `errorbar` takes it
-):
+    ax: Axes,
+    rows: Mapping[str, Sequence],    # name -> (value, low, high) each, such as `Estimate`s; None leaves one out
+    labels: Sequence[str] = (), colors: Sequence[str] = (),    # of the estimates; default: the figure's own
+    scale: float = 1.,               # factor, such as 100 for points
+    zero: float|None = 0.,           # where the line of no effect is, before the factor; None: no line
+    style: Callable[[str, int], dict] = lambda name, k: {},    # of the k-th estimate, as matplotlib's `errorbar` takes it
+) -> Axes:
     "Draw effects with their intervals on an axis, one name a line"
     most = max(map(len, rows.values()))
     for y, (name, estimates) in enumerate(rows.items()):
-        for k, e in enumerate(estimates):
-            if e is None: continue
-            value, low, high = scale*np.array([*e][:3])
+        for k, estimate in enumerate(estimates):
+            if estimate is None: continue
+            value, low, high = scale*np.array([*estimate][:3])
             at = y + .5*((k + .5)/most - .5)
             color = colors[k] if colors else f'C{k}'
             label = labels[k] if labels and not y else None
@@ -226,11 +244,13 @@ def plot_forest(
     return ax
 
 # %% ../../nbs/library/core/03_plotting.ipynb #fa55b4d2
-def plot_band(ax, x, means, color, scale=1., **kw):    # `Estimate`s; a factor; further settings of `ax.plot`
-    "Plot means as a line, their intervals as a band"
-    mid, lo, hi = scale*np.array([tuple(m) for m in means]).T
-    ax.plot(x, mid, **dict(color=color, marker='o') | kw)
-    ax.fill_between(x, lo, hi, color=color, alpha=.15, lw=0)
+def plot_band(
+    ax: Axes, x: Sequence[float], means: Iterable[Iterable[float]], color: str, scale: float = 1., **settings,
+):
+    "Plot means, `Estimate`s times `scale`, as a line, their intervals as a band; `settings` of `ax.plot`"
+    middle, low, high = scale*np.array([tuple(mean) for mean in means]).T
+    ax.plot(x, middle, **dict(color=color, marker='o') | settings)
+    ax.fill_between(x, low, high, color=color, alpha=.15, lw=0)
 
 # %% ../../nbs/library/core/03_plotting.ipynb #d15c15dd
 def black_out(img: Image.Image, mask: np.ndarray) -> Image.Image:
@@ -240,8 +260,8 @@ def black_out(img: Image.Image, mask: np.ndarray) -> Image.Image:
     return shown
 
 # %% ../../nbs/library/core/03_plotting.ipynb #b9e98c7e
-def keep_mask(regions, size, box=None) -> np.ndarray:    # [H, W] bool
-    "Return the pixels of all `Region`s together; `box` (x0, y0, x1, y1) around all of them: only this part"
+def keep_mask(regions: Iterable, size: Size, box: Box|None = None) -> np.ndarray:
+    "Mark the pixels of all `Region`s of an image [H, W], or of the part in a box around all of them"
     mask = np.zeros(size[::-1], bool)
-    for r in regions: mask[box_index(r.box)] |= r.mask
+    for region in regions: mask[box_index(region.box)] |= region.mask
     return mask if box is None else mask[box_index(box)]

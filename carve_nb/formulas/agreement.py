@@ -10,13 +10,15 @@ import numpy as np
 from scipy.stats import rankdata
 
 # %% ../../nbs/02_query_token.ipynb #48667310
-def rank_patches(A) -> np.ndarray: # [..., Nv] rows of attention -> the same shape
-    "Return the ranks of the patches in each row, 1 the weakest; weights below a hundredth of the row's mean are alike"
+def rank_patches(A: np.ndarray) -> np.ndarray:
+    "Rank the patches in each row of attention [..., Nv], 1 the weakest; weights below a hundredth of the row's mean tie"
     return rankdata(np.maximum(A, A.mean(-1, keepdims=True)/100), axis=-1)
 
-def layer_agreement(R) -> np.ndarray: # [K, L, Nv] ranks under K questions about one image -> [L], -1 to 1
-    "Return how far each layer agrees with the others on what belongs to one question"
-    own = R - R.mean(0)
-    own = own/np.linalg.norm(own, axis=-1, keepdims=True).clip(1e-9)   # ranks have one mean, so the rest has mean 0
-    corr = np.einsum('kln,kmn->lm', own, own)/len(R)
+def layer_agreement(R: np.ndarray) -> np.ndarray:
+    """Correlate each layer with the others in what belongs to one question, [L], -1 to 1.
+
+    R are ranks [K, L, Nv] under K questions about one image."""
+    D = R - R.mean(0)
+    D = D/np.linalg.norm(D, axis=-1, keepdims=True).clip(1e-9)   # ranks have one mean, so the rest has mean 0
+    corr = np.einsum('kln,kmn->lm', D, D)/len(R)
     return (corr.sum(1) - corr.diagonal())/(len(corr) - 1)

@@ -10,33 +10,40 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy import ndimage
+from torch import Tensor
 from torch.nn import functional as F
 from .product import contrast
 
 # %% ../../nbs/07_algorithm.ipynb #720dd95e
-def step_weights(T, mode='last'): # number of steps -> [T] float weights w_t
-    "Return the weight of each generation step: of the 'first' or 'last' alone, or of 'all', linear"
-    if T < 1: raise ValueError(f"no steps to weight: T={T}")
+def step_weights(T: int, mode: str = 'last') -> Tensor:
+    "Weigh T generation steps by w_t, [T]: the 'first' or 'last' alone, or 'all', linearly"
     if mode == 'all': return torch.arange(1., T+1)
-    if mode not in ('first', 'last'): raise ValueError(f"steps={mode!r}: use 'first', 'last' or 'all'")
-    return F.one_hot(torch.tensor(0 if mode == 'first' else T-1), T).float()
+    return F.one_hot(torch.tensor(dict(first=0, last=T-1)[mode]), T).float()
 
 # %% ../../nbs/07_algorithm.ipynb #6d178c98
-def fuse_maps(a, weights, normalize=False): # [T, L, Nv] contrasted maps, [T] w_t -> [Nv] float64
-    "Add layers and weighted steps to one map; `normalize` gives each (step, layer) map total 1 before"
-    a = a.double()
-    if normalize: a = a/a.sum(-1, keepdim=True).clamp_min(1e-30)
-    return torch.einsum('t,tln->n', weights.double(), a)
+def fuse_maps(A: Tensor, w: Tensor, normalize: bool = False) -> Tensor:
+    """Add the layers and the steps, weighted by w [T], of contrasted maps [T, L, Nv] to one map [Nv], float64.
+
+    `normalize` gives each (step, layer) map total 1 before."""
+    A = A.double()
+    if normalize: A = A/A.sum(-1, keepdim=True).clamp_min(1e-30)
+    return torch.einsum('t,tln->n', w.double(), A)
 
 # %% ../../nbs/07_algorithm.ipynb #769e4ca3
-def fuse_contrast(A_q, A_g, steps, lam, relative, normalize=False): # [T, L, Nv] twice -> S [Nv]
-    "Run two lines of Algorithm 1: contrast each step and layer, then add them"
+def fuse_contrast(
+    A_q: Tensor, A_g: Tensor, steps: str, lam: float|Tensor, relative: bool, normalize: bool = False,
+) -> Tensor:
+    "Run two lines of Algorithm 1 on rows [T, L, Nv]: contrast each step and layer, then add them to S [Nv]"
     A = contrast(A_q, A_g, lam, relative)
     return fuse_maps(A, step_weights(len(A), steps), normalize)
 
 # %% ../../nbs/07_algorithm.ipynb #12cb2d77
-def algorithm_1(vlm, image, Q, G, L, suffix, lam=1e-8, p=.4, K=2) -> tuple: # S [H, W], box, crop, answer
-    "Run Algorithm 1 of arXiv 2509.06461, line by line, with a `suffix` after Q: the reference that tests `Carve.paper()`"
+def algorithm_1(
+    vlm, image: Image.Image, Q: str, G: str, L: list[int], suffix: str, lam: float = 1e-8, p: float = .4, K: int = 2,
+) -> tuple:
+    """Run Algorithm 1 of arXiv 2509.06461, line by line, with a `suffix` after Q: the reference that tests `Carve.paper()`.
+
+    Return S [H, W], the box of the crop, the crop and the answer."""
     rows_Q = vlm.capture(image, Q, L, 'all', suffix=suffix)             # attention of the last token to the image,
     rows_G = vlm.capture(image, G, L, 'all', suffix=None)               # at every step, in the layers L
     A_Q, A_G = (rows.attn.mean(2).double() for rows in (rows_Q, rows_G))    # means over heads

@@ -8,14 +8,18 @@ __all__ = ['texture', 'hue_shares', 'color', 'Complexity', 'complexity', 'entrop
 # %% ../../nbs/01_clutter.ipynb #1e4d7ca8
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 import numpy as np
 from skimage.color import rgb2hsv
 from skimage.feature import canny
-from ..core.image import open_image, to_raster
+from ..core.image import ImageLike, open_image, to_raster
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # %% ../../nbs/01_clutter.ipynb #e3e74cce
-def texture(img, low=.1, high=.2, sigma=1.) -> float: # T_c, 0..1
-    """Return the share of the pixels that are Canny edges.
+def texture(img: ImageLike, low: float = .1, high: float = .2, sigma: float = 1.) -> float:
+    """Compute the texture complexity T_c, 0 to 1: the share of the pixels that are Canny edges.
 
     A pixel with a gradient above `high` starts an edge, above `low` it continues one, for gray values 0..1 smoothed by
     `sigma` pixels."""
@@ -24,14 +28,18 @@ def texture(img, low=.1, high=.2, sigma=1.) -> float: # T_c, 0..1
     return float(canny(gray/255, sigma, low, high).sum()/gray.size)
 
 # %% ../../nbs/01_clutter.ipynb #c1000006
-def hue_shares(img, bins=180, min_saturation=0.) -> np.ndarray: # [bins] shares ρ
-    "Return the share of the pixels in each hue bin, all zero if none counts; pixels of less saturation (0..1) are left out"
+def hue_shares(img: ImageLike, bins: int = 180, min_saturation: float = 0.) -> np.ndarray:
+    """Compute the share ρ of the pixels in each hue bin, [bins], all zero if none counts.
+
+    Pixels of less saturation than `min_saturation`, 0 to 1, are left out."""
     hue, saturation, _ = np.moveaxis(rgb2hsv(np.asarray(to_raster(open_image(img)))), -1, 0)
     n = np.bincount((hue[saturation >= min_saturation]*bins).round().astype(int) % bins, minlength=bins)
     return n/max(n.sum(), 1)
 
-def color(img, bins=180, base=None, min_saturation=0.) -> float: # C_c, 0..1
-    "Return the entropy of the hues, divided by ln B; with `base` the plain entropy with logarithms of that base"
+def color(img: ImageLike, bins: int = 180, base: float|None = None, min_saturation: float = 0.) -> float:
+    """Compute the color complexity C_c, 0 to 1: the entropy of the hues divided by ln B.
+
+    With `base` it is the plain entropy with logarithms of that base."""
     if bins < 2: raise ValueError(f'bins={bins}: hue entropy needs at least 2 bins')
     rho = hue_shares(img, bins, min_saturation)
     rho = rho[rho > 0]
@@ -40,20 +48,20 @@ def color(img, bins=180, base=None, min_saturation=0.) -> float: # C_c, 0..1
 @dataclass(frozen=True)
 class Complexity:
     "How busy an image is"
-    texture: float # T_c, share of edge pixels
-    color: float # C_c, normalized hue entropy
-    def __str__(self): return f'texture {self.texture:.3f}, color {self.color:.3f}'
+    texture: float    # T_c, share of edge pixels
+    color: float      # C_c, normalized hue entropy
+    def __str__(self) -> str: return f'texture {self.texture:.3f}, color {self.color:.3f}'
 
-def complexity(img) -> Complexity:
-    "Return texture and color complexity of an image, with the default settings"
+def complexity(img: ImageLike) -> Complexity:
+    "Measure texture and color complexity of an image, with the default settings"
     img = open_image(img)
     return Complexity(texture(img), color(img))
 
 # %% ../../nbs/01_clutter.ipynb #16379f88
-def entropy(a, base=2, dim=-1): # [..., N] weights >= 0 -> a without `dim`
-    "Return the entropy of rows, normalized to sum 1; `base` 2 gives bits, math.e nats"
+def entropy(a: 'Tensor', base: float = 2, dim: int = -1) -> 'Tensor':
+    "Compute the entropy of weights [..., N] along `dim`, normalized to sum 1; `base` 2 gives bits, math.e nats"
     import torch  # the measures of an image do without
-    a = torch.as_tensor(a).double()
-    if not a.isfinite().all() or (a < 0).any(): raise ValueError("entropy needs finite weights >= 0")
-    a = torch.where(a.sum(dim, keepdim=True) > 0, a, torch.ones_like(a))
-    return torch.special.entr(a/a.sum(dim, keepdim=True)).sum(dim)/math.log(base)
+    p = torch.as_tensor(a).double()
+    if not p.isfinite().all() or (p < 0).any(): raise ValueError("entropy needs finite weights >= 0")
+    p = torch.where(p.sum(dim, keepdim=True) > 0, p, torch.ones_like(p))
+    return torch.special.entr(p/p.sum(dim, keepdim=True)).sum(dim)/math.log(base)

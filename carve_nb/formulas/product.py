@@ -7,28 +7,34 @@ __all__ = ['cost', 'check_maps', 'contrast']
 
 # %% ../../nbs/04_product.ipynb #66c0f7d7
 import torch
+from torch import Tensor
 from ..core.errors import CarveError
 
 # %% ../../nbs/04_product.ipynb #d63f7872
-def cost(A, A_q, A_g, lam): # [..., Nv] three times, λ -> [...]
-    "Return the objective J that the closed form minimizes"
+def cost(A: Tensor, A_q: Tensor, A_g: Tensor, lam: float|Tensor) -> Tensor:
+    "Compute the objective J, [...], of maps [..., Nv], which the closed form minimizes; `lam`: λ"
     return ((A*A_g - A_q)**2 + lam*A**2*A_g).sum(-1)
 
 # %% ../../nbs/04_product.ipynb #77180d20
-def check_maps(A_q, A_g, lam): # [..., Nv] twice, λ a number or a tensor that broadcasts -> (A_q, A_g) as float32
-    "Refuse what would give NaN or Inf: lam <= 0, broken or negative attention"
-    l, (A_q, A_g) = torch.as_tensor(lam, dtype=torch.float64), (torch.as_tensor(a).float() for a in (A_q, A_g))
+def check_maps(A_q: Tensor, A_g: Tensor, lam: float|Tensor) -> list[Tensor]:
+    """Return both maps [..., Nv] as float32; refuse what would give NaN or Inf.
+
+    That is λ <= 0 (a number, or a tensor that broadcasts), and broken or negative attention."""
+    l = torch.as_tensor(lam, dtype=torch.float64)
     if not ((l > 0) & l.isfinite()).all(): raise CarveError(f"lam must be > 0 and finite, got {lam}; the code has 1e-8")
-    for a in (A_q, A_g):
-        if not a.isfinite().all(): raise CarveError("a map contains NaN or Inf; run the model in bfloat16 or float32")
-        if (a < 0).any(): raise CarveError("a map contains negative values; attention after softmax is >= 0")
-    if (n := A_q.shape[-1]) == A_g.shape[-1]: return A_q, A_g
-    raise CarveError(f"{n} and {A_g.shape[-1]} patches: both maps must come from the same image, in the same size")
+    maps = [torch.as_tensor(A).float() for A in (A_q, A_g)]
+    for A in maps:
+        if not A.isfinite().all(): raise CarveError("a map contains NaN or Inf; run the model in bfloat16 or float32")
+        if (A < 0).any(): raise CarveError("a map contains negative values; attention after softmax is >= 0")
+    patches = [A.shape[-1] for A in maps]
+    if patches[0] == patches[1]: return maps
+    raise CarveError("{} and {} patches: both maps must come from the same image, in the same size".format(*patches))
 
 # %% ../../nbs/04_product.ipynb #7b74e130
-def contrast(A_q, A_g, lam=1e-8, relative=False): # [..., Nv] twice -> [..., Nv] float32, finite
-    """Return the question's attention without the image's own. `lam`: λ, a number or a tensor that broadcasts; with
-    `relative` in units of the mean of each row of A_g."""
+def contrast(A_q: Tensor, A_g: Tensor, lam: float|Tensor = 1e-8, relative: bool = False) -> Tensor:
+    """Divide the question's attention by the image's own, [..., Nv] each; float32, finite.
+
+    `lam`: λ, a number or a tensor that broadcasts; with `relative` in units of the mean of each row of A_g."""
     A_q, A_g = (a.double() for a in check_maps(A_q, A_g, lam))
     lam = torch.as_tensor(lam, dtype=torch.float64)*(A_g.mean(-1, keepdim=True) if relative else 1)
     lam = lam.clamp(1e-12 if relative else 1e-30, 1e300)

@@ -10,15 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 from ..core.errors import CarveError
+from ..core.image import Box, box_index
+from ..core.saliency import Saliency
 
 # %% ../../nbs/06_crop.ipynb #541c6a33
-def top_mask(S, p=.2) -> np.ndarray: # [H, W] finite map, share to keep -> [H, W] bool, never empty
-    "Return the pixels in the top share `p` of the map"
+def top_mask(S: np.ndarray, p: float = .2) -> np.ndarray:
+    "Mark the pixels in the top share `p` of a map [H, W]; the mask is never empty"
     S = np.asarray(S)
     if not 0 < p <= 1: raise CarveError(f"p={p}: the kept share must be above 0 and at most 1")
     if S.ndim != 2 or not S.size or not np.isfinite(S).all(): raise CarveError(f"not a finite map [H, W]: shape {S.shape}")
     if p == 1 or S.min() == S.max(): return np.ones(S.shape, bool)
-    if S.dtype.kind == 'f' and max(S.max(), -S.min()) > np.finfo(S.dtype).max/4: S = S/4   # or a difference is infinite
+    is_huge = S.dtype.kind == 'f' and max(S.max(), -S.min()) > np.finfo(S.dtype).max/4
+    if is_huge: S = S/4   # or a difference is infinite
     tau = np.quantile(S, round(1-p, 12))
     return S >= tau if tau > S.min() else S > tau
 
@@ -26,16 +29,15 @@ def top_mask(S, p=.2) -> np.ndarray: # [H, W] finite map, share to keep -> [H, W
 @dataclass(repr=False)
 class Region:
     "Connected pixels that the map marks"
-    box: tuple # (x0, y0, x1, y1) pixels
-    score: float # sum of the map over the region
-    area: int # number of pixels
-    mask: np.ndarray # [y1-y0, x1-x0] bool, inside the box
-    def __repr__(self): return f"Region({self.box}, score {self.score:.4g}, {self.area} px)"
+    box: Box            # whole pixels
+    score: float        # sum of the map over the region
+    area: int           # number of pixels
+    mask: np.ndarray    # [y1-y0, x1-x0] bool, inside the box
+    def __repr__(self) -> str: return f"Region({self.box}, score {self.score:.4g}, {self.area} px)"
 
-def split_mask(mask, S, connectivity=4) -> list: # [H, W] bool, [H, W] map, 4 or 8 neighbors
-    "Return the connected `Region`s of a mask, in reading order"
-    if connectivity not in (4, 8): raise CarveError(f"connectivity={connectivity}: use 4 or 8")
-    label, n = ndimage.label(mask, ndimage.generate_binary_structure(2, connectivity//4))
+def split_mask(mask: np.ndarray, S: np.ndarray, connectivity: int = 4) -> list[Region]:
+    "Split a mask [H, W] of a map into its connected regions, in reading order; a pixel has 4 or 8 neighbors"
+    label, n = ndimage.label(mask, ndimage.generate_binary_structure(2, {4: 1, 8: 2}[connectivity]))
     inside = label[mask]
     area = np.bincount(inside, minlength=n+1)
     score = np.bincount(inside, np.asarray(S, np.float64)[mask], minlength=n+1)
@@ -43,17 +45,20 @@ def split_mask(mask, S, connectivity=4) -> list: # [H, W] bool, [H, W] map, 4 or
             for i, (y, x) in enumerate(ndimage.find_objects(label), 1)]
 
 # %% ../../nbs/06_crop.ipynb #68c086a1
-def regions(S, p=.2, K=3, connectivity=4, region_rule='top_k', rank='sum') -> list: # of `Region`, best first
-    """Return the best regions of a map's top share `p`: a map [H, W] or a `Saliency`, of a very large image on its raster.
+def regions(
+    S: np.ndarray|Saliency, p: float = .2, K: int = 3, connectivity: int = 4, region_rule: str = 'top_k', rank: str = 'sum',
+) -> list[Region]:
+    """Find the regions of a map's top share `p`, the best first: of a map [H, W], or a `Saliency`, on its raster.
 
     At most `K` ('top_k', the paper), or max(K, floor(p n)) of n ('official', the code)."""
-    if hasattr(S, 'coarse'):
-        found = regions(S.coarse().to_pixels(), p, K, connectivity, region_rule, rank)
-        masks = [S.off_raster(r.box, r.mask) for r in found]
-        return [Region(box, r.score*(mask.sum()/r.area), int(mask.sum()), mask) for r, (box, mask) in zip(found, masks)]
+    if isinstance(S, Saliency):
+        found = []
+        for region in regions(S.coarse().to_pixels(), p, K, connectivity, region_rule, rank):
+            box, mask = S.off_raster(region.box, region.mask)
+            area = int(mask.sum())
+            found.append(Region(box, region.score*(area/region.area), area, mask))
+        return found
     if not (K >= 1 and K % 1 == 0): raise CarveError(f"K={K}: at least one region must be kept")
-    worth = dict(sum=lambda r: r.score, peak=lambda r: S[r.box[1]:r.box[3], r.box[0]:r.box[2]][r.mask].max())
-    if region_rule not in ('top_k', 'official') or rank not in worth:
-        raise CarveError(f"region_rule={region_rule!r}, rank={rank!r}: use 'top_k' or 'official', 'sum' or 'peak'")
+    worth = dict(sum=lambda region: region.score, peak=lambda region: S[box_index(region.box)][region.mask].max())
     parts = sorted(split_mask(top_mask(S, p), S, connectivity), key=worth[rank], reverse=True)
-    return parts[:max(int(K), int(p*len(parts))) if region_rule == 'official' else int(K)]
+    return parts[:dict(top_k=int(K), official=max(int(K), int(p*len(parts))))[region_rule]]

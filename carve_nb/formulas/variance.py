@@ -10,31 +10,35 @@ import numpy as np
 from ..core.errors import CarveError
 
 # %% ../../nbs/05_contrast.ipynb #5b8ae8b8
-def log_maps(A, floor=.1) -> np.ndarray: # [..., Nv] attention rows, floor in means of the row -> float64
-    "Return rows on the scale of a ratio, without their totals: mean 0 in each"
+def log_maps(A: np.ndarray, floor: float = .1) -> np.ndarray:
+    "Put attention rows [..., Nv] on the scale of a ratio, with mean 0 in each; `floor` in means of the row"
     A = np.asarray(A, dtype=np.float64)
     x = np.log(A / A.mean(-1, keepdims=True).clip(1e-30) + floor)
     return x - x.mean(-1, keepdims=True)
 
-def own_share(A) -> float: # [I, M, L, Nv] attention rows: I images (upright, turned), M wordings
-    "Return the share of position and image in the variance of log attention, all layers together"
-    parts = {k: v.mean() for k, v in variance_parts(log_maps(A)).items()}
+def own_share(A: np.ndarray) -> float:
+    """Compute the share of position and image in the variance of log attention, all layers together.
+
+    A are rows [I, M, L, Nv] of I images (upright, turned) and M wordings."""
+    parts = {name: part.mean() for name, part in variance_parts(log_maps(A)).items()}
     return float((parts['position'] + parts['image'])/sum(parts.values()))
 
 # %% ../../nbs/05_contrast.ipynb #5b8ae8b9
 VARIANCE_PARTS = ('position', 'image', 'instruction', 'residual')
 
-def variance_parts(x) -> dict: # [I, M, ..., Nv] logs: I images (upright, turned), M instructions -> name -> [...]
-    "Return variance components of a crossed design, patch by patch, their mean over patches"
+def variance_parts(x: np.ndarray) -> dict[str, np.ndarray]:
+    """Estimate the variance components of a crossed design, patch by patch; [...] each, their mean over patches.
+
+    x are logs [I, M, ..., Nv] of I images (upright, turned) and M instructions."""
     I, M = x.shape[:2]
     if I < 2 or M < 2:
         raise CarveError(f"{I} images and {M} instructions: the parts need at least two of each")
     mean, by_i, by_m = x.mean((0, 1)), x.mean(1), x.mean(0)
-    square = lambda d, axes, free: (d**2).sum(axes) / free
+    def square(d, axes, free): return (d**2).sum(axes) / free
     interaction = x - by_i[:, None] - by_m[None] + mean
     residual = square(interaction, (0, 1), (I - 1)*(M - 1))
     image = (M*square(by_i - mean, 0, I - 1) - residual) / M
     instruction = (I*square(by_m - mean, 0, M - 1) - residual) / I
     position = mean**2 - image/I - instruction/M - residual/(I*M)
     parts = position, image, instruction, residual
-    return {k: v.mean(-1) for k, v in zip(VARIANCE_PARTS, parts)}
+    return {name: part.mean(-1) for name, part in zip(VARIANCE_PARTS, parts)}

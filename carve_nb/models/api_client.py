@@ -22,53 +22,63 @@ from ..core.image import ImageLike, open_image
 from .model import Answer
 
 # %% ../../nbs/library/models/12_api_client.ipynb #34721060
-def data_url(image, max_pixels=2**22) -> str:
-    "Return an image as text: a PNG of its pixels and nothing else, made smaller where it has more than `max_pixels`"
+def data_url(image: Image.Image, max_pixels: int = 2**22) -> str:
+    """Encode an image as text: a PNG of its pixels and nothing else, made smaller where it has more than
+    `max_pixels`"""
     clean = Image.new('RGB', image.size)
     clean.paste(image)
     scale = (max_pixels/(clean.width*clean.height))**.5
-    if scale < 1: clean = clean.resize([max(1, int(side*scale)) for side in clean.size], Image.Resampling.LANCZOS)
-    clean.save(file := BytesIO(), 'png')
+    if scale < 1:
+        clean = clean.resize([max(1, int(side*scale)) for side in clean.size], Image.Resampling.LANCZOS)
+    file = BytesIO()
+    clean.save(file, 'png')
     return f'data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}'
 
 # %% ../../nbs/library/models/12_api_client.ipynb #3136c042
-def check_address(url):
+def check_address(url: str):
     "Refuse an address that cannot be used, or that holds a secret; the address is not repeated"
     try:
-        u = urlsplit(url)
-        host, _ = u.hostname, u.port    # a port that is no number is an error too
+        address = urlsplit(url)
+        host, _ = address.hostname, address.port    # a port that is no number is an error too
     except (ValueError, AttributeError): host = None
-    if not host or u.scheme not in ('http', 'https'):
+    if not host or address.scheme not in ('http', 'https'):
         raise CarveError('base_url: give a whole address, such as https://api.openai.com/v1 or '
                          'http://localhost:8000/v1')
-    if u.username or u.password or u.query or u.fragment:
+    if address.username or address.password or address.query or address.fragment:
         raise CarveError('base_url: leave out user names, passwords and everything behind ? or #; '
                          'a key belongs into an environment variable')
-    if u.scheme == 'http' and not re.fullmatch(r'localhost|127\.[\d.]+|::1', host):
-        warnings.warn(f'{host}: images, questions and any key travel unencrypted (http); use https.', stacklevel=4)
+    if address.scheme == 'http' and not re.fullmatch(r'localhost|127\.[\d.]+|::1', host):
+        warnings.warn(f'{host}: images, questions and any key travel unencrypted (http); use https.',
+                      stacklevel=4)
 
 # %% ../../nbs/library/models/12_api_client.ipynb #c0de0008
 LARGEST_REPLY = 2**22   # bytes
 
-def bounded_client(seconds): # for one try
-    "Return a client for the library openai that takes in no packed, endless or late reply, and follows no redirect"
+def bounded_client(seconds: float):
+    """Make a client for the library openai that takes in no packed, endless or late reply, and follows no
+    redirect.
+
+    `seconds` are for one try."""
     import openai
     class Bounded(openai.DefaultHttpxClient):
-        def send(self, request, **how):
+        def send(self, request, **settings):
             request.headers['Accept-Encoding'] = 'identity'
-            late, raw = time.monotonic() + seconds, bytearray()
-            with closing(super().send(request, **how | dict(stream=True))) as reply:
+            deadline, raw = time.monotonic() + seconds, bytearray()
+            with closing(super().send(request, **settings | dict(stream=True))) as reply:
                 packed = reply.headers.get('content-encoding', 'identity')
-                if packed != 'identity': raise RemoteError('malformed', f'the reply is packed ({packed}), which nobody asked for')
+                if packed != 'identity':
+                    raise RemoteError('malformed', f'the reply is packed ({packed}), which nobody asked for')
                 for part in reply.iter_raw():
                     raw += part
-                    if len(raw) > LARGEST_REPLY: raise RemoteError('malformed', f'the reply has more than {LARGEST_REPLY} bytes')
-                    if time.monotonic() > late: raise RemoteError('timeout', f'no complete reply within {seconds:g} s')
+                    if len(raw) > LARGEST_REPLY:
+                        raise RemoteError('malformed', f'the reply has more than {LARGEST_REPLY} bytes')
+                    if time.monotonic() > deadline:
+                        raise RemoteError('timeout', f'no complete reply within {seconds:g} s')
             return type(reply)(reply.status_code, headers=reply.headers, content=bytes(raw), request=request)
     return Bounded(follow_redirects=False)
 
 # %% ../../nbs/library/models/12_api_client.ipynb #c0de000a
-def without_key(text, key) -> str:
+def without_key(text: str, key: str) -> str:
     "Return a text of the other side, or nothing where it repeats six letters of the key or all of it"
     pieces = [key[i:i + 6].lower() for i in range(max(len(key) - 5, 1))]
     return '' if key and any(p in text.lower() for p in pieces) else text
@@ -99,14 +109,17 @@ class Endpoint:
         "Return the key, read anew each time and kept nowhere"
         key = os.environ.get(self.key_env or '', '').strip()
         if key or self.key_env is None: return key
-        raise CarveError(f'The environment variable {self.key_env} is not set. Set it to the key of {self.host}, '
-                         'or use key_env=None for a server without keys.')
+        raise CarveError(f'The environment variable {self.key_env} is not set. Set it to the key of '
+                         f'{self.host}, or use key_env=None for a server without keys.')
 
     def explain(self, e: Exception) -> tuple:
-        "Return (status, reason) of an error of the client library; what it could not read is no chat completion"
+        """Find the status and the reason of an error of the client library.
+
+        A reply that it could not read is no chat completion."""
         kind, n, about = type(e).__name__, getattr(e, 'status_code', 0), getattr(e, 'body', None)
         if isinstance(e.__cause__, RemoteError): return e.__cause__.args
-        if kind == 'APITimeoutError' or n in (408, 504): return 'timeout', f'no complete reply within {self.timeout:g} s'
+        if kind == 'APITimeoutError' or n in (408, 504):
+            return 'timeout', f'no complete reply within {self.timeout:g} s'
         if kind == 'APIConnectionError': return 'error', f'no connection to {self.host}'
         if not n: return 'malformed', f'the reply of {self.host} is no chat completion'
         why, code = (str(about.get(k) or '') for k in ('message', 'code')) if isinstance(about, dict) else ('', '')
@@ -119,7 +132,7 @@ class Endpoint:
         "Ask about images; the confidence of the answer is not known, and no error shows the key"
         images = images if isinstance(images, (list, tuple)) else [images]
         if not images: raise PromptError('no image is given; ask about one or several')
-        urls = [data_url(open_image(o), self.max_pixels) for o in images]
+        urls = [data_url(open_image(image), self.max_pixels) for image in images]
         parts = [dict(type='image_url', image_url=dict(url=url)) for url in urls] + [dict(type='text', text=question)]
         try:
             import openai
@@ -135,9 +148,11 @@ class Endpoint:
                     extra_body=dict(max_tokens=self.max_new_tokens) | self.extra,
                     extra_headers={k: openai.Omit() for k in unsent})
         except CarveError: raise
-        except (TypeError, UnicodeEncodeError, ImportError, FileNotFoundError) as e:     # its words could show the key
-            raise CarveError(f'No request to {self.host} could be made ({type(e).__name__}): see key, timeout, extra, the '
-                             'words of the question, and proxies and certificates that the environment names.') from None
+        # its words could show the key
+        except (TypeError, UnicodeEncodeError, ImportError, FileNotFoundError) as e:
+            raise CarveError(f'No request to {self.host} could be made ({type(e).__name__}): see key, '
+                             f'timeout, extra, the words of the question, and proxies and certificates that '
+                             f'the environment names.') from None
         except Exception as e: raise RemoteError(*self.explain(e)) from None
         return self.read(reply, time.perf_counter() - begun)
 
@@ -151,7 +166,7 @@ class Endpoint:
         except Exception as e: raise RemoteError(*self.explain(e)) from None    # a server may send anything
         if refused: raise RemoteError('refused', f'{self.host} declined to answer')
         if not text:
-            raise RemoteError('malformed', f'the reply has no text (it ended with {str(choice.finish_reason)[:20]!r}): give '
-                              'more max_new_tokens, or see how the server parts reasoning from answers')
+            raise RemoteError('malformed', f'the reply has no text (it ended with '
+                                           f'{str(choice.finish_reason)[:20]!r}): give more max_new_tokens, '
+                                           f'or see how the server parts reasoning from answers')
         return Answer(text, [], math.nan, seconds, n, finished=choice.finish_reason != 'length')
-

@@ -13,12 +13,17 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isqrt
+from typing import TYPE_CHECKING
 import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from ..core.errors import CarveError, UnsupportedError
+from ..core.image import Box
 from ..core.io import CHECKPOINTS
 from ..core.saliency import pick_layers
 from carve_nb.models.image_tokens import (
+    Grid,
     Processed,
     canvas_tiles,
     cut_box,
@@ -36,52 +41,61 @@ from carve_nb.models.image_tokens import (
     whole_box,
 )
 
+if TYPE_CHECKING:
+    from carve_nb.models.model import Model
+
 # %% ../../nbs/library/models/03_families.ipynb #9066002c
-def attention_layers(config) -> list:
-    "Return layers that compute attention: all, or in a hybrid those whose kind is called so"
+def attention_layers(config: PreTrainedConfig) -> list[int]:
+    "List the layers that compute attention: all, or in a hybrid those whose kind is called so"
     kinds = getattr(config, 'layer_types', None)
     if kinds is None: return list(range(config.num_hidden_layers))
     return [i for i, kind in enumerate(kinds) if kind.endswith('attention') and kind != 'linear_attention']
 
 # %% ../../nbs/library/models/03_families.ipynb #3100f3de
-def image_features(model, inputs):  # [N, D], one row for each image token in order of the sequence
-    "Return the tower's features of the images"
+def image_features(model: PreTrainedModel, inputs: dict) -> Tensor:
+    """Compute the tower's features of the images, [N, D], one row for each image token in order of the
+    sequence"""
     tower = model.base_model.get_image_features
-    own = {k: inputs[k] for k in inspect.signature(tower).parameters if k in inputs}
-    seen = tower(**own, return_dict=True)
-    return torch.cat([f.flatten(0, -2) for f in (seen.last_hidden_state if seen.pooler_output is None else seen.pooler_output)])
+    arguments = {name: inputs[name] for name in inspect.signature(tower).parameters if name in inputs}
+    out = tower(**arguments, return_dict=True)
+    features = out.last_hidden_state if out.pooler_output is None else out.pooler_output
+    return torch.cat([image.flatten(0, -2) for image in features])
 
 # %% ../../nbs/library/models/03_families.ipynb #714e3062
 @dataclass(frozen=True)
 class Family:
-    "The properties in which a model family differs; the rest is read from configuration, processor and chat template"
+    """The properties in which a model family differs.
+
+    The rest is read from configuration, processor and chat template."""
     name: str                      # `config.model_type`
     grid: Callable = told_grid     # `Processed` -> (rows, columns) of the tokens that show the whole image
     whole: str = 'first'           # which of an image's tokens show all of it: the 'first' or the 'last'
-    tiles: Callable = None         # (`Processed`, that grid, number of the other tokens) -> their span; None: there are none
+    tiles: Callable|None = None    # (`Processed`, that grid, number of the other tokens) -> their span; None: no tiles
     box: Callable = whole_box      # `Processed` -> what the whole image shows
     axis: int = 0                  # along which the pixel values of several images are joined
     number: str = ''               # of an image among several, as its text has it: '<id>{}</id>'
     alone: bool = True             # is an image processed in the same way alone and among others?
-    assemble: str = None           # class of processor that is built without its video part; None: transformers' own
+    assemble: str|None = None      # class of processor that is built without its video part; None: transformers' own
     layers: Callable = attention_layers    # decoder's configuration -> layers whose attention can be read
-    cell: Callable = None          # processor -> side of a token in pixels, where fewer pixels take fewer tokens
-    chat: str = None               # chat template for models released without one
+    cell: Callable|None = None     # processor -> side of a token in pixels, where fewer pixels take fewer tokens
+    chat: str|None = None          # chat template for models released without one
     why_not: dict = field(default_factory=dict)    # what it cannot do -> the reason
     notes: str = ''                # what else to know
     recorded: bool = True          # was it tested? False: read by the rule, and checked on first use
-    shares = property(lambda self: 'sharing' not in self.why_not, doc='Can the beginning of a prompt be shared?')
+    shares = property(lambda self: 'sharing' not in self.why_not,
+                      doc='Can the beginning of a prompt be shared?')
 
 # %% ../../nbs/library/models/03_families.ipynb #7e0da36e
-FAMILIES = {}
-OWN_CODE = ('it runs code of its own. Take a stock release of the model (of InternVL those whose name ends in -hf, '
-            'such as OpenGVLab/InternVL3-1B-hf); or read that code and load the model in Python, with '
-            'VLM.from_pretrained(..., trust_remote_code=True).')
+FAMILIES: dict[str, Family] = {}
+OWN_CODE = ('it runs code of its own. Take a stock release of the model (of InternVL those whose name ends '
+            'in -hf, such as OpenGVLab/InternVL3-1B-hf); or read that code and load the model in Python, '
+            'with VLM.from_pretrained(..., trust_remote_code=True).')
 _ASIDE = 'its image is not read by the rows of the decoder itself, so its attention is not read here. Take another family.'
 REFUSED = dict(    # name -> why
-    llama4='The model family llama4 is refused: its stock model does not generate in transformers 5.24, but stops with an '
-           'AttributeError. Take another family.',
-    mllama=f'The model family mllama (Llama 3.2 Vision) is refused: its image is read by cross-attention; {_ASIDE}',
+    llama4='The model family llama4 is refused: its stock model does not generate in transformers 5.24, but '
+           'stops with an AttributeError. Take another family.',
+    mllama=f'The model family mllama (Llama 3.2 Vision) is refused: its image is read by cross-attention; '
+           f'{_ASIDE}',
     instructblip=f'The model family instructblip is refused: a Q-Former stands before its decoder; {_ASIDE}')
 
 def add_family(family: Family) -> Family:
@@ -93,34 +107,35 @@ def add_family(family: Family) -> Family:
 ALONE = 'its family has no record, and what it shares between prompts was not tested'
 
 def told_rule(made: Processed) -> Callable|None:
-    "Return the rule of a processor that tells its grid, in patches or pixels; None where it tells none"
+    "Return the rule of a processor that reports its grid, in patches or pixels; None where it reports none"
     if {'image_grid_thw', 'image_position_ids'} & set(made.inputs): return told_grid
     return sized_grid if 'image_sizes' in made.inputs and hasattr(made.processor, 'spatial_merge_size') else None
 
-def find_grid(made: Processed) -> tuple[int, int]:
-    "Take the grid that the processor tells, or a square of all tokens"
-    if rule := told_rule(made): return rule(made)
-    side, pixels = isqrt(sum(made.runs)), made.inputs['pixel_values']
-    if side**2 == sum(made.runs) and pixels.ndim == 4: return side, side
-    raise CarveError(f'{type(made.processor).__name__} tells no grid, and gives {sum(made.runs)} image tokens for pixel '
-                     f'values of {tuple(pixels.shape)}: no square of tokens for each image.')
+def find_grid(made: Processed) -> Grid:
+    "Take the grid that the processor reports, or a square of all tokens"
+    rule = told_rule(made)
+    if rule: return rule(made)
+    tokens, pixels = sum(made.runs), made.inputs['pixel_values']
+    side = isqrt(tokens)
+    if side**2 == tokens and pixels.ndim == 4: return side, side
+    raise CarveError(f'{type(made.processor).__name__} tells no grid, and gives {tokens} image tokens for '
+                     f'pixel values of {tuple(pixels.shape)}: no square of tokens for each image.')
 
-def find_box(made: Processed) -> tuple:
-    "Return the whole image where the processor tells its grid, else the part that it cuts out or pads"
+def find_box(made: Processed) -> Box:
+    "Return the whole image where the processor reports its grid, else the part that it cuts out or pads"
     return made.whole if told_rule(made) else cut_box(made)
 
-def find_family(
-    name: str,  # `config.model_type`
-) -> Family:
-    "Return the record of a family, or the rule for families of transformers without a record"
+def find_family(name: str) -> Family:
+    """Return the record of a family by its `config.model_type`, or the rule for families of transformers
+    without a record"""
     if name in FAMILIES: return FAMILIES[name]
     if name in REFUSED: raise UnsupportedError(REFUSED[name])
     if name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         return Family(name, find_grid, box=find_box, why_not=dict(sharing=ALONE), recorded=False)
-    raise CarveError(f'Model family {name!r} is not supported. With a record: {", ".join(sorted(FAMILIES))}; others of '
-                     'transformers are read by the grid that their processor tells. A family of your own is one `Family` '
-                     'record; add it with `add_family`: the page "Add a model family" '
-                     '(nbs/tutorials/extend.ipynb) shows how.')
+    raise CarveError(f'Model family {name!r} is not supported. With a record: {", ".join(sorted(FAMILIES))}; '
+                     f'others of transformers are read by the grid that their processor tells. A family of '
+                     f'your own is one `Family` record; add it with `add_family`: the page "Add a model '
+                     f'family" (nbs/tutorials/extend.ipynb) shows how.')
 
 # %% ../../nbs/library/models/03_families.ipynb #735f932f
 def _add(name, *args, **kw): return add_family(Family(name, *args, **kw))
@@ -130,14 +145,15 @@ _LINES = 'new-line tokens are dropped'
 _add('llava', patch_grid, box=cut_box)
 _add('llava_next', patch_grid, tiles=canvas_tiles, notes=_LINES)
 _add('llava_onevision', patch_grid, tiles=canvas_tiles, box=padded_box, alone=False,
-     notes=f'{_LINES}; several images are each padded to a square, and the beginning of their prompt is not shared')
+     notes=f'{_LINES}; several images are each padded to a square, and the beginning of their prompt is not '
+           f'shared')
 for _name in 'qwen2_vl', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_vl_moe': _add(_name)
 for _name in 'qwen3_5', 'qwen3_5_moe': _add(_name, notes=_LINEAR)
 for _name in 'glm4v', 'glm4v_moe', 'glm46v', 'ernie4_5_vl_moe': _add(_name)
 _add('lfm3_vl', notes=_CONVOLUTION)
 _add('gemma4')
-_add('gemma3n', square_grid, notes='its tower is one of timm: install the vision extra; tested with a smaller one than the '
-                                   'MobileNet-v5 of the releases')
+_add('gemma3n', square_grid, notes='its tower is one of timm: install the vision extra; tested with a '
+                                   'smaller one than the MobileNet-v5 of the releases')
 _add('mistral3', sized_grid, cell=lambda p: p.patch_size*p.spatial_merge_size,
      notes='a token of its own kind ends each row, and is on no map')
 for _name in 'internvl', 'aya_vision': _add(_name, square_grid, 'last', ratio_tiles)
@@ -147,11 +163,13 @@ _add('gemma3', square_grid, tiles=strip_tiles)
 _add('paligemma', patch_grid, box=cut_box,
     chat="{% for m in messages %}{% for c in m['content'] if c['type'] == 'image' %}<image>{% endfor %}"
          "{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] }}{% endfor %}{% endfor %}",
-    why_not=dict(sharing='image tokens attend to the question, so nothing of one prompt can be used in another'))
+    why_not=dict(sharing='image tokens attend to the question, so nothing of one prompt can be used in '
+                         'another'))
 _add('lfm2_vl', shape_grid, 'last', marked_tiles, notes=_CONVOLUTION,
      cell=lambda p: p.image_processor.encoder_patch_size*p.image_processor.downsample_factor)
 for _name, _why in ('minicpmv4_6', {}), ('minicpmv4_7', dict(
-        sharing='the places of its words are counted from the patches of all images, which a shared beginning does not have')):
+        sharing='the places of its words are counted from the patches of all images, which a shared '
+                'beginning does not have')):
     _add(_name, target_grid, tiles=line_tiles, axis=3, number='<image_id>{}</image_id>', notes=_LINEAR, why_not=_why,
          cell=lambda p: p.image_processor.patch_size*4)
 
@@ -171,33 +189,38 @@ class BoxForm:
 _REGION = 'Please provide the bounding box coordinate of the region this sentence describes: {cue}'
 _JSON = 'Where must one look to answer this question? Report the bbox coordinates in JSON format, as bbox_2d. {question}'
 BOX_FORMS = dict(
-    llava=BoxForm(_REGION, 1, 'numbers: haotian-liu/LLaVA#606, shares of the padded square; words: UNVERIFIED'),
+    llava=BoxForm(_REGION, 1,
+                  'numbers: haotian-liu/LLaVA#606, shares of the padded square; words: UNVERIFIED'),
     llava_next=BoxForm(_REGION, 1, 'UNVERIFIED: as LLaVA 1.5, whose data it was trained on'),
     llava_onevision=BoxForm(_REGION, 1, 'UNVERIFIED: as LLaVA 1.5'),
-    qwen2_vl=BoxForm('Output the bounding box of the {cue}.', 1000, 'numbers: QwenLM/Qwen3-VL#866; words: UNVERIFIED'),
+    qwen2_vl=BoxForm('Output the bounding box of the {cue}.', 1000,
+                     'numbers: QwenLM/Qwen3-VL#866; words: UNVERIFIED'),
     qwen2_5_vl=BoxForm(_JSON, None, 'QwenLM/Qwen3-VL#676: pixels behind the processor, bbox_2d'),
     qwen3_vl=BoxForm(_JSON, 1000, 'QwenLM/Qwen3-VL#1486, #1927: thousandths, bbox_2d'),
     qwen3_5=BoxForm(_JSON, 1000, 'UNVERIFIED: as Qwen3-VL'),
-    internvl=BoxForm(_REGION, 1000, 'OpenGVLab/InternVL#227: <box>[[...]]</box>, normalized; 1000: UNVERIFIED; '
-                     'its <ref> around the thing is left out, as it is a command and not text'),
-    paligemma=BoxForm('detect {cue}', 1024, 'ai.google.dev/gemma/docs/paligemma: detect; big_vision: <loc> of 1024, y first',
+    internvl=BoxForm(_REGION, 1000, 'OpenGVLab/InternVL#227: <box>[[...]]</box>, normalized; 1000: '
+                                    'UNVERIFIED; its <ref> around the thing is left out, as it is a command '
+                                    'and not text'),
+    paligemma=BoxForm('detect {cue}', 1024, 'ai.google.dev/gemma/docs/paligemma: detect; big_vision: <loc> '
+                                            'of 1024, y first',
                       r'<loc(\d{4})>'*4, True))
 
 # %% ../../nbs/library/models/03_families.ipynb #a651e04e
 MEASURED = CHECKPOINTS/'families.json'  # written by the tests
 
-def family_rows() -> list:
-    "Return one line for each family, column -> text: its record, and what the conformance tests measured"
+def family_rows() -> list[dict[str, str]]:
+    "Read the table of families, column -> text each: its record, and what the conformance tests measured"
     heads, *rows = json.loads(MEASURED.read_text())['table']
     return [dict(zip(heads, row)) for row in rows]
 
 # %% ../../nbs/library/models/03_families.ipynb #b93f3ae9
-def check_needs(vlm, method):
+def check_needs(vlm: 'Model', method):
     """Refuse a model that lacks the layers of a method, or what it `needs`.
 
     Needs are keys of a family's `why_not`, or 'dense', attention in every layer."""
     pick_layers(getattr(method, 'layers', None), vlm.n_layers)
     lacking = dict(vlm.family.why_not)
     if len(vlm.layers) < vlm.n_layers: lacking['dense'] = 'some of its decoder layers compute no attention'
-    if why := '; '.join(lacking[need] for need in method.needs if need in lacking):
+    why = '; '.join(lacking[need] for need in method.needs if need in lacking)
+    if why:
         raise UnsupportedError(f'{method.name} cannot be used with the family {vlm.family.name!r}: {why}.')

@@ -10,13 +10,20 @@ __all__ = ['PROBE', 'LIBRARIES', 'PASSING', 'probe_image', 'weights_digest', 'ow
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from functools import cached_property
 from types import FunctionType
+from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
+from torch.nn import Module
 from torch.nn.modules import module as torch_module
 from ..core.io import digest, same_logits
+
+if TYPE_CHECKING:
+    from carve_nb.models.model import Model
 
 # %% ../../nbs/library/models/09_identity.ipynb #1d3a0008
 PROBE = 'What is it?'
@@ -28,22 +35,22 @@ def probe_image() -> Image.Image:
 
 # %% ../../nbs/library/models/09_identity.ipynb #1d3a000b
 @torch.no_grad()
-def weights_digest(model: torch.nn.Module) -> str|None:
+def weights_digest(model: Module) -> str|None:
     "Digest a model's weights, at most 65,536 of each tensor; None where some cannot be read"
     tensors = model.state_dict()
-    if any(type(w) is not torch.Tensor or w.is_meta or w.is_quantized for w in tensors.values()): return None
+    if any(type(w) is not Tensor or w.is_meta or w.is_quantized for w in tensors.values()): return None
     found = hashlib.sha256()
-    for name, w in sorted(tensors.items()):
-        flat = w.reshape(-1)
+    for name, weight in sorted(tensors.items()):
+        flat = weight.reshape(-1)
         values = flat[::max(1, math.ceil(flat.numel()/65536))].to('cpu', torch.float32).contiguous().numpy()
-        found.update(f'{name} {tuple(w.shape)}'.encode() + values.tobytes())
+        found.update(f'{name} {tuple(weight.shape)}'.encode() + values.tobytes())
     return found.hexdigest()[:12]
 
 # %% ../../nbs/library/models/09_identity.ipynb #1d3a000d
 LIBRARIES = ('torch', 'transformers', 'accelerate', 'peft', 'huggingface_hub', 'kernels',
              'functools', 'contextlib', 'typing', 'carve_nb')
 
-def own_code(f) -> str:
+def own_code(f: Callable) -> str:
     "Name a function or hook that is of no library, with a digest of its code; '' for one of a library"
     f = getattr(f, 'func', f)        # of a `functools.partial`
     code = getattr(f, '__code__', None)
@@ -53,14 +60,14 @@ def own_code(f) -> str:
     constants = [o for o in code.co_consts if isinstance(o, (str, int, float))]
     return f'{home}.{f.__qualname__} {digest([code.co_code.hex(), constants])}'
 
-def own_methods(model: torch.nn.Module) -> list[str]:
+def own_methods(model: Module) -> list[str]:
     "List the methods of a model's modules that are of no library, set on a class or on one module"
     classes = {c for m in model.modules() for c in type(m).__mro__ if c is not object}
     owners = [*classes, *model.modules()]
     methods = (f for o in owners for f in vars(o).values() if isinstance(getattr(f, 'func', f), FunctionType))
     return sorted({*map(own_code, methods)} - {''})
 
-def own_hooks(model: torch.nn.Module) -> list[str]:
+def own_hooks(model: Module) -> list[str]:
     "List the hooks on a model's modules, and on all modules, that are of no library"
     places = [('', torch_module._global_forward_hooks), ('', torch_module._global_forward_pre_hooks)]
     for name, m in model.named_modules(): places += [(name, m._forward_hooks), (name, m._forward_pre_hooks)]
@@ -70,7 +77,7 @@ def own_hooks(model: torch.nn.Module) -> list[str]:
 # of a module: no answer is in train mode, and a dynamic rope keeps the longest prompt that it has read
 PASSING = 'training', 'max_seq_len_cached'
 
-def module_settings(model: torch.nn.Module) -> dict[str, int|float|bool|str]:
+def module_settings(model: Module) -> dict[str, int|float|bool|str]:
     "Return the plain values that are set on a model's modules, such as the scale of the attention scores"
     return {f'{name}.{k}': v for name, m in model.named_modules() for k, v in vars(m).items()
             if type(v) in (int, float, bool, str) and k[0] != '_' and k not in PASSING}
@@ -78,7 +85,7 @@ def module_settings(model: torch.nn.Module) -> dict[str, int|float|bool|str]:
 # %% ../../nbs/library/models/09_identity.ipynb #1d3a000f
 class Fingerprint:
     "What identifies the model of a `VLM`: each part is read when it is first wanted, and kept"
-    def __init__(self, vlm): self.vlm = vlm
+    def __init__(self, vlm: 'Model'): self.vlm = vlm
 
     @property
     def dtype(self) -> str:
@@ -97,7 +104,8 @@ class Fingerprint:
         backend = getattr(processor.tokenizer, 'backend_tokenizer', None)    # one in Python has none
         words = json.loads(backend.to_str()) if backend else processor.tokenizer.get_vocab()
         config, generation = model.config.to_diff_dict(), model.generation_config.to_dict()
-        for settings in config, generation, words:    # a run records the version; each call sets the other two
+        # a run records the version; each call sets the other two
+        for settings in config, generation, words:
             for passing in 'transformers_version', 'padding', 'truncation': settings.pop(passing, None)
         text = dict(
             configuration=config, generation_config=generation, processor=processor.to_dict(), tokenizer=words,
@@ -106,8 +114,8 @@ class Fingerprint:
         return {part: digest(value) for part, value in text.items()}
 
     @cached_property
-    def logits(self) -> torch.Tensor:    # [V]
-        "The logits after the probe"
+    def logits(self) -> Tensor:
+        "The logits after the probe, [V]"
         return self.vlm.probe_logits()
 
     @property

@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import getLogger
 from pathlib import Path
@@ -23,20 +24,22 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
     ProcessorMixin,
 )
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.utils import logging
 from ..core.errors import CarveError, InsufficientMemoryError, out_of_memory
 from ..core.io import PACKAGED, find_source
-from .families import FAMILIES, OWN_CODE, find_family
-from .image_tokens import pad_images, read_images
+from .families import FAMILIES, OWN_CODE, Family, find_family
+from .image_tokens import ReadImage, pad_images, read_images
 from .prompts import check_template
 
 # %% ../../nbs/library/models/05_loading.ipynb #84cd1af2
 @contextmanager
-def explained(what):
-    "Say errors of transformers inside the block in one sentence of ours"
+def explained(what: str) -> Iterator[None]:
+    "Put errors of transformers inside the block into one sentence that begins with `what`"
     try: yield
     except CarveError: raise
     except Exception as e:
@@ -46,8 +49,8 @@ def explained(what):
         raise CarveError(f'{what}: {why}') from e
 
 # %% ../../nbs/library/models/05_loading.ipynb #5c7b1e86
-def still_processor(kind, name, **kw):
-    "Return the stock processor of a class for still images alone, without its video processor"
+def still_processor(kind: str, name: str, **kw) -> ProcessorMixin:
+    "Load the stock processor of a class for still images alone, without its video processor"
     cls = getattr(transformers, kind)
     def check(self, part_name, part):
         return None if part is None else cls.check_argument_for_proper_class(self, part_name, part)
@@ -58,25 +61,27 @@ def still_processor(kind, name, **kw):
     settings = dict(chat_template=tokenizer.chat_template)
     settings |= {k: v for k, v in saved.items() if k in takes and not k.endswith('processor')}
     settings |= {k: None for k in takes if k in ('video_processor', 'feature_extractor')}
-    return still(image_processor=AutoImageProcessor.from_pretrained(name, **kw), tokenizer=tokenizer, **settings)
+    return still(image_processor=AutoImageProcessor.from_pretrained(name, **kw), tokenizer=tokenizer,
+                 **settings)
 
 # %% ../../nbs/library/models/05_loading.ipynb #2be6d6a3
 LOG = getLogger('carve_nb')   # what changes nothing for images is said to those who ask for it
 
-def load_processor(name, family, **kw):
-    "Return the stock processor; where it cannot be built for lack of torchvision, the same without video"
+def load_processor(name: str, family: Family, **kw) -> ProcessorMixin:
+    "Load the stock processor; where it cannot be built for lack of torchvision, the same without video"
     with explained(f'Tokenizer or image processor of {name!r} cannot be loaded'):
         try: return AutoProcessor.from_pretrained(name, **kw)
         except Exception as e:
             missing = [package for package in ('torchvision', 'num2words') if package in str(e).lower()]
             if not missing: raise
-        LOG.info('%s is not installed: tokenizer and image processor of %s are used without its video processor',
+        LOG.info('%s is not installed: tokenizer and image processor of %s are used without its video '
+                 'processor',
                  missing[0], name)
         return still_processor(family.assemble or PROCESSOR_MAPPING_NAMES[family.name], name, **kw)
 
 # %% ../../nbs/library/models/05_loading.ipynb #c0ffee02
 @contextmanager
-def quiet_loading():
+def quiet_loading() -> Iterator[None]:
     "Hide the bar for the weights and transformers' remarks about its own deprecated names"
     def keep(record): return 'is deprecated' not in record.getMessage()
     source = logging.get_logger('transformers.processing_utils')
@@ -88,23 +93,25 @@ def quiet_loading():
         logging.set_tqdm_hook(previous)
 
 # %% ../../nbs/library/models/05_loading.ipynb #bacad637
-def check_decoder(config, name):
-    "Refuse text models that read and write in two halves"
+def check_decoder(config: PreTrainedConfig, name: str):
+    "Refuse text models with an encoder apart from their decoder"
     text = config.get_text_config()
     if text.is_encoder_decoder:
-        raise CarveError(f'{str(name)!r} writes with {text.model_type}, an encoder with a decoder; only models whose '
-                         'image and words are in one decoder are read here.')
+        raise CarveError(f'{str(name)!r} writes with {text.model_type}, an encoder with a decoder; only '
+                         f'models whose image and words are in one decoder are read here.')
 
 # %% ../../nbs/library/models/05_loading.ipynb #c4bc5896
-def check_places(config, processor, family):
-    "Refuse a type without a record where the rule does not place the image tokens of an image"
+def check_places(config: PreTrainedConfig, processor: ProcessorMixin, family: Family) -> list[ReadImage]:
+    """Read one image by the rule.
+
+    Refuse a type without a record where the rule does not place its image tokens."""
     try: return read_images(processor, config, family, [Image.new('RGB', (260, 180))])
     except Exception as e:    # what a stock processor raises is not known
         raise CarveError(f'Model type {family.name!r} has no record, and the rule does not read it: '
                          f'{" ".join(str(e).split())} The page "Add a model family" shows how it gets one.') from e
 
 # %% ../../nbs/library/models/05_loading.ipynb #286a5897
-def pick_device(device) -> torch.device:
+def pick_device(device: str|torch.device|None) -> torch.device:
     "Return the device asked for, or CUDA where there is one, else the CPU"
     if device is None: return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     try: return torch.empty(0, device=device).device
@@ -115,60 +122,66 @@ def pick_device(device) -> torch.device:
 FIXED_SETTINGS = dict(
     use_safetensors=True, attn_implementation='sdpa', output_loading_info=True, ignore_mismatched_sizes=True)
 
-def load_weights(source, **kw):
-    "Load the stock model with the SDPA kernel, if its weights fit the configuration by the loader's own account"
+def load_weights(source: str, **kw) -> PreTrainedModel:
+    """Load the stock model with the SDPA kernel, if its weights fit the configuration by the loader's own
+    account"""
     for k, v in FIXED_SETTINGS.items():
         if kw.get(k, v) == v: continue
-        raise CarveError(f'{k}={kw[k]!r} is refused: weights are read from safetensors only, run with the SDPA kernel, and are '
-                         'checked here. Leave it out.')
+        raise CarveError(f'{k}={kw[k]!r} is refused: weights are read from safetensors only, run with the '
+                         f'SDPA kernel, and are checked here. Leave it out.')
     with explained(f'The weights of {source!r} cannot be loaded (only safetensors are)'):
         index = Path(source)/'model.safetensors.index.json'
         for shard in set(json.loads(index.read_text())['weight_map'].values()) if index.is_file() else ():
             if os.path.isabs(shard) or os.path.normpath(shard).startswith('..'):
-                raise CarveError(f'{index} names {shard!r}, a file outside its folder, and nothing is read there. Save '
-                                 'the model again with `save_pretrained`.')
+                raise CarveError(f'{index} names {shard!r}, a file outside its folder, and nothing is read '
+                                 f'there. Save the model again with `save_pretrained`.')
         model, info = AutoModelForImageTextToText.from_pretrained(source, **kw | FIXED_SETTINGS)
     random = sorted(info['missing_keys']) + sorted(name for name, *_ in info['mismatched_keys'])
-    extra = sorted(info['unexpected_keys'])
     if random:
-        raise CarveError(f'{len(random)} tensors of {source!r} are missing or do not fit its configuration, such as {random[0]}; '
-                         'they would be random. Get the complete weights, and config.json of the same release.')
-    if extra:
-        warnings.warn(f'{len(extra)} tensors of {source!r} are not used, such as {extra[0]}: see that its '
+        raise CarveError(f'{len(random)} tensors of {source!r} are missing or do not fit its configuration, '
+                         f'such as {random[0]}; they would be random. Get the complete weights, and '
+                         f'config.json of the same release.')
+    unused = sorted(info['unexpected_keys'])
+    if unused:
+        warnings.warn(f'{len(unused)} tensors of {source!r} are not used, such as {unused[0]}: see that its '
                       'configuration is the right one.', stacklevel=2)
     return model
 
 # %% ../../nbs/library/models/05_loading.ipynb #0f7e1906
 def load_model(
-    name,             # Hub id, folder, or one of `PACKAGED`
-    device=None,      # torch device; by default CUDA where there is one, but a CPU for `PACKAGED`
-    dtype=None,       # torch dtype or its name; float32 on a CPU, else as saved
-    revision=None, trust_remote_code=False,
-    device_map=None,  # instead of `device`: transformers' own, needs accelerate
-    pad=False,        # pad images of which the processor would cut out the center?
-    **kw,             # of the stock loader, such as quantization_config
-):
-    "Return a model in eval mode and its processor: safetensors only, stock classes only"
+    name: str|Path,                         # Hub id, folder, or one of `PACKAGED`
+    device: str|torch.device|None = None,   # by default CUDA where there is one, but a CPU for `PACKAGED`
+    dtype: str|torch.dtype|None = None,     # float32 on a CPU, else as saved
+    revision: str|None = None, trust_remote_code: bool = False,
+    device_map: str|dict|None = None,       # instead of `device`: transformers' own, needs accelerate
+    pad: bool = False,                      # pad images of which the processor would cut out the center?
+    **kw,                                   # of the stock loader, such as quantization_config
+) -> tuple[PreTrainedModel, ProcessorMixin]:
+    "Load a model in eval mode and its processor: safetensors only, stock classes only"
     name = str(name)
-    source, own = find_source(name), dict(revision=revision, trust_remote_code=trust_remote_code)
+    source = find_source(name)
+    release = dict(revision=revision, trust_remote_code=trust_remote_code)
     if revision and Path(source).is_dir():
-        raise CarveError(f'revision={revision!r} is for a Hub id; {name!r} is a folder, and is taken as it is. '
-                         'Leave it out.')
+        raise CarveError(f'revision={revision!r} is for a Hub id; {name!r} is a folder, and is taken as it '
+                         f'is. Leave it out.')
     if device_map is not None and device is not None:
         raise CarveError(f'Give device={str(device)!r} or device_map={device_map!r}, not both.')
-    with explained(f'No usable configuration of {source!r}'): config = AutoConfig.from_pretrained(source, **own)
-    config._attn_implementation = FIXED_SETTINGS['attn_implementation']    # which config.json may set otherwise
+    with explained(f'No usable configuration of {source!r}'):
+        config = AutoConfig.from_pretrained(source, **release)
+    # which config.json may set otherwise
+    config._attn_implementation = FIXED_SETTINGS['attn_implementation']
     family = find_family(config.model_type)
     check_decoder(config, name)
     if device is None and (name in PACKAGED or device_map in ('cpu', {'': 'cpu'})): device = 'cpu'
-    device = pick_device(device)
+    place = pick_device(device)
     quantized = kw.get('quantization_config') or getattr(config, 'quantization_config', None)
-    if quantized and device_map is None: device_map = {'': str(device)}
-    dtype = dtype or ('float32' if device.type == 'cpu' and not quantized else 'auto')
-    with quiet_loading(): processor = load_processor(source, family, **own)
+    if quantized and device_map is None: device_map = {'': str(place)}
+    dtype = dtype or ('float32' if place.type == 'cpu' and not quantized else 'auto')
+    with quiet_loading(): processor = load_processor(source, family, **release)
     processor.chat_template = processor.chat_template or family.chat
     check_template(processor, name)
     if not family.recorded: check_places(config, processor, family)
     if pad: pad_images(processor)
-    with quiet_loading(): model = load_weights(source, config=config, dtype=dtype, device_map=device_map, **own, **kw)
-    return (model.to(device) if device_map is None else model).eval(), processor
+    with quiet_loading():
+        model = load_weights(source, config=config, dtype=dtype, device_map=device_map, **release, **kw)
+    return (model.to(place) if device_map is None else model).eval(), processor

@@ -16,20 +16,24 @@ import time
 import warnings
 import weakref
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Self
 import torch
-from transformers import BatchFeature, LogitsProcessorList, ProcessorMixin
+from PIL import Image
+from torch import Tensor
+from torch.nn import Module
+from transformers import BatchFeature, LogitsProcessorList, PreTrainedModel, ProcessorMixin
 from ..core.errors import CaptureError, CarveError, InsufficientMemoryError, PromptError, out_of_memory
 from ..core.image import ImageLike, image_key, open_image, to_raster
 from ..core.io import MARK, SMALL, answer_span, open_thought
 from ..core.text import SHORT_ANSWER
-from .families import find_family
+from .families import Family, find_family
 from .identity import PROBE, Fingerprint, probe_image
-from .image_tokens import check_limit, limit_settings, read_images
+from .image_tokens import ReadImage, check_limit, limit_settings, read_images
 from .kernel import restore
 from .loading import check_decoder, load_model
 from .prefix_cache import Prefixes, greedy, own_loose, penalties
@@ -48,14 +52,14 @@ from carve_nb.models.prompts import (
 )
 
 # %% ../../nbs/library/models/07_model.ipynb #078d53ef
-def stock_model(
-    model,      # stock model, perhaps compiled or in a wrapper such as DataParallel
-    processor,  # its processor
-):              # the stock model
-    "Return the model inside its wrappers, or raise an error that names what was given instead of the pair"
+def stock_model(model: Module, processor: ProcessorMixin|None) -> PreTrainedModel:
+    """Return the model inside its wrappers, of `DataParallel` or `torch.compile`.
+
+    Anything but a stock model with its processor is refused by its type."""
     inner = model
-    while (own := getattr(inner, '_orig_mod', getattr(inner, 'module', None))) is not None: inner = own
-    if not isinstance(inner, torch.nn.Module) or not (hasattr(inner, 'generate') and hasattr(inner, 'config')):
+    while (wrapped := getattr(inner, '_orig_mod', getattr(inner, 'module', None))) is not None:
+        inner = wrapped
+    if not isinstance(inner, Module) or not (hasattr(inner, 'generate') and hasattr(inner, 'config')):
         raise CaptureError(
             f'The model is a {type(model).__name__}: give the model of transformers, then its processor.')
     if not hasattr(processor, 'image_processor') or not hasattr(processor, 'tokenizer'):
@@ -68,39 +72,48 @@ AT_MOST = 'at most {} tokens for each image, or the fewest that its tiles allow'
 NOT_LIMITED = "not limited: this model's processor has no number of tokens to set"
 
 class Model:
-    "A vision-language model that is asked: stock model, stock processor and one family record; `VLM` reads its attention too"
-    image_tokens = 4096  # most tokens of an image, where the processor can be told; None: its own limit
+    """A vision-language model that is asked: stock model, stock processor and one family record.
+
+    `VLM` reads its attention too."""
+    name: str
+    family: Family
+    processor: ProcessorMixin
+    image_tokens: int|None = 4096    # most tokens of an image, where the processor can be told; None: its own limit
     resolution = ''      # how images are shown, in words, where that was set when the model was loaded
-    thought = 2048       # most tokens of a thought that the chat template opens, beside those of the answer
-    loading = {}         # what `from_pretrained` was given beside the name, for processes that load it again
+    thought = 2048       # most tokens of a thought that the chat template opens, with those of the answer
+    loading: dict = {}   # arguments of `from_pretrained` other than the name, for processes that load it again
 
     def __init__(self,
-        model: torch.nn.Module,               # of transformers, perhaps in a wrapper: `DataParallel`
+        model: Module,                        # of transformers, perhaps in a wrapper: `DataParallel`
         processor: ProcessorMixin|None = None,
         name: str|None = None,                # what to call it; the configuration's own name by default
         escape: bool = False,                 # defuse commands inside user texts? Without it such texts are refused
     ):
         if isinstance(model, (str, Path)):
-            raise CarveError(f'{str(model)!r} is the name of a model: load it with VLM.from_pretrained({str(model)!r}).')
+            raise CarveError(f'{str(model)!r} is the name of a model: load it with '
+                             f'VLM.from_pretrained({str(model)!r}).')
         self.hold(stock_model(model, processor), processor, name, escape)
         check_decoder(self.model.config, self.name)
-        if not processor.chat_template and self.family.chat:
-            self.processor = copy.copy(processor)   # the caller's own stays as it is
+        if not self.processor.chat_template and self.family.chat:
+            self.processor = copy.copy(self.processor)   # the caller's own stays as it is
             self.processor.chat_template = self.family.chat
         check_template(self.processor, self.name)
         if self.thinks:
-            warnings.warn(f'The chat template opens a thought with {self.thinks}: it gets {self.thought:,} tokens, beside '
-                          'those of the answer. Set another number with `vlm.thought`.', stacklevel=2)
+            warnings.warn(f'The chat template opens a thought with {self.thinks}: it gets {self.thought:,} '
+                          f'tokens, beside those of the answer. Set another number with `vlm.thought`.', stacklevel=2)
 
     @classmethod
-    def of_stock(cls, model, processor) -> 'Model':
-        "Return a stock pair for prompts that the caller makes: nothing is checked, and no chat template is needed"
+    def of_stock(cls, model: PreTrainedModel, processor: ProcessorMixin) -> Self:
+        """Wrap a stock pair for prompts that the caller makes: nothing is checked, and no chat template is
+        needed"""
         vlm = cls.__new__(cls)
         vlm.hold(model, processor)
         return vlm
 
-    def hold(self, model, processor, name=None, escape=False):
-        "Keep a stock pair and what is known of it"
+    def hold(
+        self, model: PreTrainedModel, processor: ProcessorMixin, name: str|None = None, escape: bool = False,
+    ):
+        "Keep a stock pair and the properties that are read from it"
         self.model = model
         self.processor = processor
         self.escape = escape
@@ -110,7 +123,7 @@ class Model:
         self.tokenizer, self.text_config = processor.tokenizer, model.config.get_text_config()
         self.n_layers, self.n_heads = self.text_config.num_hidden_layers, self.text_config.num_attention_heads
         self.layers = self.family.layers(self.text_config)   # those whose attention can be read
-        self.sessions = weakref.WeakSet()    # what `forget` empties
+        self.sessions: weakref.WeakSet = weakref.WeakSet()    # which `forget` empties
         self.forget()
 
     def forget(self):
@@ -135,60 +148,76 @@ class Model:
         kw |= dict(revision=revision, trust_remote_code=trust_remote_code, pad=pad)
         given = dict(kw, device=device, dtype=dtype, escape=escape, image_tokens=image_tokens)
         model, processor = load_model(name_or_path, device, dtype, **kw)
-        kept = ' and '.join(f'{k}={v}' for k, v in penalties(model).items())
-        if kept: warnings.warn(f'Answers are greedy, with the {kept} of generation_config.json.', stacklevel=2)
+        settings = ' and '.join(f'{name}={value}' for name, value in penalties(model).items())
+        if settings:
+            warnings.warn(f'Answers are greedy, with the {settings} of generation_config.json.', stacklevel=2)
         vlm = cls(model, processor, str(name_or_path), escape)
         vlm.loading = {k: v for k, v in given.items() if v}
         vlm.resolution = 'padded to a square' if pad else ''
         if image_tokens:
             vlm.image_tokens = None
-            settings = limit_settings(processor, image_tokens, raised=True)
-            vlm.resolution = AT_MOST.format(image_tokens) if settings else NOT_LIMITED
+            limits = limit_settings(processor, image_tokens, raised=True)
+            vlm.resolution = AT_MOST.format(image_tokens) if limits else NOT_LIMITED
             ip = vlm.processor.image_processor
-            if settings: ip.size = type(ip.size)(**dict(ip.size) | settings['size'])
+            if limits: ip.size = type(ip.size)(**dict(ip.size) | limits['size'])
             warnings.warn(f'Resolution: {vlm.resolution}.', stacklevel=2)
         return vlm
 
     @property
-    def device(self):
-        "Where the model wants its inputs, also if some of its weights wait elsewhere"
+    def device(self) -> torch.device:
+        "The device of the model's inputs, also if some of its weights wait elsewhere"
         if self.model.device.type != 'meta': return self.model.device
         placed = getattr(self.model, 'hf_device_map', {}).values()
         if not placed:   # put there by accelerate
-            placed = [m._hf_hook.execution_device for m in self.model.modules() if hasattr(m, '_hf_hook')]
-        devices = [torch.device(d) for d in placed if d not in (None, 'disk')]
-        return next((d for d in devices if d.type != 'cpu'), torch.device('cpu'))
+            placed = [module._hf_hook.execution_device for module in self.model.modules()
+                      if hasattr(module, '_hf_hook')]
+        devices = [torch.device(place) for place in placed if place not in (None, 'disk')]
+        return next((device for device in devices if device.type != 'cpu'), torch.device('cpu'))
 
     why_not = property(attrgetter('family.why_not'))
     thinks = property(lambda self: open_thought(format_chat(self.processor, 'Is it there?')),
                       doc="The mark of the thought that the chat template opens; '' where it opens none")
     dtype = property(attrgetter('model.dtype'))
     limit = property(attrgetter('text_config.max_position_embeddings'))
-    # words that `ask` and `capture` put behind a question, as the checkpoint's config.json has them
+    # words that `ask` and `capture` append to a question, as the checkpoint's config.json has them
     suffix = property(lambda self: getattr(self.model.config, 'question_suffix', ''))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         size = sum(p.numel() for p in self.model.parameters())
         dtype = str(self.dtype).removeprefix('torch.')
         suffix = f', suffix {self.suffix!r}' if self.suffix else ''
-        return (f'{type(self).__name__}({Path(self.name).name}: {self.family.name}, {size/1e6:.3g} M parameters, '
-                f'{self.n_layers} layers x {self.n_heads} heads, {dtype} on {self.device}{suffix})')
+        return (f'{type(self).__name__}({Path(self.name).name}: {self.family.name}, {size/1e6:.3g} M '
+                f'parameters, {self.n_layers} layers x {self.n_heads} heads, {dtype} on '
+                f'{self.device}{suffix})')
 
-    def with_suffix(self, question, suffix):
-        "Return a question and the words behind it: a text; True: the model's own; None: none"
-        if suffix is True: suffix = self.suffix
-        return f'{question} {check_text(self.processor, suffix, self.escape)}' if suffix else question
+    def with_suffix(self, question: str, suffix: str|bool|None) -> str:
+        "Append a suffix to a question: a text; True: the model's own; None: none"
+        words = self.suffix if suffix is True else suffix or ''
+        return f'{question} {check_text(self.processor, words, self.escape)}' if words else question
 
     def prompt(self,
         images: ImageLike|list,         # one or several
         question: str,
         suffix: str|bool|None = None,   # appended after a space, as `SHORT_ANSWER`; True: the model's own, `VLM.suffix`
-        tokens: tuple = (),             # most tokens of each image, or None for the usual limit; where the family can be told
-        messages: tuple = TURN,         # the chat that the question stands in, of `read_messages`
+        tokens: Sequence = (),          # most tokens of each image, None for the usual limit; where the family can be told
+        messages: Sequence[dict] = TURN,    # the chat that the question stands in, of `read_messages`
+    ) -> Prompt:
+        """Put images and a question into this model's own chat template.
+
+        Warn of words that the model does not know."""
+        prompt = self.build_prompt(images, question, suffix, tokens, messages)
+        unknown = unknown_note(self.tokenizer, self.with_suffix(prompt.asked, suffix))
+        if unknown: warnings.warn(unknown, stacklevel=2)
+        return prompt
+
+    def build_prompt(self,
+        images: ImageLike|list, question: str, suffix: str|bool|None = None, tokens: Sequence = (),    # as of `prompt`
+        messages: Sequence[dict] = TURN,
         known: dict|None = None,        # the two newest images that were read before
     ) -> Prompt:
-        "Return images and a question as this model's own chat template puts them, with their places"
-        images = [check_shape(open_image(im)) for im in (images if isinstance(images, (list, tuple)) else [images])]
+        "Do the work of `prompt`; a session notes unknown words itself"
+        images = [check_shape(open_image(im))
+                  for im in (images if isinstance(images, (list, tuple)) else [images])]
         n, limits = len(images), [None]*len(images) if tokens in (None, (), []) else tokens
         if not n: raise PromptError('No image: give at least one.')
         if not isinstance(limits, (list, tuple)) or len(limits) != n:
@@ -197,18 +226,20 @@ class Model:
         one_only = self.family.why_not.get('several images')
         if one_only and n > 1: raise PromptError(f'One image at a time: {one_only}.')
         question = check_text(self.processor, question, self.escape)
-        text = self.with_suffix(question, suffix)
-        unknown = unknown_note(self.tokenizer, text) if known is None else ''    # a session has it in its notes
-        if unknown: warnings.warn(unknown, stacklevel=2)
-        chat, behind = lay_words(self.processor, question, text, n, messages)
-        prompt = write_prompt(self, chat, question, images, self.read(images, limits, known), behind)
+        chat, after = lay_words(self.processor, question, self.with_suffix(question, suffix), n, messages)
+        prompt = write_prompt(self, chat, question, images, self.read(images, limits, known), after)
         if len(prompt) >= self.limit:
-            raise PromptError(f'The prompt has {len(prompt)} tokens, the model reads {self.limit} with the answer. '
-                              'Shorten the question, or use fewer or smaller images.')
+            raise PromptError(f'The prompt has {len(prompt)} tokens, the model reads {self.limit} with the '
+                              f'answer. Shorten the question, or use fewer or smaller images.')
         return prompt
 
-    def read(self, images, limits=None, known=None, whole=False) -> list:    # of `ReadImage`; see `prompt`
-        "Process images, each alone and once where the family allows it; `whole`: as large as the processor takes them"
+    def read(self,
+        images: list[Image.Image], limits: Sequence|None = None, known: dict|None = None, whole: bool = False,
+    ) -> list[ReadImage]:
+        """Process images, each alone and once where the family allows it; `limits` and `known` as of
+        `build_prompt`.
+
+        `whole`: as large as the processor takes them."""
         def process(some, most=None):
             settings = {} if whole else self.image_settings(most)
             shown = some if whole else [*map(to_raster, some)]
@@ -225,7 +256,7 @@ class Model:
             found.append(part)
         return found
 
-    def say_limit(self, images):
+    def say_limit(self, images: list[Image.Image]):
         "Warn where images are shown with fewer tokens than the processor alone would take"
         cell = self.processor.image_processor.patch_size*self.processor.image_processor.merge_size
         pixels = max(image.width*image.height for image in images)
@@ -237,43 +268,48 @@ class Model:
 
     def image_settings(self, most: int|None = None) -> dict:
         "Return the settings of the image processor for at most `most` tokens of an image, or `image_tokens`"
-        return limit_settings(self.processor, most or check_limit(self.image_tokens, 'image_tokens'), raised=bool(most))
+        return limit_settings(self.processor, most or check_limit(self.image_tokens, 'image_tokens'),
+                              raised=bool(most))
 
     def open_chat(self,
-        messages,    # of a chat template: role and content each, the content as text or as parts
-        images,      # one image or a list of them; None: they stand in the messages
-        together=False,    # do all images stand in one place, which takes others too?
-    ) -> tuple:      # (messages for `prompt`, images, question)
-        "Read a chat and its images; refuse commands in its texts, or, with `escape`, defuse them there"
+        messages: Iterable[dict],           # of a chat template: role and content each, the content as text or as parts
+        images: ImageLike|list|None,        # one image or a list of them; None: they are in the messages
+        together: bool = False,             # are all images in one place, which takes others too?
+    ) -> tuple[list[dict], list, str]:
+        """Read a chat: its messages, as `prompt` takes them, its images and its question.
+
+        Commands in its texts are refused, or, with `escape`, defused."""
         messages, inside = read_messages(messages)
         if together: join_images(messages)
-        given = inside if images is None else images if isinstance(images, (list, tuple)) else [images]
-        if any(im is None for im in given):
-            raise PromptError('A part dict(type="image") of the messages has no image: add image=..., or give the '
-                              'images before the messages.')
+        given = images if isinstance(images, (list, tuple)) else [images]
+        if images is None: given = inside
+        if any(image is None for image in given):
+            raise PromptError('A part dict(type="image") of the messages has no image: add image=..., or '
+                              'give the images before the messages.')
         if len(given) != len(inside):
-            raise PromptError(f'{len(given)} images for {len(inside)} places: put a part dict(type="image") into the '
-                              'messages for each image.')
-        if any(im is not None and im is not one for im, one in zip(inside, given)):
-            raise PromptError('Images are given, and others are in the messages: give each image in one of the two places.')
+            raise PromptError(f'{len(given)} images for {len(inside)} places: put a part dict(type="image") '
+                              f'into the messages for each image.')
+        if any(image is not None and image is not other for image, other in zip(inside, given)):
+            raise PromptError('Images are given, and others are in the messages: give each image in one of '
+                              'the two places.')
         texts = [part for m in messages for part in m['content'] if part['type'] == 'text']
         for part in texts: part['text'] = check_text(self.processor, part['text'], self.escape)
         return messages, given, texts[-1]['text']
 
-    def chat(self, images, messages) -> Prompt:    # as in `open_chat`; its question is the last text
-        "Return the prompt of chat messages and their images by the model's own chat template"
+    def chat(self, images: ImageLike|list|None, messages: Iterable[dict]) -> Prompt:
+        "Make the prompt of chat messages and their images, as of `open_chat`; the question is the last text"
         messages, images, question = self.open_chat(messages, images)
         return self.prompt(images, question, messages=messages)
 
-    def to_device(self, prompt):
+    def to_device(self, prompt: Prompt) -> dict:
         "Return the prompt's inputs on the model's device and in its type; the prompt stays as it is"
         return dict(BatchFeature(prompt.inputs).to(self.device, self.dtype))
 
     def generate(self,
         prompt: Prompt,
         max_new_tokens: int = 32,   # longest answer, see `room`
-        processors: list = (),      # logits processors; with them log-probabilities are of the processed scores
-        inputs_of=None,             # prompt -> model inputs, such as `Session.inputs`; `to_device` by default
+        processors: Sequence = (),  # logits processors; with them log-probabilities are of the processed scores
+        inputs_of: Callable|None = None,    # prompt -> model inputs, such as `Session.inputs`; `to_device` by default
         **settings,                 # of transformers' `generate`: do_sample, top_p, streamer, ...
     ) -> 'Answer':
         "Return the model's own answer, greedy unless the settings say otherwise"
@@ -291,11 +327,10 @@ class Model:
         eos = generate_setting(self.model, kw, 'eos_token_id')
         return self.answer(prompt, out.sequences[0, n:], scores, time.perf_counter() - start, eos)
 
-    def probe_logits(self, split: bool = False) -> torch.Tensor:    # [V], float32
-        "Return what the model answers to the probe, read in one pass or, as with prefix sharing, in two"
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')    # such as of words that the tokenizer does not know
-            prompt = self.prompt(probe_image(), PROBE)
+    def probe_logits(self, split: bool = False) -> Tensor:
+        """Compute the logits after the probe, [V], float32, read in one pass or, as with prefix sharing, in
+        two"""
+        prompt = self.build_prompt(probe_image(), PROBE)
         def read():
             inputs = Prefixes().read_prefix(self, prompt) if split else self.to_device(prompt)
             return self.model.generate(**inputs, generation_config=greedy(self.model, 1))
@@ -303,18 +338,22 @@ class Model:
             out = Context().run(read)    # unseen by a recorder outside
         return out.logits[0][0].float().cpu()
 
-    def room(self, prompt, max_new_tokens) -> int:
-        "Return the most tokens that are generated: the answer's, and `thought` more where the prompt opens a thought"
+    def room(self, prompt: Prompt, max_new_tokens: int) -> int:
+        """Limit the tokens that are generated: the answer's, and `thought` more where the prompt opens a
+        thought"""
         return min(max_new_tokens + self.thought*bool(open_thought(prompt.text)), self.limit - len(prompt))
 
-    def answer(self, prompt,
-        ids,       # [T] generated, perhaps with padding behind
-        scores,    # T tensors [V]; None: the score is not known
-        seconds,   # of the generation
-        eos=None,  # id of the end token, or a list of such ids
+    def answer(self, prompt: Prompt,
+        generated: Tensor,         # [T] ids, perhaps followed by padding
+        scores: list|None,         # T tensors [V]; None: the score is not known
+        seconds: float,            # of the generation
+        eos: object = None,        # id of the end token, or a list of such ids
     ) -> 'Answer':
-        "Make an `Answer` of generated ids up to the first end token; a thought that the prompt opens gets its opening mark back"
-        ids, ends = ids.tolist(), eos if isinstance(eos, list) else [eos]
+        """Make an `Answer` of generated ids up to the first end token.
+
+        A thought that the prompt opens gets its opening mark back."""
+        ends = eos if isinstance(eos, list) else [eos]
+        ids = generated.tolist()
         ids = ids[:next((i + 1 for i, token in enumerate(ids) if token in ends), None)]
         logs = [s.float().log_softmax(-1)[i].item() for s, i in zip(scores or (), ids)]
         if not all(log < math.inf for log in logs):
@@ -322,14 +361,16 @@ class Model:
                              'Load the model in bfloat16 or float32.')
         finished, tok = bool(ids) and ids[-1] in ends, self.tokenizer
         text = tok.decode(ids, skip_special_tokens=True)
-        lost = any(MARK.fullmatch(name) and name not in text for name in map(str, tok.convert_ids_to_tokens(ids)))
+        lost = any(MARK.fullmatch(name) and name not in text
+                   for name in map(str, tok.convert_ids_to_tokens(ids)))
         if lost: text = tok.decode(ids[:-1] if finished else ids)    # marks that are special tokens
         opened = open_thought(prompt.text)
         first, last = 0, len(ids)
-        if (span := answer_span(opened + text)) and span[0] < span[1] and span != (0, len(opened + text)):
-            long = lambda n: len(opened) + len(tok.decode(ids[:n], skip_special_tokens=not lost))
-            first = bisect_right(range(1, last), span[0], key=long)
-            last = bisect_left(range(1, last), span[1], key=long) + 1
+        span = answer_span(opened + text)
+        if span and span[0] < span[1] and span != (0, len(opened + text)):
+            def length(n): return len(opened) + len(tok.decode(ids[:n], skip_special_tokens=not lost))
+            first = bisect_right(range(1, last), span[0], key=length)
+            last = bisect_left(range(1, last), span[1], key=length) + 1
         logs = [log for i, log in enumerate(logs) if first <= i < last or finished and i == len(ids) - 1]
         return Answer(
             opened + text.strip(), ids, sum(logs) if scores else math.nan, seconds, len(prompt), finished,
@@ -340,29 +381,28 @@ class Model:
         question: str,
         suffix: str|bool|None = SHORT_ANSWER,    # appended after a space; True: the model's own, `VLM.suffix`; None: none
         max_new_tokens: int = 32,       # longest answer, see `room`
-        tokens: tuple = (),             # most tokens of each image, see `prompt`
+        tokens: Sequence = (),          # most tokens of each image, see `prompt`
     ) -> 'Answer':
         "Ask about images"
         return self.generate(self.prompt(images, question, suffix, tokens), max_new_tokens)
 
-    def why_not_fewer(self, tokens) -> str:
-        "Return why an image cannot be shown with at most `tokens` tokens; '' where it can"
+    def why_not_fewer(self, tokens: int) -> str:
+        "Say why an image cannot be shown with at most `tokens` tokens; '' where it can"
         return '' if self.family.cell or self.image_settings(tokens) else NOT_LIMITED
 
 # %% ../../nbs/library/models/07_model.ipynb #baaeb98d
-def generate_setting(
-    model,  # stock model
-    kw,     # named arguments of a call
-    name,   # of a setting
-):          # its value in this call
-    "Return a setting of a generation"
-    given = kw.get(name), *(getattr(o, name, None) for o in (kw.get('generation_config'), model.generation_config))
-    return next((v for v in given if v is not None), None)
+def generate_setting(model: PreTrainedModel, arguments: Mapping, name: str) -> object:
+    "Look a setting up in the named arguments of a generation, its configuration, then the model's"
+    configs = arguments.get('generation_config'), model.generation_config
+    values = arguments.get(name), *(getattr(config, name, None) for config in configs)
+    return next((value for value in values if value is not None), None)
 
 # %% ../../nbs/library/models/07_model.ipynb #f91ad49f
 UNREAD = dict( # setting -> values that are read, why others are not, and what to do
-    num_beams=((None, 1), 'beams exchange their caches between steps: no row belongs to one answer', 'num_beams=1'),
-    num_return_sequences=((None, 1), 'one prompt would have several answers', 'a batch that repeats the prompt'),
+    num_beams=((None, 1), 'beams exchange their caches between steps: no row belongs to one answer',
+               'num_beams=1'),
+    num_return_sequences=((None, 1), 'one prompt would have several answers',
+                          'a batch that repeats the prompt'),
     assistant_model=((None,), 'drafted tokens are taken back', 'no assistant'),
     prompt_lookup_num_tokens=((None,), 'drafted tokens are taken back', 'no prompt lookup'),
     assistant_early_exit=((None,), 'drafted tokens are taken back', 'no early exit'),
@@ -370,14 +410,12 @@ UNREAD = dict( # setting -> values that are read, why others are not, and what t
     prefill_chunk_size=((None,), 'the prompt is read in several passes', 'no chunks'),
     guidance_scale=((None, 1), 'every second pass is of another prompt', 'no guidance scale'))
 
-def refuse_settings(
-    model,  # stock model
-    kw,     # named arguments of a call
-):
-    "Raise `CaptureError` for settings of `generate` with passes of several answers or of none, such as beams or drafted tokens"
-    for name, (read, why, instead) in UNREAD.items():
-        value = generate_setting(model, kw, name)
-        if value in read: continue
+def refuse_settings(model: PreTrainedModel, arguments: Mapping):
+    """Refuse arguments of `generate` with passes of several answers or of none, such as beams or drafted
+    tokens"""
+    for name, (allowed, why, instead) in UNREAD.items():
+        value = generate_setting(model, arguments, name)
+        if value in allowed: continue
         shown = value if isinstance(value, (int, float, str)) else type(value).__name__
         raise CaptureError(f'{name}={shown}: {why}. Use {instead}.')
 
@@ -386,34 +424,35 @@ def refuse_settings(
 class Answer:
     "An answer, which prints and compares as its text"
     text: str            # the answer
-    tokens: list         # [T] generated ids, the end token included
+    tokens: list[int]    # [T] generated ids, the end token included
     logprob: float       # sum of the tokens' log-probabilities, without those of `around`
     seconds: float = 0.  # wall time of the generation
     n_prompt: int = 0    # tokens of the prompt
     finished: bool = True    # ended with an end token? else it was cut, at the longest answer or by a rule of the caller
     around: int = 0      # tokens of thoughts and of marks around what is scored
     @property
-    def confidence(self): return math.exp(self.logprob/max(len(self.tokens) - self.around, 1))
-    def __str__(self): return self.text
+    def confidence(self) -> float: return math.exp(self.logprob/max(len(self.tokens) - self.around, 1))
+    def __str__(self) -> str: return self.text
     def __eq__(self, other):
         if not isinstance(other, (str, Answer)): return NotImplemented
         return self.text == str(other)
     def __hash__(self): return hash(self.text)
-    def __repr__(self):
-        return f'Answer({self.text!r}, confidence {self.confidence:.2f}, {len(self.tokens)} tokens{", cut"*(not self.finished)})'
+    def __repr__(self) -> str:
+        cut = '' if self.finished else ', cut'
+        return f'Answer({self.text!r}, confidence {self.confidence:.2f}, {len(self.tokens)} tokens{cut})'
 
 # %% ../../nbs/library/models/07_model.ipynb #d7c3b0c5
-_locks = weakref.WeakKeyDictionary()
+_locks: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 @contextlib.contextmanager
-def model_lock(model):
+def model_lock(model: Module) -> Iterator[None]:
     "Let one thread in, without gradients, in eval mode; afterwards every module has its own mode back"
     with _locks.setdefault(model, threading.RLock()), torch.no_grad():
-        training = [m for m in model.modules() if m.training]
+        training = [module for module in model.modules() if module.training]
         def undo():
-            for m in training: m.training = True
+            for module in training: module.training = True
         with restore(undo):
-            for m in training: m.training = False
+            for module in training: module.training = False
             try: yield
             except Exception as e:
                 if not out_of_memory(e): raise

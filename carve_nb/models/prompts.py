@@ -12,26 +12,37 @@ __all__ = ['TURN', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'format_ch
 import os
 import re
 import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from transformers import BatchFeature
+from torch import Tensor
+from transformers import BatchFeature, PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 from ..core.errors import CarveError, OtherImagesError, PromptError, UnsupportedError
-from ..core.image import common_box, flatten, open_image, upright
+from ..core.image import ImageLike, common_box, flatten, open_image, upright
 from ..core.plotting import fit_height, panels_html
 from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, asked_part, tokens_at, word_places
-from .image_tokens import ImageSpan, join_inputs
+from .families import Family
+from .image_tokens import ImageSpan, ReadImage, join_inputs
+
+if TYPE_CHECKING:
+    from carve_nb.models.model import Model
 
 # %% ../../nbs/library/models/06_prompts.ipynb #ff7ec2ed
-TURN = (dict(role='user', content=[dict(type='image'), dict(type='text', text='')]),)    # images first, the words last
+# images first, the words last
+TURN = (dict(role='user', content=[dict(type='image'), dict(type='text', text='')]),)
 
-def format_chat(processor, text, n=1, messages=TURN) -> str:    # a chat as `read_messages` gives it
-    "Format a chat as text, up to the model's answer: the words instead of its last text; n images in its one place or in n"
+def format_chat(processor: ProcessorMixin, text: str, n: int = 1, messages: Sequence[dict] = TURN) -> str:
+    """Format a chat, as `read_messages` gives it, as text up to the model's answer.
+
+    The words replace its last text; its one place for images, or its n places, take n images."""
     places = sum(part['type'] == 'image' for message in messages for part in message['content'])
-    copies, chat = 1 if places == n else n, []
+    copies = 1 if places == n else n
+    chat = []
     for message in messages:
         parts = [[part]*copies if part['type'] == 'image' else [part] for part in message['content']]
         chat.append(dict(message, content=sum(parts, [])))
@@ -41,25 +52,30 @@ def format_chat(processor, text, n=1, messages=TURN) -> str:    # a chat as `rea
     return processor.apply_chat_template(chat, add_generation_prompt=True)
 
 # %% ../../nbs/library/models/06_prompts.ipynb #43da709e
-def check_template(processor, name):
+def check_template(processor: ProcessorMixin, name: str):
     "Refuse a processor whose chat template is missing or broken, or leaves out the question or the images"
     try:
         chat, without = (format_chat(processor, 'Is it there?', n) for n in (1, 0))
         if 'Is it there?' in chat and chat != without: return
         found = repr(chat[:80])
     except Exception as e: found = f'{type(e).__name__}: {" ".join(str(e).split())}'
-    raise CarveError(f'The chat template of {name} is missing or broken, or leaves out the question or the image. Of an image '
-                     f'and a question it makes {found}. Get the complete release, or set `processor.chat_template` before '
-                     'making the VLM.')
+    raise CarveError(f'The chat template of {name} is missing or broken, or leaves out the question or the '
+                     f'image. Of an image and a question it makes {found}. Get the complete release, or set '
+                     f'`processor.chat_template` before making the VLM.')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #2e2f90ac
-def lay_words(processor, question, text, n=1, messages=TURN) -> tuple:    # as in `format_chat`
-    "Return the chat with a text that begins with the question, and the words after the question, up to an image"
+def lay_words(
+    processor: ProcessorMixin, question: str, text: str, n: int = 1, messages: Sequence[dict] = TURN,
+) -> tuple[str, str]:
+    """Format a chat with a text that begins with the question; return it, and the words after the question,
+    up to an image.
+
+    Arguments as of `format_chat`."""
     chat, example = (format_chat(processor, words, n, messages) for words in (text, 'Is it there?'))
     end = text + example.rpartition('Is it there?')[2]
     if not chat.endswith(end):
-        raise PromptError(f'The chat template changes {text[:80]!r}, or puts it elsewhere than other questions: '
-                          f'{chat[-120:]!r}. Ask without signs that it changes.')
+        raise PromptError(f'The chat template changes {text[:80]!r}, or puts it elsewhere than other '
+                          f'questions: {chat[-120:]!r}. Ask without signs that it changes.')
     return chat, end.removeprefix(question).split(str(getattr(processor, 'image_token', None)))[0]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #eda859ca
@@ -73,12 +89,15 @@ GENERAL_INSTRUCTIONS = (
 )
 
 # %% ../../nbs/library/models/06_prompts.ipynb #29afb117
-def commands(processor) -> tuple:    # ids of special tokens; pattern
-    "Return what is not read as text: special tokens, words that become images, the template's own such as 'USER:'"
+def commands(processor: ProcessorMixin) -> tuple[set[int], re.Pattern]:
+    """Return the ids of the special tokens, and a pattern of all words that the model reads as commands.
+
+    These are special tokens, words that become images, and the template's own such as 'USER:'."""
     tok = processor.tokenizer
     special = {*tok.all_special_ids, *(i for i, t in tok.added_tokens_decoder.items() if t.special)}
     words = {*tok.convert_ids_to_tokens([*special])}
-    words |= {str(w) for k in ('image_token', 'video_token', 'boi_token') if (w := getattr(processor, k, None))}
+    images = [getattr(processor, name, None) for name in ('image_token', 'video_token', 'boi_token')]
+    words |= {str(word) for word in images if word}
     if processor.chat_template: words |= {*re.findall(r'\b\w+:', format_chat(processor, ''))}
     longest_first = sorted(map(re.escape, words), key=len, reverse=True)
     # a tokenizer of whole words reads 'user :' as 'USER:'
@@ -87,22 +106,23 @@ def commands(processor) -> tuple:    # ids of special tokens; pattern
 # %% ../../nbs/library/models/06_prompts.ipynb #1a71128e
 BREAK = '\u200b'   # zero-width space
 
-def escape_text(processor, text) -> str:
-    "Return the text with a zero-width space in every word that the model would read as a command"
+def escape_text(processor: ProcessorMixin, text: str) -> str:
+    "Put a zero-width space into every word that the model would read as a command"
     return commands(processor)[1].sub(lambda match: match[0][0] + BREAK + match[0][1:], text)
 
 # %% ../../nbs/library/models/06_prompts.ipynb #573b5d82
-def check_text(
-    processor, text, escape=False,  # defuse commands instead of refusing them?
-) -> str:
-    "Return the user's text, or an error if it is empty, cannot be encoded, or holds tokens with a meaning of their own"
-    if not isinstance(text, str): raise PromptError(f'The question must be a string, not {type(text).__name__}.')
+def check_text(processor: ProcessorMixin, text: str, escape: bool = False) -> str:
+    """Return the user's text; refuse one that is empty, cannot be encoded, or holds commands.
+
+    `escape` defuses commands instead."""
+    if not isinstance(text, str):
+        raise PromptError(f'The question must be a string, not {type(text).__name__}.')
     try: text.encode()
     except UnicodeEncodeError as e:
         raise PromptError(f'The question cannot be encoded as UTF-8: {e.reason} at {e.start}.') from None
     if not any(c.isprintable() and not c.isspace() for c in text):
-        raise PromptError(f'The question is empty, or nothing of it can be seen: {text[:20]!r}. Give a question; '
-                          'none is made up in its place.')
+        raise PromptError(f'The question is empty, or nothing of it can be seen: {text[:20]!r}. Give a '
+                          f'question; none is made up in its place.')
     if escape: text = escape_text(processor, text)
     tok = processor.tokenizer
     special, pattern = commands(processor)
@@ -110,13 +130,13 @@ def check_text(
     ids = tok(text, add_special_tokens=False, truncation=False).input_ids
     found = [m[0] for m in pattern.finditer(text)] + tok.convert_ids_to_tokens([i for i in ids if i in special])
     if found:
-        raise PromptError(f'The question contains {found[0]!r}, which the model reads as a command and not as text. '
-                          'Remove it, or load the model with escape=True (--escape).')
+        raise PromptError(f'The question contains {found[0]!r}, which the model reads as a command and not '
+                          f'as text. Remove it, or load the model with escape=True (--escape).')
     return text.strip()
 
 # %% ../../nbs/library/models/06_prompts.ipynb #44856f17
-def unknown_note(tokenizer, text) -> str:
-    "Return the words of a text that the tokenizer does not know, in a sentence; '' if it knows all"
+def unknown_note(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    "Name the words of a text that the tokenizer does not know, in a sentence; '' if it knows all"
     unknown = tokenizer.unk_token_id
     if unknown is None: return ''
     enc = tokenizer(text, add_special_tokens=False, truncation=False, return_offsets_mapping=True)
@@ -128,34 +148,36 @@ def unknown_note(tokenizer, text) -> str:
 @dataclass(repr=False)
 class Prompt:
     "Everything the model is given for one question, and where the images and the question are in it"
-    inputs: BatchFeature   # model inputs, batch of one
-    spans: list            # `ImageSpan`s of all images, in their order; of each image the whole view first
-    question: list         # positions of the question's tokens
-    text: str              # the chat, one image token for each image
-    images: list           # the images, RGB
-    tokens: list           # the N tokens as text
-    asked: str = ''        # the user's question, in words
-    pixels: str = ''       # a note, if its pixels were not found to be those of the images
-    parts: list = ()       # a `ReadImage` for each image
-    columns = property(lambda self: torch.cat([s.tokens for s in self.spans]), doc='[Nv] positions of the image tokens')
-    def __len__(self): return len(self.tokens)
-    def __repr__(self):
+    inputs: BatchFeature      # model inputs, batch of one
+    spans: list[ImageSpan]    # of all images, in their order; of each image the whole view first
+    question: list[int]       # positions of the question's tokens
+    text: str                 # the chat, one image token for each image
+    images: list[Image.Image] # RGB
+    tokens: list[str]         # the N tokens as text
+    asked: str = ''           # the user's question, in words
+    pixels: str = ''          # a note, if its pixels were not found to be those of the images
+    parts: Sequence[ReadImage] = ()    # of each image
+    columns = property(lambda self: torch.cat([s.tokens for s in self.spans]),
+                       doc='[Nv] positions of the image tokens')
+    def __len__(self) -> int: return len(self.tokens)
+    def __repr__(self) -> str:
         head = f'Prompt({len(self)} tokens, question {self.asked!r} at {self.question[0]}..{self.question[-1]})'
         return '\n'.join([head, *map(repr, self.spans), repr(self.text)])
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         panels = {}
-        for s in reversed(self.spans):    # of each image its whole view
-            im = self.images[s.image]
-            panels[f'image {s.image + 1} with its patches'] = plot_grid(small := fit_height(im, 224), s.stretched(im, small))
+        for span in reversed(self.spans):    # of each image its whole view
+            image = self.images[span.image]
+            small = fit_height(image, 224)
+            panels[f'image {span.image + 1} with its patches'] = plot_grid(small, span.stretched(image, small))
         return panels_html(dict(sorted(panels.items())), repr(self))
 
 # %% ../../nbs/library/models/06_prompts.ipynb #d01eb802
-def plot_grid(img, span: ImageSpan):
-    "Return the image with the model's grid on it; what is dark is not seen"
+def plot_grid(img: Image.Image, span: ImageSpan) -> Image.Image:
+    "Draw the model's grid on an image; the dark parts are outside of it"
     (x0, y0, x1, y1), (gh, gw) = span.box, span.grid
-    seen = [round(v) for v in common_box(span.box, (0, 0, *img.size))]
-    out = img.point(lambda v: v//3)
-    out.paste(img.crop(seen), seen[:2])
+    left, top, right, bottom = (round(end) for end in common_box(span.box, (0, 0, *img.size)))
+    out = img.point(lambda level: level//3)
+    out.paste(img.crop((left, top, right, bottom)), (left, top))
     pen = ImageDraw.Draw(out)
     for x in np.linspace(x0, x1, gw + 1): pen.line([(x, y0), (x, y1)], fill='white')
     for y in np.linspace(y0, y1, gh + 1): pen.line([(x0, y), (x1, y)], fill='white')
@@ -164,18 +186,18 @@ def plot_grid(img, span: ImageSpan):
 # %% ../../nbs/library/models/06_prompts.ipynb #966a7c9f
 MAX_SIDE_RATIO = 200  # greatest ratio of an image's sides
 
-def check_shape(img):
+def check_shape(img: Image.Image) -> Image.Image:
     "Refuse a strip of which a processor would leave a line, or nothing"
     short, long = sorted(img.size)
     if long <= MAX_SIDE_RATIO*short: return img
-    raise PromptError(f'An image of {img.width} x {img.height} pixels is over {MAX_SIDE_RATIO} times longer than '
-                      'wide. Crop it, or pad its short side.')
+    raise PromptError(f'An image of {img.width} x {img.height} pixels is over {MAX_SIDE_RATIO} times longer '
+                      f'than wide. Crop it, or pad its short side.')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #e19e7c10
-def seen_images(
-    images,  # an image, or a list of them, or a list of such lists
-) -> list:
-    "Return images in RGB as a processor sees them: files upright, what was opened before as it lies"
+def seen_images(images: ImageLike|list|tuple) -> list[Image.Image]:
+    """Open an image, a list of them, or a list of such lists in RGB as a processor sees them.
+
+    Files are turned upright, opened images stay as they are."""
     if isinstance(images, (list, tuple)): return [im for one in images for im in seen_images(one)]
     opened = images if isinstance(images, Image.Image) else open_image(images)
     if isinstance(images, (str, os.PathLike)): opened = upright(Image.open(images)).convert('RGB')
@@ -183,52 +205,61 @@ def seen_images(
     return [opened if opened.mode == 'RGB' else opened.convert('RGB')]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #58de34a2
-def place_images(ids, config, parts: list) -> list[ImageSpan]:    # [N] tokens of a prompt; `ReadImage` of each image
-    "Return the spans of all images, of each the whole image first; refuse another number of image tokens"
-    at, counts = (ids == config.image_token_id).nonzero()[:, 0], [part.count for part in parts]
-    if len(at) != sum(counts):
-        raise OtherImagesError(f'The prompt has {len(at)} image tokens, which these images do not fill: they take {counts}.')
+def place_images(ids: Tensor, config: PreTrainedConfig, parts: list[ReadImage]) -> list[ImageSpan]:
+    """Find the spans of all images among the tokens [N] of a prompt, of each the whole image first.
+
+    Another number of image tokens is refused."""
+    places = (ids == config.image_token_id).nonzero()[:, 0]
+    counts = [part.count for part in parts]
+    if len(places) != sum(counts):
+        raise OtherImagesError(
+            f'The prompt has {len(places)} image tokens, which these images do not fill: they take {counts}.')
     spans = []
-    for i, (part, own) in enumerate(zip(parts, at.split(counts))):
-        spans += [replace(span, tokens=own[span.tokens], image=i, end=int(own[-1]) + 1) for span in part.views]
+    for i, (part, at) in enumerate(zip(parts, places.split(counts))):
+        spans += [replace(span, tokens=at[span.tokens], image=i, end=int(at[-1]) + 1) for span in part.views]
     return spans
 
-def join_parts(family, parts: list) -> dict:    # of `ReadImage`
+def join_parts(family: Family, parts: list[ReadImage]) -> dict:
     "Join the inputs of all images, which were processed alone, or else together"
     return join_inputs([part.inputs for part in parts], family.axis) if family.alone else parts[0].inputs
 
-def write_prompt(vlm, chat, question, images, parts, behind) -> Prompt:    # PIL images; `ReadImage` of each
-    "Put the text of each image into its place of a chat, and tokenize; `behind`: the words after the question"
+def write_prompt(
+    vlm: 'Model', chat: str, question: str, images: Sequence[Image.Image], parts: list[ReadImage], after: str,
+) -> Prompt:
+    "Put the text of each image into its place of a chat, and tokenize; `after`: the words after the question"
     processor, tokenizer, config = vlm.processor, vlm.tokenizer, vlm.model.config
     laid = processor.prepare_inputs_layout(images=[images], text=chat)[1]
     first, *others = (laid if isinstance(laid, str) else laid[0]).split(processor.image_token)
-    if len(others) != len(parts): raise PromptError(f'The chat has {len(others)} places for {len(parts)} images.')
+    if len(others) != len(parts):
+        raise PromptError(f'The chat has {len(others)} places for {len(parts)} images.')
     number = vlm.family.number
-    each = [part.text.replace(number.format(0), number.format(i), 1) if number else part.text for i, part in enumerate(parts)]
-    text = first + ''.join(own + words for own, words in zip(each, others))
+    texts = [part.text for part in parts]
+    if number: texts = [image.replace(number.format(0), number.format(i), 1) for i, image in enumerate(texts)]
+    text = first + ''.join(image + words for image, words in zip(texts, others))
     bos = tokenizer.bos_token
     # some tokenizers are saved with a limit, which would cut images in two
-    enc = tokenizer([text], return_tensors='pt', truncation=False, add_special_tokens=not (bos and text.startswith(bos)))
+    enc = tokenizer([text], return_tensors='pt', truncation=False,
+                    add_special_tokens=not (bos and text.startswith(bos)))
     inputs = {k: enc[k] for k in ('input_ids', 'attention_mask')}
     for k, marked in parts[0].kinds.items():    # PaliGemma's are 0 up to the answer
         create = getattr(processor, f'create_{k}', processor.create_mm_token_type_ids)
-        kinds = torch.tensor(create(enc['input_ids'].tolist())) if marked else torch.zeros_like(enc['input_ids'])
-        inputs[k] = kinds
+        inputs[k] = torch.tensor(create(enc['input_ids'].tolist())) if marked else torch.zeros_like(enc['input_ids'])
     inputs |= join_parts(vlm.family, parts)
     if enc.encodings:
         ends = [0, *accumulate((end for _, end in enc.encodings[0].offsets), max)]
         ends[-1] = len(text)    # what follows the last token is its own
         names = [text[a:b] for a, b in pairwise(ends)]
     else: names = token_names(tokenizer, enc['input_ids'][0].tolist())
-    start = ''.join(names).rfind(question + behind)
-    if start < 0: raise PromptError(f'The prompt does not hold the question {question!r}: it ends {text[-80:]!r}.')
+    start = ''.join(names).rfind(question + after)
+    if start < 0:
+        raise PromptError(f'The prompt does not hold the question {question!r}: it ends {text[-80:]!r}.')
     asked = tokens_at(names, start, start + len(asked_part(question)))
     spans = place_images(enc['input_ids'][0], config, parts)
     return Prompt(BatchFeature(inputs), spans, asked, chat, list(images), names, question, parts=parts)
 
 # %% ../../nbs/library/models/06_prompts.ipynb #8f4e7650
-def token_names(tokenizer, ids: list[int]) -> list[str]:
-    "Return what each token adds to the decoded text, spaces before it too; a character in several tokens is the first's"
+def token_names(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
+    "Return the text that each token adds, spaces before it too; a character in several tokens is the first's"
     group = open = 0   # where the tokens before begin, and those that are not yet a text
     names = ['']*len(ids)
     @lru_cache(None)
@@ -246,50 +277,54 @@ def token_names(tokenizer, ids: list[int]) -> list[str]:
         before = short = decode(*ids[group:open])
     return names
 
-def find_words(tokenizer, ids: list[int], names: list[str], text: str) -> list[int]:
-    "Return the last tokens that ask a question, as whole words; without options and instruction"
-    told, part = ''.join(names), asked_part(text)
-    start = max(word_places(told, text), default=-1)
+def find_words(tokenizer: PreTrainedTokenizerBase, ids: list[int], names: list[str], text: str) -> list[int]:
+    "Find the last tokens that ask a question, as whole words; without options and instruction"
+    prompt, part = ''.join(names), asked_part(text)
+    start = max(word_places(prompt, text), default=-1)
     if start >= 0: return tokens_at(names, start, start + len(part))
     # a tokenizer of whole words, which keeps neither capitals nor spaces
-    own, asked = tokenizer([text, part], add_special_tokens=False).input_ids
-    places = [i for i in range(len(ids)) if own and ids[i:i + len(own)] == own]
-    if places and text not in told: return list(range(places[-1], places[-1] + len(asked)))
-    raise PromptError(f'The prompt does not hold the question {text!r}: it ends {told[-80:]!r}.')
+    whole, asked = tokenizer([text, part], add_special_tokens=False).input_ids
+    places = [i for i in range(len(ids)) if whole and ids[i:i + len(whole)] == whole]
+    if places and text not in prompt: return list(range(places[-1], places[-1] + len(asked)))
+    raise PromptError(f'The prompt does not hold the question {text!r}: it ends {prompt[-80:]!r}.')
 
-def compare_pixels(processor, inputs, own) -> str:
-    "Note pixels that differ from the images by more than 2 of 255 levels; '' where they are equal"
+def compare_pixels(processor: ProcessorMixin, inputs: Mapping, want: Tensor) -> str:
+    "Note pixels of inputs that differ from the images by more than 2 of 255 levels; '' where they are equal"
     given, ip = inputs.get('pixel_values'), processor.image_processor
     if given is None: return 'not compared'
     level = (ip.rescale_factor if ip.do_rescale else 1)/(np.min(ip.image_std) if ip.do_normalize else 1)
-    same = own.shape == given.shape and torch.allclose(own.to(given).float(), given.float(), rtol=0, atol=2*level)
+    if want.shape != given.shape: return 'not those of the images'
+    same = torch.allclose(want.to(given).float(), given.float(), rtol=0, atol=2*level)
     return '' if same else 'not those of the images'
 
-def read_prompt(vlm, inputs, images, question=None) -> Prompt:    # of a stock pair; model inputs of one prompt
+def read_prompt(vlm: 'Model', inputs: Mapping, images: list, question: str|None = None) -> Prompt:
     "Find the words and images in inputs that were made elsewhere; of the images their tokens are counted"
     if any(k in inputs for k in ('pixel_values_videos', 'video_grid_thw')):
-        raise UnsupportedError('These inputs hold a video, and images are read here: give its frames as images.')
+        raise UnsupportedError('These inputs hold a video, and images are read here: give its frames as '
+                               'images.')
     ids, mask = inputs['input_ids'].cpu(), inputs.get('attention_mask')
     if len(ids) > 1 or mask is not None and not mask.all():
-        raise PromptError('A block records one prompt without padding: open a block for each prompt of a batch.')
+        raise PromptError('A block records one prompt without padding: open a block for each prompt of a '
+                          'batch.')
     opened = seen_images(images)
     if any(upright(image) is not image for image in opened):
-        warnings.warn('The processor got an opened photo and did not turn it, so the model sees it lying on its '
-                      'side. Give it the path, or `ImageOps.exif_transpose(photo)`.', stacklevel=4)
+        warnings.warn('The processor got an opened photo and did not turn it, so the model sees it lying on '
+                      'its side. Give it the path, or `ImageOps.exif_transpose(photo)`.', stacklevel=4)
     if not opened: raise PromptError('The prompt has no image, so it has no attention to one.')
     parts, ids = vlm.read(opened, whole=True), ids[0]
-    spans, names = place_images(ids, vlm.model.config, parts), token_names(vlm.tokenizer, ids.tolist())
-    own = join_parts(vlm.family, parts)
+    spans = place_images(ids, vlm.model.config, parts)
+    names = token_names(vlm.tokenizer, ids.tolist())
     asked = find_words(vlm.tokenizer, ids.tolist(), names, question) if question else []
-    note = compare_pixels(vlm.processor, inputs, own.get('pixel_values'))
+    note = compare_pixels(vlm.processor, inputs, join_parts(vlm.family, parts).get('pixel_values'))
     return Prompt(inputs, spans, asked, '', opened, names, question or '', note, parts)
 
 # %% ../../nbs/library/models/06_prompts.ipynb #1cbe6f94
-def read_messages(
-    messages,  # of a chat template; contents as text or as lists of parts
-) -> tuple:    # messages for `format_chat`, [images in them, perhaps None]
-    "Read a chat whose last text is the question: its messages in one form, and its images"
-    told, images = [], []
+def read_messages(messages: Iterable[dict]) -> tuple[list[dict], list]:
+    """Read a chat whose last text is the question: its messages in one form, and its images, None where one
+    is missing.
+
+    Messages are as a chat template takes them, with contents as text or as lists of parts."""
+    read, images = [], []
     try:
         for message in messages:
             content, parts = message['content'], []
@@ -300,20 +335,24 @@ def read_messages(
                 elif part['type'] != 'text': raise KeyError(part['type'])
                 else: part = dict(part, text=part['text'])
                 parts.append(part)
-            told.append(dict(message, role=message['role'], content=parts))
-        if told[-1]['role'] == 'user' and parts != [dict(type='image')]*len(parts): return told, images
+            read.append(dict(message, role=message['role'], content=parts))
+        if read[-1]['role'] == 'user' and parts != [dict(type='image')]*len(parts): return read, images
     except (TypeError, KeyError, AttributeError, IndexError): pass
-    raise PromptError('Messages are a list of dict(role=..., content=...), the content a text or a list of parts '
-                      "dict(type='text', text=...) and dict(type='image', image=...); the last is the user's, with the question "
+    raise PromptError('Messages are a list of dict(role=..., content=...), the content a text or a list of '
+                      'parts '
+                      "dict(type='text', text=...) and dict(type='image', image=...); the last is the "
+                      "user's, with the question "
                       'as its last text. Videos and plain questions: `vlm.prompt(images, question)`.')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #59a9fbec
-def join_images(messages) -> list:    # of `read_messages`
-    "Return a chat with one place for all images of the question, where its own stand side by side"
-    places = [(k, i) for k, m in enumerate(messages) for i, part in enumerate(m['content']) if part['type'] == 'image']
+def join_images(messages: list[dict]) -> list[dict]:
+    """Give a chat of `read_messages` one place for all images of the question, where its own stand side by
+    side"""
+    places = [(k, i) for k, m in enumerate(messages) for i, part in enumerate(m['content'])
+              if part['type'] == 'image']
     k, first = places[0] if places else (0, 0)
     if places != [(k, first + j) for j in range(max(len(places), 1))]:
-        raise PromptError(f'The messages have {len(places)} parts dict(type="image"): give them one, where all images '
-                          'of the question stand, or several side by side.')
+        raise PromptError(f'The messages have {len(places)} parts dict(type="image"): give them one, where '
+                          f'all images of the question stand, or several side by side.')
     del messages[k]['content'][first + 1:first + len(places)]
     return messages
