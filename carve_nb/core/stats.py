@@ -74,7 +74,7 @@ def _spread(sums, counts) -> tuple:    # [m] of each image
     return (variance if variance > 1e-15 else 0.), effective
 
 # %% ../../nbs/library/core/04_stats.ipynb #7c2c5013
-def _share_ends(sums, counts) -> tuple:    # [m] right answers and questions of each image
+def _share_ends(sums, counts) -> tuple[float, float]:    # [m] right answers and questions of each image
     "Return Wilson's interval of a share, of as many independent questions as would have the same variance"
     from statsmodels.stats.proportion import proportion_confint  # not before it is wanted: help loads this module
     n = counts.sum()
@@ -83,7 +83,8 @@ def _share_ends(sums, counts) -> tuple:    # [m] right answers and questions of 
     if len(sums) < n and variance:
         wider = stats.t.isf(TAIL, size - 1)/stats.norm.isf(TAIL)    # few images: the ends of Student's t
         size = max(1., min(n, p*(1 - p)/variance)/wider**2)
-    return tuple(map(float, proportion_confint(p*size, size, 2*TAIL, 'wilson')))
+    low, high = proportion_confint(p*size, size, 2*TAIL, 'wilson')
+    return float(low), float(high)
 
 # %% ../../nbs/library/core/04_stats.ipynb #893236df
 def _within(*scores) -> bool:

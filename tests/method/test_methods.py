@@ -288,7 +288,7 @@ def test_says_what_is_missing():
     vlm, photo = VLM.from_pretrained('carve-tiny'), Image.fromarray(data.chelsea()).resize((120, 90))
     whole = check_method(make_method('carve', max_new_tokens=1), vlm, photo, QUESTION)
     S = whole.saliency
-    for wrong, said in (None, 'gives a `Result`'), (replace(whole, answer=None), 'has no answer'), (replace(whole, method=''), 'no name of its own'), (replace(whole, calls=0), 'calls=1 for a capture'), \
+    for wrong, said in (None, 'gives a `Result`'), (replace(whole, answer=None), 'has no answer'), (replace(whole, method=''), 'no name of its own'), (replace(whole, calls=0), 'capture with self.capture'), \
                        (replace(whole, saliency=replace(S, values=S.values[1:])), 'make it with as_saliency'), (replace(whole, crop=replace(whole.crop, box=(0, 0, 0, 9))), 'is no box inside'):
         with pytest.raises(AssertionError, match=said): check_result(wrong, photo)
 
