@@ -19,7 +19,7 @@ import tempfile
 import textwrap
 import warnings
 from copy import copy
-from dataclasses import fields as class_fields, replace
+from dataclasses import fields as class_fields
 from functools import partial, wraps
 from importlib.util import find_spec
 from inspect import Signature, signature
