@@ -1,6 +1,6 @@
 """Trace which functions of the package run behind `Carve()`, where they are, and which chapter explains them.
 
-`python -m recipes.what_runs` prints the tables of `nbs/tutorials/what_runs.ipynb`; a second."""
+`python -m recipes.what_runs` prints the lists of `nbs/tutorials/what_runs.ipynb`; a second."""
 import ast
 import re
 import sys
@@ -71,14 +71,14 @@ def chapter_links(chapters: list[str]) -> str:
     pages = sorted(Path(__file__).parents[1].glob('nbs/0*.ipynb'))
     return ', '.join(f'[{c}](../{pages[int(c) - 1].name})' for c in chapters)
 
-def program_table(own: list[Passed]) -> list[list[str]]:
-    "Return for each line of the program the chapters that explain it and the files that run it, with the first function in each"
-    rows = [['line of `program`', 'chapter', 'files, each with the function that is entered first']]
+def program_list(own: list[Passed]) -> str:
+    "Write each line of the program with the chapters that explain it, and the files that run it with the first function in each"
+    lines = []
     for number, (code, chapters) in program_lines().items():
         first = {p.file: p for p in reversed(own) if p.under == number}
-        entered = [p for p in own if p in first.values()]
-        rows.append([f'`{code}`', chapter_links(chapters), ', '.join(f'`{p.file}` (`{p.name}`)' for p in entered)])
-    return rows
+        entered = [f'`{p.file}` (`{p.name}`)' for p in own if p in first.values()]
+        lines.append(f'- `{code}`, chapter {chapter_links(chapters)}: {", ".join(entered) or "no function of the package"}')
+    return '\n'.join(lines)
 
 def call_table(own: list[Passed], whole: list[Passed]) -> list[list[str]]:
     "Return the functions behind `Carve()` with file, line, page, and the chapters that explain the line of the program that also runs them"
@@ -95,6 +95,6 @@ def left_table(rows: list[list[str]]) -> str:
 
 @call_parse
 def main():
-    "Print both tables"
+    "Print both"
     own, whole = trace_both()
-    for rows in program_table(own), call_table(own, whole): print(left_table(rows), end='\n\n')
+    print(program_list(own), left_table(call_table(own, whole)), sep='\n\n')

@@ -14,5 +14,5 @@ def test_page_is_the_trace():
     outputs = [o.get('data', {}) for c in page['cells'] if c['cell_type'] == 'code' for o in c['outputs']]
     stored = '\n'.join(''.join(data['text/markdown']) for data in outputs if 'text/markdown' in data)
     live = subprocess.run([sys.executable, '-m', 'recipes.what_runs'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    def rows(text): return [re.sub(r':\d+`', '`', line) for line in text.splitlines() if line.startswith('|')]
+    def rows(text): return [re.sub(r':\d+`', '`', line) for line in text.splitlines() if line.startswith(('|', '- '))]
     assert rows(stored) == rows(live), 'save it: nbdev-test nbs/tutorials/what_runs.ipynb --save'
