@@ -17,6 +17,6 @@ def program(vlm, image, Q, G, query='noun', last=False, layers=None, lam=None) -
     step = min(len(r.attn) for r in rows) - 1 if last else 0                # chapter 2: the first step, or the last paired
     A_Q, A_G = (r.read(query=query, step=step) for r in rows)               # chapter 2: the token that agreement chose
     S = contrast(A_Q, A_G, lam or 1., relative=lam is None).sum(0)          # chapters 4 and 5
-    S = as_saliency(S, rows[0].spans[0], image)
+    S = as_saliency(S, rows[0].spans[0], image)                             # chapter 6: the map over the pixels
     crop = CropRule().show(image, regions(S.to_pixels(), p=.04, K=1))          # chapter 6
-    return S, crop, vlm.ask([image, crop.image], Q[0], suffix=Q[1])
+    return S, crop, vlm.ask([image, crop.image], Q[0], suffix=Q[1])         # chapter 1: the question again

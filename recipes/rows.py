@@ -1,18 +1,14 @@
-"""Pointing of every query token of the prompt, and of the last position as the instruction grows word by word.
+"""Pointing of every query token of the prompt, layer by layer.
 
-`python -m recipes.rows MODEL positions`, or `behind`: 2 minutes each; `nbs/results/rows/PART-MODEL.jsonl.gz`."""
+`python -m recipes.rows MODEL`: 2 minutes; `nbs/results/rows/positions-MODEL.jsonl.gz`."""
 from dataclasses import replace
-from typing import Annotated
 import torch
 from fastcore.script import call_parse
-from carve_nb.attention.session import Session
 from carve_nb.data.scenes import samples
 from carve_nb.models.prompts import SHORT_ANSWER
 from .records import points_at, run_trial
 
 HEADS_OF = dict(thing=6, last=18, bare=20)   # places among the rows below
-BEHIND = {k: ' '.join(SHORT_ANSWER[:-1].split()[:k])
-    for k in range(10)} | {10: SHORT_ANSWER}   # words -> text behind the question
 
 def rows_of_all_words(vlm, image, question): # `AttentionRows`
     "The rows of the question's words and of the sentence behind it, at all steps"
@@ -33,21 +29,12 @@ def measure_positions(vlm, sample) -> dict: # a digit question
     found = {name: points_at(maps, full.spans[0], sample.box) for name, maps in dict(pointing=layers, heads=heads).items()}
     return {name: ''.join(map(str, right.ravel().astype(int))) for name, right in found.items()}
 
-def measure_behind(vlm, sample) -> dict: # number of words of the sentence behind the question -> 0 or 1
-    "Pointing of the last position, mean of all layers"
-    session = Session(vlm, sample.image, shared=False)
-    rows = {k: session.capture(sample.question, suffix=text or None, max_new_tokens=1) for k, text in BEHIND.items()}
-    return {str(k): int(points_at(r.attn[0].mean((0, 1)), r.spans[0], sample.box)) for k, r in rows.items()}
-
-PARTS = dict(positions=measure_positions, behind=measure_behind)
-
 @call_parse
 def run_rows(
     model:str, # name or folder
-    part:Annotated[str, 'what to measure', dict(choices=[*PARTS])],
     out:str='rows', # folder of the records
     n:int=300, # questions
 ):
-    "Measure one part on one model; the same command goes on where it was stopped"
+    "Measure one model; the same command goes on where it was stopped"
     asked = samples('digit', n, 'heldout')
-    run_trial(part + '-{model}', model, out, asked, lambda vlm, s: dict(id=s.id) | PARTS[part](vlm, s))
+    run_trial('positions-{model}', model, out, asked, lambda vlm, s: dict(id=s.id) | measure_positions(vlm, s))

@@ -76,9 +76,9 @@ def wording(model, way):
 
 def turned_right(model, way): return 100*np.mean([r['made'][way]['right'] for r in trial(f'question_last-{model}')])
 
-def by_crop(model, crop, over='none'):
+def by_crop(model, crop, over='none', of='other_crops'):
     "Points gained by a crop over no crop, or over another crop: (mean, lower, upper)"
-    asked = [r['right'] for r in trial(f'other_crops-{model}') if crop in r['right'] and over in r['right']]
+    asked = [r['right'] for r in trial(f'{of}-{model}') if crop in r['right'] and over in r['right']]
     return tuple(100*v for v in difference(*(np.array([r[k] for r in asked], float) for k in (crop, over))))
 
 def centered(model, shown):

@@ -1,0 +1,96 @@
+"""Four controls that a reader of the book missed: neutral words after the question, the target shown and not enlarged, several
+query tokens cut at once, and the general map's token moved.
+
+`python -m recipes.controls PART MODEL [--n 200]`: minutes each; `nbs/results/trial/controls-PART-MODEL.jsonl.gz`."""
+from typing import Annotated
+import numpy as np
+from fastcore.script import call_parse
+from PIL import Image
+from carve_nb.attention.session import Session
+from carve_nb.attention.vlm import VLM
+from carve_nb.core.plotting import draw_boxes
+from carve_nb.core.saliency import patch_cover
+from carve_nb.core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, pick_words
+from carve_nb.data.scenes import scene_records
+from carve_nb.data.scoring import score_answer
+from carve_nb.formulas.product import contrast
+from carve_nb.method.controls import Oracle
+from carve_nb.method.lookup import Lookup
+from .knockout import read_under, row_places
+from .records import run_trial
+
+FIRST_SEED = 1_660_000
+LAMBDAS = {'one mean': (1., True), 'published': (1e-8, False)}
+
+def points_at(S, span, box) -> int: # [patches]
+    "Return whether the strongest patch overlaps the box"
+    return int(patch_cover(span, box)[S.argmax()] > 0)
+
+def measure_dots(vlm: VLM, sample) -> dict:
+    "Return whether the last position, and the last token before the chat template, point with 0 to 10 dots after the question"
+    session, read = Session(vlm, sample.image), []
+    for k in range(11):
+        rows = session.capture(sample.question + k*' .', suffix=None)
+        queries = 'last', [len(rows.question_tokens) - 1]
+        read.append([points_at(rows.read(query=q).sum(0), rows.spans[0], sample.box) for q in queries])
+    return dict(points=read)
+
+def measure_shown(vlm: VLM, sample) -> dict:
+    """Return right answers with the target enlarged, with the same pixels in their place and all others gray, both after the
+    image, and with a box drawn around the target in the one image."""
+    oracle, session = Oracle.like(Lookup(tokens=None)), Session(vlm, sample.image, sample.box)
+    result = oracle.answer(session, sample.question)
+    box = result.crop.box
+    gray = Image.new('RGB', sample.image.size, (128, 128, 128))
+    gray.paste(sample.image.crop(box), box[:2])
+    shown = {'same size': [sample.image, gray], 'drawn box': [draw_boxes(sample.image, [box])]}
+    answers = {'none': result.plain_answer, 'enlarged': result.answer} | {
+        way: session.ask(sample.question, oracle.suffix, oracle.max_new_tokens, images) for way, images in shown.items()}
+    return dict(right={way: int(score_answer(answer, sample)) for way, answer in answers.items()})
+
+def measure_joint(vlm: VLM, sample) -> dict:
+    "Return whether the true answer stays if the object's word, the second and fourth token after it, or all three are cut from the image in all layers; and three others"
+    prompt = vlm.prompt([sample.image], sample.question, SHORT_ANSWER)
+    plain = vlm.generate(prompt, 8)
+    tokens = [*vlm.tokenizer(sample.answers[0], add_special_tokens=False).input_ids, plain.tokens[-1]]
+    places = row_places(prompt, len(tokens))
+    three = [*places['word'], *places['+2'], *places['+4']]
+    others = [i for i in range(places['before'][0], len(prompt)) if i not in three]
+    rng = np.random.default_rng(int(sample.image_key.split('-')[1]))
+    cuts = {'word': [*places['word']], 'three': three, 'three others': sorted(rng.choice(others, len(three), replace=False).tolist())}
+    images, layers = prompt.columns.tolist(), [[*range(vlm.n_layers)]]
+    _, kept, _ = read_under(vlm, prompt, tokens, {name: (rows, images, layers) for name, rows in cuts.items()})
+    return dict(kind=sample.kind, right=int(plain == sample.answers[0]), kept=dict(zip(cuts, map(int, kept[1:]))))
+
+def measure_moved(vlm: VLM, sample) -> dict:
+    "Return pointing at the object's word: raw, and divided by the map of *description* at its place, moved by dots to the word's place, and by the token of G that stands there"
+    session = Session(vlm, sample.image)
+    rows = session.capture(sample.question)
+    place = pick_words(rows.question_tokens, 'noun')[-1]
+    plain = session.capture(GENERAL_INSTRUCTION)
+    own = pick_words(plain.question_tokens, 'description')[-1]
+    moved = session.capture((place - own)*'. ' + GENERAL_INSTRUCTION)
+    there = pick_words(moved.question_tokens, 'description')[-1]
+    A_q = rows.read(query='noun')
+    general = {'rule': plain.read(query=[own]), 'moved': moved.read(query=[there]), 'same place': plain.read(query=[place])}
+    maps = {'raw': A_q.sum(0)} | {f'{way}, {name}': contrast(A_q, A_g, lam, relative).sum(0)
+        for way, A_g in general.items() for name, (lam, relative) in LAMBDAS.items()}
+    return dict(apart=there - place, points={way: points_at(S, rows.spans[0], sample.box) for way, S in maps.items()})
+
+PARTS = {'dots': (measure_dots, ('digit',)), 'shown': (measure_shown, ('digit',)), 'joint': (measure_joint, ('color', 'shape')),
+    'moved': (measure_moved, ('digit',))}
+
+def measure_control(vlm: VLM, part: str, record) -> dict:
+    "Return what a part measures of one question"
+    return dict(id=record.id) | PARTS[part][0](vlm, record.opened())
+
+@call_parse
+def run_controls(
+    part: Annotated[str, 'what to measure', dict(choices=[*PARTS])],
+    model: str, # name or folder
+    out: Annotated[str, 'folder of the records'] = 'trial',
+    n: int = 200, # questions
+):
+    "Measure one control on one model; the same command goes on where it was stopped"
+    asked = scene_records(n, PARTS[part][1], start=FIRST_SEED)
+    run_trial(f'controls-{part}-{{model}}', model, out, asked, lambda vlm, record: measure_control(vlm, part, record))
