@@ -227,7 +227,7 @@ def small_image() -> Image.Image:
     noise = np.random.default_rng(0).integers(40, 216, (9, 13, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((260, 180), Image.Resampling.BICUBIC)
 
-def check_family(vlm: 'VLM') -> FamilyCheck:
+def check_family(vlm: VLM) -> FamilyCheck:
     """Read one small image with a model as it is loaded, and compare with eager attention and the tower's
     features"""
     family = vlm.family

@@ -11,16 +11,13 @@ import base64
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 import numpy as np
 from PIL import Image
 from scipy.special import entr
 from .errors import CarveError
 from .image import Box, Size, box_size, raster_size
 from .plotting import overlay, panels_html
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # %% ../../nbs/library/core/10_saliency.ipynb #0c6f03ca
 def tent_weights(cells: int, pixels: int, lo: float, hi: float) -> np.ndarray:
@@ -93,7 +90,7 @@ def pick_layers(spec: Layers, n_layers: int, attending: Collection[int]|None = N
 
 Heads = str | int | list | tuple | np.ndarray | None   # what `merge_heads` takes
 
-def merge_heads(a: 'Tensor', heads: Heads = 'mean') -> 'Tensor':
+def merge_heads(a, heads: Heads = 'mean'):
     """Merge the rows of all heads, [..., H, Nv], to one row, [..., Nv].
 
     'mean' (the paper) or 'max' of all; a head, or the mean of several; None: all heads stay."""

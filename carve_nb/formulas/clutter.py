@@ -8,14 +8,10 @@ __all__ = ['texture', 'hue_shares', 'color', 'Complexity', 'complexity', 'entrop
 # %% ../../nbs/01_clutter.ipynb #1e4d7ca8
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 import numpy as np
 from skimage.color import rgb2hsv
 from skimage.feature import canny
 from ..core.image import ImageLike, open_image, to_raster
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # %% ../../nbs/01_clutter.ipynb #e3e74cce
 def texture(img: ImageLike, low: float = .1, high: float = .2, sigma: float = 1.) -> float:
@@ -58,7 +54,7 @@ def complexity(img: ImageLike) -> Complexity:
     return Complexity(texture(img), color(img))
 
 # %% ../../nbs/01_clutter.ipynb #16379f88
-def entropy(a: 'Tensor', base: float = 2, dim: int = -1) -> 'Tensor':
+def entropy(a, base: float = 2, dim: int = -1):
     "Compute the entropy of weights [..., N] along `dim`, normalized to sum 1; `base` 2 gives bits, math.e nats"
     import torch  # the measures of an image do without
     p = torch.as_tensor(a).double()

@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isqrt
-from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -40,9 +39,6 @@ from carve_nb.models.image_tokens import (
     told_grid,
     whole_box,
 )
-
-if TYPE_CHECKING:
-    from carve_nb.models.model import Model
 
 # %% ../../nbs/library/models/03_families.ipynb #9066002c
 def attention_layers(config: PreTrainedConfig) -> list[int]:
@@ -214,7 +210,7 @@ def family_rows() -> list[dict[str, str]]:
     return [dict(zip(heads, row)) for row in rows]
 
 # %% ../../nbs/library/models/03_families.ipynb #b93f3ae9
-def check_needs(vlm: 'Model', method):
+def check_needs(vlm, method):
     """Refuse a model that lacks the layers of a method, or what it `needs`.
 
     Needs are keys of a family's `why_not`, or 'dense', attention in every layer."""

@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable
 from functools import cached_property
 from types import FunctionType
-from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from PIL import Image
@@ -21,9 +20,6 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.modules import module as torch_module
 from ..core.io import digest, same_logits
-
-if TYPE_CHECKING:
-    from carve_nb.models.model import Model
 
 # %% ../../nbs/library/models/09_identity.ipynb #1d3a0008
 PROBE = 'What is it?'
@@ -85,7 +81,7 @@ def module_settings(model: Module) -> dict[str, int|float|bool|str]:
 # %% ../../nbs/library/models/09_identity.ipynb #1d3a000f
 class Fingerprint:
     "What identifies the model of a `VLM`: each part is read when it is first wanted, and kept"
-    def __init__(self, vlm: 'Model'): self.vlm = vlm
+    def __init__(self, vlm): self.vlm = vlm
 
     @property
     def dtype(self) -> str:

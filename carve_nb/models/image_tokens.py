@@ -13,7 +13,6 @@ import re
 from dataclasses import dataclass, replace
 from math import isqrt, sqrt
 from numbers import Integral
-from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from PIL import Image
@@ -24,9 +23,6 @@ from transformers.image_processing_utils import get_patch_output_size, select_be
 from transformers.image_utils import ChannelDimension
 from ..core.errors import CarveError, PromptError
 from ..core.image import Box, Size
-
-if TYPE_CHECKING:
-    from carve_nb.models.families import Family
 
 Grid = tuple[int, ...]    # rows and columns
 
@@ -226,7 +222,7 @@ def canvas_tiles(made: Processed, grid: Grid, count: int) -> ImageSpan:
 # %% ../../nbs/library/models/00_image_tokens.ipynb #1fd7b6a9
 NOT_TOLD = 'only the whole view of an image is on the map, not the {} tokens of its tiles: where they lie is not told'
 
-def find_views(family: 'Family', made: Processed) -> tuple[list[ImageSpan], str]:
+def find_views(family, made: Processed) -> tuple[list[ImageSpan], str]:
     """Find the views of an image among its tokens, the whole image first.
 
     The note says which tokens are in none."""
@@ -239,7 +235,7 @@ def find_views(family: 'Family', made: Processed) -> tuple[list[ImageSpan], str]
     first = 0 if family.whole == 'first' else rest
     whole = ImageSpan(torch.arange(base) + first, grid, seen_part(made, family.box(made)))
     if rest < 2: return [whole], ''    # a single one ends the image
-    tiles = family.tiles(made, grid, rest)    # type: ignore[misc]  # no rest without tiles, see above
+    tiles = family.tiles(made, grid, rest)    # no rest without tiles, see above
     if tiles is None: return [whole], NOT_TOLD.format(rest)
     if tiles.end != rest:
         raise CarveError(f'{rest} tokens of tiles are said to lie on a grid of {tiles.grid}.')
@@ -264,7 +260,7 @@ def limit_settings(processor: ProcessorMixin, most: int|None, raised: bool = Fal
     return dict(size=dict(longest_edge=area, shortest_edge=min(size['shortest_edge'], area)))
 
 def read_images(
-    processor: ProcessorMixin, config: PreTrainedConfig, family: 'Family', images: list[Image.Image],
+    processor: ProcessorMixin, config: PreTrainedConfig, family, images: list[Image.Image],
     most: int|None = None, settings: dict|None = None,
 ) -> list[ReadImage]:
     "Process images together, and find out what stands for each of them in a prompt"

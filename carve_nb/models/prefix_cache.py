@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 from torch.nn import Module
@@ -25,9 +24,6 @@ from .image_tokens import own_inputs
 from .kernel import CACHE, CacheFill, hooked
 from .prompts import Prompt
 
-if TYPE_CHECKING:
-    from carve_nb.models.model import Model
-
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #b4668374
 def upto_image(prompt: Prompt, inputs: dict, i: int) -> dict:
     "Cut the inputs of each token at the end of image i"
@@ -35,7 +31,7 @@ def upto_image(prompt: Prompt, inputs: dict, i: int) -> dict:
     return {k: v[:, :end] for k, v in inputs.items() if v.ndim == 2 and v.shape[1] == len(prompt)}
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #978f13b1
-def tower_inputs(vlm: 'Model', prompt: Prompt, inputs: dict, i: int) -> dict:
+def tower_inputs(vlm, prompt: Prompt, inputs: dict, i: int) -> dict:
     "Take the inputs of the tower for image i alone"
     return own_inputs(inputs, [part.inputs for part in prompt.parts], i, vlm.family.axis)
 
@@ -80,14 +76,14 @@ def greedy(model: PreTrainedModel, max_new_tokens: int) -> GenerationConfig:
         temperature=1., top_p=1., top_k=50, typical_p=1., max_new_tokens=max_new_tokens, pad_token_id=pad,
         use_cache=True, return_dict_in_generate=True, output_logits=True)
 
-def fill_cache(vlm: 'Model', inputs: dict, cache: DynamicCache) -> DynamicCache:
+def fill_cache(vlm, inputs: dict, cache: DynamicCache) -> DynamicCache:
     "Fill a cache with keys and values of all tokens that it does not hold yet, and return it"
     with hooked(CacheFill(vlm.text_config), vlm.model):
         vlm.model.generate(**inputs, **{CACHE: cache}, generation_config=greedy(vlm.model, 1))
     return cache
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #836b776f
-def features_from(vlm: 'Model', prompt: Prompt, inputs: dict, start: int) -> BaseModelOutputWithPooling:
+def features_from(vlm, prompt: Prompt, inputs: dict, start: int) -> BaseModelOutputWithPooling:
     "Run the tower on the images from `start` on: each is read alone, as if read together"
     alone = [tower_inputs(vlm, prompt, inputs, i) for i in range(start, len(prompt.images))]
     outputs = [vlm.model.base_model.get_image_features(**image, return_dict=True) for image in alone]
@@ -156,7 +152,7 @@ class Prefixes:
         self.kept.clear()
         self.images.clear()
 
-    def find(self, vlm: 'Model', inputs: dict) -> Prefix:
+    def find(self, vlm, inputs: dict) -> Prefix:
         "Return the prefix of these inputs, remembered or read now"
         known = next((p for p in self.kept if p.holds(inputs)), None)
         if known: self.hits += 1
@@ -170,7 +166,7 @@ class Prefixes:
         self.kept = [*[p for p in self.kept if p is not known][-1:], known]
         return known
 
-    def read_prefix(self, vlm: 'Model', prompt: Prompt) -> dict:
+    def read_prefix(self, vlm, prompt: Prompt) -> dict:
         """Return the model's inputs: a cache that holds the prefix, remembered or read now, and all further
         images.
 

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
@@ -28,9 +27,6 @@ from ..core.plotting import fit_height, panels_html
 from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, asked_part, tokens_at, word_places
 from .families import Family
 from .image_tokens import ImageSpan, ReadImage, join_inputs
-
-if TYPE_CHECKING:
-    from carve_nb.models.model import Model
 
 # %% ../../nbs/library/models/06_prompts.ipynb #ff7ec2ed
 # images first, the words last
@@ -224,7 +220,7 @@ def join_parts(family: Family, parts: list[ReadImage]) -> dict:
     return join_inputs([part.inputs for part in parts], family.axis) if family.alone else parts[0].inputs
 
 def write_prompt(
-    vlm: 'Model', chat: str, question: str, images: Sequence[Image.Image], parts: list[ReadImage], after: str,
+    vlm, chat: str, question: str, images: Sequence[Image.Image], parts: list[ReadImage], after: str,
 ) -> Prompt:
     "Put the text of each image into its place of a chat, and tokenize; `after`: the words after the question"
     processor, tokenizer, config = vlm.processor, vlm.tokenizer, vlm.model.config
@@ -297,7 +293,7 @@ def compare_pixels(processor: ProcessorMixin, inputs: Mapping, want: Tensor) -> 
     same = torch.allclose(want.to(given).float(), given.float(), rtol=0, atol=2*level)
     return '' if same else 'not those of the images'
 
-def read_prompt(vlm: 'Model', inputs: Mapping, images: list, question: str|None = None) -> Prompt:
+def read_prompt(vlm, inputs: Mapping, images: list, question: str|None = None) -> Prompt:
     "Find the words and images in inputs that were made elsewhere; of the images their tokens are counted"
     if any(k in inputs for k in ('pixel_values_videos', 'video_grid_thw')):
         raise UnsupportedError('These inputs hold a video, and images are read here: give its frames as '
