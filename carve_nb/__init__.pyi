@@ -32,7 +32,7 @@ from .data.datasets import load_benchmark as load_benchmark
 from .formulas.clutter import Complexity as Complexity
 from .core.saliency import Saliency as Saliency
 from .formulas.threshold import Region as Region
-from .method.settings import Crop as Crop
+from .method.crop import Crop as Crop
 from .method.carve import Carve as Carve
 from .method.lookup import Lookup as Lookup
 from .studies.profile import profile_model as profile_model

@@ -207,7 +207,7 @@ def canvas_box(grid: Grid, canvas_size: Grid, size: Size) -> tuple[Grid, Box]:
     return tuple((cells - 2*first).tolist()), (x0, y0, x1, y1)
 
 def canvas_tiles(made: Processed, grid: Grid, count: int) -> ImageSpan:
-    "Lay all tiles on one grid without padding; a new-line token ends each row"
+    "Return one grid without padding; a new-line token ends each row"
     config, n = made.config, grid[0]
     canvas = select_best_resolution(list(made.size[::-1]), config.image_grid_pinpoints)
     cells = tuple(length//config.vision_config.image_size*n for length in canvas)
