@@ -160,26 +160,26 @@ def seen_part(made: Processed, box: Box) -> Box:
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #20d3d4de
 def lay_tiles(made: Processed, tiles: Grid, grid: Grid) -> ImageSpan:
-    """Lay tiles, one after another in the sequence, on one grid over the whole image.
+    """Return tiles, one after another in the sequence, on one grid over the whole image.
 
     `tiles` are rows and columns of tiles, `grid` rows and columns of cells of a tile."""
     places = torch.arange(tiles[0]*tiles[1]*grid[0]*grid[1]).view(*tiles, *grid).transpose(1, 2)
     return ImageSpan(places.flatten(), (tiles[0]*grid[0], tiles[1]*grid[1]), made.whole, view='tiles')
 
 def ratio_tiles(made: Processed, grid: Grid, count: int) -> ImageSpan:
-    "Lay square tiles, `count` tokens in all, in the rows and columns nearest to the image's aspect ratio"
+    "Return square tiles, `count` tokens in all, in the rows and columns nearest to the image's aspect ratio"
     n = count//(grid[0]*grid[1])
     ratio = made.size[0]/made.size[1]
     pairs = [(rows, n//rows) for rows in range(1, n + 1) if n % rows == 0]
     return lay_tiles(made, min(pairs, key=lambda pair: abs(pair[1]/pair[0] - ratio)), grid)
 
 def strip_tiles(made: Processed, grid: Grid, count: int) -> ImageSpan:
-    "Lay square tiles along the longer side"
+    "Return square tiles along the longer side"
     n = count//(grid[0]*grid[1])
     return lay_tiles(made, (1, n) if made.size[0] >= made.size[1] else (n, 1), grid)
 
 def marked_tiles(made: Processed, grid: Grid, count: int) -> ImageSpan|None:
-    "Lay square tiles in the rows and columns that the text marks; None where it marks none"
+    "Return square tiles in the rows and columns that the text marks; None where it marks none"
     marks = re.findall(r'row_(\d+)_col_(\d+)', made.text)
     if not marks: return None
     rows, columns = map(int, marks[-1])
@@ -187,7 +187,7 @@ def marked_tiles(made: Processed, grid: Grid, count: int) -> ImageSpan|None:
     return lay_tiles(made, (rows, columns), (side, side))
 
 def line_tiles(made: Processed, grid: Grid, count: int) -> ImageSpan:
-    "Lay slices of one size in as many rows as the text has lines"
+    "Return slices of one size in as many rows as the text has lines"
     rows = made.text.count('\n') + 1
     return lay_tiles(made, (rows, (len(made.runs) - 1)//rows), target_grid(made, 1))
 
