@@ -10,7 +10,7 @@ def test_switches_show_their_image(server, ready):
     nb = json.loads((ROOT/'nbs'/'quickstart.ipynb').read_text())
     sources = [''.join(c['source']) for c in nb['cells'] if c['cell_type'] == 'code']
     imports, scene, switches = (next(s for s in sources if word in s)
-        for word in ('import ToggleButtons', 'scene = ', 'interactive(show'))
+        for word in ('from carve_nb import', 'scene = ', 'interactive(show'))
     write_page(home/'work'/'switches.ipynb', '\n'.join([imports, scene, switches]))
     with chromium() as browser:
         page = browser.new_page()
