@@ -423,8 +423,8 @@ def _end_with_report(folder, run, files, parts): # as of `write_report`
     if files: print(f'written to {folder}:', ', '.join(files))
     if any(line['status'] == 'ok' for line in run.records): return
     raise IncompleteError(
-        f'nothing was answered; the first line says: {run.records[0]["why"]} Fix it, and go on (of carve eval: with '
-        '--retry).')
+        f'nothing was answered; the first line says: {run.records[0]["why"].rstrip(".")}. Fix it, and go on (carve eval: '
+        'with --retry).')
 
 def _make_example(folder):
     "Write the example, say how to run it, and end"

@@ -193,14 +193,16 @@ class RunStore:
         "Raise an error if the folder holds another run; take over its methods"
         now = self.protocol.get('methods', {})
         known = there.get('left_out', {}) | there.get('methods', {})
-        why = differing(there, self.protocol, free=(*free, 'methods', 'left_out'))
+        why, of_methods = differing(there, self.protocol, free=(*free, 'methods', 'left_out')), []
         for spec, fields in now.items():
             name = spec.split(':')[0]
             like = spec if spec in known else next((k for k in known if k.split(':')[0] == name and k not in now), None)
-            if like: why += differing(known[like], fields, defaults.get(spec, {}), name=f'{name}.')
+            if like: of_methods += differing(known[like], fields, defaults.get(spec, {}), name=f'{name}.')
+        why += of_methods
         if why:
-            advice = '; to compare two settings of a method, name both'*bool(now)
-            raise RunError(f'{self.folder} holds another run: {"; ".join(why[:3])}. Give another folder{advice}.')
+            compared = '; to compare two settings of a method, name both' if of_methods else ''
+            raise RunError(f'{self.folder} holds another run: {"; ".join(why[:3])}. Name another folder for this one, '
+                           f'out= (--out){compared}.')
         if left_out := without(known, now): self.protocol['left_out'] = left_out
 
     def take_up(self, retry):
@@ -223,7 +225,8 @@ class RunStore:
         if now is None or line['status'] == 'ok' and not fits:
             changed = 'is not asked for now (a run can only grow)' if now is None else (
                 'has another question, answer, true region, rule or image now')
-            raise RunError(f'{self.folder} holds an answer to another question: {id!r} {changed}. Give another folder.')
+            raise RunError(f'{self.folder} holds an answer to another question: {id!r} {changed}. Name another folder for '
+                           'this run, out= (--out).')
         return fits
 
     @contextmanager

@@ -401,7 +401,7 @@ def test_a_method_of_your_own_that_changed(tiny, tmp_path, monkeypatch):
         load('')
         assert len(run(tmp_path/'R', tiny, 'none,loud', 2)) == 4
         load(' + "!"')
-        with pytest.raises(RunError, match='holds another run: loud.source_code has changed. Give another folder'): run(tmp_path/'R', tiny, 'none,loud', 3)
+        with pytest.raises(RunError, match='holds another run: loud.source_code has changed. Name another folder'): run(tmp_path/'R', tiny, 'none,loud', 3)
     finally: METHODS.pop('loud', None)
 
 

@@ -75,7 +75,7 @@ def test_function_of_the_same_name(load, tmp_path):
     assert go(made(code.format(1, '    # in pixels')))['w'] == 1
     for text, held in (code.format(2, ''), {}), (code.format(1, ''), dict(k=2)):
         other = partial(made(text), **held)
-        with pytest.raises(RunError, match="study is 'width, code .* there, 'width, code .* now. Give another folder.$"): go(other)
+        with pytest.raises(RunError, match="study is 'width, code .* there, 'width, code .* now. Name another folder"): go(other)
         assert measure_each(other, vlm, questions, progress=False)[0]['w'] == 2
 
 
