@@ -195,7 +195,7 @@ SQUARES = (.5, .5), (.2, .3), (.8, .3), (.35, .85), (.62, .12), (.9, .9)
 CHECK_QUESTION = 'What is in this picture?'
 
 def plant_squares(vlm: Model, image: Image.Image) -> list[bool]:
-    "Tell for each of `SQUARES` whether a token that shows it changes more than all others"
+    "Tell for each of `SQUARES` and each view whether a token that shows the square changes more than all others"
     def read_tower(background):
         prompt = vlm.prompt(background, CHECK_QUESTION)
         inputs = vlm.to_device(prompt)
@@ -203,21 +203,25 @@ def plant_squares(vlm: Model, image: Image.Image) -> list[bool]:
         here = (prompt.inputs['input_ids'][0] == vlm.model.config.image_token_id).nonzero()[:, 0]
         if len(features) != len(here):
             raise CaptureError(f'its tower gives {len(features)} features for {len(here)} image tokens')
-        return features[torch.searchsorted(here, prompt.spans[0].tokens)], prompt.spans[0]
-    plain, span = read_tower(image)
-    left, top, right, bottom = common_box(span.box, (0, 0, *image.size))
+        return [features[torch.searchsorted(here, span.tokens)] for span in prompt.spans], prompt.spans
+    plain, spans = read_tower(image)
+    left, top, right, bottom = common_box(spans[0].box, (0, 0, *image.size))
     half_width, half_height = image.width/20, image.height/20    # of a square
-    changes, shown = [], []
+    boxes, planted = [], []
     for across, down in SQUARES:
         x, y = left + across*(right - left), top + down*(bottom - top)
         box = round(x - half_width), round(y - half_height), round(x + half_width), round(y + half_height)
         other = image.copy()
         other.paste(ImageOps.invert(image.crop(box)), box[:2])
-        changes.append((read_tower(other)[0] - plain).norm(dim=-1))
-        shown.append(patch_cover(span, box) > 0)
-    change = torch.stack(changes)
-    most = (change/change.mean(0).clamp(min=1e-9)).argmax(-1)
-    return [bool(cells[i]) for cells, i in zip(shown, most)]
+        boxes.append(box)
+        planted.append(read_tower(other)[0])
+    hits = []
+    for view, span in enumerate(spans):    # the whole image, then its tiles
+        change = torch.stack([features[view] - plain[view] for features in planted]).norm(dim=-1)
+        usual = change.mean(0).clamp(min=1e-9) if view == 0 else 1.    # a tile may hold one square, which is all its change
+        most = (change/usual).argmax(-1)
+        hits += [bool(patch_cover(span, box)[token] > 0) for box, token in zip(boxes, most)]
+    return hits
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #542b1e9c
 _passed: WeakSet = WeakSet()    # models that were checked, or are being checked
@@ -251,7 +255,7 @@ def check_family(vlm: VLM) -> FamilyCheck:
         failure = 'The place of its tokens is not known'
         hits = plant_squares(vlm, image)
         check.found, check.planted = sum(hits), len(hits)
-        if check.found < check.planted - 1:
+        if check.found < check.planted - check.planted//len(SQUARES):    # one in each view may be missed
             raise CaptureError(f'only {check.found} of {check.planted} planted squares change a token that '
                                f'shows them most')
     except Exception as e:    # it may fail anywhere

@@ -249,9 +249,9 @@ def write_prompt(
     start = ''.join(names).rfind(question + after)
     if start < 0:
         raise PromptError(f'The prompt does not hold the question {question!r}: it ends {text[-80:]!r}.')
-    asked = tokens_at(names, start, start + len(asked_part(question)))
+    places = tokens_at(names, start, start + len(asked_part(question)))
     spans = place_images(enc['input_ids'][0], config, parts)
-    return Prompt(BatchFeature(inputs), spans, asked, chat, list(images), names, question, parts=parts)
+    return Prompt(BatchFeature(inputs), spans, places, chat, list(images), names, question, parts=parts)
 
 # %% ../../nbs/library/models/06_prompts.ipynb #8f4e7650
 def token_names(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:

@@ -1,5 +1,6 @@
 "Conformance of all model families, on tiny random models: where tokens are, what they see, and that what is read is attention."
 import contextlib
+import copy
 import json
 import re
 import warnings
@@ -309,10 +310,18 @@ def test_several_images(vlm, folders):
 
 
 @pytest.mark.parametrize('name', ['llava_next', 'internvl'])
-def test_check_of_a_family_with_tiles(load, name):
-    "The check of families that nobody tested compares the first view of an image with the features of this view"
-    check = check_family(load(name))
-    assert check.read and check.found == check.planted, check
+def test_check_of_a_family_with_tiles(load, name, monkeypatch):
+    "The check of families plants its squares in the whole view and in the tiles; tiles in rows for columns are told"
+    vlm = load(name)
+    check = check_family(vlm)
+    assert check.read and check.found == check.planted == 12, check
+    def turned(*args):
+        tiles = vlm.family.tiles(*args)
+        return replace(tiles, grid=tiles.grid[::-1])
+    wrong = copy.copy(vlm)
+    wrong.family = replace(vlm.family, tiles=turned)
+    check = check_family(wrong)
+    assert not check.read and 'The place of its tokens is not known' in check.why, check
 
 
 def test_tokens_of_a_view(vlm):
