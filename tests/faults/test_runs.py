@@ -81,7 +81,7 @@ def test_other_run(vlm, load, copy, monkeypatch):
     before = {p.name: p.read_bytes() for p in copy.iterdir()}
     other = load('qwen2_5_vl')
     for kw, said in ((dict(vlm=other), "model.name is 'llava' there, 'qwen2_5_vl' now"),
-                     (dict(methods='none,carve:p=.1'), 'carve.p is 0.04 there, 0.1 now. Name another folder for this one, out= (--out); to compare two settings of a method, name both'),
+                     (dict(methods='none,carve:p=.1'), 'carve.p is 0.04 there, 0.1 now. Name another folder for this one, out= .--out.; to compare two settings of a method, name both'),
                      (dict(max_new_tokens=3), 'decoding.max_new_tokens is 2 there, 3 now'),
                      (dict(seed=1), 'seed is 0 there, 1 now')):
         with pytest.raises(RunError, match=f'holds another run: .*{said}'): go(copy, **dict(dict(vlm=vlm), **kw))
