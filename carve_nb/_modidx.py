@@ -832,6 +832,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'carve_nb/method/asking.py'),
                                         'carve_nb.method.asking.ZoomEye.last_images': ( 'library/method/asking.html#zoomeye.last_images',
                                                                                         'carve_nb/method/asking.py'),
+                                        'carve_nb.method.asking.ZoomEye.leaf_side': ( 'library/method/asking.html#zoomeye.leaf_side',
+                                                                                      'carve_nb/method/asking.py'),
                                         'carve_nb.method.asking.ZoomEye.locate': ( 'library/method/asking.html#zoomeye.locate',
                                                                                    'carve_nb/method/asking.py'),
                                         'carve_nb.method.asking._words': ('library/method/asking.html#_words', 'carve_nb/method/asking.py'),

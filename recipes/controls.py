@@ -9,22 +9,17 @@ from PIL import Image
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.plotting import draw_boxes
-from carve_nb.core.saliency import patch_cover
 from carve_nb.core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, pick_words
 from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.product import contrast
 from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
+from .general_place import LAMBDAS
 from .knockout import read_under, row_places
-from .records import run_trial
+from .records import points_at, run_trial
 
 FIRST_SEED = 1_660_000
-LAMBDAS = {'one mean': (1., True), 'published': (1e-8, False)}
-
-def points_at(S, span, box) -> int: # [patches]
-    "Return whether the strongest patch overlaps the box"
-    return int(patch_cover(span, box)[S.argmax()] > 0)
 
 def measure_dots(vlm: VLM, sample) -> dict:
     "Return whether the last position, and the last token before the chat template, point with 0 to 10 dots after the question"
@@ -32,7 +27,7 @@ def measure_dots(vlm: VLM, sample) -> dict:
     for k in range(11):
         rows = session.capture(sample.question + k*' .', suffix=None)
         queries = 'last', [len(rows.question_tokens) - 1]
-        read.append([points_at(rows.read(query=q).sum(0), rows.spans[0], sample.box) for q in queries])
+        read.append([int(points_at(rows.read(query=q).sum(0), rows.spans[0], sample.box)) for q in queries])
     return dict(points=read)
 
 def measure_shown(vlm: VLM, sample) -> dict:
@@ -73,9 +68,9 @@ def measure_moved(vlm: VLM, sample) -> dict:
     there = pick_words(moved.question_tokens, 'description')[-1]
     A_q = rows.read(query='noun')
     general = {'rule': plain.read(query=[own]), 'moved': moved.read(query=[there]), 'same place': plain.read(query=[place])}
-    maps = {'raw': A_q.sum(0)} | {f'{way}, {name}': contrast(A_q, A_g, lam, relative).sum(0)
-        for way, A_g in general.items() for name, (lam, relative) in LAMBDAS.items()}
-    return dict(apart=there - place, points={way: points_at(S, rows.spans[0], sample.box) for way, S in maps.items()})
+    maps = {'raw': A_q.sum(0)} | {f'{way}, {name}': contrast(A_q, A_g, **fields).sum(0)
+        for way, A_g in general.items() for name, fields in LAMBDAS.items()}
+    return dict(apart=there - place, points={way: int(points_at(S, rows.spans[0], sample.box)) for way, S in maps.items()})
 
 PARTS = {'dots': (measure_dots, ('digit',)), 'shown': (measure_shown, ('digit',)), 'joint': (measure_joint, ('color', 'shape')),
     'moved': (measure_moved, ('digit',))}

@@ -82,7 +82,8 @@ def program_list(own: list[Passed]) -> str:
 
 def call_table(own: list[Passed], whole: list[Passed]) -> list[list[str]]:
     "Return the functions behind `Carve()` with file, line, page, and the chapters that explain the line of the program that also runs them"
-    chapters = {(p.name, p.file): program_lines().get(p.under, ('', []))[1] for p in own}
+    lines = program_lines()
+    chapters = {(p.name, p.file): lines.get(p.under, ('', []))[1] for p in own}
     rows = [['function', 'file and line', 'page', 'chapter']]
     for p in whole:
         link = f'[{Path(p.page).stem}](../{p.page})' if p.page else ''

@@ -152,18 +152,21 @@ class ZoomEye(PlainCrops, CropMethod):
     root: bool = True # may the search end at the whole image? (zoom_eye.py: not for several cues shown alone)
     name, source, category = 'zoom-eye', 'arXiv 2411.16044', 'prompt'
 
+    def leaf_side(self, vlm: VLM) -> int:
+        "Return the side below which a part is not parted, pixels"
+        return self.smallest or tower_side(vlm, 448)
+
     def framed(self, image: Image.Image, box: tuple[int, int, int, int], vlm: VLM) -> Image.Image:
         "Return the image, reduced, with a frame around a part"
         longest = max(image.size)
-        side = self.smallest or tower_side(vlm, 448)
         framed = draw_boxes(image, [box], 'red', max(1, longest//120))
-        return framed.resize([max(1, n*side//longest) for n in image.size])
+        return framed.resize([max(1, n*self.leaf_side(vlm)//longest) for n in image.size])
 
     def last_images(self, session: Session, model: object) -> list[Image.Image]:
         "Return the part that was found, after the image with a frame around it"
-        *image, part = super().last_images(session, model) or [None]
-        if not image: return [part] if part else []
-        return [self.framed(session.image, session.log.crop.box, session.vlm), part]
+        images = super().last_images(session, model)
+        if len(images) == 2: images[0] = self.framed(session.image, session.log.crop.box, session.vlm)
+        return images
 
     def locate(self, session: Session, question: str) -> list[Region]:
         "Name the cues, and search for each"
@@ -171,7 +174,7 @@ class ZoomEye(PlainCrops, CropMethod):
         if vlm.thinks: raise UnsupportedError(f'{self.name} reads yes or no from the first token, where the chat template '
                                               f'of {vlm.name} opens a thought with {vlm.thinks}.')
         whole = 0, 0, *image.size
-        smallest = self.smallest or tower_side(vlm, 448)
+        smallest = self.leaf_side(vlm)
         alone = self.final_images == 'crop' or 'several images' in vlm.why_not
         confidences = []
         def place(box): return shown_box(box, image.size, smallest, self.scale)

@@ -90,12 +90,6 @@ function slider(name, title, lo, hi, step, show) {
   return [make('label', {class: 'slide'}, make('span', {}, title), input, out), input];
 }
 
-function makeBar(title) { // a share in per cent, its interval
-  const fill = make('i'), whisker = make('b'), value = make('output');
-  const track = make('div', {class: 'track'}, fill, whisker);
-  return {row: make('div', {class: 'bar'}, make('span', {}, title), track, value), fill, whisker, value};
-}
-
 let made = 0;
 
 function choice(title, name, options) {

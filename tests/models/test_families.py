@@ -310,7 +310,7 @@ def test_several_images(vlm, folders):
 
 
 @pytest.mark.parametrize('name', ['llava_next', 'internvl'])
-def test_check_of_a_family_with_tiles(load, name, monkeypatch):
+def test_check_of_a_family_with_tiles(load, name):
     "The check of families plants its squares in the whole view and in the tiles; tiles in rows for columns are told"
     vlm = load(name)
     check = check_family(vlm)
