@@ -150,4 +150,4 @@ def background(rng, texture, color, photos=PHOTOS['train']): # 0 (flat) to 1; 0 
     c = (12 + 44*color)*np.stack([np.cos(hue), np.sin(hue)], -1)
     if chroma is not None: c = (1 - .6*color)*c + 1.2*color*chroma
     a = np.concatenate([y[..., None], 128 + c], -1).clip(0, 255).astype(np.uint8)
-    return np.asarray(Image.fromarray(a, 'YCbCr').convert('RGB'))
+    return np.asarray(Image.merge('YCbCr', [Image.fromarray(a[..., i]) for i in range(3)]).convert('RGB'))

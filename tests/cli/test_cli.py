@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from importlib.metadata import requires
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,8 +15,6 @@ from carve_nb.method.registry import methods
 from carve_nb.method.settings import field_table
 from carve_nb.runs.store import RunStore, read_run
 
-# what is said of 0 where 1 is the least: by pydantic, or by click with an older typer
-LEAST = 'equal to 1' if any(r.startswith('pydantic') for r in requires('typer')) else 'range x>=1'
 
 
 @pytest.fixture(scope='module')
@@ -84,14 +81,14 @@ PROFILE, IMAGE = ('checkup', '--only', 'profile'), 'nbs/images/switches.png'
     (['ask', IMAGE, 'Who', 'is', 'it?'], 'in quotation marks'),
     (['map', IMAGE, 'What?', '--out', 'S.xyz'], '.npy or .png'),
     (['map', IMAGE, 'What?', '--out', 'S.xbm'], '.npy or .png'),
-    (['checkup', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['checkup', '--n', '0'], LEAST),
-    (['checkup', '--only', 'profil'], "'profil' is not one of 'profile'"),
+    (['checkup', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['checkup', '--n', '0'], "Invalid value for '--n': "),
+    (['checkup', '--only', 'profil'], "'profil' is not "),
     (['checkup', '--force'], 'goes with --only profile'),
     (['checkup', '--only', 'profile', '--retry'], 'go with the whole checkup, not with --only profile'),
     ([*PROFILE, '--images', 'nowhere'], "'nowhere' does not exist"),
     ([*PROFILE, '--images', 'tests/faults'], 'holds no images'),
     (['ask', IMAGE, 'What?', '--min-side', '.3'], 'a field of a method is given as --set min_side=VALUE'),
-    (['demo', '--n', '3'], 'No such option: --n'), (['eval', 'nosuchfolder'], 'it is no file or folder either'),
+    (['demo', '--n', '3'], 'No such option'), (['eval', 'nosuchfolder'], 'it is no file or folder either'),
     (['ask', 'tests', 'What?'], 'tests cannot be opened'),
     (['map', IMAGE, 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: carve, lookup, official'),
     (['map', IMAGE, 'What?', '--method', 'LOOKUP', '--out', 'S.xyz'], '.npy or .png'),
@@ -213,8 +210,8 @@ def test_no_such_device(photo):
     import torch
     if torch.cuda.is_available(): pytest.skip('`make pytest` on a machine without a GPU runs it')
     out = run('ask', photo, 'Who?', '--device', 'cuda')
-    assert (out.returncode, out.stdout, out.stderr) == (2, '',
-        "carve: error: Device 'cuda' cannot be used here: Torch not compiled with CUDA enabled\n")
+    assert (out.returncode, out.stdout, out.stderr.count('\n')) == (2, '', 1)
+    assert out.stderr.startswith("carve: error: Device 'cuda' cannot be used here: ")   # the rest is torch's, and differs with its build
 
 
 def test_several_images(tmp_path, capsys):
