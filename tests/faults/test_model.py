@@ -434,7 +434,8 @@ def test_p_and_k(tiny):
     "p = 1 is the image bit for bit, and the plain answer; what means nothing is refused where it is set"
     image = clean.image(120, 90)
     r = Carve.official(p=1., layers=[2, 3], max_new_tokens=2)(tiny, image, 'Is there a red circle?')
-    assert r.crop.image.tobytes() == image.tobytes() and not r.crop.masked and r.answer.tokens == r.plain_answer.tokens
+    assert r.crop.image is r.image and r.image.tobytes() == image.tobytes() and not r.crop.masked
+    assert r.answer.tokens == r.plain_answer.tokens and r.calls == 2
     for p in (0, -.1, 1.0001, 2, float('nan'), float('inf')):
         with pytest.raises(ValueError, match=f'p={p}: .* must be above 0 and at most 1'): Carve(p=p)
     for K in (0, -1, 1.5, float('nan'), float('inf')):

@@ -224,5 +224,5 @@ def test_general_question(tiny, method):
             r = method(tiny, scene, q)
         assert r.notes[0] == 'no signal: the question is the general instruction; the crop is the whole image'
         assert r.regions == [] and r.crop.image is r.image and r.crop.box == (0, 0, *scene.size)
-        assert r.answer.tokens == r.plain_answer.tokens
+        assert r.answer.tokens == r.plain_answer.tokens and r.calls == 2
     assert not Carve()(tiny, scene, 'Is there a red circle?').notes

@@ -48,7 +48,6 @@ def vlm(): return VLM.from_pretrained('carve-tiny')
 
 @pytest.mark.case(53)
 @pytest.mark.filterwarnings('ignore:.*does not know')
-@pytest.mark.case(53)
 def test_same_run(vlm):
     "Twice in this process, and once in another with as many threads: every bit is the same"
     once, again = run(vlm), run(vlm)
