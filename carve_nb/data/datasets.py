@@ -153,7 +153,7 @@ def _hub_set(spec, n, seed, split=None, config=None, revision=None, names=None, 
     place = Path(root).expanduser() if root else known.hub
     split = split or known.split
     names = known.names | (names or {})
-    rows = hub_rows(place, split, config, revision, None if known.only or seed is not None else n, names.get('image', 'image'))
+    rows = hub_rows(place, split, config, revision, None if known.only or seed is not None else n)
     rows = [r for r in rows if all(r.get(k) == v for k, v in known.only.items())]
     records = make_records(rows, spec, n=n, seed=seed, names=names, rule=known.rule)
     about = dict(split=split, license=known.license, note=known.note)

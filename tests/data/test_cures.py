@@ -108,6 +108,10 @@ CURED = {    # what is refused or told -> the words that say so, the same table 
                                lambda column: [ROW | {'choices': [1, 2, 3], column: 1}]),
     'corners that are sizes': ([ROW | dict(box=[40, 40, 9, 9])], '"(bbox)" is x, y, width, height', lambda column: [ROW | {column: [40, 40, 9, 9]}]),
     'options that are counted': ([ROW | dict(question='Which?\n1. red\n2. blue')], 'give them as "(choices)"', lambda column: [ROW | {column: 'red|blue'}]),
+    'one name in two cases': ([{'image': 'a.png', 'Question': 'What?', 'QUESTION': 'Who?', 'answer': 'red'}],
+                              'rename all but one', [ROW | dict(other='Who?')]),
+    'two truths': ([ROW, ROW | dict(answer='blue'), ROW], '(?s)3 of 3 rows ask the same.*all answers in one row, under "(answers)"',
+                   lambda column: [dict(image='a.png', question='What is it?') | {column: ['red', 'blue']}]),
     'two values': ('[{"image": "a.png", "question": "?", "answer": 1, "answer": 2}]', 'keep one', [ROW])}
 
 
@@ -126,6 +130,10 @@ FILES = {    # text, file -> words, the file with the cure done
     'another encoding': (HEAD.format('rot').encode('cp1252'), 'q.csv', 'save it as (UTF-8)', lambda name: (HEAD.format('rot').encode(name), 'q.csv')),
     'numbers of pandas': (HEAD.format('2.0').encode(), 'q.csv', 'to keep it, write (JSON)', lambda name: (json.dumps([ROW | dict(answer='2.0')]), 'q.json')),
     'a name twice': ('image,question,answer,answer\na.png,q?,1,2\n', 'q.csv', 'rename one', lambda: ('image,question,answer,other\na.png,q?,1,2\n', 'q.csv')),
+    'a comma in a cell': ('image,question,answer\na.png,red, or blue?,red\n', 'q.csv', 'put a cell that has \',\'.* into (quotation marks)',
+                          lambda _: ('image,question,answer\na.png,"red, or blue?",red\n', 'q.csv')),
+    'a header alone': ('image,question,answer\n', 'q.csv', 'q.csv has no rows; write one', lambda: ('Image,QUESTION,Answer\na.png,What?,red\n', 'q.csv')),
+    'a workbook': (b'PK', 'q.xlsx', 'save a workbook as (CSV)', lambda name: (HEAD.format('rot'), f'q.{name.lower()}')),
     'no rows': ('{"image": "a.png"}', 'q.json', r'one on a line in (\.jsonl)', lambda ending: (json.dumps(ROW), f'q{ending}')),
     'an unknown ending': (json.dumps([ROW]), 'q.txt', r'name one \.jsonl, (\.json),', lambda ending: (json.dumps([ROW]), f'q{ending}'))}
 
