@@ -142,7 +142,7 @@ def wrap_title(title: str, width: float, size: float) -> str:
 
 def plot_panels(
     panels: Mapping[str, Image.Image], sentence: str = '', height: int = 200,
-    scales: Mapping[str, np.ndarray]|None = None,    # title -> the values of its map, for a color bar with their range
+    scales: Mapping[str, np.ndarray]|None = None,    # title -> the values of its map, for a color bar
 ) -> Image.Image:
     "Put images, each `height` pixels high, in one row under their titles, a sentence below"
     scales = scales or {}
@@ -165,10 +165,12 @@ def plot_panels(
         fig.add_artist(Rectangle(corner, tile.width/width, 3/total, color=_concept_color(name), lw=0))
         fig.text((left + 2)/width, 1 - 6/total, title, size=size, va='top', linespacing=1.15)
         if name in scales:
-            bar = overlay(Image.new('RGB', (tile.width, round(size/2)), 'white'), np.linspace(0, 1, 64)[None])
+            ground = Image.new('RGB', (tile.width, round(size/2)), 'white')
+            bar = overlay(ground, np.linspace(0, 1, 64)[None])
             fig.figimage(np.asarray(bar), round(left), bottom - round(.8*size), origin='upper')
-            for value, x, side in (scales[name].min(), 2, 'left'), (scales[name].max(), tile.width - 2, 'right'):
-                fig.text((left + x)/width, (bottom - size)/total, f'{value:.2g}', size=.8*size, va='top', ha=side)
+            values, place = scales[name], dict(y=(bottom - size)/total, size=.8*size, va='top')
+            fig.text((left + 2)/width, s=f'{values.min():.2g}', ha='left', **place)
+            fig.text((left + tile.width - 2)/width, s=f'{values.max():.2g}', ha='right', **place)
         left += column + gap
     text = '\n'.join(lines)
     fig.text(2/width, (below - .6*size)/total, text, size=size, va='top', linespacing=1.15, parse_math=False)
