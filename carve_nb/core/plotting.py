@@ -168,9 +168,10 @@ def plot_panels(
             ground = Image.new('RGB', (tile.width, round(size/2)), 'white')
             bar = overlay(ground, np.linspace(0, 1, 64)[None])
             fig.figimage(np.asarray(bar), round(left), bottom - round(.8*size), origin='upper')
-            values, place = scales[name], dict(y=(bottom - size)/total, size=.8*size, va='top')
-            fig.text((left + 2)/width, s=f'{values.min():.2g}', ha='left', **place)
-            fig.text((left + tile.width - 2)/width, s=f'{values.max():.2g}', ha='right', **place)
+            values, line = scales[name], (bottom - size)/total
+            fig.text((left + 2)/width, line, f'{values.min():.2g}', size=.8*size, va='top')
+            end = (left + tile.width - 2)/width
+            fig.text(end, line, f'{values.max():.2g}', size=.8*size, va='top', ha='right')
         left += column + gap
     text = '\n'.join(lines)
     fig.text(2/width, (below - .6*size)/total, text, size=size, va='top', linespacing=1.15, parse_math=False)
