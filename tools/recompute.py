@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from carve_nb.core.io import CHECKPOINTS
-from carve_nb.core.saliency import pick_layers
-from carve_nb.core.stats import difference, holm, mcnemar, paired_effect
+from carve_nb.core.stats import difference, holm, mcnemar
 from carve_nb.data.scenes import scene_objects, scene_records
 from carve_nb.runs.report import results_table
 from carve_nb.runs.store import read_records, read_run
@@ -223,19 +222,6 @@ def answer_fixed(model, truth):
     t = to_dataframe(study('entropy' + ('-' + model)*(model == S)), 'first')
     t = t[(t.kind == 'exist') & (t.truth == truth)]
     return tuple(logistic(t.contrast, t.correct.astype(float), clusters=t.image_key.tolist()))[:3]
-
-def narrowed(model):
-    "Bits of the last token from the first layer to the paper's: (mean, lower, upper)"
-    records = study('convergence' + ('-' + model)*(model == S))
-    bits = np.reshape([r['entropy'] for r in records], (len(records)//2, 2, -1)).mean(1)
-    return tuple(paired_effect(bits[:, pick_layers('paper', bits.shape[1])].mean(1), bits[:, 0]))[:3]
-
-def widened(model):
-    "Bits by which raw attention at the first step widens from calm to busy, mean of all layers: (mean, lower, upper)"
-    from recipes.clutter import clutter_levels, layer_values
-    records = study('intervention' + ('-' + model)*(model == S))
-    t = clutter_frame(model).assign(layer=layer_values(records, 'question', 'first').mean(1))
-    return tuple(paired_effect(*(clutter_levels(t, 'layer', 'both')[:, i] for i in (-1, 0))))[:3]
 
 @cache
 def clutter_frame(model):

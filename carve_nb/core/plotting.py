@@ -140,15 +140,20 @@ def wrap_title(title: str, width: float, size: float) -> str:
         if all(text_width(line, size) <= width for line in lines): break
     return '\n'.join(lines)
 
-def plot_panels(panels: Mapping[str, Image.Image], sentence: str = '', height: int = 200) -> Image.Image:
+def plot_panels(
+    panels: Mapping[str, Image.Image], sentence: str = '', height: int = 200,
+    scales: Mapping[str, np.ndarray]|None = None,    # title -> the values of its map, for a color bar
+) -> Image.Image:
     "Put images, each `height` pixels high, in one row under their titles, a sentence below"
+    scales = scales or {}
     tiles = [fit_height(image, height) for image in panels.values()]
     gap = 8 # pixels
     size = max(6, height/20) # points, at 100 dots an inch
     columns = [max(tile.width, min(text_width(title, size), 9*size)) for title, tile in zip(panels, tiles)]
     width = round(max(sum(columns) + gap*(len(columns) - 1), 24*size))
     lines = [line for part in sentence.splitlines() for line in textwrap.wrap(part, int(width/size/.72))]
-    bottom = round(1.7*size*len(lines) + .8*size) if lines else 0
+    below = round(1.7*size*len(lines) + .8*size) if lines else 0
+    bottom = below + round(2.6*size*bool(scales))
     titles = [wrap_title(title, column, size) for title, column in zip(panels, columns)]
     top = round(2.6*size + 1.7*size*max(title.count('\n') for title in titles))
     total = top + height + bottom
@@ -159,9 +164,17 @@ def plot_panels(panels: Mapping[str, Image.Image], sentence: str = '', height: i
         corner = left/width, 1 - 3/total
         fig.add_artist(Rectangle(corner, tile.width/width, 3/total, color=_concept_color(name), lw=0))
         fig.text((left + 2)/width, 1 - 6/total, title, size=size, va='top', linespacing=1.15)
+        if name in scales:
+            ground = Image.new('RGB', (tile.width, round(size/2)), 'white')
+            bar = overlay(ground, np.linspace(0, 1, 64)[None])
+            fig.figimage(np.asarray(bar), round(left), bottom - round(.8*size), origin='upper')
+            values, line = scales[name], (bottom - size)/total
+            fig.text((left + 2)/width, line, f'{values.min():.2g}', size=.8*size, va='top')
+            end = (left + tile.width - 2)/width
+            fig.text(end, line, f'{values.max():.2g}', size=.8*size, va='top', ha='right')
         left += column + gap
     text = '\n'.join(lines)
-    fig.text(2/width, (bottom - .6*size)/total, text, size=size, va='top', linespacing=1.15, parse_math=False)
+    fig.text(2/width, (below - .6*size)/total, text, size=size, va='top', linespacing=1.15, parse_math=False)
     return round_colors(Image.open(BytesIO(figure_bytes(fig))))
 
 def stack_rows(*rows: Image.Image, gap: int = 16) -> Image.Image:
