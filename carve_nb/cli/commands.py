@@ -25,7 +25,7 @@ from importlib.util import find_spec
 from inspect import Signature, signature
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer import Argument as Arg, Option as Opt
 from .. import __version__
@@ -34,6 +34,9 @@ from ..core.io import CHECKPOINTS, PACKAGED, SMALL, find_source, one_line, repla
 from ..core.text import SHORT_ANSWER
 from ..data.records import FOLDER_FORMAT, folder_images
 from ..method.registry import make_method, read_method, read_value, split_specs
+if TYPE_CHECKING:
+    from carve_nb.runs.report import Report
+
 
 # %% ../../nbs/library/cli/03_commands.ipynb #a0b66e9b
 def read_images(paths) -> list: # of PIL images
@@ -417,14 +420,16 @@ def _print_page(parts): # of `page`, `leaderboard_page`
                 print(textwrap.fill(line, terminal_width(), subsequent_indent='  '))
         print()
 
-def _end_with_report(folder, run, files, parts): # as of `write_report`
+def _end_with_report(folder: str|Path, report: 'Report'):
     "Print the tables of a run, then the files; raise an error if nothing was answered"
-    _print_page(parts)
-    if files: print(f'written to {folder}:', ', '.join(files))
-    if any(line['status'] == 'ok' for line in run.records): return
+    _print_page(report.parts)
+    if report.files: print(f'written to {folder}:', ', '.join(report.files))
+    answers = Path(folder)/'answers.html'
+    if answers.exists(): print(f'each image with its crops and answers: {answers}')
+    if any(line['status'] == 'ok' for line in report.run.records): return
     raise IncompleteError(
-        f'nothing was answered; the first line says: {run.records[0]["why"].rstrip(".")}. Fix it, and go on (carve eval: '
-        'with --retry).')
+        f'nothing was answered; the first line says: {report.run.records[0]["why"].rstrip(".")}. Fix it, and go on (carve '
+        'eval: with --retry).')
 
 def _make_example(folder):
     "Write the example, say how to run it, and end"
@@ -453,7 +458,7 @@ def measure_methods(
         metavar='A,B', help='methods of `carve methods`, also with fields (carve:p=.1), or all')] = 'none,random,lookup',
     fields: Annotated[list[str]|None, Opt(
         '--set', metavar='KEY=VALUE', help='a field (p=.1), or a column (names.question=text); repeatable')] = None,
-    out: Annotated[str|None, Opt(metavar='DIR', help='folder of the run (default: eval_out/NAME)')] = None,
+    out: Annotated[str|None, Opt(metavar='DIR', help='folder of the run (default: eval_out/DATA-MODEL)')] = None,
     seed: Annotated[int, Opt(metavar='N', min=0, help='seed of random crops and of --shuffle')] = 0,
     max_new_tokens: Annotated[int|None, Opt(
         metavar='N', min=1, help='longest answer, in tokens (default: as the set says)')] = None,
@@ -502,10 +507,11 @@ def measure_methods(
     samples = load_benchmark(     # before torch loads
         data, n, split or None, seed if shuffle else None, rule, download, **more)
     specs = set_fields(split_specs(methods), [pair for pair in fields or () if pair not in columns])
-    out = out or Path('eval_out')/Path(os.path.abspath(data)).name
-    make_folder(out)
     from carve_nb.runs.report import write_report
     from carve_nb.runs.runner import local_engine, run_eval
+    from carve_nb.runs.store import run_folder
+    out = out or run_folder('eval_out', samples.name, model)
+    make_folder(out)
     if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
     engine = local_engine
     if workers:
@@ -514,7 +520,7 @@ def measure_methods(
     run_eval(
         samples, model, specs, out=out, seed=seed, max_new_tokens=max_new_tokens, answer_by=answer_by, answer_key=answer_key,
         maps=maps, retry=retry, part=own_part, progress=not quiet, loading=given, engine=engine)
-    _end_with_report(out, *write_report(out))
+    _end_with_report(out, write_report(out, samples))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #38c7ec20
 @command('report', panel='More')
@@ -526,7 +532,7 @@ def report_runs(
     "Make the tables and the figure of a run again, also while it goes on; of several runs, one table side by side."
     from carve_nb.runs.report import leaderboard_page, load_run, to_markdown, write_report
     if len(folders) == 1 and out: raise CarveError('--out goes with several runs; the page of one lies in its own folder.')
-    if len(folders) == 1: return _end_with_report(folders[0], *write_report(folders[0]))
+    if len(folders) == 1: return _end_with_report(folders[0], write_report(folders[0]))
     parts = leaderboard_page({str(folder): load_run(folder) for folder in folders})
     make_folder(out := out or 'report_out', 'leaderboard.md', force=force)
     save_file(Path(out)/'leaderboard.md', to_markdown(parts))
@@ -570,7 +576,7 @@ def checkup(
         metavar='DIR', exists=True, file_okay=False,
         help='photographs for the profile (default: scenes); also where the images of a --data table lie')] = None,
     out: Annotated[str|None, Opt(
-        metavar='DIR', help='folder of the run, its page and its row (default: checkup_out; of a profile: none)')] = None,
+        metavar='DIR', help='folder of the run, its page and its row (default: checkup_out/MODEL; of a profile: none)')] = None,
     retry: Retry = False, quiet: Quiet = False,
     only: Annotated[Literal['profile']|None, Opt(
         metavar='STAGE', help='profile: only choose query token and layers, for lookup')] = None,
@@ -583,7 +589,9 @@ def checkup(
     if only: return _measure_profile(model, given, out, n or 40, images, force, quiet)
     if force: raise CarveError('--force goes with --only profile.')
     if n == 1: raise CarveError('--n 1: two questions of each kind, or more.')
-    make_folder(out := out or 'checkup_out')
+    from carve_nb.runs.store import run_folder
+    out = out or run_folder('checkup_out', model)
+    make_folder(out)
     from carve_nb.studies.checkup import EACH, estimate_time, explain, run_checkup
     n = n or EACH
     if not quiet: print_line('note', estimate_time(model, n))

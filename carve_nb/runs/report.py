@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['WHERE', 'ABOUT', 'COLUMNS', 'PAGE', 'compare_methods', 'find_base', 'report', 'kinds_of', 'report_kinds',
            'format_cell', 'table_rows', 'markdown_table', 'without_values', 'remarks', 'count_questions', 'run_name',
-           'unfinished', 'describe_protocol', 'page', 'run_html', 'to_markdown', 'markdown', 'plot_report',
-           'results_table', 'load_maps', 'load_run', 'write_report', 'leaderboard_page']
+           'unfinished', 'page', 'run_html', 'to_markdown', 'markdown', 'plot_report', 'results_table', 'load_maps',
+           'load_run', 'leaderboard_page', 'answers_page', 'Report', 'write_report']
 
 # %% ../../nbs/library/runs/03_report.ipynb #298bd925
 import errno
@@ -15,18 +15,21 @@ import re
 import warnings
 from collections import Counter
 from html import escape
+from itertools import cycle
 from pathlib import Path
+from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from fastcore.basics import groupby
 from matplotlib.figure import Figure
 from ..core.errors import RunError
 from ..core.io import escape_sign, one_line, replace_file, table_html, tame_cell, tame_markdown
-from ..core.plotting import figure_bytes, plot_forest
+from ..core.plotting import draw_boxes, figure_bytes, outline_target, panels_html, plot_forest
 from ..core.saliency import Saliency
 from ..core.stats import difference, holm, mean_interval, paired_test
-from ..data.records import image_key_of
-from .store import FAILED, Run, flat_fields, read_run, without
+from ..data.datasets import DataSet
+from ..data.records import Record, image_key_of
+from .store import FAILED, Run, attempt, read_run
 
 # %% ../../nbs/library/runs/03_report.ipynb #382b7b94
 def compare_methods(mine, others) -> dict:
@@ -85,8 +88,9 @@ ABOUT = dict(
     pointing="pointing: how often the map's strongest patch lies on the true region",
     auroc='AUROC: how often a patch of the map inside the true region is stronger than one outside; by chance 0.5',
     iou='IoU: the area that the crop and the true region share, in parts of what they cover together',
-    calls='calls: how often the model is asked for one answer (by random three times: two calls find how large the crop of carve '
-          'is, and random shows another place of this size)')
+    calls='calls: how often the model is asked for one answer')
+_ABOUT_RANDOM = (
+    '; by random three times: two calls find how large the crop of carve is, and random shows another place of this size')
 _ENDS = dict(acc=('lo', 'hi'), gain=('gain_lo', 'gain_hi'))
 
 def _label(method): return f'{method} (baseline)' if find_base([method]) else method
@@ -159,11 +163,6 @@ def unfinished(run: Run) -> str:
     there = f'{sum(lines[m] for m in asked)} of {total*len(asked)} answers'
     return ' ' + one_line(f'(unfinished: {there}; {", ".join(lacking[:4])}{" and others"*(len(lacking) > 4)})')
 
-def describe_protocol(protocol) -> str:
-    "Say in one line with which settings a run was measured"
-    values = flat_fields(without(protocol, ('methods', 'left_out', 'environment')))
-    return one_line('Measured with ' + ', '.join(f'{k} {v}' for k, v in values.items() if v not in (None, '', {})) + '.')
-
 _STATISTICS = (
     "95 % intervals: Wilson's for shares, Student's for other means and for differences; questions about one image count "
     'together. p against the baseline, on the samples that both answered: exact McNemar test, or where answers are partly right '
@@ -172,7 +171,7 @@ _STATISTICS = (
 
 # %% ../../nbs/library/runs/03_report.ipynb #9933c733
 def page(run: Run, table: pd.DataFrame|None = None) -> list: # of `report`, of all kinds; of str, and of tables as lists of rows
-    "Describe a run: its tables, their intervals, tests and corrections, remarks, and its protocol"
+    "Describe a run: its tables, their intervals, tests and corrections, and remarks"
     if table is None: table = report(run.records)
     few = '; fewer than ten: no method is shown to be better or worse'*(len({r['id'] for r in run.records if r['id']}) < 10)
     parts = [run_name(run) + unfinished(run), count_questions(run.records) + few, table_rows(table)]
@@ -183,7 +182,8 @@ def page(run: Run, table: pd.DataFrame|None = None) -> list: # of `report`, of a
     if worst := ', '.join(f'`{one_line(m)}`: {100*row.worst:.1f} %' for m, row in failed.iterrows()):
         parts.append(f'Accuracy if failures are counted as wrong: {worst}.')
     about = '\n'.join(f'- {text}' for k, text in ABOUT.items() if table[k].notna().any())
-    return [part for part in (*parts, *remarks(run), about, _STATISTICS, describe_protocol(run.protocol)) if part]
+    if about and find_base(table.index, 'random'): about += _ABOUT_RANDOM
+    return [part for part in (*parts, *remarks(run), about, _STATISTICS) if part]
 
 def run_html(run: Run) -> str:
     "Show a run in a notebook: what it is, how far it came, and its table"
@@ -232,30 +232,8 @@ def load_run(folder) -> Run:
     if isinstance(data, dict) and {'name', 'n', 'rule'} <= {*data}: return run
     raise RunError(f'{folder} holds no run of `carve eval`: there is no protocol.json in it, or it names no data.')
 
-def write_report(folder) -> tuple: # `Run`; names of files; of `page`
-    "Make the files of a run from its records; of a folder that can only be read, none"
-    run = load_run(folder)
-    if not run.records: raise RunError(f'{folder} has no lines yet: nothing to report.')
-    table = report(run.records)
-    parts = page(run, table)
-    files = {
-        'results.csv': results_table(run.records).map(tame_cell).to_csv(index=False), 'table.md': to_markdown(parts),
-        'accuracy.png': figure_bytes(plot_report(table))}
-    try:
-        for name, data in files.items(): replace_file(Path(folder)/name, data)
-    except OSError as e:
-        if e.errno not in (errno.EROFS, errno.EACCES, errno.EPERM): raise
-        warnings.warn(f'{e.filename} cannot be written: {e.strerror}. The report is shown and not kept.', stacklevel=2)
-        files = {}
-    return run, [*files], parts
 
 # %% ../../nbs/library/runs/03_report.ipynb #5ebb00fe
-PAGE = (
-    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{0}</title>'
-    '<style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui;max-width:75rem;margin:2rem auto;padding:0 1rem}}'
-    'table{{display:block;overflow-x:auto}}td,th{{padding:.1rem 1.5rem .1rem 0;white-space:nowrap}}</style>'
-    '<h1>{0}</h1>{1}</html>')
-
 def leaderboard_page(runs: dict) -> list: # name -> `Run`; of str, and of tables as lists of rows
     "Put the accuracies of several runs side by side, the best mean first, and tell what each run is"
     tables = {name: report(run.records) for name, run in runs.items()}
@@ -271,3 +249,80 @@ def leaderboard_page(runs: dict) -> list: # name -> `Run`; of str, and of tables
         *(one_line(f'{name}: {run_name(run)}{unfinished(run)}, {count_questions(run.records)}') for name, run in runs.items()),
         "A star: another share than the baseline's (p < 0.05, Holm). Where a cell has an n, the method answered fewer questions "
         'than others.']
+
+# %% ../../nbs/library/runs/03_report.ipynb #6f581db5
+PAGE = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{0}</title>'
+    '<style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui;max-width:75rem;margin:2rem auto;padding:0 1rem}}'
+    'table{{display:block;overflow-x:auto}}td,th{{padding:.1rem 1.5rem .1rem 0;white-space:nowrap}}</style>'
+    '<h1>{0}</h1>{1}</html>')
+
+_MOST_SHOWN = 50      # questions of the page
+_CROP_COLORS = dict(
+    green='#029e73', yellow='#ffd400', pink='#ff4fa3', cyan='#00e5ff', orange='#ff8a00', violet='#b48cff')
+_QUESTION = (
+    '<section style="display:flex;flex-wrap:wrap;gap:1rem;margin:1.5rem 0"><div style="flex:1 1 300px;max-width:300px">{}</div>'
+    '<div style="flex:2 1 300px;min-width:0;overflow-wrap:anywhere"><b>{}</b><br>truth: {}{}</div></section>')
+
+def _grade(line: dict) -> str:
+    "Say whether an answer is right, wrong, or partly right, or why there is none"
+    if line['status'] != 'ok': return f'{line["status"]}: {line["why"]}'
+    return {0.: 'wrong', 1.: 'right'}.get(line['score'], f'{100*line["score"]:.0f} % right')
+
+def _question_html(record: Record, lines: list[dict], colors: dict[str, str]) -> str:
+    "Show one question: its image with the true region and all crops, and each answer, right or wrong"
+    opened = attempt(record.opened)
+    crops = {line['method']: line['box'] for line in lines if 'box' in line}
+    figure = f'<p>{escape(opened.why)}</p>'
+    if opened.value:
+        image, box = opened.value.image, opened.value.box
+        crops = {method: crop for method, crop in crops.items() if method in colors and crop != [0, 0, *image.size]}
+        pens = [_CROP_COLORS[colors[method]] for method in crops]
+        drawn = draw_boxes(image, crops.values(), pens, max(3, image.width//100)) if crops else image
+        figure = panels_html({'': outline_target(drawn, box) if box else drawn}, words={'': record.question}, width=300)
+    rows = []
+    for line in lines:
+        crop = colors[line['method']] if line['method'] in crops else ''
+        rows.append([line['method'], line.get('answer', '-'), _grade(line), crop])
+    table = table_html(rows, ['method', 'answer', 'score', 'crop'])
+    return _QUESTION.format(figure, escape(record.question), escape(str(record.answer)), table)
+
+def answers_page(run: Run, data: DataSet) -> str:
+    "Lay out the questions of a run as an HTML page: each image with its crops, and the answer of every method"
+    lines = groupby((r for r in run.records if r['id']), lambda r: r['id'])
+    shown = [record for record in data if record.id in lines][:_MOST_SHOWN]
+    names = [method for method in run.protocol['methods'] if find_base([method]) is None]
+    colors = dict(zip(names, cycle(_CROP_COLORS)))
+    more = f'the first {len(shown)} of ' if len(shown) < len(lines) else ''
+    parts = [
+        run_html(run), f'<h2>The questions: {more}{len(lines)}</h2>',
+        '<p>White: the true region, where it is known. Other boxes: the crops; a whole image has no box.</p>']
+    parts += [_question_html(record, lines[record.id], colors) for record in shown]
+    return PAGE.format(escape(run_name(run)), '\n'.join(parts))
+
+
+# %% ../../nbs/library/runs/03_report.ipynb #e1a9847c
+class Report(NamedTuple):
+    "A run with its files and page"
+    run: Run
+    files: list[str]    # names; none where the folder can only be read
+    parts: list         # of `page`
+
+def write_report(folder: str|Path, data: DataSet|None = None) -> Report:
+    "Make the files of a run from its records; with its questions also the page of all answers"
+    run = load_run(folder)
+    if not run.records: raise RunError(f'{folder} has no lines yet: nothing to report.')
+    table = report(run.records)
+    parts = page(run, table)
+    files = {
+        'results.csv': results_table(run.records).map(tame_cell).to_csv(index=False), 'table.md': to_markdown(parts),
+        'accuracy.png': figure_bytes(plot_report(table))}
+    if data is not None: files['answers.html'] = answers_page(run, data)
+    try:
+        for name, content in files.items(): replace_file(Path(folder)/name, content)
+    except OSError as e:
+        if e.errno not in (errno.EROFS, errno.EACCES, errno.EPERM): raise
+        warnings.warn(f'{e.filename} cannot be written: {e.strerror}. The report is shown and not kept.', stacklevel=2)
+        files = {}
+    return Report(run, [*files], parts)
+

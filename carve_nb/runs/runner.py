@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'MAY_CHANGE', 'equip', 'RunConfig', 'Task', 'where_looked', 'SampleEvaluator', 'own_source', 'make_protocol',
-           'too_few', 'image_units', 'local_engine', 'as_vlm', 'describe_data', 'run_eval']
+           'too_few', 'image_units', 'local_engine', 'as_vlm', 'without_region', 'describe_data', 'run_eval']
 
 # %% ../../nbs/library/runs/02_runner.ipynb #8ef47f4d
 import inspect
@@ -40,7 +40,7 @@ from ..method.registry import make_method, methods, read_method, split_specs
 from ..method.wrappers import describe_answerer, open_answerer, why_no_crop
 from ..models.families import check_needs
 from ..models.model import AT_MOST, free_memory
-from .store import Run, RunStore, attempt, carry_out, read_run, unsupported_lines
+from .store import Run, RunStore, attempt, carry_out, read_run, run_folder, unsupported_lines
 
 log = logging.getLogger(__name__)
 
@@ -242,7 +242,13 @@ def as_vlm(model, loading={}) -> VLM: # name, folder or Hub id, or a loaded one;
     if loading: raise RunError(f'{", ".join(loading)}: give a model by its name, or load it yourself with these arguments.')
     return model
 
-def describe_data(data, max_new_tokens) -> dict: # `DataSet`
+def without_region(config: RunConfig, data: DataSet) -> dict[str, str]:
+    "Return the methods that need a true region where no question has one, each with what to do"
+    if any(record.boxes for record in data): return {}
+    why = 'no question has a true region; give it in a column `box` (x0, y0, x1, y1 in pixels) or `bbox` (x, y, width, height)'
+    return {spec: f'{spec}: {why}.' for spec, method in config.made.items() if method.asks == 'box'}
+
+def describe_data(data: DataSet, max_new_tokens: int) -> dict:
     "Return which questions, and how they are scored, for the protocol"
     told = dict(
         name=data.name, key=data.key(), n=len(data), rule=data.rule, about=data.about)
@@ -255,7 +261,7 @@ def run_eval(
     model: str|Path|VLM = SMALL,        # name, folder or Hub id, or a loaded one
     methods: Sequence = ('none', 'random', 'lookup'), # names, perhaps with fields, as `split_specs` takes them
     n: int|None = None,                 # samples; None: all
-    out: str|Path = 'eval_out',         # folder
+    out: str|Path|None = None,          # folder; None: eval_out/DATA-MODEL
     *, seed: int = 0,                   # of methods that draw by chance
     shuffle: bool = False,              # choose the samples by the seed? the first ones otherwise
     max_new_tokens: int|None = None,    # longest answer; None: as the set says
@@ -278,17 +284,20 @@ def run_eval(
     if few := too_few(len(data), len(config.methods) - 1, len({_image_name(r.image) for r in data})): log.info(few)
     if '://' in (answer_by or ''):
         log.warning(f'Images leave this machine: {open_answerer(answer_by, answer_key).name} answers.')
+    folder = out or run_folder('eval_out', data.name, model.name if isinstance(model, VLM) else model)
     ready = getattr(engine, 'ready', lambda *given: nullcontext(SampleEvaluator(as_vlm(model, loading), config)))
     with ready(model, loading, config) as evaluator:
+        unfit = evaluator.unfit | without_region(config, data)
+        wanted = [m for m in config.methods if m not in unfit]
+        if not wanted: raise RunError(f'Nothing can be measured: {unfit[config.methods[0]]}')
         keys = sample_keys(tqdm(data, 'reading images', delay=2, disable=not progress, unit='sample', file=sys.stderr))
         protocol = dict(data=describe_data(data, length)) | evaluator.protocol
         defaults = {spec: asdict(type(m)()) for spec, m in config.made.items()}
-        with closing(RunStore(out, protocol, keys, MAY_CHANGE, defaults, retry, part)) as store:
-            store.add(unsupported_lines(evaluator.unfit))
+        with closing(RunStore(folder, protocol, keys, MAY_CHANGE, defaults, retry, part)) as store:
+            store.add(unsupported_lines(unfit))
             ours = units[part[0]::part[1]]
-            wanted = [m for m in config.methods if m not in evaluator.unfit]
             missing = lambda task: task._replace(methods=[m for m in wanted if (task.record.id, m) not in store.done])
             left = [[task for task in map(missing, unit) if task.methods] for unit in ours]
             total = sum(map(len, ours))
             carry_out(store, engine(evaluator, filter(None, left)), total - sum(map(len, left)), total, progress)
-    return read_run(out)
+    return read_run(folder)

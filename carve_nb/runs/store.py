@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'FAILED', 'PUT_BACK', 'flat_fields', 'same_value', 'differing', 'without', 'to_line', 'from_line', 'Run',
-           'read_lines', 'read_protocol', 'read_run', 'read_records', 'RunStore', 'unsupported_lines', 'Attempt',
-           'attempt', 'carry_out']
+           'run_folder', 'read_lines', 'read_protocol', 'read_run', 'read_records', 'RunStore', 'unsupported_lines',
+           'Attempt', 'attempt', 'carry_out']
 
 # %% ../../nbs/library/runs/00_store.ipynb #4cf09f42
 import gzip
@@ -13,10 +13,11 @@ import hashlib
 import json
 import logging
 import os
+import re
 import sys
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from html import escape
 from pathlib import Path
@@ -37,7 +38,7 @@ from ..core.io import load_with_digest, one_line, same_logits, save_with_digest
 log = logging.getLogger(__name__)
 
 # %% ../../nbs/library/runs/00_store.ipynb #dc227988
-def flat_fields(values: dict, name='') -> dict:
+def flat_fields(values: dict, name: str = '') -> dict[str, object]:
     "Return the values of nested dicts, each under its full name, such as 'decoding.max_new_tokens'"
     found = {}
     for k, v in values.items():
@@ -52,21 +53,35 @@ def same_value(field: str, there: dict, now: dict) -> bool:
     elsewhere = there.get(f'{about}device') != now.get(f'{about}device')
     return same_logits(old, new, now[f'{about}dtype'], elsewhere)
 
-def differing(there: dict, now: dict, defaults={}, free=(), name='') -> list:
-    """Return the differences of two protocols, one sentence for each field; a field that one lacks has its default there.
+_FIELD_WORDS = {
+    'model.name': 'the model', 'model.weights': "the model's weights", 'model.dtype': "the model's precision",
+    'model.probe': "the model's output on a fixed prompt", 'data.name': 'the data set', 'data.rule': 'the scoring rule',
+    'prompt.suffix': 'the instruction after the question', 'prompt.template': 'the chat template',
+    'decoding.max_new_tokens': 'the longest answer in tokens', 'pixels.tokens': 'the resolution',
+    'pixels.processor': 'the image processor', 'seed': 'the seed'}
+
+def _describe_change(field: str, there: object, now: object) -> str:
+    "Say in words how a field of two protocols differs; digests are not shown"
+    name = _FIELD_WORDS.get(field, field)
+    if field.startswith('model.parts.'): return f"the model's {field.split('.')[-1].replace('_', ' ')} changed"
+    digests = any(re.fullmatch('[0-9a-f]{12,}', str(value)) for value in (there, now))
+    shown, shown_now = quote(there), quote(now)
+    if digests or field.endswith('probe') or shown == shown_now: return f'{name} changed'
+    return f'{name} is {shown} there, {shown_now} now'
+
+def differing(
+    there: dict, now: dict, defaults: dict = {}, free: Sequence[str] = (), name: str = '',
+) -> list[str]:
+    """Describe the differences of two protocols, one sentence for each field; a field that one lacks has its default.
 
     Fields in `free`, such as 'data.n' or all of 'environment', may differ."""
     old, new, default = (flat_fields(values, name) for values in (there, now, defaults))
     free = tuple(f'{field}.' for field in free)
     fields, old, new = old | new, default | old, default | new
     changed = [k for k in fields if not (f'{k}.'.startswith(free) or same_value(k, old, new))]
-    def describe(k):
-        there, now = quote(old.get(k)), quote(new.get(k))
-        if k.endswith('probe'): return f'{k} differs'
-        return f'{k} is {there} there, {now} now' if there != now else f'{k} has changed'
-    return list(map(describe, changed))
+    return [_describe_change(k, old.get(k), new.get(k)) for k in changed]
 
-def without(values: dict, names) -> dict:
+def without(values: dict, names: Collection[str]) -> dict:
     "Return values without some of them"
     return {k: v for k, v in values.items() if k not in names}
 
@@ -112,6 +127,10 @@ class Run(NamedTuple):
         from carve_nb.runs.report import run_html  # which imports this module
         return run_html(self) if 'data' in (self.protocol or {}) else escape(repr(self))
 
+def run_folder(parent: str, *names: str|Path) -> Path:
+    "Name the default folder of a run by what is measured, such as eval_out/scenes-carve-small"
+    return Path(parent)/'-'.join(Path(os.path.abspath(name)).name for name in names)
+
 def read_lines(folder) -> Iterator[dict|None]:
     "Yield the lines of a run as they were written; None for a damaged one"
     for path in sorted(Path(folder).glob('records*.jsonl*')):
@@ -131,7 +150,7 @@ def read_protocol(folder) -> dict|None:
         raise RunError(f'{folder} holds {found.name} without protocol.json. {PUT_BACK}')
 
 def read_run(folder) -> Run:
-    "Read a run, finished or not: the last valid line of each sample and method, of the methods asked for last"
+    "Read a run, finished or not: the last valid line of each sample and method"
     protocol = read_protocol(folder)
     if protocol is None: return Run()
     found = {}
@@ -189,21 +208,16 @@ class RunStore:
                     f.truncate(self.size)
             self.close = opened.pop_all().close # let others write
 
-    def check_protocol(self, there, free, defaults):
-        "Raise an error if the folder holds another run; take over its methods"
-        now = self.protocol.get('methods', {})
-        known = there.get('left_out', {}) | there.get('methods', {})
-        why, of_methods = differing(there, self.protocol, free=(*free, 'methods', 'left_out')), []
-        for spec, fields in now.items():
-            name = spec.split(':')[0]
-            like = spec if spec in known else next((k for k in known if k.split(':')[0] == name and k not in now), None)
-            if like: of_methods += differing(known[like], fields, defaults.get(spec, {}), name=f'{name}.')
-        why += of_methods
+    def check_protocol(self, there: dict, free: Sequence[str], defaults: dict):
+        "Raise an error if the folder holds another run; its methods stay in the protocol"
+        known, now = there.get('methods', {}), self.protocol.get('methods', {})
+        why = differing(there, self.protocol, free=(*free, 'methods'))
+        for spec in (spec for spec in now if spec in known):
+            why += differing(known[spec], now[spec], defaults.get(spec, {}), name=f'{spec}.')
         if why:
-            compared = '; to compare two settings of a method, name both' if of_methods else ''
             raise RunError(f'{self.folder} holds another run: {"; ".join(why[:3])}. Name another folder for this one, '
-                           f'out= (--out){compared}.')
-        if left_out := without(known, now): self.protocol['left_out'] = left_out
+                           'out= (--out).')
+        if known: self.protocol['methods'] = known | now
 
     def take_up(self, retry):
         "Read which lines the folder holds, and raise an error if they are about other questions"
