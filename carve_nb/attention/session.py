@@ -27,7 +27,7 @@ from ..models.prompts import TURN, Prompt, check_text, format_chat, token_names,
 
 # %% ../../nbs/library/attention/13_session.ipynb #1c0c0002
 class Timings(dict):
-    "Seconds of each stage, with those of answers that the session had already"
+    "Seconds of each stage, with the seconds of answers that the session had already"
     remembered = 0.    # seconds of these answers
 
     @contextmanager

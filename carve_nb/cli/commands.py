@@ -461,9 +461,9 @@ def _print_page(parts: list['Part']):
 def _end_with_report(folder: str|Path, report: 'Report'):
     "Print the tables of a run, then the files; raise an error if nothing was answered"
     _print_page(report.parts)
-    answers = Path(folder)/'answers.html'
     if report.files: print(f'written to {folder}:', ', '.join(report.files))
-    if report.files and answers.exists(): print(f'each image with its crops and answers: {answers}')
+    answers = Path(folder)/'answers.html'
+    if answers.exists(): print(f'each image with its crops and answers: {answers}')
     if any(line['status'] == 'ok' for line in report.run.records): return
     raise IncompleteError(
         f'nothing was answered; the first line says: {report.run.records[0]["why"].rstrip(".")}. Fix it, and go on (carve '

@@ -83,7 +83,7 @@ class Method:
         return r
 
     def settled(self, vlm: VLM) -> Self:
-        "Return the method with the fields that it takes from the model, such as those of a profile"
+        "Return the method with the fields that it takes from the model, such as the fields of a profile"
         return self
 
     def in_order(self, question: str) -> tuple['Method', str]:

@@ -72,7 +72,7 @@ def asked(run: Run, methods: Sequence[str]) -> RunConfig:
 def show_cases(vlm: VLM, runs: dict[str, Run], out: str|Path) -> dict[str, Result]:
     """Ask the questions of `_pick_cases` again, and write their images and a page with the table of the runs.
 
-    The first run is that of the model. The results are returned by what each case is."""
+    The first run is the model's. Each result is returned under the name of its case."""
     run = next(iter(runs.values()))
     method = asked(run, ['lookup']).made['lookup']
     shown = {}
