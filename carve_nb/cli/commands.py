@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Images', 'Question', 'Fields', 'AsJson', 'Force', 'Quiet', 'Retry', 'app', 'read_images', 'check_files',
            'make_folder', 'save_file', 'check_map', 'save_map', 'print_line', 'terminal_width', 'print_table',
-           'complete_method', 'set_fields', 'load_options', 'command', 'demo', 'ask', 'save_the_map', 'write_page',
-           'explore', 'measure_methods', 'report_runs', 'checkup', 'list_methods', 'list_families']
+           'complete_method', 'set_fields', 'ModelOptions', 'load_options', 'command', 'demo', 'ask', 'save_the_map',
+           'write_page', 'explore', 'measure_methods', 'report_runs', 'checkup', 'list_methods', 'list_families']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #3556a64f
 import json
@@ -18,14 +18,15 @@ import sys
 import tempfile
 import textwrap
 import warnings
+from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import copy
 from dataclasses import fields as class_fields
 from functools import partial, wraps
 from importlib.util import find_spec
-from inspect import Signature, signature
+from inspect import Parameter, Signature, signature
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 from typer import Argument as Arg, Option as Opt
 from .. import __version__
@@ -35,8 +36,16 @@ from ..core.text import SHORT_ANSWER
 from ..data.records import FOLDER_FORMAT, folder_images
 from ..method.registry import make_method, read_method, read_value, split_specs
 
+if TYPE_CHECKING:
+    from PIL import Image
+    from carve_nb.attention.vlm import VLM
+    from carve_nb.core.saliency import Saliency
+    from carve_nb.method.base import Method
+    from carve_nb.runs.report import Part, Report
+
+
 # %% ../../nbs/library/cli/03_commands.ipynb #a0b66e9b
-def read_images(paths) -> list: # of PIL images
+def read_images(paths: Iterable[str]) -> list['Image.Image']:
     "Open images; raise an error that names the one that cannot be opened"
     from carve_nb.core.image import open_image
     images = []
@@ -47,9 +56,10 @@ def read_images(paths) -> list: # of PIL images
             raise CarveError(f'{path} cannot be opened: {why}. Images come first, then the question in quotation marks.') from e
     return images
 
-def check_files(*paths, force=False, images=()): # None: no file is wanted
+def check_files(*paths: str|Path|None, force: bool = False, images: Collection[str] = ()):
     "Raise an error for a file that cannot be made, is one of the images, or exists, unless `force`"
-    for path in filter(None, paths):
+    for path in paths:
+        if not path: continue
         if str(path) == '-' or os.path.isdir(path) or not os.path.isdir(os.path.dirname(os.path.abspath(path))):
             raise CarveError(f'{path} cannot be written: name a file in a folder that exists, or /dev/stdout.')
         if os.path.exists(path) and any(os.path.samefile(path, image) for image in images):
@@ -57,13 +67,13 @@ def check_files(*paths, force=False, images=()): # None: no file is wanted
         if os.path.isfile(path) and not force and not str(path).startswith('/dev/'):    # which the shell may send to a file
             raise CarveError(f'{path} is there already and would be lost; name another, or --force.')
 
-def make_folder(path, *names, force=False, images=()):
+def make_folder(path: str|Path, *names: str, force: bool = False, images: Collection[str] = ()):
     "Make a folder; raise an error if it cannot be made or holds files of these names, or if one of them is an image asked about"
     try: Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as e: raise CarveError(f'{path} cannot be a folder: {e.strerror}') from e
     check_files(*(Path(path)/name for name in names), force=force, images=images)
 
-def save_file(path, data):
+def save_file(path: str|Path, data: str|bytes):
     "Write a file; raise an error if that fails"
     try: replace_file(path, data)
     except OSError as e: raise CarveError(f'{path} cannot be written: {e.strerror or e}; name another file.') from e
@@ -71,14 +81,14 @@ def save_file(path, data):
 # %% ../../nbs/library/cli/03_commands.ipynb #e0d82b4d
 _MAP_KINDS = {'': None, '.npy': None, '.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.webp': 'WEBP'}
 
-def check_map(path) -> str | None: # the format of an image; None: numbers
-    "Return what a map is saved as, by the ending of its name"
+def check_map(path: str|Path) -> str|None:
+    "Return the image format that a map is saved in, by the ending of its name; None for numbers"
     suffix = Path(path).suffix.lower()
     if suffix in _MAP_KINDS: return _MAP_KINDS[suffix]
     raise CarveError(f'{path}: unknown file extension: {suffix}; end it with .npy or .png.')
 
-def save_map(S, path) -> str: # what was written
-    "Save a map as numbers, or over its image"
+def save_map(S: 'Saliency', path: str|Path) -> str:
+    "Save a map as numbers, or over its image; say what was written"
     import numpy as np
     f = BytesIO()
     if kind := check_map(path): S.plot().save(f, kind)
@@ -87,7 +97,7 @@ def save_map(S, path) -> str: # what was written
     return f'the map over the image, {S.size[0]} x {S.size[1]} pixels' if kind else f'float32 {S.size[1]} x {S.size[0]}'
 
 # %% ../../nbs/library/cli/03_commands.ipynb #4a57e6c0
-def print_line(kind, message):
+def print_line(kind: str, message: object):
     "Print one line to the standard error"
     print(f'carve: {kind}:', one_line(message), file=sys.stderr)
 
@@ -96,26 +106,37 @@ def terminal_width() -> int:
     "Return the columns of the terminal; a file or a pipe is as wide as it likes"
     return shutil.get_terminal_size((0, 0)).columns or 10_000
 
-def print_table(rows, as_json=False): # lists of words, the head first
-    "Print a table as wide as the terminal, one row below the other if columns get too narrow; or JSON"
-    head, *rows = rows
-    if as_json: return print(json.dumps([dict(zip(head, row)) for row in rows], indent=1))
+def _stacked_lines(head: list[str], rows: list[list[str]], width: int) -> list[str]:
+    "Write each row as lines of its own: its name, and every other value with the name of its column"
+    lines = []
+    for name, *values in rows:
+        lines.append(name)
+        for column, value in zip(head[1:], values):
+            if value: lines.append(textwrap.fill(f'{column}: {value}', width, initial_indent='  ', subsequent_indent='    '))
+    return lines
+
+def print_table(rows: Iterable[Sequence[str]], as_json: bool = False):
+    "Print a table, the head first, as wide as the terminal; rows are stacked if columns get too narrow; or print JSON"
     from rich.console import Console
     from rich.table import Table
-    rows = [list(map(tame_terminal, row)) for row in rows]
+    head, *body = map(list, rows)
+    if as_json:
+        print(json.dumps([dict(zip(head, row)) for row in body], indent=1))
+        return
+    body = [list(map(tame_terminal, row)) for row in body]
     table = Table(*head, box=None, pad_edge=False, collapse_padding=True)
     table.columns[0].no_wrap = True
-    for row in rows: table.add_row(*row)
+    for row in body: table.add_row(*row)
     width = terminal_width()
-    Console(file=(shown := StringIO()), width=width, markup=False).print(table)
+    shown = StringIO()
+    Console(file=shown, width=width, markup=False).print(table)
     lines = [line.rstrip() for line in shown.getvalue().splitlines()]
-    if shown.getvalue().count('…') > str(rows).count('…'):     # a word was cut
-        fill = partial(textwrap.fill, width=width, initial_indent='  ', subsequent_indent='    ')
-        lines = [l for row in rows for l in [row[0], *(fill(f'{k}: {v}') for k, v in zip(head[1:], row[1:]) if v)]]
-    print('\n'.join(lines))
+    cut = shown.getvalue().count('…') > str(body).count('…')
+    print('\n'.join(_stacked_lines(head, body, width) if cut else lines))
+
 
 # %% ../../nbs/library/cli/03_commands.ipynb #2bae3d1d
-def _read_stored(name): return json.loads((CHECKPOINTS/f'{name}.json').read_bytes())['table']
+def _read_stored(name: str) -> list[list[str]]: return json.loads((CHECKPOINTS/f'{name}.json').read_bytes())['table']
 
 _METHODS = _read_stored('methods')[1:]    # name, category, and what else `carve methods` lists
 _METHOD_NAMES = tuple(row[0] for row in _METHODS)
@@ -124,28 +145,33 @@ _MAP_METHODS = ( # which make a map and need no second model
     'uniform-map', 'question-only', 'instruction-only')
 _SHORT_TYPES = dict(bf16='bfloat16', fp16='float16', fp32='float32')
 
-def complete_method(incomplete: str) -> list: # of names
+def complete_method(incomplete: str) -> list[str]:
     "Complete the beginning of a method's name in a shell"
     return [name for name in _METHOD_NAMES if name.startswith(incomplete)]
 
-def _parse_part(text): # '2/4' -> (1, 4)
+def _parse_part(text: str) -> tuple[int, int]:
+    "Read a part, such as 2/4, as its number from 0 and the number of parts"
     if (m := re.fullmatch(r'(\d+)/(\d+)', text)) and 1 <= int(m[1]) <= int(m[2]): return int(m[1]) - 1, int(m[2])
     raise CarveError(f'--part {text!r} is no part; write 1/4 to 4/4 for the parts of four processes')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #97e3b398
-def set_fields(specs, pairs=()) -> list: # methods as `split_specs` gives them; of KEY=VALUE
-    "Add fields to the methods that have them; raise an error for a field that a method lacks, or that none has"
-    made = {spec: [f.name for f in class_fields(make_method(spec)) if f.init] for spec in specs}
-    known = dict.fromkeys(sum(made.values(), []))
-    for pair in pairs or ():
+def set_fields(specs: Iterable[str], pairs: Iterable[str] = ()) -> list[str]:
+    """Add fields, KEY=VALUE, to the methods that have them.
+
+    Raise an error for a field that a method lacks, or that none has."""
+    field_names = {spec: [f.name for f in class_fields(make_method(spec)) if f.init] for spec in specs}
+    known = dict.fromkeys(name for names in field_names.values() for name in names)
+    for pair in pairs:
         key, sign, value = pair.partition('=')
         if not sign: raise CarveError(f'{pair!r} sets nothing; write KEY=VALUE, such as p=.1')
-        choose(key, known, f'field of {", ".join(specs)}')
+        choose(key, known, f'field of {", ".join(field_names)}')
         read = read_value(value)
-        if isinstance(read, str) and re.fullmatch(r'[^ :]+,[^ :]*', value): read = list(map(read_value, value.split(',')))
+        is_list = isinstance(read, str) and re.fullmatch(r'[^ :]+,[^ :]*', value)
+        if is_list: read = [read_value(item) for item in value.split(',')]
         text = value if value.isalnum() else repr(read)
-        made = {spec + f':{key}={text}'*(key in names): names for spec, names in made.items()}
-    return [*made]
+        field_names = {f'{spec}:{key}={text}' if key in names else spec: names for spec, names in field_names.items()}
+    return list(field_names)
+
 
 # %% ../../nbs/library/cli/03_commands.ipynb #1c865ee8
 # typer writes the type, such as <bool> or <int range>, after each option
@@ -166,6 +192,11 @@ _model, _sample, _more = (
 app = typer.Typer(
     rich_markup_mode='rich', pretty_exceptions_enable=False, context_settings=dict(help_option_names=['-h', '--help']))
 
+class ModelOptions(NamedTuple):
+    "The name of a model, and the arguments of `VLM.from_pretrained`"
+    model: str
+    given: dict[str, object]
+
 def load_options(
     model: Annotated[str, _model(
         metavar='M', help='folder or Hub id; carve-small and carve-tiny know only colored shapes')] = SMALL,
@@ -182,61 +213,71 @@ def load_options(
         metavar='N', min=1, help='at most N tokens for an image; crops are still cut from the full image')] = None,
     escape: Annotated[bool, _model(
         '--escape', help='read control tokens in a question as plain text; refused otherwise')] = False,
-) -> tuple:    # name, dict
+) -> ModelOptions:
     "Return the model's name and the arguments of `VLM.from_pretrained`"
     find_source(model)
     if device and not re.fullmatch(r'(cpu|cuda|mps|xpu|npu|hpu|mtia|xla)(:\d+)?', device):
         raise CarveError(f'device {device!r} is not known; write cpu, mps, cuda or, for the second GPU, cuda:1')
     given = dict(
-        device=device, device_map=device_map, dtype=_SHORT_TYPES.get(dtype, dtype), revision=revision, pad=pad,
+        device=device, device_map=device_map, dtype=_SHORT_TYPES.get(dtype or '', dtype), revision=revision, pad=pad,
         image_tokens=image_tokens, escape=escape)
-    return model, {k: v for k, v in given.items() if v}
+    return ModelOptions(model, {k: v for k, v in given.items() if v})
 
-def _shortly(parameter): # of `load_options`
-    "Return a parameter of the model as the help of every command but `ask` has it: --model alone is shown"
+def _shortly(parameter: Parameter) -> Parameter:
+    "Return a parameter of `load_options` as the help of every command but `ask` has it: --model alone is shown"
     option = copy(parameter.annotation.__metadata__[0])
     option.hidden = parameter.name != 'model'
     option.rich_help_panel = None
     if not option.hidden: option.help += '; --device, --dtype and others: carve ask --help'
     return parameter.replace(annotation=Annotated[parameter.annotation.__origin__, option])
 
-def command(name, epilog='', panel='Commands'):    # lines below the help
-    "Make a command of a function; one that takes `model` and `given` has the options of `load_options`"
-    def decorate(f):
+def command(name: str, epilog: str = '', panel: str = 'Commands') -> Callable[[Callable], Callable]:
+    """Make a command of a function, with an epilog below its help.
+
+    One that takes `model` and `given` has the options of `load_options`."""
+    def decorate(f: Callable) -> Callable:
         own, loads = signature(f).parameters, signature(load_options).parameters
         shown = loads.values() if name == 'ask' else map(_shortly, loads.values())
         if 'given' not in own: return register(f)
         @wraps(f)
         def run(**kw):
-            model, given = load_options(**{k: kw.pop(k) for k in loads if k in kw})
-            return f(**kw, model=model, given=given)
-        run.__signature__ = Signature([*(p for k, p in own.items() if k not in ('model', 'given')), *shown])
+            options = load_options(**{k: kw.pop(k) for k in loads if k in kw})
+            return f(**kw, model=options.model, given=options.given)
+        others = [parameter for k, parameter in own.items() if k not in ('model', 'given')]
+        vars(run)['__signature__'] = Signature([*others, *shown])
         return register(run)
     register = app.command(name, rich_help_panel=panel, epilog=epilog.replace('\n', '\n\n'))
     return decorate
 
-def _open_model(model, given, method=None): # of `load_options`; `VLM`
-    "Load the model; raise an error first if it lacks the layers of the method"
+def _open_model(model: str, given: dict, method: 'Method|None' = None) -> 'VLM':
+    "Load the model of `load_options`; raise an error first if it lacks the layers of the method"
     from transformers import AutoConfig
     from carve_nb.attention.vlm import VLM
     from carve_nb.core.saliency import pick_layers
-    if isinstance(getattr(method, 'layers', None), list):
+    layers = getattr(method, 'layers', None)
+    if isinstance(layers, list):
         config = AutoConfig.from_pretrained(find_source(model), revision=given.get('revision'))
-        pick_layers(method.layers, config.get_text_config().num_hidden_layers)
+        pick_layers(layers, config.get_text_config().num_hidden_layers)
     return VLM.from_pretrained(model, **given)
 
-def _open_question(images, question): # paths; -> PIL images, question
-    "Open the images of a question; without image and question, take scene 145, which we chose"
-    if images and question and not os.path.isfile(question): return read_images(images), question
-    if images or question: raise CarveError('give an image, or several, and then the question in quotation marks.')
-    from carve_nb.data.scenes import make_scene
-    question = (scene := make_scene(145)).question('digit').question
-    print_line('note', f'scene 145, which we chose: {question}')
-    return [scene.image], question
+class _Asked(NamedTuple):
+    "What a command asks about"
+    images: list['Image.Image']
+    question: str
 
-def _make_method(method, fields, max_new_tokens=32): # of the options; a method
+def _open_question(paths: list[str]|None, question: str|None) -> _Asked:
+    "Open the images of a question; without image and question, take scene 145, which we chose"
+    if paths and question and not os.path.isfile(question): return _Asked(read_images(paths), question)
+    if paths or question: raise CarveError('give an image, or several, and then the question in quotation marks.')
+    from carve_nb.data.scenes import make_scene
+    scene = make_scene(145)
+    question = scene.question('digit').question
+    print_line('note', f'scene 145, which we chose: {question}')
+    return _Asked([scene.image], question)
+
+def _make_method(method: str, fields: Iterable[str]|None, max_new_tokens: int = 32) -> 'Method':
     "Make the method of a command, which asks for a short answer"
-    spec, = set_fields([method], fields)
+    spec, = set_fields([method], fields or ())
     from carve_nb.runs.runner import RunConfig
     return RunConfig((spec,), SHORT_ANSWER, max_new_tokens).made[spec]
 
@@ -285,13 +326,13 @@ def ask(
     to_json: Annotated[str|None, Opt('--json', metavar='F', help='also save all numbers, in this file')] = None,
     force: Force = False,
     quiet: Annotated[bool, Opt('--quiet', help='print only the answer')] = False,
-    *, model, given,
+    *, model: str, given: dict[str, object],
 ):
     "Answer a question about an image with a crop. Without image and question: about scene 145, which we chose."
     opened, question = _open_question(images, question)
     name = choose(read_method(method)[0].lower(), _METHOD_NAMES, 'method', '`carve methods` lists all')
     fits = box and box[0] < box[2] and box[1] < box[3] and len(opened) == 1
-    if (name == 'oracle') != bool(box) or box and not fits:
+    if (name == 'oracle') != bool(box) or (box and not fits):
         raise CarveError('--method oracle takes one image and its true region, --box X0 Y0 X1 Y1 with X0 < X1 and Y0 < Y1; '
                          'other methods take no --box.')
     check_files(to_json, force=force, images=images or ())
@@ -302,12 +343,12 @@ def ask(
         warnings.simplefilter('always')
         r = chosen(vlm, opened, question, box=box)
     r.notes = [*dict.fromkeys([*r.notes, *(str(w.message) for w in heard)])]
-    if r.images and r.method != 'none': r.notes.insert(0, f'about {images[r.which]}')
+    if images and r.images and r.method != 'none': r.notes.insert(0, f'about {images[r.which]}')
     shown = sys.stdout.isatty() and not quiet
     if shown: print(*map(tame_terminal, r.summary()), sep='\n')
-    else:
-        for line in r.summary()[1:]*(not quiet): print_line('note', line)
-        print(tame_terminal(r, '\n\t'))
+    elif not quiet:
+        for line in r.summary()[1:]: print_line('note', line)
+    if not shown: print(tame_terminal(r, '\n\t'))
     facts = dict(model=model, version=__version__)
     written = {Path(out)/name: data for name, data in r.files(**facts).items()} if out else {}
     if to_json: written[to_json] = json.dumps(r.to_dict(**facts), indent=1) + '\n'
@@ -325,7 +366,7 @@ def save_the_map(
         metavar='NAME', help=f'one of {", ".join(_MAP_METHODS)}', autocompletion=complete_method)] = 'lookup',
     fields: Fields = None,
     force: Force = False,
-    *, model, given,
+    *, model: str, given: dict[str, object],
 ):
     "Save the attention map of a question, before masking. Without image and question: of scene 145, which we chose."
     choose(read_method(method)[0].lower(), _MAP_METHODS, 'method')
@@ -341,7 +382,7 @@ def save_the_map(
     several = len(opened) > 1
     alone, text = chosen.in_order(question)
     r = chosen(vlm, opened, question) if several else alone.look(Session(vlm, opened, shared=False), text)
-    if several: print_line('note', f'the map is that of {images[r.which]}, {r.notes[0]}')
+    if images and several: print_line('note', f'the map is that of {images[r.which]}, {r.notes[0]}')
     S = r.saliency
     if S is None: raise CarveError(f'{method} answered without a map: {r.notes[-1]}')
     for note in [*r.notes[several:], *unseen_note(S.box, S.size)]: print_line('note', note)
@@ -351,7 +392,7 @@ def save_the_map(
     print(f'{out}: {what}, from a grid of {rows} x {columns}, peak at x = {x:.0f}, y = {y:.0f}')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #56d7d1ff
-def write_page(path, cell, *words):
+def write_page(path: str|Path, cell: str, *words: str):
     "Write a notebook with Markdown cells and one code cell"
     from nbformat import v4, write
     kernel = dict(name='python3', display_name='Python 3')
@@ -363,7 +404,7 @@ _LARGEST = 200_000_000
 # voila asks for a light or a dark theme by its address; a page should follow its reader's system
 _DARK = '<link rel="stylesheet" media="(prefers-color-scheme: dark)" href="/voila/templates/lab/static/theme-dark.css">'
 
-def _serve_page(path, port, browser):
+def _serve_page(path: Path, port: int, browser: bool):
     "Serve a notebook as a page until the program ends"
     from voila.app import Voila, VoilaExporter
     async def own_host(self, *args, generate=VoilaExporter.generate_from_notebook_node, **kw):
@@ -392,7 +433,7 @@ def explore(
     question: Annotated[str, Arg(metavar='QUESTION', help='asked at once', show_default=False)] = '',
     port: Annotated[int, Opt(metavar='N', min=1, max=65535, help='of this machine, or the next free one')] = 8866,
     no_browser: Annotated[bool, Opt('--no-browser', help='only print the address')] = False,
-    *, model, given,
+    *, model: str, given: dict[str, object],
 ):
     """Open the explorer in a browser, on this machine only.
 
@@ -408,7 +449,7 @@ def explore(
         _serve_page(path, port, not no_browser)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #cb5275d3
-def _print_page(parts): # of `page`, `leaderboard_page`
+def _print_page(parts: list['Part']):
     "Print texts and tables"
     for part in parts:
         if isinstance(part, list): print_table(part)
@@ -417,16 +458,18 @@ def _print_page(parts): # of `page`, `leaderboard_page`
                 print(textwrap.fill(line, terminal_width(), subsequent_indent='  '))
         print()
 
-def _end_with_report(folder, run, files, parts): # as of `write_report`
+def _end_with_report(folder: str|Path, report: 'Report'):
     "Print the tables of a run, then the files; raise an error if nothing was answered"
-    _print_page(parts)
-    if files: print(f'written to {folder}:', ', '.join(files))
-    if any(line['status'] == 'ok' for line in run.records): return
+    _print_page(report.parts)
+    if report.files: print(f'written to {folder}:', ', '.join(report.files))
+    answers = Path(folder)/'answers.html'
+    if answers.exists(): print(f'each image with its crops and answers: {answers}')
+    if any(line['status'] == 'ok' for line in report.run.records): return
     raise IncompleteError(
-        f'nothing was answered; the first line says: {run.records[0]["why"].rstrip(".")}. Fix it, and go on (carve eval: '
-        'with --retry).')
+        f'nothing was answered; the first line says: {report.run.records[0]["why"].rstrip(".")}. Fix it, and go on (carve '
+        'eval: with --retry).')
 
-def _make_example(folder):
+def _make_example(folder: str|None):
     "Write the example, say how to run it, and end"
     if folder is None: return
     from carve_nb.data.datasets import write_example
@@ -444,6 +487,15 @@ Columns: image (a file beside it), question, answer or answers; if you like, id,
 or bbox (x, y, width, height). Rename one with --set names.question=text. carve eval --example FOLDER writes this one:
 '''
 
+def _read_columns(fields: Iterable[str]) -> dict[str, str|None]:
+    "Read which column of a table is which field of a record; names.FIELD= leaves a field out"
+    columns: dict[str, str|None] = {}
+    for pair in fields:
+        field, sign, column = pair.removeprefix('names.').partition('=')
+        if not sign: raise CarveError(f'{pair!r} names no column; write names.FIELD=COLUMN, such as names.question=text')
+        columns[field] = column or None
+    return columns
+
 @command('eval', _OWN_QUESTIONS + '\n'.join(FOLDER_FORMAT))
 def measure_methods(
     data: Annotated[str, Arg(
@@ -453,7 +505,7 @@ def measure_methods(
         metavar='A,B', help='methods of `carve methods`, also with fields (carve:p=.1), or all')] = 'none,random,lookup',
     fields: Annotated[list[str]|None, Opt(
         '--set', metavar='KEY=VALUE', help='a field (p=.1), or a column (names.question=text); repeatable')] = None,
-    out: Annotated[str|None, Opt(metavar='DIR', help='folder of the run (default: eval_out/NAME)')] = None,
+    out: Annotated[str|None, Opt(metavar='DIR', help='folder of the run (default: eval_out/DATA-MODEL)')] = None,
     seed: Annotated[int, Opt(metavar='N', min=0, help='seed of random crops and of --shuffle')] = 0,
     max_new_tokens: Annotated[int|None, Opt(
         metavar='N', min=1, help='longest answer, in tokens (default: as the set says)')] = None,
@@ -485,36 +537,34 @@ def measure_methods(
         metavar='A', help='with --workers: cluster to join (default: this machine)')] = None,
     part: Annotated[str, _more(
         metavar='K/N', help='measure part K of N; other processes take the others, in the same folder')] = '1/1',
-    *, model, given,
+    *, model: str, given: dict[str, object],
 ):
     "Measure methods on a data set, a line on disk for each sample and method. The same command resumes a stopped run."
     own_part = _parse_part(part)
     if (gpus_per_worker or ray_address) and not workers:
         raise CarveError('--gpus-per-worker and --ray-address go with --workers.')
     if answer_key and not answer_by: raise CarveError('--answer-key goes with --answer-by.')
-    columns = [pair for pair in fields or () if pair.startswith('names.')]
-    if bad := [pair for pair in columns if '=' not in pair]:
-        raise CarveError(f'{bad[0]!r} names no column; write names.FIELD=COLUMN, such as names.question=text')
-    names = {pair[6:pair.index('=')]: pair[pair.index('=') + 1:] or None for pair in columns}
-    more = dict(
-        kinds=kinds.split(',') if kinds else None, names=names or None, images=images, root=root or None)
+    of_columns = [pair for pair in fields or () if pair.startswith('names.')]
+    of_methods = [pair for pair in fields or () if not pair.startswith('names.')]
     from carve_nb.data.datasets import load_benchmark
     samples = load_benchmark(     # before torch loads
-        data, n, split or None, seed if shuffle else None, rule, download, **more)
-    specs = set_fields(split_specs(methods), [pair for pair in fields or () if pair not in columns])
-    out = out or Path('eval_out')/Path(os.path.abspath(data)).name
-    make_folder(out)
+        data, n, split or None, seed if shuffle else None, rule, download, kinds=kinds.split(',') if kinds else None,
+        names=_read_columns(of_columns) or None, images=images, root=root)
+    specs = set_fields(split_specs(methods), of_methods)
     from carve_nb.runs.report import write_report
     from carve_nb.runs.runner import local_engine, run_eval
+    from carve_nb.runs.store import run_folder
+    folder = Path(out or run_folder('eval_out', samples.name, model))
+    make_folder(folder)
     if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
-    engine = local_engine
+    engine: Callable = local_engine
     if workers:
         from carve_nb.runs.distributed import RayEngine
         engine = RayEngine(workers, gpus_per_worker, ray_address)
     run_eval(
-        samples, model, specs, out=out, seed=seed, max_new_tokens=max_new_tokens, answer_by=answer_by, answer_key=answer_key,
+        samples, model, specs, out=folder, seed=seed, max_new_tokens=max_new_tokens, answer_by=answer_by, answer_key=answer_key,
         maps=maps, retry=retry, part=own_part, progress=not quiet, loading=given, engine=engine)
-    _end_with_report(out, *write_report(out))
+    _end_with_report(folder, write_report(folder, samples))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #38c7ec20
 @command('report', panel='More')
@@ -526,15 +576,21 @@ def report_runs(
     "Make the tables and the figure of a run again, also while it goes on; of several runs, one table side by side."
     from carve_nb.runs.report import leaderboard_page, load_run, to_markdown, write_report
     if len(folders) == 1 and out: raise CarveError('--out goes with several runs; the page of one lies in its own folder.')
-    if len(folders) == 1: return _end_with_report(folders[0], *write_report(folders[0]))
+    if len(folders) == 1:
+        _end_with_report(folders[0], write_report(folders[0]))
+        return
     parts = leaderboard_page({str(folder): load_run(folder) for folder in folders})
-    make_folder(out := out or 'report_out', 'leaderboard.md', force=force)
+    out = out or 'report_out'
+    make_folder(out, 'leaderboard.md', force=force)
     save_file(Path(out)/'leaderboard.md', to_markdown(parts))
     _print_page(parts)
     print(f'written to {out}: leaderboard.md')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #0194ddbd
-def _measure_profile(model, given, out=None, n=40, images=None, force=False, quiet=False): # of `load_options`
+def _measure_profile(
+    model: str, given: dict, out: str|None = None, n: int = 40, images: Path|None = None, force: bool = False,
+    quiet: bool = False,
+):
     "Choose query token and layers by agreement, and keep them"
     if images: folder_images(images)     # there must be some
     from tqdm import tqdm
@@ -544,7 +600,8 @@ def _measure_profile(model, given, out=None, n=40, images=None, force=False, qui
     path = profile_path(vlm)
     if path.exists() and not force:
         raise CarveError(f'{path} is a profile of these weights; --force measures again and puts the new one there.')
-    for folder in (path.parent, out): folder and make_folder(folder)     # before the work
+    make_folder(path.parent)     # before the work
+    if out: make_folder(out)
     if images and not quiet:
         print_line('note', f'asked: {" ".join(dict.fromkeys(s.question for s in profile_questions(vlm, n, images)))}')
     profile = make_profile(vlm, n, images, lambda items: tqdm(items, leave=False, disable=quiet))
@@ -570,28 +627,33 @@ def checkup(
         metavar='DIR', exists=True, file_okay=False,
         help='photographs for the profile (default: scenes); also where the images of a --data table lie')] = None,
     out: Annotated[str|None, Opt(
-        metavar='DIR', help='folder of the run, its page and its row (default: checkup_out; of a profile: none)')] = None,
+        metavar='DIR', help='folder of the run, its page and its row (default: checkup_out/MODEL; of a profile: none)')] = None,
     retry: Retry = False, quiet: Quiet = False,
     only: Annotated[Literal['profile']|None, Opt(
         metavar='STAGE', help='profile: only choose query token and layers, for lookup')] = None,
     force: Annotated[bool, Opt('--force', help='with --only profile: replace the profile of these weights')] = False,
-    *, model, given,
+    *, model: str, given: dict[str, object],
 ):
     "Examine a model with images of this package, and print the line of code to use."
     if only and (data or retry):
         raise CarveError('--data and --retry go with the whole checkup, not with --only profile.')
-    if only: return _measure_profile(model, given, out, n or 40, images, force, quiet)
+    if only:
+        _measure_profile(model, given, out, n or 40, images, force, quiet)
+        return
     if force: raise CarveError('--force goes with --only profile.')
     if n == 1: raise CarveError('--n 1: two questions of each kind, or more.')
-    make_folder(out := out or 'checkup_out')
-    from carve_nb.studies.checkup import EACH, estimate_time, explain, run_checkup
+    from carve_nb.runs.store import run_folder
+    folder = Path(out or run_folder('checkup_out', model))
+    make_folder(folder)
+    from carve_nb.data.eye_test import EACH
+    from carve_nb.studies.checkup import estimate_time, explain, run_checkup
     n = n or EACH
     if not quiet: print_line('note', estimate_time(model, n))
     found = run_checkup(
-        _open_model(model, given), out, data, n, images=images, retry=retry, progress=not quiet)
-    said, *more = explain(found)
-    print(said, f'    {found.code}', *more, sep='\n')
-    print(f'written to {out}: checkup.html, row.json (nothing has left this machine; the file is yours to send)')
+        _open_model(model, given), folder, data, n, images=images, retry=retry, progress=not quiet)
+    first, *more = explain(found)
+    print(first, f'    {found.code}', *more, sep='\n')
+    print(f'written to {folder}: checkup.html, row.json (nothing has left this machine; the file is yours to send)')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c853ca48
 _FAMILY_COLUMNS = 'family', 'sharing', 'several images', 'rows against eager'    # what fits a terminal
@@ -604,10 +666,12 @@ def list_methods(
     as_json: AsJson = False,
 ):
     "List the methods: ours, related ones and controls, with their sources; or the fields of one."
-    if name is None: return print_table(_read_stored('methods'), as_json)
-    from carve_nb.method.registry import methods
-    from carve_nb.method.settings import field_table
-    print_table(field_table(methods()[name]), as_json)
+    rows = _read_stored('methods')
+    if name is not None:
+        from carve_nb.method.registry import methods
+        from carve_nb.method.settings import field_table
+        rows = field_table(methods()[name])
+    print_table(rows, as_json)
 
 @command('families', panel='More')
 def list_families(
@@ -619,7 +683,10 @@ def list_families(
     if name is not None:
         choose(name, [row[0] for row in rows], 'model family')
         row, = (row for row in rows if row[0] == name)
-        return print_table([['about', name], *([k, v] for k, v in zip(head[1:], row[1:]) if v)], as_json)
-    if as_json: return print_table([head, *rows], as_json)
-    print_table([[row[head.index(column)] for column in _FAMILY_COLUMNS] for row in (head, *rows)])
-    print('\ncarve families NAME tells more, as does --json')
+        facts = [[key, value] for key, value in zip(head[1:], row[1:]) if value]
+        print_table([['about', name], *facts], as_json)
+    elif as_json: print_table([head, *rows], as_json)
+    else:
+        print_table([[row[head.index(column)] for column in _FAMILY_COLUMNS] for row in (head, *rows)])
+        print('\ncarve families NAME tells more, as does --json')
+

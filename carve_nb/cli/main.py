@@ -12,7 +12,9 @@ import select
 import sys
 import traceback
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from typing import Annotated
 import typer
 from .. import __version__
@@ -27,7 +29,7 @@ EXAMPLES = '''examples:
   carve checkup --model Qwen/Qwen2.5-VL-3B-Instruct'''
 
 # %% ../../nbs/library/cli/04_main.ipynb #c50e102e
-def _print_version(wanted):
+def _print_version(wanted: bool):
     "Print the version, and end"
     if not wanted: return
     print(f'carve {__version__}')
@@ -42,13 +44,13 @@ def top(ctx: typer.Context,
 
 UsageError = typer.BadParameter.__base__   # of the library that typer brings along
 
-def run_words(argv, told): # gets `debug` and the command
-    "Parse the words of a command, and do what they say"
+def run_words(argv: list[str], given: dict[str, object]):
+    "Parse the words of a command, and do what they say; `given` gets the name of the command and `debug`"
     if argv[0] in ('help', 'version'): argv = [*argv[1:], f'--{argv[0]}']
     group = typer.main.get_command(app)
     if '_CARVE_COMPLETE' in os.environ: group.main(argv, 'carve')     # what a shell asks for; ends here
     try:
-        with group.make_context('carve', argv, obj=told) as ctx: group.invoke(ctx)
+        with group.make_context('carve', argv, obj=given) as ctx: group.invoke(ctx)
     except typer.Exit: pass     # after help and the like
     except UsageError as e:
         said, where = e.format_message().rstrip('.'), e.ctx.command_path if e.ctx else 'carve'
@@ -58,12 +60,14 @@ def run_words(argv, told): # gets `debug` and the command
         raise CarveError(f'{said} (see {where} --help)') from None
 
 # %% ../../nbs/library/cli/04_main.ipynb #b03105d1
-def print_error(e, debug=False) -> int: # exit status
-    "Print what went wrong on one line"
+def print_error(e: Exception, debug: bool = False) -> int:
+    "Print what went wrong on one line, and return the exit status"
     if debug: traceback.print_exception(e)
-    known = isinstance(e, CarveError)
-    print_line('error', e if known else f'{type(e).__name__}: {e} (carve --debug ... shows where)')
-    return e.exit_status if known else 1
+    if isinstance(e, CarveError):
+        print_line('error', e)
+        return e.exit_status
+    print_line('error', f'{type(e).__name__}: {e} (carve --debug ... shows where)')
+    return 1
 
 def _nobody_reads() -> bool:
     "Return whether the standard output is closed at the other end, as after `| head`"
@@ -75,7 +79,7 @@ def _nobody_reads() -> bool:
 
 # %% ../../nbs/library/cli/04_main.ipynb #8d5465ec
 @contextmanager
-def _logged():
+def _logged() -> Iterator[None]:
     "Inside the block the messages that the package logs go to the standard error, without prefix"
     log = logging.getLogger('carve_nb')
     log.addHandler(handler := logging.StreamHandler())
@@ -85,26 +89,29 @@ def _logged():
         log.setLevel(logging.NOTSET)
         log.removeHandler(handler)
 
-def _note(message, *args, **kw): print_line('note', message)    # as `warnings.showwarning`
+def _note(message: Warning|str, *args: object, **kw: object):
+    "Print a warning as a note, as `warnings.showwarning`"
+    print_line('note', message)
 
-def main(argv=None) -> int: # exit status
-    "Run the command `carve`"
+def main(argv: list[str]|None = None) -> int:
+    "Run the command `carve`, and return its exit status"
     if sys.stdout is None:
         return print_error(CarveError('The standard output is closed; nothing could be shown. Send it to /dev/null.'))
-    if argv is None: sys.stdout.reconfigure(errors='backslashreplace')    # a process of its own: no character is refused
-    told = {}
+    if argv is None and isinstance(sys.stdout, TextIOWrapper):    # a process of its own: no character is refused
+        sys.stdout.reconfigure(errors='backslashreplace')
+    given: dict[str, object] = {}
     with warnings.catch_warnings(), _logged():
         warnings.showwarning = _note
         try:
-            run_words(list(sys.argv[1:] if argv is None else argv) or ['help'], told)
+            run_words(list(sys.argv[1:] if argv is None else argv) or ['help'], given)
             sys.stdout.flush()
             return 0
-        except SystemExit as e: return e.code or 0      # of a signal, or of what a shell asks for
+        except SystemExit as e: return int(e.code or 0)      # of a signal, or of what a shell asks for
         except KeyboardInterrupt:
-            if told.get('command') in ('ask', 'map'): print_line('note', 'stopped: no answer, and nothing was written.')
+            if given.get('command') in ('ask', 'map'): print_line('note', 'stopped: no answer, and nothing was written.')
             return 130
         except Exception as e:
-            if not (isinstance(e, BrokenPipeError) and _nobody_reads()): return print_error(e, told.get('debug'))
+            if not (isinstance(e, BrokenPipeError) and _nobody_reads()): return print_error(e, bool(given.get('debug')))
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())    # where the rest goes
             return 141
 

@@ -9,7 +9,7 @@ __all__ = ['TURNED', 'Method', 'as_saliency', 'layers_of', 'CropMethod', 'Guided
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 import torch
 from PIL import Image
 from ..attention.edits import Edit, applying
@@ -81,6 +81,10 @@ class Method:
         if by is not None or r.answer is None: self.ask_again(session, r, by)
         r.notes += [*session.notes(question, self.suffix), *cut_note(r.answer)]
         return r
+
+    def settled(self, vlm: VLM) -> Self:
+        "Return the method with the fields that it takes from the model, such as the fields of a profile"
+        return self
 
     def in_order(self, question: str) -> tuple['Method', str]:
         "Return the method and the words that it asks: with `question_last` the suffix stands in the words, before the question"
@@ -244,7 +248,8 @@ class GuidedMethod(Method):
         prompt = session.prompt(question, self.suffix)
         with self.guided(session, prompt) as processors, r.seconds('ask'):
             r.answer = session.generate(prompt, self.max_new_tokens, processors, self.from_prefix)
-        calls = r.calls    # the plain answer is no call of the method itself
+        calls = r.calls
         self.ask_plain(session)
-        r.calls = calls
+        r.calls = calls    # the plain answer is no cost of the method itself
+        r.seconds.pop('baseline', None)
         return r

@@ -6,18 +6,22 @@
 __all__ = ['CASES', 'RESULT', 'load_stored', 'result_table', 'find_sample', 'asked', 'show_cases', 'repeat_demo']
 
 # %% ../../nbs/library/runs/06_demo.ipynb #9978061e
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
+from ..attention.vlm import VLM
 from ..core.image import png_bytes
 from ..core.io import CHECKPOINTS, SMALL, TINY, replace_file, table_html
 from ..core.plotting import panels_html
 from ..data.datasets import load_benchmark
+from ..data.records import Record
 from ..data.scenes import make_scene, to_sample
+from ..method.results import Result
 from .report import PAGE, format_cell, report, run_name
 from .runner import RunConfig, SampleEvaluator, image_units, local_engine
-from .store import read_run
+from .store import Run, read_run
 
 # %% ../../nbs/library/runs/06_demo.ipynb #10ad0d31
 _STORED = {SMALL: 'demo-carve-small', TINY: 'demo'}     # model -> records in the package
@@ -29,26 +33,31 @@ RESULT = { # method -> words for it
     'question-only': 'CARVE without the contrast', 'carve': 'CARVE, settings chosen on carve-tiny',
     'lookup': 'attention of one query token, no contrast', 'oracle': 'the true region, enlarged'}
 
-def load_stored() -> dict: # name of a model -> `Run`
+def load_stored() -> dict[str, Run]:
     "Read the stored run of each model of this package"
     return {model: read_run(CHECKPOINTS.parent/'records'/name) for model, name in _STORED.items()}
 
-def result_table(stored: dict) -> list: # model -> `Run`; -> of lists of str, the head first
-    "Return the table of the stored runs: right digits of each model in % with the 95 % interval, and pointing in %"
-    tables = [report(run.records, kind='digit') for run in stored.values()]
-    head = ['method', 'what it is', *(word for model in stored for word in (f'{model}, %', 'pointing, %'))]
-    def cells(row): return format_cell(row, 'acc'), '-' if pd.isna(row.pointing) else f'{100*row.pointing:.0f}'
-    return [head, *([m, words, *(cell for t in tables for cell in cells(t.loc[m]))] for m, words in RESULT.items())]
+def result_table(stored: dict[str, Run]) -> list[list[str]]:
+    "Return accuracy with its 95 % interval and pointing-game accuracy of each method and model in percent, the head first"
+    columns = {'method': pd.Series(RESULT.keys(), RESULT), 'what it is': pd.Series(RESULT)}
+    for model, run in stored.items():
+        scores = report(run.records, kind='digit').loc[list(RESULT)]
+        columns[f'{model}, %'] = scores.apply(format_cell, axis=1, key='acc')
+        columns[f'{model} pointing'] = (100*scores.pointing).map('{:.0f}'.format).replace('nan', '-')
+    table = pd.DataFrame(columns)
+    head = ['pointing, %' if column.endswith('pointing') else column for column in table.columns]
+    return [head, *table.to_numpy().tolist()]
+
 
 # %% ../../nbs/library/runs/06_demo.ipynb #8583a63d
-def find_sample(id): # 'heldout-7-digit'
-    "Return the sample of an id"
+def find_sample(id: str) -> Record|None:
+    "Return the sample of an id, such as 'heldout-7-digit'"
     split, seed, kind = id.split('-')
     return to_sample(make_scene(int(seed), split), kind)
 
 # %% ../../nbs/library/runs/06_demo.ipynb #8ffb1824
-def _pick_cases(run) -> dict: # name of a case -> id of a sample
-    "Return four samples to show: the chosen one, the first, the next that `lookup` fixed, the next that it broke"
+def _pick_cases(run: Run) -> dict[str, str]:
+    "Return the ids of four samples to show: the chosen one, the first, the next that `lookup` fixed, the next that it broke"
     alone = {r['id']: r['score'] for r in run.select('none', 'digit')}
     gains = {r['id']: r['score'] - alone[r['id']] for r in run.select('lookup', 'digit')}
     chosen = 'heldout-145-digit'
@@ -56,12 +65,14 @@ def _pick_cases(run) -> dict: # name of a case -> id of a sample
     fixed, broken = (next(id for id in others if gains[id] == gain) for gain in (1, -1))
     return dict(chosen=chosen, first=first, fixed=fixed, broken=broken)
 
-def asked(run, methods) -> RunConfig:
+def asked(run: Run, methods: Sequence[str]) -> RunConfig:
     "Return the configuration of a run, for other methods: the same suffix and length of an answer"
     return RunConfig(methods, run.protocol['prompt']['suffix'], run.protocol['decoding']['max_new_tokens'])
 
-def show_cases(vlm, runs, out) -> dict: # name -> `Run`, the first of this model; what a case is -> `Result`
-    "Ask the questions of `_pick_cases` again, and write their images and a page with the table of the runs"
+def show_cases(vlm: VLM, runs: dict[str, Run], out: str|Path) -> dict[str, Result]:
+    """Ask the questions of `_pick_cases` again, and write their images and a page with the table of the runs.
+
+    The first run is the model's. Each result is returned under the name of its case."""
     run = next(iter(runs.values()))
     method = asked(run, ['lookup']).made['lookup']
     shown = {}
@@ -79,7 +90,7 @@ def show_cases(vlm, runs, out) -> dict: # name -> `Run`, the first of this model
     return shown
 
 # %% ../../nbs/library/runs/06_demo.ipynb #85779118
-def repeat_demo(vlm, stored, n=40, progress=True) -> list: # of bool
+def repeat_demo(vlm: VLM, stored: Run, n: int = 40, progress: bool = True) -> list[bool]:
     "Ask the first questions of a stored run again, in the ways of its table: is each answer the stored one?"
     before = {(r['id'], r['method']): r['answer'] for r in stored.records if r['status'] == 'ok'}
     units = image_units(load_benchmark('scenes', n, kinds=('digit',)))

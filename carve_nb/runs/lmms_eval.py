@@ -9,39 +9,43 @@ __all__ = ['manifests', 'Adapter', 'make_class']
 import json
 import os
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 from PIL import Image
 from ..attention.session import Session
+from ..attention.vlm import VLM
 from ..core.errors import CarveError
 from ..core.image import image_key
 from ..core.io import SMALL
-from ..method.registry import make_method, read_method
+from ..method.registry import make_method, methods, read_method
 from ..method.wrappers import open_answerer, why_no_crop
 from .report import without_values
 from .runner import as_vlm, equip
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #f1b3cdbd
-def _need_lmms(module): # the module
+def _need_lmms(module: str) -> ModuleType:
     "Return a module of lmms-eval, or how to get it"
     try: return import_module(f'lmms_eval.{module}')
     except ModuleNotFoundError as e:
         if (e.name or '').split('.')[0] != 'lmms_eval': raise
         raise CarveError('This needs lmms-eval 0.7 or newer: pip install lmms_eval') from None
 
-def manifests() -> list: # of `ModelManifest`
-    "Return the model that the entry point registers with lmms-eval"
+def manifests() -> list:
+    "Return the `ModelManifest` of the model that the entry point registers with lmms-eval"
     manifest = _need_lmms('models.registry_v2').ModelManifest
     return [manifest('carve', simple_class_path='carve_nb.runs.lmms_eval.CarveLmms')]
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #b44e5273
-def _split_context(text) -> tuple: # question, suffix or None
-    "Return the question, and the words in the last line behind it"
+def _split_context(text: object) -> tuple[str, str|None]:
+    "Return the question, and the suffix in the last line after it"
     *head, tail = str(text).strip().rsplit('\n', 1)
     return (head[0].strip(), tail.strip()) if head else (tail, None)
 
-def _one_image(visuals): # PIL image
-    "Return the image of a request, or why there is none"
+def _one_image(visuals: list|None) -> Image.Image:
+    "Return the image of a request; raise an error where there is none, or several"
     flat = [p for o in visuals or [] for p in (o if isinstance(o, (list, tuple)) else [o])]
     if len(flat) == 1 and isinstance(flat[0], Image.Image): return flat[0]
     what = f'a {type(flat[0]).__name__}, which is no image' if len(flat) == 1 else f'{len(flat)} images'
@@ -50,8 +54,8 @@ def _one_image(visuals): # PIL image
         'on_error=empty.')
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #5b123150
-def _read_length(asked, most=None) -> int: # longest answer
-    "Return the longest answer in tokens; warns of settings that are not greedy"
+def _read_length(asked: dict, most: int|None = None) -> int:
+    "Return the longest answer in tokens; warn of settings that are not greedy"
     greedy = dict(temperature=(None, 0), do_sample=(None, False), num_beams=(None, 1))
     if odd := {k: asked[k] for k, values in greedy.items() if asked.get(k) not in values}:
         warnings.warn(f'The task asks for {odd}; decoding stays greedy.', stacklevel=3)
@@ -62,9 +66,15 @@ class Adapter:
     "A model under a method, as lmms-eval asks it"
     is_simple = True
     batch_size = 1
-    def __init__(self, pretrained=SMALL, method='carve', max_new_tokens=None, split=False, on_error='raise',
-        answer_by=None, answer_key=None, image_tokens=None, device=None, dtype=None, revision=None,
-        trust_remote_code=False, log=None, batch_size=1, max_batch_size=None, **fields):
+    task_dict: dict      # task -> split -> documents; of lmms-eval, as is the next
+    cache_hook: Any
+
+    def __init__(self,
+        pretrained: str|VLM = SMALL, method: str = 'carve', max_new_tokens: int|None = None, split: bool = False,
+        on_error: str = 'raise', answer_by: str|None = None, answer_key: str|None = None, image_tokens: int|None = None,
+        device: str|None = None, dtype: str|None = None, revision: str|None = None, trust_remote_code: bool = False,
+        log: str|None = None, batch_size: int = 1, max_batch_size: int|None = None, **fields,
+    ):
         super().__init__()
         if int(os.environ.get('WORLD_SIZE', 1)) > 1:
             raise CarveError('The plug-in runs in one process; start lmms-eval without accelerate or torchrun.')
@@ -76,22 +86,26 @@ class Adapter:
         self.log = log and Path(log)    # a line of JSON for each request
         self.on_error = on_error
         self.method = make_method(name, **self.fields)
-        if self.method.asks == 'box': raise CarveError(f'method={name!r} needs the true region, which no task gives.')
+        if methods()[name].asks == 'box': raise CarveError(f'method={name!r} needs the true region, which no task gives.')
         if answer_by and (why := why_no_crop(self.method)): raise CarveError(f'{why}: leave answer_by out.')
-        self.key = self.session = None   # of the image that was asked about last
-        self.noted = set()   # notes that were shown, without their numbers
+        self.key = ''                       # of the image that was asked about last
+        self.session: Session|None = None   # about it
+        self.noted: set[str] = set()   # notes that were shown, without their numbers
         self.by = answer_by and open_answerer(answer_by, answer_key)
         given = dict(
             device=device, dtype=dtype, revision=revision, image_tokens=image_tokens, trust_remote_code=trust_remote_code)
         self.vlm = as_vlm(pretrained, {k: v for k, v in given.items() if v})
 
-    def answer(self, context, asked, doc_to_visual, doc_id, task, split) -> tuple[str, dict]:
+    def answer(
+        self, context: str, asked: dict, doc_to_visual: Callable[[dict], list], doc_id: int, task: str, split: str,
+    ) -> tuple[str, dict]:
         "Return the answer to one request, up to the first stop word, and its token counts"
         question, suffix = _split_context(context) if self.split else (str(context).strip(), None)
         image = _one_image(doc_to_visual(self.task_dict[task][split][doc_id]))
         method = equip(self.method, suffix, _read_length(asked, self.longest), given=self.fields)
         key = image_key(image)
-        if key != self.key: self.key, self.session = key, Session(self.vlm, image)
+        if not self.session or key != self.key: self.session = Session(self.vlm, image)
+        self.key = key
         r = method.answer(self.session, question, self.by)
         for note in r.notes:
             alike = without_values(note)
@@ -108,7 +122,7 @@ class Adapter:
             with self.log.open('a', encoding='utf-8') as f: f.write(json.dumps(line, ensure_ascii=False) + '\n')
         return text, counts
 
-    def generate_until(self, requests) -> list[tuple[str, dict]]:
+    def generate_until(self, requests: list) -> list[tuple[str, dict]]:
         """Answer in the order of the requests, each with its token counts, which lmms-eval logs; with on_error='empty' an
         error becomes an empty answer and a warning"""
         answers = []
@@ -121,7 +135,7 @@ class Adapter:
             self.cache_hook.add_partial('generate_until', r.args[:2], answers[-1][0])
         return answers
 
-    def loglikelihood(self, requests):
+    def loglikelihood(self, requests: list):
         "Refuse: likelihoods are not offered"
         raise CarveError(
             'Tasks that compare likelihoods, or that have several rounds, are not supported: a method ends in one '
@@ -129,12 +143,12 @@ class Adapter:
     generate_until_multi_round = loglikelihood
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #65e633e6
-def make_class(base=None) -> type: # of a model for lmms-eval
+def make_class(base: type|None = None) -> type:
     "Return the adapter with the base class of lmms-eval"
     own = dict(__module__=__name__, __doc__='CARVE and all other methods of carve_nb')
     return type('CarveLmms', (Adapter, base or _need_lmms('api.model').lmms), own)
 
-def __getattr__(name):
+def __getattr__(name: str) -> type:
     "Make `CarveLmms` when it is asked for"
     if name == 'CarveLmms': return make_class()
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

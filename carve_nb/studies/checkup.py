@@ -29,7 +29,7 @@ from ..method.profiles import SINKS, ModelProfile, find_profile
 from ..models.prompts import unknown_note
 from ..runs.report import PAGE, compare_methods, format_cell, kinds_of, remarks, report, report_kinds, table_rows
 from ..runs.runner import run_eval
-from ..runs.store import Run, attempt
+from ..runs.store import Run, attempt, run_folder
 from .profile import keep_profile, make_profile
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #88333735
@@ -291,7 +291,7 @@ def estimate_time(name: str, n: int = EACH) -> str:
 
 def run_checkup(
     model: str|Path|VLM = SMALL,             # name, folder or Hub id, or a loaded one
-    out: str|Path = 'checkup_out',           # folder
+    out: str|Path|None = None,               # folder; None: checkup_out/MODEL
     data: str|Path|None = None,              # a folder of questions of your own, for the page alone
     n: int = EACH,                           # questions of each kind, 2 to 1000
     kinds: tuple = tuple(CHANCE),            # of question
@@ -305,7 +305,8 @@ def run_checkup(
     skipped = unknown_kinds(vlm, kinds)
     kinds = [kind for kind in kinds if kind not in skipped]
     if not kinds: raise CarveError(f'No kind of question can be asked. {" ".join(skipped.values())}')
-    Path(out).mkdir(parents=True, exist_ok=True)
+    out = Path(out or run_folder('checkup_out', vlm.name))
+    out.mkdir(parents=True, exist_ok=True)
     bar = partial(tqdm, desc='profile', leave=False, disable=not progress)
     made = attempt(lambda: profile_stage(vlm, out, images, bar))
     notes = [f'{KINDS[kind]} were not asked: {why}' for kind, why in skipped.items()]
@@ -314,9 +315,9 @@ def run_checkup(
     how = dict(retry=retry, progress=progress)
     run = run_eval('eye', vlm, arms, n*len(kinds), out, kinds=kinds, **how)
     found = Checkup(recommend(run.records), run, made.value, notes)
-    if own: found.own = recommend(run_eval(own, vlm, arms, out=Path(out)/'data', **how).records)
+    if own: found.own = recommend(run_eval(own, vlm, arms, out=out/'data', **how).records)
     text = json.dumps(make_row(found), indent=1)
     text = re.sub(r'[{\[][^][{}]*[}\]]', lambda m: ' '.join(m[0].split()), text)    # an inner list is one line
-    replace_file(Path(out)/'row.json', text + '\n')
-    replace_file(Path(out)/'checkup.html', checkup_page(found))
+    replace_file(out/'row.json', text + '\n')
+    replace_file(out/'checkup.html', checkup_page(found))
     return found

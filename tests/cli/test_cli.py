@@ -520,6 +520,7 @@ def test_eval_of_a_folder(models, photos, tmp_path, capsys, monkeypatch, family,
         'results.csv'} <= {p.name for p in (tmp_path/'o').iterdir()}
     assert '| rel-att |' in (tmp_path/'o'/'table.md').read_text()
     assert main(['report', str(tmp_path/'o')]) == 0 and capsys.readouterr().out == printed.out
+    assert '<section' in (tmp_path/'o'/'answers.html').read_text()
     protocol = json.loads((tmp_path/'o'/'protocol.json').read_text())
     assert protocol['data']['name'] == photos.name and str(tmp_path) not in json.dumps(protocol)
     assert protocol['decoding']['max_new_tokens'] == 2
@@ -549,8 +550,8 @@ def test_eval_of_this_folder(models, photos, tmp_path, monkeypatch, capsys):
     words = ['eval', '..', '--model', str(models['llava']), '--methods', 'none', '--n', '1', '--max-new-tokens', '1',
         '--quiet']
     assert main(words) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith(f'written to {os.path.join("eval_out", "mine")}: ')
-    assert os.listdir() == ['eval_out'] and os.listdir('eval_out') == ['mine']
+    assert capsys.readouterr().out.endswith(f'{os.path.join("eval_out", "mine-llava", "answers.html")}\n')
+    assert os.listdir() == ['eval_out'] and os.listdir('eval_out') == ['mine-llava']
 
 
 def test_eval_says_what_is_wrong(photos, tmp_path, capsys):

@@ -137,7 +137,7 @@ def said(capsys, *args):
 
 @pytest.mark.case(50)
 def test_methods_come_and_go(tmp_path, capsys):
-    "`--methods none,random` where none,carve are: measured beside them, and the table shows those asked for; other fields of one name, another model or prompt are refused in a sentence"
+    "`--methods none,random` where none,carve are: measured beside them, and the table shows all three; what cannot be measured changes no file"
     (tmp_path/'D').mkdir()
     load_benchmark('scenes', 2)[0].open().resize((224, 224)).save(tmp_path/'D'/'a.png')
     (tmp_path/'D'/'q.jsonl').write_text(''.join(json.dumps(dict(id=i, image='a.png', question=f'What digit is on the {i} star?', answer='6')) + '\n' for i in ('red', 'blue')))
@@ -146,10 +146,16 @@ def test_methods_come_and_go(tmp_path, capsys):
     assert asked('none,carve')[0] == 0
     first = kept_lines(tmp_path/'R')
     status, out, err = asked('none,random')
-    assert (status, err) == (0, '') and rows(out) == ['none', 'random'], out
-    assert {json.loads(l)['method'] for l in kept_lines(tmp_path/'R')} == {'none', 'random'} and 'carve' in json.loads((tmp_path/'R'/'protocol.json').read_text())['left_out']
-    assert asked('random,carve,none')[1] and first < kept_lines(tmp_path/'R')        # with its seconds: not measured again
-    assert asked('none,carve,carve:p=.1')[0] == 0
+    assert (status, err) == (0, '') and rows(out) == ['none', 'carve', 'random'], out
+    assert first < kept_lines(tmp_path/'R')        # with its seconds: not measured again
+    before = {p.name: p.read_bytes() for p in (tmp_path/'R').iterdir()}
+    status, out, err = asked('oracle')
+    assert (status, out) == (2, '') and 'no question has a true region; give it in a column `box`' in err
+    assert {p.name: p.read_bytes() for p in (tmp_path/'R').iterdir()} == before
+    page = (tmp_path/'R'/'answers.html').read_text()
+    assert page.count('<section') == page.count('data:image/jpeg') == 2 and '<td style="text-align:left">wrong</td>' in page
+    assert asked('none,carve:p=.1')[0] == 0
+    assert {json.loads(l)['method'] for l in kept_lines(tmp_path/'R')} == {'none', 'carve', 'random', 'carve:p=.1'}
 
 
 def test_report_again(whole, capsys):
@@ -216,7 +222,7 @@ def test_older_folder(tiny, tmp_path):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == kept
 
 
-@pytest.mark.parametrize('first, then', [(dict(n=3), dict(n=6)), (dict(methods='none,carve'), dict(methods='none,carve,random')), (dict(n=2, methods='none'), dict(n=5, methods='random,none'))])
+@pytest.mark.parametrize('first, then', [(dict(n=3), dict(n=6)), (dict(methods='none,carve'), dict(methods='none,carve,random')), (dict(n=2, methods='none'), dict(n=5, methods='none,random'))])
 def test_growing(tiny, tmp_path, first, then):
     "More samples and more methods: what is there is used again, and the lines are those of one run; fewer samples are refused"
     before = run(tmp_path/'R', tiny, **first)
@@ -248,13 +254,13 @@ def test_another_profile(tiny, tmp_path, monkeypatch):
 
 
 def test_another_default_resolution(folders, tmp_path):
-    "The limit of a model itself belongs to the configuration, and the report names it"
+    "The limit of a model itself belongs to the configuration, and its protocol names it"
     vlm = VLM.from_pretrained(folders('qwen2_5_vl'))
     vlm.image_tokens = 16
     run(tmp_path/'R', vlm, 'none', 2)
-    assert 'tokens at most 16 tokens for each image' in markdown(write_report(tmp_path/'R')[0])
+    assert read_run(tmp_path/'R').protocol['pixels']['tokens'].startswith('at most 16 tokens for each image')
     vlm.image_tokens = 9
-    with pytest.raises(RunError, match='pixels.tokens is .at most 16 tokens.* there, .at most 9 tokens'): run(tmp_path/'R', vlm, 'none', 2)
+    with pytest.raises(RunError, match='the resolution is .at most 16 tokens.* there, .at most 9 tokens'): run(tmp_path/'R', vlm, 'none', 2)
 
 
 def test_reader_beside_a_writer(tiny, tmp_path):
@@ -314,7 +320,7 @@ def test_another_model_answers(tiny, tmp_path):
     second = VLM.from_pretrained(other)
     assert [r['box'] for r in own] == [r['box'] for r in found] and [r['answer'] for r in own] != [r['answer'] for r in found]
     for r, sample in zip(found[::2], load_benchmark('scenes', 3)): assert r['answer'] == str(second.ask(sample.open(), sample.question, SHORT_ANSWER, 2))
-    assert 'answer_by.model other' in markdown(write_report(tmp_path/'b')[0])
+    assert read_run(tmp_path/'b').protocol['answer_by']['model'] == 'other'
     with pytest.raises(ValueError, match='answer_by'): run(tmp_path/'b', tiny, 'none,carve', 3)
 
 
@@ -401,7 +407,7 @@ def test_a_method_of_your_own_that_changed(tiny, tmp_path, monkeypatch):
         load('')
         assert len(run(tmp_path/'R', tiny, 'none,loud', 2)) == 4
         load(' + "!"')
-        with pytest.raises(RunError, match='holds another run: loud.source_code has changed. Name another folder'): run(tmp_path/'R', tiny, 'none,loud', 3)
+        with pytest.raises(RunError, match='holds another run: loud.source_code changed. Name another folder'): run(tmp_path/'R', tiny, 'none,loud', 3)
     finally: METHODS.pop('loud', None)
 
 
