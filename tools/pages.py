@@ -455,7 +455,7 @@ def write_site(out):
     for path in sorted((ROOT/'docs').iterdir()):
         if path.is_dir(): shutil.copytree(path, out/path.name)
         elif path.name != 'order.toml' and path.suffix in ('.py', '.js'): shutil.copy(path, out/path.name)
-    told = {p.name: [spoken(p.title), spoken(p.subtitle), asked(p)] for p in [index, *pages]}
+    told = {p.name: dict(page=f'{spoken(p.title)} {spoken(p.subtitle)}', asked=asked(p)) for p in [index, *pages]}
     scorer = (ROOT/'docs/scorer.js').read_text(encoding='utf-8')
     (out/'scorer.js').write_text(scorer.replace('ABOUT = {}', f'ABOUT = {json.dumps(told, ensure_ascii=False)}'), encoding='utf-8')
     write_figures(out/'_static/figures')
@@ -469,14 +469,15 @@ def addresses():
 
 
 def asked(page):
-    "What newcomers ask that the page answers"
-    return ', '.join(settings()['asked'].get(page.name, ()))
+    "What newcomers ask that the page answers, by the section that does; '' is the page"
+    all_asked = {tuple(place.partition('#')[::2]): questions for place, questions in settings()['asked'].items()}
+    return {section: questions for (name, section), questions in all_asked.items() if name == page.name}
 
 
 def about_pages(pages):
     "What the HTML of a page needs to know: a sentence, the notebook, what it needs to run, and what a search finds"
     inside = {g.folder for g in groups() if g.internal}
-    return {p.name: dict(about=spoken(p.subtitle), notebook=f'nbs/{p.name}.ipynb', alone=p.alone, clone=p.clone, asked=asked(p),
+    return {p.name: dict(about=spoken(p.subtitle), notebook=f'nbs/{p.name}.ipynb', alone=p.alone, clone=p.clone, asked=', '.join(sum(asked(p).values(), [])),
                          internal=p.folder in inside) for p in pages}
 
 

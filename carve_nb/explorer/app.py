@@ -106,7 +106,7 @@ class Explorer:
     def show_image(self, src: ImageLike, name: str, code: str):
         "Take a new image, and clear what was found for the old one"
         try: self.session = Session(self.vlm, src)
-        except ValueError as e: raise CarveError(f'{name}: {e}') from e
+        except ValueError as e: raise CarveError(f'{name}: {str(e).rstrip(".")}.') from e
         self.code = code
         self.sample = None
         self.result = self.found = None
