@@ -481,12 +481,6 @@ def about_pages(pages):
                          internal=p.folder in inside) for p in pages}
 
 
-IN_CLONE = '''# This notebook reads files of the repository.
-from pathlib import Path
-if not any((folder/'recipes').is_dir() for folder in Path.cwd().parents):
-    raise FileNotFoundError('Run {} where it lies in a clone of the repository, with the package installed from there: pip install -e .')'''
-
-
 def attach_images(cell, folder):
     "A Markdown cell that carries the images it shows; their files lie below `folder`"
     attachments = {}
@@ -505,15 +499,15 @@ def download(page):
     "The notebook that a reader takes along: without outputs, with its images; what it needs is said first"
     cells = [dict(c, outputs=[]) if c['cell_type'] == 'code' else attach_images(c, page.path.parent) for c in page.nb['cells']]
     needs = dict(cell_type='markdown', id='c10eab01', metadata={}, source=[NEEDS])
-    first = dict(cell_type='code', execution_count=None, id='c10eab00', metadata={}, outputs=[], source=IN_CLONE.format(f'nbs/{page.name}.ipynb').splitlines(True))
-    return dict(page.nb, cells=[first if page.clone else needs, *cells])
+    return dict(page.nb, cells=[needs, *cells])
 
 
 def write_extra(out, pages):
-    "Files that lie beside the pages: llms.txt, and the notebooks without their outputs"
+    "Files that lie beside the pages: llms.txt, and the notebooks that run anywhere, without their outputs"
     (out/'extra').mkdir(exist_ok=True)
     (out/'extra/llms.txt').write_text(llms(lambda p: f'{p.name}.html'), encoding='utf-8')
     for p in pages:
+        if p.clone: continue
         path = out/f'extra/notebooks/{p.name}.ipynb'
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(download(p), ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
