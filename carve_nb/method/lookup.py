@@ -39,7 +39,7 @@ class Lookup(CropMethod):
     "The raw attention of the query token that the layers agree on; the region of its peak"
     # whose attention is read, also a list of words, such as ['heart']; None: the profile's, or 'last' if there is none
     query: Query | None = None
-    layers: Layers = None # indices, or two parts of the depth, such as (.2, .5); None: the profile's where `query` is None too, else all
+    layers: Layers = None # indices, or two parts of the depth; None: the profile's where `query` is None too, else all
     # words of the question that see what all words see: those before the query token, or all others; their mean map is
     # subtracted; None: the profile's choice where `query` is None too, else 'none'
     subtract: Literal['none', 'before', 'others', None] = None
