@@ -29,16 +29,18 @@ def links(page, up, site=None):
     notebook = about['notebook']
     repository, branch = site.get('repository', '').rstrip('/'), site.get('branch', 'main')
     source = f'{repository}/blob/{branch}/{notebook}' if repository else ''
-    take = 'Download notebook (runs in a clone)' if about['clone'] else 'Download notebook'
-    found = [(take, f'{up}notebooks/{page}.ipynb'), ('Source', source), ('Open in Colab', colab(repository, branch, notebook) if about['alone'] else '')]
+    own = '' if about['clone'] else f'{up}notebooks/{page}.ipynb'
+    found = [('Download notebook', own), ('Source', source), ('Open in Colab', colab(repository, branch, notebook) if about['alone'] else '')]
     return [(words, address) for words, address in found if address]
 
 
 def header(page, up):
-    "The links above a page's title"
-    found = links(page, up)
-    shown = ''.join(f'<a href="{html.escape(a)}"{" download" if w.startswith("Down") else ""}>{w}</a>' for w, a in found)
-    return f'<nav class="page-links" aria-label="This notebook">{shown}</nav>' if found else ''
+    "The links above a page's title; of a page that reads files of the repository the path at which it runs"
+    found, about = links(page, up), ABOUT.get(page)
+    if not about: return ''
+    path = f'<span>In a clone: <code>{about["notebook"]}</code></span>' if about['clone'] else ''
+    shown = path + ''.join(f'<a href="{html.escape(a)}"{" download" if w.startswith("Down") else ""}>{w}</a>' for w, a in found)
+    return f'<nav class="page-links" aria-label="This notebook">{shown}</nav>'
 
 
 def description(page, title):

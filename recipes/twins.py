@@ -39,7 +39,7 @@ def pointed_at(points, sample) -> str: # does the map point at a box?; with the 
 
 def measure_maps(vlm, sample) -> dict: # a `Record` of `seed_questions`
     "Return what each map points at, by query token, a letter a layer"
-    (look,), _ = look_at(vlm, [sample])
+    look, = look_at(vlm, [sample])
     def at(values): return pointed_at(lambda box: replace(look, box=box).points_at(values), sample)
     answer = vlm.ask(sample.image, sample.question, suffix=SHORT_ANSWER)
     maps = {query: ''.join(map(at, values)) for query, values in zip(QUERIES, look.maps)}

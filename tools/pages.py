@@ -455,7 +455,7 @@ def write_site(out):
     for path in sorted((ROOT/'docs').iterdir()):
         if path.is_dir(): shutil.copytree(path, out/path.name)
         elif path.name != 'order.toml' and path.suffix in ('.py', '.js'): shutil.copy(path, out/path.name)
-    told = {p.name: [spoken(p.title), spoken(p.subtitle), asked(p)] for p in [index, *pages]}
+    told = {p.name: dict(page=f'{spoken(p.title)} {spoken(p.subtitle)}', asked=asked(p)) for p in [index, *pages]}
     scorer = (ROOT/'docs/scorer.js').read_text(encoding='utf-8')
     (out/'scorer.js').write_text(scorer.replace('ABOUT = {}', f'ABOUT = {json.dumps(told, ensure_ascii=False)}'), encoding='utf-8')
     write_figures(out/'_static/figures')
@@ -469,21 +469,16 @@ def addresses():
 
 
 def asked(page):
-    "What newcomers ask that the page answers"
-    return ', '.join(settings()['asked'].get(page.name, ()))
+    "What newcomers ask that the page answers, by the section that does; '' is the page"
+    all_asked = {tuple(place.partition('#')[::2]): questions for place, questions in settings()['asked'].items()}
+    return {section: questions for (name, section), questions in all_asked.items() if name == page.name}
 
 
 def about_pages(pages):
     "What the HTML of a page needs to know: a sentence, the notebook, what it needs to run, and what a search finds"
     inside = {g.folder for g in groups() if g.internal}
-    return {p.name: dict(about=spoken(p.subtitle), notebook=f'nbs/{p.name}.ipynb', alone=p.alone, clone=p.clone, asked=asked(p),
+    return {p.name: dict(about=spoken(p.subtitle), notebook=f'nbs/{p.name}.ipynb', alone=p.alone, clone=p.clone, asked=', '.join(sum(asked(p).values(), [])),
                          internal=p.folder in inside) for p in pages}
-
-
-IN_CLONE = '''# This notebook reads files of the repository.
-from pathlib import Path
-if not any((folder/'recipes').is_dir() for folder in Path.cwd().parents):
-    raise FileNotFoundError('Run {} where it lies in a clone of the repository, with the package installed from there: pip install -e .')'''
 
 
 def attach_images(cell, folder):
@@ -504,15 +499,15 @@ def download(page):
     "The notebook that a reader takes along: without outputs, with its images; what it needs is said first"
     cells = [dict(c, outputs=[]) if c['cell_type'] == 'code' else attach_images(c, page.path.parent) for c in page.nb['cells']]
     needs = dict(cell_type='markdown', id='c10eab01', metadata={}, source=[NEEDS])
-    first = dict(cell_type='code', execution_count=None, id='c10eab00', metadata={}, outputs=[], source=IN_CLONE.format(f'nbs/{page.name}.ipynb').splitlines(True))
-    return dict(page.nb, cells=[first if page.clone else needs, *cells])
+    return dict(page.nb, cells=[needs, *cells])
 
 
 def write_extra(out, pages):
-    "Files that lie beside the pages: llms.txt, and the notebooks without their outputs"
+    "Files that lie beside the pages: llms.txt, and the notebooks that run anywhere, without their outputs"
     (out/'extra').mkdir(exist_ok=True)
     (out/'extra/llms.txt').write_text(llms(lambda p: f'{p.name}.html'), encoding='utf-8')
     for p in pages:
+        if p.clone: continue
         path = out/f'extra/notebooks/{p.name}.ipynb'
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(download(p), ensure_ascii=False, indent=1) + '\n', encoding='utf-8')

@@ -9,9 +9,10 @@ __all__ = ['SPLITS', 'Scene', 'make_scene', 'scene_objects', 'to_sample', 'Scene
 # %% ../../nbs/library/data/02_scenes.ipynb #bf68ed8a
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 import numpy as np
 from PIL import Image, ImageDraw
-from ..core.errors import CarveError, DataError, choose
+from ..core.errors import CarveError, DataError, choose, quote
 from ..core.plotting import panels_html
 from .drawing import COLORS, PHOTOS, SHAPES, SIZE, SceneObject, background, sprite
 from .questions import ASK, KINDS, Question
@@ -22,7 +23,8 @@ SPLITS = dict(train=1, calibration=2, heldout=3)   # a part of each seed, so tha
 
 def _rng(split, *keys):
     "Return the random generator of a split and some numbers"
-    if min(keys) < 0: raise CarveError(f'seed must be 0 or more, got {min(keys)}')
+    if not all(isinstance(key, Integral) and key >= 0 for key in keys):
+        raise CarveError(f'seed must be a whole number of 0 or more, got {quote(keys[0])}')
     return np.random.default_rng(np.random.SeedSequence([SPLITS[choose(split, SPLITS, 'split')], *map(int, keys)]))
 
 # %% ../../nbs/library/data/02_scenes.ipynb #537cd9b6

@@ -37,7 +37,7 @@ OFFICIAL = _BOTH | dict(steps='all', p=.2, K=3, final_images='both', region_rule
 @dataclass(repr=False)
 class Carve(CropMethod):
     "Contrast of two maps, our settings"
-    layers: Layers = None # whose maps are added: None all (ours), 'paper' 20 to 25 (both), see `pick_layers`
+    layers: Layers = None # whose maps are added: None all (ours), 'paper' 20 to 25 (both); or indices
     steps: Literal['first', 'last', 'all'] = 'first' # of the answer; 'all' weighed 1, 2, ... (Table 1)
     query: Query = 'last' # whose attention: the last token's (both); the mean of the question's, of its 'content' words, of
     # the last of them ('noun'), of the '?', or of a list of words (ours)

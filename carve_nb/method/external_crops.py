@@ -174,7 +174,7 @@ class SamCrop(ToolCrop):
     clip: ClipCrop | None = None # a `ClipCrop` that ranks the segments (ViCrop's code); None: the task map's sum does (ours)
     most: float = .5 # segments of a larger share of the image are passed over (ours)
     K: int = 1 # segments kept, the crop is around all of them; ViCrop: 1
-    layers: Layers = None # of the task map, see `pick_layers` (ours)
+    layers: Layers = None # of the task map: indices, or two parts of the depth; None: all (ours)
     name, kind = 'sam', 'AutoModelForMaskGeneration'
 
     def find(self, session: Session, question: str) -> list[Region]:

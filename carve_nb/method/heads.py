@@ -74,7 +74,7 @@ class Var(GuidedMethod):
     p: float = limited(.4, 0, 1) # share of the sinks' weight that is moved (code: keeps .6; the paper's is UNVERIFIED)
     tau: float = limited(20., ABOVE_0) # source, for 3584 to 5120 dimensions
     summ: float = limited(.2, 0, 1) # code: least weight on the image
-    layers: Layers = None # None: all but the first two and the last; else see `pick_layers`
+    layers: Layers = None # None: all but the first two and the last; or indices, or two parts of the depth
     last: bool = False # edit the last layer too (code: its flag to skip it never acts)
     dims: list | None = None # sink dimensions; None: detected by `sink_dims`
     name, source = 'var', 'arXiv 2503.03321'
@@ -172,7 +172,7 @@ def reinforce(o, heads, alpha): # o: [B, H, R, D] outputs of the heads; heads: [
 class Vhr(GuidedMethod):
     "Heads that react to the image more than others of their layer, amplified"
     alpha: float = limited(2., ABOVE_0) # paper: 2; 4 breaks the output (third-party note, UNVERIFIED); 1: no change
-    layers: Layers = (18/32, 1.) # paper: the last 14 of 32, 18..31; see `pick_layers`
+    layers: Layers = (18/32, 1.) # paper: the last 14 of 32, 18..31; indices, or two parts of the depth
     early: Layers = (1,) # paper: and the second layer; () for none
     name, source = 'vhr', 'arXiv 2412.13949'
 

@@ -56,7 +56,7 @@ def join_boxes(boxes) -> list: # (x0, y0, x1, y1)
 class Hide(LargeCrops, CropMethod):
     "Pieces that the attention of the named objects marks, packed in their layout"
     words: str = 'Look in the picture for each one of the following things: {}' # at least `before` tokens, then names (ours)
-    layers: Layers = None # see `pick_layers` (modeling_qwen3_vl_re_infer.py: all; Qwen2.5-VL the 15th of 28)
+    layers: Layers = None # None: all (modeling_qwen3_vl_re_infer.py; Qwen2.5-VL: the 15th of 28); or indices
     before: int = limited(8, 1) # first tokens of `words`, whose mean map is taken away (utiles.py: noise_token_num)
     sigma: float = limited(3., 0) # blur, cells (cycle_infer.py)
     threshold: float = limited(.5, 0, 1) # of a map between 0 and 1 (Qwen3/cycle_infer.py; Qwen2.5 .7)

@@ -37,9 +37,9 @@ def less_words(S, rows, layers, tokens) -> Saliency: # the row's map; `Attention
 @dataclass(repr=False)
 class Lookup(CropMethod):
     "The raw attention of the query token that the layers agree on; the region of its peak"
-    # one of `QUERIES` or a list of words; None: that of the model's profile, or the last position if it has none
+    # whose attention is read, also a list of words, such as ['heart']; None: the profile's, or 'last' if there is none
     query: Query | None = None
-    layers: Layers = None # see `pick_layers`; None: the profile's where `query` is None too, else all
+    layers: Layers = None # indices, or two parts of the depth; None: the profile's where `query` is None too, else all
     # words of the question that see what all words see: those before the query token, or all others; their mean map is
     # subtracted; None: the profile's choice where `query` is None too, else 'none'
     subtract: Literal['none', 'before', 'others', None] = None

@@ -42,7 +42,8 @@ def check_fields(made): # a dataclass
         value, kinds, rule = getattr(made, f.name), get_args(f.type), f.metadata
         words = [w for kind in (f.type, *kinds) if get_origin(kind) is Literal for w in get_args(kind)]
         if words and value not in words and type(value) not in kinds:
-            raise CarveError(f'{f.name}={value!r}: use {" or ".join(map(repr, words))}{", or a list"*(list in kinds)}')
+            listed = f', or a list of words, such as {f.name}={[str(value)]}' if list in kinds else ''
+            raise CarveError(f'{f.name}={value!r}: use {" or ".join(map(repr, words))}{listed}')
         if f.type == Layers and isinstance(value, str): pick_layers(value, 32)    # is the word known?
         checked = f.type in _PLAIN or get_origin(f.type) is tuple
         if checked and not rule and not _is_of(value, f.type):

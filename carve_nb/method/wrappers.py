@@ -25,7 +25,7 @@ from ..models.model import Answer
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #0d3024dd
 IMAGE_RULES = dict(   # how the image is chosen, and why it was this one
-    contrast='{:.1f} times its attention under the instruction', attention='{:.0%} of the attention on all')
+    contrast='{:.1f} times its attention under the general instruction', attention='{:.0%} of the attention on all')
 
 def given_image(which, n) -> int:    # a rule or a number; of images
     "Return the image of that number, counted from 0; None where a rule is to choose it"

@@ -214,6 +214,8 @@ def check_needs(vlm, method):
     """Refuse a model that lacks the layers of a method, or what it `needs`.
 
     Needs are keys of a family's `why_not`, or 'dense', attention in every layer."""
+    if not hasattr(vlm, 'family'):
+        raise CarveError(f'Give the model first, then the image; the first argument is of type {type(vlm).__name__}.')
     pick_layers(getattr(method, 'layers', None), vlm.n_layers)
     lacking = dict(vlm.family.why_not)
     if len(vlm.layers) < vlm.n_layers: lacking['dense'] = 'some of its decoder layers compute no attention'

@@ -79,7 +79,7 @@ def test_shell(tmp_path):
     for boxes in True, False:
         shutil.copytree(tmp_path/'R', out := tmp_path/f'R{boxes}')
         assert run(*words[:-1], out, '--data', own_folder(tmp_path/f'F{boxes}', boxes)).returncode == 0
-        own = (page := (out/'checkup.html').read_text())[page.index('On your images'):]
+        own = (page := (out/'checkup.html').read_text())[page.rindex('On your images'):]
         assert ('>oracle' in own) == boxes and '>carve:suffix=None' in own and (out/'row.json').read_text() == row
 
 
