@@ -115,7 +115,7 @@ def _read_file(src, most: int = MAX_PIXELS) -> Image.Image:
         raise ImageError(
             f'Not an image that can be read: {e}. Use an intact {", ".join(FORMATS)} file; of another '
             f'format, such as HEIC, convert it, or pass `Image.open(f).copy()`, where a plug-in of Pillow '
-            f'opens it') from e
+            f'opens it; of a video give a list of its frames: `method(vlm, frames, question)`') from e
     if img.format not in (*FORMATS, 'MPO'):   # MPO: a JPEG followed by previews, as many telephones write
         raise ImageError(f'PIL image from a file of format {img.format}, of which only {", ".join(FORMATS)} '
                          f'are decoded here; if you trust it, decode it yourself and pass `img.copy()`')

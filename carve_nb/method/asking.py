@@ -21,7 +21,7 @@ from ..core.plotting import draw_boxes
 from ..core.text import asked_part, is_word, pick_words
 from ..formulas.threshold import Region
 from .base import CropMethod
-from .crop import LargeCrops, PlainCrops, box_regions
+from .crop import box_regions
 from .settings import limited
 from .vicrop import tower_side
 from ..models.families import BOX_FORMS
@@ -138,7 +138,7 @@ def search(root, smallest, answering, promise, upper=.6, lower=0., drops=(.1, .1
 
 # %% ../../nbs/library/method/09_asking.ipynb #c61c008d
 @dataclass(repr=False)
-class ZoomEye(PlainCrops, CropMethod):
+class ZoomEye(CropMethod):
     "A search through parts of the image, led by the model's yes and no"
     existence: str = 'Is there a {cue} in the last picture? Answer yes or no.' # words (ours)
     latent: str = 'Could a {cue} be found by zooming further into the last picture? Answer yes or no.' # words (ours)
@@ -150,6 +150,10 @@ class ZoomEye(PlainCrops, CropMethod):
     lower: float = limited(0., -1, 1) # where it gives up (perform_zoom_eye.py; -.2 InternVL)
     drops: tuple[float, ...] = (.1, .1, .2) # steps of the threshold (perform_zoom_eye.py; .05, .1, .2 Qwen2.5-VL)
     root: bool = True # may the search end at the whole image? (zoom_eye.py: not for several cues shown alone)
+    square: bool = False
+    limit: int = limited(1, 1)
+    tokens: int | None = limited(None, 1)
+    min_side: int = limited(1, 1)
     name, source, category = 'zoom-eye', 'arXiv 2411.16044', 'prompt'
 
     def leaf_side(self, vlm: VLM) -> int:
@@ -212,9 +216,11 @@ def read_boxes(text, form, seen, resized) -> list: # of float
 
 # %% ../../nbs/library/method/09_asking.ipynb #169c5fb2
 @dataclass(repr=False)
-class AskBox(LargeCrops, CropMethod):
+class AskBox(CropMethod):
     "Crop to the box that the model writes"
     most: int = limited(128, 1) # tokens in which the box is written (ours)
+    square: bool = False
+    limit: int = limited(4096, 1)
     min_side: int = limited(96, 1) # pixels (ours)
     name, source, category = 'ask-box', "the models' own training", 'prompt'
 

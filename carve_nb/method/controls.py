@@ -20,7 +20,7 @@ from ..core.saliency import Saliency
 from ..formulas.threshold import Region
 from .base import CropMethod, Method, as_saliency
 from .carve import Carve
-from .crop import Crop, CropRule, LargeCrops, box_regions
+from .crop import Crop, CropRule, box_regions
 from .results import Result
 from .settings import ABOVE_0, limited
 
@@ -106,9 +106,12 @@ class RandomCrop(CenterCrop):
 
 # %% ../../nbs/library/method/31_controls.ipynb #b6a995b5
 @dataclass(repr=False)
-class Oracle(LargeCrops, CropMethod):
+class Oracle(CropMethod):
     "The true region"
     pad: float = limited(.5, 0, 100) # room at each end of each side, in parts of the side
+    square: bool = False
+    limit: int = limited(4096, 1)
+    min_side: int = limited(28, 1)
     final_images: Literal['crop', 'both'] = 'crop' # as in `Carve`
     name, category, asks = 'oracle', 'control', 'box'
 

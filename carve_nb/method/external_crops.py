@@ -22,7 +22,7 @@ from ..core.image import box_index, box_iou, box_size
 from ..formulas.threshold import Region
 from .asking import asked_words
 from .base import CropMethod, layers_of
-from .crop import LargeCrops, box_regions
+from .crop import box_regions
 from .settings import ABOVE_0, Layers, limited
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #7fb8fc22
@@ -47,11 +47,14 @@ def run_tool(model, inputs, **more): # loaded tool; dict from its processor -> i
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #0118726c
 @dataclass(repr=False)
-class ToolCrop(LargeCrops, CropMethod):
+class ToolCrop(CropMethod):
     "A crop that another network chooses"
     model: str | Path | PreTrainedModel | None = None # Hub id, folder, or a loaded model
     processor: ProcessorMixin | None = None # loaded processor; None: the one beside the model
     download: bool = False # may a Hub id be fetched?
+    square: bool = False
+    limit: int = limited(4096, 1)
+    min_side: int = limited(28, 1)
     source, asks = 'compared in arXiv 2509.06461', 'model'
     kind = ''       # Auto class of transformers that loads it
 

@@ -17,7 +17,6 @@ from ..core.errors import UnsupportedError
 from ..core.saliency import Saliency, pick_layers
 from ..formulas.threshold import Region, regions
 from .base import CropMethod, GuidedMethod, as_saliency
-from .crop import LargeCrops
 from .settings import ABOVE_0, Layers, limited
 from ..models.prompts import Prompt
 
@@ -100,12 +99,15 @@ class FusionMask(GuidedMethod):
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #0af8d889
 @dataclass(repr=False)
-class FusionCrop(LargeCrops, CropMethod):
+class FusionCrop(CropMethod):
     "Crop where a review layer differs from a fusion layer"
     layers: Layers = FUSION_DEPTHS # candidates C (source: 2, 4, 8, 11, 12, 13 of 32)
     last: Layers = LAST_DEPTH # layer k (source: 28 of 32)
     p: float = limited(.2, ABOVE_0, 1) # share of the pixels to keep (not given in the source; as CARVE)
     K: int = limited(3, 1) # regions, at most (not given in the source; as CARVE)
+    square: bool = False
+    limit: int = limited(4096, 1)
+    min_side: int = limited(28, 1)
     tokens: int | None = limited(None, 1) # as many as the processor gives it (how a crop is shown is not given in the source)
     name, source = 'fusion-crop', 'arXiv 2601.08151'
 

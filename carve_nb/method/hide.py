@@ -19,7 +19,7 @@ from ..core.text import find_word
 from ..formulas.threshold import Region
 from .asking import name_entities
 from .base import CropMethod, as_saliency, layers_of
-from .crop import LargeCrops, box_regions
+from .crop import box_regions
 from .settings import Layers, limited
 
 # %% ../../nbs/library/method/18_hide.ipynb #981c6745
@@ -53,7 +53,7 @@ def join_boxes(boxes) -> list: # (x0, y0, x1, y1)
 
 # %% ../../nbs/library/method/18_hide.ipynb #ca5804a5
 @dataclass(repr=False)
-class Hide(LargeCrops, CropMethod):
+class Hide(CropMethod):
     "Pieces that the attention of the named objects marks, packed in their layout"
     words: str = 'Look in the picture for each one of the following things: {}' # at least `before` tokens, then names (ours)
     layers: Layers = None # see `pick_layers` (modeling_qwen3_vl_re_infer.py: all; Qwen2.5-VL the 15th of 28)
@@ -61,6 +61,8 @@ class Hide(LargeCrops, CropMethod):
     sigma: float = limited(3., 0) # blur, cells (cycle_infer.py)
     threshold: float = limited(.5, 0, 1) # of a map between 0 and 1 (Qwen3/cycle_infer.py; Qwen2.5 .7)
     fill: Literal['black', 'packed', 'none'] = 'packed' # pieces moved together (source)
+    square: bool = False
+    limit: int = limited(4096, 1)
     tokens: int | None = limited(None, 1) # as many as the processor gives it (source)
     min_side: int = limited(1, 1) # pixels (source)
     name, source = 'hide', 'arXiv 2510.00054'

@@ -25,7 +25,7 @@ from ..core.saliency import Saliency
 from ..core.text import GENERAL_INSTRUCTION
 from ..formulas.threshold import Region
 from .base import CropMethod, as_saliency, layers_of
-from .crop import PlainCrops, box_regions
+from .crop import box_regions
 from .settings import ABOVE_0, Layers, limited
 from ..models.model import model_lock
 
@@ -85,10 +85,14 @@ def tower_side(vlm, otherwise=224) -> int: # pixels
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #71c86ef4
 @dataclass(repr=False)
-class ViCrop(PlainCrops, CropMethod):
+class ViCrop(CropMethod):
     "A crop by importance map and box search; subclasses make the map"
     base: int | None = limited(None, ABOVE_0) # base side s, pixels of the image; None: the tower's (source: 336, 224)
     instruction: str = GENERAL_INSTRUCTION # the neutral instruction q', the suffix is appended (source, all families)
+    square: bool = False
+    limit: int = limited(1, 1)
+    tokens: int | None = limited(None, 1)
+    min_side: int = limited(1, 1)
     source = 'arXiv 2502.17422'
 
     def importance(self, session: Session, words: str) -> Saliency:
