@@ -29,6 +29,9 @@ from .wrappers import answered_note, ask_one_of, ask_there, check_answerer, give
 from ..models.families import check_needs
 from ..models.model import Answer
 from ..models.prompts import Prompt
+import numpy as np
+from torch import Tensor
+from ..models.image_tokens import ImageSpan
 
 # %% ../../nbs/library/method/04_base.ipynb #21802a50
 TURNED = 'the instruction was put before the question, for the answer without the crop too'
@@ -149,15 +152,15 @@ class Method:
 
 # %% ../../nbs/library/method/04_base.ipynb #e6293850
 def as_saliency(
-    values,  # [Nv]
-    span,    # `ImageSpan`
-    image,   # PIL image
+    values: Tensor | np.ndarray,    # [Nv]
+    span: ImageSpan,
+    image: Image.Image,
 ) -> Saliency:
     "Lay values of one image's tokens out as a map"
     return Saliency(torch.as_tensor(values).reshape(span.grid), image.size, span.box, image)
 
 # %% ../../nbs/library/method/04_base.ipynb #091e32f3
-def layers_of(vlm, spec: Layers) -> list:
+def layers_of(vlm: VLM, spec: Layers) -> list[int]:
     "Return the layers that `layers=` means in a model, of those that attend to the images, or the nearest of these"
     return pick_layers(spec, vlm.n_layers, vlm.layers)
 

@@ -7,7 +7,7 @@ __all__ = ['QuestionOnly', 'InstructionOnly', 'DirectAnswer', 'CenterCrop', 'Ran
 
 # %% ../../nbs/library/method/31_controls.ipynb #819ca114
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, Self
 import numpy as np
 import torch
 from PIL import Image
@@ -23,6 +23,7 @@ from .carve import Carve
 from .crop import Crop, CropRule, box_regions
 from .results import Result
 from .settings import ABOVE_0, limited
+from ..models.image_tokens import ImageSpan
 
 # %% ../../nbs/library/method/31_controls.ipynb #b0315dae
 @dataclass(repr=False)
@@ -116,7 +117,7 @@ class Oracle(CropMethod):
     name, category, asks = 'oracle', 'control', 'box'
 
     @classmethod
-    def like(cls, method, **changes):
+    def like(cls, method: CropMethod, **changes) -> Self:
         "Return the oracle that shows its region as another method does"
         shown = {f.name: getattr(method, f.name) for f in fields(CropRule)}
         shown |= dict(fill='none', pad=max(method.pad, cls.pad), final_images=method.final_images)
@@ -137,7 +138,7 @@ class Oracle(CropMethod):
 class UniformMap(QuestionOnly):
     "No preference: the image twice"
     name, title = 'uniform-map', 'no preference'
-    def fuse(self, A_q, A_g, span, image) -> Saliency:
+    def fuse(self, A_q: Tensor, A_g: Tensor, span: ImageSpan, image: Image.Image) -> Saliency:
         "Return the same value everywhere"
         return as_saliency(np.ones(span.grid), span, image)
 

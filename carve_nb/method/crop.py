@@ -6,12 +6,13 @@
 __all__ = ['CROP_SIDE_RATIO', 'grow_box', 'box_regions', 'Crop', 'whole_crop', 'crop_image', 'grow_mask', 'CropRule']
 
 # %% ../../nbs/library/method/01_crop.ipynb #c20b0003
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-from ..core.image import box_size, union_box
+from ..core.image import Box, Size, box_size, union_box
 from ..core.plotting import black_out, keep_mask, panels_html
 from ..formulas.threshold import Region
 from .settings import limited
@@ -19,7 +20,7 @@ from .settings import limited
 # %% ../../nbs/library/method/01_crop.ipynb #56f0bf39
 CROP_SIDE_RATIO = 190   # greatest ratio of a crop's sides, a little under the models' `MAX_SIDE_RATIO`
 
-def grow_box(box, size, min_side=28, square=False, pad=0.) -> tuple: # pixels; (W, H) of the image
+def grow_box(box: Box, size: Size, min_side: int = 28, square: bool = False, pad: float = 0.) -> Box:
     "Return the box with room around it (`pad`, in parts of the side, at each of its ends), inside the image"
     lo, hi = np.array(box).reshape(2, 2)
     limit = np.array(size)
@@ -31,8 +32,10 @@ def grow_box(box, size, min_side=28, square=False, pad=0.) -> tuple: # pixels; (
     return *lo.tolist(), *(lo + n).tolist()
 
 # %% ../../nbs/library/method/01_crop.ipynb #2f85679b
-def box_regions(boxes, size, scores=None) -> list: # (x0, y0, x1, y1) pixels, floats; (W, H) of the image; all 1 -> `Region`s
-    "Return the parts of boxes that lie in the image; of a box outside there is none"
+def box_regions(boxes: Sequence[Sequence[float]], size: Size, scores: list[float] | None = None) -> list[Region]:
+    """Return the parts of boxes that lie in the image; of a box outside there is none.
+
+    Without scores all are 1."""
     found = []
     for box, score in zip(boxes, scores or [1.]*len(boxes)):
         corners = *np.floor(box[:2]), *np.ceil(box[2:])
@@ -57,11 +60,14 @@ class Crop:
         about = f'Crop of box {self.box} of the image, {self.scale:.2f} times as large{masked}.'
         return panels_html({'': self.image}, about, width=280)
 
-def whole_crop(img) -> Crop:
+def whole_crop(img: Image.Image) -> Crop:
     "Return the crop that changes nothing: the image itself"
     return Crop(img, (0, 0, *img.size), 1., False)
 
-def crop_image(img, box, mask=None, limit=4096, rounding='nearest', packed=False) -> Crop:
+def crop_image(
+    img: Image.Image, box: Box, mask: np.ndarray | None = None, limit: int = 4096, rounding: str = 'nearest',
+    packed: bool = False,
+) -> Crop:
     """Crop, black out, and enlarge to the image's size or until a side is `limit` long; a longer crop stays as it is.
 
     `mask` [h, w]: pixels of the crop to keep; None: all; `packed`: are rows and columns without one cut out? The sides are
@@ -78,7 +84,9 @@ def crop_image(img, box, mask=None, limit=4096, rounding='nearest', packed=False
     size = max(pixels(w*s), least), max(pixels(h*s), least)
     return Crop(crop.resize(size, Image.Resampling.LANCZOS), tuple(box), s, masked)
 
-def grow_mask(mask, left, top, right, bottom) -> np.ndarray: # [H, W] bool; pixels
+def grow_mask(
+    mask: np.ndarray, left: int, top: int, right: int, bottom: int,    # [H, W] bool; pixels
+) -> np.ndarray:
     "Grow the kept part of a mask to each side"
     h, w = top + bottom + 1, left + right + 1
     return ndimage.maximum_filter(mask, (h, w), mode='constant', origin=(bottom - h//2, right - w//2))
@@ -96,8 +104,10 @@ class CropRule:
     tokens: int | None = limited(144, 1) # most image tokens of the crop (ours); None: as many as the processor gives it (both)
     min_side: int = limited(96, 1) # least side of the crop, pixels (ours; the presets: 28, one merged patch)
 
-    def cut(self, image, box, regions=()) -> Crop: # `Region`s that stay where the rest is covered
-        "Return the crop of a box"
+    def cut(self, image: Image.Image, box: Box, regions: Sequence[Region] = ()) -> Crop:
+        """Return the crop of a box.
+
+        `regions` stay where the rest is covered."""
         big = grow_box(box, image.size, self.min_side, self.square, self.pad)
         mask = None
         if regions and self.fill != 'none':
@@ -106,8 +116,10 @@ class CropRule:
             if mask.all(): mask = None
         return self.render(image, big, mask)
 
-    def render(self, image, box, mask=None) -> Crop: # [h, w] bool, pixels of the box to keep; None: all
-        "Return the crop of exactly this box: every method's crop is made here"
+    def render(self, image: Image.Image, box: Box, mask: np.ndarray | None = None) -> Crop:
+        """Return the crop of exactly this box: every method's crop is made here.
+
+        `mask` [h, w] bool: pixels of the box to keep; None: all."""
         return crop_image(image, box, mask, self.limit, self.rounding, self.fill == 'packed')
 
     def show(self, image: Image.Image, regions: list[Region]) -> Crop:
