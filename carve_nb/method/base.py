@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
+import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 from ..attention.edits import Edit, applying
 from ..attention.rows import AttentionRows
 from ..attention.session import Session
@@ -27,11 +29,9 @@ from .results import Result, cut_note, unseen_note
 from .settings import FieldDocs, check_fields, limited, method_call
 from .wrappers import answered_note, ask_one_of, ask_there, check_answerer, given_image
 from ..models.families import check_needs
+from ..models.image_tokens import ImageSpan
 from ..models.model import Answer
 from ..models.prompts import Prompt
-import numpy as np
-from torch import Tensor
-from ..models.image_tokens import ImageSpan
 
 # %% ../../nbs/library/method/04_base.ipynb #21802a50
 TURNED = 'the instruction was put before the question, for the answer without the crop too'
