@@ -18,7 +18,6 @@ from fastcore.basics import chunked
 from PIL import Image
 from scipy import ndimage
 from transformers import AutoProcessor, BatchFeature, PreTrainedModel, ProcessorMixin
-from transformers.utils import ModelOutput
 from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
@@ -48,9 +47,7 @@ def load_tool(
         raise UnsupportedError(f'{str(model)!r} cannot be loaded as {kind}: {e}{hint}') from e
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #69dbeca6
-def run_tool(
-    model: PreTrainedModel, inputs: Mapping, **more,    # loaded tool; inputs from its processor
-) -> ModelOutput:
+def run_tool(model: PreTrainedModel, inputs: Mapping, **more):    # loaded tool; inputs from its processor
     "Return the tool's forward pass, on its own device and in its own precision"
     with torch.no_grad(): return model(**BatchFeature({**inputs, **more}).to(model.device, model.dtype))
 
