@@ -42,8 +42,6 @@ from .studies.measure import measure_masking as measure_masking
 from .testing import check_method as check_method
 from .method.registry import methods as methods
 from .method.registry import make_method as make_method
-from .method.wrappers import ask_several as ask_several
-from .method.wrappers import ask_video as ask_video
 from .runs.runner import run_eval as run_eval
 from .explorer.app import explore as explore
 

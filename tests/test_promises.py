@@ -14,18 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from processes import ROOT
-from carve_nb import (
-    VLM,
-    Carve,
-    CarveError,
-    Lookup,
-    ask_several,
-    ask_video,
-    make_scene,
-    measure_entropy,
-    measure_layers,
-    record_attention,
-)
+from carve_nb import VLM, Carve, CarveError, Lookup, make_scene, measure_entropy, measure_layers, record_attention
 from carve_nb.data.records import read_table
 
 HERE = 'test_promises'
@@ -204,17 +193,19 @@ def test_answers_stay():
     assert len(now) == 13 and not [line for key in now for line in holds.differences(key, told.get(key), now[key])]
 
 
-def test_several_images_and_frames(load):
+def test_several_images_and_frames(load, tmp_path):
     "The image that the question is about; the answer is that of the stock model before what was shown"
     vlm, images = load('qwen2_5_vl'), [image(1), image(2)]
     method = Carve(max_new_tokens=4, tokens=None)
-    r = ask_several(method, vlm, images, 'Is it red?', which=1)
+    r = method(vlm, images, 'Is it red?', which=1)
     words = f'Is it red? {method.suffix}'
     assert r.which == 1 and len(r.images) == 2 and r.saliency.size == images[1].size
     assert r.plain_answer.tokens == generate(vlm, stock(vlm, user(words, 2), images))
     assert r.answer.tokens == generate(vlm, stock(vlm, user(words, len(r.shown)), r.shown))
-    with pytest.raises(CarveError, match=r'call `ask_several\(method, vlm, frames, question\)`'):
-        ask_video(method, vlm, 'clip.mp4', 'Is it red?')
+    video = tmp_path/'clip.mp4'
+    video.write_bytes(b'\0\0\0\x18ftypmp42')
+    with pytest.raises(CarveError, match=r'list of its frames: `method\(vlm, frames, question\)`'):
+        method(vlm, video, 'Is it red?')
 
 
 def test_weights_changed_in_place():

@@ -27,8 +27,6 @@ from carve_nb import (
     Scene,
     UnsupportedError,
     add_family,
-    ask_several,
-    ask_video,
     check_method,
     explore,
     load_benchmark,
@@ -78,11 +76,9 @@ def mine(model: nn.Module, processor: ProcessorMixin, scene: Scene) -> None:
     print(Edit([1]))
     try: print(check_method(Carve(), vlm, scene.image, question).answer)
     except (ImageError, InsufficientMemoryError, UnsupportedError) as e: raise CarveError(str(e)) from e
-    method = make_method('lookup', p=.1)
-    print(ask_several(method, vlm, [scene.image], question).which + 1)
+    print(make_method('lookup', p=.1), Lookup()(vlm, [scene.image], question, which=0).which + 1)
     print(Carve()(vlm, scene.image, question, by=Endpoint('http://localhost:8000/v1', 'mine')), Complexity(.1, .2).texture + 1)
     explore(vlm, scene.image, question)
-    ask_video(method, vlm, 'a.mp4', question)
 
 
 def mistakes(vlm: VLM) -> None:

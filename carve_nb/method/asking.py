@@ -8,27 +8,29 @@ __all__ = ['NAME_THEM', 'asked_words', 'content_runs', 'name_entities', 'yes_no_
 
 # %% ../../nbs/library/method/09_asking.ipynb #0d9e674a
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, pairwise, repeat
 import torch
 from PIL import Image
+from transformers import PreTrainedTokenizerBase
 from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
-from ..core.image import box_size
+from ..core.image import Box, Size, box_size
 from ..core.io import behind_thought
 from ..core.plotting import draw_boxes
 from ..core.text import asked_part, is_word, pick_words
 from ..formulas.threshold import Region
 from .base import CropMethod
-from .crop import LargeCrops, PlainCrops, box_regions
+from .crop import box_regions
 from .settings import limited
 from .vicrop import tower_side
-from ..models.families import BOX_FORMS
+from ..models.families import BOX_FORMS, BoxForm
 from ..models.prompts import unknown_note
 
 # %% ../../nbs/library/method/09_asking.ipynb #07087c88
-def _words(question) -> list: # of (word or sign, is it a content word?)
+def _words(question: str) -> list[tuple[str, bool]]:    # of (word or sign, is it a content word?)
     "Return the words of what a question asks, as they are written, and the signs between them"
     text = asked_part(question)
     letters = ''.join('w' if is_word(f'w{c}') else c for c in text)     # marks belong to their letters
@@ -39,11 +41,11 @@ def _words(question) -> list: # of (word or sign, is it a content word?)
     picked = {owners[at] for at in pick_words(tokens, 'content')}
     return [(word, n in picked and any(map(str.isalnum, word))) for n, word in enumerate(words)]
 
-def asked_words(question) -> list:
+def asked_words(question: str) -> list[str]:
     "Return the content words of a question, each once; of one that is not English all words"
     return list(dict.fromkeys(re.sub("['’]s$", '', word.lower()) for word, kept in _words(question) if kept))
 
-def content_runs(question) -> list: # of str
+def content_runs(question: str) -> list[str]:
     "Return a question's content words, neighbors as one: 'What digit is on the red star?' has 'digit' and 'red star'"
     runs = groupby(_words(question), lambda pair: pair[1])
     return [' '.join(word for word, _ in run) for kept, run in runs if kept]
@@ -66,14 +68,16 @@ def name_entities(session: Session, question: str) -> list[str]:
     return runs
 
 # %% ../../nbs/library/method/09_asking.ipynb #911df2af
-def yes_no_tokens(tokenizer) -> tuple: # (ids of yes, ids of no)
+def yes_no_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], ...]:    # (ids of yes, ids of no)
     "Return the tokens in which 'Yes' and 'No', 'yes' and 'no' begin to differ"
     spelt = [[tokenizer.encode(w, add_special_tokens=False) for w in pair] for pair in (('Yes', 'No'), ('yes', 'no'))]
     found = [next(((a, b) for a, b in zip(*pair) if a != b), None) for pair in spelt]
     return tuple(list(dict.fromkeys(ids)) for ids in zip(*filter(None, found)))
 
-def yes_confidence(session, images, text) -> float: # list of what is shown; from -1, no, to 1, yes
-    "Return the model's confidence that its answer begins with yes and not with no"
+def yes_confidence(session: Session, images: list[Image.Image], text: str) -> float:
+    """Return the model's confidence that its answer begins with yes and not with no.
+
+    From -1, no, to 1, yes."""
     seen = []
     def keep(ids, scores):
         seen.append(scores[0].float())
@@ -83,7 +87,7 @@ def yes_confidence(session, images, text) -> float: # list of what is shown; fro
     return float(2*torch.sigmoid(yes - no) - 1)
 
 # %% ../../nbs/library/method/09_asking.ipynb #9e8f939d
-def quarters(box) -> list: # (x0, y0, x1, y1) pixels
+def quarters(box: Box) -> list[Box]:
     "Return two by two parts of a box, or four in a row along a side that is at least twice the other"
     x0, y0, *_ = box
     w, h = box_size(box)
@@ -91,14 +95,14 @@ def quarters(box) -> list: # (x0, y0, x1, y1) pixels
     def parts(lo, side, n): return pairwise([*(lo + i*(side//n) for i in range(n)), lo + side])
     return [(a, c, b, d) for c, d in parts(y0, h, ny) for a, b in parts(x0, w, nx)]
 
-def tree_depth(box, smallest) -> int:
+def tree_depth(box: Box, smallest: float) -> int:
     "Count how often a box is parted before its parts have no side of `smallest` pixels; at most 5 times (source)"
     for depth in range(5):
         if max(box_size(box)) < smallest: return depth
         box = quarters(box)[-1]
     return 5
 
-def shown_box(box, size, smallest, scale) -> tuple: # (W, H) of the image; pixels
+def shown_box(box: Box, size: Size, smallest: float, scale: float) -> Box:
     "Return a part with room around it, inside the image (source: get_patch)"
     def ends(low, high, n):
         side = int(max(high - low, smallest)*scale)
@@ -108,7 +112,10 @@ def shown_box(box, size, smallest, scale) -> tuple: # (W, H) of the image; pixel
     return x0, y0, x1, y1
 
 # %% ../../nbs/library/method/09_asking.ipynb #9d41146d
-def search(root, smallest, answering, promise, upper=.6, lower=0., drops=(.1, .1, .2)) -> tuple:
+def search(
+    root: Box, smallest: float, answering: Callable[[Box], float], promise: Callable[[Box, float], float],
+    upper: float = .6, lower: float = 0., drops: Sequence[float] = (.1, .1, .2),
+) -> tuple[Box | None, dict[Box, float]]:
     # box of the image; least side of a part that is parted; box -> confidence; (box, share of the greatest depth) ->
     # how promising it is; threshold, where to give up, how much it falls each time -> (box or None, those taken)
     "Search an image's parts, best first; return where it ends, and the confidence of each part that was taken"
@@ -138,7 +145,7 @@ def search(root, smallest, answering, promise, upper=.6, lower=0., drops=(.1, .1
 
 # %% ../../nbs/library/method/09_asking.ipynb #c61c008d
 @dataclass(repr=False)
-class ZoomEye(PlainCrops, CropMethod):
+class ZoomEye(CropMethod):
     "A search through parts of the image, led by the model's yes and no"
     existence: str = 'Is there a {cue} in the last picture? Answer yes or no.' # words (ours)
     latent: str = 'Could a {cue} be found by zooming further into the last picture? Answer yes or no.' # words (ours)
@@ -150,6 +157,10 @@ class ZoomEye(PlainCrops, CropMethod):
     lower: float = limited(0., -1, 1) # where it gives up (perform_zoom_eye.py; -.2 InternVL)
     drops: tuple[float, ...] = (.1, .1, .2) # steps of the threshold (perform_zoom_eye.py; .05, .1, .2 Qwen2.5-VL)
     root: bool = True # may the search end at the whole image? (zoom_eye.py: not for several cues shown alone)
+    square: bool = False
+    limit: int = limited(1, 1)
+    tokens: int | None = limited(None, 1)
+    min_side: int = limited(1, 1)
     name, source, category = 'zoom-eye', 'arXiv 2411.16044', 'prompt'
 
     def leaf_side(self, vlm: VLM) -> int:
@@ -201,7 +212,7 @@ class ZoomEye(PlainCrops, CropMethod):
         return box_regions([place(box) for box in boxes], image.size)
 
 # %% ../../nbs/library/method/09_asking.ipynb #26878f29
-def read_boxes(text, form, seen, resized) -> list: # of float
+def read_boxes(text: str, form: BoxForm, seen: Box, resized: Size) -> list[Box]:
     # `BoxForm`; (x0, y0, x1, y1) of what the model sees, pixels of the image; (W, H) of that behind the processor
     "Return the boxes (x0, y0, x1, y1) that a text holds, pixels of the image"
     (x, y, right, below), (across, down) = seen, (form.side, form.side) if form.side else resized
@@ -212,9 +223,11 @@ def read_boxes(text, form, seen, resized) -> list: # of float
 
 # %% ../../nbs/library/method/09_asking.ipynb #169c5fb2
 @dataclass(repr=False)
-class AskBox(LargeCrops, CropMethod):
+class AskBox(CropMethod):
     "Crop to the box that the model writes"
     most: int = limited(128, 1) # tokens in which the box is written (ours)
+    square: bool = False
+    limit: int = limited(4096, 1)
     min_side: int = limited(96, 1) # pixels (ours)
     name, source, category = 'ask-box', "the models' own training", 'prompt'
 

@@ -10,12 +10,14 @@ __all__ = ['CONFUSED', 'contrast_logits', 'longer', 'ContrastProcessor', 'kept_s
 # %% ../../nbs/library/method/25_contrast.ipynb #e524979b
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 import torch
+from torch import Tensor
+from torch.nn import Module
 from transformers import BatchFeature, LogitsProcessor
 from ..attention.edits import Edit, raise_scores
 from ..attention.masking import decoder_layers, hidden, layer_inputs
@@ -31,13 +33,15 @@ from ..models.prefix_cache import greedy, own_loose
 from ..models.prompts import Prompt, check_text
 
 # %% ../../nbs/library/method/25_contrast.ipynb #c42641d5
-def contrast_logits(z, other, alpha=1., beta=.1): # [B, V] logits of the prompt and of the second one -> [B, V] scores
-    "Return (1 + α) z - α z', without tokens whose probability under z is below β of the greatest"
+def contrast_logits(z: Tensor, other: Tensor, alpha: float = 1., beta: float = .1) -> Tensor:
+    """Return (1 + α) z - α z', without tokens whose probability under z is below β of the greatest.
+
+    [B, V] logits of the prompt and of the second one -> [B, V] scores."""
     out = (1 + alpha)*z - alpha*other.to(z.device)
     return out.masked_fill(z < math.log(beta) + z.amax(-1, keepdim=True), -math.inf) if beta else out
 
 # %% ../../nbs/library/method/25_contrast.ipynb #055affde
-def longer(inputs, tokens) -> dict: # model inputs, batch of one; list of ids
+def longer(inputs: dict, tokens: list[int]) -> dict:    # model inputs, batch of one; list of ids
     "Return inputs with generated tokens appended"
     ids = inputs['input_ids'].new_tensor([tokens])
     zeros = torch.zeros_like(ids)
@@ -61,7 +65,7 @@ class ContrastProcessor(LogitsProcessor):
         pixels = inspect.signature(self.session.vlm.model.generate).parameters.get('pixel_values')
         return not pixels or pixels.default is not pixels.empty
 
-    def read(self, tokens, anew): # list of ids generated so far
+    def read(self, tokens: list[int], anew: bool):    # list of ids generated so far
         "Run one pass over what is new, from the prompt on if all is to be read anew"
         model = self.session.vlm.model
         if anew: self.held, self.cache = {}, None
@@ -76,13 +80,17 @@ class ContrastProcessor(LogitsProcessor):
             self.inputs = {k: v for k, v in self.inputs.items() if not k.startswith(once)}
         return out.logits[0]
 
-    def step(self, tokens): # list of ids generated so far -> [1, V] logits of the next token, float32
-        "Return the logits after these tokens, read on from the last call if they continue it"
+    def step(self, tokens: list[int]) -> Tensor:
+        """Return the logits after these tokens, read on from the last call if they continue it.
+
+        List of ids generated so far -> [1, V] logits of the next token, float32."""
         seen, self.seen = self.seen, list(tokens)
         goes_on = seen is not None and len(tokens) > len(seen) and tokens[:len(seen)] == seen
         return Context().run(self.read, tokens, not goes_on)
 
-    def __call__(self, input_ids, scores): # [1, N] prompt and tokens generated so far; [1, V]
+    def __call__(
+        self, input_ids: Tensor, scores: Tensor,    # [1, N] prompt and tokens generated so far; [1, V]
+    ) -> Tensor:
         "Read the second prompt one token further and contrast"
         if len(input_ids) > 1:
             raise UnsupportedError(
@@ -91,14 +99,16 @@ class ContrastProcessor(LogitsProcessor):
         return contrast_logits(scores, other, self.alpha, self.beta)
 
 # %% ../../nbs/library/method/25_contrast.ipynb #6640eef4
-def kept_signal(step) -> float: # of the noise, 0 .. 999
+def kept_signal(step: int) -> float:    # of the noise, 0 .. 999
     "Return the share of the image's variance that is left after a step of the noise: alpha bar"
     betas = torch.linspace(-6, 6, 1000).sigmoid()*(.5e-2 - 1e-5) + 1e-5
     return (1 - betas)[:step+1].prod().item()
 
 # %% ../../nbs/library/method/25_contrast.ipynb #6ac4a2a0
-def add_noise(pixels, step=500, seed=0, frames=1): # normalized, or [patches, C T P P], T `frames` of one image
-    "Return the image after some steps of noise"
+def add_noise(pixels: Tensor, step: int = 500, seed: int = 0, frames: int = 1) -> Tensor:
+    """Return the image after some steps of noise.
+
+    Normalized, or [patches, C T P P], T `frames` of one image."""
     x = pixels.view(len(pixels), 3, frames, -1) if frames > 1 else pixels[:, None, None]   # the third axis: frames
     noise = torch.randn(x[:, :, :1].shape, generator=torch.Generator().manual_seed(seed)).to(x)
     a = kept_signal(step)
@@ -135,7 +145,7 @@ class VCD(ContrastMethod):
     seed: int = 0 # of the noise (ours; the source draws from the global state)
     name, source, category, needs = 'vcd', 'arXiv 2311.16922', 'logits', ()
 
-    def other_prompt(self, session, prompt):
+    def other_prompt(self, session: Session, prompt: Prompt) -> Prompt:
         "Return the same prompt with a noised image"
         x = prompt.inputs.get('pixel_values')
         frames = getattr(session.vlm.model.config.vision_config, 'temporal_patch_size', 1) if x.ndim == 2 else 1
@@ -153,7 +163,7 @@ class ICD(ContrastMethod):
     prefix: str = CONFUSED # disturbing words before the question (repository, one of five; the paper's UNVERIFIED)
     name, source, category, needs = 'icd', 'arXiv 2403.18715', 'prompt', ()
 
-    def other_prompt(self, session, prompt):
+    def other_prompt(self, session: Session, prompt: Prompt) -> Prompt:
         "Return the same images under a disturbed instruction"
         vlm = session.vlm
         question = f'{check_text(vlm.processor, self.prefix, vlm.escape)} {prompt.asked}'
@@ -169,7 +179,7 @@ class PAI(ContrastMethod):
     name, source = 'pai', 'arXiv 2407.21771'
     weight = property(lambda self: self.gamma - 1)
 
-    def other_prompt(self, session, prompt):
+    def other_prompt(self, session: Session, prompt: Prompt) -> Prompt:
         "Return the words alone"
         return session.words(prompt.asked, self.suffix)
 
@@ -179,14 +189,16 @@ class PAI(ContrastMethod):
         return Edit(layers_of(session.vlm, self.layers), scores=raise_scores(prompt.columns, self.alpha))
 
 # %% ../../nbs/library/method/25_contrast.ipynb #5ed80bc2
-def exit_layers(spec, n_layers, tied) -> list: # as `pick_layers` takes it; is the vocabulary head the word embedding?
-    "Return the candidates of an early exit; j stands for the state that enters layer j, and a tied head reads the word from 0"
+def exit_layers(spec: Layers, n_layers: int, tied: bool) -> list[int]:
+    """Return the candidates of an early exit; j stands for the state that enters layer j, and a tied head reads the word from 0.
+
+    `spec` as of `pick_layers`; `tied`: is the vocabulary head the word embedding?."""
     found = pick_layers(spec, n_layers)
     if tied and isinstance(spec, str): found = [l for l in found if l] or [min(2, n_layers//2)]
     return found
 
 # %% ../../nbs/library/method/25_contrast.ipynb #26d13783
-def exit_parts(model) -> tuple:
+def exit_parts(model: Module) -> tuple[Module, Module]:
     "Return the final norm and the vocabulary head, which turn a state into logits"
     first, head = decoder_layers(model)[0], model.get_output_embeddings()
     path = next(k for k, m in model.named_modules() if m is first)   # such as model.language_model.layers.0
@@ -196,7 +208,9 @@ def exit_parts(model) -> tuple:
     raise UnsupportedError(f'{type(model).__name__}: no vocabulary head, or no final norm beside the layers; an early '
                            'exit needs both.')
 
-def exit_logits(model): # function of [..., D] states -> [..., V] float32
+def exit_logits(
+    model: Module,    # function of [..., D] states -> [..., V] float32
+) -> Callable[[Tensor], Tensor]:
     "Return what makes logits of states, as the model makes its own"
     norm, head = exit_parts(model)
     cap = getattr(model.config.get_text_config(), 'final_logit_softcapping', None)
@@ -206,14 +220,16 @@ def exit_logits(model): # function of [..., D] states -> [..., V] float32
     return logits
 
 # %% ../../nbs/library/method/25_contrast.ipynb #4ab43700
-def exit_divergence(final, early): # [V] and [J, V] logits -> [J], nats
+def exit_divergence(final: Tensor, early: Tensor) -> Tensor:    # [V] and [J, V] logits -> [J], nats
     "Return how far the early distributions are from the final one: Jensen-Shannon divergence"
     q, p = final.softmax(-1), early.softmax(-1)
     m = (q + p)/2
     H = lambda p: torch.special.entr(p).sum(-1)
     return H(m) - (H(q) + H(p))/2
 
-def contrast_layers(scores, early, top=.1): # [1, V] logits of the next token, of the early exit
+def contrast_layers(
+    scores: Tensor, early: Tensor, top: float = .1,    # [1, V] logits of the next token, of the early exit
+) -> Tensor:
     "Return the log-probability that the late layers add to each token with `top` of the greatest probability"
     s = scores.log_softmax(-1)
     out = s < math.log(top) + s.amax(-1, keepdim=True) if top else s.isneginf()
@@ -240,7 +256,9 @@ class LayerProcessor(LogitsProcessor):
             with layer_inputs(self.vlm, self.layers, keep): yield self
         finally: last.remove()
 
-    def __call__(self, input_ids, scores): # [1, N] prompt and tokens generated so far; [1, V]
+    def __call__(
+        self, input_ids: Tensor, scores: Tensor,    # [1, N] prompt and tokens generated so far; [1, V]
+    ) -> Tensor:
         "Choose the early layer and contrast"
         if len(input_ids) > 1:
             raise UnsupportedError(

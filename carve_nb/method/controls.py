@@ -7,7 +7,7 @@ __all__ = ['QuestionOnly', 'InstructionOnly', 'DirectAnswer', 'CenterCrop', 'Ran
 
 # %% ../../nbs/library/method/31_controls.ipynb #819ca114
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, Self
 import numpy as np
 import torch
 from PIL import Image
@@ -20,9 +20,10 @@ from ..core.saliency import Saliency
 from ..formulas.threshold import Region
 from .base import CropMethod, Method, as_saliency
 from .carve import Carve
-from .crop import Crop, CropRule, LargeCrops, box_regions
+from .crop import Crop, CropRule, box_regions
 from .results import Result
 from .settings import ABOVE_0, limited
+from ..models.image_tokens import ImageSpan
 
 # %% ../../nbs/library/method/31_controls.ipynb #b0315dae
 @dataclass(repr=False)
@@ -106,14 +107,17 @@ class RandomCrop(CenterCrop):
 
 # %% ../../nbs/library/method/31_controls.ipynb #b6a995b5
 @dataclass(repr=False)
-class Oracle(LargeCrops, CropMethod):
+class Oracle(CropMethod):
     "The true region"
     pad: float = limited(.5, 0, 100) # room at each end of each side, in parts of the side
+    square: bool = False
+    limit: int = limited(4096, 1)
+    min_side: int = limited(28, 1)
     final_images: Literal['crop', 'both'] = 'crop' # as in `Carve`
     name, category, asks = 'oracle', 'control', 'box'
 
     @classmethod
-    def like(cls, method, **changes):
+    def like(cls, method: CropMethod, **changes) -> Self:
         "Return the oracle that shows its region as another method does"
         shown = {f.name: getattr(method, f.name) for f in fields(CropRule)}
         shown |= dict(fill='none', pad=max(method.pad, cls.pad), final_images=method.final_images)
@@ -134,7 +138,7 @@ class Oracle(LargeCrops, CropMethod):
 class UniformMap(QuestionOnly):
     "No preference: the image twice"
     name, title = 'uniform-map', 'no preference'
-    def fuse(self, A_q, A_g, span, image) -> Saliency:
+    def fuse(self, A_q: Tensor, A_g: Tensor, span: ImageSpan, image: Image.Image) -> Saliency:
         "Return the same value everywhere"
         return as_saliency(np.ones(span.grid), span, image)
 

@@ -10,14 +10,16 @@ __all__ = ['FUSION_DEPTHS', 'LAST_DEPTH', 'REVIEW_DEPTH', 'Shift', 'attention_sh
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from torch import Tensor
+from torch.nn import Module
 from ..attention.masking import decoder_layers, entering
+from ..attention.rows import AttentionRows
 from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
 from ..core.saliency import Saliency, pick_layers
 from ..formulas.threshold import Region, regions
 from .base import CropMethod, GuidedMethod, as_saliency
-from .crop import LargeCrops
 from .settings import ABOVE_0, Layers, limited
 from ..models.prompts import Prompt
 
@@ -36,8 +38,10 @@ class Shift:
     def __str__(self):
         return f'layer {self.last} minus layer {self.early} (Hellinger distance {self.distances[self.early]:.2f})'
 
-def attention_shift(rows, layers, last) -> Shift: # candidates C; layer k; both as `pick_layers` takes them
-    "Return layer k minus the candidate layer farthest from it, for each image token"
+def attention_shift(rows: AttentionRows, layers: Layers, last: Layers) -> Shift:
+    """Return layer k minus the candidate layer farthest from it, for each image token.
+
+    `layers`: candidates C; `last`: layer k."""
     n, have = rows.meta['n_layers'], list(rows.layers)
     candidates, named = pick_layers(layers, n), pick_layers(last, n)[-1]
     k = min(have, key=lambda l: abs(l - named))
@@ -52,16 +56,16 @@ def attention_shift(rows, layers, last) -> Shift: # candidates C; layer k; both 
     return Shift((a[k] - a[early]).float(), early, k, H)
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #ef8aec91
-def lowest(values, share): # values: [Nv]; -> sorted indices
+def lowest(values: Tensor, share: float) -> Tensor:    # [Nv] -> sorted indices
     "Return the lowest share of the tokens, by rank"
     return values.argsort(stable=True)[:int(share*len(values) + 1e-9)].sort().values
 
-def attention_parts(layer) -> list: # modules
+def attention_parts(layer: Module) -> list[Module]:
     "Return the parts of a layer that mix positions"
     return [m for k, m in layer.named_children() if ('attn' in k or 'attention' in k) and 'norm' not in k]
 
 @contextmanager
-def scaled_features(layer, columns, factor, length):
+def scaled_features(layer: Module, columns: Tensor, factor: float, length: int) -> Iterator[None]:
     "Inside the block the layer gets and reads these features scaled, in every pass over the whole prompt"
     def before(module, args, kwargs):
         h = entering(args, kwargs)
@@ -100,12 +104,15 @@ class FusionMask(GuidedMethod):
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #0af8d889
 @dataclass(repr=False)
-class FusionCrop(LargeCrops, CropMethod):
+class FusionCrop(CropMethod):
     "Crop where a review layer differs from a fusion layer"
     layers: Layers = FUSION_DEPTHS # candidates C (source: 2, 4, 8, 11, 12, 13 of 32)
     last: Layers = LAST_DEPTH # layer k (source: 28 of 32)
     p: float = limited(.2, ABOVE_0, 1) # share of the pixels to keep (not given in the source; as CARVE)
     K: int = limited(3, 1) # regions, at most (not given in the source; as CARVE)
+    square: bool = False
+    limit: int = limited(4096, 1)
+    min_side: int = limited(28, 1)
     tokens: int | None = limited(None, 1) # as many as the processor gives it (how a crop is shown is not given in the source)
     name, source = 'fusion-crop', 'arXiv 2601.08151'
 

@@ -11,15 +11,19 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from html import escape
 from pathlib import Path
+from typing import Self
 import numpy as np
+from ..attention.rows import AttentionRows
+from ..attention.vlm import VLM
 from ..core.errors import CarveError
 from ..core.io import CHECKPOINTS, PACKAGED, digest, kept_folder, load_with_digest, same_logits, save_with_digest
 from ..core.text import pick_words
 from .registry import methods
+from .settings import Query
 from ..models.identity import Fingerprint
 
 # %% ../../nbs/library/method/03_profiles.ipynb #6aa87054
-def short_name(vlm) -> str:
+def short_name(vlm: VLM) -> str:
     "Return a model's name, without the path to it: Hub id, or the name of the folder"
     return Path(vlm.name).name if Path(vlm.name).is_absolute() else str(vlm.name)
 
@@ -28,7 +32,9 @@ IMAGES, FLOOR = 10, .05   # least images and least agreement of a profile that i
 # a query token whose peaks fall on one patch in this share of images reads a sink: .04 in our models, .2 where it first harms
 SINKS = .1
 
-def query_in(rows, query): # `AttentionRows`; one of `QUERIES`, or a list of words
+def query_in(
+    rows: AttentionRows, query: Query,    # one of `QUERIES`, or a list of words
+) -> Query:
     "Return the query, or 'last' where the question has no such word"
     return query if query == 'last' or pick_words(rows.question_tokens, query, 'none') else 'last'
 
@@ -56,7 +62,7 @@ class ModelProfile:
     twins: list = None  # share of the questions among twins whose map points at the target: [mean, lower, upper]
     kind = 'model profile'  # of its file
 
-    def use(self, vlm) -> list:
+    def use(self, vlm: VLM) -> list:
         "Return the layers, if they were measured in this very model, whatever the type of its weights"
         if self.fits(vlm.fingerprint): return list(self.layers)
         raise CarveError(
@@ -73,12 +79,12 @@ class ModelProfile:
         if read and self.weights != own.weights: return False
         return same_logits(self.probe, own.probe, own.dtype, elsewhere=True)
 
-    def save(self, path):
+    def save(self, path: str | Path):
         "Write a profile as JSON with a digest; its folder is made"
         save_with_digest(path, dict(kind=self.kind, **asdict(self)))
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | Path) -> Self:
         "Read a profile that `save` wrote"
         kept = load_with_digest(path)
         if kept.pop('kind', None) != cls.kind: raise CarveError(f'{path} holds no {cls.kind}.')
@@ -113,7 +119,7 @@ class ModelProfile:
         _, lo, hi = self.twins
         return 'yes' if lo > .5 else 'no' if hi < .5 else 'not sure'
 
-    def fields(self, name='carve') -> dict: # name: of a method
+    def fields(self, name: str = 'carve') -> dict:
         "Return the fields that a reliable profile gives a method; none where its query token does not win, but lookup needs one"
         wins = name == 'lookup' or not self.gain or self.gain[1] > 0
         if not (self.sure and wins): return {}
@@ -122,7 +128,7 @@ class ModelProfile:
         if name != 'lookup' and self.query == 'last': del found['query']
         return found
 
-    def advice(self, name='carve') -> str:
+    def advice(self, name: str = 'carve') -> str:
         "Return what is suggested, in one sentence"
         make = methods()[name]
         if fields := self.fields(): return f'{"suggested" if self.gain else "by agreement, untested"}: {make(**fields)}'
@@ -156,7 +162,7 @@ class ModelProfile:
         return f'<p>{escape(head)}</p>{self.table().to_html()}<p>{said}</p>'
 
 # %% ../../nbs/library/method/03_profiles.ipynb #b1000007
-def profile_path(vlm) -> Path:
+def profile_path(vlm: VLM) -> Path:
     "Return where your profile of a model is kept, whether it is there or not"
     own = vlm.fingerprint
     return kept_folder()/f'{digest([own.weights, own.dtype, [v and round(v, 1) for v in own.probe]])}.json'
@@ -169,7 +175,7 @@ def _saved(paths):
         try: yield _read(path, path.stat().st_mtime_ns)
         except CarveError: pass     # it is told where it is the model's own
 
-def find_profile(vlm) -> ModelProfile:
+def find_profile(vlm: VLM) -> ModelProfile | None:
     """Return the profile of this model, yours or a packaged one; else of the same model in another type of numbers.
 
     It is the first that is reliable, or else the first; None where there is none."""

@@ -11,19 +11,23 @@ import math
 from dataclasses import dataclass, replace
 import numpy as np
 import torch
+from torch import Tensor
 from ..attention.edits import Edit, raise_scores
 from ..attention.masking import tower_importance
+from ..attention.rows import AttentionRows
 from ..attention.session import Session
+from ..attention.vlm import VLM
 from ..core.text import pick_words, read_words, why_no_words
 from ..formulas.clutter import entropy
 from .base import GuidedMethod, as_saliency, layers_of
 from .settings import Layers, Query, limited
+from ..models.image_tokens import Grid
 from ..models.kernel import recording
 from ..models.model import model_lock
 from ..models.prompts import Prompt
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #ad1f35f5
-def _norm(a): return a/a.sum().clamp_min(1e-30)
+def _norm(a: Tensor) -> Tensor: return a/a.sum().clamp_min(1e-30)
 
 @dataclass(repr=False)
 class Vrga(GuidedMethod):
@@ -37,13 +41,15 @@ class Vrga(GuidedMethod):
     name, source = 'vrga', 'arXiv 2603.14184'
     by_word = True
 
-    def columns(self, vlm, prompt) -> torch.Tensor: # [V]
+    def columns(self, vlm: VLM, prompt: Prompt) -> torch.Tensor:    # [V]
         "Return positions of the image tokens; the vision start marker, where there is one, comes first (code)"
         seen = prompt.spans[0].tokens
         before, marker = seen[:1] - 1, getattr(vlm.model.config, 'vision_start_token_id', None)
         return torch.cat([before, seen]) if prompt.inputs['input_ids'][0, before] == marker else seen
 
-    def heads(self, w, M): # [L, H, V] rows on the image; tokens of the prompt
+    def heads(
+        self, w: Tensor, M: int,    # [L, H, V] rows on the image; tokens of the prompt
+    ) -> tuple[Tensor, Tensor]:
         "Choose H_v: low EFR and high R_img, else high R_img alone. H_b: early heads that do not attend to the image"
         R = w.mean(-1)*M                                           # R_img = mean_V a / mean a, and a has sum 1
         EFR = entropy(w, math.e)/R.double().clamp_min(1e-12)       # EFR = H_img / R_img
@@ -52,12 +58,12 @@ class Vrga(GuidedMethod):
         early = torch.arange(R.numel()).view_as(R) < max(1, round(63/784*R.numel()))   # code: 63 of 28 x 28
         return both if both.any() else high, early & (R < .01)
 
-    def refine(self, w, Hv, Hb): # [L, H, V] rows; [L, H] bool each
+    def refine(self, w: Tensor, Hv: Tensor, Hb: Tensor) -> Tensor:    # [L, H, V] rows; [L, H] bool each
         "Return A_ref = Norm(mean_Hv A - λ mean_Hb A)"
         A = _norm(w[Hv].mean(0))
         return _norm((A - self.lam*_norm(w[Hb].mean(0))).clamp_min(0)) if Hb.any() else A
 
-    def focus(self, A, grid): # [V] A_ref; (gh, gw) -> places in V
+    def focus(self, A: Tensor, grid: Grid) -> Tensor:    # [V] A_ref; (gh, gw) -> places in V
         "Return T_q: the tokens far above the mean, except in the corner, with their neighbors (code)"
         gh, gw = grid
         edge = sorted((c for c in np.ndindex(gh, gw) if 0 in c or max(c) < 2), key=lambda c: (max(c) > 1, c[0] > 0, c))
@@ -69,7 +75,9 @@ class Vrga(GuidedMethod):
         near = (T[T >= 3, None] + torch.arange(-2, 3)).unique()    # the code leaves out places 0 to 2
         return near[near < len(A)]
 
-    def find_tokens(self, rows, grid): # `AttentionRows` under the question, of V; (gh, gw)
+    def find_tokens(
+        self, rows: AttentionRows, grid: Grid,    # rows under the question, of V
+    ) -> Tensor:
         "Return A_ref [V], H_v and H_b [L, H], places in V to raise"
         before_last = max(len(rows.question_tokens) - 2, 0)    # (code)
         w = rows.read(query=before_last, heads=None, tiles='thumbnail')
@@ -97,7 +105,7 @@ class Vrga(GuidedMethod):
         return Edit(rows.layers, weights=raised, after=len(prompt) - self.first)
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #1252f684
-def query_rows(vlm, prompt, layers):
+def query_rows(vlm: VLM, prompt: Prompt, layers: list[int]):
     # layers: decoder layer indices;
     # -> [L, H, 1+Q, Nv] float32: the token before the question, then its tokens; columns of the first image
     "Return the attention of the question's tokens to the image, read in one pass that ends early"
@@ -107,22 +115,26 @@ def query_rows(vlm, prompt, layers):
     return rec.stack()[:, 0]
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #bfd083c4
-def gaze_shifts(w): # w: [..., 1+Q, Nv] rows of the query and of the token before it; -> [..., Q, Nv]
+def gaze_shifts(
+    w: Tensor,    # [..., 1+Q, Nv] rows of the query and of the token before it -> [..., Q, Nv]
+) -> Tensor:
     "Return what each token gains over the token before"
     return (w[..., 1:, :] - w[..., :-1, :]).clamp_min(0)
 
-def busiest(mass): # mass: [B, H, ...]; -> the same shape, bool
+def busiest(mass: Tensor) -> Tensor:    # mass: [B, H, ...]; -> the same shape, bool
     "Return the half of the heads with the largest mass"
     best = mass.topk(max(1, mass.shape[1]//2), dim=1).indices
     return torch.zeros_like(mass, dtype=torch.bool).scatter(1, best, True)
 
-def heat_map(shifts, words): # shifts: [L, H, Q, Nv]; words: indices of the rows to keep; -> [Nv] s
-    "Return mean shift of the half of the heads that shifts most, layer by layer"
+def heat_map(shifts: Tensor, words: list[int]) -> Tensor:
+    """Return mean shift of the half of the heads that shifts most, layer by layer.
+
+    Shifts: [L, H, Q, Nv]; words: indices of the rows to keep; -> [Nv] s."""
     d = shifts[:, :, list(words)]
     return d[busiest(d.sum((2, 3)))].mean((0, 1))
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #c448fcb6
-def stretch(s): # s: [Nv]; -> [Nv] between 0 and 1; zeros if all are equal
+def stretch(s: Tensor) -> Tensor:    # s: [Nv]; -> [Nv] between 0 and 1; zeros if all are equal
     "Cut at three standard deviations from the mean, then scale to 0 to 1"
     m, d = s.mean(), s.std()
     s = s.clamp(m - 3*d, m + 3*d)
@@ -130,7 +142,7 @@ def stretch(s): # s: [Nv]; -> [Nv] between 0 and 1; zeros if all are equal
     return s / s.max().clamp_min(1e-30)
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #74c10e7c
-def amplify(w, image, question, m):
+def amplify(w: Tensor, image: Tensor, question: Tensor, m: Tensor) -> Tensor:
     # w: [B, H, R, K] rows with sum 1; image: [Nv] columns of the image; question: [Q] columns of the question;
     # m: [Nv] factors; -> [B, H, R, K] rows with sum 1
     "Raise the image by its factors in some heads, and the question as much in others"
@@ -170,12 +182,12 @@ class Gift(GuidedMethod):
         return Edit(layers_of(vlm, self.layers), weights=lambda layer, w, rows: amplify(w, seen, asked, m))
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #35a5f2df
-def top_share(a, share): # a: [Nv]; -> [Nv] bool
+def top_share(a: Tensor, share: float) -> Tensor:    # a: [Nv]; -> [Nv] bool
     "Keep the largest values"
     n = int(share*len(a) + 1e-9)
     return torch.zeros_like(a, dtype=torch.bool).index_fill(0, a.topk(n).indices, True)
 
-def outliers(a, reach=1.5): # a: [Nv]; -> [Nv] bool
+def outliers(a: Tensor, reach: float = 1.5) -> Tensor:    # a: [Nv]; -> [Nv] bool
     "Return values far above the others"
     q1, q3 = torch.quantile(a, torch.tensor([.25, .75]))
     return a > q3 + reach*(q3 - q1)

@@ -21,7 +21,7 @@ CATEGORIES = 'ours', 'map', 'edit', 'logits', 'prompt', 'control'
 
 class MethodTable(dict):
     "The classes of methods by name; in a notebook a table of them"
-    def __missing__(self, name):
+    def __missing__(self, name: str) -> type:
         return self[choose(name.lower(), self, 'method', '`methods()`, in a shell `carve methods`, lists all')]
     def __repr__(self): return f'{len(self)} methods: {", ".join(self)}'
     def _repr_html_(self):
@@ -63,14 +63,14 @@ def method_rows(entries: dict) -> list: # of `methods`; -> of lists of str, the 
 # what stands between two signs: quoted texts and brackets are taken whole
 _PART = r"""(?:(?<=[=,(\[ ])(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|\([^()]*\)|\[[^\[\]]*\]|[^{}])+"""
 
-def _split(text, sign): return re.findall(_PART.format(sign), text)
+def _split(text: str, sign: str) -> list[str]: return re.findall(_PART.format(sign), text)
 
-def read_value(text):
+def read_value(text: str) -> object:
     "Return the Python value that a text is, or the text"
     try: return ast.literal_eval(text)
     except (ValueError, SyntaxError): return text
 
-def read_method(text): # 'carve:p=.1:K=2'
+def read_method(text: str) -> tuple[str, dict]:    # 'carve:p=.1:K=2'
     "Split 'carve:p=.1:K=2' into name and fields; a text with a colon or a comma stands in quotation marks"
     name, *pairs = _split(text, ':') or ['']
     given = {}
@@ -80,7 +80,7 @@ def read_method(text): # 'carve:p=.1:K=2'
         given[key] = read_value(value)
     return name.strip(), given
 
-def split_specs(text: str|list) -> tuple: # of texts
+def split_specs(text: str|list) -> tuple[str, ...]:
     """Split methods in one word, 'none,carve:layers=(3,4)', or a list; each once.
 
     'all' and the name of a category stand for their methods that need no second model."""

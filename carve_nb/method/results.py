@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 from ..attention.rows import AttentionRows
 from ..attention.session import Log
-from ..core.image import box_size, common_box, png_bytes, scale_box, to_raster
+from ..core.image import Box, Size, box_size, common_box, png_bytes, scale_box, to_raster
 from ..core.io import behind_thought, replace_file
 from carve_nb.core.plotting import (
     CONCEPT_COLORS,
@@ -32,24 +32,26 @@ from .crop import Crop
 from ..models.model import Answer
 
 # %% ../../nbs/library/method/00_results.ipynb #9d09a062
-def confidence_of(answer) -> float | None:
+def confidence_of(answer: Answer | None) -> float | None:
     "Return the geometric mean of an answer's token probabilities; None where it is not known"
     return None if answer is None or isnan(answer.confidence) else answer.confidence
 
-def format_answer(answer) -> str:
+def format_answer(answer: Answer | None) -> str:
     "Return an answer with its confidence, where it is known, on one line"
     if answer is None: return '-'
     text, confidence = ' '.join(str(answer).split()), confidence_of(answer)
     return f'"{text}"' if confidence is None else f'"{text}" ({confidence:.2f})'
 
-def unseen_note(box, size) -> list:    # (x0, y0, x1, y1) of what the model sees, or None; (W, H) of the image
+def unseen_note(
+    box: Box | None, size: Size,    # of what the model sees, None if not known; of the image
+) -> list[str]:
     "Note the share of the image that the model sees, where its processor cuts out the center; else no note"
     if box is None: return []
     share = prod(box_size(common_box(box, (0, 0, *size))))/prod(size)
     if share > .95: return []
     return [f'the model sees {share:.0%} of the image: its processor cuts out the center; pad=True (--pad) shows all']
 
-def cut_note(answer) -> list:
+def cut_note(answer: Answer) -> list[str]:
     "Say that an answer was cut: one sentence, or none"
     if answer.finished: return []
     thought = ', inside its thought' if behind_thought(str(answer)) is None else ''

@@ -15,22 +15,26 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from scipy import ndimage
+from torch import Tensor
+from transformers import PreTrainedConfig
 from ..attention.edits import frozen, grad_rows
 from ..attention.rows import AttentionRows
 from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
-from ..core.image import box_size
+from ..core.image import Box, Size, box_size
 from ..core.saliency import Saliency
 from ..core.text import GENERAL_INSTRUCTION
 from ..formulas.threshold import Region
 from .base import CropMethod, as_saliency, layers_of
-from .crop import PlainCrops, box_regions
+from .crop import box_regions
 from .settings import ABOVE_0, Layers, limited
+from ..models.image_tokens import Grid
 from ..models.model import model_lock
+from ..models.prompts import Prompt
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #76052dbf
-def window_sums(M, nx, ny) -> np.ndarray: # M: [gh, gw]; -> [gh-ny+1, gw-nx+1] float32
+def window_sums(M: np.ndarray, nx: int, ny: int) -> np.ndarray:    # M: [gh, gw]; -> [gh-ny+1, gw-nx+1] float32
     "Return the sum of every window of one size"
     windows = sliding_window_view(np.asarray(M, np.float32), (ny, nx))
     return np.array([[w.sum() for w in row] for row in windows])   # each sum as in the source: its rounding decides ties
@@ -38,19 +42,23 @@ def window_sums(M, nx, ny) -> np.ndarray: # M: [gh, gw]; -> [gh-ny+1, gw-nx+1] f
 # %% ../../nbs/library/method/10_vicrop.ipynb #4797879d
 WINDOW_RATIOS = 1, 1.2, 1.4, 1.6, 1.8, 2
 
-def cell_sides(S) -> tuple: # pixels
+def cell_sides(S: Saliency) -> tuple[float, float]:    # pixels
     "Return width and height of one cell of a map, in pixels of the image"
     gh, gw = S.values.shape
     w, h = box_size(S.box)
     return w/gw, h/gh
 
-def window_cells(S, side) -> tuple: # side: of the window, pixels of the image; -> (nx, ny), each at least 1
+def window_cells(
+    S: Saliency, side: float,    # side: of the window, pixels of the image; -> (nx, ny), each at least 1
+) -> tuple[int, int]:
     "Return the cells that a square covers"
     return tuple(max(1, min(int(side/c), n)) for c, n in zip(cell_sides(S), S.values.shape[::-1]))
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #7b15130b
-def best_window(S, base, ratio): # base: base side; -> (sharpness, (x, y) center, side), pixels; None: it covers the map
-    "Return the window of one ratio with the largest sum"
+def best_window(S: Saliency, base: float, ratio: float) -> tuple[float, tuple[float, float], float] | None:
+    """Return the window of one ratio with the largest sum.
+
+    Its sharpness, center (x, y) and side, pixels; None: it covers the map."""
     nx, ny = window_cells(S, base*ratio)
     if (ny, nx) == S.values.shape: return None
     W = window_sums(S.values, nx, ny).astype(np.float64)
@@ -62,7 +70,7 @@ def best_window(S, base, ratio): # base: base side; -> (sharpness, (x, y) center
     return (W[y, x] - near)/(nx*ny), center, base*ratio
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #45e9254a
-def center_box(center, side, size) -> tuple:
+def center_box(center: tuple[float, float], side: float, size: Size) -> Box:
     # center: (x, y) pixels; side: pixels; size: (W, H) of the image; -> (x0, y0, x1, y1) inside the image
     "Return a square around a point, moved inside the image and clipped"
     half = max(1, int(side//2))
@@ -70,7 +78,7 @@ def center_box(center, side, size) -> tuple:
     return *(max(0, m - half) for m in middle), *(min(n, m + half) for m, n in zip(middle, size))
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #3d2c883e
-def search_box(S, base): # base: base side, pixels of the image; -> (x0, y0, x1, y1)
+def search_box(S: Saliency, base: float) -> Box | None:    # base side, pixels of the image
     "Return the box of the sharpest window; None where already the smallest covers the map"
     windows = [w for r in WINDOW_RATIOS if (w := best_window(S, base, r))]
     if not windows: return None
@@ -78,17 +86,21 @@ def search_box(S, base): # base: base side, pixels of the image; -> (x0, y0, x1,
     return center_box(*window, S.size)
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #bfae4d7c
-def tower_side(vlm, otherwise=224) -> int: # pixels
+def tower_side(vlm: VLM, otherwise: int = 224) -> int:    # pixels
     "Return the side that the vision tower reads; `otherwise` where it takes any size"
     side = getattr(getattr(vlm.model.config, 'vision_config', None), 'image_size', None)
     return int(np.min(side)) if side else otherwise
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #71c86ef4
 @dataclass(repr=False)
-class ViCrop(PlainCrops, CropMethod):
+class ViCrop(CropMethod):
     "A crop by importance map and box search; subclasses make the map"
     base: int | None = limited(None, ABOVE_0) # base side s, pixels of the image; None: the tower's (source: 336, 224)
     instruction: str = GENERAL_INSTRUCTION # the neutral instruction q', the suffix is appended (source, all families)
+    square: bool = False
+    limit: int = limited(1, 1)
+    tokens: int | None = limited(None, 1)
+    min_side: int = limited(1, 1)
     source = 'arXiv 2502.17422'
 
     def importance(self, session: Session, words: str) -> Saliency:
@@ -105,7 +117,7 @@ class ViCrop(PlainCrops, CropMethod):
         return box_regions([box], S.size) if box else []
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #b5ce2f97
-def safe_ratio(a, b): # a / b
+def safe_ratio(a: Tensor, b: Tensor) -> Tensor:
     "Divide a/b; 0 where b is 0"
     return torch.where(b > 0, a/b.clamp_min(torch.finfo(b.dtype).tiny), 0.)
 
@@ -143,7 +155,7 @@ class GradAtt(ViCrop):
         return as_saliency(rows.lay(M, tiles=self.tiles), rows.raster(tiles=self.tiles), session.image)
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #e6a39576
-def pixel_grads(vlm, prompt): # like the prompt's `pixel_values`
+def pixel_grads(vlm: VLM, prompt: Prompt) -> Tensor:    # like the prompt's `pixel_values`
     "Return derivatives of the most likely first token's log-probability by the pixels"
     with model_lock(vlm.model), frozen(vlm.model), torch.enable_grad():
         inputs = vlm.to_device(prompt)
@@ -152,7 +164,9 @@ def pixel_grads(vlm, prompt): # like the prompt's `pixel_values`
         return torch.autograd.grad(logits.log_softmax(-1).max(), pixels)[0]
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #fae17b83
-def pixel_plane(x, grid, config): # grid: (gh, gw) tokens; -> [3, h, w], frames added
+def pixel_plane(
+    x: Tensor, grid: Grid, config: PreTrainedConfig,    # of the tokens; -> [3, h, w], frames added
+) -> Tensor:
     "Return pixel values, or their derivatives, as a plane"
     if x.ndim == 2:
         t = config.vision_config
@@ -166,15 +180,17 @@ def pixel_plane(x, grid, config): # grid: (gh, gw) tokens; -> [3, h, w], frames 
     return x[first]
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #24e65062
-def edge_mask(image, size) -> np.ndarray: # RGB image, (w, h) to which it is resized first, bilinearly -> [h, w] bool
-    "Return the half of the pixels that lie on edges"
+def edge_mask(image: Image.Image, size: Size) -> np.ndarray:
+    """Return the half of the pixels that lie on edges.
+
+    The image is resized to `size` first, bilinearly."""
     x = np.asarray(image.resize(size, Image.Resampling.BILINEAR), np.float32)/255
     fine = x - ndimage.gaussian_filter(x, (.8, .8, 0), mode='mirror', radius=(1, 1, 0))
     E = ndimage.median_filter(np.linalg.norm(fine, axis=2), size=7).round(6)   # rounding errors are no edges
     return E > np.median(E)
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #a9a03824
-def patch_mean(a, grid) -> np.ndarray: # a: [h, w]; grid: (gh, gw); -> [gh, gw]
+def patch_mean(a: np.ndarray, grid: Grid) -> np.ndarray:    # [h, w] -> [gh, gw]
     "Return the mean over each patch; what does not fill a patch is left out"
     h, w = (n//g for n, g in zip(a.shape, grid))
     return a[:grid[0]*h, :grid[1]*w].reshape(grid[0], h, grid[1], w).mean((1, 3))

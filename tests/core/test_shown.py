@@ -22,7 +22,7 @@ data = load_benchmark('scenes', n=4)
 SHOWN = """vlm|vlm.prompt(image, question)|vlm.ask(image, question)|scene|query|data|data[0]|rows|recorded
 rows.saliency(layers=(.2, .5))|rows.spans[0]|result|result.saliency|result.crop|result.regions[0]|result.rows|Carve()|Carve.paper()
 methods()|make_method('pure-grad')|make_method('random')|make_method('vrga')|Complexity(.1, .4)
-ask_several(Carve(), vlm, [image, make_scene(7).image], question)|Endpoint('http://localhost:1', 'a-model')
+Carve()(vlm, [image, make_scene(7).image], question)|Endpoint('http://localhost:1', 'a-model')
 explore(vlm, image, question)|measure_entropy(vlm, data[:2], progress=False)|measure_layers(vlm, data[:2], progress=False)|measure_masking(vlm, data[:2], progress=False)""".replace('\n', '|').split('|')
 
 
