@@ -114,8 +114,9 @@ def _read_file(src, most: int = MAX_PIXELS) -> Image.Image:
         if getattr(e, 'filename', None): raise   # no such file, no permission
         why = re.sub(' <.*>', '', str(e))   # an open file has no name
         raise ImageError(
-            f'Not an image that can be read: {why}. Use an intact {", ".join(FORMATS)} file; if it has another '
-            f'format, such as HEIC, convert it, or pass `Image.open(f).copy()` where a plug-in of Pillow opens it') from e
+            f'Not an image that can be read: {why}. Use an intact {", ".join(FORMATS)} file; of another '
+            f'format, such as HEIC, convert it, or pass `Image.open(f).copy()`, where a plug-in of Pillow '
+            f'opens it; of a video give a list of its frames: `method(vlm, frames, question)`') from e
     if img.format not in (*FORMATS, 'MPO'):   # MPO: a JPEG followed by previews, as many telephones write
         raise ImageError(f'PIL image from a file of format {img.format}, of which only {", ".join(FORMATS)} '
                          f'are decoded here; if you trust it, decode it yourself and pass `img.copy()`')

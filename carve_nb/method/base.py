@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal, Self
+import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 from ..attention.edits import Edit, applying
 from ..attention.rows import AttentionRows
 from ..attention.session import Session
@@ -25,8 +27,9 @@ from .crop import CropRule, whole_crop
 from .registry import register
 from .results import Result, cut_note, unseen_note
 from .settings import FieldDocs, check_fields, limited, method_call
-from .wrappers import answered_note, ask_one_of, ask_there, check_answerer
+from .wrappers import answered_note, ask_one_of, ask_there, check_answerer, given_image
 from ..models.families import check_needs
+from ..models.image_tokens import ImageSpan
 from ..models.model import Answer
 from ..models.prompts import Prompt
 
@@ -52,21 +55,23 @@ class Method:
         register(cls)
 
     def __call__(self, vlm: VLM, image: ImageLike|list, question: str|None = None, box: tuple|None = None,
-                 messages: list|None = None, by: object = None) -> Result:
+                 messages: list|None = None, by: object = None, which: str|int = 'contrast') -> Result:
         """Answer a question, and say how the answer came about.
 
-        `image` is a path, bytes, a PIL image or an array, or a list of several, of which one is chosen; `box`, the true
-        region, is used by the oracle alone. `messages`, instead of a question, are a chat as `Session.of_chat` takes it:
-        its last text is the question. `by` is another model, anything with `ask(images, question)`, that answers the last
-        question instead of this one."""
-        if by is not None: check_answerer(self, by)
-        check_needs(vlm, self)
+        `image` is a path, bytes, a PIL image or an array, or a list of several, of which `which` is used: one
+        of `IMAGE_RULES`, or a number from 0. `box`, the true region, is used by the oracle alone. `messages`,
+        instead of a question, are a chat as `Session.of_chat` takes it: its last text is the question. `by` is
+        another model, anything with `ask(images, question)`, that answers the last question instead of this
+        one."""
         if messages is None: session = Session(vlm, image, box, shared=False)
         else:
             if question is not None: raise CarveError('Give a question or messages, not both.')
-            if by is not None: raise CarveError('Another model is asked a question, not in a chat: leave messages= or by= out.')
+            if by is not None:
+                raise CarveError('Another model is asked a question, not in a chat: leave messages= or by= out.')
             session, question = Session.of_chat(vlm, image, messages, box=box, shared=False)
-        return ask_one_of(self, session, question, by=by) if len(session.images) > 1 else self.answer(session, question, by)
+        if len(session.images) > 1: return ask_one_of(self, session, question, which, by)
+        given_image(which, 1)
+        return self.answer(session, question, by)
 
     def answer(self, session: Session, question: str, by: object = None) -> Result:
         "Answer a question about the image of a session, which several methods and questions may share"
@@ -151,15 +156,15 @@ class Method:
 
 # %% ../../nbs/library/method/04_base.ipynb #e6293850
 def as_saliency(
-    values,  # [Nv]
-    span,    # `ImageSpan`
-    image,   # PIL image
+    values: Tensor | np.ndarray,    # [Nv]
+    span: ImageSpan,
+    image: Image.Image,
 ) -> Saliency:
     "Lay values of one image's tokens out as a map"
     return Saliency(torch.as_tensor(values).reshape(span.grid), image.size, span.box, image)
 
 # %% ../../nbs/library/method/04_base.ipynb #091e32f3
-def layers_of(vlm, spec: Layers) -> list:
+def layers_of(vlm: VLM, spec: Layers) -> list[int]:
     "Return the layers that `layers=` means in a model, of those that attend to the images, or the nearest of these"
     return pick_layers(spec, vlm.n_layers, vlm.layers)
 

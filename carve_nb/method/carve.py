@@ -9,7 +9,7 @@ __all__ = ['PAPER', 'OFFICIAL', 'Carve', 'Paper', 'Official']
 import warnings
 from dataclasses import dataclass
 from functools import partialmethod
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 import torch
 from PIL import Image
 from torch import Tensor
@@ -25,6 +25,7 @@ from .base import CropMethod, as_saliency
 from .profiles import find_profile, short_name
 from .results import Result
 from .settings import ABOVE_0, Layers, Query, limited
+from ..models.image_tokens import ImageSpan
 
 # %% ../../nbs/library/method/05_carve.ipynb #dd39875b
 _BOTH = dict(
@@ -62,7 +63,7 @@ class Carve(CropMethod):
                       doc='Whether the two maps are contrasted step by step of two answers')
 
     @classmethod
-    def for_model(cls, vlm, **changes):
+    def for_model(cls, vlm: VLM, **changes) -> Self:
         "Make the method with the settings of a model's saved profile; with the defaults and a warning where it measured none"
         profile = find_profile(vlm)
         if profile is None:
@@ -89,14 +90,16 @@ class Carve(CropMethod):
         return super().capture(session, text, stage, layers=layers,
                                question_rows=self.query != 'last', argmax=self.argmax, **settings)
 
-    def maps(self, rows_q, rows_g) -> tuple: # (A_Q, A_G), both [T, L, Nv]
+    def maps(
+        self, rows_q: AttentionRows, rows_g: AttentionRows,    # (A_Q, A_G), both [T, L, Nv]
+    ) -> tuple[Tensor, Tensor]:
         "Return both maps, step by step as far as both go"
         if self.query != 'last': pick_words(rows_q.question_tokens, self.query)   # an error where it lacks them
         A_q, A_g = self.read_rows(rows_q), self.read_rows(rows_g)
         T = min(len(A_q), len(A_g))
         return A_q[:T], A_g[:T]
 
-    def read_rows(self, rows): # `AttentionRows` -> [T, L, cells]
+    def read_rows(self, rows: AttentionRows) -> Tensor:    # -> [T, L, cells]
         "Read each step's last position, or the mean over the question's words; merge layers, heads and views"
         reading = dict(layers=pick_layers(self.layers, rows.meta['n_layers']), heads=self.heads, tiles=self.tiles)
         if self.query != 'last':
@@ -107,11 +110,11 @@ class Carve(CropMethod):
             raise CarveError(f"steps={self.steps!r} needs rows of all steps; these were captured with steps={steps!r}")
         return torch.stack([rows.read(step=step, **reading) for step in range(len(rows.attn))])
 
-    def words_read(self, rows) -> list:
+    def words_read(self, rows: AttentionRows) -> list[str]:
         "Return the words of the question whose rows are read; none: the last position's"
         return read_words(rows.question_tokens, self.query) if self.query != 'last' else []
 
-    def fuse(self, A_q, A_g, span, image) -> Saliency: # S
+    def fuse(self, A_q: Tensor, A_g: Tensor, span: ImageSpan, image: Image.Image) -> Saliency:
         "Contrast each step and layer, then add them"
         S = fuse_contrast(A_q, A_g, self.steps, self.lam, self.relative, self.normalize)
         return as_saliency(S, span, image)
@@ -126,7 +129,7 @@ class Carve(CropMethod):
         "Return the best connected regions of the map's top pixels"
         return regions(S, self.p, self.K, self.connectivity, self.region_rule, self.rank)
 
-    def reading_notes(self, rows_q, rows_g) -> list: # of str
+    def reading_notes(self, rows_q: AttentionRows, rows_g: AttentionRows) -> list[str]:
         "Note what the maps lack: steps, layers, words"
         notes, (q, g) = [], (len(rows_q.attn), len(rows_g.attn))
         if g < q and self.paired: notes.append(f'{g} of {q} steps are paired: the description has no more')

@@ -7,6 +7,7 @@ __all__ = ['load_tool', 'run_tool', 'ToolCrop', 'Detector', 'clip_scores', 'side
            'mask_region', 'drop_duplicates', 'segments', 'SamCrop']
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #0ead1960
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,20 +15,25 @@ import numpy as np
 import torch
 import transformers
 from fastcore.basics import chunked
+from PIL import Image
 from scipy import ndimage
 from transformers import AutoProcessor, BatchFeature, PreTrainedModel, ProcessorMixin
 from ..attention.session import Session
+from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
-from ..core.image import box_index, box_iou, box_size
+from ..core.image import Box, Size, box_index, box_iou, box_size
 from ..formulas.threshold import Region
 from .asking import asked_words
 from .base import CropMethod, layers_of
-from .crop import LargeCrops, box_regions
+from .crop import box_regions
 from .settings import ABOVE_0, Layers, limited
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #7fb8fc22
 @lru_cache(2)    # copies of a method share what was loaded
-def load_tool(kind, model, processor=None, download=False, device='cpu') -> tuple: # (model, processor)
+def load_tool(
+    kind: str, model: str | Path | None, processor: ProcessorMixin | None = None, download: bool = False,
+    device: str | torch.device = 'cpu',
+) -> tuple[PreTrainedModel, ProcessorMixin]:
     "Load a tool (Auto class of transformers; Hub id or folder); nothing is downloaded unasked"
     if model is None:
         raise UnsupportedError('No model is given. Give model= a folder, a Hub id (with download=True if it may be '
@@ -41,21 +47,24 @@ def load_tool(kind, model, processor=None, download=False, device='cpu') -> tupl
         raise UnsupportedError(f'{str(model)!r} cannot be loaded as {kind}: {e}{hint}') from e
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #69dbeca6
-def run_tool(model, inputs, **more): # loaded tool; dict from its processor -> its outputs
+def run_tool(model: PreTrainedModel, inputs: Mapping, **more):    # loaded tool; inputs from its processor
     "Return the tool's forward pass, on its own device and in its own precision"
     with torch.no_grad(): return model(**BatchFeature({**inputs, **more}).to(model.device, model.dtype))
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #0118726c
 @dataclass(repr=False)
-class ToolCrop(LargeCrops, CropMethod):
+class ToolCrop(CropMethod):
     "A crop that another network chooses"
     model: str | Path | PreTrainedModel | None = None # Hub id, folder, or a loaded model
     processor: ProcessorMixin | None = None # loaded processor; None: the one beside the model
     download: bool = False # may a Hub id be fetched?
+    square: bool = False
+    limit: int = limited(4096, 1)
+    min_side: int = limited(28, 1)
     source, asks = 'compared in arXiv 2509.06461', 'model'
     kind = ''       # Auto class of transformers that loads it
 
-    def tool(self, vlm) -> tuple:
+    def tool(self, vlm: VLM) -> tuple[PreTrainedModel, ProcessorMixin]:
         "Return (model, processor), loaded at the first call"
         if isinstance(self.model, (str, Path, type(None))):
             return load_tool(self.kind, self.model, self.processor, self.download, vlm.device)
@@ -94,15 +103,19 @@ class Detector(ToolCrop):
         return sorted(found, key=lambda r: -r.score)[:self.K]
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #2f95b67d
-def clip_scores(model, processor, images, text, batch=16) -> list: # of float; what does not fit of the text is cut off
-    "Return how well images match a text"
+def clip_scores(
+    model: PreTrainedModel, processor: ProcessorMixin, images: list[Image.Image], text: str, batch: int = 16,
+) -> list[float]:
+    """Return how well images match a text.
+
+    What does not fit of the text is cut off."""
     out = []
     for some in chunked(images, batch):
         inputs = processor(text=[text], images=some, return_tensors='pt', padding=True, truncation=True)
         out += run_tool(model, inputs).logits_per_image[:, 0].tolist()
     return out
 
-def side_cuts(box, ratio=.1) -> list: # four boxes: bottom, top, right, left cut off
+def side_cuts(box: Box, ratio: float = .1) -> list[Box]:    # four boxes: bottom, top, right, left cut off
     "Return a box with one side moved inwards by a part of its length"
     x0, y0, x1, y1 = box
     w, h = (int(side*ratio) for side in box_size(box))
@@ -127,17 +140,19 @@ class ClipCrop(ToolCrop):
         return box_regions([box], image.size, [score])
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #6f82b80b
-def point_lattice(size, n) -> list: # (W, H) of the image -> (x, y)
+def point_lattice(size: Size, n: int) -> list[tuple[float, float]]:
     "Return points in the middle of n x n equal parts"
     W, H = size
     return [((i + .5)*W/n, (j + .5)*H/n) for j in range(n) for i in range(n)]
 
-def mask_region(mask, score): # [H, W] bool -> `Region`, or None if the mask is empty
+def mask_region(
+    mask: np.ndarray, score: float,    # [H, W] bool; None if the mask is empty
+) -> Region | None:
     "Return a segment as a region"
     for y, x in ndimage.find_objects(mask.astype(np.uint8)):
         return Region((x.start, y.start, x.stop, y.stop), float(score), int(mask.sum()), mask[y, x].copy())
 
-def drop_duplicates(kept, most=.7) -> list: # `Region`s, best first
+def drop_duplicates(kept: Iterable[Region], most: float = .7) -> list[Region]:    # best first
     "Keep of regions whose boxes overlap by more only the best"
     out = []
     for r in sorted(kept, key=lambda r: -r.score):
@@ -145,7 +160,10 @@ def drop_duplicates(kept, most=.7) -> list: # `Region`s, best first
     return out
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #5033145e
-def segments(model, processor, image, points=8, quality=.88, nms=.7, batch=16) -> list: # `Region`s
+def segments(
+    model: PreTrainedModel, processor: ProcessorMixin, image: Image.Image, points: int = 8,
+    quality: float = .88, nms: float = .7, batch: int = 16,
+) -> list[Region]:
     "Find regions by a mask generator from a lattice of points: the most trusted mask of each, the most trusted first"
     embeddings = None
     found = []

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
 import torch
+from torch import Tensor
 from torch.nn.functional import pad
 from ..attention.edits import Edit, applying
 from ..attention.masking import layer_inputs
@@ -28,21 +29,21 @@ from ..models.prefix_cache import greedy, own_loose
 from ..models.prompts import Prompt
 
 # %% ../../nbs/library/method/22_heads.ipynb #818fe3f7
-def stands_out(x): # [..., D] hidden states -> [..., D] float32
+def stands_out(x: Tensor) -> Tensor:    # [..., D] hidden states -> [..., D] float32
     "Return how far each dimension of a state stands out"
     x = x.float()
     return x.abs()/(x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt()
 
-def sink_value(x, dims): # x: [..., D] hidden states; -> [...] float32
+def sink_value(x: Tensor, dims: list[int]) -> Tensor:    # [..., D] hidden states -> [...] float32
     "Return how far states stand out in the sink dimensions"
     return stands_out(x)[..., list(dims)].amax(-1)
 
 # %% ../../nbs/library/method/22_heads.ipynb #914199ed
-def first_token(session): # [1, 1] id
+def first_token(session: Session) -> Tensor:    # [1, 1] id
     "Return the token with which every prompt begins"
     return session.words('x').inputs['input_ids'][:, :1].to(session.vlm.device)
 
-def sink_dims(session, tau=20.) -> list: # as in the source; -> sorted
+def sink_dims(session: Session, tau: float = 20.) -> list[int]:    # as in the source; -> sorted
     "Return dimensions in which the first token is very large, at the input of a layer from the fourth of 32 on"
     vlm = session.vlm
     dims = set()
@@ -52,13 +53,13 @@ def sink_dims(session, tau=20.) -> list: # as in the source; -> sorted
     return sorted(dims)
 
 # %% ../../nbs/library/method/22_heads.ipynb #144cf557
-def image_heads(w, vis, sink, rho=.8, summ=.2):
+def image_heads(w: Tensor, vis: Tensor, sink: Tensor, rho: float = .8, summ: float = .2) -> Tensor:
     # w: [..., K] attention weights; vis: [K] bool, image tokens; sink: [K] bool, sinks; -> [...] bool
     "Return rows with enough weight on the image, and few sinks in it"
     on, free = w[..., vis].sum(-1), w[..., vis & ~sink].sum(-1)
     return (on >= summ) & (free > 0) & (free >= rho*on)
 
-def redistribute(w, vis, sink, rows, p=.4):
+def redistribute(w: Tensor, vis: Tensor, sink: Tensor, rows: Tensor, p: float = .4) -> Tensor:
     # w: [..., K] attention weights; sink: [K] bool: image tokens; sinks; rows: [...] bool, where;
     # -> [..., K], rows with the same sum
     "Hand weight of sinks to the rest of the image"
@@ -124,7 +125,9 @@ class Var(GuidedMethod):
         session.log.details.append(f'weight was moved in {counts["moved"]} of {counts["rows"]} rows')
 
 # %% ../../nbs/library/method/22_heads.ipynb #3c017d0c
-def cat_padded(tensors, front=False, value=0):    # of shapes [n, ...] -> [sum of n, ...]
+def cat_padded(
+    tensors: list[Tensor], front: bool = False, value: int = 0,    # of shapes [n, ...] -> [sum of n, ...]
+) -> Tensor:
     "Pad tensors to the largest and batch them: in dimension 1 before or behind, in all further ones behind"
     size, out = [max(n) for n in zip(*(t.shape[1:] for t in tensors))], []
     for t in tensors:
@@ -133,7 +136,7 @@ def cat_padded(tensors, front=False, value=0):    # of shapes [n, ...] -> [sum o
         out.append(pad(t, [n for gap in reversed(gaps) for n in gap], value=value))
     return torch.cat(out)
 
-def collate(vlm, prompts) -> dict:
+def collate(vlm: VLM, prompts: list[Prompt]) -> dict:
     "Batch the inputs of several prompts, all ending together, on the model's device; what one lacks is 0"
     inputs, batch = [vlm.to_device(p) for p in prompts], {}
     for i in inputs: i.setdefault('attention_mask', torch.ones_like(i['input_ids']))
@@ -145,15 +148,21 @@ def collate(vlm, prompts) -> dict:
     return batch
 
 # %% ../../nbs/library/method/22_heads.ipynb #e14d5eb8
-def head_divergence(seen, read): # [H, D] outputs of a layer's heads with the image, of the text alone -> [H]
-    "Return how much each head's output depends on the image; a head that surges without it counts as 0"
+def head_divergence(seen: Tensor, read: Tensor) -> Tensor:
+    """Return how much each head's output depends on the image; a head that surges without it counts as 0.
+
+    [H, D] outputs of a layer's heads with the image, of the text alone -> [H]."""
     vhd, surge = (seen - read).float().norm(dim=-1), read.float().pow(2).sum(-1)
     high = lambda x: x > x.mean() + x.std(correction=0)
     return vhd.masked_fill(high(vhd) & high(surge), 0)
 
 # %% ../../nbs/library/method/22_heads.ipynb #bd0b9913
-def find_heads(vlm, prompt, text, layers, alpha=2.) -> tuple: # (layer -> [H] bool, layer -> [H] divergence)
-    "Choose the heads to reinforce, layer by layer, in one pass of both streams"
+def find_heads(
+    vlm: VLM, prompt: Prompt, text: Prompt, layers: list[int], alpha: float = 2.,
+) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+    """Choose the heads to reinforce, layer by layer, in one pass of both streams.
+
+    Both are by layer: [H] bool, [H] divergence."""
     heads, vhd = {}, {}
     def louder(layer, o, rows):
         vhd[layer] = head_divergence(o[0, :, -1], o[1, :, -1])
@@ -163,8 +172,10 @@ def find_heads(vlm, prompt, text, layers, alpha=2.) -> tuple: # (layer -> [H] bo
         vlm.model.generate(**collate(vlm, [prompt, text]), generation_config=greedy(vlm.model, 1))
     return heads, vhd
 
-def reinforce(o, heads, alpha): # o: [B, H, R, D] outputs of the heads; heads: [H] bool; -> [B, H, R, D]
-    "Multiply some heads by alpha"
+def reinforce(o: Tensor, heads: Tensor, alpha: float) -> Tensor:
+    """Multiply some heads by alpha.
+
+    `o` [B, H, R, D]: outputs of the heads; `heads` [H] bool."""
     return torch.where(heads[:, None, None], alpha*o, o)
 
 # %% ../../nbs/library/method/22_heads.ipynb #6a8f9bbb

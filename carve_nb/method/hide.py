@@ -14,36 +14,40 @@ import torch
 from scipy import ndimage
 from ..attention.session import Session
 from ..core.errors import CarveError
-from ..core.image import box_size, common_box, union_box
+from ..core.image import Box, box_size, common_box, union_box
 from ..core.text import find_word
 from ..formulas.threshold import Region
 from .asking import name_entities
 from .base import CropMethod, as_saliency, layers_of
-from .crop import LargeCrops, box_regions
+from .crop import box_regions
 from .settings import Layers, limited
 
 # %% ../../nbs/library/method/18_hide.ipynb #981c6745
-def unit(a) -> np.ndarray: # [...]; of a constant: zeros
+def unit(a: np.ndarray) -> np.ndarray:    # [...]; of a constant: zeros
     "Move and scale values to 0..1"
     a = a - a.min()
     return a/(a.max() or 1)
 
-def word_maps(A, before, sigma) -> np.ndarray: # [K, gh, gw] of names, [N, gh, gw] of the words before, cells -> [K, gh, gw]
-    "Return the maps of names less the mean map of the words before them, each between 0 and 1"
+def word_maps(A: np.ndarray, before: np.ndarray, sigma: float) -> np.ndarray:
+    """Return the maps of names less the mean map of the words before them, each between 0 and 1.
+
+    [K, gh, gw] of names, [N, gh, gw] of the words before, cells -> [K, gh, gw]."""
     smooth = lambda maps: [unit(ndimage.gaussian_filter(m, sigma)) for m in maps]
     base = np.mean(smooth(before), 0)
     return np.array([unit(np.maximum(m - base, 0)) for m in smooth(A)])
 
 # %% ../../nbs/library/method/18_hide.ipynb #8307fd11
-def cell_boxes(m, threshold, box) -> list: # [gh, gw] between 0 and 1; (x0, y0, x1, y1) of the grid in the image -> of float
-    "Return the boxes of a map's regions at or above a threshold"
+def cell_boxes(m: np.ndarray, threshold: float, box: Box) -> list[Box]:
+    """Return the boxes of a map's regions at or above a threshold.
+
+    `m` [gh, gw], between 0 and 1; `box` of the grid in the image."""
     gh, gw = m.shape
     w, h = box_size(box)
     found = ndimage.find_objects(ndimage.label(m >= threshold, np.ones((3, 3)))[0])
     place = lambda i, j: (box[0] + j/gw*w, box[1] + i/gh*h)
     return [(*place(a.start, b.start), *place(a.stop, b.stop)) for a, b in found]
 
-def join_boxes(boxes) -> list: # (x0, y0, x1, y1)
+def join_boxes(boxes: list[Box]) -> list[Box]:
     "Join boxes that meet, at an edge too"
     boxes = list(dict.fromkeys(boxes))
     for a, b in combinations(boxes, 2):
@@ -53,7 +57,7 @@ def join_boxes(boxes) -> list: # (x0, y0, x1, y1)
 
 # %% ../../nbs/library/method/18_hide.ipynb #ca5804a5
 @dataclass(repr=False)
-class Hide(LargeCrops, CropMethod):
+class Hide(CropMethod):
     "Pieces that the attention of the named objects marks, packed in their layout"
     words: str = 'Look in the picture for each one of the following things: {}' # at least `before` tokens, then names (ours)
     layers: Layers = None # None: all (modeling_qwen3_vl_re_infer.py; Qwen2.5-VL: the 15th of 28); or indices
@@ -61,6 +65,8 @@ class Hide(LargeCrops, CropMethod):
     sigma: float = limited(3., 0) # blur, cells (cycle_infer.py)
     threshold: float = limited(.5, 0, 1) # of a map between 0 and 1 (Qwen3/cycle_infer.py; Qwen2.5 .7)
     fill: Literal['black', 'packed', 'none'] = 'packed' # pieces moved together (source)
+    square: bool = False
+    limit: int = limited(4096, 1)
     tokens: int | None = limited(None, 1) # as many as the processor gives it (source)
     min_side: int = limited(1, 1) # pixels (source)
     name, source = 'hide', 'arXiv 2510.00054'

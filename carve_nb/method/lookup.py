@@ -20,15 +20,19 @@ from .profiles import find_profile, query_in
 from .settings import ABOVE_0, Layers, Query, limited
 
 # %% ../../nbs/library/method/07_lookup.ipynb #7c152665
-def other_words(rows, query, which) -> list: # `AttentionRows`; as `Lookup.query`; 'before' or 'others'
-    "Return the question's tokens before a query token, or all others; for the last position all of them"
+def other_words(rows: AttentionRows, query: Query, which: str) -> list[int]:
+    """Return the question's tokens before a query token, or all others; for the last position all of them.
+
+    `which`: 'before' or 'others'."""
     everything = range(len(rows.question_tokens))
     if query == 'last': return [*everything]
     own = pick_words(rows.question_tokens, query)
     return [i for i in everything if i not in own and (which == 'others' or i < own[0])]
 
-def less_words(S, rows, layers, tokens) -> Saliency: # the row's map; `AttentionRows`; as `pick_layers`; of the question
-    "Subtract the mean map of some tokens of the question from a map; attention to another image does not count"
+def less_words(S: Saliency, rows: AttentionRows, layers: list[int], tokens: list[int]) -> Saliency:
+    """Subtract the mean map of some tokens of the question from a map; attention to another image does not count.
+
+    `S` is the map of the query token; `tokens` are places in the question."""
     maps = np.stack([rows.read(query=i, layers=layers).mean(0).numpy() for i in tokens])   # [words, cells]
     own, others = (a/a.sum(-1, keepdims=True).clip(1e-30) for a in (S.values.ravel(), maps))
     return replace(S, values=(own - others.mean(0)).reshape(S.values.shape))
@@ -47,7 +51,7 @@ class Lookup(CropMethod):
     skip_above: float = limited(.95, 0, 1) # the plain answer stays where the model is surer of it than this; 1: always ask again
     name, category = 'lookup', 'ours'
 
-    def choose(self, vlm) -> tuple: # (`Lookup`, notes)
+    def choose(self, vlm: VLM) -> tuple['Lookup', list[str]]:
         "Return the method with the query token, the layers and the subtracted words that are read in a model"
         given = {k: getattr(self, k) for k in ('query', 'layers', 'subtract') if getattr(self, k) is not None}
         profile = None if self.query else find_profile(vlm)
@@ -64,7 +68,7 @@ class Lookup(CropMethod):
             notes = [f'{why}, so the last position was read: {more}']
         return replace(self, **dict(subtract='none') | found | given), notes
 
-    def settled(self, vlm): return self.choose(vlm)[0]
+    def settled(self, vlm: VLM) -> 'Lookup': return self.choose(vlm)[0]
 
     def locate(self, session: Session, question: str) -> Saliency | list[Region]:
         "Return the map of the query token's attention, from one pass, which gives the plain answer too"

@@ -8,19 +8,18 @@ __all__ = ['ABOVE_0', 'Query', 'limited', 'check_fields', 'method_call', 'commen
 # %% ../../nbs/library/method/01_settings.ipynb #075f4ea2
 import math
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache
 from numbers import Real
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 from fastcore.docments import docments
 from ..core.errors import CarveError
 from ..core.saliency import Layers, pick_layers
 
-
 # %% ../../nbs/library/method/01_settings.ipynb #fc6e50e4
 ABOVE_0 = 5e-324   # the least positive number
 
-def limited(default, low, high=math.inf):
+def limited(default: float | None, low: float, high: float = math.inf) -> Any:
     "Return a field that takes numbers from `low` (`ABOVE_0`: any above 0) to `high`; None where its type says so"
     return field(default=default, metadata=dict(low=low, high=high))
 
@@ -28,7 +27,7 @@ Query = Literal['last', 'noun', 'content', 'question', '?'] | list | tuple   # w
 
 _PLAIN = {bool: 'True or False', str: 'a text', int: 'a whole number', float: 'a number'}   # what fields of these types take
 
-def _is_of(value, kind) -> bool: # one of `_PLAIN`, or a tuple of one
+def _is_of(value: object, kind: type) -> bool:    # one of `_PLAIN`, or a tuple of one
     "Return whether a field of this type takes a value"
     if get_origin(kind) is not tuple:
         return isinstance(value, Real if kind in (int, float) else kind) and not (kind is int and value % 1)
@@ -36,7 +35,7 @@ def _is_of(value, kind) -> bool: # one of `_PLAIN`, or a tuple of one
     alike = isinstance(value, (tuple, list)) and all(_is_of(v, of[0]) for v in value)
     return alike and (... in of or len(value) == len(of))
 
-def check_fields(made): # a dataclass
+def check_fields(made: object):    # a dataclass
     "Refuse meaningless settings at once, not when they are used"
     for f in fields(made):
         value, kinds, rule = getattr(made, f.name), get_args(f.type), f.metadata
@@ -55,7 +54,7 @@ def check_fields(made): # a dataclass
         upper = f' and at most {rule["high"]}' if rule['high'] < math.inf else ''
         raise CarveError(f'{f.name}={value!r}: it must be {"a whole number, "*whole}{lower}{upper}')
 
-def method_call(method) -> str: # Python
+def method_call(method: object) -> str:    # Python
     "Return the call that makes a dataclass: its fields that are not as by default"
     usual = type(method)()
     given = {f.name: getattr(method, f.name) for f in fields(method)}
@@ -69,7 +68,7 @@ def comments_of(kind: type) -> dict[str, str]:
     with suppress(OSError): return {k: ' '.join(text.split()) for k, text in docments(kind, returns=False).items() if text}
     return {}
 
-def field_range(f) -> str:
+def field_range(f: Field) -> str:
     "Return the values that a field takes, in words; empty where its type says all"
     words = [repr(w) for kind in (f.type, *get_args(f.type)) if get_origin(kind) is Literal for w in get_args(kind)]
     if words: return ' or '.join(words)

@@ -12,7 +12,8 @@ __all__ = ['LAST', 'ARMS', 'LARGE', 'CONTROLS', 'MARGIN', 'ALL', 'KINDS', 'BINDS
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -79,7 +80,7 @@ def recommend(records: list[dict]) -> Advice:
     if helps.empty:
         verdict = 'nothing to gain' if gains.gain_hi.max() < MARGIN else 'not decided'
         return Advice('none', verdict, best.name, [], [], questions, figures)
-    def lines(arm): return [r for r in records if r['method'] == arm and r['status'] == 'ok']
+    def lines(arm: str) -> list[dict]: return [r for r in records if r['method'] == arm and r['status'] == 'ok']
     top = helps.index[0]
     behind = {arm: compare_methods(lines(top), lines(arm))['gain_hi'] for arm in helps.index if arm != top}
     good = [arm for arm in helps.index if arm == top or behind[arm] < MARGIN]
@@ -122,8 +123,8 @@ class Checkup:
         "The line to use; where nothing is decided, the one to try"
         return code_of(self.advice, self.run.protocol)
 
-    def __repr__(self): return '\n'.join([*explain(self), self.code])
-    def _repr_html_(self): return first_screen(self)
+    def __repr__(self) -> str: return '\n'.join([*explain(self), self.code])
+    def _repr_html_(self) -> str: return first_screen(self)
 
 def percent(share: float) -> str:
     "Write a share in whole per cent"
@@ -163,15 +164,21 @@ def explain(checkup: Checkup) -> list[str]:
         said.append(f'Shown to be at most {percent(MARGIN)} points below the best too: {arms}.')
     for arm in advice.cheaper:
         row = advice.of(arm)
-        said.append(f'Cheaper, and not shown to be as good: {arm} gains {format_cell(row, "gain")} at {row.calls:.1f} calls.')
+        gain = format_cell(row, 'gain')
+        said.append(f'Cheaper, and not shown to be as good: {arm} gains {gain} at {row.calls:.1f} calls.')
     points = advice.figures.loc[ALL].pointing.get('lookup')
     if profile and profile.doubts():
         said.append(f'The attention map is not to be trusted: {", and ".join(profile.doubts())}.')
     elif pd.notna(points):
         binds = f', and it {BINDS[profile.binds]}' if profile and profile.binds in BINDS else ''
+        read = f' ({profile.query}, layers {profile.layers}, as the profile chose)' if profile else ''
         said.append(
-            'The attention map points at the object that the question asks about in '
-            f'{percent(points)} % of them{binds}.')
+            f'The attention map of lookup{read} points at the object that the question asks about in '
+            f'{percent(points)} % of these questions, some of whose objects are too small to see{binds}. '
+            'The line was chosen by its answers, not by this map.')
+    if checkup.own:
+        line = code_of(checkup.own, checkup.run.protocol)
+        said.append(f'On your images: {explain_verdict(checkup.own)} The line: {line}')
     return said
 
 def kind_table(advice: Advice) -> list[list[str]]:
@@ -188,7 +195,7 @@ def kind_table(advice: Advice) -> list[list[str]]:
     return rows
 
 def size_table(records: list[dict], arm: str) -> list[list[str]]:
-    "Return accuracy before and after for each octave of the target's size, the head first; of questions of the acuity test"
+    "Return accuracy before and after for each octave of the target's size in the acuity test, the head first"
     lines = pd.DataFrame([r for r in records if r['status'] == 'ok' and r['method'] in ('none', arm)])
     octave = lines.id.str.split('-').str[3].astype(int)//STEPS
     rows = [["target's side, % of the image's", 'questions', 'right without a crop, %', f'right with {arm}, %']]
@@ -235,9 +242,7 @@ def checkup_page(checkup: Checkup) -> str:
     "Lay out a checkup for people: the first screen, questions of one's own, and what was not measured"
     name = one_line(checkup.run.protocol['model']['name'])
     parts = [first_screen(checkup)]
-    if own := checkup.own:
-        parts += ['<h2>On your images</h2>', f'<p>{escape(explain_verdict(own))}</p>']
-        parts += [f'<pre>{escape(code_of(own, checkup.run.protocol))}</pre>', arms_html(own)]
+    if checkup.own: parts += ['<h2>On your images</h2>', arms_html(checkup.own)]
     parts += [f'<p>{escape(note)}</p>' for note in checkup.notes]
     ours = ', like those that this model was trained on' if name in PACKAGED else ''
     parts.append(
@@ -256,12 +261,14 @@ def make_row(checkup: Checkup) -> dict:
     sizes = size_table(checkup.run.records, advice.shown)
     return dict(
         checkup=5, model=protocol['model'], versions=protocol['versions'], use=advice.use, verdict=advice.verdict,
-        code=checkup.code, said=explain(checkup), sizes=sizes, figures=figures)
+        code=checkup.code, said=explain(replace(checkup, own=None)), sizes=sizes, figures=figures)
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #5aaa155a
 MINUTES = {'carve-tiny': 4, 'carve-small': 6}    # of the default checkup, on two cores
 
-def profile_stage(vlm: VLM, out: str|Path, images: str|Path|None = None, over=iter) -> ModelProfile:
+def profile_stage(
+    vlm: VLM, out: str|Path, images: str|Path|None = None, over: Callable[[Iterable], Iterable] = iter,
+) -> ModelProfile:
     "Profile a model, or read the profile in the folder of its checkup; it is kept for `Lookup`"
     path = Path(out)/'profile.json'
     if path.exists():
@@ -277,9 +284,9 @@ def profile_stage(vlm: VLM, out: str|Path, images: str|Path|None = None, over=it
     if not (known and known.sure): keep_profile(made, vlm)
     return made
 
-def unknown_kinds(vlm: VLM, kinds) -> dict[str, str]:
+def unknown_kinds(vlm: VLM, kinds: Iterable[str]) -> dict[str, str]:
     "Return the kinds of question whose words or answers the tokenizer lacks, each with a sentence"
-    def words(kind): return ' '.join([eye_question(SEEDS[0], kind, 0).question, *CHOICES[kind]])
+    def words(kind: str) -> str: return ' '.join([eye_question(SEEDS[0], kind, 0).question, *CHOICES[kind]])
     unknown = {kind: unknown_note(vlm.tokenizer, words(kind)) for kind in kinds}
     return {kind: note for kind, note in unknown.items() if note}
 
@@ -294,7 +301,7 @@ def run_checkup(
     out: str|Path|None = None,               # folder; None: checkup_out/MODEL
     data: str|Path|None = None,              # a folder of questions of your own, for the page alone
     n: int = EACH,                           # questions of each kind, 2 to 1000
-    kinds: tuple = tuple(CHANCE),            # of question
+    kinds: Iterable[str] = tuple(CHANCE),    # of question
     images: str|Path|None = None,            # a folder of photographs for the profile; None: scenes of this package
     *, retry: bool = False,                  # measure failed answers again
     progress: bool = True,                   # show a bar?
@@ -309,13 +316,14 @@ def run_checkup(
     out.mkdir(parents=True, exist_ok=True)
     bar = partial(tqdm, desc='profile', leave=False, disable=not progress)
     made = attempt(lambda: profile_stage(vlm, out, images, bar))
+    profile: ModelProfile|None = made.value    # type: ignore[assignment]
     notes = [f'{KINDS[kind]} were not asked: {why}' for kind, why in skipped.items()]
-    if not made.value: notes.append(f'The attention map was not measured: {made.why}')
-    arms = (*ARMS, LARGE) if made.value and made.value.sinks[0] >= SINKS else ARMS
-    how = dict(retry=retry, progress=progress)
-    run = run_eval('eye', vlm, arms, n*len(kinds), out, kinds=kinds, **how)
-    found = Checkup(recommend(run.records), run, made.value, notes)
-    if own: found.own = recommend(run_eval(own, vlm, arms, out=out/'data', **how).records)
+    if not profile: notes.append(f'The attention map was not measured: {made.why}')
+    arms = (*ARMS, LARGE) if profile and profile.sinks[0] >= SINKS else ARMS
+    evaluate = partial(run_eval, model=vlm, methods=arms, retry=retry, progress=progress)
+    run = evaluate('eye', n=n*len(kinds), out=out, kinds=kinds)
+    found = Checkup(recommend(run.records), run, profile, notes)
+    if own: found.own = recommend(evaluate(own, out=out/'data').records)
     text = json.dumps(make_row(found), indent=1)
     text = re.sub(r'[{\[][^][{}]*[}\]]', lambda m: ' '.join(m[0].split()), text)    # an inner list is one line
     replace_file(out/'row.json', text + '\n')
