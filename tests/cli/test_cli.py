@@ -15,7 +15,6 @@ from carve_nb.method.registry import methods
 from carve_nb.method.settings import field_table
 from carve_nb.runs.store import RunStore, read_run
 
-
 @pytest.fixture(scope='module')
 def photo(tmp_path_factory):
     from skimage import data
