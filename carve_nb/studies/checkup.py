@@ -82,7 +82,7 @@ def recommend(records: list[dict]) -> Advice:
         return Advice('none', verdict, best.name, [], [], questions, figures)
     def lines(arm: str) -> list[dict]: return [r for r in records if r['method'] == arm and r['status'] == 'ok']
     top = helps.index[0]
-    behind = {arm: compare_methods(lines(top), lines(arm))['gain_hi'] for arm in helps.index if arm != top}
+    behind = {arm: float(compare_methods(lines(top), lines(arm))['gain_hi']) for arm in helps.index if arm != top}
     good = [arm for arm in helps.index if arm == top or behind[arm] < MARGIN]
     use = min(good, key=helps.calls.get)
     cheaper = [arm for arm in helps.index if arm not in good and helps.calls[arm] < helps.calls[use]]
@@ -316,7 +316,7 @@ def run_checkup(
     out.mkdir(parents=True, exist_ok=True)
     bar = partial(tqdm, desc='profile', leave=False, disable=not progress)
     made = attempt(lambda: profile_stage(vlm, out, images, bar))
-    profile: ModelProfile|None = made.value    # type: ignore[assignment]
+    profile: ModelProfile|None = made.value
     notes = [f'{KINDS[kind]} were not asked: {why}' for kind, why in skipped.items()]
     if not profile: notes.append(f'The attention map was not measured: {made.why}')
     arms = (*ARMS, LARGE) if profile and profile.sinks[0] >= SINKS else ARMS

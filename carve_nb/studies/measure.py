@@ -97,7 +97,7 @@ def measure_each(
                 else:
                     got = attempt(partial(measure_plain, question))
                     if got.status == 'oom': free_memory()
-                    record: dict = got.value or dict(why=got.why)    # type: ignore[assignment]
+                    record: dict = got.value or dict(why=got.why)
                     yield [record | dict(id=question.id, at=at, method=study, status=got.status)]
         carry_out(store, ask(), len(there), None, progress, out is not None)
         lines = {line['id']: line for line in read_run(folder).records}
