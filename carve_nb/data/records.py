@@ -266,7 +266,7 @@ def _usual_rule(answers: list, choices: list) -> str:
     return 'yes/no' if [str(o).lower() for o in answers] in (['yes'], ['no'], ['true'], ['false']) else 'exact'
 
 def _read_answers(cells: dict, columns: Columns) -> list:
-    "Return the accepted answers in a row: those of its list, or else its one answer"
+    "Return the accepted answers in a row: its list, or else its one answer"
     answer = cells['answer']
     if isinstance(answer, str) and re.match(r"""[\[(]\s*["']""", answer):
         cure = _cure('answers', columns.names['answer'])

@@ -90,7 +90,7 @@ class Lookup(CropMethod):
         return S
 
     def may_read_last(self, rows: AttentionRows, query: Query, session: Session) -> bool:
-        "Return whether the last position is read in place of a query token that the question lacks, and note it"
+        "Return whether the last position is read instead of a query token that the question lacks, and note it"
         profile = find_profile(session.vlm)
         reads = profile is None or profile.last_agrees
         what = 'the last position was read' if reads else (

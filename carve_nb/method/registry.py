@@ -71,7 +71,7 @@ def read_value(text: str) -> object:
     except (ValueError, SyntaxError): return text
 
 def read_method(text: str) -> tuple[str, dict]:    # 'carve:p=.1:K=2'
-    "Split 'carve:p=.1:K=2' into name and fields; a text with a colon or a comma stands in quotation marks"
+    "Split 'carve:p=.1:K=2' into name and fields; put a text with a colon or a comma into quotation marks"
     name, *pairs = _split(text, ':') or ['']
     given = {}
     for pair in pairs:
