@@ -79,7 +79,6 @@ class Session:
         # by question and settings, the newest the last
         self.captures: dict[tuple, AttentionRows] = {}
         self.answers: dict[tuple, Kept] = {}    # by question and settings
-        self.hits = 0        # captures that were known
         self.log = Log()     # of the answer that is being made
         vlm.sessions.add(self)
 
@@ -232,7 +231,6 @@ class Session:
         asked = self.asked(question, suffix)
         key = asked, bool(settings), steps, None if steps == 'first' else max_new_tokens
         known = [k for k in self.captures if k == key or steps == 'first' and k[:3] == (*key[:2], 'all')]
-        self.hits += bool(known)
         key = known[-1] if known else key
         rows = self.captures.pop(key) if known else make(None, True)
         self.captures[key] = rows

@@ -115,6 +115,7 @@ class Oracle(CropMethod):
     min_side: int = limited(28, 1)
     final_images: Literal['crop', 'both'] = 'crop' # as in `Carve`
     name, category, asks = 'oracle', 'control', 'box'
+    in_runs = {field: getattr(Carve, field) for field in ('square', 'limit', 'min_side', 'final_images')}
 
     @classmethod
     def like(cls, method: CropMethod, **changes) -> Self:
