@@ -145,6 +145,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'carve_nb/attention/session.py'),
                                             'carve_nb.attention.session.Session.remembers': ( 'library/attention/session.html#session.remembers',
                                                                                               'carve_nb/attention/session.py'),
+                                            'carve_nb.attention.session.Session.why_whole': ( 'library/attention/session.html#session.why_whole',
+                                                                                              'carve_nb/attention/session.py'),
                                             'carve_nb.attention.session.Session.words': ( 'library/attention/session.html#session.words',
                                                                                           'carve_nb/attention/session.py'),
                                             'carve_nb.attention.session.Timings': ( 'library/attention/session.html#timings',

@@ -72,10 +72,7 @@ class Session:
         self.vlm, self.box, self.shared = vlm, box, shared
         self.images = [*map(open_image, images)]
         if not self.images: raise PromptError('No image: give at least one.')
-        kind = vlm.model.generation_config.cache_implementation
-        # transformers goes on from no cache but one of the kind that is set; it no longer uses 'hybrid' itself
-        able = vlm.family.shares and kind in (None, 'hybrid')
-        self.prefixes = Prefixes() if able else None
+        self.prefixes = Prefixes()
         # by question and settings, the newest the last
         self.captures: dict[tuple, AttentionRows] = {}
         self.answers: dict[tuple, Kept] = {}    # by question and settings
@@ -110,7 +107,7 @@ class Session:
 
     def forget(self):
         "Give back all that is remembered"
-        if self.prefixes: self.prefixes.forget()
+        self.prefixes.forget()
         self.captures.clear()
         self.answers.clear()
 
@@ -120,9 +117,8 @@ class Session:
         """Return the prompt of a question about the session's images, or about others.
 
         Arguments as of `VLM.prompt`."""
-        known = self.prefixes.images if self.prefixes else None
         shown = self.images if images is None else images
-        prompt = self.vlm.build_prompt(shown, question, suffix, tokens, self.messages, known)
+        prompt = self.vlm.build_prompt(shown, question, suffix, tokens, self.messages, self.prefixes.images)
         if images is None: prompt.spans.sort(key=lambda s: (s.image != self.which, s.image))
         return prompt
 
@@ -143,19 +139,23 @@ class Session:
         return Prompt(BatchFeature({k: enc[k] for k in ('input_ids', 'attention_mask')}), [], [], chat, [],
                       names, text)
 
+    def why_whole(self, prompt: Prompt) -> str:
+        "Return why a prompt is read whole; '' where its beginning is shared with other prompts"
+        if not prompt.spans: return 'it has no image'
+        if len(prompt.images) > 1 and not self.vlm.family.alone: return 'its images are processed together'
+        return self.vlm.fingerprint.why_whole
+
     def inputs(self, prompt: Prompt) -> dict:
         """Return the model's inputs: a cache with the beginning of a prompt, where it can be shared, and the
         rest of it"""
-        alone = self.vlm.family.alone or len(prompt.images) == 1
-        if self.prefixes and prompt.spans and alone and not self.vlm.fingerprint.why_whole:
-            return self.prefixes.read_prefix(self.vlm, prompt)
-        return self.vlm.to_device(prompt)
+        if self.why_whole(prompt): return self.vlm.to_device(prompt)
+        return self.prefixes.read_prefix(self.vlm, prompt)
 
     def notes(self, question: str, suffix: str|bool|None = None) -> list[str]:
         """List the notes for an answer: words that the model does not know, prompts read whole, settings set
         aside"""
         unknown = unknown_note(self.vlm.tokenizer, self.vlm.with_suffix(question, suffix))
-        why = self.prefixes and self.vlm.fingerprint.why_whole
+        why = self.vlm.family.shares and self.vlm.fingerprint.why_whole
         whole = f'every prompt is read whole: {why}' if why else ''
         return [*filter(None, [unknown, whole]), *set_aside(self.vlm.model)]
 

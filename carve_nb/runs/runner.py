@@ -149,9 +149,8 @@ class SampleEvaluator:
         record = opened.value.record if opened.value else task.record
         session = opened.value.session if opened.value else None
         methods = {name: self.config.asked(name, record) for name in self.config.made if name not in self.unfit}
-        prefixes = session.prefixes if session else None
         # the beginning of the prompt, which an earlier question read, counts in each question
-        shared_seconds = prefixes.seconds if prefixes else 0.
+        shared_seconds = session.prefixes.seconds if session else 0.
         # an error here comes again in the methods that need the capture, and is told in their lines
         if session: attempt(partial(self.capture_first, record, session, methods.values()))
         lines = []
