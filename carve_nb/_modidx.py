@@ -1192,8 +1192,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'carve_nb/method/lookup.py'),
                                         'carve_nb.method.lookup.Lookup.locate': ( 'library/method/lookup.html#lookup.locate',
                                                                                   'carve_nb/method/lookup.py'),
-                                        'carve_nb.method.lookup.Lookup.may_read_last': ( 'library/method/lookup.html#lookup.may_read_last',
-                                                                                         'carve_nb/method/lookup.py'),
                                         'carve_nb.method.lookup.Lookup.select': ( 'library/method/lookup.html#lookup.select',
                                                                                   'carve_nb/method/lookup.py'),
                                         'carve_nb.method.lookup.Lookup.settled': ( 'library/method/lookup.html#lookup.settled',

@@ -184,7 +184,10 @@ class CropMethod(CropRule, Method):
     skip_above: float = limited(1., 0, 1) # the plain answer stays where the model is surer of it than this; 1: always ask again
 
     def locate(self, session: Session, question: str) -> Saliency | list[Region]:
-        "Return a map of the image, or regions, the best first; a subclass defines it"
+        """Return a map of the image, or regions, the best first; a subclass defines it.
+
+        Of a map with a reason in `session.log.no_signal` nothing is cropped. A method that returns regions leaves the map
+        that it has, if any, in `session.log.saliency`, as guided methods do."""
         raise NotImplementedError(f'{self.name} has no locate(self, session, question) -> Saliency or regions')
 
     def select(self, S: Saliency, vlm: VLM) -> list[Region]:
@@ -203,11 +206,12 @@ class CropMethod(CropRule, Method):
         return r
 
     def regions_of(self, r: Result, located: Saliency | list[Region], vlm: VLM) -> list[Region]:
-        "Return the regions of what was located; a flat map has none"
+        "Return the regions of what was located; a map without signal has none"
         if isinstance(located, list): return located
         r.saliency = located
-        if is_flat(located):
-            r.notes.append('no signal: the map is flat; the crop is the whole image')
+        if is_flat(located): r.no_signal = r.no_signal or 'the map is flat'
+        if r.no_signal:
+            r.notes.append(f'no signal: {r.no_signal}; the crop is the whole image')
             return []
         with r.seconds('region'): found = self.select(located, vlm)
         if not found: r.notes.append('no region is smaller than the map: the crop is the whole image')

@@ -44,7 +44,7 @@ class QuestionOnly(Carve):
         A = super().maps(rows_q, rows_g)[self.general]
         return A, torch.ones_like(A)
 
-    def contrast_rows(self, r: Result, rows_q: AttentionRows, rows_g: AttentionRows) -> Saliency | list[Region]:
+    def contrast_rows(self, r: Result, rows_q: AttentionRows, rows_g: AttentionRows) -> Saliency:
         "Return S as CARVE does, of the one map there is"
         S = super().contrast_rows(r, rows_q, rows_g)
         r.maps = {self.title: S}
