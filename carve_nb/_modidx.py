@@ -157,8 +157,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'carve_nb/attention/vlm.py'),
                                         'carve_nb.attention.vlm.FamilyCheck.__repr__': ( 'library/attention/vlm.html#familycheck.__repr__',
                                                                                          'carve_nb/attention/vlm.py'),
-                                        'carve_nb.attention.vlm.FamilyCheck.read': ( 'library/attention/vlm.html#familycheck.read',
-                                                                                     'carve_nb/attention/vlm.py'),
                                         'carve_nb.attention.vlm.VLM': ('library/attention/vlm.html#vlm', 'carve_nb/attention/vlm.py'),
                                         'carve_nb.attention.vlm.VLM.capture': ( 'library/attention/vlm.html#vlm.capture',
                                                                                 'carve_nb/attention/vlm.py'),

@@ -28,7 +28,7 @@ from .settings import ABOVE_0, Layers, Query, limited
 from ..models.image_tokens import ImageSpan
 
 # %% ../../nbs/library/method/05_carve.ipynb #dd39875b
-_BOTH = dict(
+_BOTH = dict(    # in the comments of fields: (paper), (code) or (both) of them, (ours) for this package
     layers='paper', lam=1e-8, relative=False, tiles='thumbnail',
     fill='black', square=False, limit=4096, rounding='down', tokens=None, min_side=28)
 # the best row of Table 1, the best cell of the mask ablation, the code's λ
