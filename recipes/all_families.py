@@ -218,7 +218,7 @@ def try_type(name) -> dict:
         for path, p in vlm.model.named_parameters():
             if re.search(MIXING, path): p *= .1
     check = check_family(vlm)
-    return row | dict(made=True, read=check.read, why=check.why[:300], grid=check.grid, layers=check.layers, rows=check.rows,
+    return row | dict(made=True, read=not check.why, why=check.why[:300], grid=check.grid, layers=check.layers, rows=check.rows,
                       found=check.found, planted=check.planted)
 
 @call_parse

@@ -16,7 +16,8 @@ from carve_nb.data.datasets import DataSet
 from carve_nb.data.scenes import samples
 from carve_nb.method.crop import box_regions
 from carve_nb.method.lookup import Lookup
-from carve_nb.method.vicrop import search_box, tower_side
+from carve_nb.method.base import tower_side
+from carve_nb.method.vicrop import search_box
 from carve_nb.runs.runner import run_eval
 from .baselines import SHARES, sink
 

@@ -168,8 +168,6 @@ class FamilyCheck:
     found: int = 0      # planted squares that changed a token of their own most
     planted: int = 0
     why: str = ''       # why it is not read; '' where it is
-    @property
-    def read(self) -> bool: return not self.why
     def __repr__(self) -> str:
         versions = ', '.join(f'{name} {version}' for name, version in self.versions.items())
         if self.why: return f'{self.family}: not read. {self.why} ({versions})'
@@ -275,7 +273,7 @@ def ensure_read(vlm: Model):
             _passed.add(vlm.model)
             return
     check = check_family(VLM(vlm.model, vlm.processor, vlm.name))
-    if not check.read:
+    if check.why:
         raise UnsupportedError(f'{check}. The page "Add a model family" shows how a family gets a record.')
     LOG.warning(check)
     save_with_digest(path, asdict(check))

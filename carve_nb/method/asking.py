@@ -22,10 +22,9 @@ from ..core.io import behind_thought
 from ..core.plotting import draw_boxes
 from ..core.text import asked_part, is_word, pick_words
 from ..formulas.threshold import Region
-from .base import CropMethod
+from .base import CropMethod, tower_side
 from .crop import box_regions
 from .settings import limited
-from .vicrop import tower_side
 from ..models.families import BOX_FORMS, BoxForm
 from ..models.prompts import unknown_note
 

@@ -28,7 +28,7 @@ from .settings import ABOVE_0, Layers, Query, limited
 from ..models.image_tokens import ImageSpan
 
 # %% ../../nbs/library/method/05_carve.ipynb #dd39875b
-_BOTH = dict(
+_BOTH = dict(    # in the comments of fields: (paper), (code) or (both) of them, (ours) for this package
     layers='paper', lam=1e-8, relative=False, tiles='thumbnail',
     fill='black', square=False, limit=4096, rounding='down', tokens=None, min_side=28)
 # the best row of Table 1, the best cell of the mask ablation, the code's λ
@@ -73,7 +73,7 @@ class Carve(CropMethod):
         if not measured: warnings.warn(f'{profile.model}: {profile.advice("carve")}', stacklevel=2)
         return cls(**measured | changes)
 
-    def locate(self, session: Session, question: str) -> Saliency | list[Region]:
+    def locate(self, session: Session, question: str) -> Saliency:
         "Contrast the attention under the question with that under the instruction (Algorithm 1 before its last question)"
         return self.contrast_rows(session.log, *self.capture_both(session, question))
 
@@ -141,8 +141,8 @@ class Carve(CropMethod):
             notes.append(f'{why}: all its words were read')
         return notes
 
-    def contrast_rows(self, r: Result, rows_q: AttentionRows, rows_g: AttentionRows) -> Saliency | list[Region]:
-        "Go from both captures to S; no regions where there is nothing to contrast"
+    def contrast_rows(self, r: Result, rows_q: AttentionRows, rows_g: AttentionRows) -> Saliency:
+        "Go from both captures to S; the result says where there is nothing to contrast"
         span = rows_q.raster(tiles=self.tiles)
         r.read = self.words_read(rows_q)
         r.notes += rows_q.tiles_note(self.tiles)
@@ -151,12 +151,9 @@ class Carve(CropMethod):
             S = self.fuse(A_q, A_g, span, r.image)
         def alone(A): return as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, r.image)
         r.maps = {'A_Q, under the question': alone(A_q), 'A_G, under the instruction': alone(A_g), 'contrast A_Q / A_G': S}
-        reason = self.no_signal(r.question, A_q, A_g)
-        if reason: r.notes.append(f'no signal: {reason}; the crop is the whole image')
+        r.no_signal = self.no_signal(r.question, A_q, A_g)
         r.notes += self.reading_notes(rows_q, rows_g)
-        if not reason: return S
-        r.saliency = S
-        return []
+        return S
 
     def from_rows(self, image: Image.Image, question: str, rows_q: AttentionRows, rows_g: AttentionRows) -> Result:
         "Return the result of two captures that were made elsewhere, without an answer"

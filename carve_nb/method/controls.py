@@ -44,7 +44,7 @@ class QuestionOnly(Carve):
         A = super().maps(rows_q, rows_g)[self.general]
         return A, torch.ones_like(A)
 
-    def contrast_rows(self, r: Result, rows_q: AttentionRows, rows_g: AttentionRows) -> Saliency | list[Region]:
+    def contrast_rows(self, r: Result, rows_q: AttentionRows, rows_g: AttentionRows) -> Saliency:
         "Return S as CARVE does, of the one map there is"
         S = super().contrast_rows(r, rows_q, rows_g)
         r.maps = {self.title: S}
@@ -115,6 +115,7 @@ class Oracle(CropMethod):
     min_side: int = limited(28, 1)
     final_images: Literal['crop', 'both'] = 'crop' # as in `Carve`
     name, category, asks = 'oracle', 'control', 'box'
+    in_runs = {field: getattr(Carve, field) for field in ('square', 'limit', 'min_side', 'final_images')}
 
     @classmethod
     def like(cls, method: CropMethod, **changes) -> Self:

@@ -64,6 +64,7 @@ class Result(Log):
     answer: Answer | None = None                    # after the last question
     plain_answer: Answer | None = None              # of the baseline (no crop)
     saliency: Saliency | None = None                # S before masking
+    no_signal: str = ''                             # why nothing of S is cropped
     maps: dict = field(default_factory=dict)        # title -> `Saliency`: the maps that led to S, and S itself
     regions: list = field(default_factory=list)     # of `Region`, best first
     crop: Crop | None = None                        # what was shown last; the whole image where nothing was located

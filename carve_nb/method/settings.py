@@ -88,14 +88,13 @@ def field_table(kind: type) -> list[list[str]]:
 
 class FieldDocs:
     "The docstring of a method with all its fields, which is put together when somebody reads it"
-    reading = False    # `docments` reads docstrings too, and must find the plain ones
     def __init__(self, text: str): self.text = text
 
     def __get__(self, method, kind: type) -> str:
-        complete = '__match_args__' in vars(kind)    # `dataclass` reads the docstring before it is done
-        if FieldDocs.reading or not complete: return self.text
-        FieldDocs.reading = True
-        try: _, *rows = field_table(kind)
-        finally: FieldDocs.reading = False
+        if '__match_args__' not in vars(kind): return self.text    # `dataclass` reads the docstring before it is done
+        kind.__doc__ = self.text    # in place of this descriptor: `docments` reads docstrings too
+        _, *rows = field_table(kind)
         lines = [f'{name} = {default}: {meaning}' for name, default, meaning in rows]
-        return '\n'.join([self.text, '', *lines] + ['', f'Source: {kind.source}']*bool(kind.source))
+        source = ['', f'Source: {kind.source}'] if kind.source else []
+        kind.__doc__ = '\n'.join([self.text, '', *lines, *source])
+        return kind.__doc__

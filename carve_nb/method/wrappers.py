@@ -41,7 +41,7 @@ def choose_image(method: object, session: Session, question: str, which: str|int
     chosen = given_image(which, len(images))
     texts = [question]
     if which == 'contrast': texts.append(getattr(method, 'instruction', GENERAL_INSTRUCTION))
-    seconds, hits, why = Timings(), session.hits, 'as given'
+    seconds, why = Timings(), 'as given'
     with seconds('images'):
         how = dict(steps='all', suffix=method.suffix, max_new_tokens=method.max_new_tokens)
         captures = [session.capture(text, **how) for text in texts]
@@ -53,7 +53,7 @@ def choose_image(method: object, session: Session, question: str, which: str|int
     for rows in captures: rows.meta['seconds'] = 0.    # spent once: the session holds the same `meta`
     return Result(
         image=images[chosen], images=images, which=chosen, question=question,
-        plain_answer=captures[0].answer, calls=len(captures) - (session.hits - hits),
+        plain_answer=captures[0].answer, calls=len(captures),
         notes=[f'image {chosen + 1} of {len(images)}: {why}'], seconds=seconds)
 
 def ask_one_of(

@@ -70,8 +70,8 @@ class Family:
     box: Callable = whole_box      # `Processed` -> what the whole image shows
     axis: int = 0                  # along which the pixel values of several images are joined
     number: str = ''               # of an image among several, as its text has it: '<id>{}</id>'
-    alone: bool = True             # is an image processed in the same way alone and among others?
-    assemble: str|None = None      # class of processor that is built without its video part; None: transformers' own
+    alone: bool = True             # is each of several images processed by itself, as if it were the only one?
+    assemble: str|None = None      # class of processor, built without its video part; None: that which transformers names
     layers: Callable = attention_layers    # decoder's configuration -> layers whose attention can be read
     cell: Callable|None = None     # processor -> side of a token in pixels, where fewer pixels take fewer tokens
     chat: str|None = None          # chat template for models released without one

@@ -317,7 +317,7 @@ class Pass:
     "The attention weights that a recorder keeps of one forward pass"
     before: int          # tokens in the cache when it began
     rows: list[int] = field(default_factory=list)    # positions in the sequence whose weights are kept
-    read: int = 0        # tokens, by its first wanted layer
+    tokens: int = 0      # that its first wanted layer was given
     weights: dict = field(default_factory=dict)    # layer -> [B, H, R, C]
 
 @dataclass(eq=False)
@@ -343,8 +343,8 @@ class Recorder(AttentionHook):
         "Find the wanted rows of a pass at its first wanted layer; refuse one that is not of the one prompt"
         now, (B, _, Q, _) = self.passes[-1], call.q.shape
         end = now.before + Q
-        first = len(self.passes) == 1    # it alone ends with the prompt
-        if self.length and (B > 1 or (end == self.length) != first):
+        reads_prompt = len(self.passes) == 1    # the first pass ends where the prompt does, later ones beyond it
+        if self.length and (B > 1 or (end == self.length) != reads_prompt):
             raise CaptureError(
                 f'Forward pass {len(self.passes)} inside the block reads {B} x {end} tokens, the inputs '
                 f'given have 1 x {self.length}: it is of other inputs, reads the prompt again, or is a way '
@@ -352,7 +352,7 @@ class Recorder(AttentionHook):
                 f'the block.')
         wanted = {end + r if r < 0 else r for r in self.rows}
         now.rows = [r for r in range(now.before, end) if r in wanted]
-        now.read = Q
+        now.tokens = Q
 
     @torch.no_grad()
     def on_call(self, call: Call) -> bool:
@@ -362,8 +362,8 @@ class Recorder(AttentionHook):
         if layer not in self.layers or layer in now.weights: return False
         if not now.weights: self.begin(call)
         Q, K = call.q.shape[2], call.k.shape[2]
-        if Q != now.read:
-            raise CaptureError(f'Layer {layer} reads {Q} tokens where the first reads {now.read}: tokens are '
+        if Q != now.tokens:
+            raise CaptureError(f'Layer {layer} reads {Q} tokens where the first reads {now.tokens}: tokens are '
                                'dropped on the way, and the rows have no place in the prompt. Turn the '
                                'pruning off.')
         at = [r - now.before for r in now.rows]

@@ -121,7 +121,8 @@ def own_loose(model: PreTrainedModel, held: Loose|None = None) -> Iterator[None]
         put_loose(held or {})
         yield
         if held is not None:
-            held |= {k: v for k, v in loose_tensors(model).items() if k in held or v is not before.get(k)}
+            after = loose_tensors(model)
+            held |= {place: tensor for place, tensor in after.items() if place in held or tensor is not before.get(place)}
     finally: put_loose(before)
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #e138f156
@@ -142,8 +143,8 @@ class Prefixes:
     "The two newest prefixes of one model, the two newest images, and what they cost and saved"
     kept: list[Prefix] = field(default_factory=list)    # the newest last
     images: dict = field(default_factory=dict)     # the two newest that were read, see `VLM.read`
-    read: int = 0        # prefixes
-    hits: int = 0
+    misses: int = 0      # prefixes that were read
+    hits: int = 0        # that were known
     seconds: float = 0.  # for the newest prefix
     onward: float = 0.   # for all further images
 
@@ -161,7 +162,7 @@ class Prefixes:
             known = Prefix({k: v.clone() for k, v in inputs.items()}, DynamicCache(config=vlm.text_config),
                            {})
             with own_loose(vlm.model, known.loose): Context().run(fill_cache, vlm, inputs, known.cache)
-            self.read += 1
+            self.misses += 1
             self.seconds = time.perf_counter() - start
         self.kept = [*[p for p in self.kept if p is not known][-1:], known]
         return known

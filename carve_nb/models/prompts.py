@@ -310,9 +310,9 @@ def read_prompt(vlm, inputs: Mapping, images: list, question: str|None = None) -
     parts, ids = vlm.read(opened, whole=True), ids[0]
     spans = place_images(ids, vlm.model.config, parts)
     names = token_names(vlm.tokenizer, ids.tolist())
-    asked = find_words(vlm.tokenizer, ids.tolist(), names, question) if question else []
+    places = find_words(vlm.tokenizer, ids.tolist(), names, question) if question else []
     note = compare_pixels(vlm.processor, inputs, join_parts(vlm.family, parts).get('pixel_values'))
-    return Prompt(inputs, spans, asked, '', opened, names, question or '', note, parts)
+    return Prompt(inputs, spans, places, '', opened, names, question or '', note, parts)
 
 # %% ../../nbs/library/models/06_prompts.ipynb #1cbe6f94
 def read_messages(messages: Iterable[dict]) -> tuple[list[dict], list]:

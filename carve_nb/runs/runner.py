@@ -33,9 +33,7 @@ from ..core.io import SMALL, digest
 from ..data.datasets import DataSet, load_benchmark, sample_keys
 from ..data.records import Record
 from ..data.scoring import RULES, patch_auroc, score_answer, why_unread
-from ..method.base import CropMethod, Method
-from ..method.carve import Carve
-from ..method.controls import Oracle
+from ..method.base import Method
 from ..method.registry import make_method, methods, read_method, split_specs
 from ..method.results import Result
 from ..method.wrappers import describe_answerer, open_answerer, why_no_crop
@@ -50,10 +48,7 @@ def equip(
     method: Method, suffix: str|None, max_new_tokens: int, seed: int = 0, given: Collection[str] = (),
 ) -> Method:
     "Return a method with the suffix and length of the set; fields that were given stay"
-    ask = dict(suffix=suffix, max_new_tokens=max_new_tokens)
-    if isinstance(method, Oracle):
-        method = replace(type(method).like(Carve(), **ask), **{k: getattr(method, k) for k in given})
-    common = ask | dict(seed=seed)
+    common = method.in_runs | dict(suffix=suffix, max_new_tokens=max_new_tokens, seed=seed)
     free = {f.name for f in fields(method) if f.init} - {*given}
     return replace(method, **{k: common[k] for k in common if k in free})
 
@@ -154,9 +149,8 @@ class SampleEvaluator:
         record = opened.value.record if opened.value else task.record
         session = opened.value.session if opened.value else None
         methods = {name: self.config.asked(name, record) for name in self.config.made if name not in self.unfit}
-        prefixes = session.prefixes if session else None
         # the beginning of the prompt, which an earlier question read, counts in each question
-        shared_seconds = prefixes.seconds if prefixes and prefixes.read else 0.
+        shared_seconds = session.prefixes.seconds if session else 0.
         # an error here comes again in the methods that need the capture, and is told in their lines
         if session: attempt(partial(self.capture_first, record, session, methods.values()))
         lines = []
@@ -173,7 +167,7 @@ class SampleEvaluator:
 
     def capture_first(self, record: Record, session: Session, methods: Iterable[Method]):
         "Capture what methods share; the plain answer comes with it, and `none` has it from there"
-        first = next((m for m in methods if isinstance(m, CropMethod)), None)
+        first = next((m for m in methods if m.captures), None)
         if first: session.capture(record.question, steps='all', suffix=first.suffix, max_new_tokens=first.max_new_tokens)
 
     def line(self, method: Method, record: Record, session: Session, shared_seconds: float = 0.) -> dict[str, object]:

@@ -258,8 +258,8 @@ def test_sharing(vlm):
     quick = [session.other([o] if o is WIDE else o).capture(q, steps='last', max_new_tokens=2) for o, q in ASKED]
     shared = session.prefixes
     if not vlm.family.shares:
-        assert shared is None and vlm.family.why_not['sharing']
-    else: assert (shared.read, shared.hits) == ((1, 3) if vlm.family.alone else (1, 1))
+        assert not shared.misses and vlm.fingerprint.why_whole
+    else: assert (shared.misses, shared.hits) == ((1, 3) if vlm.family.alone else (1, 1))
     for a, b in zip(alone, quick):
         assert a.tokens == b.tokens and abs(a.answer.logprob-b.answer.logprob) < 1e-3
         assert (a.attn-b.attn).abs().max() <= 1e-5
@@ -314,14 +314,14 @@ def test_check_of_a_family_with_tiles(load, name):
     "The check of families plants its squares in the whole view and in the tiles; tiles in rows for columns are told"
     vlm = load(name)
     check = check_family(vlm)
-    assert check.read and check.found == check.planted == 12, check
+    assert not check.why and check.found == check.planted == 12, check
     def turned(*args):
         tiles = vlm.family.tiles(*args)
         return replace(tiles, grid=tiles.grid[::-1])
     wrong = copy.copy(vlm)
     wrong.family = replace(vlm.family, tiles=turned)
     check = check_family(wrong)
-    assert not check.read and 'The place of its tokens is not known' in check.why, check
+    assert 'The place of its tokens is not known' in check.why, check
 
 
 def test_tokens_of_a_view(vlm):
