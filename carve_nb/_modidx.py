@@ -329,6 +329,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'carve_nb/core/plotting.py'),
                                         'carve_nb.core.plotting._fit_text': ( 'library/core/plotting.html#_fit_text',
                                                                               'carve_nb/core/plotting.py'),
+                                        'carve_nb.core.plotting._format_value': ( 'library/core/plotting.html#_format_value',
+                                                                                  'carve_nb/core/plotting.py'),
                                         'carve_nb.core.plotting.black_out': ( 'library/core/plotting.html#black_out',
                                                                               'carve_nb/core/plotting.py'),
                                         'carve_nb.core.plotting.draw_boxes': ( 'library/core/plotting.html#draw_boxes',

@@ -140,6 +140,11 @@ def wrap_title(title: str, width: float, size: float) -> str:
         if all(text_width(line, size) <= width for line in lines): break
     return '\n'.join(lines)
 
+def _format_value(value: float) -> str:
+    "Write a number in two significant digits, from ten on without an exponent: 2,400"
+    rounded = float(f'{value:.2g}')
+    return f'{rounded:,.0f}' if abs(rounded) >= 10 else f'{rounded:.2g}'
+
 def plot_panels(
     panels: Mapping[str, Image.Image], sentence: str = '', height: int = 200,
     scales: Mapping[str, np.ndarray]|None = None,    # title -> the values of its map, for a color bar
@@ -169,9 +174,9 @@ def plot_panels(
             bar = overlay(ground, np.linspace(0, 1, 64)[None])
             fig.figimage(np.asarray(bar), round(left), bottom - round(.8*size), origin='upper')
             values, line = scales[name], (bottom - size)/total
-            fig.text((left + 2)/width, line, f'{values.min():.2g}', size=.8*size, va='top')
+            fig.text((left + 2)/width, line, _format_value(values.min()), size=.8*size, va='top')
             end = (left + tile.width - 2)/width
-            fig.text(end, line, f'{values.max():.2g}', size=.8*size, va='top', ha='right')
+            fig.text(end, line, _format_value(values.max()), size=.8*size, va='top', ha='right')
         left += column + gap
     text = '\n'.join(lines)
     fig.text(2/width, (below - .6*size)/total, text, size=size, va='top', linespacing=1.15, parse_math=False)

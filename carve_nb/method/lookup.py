@@ -70,7 +70,7 @@ class Lookup(CropMethod):
 
     def settled(self, vlm: VLM) -> 'Lookup': return self.choose(vlm)[0]
 
-    def locate(self, session: Session, question: str) -> Saliency | list[Region]:
+    def locate(self, session: Session, question: str) -> Saliency:
         "Return the map of the query token's attention, from one pass, which gives the plain answer too"
         r = session.log
         own, notes = self.choose(session.vlm)
@@ -81,22 +81,15 @@ class Lookup(CropMethod):
         query = query_in(rows, own.query)
         S = rows.saliency(layers=layers, query=query, background=session.image)
         if query != 'last': r.read = read_words(rows.question_tokens, query)
-        if query != own.query and not self.may_read_last(rows, own.query, session):
-            r.saliency = S
-            return []
+        if query != own.query:
+            lacking = why_no_words(rows.question_tokens, own.query)
+            profile = find_profile(session.vlm)
+            if profile and not profile.last_agrees: r.no_signal = f'{lacking}, and the last position does not point in this model'
+            else: r.notes.append(f'{lacking}: the last position was read')
         if own.subtract == 'none': return S
         if words := other_words(rows, query, own.subtract): return less_words(S, rows, layers, words)
         r.notes.append(f'the question has no words for subtract={own.subtract!r}: nothing is subtracted')
         return S
-
-    def may_read_last(self, rows: AttentionRows, query: Query, session: Session) -> bool:
-        "Return whether the last position is read instead of a query token that the question lacks, and note it"
-        profile = find_profile(session.vlm)
-        reads = profile is None or profile.last_agrees
-        what = 'the last position was read' if reads else (
-            'the last position, which does not point in this model, was read: the answer without a crop stays')
-        session.log.notes.append(f'{why_no_words(rows.question_tokens, query)}: {what}')
-        return reads
 
     def select(self, S: Saliency, vlm: VLM) -> list[Region]:
         "Return the region of the peak"
