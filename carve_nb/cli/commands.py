@@ -76,7 +76,8 @@ def make_folder(path: str|Path, *names: str, force: bool = False, images: Collec
 def save_file(path: str|Path, data: str|bytes):
     "Write a file; raise an error if that fails"
     try: replace_file(path, data)
-    except OSError as e: raise CarveError(f'{path} cannot be written: {e.strerror or e}; name another file.') from e
+    except OSError as e:
+        raise CarveError(f'{path} cannot be written: {e.strerror or e}; name another file.') from e
 
 # %% ../../nbs/library/cli/03_commands.ipynb #e0d82b4d
 _MAP_KINDS = {'': None, '.npy': None, '.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.webp': 'WEBP'}
@@ -268,7 +269,8 @@ class _Asked(NamedTuple):
 def _open_question(paths: list[str]|None, question: str|None) -> _Asked:
     "Open the images of a question; without image and question, take scene 145, which we chose"
     if paths and question and not os.path.isfile(question): return _Asked(read_images(paths), question)
-    if paths or question: raise CarveError('give an image, or several, and then the question in quotation marks.')
+    if paths or question:
+        raise CarveError('give an image, or several, and then the question in quotation marks.')
     from carve_nb.data.scenes import make_scene
     scene = make_scene(145)
     question = scene.question('digit').question
@@ -438,7 +440,8 @@ def explore(
     """Open the explorer in a browser, on this machine only.
 
     The kernel of a closed page ends after 15 minutes, or CARVE_IDLE_SECONDS."""
-    if not find_spec('voila'): raise CarveError('the explorer as a page needs voila: pip install voila ipykernel')
+    if not find_spec('voila'):
+        raise CarveError('the explorer as a page needs voila: pip install voila ipykernel')
     if model not in PACKAGED and Path(model).exists(): model = os.path.abspath(model)
     if image:
         read_images([image])     # what is none is refused here, and not on the page
@@ -575,7 +578,8 @@ def report_runs(
 ):
     "Make the tables and the figure of a run again, also while it goes on; of several runs, one table side by side."
     from carve_nb.runs.report import leaderboard_page, load_run, to_markdown, write_report
-    if len(folders) == 1 and out: raise CarveError('--out goes with several runs; the page of one lies in its own folder.')
+    if len(folders) == 1 and out:
+        raise CarveError('--out goes with several runs; the page of one lies in its own folder.')
     if len(folders) == 1:
         _end_with_report(folders[0], write_report(folders[0]))
         return
@@ -609,7 +613,8 @@ def _measure_profile(
     if out:
         profile.save(Path(out)/'profile.json')
         print(f'written to {out}: profile.json')
-    if keep_profile(profile, vlm): print(f'kept in {path}' + ('' if profile.sure else ', but not used, as it is not sure'))
+    if keep_profile(profile, vlm):
+        print(f'kept in {path}' + ('' if profile.sure else ', but not used, as it is not sure'))
     else: print('not kept: another profile of this model is sure, and stays')
     if profile.sure: print('in a shell: --method lookup')
 

@@ -78,7 +78,8 @@ def same_logits(
     return len(a) == len(b) and all(map(near, a, b))
 
 # %% ../../nbs/library/core/06_io.ipynb #903a4d26
-SMALL, TINY = PACKAGED = 'carve-small', 'carve-tiny'     # models in the package; the first where none is named
+# models in the package; the first where none is named
+SMALL, TINY = PACKAGED = 'carve-small', 'carve-tiny'
 CHECKPOINTS = Path(str(files('carve_nb')))/'checkpoints' # a folder of each, under its name
 
 def shipped_folder(name: str) -> Path:

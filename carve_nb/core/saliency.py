@@ -220,7 +220,8 @@ class Saliency:
     def unpack(cls, packed: dict) -> Self:
         "Make a map of the result of `pack`, without its image"
         try:
-            values = np.frombuffer(base64.b64decode(packed['values'], validate=True), '<f4').reshape(packed['grid'])
+            stored = base64.b64decode(packed['values'], validate=True)
+            values = np.frombuffer(stored, '<f4').reshape(packed['grid'])
             width, height = packed['size']
             x0, y0, x1, y1 = packed['box']
             if not (0 < width and 0 < height and x0 < x1 and y0 < y1): raise ValueError('its box is empty')

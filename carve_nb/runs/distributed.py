@@ -62,10 +62,12 @@ def connected(address: str|None = None, cpus: int = 1) -> Iterator[ModuleType]:
     """Connect to Ray inside the block; stop it afterwards if it was started here.
 
     The address names a cluster, such as 'auto' or 'head:6379'; without one it is this machine, with `cpus` cores."""
-    if not find_spec('ray'): raise RunError('--workers needs Ray Data, which is not installed: pip install "ray[data]" pyarrow.')
+    if not find_spec('ray'):
+        raise RunError('--workers needs Ray Data, which is not installed: pip install "ray[data]" pyarrow.')
     host, port = (address or '').removeprefix('ray://').rpartition(':')[::2]
     try:
-        if host: socket.create_connection((host, int(port)), 10).close()     # Ray itself would try for minutes
+        if host:    # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), 10).close()
     except (OSError, ValueError) as e: raise RunError(f'Nobody listens at {address}: {e}') from None
     if not address and 'ray' not in sys.modules:
         for k, v in _RAY_SETTINGS.items(): environ.setdefault(k, v)
@@ -98,7 +100,8 @@ class RayEngine:
     @contextmanager
     def ready(self, model: str|Path|VLM, loading: dict, config: RunConfig) -> Iterator[SimpleNamespace]:
         "Yield the workers that can load the model, with the protocol of their answers"
-        if isinstance(model, VLM): raise RunError('Each worker loads its model: give a folder or Hub id, not a loaded one.')
+        if isinstance(model, VLM):
+            raise RunError('Each worker loads its model: give a folder or Hub id, not a loaded one.')
         path = Path(model).expanduser()
         place = str(path.absolute()) if path.is_dir() else str(model)
         with connected(self.address, self.workers) as ray:

@@ -146,7 +146,8 @@ def remarks(run: Run) -> list[str]:
         method, text = some[0]
         lines.append(f'`{method}`, {len(some)} of {total[method]}: {text}')
     if more := lines[_MOST:]: lines[_MOST:] = [f'{len(more)} rarer remarks; all are in records.jsonl']
-    if n := run.damaged: lines.append(f'{n} damaged line{"s"*(n > 1)} of the records cannot be read and do not count')
+    if n := run.damaged:
+        lines.append(f'{n} damaged line{"s"*(n > 1)} of the records cannot be read and do not count')
     return [*map(one_line, lines)]
 
 # %% ../../nbs/library/runs/03_report.ipynb #444298fb

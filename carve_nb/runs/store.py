@@ -176,7 +176,8 @@ def read_records(folder: str|Path) -> tuple[list[dict], dict]:
     run = read_run(folder)
     if not (run.protocol or run.records):
         raise DataError(f'{folder} holds no records: neither protocol.json nor meta.json is in it.')
-    if 'methods' in run.protocol: raise DataError(f'{folder} holds a run of several methods; `read_run` reads it.')
+    if 'methods' in run.protocol:
+        raise DataError(f'{folder} holds a run of several methods; `read_run` reads it.')
     return [without(l, ('at', 'method', 'status')) for l in run.records if l['status'] == 'ok'], run.protocol
 
 # %% ../../nbs/library/runs/00_store.ipynb #c1e4d445
