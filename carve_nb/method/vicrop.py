@@ -116,7 +116,7 @@ def safe_ratio(a: Tensor, b: Tensor) -> Tensor:
 
 @dataclass(repr=False)
 class RelAtt(ViCrop):
-    "ViCrop: the question's map over a neutral instruction's map, of one layer"
+    "ViCrop: the question's map over that of a neutral instruction, of one layer"
     layers: Layers = (14/32, 14/32) # decoder layer (source: 14 of 32; 15 of 32; 22 of 36)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of an image (source: its models show one)
     name = 'rel-att'
