@@ -271,7 +271,7 @@ def test_checker_sees_faults(tmp_path):
 
 def test_download_or_path():
     "Notebooks that read files of the repository have no download: their header names the path; the others say what they need"
-    assert [p.name for p in ALL if not p.clone and '/' not in p.name] == ['07_algorithm', 'quickstart']
+    assert [p.name for p in ALL if not p.clone and '/' not in p.name] == ['04_product', '07_algorithm', 'quickstart']
     quickstart = pages.download(next(p for p in ALL if p.name == 'quickstart'))
     assert 'pip install' in pages.joined(quickstart['cells'][0]['source'])
     page_html.ABOUT['a/b'] = dict(notebook='nbs/a/b.ipynb', alone=False, clone=True, about='')
