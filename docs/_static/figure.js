@@ -45,13 +45,19 @@ function make(tag, attributes = {}, ...inner) {
   return e;
 }
 
+function panel(title, side) { // a canvas, the range of its map, a caption
+  const canvas = make('canvas', {role: 'img', 'aria-label': title, width: side, height: side});
+  return make('figure', {}, canvas, make('div', {class: 'range'}), make('figcaption', {}, title));
+}
+
 function panels(names, side) { // canvases in a row
-  const row = make('div', {class: 'panels'}), found = {};
-  for (const [k, title] of Object.entries(names)) {
-    found[k] = make('canvas', {role: 'img', 'aria-label': title, width: side, height: side});
-    row.append(make('figure', {}, found[k], make('figcaption', {}, title)));
-  }
-  return [row, found];
+  const figures = Object.entries(names).map(([k, title]) => [k, panel(title, side)]);
+  return [make('div', {class: 'panels'}, ...figures.map(f => f[1])), Object.fromEntries(figures.map(([k, f]) => [k, f.firstChild]))];
+}
+
+function showRange(canvas, ...ends) { // the colors from the least to the greatest value, in means of the map
+  const [least, most] = ends.map(v => make('span', {}, `${+v.toPrecision(2)}`));
+  canvas.nextElementSibling.replaceChildren(least, make('i'), most);
 }
 
 function box(c, [x0, y0, x1, y1], k, ...colors) { // outlines, the outer first
@@ -64,7 +70,8 @@ function overlay(canvas, image, map, grid) { // a map in colors over the light i
   const c = canvas.getContext('2d', {willReadFrequently: true}), W = canvas.width, H = canvas.height;
   c.drawImage(image, 0, 0, W, H);
   const pixels = c.getImageData(0, 0, W, H), px = pixels.data, v = toPixels(map, grid, [W, H]);
-  const lo = v.reduce((a, b) => Math.min(a, b)), hi = v.reduce((a, b) => Math.max(a, b));
+  const lo = v.reduce((a, b) => Math.min(a, b)), hi = v.reduce((a, b) => Math.max(a, b)), mean = sum(map)/map.length;
+  showRange(canvas, lo/mean, hi/mean);
   for (let i = 0; i < v.length; i++) {
     const x = hi > lo ? (v[i] - lo)/(hi - lo) : 0, a = .92*x**.6, k = Math.min(Math.floor(x*16), 15), f = x*16 - k;
     const gray = .299*px[4*i] + .587*px[4*i + 1] + .114*px[4*i + 2];
@@ -150,7 +157,7 @@ function sizeFigure(root, d, images) { // one object, smaller and smaller
     status.textContent = `At ${s.share} % of the side the baseline answers “${s.alone}”, with lookup it is “${s.looked}”; the truth is “${d.truth}”. The peak ${word}.`;
   }
   root.append(make('p', {class: 'ask'}, make('strong', {}, d.question)), make('div', {class: 'dials'}, knobRow), row, status,
-    make('p', {class: 'legend'}, 'White: the object. Green: the crop. Ring: the strongest patch of the map, which has its own scale; green if it points at the object, orange if not.'));
+    make('p', {class: 'legend'}, 'White: the object. Green: the crop. Ring: the strongest patch of the map, whose scale is the bar, in means of the map; green if it points at the object, orange if not.'));
   root.addEventListener('input', draw);
   knob.value = 2; draw();
 }
@@ -234,7 +241,7 @@ function tokensFigure(root, d, [image]) { // whose attention is read, in three p
   orderRow.classList.add('switch');
   orderRow.addEventListener('input', () => lay(root.result.token));
   root.append(place, row, status, make('div', {class: 'switches'}, orderRow),
-    make('p', {class: 'legend'}, 'White: the object. Ring: the strongest patch; green if it points at the object, orange if not. Each map has its own scale.'));
+    make('p', {class: 'legend'}, 'White: the object. Ring: the strongest patch; green if it points at the object, orange if not. Each map has its own scale: the bar, in means of the map.'));
   lay('heart');
 }
 
@@ -269,10 +276,10 @@ function programFigure(root, d, [image, ...crops]) { // each line of a program b
   const names = Object.fromEntries(d.stages.map(({name}, i) => [i, name])), [choiceRow, stage] = choice('It reads', 'stage', names);
   const status = make('p', {class: 'unseen', role: 'status', 'aria-live': 'polite'}), body = make('div', {class: 'program'});
   const map = (label, values, {grid, box: crop}) => {
-    const canvas = make('canvas', {role: 'img', width: 160, height: 160}), hit = drawMap(canvas, image, values, grid, d);
+    const figure = panel(label, 160), canvas = figure.firstChild, hit = drawMap(canvas, image, values, grid, d);
     canvas.setAttribute('aria-label', `${label}: its peak ${hit ? 'is on' : 'misses'} the object`);
     if (label === 'S') box(canvas.getContext('2d'), crop, 160/d.size[0], '#fff', CROP);
-    return make('figure', {}, canvas, make('figcaption', {}, label));
+    return figure;
   };
   const shown = (i, label) => { const picture = crops[i].cloneNode(); picture.alt = label; return make('figure', {}, picture, make('figcaption', {}, label)); };
   function held(i, s) { // in the order of the lines
@@ -289,7 +296,7 @@ function programFigure(root, d, [image, ...crops]) { // each line of a program b
   stage[0].checked = true;
   choiceRow.classList.add('switch');
   root.append(make('p', {class: 'ask'}, make('strong', {}, d.question)), make('div', {class: 'switches'}, choiceRow), body, status,
-    make('p', {class: 'legend'}, 'White: the object. Ring: the strongest patch of a map; green if it points at the object. Green box on S: the crop.'));
+    make('p', {class: 'legend'}, 'White: the object. Ring: the strongest patch of a map; green if it points at the object. Green box on S: the crop. Bar: the scale, in means of the map.'));
   choiceRow.addEventListener('input', draw);
   draw();
 }

@@ -125,6 +125,9 @@ def test_tokens(page):
             if i: page.keyboard.press('ArrowRight')
             shares = [of['pointing'][i] for of in order['models'].values()]
             assert root.evaluate('e => e.result') == dict(token=token, pointing=shares)
+            ends = [float(end) for end in root.locator('.range span:last-child').all_text_contents()]
+            maps = [of['maps'][i] for of in order['models'].values()]
+            assert ends == pytest.approx([max(m)*len(m)/sum(m) for m in maps], rel=.1)   # in means, between pixels
     models = [VLM.from_pretrained(name) for name in figure['orders']['after']['models']]
     made = tokens_figure(models, 2)
     for name, order in figure['orders'].items():

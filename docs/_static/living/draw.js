@@ -25,6 +25,12 @@ export function heat(image, map) { // the map in colors over the light image, on
   return out;
 }
 
+export function showRange(bar, map) { // least and greatest value, in means of the map
+  const mean = map.reduce((sum, v) => sum + v)/map.length, [least, , most] = bar.children;
+  least.textContent = +(Math.min(...map)/mean).toPrecision(2);
+  most.textContent = `${+(Math.max(...map)/mean).toPrecision(2)} × mean`;
+}
+
 export function set(element, attributes) {
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   return element;

@@ -1,6 +1,6 @@
 // The page of the living figure: what the reader does, what is asked of the worker, what is shown.
 import {movable} from './drag.js';
-import {drawImage, heat, set} from './draw.js';
+import {drawImage, heat, set, showRange} from './draw.js';
 import {average, contrast, cropBox, peakAt, pointsAt} from './maps.js';
 import {findNoun} from './noun.js';
 import {SIDE, boxOf, nameOf, newScene, paint, pick, questionOf, readImage} from './scene.js';
@@ -153,6 +153,7 @@ class Figure {
     const n = Math.sqrt(map.length), peak = peakAt(map), middle = v => (v + .5)*SIDE/n;
     const seen = this.find('.map'), crop = this.find('.crop'), size = [x1 - x0, y1 - y0];
     drawImage(seen, heat(this.image, map));
+    showRange(this.find('.range'), map);
     crop.getContext('2d').drawImage(this.find('.scene'), x0, y0, ...size, 0, 0, SIDE, SIDE);
     for (const frame of this.root.querySelectorAll('.region')) {
       set(frame, {x: x0, y: y0, width: size[0], height: size[1]});
