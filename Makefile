@@ -64,7 +64,7 @@ $(V)/.base:      WHAT = $(C) -e .
 $(V)-plain/.ok:  WHAT = $(C) $(TORCH) $$($(LIST) base)
 $(V)-docs/.ok:   WHAT = $(C) $$($(LIST) docs)
 $(V)-vision/.ok: WHAT = $(C) -e '.[all,dev,vision]' $(TORCH)
-$(V)-lmms/.ok:   WHAT = -e '.[data]' $(TORCH) lmms_eval==0.7.3 pytest hypothesis
+$(V)-lmms/.ok:   WHAT = -e '.[data]' $(TORCH) lmms_eval==0.7.3 'filelock<4' pytest hypothesis
 $(V)-lowest/.ok: WHAT = -c $(V)-lowest/floors.txt -e '.[explore]' pytest hypothesis
 $(V)-lowest/.ok: $(V)-lowest/floors.txt
 $(V)-lowest/floors.txt: constraints.txt pyproject.toml  # and for the rest the versions of constraints.txt, or pip tries for a quarter of an hour

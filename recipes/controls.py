@@ -1,5 +1,5 @@
-"""Four controls that a reader of the book missed: neutral words after the question, the target shown and not enlarged, several
-query tokens cut at once, and the general map's token moved.
+"""Five controls that readers of the book missed: neutral words after the question, the target shown and not enlarged, several
+query tokens cut at once, the general map's token moved, and clutter with the true region in sight.
 
 `python -m recipes.controls PART MODEL [--n 200]`: minutes each; `nbs/results/trial/controls-PART-MODEL.jsonl.gz`."""
 from typing import Annotated
@@ -15,6 +15,7 @@ from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.product import contrast
 from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
+from .clutter import ask_scene
 from .general_place import LAMBDAS
 from .knockout import read_under, row_places
 from .records import points_at, run_trial
@@ -72,8 +73,17 @@ def measure_moved(vlm: VLM, sample) -> dict:
         for way, A_g in general.items() for name, fields in LAMBDAS.items()}
     return dict(apart=there - place, points={way: int(points_at(S, rows.spans[0], sample.box)) for way, S in maps.items()})
 
+def measure_clutter(vlm: VLM, sample) -> dict:
+    "Return right answers without a crop and with the true region's, on the calmest and the busiest background of one scene"
+    seed, right = int(sample.image_key.split('-')[1]), {}
+    for level, knobs in {'calm': (0, 0), 'busy': (1., .5)}.items():
+        asked = ask_scene(seed, sample.kind, *knobs)
+        result = Oracle.like(Lookup()).answer(Session(vlm, asked.image, asked.box), asked.question)
+        right |= {f'none, {level}': int(score_answer(result.plain_answer, asked)), f'oracle, {level}': int(score_answer(result.answer, asked))}
+    return dict(kind=sample.kind, right=right)
+
 PARTS = {'dots': (measure_dots, ('digit',)), 'shown': (measure_shown, ('digit',)), 'joint': (measure_joint, ('color', 'shape')),
-    'moved': (measure_moved, ('digit',))}
+    'moved': (measure_moved, ('digit',)), 'clutter': (measure_clutter, ('digit', 'color'))}
 
 def measure_control(vlm: VLM, part: str, record) -> dict:
     "Return what a part measures of one question"

@@ -1,6 +1,7 @@
 """Set the spread of attention on the image instead of observing it: do answers follow?
 
-`python -m recipes.set_spread MODEL [--n 200]`: about 15 minutes a model; `nbs/results/trial/set_spread-MODEL.jsonl.gz`."""
+`python -m recipes.set_spread MODEL [--n 200] [--calm]`: about 15 minutes a model; `nbs/results/trial/set_spread-MODEL.jsonl.gz`,
+`set_spread-calm-MODEL.jsonl.gz`."""
 from collections.abc import Callable
 from typing import Annotated
 import numpy as np
@@ -63,6 +64,8 @@ def run_set_spread(
     model: str, # name
     out: Annotated[str, 'folder of the records'] = 'trial',
     n: int = 200, # questions of each kind
+    calm: bool = False, # the same scenes on the calmest background instead
 ):
     "Ask every question with every spread; the same command goes on where it was stopped"
-    run_trial('set_spread-{model}', model, out, busy_questions(n), lambda vlm, asked: measure_spread(vlm, ask_scene(*asked, 1., .5)))
+    name, knobs = ('set_spread-calm', (0, 0)) if calm else ('set_spread', (1., .5))
+    run_trial(name + '-{model}', model, out, busy_questions(n), lambda vlm, asked: measure_spread(vlm, ask_scene(*asked, *knobs)))
