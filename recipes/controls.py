@@ -1,5 +1,5 @@
-"""Five controls that readers of the book missed: neutral words after the question, the target shown and not enlarged, several
-query tokens cut at once, the general map's token moved, and clutter with the true region in sight.
+"""Six controls that readers of the book missed: neutral words after the question, the target shown and not enlarged, several
+query tokens cut at once, the general map's token moved, clutter with the true region in sight, and the general map's own share at a word.
 
 `python -m recipes.controls PART MODEL [--n 200]`: minutes each; `nbs/results/trial/controls-PART-MODEL.jsonl.gz`."""
 from typing import Annotated
@@ -13,10 +13,12 @@ from carve_nb.core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, pick_words
 from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.product import contrast
+from carve_nb.formulas.variance import own_share
 from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
 from .clutter import ask_scene
 from .general_place import LAMBDAS
+from .invariance import TEN_INSTRUCTIONS
 from .knockout import read_under, row_places
 from .records import points_at, run_trial
 
@@ -82,8 +84,15 @@ def measure_clutter(vlm: VLM, sample) -> dict:
         right |= {f'none, {level}': int(score_answer(result.plain_answer, asked)), f'oracle, {level}': int(score_answer(result.answer, asked))}
     return dict(kind=sample.kind, right=right)
 
+def measure_share(vlm: VLM, sample) -> dict:
+    "Return the image's own share of the general map, over ten instructions, at the last content word and at the last position"
+    turned = sample.image.transpose(Image.Transpose.ROTATE_180)
+    rows = [[vlm.capture(image, text, suffix=SHORT_ANSWER, max_new_tokens=1) for text in TEN_INSTRUCTIONS] for image in (sample.image, turned)]
+    return dict(share={q: float(own_share(np.stack([[r.read(query=q).numpy() for r in of] for of in rows]))) for q in ('noun', 'last')})
+
 PARTS = {'dots': (measure_dots, ('digit',)), 'shown': (measure_shown, ('digit',)), 'joint': (measure_joint, ('color', 'shape')),
-    'moved': (measure_moved, ('digit',)), 'clutter': (measure_clutter, ('digit', 'color'))}
+    'moved': (measure_moved, ('digit',)), 'clutter': (measure_clutter, ('digit', 'color')),
+    'share': (measure_share, ('digit',))}
 
 def measure_control(vlm: VLM, part: str, record) -> dict:
     "Return what a part measures of one question"

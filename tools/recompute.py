@@ -140,11 +140,6 @@ def pointing_p(model, end):
 
 CONTROLS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'   # of chapter 8's first table
 
-def leads(method, model=S):
-    "Points that today's `lookup` is ahead of a method with crops as large as the image: (change, lower, upper)"
-    return tuple(100*v for v in difference(*(t.reindex(today(model).index)
-        for t in (today(model).lookup, right(model)[method]))))
-
 def holm_of(model, method, others):
     "Holm's p of a method against the baseline, among others, with today's defaults"
     return paired({k: (today(model)[k], today(model)['none']) for k in others}).p_holm[method]
