@@ -23,7 +23,7 @@ def test_a_gain_needs_its_corrected_p():
     assert not claims(entry | dict(p='.04')) and not claims(entry | dict(says='`Carve()` is 5.7 points above'))
 
 
-INTERVAL = re.compile(r'\[\+?(-?[\d.]+), ?\+?(-?[\d.]+)\]')
+INTERVAL = re.compile(r'\[\+?(-?\d*\.?\d+), ?\+?(-?\d*\.?\d+)\]')
 
 def intervals(text): # either sign, since a loss is a gain the other way round
     return [tuple(sorted(abs(float(end)) for end in ends)) for ends in INTERVAL.findall(text)]
