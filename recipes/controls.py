@@ -33,15 +33,19 @@ def measure_dots(vlm: VLM, sample) -> dict:
         read.append([int(points_at(rows.read(query=q).sum(0), rows.spans[0], sample.box)) for q in queries])
     return dict(points=read)
 
+def gray_outside(image: Image.Image, box: tuple) -> Image.Image:
+    "Return the image with all pixels outside the box gray"
+    gray = Image.new('RGB', image.size, (128, 128, 128))
+    gray.paste(image.crop(box), box[:2])
+    return gray
+
 def measure_shown(vlm: VLM, sample) -> dict:
     """Return right answers with the target enlarged, with the same pixels in their place and all others gray, both after the
     image, and with a box drawn around the target in the one image."""
     oracle, session = Oracle.like(Lookup(tokens=None)), Session(vlm, sample.image, sample.box)
     result = oracle.answer(session, sample.question)
     box = result.crop.box
-    gray = Image.new('RGB', sample.image.size, (128, 128, 128))
-    gray.paste(sample.image.crop(box), box[:2])
-    shown = {'same size': [sample.image, gray], 'drawn box': [draw_boxes(sample.image, [box])]}
+    shown = {'same size': [sample.image, gray_outside(sample.image, box)], 'drawn box': [draw_boxes(sample.image, [box])]}
     answers = {'none': result.plain_answer, 'enlarged': result.answer} | {
         way: session.ask(sample.question, oracle.suffix, oracle.max_new_tokens, images) for way, images in shown.items()}
     return dict(right={way: int(score_answer(answer, sample)) for way, answer in answers.items()})
@@ -76,12 +80,17 @@ def measure_moved(vlm: VLM, sample) -> dict:
     return dict(apart=there - place, points={way: int(points_at(S, rows.spans[0], sample.box)) for way, S in maps.items()})
 
 def measure_clutter(vlm: VLM, sample) -> dict:
-    "Return right answers without a crop and with the true region's, on the calmest and the busiest background of one scene"
+    """Return right answers on the calmest and the busiest background of one scene: without a crop, with the true region's, and with
+    the same pixels in their place and all others gray, in place of the image."""
     seed, right = int(sample.image_key.split('-')[1]), {}
+    oracle = Oracle.like(Lookup())
     for level, knobs in {'calm': (0, 0), 'busy': (1., .5)}.items():
         asked = ask_scene(seed, sample.kind, *knobs)
-        result = Oracle.like(Lookup()).answer(Session(vlm, asked.image, asked.box), asked.question)
-        right |= {f'none, {level}': int(score_answer(result.plain_answer, asked)), f'oracle, {level}': int(score_answer(result.answer, asked))}
+        session = Session(vlm, asked.image, asked.box)
+        result = oracle.answer(session, asked.question)
+        alone = vlm.ask(gray_outside(asked.image, result.crop.box), asked.question, suffix=oracle.suffix)
+        answers = {'none': result.plain_answer, 'oracle': result.answer, 'alone': alone}
+        right |= {f'{way}, {level}': int(score_answer(answer, asked)) for way, answer in answers.items()}
     return dict(kind=sample.kind, right=right)
 
 def measure_share(vlm: VLM, sample) -> dict:
