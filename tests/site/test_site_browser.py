@@ -153,7 +153,9 @@ ANSWERED = {   # what a newcomer types -> the page that answers it
     'bounding box': 'tutorials/how_do_i', 'why is my map empty': 'tutorials/how_do_i', 'ocr textvqa': 'tutorials/how_do_i',
     'quantized 4-bit': 'tutorials/how_do_i', 'qwen2.5-vl 7b memory': 'tutorials/how_do_i', 'flash attention': 'tutorials/how_do_i',
     'statistical significance': 'tutorials/how_do_i', 'attention rollout': 'tutorials/how_do_i', 'docker': 'tutorials/how_do_i',
-    'export heatmap image': 'tutorials/how_do_i', 'TransformerLens': 'tutorials/other_tools'}
+    'export heatmap image': 'tutorials/how_do_i', 'TransformerLens': 'tutorials/other_tools',
+    'does it work on GPT-4': 'tutorials/how_do_i#install-and-load', 'what does carve stand for': 'tutorials/how_do_i#measure',
+    'how long does it take': 'tutorials/how_do_i#measure', 'why is the answer worse with the crop': 'tutorials/how_do_i#crop-and-ask-again'}
 
 
 @pytest.mark.parametrize('asked', ANSWERED)
