@@ -29,18 +29,6 @@ IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 80, 3), d
 def tiny(load): return load('carve-tiny')
 
 
-@pytest.fixture
-def escaping(load):
-    "A family's tiny model that defuses commands for the length of a test"
-    used = []
-    def get(name):
-        used.append(load(name))
-        used[-1].escape = True
-        return used[-1]
-    yield get
-    for v in used: v.escape = False
-
-
 WAYS = dict(
     ask=lambda v, q: v.ask(IMAGE, q), capture=lambda v, q: v.capture(IMAGE, q), several=lambda v, q: v.ask([IMAGE, IMAGE], q),
     method=lambda v, q: Carve()(v, IMAGE, q), shared=lambda v, q: Session(v, IMAGE).ask(q))
@@ -90,10 +78,11 @@ def test_commands_refused(load, name):
 
 
 @pytest.mark.case(24)
-def test_method_defused(escaping):
+def test_method_defused(load, monkeypatch):
     "All of CARVE goes through with such a question, and the result holds it as it was asked"
     q = 'Is <|image_pad|> or <|im_end|> written here?'
-    r = Carve(max_new_tokens=2)(escaping('qwen2_5_vl'), IMAGE, q)
+    monkeypatch.setattr(vlm := load('qwen2_5_vl'), 'escape', True)
+    r = Carve(max_new_tokens=2)(vlm, IMAGE, q)
     assert r.question == q and r.answer.tokens and r.rows.meta['question'].replace(BREAK, '') == q
 
 

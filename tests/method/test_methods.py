@@ -75,19 +75,14 @@ def test_reports_what_was_shown(load, photo, name, family):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_asks_for_a_short_answer(load, photo, name, monkeypatch):
-    "`ask` and methods add the short-answer instruction to a question, and leave it out where they are told to"
-    vlm, texts = load('llava'), []
+    "Methods add the short-answer instruction to a question, and leave it out where they are told to"
+    texts, short_form = [], f'{QUESTION} {SHORT_ANSWER}'
     def lay(processor, question, text, *more): return texts.append(text) or lay_words(processor, question, text, *more)
     monkeypatch.setattr('carve_nb.models.model.lay_words', lay)
-    vlm.ask(photo, QUESTION, max_new_tokens=1)
-    vlm.ask(photo, QUESTION, None, 1)
-    assert texts == [f'{QUESTION} {SHORT_ANSWER}', QUESTION]
-    for suffix in SHORT_ANSWER, None:
+    for suffix, asked in (SHORT_ANSWER, short_form), (None, QUESTION):
         texts.clear()
-        method = short(name) if suffix else replace(short(name), suffix=None)
-        method(vlm, photo, QUESTION, box=BOX)
-        short_form = f"{QUESTION} {SHORT_ANSWER}"
-        assert (short_form if suffix else QUESTION) in texts and (suffix or short_form not in texts)
+        replace(short(name), suffix=suffix)(load('llava'), photo, QUESTION, box=BOX)
+        assert asked in texts and (suffix or short_form not in texts)
 
 
 @pytest.mark.parametrize('name', ['carve-tiny', 'carve-small'])
