@@ -288,30 +288,23 @@ def test_overflow(folders):
         with pytest.raises((CaptureError, CarveError), match=f'torch.float16. {HINT}'): f()
 
 
-@pytest.fixture(scope='module')
-def saved(tiny, tmp_path_factory):
-    "Rows with everything in them, and their file"
-    path = tmp_path_factory.mktemp('rows')/'r.safetensors'
-    rows = tiny.capture(image(448, 448), 'Is there a red circle?', layers=[2, 3], steps='all', max_new_tokens=2)
-    rows.save(path)
-    return rows, path
+HEADS = ('not JSON', '[]', '{}', '{"spans": 3, "answer": null}', '{"spans": [{"tokens": [1]}], "answer": null}',
+    '{"spans": [], "answer": null, "layers": [2, 3], "tokens": [], "surprise": 1}')     # of a file, which are none of ours
 
 
 @pytest.mark.case(35)
-def test_saved_rows_damaged(saved, tmp_path):
+def test_saved_rows_damaged(tiny, tmp_path):
     "Cut at any length, another file, other words in the header: an error that says so"
-    rows, path = saved
-    raw, bad = path.read_bytes(), tmp_path/'bad.safetensors'
-    assert torch.equal(AttentionRows.load(path).attn, rows.attn)
-    def refuse():
-        with pytest.raises(CaptureError, match='is damaged, or holds no rows'): AttentionRows.load(bad)
-    for n in (0, 1, 7, 8, 9, *np.random.default_rng(0).integers(10, len(raw), 20)): bad.write_bytes(raw[:n]), refuse()
-    bad.write_bytes(raw + b'\0'*8), refuse()
-    bad.write_text('{"attn": []}'), refuse()
-    save_file(dict(attn=rows.attn), bad), refuse()
-    for head in ('not JSON', '[]', '{}', '{"spans": 3, "answer": null}', '{"spans": [{"tokens": [1]}], "answer": null}',
-                 '{"spans": [], "answer": null, "layers": [2, 3], "tokens": [], "surprise": 1}'):
-        save_file(dict(attn=rows.attn), bad, metadata=dict(carve_rows=head)), refuse()
+    path, rows = tmp_path/'rows.safetensors', tiny.capture(image(448, 448), 'Is there a red circle?', layers=[2, 3])
+    rows.save(path)
+    raw = path.read_bytes()
+    damaged = [raw[:n] for n in (0, 1, 7, 8, 9, *np.random.default_rng(0).integers(10, len(raw), 20))]
+    for metadata in (None, *(dict(carve_rows=head) for head in HEADS)):
+        save_file(dict(attn=rows.attn), path, metadata)
+        damaged.append(path.read_bytes())
+    for data in (*damaged, raw + bytes(8), b'{"attn": []}'):
+        path.write_bytes(data)
+        with pytest.raises(CaptureError, match='is damaged, or holds no rows'): AttentionRows.load(path)
     with pytest.raises(FileNotFoundError): AttentionRows.load(tmp_path/'none')
     with pytest.raises(CaptureError): AttentionRows.load(tmp_path)
 
