@@ -11,6 +11,7 @@ from fastcore.script import call_parse
 from carve_nb.data.datasets import DataSet
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.runs.runner import run_eval
+from .records import lines_by_method
 
 TOKENS = 16, 36, 64, 100, 144, 196   # of a crop on the curve; None beside them: as many as the image
 # chosen before the part `fresh` was asked; and, after it had failed there, before `again`
@@ -42,8 +43,7 @@ def scene_questions(split, start, n, side) -> list:
 
 def summary(run) -> dict:
     "What is kept of a run: scores, seconds and longer sides of the crops, in the order of the questions"
-    lines = {}
-    for r in run.records: lines.setdefault(r['method'], {})[r['id']] = r
+    lines = lines_by_method(run)
     ids = [*lines['none']]
     side = lambda b: max(b[2] - b[0], b[3] - b[1]) if b else None
     return dict(ids=ids, methods={m: dict(score=[int(of[i]['score']) for i in ids],

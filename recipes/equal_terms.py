@@ -20,6 +20,7 @@ from carve_nb.method.base import tower_side
 from carve_nb.method.vicrop import search_box
 from carve_nb.runs.runner import run_eval
 from .baselines import SHARES, sink
+from .records import lines_by_method
 
 @dataclass(repr=False)
 class RowByViCrop(Lookup):
@@ -46,8 +47,7 @@ def with_crop(method): # as a run names it
 
 def kept(run) -> dict:
     "Of a run: right answers and points at, a digit a question, and the median of the seconds over those of the baseline"
-    lines = {}
-    for r in run.records: lines.setdefault(r['method'], {})[r['id']] = r
+    lines = lines_by_method(run)
     ids = [*lines['none']]
     digits = lambda of, key: ''.join(str(int(of[i][key] or 0)) for i in ids)
     cost = lambda of: round(float(np.median([of[i]['seconds']/lines['none'][i]['seconds'] for i in ids])), 2)

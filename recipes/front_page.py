@@ -1,14 +1,12 @@
 """The table of the front page: seven ways to choose the crop, default settings, one fresh set of 1,200 questions for a digit.
 
 `python -m recipes.front_page MODEL [--n 1200]`: about 40 minutes a model; `nbs/results/trial/front_page-MODEL.jsonl.gz`."""
-from typing import Annotated
-from fastcore.script import call_parse
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.registry import make_method
-from .records import overlap, run_trial
+from .records import overlap, run_questions
 
 FIRST_SEED = 1_640_000
 METHODS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'
@@ -24,11 +22,5 @@ def measure_methods(vlm: VLM, sample) -> dict:
         made[name] = line
     return dict(id=sample.id, made=made)
 
-@call_parse
-def run_front_page(
-    model: str, # name
-    out: Annotated[str, 'folder of the records'] = 'trial',
-    n: int = 1200, # questions
-):
-    "Ask every question with every method; the same command goes on where it was stopped"
-    run_trial('front_page-{model}', model, out, scene_records(n, start=FIRST_SEED), lambda vlm, r: measure_methods(vlm, r.opened()))
+if __name__ == '__main__':
+    run_questions('front_page-{model}', measure_methods, lambda n: scene_records(n, start=FIRST_SEED), 1200)

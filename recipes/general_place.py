@@ -2,8 +2,6 @@
 
 `python -m recipes.general_place [--n 600]`: about 30 minutes; `nbs/results/trial/general_place-carve-small.jsonl.gz`."""
 from dataclasses import dataclass
-from typing import Annotated
-from fastcore.script import call_parse
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import pick_words
@@ -11,7 +9,7 @@ from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import QuestionOnly
-from .records import run_trial
+from .records import run_questions
 
 FIRST_SEED = 1_620_000
 
@@ -36,11 +34,5 @@ def measure_places(vlm: VLM, sample) -> dict:
     asked = {way: WAYS[way].ask_again(session, r).answer for way, r in partial.items() if 'published' not in way}
     return dict(id=sample.id, points=points, right={way: int(score_answer(a, sample)) for way, a in asked.items()})
 
-@call_parse
-def run_general_place(
-    model: str = 'carve-small', # name or folder; one whose last content word points
-    out: Annotated[str, 'folder of the records'] = 'trial',
-    n: int = 600, # questions
-):
-    "Ask every question in every way; the same command goes on where it was stopped"
-    run_trial('general_place-{model}', model, out, scene_records(n, start=FIRST_SEED), lambda vlm, r: measure_places(vlm, r.opened()))
+if __name__ == '__main__':
+    run_questions('general_place-{model}', measure_places, lambda n: scene_records(n, start=FIRST_SEED), 600, model='carve-small')

@@ -131,6 +131,10 @@ def pointed(prompt, n, rows, sets, boxes) -> str: # of `read_under`; the thing's
     own = [rows[np.array([*at]) - start].mean(0) for at in row_places(prompt, n).values()]
     return ''.join(str(int(inside[a[layers].mean(0).argmax()])) for a in own for layers in sets.values())
 
+def answer_tokens(vlm, sample, plain) -> list: # `Answer` of the model
+    "Return the tokens of the true answer, ended as the model ends its own"
+    return [*vlm.tokenizer(sample.answers[0], add_special_tokens=False).input_ids, plain.tokens[-1]]
+
 def measure_question(vlm, sample, kind) -> dict: # a `Record`; of `KINDS`
     "Is the true answer given, and under each cut; what each cut takes from its log-probability, in tenths of a nat; pointing"
     images, boxes, facts = [sample.image], [sample.box], {}
@@ -142,7 +146,7 @@ def measure_question(vlm, sample, kind) -> dict: # a `Record`; of `KINDS`
         facts = dict(alone=int(found.plain_answer == sample.answers[0]))
     prompt = vlm.prompt(images, sample.question, SHORT_ANSWER)
     plain = vlm.generate(prompt, 8)
-    tokens = [*vlm.tokenizer(sample.answers[0], add_special_tokens=False).input_ids, plain.tokens[-1]]
+    tokens = answer_tokens(vlm, sample, plain)
     rng = np.random.default_rng(int(sample.image_key.split('-')[1]))
     cuts = blocked_paths(prompt, len(tokens), rng)
     paths = {path: (*cut, path_layers(vlm.n_layers, path, rng)) for path, cut in cuts.items()}
@@ -161,8 +165,7 @@ def measure_gain(vlm, sample, row) -> dict: # a `Record`; of `FROM`
     right = {}
     for name, images in dict(image=[sample.image], crop=[sample.image, crop]).items():
         prompt = vlm.prompt(images, sample.question, SHORT_ANSWER)
-        end = vlm.generate(prompt, 8).tokens[-1]
-        tokens = [*vlm.tokenizer(sample.answers[0], add_special_tokens=False).input_ids, end]
+        tokens = answer_tokens(vlm, sample, vlm.generate(prompt, 8))
         rows = row_places(prompt, len(tokens))[row]
         _, kept, _ = read_under(vlm, prompt, tokens, {row: (rows, prompt.columns.tolist(), [[*range(vlm.n_layers)]])})
         right[name], right[f'{name}-cut'] = map(int, kept)

@@ -1,9 +1,7 @@
 """What is a crop worth by what it shows: the target, another object by its digit, the center, black?
 
 `python -m recipes.other_crops MODEL [--n 600]`: about 25 minutes a model; `nbs/results/trial/other_crops-MODEL.jsonl.gz`."""
-from typing import Annotated
 import numpy as np
-from fastcore.script import call_parse
 from PIL import Image
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
@@ -12,7 +10,7 @@ from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
-from .records import overlap, run_trial
+from .records import overlap, run_questions
 
 FIRST_SEED = 1_630_000
 
@@ -55,12 +53,6 @@ def measure_crops(vlm: VLM, sample, oracle: Oracle) -> dict:
         if name == 'target': right['black'] = black_right(session, sample, oracle, result)
     return dict(id=sample.id, right=right, shown=shown)
 
-@call_parse
-def run_other_crops(
-    model: str, # name or folder
-    out: Annotated[str, 'folder of the records'] = 'trial',
-    n: int = 600, # questions
-):
-    "Ask every question with every crop; the same command goes on where it was stopped"
-    oracle, records = Oracle.like(Lookup()), scene_records(n, start=FIRST_SEED)
-    run_trial('other_crops-{model}', model, out, records, lambda vlm, r: measure_crops(vlm, r.opened(), oracle))
+if __name__ == '__main__':
+    oracle = Oracle.like(Lookup())
+    run_questions('other_crops-{model}', lambda vlm, s: measure_crops(vlm, s, oracle), lambda n: scene_records(n, start=FIRST_SEED), 600)

@@ -1,8 +1,6 @@
 """Is it the short-answer instruction that takes the last position's attention away, or its place after the question?
 
 `python -m recipes.question_last MODEL [--n 300]`: about 25 minutes a model; `nbs/results/trial/question_last-MODEL.jsonl.gz`."""
-from typing import Annotated
-from fastcore.script import call_parse
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import SHORT_ANSWER
@@ -12,7 +10,7 @@ from carve_nb.formulas.clutter import entropy
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
 from .other_crops import black_right
-from .records import run_trial
+from .records import run_questions
 
 FIRST_SEED = 1_600_000
 SCRAMBLED = 'using the word phrase a single or question answer.'
@@ -53,11 +51,5 @@ def measure_question_last(vlm: VLM, sample) -> dict:
     read = {wording: read_wording(session, sample, wording) for wording in WORDINGS}
     return dict(id=sample.id, read=read, made=ask_methods(session, sample))
 
-@call_parse
-def run_question_last(
-    model: str, # name or folder
-    out: Annotated[str, 'folder of the records'] = 'trial',
-    n: int = 300, # questions
-):
-    "Read and ask every question in every order; the same command goes on where it was stopped"
-    run_trial('question_last-{model}', model, out, scene_records(n, start=FIRST_SEED), lambda vlm, r: measure_question_last(vlm, r.opened()))
+if __name__ == '__main__':
+    run_questions('question_last-{model}', measure_question_last, lambda n: scene_records(n, start=FIRST_SEED), 300)

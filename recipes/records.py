@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from carve_nb.attention.vlm import VLM
+from carve_nb.core.image import box_size, common_box
 from carve_nb.core.io import TINY
 from carve_nb.core.saliency import patch_cover
 from carve_nb.runs.store import read_records
@@ -27,10 +28,15 @@ def load_trial(name: str, root: str='results/trial') -> list[dict]:
     "Read the records of a run, one question each"
     with gzip.open(Path(root)/f'{name}.jsonl.gz', 'rt') as lines: return [*map(json.loads, lines)]
 
+def lines_by_method(run) -> dict: # `Run` -> method -> id of a question -> its line
+    "Sort the lines of a run"
+    lines = {}
+    for line in run.records: lines.setdefault(line['method'], {})[line['id']] = line
+    return lines
+
 def overlap(box, crop) -> float: # (x0, y0, x1, y1) twice
     "Return how much of a box lies in a crop"
-    w, h = (max(0, min(box[i + 2], crop[i + 2]) - max(box[i], crop[i])) for i in (0, 1))
-    return w*h/((box[2] - box[0])*(box[3] - box[1]))
+    return np.maximum(box_size(common_box(box, crop)), 0).prod()/np.prod(box_size(box))
 
 def points_at(maps, span, box) -> np.ndarray: # [..., patches]; where they lie; (x0, y0, x1, y1) -> [...] of bool
     "Return whether the strongest patch of each map overlaps the box"
@@ -48,12 +54,21 @@ def run_trial(name: str, model: str, out: str, todo: list, measure: Callable):
         line = json.dumps(measure(vlm, thing))
         with open(path, 'a') as f: print(line, file=f)
 
-def run_recipe(name, measure, questions, n): # functions: of a model and a question, of n
-    "Measure what `study_out` does not keep yet, of as many questions and the model that the shell names"
+def parse_shell(n: int, **defaults):
+    "Read the model from the shell, and how many questions; one that has no default must be named"
     parser = ArgumentParser()
-    parser.add_argument('--model', default=TINY, help='name, folder or Hub id')
+    for name, value in defaults.items(): parser.add_argument(name, default=value, nargs='?' if value else None)
     parser.add_argument('--n', type=int, default=n, help='questions')
-    asked = parser.parse_args()
+    return parser.parse_args()
+
+def run_recipe(name: str, measure: Callable, questions: Callable, n: int): # functions: of a model and a question, of n
+    "Measure what `study_out` does not keep yet, of as many questions and the model that the shell names"
+    asked = parse_shell(n, **{'--model': TINY})
     out = study_folder(name, asked.model)
     measure_each(measure, VLM.from_pretrained(asked.model), questions(asked.n), out)
     print(f'written to {out}')
+
+def run_questions(name: str, measure: Callable, questions: Callable, n: int, out: str='trial', model: str|None=None):
+    "Measure as many questions on the model as the shell names, as `run_trial`; the same command goes on where it was stopped"
+    asked = parse_shell(n, model=model, **{'--out': out})
+    run_trial(name, asked.model, asked.out, questions(asked.n), lambda vlm, record: measure(vlm, record.opened()))

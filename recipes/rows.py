@@ -3,10 +3,9 @@
 `python -m recipes.rows MODEL`: 2 minutes; `nbs/results/rows/positions-MODEL.jsonl.gz`."""
 from dataclasses import replace
 import torch
-from fastcore.script import call_parse
 from carve_nb.data.scenes import samples
 from carve_nb.models.prompts import SHORT_ANSWER
-from .records import points_at, run_trial
+from .records import points_at, run_questions
 
 HEADS_OF = dict(thing=6, last=18, bare=20)   # places among the rows below
 
@@ -29,12 +28,5 @@ def measure_positions(vlm, sample) -> dict: # a digit question
     found = {name: points_at(maps, full.spans[0], sample.box) for name, maps in dict(pointing=layers, heads=heads).items()}
     return {name: ''.join(map(str, right.ravel().astype(int))) for name, right in found.items()}
 
-@call_parse
-def run_rows(
-    model:str, # name or folder
-    out:str='rows', # folder of the records
-    n:int=300, # questions
-):
-    "Measure one model; the same command goes on where it was stopped"
-    asked = samples('digit', n, 'heldout')
-    run_trial('positions-{model}', model, out, asked, lambda vlm, s: dict(id=s.id) | measure_positions(vlm, s))
+if __name__ == '__main__':
+    run_questions('positions-{model}', lambda vlm, s: dict(id=s.id) | measure_positions(vlm, s), lambda n: samples('digit', n), 300, 'rows')

@@ -2,9 +2,7 @@
 
 `python -m recipes.which_word MODEL [--n 300]`: about 10 minutes a model; `nbs/results/query_word/MODEL.jsonl.gz`."""
 from dataclasses import replace
-from typing import Annotated
 import numpy as np
-from fastcore.script import call_parse
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import pick_words, split_words
@@ -13,7 +11,7 @@ from carve_nb.data.records import Record
 from carve_nb.data.scenes import make_scene
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.lookup import Lookup
-from .records import run_trial
+from .records import run_questions
 
 FIRST_SEED = 1_170_000
 WORDINGS = ('What digit do you see on the {name} in the image?', 'Tell me what digit is on the {name}.',
@@ -58,11 +56,5 @@ def measure_words(vlm: VLM, sample: Record) -> dict:
         found[rule] = [int(points), int(score_answer(result.answer, sample))]
     return found | dict(plain=int(score_answer(result.plain_answer, sample)))
 
-@call_parse
-def run_which_word(
-    model: str, # name or folder
-    out: Annotated[str, 'folder of the records'] = 'query_word',
-    n: int = 300, # questions
-):
-    "Measure both rules on questions as benchmarks word them"
-    run_trial('{model}', model, out, worded_questions(n), measure_words)
+if __name__ == '__main__':
+    run_questions('{model}', measure_words, worded_questions, 300, 'query_word')

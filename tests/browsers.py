@@ -1,7 +1,12 @@
-"Chromium, driven by Playwright, and a notebook in JupyterLab"
+"Chromium, driven by Playwright, a notebook in JupyterLab, and `carve explore`"
 import contextlib
 import os
+import re
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 import processes
@@ -60,3 +65,23 @@ def run_cell(page):
         page.keyboard.press('Shift+Enter')
         if until(lambda: prompt() not in ('', '[ ]:', was), 5): return
     pytest.fail('the cell was not run')
+
+
+@contextlib.contextmanager
+def explored(folder, *words, **env):
+    "`carve explore`, with nothing added; yields (address, port, token, process), and ends it by a signal"
+    env = dict(os.environ, HOME=str(folder), TMPDIR=str(folder), HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1', **env)
+    with open(folder/'log', 'w') as log:
+        process = subprocess.Popen([sys.executable, '-m', 'carve_nb', 'explore', '--no-browser', *words], env=env,
+            stdout=log, stderr=log, cwd=folder)
+    find = lambda: re.search(r'(http://127\.0\.0\.1:(\d+)/)\?token=(\w+)', (folder/'log').read_text())
+    try:
+        assert until(find, 120), (folder/'log').read_text()
+        said, alone = (folder/'log').read_text().splitlines()
+        assert (said.startswith('The explorer is ready') and re.fullmatch(r'http://\S+/\?token=\w+',
+            alone)), 'the log of the server'
+        yield *find().groups(), process
+    finally: process.send_signal(signal.SIGTERM)
+    process.wait(30)
+    assert until(lambda: socket.socket().connect_ex(('127.0.0.1', int(find()[2]))) != 0)
+    assert not list(folder.glob('carve-explore-*'))

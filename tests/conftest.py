@@ -122,14 +122,15 @@ def folders(once):
 
 @pytest.fixture(scope='session')
 def load(folders):
-    "Tiny models, each loaded once"
+    "Tiny models and those of the package, each loaded once"
     from carve_nb.attention.vlm import VLM
+    from carve_nb.core.io import PACKAGED
     made = {}
     def get(name):
         if name not in made:
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')
-                made[name] = VLM.from_pretrained(folders(name))
+                made[name] = VLM.from_pretrained(name if name in PACKAGED else folders(name))
         return made[name]
     return get
 

@@ -79,6 +79,14 @@ def served(url):
     except OSError: return False
 
 
+def python(*words, **env) -> str:
+    "What `python WORDS` prints, which imports the clone and its tests"
+    env = dict(PYTHONPATH=f'{ROOT}{os.pathsep}{ROOT/"tests"}', OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1') | env
+    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, env=os.environ | env)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    return done.stdout
+
+
 class Forked:
     "A running process, with the names of `subprocess.Popen`"
     stdin = stdout = stderr = None

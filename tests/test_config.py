@@ -131,13 +131,6 @@ def test_older_options(tmp_path, options, code, rc):
     assert out.returncode == rc and 'sums.ipynb' in out.stdout, out.stdout + out.stderr
 
 
-def test_citation():
-    "CITATION.cff says what the package says"
-    told = dict(re.findall(r'^([\w-]+): (.+)$', (ROOT/'CITATION.cff').read_text(encoding='utf-8'), re.M))
-    assert [told[k] for k in ('title', 'version', 'license', 'cff-version')] == [project['name'], carve_nb.__version__,
-        project['license'], '1.2.0']
-
-
 @pytest.mark.parametrize('schema, files', [
     ('github-workflows', '.github/workflows/*.yml'), ('github-issue-forms', '.github/ISSUE_TEMPLATE/[0-9]*.yml'),
     ('github-issue-config', '.github/ISSUE_TEMPLATE/config.yml'), ('citation-file-format', 'CITATION.cff')])

@@ -1,22 +1,19 @@
 "The top level is light and lazy, and every name that it promises is there."
 import ast
 import inspect
-import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
 import pytest
+from processes import python
 import carve_nb
 
-def python(code):
-    "Run `code` in a fresh interpreter and return what it prints"
-    return subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True).stdout.strip()
+def run(code): return python('-c', code).strip()
 
 
 def test_import_is_light():
     "The top level alone: of the package itself it loads what makes its names lazy, and no other library"
-    loaded = python('import sys; was = set(sys.modules); import carve_nb; '
+    loaded = run('import sys; was = set(sys.modules); import carve_nb; '
                     'print(*{o.split(".")[0] for o in set(sys.modules) - was if o.split(".")[0] not in sys.stdlib_module_names})').split()
     assert loaded == ['carve_nb']
 
@@ -24,14 +21,14 @@ def test_import_is_light():
 @pytest.mark.parametrize('modules',
     ['carve_nb', 'carve_nb, carve_nb.core.image, carve_nb.formulas.clutter, carve_nb.data.scenes'])
 def test_import_without_torch(modules):
-    loaded = python(f'import {modules}, sys; print([o for o in ("torch", "transformers") if o in sys.modules])')
+    loaded = run(f'import {modules}, sys; print([o for o in ("torch", "transformers") if o in sys.modules])')
     assert loaded == '[]'
 
 
 def test_top_level_names():
     code = ('import carve_nb; assert callable(carve_nb.open_image); assert "open_image" in vars(carve_nb); '
             'import sys; assert "torch" not in sys.modules; print(carve_nb.core.image.__name__)')
-    assert python(code) == 'carve_nb.core.image'
+    assert run(code) == 'carve_nb.core.image'
 
 
 def test_everything_resolves():
@@ -63,7 +60,7 @@ def test_infrastructure_is_light():
         {'pandas', 'seaborn', 'skimage', 'ipywidgets'})
     code = (f'import sys; from importlib import import_module\nfor m in {modules}: import_module("carve_nb." + m); print(m, {heavy} & set(sys.modules))\n'
             'import carve_nb; print(callable(carve_nb.VLM.capture), carve_nb.VLM.__module__)')
-    assert python(code).splitlines() == [*(f'{m} set()' for m in modules), 'True carve_nb.attention.vlm']
+    assert run(code).splitlines() == [*(f'{m} set()' for m in modules), 'True carve_nb.attention.vlm']
 
 
 def test_no_name_hides_a_module():
@@ -84,6 +81,6 @@ def test_an_error_in_a_notebook_shows_the_callers_lines():
             'shell.run_cell("from carve_nb import make_method\\ndef mine(name): return make_method(name)")\n'
             'shell.run_cell("mine(\'lokup\')")\n'
             'shell.run_cell("make_method(3, *3)")\n')
-    refused, bug = python(code).split('TypeError', 1)
+    refused, bug = run(code).split('TypeError', 1)
     assert refused.count('File ') == 2 and 'mine' in refused and 'perhaps lookup' in refused and 'registry' not in refused
     assert 'Traceback' in bug

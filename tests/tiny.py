@@ -40,13 +40,6 @@ def stock(folder, kernel, dtype='float32'):
     return AutoModelForImageTextToText.from_pretrained(folder, attn_implementation=kernel, dtype=dtype).eval()
 
 
-def settings(vlm):
-    "All that recording could leave behind"
-    configs = [m.config._attn_implementation for m in vlm.model.modules() if hasattr(m, 'config')]
-    hooks = [len(m._forward_hooks)+len(m._forward_pre_hooks) for m in vlm.model.modules()]
-    return configs, sum(hooks), [m.training for m in vlm.model.modules()]
-
-
 def cell_box(span, i):
     "Pixels of the original that a cell claims"
     (x0, y0, x1, y1), (gh, gw) = span.box, span.grid

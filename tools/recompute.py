@@ -75,49 +75,43 @@ def wording(model, way):
 
 def turned_right(model, way): return 100*np.mean([r['made'][way]['right'] for r in trial(f'question_last-{model}')])
 
+def points(a, b):
+    "Points that the first answers are ahead of the second: (mean, lower, upper)"
+    return tuple(100*v for v in difference(np.asarray(a, float), np.asarray(b, float)))
+
+def digits(text): return [*map(int, text)]
+
 def by_crop(model, crop, over='none', of='other_crops'):
-    "Points gained by a crop over no crop, or over another crop: (mean, lower, upper)"
+    "Points gained by a crop over no crop, or over another crop"
     asked = [r['right'] for r in trial(f'{of}-{model}') if crop in r['right'] and over in r['right']]
-    return tuple(100*v for v in difference(*(np.array([r[k] for r in asked], float) for k in (crop, over))))
+    return points([r[crop] for r in asked], [r[over] for r in asked])
 
-def centered(model, shown):
-    "Right answers without and with the central crop, where it shows so much of the target"
-    asked = [r['right'] for r in trial(f'other_crops-{model}') if shown(r['shown']['center'])]
-    return [100*np.mean([r[k] for r in asked]) for k in ('none', 'center')]
-
-def front(model, method): return np.array([r['made'][method]['right'] for r in trial(f'front_page-{model}')], float)
+def front(model, method): return [r['made'][method]['right'] for r in trial(f'front_page-{model}')]
 
 def front_ahead(model, a, b):
-    "Points between two methods on the 1,200 questions of the front page: (mean, lower, upper)"
-    return tuple(100*v for v in difference(front(model, a), front(model, b)))
+    "Points between two methods on the 1,200 questions of the front page"
+    return points(front(model, a), front(model, b))
 
 def unpaired():
-    "Points that the true region, after the image, brings a decoder that saw no pairs: (mean, lower, upper)"
+    "Points that the true region, after the image, brings a decoder that saw no pairs"
     asked = [r['right'] for r in trial('worlds-answer-unpaired')]
-    return tuple(100*v for v in difference(*(np.array([r[k] for r in asked], float) for k in ('both', 'none'))))
+    return points([r['both'] for r in asked], [r['none'] for r in asked])
 
-def equal(model, method, sink=0):
-    "Right answers in the comparison on equal terms"
-    found = record(f'equal/{model}-{sink:g}.json', 'methods')
-    return 100*np.mean([*map(int, found[f'{method}:tokens=144:square=True:limit=1792']['right'])])
+def on_terms(model, method, of='0'):
+    "Right answers of a method in the comparison on equal terms"
+    return digits(record(f'equal/{model}-{of}.json', 'methods', f'{method}:tokens=144:square=True:limit=1792', 'right'))
 
-def sink_gain():
-    "Points that contrast gains under it: (change, lower, upper)"
-    found = record('equal/carve-small-0.3.json', 'methods')
-    right = [[*map(int, found[f'{m}:tokens=144:square=True:limit=1792']['right'])] for m in ('carve', 'question-only')]
-    return tuple(100*v for v in difference(*np.array(right, float)))
+def equal(model, method, sink=0): return 100*np.mean(on_terms(model, method, f'{sink:g}'))
 
-def searched(model):
-    "Right answers of `zoom-eye` on the same questions"
-    found = record(f'equal/{model}-0-search.json', 'methods')
-    return 100*np.mean([int(c) for m, v in found.items() if m.startswith('zoom-eye') for c in v['right']])
+def sink_gain(): return points(on_terms(S, 'carve', '0.3'), on_terms(S, 'question-only', '0.3'))
+
+def searched(model): return 100*np.mean(digits(record(f'equal/{model}-0-search.json', 'methods', ZOOM, 'right')))
 
 def behind(model):
     "Points that `zoom-eye` is behind `lookup`, the crop alone shown for both, their interval, and McNemar's p"
-    found = record(f'equal/{model}-0-search.json', 'methods')
-    search, row = (np.array([*map(int, found[m]['right'])], float)
-        for m in (ZOOM, 'lookup:skip_above=1:final_images=crop:tokens=144:square=True:limit=1792'))
-    return *(100*v for v in difference(row, search)), mcnemar(row, search)
+    search = digits(record(f'equal/{model}-0-search.json', 'methods', ZOOM, 'right'))
+    row = on_terms(model, 'lookup:skip_above=1:final_images=crop', '0-search')
+    return *points(row, search), mcnemar(row, search)
 
 def pointing(model, method): return 100*lines(model).query('method == @method').pointing.mean()
 def against(model, a, b):
@@ -201,14 +195,10 @@ def misread(model):
     return 100*np.mean([a in o for a, o in zip(wrong.answer, others)]), 100*np.mean([len(o)/9 for o in others])
 
 def existence(model=T, truth=None):
-    "Points that `lookup` with its gate gains on 1,500 questions for existence, or on those with one true answer: (mean, lower, upper)"
-    return tuple(100*v for v in difference(*gated(model, truth)))
-
-def gated(model, truth):
-    "Scores on questions for existence, of `lookup` with its gate and of a model alone"
+    "Points that `lookup` with its gate gains on 1,500 questions for existence, or on those with one true answer"
     found = pd.DataFrame(json_lines(f'gate/{model}-existence'))
     if truth: found = found[found.answer == truth]
-    return found.again.where(found.confidence <= .95, found.plain).to_numpy(), found.plain.to_numpy()
+    return points(found.again.where(found.confidence <= .95, found.plain), found.plain)
 
 def answer_fixed(model, truth):
     "Log-odds of a right answer per standard deviation of the contrast's entropy at the first step, in questions for existence with that true answer: (value, lower, upper)"
@@ -217,19 +207,6 @@ def answer_fixed(model, truth):
     t = to_dataframe(study('entropy' + ('-' + model)*(model == S)), 'first')
     t = t[(t.kind == 'exist') & (t.truth == truth)]
     return tuple(logistic(t.contrast, t.correct.astype(float), clusters=t.image_key.tolist()))[:3]
-
-@cache
-def clutter_frame(model):
-    "Entropies at the first step, and answers, on five backgrounds"
-    from recipes.clutter import to_dataframe
-    return to_dataframe(study('intervention' + ('-' + model)*(model == S)), 'first')
-
-def clutter_lost(model, kind):
-    "Points of accuracy lost from calm to busy backgrounds in one kind of question: (mean, lower, upper)"
-    from recipes.clutter import clutter_levels
-    t = clutter_frame(model)
-    right = clutter_levels(t[t.kind == kind], 'correct', 'both')
-    return tuple(100*v for v in difference(right[:, 0], right[:, 4]))
 
 AGAIN, OTHERS, EQUAL = ('crop_tokens/again', 'crop_tokens/others',
     'equal/carve-small-0')    # fresh questions of carve-small
@@ -240,13 +217,13 @@ def fresh(method, *names):
         spec = {'none': 'none', 'carve': 'carve:tokens=144' + ':square=True:limit=1792'*(name == EQUAL)}.get(method,
             method)
         found = record(f'{name}.json', 'methods', spec)
-        return [*map(int, found.get('right') or found['score'])]
+        return digits(found.get('right') or found['score'])
     return np.concatenate([scores(n) for n in names]).astype(float)
 
 def fresh_gain(*names, method='carve', over='none'):
     "Baseline and accuracy in %, points gained with their interval, and McNemar's p"
     a, b = fresh(method, *names), fresh(over, *names)
-    return 100*b.mean(), 100*a.mean(), *(100*v for v in difference(a, b)), mcnemar(a, b)
+    return 100*b.mean(), 100*a.mean(), *points(a, b), mcnemar(a, b)
 
 def older(method):
     "Right answers of carve-small with crops as large as the image"

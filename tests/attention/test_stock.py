@@ -1,10 +1,11 @@
 "Rows of a stock generation, one call on every family: those of a `VLM`, and nothing left behind."
 import pytest
 import torch
-from tiny import QUESTION, TALL, WIDE, note, settings
+from tiny import QUESTION, TALL, WIDE, note
 from carve_nb.attention.vlm import VLM, record_attention
 from carve_nb.core.errors import CarveError
 from carve_nb.models.kernel import Call, check_call
+from carve_nb.testing import traces
 from recipes.tiny_models import HERE as NAMES
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')
@@ -16,7 +17,7 @@ def test_every_family(name, load):
     vlm = load(name)
     images = [WIDE, TALL]
     want, inputs = vlm.capture(images, QUESTION, steps='all', max_new_tokens=3), vlm.to_device(vlm.prompt(images, QUESTION))
-    plain, before = vlm.model.generate(**inputs, **KW), settings(vlm)
+    plain, before = vlm.model.generate(**inputs, **KW), traces(vlm)
     with record_attention(vlm.model, vlm.processor, inputs, images, question=QUESTION) as rows: out = vlm.model.generate(**inputs, **KW)
     assert torch.equal(out, plain) and rows.layers == want.layers
     far = {k: (getattr(rows, k) - getattr(want, k)).abs().max().item() for k in ('attn', 'mass', 'question')}
@@ -24,7 +25,7 @@ def test_every_family(name, load):
     assert max(far.values()) < 1e-6, far
     assert [(s.grid, s.box, s.view) for s in rows.spans] == [(s.grid, s.box, s.view) for s in want.spans]
     assert rows.saliency(image=len(images) - 1).values.shape == tuple(rows.raster(len(images) - 1).grid)
-    assert settings(vlm) == before and 'generate' not in vars(vlm.model)
+    assert traces(vlm) == before and 'generate' not in vars(vlm.model)
 
 
 @pytest.mark.parametrize('name', NAMES)

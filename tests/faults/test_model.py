@@ -39,16 +39,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from carve_nb.attention.edits import grad_rows
 from carve_nb.attention.masking import decoder_layers
 from carve_nb.attention.rows import AttentionRows
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CaptureError, CarveError
-from carve_nb.core.io import TINY
-from carve_nb.core.saliency import pick_layers
 from carve_nb.data.records import Record
 from carve_nb.formulas.product import contrast
 from carve_nb.method.carve import Carve
@@ -56,16 +52,16 @@ from carve_nb.method.controls import DirectAnswer
 from carve_nb.models.families import FAMILIES, find_family
 from carve_nb.models.kernel import recording
 from carve_nb.models.prompts import place_images
-from carve_nb.runs.runner import RunConfig, SampleEvaluator, run_eval
+from carve_nb.runs.runner import RunConfig, SampleEvaluator
 from . import clean
-from .clean import count_passes, differences, image, snapshot
+from .clean import count_passes, image
 
 QUESTION, IMAGE = 'What animal is this?', image(80, 64)
 pytestmark = pytest.mark.usefixtures('quiet_models')
 
 
 @pytest.fixture(scope='module')
-def tiny(): return VLM.from_pretrained(TINY)
+def tiny(load): return load('carve-tiny')
 
 
 # -- folders
@@ -237,46 +233,12 @@ def test_span_not_found(load, name):
 @pytest.mark.case(32)
 def test_layers_that_do_not_exist(load):
     "Refused before any pass, by whatever takes layers, with the depth and with parts of it as the other way to say it"
-    vlm = load('llava')
+    vlm, layers = load('llava'), [4, 25]
     with count_passes(vlm) as seen:
-        for layers in ([25], [4, 25], [-1], [6]):
-            for ask in (lambda: Carve(layers=layers)(vlm, IMAGE, QUESTION),
-                        lambda: vlm.capture(IMAGE, QUESTION, layers=layers),
-                        lambda: recording(vlm.model, layers).__enter__(),
-                        lambda: grad_rows(vlm, vlm.prompt(IMAGE, QUESTION), layers)):
-                with pytest.raises((CarveError, CaptureError),
-                        match='do not exist: the .* 6.* 0 to 5.*such as layers=') as e:
-                    ask()
-                assert str([l for l in layers if l not in range(6)]) in str(e.value)
+        for ask in (lambda: Carve(layers=layers)(vlm, IMAGE, QUESTION), lambda: vlm.capture(IMAGE, QUESTION, layers=layers),
+                lambda: recording(vlm.model, layers).__enter__(), lambda: grad_rows(vlm, vlm.prompt(IMAGE, QUESTION), layers)):
+            with pytest.raises((CarveError, CaptureError), match=r'\[25\] do not exist: the .* 6.* 0 to 5.*such as layers='): ask()
     assert seen == []
-    with pytest.raises(CarveError, match='24 layers, 0 to 23'): pick_layers(range(20, 26), 24)
-    assert Carve(layers=(.7, .9)).capture(Session(vlm, IMAGE, shared=False), QUESTION).layers == [4, 5]
-
-
-def no_weights(module, query, key, value, mask, **kw): return query.transpose(1, 2), None
-
-
-@pytest.mark.case(33)
-def test_kernel_without_weights(load, folders):
-    "The stock SDPA kernel gives no weights, and its rows are read beside it, as beside eager; a kernel that does not attend is refused by what it gives, and the model stays as it is"
-    vlm = load('llava')
-    with torch.no_grad(): assert vlm.model(**vlm.prompt(IMAGE, QUESTION).inputs, use_cache=False).attentions is None
-    assert vlm.capture(IMAGE, QUESTION).attn.sum(-1).max() <= 1
-    AttentionInterface.register('no_weights', no_weights)
-    AttentionMaskInterface.register('no_weights', ALL_MASK_ATTENTION_FUNCTIONS['sdpa'])
-    other = VLM.from_pretrained(folders('llava'))
-    other.model.set_attn_implementation('no_weights')
-    plain = other.ask(IMAGE, QUESTION, max_new_tokens=2)
-    before = snapshot(other)
-    for f in (lambda: other.capture(IMAGE, QUESTION), lambda: Carve()(other, IMAGE, QUESTION)):
-        with pytest.raises(CaptureError,
-                match="changes attention: in layer 0 the output of 'no_weights' .*set_attn_implementation.'sdpa'"):
-            f()
-    assert differences(before, snapshot(other)) == {} and other.ask(IMAGE, QUESTION, max_new_tokens=2) == plain
-    other.model.set_attn_implementation('eager')
-    assert torch.allclose(other.capture(IMAGE, QUESTION).attn, vlm.capture(IMAGE, QUESTION).attn, atol=1e-5)
-    other.model.set_attn_implementation('sdpa')
-    assert torch.equal(other.capture(IMAGE, QUESTION).attn, vlm.capture(IMAGE, QUESTION).attn)
 
 
 @pytest.mark.case(34)
@@ -296,19 +258,6 @@ def test_hybrid_layers(load):
         warnings.simplefilter('error')
         assert vlm.capture(IMAGE, QUESTION).layers == [1, 3, 5]
         assert not any('left out' in n for n in Carve(max_new_tokens=2)(vlm, IMAGE, QUESTION).notes)
-
-
-@pytest.mark.case(34)
-def test_sliding_windows(load):
-    "Layers with a window are read: what lies behind it has weight 0, as the model itself computes, and maps stay finite"
-    vlm = load('gemma3')
-    kinds, window = vlm.text_config.layer_types, vlm.text_config.sliding_window
-    rows = vlm.capture(IMAGE, 'What is it? ' + 'Think about it well. '*6, steps='all', max_new_tokens=2)
-    assert rows.layers == [*range(6)] and rows.meta['n_prompt'] - rows.spans[0].end > window
-    away = [kinds[l].startswith('sliding') for l in rows.layers]
-    assert (rows.mass[..., away, :] == 0).all() and (rows.mass[:, [l for l in range(6) if not away[l]]] > 0).all()
-    r = Carve(max_new_tokens=2)(vlm, IMAGE, 'What is it? ' + 'Think about it well. '*6)
-    assert np.isfinite(r.saliency.values).all()
 
 
 # -- numbers
@@ -339,45 +288,23 @@ def test_overflow(folders):
         with pytest.raises((CaptureError, CarveError), match=f'torch.float16. {HINT}'): f()
 
 
-@pytest.mark.case(35)
-def test_overflow_marks_sample(folders, tmp_path):
-    "In a run the sample is marked with the hint, and the run goes on"
-    vlm = overflowing(folders)
-    vlm.model.half()
-    IMAGE.save(tmp_path/'p.png')
-    (tmp_path/'q.jsonl').write_text(''.join(json.dumps(dict(id=f'q{i}', image='p.png', question=QUESTION, answer='a'))
-        + '\n' for i in range(2)))
-    lines = run_eval(str(tmp_path/'q.jsonl'), vlm, methods='none,carve', out=tmp_path/'out', max_new_tokens=2,
-        progress=False).records
-    assert [(l['id'], l['method'], l['status']) for l in lines] == [(f'q{i}', m, 'error') for i in (0, 1)
-        for m in ('none', 'carve')]
-    assert all(HINT in l['why'] and 'answer' not in l for l in lines)
-
-
-@pytest.fixture(scope='module')
-def saved(tiny, tmp_path_factory):
-    "Rows with everything in them, and their file"
-    path = tmp_path_factory.mktemp('rows')/'r.safetensors'
-    rows = tiny.capture(image(448, 448), 'Is there a red circle?', layers=[2, 3], steps='all', max_new_tokens=2)
-    rows.save(path)
-    return rows, path
+HEADS = ('not JSON', '[]', '{}', '{"spans": 3, "answer": null}', '{"spans": [{"tokens": [1]}], "answer": null}',
+    '{"spans": [], "answer": null, "layers": [2, 3], "tokens": [], "surprise": 1}')     # of a file, which are none of ours
 
 
 @pytest.mark.case(35)
-def test_saved_rows_damaged(saved, tmp_path):
+def test_saved_rows_damaged(tiny, tmp_path):
     "Cut at any length, another file, other words in the header: an error that says so"
-    rows, path = saved
-    raw, bad = path.read_bytes(), tmp_path/'bad.safetensors'
-    assert torch.equal(AttentionRows.load(path).attn, rows.attn)
-    def refuse():
-        with pytest.raises(CaptureError, match='is damaged, or holds no rows'): AttentionRows.load(bad)
-    for n in (0, 1, 7, 8, 9, *np.random.default_rng(0).integers(10, len(raw), 20)): bad.write_bytes(raw[:n]), refuse()
-    bad.write_bytes(raw + b'\0'*8), refuse()
-    bad.write_text('{"attn": []}'), refuse()
-    save_file(dict(attn=rows.attn), bad), refuse()
-    for head in ('not JSON', '[]', '{}', '{"spans": 3, "answer": null}', '{"spans": [{"tokens": [1]}], "answer": null}',
-                 '{"spans": [], "answer": null, "layers": [2, 3], "tokens": [], "surprise": 1}'):
-        save_file(dict(attn=rows.attn), bad, metadata=dict(carve_rows=head)), refuse()
+    path, rows = tmp_path/'rows.safetensors', tiny.capture(image(448, 448), 'Is there a red circle?', layers=[2, 3])
+    rows.save(path)
+    raw = path.read_bytes()
+    damaged = [raw[:n] for n in (0, 1, 7, 8, 9, *np.random.default_rng(0).integers(10, len(raw), 20))]
+    for metadata in (None, *(dict(carve_rows=head) for head in HEADS)):
+        save_file(dict(attn=rows.attn), path, metadata)
+        damaged.append(path.read_bytes())
+    for data in (*damaged, raw + bytes(8), b'{"attn": []}'):
+        path.write_bytes(data)
+        with pytest.raises(CaptureError, match='is damaged, or holds no rows'): AttentionRows.load(path)
     with pytest.raises(FileNotFoundError): AttentionRows.load(tmp_path/'none')
     with pytest.raises(CaptureError): AttentionRows.load(tmp_path)
 
@@ -390,8 +317,7 @@ def test_contrast_borders():
     for bad, why in (torch.nan, 'NaN or Inf; run the model in bfloat16 or float32'), (-1e-3, 'negative values'):
         for pair in ([.1, bad], [.1, .1]), ([.1, .1], [bad, .1]):
             with pytest.raises(CarveError, match=why): contrast(*pair)
-    for lam in (0, -1., float('nan')):
-        with pytest.raises(CarveError, match='lam=.*must be above 0'): Carve(lam=lam)
+    with pytest.raises(CarveError, match='lam=0: .*must be above 0'): Carve(lam=0)
 
 
 @pytest.fixture(scope='module')
@@ -407,70 +333,46 @@ def captures(tiny):
 
 
 @pytest.mark.case(37)
-@pytest.mark.parametrize('preset', [Carve(), Carve.paper(), Carve.official(), Carve(normalize=True)],
-                         ids=lambda c: c.name)
+@pytest.mark.parametrize('preset', [Carve(), Carve.paper(), Carve.official(), Carve(normalize=True)], ids=lambda c: c.name)
 def test_equal_and_single(captures, preset):
     "All attention equal, or nothing: the whole image. All on one token: that patch. No division by zero, no empty mask"
     (fake, (gh, gw)), preset = captures, replace(preset, layers=[2, 3])
-    n = gh*gw
-    flat, none = torch.full((n,), 1/n), torch.zeros(n)
+    flat, none, dot = torch.full((gh*gw,), 1/(gh*gw)), torch.zeros(gh*gw), torch.eye(gh*gw)[gh*gw//2 + gw//3]
     for q, g in ((flat, flat), (flat, 3*flat), (none, none), (none, flat)):
-        d = preset.from_rows(*fake(q, g))
-        assert d.notes[0].startswith('no signal') and d.crop.image is d.image and np.isfinite(d.saliency.values).all()
-    for i in (0, n//2 + gw//3, n-1):
-        dot = torch.zeros(n)
-        dot[i] = 1
-        d = preset.from_rows(*fake(dot, flat))
-        W, H = d.image.size
-        x, y = (i % gw + .5)*W/gw, (i//gw + .5)*H/gh
-        assert d.saliency.peak() == (x, y) and d.regions and d.crop.box[0] <= x < d.crop.box[2]
-        assert d.crop.box[1] <= y < d.crop.box[3] and min(d.crop.image.size) > 1
-        odd = preset.from_rows(*fake(flat, dot))
-        assert np.isfinite(odd.saliency.values).all() and (odd.regions or odd.notes) and min(odd.crop.image.size) > 1
+        r = preset.from_rows(*fake(q, g))
+        assert r.notes[0].startswith('no signal') and r.crop.image is r.image and np.isfinite(r.saliency.values).all()
+    r = preset.from_rows(*fake(dot, flat))
+    (x, y), (x0, y0, x1, y1) = r.saliency.peak(), r.crop.box
+    assert r.saliency.values.argmax() == dot.argmax() and x0 <= x < x1 and y0 <= y < y1 and min(r.crop.image.size) > 1
+    odd = preset.from_rows(*fake(flat, dot))
+    assert np.isfinite(odd.saliency.values).all() and (odd.regions or odd.notes) and min(odd.crop.image.size) > 1
 
 
 @pytest.mark.case(38)
 def test_p_and_k(tiny):
-    "p = 1 is the image bit for bit, and the plain answer; what means nothing is refused where it is set"
+    "p = 1 is the image bit for bit, and the plain answer"
     image = clean.image(120, 90)
     r = Carve.official(p=1., layers=[2, 3], max_new_tokens=2)(tiny, image, 'Is there a red circle?')
     assert r.crop.image is r.image and r.image.tobytes() == image.tobytes() and not r.crop.masked
     assert r.answer.tokens == r.plain_answer.tokens and r.calls == 2
-    for p in (0, -.1, 1.0001, 2, float('nan'), float('inf')):
-        with pytest.raises(ValueError, match=f'p={p}: .* must be above 0 and at most 1'): Carve(p=p)
-    for K in (0, -1, 1.5, float('nan'), float('inf')):
-        with pytest.raises(ValueError, match=f'K={K}: .*at least (one|1)'): Carve(K=K)
-
-
-@pytest.mark.case(39)
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='`make pytest` on a machine with a GPU runs it')
-def test_ties_on_gpu():
-    "Masks are made by NumPy, so a GPU can change one only by changing the map: contrast is the same there"
-    pair = torch.rand(2, 64, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(contrast(*pair.cuda()).cpu(), contrast(*pair))
 
 
 @pytest.mark.case(40)
 def test_different_lengths(captures, tiny):
-    "Step t with step t as far as both go; both counts are in the result and in its line of a run, and a note tells of steps that found no partner"
+    "Steps as far as both go, either way round, with a note where the question's are more; both counts in a run's line"
     fake, (gh, gw) = captures
-    image, question, a, b = fake(torch.rand(gh*gw, generator=torch.Generator().manual_seed(0)),
-        torch.rand(gh*gw, generator=torch.Generator().manual_seed(1)))
-    a = replace(a, attn=torch.cat([a.attn, a.attn*2, a.attn*3])[:5])
+    image, question, a, b = fake(*torch.rand(2, gh*gw, generator=torch.Generator().manual_seed(0)))
+    long = replace(a, attn=torch.cat([a.attn, a.attn*2, a.attn*3])[:5])
     last, every = Carve.paper(layers=[2, 3]), Carve.official(layers=[2, 3])
-    for c in (last, every):
-        d = c.from_rows(image, question, a, b)
-        assert d.steps == (5, 2) and '2 of 5 steps are paired: the description has no more' in d.notes
-        turned = c.from_rows(image, question, b, a)
-        assert turned.steps == (2, 5) and not any('paired' in o for o in turned.notes)
-        assert [len(o) for o in c.maps(a, b)] == [2, 2] == [len(o) for o in c.maps(b, a)]
-    assert torch.equal(last.maps(a, b)[0], last.read_rows(a)[:2]) and torch.equal(last.maps(a, b)[1], last.read_rows(b))
-    assert last.from_rows(image, question, a, b).saliency.values.tolist() == last.from_rows(image, question,
-        replace(a, attn=a.attn[:2]), b).saliency.values.tolist()
-    r = every(tiny, image, 'What is in the picture?')
-    assert r.steps == (len(r.rows.attn), len(r.instruction_rows.attn)) and r.steps[0] == len(r.plain_answer.tokens)
-    assert r.steps[1] <= r.steps[0]
-    record, evaluator, session = (Record('a', image, 'What is in the picture?', 'x'),
-        SampleEvaluator(tiny, RunConfig(())), Session(tiny, image))
-    assert evaluator.line(every, record, session)['steps'] == list(r.steps)
+    for method in (last, every):
+        paired, turned = method.from_rows(image, question, long, b), method.from_rows(image, question, b, long)
+        assert paired.steps == (5, 2) and '2 of 5 steps are paired: the description has no more' in paired.notes
+        assert turned.steps == (2, 5) and not any('paired' in note for note in turned.notes)
+    cut = last.from_rows(image, question, a, b)
+    assert (last.from_rows(image, question, long, b).saliency.values == cut.saliency.values).all()
+    evaluator, session = SampleEvaluator(tiny, RunConfig(())), Session(tiny, image)
+    record = Record('a', image, 'What is in the picture?', 'x')
+    r = every.answer(session, record.question)
+    assert r.steps == (len(r.plain_answer.tokens), len(r.instruction_rows.attn)) and r.steps[1] <= r.steps[0]
+    assert evaluator.line(every, record, session)['steps'] == [*r.steps]
     assert not evaluator.line(DirectAnswer(max_new_tokens=1), record, session)['steps']

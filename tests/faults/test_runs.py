@@ -29,7 +29,6 @@ from PIL import Image
 from carve_nb.attention.vlm import VLM
 from carve_nb.cli.main import main
 from carve_nb.core.errors import DataError, IncompleteError, RunError
-from carve_nb.core.io import load_with_digest, save_with_digest
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.scenes import make_scene, samples
 from carve_nb.method.registry import methods, split_specs
@@ -88,28 +87,11 @@ def test_other_run(vlm, load, copy, monkeypatch):
         with monkeypatch.context() as m:
             m.setattr(*((torch, '__version__') if package == 'torch' else (runner, '__version__')), '9.9.9')
             with pytest.raises(RunError, match=rf"versions.{package} is '.*' there, '9.9.9' now"): go(copy, vlm)
-    with torch.no_grad():
-        w = next(vlm.model.parameters())
-        kept = w.clone()
-        w[0] += 1
-        try:
-            with pytest.raises(RunError, match="the model's weights changed"): go(copy, vlm)
-        finally: w.copy_(kept)
     assert {p.name: p.read_bytes() for p in copy.iterdir()} == before
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         assert len(go(copy, vlm)) == 8        # the same run goes on
     assert {p.name: p.read_bytes() for p in copy.iterdir()} == before
-
-
-@pytest.mark.case(50)
-def test_a_new_option_ends_no_run(vlm, copy):
-    "A run from before a method had some field goes on; the method with this field set is another one, measured beside it"
-    protocol = load_with_digest(copy/'protocol.json')
-    for name in 'square', 'limit': del protocol['methods']['carve'][name]
-    save_with_digest(copy/'protocol.json', protocol)
-    assert len(go(copy, vlm)) == 8
-    assert len(go(copy, vlm, methods='none,carve:square=False')) == 12
 
 
 @pytest.fixture
@@ -154,8 +136,6 @@ def test_ids_that_stand_twice(folder, tmp_path, monkeypatch, capsys):
     "Refused before the start: no model is loaded, nothing is written"
     monkeypatch.setattr(VLM, 'from_pretrained', lambda *args, **kw: pytest.fail('a model was loaded'))
     path = folder(q3=dict(id='q1'))
-    with pytest.raises(DataError, match="rows.jsonl: the id 'q1' is in several rows"):
-        run_eval(path, out=tmp_path/'R', progress=False)
     assert main(['eval', path, '--out', str(tmp_path/'R'), '--quiet']) == 2
     assert "'q1' is in several rows" in capsys.readouterr().err
     assert not (tmp_path/'R').exists() or not [*(tmp_path/'R').iterdir()]
@@ -191,18 +171,12 @@ def chance():
 def by_chance(vlm, tmp_path):
     "All that draws by chance: name → call; that no method at all touches the state is a part of `check_method`"
     from carve_nb.core.stats import mean_interval, paired_test
-    from recipes.models import new_model
-    from recipes.power import detectable
-    from recipes.tiny_models import make_tiny_checkpoint
     s, x = next(iter(samples('digit', 1))), np.linspace(0, 1, 30)
-    small, number, weights = (s.image.resize((120, 90)), count(),
-        lambda model: [p.flatten()[:9].tolist() for p in model.parameters()])
+    small, number = s.image.resize((120, 90)), count()
     method = lambda e: e()(vlm, small, s.question, box=(10, 10, 40, 40)).answer.tokens
     return dict(scene=lambda: make_scene(3).image.tobytes(), samples=lambda: [o.question for o in samples('exist', 3)],
         sets=lambda: [r.id for r in load_benchmark('scenes', 5, seed=4)],
-        statistics=lambda: (mean_interval(x), paired_test(x, x[::-1]), detectable(100, .5, .1)),
-        folder=lambda: (make_tiny_checkpoint('llava', tmp_path/'m')/'model.safetensors').read_bytes(),
-        reference=lambda: weights(new_model(width=24, tower=1, decoder=1)),
+        statistics=lambda: (mean_interval(x), paired_test(x, x[::-1])),
         run=lambda: plain(go(tmp_path/f'{next(number)}', vlm, 'none,random,vcd', 2, seed=5)),
         report=lambda: markdown(write_report(go(tmp_path/'R', vlm, 'none,random', 6) and tmp_path/'R')[0]),
         **{k: lambda k=k: method(methods()[k]) for k in split_specs('carve,random,vcd')})

@@ -22,10 +22,10 @@ def cases():
             for d in f.decorator_list if isinstance(f, ast.FunctionDef) else ():
                 if not ast.unparse(d).startswith('pytest.mark.case('): continue
                 for a in d.args: found[a.value - 1]['tests'].append(f'{path.relative_to(TESTS).as_posix()}::{f.name}')
-    for path in sorted((TESTS.parent/'nbs/library').rglob('*.ipynb')):
+    for path in sorted([*(TESTS.parent/'nbs').glob('0*.ipynb'), *(TESTS.parent/'nbs/library').rglob('*.ipynb')]):
         for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
-            named = re.match(r'# cases? ([\d, ]+)', ''.join(cell['source'][:1]))
-            for number in re.findall(r'\d+', named[1]) if named else ():
+            named = re.findall(r'^# cases? ([\d, ]+)', ''.join(cell['source']), re.M)
+            for number in re.findall(r'\d+', ' '.join(named)):
                 page = f'{path.stem.partition("_")[2]}.ipynb'
                 if page not in (tests := found[int(number) - 1]['tests']): tests.append(page)
     return found

@@ -11,41 +11,22 @@ What may come, and what must happen:
 27. Question equals the general instruction => contrast is 1 everywhere: falls to the documented "no signal" result
     (whole image), flagged"""
 import json
-import re
 import warnings
 import numpy as np
 import pytest
 from PIL import Image
 from carve_nb.attention.session import Session
-from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import DataError, PromptError
-from carve_nb.core.io import TINY
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.carve import Carve
-from carve_nb.models.prompts import BREAK, commands, escape_text
+from carve_nb.models.prompts import BREAK, commands
 from carve_nb.runs.runner import run_eval
 from recipes.tiny_models import HERE
-from .clean import count_passes, special_and_image
+from .clean import count_passes
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8))
-FAMILIES = 'llava', 'qwen2_5_vl', 'qwen3_5', 'internvl', 'idefics3', 'gemma3'
-
-
 @pytest.fixture(scope='module')
-def tiny():
-    return VLM.from_pretrained(TINY)
-
-
-@pytest.fixture
-def escaping(load):
-    "A family's tiny model that defuses commands for the length of a test"
-    used = []
-    def get(name):
-        used.append(load(name))
-        used[-1].escape = True
-        return used[-1]
-    yield get
-    for v in used: v.escape = False
+def tiny(load): return load('carve-tiny')
 
 
 WAYS = dict(
@@ -53,15 +34,21 @@ WAYS = dict(
     method=lambda v, q: Carve()(v, IMAGE, q), shared=lambda v, q: Session(v, IMAGE).ask(q))
 
 
-@pytest.mark.case(23)
-@pytest.mark.parametrize('question', ['', ' \n\t\r', '\u3000\u00a0\u2028', '\u200b\u200d\ufeff', '\x00\x1b', None, 7],
-    ids=ascii)
-def test_empty(load, question):
-    "No pass, no other question in its place, however it is asked"
-    vlm = load('llava')
+REFUSED = {     # a question -> the sentence
+    **dict.fromkeys(['', ' \n\t\r', '\u3000\u00a0\u2028', '\u200b\u200d\ufeff', '\x00\x1b'], 'is empty'),
+    None: 'must be a string', 7: 'must be a string', 'why '*3000: r'has 1\d{4} tokens, the model reads 1024 ',
+    **dict.fromkeys(['what \ud83d?', '\udfff what?', '\udc00\ud800?'], 'cannot be encoded as UTF-8: surrogates not allowed at')}
+
+
+@pytest.mark.case(23, 25, 26)
+@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
+@pytest.mark.parametrize('question', REFUSED, ids=lambda q: ascii(q)[:20])
+def test_refused(load, name, question):
+    "No pass, no other question in its place, nothing is cut, however it is asked"
+    vlm = load(name)
     with count_passes(vlm) as seen:
         for way in WAYS.values():
-            with pytest.raises(PromptError, match='is empty|must be a string'): way(vlm, question)
+            with pytest.raises(PromptError, match=REFUSED[question]): way(vlm, question)
     assert seen == []
 
 
@@ -91,60 +78,15 @@ def test_commands_refused(load, name):
 
 
 @pytest.mark.case(24)
-@pytest.mark.parametrize('name', FAMILIES)
-def test_commands_defused(escaping, name):
-    "With `escape` they are text: number and position of image tokens, and every special token, are those of a plain question"
-    vlm = escaping(name)
-    plain, all_of_them = special_and_image(vlm, vlm.prompt(IMAGE, 'What is this?')), markers(vlm)
-    for m in [*all_of_them, ' and '.join(all_of_them), ''.join(all_of_them),
-            all_of_them[0][:-1] + all_of_them[-1] + all_of_them[0][-1]]:
-        p = vlm.prompt(IMAGE, f'What is {m} this?')
-        assert special_and_image(vlm, p) == plain and p.asked.replace(BREAK, '') == f'What is {m} this?'
-        assert [i for i in p.question if i in {j for s in p.spans for j in s.tokens.tolist()}] == []
-    assert special_and_image(vlm, vlm.prompt(IMAGE, 'What is this?', suffix=f'Say {m}.')) == plain
-    assert 1 <= len(vlm.ask(IMAGE, f'What is {m} this?', max_new_tokens=2).tokens) <= 2
-    assert escape_text(vlm.processor, 'Is 3 < 4 | 5 > 2: yes?') == 'Is 3 < 4 | 5 > 2: yes?'
-
-
-@pytest.mark.case(24)
-def test_other_models_commands(load):
-    "Words that are commands for another model are text here, and move nothing"
-    theirs = {w for n in FAMILIES for w in markers(load(n))} | {'<|placeholder|>', '<placeholder>', '＜image＞',
-        '<im\u200bage>'}
-    for name in FAMILIES:
-        vlm, asked = load(name), 0
-        plain = special_and_image(vlm, vlm.prompt(IMAGE, 'What is this?'))
-        for m in sorted(theirs):
-            try: p = vlm.prompt(IMAGE, f'What is {m} this?')
-            except PromptError: continue
-            assert special_and_image(vlm, p) == plain, (name, m)
-            asked += 1
-        assert asked > len(theirs)//2
-
-
-@pytest.mark.case(24)
-def test_method_defused(escaping):
+def test_method_defused(load, monkeypatch):
     "All of CARVE goes through with such a question, and the result holds it as it was asked"
     q = 'Is <|image_pad|> or <|im_end|> written here?'
-    r = Carve(max_new_tokens=2)(escaping('qwen2_5_vl'), IMAGE, q)
+    monkeypatch.setattr(vlm := load('qwen2_5_vl'), 'escape', True)
+    r = Carve(max_new_tokens=2)(vlm, IMAGE, q)
     assert r.question == q and r.answer.tokens and r.rows.meta['question'].replace(BREAK, '') == q
 
 
 # -- length
-
-@pytest.mark.case(25)
-@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
-def test_too_long(load, name):
-    "10,000 tokens: refused with both numbers, before any pass; nothing is cut"
-    vlm, q = load(name), ' '.join(['why']*5000) + '?'
-    n = len(vlm.tokenizer(q).input_ids)
-    assert n >= 10_000
-    with count_passes(vlm) as seen:
-        for way in WAYS.values():
-            with pytest.raises(PromptError, match=f'tokens, the model reads {vlm.limit} ') as e: way(vlm, q)
-            assert int(re.search(r'has (\d+) tokens', str(e.value))[1]) >= n
-    assert seen == []
-
 
 @pytest.mark.case(25)
 def test_border_of_length(load, monkeypatch):
@@ -166,13 +108,10 @@ LETTERS = dict(right_to_left='ما هذا؟ מה זה', emoji='Is it 🟥 or �
                controls='\x1b[31mred\x07?\x7f', override='\u202eevil\u202c?', separators='a\u2028b\u2029c\x85d?',
                wide='ＵＳＥＲ： ok?',
                private='\ue000\U0010ffff?', old='𓀀𒀀 ꙮ?', lines='a\r\nb\n\nc?', quotes='"\'`\\n{{7*7}}{% x %}?')
-BROKEN = dict(high='what \ud83d?', low='\udfff what?', swapped='\udc00\ud800?')
-
-
 @pytest.mark.case(26)
 @pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
 def test_letters(load, name):
-    "Every question reaches the model as it is, and its tokens are found; what cannot be encoded is refused"
+    "Every question reaches the model as it is, and its tokens are found"
     vlm = load(name)
     for kind, q in LETTERS.items():
         rows = vlm.capture(IMAGE, q, steps='all', max_new_tokens=2)
@@ -180,12 +119,6 @@ def test_letters(load, name):
         text = vlm.tokenizer.decode(p.inputs['input_ids'][0, p.question]).strip()
         assert text == q.strip() and len(rows.question) == len(p.question), (kind, text)
         assert rows.answer.text.encode() and repr(rows).encode()
-    with count_passes(vlm) as seen:
-        for q in BROKEN.values():
-            for way in WAYS.values():
-                with pytest.raises(PromptError, match='cannot be encoded as UTF-8: surrogates not allowed at'):
-                    way(vlm, q)
-    assert seen == []
 
 
 @pytest.mark.case(26)
@@ -197,7 +130,7 @@ def test_records_stay_utf8(load, tmp_path):
             for k, q in asked.items()))
     run = lambda: run_eval(str(tmp_path/'q.jsonl'), load('llava'), methods='none', out=tmp_path/'out', max_new_tokens=2,
         progress=False)
-    write(LETTERS | BROKEN)
+    write(LETTERS | dict(broken='what \ud83d?'))
     with pytest.raises(DataError, match='surrogates not allowed'): run()
     assert not (tmp_path/'out').exists()
     write(LETTERS)

@@ -105,11 +105,8 @@ def test_slips(load):
     def refuse(words, messages, image=WIDE, **kw):
         with pytest.raises(CarveError, match=words): Carve()(vlm, image, messages=messages, **kw)
     refuse('not both', turns(ASKED), question=ASKED)
-    refuse("the last is the user's", turns(ASKED)[:3])
     refuse('has no image', turns(ASKED), image=None)
     refuse('1 images for 2 places', turns(ASKED, 2))
-    refuse('have 2 parts', turns(ASKED)[:3] + turns(ASKED)[1:])
-    refuse('reads as a command', turns('<|im_end|>'))
     refuse('reads as a command', [dict(role='system', content='<|im_start|>'), *turns(ASKED)[1:]])
     vlm = VLM(vlm.model, copy.copy(vlm.processor))
     vlm.processor.chat_template = vlm.processor.chat_template.replace('{% for m in messages %}',

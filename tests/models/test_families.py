@@ -13,26 +13,25 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from tiny import QUESTION, TALL, WIDE, cell_box, check_stock_ids, columns, image, measured, note, settings, stock
+from tiny import QUESTION, TALL, WIDE, cell_box, check_stock_ids, columns, image, measured, note, stock
 from transformers import AutoProcessor, GemmaTokenizer
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM, check_family
-from carve_nb.core.errors import CarveError, PromptError
+from carve_nb.core.errors import CarveError
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.text import read_words
 from carve_nb.method.asking import AskBox
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import methods
-from carve_nb.method.vicrop import RelAtt
 from carve_nb.models.families import BOX_FORMS, FAMILIES, MEASURED, find_family, image_features
 from carve_nb.models.image_tokens import canvas_tiles
-from carve_nb.models.kernel import CACHE, recording
+from carve_nb.models.kernel import recording
 from carve_nb.models.model import Answer
-from carve_nb.models.prefix_cache import greedy
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.studies.measure import layer_facts
 from carve_nb.studies.profile import image_questions, profile_model
+from carve_nb.testing import traces
 from recipes.tiny_models import HERE as NAMES, RECIPES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
@@ -113,14 +112,6 @@ def test_record(vlm):
     f = vlm.family
     assert find_family(f.name) is f
     assert set(f.why_not) <= ABLE and all(len(reason.split()) > 4 for reason in f.why_not.values())
-
-
-def test_loads_as_users_load(vlm, folders):
-    names = {p.name for p in folders(vlm.family.name).iterdir()}
-    assert {'config.json', 'model.safetensors', 'tokenizer.json', 'generation_config.json'} <= names
-    assert vlm.model.config.model_type == vlm.family.name and vlm.model.config._attn_implementation == 'sdpa'
-    answer = vlm.ask(WIDE, QUESTION, max_new_tokens=3)
-    assert 1 <= len(answer.tokens) <= 3 and np.isfinite(answer.logprob)
 
 
 # -- positions
@@ -204,14 +195,16 @@ def perturb(vlm, image):
 
 # -- rows
 
-def test_rows_float32(vlm, folders):
-    p = vlm.prompt(WIDE, QUESTION)
+@pytest.mark.parametrize('images', [[WIDE], [WIDE, TALL]], ids=len)
+def test_rows_float32(vlm, folders, images):
+    p = vlm.prompt(images, QUESTION)
     rows, cols = vlm.forward(p), columns(p)
-    want = eager_rows(vlm, stock(folders(vlm.family.name), 'eager'), p, rows.layers)
-    worst = max((rows.attn[0]-want[:, :, -1][..., cols]).abs().max(), (rows.question.movedim(0, 2)-want[:, :, p.question][..., cols]).abs().max()).item()
+    want = eager_rows(vlm, stock(folders(vlm.family.name), 'eager'), p, rows.layers)[..., cols]
+    last, asked = rows.attn[0] - want[:, :, -1], rows.question.movedim(0, 2) - want[:, :, p.question]
+    worst = max(last.abs().max().item(), asked.abs().max().item())
     assert rows.layers == vlm.layers and worst <= 1e-5
     assert rows.attn.std() > 1e-4, 'uniform attention proves nothing'
-    note(vlm, float32=worst, layers=len(rows.layers), tokens=len(cols), views=len(p.spans))
+    if len(images) == 1: note(vlm, float32=worst, layers=len(rows.layers), tokens=len(cols), views=len(p.spans))
 
 
 def test_rows_bfloat16(vlm, folders):
@@ -223,28 +216,6 @@ def test_rows_bfloat16(vlm, folders):
     worst = (rows.attn[0]-want[:, :, -1][..., columns(p)]).abs().max().item()
     assert worst <= 1e-2
     note(vlm, bfloat16=worst)
-
-
-def test_steps_while_generating(vlm):
-    "The rows of every generated token are those of a prefill that ends there"
-    rows = vlm.capture(WIDE, QUESTION, steps='all', suffix=SHORT_ANSWER, max_new_tokens=3)
-    assert len(rows.attn) == len(rows.tokens)
-    p = vlm.prompt(WIDE, QUESTION, SHORT_ANSWER)
-    longer = grown(vlm, p, rows.tokens[:-1])
-    with torch.no_grad(), recording(vlm.model, vlm.layers, [-1], columns=columns(p)) as rec: vlm.model(**longer)
-    last = rec.stack()[:, 0, :, 0]
-    assert (last-rows.attn[-1]).abs().max() <= 1e-5
-
-
-def grown(vlm, prompt, tokens):
-    "Inputs of a prompt with some generated tokens behind it"
-    inputs, n = vlm.to_device(prompt), len(prompt)
-    for k, v in inputs.items():
-        if v.ndim >= 2 and v.shape[:2] == (1, n):
-            more = torch.tensor([tokens]) if k == 'input_ids' else v[:, -1:].repeat(1, len(tokens), *[1]*(v.ndim-2))
-            if k == 'token_type_ids' and not vlm.family.shares: more = torch.ones_like(more)   # attention both ways ends with the prompt
-            inputs[k] = torch.cat([v, more], 1)
-    return inputs
 
 
 # -- sharing, several images
@@ -267,35 +238,7 @@ def test_sharing(vlm):
     note(vlm, sharing=vlm.family.shares)
 
 
-def read_both(vlm, **kw):
-    "Rows and answer about two images, the second read on from the first; its tokens' keys and values"
-    session = Session(vlm, [WIDE, TALL])
-    p = session.prompt(QUESTION)
-    rows, cache = session.forward(p, steps='last', max_new_tokens=2), session.inputs(p)[CACHE]
-    return rows, keys_and_values(cache, vlm.layers)
-
-
-def keys_and_values(cache, layers):
-    "Those of the layers that have their own; some of Gemma 3n take another's"
-    return [(cache.layers[l].keys, cache.layers[l].values) for l in layers if cache.layers[l].keys is not None]
-
-
-def test_going_on(vlm):
-    "A second image is read on from the first one's cache: keys and values (relative to the largest), rows and answer are those of one whole pass"
-    if not (vlm.family.shares and vlm.family.alone): return
-    rows, seen = read_both(vlm)
-    p = vlm.prompt([WIDE, TALL], QUESTION)
-    whole = vlm.forward(p, steps='last', max_new_tokens=2)
-    cache = vlm.model.generate(**vlm.to_device(p), generation_config=greedy(vlm.model, 1))[CACHE]
-    want = keys_and_values(cache, vlm.layers)
-    end = max(s.end for s in p.spans)
-    # a layer with a window holds fewer keys of the whole prompt
-    worst = max(((x - y[:, :, :end]).abs().max()/y.abs().max().clamp(min=1)).item() for a, b in zip(seen, want, strict=True) for x, y in zip(a, b) if y.shape[2] == len(p))
-    far = max((rows.attn - whole.attn).abs().max().item(), (rows.question - whole.question).abs().max().item())
-    assert worst <= 2e-5 and far <= 1e-5 and rows.tokens == whole.tokens
-
-
-def test_several_images(vlm, folders):
+def test_several_images(vlm):
     p = vlm.prompt([WIDE, TALL], QUESTION)
     assert [s.image for s in p.spans] == sorted(s.image for s in p.spans) and {s.image for s in p.spans} == {0, 1}
     own = [(s.grid, s.box, s.view) for s in p.spans]
@@ -303,9 +246,6 @@ def test_several_images(vlm, folders):
         assert own == [((4, 4), (0, -40, 260, 220), 'base'), ((4, 4), (-77, 0, 173, 250), 'base')]
     else:                                # boxes and grids are those of each image alone
         assert own == [(s.grid, s.box, s.view) for im in (WIDE, TALL) for s in vlm.prompt(im, QUESTION).spans]
-    rows = vlm.forward(p)
-    want = eager_rows(vlm, stock(folders(vlm.family.name), 'eager'), p, rows.layers)[:, :, -1][..., columns(p)]
-    assert (rows.attn[0]-want).abs().max() <= 1e-5
     note(vlm, **{'several images': True})
 
 
@@ -325,23 +265,18 @@ def test_check_of_a_family_with_tiles(load, name):
 
 
 def test_tokens_of_a_view(vlm):
-    "A limit for the second image changes its tokens alone; it is read as it is read alone, at the same place of the image"
+    "A limit for the second image changes its tokens alone; it is read as it is read alone"
     several = 'several images' not in vlm.family.why_not
     images, limits = ([WIDE, TALL], (None, 16)) if several else ([TALL], (16,))
     usual, few = vlm.prompt(images, QUESTION), vlm.prompt(images, QUESTION, tokens=limits)
     def count(prompt, i): return sum(len(s) for s in prompt.spans if s.image == i)
     n = [count(p, len(images) - 1) for p in (usual, few)]
     note(vlm, view=n)
-    if several: assert count(usual, 0) == count(few, 0)
     changed = vlm.family.name in FEWER
     assert n[1] < n[0] if changed else n[1] == n[0]
+    assert not several or count(usual, 0) == count(few, 0)
     assert bool(vlm.why_not_fewer(16)) == (not changed)
-    alone = vlm.prompt(TALL, QUESTION, tokens=(16,))
-    if vlm.family.name != 'llava_onevision':    # which shows several images otherwise than one
-        assert [s.box for s in alone.spans] == [s.box for s in few.spans if s.image == len(images) - 1]
-    shared = Session(vlm, images).ask(QUESTION, None, 3, tokens=limits).tokens
-    assert shared == vlm.generate(few, 3).tokens
-    with pytest.raises(PromptError, match='one limit for each'): vlm.prompt(images, QUESTION, tokens=(None, 16, 16))
+    assert Session(vlm, images).ask(QUESTION, None, 3, tokens=limits).tokens == vlm.generate(few, 3).tokens
 
 
 def test_stock_ids(vlm, folders):
@@ -369,12 +304,12 @@ def test_words_on_its_own_tokenizer(vlm, tmp_path):
 
 def test_nothing_left(vlm):
     vlm.ask(WIDE, QUESTION, max_new_tokens=1)     # stock models hang hooks of their own at their first pass
-    before = settings(vlm)
+    before = traces(vlm)
     Session(vlm, WIDE).capture(QUESTION, steps='last', max_new_tokens=1)
-    assert settings(vlm) == before
+    assert traces(vlm) == before
     with pytest.raises(CarveError, match=r'layers \[99\] do not exist'): vlm.capture(WIDE, QUESTION, layers=[99])
     with pytest.raises(KeyError), recording(vlm.model, vlm.layers): raise KeyError
-    assert settings(vlm) == before
+    assert traces(vlm) == before
 
 
 # -- settings of processors that a released checkpoint may have
@@ -462,22 +397,22 @@ def test_tiles_on_the_map(vlm, image, monkeypatch):
 
 @pytest.mark.parametrize('name', ['llava_next', 'internvl'])
 def test_what_reads_the_thumbnail_says_so(name, load):
-    "The presets of the paper and the code, and ViCrop's, read the whole view; the note has its share, and tiles='all' reads all"
+    "Methods that read the whole view alone note its share, and tiles='all' reads all"
     vlm, rows = load(name), load(name).capture(WIDE, QUESTION)
-    for method in Carve.official(), Carve.paper(), RelAtt(), methods()['grad-att']():
-        r = method(vlm, WIDE, QUESTION)
-        assert r.saliency.values.shape == rows.spans[0].grid and "% of the attention on the image (tiles='thumbnail'" in r.notes[0]
-    for method in Carve.official(tiles='all'), RelAtt(tiles='all'), Carve():
-        r = method(vlm, WIDE, QUESTION)
-        assert r.saliency.values.shape == rows.raster().grid and not any('tiles=' in n for n in r.notes)
-    share = methods()['vrga'](max_new_tokens=2)(vlm, WIDE, QUESTION).notes
-    assert any("% of the attention on the image (tiles='thumbnail'" in n for n in share)
-    told = methods()['gift'](max_new_tokens=2)(vlm, WIDE, QUESTION).notes[0]
-    assert told.endswith(f'only the whole view is read and raised, not its {len(rows.spans) - 1} tiles')
-    assert not any('tiles' in n for name in ('vrga', 'gift') for n in methods()[name](max_new_tokens=2)(load('llava'), WIDE, QUESTION).notes)
-    r = RelAtt()(vlm, WIDE, QUESTION)
-    share = r.rows.attn[..., r.rows.span(0)].sum()/r.rows.mass.sum()
-    assert share < .4 and r.notes[0].startswith(f'the map shows {share:.0%} of the attention')
+    def ask(method, vlm=vlm, **fields): return methods()[method](max_new_tokens=2, **fields)(vlm, WIDE, QUESTION)
+    share = "% of the attention on the image (tiles='thumbnail'"
+    for method in 'paper', 'rel-att', 'grad-att':
+        r = ask(method)
+        assert r.saliency.values.shape == rows.spans[0].grid and share in r.notes[0]
+    every = ask('rel-att', tiles='all')
+    assert every.saliency.values.shape == rows.raster().grid and not any('tiles=' in n for n in every.notes)
+    assert any(share in n for n in ask('vrga').notes)
+    raised = f'only the whole view is read and raised, not its {len(rows.spans) - 1} tiles'
+    assert ask('gift').notes[0].endswith(raised)
+    assert not any('tiles' in n for method in ('vrga', 'gift') for n in ask(method, load('llava')).notes)
+    r = ask('rel-att')
+    part = r.rows.attn[..., r.rows.span(0)].sum()/r.rows.mass.sum()
+    assert part < .4 and r.notes[0].startswith(f'the map shows {part:.0%} of the attention')
 
 
 @pytest.mark.parametrize('name', ['carve', 'official'])

@@ -110,25 +110,22 @@ WITH_CROP = [name for name, m in registry.methods().items() if m.asks != 'model'
 
 @pytest.mark.parametrize('name', WITH_CROP)
 def test_every_method(name, serve, tiny, photo):
-    "One request, with the images that the model here would be shown; guided methods are refused"
-    method = registry.make_method(name, max_new_tokens=2)
-    far, seen = serve(ok('there'))
+    "One request, with the images that the model here would be shown: it answers them as here; guided methods are refused"
+    def play(server, sent):
+        shown, words = images(sent)
+        return ok(str(tiny.ask(shown, words, None, sent['max_tokens'])))
+    method = registry.make_method(name, max_new_tokens=4)
+    far, seen = serve(play, max_new_tokens=4)
     if hasattr(method, 'guided'):
         with pytest.raises(CarveError, match='changes how the model itself answers'):
             method(tiny, photo, 'What is it?', by=far)
         return
-    box = (30, 20, 70, 60)
-    here = method.answer(session := Session(tiny, photo, box), 'What is it?')
-    r = method.answer(session, 'What is it?', by=far)
-    assert (str(r), r.method, r.crop.box, len(seen)) == ('there', here.method, here.crop.box, 1)
-    assert r.plain_answer == here.plain_answer and any(n.startswith('answered by m at 127.0.0.1') for n in r.notes)
+    session = Session(tiny, photo, (30, 20, 70, 60))
+    here, there = method.answer(session, 'What is it?'), method.answer(session, 'What is it?', by=far)
+    assert (str(there), there.method, there.crop.box, len(seen)) == (str(here), here.method, here.crop.box, 1)
+    assert there.plain_answer == here.plain_answer and any(n.startswith('answered by m at 127.0.0.1') for n in there.notes)
     shown, words = images(seen[0][2])
-    if name == 'zoom-eye':     # the image reduced to the side of the tower, with a frame, as in its source
-        assert shown[0].size == (64, 48) and np.array_equal(shown[1], r.crop.image)
-    else:
-        assert np.array_equal(shown[0] if len(shown) > 1 else shown[-1],
-            photo if len(shown) > 1 or r.crop.image.tobytes() == photo.tobytes() else r.crop.image)
-    assert np.array_equal(shown[-1], r.crop.image) and words == f'What is it? {SHORT_ANSWER}'
+    assert np.array_equal(shown[-1], there.crop.image) and words == f'What is it? {SHORT_ANSWER}'
 
 
 BUSY = bad(429, 'slow down', Retry_After='0.01')
@@ -316,36 +313,13 @@ def test_a_run(serve, monkeypatch, tiny, tmp_path):
         run_eval('scenes', tiny, 'none,carve,vcd', 4, **where | dict(answer_by=f'{far.base_url}#other'))
 
 
-FORMS = [lambda k: k, lambda k: f'Incorrect API key provided: {k[:12]}...', lambda k: f'...{k[-8:]} is bad',
-    lambda k: f'/v1?key={__import__("urllib.parse").parse.quote(k, safe="")}', lambda k: f'Bearer {k}']
-
-
-def test_a_key_in_any_form(serve, monkeypatch, tmp_path, capsys):
-    "From a shell: a server that repeats the key in an error, whole, shortened or as an address: it is neither on the terminal nor in a file"
-    key = 'sk-Q7f2/not+a=real-key-93'
-    monkeypatch.setenv('CARVE_TEST_KEY', key)
-    far, seen = serve(*[play for form in FORMS for play in (bad(400, form(key)), ok())], retries=0)
-    assert main(['eval', 'scenes', '--n', str(2*len(FORMS)), '--methods', 'none', '--answer-by', f'{far.base_url}#m',
+def test_a_key_in_an_error(serve, monkeypatch, tmp_path, capsys):
+    "From a shell: a server that repeats a part of the key in an error is quoted neither on the terminal nor in a file"
+    monkeypatch.setenv('CARVE_TEST_KEY', KEY)
+    far, seen = serve(bad(400, f'Incorrect API key provided: {KEY[:12]}...'), ok(), retries=0)
+    assert main(['eval', 'scenes', '--n', '2', '--methods', 'none', '--answer-by', f'{far.base_url}#m',
         '--answer-key', 'CARVE_TEST_KEY', '--out', str(tmp_path/'R'), '--quiet']) == 0
     said = capsys.readouterr()
-    assert f'Images leave this machine: m at {far.host} answers' in said.err and len(seen) == 2*len(FORMS)
+    assert f'Images leave this machine: m at {far.host} answers' in said.err and len(seen) == 2
     texts = [said.out, said.err, *(p.read_bytes().decode(errors='replace') for p in (tmp_path/'R').iterdir())]
-    pieces = [key[i:i+6] for i in range(len(key) - 5)] + ['%2B', '93 is bad']
-    assert not [(p, t[max(0, t.index(p) - 40):][:90]) for t in texts for p in pieces if p in t]
-    assert any('no reason that can be shown' in t for t in texts)
-
-
-def test_an_answer_is_never_masked(serve, monkeypatch):
-    "A word that has six letters in a row with the key is still the answer"
-    monkeypatch.setenv('CARVE_TEST_KEY', 'sk-elephant-orange-93')
-    far, _ = serve(ok('an orange elephant'), key_env='CARVE_TEST_KEY')
-    assert far.ask(Image.new('RGB', (8, 8)), 'What?') == 'an orange elephant'
-
-
-def test_an_address_with_a_secret(tmp_path, capsys):
-    "Refused before anything is said of it"
-    for url in ('http://user:S3CRET@host/v1#m', 'https://host/v1?key=S3CRET#m', 'https://S3CRET@host/v1#m', 'https://host/v1?key=S3CRET'):
-        words = ['eval', 'scenes', '--n', '2', '--methods', 'none', '--answer-by', url, '--out', str(tmp_path/'R')]
-        assert main(words) == 2
-        said = capsys.readouterr()
-        assert 'S3CRET' not in said.out + said.err and 'Images leave' not in said.err and 'carve: error:' in said.err
+    assert not [t for t in texts if KEY[:6] in t] and any('no reason that can be shown' in t for t in texts)

@@ -135,14 +135,6 @@ def test_reader(page):
     assert not any('safetensors' in url for url in page.fetched)
 
 
-def test_reads_the_word_that_the_library_reads(page):
-    start(page)
-    asked = page.get_by_label('Question')
-    for question, word in ('How many hearts are there?', 'hearts'), ('What color is the star in the image?', 'star'):
-        asked.fill(question)
-        assert f'“{word}” looks at' in answered(page, lambda: asked.press('Enter'))
-
-
 def test_the_noun_is_that_of_the_library(page):
     "Words as the page has them, each a token"
     asked = [tokens for tokens, _ in read_asked()]

@@ -1,14 +1,10 @@
 "README.md is what the index notebook says, and the images it shows are there."
 import json
 import re
-import subprocess
-import sys
-from processes import ROOT
+from processes import ROOT, python
 from readme import absolute, render  # noqa: E402
 
-def test_readme_is_fresh():
-    r = subprocess.run([sys.executable, ROOT/'tools/readme.py', '--check'], capture_output=True, text=True)
-    assert r.returncode == 0, r.stdout + r.stderr
+def test_readme_is_fresh(): python(ROOT/'tools/readme.py', '--check')
 
 def test_images_exist():
     shown = re.findall(r'!\[[^\]]*\]\(([^)]+)\)', (ROOT/'README.md').read_text(encoding='utf-8'))

@@ -2,8 +2,6 @@
 import base64
 import io
 import re
-import subprocess
-import sys
 import textwrap
 import check_site  # noqa: E402
 import colab
@@ -13,7 +11,7 @@ import pytest
 import signatures
 from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
-from processes import ROOT
+from processes import ROOT, python
 
 ALL = pages.notebooks()
 
@@ -40,9 +38,7 @@ def test_groups_are_complete():
     assert len(book) == 10 and book[0] == 'quickstart' and book[1:] == sorted(book[1:])
 
 
-def test_llms_is_fresh():
-    r = subprocess.run([sys.executable, ROOT/'tools/pages.py', '--llms', '--check'], capture_output=True, text=True)
-    assert r.returncode == 0, r.stdout + r.stderr
+def test_llms_is_fresh(): python(ROOT/'tools/pages.py', '--llms', '--check')
 
 
 def inside(text):
@@ -301,6 +297,5 @@ def test_docs_need_no_package():
     "The pages are made without importing what they describe"
     for name in ('tools/pages', 'tools/signatures', 'tools/check_site', 'docs/page_html', 'docs/conf'):
         assert not re.search(r'^\s*(import|from) (carve_nb|torch|numpy)', (ROOT/f'{name}.py').read_text(), re.M)
-    code = 'import sys; sys.path.insert(0, "tools"); import pages; pages.modules(); print("torch" in sys.modules)'
-    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True,
-        text=True).stdout.strip() == 'False'
+    code = f'import sys; sys.path.insert(0, "{ROOT}/tools"); import pages; pages.modules(); print("torch" in sys.modules)'
+    assert python('-c', code).strip() == 'False'

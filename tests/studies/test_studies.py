@@ -1,12 +1,10 @@
 "Measurements over somebody's model and questions, as a script starts them."
 import math
-import shutil
 from dataclasses import replace
-from functools import partial
 import pytest
 from processes import Forked, afresh, until
 from carve_nb import measure_entropy, measure_layers, measure_masking
-from carve_nb.core.errors import DataError, IncompleteError, RunError
+from carve_nb.core.errors import DataError, RunError
 from carve_nb.data.records import read_table
 from carve_nb.data.scenes import samples
 from carve_nb.runs.runner import run_eval
@@ -36,15 +34,6 @@ def test_killed_and_resumed(folders, load, photos, tmp_path, measure, family, la
     assert len(lines()) == 10
 
 
-def test_broken_image_keeps_the_others(load, photos, tmp_path):
-    "One image cannot be opened: a warning names it, and nine questions are measured"
-    shutil.copytree(photos, tmp_path/'d')
-    (tmp_path/'d'/'coins.jpg').write_bytes(b'no image')
-    with pytest.warns(UserWarning, match='1 of 10 questions have no record.*coins.jpg'):
-        t = measure_entropy(load('llava'), read_table(tmp_path/'d'), tmp_path/'o', progress=False)
-    assert t.id.nunique() == len(read_records(tmp_path/'o')[0]) == 9
-
-
 @pytest.mark.parametrize('measure, scores', [(measure_entropy, ['correct']), (measure_masking, ['plain', 'none', 'onward', 'only'])])
 def test_no_truth_is_not_wrong(load, measure, scores):
     "A question without a known answer has no score: NaN beside scored ones, no column where none is scored"
@@ -52,31 +41,6 @@ def test_no_truth_is_not_wrong(load, measure, scores):
     t = measure(load('llava'), [replace(a, answers=[]), b], progress=False)
     for k in scores: assert t[t.id == a.id][k].isna().all() and t[t.id == b.id][k].isin([0, 1]).all()
     assert not {*scores} & {*measure(load('llava'), [replace(a, answers=[])], progress=False)}
-
-
-def test_all_questions_fail(load):
-    "One error that says why"
-    gone = [replace(q, image='nowhere.png') for q in samples('digit', 2)]
-    with pytest.raises(IncompleteError, match='2 of 2 questions have no record: heldout-0-digit: .*nowhere.png'):
-        measure_layers(load('llava'), gone, progress=False)
-
-
-def test_function_of_the_same_name(load, tmp_path):
-    "A function whose code or arguments changed is another study, and comments are no code; `partial` works"
-    vlm, questions = load('llava'), samples('digit', 1)
-    def made(text):
-        (tmp_path/'own.py').write_text(text)
-        names = {}
-        exec(compile(text, str(tmp_path/'own.py'), 'exec'), names)
-        return names['width']
-    go = lambda measure: measure_each(measure, vlm, questions, tmp_path/'out', progress=False)[0]
-    code = 'def width(vlm, question, k=1):\n    return dict(w={}*k){}\n'
-    assert go(made(code.format(1, '')))['w'] == 1
-    assert go(made(code.format(1, '    # in pixels')))['w'] == 1
-    for text, held in (code.format(2, ''), {}), (code.format(1, ''), dict(k=2)):
-        other = partial(made(text), **held)
-        with pytest.raises(RunError, match="study is 'width, code .* there, 'width, code .* now. Name another folder"): go(other)
-        assert measure_each(other, vlm, questions, progress=False)[0]['w'] == 2
 
 
 def test_stopped_without_a_folder(load, caplog, tmp_path):
