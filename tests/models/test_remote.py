@@ -323,3 +323,11 @@ def test_a_key_in_an_error(serve, monkeypatch, tmp_path, capsys):
     assert f'Images leave this machine: m at {far.host} answers' in said.err and len(seen) == 2
     texts = [said.out, said.err, *(p.read_bytes().decode(errors='replace') for p in (tmp_path/'R').iterdir())]
     assert not [t for t in texts if KEY[:6] in t] and any('no reason that can be shown' in t for t in texts)
+
+
+def test_an_address_with_a_secret(tmp_path, capsys):
+    "Refused before anything is said of it"
+    for url in ('http://user:S3CRET@host/v1#m', 'https://host/v1?key=S3CRET#m', 'https://S3CRET@host/v1#m', 'https://host/v1?key=S3CRET'):
+        assert main(['eval', 'scenes', '--n', '2', '--methods', 'none', '--answer-by', url, '--out', str(tmp_path/'R')]) == 2
+        said = capsys.readouterr()
+        assert 'S3CRET' not in said.out + said.err and 'Images leave' not in said.err and 'carve: error:' in said.err
