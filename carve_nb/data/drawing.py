@@ -111,14 +111,14 @@ def _photo(name: str) -> Image.Image:
     photo = Image.fromarray(pixels[..., :3] if pixels.ndim == 3 else pixels).convert('RGB')
     scale = max(1., SIZE/min(photo.size))
     size = math.ceil(photo.width*scale), math.ceil(photo.height*scale)
-    return photo.resize(size, Image.BICUBIC).convert('YCbCr')
+    return photo.resize(size, Image.Resampling.BICUBIC).convert('YCbCr')
 
 def _photo_crop(rng: Rng, photos: Sequence[str]) -> Image.Image:
     "Cut a random square of a photograph in YCbCr, 448 × 448"
-    photo = _photo(photos[rng.integers(len(photos))])
+    photo = _photo(photos[int(rng.integers(len(photos)))])
     side = int(rng.integers(SIZE//2, SIZE + 1))
     x, y = (rng.integers(0, long - side + 1) for long in photo.size)
-    return photo.resize((SIZE, SIZE), Image.BICUBIC, box=(x, y, x + side, y + side))
+    return photo.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=(x, y, x + side, y + side))
 
 
 # %% ../../nbs/library/data/00_drawing.ipynb #849aa118
@@ -126,10 +126,10 @@ def noise(rng: Rng, cells: int = 8, octaves: int = 4, decay: float = .8) -> np.n
     """Draw smooth noise, [448, 448] with mean 0 and deviation 1.
 
     The coarsest octave has `cells`, each other one twice as many and `decay` of the amplitude."""
-    total = np.zeros((SIZE, SIZE), np.float32)
+    total: np.ndarray = np.zeros((SIZE, SIZE), np.float32)
     for octave in range(octaves):
         plane = Image.fromarray(rng.standard_normal((cells*2**octave, cells*2**octave)).astype(np.float32))
-        total = total + decay**octave*np.asarray(plane.resize((SIZE, SIZE), Image.BICUBIC))
+        total = total + decay**octave*np.asarray(plane.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
     return (total - total.mean())/(total.std() + 1e-6)
 
 # %% ../../nbs/library/data/00_drawing.ipynb #c886b000

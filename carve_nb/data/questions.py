@@ -30,9 +30,9 @@ class Question:
 # %% ../../nbs/library/data/01_questions.ipynb #1f83f5b2
 Item = TypeVar('Item')
 
-def choose_one(rng: Rng, items: Sequence[Item]) -> Item|None:
+def choose_one(rng: Rng, items: Sequence[Item]) -> Item:
     "Choose a random element, None of an empty list"
-    return items[int(rng.integers(len(items)))] if len(items) else None
+    return items[int(rng.integers(len(items)))] if len(items) else None    # type: ignore[return-value]
 
 def _unique(objects: Objects, attr: str) -> list[SceneObject]:
     "Find the objects whose value of this attribute occurs once"

@@ -64,7 +64,7 @@ _TRUTHS = dict(true=['yes', 'true'], false=['no', 'false'])
 class Record:
     "One question about one image; the image is opened when it is asked for"
     id: str # unique in its set
-    image: object = field(repr=False) # path, bytes, PIL image, None, or a function that gives one of these
+    image: Any = field(repr=False) # path, bytes, PIL image, None, or a function that gives one of these
     question: str # the words, with the options where there are some
     answers: list # accepted; of options: the texts of the right ones; none: it is not known, nothing can be scored
     choices: list|None = None # texts of the options, in the order in which they are shown
@@ -276,12 +276,12 @@ class Columns:
     def among(cls, headers: list[str], named: dict[str, str|None]) -> 'Columns':
         "Find the columns in a table's header"
         names, parts = {}, {}
-        settled = {COLUMNS[field].same for field, column in named.items() if column} - {''}
-        for field, column in COLUMNS.items():
-            name = named.get(field, None if column.same in settled else field)
-            names[field] = name and _header(name, headers)
+        settled = {COLUMNS[key].same for key, column in named.items() if column} - {''}
+        for key, column in COLUMNS.items():
+            name = named.get(key, None if column.same in settled else key)
+            names[key] = name and _header(name, headers)
             several = ([_header(part, headers) for part in form.split()] for form in column.parts)
-            parts[field] = next((form for form in several if {*form} <= {*headers}), [])
+            parts[key] = next((form for form in several if {*form} <= {*headers}), [])
         return cls(names, parts)
 
     def read(self, row: dict, field: str) -> Any:
@@ -529,7 +529,7 @@ def make_records(
     """Make the records of some rows of a set, and tell which lack something.
 
     `names`: field -> its column, None: not read."""
-    for field in names: choose(field, COLUMNS, 'field of a record')
+    for key in names: choose(key, COLUMNS, 'field of a record')
     if not rows: raise DataError(f'{name}: there are no rows to ask about; give another split or file.')
     headers = list(dict.fromkeys(header for row in rows for header in row))
     columns = Columns.among(headers, names)
