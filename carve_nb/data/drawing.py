@@ -62,7 +62,7 @@ def _glyph(digit: int|str, px: int, name: str) -> Image.Image:
     box = font.getbbox(str(digit))
     mask = Image.new('L', box_size(box))
     ImageDraw.Draw(mask).text((-box[0], -box[1]), str(digit), fill=255, font=font)
-    return mask.resize((max(1, round(mask.width*px/mask.height)), px), Image.LANCZOS)
+    return mask.resize((max(1, round(mask.width*px/mask.height)), px), Image.Resampling.LANCZOS)
 
 # %% ../../nbs/library/data/00_drawing.ipynb #af165f61
 FONT = 'DejaVuSans-Bold'

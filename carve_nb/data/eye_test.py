@@ -92,7 +92,7 @@ def eye_question(seed: int, kind: str, step: int) -> Record:
     q = EYE_KINDS[kind](objects, np.random.default_rng([seed, 2]))
     name = f'eye-{seed}-{kind}-{step}'
     return Record(
-        name, partial(eye_image, seed, step, kind), q.question, [q.answer], CHOICES[kind], [q.box], kind,
+        name, partial(eye_image, seed, step, kind), q.question, [q.answer], CHOICES[kind], [q.box], kind,    # type: ignore[list-item]
         rule='choice-text', objects=objects, image_key=name)
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #6e0a0002
