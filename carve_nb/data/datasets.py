@@ -20,7 +20,16 @@ from ..core.image import open_image
 from ..core.io import digest, table_html
 from ..core.text import SHORT_ANSWER
 from .eye_test import CHANCE, EACH, eye_records
-from .records import FOLDER_FORMAT, Names, Record, check_ids, choose_rows, hub_rows, make_records, read_table
+from carve_nb.data.records import (
+    FOLDER_FORMAT,
+    Names,
+    Record,
+    check_ids,
+    choose_rows,
+    hub_rows,
+    make_records,
+    read_table,
+)
 from .scenes import make_scene, scene_records
 from .scoring import RULES
 
@@ -46,7 +55,7 @@ BENCHMARKS = {
         dict(id='question_id', question='text', answer='label', kind='category'),
         license='not stated (UNVERIFIED); images: SA-1B',
         note='The own evaluator takes the likeliest option. True regions are in the files of the authors alone.'),
-    'pope': Benchmark('lmms-lab/POPE', 'test', 'pope', dict(id=None, kind='category'),     # its ids recur in each category
+    'pope': Benchmark('lmms-lab/POPE', 'test', 'pope', dict(id=None, kind='category'),     # its ids recur
         license=f'MIT; {_COCO}'),
     'aokvqa': Benchmark('HuggingFaceM4/A-OKVQA', 'validation', 'choice', dict(id='question_id'),
         license=f'Apache 2.0 (UNVERIFIED); {_COCO}',
@@ -124,7 +133,8 @@ def _unique_kinds(kinds: str|Sequence[str]) -> list[str]:
 def _scene_set(
     spec: str, n: int|None, seed: int|None, split: str = 'heldout', kinds: str|Sequence[str] = ('digit',),
 ) -> DataSet:
-    "Make questions about our scenes; with a seed a random choice among the first thousand of each kind, in order"
+    """Make questions about our scenes; with a seed a random choice among the first thousand of each kind,
+    in order"""
     kinds = _unique_kinds(kinds)
     n = 300 if n is None else n
     most = 1000*len(kinds)
@@ -132,7 +142,8 @@ def _scene_set(
         raise DataError(f'n={n}: a random choice has at most {most} questions; leave out the seed.')
     records = choose_rows(scene_records(n if seed is None else most, kinds, split), n, seed)
     about = dict(split=split, source='synthetic scenes of this package')
-    return DataSet('scenes', records, None if kinds == ['describe'] else SHORT_ANSWER, records[0].rule, about=about)
+    suffix = None if kinds == ['describe'] else SHORT_ANSWER
+    return DataSet('scenes', records, suffix, records[0].rule, about=about)
 
 # %% ../../nbs/library/data/14_datasets.ipynb #b1bb18b7
 def _make_set(name: str, records: list[Record], **about: str) -> DataSet:
@@ -188,15 +199,16 @@ def _given_set(spec: DataSet, n: int|None, seed: int|None) -> DataSet:
 OURS: dict[str, Callable[..., DataSet]] = dict(scenes=_scene_set, eye=_eye_set)
 
 def load_benchmark(
-    spec: str|Path|DataSet,    # 'scenes', 'eye', a name in `BENCHMARKS`, a folder or file, or an id on the Hub
+    spec: str|Path|DataSet,    # 'scenes', 'eye', a name in `BENCHMARKS`, a folder or file, an id on the Hub
     n: int|None = None,        # records; None: all (of scenes 300, of eye 104 of a kind)
     split: str|None = None,    # of the set; None: the usual one
     seed: int|None = None,     # of a random choice; None: the first
     rule: str|None = None,     # another score for all of them
     download: bool = False,    # may the Hub be asked?
-    **kw: object    # scenes, eye: kinds; public sets: root (a snapshot), revision, config, names; folders: names, images
+    **kw: object    # kinds; of public sets root (a snapshot), revision, config, names; of folders names, images
 ) -> DataSet:
-    "Load a set of questions; nothing is fetched unasked. `names`: dict(question='text') for columns of other names"
+    """Load a set of questions; nothing is fetched unasked. `names`: dict(question='text') for columns of
+    other names"""
     if rule: choose(rule, RULES, 'Rule')
     there = not isinstance(spec, DataSet) and Path(spec).expanduser().exists()
     named = isinstance(spec, str) and spec in (*OURS, *BENCHMARKS)

@@ -35,7 +35,8 @@ class SceneObject:
 
 # %% ../../nbs/library/data/00_drawing.ipynb #f448b9eb
 def _ring(n: int, radius: float|np.ndarray = .5) -> np.ndarray:
-    "Place `n` points on a circle around the center of the unit square, from the top on; one radius, or one of each"
+    """Place `n` points on a circle around the center of the unit square, from the top on; one radius, or
+    one of each"""
     turns = (np.arange(n)/n*2 - .5)*np.pi
     return .5 + radius*np.stack([np.cos(turns), np.sin(turns)], 1)
 
@@ -77,7 +78,8 @@ def sprite(
     font: str = FONT,          # of the digit, one of matplotlib's
     filled: bool = True,       # else an outline in its color
 ) -> Image.Image:
-    "Draw an object on a transparent ground, RGBA, px × px; its digit is 0.42 of its side high, a word as wide as fits"
+    """Draw an object on a transparent ground, RGBA, px × px; its digit is 0.42 of its side high, a word as
+    wide as fits"""
     scale = 4
     fill = tuple(map(int, color))
     big = Image.new('RGBA', (px*scale, px*scale), (*fill, 0))
@@ -134,7 +136,8 @@ def noise(rng: Rng, cells: int = 8, octaves: int = 4, decay: float = .8) -> np.n
 
 # %% ../../nbs/library/data/00_drawing.ipynb #c886b000
 def strokes(rng: Rng, n: int) -> np.ndarray:
-    "Draw lines and arcs of random place, length, gray and width: distractors of the luminance, [448, 448] with mean 0"
+    """Draw lines and arcs of random place, length, gray and width: distractors of the luminance, [448,
+    448] with mean 0"""
     image = Image.new('L', (SIZE, SIZE), 128)
     draw = ImageDraw.Draw(image)
     for _ in range(n):
@@ -165,4 +168,5 @@ def background(rng: Rng, texture: float, color: float, photos: Sequence[str] = P
     tint = (12 + 44*color)*np.stack([np.cos(hue), np.sin(hue)], -1)
     if chroma is not None: tint = (1 - .6*color)*tint + 1.2*color*chroma
     pixels = np.concatenate([luma[..., None], 128 + tint], -1).clip(0, 255).astype(np.uint8)
-    return np.asarray(Image.merge('YCbCr', [Image.fromarray(pixels[..., i]) for i in range(3)]).convert('RGB'))
+    planes = [Image.fromarray(pixels[..., i]) for i in range(3)]
+    return np.asarray(Image.merge('YCbCr', planes).convert('RGB'))

@@ -29,7 +29,7 @@ def share(step: float) -> float:
     return LARGEST*2**(-step/STEPS)
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #5a22c2bf
-THING = dict(word=48)    # least side of an object in pixels, 24 of the others: what it carries is ten pixels high
+THING = dict(word=48)    # least side of an object in pixels, 24 of the others: its sign is ten pixels high
 LONGEST = round(24/share(SMALLEST))   # side of the largest image
 
 class Sides(NamedTuple):
@@ -44,7 +44,7 @@ def image_side(step: float, kind: str = 'digit') -> Sides:
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #641b7a00
 WORDS = 'BUS CAT CUP EGG HAT KEY MAP OWL PEN SUN'
-SIGNS = dict(digit=list('0123456789'), letter=list('CDHKNORSVZ'), word=WORDS.split())    # what a thing carries
+SIGNS = dict(digit=list('0123456789'), letter=list('CDHKNORSVZ'), word=WORDS.split())
 
 def _objects(seed: int, kind: str, step: float) -> list[SceneObject]:
     "Draw lots for the three objects of an image, from top to bottom"
@@ -92,7 +92,8 @@ def eye_question(seed: int, kind: str, step: int) -> Record:
     q = EYE_KINDS[kind](objects, np.random.default_rng([seed, 2]))
     name = f'eye-{seed}-{kind}-{step}'
     return Record(
-        name, partial(eye_image, seed, step, kind), q.question, [q.answer], CHOICES[kind], [q.box], kind,    # type: ignore[list-item]
+        name, partial(eye_image, seed, step, kind), q.question, [q.answer], CHOICES[kind],
+        [q.box], kind,    # type: ignore[list-item]
         rule='choice-text', objects=objects, image_key=name)
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #6e0a0002

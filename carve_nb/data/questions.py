@@ -99,8 +99,8 @@ def ask_relation(objects: Objects, rng: Rng) -> Question|None:
     axis, sign = RELATIONS[word]
     gap = (center(a.box)[axis] - center(b.box)[axis])*sign
     if abs(gap) < 24: return None
-    return Question(
-        'relation', f'Is the {a.name} {word} the {b.name}?', 'yes' if gap > 0 else 'no', union_box([a.box, b.box]))
+    question = f'Is the {a.name} {word} the {b.name}?'
+    return Question('relation', question, 'yes' if gap > 0 else 'no', union_box([a.box, b.box]))
 
 # %% ../../nbs/library/data/01_questions.ipynb #8b0073ca
 def ask_twostep(objects: Objects, rng: Rng) -> Question|None:

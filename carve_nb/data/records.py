@@ -67,7 +67,7 @@ class Record:
     id: str # unique in its set
     image: Any = field(repr=False) # path, bytes, PIL image, None, or a function that gives one of these
     question: str # the words, with the options where there are some
-    answers: list # accepted; of options: the texts of the right ones; none: it is not known, nothing can be scored
+    answers: list # accepted; of options: the texts of the right ones; none: not known
     choices: list|None = None # texts of the options, in the order in which they are shown
     boxes: 'list[Box]|None' = None # true regions
     kind: str = '' # of question
@@ -76,7 +76,7 @@ class Record:
     objects: list = field(default_factory=list, repr=False) # all that is in a scene of ours
     image_key: str = field(default='', repr=False) # the same for all about one scene
     answer = property(lambda self: self.answers[0] if self.answers else '')
-    describes = property(lambda self: self.kind == 'describe' and bool(self.objects)) # a scene of ours, in sentences?
+    describes = property(lambda self: self.kind == 'describe' and bool(self.objects)) # a scene of ours?
     @property
     def box(self) -> 'Box|None':
         "The smallest box around the true regions"
@@ -127,7 +127,8 @@ class Record:
         return image
 
     def opened(self) -> 'Record':
-        "Return a copy with the image in memory and boxes cut at its border, which rounding can exceed by a pixel"
+        """Return a copy with the image in memory and boxes cut at its border, which rounding can exceed by
+        a pixel"""
         image = self.open()
         boxes = [(x0, y0, min(x1, image.width), min(y1, image.height)) for x0, y0, x1, y1 in self.boxes or ()]
         return replace(self, image=image, boxes=boxes or self.boxes)
@@ -229,7 +230,8 @@ def _read_options(value: object, column: str) -> list[str]:
 
 # %% ../../nbs/library/data/07_records.ipynb #a8cf564b
 def _read_boxes(value: Any, column: str, corners: bool = True) -> Any:
-    "Read true regions: of four numbers, a text with four numbers, or a list of such lists; `Record` refuses what is none"
+    """Read true regions: of four numbers, a text with four numbers, or a list of such lists; `Record`
+    refuses what is none"""
     import numpy as np  # help loads this module
     if value is None: return None
     with suppress(TypeError, ValueError, OverflowError, RecursionError):
@@ -258,7 +260,8 @@ COLUMNS = {    # field of a record, and the usual name of its column
     'choices': Column(_read_options, tuple(' '.join(LETTERS[:n]) for n in range(26, 1, -1))),
     'correct_choice_idx': Column(same='truth'),
     'kind': Column(),
-    'box': Column(_read_boxes, ('x0 y0 x1 y1', 'x1 y1 x2 y2', 'xmin ymin xmax ymax', 'x_min y_min x_max y_max'), 'region'),
+    'box': Column(
+        _read_boxes, ('x0 y0 x1 y1', 'x1 y1 x2 y2', 'xmin ymin xmax ymax', 'x_min y_min x_max y_max'), 'region'),
     'bbox': Column(partial(_read_boxes, corners=False), same='region')}
 
 def _header(name: str, headers: list[str]) -> str:
@@ -306,7 +309,8 @@ def _usual_rule(answers: list, choices: list) -> str:
     "Choose the rule by what a row has"
     if choices: return 'choice'
     if len(answers) >= 10: return 'vqa-text'     # ten people's answers
-    return 'yes/no' if [str(o).lower() for o in answers] in (['yes'], ['no'], ['true'], ['false']) else 'exact'
+    only = [str(o).lower() for o in answers]
+    return 'yes/no' if only in (['yes'], ['no'], ['true'], ['false']) else 'exact'
 
 def _with_options(question: str, choices: list[str], truths: list, by_index: bool) -> SplitQuestion:
     "Put options after a question, or read them in it, where the truth is one of them"
@@ -321,7 +325,8 @@ def _with_options(question: str, choices: list[str], truths: list, by_index: boo
 def make_record(
     row: dict, number: int, find_image: Callable[[str], object], columns: Columns, rule: str|None = None,
 ) -> Record:
-    "Make the record of a row; `find_image`: name of an image -> the image; `rule` None: chosen by what the row has"
+    """Make the record of a row; `find_image`: name of an image -> the image; `rule` None: chosen by what
+    the row has"""
     read = partial(columns.read, row)
     question = read('question')
     image = read_image_cell(row.get(columns.names['image']), find_image)
@@ -337,9 +342,15 @@ def make_record(
     boxes = read('box')
     stem = f'{image.stem}-' if isinstance(image, Path) else ''
     return Record(
-        f'{stem}{number}' if read('id') is None else read('id'), image, asked.whole, answers, asked.options or None,
-        read('bbox') if boxes is None else boxes, read('kind'), asked.alone if asked.options else read('short_question'),
-        rule or _usual_rule(answers, asked.options))
+        id=f'{stem}{number}' if read('id') is None else read('id'),
+        image=image,
+        question=asked.whole,
+        answers=answers,
+        choices=asked.options or None,
+        boxes=read('bbox') if boxes is None else boxes,
+        kind=read('kind'),
+        short_question=asked.alone if asked.options else read('short_question'),
+        rule=rule or _usual_rule(answers, asked.options))
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000005
 ENDINGS = '.json', '.jsonl', '.csv', '.tsv', '.parquet'
@@ -353,7 +364,8 @@ def _open_cell(data: Any, i: int, name: str) -> bytes:
 def hub_rows(
     name: str|Path, split: str, config: str|None = None, revision: str|None = None, n: int|None = None,
 ) -> list[dict]:
-    "Read the first rows of a set of the Hub, a snapshot of it, or a Parquet file; fetches what is not in the cache"
+    """Read the first rows of a set of the Hub, a snapshot of it, or a Parquet file; fetches what is not in
+    the cache"""
     try:
         import datasets
         datasets.disable_progress_bars()
@@ -494,7 +506,8 @@ _SEEMS = (    # what a column holds, fields that read it, names under which othe
     ('true regions', ('box', 'bbox'), r'(?:.*_)?b?box(?:es)?(?:_.*)?'))
 
 def _check_columns(headers: list[str], columns: Columns, named: Names, name: str) -> str:
-    "Raise an error for a column that is not there, and for one that seems to hold what is not read; list the columns"
+    """Raise an error for a column that is not there, and for one that seems to hold what is not read; list
+    the columns"""
     listed = f'the columns are {", ".join(str(header)[:80] for header in headers)[:300]}'
     for key in [*named, 'question']:
         column = columns.names[key]
@@ -509,7 +522,9 @@ def _check_columns(headers: list[str], columns: Columns, named: Names, name: str
                             f'name it: {cures}; leave it out: {_cure(fields[0], None)}.')
     return listed
 
-def _tell(name: str, records: list[Record], lacking: list[str], what: str, cure: str, must: bool = True) -> None:
+def _tell(
+    name: str, records: list[Record], lacking: list[str], what: str, cure: str, must: bool = True,
+) -> None:
     "Warn of rows that lack something; raise an error if all do that must have it"
     said = f'{name}: {len(lacking)} of {len(records)} rows {what}: {", ".join(map(quote, lacking[:3]))}; {cure}.'
     if must and len(lacking) == len(records): raise DataError(said)
@@ -557,9 +572,11 @@ def make_records(
     return check_ids(records, name)
 
 def read_table(
-    path: str|Path, n: int|None = None, seed: int|None = None, names: Names = {}, images: str|Path|None = None,
+    path: str|Path, n: int|None = None, seed: int|None = None, names: Names = {},
+    images: str|Path|None = None,
 ) -> list[Record]:
-    "Read the records of a table, or of a folder with one; `images`: another folder of images than the table's"
+    """Read the records of a table, or of a folder with one; `images`: another folder of images than the
+    table's"""
     path = Path(path).expanduser()
     there = [path] if path.is_file() else path.glob('[!.]*.*')
     files = sorted(p for p in there if p.suffix.lower() in ENDINGS)

@@ -26,7 +26,8 @@ def _rng(split: str, *keys: int) -> Rng:
     "Make the random generator of a split and some numbers"
     if not all(isinstance(key, Integral) and key >= 0 for key in keys):
         raise CarveError(f'seed must be a whole number of 0 or more, got {quote(keys[0])}')
-    return np.random.default_rng(np.random.SeedSequence([SPLITS[choose(split, SPLITS, 'split')], *map(int, keys)]))
+    part = SPLITS[choose(split, SPLITS, 'split')]
+    return np.random.default_rng(np.random.SeedSequence([part, *map(int, keys)]))
 
 # %% ../../nbs/library/data/02_scenes.ipynb #537cd9b6
 @dataclass
@@ -83,8 +84,9 @@ def _blobs(image: Image.Image, rng: Rng, n: int) -> None:
 Arrange = Callable[[list[int]], list[int]]    # pairs (color * 6 + shape) -> another order of them
 Painted = tuple[SceneObject, tuple, bool]    # the RGB of its paint; whether its rim is dark
 
-def _lay_out(seed: int, split: str, n: int|None = None, side: tuple[int, int] = (36, 60), arrange: Arrange|None = None,
-             ) -> list[Painted]:
+def _lay_out(
+    seed: int, split: str, n: int|None = None, side: tuple[int, int] = (36, 60), arrange: Arrange|None = None,
+) -> list[Painted]:
     "List a scene's objects in the order of painting"
     knobs = _rng(split, seed, 0)
     rng = _rng(split, seed, 1)
@@ -115,7 +117,7 @@ def make_scene(
     split: str = 'heldout',               # splits cannot overlap: the split is part of the seed
     texture: float|None = None,           # knob in [0, 1]; drawn from the seed if None
     color: float|None = None,             # the same
-    n: int|None = None,                   # objects, 1 to 12 (fewer if there is no room); 3 to 12 by the seed if None
+    n: int|None = None,                   # objects, 1 to 12 (fewer if no room); 3 to 12 by the seed if None
     side: tuple[int, int] = (36, 60),     # smallest and largest side of an object in pixels
     arrange: Arrange|None = None,         # of colors and shapes; the first `n` are shown
 ) -> Scene:
@@ -142,9 +144,9 @@ def scene_objects(seed: int, split: str = 'heldout') -> list[SceneObject]:
 def to_sample(scene: Scene, kind: str) -> Record|None:
     "Make the record of a kind of question about a scene; None if the scene has no such question"
     q = scene.question(kind)
-    return Record(
+    return None if not q else Record(
         f'{scene.name}-{kind}', scene.image, q.question, [q.answer], boxes=[q.box] if q.box else None, kind=kind,
-        rule='f1-pairs' if kind == 'describe' else 'exact', objects=scene.objects, image_key=scene.name) if q else None
+        rule='f1-pairs' if kind == 'describe' else 'exact', objects=scene.objects, image_key=scene.name)
 
 @dataclass(frozen=True)
 class SceneImage:
@@ -154,9 +156,12 @@ class SceneImage:
     recipe: str # name of the scene
     n: int|None = None # as in `make_scene`, like the next one
     arrange: Arrange|None = None
-    def __call__(self) -> Image.Image: return make_scene(self.seed, self.split, n=self.n, arrange=self.arrange).image
+    def __call__(self) -> Image.Image:
+        return make_scene(self.seed, self.split, n=self.n, arrange=self.arrange).image
 
-def scene_records(n: int, kinds: Sequence[str] = ('digit',), split: str = 'heldout', start: int = 0) -> list[Record]:
+def scene_records(
+    n: int, kinds: Sequence[str] = ('digit',), split: str = 'heldout', start: int = 0,
+) -> list[Record]:
     """Make the first n questions, the same number of each kind, from seed `start` on.
 
     An image is painted when it is opened."""

@@ -150,7 +150,8 @@ _EXACT = (
     _keep_tokens, _plain_numbers, _drop_and, _plain_ordinals)
 
 def _written(text: str) -> str:
-    "Write a text in the form by which `exact` compares it; only in small letters where no word or number is left"
+    """Write a text in the form by which `exact` compares it; only in small letters where no word or number
+    is left"""
     return _apply(_EXACT, text) or _unify(text).casefold()
 
 # %% ../../nbs/library/data/13_scoring.ipynb #e7d50004
@@ -192,7 +193,8 @@ _DENIED_BEFORE = r"""\b(?:(?:not|nor|neither|never|without
     |(?:is|are|was|were|do|does|did|has|have|had|ca|wo|could|would|should|must|need|might|ai)nt)(?:\ \w+)?|no)$"""
 
 def _pick_text(answer: str, choices: list[str]) -> str|None:
-    "Find the option that an answer names by its text: the same, or the only one that is part of it and not denied"
+    """Find the option that an answer names by its text: the same, or the only one that is part of it and
+    not denied"""
     if same := _same_text(answer, choices): return same
     said = f' {_written(answer)} '
     texts = {c: f' {_written(c)} ' for c in choices}
@@ -204,7 +206,7 @@ def _pick_text(answer: str, choices: list[str]) -> str|None:
     return None
 
 # %% ../../nbs/library/data/13_scoring.ipynb #ee2e02cb
-# A letter that is no part of a word, of C++ or A-frame, and no article; these Chinese, Japanese and Korean signs may touch it.
+# A letter that is no part of a word, of C++ or A-frame, and no article; these signs of other scripts may touch it.
 _FREE = (r"(?<![^\W案是为為选選择擇項项はが은는])(?<!['+])(?<!\w-)(?![AI] (?!because|since|is\b|or\b|and\b|as\b)[a-z])"
          r"([{letters}])(?![^\W选选項项是でだ입이번]|['+#]|-(?:\S|$))")
 # after *answer* or *option*: (b); B; b at the end of a line
@@ -265,10 +267,12 @@ def _find_labels(text: str, choices: list[str]) -> list[_Label]:
     return labels
 
 def _judged_letters(labels: list[_Label], denied: set[str], options: dict[str, str]) -> set[str]:
-    "Find the labels that are called right; where none is, those with their own text that are not called wrong"
+    """Find the labels that are called right; where none is, those with their own text that are not called
+    wrong"""
     wrong = denied | {label.letter for label in labels if re.search(_WRONG, label.rest)}
     right = {label.letter for label in labels if re.search(_RIGHT, label.rest)} - wrong
-    return right or {label.letter for label in labels if label.option == options[label.letter].lower()} - wrong
+    with_text = {label.letter for label in labels if label.option == options[label.letter].lower()} - wrong
+    return right or with_text
 
 def _pick_letter(answer: str, choices: list[str]) -> str|None:
     "Find the option that an answer names by its letter; None where it names several, or one in doubt"
@@ -289,16 +293,17 @@ def _pick_letter(answer: str, choices: list[str]) -> str|None:
 
 # %% ../../nbs/library/data/13_scoring.ipynb #cc3e44bc
 def _read_option(answer: str, choices: list[str]) -> str|None:
-    "Find the option that an answer repeats, or names by its letter or its text; None where it names no single one"
+    """Find the option that an answer repeats, or names by its letter or its text; None where it names no
+    single one"""
     said = _unwrap(answer)
     alone = re.fullmatch(r'[\s"\'(*]*[A-Za-z][\s"\').:,*]*', said)     # as was asked for: no text
     if (same := _same_text(said, choices)) and not alone: return same
     options = dict(zip(LETTERS, choices))
     labels = _find_labels(_hide_options(said, choices), choices)
-    if any(label.option not in ('', options[label.letter].lower()) for label in labels): return None     # they disagree
+    if any(label.option not in ('', options[label.letter].lower()) for label in labels): return None
     return _pick_letter(said, choices) or _pick_text(said, choices)
 
-def _option_score(answer: str, record: Record, read: Callable[[str, list[str]], str|None] = _read_option) -> float:
+def _option_score(answer: str, record: Record, read: Callable[..., str|None] = _read_option) -> float:
     "Score 1 where the option that is meant is a right one"
     if record.choices: return float(read(answer, record.choices) in record.answers)
     raise CarveError(f"{record.id} has no options; this rule is for multiple choice. Use the rule 'exact'.")
