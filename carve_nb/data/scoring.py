@@ -190,7 +190,7 @@ def _same_text(answer: str, choices: list[str]) -> str|None:
     return None
 
 _DENIED_BEFORE = r"""\b(?:(?:not|nor|neither|never|without
-    |(?:is|are|was|were|do|does|did|has|have|had|ca|wo|could|would|should|must|need|might|ai)nt)(?:\ \w+)?|no)$"""
+    |(?:is|are|was|were|do|does|did|has|have|had|ca|wo|could|would|should|must|need|might|ai)nt)(?:\ \S+)?|no)$"""
 
 def _pick_text(answer: str, choices: list[str]) -> str|None:
     """Find the option that an answer names by its text: the same, or the only one that is part of it and
@@ -244,7 +244,7 @@ class _Label:
     rest: str      # up to the next label
 
 def _hide_options(answer: str, choices: list[str]) -> str:
-    "Put a sign in the place of each option's text that has a letter of its own; Markdown goes"
+    "Replace each option's text that has a letter of its own by a sign; Markdown goes"
     text = _plain_brackets(_drop_markup(unicodedata.normalize('NFKC', answer)))
     for choice in sorted(choices, key=len, reverse=True):
         if len(choice) > 1 and re.search(r'(?<!\w)[A-Z](?!\w)', choice):
@@ -275,7 +275,7 @@ def _judged_letters(labels: list[_Label], denied: set[str], options: dict[str, s
     return right or with_text
 
 def _pick_letter(answer: str, choices: list[str]) -> str|None:
-    "Find the option that an answer names by its letter; None where it names several, or one in doubt"
+    "Find the option that an answer names by its letter; None where it names several or is not certain"
     text = _hide_options(answer, choices)
     options = dict(zip(LETTERS, choices))
     letters = ''.join(options)
