@@ -4,15 +4,18 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'STEPS', 'SMALLEST', 'SEEDS', 'THING', 'LONGEST', 'WORDS', 'SIGNS', 'EYE_KINDS', 'CHOICES', 'CHANCE',
-           'SPREAD', 'EACH', 'share', 'image_side', 'eye_image', 'ask_exist_apart', 'eye_question', 'eye_records']
+           'SPREAD', 'EACH', 'share', 'Sides', 'image_side', 'eye_image', 'ask_exist_apart', 'eye_question',
+           'eye_records']
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #0332fb45
+from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 import numpy as np
 from PIL import Image
 from ..core.errors import DataError
-from .drawing import COLORS, PHOTOS, SHAPES, SIZE, SceneObject, background, sprite
-from .questions import Question, ask_color, ask_digit, choose_one
+from .drawing import COLORS, PHOTOS, SHAPES, SIZE, Rng, SceneObject, background, sprite
+from .questions import Objects, Question, ask_color, ask_digit, choose_one
 from .records import Record
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #fdd60203
@@ -21,38 +24,46 @@ STEPS = 4       # sizes in an octave
 SMALLEST = 22   # the step of the smallest thing
 SEEDS = range(945_000, 950_000)   # of no other scene
 
-def share(step) -> float: # 0 to `SMALLEST`; a fraction is a size between two
-    "Return the side of an object as a share of the image's, at a step"
+def share(step: float) -> float:
+    "Compute the side of an object as a share of the image's, at a step from 0 to `SMALLEST` or between two"
     return LARGEST*2**(-step/STEPS)
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #5a22c2bf
-THING = dict(word=48)    # least side of a thing in pixels, 24 of the others: what it carries is ten pixels high
+THING = dict(word=48)    # least side of an object in pixels, 24 of the others: its sign is ten pixels high
 LONGEST = round(24/share(SMALLEST))   # side of the largest image
 
-def image_side(step, kind='digit') -> tuple: # pixels
-    "Return the sides of an image and of its objects"
+class Sides(NamedTuple):
+    "Sides in pixels"
+    image: int
+    thing: int
+
+def image_side(step: float, kind: str = 'digit') -> Sides:
+    "Choose the sides of an image and of its objects"
     side = min(max(SIZE, round(THING.get(kind, 24)/share(step))), LONGEST)
-    return side, round(share(step)*side)
+    return Sides(side, round(share(step)*side))
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #641b7a00
 WORDS = 'BUS CAT CUP EGG HAT KEY MAP OWL PEN SUN'
-SIGNS = dict(digit=list('0123456789'), letter=list('CDHKNORSVZ'), word=WORDS.split())    # what a thing carries
+SIGNS = dict(digit=list('0123456789'), letter=list('CDHKNORSVZ'), word=WORDS.split())
 
-def _objects(seed, kind, step):
-    "Return the three objects of an image, from top to bottom"
+def _objects(seed: int, kind: str, step: float) -> list[SceneObject]:
+    "Draw lots for the three objects of an image, from top to bottom"
     rng, (side, thing) = np.random.default_rng([seed, 0]), image_side(step, kind)
     looks = map(rng.permutation, (list(COLORS), SHAPES, SIGNS.get(kind, SIGNS['digit'])))
     found = []
     for field, shift, *look in zip(sorted(rng.permutation(9)[:3]), rng.random((3, 2)), *looks):
         corner = np.array([field % 3, field//3])*side/3 + shift*(side/3 - thing)
         x, y = corner.astype(int).tolist()
-        found.append(SceneObject(*map(str, look), (x, y, x + thing, y + thing)))
+        color, shape, sign = map(str, look)
+        found.append(SceneObject(color, shape, sign, (x, y, x + thing, y + thing)))
     return found
 
-def eye_image(seed, step, kind='digit') -> Image.Image: # as in `eye_question`
+def eye_image(seed: int, step: float, kind: str = 'digit') -> Image.Image:
     "Paint three objects on a cluttered ground, RGB and square, bit-identical each time"
     rng, (side, thing) = np.random.default_rng([seed, 1]), image_side(step, kind)
-    image = Image.fromarray(background(rng, *rng.random(2), PHOTOS['heldout'])).resize((side, side), Image.BICUBIC)
+    texture, color = rng.random(2)
+    ground = Image.fromarray(background(rng, texture, color, PHOTOS['heldout']))
+    image = ground.resize((side, side), Image.Resampling.BICUBIC)
     for o in _objects(seed, kind, step):
         rgb = np.clip(np.array(COLORS[o.color])*rng.uniform(.88, 1.08), 0, 255)
         drawn = sprite(rgb, o.shape, o.digit, thing, rng.random() < .7)
@@ -60,8 +71,10 @@ def eye_image(seed, step, kind='digit') -> Image.Image: # as in `eye_question`
     return image
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #c79a3c61
-def ask_exist_apart(objects, rng) -> Question: # things whose colors and shapes differ
-    "Ask whether a shape is there in this color: as often yes as no, and the shape alone decides it"
+def ask_exist_apart(objects: Objects, rng: Rng) -> Question:
+    """Ask whether a shape is there in this color: as often yes as no, and the shape alone decides it.
+
+    Colors and shapes of the objects differ."""
     o, there = choose_one(rng, objects), rng.random() < .5
     color = o.color if there else choose_one(rng, [other.color for other in objects if other != o])
     return Question('exist', f'Is there a {color} {o.shape}?', 'yes' if there else 'no', o.box)
@@ -70,12 +83,17 @@ EYE_KINDS = {kind: partial(ask_digit, kind=kind) for kind in SIGNS} | dict(color
 CHOICES = SIGNS | dict(color=list(COLORS), exist=['yes', 'no'])
 CHANCE = {kind: 1/len(answers) for kind, answers in CHOICES.items()}   # share right of guesses
 
-def eye_question(seed, kind, step) -> Record: # one of `SEEDS`; one of `EYE_KINDS`; 0, the largest thing, to `SMALLEST`
-    "Return one question about an object of that size; its image is painted when it is opened. The answer may be a sentence"
+def eye_question(seed: int, kind: str, step: int) -> Record:
+    """Ask about an object of that size; the answer may be a sentence.
+
+    `seed`: one of `SEEDS`. `kind`: one of `EYE_KINDS`. `step`: 0, the largest object, to `SMALLEST`.
+    The image is painted when it is opened."""
     objects = _objects(seed, kind, step)
     q = EYE_KINDS[kind](objects, np.random.default_rng([seed, 2]))
     name = f'eye-{seed}-{kind}-{step}'
-    return Record(name, partial(eye_image, seed, step, kind), q.question, [q.answer], CHOICES[kind], [q.box], kind,
+    return Record(
+        name, partial(eye_image, seed, step, kind), q.question, [q.answer], CHOICES[kind],
+        [q.box], kind,    # type: ignore[list-item]
         rule='choice-text', objects=objects, image_key=name)
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #6e0a0002
@@ -83,8 +101,8 @@ def eye_question(seed, kind, step) -> Record: # one of `SEEDS`; one of `EYE_KIND
 SPREAD = 0, 8, 16, 4, 0, 12, 20, 6, 0, 14, 2, 10
 EACH = 104    # questions of a kind, where no other number is given
 
-def eye_records(n: int, kinds=tuple(CHANCE)) -> list[Record]:
-    "Return n questions, the kinds in turn"
+def eye_records(n: int, kinds: Sequence[str] = tuple(CHANCE)) -> list[Record]:
+    "Make n questions, the kinds in turn"
     if n > 1000*len(kinds): raise DataError(f'n={n}: there are 1000 questions of a kind; ask for fewer.')
     order = list(CHANCE)
     found = []

@@ -215,7 +215,7 @@ def draw_example(run: Run, arm: str) -> str:
     seed, kind, step = line['id'].split('-')[1:4]
     r = eye_question(int(seed), kind, int(step)).opened()
     colors = 'white', CONCEPT_COLORS['contrast']
-    boxes = draw_boxes(r.image, [*r.boxes, line['box']], colors, max(3, r.image.width//150))
+    boxes = draw_boxes(r.image, [*(r.boxes or []), line['box']], colors, max(3, r.image.width//150))
     before, after = f'without a crop: {plain[line["id"]]["answer"]}', f'with {arm}: {line["answer"]}'
     sentence = f'{r.question} {r.answer}. White: the object; the other box: the crop.'
     return panels_html({before: boxes, after: r.image.crop(line['box'])}, sentence, width=330)

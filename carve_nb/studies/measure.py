@@ -148,8 +148,7 @@ def capture_pair(vlm: VLM, image: ImageLike, question: str) -> CapturedPair:
 
 def describe_sample(sample: Record) -> dict:
     "Measure the complexity of the image at 448 x 448 pixels, and its objects where known"
-    image: Image.Image = sample.image    # type: ignore[assignment]    # an opened one
-    c = complexity(image.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+    c = complexity(sample.image.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
     facts = dict(kind=sample.kind, T_c=round(c.texture, 6), C_c=round(c.color, 6))
     sides = [o.box[2] - o.box[0] for o in sample.objects]
     return facts | (dict(objects=len(sides), side=round(float(np.mean(sides)), 2)) if sides else {})

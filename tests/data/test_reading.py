@@ -129,17 +129,6 @@ TOKENS = ['<|channel>', '<channel|>', '<|begin_of_box|>', '<|end_of_box|>', '<|c
     '<|end|>']
 
 
-def test_marks_around_an_answer(answerer, tmp_path):
-    "They are taken off before it is scored; the record keeps what was said. A thought that does not end is no answer"
-    said = {f'Which color has {i}?': before + 'blue' + after for i, (before, after) in enumerate(MARKED)}
-    said |= {'What is cut?': '<|channel>thought\nblue', 'Which is cut?': '<|channel|>analysis<|message|>blue<|end|>',
-        'Where is it?': '<answer>blue'}
-    folder = write_set(tmp_path/'set', [dict(question=k, answer='blue') for k in said])
-    lines = evaluate(folder, answerer(said), tmp_path/'R')
-    assert {k: (lines[k]['answer'], lines[k]['score']) for k in said} == {k: (v, float('cut' not in k)) for k,
-        v in said.items()}
-
-
 @pytest.fixture(scope='module')
 def marking(tmp_path_factory):
     "A tiny model whose marks are special tokens, and one that spells them"
