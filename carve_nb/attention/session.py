@@ -18,7 +18,7 @@ from .rows import AttentionRows
 from .vlm import VLM
 from ..core.errors import PromptError
 from ..core.image import ImageLike, image_key, open_image
-from ..core.saliency import Layers
+from ..core.saliency import Layers, Saliency
 from ..core.text import SHORT_ANSWER
 from ..models.kernel import open_hooks
 from ..models.model import Answer
@@ -28,7 +28,7 @@ from ..models.prompts import TURN, Prompt, check_text, format_chat, token_names,
 # %% ../../nbs/library/attention/13_session.ipynb #1c0c0002
 class Timings(dict):
     "Seconds of each stage, with the seconds of answers that the session had already"
-    remembered = 0.    # seconds of these answers
+    remembered: float = 0.    # seconds of these answers
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -38,12 +38,19 @@ class Timings(dict):
 
 @dataclass(repr=False, eq=False, kw_only=True)
 class Log:
-    "What one answer takes, and what is noted on the way"
+    "What one answer takes, and what is found and noted on the way"
     question: str = ''                                  # as asked
     calls: int = 0                                      # of the model; a capture counts as one
     seconds: Timings = field(default_factory=Timings)   # stage -> seconds
     notes: list[str] = field(default_factory=list)      # what changes what the answer means
     details: list[str] = field(default_factory=list)    # how the method went
+    plain_answer: Answer|None = None                    # of the baseline (no crop)
+    rows: AttentionRows|None = None                     # under the question
+    instruction_rows: AttentionRows|None = None         # under the general instruction
+    read: list[str] = field(default_factory=list)       # words of the question whose rows were read; none: the last position's
+    saliency: Saliency|None = None                      # S before masking
+    no_signal: str = ''                                 # why nothing of S is cropped
+    maps: dict[str, Saliency] = field(default_factory=dict)    # by title: the maps that led to S, and S itself
 
 class Kept(NamedTuple):
     "An answer that a session keeps, and the seconds that it took"

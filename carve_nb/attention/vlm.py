@@ -274,6 +274,6 @@ def ensure_read(vlm: Model):
             return
     check = check_family(VLM(vlm.model, vlm.processor, vlm.name))
     if check.why:
-        raise UnsupportedError(f'{check}. The page "Add a model family" shows how a family gets a record.')
+        raise UnsupportedError(f'{check}. The page "Add a method or a model family" shows how a family gets a record.')
     LOG.warning(check)
     save_with_digest(path, asdict(check))

@@ -24,8 +24,9 @@ from ..core.text import asked_part, is_word, pick_words
 from ..formulas.threshold import Region
 from .base import CropMethod, tower_side
 from .crop import box_regions
+from .results import Result
 from .settings import limited
-from ..models.families import BOX_FORMS, BoxForm
+from ..models.families import BoxForm
 from ..models.prompts import unknown_note
 
 # %% ../../nbs/library/method/09_asking.ipynb #07087c88
@@ -172,10 +173,10 @@ class ZoomEye(CropMethod):
         framed = draw_boxes(image, [box], 'red', max(1, longest//120))
         return framed.resize([max(1, n*self.leaf_side(vlm)//longest) for n in image.size])
 
-    def last_images(self, session: Session, model: object) -> list[Image.Image]:
+    def last_images(self, session: Session, r: Result, model: object) -> list[Image.Image]:
         "Return the part that was found, after the image with a frame around it"
-        images = super().last_images(session, model)
-        if len(images) == 2: images[0] = self.framed(session.image, session.log.crop.box, session.vlm)
+        images = super().last_images(session, r, model)
+        if len(images) == 2: images[0] = self.framed(session.image, r.crop.box, session.vlm)
         return images
 
     def locate(self, session: Session, question: str) -> list[Region]:
@@ -233,7 +234,7 @@ class AskBox(CropMethod):
     def locate(self, session: Session, question: str) -> list[Region]:
         "Ask the model for a box, and read it"
         vlm, r = session.vlm, session.log
-        form = BOX_FORMS.get(vlm.family.name)
+        form = vlm.family.box_form
         if form is None:
             r.notes.append('how this family would write a box is not known: the crop is the whole image')
             return []

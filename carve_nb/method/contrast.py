@@ -143,7 +143,7 @@ class VCD(ContrastMethod):
     # alpha: evaluation scripts (.5 is the sampler's own default); beta: the source's files (its launch script: .2)
     step: int = limited(500, 0, 999) # of 1000 steps of noise (scripts)
     seed: int = 0 # of the noise (ours; the source draws from the global state)
-    name, source, category, needs = 'vcd', 'arXiv 2311.16922', 'logits', ()
+    name, source, category = 'vcd', 'arXiv 2311.16922', 'logits'
 
     def other_prompt(self, session: Session, prompt: Prompt) -> Prompt:
         "Return the same prompt with a noised image"
@@ -161,7 +161,7 @@ class ICD(ContrastMethod):
     "Against a disturbed instruction"
     # alpha, beta: repository, scripts (.5 is its sampler's default of alpha); in the paper UNVERIFIED
     prefix: str = CONFUSED # disturbing words before the question (repository, one of five; the paper's UNVERIFIED)
-    name, source, category, needs = 'icd', 'arXiv 2403.18715', 'prompt', ()
+    name, source, category = 'icd', 'arXiv 2403.18715', 'prompt'
 
     def other_prompt(self, session: Session, prompt: Prompt) -> Prompt:
         "Return the same images under a disturbed instruction"
@@ -274,7 +274,7 @@ class DoLa(GuidedMethod):
     "Against an early layer"
     layers: Layers = None # candidates: 'low', 'high', as `pick_layers`, or None: 'high' for short answers, else 'low'
     top: float = limited(.1, 0, 1) # plausibility cut-off (paper and code: relative_top)
-    name, source, category, needs = 'dola', 'arXiv 2309.03883', 'logits', ()
+    name, source, category = 'dola', 'arXiv 2309.03883', 'logits'
 
     @contextmanager
     def guided(self, session: Session, prompt: Prompt) -> Iterator[list]:

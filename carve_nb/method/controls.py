@@ -114,7 +114,7 @@ class Oracle(CropMethod):
     limit: int = limited(4096, 1)
     min_side: int = limited(28, 1)
     final_images: Literal['crop', 'both'] = 'crop' # as in `Carve`
-    name, category, asks = 'oracle', 'control', 'box'
+    name, category, needs = 'oracle', 'control', ('box',)
     in_runs = {field: getattr(Carve, field) for field in ('square', 'limit', 'min_side', 'final_images')}
 
     @classmethod
@@ -143,12 +143,12 @@ class UniformMap(QuestionOnly):
         "Return the same value everywhere"
         return as_saliency(np.ones(span.grid), span, image)
 
-    def last_images(self, session: Session, model: object) -> list[Image.Image]:
+    def last_images(self, session: Session, r: Result, model: object) -> list[Image.Image]:
         "Return the image twice, where the model takes two and the method shows two"
         if self.final_images != 'both' or 'several images' in getattr(model, 'why_not', ()): return []
-        session.log.notes.append('the image is shown twice')
-        return [session.log.image]*2
+        r.notes.append('the image is shown twice')
+        return [r.image]*2
 
-    def limits(self, r: Result, model: object, n: int) -> tuple:
+    def limits(self, r: Result, model: object, n: int) -> tuple[int | None, ...]:
         "Return no limit: there is no crop"
         return ()

@@ -61,7 +61,7 @@ class ToolCrop(CropMethod):
     square: bool = False
     limit: int = limited(4096, 1)
     min_side: int = limited(28, 1)
-    source, asks = 'compared in arXiv 2509.06461', 'model'
+    source, needs = 'compared in arXiv 2509.06461', ('model',)
     kind = ''       # Auto class of transformers that loads it
 
     def tool(self, vlm: VLM) -> tuple[PreTrainedModel, ProcessorMixin]:

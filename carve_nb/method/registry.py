@@ -54,10 +54,10 @@ def methods(category: str|None = None) -> MethodTable: # of `CATEGORIES`; None: 
     return MethodTable({k: METHODS[k] for k in order if category in (None, METHODS[k].category)})
 
 def method_rows(entries: dict) -> list: # of `methods`; -> of lists of str, the head first
-    "Return name, category, one line, source, and what it asks for"
-    head = ['method', 'category', 'what it does', 'source', 'asks for']
+    "Return name, category, one line, source, and what it needs"
+    head = ['method', 'category', 'what it does', 'source', 'needs']
     about = lambda cls: (cls.__doc__ or '').partition('\n')[0]
-    return [head] + [[name, m.category, about(m), m.source, m.asks] for name, m in entries.items()]
+    return [head] + [[name, m.category, about(m), m.source, ', '.join(m.needs)] for name, m in entries.items()]
 
 # %% ../../nbs/library/method/32_registry.ipynb #8d955bca
 # what stands between two signs: quoted texts and brackets are taken whole
@@ -87,7 +87,7 @@ def split_specs(text: str|list) -> tuple[str, ...]:
     known, found = methods(), {}
     for spec in _split(text if isinstance(text, str) else ','.join(map(str, text)), ','):
         name, _ = read_method(spec)
-        ready = [k for k, m in known.items() if name in ('all', m.category) and m.asks != 'model']
+        ready = [k for k, m in known.items() if name in ('all', m.category) and 'model' not in m.needs]
         found |= {k + spec.strip()[len(name):]: k for k in ready or [known[name].name]}
     return tuple(found)
 
