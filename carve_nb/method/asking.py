@@ -120,20 +120,20 @@ def search(
     # how promising it is; threshold, where to give up, how much it falls each time -> (box or None, those taken)
     "Search an image's parts, best first; return where it ends, and the confidence of each part that was taken"
     deepest = tree_depth(root, smallest)
-    depths = {root: 0}
-    promises = {root: 0.}    # of parts that were not taken yet
-    drops = chain(drops, repeat(drops[-1] if drops else 0.))
+    depths: dict[Box, int] = {root: 0}
+    promises: dict[Box, float] = {root: 0.}    # of parts that were not taken yet
+    falls = chain(drops, repeat(drops[-1] if drops else 0.))
     limit = 3*deepest
-    seen = {}
+    seen: dict[Box, float] = {}
     while promises:
-        box = max(promises, key=promises.get)    # of equals the first
+        box = max(promises, key=lambda part: promises[part])    # of equals the first
         del promises[box]
         seen[box] = answering(box)
         if seen[box] >= upper: return box, seen
         if len(seen) >= limit:
-            upper -= next(drops)
+            upper -= next(falls)
             limit += 2
-            best = max(seen, key=seen.get)
+            best = max(seen, key=lambda part: seen[part])
             if seen[best] >= upper: return best, seen
             if upper < lower: break
         depth = depths[box] + 1
@@ -218,7 +218,7 @@ def read_boxes(text: str, form: BoxForm, seen: Box, resized: Size) -> list[Box]:
     (x, y, right, below), (across, down) = seen, (form.side, form.side) if form.side else resized
     def place(a, b): return x + a/across*(right - x), y + b/down*(below - y)
     rows = [[float(n) for n in numbers] for numbers in re.findall(form.pattern, text)]
-    if form.down_first: rows = [(x0, y0, x1, y1) for y0, x0, y1, x1 in rows]
+    if form.down_first: rows = [[x0, y0, x1, y1] for y0, x0, y1, x1 in rows]
     return [(*place(x0, y0), *place(x1, y1)) for x0, y0, x1, y1 in rows]
 
 # %% ../../nbs/library/method/09_asking.ipynb #169c5fb2

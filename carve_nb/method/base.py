@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from ..attention.edits import Edit, applying
 from ..attention.rows import AttentionRows
-from ..attention.session import Session, Timings
+from ..attention.session import Log, Session, Timings
 from ..attention.vlm import VLM
 from ..core.errors import CarveError, UnsupportedError
 from ..core.image import ImageLike
@@ -51,9 +51,9 @@ class Method:
     no_crop = ''       # why it has no crop that another model could be shown
 
     __repr__ = method_call
-    __post_init__ = check_fields
+    def __post_init__(self): check_fields(self)
     def __init_subclass__(cls):
-        cls.__doc__ = FieldDocs(cls.__doc__ or '')
+        cls.__doc__ = FieldDocs(cls.__doc__ or '')    # type: ignore[assignment]  # a text once it is read
         register(cls)
 
     def __call__(self, vlm: VLM, image: ImageLike|list, question: str|None = None, box: tuple|None = None,
@@ -210,13 +210,13 @@ class CropMethod(CropRule, Method):
         r = session.log = self.start(session.image, question)
         return self.cut_out(r, self.locate(session, question), session.vlm)
 
-    def cut_out(self, r: Result, located: Saliency | list[Region], vlm: VLM) -> Result:
+    def cut_out(self, r: Result, located: Saliency | list[Region], vlm: VLM | None) -> Result:
         "Complete a result with what was located: its regions and their crop"
         r.regions = self.regions_of(r, located, vlm)
         r.crop = self.show(r.image, r.regions)
         return r
 
-    def regions_of(self, r: Result, located: Saliency | list[Region], vlm: VLM) -> list[Region]:
+    def regions_of(self, r: Log, located: Saliency | list[Region], vlm: VLM | None) -> list[Region]:
         "Return the regions of what was located; a map without signal has none"
         if isinstance(located, list): return located
         r.saliency = located
@@ -241,8 +241,9 @@ class CropMethod(CropRule, Method):
         "Limit the crop's tokens; note where it will cost as much as the image"
         if not (n and self.tokens and hasattr(model, 'why_not_fewer')): return ()
         why = model.why_not_fewer(self.tokens)
-        if not why: return *[None]*(n - 1), self.tokens
-        if r.plain_answer.n_prompt > 2*self.tokens: r.notes.append(f'the crop costs as much as the image: {why}')
+        if not why: return (None,)*(n - 1) + (self.tokens,)
+        plain = r.plain_answer
+        if plain and plain.n_prompt > 2*self.tokens: r.notes.append(f'the crop costs as much as the image: {why}')
         return ()
 
     def last_images(self, session: Session, r: Result, model: object) -> list[Image.Image]:

@@ -8,23 +8,23 @@ __all__ = ['PAPER', 'OFFICIAL', 'Carve', 'Paper', 'Official']
 # %% ../../nbs/library/method/05_carve.ipynb #ca869545
 import warnings
 from dataclasses import dataclass
-from functools import partialmethod
+from functools import partial, partialmethod
 from typing import ClassVar, Literal, Self
 import torch
 from PIL import Image
 from torch import Tensor
 from ..attention.rows import AttentionRows
-from ..attention.session import Session
+from ..attention.session import Log, Session
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
-from ..core.saliency import Saliency, pick_layers
+from ..core.saliency import Layers, Saliency, pick_layers
 from ..core.text import GENERAL_INSTRUCTION, pick_words, read_words, why_no_words
 from ..formulas.algorithm import fuse_contrast, fuse_maps, step_weights
 from ..formulas.threshold import Region, regions
 from .base import CropMethod, as_saliency
 from .profiles import find_profile, short_name
 from .results import Result
-from .settings import ABOVE_0, Layers, Query, limited
+from .settings import ABOVE_0, Query, limited
 from ..models.image_tokens import ImageSpan
 
 # %% ../../nbs/library/method/05_carve.ipynb #dd39875b
@@ -73,22 +73,20 @@ class Carve(CropMethod):
         if not measured: warnings.warn(f'{profile.model}: {profile.advice("carve")}', stacklevel=2)
         return cls(**measured | changes)
 
-    def locate(self, session: Session, question: str) -> Saliency:
+    def locate(self, session: Session, question: str) -> Saliency | list[Region]:
         "Contrast the attention under the question with that under the instruction (Algorithm 1 before its last question)"
-        return self.contrast_rows(session.log, *self.capture_both(session, question))
+        return self.contrast_rows(session.log, session.image, *self.capture_both(session, question))
 
     def capture_both(self, session: Session, question: str) -> tuple[AttentionRows, AttentionRows]:
-        "Capture under the question and the instruction; paired: no more steps than the answer"
-        rows = self.capture(session, question)
-        rows_g = self.capture(session, self.instruction, 'instruction', steps='all' if self.paired else 'first',
-            suffix=self.suffix if self.instruction_suffix else None, max_new_tokens=min(len(rows.attn), self.max_new_tokens))
-        return rows, rows_g
-
-    def capture(self, session: Session, text: str, stage: str = 'capture', **settings) -> AttentionRows:
-        "Capture as every method does, of the layers that are read"
+        "Capture what is read under the question and the instruction; paired: no more steps than the answer"
         layers = None if self.layers is None else pick_layers(self.layers, session.vlm.n_layers)
-        return super().capture(session, text, stage, layers=layers,
-                               question_rows=self.query != 'last', argmax=self.argmax, **settings)
+        what = dict(layers=layers, question_rows=self.query != 'last', argmax=self.argmax)
+        rows = self.capture(session, question, **what)
+        rows_g = self.capture(
+            session, self.instruction, 'instruction', steps='all' if self.paired else 'first',
+            suffix=self.suffix if self.instruction_suffix else None,
+            max_new_tokens=min(len(rows.attn), self.max_new_tokens), **what)
+        return rows, rows_g
 
     def maps(
         self, rows_q: AttentionRows, rows_g: AttentionRows,    # (A_Q, A_G), both [T, L, Nv]
@@ -101,18 +99,15 @@ class Carve(CropMethod):
 
     def read_rows(self, rows: AttentionRows) -> Tensor:    # -> [T, L, cells]
         "Read each step's last position, or the mean over the question's words; merge layers, heads and views"
-        reading = dict(layers=pick_layers(self.layers, rows.meta['n_layers']), heads=self.heads, tiles=self.tiles)
+        layers = pick_layers(self.layers, rows.meta['n_layers'])
+        read = partial(rows.read, layers=layers, heads=self.heads, tiles=self.tiles)
         if self.query != 'last':
             named = pick_words(rows.question_tokens, self.query, 'none')    # an instruction may lack them
-            return rows.read(query=named or 'question', **reading)[None]
+            return read(query=named or 'question')[None]
         steps = rows.meta.get('steps', 'all')
         if steps != 'all' and not steps == self.steps == 'first':
             raise CarveError(f"steps={self.steps!r} needs rows of all steps; these were captured with steps={steps!r}")
-        return torch.stack([rows.read(step=step, **reading) for step in range(len(rows.attn))])
-
-    def words_read(self, rows: AttentionRows) -> list[str]:
-        "Return the words of the question whose rows are read; none: the last position's"
-        return read_words(rows.question_tokens, self.query) if self.query != 'last' else []
+        return torch.stack([read(step=step) for step in range(len(rows.attn))])
 
     def fuse(self, A_q: Tensor, A_g: Tensor, span: ImageSpan, image: Image.Image) -> Saliency:
         "Contrast each step and layer, then add them"
@@ -141,16 +136,17 @@ class Carve(CropMethod):
             notes.append(f'{why}: all its words were read')
         return notes
 
-    def contrast_rows(self, r: Result, rows_q: AttentionRows, rows_g: AttentionRows) -> Saliency:
+    def contrast_rows(self, r: Log, image: Image.Image, rows_q: AttentionRows, rows_g: AttentionRows) -> Saliency:
         "Go from both captures to S; the result says where there is nothing to contrast"
         span = rows_q.raster(tiles=self.tiles)
-        r.read = self.words_read(rows_q)
+        if self.query != 'last': r.read = read_words(rows_q.question_tokens, self.query)
         r.notes += rows_q.tiles_note(self.tiles)
         with r.seconds('map'):
             A_q, A_g = self.maps(rows_q, rows_g)
-            S = self.fuse(A_q, A_g, span, r.image)
-        def alone(A): return as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, r.image)
-        r.maps = {'A_Q, under the question': alone(A_q), 'A_G, under the instruction': alone(A_g), 'contrast A_Q / A_G': S}
+            S = self.fuse(A_q, A_g, span, image)
+        for title, A in ('A_Q, under the question', A_q), ('A_G, under the instruction', A_g):
+            r.maps[title] = as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, image)
+        r.maps['contrast A_Q / A_G'] = S
         r.no_signal = self.no_signal(r.question, A_q, A_g)
         r.notes += self.reading_notes(rows_q, rows_g)
         return S
@@ -159,7 +155,7 @@ class Carve(CropMethod):
         "Return the result of two captures that were made elsewhere, without an answer"
         r = self.start(image, question)
         r.rows, r.instruction_rows, r.calls = rows_q, rows_g, 2
-        return self.cut_out(r, self.contrast_rows(r, rows_q, rows_g), None)
+        return self.cut_out(r, self.contrast_rows(r, image, rows_q, rows_g), None)
 
 class Paper(Carve):
     "CARVE with the paper's settings"

@@ -18,18 +18,19 @@ from functools import cached_property
 import torch
 from torch import Tensor
 from torch.nn import Module
-from transformers import BatchFeature, LogitsProcessor
+from transformers import BatchFeature, Cache, LogitsProcessor
 from ..attention.edits import Edit, raise_scores
 from ..attention.masking import decoder_layers, hidden, layer_inputs
 from ..attention.session import Session
+from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
-from ..core.saliency import pick_layers
+from ..core.saliency import Layers, pick_layers
 from ..core.text import SHORT_ANSWER
 from .base import GuidedMethod, layers_of
-from .settings import Layers, limited
+from .settings import limited
 from ..models.kernel import CACHE
 from ..models.model import model_lock
-from ..models.prefix_cache import greedy, own_loose
+from ..models.prefix_cache import Loose, greedy, own_loose
 from ..models.prompts import Prompt, check_text
 
 # %% ../../nbs/library/method/25_contrast.ipynb #c42641d5
@@ -52,12 +53,14 @@ def longer(inputs: dict, tokens: list[int]) -> dict:    # model inputs, batch of
 @dataclass(eq=False)
 class ContrastProcessor(LogitsProcessor):
     "Contrast the scores of the next token with its scores after a second prompt, which is read along with a cache of its own"
-    session: object
+    session: Session
     prompt: Prompt       # the second one; it may be without an image
     start: int           # tokens of the first
     alpha: float = 1.    # as in `contrast_logits`
     beta: float = .1     # as in `contrast_logits`
-    seen: list = None    # ids of the last step
+    seen: list[int] | None = None    # ids of the last step
+    held: Loose = field(default_factory=dict)    # tensors that the second prompt left on the model
+    cache: Cache | None = None       # its own
 
     @cached_property
     def cached(self) -> bool:
@@ -239,10 +242,10 @@ def contrast_layers(
 @dataclass(eq=False)
 class LayerProcessor(LogitsProcessor):
     "Contrast the scores of the next token with its scores at an early exit"
-    vlm: object
-    layers: list         # candidates; j: the state that enters layer j
+    vlm: VLM
+    layers: list[int]    # candidates; j: the state that enters layer j
     top: float = .1      # as in `contrast_layers`
-    states: dict = field(default_factory=dict) # newest state of each
+    states: dict[int | str, Tensor] = field(default_factory=dict)    # newest of each
 
     @cached_property
     def logits(self): return exit_logits(self.vlm.model)    # once an answer: it walks over all modules

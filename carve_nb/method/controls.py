@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from ..attention.rows import AttentionRows
-from ..attention.session import Session
+from ..attention.session import Log, Session
 from ..core.errors import CarveError
 from ..core.image import box_size, image_key, lies_in
 from ..core.saliency import Saliency
@@ -44,9 +44,9 @@ class QuestionOnly(Carve):
         A = super().maps(rows_q, rows_g)[self.general]
         return A, torch.ones_like(A)
 
-    def contrast_rows(self, r: Result, rows_q: AttentionRows, rows_g: AttentionRows) -> Saliency:
+    def contrast_rows(self, r: Log, image: Image.Image, rows_q: AttentionRows, rows_g: AttentionRows) -> Saliency:
         "Return S as CARVE does, of the one map there is"
-        S = super().contrast_rows(r, rows_q, rows_g)
+        S = super().contrast_rows(r, image, rows_q, rows_g)
         r.maps = {self.title: S}
         if self.general: r.read = []
         return S

@@ -40,7 +40,7 @@ def box_regions(boxes: Sequence[Sequence[float]], size: Size, scores: list[float
     for box, score in zip(boxes, scores or [1.]*len(boxes)):
         corners = *np.floor(box[:2]), *np.ceil(box[2:])
         inside = tuple(np.clip(corners, 0, [*size, *size]).astype(int).tolist())
-        w, h = box_size(inside)
+        w, h = map(int, box_size(inside))
         if w > 0 and h > 0: found.append(Region(inside, float(score), w*h, np.ones((h, w), bool)))
     return found
 
@@ -72,10 +72,11 @@ def crop_image(
 
     `mask` [h, w]: pixels of the crop to keep; None: all; `packed`: are rows and columns without one cut out? The sides are
     rounded to the 'nearest' pixel, or 'down' as in the published code."""
-    masked = mask is not None
     crop = img if box_size(box) == img.size else img.crop(box)
-    if masked: crop = black_out(crop, mask)
-    if masked and packed: crop = Image.fromarray(np.asarray(crop)[mask.any(1)][:, mask.any(0)])
+    masked = mask is not None
+    if mask is not None:
+        crop = black_out(crop, mask)
+        if packed: crop = Image.fromarray(np.asarray(crop)[mask.any(1)][:, mask.any(0)])
     if crop.size == img.size: return Crop(crop, tuple(box), 1., masked)
     w, h = crop.size
     s = max(1., min(max(img.width/w, img.height/h), limit/max(w, h)))
@@ -111,7 +112,7 @@ class CropRule:
         big = grow_box(box, image.size, self.min_side, self.square, self.pad)
         mask = None
         if regions and self.fill != 'none':
-            grown = [abs(a - b) for a, b in zip(box, big)]
+            grown = [int(abs(a - b)) for a, b in zip(box, big)]
             mask = grow_mask(keep_mask(regions, image.size, big), *grown)
             if mask.all(): mask = None
         return self.render(image, big, mask)

@@ -22,11 +22,12 @@ from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
 from ..core.image import Box, Size, box_index, box_iou, box_size
+from ..core.saliency import Layers
 from ..formulas.threshold import Region
 from .asking import asked_words
 from .base import CropMethod, layers_of
 from .crop import box_regions
-from .settings import ABOVE_0, Layers, limited
+from .settings import ABOVE_0, limited
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #7fb8fc22
 @lru_cache(2)    # copies of a method share what was loaded
@@ -109,7 +110,7 @@ def clip_scores(
     """Return how well images match a text.
 
     What does not fit of the text is cut off."""
-    out = []
+    out: list[float] = []
     for some in chunked(images, batch):
         inputs = processor(text=[text], images=some, return_tensors='pt', padding=True, truncation=True)
         out += run_tool(model, inputs).logits_per_image[:, 0].tolist()
@@ -149,12 +150,14 @@ def mask_region(
     mask: np.ndarray, score: float,    # [H, W] bool; None if the mask is empty
 ) -> Region | None:
     "Return a segment as a region"
-    for y, x in ndimage.find_objects(mask.astype(np.uint8)):
-        return Region((x.start, y.start, x.stop, y.stop), float(score), int(mask.sum()), mask[y, x].copy())
+    found = ndimage.find_objects(mask.astype(np.uint8))
+    if not found: return None
+    y, x = found[0]
+    return Region((x.start, y.start, x.stop, y.stop), float(score), int(mask.sum()), mask[y, x].copy())
 
 def drop_duplicates(kept: Iterable[Region], most: float = .7) -> list[Region]:    # best first
     "Keep of regions whose boxes overlap by more only the best"
-    out = []
+    out: list[Region] = []
     for r in sorted(kept, key=lambda r: -r.score):
         if all(box_iou(r.box, o.box) <= most for o in out): out.append(r)
     return out

@@ -17,10 +17,10 @@ from ..attention.rows import AttentionRows
 from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
-from ..core.saliency import Saliency, pick_layers
+from ..core.saliency import Layers, Saliency, pick_layers
 from ..formulas.threshold import Region, regions
 from .base import CropMethod, GuidedMethod, as_saliency
-from .settings import ABOVE_0, Layers, limited
+from .settings import ABOVE_0, limited
 from ..models.prompts import Prompt
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #1edc8af1
@@ -31,10 +31,10 @@ LAST_DEPTH, REVIEW_DEPTH = 28/32, 29/32
 @dataclass
 class Shift:
     "What attention gained between two layers"
-    values: object # I_A [Nv] float32
+    values: Tensor # I_A [Nv] float32
     early: int # i*
     last: int # k
-    distances: dict # candidate -> Hellinger distance to k
+    distances: dict[int, float] # candidate -> Hellinger distance to k
     def __str__(self):
         return f'layer {self.last} minus layer {self.early} (Hellinger distance {self.distances[self.early]:.2f})'
 
@@ -52,7 +52,7 @@ def attention_shift(rows: AttentionRows, layers: Layers, last: Layers) -> Shift:
     w = rows.attn[0].mean(1).double()
     a = dict(zip(have, w/w.sum(-1, keepdim=True).clamp_min(1e-60)))
     H = {l: float((a[l].sqrt() - a[k].sqrt()).norm()/2**.5) for l in C}
-    early = max(C, key=H.get)
+    early = max(C, key=lambda l: H[l])
     return Shift((a[k] - a[early]).float(), early, k, H)
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #ef8aec91

@@ -21,9 +21,9 @@ from ..attention.masking import layer_inputs
 from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
-from ..core.saliency import pick_layers
+from ..core.saliency import Layers, pick_layers
 from .base import GuidedMethod, layers_of
-from .settings import ABOVE_0, Layers, limited
+from .settings import ABOVE_0, limited
 from ..models.model import model_lock
 from ..models.prefix_cache import greedy, own_loose
 from ..models.prompts import Prompt
@@ -85,7 +85,7 @@ class Var(GuidedMethod):
         "Return the layers that are edited"
         if self.layers is not None: return layers_of(vlm, self.layers)
         n = vlm.n_layers
-        return layers_of(vlm, range(min(2, n - 1), max(n - (not self.last), 1)))
+        return layers_of(vlm, [*range(min(2, n - 1), max(n - (not self.last), 1))])
 
     def find_dims(self, session: Session) -> list[int]:
         "Return the sink dimensions, given or detected in one pass"
@@ -109,8 +109,8 @@ class Var(GuidedMethod):
             yield []
             return
         image = prompt.columns
-        sinks = {}   # layer -> positions
-        counts = Counter()
+        sinks: dict[int, Tensor] = {}   # layer -> positions
+        counts: Counter[str] = Counter()
         def see(layer, x): sinks.setdefault(layer, (sink_value(x[0], dims) > self.tau).nonzero()[:, 0])
         def move(layer, w, rows):
             none = w.new_zeros(w.shape[-1]).bool()

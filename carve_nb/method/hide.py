@@ -15,12 +15,13 @@ from scipy import ndimage
 from ..attention.session import Session
 from ..core.errors import CarveError
 from ..core.image import Box, box_size, common_box, union_box
+from ..core.saliency import Layers
 from ..core.text import find_word
 from ..formulas.threshold import Region
 from .asking import name_entities
 from .base import CropMethod, as_saliency, layers_of
 from .crop import box_regions
-from .settings import Layers, limited
+from .settings import limited
 
 # %% ../../nbs/library/method/18_hide.ipynb #981c6745
 def unit(a: np.ndarray) -> np.ndarray:    # [...]; of a constant: zeros
@@ -50,10 +51,10 @@ def cell_boxes(m: np.ndarray, threshold: float, box: Box) -> list[Box]:
 def join_boxes(boxes: list[Box]) -> list[Box]:
     "Join boxes that meet, at an edge too"
     boxes = list(dict.fromkeys(boxes))
-    for a, b in combinations(boxes, 2):
-        if min(box_size(common_box(a, b))) >= 0:
-            return join_boxes([union_box([a, b]), *(o for o in boxes if o not in (a, b))])
-    return boxes
+    meeting = next((pair for pair in combinations(boxes, 2) if min(box_size(common_box(*pair))) >= 0), None)
+    if meeting is None: return boxes
+    joined: list = [union_box(meeting)]
+    return join_boxes(joined + [box for box in boxes if box not in meeting])
 
 # %% ../../nbs/library/method/18_hide.ipynb #ca5804a5
 @dataclass(repr=False)

@@ -7,6 +7,7 @@ __all__ = ['IMAGES', 'FLOOR', 'SINKS', 'short_name', 'query_in', 'ModelProfile',
 
 # %% ../../nbs/library/method/03_profiles.ipynb #6f3004ce
 import math
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from html import escape
@@ -52,14 +53,15 @@ class ModelProfile:
     agreement: dict  # query token -> [L], -1 to 1
     again: float     # share of bootstrap draws of the images that choose the same query token
     source: str      # of the images
-    pointing: dict = None  # row -> [L] share of the questions with a box whose peak points at it
+    pointing: dict | None = None  # row -> [L] share of the questions with a box whose peak points at it
     # pointing over that of the last position in all layers, where others chose: [mean, lower, upper]; None: untested
-    gain: list = None
-    chance: float = None # pointing of a peak anywhere: the share of the patches that overlap a box, mean over questions
-    dtype: str = None   # type of numbers of the weights, such as 'float32'
-    probe: list = None  # of `Fingerprint`; None: only the weights tell whose profile it is
-    sinks: list = None  # share of the questions whose peaks fall on one patch, and of their row's attention that lies there
-    twins: list = None  # share of the questions among twins whose map points at the target: [mean, lower, upper]
+    gain: list | None = None
+    chance: float | None = None # pointing of a peak anywhere: the share of the patches that overlap a box, mean over questions
+    dtype: str | None = None   # type of numbers of the weights, such as 'float32'
+    probe: list | None = None  # of `Fingerprint`; None: only the weights tell whose profile it is
+    # share of the questions whose peaks fall on one patch, and of their row's attention that lies there
+    sinks: list | None = None
+    twins: list | None = None  # share of the questions among twins whose map points at the target: [mean, lower, upper]
     kind = 'model profile'  # of its file
 
     def use(self, vlm: VLM) -> list:
@@ -99,7 +101,7 @@ class ModelProfile:
             f'it is chosen again in {self.again:.0%} of the bootstrap draws of its images, less than 80 %': self.again < .8,
             f'the layers of its query token agree by {best:.2f}, less than {FLOOR}': best < FLOOR,
             'another query token agrees as well': best in others}
-        if self.chance is not None:
+        if self.chance is not None and self.pointing:
             pointing = np.mean([self.pointing[self.query][self.read.index(l)] for l in self.layers])
             why = f'its peak points at {pointing:.0%} of the boxes, where chance is {self.chance:.0%}'
             doubts[why] = pointing <= self.chance + 2*math.sqrt(self.chance*(1 - self.chance)/self.n)
@@ -172,8 +174,7 @@ def _read(path, changed): return ModelProfile.load(path)
 
 def _saved(paths):
     for path in paths:
-        try: yield _read(path, path.stat().st_mtime_ns)
-        except CarveError: pass     # it is told where it is the model's own
+        with suppress(CarveError): yield _read(path, path.stat().st_mtime_ns)    # told where it is the model's own
 
 def find_profile(vlm: VLM) -> ModelProfile | None:
     """Return the profile of this model, yours or a packaged one; else of the same model in another type of numbers.

@@ -17,10 +17,11 @@ from ..attention.masking import tower_importance
 from ..attention.rows import AttentionRows
 from ..attention.session import Session
 from ..attention.vlm import VLM
+from ..core.saliency import Layers
 from ..core.text import pick_words, read_words, why_no_words
 from ..formulas.clutter import entropy
 from .base import GuidedMethod, as_saliency, layers_of
-from .settings import Layers, Query, limited
+from .settings import Query, limited
 from ..models.image_tokens import Grid
 from ..models.kernel import recording
 from ..models.model import model_lock

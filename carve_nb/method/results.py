@@ -50,9 +50,9 @@ def unseen_note(
     if share > .95: return []
     return [f'the model sees {share:.0%} of the image: its processor cuts out the center; pad=True (--pad) shows all']
 
-def cut_note(answer: Answer) -> list[str]:
+def cut_note(answer: Answer | None) -> list[str]:
     "Say that an answer was cut: one sentence, or none"
-    if answer.finished: return []
+    if answer is None or answer.finished: return []
     thought = ', inside its thought' if behind_thought(str(answer)) is None else ''
     return [f'the answer was cut at {len(answer.tokens)} tokens{thought}: max_new_tokens gives it more']
 
@@ -144,7 +144,7 @@ class Result(Log):
         def fit(box): return scale_box(box, self.image.size, image.size)
         maps = self.maps or ({} if self.saliency is None else {'map': self.saliency})
         out = dict(image=image) | {title: overlay(image, S.coarse().to_pixels()) for title, S in maps.items()}
-        if unseen_note(self.seen, self.image.size):
+        if self.seen and unseen_note(self.seen, self.image.size):
             out['image'] = draw_boxes(image, [fit([round(v) for v in self.seen])], CONCEPT_COLORS['control'], 3)
         for title in {'image', [*out][-1]}:
             out[title] = draw_boxes(out[title], [fit(self.crop.box)], CONCEPT_COLORS['contrast'], 2)

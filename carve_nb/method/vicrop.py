@@ -22,12 +22,12 @@ from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
 from ..core.image import Box, Size, box_size
-from ..core.saliency import Saliency
+from ..core.saliency import Layers, Saliency
 from ..core.text import GENERAL_INSTRUCTION
 from ..formulas.threshold import Region
 from .base import CropMethod, as_saliency, layers_of, tower_side
 from .crop import box_regions
-from .settings import ABOVE_0, Layers, limited
+from .settings import ABOVE_0, limited
 from ..models.image_tokens import Grid
 from ..models.model import model_lock
 from ..models.prompts import Prompt
@@ -79,10 +79,9 @@ def center_box(center: tuple[float, float], side: float, size: Size) -> Box:
 # %% ../../nbs/library/method/10_vicrop.ipynb #3d2c883e
 def search_box(S: Saliency, base: float) -> Box | None:    # base side, pixels of the image
     "Return the box of the sharpest window; None where already the smallest covers the map"
-    windows = [w for r in WINDOW_RATIOS if (w := best_window(S, base, r))]
-    if not windows: return None
-    _, *window = max(windows, key=lambda w: w[0])
-    return center_box(*window, S.size)
+    windows = filter(None, (best_window(S, base, ratio) for ratio in WINDOW_RATIOS))
+    best = max(windows, key=lambda window: window[0], default=None)
+    return center_box(*best[1:], S.size) if best else None
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #71c86ef4
 @dataclass(repr=False)

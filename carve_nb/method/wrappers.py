@@ -9,8 +9,10 @@ __all__ = ['IMAGE_RULES', 'UNRECORDED', 'given_image', 'choose_image', 'ask_one_
 # %% ../../nbs/library/method/02_wrappers.ipynb #7327ceee
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from math import nan
 from numbers import Integral
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from PIL import Image
 from ..attention.session import Log, Session, Timings
@@ -21,6 +23,10 @@ from ..core.text import GENERAL_INSTRUCTION
 from .results import Result, format_answer
 from ..models.api_client import Endpoint, check_address
 from ..models.model import Answer
+
+if TYPE_CHECKING:
+    from carve_nb.method.base import Method
+
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #0d3024dd
 IMAGE_RULES = dict(   # how the image is chosen, and why it was this one
@@ -41,7 +47,7 @@ def choose_image(scores: list[float], *general: list[float]) -> tuple[int, float
     return chosen, scores[chosen]
 
 def ask_one_of(
-    method, session: Session, question: str, which: str|int = 'contrast', by: object = None,
+    method: 'Method', session: Session, question: str, which: str|int = 'contrast', by: object = None,
 ) -> Result:
     "Choose one of a session's images, and use a method on it alone; arguments as of `Method.__call__`"
     images = session.images
@@ -56,8 +62,8 @@ def ask_one_of(
     session.shared = True
     log = session.log = Log()
     with log.seconds('images'):
-        how = dict(steps='all', suffix=method.suffix, max_new_tokens=method.max_new_tokens)
-        captures = [session.capture(text, **how) for text in texts]
+        capture = partial(session.capture, steps='all', suffix=method.suffix, max_new_tokens=method.max_new_tokens)
+        captures = [*map(capture, texts)]
     if chosen is None:
         chosen, score = choose_image(*(rows.image_shares() for rows in captures))
         why = IMAGE_RULES[str(which)].format(score)
@@ -79,6 +85,7 @@ UNRECORDED = 'key_env', 'timeout', 'retries'
 
 class Answerer:
     "The other model that answers: a `VLM`, an `Endpoint`, or any object with `ask(images, question)`"
+    model: Any
     def __init__(self, model: object):
         if not hasattr(model, 'ask'):
             raise CarveError(f'by={model!r}: give a VLM, an Endpoint, or any object with ask(images, question)')
