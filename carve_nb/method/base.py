@@ -27,7 +27,7 @@ from .crop import CropRule, whole_crop
 from .registry import register
 from .results import Result, cut_note, unseen_note
 from .settings import FieldDocs, check_fields, limited, method_call
-from .wrappers import Answerer, ask_one_of, given_image
+from .wrappers import Answerer, ask_one_of
 from ..models.image_tokens import ImageSpan
 from ..models.model import Answer
 from ..models.prompts import Prompt
@@ -40,11 +40,13 @@ class Method:
     "What all methods share"
     suffix: str | None = SHORT_ANSWER # after the question; None: nothing
     max_new_tokens: int = 32 # longest answer, greedy
-    question_last: bool = False # put the suffix before the question, so that the prompt ends with the question
+    # put the suffix before the question, so that the prompt ends with the question
+    question_last: bool = False
     name = ''          # in tables and in the shell; a class with one of its own is known by it
     source = ''        # paper
     category = 'map'   # one of `CATEGORIES`
-    # 'model': a checkpoint of its own; 'box': the true region; 'dense': attention in every layer; or a key of `Family.why_not`
+    # 'model': a checkpoint of its own; 'box': the true region; 'dense': attention in every layer; or a key of
+    # `Family.why_not`
     needs: ClassVar[tuple[str, ...]] = ()
     in_runs: ClassVar[dict[str, object]] = {}    # field -> its default in a run, where that is another one
     captures = False   # does it begin with a capture that the methods of a run share?
@@ -72,7 +74,7 @@ class Method:
                 raise CarveError('Another model is asked a question, not in a chat: leave messages= or by= out.')
             session, question = Session.of_chat(vlm, image, messages, box=box, shared=False)
         if len(session.images) > 1: return ask_one_of(self, session, question, which, by)
-        given_image(which, 1)
+        session.place_of(which)
         return self.answer(session, question, by)
 
     def answer(self, session: Session, question: str, by: object = None) -> Result:
@@ -95,16 +97,19 @@ class Method:
             raise CarveError(f'Give the model first, then the image; the first argument is of type {type(vlm).__name__}.')
         pick_layers(getattr(self, 'layers', None), vlm.n_layers)
         lacking = dict(vlm.family.why_not)
-        if len(vlm.layers) < vlm.n_layers: lacking['dense'] = 'some of its decoder layers compute no attention'
+        if len(vlm.layers) < vlm.n_layers:
+            lacking['dense'] = 'some of its decoder layers compute no attention'
         why = '; '.join(lacking[need] for need in self.needs if need in lacking)
-        if why: raise UnsupportedError(f'{self.name} cannot be used with the family {vlm.family.name!r}: {why}.')
+        if not why: return
+        raise UnsupportedError(f'{self.name} cannot be used with the family {vlm.family.name!r}: {why}.')
 
     def settled(self, vlm: VLM) -> Self:
         "Return the method with the fields that it takes from the model, such as the fields of a profile"
         return self
 
     def in_order(self, question: str) -> tuple['Method', str]:
-        "Return the method and the words that it asks: with `question_last` the suffix stands in the words, before the question"
+        """Return the method and the words that it asks: with `question_last` the suffix stands in the words,
+        before the question"""
         if not (self.question_last and self.suffix): return self, question
         return replace(self, suffix=None, question_last=False), f'{self.suffix} {question}'
 
@@ -114,14 +119,16 @@ class Method:
 
     def look(self, session: Session, question: str) -> Result:
         "Return all that comes before the last question; a method that asks no further one has answered"
-        raise NotImplementedError(f'{self.name} derives from neither CropMethod nor GuidedMethod, and has no look of its own.')
+        raise NotImplementedError(f'{self.name} derives from neither CropMethod nor GuidedMethod, and has no look '
+                                  f'of its own.')
 
     def capture(self, session: Session, text: str, stage: str = 'capture', **settings) -> AttentionRows:
         """Capture the attention under a text and the answer, at all steps, with the suffix and longest answer of the method.
 
         The log gets the rows with their seconds and notes, as those of the question or, at the stage 'instruction', of
         the general instruction; and the plain answer, where the rows have it. `settings` are those of `Session.capture`."""
-        rows = session.capture(text, **dict(steps='all', suffix=self.suffix, max_new_tokens=self.max_new_tokens) | settings)
+        usual = dict(steps='all', suffix=self.suffix, max_new_tokens=self.max_new_tokens)
+        rows = session.capture(text, **usual | settings)
         r = session.log
         r.seconds[stage] = rows.meta['seconds']
         if stage == 'instruction': r.instruction_rows = rows
@@ -139,7 +146,8 @@ class Method:
         return r.plain_answer
 
     def last_images(self, session: Session, r: Result, model: object) -> list[Image.Image]:
-        "Return what the last question shows the model that answers it; nothing where that is the image as it is"
+        """Return what the last question shows the model that answers it; nothing where that is the image as
+        it is"""
         return []
 
     def limits(self, r: Result, model: object, n: int) -> tuple[int | None, ...]:
@@ -178,7 +186,8 @@ def as_saliency(
 
 # %% ../../nbs/library/method/04_base.ipynb #091e32f3
 def layers_of(vlm: VLM, spec: Layers) -> list[int]:
-    "Return the layers that `layers=` means in a model, of those that attend to the images, or the nearest of these"
+    """Return the layers that `layers=` means in a model, of those that attend to the images, or the nearest
+    of these"""
     return pick_layers(spec, vlm.n_layers, vlm.layers)
 
 def tower_side(vlm: VLM, otherwise: int = 224) -> int:    # pixels
@@ -192,14 +201,16 @@ class CropMethod(CropRule, Method):
     "A method that shows a crop and asks again"
     captures = True
     final_images: Literal['both', 'crop'] = 'both' # shown at last: the image and the crop, or the crop alone
-    skip_above: float = limited(1., 0, 1) # the plain answer stays where the model is surer of it than this; 1: always ask again
+    # the plain answer stays where the model is surer of it than this; 1: always ask again
+    skip_above: float = limited(1., 0, 1)
 
     def locate(self, session: Session, question: str) -> Saliency | list[Region]:
         """Return a map of the image, or regions, the best first; a subclass defines it.
 
         Of a map with a reason in `session.log.no_signal` nothing is cropped. A method that returns regions leaves the map
         that it has, if any, in `session.log.saliency`, as guided methods do."""
-        raise NotImplementedError(f'{self.name} has no locate(self, session, question) -> Saliency or regions')
+        raise NotImplementedError(f'{self.name} has no locate(self, session, question) -> Saliency or '
+                                  f'regions')
 
     def select(self, S: Saliency, vlm: VLM) -> list[Region]:
         "Return the regions of a map that the crop shows"
@@ -243,7 +254,8 @@ class CropMethod(CropRule, Method):
         why = model.why_not_fewer(self.tokens)
         if not why: return (None,)*(n - 1) + (self.tokens,)
         plain = r.plain_answer
-        if plain and plain.n_prompt > 2*self.tokens: r.notes.append(f'the crop costs as much as the image: {why}')
+        if plain and plain.n_prompt > 2*self.tokens:
+            r.notes.append(f'the crop costs as much as the image: {why}')
         return ()
 
     def last_images(self, session: Session, r: Result, model: object) -> list[Image.Image]:
@@ -267,7 +279,8 @@ class GuidedMethod(Method):
 
     @contextmanager
     def guided(self, session: Session, prompt: Prompt) -> Iterator[list]:
-        "Guide the model's answer inside the block; yield the logits processors with which it answers, if there are some"
+        """Guide the model's answer inside the block; yield the logits processors with which it answers, if
+        there are some"""
         edit = self.edit(session, prompt)
         with applying(session.vlm, edit) if edit else nullcontext(): yield []
 

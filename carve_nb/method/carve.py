@@ -42,20 +42,27 @@ class Carve(CropMethod):
     steps: Literal['first', 'last', 'all'] = 'first' # of the answer; 'all' weighed 1, 2, ... (Table 1)
     query: Query = 'last' # whose attention: the last token's (both); the mean of the question's, of its 'content' words, of
     # the last of them ('noun'), of the '?', or of a list of words (ours)
-    heads: Literal['mean', 'max'] | list | tuple = 'mean' # their 'mean' (both), 'max', or the mean of some indices (ours)
-    lam: float = limited(1., ABOVE_0) # λ, how far a small A_G is trusted; no value in the paper, 1e-8 in the code
-    p: float = limited(.04, ABOVE_0, 1) # kept share of the pixels; best .4 in the paper's ablation, .2 in the code
+    # their 'mean' (both), 'max', or the mean of some indices (ours)
+    heads: Literal['mean', 'max'] | list | tuple = 'mean'
+    # λ, how far a small A_G is trusted; no value in the paper, 1e-8 in the code
+    lam: float = limited(1., ABOVE_0)
+    # kept share of the pixels; best .4 in the paper's ablation, .2 in the code
+    p: float = limited(.04, ABOVE_0, 1)
     K: int = limited(1, 1) # how many regions are kept; best 2 in the paper's ablation, 3 in carve/masking.py
-    final_images: Literal['crop', 'both'] = 'both' # shown at last: the crop (Algorithm 1), or the image too (code)
-    region_rule: Literal['top_k', 'official'] = 'top_k' # how many stay: K (paper), max(K, floor(p n)) of n (code)
+    # shown at last: the crop (Algorithm 1), or the image too (code)
+    final_images: Literal['crop', 'both'] = 'both'
+    # how many stay: K (paper), max(K, floor(p n)) of n (code)
+    region_rule: Literal['top_k', 'official'] = 'top_k'
     rank: Literal['sum', 'peak'] = 'sum' # best by the sum of S (both) or its peak (ours)
     connectivity: Literal[4, 8] = 4 # of neighbors in a region; scipy.ndimage.label's default in the code
     relative: bool = True # λ in units of the mean of each row of A_G (ours)
     normalize: bool = False # give every layer and step the same total (ours)
     instruction: str = GENERAL_INSTRUCTION # the general instruction G (both)
     instruction_suffix: bool = True # whether G too gets the suffix (carve/pipeline.py: yes)
-    tiles: Literal['all', 'thumbnail', 'tiles'] = 'all' # views of an image, added up (both: their models show one)
-    argmax: bool = False # both captures decode by the plain argmax (code), not by the checkpoint's penalties too
+    # views of an image, added up (both: their models show one)
+    tiles: Literal['all', 'thumbnail', 'tiles'] = 'all'
+    # both captures decode by the plain argmax (code), not by the checkpoint's penalties too
+    argmax: bool = False
     name, source, category = 'carve', 'arXiv 2509.06461', 'ours'
     paper: ClassVar[type['Paper']]       # with the settings of the paper: `Carve.paper()`
     official: ClassVar[type['Official']] # with those of its published code (v4): `Carve.official()`
@@ -64,7 +71,8 @@ class Carve(CropMethod):
 
     @classmethod
     def for_model(cls, vlm: VLM, **changes) -> Self:
-        "Make the method with the settings of a model's saved profile; with the defaults and a warning where it measured none"
+        """Make the method with the settings of a model's saved profile; with the defaults and a warning where
+        it measured none"""
         profile = find_profile(vlm)
         if profile is None:
             raise CarveError(f'No profile of {short_name(vlm)!r} with these weights is saved. Make one: '
@@ -74,7 +82,8 @@ class Carve(CropMethod):
         return cls(**measured | changes)
 
     def locate(self, session: Session, question: str) -> Saliency | list[Region]:
-        "Contrast the attention under the question with that under the instruction (Algorithm 1 before its last question)"
+        """Contrast the attention under the question with that under the instruction (Algorithm 1 before its
+        last question)"""
         return self.contrast_rows(session.log, session.image, *self.capture_both(session, question))
 
     def capture_both(self, session: Session, question: str) -> tuple[AttentionRows, AttentionRows]:
@@ -92,7 +101,8 @@ class Carve(CropMethod):
         self, rows_q: AttentionRows, rows_g: AttentionRows,    # (A_Q, A_G), both [T, L, Nv]
     ) -> tuple[Tensor, Tensor]:
         "Return both maps, step by step as far as both go"
-        if self.query != 'last': pick_words(rows_q.question_tokens, self.query)   # an error where it lacks them
+        # an error where it lacks them
+        if self.query != 'last': pick_words(rows_q.question_tokens, self.query)
         A_q, A_g = self.read_rows(rows_q), self.read_rows(rows_g)
         T = min(len(A_q), len(A_g))
         return A_q[:T], A_g[:T]
@@ -136,7 +146,9 @@ class Carve(CropMethod):
             notes.append(f'{why}: all its words were read')
         return notes
 
-    def contrast_rows(self, r: Log, image: Image.Image, rows_q: AttentionRows, rows_g: AttentionRows) -> Saliency:
+    def contrast_rows(
+        self, r: Log, image: Image.Image, rows_q: AttentionRows, rows_g: AttentionRows,
+    ) -> Saliency:
         "Go from both captures to S; the result says where there is nothing to contrast"
         span = rows_q.raster(tiles=self.tiles)
         if self.query != 'last': r.read = read_words(rows_q.question_tokens, self.query)
@@ -151,7 +163,9 @@ class Carve(CropMethod):
         r.notes += self.reading_notes(rows_q, rows_g)
         return S
 
-    def from_rows(self, image: Image.Image, question: str, rows_q: AttentionRows, rows_g: AttentionRows) -> Result:
+    def from_rows(
+        self, image: Image.Image, question: str, rows_q: AttentionRows, rows_g: AttentionRows,
+    ) -> Result:
         "Return the result of two captures that were made elsewhere, without an answer"
         r = self.start(image, question)
         r.rows, r.instruction_rows, r.calls = rows_q, rows_g, 2

@@ -44,7 +44,9 @@ class QuestionOnly(Carve):
         A = super().maps(rows_q, rows_g)[self.general]
         return A, torch.ones_like(A)
 
-    def contrast_rows(self, r: Log, image: Image.Image, rows_q: AttentionRows, rows_g: AttentionRows) -> Saliency:
+    def contrast_rows(
+        self, r: Log, image: Image.Image, rows_q: AttentionRows, rows_g: AttentionRows,
+    ) -> Saliency:
         "Return S as CARVE does, of the one map there is"
         S = super().contrast_rows(r, image, rows_q, rows_g)
         r.maps = {self.title: S}
@@ -73,7 +75,8 @@ class DirectAnswer(Method):
 @dataclass(repr=False)
 class CenterCrop(Carve):
     "A crop from the middle, as large as CARVE's"
-    fraction: float | None = limited(None, ABOVE_0, 1) # instead of the size: share of the image's area, with its shape
+    # instead of the size: share of the image's area, with its shape
+    fraction: float | None = limited(None, ABOVE_0, 1)
     name, source, category = 'center', '', 'control'
 
     def place(self, image: Image.Image, free_x: int, free_y: int) -> tuple[int, int]:

@@ -32,7 +32,9 @@ def grow_box(box: Box, size: Size, min_side: int = 28, square: bool = False, pad
     return *lo.tolist(), *(lo + n).tolist()
 
 # %% ../../nbs/library/method/01_crop.ipynb #2f85679b
-def box_regions(boxes: Sequence[Sequence[float]], size: Size, scores: list[float] | None = None) -> list[Region]:
+def box_regions(
+    boxes: Sequence[Sequence[float]], size: Size, scores: list[float] | None = None,
+) -> list[Region]:
     """Return the parts of boxes that lie in the image; of a box outside there is none.
 
     Without scores all are 1."""
@@ -80,7 +82,8 @@ def crop_image(
     if crop.size == img.size: return Crop(crop, tuple(box), 1., masked)
     w, h = crop.size
     s = max(1., min(max(img.width/w, img.height/h), limit/max(w, h)))
-    least = -(-round(max(w, h)*s)//CROP_SIDE_RATIO)   # a line one pixel wide may be rounded to one too thin for a model
+    # a line one pixel wide may be rounded to one too thin for a model
+    least = -(-round(max(w, h)*s)//CROP_SIDE_RATIO)
     pixels = int if rounding == 'down' else round
     size = max(pixels(w*s), least), max(pixels(h*s), least)
     return Crop(crop.resize(size, Image.Resampling.LANCZOS), tuple(box), s, masked)
@@ -96,13 +99,16 @@ def grow_mask(
 @dataclass(repr=False)
 class CropRule:
     "How kept regions are shown: fields of every method that crops"
-    # what covers the rest of the crop: nothing (ours), 'black' (both), 'packed': black, without rows and columns of rest alone
+    # what covers the rest of the crop: nothing (ours), 'black' (both), 'packed': black, without rows and
+    # columns of rest alone
     fill: Literal['black', 'packed', 'none'] = 'none'
     square: bool = True # make the crop square (ours: for processors that cut oblong crops)
     pad: float = limited(0., 0, 100) # room at each end of each side, in parts of the side (ours)
-    limit: int = limited(1792, 1) # greatest side to which a crop is enlarged, pixels (ours, the presets: 4096; neither has one)
+    # greatest side to which a crop is enlarged, pixels (ours, the presets: 4096; neither has one)
+    limit: int = limited(1792, 1)
     rounding: Literal['nearest', 'down'] = 'nearest' # of the crop's sides (code: down, int(n s))
-    tokens: int | None = limited(144, 1) # most image tokens of the crop (ours); None: as many as the processor gives it (both)
+    # most image tokens of the crop (ours); None: as many as the processor gives it (both)
+    tokens: int | None = limited(144, 1)
     min_side: int = limited(96, 1) # least side of the crop, pixels (ours; the presets: 28, one merged patch)
 
     def cut(self, image: Image.Image, box: Box, regions: Sequence[Region] = ()) -> Crop:

@@ -37,12 +37,12 @@ def load_tool(
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     "Load a tool (Auto class of transformers; Hub id or folder); nothing is downloaded unasked"
     if model is None:
-        raise UnsupportedError('No model is given. Give model= a folder, a Hub id (with download=True if it may be '
-                               f'fetched) or loaded objects that fit {kind}.')
+        raise UnsupportedError('No model is given. Give model= a folder, a Hub id (with download=True if it may '
+                               f'be fetched) or loaded objects that fit {kind}.')
     own = dict(local_files_only=not download)
     try:
-        loaded = getattr(transformers, kind).from_pretrained(model, use_safetensors=True, **own).to(device).eval()
-        return loaded, processor or AutoProcessor.from_pretrained(model, **own)
+        loaded = getattr(transformers, kind).from_pretrained(model, use_safetensors=True, **own)
+        return loaded.to(device).eval(), processor or AutoProcessor.from_pretrained(model, **own)
     except (OSError, ValueError) as e:
         hint = '' if download else ' If it is not on this machine: download=True would fetch it.'
         raise UnsupportedError(f'{str(model)!r} cannot be loaded as {kind}: {e}{hint}') from e
@@ -69,7 +69,8 @@ class ToolCrop(CropMethod):
         "Return (model, processor), loaded at the first call"
         if isinstance(self.model, (str, Path, type(None))):
             return load_tool(self.kind, self.model, self.processor, self.download, vlm.device)
-        if self.processor is None: raise UnsupportedError('processor=None: give the processor of a loaded model with it.')
+        if self.processor is None:
+            raise UnsupportedError('processor=None: give the processor of a loaded model with it.')
         return self.model, self.processor
 
     def find(self, session: Session, question: str) -> list[Region]:
@@ -167,7 +168,8 @@ def segments(
     model: PreTrainedModel, processor: ProcessorMixin, image: Image.Image, points: int = 8,
     quality: float = .88, nms: float = .7, batch: int = 16,
 ) -> list[Region]:
-    "Find regions by a mask generator from a lattice of points: the most trusted mask of each, the most trusted first"
+    """Find regions by a mask generator from a lattice of points: the most trusted mask of each, the most
+    trusted first"""
     embeddings = None
     found = []
     for some in chunked(point_lattice(image.size, points), batch):
@@ -192,7 +194,8 @@ class SamCrop(ToolCrop):
     points: int = 8 # points along each side (ours); 32 in the source's generator
     quality: float = .88 # least expected quality of a mask: the source's generator
     nms: float = .7 # overlap of boxes that makes two segments one: the source's generator
-    clip: ClipCrop | None = None # a `ClipCrop` that ranks the segments (ViCrop's code); None: the task map's sum does (ours)
+    # a `ClipCrop` that ranks the segments (ViCrop's code); None: the task map's sum does (ours)
+    clip: ClipCrop | None = None
     most: float = .5 # segments of a larger share of the image are passed over (ours)
     K: int = 1 # segments kept, the crop is around all of them; ViCrop: 1
     layers: Layers = None # of the task map: indices, or two parts of the depth; None: all (ours)

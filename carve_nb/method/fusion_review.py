@@ -36,7 +36,8 @@ class Shift:
     last: int # k
     distances: dict[int, float] # candidate -> Hellinger distance to k
     def __str__(self):
-        return f'layer {self.last} minus layer {self.early} (Hellinger distance {self.distances[self.early]:.2f})'
+        distance = self.distances[self.early]
+        return f'layer {self.last} minus layer {self.early} (Hellinger distance {distance:.2f})'
 
 def attention_shift(rows: AttentionRows, layers: Layers, last: Layers) -> Shift:
     """Return layer k minus the candidate layer farthest from it, for each image token.
@@ -84,7 +85,8 @@ class FusionMask(GuidedMethod):
     layers: Layers = FUSION_DEPTHS # candidates C (source: 2, 4, 8, 11, 12, 13 of 32)
     last: Layers = LAST_DEPTH # layer k (source: 28 of 32)
     review: Layers = REVIEW_DEPTH # layer at whose input is masked (source: 29 of 32)
-    share: float = limited(.2, 0, 1) # of the image tokens, those of tiles too (source: below the 20th percentile)
+    # of the image tokens, those of tiles too (source: below the 20th percentile)
+    share: float = limited(.2, 0, 1)
     factor: float = .1 # of their features (a re-implementation; the paper's is UNVERIFIED)
     name, source = 'fusion-mask', 'arXiv 2601.08151'
     from_prefix = False
@@ -113,7 +115,8 @@ class FusionCrop(CropMethod):
     square: bool = False
     limit: int = limited(4096, 1)
     min_side: int = limited(28, 1)
-    tokens: int | None = limited(None, 1) # as many as the processor gives it (how a crop is shown is not given in the source)
+    # as many as the processor gives it (how a crop is shown is not given in the source)
+    tokens: int | None = limited(None, 1)
     name, source = 'fusion-crop', 'arXiv 2601.08151'
 
     def locate(self, session: Session, question: str) -> Saliency:

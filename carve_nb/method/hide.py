@@ -60,9 +60,11 @@ def join_boxes(boxes: list[Box]) -> list[Box]:
 @dataclass(repr=False)
 class Hide(CropMethod):
     "Pieces that the attention of the named objects marks, packed in their layout"
-    words: str = 'Look in the picture for each one of the following things: {}' # at least `before` tokens, then names (ours)
+    # at least `before` tokens, then names (ours)
+    words: str = 'Look in the picture for each one of the following things: {}'
     layers: Layers = None # None: all (modeling_qwen3_vl_re_infer.py; Qwen2.5-VL: the 15th of 28); or indices
-    before: int = limited(8, 1) # first tokens of `words`, whose mean map is taken away (utiles.py: noise_token_num)
+    # first tokens of `words`, whose mean map is taken away (utiles.py: noise_token_num)
+    before: int = limited(8, 1)
     sigma: float = limited(3., 0) # blur, cells (cycle_infer.py)
     threshold: float = limited(.5, 0, 1) # of a map between 0 and 1 (Qwen3/cycle_infer.py; Qwen2.5 .7)
     fill: Literal['black', 'packed', 'none'] = 'packed' # pieces moved together (source)
@@ -76,13 +78,15 @@ class Hide(CropMethod):
         super().__post_init__()
         try: whole = 'a dog' in self.words.format('a dog')
         except (IndexError, KeyError, ValueError): whole = False
-        if not whole: raise CarveError(f'words={self.words!r}: write {{}} once, where the names go, and no other braces')
+        if whole: return
+        raise CarveError(f'words={self.words!r}: write {{}} once, where the names go, and no other braces')
 
     def locate(self, session: Session, question: str) -> list[Region]:
         "Return the pieces around the named objects"
         r, image = session.log, session.image
         names = name_entities(session, question)
-        rows = self.capture(session, self.words.format(', '.join(names)), steps='first', suffix=None, question_rows=True)
+        listed = self.words.format(', '.join(names))
+        rows = self.capture(session, listed, steps='first', suffix=None, question_rows=True)
         found = sorted({i for name in names for i in find_word(rows.question_tokens, name)})
         at = [i for i in found if i >= self.before]
         if found and not at:

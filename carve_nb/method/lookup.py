@@ -41,14 +41,17 @@ def less_words(S: Saliency, rows: AttentionRows, layers: list[int], tokens: list
 @dataclass(repr=False)
 class Lookup(CropMethod):
     "The raw attention of the query token that the layers agree on; the region of its peak"
-    # whose attention is read, also a list of words, such as ['heart']; None: the profile's, or 'last' if there is none
+    # whose attention is read, also a list of words, such as ['heart']; None: the profile's, or 'last' if
+    # there is none
     query: Query | None = None
     layers: Layers = None # indices, or two parts of the depth; None: the profile's where `query` is None too, else all
-    # words of the question that see what all words see: those before the query token, or all others; their mean map is
+    # words of the question that see what all words see: those before the query token, or all others; their
+    # mean map is
     # subtracted; None: the profile's choice where `query` is None too, else 'none'
     subtract: Literal['none', 'before', 'others', None] = None
     p: float = limited(.04, ABOVE_0, 1) # kept share of the pixels
-    skip_above: float = limited(.95, 0, 1) # the plain answer stays where the model is surer of it than this; 1: always ask again
+    # the plain answer stays where the model is surer of it than this; 1: always ask again
+    skip_above: float = limited(.95, 0, 1)
     name, category = 'lookup', 'ours'
 
     def choose(self, vlm: VLM) -> tuple['Lookup', list[str]]:
@@ -78,7 +81,8 @@ class Lookup(CropMethod):
         rows = self.capture(session, question, layers=layers)
         r.notes += notes
         wanted = own.query or 'last'
-        if not isinstance(wanted, str): pick_words(rows.question_tokens, wanted)   # an error where it lacks them
+        # an error where it lacks them
+        if not isinstance(wanted, str): pick_words(rows.question_tokens, wanted)
         query = query_in(rows, wanted)
         S = rows.saliency(layers=layers, query=query, background=session.image)
         if query != 'last': r.read = read_words(rows.question_tokens, query)

@@ -49,7 +49,8 @@ def register(cls: type['Method']):
 @cache
 def import_all():
     "Import the modules of this room, whose classes register themselves"
-    for m in iter_modules(import_module('carve_nb.method').__path__): import_module(f'carve_nb.method.{m.name}')
+    room = import_module('carve_nb.method')
+    for module in iter_modules(room.__path__): import_module(f'{room.__name__}.{module.name}')
 
 def methods(category: str|None = None) -> MethodTable: # of `CATEGORIES`; None: all
     "Return every method there is: name -> class, by category"
@@ -82,7 +83,8 @@ def read_method(text: str) -> tuple[str, dict]:    # 'carve:p=.1:K=2'
     given = {}
     for pair in pairs:
         key, sign, value = pair.partition('=')
-        if not sign or key in given: raise CarveError(f'{text!r}: write fields as name=value, each once, such as carve:p=.1:K=2')
+        if not sign or key in given:
+            raise CarveError(f'{text!r}: write fields as name=value, each once, such as carve:p=.1:K=2')
         given[key] = read_value(value)
     return name.strip(), given
 
@@ -99,14 +101,16 @@ def split_specs(text: str|list) -> tuple[str, ...]:
     return tuple(found)
 
 def make_method(method: object, **given) -> 'Method': # a name, perhaps with fields, a class or a method
-    "Make a method of its name (perhaps with fields, 'carve:p=.1'), its class or an instance, with the given fields changed"
+    """Make a method of its name (perhaps with fields, 'carve:p=.1'), its class or an instance, with the given
+    fields changed"""
     if isinstance(method, str):
         name, own = read_method(method)
         if name in ('all', *CATEGORIES): raise CarveError(f'{name!r} stands for several methods; name one')
         method, given = methods()[name], own | given
     made = method() if isinstance(method, type) else method
     if not (callable(made) and hasattr(made, 'name')):
-        raise CarveError(f"{repr(method)[:80]} is no method; give one, such as Carve(), or a name, such as 'carve'")
+        raise CarveError(f'{repr(method)[:80]} is no method; give one, such as Carve(), or a name, such as '
+                         f"'carve'")
     kind = type(made).__name__
     for k in given: choose(k, [f.name for f in fields(made)], f'field of {kind}', f'help({kind}) lists all')
     return replace(made, **given) if given else made

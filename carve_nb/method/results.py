@@ -61,12 +61,15 @@ def cut_note(answer: Answer | None) -> list[str]:
 class Result(Log):
     "The answer of a method, and how the method came to it"
     image: Image.Image                              # RGB
-    crop: Crop                                      # what was shown last; the whole image where nothing was located
+    # what was shown last; the whole image where nothing was located
+    crop: Crop
     method: str = ''                                # name of the method
     answer: Answer | None = None                    # after the last question
     regions: list[Region] = field(default_factory=list)        # best first
-    shown: list[Image.Image] = field(default_factory=list)     # images of the last question, if not the image alone
-    images: list[Image.Image] = field(default_factory=list)    # all images of the question, if there are several
+    # images of the last question, if not the image alone
+    shown: list[Image.Image] = field(default_factory=list)
+    # all images of the question, if there are several
+    images: list[Image.Image] = field(default_factory=list)
     which: int = 0                                  # of these the place of `image`
 
     total = property(lambda self: sum(self.seconds.values()))
@@ -95,9 +98,11 @@ class Result(Log):
 
     @property
     def less_sure(self) -> str:
-        "A clause with both confidences where the answer with the crop is less sure than the baseline's; else ''"
+        """A clause with both confidences where the answer with the crop is less sure than the baseline's;
+        else ''"""
         crop, plain = confidence_of(self.answer), confidence_of(self.plain_answer)
-        if self.whole or not self.shown or crop is None or plain is None or round(crop, 2) >= round(plain, 2): return ''
+        if self.whole or not self.shown or crop is None or plain is None: return ''
+        if round(crop, 2) >= round(plain, 2): return ''
         return f'less sure with the crop ({crop:.2f}) than without it ({plain:.2f})'
 
     def __str__(self): return str(self.answer)
@@ -120,9 +125,10 @@ class Result(Log):
         "Return the question and both answers"
         how = 'with the crop' if self.shown and not self.whole else 'without a crop'
         if self.crop.scale > 1: how = f'with the crop, {self.crop.scale:.1f} times as large'
-        answers = f'Baseline: {format_answer(self.plain_answer)}; {how}: {format_answer(self.answer)} ({self.method}).'
+        baseline = f'Baseline: {format_answer(self.plain_answer)}'
         doubt = self.less_sure and f' The model is {self.less_sure}.'
-        return '\n'.join([f'{self.asked} {answers}{doubt}', *self.details, *self.notes])
+        first = f'{self.asked} {baseline}; {how}: {format_answer(self.answer)} ({self.method}).{doubt}'
+        return '\n'.join([first, *self.details, *self.notes])
 
     def to_dict(self, **more) -> dict:   # further facts, such as the model's name
         "Return a result without its images and tensors: plain values, for JSON"

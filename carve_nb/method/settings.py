@@ -21,12 +21,15 @@ from ..core.saliency import Layers, pick_layers
 ABOVE_0 = 5e-324   # the least positive number
 
 def limited(default: float | None, low: float, high: float = math.inf) -> Any:
-    "Return a field that takes numbers from `low` (`ABOVE_0`: any above 0) to `high`; None where its type says so"
+    """Return a field that takes numbers from `low` (`ABOVE_0`: any above 0) to `high`; None where its type
+    says so"""
     return field(default=default, metadata=dict(low=low, high=high))
 
-Query = Literal['last', 'noun', 'content', 'question', '?'] | list | tuple   # whose attention is read, as `pick_words`
+# whose attention is read, as `pick_words`
+Query = Literal['last', 'noun', 'content', 'question', '?'] | list | tuple
 
-_PLAIN = {bool: 'True or False', str: 'a text', int: 'a whole number', float: 'a number'}   # what fields of these types take
+# what fields of these types take
+_PLAIN = {bool: 'True or False', str: 'a text', int: 'a whole number', float: 'a number'}
 
 def _is_of(value: Any, kind: Any) -> bool:    # one of `_PLAIN`, or a tuple of one
     "Return whether a field of this type takes a value"
@@ -56,7 +59,8 @@ def check_fields(made: Any):
             raise CarveError(f'{f.name}={value!r}: use {_PLAIN.get(kind, f"numbers, such as {f.default}")}')
         if not rule or value is None and type(None) in kinds: continue
         whole = int in (f.type, *kinds)
-        if isinstance(value, Real) and rule['low'] <= value <= rule['high'] and not (whole and value % 1): continue
+        inside = isinstance(value, Real) and rule['low'] <= value <= rule['high']
+        if inside and not (whole and value % 1): continue
         lower = 'above 0' if rule['low'] == ABOVE_0 else f'at least {rule["low"]}'
         upper = f' and at most {rule["high"]}' if rule['high'] < math.inf else ''
         raise CarveError(f'{f.name}={value!r}: it must be {"a whole number, "*whole}{lower}{upper}')
@@ -72,7 +76,8 @@ def method_call(method: Any) -> str:
 @cache
 def comments_of(kind: type) -> dict[str, str]:
     "Return the comments beside the fields that a dataclass adds; of a class without source none"
-    with suppress(OSError): return {k: ' '.join(text.split()) for k, text in docments(kind, returns=False).items() if text}
+    with suppress(OSError):
+        return {name: ' '.join(text.split()) for name, text in docments(kind, returns=False).items() if text}
     return {}
 
 def field_range(f: Field) -> str:
@@ -84,7 +89,8 @@ def field_range(f: Field) -> str:
     return low if f.metadata['high'] == math.inf else f'{low} to {f.metadata["high"]}'
 
 def field_table(kind: type) -> list[list[str]]:
-    "Return the fields of a dataclass, the head first: name, default, meaning with range, whichever class a field comes from"
+    """Return the fields of a dataclass, the head first: name, default, meaning with range, whichever class a
+    field comes from"""
     meanings: dict[str, str] = {}
     for base in filter(is_dataclass, reversed(kind.__mro__)): meanings |= comments_of(base)
     rows = [['field', 'default', 'meaning']]
@@ -98,7 +104,8 @@ class FieldDocs:
     def __init__(self, text: str): self.text = text
 
     def __get__(self, method, kind: type) -> str:
-        if '__match_args__' not in vars(kind): return self.text    # `dataclass` reads the docstring before it is done
+        # `dataclass` reads the docstring before it is done
+        if '__match_args__' not in vars(kind): return self.text
         kind.__doc__ = self.text    # in place of this descriptor: `docments` reads docstrings too
         _, *rows = field_table(kind)
         lines = [f'{name} = {default}: {meaning}' for name, default, meaning in rows]

@@ -87,8 +87,10 @@ def search_box(S: Saliency, base: float) -> Box | None:    # base side, pixels o
 @dataclass(repr=False)
 class ViCrop(CropMethod):
     "A crop by importance map and box search; subclasses make the map"
-    base: int | None = limited(None, ABOVE_0) # base side s, pixels of the image; None: the tower's (source: 336, 224)
-    instruction: str = GENERAL_INSTRUCTION # the neutral instruction q', the suffix is appended (source, all families)
+    # base side s, pixels of the image; None: the tower's (source: 336, 224)
+    base: int | None = limited(None, ABOVE_0)
+    # the neutral instruction q', the suffix is appended (source, all families)
+    instruction: str = GENERAL_INSTRUCTION
     square: bool = False
     limit: int = limited(1, 1)
     tokens: int | None = limited(None, 1)
@@ -117,7 +119,8 @@ def safe_ratio(a: Tensor, b: Tensor) -> Tensor:
 class RelAtt(ViCrop):
     "ViCrop: the question's map over that of a neutral instruction, of one layer"
     layers: Layers = (14/32, 14/32) # decoder layer (source: 14 of 32; 15 of 32; 22 of 36)
-    tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of an image (source: its models show one)
+    # views of an image (source: its models show one)
+    tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail'
     name = 'rel-att'
     def importance(self, session: Session, words: str) -> Saliency:
         "Divide two captures"
@@ -132,7 +135,8 @@ class RelAtt(ViCrop):
 class GradAtt(ViCrop):
     "ViCrop: attention weighted by its gradient"
     layers: Layers = (14/32, 14/32) # decoder layer (source: 14 of 32)
-    tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of an image (source: its models show one)
+    # views of an image (source: its models show one)
+    tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail'
     name = 'grad-att'
     def importance(self, session: Session, words: str) -> Saliency:
         "Multiply attention by its gradient, where that is positive"

@@ -57,13 +57,15 @@ def image_features(model: PreTrainedModel, inputs: dict) -> Tensor:
 
 # %% ../../nbs/library/models/03_families.ipynb #b0f0a002
 _NUMBER = r'\s*(-?\d+(?:\.\d+)?)\s*'
-FOUR_NUMBERS = rf'[\[(]{_NUMBER},{_NUMBER}\)?\s*,\s*\(?{_NUMBER},{_NUMBER}[\])]'   # [x0, y0, x1, y1] or (x0, y0), (x1, y1)
+# [x0, y0, x1, y1] or (x0, y0), (x1, y1)
+FOUR_NUMBERS = rf'[\[(]{_NUMBER},{_NUMBER}\)?\s*,\s*\(?{_NUMBER},{_NUMBER}[\])]'
 
 @dataclass(frozen=True)
 class BoxForm:
     "How a family writes a box"
     ask: str                  # words that ask for it: {cue} is the thing, {question} the question
-    side: float | None        # what its numbers count as the whole side; None: they are pixels of the resized image
+    # what its numbers count as the whole side; None: they are pixels of the resized image
+    side: float | None
     source: str               # where that stands
     pattern: str = FOUR_NUMBERS
     down_first: bool = False  # y0, x0, y1, x1
@@ -77,14 +79,18 @@ class Family:
     name: str                      # `config.model_type`
     grid: Callable = told_grid     # `Processed` -> (rows, columns) of the tokens that show the whole image
     whole: str = 'first'           # which of an image's tokens show all of it: the 'first' or the 'last'
-    tiles: Callable|None = None    # (`Processed`, that grid, number of the other tokens) -> their span; None: no tiles
+    # (`Processed`, that grid, number of the other tokens) -> their span; None: no tiles
+    tiles: Callable|None = None
     box: Callable = whole_box      # `Processed` -> what the whole image shows
     axis: int = 0                  # along which the pixel values of several images are joined
     number: str = ''               # of an image among several, as its text has it: '<id>{}</id>'
-    alone: bool = True             # is each of several images processed by itself, as if it were the only one?
-    assemble: str|None = None      # class of processor, built without its video part; None: that which transformers names
+    # is each of several images processed by itself, as if it were the only one?
+    alone: bool = True
+    # class of processor, built without its video part; None: that which transformers names
+    assemble: str|None = None
     layers: Callable = attention_layers    # decoder's configuration -> layers whose attention can be read
-    cell: Callable|None = None     # processor -> side of a token in pixels, where fewer pixels take fewer tokens
+    # processor -> side of a token in pixels, where fewer pixels take fewer tokens
+    cell: Callable|None = None
     chat: str|None = None          # chat template for models released without one
     box_form: BoxForm|None = None  # how it writes the box of an object; None: not known
     why_not: dict = field(default_factory=dict)    # what it cannot do -> the reason
@@ -117,7 +123,8 @@ ALONE = 'its family has no record, and what it shares between prompts was not te
 def told_rule(made: Processed) -> Callable|None:
     "Return the rule of a processor that reports its grid, in patches or pixels; None where it reports none"
     if {'image_grid_thw', 'image_position_ids'} & set(made.inputs): return told_grid
-    return sized_grid if 'image_sizes' in made.inputs and hasattr(made.processor, 'spatial_merge_size') else None
+    sized = 'image_sizes' in made.inputs and hasattr(made.processor, 'spatial_merge_size')
+    return sized_grid if sized else None
 
 def find_grid(made: Processed) -> Grid:
     "Take the grid that the processor reports, or a square of all tokens"
