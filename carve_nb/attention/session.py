@@ -56,9 +56,10 @@ class Log:
     maps: dict[str, Saliency] = field(default_factory=dict)
 
 class Kept(NamedTuple):
-    "An answer that a session keeps, and the seconds that it took"
+    "An answer that a session keeps, the seconds that it took, and the other model that gave it, if one did"
     answer: Answer
     seconds: float
+    by: object = None
 
 
 # %% ../../nbs/library/attention/13_session.ipynb #2bd53767
@@ -206,14 +207,20 @@ class Session:
         "Whether what is computed now is remembered: not where an edit or a recorder is open around it"
         return self.shared and not open_hooks.get()
 
-    def once(self, key: tuple, make: Callable[[], Answer]) -> Answer:
+    @contextmanager
+    def cost(self, stage: str, calls: int = 1) -> Iterator[None]:
+        "Log calls of the model that the block makes by itself, and its seconds"
+        self.log.calls += calls
+        with self.log.seconds(stage): yield
+
+    def once(self, key: tuple, make: Callable[[], Answer], by: object = None) -> Answer:
         "Return the answer under a key, made where it is not known; a known one adds its seconds to the log"
         if kept := self.answers.get(key):
             self.log.seconds.remembered += kept.seconds
             return kept.answer
         start = time.perf_counter()
         answer = make()
-        self.answers[key] = Kept(answer, time.perf_counter() - start)
+        self.answers[key] = Kept(answer, time.perf_counter() - start, by)
         return answer
 
     def ask(self,

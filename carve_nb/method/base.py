@@ -166,8 +166,7 @@ class Method:
             answerer = Answerer(by)
             r.notes.append(answerer.note(r.shown))
             r.shown = r.shown or [r.image]
-            r.calls += 1
-            with r.seconds('there'): r.answer = answerer.ask(session, r.shown, *how, limits)
+            with session.cost('there'): r.answer = answerer.ask(session, r.shown, *how, limits)
         elif r.shown:
             with r.seconds('ask'): r.answer = session.ask(*how, r.shown, limits)
         else:

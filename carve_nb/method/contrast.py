@@ -136,10 +136,9 @@ class ContrastMethod(GuidedMethod):
     @contextmanager
     def guided(self, session: Session, prompt: Prompt) -> Iterator[list]:
         "Yield the processor with the second prompt, whose branch is one more call"
-        r, processors = session.log, []
+        processors = []
         if self.weight:
-            r.calls += 1
-            with r.seconds('second prompt'): other = self.other_prompt(session, prompt)
+            with session.cost('second prompt'): other = self.other_prompt(session, prompt)
             processors = [ContrastProcessor(session, other, len(prompt), self.weight, self.beta)]
         with super().guided(session, prompt): yield processors
 

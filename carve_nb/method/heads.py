@@ -94,8 +94,7 @@ class Var(GuidedMethod):
         "Return the sink dimensions, given or detected in one pass"
         r, width = session.log, session.vlm.text_config.hidden_size
         if self.dims is None:
-            r.calls += 1
-            with r.seconds('detect'): dims = sink_dims(session, self.tau)
+            with session.cost('detect'): dims = sink_dims(session, self.tau)
         else: dims = self.dims
         listed = isinstance(dims, (list, tuple))
         if not listed or not all(isinstance(d, Integral) and 0 <= d < width for d in dims):
@@ -185,11 +184,10 @@ class Vhr(GuidedMethod):
         vlm, r = session.vlm, session.log
         early = [] if self.early in ((), [], None) else pick_layers(self.early, vlm.n_layers)
         layers = layers_of(vlm, early + pick_layers(self.layers, vlm.n_layers))
-        r.calls += 2
-        with r.seconds('choose'):
+        with session.cost('choose', 2):
             text = session.words(prompt.asked, self.suffix)
             heads, vhd = find_heads(vlm, prompt, text, layers, self.alpha)
-        n, total = (sum(map(f, heads.values())) for f in (torch.count_nonzero, len))
+        n, total = int(sum(map(torch.count_nonzero, heads.values()))), sum(map(len, heads.values()))
         T_vhd = sum(v.max().item() for v in vhd.values())   # low where the model speaks from its language
         r.details.append(f'{n} of {total} heads of layers {layers} times {self.alpha:g}; T-VHD {T_vhd:.1f}')
         return Edit(list(heads), heads=lambda layer, o, rows: reinforce(o, heads[layer], self.alpha))

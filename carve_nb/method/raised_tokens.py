@@ -180,8 +180,7 @@ class Gift(GuidedMethod):
     def edit(self, session: Session, prompt: Prompt) -> Edit:
         "Find the heat map of the question's words; amplify the last row of every pass by its factors"
         r, vlm = session.log, session.vlm
-        r.calls += 1
-        with r.seconds('capture'): w = query_rows(vlm, prompt, layers_of(vlm, self.gaze_layers))
+        with session.cost('capture'): w = query_rows(vlm, prompt, layers_of(vlm, self.gaze_layers))
         words = [prompt.tokens[i] for i in prompt.question]
         keep = pick_words(words, self.query)
         with r.seconds('map'): s = heat_map(gaze_shifts(w), keep)
@@ -222,8 +221,7 @@ class DualStream(GuidedMethod):
         """Find local and summary tokens in one pass of the tower alone; raise their scores in the last row of
         every pass"""
         r = session.log
-        r.calls += 1
-        with r.seconds('tower'):
+        with session.cost('tower'):
             local, summary = tower_importance(session.vlm, prompt, self.tower)
             summary = outliers(summary, self.reach)
             local = top_share(local, self.local) & ~summary

@@ -25,6 +25,7 @@ from carve_nb.core.plotting import (
     plot_panels,
     strip,
 )
+from ..core.saliency import Saliency
 from ..core.text import asked_part
 from ..formulas.threshold import Region
 from .crop import Crop

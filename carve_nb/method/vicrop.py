@@ -141,8 +141,7 @@ class GradAtt(ViCrop):
     def importance(self, session: Session, words: str) -> Saliency:
         "Multiply attention by its gradient, where that is positive"
         r = session.log
-        r.calls += 1
-        with r.seconds('gradient'):
+        with session.cost('gradient'):
             prompt = session.prompt(words, self.suffix)
             g = grad_rows(session.vlm, prompt, layers_of(session.vlm, self.layers))
             M = (g.attn*g.grads(g.logits.log_softmax(-1).max()).relu()).mean((0, 1, 2)).detach().cpu()
@@ -199,8 +198,7 @@ class PureGrad(ViCrop):
         "Divide two gradients, at edges"
         vlm, image, norms = session.vlm, session.image, []
         for stage, text in ('gradient', words), ('instruction', self.instruction):
-            session.log.calls += 1
-            with session.log.seconds(stage):
+            with session.cost(stage):
                 prompt = session.prompt(text, self.suffix)
                 if len({s.image for s in prompt.spans}) > 1: raise UnsupportedError('pure-grad reads one image at a time')
                 plane = pixel_plane(pixel_grads(vlm, prompt).float(), prompt.spans[0].grid, vlm.model.config)

@@ -80,9 +80,6 @@ class Answerer:
             raise CarveError(f'by={model!r}: give a VLM, an Endpoint, or any object with ask(images, question)')
         self.model = model
 
-    def __eq__(self, other) -> bool: return isinstance(other, Answerer) and self.model is other.model
-    def __hash__(self) -> int: return id(self.model)
-
     @property
     def name(self) -> str:
         "The name of the model, without the path of a folder"
@@ -100,7 +97,8 @@ class Answerer:
             said = self.model.ask(images, f'{question} {suffix}' if suffix else question)
             return said if isinstance(said, Answer) else Answer(str(said), [], nan)
         if not session.shared: return make()
-        return session.once((self, *map(image_key, images), question, *how), make)
+        key = id(self.model), *map(image_key, images), question, *how
+        return session.once(key, make, self.model)    # which is kept, so that no other object gets its id
 
     def note(self, shown: list[Image.Image]) -> str:
         "State who answered, and what was shown; without images that of the question"
