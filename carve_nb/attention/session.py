@@ -196,7 +196,7 @@ class Session:
         self.log.calls += 1
         return self.vlm.forward(prompt, *args, **kw | dict(inputs_of=self.inputs))
 
-    def asked(self, question: str, suffix: str|bool|None, images: list|None = None) -> tuple:
+    def asked(self, question: str, suffix: str|bool|None, images: list|None = None) -> tuple[object, ...]:
         """Make a key for exactly these words about exactly these pixels: the caller may have painted on a
         large image"""
         keys = map(image_key, self.images if images is None else map(open_image, images))

@@ -68,7 +68,7 @@ class ModelProfile:
     twins: list | None = None
     kind = 'model profile'  # of its file
 
-    def use(self, vlm: VLM) -> list:
+    def use(self, vlm: VLM) -> list[int]:
         "Return the layers, if they were measured in this very model, whatever the type of its weights"
         if self.fits(vlm.fingerprint): return list(self.layers)
         raise CarveError(
@@ -97,7 +97,7 @@ class ModelProfile:
         try: return cls(**{k: v for k, v in kept.items() if k in cls.__dataclass_fields__})
         except TypeError as e: raise CarveError(f'{path} is no complete {cls.kind}: {e}') from None
 
-    def doubts(self) -> list: # of str
+    def doubts(self) -> list[str]:
         """List why the query token is not reliable; chance: patches that a box overlaps, plus two standard
         errors of n images"""
         best, *others = sorted(map(max, self.agreement.values()), reverse=True)
@@ -154,7 +154,7 @@ class ModelProfile:
         layers = pd.Index(self.read, name='layer')
         return pd.concat({k: pd.DataFrame(v, index=layers).T for k, v in kinds.items()}).round(2)
 
-    def about(self) -> list: # of str
+    def about(self) -> list[str]:
         "Describe the choice and its gain, in sentences"
         again = f'again in {self.again:.0%} of the bootstrap draws of its images'
         said = [f'chosen by agreement: query token {self.query!r}, layers {self.layers}; {again}']

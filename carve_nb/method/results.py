@@ -25,7 +25,6 @@ from carve_nb.core.plotting import (
     plot_panels,
     strip,
 )
-from ..core.saliency import Saliency
 from ..core.text import asked_part
 from ..formulas.threshold import Region
 from .crop import Crop
@@ -83,7 +82,7 @@ class Result(Log):
         return None if self.rows is None else self.rows.spans[0].box
 
     @property
-    def steps(self) -> tuple:
+    def steps(self) -> tuple[int, ...]:
         "Generated steps under the question and under the general instruction, as far as there were captures"
         return tuple(len(r.attn) for r in (self.rows, self.instruction_rows) if r is not None)
 
@@ -109,8 +108,8 @@ class Result(Log):
     def __str__(self): return str(self.answer)
     def __repr__(self): return 'Result: ' + '\n'.join(self.summary())
 
-    def summary(self) -> list: # of lines
-        "Return the question, both answers, box and costs, notes as text"
+    def summary(self) -> list[str]:
+        "Return the question, both answers, box and costs, notes as lines of text"
         n = len(self.regions)
         regions = f'{n} region{"s"*(n > 1)}, ' if n else ''
         crop = f'crop {self.crop.box}, {self.crop.scale:.1f} times; '

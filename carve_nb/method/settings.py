@@ -9,7 +9,7 @@ __all__ = ['ABOVE_0', 'Query', 'limited', 'literal_words', 'check_fields', 'meth
 # %% ../../nbs/library/method/01_settings.ipynb #075f4ea2
 import math
 from contextlib import suppress
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, field, fields, is_dataclass
 from functools import cache
 from numbers import Real
 from typing import Any, Literal, get_args, get_origin

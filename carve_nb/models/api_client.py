@@ -114,7 +114,7 @@ class Endpoint:
         raise CarveError(f'The environment variable {self.key_env} is not set. Set it to the key of '
                          f'{self.host}, or use key_env=None for a server without keys.')
 
-    def explain(self, e: Exception) -> tuple:
+    def explain(self, e: Exception) -> tuple[str, str]:
         """Find the status and the reason of an error of the client library.
 
         A reply that it could not read is no chat completion."""
