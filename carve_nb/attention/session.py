@@ -214,7 +214,8 @@ class Session:
         with self.log.seconds(stage): yield
 
     def once(self, key: tuple, make: Callable[[], Answer], by: object = None) -> Answer:
-        "Return the answer under a key, made where it is not known; a known one adds its seconds to the log"
+        "Return the answer under a key, made where it is not remembered; a known one adds its seconds to the log"
+        if not self.remembers: return make()
         if kept := self.answers.get(key):
             self.log.seconds.remembered += kept.seconds
             return kept.answer
@@ -235,7 +236,6 @@ class Session:
         def make():
             prompt = self.prompt(question, suffix, images, tokens)
             return self.vlm.generate(prompt, max_new_tokens, inputs_of=self.inputs)
-        if not self.remembers: return make()
         return self.once((*self.asked(question, suffix, images), max_new_tokens, tuple(tokens)), make)
 
     def capture(self,

@@ -96,7 +96,6 @@ class Answerer:
             if isinstance(self.model, VLM): return self.model.ask(images, question, *how)
             said = self.model.ask(images, f'{question} {suffix}' if suffix else question)
             return said if isinstance(said, Answer) else Answer(str(said), [], nan)
-        if not session.shared: return make()
         key = id(self.model), *map(image_key, images), question, *how
         return session.once(key, make, self.model)    # which is kept, so that no other object gets its id
 
