@@ -40,9 +40,9 @@ class Carve(CropMethod):
     "Contrast of two maps, our settings"
     layers: Layers = None # whose maps are added: None all (ours), 'paper' 20 to 25 (both); or indices
     steps: Literal['first', 'last', 'all'] = 'first' # of the answer; 'all' weighed 1, 2, ... (Table 1)
-    query: Query = 'last' # whose attention: the last token's (both); the mean of the question's, of its 'content' words, of
-    # the last of them ('noun'), of the '?', or of a list of words (ours)
-    # their 'mean' (both), 'max', or the mean of some indices (ours)
+    # whose attention: the last token's (both); the mean of the question's, of its 'content' words, of the last of
+    # them ('noun'), of the '?', or of a list of words (ours)
+    query: Query = 'last'
     heads: Literal['mean', 'max'] | list | tuple = 'mean'
     # λ, how far a small A_G is trusted; no value in the paper, 1e-8 in the code
     lam: float = limited(1., ABOVE_0)
