@@ -43,6 +43,7 @@ class Carve(CropMethod):
     # whose attention: the last token's (both); the mean of the question's, of its 'content' words, of the last of
     # them ('noun'), of the '?', or of a list of words (ours)
     query: Query = 'last'
+    # their 'mean' (both), 'max', or the mean of some indices (ours)
     heads: Literal['mean', 'max'] | list | tuple = 'mean'
     # λ, how far a small A_G is trusted; no value in the paper, 1e-8 in the code
     lam: float = limited(1., ABOVE_0)
