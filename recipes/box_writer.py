@@ -3,6 +3,7 @@
 `python -m recipes.box_writer`: 93 minutes of one thread; `nbs/results/box-writer.json`."""
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from carve_nb import VLM
 from carve_nb.core.io import CHECKPOINTS
 from carve_nb.data.datasets import DataSet
 from carve_nb.data.scenes import samples
-from carve_nb.models.families import BOX_FORMS, BoxForm
+from carve_nb.models.families import BoxForm
 from carve_nb.runs.runner import run_eval
 from .curriculum import ViewContent, pad_rows
 from .equal_terms import ALWAYS, kept, with_crop
@@ -94,7 +95,7 @@ def train_box(out, **kw):
 
 def measure(vlm, out, n=300) -> dict:  # the variant; folder of the run
     "As `equal_terms.kept`, and how often the view holds the middle of the thing"
-    BOX_FORMS[vlm.family.name] = FORM
+    vlm.family = replace(vlm.family, box_form=FORM)
     data = DataSet('digits', samples('digit', n, 'heldout', start=START))
     run = run_eval(data, vlm, ['none', *map(with_crop, CROPS)], out=out, progress=False)
     middle = {s.id: np.reshape(s.box, (2, 2)).mean(0) for s in data}

@@ -96,7 +96,7 @@ def measure(scenes=SCENES, only=None, run=True):
     out = {f'scenes {split}': [sha(make_scene(seed, split).image.tobytes()) for seed in range(scenes)]
         for split in ('train', 'calibration', 'heldout')}
     asks = {name: min(scenes, FEW.get(name, SCENES)) for name,
-        entry in methods().items() if entry.asks != 'model' and (not only or name in only)}
+        entry in methods().items() if 'model' not in entry.needs and (not only or name in only)}
     if not only: asks |= dict.fromkeys(FIELDS, 2)
     for model in MODELS:
         vlm = VLM.from_pretrained(model)

@@ -36,9 +36,11 @@ from ..models.prompts import Prompt
 class Edit(AttentionHook):
     "A change of attention in some layers at some query positions; rows are not normalized again"
     layers: list[int]              # of the decoder
-    scores: Callable|None = None   # (layer, [B, H, R, N] scores before the softmax, [R] positions) -> the same shape
+    # (layer, [B, H, R, N] scores before the softmax, [R] positions) -> the same shape
+    scores: Callable|None = None
     weights: Callable|None = None  # (layer, [B, H, R, N] weights, [R] positions) -> the same shape
-    heads: Callable|None = None    # (layer, [B, H, R, D] outputs of the heads, [R] positions) -> the same shape
+    # (layer, [B, H, R, D] outputs of the heads, [R] positions) -> the same shape
+    heads: Callable|None = None
     after: int|None = None         # rows from this position on; None: the last row of every pass
     at: Sequence[int]|None = None  # these positions alone
     first: int = 0           # tokens in the cache when the first pass began
@@ -167,7 +169,8 @@ def frozen(model: PreTrainedModel) -> Iterator[None]:
 @contextmanager
 def rows_live(
     vlm: VLM, prompt: Prompt,   # what runs inside the block must be this prompt
-    layers: Layers = None, rows: Sequence[int] = (-1,),    # of the decoder, all by default; query positions in the prompt
+    # of the decoder, all by default; query positions in the prompt
+    layers: Layers = None, rows: Sequence[int] = (-1,),
 ) -> Iterator[RowGraph]:
     "Let wanted rows take part, and nothing else have a graph; afterwards the model is as it was"
     N = len(prompt)

@@ -39,7 +39,8 @@ def decoder_layers(model: PreTrainedModel) -> list[Module]:
     configuration"""
     config = model.config.get_text_config()
     def is_attention(module):
-        return getattr(module, 'config', None) is config and isinstance(getattr(module, 'layer_idx', None), int)
+        own = getattr(module, 'config', None) is config
+        return own and isinstance(getattr(module, 'layer_idx', None), int)
     lists = [module for module in model.modules() if isinstance(module, ModuleList)]
     stacks = [layers for layers in lists
               if len(layers) == config.num_hidden_layers and any(map(is_attention, layers.modules()))]

@@ -102,8 +102,10 @@ class AttentionRows:
         return slice(start, start + len(self.spans[i]))
 
     def views(self,
-        image: int|None = None,  # number of the image; None: that of the first span, which methods for one image read
-        tiles: str = 'all',      # 'thumbnail' (the whole view), 'tiles' (the others) or 'all'; one view is always shown
+        # number of the image; None: that of the first span, which methods for one image read
+        image: int|None = None,
+        # 'thumbnail' (the whole view), 'tiles' (the others) or 'all'; one view is always shown
+        tiles: str = 'all',
     ) -> list[int]:
         "List the views of an image by the indices of their spans"
         if image is None: image = self.spans[0].image
@@ -177,7 +179,8 @@ class AttentionRows:
         words = [query] if isinstance(query, str) else query
         missing = [word for word in words if not pick_words(tokens, word, 'none')]
         if words and not missing: return pick_words(tokens, query, 'none')
-        why = why_no_words(tokens, query) or f'give one or a list of those that were read, {read_words(tokens, "question")}'
+        those = f'give one or a list of those that were read, {read_words(tokens, "question")}'
+        why = why_no_words(tokens, query) or those
         raise CaptureError(f'No rows of {query if isinstance(query, str) else missing!r}: {why}.')
 
     def places(self, layers: Layers = None) -> list[int]:
@@ -196,9 +199,11 @@ class AttentionRows:
     def read(self, *,
         query: str|list|int = 'last', # whose attention; see below
         step: int = 0,                # which generated token the 'last' position made
-        layers: Layers = None,        # as `pick_layers` takes them: indices, or two parts of the depth; all by default
+        # as `pick_layers` takes them: indices, or two parts of the depth; all by default
+        layers: Layers = None,
         heads: Heads = 'mean',        # as `merge_heads` takes them: 'mean', 'max' or indices; None: all apart
-        image: int|None = None, tiles: str = 'all', # which image; which of its views, added up on one raster, as in `views`
+        # which image; which of its views, added up on one raster, as in `views`
+        image: int|None = None, tiles: str = 'all',
     ) -> Tensor:
         """Return the attention of a query token to an image, layer by layer, [L, cells]; with heads=None [L,
         H, cells].
@@ -214,7 +219,8 @@ class AttentionRows:
 
     def saliency(self, *,
         image: int|None = None, tiles: str = 'all',    # as in `views`
-        background: Image.Image|None = None,           # to lay the map over; the rows' own, enlarged, by default
+        # to lay the map over; the rows' own, enlarged, by default
+        background: Image.Image|None = None,
         **reading,                                     # query, step, layers and heads, as of `read`
     ) -> Saliency:
         "Average the attention of a query token over layers, as a map over the image"

@@ -96,7 +96,8 @@ class VLM(Model):
         images: ImageLike|list,
         question: str,
         layers: Layers = None, steps: str = 'first', question_rows: bool = True,    # as in `forward`
-        suffix: str|bool|None = True,   # appended after a space: a text; True: the model's own, `Model.suffix`; None: none
+        # appended after a space: a text; True: the model's own, `Model.suffix`; None: none
+        suffix: str|bool|None = True,
         max_new_tokens: int = 32,
     ) -> AttentionRows:
         """Capture the attention on images under a question, and the answer (all of it: steps='all').
@@ -111,7 +112,8 @@ class VLM(Model):
     def forward(self,
         prompt: Prompt,
         layers: Layers = None,    # as `pick_layers` takes them; all by default
-        steps: str = 'first',     # rows of the 'first' token (the pass ends there, without an answer), the 'last' or 'all'
+        # rows of the 'first' token (the pass ends there, without an answer), the 'last' or 'all'
+        steps: str = 'first',
         question_rows: bool = True,    # keep the rows of the question's own tokens too?
         max_new_tokens: int = 32,      # longest answer
         inputs_of: Callable|None = None, **settings,    # as of `generate`
@@ -133,7 +135,8 @@ def record_attention(
     processor: ProcessorMixin,
     inputs: Mapping,                # of the model, for one prompt without padding, as the processor made them
     images: list,                   # the images that the processor got, in their order
-    layers: Layers = None,          # decoder layers, as `pick_layers` takes them: 3, [3, 5], (.7, .9); all by default
+    # decoder layers, as `pick_layers` takes them: 3, [3, 5], (.7, .9); all by default
+    layers: Layers = None,
     question: str|None = None,      # text of the prompt whose rows are wanted too
 ) -> Iterator[AttentionRows]:       # filled when the block ends
     """Record the attention to the images of one stock generation, or forward pass, inside the block.
@@ -193,7 +196,8 @@ SQUARES = (.5, .5), (.2, .3), (.8, .3), (.35, .85), (.62, .12), (.9, .9)
 CHECK_QUESTION = 'What is in this picture?'
 
 def plant_squares(vlm: Model, image: Image.Image) -> list[bool]:
-    "Tell for each of `SQUARES` and each view whether a token that shows the square changes more than all others"
+    """Tell for each of `SQUARES` and each view whether a token that shows the square changes more than all
+    others"""
     def read_tower(background):
         prompt = vlm.prompt(background, CHECK_QUESTION)
         inputs = vlm.to_device(prompt)
@@ -216,7 +220,8 @@ def plant_squares(vlm: Model, image: Image.Image) -> list[bool]:
     hits = []
     for view, span in enumerate(spans):    # the whole image, then its tiles
         change = torch.stack([features[view] - plain[view] for features in planted]).norm(dim=-1)
-        usual = change.mean(0).clamp(min=1e-9) if view == 0 else 1.    # a tile may hold one square, which is all its change
+        # a tile may hold one square, which is all its change
+        usual = change.mean(0).clamp(min=1e-9) if view == 0 else 1.
         most = (change/usual).argmax(-1)
         hits += [bool(patch_cover(span, box)[token] > 0) for box, token in zip(boxes, most)]
     return hits
@@ -274,6 +279,7 @@ def ensure_read(vlm: Model):
             return
     check = check_family(VLM(vlm.model, vlm.processor, vlm.name))
     if check.why:
-        raise UnsupportedError(f'{check}. The page "Add a model family" shows how a family gets a record.')
+        raise UnsupportedError(f'{check}. The page "Add a method or a model family" shows how a family gets a '
+                               f'record.')
     LOG.warning(check)
     save_with_digest(path, asdict(check))

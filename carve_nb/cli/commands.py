@@ -379,8 +379,7 @@ def save_the_map(
     vlm = _open_model(model, given, chosen)
     from carve_nb.attention.session import Session
     from carve_nb.method.results import unseen_note
-    from carve_nb.models.families import check_needs
-    check_needs(vlm, chosen)
+    chosen.check_model(vlm)
     several = len(opened) > 1
     alone, text = chosen.in_order(question)
     r = chosen(vlm, opened, question) if several else alone.look(Session(vlm, opened, shared=False), text)

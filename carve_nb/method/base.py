@@ -9,16 +9,16 @@ __all__ = ['TURNED', 'Method', 'as_saliency', 'layers_of', 'tower_side', 'CropMe
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from ..attention.edits import Edit, applying
 from ..attention.rows import AttentionRows
-from ..attention.session import Session
+from ..attention.session import Log, Session, Timings
 from ..attention.vlm import VLM
-from ..core.errors import CarveError
+from ..core.errors import CarveError, UnsupportedError
 from ..core.image import ImageLike
 from ..core.saliency import Layers, Saliency, is_flat, pick_layers
 from ..core.text import SHORT_ANSWER
@@ -27,8 +27,7 @@ from .crop import CropRule, whole_crop
 from .registry import register
 from .results import Result, cut_note, unseen_note
 from .settings import FieldDocs, check_fields, limited, method_call
-from .wrappers import answered_note, ask_one_of, ask_there, check_answerer, given_image
-from ..models.families import check_needs
+from .wrappers import Answerer, ask_one_of
 from ..models.image_tokens import ImageSpan
 from ..models.model import Answer
 from ..models.prompts import Prompt
@@ -41,19 +40,22 @@ class Method:
     "What all methods share"
     suffix: str | None = SHORT_ANSWER # after the question; None: nothing
     max_new_tokens: int = 32 # longest answer, greedy
-    question_last: bool = False # put the suffix before the question, so that the prompt ends with the question
+    # put the suffix before the question, so that the prompt ends with the question
+    question_last: bool = False
     name = ''          # in tables and in the shell; a class with one of its own is known by it
     source = ''        # paper
     category = 'map'   # one of `CATEGORIES`
-    asks = ''          # what must be given before it can run: 'model' (a checkpoint of its own), 'box' (the true region)
-    needs = ()         # of a model, see `check_needs`
-    in_runs = {}       # field -> its default in a run, where that is another one
+    # 'model': a checkpoint of its own; 'box': the true region; 'dense': attention in every layer; or a key of
+    # `Family.why_not`
+    needs: ClassVar[tuple[str, ...]] = ()
+    in_runs: ClassVar[dict[str, object]] = {}    # field -> its default in a run, where that is another one
     captures = False   # does it begin with a capture that the methods of a run share?
+    no_crop = ''       # why it has no crop that another model could be shown
 
     __repr__ = method_call
-    __post_init__ = check_fields
+    def __post_init__(self): check_fields(self)
     def __init_subclass__(cls):
-        cls.__doc__ = FieldDocs(cls.__doc__ or '')
+        cls.__doc__ = FieldDocs(cls.__doc__ or '')    # type: ignore[assignment]  # a text once it is read
         register(cls)
 
     def __call__(self, vlm: VLM, image: ImageLike|list, question: str|None = None, box: tuple|None = None,
@@ -72,13 +74,13 @@ class Method:
                 raise CarveError('Another model is asked a question, not in a chat: leave messages= or by= out.')
             session, question = Session.of_chat(vlm, image, messages, box=box, shared=False)
         if len(session.images) > 1: return ask_one_of(self, session, question, which, by)
-        given_image(which, 1)
+        session.place_of(which)
         return self.answer(session, question, by)
 
     def answer(self, session: Session, question: str, by: object = None) -> Result:
         "Answer a question about the image of a session, which several methods and questions may share"
-        if by is not None: check_answerer(self, by)
-        check_needs(session.vlm, self)
+        self.check_model(session.vlm)
+        if by is not None and self.no_crop: raise CarveError(f'{self.name} {self.no_crop}.')
         method, text = self.in_order(question)
         if method is not self:
             r = method.answer(session, text, by)
@@ -89,12 +91,25 @@ class Method:
         r.notes += [*session.notes(question, self.suffix), *cut_note(r.answer)]
         return r
 
+    def check_model(self, vlm: VLM):
+        "Refuse a model that lacks the layers of the method, or what it `needs` of a model"
+        if not hasattr(vlm, 'family'):
+            raise CarveError(f'Give the model first, then the image; the first argument is of type {type(vlm).__name__}.')
+        pick_layers(getattr(self, 'layers', None), vlm.n_layers)
+        lacking = dict(vlm.family.why_not)
+        if len(vlm.layers) < vlm.n_layers:
+            lacking['dense'] = 'some of its decoder layers compute no attention'
+        why = '; '.join(lacking[need] for need in self.needs if need in lacking)
+        if not why: return
+        raise UnsupportedError(f'{self.name} cannot be used with the family {vlm.family.name!r}: {why}.')
+
     def settled(self, vlm: VLM) -> Self:
         "Return the method with the fields that it takes from the model, such as the fields of a profile"
         return self
 
     def in_order(self, question: str) -> tuple['Method', str]:
-        "Return the method and the words that it asks: with `question_last` the suffix stands in the words, before the question"
+        """Return the method and the words that it asks: with `question_last` the suffix stands in the words,
+        before the question"""
         if not (self.question_last and self.suffix): return self, question
         return replace(self, suffix=None, question_last=False), f'{self.suffix} {question}'
 
@@ -104,14 +119,16 @@ class Method:
 
     def look(self, session: Session, question: str) -> Result:
         "Return all that comes before the last question; a method that asks no further one has answered"
-        raise NotImplementedError(f'{self.name} derives from neither CropMethod nor GuidedMethod, and has no look of its own.')
+        raise NotImplementedError(f'{self.name} derives from neither CropMethod nor GuidedMethod, and has no look '
+                                  f'of its own.')
 
     def capture(self, session: Session, text: str, stage: str = 'capture', **settings) -> AttentionRows:
         """Capture the attention under a text and the answer, at all steps, with the suffix and longest answer of the method.
 
         The log gets the rows with their seconds and notes, as those of the question or, at the stage 'instruction', of
         the general instruction; and the plain answer, where the rows have it. `settings` are those of `Session.capture`."""
-        rows = session.capture(text, **dict(steps='all', suffix=self.suffix, max_new_tokens=self.max_new_tokens) | settings)
+        usual = dict(steps='all', suffix=self.suffix, max_new_tokens=self.max_new_tokens)
+        rows = session.capture(text, **usual | settings)
         r = session.log
         r.seconds[stage] = rows.meta['seconds']
         if stage == 'instruction': r.instruction_rows = rows
@@ -128,11 +145,12 @@ class Method:
             with r.seconds('baseline'): r.plain_answer = session.ask(r.question, self.suffix, self.max_new_tokens)
         return r.plain_answer
 
-    def last_images(self, session: Session, model: object) -> list[Image.Image]:
-        "Return what the last question shows the model that answers it; nothing where that is the image as it is"
+    def last_images(self, session: Session, r: Result, model: object) -> list[Image.Image]:
+        """Return what the last question shows the model that answers it; nothing where that is the image as
+        it is"""
         return []
 
-    def limits(self, r: Result, model: object, n: int) -> tuple:
+    def limits(self, r: Result, model: object, n: int) -> tuple[int | None, ...]:
         "Return the most tokens of each of `n` images, as `VLM.ask` takes them"
         return ()
 
@@ -141,14 +159,14 @@ class Method:
         session.log = r
         self.ask_plain(session)
         model = by or session.vlm
-        r.shown = self.last_images(session, model)
+        r.shown = self.last_images(session, r, model)
         limits = self.limits(r, model, len(r.shown))
         how = r.question, self.suffix, self.max_new_tokens
         if by is not None:
-            r.notes.append(answered_note(by, r.shown))
+            answerer = Answerer(by)
+            r.notes.append(answerer.note(r.shown))
             r.shown = r.shown or [r.image]
-            r.calls += 1
-            with r.seconds('there'): r.answer = ask_there(session, by, r.shown, *how, limits)
+            with session.cost('there'): r.answer = answerer.ask(session, r.shown, *how, limits)
         elif r.shown:
             with r.seconds('ask'): r.answer = session.ask(*how, r.shown, limits)
         else:
@@ -167,7 +185,8 @@ def as_saliency(
 
 # %% ../../nbs/library/method/04_base.ipynb #091e32f3
 def layers_of(vlm: VLM, spec: Layers) -> list[int]:
-    "Return the layers that `layers=` means in a model, of those that attend to the images, or the nearest of these"
+    """Return the layers that `layers=` means in a model, of those that attend to the images, or the nearest
+    of these"""
     return pick_layers(spec, vlm.n_layers, vlm.layers)
 
 def tower_side(vlm: VLM, otherwise: int = 224) -> int:    # pixels
@@ -181,14 +200,16 @@ class CropMethod(CropRule, Method):
     "A method that shows a crop and asks again"
     captures = True
     final_images: Literal['both', 'crop'] = 'both' # shown at last: the image and the crop, or the crop alone
-    skip_above: float = limited(1., 0, 1) # the plain answer stays where the model is surer of it than this; 1: always ask again
+    # the plain answer stays where the model is surer of it than this; 1: always ask again
+    skip_above: float = limited(1., 0, 1)
 
     def locate(self, session: Session, question: str) -> Saliency | list[Region]:
         """Return a map of the image, or regions, the best first; a subclass defines it.
 
         Of a map with a reason in `session.log.no_signal` nothing is cropped. A method that returns regions leaves the map
         that it has, if any, in `session.log.saliency`, as guided methods do."""
-        raise NotImplementedError(f'{self.name} has no locate(self, session, question) -> Saliency or regions')
+        raise NotImplementedError(f'{self.name} has no locate(self, session, question) -> Saliency or '
+                                  f'regions')
 
     def select(self, S: Saliency, vlm: VLM) -> list[Region]:
         "Return the regions of a map that the crop shows"
@@ -196,16 +217,16 @@ class CropMethod(CropRule, Method):
 
     def look(self, session: Session, question: str) -> Result:
         "Locate, and cut the crop"
-        session.log = self.start(session.image, question)
-        return self.cut_out(session.log, self.locate(session, question), session.vlm)
+        r = session.log = self.start(session.image, question)
+        return self.cut_out(r, self.locate(session, question), session.vlm)
 
-    def cut_out(self, r: Result, located: Saliency | list[Region], vlm: VLM) -> Result:
+    def cut_out(self, r: Result, located: Saliency | list[Region], vlm: VLM | None) -> Result:
         "Complete a result with what was located: its regions and their crop"
         r.regions = self.regions_of(r, located, vlm)
         r.crop = self.show(r.image, r.regions)
         return r
 
-    def regions_of(self, r: Result, located: Saliency | list[Region], vlm: VLM) -> list[Region]:
+    def regions_of(self, r: Log, located: Saliency | list[Region], vlm: VLM | None) -> list[Region]:
         "Return the regions of what was located; a map without signal has none"
         if isinstance(located, list): return located
         r.saliency = located
@@ -226,17 +247,18 @@ class CropMethod(CropRule, Method):
             r.crop, r.regions = whole_crop(r.image), []
         return super().ask_again(session, r, by)
 
-    def limits(self, r: Result, model: object, n: int) -> tuple:
+    def limits(self, r: Result, model: object, n: int) -> tuple[int | None, ...]:
         "Limit the crop's tokens; note where it will cost as much as the image"
         if not (n and self.tokens and hasattr(model, 'why_not_fewer')): return ()
         why = model.why_not_fewer(self.tokens)
-        if not why: return *[None]*(n - 1), self.tokens
-        if r.plain_answer.n_prompt > 2*self.tokens: r.notes.append(f'the crop costs as much as the image: {why}')
+        if not why: return (None,)*(n - 1) + (self.tokens,)
+        plain = r.plain_answer
+        if plain and plain.n_prompt > 2*self.tokens:
+            r.notes.append(f'the crop costs as much as the image: {why}')
         return ()
 
-    def last_images(self, session: Session, model: object) -> list[Image.Image]:
+    def last_images(self, session: Session, r: Result, model: object) -> list[Image.Image]:
         "Return the crop, after the image where `final_images` says so and the model takes both"
-        r = session.log
         if r.whole: return []
         if self.final_images == 'crop': return [r.crop.image]
         if 'several images' not in getattr(model, 'why_not', ()): return [r.image, r.crop.image]
@@ -248,6 +270,7 @@ class CropMethod(CropRule, Method):
 class GuidedMethod(Method):
     "A method under which the model answers once, guided"
     category = 'edit'
+    no_crop = 'changes how the model itself answers; there is no crop that another could be shown'
     from_prefix = True   # may the prompt go on from a stored beginning?
 
     def edit(self, session: Session, prompt: Prompt) -> Edit | None:
@@ -255,7 +278,8 @@ class GuidedMethod(Method):
 
     @contextmanager
     def guided(self, session: Session, prompt: Prompt) -> Iterator[list]:
-        "Guide the model's answer inside the block; yield the logits processors with which it answers, if there are some"
+        """Guide the model's answer inside the block; yield the logits processors with which it answers, if
+        there are some"""
         edit = self.edit(session, prompt)
         with applying(session.vlm, edit) if edit else nullcontext(): yield []
 
@@ -265,8 +289,7 @@ class GuidedMethod(Method):
         prompt = session.prompt(question, self.suffix)
         with self.guided(session, prompt) as processors, r.seconds('ask'):
             r.answer = session.generate(prompt, self.max_new_tokens, processors, self.from_prefix)
-        calls = r.calls
-        self.ask_plain(session)
-        r.calls = calls    # the plain answer is no cost of the method itself
-        r.seconds.pop('baseline', None)
+        session.log = replace(r)    # the plain answer is no cost of the method itself
+        session.log.seconds = Timings()
+        r.plain_answer = self.ask_plain(session)
         return r

@@ -8,23 +8,23 @@ __all__ = ['PAPER', 'OFFICIAL', 'Carve', 'Paper', 'Official']
 # %% ../../nbs/library/method/05_carve.ipynb #ca869545
 import warnings
 from dataclasses import dataclass
-from functools import partialmethod
+from functools import partial, partialmethod
 from typing import ClassVar, Literal, Self
 import torch
 from PIL import Image
 from torch import Tensor
 from ..attention.rows import AttentionRows
-from ..attention.session import Session
+from ..attention.session import Log, Session
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
-from ..core.saliency import Saliency, pick_layers
+from ..core.saliency import Layers, Saliency, pick_layers
 from ..core.text import GENERAL_INSTRUCTION, pick_words, read_words, why_no_words
 from ..formulas.algorithm import fuse_contrast, fuse_maps, step_weights
 from ..formulas.threshold import Region, regions
 from .base import CropMethod, as_saliency
 from .profiles import find_profile, short_name
 from .results import Result
-from .settings import ABOVE_0, Layers, Query, limited
+from .settings import ABOVE_0, Query, limited
 from ..models.image_tokens import ImageSpan
 
 # %% ../../nbs/library/method/05_carve.ipynb #dd39875b
@@ -40,22 +40,30 @@ class Carve(CropMethod):
     "Contrast of two maps, our settings"
     layers: Layers = None # whose maps are added: None all (ours), 'paper' 20 to 25 (both); or indices
     steps: Literal['first', 'last', 'all'] = 'first' # of the answer; 'all' weighed 1, 2, ... (Table 1)
-    query: Query = 'last' # whose attention: the last token's (both); the mean of the question's, of its 'content' words, of
-    # the last of them ('noun'), of the '?', or of a list of words (ours)
-    heads: Literal['mean', 'max'] | list | tuple = 'mean' # their 'mean' (both), 'max', or the mean of some indices (ours)
-    lam: float = limited(1., ABOVE_0) # λ, how far a small A_G is trusted; no value in the paper, 1e-8 in the code
-    p: float = limited(.04, ABOVE_0, 1) # kept share of the pixels; best .4 in the paper's ablation, .2 in the code
+    # whose attention: the last token's (both); the mean of the question's, of its 'content' words, of the last of
+    # them ('noun'), of the '?', or of a list of words (ours)
+    query: Query = 'last'
+    # their 'mean' (both), 'max', or the mean of some indices (ours)
+    heads: Literal['mean', 'max'] | list | tuple = 'mean'
+    # λ, how far a small A_G is trusted; no value in the paper, 1e-8 in the code
+    lam: float = limited(1., ABOVE_0)
+    # kept share of the pixels; best .4 in the paper's ablation, .2 in the code
+    p: float = limited(.04, ABOVE_0, 1)
     K: int = limited(1, 1) # how many regions are kept; best 2 in the paper's ablation, 3 in carve/masking.py
-    final_images: Literal['crop', 'both'] = 'both' # shown at last: the crop (Algorithm 1), or the image too (code)
-    region_rule: Literal['top_k', 'official'] = 'top_k' # how many stay: K (paper), max(K, floor(p n)) of n (code)
+    # shown at last: the crop (Algorithm 1), or the image too (code)
+    final_images: Literal['crop', 'both'] = 'both'
+    # how many stay: K (paper), max(K, floor(p n)) of n (code)
+    region_rule: Literal['top_k', 'official'] = 'top_k'
     rank: Literal['sum', 'peak'] = 'sum' # best by the sum of S (both) or its peak (ours)
     connectivity: Literal[4, 8] = 4 # of neighbors in a region; scipy.ndimage.label's default in the code
     relative: bool = True # λ in units of the mean of each row of A_G (ours)
     normalize: bool = False # give every layer and step the same total (ours)
     instruction: str = GENERAL_INSTRUCTION # the general instruction G (both)
     instruction_suffix: bool = True # whether G too gets the suffix (carve/pipeline.py: yes)
-    tiles: Literal['all', 'thumbnail', 'tiles'] = 'all' # views of an image, added up (both: their models show one)
-    argmax: bool = False # both captures decode by the plain argmax (code), not by the checkpoint's penalties too
+    # views of an image, added up (both: their models show one)
+    tiles: Literal['all', 'thumbnail', 'tiles'] = 'all'
+    # both captures decode by the plain argmax (code), not by the checkpoint's penalties too
+    argmax: bool = False
     name, source, category = 'carve', 'arXiv 2509.06461', 'ours'
     paper: ClassVar[type['Paper']]       # with the settings of the paper: `Carve.paper()`
     official: ClassVar[type['Official']] # with those of its published code (v4): `Carve.official()`
@@ -64,7 +72,8 @@ class Carve(CropMethod):
 
     @classmethod
     def for_model(cls, vlm: VLM, **changes) -> Self:
-        "Make the method with the settings of a model's saved profile; with the defaults and a warning where it measured none"
+        """Make the method with the settings of a model's saved profile; with the defaults and a warning where
+        it measured none"""
         profile = find_profile(vlm)
         if profile is None:
             raise CarveError(f'No profile of {short_name(vlm)!r} with these weights is saved. Make one: '
@@ -73,46 +82,43 @@ class Carve(CropMethod):
         if not measured: warnings.warn(f'{profile.model}: {profile.advice("carve")}', stacklevel=2)
         return cls(**measured | changes)
 
-    def locate(self, session: Session, question: str) -> Saliency:
-        "Contrast the attention under the question with that under the instruction (Algorithm 1 before its last question)"
-        return self.contrast_rows(session.log, *self.capture_both(session, question))
+    def locate(self, session: Session, question: str) -> Saliency | list[Region]:
+        """Contrast the attention under the question with that under the instruction (Algorithm 1 before its
+        last question)"""
+        return self.contrast_rows(session.log, session.image, *self.capture_both(session, question))
 
     def capture_both(self, session: Session, question: str) -> tuple[AttentionRows, AttentionRows]:
-        "Capture under the question and the instruction; paired: no more steps than the answer"
-        rows = self.capture(session, question)
-        rows_g = self.capture(session, self.instruction, 'instruction', steps='all' if self.paired else 'first',
-            suffix=self.suffix if self.instruction_suffix else None, max_new_tokens=min(len(rows.attn), self.max_new_tokens))
-        return rows, rows_g
-
-    def capture(self, session: Session, text: str, stage: str = 'capture', **settings) -> AttentionRows:
-        "Capture as every method does, of the layers that are read"
+        "Capture what is read under the question and the instruction; paired: no more steps than the answer"
         layers = None if self.layers is None else pick_layers(self.layers, session.vlm.n_layers)
-        return super().capture(session, text, stage, layers=layers,
-                               question_rows=self.query != 'last', argmax=self.argmax, **settings)
+        what = dict(layers=layers, question_rows=self.query != 'last', argmax=self.argmax)
+        rows = self.capture(session, question, **what)
+        rows_g = self.capture(
+            session, self.instruction, 'instruction', steps='all' if self.paired else 'first',
+            suffix=self.suffix if self.instruction_suffix else None,
+            max_new_tokens=min(len(rows.attn), self.max_new_tokens), **what)
+        return rows, rows_g
 
     def maps(
         self, rows_q: AttentionRows, rows_g: AttentionRows,    # (A_Q, A_G), both [T, L, Nv]
     ) -> tuple[Tensor, Tensor]:
         "Return both maps, step by step as far as both go"
-        if self.query != 'last': pick_words(rows_q.question_tokens, self.query)   # an error where it lacks them
+        # an error where it lacks them
+        if self.query != 'last': pick_words(rows_q.question_tokens, self.query)
         A_q, A_g = self.read_rows(rows_q), self.read_rows(rows_g)
         T = min(len(A_q), len(A_g))
         return A_q[:T], A_g[:T]
 
     def read_rows(self, rows: AttentionRows) -> Tensor:    # -> [T, L, cells]
         "Read each step's last position, or the mean over the question's words; merge layers, heads and views"
-        reading = dict(layers=pick_layers(self.layers, rows.meta['n_layers']), heads=self.heads, tiles=self.tiles)
+        layers = pick_layers(self.layers, rows.meta['n_layers'])
+        read = partial(rows.read, layers=layers, heads=self.heads, tiles=self.tiles)
         if self.query != 'last':
             named = pick_words(rows.question_tokens, self.query, 'none')    # an instruction may lack them
-            return rows.read(query=named or 'question', **reading)[None]
+            return read(query=named or 'question')[None]
         steps = rows.meta.get('steps', 'all')
         if steps != 'all' and not steps == self.steps == 'first':
             raise CarveError(f"steps={self.steps!r} needs rows of all steps; these were captured with steps={steps!r}")
-        return torch.stack([rows.read(step=step, **reading) for step in range(len(rows.attn))])
-
-    def words_read(self, rows: AttentionRows) -> list[str]:
-        "Return the words of the question whose rows are read; none: the last position's"
-        return read_words(rows.question_tokens, self.query) if self.query != 'last' else []
+        return torch.stack([read(step=step) for step in range(len(rows.attn))])
 
     def fuse(self, A_q: Tensor, A_g: Tensor, span: ImageSpan, image: Image.Image) -> Saliency:
         "Contrast each step and layer, then add them"
@@ -141,25 +147,30 @@ class Carve(CropMethod):
             notes.append(f'{why}: all its words were read')
         return notes
 
-    def contrast_rows(self, r: Result, rows_q: AttentionRows, rows_g: AttentionRows) -> Saliency:
+    def contrast_rows(
+        self, r: Log, image: Image.Image, rows_q: AttentionRows, rows_g: AttentionRows,
+    ) -> Saliency:
         "Go from both captures to S; the result says where there is nothing to contrast"
         span = rows_q.raster(tiles=self.tiles)
-        r.read = self.words_read(rows_q)
+        if self.query != 'last': r.read = read_words(rows_q.question_tokens, self.query)
         r.notes += rows_q.tiles_note(self.tiles)
         with r.seconds('map'):
             A_q, A_g = self.maps(rows_q, rows_g)
-            S = self.fuse(A_q, A_g, span, r.image)
-        def alone(A): return as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, r.image)
-        r.maps = {'A_Q, under the question': alone(A_q), 'A_G, under the instruction': alone(A_g), 'contrast A_Q / A_G': S}
+            S = self.fuse(A_q, A_g, span, image)
+        for title, A in ('A_Q, under the question', A_q), ('A_G, under the instruction', A_g):
+            r.maps[title] = as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, image)
+        r.maps['contrast A_Q / A_G'] = S
         r.no_signal = self.no_signal(r.question, A_q, A_g)
         r.notes += self.reading_notes(rows_q, rows_g)
         return S
 
-    def from_rows(self, image: Image.Image, question: str, rows_q: AttentionRows, rows_g: AttentionRows) -> Result:
+    def from_rows(
+        self, image: Image.Image, question: str, rows_q: AttentionRows, rows_g: AttentionRows,
+    ) -> Result:
         "Return the result of two captures that were made elsewhere, without an answer"
         r = self.start(image, question)
         r.rows, r.instruction_rows, r.calls = rows_q, rows_g, 2
-        return self.cut_out(r, self.contrast_rows(r, rows_q, rows_g), None)
+        return self.cut_out(r, self.contrast_rows(r, image, rows_q, rows_g), None)
 
 class Paper(Carve):
     "CARVE with the paper's settings"

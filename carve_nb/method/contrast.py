@@ -18,18 +18,19 @@ from functools import cached_property
 import torch
 from torch import Tensor
 from torch.nn import Module
-from transformers import BatchFeature, LogitsProcessor
+from transformers import BatchFeature, Cache, LogitsProcessor
 from ..attention.edits import Edit, raise_scores
 from ..attention.masking import decoder_layers, hidden, layer_inputs
 from ..attention.session import Session
+from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
-from ..core.saliency import pick_layers
+from ..core.saliency import Layers, pick_layers
 from ..core.text import SHORT_ANSWER
 from .base import GuidedMethod, layers_of
-from .settings import Layers, limited
+from .settings import limited
 from ..models.kernel import CACHE
 from ..models.model import model_lock
-from ..models.prefix_cache import greedy, own_loose
+from ..models.prefix_cache import Loose, greedy, own_loose
 from ..models.prompts import Prompt, check_text
 
 # %% ../../nbs/library/method/25_contrast.ipynb #c42641d5
@@ -45,19 +46,24 @@ def longer(inputs: dict, tokens: list[int]) -> dict:    # model inputs, batch of
     "Return inputs with generated tokens appended"
     ids = inputs['input_ids'].new_tensor([tokens])
     zeros = torch.zeros_like(ids)
-    more = dict(input_ids=ids, attention_mask=torch.ones_like(ids), mm_token_type_ids=zeros, token_type_ids=zeros)
-    return dict(inputs) | {k: torch.cat([inputs[k], v.to(inputs[k])], 1) for k, v in more.items() if k in inputs}
+    more = dict(input_ids=ids, attention_mask=torch.ones_like(ids),
+                mm_token_type_ids=zeros, token_type_ids=zeros)
+    return dict(inputs) | {name: torch.cat([inputs[name], new.to(inputs[name])], 1)
+                           for name, new in more.items() if name in inputs}
 
 # %% ../../nbs/library/method/25_contrast.ipynb #0e7d8e40
 @dataclass(eq=False)
 class ContrastProcessor(LogitsProcessor):
-    "Contrast the scores of the next token with its scores after a second prompt, which is read along with a cache of its own"
-    session: object
+    """Contrast the scores of the next token with its scores after a second prompt, which is read along with a
+    cache of its own"""
+    session: Session
     prompt: Prompt       # the second one; it may be without an image
     start: int           # tokens of the first
     alpha: float = 1.    # as in `contrast_logits`
     beta: float = .1     # as in `contrast_logits`
-    seen: list = None    # ids of the last step
+    seen: list[int] | None = None    # ids of the last step
+    held: Loose = field(default_factory=dict)    # tensors that the second prompt left on the model
+    cache: Cache | None = None       # its own
 
     @cached_property
     def cached(self) -> bool:
@@ -109,7 +115,8 @@ def add_noise(pixels: Tensor, step: int = 500, seed: int = 0, frames: int = 1) -
     """Return the image after some steps of noise.
 
     Normalized, or [patches, C T P P], T `frames` of one image."""
-    x = pixels.view(len(pixels), 3, frames, -1) if frames > 1 else pixels[:, None, None]   # the third axis: frames
+    # the third axis: frames
+    x = pixels.view(len(pixels), 3, frames, -1) if frames > 1 else pixels[:, None, None]
     noise = torch.randn(x[:, :, :1].shape, generator=torch.Generator().manual_seed(seed)).to(x)
     a = kept_signal(step)
     return (a**.5*x + (1 - a)**.5*noise).view_as(pixels)
@@ -129,10 +136,9 @@ class ContrastMethod(GuidedMethod):
     @contextmanager
     def guided(self, session: Session, prompt: Prompt) -> Iterator[list]:
         "Yield the processor with the second prompt, whose branch is one more call"
-        r, processors = session.log, []
+        processors = []
         if self.weight:
-            r.calls += 1
-            with r.seconds('second prompt'): other = self.other_prompt(session, prompt)
+            with session.cost('second prompt'): other = self.other_prompt(session, prompt)
             processors = [ContrastProcessor(session, other, len(prompt), self.weight, self.beta)]
         with super().guided(session, prompt): yield processors
 
@@ -140,15 +146,17 @@ class ContrastMethod(GuidedMethod):
 @dataclass(repr=False)
 class VCD(ContrastMethod):
     "Against a noised image"
-    # alpha: evaluation scripts (.5 is the sampler's own default); beta: the source's files (its launch script: .2)
+    # alpha: evaluation scripts (.5 is the sampler's own default); beta: the source's files (its launch
+    # script: .2)
     step: int = limited(500, 0, 999) # of 1000 steps of noise (scripts)
     seed: int = 0 # of the noise (ours; the source draws from the global state)
-    name, source, category, needs = 'vcd', 'arXiv 2311.16922', 'logits', ()
+    name, source, category = 'vcd', 'arXiv 2311.16922', 'logits'
 
     def other_prompt(self, session: Session, prompt: Prompt) -> Prompt:
         "Return the same prompt with a noised image"
         x = prompt.inputs.get('pixel_values')
-        frames = getattr(session.vlm.model.config.vision_config, 'temporal_patch_size', 1) if x.ndim == 2 else 1
+        tower = session.vlm.model.config.vision_config
+        frames = getattr(tower, 'temporal_patch_size', 1) if x.ndim == 2 else 1
         new = dict(prompt.inputs) | dict(pixel_values=add_noise(x, self.step, self.seed, frames))
         return replace(prompt, inputs=BatchFeature(new))
 
@@ -160,8 +168,9 @@ CONFUSED = 'You are a confused objects detector to provide a fuzzy overview or i
 class ICD(ContrastMethod):
     "Against a disturbed instruction"
     # alpha, beta: repository, scripts (.5 is its sampler's default of alpha); in the paper UNVERIFIED
-    prefix: str = CONFUSED # disturbing words before the question (repository, one of five; the paper's UNVERIFIED)
-    name, source, category, needs = 'icd', 'arXiv 2403.18715', 'prompt', ()
+    # disturbing words before the question (repository, one of five; the paper's UNVERIFIED)
+    prefix: str = CONFUSED
+    name, source, category = 'icd', 'arXiv 2403.18715', 'prompt'
 
     def other_prompt(self, session: Session, prompt: Prompt) -> Prompt:
         "Return the same images under a disturbed instruction"
@@ -173,8 +182,10 @@ class ICD(ContrastMethod):
 @dataclass(repr=False)
 class PAI(ContrastMethod):
     "Attention on the image raised, text-only logits subtracted"
-    alpha: float = limited(.2, 0) # part of a score's size that is added (code, LLaVA-1.5); beta is fixed in the code
-    gamma: float = limited(1.1, 1) # weight with image (the README's commands; the files' default: 2); 1: no second branch
+    # part of a score's size that is added (code, LLaVA-1.5); beta is fixed in the code
+    alpha: float = limited(.2, 0)
+    # weight with image (the README's commands; the files' default: 2); 1: no second branch
+    gamma: float = limited(1.1, 1)
     layers: Layers = (2/32, 1.) # `pick_layers`; 2..31 of 32 in the code
     name, source = 'pai', 'arXiv 2407.21771'
     weight = property(lambda self: self.gamma - 1)
@@ -203,10 +214,11 @@ def exit_parts(model: Module) -> tuple[Module, Module]:
     first, head = decoder_layers(model)[0], model.get_output_embeddings()
     path = next(k for k, m in model.named_modules() if m is first)   # such as model.language_model.layers.0
     stack = model.get_submodule(path.rsplit('.', 2)[0])
-    norms = [c for k, c in stack.named_children() if k in ('norm', 'final_layer_norm', 'final_layernorm', 'ln_f')]
+    names = 'norm', 'final_layer_norm', 'final_layernorm', 'ln_f'
+    norms = [module for name, module in stack.named_children() if name in names]
     if head and norms: return norms[0], head
-    raise UnsupportedError(f'{type(model).__name__}: no vocabulary head, or no final norm beside the layers; an early '
-                           'exit needs both.')
+    raise UnsupportedError(f'{type(model).__name__}: no vocabulary head, or no final norm beside the layers; an '
+                           'early exit needs both.')
 
 def exit_logits(
     model: Module,    # function of [..., D] states -> [..., V] float32
@@ -239,10 +251,10 @@ def contrast_layers(
 @dataclass(eq=False)
 class LayerProcessor(LogitsProcessor):
     "Contrast the scores of the next token with its scores at an early exit"
-    vlm: object
-    layers: list         # candidates; j: the state that enters layer j
+    vlm: VLM
+    layers: list[int]    # candidates; j: the state that enters layer j
     top: float = .1      # as in `contrast_layers`
-    states: dict = field(default_factory=dict) # newest state of each
+    states: dict[int | str, Tensor] = field(default_factory=dict)    # newest of each
 
     @cached_property
     def logits(self): return exit_logits(self.vlm.model)    # once an answer: it walks over all modules
@@ -251,7 +263,8 @@ class LayerProcessor(LogitsProcessor):
     def watching(self):
         "Keep the last position's states by hooks"
         def keep(layer, h): self.states[layer] = h[:, -1]
-        last = decoder_layers(self.vlm.model)[-1].register_forward_hook(lambda m, args, out: keep('final', hidden(out)))
+        def keep_last(module, args, out): keep('final', hidden(out))
+        last = decoder_layers(self.vlm.model)[-1].register_forward_hook(keep_last)
         try:
             with layer_inputs(self.vlm, self.layers, keep): yield self
         finally: last.remove()
@@ -272,9 +285,10 @@ class LayerProcessor(LogitsProcessor):
 @dataclass(repr=False)
 class DoLa(GuidedMethod):
     "Against an early layer"
-    layers: Layers = None # candidates: 'low', 'high', as `pick_layers`, or None: 'high' for short answers, else 'low'
+    # candidates: 'low', 'high', as `pick_layers`, or None: 'high' for short answers, else 'low'
+    layers: Layers = None
     top: float = limited(.1, 0, 1) # plausibility cut-off (paper and code: relative_top)
-    name, source, category, needs = 'dola', 'arXiv 2309.03883', 'logits', ()
+    name, source, category = 'dola', 'arXiv 2309.03883', 'logits'
 
     @contextmanager
     def guided(self, session: Session, prompt: Prompt) -> Iterator[list]:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from ..attention.rows import AttentionRows
-from ..attention.session import Session
+from ..attention.session import Log, Session
 from ..core.errors import CarveError
 from ..core.image import box_size, image_key, lies_in
 from ..core.saliency import Saliency
@@ -44,9 +44,11 @@ class QuestionOnly(Carve):
         A = super().maps(rows_q, rows_g)[self.general]
         return A, torch.ones_like(A)
 
-    def contrast_rows(self, r: Result, rows_q: AttentionRows, rows_g: AttentionRows) -> Saliency:
+    def contrast_rows(
+        self, r: Log, image: Image.Image, rows_q: AttentionRows, rows_g: AttentionRows,
+    ) -> Saliency:
         "Return S as CARVE does, of the one map there is"
-        S = super().contrast_rows(r, rows_q, rows_g)
+        S = super().contrast_rows(r, image, rows_q, rows_g)
         r.maps = {self.title: S}
         if self.general: r.read = []
         return S
@@ -73,7 +75,8 @@ class DirectAnswer(Method):
 @dataclass(repr=False)
 class CenterCrop(Carve):
     "A crop from the middle, as large as CARVE's"
-    fraction: float | None = limited(None, ABOVE_0, 1) # instead of the size: share of the image's area, with its shape
+    # instead of the size: share of the image's area, with its shape
+    fraction: float | None = limited(None, ABOVE_0, 1)
     name, source, category = 'center', '', 'control'
 
     def place(self, image: Image.Image, free_x: int, free_y: int) -> tuple[int, int]:
@@ -114,7 +117,7 @@ class Oracle(CropMethod):
     limit: int = limited(4096, 1)
     min_side: int = limited(28, 1)
     final_images: Literal['crop', 'both'] = 'crop' # as in `Carve`
-    name, category, asks = 'oracle', 'control', 'box'
+    name, category, needs = 'oracle', 'control', ('box',)
     in_runs = {field: getattr(Carve, field) for field in ('square', 'limit', 'min_side', 'final_images')}
 
     @classmethod
@@ -143,12 +146,12 @@ class UniformMap(QuestionOnly):
         "Return the same value everywhere"
         return as_saliency(np.ones(span.grid), span, image)
 
-    def last_images(self, session: Session, model: object) -> list[Image.Image]:
+    def last_images(self, session: Session, r: Result, model: object) -> list[Image.Image]:
         "Return the image twice, where the model takes two and the method shows two"
         if self.final_images != 'both' or 'several images' in getattr(model, 'why_not', ()): return []
-        session.log.notes.append('the image is shown twice')
-        return [session.log.image]*2
+        r.notes.append('the image is shown twice')
+        return [r.image]*2
 
-    def limits(self, r: Result, model: object, n: int) -> tuple:
+    def limits(self, r: Result, model: object, n: int) -> tuple[int | None, ...]:
         "Return no limit: there is no crop"
         return ()

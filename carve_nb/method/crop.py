@@ -32,7 +32,9 @@ def grow_box(box: Box, size: Size, min_side: int = 28, square: bool = False, pad
     return *lo.tolist(), *(lo + n).tolist()
 
 # %% ../../nbs/library/method/01_crop.ipynb #2f85679b
-def box_regions(boxes: Sequence[Sequence[float]], size: Size, scores: list[float] | None = None) -> list[Region]:
+def box_regions(
+    boxes: Sequence[Sequence[float]], size: Size, scores: list[float] | None = None,
+) -> list[Region]:
     """Return the parts of boxes that lie in the image; of a box outside there is none.
 
     Without scores all are 1."""
@@ -40,7 +42,7 @@ def box_regions(boxes: Sequence[Sequence[float]], size: Size, scores: list[float
     for box, score in zip(boxes, scores or [1.]*len(boxes)):
         corners = *np.floor(box[:2]), *np.ceil(box[2:])
         inside = tuple(np.clip(corners, 0, [*size, *size]).astype(int).tolist())
-        w, h = box_size(inside)
+        w, h = map(int, box_size(inside))
         if w > 0 and h > 0: found.append(Region(inside, float(score), w*h, np.ones((h, w), bool)))
     return found
 
@@ -72,14 +74,16 @@ def crop_image(
 
     `mask` [h, w]: pixels of the crop to keep; None: all; `packed`: are rows and columns without one cut out? The sides are
     rounded to the 'nearest' pixel, or 'down' as in the published code."""
-    masked = mask is not None
     crop = img if box_size(box) == img.size else img.crop(box)
-    if masked: crop = black_out(crop, mask)
-    if masked and packed: crop = Image.fromarray(np.asarray(crop)[mask.any(1)][:, mask.any(0)])
+    masked = mask is not None
+    if mask is not None:
+        crop = black_out(crop, mask)
+        if packed: crop = Image.fromarray(np.asarray(crop)[mask.any(1)][:, mask.any(0)])
     if crop.size == img.size: return Crop(crop, tuple(box), 1., masked)
     w, h = crop.size
     s = max(1., min(max(img.width/w, img.height/h), limit/max(w, h)))
-    least = -(-round(max(w, h)*s)//CROP_SIDE_RATIO)   # a line one pixel wide may be rounded to one too thin for a model
+    # a line one pixel wide may be rounded to one too thin for a model
+    least = -(-round(max(w, h)*s)//CROP_SIDE_RATIO)
     pixels = int if rounding == 'down' else round
     size = max(pixels(w*s), least), max(pixels(h*s), least)
     return Crop(crop.resize(size, Image.Resampling.LANCZOS), tuple(box), s, masked)
@@ -95,13 +99,16 @@ def grow_mask(
 @dataclass(repr=False)
 class CropRule:
     "How kept regions are shown: fields of every method that crops"
-    # what covers the rest of the crop: nothing (ours), 'black' (both), 'packed': black, without rows and columns of rest alone
+    # what covers the rest of the crop: nothing (ours), 'black' (both), 'packed': black, without rows and
+    # columns of rest alone
     fill: Literal['black', 'packed', 'none'] = 'none'
     square: bool = True # make the crop square (ours: for processors that cut oblong crops)
     pad: float = limited(0., 0, 100) # room at each end of each side, in parts of the side (ours)
-    limit: int = limited(1792, 1) # greatest side to which a crop is enlarged, pixels (ours, the presets: 4096; neither has one)
+    # greatest side to which a crop is enlarged, pixels (ours, the presets: 4096; neither has one)
+    limit: int = limited(1792, 1)
     rounding: Literal['nearest', 'down'] = 'nearest' # of the crop's sides (code: down, int(n s))
-    tokens: int | None = limited(144, 1) # most image tokens of the crop (ours); None: as many as the processor gives it (both)
+    # most image tokens of the crop (ours); None: as many as the processor gives it (both)
+    tokens: int | None = limited(144, 1)
     min_side: int = limited(96, 1) # least side of the crop, pixels (ours; the presets: 28, one merged patch)
 
     def cut(self, image: Image.Image, box: Box, regions: Sequence[Region] = ()) -> Crop:
@@ -111,7 +118,7 @@ class CropRule:
         big = grow_box(box, image.size, self.min_side, self.square, self.pad)
         mask = None
         if regions and self.fill != 'none':
-            grown = [abs(a - b) for a, b in zip(box, big)]
+            grown = [int(abs(a - b)) for a, b in zip(box, big)]
             mask = grow_mask(keep_mask(regions, image.size, big), *grown)
             if mask.all(): mask = None
         return self.render(image, big, mask)

@@ -22,11 +22,12 @@ from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
 from ..core.image import Box, Size, box_index, box_iou, box_size
+from ..core.saliency import Layers
 from ..formulas.threshold import Region
 from .asking import asked_words
 from .base import CropMethod, layers_of
 from .crop import box_regions
-from .settings import ABOVE_0, Layers, limited
+from .settings import ABOVE_0, limited
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #7fb8fc22
 @lru_cache(2)    # copies of a method share what was loaded
@@ -36,12 +37,12 @@ def load_tool(
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     "Load a tool (Auto class of transformers; Hub id or folder); nothing is downloaded unasked"
     if model is None:
-        raise UnsupportedError('No model is given. Give model= a folder, a Hub id (with download=True if it may be '
-                               f'fetched) or loaded objects that fit {kind}.')
+        raise UnsupportedError('No model is given. Give model= a folder, a Hub id (with download=True if it may '
+                               f'be fetched) or loaded objects that fit {kind}.')
     own = dict(local_files_only=not download)
     try:
-        loaded = getattr(transformers, kind).from_pretrained(model, use_safetensors=True, **own).to(device).eval()
-        return loaded, processor or AutoProcessor.from_pretrained(model, **own)
+        loaded = getattr(transformers, kind).from_pretrained(model, use_safetensors=True, **own)
+        return loaded.to(device).eval(), processor or AutoProcessor.from_pretrained(model, **own)
     except (OSError, ValueError) as e:
         hint = '' if download else ' If it is not on this machine: download=True would fetch it.'
         raise UnsupportedError(f'{str(model)!r} cannot be loaded as {kind}: {e}{hint}') from e
@@ -61,14 +62,15 @@ class ToolCrop(CropMethod):
     square: bool = False
     limit: int = limited(4096, 1)
     min_side: int = limited(28, 1)
-    source, asks = 'compared in arXiv 2509.06461', 'model'
+    source, needs = 'compared in arXiv 2509.06461', ('model',)
     kind = ''       # Auto class of transformers that loads it
 
     def tool(self, vlm: VLM) -> tuple[PreTrainedModel, ProcessorMixin]:
         "Return (model, processor), loaded at the first call"
         if isinstance(self.model, (str, Path, type(None))):
             return load_tool(self.kind, self.model, self.processor, self.download, vlm.device)
-        if self.processor is None: raise UnsupportedError('processor=None: give the processor of a loaded model with it.')
+        if self.processor is None:
+            raise UnsupportedError('processor=None: give the processor of a loaded model with it.')
         return self.model, self.processor
 
     def find(self, session: Session, question: str) -> list[Region]:
@@ -109,7 +111,7 @@ def clip_scores(
     """Return how well images match a text.
 
     What does not fit of the text is cut off."""
-    out = []
+    out: list[float] = []
     for some in chunked(images, batch):
         inputs = processor(text=[text], images=some, return_tensors='pt', padding=True, truncation=True)
         out += run_tool(model, inputs).logits_per_image[:, 0].tolist()
@@ -149,12 +151,14 @@ def mask_region(
     mask: np.ndarray, score: float,    # [H, W] bool; None if the mask is empty
 ) -> Region | None:
     "Return a segment as a region"
-    for y, x in ndimage.find_objects(mask.astype(np.uint8)):
-        return Region((x.start, y.start, x.stop, y.stop), float(score), int(mask.sum()), mask[y, x].copy())
+    found = ndimage.find_objects(mask.astype(np.uint8))
+    if not found: return None
+    y, x = found[0]
+    return Region((x.start, y.start, x.stop, y.stop), float(score), int(mask.sum()), mask[y, x].copy())
 
 def drop_duplicates(kept: Iterable[Region], most: float = .7) -> list[Region]:    # best first
     "Keep of regions whose boxes overlap by more only the best"
-    out = []
+    out: list[Region] = []
     for r in sorted(kept, key=lambda r: -r.score):
         if all(box_iou(r.box, o.box) <= most for o in out): out.append(r)
     return out
@@ -164,7 +168,8 @@ def segments(
     model: PreTrainedModel, processor: ProcessorMixin, image: Image.Image, points: int = 8,
     quality: float = .88, nms: float = .7, batch: int = 16,
 ) -> list[Region]:
-    "Find regions by a mask generator from a lattice of points: the most trusted mask of each, the most trusted first"
+    """Find regions by a mask generator from a lattice of points: the most trusted mask of each, the most
+    trusted first"""
     embeddings = None
     found = []
     for some in chunked(point_lattice(image.size, points), batch):
@@ -189,7 +194,8 @@ class SamCrop(ToolCrop):
     points: int = 8 # points along each side (ours); 32 in the source's generator
     quality: float = .88 # least expected quality of a mask: the source's generator
     nms: float = .7 # overlap of boxes that makes two segments one: the source's generator
-    clip: ClipCrop | None = None # a `ClipCrop` that ranks the segments (ViCrop's code); None: the task map's sum does (ours)
+    # a `ClipCrop` that ranks the segments (ViCrop's code); None: the task map's sum does (ours)
+    clip: ClipCrop | None = None
     most: float = .5 # segments of a larger share of the image are passed over (ours)
     K: int = 1 # segments kept, the crop is around all of them; ViCrop: 1
     layers: Layers = None # of the task map: indices, or two parts of the depth; None: all (ours)

@@ -17,10 +17,10 @@ from ..attention.rows import AttentionRows
 from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
-from ..core.saliency import Saliency, pick_layers
+from ..core.saliency import Layers, Saliency, pick_layers
 from ..formulas.threshold import Region, regions
 from .base import CropMethod, GuidedMethod, as_saliency
-from .settings import ABOVE_0, Layers, limited
+from .settings import ABOVE_0, limited
 from ..models.prompts import Prompt
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #1edc8af1
@@ -31,12 +31,13 @@ LAST_DEPTH, REVIEW_DEPTH = 28/32, 29/32
 @dataclass
 class Shift:
     "What attention gained between two layers"
-    values: object # I_A [Nv] float32
+    values: Tensor # I_A [Nv] float32
     early: int # i*
     last: int # k
-    distances: dict # candidate -> Hellinger distance to k
+    distances: dict[int, float] # candidate -> Hellinger distance to k
     def __str__(self):
-        return f'layer {self.last} minus layer {self.early} (Hellinger distance {self.distances[self.early]:.2f})'
+        distance = self.distances[self.early]
+        return f'layer {self.last} minus layer {self.early} (Hellinger distance {distance:.2f})'
 
 def attention_shift(rows: AttentionRows, layers: Layers, last: Layers) -> Shift:
     """Return layer k minus the candidate layer farthest from it, for each image token.
@@ -52,7 +53,7 @@ def attention_shift(rows: AttentionRows, layers: Layers, last: Layers) -> Shift:
     w = rows.attn[0].mean(1).double()
     a = dict(zip(have, w/w.sum(-1, keepdim=True).clamp_min(1e-60)))
     H = {l: float((a[l].sqrt() - a[k].sqrt()).norm()/2**.5) for l in C}
-    early = max(C, key=H.get)
+    early = max(C, key=lambda l: H[l])
     return Shift((a[k] - a[early]).float(), early, k, H)
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #ef8aec91
@@ -84,7 +85,8 @@ class FusionMask(GuidedMethod):
     layers: Layers = FUSION_DEPTHS # candidates C (source: 2, 4, 8, 11, 12, 13 of 32)
     last: Layers = LAST_DEPTH # layer k (source: 28 of 32)
     review: Layers = REVIEW_DEPTH # layer at whose input is masked (source: 29 of 32)
-    share: float = limited(.2, 0, 1) # of the image tokens, those of tiles too (source: below the 20th percentile)
+    # of the image tokens, those of tiles too (source: below the 20th percentile)
+    share: float = limited(.2, 0, 1)
     factor: float = .1 # of their features (a re-implementation; the paper's is UNVERIFIED)
     name, source = 'fusion-mask', 'arXiv 2601.08151'
     from_prefix = False
@@ -113,7 +115,8 @@ class FusionCrop(CropMethod):
     square: bool = False
     limit: int = limited(4096, 1)
     min_side: int = limited(28, 1)
-    tokens: int | None = limited(None, 1) # as many as the processor gives it (how a crop is shown is not given in the source)
+    # as many as the processor gives it (how a crop is shown is not given in the source)
+    tokens: int | None = limited(None, 1)
     name, source = 'fusion-crop', 'arXiv 2601.08151'
 
     def locate(self, session: Session, question: str) -> Saliency:

@@ -15,12 +15,13 @@ from scipy import ndimage
 from ..attention.session import Session
 from ..core.errors import CarveError
 from ..core.image import Box, box_size, common_box, union_box
+from ..core.saliency import Layers
 from ..core.text import find_word
 from ..formulas.threshold import Region
 from .asking import name_entities
 from .base import CropMethod, as_saliency, layers_of
 from .crop import box_regions
-from .settings import Layers, limited
+from .settings import limited
 
 # %% ../../nbs/library/method/18_hide.ipynb #981c6745
 def unit(a: np.ndarray) -> np.ndarray:    # [...]; of a constant: zeros
@@ -50,18 +51,20 @@ def cell_boxes(m: np.ndarray, threshold: float, box: Box) -> list[Box]:
 def join_boxes(boxes: list[Box]) -> list[Box]:
     "Join boxes that meet, at an edge too"
     boxes = list(dict.fromkeys(boxes))
-    for a, b in combinations(boxes, 2):
-        if min(box_size(common_box(a, b))) >= 0:
-            return join_boxes([union_box([a, b]), *(o for o in boxes if o not in (a, b))])
-    return boxes
+    meeting = next((pair for pair in combinations(boxes, 2) if min(box_size(common_box(*pair))) >= 0), None)
+    if meeting is None: return boxes
+    joined: list = [union_box(meeting)]
+    return join_boxes(joined + [box for box in boxes if box not in meeting])
 
 # %% ../../nbs/library/method/18_hide.ipynb #ca5804a5
 @dataclass(repr=False)
 class Hide(CropMethod):
     "Pieces that the attention of the named objects marks, packed in their layout"
-    words: str = 'Look in the picture for each one of the following things: {}' # at least `before` tokens, then names (ours)
+    # at least `before` tokens, then names (ours)
+    words: str = 'Look in the picture for each one of the following things: {}'
     layers: Layers = None # None: all (modeling_qwen3_vl_re_infer.py; Qwen2.5-VL: the 15th of 28); or indices
-    before: int = limited(8, 1) # first tokens of `words`, whose mean map is taken away (utiles.py: noise_token_num)
+    # first tokens of `words`, whose mean map is taken away (utiles.py: noise_token_num)
+    before: int = limited(8, 1)
     sigma: float = limited(3., 0) # blur, cells (cycle_infer.py)
     threshold: float = limited(.5, 0, 1) # of a map between 0 and 1 (Qwen3/cycle_infer.py; Qwen2.5 .7)
     fill: Literal['black', 'packed', 'none'] = 'packed' # pieces moved together (source)
@@ -75,13 +78,15 @@ class Hide(CropMethod):
         super().__post_init__()
         try: whole = 'a dog' in self.words.format('a dog')
         except (IndexError, KeyError, ValueError): whole = False
-        if not whole: raise CarveError(f'words={self.words!r}: write {{}} once, where the names go, and no other braces')
+        if whole: return
+        raise CarveError(f'words={self.words!r}: write {{}} once, where the names go, and no other braces')
 
     def locate(self, session: Session, question: str) -> list[Region]:
         "Return the pieces around the named objects"
         r, image = session.log, session.image
         names = name_entities(session, question)
-        rows = self.capture(session, self.words.format(', '.join(names)), steps='first', suffix=None, question_rows=True)
+        listed = self.words.format(', '.join(names))
+        rows = self.capture(session, listed, steps='first', suffix=None, question_rows=True)
         found = sorted({i for name in names for i in find_word(rows.question_tokens, name)})
         at = [i for i in found if i >= self.before]
         if found and not at:

@@ -12,12 +12,12 @@ import numpy as np
 from ..attention.rows import AttentionRows
 from ..attention.session import Session
 from ..attention.vlm import VLM
-from ..core.saliency import Saliency
+from ..core.saliency import Layers, Saliency
 from ..core.text import pick_words, read_words, why_no_words
 from ..formulas.threshold import Region, regions
 from .base import CropMethod, layers_of
 from .profiles import find_profile, query_in
-from .settings import ABOVE_0, Layers, Query, limited
+from .settings import ABOVE_0, Query, limited
 
 # %% ../../nbs/library/method/07_lookup.ipynb #7c152665
 def other_words(rows: AttentionRows, query: Query, which: str) -> list[int]:
@@ -41,14 +41,17 @@ def less_words(S: Saliency, rows: AttentionRows, layers: list[int], tokens: list
 @dataclass(repr=False)
 class Lookup(CropMethod):
     "The raw attention of the query token that the layers agree on; the region of its peak"
-    # whose attention is read, also a list of words, such as ['heart']; None: the profile's, or 'last' if there is none
+    # whose attention is read, also a list of words, such as ['heart']; None: the profile's, or 'last' if
+    # there is none
     query: Query | None = None
     layers: Layers = None # indices, or two parts of the depth; None: the profile's where `query` is None too, else all
-    # words of the question that see what all words see: those before the query token, or all others; their mean map is
+    # words of the question that see what all words see: those before the query token, or all others; their
+    # mean map is
     # subtracted; None: the profile's choice where `query` is None too, else 'none'
     subtract: Literal['none', 'before', 'others', None] = None
     p: float = limited(.04, ABOVE_0, 1) # kept share of the pixels
-    skip_above: float = limited(.95, 0, 1) # the plain answer stays where the model is surer of it than this; 1: always ask again
+    # the plain answer stays where the model is surer of it than this; 1: always ask again
+    skip_above: float = limited(.95, 0, 1)
     name, category = 'lookup', 'ours'
 
     def choose(self, vlm: VLM) -> tuple['Lookup', list[str]]:
@@ -57,7 +60,7 @@ class Lookup(CropMethod):
         profile = None if self.query else find_profile(vlm)
         found = profile.fields('lookup') if profile else {}
         notes = []
-        if found and profile.dtype != vlm.fingerprint.dtype:
+        if profile and found and profile.dtype != vlm.fingerprint.dtype:
             notes = [f'query token and layers are from a profile in {profile.dtype}; '
                      f'the model is in {vlm.fingerprint.dtype}']
         if not (found or self.query):
@@ -77,14 +80,17 @@ class Lookup(CropMethod):
         layers = layers_of(session.vlm, own.layers)
         rows = self.capture(session, question, layers=layers)
         r.notes += notes
-        if not isinstance(own.query, str): pick_words(rows.question_tokens, own.query)   # an error where it lacks them
-        query = query_in(rows, own.query)
+        wanted = own.query or 'last'
+        # an error where it lacks them
+        if not isinstance(wanted, str): pick_words(rows.question_tokens, wanted)
+        query = query_in(rows, wanted)
         S = rows.saliency(layers=layers, query=query, background=session.image)
         if query != 'last': r.read = read_words(rows.question_tokens, query)
-        if query != own.query:
-            lacking = why_no_words(rows.question_tokens, own.query)
+        if query != wanted:
+            lacking = why_no_words(rows.question_tokens, wanted)
             profile = find_profile(session.vlm)
-            if profile and not profile.last_agrees: r.no_signal = f'{lacking}, and the last position does not point in this model'
+            if profile and not profile.last_agrees:
+                r.no_signal = f'{lacking}, and the last position does not point in this model'
             else: r.notes.append(f'{lacking}: the last position was read')
         if own.subtract == 'none': return S
         if words := other_words(rows, query, own.subtract): return less_words(S, rows, layers, words)

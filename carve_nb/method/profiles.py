@@ -7,6 +7,7 @@ __all__ = ['IMAGES', 'FLOOR', 'SINKS', 'short_name', 'query_in', 'ModelProfile',
 
 # %% ../../nbs/library/method/03_profiles.ipynb #6f3004ce
 import math
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from html import escape
@@ -29,7 +30,8 @@ def short_name(vlm: VLM) -> str:
 
 # %% ../../nbs/library/method/03_profiles.ipynb #b1000006
 IMAGES, FLOOR = 10, .05   # least images and least agreement of a profile that is sure
-# a query token whose peaks fall on one patch in this share of images reads a sink: .04 in our models, .2 where it first harms
+# a query token whose peaks fall on one patch in this share of images reads a sink: .04 in our models, .2
+# where it first harms
 SINKS = .1
 
 def query_in(
@@ -52,17 +54,21 @@ class ModelProfile:
     agreement: dict  # query token -> [L], -1 to 1
     again: float     # share of bootstrap draws of the images that choose the same query token
     source: str      # of the images
-    pointing: dict = None  # row -> [L] share of the questions with a box whose peak points at it
-    # pointing over that of the last position in all layers, where others chose: [mean, lower, upper]; None: untested
-    gain: list = None
-    chance: float = None # pointing of a peak anywhere: the share of the patches that overlap a box, mean over questions
-    dtype: str = None   # type of numbers of the weights, such as 'float32'
-    probe: list = None  # of `Fingerprint`; None: only the weights tell whose profile it is
-    sinks: list = None  # share of the questions whose peaks fall on one patch, and of their row's attention that lies there
-    twins: list = None  # share of the questions among twins whose map points at the target: [mean, lower, upper]
+    pointing: dict | None = None  # row -> [L] share of the questions with a box whose peak points at it
+    # pointing over that of the last position in all layers, where others chose: [mean, lower, upper]; None:
+    # untested
+    gain: list | None = None
+    # pointing of a peak anywhere: the share of the patches that overlap a box, mean over questions
+    chance: float | None = None
+    dtype: str | None = None   # type of numbers of the weights, such as 'float32'
+    probe: list | None = None  # of `Fingerprint`; None: only the weights tell whose profile it is
+    # share of the questions whose peaks fall on one patch, and of their row's attention that lies there
+    sinks: list | None = None
+    # share of the questions among twins whose map points at the target: [mean, lower, upper]
+    twins: list | None = None
     kind = 'model profile'  # of its file
 
-    def use(self, vlm: VLM) -> list:
+    def use(self, vlm: VLM) -> list[int]:
         "Return the layers, if they were measured in this very model, whatever the type of its weights"
         if self.fits(vlm.fingerprint): return list(self.layers)
         raise CarveError(
@@ -91,15 +97,16 @@ class ModelProfile:
         try: return cls(**{k: v for k, v in kept.items() if k in cls.__dataclass_fields__})
         except TypeError as e: raise CarveError(f'{path} is no complete {cls.kind}: {e}') from None
 
-    def doubts(self) -> list: # of str
-        "List why the query token is not reliable; chance: patches that a box overlaps, plus two standard errors of n images"
+    def doubts(self) -> list[str]:
+        """List why the query token is not reliable; chance: patches that a box overlaps, plus two standard
+        errors of n images"""
         best, *others = sorted(map(max, self.agreement.values()), reverse=True)
         doubts = {
             f'{self.n} images are fewer than {IMAGES}': self.n < IMAGES,
             f'it is chosen again in {self.again:.0%} of the bootstrap draws of its images, less than 80 %': self.again < .8,
             f'the layers of its query token agree by {best:.2f}, less than {FLOOR}': best < FLOOR,
             'another query token agrees as well': best in others}
-        if self.chance is not None:
+        if self.chance is not None and self.pointing:
             pointing = np.mean([self.pointing[self.query][self.read.index(l)] for l in self.layers])
             why = f'its peak points at {pointing:.0%} of the boxes, where chance is {self.chance:.0%}'
             doubts[why] = pointing <= self.chance + 2*math.sqrt(self.chance*(1 - self.chance)/self.n)
@@ -109,18 +116,21 @@ class ModelProfile:
 
     @property
     def last_agrees(self) -> bool:
-        "Whether the layers agree on the last position too, which is read where a question lacks the query token"
+        """Whether the layers agree on the last position too, which is read where a question lacks the query
+        token"""
         return max(self.agreement['last']) >= FLOOR
 
     @property
     def binds(self) -> str:
-        "Whether the map binds color to shape: among twins a map that follows the shape alone points at the target in a quarter"
+        """Whether the map binds color to shape: among twins a map that follows the shape alone points at the
+        target in a quarter"""
         if not self.twins: return 'not measured'
         _, lo, hi = self.twins
         return 'yes' if lo > .5 else 'no' if hi < .5 else 'not sure'
 
     def fields(self, name: str = 'carve') -> dict:
-        "Return the fields that a reliable profile gives a method; none where its query token does not win, but lookup needs one"
+        """Return the fields that a reliable profile gives a method; none where its query token does not win,
+        but lookup needs one"""
         wins = name == 'lookup' or not self.gain or self.gain[1] > 0
         if not (self.sure and wins): return {}
         found = dict(query=self.query, layers=self.layers)
@@ -131,7 +141,8 @@ class ModelProfile:
     def advice(self, name: str = 'carve') -> str:
         "Return what is suggested, in one sentence"
         make = methods()[name]
-        if fields := self.fields(): return f'{"suggested" if self.gain else "by agreement, untested"}: {make(**fields)}'
+        how = 'suggested' if self.gain else 'by agreement, untested'
+        if fields := self.fields(): return f'{how}: {make(**fields)}'
         why = f'not sure: {", and ".join(self.doubts())}; measure more images' if not self.sure else (
             f'the query token points no better than the last position in all layers ({_points(self.gain)})')
         return f'{why}. Take the default, {make()}'
@@ -140,22 +151,26 @@ class ModelProfile:
         "Return each row's and layer's agreement, and where boxes are known its pointing, as a DataFrame"
         import pandas as pd  # not before a table is wanted
         kinds = dict(agreement=self.agreement) | (dict(pointing=self.pointing) if self.pointing else {})
-        return pd.concat({k: pd.DataFrame(v, index=pd.Index(self.read, name='layer')).T for k, v in kinds.items()}).round(2)
+        layers = pd.Index(self.read, name='layer')
+        return pd.concat({k: pd.DataFrame(v, index=layers).T for k, v in kinds.items()}).round(2)
 
-    def about(self) -> list: # of str
+    def about(self) -> list[str]:
         "Describe the choice and its gain, in sentences"
         again = f'again in {self.again:.0%} of the bootstrap draws of its images'
         said = [f'chosen by agreement: query token {self.query!r}, layers {self.layers}; {again}']
-        if self.gain: said.append(f'pointing (peak on the target), over the last position in all layers: {_points(self.gain)}')
+        over = 'pointing (peak on the target), over the last position in all layers'
+        if self.gain: said.append(f'{over}: {_points(self.gain)}')
         if self.sinks:
             what = "a sink: lookup reads the query token with subtract='others'" if self.sinks[0] >= SINKS else 'no sink'
             said.append(f'{self.sinks[0]:.0%} of the peaks fall on one patch: {what}')
-        twins = '; among twins its peak is on the target in {:.0%} [{:.0%}, {:.0%}]'.format(*self.twins) if self.twins else ''
-        advice = f'Lookup() reads this query token; for Carve, {self.advice()}' if self.sure else self.advice()
-        return [*said, f'binds color to shape: {self.binds}{twins}', advice]
+        among = '; among twins its peak is on the target in {:.0%} [{:.0%}, {:.0%}]'
+        twins = among.format(*self.twins) if self.twins else ''
+        reads = 'Lookup() reads this query token; for Carve, ' if self.sure else ''
+        return [*said, f'binds color to shape: {self.binds}{twins}', f'{reads}{self.advice()}']
 
     def __repr__(self):
-        return '\n'.join([f'{self.model}: {self.n} images, {self.source}', self.table().to_string(), *self.about()])
+        head = f'{self.model}: {self.n} images, {self.source}'
+        return '\n'.join([head, self.table().to_string(), *self.about()])
 
     def _repr_html_(self):
         head, said = f'{self.model}: {self.n} images, {self.source}', '<br>'.join(map(escape, self.about()))
@@ -172,8 +187,8 @@ def _read(path, changed): return ModelProfile.load(path)
 
 def _saved(paths):
     for path in paths:
-        try: yield _read(path, path.stat().st_mtime_ns)
-        except CarveError: pass     # it is told where it is the model's own
+        # told where it is the model's own
+        with suppress(CarveError): yield _read(path, path.stat().st_mtime_ns)
 
 def find_profile(vlm: VLM) -> ModelProfile | None:
     """Return the profile of this model, yours or a packaged one; else of the same model in another type of numbers.

@@ -17,10 +17,11 @@ from ..attention.masking import tower_importance
 from ..attention.rows import AttentionRows
 from ..attention.session import Session
 from ..attention.vlm import VLM
+from ..core.saliency import Layers
 from ..core.text import pick_words, read_words, why_no_words
 from ..formulas.clutter import entropy
 from .base import GuidedMethod, as_saliency, layers_of
-from .settings import Layers, Query, limited
+from .settings import Query, limited
 from ..models.image_tokens import Grid
 from ..models.kernel import recording
 from ..models.model import model_lock
@@ -42,7 +43,8 @@ class Vrga(GuidedMethod):
     by_word = True
 
     def columns(self, vlm: VLM, prompt: Prompt) -> torch.Tensor:    # [V]
-        "Return positions of the image tokens; the vision start marker, where there is one, comes first (code)"
+        """Return positions of the image tokens; the vision start marker, where there is one, comes first
+        (code)"""
         seen = prompt.spans[0].tokens
         before, marker = seen[:1] - 1, getattr(vlm.model.config, 'vision_start_token_id', None)
         return torch.cat([before, seen]) if prompt.inputs['input_ids'][0, before] == marker else seen
@@ -50,8 +52,10 @@ class Vrga(GuidedMethod):
     def heads(
         self, w: Tensor, M: int,    # [L, H, V] rows on the image; tokens of the prompt
     ) -> tuple[Tensor, Tensor]:
-        "Choose H_v: low EFR and high R_img, else high R_img alone. H_b: early heads that do not attend to the image"
-        R = w.mean(-1)*M                                           # R_img = mean_V a / mean a, and a has sum 1
+        """Choose H_v: low EFR and high R_img, else high R_img alone. H_b: early heads that do not attend to
+        the image"""
+        # R_img = mean_V a / mean a, and a has sum 1
+        R = w.mean(-1)*M
         EFR = entropy(w, math.e)/R.double().clamp_min(1e-12)       # EFR = H_img / R_img
         high = R >= torch.quantile(R.flatten(), 1 - self.p/100)*(1 - 1e-6)   # 1e-6: ties but for rounding
         both = high & (EFR <= torch.quantile(EFR.flatten(), self.p/100)*(1 + 1e-6))
@@ -66,7 +70,8 @@ class Vrga(GuidedMethod):
     def focus(self, A: Tensor, grid: Grid) -> Tensor:    # [V] A_ref; (gh, gw) -> places in V
         "Return T_q: the tokens far above the mean, except in the corner, with their neighbors (code)"
         gh, gw = grid
-        edge = sorted((c for c in np.ndindex(gh, gw) if 0 in c or max(c) < 2), key=lambda c: (max(c) > 1, c[0] > 0, c))
+        edge = [cell for cell in np.ndindex(gh, gw) if 0 in cell or max(cell) < 2]
+        edge.sort(key=lambda cell: (max(cell) > 1, cell[0] > 0, cell))
         shut = [y*gw + x for y, x in edge[:int(.2*len(A) + 1e-9)]]
         s = A.index_fill(0, torch.tensor(shut, dtype=torch.long), -torch.inf)
         free = s[s.isfinite()]
@@ -86,7 +91,8 @@ class Vrga(GuidedMethod):
         return A, Hv, Hb, self.focus(A, grid)
 
     def edit(self, session: Session, prompt: Prompt) -> Edit:
-        "Raise A_h(i) <- (1 + γ) A_h(i) for i in T_q, in the heads that attend to the image at this step (code); rows of sum 1"
+        """Raise A_h(i) <- (1 + γ) A_h(i) for i in T_q, in the heads that attend to the image at this step
+        (code); rows of sum 1"""
         r = session.log
         rows = marked = self.capture(session, prompt.asked)
         span, V = rows.spans[0], self.columns(session.vlm, prompt)
@@ -95,7 +101,8 @@ class Vrga(GuidedMethod):
         with r.seconds('map'): A, Hv, Hb, T = self.find_tokens(marked, span.grid)
         r.saliency = as_saliency(A[-len(span):], span, session.image)
         r.notes += rows.tiles_note('thumbnail')
-        r.details.append(f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads, {len(T)} tokens raised')
+        heads = f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads'
+        r.details.append(f'{heads}, {len(T)} tokens raised')
         at = V[T]
         def raised(layer, w, rows): # [B, H, R, K]
             new = w.index_copy(-1, at.to(w.device), w[..., at]*(1 + self.gamma))
@@ -110,7 +117,8 @@ def query_rows(vlm: VLM, prompt: Prompt, layers: list[int]):
     # -> [L, H, 1+Q, Nv] float32: the token before the question, then its tokens; columns of the first image
     "Return the attention of the question's tokens to the image, read in one pass that ends early"
     at = [prompt.question[0] - 1, *prompt.question]
-    with model_lock(vlm.model), recording(vlm.model, layers, at, columns=prompt.spans[0].tokens, stop=True) as rec:
+    read = recording(vlm.model, layers, at, columns=prompt.spans[0].tokens, stop=True)
+    with model_lock(vlm.model), read as rec:
         vlm.model(**vlm.to_device(prompt), use_cache=False)
     return rec.stack()[:, 0]
 
@@ -143,7 +151,8 @@ def stretch(s: Tensor) -> Tensor:    # s: [Nv]; -> [Nv] between 0 and 1; zeros i
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #74c10e7c
 def amplify(w: Tensor, image: Tensor, question: Tensor, m: Tensor) -> Tensor:
-    # w: [B, H, R, K] rows with sum 1; image: [Nv] columns of the image; question: [Q] columns of the question;
+    # w: [B, H, R, K] rows with sum 1; image: [Nv] columns of the image; question: [Q] columns of the
+    # question;
     # m: [Nv] factors; -> [B, H, R, K] rows with sum 1
     "Raise the image by its factors in some heads, and the question as much in others"
     image, question = image.to(w.device), question.to(w.device)
@@ -152,14 +161,16 @@ def amplify(w: Tensor, image: Tensor, question: Tensor, m: Tensor) -> Tensor:
     raised = torch.where(image_heads, seen*m.to(w), seen)
     before, after = ((x*image_heads).sum((1, 3), keepdim=True) for x in (seen, raised))
     r = torch.where(before > 0, after/before.clamp_min(1e-30), 1.)
-    new = w.index_copy(-1, image, raised).index_copy(-1, question, torch.where(question_heads, asked*r, asked))
+    new = w.index_copy(-1, image, raised)
+    new = new.index_copy(-1, question, torch.where(question_heads, asked*r, asked))
     return torch.where(image_heads | question_heads, new/new.sum(-1, keepdim=True), w)
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #cbc73fad
 @dataclass(repr=False)
 class Gift(GuidedMethod):
     "Attention amplified where the gaze shifted"
-    gaze_layers: Layers = (11/32, 11/32) # saliency layer (LLaVA-1.5-7B: 11 of 32; 13B: 10 of 40; Qwen2-VL-7B: 14 of 28)
+    # saliency layer (LLaVA-1.5-7B: 11 of 32; 13B: 10 of 40; Qwen2-VL-7B: 14 of 28)
+    gaze_layers: Layers = (11/32, 11/32)
     layers: Layers = (12/32, 22/32)  # enhanced layers (12-22 of 32; 14-20 of 40; 5-18 of 28)
     alpha: float = limited(5., 0, 50) # α (LLaVA 5, Qwen2-VL 4); factors are exp(alpha) at most
     query: Query = 'content'        # rows to keep (source: a part-of-speech tagger), see `pick_words`
@@ -169,16 +180,17 @@ class Gift(GuidedMethod):
     def edit(self, session: Session, prompt: Prompt) -> Edit:
         "Find the heat map of the question's words; amplify the last row of every pass by its factors"
         r, vlm = session.log, session.vlm
-        r.calls += 1
-        with r.seconds('capture'): w = query_rows(vlm, prompt, layers_of(vlm, self.gaze_layers))
+        with session.cost('capture'): w = query_rows(vlm, prompt, layers_of(vlm, self.gaze_layers))
         words = [prompt.tokens[i] for i in prompt.question]
         keep = pick_words(words, self.query)
         with r.seconds('map'): s = heat_map(gaze_shifts(w), keep)
         r.saliency = as_saliency(s, prompt.spans[0], session.image)
         r.details.append(f'words: {", ".join(read_words(words, self.query))}')
         if why := why_no_words(words, self.query): r.notes.append(why)
-        if n := len(prompt.spans) - 1: r.notes.append(f'only the whole view is read and raised, not its {n} tiles')
-        m, seen, asked = torch.exp(self.alpha*stretch(s)), prompt.spans[0].tokens, torch.tensor(prompt.question)
+        n = len(prompt.spans) - 1
+        if n: r.notes.append(f'only the whole view is read and raised, not its {n} tiles')
+        m = torch.exp(self.alpha*stretch(s))
+        seen, asked = prompt.spans[0].tokens, torch.tensor(prompt.question)
         return Edit(layers_of(vlm, self.layers), weights=lambda layer, w, rows: amplify(w, seen, asked, m))
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #35a5f2df
@@ -200,19 +212,21 @@ class DualStream(GuidedMethod):
     beta: float = .4            # β of summary tokens (best row of the paper; code: .3, with an alpha of .9)
     local: float = limited(.25, 0, 1) # share of tokens that are local
     reach: float = 1.5          # summary tokens lie this many interquartile ranges above Q3
-    tower: tuple[int, int] = (0, -2)      # tower layers of local and of summary tokens (first and last but one)
+    # tower layers of local and of summary tokens (first and last but one)
+    tower: tuple[int, int] = (0, -2)
     layers: Layers = (2/32, 1.) # decoder layers (2-31 of 32)
     name, source = 'dual', 'arXiv 2501.12206'
 
     def edit(self, session: Session, prompt: Prompt) -> Edit:
-        "Find local and summary tokens in one pass of the tower alone; raise their scores in the last row of every pass"
+        """Find local and summary tokens in one pass of the tower alone; raise their scores in the last row of
+        every pass"""
         r = session.log
-        r.calls += 1
-        with r.seconds('tower'):
+        with session.cost('tower'):
             local, summary = tower_importance(session.vlm, prompt, self.tower)
             summary = outliers(summary, self.reach)
             local = top_share(local, self.local) & ~summary
         gain = self.alpha*local + self.beta*summary
         r.saliency = as_saliency(gain, prompt.spans[0], session.image)
-        r.details.append(f'{int(local.sum())} local and {int(summary.sum())} summary tokens; one call is of the tower alone')
+        counts = f'{int(local.sum())} local and {int(summary.sum())} summary tokens'
+        r.details.append(f'{counts}; one call is of the tower alone')
         return Edit(layers_of(session.vlm, self.layers), scores=raise_scores(prompt.spans[0].tokens, gain))

@@ -13,15 +13,20 @@ from dataclasses import fields, replace
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 from ..core.errors import CarveError, choose
 from ..core.io import table_html
+
+if TYPE_CHECKING:
+    from carve_nb.method.base import Method
+
 
 # %% ../../nbs/library/method/32_registry.ipynb #2b03af62
 CATEGORIES = 'ours', 'map', 'edit', 'logits', 'prompt', 'control'
 
-class MethodTable(dict):
+class MethodTable(dict[str, type['Method']]):
     "The classes of methods by name; in a notebook a table of them"
-    def __missing__(self, name: str) -> type:
+    def __missing__(self, name: str) -> type['Method']:
         return self[choose(name.lower(), self, 'method', '`methods()`, in a shell `carve methods`, lists all')]
     def __repr__(self): return f'{len(self)} methods: {", ".join(self)}'
     def _repr_html_(self):
@@ -30,7 +35,7 @@ class MethodTable(dict):
 
 METHODS = MethodTable()   # of the modules that were imported; `methods` imports the others of this room
 
-def register(cls):
+def register(cls: type['Method']):
     "Make the class of a method known by its name: to `run_eval`, `make_method` and the others"
     name = vars(cls).get('name')
     if not name: return
@@ -44,7 +49,8 @@ def register(cls):
 @cache
 def import_all():
     "Import the modules of this room, whose classes register themselves"
-    for m in iter_modules(import_module('carve_nb.method').__path__): import_module(f'carve_nb.method.{m.name}')
+    room = import_module('carve_nb.method')
+    for module in iter_modules(room.__path__): import_module(f'{room.__name__}.{module.name}')
 
 def methods(category: str|None = None) -> MethodTable: # of `CATEGORIES`; None: all
     "Return every method there is: name -> class, by category"
@@ -53,11 +59,12 @@ def methods(category: str|None = None) -> MethodTable: # of `CATEGORIES`; None: 
     order = sorted(METHODS, key=lambda name: (CATEGORIES.index(METHODS[name].category), name))
     return MethodTable({k: METHODS[k] for k in order if category in (None, METHODS[k].category)})
 
-def method_rows(entries: dict) -> list: # of `methods`; -> of lists of str, the head first
-    "Return name, category, one line, source, and what it asks for"
-    head = ['method', 'category', 'what it does', 'source', 'asks for']
-    about = lambda cls: (cls.__doc__ or '').partition('\n')[0]
-    return [head] + [[name, m.category, about(m), m.source, m.asks] for name, m in entries.items()]
+def method_rows(entries: MethodTable) -> list[list[str]]:
+    "Return name, category, one line, source, and what it needs of some `methods`, the head first"
+    head = ['method', 'category', 'what it does', 'source', 'needs']
+    rows = [[name, cls.category, (cls.__doc__ or '').partition('\n')[0], cls.source, ', '.join(cls.needs)]
+            for name, cls in entries.items()]
+    return [head, *rows]
 
 # %% ../../nbs/library/method/32_registry.ipynb #8d955bca
 # what stands between two signs: quoted texts and brackets are taken whole
@@ -76,7 +83,8 @@ def read_method(text: str) -> tuple[str, dict]:    # 'carve:p=.1:K=2'
     given = {}
     for pair in pairs:
         key, sign, value = pair.partition('=')
-        if not sign or key in given: raise CarveError(f'{text!r}: write fields as name=value, each once, such as carve:p=.1:K=2')
+        if not sign or key in given:
+            raise CarveError(f'{text!r}: write fields as name=value, each once, such as carve:p=.1:K=2')
         given[key] = read_value(value)
     return name.strip(), given
 
@@ -84,22 +92,25 @@ def split_specs(text: str|list) -> tuple[str, ...]:
     """Split methods in one word, 'none,carve:layers=(3,4)', or a list; each once.
 
     'all' and the name of a category stand for their methods that need no second model."""
-    known, found = methods(), {}
+    known = methods()
+    found: dict[str, None] = {}
     for spec in _split(text if isinstance(text, str) else ','.join(map(str, text)), ','):
         name, _ = read_method(spec)
-        ready = [k for k, m in known.items() if name in ('all', m.category) and m.asks != 'model']
-        found |= {k + spec.strip()[len(name):]: k for k in ready or [known[name].name]}
+        ready = [k for k, m in known.items() if name in ('all', m.category) and 'model' not in m.needs]
+        found |= dict.fromkeys(k + spec.strip()[len(name):] for k in ready or [known[name].name])
     return tuple(found)
 
-def make_method(method: object, **given) -> object: # a name, perhaps with fields, a class or a method; a method
-    "Make a method of its name (perhaps with fields, 'carve:p=.1'), its class or an instance, with the given fields changed"
+def make_method(method: object, **given) -> 'Method': # a name, perhaps with fields, a class or a method
+    """Make a method of its name (perhaps with fields, 'carve:p=.1'), its class or an instance, with the given
+    fields changed"""
     if isinstance(method, str):
         name, own = read_method(method)
         if name in ('all', *CATEGORIES): raise CarveError(f'{name!r} stands for several methods; name one')
         method, given = methods()[name], own | given
     made = method() if isinstance(method, type) else method
     if not (callable(made) and hasattr(made, 'name')):
-        raise CarveError(f"{repr(method)[:80]} is no method; give one, such as Carve(), or a name, such as 'carve'")
-    own = type(made).__name__
-    for k in given: choose(k, [f.name for f in fields(made)], f'field of {own}', f'help({own}) lists all')
+        raise CarveError(f'{repr(method)[:80]} is no method; give one, such as Carve(), or a name, such as '
+                         f"'carve'")
+    kind = type(made).__name__
+    for k in given: choose(k, [f.name for f in fields(made)], f'field of {kind}', f'help({kind}) lists all')
     return replace(made, **given) if given else made

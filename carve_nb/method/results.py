@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from math import isnan, prod
 from pathlib import Path
 from PIL import Image
-from ..attention.rows import AttentionRows
 from ..attention.session import Log
 from ..core.image import Box, Size, box_size, common_box, png_bytes, scale_box, to_raster
 from ..core.io import behind_thought, replace_file
@@ -26,8 +25,8 @@ from carve_nb.core.plotting import (
     plot_panels,
     strip,
 )
-from ..core.saliency import Saliency
 from ..core.text import asked_part
+from ..formulas.threshold import Region
 from .crop import Crop
 from ..models.model import Answer
 
@@ -51,9 +50,9 @@ def unseen_note(
     if share > .95: return []
     return [f'the model sees {share:.0%} of the image: its processor cuts out the center; pad=True (--pad) shows all']
 
-def cut_note(answer: Answer) -> list[str]:
+def cut_note(answer: Answer | None) -> list[str]:
     "Say that an answer was cut: one sentence, or none"
-    if answer.finished: return []
+    if answer is None or answer.finished: return []
     thought = ', inside its thought' if behind_thought(str(answer)) is None else ''
     return [f'the answer was cut at {len(answer.tokens)} tokens{thought}: max_new_tokens gives it more']
 
@@ -61,33 +60,29 @@ def cut_note(answer: Answer) -> list[str]:
 @dataclass(repr=False, eq=False, kw_only=True)
 class Result(Log):
     "The answer of a method, and how the method came to it"
-    answer: Answer | None = None                    # after the last question
-    plain_answer: Answer | None = None              # of the baseline (no crop)
-    saliency: Saliency | None = None                # S before masking
-    no_signal: str = ''                             # why nothing of S is cropped
-    maps: dict = field(default_factory=dict)        # title -> `Saliency`: the maps that led to S, and S itself
-    regions: list = field(default_factory=list)     # of `Region`, best first
-    crop: Crop | None = None                        # what was shown last; the whole image where nothing was located
-    rows: AttentionRows | None = None               # under the question
-    instruction_rows: AttentionRows | None = None   # under the general instruction
+    image: Image.Image                              # RGB
+    # what was shown last; the whole image where nothing was located
+    crop: Crop
     method: str = ''                                # name of the method
-    image: Image.Image | None = None                # RGB
-    shown: list = field(default_factory=list)       # images of the last question, if not the image alone
-    images: list = field(default_factory=list)      # all images of the question, if there are several
+    answer: Answer | None = None                    # after the last question
+    regions: list[Region] = field(default_factory=list)        # best first
+    # images of the last question, if not the image alone
+    shown: list[Image.Image] = field(default_factory=list)
+    # all images of the question, if there are several
+    images: list[Image.Image] = field(default_factory=list)
     which: int = 0                                  # of these the place of `image`
-    read: list = field(default_factory=list)        # words of the question whose rows were read; none: the last position's
 
     total = property(lambda self: sum(self.seconds.values()))
     whole = property(lambda self: self.crop.image is self.image,
                      doc='Whether the crop is the image as it is')
 
     @property
-    def seen(self) -> tuple:
+    def seen(self) -> Box | None:
         "The box of the image that the model sees; None where nothing was captured"
         return None if self.rows is None else self.rows.spans[0].box
 
     @property
-    def steps(self) -> tuple:
+    def steps(self) -> tuple[int, ...]:
         "Generated steps under the question and under the general instruction, as far as there were captures"
         return tuple(len(r.attn) for r in (self.rows, self.instruction_rows) if r is not None)
 
@@ -103,19 +98,21 @@ class Result(Log):
 
     @property
     def less_sure(self) -> str:
-        "A clause with both confidences where the answer with the crop is less sure than the baseline's; else ''"
+        """A clause with both confidences where the answer with the crop is less sure than the baseline's;
+        else ''"""
         crop, plain = confidence_of(self.answer), confidence_of(self.plain_answer)
-        if self.whole or not self.shown or None in (crop, plain) or round(crop, 2) >= round(plain, 2): return ''
+        if self.whole or not self.shown or crop is None or plain is None: return ''
+        if round(crop, 2) >= round(plain, 2): return ''
         return f'less sure with the crop ({crop:.2f}) than without it ({plain:.2f})'
 
     def __str__(self): return str(self.answer)
     def __repr__(self): return 'Result: ' + '\n'.join(self.summary())
 
-    def summary(self) -> list: # of lines
-        "Return the question, both answers, box and costs, notes as text"
+    def summary(self) -> list[str]:
+        "Return the question, both answers, box and costs, notes as lines of text"
         n = len(self.regions)
         regions = f'{n} region{"s"*(n > 1)}, ' if n else ''
-        crop = f'crop {self.crop.box}, {self.crop.scale:.1f} times; ' if self.crop else ''
+        crop = f'crop {self.crop.box}, {self.crop.scale:.1f} times; '
         seconds = f', {self.total:.2f} s' if self.seconds else ''
         return [
             self.asked,
@@ -128,16 +125,17 @@ class Result(Log):
         "Return the question and both answers"
         how = 'with the crop' if self.shown and not self.whole else 'without a crop'
         if self.crop.scale > 1: how = f'with the crop, {self.crop.scale:.1f} times as large'
-        answers = f'Baseline: {format_answer(self.plain_answer)}; {how}: {format_answer(self.answer)} ({self.method}).'
+        baseline = f'Baseline: {format_answer(self.plain_answer)}'
         doubt = self.less_sure and f' The model is {self.less_sure}.'
-        return '\n'.join([f'{self.asked} {answers}{doubt}', *self.details, *self.notes])
+        first = f'{self.asked} {baseline}; {how}: {format_answer(self.answer)} ({self.method}).{doubt}'
+        return '\n'.join([first, *self.details, *self.notes])
 
     def to_dict(self, **more) -> dict:   # further facts, such as the model's name
         "Return a result without its images and tensors: plain values, for JSON"
         def said(a): return dict(text=None if a is None else str(a), confidence=confidence_of(a))
         def box(o): return [int(v) for v in o.box]
         answer = said(self.answer)
-        which = dict(image=self.which, images=len(self.images)) if self.images else {}
+        which: dict[str, object] = dict(image=self.which, images=len(self.images)) if self.images else {}
         if self.read: which['read'] = self.read
         return dict(
             question=self.question, answer=answer['text'], confidence=answer['confidence'],
@@ -152,7 +150,7 @@ class Result(Log):
         def fit(box): return scale_box(box, self.image.size, image.size)
         maps = self.maps or ({} if self.saliency is None else {'map': self.saliency})
         out = dict(image=image) | {title: overlay(image, S.coarse().to_pixels()) for title, S in maps.items()}
-        if unseen_note(self.seen, self.image.size):
+        if self.seen and unseen_note(self.seen, self.image.size):
             out['image'] = draw_boxes(image, [fit([round(v) for v in self.seen])], CONCEPT_COLORS['control'], 3)
         for title in {'image', [*out][-1]}:
             out[title] = draw_boxes(out[title], [fit(self.crop.box)], CONCEPT_COLORS['contrast'], 2)

@@ -22,12 +22,12 @@ from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
 from ..core.image import Box, Size, box_size
-from ..core.saliency import Saliency
+from ..core.saliency import Layers, Saliency
 from ..core.text import GENERAL_INSTRUCTION
 from ..formulas.threshold import Region
 from .base import CropMethod, as_saliency, layers_of, tower_side
 from .crop import box_regions
-from .settings import ABOVE_0, Layers, limited
+from .settings import ABOVE_0, limited
 from ..models.image_tokens import Grid
 from ..models.model import model_lock
 from ..models.prompts import Prompt
@@ -79,17 +79,18 @@ def center_box(center: tuple[float, float], side: float, size: Size) -> Box:
 # %% ../../nbs/library/method/10_vicrop.ipynb #3d2c883e
 def search_box(S: Saliency, base: float) -> Box | None:    # base side, pixels of the image
     "Return the box of the sharpest window; None where already the smallest covers the map"
-    windows = [w for r in WINDOW_RATIOS if (w := best_window(S, base, r))]
-    if not windows: return None
-    _, *window = max(windows, key=lambda w: w[0])
-    return center_box(*window, S.size)
+    windows = filter(None, (best_window(S, base, ratio) for ratio in WINDOW_RATIOS))
+    best = max(windows, key=lambda window: window[0], default=None)
+    return center_box(*best[1:], S.size) if best else None
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #71c86ef4
 @dataclass(repr=False)
 class ViCrop(CropMethod):
     "A crop by importance map and box search; subclasses make the map"
-    base: int | None = limited(None, ABOVE_0) # base side s, pixels of the image; None: the tower's (source: 336, 224)
-    instruction: str = GENERAL_INSTRUCTION # the neutral instruction q', the suffix is appended (source, all families)
+    # base side s, pixels of the image; None: the tower's (source: 336, 224)
+    base: int | None = limited(None, ABOVE_0)
+    # the neutral instruction q', the suffix is appended (source, all families)
+    instruction: str = GENERAL_INSTRUCTION
     square: bool = False
     limit: int = limited(1, 1)
     tokens: int | None = limited(None, 1)
@@ -118,7 +119,8 @@ def safe_ratio(a: Tensor, b: Tensor) -> Tensor:
 class RelAtt(ViCrop):
     "ViCrop: the question's map over that of a neutral instruction, of one layer"
     layers: Layers = (14/32, 14/32) # decoder layer (source: 14 of 32; 15 of 32; 22 of 36)
-    tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of an image (source: its models show one)
+    # views of an image (source: its models show one)
+    tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail'
     name = 'rel-att'
     def importance(self, session: Session, words: str) -> Saliency:
         "Divide two captures"
@@ -133,13 +135,13 @@ class RelAtt(ViCrop):
 class GradAtt(ViCrop):
     "ViCrop: attention weighted by its gradient"
     layers: Layers = (14/32, 14/32) # decoder layer (source: 14 of 32)
-    tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of an image (source: its models show one)
+    # views of an image (source: its models show one)
+    tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail'
     name = 'grad-att'
     def importance(self, session: Session, words: str) -> Saliency:
         "Multiply attention by its gradient, where that is positive"
         r = session.log
-        r.calls += 1
-        with r.seconds('gradient'):
+        with session.cost('gradient'):
             prompt = session.prompt(words, self.suffix)
             g = grad_rows(session.vlm, prompt, layers_of(session.vlm, self.layers))
             M = (g.attn*g.grads(g.logits.log_softmax(-1).max()).relu()).mean((0, 1, 2)).detach().cpu()
@@ -196,8 +198,7 @@ class PureGrad(ViCrop):
         "Divide two gradients, at edges"
         vlm, image, norms = session.vlm, session.image, []
         for stage, text in ('gradient', words), ('instruction', self.instruction):
-            session.log.calls += 1
-            with session.log.seconds(stage):
+            with session.cost(stage):
                 prompt = session.prompt(text, self.suffix)
                 if len({s.image for s in prompt.spans}) > 1: raise UnsupportedError('pure-grad reads one image at a time')
                 plane = pixel_plane(pixel_grads(vlm, prompt).float(), prompt.spans[0].grid, vlm.model.config)

@@ -91,10 +91,12 @@ class Endpoint:
     model: str                            # its name there
     key_env: str|None = 'OPENAI_API_KEY'  # environment variable that holds the key; None: no key is sent
     timeout: float = 60.                  # seconds for one try
-    retries: int = 4                      # more tries after time-outs, lost connections, 408, 409, 429 and 5xx
+    # more tries after time-outs, lost connections, 408, 409, 429 and 5xx
+    retries: int = 4
     max_new_tokens: int = 256             # longest answer, thoughts included
     max_pixels: int = 2**22               # of an image; a larger one is sent smaller
-    extra: dict = field(default_factory=lambda: dict(temperature=0.))  # more fields of the request; goes into records
+    # more fields of the request; goes into records
+    extra: dict = field(default_factory=lambda: dict(temperature=0.))
 
     def __post_init__(self):
         check_address(self.base_url)
@@ -112,7 +114,7 @@ class Endpoint:
         raise CarveError(f'The environment variable {self.key_env} is not set. Set it to the key of '
                          f'{self.host}, or use key_env=None for a server without keys.')
 
-    def explain(self, e: Exception) -> tuple:
+    def explain(self, e: Exception) -> tuple[str, str]:
         """Find the status and the reason of an error of the client library.
 
         A reply that it could not read is no chat completion."""
@@ -133,7 +135,8 @@ class Endpoint:
         images = images if isinstance(images, (list, tuple)) else [images]
         if not images: raise PromptError('no image is given; ask about one or several')
         urls = [data_url(open_image(image), self.max_pixels) for image in images]
-        parts = [dict(type='image_url', image_url=dict(url=url)) for url in urls] + [dict(type='text', text=question)]
+        parts: list[dict] = [dict(type='image_url', image_url=dict(url=url)) for url in urls]
+        parts.append(dict(type='text', text=question))
         try:
             import openai
         except ImportError:

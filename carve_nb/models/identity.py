@@ -126,7 +126,8 @@ class Fingerprint:
         model, family = self.vlm.model, self.vlm.family
         if not family.shares: return family.why_not['sharing']
         kind = model.generation_config.cache_implementation
-        # transformers goes on from no cache but one of the kind that is set; it no longer uses 'hybrid' itself
+        # transformers goes on from no cache but one of the kind that is set; it no longer uses 'hybrid'
+        # itself
         if kind not in (None, 'hybrid'): return f'its generation settings ask for a {kind} cache'
         rope = str(getattr(self.vlm.text_config, 'rope_parameters', ''))
         if 'longrope' in rope or 'dynamic' in rope: return 'its positions depend on the length of a pass'

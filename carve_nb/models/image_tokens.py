@@ -10,6 +10,7 @@ __all__ = ['Grid', 'NOT_TOLD', 'crop_box', 'ImageSpan', 'Processed', 'ReadImage'
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3ba90956
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isqrt, sqrt
 from numbers import Integral
@@ -283,15 +284,15 @@ def read_images(
         found.append(ReadImage(inputs, text, sum(runs), views, kinds, note))
     return found
 
-def own_inputs(inputs: dict, parts: list[dict], i: int, axis: int = 0) -> dict:
+def own_inputs(inputs: dict, parts: Sequence[ReadImage], i: int, axis: int = 0) -> dict:
     "Take the inputs of image i out of those that `join_inputs` joined"
     found = {}
-    for name, value in parts[i].items():
+    for name, value in parts[i].inputs.items():
         if not torch.is_tensor(value):
             found[name] = value
             continue
         along = axis if value.ndim > 2 else 0
-        start = sum(part[name].shape[along] for part in parts[:i])
+        start = sum(part.inputs[name].shape[along] for part in parts[:i])
         found[name] = inputs[name].narrow(along, start, value.shape[along])[tuple(map(slice, value.shape))]
     return found
 

@@ -31,7 +31,8 @@ from ..core.errors import CaptureError
 from ..core.saliency import Layers, pick_layers
 
 # %% ../../nbs/library/models/04_kernel.ipynb #431aa935
-# the mask of a flash kernel, whose last query stands at the last key. padding: [B, <=K] which keys are tokens, None: all;
+# the mask of a flash kernel, whose last query stands at the last key. padding: [B, <=K] which keys are
+# tokens, None: all;
 # window: how many keys a query sees, up to its own, None: all before it; causal: does it see none after it?
 FlashMask = namedtuple('FlashMask', 'padding window causal', defaults=(None, None, True))
 
@@ -375,7 +376,8 @@ class Recorder(AttentionHook):
             if layer == self.layers[-1]: self.check(call.dropout)
         # keys that have left a window
         if now.before + Q > K: weights = pad(weights, (now.before + Q - K, 0))
-        now.weights[layer] = weights if self.columns is None else weights[..., self.columns.to(weights.device)]
+        if self.columns is not None: weights = weights[..., self.columns.to(weights.device)]
+        now.weights[layer] = weights
         return self.stop and layer == self.layers[-1]
 
     def check(self, dropout: float):

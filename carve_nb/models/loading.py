@@ -108,7 +108,7 @@ def check_places(config: PreTrainedConfig, processor: ProcessorMixin, family: Fa
     try: return read_images(processor, config, family, [Image.new('RGB', (260, 180))])
     except Exception as e:    # what a stock processor raises is not known
         raise CarveError(f'Model type {family.name!r} has no record, and the rule does not read it: '
-                         f'{" ".join(str(e).split())} The page "Add a model family" shows how it gets one.') from e
+                         f'{" ".join(str(e).split())} The page "Add a method or a model family" shows how it gets one.') from e
 
 # %% ../../nbs/library/models/05_loading.ipynb #286a5897
 def pick_device(device: str|torch.device|None) -> torch.device:

@@ -78,16 +78,19 @@ class Model:
     name: str
     family: Family
     processor: ProcessorMixin
-    image_tokens: int|None = 4096    # most tokens of an image, where the processor can be told; None: its own limit
+    # most tokens of an image, where the processor can be told; None: its own limit
+    image_tokens: int|None = 4096
     resolution = ''      # how images are shown, in words, where that was set when the model was loaded
     thought = 2048       # most tokens of a thought that the chat template opens, with those of the answer
-    loading: dict = {}   # arguments of `from_pretrained` other than the name, for processes that load it again
+    # arguments of `from_pretrained` other than the name, for processes that load it again
+    loading: dict = {}
 
     def __init__(self,
         model: Module,                        # of transformers, perhaps in a wrapper: `DataParallel`
         processor: ProcessorMixin|None = None,
         name: str|None = None,                # what to call it; the configuration's own name by default
-        escape: bool = False,                 # defuse commands inside user texts? Without it such texts are refused
+        # defuse commands inside user texts? Without it such texts are refused
+        escape: bool = False,
     ):
         if isinstance(model, (str, Path)):
             raise CarveError(f'{str(model)!r} is the name of a model: load it with '
@@ -138,9 +141,11 @@ class Model:
         dtype: str|torch.dtype|None = None,   # float32 on a CPU, else as saved
         revision: str|None = None,            # on the Hub
         trust_remote_code: bool = False,      # run the repository's own code?
-        escape: bool = False,                 # defuse commands inside user texts? Without it such texts are refused
+        # defuse commands inside user texts? Without it such texts are refused
+        escape: bool = False,
         pad: bool = False,                    # pad images of which the processor would cut out the center?
-        image_tokens: int|None = None,        # most tokens of an image, where the processor can be told; None: 4096
+        # most tokens of an image, where the processor can be told; None: 4096
+        image_tokens: int|None = None,
         **kw,                                 # of the stock loader: device_map (needs accelerate), ...
     ) -> Self:                                # in eval mode, with the SDPA kernel
         "Load a model: safetensors only, stock classes only"
@@ -198,8 +203,10 @@ class Model:
     def prompt(self,
         images: ImageLike|list,         # one or several
         question: str,
-        suffix: str|bool|None = None,   # appended after a space, as `SHORT_ANSWER`; True: the model's own, `VLM.suffix`
-        tokens: Sequence = (),          # most tokens of each image, None for the usual limit; where the family can be told
+        # appended after a space, as `SHORT_ANSWER`; True: the model's own, `VLM.suffix`
+        suffix: str|bool|None = None,
+        # most tokens of each image, None for the usual limit; where the family can be told
+        tokens: Sequence = (),
         messages: Sequence[dict] = TURN,    # the chat that the question stands in, of `read_messages`
     ) -> Prompt:
         """Put images and a question into this model's own chat template.
@@ -211,7 +218,8 @@ class Model:
         return prompt
 
     def build_prompt(self,
-        images: ImageLike|list, question: str, suffix: str|bool|None = None, tokens: Sequence = (),    # as of `prompt`
+        # as of `prompt`
+        images: ImageLike|list, question: str, suffix: str|bool|None = None, tokens: Sequence = (),
         messages: Sequence[dict] = TURN,
         known: dict|None = None,        # the two newest images that were read before
     ) -> Prompt:
@@ -245,7 +253,8 @@ class Model:
             shown = some if whole else [*map(to_raster, some)]
             if settings and not most: self.say_limit(some)
             parts = read_images(self.processor, self.model.config, self.family, shown, most, settings)
-            return [part.stretched(small, image) for part, small, image in zip(parts, shown, some)]
+            return [part if small is image else part.stretched(small, image)
+                    for part, small, image in zip(parts, shown, some)]
         if len(images) > 1 and not self.family.alone: return process(images)
         known, found = {} if known is None else known, []
         for image, most in zip(images, limits or [None]*len(images)):
@@ -272,7 +281,8 @@ class Model:
                               raised=bool(most))
 
     def open_chat(self,
-        messages: Iterable[dict],           # of a chat template: role and content each, the content as text or as parts
+        # of a chat template: role and content each, the content as text or as parts
+        messages: Iterable[dict],
         images: ImageLike|list|None,        # one image or a list of them; None: they are in the messages
         together: bool = False,             # are all images in one place, which takes others too?
     ) -> tuple[list[dict], list, str]:
@@ -308,8 +318,10 @@ class Model:
     def generate(self,
         prompt: Prompt,
         max_new_tokens: int = 32,   # longest answer, see `room`
-        processors: Sequence = (),  # logits processors; with them log-probabilities are of the processed scores
-        inputs_of: Callable|None = None,    # prompt -> model inputs, such as `Session.inputs`; `to_device` by default
+        # logits processors; with them log-probabilities are of the processed scores
+        processors: Sequence = (),
+        # prompt -> model inputs, such as `Session.inputs`; `to_device` by default
+        inputs_of: Callable|None = None,
         **settings,                 # of transformers' `generate`: do_sample, top_p, streamer, ...
     ) -> 'Answer':
         "Return the model's own answer, greedy unless the settings say otherwise"
@@ -379,7 +391,8 @@ class Model:
     def ask(self,
         images: ImageLike|list,
         question: str,
-        suffix: str|bool|None = SHORT_ANSWER,    # appended after a space; True: the model's own, `VLM.suffix`; None: none
+        # appended after a space; True: the model's own, `VLM.suffix`; None: none
+        suffix: str|bool|None = SHORT_ANSWER,
         max_new_tokens: int = 32,       # longest answer, see `room`
         tokens: Sequence = (),          # most tokens of each image, see `prompt`
     ) -> 'Answer':
@@ -428,7 +441,8 @@ class Answer:
     logprob: float       # sum of the tokens' log-probabilities, without those of `around`
     seconds: float = 0.  # wall time of the generation
     n_prompt: int = 0    # tokens of the prompt
-    finished: bool = True    # ended with an end token? else it was cut, at the longest answer or by a rule of the caller
+    # ended with an end token? else it was cut, at the longest answer or by a rule of the caller
+    finished: bool = True
     around: int = 0      # tokens of thoughts and of marks around what is scored
     @property
     def confidence(self) -> float: return math.exp(self.logprob/max(len(self.tokens) - self.around, 1))

@@ -21,7 +21,7 @@ from ..core.errors import CarveError
 from ..core.image import image_key
 from ..core.io import SMALL
 from ..method.registry import make_method, methods, read_method
-from ..method.wrappers import open_answerer, why_no_crop
+from ..method.wrappers import open_answerer
 from .report import without_values
 from .runner import as_vlm, equip
 
@@ -86,8 +86,8 @@ class Adapter:
         self.log = log and Path(log)    # a line of JSON for each request
         self.on_error = on_error
         self.method = make_method(name, **self.fields)
-        if methods()[name].asks == 'box': raise CarveError(f'method={name!r} needs the true region, which no task gives.')
-        if answer_by and (why := why_no_crop(self.method)): raise CarveError(f'{why}: leave answer_by out.')
+        if 'box' in methods()[name].needs: raise CarveError(f'method={name!r} needs the true region, which no task gives.')
+        if answer_by and self.method.no_crop: raise CarveError(f'{name} {self.method.no_crop}: leave answer_by out.')
         self.key = ''                       # of the image that was asked about last
         self.session: Session|None = None   # about it
         self.noted: set[str] = set()   # notes that were shown, without their numbers

@@ -36,8 +36,7 @@ from ..data.scoring import RULES, patch_auroc, score_answer, why_unread
 from ..method.base import Method
 from ..method.registry import make_method, methods, read_method, split_specs
 from ..method.results import Result
-from ..method.wrappers import describe_answerer, open_answerer, why_no_crop
-from ..models.families import check_needs
+from ..method.wrappers import Answerer, open_answerer
 from ..models.model import AT_MOST, free_memory
 from .store import Attempt, Run, RunStore, attempt, carry_out, read_run, run_folder, unsupported_lines
 
@@ -70,7 +69,7 @@ class RunConfig:
             name, given = read_method(spec)
             self.given[spec] = given
             kind = methods()[name]
-            if not given and kind.asks == 'model':
+            if not given and 'model' in kind.needs:
                 raise RunError(
                     f'{name} needs a second model; give it in its fields, such as {name}:model=FOLDER, as the page about '
                     'the method says.')
@@ -120,8 +119,8 @@ class SampleEvaluator:
         self.by = config.answer_by and open_answerer(config.answer_by, config.answer_key)
         self.unfit: dict[str, str] = {} # method -> why not with this family, or with another model that answers
         for name, method in config.made.items():
-            if self.by and (why := why_no_crop(method)): self.unfit[name] = why
-            try: check_needs(vlm, method)
+            if self.by and method.no_crop: self.unfit[name] = f'{method.name} {method.no_crop}'
+            try: method.check_model(vlm)
             except UnsupportedError as e: self.unfit[name] = str(e)
 
     @cached_property
@@ -172,7 +171,7 @@ class SampleEvaluator:
 
     def line(self, method: Method, record: Record, session: Session, shared_seconds: float = 0.) -> dict[str, object]:
         "Return an answer with its score, where the method looked, and what it cost; or why it is not asked for"
-        if method.asks == 'box' and not record.boxes: return dict(status='skipped', why='no true region')
+        if 'box' in method.needs and not record.boxes: return dict(status='skipped', why='no true region')
         if not record.answers: return dict(status='skipped', why='the set gives no answer to score by')
         session.box = record.box
         session.short = record.short_question
@@ -224,7 +223,7 @@ def make_protocol(evaluator: SampleEvaluator) -> dict:
         versions=dict(carve_nb=__version__, **{m.__name__: m.__version__ for m in libraries}),
         environment=dict(python=sys.version.split()[0], threads=torch.get_num_threads(), system=sys.platform))
     if config.maps: protocol['maps'] = True
-    if evaluator.by: protocol['answer_by'] = describe_answerer(evaluator.by)
+    if evaluator.by: protocol['answer_by'] = Answerer(evaluator.by).record()
     return protocol
 
 # %% ../../nbs/library/runs/02_runner.ipynb #0d6cd3c5
@@ -257,7 +256,7 @@ def without_region(config: RunConfig, data: DataSet) -> dict[str, str]:
     "Return the methods that need a true region where no question has one, each with what to do"
     if any(record.boxes for record in data): return {}
     why = 'no question has a true region; give it in a column `box` (x0, y0, x1, y1 in pixels) or `bbox` (x, y, width, height)'
-    return {spec: f'{spec}: {why}.' for spec, method in config.made.items() if method.asks == 'box'}
+    return {spec: f'{spec}: {why}.' for spec, method in config.made.items() if 'box' in method.needs}
 
 def describe_data(data: DataSet, max_new_tokens: int) -> dict:
     "Return which questions, and how they are scored, for the protocol"

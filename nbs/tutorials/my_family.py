@@ -1,7 +1,7 @@
 """A model family of your own, as small as it can be. Copy this file, change the record, and run it with a folder of such a
 model: `python my_family.py FOLDER`. Without one it runs on carve-tiny, whose family the record below describes.
 
-It ends with two tests: does the grid lie where it says, and does a method work. The page "Add a model family" goes through each line."""
+It ends with two tests: does the grid lie where it says, and does a method work. The page "Add a method or a model family" goes through each line."""
 import sys
 from carve_nb import VLM, Carve, Family, add_family, make_scene
 from carve_nb.attention.vlm import check_family

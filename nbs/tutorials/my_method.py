@@ -1,6 +1,6 @@
 """A method of your own, as small as it can be. Copy this file, change `locate`, and run it: `python my_method.py`.
 
-It ends with the test that all methods pass and a table beside others. The page "Add a method" goes through each line."""
+It ends with the test that all methods pass and a table beside others. The page "Add a method or a model family" goes through each line."""
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from carve_nb import VLM, make_scene, run_eval

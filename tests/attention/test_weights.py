@@ -7,7 +7,7 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.profiles import find_profile, profile_path
-from carve_nb.method.wrappers import describe_answerer
+from carve_nb.method.wrappers import Answerer
 from carve_nb.models.identity import weights_digest
 from carve_nb.studies.profile import keep_profile, make_profile
 
@@ -147,7 +147,7 @@ def test_weights_that_cannot_be_read(vlm, tmp_path, monkeypatch):
     packed = VLM(torch.ao.quantization.quantize_dynamic(VLM.from_pretrained('carve-tiny').model, {torch.nn.Linear}), vlm.processor)
     for model in vlm, packed:
         model.forget()
-        assert model.fingerprint.weights is describe_answerer(model)['weights'] is None
+        assert model.fingerprint.weights is Answerer(model).record()['weights'] is None
         assert model.capture(SCENE.image, QUESTION).saliency().values.any()
     assert find_profile(vlm) == shipped and find_profile(packed) is None
     keep_profile(made := make_profile(packed, 2), packed)

@@ -171,7 +171,7 @@ def a_scene():
 
 def a_table():
     "Methods with hostile words about them"
-    return MethodTable({BAD: type('Bad', (), dict(__doc__=BAD, category=BAD, source=BAD, asks=BAD))})
+    return MethodTable({BAD: type('Bad', (), dict(__doc__=BAD, category=BAD, source=BAD, needs=(BAD,)))})
 
 
 WORDLESS = Saliency, Crop      # what they show is all numbers

@@ -27,7 +27,7 @@ from carve_nb.testing import check_method, check_result
 from recipes.tiny_models import HERE as FAMILY_NAMES
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
-NAMES = [n for n, m in methods().items() if m.asks != 'model']  # the others are tested with tiny checkpoints of their own, in their chapter
+NAMES = [n for n, m in methods().items() if 'model' not in m.needs]  # the others are tested with tiny checkpoints of their own, in their chapter
 FULL = 'llava', 'qwen2_5_vl'
 # of those that a processor's grid alone places, without a note, one family stands for all
 OTHERS = [n for n in FAMILY_NAMES if n not in FULL and not (FAMILIES[n].grid is told_grid and not FAMILIES[n].notes)]
@@ -238,7 +238,7 @@ def test_a_crop_that_costs_as_much(load, photo):
 def test_models_of_their_own(load, photo):
     "Methods that need a checkpoint say so, and nothing is downloaded"
     for make in methods().values():
-        if make.asks == 'model':
+        if 'model' in make.needs:
             with pytest.raises(UnsupportedError): make()(load('llava'), photo, QUESTION)
 
 

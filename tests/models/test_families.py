@@ -24,7 +24,7 @@ from carve_nb.method.asking import AskBox
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import methods
-from carve_nb.models.families import BOX_FORMS, FAMILIES, MEASURED, find_family, image_features
+from carve_nb.models.families import FAMILIES, MEASURED, find_family, image_features
 from carve_nb.models.image_tokens import canvas_tiles
 from carve_nb.models.kernel import recording
 from carve_nb.models.model import Answer
@@ -468,7 +468,7 @@ def test_written_box_lands(vlm, size, thing, monkeypatch):
     prompt = vlm.prompt(scene, QUESTION)
     x, y, right, below = prompt.spans[0].box
     shares = (thing[0] - x)/(right - x), (thing[1] - y)/(below - y), (thing[2] - x)/(right - x), (thing[3] - y)/(below - y)
-    assert set(WRITTEN) == set(BOX_FORMS)
+    assert set(WRITTEN) == {name for name, family in FAMILIES.items() if family.box_form}
     said = WRITTEN[vlm.family.name](shares, resized(prompt.inputs)) if vlm.family.name in WRITTEN else ''
     def answer(self, prompt, *args, **kw):
         asked.append(prompt.asked)

@@ -25,7 +25,7 @@ from carve_nb.data.scenes import samples
 from carve_nb.method import registry, wrappers
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import DirectAnswer
-from carve_nb.method.wrappers import Endpoint, RemoteError
+from carve_nb.method.wrappers import Answerer, Endpoint, RemoteError
 from carve_nb.models.prompts import SHORT_ANSWER
 
 KEY = 'sk-Q7f2-not-a-real-key-93'
@@ -105,7 +105,7 @@ def tiny(load): return load('llava')
 def photo(): return Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
 
 
-WITH_CROP = [name for name, m in registry.methods().items() if m.asks != 'model']
+WITH_CROP = [name for name, m in registry.methods().items() if 'model' not in m.needs]
 
 
 @pytest.mark.parametrize('name', WITH_CROP)
@@ -239,7 +239,7 @@ def test_no_key_anywhere(serve, monkeypatch, tiny, photo, tmp_path):
         root.removeHandler(log)
         for n in names: logging.getLogger(n).setLevel(logging.NOTSET)
     assert {h['authorization'] for _, h, _ in seen} == {f'Bearer {KEY}'} and len(seen) == 4
-    texts += [repr(far), str(pickle.dumps(far)), repr(vars(far)), repr(r), str(wrappers.describe_answerer(far)),
+    texts += [repr(far), str(pickle.dumps(far)), repr(vars(far)), repr(r), str(Answerer(far).record()),
         said.getvalue()]
     assert len(said.getvalue()) > 100 and not [t for t in texts if KEY in t]
     monkeypatch.setenv('CARVE_TEST_KEY', 'another')
