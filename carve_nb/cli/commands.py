@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['Images', 'Question', 'Fields', 'AsJson', 'Force', 'Quiet', 'Retry', 'app', 'read_images', 'check_files',
            'make_folder', 'save_file', 'check_map', 'save_map', 'print_line', 'terminal_width', 'print_table',
-           'complete_method', 'set_fields', 'ModelOptions', 'load_options', 'command', 'demo', 'ask', 'save_the_map',
-           'write_page', 'explore', 'measure_methods', 'report_runs', 'checkup', 'list_methods', 'list_families']
+           'print_json', 'complete_method', 'set_fields', 'ModelOptions', 'load_options', 'command', 'demo', 'ask',
+           'save_the_map', 'write_page', 'explore', 'measure_methods', 'report_runs', 'checkup', 'list_methods',
+           'list_families']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #3556a64f
 import json
@@ -26,7 +27,7 @@ from importlib.util import find_spec
 from inspect import Parameter, Signature, signature
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 import typer
 from typer import Argument as Arg, Option as Opt
 from .. import __version__
@@ -107,7 +108,7 @@ def terminal_width() -> int:
     "Return the columns of the terminal; a file or a pipe is as wide as it likes"
     return shutil.get_terminal_size((0, 0)).columns or 10_000
 
-def _stacked_lines(head: list[str], rows: list[list[str]], width: int) -> list[str]:
+def _stacked_lines(rows: list[list[str]], head: list[str], width: int) -> list[str]:
     "Write each row as lines of its own: its name, and every other value with the name of its column"
     lines = []
     for name, *values in rows:
@@ -116,16 +117,12 @@ def _stacked_lines(head: list[str], rows: list[list[str]], width: int) -> list[s
             if value: lines.append(textwrap.fill(f'{column}: {value}', width, initial_indent='  ', subsequent_indent='    '))
     return lines
 
-def print_table(rows: Iterable[Sequence[str]], as_json: bool = False):
-    "Print a table, the head first, as wide as the terminal; rows are stacked if columns get too narrow; or print JSON"
+def print_table(rows: Iterable[Iterable[str]], head: Iterable[str]):
+    "Print a table as wide as the terminal; rows are stacked if columns get too narrow"
     from rich.console import Console
     from rich.table import Table
-    head, *body = map(list, rows)
-    if as_json:
-        print(json.dumps([dict(zip(head, row)) for row in body], indent=1))
-        return
-    body = [list(map(tame_terminal, row)) for row in body]
-    table = Table(*head, box=None, pad_edge=False, collapse_padding=True)
+    heads, body = list(head), [list(map(tame_terminal, row)) for row in rows]
+    table = Table(*heads, box=None, pad_edge=False, collapse_padding=True)
     table.columns[0].no_wrap = True
     for row in body: table.add_row(*row)
     width = terminal_width()
@@ -133,7 +130,11 @@ def print_table(rows: Iterable[Sequence[str]], as_json: bool = False):
     Console(file=shown, width=width, markup=False).print(table)
     lines = [line.rstrip() for line in shown.getvalue().splitlines()]
     cut = shown.getvalue().count('…') > str(body).count('…')
-    print('\n'.join(_stacked_lines(head, body, width) if cut else lines))
+    print('\n'.join(_stacked_lines(body, heads, width) if cut else lines))
+
+def print_json(rows: Iterable[Iterable[str]], head: Iterable[str]):
+    "Print a table as JSON, an object for each row"
+    print(json.dumps([dict(zip(head, row)) for row in rows], indent=1))
 
 
 # %% ../../nbs/library/cli/03_commands.ipynb #2bae3d1d
@@ -160,7 +161,7 @@ def set_fields(specs: Iterable[str], pairs: Iterable[str] = ()) -> list[str]:
     """Add fields, KEY=VALUE, to the methods that have them.
 
     Raise an error for a field that a method lacks, or that none has."""
-    field_names = {spec: [f.name for f in class_fields(make_method(spec)) if f.init] for spec in specs}
+    field_names = {spec: [f.name for f in class_fields(cast('Method', make_method(spec))) if f.init] for spec in specs}
     known = dict.fromkeys(name for names in field_names.values() for name in names)
     for pair in pairs:
         key, sign, value = pair.partition('=')
@@ -271,11 +272,10 @@ def _open_question(paths: list[str]|None, question: str|None) -> _Asked:
     if paths and question and not os.path.isfile(question): return _Asked(read_images(paths), question)
     if paths or question:
         raise CarveError('give an image, or several, and then the question in quotation marks.')
-    from carve_nb.data.scenes import make_scene
-    scene = make_scene(145)
-    question = scene.question('digit').question
-    print_line('note', f'scene 145, which we chose: {question}')
-    return _Asked([scene.image], question)
+    from carve_nb.runs.demo import find_sample
+    sample = find_sample('heldout-145-digit')
+    print_line('note', f'scene 145, which we chose: {sample.question}')
+    return _Asked([sample.open()], sample.question)
 
 def _make_method(method: str, fields: Iterable[str]|None, max_new_tokens: int = 32) -> 'Method':
     "Make the method of a command, which asks for a short answer"
@@ -307,7 +307,8 @@ def demo(
     print(f'all of it again: carve eval scenes --kinds digit --methods {",".join(RESULT)} --model {SMALL}')
     print(f'images and page: {tame_terminal(out)}/demo.html\n')
     print('Right answers to 300 questions about a digit, in % [95 % interval]; pointing: the map has its peak on the target')
-    print_table(result_table(stored))
+    table = result_table(stored)
+    print_table(table.values, table.columns)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #4901abe5
 @command('ask', '''examples:
@@ -455,7 +456,7 @@ def explore(
 def _print_page(parts: list['Part']):
     "Print texts and tables"
     for part in parts:
-        if isinstance(part, list): print_table(part)
+        if not isinstance(part, str): print_table(part.values, part.columns)
         else:
             for line in tame_terminal(part, '\n').split('\n'):
                 print(textwrap.fill(line, terminal_width(), subsequent_indent='  '))
@@ -671,12 +672,13 @@ def list_methods(
     as_json: AsJson = False,
 ):
     "List the methods: ours, related ones and controls, with their sources; or the fields of one."
-    rows = _read_stored('methods')
+    head, *rows = _read_stored('methods')
     if name is not None:
         from carve_nb.method.registry import methods
         from carve_nb.method.settings import field_table
-        rows = field_table(methods()[name])
-    print_table(rows, as_json)
+        head, *rows = field_table(methods()[name])
+    show = print_json if as_json else print_table
+    show(rows, head)
 
 @command('families', panel='More')
 def list_families(
@@ -685,13 +687,13 @@ def list_families(
 ):
     "List the model families and what the tests measured; or all that is known about one."
     head, *rows = _read_stored('families')
+    families = {row[0]: row for row in rows}
+    show = print_json if as_json else print_table
     if name is not None:
-        choose(name, [row[0] for row in rows], 'model family')
-        row, = (row for row in rows if row[0] == name)
-        facts = [[key, value] for key, value in zip(head[1:], row[1:]) if value]
-        print_table([['about', name], *facts], as_json)
-    elif as_json: print_table([head, *rows], as_json)
-    else:
-        print_table([[row[head.index(column)] for column in _FAMILY_COLUMNS] for row in (head, *rows)])
-        print('\ncarve families NAME tells more, as does --json')
-
+        choose(name, families, 'model family')
+        facts = zip(head[1:], families[name][1:])
+        show([[key, value] for key, value in facts if value], ['about', name])
+        return
+    columns = head if as_json else _FAMILY_COLUMNS
+    show([[row[head.index(column)] for column in columns] for row in rows], columns)
+    if not as_json: print('\ncarve families NAME tells more, as does --json')

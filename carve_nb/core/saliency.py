@@ -38,7 +38,7 @@ def share_between(cells: int, lo: float, hi: float, a: Place, b: Place) -> np.nd
 
 class Patches(Protocol):
     "Anything on a grid of patches over an image, such as an `ImageSpan`"
-    grid: tuple[int, int]    # (gh, gw)
+    grid: tuple[int, ...]    # (gh, gw)
     box: Box                 # that it covers
 
 def patch_cover(span: Patches, box: Box) -> np.ndarray:

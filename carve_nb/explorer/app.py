@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from html import escape
 from pathlib import Path
+from typing import cast
 import ipywidgets as w
 from PIL import Image
 from transformers.utils import logging
@@ -130,8 +131,8 @@ class Explorer:
         "Open a scene, with its question"
         seed = self.example.value
         if seed is None: return
-        sample = to_sample(make_scene(seed, 'heldout'), SCENES[seed])
-        self.show_image(sample.image, f'scene {seed}', f"make_scene({seed}, 'heldout').image")
+        sample: Record = to_sample(make_scene(seed, 'heldout'), SCENES[seed])    # type: ignore[assignment]    # it has this kind
+        self.show_image(sample.open(), f'scene {seed}', f"make_scene({seed}, 'heldout').image")
         self.question.value = sample.question
         self.sample = sample
 
@@ -160,7 +161,7 @@ class Explorer:
     def keep(self, result: Result, method: Carve|Lookup):
         "Show a result"
         self.result, self.used = result, method
-        self.dials.show_words(result.rows.question_tokens)
+        self.dials.show_words(cast(AttentionRows, result.rows).question_tokens)
         self.tell('Ready. Click a word of the question to see its attention, then ask again.')
         if self.still: self.still.update(self.still_bundle(), raw=True)
 
@@ -184,11 +185,12 @@ class Explorer:
             notes = dict.fromkeys([*chosen, *found.details, *found.notes, *unseen])
             about = '\n'.join([f'Crop {found.crop.box}, {scale}.', *notes])
             self.images.value = panels_html(found.panels(300), about, ALT, 280)
-            self.draw_tab(found.rows, method)
+            self.draw_tab(found, method)
 
-    def draw_tab(self, rows: AttentionRows, method: Carve|Lookup):
+    def draw_tab(self, found: Result, method: Carve|Lookup):
         "Draw the tab on top"
-        query = query_in(rows, method.query)
+        rows = cast(AttentionRows, found.rows)
+        query: str|list = query_in(rows, method.query)    # type: ignore[arg-type, assignment]
         heads = getattr(method, 'heads', 'mean')
         self.layer.layout.display = '' if self.tab.value == 'By head' else 'none'
         if self.tab.value == 'By layer':
@@ -202,7 +204,7 @@ class Explorer:
         else:
             still = self.still_bundle()
             about = EXPORT
-            code = settings_code(method, self.vlm.name, self.code, self.result.question, self.vlm.loading)
+            code = settings_code(method, self.vlm.name, self.code, found.question, self.vlm.loading)
             link = '<a download="carve.png" style="text-decoration:underline" href="data:image/png;base64,'
             images = f'{html_text(code, "pre")}{link}{still["image/png"]}">save carve.png</a>{still["text/html"]}'
         self.pane.value = html_text(about) + images
@@ -252,7 +254,7 @@ def explore(
     if w.__version__ < '8': raise CarveError('The explorer needs ipywidgets 8: pip install "ipywidgets>=8"')
     if isinstance(vlm, (str, Path)):
         level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        try: vlm = VLM.from_pretrained(vlm, **loading)
+        try: vlm = VLM.from_pretrained(vlm, **loading)    # type: ignore[arg-type]
         finally:
             logging.set_verbosity(level)
             if bars: logging.enable_progress_bar()

@@ -15,7 +15,7 @@ from PIL import Image
 from ..attention.rows import AttentionRows
 from ..attention.session import Log
 from ..core.image import Box, Size, box_size, common_box, png_bytes, scale_box, to_raster
-from ..core.io import behind_thought, replace_file
+from ..core.io import behind_thought, count_of, replace_file
 from carve_nb.core.plotting import (
     CONCEPT_COLORS,
     draw_boxes,
@@ -61,17 +61,17 @@ def cut_note(answer: Answer) -> list[str]:
 @dataclass(repr=False, eq=False, kw_only=True)
 class Result(Log):
     "The answer of a method, and how the method came to it"
-    answer: Answer | None = None                    # after the last question
+    answer: Answer = None                           # type: ignore[assignment]    # after the last question; a finished one has it
     plain_answer: Answer | None = None              # of the baseline (no crop)
     saliency: Saliency | None = None                # S before masking
     no_signal: str = ''                             # why nothing of S is cropped
     maps: dict = field(default_factory=dict)        # title -> `Saliency`: the maps that led to S, and S itself
     regions: list = field(default_factory=list)     # of `Region`, best first
-    crop: Crop | None = None                        # what was shown last; the whole image where nothing was located
+    crop: Crop = None                               # type: ignore[assignment]    # shown last; the whole image where nothing was located
     rows: AttentionRows | None = None               # under the question
     instruction_rows: AttentionRows | None = None   # under the general instruction
     method: str = ''                                # name of the method
-    image: Image.Image | None = None                # RGB
+    image: Image.Image = None                       # type: ignore[assignment]    # RGB
     shown: list = field(default_factory=list)       # images of the last question, if not the image alone
     images: list = field(default_factory=list)      # all images of the question, if there are several
     which: int = 0                                  # of these the place of `image`
@@ -113,15 +113,14 @@ class Result(Log):
 
     def summary(self) -> list: # of lines
         "Return the question, both answers, box and costs, notes as text"
-        n = len(self.regions)
-        regions = f'{n} region{"s"*(n > 1)}, ' if n else ''
+        regions = f'{count_of(len(self.regions), "region")}, ' if self.regions else ''
         crop = f'crop {self.crop.box}, {self.crop.scale:.1f} times; ' if self.crop else ''
         seconds = f', {self.total:.2f} s' if self.seconds else ''
         return [
             self.asked,
             *([f'baseline: {format_answer(self.plain_answer)}'] if self.method != 'none' else []),
             '; '.join(filter(None, [f'{self.method}: {format_answer(self.answer)}', self.less_sure])),
-            f'{regions}{crop}{self.calls} call{"s"*(self.calls > 1)}{seconds}',
+            f'{regions}{crop}{count_of(self.calls, "call")}{seconds}',
             *self.details, *self.notes]
 
     def sentence(self) -> str: # one line, and one more for each note
@@ -146,12 +145,16 @@ class Result(Log):
             regions=[dict(box=box(o), score=o.score, area=o.area) for o in self.regions], calls=self.calls,
             seconds=dict(self.seconds), notes=[*filter(None, [self.less_sure]), *self.notes], details=list(self.details)) | more
 
+    def drawn_maps(self) -> dict[str, Saliency]:
+        "Return the maps that are drawn, by title"
+        return self.maps or ({} if self.saliency is None else {'map': self.saliency})
+
     def panels(self, height: int = 200, box: tuple | None = None) -> dict:    # title -> PIL image
         "Return the image, the maps and the crop, one by one; the true region `box` is outlined in white"
         image = fit_height(to_raster(self.image), height)
         def fit(box): return scale_box(box, self.image.size, image.size)
-        maps = self.maps or ({} if self.saliency is None else {'map': self.saliency})
-        out = dict(image=image) | {title: overlay(image, S.coarse().to_pixels()) for title, S in maps.items()}
+        maps = {title: overlay(image, S.coarse().to_pixels()) for title, S in self.drawn_maps().items()}
+        out = dict(image=image) | maps
         if unseen_note(self.seen, self.image.size):
             out['image'] = draw_boxes(image, [fit([round(v) for v in self.seen])], CONCEPT_COLORS['control'], 3)
         for title in {'image', [*out][-1]}:
@@ -163,8 +166,9 @@ class Result(Log):
         return out
 
     def plot(self, height: int = 200, box: tuple | None = None) -> Image.Image:
-        "Return the panels in one row, the question and both answers below"
-        return plot_panels(self.panels(height, box), self.sentence(), height)
+        "Return the panels in one row, each map above a color bar with its range, the question and both answers below"
+        scales = {title: S.coarse().to_pixels() for title, S in self.drawn_maps().items()}
+        return plot_panels(self.panels(height, box), self.sentence(), height, scales)
 
     def _repr_html_(self):
         words = {title: f'{title}: {S}' for title, S in self.maps.items()}

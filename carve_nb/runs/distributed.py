@@ -138,4 +138,4 @@ class RayEngine:
             raise RunError(f'The workers cannot go on: {str(e).strip().splitlines()[-1]}') from None
         died = dict(status='error', why='the process that measured it died twice')
         for at, r, methods in (task for unit in lost.values() for task in unit):
-            yield [dict(id=r.id, at=at, kind=r.kind, question=r.question, method=m) | died for m in methods]
+            yield [dict(id=r.id, at=at, kind=r.kind, question=r.question, method=m) | died for m in methods or job.config.methods]

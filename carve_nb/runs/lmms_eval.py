@@ -13,13 +13,14 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 from PIL import Image
 from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
 from ..core.image import image_key
 from ..core.io import SMALL
+from ..method.base import Method
 from ..method.registry import make_method, methods, read_method
 from ..method.wrappers import open_answerer, why_no_crop
 from .report import without_values
@@ -85,7 +86,7 @@ class Adapter:
         self.split = split
         self.log = log and Path(log)    # a line of JSON for each request
         self.on_error = on_error
-        self.method = make_method(name, **self.fields)
+        self.method = cast(Method, make_method(name, **self.fields))
         if methods()[name].asks == 'box': raise CarveError(f'method={name!r} needs the true region, which no task gives.')
         if answer_by and (why := why_no_crop(self.method)): raise CarveError(f'{why}: leave answer_by out.')
         self.key = ''                       # of the image that was asked about last

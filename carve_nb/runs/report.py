@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WHERE', 'ABOUT', 'Part', 'COLUMNS', 'PAGE', 'compare_methods', 'find_base', 'report', 'kinds_of', 'report_kinds',
-           'format_cell', 'table_rows', 'markdown_table', 'without_values', 'remarks', 'count_questions',
+           'format_cell', 'format_report', 'markdown_table', 'without_values', 'remarks', 'count_questions',
            'few_questions', 'run_name', 'unfinished', 'page', 'run_html', 'to_markdown', 'markdown', 'plot_report',
            'results_table', 'load_maps', 'load_run', 'leaderboard_page', 'answers_page', 'Report', 'write_report']
 
@@ -19,13 +19,13 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 from fastcore.basics import groupby
 from matplotlib.figure import Figure
 from ..core.errors import RunError
-from ..core.io import escape_sign, one_line, replace_file, table_html, tame_cell, tame_markdown
+from ..core.io import count_of, escape_sign, one_line, replace_file, table_html, tame_cell, tame_markdown
 from ..core.plotting import draw_boxes, figure_bytes, outline_target, panels_html, plot_forest
 from ..core.saliency import Saliency
 from ..core.stats import difference, holm, mean_interval, paired_test
@@ -109,19 +109,20 @@ def format_cell(row: Mapping, key: str) -> str:
     value, lo, hi = (f'{100*row[k]:{sign}.1f}' for k in (key, *_ENDS[key]))
     return f'{value} [{lo}, {hi}]'
 
-def table_rows(table: pd.DataFrame) -> list[list[str]]:
-    "Format a report as rows of words, the head first: the columns that have a value"
-    known = [c for c in _HEADS if table[c].notna().any()]
-    rows = [[_label(m), *(format_cell(row, c) for c in known)] for m, row in table.iterrows()]
-    return [['method', *(_HEADS[column] for column in known)], *rows]
+def format_report(table: pd.DataFrame) -> pd.DataFrame:
+    "Write a report for people: a column of words for each column that has a value"
+    shown = pd.DataFrame({'method': table.index.map(_label)}, table.index)
+    for column, head in _HEADS.items():
+        if table[column].notna().any(): shown[head] = table.apply(format_cell, axis=1, key=column)
+    return shown
 
-def markdown_table(rows: Iterable[Iterable]) -> str:
-    "Write a table in Markdown, the head first; bars inside cells are escaped"
+def markdown_table(rows: Iterable[Iterable], head: Iterable) -> str:
+    "Write a table in Markdown; bars inside cells are escaped"
     def line(cells: Iterable) -> str:
         return '| ' + ' | '.join(re.sub(r'(\\*)(\|)', escape_sign, one_line(cell)) for cell in cells) + ' |'
-    head, *rest = map(list, rows)
+    head = list(head)
     rule = ['---'] + ['--:']*(len(head) - 1)
-    return '\n'.join(map(line, [head, rule, *rest]))
+    return '\n'.join(map(line, [head, rule, *rows]))
 
 # %% ../../nbs/library/runs/03_report.ipynb #ac4b1090
 _MOST = 12      # remarks that are shown
@@ -145,9 +146,9 @@ def remarks(run: Run) -> list[str]:
     for some in sorted(alike.values(), key=len, reverse=True):
         method, text = some[0]
         lines.append(f'`{method}`, {len(some)} of {total[method]}: {text}')
-    if more := lines[_MOST:]: lines[_MOST:] = [f'{len(more)} rarer remarks; all are in records.jsonl']
-    if n := run.damaged:
-        lines.append(f'{n} damaged line{"s"*(n > 1)} of the records cannot be read and do not count')
+    rarer = len(lines) - _MOST
+    if rarer > 0: lines[_MOST:] = [f'{rarer} rarer remarks; all are in records.jsonl']
+    if run.damaged: lines.append(f'{count_of(run.damaged, "damaged line")} of the records cannot be read and do not count')
     return [*map(one_line, lines)]
 
 # %% ../../nbs/library/runs/03_report.ipynb #444298fb
@@ -156,7 +157,8 @@ def count_questions(records: list[dict]) -> str:
     asked = [r for r in records if r['id']]
     n = len({r['id'] for r in asked})
     images = len(set(map(image_key_of, asked)))
-    return f'{n} question{"s"*(n != 1)}' + f' on {images} image{"s"*(images != 1)}'*(images < n)
+    questions = count_of(n, 'question')
+    return f'{questions} on {count_of(images, "image")}' if images < n else questions
 
 def few_questions(records: list[dict]) -> str:
     "Say that fewer than ten questions show nothing; '' of more"
@@ -175,8 +177,9 @@ def unfinished(run: Run) -> str:
     asked = [m for m in run.protocol['methods'] if m not in unfit]
     lacking = [f'{m} {lines[m]} of {total}' for m in asked if lines[m] < total]
     if not lacking: return ''
+    if len(lacking) > 4: lacking[4:] = ['and others']
     there = f'{sum(lines[m] for m in asked)} of {total*len(asked)} answers'
-    return ' ' + one_line(f'(unfinished: {there}; {", ".join(lacking[:4])}{" and others"*(len(lacking) > 4)})')
+    return ' ' + one_line(f'(unfinished: {there}; {", ".join(lacking)})')
 
 _STATISTICS = (
     "95 % intervals: Wilson's for shares, Student's for other means and for differences; questions about one image count "
@@ -185,37 +188,39 @@ _STATISTICS = (
     'for all of the tables by kind together.')
 
 # %% ../../nbs/library/runs/03_report.ipynb #9933c733
-Part = str|list[list[str]]    # of a page: a text, or the rows of a table, the head first
+Part: TypeAlias = str|pd.DataFrame    # of a page: a text, or a table of words
 
-def page(run: Run, table: pd.DataFrame|None = None) -> list[Part]:
+def page(run: Run, table: pd.DataFrame) -> list[Part]:
     "Describe a run: its tables, as of `report`, their intervals, tests and corrections, and remarks"
-    if table is None: table = report(run.records)
     about = count_questions(run.records) + few_questions(run.records)
-    parts: list[Part] = [run_name(run) + unfinished(run), about, table_rows(table)]
+    parts: list[Part] = [run_name(run) + unfinished(run), about, format_report(table)]
     if len(kinds_of(run.records)) > 1:
         for kind, split in report_kinds(run.records).groupby(level='kind', sort=False):
-            parts += [f'**{one_line(kind or "other")}**', table_rows(split.droplevel('kind'))]
+            parts += [f'**{one_line(kind or "other")}**', format_report(split.droplevel('kind'))]
     failed = table[(table.failed > 0) & (table.n > 0)]
-    if worst := ', '.join(f'`{one_line(m)}`: {100*row.worst:.1f} %' for m, row in failed.iterrows()):
+    if len(failed):
+        worst = ', '.join(f'`{one_line(method)}`: {100*row.worst:.1f} %' for method, row in failed.iterrows())
         parts.append(f'Accuracy if failures are counted as wrong: {worst}.')
-    columns = '\n'.join(f'- {text}' for k, text in ABOUT.items() if table[k].notna().any())
+    parts += remarks(run)
+    columns = '\n'.join(f'- {text}' for column, text in ABOUT.items() if table[column].notna().any())
     if columns and find_base(table.index, 'random'): columns += _ABOUT_RANDOM
-    return [part for part in (*parts, *remarks(run), columns, _STATISTICS) if part]
+    if columns: parts.append(columns)
+    return [*parts, _STATISTICS]
 
 def run_html(run: Run) -> str:
     "Show a run in a notebook: what it is, how far it came, and its table"
-    head, *rows = table_rows(report(run.records))
+    table = format_report(report(run.records))
     about = f'{run_name(run)}{unfinished(run)}: {count_questions(run.records)}{few_questions(run.records)}'
-    return f'<p>{escape(about)}</p>{table_html(rows, head)}'
+    return f'<p>{escape(about)}</p>{table_html(table.values, table.columns)}'
 
 def to_markdown(parts: list[Part]) -> str:
     "Write a page in Markdown, harmless whatever names a set, a kind or a method has"
-    texts = [part if isinstance(part, str) else markdown_table(part) for part in parts]
+    texts = [part if isinstance(part, str) else markdown_table(part.values, part.columns) for part in parts]
     return tame_markdown('# ' + '\n\n'.join(texts) + '\n')
 
 def markdown(run: Run) -> str:
     "Write the page of a run in Markdown"
-    return to_markdown(page(run))
+    return to_markdown(page(run, report(run.records)))
 
 # %% ../../nbs/library/runs/03_report.ipynb #301e41fa
 def plot_report(table: pd.DataFrame) -> Figure:
@@ -265,9 +270,9 @@ def leaderboard_page(runs: dict[str, Run]) -> list[Part]:
         about.append(one_line(f'{name}: {run_name(run)}{unfinished(run)}, {count_questions(run.records)}'))
     order = pd.concat(means, axis=1, sort=False).mean(axis=1).sort_values(ascending=False, kind='stable').index
     shown = pd.DataFrame(columns).reindex(order).fillna('-')
-    rows = [[_label(method), *cells] for method, *cells in shown.itertuples()]
+    shown.insert(0, 'method', shown.index.map(_label), allow_duplicates=True)
     return [
-        'Accuracy in % [95 % interval], runs side by side', [['method', *columns], *rows], *about,
+        'Accuracy in % [95 % interval], runs side by side', shown, *about,
         "A star: another share than the baseline's (p < 0.05, Holm). Where a cell has an n, the method answered fewer questions "
         'than others.']
 

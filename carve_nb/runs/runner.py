@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 import numpy
 import PIL
 import torch
@@ -27,12 +27,12 @@ from tqdm import tqdm
 from .. import __version__
 from ..attention.session import Session
 from ..attention.vlm import VLM
-from ..core.errors import RunError, UnsupportedError, choose
+from ..core.errors import RunError, UnsupportedError
 from ..core.image import Box, box_iou, union_box
 from ..core.io import SMALL, digest
 from ..data.datasets import DataSet, load_benchmark, sample_keys
 from ..data.records import Record
-from ..data.scoring import RULES, patch_auroc, score_answer, why_unread
+from ..data.scoring import patch_auroc, score_answer, why_unread
 from ..method.base import Method
 from ..method.registry import make_method, methods, read_method, split_specs
 from ..method.results import Result
@@ -74,7 +74,7 @@ class RunConfig:
                 raise RunError(
                     f'{name} needs a second model; give it in its fields, such as {name}:model=FOLDER, as the page about '
                     'the method says.')
-            try: method = make_method(kind, **given)
+            try: method = cast(Method, make_method(kind, **given))
             except (TypeError, ValueError) as e: raise RunError(f'{spec!r}: {e}') from e
             self.made[spec] = equip(method, self.suffix, self.max_new_tokens, self.seed, given)
 
@@ -94,7 +94,7 @@ def where_looked(r: Result, boxes: Sequence[Box]|None) -> dict[str, object]:
     "Return the crop's box, and how map and crop agree with the true regions; None where there is no region or map"
     found: dict[str, object] = dict(hit=None, pointing=None, auroc=None, iou=None, box=list(map(int, r.crop.box)))
     if not boxes: return found
-    found['iou'] = round(float(box_iou(r.crop.box, union_box(boxes))), 6)
+    found['iou'] = round(float(box_iou(r.crop.box, cast(Box, union_box(boxes)))), 6)
     if r.saliency is None: return found
     found['hit'] = any(map(r.saliency.hit, boxes))
     found['pointing'] = any(map(r.saliency.points_at, boxes))
@@ -142,7 +142,7 @@ class SampleEvaluator:
     def open(self, record: Record, session: Session|None = None) -> Opened:
         "Open the image of a record, unless the session of the record before has it"
         record = (replace(record, image=session.images[0]) if session else record).opened()
-        return Opened(record, session or Session(self.vlm, record.image))
+        return Opened(record, session or Session(self.vlm, record.open()))
 
     def lines(self, task: Task, opened: Attempt[Opened]) -> list[dict]:
         "Return the lines of one opened sample, one for each method that is asked for"
@@ -270,7 +270,7 @@ def describe_data(data: DataSet, max_new_tokens: int) -> dict:
 def run_eval(
     spec: str|Path|DataSet = 'scenes',  # what `load_benchmark` takes
     model: str|Path|VLM = SMALL,        # name, folder or Hub id, or a loaded one
-    methods: str|Sequence[str] = ('none', 'random', 'lookup'), # names, perhaps with fields, as `split_specs` takes them
+    methods: str|list[str] = 'none,random,lookup',    # names, perhaps with fields, as `split_specs` takes them
     n: int|None = None,                 # samples; None: all
     out: str|Path|None = None,          # folder; None: eval_out/DATA-MODEL
     *, seed: int = 0,                   # of methods that draw by chance
@@ -288,12 +288,11 @@ def run_eval(
 ) -> Run:                               # shows its table in a notebook
     "Measure methods on a set of questions; what the folder holds already is not measured again"
     data = load_benchmark(spec, n, seed=seed if shuffle else None, **kw)
-    for r in data: choose(str(r.rule), RULES, 'Rule')
     length = max_new_tokens or data.max_new_tokens
     config = RunConfig(split_specs(methods), data.suffix, length, seed, answer_by, answer_key, maps)
     units = image_units(data)
     if few := too_few(len(data), len(config.methods) - 1, len({_image_name(r.image) for r in data})): log.info(few)
-    if '://' in (answer_by or ''):
+    if answer_by and '://' in answer_by:
         log.warning(f'Images leave this machine: {open_answerer(answer_by, answer_key).name} answers.')
     folder = out or run_folder('eval_out', data.name, model.name if isinstance(model, VLM) else model)
     ready = getattr(engine, 'ready', lambda *given: nullcontext(SampleEvaluator(as_vlm(model, loading), config)))

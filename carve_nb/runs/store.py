@@ -33,7 +33,7 @@ from carve_nb.core.errors import (
     out_of_memory,
     quote,
 )
-from ..core.io import load_with_digest, one_line, same_logits, save_with_digest
+from ..core.io import count_of, load_with_digest, one_line, same_logits, save_with_digest
 
 log = logging.getLogger(__name__)
 
@@ -235,8 +235,9 @@ class RunStore:
             elif self.check_question(line) and not (retry and line['status'] in FAILED):
                 self.done[line['id'], line['method']] = line.get('score')
         if damaged:
-            warnings.warn(f'{damaged} damaged line{"s"*(damaged > 1)} of {self.folder} cannot be read; what is missing is '
-                          'measured again.', stacklevel=4)
+            warnings.warn(
+                f'{count_of(damaged, "damaged line")} of {self.folder} cannot be read; what is missing is measured again.',
+                stacklevel=4)
 
     def check_question(self, line: dict) -> bool:
         "Tell whether a line is about a question as it is now; raise for an answer that is not, and for a sample not asked for"
@@ -245,11 +246,16 @@ class RunStore:
         now = self.keys[id][0] if id in self.keys else None
         fits = line.get('key') == now
         if now is None or line['status'] == 'ok' and not fits:
-            changed = 'is not asked for now (a run can only grow)' if now is None else (
-                'has another question, answer, true region, rule or image now')
+            changed = 'has another question, answer, true region, rule or image now'
+            if now is None: changed = 'is not asked for now (a run can only grow)'
             raise RunError(f'{self.folder} holds an answer to another question: {id!r} {changed}. Name another folder for '
                            'this run, out= (--out).')
         return fits
+
+    def keys_of(self, id: str) -> dict[str, str]:
+        "Return the keys of a question and of its image, under their names in a line"
+        keys = zip(('key', 'image_key'), self.keys.get(id, ()))
+        return {name: key for name, key in keys if key}
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -262,10 +268,7 @@ class RunStore:
     def add(self, records: Iterable[dict]):
         "Append the lines of a sample, dicts with id, at, method, status and further values; those that are there stay"
         new = [r for r in records if (r['id'], r['method']) not in self.done]
-        data = b''
-        for r in new:
-            key, image_key = self.keys.get(r['id'], ('', ''))
-            data += to_line(r | {k: v for k, v in dict(image_key=image_key, key=key).items() if v})
+        data = b''.join(to_line(r | self.keys_of(r['id'])) for r in new)
         with self.writing(), open(self.path, 'r+b') as f:
             if f.seek(0, os.SEEK_END) != self.size: raise OSError('somebody else has changed it')
             f.write(data)
@@ -319,6 +322,7 @@ def carry_out(
                     'with --retry (retry=True) where that is an option.')
     except KeyboardInterrupt:
         there = f'all kept in {store.folder}; the same command goes on from there' if kept else 'none kept: give a folder as out'
-        log.warning(f'\nstopped after {before + n}{f" of {total}"*bool(total)} samples, {there}.')
+        of_all = f' of {total}' if total else ''
+        log.warning(f'\nstopped after {before + n}{of_all} samples, {there}.')
         raise
     finally: store.close()

@@ -28,7 +28,16 @@ from ..data.datasets import load_benchmark
 from ..data.eye_test import CHANCE, CHOICES, EACH, SEEDS, STEPS, eye_question, share
 from ..method.profiles import SINKS, ModelProfile, find_profile
 from ..models.prompts import unknown_note
-from ..runs.report import PAGE, compare_methods, format_cell, kinds_of, remarks, report, report_kinds, table_rows
+from carve_nb.runs.report import (
+    PAGE,
+    compare_methods,
+    format_cell,
+    format_report,
+    kinds_of,
+    remarks,
+    report,
+    report_kinds,
+)
 from ..runs.runner import run_eval
 from ..runs.store import Run, attempt, run_folder
 from .profile import keep_profile, make_profile
@@ -181,29 +190,31 @@ def explain(checkup: Checkup) -> list[str]:
         said.append(f'On your images: {explain_verdict(checkup.own)} The line: {line}')
     return said
 
-def kind_table(advice: Advice) -> list[list[str]]:
-    "Return, for each kind of question, accuracy and seconds before and after, the head first"
-    rows = [[
-        'questions', 'n', 'right without a crop, %', f'right with {advice.shown}, %', 'points', 'p (Holm)',
-        'seconds without', 'seconds with']]
+def kind_table(advice: Advice) -> pd.DataFrame:
+    "Return, for each kind of question, accuracy and seconds before and after"
+    rows = []
     for kind, some in advice.figures.groupby(level='kind', sort=False):
         plain, arm = (row for _, row in some.droplevel('kind').reindex(['none', advice.shown]).iterrows())
-        right = format_cell(plain, 'acc'), format_cell(arm, 'acc')
-        change = format_cell(arm, 'gain'), format_cell(arm, 'p_holm')
-        seconds = f'{plain.seconds:.2f}', f'{arm.seconds:.2f}'
-        rows.append([KINDS.get(kind, kind), format_cell(arm, 'n'), *right, *change, *seconds])
-    return rows
+        rows.append({
+            'questions': KINDS.get(kind, kind), 'n': format_cell(arm, 'n'),
+            'right without a crop, %': format_cell(plain, 'acc'),
+            f'right with {advice.shown}, %': format_cell(arm, 'acc'),
+            'points': format_cell(arm, 'gain'), 'p (Holm)': format_cell(arm, 'p_holm'),
+            'seconds without': f'{plain.seconds:.2f}', 'seconds with': f'{arm.seconds:.2f}'})
+    return pd.DataFrame(rows)
 
-def size_table(records: list[dict], arm: str) -> list[list[str]]:
-    "Return accuracy before and after for each octave of the target's size in the acuity test, the head first"
+def size_table(records: list[dict], arm: str) -> pd.DataFrame:
+    "Return accuracy before and after for each octave of the target's size in the acuity test"
     lines = pd.DataFrame([r for r in records if r['status'] == 'ok' and r['method'] in ('none', arm)])
     octave = lines.id.str.split('-').str[3].astype(int)//STEPS
-    rows = [["target's side, % of the image's", 'questions', 'right without a crop, %', f'right with {arm}, %']]
+    rows = []
     for k, some in lines.groupby(octave):
         right = some.groupby('method').score.mean()
-        sides = f'{100*share(STEPS*k + STEPS - 1):.1f} to {100*share(STEPS*k):.1f}'
-        rows.append([sides, str(some.id.nunique()), *(percent(right.get(m, math.nan)) for m in ('none', arm))])
-    return rows
+        rows.append({
+            "target's side, % of the image's": f'{100*share(STEPS*k + STEPS - 1):.1f} to {100*share(STEPS*k):.1f}',
+            'questions': str(some.id.nunique()), 'right without a crop, %': percent(right.get('none', math.nan)),
+            f'right with {arm}, %': percent(right.get(arm, math.nan))})
+    return pd.DataFrame(rows)
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #4534a673
 def draw_example(run: Run, arm: str) -> str:
@@ -222,8 +233,8 @@ def draw_example(run: Run, arm: str) -> str:
 
 def arms_html(advice: Advice) -> str:
     "Return the table of all arms that answered, as HTML"
-    head, *rows = table_rows(advice.figures.loc[ALL].query('n > 0'))
-    return table_html(rows, head)
+    table = format_report(advice.figures.loc[ALL].query('n > 0'))
+    return table_html(table.values, table.columns)
 
 def first_screen(checkup: Checkup) -> str:
     "Return the answer, its line of code, a question of the checkup, and the tables as HTML"
@@ -233,8 +244,8 @@ def first_screen(checkup: Checkup) -> str:
     parts += [f'<p>{escape(text)}</p>' for text in more]
     if advice.shown != 'none':
         parts.append(draw_example(checkup.run, advice.shown))
-        for head, *rows in (kind_table(advice), size_table(checkup.run.records, advice.shown)):
-            parts.append(table_html(rows, head))
+        for table in kind_table(advice), size_table(checkup.run.records, advice.shown):
+            parts.append(table_html(table.values, table.columns))
     parts.append(arms_html(advice))
     return '\n'.join(parts)
 
@@ -261,7 +272,7 @@ def make_row(checkup: Checkup) -> dict:
     sizes = size_table(checkup.run.records, advice.shown)
     return dict(
         checkup=5, model=protocol['model'], versions=protocol['versions'], use=advice.use, verdict=advice.verdict,
-        code=checkup.code, said=explain(replace(checkup, own=None)), sizes=sizes, figures=figures)
+        code=checkup.code, said=explain(replace(checkup, own=None)), sizes=[[*sizes], *sizes.values.tolist()], figures=figures)
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #5aaa155a
 MINUTES = {'carve-tiny': 4, 'carve-small': 6}    # of the default checkup, on two cores
@@ -319,7 +330,7 @@ def run_checkup(
     profile: ModelProfile|None = made.value
     notes = [f'{KINDS[kind]} were not asked: {why}' for kind, why in skipped.items()]
     if not profile: notes.append(f'The attention map was not measured: {made.why}')
-    arms = (*ARMS, LARGE) if profile and profile.sinks[0] >= SINKS else ARMS
+    arms = [*ARMS, LARGE] if profile and profile.sinks[0] >= SINKS else [*ARMS]
     evaluate = partial(run_eval, model=vlm, methods=arms, retry=retry, progress=progress)
     run = evaluate('eye', n=n*len(kinds), out=out, kinds=kinds)
     found = Checkup(recommend(run.records), run, profile, notes)

@@ -77,7 +77,7 @@ def measure_each(
     questions, which are not returned. Raises an error if it is about another model, another study or a function
     with other code, if a question has changed, and if no question has a record."""
     study, model = study_name(measure, study), Path(vlm.name)
-    if isinstance(questions, Sized) and questions: check_ids(questions, 'the questions')
+    if isinstance(questions, Sized) and questions: check_ids(list(questions), 'the questions')
     vlm.forget()    # its fingerprint is read anew
     protocol = dict(
         study=study, model=model.name if model.is_dir() else vlm.name, revision=vlm.revision,
@@ -141,22 +141,21 @@ class CapturedPair(NamedTuple):
 
 def capture_pair(vlm: VLM, image: ImageLike, question: str) -> CapturedPair:
     "Capture a question, then the general instruction for as many steps as the answer took"
-    settings = dict(steps='all', question_rows=False, suffix=SHORT_ANSWER)
+    settings: dict = dict(steps='all', question_rows=False, suffix=SHORT_ANSWER)
     q = vlm.capture(image, question, **settings)
     g = vlm.capture(image, GENERAL_INSTRUCTION, max_new_tokens=len(q.tokens), **settings)
     return CapturedPair(q, attention_maps(q, g))
 
 def describe_sample(sample: Record) -> dict:
     "Measure the complexity of the image at 448 x 448 pixels, and its objects where known"
-    image: Image.Image = sample.image    # type: ignore[assignment]    # an opened one
-    c = complexity(image.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
-    facts = dict(kind=sample.kind, T_c=round(c.texture, 6), C_c=round(c.color, 6))
+    found = complexity(sample.open().resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+    facts = dict(kind=sample.kind, T_c=round(found.texture, 6), C_c=round(found.color, 6))
     sides = [o.box[2] - o.box[0] for o in sample.objects]
-    return facts | (dict(objects=len(sides), side=round(float(np.mean(sides)), 2)) if sides else {})
+    return facts | dict(objects=len(sides), side=round(float(np.mean(sides)), 2)) if sides else facts
 
 def question_entropy(vlm: VLM, question: Record) -> dict:
     "Make the record of one question: complexity, entropies and answer"
-    q, maps = capture_pair(vlm, question.image, question.question)
+    q, maps = capture_pair(vlm, question.open(), question.question)
     answer = str(q.answer)
     H = {
         name: {step: entropy(values[i]).round(decimals=4).tolist() for step, i in ENTROPY_STEPS.items()}
@@ -225,9 +224,9 @@ def layer_facts(rows: AttentionRows, box: Box|None = None) -> dict:
 
 def question_layers(vlm: VLM, question: Record) -> dict:
     "Make the record of one question: texture of the image, number of patches, `layer_facts`"
-    rows = vlm.capture(question.image, question.question, suffix=SHORT_ANSWER)
+    rows = vlm.capture(question.open(), question.question, suffix=SHORT_ANSWER)
     return dict(
-        id=question.id, kind=question.kind, texture=round(texture(question.image), 6), patches=len(rows.raster()),
+        id=question.id, kind=question.kind, texture=round(texture(question.open()), 6), patches=len(rows.raster()),
         layers=list(rows.layers), **layer_facts(rows, question.box))
 
 # %% ../../nbs/library/studies/00_measure.ipynb #97064c46
@@ -265,7 +264,7 @@ def measure_layers(
 # %% ../../nbs/library/studies/00_measure.ipynb #401bb3bf
 def question_masking(vlm: VLM, question: Record) -> dict:
     "Make the record of one question: scores between 0 and 1, in lists over layers"
-    prompt = vlm.prompt(question.image, question.question, SHORT_ANSWER)
+    prompt = vlm.prompt(question.open(), question.question, SHORT_ANSWER)
     def ask_masked(layer: int|None = None, only: bool = False) -> str:
         with mask_image_tokens(vlm, prompt, layer, only): return vlm.generate(prompt, 8).text
     def score(answer: str) -> float: return round(score_answer(answer, question), 6)

@@ -11,7 +11,7 @@ __all__ = ['Over', 'QUESTIONS', 'SHAPES', 'SHAPE_QUESTIONS', 'row_maps', 'row_ag
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 import numpy as np
 import torch
 from fastcore.basics import groupby
@@ -19,7 +19,7 @@ from ..attention.rows import AttentionRows
 from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
-from ..core.image import Box, ImageLike, Size, open_image
+from ..core.image import Box, ImageLike, Size
 from ..core.saliency import Saliency, patch_cover
 from ..core.stats import difference, mean_interval, rounded
 from ..core.text import QUERIES
@@ -36,7 +36,7 @@ Over = Callable[[list], Iterable]    # goes over a list, such as a progress bar
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000007
 def row_maps(rows: AttentionRows) -> np.ndarray:
     "Read the map of each of `QUERIES` in each layer, [R, L, gh, gw]"
-    maps = torch.stack([rows.read(query=query_in(rows, query)) for query in QUERIES])
+    maps = torch.stack([rows.read(query=query_in(rows, query)) for query in QUERIES])    # type: ignore[arg-type]
     return maps.unflatten(-1, rows.raster().grid).cpu().numpy()
 
 def row_agreement(maps: np.ndarray) -> np.ndarray:
@@ -102,7 +102,7 @@ class Look:
 
     def points_at(self, values: np.ndarray) -> bool:
         "Tell whether the strongest patch of a map [gh, gw] overlaps the box"
-        return Saliency(values, self.size, self.raster.box).points_at(self.box)
+        return Saliency(values, self.size, self.raster.box).points_at(cast(Box, self.box))
 
     def pointing_of(self, cell: Cell|int) -> bool:
         "Tell whether the strongest patch of the mean of some maps, or of a query token's in all layers, overlaps the box"
@@ -114,7 +114,7 @@ class Look:
 
 def look_at(vlm: VLM, samples: Sequence[Record], place: int = 0) -> list[Look]:
     "Read the maps of an image under its questions; `place` is the image's"
-    image = open_image(samples[0].image)
+    image = samples[0].open()
     session = Session(vlm, image, shared=False)
     captured = [session.capture(sample.question, suffix=SHORT_ANSWER) for sample in samples]
     return [
@@ -161,17 +161,17 @@ def profile_model(
     drawn = [best_cell(rng.choice(scores, len(scores)).mean(0)) for _ in range(draws)]
     def table(values: np.ndarray) -> dict: return {query: np.round(v, 4).tolist() for query, v in zip(QUERIES, values)}
     boxed = [look for look in looks if look.box is not None]
-    pointing = gain = chance = None
+    own, read = vlm.fingerprint, looks[0].layers
+    facts: dict = dict(weights=own.weights, dtype=own.dtype, probe=own.probe)
     if boxed:
-        pointing = table(np.mean([look.pointing_rates() for look in boxed], 0))
-        chance = round(np.mean([(patch_cover(look.raster, look.box) > 0).mean() for look in boxed]), 4)
-        if len(images) > 1: gain = pointing_gain(scores, boxed)
-    read, weights = looks[0].layers, vlm.fingerprint
+        cover = [patch_cover(look.raster, cast(Box, look.box)) for look in boxed]
+        facts['pointing'] = table(np.mean([look.pointing_rates() for look in boxed], 0))
+        facts['chance'] = round(np.mean([(shares > 0).mean() for shares in cover]), 4)
+        if len(images) > 1: facts['gain'] = pointing_gain(scores, boxed)
     return ModelProfile(
-        short_name(vlm), weights.weights, len(images), [read[i] for i in cell.layers], QUERIES[cell.query], read,
-        table(scores.mean(0)), round(float(np.mean([one.query == cell.query for one in drawn])), 3), source,
-        dtype=weights.dtype, probe=weights.probe, pointing=pointing, gain=gain, chance=chance,
-        sinks=sink_figure([look.maps[cell].mean(0).ravel() for look in looks]))
+        short_name(vlm), n=len(images), layers=[read[i] for i in cell.layers], query=QUERIES[cell.query], read=read,
+        agreement=table(scores.mean(0)), again=round(float(np.mean([one.query == cell.query for one in drawn])), 3),
+        source=source, sinks=sink_figure([look.maps[cell].mean(0).ravel() for look in looks]), **facts)
 
 def measure_binding(profile: ModelProfile, vlm: VLM, samples: Iterable[Record]) -> ModelProfile:
     """Return the profile with its `twins`: how often its map points at a target among others of its shape or color.
