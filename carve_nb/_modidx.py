@@ -428,6 +428,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                             'carve_nb/core/stats.py'),
                                      'carve_nb.core.stats._share_ends': ('library/core/stats.html#_share_ends', 'carve_nb/core/stats.py'),
                                      'carve_nb.core.stats._spread': ('library/core/stats.html#_spread', 'carve_nb/core/stats.py'),
+                                     'carve_nb.core.stats._student': ('library/core/stats.html#_student', 'carve_nb/core/stats.py'),
                                      'carve_nb.core.stats._within': ('library/core/stats.html#_within', 'carve_nb/core/stats.py'),
                                      'carve_nb.core.stats.auroc': ('library/core/stats.html#auroc', 'carve_nb/core/stats.py'),
                                      'carve_nb.core.stats.check_scores': ('library/core/stats.html#check_scores', 'carve_nb/core/stats.py'),

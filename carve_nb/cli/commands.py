@@ -19,13 +19,14 @@ import sys
 import tempfile
 import textwrap
 import warnings
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from copy import copy
 from dataclasses import fields as class_fields
 from functools import partial, wraps
 from importlib.util import find_spec
 from inspect import Parameter, Signature, signature
 from io import BytesIO, StringIO
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 import typer
@@ -61,11 +62,14 @@ def check_files(*paths: str|Path|None, force: bool = False, images: Collection[s
     "Raise an error for a file that cannot be made, is one of the images, or exists, unless `force`"
     for path in paths:
         if not path: continue
-        if str(path) == '-' or os.path.isdir(path) or not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-            raise CarveError(f'{path} cannot be written: name a file in a folder that exists, or /dev/stdout.')
+        folder = os.path.dirname(os.path.abspath(path))
+        if str(path) == '-' or os.path.isdir(path) or not os.path.isdir(folder):
+            raise CarveError(
+                f'{path} cannot be written: name a file in a folder that exists, or /dev/stdout.')
         if os.path.exists(path) and any(os.path.samefile(path, image) for image in images):
             raise CarveError(f'{path} is the image itself, which would be lost; name another file.')
-        if os.path.isfile(path) and not force and not str(path).startswith('/dev/'):    # which the shell may send to a file
+        # the shell may send /dev/stdout to a file
+        if os.path.isfile(path) and not force and not str(path).startswith('/dev/'):
             raise CarveError(f'{path} is there already and would be lost; name another, or --force.')
 
 def make_folder(path: str|Path, *names: str, force: bool = False, images: Collection[str] = ()):
@@ -114,7 +118,9 @@ def _stacked_lines(rows: list[list[str]], head: list[str], width: int) -> list[s
     for name, *values in rows:
         lines.append(name)
         for column, value in zip(head[1:], values):
-            if value: lines.append(textwrap.fill(f'{column}: {value}', width, initial_indent='  ', subsequent_indent='    '))
+            if value:
+                lines.append(
+                    textwrap.fill(f'{column}: {value}', width, initial_indent='  ', subsequent_indent='    '))
     return lines
 
 def print_table(rows: Iterable[Iterable[str]], head: Iterable[str]):
@@ -138,7 +144,8 @@ def print_json(rows: Iterable[Iterable[str]], head: Iterable[str]):
 
 
 # %% ../../nbs/library/cli/03_commands.ipynb #2bae3d1d
-def _read_stored(name: str) -> list[list[str]]: return json.loads((CHECKPOINTS/f'{name}.json').read_bytes())['table']
+def _read_stored(name: str) -> list[list[str]]:
+    return json.loads((CHECKPOINTS/f'{name}.json').read_bytes())['table']
 
 _METHODS = _read_stored('methods')[1:]    # name, category, and what else `carve methods` lists
 _METHOD_NAMES = tuple(row[0] for row in _METHODS)
@@ -153,7 +160,8 @@ def complete_method(incomplete: str) -> list[str]:
 
 def _parse_part(text: str) -> tuple[int, int]:
     "Read a part, such as 2/4, as its number from 0 and the number of parts"
-    if (m := re.fullmatch(r'(\d+)/(\d+)', text)) and 1 <= int(m[1]) <= int(m[2]): return int(m[1]) - 1, int(m[2])
+    if (m := re.fullmatch(r'(\d+)/(\d+)', text)) and 1 <= int(m[1]) <= int(m[2]):
+        return int(m[1]) - 1, int(m[2])
     raise CarveError(f'--part {text!r} is no part; write 1/4 to 4/4 for the parts of four processes')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #97e3b398
@@ -161,8 +169,9 @@ def set_fields(specs: Iterable[str], pairs: Iterable[str] = ()) -> list[str]:
     """Add fields, KEY=VALUE, to the methods that have them.
 
     Raise an error for a field that a method lacks, or that none has."""
-    field_names = {spec: [f.name for f in class_fields(cast('Method', make_method(spec))) if f.init] for spec in specs}
-    known = dict.fromkeys(name for names in field_names.values() for name in names)
+    field_names = {
+        spec: [f.name for f in class_fields(cast('Method', make_method(spec))) if f.init] for spec in specs}
+    known = dict.fromkeys(chain(*field_names.values()))
     for pair in pairs:
         key, sign, value = pair.partition('=')
         if not sign: raise CarveError(f'{pair!r} sets nothing; write KEY=VALUE, such as p=.1')
@@ -171,7 +180,8 @@ def set_fields(specs: Iterable[str], pairs: Iterable[str] = ()) -> list[str]:
         is_list = isinstance(read, str) and re.fullmatch(r'[^ :]+,[^ :]*', value)
         if is_list: read = [read_value(item) for item in value.split(',')]
         text = value if value.isalnum() else repr(read)
-        field_names = {f'{spec}:{key}={text}' if key in names else spec: names for spec, names in field_names.items()}
+        field_names = {
+            f'{spec}:{key}={text}' if key in names else spec: names for spec, names in field_names.items()}
     return list(field_names)
 
 
@@ -179,7 +189,8 @@ def set_fields(specs: Iterable[str], pairs: Iterable[str] = ()) -> list[str]:
 # typer writes the type, such as <bool> or <int range>, after each option
 typer.core.TyperOption.display_type = typer.core.TyperArgument.display_type = lambda self, ctx: ''
 
-Images = Annotated[list[str]|None, Arg(metavar='IMAGE', help='image file; of several, the question is about one')]
+Images = Annotated[
+    list[str]|None, Arg(metavar='IMAGE', help='image file; of several, the question is about one')]
 Question = Annotated[str|None, Arg(metavar='QUESTION', help='your question, in quotation marks')]
 Fields = Annotated[list[str]|None, Opt(
     '--set', metavar='KEY=VALUE', help='a field of the method, as p=.1, query=noun, layers=3,4; repeatable')]
@@ -192,7 +203,8 @@ _model, _sample, _more = (
 
 # %% ../../nbs/library/cli/03_commands.ipynb #51d94c59
 app = typer.Typer(
-    rich_markup_mode='rich', pretty_exceptions_enable=False, context_settings=dict(help_option_names=['-h', '--help']))
+    rich_markup_mode='rich', pretty_exceptions_enable=False,
+    context_settings=dict(help_option_names=['-h', '--help']))
 
 class ModelOptions(NamedTuple):
     "The name of a model, and the arguments of `VLM.from_pretrained`"
@@ -212,16 +224,19 @@ def load_options(
     pad: Annotated[bool, _model(
         '--pad', help='pad images to a square where the processor cuts off their edges (LLaVA-1.5)')] = False,
     image_tokens: Annotated[int|None, _model(
-        metavar='N', min=1, help='at most N tokens for an image; crops are still cut from the full image')] = None,
+        metavar='N', min=1,
+        help='at most N tokens for an image; crops are still cut from the full image')] = None,
     escape: Annotated[bool, _model(
         '--escape', help='read control tokens in a question as plain text; refused otherwise')] = False,
 ) -> ModelOptions:
     "Return the model's name and the arguments of `VLM.from_pretrained`"
     find_source(model)
     if device and not re.fullmatch(r'(cpu|cuda|mps|xpu|npu|hpu|mtia|xla)(:\d+)?', device):
-        raise CarveError(f'device {device!r} is not known; write cpu, mps, cuda or, for the second GPU, cuda:1')
+        raise CarveError(
+            f'device {device!r} is not known; write cpu, mps, cuda or, for the second GPU, cuda:1')
     given = dict(
-        device=device, device_map=device_map, dtype=_SHORT_TYPES.get(dtype or '', dtype), revision=revision, pad=pad,
+        device=device, device_map=device_map, dtype=_SHORT_TYPES.get(dtype or '', dtype), revision=revision,
+        pad=pad,
         image_tokens=image_tokens, escape=escape)
     return ModelOptions(model, {k: v for k, v in given.items() if v})
 
@@ -303,10 +318,14 @@ def demo(
         print(f'{case}:', *map(tame_terminal, r.summary()), '', sep='\n')
     for name, run in stored.items():
         same = repeat_demo(vlms[name], run, progress=not quiet)
-        print(f'{name}, 40 questions in {len(RESULT)} ways: {sum(same)} of {len(same)} answers are the stored ones')
+        print(
+            f'{name}, 40 questions in {len(RESULT)} ways: '
+            f'{sum(same)} of {len(same)} answers are the stored ones')
     print(f'all of it again: carve eval scenes --kinds digit --methods {",".join(RESULT)} --model {SMALL}')
     print(f'images and page: {tame_terminal(out)}/demo.html\n')
-    print('Right answers to 300 questions about a digit, in % [95 % interval]; pointing: the map has its peak on the target')
+    print(
+        'Right answers to 300 questions about a digit, in % [95 % interval]; pointing: the map has its '
+        'peak on the target')
     table = result_table(stored)
     print_table(table.values, table.columns)
 
@@ -325,8 +344,10 @@ def ask(
     max_new_tokens: Annotated[int, Opt(metavar='N', min=1, help='longest answer, in tokens')] = 32,
     box: Annotated[tuple[int, int, int, int]|None, Opt(
         metavar='X0 Y0 X1 Y1', help='true region in pixels, for --method oracle')] = None,
-    out: Annotated[str|None, Opt(metavar='DIR', help='also save all images and numbers, in this folder')] = None,
-    to_json: Annotated[str|None, Opt('--json', metavar='F', help='also save all numbers, in this file')] = None,
+    out: Annotated[
+        str|None, Opt(metavar='DIR', help='also save all images and numbers, in this folder')] = None,
+    to_json: Annotated[
+        str|None, Opt('--json', metavar='F', help='also save all numbers, in this file')] = None,
     force: Force = False,
     quiet: Annotated[bool, Opt('--quiet', help='print only the answer')] = False,
     *, model: str, given: dict[str, object],
@@ -353,8 +374,9 @@ def ask(
         for line in r.summary()[1:]: print_line('note', line)
     if not shown: print(tame_terminal(r, '\n\t'))
     facts = dict(model=model, version=__version__)
-    written = {Path(out)/name: data for name, data in r.files(**facts).items()} if out else {}
-    if to_json: written[to_json] = json.dumps(r.to_dict(**facts), indent=1) + '\n'
+    files = r.files(**facts)
+    written = {Path(out)/name: data for name, data in files.items()} if out else {}
+    if to_json: written[Path(to_json)] = files['result.json']
     for path, data in written.items(): save_file(path, data)
     if shown and written: print('written:', ', '.join(map(tame_terminal, written)))
 
@@ -362,7 +384,8 @@ def ask(
 @command('map')
 def save_the_map(
     out: Annotated[str, Opt(
-        metavar='S.npy', help='numbers, float32, height x width of the image; S.png: the map over the image')],
+        metavar='S.npy',
+        help='numbers, float32, height x width of the image; S.png: the map over the image')],
     images: Images = None,
     question: Question = None,
     method: Annotated[str, Opt(
@@ -411,7 +434,8 @@ def _serve_page(path: Path, port: int, browser: bool):
     "Serve a notebook as a page until the program ends"
     from voila.app import Voila, VoilaExporter
     async def own_host(self, *args, generate=VoilaExporter.generate_from_notebook_node, **kw):
-        async for part, resources in generate(self, *args, **kw):     # without style sheets of others, which `own` blocks
+        # without style sheets of others, which `own` blocks
+        async for part, resources in generate(self, *args, **kw):
             yield re.sub('<link [^>]*"https://[^>]*>', '', part), resources
     VoilaExporter.generate_from_notebook_node = own_host
     class Page(Voila):
@@ -423,18 +447,25 @@ def _serve_page(path: Path, port: int, browser: bool):
     idle = int(os.environ.get('CARVE_IDLE_SECONDS', 900))
     words = [str(path)]
     # a browser that crashes says no farewell: its kernel, half a gigabyte, ends by itself
-    words += [f'--MappingKernelManager.cull_idle_timeout={idle}', f'--MappingKernelManager.cull_interval={min(idle, 60)}']
+    words += [
+        f'--MappingKernelManager.cull_idle_timeout={idle}',
+        f'--MappingKernelManager.cull_interval={min(idle, 60)}']
     # the kernel speaks through files of a folder of your own; any account of the machine could read its ports
     if os.name == 'posix': words += ['--KernelManager.transport=ipc', '--Voila.connection_dir_root=/tmp']
-    else: print_line('note', 'on this system other accounts of the machine can read the images and questions of the page')
+    else:
+        print_line(
+            'note',
+            'on this system other accounts of the machine can read the images and questions of the page')
     Page.launch_instance(words, ip='127.0.0.1', port=port, open_browser=True, auto_token=True,
-        log_level='ERROR', tornado_settings=dict(headers={'Content-Security-Policy': own}, websocket_max_message_size=_LARGEST))
+        log_level='ERROR',
+        tornado_settings=dict(headers={'Content-Security-Policy': own}, websocket_max_message_size=_LARGEST))
 
 @command('explore')
 def explore(
     image: Annotated[str|None, Arg(metavar='IMAGE', help='image file (default: scene 145)')] = None,
     question: Annotated[str, Arg(metavar='QUESTION', help='asked at once', show_default=False)] = '',
-    port: Annotated[int, Opt(metavar='N', min=1, max=65535, help='of this machine, or the next free one')] = 8866,
+    port: Annotated[
+        int, Opt(metavar='N', min=1, max=65535, help='of this machine, or the next free one')] = 8866,
     no_browser: Annotated[bool, Opt('--no-browser', help='only print the address')] = False,
     *, model: str, given: dict[str, object],
 ):
@@ -449,7 +480,8 @@ def explore(
         image = os.path.abspath(image)
     with tempfile.TemporaryDirectory(prefix='carve-explore-') as folder:
         call = f'explore({model!r}, {image!r}, {question!r}, **{given!r})'
-        write_page(path := Path(folder)/'explore.ipynb', f'from carve_nb.explorer.app import explore\n{call}', _DARK)
+        write_page(
+            path := Path(folder)/'explore.ipynb', f'from carve_nb.explorer.app import explore\n{call}', _DARK)
         _serve_page(path, port, not no_browser)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #cb5275d3
@@ -470,8 +502,8 @@ def _end_with_report(folder: str|Path, report: 'Report'):
     if answers.exists(): print(f'each image with its crops and answers: {answers}')
     if any(line['status'] == 'ok' for line in report.run.records): return
     raise IncompleteError(
-        f'nothing was answered; the first line says: {report.run.records[0]["why"].rstrip(".")}. Fix it, and go on (carve '
-        'eval: with --retry).')
+        f'nothing was answered; the first line says: {report.run.records[0]["why"].rstrip(".")}. Fix it, '
+        'and go on (carve eval: with --retry).')
 
 def _make_example(folder: str|None):
     "Write the example, say how to run it, and end"
@@ -496,7 +528,9 @@ def _read_columns(fields: Iterable[str]) -> dict[str, str|None]:
     columns: dict[str, str|None] = {}
     for pair in fields:
         field, sign, column = pair.removeprefix('names.').partition('=')
-        if not sign: raise CarveError(f'{pair!r} names no column; write names.FIELD=COLUMN, such as names.question=text')
+        if not sign:
+            raise CarveError(
+                f'{pair!r} names no column; write names.FIELD=COLUMN, such as names.question=text')
         columns[field] = column or None
     return columns
 
@@ -506,25 +540,33 @@ def measure_methods(
         metavar='DATA',
         help='scenes, a known set such as textvqa, your folder, or a .jsonl, .json, .csv, .tsv or .parquet file')],
     methods: Annotated[str, Opt(
-        metavar='A,B', help='methods of `carve methods`, also with fields (carve:p=.1), or all')] = 'none,random,lookup',
+        metavar='A,B',
+        help='methods of `carve methods`, also with fields (carve:p=.1), or all')] = 'none,random,lookup',
     fields: Annotated[list[str]|None, Opt(
-        '--set', metavar='KEY=VALUE', help='a field (p=.1), or a column (names.question=text); repeatable')] = None,
-    out: Annotated[str|None, Opt(metavar='DIR', help='folder of the run (default: eval_out/DATA-MODEL)')] = None,
+        '--set', metavar='KEY=VALUE',
+        help='a field (p=.1), or a column (names.question=text); repeatable')] = None,
+    out: Annotated[
+        str|None, Opt(metavar='DIR', help='folder of the run (default: eval_out/DATA-MODEL)')] = None,
     seed: Annotated[int, Opt(metavar='N', min=0, help='seed of random crops and of --shuffle')] = 0,
     max_new_tokens: Annotated[int|None, Opt(
         metavar='N', min=1, help='longest answer, in tokens (default: as the set says)')] = None,
-    maps: Annotated[bool, Opt('--maps', help='keep the map of each sample; load_maps(DIR, METHOD) reads them')] = False,
+    maps: Annotated[
+        bool, Opt('--maps', help='keep the map of each sample; load_maps(DIR, METHOD) reads them')] = False,
     retry: Retry = False,
     example: Annotated[str|None, Opt(
-        metavar='FOLDER', help='write a small example folder, and end', callback=_make_example, is_eager=True)] = None,
+        metavar='FOLDER', help='write a small example folder, and end', callback=_make_example,
+        is_eager=True)] = None,
     quiet: Quiet = False,
-    n: Annotated[int|None, _sample(metavar='N', min=1, help='number of samples (default: all; 300 scenes)')] = None,
+    n: Annotated[
+        int|None, _sample(metavar='N', min=1, help='number of samples (default: all; 300 scenes)')] = None,
     kinds: Annotated[str|None, _sample(metavar='K,K', help='kinds of question, of scenes')] = None,
     split: Annotated[str|None, _sample(metavar='S', help='split of the set (default: the usual one)')] = None,
     shuffle: Annotated[bool, _sample('--shuffle', help='draw the --n samples at random')] = False,
-    rule: Annotated[str|None, _sample(metavar='R', help='score by another rule, such as vqa or choice')] = None,
+    rule: Annotated[
+        str|None, _sample(metavar='R', help='score by another rule, such as vqa or choice')] = None,
     images: Annotated[Path|None, _sample(
-        metavar='DIR', exists=True, file_okay=False, help='where the images of a table lie (default: beside it)')] = None,
+        metavar='DIR', exists=True, file_okay=False,
+        help='where the images of a table lie (default: beside it)')] = None,
     root: Annotated[Path|None, _sample(
         metavar='DIR', exists=True, help='local copy of a known set, in its own layout')] = None,
     download: Annotated[bool, _sample(
@@ -540,7 +582,8 @@ def measure_methods(
     ray_address: Annotated[str|None, _more(
         metavar='A', help='with --workers: cluster to join (default: this machine)')] = None,
     part: Annotated[str, _more(
-        metavar='K/N', help='measure part K of N; other processes take the others, in the same folder')] = '1/1',
+        metavar='K/N',
+        help='measure part K of N; other processes take the others, in the same folder')] = '1/1',
     *, model: str, given: dict[str, object],
 ):
     "Measure methods on a data set, a line on disk for each sample and method. The same command resumes a stopped run."
@@ -549,10 +592,11 @@ def measure_methods(
         raise CarveError('--gpus-per-worker and --ray-address go with --workers.')
     if answer_key and not answer_by: raise CarveError('--answer-key goes with --answer-by.')
     of_columns = [pair for pair in fields or () if pair.startswith('names.')]
-    of_methods = [pair for pair in fields or () if not pair.startswith('names.')]
+    of_methods = [pair for pair in fields or () if pair not in of_columns]
     from carve_nb.data.datasets import load_benchmark
     samples = load_benchmark(     # before torch loads
-        data, n, split or None, seed if shuffle else None, rule, download, kinds=kinds.split(',') if kinds else None,
+        data, n, split or None, seed if shuffle else None, rule, download,
+        kinds=kinds.split(',') if kinds else None,
         names=_read_columns(of_columns) or None, images=images, root=root)
     specs = set_fields(split_specs(methods), of_methods)
     from carve_nb.runs.report import write_report
@@ -566,7 +610,8 @@ def measure_methods(
         from carve_nb.runs.distributed import RayEngine
         engine = RayEngine(workers, gpus_per_worker, ray_address)
     run_eval(
-        samples, model, specs, out=folder, seed=seed, max_new_tokens=max_new_tokens, answer_by=answer_by, answer_key=answer_key,
+        samples, model, specs, out=folder, seed=seed, max_new_tokens=max_new_tokens, answer_by=answer_by,
+        answer_key=answer_key,
         maps=maps, retry=retry, part=own_part, progress=not quiet, loading=given, engine=engine)
     _end_with_report(folder, write_report(folder, samples))
 
@@ -574,7 +619,9 @@ def measure_methods(
 @command('report', panel='More')
 def report_runs(
     folders: Annotated[list[Path], Arg(metavar='DIR...', help='folders of `carve eval`')],
-    out: Annotated[str|None, Opt(metavar='DIR', help='of several runs: folder of their page (default: report_out)')] = None,
+    out: Annotated[
+        str|None,
+        Opt(metavar='DIR', help='of several runs: folder of their page (default: report_out)')] = None,
     force: Force = False,
 ):
     "Make the tables and the figure of a run again, also while it goes on; of several runs, one table side by side."
@@ -604,11 +651,14 @@ def _measure_profile(
     vlm = _open_model(model, given)
     path = profile_path(vlm)
     if path.exists() and not force:
-        raise CarveError(f'{path} is a profile of these weights; --force measures again and puts the new one there.')
+        raise CarveError(
+            f'{path} is a profile of these weights; --force measures again and puts the new one there.')
     make_folder(path.parent)     # before the work
     if out: make_folder(out)
     if images and not quiet:
-        print_line('note', f'asked: {" ".join(dict.fromkeys(s.question for s in profile_questions(vlm, n, images)))}')
+        print_line(
+            'note',
+            f'asked: {" ".join(dict.fromkeys(s.question for s in profile_questions(vlm, n, images)))}')
     profile = make_profile(vlm, n, images, lambda items: tqdm(items, leave=False, disable=quiet))
     print(profile)
     if out:
@@ -637,7 +687,8 @@ def checkup(
     retry: Retry = False, quiet: Quiet = False,
     only: Annotated[Literal['profile']|None, Opt(
         metavar='STAGE', help='profile: only choose query token and layers, for lookup')] = None,
-    force: Annotated[bool, Opt('--force', help='with --only profile: replace the profile of these weights')] = False,
+    force: Annotated[
+        bool, Opt('--force', help='with --only profile: replace the profile of these weights')] = False,
     *, model: str, given: dict[str, object],
 ):
     "Examine a model with images of this package, and print the line of code to use."
@@ -659,7 +710,9 @@ def checkup(
         _open_model(model, given), folder, data, n, images=images, retry=retry, progress=not quiet)
     first, *more = explain(found)
     print(first, f'    {found.code}', *more, sep='\n')
-    print(f'written to {folder}: checkup.html, row.json (nothing has left this machine; the file is yours to send)')
+    print(
+        f'written to {folder}: checkup.html, row.json (nothing has left this machine; the file is yours '
+        f'to send)')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c853ca48
 _FAMILY_COLUMNS = 'family', 'sharing', 'several images', 'rows against eager'    # what fits a terminal

@@ -86,7 +86,8 @@ def pick_layers(spec: Layers, n_layers: int, attending: Collection[int]|None = N
     found = sorted(set(map(int, asked)))
     if attending is None: return found
     middle = np.mean(found)
-    return [layer for layer in found if layer in attending] or [min(attending, key=lambda layer: abs(layer - middle))]
+    return [layer for layer in found if layer in attending] or [
+        min(attending, key=lambda layer: abs(layer - middle))]
 
 Heads = str | int | list | tuple | np.ndarray | None   # what `merge_heads` takes
 

@@ -161,7 +161,7 @@ class Explorer:
     def keep(self, result: Result, method: Carve|Lookup):
         "Show a result"
         self.result, self.used = result, method
-        self.dials.show_words(cast(AttentionRows, result.rows).question_tokens)
+        self.dials.show_words(result.rows.question_tokens)    # type: ignore[union-attr]    # both methods read rows
         self.tell('Ready. Click a word of the question to see its attention, then ask again.')
         if self.still: self.still.update(self.still_bundle(), raw=True)
 

@@ -43,7 +43,8 @@ def result_table(stored: dict[str, Run]) -> pd.DataFrame:
     for model, run in stored.items():
         scores = report(run.records, kind='digit').loc[list(RESULT)]
         shown = {f'{model}, %': 'acc', 'pointing, %': 'pointing'}
-        parts.append(pd.DataFrame({head: scores.apply(format_cell, axis=1, key=key) for head, key in shown.items()}))
+        parts.append(
+            pd.DataFrame({head: scores.apply(format_cell, axis=1, key=key) for head, key in shown.items()}))
     return pd.concat(parts, axis=1)
 
 # %% ../../nbs/library/runs/06_demo.ipynb #8583a63d

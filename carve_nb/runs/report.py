@@ -50,7 +50,8 @@ def find_base(methods: Iterable[str], base: str = 'none') -> str|None:
 
 WHERE = 'pointing', 'auroc', 'iou', 'calls'
 _NUMBERS = (
-    'n', 'failed', 'acc', 'lo', 'hi', 'worst', *WHERE, 'gain', 'gain_lo', 'gain_hi', 'baseline', 'p', 'test', 'p_holm')
+    'n', 'failed', 'acc', 'lo', 'hi', 'worst', *WHERE, 'gain', 'gain_lo', 'gain_hi', 'baseline', 'p', 'test',
+    'p_holm')
 
 def report(records: list[dict], base: str = 'none', kind: str|None = None) -> pd.DataFrame:
     """Compare methods on the same questions, of all kinds or of one: a row for each method, shares in parts of 1.
@@ -84,7 +85,8 @@ def report_kinds(records: list[dict]) -> pd.DataFrame:
 
 # %% ../../nbs/library/runs/03_report.ipynb #b8d10c52
 _HEADS = dict(
-    acc='accuracy, %', n='n', gain='against baseline, points', p='p', p_holm='p (Holm)', pointing='pointing, %',
+    acc='accuracy, %', n='n', gain='against baseline, points', p='p', p_holm='p (Holm)',
+    pointing='pointing, %',
     auroc='AUROC', iou='IoU', calls='calls', failed='failed')
 ABOUT = dict(
     pointing="pointing: how often the map's strongest patch lies on the true region",
@@ -92,7 +94,8 @@ ABOUT = dict(
     iou='IoU: the area that the crop and the true region share, in parts of what they cover together',
     calls='calls: how often the model is asked for one answer')
 _ABOUT_RANDOM = (
-    '; by random three times: two calls find how large the crop of carve is, and random shows another place of this size')
+    '; by random three times: two calls find how large the crop of carve is, and random shows another '
+    'place of this size')
 _ENDS = dict(acc=('lo', 'hi'), gain=('gain_lo', 'gain_hi'))
 
 def _label(method: str) -> str: return f'{method} (baseline)' if find_base([method]) else method
@@ -148,7 +151,9 @@ def remarks(run: Run) -> list[str]:
         lines.append(f'`{method}`, {len(some)} of {total[method]}: {text}')
     rarer = len(lines) - _MOST
     if rarer > 0: lines[_MOST:] = [f'{rarer} rarer remarks; all are in records.jsonl']
-    if run.damaged: lines.append(f'{count_of(run.damaged, "damaged line")} of the records cannot be read and do not count')
+    if run.damaged:
+        lines.append(
+            f'{count_of(run.damaged, "damaged line")} of the records cannot be read and do not count')
     return [*map(one_line, lines)]
 
 # %% ../../nbs/library/runs/03_report.ipynb #444298fb
@@ -182,9 +187,12 @@ def unfinished(run: Run) -> str:
     return ' ' + one_line(f'(unfinished: {there}; {", ".join(lacking)})')
 
 _STATISTICS = (
-    "95 % intervals: Wilson's for shares, Student's for other means and for differences; questions about one image count "
-    'together. p against the baseline, on the samples that both answered: exact McNemar test, or where answers are partly right '
-    'or share an image the sign-flip test of the mean difference. Holm: corrected for all comparisons of the first table, and '
+    "95 % intervals: Wilson's for shares, Student's for other means and for differences; questions about "
+    "one image count "
+    'together. p against the baseline, on the samples that both answered: exact McNemar test, or where '
+    'answers are partly right '
+    'or share an image the sign-flip test of the mean difference. Holm: corrected for all comparisons of '
+    'the first table, and '
     'for all of the tables by kind together.')
 
 # %% ../../nbs/library/runs/03_report.ipynb #9933c733
@@ -230,13 +238,15 @@ def plot_report(table: pd.DataFrame) -> Figure:
     ax = fig.subplots()
     ends = {m: [(row.acc, row.lo, row.hi)] for m, row in rows.iterrows()}
     if ends: plot_forest(ax, ends, scale=100, zero=rows.acc.get(find_base(ends)))
-    ax.set_yticks(range(len(rows)), [one_line(_label(m)) for m in rows.index], parse_math=False)     # a dollar is a dollar
+    # a dollar is a dollar
+    ax.set_yticks(range(len(rows)), [one_line(_label(m)) for m in rows.index], parse_math=False)
     ax.set_xlabel('accuracy, %')
     return fig
 
 # %% ../../nbs/library/runs/03_report.ipynb #ab6f662d
 COLUMNS = (
-    'id', 'image_key', 'kind', 'method', 'status', 'question', 'answer', 'truth', 'score', 'confidence', 'plain_answer', 'hit',
+    'id', 'image_key', 'kind', 'method', 'status', 'question', 'answer', 'truth', 'score', 'confidence',
+    'plain_answer', 'hit',
     'pointing', 'auroc', 'iou', 'box', 'calls', 'notes', 'why', 'key')
 
 def results_table(records: list[dict]) -> pd.DataFrame:
@@ -253,7 +263,8 @@ def load_run(folder: str|Path) -> Run:
     run = read_run(folder)
     data = run.protocol.get('data')
     if isinstance(data, dict) and {'name', 'n', 'rule'} <= {*data}: return run
-    raise RunError(f'{folder} holds no run of `carve eval`: there is no protocol.json in it, or it names no data.')
+    raise RunError(
+        f'{folder} holds no run of `carve eval`: there is no protocol.json in it, or it names no data.')
 
 
 # %% ../../nbs/library/runs/03_report.ipynb #5ebb00fe
@@ -268,19 +279,23 @@ def leaderboard_page(runs: dict[str, Run]) -> list[Part]:
         fewer = table.n.map(lambda n, most=table.n.max(): f' (n = {n:.0f})' if n < most else '')
         columns[name] = cells + stars + fewer
         about.append(one_line(f'{name}: {run_name(run)}{unfinished(run)}, {count_questions(run.records)}'))
-    order = pd.concat(means, axis=1, sort=False).mean(axis=1).sort_values(ascending=False, kind='stable').index
+    order = pd.concat(means, axis=1, sort=False).mean(axis=1).sort_values(
+        ascending=False, kind='stable').index
     shown = pd.DataFrame(columns).reindex(order).fillna('-')
     shown.insert(0, 'method', shown.index.map(_label), allow_duplicates=True)
     return [
         'Accuracy in % [95 % interval], runs side by side', shown, *about,
-        "A star: another share than the baseline's (p < 0.05, Holm). Where a cell has an n, the method answered fewer questions "
+        "A star: another share than the baseline's (p < 0.05, Holm). Where a cell has an n, the method "
+        "answered fewer questions "
         'than others.']
 
 
 # %% ../../nbs/library/runs/03_report.ipynb #6f581db5
 PAGE = (
-    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{0}</title>'
-    '<style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui;max-width:75rem;margin:2rem auto;padding:0 1rem}}'
+    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" '
+    'content="width=device-width"><title>{0}</title>'
+    '<style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui;max-width:75rem;margin:2rem '
+    'auto;padding:0 1rem}}'
     'table{{display:block;overflow-x:auto}}td,th{{padding:.1rem 1.5rem .1rem 0;white-space:nowrap}}</style>'
     '<h1>{0}</h1>{1}</html>')
 
@@ -288,7 +303,8 @@ _MOST_SHOWN = 50      # questions of the page
 _CROP_COLORS = dict(
     green='#029e73', yellow='#ffd400', pink='#ff4fa3', cyan='#00e5ff', orange='#ff8a00', violet='#b48cff')
 _QUESTION = (
-    '<section style="display:flex;flex-wrap:wrap;gap:1rem;margin:1.5rem 0"><div style="flex:1 1 300px;max-width:300px">{}</div>'
+    '<section style="display:flex;flex-wrap:wrap;gap:1rem;margin:1.5rem 0"><div style="flex:1 1 '
+    '300px;max-width:300px">{}</div>'
     '<div style="flex:2 1 300px;min-width:0;overflow-wrap:anywhere"><b>{}</b><br>truth: {}{}</div></section>')
 
 def _grade(line: dict) -> str:
@@ -303,10 +319,13 @@ def _question_html(record: Record, lines: list[dict], colors: dict[str, str]) ->
     figure = f'<p>{escape(opened.why)}</p>'
     if opened.value:
         image, box = opened.value.image, opened.value.box
-        crops = {method: crop for method, crop in crops.items() if method in colors and crop != [0, 0, *image.size]}
+        crops = {
+            method: crop for method,
+            crop in crops.items() if method in colors and crop != [0, 0, *image.size]}
         pens = [_CROP_COLORS[colors[method]] for method in crops]
         drawn = draw_boxes(image, crops.values(), pens, max(3, image.width//100)) if crops else image
-        figure = panels_html({'': outline_target(drawn, box) if box else drawn}, words={'': record.question}, width=300)
+        figure = panels_html(
+            {'': outline_target(drawn, box) if box else drawn}, words={'': record.question}, width=300)
     rows = []
     for line in lines:
         crop = colors[line['method']] if line['method'] in crops else ''
@@ -342,7 +361,8 @@ def write_report(folder: str|Path, data: DataSet|None = None) -> Report:
     table = report(run.records)
     parts = page(run, table)
     files = {
-        'results.csv': results_table(run.records).map(tame_cell).to_csv(index=False), 'table.md': to_markdown(parts),
+        'results.csv': results_table(run.records).map(tame_cell).to_csv(index=False),
+        'table.md': to_markdown(parts),
         'accuracy.png': figure_bytes(plot_report(table))}
     names = [*files]
     if data is not None: files['answers.html'] = answers_page(run, data)
@@ -350,7 +370,8 @@ def write_report(folder: str|Path, data: DataSet|None = None) -> Report:
         for name, content in files.items(): replace_file(Path(folder)/name, content)
     except OSError as e:
         if e.errno not in (errno.EROFS, errno.EACCES, errno.EPERM): raise
-        warnings.warn(f'{e.filename} cannot be written: {e.strerror}. The report is shown and not kept.', stacklevel=2)
+        warnings.warn(
+            f'{e.filename} cannot be written: {e.strerror}. The report is shown and not kept.', stacklevel=2)
         names = []
     return Report(run, names, parts)
 

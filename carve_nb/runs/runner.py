@@ -72,7 +72,8 @@ class RunConfig:
             kind = methods()[name]
             if not given and kind.asks == 'model':
                 raise RunError(
-                    f'{name} needs a second model; give it in its fields, such as {name}:model=FOLDER, as the page about '
+                    f'{name} needs a second model; give it in its fields, such as {name}:model=FOLDER, as '
+                    f'the page about '
                     'the method says.')
             try: method = cast(Method, make_method(kind, **given))
             except (TypeError, ValueError) as e: raise RunError(f'{spec!r}: {e}') from e
@@ -92,7 +93,8 @@ class Task(NamedTuple):
 
 def where_looked(r: Result, boxes: Sequence[Box]|None) -> dict[str, object]:
     "Return the crop's box, and how map and crop agree with the true regions; None where there is no region or map"
-    found: dict[str, object] = dict(hit=None, pointing=None, auroc=None, iou=None, box=list(map(int, r.crop.box)))
+    found: dict[str, object] = dict(
+        hit=None, pointing=None, auroc=None, iou=None, box=list(map(int, r.crop.box)))
     if not boxes: return found
     found['iou'] = round(float(box_iou(r.crop.box, cast(Box, union_box(boxes)))), 6)
     if r.saliency is None: return found
@@ -118,7 +120,8 @@ class SampleEvaluator:
         vlm.forget()    # its fingerprint is read anew when a run begins or resumes
         self.config = config
         self.by = config.answer_by and open_answerer(config.answer_by, config.answer_key)
-        self.unfit: dict[str, str] = {} # method -> why not with this family, or with another model that answers
+        # method -> why not with this family, or with another model that answers
+        self.unfit: dict[str, str] = {}
         for name, method in config.made.items():
             if self.by and (why := why_no_crop(method)): self.unfit[name] = why
             try: check_needs(vlm, method)
@@ -148,7 +151,8 @@ class SampleEvaluator:
         "Return the lines of one opened sample, one for each method that is asked for"
         record = opened.value.record if opened.value else task.record
         session = opened.value.session if opened.value else None
-        methods = {name: self.config.asked(name, record) for name in self.config.made if name not in self.unfit}
+        methods = {
+            name: self.config.asked(name, record) for name in self.config.made if name not in self.unfit}
         # the beginning of the prompt, which an earlier question read, counts in each question
         shared_seconds = session.prefixes.seconds if session else 0.
         # an error here comes again in the methods that need the capture, and is told in their lines
@@ -158,8 +162,11 @@ class SampleEvaluator:
             if task.methods is not None and name not in task.methods: continue
             got = Attempt[dict](None, opened.status, opened.why)
             if session: got = attempt(partial(self.line, method, record, session, shared_seconds))
-            head = dict(id=record.id, at=task.at, status=got.status, kind=record.kind, question=record.question, method=name)
-            lines.append(head | (got.value or dict(why=got.why)))     # a line that is skipped has its own status
+            head = dict(
+                id=record.id, at=task.at, status=got.status, kind=record.kind, question=record.question,
+                method=name)
+            # a line that is skipped has its own status
+            lines.append(head | (got.value or dict(why=got.why)))
             if got.status == 'oom':
                 if session: session.forget()
                 free_memory()
@@ -168,9 +175,13 @@ class SampleEvaluator:
     def capture_first(self, record: Record, session: Session, methods: Iterable[Method]):
         "Capture what methods share; the plain answer comes with it, and `none` has it from there"
         first = next((m for m in methods if m.captures), None)
-        if first: session.capture(record.question, steps='all', suffix=first.suffix, max_new_tokens=first.max_new_tokens)
+        if first:
+            session.capture(
+                record.question, steps='all', suffix=first.suffix, max_new_tokens=first.max_new_tokens)
 
-    def line(self, method: Method, record: Record, session: Session, shared_seconds: float = 0.) -> dict[str, object]:
+    def line(
+        self, method: Method, record: Record, session: Session,
+        shared_seconds: float = 0.) -> dict[str, object]:
         "Return an answer with its score, where the method looked, and what it cost; or why it is not asked for"
         if method.asks == 'box' and not record.boxes: return dict(status='skipped', why='no true region')
         if not record.answers: return dict(status='skipped', why='the set gives no answer to score by')
@@ -185,7 +196,8 @@ class SampleEvaluator:
         if unread := why_unread(str(r.answer), record): line['unread'] = unread
         line |= where_looked(r, record.boxes)
         line |= dict(
-            steps=list(r.steps), calls=r.calls, seconds=round(r.total + shared_seconds, 4), notes=list(r.notes),
+            steps=list(r.steps), calls=r.calls, seconds=round(
+                r.total + shared_seconds, 4), notes=list(r.notes),
             details=list(r.details))
         if self.config.maps and r.saliency is not None: line['map'] = r.saliency.pack()
         return line
@@ -250,7 +262,9 @@ def local_engine(evaluator: SampleEvaluator, units: Iterable[list[Task]]) -> Ite
 def as_vlm(model: str|Path|VLM, loading: dict = {}) -> VLM:
     "Load a model by its name, with arguments of `VLM.from_pretrained`; a loaded one stays as it is"
     if not isinstance(model, VLM): return VLM.from_pretrained(model, **loading)
-    if loading: raise RunError(f'{", ".join(loading)}: give a model by its name, or load it yourself with these arguments.')
+    if loading:
+        raise RunError(
+            f'{", ".join(loading)}: give a model by its name, or load it yourself with these arguments.')
     return model
 
 def without_region(config: RunConfig, data: DataSet) -> dict[str, str]:
@@ -263,7 +277,8 @@ def describe_data(data: DataSet, max_new_tokens: int) -> dict:
     "Return which questions, and how they are scored, for the protocol"
     told = dict(
         name=data.name, key=data.key(), n=len(data), rule=data.rule, about=data.about)
-    if any(r.describes for r in data): told['descriptions'] = f'without a suffix, max_new_tokens {2*max_new_tokens}'
+    if any(r.describes for r in data):
+        told['descriptions'] = f'without a suffix, max_new_tokens {2*max_new_tokens}'
     return told
 
 # %% ../../nbs/library/runs/02_runner.ipynb #12dd9ba3
@@ -291,23 +306,28 @@ def run_eval(
     length = max_new_tokens or data.max_new_tokens
     config = RunConfig(split_specs(methods), data.suffix, length, seed, answer_by, answer_key, maps)
     units = image_units(data)
-    if few := too_few(len(data), len(config.methods) - 1, len({_image_name(r.image) for r in data})): log.info(few)
+    if few := too_few(len(data), len(config.methods) - 1, len({_image_name(r.image) for r in data})):
+        log.info(few)
     if answer_by and '://' in answer_by:
         log.warning(f'Images leave this machine: {open_answerer(answer_by, answer_key).name} answers.')
     folder = out or run_folder('eval_out', data.name, model.name if isinstance(model, VLM) else model)
-    ready = getattr(engine, 'ready', lambda *given: nullcontext(SampleEvaluator(as_vlm(model, loading), config)))
+    ready = getattr(
+        engine, 'ready', lambda *given: nullcontext(SampleEvaluator(as_vlm(model, loading), config)))
     with ready(model, loading, config) as evaluator:
         unfit = evaluator.unfit | without_region(config, data)
         wanted = [m for m in config.methods if m not in unfit]
         if not wanted: raise RunError(f'Nothing can be measured: {unfit[config.methods[0]]}')
-        keys = sample_keys(tqdm(data, 'reading images', delay=2, disable=not progress, unit='sample', file=sys.stderr))
+        keys = sample_keys(
+            tqdm(data, 'reading images', delay=2, disable=not progress, unit='sample', file=sys.stderr))
         protocol = dict(data=describe_data(data, length)) | evaluator.protocol
         defaults = {spec: asdict(type(m)()) for spec, m in config.made.items()}
         with closing(RunStore(folder, protocol, keys, MAY_CHANGE, defaults, retry, part)) as store:
             store.add(unsupported_lines(unfit))
             ours = units[part[0]::part[1]]
-            missing = lambda task: task._replace(methods=[m for m in wanted if (task.record.id, m) not in store.done])
+            missing = lambda task: task._replace(
+                methods=[m for m in wanted if (task.record.id, m) not in store.done])
             left = [[task for task in map(missing, unit) if task.methods] for unit in ours]
             total = sum(map(len, ours))
-            carry_out(store, engine(evaluator, filter(None, left)), total - sum(map(len, left)), total, progress)
+            carry_out(
+                store, engine(evaluator, filter(None, left)), total - sum(map(len, left)), total, progress)
     return read_run(folder)

@@ -55,7 +55,8 @@ def same_value(field: str, there: dict, now: dict) -> bool:
 
 _FIELD_WORDS = {
     'model.name': 'the model', 'model.weights': "the model's weights", 'model.dtype': "the model's precision",
-    'model.probe': "the model's output on a fixed prompt", 'data.name': 'the data set', 'data.rule': 'the scoring rule',
+    'model.probe': "the model's output on a fixed prompt", 'data.name': 'the data set',
+    'data.rule': 'the scoring rule',
     'prompt.suffix': 'the instruction after the question', 'prompt.template': 'the chat template',
     'decoding.max_new_tokens': 'the longest answer in tokens', 'pixels.tokens': 'the resolution',
     'pixels.processor': 'the image processor', 'seed': 'the seed'}
@@ -63,7 +64,8 @@ _FIELD_WORDS = {
 def _describe_change(field: str, there: object, now: object) -> str:
     "Say in words how a field of two protocols differs; digests are not shown"
     name = _FIELD_WORDS.get(field, field)
-    if field.startswith('model.parts.'): return f"the model's {field.split('.')[-1].replace('_', ' ')} changed"
+    if field.startswith('model.parts.'):
+        return f"the model's {field.split('.')[-1].replace('_', ' ')} changed"
     digests = any(re.fullmatch('[0-9a-f]{12,}', str(value)) for value in (there, now))
     shown, shown_now = quote(there), quote(now)
     if digests or field.endswith('probe') or shown == shown_now: return f'{name} changed'
@@ -86,7 +88,8 @@ def without(values: dict, names: Collection[str]) -> dict:
     return {k: v for k, v in values.items() if k not in names}
 
 # %% ../../nbs/library/runs/00_store.ipynb #6e10f759
-FAILED = 'error', 'oom', 'refused', 'timeout', 'malformed' # statuses of samples that may have an answer next time
+# statuses of samples that may have an answer next time
+FAILED = 'error', 'oom', 'refused', 'timeout', 'malformed'
 
 def _checksum(body: bytes) -> str:
     "Return the checksum of a line without it, 8 hexadecimal digits"
@@ -118,9 +121,12 @@ class Run(NamedTuple):
 
     def select(self, method: str, kind: str|None = None) -> list[dict]:
         "Return the lines of a method that have an answer, of one kind or of any"
-        return [r for r in self.records if r['method'] == method and r['status'] == 'ok' and kind in (None, r['kind'])]
+        return [
+            r for r in self.records if r['method'] == method and r['status'] == 'ok'
+            and kind in (None, r['kind'])]
 
-    def __repr__(self) -> str: return f'Run({len(self.records)} records, {len({r["method"] for r in self.records})} methods)'
+    def __repr__(self) -> str:
+        return f'Run({len(self.records)} records, {len({r["method"] for r in self.records})} methods)'
 
     def _repr_html_(self) -> str:
         "Show the table of a run of `carve eval`; a study has none"
@@ -236,7 +242,8 @@ class RunStore:
                 self.done[line['id'], line['method']] = line.get('score')
         if damaged:
             warnings.warn(
-                f'{count_of(damaged, "damaged line")} of {self.folder} cannot be read; what is missing is measured again.',
+                f'{count_of(damaged, "damaged line")} of {self.folder} cannot be read; what is missing is '
+                f'measured again.',
                 stacklevel=4)
 
     def check_question(self, line: dict) -> bool:
@@ -280,7 +287,9 @@ class RunStore:
 # %% ../../nbs/library/runs/00_store.ipynb #122095cf
 def unsupported_lines(unfit: dict[str, str]) -> list[dict]:
     "Return the line of a run for each method that cannot be used, with the reason; it belongs to no sample"
-    return [dict(id='', at=-1, status='unsupported', kind='', question='', method=m, why=why) for m, why in unfit.items()]
+    return [
+        dict(id='', at=-1, status='unsupported', kind='', question='', method=m, why=why) for m,
+        why in unfit.items()]
 
 T = TypeVar('T')
 
@@ -296,7 +305,8 @@ def attempt(make: Callable[[], T]) -> Attempt[T]:
     except Exception as e:
         if out_of_memory(e): return Attempt(None, 'oom', str(InsufficientMemoryError()))
         status = getattr(e, 'status', None)
-        return Attempt(None, status if status in FAILED else 'error', one_line(f'{type(e).__name__}: {e}')[:500])
+        return Attempt(
+            None, status if status in FAILED else 'error', one_line(f'{type(e).__name__}: {e}')[:500])
 
 # %% ../../nbs/library/runs/00_store.ipynb #22fc769e
 def carry_out(
@@ -310,7 +320,9 @@ def carry_out(
     "Store lines as they come"
     answered = before > 0
     n, why = 0, ''     # of the last failure; what is skipped did not fail
-    bar = tqdm(measured, total=total, initial=before, disable=not progress, unit='sample', file=sys.stderr, dynamic_ncols=True)
+    bar = tqdm(
+        measured, total=total, initial=before, disable=not progress, unit='sample', file=sys.stderr,
+        dynamic_ncols=True)
     try:
         for n, lines in enumerate(bar, 1):
             store.add(lines)
@@ -318,7 +330,8 @@ def carry_out(
             why = next((line['why'] for line in lines if line['status'] in FAILED), why)
             if n == 5 and why and not answered:
                 raise IncompleteError(
-                    f'none of the first {n} samples has an answer; the last said: {why.rstrip(".")}. Fix it and start again, '
+                    f'none of the first {n} samples has an answer; the last said: {why.rstrip(".")}. Fix '
+                    f'it and start again, '
                     'with --retry (retry=True) where that is an option.')
     except KeyboardInterrupt:
         there = f'all kept in {store.folder}; the same command goes on from there' if kept else 'none kept: give a folder as out'

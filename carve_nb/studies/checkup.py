@@ -45,7 +45,8 @@ from .profile import keep_profile, make_profile
 # %% ../../nbs/library/studies/20_checkup.ipynb #88333735
 LAST = 'lookup:query=last:question_last=True'    # the last position of a prompt that ends with the question
 ARMS = 'none', 'carve', 'carve:suffix=None', 'lookup', LAST, 'oracle'
-LARGE = 'lookup:tokens=None'             # with a crop as large as the processor gives; asked where there is a sink
+# with a crop as large as the processor gives; asked where there is a sink
+LARGE = 'lookup:tokens=None'
 CONTROLS = 'none', 'random', 'oracle'    # which no program can use
 MARGIN = .05                             # a smaller difference does not matter
 ALL = 'all questions'
@@ -89,16 +90,19 @@ def recommend(records: list[dict]) -> Advice:
     if helps.empty:
         verdict = 'nothing to gain' if gains.gain_hi.max() < MARGIN else 'not decided'
         return Advice('none', verdict, best.name, [], [], questions, figures)
-    def lines(arm: str) -> list[dict]: return [r for r in records if r['method'] == arm and r['status'] == 'ok']
+    def lines(arm: str) -> list[dict]:
+        return [r for r in records if r['method'] == arm and r['status'] == 'ok']
     top = helps.index[0]
-    behind = {arm: float(compare_methods(lines(top), lines(arm))['gain_hi']) for arm in helps.index if arm != top}
+    behind = {
+        arm: float(compare_methods(lines(top), lines(arm))['gain_hi']) for arm in helps.index if arm != top}
     good = [arm for arm in helps.index if arm == top or behind[arm] < MARGIN]
     use = min(good, key=helps.calls.get)
     cheaper = [arm for arm in helps.index if arm not in good and helps.calls[arm] < helps.calls[use]]
     return Advice(use, 'a gain', use, [arm for arm in good if arm != use], cheaper, questions, figures)
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #c6aafa50
-KINDS = dict(digit='small digits', letter='small letters', word='small words', color='color', exist='existence')
+KINDS = dict(
+    digit='small digits', letter='small letters', word='small words', color='color', exist='existence')
 BINDS = {
     'yes': 'tells a red star from a blue one',
     'no': 'takes a blue star for a red one (it does not bind color to shape)'}
@@ -110,7 +114,8 @@ def line_of(arm: str, protocol: dict) -> str:
     call = named.get(arm, f'make_method({arm!r})')
     if arm in ('lookup', LARGE):
         read = protocol['methods'][arm]
-        fields = [f'{k}={read[k]!r}' for k in ('query', 'layers', 'subtract') if read.get(k, 'none') != 'none']
+        fields = [
+            f'{k}={read[k]!r}' for k in ('query', 'layers', 'subtract') if read.get(k, 'none') != 'none']
         call = f'Lookup({", ".join(fields + ["tokens=None"]*(arm == LARGE))})'
     return f'{call}(vlm, image, question)'
 
@@ -157,10 +162,12 @@ def explain_verdict(advice: Advice) -> str:
         table = advice.figures.loc[ALL].drop(CONTROLS, errors='ignore')
         most = math.ceil(100*table.gain_hi.max())
         return (
-            f'No crop gains more than {most} points on {plain.n:.0f} questions, of which {percent(plain.acc)} in 100 '
+            f'No crop gains more than {most} points on {plain.n:.0f} questions, of which '
+            f'{percent(plain.acc)} in 100 '
             'are right without one: ask without a crop.')
     return (
-        f'Not decided: the crop of {advice.shown} answers {shown} {interval}. About {advice.questions} questions '
+        f'Not decided: the crop of {advice.shown} answers {shown} {interval}. About {advice.questions} '
+        f'questions '
         f'would tell a gain of {percent(MARGIN)} points from none. This is the line to try.')
 
 def explain(checkup: Checkup) -> list[str]:
@@ -212,7 +219,8 @@ def size_table(records: list[dict], arm: str) -> pd.DataFrame:
         right = some.groupby('method').score.mean()
         rows.append({
             "target's side, % of the image's": f'{100*share(STEPS*k + STEPS - 1):.1f} to {100*share(STEPS*k):.1f}',
-            'questions': str(some.id.nunique()), 'right without a crop, %': percent(right.get('none', math.nan)),
+            'questions': str(some.id.nunique()), 'right without a crop, %': percent(
+                right.get('none', math.nan)),
             f'right with {arm}, %': percent(right.get(arm, math.nan))})
     return pd.DataFrame(rows)
 
@@ -257,8 +265,10 @@ def checkup_page(checkup: Checkup) -> str:
     parts += [f'<p>{escape(note)}</p>' for note in checkup.notes]
     ours = ', like those that this model was trained on' if name in PACKAGED else ''
     parts.append(
-        f'<p>The questions are about small objects in cluttered images of this package{ours}. They also chose the '
-        'line, so expect a little less on other questions of this sort. p is corrected by Holm over all methods and '
+        f'<p>The questions are about small objects in cluttered images of this package{ours}. They also '
+        f'chose the '
+        'line, so expect a little less on other questions of this sort. p is corrected by Holm over all '
+        'methods and '
         'kinds; oracle enlarges the true region; a larger --n goes on with this run.</p>')
     said = ''.join(f'<p>{escape(text)}</p>' for text in remarks(checkup.run))
     parts.append(f'<details><summary>Remarks</summary>{said}</details>')
@@ -271,8 +281,10 @@ def make_row(checkup: Checkup) -> dict:
     figures = {kind: json.loads(some.droplevel('kind').to_json(orient='index')) for kind, some in tables}
     sizes = size_table(checkup.run.records, advice.shown)
     return dict(
-        checkup=5, model=protocol['model'], versions=protocol['versions'], use=advice.use, verdict=advice.verdict,
-        code=checkup.code, said=explain(replace(checkup, own=None)), sizes=[[*sizes], *sizes.values.tolist()], figures=figures)
+        checkup=5, model=protocol['model'], versions=protocol['versions'], use=advice.use,
+        verdict=advice.verdict,
+        code=checkup.code, said=explain(replace(checkup, own=None)), sizes=[[*sizes], *sizes.values.tolist()],
+        figures=figures)
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #5aaa155a
 MINUTES = {'carve-tiny': 4, 'carve-small': 6}    # of the default checkup, on two cores
@@ -287,7 +299,8 @@ def profile_stage(
         made.use(vlm)     # an error where it is another model's
         if images and made.source != Path(images).name:
             raise CarveError(
-                f'{path} is a profile on {made.source}, not on {images}: give another folder for the checkup.')
+                f'{path} is a profile on {made.source}, not on {images}: give another folder for the '
+                f'checkup.')
         return made
     made = make_profile(vlm, images=images, over=over)
     made.save(path)
@@ -336,7 +349,8 @@ def run_checkup(
     found = Checkup(recommend(run.records), run, profile, notes)
     if own: found.own = recommend(evaluate(own, out=out/'data').records)
     text = json.dumps(make_row(found), indent=1)
-    text = re.sub(r'[{\[][^][{}]*[}\]]', lambda m: ' '.join(m[0].split()), text)    # an inner list is one line
+    # an inner list is one line
+    text = re.sub(r'[{\[][^][{}]*[}\]]', lambda m: ' '.join(m[0].split()), text)
     replace_file(out/'row.json', text + '\n')
     replace_file(out/'checkup.html', checkup_page(found))
     return found

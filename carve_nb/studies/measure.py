@@ -90,7 +90,8 @@ def measure_each(
             return json.loads(json.dumps({**measure(vlm, question.opened())}), parse_constant=lambda _: None)
         def ask() -> Iterator[list[dict]]: # one question after another, which may be painted on demand
             for at, question in enumerate(questions):
-                if question.id in store.keys: raise CarveError(f'Two questions have the id {question.id!r}; an id names one.')
+                if question.id in store.keys:
+                    raise CarveError(f'Two questions have the id {question.id!r}; an id names one.')
                 key, image = sample_keys([question])[question.id]
                 store.keys[question.id] = key, question.image_key or image
                 if question.id in there: store.check_question(there[question.id])
@@ -116,7 +117,9 @@ def layer_frame(records: Iterable[dict], columns: Callable[[dict], dict[str, lis
     rows: list[dict] = []
     for record in records:
         lists = columns(record)
-        about = {name: value for name, value in record.items() if name != 'key' and not isinstance(value, (list, dict))}
+        about = {
+            name: value for name,
+            value in record.items() if name != 'key' and not isinstance(value, (list, dict))}
         about['image_key'] = image_key_of(record)
         layers = record.get('layers') or range(len(next(iter(lists.values()))))
         rows += [about | dict(zip(('layer', *lists), values)) for values in zip(layers, *lists.values())]
@@ -226,7 +229,8 @@ def question_layers(vlm: VLM, question: Record) -> dict:
     "Make the record of one question: texture of the image, number of patches, `layer_facts`"
     rows = vlm.capture(question.open(), question.question, suffix=SHORT_ANSWER)
     return dict(
-        id=question.id, kind=question.kind, texture=round(texture(question.open()), 6), patches=len(rows.raster()),
+        id=question.id, kind=question.kind, texture=round(
+            texture(question.open()), 6), patches=len(rows.raster()),
         layers=list(rows.layers), **layer_facts(rows, question.box))
 
 # %% ../../nbs/library/studies/00_measure.ipynb #97064c46
@@ -280,7 +284,8 @@ def masking_frame(records: Iterable[dict]) -> pd.DataFrame:
     "Return records of `question_masking` as a data frame, one row a question and layer; columns as in `measure_masking`"
     def columns(record: dict) -> dict[str, list]:
         changed = record['changed']
-        return {way: record[way] for way in changed} | {f'changed_{way}': values for way, values in changed.items()}
+        return {way: record[way] for way in changed} | {
+            f'changed_{way}': values for way, values in changed.items()}
     return layer_frame(records, columns)
 
 def measure_masking(

@@ -55,7 +55,8 @@ def scene_questions(n: int = 40, start: int = 0) -> list[Record]:
     scenes = (make_scene(seed, 'calibration') for seed in range(start, start + n))
     return [
         Record(
-            f'{scene.name}-{target.name}', scene.image, f'What digit is on the {target.name}?', [str(target.digit)],
+            f'{scene.name}-{target.name}', scene.image, f'What digit is on the {target.name}?',
+            [str(target.digit)],
             boxes=[target.box], kind='digit', image_key=scene.name)
         for scene in scenes for target in scene.objects[:4]]
 
@@ -152,14 +153,17 @@ def profile_model(
     vlm.forget()    # its fingerprint is read anew, and kept in the profile
     by_image = groupby(samples, lambda sample: sample.image_key or str(sample.image))
     images = [asked for asked in by_image.values() if len(asked) > 1]
-    if not images: raise CarveError('No image has two questions: agreement compares what they see in one image.')
+    if not images:
+        raise CarveError('No image has two questions: agreement compares what they see in one image.')
     looks_by_image = [look_at(vlm, asked, i) for i, asked in enumerate(over(images))]
     looks = [look for of_image in looks_by_image for look in of_image]
-    scores = np.array([row_agreement(np.stack([look.maps for look in of_image])) for of_image in looks_by_image])
+    scores = np.array(
+        [row_agreement(np.stack([look.maps for look in of_image])) for of_image in looks_by_image])
     cell = best_cell(scores.mean(0))
     rng = np.random.default_rng(0)
     drawn = [best_cell(rng.choice(scores, len(scores)).mean(0)) for _ in range(draws)]
-    def table(values: np.ndarray) -> dict: return {query: np.round(v, 4).tolist() for query, v in zip(QUERIES, values)}
+    def table(values: np.ndarray) -> dict:
+        return {query: np.round(v, 4).tolist() for query, v in zip(QUERIES, values)}
     boxed = [look for look in looks if look.box is not None]
     own, read = vlm.fingerprint, looks[0].layers
     facts: dict = dict(weights=own.weights, dtype=own.dtype, probe=own.probe)
@@ -169,8 +173,10 @@ def profile_model(
         facts['chance'] = round(np.mean([(shares > 0).mean() for shares in cover]), 4)
         if len(images) > 1: facts['gain'] = pointing_gain(scores, boxed)
     return ModelProfile(
-        short_name(vlm), n=len(images), layers=[read[i] for i in cell.layers], query=QUERIES[cell.query], read=read,
-        agreement=table(scores.mean(0)), again=round(float(np.mean([one.query == cell.query for one in drawn])), 3),
+        short_name(vlm), n=len(images), layers=[
+            read[i] for i in cell.layers], query=QUERIES[cell.query], read=read,
+        agreement=table(scores.mean(0)), again=round(
+            float(np.mean([one.query == cell.query for one in drawn])), 3),
         source=source, sinks=sink_figure([look.maps[cell].mean(0).ravel() for look in looks]), **facts)
 
 def measure_binding(profile: ModelProfile, vlm: VLM, samples: Iterable[Record]) -> ModelProfile:
@@ -186,7 +192,8 @@ def make_profile(vlm: VLM, n: int = 40, images: str|Path|None = None, over: Over
 
     The second is left out for a model that lacks the words of those questions."""
     found = profile_model(
-        vlm, profile_questions(vlm, n, images), Path(images).name if images else 'scenes of this package', over=over)
+        vlm, profile_questions(vlm, n, images), Path(images).name if images else 'scenes of this package',
+        over=over)
     twins = [r.opened() for r in twin_records(n, 'calibration')]
     if unknown_note(vlm.tokenizer, ' '.join(r.question for r in twins)): return found
     return measure_binding(found, vlm, over(twins))

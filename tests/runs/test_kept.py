@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import contents
 from carve_nb.attention.vlm import VLM
 from carve_nb.cli.main import main
 from carve_nb.core import io as files
@@ -26,9 +27,6 @@ def shell(capsys):
         said = capsys.readouterr()
         return status, said.out, ' '.join(said.err.split())
     return run
-
-
-def contents(folder): return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
 def write_set(folder, **change):
