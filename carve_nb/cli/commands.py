@@ -73,7 +73,8 @@ def check_files(*paths: str|Path|None, force: bool = False, images: Collection[s
             raise CarveError(f'{path} is there already and would be lost; name another, or --force.')
 
 def make_folder(path: str|Path, *names: str, force: bool = False, images: Collection[str] = ()):
-    "Make a folder; raise an error if it cannot be made or holds files of these names, or if one of them is an image asked about"
+    """Make a folder; raise an error if it cannot be made or holds files of these names, or if one of them is
+    an image asked about"""
     try: Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as e: raise CarveError(f'{path} cannot be a folder: {e.strerror}') from e
     check_files(*(Path(path)/name for name in names), force=force, images=images)
@@ -241,7 +242,8 @@ def load_options(
     return ModelOptions(model, {k: v for k, v in given.items() if v})
 
 def _shortly(parameter: Parameter) -> Parameter:
-    "Return a parameter of `load_options` as the help of every command but `ask` has it: --model alone is shown"
+    """Return a parameter of `load_options` as the help of every command but `ask` has it: --model alone is
+    shown"""
     option = copy(parameter.annotation.__metadata__[0])
     option.hidden = parameter.name != 'model'
     option.rich_help_panel = None
@@ -356,7 +358,7 @@ def ask(
     opened, question = _open_question(images, question)
     name = choose(read_method(method)[0].lower(), _METHOD_NAMES, 'method', '`carve methods` lists all')
     fits = box and box[0] < box[2] and box[1] < box[3] and len(opened) == 1
-    if (name == 'oracle') != bool(box) or (box and not fits):
+    if not (fits if name == 'oracle' else box is None):
         raise CarveError('--method oracle takes one image and its true region, --box X0 Y0 X1 Y1 with X0 < X1 and Y0 < Y1; '
                          'other methods take no --box.')
     check_files(to_json, force=force, images=images or ())
@@ -678,7 +680,7 @@ def checkup(
         metavar='FOLDER', exists=True,
         help='images, questions and boxes of your own, measured too and shown on the page')] = None,
     n: Annotated[int|None, Opt(
-        metavar='N', min=1, max=1000, help='questions of each kind (default: 104; profile: 40)')] = None,
+        metavar='N', min=2, max=1000, help='questions of each kind (default: 104; profile: 40)')] = None,
     images: Annotated[Path|None, Opt(
         metavar='DIR', exists=True, file_okay=False,
         help='photographs for the profile (default: scenes); also where the images of a --data table lie')] = None,
@@ -698,7 +700,6 @@ def checkup(
         _measure_profile(model, given, out, n or 40, images, force, quiet)
         return
     if force: raise CarveError('--force goes with --only profile.')
-    if n == 1: raise CarveError('--n 1: two questions of each kind, or more.')
     from carve_nb.runs.store import run_folder
     folder = Path(out or run_folder('checkup_out', model))
     make_folder(folder)

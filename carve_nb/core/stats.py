@@ -29,17 +29,15 @@ class Estimate:
     hi: float # upper end
     n: int # questions
     p: float|None = None # two-sided; None: not tested
-    n_images: int|None = None # images that the questions are about; None: one for each
+    n_images: int = 0 # images that the questions are about; 0: one for each
     kind: str = '' # of a mean of scores: how the interval was made, such as 'Wilson'
     def __iter__(self): return iter((self.value, self.lo, self.hi))
-    def __str__(self):
-        scale, form = (100, '.1f') if self.kind else (1, '.2f')
-        value, lo, hi = (format(scale*v, form) for v in self)
-        about = '' if self.kind else f', n = {self.n}'
-        return f'{value} [{lo}, {hi}]{about}' + (
-            '' if self.kind or self.p is None else f', {format_p(self.p)}')
+    def __str__(self) -> str:
+        if self.kind: return '{:.1f} [{:.1f}, {:.1f}]'.format(*(100*v for v in self))
+        tested = '' if self.p is None else f', {format_p(self.p)}'
+        return '{:.2f} [{:.2f}, {:.2f}]'.format(*self) + f', n = {self.n}{tested}'
     def __repr__(self):
-        on = f' on {self.n_images} images' if self.n_images not in (None, self.n) else ''
+        on = f' on {self.n_images} images' if self.n_images not in (0, self.n) else ''
         return f'{self} (n = {self.n}{on})' if self.kind else str(self)
 
 def rounded(values, digits=6) -> list:    # numbers, or an `Estimate`: its value and ends
@@ -59,7 +57,7 @@ def check_scores(*lists) -> list:    # of scores, bool or number; [n] float64 of
     return arrays
 
 # %% ../../nbs/library/core/04_stats.ipynb #ae141af0
-def _image_totals(x, clusters=None) -> tuple:    # [n] scores; the image of each question; None: each has its own
+def _image_totals(x, clusters=None) -> tuple[np.ndarray, np.ndarray]:    # [n] scores; the image of each question
     "Return sum of scores and number of questions of each image, in order of appearance"
     if clusters is None: return x, np.ones(len(x))
     if len(clusters) != len(x):
@@ -68,8 +66,9 @@ def _image_totals(x, clusters=None) -> tuple:    # [n] scores; the image of each
     place = [number[image] for image in clusters]
     return np.bincount(place, x), np.bincount(place).astype(float)
 
-def _spread(sums, counts) -> tuple:    # [m] of each image
-    "Return the variance of the mean over all questions, by leaving out one image after another, and the effective images"
+def _spread(sums, counts) -> tuple[float, float]:    # [m] of each image
+    """Return the variance of the mean over all questions, by leaving out one image after another, and the
+    effective images"""
     m = len(sums)
     n = counts.sum()
     effective = n**2/(counts**2).sum()
@@ -106,19 +105,19 @@ def _student(x: np.ndarray, clusters: Sequence|None) -> Estimate:
 def mean_interval(x: ArrayLike, clusters: Sequence|None = None) -> Estimate:    # the image of each question
     """Return the mean with its interval: Wilson's where all scores are 0 or 1, or where nothing varies,
     Student's elsewhere"""
-    x, = check_scores(x)
-    student = _student(x, clusters)
-    alike = student.lo == student.hi and _within(x)
-    if not alike and not np.isin(x, (0, 1)).all(): return student
-    low, high = _share_ends(*_image_totals(x, clusters))
+    scores, = check_scores(x)
+    student = _student(scores, clusters)
+    alike = student.lo == student.hi and _within(scores)
+    if not alike and not np.isin(scores, (0, 1)).all(): return student
+    low, high = _share_ends(*_image_totals(scores, clusters))
     return replace(student, lo=low, hi=high, kind='Wilson')
 
 # %% ../../nbs/library/core/04_stats.ipynb #127cd560
 def difference(a: ArrayLike, b: ArrayLike, clusters: Sequence|None = None) -> Estimate:    # as in `mean_interval`
     "Return the mean of a - b with Student's interval, from whole images"
-    a, b = check_scores(a, b)
-    student = _student(a - b, clusters)
-    if not _within(a, b): return student
+    first, second = check_scores(a, b)
+    student = _student(first - second, clusters)
+    if not _within(first, second): return student
     z = stats.norm.isf(TAIL)**2
     half = z/(student.n_images + z) if student.lo == student.hi else 0.    # where nothing varies
     return replace(student, lo=float(max(student.lo - half, -1)), hi=float(min(student.hi + half, 1)))
@@ -132,8 +131,9 @@ def mcnemar(a, b) -> float:
     return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.
 
 # %% ../../nbs/library/core/04_stats.ipynb #da06266d
-def paired_test(a, b, clusters=None) -> tuple:    # p, two-sided; the name of the test
-    "Test the mean difference: McNemar where each image counts once or not at all, else sign flips of whole images"
+def paired_test(a, b, clusters=None) -> tuple[float, str]:    # p, two-sided; the name of the test
+    """Test the mean difference: McNemar where each image counts once or not at all, else sign flips of whole
+    images"""
     sums, _ = _image_totals(np.subtract(*check_scores(a, b)), clusters)
     plain = sums.round(9)    # rounding noise is no difference
     if np.isin(np.abs(plain), (0, 1)).all(): return mcnemar(plain, 0*plain), 'McNemar'
@@ -160,7 +160,8 @@ def corrected(effects) -> list:    # of `Estimate`s
 
 # %% ../../nbs/library/core/04_stats.ipynb #3285eab8
 def paired_effect(a, b, clusters=None) -> Estimate:    # as in `difference`
-    "Return mean of a - b, which is no share, with its interval and the p of `paired_test`, which is one of that mean"
+    """Return mean of a - b, which is no share, with its interval and the p of `paired_test`, which is one of
+    that mean"""
     p, _ = paired_test(a, b, clusters=clusters)
     return replace(difference(a, b, clusters=clusters), p=p, kind='')
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import partial
 from html import escape
 from pathlib import Path
-from typing import cast
 import ipywidgets as w
 from PIL import Image
 from transformers.utils import logging
@@ -189,7 +188,7 @@ class Explorer:
 
     def draw_tab(self, found: Result, method: Carve|Lookup):
         "Draw the tab on top"
-        rows = cast(AttentionRows, found.rows)
+        rows: AttentionRows = found.rows    # type: ignore[assignment]    # both methods read rows
         query: str|list = query_in(rows, method.query)    # type: ignore[arg-type, assignment]
         heads = getattr(method, 'heads', 'mean')
         self.layer.layout.display = '' if self.tab.value == 'By head' else 'none'

@@ -38,7 +38,8 @@ def load_stored() -> dict[str, Run]:
     return {model: read_run(CHECKPOINTS.parent/'records'/name) for model, name in _STORED.items()}
 
 def result_table(stored: dict[str, Run]) -> pd.DataFrame:
-    "Return accuracy with its 95 % interval and pointing-game accuracy of each method in percent, two columns a model"
+    """Return accuracy with its 95 % interval and pointing-game accuracy of each method in percent, two
+    columns a model"""
     parts = [pd.DataFrame({'method': RESULT.keys(), 'what it is': RESULT.values()}, RESULT)]
     for model, run in stored.items():
         scores = report(run.records, kind='digit').loc[list(RESULT)]
@@ -55,7 +56,8 @@ def find_sample(id: str) -> Record:
 
 # %% ../../nbs/library/runs/06_demo.ipynb #8ffb1824
 def _pick_cases(run: Run) -> dict[str, str]:
-    "Return the ids of four samples to show: the chosen one, the first, the next that `lookup` fixed, the next that it broke"
+    """Return the ids of four samples to show: the chosen one, the first, the next that `lookup` fixed, the
+    next that it broke"""
     alone = {r['id']: r['score'] for r in run.select('none', 'digit')}
     gains = {r['id']: r['score'] - alone[r['id']] for r in run.select('lookup', 'digit')}
     chosen = 'heldout-145-digit'

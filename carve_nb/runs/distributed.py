@@ -61,7 +61,8 @@ _RAY_SETTINGS = dict( # where Ray is started here
 def connected(address: str|None = None, cpus: int = 1) -> Iterator[ModuleType]:
     """Connect to Ray inside the block; stop it afterwards if it was started here.
 
-    The address names a cluster, such as 'auto' or 'head:6379'; without one it is this machine, with `cpus` cores."""
+    The address names a cluster, such as 'auto' or 'head:6379'; without one it is this machine, with `cpus`
+    cores."""
     if not find_spec('ray'):
         raise RunError('--workers needs Ray Data, which is not installed: pip install "ray[data]" pyarrow.')
     host, port = (address or '').removeprefix('ray://').rpartition(':')[::2]

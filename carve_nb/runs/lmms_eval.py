@@ -134,8 +134,8 @@ class Adapter:
         return text, counts
 
     def generate_until(self, requests: list) -> list[tuple[str, dict]]:
-        """Answer in the order of the requests, each with its token counts, which lmms-eval logs; with on_error='empty' an
-        error becomes an empty answer and a warning"""
+        """Answer in the order of the requests, each with its token counts, which lmms-eval logs; with
+        on_error='empty' an error becomes an empty answer and a warning"""
         answers = []
         for r in requests:
             try: answers.append(self.answer(*r.args))

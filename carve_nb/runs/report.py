@@ -35,7 +35,8 @@ from .store import FAILED, Run, attempt, read_run
 
 # %% ../../nbs/library/runs/03_report.ipynb #382b7b94
 def compare_methods(mine: Iterable[dict], others: Iterable[dict]) -> dict[str, float|str]:
-    "Compare records of a method with another's, on the samples that both answered: gain in parts of 1, the other's mean, p"
+    """Compare records of a method with another's, on the samples that both answered: gain in parts of 1, the
+    other's mean, p"""
     scores = {r['id']: r['score'] for r in others}
     both = [(r['score'], scores[r['id']], image_key_of(r)) for r in mine if r['id'] in scores]
     if not both: return {}
@@ -54,11 +55,12 @@ _NUMBERS = (
     'p_holm')
 
 def report(records: list[dict], base: str = 'none', kind: str|None = None) -> pd.DataFrame:
-    """Compare methods on the same questions, of all kinds or of one: a row for each method, shares in parts of 1.
+    """Compare methods on the same questions, of all kinds or of one: a row for each method, shares in parts
+    of 1.
 
-    Columns: n, failed; acc, its interval lo and hi, worst (failures counted as wrong); means of pointing, auroc, iou, calls;
-    gain over `base` on common samples with its interval, baseline (accuracy of `base` there), p, test, p_holm. NaN: nothing to
-    count."""
+    Columns: n, failed; acc, its interval lo and hi, worst (failures counted as wrong); means of pointing,
+    auroc, iou, calls; gain over `base` on common samples with its interval, baseline (accuracy of `base`
+    there), p, test, p_holm. NaN: nothing to count."""
     asked = groupby((r for r in records if r['id'] and kind in (None, r['kind'])), lambda r: r['method'])
     good = {m: [r for r in lines if r['status'] == 'ok'] for m, lines in asked.items()}
     reference = find_base(good, base)
@@ -79,7 +81,8 @@ def kinds_of(records: Iterable[dict]) -> list[str]:
     return list(dict.fromkeys(r['kind'] for r in records if r['id']))
 
 def report_kinds(records: list[dict]) -> pd.DataFrame:
-    "Compare methods on each kind of question, corrected for the comparisons of all kinds: a row for each kind and method"
+    """Compare methods on each kind of question, corrected for the comparisons of all kinds: a row for each
+    kind and method"""
     table = pd.concat({k: report(records, kind=k) for k in kinds_of(records)}, names=['kind'])
     return table.assign(p_holm=holm(table.p))
 
@@ -141,7 +144,8 @@ def without_values(text: str) -> str:
     return re.sub(r'"[^"]*"|\d[\d.,]*', '', text)
 
 def remarks(run: Run) -> list[str]:
-    "List the remarks below the tables, the most frequent first: failures, answers that could not be read, notes, damaged lines"
+    """List the remarks below the tables, the most frequent first: failures, answers that could not be read,
+    notes, damaged lines"""
     said = [(r['method'], text) for r in run.records for text in _remarks_of(r)]
     alike = groupby(said, lambda o: (o[0], without_values(o[1])))
     total = Counter(r['method'] for r in run.records)
@@ -175,7 +179,8 @@ def run_name(run: Run) -> str:
     return one_line(', '.join(run.protocol[k]['name'] for k in ('data', 'model')))
 
 def unfinished(run: Run) -> str:
-    "Say how many answers of a run are there, of all methods and of those that lack some; '' of a finished run"
+    """Say how many answers of a run are there, of all methods and of those that lack some; '' of a finished
+    run"""
     total = run.protocol['data']['n']
     lines = Counter(r['method'] for r in run.records if r['id'])
     unfit = {r['method'] for r in run.records if not r['id']}
@@ -334,7 +339,8 @@ def _question_html(record: Record, lines: list[dict], colors: dict[str, str]) ->
     return _QUESTION.format(figure, escape(record.question), escape(str(record.answer)), table)
 
 def answers_page(run: Run, data: DataSet) -> str:
-    "Lay out the questions of a run as an HTML page: each image with its crops, and the answer of every method"
+    """Lay out the questions of a run as an HTML page: each image with its crops, and the answer of every
+    method"""
     lines = groupby((r for r in run.records if r['id']), lambda r: r['id'])
     shown = [record for record in data if record.id in lines][:_MOST_SHOWN]
     names = [method for method in run.protocol['methods'] if find_base([method]) is None]

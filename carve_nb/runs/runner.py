@@ -92,7 +92,8 @@ class Task(NamedTuple):
     methods: list|None = None # names; None: all
 
 def where_looked(r: Result, boxes: Sequence[Box]|None) -> dict[str, object]:
-    "Return the crop's box, and how map and crop agree with the true regions; None where there is no region or map"
+    """Return the crop's box, and how map and crop agree with the true regions; None where there is no region
+    or map"""
     found: dict[str, object] = dict(
         hit=None, pointing=None, auroc=None, iou=None, box=list(map(int, r.crop.box)))
     if not boxes: return found
@@ -133,7 +134,8 @@ class SampleEvaluator:
         return make_protocol(self)
 
     def __call__(self, unit: Sequence[Task]) -> Iterator[list[dict]]:
-        "Yield the lines of each sample; those that follow each other about one image share a session, whichever methods are left"
+        """Yield the lines of each sample; those that follow each other about one image share a session,
+        whichever methods are left"""
         session: Session|None = None
         image: object = None
         for task in unit:
@@ -182,7 +184,8 @@ class SampleEvaluator:
     def line(
         self, method: Method, record: Record, session: Session,
         shared_seconds: float = 0.) -> dict[str, object]:
-        "Return an answer with its score, where the method looked, and what it cost; or why it is not asked for"
+        """Return an answer with its score, where the method looked, and what it cost; or why it is not asked
+        for"""
         if method.asks == 'box' and not record.boxes: return dict(status='skipped', why='no true region')
         if not record.answers: return dict(status='skipped', why='the set gives no answer to score by')
         session.box = record.box
@@ -208,7 +211,8 @@ MAY_CHANGE = ( # when a run is taken up
     'environment', 'data.n', 'data.key', 'data.descriptions')
 
 def own_source(method: Method) -> dict[str, str]:
-    "Return the source of a method that is not of this package; nothing of ours, and of one typed into a shell"
+    """Return the source of a method that is not of this package; nothing of ours, and of one typed into a
+    shell"""
     if type(method).__module__.startswith('carve_nb.'): return {}
     try: return dict(source_code=inspect.getsource(type(method)))
     except (OSError, TypeError): return {}

@@ -74,7 +74,8 @@ def _describe_change(field: str, there: object, now: object) -> str:
 def differing(
     there: dict, now: dict, defaults: dict = {}, free: Sequence[str] = (), name: str = '',
 ) -> list[str]:
-    """Describe the differences of two protocols, one sentence for each field; a field that one lacks has its default.
+    """Describe the differences of two protocols, one sentence for each field; a field that one lacks has its
+    default.
 
     Fields in `free`, such as 'data.n' or all of 'environment', may differ."""
     old, new, default = (flat_fields(values, name) for values in (there, now, defaults))
@@ -247,7 +248,8 @@ class RunStore:
                 stacklevel=4)
 
     def check_question(self, line: dict) -> bool:
-        "Tell whether a line is about a question as it is now; raise for an answer that is not, and for a sample not asked for"
+        """Tell whether a line is about a question as it is now; raise for an answer that is not, and for a
+        sample not asked for"""
         id = line['id']
         if not (id and self.keys): return True
         now = self.keys[id][0] if id in self.keys else None
@@ -273,7 +275,8 @@ class RunStore:
                                   'goes on with what it holds.') from e
 
     def add(self, records: Iterable[dict]):
-        "Append the lines of a sample, dicts with id, at, method, status and further values; those that are there stay"
+        """Append the lines of a sample, dicts with id, at, method, status and further values; those that are
+        there stay"""
         new = [r for r in records if (r['id'], r['method']) not in self.done]
         data = b''.join(to_line(r | self.keys_of(r['id'])) for r in new)
         with self.writing(), open(self.path, 'r+b') as f:
@@ -300,7 +303,8 @@ class Attempt(NamedTuple, Generic[T]):
     why: str = '' # there is no value
 
 def attempt(make: Callable[[], T]) -> Attempt[T]:
-    "Return the value of a call, or its error's status and reason; the error is released, since its frames hold tensors"
+    """Return the value of a call, or its error's status and reason; the error is released, since its frames
+    hold tensors"""
     try: return Attempt(make())
     except Exception as e:
         if out_of_memory(e): return Attempt(None, 'oom', str(InsufficientMemoryError()))

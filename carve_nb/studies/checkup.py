@@ -90,8 +90,7 @@ def recommend(records: list[dict]) -> Advice:
     if helps.empty:
         verdict = 'nothing to gain' if gains.gain_hi.max() < MARGIN else 'not decided'
         return Advice('none', verdict, best.name, [], [], questions, figures)
-    def lines(arm: str) -> list[dict]:
-        return [r for r in records if r['method'] == arm and r['status'] == 'ok']
+    lines = Run(records=records).select
     top = helps.index[0]
     behind = {
         arm: float(compare_methods(lines(top), lines(arm))['gain_hi']) for arm in helps.index if arm != top}
@@ -125,7 +124,8 @@ def code_of(advice: Advice, protocol: dict) -> str:
 
 @dataclass(repr=False)
 class Checkup:
-    "What a checkup found: the advice in words, its line of code and its tables; a notebook shows the first screen"
+    """What a checkup found: the advice in words, its line of code and its tables; a notebook shows the first
+    screen"""
     advice: Advice
     run: Run
     profile: ModelProfile|None = None
@@ -226,7 +226,8 @@ def size_table(records: list[dict], arm: str) -> pd.DataFrame:
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #4534a673
 def draw_example(run: Run, arm: str) -> str:
-    "Draw the first question that an arm answers and the baseline does not: its image with target and crop, and the crop"
+    """Draw the first question that an arm answers and the baseline does not: its image with target and crop,
+    and the crop"""
     plain = {r['id']: r for r in run.select('none')}
     asked = [r for r in run.select(arm) if r['id'] in plain]
     if not asked: return ''
@@ -330,7 +331,8 @@ def run_checkup(
     *, retry: bool = False,                  # measure failed answers again
     progress: bool = True,                   # show a bar?
 ) -> Checkup:                                # shows its answer and tables in a notebook
-    "Examine a model, and keep the run, `row.json` and `checkup.html` in a folder; what is there is not measured again"
+    """Examine a model, and keep the run, `row.json` and `checkup.html` in a folder; what is there is not
+    measured again"""
     own = load_benchmark(data, images=images) if data else None     # an error before the work
     vlm = model if isinstance(model, VLM) else VLM.from_pretrained(model)
     skipped = unknown_kinds(vlm, kinds)

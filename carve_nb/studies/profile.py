@@ -40,7 +40,8 @@ def row_maps(rows: AttentionRows) -> np.ndarray:
     return maps.unflatten(-1, rows.raster().grid).cpu().numpy()
 
 def row_agreement(maps: np.ndarray) -> np.ndarray:
-    "Measure the `layer_agreement` of every query token, [R, L], from maps [K, R, L, ...] under K questions about one image"
+    """Measure the `layer_agreement` of every query token, [R, L], from maps [K, R, L, ...] under K questions
+    about one image"""
     ranks = rank_patches(maps.reshape(*maps.shape[:3], -1))
     return np.array([layer_agreement(R) for R in ranks.swapaxes(0, 1)])
 
@@ -67,7 +68,8 @@ def image_questions(images: Iterable[ImageLike], questions: Sequence[str] = QUES
         for i, image in enumerate(images) for question in questions]
 
 def profile_questions(vlm: VLM, n: int = 40, folder: str|Path|None = None) -> list[Record]:
-    """Ask several questions about each of n images: scenes of this package, or a folder's with its questions.jsonl.
+    """Ask several questions about each of n images: scenes of this package, or a folder's with its
+    questions.jsonl.
 
     Without the file `QUESTIONS`, or `SHAPE_QUESTIONS` for a model that lacks their words, such as ours."""
     if folder is None: return scene_questions(n)
@@ -86,7 +88,8 @@ class Cell(NamedTuple):
     layers: list[int]    # places among the layers that are read
 
 def best_cell(agreement: np.ndarray) -> Cell:
-    "Choose the query token with the highest agreement, and its layers in the top fifth of its range; of [R, L]"
+    """Choose the query token with the highest agreement, and its layers in the top fifth of its range; of [R,
+    L]"""
     query = int(agreement.max(1).argmax())
     a = agreement[query]
     return Cell(query, np.flatnonzero(a >= a.min() + .8*(a.max() - a.min())).tolist())
@@ -106,7 +109,8 @@ class Look:
         return Saliency(values, self.size, self.raster.box).points_at(cast(Box, self.box))
 
     def pointing_of(self, cell: Cell|int) -> bool:
-        "Tell whether the strongest patch of the mean of some maps, or of a query token's in all layers, overlaps the box"
+        """Tell whether the strongest patch of the mean of some maps, or of a query token's in all layers,
+        overlaps the box"""
         return self.points_at(self.maps[cell].mean(0))
 
     def pointing_rates(self) -> list[list[bool]]:
@@ -123,7 +127,8 @@ def look_at(vlm: VLM, samples: Sequence[Record], place: int = 0) -> list[Look]:
         for sample, rows in zip(samples, captured)]
 
 def sink_figure(maps: Sequence[np.ndarray]) -> list[float]:
-    """Return the share of the questions whose peaks fall on one patch, and the mean share of their maps that lies there.
+    """Return the share of the questions whose peaks fall on one patch, and the mean share of their maps that
+    lies there.
 
     The maps [Nv] are of questions about different images, in reading order."""
     peaks = [m.argmax() for m in maps]
@@ -132,7 +137,8 @@ def sink_figure(maps: Sequence[np.ndarray]) -> list[float]:
     return rounded([np.mean(peaks == patch), mass], 4)
 
 def pointing_gain(scores: np.ndarray, looks: Sequence[Look]) -> list[float]:
-    """Measure the gain in pointing of the cell that the other half chooses over the last position: mean, lower, upper.
+    """Measure the gain in pointing of the cell that the other half chooses over the last position: mean,
+    lower, upper.
 
     `scores` are the agreement of each image, [n, R, L]; the looks have boxes."""
     cells = [best_cell(scores[1 - half::2].mean(0)) for half in (0, 1)]
@@ -180,7 +186,8 @@ def profile_model(
         source=source, sinks=sink_figure([look.maps[cell].mean(0).ravel() for look in looks]), **facts)
 
 def measure_binding(profile: ModelProfile, vlm: VLM, samples: Iterable[Record]) -> ModelProfile:
-    """Return the profile with its `twins`: how often its map points at a target among others of its shape or color.
+    """Return the profile with its `twins`: how often its map points at a target among others of its shape or
+    color.
 
     The samples are of `twin_records`."""
     cell = Cell(QUERIES.index(profile.query), [profile.read.index(layer) for layer in profile.layers])
@@ -188,7 +195,8 @@ def measure_binding(profile: ModelProfile, vlm: VLM, samples: Iterable[Record]) 
     return replace(profile, twins=rounded(mean_interval(points), 4))
 
 def make_profile(vlm: VLM, n: int = 40, images: str|Path|None = None, over: Over = iter) -> ModelProfile:
-    """Profile a model on n scenes or photographs of a folder, and measure on n scenes of twins whether its map binds color.
+    """Profile a model on n scenes or photographs of a folder, and measure on n scenes of twins whether its
+    map binds color.
 
     The second is left out for a model that lacks the words of those questions."""
     found = profile_model(

@@ -205,17 +205,6 @@ def test_folder_on_another_machine(tiny, tmp_path):
         (tmp_path/'b').chmod(0o700)
 
 
-def test_older_folder(tiny, tmp_path):
-    "A run of an older version is refused by all who read it, in one sentence, and stays as it is"
-    run(tmp_path, tiny)
-    protocol = json.loads((tmp_path/'protocol.json').read_text())
-    (tmp_path/'protocol.json').write_text(json.dumps({k: v for k, v in protocol.items() if k != 'sum'}))
-    kept = contents(tmp_path)
-    for act in (lambda: run(tmp_path, tiny)), (lambda: write_report(tmp_path)):
-        with pytest.raises(RunError, match='protocol.json is damaged, or of an older version of carve_nb'): act()
-    assert contents(tmp_path) == kept
-
-
 @pytest.mark.parametrize('first, then', [(dict(n=3), dict(n=6)), (dict(methods='none,carve'), dict(methods='none,carve,random')), (dict(n=2, methods='none'), dict(n=5, methods='none,random'))])
 def test_growing(tiny, tmp_path, first, then):
     "More samples and more methods: what is there is used again, and the lines are those of one run; fewer samples are refused"
