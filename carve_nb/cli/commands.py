@@ -161,8 +161,8 @@ def complete_method(incomplete: str) -> list[str]:
 
 def _parse_part(text: str) -> tuple[int, int]:
     "Read a part, such as 2/4, as its number from 0 and the number of parts"
-    if (m := re.fullmatch(r'(\d+)/(\d+)', text)) and 1 <= int(m[1]) <= int(m[2]):
-        return int(m[1]) - 1, int(m[2])
+    found = re.fullmatch(r'(\d+)/(\d+)', text)
+    if found and 1 <= int(found[1]) <= int(found[2]): return int(found[1]) - 1, int(found[2])
     raise CarveError(f'--part {text!r} is no part; write 1/4 to 4/4 for the parts of four processes')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #97e3b398
@@ -482,8 +482,8 @@ def explore(
         image = os.path.abspath(image)
     with tempfile.TemporaryDirectory(prefix='carve-explore-') as folder:
         call = f'explore({model!r}, {image!r}, {question!r}, **{given!r})'
-        write_page(
-            path := Path(folder)/'explore.ipynb', f'from carve_nb.explorer.app import explore\n{call}', _DARK)
+        path = Path(folder)/'explore.ipynb'
+        write_page(path, f'from carve_nb.explorer.app import explore\n{call}', _DARK)
         _serve_page(path, port, not no_browser)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #cb5275d3

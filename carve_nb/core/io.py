@@ -147,7 +147,7 @@ def tame_terminal(text: object, keep: str = '') -> str:
                    for c in str(text))
 
 def count_of(n: int, noun: str) -> str:
-    "Write a number of things, such as '1 image' or '2 images'"
+    "Write a number with its noun, as in '1 image' and '2 images'"
     return f'{n} {noun}' if n == 1 else f'{n} {noun}s'
 
 def one_line(text: object) -> str:

@@ -45,7 +45,8 @@ from ..method.results import Result, format_answer, unseen_note
 
 
 # %% ../../nbs/library/explorer/07_app.ipynb #b2f06edd
-SCENES = {145: 'digit', 0: 'digit', 7: 'digit', 12: 'exist'}   # held out: seed -> kind of question; 145 was chosen
+# held out: seed -> kind of question; 145 was chosen
+SCENES = {145: 'digit', 0: 'digit', 7: 'digit', 12: 'exist'}
 TABS = 'By layer', 'By head', 'Export'
 ALT = dict(image='image with the box of the crop', map='attention map', crop='crop that the model is shown')
 SHOWN: dict[str, 'Explorer'] = {}   # cell of a notebook -> the page that it shows
@@ -76,7 +77,8 @@ class Explorer:
         self.example = dial(w.Dropdown, 'or an example', 'synthetic scenes, which our models know', '240px',
             options=[('-', None), *((f'scene {seed}', seed) for seed in SCENES)])
         self.question = dial(w.Text, 'Question', 'about the image', 'min(100%, 640px)')
-        self.button = dial(w.Button, 'Ask', 'runs the model, without and with the crop', '99px', button_style='primary')
+        self.button = dial(
+            w.Button, 'Ask', 'runs the model, without and with the crop', '99px', button_style='primary')
         self.dials = SettingsPanel(vlm, partial(self.guard, self.draw))
         self.tab = w.ToggleButtons(options=TABS, style={'button_width': '117px'})
         self.layer = dial(w.SelectionSlider, 'Layer', options=list(vlm.layers))
@@ -90,7 +92,8 @@ class Explorer:
         self.box = w.VBox([
             w.HTML(html_text(f'Model: {name}{ours}.')), wrapping(self.upload, self.example),
             wrapping(self.question, self.button), self.status, self.dials.words, self.answers,
-            wrapping(self.dials.box, self.images), self.tab, self.layer, self.pane, w.HTML(STYLE), name_handles()])
+            wrapping(self.dials.box, self.images), self.tab, self.layer, self.pane, w.HTML(STYLE),
+            name_handles()])
         self.box.add_class(PAGE)
         self.example.value = 145
 
@@ -222,7 +225,8 @@ class Explorer:
         from IPython import get_ipython
         from IPython.display import display
         try: cell = get_ipython().get_parent()['metadata']['cellId']
-        except (AttributeError, KeyError, TypeError): cell = None    # no notebook, or one that does not tell its cells
+        except (AttributeError, KeyError, TypeError):
+            cell = None    # no notebook, or one that does not tell its cells
         if cell:
             old = SHOWN.get(cell, self)
             if old is not self: old.close()
@@ -257,7 +261,8 @@ def explore(
         finally:
             logging.set_verbosity(level)
             if bars: logging.enable_progress_bar()
-    elif loading: raise CarveError(f'the model is loaded already; {", ".join(loading)}: only together with its name')
+    elif loading:
+        raise CarveError(f'the model is loaded already; {", ".join(loading)}: only together with its name')
     ex = Explorer(vlm)
     if image is not None: ex.open_image(image, str(image) if isinstance(image, (str, Path)) else 'image.png')
     if question or image is not None: ex.question.value = question
