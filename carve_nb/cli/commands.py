@@ -376,7 +376,7 @@ def ask(
         for line in r.summary()[1:]: print_line('note', line)
     if not shown: print(tame_terminal(r, '\n\t'))
     facts = dict(model=model, version=__version__)
-    files = r.files(**facts)
+    files = r.files(**facts) if out or to_json else {}
     written = {Path(out)/name: data for name, data in files.items()} if out else {}
     if to_json: written[Path(to_json)] = files['result.json']
     for path, data in written.items(): save_file(path, data)
