@@ -502,10 +502,10 @@ def _end_with_report(folder: str|Path, report: 'Report'):
     if report.files: print(f'written to {folder}:', ', '.join(report.files))
     answers = Path(folder)/'answers.html'
     if answers.exists(): print(f'each image with its crops and answers: {answers}')
-    if any(line['status'] == 'ok' for line in report.run.records): return
-    raise IncompleteError(
-        f'nothing was answered; the first line says: {report.run.records[0]["why"].rstrip(".")}. Fix it, '
-        'and go on (carve eval: with --retry).')
+    if not any(line['status'] == 'ok' for line in report.run.records):
+        why = report.run.records[0]['why'].rstrip('.')
+        raise IncompleteError(
+            f'nothing was answered; the first line says: {why}. Fix it, and go on (carve eval: with --retry).')
 
 def _make_example(folder: str|None):
     "Write the example, say how to run it, and end"
@@ -628,9 +628,8 @@ def report_runs(
 ):
     "Make the tables and the figure of a run again, also while it goes on; of several runs, one table side by side."
     from carve_nb.runs.report import leaderboard_page, load_run, to_markdown, write_report
-    if len(folders) == 1 and out:
-        raise CarveError('--out goes with several runs; the page of one lies in its own folder.')
     if len(folders) == 1:
+        if out: raise CarveError('--out goes with several runs; the page of one lies in its own folder.')
         _end_with_report(folders[0], write_report(folders[0]))
         return
     parts = leaderboard_page({str(folder): load_run(folder) for folder in folders})
@@ -694,9 +693,8 @@ def checkup(
     *, model: str, given: dict[str, object],
 ):
     "Examine a model with images of this package, and print the line of code to use."
-    if only and (data or retry):
-        raise CarveError('--data and --retry go with the whole checkup, not with --only profile.')
     if only:
+        if data or retry: raise CarveError('--data and --retry go with the whole checkup, not with --only profile.')
         _measure_profile(model, given, out, n or 40, images, force, quiet)
         return
     if force: raise CarveError('--force goes with --only profile.')

@@ -155,8 +155,7 @@ def plot_panels(
     tiles = [fit_height(image, height) for image in panels.values()]
     gap = 8 # pixels
     size = max(6, height/20) # points, at 100 dots an inch
-    rooms = [9*size if title in scales else min(text_width(title, size), 9*size) for title in panels]
-    columns = [max(tile.width, room) for tile, room in zip(tiles, rooms)]
+    columns = [max(tile.width, 9*size) for tile in tiles]    # room for a title, and for the ends of a color bar
     width = round(max(sum(columns) + gap*(len(columns) - 1), 24*size))
     lines = [line for part in sentence.splitlines() for line in textwrap.wrap(part, int(width/size/.72))]
     below = round(1.7*size*len(lines) + .8*size) if lines else 0
