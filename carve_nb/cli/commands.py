@@ -19,7 +19,7 @@ import sys
 import tempfile
 import textwrap
 import warnings
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import copy
 from dataclasses import fields as class_fields
 from functools import partial, wraps
@@ -60,8 +60,7 @@ def read_images(paths: Iterable[str]) -> list['Image.Image']:
 
 def check_files(*paths: str|Path|None, force: bool = False, images: Collection[str] = ()):
     "Raise an error for a file that cannot be made, is one of the images, or exists, unless `force`"
-    for path in paths:
-        if not path: continue
+    for path in filter(None, paths):
         folder = os.path.dirname(os.path.abspath(path))
         if str(path) == '-' or os.path.isdir(path) or not os.path.isdir(folder):
             raise CarveError(
@@ -113,7 +112,7 @@ def terminal_width() -> int:
     "Return the columns of the terminal; a file or a pipe is as wide as it likes"
     return shutil.get_terminal_size((0, 0)).columns or 10_000
 
-def _stacked_lines(rows: list[list[str]], head: list[str], width: int) -> list[str]:
+def _stacked_lines(rows: list[list[str]], head: Sequence[str], width: int) -> list[str]:
     "Write each row as lines of its own: its name, and every other value with the name of its column"
     lines = []
     for name, *values in rows:
@@ -124,12 +123,12 @@ def _stacked_lines(rows: list[list[str]], head: list[str], width: int) -> list[s
                     textwrap.fill(f'{column}: {value}', width, initial_indent='  ', subsequent_indent='    '))
     return lines
 
-def print_table(rows: Iterable[Iterable[str]], head: Iterable[str]):
+def print_table(rows: Iterable[Iterable[str]], head: Sequence[str]):
     "Print a table as wide as the terminal; rows are stacked if columns get too narrow"
     from rich.console import Console
     from rich.table import Table
-    heads, body = list(head), [list(map(tame_terminal, row)) for row in rows]
-    table = Table(*heads, box=None, pad_edge=False, collapse_padding=True)
+    body = [list(map(tame_terminal, row)) for row in rows]
+    table = Table(*head, box=None, pad_edge=False, collapse_padding=True)
     table.columns[0].no_wrap = True
     for row in body: table.add_row(*row)
     width = terminal_width()
@@ -137,9 +136,9 @@ def print_table(rows: Iterable[Iterable[str]], head: Iterable[str]):
     Console(file=shown, width=width, markup=False).print(table)
     lines = [line.rstrip() for line in shown.getvalue().splitlines()]
     cut = shown.getvalue().count('…') > str(body).count('…')
-    print('\n'.join(_stacked_lines(body, heads, width) if cut else lines))
+    print('\n'.join(_stacked_lines(body, head, width) if cut else lines))
 
-def print_json(rows: Iterable[Iterable[str]], head: Iterable[str]):
+def print_json(rows: Iterable[Sequence[str]], head: Sequence[str]):
     "Print a table as JSON, an object for each row"
     print(json.dumps([dict(zip(head, row)) for row in rows], indent=1))
 
