@@ -60,7 +60,8 @@ def read_images(paths: Iterable[str]) -> list['Image.Image']:
 
 def check_files(*paths: str|Path|None, force: bool = False, images: Collection[str] = ()):
     "Raise an error for a file that cannot be made, is one of the images, or exists, unless `force`"
-    for path in filter(None, paths):
+    for path in paths:
+        if not path: continue
         folder = os.path.dirname(os.path.abspath(path))
         if str(path) == '-' or os.path.isdir(path) or not os.path.isdir(folder):
             raise CarveError(
