@@ -92,7 +92,8 @@ def call_table(own: list[Passed], whole: list[Passed]) -> list[list[str]]:
 
 def left_table(rows: list[list[str]]) -> str:
     "Write a table in Markdown whose columns are all aligned to the left"
-    return markdown_table(rows).replace('--:', '---')
+    head, *body = rows
+    return markdown_table(body, head).replace('--:', '---')
 
 @call_parse
 def main():

@@ -3,6 +3,7 @@ import gc
 import json
 import os
 import platform
+import shlex
 import tempfile
 import warnings
 from functools import partial
@@ -133,6 +134,17 @@ def load(folders):
                 made[name] = VLM.from_pretrained(name if name in PACKAGED else folders(name))
         return made[name]
     return get
+
+
+@pytest.fixture
+def shell(tmp_path, monkeypatch, capsys):
+    "`shell('ask a.png What?', *more)`: status and both outputs of `carve` in this process, which stands in the folder of the test"
+    from carve_nb.cli.main import main
+    monkeypatch.chdir(tmp_path)
+    def run(words, *more):
+        status = main([*shlex.split(words), *map(str, more)])
+        return status, *capsys.readouterr()
+    return run
 
 
 @pytest.fixture(scope='module')

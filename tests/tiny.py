@@ -22,6 +22,9 @@ def read_asked():
     return [(re.findall(r"'s\b| ?\w+|[^\w\s]", question), words.lower().split('|')) for question, words in asked]
 
 
+def contents(folder): return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
 def note(vlm, **kw): measured.setdefault(vlm.family.name, {}).update(kw)
 
 

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['Images', 'Question', 'Fields', 'AsJson', 'Force', 'Quiet', 'Retry', 'app', 'read_images', 'check_files',
            'make_folder', 'save_file', 'check_map', 'save_map', 'print_line', 'terminal_width', 'print_table',
-           'complete_method', 'set_fields', 'ModelOptions', 'load_options', 'command', 'demo', 'ask', 'save_the_map',
-           'write_page', 'explore', 'measure_methods', 'report_runs', 'checkup', 'list_methods', 'list_families']
+           'print_json', 'complete_method', 'set_fields', 'ModelOptions', 'load_options', 'command', 'demo', 'ask',
+           'save_the_map', 'write_page', 'explore', 'measure_methods', 'report_runs', 'checkup', 'list_methods',
+           'list_families']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #3556a64f
 import json
@@ -25,6 +26,7 @@ from functools import partial, wraps
 from importlib.util import find_spec
 from inspect import Parameter, Signature, signature
 from io import BytesIO, StringIO
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
@@ -60,15 +62,19 @@ def check_files(*paths: str|Path|None, force: bool = False, images: Collection[s
     "Raise an error for a file that cannot be made, is one of the images, or exists, unless `force`"
     for path in paths:
         if not path: continue
-        if str(path) == '-' or os.path.isdir(path) or not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-            raise CarveError(f'{path} cannot be written: name a file in a folder that exists, or /dev/stdout.')
+        folder = os.path.dirname(os.path.abspath(path))
+        if str(path) == '-' or os.path.isdir(path) or not os.path.isdir(folder):
+            raise CarveError(
+                f'{path} cannot be written: name a file in a folder that exists, or /dev/stdout.')
         if os.path.exists(path) and any(os.path.samefile(path, image) for image in images):
             raise CarveError(f'{path} is the image itself, which would be lost; name another file.')
-        if os.path.isfile(path) and not force and not str(path).startswith('/dev/'):    # which the shell may send to a file
+        # the shell may send /dev/stdout to a file
+        if os.path.isfile(path) and not force and not str(path).startswith('/dev/'):
             raise CarveError(f'{path} is there already and would be lost; name another, or --force.')
 
 def make_folder(path: str|Path, *names: str, force: bool = False, images: Collection[str] = ()):
-    "Make a folder; raise an error if it cannot be made or holds files of these names, or if one of them is an image asked about"
+    """Make a folder; raise an error if it cannot be made or holds files of these names, or if one of them is
+    an image asked about"""
     try: Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as e: raise CarveError(f'{path} cannot be a folder: {e.strerror}') from e
     check_files(*(Path(path)/name for name in names), force=force, images=images)
@@ -107,24 +113,22 @@ def terminal_width() -> int:
     "Return the columns of the terminal; a file or a pipe is as wide as it likes"
     return shutil.get_terminal_size((0, 0)).columns or 10_000
 
-def _stacked_lines(head: list[str], rows: list[list[str]], width: int) -> list[str]:
+def _stacked_lines(rows: list[list[str]], head: Sequence[str], width: int) -> list[str]:
     "Write each row as lines of its own: its name, and every other value with the name of its column"
     lines = []
     for name, *values in rows:
         lines.append(name)
         for column, value in zip(head[1:], values):
-            if value: lines.append(textwrap.fill(f'{column}: {value}', width, initial_indent='  ', subsequent_indent='    '))
+            if value:
+                lines.append(
+                    textwrap.fill(f'{column}: {value}', width, initial_indent='  ', subsequent_indent='    '))
     return lines
 
-def print_table(rows: Iterable[Sequence[str]], as_json: bool = False):
-    "Print a table, the head first, as wide as the terminal; rows are stacked if columns get too narrow; or print JSON"
+def print_table(rows: Iterable[Iterable[str]], head: Sequence[str]):
+    "Print a table as wide as the terminal; rows are stacked if columns get too narrow"
     from rich.console import Console
     from rich.table import Table
-    head, *body = map(list, rows)
-    if as_json:
-        print(json.dumps([dict(zip(head, row)) for row in body], indent=1))
-        return
-    body = [list(map(tame_terminal, row)) for row in body]
+    body = [list(map(tame_terminal, row)) for row in rows]
     table = Table(*head, box=None, pad_edge=False, collapse_padding=True)
     table.columns[0].no_wrap = True
     for row in body: table.add_row(*row)
@@ -133,11 +137,16 @@ def print_table(rows: Iterable[Sequence[str]], as_json: bool = False):
     Console(file=shown, width=width, markup=False).print(table)
     lines = [line.rstrip() for line in shown.getvalue().splitlines()]
     cut = shown.getvalue().count('…') > str(body).count('…')
-    print('\n'.join(_stacked_lines(head, body, width) if cut else lines))
+    print('\n'.join(_stacked_lines(body, head, width) if cut else lines))
+
+def print_json(rows: Iterable[Sequence[str]], head: Sequence[str]):
+    "Print a table as JSON, an object for each row"
+    print(json.dumps([dict(zip(head, row)) for row in rows], indent=1))
 
 
 # %% ../../nbs/library/cli/03_commands.ipynb #2bae3d1d
-def _read_stored(name: str) -> list[list[str]]: return json.loads((CHECKPOINTS/f'{name}.json').read_bytes())['table']
+def _read_stored(name: str) -> list[list[str]]:
+    return json.loads((CHECKPOINTS/f'{name}.json').read_bytes())['table']
 
 _METHODS = _read_stored('methods')[1:]    # name, category, and what else `carve methods` lists
 _METHOD_NAMES = tuple(row[0] for row in _METHODS)
@@ -152,7 +161,8 @@ def complete_method(incomplete: str) -> list[str]:
 
 def _parse_part(text: str) -> tuple[int, int]:
     "Read a part, such as 2/4, as its number from 0 and the number of parts"
-    if (m := re.fullmatch(r'(\d+)/(\d+)', text)) and 1 <= int(m[1]) <= int(m[2]): return int(m[1]) - 1, int(m[2])
+    found = re.fullmatch(r'(\d+)/(\d+)', text)
+    if found and 1 <= int(found[1]) <= int(found[2]): return int(found[1]) - 1, int(found[2])
     raise CarveError(f'--part {text!r} is no part; write 1/4 to 4/4 for the parts of four processes')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #97e3b398
@@ -160,8 +170,9 @@ def set_fields(specs: Iterable[str], pairs: Iterable[str] = ()) -> list[str]:
     """Add fields, KEY=VALUE, to the methods that have them.
 
     Raise an error for a field that a method lacks, or that none has."""
-    field_names = {spec: [f.name for f in class_fields(make_method(spec)) if f.init] for spec in specs}
-    known = dict.fromkeys(name for names in field_names.values() for name in names)
+    field_names = {
+        spec: [f.name for f in class_fields(make_method(spec)) if f.init] for spec in specs}
+    known = dict.fromkeys(chain(*field_names.values()))
     for pair in pairs:
         key, sign, value = pair.partition('=')
         if not sign: raise CarveError(f'{pair!r} sets nothing; write KEY=VALUE, such as p=.1')
@@ -170,7 +181,8 @@ def set_fields(specs: Iterable[str], pairs: Iterable[str] = ()) -> list[str]:
         is_list = isinstance(read, str) and re.fullmatch(r'[^ :]+,[^ :]*', value)
         if is_list: read = [read_value(item) for item in value.split(',')]
         text = value if value.isalnum() else repr(read)
-        field_names = {f'{spec}:{key}={text}' if key in names else spec: names for spec, names in field_names.items()}
+        field_names = {
+            f'{spec}:{key}={text}' if key in names else spec: names for spec, names in field_names.items()}
     return list(field_names)
 
 
@@ -178,7 +190,8 @@ def set_fields(specs: Iterable[str], pairs: Iterable[str] = ()) -> list[str]:
 # typer writes the type, such as <bool> or <int range>, after each option
 typer.core.TyperOption.display_type = typer.core.TyperArgument.display_type = lambda self, ctx: ''
 
-Images = Annotated[list[str]|None, Arg(metavar='IMAGE', help='image file; of several, the question is about one')]
+Images = Annotated[
+    list[str]|None, Arg(metavar='IMAGE', help='image file; of several, the question is about one')]
 Question = Annotated[str|None, Arg(metavar='QUESTION', help='your question, in quotation marks')]
 Fields = Annotated[list[str]|None, Opt(
     '--set', metavar='KEY=VALUE', help='a field of the method, as p=.1, query=noun, layers=3,4; repeatable')]
@@ -191,7 +204,8 @@ _model, _sample, _more = (
 
 # %% ../../nbs/library/cli/03_commands.ipynb #51d94c59
 app = typer.Typer(
-    rich_markup_mode='rich', pretty_exceptions_enable=False, context_settings=dict(help_option_names=['-h', '--help']))
+    rich_markup_mode='rich', pretty_exceptions_enable=False,
+    context_settings=dict(help_option_names=['-h', '--help']))
 
 class ModelOptions(NamedTuple):
     "The name of a model, and the arguments of `VLM.from_pretrained`"
@@ -211,21 +225,25 @@ def load_options(
     pad: Annotated[bool, _model(
         '--pad', help='pad images to a square where the processor cuts off their edges (LLaVA-1.5)')] = False,
     image_tokens: Annotated[int|None, _model(
-        metavar='N', min=1, help='at most N tokens for an image; crops are still cut from the full image')] = None,
+        metavar='N', min=1,
+        help='at most N tokens for an image; crops are still cut from the full image')] = None,
     escape: Annotated[bool, _model(
         '--escape', help='read control tokens in a question as plain text; refused otherwise')] = False,
 ) -> ModelOptions:
     "Return the model's name and the arguments of `VLM.from_pretrained`"
     find_source(model)
     if device and not re.fullmatch(r'(cpu|cuda|mps|xpu|npu|hpu|mtia|xla)(:\d+)?', device):
-        raise CarveError(f'device {device!r} is not known; write cpu, mps, cuda or, for the second GPU, cuda:1')
+        raise CarveError(
+            f'device {device!r} is not known; write cpu, mps, cuda or, for the second GPU, cuda:1')
     given = dict(
-        device=device, device_map=device_map, dtype=_SHORT_TYPES.get(dtype or '', dtype), revision=revision, pad=pad,
+        device=device, device_map=device_map, dtype=_SHORT_TYPES.get(dtype or '', dtype), revision=revision,
+        pad=pad,
         image_tokens=image_tokens, escape=escape)
     return ModelOptions(model, {k: v for k, v in given.items() if v})
 
 def _shortly(parameter: Parameter) -> Parameter:
-    "Return a parameter of `load_options` as the help of every command but `ask` has it: --model alone is shown"
+    """Return a parameter of `load_options` as the help of every command but `ask` has it: --model alone is
+    shown"""
     option = copy(parameter.annotation.__metadata__[0])
     option.hidden = parameter.name != 'model'
     option.rich_help_panel = None
@@ -271,11 +289,10 @@ def _open_question(paths: list[str]|None, question: str|None) -> _Asked:
     if paths and question and not os.path.isfile(question): return _Asked(read_images(paths), question)
     if paths or question:
         raise CarveError('give an image, or several, and then the question in quotation marks.')
-    from carve_nb.data.scenes import make_scene
-    scene = make_scene(145)
-    question = scene.question('digit').question
-    print_line('note', f'scene 145, which we chose: {question}')
-    return _Asked([scene.image], question)
+    from carve_nb.runs.demo import find_sample
+    sample = find_sample('heldout-145-digit')
+    print_line('note', f'scene 145, which we chose: {sample.question}')
+    return _Asked([sample.open()], sample.question)
 
 def _make_method(method: str, fields: Iterable[str]|None, max_new_tokens: int = 32) -> 'Method':
     "Make the method of a command, which asks for a short answer"
@@ -303,11 +320,16 @@ def demo(
         print(f'{case}:', *map(tame_terminal, r.summary()), '', sep='\n')
     for name, run in stored.items():
         same = repeat_demo(vlms[name], run, progress=not quiet)
-        print(f'{name}, 40 questions in {len(RESULT)} ways: {sum(same)} of {len(same)} answers are the stored ones')
+        print(
+            f'{name}, 40 questions in {len(RESULT)} ways: '
+            f'{sum(same)} of {len(same)} answers are the stored ones')
     print(f'all of it again: carve eval scenes --kinds digit --methods {",".join(RESULT)} --model {SMALL}')
     print(f'images and page: {tame_terminal(out)}/demo.html\n')
-    print('Right answers to 300 questions about a digit, in % [95 % interval]; pointing: the map has its peak on the target')
-    print_table(result_table(stored))
+    print(
+        'Right answers to 300 questions about a digit, in % [95 % interval]; pointing: the map has its '
+        'peak on the target')
+    table = result_table(stored)
+    print_table(table.values, table.columns)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #4901abe5
 @command('ask', '''examples:
@@ -324,8 +346,10 @@ def ask(
     max_new_tokens: Annotated[int, Opt(metavar='N', min=1, help='longest answer, in tokens')] = 32,
     box: Annotated[tuple[int, int, int, int]|None, Opt(
         metavar='X0 Y0 X1 Y1', help='true region in pixels, for --method oracle')] = None,
-    out: Annotated[str|None, Opt(metavar='DIR', help='also save all images and numbers, in this folder')] = None,
-    to_json: Annotated[str|None, Opt('--json', metavar='F', help='also save all numbers, in this file')] = None,
+    out: Annotated[
+        str|None, Opt(metavar='DIR', help='also save all images and numbers, in this folder')] = None,
+    to_json: Annotated[
+        str|None, Opt('--json', metavar='F', help='also save all numbers, in this file')] = None,
     force: Force = False,
     quiet: Annotated[bool, Opt('--quiet', help='print only the answer')] = False,
     *, model: str, given: dict[str, object],
@@ -334,7 +358,7 @@ def ask(
     opened, question = _open_question(images, question)
     name = choose(read_method(method)[0].lower(), _METHOD_NAMES, 'method', '`carve methods` lists all')
     fits = box and box[0] < box[2] and box[1] < box[3] and len(opened) == 1
-    if (name == 'oracle') != bool(box) or (box and not fits):
+    if not (fits if name == 'oracle' else box is None):
         raise CarveError('--method oracle takes one image and its true region, --box X0 Y0 X1 Y1 with X0 < X1 and Y0 < Y1; '
                          'other methods take no --box.')
     check_files(to_json, force=force, images=images or ())
@@ -352,8 +376,9 @@ def ask(
         for line in r.summary()[1:]: print_line('note', line)
     if not shown: print(tame_terminal(r, '\n\t'))
     facts = dict(model=model, version=__version__)
-    written = {Path(out)/name: data for name, data in r.files(**facts).items()} if out else {}
-    if to_json: written[to_json] = json.dumps(r.to_dict(**facts), indent=1) + '\n'
+    files = r.files(**facts) if out or to_json else {}
+    written = {Path(out)/name: data for name, data in files.items()} if out else {}
+    if to_json: written[Path(to_json)] = files['result.json']
     for path, data in written.items(): save_file(path, data)
     if shown and written: print('written:', ', '.join(map(tame_terminal, written)))
 
@@ -361,7 +386,8 @@ def ask(
 @command('map')
 def save_the_map(
     out: Annotated[str, Opt(
-        metavar='S.npy', help='numbers, float32, height x width of the image; S.png: the map over the image')],
+        metavar='S.npy',
+        help='numbers, float32, height x width of the image; S.png: the map over the image')],
     images: Images = None,
     question: Question = None,
     method: Annotated[str, Opt(
@@ -409,7 +435,8 @@ def _serve_page(path: Path, port: int, browser: bool):
     "Serve a notebook as a page until the program ends"
     from voila.app import Voila, VoilaExporter
     async def own_host(self, *args, generate=VoilaExporter.generate_from_notebook_node, **kw):
-        async for part, resources in generate(self, *args, **kw):     # without style sheets of others, which `own` blocks
+        # without style sheets of others, which `own` blocks
+        async for part, resources in generate(self, *args, **kw):
             yield re.sub('<link [^>]*"https://[^>]*>', '', part), resources
     VoilaExporter.generate_from_notebook_node = own_host
     class Page(Voila):
@@ -421,18 +448,25 @@ def _serve_page(path: Path, port: int, browser: bool):
     idle = int(os.environ.get('CARVE_IDLE_SECONDS', 900))
     words = [str(path)]
     # a browser that crashes says no farewell: its kernel, half a gigabyte, ends by itself
-    words += [f'--MappingKernelManager.cull_idle_timeout={idle}', f'--MappingKernelManager.cull_interval={min(idle, 60)}']
+    words += [
+        f'--MappingKernelManager.cull_idle_timeout={idle}',
+        f'--MappingKernelManager.cull_interval={min(idle, 60)}']
     # the kernel speaks through files of a folder of your own; any account of the machine could read its ports
     if os.name == 'posix': words += ['--KernelManager.transport=ipc', '--Voila.connection_dir_root=/tmp']
-    else: print_line('note', 'on this system other accounts of the machine can read the images and questions of the page')
+    else:
+        print_line(
+            'note',
+            'on this system other accounts of the machine can read the images and questions of the page')
     Page.launch_instance(words, ip='127.0.0.1', port=port, open_browser=True, auto_token=True,
-        log_level='ERROR', tornado_settings=dict(headers={'Content-Security-Policy': own}, websocket_max_message_size=_LARGEST))
+        log_level='ERROR',
+        tornado_settings=dict(headers={'Content-Security-Policy': own}, websocket_max_message_size=_LARGEST))
 
 @command('explore')
 def explore(
     image: Annotated[str|None, Arg(metavar='IMAGE', help='image file (default: scene 145)')] = None,
     question: Annotated[str, Arg(metavar='QUESTION', help='asked at once', show_default=False)] = '',
-    port: Annotated[int, Opt(metavar='N', min=1, max=65535, help='of this machine, or the next free one')] = 8866,
+    port: Annotated[
+        int, Opt(metavar='N', min=1, max=65535, help='of this machine, or the next free one')] = 8866,
     no_browser: Annotated[bool, Opt('--no-browser', help='only print the address')] = False,
     *, model: str, given: dict[str, object],
 ):
@@ -447,14 +481,15 @@ def explore(
         image = os.path.abspath(image)
     with tempfile.TemporaryDirectory(prefix='carve-explore-') as folder:
         call = f'explore({model!r}, {image!r}, {question!r}, **{given!r})'
-        write_page(path := Path(folder)/'explore.ipynb', f'from carve_nb.explorer.app import explore\n{call}', _DARK)
+        path = Path(folder)/'explore.ipynb'
+        write_page(path, f'from carve_nb.explorer.app import explore\n{call}', _DARK)
         _serve_page(path, port, not no_browser)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #cb5275d3
 def _print_page(parts: list['Part']):
     "Print texts and tables"
     for part in parts:
-        if isinstance(part, list): print_table(part)
+        if not isinstance(part, str): print_table(part.values, part.columns)
         else:
             for line in tame_terminal(part, '\n').split('\n'):
                 print(textwrap.fill(line, terminal_width(), subsequent_indent='  '))
@@ -466,10 +501,10 @@ def _end_with_report(folder: str|Path, report: 'Report'):
     if report.files: print(f'written to {folder}:', ', '.join(report.files))
     answers = Path(folder)/'answers.html'
     if answers.exists(): print(f'each image with its crops and answers: {answers}')
-    if any(line['status'] == 'ok' for line in report.run.records): return
-    raise IncompleteError(
-        f'nothing was answered; the first line says: {report.run.records[0]["why"].rstrip(".")}. Fix it, and go on (carve '
-        'eval: with --retry).')
+    if not any(line['status'] == 'ok' for line in report.run.records):
+        why = report.run.records[0]['why'].rstrip('.')
+        raise IncompleteError(
+            f'nothing was answered; the first line says: {why}. Fix it, and go on (carve eval: with --retry).')
 
 def _make_example(folder: str|None):
     "Write the example, say how to run it, and end"
@@ -494,7 +529,9 @@ def _read_columns(fields: Iterable[str]) -> dict[str, str|None]:
     columns: dict[str, str|None] = {}
     for pair in fields:
         field, sign, column = pair.removeprefix('names.').partition('=')
-        if not sign: raise CarveError(f'{pair!r} names no column; write names.FIELD=COLUMN, such as names.question=text')
+        if not sign:
+            raise CarveError(
+                f'{pair!r} names no column; write names.FIELD=COLUMN, such as names.question=text')
         columns[field] = column or None
     return columns
 
@@ -504,25 +541,33 @@ def measure_methods(
         metavar='DATA',
         help='scenes, a known set such as textvqa, your folder, or a .jsonl, .json, .csv, .tsv or .parquet file')],
     methods: Annotated[str, Opt(
-        metavar='A,B', help='methods of `carve methods`, also with fields (carve:p=.1), or all')] = 'none,random,lookup',
+        metavar='A,B',
+        help='methods of `carve methods`, also with fields (carve:p=.1), or all')] = 'none,random,lookup',
     fields: Annotated[list[str]|None, Opt(
-        '--set', metavar='KEY=VALUE', help='a field (p=.1), or a column (names.question=text); repeatable')] = None,
-    out: Annotated[str|None, Opt(metavar='DIR', help='folder of the run (default: eval_out/DATA-MODEL)')] = None,
+        '--set', metavar='KEY=VALUE',
+        help='a field (p=.1), or a column (names.question=text); repeatable')] = None,
+    out: Annotated[
+        str|None, Opt(metavar='DIR', help='folder of the run (default: eval_out/DATA-MODEL)')] = None,
     seed: Annotated[int, Opt(metavar='N', min=0, help='seed of random crops and of --shuffle')] = 0,
     max_new_tokens: Annotated[int|None, Opt(
         metavar='N', min=1, help='longest answer, in tokens (default: as the set says)')] = None,
-    maps: Annotated[bool, Opt('--maps', help='keep the map of each sample; load_maps(DIR, METHOD) reads them')] = False,
+    maps: Annotated[
+        bool, Opt('--maps', help='keep the map of each sample; load_maps(DIR, METHOD) reads them')] = False,
     retry: Retry = False,
     example: Annotated[str|None, Opt(
-        metavar='FOLDER', help='write a small example folder, and end', callback=_make_example, is_eager=True)] = None,
+        metavar='FOLDER', help='write a small example folder, and end', callback=_make_example,
+        is_eager=True)] = None,
     quiet: Quiet = False,
-    n: Annotated[int|None, _sample(metavar='N', min=1, help='number of samples (default: all; 300 scenes)')] = None,
+    n: Annotated[
+        int|None, _sample(metavar='N', min=1, help='number of samples (default: all; 300 scenes)')] = None,
     kinds: Annotated[str|None, _sample(metavar='K,K', help='kinds of question, of scenes')] = None,
     split: Annotated[str|None, _sample(metavar='S', help='split of the set (default: the usual one)')] = None,
     shuffle: Annotated[bool, _sample('--shuffle', help='draw the --n samples at random')] = False,
-    rule: Annotated[str|None, _sample(metavar='R', help='score by another rule, such as vqa or choice')] = None,
+    rule: Annotated[
+        str|None, _sample(metavar='R', help='score by another rule, such as vqa or choice')] = None,
     images: Annotated[Path|None, _sample(
-        metavar='DIR', exists=True, file_okay=False, help='where the images of a table lie (default: beside it)')] = None,
+        metavar='DIR', exists=True, file_okay=False,
+        help='where the images of a table lie (default: beside it)')] = None,
     root: Annotated[Path|None, _sample(
         metavar='DIR', exists=True, help='local copy of a known set, in its own layout')] = None,
     download: Annotated[bool, _sample(
@@ -538,7 +583,8 @@ def measure_methods(
     ray_address: Annotated[str|None, _more(
         metavar='A', help='with --workers: cluster to join (default: this machine)')] = None,
     part: Annotated[str, _more(
-        metavar='K/N', help='measure part K of N; other processes take the others, in the same folder')] = '1/1',
+        metavar='K/N',
+        help='measure part K of N; other processes take the others, in the same folder')] = '1/1',
     *, model: str, given: dict[str, object],
 ):
     "Measure methods on a data set, a line on disk for each sample and method. The same command resumes a stopped run."
@@ -547,10 +593,11 @@ def measure_methods(
         raise CarveError('--gpus-per-worker and --ray-address go with --workers.')
     if answer_key and not answer_by: raise CarveError('--answer-key goes with --answer-by.')
     of_columns = [pair for pair in fields or () if pair.startswith('names.')]
-    of_methods = [pair for pair in fields or () if not pair.startswith('names.')]
+    of_methods = [pair for pair in fields or () if pair not in of_columns]
     from carve_nb.data.datasets import load_benchmark
     samples = load_benchmark(     # before torch loads
-        data, n, split or None, seed if shuffle else None, rule, download, kinds=kinds.split(',') if kinds else None,
+        data, n, split or None, seed if shuffle else None, rule, download,
+        kinds=kinds.split(',') if kinds else None,
         names=_read_columns(of_columns) or None, images=images, root=root)
     specs = set_fields(split_specs(methods), of_methods)
     from carve_nb.runs.report import write_report
@@ -564,7 +611,8 @@ def measure_methods(
         from carve_nb.runs.distributed import RayEngine
         engine = RayEngine(workers, gpus_per_worker, ray_address)
     run_eval(
-        samples, model, specs, out=folder, seed=seed, max_new_tokens=max_new_tokens, answer_by=answer_by, answer_key=answer_key,
+        samples, model, specs, out=folder, seed=seed, max_new_tokens=max_new_tokens, answer_by=answer_by,
+        answer_key=answer_key,
         maps=maps, retry=retry, part=own_part, progress=not quiet, loading=given, engine=engine)
     _end_with_report(folder, write_report(folder, samples))
 
@@ -572,14 +620,15 @@ def measure_methods(
 @command('report', panel='More')
 def report_runs(
     folders: Annotated[list[Path], Arg(metavar='DIR...', help='folders of `carve eval`')],
-    out: Annotated[str|None, Opt(metavar='DIR', help='of several runs: folder of their page (default: report_out)')] = None,
+    out: Annotated[
+        str|None,
+        Opt(metavar='DIR', help='of several runs: folder of their page (default: report_out)')] = None,
     force: Force = False,
 ):
     "Make the tables and the figure of a run again, also while it goes on; of several runs, one table side by side."
     from carve_nb.runs.report import leaderboard_page, load_run, to_markdown, write_report
-    if len(folders) == 1 and out:
-        raise CarveError('--out goes with several runs; the page of one lies in its own folder.')
     if len(folders) == 1:
+        if out: raise CarveError('--out goes with several runs; the page of one lies in its own folder.')
         _end_with_report(folders[0], write_report(folders[0]))
         return
     parts = leaderboard_page({str(folder): load_run(folder) for folder in folders})
@@ -602,11 +651,14 @@ def _measure_profile(
     vlm = _open_model(model, given)
     path = profile_path(vlm)
     if path.exists() and not force:
-        raise CarveError(f'{path} is a profile of these weights; --force measures again and puts the new one there.')
+        raise CarveError(
+            f'{path} is a profile of these weights; --force measures again and puts the new one there.')
     make_folder(path.parent)     # before the work
     if out: make_folder(out)
     if images and not quiet:
-        print_line('note', f'asked: {" ".join(dict.fromkeys(s.question for s in profile_questions(vlm, n, images)))}')
+        print_line(
+            'note',
+            f'asked: {" ".join(dict.fromkeys(s.question for s in profile_questions(vlm, n, images)))}')
     profile = make_profile(vlm, n, images, lambda items: tqdm(items, leave=False, disable=quiet))
     print(profile)
     if out:
@@ -626,7 +678,7 @@ def checkup(
         metavar='FOLDER', exists=True,
         help='images, questions and boxes of your own, measured too and shown on the page')] = None,
     n: Annotated[int|None, Opt(
-        metavar='N', min=1, max=1000, help='questions of each kind (default: 104; profile: 40)')] = None,
+        metavar='N', min=2, max=1000, help='questions of each kind (default: 104; profile: 40)')] = None,
     images: Annotated[Path|None, Opt(
         metavar='DIR', exists=True, file_okay=False,
         help='photographs for the profile (default: scenes); also where the images of a --data table lie')] = None,
@@ -635,17 +687,16 @@ def checkup(
     retry: Retry = False, quiet: Quiet = False,
     only: Annotated[Literal['profile']|None, Opt(
         metavar='STAGE', help='profile: only choose query token and layers, for lookup')] = None,
-    force: Annotated[bool, Opt('--force', help='with --only profile: replace the profile of these weights')] = False,
+    force: Annotated[
+        bool, Opt('--force', help='with --only profile: replace the profile of these weights')] = False,
     *, model: str, given: dict[str, object],
 ):
     "Examine a model with images of this package, and print the line of code to use."
-    if only and (data or retry):
-        raise CarveError('--data and --retry go with the whole checkup, not with --only profile.')
     if only:
+        if data or retry: raise CarveError('--data and --retry go with the whole checkup, not with --only profile.')
         _measure_profile(model, given, out, n or 40, images, force, quiet)
         return
     if force: raise CarveError('--force goes with --only profile.')
-    if n == 1: raise CarveError('--n 1: two questions of each kind, or more.')
     from carve_nb.runs.store import run_folder
     folder = Path(out or run_folder('checkup_out', model))
     make_folder(folder)
@@ -657,7 +708,9 @@ def checkup(
         _open_model(model, given), folder, data, n, images=images, retry=retry, progress=not quiet)
     first, *more = explain(found)
     print(first, f'    {found.code}', *more, sep='\n')
-    print(f'written to {folder}: checkup.html, row.json (nothing has left this machine; the file is yours to send)')
+    print(
+        f'written to {folder}: checkup.html, row.json (nothing has left this machine; the file is yours '
+        f'to send)')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c853ca48
 _FAMILY_COLUMNS = 'family', 'sharing', 'several images', 'rows against eager'    # what fits a terminal
@@ -670,12 +723,13 @@ def list_methods(
     as_json: AsJson = False,
 ):
     "List the methods: ours, related ones and controls, with their sources; or the fields of one."
-    rows = _read_stored('methods')
+    head, *rows = _read_stored('methods')
     if name is not None:
         from carve_nb.method.registry import methods
         from carve_nb.method.settings import field_table
-        rows = field_table(methods()[name])
-    print_table(rows, as_json)
+        head, *rows = field_table(methods()[name])
+    show = print_json if as_json else print_table
+    show(rows, head)
 
 @command('families', panel='More')
 def list_families(
@@ -684,13 +738,13 @@ def list_families(
 ):
     "List the model families and what the tests measured; or all that is known about one."
     head, *rows = _read_stored('families')
+    families = {row[0]: row for row in rows}
+    show = print_json if as_json else print_table
     if name is not None:
-        choose(name, [row[0] for row in rows], 'model family')
-        row, = (row for row in rows if row[0] == name)
-        facts = [[key, value] for key, value in zip(head[1:], row[1:]) if value]
-        print_table([['about', name], *facts], as_json)
-    elif as_json: print_table([head, *rows], as_json)
-    else:
-        print_table([[row[head.index(column)] for column in _FAMILY_COLUMNS] for row in (head, *rows)])
-        print('\ncarve families NAME tells more, as does --json')
-
+        choose(name, families, 'model family')
+        facts = zip(head[1:], families[name][1:])
+        show([[key, value] for key, value in facts if value], ['about', name])
+        return
+    columns = head if as_json else _FAMILY_COLUMNS
+    show([[row[head.index(column)] for column in columns] for row in rows], columns)
+    if not as_json: print('\ncarve families NAME tells more, as does --json')

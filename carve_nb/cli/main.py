@@ -37,7 +37,8 @@ def _print_version(wanted: bool):
 
 @app.callback(epilog=EXAMPLES.replace('\n', '\n\n'))
 def top(ctx: typer.Context,
-    version: Annotated[bool, typer.Option('--version', help='print the version', callback=_print_version)] = False,
+    version: Annotated[
+        bool, typer.Option('--version', help='print the version', callback=_print_version)] = False,
     debug: Annotated[bool, typer.Option('--debug', help='show the traceback of an error')] = False):
     "See where a vision-language model looks, show it that place again, enlarged, and measure whether that helps."
     ctx.obj |= dict(debug=debug, command=ctx.invoked_subcommand)
@@ -96,8 +97,10 @@ def _note(message: Warning|str, *args: object, **kw: object):
 def main(argv: list[str]|None = None) -> int:
     "Run the command `carve`, and return its exit status"
     if sys.stdout is None:
-        return print_error(CarveError('The standard output is closed; nothing could be shown. Send it to /dev/null.'))
-    if argv is None and isinstance(sys.stdout, TextIOWrapper):    # a process of its own: no character is refused
+        return print_error(
+            CarveError('The standard output is closed; nothing could be shown. Send it to /dev/null.'))
+    # a process of its own: no character is refused
+    if argv is None and isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')
     given: dict[str, object] = {}
     with warnings.catch_warnings(), _logged():
@@ -108,10 +111,12 @@ def main(argv: list[str]|None = None) -> int:
             return 0
         except SystemExit as e: return int(e.code or 0)      # of a signal, or of what a shell asks for
         except KeyboardInterrupt:
-            if given.get('command') in ('ask', 'map'): print_line('note', 'stopped: no answer, and nothing was written.')
+            if given.get('command') in ('ask', 'map'):
+                print_line('note', 'stopped: no answer, and nothing was written.')
             return 130
         except Exception as e:
-            if not (isinstance(e, BrokenPipeError) and _nobody_reads()): return print_error(e, bool(given.get('debug')))
+            if not (isinstance(e, BrokenPipeError) and _nobody_reads()):
+                return print_error(e, bool(given.get('debug')))
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())    # where the rest goes
             return 141
 

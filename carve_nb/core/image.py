@@ -45,7 +45,8 @@ def _from_array(array: np.ndarray) -> Image.Image:
     rounded"""
     if array.ndim != 2 and array.shape[2:] != (3,):
         raise ImageError(
-            f'Array of shape {array.shape} is not an image (channels first? np.moveaxis(a, 0, -1)); {_WANTED}')
+            f'Array of shape {array.shape} is not an image (channels first? np.moveaxis(a, 0, -1)); '
+            f'{_WANTED}')
     _check_size(array.shape[1::-1], math.inf)
     if array.dtype.kind == 'f':
         low, high = array.min(), array.max()
@@ -80,7 +81,8 @@ def _scale_deep(img: Image.Image) -> Image.Image:
                          f'yourself and pass the array')
     if 0 < array.max() < 2**14:
         warnings.warn(f'16-bit image {values}: scaled from 65535, its full scale, it is dark. '
-                      'If it has fewer bits, divide it by its own full scale and pass the array.', stacklevel=4)
+                      'If it has fewer bits, divide it by its own full scale and pass the array.',
+                      stacklevel=4)
     gray = _from_array(array.astype(np.float32)/65535)
     clear = img.info.get('transparency')
     if isinstance(clear, int): gray.putalpha(Image.fromarray(np.uint8(255)*(array != clear)))

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ROUNDING', 'SMALL', 'TINY', 'PACKAGED', 'CHECKPOINTS', 'THOUGHT', 'MARK', 'replace_file', 'digest',
            'save_with_digest', 'load_with_digest', 'same_logits', 'shipped_folder', 'kept_folder', 'find_source',
-           'escape_sign', 'tame_markdown', 'table_html', 'tame_terminal', 'one_line', 'tame_cell', 'answer_span',
-           'behind_thought', 'open_thought']
+           'escape_sign', 'tame_markdown', 'table_html', 'tame_terminal', 'count_of', 'one_line', 'tame_cell',
+           'answer_span', 'behind_thought', 'open_thought']
 
 # %% ../../nbs/library/core/06_io.ipynb #2ad13d64
 import hashlib
@@ -145,6 +145,10 @@ def tame_terminal(text: object, keep: str = '') -> str:
     keep += _JOINERS
     return ''.join(c if c.isprintable() or c in keep else c.encode('unicode_escape').decode()
                    for c in str(text))
+
+def count_of(n: int, noun: str) -> str:
+    "Write a number with its noun, as in '1 image' and '2 images'"
+    return f'{n} {noun}' if n == 1 else f'{n} {noun}s'
 
 def one_line(text: object) -> str:
     "Put a text of others on one line of which every character can be printed"

@@ -45,7 +45,8 @@ def overlay(
     return Image.composite(colors, pale, weight)
 
 # %% ../../nbs/library/core/03_plotting.ipynb #ff6ae74d
-_BOX_COLORS = '#029e73', '#ffd400', '#ff4fa3', '#00e5ff', '#ff8a00', '#b48cff'   # the first is that of the crop
+# the first is that of the crop
+_BOX_COLORS = '#029e73', '#ffd400', '#ff4fa3', '#00e5ff', '#ff8a00', '#b48cff'
 
 def draw_boxes(
     img: Image.Image, boxes: Iterable[Box], colors: str|Sequence[str]|None = None, width: int = 3,
@@ -154,7 +155,7 @@ def plot_panels(
     tiles = [fit_height(image, height) for image in panels.values()]
     gap = 8 # pixels
     size = max(6, height/20) # points, at 100 dots an inch
-    columns = [max(tile.width, min(text_width(title, size), 9*size)) for title, tile in zip(panels, tiles)]
+    columns = [max(tile.width, 9*size) for tile in tiles]    # room for a title, and for the ends of a color bar
     width = round(max(sum(columns) + gap*(len(columns) - 1), 24*size))
     lines = [line for part in sentence.splitlines() for line in textwrap.wrap(part, int(width/size/.72))]
     below = round(1.7*size*len(lines) + .8*size) if lines else 0
@@ -170,12 +171,12 @@ def plot_panels(
         fig.add_artist(Rectangle(corner, tile.width/width, 3/total, color=_concept_color(name), lw=0))
         fig.text((left + 2)/width, 1 - 6/total, title, size=size, va='top', linespacing=1.15)
         if name in scales:
-            ground = Image.new('RGB', (tile.width, round(size/2)), 'white')
+            ground = Image.new('RGB', (round(column), round(size/2)), 'white')
             bar = overlay(ground, np.linspace(0, 1, 64)[None])
             fig.figimage(np.asarray(bar), round(left), bottom - round(.8*size), origin='upper')
             values, line = scales[name], (bottom - size)/total
             fig.text((left + 2)/width, line, _format_value(values.min()), size=.8*size, va='top')
-            end = (left + tile.width - 2)/width
+            end = (left + column - 2)/width
             fig.text(end, line, _format_value(values.max()), size=.8*size, va='top', ha='right')
         left += column + gap
     text = '\n'.join(lines)

@@ -38,7 +38,7 @@ def share_between(cells: int, lo: float, hi: float, a: Place, b: Place) -> np.nd
 
 class Patches(Protocol):
     "Anything on a grid of patches over an image, such as an `ImageSpan`"
-    grid: tuple[int, int]    # (gh, gw)
+    grid: tuple[int, ...]    # (gh, gw)
     box: Box                 # that it covers
 
 def patch_cover(span: Patches, box: Box) -> np.ndarray:
@@ -86,7 +86,8 @@ def pick_layers(spec: Layers, n_layers: int, attending: Collection[int]|None = N
     found = sorted(set(map(int, asked)))
     if attending is None: return found
     middle = np.mean(found)
-    return [layer for layer in found if layer in attending] or [min(attending, key=lambda layer: abs(layer - middle))]
+    return [layer for layer in found if layer in attending] or [
+        min(attending, key=lambda layer: abs(layer - middle))]
 
 Heads = str | int | list | tuple | np.ndarray | None   # what `merge_heads` takes
 

@@ -7,8 +7,10 @@ __all__ = ['TAIL', 'format_p', 'Estimate', 'rounded', 'check_scores', 'mean_inte
            'holm', 'corrected', 'paired_effect', 'auroc']
 
 # %% ../../nbs/library/core/04_stats.ipynb #1d814f65
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 from .errors import StatisticsError
 
@@ -27,16 +29,15 @@ class Estimate:
     hi: float # upper end
     n: int # questions
     p: float|None = None # two-sided; None: not tested
-    n_images: int|None = None # images that the questions are about; None: one for each
+    n_images: int = 0 # images that the questions are about; 0: one for each
     kind: str = '' # of a mean of scores: how the interval was made, such as 'Wilson'
     def __iter__(self): return iter((self.value, self.lo, self.hi))
-    def __str__(self):
-        scale, form = (100, '.1f') if self.kind else (1, '.2f')
-        value, lo, hi = (format(scale*v, form) for v in self)
-        about = '' if self.kind else f', n = {self.n}'
-        return f'{value} [{lo}, {hi}]{about}' + ('' if self.kind or self.p is None else f', {format_p(self.p)}')
+    def __str__(self) -> str:
+        if self.kind: return '{:.1f} [{:.1f}, {:.1f}]'.format(*(100*v for v in self))
+        tested = '' if self.p is None else f', {format_p(self.p)}'
+        return '{:.2f} [{:.2f}, {:.2f}]'.format(*self) + f', n = {self.n}{tested}'
     def __repr__(self):
-        on = f' on {self.n_images} images' if self.n_images not in (None, self.n) else ''
+        on = f' on {self.n_images} images' if self.n_images not in (0, self.n) else ''
         return f'{self} (n = {self.n}{on})' if self.kind else str(self)
 
 def rounded(values, digits=6) -> list:    # numbers, or an `Estimate`: its value and ends
@@ -50,12 +51,13 @@ def check_scores(*lists) -> list:    # of scores, bool or number; [n] float64 of
     shapes = {x.shape for x in arrays}
     if shapes != {(arrays[0].size,)} or not arrays[0].size or not np.isfinite(arrays).all():
         raise StatisticsError(
-            'Scores must be lists of at least one finite number, all on the same questions (leave out, and count, those '
+            'Scores must be lists of at least one finite number, all on the same questions (leave out, '
+            'and count, those '
             f'without a score); these have the shapes {[x.shape for x in arrays]}.')
     return arrays
 
 # %% ../../nbs/library/core/04_stats.ipynb #ae141af0
-def _image_totals(x, clusters=None) -> tuple:    # [n] scores; the image of each question; None: each has its own
+def _image_totals(x, clusters=None) -> tuple[np.ndarray, np.ndarray]:    # [n] scores; the image of each question
     "Return sum of scores and number of questions of each image, in order of appearance"
     if clusters is None: return x, np.ones(len(x))
     if len(clusters) != len(x):
@@ -64,8 +66,9 @@ def _image_totals(x, clusters=None) -> tuple:    # [n] scores; the image of each
     place = [number[image] for image in clusters]
     return np.bincount(place, x), np.bincount(place).astype(float)
 
-def _spread(sums, counts) -> tuple:    # [m] of each image
-    "Return the variance of the mean over all questions, by leaving out one image after another, and the effective images"
+def _spread(sums, counts) -> tuple[float, float]:    # [m] of each image
+    """Return the variance of the mean over all questions, by leaving out one image after another, and the
+    effective images"""
     m = len(sums)
     n = counts.sum()
     effective = n**2/(counts**2).sum()
@@ -76,7 +79,8 @@ def _spread(sums, counts) -> tuple:    # [m] of each image
 # %% ../../nbs/library/core/04_stats.ipynb #7c2c5013
 def _share_ends(sums, counts) -> tuple[float, float]:    # [m] right answers and questions of each image
     "Return Wilson's interval of a share, of as many independent questions as would have the same variance"
-    from statsmodels.stats.proportion import proportion_confint  # not before it is wanted: help loads this module
+    # not before it is wanted: help loads this module
+    from statsmodels.stats.proportion import proportion_confint
     n = counts.sum()
     p = sums.sum()/n
     variance, size = _spread(sums, counts)
@@ -91,31 +95,32 @@ def _within(*scores) -> bool:
     "Return whether all scores lie between 0 and 1"
     return all(0 <= x.min() and x.max() <= 1 for x in scores)
 
-def mean_interval(x, clusters=None) -> Estimate:    # the image of each question
-    "Return the mean with its interval: Wilson's where all scores are 0 or 1, or where nothing varies, Student's elsewhere"
-    x, = check_scores(x)
+def _student(x: np.ndarray, clusters: Sequence|None) -> Estimate:
+    "Return the mean of scores with Student's interval, from whole images; as wide as 0 where nothing varies"
     sums, counts = _image_totals(x, clusters)
-    value = float(x.mean())
     variance, effective = _spread(sums, counts)
-    if np.isin(x, (0, 1)).all() or not variance and _within(x):
-        return Estimate(value, *_share_ends(sums, counts), len(x), None, len(sums), 'Wilson')
-    half = stats.t.isf(TAIL, max(effective - 1, 1))*variance**.5
-    return Estimate(value, float(value - half), float(value + half), len(x), None, len(sums), 'Student')
+    value, half = x.mean(), stats.t.isf(TAIL, max(effective - 1, 1))*variance**.5
+    return Estimate(float(value), float(value - half), float(value + half), len(x), None, len(sums), 'Student')
+
+def mean_interval(x: ArrayLike, clusters: Sequence|None = None) -> Estimate:    # the image of each question
+    """Return the mean with its interval: Wilson's where all scores are 0 or 1, or where nothing varies,
+    Student's elsewhere"""
+    scores, = check_scores(x)
+    student = _student(scores, clusters)
+    alike = student.lo == student.hi and _within(scores)
+    if not alike and not np.isin(scores, (0, 1)).all(): return student
+    low, high = _share_ends(*_image_totals(scores, clusters))
+    return replace(student, lo=low, hi=high, kind='Wilson')
 
 # %% ../../nbs/library/core/04_stats.ipynb #127cd560
-def difference(a, b, clusters=None) -> Estimate:    # the image of each question
+def difference(a: ArrayLike, b: ArrayLike, clusters: Sequence|None = None) -> Estimate:    # as in `mean_interval`
     "Return the mean of a - b with Student's interval, from whole images"
-    a, b = check_scores(a, b)
-    sums, counts = _image_totals(a - b, clusters)
-    value = float((a - b).mean())
-    variance, effective = _spread(sums, counts)
-    half = stats.t.isf(TAIL, max(effective - 1, 1))*variance**.5
-    most = np.inf
-    if _within(a, b):
-        z = stats.norm.isf(TAIL)**2
-        if not variance: half = z/(len(sums) + z)
-        most = 1.
-    return Estimate(value, float(max(value - half, -most)), float(min(value + half, most)), len(a), None, len(sums), 'Student')
+    first, second = check_scores(a, b)
+    student = _student(first - second, clusters)
+    if not _within(first, second): return student
+    z = stats.norm.isf(TAIL)**2
+    half = z/(student.n_images + z) if student.lo == student.hi else 0.    # where nothing varies
+    return replace(student, lo=float(max(student.lo - half, -1)), hi=float(min(student.hi + half, 1)))
 
 # %% ../../nbs/library/core/04_stats.ipynb #cf1d7f16
 def mcnemar(a, b) -> float:
@@ -126,8 +131,9 @@ def mcnemar(a, b) -> float:
     return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.
 
 # %% ../../nbs/library/core/04_stats.ipynb #da06266d
-def paired_test(a, b, clusters=None) -> tuple:    # p, two-sided; the name of the test
-    "Test the mean difference: McNemar where each image counts once or not at all, else sign flips of whole images"
+def paired_test(a, b, clusters=None) -> tuple[float, str]:    # p, two-sided; the name of the test
+    """Test the mean difference: McNemar where each image counts once or not at all, else sign flips of whole
+    images"""
     sums, _ = _image_totals(np.subtract(*check_scores(a, b)), clusters)
     plain = sums.round(9)    # rounding noise is no difference
     if np.isin(np.abs(plain), (0, 1)).all(): return mcnemar(plain, 0*plain), 'McNemar'
@@ -154,7 +160,8 @@ def corrected(effects) -> list:    # of `Estimate`s
 
 # %% ../../nbs/library/core/04_stats.ipynb #3285eab8
 def paired_effect(a, b, clusters=None) -> Estimate:    # as in `difference`
-    "Return mean of a - b, which is no share, with its interval and the p of `paired_test`, which is one of that mean"
+    """Return mean of a - b, which is no share, with its interval and the p of `paired_test`, which is one of
+    that mean"""
     p, _ = paired_test(a, b, clusters=clusters)
     return replace(difference(a, b, clusters=clusters), p=p, kind='')
 
@@ -163,5 +170,7 @@ def auroc(score, label) -> float:    # of the positive ones true; 0..1, .5 is ch
     "Return the area under the ROC curve"
     score, label = check_scores(np.ravel(score), np.ravel(label))
     yes = label > 0
-    if yes.all() or not yes.any(): raise StatisticsError('All labels are positive, or all negative: both are needed.')
-    return float(stats.mannwhitneyu(score[yes], score[~yes], method='asymptotic').statistic/yes.sum()/(~yes).sum())
+    if yes.all() or not yes.any():
+        raise StatisticsError('All labels are positive, or all negative: both are needed.')
+    return float(
+        stats.mannwhitneyu(score[yes], score[~yes], method='asymptotic').statistic/yes.sum()/(~yes).sum())

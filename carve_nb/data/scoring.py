@@ -9,7 +9,7 @@ __all__ = ['Step', 'ARTICLES', 'RULES', 'score_answer', 'why_unread', 'patch_aur
 import math
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from types import SimpleNamespace
@@ -453,7 +453,7 @@ def why_unread(answer: object, record: Record) -> str:
     return 'the accepted answer is inside a longer one' if inside else ''
 
 # %% ../../nbs/library/data/13_scoring.ipynb #b427218d
-def patch_auroc(saliency: 'Saliency', boxes: 'list[Box]') -> float:
+def patch_auroc(saliency: 'Saliency', boxes: 'Sequence[Box]') -> float:
     """Compute the chance that a patch that points at a true region is stronger than one that does not; .5 is
     random.
 

@@ -45,7 +45,8 @@ from ..method.results import Result, format_answer, unseen_note
 
 
 # %% ../../nbs/library/explorer/07_app.ipynb #b2f06edd
-SCENES = {145: 'digit', 0: 'digit', 7: 'digit', 12: 'exist'}   # held out: seed -> kind of question; 145 was chosen
+# held out: seed -> kind of question; 145 was chosen
+SCENES = {145: 'digit', 0: 'digit', 7: 'digit', 12: 'exist'}
 TABS = 'By layer', 'By head', 'Export'
 ALT = dict(image='image with the box of the crop', map='attention map', crop='crop that the model is shown')
 SHOWN: dict[str, 'Explorer'] = {}   # cell of a notebook -> the page that it shows
@@ -76,7 +77,8 @@ class Explorer:
         self.example = dial(w.Dropdown, 'or an example', 'synthetic scenes, which our models know', '240px',
             options=[('-', None), *((f'scene {seed}', seed) for seed in SCENES)])
         self.question = dial(w.Text, 'Question', 'about the image', 'min(100%, 640px)')
-        self.button = dial(w.Button, 'Ask', 'runs the model, without and with the crop', '99px', button_style='primary')
+        self.button = dial(
+            w.Button, 'Ask', 'runs the model, without and with the crop', '99px', button_style='primary')
         self.dials = SettingsPanel(vlm, partial(self.guard, self.draw))
         self.tab = w.ToggleButtons(options=TABS, style={'button_width': '117px'})
         self.layer = dial(w.SelectionSlider, 'Layer', options=list(vlm.layers))
@@ -90,7 +92,8 @@ class Explorer:
         self.box = w.VBox([
             w.HTML(html_text(f'Model: {name}{ours}.')), wrapping(self.upload, self.example),
             wrapping(self.question, self.button), self.status, self.dials.words, self.answers,
-            wrapping(self.dials.box, self.images), self.tab, self.layer, self.pane, w.HTML(STYLE), name_handles()])
+            wrapping(self.dials.box, self.images), self.tab, self.layer, self.pane, w.HTML(STYLE),
+            name_handles()])
         self.box.add_class(PAGE)
         self.example.value = 145
 
@@ -130,8 +133,8 @@ class Explorer:
         "Open a scene, with its question"
         seed = self.example.value
         if seed is None: return
-        sample = to_sample(make_scene(seed, 'heldout'), SCENES[seed])
-        self.show_image(sample.image, f'scene {seed}', f"make_scene({seed}, 'heldout').image")
+        sample: Record = to_sample(make_scene(seed, 'heldout'), SCENES[seed])    # type: ignore[assignment]    # it has this kind
+        self.show_image(sample.open(), f'scene {seed}', f"make_scene({seed}, 'heldout').image")
         self.question.value = sample.question
         self.sample = sample
 
@@ -160,7 +163,7 @@ class Explorer:
     def keep(self, result: Result, method: Carve|Lookup):
         "Show a result"
         self.result, self.used = result, method
-        self.dials.show_words(result.rows.question_tokens)
+        self.dials.show_words(result.rows.question_tokens)    # type: ignore[union-attr]    # both methods read rows
         self.tell('Ready. Click a word of the question to see its attention, then ask again.')
         if self.still: self.still.update(self.still_bundle(), raw=True)
 
@@ -184,11 +187,12 @@ class Explorer:
             notes = dict.fromkeys([*chosen, *found.details, *found.notes, *unseen])
             about = '\n'.join([f'Crop {found.crop.box}, {scale}.', *notes])
             self.images.value = panels_html(found.panels(300), about, ALT, 280)
-            self.draw_tab(found.rows, method)
+            self.draw_tab(found, method)
 
-    def draw_tab(self, rows: AttentionRows, method: Carve|Lookup):
+    def draw_tab(self, found: Result, method: Carve|Lookup):
         "Draw the tab on top"
-        query = query_in(rows, method.query)
+        rows: AttentionRows = found.rows    # type: ignore[assignment]    # both methods read rows
+        query: str|list = query_in(rows, method.query)    # type: ignore[arg-type, assignment]
         heads = getattr(method, 'heads', 'mean')
         self.layer.layout.display = '' if self.tab.value == 'By head' else 'none'
         if self.tab.value == 'By layer':
@@ -202,7 +206,7 @@ class Explorer:
         else:
             still = self.still_bundle()
             about = EXPORT
-            code = settings_code(method, self.vlm.name, self.code, self.result.question, self.vlm.loading)
+            code = settings_code(method, self.vlm.name, self.code, found.question, self.vlm.loading)
             link = '<a download="carve.png" style="text-decoration:underline" href="data:image/png;base64,'
             images = f'{html_text(code, "pre")}{link}{still["image/png"]}">save carve.png</a>{still["text/html"]}'
         self.pane.value = html_text(about) + images
@@ -221,7 +225,8 @@ class Explorer:
         from IPython import get_ipython
         from IPython.display import display
         try: cell = get_ipython().get_parent()['metadata']['cellId']
-        except (AttributeError, KeyError, TypeError): cell = None    # no notebook, or one that does not tell its cells
+        except (AttributeError, KeyError, TypeError):
+            cell = None    # no notebook, or one that does not tell its cells
         if cell:
             old = SHOWN.get(cell, self)
             if old is not self: old.close()
@@ -252,11 +257,12 @@ def explore(
     if w.__version__ < '8': raise CarveError('The explorer needs ipywidgets 8: pip install "ipywidgets>=8"')
     if isinstance(vlm, (str, Path)):
         level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        try: vlm = VLM.from_pretrained(vlm, **loading)
+        try: vlm = VLM.from_pretrained(vlm, **loading)    # type: ignore[arg-type]
         finally:
             logging.set_verbosity(level)
             if bars: logging.enable_progress_bar()
-    elif loading: raise CarveError(f'the model is loaded already; {", ".join(loading)}: only together with its name')
+    elif loading:
+        raise CarveError(f'the model is loaded already; {", ".join(loading)}: only together with its name')
     ex = Explorer(vlm)
     if image is not None: ex.open_image(image, str(image) if isinstance(image, (str, Path)) else 'image.png')
     if question or image is not None: ex.question.value = question

@@ -36,7 +36,8 @@ def html_text(text: str, tag: str = 'div', **attributes: str) -> str:
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #96f3db1d
 PAGE = 'carve-explore'   # class of the page's box
-BIGGEST = int(os.environ.get('CARVE_UPLOAD_MB', 10))   # megabytes that a page can send, as Jupyter's server is set
+# megabytes that a page can send, as Jupyter's server is set
+BIGGEST = int(os.environ.get('CARVE_UPLOAD_MB', 10))
 SCRIPT = '''const name = root => {
     root.querySelectorAll('.noUi-handle').forEach(h => {
         const box = h.closest('.slider-container').parentElement;
@@ -88,7 +89,8 @@ OWN = 'own settings'   # where no preset has them
 FIRST = 'layers', 'lam', 'p', 'skip_above'   # dials that are always in sight
 MORE = 'steps', 'heads', 'relative', 'K', 'fill', 'final_images'
 HINT = (
-    'p: the share of the image that the crop keeps at least; the larger, the larger the crop. Ask again below: where '
+    'p: the share of the image that the crop keeps at least; the larger, the larger the crop. Ask again '
+    'below: where '
     'the first answer has a higher confidence than this, it stays, and no crop is asked about.')
 SHARES = .01, .015, .02, .03, .04, .05, .06, .08, .1, .15, .2, .25, .3, .4, .5, .6, .7, .8, .9, 1.
 LAMBDAS = [float(f'{10**(k/4):.2g}') for k in range(-32, 9)]
@@ -111,16 +113,23 @@ def make_dials(n_layers: int) -> dict[str, w.DOMWidget]:
     "Make one widget for each setting, by the name of its field"
     def steps(values: Sequence[float]) -> list[tuple[str, float]]: return [(f'{v:g}', v) for v in values]
     return dict(
-        query=dial(w.ToggleButtons, 'Attention of', 'the query token', '100%', style={'button_width': 'auto'}),
+        query=dial(
+            w.ToggleButtons, 'Attention of', 'the query token', '100%', style={'button_width': 'auto'}),
         layers=dial(w.IntRangeSlider, 'Layers', 'first and last decoder layer', max=n_layers - 1),
         lam=dial(w.SelectionSlider, 'λ', 'the larger, the weaker the contrast', options=steps(LAMBDAS)),
         p=dial(w.SelectionSlider, 'p, share kept', 'share of the image that is kept', options=steps(SHARES)),
-        skip_above=dial(w.FloatSlider, 'Ask again below', 'a first answer of more confidence stays', max=1, step=.05),
-        steps=dial(w.SelectionSlider, 'Steps', 'of the answer, whose maps are added', options=['first', 'last', 'all']),
-        heads=dial(w.Dropdown, 'Heads', 'how heads become one', options=[('mean of all', 'mean'), ('maximum', 'max')]),
+        skip_above=dial(
+            w.FloatSlider, 'Ask again below', 'a first answer of more confidence stays', max=1, step=.05),
+        steps=dial(
+            w.SelectionSlider, 'Steps', 'of the answer, whose maps are added',
+            options=['first', 'last', 'all']),
+        heads=dial(
+            w.Dropdown, 'Heads', 'how heads become one',
+            options=[('mean of all', 'mean'), ('maximum', 'max')]),
         relative=dial(w.Checkbox, 'λ in means of A_G'),
         K=dial(w.IntSlider, 'K, regions', 'connected regions that are kept', min=1, max=12),
-        fill=dial(w.Dropdown, 'Outside', 'of the kept regions', options=[('as it is', 'none'), ('black', 'black')]),
+        fill=dial(
+            w.Dropdown, 'Outside', 'of the kept regions', options=[('as it is', 'none'), ('black', 'black')]),
         final_images=dial(w.Dropdown, 'Ask with', options=[('image and crop', 'both'), ('crop alone', 'crop')]))
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #5e6189c0
@@ -151,7 +160,8 @@ class SettingsPanel:
         query = method.query or 'last'
         if query not in ('last', 'question'):
             query = read_words(self.tokens, query)[-1:] if pick_words(self.tokens, query, 'none') else 'last'
-        pressed = query if query in dict(self.words.options).values() else None     # None: nothing was asked yet
+        # None: nothing was asked yet
+        pressed = query if query in dict(self.words.options).values() else None
         values = vars(method) | dict(layers=(layers[0], layers[-1]), query=pressed)
         self.quiet = True
         for field, d in self.dials.items():
@@ -182,20 +192,23 @@ class SettingsPanel:
 
     def forget_word(self):
         "Read the query token of `lookup` again, as a clicked word may not be in the next question"
-        if isinstance(self.method.query, list): self.put(replace(self.method, query=self.presets['lookup'].query))
+        if isinstance(self.method.query, list):
+            self.put(replace(self.method, query=self.presets['lookup'].query))
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #506cbc5f
 MOST = 12   # layers on the page
 
 def film_strip(rows: AttentionRows, query: str|list, heads: Heads = 'mean') -> dict[str, Image.Image]:
-    "Draw the attention of a query token in each layer, of many layers in twelve evenly spread ones, by caption"
+    """Draw the attention of a query token in each layer, of many layers in twelve evenly spread ones, by
+    caption"""
     kept = [rows.layers[i] for i in even_places(len(rows.layers), MOST)]
     maps = {layer: rows.saliency(layers=layer, heads=heads, query=query) for layer in kept}
     return {f'layer {layer}, {S.entropy():.1f} bits': S.coarse(2**17).plot() for layer, S in maps.items()}
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #cca5650b
 def head_image(rows: AttentionRows, query: str|list) -> Image.Image:
-    "Draw the visual mass of each head, brighter where it is larger: a square for each head, a line for each layer"
+    """Draw the visual mass of each head, brighter where it is larger: a square for each head, a line for each
+    layer"""
     lit = Normalize()(rows.read(query=query, heads=None).sum(-1).numpy())
     colors: np.ndarray = colormaps['cividis'](lit, bytes=True)
     cells = Image.fromarray(colors[..., :3])

@@ -170,7 +170,7 @@ class Method:
         elif r.shown:
             with r.seconds('ask'): r.answer = session.ask(*how, r.shown, limits)
         else:
-            r.answer = r.plain_answer
+            r.answer = r.plain_answer    # type: ignore[assignment]    # asked above
             r.notes.append('nothing new to see: the answer stays')
         return r
 

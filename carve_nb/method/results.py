@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 from ..attention.session import Log
 from ..core.image import Box, Size, box_size, common_box, png_bytes, scale_box, to_raster
-from ..core.io import behind_thought, replace_file
+from ..core.io import behind_thought, count_of, replace_file
 from carve_nb.core.plotting import (
     CONCEPT_COLORS,
     draw_boxes,
@@ -25,6 +25,7 @@ from carve_nb.core.plotting import (
     plot_panels,
     strip,
 )
+from ..core.saliency import Saliency
 from ..core.text import asked_part
 from ..formulas.threshold import Region
 from .crop import Crop
@@ -64,7 +65,7 @@ class Result(Log):
     # what was shown last; the whole image where nothing was located
     crop: Crop
     method: str = ''                                # name of the method
-    answer: Answer | None = None                    # after the last question
+    answer: Answer = None    # type: ignore[assignment]    # after the last question; a finished result has it
     regions: list[Region] = field(default_factory=list)        # best first
     # images of the last question, if not the image alone
     shown: list[Image.Image] = field(default_factory=list)
@@ -110,15 +111,14 @@ class Result(Log):
 
     def summary(self) -> list[str]:
         "Return the question, both answers, box and costs, notes as lines of text"
-        n = len(self.regions)
-        regions = f'{n} region{"s"*(n > 1)}, ' if n else ''
+        regions = f'{count_of(len(self.regions), "region")}, ' if self.regions else ''
         crop = f'crop {self.crop.box}, {self.crop.scale:.1f} times; '
         seconds = f', {self.total:.2f} s' if self.seconds else ''
         return [
             self.asked,
             *([f'baseline: {format_answer(self.plain_answer)}'] if self.method != 'none' else []),
             '; '.join(filter(None, [f'{self.method}: {format_answer(self.answer)}', self.less_sure])),
-            f'{regions}{crop}{self.calls} call{"s"*(self.calls > 1)}{seconds}',
+            f'{regions}{crop}{count_of(self.calls, "call")}{seconds}',
             *self.details, *self.notes]
 
     def sentence(self) -> str: # one line, and one more for each note
@@ -144,12 +144,16 @@ class Result(Log):
             regions=[dict(box=box(o), score=o.score, area=o.area) for o in self.regions], calls=self.calls,
             seconds=dict(self.seconds), notes=[*filter(None, [self.less_sure]), *self.notes], details=list(self.details)) | more
 
+    def drawn_maps(self) -> dict[str, Saliency]:
+        "Return the maps that are drawn, by title"
+        return self.maps or ({} if self.saliency is None else {'map': self.saliency})
+
     def panels(self, height: int = 200, box: tuple | None = None) -> dict:    # title -> PIL image
         "Return the image, the maps and the crop, one by one; the true region `box` is outlined in white"
         image = fit_height(to_raster(self.image), height)
         def fit(box): return scale_box(box, self.image.size, image.size)
-        maps = self.maps or ({} if self.saliency is None else {'map': self.saliency})
-        out = dict(image=image) | {title: overlay(image, S.coarse().to_pixels()) for title, S in maps.items()}
+        maps = {title: overlay(image, S.coarse().to_pixels()) for title, S in self.drawn_maps().items()}
+        out = dict(image=image) | maps
         if self.seen and unseen_note(self.seen, self.image.size):
             out['image'] = draw_boxes(image, [fit([round(v) for v in self.seen])], CONCEPT_COLORS['control'], 3)
         for title in {'image', [*out][-1]}:
@@ -161,8 +165,9 @@ class Result(Log):
         return out
 
     def plot(self, height: int = 200, box: tuple | None = None) -> Image.Image:
-        "Return the panels in one row, the question and both answers below"
-        return plot_panels(self.panels(height, box), self.sentence(), height)
+        "Return the panels in one row, each map above a color bar with its range, the question and both answers below"
+        scales = {title: S.coarse().to_pixels() for title, S in self.drawn_maps().items()}
+        return plot_panels(self.panels(height, box), self.sentence(), height, scales)
 
     def _repr_html_(self):
         words = {title: f'{title}: {S}' for title, S in self.maps.items()}

@@ -37,27 +37,27 @@ def load_stored() -> dict[str, Run]:
     "Read the stored run of each model of this package"
     return {model: read_run(CHECKPOINTS.parent/'records'/name) for model, name in _STORED.items()}
 
-def result_table(stored: dict[str, Run]) -> list[list[str]]:
-    "Return accuracy with its 95 % interval and pointing-game accuracy of each method and model in percent, the head first"
-    columns = {'method': pd.Series(RESULT.keys(), RESULT), 'what it is': pd.Series(RESULT)}
+def result_table(stored: dict[str, Run]) -> pd.DataFrame:
+    """Return accuracy with its 95 % interval and pointing-game accuracy of each method in percent, two
+    columns a model"""
+    parts = [pd.DataFrame({'method': RESULT.keys(), 'what it is': RESULT.values()}, RESULT)]
     for model, run in stored.items():
         scores = report(run.records, kind='digit').loc[list(RESULT)]
-        columns[f'{model}, %'] = scores.apply(format_cell, axis=1, key='acc')
-        columns[f'{model} pointing'] = (100*scores.pointing).map('{:.0f}'.format).replace('nan', '-')
-    table = pd.DataFrame(columns)
-    head = ['pointing, %' if column.endswith('pointing') else column for column in table.columns]
-    return [head, *table.to_numpy().tolist()]
-
+        shown = {f'{model}, %': 'acc', 'pointing, %': 'pointing'}
+        parts.append(
+            pd.DataFrame({head: scores.apply(format_cell, axis=1, key=key) for head, key in shown.items()}))
+    return pd.concat(parts, axis=1)
 
 # %% ../../nbs/library/runs/06_demo.ipynb #8583a63d
-def find_sample(id: str) -> Record|None:
+def find_sample(id: str) -> Record:
     "Return the sample of an id, such as 'heldout-7-digit'"
     split, seed, kind = id.split('-')
-    return to_sample(make_scene(int(seed), split), kind)
+    return to_sample(make_scene(int(seed), split), kind)    # type: ignore[return-value]    # the scene has this kind
 
 # %% ../../nbs/library/runs/06_demo.ipynb #8ffb1824
 def _pick_cases(run: Run) -> dict[str, str]:
-    "Return the ids of four samples to show: the chosen one, the first, the next that `lookup` fixed, the next that it broke"
+    """Return the ids of four samples to show: the chosen one, the first, the next that `lookup` fixed, the
+    next that it broke"""
     alone = {r['id']: r['score'] for r in run.select('none', 'digit')}
     gains = {r['id']: r['score'] - alone[r['id']] for r in run.select('lookup', 'digit')}
     chosen = 'heldout-145-digit'
@@ -79,13 +79,14 @@ def show_cases(vlm: VLM, runs: dict[str, Run], out: str|Path) -> dict[str, Resul
     parts = ['White: the true region. Green: what the crop shows.']
     for name, id in _pick_cases(run).items():
         sample = find_sample(id)
-        r = method(vlm, sample.image, sample.question)
+        r = method(vlm, sample.open(), sample.question)
         shown[CASES[name]] = r = replace(r, notes=[*r.notes, f'truth: "{sample.answer}" ({id})'])
         replace_file(Path(out)/f'demo_{name}.png', png_bytes(r.plot(200, sample.box)))
         parts += [f'<h2>{CASES[name]}</h2>', panels_html(r.panels(200, sample.box), r.sentence())]
-    head, *rows = result_table(runs)
+    table = result_table(runs)
     n = len(run.select('none', 'digit'))
-    parts += [f'<h2>The result: accuracy in % [95 % interval] on {n} questions about a digit</h2>', table_html(rows, head)]
+    parts.append(f'<h2>The result: accuracy in % [95 % interval] on {n} questions about a digit</h2>')
+    parts.append(table_html(table.values, table.columns))
     replace_file(Path(out)/'demo.html', PAGE.format('CARVE on held-out scenes', '\n'.join(parts)))
     return shown
 

@@ -61,7 +61,8 @@ _RAY_SETTINGS = dict( # where Ray is started here
 def connected(address: str|None = None, cpus: int = 1) -> Iterator[ModuleType]:
     """Connect to Ray inside the block; stop it afterwards if it was started here.
 
-    The address names a cluster, such as 'auto' or 'head:6379'; without one it is this machine, with `cpus` cores."""
+    The address names a cluster, such as 'auto' or 'head:6379'; without one it is this machine, with `cpus`
+    cores."""
     if not find_spec('ray'):
         raise RunError('--workers needs Ray Data, which is not installed: pip install "ray[data]" pyarrow.')
     host, port = (address or '').removeprefix('ray://').rpartition(':')[::2]
@@ -95,7 +96,8 @@ class RayEngine:
 
     def __post_init__(self):
         if self.workers < 1 or not 0 <= (self.gpus_per_worker or 0) <= 1:
-            raise RunError(f'{self}: one worker or more; a worker holds its model on one GPU or a part of one, 0 to 1.')
+            raise RunError(
+                f'{self}: one worker or more; a worker holds its model on one GPU or a part of one, 0 to 1.')
 
     @contextmanager
     def ready(self, model: str|Path|VLM, loading: dict, config: RunConfig) -> Iterator[SimpleNamespace]:
@@ -112,7 +114,8 @@ class RayEngine:
             try: protocol, unfit = ray.get(ray.remote(**needs)(_survey).remote(place, loading, config, {}))
             except ray.exceptions.RayTaskError as e: raise e.cause from None
             setup = place, loading, config, without(protocol, MAY_CHANGE)
-            yield SimpleNamespace(ray=ray, setup=setup, needs=needs, protocol=protocol, unfit=unfit, config=config)
+            yield SimpleNamespace(
+                ray=ray, setup=setup, needs=needs, protocol=protocol, unfit=unfit, config=config)
 
     def __call__(self, job: SimpleNamespace, units: Iterable[list[Task]]) -> Iterator[list[dict]]:
         "Give each worker of `ready` one unit at a time; a unit that kills two workers has failed"
@@ -125,9 +128,11 @@ class RayEngine:
         with ray.data.DataContext.current(context), warnings.catch_warnings():
             warnings.simplefilter('ignore', ray.util.annotations.RayDeprecationWarning) # of retries that end
             rows = [dict(unit=ray.cloudpickle.dumps(o)) for o in lost.items()]
-            pool = ray.data.ActorPoolStrategy(size=min(self.workers, len(rows)), max_tasks_in_flight_per_actor=1)
+            pool = ray.data.ActorPoolStrategy(
+                size=min(self.workers, len(rows)), max_tasks_in_flight_per_actor=1)
             measured = ray.data.from_items(rows, override_num_blocks=min(len(rows), 4000)).map_batches(
-                ModelWorker, fn_constructor_args=job.setup, compute=pool, batch_size=1, max_restarts=-1, max_task_retries=1,
+                ModelWorker, fn_constructor_args=job.setup, compute=pool, batch_size=1, max_restarts=-1,
+                max_task_retries=1,
                 **job.needs)
         try:
             for row in measured.iter_rows():
@@ -138,4 +143,6 @@ class RayEngine:
             raise RunError(f'The workers cannot go on: {str(e).strip().splitlines()[-1]}') from None
         died = dict(status='error', why='the process that measured it died twice')
         for at, r, methods in (task for unit in lost.values() for task in unit):
-            yield [dict(id=r.id, at=at, kind=r.kind, question=r.question, method=m) | died for m in methods]
+            yield [
+                dict(id=r.id, at=at, kind=r.kind, question=r.question, method=m) | died for m in methods
+                or job.config.methods]

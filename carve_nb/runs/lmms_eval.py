@@ -70,15 +70,20 @@ class Adapter:
     cache_hook: Any
 
     def __init__(self,
-        pretrained: str|VLM = SMALL, method: str = 'carve', max_new_tokens: int|None = None, split: bool = False,
-        on_error: str = 'raise', answer_by: str|None = None, answer_key: str|None = None, image_tokens: int|None = None,
-        device: str|None = None, dtype: str|None = None, revision: str|None = None, trust_remote_code: bool = False,
+        pretrained: str|VLM = SMALL, method: str = 'carve', max_new_tokens: int|None = None,
+        split: bool = False,
+        on_error: str = 'raise', answer_by: str|None = None, answer_key: str|None = None,
+        image_tokens: int|None = None,
+        device: str|None = None, dtype: str|None = None, revision: str|None = None,
+        trust_remote_code: bool = False,
         log: str|None = None, batch_size: int = 1, max_batch_size: int|None = None, **fields,
     ):
         super().__init__()
         if int(os.environ.get('WORLD_SIZE', 1)) > 1:
-            raise CarveError('The plug-in runs in one process; start lmms-eval without accelerate or torchrun.')
-        if on_error not in ('raise', 'empty'): raise CarveError(f"on_error={on_error!r}: use 'raise' or 'empty'")
+            raise CarveError(
+                'The plug-in runs in one process; start lmms-eval without accelerate or torchrun.')
+        if on_error not in ('raise', 'empty'):
+            raise CarveError(f"on_error={on_error!r}: use 'raise' or 'empty'")
         name, given = read_method(str(method))
         self.fields = {**given, **fields}
         self.longest = max_new_tokens
@@ -86,18 +91,21 @@ class Adapter:
         self.log = log and Path(log)    # a line of JSON for each request
         self.on_error = on_error
         self.method = make_method(name, **self.fields)
-        if 'box' in methods()[name].needs: raise CarveError(f'method={name!r} needs the true region, which no task gives.')
+        if 'box' in methods()[name].needs:
+            raise CarveError(f'method={name!r} needs the true region, which no task gives.')
         if answer_by and self.method.no_crop: raise CarveError(f'{name} {self.method.no_crop}: leave answer_by out.')
         self.key = ''                       # of the image that was asked about last
         self.session: Session|None = None   # about it
         self.noted: set[str] = set()   # notes that were shown, without their numbers
         self.by = answer_by and open_answerer(answer_by, answer_key)
         given = dict(
-            device=device, dtype=dtype, revision=revision, image_tokens=image_tokens, trust_remote_code=trust_remote_code)
+            device=device, dtype=dtype, revision=revision, image_tokens=image_tokens,
+            trust_remote_code=trust_remote_code)
         self.vlm = as_vlm(pretrained, {k: v for k, v in given.items() if v})
 
     def answer(
-        self, context: str, asked: dict, doc_to_visual: Callable[[dict], list], doc_id: int, task: str, split: str,
+        self, context: str, asked: dict, doc_to_visual: Callable[[dict], list], doc_id: int, task: str,
+        split: str,
     ) -> tuple[str, dict]:
         "Return the answer to one request, up to the first stop word, and its token counts"
         question, suffix = _split_context(context) if self.split else (str(context).strip(), None)
@@ -117,14 +125,16 @@ class Adapter:
         counts = dict(input_tokens=r.answer.n_prompt, output_tokens=len(r.answer.tokens))
         if self.log:
             line = dict(
-                task=task, doc_id=doc_id, question=question, answer=text, plain_answer=r.plain_answer and str(r.plain_answer),
+                task=task, doc_id=doc_id, question=question, answer=text,
+                plain_answer=r.plain_answer and str(r.plain_answer),
                 box=r.crop and [*map(int, r.crop.box)], calls=r.calls, notes=r.notes, **counts)
-            with self.log.open('a', encoding='utf-8') as f: f.write(json.dumps(line, ensure_ascii=False) + '\n')
+            with self.log.open('a', encoding='utf-8') as f:
+                f.write(json.dumps(line, ensure_ascii=False) + '\n')
         return text, counts
 
     def generate_until(self, requests: list) -> list[tuple[str, dict]]:
-        """Answer in the order of the requests, each with its token counts, which lmms-eval logs; with on_error='empty' an
-        error becomes an empty answer and a warning"""
+        """Answer in the order of the requests, each with its token counts, which lmms-eval logs; with
+        on_error='empty' an error becomes an empty answer and a warning"""
         answers = []
         for r in requests:
             try: answers.append(self.answer(*r.args))
@@ -138,7 +148,8 @@ class Adapter:
     def loglikelihood(self, requests: list):
         "Refuse: likelihoods are not offered"
         raise CarveError(
-            'Tasks that compare likelihoods, or that have several rounds, are not supported: a method ends in one '
+            'Tasks that compare likelihoods, or that have several rounds, are not supported: a method '
+            'ends in one '
             'answer. Choose a task of the type generate_until.')
     generate_until_multi_round = loglikelihood
 

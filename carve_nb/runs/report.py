@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WHERE', 'ABOUT', 'Part', 'COLUMNS', 'PAGE', 'compare_methods', 'find_base', 'report', 'kinds_of', 'report_kinds',
-           'format_cell', 'table_rows', 'markdown_table', 'without_values', 'remarks', 'count_questions',
+           'format_cell', 'format_report', 'markdown_table', 'without_values', 'remarks', 'count_questions',
            'few_questions', 'run_name', 'unfinished', 'page', 'run_html', 'to_markdown', 'markdown', 'plot_report',
            'results_table', 'load_maps', 'load_run', 'leaderboard_page', 'answers_page', 'Report', 'write_report']
 
@@ -19,13 +19,13 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 from fastcore.basics import groupby
 from matplotlib.figure import Figure
 from ..core.errors import RunError
-from ..core.io import escape_sign, one_line, replace_file, table_html, tame_cell, tame_markdown
+from ..core.io import count_of, escape_sign, one_line, replace_file, table_html, tame_cell, tame_markdown
 from ..core.plotting import draw_boxes, figure_bytes, outline_target, panels_html, plot_forest
 from ..core.saliency import Saliency
 from ..core.stats import difference, holm, mean_interval, paired_test
@@ -35,7 +35,8 @@ from .store import FAILED, Run, attempt, read_run
 
 # %% ../../nbs/library/runs/03_report.ipynb #382b7b94
 def compare_methods(mine: Iterable[dict], others: Iterable[dict]) -> dict[str, float|str]:
-    "Compare records of a method with another's, on the samples that both answered: gain in parts of 1, the other's mean, p"
+    """Compare records of a method with another's, on the samples that both answered: gain in parts of 1, the
+    other's mean, p"""
     scores = {r['id']: r['score'] for r in others}
     both = [(r['score'], scores[r['id']], image_key_of(r)) for r in mine if r['id'] in scores]
     if not both: return {}
@@ -50,14 +51,16 @@ def find_base(methods: Iterable[str], base: str = 'none') -> str|None:
 
 WHERE = 'pointing', 'auroc', 'iou', 'calls'
 _NUMBERS = (
-    'n', 'failed', 'acc', 'lo', 'hi', 'worst', *WHERE, 'gain', 'gain_lo', 'gain_hi', 'baseline', 'p', 'test', 'p_holm')
+    'n', 'failed', 'acc', 'lo', 'hi', 'worst', *WHERE, 'gain', 'gain_lo', 'gain_hi', 'baseline', 'p', 'test',
+    'p_holm')
 
 def report(records: list[dict], base: str = 'none', kind: str|None = None) -> pd.DataFrame:
-    """Compare methods on the same questions, of all kinds or of one: a row for each method, shares in parts of 1.
+    """Compare methods on the same questions, of all kinds or of one: a row for each method, shares in parts
+    of 1.
 
-    Columns: n, failed; acc, its interval lo and hi, worst (failures counted as wrong); means of pointing, auroc, iou, calls;
-    gain over `base` on common samples with its interval, baseline (accuracy of `base` there), p, test, p_holm. NaN: nothing to
-    count."""
+    Columns: n, failed; acc, its interval lo and hi, worst (failures counted as wrong); means of pointing,
+    auroc, iou, calls; gain over `base` on common samples with its interval, baseline (accuracy of `base`
+    there), p, test, p_holm. NaN: nothing to count."""
     asked = groupby((r for r in records if r['id'] and kind in (None, r['kind'])), lambda r: r['method'])
     good = {m: [r for r in lines if r['status'] == 'ok'] for m, lines in asked.items()}
     reference = find_base(good, base)
@@ -78,13 +81,15 @@ def kinds_of(records: Iterable[dict]) -> list[str]:
     return list(dict.fromkeys(r['kind'] for r in records if r['id']))
 
 def report_kinds(records: list[dict]) -> pd.DataFrame:
-    "Compare methods on each kind of question, corrected for the comparisons of all kinds: a row for each kind and method"
+    """Compare methods on each kind of question, corrected for the comparisons of all kinds: a row for each
+    kind and method"""
     table = pd.concat({k: report(records, kind=k) for k in kinds_of(records)}, names=['kind'])
     return table.assign(p_holm=holm(table.p))
 
 # %% ../../nbs/library/runs/03_report.ipynb #b8d10c52
 _HEADS = dict(
-    acc='accuracy, %', n='n', gain='against baseline, points', p='p', p_holm='p (Holm)', pointing='pointing, %',
+    acc='accuracy, %', n='n', gain='against baseline, points', p='p', p_holm='p (Holm)',
+    pointing='pointing, %',
     auroc='AUROC', iou='IoU', calls='calls', failed='failed')
 ABOUT = dict(
     pointing="pointing: how often the map's strongest patch lies on the true region",
@@ -92,7 +97,8 @@ ABOUT = dict(
     iou='IoU: the area that the crop and the true region share, in parts of what they cover together',
     calls='calls: how often the model is asked for one answer')
 _ABOUT_RANDOM = (
-    '; by random three times: two calls find how large the crop of carve is, and random shows another place of this size')
+    '; by random three times: two calls find how large the crop of carve is, and random shows another '
+    'place of this size')
 _ENDS = dict(acc=('lo', 'hi'), gain=('gain_lo', 'gain_hi'))
 
 def _label(method: str) -> str: return f'{method} (baseline)' if find_base([method]) else method
@@ -109,19 +115,20 @@ def format_cell(row: Mapping, key: str) -> str:
     value, lo, hi = (f'{100*row[k]:{sign}.1f}' for k in (key, *_ENDS[key]))
     return f'{value} [{lo}, {hi}]'
 
-def table_rows(table: pd.DataFrame) -> list[list[str]]:
-    "Format a report as rows of words, the head first: the columns that have a value"
-    known = [c for c in _HEADS if table[c].notna().any()]
-    rows = [[_label(m), *(format_cell(row, c) for c in known)] for m, row in table.iterrows()]
-    return [['method', *(_HEADS[column] for column in known)], *rows]
+def format_report(table: pd.DataFrame) -> pd.DataFrame:
+    "Write a report for people: a column of words for each column that has a value"
+    shown = pd.DataFrame({'method': table.index.map(_label)}, table.index)
+    for column, head in _HEADS.items():
+        if table[column].notna().any(): shown[head] = table.apply(format_cell, axis=1, key=column)
+    return shown
 
-def markdown_table(rows: Iterable[Iterable]) -> str:
-    "Write a table in Markdown, the head first; bars inside cells are escaped"
+def markdown_table(rows: Iterable[Iterable], head: Iterable) -> str:
+    "Write a table in Markdown; bars inside cells are escaped"
     def line(cells: Iterable) -> str:
         return '| ' + ' | '.join(re.sub(r'(\\*)(\|)', escape_sign, one_line(cell)) for cell in cells) + ' |'
-    head, *rest = map(list, rows)
+    head = list(head)
     rule = ['---'] + ['--:']*(len(head) - 1)
-    return '\n'.join(map(line, [head, rule, *rest]))
+    return '\n'.join(map(line, [head, rule, *rows]))
 
 # %% ../../nbs/library/runs/03_report.ipynb #ac4b1090
 _MOST = 12      # remarks that are shown
@@ -137,7 +144,8 @@ def without_values(text: str) -> str:
     return re.sub(r'"[^"]*"|\d[\d.,]*', '', text)
 
 def remarks(run: Run) -> list[str]:
-    "List the remarks below the tables, the most frequent first: failures, answers that could not be read, notes, damaged lines"
+    """List the remarks below the tables, the most frequent first: failures, answers that could not be read,
+    notes, damaged lines"""
     said = [(r['method'], text) for r in run.records for text in _remarks_of(r)]
     alike = groupby(said, lambda o: (o[0], without_values(o[1])))
     total = Counter(r['method'] for r in run.records)
@@ -145,9 +153,11 @@ def remarks(run: Run) -> list[str]:
     for some in sorted(alike.values(), key=len, reverse=True):
         method, text = some[0]
         lines.append(f'`{method}`, {len(some)} of {total[method]}: {text}')
-    if more := lines[_MOST:]: lines[_MOST:] = [f'{len(more)} rarer remarks; all are in records.jsonl']
-    if n := run.damaged:
-        lines.append(f'{n} damaged line{"s"*(n > 1)} of the records cannot be read and do not count')
+    rarer = len(lines) - _MOST
+    if rarer > 0: lines[_MOST:] = [f'{rarer} rarer remarks; all are in records.jsonl']
+    if run.damaged:
+        lines.append(
+            f'{count_of(run.damaged, "damaged line")} of the records cannot be read and do not count')
     return [*map(one_line, lines)]
 
 # %% ../../nbs/library/runs/03_report.ipynb #444298fb
@@ -156,7 +166,8 @@ def count_questions(records: list[dict]) -> str:
     asked = [r for r in records if r['id']]
     n = len({r['id'] for r in asked})
     images = len(set(map(image_key_of, asked)))
-    return f'{n} question{"s"*(n != 1)}' + f' on {images} image{"s"*(images != 1)}'*(images < n)
+    questions = count_of(n, 'question')
+    return f'{questions} on {count_of(images, "image")}' if images < n else questions
 
 def few_questions(records: list[dict]) -> str:
     "Say that fewer than ten questions show nothing; '' of more"
@@ -168,54 +179,61 @@ def run_name(run: Run) -> str:
     return one_line(', '.join(run.protocol[k]['name'] for k in ('data', 'model')))
 
 def unfinished(run: Run) -> str:
-    "Say how many answers of a run are there, of all methods and of those that lack some; '' of a finished run"
+    """Say how many answers of a run are there, of all methods and of those that lack some; '' of a finished
+    run"""
     total = run.protocol['data']['n']
     lines = Counter(r['method'] for r in run.records if r['id'])
     unfit = {r['method'] for r in run.records if not r['id']}
     asked = [m for m in run.protocol['methods'] if m not in unfit]
     lacking = [f'{m} {lines[m]} of {total}' for m in asked if lines[m] < total]
     if not lacking: return ''
+    if len(lacking) > 4: lacking[4:] = ['and others']
     there = f'{sum(lines[m] for m in asked)} of {total*len(asked)} answers'
-    return ' ' + one_line(f'(unfinished: {there}; {", ".join(lacking[:4])}{" and others"*(len(lacking) > 4)})')
+    return ' ' + one_line(f'(unfinished: {there}; {", ".join(lacking)})')
 
 _STATISTICS = (
-    "95 % intervals: Wilson's for shares, Student's for other means and for differences; questions about one image count "
-    'together. p against the baseline, on the samples that both answered: exact McNemar test, or where answers are partly right '
-    'or share an image the sign-flip test of the mean difference. Holm: corrected for all comparisons of the first table, and '
+    "95 % intervals: Wilson's for shares, Student's for other means and for differences; questions about "
+    "one image count "
+    'together. p against the baseline, on the samples that both answered: exact McNemar test, or where '
+    'answers are partly right '
+    'or share an image the sign-flip test of the mean difference. Holm: corrected for all comparisons of '
+    'the first table, and '
     'for all of the tables by kind together.')
 
 # %% ../../nbs/library/runs/03_report.ipynb #9933c733
-Part = str|list[list[str]]    # of a page: a text, or the rows of a table, the head first
+Part: TypeAlias = str|pd.DataFrame    # of a page: a text, or a table of words
 
-def page(run: Run, table: pd.DataFrame|None = None) -> list[Part]:
+def page(run: Run, table: pd.DataFrame) -> list[Part]:
     "Describe a run: its tables, as of `report`, their intervals, tests and corrections, and remarks"
-    if table is None: table = report(run.records)
     about = count_questions(run.records) + few_questions(run.records)
-    parts: list[Part] = [run_name(run) + unfinished(run), about, table_rows(table)]
+    parts: list[Part] = [run_name(run) + unfinished(run), about, format_report(table)]
     if len(kinds_of(run.records)) > 1:
         for kind, split in report_kinds(run.records).groupby(level='kind', sort=False):
-            parts += [f'**{one_line(kind or "other")}**', table_rows(split.droplevel('kind'))]
+            parts += [f'**{one_line(kind or "other")}**', format_report(split.droplevel('kind'))]
     failed = table[(table.failed > 0) & (table.n > 0)]
-    if worst := ', '.join(f'`{one_line(m)}`: {100*row.worst:.1f} %' for m, row in failed.iterrows()):
+    if len(failed):
+        worst = ', '.join(f'`{one_line(method)}`: {100*row.worst:.1f} %' for method, row in failed.iterrows())
         parts.append(f'Accuracy if failures are counted as wrong: {worst}.')
-    columns = '\n'.join(f'- {text}' for k, text in ABOUT.items() if table[k].notna().any())
+    parts += remarks(run)
+    columns = '\n'.join(f'- {text}' for column, text in ABOUT.items() if table[column].notna().any())
     if columns and find_base(table.index, 'random'): columns += _ABOUT_RANDOM
-    return [part for part in (*parts, *remarks(run), columns, _STATISTICS) if part]
+    if columns: parts.append(columns)
+    return [*parts, _STATISTICS]
 
 def run_html(run: Run) -> str:
     "Show a run in a notebook: what it is, how far it came, and its table"
-    head, *rows = table_rows(report(run.records))
+    table = format_report(report(run.records))
     about = f'{run_name(run)}{unfinished(run)}: {count_questions(run.records)}{few_questions(run.records)}'
-    return f'<p>{escape(about)}</p>{table_html(rows, head)}'
+    return f'<p>{escape(about)}</p>{table_html(table.values, table.columns)}'
 
 def to_markdown(parts: list[Part]) -> str:
     "Write a page in Markdown, harmless whatever names a set, a kind or a method has"
-    texts = [part if isinstance(part, str) else markdown_table(part) for part in parts]
+    texts = [part if isinstance(part, str) else markdown_table(part.values, part.columns) for part in parts]
     return tame_markdown('# ' + '\n\n'.join(texts) + '\n')
 
 def markdown(run: Run) -> str:
     "Write the page of a run in Markdown"
-    return to_markdown(page(run))
+    return to_markdown(page(run, report(run.records)))
 
 # %% ../../nbs/library/runs/03_report.ipynb #301e41fa
 def plot_report(table: pd.DataFrame) -> Figure:
@@ -225,13 +243,15 @@ def plot_report(table: pd.DataFrame) -> Figure:
     ax = fig.subplots()
     ends = {m: [(row.acc, row.lo, row.hi)] for m, row in rows.iterrows()}
     if ends: plot_forest(ax, ends, scale=100, zero=rows.acc.get(find_base(ends)))
-    ax.set_yticks(range(len(rows)), [one_line(_label(m)) for m in rows.index], parse_math=False)     # a dollar is a dollar
+    # a dollar is a dollar
+    ax.set_yticks(range(len(rows)), [one_line(_label(m)) for m in rows.index], parse_math=False)
     ax.set_xlabel('accuracy, %')
     return fig
 
 # %% ../../nbs/library/runs/03_report.ipynb #ab6f662d
 COLUMNS = (
-    'id', 'image_key', 'kind', 'method', 'status', 'question', 'answer', 'truth', 'score', 'confidence', 'plain_answer', 'hit',
+    'id', 'image_key', 'kind', 'method', 'status', 'question', 'answer', 'truth', 'score', 'confidence',
+    'plain_answer', 'hit',
     'pointing', 'auroc', 'iou', 'box', 'calls', 'notes', 'why', 'key')
 
 def results_table(records: list[dict]) -> pd.DataFrame:
@@ -248,7 +268,8 @@ def load_run(folder: str|Path) -> Run:
     run = read_run(folder)
     data = run.protocol.get('data')
     if isinstance(data, dict) and {'name', 'n', 'rule'} <= {*data}: return run
-    raise RunError(f'{folder} holds no run of `carve eval`: there is no protocol.json in it, or it names no data.')
+    raise RunError(
+        f'{folder} holds no run of `carve eval`: there is no protocol.json in it, or it names no data.')
 
 
 # %% ../../nbs/library/runs/03_report.ipynb #5ebb00fe
@@ -263,19 +284,23 @@ def leaderboard_page(runs: dict[str, Run]) -> list[Part]:
         fewer = table.n.map(lambda n, most=table.n.max(): f' (n = {n:.0f})' if n < most else '')
         columns[name] = cells + stars + fewer
         about.append(one_line(f'{name}: {run_name(run)}{unfinished(run)}, {count_questions(run.records)}'))
-    order = pd.concat(means, axis=1, sort=False).mean(axis=1).sort_values(ascending=False, kind='stable').index
+    order = pd.concat(means, axis=1, sort=False).mean(axis=1).sort_values(
+        ascending=False, kind='stable').index
     shown = pd.DataFrame(columns).reindex(order).fillna('-')
-    rows = [[_label(method), *cells] for method, *cells in shown.itertuples()]
+    shown.insert(0, 'method', shown.index.map(_label), allow_duplicates=True)
     return [
-        'Accuracy in % [95 % interval], runs side by side', [['method', *columns], *rows], *about,
-        "A star: another share than the baseline's (p < 0.05, Holm). Where a cell has an n, the method answered fewer questions "
+        'Accuracy in % [95 % interval], runs side by side', shown, *about,
+        "A star: another share than the baseline's (p < 0.05, Holm). Where a cell has an n, the method "
+        "answered fewer questions "
         'than others.']
 
 
 # %% ../../nbs/library/runs/03_report.ipynb #6f581db5
 PAGE = (
-    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{0}</title>'
-    '<style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui;max-width:75rem;margin:2rem auto;padding:0 1rem}}'
+    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" '
+    'content="width=device-width"><title>{0}</title>'
+    '<style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui;max-width:75rem;margin:2rem '
+    'auto;padding:0 1rem}}'
     'table{{display:block;overflow-x:auto}}td,th{{padding:.1rem 1.5rem .1rem 0;white-space:nowrap}}</style>'
     '<h1>{0}</h1>{1}</html>')
 
@@ -283,7 +308,8 @@ _MOST_SHOWN = 50      # questions of the page
 _CROP_COLORS = dict(
     green='#029e73', yellow='#ffd400', pink='#ff4fa3', cyan='#00e5ff', orange='#ff8a00', violet='#b48cff')
 _QUESTION = (
-    '<section style="display:flex;flex-wrap:wrap;gap:1rem;margin:1.5rem 0"><div style="flex:1 1 300px;max-width:300px">{}</div>'
+    '<section style="display:flex;flex-wrap:wrap;gap:1rem;margin:1.5rem 0"><div style="flex:1 1 '
+    '300px;max-width:300px">{}</div>'
     '<div style="flex:2 1 300px;min-width:0;overflow-wrap:anywhere"><b>{}</b><br>truth: {}{}</div></section>')
 
 def _grade(line: dict) -> str:
@@ -298,10 +324,13 @@ def _question_html(record: Record, lines: list[dict], colors: dict[str, str]) ->
     figure = f'<p>{escape(opened.why)}</p>'
     if opened.value:
         image, box = opened.value.image, opened.value.box
-        crops = {method: crop for method, crop in crops.items() if method in colors and crop != [0, 0, *image.size]}
+        crops = {
+            method: crop for method,
+            crop in crops.items() if method in colors and crop != [0, 0, *image.size]}
         pens = [_CROP_COLORS[colors[method]] for method in crops]
         drawn = draw_boxes(image, crops.values(), pens, max(3, image.width//100)) if crops else image
-        figure = panels_html({'': outline_target(drawn, box) if box else drawn}, words={'': record.question}, width=300)
+        figure = panels_html(
+            {'': outline_target(drawn, box) if box else drawn}, words={'': record.question}, width=300)
     rows = []
     for line in lines:
         crop = colors[line['method']] if line['method'] in crops else ''
@@ -310,7 +339,8 @@ def _question_html(record: Record, lines: list[dict], colors: dict[str, str]) ->
     return _QUESTION.format(figure, escape(record.question), escape(str(record.answer)), table)
 
 def answers_page(run: Run, data: DataSet) -> str:
-    "Lay out the questions of a run as an HTML page: each image with its crops, and the answer of every method"
+    """Lay out the questions of a run as an HTML page: each image with its crops, and the answer of every
+    method"""
     lines = groupby((r for r in run.records if r['id']), lambda r: r['id'])
     shown = [record for record in data if record.id in lines][:_MOST_SHOWN]
     names = [method for method in run.protocol['methods'] if find_base([method]) is None]
@@ -337,7 +367,8 @@ def write_report(folder: str|Path, data: DataSet|None = None) -> Report:
     table = report(run.records)
     parts = page(run, table)
     files = {
-        'results.csv': results_table(run.records).map(tame_cell).to_csv(index=False), 'table.md': to_markdown(parts),
+        'results.csv': results_table(run.records).map(tame_cell).to_csv(index=False),
+        'table.md': to_markdown(parts),
         'accuracy.png': figure_bytes(plot_report(table))}
     names = [*files]
     if data is not None: files['answers.html'] = answers_page(run, data)
@@ -345,7 +376,8 @@ def write_report(folder: str|Path, data: DataSet|None = None) -> Report:
         for name, content in files.items(): replace_file(Path(folder)/name, content)
     except OSError as e:
         if e.errno not in (errno.EROFS, errno.EACCES, errno.EPERM): raise
-        warnings.warn(f'{e.filename} cannot be written: {e.strerror}. The report is shown and not kept.', stacklevel=2)
+        warnings.warn(
+            f'{e.filename} cannot be written: {e.strerror}. The report is shown and not kept.', stacklevel=2)
         names = []
     return Report(run, names, parts)
 

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 import numpy
 import PIL
 import torch
@@ -27,12 +27,12 @@ from tqdm import tqdm
 from .. import __version__
 from ..attention.session import Session
 from ..attention.vlm import VLM
-from ..core.errors import RunError, UnsupportedError, choose
+from ..core.errors import RunError, UnsupportedError
 from ..core.image import Box, box_iou, union_box
 from ..core.io import SMALL, digest
 from ..data.datasets import DataSet, load_benchmark, sample_keys
 from ..data.records import Record
-from ..data.scoring import RULES, patch_auroc, score_answer, why_unread
+from ..data.scoring import patch_auroc, score_answer, why_unread
 from ..method.base import Method
 from ..method.registry import make_method, methods, read_method, split_specs
 from ..method.results import Result
@@ -47,7 +47,7 @@ def equip(
     method: Method, suffix: str|None, max_new_tokens: int, seed: int = 0, given: Collection[str] = (),
 ) -> Method:
     "Return a method with the suffix and length of the set; fields that were given stay"
-    common = method.in_runs | dict(suffix=suffix, max_new_tokens=max_new_tokens, seed=seed)
+    common: dict[str, Any] = method.in_runs | dict(suffix=suffix, max_new_tokens=max_new_tokens, seed=seed)
     free = {f.name for f in fields(method) if f.init} - {*given}
     return replace(method, **{k: common[k] for k in common if k in free})
 
@@ -71,7 +71,8 @@ class RunConfig:
             kind = methods()[name]
             if not given and 'model' in kind.needs:
                 raise RunError(
-                    f'{name} needs a second model; give it in its fields, such as {name}:model=FOLDER, as the page about '
+                    f'{name} needs a second model; give it in its fields, such as {name}:model=FOLDER, as '
+                    f'the page about '
                     'the method says.')
             try: method = make_method(kind, **given)
             except (TypeError, ValueError) as e: raise RunError(f'{spec!r}: {e}') from e
@@ -90,10 +91,12 @@ class Task(NamedTuple):
     methods: list|None = None # names; None: all
 
 def where_looked(r: Result, boxes: Sequence[Box]|None) -> dict[str, object]:
-    "Return the crop's box, and how map and crop agree with the true regions; None where there is no region or map"
-    found: dict[str, object] = dict(hit=None, pointing=None, auroc=None, iou=None, box=list(map(int, r.crop.box)))
+    """Return the crop's box, and how map and crop agree with the true regions; None where there is no region
+    or map"""
+    found: dict[str, object] = dict(
+        hit=None, pointing=None, auroc=None, iou=None, box=list(map(int, r.crop.box)))
     if not boxes: return found
-    found['iou'] = round(float(box_iou(r.crop.box, union_box(boxes))), 6)
+    found['iou'] = round(float(box_iou(r.crop.box, cast(Box, union_box(boxes)))), 6)
     if r.saliency is None: return found
     found['hit'] = any(map(r.saliency.hit, boxes))
     found['pointing'] = any(map(r.saliency.points_at, boxes))
@@ -117,7 +120,8 @@ class SampleEvaluator:
         vlm.forget()    # its fingerprint is read anew when a run begins or resumes
         self.config = config
         self.by = config.answer_by and open_answerer(config.answer_by, config.answer_key)
-        self.unfit: dict[str, str] = {} # method -> why not with this family, or with another model that answers
+        # method -> why not with this family, or with another model that answers
+        self.unfit: dict[str, str] = {}
         for name, method in config.made.items():
             if self.by and method.no_crop: self.unfit[name] = f'{method.name} {method.no_crop}'
             try: method.check_model(vlm)
@@ -129,7 +133,8 @@ class SampleEvaluator:
         return make_protocol(self)
 
     def __call__(self, unit: Sequence[Task]) -> Iterator[list[dict]]:
-        "Yield the lines of each sample; those that follow each other about one image share a session, whichever methods are left"
+        """Yield the lines of each sample; those that follow each other about one image share a session,
+        whichever methods are left"""
         session: Session|None = None
         image: object = None
         for task in unit:
@@ -141,13 +146,14 @@ class SampleEvaluator:
     def open(self, record: Record, session: Session|None = None) -> Opened:
         "Open the image of a record, unless the session of the record before has it"
         record = (replace(record, image=session.images[0]) if session else record).opened()
-        return Opened(record, session or Session(self.vlm, record.image))
+        return Opened(record, session or Session(self.vlm, record.open()))
 
     def lines(self, task: Task, opened: Attempt[Opened]) -> list[dict]:
         "Return the lines of one opened sample, one for each method that is asked for"
         record = opened.value.record if opened.value else task.record
         session = opened.value.session if opened.value else None
-        methods = {name: self.config.asked(name, record) for name in self.config.made if name not in self.unfit}
+        methods = {
+            name: self.config.asked(name, record) for name in self.config.made if name not in self.unfit}
         # the beginning of the prompt, which an earlier question read, counts in each question
         shared_seconds = session.prefixes.seconds if session else 0.
         # an error here comes again in the methods that need the capture, and is told in their lines
@@ -157,8 +163,11 @@ class SampleEvaluator:
             if task.methods is not None and name not in task.methods: continue
             got = Attempt[dict](None, opened.status, opened.why)
             if session: got = attempt(partial(self.line, method, record, session, shared_seconds))
-            head = dict(id=record.id, at=task.at, status=got.status, kind=record.kind, question=record.question, method=name)
-            lines.append(head | (got.value or dict(why=got.why)))     # a line that is skipped has its own status
+            head = dict(
+                id=record.id, at=task.at, status=got.status, kind=record.kind, question=record.question,
+                method=name)
+            # a line that is skipped has its own status
+            lines.append(head | (got.value or dict(why=got.why)))
             if got.status == 'oom':
                 if session: session.forget()
                 free_memory()
@@ -167,9 +176,13 @@ class SampleEvaluator:
     def capture_first(self, record: Record, session: Session, methods: Iterable[Method]):
         "Capture what methods share; the plain answer comes with it, and `none` has it from there"
         first = next((m for m in methods if m.captures), None)
-        if first: session.capture(record.question, steps='all', suffix=first.suffix, max_new_tokens=first.max_new_tokens)
+        if first:
+            session.capture(
+                record.question, steps='all', suffix=first.suffix, max_new_tokens=first.max_new_tokens)
 
-    def line(self, method: Method, record: Record, session: Session, shared_seconds: float = 0.) -> dict[str, object]:
+    def line(
+        self, method: Method, record: Record, session: Session, shared_seconds: float = 0.,
+    ) -> dict[str, object]:
         "Return an answer with its score, where the method looked, and what it cost; or why it is not asked for"
         if 'box' in method.needs and not record.boxes: return dict(status='skipped', why='no true region')
         if not record.answers: return dict(status='skipped', why='the set gives no answer to score by')
@@ -184,7 +197,8 @@ class SampleEvaluator:
         if unread := why_unread(str(r.answer), record): line['unread'] = unread
         line |= where_looked(r, record.boxes)
         line |= dict(
-            steps=list(r.steps), calls=r.calls, seconds=round(r.total + shared_seconds, 4), notes=list(r.notes),
+            steps=list(r.steps), calls=r.calls, seconds=round(
+                r.total + shared_seconds, 4), notes=list(r.notes),
             details=list(r.details))
         if self.config.maps and r.saliency is not None: line['map'] = r.saliency.pack()
         return line
@@ -195,7 +209,8 @@ MAY_CHANGE = ( # when a run is taken up
     'environment', 'data.n', 'data.key', 'data.descriptions')
 
 def own_source(method: Method) -> dict[str, str]:
-    "Return the source of a method that is not of this package; nothing of ours, and of one typed into a shell"
+    """Return the source of a method that is not of this package; nothing of ours, and of one typed into a
+    shell"""
     if type(method).__module__.startswith('carve_nb.'): return {}
     try: return dict(source_code=inspect.getsource(type(method)))
     except (OSError, TypeError): return {}
@@ -249,7 +264,9 @@ def local_engine(evaluator: SampleEvaluator, units: Iterable[list[Task]]) -> Ite
 def as_vlm(model: str|Path|VLM, loading: dict = {}) -> VLM:
     "Load a model by its name, with arguments of `VLM.from_pretrained`; a loaded one stays as it is"
     if not isinstance(model, VLM): return VLM.from_pretrained(model, **loading)
-    if loading: raise RunError(f'{", ".join(loading)}: give a model by its name, or load it yourself with these arguments.')
+    if loading:
+        raise RunError(
+            f'{", ".join(loading)}: give a model by its name, or load it yourself with these arguments.')
     return model
 
 def without_region(config: RunConfig, data: DataSet) -> dict[str, str]:
@@ -262,14 +279,15 @@ def describe_data(data: DataSet, max_new_tokens: int) -> dict:
     "Return which questions, and how they are scored, for the protocol"
     told = dict(
         name=data.name, key=data.key(), n=len(data), rule=data.rule, about=data.about)
-    if any(r.describes for r in data): told['descriptions'] = f'without a suffix, max_new_tokens {2*max_new_tokens}'
+    if any(r.describes for r in data):
+        told['descriptions'] = f'without a suffix, max_new_tokens {2*max_new_tokens}'
     return told
 
 # %% ../../nbs/library/runs/02_runner.ipynb #12dd9ba3
 def run_eval(
     spec: str|Path|DataSet = 'scenes',  # what `load_benchmark` takes
     model: str|Path|VLM = SMALL,        # name, folder or Hub id, or a loaded one
-    methods: str|Sequence[str] = ('none', 'random', 'lookup'), # names, perhaps with fields, as `split_specs` takes them
+    methods: str|list[str] = 'none,random,lookup',    # names, perhaps with fields, as `split_specs` takes them
     n: int|None = None,                 # samples; None: all
     out: str|Path|None = None,          # folder; None: eval_out/DATA-MODEL
     *, seed: int = 0,                   # of methods that draw by chance
@@ -287,27 +305,31 @@ def run_eval(
 ) -> Run:                               # shows its table in a notebook
     "Measure methods on a set of questions; what the folder holds already is not measured again"
     data = load_benchmark(spec, n, seed=seed if shuffle else None, **kw)
-    for r in data: choose(str(r.rule), RULES, 'Rule')
     length = max_new_tokens or data.max_new_tokens
     config = RunConfig(split_specs(methods), data.suffix, length, seed, answer_by, answer_key, maps)
     units = image_units(data)
-    if few := too_few(len(data), len(config.methods) - 1, len({_image_name(r.image) for r in data})): log.info(few)
-    if '://' in (answer_by or ''):
+    if few := too_few(len(data), len(config.methods) - 1, len({_image_name(r.image) for r in data})):
+        log.info(few)
+    if answer_by and '://' in answer_by:
         log.warning(f'Images leave this machine: {open_answerer(answer_by, answer_key).name} answers.')
     folder = out or run_folder('eval_out', data.name, model.name if isinstance(model, VLM) else model)
-    ready = getattr(engine, 'ready', lambda *given: nullcontext(SampleEvaluator(as_vlm(model, loading), config)))
+    ready = getattr(
+        engine, 'ready', lambda *given: nullcontext(SampleEvaluator(as_vlm(model, loading), config)))
     with ready(model, loading, config) as evaluator:
         unfit = evaluator.unfit | without_region(config, data)
         wanted = [m for m in config.methods if m not in unfit]
         if not wanted: raise RunError(f'Nothing can be measured: {unfit[config.methods[0]]}')
-        keys = sample_keys(tqdm(data, 'reading images', delay=2, disable=not progress, unit='sample', file=sys.stderr))
+        keys = sample_keys(
+            tqdm(data, 'reading images', delay=2, disable=not progress, unit='sample', file=sys.stderr))
         protocol = dict(data=describe_data(data, length)) | evaluator.protocol
         defaults = {spec: asdict(type(m)()) for spec, m in config.made.items()}
-        with closing(RunStore(folder, protocol, keys, MAY_CHANGE, defaults, retry, part)) as store:
+        with closing(RunStore(folder, protocol, dict(keys), MAY_CHANGE, defaults, retry, part)) as store:
             store.add(unsupported_lines(unfit))
             ours = units[part[0]::part[1]]
-            missing = lambda task: task._replace(methods=[m for m in wanted if (task.record.id, m) not in store.done])
+            missing = lambda task: task._replace(
+                methods=[m for m in wanted if (task.record.id, m) not in store.done])
             left = [[task for task in map(missing, unit) if task.methods] for unit in ours]
             total = sum(map(len, ours))
-            carry_out(store, engine(evaluator, filter(None, left)), total - sum(map(len, left)), total, progress)
+            carry_out(
+                store, engine(evaluator, filter(None, left)), total - sum(map(len, left)), total, progress)
     return read_run(folder)

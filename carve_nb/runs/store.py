@@ -33,7 +33,7 @@ from carve_nb.core.errors import (
     out_of_memory,
     quote,
 )
-from ..core.io import load_with_digest, one_line, same_logits, save_with_digest
+from ..core.io import count_of, load_with_digest, one_line, same_logits, save_with_digest
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ def same_value(field: str, there: dict, now: dict) -> bool:
 
 _FIELD_WORDS = {
     'model.name': 'the model', 'model.weights': "the model's weights", 'model.dtype': "the model's precision",
-    'model.probe': "the model's output on a fixed prompt", 'data.name': 'the data set', 'data.rule': 'the scoring rule',
+    'model.probe': "the model's output on a fixed prompt", 'data.name': 'the data set',
+    'data.rule': 'the scoring rule',
     'prompt.suffix': 'the instruction after the question', 'prompt.template': 'the chat template',
     'decoding.max_new_tokens': 'the longest answer in tokens', 'pixels.tokens': 'the resolution',
     'pixels.processor': 'the image processor', 'seed': 'the seed'}
@@ -63,7 +64,8 @@ _FIELD_WORDS = {
 def _describe_change(field: str, there: object, now: object) -> str:
     "Say in words how a field of two protocols differs; digests are not shown"
     name = _FIELD_WORDS.get(field, field)
-    if field.startswith('model.parts.'): return f"the model's {field.split('.')[-1].replace('_', ' ')} changed"
+    if field.startswith('model.parts.'):
+        return f"the model's {field.split('.')[-1].replace('_', ' ')} changed"
     digests = any(re.fullmatch('[0-9a-f]{12,}', str(value)) for value in (there, now))
     shown, shown_now = quote(there), quote(now)
     if digests or field.endswith('probe') or shown == shown_now: return f'{name} changed'
@@ -72,7 +74,8 @@ def _describe_change(field: str, there: object, now: object) -> str:
 def differing(
     there: dict, now: dict, defaults: dict = {}, free: Sequence[str] = (), name: str = '',
 ) -> list[str]:
-    """Describe the differences of two protocols, one sentence for each field; a field that one lacks has its default.
+    """Describe the differences of two protocols, one sentence for each field; a field that one lacks has its
+    default.
 
     Fields in `free`, such as 'data.n' or all of 'environment', may differ."""
     old, new, default = (flat_fields(values, name) for values in (there, now, defaults))
@@ -86,7 +89,8 @@ def without(values: dict, names: Collection[str]) -> dict:
     return {k: v for k, v in values.items() if k not in names}
 
 # %% ../../nbs/library/runs/00_store.ipynb #6e10f759
-FAILED = 'error', 'oom', 'refused', 'timeout', 'malformed' # statuses of samples that may have an answer next time
+# statuses of samples that may have an answer next time
+FAILED = 'error', 'oom', 'refused', 'timeout', 'malformed'
 
 def _checksum(body: bytes) -> str:
     "Return the checksum of a line without it, 8 hexadecimal digits"
@@ -118,9 +122,12 @@ class Run(NamedTuple):
 
     def select(self, method: str, kind: str|None = None) -> list[dict]:
         "Return the lines of a method that have an answer, of one kind or of any"
-        return [r for r in self.records if r['method'] == method and r['status'] == 'ok' and kind in (None, r['kind'])]
+        return [
+            r for r in self.records if r['method'] == method and r['status'] == 'ok'
+            and kind in (None, r['kind'])]
 
-    def __repr__(self) -> str: return f'Run({len(self.records)} records, {len({r["method"] for r in self.records})} methods)'
+    def __repr__(self) -> str:
+        return f'Run({len(self.records)} records, {len({r["method"] for r in self.records})} methods)'
 
     def _repr_html_(self) -> str:
         "Show the table of a run of `carve eval`; a study has none"
@@ -235,21 +242,29 @@ class RunStore:
             elif self.check_question(line) and not (retry and line['status'] in FAILED):
                 self.done[line['id'], line['method']] = line.get('score')
         if damaged:
-            warnings.warn(f'{damaged} damaged line{"s"*(damaged > 1)} of {self.folder} cannot be read; what is missing is '
-                          'measured again.', stacklevel=4)
+            warnings.warn(
+                f'{count_of(damaged, "damaged line")} of {self.folder} cannot be read; what is missing is '
+                f'measured again.',
+                stacklevel=4)
 
     def check_question(self, line: dict) -> bool:
-        "Tell whether a line is about a question as it is now; raise for an answer that is not, and for a sample not asked for"
+        """Tell whether a line is about a question as it is now; raise for an answer that is not, and for a
+        sample not asked for"""
         id = line['id']
         if not (id and self.keys): return True
         now = self.keys[id][0] if id in self.keys else None
         fits = line.get('key') == now
         if now is None or line['status'] == 'ok' and not fits:
-            changed = 'is not asked for now (a run can only grow)' if now is None else (
-                'has another question, answer, true region, rule or image now')
+            changed = 'has another question, answer, true region, rule or image now'
+            if now is None: changed = 'is not asked for now (a run can only grow)'
             raise RunError(f'{self.folder} holds an answer to another question: {id!r} {changed}. Name another folder for '
                            'this run, out= (--out).')
         return fits
+
+    def keys_of(self, id: str) -> dict[str, str]:
+        "Return the keys of a question and of its image, under their names in a line"
+        keys = zip(('key', 'image_key'), self.keys.get(id, ()))
+        return {name: key for name, key in keys if key}
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -260,12 +275,10 @@ class RunStore:
                                   'goes on with what it holds.') from e
 
     def add(self, records: Iterable[dict]):
-        "Append the lines of a sample, dicts with id, at, method, status and further values; those that are there stay"
+        """Append the lines of a sample, dicts with id, at, method, status and further values; those that are
+        there stay"""
         new = [r for r in records if (r['id'], r['method']) not in self.done]
-        data = b''
-        for r in new:
-            key, image_key = self.keys.get(r['id'], ('', ''))
-            data += to_line(r | {k: v for k, v in dict(image_key=image_key, key=key).items() if v})
+        data = b''.join(to_line(r | self.keys_of(r['id'])) for r in new)
         with self.writing(), open(self.path, 'r+b') as f:
             if f.seek(0, os.SEEK_END) != self.size: raise OSError('somebody else has changed it')
             f.write(data)
@@ -277,7 +290,9 @@ class RunStore:
 # %% ../../nbs/library/runs/00_store.ipynb #122095cf
 def unsupported_lines(unfit: dict[str, str]) -> list[dict]:
     "Return the line of a run for each method that cannot be used, with the reason; it belongs to no sample"
-    return [dict(id='', at=-1, status='unsupported', kind='', question='', method=m, why=why) for m, why in unfit.items()]
+    return [
+        dict(id='', at=-1, status='unsupported', kind='', question='', method=m, why=why) for m,
+        why in unfit.items()]
 
 T = TypeVar('T')
 
@@ -288,12 +303,14 @@ class Attempt(NamedTuple, Generic[T]):
     why: str = '' # there is no value
 
 def attempt(make: Callable[[], T]) -> Attempt[T]:
-    "Return the value of a call, or its error's status and reason; the error is released, since its frames hold tensors"
+    """Return the value of a call, or its error's status and reason; the error is released, since its frames
+    hold tensors"""
     try: return Attempt(make())
     except Exception as e:
         if out_of_memory(e): return Attempt(None, 'oom', str(InsufficientMemoryError()))
         status = getattr(e, 'status', None)
-        return Attempt(None, status if status in FAILED else 'error', one_line(f'{type(e).__name__}: {e}')[:500])
+        return Attempt(
+            None, status if status in FAILED else 'error', one_line(f'{type(e).__name__}: {e}')[:500])
 
 # %% ../../nbs/library/runs/00_store.ipynb #22fc769e
 def carry_out(
@@ -307,7 +324,9 @@ def carry_out(
     "Store lines as they come"
     answered = before > 0
     n, why = 0, ''     # of the last failure; what is skipped did not fail
-    bar = tqdm(measured, total=total, initial=before, disable=not progress, unit='sample', file=sys.stderr, dynamic_ncols=True)
+    bar = tqdm(
+        measured, total=total, initial=before, disable=not progress, unit='sample', file=sys.stderr,
+        dynamic_ncols=True)
     try:
         for n, lines in enumerate(bar, 1):
             store.add(lines)
@@ -315,10 +334,12 @@ def carry_out(
             why = next((line['why'] for line in lines if line['status'] in FAILED), why)
             if n == 5 and why and not answered:
                 raise IncompleteError(
-                    f'none of the first {n} samples has an answer; the last said: {why.rstrip(".")}. Fix it and start again, '
+                    f'none of the first {n} samples has an answer; the last said: {why.rstrip(".")}. Fix '
+                    f'it and start again, '
                     'with --retry (retry=True) where that is an option.')
     except KeyboardInterrupt:
         there = f'all kept in {store.folder}; the same command goes on from there' if kept else 'none kept: give a folder as out'
-        log.warning(f'\nstopped after {before + n}{f" of {total}"*bool(total)} samples, {there}.')
+        of_all = f' of {total}' if total else ''
+        log.warning(f'\nstopped after {before + n}{of_all} samples, {there}.')
         raise
     finally: store.close()

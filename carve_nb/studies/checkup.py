@@ -28,7 +28,16 @@ from ..data.datasets import load_benchmark
 from ..data.eye_test import CHANCE, CHOICES, EACH, SEEDS, STEPS, eye_question, share
 from ..method.profiles import SINKS, ModelProfile, find_profile
 from ..models.prompts import unknown_note
-from ..runs.report import PAGE, compare_methods, format_cell, kinds_of, remarks, report, report_kinds, table_rows
+from carve_nb.runs.report import (
+    PAGE,
+    compare_methods,
+    format_cell,
+    format_report,
+    kinds_of,
+    remarks,
+    report,
+    report_kinds,
+)
 from ..runs.runner import run_eval
 from ..runs.store import Run, attempt, run_folder
 from .profile import keep_profile, make_profile
@@ -36,7 +45,8 @@ from .profile import keep_profile, make_profile
 # %% ../../nbs/library/studies/20_checkup.ipynb #88333735
 LAST = 'lookup:query=last:question_last=True'    # the last position of a prompt that ends with the question
 ARMS = 'none', 'carve', 'carve:suffix=None', 'lookup', LAST, 'oracle'
-LARGE = 'lookup:tokens=None'             # with a crop as large as the processor gives; asked where there is a sink
+# with a crop as large as the processor gives; asked where there is a sink
+LARGE = 'lookup:tokens=None'
 CONTROLS = 'none', 'random', 'oracle'    # which no program can use
 MARGIN = .05                             # a smaller difference does not matter
 ALL = 'all questions'
@@ -80,16 +90,18 @@ def recommend(records: list[dict]) -> Advice:
     if helps.empty:
         verdict = 'nothing to gain' if gains.gain_hi.max() < MARGIN else 'not decided'
         return Advice('none', verdict, best.name, [], [], questions, figures)
-    def lines(arm: str) -> list[dict]: return [r for r in records if r['method'] == arm and r['status'] == 'ok']
+    lines = Run(records=records).select
     top = helps.index[0]
-    behind = {arm: float(compare_methods(lines(top), lines(arm))['gain_hi']) for arm in helps.index if arm != top}
+    behind = {
+        arm: float(compare_methods(lines(top), lines(arm))['gain_hi']) for arm in helps.index if arm != top}
     good = [arm for arm in helps.index if arm == top or behind[arm] < MARGIN]
     use = min(good, key=helps.calls.get)
     cheaper = [arm for arm in helps.index if arm not in good and helps.calls[arm] < helps.calls[use]]
     return Advice(use, 'a gain', use, [arm for arm in good if arm != use], cheaper, questions, figures)
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #c6aafa50
-KINDS = dict(digit='small digits', letter='small letters', word='small words', color='color', exist='existence')
+KINDS = dict(
+    digit='small digits', letter='small letters', word='small words', color='color', exist='existence')
 BINDS = {
     'yes': 'tells a red star from a blue one',
     'no': 'takes a blue star for a red one (it does not bind color to shape)'}
@@ -101,7 +113,8 @@ def line_of(arm: str, protocol: dict) -> str:
     call = named.get(arm, f'make_method({arm!r})')
     if arm in ('lookup', LARGE):
         read = protocol['methods'][arm]
-        fields = [f'{k}={read[k]!r}' for k in ('query', 'layers', 'subtract') if read.get(k, 'none') != 'none']
+        fields = [
+            f'{k}={read[k]!r}' for k in ('query', 'layers', 'subtract') if read.get(k, 'none') != 'none']
         call = f'Lookup({", ".join(fields + ["tokens=None"]*(arm == LARGE))})'
     return f'{call}(vlm, image, question)'
 
@@ -111,7 +124,8 @@ def code_of(advice: Advice, protocol: dict) -> str:
 
 @dataclass(repr=False)
 class Checkup:
-    "What a checkup found: the advice in words, its line of code and its tables; a notebook shows the first screen"
+    """What a checkup found: the advice in words, its line of code and its tables; a notebook shows the first
+    screen"""
     advice: Advice
     run: Run
     profile: ModelProfile|None = None
@@ -148,10 +162,12 @@ def explain_verdict(advice: Advice) -> str:
         table = advice.figures.loc[ALL].drop(CONTROLS, errors='ignore')
         most = math.ceil(100*table.gain_hi.max())
         return (
-            f'No crop gains more than {most} points on {plain.n:.0f} questions, of which {percent(plain.acc)} in 100 '
+            f'No crop gains more than {most} points on {plain.n:.0f} questions, of which '
+            f'{percent(plain.acc)} in 100 '
             'are right without one: ask without a crop.')
     return (
-        f'Not decided: the crop of {advice.shown} answers {shown} {interval}. About {advice.questions} questions '
+        f'Not decided: the crop of {advice.shown} answers {shown} {interval}. About {advice.questions} '
+        f'questions '
         f'would tell a gain of {percent(MARGIN)} points from none. This is the line to try.')
 
 def explain(checkup: Checkup) -> list[str]:
@@ -181,33 +197,37 @@ def explain(checkup: Checkup) -> list[str]:
         said.append(f'On your images: {explain_verdict(checkup.own)} The line: {line}')
     return said
 
-def kind_table(advice: Advice) -> list[list[str]]:
-    "Return, for each kind of question, accuracy and seconds before and after, the head first"
-    rows = [[
-        'questions', 'n', 'right without a crop, %', f'right with {advice.shown}, %', 'points', 'p (Holm)',
-        'seconds without', 'seconds with']]
+def kind_table(advice: Advice) -> pd.DataFrame:
+    "Return, for each kind of question, accuracy and seconds before and after"
+    rows = []
     for kind, some in advice.figures.groupby(level='kind', sort=False):
         plain, arm = (row for _, row in some.droplevel('kind').reindex(['none', advice.shown]).iterrows())
-        right = format_cell(plain, 'acc'), format_cell(arm, 'acc')
-        change = format_cell(arm, 'gain'), format_cell(arm, 'p_holm')
-        seconds = f'{plain.seconds:.2f}', f'{arm.seconds:.2f}'
-        rows.append([KINDS.get(kind, kind), format_cell(arm, 'n'), *right, *change, *seconds])
-    return rows
+        rows.append({
+            'questions': KINDS.get(kind, kind), 'n': format_cell(arm, 'n'),
+            'right without a crop, %': format_cell(plain, 'acc'),
+            f'right with {advice.shown}, %': format_cell(arm, 'acc'),
+            'points': format_cell(arm, 'gain'), 'p (Holm)': format_cell(arm, 'p_holm'),
+            'seconds without': f'{plain.seconds:.2f}', 'seconds with': f'{arm.seconds:.2f}'})
+    return pd.DataFrame(rows)
 
-def size_table(records: list[dict], arm: str) -> list[list[str]]:
-    "Return accuracy before and after for each octave of the target's size in the acuity test, the head first"
+def size_table(records: list[dict], arm: str) -> pd.DataFrame:
+    "Return accuracy before and after for each octave of the target's size in the acuity test"
     lines = pd.DataFrame([r for r in records if r['status'] == 'ok' and r['method'] in ('none', arm)])
     octave = lines.id.str.split('-').str[3].astype(int)//STEPS
-    rows = [["target's side, % of the image's", 'questions', 'right without a crop, %', f'right with {arm}, %']]
+    rows = []
     for k, some in lines.groupby(octave):
         right = some.groupby('method').score.mean()
-        sides = f'{100*share(STEPS*k + STEPS - 1):.1f} to {100*share(STEPS*k):.1f}'
-        rows.append([sides, str(some.id.nunique()), *(percent(right.get(m, math.nan)) for m in ('none', arm))])
-    return rows
+        rows.append({
+            "target's side, % of the image's": f'{100*share(STEPS*k + STEPS - 1):.1f} to {100*share(STEPS*k):.1f}',
+            'questions': str(some.id.nunique()), 'right without a crop, %': percent(
+                right.get('none', math.nan)),
+            f'right with {arm}, %': percent(right.get(arm, math.nan))})
+    return pd.DataFrame(rows)
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #4534a673
 def draw_example(run: Run, arm: str) -> str:
-    "Draw the first question that an arm answers and the baseline does not: its image with target and crop, and the crop"
+    """Draw the first question that an arm answers and the baseline does not: its image with target and crop,
+    and the crop"""
     plain = {r['id']: r for r in run.select('none')}
     asked = [r for r in run.select(arm) if r['id'] in plain]
     if not asked: return ''
@@ -222,8 +242,8 @@ def draw_example(run: Run, arm: str) -> str:
 
 def arms_html(advice: Advice) -> str:
     "Return the table of all arms that answered, as HTML"
-    head, *rows = table_rows(advice.figures.loc[ALL].query('n > 0'))
-    return table_html(rows, head)
+    table = format_report(advice.figures.loc[ALL].query('n > 0'))
+    return table_html(table.values, table.columns)
 
 def first_screen(checkup: Checkup) -> str:
     "Return the answer, its line of code, a question of the checkup, and the tables as HTML"
@@ -233,8 +253,8 @@ def first_screen(checkup: Checkup) -> str:
     parts += [f'<p>{escape(text)}</p>' for text in more]
     if advice.shown != 'none':
         parts.append(draw_example(checkup.run, advice.shown))
-        for head, *rows in (kind_table(advice), size_table(checkup.run.records, advice.shown)):
-            parts.append(table_html(rows, head))
+        for table in kind_table(advice), size_table(checkup.run.records, advice.shown):
+            parts.append(table_html(table.values, table.columns))
     parts.append(arms_html(advice))
     return '\n'.join(parts)
 
@@ -246,8 +266,10 @@ def checkup_page(checkup: Checkup) -> str:
     parts += [f'<p>{escape(note)}</p>' for note in checkup.notes]
     ours = ', like those that this model was trained on' if name in PACKAGED else ''
     parts.append(
-        f'<p>The questions are about small objects in cluttered images of this package{ours}. They also chose the '
-        'line, so expect a little less on other questions of this sort. p is corrected by Holm over all methods and '
+        f'<p>The questions are about small objects in cluttered images of this package{ours}. They also '
+        f'chose the '
+        'line, so expect a little less on other questions of this sort. p is corrected by Holm over all '
+        'methods and '
         'kinds; oracle enlarges the true region; a larger --n goes on with this run.</p>')
     said = ''.join(f'<p>{escape(text)}</p>' for text in remarks(checkup.run))
     parts.append(f'<details><summary>Remarks</summary>{said}</details>')
@@ -260,8 +282,10 @@ def make_row(checkup: Checkup) -> dict:
     figures = {kind: json.loads(some.droplevel('kind').to_json(orient='index')) for kind, some in tables}
     sizes = size_table(checkup.run.records, advice.shown)
     return dict(
-        checkup=5, model=protocol['model'], versions=protocol['versions'], use=advice.use, verdict=advice.verdict,
-        code=checkup.code, said=explain(replace(checkup, own=None)), sizes=sizes, figures=figures)
+        checkup=5, model=protocol['model'], versions=protocol['versions'], use=advice.use,
+        verdict=advice.verdict,
+        code=checkup.code, said=explain(replace(checkup, own=None)), sizes=[[*sizes], *sizes.values.tolist()],
+        figures=figures)
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #5aaa155a
 MINUTES = {'carve-tiny': 4, 'carve-small': 6}    # of the default checkup, on two cores
@@ -276,7 +300,8 @@ def profile_stage(
         made.use(vlm)     # an error where it is another model's
         if images and made.source != Path(images).name:
             raise CarveError(
-                f'{path} is a profile on {made.source}, not on {images}: give another folder for the checkup.')
+                f'{path} is a profile on {made.source}, not on {images}: give another folder for the '
+                f'checkup.')
         return made
     made = make_profile(vlm, images=images, over=over)
     made.save(path)
@@ -306,7 +331,8 @@ def run_checkup(
     *, retry: bool = False,                  # measure failed answers again
     progress: bool = True,                   # show a bar?
 ) -> Checkup:                                # shows its answer and tables in a notebook
-    "Examine a model, and keep the run, `row.json` and `checkup.html` in a folder; what is there is not measured again"
+    """Examine a model, and keep the run, `row.json` and `checkup.html` in a folder; what is there is not
+    measured again"""
     own = load_benchmark(data, images=images) if data else None     # an error before the work
     vlm = model if isinstance(model, VLM) else VLM.from_pretrained(model)
     skipped = unknown_kinds(vlm, kinds)
@@ -319,13 +345,15 @@ def run_checkup(
     profile: ModelProfile|None = made.value
     notes = [f'{KINDS[kind]} were not asked: {why}' for kind, why in skipped.items()]
     if not profile: notes.append(f'The attention map was not measured: {made.why}')
-    arms = (*ARMS, LARGE) if profile and profile.sinks[0] >= SINKS else ARMS
+    sinks = profile.sinks[0] if profile and profile.sinks else 0.
+    arms = [*ARMS, LARGE] if sinks >= SINKS else [*ARMS]
     evaluate = partial(run_eval, model=vlm, methods=arms, retry=retry, progress=progress)
     run = evaluate('eye', n=n*len(kinds), out=out, kinds=kinds)
     found = Checkup(recommend(run.records), run, profile, notes)
     if own: found.own = recommend(evaluate(own, out=out/'data').records)
     text = json.dumps(make_row(found), indent=1)
-    text = re.sub(r'[{\[][^][{}]*[}\]]', lambda m: ' '.join(m[0].split()), text)    # an inner list is one line
+    # an inner list is one line
+    text = re.sub(r'[{\[][^][{}]*[}\]]', lambda m: ' '.join(m[0].split()), text)
     replace_file(out/'row.json', text + '\n')
     replace_file(out/'checkup.html', checkup_page(found))
     return found

@@ -49,7 +49,8 @@ from ..runs.store import RunStore, attempt, carry_out, read_run, without
 
 # %% ../../nbs/library/studies/00_measure.ipynb #747b23c0
 def study_name(measure: Callable, name: str|None = None) -> str:
-    """Name a function, with a digest of its code, without comments and what it calls, and of the arguments it holds.
+    """Name a function, with a digest of its code, without comments and what it calls, and of the arguments it
+    holds.
 
     The function may be a `functools.partial` of one."""
     function = getattr(measure, 'func', measure)
@@ -72,12 +73,12 @@ def measure_each(
 ) -> list[dict]:
     """Return the record of each question, in order; those that `out` holds already are not measured again.
 
-    A record is a line of `out/records.jsonl` as soon as it is made; NaN and infinity are kept as None. A question
-    that fails has none: a warning says why, and the next call measures it again. `out` may hold further
-    questions, which are not returned. Raises an error if it is about another model, another study or a function
-    with other code, if a question has changed, and if no question has a record."""
+    A record is a line of `out/records.jsonl` as soon as it is made; NaN and infinity are kept as None. A
+    question that fails has none: a warning says why, and the next call measures it again. `out` may hold
+    further questions, which are not returned. Raises an error if it is about another model, another study or
+    a function with other code, if a question has changed, and if no question has a record."""
     study, model = study_name(measure, study), Path(vlm.name)
-    if isinstance(questions, Sized) and questions: check_ids(questions, 'the questions')
+    if isinstance(questions, Sized) and questions: check_ids(list(questions), 'the questions')
     vlm.forget()    # its fingerprint is read anew
     protocol = dict(
         study=study, model=model.name if model.is_dir() else vlm.name, revision=vlm.revision,
@@ -90,7 +91,8 @@ def measure_each(
             return json.loads(json.dumps({**measure(vlm, question.opened())}), parse_constant=lambda _: None)
         def ask() -> Iterator[list[dict]]: # one question after another, which may be painted on demand
             for at, question in enumerate(questions):
-                if question.id in store.keys: raise CarveError(f'Two questions have the id {question.id!r}; an id names one.')
+                if question.id in store.keys:
+                    raise CarveError(f'Two questions have the id {question.id!r}; an id names one.')
                 key, image = sample_keys([question])[question.id]
                 store.keys[question.id] = key, question.image_key or image
                 if question.id in there: store.check_question(there[question.id])
@@ -116,7 +118,9 @@ def layer_frame(records: Iterable[dict], columns: Callable[[dict], dict[str, lis
     rows: list[dict] = []
     for record in records:
         lists = columns(record)
-        about = {name: value for name, value in record.items() if name != 'key' and not isinstance(value, (list, dict))}
+        about = {
+            name: value for name,
+            value in record.items() if name != 'key' and not isinstance(value, (list, dict))}
         about['image_key'] = image_key_of(record)
         layers = record.get('layers') or range(len(next(iter(lists.values()))))
         rows += [about | dict(zip(('layer', *lists), values)) for values in zip(layers, *lists.values())]
@@ -141,21 +145,21 @@ class CapturedPair(NamedTuple):
 
 def capture_pair(vlm: VLM, image: ImageLike, question: str) -> CapturedPair:
     "Capture a question, then the general instruction for as many steps as the answer took"
-    settings = dict(steps='all', question_rows=False, suffix=SHORT_ANSWER)
+    settings: dict = dict(steps='all', question_rows=False, suffix=SHORT_ANSWER)
     q = vlm.capture(image, question, **settings)
     g = vlm.capture(image, GENERAL_INSTRUCTION, max_new_tokens=len(q.tokens), **settings)
     return CapturedPair(q, attention_maps(q, g))
 
 def describe_sample(sample: Record) -> dict:
     "Measure the complexity of the image at 448 x 448 pixels, and its objects where known"
-    c = complexity(sample.image.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
-    facts = dict(kind=sample.kind, T_c=round(c.texture, 6), C_c=round(c.color, 6))
+    found = complexity(sample.open().resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+    facts = dict(kind=sample.kind, T_c=round(found.texture, 6), C_c=round(found.color, 6))
     sides = [o.box[2] - o.box[0] for o in sample.objects]
-    return facts | (dict(objects=len(sides), side=round(float(np.mean(sides)), 2)) if sides else {})
+    return facts | dict(objects=len(sides), side=round(float(np.mean(sides)), 2)) if sides else facts
 
 def question_entropy(vlm: VLM, question: Record) -> dict:
     "Make the record of one question: complexity, entropies and answer"
-    q, maps = capture_pair(vlm, question.image, question.question)
+    q, maps = capture_pair(vlm, question.open(), question.question)
     answer = str(q.answer)
     H = {
         name: {step: entropy(values[i]).round(decimals=4).tolist() for step, i in ENTROPY_STEPS.items()}
@@ -167,7 +171,8 @@ def question_entropy(vlm: VLM, question: Record) -> dict:
 
 # %% ../../nbs/library/studies/00_measure.ipynb #29df43ae
 def entropy_frame(records: Iterable[dict]) -> pd.DataFrame:
-    "Return records of `question_entropy` as a data frame, one row a question and layer; columns as in `measure_entropy`"
+    """Return records of `question_entropy` as a data frame, one row a question and layer; columns as in
+    `measure_entropy`"""
     endings = dict(first='', last='_last')
     def columns(record: dict) -> dict[str, list]:
         return {name + endings[step]: record['H'][name][step] for step in endings for name in ATTENTION_MAPS}
@@ -179,33 +184,38 @@ def measure_entropy(
     out: str|Path|None = None,    # folder for the records; None: nothing is kept
     progress: bool = True,        # show a bar?
 ) -> pd.DataFrame:
-    """Measure how complex each image is and how wide each layer's attention over it: one row a question and layer.
+    """Measure how complex each image is and how wide each layer's attention over it: one row a question and
+    layer.
 
-    The short-answer instruction follows the question and the general instruction, whatever suffix a set has, and
-    an answer has at most 32 tokens. Entropy is in bits, at most log2 of `tokens`, of the map over the image, heads
-    averaged; `out` as in `measure_each`. Columns:
+    The short-answer instruction follows the question and the general instruction, whatever suffix a set has,
+    and an answer has at most 32 tokens. Entropy is in bits, at most log2 of `tokens`, of the map over the
+    image, heads averaged; `out` as in `measure_each`. Columns:
 
     - `id`, `kind`, `image_key`, `layer`: question, its kind, its image, layer from 0;
-    - `T_c`: edge pixels, share of all; `C_c`: entropy of the hues, share of the largest; of the image squeezed to
-      448 x 448;
-    - `objects`, `side`: of scenes the number of objects and their mean width in pixels; `tokens`: cells of the map;
-    - `truth`, `answer`, `correct`: of the question, 0 (wrong) to 1 (right), NaN where no truth is known, absent where
-      none is;
+    - `T_c`: edge pixels, share of all; `C_c`: entropy of the hues, share of the largest; of the image
+      squeezed to 448 x 448;
+    - `objects`, `side`: of scenes the number of objects and their mean width in pixels; `tokens`: cells of
+      the map;
+    - `truth`, `answer`, `correct`: of the question, 0 (wrong) to 1 (right), NaN where no truth is known,
+      absent where none is;
     - `steps`: tokens of the answer with its end token;
-    - `question`, `instruction`, `contrast`: entropy of the question's map, of the general instruction's map, and of
-      their ratio, at the first step; `question_last`, `instruction_last`, `contrast_last`: at the last."""
+    - `question`, `instruction`, `contrast`: entropy of the question's map, of the general instruction's map,
+      and of their ratio, at the first step; `question_last`, `instruction_last`, `contrast_last`: at the
+      last."""
     return entropy_frame(measure_each(question_entropy, vlm, questions, out, progress, 'measure_entropy'))
 
 # %% ../../nbs/library/studies/00_measure.ipynb #aaae5a52
 def hellinger(p: ArrayLike, q: ArrayLike) -> np.ndarray:
-    "Measure the Hellinger distance, 0 to 1, between weights of at least 0, [..., N], which are normalized here"
+    """Measure the Hellinger distance, 0 to 1, between weights of at least 0, [..., N], which are normalized
+    here"""
     p, q = (np.asarray(weights, float) for weights in (p, q))
     p, q = p/p.sum(-1, keepdims=True), q/q.sum(-1, keepdims=True)
     return np.sqrt(((np.sqrt(p) - np.sqrt(q))**2).sum(-1)/2)
 
 # %% ../../nbs/library/studies/00_measure.ipynb #44179910
 def layer_facts(rows: AttentionRows, box: Box|None = None) -> dict:
-    "Measure entropy, mass, share, AUROC and hit of each layer by the true region, and the distances between layers"
+    """Measure entropy, mass, share, AUROC and hit of each layer by the true region, and the distances between
+    layers"""
     content = pick_words(rows.question_tokens, 'content')    # all words where none is
     last, question = (rows.read(query=query).double().numpy() for query in ('last', content))
     i, j = np.triu_indices(len(last), 1)
@@ -224,16 +234,18 @@ def layer_facts(rows: AttentionRows, box: Box|None = None) -> dict:
 
 def question_layers(vlm: VLM, question: Record) -> dict:
     "Make the record of one question: texture of the image, number of patches, `layer_facts`"
-    rows = vlm.capture(question.image, question.question, suffix=SHORT_ANSWER)
+    rows = vlm.capture(question.open(), question.question, suffix=SHORT_ANSWER)
     return dict(
-        id=question.id, kind=question.kind, texture=round(texture(question.image), 6), patches=len(rows.raster()),
+        id=question.id, kind=question.kind, texture=round(
+            texture(question.open()), 6), patches=len(rows.raster()),
         layers=list(rows.layers), **layer_facts(rows, question.box))
 
 # %% ../../nbs/library/studies/00_measure.ipynb #97064c46
 LAYER_LISTS = 'entropy', 'entropy_question', 'mass', 'share', 'hit', 'auroc', 'auroc_question'
 
 def layers_frame(records: Iterable[dict]) -> pd.DataFrame:
-    "Return records of `question_layers` as a data frame, one row a question and layer; columns as in `measure_layers`"
+    """Return records of `question_layers` as a data frame, one row a question and layer; columns as in
+    `measure_layers`"""
     def columns(record: dict) -> dict[str, list]:
         distances = squareform(np.array(record['distance'], float))
         lists = {name: record[name] for name in LAYER_LISTS if name in record}
@@ -248,23 +260,24 @@ def measure_layers(
 ) -> pd.DataFrame:
     """Measure the attention of each layer over the image: one row a question and layer.
 
-    It is the attention of the first step, heads averaged, of the last position; `_question` marks the mean over
-    the question's content words. The short-answer instruction follows the question, whatever suffix a set has.
-    `out` as in `measure_each`. Columns:
+    It is the attention of the first step, heads averaged, of the last position; `_question` marks the mean
+    over the question's content words. The short-answer instruction follows the question, whatever suffix a
+    set has. `out` as in `measure_each`. Columns:
 
     - `id`, `kind`, `image_key`, `layer`: question, its kind, its image, layer from 0;
     - `texture`: edge pixels of the image, share of all; `patches`: cells of the map;
     - `entropy`, `entropy_question`: bits, at most log2 of `patches`;
     - `mass`: attention on the image, share of all that the position has;
     - `distance_next`, `distance_last`: Hellinger distance to the next and to the last layer, 0 to 1;
-    - with a true region: `area`, the region's share of the image; `share`, its share of the attention on the image;
-      `hit`, 1 if the center of the strongest patch lies in it; `auroc`, `auroc_question` of its patches, 0 to 1."""
+    - with a true region: `area`, the region's share of the image; `share`, its share of the attention on the
+      image; `hit`, 1 if the center of the strongest patch lies in it; `auroc`, `auroc_question` of its
+      patches, 0 to 1."""
     return layers_frame(measure_each(question_layers, vlm, questions, out, progress, 'measure_layers'))
 
 # %% ../../nbs/library/studies/00_measure.ipynb #401bb3bf
 def question_masking(vlm: VLM, question: Record) -> dict:
     "Make the record of one question: scores between 0 and 1, in lists over layers"
-    prompt = vlm.prompt(question.image, question.question, SHORT_ANSWER)
+    prompt = vlm.prompt(question.open(), question.question, SHORT_ANSWER)
     def ask_masked(layer: int|None = None, only: bool = False) -> str:
         with mask_image_tokens(vlm, prompt, layer, only): return vlm.generate(prompt, 8).text
     def score(answer: str) -> float: return round(score_answer(answer, question), 6)
@@ -277,10 +290,12 @@ def question_masking(vlm: VLM, question: Record) -> dict:
         changed={way: [int(answer != plain) for answer in answers] for way, answers in hidden.items()})
 
 def masking_frame(records: Iterable[dict]) -> pd.DataFrame:
-    "Return records of `question_masking` as a data frame, one row a question and layer; columns as in `measure_masking`"
+    """Return records of `question_masking` as a data frame, one row a question and layer; columns as in
+    `measure_masking`"""
     def columns(record: dict) -> dict[str, list]:
         changed = record['changed']
-        return {way: record[way] for way in changed} | {f'changed_{way}': values for way, values in changed.items()}
+        return {way: record[way] for way in changed} | {
+            f'changed_{way}': values for way, values in changed.items()}
     return layer_frame(records, columns)
 
 def measure_masking(
@@ -291,9 +306,9 @@ def measure_masking(
 ) -> pd.DataFrame:
     """Measure what it costs to hide the image from layers of the decoder: one row a question and layer.
 
-    The short-answer instruction follows the question, and an answer has at most 8 tokens, whatever a set says.
-    Scores are between 0 (wrong) and 1 (right), NaN where no truth is known, absent where none is; `out` as in
-    `measure_each`. Columns:
+    The short-answer instruction follows the question, and an answer has at most 8 tokens, whatever a set
+    says. Scores are between 0 (wrong) and 1 (right), NaN where no truth is known, absent where none is; `out`
+    as in `measure_each`. Columns:
 
     - `id`, `kind`, `image_key`, `layer`: question, its kind, its image, layer from 0;
     - `answer`, `plain`: with the image, and its score; `none`: score without any image;

@@ -11,7 +11,7 @@ __all__ = ['Over', 'QUESTIONS', 'SHAPES', 'SHAPE_QUESTIONS', 'row_maps', 'row_ag
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 import numpy as np
 import torch
 from fastcore.basics import groupby
@@ -19,7 +19,7 @@ from ..attention.rows import AttentionRows
 from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
-from ..core.image import Box, ImageLike, Size, open_image
+from ..core.image import Box, ImageLike, Size
 from ..core.saliency import Saliency, patch_cover
 from ..core.stats import difference, mean_interval, rounded
 from ..core.text import QUERIES
@@ -36,11 +36,12 @@ Over = Callable[[list], Iterable]    # goes over a list, such as a progress bar
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000007
 def row_maps(rows: AttentionRows) -> np.ndarray:
     "Read the map of each of `QUERIES` in each layer, [R, L, gh, gw]"
-    maps = torch.stack([rows.read(query=query_in(rows, query)) for query in QUERIES])
+    maps = torch.stack([rows.read(query=query_in(rows, query)) for query in QUERIES])    # type: ignore[arg-type]
     return maps.unflatten(-1, rows.raster().grid).cpu().numpy()
 
 def row_agreement(maps: np.ndarray) -> np.ndarray:
-    "Measure the `layer_agreement` of every query token, [R, L], from maps [K, R, L, ...] under K questions about one image"
+    """Measure the `layer_agreement` of every query token, [R, L], from maps [K, R, L, ...] under K questions
+    about one image"""
     ranks = rank_patches(maps.reshape(*maps.shape[:3], -1))
     return np.array([layer_agreement(R) for R in ranks.swapaxes(0, 1)])
 
@@ -55,7 +56,8 @@ def scene_questions(n: int = 40, start: int = 0) -> list[Record]:
     scenes = (make_scene(seed, 'calibration') for seed in range(start, start + n))
     return [
         Record(
-            f'{scene.name}-{target.name}', scene.image, f'What digit is on the {target.name}?', [str(target.digit)],
+            f'{scene.name}-{target.name}', scene.image, f'What digit is on the {target.name}?',
+            [str(target.digit)],
             boxes=[target.box], kind='digit', image_key=scene.name)
         for scene in scenes for target in scene.objects[:4]]
 
@@ -66,7 +68,8 @@ def image_questions(images: Iterable[ImageLike], questions: Sequence[str] = QUES
         for i, image in enumerate(images) for question in questions]
 
 def profile_questions(vlm: VLM, n: int = 40, folder: str|Path|None = None) -> list[Record]:
-    """Ask several questions about each of n images: scenes of this package, or a folder's with its questions.jsonl.
+    """Ask several questions about each of n images: scenes of this package, or a folder's with its
+    questions.jsonl.
 
     Without the file `QUESTIONS`, or `SHAPE_QUESTIONS` for a model that lacks their words, such as ours."""
     if folder is None: return scene_questions(n)
@@ -85,7 +88,8 @@ class Cell(NamedTuple):
     layers: list[int]    # places among the layers that are read
 
 def best_cell(agreement: np.ndarray) -> Cell:
-    "Choose the query token with the highest agreement, and its layers in the top fifth of its range; of [R, L]"
+    """Choose the query token with the highest agreement, and its layers in the top fifth of its range; of [R,
+    L]"""
     query = int(agreement.max(1).argmax())
     a = agreement[query]
     return Cell(query, np.flatnonzero(a >= a.min() + .8*(a.max() - a.min())).tolist())
@@ -102,10 +106,11 @@ class Look:
 
     def points_at(self, values: np.ndarray) -> bool:
         "Tell whether the strongest patch of a map [gh, gw] overlaps the box"
-        return Saliency(values, self.size, self.raster.box).points_at(self.box)
+        return Saliency(values, self.size, self.raster.box).points_at(cast(Box, self.box))
 
     def pointing_of(self, cell: Cell|int) -> bool:
-        "Tell whether the strongest patch of the mean of some maps, or of a query token's in all layers, overlaps the box"
+        """Tell whether the strongest patch of the mean of some maps, or of a query token's in all layers,
+        overlaps the box"""
         return self.points_at(self.maps[cell].mean(0))
 
     def pointing_rates(self) -> list[list[bool]]:
@@ -114,7 +119,7 @@ class Look:
 
 def look_at(vlm: VLM, samples: Sequence[Record], place: int = 0) -> list[Look]:
     "Read the maps of an image under its questions; `place` is the image's"
-    image = open_image(samples[0].image)
+    image = samples[0].open()
     session = Session(vlm, image, shared=False)
     captured = [session.capture(sample.question, suffix=SHORT_ANSWER) for sample in samples]
     return [
@@ -122,7 +127,8 @@ def look_at(vlm: VLM, samples: Sequence[Record], place: int = 0) -> list[Look]:
         for sample, rows in zip(samples, captured)]
 
 def sink_figure(maps: Sequence[np.ndarray]) -> list[float]:
-    """Return the share of the questions whose peaks fall on one patch, and the mean share of their maps that lies there.
+    """Return the share of the questions whose peaks fall on one patch, and the mean share of their maps that
+    lies there.
 
     The maps [Nv] are of questions about different images, in reading order."""
     peaks = [m.argmax() for m in maps]
@@ -131,7 +137,8 @@ def sink_figure(maps: Sequence[np.ndarray]) -> list[float]:
     return rounded([np.mean(peaks == patch), mass], 4)
 
 def pointing_gain(scores: np.ndarray, looks: Sequence[Look]) -> list[float]:
-    """Measure the gain in pointing of the cell that the other half chooses over the last position: mean, lower, upper.
+    """Measure the gain in pointing of the cell that the other half chooses over the last position: mean,
+    lower, upper.
 
     `scores` are the agreement of each image, [n, R, L]; the looks have boxes."""
     cells = [best_cell(scores[1 - half::2].mean(0)) for half in (0, 1)]
@@ -152,29 +159,35 @@ def profile_model(
     vlm.forget()    # its fingerprint is read anew, and kept in the profile
     by_image = groupby(samples, lambda sample: sample.image_key or str(sample.image))
     images = [asked for asked in by_image.values() if len(asked) > 1]
-    if not images: raise CarveError('No image has two questions: agreement compares what they see in one image.')
+    if not images:
+        raise CarveError('No image has two questions: agreement compares what they see in one image.')
     looks_by_image = [look_at(vlm, asked, i) for i, asked in enumerate(over(images))]
     looks = [look for of_image in looks_by_image for look in of_image]
-    scores = np.array([row_agreement(np.stack([look.maps for look in of_image])) for of_image in looks_by_image])
+    scores = np.array(
+        [row_agreement(np.stack([look.maps for look in of_image])) for of_image in looks_by_image])
     cell = best_cell(scores.mean(0))
     rng = np.random.default_rng(0)
     drawn = [best_cell(rng.choice(scores, len(scores)).mean(0)) for _ in range(draws)]
-    def table(values: np.ndarray) -> dict: return {query: np.round(v, 4).tolist() for query, v in zip(QUERIES, values)}
+    def table(values: np.ndarray) -> dict:
+        return {query: np.round(v, 4).tolist() for query, v in zip(QUERIES, values)}
     boxed = [look for look in looks if look.box is not None]
-    pointing = gain = chance = None
+    own, read = vlm.fingerprint, looks[0].layers
+    facts: dict = dict(weights=own.weights, dtype=own.dtype, probe=own.probe)
     if boxed:
-        pointing = table(np.mean([look.pointing_rates() for look in boxed], 0))
-        chance = round(np.mean([(patch_cover(look.raster, look.box) > 0).mean() for look in boxed]), 4)
-        if len(images) > 1: gain = pointing_gain(scores, boxed)
-    read, weights = looks[0].layers, vlm.fingerprint
+        cover = [patch_cover(look.raster, cast(Box, look.box)) for look in boxed]
+        facts['pointing'] = table(np.mean([look.pointing_rates() for look in boxed], 0))
+        facts['chance'] = round(np.mean([(shares > 0).mean() for shares in cover]), 4)
+        if len(images) > 1: facts['gain'] = pointing_gain(scores, boxed)
     return ModelProfile(
-        short_name(vlm), weights.weights, len(images), [read[i] for i in cell.layers], QUERIES[cell.query], read,
-        table(scores.mean(0)), round(float(np.mean([one.query == cell.query for one in drawn])), 3), source,
-        dtype=weights.dtype, probe=weights.probe, pointing=pointing, gain=gain, chance=chance,
-        sinks=sink_figure([look.maps[cell].mean(0).ravel() for look in looks]))
+        short_name(vlm), n=len(images), layers=[
+            read[i] for i in cell.layers], query=QUERIES[cell.query], read=read,
+        agreement=table(scores.mean(0)), again=round(
+            float(np.mean([one.query == cell.query for one in drawn])), 3),
+        source=source, sinks=sink_figure([look.maps[cell].mean(0).ravel() for look in looks]), **facts)
 
 def measure_binding(profile: ModelProfile, vlm: VLM, samples: Iterable[Record]) -> ModelProfile:
-    """Return the profile with its `twins`: how often its map points at a target among others of its shape or color.
+    """Return the profile with its `twins`: how often its map points at a target among others of its shape or
+    color.
 
     The samples are of `twin_records`."""
     cell = Cell(QUERIES.index(profile.query), [profile.read.index(layer) for layer in profile.layers])
@@ -182,11 +195,13 @@ def measure_binding(profile: ModelProfile, vlm: VLM, samples: Iterable[Record]) 
     return replace(profile, twins=rounded(mean_interval(points), 4))
 
 def make_profile(vlm: VLM, n: int = 40, images: str|Path|None = None, over: Over = iter) -> ModelProfile:
-    """Profile a model on n scenes or photographs of a folder, and measure on n scenes of twins whether its map binds color.
+    """Profile a model on n scenes or photographs of a folder, and measure on n scenes of twins whether its
+    map binds color.
 
     The second is left out for a model that lacks the words of those questions."""
     found = profile_model(
-        vlm, profile_questions(vlm, n, images), Path(images).name if images else 'scenes of this package', over=over)
+        vlm, profile_questions(vlm, n, images), Path(images).name if images else 'scenes of this package',
+        over=over)
     twins = [r.opened() for r in twin_records(n, 'calibration')]
     if unknown_note(vlm.tokenizer, ' '.join(r.question for r in twins)): return found
     return measure_binding(found, vlm, over(twins))

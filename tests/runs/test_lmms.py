@@ -99,17 +99,6 @@ def test_found_and_made(stand_in):
         str(Carve(p=.1, max_new_tokens=8)(vlm, s.image, s.question)) for s in SCENES[:2]]
 
 
-def test_question_of_several_lines(stand_in):
-    "With `split`, the last line alone is the short-answer instruction"
-    model = lmms_eval.CarveLmms(pretrained='carve-tiny', method='none', split=True)
-    s, vlm = SCENES[0], VLM.from_pretrained('carve-tiny')
-    words = f'Look.\n{s.question}'
-    asked = f'{words}\n{SHORT_ANSWER}', dict(max_new_tokens=8), lambda row: [row.image], 0, 'scenes', 'test'
-    model.task_dict['scenes'] = dict(test=SCENES)
-    [(text, _)] = model.generate_until([SimpleNamespace(args=asked)])
-    assert text == str(vlm.ask(s.image, words, SHORT_ANSWER)) != str(vlm.ask(s.image, 'Look.', SHORT_ANSWER))
-
-
 def test_one_process_only(stand_in, monkeypatch):
     monkeypatch.setenv('WORLD_SIZE', '2')
     with pytest.raises(lmms_eval.CarveError, match='one process'): lmms_eval.CarveLmms()

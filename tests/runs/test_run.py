@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 import pytest
 from processes import Carve, until
-from tiny import files
+from tiny import contents, files
 from carve_nb.attention.vlm import VLM
 from carve_nb.cli.main import main
 from carve_nb.core.errors import IncompleteError, RunError
@@ -30,8 +30,8 @@ from recipes.tiny_models import make_tiny_checkpoint
 KILLS, SAMPLES = (int(os.environ.get(k, v)) for k, v in (('CARVE_KILLS', 3), ('CARVE_KILL_SAMPLES', 16)))
 
 
-def words(out, n=SAMPLES, methods='none,carve,random'):
-    return ['eval', 'scenes', '--model', 'carve-tiny', '--methods', methods, '--n', str(n), '--kinds', 'digit,exist', '--out', str(out)]
+def words(out):
+    return [*f'eval scenes --model carve-tiny --methods none,carve,random --n {SAMPLES} --kinds digit,exist --out'.split(), str(out)]
 
 
 def start(out, *more): return Carve(*words(out), *more)
@@ -128,33 +128,27 @@ def test_stopped_by_hand(whole, tmp_path):
     assert files(tmp_path/'R') == files(whole)
 
 
-def said(capsys, *args):
-    "Exit status and what `carve` wrote"
-    status = main([*map(str, args)])
-    got = capsys.readouterr()
-    return status, got.out, got.err
-
-
 @pytest.mark.case(50)
-def test_methods_come_and_go(tmp_path, capsys):
+def test_methods_come_and_go(tmp_path, shell):
     "`--methods none,random` where none,carve are: measured beside them, and the table shows all three; what cannot be measured changes no file"
     (tmp_path/'D').mkdir()
-    load_benchmark('scenes', 2)[0].open().resize((224, 224)).save(tmp_path/'D'/'a.png')
-    (tmp_path/'D'/'q.jsonl').write_text(''.join(json.dumps(dict(id=i, image='a.png', question=f'What digit is on the {i} star?', answer='6')) + '\n' for i in ('red', 'blue')))
-    asked = lambda methods, *more: said(capsys, 'eval', tmp_path/'D', '--methods', methods, '--out', tmp_path/'R', '--max-new-tokens', 2, '--quiet', *more)
+    load_benchmark('scenes', 2)[0].open().resize((224, 224)).save('D/a.png')
+    asked = [dict(id=i, image='a.png', question=f'What digit is on the {i} star?', answer='6') for i in ('red', 'blue')]
+    (tmp_path/'D'/'q.json').write_text(json.dumps(asked))
+    def measure(methods): return shell(f'eval D --methods {methods} --out R --max-new-tokens 2 --quiet')
     def rows(text): return [line.split()[0] for line in text.split('accuracy, %')[1].split('\n\n')[0].splitlines()[1:] if line[:1].isalpha()]
-    assert asked('none,carve')[0] == 0
+    assert measure('none,carve')[0] == 0
     first = kept_lines(tmp_path/'R')
-    status, out, err = asked('none,random')
+    status, out, err = measure('none,random')
     assert (status, err) == (0, '') and rows(out) == ['none', 'carve', 'random'], out
     assert first < kept_lines(tmp_path/'R')        # with its seconds: not measured again
-    before = {p.name: p.read_bytes() for p in (tmp_path/'R').iterdir()}
-    status, out, err = asked('oracle')
+    before = contents(tmp_path/'R')
+    status, out, err = measure('oracle')
     assert (status, out) == (2, '') and 'no question has a true region; give it in a column `box`' in err
-    assert {p.name: p.read_bytes() for p in (tmp_path/'R').iterdir()} == before
-    page = (tmp_path/'R'/'answers.html').read_text()
+    assert contents(tmp_path/'R') == before
+    page = before['answers.html'].decode()
     assert page.count('<section') == page.count('data:image/jpeg') == 2 and '<td style="text-align:left">wrong</td>' in page
-    assert asked('none,carve:p=.1')[0] == 0
+    assert measure('none,carve:p=.1')[0] == 0
     assert {json.loads(l)['method'] for l in kept_lines(tmp_path/'R')} == {'none', 'carve', 'random', 'carve:p=.1'}
 
 
@@ -209,17 +203,6 @@ def test_folder_on_another_machine(tiny, tmp_path):
         with pytest.raises((IncompleteError, RunError), match='cannot be|being written'): run(tmp_path/'b', tiny)
     finally:
         (tmp_path/'b').chmod(0o700)
-
-
-def test_older_folder(tiny, tmp_path):
-    "A run of an older version is refused by all who read it, in one sentence, and stays as it is"
-    run(tmp_path, tiny)
-    protocol = json.loads((tmp_path/'protocol.json').read_text())
-    (tmp_path/'protocol.json').write_text(json.dumps({k: v for k, v in protocol.items() if k != 'sum'}))
-    kept = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    for act in (lambda: run(tmp_path, tiny)), (lambda: write_report(tmp_path)):
-        with pytest.raises(RunError, match='protocol.json is damaged, or of an older version of carve_nb'): act()
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == kept
 
 
 @pytest.mark.parametrize('first, then', [(dict(n=3), dict(n=6)), (dict(methods='none,carve'), dict(methods='none,carve,random')), (dict(n=2, methods='none'), dict(n=5, methods='none,random'))])
