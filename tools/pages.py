@@ -495,9 +495,12 @@ def attach_images(cell, folder):
 NEEDS = 'This notebook needs the package in the environment of its kernel: `pip install -e .` in a clone of the repository.'
 
 
+LINK = re.compile(r'(?<!!)\[([^\]]*)\]\((?!https?:)[^)]*\)')    # to another page
+
 def download(page):
-    "The notebook that a reader takes along: without outputs, with its images; what it needs is said first"
-    cells = [dict(c, outputs=[]) if c['cell_type'] == 'code' else attach_images(c, page.path.parent) for c in page.nb['cells']]
+    "The notebook that a reader takes along: without outputs and links to other pages, with its images; what it needs is said first"
+    cells = [dict(c, outputs=[]) if c['cell_type'] == 'code' else
+        attach_images(dict(c, source=LINK.sub(r'\1', joined(c['source']))), page.path.parent) for c in page.nb['cells']]
     needs = dict(cell_type='markdown', id='c10eab01', metadata={}, source=[NEEDS])
     return dict(page.nb, cells=[needs, *cells])
 

@@ -28,7 +28,7 @@ from inspect import Parameter, Signature, signature
 from io import BytesIO, StringIO
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 from typer import Argument as Arg, Option as Opt
 from .. import __version__

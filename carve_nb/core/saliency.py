@@ -11,6 +11,7 @@ import base64
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Protocol, Self
 import numpy as np
 from PIL import Image
@@ -18,6 +19,7 @@ from scipy.special import entr
 from .errors import CarveError
 from .image import Box, Size, box_size, raster_size
 from .plotting import overlay, panels_html
+from .stats import auroc
 
 # %% ../../nbs/library/core/10_saliency.ipynb #0c6f03ca
 def tent_weights(cells: int, pixels: int, lo: float, hi: float) -> np.ndarray:
@@ -188,6 +190,15 @@ class Saliency:
         halves = [side/n/2 for side, n in zip(box_size(self.box), self.values.shape[::-1])]
         return all(lo < at + half and at - half < hi
                    for at, half, lo, hi in zip(self.peak(), halves, box[:2], box[2:]))
+
+    def auroc(self, boxes: Iterable[Box]) -> float:
+        """Compute the chance that a patch that points at a true region is stronger than one that does not; .5 is random.
+
+        Boxes are in pixels; patches outside the image do not count."""
+        seen = self.within()
+        patches = SimpleNamespace(grid=seen.shape, box=self.box)
+        pointed = np.sum([patch_cover(patches, box) for box in boxes], 0) > 0
+        return auroc(self.values[seen], pointed.reshape(seen.shape)[seen])
 
     def entropy(self) -> float:
         "Compute the entropy of the map over its patches in bits, 0 to log2(gh gw); a map of zeros is uniform"

@@ -69,7 +69,7 @@ class Record:
     question: str # the words, with the options where there are some
     answers: list # accepted; of options: the texts of the right ones; none: not known
     choices: list|None = None # texts of the options, in the order in which they are shown
-    boxes: 'list[Box]|None' = None # true regions
+    boxes: list[tuple[float, ...]]|None = None    # true regions
     kind: str = '' # of question
     short_question: str|None = None # the words without the options, for the map
     rule: str = 'exact' # name of its score

@@ -19,6 +19,8 @@ from ..core.io import table_html
 
 if TYPE_CHECKING:
     from carve_nb.method.base import Method
+else:
+    Method = 'Method'    # whose module imports this one; pages show the name
 
 
 # %% ../../nbs/library/method/32_registry.ipynb #2b03af62

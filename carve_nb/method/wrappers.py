@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
 from math import nan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 from PIL import Image
 from ..attention.session import IMAGE_RULES, Log, Session, Timings
@@ -22,9 +22,6 @@ from .results import Result, format_answer
 from ..models.api_client import Endpoint, check_address
 from ..models.model import Answer
 
-if TYPE_CHECKING:
-    from carve_nb.method.base import Method
-
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #0d3024dd
 def choose_image(scores: list[float], *general: list[float]) -> tuple[int, float]:
@@ -35,7 +32,8 @@ def choose_image(scores: list[float], *general: list[float]) -> tuple[int, float
     return chosen, scores[chosen]
 
 def ask_one_of(
-    method: 'Method', session: Session, question: str, which: str|int = 'contrast', by: object = None,
+    method,    # a `Method`, whose module imports this one
+    session: Session, question: str, which: str|int = 'contrast', by: object = None,
 ) -> Result:
     "Choose one of a session's images, and use a method on it alone; arguments as of `Method.__call__`"
     images = session.images

@@ -32,7 +32,7 @@ from ..core.image import Box, box_iou, union_box
 from ..core.io import SMALL, digest
 from ..data.datasets import DataSet, load_benchmark, sample_keys
 from ..data.records import Record
-from ..data.scoring import patch_auroc, score_answer, why_unread
+from ..data.scoring import score_answer, why_unread
 from ..method.base import Method
 from ..method.registry import make_method, methods, read_method, split_specs
 from ..method.results import Result
@@ -101,7 +101,7 @@ def where_looked(r: Result, boxes: Sequence[Box]|None) -> dict[str, object]:
     found['hit'] = any(map(r.saliency.hit, boxes))
     found['pointing'] = any(map(r.saliency.points_at, boxes))
     with suppress(ValueError):     # all patches are inside, or none
-        found['auroc'] = round(patch_auroc(r.saliency, boxes), 6)
+        found['auroc'] = round(r.saliency.auroc(boxes), 6)
     return found
 
 def _image_name(image: object) -> object:

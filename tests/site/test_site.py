@@ -270,6 +270,8 @@ def test_download_or_path():
     assert [p.name for p in ALL if not p.clone and '/' not in p.name] == ['04_product', '07_algorithm', 'quickstart']
     quickstart = pages.download(next(p for p in ALL if p.name == 'quickstart'))
     assert 'pip install' in pages.joined(quickstart['cells'][0]['source'])
+    links = re.findall(r'(?<!!)\[[^]]*\]\(([^)]+)\)', ''.join(pages.joined(c['source']) for c in quickstart['cells'] if c['cell_type'] == 'markdown'))
+    assert all(link.startswith('http') for link in links)
     page_html.ABOUT['a/b'] = dict(notebook='nbs/a/b.ipynb', alone=False, clone=True, about='')
     assert page_html.links('a/b', '../', {}) == []
     assert '<code>nbs/a/b.ipynb</code>' in page_html.header('a/b', '../')
