@@ -24,7 +24,7 @@ from ..core.errors import CaptureError, CarveError, UnsupportedError
 from ..core.image import ImageLike, common_box
 from ..core.io import digest, kept_folder, load_with_digest, one_line, save_with_digest
 from ..core.saliency import Layers, patch_cover, pick_layers
-from ..models.families import image_features
+from ..models.families import FAMILIES, image_features
 from ..models.image_tokens import Grid
 from ..models.kernel import Recorder, check_complete, check_layers, hooked, restore, stack_layers, uncompiled
 from ..models.loading import LOG
@@ -239,7 +239,7 @@ def check_family(vlm: VLM) -> FamilyCheck:
     features"""
     family = vlm.family
     image = small_image()
-    rule = 'its record' if family.recorded else 'the grid that its processor tells, or a square of its tokens'
+    rule = 'its record' if family.name in FAMILIES else 'the grid that its processor tells, or a square of its tokens'
     check = FamilyCheck(family.name, rule,
                         dict(transformers=transformers.__version__, torch=torch.__version__))
     failure = 'Its image tokens are not placed'
@@ -268,13 +268,14 @@ def check_family(vlm: VLM) -> FamilyCheck:
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #49799bf6
 def ensure_read(vlm: Model):
-    "Check a model of a family without a record when its rows are first read; refuse it with what failed"
-    if vlm.family.recorded or vlm.model in _passed: return
+    "Check a model of a family that this package has not tested when its rows are first read; refuse it with what failed"
+    if vlm.family.tested or vlm.model in _passed: return
+    yours = vlm.family.name in FAMILIES    # a record that may change, so each process checks it
     facts = [vlm.model.config.to_json_string(), type(vlm.processor).__name__, str(vlm.dtype),
              transformers.__version__, torch.__version__]
     path = kept_folder()/'families'/f'{digest(facts)}.json'
     with suppress(CarveError, FileNotFoundError):    # a damaged mark is no pass
-        if not load_with_digest(path)['why']:
+        if not yours and not load_with_digest(path)['why']:
             _passed.add(vlm.model)
             return
     check = check_family(VLM(vlm.model, vlm.processor, vlm.name))
@@ -282,4 +283,4 @@ def ensure_read(vlm: Model):
         raise UnsupportedError(f'{check}. The page "Add a method or a model family" shows how a family gets a '
                                f'record.')
     LOG.warning(check)
-    save_with_digest(path, asdict(check))
+    if not yours: save_with_digest(path, asdict(check))

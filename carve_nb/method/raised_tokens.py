@@ -40,7 +40,6 @@ class Vrga(GuidedMethod):
     gamma: float = limited(.5, -.999) # γ (code: factor 1.5)
     first: bool = False # also for the first token of the answer? (code: no)
     name, source = 'vrga', 'arXiv 2603.14184'
-    by_word = True
 
     def columns(self, vlm: VLM, prompt: Prompt) -> torch.Tensor:    # [V]
         """Return positions of the image tokens; the vision start marker, where there is one, comes first
@@ -175,7 +174,6 @@ class Gift(GuidedMethod):
     alpha: float = limited(5., 0, 50) # α (LLaVA 5, Qwen2-VL 4); factors are exp(alpha) at most
     query: Query = 'content'        # rows to keep (source: a part-of-speech tagger), see `pick_words`
     name, source = 'gift', 'arXiv 2510.22067'
-    by_word = True
 
     def edit(self, session: Session, prompt: Prompt) -> Edit:
         "Find the heat map of the question's words; amplify the last row of every pass by its factors"

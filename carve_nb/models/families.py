@@ -95,7 +95,7 @@ class Family:
     box_form: BoxForm|None = None  # how it writes the box of an object; None: not known
     why_not: dict = field(default_factory=dict)    # what it cannot do -> the reason
     notes: str = ''                # what else to know
-    recorded: bool = True          # was it tested? False: read by the rule, and checked on first use
+    tested: bool = False           # by this package; any other is checked when its attention is first read
     shares = property(lambda self: 'sharing' not in self.why_not,
                       doc='Can the beginning of a prompt be shared?')
 
@@ -146,14 +146,14 @@ def find_family(name: str) -> Family:
     if name in FAMILIES: return FAMILIES[name]
     if name in REFUSED: raise UnsupportedError(REFUSED[name])
     if name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-        return Family(name, find_grid, box=find_box, why_not=dict(sharing=ALONE), recorded=False)
+        return Family(name, find_grid, box=find_box, why_not=dict(sharing=ALONE))
     raise CarveError(f'Model family {name!r} is not supported. With a record: {", ".join(sorted(FAMILIES))}; '
                      f'others of transformers are read by the grid that their processor tells. A family of '
                      f'your own is one `Family` record; add it with `add_family`: the page "Add a method '
                      f'or a model family" (nbs/tutorials/extend.ipynb) shows how.')
 
 # %% ../../nbs/library/models/03_families.ipynb #735f932f
-def _add(name, *args, **kw): return add_family(Family(name, *args, **kw))
+def _add(name, *args, **kw): return add_family(Family(name, *args, **kw | dict(tested=True)))
 _LINEAR, _CONVOLUTION = ('layers of linear attention have no rows', 'layers of convolution have no rows')
 _LINES = 'new-line tokens are dropped'
 _REGION = 'Please provide the bounding box coordinate of the region this sentence describes: {cue}'

@@ -180,7 +180,7 @@ def load_model(
     with quiet_loading(): processor = load_processor(source, family, **release)
     processor.chat_template = processor.chat_template or family.chat
     check_template(processor, name)
-    if not family.recorded: check_places(config, processor, family)
+    if not family.tested: check_places(config, processor, family)
     if pad: pad_images(processor)
     with quiet_loading():
         model = load_weights(source, config=config, dtype=dtype, device_map=device_map, **release, **kw)
