@@ -70,8 +70,8 @@ def own_hooks(model: Module) -> list[str]:
     named = [(name, own_code(hook)) for name, hooks in places for hook in hooks.values()]
     return [f'{name}: {code}' for name, code in named if code]
 
-# of a module: no answer is in train mode, and a dynamic rope keeps the longest prompt that it has read
-PASSING = 'training', 'max_seq_len_cached'
+# of a module: no answer is in train mode, a dynamic rope keeps the longest prompt that it has read, a folder may be moved
+PASSING = 'training', 'max_seq_len_cached', 'name_or_path'
 
 def module_settings(model: Module) -> dict[str, int|float|bool|str]:
     "Return the plain values that are set on a model's modules, such as the scale of the attention scores"

@@ -2,6 +2,7 @@
 never changes an answer."""
 import copy
 import json
+import shutil
 import threading
 from functools import partial, wraps
 import pytest
@@ -222,6 +223,13 @@ def test_two_of_one_folder(folders, vlm):
     assert changed(vlm.fingerprint.record(), other) == {'weights'} and other.fingerprint.weights is None
 
 
+def test_a_moved_folder(folders, tmp_path):
+    "The same model at another path has the same fingerprint, so its runs go on"
+    shutil.copytree(folders('llava'), tmp_path/'moved')
+    here, there = (VLM.from_pretrained(path).fingerprint for path in (folders('llava'), tmp_path/'moved'))
+    assert (here.weights, here.parts) == (there.weights, there.parts)
+
+
 # -- prompts that are read in two parts
 
 def less_mean(module, args, out): return out - .5*out.mean(1, keepdim=True) if out.shape[1] > 1 else out
@@ -246,7 +254,6 @@ def quantized(vlm):
 
 def long_rope(folder, path):
     "The folder of a model whose positions change behind 80 tokens"
-    import shutil
     shutil.copytree(folder, path)
     config = json.loads((path/'config.json').read_text())
     text = config['text_config']
