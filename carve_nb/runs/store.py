@@ -135,8 +135,11 @@ class Run(NamedTuple):
         return run_html(self) if 'data' in self.protocol else escape(repr(self))
 
 def run_folder(parent: str, *names: str|Path) -> Path:
-    "Name the default folder of a run by what is measured, such as eval_out/scenes-carve-small"
-    return Path(parent)/'-'.join(Path(os.path.abspath(name)).name for name in names)
+    """Name the default folder of a run by what is measured, such as eval_out/scenes-carve-small; a Hub id
+    keeps its owner"""
+    def short(name: str|Path) -> str:
+        return Path(os.path.abspath(name)).name if os.path.exists(name) else str(name).replace('/', '-')
+    return Path(parent)/'-'.join(map(short, names))
 
 def read_lines(folder: str|Path) -> Iterator[dict|None]:
     "Yield the lines of a run as they were written; None for a damaged one"
@@ -214,7 +217,7 @@ class RunStore:
             there = read_protocol(self.folder)
             if there is not None:
                 self.check_protocol(there, free, plain(defaults))
-                self.take_up(retry)
+                self.take_up(retry, there)
             with self.writing():
                 if self.protocol != there: save_with_digest(self.folder/'protocol.json', self.protocol)
                 with open(self.path, 'a+b') as f:
@@ -234,12 +237,12 @@ class RunStore:
                            'out= (--out).')
         if known: self.protocol['methods'] = known | now
 
-    def take_up(self, retry: bool):
+    def take_up(self, retry: bool, there: dict):
         "Read which lines the folder holds, and raise an error if they are about other questions"
         damaged = 0
         for line in read_lines(self.folder):
             if line is None: damaged += 1
-            elif self.check_question(line) and not (retry and line['status'] in FAILED):
+            elif self.check_question(line, there) and not (retry and line['status'] in FAILED):
                 self.done[line['id'], line['method']] = line.get('score')
         if damaged:
             warnings.warn(
@@ -247,7 +250,7 @@ class RunStore:
                 f'measured again.',
                 stacklevel=4)
 
-    def check_question(self, line: dict) -> bool:
+    def check_question(self, line: dict, there: dict) -> bool:
         """Tell whether a line is about a question as it is now; raise for an answer that is not, and for a
         sample not asked for"""
         id = line['id']
@@ -255,10 +258,11 @@ class RunStore:
         now = self.keys[id][0] if id in self.keys else None
         fits = line.get('key') == now
         if now is None or line['status'] == 'ok' and not fits:
-            changed = 'has another question, answer, true region, rule or image now'
-            if now is None: changed = 'is not asked for now (a run can only grow)'
-            raise RunError(f'{self.folder} holds an answer to another question: {id!r} {changed}. Name another folder for '
-                           'this run, out= (--out).')
+            changed = f'an answer to another question: {id!r} has another question, answer, true region, rule or image now'
+            if now is None:
+                before, wanted = (str(run.get('data', {}).get('n', 'other')) for run in (there, self.protocol))
+                changed = f'a run of {before} questions, {wanted} are asked now, and {id!r} is not one of them; a run can only grow'
+            raise RunError(f'{self.folder} holds {changed}. Name another folder for this run, out= (--out).')
         return fits
 
     def keys_of(self, id: str) -> dict[str, str]:
