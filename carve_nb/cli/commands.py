@@ -33,7 +33,16 @@ import typer
 from typer import Argument as Arg, Option as Opt
 from .. import __version__
 from ..core.errors import CarveError, ImageError, IncompleteError, choose
-from ..core.io import ABOUT_PACKAGED, CHECKPOINTS, PACKAGED, SMALL, find_source, one_line, replace_file, tame_terminal
+from carve_nb.core.io import (
+    ABOUT_PACKAGED,
+    CHECKPOINTS,
+    PACKAGED,
+    SMALL,
+    find_source,
+    one_line,
+    replace_file,
+    tame_terminal,
+)
 from ..core.text import SHORT_ANSWER
 from ..data.records import FOLDER_FORMAT, folder_images
 from ..method.registry import make_method, read_method, read_value, split_specs
@@ -708,8 +717,8 @@ def checkup(
         _measure_profile(model, given, out, n or 40, images, force, quiet)
         return
     if force: raise CarveError('--force goes with --only profile.')
-    from carve_nb.runs.store import run_folder
     from carve_nb.data.eye_test import EACH
+    from carve_nb.runs.store import run_folder
     from carve_nb.studies.checkup import run_checkup
     if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
     folder = Path(out or run_folder('checkup_out', model))

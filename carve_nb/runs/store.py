@@ -260,8 +260,10 @@ class RunStore:
         if now is None or line['status'] == 'ok' and not fits:
             changed = f'an answer to another question: {id!r} has another question, answer, true region, rule or image now'
             if now is None:
-                before, wanted = (str(run.get('data', {}).get('n', 'other')) for run in (there, self.protocol))
-                changed = f'a run of {before} questions, {wanted} are asked now, and {id!r} is not one of them; a run can only grow'
+                before, wanted = there['data']['n'], self.protocol['data']['n']
+                changed = (
+                    f'a run of {before} questions, and {id!r} is none of the {wanted} that are asked now (a '
+                    'run can only grow)')
             raise RunError(f'{self.folder} holds {changed}. Name another folder for this run, out= (--out).')
         return fits
 
