@@ -214,12 +214,12 @@ class RunStore:
             try: opened.enter_context(FileLock(self.path.with_suffix('.lock'), timeout=0))
             except (OSError, NotImplementedError) as e:
                 raise RunError(f'{out} is being written by another process; let it end, or give another folder ({e})') from None
-            there = read_protocol(self.folder)
-            if there is not None:
-                self.check_protocol(there, free, plain(defaults))
-                self.take_up(retry, there)
+            self.there = read_protocol(self.folder) or {}    # of an earlier session
+            if self.there:
+                self.check_protocol(self.there, free, plain(defaults))
+                self.take_up(retry)
             with self.writing():
-                if self.protocol != there: save_with_digest(self.folder/'protocol.json', self.protocol)
+                if self.protocol != self.there: save_with_digest(self.folder/'protocol.json', self.protocol)
                 with open(self.path, 'a+b') as f:
                     f.seek(0)
                     self.size = sum(len(line) for line in f if line.endswith(b'\n'))
@@ -237,12 +237,12 @@ class RunStore:
                            'out= (--out).')
         if known: self.protocol['methods'] = known | now
 
-    def take_up(self, retry: bool, there: dict):
+    def take_up(self, retry: bool):
         "Read which lines the folder holds, and raise an error if they are about other questions"
         damaged = 0
         for line in read_lines(self.folder):
             if line is None: damaged += 1
-            elif self.check_question(line, there) and not (retry and line['status'] in FAILED):
+            elif self.check_question(line) and not (retry and line['status'] in FAILED):
                 self.done[line['id'], line['method']] = line.get('score')
         if damaged:
             warnings.warn(
@@ -250,7 +250,7 @@ class RunStore:
                 f'measured again.',
                 stacklevel=4)
 
-    def check_question(self, line: dict, there: dict) -> bool:
+    def check_question(self, line: dict) -> bool:
         """Tell whether a line is about a question as it is now; raise for an answer that is not, and for a
         sample not asked for"""
         id = line['id']
@@ -260,7 +260,7 @@ class RunStore:
         if now is None or line['status'] == 'ok' and not fits:
             changed = f'an answer to another question: {id!r} has another question, answer, true region, rule or image now'
             if now is None:
-                before, wanted = there['data']['n'], self.protocol['data']['n']
+                before, wanted = self.there['data']['n'], self.protocol['data']['n']
                 changed = (
                     f'a run of {before} questions, and {id!r} is none of the {wanted} that are asked now (a '
                     'run can only grow)')

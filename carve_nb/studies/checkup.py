@@ -254,7 +254,7 @@ def draw_examples(run: Run, arm: str) -> str:
     first: dict[int, dict] = {}
     for line in run.select(arm):
         if line['id'] in plain: first.setdefault(int(np.sign(line['score'] - plain[line['id']]['score'])), line)
-    shown = [change for change in (1, -1) if change in first] or [*first]
+    shown: Iterable[int] = [change for change in (1, -1) if change in first] or first
     return '\n'.join(
         draw_example(first[change], plain[first[change]['id']]['answer'], _EXAMPLES[change]) for change in shown)
 
