@@ -375,13 +375,13 @@ def ask(
     check_files(to_json, force=force, images=images or ())
     if out: make_folder(out, 'result.png', 'crop.png', 'result.json', force=force, images=images or ())
     chosen = _make_method(method, fields, max_new_tokens)
-    if images and model in PACKAGED and not quiet: print_line('note', f'{model} is {ABOUT_PACKAGED}.')
     vlm = _open_model(model, given, chosen)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter('always')
         r = chosen(vlm, opened, question, box=box)
     r.notes = [*dict.fromkeys([*r.notes, *(str(w.message) for w in heard)])]
     if images and r.images and r.method != 'none': r.notes.insert(0, f'about {images[r.which]}')
+    if images and model in PACKAGED and not quiet: print_line('note', f'{model} is {ABOUT_PACKAGED}.')
     shown = sys.stdout.isatty() and not quiet
     if shown: print(*map(tame_terminal, r.summary()), sep='\n')
     elif not quiet:

@@ -214,12 +214,13 @@ class RunStore:
             try: opened.enter_context(FileLock(self.path.with_suffix('.lock'), timeout=0))
             except (OSError, NotImplementedError) as e:
                 raise RunError(f'{out} is being written by another process; let it end, or give another folder ({e})') from None
-            self.there = read_protocol(self.folder) or {}    # of an earlier session
-            if self.there:
-                self.check_protocol(self.there, free, plain(defaults))
+            there = read_protocol(self.folder)
+            self.there = there or {}    # of an earlier session
+            if there is not None:
+                self.check_protocol(there, free, plain(defaults))
                 self.take_up(retry)
             with self.writing():
-                if self.protocol != self.there: save_with_digest(self.folder/'protocol.json', self.protocol)
+                if self.protocol != there: save_with_digest(self.folder/'protocol.json', self.protocol)
                 with open(self.path, 'a+b') as f:
                     f.seek(0)
                     self.size = sum(len(line) for line in f if line.endswith(b'\n'))
