@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'STEPS', 'SMALLEST', 'SEEDS', 'THING', 'LONGEST', 'WORDS', 'SIGNS', 'EYE_KINDS', 'CHOICES', 'CHANCE',
-           'SPREAD', 'EACH', 'share', 'Sides', 'image_side', 'eye_image', 'ask_exist_apart', 'eye_question',
+           'SPREAD', 'EACH', 'MOST', 'share', 'Sides', 'image_side', 'eye_image', 'ask_exist_apart', 'eye_question',
            'eye_records']
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #0332fb45
@@ -100,13 +100,14 @@ def eye_question(seed: int, kind: str, step: int) -> Record:
 # steps of the questions of a kind, one after another
 SPREAD = 0, 8, 16, 4, 0, 12, 20, 6, 0, 14, 2, 10
 EACH = 104    # questions of a kind, where no other number is given
+MOST = 1000   # questions of a kind
 
 def eye_records(n: int, kinds: Sequence[str] = tuple(CHANCE)) -> list[Record]:
     "Make n questions, the kinds in turn"
-    if n > 1000*len(kinds): raise DataError(f'n={n}: there are 1000 questions of a kind; ask for fewer.')
+    if n > MOST*len(kinds): raise DataError(f'n={n}: there are {MOST} questions of a kind; ask for fewer.')
     order = list(CHANCE)
     found = []
     for i in range(n):
         turn, kind = i//len(kinds), kinds[i % len(kinds)]
-        found.append(eye_question(SEEDS[1000*order.index(kind) + turn], kind, SPREAD[turn % len(SPREAD)]))
+        found.append(eye_question(SEEDS[MOST*order.index(kind) + turn], kind, SPREAD[turn % len(SPREAD)]))
     return found

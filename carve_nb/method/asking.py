@@ -156,10 +156,10 @@ def search(
 @dataclass(repr=False)
 class ZoomEye(CropMethod):
     "A search through parts of the image, led by the model's yes and no"
-    existence: str = 'Is there a {cue} in the last picture? Answer yes or no.' # words (ours)
-    # words (ours)
+    existence: str = 'Is there a {cue} in the last picture? Answer yes or no.' # words (this package)
+    # words (this package)
     latent: str = 'Could a {cue} be found by zooming further into the last picture? Answer yes or no.'
-    answering: str = '{question} Can this be answered from what is visible? Answer yes or no.' # words (ours)
+    answering: str = '{question} Can this be answered from what is visible? Answer yes or no.' # words (this package)
     # sides of a leaf are below, pixels; None: the tower's side, or 448 (source)
     smallest: int | None = limited(None, 8)
     # of a part's sides where it is shown (patch_scale; 1 where parts are shown alone)
@@ -242,10 +242,10 @@ def read_boxes(text: str, form: BoxForm, seen: Box, resized: Size) -> list[Box]:
 @dataclass(repr=False)
 class AskBox(CropMethod):
     "Crop to the box that the model writes"
-    most: int = limited(128, 1) # tokens in which the box is written (ours)
+    most: int = limited(128, 1) # tokens in which the box is written (this package)
     square: bool = False
     limit: int = limited(4096, 1)
-    min_side: int = limited(96, 1) # pixels (ours)
+    min_side: int = limited(96, 1) # pixels (this package)
     name, source, category = 'ask-box', "the models' own training", 'prompt'
 
     def locate(self, session: Session, question: str) -> list[Region]:

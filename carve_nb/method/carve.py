@@ -28,7 +28,7 @@ from .settings import ABOVE_0, Query, limited
 from ..models.image_tokens import ImageSpan
 
 # %% ../../nbs/library/method/05_carve.ipynb #dd39875b
-_BOTH = dict(    # in the comments of fields: (paper), (code) or (both) of them, (ours) for this package
+_BOTH = dict(    # as CARVE's paper and its published code have it
     layers='paper', lam=1e-8, relative=False, tiles='thumbnail',
     fill='black', square=False, limit=4096, rounding='down', tokens=None, min_side=28)
 # the best row of Table 1, the best cell of the mask ablation, the code's λ
@@ -38,31 +38,33 @@ OFFICIAL = _BOTH | dict(steps='all', p=.2, K=3, final_images='both', region_rule
 @dataclass(repr=False)
 class Carve(CropMethod):
     "Contrast of two maps, our settings"
-    layers: Layers = None # whose maps are added: None all (ours), 'paper' 20 to 25 (both); or indices
+    # whose maps are added: None all (this package), 'paper' 20 to 25 (CARVE's paper and code); or indices
+    layers: Layers = None
     steps: Literal['first', 'last', 'all'] = 'first' # of the answer; 'all' weighed 1, 2, ... (Table 1)
-    # whose attention: the last token's (both); the mean of the question's, of its 'content' words, of the last of
-    # them ('noun'), of the '?', or of a list of words (ours)
+    # whose attention: the last token's (CARVE's paper and code); the mean of the question's, of its 'content'
+    # words, of the last of them ('noun'), of the '?', or of a list of words (this package)
     query: Query = 'last'
-    # their 'mean' (both), 'max', or the mean of some indices (ours)
+    # their 'mean' (CARVE's paper and code), 'max', or the mean of some indices (this package)
     heads: Literal['mean', 'max'] | list | tuple = 'mean'
     # λ, how far a small A_G is trusted; no value in the paper, 1e-8 in the code
     lam: float = limited(1., ABOVE_0)
     # kept share of the pixels; best .4 in the paper's ablation, .2 in the code
     p: float = limited(.04, ABOVE_0, 1)
     K: int = limited(1, 1) # how many regions are kept; best 2 in the paper's ablation, 3 in carve/masking.py
-    # shown at last: the crop (Algorithm 1), or the image too (code)
+    # shown at last: the crop (Algorithm 1), or the image too (CARVE's code)
     final_images: Literal['crop', 'both'] = 'both'
-    # how many stay: K (paper), max(K, floor(p n)) of n (code)
+    # how many stay: K (CARVE's paper), max(K, floor(p n)) of n (its code)
     region_rule: Literal['top_k', 'official'] = 'top_k'
-    rank: Literal['sum', 'peak'] = 'sum' # best by the sum of S (both) or its peak (ours)
+    # best by the sum of S (CARVE's paper and code) or its peak (this package)
+    rank: Literal['sum', 'peak'] = 'sum'
     connectivity: Literal[4, 8] = 4 # of neighbors in a region; scipy.ndimage.label's default in the code
-    relative: bool = True # λ in units of the mean of each row of A_G (ours)
-    normalize: bool = False # give every layer and step the same total (ours)
-    instruction: str = GENERAL_INSTRUCTION # the general instruction G (both)
+    relative: bool = True # λ in units of the mean of each row of A_G (this package)
+    normalize: bool = False # give every layer and step the same total (this package)
+    instruction: str = GENERAL_INSTRUCTION # the general instruction G (CARVE's paper and code)
     instruction_suffix: bool = True # whether G too gets the suffix (carve/pipeline.py: yes)
-    # views of an image, added up (both: their models show one)
+    # views of an image, added up (the models of CARVE's paper and code show one)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'all'
-    # both captures decode by the plain argmax (code), not by the checkpoint's penalties too
+    # both captures decode by the plain argmax (CARVE's code), not by the checkpoint's penalties too
     argmax: bool = False
     name, source, category = 'carve', 'arXiv 2509.06461', 'ours'
     paper: ClassVar[type['Paper']]       # with the settings of the paper: `Carve.paper()`

@@ -149,7 +149,7 @@ class VCD(ContrastMethod):
     # alpha: evaluation scripts (.5 is the sampler's own default); beta: the source's files (its launch
     # script: .2)
     step: int = limited(500, 0, 999) # of 1000 steps of noise (scripts)
-    seed: int = 0 # of the noise (ours; the source draws from the global state)
+    seed: int = 0 # of the noise (this package; the source draws from the global state)
     name, source, category = 'vcd', 'arXiv 2311.16922', 'logits'
 
     def other_prompt(self, session: Session, prompt: Prompt) -> Prompt:

@@ -99,17 +99,20 @@ def grow_mask(
 @dataclass(repr=False)
 class CropRule:
     "How kept regions are shown: fields of every method that crops"
-    # what covers the rest of the crop: nothing (ours), 'black' (both), 'packed': black, without rows and
-    # columns of rest alone
+    # what covers the rest of the crop: nothing (this package), 'black' (CARVE's paper and code),
+    # 'packed': black, without rows and columns of rest alone
     fill: Literal['black', 'packed', 'none'] = 'none'
-    square: bool = True # make the crop square (ours: for processors that cut oblong crops)
-    pad: float = limited(0., 0, 100) # room at each end of each side, in parts of the side (ours)
-    # greatest side to which a crop is enlarged, pixels (ours, the presets: 4096; neither has one)
+    square: bool = True # make the crop square (this package: for processors that cut oblong crops)
+    pad: float = limited(0., 0, 100) # room at each end of each side, in parts of the side (this package)
+    # greatest side to which a crop is enlarged, pixels (this package; `paper` and `official`: 4096, as
+    # CARVE's paper and code have no limit)
     limit: int = limited(1792, 1)
-    rounding: Literal['nearest', 'down'] = 'nearest' # of the crop's sides (code: down, int(n s))
-    # most image tokens of the crop (ours); None: as many as the processor gives it (both)
+    rounding: Literal['nearest', 'down'] = 'nearest' # of the crop's sides (CARVE's code: down, int(n s))
+    # most image tokens of the crop (this package); None: as many as the processor gives it (CARVE's
+    # paper and code)
     tokens: int | None = limited(144, 1)
-    min_side: int = limited(96, 1) # least side of the crop, pixels (ours; the presets: 28, one merged patch)
+    # least side of the crop, pixels (this package; `paper` and `official`: 28, one merged patch)
+    min_side: int = limited(96, 1)
 
     def cut(self, image: Image.Image, box: Box, regions: Sequence[Region] = ()) -> Crop:
         """Return the crop of a box.

@@ -88,7 +88,7 @@ class ToolCrop(CropMethod):
 # %% ../../nbs/library/method/14_external_crops.ipynb #120e539f
 @dataclass(repr=False)
 class Detector(ToolCrop):
-    "Crop of a zero-shot detector"   # asked for the content words (ours; the source's YOLO takes none)
+    "Crop of a zero-shot detector"   # asked for the content words (this package; the source's YOLO takes none)
     threshold: float = .1 # least score of a box: the default of OWL-ViT in transformers
     K: int = 1 # boxes kept, the crop is around all of them; ViCrop: 1
     name, kind = 'detector', 'AutoModelForZeroShotObjectDetection'
@@ -191,14 +191,14 @@ def segments(
 @dataclass(repr=False)
 class SamCrop(ToolCrop):
     "Segment with most of the task map"   # or the one that CLIP chooses
-    points: int = 8 # points along each side (ours); 32 in the source's generator
+    points: int = 8 # points along each side (this package); 32 in the source's generator
     quality: float = .88 # least expected quality of a mask: the source's generator
     nms: float = .7 # overlap of boxes that makes two segments one: the source's generator
-    # a `ClipCrop` that ranks the segments (ViCrop's code); None: the task map's sum does (ours)
+    # a `ClipCrop` that ranks the segments (ViCrop's code); None: the task map's sum does (this package)
     clip: ClipCrop | None = None
-    most: float = .5 # segments of a larger share of the image are passed over (ours)
+    most: float = .5 # segments of a larger share of the image are passed over (this package)
     K: int = 1 # segments kept, the crop is around all of them; ViCrop: 1
-    layers: Layers = None # of the task map: indices, or two parts of the depth; None: all (ours)
+    layers: Layers = None # of the task map: indices, or two parts of the depth; None: all (this package)
     name, kind = 'sam', 'AutoModelForMaskGeneration'
 
     def find(self, session: Session, question: str) -> list[Region]:

@@ -60,7 +60,7 @@ def join_boxes(boxes: list[Box]) -> list[Box]:
 @dataclass(repr=False)
 class Hide(CropMethod):
     "Pieces that the attention of the named objects marks, packed in their layout"
-    # at least `before` tokens, then names (ours)
+    # at least `before` tokens, then names (this package)
     words: str = 'Look in the picture for each one of the following things: {}'
     layers: Layers = None # None: all (modeling_qwen3_vl_re_infer.py; Qwen2.5-VL: the 15th of 28); or indices
     # first tokens of `words`, whose mean map is taken away (utiles.py: noise_token_num)

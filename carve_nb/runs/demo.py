@@ -87,7 +87,7 @@ def show_cases(vlm: VLM, runs: dict[str, Run], out: str|Path) -> dict[str, Resul
     n = len(run.select('none', 'digit'))
     parts.append(f'<h2>The result: accuracy in % [95 % interval] on {n} questions about a digit</h2>')
     parts.append(table_html(table.values, table.columns))
-    replace_file(Path(out)/'demo.html', PAGE.format('CARVE on held-out scenes', '\n'.join(parts)))
+    replace_file(Path(out)/'demo.html', PAGE.format('Lookup on held-out scenes', '\n'.join(parts)))
     return shown
 
 # %% ../../nbs/library/runs/06_demo.ipynb #85779118

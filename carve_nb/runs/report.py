@@ -26,7 +26,7 @@ from fastcore.basics import groupby
 from matplotlib.figure import Figure
 from ..core.errors import RunError
 from ..core.io import count_of, escape_sign, one_line, replace_file, table_html, tame_cell, tame_markdown
-from ..core.plotting import draw_boxes, figure_bytes, outline_target, panels_html, plot_forest
+from ..core.plotting import CONCEPT_COLORS, draw_boxes, figure_bytes, outline_target, panels_html, plot_forest
 from ..core.saliency import Saliency
 from ..core.stats import difference, holm, mean_interval, paired_test
 from ..data.datasets import DataSet
@@ -146,13 +146,15 @@ def without_values(text: str) -> str:
 def remarks(run: Run) -> list[str]:
     """List the remarks below the tables, the most frequent first: failures, answers that could not be read,
     notes, damaged lines"""
-    said = [(r['method'], text) for r in run.records for text in _remarks_of(r)]
-    alike = groupby(said, lambda o: (o[0], without_values(o[1])))
+    said = [(r['method'], r['id'], text) for r in run.records for text in _remarks_of(r)]
+    alike = groupby(said, lambda o: (o[0], without_values(o[2])))
     total = Counter(r['method'] for r in run.records)
+    same = groupby(alike.items(), lambda o: (o[0][1], tuple(id for _, id, _ in o[1])))
     lines = []
-    for some in sorted(alike.values(), key=len, reverse=True):
-        method, text = some[0]
-        lines.append(f'`{method}`, {len(some)} of {total[method]}: {text}')
+    for several in sorted(same.values(), key=lambda o: len(o[0][1]), reverse=True):
+        methods = ', '.join(f'`{method}`' for (method, _), _ in several)
+        (method, _), some = several[0]
+        lines.append(f'{methods}, {len(some)} of {total[method]}: {some[0][2]}')
     rarer = len(lines) - _MOST
     if rarer > 0: lines[_MOST:] = [f'{rarer} rarer remarks; all are in records.jsonl']
     if run.damaged:
@@ -205,10 +207,12 @@ Part: TypeAlias = str|pd.DataFrame    # of a page: a text, or a table of words
 
 def page(run: Run, table: pd.DataFrame) -> list[Part]:
     "Describe a run: its tables, as of `report`, their intervals, tests and corrections, and remarks"
-    about = count_questions(run.records) + few_questions(run.records)
-    parts: list[Part] = [run_name(run) + unfinished(run), about, format_report(table)]
+    few = few_questions(run.records)
+    untested = dict.fromkeys(('p', 'p_holm'), math.nan) if few else {}
+    about = count_questions(run.records) + few
+    parts: list[Part] = [run_name(run) + unfinished(run), about, format_report(table.assign(**untested))]
     if len(kinds_of(run.records)) > 1:
-        for kind, split in report_kinds(run.records).groupby(level='kind', sort=False):
+        for kind, split in report_kinds(run.records).assign(**untested).groupby(level='kind', sort=False):
             parts += [f'**{one_line(kind or "other")}**', format_report(split.droplevel('kind'))]
     failed = table[(table.failed > 0) & (table.n > 0)]
     if len(failed):
@@ -218,7 +222,7 @@ def page(run: Run, table: pd.DataFrame) -> list[Part]:
     columns = '\n'.join(f'- {text}' for column, text in ABOUT.items() if table[column].notna().any())
     if columns and find_base(table.index, 'random'): columns += _ABOUT_RANDOM
     if columns: parts.append(columns)
-    return [*parts, _STATISTICS]
+    return parts if few else [*parts, _STATISTICS]
 
 def run_html(run: Run) -> str:
     "Show a run in a notebook: what it is, how far it came, and its table"
@@ -305,8 +309,9 @@ PAGE = (
     '<h1>{0}</h1>{1}</html>')
 
 _MOST_SHOWN = 50      # questions of the page
-_CROP_COLORS = dict(
-    green='#029e73', yellow='#ffd400', pink='#ff4fa3', cyan='#00e5ff', orange='#ff8a00', violet='#b48cff')
+_CROP_COLORS = dict(    # the last is that of random crops
+    green=CONCEPT_COLORS['contrast'], yellow='#ffd400', pink='#ff4fa3', cyan='#00e5ff', orange='#ff8a00',
+    violet='#b48cff', gray=CONCEPT_COLORS['control'])
 _QUESTION = (
     '<section style="display:flex;flex-wrap:wrap;gap:1rem;margin:1.5rem 0"><div style="flex:1 1 '
     '300px;max-width:300px">{}</div>'
@@ -344,7 +349,9 @@ def answers_page(run: Run, data: DataSet) -> str:
     lines = groupby((r for r in run.records if r['id']), lambda r: r['id'])
     shown = [record for record in data if record.id in lines][:_MOST_SHOWN]
     names = [method for method in run.protocol['methods'] if find_base([method]) is None]
-    colors = dict(zip(names, cycle(_CROP_COLORS)))
+    *others, gray = _CROP_COLORS
+    pens = cycle(others)
+    colors = {method: gray if find_base([method], 'random') else next(pens) for method in names}
     more = f'the first {len(shown)} of ' if len(shown) < len(lines) else ''
     parts = [
         run_html(run), f'<h2>The questions: {more}{len(lines)}</h2>',

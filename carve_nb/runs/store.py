@@ -135,8 +135,11 @@ class Run(NamedTuple):
         return run_html(self) if 'data' in self.protocol else escape(repr(self))
 
 def run_folder(parent: str, *names: str|Path) -> Path:
-    "Name the default folder of a run by what is measured, such as eval_out/scenes-carve-small"
-    return Path(parent)/'-'.join(Path(os.path.abspath(name)).name for name in names)
+    """Name the default folder of a run by what is measured, such as eval_out/scenes-carve-small; a Hub id
+    keeps its owner"""
+    def short(name: str|Path) -> str:
+        return Path(os.path.abspath(name)).name if os.path.exists(name) else str(name).replace('/', '-')
+    return Path(parent)/'-'.join(map(short, names))
 
 def read_lines(folder: str|Path) -> Iterator[dict|None]:
     "Yield the lines of a run as they were written; None for a damaged one"
@@ -212,6 +215,7 @@ class RunStore:
             except (OSError, NotImplementedError) as e:
                 raise RunError(f'{out} is being written by another process; let it end, or give another folder ({e})') from None
             there = read_protocol(self.folder)
+            self.there = there or {}    # of an earlier session
             if there is not None:
                 self.check_protocol(there, free, plain(defaults))
                 self.take_up(retry)
@@ -255,10 +259,13 @@ class RunStore:
         now = self.keys[id][0] if id in self.keys else None
         fits = line.get('key') == now
         if now is None or line['status'] == 'ok' and not fits:
-            changed = 'has another question, answer, true region, rule or image now'
-            if now is None: changed = 'is not asked for now (a run can only grow)'
-            raise RunError(f'{self.folder} holds an answer to another question: {id!r} {changed}. Name another folder for '
-                           'this run, out= (--out).')
+            changed = f'an answer to another question: {id!r} has another question, answer, true region, rule or image now'
+            if now is None:
+                before, wanted = self.there['data']['n'], self.protocol['data']['n']
+                changed = (
+                    f'a run of {before} questions, and {id!r} is none of the {wanted} that are asked now (a '
+                    'run can only grow)')
+            raise RunError(f'{self.folder} holds {changed}. Name another folder for this run, out= (--out).')
         return fits
 
     def keys_of(self, id: str) -> dict[str, str]:

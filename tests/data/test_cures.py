@@ -59,6 +59,16 @@ def test_a_column_is_named_as_the_message_says(field, load):
     assert (got.name if field == 'image' else got, told) == (want, '')
 
 
+def test_all_missing_columns_are_told_at_once(load, capsys):
+    "In a shell in its words alone; an empty answer is told as that, and not as another answer"
+    _, said = load([dict(file='a.png', query='What?', label='red')])
+    assert "no column 'question', 'image', 'answer'; the columns are file, query, label" in said
+    assert main(['eval', str(load.folder)]) == 2
+    assert '; name yours: --set names.question=COLUMN --set names.image=COLUMN --set names.answer=COLUMN.\n' in capsys.readouterr().err
+    _, said = load([ROW, ROW | dict(answer='')])
+    assert '1 of 2 rows have no answer to score by' in said and 'different answers' not in said
+
+
 @pytest.mark.parametrize('rows, field', [([ROW | dict(options='red|blue')], 'choices'), ([ROW | dict(bbox_2d=[1, 2, 9, 9])], 'box'),
                                          ([ROW | dict(id=1), ROW | dict(id=1)], 'id')])
 def test_a_column_is_left_out_as_the_message_says(rows, field, load, capsys):
@@ -90,6 +100,13 @@ def test_images_in_another_folder(load, tmp_path_factory, capsys):
     words = ['--methods', 'none', '--model', 'carve-tiny', '--quiet', '--out', str(other/'out')]
     assert main(['eval', str(load.folder), option, str(other), *words]) == 0
     assert [r['status'] for r in read_run(other/'out').records] == ['ok']*2
+    words[words.index('--out') + 1] = str(other/'half')
+    words[words.index('none')] = 'none,center'
+    capsys.readouterr()
+    assert main(['eval', str(load.folder), *words]) == 1
+    out, err = capsys.readouterr()
+    assert out.count('cannot be opened') == 1 and '`none`, `center`, 1 of 2: error: ' in out
+    assert err.splitlines()[-1].startswith('carve: error: 1 of 2 questions could not be measured; the first line says: ')
     _, said = load(rows, images=other/'none')
     assert 'is no folder; name one that holds the images' in said
 
