@@ -33,7 +33,16 @@ import typer
 from typer import Argument as Arg, Option as Opt
 from .. import __version__
 from ..core.errors import CarveError, ImageError, IncompleteError, choose
-from ..core.io import CHECKPOINTS, PACKAGED, SMALL, find_source, one_line, replace_file, tame_terminal
+from carve_nb.core.io import (
+    ABOUT_PACKAGED,
+    CHECKPOINTS,
+    PACKAGED,
+    SMALL,
+    find_source,
+    one_line,
+    replace_file,
+    tame_terminal,
+)
 from ..core.text import SHORT_ANSWER
 from ..data.records import FOLDER_FORMAT, folder_images
 from ..method.registry import make_method, read_method, read_value, split_specs
@@ -104,9 +113,11 @@ def save_map(S: 'Saliency', path: str|Path) -> str:
     return f'the map over the image, {S.size[0]} x {S.size[1]} pixels' if kind else f'float32 {S.size[1]} x {S.size[0]}'
 
 # %% ../../nbs/library/cli/03_commands.ipynb #4a57e6c0
+_PYTHON_FORM = re.compile(r'\w+=(?:dict\([^()]*\)|\w*) \((--[^()]*)\)')    # such as n=5 (--n 5)
+
 def print_line(kind: str, message: object):
-    "Print one line to the standard error"
-    print(f'carve: {kind}:', one_line(message), file=sys.stderr)
+    "Print one line to the standard error; of a cure that is said for Python and for a shell, the shell's"
+    print(f'carve: {kind}:', one_line(_PYTHON_FORM.sub(r'\1', str(message))), file=sys.stderr)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #817d9d8e
 def terminal_width() -> int:
@@ -370,10 +381,14 @@ def ask(
         r = chosen(vlm, opened, question, box=box)
     r.notes = [*dict.fromkeys([*r.notes, *(str(w.message) for w in heard)])]
     if images and r.images and r.method != 'none': r.notes.insert(0, f'about {images[r.which]}')
+    if images and model in PACKAGED and not quiet: print_line('note', f'{model} is {ABOUT_PACKAGED}.')
     shown = sys.stdout.isatty() and not quiet
     if shown: print(*map(tame_terminal, r.summary()), sep='\n')
     elif not quiet:
-        for line in r.summary()[1:]: print_line('note', line)
+        notes = [*r.details, *r.notes]
+        answers = r.summary()[1:]
+        print(*map(tame_terminal, answers[:len(answers) - len(notes)]), sep='\n', file=sys.stderr)
+        for note in notes: print_line('note', note)
     if not shown: print(tame_terminal(r, '\n\t'))
     facts = dict(model=model, version=__version__)
     files = r.files(**facts) if out or to_json else {}
@@ -496,15 +511,20 @@ def _print_page(parts: list['Part']):
         print()
 
 def _end_with_report(folder: str|Path, report: 'Report'):
-    "Print the tables of a run, then the files; raise an error if nothing was answered"
+    "Print the tables of a run, then the files; raise an error if questions failed, or nothing was answered"
+    from carve_nb.runs.store import FAILED
     _print_page(report.parts)
     if report.files: print(f'written to {folder}:', ', '.join(report.files))
     answers = Path(folder)/'answers.html'
     if answers.exists(): print(f'each image with its crops and answers: {answers}')
-    if not any(line['status'] == 'ok' for line in report.run.records):
-        why = report.run.records[0]['why'].rstrip('.')
-        raise IncompleteError(
-            f'nothing was answered; the first line says: {why}. Fix it, and go on (carve eval: with --retry).')
+    lines = report.run.records
+    missing = [line for line in lines if line['status'] in FAILED]
+    failed = {line['id'] for line in missing}
+    said = f'{len(failed)} of {len({line["id"] for line in lines} - {""})} questions could not be measured'
+    if not any(line['status'] == 'ok' for line in lines): missing, said = lines, 'nothing was answered'
+    if missing:
+        why = missing[0]['why'].rstrip('.')
+        raise IncompleteError(f'{said}; the first line says: {why}. Fix it, and go on (carve eval: with --retry).')
 
 def _make_example(folder: str|None):
     "Write the example, say how to run it, and end"
@@ -697,17 +717,14 @@ def checkup(
         _measure_profile(model, given, out, n or 40, images, force, quiet)
         return
     if force: raise CarveError('--force goes with --only profile.')
-    from carve_nb.runs.store import run_folder
-    folder = Path(out or run_folder('checkup_out', model))
-    make_folder(folder)
     from carve_nb.data.eye_test import EACH
-    from carve_nb.studies.checkup import estimate_time, explain, run_checkup
-    n = n or EACH
-    if not quiet: print_line('note', estimate_time(model, n))
-    found = run_checkup(
-        _open_model(model, given), folder, data, n, images=images, retry=retry, progress=not quiet)
-    first, *more = explain(found)
-    print(first, f'    {found.code}', *more, sep='\n')
+    from carve_nb.runs.store import run_folder
+    from carve_nb.studies.checkup import run_checkup
+    if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
+    folder = Path(out or run_folder('checkup_out', model))
+    vlm = _open_model(model, given)
+    make_folder(folder)     # after the model, which may not be there
+    print(run_checkup(vlm, folder, data, n or EACH, images=images, retry=retry, progress=not quiet))
     print(
         f'written to {folder}: checkup.html, row.json (nothing has left this machine; the file is yours '
         f'to send)')

@@ -171,9 +171,10 @@ FOLDER_FORMAT = (
     '{"image": "scene.png", "question": "How many triangles are there?", "answer": "4"}'
 )
 
-def _cure(field: str, column: str|None = 'COLUMN') -> str:
-    "Write how a column is named in Python and in a shell"
-    return f'names=dict({field}={column!r}) (--set names.{field}={column or ""})'
+def _cure(*fields: str, column: str|None = 'COLUMN') -> str:
+    "Write how columns are named in Python and in a shell"
+    shell = ' '.join(f'--set names.{field}={column or ""}' for field in fields)
+    return f'names=dict({", ".join(f"{field}={column!r}" for field in fields)}) ({shell})'
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000003
 # how a list begins that a program printed: with a quoted text, as no text such as [sic] does, or with a number
@@ -217,7 +218,7 @@ def _read_answer(value: object, column: str) -> list:
     if not isinstance(value, str): return _read_list(value, column)
     if not re.match(r"""[\[(]\s*["']""", value): return [value]
     raise DataError(f'answer {quote(value)} is a list instead of one answer; name the column: '
-                    f'{_cure("answers", column)}.')
+                    f'{_cure("answers", column=column)}.')
 
 def _read_options(value: object, column: str) -> list[str]:
     "Read the options of a cell; none of an empty list, as MMMU has for an open question"
@@ -498,7 +499,7 @@ def check_ids(records: list[Record], name: str) -> list[Record]:
     if not records: raise DataError(f'{name} has no questions.')
     (most, count), = Counter(r.id for r in records).most_common(1)
     if count > 1:
-        raise DataError(f'{name}: the id {quote(most)} is in several rows; number the rows: {_cure("id", None)}.')
+        raise DataError(f'{name}: the id {quote(most)} is in several rows; number the rows: {_cure("id", column=None)}.')
     return records
 
 _SEEMS = (    # what a column holds, fields that read it, names under which others write it
@@ -509,17 +510,20 @@ def _check_columns(headers: list[str], columns: Columns, named: Names, name: str
     """Raise an error for a column that is not there, and for one that seems to hold what is not read; list
     the columns"""
     listed = f'the columns are {", ".join(str(header)[:80] for header in headers)[:300]}'
-    for key in [*named, 'question']:
-        column = columns.names[key]
-        if column is not None and column not in headers:
-            raise DataError(f'{name}: no column {quote(column)}; {listed}; name yours: {_cure(key)}.')
     read = {*columns.names.values()} & {*headers}
+    needed = [key for key in {**named, 'question': '', 'image': ''} if columns.names[key]]
+    lacking = {key: columns.names[key] for key in needed if columns.names[key] not in headers}
+    truths = [columns.names[key] for key, column in COLUMNS.items() if column.same == 'truth']
+    if read.isdisjoint(truths): lacking['answer'] = 'answer'
+    if lacking:
+        absent = ', '.join(map(quote, lacking.values()))
+        raise DataError(f'{name}: no column {absent}; {listed}; name yours: {_cure(*lacking)}.')
     for what, fields, usual in _SEEMS:
         like = [header for header in headers if re.fullmatch(usual, str(header), re.I) and header not in read]
         if like and read.isdisjoint(map(columns.names.get, fields)) and named.keys().isdisjoint(fields):
-            cures = ' or '.join(_cure(key, like[0]) for key in fields)
+            cures = ' or '.join(_cure(key, column=like[0]) for key in fields)
             raise DataError(f'{name}: the column {quote(like[0])} seems to hold {what}, of which none are read; {listed}; '
-                            f'name it: {cures}; leave it out: {_cure(fields[0], None)}.')
+                            f'name it: {cures}; leave it out: {_cure(fields[0], column=None)}.')
     return listed
 
 def _tell(
@@ -536,6 +540,7 @@ def _doubtful(records: list[Record]) -> list[str]:
         image = record.image
         return record.question, image if isinstance(image, (Path, bytes)) else id(image)
     truths = defaultdict(set)
+    records = [record for record in records if record.answers]
     for record in records: truths[asked(record)].add(frozenset(record.answers))
     return [record.id for record in records if len(truths[asked(record)]) > 1]
 
@@ -557,9 +562,7 @@ def make_records(
     if all(len({str(o).lower() for o in r.answers}) == len(r.answers) for r in by_people):
         for r in by_people: r.rule = 'exact'     # no two in the whole set agree: these are synonyms
     absent = [r.image for r in records if isinstance(r.image, Absent)]
-    cure = f'{listed}; name yours: {_cure("image")}'
-    if absent and columns.names['image'] in headers:
-        cure = f'the first {absent[0].why}; images in another folder: images=FOLDER (--images FOLDER)'
+    cure = f'the first {absent[0].why}; images in another folder: images=FOLDER (--images FOLDER)' if absent else ''
     _tell(name, records, [image.name for image in absent], 'have no image', cure)
     unknown = [r.id for r in records if not r.answers]
     _tell(name, records, unknown, 'have no answer to score by', f'{listed}; name yours: {_cure("answer")}')
