@@ -212,7 +212,7 @@ def test_watched(tmp_path):
         input=json.dumps(asks), cwd=data, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     statuses, seen = json.loads((tmp_path/'log.json').read_text())
-    assert statuses == [0, 0, 0, 0, 2, 2, 2, 2, 2], (statuses, done.stderr[-3000:])
+    assert statuses == [0, 0, 1, 1, 2, 2, 2, 2, 2], (statuses, done.stderr[-3000:])
     folders = str(out), str(cache), os.devnull
     assert not [s for s in seen if s[0] not in ('write', 'os.remove', 'os.rename', 'os.mkdir')
         or not s[1].startswith(folders)], seen
