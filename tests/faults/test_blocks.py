@@ -215,7 +215,7 @@ def test_memory_after_failures(load):
 TOUCHING = {'recording', 'model_lock', 'own_loose', 'applying', 'rows_live', 'mask_image_tokens',
             'frozen', 'scaled_features', 'hooked', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
             'record_attention'}
-OTHERS = {'quiet_loading', 'limited', 'ready', 'undone', 'explained', 'open_store'}   # loading, the words of an error, a store of lines
+OTHERS = {'quiet_loading', 'limited', 'ready', 'undone', 'explained', 'open_store', 'cost'}   # loading, the words of an error, a store, a count
 
 
 @pytest.mark.case(42)
