@@ -56,9 +56,9 @@ def write_set(folder, rows):
     return str(folder)
 
 
-def evaluate(folder, url, out, *more): # lines by question
+def evaluate(folder, url, out, *more, status=0): # lines by question
     "`carve eval` of a model elsewhere"
-    assert main(['eval', folder, '--methods', 'none', '--answer-by', url, '--out', str(out), '--quiet', *more]) == 0
+    assert main(['eval', folder, '--methods', 'none', '--answer-by', url, '--out', str(out), '--quiet', *more]) == status
     return {line['question'].split('\n')[0]: line for line in read_run(out)[1]}
 
 
@@ -95,7 +95,7 @@ def test_a_reply_that_is_all_reasoning(field, answerer, tmp_path, capsys):
     folder = write_set(tmp_path/'set', [dict(question='What is it?', answer='red'),
         dict(question='What else?', answer='blue')])
     replies = {'What is it?': {'content': '', field: 'It is red, I think.'}, 'What else?': 'blue'}
-    lines = evaluate(folder, answerer(replies), tmp_path/'R')
+    lines = evaluate(folder, answerer(replies), tmp_path/'R', status=1)
     assert [lines[k]['status'] for k in replies] == ['malformed', 'ok'] and lines['What else?']['score'] == 1
     assert 'see how the server parts reasoning from answers' in str(lines['What is it?'])
 

@@ -318,7 +318,7 @@ def test_a_key_in_an_error(serve, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv('CARVE_TEST_KEY', KEY)
     far, seen = serve(bad(400, f'Incorrect API key provided: {KEY[:12]}...'), ok(), retries=0)
     assert main(['eval', 'scenes', '--n', '2', '--methods', 'none', '--answer-by', f'{far.base_url}#m',
-        '--answer-key', 'CARVE_TEST_KEY', '--out', str(tmp_path/'R'), '--quiet']) == 0
+        '--answer-key', 'CARVE_TEST_KEY', '--out', str(tmp_path/'R'), '--quiet']) == 1
     said = capsys.readouterr()
     assert f'Images leave this machine: m at {far.host} answers' in said.err and len(seen) == 2
     texts = [said.out, said.err, *(p.read_bytes().decode(errors='replace') for p in (tmp_path/'R').iterdir())]
