@@ -330,8 +330,8 @@ def _question_html(record: Record, lines: list[dict], colors: dict[str, str]) ->
     if opened.value:
         image, box = opened.value.image, opened.value.box
         crops = {
-            method: crop for method,
-            crop in crops.items() if method in colors and crop != [0, 0, *image.size]}
+            method: crop for method, crop in crops.items()
+            if method in colors and crop != [0, 0, *image.size]}
         pens = [_CROP_COLORS[colors[method]] for method in crops]
         drawn = draw_boxes(image, crops.values(), pens, max(3, image.width//100)) if crops else image
         figure = panels_html(

@@ -197,9 +197,8 @@ class SampleEvaluator:
         if unread := why_unread(str(r.answer), record): line['unread'] = unread
         line |= where_looked(r, record.boxes)
         line |= dict(
-            steps=list(r.steps), calls=r.calls, seconds=round(
-                r.total + shared_seconds, 4), notes=list(r.notes),
-            details=list(r.details))
+            steps=list(r.steps), calls=r.calls,
+            seconds=round(r.total + shared_seconds, 4), notes=list(r.notes), details=list(r.details))
         if self.config.maps and r.saliency is not None: line['map'] = r.saliency.pack()
         return line
 

@@ -298,8 +298,8 @@ class RunStore:
 def unsupported_lines(unfit: dict[str, str]) -> list[dict]:
     "Return the line of a run for each method that cannot be used, with the reason; it belongs to no sample"
     return [
-        dict(id='', at=-1, status='unsupported', kind='', question='', method=m, why=why) for m,
-        why in unfit.items()]
+        dict(id='', at=-1, status='unsupported', kind='', question='', method=method, why=why)
+        for method, why in unfit.items()]
 
 T = TypeVar('T')
 

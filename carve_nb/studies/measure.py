@@ -119,8 +119,8 @@ def layer_frame(records: Iterable[dict], columns: Callable[[dict], dict[str, lis
     for record in records:
         lists = columns(record)
         about = {
-            name: value for name,
-            value in record.items() if name != 'key' and not isinstance(value, (list, dict))}
+            name: value for name, value in record.items()
+            if name != 'key' and not isinstance(value, (list, dict))}
         about['image_key'] = image_key_of(record)
         layers = record.get('layers') or range(len(next(iter(lists.values()))))
         rows += [about | dict(zip(('layer', *lists), values)) for values in zip(layers, *lists.values())]
