@@ -9,7 +9,7 @@ __all__ = ['STEPS', 'SQUARES', 'CHECK_QUESTION', 'prompt_recorder', 'rows_of', '
 # %% ../../nbs/library/attention/04_vlm.ipynb #f0f28a7c
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from weakref import WeakSet
@@ -29,7 +29,7 @@ from ..models.image_tokens import Grid
 from ..models.kernel import Recorder, check_complete, check_layers, hooked, restore, stack_layers, uncompiled
 from ..models.loading import LOG
 from ..models.model import Answer, Model, model_lock, stock_model
-from ..models.prefix_cache import PENALTIES
+from ..models.prefix_cache import PENALTIES, Prefixes
 from ..models.prompts import Prompt, read_prompt
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #775c43da
@@ -116,7 +116,7 @@ class VLM(Model):
         steps: str = 'first',
         question_rows: bool = True,    # keep the rows of the question's own tokens too?
         max_new_tokens: int = 32,      # longest answer
-        inputs_of: Callable|None = None, **settings,    # as of `generate`
+        prefixes: Prefixes|None = None, **settings,    # as of `generate`
     ) -> AttentionRows:
         "Run a prompt and capture its attention"
         if steps not in STEPS: raise CaptureError(f'steps must be one of {", ".join(STEPS)}, not {steps!r}.')
@@ -124,7 +124,7 @@ class VLM(Model):
         rec = prompt_recorder(self, prompt, layers, question_rows, stop=steps == 'first')
         answer = None    # it stays so where the pass ends before the answer
         with model_lock(self.model), hooked(rec, self.model):
-            answer = self.generate(prompt, max_new_tokens, inputs_of=inputs_of, **settings)
+            answer = self.generate(prompt, max_new_tokens, prefixes=prefixes, **settings)
         check_complete(rec)
         return rows_of(self, prompt, rec, steps, answer, argmax=settings == PENALTIES)
 

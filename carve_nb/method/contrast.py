@@ -76,7 +76,7 @@ class ContrastProcessor(LogitsProcessor):
         model = self.session.vlm.model
         if anew: self.held, self.cache = {}, None
         with own_loose(model, self.held), model_lock(model):
-            if anew: self.inputs = self.session.inputs(self.prompt)
+            if anew: self.inputs = self.session.prefixes.inputs(self.session.vlm, self.prompt)
             inputs = longer(self.inputs, tokens)
             if self.cache is not None: inputs[CACHE] = self.cache
             out = model.generate(**inputs, generation_config=greedy(model, 1))

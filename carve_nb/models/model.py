@@ -16,7 +16,7 @@ import time
 import warnings
 import weakref
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from operator import attrgetter
@@ -320,8 +320,7 @@ class Model:
         max_new_tokens: int = 32,   # longest answer, see `room`
         # logits processors; with them log-probabilities are of the processed scores
         processors: Sequence = (),
-        # prompt -> model inputs, such as `Session.inputs`; `to_device` by default
-        inputs_of: Callable|None = None,
+        prefixes: Prefixes|None = None,    # of a session, which share the beginning of its prompts
         **settings,                 # of transformers' `generate`: do_sample, top_p, streamer, ...
     ) -> 'Answer':
         "Return the model's own answer, greedy unless the settings say otherwise"
@@ -333,7 +332,7 @@ class Model:
         kw = dict(more, generation_config=config)
         if settings: refuse_settings(self.model, kw)
         with model_lock(self.model):
-            inputs = (inputs_of or self.to_device)(prompt)
+            inputs = prefixes.inputs(self, prompt) if prefixes else self.to_device(prompt)
             out = self.model.generate(**inputs, logits_processor=LogitsProcessorList(processors), **kw)
         scores = [s[0] for s in (out.scores if processors else out.logits)]
         eos = generate_setting(self.model, kw, 'eos_token_id')

@@ -162,6 +162,12 @@ class Prefixes:
         self.kept = [*[p for p in self.kept if p is not known][-1:], known]
         return known
 
+    def inputs(self, vlm, prompt: Prompt) -> dict:
+        "Return the model's inputs: those of `read_prefix`, where the beginning of the prompt can be shared"
+        together = len(prompt.images) > 1 and not vlm.family.alone
+        if not prompt.spans or together or vlm.fingerprint.why_whole: return vlm.to_device(prompt)
+        return self.read_prefix(vlm, prompt)
+
     def read_prefix(self, vlm, prompt: Prompt) -> dict:
         """Return the model's inputs: a cache that holds the prefix, remembered or read now, and all further
         images.
