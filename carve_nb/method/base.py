@@ -64,14 +64,14 @@ class Method:
 
         `image` is a path, bytes, a PIL image or an array, or a list of several, of which `which` is used: one
         of `IMAGE_RULES`, or a number from 0. `box`, the true region, is used by the oracle alone. `messages`,
-        instead of a question, are a chat as `Session.of_chat` takes it: its last text is the question. `by` is
-        another model, anything with `ask(images, question)`, that answers the last question instead of this
-        one."""
+        instead of a question, are a chat as `Session.of_chat` takes it: its last text is the question. `by`
+        is another model, anything with `ask(images, question)`, that answers the last question."""
         if messages is None: session = Session(vlm, image, box, shared=False)
         else:
             if question is not None: raise CarveError('Give a question or messages, not both.')
             if by is not None:
-                raise CarveError('Another model is asked a question, not in a chat: leave messages= or by= out.')
+                raise CarveError('Another model is asked a question, not in a chat: '
+                                 'leave messages= or by= out.')
             session, question = Session.of_chat(vlm, image, messages, box=box, shared=False)
         if len(session.images) > 1: return ask_one_of(self, session, question, which, by)
         session.place_of(which)
@@ -83,18 +83,19 @@ class Method:
         if by is not None and self.no_crop: raise CarveError(f'{self.name} {self.no_crop}.')
         method, text = self.in_order(question)
         if method is not self:
-            r = method.answer(session, text, by)
-            return replace(r, question=question, notes=[*r.notes, TURNED])
-        r = self.look(session, question)
-        r.notes += unseen_note(r.seen, r.image.size)
-        if by is not None or r.answer is None: self.ask_again(session, r, by)
-        r.notes += [*session.notes(question, self.suffix), *cut_note(r.answer)]
-        return r
+            result = method.answer(session, text, by)
+            return replace(result, question=question, notes=[*result.notes, TURNED])
+        result = self.look(session, question)
+        result.notes += unseen_note(result.seen, result.image.size)
+        if by is not None or result.answer is None: self.ask_again(session, result, by)
+        result.notes += [*session.notes(question, self.suffix), *cut_note(result.answer)]
+        return result
 
     def check_model(self, vlm: VLM):
         "Refuse a model that lacks the layers of the method, or what it `needs` of a model"
         if not hasattr(vlm, 'family'):
-            raise CarveError(f'Give the model first, then the image; the first argument is of type {type(vlm).__name__}.')
+            kind = type(vlm).__name__
+            raise CarveError(f'Give the model first, then the image; the first argument is of type {kind}.')
         pick_layers(getattr(self, 'layers', None), vlm.n_layers)
         lacking = dict(vlm.family.why_not)
         if len(vlm.layers) < vlm.n_layers:
@@ -104,75 +105,75 @@ class Method:
         raise UnsupportedError(f'{self.name} cannot be used with the family {vlm.family.name!r}: {why}.')
 
     def settled(self, vlm: VLM) -> Self:
-        "Return the method with the fields that it takes from the model, such as the fields of a profile"
+        "Fill in the fields that the method takes from the model, such as those of a profile"
         return self
 
     def in_order(self, question: str) -> tuple['Method', str]:
-        """Return the method and the words that it asks: with `question_last` the suffix stands in the words,
-        before the question"""
+        "Move the suffix before the question, where `question_last` says so: the method then has none"
         if not (self.question_last and self.suffix): return self, question
         return replace(self, suffix=None, question_last=False), f'{self.suffix} {question}'
 
     def start(self, image: Image.Image, question: str) -> Result:
-        "Return an empty result, whose crop is the whole image"
+        "Begin a result, whose crop is the whole image"
         return Result(method=self.name, image=image, question=question, crop=whole_crop(image))
 
     def look(self, session: Session, question: str) -> Result:
-        "Return all that comes before the last question; a method that asks no further one has answered"
-        raise NotImplementedError(f'{self.name} derives from neither CropMethod nor GuidedMethod, and has no look '
-                                  f'of its own.')
+        "Do all that comes before the last question; a method that asks no further one has answered"
+        raise NotImplementedError(
+            f'{self.name} derives from neither CropMethod nor GuidedMethod, and has no look of its own.')
 
     def capture(self, session: Session, text: str, stage: str = 'capture', **settings) -> AttentionRows:
-        """Capture the attention under a text and the answer, at all steps, with the suffix and longest answer of the method.
+        """Capture the attention under a text and the answer, at all steps, as the method asks.
 
-        The log gets the rows with their seconds and notes, as those of the question or, at the stage 'instruction', of
-        the general instruction; and the plain answer, where the rows have it. `settings` are those of `Session.capture`."""
+        The log gets the rows with their seconds and notes, as those of the question or, at the stage
+        'instruction', of the general instruction; and the plain answer, where the rows have it. `settings`
+        are those of `Session.capture`."""
         usual = dict(steps='all', suffix=self.suffix, max_new_tokens=self.max_new_tokens)
         rows = session.capture(text, **usual | settings)
-        r = session.log
-        r.seconds[stage] = rows.meta['seconds']
-        if stage == 'instruction': r.instruction_rows = rows
+        log = session.log
+        log.seconds[stage] = rows.meta['seconds']
+        if stage == 'instruction': log.instruction_rows = rows
         else:
-            r.rows = rows
-            r.notes += rows.meta.get('notes', [])
-            if text == r.question and not rows.meta.get('argmax'): r.plain_answer = rows.answer
+            log.rows = rows
+            log.notes += rows.meta.get('notes', [])
+            if text == log.question and not rows.meta.get('argmax'): log.plain_answer = rows.answer
         return rows
 
     def ask_plain(self, session: Session) -> Answer:
-        "Return the baseline's answer (no crop); ask for it where the result does not have it"
-        r = session.log
-        if r.plain_answer is None:
-            with r.seconds('baseline'): r.plain_answer = session.ask(r.question, self.suffix, self.max_new_tokens)
-        return r.plain_answer
+        "Ask for the baseline's answer (no crop), where the log does not have it yet"
+        log = session.log
+        if log.plain_answer is None:
+            with log.seconds('baseline'):
+                log.plain_answer = session.ask(log.question, self.suffix, self.max_new_tokens)
+        return log.plain_answer
 
-    def last_images(self, session: Session, r: Result, model: object) -> list[Image.Image]:
-        """Return what the last question shows the model that answers it; nothing where that is the image as
-        it is"""
+    def last_images(self, session: Session, result: Result, model: object) -> list[Image.Image]:
+        "List the images that the last question shows; none where that is the image as it is"
         return []
 
-    def limits(self, r: Result, model: object, n: int) -> tuple[int | None, ...]:
-        "Return the most tokens of each of `n` images, as `VLM.ask` takes them"
+    def limits(self, result: Result, model: object, n: int) -> tuple[int | None, ...]:
+        "Limit the tokens of each of `n` images, as `VLM.ask` takes the limits; () for none"
         return ()
 
-    def ask_again(self, session: Session, r: Result, by: object = None) -> Result:
+    def ask_again(self, session: Session, result: Result, by: object = None) -> Result:
         "Ask the last question, `by` another model perhaps, and complete the result of `look`"
-        session.log = r
+        session.log = result
         self.ask_plain(session)
         model = by or session.vlm
-        r.shown = self.last_images(session, r, model)
-        limits = self.limits(r, model, len(r.shown))
-        how = r.question, self.suffix, self.max_new_tokens
+        result.shown = self.last_images(session, result, model)
+        limits = self.limits(result, model, len(result.shown))
+        how = result.question, self.suffix, self.max_new_tokens
         if by is not None:
             answerer = Answerer(by)
-            r.notes.append(answerer.note(r.shown))
-            r.shown = r.shown or [r.image]
-            with session.cost('there'): r.answer = answerer.ask(session, r.shown, *how, limits)
-        elif r.shown:
-            with r.seconds('ask'): r.answer = session.ask(*how, r.shown, limits)
+            result.notes.append(answerer.note(result.shown))
+            result.shown = result.shown or [result.image]
+            with session.cost('there'): result.answer = answerer.ask(session, result.shown, *how, limits)
+        elif result.shown:
+            with result.seconds('ask'): result.answer = session.ask(*how, result.shown, limits)
         else:
-            r.answer = r.plain_answer    # type: ignore[assignment]    # asked above
-            r.notes.append('nothing new to see: the answer stays')
-        return r
+            result.answer = result.plain_answer    # type: ignore[assignment]    # asked above
+            result.notes.append('nothing new to see: the answer stays')
+        return result
 
 # %% ../../nbs/library/method/04_base.ipynb #e6293850
 def as_saliency(
@@ -185,12 +186,11 @@ def as_saliency(
 
 # %% ../../nbs/library/method/04_base.ipynb #091e32f3
 def layers_of(vlm: VLM, spec: Layers) -> list[int]:
-    """Return the layers that `layers=` means in a model, of those that attend to the images, or the nearest
-    of these"""
+    "Pick the layers that `layers=` means in a model, or the nearest of those that attend to the images"
     return pick_layers(spec, vlm.n_layers, vlm.layers)
 
 def tower_side(vlm: VLM, otherwise: int = 224) -> int:    # pixels
-    "Return the side that the vision tower reads; `otherwise` where it takes any size"
+    "Find the side of the images that the vision tower reads; `otherwise` where it takes any size"
     side = getattr(getattr(vlm.model.config, 'vision_config', None), 'image_size', None)
     return int(np.min(side)) if side else otherwise
 
@@ -204,66 +204,66 @@ class CropMethod(CropRule, Method):
     skip_above: float = limited(1., 0, 1)
 
     def locate(self, session: Session, question: str) -> Saliency | list[Region]:
-        """Return a map of the image, or regions, the best first; a subclass defines it.
+        """Make a map of the image, or find regions, the best first; a subclass defines it.
 
-        Of a map with a reason in `session.log.no_signal` nothing is cropped. A method that returns regions leaves the map
-        that it has, if any, in `session.log.saliency`, as guided methods do."""
-        raise NotImplementedError(f'{self.name} has no locate(self, session, question) -> Saliency or '
-                                  f'regions')
+        Of a map with a reason in `session.log.no_signal` nothing is cropped. A method that returns regions
+        leaves the map that it has, if any, in `session.log.saliency`, as guided methods do."""
+        raise NotImplementedError(
+            f'{self.name} has no locate(self, session, question) -> Saliency or regions')
 
     def select(self, S: Saliency, vlm: VLM) -> list[Region]:
-        "Return the regions of a map that the crop shows"
+        "Choose the regions of a map that the crop shows"
         return regions(S, .04, 1)
 
     def look(self, session: Session, question: str) -> Result:
         "Locate, and cut the crop"
-        r = session.log = self.start(session.image, question)
-        return self.cut_out(r, self.locate(session, question), session.vlm)
+        result = session.log = self.start(session.image, question)
+        return self.cut_out(result, self.locate(session, question), session.vlm)
 
-    def cut_out(self, r: Result, located: Saliency | list[Region], vlm: VLM | None) -> Result:
+    def cut_out(self, result: Result, located: Saliency | list[Region], vlm: VLM | None) -> Result:
         "Complete a result with what was located: its regions and their crop"
-        r.regions = self.regions_of(r, located, vlm)
-        r.crop = self.show(r.image, r.regions)
-        return r
+        result.regions = self.regions_of(result, located, vlm)
+        result.crop = self.show(result.image, result.regions)
+        return result
 
-    def regions_of(self, r: Log, located: Saliency | list[Region], vlm: VLM | None) -> list[Region]:
-        "Return the regions of what was located; a map without signal has none"
+    def regions_of(self, log: Log, located: Saliency | list[Region], vlm: VLM | None) -> list[Region]:
+        "Choose the regions of what was located; a map without signal has none"
         if isinstance(located, list): return located
-        r.saliency = located
-        if is_flat(located): r.no_signal = r.no_signal or 'the map is flat'
-        if r.no_signal:
-            r.notes.append(f'no signal: {r.no_signal}; the crop is the whole image')
+        log.saliency = located
+        if is_flat(located): log.no_signal = log.no_signal or 'the map is flat'
+        if log.no_signal:
+            log.notes.append(f'no signal: {log.no_signal}; the crop is the whole image')
             return []
-        with r.seconds('region'): found = self.select(located, vlm)
-        if not found: r.notes.append('no region is smaller than the map: the crop is the whole image')
+        with log.seconds('region'): found = self.select(located, vlm)
+        if not found: log.notes.append('no region is smaller than the map: the crop is the whole image')
         return found
 
-    def ask_again(self, session: Session, r: Result, by: object = None) -> Result:
+    def ask_again(self, session: Session, result: Result, by: object = None) -> Result:
         "Ask the last question with the crop, or leave it at the plain answer where the model is sure of it"
-        session.log = r
+        session.log = result
         sure = self.ask_plain(session).confidence
         if sure > self.skip_above:
-            r.notes.append(f'the model is sure of its answer ({sure:.2f}): it is not asked again')
-            r.crop, r.regions = whole_crop(r.image), []
-        return super().ask_again(session, r, by)
+            result.notes.append(f'the model is sure of its answer ({sure:.2f}): it is not asked again')
+            result.crop, result.regions = whole_crop(result.image), []
+        return super().ask_again(session, result, by)
 
-    def limits(self, r: Result, model: object, n: int) -> tuple[int | None, ...]:
+    def limits(self, result: Result, model: object, n: int) -> tuple[int | None, ...]:
         "Limit the crop's tokens; note where it will cost as much as the image"
         if not (n and self.tokens and hasattr(model, 'why_not_fewer')): return ()
         why = model.why_not_fewer(self.tokens)
         if not why: return (None,)*(n - 1) + (self.tokens,)
-        plain = r.plain_answer
+        plain = result.plain_answer
         if plain and plain.n_prompt > 2*self.tokens:
-            r.notes.append(f'the crop costs as much as the image: {why}')
+            result.notes.append(f'the crop costs as much as the image: {why}')
         return ()
 
-    def last_images(self, session: Session, r: Result, model: object) -> list[Image.Image]:
-        "Return the crop, after the image where `final_images` says so and the model takes both"
-        if r.whole: return []
-        if self.final_images == 'crop': return [r.crop.image]
-        if 'several images' not in getattr(model, 'why_not', ()): return [r.image, r.crop.image]
-        r.notes.append('this family takes one image at a time: asked with the crop alone')
-        return [r.crop.image]
+    def last_images(self, session: Session, result: Result, model: object) -> list[Image.Image]:
+        "Show the crop, after the image where `final_images` says so and the model takes both"
+        if result.whole: return []
+        if self.final_images == 'crop': return [result.crop.image]
+        if 'several images' not in getattr(model, 'why_not', ()): return [result.image, result.crop.image]
+        result.notes.append('this family takes one image at a time: asked with the crop alone')
+        return [result.crop.image]
 
 # %% ../../nbs/library/method/04_base.ipynb #9061c722
 @dataclass(repr=False)
@@ -274,7 +274,7 @@ class GuidedMethod(Method):
     from_prefix = True   # may the prompt go on from a stored beginning?
 
     def edit(self, session: Session, prompt: Prompt) -> Edit | None:
-        "Return the `Edit` of attention under which the model answers; None changes nothing"
+        "Make the `Edit` of attention under which the model answers; None changes nothing"
 
     @contextmanager
     def guided(self, session: Session, prompt: Prompt) -> Iterator[list]:
@@ -285,11 +285,11 @@ class GuidedMethod(Method):
 
     def look(self, session: Session, question: str) -> Result:
         "Answer under guidance"
-        r = session.log = self.start(session.image, question)
+        result = session.log = self.start(session.image, question)
         prompt = session.prompt(question, self.suffix)
-        with self.guided(session, prompt) as processors, r.seconds('ask'):
-            r.answer = session.generate(prompt, self.max_new_tokens, processors, self.from_prefix)
-        session.log = replace(r)    # the plain answer is no cost of the method itself
+        with self.guided(session, prompt) as processors, result.seconds('ask'):
+            result.answer = session.generate(prompt, self.max_new_tokens, processors, self.from_prefix)
+        session.log = replace(result)    # the plain answer is no cost of the method itself
         session.log.seconds = Timings()
-        r.plain_answer = self.ask_plain(session)
-        return r
+        result.plain_answer = self.ask_plain(session)
+        return result

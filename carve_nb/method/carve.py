@@ -103,7 +103,7 @@ class Carve(CropMethod):
     def maps(
         self, rows_q: AttentionRows, rows_g: AttentionRows,    # (A_Q, A_G), both [T, L, Nv]
     ) -> tuple[Tensor, Tensor]:
-        "Return both maps, step by step as far as both go"
+        "Read both maps, step by step as far as both go"
         # an error where it lacks them
         if self.query != 'last': pick_words(rows_q.question_tokens, self.query)
         A_q, A_g = self.read_rows(rows_q), self.read_rows(rows_g)
@@ -119,7 +119,8 @@ class Carve(CropMethod):
             return read(query=named or 'question')[None]
         steps = rows.meta.get('steps', 'all')
         if steps != 'all' and not steps == self.steps == 'first':
-            raise CarveError(f"steps={self.steps!r} needs rows of all steps; these were captured with steps={steps!r}")
+            raise CarveError(
+                f'steps={self.steps!r} needs rows of all steps; these were captured with steps={steps!r}')
         return torch.stack([read(step=step) for step in range(len(rows.attn))])
 
     def fuse(self, A_q: Tensor, A_g: Tensor, span: ImageSpan, image: Image.Image) -> Saliency:
@@ -128,13 +129,13 @@ class Carve(CropMethod):
         return as_saliency(S, span, image)
 
     def no_signal(self, question: str, A_q: Tensor, A_g: Tensor) -> str:
-        "Return why there is nothing to contrast; '' where there is"
+        "Say why there is nothing to contrast; '' where there is"
         if question.strip().lower() == self.instruction.strip().lower():
             return 'the question is the general instruction'
         return 'both captures attend alike' if ((A_q - A_g).abs().amax(-1) <= 1e-4*A_g.amax(-1)).all() else ''
 
     def select(self, S: Saliency, vlm: VLM) -> list[Region]:
-        "Return the best connected regions of the map's top pixels"
+        "Choose the best connected regions of the map's top pixels"
         return regions(S, self.p, self.K, self.connectivity, self.region_rule, self.rank)
 
     def reading_notes(self, rows_q: AttentionRows, rows_g: AttentionRows) -> list[str]:
@@ -145,34 +146,34 @@ class Carve(CropMethod):
         unavailable = [l for l in asked if l not in rows_q.meta.get('attending', asked)]
         if unavailable and self.layers is not None:
             notes.append(f'no attention to read in layers {unavailable}: left out')
-        if why := self.query != 'last' and why_no_words(rows_q.question_tokens, self.query):
-            notes.append(f'{why}: all its words were read')
+        why = self.query != 'last' and why_no_words(rows_q.question_tokens, self.query)
+        if why: notes.append(f'{why}: all its words were read')
         return notes
 
     def contrast_rows(
-        self, r: Log, image: Image.Image, rows_q: AttentionRows, rows_g: AttentionRows,
+        self, log: Log, image: Image.Image, rows_q: AttentionRows, rows_g: AttentionRows,
     ) -> Saliency:
         "Go from both captures to S; the result says where there is nothing to contrast"
         span = rows_q.raster(tiles=self.tiles)
-        if self.query != 'last': r.read = read_words(rows_q.question_tokens, self.query)
-        r.notes += rows_q.tiles_note(self.tiles)
-        with r.seconds('map'):
+        if self.query != 'last': log.read = read_words(rows_q.question_tokens, self.query)
+        log.notes += rows_q.tiles_note(self.tiles)
+        with log.seconds('map'):
             A_q, A_g = self.maps(rows_q, rows_g)
             S = self.fuse(A_q, A_g, span, image)
         for title, A in ('A_Q, under the question', A_q), ('A_G, under the instruction', A_g):
-            r.maps[title] = as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, image)
-        r.maps['contrast A_Q / A_G'] = S
-        r.no_signal = self.no_signal(r.question, A_q, A_g)
-        r.notes += self.reading_notes(rows_q, rows_g)
+            log.maps[title] = as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, image)
+        log.maps['contrast A_Q / A_G'] = S
+        log.no_signal = self.no_signal(log.question, A_q, A_g)
+        log.notes += self.reading_notes(rows_q, rows_g)
         return S
 
     def from_rows(
         self, image: Image.Image, question: str, rows_q: AttentionRows, rows_g: AttentionRows,
     ) -> Result:
-        "Return the result of two captures that were made elsewhere, without an answer"
-        r = self.start(image, question)
-        r.rows, r.instruction_rows, r.calls = rows_q, rows_g, 2
-        return self.cut_out(r, self.contrast_rows(r, image, rows_q, rows_g), None)
+        "Make a result of two captures that were made elsewhere, without an answer"
+        result = self.start(image, question)
+        result.rows, result.instruction_rows, result.calls = rows_q, rows_g, 2
+        return self.cut_out(result, self.contrast_rows(result, image, rows_q, rows_g), None)
 
 class Paper(Carve):
     "CARVE with the paper's settings"

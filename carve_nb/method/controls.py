@@ -36,21 +36,21 @@ class QuestionOnly(Carve):
     general = False     # is it A_G?
 
     def no_signal(self, question: str, A_q: Tensor, A_g: Tensor) -> str:
-        "Return nothing: there are no two maps to be equal"
+        "Say nothing: there are no two maps to be equal"
         return ''
 
     def maps(self, rows_q: AttentionRows, rows_g: AttentionRows) -> tuple[Tensor, Tensor]:
-        "Return one of the two maps, and ones"
+        "Read one of the two maps, and put ones beside it"
         A = super().maps(rows_q, rows_g)[self.general]
         return A, torch.ones_like(A)
 
     def contrast_rows(
-        self, r: Log, image: Image.Image, rows_q: AttentionRows, rows_g: AttentionRows,
+        self, log: Log, image: Image.Image, rows_q: AttentionRows, rows_g: AttentionRows,
     ) -> Saliency:
-        "Return S as CARVE does, of the one map there is"
-        S = super().contrast_rows(r, image, rows_q, rows_g)
-        r.maps = {self.title: S}
-        if self.general: r.read = []
+        "Make S as CARVE does, of the one map there is"
+        S = super().contrast_rows(log, image, rows_q, rows_g)
+        log.maps = {self.title: S}
+        if self.general: log.read = []
         return S
 
 @dataclass(repr=False)
@@ -67,9 +67,9 @@ class DirectAnswer(Method):
     name, category = 'none', 'control'
     def look(self, session: Session, question: str) -> Result:
         "Ask once"
-        r = session.log = self.start(session.image, question)
-        r.answer = self.ask_plain(session)
-        return r
+        result = session.log = self.start(session.image, question)
+        result.answer = self.ask_plain(session)
+        return result
 
 # %% ../../nbs/library/method/31_controls.ipynb #ececc14d
 @dataclass(repr=False)
@@ -80,22 +80,22 @@ class CenterCrop(Carve):
     name, source, category = 'center', '', 'control'
 
     def place(self, image: Image.Image, free_x: int, free_y: int) -> tuple[int, int]:
-        "Return left and top of the crop, from the numbers of free pixels"
+        "Choose left and top of the crop, from the numbers of free pixels"
         return free_x//2, free_y//2
 
     def locate(self, session: Session, question: str) -> list[Region]:
-        "Return a box of the size of CARVE's crop"
-        r, image = session.log, session.image
+        "Place a box of the size of CARVE's crop"
+        log, image = session.log, session.image
         if self.fraction is None:
-            kept = self.regions_of(r, super().locate(session, question), session.vlm)
+            kept = self.regions_of(log, super().locate(session, question), session.vlm)
             w, h = box_size(super().show(image, kept).box)
-            r.saliency, r.maps, r.read = None, {}, []
-        else: w, h = (max(1, round(s*self.fraction**.5)) for s in image.size)
+            log.saliency, log.maps, log.read = None, {}, []
+        else: w, h = (max(1, round(side*self.fraction**.5)) for side in image.size)
         x, y = self.place(image, image.width - w, image.height - h)
         return box_regions([(x, y, x + w, y + h)], image.size)
 
     def show(self, image: Image.Image, regions: list[Region]) -> Crop:
-        "Return the crop of exactly the located box"
+        "Cut exactly the located box"
         return self.render(image, regions[0].box)
 
 @dataclass(repr=False)
@@ -104,7 +104,7 @@ class RandomCrop(CenterCrop):
     seed: int = 0 # together with the pixels it fixes the place
     name = 'random'
     def place(self, image: Image.Image, free_x: int, free_y: int) -> tuple[int, int]:
-        "Return a random left and top of the crop"
+        "Draw left and top of the crop"
         rng = np.random.default_rng(int(image_key(image, self.seed)[:16], 16))
         return int(rng.integers(free_x + 1)), int(rng.integers(free_y + 1))
 
@@ -122,19 +122,20 @@ class Oracle(CropMethod):
 
     @classmethod
     def like(cls, method: CropMethod, **changes) -> Self:
-        "Return the oracle that shows its region as another method does"
+        "Make the oracle that shows its region as another method does"
         shown = {f.name: getattr(method, f.name) for f in fields(CropRule)}
         shown |= dict(fill='none', pad=max(method.pad, cls.pad), final_images=method.final_images)
         return cls(**shown | changes)
 
     def locate(self, session: Session, question: str) -> list[Region]:
-        "Return the true region"
+        "Take the true region"
         image, box = session.image, session.box
         if box is None:
             session.log.notes.append('no true region given')
             return []
         if not lies_in(box, image.size):
-            raise CarveError(f'box={tuple(box)} does not lie in the image of {image.width} x {image.height} pixels')
+            width, height = image.size
+            raise CarveError(f'box={tuple(box)} does not lie in the image of {width} x {height} pixels')
         return box_regions([[round(v) for v in box]], image.size)
 
 # %% ../../nbs/library/method/31_controls.ipynb #b29349ff
@@ -143,15 +144,15 @@ class UniformMap(QuestionOnly):
     "No preference: the image twice"
     name, title = 'uniform-map', 'no preference'
     def fuse(self, A_q: Tensor, A_g: Tensor, span: ImageSpan, image: Image.Image) -> Saliency:
-        "Return the same value everywhere"
+        "Prefer nothing: the same value everywhere"
         return as_saliency(np.ones(span.grid), span, image)
 
-    def last_images(self, session: Session, r: Result, model: object) -> list[Image.Image]:
-        "Return the image twice, where the model takes two and the method shows two"
+    def last_images(self, session: Session, result: Result, model: object) -> list[Image.Image]:
+        "Show the image twice, where the model takes two and the method shows two"
         if self.final_images != 'both' or 'several images' in getattr(model, 'why_not', ()): return []
-        r.notes.append('the image is shown twice')
-        return [r.image]*2
+        result.notes.append('the image is shown twice')
+        return [result.image, result.image]
 
-    def limits(self, r: Result, model: object, n: int) -> tuple[int | None, ...]:
-        "Return no limit: there is no crop"
+    def limits(self, result: Result, model: object, n: int) -> tuple[int | None, ...]:
+        "Limit nothing: there is no crop"
         return ()

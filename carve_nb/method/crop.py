@@ -8,6 +8,7 @@ __all__ = ['CROP_SIDE_RATIO', 'grow_box', 'box_regions', 'Crop', 'whole_crop', '
 # %% ../../nbs/library/method/01_crop.ipynb #c20b0003
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Literal
 import numpy as np
 from PIL import Image
@@ -21,7 +22,7 @@ from .settings import limited
 CROP_SIDE_RATIO = 190   # greatest ratio of a crop's sides, a little under the models' `MAX_SIDE_RATIO`
 
 def grow_box(box: Box, size: Size, min_side: int = 28, square: bool = False, pad: float = 0.) -> Box:
-    "Return the box with room around it (`pad`, in parts of the side, at each of its ends), inside the image"
+    "Grow a box inside the image, with room around it (`pad`, in parts of the side, at each of its ends)"
     lo, hi = np.array(box).reshape(2, 2)
     limit = np.array(size)
     side = np.maximum((hi - lo)*(1 + 2*pad), min_side)
@@ -35,11 +36,11 @@ def grow_box(box: Box, size: Size, min_side: int = 28, square: bool = False, pad
 def box_regions(
     boxes: Sequence[Sequence[float]], size: Size, scores: list[float] | None = None,
 ) -> list[Region]:
-    """Return the parts of boxes that lie in the image; of a box outside there is none.
+    """Make regions of the parts of boxes that lie in the image; of a box outside there is none.
 
     Without scores all are 1."""
     found = []
-    for box, score in zip(boxes, scores or [1.]*len(boxes)):
+    for box, score in zip(boxes, scores or repeat(1.)):
         corners = *np.floor(box[:2]), *np.ceil(box[2:])
         inside = tuple(np.clip(corners, 0, [*size, *size]).astype(int).tolist())
         w, h = map(int, box_size(inside))
@@ -63,17 +64,18 @@ class Crop:
         return panels_html({'': self.image}, about, width=280)
 
 def whole_crop(img: Image.Image) -> Crop:
-    "Return the crop that changes nothing: the image itself"
+    "Make the crop that changes nothing: the image itself"
     return Crop(img, (0, 0, *img.size), 1., False)
 
 def crop_image(
     img: Image.Image, box: Box, mask: np.ndarray | None = None, limit: int = 4096, rounding: str = 'nearest',
     packed: bool = False,
 ) -> Crop:
-    """Crop, black out, and enlarge to the image's size or until a side is `limit` long; a longer crop stays as it is.
+    """Crop, black out, and enlarge to the image's size or until a side is `limit` long.
 
-    `mask` [h, w]: pixels of the crop to keep; None: all; `packed`: are rows and columns without one cut out? The sides are
-    rounded to the 'nearest' pixel, or 'down' as in the published code."""
+    A longer crop stays as it is. `mask` [h, w]: pixels of the crop to keep; None: all; `packed`: are rows and
+    columns without one cut out? The sides are rounded to the 'nearest' pixel, or 'down' as in the published
+    code."""
     crop = img if box_size(box) == img.size else img.crop(box)
     masked = mask is not None
     if mask is not None:
@@ -115,9 +117,7 @@ class CropRule:
     min_side: int = limited(96, 1)
 
     def cut(self, image: Image.Image, box: Box, regions: Sequence[Region] = ()) -> Crop:
-        """Return the crop of a box.
-
-        `regions` stay where the rest is covered."""
+        "Cut a box out with room around it; `regions` stay where the rest is covered"
         big = grow_box(box, image.size, self.min_side, self.square, self.pad)
         mask = None
         if regions and self.fill != 'none':
@@ -127,11 +127,11 @@ class CropRule:
         return self.render(image, big, mask)
 
     def render(self, image: Image.Image, box: Box, mask: np.ndarray | None = None) -> Crop:
-        """Return the crop of exactly this box: every method's crop is made here.
+        """Cut exactly this box out: every method's crop is made here.
 
         `mask` [h, w] bool: pixels of the box to keep; None: all."""
         return crop_image(image, box, mask, self.limit, self.rounding, self.fill == 'packed')
 
     def show(self, image: Image.Image, regions: list[Region]) -> Crop:
-        "Return the crop around regions; without one the whole image"
+        "Cut the box around all regions out; without one the crop is the whole image"
         return self.cut(image, union_box([r.box for r in regions]), regions) if regions else whole_crop(image)

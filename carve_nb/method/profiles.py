@@ -17,7 +17,8 @@ import numpy as np
 from ..attention.rows import AttentionRows
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
-from ..core.io import CHECKPOINTS, PACKAGED, digest, kept_folder, load_with_digest, same_logits, save_with_digest
+from ..core.io import CHECKPOINTS, PACKAGED, digest, kept_folder
+from ..core.io import load_with_digest, same_logits, save_with_digest
 from ..core.text import pick_words
 from .registry import methods
 from .settings import Query
@@ -25,7 +26,7 @@ from ..models.identity import Fingerprint
 
 # %% ../../nbs/library/method/03_profiles.ipynb #6aa87054
 def short_name(vlm: VLM) -> str:
-    "Return a model's name, without the path to it: Hub id, or the name of the folder"
+    "Name a model without the path to it: Hub id, or the name of the folder"
     return Path(vlm.name).name if Path(vlm.name).is_absolute() else str(vlm.name)
 
 # %% ../../nbs/library/method/03_profiles.ipynb #b1000006
@@ -37,7 +38,7 @@ SINKS = .1
 def query_in(
     rows: AttentionRows, query: Query,    # one of `QUERIES`, or a list of words
 ) -> Query:
-    "Return the query, or 'last' where the question has no such word"
+    "Keep the query, or take 'last' where the question has no such word"
     return query if query == 'last' or pick_words(rows.question_tokens, query, 'none') else 'last'
 
 def _points(interval): return '{:.1f} percentage points [{:.1f}, {:.1f}]'.format(*(100*v for v in interval))
@@ -69,7 +70,7 @@ class ModelProfile:
     kind = 'model profile'  # of its file
 
     def use(self, vlm: VLM) -> list[int]:
-        "Return the layers, if they were measured in this very model, whatever the type of its weights"
+        "Take the layers, if they were measured in this very model, whatever the type of its weights"
         if self.fits(vlm.fingerprint): return list(self.layers)
         raise CarveError(
             f'This profile was made from {self.model!r} (weights {self.weights}); the model at hand is '
@@ -78,7 +79,8 @@ class ModelProfile:
     def fits(self, own: Fingerprint) -> bool:
         """Tell whether a profile was measured in this model: by weights, where they can be read, and probe.
 
-        Loaded in another type of numbers it answers the probe alike: rounding hides small changes of the weights."""
+        Loaded in another type of numbers it answers the probe alike: rounding hides small changes of the
+        weights."""
         if self.probe is None: return self.weights == own.weights
         if self.dtype != own.dtype: return same_logits(self.probe, own.probe, 'mixed')
         read = None not in (self.weights, own.weights)
@@ -101,9 +103,10 @@ class ModelProfile:
         """List why the query token is not reliable; chance: patches that a box overlaps, plus two standard
         errors of n images"""
         best, *others = sorted(map(max, self.agreement.values()), reverse=True)
+        again = f'it is chosen again in {self.again:.0%} of the bootstrap draws of its images, less than 80 %'
         doubts = {
             f'{self.n} images are fewer than {IMAGES}': self.n < IMAGES,
-            f'it is chosen again in {self.again:.0%} of the bootstrap draws of its images, less than 80 %': self.again < .8,
+            again: self.again < .8,
             f'the layers of its query token agree by {best:.2f}, less than {FLOOR}': best < FLOOR,
             'another query token agrees as well': best in others}
         if self.chance is not None and self.pointing:
@@ -142,7 +145,8 @@ class ModelProfile:
         "Return what is suggested, in one sentence"
         make = methods()[name]
         how = 'suggested' if self.gain else 'by agreement, untested'
-        if fields := self.fields(): return f'{how}: {make(**fields)}'
+        fields = self.fields()
+        if fields: return f'{how}: {make(**fields)}'
         why = f'not sure: {", and ".join(self.doubts())}; measure more images' if not self.sure else (
             f'the query token points no better than the last position in all layers ({_points(self.gain)})')
         return f'{why}. Take the default, {make()}'
@@ -161,7 +165,8 @@ class ModelProfile:
         over = 'pointing (peak on the target), over the last position in all layers'
         if self.gain: said.append(f'{over}: {_points(self.gain)}')
         if self.sinks:
-            what = "a sink: lookup reads the query token with subtract='others'" if self.sinks[0] >= SINKS else 'no sink'
+            what = 'no sink'
+            if self.sinks[0] >= SINKS: what = "a sink: lookup reads the query token with subtract='others'"
             said.append(f'{self.sinks[0]:.0%} of the peaks fall on one patch: {what}')
         among = '; among twins its peak is on the target in {:.0%} [{:.0%}, {:.0%}]'
         twins = among.format(*self.twins) if self.twins else ''
@@ -178,7 +183,7 @@ class ModelProfile:
 
 # %% ../../nbs/library/method/03_profiles.ipynb #b1000007
 def profile_path(vlm: VLM) -> Path:
-    "Return where your profile of a model is kept, whether it is there or not"
+    "Name the file of your profile of a model, whether it is there or not"
     own = vlm.fingerprint
     return kept_folder()/f'{digest([own.weights, own.dtype, [v and round(v, 1) for v in own.probe]])}.json'
 
@@ -191,14 +196,14 @@ def _saved(paths):
         with suppress(CarveError): yield _read(path, path.stat().st_mtime_ns)
 
 def find_profile(vlm: VLM) -> ModelProfile | None:
-    """Return the profile of this model, yours or a packaged one; else of the same model in another type of numbers.
+    """Find the profile of this model, yours or a packaged one: the first that is reliable, or else the first.
 
-    It is the first that is reliable, or else the first; None where there is none."""
+    One of the same model in another type of numbers comes last; None where there is none."""
     own = profile_path(vlm)
     if own.is_file(): _read(own, own.stat().st_mtime_ns).use(vlm)    # an error: damaged, or another model's
     yours = sorted(kept_folder().glob('*.json'), key=lambda path: (path != own, path))
-    shipped = [path for name in PACKAGED if (path := CHECKPOINTS/name/'profile.json').is_file()]
-    found = [p for p in _saved([*yours, *shipped]) if p.fits(vlm.fingerprint)]
-    found.sort(key=lambda p: p.dtype != vlm.fingerprint.dtype)
-    return next((p for p in found if p.sure), found[0] if found else None)
+    shipped = [path for path in (CHECKPOINTS/name/'profile.json' for name in PACKAGED) if path.is_file()]
+    found = [profile for profile in _saved([*yours, *shipped]) if profile.fits(vlm.fingerprint)]
+    found.sort(key=lambda profile: profile.dtype != vlm.fingerprint.dtype)
+    return next((profile for profile in found if profile.sure), found[0] if found else None)
 

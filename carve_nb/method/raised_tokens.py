@@ -42,8 +42,7 @@ class Vrga(GuidedMethod):
     name, source = 'vrga', 'arXiv 2603.14184'
 
     def columns(self, vlm: VLM, prompt: Prompt) -> torch.Tensor:    # [V]
-        """Return positions of the image tokens; the vision start marker, where there is one, comes first
-        (code)"""
+        "List positions of the image tokens; the vision start marker, where there is one, comes first (code)"
         seen = prompt.spans[0].tokens
         before, marker = seen[:1] - 1, getattr(vlm.model.config, 'vision_start_token_id', None)
         return torch.cat([before, seen]) if prompt.inputs['input_ids'][0, before] == marker else seen
@@ -81,8 +80,8 @@ class Vrga(GuidedMethod):
 
     def find_tokens(
         self, rows: AttentionRows, grid: Grid,    # rows under the question, of V
-    ) -> Tensor:
-        "Return A_ref [V], H_v and H_b [L, H], places in V to raise"
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        "Find A_ref [V], H_v and H_b [L, H], and the places in V to raise"
         before_last = max(len(rows.question_tokens) - 2, 0)    # (code)
         w = rows.read(query=before_last, heads=None, tiles='thumbnail')
         Hv, Hb = self.heads(w, rows.meta['n_prompt'])
@@ -92,16 +91,17 @@ class Vrga(GuidedMethod):
     def edit(self, session: Session, prompt: Prompt) -> Edit:
         """Raise A_h(i) <- (1 + γ) A_h(i) for i in T_q, in the heads that attend to the image at this step
         (code); rows of sum 1"""
-        r = session.log
+        log = session.log
         rows = marked = self.capture(session, prompt.asked)
         span, V = rows.spans[0], self.columns(session.vlm, prompt)
         if len(V) > len(span):
-            with r.seconds('marker'): marked = session.forward(replace(prompt, spans=[replace(prompt.spans[0], tokens=V)]))
-        with r.seconds('map'): A, Hv, Hb, T = self.find_tokens(marked, span.grid)
-        r.saliency = as_saliency(A[-len(span):], span, session.image)
-        r.notes += rows.tiles_note('thumbnail')
+            with log.seconds('marker'):
+                marked = session.forward(replace(prompt, spans=[replace(prompt.spans[0], tokens=V)]))
+        with log.seconds('map'): A, Hv, Hb, T = self.find_tokens(marked, span.grid)
+        log.saliency = as_saliency(A[-len(span):], span, session.image)
+        log.notes += rows.tiles_note('thumbnail')
         heads = f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads'
-        r.details.append(f'{heads}, {len(T)} tokens raised')
+        log.details.append(f'{heads}, {len(T)} tokens raised')
         at = V[T]
         def raised(layer, w, rows): # [B, H, R, K]
             new = w.index_copy(-1, at.to(w.device), w[..., at]*(1 + self.gamma))
@@ -111,10 +111,10 @@ class Vrga(GuidedMethod):
         return Edit(rows.layers, weights=raised, after=len(prompt) - self.first)
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #1252f684
-def query_rows(vlm: VLM, prompt: Prompt, layers: list[int]):
-    # layers: decoder layer indices;
-    # -> [L, H, 1+Q, Nv] float32: the token before the question, then its tokens; columns of the first image
-    "Return the attention of the question's tokens to the image, read in one pass that ends early"
+def query_rows(vlm: VLM, prompt: Prompt, layers: list[int]) -> Tensor:
+    """Read the attention of the question's tokens to the image, in one pass that ends early.
+
+    -> [L, H, 1+Q, Nv] float32: the token before the question, then its tokens; columns of the first image."""
     at = [prompt.question[0] - 1, *prompt.question]
     read = recording(vlm.model, layers, at, columns=prompt.spans[0].tokens, stop=True)
     with model_lock(vlm.model), read as rec:
@@ -125,16 +125,16 @@ def query_rows(vlm: VLM, prompt: Prompt, layers: list[int]):
 def gaze_shifts(
     w: Tensor,    # [..., 1+Q, Nv] rows of the query and of the token before it -> [..., Q, Nv]
 ) -> Tensor:
-    "Return what each token gains over the token before"
+    "Compute what each token gains over the token before"
     return (w[..., 1:, :] - w[..., :-1, :]).clamp_min(0)
 
 def busiest(mass: Tensor) -> Tensor:    # mass: [B, H, ...]; -> the same shape, bool
-    "Return the half of the heads with the largest mass"
+    "Find the half of the heads with the largest mass"
     best = mass.topk(max(1, mass.shape[1]//2), dim=1).indices
     return torch.zeros_like(mass, dtype=torch.bool).scatter(1, best, True)
 
 def heat_map(shifts: Tensor, words: list[int]) -> Tensor:
-    """Return mean shift of the half of the heads that shifts most, layer by layer.
+    """Average the shift of the half of the heads that shifts most, layer by layer.
 
     Shifts: [L, H, Q, Nv]; words: indices of the rows to keep; -> [Nv] s."""
     d = shifts[:, :, list(words)]
@@ -150,18 +150,18 @@ def stretch(s: Tensor) -> Tensor:    # s: [Nv]; -> [Nv] between 0 and 1; zeros i
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #74c10e7c
 def amplify(w: Tensor, image: Tensor, question: Tensor, m: Tensor) -> Tensor:
-    # w: [B, H, R, K] rows with sum 1; image: [Nv] columns of the image; question: [Q] columns of the
-    # question;
-    # m: [Nv] factors; -> [B, H, R, K] rows with sum 1
-    "Raise the image by its factors in some heads, and the question as much in others"
+    """Raise the image by its factors in some heads, and the question as much in others.
+
+    `w` [B, H, R, K]: rows with sum 1; `image` [Nv] and `question` [Q]: their columns; `m` [Nv]: factors;
+    -> [B, H, R, K], rows with sum 1."""
     image, question = image.to(w.device), question.to(w.device)
     seen, asked = w[..., image], w[..., question]
-    image_heads, question_heads = (busiest(x.sum(-1))[..., None] for x in (seen, asked))
+    image_heads, question_heads = (busiest(part.sum(-1))[..., None] for part in (seen, asked))
     raised = torch.where(image_heads, seen*m.to(w), seen)
-    before, after = ((x*image_heads).sum((1, 3), keepdim=True) for x in (seen, raised))
-    r = torch.where(before > 0, after/before.clamp_min(1e-30), 1.)
+    before, after = ((part*image_heads).sum((1, 3), keepdim=True) for part in (seen, raised))
+    ratio = torch.where(before > 0, after/before.clamp_min(1e-30), 1.)
     new = w.index_copy(-1, image, raised)
-    new = new.index_copy(-1, question, torch.where(question_heads, asked*r, asked))
+    new = new.index_copy(-1, question, torch.where(question_heads, asked*ratio, asked))
     return torch.where(image_heads | question_heads, new/new.sum(-1, keepdim=True), w)
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #cbc73fad
@@ -177,16 +177,17 @@ class Gift(GuidedMethod):
 
     def edit(self, session: Session, prompt: Prompt) -> Edit:
         "Find the heat map of the question's words; amplify the last row of every pass by its factors"
-        r, vlm = session.log, session.vlm
+        log, vlm = session.log, session.vlm
         with session.cost('capture'): w = query_rows(vlm, prompt, layers_of(vlm, self.gaze_layers))
         words = [prompt.tokens[i] for i in prompt.question]
         keep = pick_words(words, self.query)
-        with r.seconds('map'): s = heat_map(gaze_shifts(w), keep)
-        r.saliency = as_saliency(s, prompt.spans[0], session.image)
-        r.details.append(f'words: {", ".join(read_words(words, self.query))}')
-        if why := why_no_words(words, self.query): r.notes.append(why)
-        n = len(prompt.spans) - 1
-        if n: r.notes.append(f'only the whole view is read and raised, not its {n} tiles')
+        with log.seconds('map'): s = heat_map(gaze_shifts(w), keep)
+        log.saliency = as_saliency(s, prompt.spans[0], session.image)
+        log.details.append(f'words: {", ".join(read_words(words, self.query))}')
+        why = why_no_words(words, self.query)
+        if why: log.notes.append(why)
+        tiles = len(prompt.spans) - 1
+        if tiles: log.notes.append(f'only the whole view is read and raised, not its {tiles} tiles')
         m = torch.exp(self.alpha*stretch(s))
         seen, asked = prompt.spans[0].tokens, torch.tensor(prompt.question)
         return Edit(layers_of(vlm, self.layers), weights=lambda layer, w, rows: amplify(w, seen, asked, m))
@@ -198,7 +199,7 @@ def top_share(a: Tensor, share: float) -> Tensor:    # a: [Nv]; -> [Nv] bool
     return torch.zeros_like(a, dtype=torch.bool).index_fill(0, a.topk(n).indices, True)
 
 def outliers(a: Tensor, reach: float = 1.5) -> Tensor:    # a: [Nv]; -> [Nv] bool
-    "Return values far above the others"
+    "Find values far above the others"
     q1, q3 = torch.quantile(a, torch.tensor([.25, .75]))
     return a > q3 + reach*(q3 - q1)
 
@@ -218,13 +219,13 @@ class DualStream(GuidedMethod):
     def edit(self, session: Session, prompt: Prompt) -> Edit:
         """Find local and summary tokens in one pass of the tower alone; raise their scores in the last row of
         every pass"""
-        r = session.log
+        log = session.log
         with session.cost('tower'):
             local, summary = tower_importance(session.vlm, prompt, self.tower)
             summary = outliers(summary, self.reach)
             local = top_share(local, self.local) & ~summary
         gain = self.alpha*local + self.beta*summary
-        r.saliency = as_saliency(gain, prompt.spans[0], session.image)
+        log.saliency = as_saliency(gain, prompt.spans[0], session.image)
         counts = f'{int(local.sum())} local and {int(summary.sum())} summary tokens'
-        r.details.append(f'{counts}; one call is of the tower alone')
+        log.details.append(f'{counts}; one call is of the tower alone')
         return Edit(layers_of(session.vlm, self.layers), scores=raise_scores(prompt.spans[0].tokens, gain))

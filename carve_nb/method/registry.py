@@ -29,7 +29,8 @@ CATEGORIES = 'ours', 'map', 'edit', 'logits', 'prompt', 'control'
 class MethodTable(dict[str, type['Method']]):
     "The classes of methods by name; in a notebook a table of them"
     def __missing__(self, name: str) -> type['Method']:
-        return self[choose(name.lower(), self, 'method', '`methods()`, in a shell `carve methods`, lists all')]
+        known = choose(name.lower(), self, 'method', '`methods()`, in a shell `carve methods`, lists all')
+        return self[known]
     def __repr__(self): return f'{len(self)} methods: {", ".join(self)}'
     def _repr_html_(self):
         head, *rows = method_rows(self)

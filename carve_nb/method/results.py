@@ -49,7 +49,8 @@ def unseen_note(
     if box is None: return []
     share = prod(box_size(common_box(box, (0, 0, *size))))/prod(size)
     if share > .95: return []
-    return [f'the model sees {share:.0%} of the image: its processor cuts out the center; pad=True (--pad) shows all']
+    return [f'the model sees {share:.0%} of the image: its processor cuts out the center; '
+            'pad=True (--pad) shows all']
 
 def cut_note(answer: Answer | None) -> list[str]:
     "Say that an answer was cut: one sentence, or none"
@@ -142,7 +143,8 @@ class Result(Log):
             plain_answer=said(self.plain_answer), method=self.method, **which,
             crop=dict(box=box(self.crop), scale=self.crop.scale, masked=bool(self.crop.masked)),
             regions=[dict(box=box(o), score=o.score, area=o.area) for o in self.regions], calls=self.calls,
-            seconds=dict(self.seconds), notes=[*filter(None, [self.less_sure]), *self.notes], details=list(self.details)) | more
+            seconds=dict(self.seconds), notes=[*filter(None, [self.less_sure]), *self.notes],
+            details=list(self.details)) | more
 
     def drawn_maps(self) -> dict[str, Saliency]:
         "Return the maps that are drawn, by title"
@@ -155,7 +157,8 @@ class Result(Log):
         maps = {title: overlay(image, S.coarse().to_pixels()) for title, S in self.drawn_maps().items()}
         out = dict(image=image) | maps
         if self.seen and unseen_note(self.seen, self.image.size):
-            out['image'] = draw_boxes(image, [fit([round(v) for v in self.seen])], CONCEPT_COLORS['control'], 3)
+            seen = fit([*map(round, self.seen)])
+            out['image'] = draw_boxes(image, [seen], CONCEPT_COLORS['control'], 3)
         for title in {'image', [*out][-1]}:
             out[title] = draw_boxes(out[title], [fit(self.crop.box)], CONCEPT_COLORS['contrast'], 2)
         if box is not None: out = {title: outline_target(o, fit(box)) for title, o in out.items()}
@@ -165,7 +168,7 @@ class Result(Log):
         return out
 
     def plot(self, height: int = 200, box: tuple | None = None) -> Image.Image:
-        "Return the panels in one row, each map above a color bar with its range, the question and both answers below"
+        "Draw the panels in one row, each map above a color bar; the question and both answers below"
         scales = {title: S.coarse().to_pixels() for title, S in self.drawn_maps().items()}
         return plot_panels(self.panels(height, box), self.sentence(), height, scales)
 

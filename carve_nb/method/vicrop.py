@@ -33,10 +33,11 @@ from ..models.model import model_lock
 from ..models.prompts import Prompt
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #76052dbf
-def window_sums(M: np.ndarray, nx: int, ny: int) -> np.ndarray:    # M: [gh, gw]; -> [gh-ny+1, gw-nx+1] float32
-    "Return the sum of every window of one size"
+def window_sums(M: np.ndarray, nx: int, ny: int) -> np.ndarray:    # [gh, gw] -> [gh-ny+1, gw-nx+1] float32
+    "Sum every window of one size"
     windows = sliding_window_view(np.asarray(M, np.float32), (ny, nx))
-    return np.array([[w.sum() for w in row] for row in windows])   # each sum as in the source: its rounding decides ties
+    # each sum as in the source: its rounding decides ties
+    return np.array([[window.sum() for window in row] for row in windows])
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #4797879d
 WINDOW_RATIOS = 1, 1.2, 1.4, 1.6, 1.8, 2
@@ -70,15 +71,14 @@ def best_window(S: Saliency, base: float, ratio: float) -> tuple[float, tuple[fl
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #45e9254a
 def center_box(center: tuple[float, float], side: float, size: Size) -> Box:
-    # center: (x, y) pixels; side: pixels; size: (W, H) of the image; -> (x0, y0, x1, y1) inside the image
-    "Return a square around a point, moved inside the image and clipped"
+    "Place a square around a point, moved inside an image of some size and clipped; all in pixels"
     half = max(1, int(side//2))
-    middle = [min(max(int(c), half), n - half) for c, n in zip(center, size)]
-    return *(max(0, m - half) for m in middle), *(min(n, m + half) for m, n in zip(middle, size))
+    middle = [min(max(int(at), half), end - half) for at, end in zip(center, size)]
+    return *(max(0, at - half) for at in middle), *(min(end, at + half) for at, end in zip(middle, size))
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #3d2c883e
 def search_box(S: Saliency, base: float) -> Box | None:    # base side, pixels of the image
-    "Return the box of the sharpest window; None where already the smallest covers the map"
+    "Find the box of the sharpest window; None where already the smallest covers the map"
     windows = filter(None, (best_window(S, base, ratio) for ratio in WINDOW_RATIOS))
     best = max(windows, key=lambda window: window[0], default=None)
     return center_box(*best[1:], S.size) if best else None
@@ -98,15 +98,15 @@ class ViCrop(CropMethod):
     source = 'arXiv 2502.17422'
 
     def importance(self, session: Session, words: str) -> Saliency:
-        "Return the importance map under some words; a subclass defines it"
+        "Make the importance map under some words; a subclass defines it"
         raise NotImplementedError
 
     def locate(self, session: Session, question: str) -> Saliency:
-        "Return the map; on V* that of the question without its options (source)"
+        "Make the map; on V* that of the question without its options (source)"
         return self.importance(session, session.short or question)
 
     def select(self, S: Saliency, vlm: VLM) -> list[Region]:
-        "Return the box of the sharpest window; nothing where already the smallest covers the map"
+        "Find the box of the sharpest window; nothing where already the smallest covers the map"
         box = search_box(S, self.base or tower_side(vlm))
         return box_regions([box], S.size) if box else []
 
@@ -140,18 +140,18 @@ class GradAtt(ViCrop):
     name = 'grad-att'
     def importance(self, session: Session, words: str) -> Saliency:
         "Multiply attention by its gradient, where that is positive"
-        r = session.log
+        log = session.log
         with session.cost('gradient'):
             prompt = session.prompt(words, self.suffix)
             g = grad_rows(session.vlm, prompt, layers_of(session.vlm, self.layers))
             M = (g.attn*g.grads(g.logits.log_softmax(-1).max()).relu()).mean((0, 1, 2)).detach().cpu()
         rows = AttentionRows(M.view(1, 1, 1, -1), [], [], prompt.spans)
-        r.notes += rows.tiles_note(self.tiles)
+        log.notes += rows.tiles_note(self.tiles)
         return as_saliency(rows.lay(M, tiles=self.tiles), rows.raster(tiles=self.tiles), session.image)
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #e6a39576
 def pixel_grads(vlm: VLM, prompt: Prompt) -> Tensor:    # like the prompt's `pixel_values`
-    "Return derivatives of the most likely first token's log-probability by the pixels"
+    "Compute derivatives of the most likely first token's log-probability by the pixels"
     with model_lock(vlm.model), frozen(vlm.model), torch.enable_grad():
         inputs = vlm.to_device(prompt)
         pixels = inputs['pixel_values'].detach().clone().requires_grad_()
@@ -176,7 +176,7 @@ def pixel_plane(
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #24e65062
 def edge_mask(image: Image.Image, size: Size) -> np.ndarray:
-    """Return the half of the pixels that lie on edges.
+    """Find the half of the pixels that lie on edges.
 
     The image is resized to `size` first, bilinearly."""
     x = np.asarray(image.resize(size, Image.Resampling.BILINEAR), np.float32)/255
@@ -186,7 +186,7 @@ def edge_mask(image: Image.Image, size: Size) -> np.ndarray:
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #a9a03824
 def patch_mean(a: np.ndarray, grid: Grid) -> np.ndarray:    # [h, w] -> [gh, gw]
-    "Return the mean over each patch; what does not fill a patch is left out"
+    "Average over each patch; what does not fill a patch is left out"
     h, w = (n//g for n, g in zip(a.shape, grid))
     return a[:grid[0]*h, :grid[1]*w].reshape(grid[0], h, grid[1], w).mean((1, 3))
 
@@ -200,7 +200,8 @@ class PureGrad(ViCrop):
         for stage, text in ('gradient', words), ('instruction', self.instruction):
             with session.cost(stage):
                 prompt = session.prompt(text, self.suffix)
-                if len({s.image for s in prompt.spans}) > 1: raise UnsupportedError('pure-grad reads one image at a time')
+                if len({span.image for span in prompt.spans}) > 1:
+                    raise UnsupportedError('pure-grad reads one image at a time')
                 plane = pixel_plane(pixel_grads(vlm, prompt).float(), prompt.spans[0].grid, vlm.model.config)
                 norms.append(plane.norm(dim=0).cpu())
         span, (h, w) = prompt.spans[0], norms[0].shape

@@ -25,8 +25,7 @@ from ..models.model import Answer
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #0d3024dd
 def choose_image(scores: list[float], *general: list[float]) -> tuple[int, float]:
-    """Return the number of the image with the largest share of the attention, over that under the
-    instruction, and its score"""
+    "Choose the image with the largest share of the attention, over that under the instruction; its score too"
     if general: scores = [share/max(other, 1e-8) for share, other in zip(scores, *general)]
     chosen = scores.index(max(scores))
     return chosen, scores[chosen]
@@ -39,9 +38,11 @@ def ask_one_of(
     images = session.images
     if method.name == 'none':
         if by:
-            raise CarveError('none finds no image among several: ask the other model itself, by.ask(images, question).')
-        r = method.answer(session, question)
-        return replace(r, images=images, shown=images, notes=['baseline, with all images', *r.notes])
+            raise CarveError('none finds no image among several: ask the other model itself, '
+                             'by.ask(images, question).')
+        result = method.answer(session, question)
+        notes = ['baseline, with all images', *result.notes]
+        return replace(result, images=images, shown=images, notes=notes)
     chosen, why = session.place_of(which), 'as given'
     texts = [question]
     if which == 'contrast': texts.append(getattr(method, 'instruction', GENERAL_INSTRUCTION))
@@ -55,14 +56,15 @@ def ask_one_of(
         chosen, score = choose_image(*(rows.image_shares() for rows in captures))
         why = IMAGE_RULES[str(which)].format(score)
     for rows in captures: rows.meta['seconds'] = 0.    # spent once: the session holds the same `meta`
-    r = method.answer(session.other([images[chosen]]), question, by)
+    result = method.answer(session.other([images[chosen]]), question, by)
     notes, plain = [f'image {chosen + 1} of {len(images)}: {why}'], captures[0].answer
-    if str(r.plain_answer) != str(plain):
-        about = '; notes below are about that answer' if r.notes else ''
-        notes.append(f'of image {chosen + 1} alone the model says {format_answer(r.plain_answer)}{about}')
+    if str(result.plain_answer) != str(plain):
+        about = '; notes below are about that answer' if result.notes else ''
+        said = format_answer(result.plain_answer)
+        notes.append(f'of image {chosen + 1} alone the model says {said}{about}')
     return replace(
-        r, plain_answer=plain, images=images, which=chosen, calls=log.calls + r.calls,
-        notes=[*notes, *r.notes], seconds=Timings(log.seconds | r.seconds))
+        result, plain_answer=plain, images=images, which=chosen, calls=log.calls + result.calls,
+        notes=[*notes, *result.notes], seconds=Timings(log.seconds | result.seconds))
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #4daf8a39
 _all_ = ['Endpoint', 'RemoteError']
@@ -75,7 +77,8 @@ class Answerer:
     model: Any
     def __init__(self, model: object):
         if not hasattr(model, 'ask'):
-            raise CarveError(f'by={model!r}: give a VLM, an Endpoint, or any object with ask(images, question)')
+            raise CarveError(
+                f'by={model!r}: give a VLM, an Endpoint, or any object with ask(images, question)')
         self.model = model
 
     @property
@@ -88,7 +91,7 @@ class Answerer:
         self, session: Session, images: list[Image.Image],
         question: str, suffix: str|bool|None, max_new_tokens: int, tokens: Sequence,    # as of `VLM.ask`
     ) -> Answer:
-        "Return the model's answer: once, where the session here answers equal questions once"
+        "Ask the model: once, where the session here answers equal questions once"
         how = suffix, max_new_tokens, tokens
         def make() -> Answer:
             if isinstance(self.model, VLM): return self.model.ask(images, question, *how)
@@ -103,9 +106,10 @@ class Answerer:
         return f'answered by {self.name}, shown {what}'
 
     def record(self) -> dict:
-        "Return all that an answer depends on, in plain values, for the record of a run"
+        "List all that an answer depends on, in plain values, for the record of a run"
         if isinstance(self.model, Endpoint):
-            return {f.name: getattr(self.model, f.name) for f in fields(self.model) if f.name not in UNRECORDED}
+            names = [field.name for field in fields(self.model) if field.name not in UNRECORDED]
+            return {name: getattr(self.model, name) for name in names}
         return dict(model=self.name, revision=self.model.revision, **self.model.fingerprint.record())
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #bc647154
