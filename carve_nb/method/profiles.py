@@ -17,8 +17,7 @@ import numpy as np
 from ..attention.rows import AttentionRows
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
-from ..core.io import CHECKPOINTS, PACKAGED, digest, kept_folder
-from ..core.io import load_with_digest, same_logits, save_with_digest
+from ..core.io import CHECKPOINTS, PACKAGED, digest, kept_folder, load_with_digest, same_logits, save_with_digest
 from ..core.text import pick_words
 from .registry import methods
 from .settings import Query
