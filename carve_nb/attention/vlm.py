@@ -46,8 +46,8 @@ def prompt_recorder(
         warnings.warn(f'No attention to the images in layers {names} of {vlm.family.name}: left out. Read '
                       f'are {readable}.',
                       stacklevel=4)
-    rows = {*(prompt.question if question_rows else ()), len(prompt) - 1}
-    return Recorder(vlm.text_config, readable, [*sorted(rows), -1], prompt.columns, **settings)
+    question = prompt.question if question_rows else []
+    return Recorder(vlm.text_config, readable, [*question, -1], prompt.columns, **settings)
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #69967a25
 def rows_of(

@@ -111,7 +111,7 @@ def kept_signal(step: int) -> float:    # of the noise, 0 .. 999
     return (1 - betas)[:step+1].prod().item()
 
 # %% ../../nbs/library/method/25_contrast.ipynb #6ac4a2a0
-def add_noise(pixels: Tensor, step: int = 500, seed: int = 0, frames: int = 1) -> Tensor:
+def add_noise(pixels: Tensor, step: int, seed: int, frames: int = 1) -> Tensor:
     """Add some steps of noise to an image.
 
     Normalized, or [patches, C T P P], T `frames` of one image."""
