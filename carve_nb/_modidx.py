@@ -1373,6 +1373,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'carve_nb/method/settings.py'),
                                           'carve_nb.method.settings._is_of': ( 'library/method/settings.html#_is_of',
                                                                                'carve_nb/method/settings.py'),
+                                          'carve_nb.method.settings.check_field': ( 'library/method/settings.html#check_field',
+                                                                                    'carve_nb/method/settings.py'),
                                           'carve_nb.method.settings.check_fields': ( 'library/method/settings.html#check_fields',
                                                                                      'carve_nb/method/settings.py'),
                                           'carve_nb.method.settings.comments_of': ( 'library/method/settings.html#comments_of',

@@ -95,7 +95,7 @@ class Detector(ToolCrop):
     name, kind = 'detector', 'AutoModelForZeroShotObjectDetection'
 
     def find(self, session: Session, question: str) -> list[Region]:
-        "Return the detector's boxes for the question's content words, the highest score first"
+        "Find the detector's boxes for the question's content words, the highest score first"
         image = session.image
         model, processor = self.tool(session.vlm)
         texts = [f'a photo of a {w}' for w in asked_words(question)]   # the detectors' own custom

@@ -131,7 +131,7 @@ class ModelProfile:
         return 'yes' if lo > .5 else 'no' if hi < .5 else 'not sure'
 
     def fields(self, name: str = 'carve') -> dict:
-        """Return the fields that a reliable profile gives a method; none where its query token does not win,
+        """Choose the fields that a reliable profile gives a method; none where its query token does not win,
         but lookup needs one"""
         wins = name == 'lookup' or not self.gain or self.gain[1] > 0
         if not (self.sure and wins): return {}
@@ -141,7 +141,7 @@ class ModelProfile:
         return found
 
     def advice(self, name: str = 'carve') -> str:
-        "Return what is suggested, in one sentence"
+        "Say what is suggested, in one sentence"
         make = methods()[name]
         how = 'suggested' if self.gain else 'by agreement, untested'
         fields = self.fields()
@@ -151,7 +151,7 @@ class ModelProfile:
         return f'{why}. Take the default, {make()}'
 
     def table(self):
-        "Return each row's and layer's agreement, and where boxes are known its pointing, as a DataFrame"
+        "List each row's and layer's agreement, and where boxes are known its pointing, as a DataFrame"
         import pandas as pd  # not before a table is wanted
         kinds = dict(agreement=self.agreement) | (dict(pointing=self.pointing) if self.pointing else {})
         layers = pd.Index(self.read, name='layer')

@@ -61,12 +61,12 @@ class Vrga(GuidedMethod):
         return both if both.any() else high, early & (R < .01)
 
     def refine(self, w: Tensor, Hv: Tensor, Hb: Tensor) -> Tensor:    # [L, H, V] rows; [L, H] bool each
-        "Return A_ref = Norm(mean_Hv A - λ mean_Hb A)"
+        "Compute A_ref = Norm(mean_Hv A - λ mean_Hb A)"
         A = _norm(w[Hv].mean(0))
         return _norm((A - self.lam*_norm(w[Hb].mean(0))).clamp_min(0)) if Hb.any() else A
 
     def focus(self, A: Tensor, grid: Grid) -> Tensor:    # [V] A_ref; (gh, gw) -> places in V
-        "Return T_q: the tokens far above the mean, except in the corner, with their neighbors (code)"
+        "Find T_q: the tokens far above the mean, except in the corner, with their neighbors (code)"
         gh, gw = grid
         edge = [cell for cell in np.ndindex(gh, gw) if 0 in cell or max(cell) < 2]
         edge.sort(key=lambda cell: (max(cell) > 1, cell[0] > 0, cell))

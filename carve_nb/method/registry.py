@@ -56,14 +56,14 @@ def import_all():
     for module in iter_modules(room.__path__): import_module(f'{room.__name__}.{module.name}')
 
 def methods(category: str|None = None) -> MethodTable: # of `CATEGORIES`; None: all
-    "Return every method there is: name -> class, by category"
+    "List every method there is: name -> class, by category"
     if category is not None: choose(category, CATEGORIES, 'category')
     import_all()
     order = sorted(METHODS, key=lambda name: (CATEGORIES.index(METHODS[name].category), name))
     return MethodTable({k: METHODS[k] for k in order if category in (None, METHODS[k].category)})
 
 def method_rows(entries: MethodTable) -> list[list[str]]:
-    "Return name, category, one line, source, and what it needs of some `methods`, the head first"
+    "List name, category, one line, source and needs of some `methods`, the head first"
     head = ['method', 'category', 'what it does', 'source', 'needs']
     rows = [[name, cls.category, (cls.__doc__ or '').partition('\n')[0], cls.source, ', '.join(cls.needs)]
             for name, cls in entries.items()]
@@ -76,7 +76,7 @@ _PART = r"""(?:(?<=[=,(\[ ])(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|\([^()]*\)|\
 def _split(text: str, sign: str) -> list[str]: return re.findall(_PART.format(sign), text)
 
 def read_value(text: str) -> object:
-    "Return the Python value that a text is, or the text"
+    "Read the Python value that a text is, or take the text"
     try: return ast.literal_eval(text)
     except (ValueError, SyntaxError): return text
 

@@ -33,11 +33,11 @@ from ..models.model import Answer
 
 # %% ../../nbs/library/method/00_results.ipynb #9d09a062
 def confidence_of(answer: Answer | None) -> float | None:
-    "Return the geometric mean of an answer's token probabilities; None where it is not known"
+    "Take the geometric mean of an answer's token probabilities; None where it is not known"
     return None if answer is None or isnan(answer.confidence) else answer.confidence
 
 def format_answer(answer: Answer | None) -> str:
-    "Return an answer with its confidence, where it is known, on one line"
+    "Write an answer with its confidence, where it is known, on one line"
     if answer is None: return '-'
     text, confidence = ' '.join(str(answer).split()), confidence_of(answer)
     return f'"{text}"' if confidence is None else f'"{text}" ({confidence:.2f})'
@@ -111,7 +111,7 @@ class Result(Log):
     def __repr__(self): return 'Result: ' + '\n'.join(self.summary())
 
     def summary(self) -> list[str]:
-        "Return the question, both answers, box and costs, notes as lines of text"
+        "Write the question, both answers, box and costs, notes as lines of text"
         regions = f'{count_of(len(self.regions), "region")}, ' if self.regions else ''
         crop = f'crop {self.crop.box}, {self.crop.scale:.1f} times; '
         seconds = f', {self.total:.2f} s' if self.seconds else ''
@@ -123,7 +123,7 @@ class Result(Log):
             *self.details, *self.notes]
 
     def sentence(self) -> str: # one line, and one more for each note
-        "Return the question and both answers"
+        "Write the question and both answers"
         how = 'with the crop' if self.shown and not self.whole else 'without a crop'
         if self.crop.scale > 1: how = f'with the crop, {self.crop.scale:.1f} times as large'
         baseline = f'Baseline: {format_answer(self.plain_answer)}'
@@ -132,7 +132,7 @@ class Result(Log):
         return '\n'.join([first, *self.details, *self.notes])
 
     def to_dict(self, **more) -> dict:   # further facts, such as the model's name
-        "Return a result without its images and tensors: plain values, for JSON"
+        "Write plain values, for JSON: all but images and tensors"
         def said(a): return dict(text=None if a is None else str(a), confidence=confidence_of(a))
         def box(o): return [int(v) for v in o.box]
         answer = said(self.answer)
@@ -147,11 +147,11 @@ class Result(Log):
             details=list(self.details)) | more
 
     def drawn_maps(self) -> dict[str, Saliency]:
-        "Return the maps that are drawn, by title"
+        "Choose the maps that are drawn, by title"
         return self.maps or ({} if self.saliency is None else {'map': self.saliency})
 
     def panels(self, height: int = 200, box: tuple | None = None) -> dict:    # title -> PIL image
-        "Return the image, the maps and the crop, one by one; the true region `box` is outlined in white"
+        "Draw the image, the maps and the crop, one by one; the true region `box` is outlined in white"
         image = fit_height(to_raster(self.image), height)
         def fit(box): return scale_box(box, self.image.size, image.size)
         maps = {title: overlay(image, S.coarse().to_pixels()) for title, S in self.drawn_maps().items()}
@@ -179,7 +179,7 @@ class Result(Log):
         return panels_html(self.panels(), self.sentence(), words)
 
     def files(self, **more) -> dict:    # name -> bytes; further facts for the JSON
-        "Return all stages and the crop as images, the facts as JSON"
+        "Encode all stages and the crop as images, the facts as JSON"
         facts = json.dumps(self.to_dict(**more), indent=1) + '\n'
         images = {'result.png': png_bytes(self.plot()), 'crop.png': png_bytes(self.crop.image)}
         return images | {'result.json': facts.encode()}

@@ -43,7 +43,7 @@ def window_sums(M: np.ndarray, nx: int, ny: int) -> np.ndarray:    # [gh, gw] ->
 WINDOW_RATIOS = 1, 1.2, 1.4, 1.6, 1.8, 2
 
 def cell_sides(S: Saliency) -> tuple[float, float]:    # pixels
-    "Return width and height of one cell of a map, in pixels of the image"
+    "Measure width and height of one cell of a map, in pixels of the image"
     gh, gw = S.values.shape
     w, h = box_size(S.box)
     return w/gw, h/gh
@@ -51,12 +51,12 @@ def cell_sides(S: Saliency) -> tuple[float, float]:    # pixels
 def window_cells(
     S: Saliency, side: float,    # side: of the window, pixels of the image; -> (nx, ny), each at least 1
 ) -> tuple[int, int]:
-    "Return the cells that a square covers"
+    "Count the cells that a square covers"
     return tuple(max(1, min(int(side/c), n)) for c, n in zip(cell_sides(S), S.values.shape[::-1]))
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #7b15130b
 def best_window(S: Saliency, base: float, ratio: float) -> tuple[float, tuple[float, float], float] | None:
-    """Return the window of one ratio with the largest sum.
+    """Find the window of one ratio with the largest sum.
 
     Its sharpness, center (x, y) and side, pixels; None: it covers the map."""
     nx, ny = window_cells(S, base*ratio)
@@ -162,7 +162,7 @@ def pixel_grads(vlm: VLM, prompt: Prompt) -> Tensor:    # like the prompt's `pix
 def pixel_plane(
     x: Tensor, grid: Grid, config: PreTrainedConfig,    # of the tokens; -> [3, h, w], frames added
 ) -> Tensor:
-    "Return pixel values, or their derivatives, as a plane"
+    "Lay pixel values, or their derivatives, out as a plane"
     if x.ndim == 2:
         t = config.vision_config
         m, P = t.spatial_merge_size, t.patch_size

@@ -317,7 +317,7 @@ def test_contrast_borders():
     for bad, why in (torch.nan, 'NaN or Inf; run the model in bfloat16 or float32'), (-1e-3, 'negative values'):
         for pair in ([.1, bad], [.1, .1]), ([.1, .1], [bad, .1]):
             with pytest.raises(CarveError, match=why): contrast(*pair)
-    with pytest.raises(CarveError, match='lam=0: .*must be above 0'): Carve(lam=0)
+    with pytest.raises(CarveError, match='lam=0: use a number, above 0'): Carve(lam=0)
 
 
 @pytest.fixture(scope='module')
