@@ -195,43 +195,51 @@ class ZoomEye(CropMethod):
         if len(images) == 2: images[0] = self.framed(session.image, result.crop.box, session.vlm)
         return images
 
+    def place(self, session: Session, box: Box) -> Box:
+        "Grow a part to the box that is shown"
+        return shown_box(box, session.image.size, self.leaf_side(session.vlm), self.scale)
+
+    def confidence(self, session: Session, box: Box, template: str, cue: str, about: str) -> float:
+        "Ask yes or no about a part, shown after the image with a frame around it, or alone"
+        part = self.cut(session.image, self.place(session, box))
+        alone = self.final_images == 'crop' or 'several images' in session.vlm.why_not
+        shown = [part.image]
+        if not alone and part.image is not session.image:
+            shown = [self.framed(session.image, part.box, session.vlm), part.image]
+        return yes_confidence(session, shown, template.format(cue=cue, question=about))
+
+    def find(self, session: Session, cue: str, about: str) -> tuple[Box | None, dict[Box, float]]:
+        "Search for one cue, which the question `about` it is answered from; see `search`"
+        whole = 0, 0, *session.image.size
+        def promise(box, depth):
+            weight = self.bias + (1 - self.bias)*depth**2
+            latent = self.confidence(session, box, self.latent, cue, about) if weight < 1 else 0.
+            return weight*self.confidence(session, box, self.existence, cue, about) + (1 - weight)*latent
+        def answering(box):
+            if box == whole and not self.root: return -1.
+            return self.confidence(session, box, self.answering, cue, about)
+        smallest = self.leaf_side(session.vlm)
+        return search(whole, smallest, answering, promise, self.upper, self.lower, self.drops)
+
     def locate(self, session: Session, question: str) -> list[Region]:
         "Name the cues, and search for each"
-        vlm, image, log = session.vlm, session.image, session.log
+        vlm, log = session.vlm, session.log
         if vlm.thinks:
             raise UnsupportedError(
                 f'{self.name} reads yes or no from the first token, where the chat template of {vlm.name} '
                 f'opens a thought with {vlm.thinks}.')
-        whole = 0, 0, *image.size
-        smallest = self.leaf_side(vlm)
-        alone = self.final_images == 'crop' or 'several images' in vlm.why_not
-        confidences = []
-        def place(box): return shown_box(box, image.size, smallest, self.scale)
-        def ask(box, template, cue, about):
-            part = self.cut(image, place(box))
-            shown = [part.image]
-            if not alone and part.image is not image: shown = [self.framed(image, part.box, vlm), part.image]
-            confidences.append(yes_confidence(session, shown, template.format(cue=cue, question=about)))
-            return confidences[-1]
-        def find(cue, about):
-            def promise(box, depth):
-                weight = self.bias + (1 - self.bias)*depth**2
-                latent = ask(box, self.latent, cue, about) if weight < 1 else 0.
-                return weight*ask(box, self.existence, cue, about) + (1 - weight)*latent
-            def answering(box):
-                if box == whole and not self.root: return -1.
-                return ask(box, self.answering, cue, about)
-            return search(whole, smallest, answering, promise, self.upper, self.lower, self.drops)
         with log.seconds('cues'): cues = name_entities(session, question)
         if log.notes: cues = cues[-1:]    # the model named none
+        abouts = [f'What does the {cue} look like?' for cue in cues]
+        if len(cues) == 1: abouts = [asked_part(question)]
+        before = log.calls
         with log.seconds('search'):
-            if len(cues) == 1: found = [find(cues[0], asked_part(question))]
-            else: found = [find(cue, f'What does the {cue} look like?') for cue in cues]
-        boxes = [box for box, _ in found if box]
+            found = [self.find(session, cue, about) for cue, about in zip(cues, abouts)]
+        boxes = [self.place(session, box) for box, _ in found if box]
         sought, taken = ', '.join(cues), sum(len(parts) for _, parts in found)
-        log.details.append(f'sought: "{sought}"; {taken} parts taken, {len(confidences)} confidences')
+        log.details.append(f'sought: "{sought}"; {taken} parts taken, {log.calls - before} confidences')
         if not boxes: log.notes.append('no part was found: the crop is the whole image')
-        return box_regions([place(box) for box in boxes], image.size)
+        return box_regions(boxes, session.image.size)
 
 # %% ../../nbs/library/method/09_asking.ipynb #26878f29
 def read_boxes(
