@@ -1,8 +1,9 @@
 """Every setting of CARVE changed alone, around our default and around the paper's preset, compared to the tables of the paper.
 
-`python -m recipes.ablation`: about an hour; `nbs/results/study/ablation`."""
+`python -m recipes.ablation MODEL`: about an hour; `nbs/results/study/ablation`."""
 
 from dataclasses import replace
+from functools import partial
 from zlib import crc32
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from carve_nb.method.carve import Carve
 from carve_nb.method.controls import CenterCrop, DirectAnswer, InstructionOnly, Oracle, QuestionOnly, RandomCrop
 from carve_nb.method.registry import make_method
 from carve_nb.models.prompts import GENERAL_INSTRUCTIONS
-from .records import run_recipe
+from .records import Part, run_parts, run_study
 
 def ask_all(vlm, sample, methods, judge) -> tuple:
     """Every method on one question: (name → answer, correct, what `judge` keeps of a `Result`; `Carve`'s captures).
@@ -125,4 +126,4 @@ def changed_names(records, center='default') -> list: # a key of `CENTERS`
     return [k for k in setting_scores(records) if k.startswith(center + ' ') and not k.startswith(center + ' p=')]
 
 if __name__ == '__main__':
-    run_recipe('ablation', measure_ablation, lambda n: samples('digit', n), 150)
+    run_parts(dict(all=Part('ablation', measure_ablation, partial(samples, 'digit'), 150)), 'study_out', run_study)

@@ -1,20 +1,16 @@
 """Does clutter spread attention, and does that cost answers? A grid of scenes, and one scene on five backgrounds.
 
-`python -m recipes.clutter [--model MODEL] [--n N] [--ladders]` measures them and goes on where it was stopped: 4 to
-8 minutes each; `nbs/results/study/entropy`, `intervention`."""
+`python -m recipes.clutter MODEL [--part PART]`: 4 to 8 minutes a part; `nbs/results/study/entropy`, `intervention`."""
 from dataclasses import replace
 from functools import partial
 import numpy as np
 import pandas as pd
-from fastcore.script import call_parse
-from carve_nb.attention.vlm import VLM
-from carve_nb.core.io import TINY
 from carve_nb.core.saliency import pick_layers
 from carve_nb.data.records import image_key_of
 from carve_nb.data.scenes import make_scene, to_sample
-from carve_nb.studies.measure import measure_each, question_entropy
+from carve_nb.studies.measure import question_entropy
 from .correlation import logistic, spearman, try_estimate
-from .records import study_folder
+from .records import Part, run_parts, run_study
 
 ENTROPY_GRID = dict(
     texture=(0, .2, .35, .5, .65, .8, 1.),
@@ -83,13 +79,7 @@ def associate(t, x, y) -> tuple:
     estimate = lambda given: try_estimate(stat, t[x], t[y], given=given, clusters=t.image_key.tolist(), fewest=FEWEST)
     return estimate(None), estimate(known.to_numpy(float)) if known.size else None
 
-@call_parse
-def main(
-    model:str=TINY, # name, folder or Hub id
-    n:int=0, # questions; 0: as many as chapter 1 has
-    ladders:bool=False # the same scenes on five backgrounds, in place of the grid
-):
-    "Measure clutter, entropy and answers"
-    vlm = VLM.from_pretrained(model)
-    if ladders: measure_each(measure_intervention, vlm, intervention_samples(n or 2250), study_folder('intervention', model))
-    else: measure_each(question_entropy, vlm, entropy_samples(n or 1575), study_folder('entropy', model))
+if __name__ == '__main__':
+    grid = Part('entropy', question_entropy, entropy_samples, 1575)
+    ladders = Part('intervention', measure_intervention, intervention_samples, 2250)    # the same scenes on five backgrounds
+    run_parts(dict(grid=grid, ladders=ladders), 'study_out', run_study)

@@ -1,10 +1,9 @@
 """Six controls that readers of the book missed: neutral words after the question, the target shown and not enlarged, several
 query tokens cut at once, the general map's token moved, clutter with the true region in sight, and the general map's own share at a word.
 
-`python -m recipes.controls PART MODEL [--n 200]`: minutes each; `nbs/results/trial/controls-PART-MODEL.jsonl.gz`."""
-from typing import Annotated
+`python -m recipes.controls MODEL [--part PART] [--n 200]`: minutes each; `nbs/results/trial/controls-PART-MODEL.jsonl.gz`."""
+from functools import partial
 import numpy as np
-from fastcore.script import call_parse
 from PIL import Image
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
@@ -20,7 +19,7 @@ from .clutter import ask_scene
 from .general_place import LAMBDAS
 from .invariance import TEN_INSTRUCTIONS
 from .knockout import read_under, row_places
-from .records import points_at, run_trial
+from .records import Part, points_at, run_parts
 
 FIRST_SEED = 1_660_000
 
@@ -107,13 +106,9 @@ def measure_control(vlm: VLM, part: str, record) -> dict:
     "Return what a part measures of one question"
     return dict(id=record.id) | PARTS[part][0](vlm, record.opened())
 
-@call_parse
-def run_controls(
-    part: Annotated[str, 'what to measure', dict(choices=[*PARTS])],
-    model: str, # name or folder
-    out: Annotated[str, 'folder of the records'] = 'trial',
-    n: int = 200, # questions
-):
-    "Measure one control on one model; the same command goes on where it was stopped"
-    asked = scene_records(n, PARTS[part][1], start=FIRST_SEED)
-    run_trial(f'controls-{part}-{{model}}', model, out, asked, lambda vlm, record: measure_control(vlm, part, record))
+def control(part: str) -> Part:
+    "Return the record of one of `PARTS`"
+    questions = partial(scene_records, kinds=PARTS[part][1], start=FIRST_SEED)
+    return Part(f'controls-{part}-{{model}}', lambda vlm, record: measure_control(vlm, part, record), questions, 200)
+
+if __name__ == '__main__': run_parts({part: control(part) for part in PARTS}, 'trial')

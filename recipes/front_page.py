@@ -1,12 +1,13 @@
 """The table of the front page: seven ways to choose the crop, default settings, one fresh set of 1,200 questions for a digit.
 
 `python -m recipes.front_page MODEL [--n 1200]`: about 40 minutes a model; `nbs/results/trial/front_page-MODEL.jsonl.gz`."""
+from functools import partial
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.registry import make_method
-from .records import overlap, run_questions
+from .records import Part, of_question, overlap, run_parts
 
 FIRST_SEED = 1_640_000
 METHODS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'
@@ -23,4 +24,5 @@ def measure_methods(vlm: VLM, sample) -> dict:
     return dict(id=sample.id, made=made)
 
 if __name__ == '__main__':
-    run_questions('front_page-{model}', measure_methods, lambda n: scene_records(n, start=FIRST_SEED), 1200)
+    questions = partial(scene_records, start=FIRST_SEED)
+    run_parts(dict(all=Part('front_page-{model}', of_question(measure_methods), questions, 1200)), 'trial')

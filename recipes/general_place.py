@@ -1,7 +1,8 @@
 """Does it matter where in its prompt the general map is read: by the question's rule, or at the place of the question's token?
 
-`python -m recipes.general_place [--n 600]`: about 30 minutes; `nbs/results/trial/general_place-carve-small.jsonl.gz`."""
+`python -m recipes.general_place MODEL [--n 600]`: about 30 minutes; `nbs/results/trial/general_place-carve-small.jsonl.gz`."""
 from dataclasses import dataclass
+from functools import partial
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import pick_words
@@ -9,7 +10,7 @@ from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import QuestionOnly
-from .records import run_questions
+from .records import Part, of_question, run_parts
 
 FIRST_SEED = 1_620_000
 
@@ -35,4 +36,5 @@ def measure_places(vlm: VLM, sample) -> dict:
     return dict(id=sample.id, points=points, right={way: int(score_answer(a, sample)) for way, a in asked.items()})
 
 if __name__ == '__main__':
-    run_questions('general_place-{model}', measure_places, lambda n: scene_records(n, start=FIRST_SEED), 600, model='carve-small')
+    questions = partial(scene_records, start=FIRST_SEED)
+    run_parts(dict(all=Part('general_place-{model}', of_question(measure_places), questions, 600)), 'trial')

@@ -1,6 +1,6 @@
 """How the reference model and CARVE do on scenes painted in other styles than those of the training.
 
-`python -m recipes.generalization`: 34 minutes; `nbs/results/study/generalization`."""
+`python -m recipes.generalization MODEL`: 34 minutes; `nbs/results/study/generalization`."""
 
 from dataclasses import dataclass, replace
 import pandas as pd
@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 from carve_nb.data.drawing import FONT, PHOTOS, _photo_crop, background, sprite
 from carve_nb.data.scenes import Scene, _blobs, _lay_out, _reading_order, _rng, make_scene, to_sample
 from .ablation import ask_all, paired
-from .records import run_recipe
+from .records import Part, run_parts, run_study
 
 @dataclass(frozen=True)
 class Style:
@@ -86,4 +86,4 @@ def compare_with_own(records) -> tuple:
     return tuple(paired({k: (t[k], t.own) for k in STYLES if k != 'own'}) for t in (plain, gain))
 
 if __name__ == '__main__':
-    run_recipe('generalization', measure_generalization, generalization_samples, 1050)
+    run_parts(dict(all=Part('generalization', measure_generalization, generalization_samples, 1050)), 'study_out', run_study)

@@ -1,6 +1,6 @@
 """How much of a general map is the image's and the place's own, and how much changes with its wording.
 
-`python -m recipes.invariance`, and `--model carve-small --n 60`: 6 and 8 minutes; `nbs/results/study/invariance`."""
+`python -m recipes.invariance carve-tiny`, and `carve-small --n 60`: 6 and 8 minutes; `nbs/results/study/invariance`."""
 
 import numpy as np
 from PIL import Image
@@ -13,7 +13,7 @@ from carve_nb.formulas.variance import VARIANCE_PARTS, log_maps, variance_parts
 from carve_nb.models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER
 from .correlation import bootstrap_values, expanded_ends
 from .layers import image_means
-from .records import run_recipe
+from .records import Part, run_parts, run_study
 
 TEN_INSTRUCTIONS = (
     *GENERAL_INSTRUCTIONS,
@@ -82,4 +82,4 @@ def image_share(records, group) -> np.ndarray:
     return some/total.clip(1e-12)
 
 if __name__ == '__main__':
-    run_recipe('invariance', measure_invariance, invariance_samples, 200)
+    run_parts(dict(all=Part('invariance', measure_invariance, invariance_samples, 200)), 'study_out', run_study)

@@ -1,16 +1,16 @@
 """One query token after another is cut from the image, layer by layer, or the whole image is hidden from a layer: which answers are lost, and do they pass where attention points?
 
-`python -m recipes.knockout MODEL [--n 300]`: 36 minutes a model, `--gain --n 600` 12; `nbs/results/knockout/MODEL-KIND.jsonl.gz`."""
+`python -m recipes.knockout MODEL [--part PART] [--n N]`: 36 minutes a model, the part `gain` 12; `nbs/results/knockout/MODEL-KIND.jsonl.gz`."""
 
 import copy
 import gzip
 import json
-from contextlib import contextmanager
-from typing import Annotated
+from functools import partial
 import numpy as np
 import torch
-from fastcore.script import call_parse
-from carve_nb.models.kernel import CACHE, mask_rows, recording, restore
+from torch import Tensor
+from carve_nb.attention.edits import Edit, applying
+from carve_nb.models.kernel import CACHE, recording
 from carve_nb.attention.session import Session
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.text import pick_words
@@ -19,7 +19,7 @@ from carve_nb.method.lookup import Lookup
 from carve_nb.models.model import model_lock
 from carve_nb.models.prefix_cache import own_loose
 from carve_nb.models.prompts import SHORT_ANSWER
-from .records import run_trial
+from .records import Part, of_question, run_parts
 
 FROM = 'before', '-1', 'word', *(f'+{k}' for k in range(1, 7)), 'last', 'later'   # whose row, in the order of the prompt
 
@@ -65,25 +65,12 @@ def path_layers(n, path, rng) -> list: # layers of the decoder; of `PATHS`
     if path not in CONTROLS: return sets
     return [sorted(rng.choice(n, len(s), replace=False).tolist()) for s in sets]
 
-@contextmanager
-def closing(vlm, closed): # layer -> [B, Q, K] bool: keys that a row may not see in that layer
-    "Inside the block each row sees what it would see but for that: for one pass of all B"
-    def masked(module, args, kw):
-        shut = closed(module.layer_idx)
-        if not shut.any(): return args, kw
-        (_, Q, K), device = shut.shape, kw['hidden_states'].device
-        before = mask_rows(kw['attention_mask'], torch.arange(Q, device=device), Q, K)
-        if before is None: before = torch.arange(K, device=device) <= torch.arange(K - Q, K, device=device)[:, None]
-        if before.dtype == torch.bool: seen = before & ~shut.to(device)[:, None]
-        else: seen = before.masked_fill(shut.to(device)[:, None], torch.finfo(before.dtype).min)
-        return args, kw | dict(attention_mask=seen)
-    hooks = []
-    def close():
-        for hook in hooks: hook.remove()
-    with restore(close):
-        layers = [m for m in vlm.model.modules() if hasattr(m, 'layer_idx') and getattr(m, 'config', None) is vlm.text_config]
-        hooks += [m.register_forward_pre_hook(masked, with_kwargs=True) for m in layers]
-        yield
+def closing(layers: list[int], start: int, shut: Tensor, cut: Tensor) -> Edit: # [Q, K] bool; [B, layers] bool
+    "Make the edit of rows from `start` on that hides the keys of `shut` from them, for the B of a batch in the layers of `cut`"
+    def hide(layer, scores, rows):
+        hidden = (shut & cut[:, layer, None, None])[:, None]
+        return scores.masked_fill(hidden.to(scores.device), torch.finfo(scores.dtype).min)
+    return Edit(layers, scores=hide, after=start)
 
 def read_under(vlm, prompt, tokens, paths) -> tuple: # the answer's tokens; name -> (rows, columns, sets of layers)
     """The answer's log-probability [1 + cuts]; is it the most likely? The rows behind the images [R, L, Nv], mean of the heads.
@@ -117,7 +104,7 @@ def read_under(vlm, prompt, tokens, paths) -> tuple: # the answer's tokens; name
             cache = copy.copy(read)
             cache.layers = [copy.copy(l) for l in read.layers]
             for l in cache.layers: l.keys, l.values = (t[:, :, :lo].expand(len(sets), -1, -1, -1) for t in (l.keys, l.values))
-            with closing(vlm, lambda layer: shut & cut[:, layer, None, None]): score(cache, lo, len(sets))
+            with applying(vlm, closing(vlm.layers, lo, shut, cut)): score(cache, lo, len(sets))
     logp, kept = torch.cat(logp).sum(-1), torch.cat(kept).all(-1)
     return logp.cpu().numpy(), kept.cpu().numpy(), rec.stack()[:, 0].mean(1).transpose(0, 1).numpy()
 
@@ -135,10 +122,10 @@ def answer_tokens(vlm, sample, plain) -> list: # `Answer` of the model
     "Return the tokens of the true answer, ended as the model ends its own"
     return [*vlm.tokenizer(sample.answers[0], add_special_tokens=False).input_ids, plain.tokens[-1]]
 
-def measure_question(vlm, sample, kind) -> dict: # a `Record`; of `KINDS`
+def measure_question(vlm, sample) -> dict: # a `Record`
     "Is the true answer given, and under each cut; what each cut takes from its log-probability, in tenths of a nat; pointing"
     images, boxes, facts = [sample.image], [sample.box], {}
-    if kind == 'crop':
+    if sample.kind == 'digit':
         found = Lookup(skip_above=1).look(Session(vlm, sample.image), sample.question)
         crop = found.crop
         inside = tuple((v - start)*crop.scale for v, start in zip(sample.box, crop.box[:2]*2))
@@ -159,8 +146,9 @@ def measure_question(vlm, sample, kind) -> dict: # a `Record`; of `KINDS`
 
 GAIN_START, POINTING_ROW = 1_130_000, {'carve-small': 'word', 'carve-tiny': 'last'}
 
-def measure_gain(vlm, sample, row) -> dict: # a `Record`; of `FROM`
+def measure_gain(vlm, sample) -> dict: # a `Record`
     "Is the answer right from the image, and with the crop of `Lookup`: each plainly and with one row cut in all layers"
+    row = POINTING_ROW[vlm.name]
     crop = Lookup(skip_above=1).look(Session(vlm, sample.image), sample.question).crop.image
     right = {}
     for name, images in dict(image=[sample.image], crop=[sample.image, crop]).items():
@@ -171,27 +159,13 @@ def measure_gain(vlm, sample, row) -> dict: # a `Record`; of `FROM`
         right[name], right[f'{name}-cut'] = map(int, kept)
     return dict(id=sample.id) | right
 
-@call_parse
-def run_knockout(
-    model:str, # name or folder
-    out:Annotated[str, 'folder of the records'] = 'knockout',
-    n:Annotated[int, 'questions of each kind'] = 100,
-    gain:bool=False, # measure the gain under a cut, instead of every cut
-):
-    "Cut every row from the images, in every set of layers; the same command goes on where it was stopped"
-    if gain: return run_trial('{model}-gain', model, out, scene_records(n, start=GAIN_START),
-        lambda vlm, r: measure_gain(vlm, r.opened(), POINTING_ROW[vlm.name]))
-    for kind in KINDS:
-        asked = scene_records(n, ('digit' if kind == 'crop' else kind,), start=START)
-        run_trial('{model}-' + kind, model, out, asked, lambda vlm, r: measure_question(vlm, r.opened(), kind))
-
 POSITIONS = FROM[1:-1]   # those of one token
 
-def load_knockout(path) -> list: # of dict
-    "The records of one kind, packed"
-    return [json.loads(line) for line in gzip.open(path, 'rt')]
+def load_knockout(path: str) -> list[dict]:
+    "Read the packed records of one kind"
+    with gzip.open(path, 'rt') as lines: return [*map(json.loads, lines)]
 
-def position_by_layer(records) -> tuple: # of `load_knockout`; -> [n, each layer and all, `POSITIONS`] of 0 and 1, twice
+def position_by_layer(records) -> tuple: # of one kind; -> [n, each layer and all, `POSITIONS`] of 0 and 1, twice
     "Does a row point there, and is the answer lost without it? Of the questions about a thing that are answered rightly without a cut"
     kept = [r for r in records if r['right'] and 'pointing' in r]
     depth = len(kept[0]['pointing'])//len(FROM) - len(layer_sets(3)) + 3
@@ -199,3 +173,9 @@ def position_by_layer(records) -> tuple: # of `load_knockout`; -> [n, each layer
     pointing = [[[int(r['pointing'][FROM.index(p)*len(sets) + sets.index(l)]) for p in POSITIONS] for l in layers] for r in kept]
     lost = [[[1 - int(r['kept'][cuts.index((p, l))]) for p in POSITIONS] for l in layers] for r in kept]
     return np.array(pointing), np.array(lost)
+
+if __name__ == '__main__':
+    asked = {kind: partial(scene_records, kinds=('digit' if kind == 'crop' else kind,), start=START) for kind in KINDS}
+    parts = {kind: Part('{model}-' + kind, of_question(measure_question), questions, 300) for kind, questions in asked.items()}
+    gain = Part('{model}-gain', of_question(measure_gain), partial(scene_records, start=GAIN_START), 600)
+    run_parts(parts | dict(gain=gain), 'knockout')

@@ -3,7 +3,6 @@
 `python -m recipes.live_figures [--n 300]`: about 5 minutes; `nbs/results/figure/{tokens,formula,program}.json`, `nbs/images/tokens.png`."""
 import inspect
 import json
-from dataclasses import replace
 from pathlib import Path
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .figures import decode_weights, encode_weights, image_link, scene_facts
 from .program import program
 from .question_last import WORDINGS
-from .records import points_at
+from .records import points_at, read_words
 
 SEED = 145     # the running scene
 MODELS = 'carve-small', 'carve-tiny'
@@ -31,14 +30,7 @@ def running_scene() -> tuple: # scene, its question for a digit, plain values fo
     asked = scene.question('digit')
     return scene, asked, scene_facts(scene, asked, SEED) | dict(image=image_link(scene.image, 320, 70))
 
-def read_tokens(vlm: VLM, image, text: str):
-    "Read the attention of every token of a text, and of the last position, at the first step"
-    prompt = vlm.prompt(image, text, None)
-    words = vlm.tokenizer(text, add_special_tokens=False).input_ids
-    start = prompt.question[0]
-    return vlm.forward(replace(prompt, question=[*range(start, start + len(words))]), max_new_tokens=1)
-
-def token_maps(rows) -> Tensor: # of `read_tokens` -> [words + 1, layers, patches], mean over heads
+def token_maps(rows) -> Tensor: # of `read_words` -> [words + 1, layers, patches], mean over heads
     "Stack the maps of all words and of the last position"
     return torch.stack([rows.read(query=q) for q in [*range(len(rows.question_tokens)), 'last']])
 
@@ -50,7 +42,7 @@ def measure_pointing(vlm: VLM, order: str, n: int) -> list: # [words + 1] of 0 t
     "Return how often the map of each token, summed over layers, points at the object of a question for a digit"
     found = []
     for sample in samples('digit', n, 'heldout'):
-        rows = read_tokens(vlm, sample.image, WORDINGS[order].format(question=sample.question))
+        rows = read_words(vlm, sample.image, WORDINGS[order].format(question=sample.question), max_new_tokens=1)
         found.append(points_at(token_maps(rows).sum(1), rows.spans[0], sample.box))
     return np.mean(found, 0).tolist()
 
@@ -61,7 +53,7 @@ def tokens_figure(models: list, n: int) -> dict:
     for order in ORDERS:
         text, read = WORDINGS[order].format(question=asked.question), {}
         for vlm in models:
-            rows = read_tokens(vlm, scene.image, text)
+            rows = read_words(vlm, scene.image, text, max_new_tokens=1)
             pointing = [round(100*share, 1) for share in measure_pointing(vlm, order, n)]
             maps = whole_numbers(token_maps(rows).sum(1))
             read[vlm.name] = dict(grid=list(rows.spans[0].grid), pointing=pointing, maps=maps)
@@ -71,7 +63,7 @@ def tokens_figure(models: list, n: int) -> dict:
 
 LAMBDAS = [.0001, .01, .1, 1., 10.]    # in means of A_G
 
-def contrast_all(question, general) -> Tensor: # of `read_tokens` -> [λ, tokens of G, patches], summed over layers
+def contrast_all(question, general) -> Tensor: # of `read_words` -> [λ, tokens of G, patches], summed over layers
     "Divide the map of the object's word by that of each token of the general instruction"
     A_Q = question.read(query='noun')
     return torch.stack([contrast(A_Q, token_maps(general), lam, relative=True).sum(1) for lam in LAMBDAS])
@@ -79,10 +71,10 @@ def contrast_all(question, general) -> Tensor: # of `read_tokens` -> [λ, tokens
 def formula_figure(vlm: VLM, n: int) -> dict:
     "Return what the figure of chapter 4 is drawn from: A_Q of the object's word and A_G of each token, layer by layer"
     scene, asked, facts = running_scene()
-    question, general = (read_tokens(vlm, scene.image, text) for text in (asked.question, GENERAL_INSTRUCTION))
+    question, general = (read_words(vlm, scene.image, text, max_new_tokens=1) for text in (asked.question, GENERAL_INSTRUCTION))
     found = []
     for sample in samples('digit', n, 'heldout'):
-        pair = [read_tokens(vlm, sample.image, text) for text in (sample.question, GENERAL_INSTRUCTION)]
+        pair = [read_words(vlm, sample.image, text, max_new_tokens=1) for text in (sample.question, GENERAL_INSTRUCTION)]
         maps = pair[0].read(query='noun').sum(0), contrast_all(*pair)
         found.append([points_at(m, question.spans[0], sample.box) for m in maps])
     raw, contrasted = (np.mean(values, 0) for values in zip(*found))

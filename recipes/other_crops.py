@@ -1,6 +1,7 @@
 """What is a crop worth by what it shows: the target, another object by its digit, the center, black?
 
 `python -m recipes.other_crops MODEL [--n 600]`: about 25 minutes a model; `nbs/results/trial/other_crops-MODEL.jsonl.gz`."""
+from functools import partial
 import numpy as np
 from PIL import Image
 from carve_nb.attention.session import Session
@@ -10,7 +11,7 @@ from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
-from .records import overlap, run_questions
+from .records import Part, of_question, overlap, run_parts
 
 FIRST_SEED = 1_630_000
 
@@ -36,9 +37,9 @@ def black_right(session: Session, sample, method, result) -> int:
     shown = [*images[:-1], Image.new('RGB', result.crop.image.size)]
     return int(score_answer(session.ask(sample.question, method.suffix, method.max_new_tokens, shown, limits), sample))
 
-def measure_crops(vlm: VLM, sample, oracle: Oracle) -> dict:
+def measure_crops(vlm: VLM, sample) -> dict:
     "Return right answers without a crop and with each crop, shown after the image as `lookup` shows its own"
-    session = Session(vlm, sample.image)
+    session, oracle = Session(vlm, sample.image), Oracle.like(Lookup())
     boxes = {k: o and o.box for k, o in other_objects(sample).items()}
     boxes |= dict(target=sample.box, center=center_box(sample))
     plain = session.ask(sample.question, oracle.suffix, oracle.max_new_tokens)
@@ -53,5 +54,5 @@ def measure_crops(vlm: VLM, sample, oracle: Oracle) -> dict:
     return dict(id=sample.id, right=right, shown=shown)
 
 if __name__ == '__main__':
-    oracle = Oracle.like(Lookup())
-    run_questions('other_crops-{model}', lambda vlm, s: measure_crops(vlm, s, oracle), lambda n: scene_records(n, start=FIRST_SEED), 600)
+    questions = partial(scene_records, start=FIRST_SEED)
+    run_parts(dict(all=Part('other_crops-{model}', of_question(measure_crops), questions, 600)), 'trial')

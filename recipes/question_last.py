@@ -1,6 +1,7 @@
 """Is it the short-answer instruction that takes the last position's attention away, or its place after the question?
 
 `python -m recipes.question_last MODEL [--n 300]`: about 25 minutes a model; `nbs/results/trial/question_last-MODEL.jsonl.gz`."""
+from functools import partial
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import SHORT_ANSWER
@@ -10,7 +11,7 @@ from carve_nb.formulas.clutter import entropy
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
 from .other_crops import black_right
-from .records import run_questions
+from .records import Part, of_question, run_parts
 
 FIRST_SEED = 1_600_000
 SCRAMBLED = 'using the word phrase a single or question answer.'
@@ -52,4 +53,5 @@ def measure_question_last(vlm: VLM, sample) -> dict:
     return dict(id=sample.id, read=read, made=ask_methods(session, sample))
 
 if __name__ == '__main__':
-    run_questions('question_last-{model}', measure_question_last, lambda n: scene_records(n, start=FIRST_SEED), 300)
+    questions = partial(scene_records, start=FIRST_SEED)
+    run_parts(dict(all=Part('question_last-{model}', of_question(measure_question_last), questions, 300)), 'trial')

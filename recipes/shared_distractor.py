@@ -1,8 +1,9 @@
 """A sticker that draws the row which points, under the question and under the general instruction alike: the world that CARVE assumes, made on purpose.
 
-`python -m recipes.shared_distractor [--model carve-small]`: about 15 minutes; `nbs/results/study/shared`, `shared-carve-small`."""
+`python -m recipes.shared_distractor MODEL`: about 15 minutes; `nbs/results/study/shared`, `shared-carve-small`."""
 
 from dataclasses import replace
+from functools import partial
 import numpy as np
 from carve_nb.attention.session import Session
 from carve_nb.core.image import box_index, scale_box
@@ -10,7 +11,7 @@ from carve_nb.core.io import TINY
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.registry import make_method
-from .records import overlap, run_recipe
+from .records import Part, overlap, run_parts, run_study
 from .stickers import find_sticker, free_place, paste
 
 WAYS = { # name → (method, which region)
@@ -52,4 +53,4 @@ def measure_shared(vlm, sample) -> dict:
     return dict(id=sample.id, place=list(place), made=made, shares=shares)
 
 if __name__ == '__main__':
-    run_recipe('shared', measure_shared, lambda n: samples('digit', n), 300)
+    run_parts(dict(all=Part('shared', measure_shared, partial(samples, 'digit'), 300)), 'study_out', run_study)

@@ -11,7 +11,7 @@ from carve_nb.data.records import Record
 from carve_nb.data.scenes import make_scene
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.lookup import Lookup
-from .records import run_questions
+from .records import Part, of_question, run_parts
 
 FIRST_SEED = 1_170_000
 WORDINGS = ('What digit do you see on the {name} in the image?', 'Tell me what digit is on the {name}.',
@@ -57,4 +57,4 @@ def measure_words(vlm: VLM, sample: Record) -> dict:
     return found | dict(plain=int(score_answer(result.plain_answer, sample)))
 
 if __name__ == '__main__':
-    run_questions('{model}', measure_words, worded_questions, 300, 'query_word')
+    run_parts(dict(all=Part('{model}', of_question(measure_words), worded_questions, 300)), 'query_word')
