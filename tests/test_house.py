@@ -86,9 +86,3 @@ def words(path):
 def test_families_stay_home():
     "Model families are records in one notebook; no other code knows their names"
     assert not [(name(p), w) for p in MODULES if p.stem not in FAMILY_MAY for w in words(p) if FAMILY.search(w)]
-
-
-def test_picture_of_the_house():
-    "It has a dot for each room that another one imports from"
-    drawn = re.findall(r'<title>(\w+) imports (\w+)</title>', (ROOT/'nbs/images/house.svg').read_text())
-    assert set(drawn) == anatomy.imports()

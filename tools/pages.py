@@ -1,7 +1,7 @@
 """The pages of the site, from notebooks and modules, for Sphinx with myst-nb; nothing is run and nothing of ours is imported.
 
 Usage: python tools/pages.py FOLDER [OUT]   write the pages for `sphinx-build FOLDER OUT`
-       python tools/pages.py --llms [--check]   write llms.txt, the sidebar and the picture of the house, or see whether they are what they should be"""
+       python tools/pages.py --llms   write llms.txt, the sidebar and the picture of the house"""
 import ast
 import base64
 import json
@@ -516,16 +516,13 @@ def write_extra(out, pages):
         path.write_text(json.dumps(download(p), ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
 
 
-def main(argv):
-    if '--llms' in argv:
-        lists = {ROOT/'llms.txt': llms(lambda p: f'nbs/{p.name}.ipynb'), NBS/'sidebar.yml': sidebar(),
-                 NBS/'images/house.svg': draw_house(imports())}
-        if '--check' in argv:
-            stale = [path.name for path, text in lists.items() if not path.exists() or path.read_text(encoding='utf-8') != text]
-            return print(f'stale: {", ".join(stale)}; run `make export`') or 1 if stale else 0
-        for path, text in lists.items(): path.write_text(text, encoding='utf-8')
-    else: write_site(Path(argv[0]))
-    return 0
+def write_lists():
+    "llms.txt, the sidebar and the picture of the house, which `make drift` compares"
+    lists = {ROOT/'llms.txt': llms(lambda p: f'nbs/{p.name}.ipynb'), NBS/'sidebar.yml': sidebar(),
+             NBS/'images/house.svg': draw_house(imports())}
+    for path, text in lists.items(): path.write_text(text, encoding='utf-8')
 
 
-if __name__ == '__main__': sys.exit(main(sys.argv[1:]))
+if __name__ == '__main__':
+    if sys.argv[1] == '--llms': write_lists()
+    else: write_site(Path(sys.argv[1]))

@@ -2,7 +2,6 @@
 stand, and an expression for each number in them, or the reason why it has none (a constant, a figure of others).
 
 Usage: python tools/recompute.py [PAGE ...]   lists numbers that differ and decimals and percentages that no entry has; exits with 1 if there is one"""
-import gzip
 import json
 import re
 import sys
@@ -17,6 +16,7 @@ from carve_nb.data.scenes import scene_objects, scene_records
 from carve_nb.runs.report import results_table
 from carve_nb.runs.store import read_records, read_run
 from recipes.ablation import paired
+from recipes.records import load_trial
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT/'nbs'/'results'
@@ -65,7 +65,7 @@ def ahead(model, a, b):
     return tuple(paired({'': (today(model)[a], today(model)[b])}).iloc[0][['change', 'lo', 'hi']])
 
 @cache
-def json_lines(name): return [json.loads(line) for line in gzip.open(RESULTS/f'{name}.jsonl.gz', 'rt')]
+def json_lines(name): return load_trial(name, RESULTS)
 
 def trial(name): return json_lines(f'trial/{name}')
 
@@ -225,6 +225,11 @@ def fresh_gain(*names, method='carve', over='none'):
     a, b = fresh(method, *names), fresh(over, *names)
     return 100*b.mean(), 100*a.mean(), *points(a, b), mcnemar(a, b)
 
+def box_writer(method):
+    "Right answers of the variant that writes boxes"
+    found = record('box-writer.json', 'methods')
+    return 100*np.mean(digits(next(of['right'] for name, of in found.items() if name.split(':')[0] == method)))
+
 def older(method):
     "Right answers of carve-small with crops as large as the image"
     return 100*np.mean([r['score'] for r in run('demo-carve-small-full').select(method, 'digit')])
@@ -245,7 +250,7 @@ def prose(page):
     path, _, section = page.partition('#')
     cells = json.loads((ROOT/'nbs'/f'{path}.ipynb').read_text(encoding='utf-8'))['cells']
     texts = [''.join(c['source']) for c in cells if c['cell_type'] == 'markdown']
-    if section: texts = re.findall(rf'^## {section}\n(.*?)(?=^## |\Z)', '\n\n'.join(texts), re.M | re.S)
+    if section: texts = re.findall(rf'^## {re.escape(section)}\n(.*?)(?=^## |\Z)', '\n\n'.join(texts), re.M | re.S)
     return re.sub(r'```.*?```|<!--.*?-->|!\[[^\]]*\]\([^)]*\)|(?<=\])\([^)]*\)|\$[^$\n]*\$|`[^`\n]*`|Figure \d+\.\d+|95 % (?=interval|band)', lambda m: re.sub(r'\d', '#', m[0]), ' '.join('\n\n'.join(texts).split()), flags=re.S)
 
 def agrees(said, value):

@@ -189,27 +189,23 @@ class Wrapper(torch.nn.Module):
     def forward(self, *args, **kw): return self.module(*args, **kw)
 
 
-def test_wrapped_models(llava):
-    want, said = llava.record(), llava.vlm.ask(WIDE, QUESTION, max_new_tokens=4)
-    for wrapper in torch.nn.DataParallel(llava.model), Wrapper(llava.model), Wrapper(Wrapper(llava.model)):
-        assert torch.equal(llava.record(model=wrapper).attn, want.attn)
-        assert VLM(wrapper, llava.processor).ask(WIDE, QUESTION, max_new_tokens=4) == said
-        with torch.no_grad(): first = llava.record(lambda: wrapper(**llava.inputs), model=wrapper)
-        assert torch.allclose(first.attn, want.attn[:1], atol=1e-6)
-
-
 @pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning')     # of peft
 def test_adapters_and_wrappers(llava):
     import peft
-    llava.record()     # stock models hang hooks of their own at their first pass
+    want, said = llava.record(), llava.vlm.ask(WIDE, QUESTION, max_new_tokens=4)
+    def read_first(model, runner):
+        "Rows of one pass; no hook is left"
+        before = hooks(model)
+        with torch.no_grad(): rows = llava.record(lambda: runner(**llava.inputs), model=model)
+        assert hooks(model) == before
+        return rows.attn
+    for wrapper in torch.nn.DataParallel(llava.model), Wrapper(llava.model), Wrapper(Wrapper(llava.model)):
+        assert torch.equal(llava.record(model=wrapper).attn, want.attn)
+        assert VLM(wrapper, llava.processor).ask(WIDE, QUESTION, max_new_tokens=4) == said
+        assert torch.allclose(read_first(wrapper, wrapper), want.attn[:1], atol=1e-6)
     adapted = peft.get_peft_model(copy.deepcopy(llava.model), peft.LoraConfig(target_modules=['q_proj', 'v_proj']))
     base = adapted.get_base_model()
-    pairs = [(m, m) for m in (adapted, torch.nn.DataParallel(llava.model), Wrapper(Wrapper(llava.model)))]
-    for model, runner in [*pairs, (adapted, base), (base, adapted)]:
-        def run(inputs):
-            with torch.no_grad(): runner(**inputs)
-        before = hooks(model)
-        assert len(llava.record(lambda: run(llava.inputs), model=model).attn) == 1 and hooks(model) == before
+    for model, runner in (adapted, adapted), (adapted, base), (base, adapted): assert len(read_first(model, runner)) == 1
 
 
 @pytest.mark.parametrize('way', ['cpu_offload', 'disk_offload'])

@@ -7,16 +7,15 @@ import json
 import os
 import re
 import socket
-import struct
 import subprocess
 import sys
 import time
 import urllib.request
-import zlib
 from pathlib import Path
 import numpy as np
 import pytest
 from browsers import TOKEN, chromium, explored, run_cell, until
+from faults import hostile
 from PIL import Image, ImageChops
 
 BAD = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">'
@@ -199,13 +198,6 @@ def test_tabs(page, kernel, tab):
     choose(page, 'scene 0')
 
 
-def bomb(width, height):
-    "A small PNG file that says it is huge"
-    part = lambda kind, data: struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-    return b'\x89PNG\r\n\x1a\n' + part(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)) + part(b'IDAT',
-        zlib.compress(b'')) + part(b'IEND', b'')
-
-
 def test_upload(page, tmp_path):
     "A file of the user, also a large one; what is no image, or would fill the memory, is refused in words, and the page goes on"
     from skimage import data
@@ -214,7 +206,7 @@ def test_upload(page, tmp_path):
         60).convert('RGB').save(tmp_path/'large.bmp')   # 12.6 MB, more than a server takes by itself
     half = (tmp_path/'who is it.jpg').read_bytes()
     files = {'bad.png': b'GIF8', 'page.svg.png': f'<svg xmlns="http://www.w3.org/2000/svg">{BAD}</svg>'.encode(),
-        'half.jpg': half[:len(half)//2], 'bomb.png': bomb(14_000, 14_000)}
+        'half.jpg': half[:len(half)//2], 'bomb.png': hostile.bomb(14_000, 14_000)}
     for name, raw in files.items(): (tmp_path/name).write_bytes(raw)
     said = {'who is it.jpg': '512 x 512', 'bad.png': 'Not an image', 'page.svg.png': 'Not an image',
         'half.jpg': 'who is it|image|trunc', 'large.bmp': '2100 x 2000',

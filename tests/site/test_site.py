@@ -38,9 +38,6 @@ def test_groups_are_complete():
     assert len(book) == 10 and book[0] == 'quickstart' and book[1:] == sorted(book[1:])
 
 
-def test_llms_is_fresh(): python(ROOT/'tools/pages.py', '--llms', '--check')
-
-
 def inside(text):
     "Addresses of links and images that lead nowhere outside"
     text = re.sub(r'`[^`\n]*`', '', pages.CODE.sub('', text))
