@@ -39,7 +39,8 @@ def paired(pairs) -> pd.DataFrame: # label -> (scores, scores they are compared 
         (x, y), on = both.to_numpy().T, both.index.tolist()
         d, (p, test) = difference(x, y, clusters=on), paired_test(x, y, clusters=on)
         change = dict(zip(('change', 'lo', 'hi'), (100*v for v in d)))
-        rows[label] = dict(score=mean_interval(a, clusters=a.index.tolist()), n=len(x), **change, p=p, test=test)
+        rows[label] = dict(score=mean_interval(a, clusters=a.index.tolist()), n=len(x), **change, p=p,
+            test=test)
     t = pd.DataFrame.from_dict(rows, orient='index')
     return t.assign(p_holm=holm(t.p))
 
@@ -103,7 +104,8 @@ def measure_ablation(vlm, sample, configs=None, every=3) -> dict:
         configs = ablation_controls() | ablation_configs(vlm.n_layers, crossed)
     if sample.box is None: configs = {k: m for k, m in configs.items() if not isinstance(m, Oracle)}
     def judge(r):
-        found, box = dict(hit=None, iou=None, box=[int(v) for v in r.crop.box]), sample.box
+        found = dict(hit=None, iou=None, box=[int(v) for v in r.crop.box])
+        box = sample.box
         if box and r.saliency is not None: found['hit'] = int(r.saliency.hit(box))
         if box: found['iou'] = round(float(box_iou(r.crop.box, box)), 3)
         return found
@@ -123,7 +125,9 @@ def compare_settings(records, names, base='default') -> pd.DataFrame: # of setti
 
 def changed_names(records, center='default') -> list: # a key of `CENTERS`
     "The settings that differ from a center in one thing"
-    return [k for k in setting_scores(records) if k.startswith(center + ' ') and not k.startswith(center + ' p=')]
+    return [k for k in setting_scores(records) if k.startswith(center + ' ')
+        and not k.startswith(center + ' p=')]
 
 if __name__ == '__main__':
-    run_parts(dict(all=Part('ablation', measure_ablation, partial(samples, 'digit'), 150)), 'study_out', run_study)
+    run_parts(dict(all=Part('ablation', measure_ablation, partial(samples, 'digit'), 150)), 'study_out',
+        run_study)

@@ -61,13 +61,16 @@ def box_batch(pool, seed, step) -> dict:
         ids.append(pad_rows(words, BOX.length))
         targets.append(pad_rows(answers, BOX.length, -100))
         kinds.append(kind)
-    return dict(images=[np.stack(images)], ids=np.stack(ids), targets=np.stack(targets), kinds=np.array(kinds))
+    return dict(images=[np.stack(images)], ids=np.stack(ids), targets=np.stack(targets),
+        kinds=np.array(kinds))
 
 
 def box_loss(modules, batch):
-    "The loss of the lessons, and that of a linear map from the first image's tokens behind `LAYER` to their rows and columns"
+    """The loss of the lessons, and that of a linear map from the first image's tokens behind `LAYER` to their
+    rows and columns"""
     m, behind = modules['vlm'], []
-    hook = m.model.language_model.layers[LAYER].register_forward_hook(lambda module, args, out: behind.append(out))
+    hook = m.model.language_model.layers[LAYER].register_forward_hook(
+        lambda module, args, out: behind.append(out))
     try: told, figures = lesson_loss(m, batch, MAGNIFY.drop)
     finally: hook.remove()
     height, width = (s//CELL for s in batch['images'][0].shape[1:3])
@@ -83,10 +86,12 @@ def train_box(out, **kw):
     "Go on from the packed `carve-small`, or from the checkpoint in `out`"
     vlm = Qwen2_5_VLForConditionalGeneration.from_pretrained(CHECKPOINTS/'carve-small', dtype=torch.float32)
     torch.manual_seed(0)
-    modules = nn.ModuleDict(dict(vlm=vlm, places=nn.Linear(vlm.config.text_config.hidden_size, 2*GRID[0]))).eval()
+    modules = nn.ModuleDict(dict(vlm=vlm,
+        places=nn.Linear(vlm.config.text_config.hidden_size, 2*GRID[0]))).eval()
     for name, p in modules.named_parameters(): p.requires_grad_(name.startswith((*MAGNIFY.trained, 'places')))
     pool = open_backgrounds(Path(out)/'backgrounds.npy')
-    def make(v, seed, i, step): return box_batch(pool, seed, step) if v is BOX else lesson_batch(v, pool, seed, step)
+    def make(v, seed, i, step):
+        return box_batch(pool, seed, step) if v is BOX else lesson_batch(v, pool, seed, step)
     def loss(v, batch):
         total, figures = box_loss(modules, batch)
         return total, {f'{v.name} {k}': x for k, x in figures.items() if k in ('right', 'missed')}
@@ -113,7 +118,8 @@ def run(
     stop:int=None, # stop before this step
     n:int=300, # questions
 ):
-    "Train the variant, pack it into OUT/carve-small-box, ask it N questions; the same command goes on where it was stopped"
+    """Train the variant, pack it into OUT/carve-small-box, ask it N questions; the same command goes on where
+    it was stopped"""
     torch.set_num_threads(1)
     train_box(out, stop=stop)
     folder = pack_stage(out, MAGNIFY.name, Path(out)/'carve-small-box')

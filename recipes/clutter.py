@@ -20,7 +20,8 @@ LEVELS = dict(texture=(0, .25, .5, .75, 1.), color=(0, .02, .06, .15, .5))
 LADDERS = dict(texture=dict(color=.06), color=dict(texture=.25), both={}) # what rises: what stays
 
 def ask_scene(seed, kind, texture, color):
-    "A question about a held-out scene; if it has none of this kind, about the scene with a seed larger by a million"
+    """A question about a held-out scene; if it has none of this kind, about the scene with a seed larger by a
+    million"""
     sample = to_sample(make_scene(seed, texture=texture, color=color), kind)
     if not sample: return ask_scene(seed + 10**6, kind, texture, color)
     return replace(sample, id=f'{sample.id}-t{texture:g}-c{color:g}')
@@ -49,7 +50,8 @@ FEWEST = 10 # images; fewer carry no correlation and no odds
 COVARIATES = 'objects', 'side', 'tokens'
 
 def to_dataframe(records, step='last', layers='paper') -> pd.DataFrame:
-    "Return a row for each question: bits of the 'first' or 'last' generated token, mean of `pick_layers(layers)`"
+    """Return a row for each question: bits of the 'first' or 'last' generated token, mean of
+    `pick_layers(layers)`"""
     prefixes, rows = dict(H='', share='share_', lift='lift_'), []
     for r in records:
         row = {k: v for k, v in r.items() if k not in prefixes} | dict(image_key=image_key_of(r))
@@ -76,10 +78,12 @@ def associate(t, x, y) -> tuple:
     varies = [c for c in COVARIATES if c in t and t[c].notna().all() and t[c].nunique() > 1]
     stat, known = partial(spearman, n=BOOTSTRAP_DRAWS), t[varies]
     if y == 'correct': stat, known = logistic, pd.get_dummies(t.kind, drop_first=True).join(known)
-    estimate = lambda given: try_estimate(stat, t[x], t[y], given=given, clusters=t.image_key.tolist(), fewest=FEWEST)
+    estimate = lambda given: try_estimate(stat, t[x], t[y], given=given, clusters=t.image_key.tolist(),
+        fewest=FEWEST)
     return estimate(None), estimate(known.to_numpy(float)) if known.size else None
 
 if __name__ == '__main__':
     grid = Part('entropy', question_entropy, entropy_samples, 1575)
-    ladders = Part('intervention', measure_intervention, intervention_samples, 2250)    # the same scenes on five backgrounds
+    # the same scenes on five backgrounds
+    ladders = Part('intervention', measure_intervention, intervention_samples, 2250)
     run_parts(dict(grid=grid, ladders=ladders), 'study_out', run_study)

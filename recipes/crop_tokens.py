@@ -26,8 +26,10 @@ CURVE = ['none', *(with_tokens(m, t) for m in LOOKS for t in (None, *TOKENS))]
 SIZED = ['none', *(with_tokens(m, t) for m in ('lookup', 'oracle') for t in (None, 36, 64, 144))]
 PARTS = dict(    # name: split, first seed, questions, sides of the things in pixels, methods
     calibration=('calibration', 925_000, 150, (36, 60), CURVE),
-    fresh=('heldout', 926_000, 600, (36, 60), ['none', *(with_tokens(m, t) for m in LOOKS for t in (None, FIRST))]),
-    again=('heldout', 927_000, 600, (36, 60), ['none', *(with_tokens(m, t) for m in LOOKS for t in (None, CHOSEN))]),
+    fresh=('heldout', 926_000, 600, (36, 60),
+        ['none', *(with_tokens(m, t) for m in LOOKS for t in (None, FIRST))]),
+    again=('heldout', 927_000, 600, (36, 60),
+        ['none', *(with_tokens(m, t) for m in LOOKS for t in (None, CHOSEN))]),
     small=('heldout', 928_000, 150, (22, 30), SIZED),
     large=('heldout', 929_000, 150, (64, 90), SIZED),
     others=('heldout', 929_500, 150, (36, 60), ['none', *(with_tokens(m, t) for t in (None, CHOSEN) for m in (

@@ -13,7 +13,8 @@ FIRST_SEED = 1_640_000
 METHODS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'
 
 def measure_methods(vlm: VLM, sample) -> dict:
-    "Return for each method whether its answer is right, whether its map points, and how much of the target its crop shows"
+    """Return for each method whether its answer is right, whether its map points, and how much of the target
+    its crop shows"""
     session, made = Session(vlm, sample.image, sample.box), {}
     for name in METHODS:
         result = make_method(name).answer(session, sample.question)

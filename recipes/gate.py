@@ -14,17 +14,20 @@ PARTS = dict(   # name: split, first seed, questions of each kind
     existence=('heldout', 1_140_000, dict(exist=1500)))
 
 def measure_gate(vlm, sample) -> dict: # a `Record`
-    "How sure the model is of its plain answer; is that right, and the answer with the crop of `Lookup`; the seconds of both"
+    """How sure the model is of its plain answer; is that right, and the answer with the crop of `Lookup`; the
+    seconds of both"""
     r = Lookup(skip_above=1, tokens=None)(vlm, sample.image, sample.question)
     first = r.seconds['capture']
     right = {k: int(score_answer(a, sample)) for k, a in (('plain', r.plain_answer), ('again', r.answer))}
     seconds = [round(s, 3) for s in (first, sum(r.seconds.values()))]
-    return dict(id=sample.id, answer=sample.answers[0], confidence=round(r.plain_answer.confidence, 4), **right,
+    return dict(id=sample.id, answer=sample.answers[0], confidence=round(r.plain_answer.confidence, 4),
+        **right,
         seconds=seconds)
 
 def gate_part(split: str, start: int, part: str, kind: str, n: int) -> Part:
     "Return the record of one kind of question about the scenes of a part"
-    return Part(f'{{model}}-{part}-{kind}', of_question(measure_gate), partial(scene_records, kinds=(kind,), split=split, start=start), n)
+    return Part(f'{{model}}-{part}-{kind}', of_question(measure_gate),
+        partial(scene_records, kinds=(kind,), split=split, start=start), n)
 
 if __name__ == '__main__':
     run_parts({f'{part}-{kind}': gate_part(split, start, part, kind, n)

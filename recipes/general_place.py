@@ -20,7 +20,8 @@ class SamePlace(Carve):
     def maps(self, rows_q, rows_g):
         "Return A_Q and A_G [1, layers, patches], both read at the position of the question's token"
         token = pick_words(rows_q.question_tokens, self.query)[-1:]
-        return self.read_rows(rows_q), rows_g.read(query=token, layers=self.layers, heads=self.heads, tiles=self.tiles)[None]
+        return self.read_rows(rows_q), rows_g.read(query=token, layers=self.layers, heads=self.heads,
+            tiles=self.tiles)[None]
 
 LAMBDAS = {'one mean': dict(lam=1., relative=True), 'published': dict(lam=1e-8, relative=False)}
 WAYS = {'raw': QuestionOnly(query='noun')} | {
@@ -28,12 +29,15 @@ WAYS = {'raw': QuestionOnly(query='noun')} | {
     for lam, fields in LAMBDAS.items() for place, method in (('rule', Carve), ('same place', SamePlace))}
 
 def measure_places(vlm: VLM, sample) -> dict:
-    "Return pointing without the contrast and with A_G read at both places under both lambdas; answers but for the published"
+    """Return pointing without the contrast and with A_G read at both places under both lambdas; answers but
+    for the published"""
     session = Session(vlm, sample.image)
     partial = {way: method.look(session, sample.question) for way, method in WAYS.items()}
     points = {way: int(r.saliency.points_at(sample.box)) for way, r in partial.items()}
-    asked = {way: WAYS[way].ask_again(session, r).answer for way, r in partial.items() if 'published' not in way}
-    return dict(id=sample.id, points=points, right={way: int(score_answer(a, sample)) for way, a in asked.items()})
+    asked = {way: WAYS[way].ask_again(session, r).answer
+        for way, r in partial.items() if 'published' not in way}
+    return dict(id=sample.id, points=points,
+        right={way: int(score_answer(a, sample)) for way, a in asked.items()})
 
 if __name__ == '__main__':
     questions = partial(scene_records, start=FIRST_SEED)

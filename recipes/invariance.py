@@ -23,7 +23,8 @@ TEN_INSTRUCTIONS = (
     'What objects do you see there?',
     'Describe the objects and the background.')
 
-def instruction_maps(vlm, image, texts, suffix=SHORT_ANSWER) -> tuple: # [M, L, Nv], where they lie: an `ImageSpan`
+# [M, L, Nv], where they lie: an `ImageSpan`
+def instruction_maps(vlm, image, texts, suffix=SHORT_ANSWER) -> tuple:
     "Return one map for each text, question or instruction: head-mean attention of the last token"
     session = Session(vlm, image, shared=False)
     rows = [session.capture(t, suffix=suffix, question_rows=False) for t in texts]
@@ -40,7 +41,8 @@ UNRELATED_QUESTIONS = (
     'Which number is on the green triangle?',
     'Where is the cross?')
 
-def least_delta(A_gs, lam=.1): # [M, ..., Nv] maps of M >= 2 general instructions -> [..., Nv] float32 between 0 and 1
+# [M, ..., Nv] maps of M >= 2 general instructions -> [..., Nv] float32 between 0 and 1
+def least_delta(A_gs, lam=.1):
     """A lower bound of δ at each patch, from the differences of general maps, each scaled to the same total.
 
     `lam` is added to both, in units of the mean; it can only lower the bound."""
@@ -50,7 +52,8 @@ def least_delta(A_gs, lam=.1): # [M, ..., Nv] maps of M >= 2 general instruction
     return ((x.amax(0) - x.amin(0)) / 2).tanh()
 
 def measure_invariance(vlm, sample) -> dict:
-    "Variance of the log maps, under ten instructions and five questions, of an image and the same turned by 180 degrees; the least δ"
+    """Variance of the log maps, under ten instructions and five questions, of an image and the same turned by
+    180 degrees; the least δ"""
     image, floor = sample.image.convert('RGB'), .1      # κ
     turned = image.transpose(Image.Transpose.ROTATE_180)
     def maps(texts): return np.stack([instruction_maps(vlm, im, texts)[0] for im in (image, turned)])
@@ -58,7 +61,8 @@ def measure_invariance(vlm, sample) -> dict:
     G = maps(TEN_INSTRUCTIONS)
     delta, w = least_delta(G[0], floor).numpy(), G[0].mean(0)
     weighted = (delta*w).sum(-1)/w.sum(-1).clip(1e-30)
-    return dict(id=sample.id, general=parts(G), question=parts(maps(UNRELATED_QUESTIONS)), delta=np.round(weighted, 6).tolist())
+    return dict(id=sample.id, general=parts(G), question=parts(maps(UNRELATED_QUESTIONS)),
+        delta=np.round(weighted, 6).tolist())
 
 def part_sums(records, group, parts, layer=None) -> tuple: # 'general' or 'question'; some of `VARIANCE_PARTS`
     "Variance of some parts, and all of it, of each image"
@@ -73,7 +77,8 @@ def part_share(records, group, parts, layer=None) -> Estimate:
         return a / np.where(np.abs(b) > 1e-12, b, np.nan)
     some, total = part_sums(records, group, parts, layer)
     value = float(share(some, total))
-    ends = expanded_ends(bootstrap_values(share, [some, total]), len(some)) if np.isfinite(value) and len(some) > 1 else (value, value)
+    ends = expanded_ends(bootstrap_values(share, [some, total]),
+        len(some)) if np.isfinite(value) and len(some) > 1 else (value, value)
     return Estimate(value, *ends, len(some))
 
 def image_share(records, group) -> np.ndarray:
@@ -82,4 +87,5 @@ def image_share(records, group) -> np.ndarray:
     return some/total.clip(1e-12)
 
 if __name__ == '__main__':
-    run_parts(dict(all=Part('invariance', measure_invariance, invariance_samples, 200)), 'study_out', run_study)
+    run_parts(dict(all=Part('invariance', measure_invariance, invariance_samples, 200)), 'study_out',
+        run_study)

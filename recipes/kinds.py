@@ -22,8 +22,10 @@ from .records import points_at, run_trial
 KINDS = 'digit', 'color', 'shape', 'exist', 'twostep'                # whose answer stands at one place
 ASKED = *KINDS, 'count', 'relation'
 ANSWERS = 938_000                                                    # first seed
-PARTS = dict(calibration=('calibration', 936_000, 4), fresh=('heldout', 937_000, 1))   # split, first seed, questions of a kind
-ALWAYS = Lookup(skip_above=1, tokens=None)   # asks again whatever the answer was, with a crop as large as the image
+# split, first seed, questions of a kind
+PARTS = dict(calibration=('calibration', 936_000, 4), fresh=('heldout', 937_000, 1))
+# asks again whatever the answer was, with a crop as large as the image
+ALWAYS = Lookup(skip_above=1, tokens=None)
 
 def questions_about(scene, kind, n) -> list: # of `Record`s
     "Different questions of a kind whose answer stands at one place; of existence those with the answer yes"
@@ -37,7 +39,8 @@ def questions_about(scene, kind, n) -> list: # of `Record`s
 
 def places(rows, n, row) -> list: # `AttentionRows` of `all_rows`; tokens of the question; one of `QUERIES`
     "The tokens of a row; of a question that lacks them, the last position"
-    return row != 'last' and pick_words(rows.question_tokens[:n], row, 'none') or [len(rows.question_tokens) - 1]
+    return (row != 'last' and pick_words(rows.question_tokens[:n], row, 'none')
+        or [len(rows.question_tokens) - 1])
 
 def bands(A) -> np.ndarray: # [..., L, Nv] -> [..., L*(L + 1)/2, Nv]
     "The sum of each run of neighboring layers, from the first layer on"
@@ -50,12 +53,14 @@ def measure_question(vlm, sample) -> dict:
     rows, n = all_rows(vlm, sample)
     A = rows.question.mean(2).numpy()
     R = np.stack([A[places(rows, n, r)].mean(0) for r in QUERIES])
-    return dict(id=sample.id, cells=''.join(map(str, points_at(bands(R), rows.spans[0], sample.box).ravel().astype(int))))
+    return dict(id=sample.id, cells=''.join(
+        map(str, points_at(bands(R), rows.spans[0], sample.box).ravel().astype(int))))
 
 def measure_scene(vlm, seed, split, most) -> dict: # questions of a kind
     "Questions of each kind about one scene"
     scene = make_scene(seed, split)
-    return {kind: dict(asked=[measure_question(vlm, s) for s in questions_about(scene, kind, most)]) for kind in KINDS}
+    return {kind: dict(asked=[measure_question(vlm, s) for s in questions_about(scene, kind, most)])
+        for kind in KINDS}
 
 def measure_answers(vlm, sample, others) -> dict: # name -> method
     "Right or not, and point at where there is one: alone, `lookup` as it is, and with other rows and layers"
@@ -73,7 +78,8 @@ def cells(layers) -> list: # number of them -> (row, layers) of each of the cell
     return [(row, [*range(lo, hi + 1)]) for row in QUERIES for lo, hi in zip(*np.triu_indices(layers))]
 
 def best_cells(scenes, kinds=KINDS[:4]) -> dict: # of calibration -> kind, or 'one' -> place of a cell
-    "The cell that points at the target most often of each kind, and the one whose largest loss against these is least"
+    """The cell that points at the target most often of each kind, and the one whose largest loss against
+    these is least"""
     mean = {k: pointing_rates(scenes, k).mean(0) for k in kinds}
     loss = np.max([m.max() - m for m in mean.values()], 0)
     return {k: int(m.argmax()) for k, m in mean.items()} | dict(one=int(loss.argmin()))
@@ -89,8 +95,10 @@ def run_kinds(
     "Measure one part on one model; the same command goes on where it was stopped"
     if part in PARTS:
         split, start, most = PARTS[part]
-        return run_trial('{model}-' + part, model, out, range(start, start + n), lambda vlm, seed: measure_scene(vlm, seed, split, most))
-    scenes = [json.loads(line) for line in (Path(out)/f'{Path(model).name}-calibration.jsonl').read_text().splitlines()]
+        return run_trial('{model}-' + part, model, out, range(start, start + n),
+            lambda vlm, seed: measure_scene(vlm, seed, split, most))
+    scenes = [json.loads(line) for line in (
+        Path(out)/f'{Path(model).name}-calibration.jsonl').read_text().splitlines()]
     best = best_cells(scenes)
     def others(vlm, kind):
         at = cells(vlm.n_layers)
@@ -98,4 +106,5 @@ def run_kinds(
         return dict(one=found['one']) | (dict(own=found[kind]) if kind in found else {})
     for kind in kinds.split(','):
         asked = samples(kind, n, 'heldout', start=ANSWERS)
-        run_trial('{model}-answers-' + kind, model, out, asked, lambda vlm, s: measure_answers(vlm, s, others(vlm, kind)))
+        run_trial('{model}-answers-' + kind, model, out, asked,
+            lambda vlm, s: measure_answers(vlm, s, others(vlm, kind)))

@@ -33,10 +33,12 @@ def measure_clutter(vlm, sample) -> dict: # of `clutter_samples`
 def masking_samples(n, kinds=('digit', 'color', 'shape', 'exist')):
     "Held-out questions of several kinds in turn, one for each scene"
     seeds = count()
-    for k in range(n): yield next(s for seed in seeds if (s := to_sample(make_scene(seed), kinds[k % len(kinds)])))
+    for k in range(n):
+        yield next(s for seed in seeds if (s := to_sample(make_scene(seed), kinds[k % len(kinds)])))
 
 
-def image_means(records, *keys, unit=image_key_of) -> np.ndarray: # from the outside in; record -> what counts once
+# from the outside in; record -> what counts once
+def image_means(records, *keys, unit=image_key_of) -> np.ndarray:
     "One entry of all records that have it, [n, ...], a row for each image: the mean over its records"
     rows = [(unit(r), r) for r in records]
     for k in keys: rows = [(name, r[k]) for name, r in rows if r.get(k) is not None]

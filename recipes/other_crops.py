@@ -16,10 +16,13 @@ from .records import Part, of_question, overlap, run_parts
 FIRST_SEED = 1_630_000
 
 def other_objects(sample) -> dict:
-    "Return one other object for each draw: with another digit, any, with the same digit; each the nearest in size, any by chance"
+    """Return one other object for each draw: with another digit, any, with the same digit; each the nearest
+    in size, any by chance"""
     target, = (o for o in sample.objects if o.box == sample.box)
     others = [o for o in sample.objects if o != target]
-    def nearest(objects): return min(objects, key=lambda o: abs(np.prod(box_size(o.box)) - np.prod(box_size(target.box))), default=None)
+    def nearest(objects):
+        return min(objects, key=lambda o: abs(np.prod(box_size(o.box)) - np.prod(box_size(target.box))),
+            default=None)
     seed = int(sample.id.split('-')[1])
     chance = others[np.random.default_rng(seed).integers(len(others))] if others else None
     return {'another digit': nearest([o for o in others if o.digit != target.digit]), 'any object': chance,
@@ -35,7 +38,8 @@ def black_right(session: Session, sample, method, result) -> int:
     images = method.last_images(session, result, session.vlm)
     limits = method.limits(result, session.vlm, len(images))
     shown = [*images[:-1], Image.new('RGB', result.crop.image.size)]
-    return int(score_answer(session.ask(sample.question, method.suffix, method.max_new_tokens, shown, limits), sample))
+    return int(score_answer(session.ask(sample.question, method.suffix, method.max_new_tokens, shown, limits),
+        sample))
 
 def measure_crops(vlm: VLM, sample) -> dict:
     "Return right answers without a crop and with each crop, shown after the image as `lookup` shows its own"

@@ -42,14 +42,18 @@ def overlap(box, crop) -> float: # (x0, y0, x1, y1) twice
     "Return how much of a box lies in a crop"
     return np.maximum(box_size(common_box(box, crop)), 0).prod()/np.prod(box_size(box))
 
-def points_at(maps, span, box) -> np.ndarray: # [..., patches]; where they lie; (x0, y0, x1, y1) -> [...] of bool
+# [..., patches]; where they lie; (x0, y0, x1, y1) -> [...] of bool
+def points_at(maps, span, box) -> np.ndarray:
     "Return whether the strongest patch of each map overlaps the box"
     return (patch_cover(span, box) > 0)[np.asarray(maps.argmax(-1))]
 
-def read_words(vlm: VLM, image, text: str, suffix: str|None=None, **kw) -> AttentionRows: # as of `VLM.forward`
+# as of `VLM.forward`
+def read_words(vlm: VLM, image, text: str, suffix: str|None=None, **kw) -> AttentionRows:
     "Capture the attention of every token of the text and of its suffix, and of the last position"
-    prompt, words = vlm.prompt(image, text, suffix), f'{text} {suffix}' if suffix else text
-    start, count = prompt.question[0], len(vlm.tokenizer(words, add_special_tokens=False).input_ids)
+    prompt = vlm.prompt(image, text, suffix)
+    words = f'{text} {suffix}' if suffix else text
+    start = prompt.question[0]
+    count = len(vlm.tokenizer(words, add_special_tokens=False).input_ids)
     return vlm.forward(replace(prompt, question=[*range(start, start + count)]), **kw)
 
 def run_trial(name: str, model: str, out: str, todo: list, measure: Callable):
@@ -57,7 +61,8 @@ def run_trial(name: str, model: str, out: str, todo: list, measure: Callable):
 
     `name` has `{model}` where the model's name goes; `measure(vlm, thing)` returns what is kept of a thing."""
     torch.set_num_threads(1)
-    vlm, path = VLM.from_pretrained(model), Path(out)/f'{name.format(model=Path(model).name)}.jsonl'
+    vlm = VLM.from_pretrained(model)
+    path = Path(out)/f'{name.format(model=Path(model).name)}.jsonl'
     path.parent.mkdir(parents=True, exist_ok=True)
     done = len(path.read_text().splitlines()) if path.exists() else 0
     for thing in todo[done:]:
@@ -81,7 +86,8 @@ def of_question(measure: Callable) -> Callable:
     return lambda vlm, record: measure(vlm, record.opened())
 
 def run_parts(parts: dict[str, Part], out: str, run: Callable=run_trial):
-    "Measure all parts or one on the model that the shell names; the same command goes on where it was stopped"
+    """Measure all parts or one on the model that the shell names; the same command goes on where it was
+    stopped"""
     parser = ArgumentParser()
     parser.add_argument('model', help='name or folder')
     parser.add_argument('--part', choices=parts)

@@ -24,8 +24,11 @@ def measure_positions(vlm, sample) -> dict: # a digit question
     rows = torch.cat([full.question, full.attn[[0, -1]], bare.attn[:1]])
     layers = torch.cat([rows.mean(2), rows.mean((1, 2))[:, None]], 1)
     heads = rows[[*HEADS_OF.values()]]
-    found = {name: points_at(maps, full.spans[0], sample.box) for name, maps in dict(pointing=layers, heads=heads).items()}
+    found = {name: points_at(maps, full.spans[0], sample.box)
+        for name, maps in dict(pointing=layers, heads=heads).items()}
     return {name: ''.join(map(str, right.ravel().astype(int))) for name, right in found.items()}
 
 if __name__ == '__main__':
-    run_parts(dict(all=Part('positions-{model}', lambda vlm, sample: dict(id=sample.id) | measure_positions(vlm, sample), partial(samples, 'digit'), 300)), 'rows')
+    run_parts(dict(all=Part('positions-{model}',
+        lambda vlm, sample: dict(id=sample.id) | measure_positions(vlm, sample), partial(samples, 'digit'),
+        300)), 'rows')

@@ -38,7 +38,8 @@ def scale_scores(columns: Tensor, factor: float, bits: dict) -> Callable:
     return scaled
 
 def ask_edited(session: Session, sample, layers: list[int], factor: float) -> dict:
-    "Return the answer with a set spread, and the spread in the layers where it is set; `factor` 1 changes nothing"
+    """Return the answer with a set spread, and the spread in the layers where it is set; `factor` 1 changes
+    nothing"""
     prompt, bits = session.prompt(sample.question, SHORT_ANSWER), {}
     columns = torch.as_tensor(np.asarray(prompt.spans[0].tokens))
     edit = Edit(layers, scores=scale_scores(columns, factor, bits), after=int(columns.max()) + 1)
@@ -59,7 +60,9 @@ def busy_questions(n: int) -> list[tuple[int, str]]:
 
 def on_background(record: str, texture: float, color: float) -> Part:
     "Return the record of the same scenes on one background"
-    return Part(record, lambda vlm, asked: measure_spread(vlm, ask_scene(*asked, texture, color)), busy_questions, 200)
+    return Part(record, lambda vlm, asked: measure_spread(vlm, ask_scene(*asked, texture, color)),
+        busy_questions, 200)
 
 if __name__ == '__main__':
-    run_parts(dict(busy=on_background('set_spread-{model}', 1., .5), calm=on_background('set_spread-calm-{model}', 0, 0)), 'trial')
+    run_parts(dict(busy=on_background('set_spread-{model}', 1., .5),
+        calm=on_background('set_spread-calm-{model}', 0, 0)), 'trial')

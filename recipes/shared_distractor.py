@@ -21,7 +21,8 @@ ROWS_READ = {TINY: {}, 'carve-small': dict(query='content', layers=[1, 2, 3, 4])
 
 def planted_scene(vlm, sample) -> tuple: # sample with the sticker, its box
     "The scene with a sticker at a place drawn from its seed"
-    sticker, seed = find_sticker(vlm, words=ROWS_READ[vlm.name].get('words')), int(sample.id.split('-')[1])
+    sticker = find_sticker(vlm, words=ROWS_READ[vlm.name].get('words'))
+    seed = int(sample.id.split('-')[1])
     place = free_place(np.random.default_rng([2, seed]), sticker.size, sample.image.size, sample.box,
         raster=sticker.width//2)
     return replace(sample, image=paste(sample.image, sticker, place)), place
@@ -35,7 +36,8 @@ def map_share(S, box) -> float: # a `Saliency`; between 0 and 1
     return float(weights[box_index(inside)].sum()/weights.sum())
 
 def measure_shared(vlm, sample) -> dict:
-    "Every way on one scene with the sticker: answer, what the peak points at, what the crop shows; shares of attention"
+    """Every way on one scene with the sticker: answer, what the peak points at, what the crop shows; shares
+    of attention"""
     read = ROWS_READ[vlm.name]
     seen, place = planted_scene(vlm, sample)
     ways = {k: make_method(m, rank=rank, **read) for k, (m, rank) in WAYS.items()}
@@ -45,7 +47,8 @@ def measure_shared(vlm, sample) -> dict:
         r = method.answer(session, seen.question)
         made[name] = dict(answer=str(r.answer), correct=score_answer(r.answer, sample))
         if name not in ways: continue
-        made[name] |= dict(pointing=int(r.saliency.points_at(sample.box)), caught=int(r.saliency.points_at(place)),
+        made[name] |= dict(pointing=int(r.saliency.points_at(sample.box)),
+            caught=int(r.saliency.points_at(place)),
             shown=int(overlap(sample.box, r.crop.box) > .5), distracted=int(overlap(place, r.crop.box) > .5))
         if name == 'divided, region by sum':
             shares = {k: [round(map_share(S, b), 4) for b in (sample.box, place)] for k,
@@ -53,4 +56,5 @@ def measure_shared(vlm, sample) -> dict:
     return dict(id=sample.id, place=list(place), made=made, shares=shares)
 
 if __name__ == '__main__':
-    run_parts(dict(all=Part('shared', measure_shared, partial(samples, 'digit'), 300)), 'study_out', run_study)
+    run_parts(dict(all=Part('shared', measure_shared, partial(samples, 'digit'), 300)), 'study_out',
+        run_study)

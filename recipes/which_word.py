@@ -35,7 +35,8 @@ def worded_questions(n: int) -> list[Record]:
         side = ('left', 'right')[int(center(target.box)[0] > scene.image.width/2)]
         question = WORDINGS[len(found) % len(WORDINGS)].format(
             name=target.name, side=side, relation=relation_of(target.box, other.box), other=other.name)
-        found.append(Record(f'{scene.name}-benchmark', scene.image, question, [str(target.digit)], boxes=[target.box],
+        found.append(Record(f'{scene.name}-benchmark', scene.image, question, [str(target.digit)],
+            boxes=[target.box],
                             kind='digit', image_key=scene.name))
     return found
 
@@ -43,7 +44,8 @@ def read_rules(question_tokens) -> dict: # rule -> the word that it reads
     "Return the words that both rules name"
     words = split_words(question_tokens)
     def word_at(place): return next(word for word, tokens in words if place in tokens)
-    return dict(last=word_at(pick_words(question_tokens, 'content')[-1]), noun=word_at(pick_words(question_tokens, 'noun')[0]))
+    return dict(last=word_at(pick_words(question_tokens, 'content')[-1]),
+        noun=word_at(pick_words(question_tokens, 'noun')[0]))
 
 def measure_words(vlm: VLM, sample: Record) -> dict:
     "Return pointing and the right answer of `lookup` with each rule's word, and the baseline's"

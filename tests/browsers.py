@@ -24,7 +24,8 @@ def missing(*packages):
 
 def browser_path():
     "Chromium of the system, or the one that Playwright has fetched"
-    found = next((p for n in ('chromium', 'chromium-browser', 'google-chrome') if (p := shutil.which(n))), None)
+    found = next((p for n in ('chromium', 'chromium-browser', 'google-chrome') if (p := shutil.which(n))),
+        None)
     if found: return found
     from playwright.sync_api import sync_playwright
     with sync_playwright() as p:
@@ -70,9 +71,11 @@ def run_cell(page):
 @contextlib.contextmanager
 def explored(folder, *words, **env):
     "`carve explore`, with nothing added; yields (address, port, token, process), and ends it by a signal"
-    env = dict(os.environ, HOME=str(folder), TMPDIR=str(folder), HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1', **env)
+    env = dict(os.environ, HOME=str(folder), TMPDIR=str(folder), HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1',
+        **env)
     with open(folder/'log', 'w') as log:
-        process = subprocess.Popen([sys.executable, '-m', 'carve_nb', 'explore', '--no-browser', *words], env=env,
+        process = subprocess.Popen([sys.executable, '-m', 'carve_nb', 'explore', '--no-browser', *words],
+            env=env,
             stdout=log, stderr=log, cwd=folder)
     find = lambda: re.search(r'(http://127\.0\.0\.1:(\d+)/)\?token=(\w+)', (folder/'log').read_text())
     try:

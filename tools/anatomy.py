@@ -9,7 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT/'carve_nb'
 COLUMNS = 'modules', 'lines', 'nodes', 'functions'
-ROOMS = 'core', 'formulas', 'models', 'attention', 'data', 'method', 'testing', 'runs', 'studies', 'explorer', 'cli'
+ROOMS = ('core', 'formulas', 'models', 'attention', 'data', 'method', 'testing', 'runs', 'studies',
+    'explorer',
+    'cli')
 
 
 def imported(path):
@@ -76,5 +78,6 @@ def table(rooms):
 if __name__ == '__main__':
     path = ROOT/'CONTRIBUTING.md'
     text = path.read_text(encoding='utf-8')
-    path.write_text(re.sub(r'(?<=<!-- sizes -->\n).*?(?=\n<!-- end -->)', lambda m: table(sizes()), text, flags=re.S),
+    path.write_text(re.sub(r'(?<=<!-- sizes -->\n).*?(?=\n<!-- end -->)', lambda m: table(sizes()), text,
+        flags=re.S),
         encoding='utf-8')

@@ -39,7 +39,8 @@ def absolute(text, repository, branch):
 
 def render():
     "The README's text and the images that it shows."
-    images, cells = {}, json.loads((ROOT/'nbs/index.ipynb').read_text(encoding='utf-8'))['cells']
+    images = {}
+    cells = json.loads((ROOT/'nbs/index.ipynb').read_text(encoding='utf-8'))['cells']
     body = '\n\n'.join(filter(None, (cell(c, i, images) for i, c in enumerate(cells))))
     at = addresses()
     return HEAD + absolute(body, at['repository'], at['branch']) + '\n', images

@@ -27,7 +27,8 @@ def load(folder, **kw):
         return VLM.from_pretrained(folder, **kw)
 
 
-@pytest.mark.skipif(find_spec('accelerate') is not None, reason='`make test-lowest` runs it, which has no accelerate')
+@pytest.mark.skipif(find_spec('accelerate') is not None,
+    reason='`make test-lowest` runs it, which has no accelerate')
 def test_map_needs_package(folder):
     with pytest.raises(CarveError, match='accelerate'): load(folder, device_map='auto')
 
@@ -58,7 +59,8 @@ def copied(folder, to, **config):
     return to
 
 
-@pytest.mark.parametrize('kernel', ['eager', 'flex_attention', 'flash_attention_2', 'kernels-community/flash-attn2',
+@pytest.mark.parametrize('kernel',
+    ['eager', 'flex_attention', 'flash_attention_2', 'kernels-community/flash-attn2',
     'no_such'])
 def test_kernel_is_not_the_folders_choice(folder, kernel, tmp_path):
     "A config.json that names a kernel: it is neither taken nor fetched"
@@ -77,18 +79,22 @@ def test_shards_in_the_folder_alone(folder, tmp_path):
     (inside/'model.safetensors').rename(inside/'w.safetensors')
     index('w.safetensors')
     assert load(inside).ask(IMAGE, QUESTION, max_new_tokens=1).tokens
-    for shard in '../outside/model.safetensors', 'a/../../outside/model.safetensors', str(outside/'model.safetensors'):
+    for shard in ('../outside/model.safetensors', 'a/../../outside/model.safetensors',
+            str(outside/'model.safetensors')):
         index(shard)
-        with pytest.raises(CarveError, match=f'names .{re.escape(shard)}., a file outside its folder'): load(inside)
+        with pytest.raises(CarveError, match=f'names .{re.escape(shard)}., a file outside its folder'):
+            load(inside)
     (inside/'model.safetensors.index.json').write_text('{')
     with pytest.raises(CarveError, match='cannot be loaded'): load(inside)
 
 
 def test_packaged_model(tmp_path, monkeypatch):
-    "A packaged model is a folder among the checkpoints: loaded under its name, on the CPU; refused while it is not there"
+    """A packaged model is a folder among the checkpoints: loaded under its name, on the CPU; refused while it
+    is not there"""
     monkeypatch.setattr(io, 'CHECKPOINTS', tmp_path)
     for named in (VLM.from_pretrained, load_options):
-        with pytest.raises(CarveError, match="'carve-small' is not in this installation"): named('carve-small')
+        with pytest.raises(CarveError, match="'carve-small' is not in this installation"):
+            named('carve-small')
     make_tiny_checkpoint('llava', tmp_path/'carve-small')
     vlm = VLM.from_pretrained('carve-small')
     assert (vlm.name, vlm.device.type) == ('carve-small', 'cpu')

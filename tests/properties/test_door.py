@@ -1,4 +1,5 @@
-"The image door, given anything: a plain image within the limit, or the documented error; never another, never more memory"
+"""The image door, given anything: a plain image within the limit, or the documented error; never another,
+never more memory"""
 import functools
 import os
 import re
@@ -22,7 +23,8 @@ def files():
     small = {f'{f}.{m}': hostile.packed(hostile.photo((24, 16)).convert(m), f)
         for f in ('PNG', 'TIFF', 'BMP', 'GIF', 'WEBP', 'JPEG')
              for m in ('RGB', 'L', '1', 'P', 'RGBA', 'CMYK') if not (f == 'JPEG' and m in ('P', 'RGBA'))
-             and not (m == 'CMYK' and f not in ('JPEG', 'TIFF')) and not (f == 'WEBP' and m not in ('RGB', 'RGBA'))}
+             and not (m == 'CMYK' and f not in ('JPEG', 'TIFF'))
+             and not (f == 'WEBP' and m not in ('RGB', 'RGBA'))}
     small |= {f'tiff.{c}': hostile.packed(hostile.photo((24, 16)), 'TIFF', compression=c)
         for c in ('tiff_lzw', 'tiff_adobe_deflate', 'packbits', 'jpeg')}
     return {**small, **{k: v for k, v in hostile.corpus().items() if 0 < len(v) < 8000}}
@@ -32,7 +34,8 @@ def files():
 def edited(draw):
     "A valid file with flips, cuts, splices, insertions and lengths that are not so"
     data = bytearray(files()[draw(st.sampled_from(sorted(files())))])
-    for kind in draw(st.lists(st.sampled_from(['flip', 'cut', 'splice', 'insert', 'length', 'double']), min_size=1,
+    for kind in draw(st.lists(st.sampled_from(['flip', 'cut', 'splice', 'insert', 'length', 'double']),
+            min_size=1,
             max_size=4)):
         if len(data) < 4: break
         at = draw(st.integers(0, len(data) - 1) | st.integers(0, min(len(data) - 1, 64)))
@@ -44,8 +47,10 @@ def edited(draw):
             other = files()[draw(st.sampled_from(sorted(files())))]
             data[at:] = other[draw(st.integers(0, len(other))):]
         else:
-            size, end = draw(st.sampled_from([(2, 'H'), (4, 'I')])), draw(st.sampled_from('<>'))
-            data[at:at + size[0]] = struct.pack(end + size[1], draw(st.sampled_from(LENGTHS)) & (256**size[0] - 1))
+            size = draw(st.sampled_from([(2, 'H'), (4, 'I')]))
+            end = draw(st.sampled_from('<>'))
+            data[at:at + size[0]] = struct.pack(end + size[1],
+                draw(st.sampled_from(LENGTHS)) & (256**size[0] - 1))
     return bytes(data)
 
 
@@ -58,9 +63,11 @@ def test_random_behind_magic(magic, data): door.one(magic + data)
 def test_edited_files(data): door.one(data)
 
 
-@given(st.tuples(*[st.integers(1, 10**6)]*2), st.tuples(*[st.integers(0, 10**4)]*2), st.tuples(*[st.integers(1, 10**4)]*2))
+@given(st.tuples(*[st.integers(1, 10**6)]*2), st.tuples(*[st.integers(0, 10**4)]*2),
+    st.tuples(*[st.integers(1, 10**4)]*2))
 def test_raster(size, corner, sides):
-    "The raster is bounded and never empty; a box on it covers the box, and comes back to within a pixel of it"
+    """The raster is bounded and never empty; a box on it covers the box, and comes back to within a pixel of
+    it"""
     raster = w, h = raster_size(size)
     assert 1 <= w <= size[0] and 1 <= h <= size[1] and (w*h <= 2**24 or raster == size or min(raster) == 1)
     start = np.minimum(corner, np.subtract(size, 1))
@@ -73,7 +80,8 @@ def test_raster(size, corner, sides):
 
 def child(*args, **kw):
     env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT/'tests')]), OMP_NUM_THREADS='1')
-    return subprocess.run([sys.executable, *map(str, args)], capture_output=True, text=True, errors='replace', env=env,
+    return subprocess.run([sys.executable, *map(str, args)], capture_output=True, text=True, errors='replace',
+        env=env,
         cwd=ROOT, **kw)
 
 

@@ -1,4 +1,5 @@
-"Files that others wrote, or that were damaged: the rows, or the documented error; what is written is read again as it was."
+"""Files that others wrote, or that were damaged: the rows, or the documented error; what is written is read
+again as it was."""
 import csv
 import io
 import json
@@ -15,9 +16,11 @@ from carve_nb.data.records import Record, read_rows, read_table
 from carve_nb.runs.store import RunStore, read_run, without
 
 FORMS = '.json', '.jsonl', '.csv'
-MOST = 64                            # MB by which a reader may raise the highest level, for a file of some kilobytes
+# MB by which a reader may raise the highest level, for a file of some kilobytes
+MOST = 64
 text = st.text(st.characters(exclude_categories=['Cs']), max_size=30)
-plain = st.none() | st.booleans() | st.integers(-10**6, 10**6) | st.floats(allow_nan=False, allow_infinity=False) | text
+plain = st.none() | st.booleans() | st.integers(-10**6, 10**6) | st.floats(allow_nan=False,
+    allow_infinity=False) | text
 junk = st.recursive(plain | st.text(max_size=9), lambda s: st.lists(s, max_size=4)
     | st.dictionaries(st.text(max_size=5), s, max_size=4), max_leaves=9)
 FIELDS = 'id image question text answers answer choices box bbox kind short_question correct_choice_idx'.split()
@@ -33,7 +36,8 @@ def folder():
 
 
 def held(read, path, *known):
-    "What a reader gives, None where it refuses; nothing but the known errors, and no more memory than a bound"
+    """What a reader gives, None where it refuses; nothing but the known errors, and no more memory than a
+    bound"""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         with warnings.catch_warnings():
@@ -96,8 +100,10 @@ def test_any_values(folder, found, suffix):
 
 
 @pytest.mark.parametrize('bad', ['[' * 200_000, '{"data":' * 100_000, '1' * 100_000,
-    '[{"question": ' + '9' * 5000 + '}]', '[{"box": [1e999, NaN, 3, 4]}]', 'x,' * 100_000, '"' + 'a' * 300_000,
-                                 '[{"image": "a", "question": "q", "answers": "' + '[' * 50_000 + ']"}]', '\ufeff[]',
+    '[{"question": ' + '9' * 5000 + '}]', '[{"box": [1e999, NaN, 3, 4]}]', 'x,' * 100_000,
+    '"' + 'a' * 300_000,
+                                 '[{"image": "a", "question": "q", "answers": "' + '[' * 50_000 + ']"}]',
+                                 '\ufeff[]',
                                  '\x00' * 1000])
 def test_hostile_files(folder, bad):
     "Deep, long and strange ones, made here"

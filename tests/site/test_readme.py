@@ -1,4 +1,5 @@
-"The images that README.md shows are there, its links lead somewhere, and what it cites is what CITATION.cff says."
+"""The images that README.md shows are there, its links lead somewhere, and what it cites is what CITATION.cff
+says."""
 import json
 import re
 from processes import ROOT
@@ -13,8 +14,10 @@ def test_absolute_links():
     "With an address in pyproject.toml, a package index can follow every link; without one they stay"
     text, address = render()[0], 'https://github.com/one/two'
     told = absolute(text, address, 'main')
-    assert f'{address}/raw/main/nbs/images/' in told and f'{address}/blob/main/nbs/notes/limitations.ipynb' in told
-    assert not re.findall(r'\]\((?!\w+:|#)[^)]*\)', re.sub(r'`[^`]*`', '', told)) and absolute(text, '', 'main') == text
+    assert f'{address}/raw/main/nbs/images/' in told
+    assert f'{address}/blob/main/nbs/notes/limitations.ipynb' in told
+    assert not re.findall(r'\]\((?!\w+:|#)[^)]*\)', re.sub(r'`[^`]*`', '', told))
+    assert absolute(text, '', 'main') == text
 
 def words(path): return [''.join(c['source']) for c in json.loads(path.read_text(encoding='utf-8'))['cells']]
 
@@ -28,12 +31,14 @@ def test_citation():
     "The BibTeX of the README and CITATION.cff name the same paper; CITATION.cff has the package's version"
     import yaml
     from carve_nb import __version__
-    cff, readme = (yaml.safe_load((ROOT/'CITATION.cff').read_text(encoding='utf-8')),
-        (ROOT/'README.md').read_text(encoding='utf-8'))
+    cff = yaml.safe_load((ROOT/'CITATION.cff').read_text(encoding='utf-8'))
+    readme = (ROOT/'README.md').read_text(encoding='utf-8')
     paper = dict(re.findall(r'^ +(\w+) += \{(.+?)\},?$', readme.split('```bibtex')[1].split('```')[0], re.M))
     told, = cff['references']
     assert (paper['title'], int(paper['year']), paper['booktitle']) == (told['title'], told['year'],
         told['conference']['name'])
-    assert paper['author'] == ' and '.join(f"{a['family-names']}, {a['given-names']}" for a in told['authors'])
-    assert paper['note'].removeprefix('arXiv:') in told['doi'] and told['title'] in readme.split('## Citation')[0]
+    assert paper['author'] == ' and '.join(f"{a['family-names']}, {a['given-names']}"
+        for a in told['authors'])
+    assert paper['note'].removeprefix('arXiv:') in told['doi']
+    assert told['title'] in readme.split('## Citation')[0]
     assert (cff['title'], str(cff['version'])) == ('carve_nb', __version__)

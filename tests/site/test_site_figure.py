@@ -26,9 +26,11 @@ def folder(tmp_path_factory):
     need_browser(missing())
     root = tmp_path_factory.mktemp('figures')
     pages.write_figures(root/'_static/figures')
-    for name in ('figure.js', 'site.css'): (root/'_static'/name).write_text((ROOT/'docs/_static'/name).read_text())
+    for name in ('figure.js', 'site.css'):
+        (root/'_static'/name).write_text((ROOT/'docs/_static'/name).read_text())
     body = pages.place_figures(f'<!-- figure: {" ".join(NAMES)} -->', '')
-    (root/'a.html').write_text('<!doctype html><html lang="en"><meta charset="utf-8"><title>Figures</title><meta name="viewport" content="width=device-width"><link rel="stylesheet" '
+    (root/'a.html').write_text(
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Figures</title><meta name="viewport" content="width=device-width"><link rel="stylesheet" '
                                f'href="_static/site.css"><body><main><h1>Figures</h1>{body}</main></body></html>',
                                encoding='utf-8')
     return root
@@ -46,7 +48,8 @@ def open_page(browser, folder, width=1400):
     page.on('pageerror', lambda e: page.wrong.append(str(e)))
     page.on('console', lambda m: m.type == 'error' and page.wrong.append(m.text))
     page.goto((folder/'a.html').as_uri())
-    page.wait_for_function('document.querySelectorAll("[data-ready]").length === document.querySelectorAll("[data-figure]").length', timeout=120_000)
+    page.wait_for_function(
+        'document.querySelectorAll("[data-ready]").length === document.querySelectorAll("[data-figure]").length', timeout=120_000)
     return page
 
 
@@ -107,13 +110,15 @@ def test_rows(page):
 def test_fits(browser, folder, width):
     page = open_page(browser, folder, width)
     assert page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth') <= 1
-    small = page.evaluate('Math.min(...[...document.querySelectorAll(".moving canvas")].map(c => c.clientWidth))')
+    small = page.evaluate(
+        'Math.min(...[...document.querySelectorAll(".moving canvas")].map(c => c.clientWidth))')
     assert small >= 90 and page.wrong == []
     page.close()
 
 
 def test_tokens(page):
-    "Each token of each prompt shows its map's share on both models, by arrow keys and by click; the maps are the library's"
+    """Each token of each prompt shows its map's share on both models, by arrow keys and by click; the maps
+    are the library's"""
     figure, root = stored('tokens'), page.locator('[data-figure=tokens]')
     assert root.evaluate('e => e.result.token') == 'heart'
     for name, order in zip(('after the question', 'before it', 'away'), figure['orders'].values()):
@@ -127,7 +132,8 @@ def test_tokens(page):
             assert root.evaluate('e => e.result') == dict(token=token, pointing=shares)
             ends = [float(end) for end in root.locator('.range span:last-child').all_text_contents()]
             maps = [of['maps'][i] for of in order['models'].values()]
-            assert ends == pytest.approx([max(m)*len(m)/sum(m) for m in maps], rel=.1)   # in means, between pixels
+            # in means, between pixels
+            assert ends == pytest.approx([max(m)*len(m)/sum(m) for m in maps], rel=.1)
     models = [VLM.from_pretrained(name) for name in figure['orders']['after']['models']]
     made = tokens_figure(models, 2)
     for name, order in figure['orders'].items():
@@ -143,7 +149,8 @@ def test_formula(page):
         root.locator('[type=range]').fill(str(i))
         for j, token in enumerate(figure['tokens']):
             root.locator('.chip').nth(j).click()
-            assert root.evaluate('e => e.result') == dict(token=token, lam=lam, pointing=figure['pointing'][i][j])
+            assert root.evaluate('e => e.result') == dict(token=token, lam=lam,
+                pointing=figure['pointing'][i][j])
     made = formula_figure(VLM.from_pretrained('carve-small'), 2)
     for key in ('A_Q', 'A_G', 'tokens', 'lambdas', 'grid'): assert figure[key] == made[key]
     assert page.wrong == []
