@@ -25,7 +25,8 @@ def ask_all(vlm, sample, methods, judge) -> tuple:
     """Every method on one question: (name → answer, correct, what `judge` keeps of a `Result`; `Carve`'s captures).
 
     `methods`: name → what `make_method` takes. Equal captures and equal crops are computed once."""
-    session, made = Session(vlm, sample.image, sample.box), {}
+    session = Session(vlm, sample.image, sample.box)
+    made = {}
     for name, method in methods.items():
         r = make_method(method).answer(session, sample.question)
         made[name] = dict(answer=str(r.answer), correct=round(score_answer(r.answer, sample), 6)) | judge(r)

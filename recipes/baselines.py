@@ -128,7 +128,8 @@ def run_baselines(
     out:Annotated[str, 'folder of the records'] = 'sinks',
     n:int = 300): # questions
     "Find the biases, then measure maps and images under each; the same command goes on where it was stopped"
-    path, several = Path(out)/f'{Path(model).name}-biases.json', {}
+    path = Path(out)/f'{Path(model).name}-biases.json'
+    several = {}
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(

@@ -35,7 +35,8 @@ def intervention_samples(n, start=0):
     "The same objects, question and answer on five backgrounds; 45 have one question of each kind and ladder"
     for k in range(start, start + n):
         j, level = divmod(k, 5)
-        ladder, kind = list(LADDERS)[j % 3], ENTROPY_GRID['kind'][j//3 % 3]
+        ladder = list(LADDERS)[j % 3]
+        kind = ENTROPY_GRID['kind'][j//3 % 3]
         knobs = {name: values[level] for name, values in LEVELS.items()} | LADDERS[ladder]
         yield replace(ask_scene(30_000 + j, kind, **knobs), id=f'{ladder}-{j}-{kind}-{level}')
 
@@ -52,7 +53,8 @@ COVARIATES = 'objects', 'side', 'tokens'
 def to_dataframe(records, step='last', layers='paper') -> pd.DataFrame:
     """Return a row for each question: bits of the 'first' or 'last' generated token, mean of
     `pick_layers(layers)`"""
-    prefixes, rows = dict(H='', share='share_', lift='lift_'), []
+    prefixes = dict(H='', share='share_', lift='lift_')
+    rows = []
     for r in records:
         row = {k: v for k, v in r.items() if k not in prefixes} | dict(image_key=image_key_of(r))
         for field, prefix in prefixes.items():
@@ -76,7 +78,8 @@ def associate(t, x, y) -> tuple:
 
     Rank correlation; with y 'correct' log-odds of a right answer per standard deviation, the kind of question held fixed too."""
     varies = [c for c in COVARIATES if c in t and t[c].notna().all() and t[c].nunique() > 1]
-    stat, known = partial(spearman, n=BOOTSTRAP_DRAWS), t[varies]
+    stat = partial(spearman, n=BOOTSTRAP_DRAWS)
+    known = t[varies]
     if y == 'correct': stat, known = logistic, pd.get_dummies(t.kind, drop_first=True).join(known)
     estimate = lambda given: try_estimate(stat, t[x], t[y], given=given, clusters=t.image_key.tolist(),
         fewest=FEWEST)

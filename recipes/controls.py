@@ -65,7 +65,8 @@ def measure_joint(vlm: VLM, sample) -> dict:
     rng = np.random.default_rng(int(sample.image_key.split('-')[1]))
     cuts = {'word': [*places['word']], 'three': three,
         'three others': sorted(rng.choice(others, len(three), replace=False).tolist())}
-    images, layers = prompt.columns.tolist(), [[*range(vlm.n_layers)]]
+    images = prompt.columns.tolist()
+    layers = [[*range(vlm.n_layers)]]
     _, kept, _ = read_under(vlm, prompt, tokens,
         {name: (rows, images, layers) for name, rows in cuts.items()})
     return dict(kind=sample.kind, right=int(plain == sample.answers[0]),

@@ -65,7 +65,8 @@ def expanded_ends(values, m) -> tuple: # [n] of `bootstrap_values`; questions or
 # as `bootstrap_values`; the image of each entry
 def draw_images(stat, columns, n, clusters, seed=0) -> np.ndarray:
     "Return a statistic of samples of whole images drawn with replacement"
-    rng, parts = np.random.default_rng(seed), image_places(clusters)
+    rng = np.random.default_rng(seed)
+    parts = image_places(clusters)
     draws = (np.concatenate([parts[i] for i in rng.integers(len(parts), size=len(parts))]) for _ in range(n))
     with np.errstate(invalid='ignore', divide='ignore'):
         return np.array([stat(*(np.asarray(c)[draw] for c in columns)) for draw in draws])

@@ -85,7 +85,8 @@ def run_equal_terms(
     """Choose layers on the calibration questions, ask the fresh ones; the same command goes on where it was
     stopped"""
     torch.set_num_threads(1)
-    vlm, name = VLM.from_pretrained(model), f'{model}-{share}'
+    vlm = VLM.from_pretrained(model)
+    name = f'{model}-{share}'
     def ask(part, split, n, methods):
         found = ask_all(vlm, split, n, methods, share, Path(out)/f'{name}-{part}')
         (Path(out)/f'{name}-{part}.json').write_text(json.dumps(found))

@@ -112,7 +112,8 @@ def switch_figure(vlm, seed, run) -> tuple: # plain values, for JSON; image for 
 def size_stage(vlm, seed, step) -> tuple: # plain values, for JSON; image for those without scripts
     "A thing of one size: both answers, and where `lookup` looks"
     r = eye_question(seed, 'digit', step).opened()
-    found, target = make_method('lookup')(vlm, r.image, r.question), list(r.boxes[0])
+    found = make_method('lookup')(vlm, r.image, r.question)
+    target = list(r.boxes[0])
     S = found.saliency
     stage = dict(
         share=round(100*share(step), 1), side=r.image.width, target=target,
@@ -159,7 +160,8 @@ def rows_figure(models) -> dict: # loaded; plain values, for JSON
     return figure
 
 if __name__ == '__main__':
-    tiny, small = VLM.from_pretrained('carve-tiny'), VLM.from_pretrained('carve-small')
+    tiny = VLM.from_pretrained('carve-tiny')
+    small = VLM.from_pretrained('carve-small')
     clutter = clutter_figure(tiny, 145)
     switches, image = switch_figure(small, 145, read_run('nbs/results/switches-small'))
     size, still = size_figure(small, 945_600)

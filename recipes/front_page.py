@@ -15,7 +15,8 @@ METHODS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracl
 def measure_methods(vlm: VLM, sample) -> dict:
     """Return for each method whether its answer is right, whether its map points, and how much of the target
     its crop shows"""
-    session, made = Session(vlm, sample.image, sample.box), {}
+    session = Session(vlm, sample.image, sample.box)
+    made = {}
     for name in METHODS:
         result = make_method(name).answer(session, sample.question)
         line = dict(right=int(score_answer(result.answer, sample)))

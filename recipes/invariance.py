@@ -59,7 +59,8 @@ def measure_invariance(vlm, sample) -> dict:
     def maps(texts): return np.stack([instruction_maps(vlm, im, texts)[0] for im in (image, turned)])
     def parts(A): return {k: np.round(v, 6).tolist() for k, v in variance_parts(log_maps(A, floor)).items()}
     G = maps(TEN_INSTRUCTIONS)
-    delta, w = least_delta(G[0], floor).numpy(), G[0].mean(0)
+    delta = least_delta(G[0], floor).numpy()
+    w = G[0].mean(0)
     weighted = (delta*w).sum(-1)/w.sum(-1).clip(1e-30)
     return dict(id=sample.id, general=parts(G), question=parts(maps(UNRELATED_QUESTIONS)),
         delta=np.round(weighted, 6).tolist())

@@ -64,7 +64,8 @@ def measure_scene(vlm, seed, split, most) -> dict: # questions of a kind
 
 def measure_answers(vlm, sample, others) -> dict: # name -> method
     "Right or not, and point at where there is one: alone, `lookup` as it is, and with other rows and layers"
-    session, found = Session(vlm, sample.image, sample.box), dict(id=sample.id)
+    session = Session(vlm, sample.image, sample.box)
+    found = dict(id=sample.id)
     for name, method in dict(none='none', lookup=ALWAYS, **others).items():
         r = make_method(method).answer(session, sample.question)
         found[name] = [int(score_answer(r.answer, sample)), str(r.answer)]

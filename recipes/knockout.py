@@ -51,8 +51,11 @@ def cut_names(n) -> list: # layers of the decoder; of (path, set of layers)
 def blocked_paths(prompt, n, rng) -> dict: # as in `row_places`; -> name -> (rows, columns)
     "What each cut keeps from whom: a row from the images, or the last position from words"
     start, N = max(s.end for s in prompt.spans), len(prompt)
-    images, places = prompt.columns.tolist(), row_places(prompt, n)
-    word, behind, last = places['word'], range(start, N + n - 1), N - 1
+    images = prompt.columns.tolist()
+    places = row_places(prompt, n)
+    word = places['word']
+    behind = range(start, N + n - 1)
+    last = N - 1
     others = [i for i in range(start, last) if i not in word]
     drawn, other = (rng.choice(others, len(word), replace=False).tolist() for _ in CONTROLS)
     cuts = {k: (rows, images) for k, rows in places.items()}
@@ -82,7 +85,9 @@ def read_under(vlm, prompt, tokens, paths) -> tuple:
 
     First without a cut, of which the rows are, then under each of `cut_names`. What stands before the first row of a cut is read
     once, and the sets of layers of a path are a batch."""
-    start, N, T = max(s.end for s in prompt.spans), len(prompt), len(tokens)
+    start = max(s.end for s in prompt.spans)
+    N = len(prompt)
+    T = len(tokens)
     inputs, images = vlm.to_device(prompt), prompt.columns
     answer = torch.tensor(tokens, device=vlm.device)
     ids = torch.cat([inputs['input_ids'][0], answer[:-1]])
@@ -157,7 +162,8 @@ def measure_question(vlm, sample) -> dict: # a `Record`
     if sample.box is None: return facts
     return facts | dict(pointing=pointed(prompt, len(tokens), rows, layer_sets(vlm.n_layers), boxes))
 
-GAIN_START, POINTING_ROW = 1_130_000, {'carve-small': 'word', 'carve-tiny': 'last'}
+GAIN_START = 1_130_000
+POINTING_ROW = {'carve-small': 'word', 'carve-tiny': 'last'}
 
 def measure_gain(vlm, sample) -> dict: # a `Record`
     """Is the answer right from the image, and with the crop of `Lookup`: each plainly and with one row cut in

@@ -53,7 +53,8 @@ def tokens_figure(models: list, n: int) -> dict:
     scene, asked, facts = running_scene()
     figure = facts | dict(n=n, orders={})
     for order in ORDERS:
-        text, read = WORDINGS[order].format(question=asked.question), {}
+        text = WORDINGS[order].format(question=asked.question)
+        read = {}
         for vlm in models:
             rows = read_words(vlm, scene.image, text, max_new_tokens=1)
             pointing = [round(100*share, 1) for share in measure_pointing(vlm, order, n)]
@@ -98,7 +99,8 @@ SETTINGS = {   # of `program`, and the suffix of its instruction
 
 def program_stage(vlm: VLM, scene, asked, given: dict, suffix: str|None) -> dict:
     "Return what each variable of `program` holds with one of its settings"
-    Q, G = (asked.question, SHORT_ANSWER), (GENERAL_INSTRUCTION, suffix)
+    Q = (asked.question, SHORT_ANSWER)
+    G = (GENERAL_INSTRUCTION, suffix)
     S, crop, answer = program(vlm, scene.image, Q, G, **given)
     rows = [vlm.capture(scene.image, text, given.get('layers'), 'all', suffix=end) for text, end in (Q, G)]
     step = min(len(r.attn) for r in rows) - 1 if given.get('last') else 0

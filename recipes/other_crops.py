@@ -43,11 +43,13 @@ def black_right(session: Session, sample, method, result) -> int:
 
 def measure_crops(vlm: VLM, sample) -> dict:
     "Return right answers without a crop and with each crop, shown after the image as `lookup` shows its own"
-    session, oracle = Session(vlm, sample.image), Oracle.like(Lookup())
+    session = Session(vlm, sample.image)
+    oracle = Oracle.like(Lookup())
     boxes = {k: o and o.box for k, o in other_objects(sample).items()}
     boxes |= dict(target=sample.box, center=center_box(sample))
     plain = session.ask(sample.question, oracle.suffix, oracle.max_new_tokens)
-    right, shown = dict(none=int(score_answer(plain, sample))), {}
+    right = dict(none=int(score_answer(plain, sample)))
+    shown = {}
     for name, box in boxes.items():
         if box is None: continue
         session.box = box

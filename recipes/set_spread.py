@@ -40,7 +40,8 @@ def scale_scores(columns: Tensor, factor: float, bits: dict) -> Callable:
 def ask_edited(session: Session, sample, layers: list[int], factor: float) -> dict:
     """Return the answer with a set spread, and the spread in the layers where it is set; `factor` 1 changes
     nothing"""
-    prompt, bits = session.prompt(sample.question, SHORT_ANSWER), {}
+    prompt = session.prompt(sample.question, SHORT_ANSWER)
+    bits = {}
     columns = torch.as_tensor(np.asarray(prompt.spans[0].tokens))
     edit = Edit(layers, scores=scale_scores(columns, factor, bits), after=int(columns.max()) + 1)
     with applying(session.vlm, edit): answer = session.generate(prompt, 8)

@@ -42,7 +42,9 @@ def measure_shared(vlm, sample) -> dict:
     seen, place = planted_scene(vlm, sample)
     ways = {k: make_method(m, rank=rank, **read) for k, (m, rank) in WAYS.items()}
     if read: ways["last content word's row, A_Q"] = make_method('question-only', query='noun')
-    session, made, shares = Session(vlm, seen.image, sample.box), {}, {}
+    session = Session(vlm, seen.image, sample.box)
+    made = {}
+    shares = {}
     for name, method in {'none': make_method('none'), **ways, 'oracle': make_method('oracle')}.items():
         r = method.answer(session, seen.question)
         made[name] = dict(answer=str(r.answer), correct=score_answer(r.answer, sample))

@@ -94,7 +94,9 @@ def train_sticker(vlm, out='stickers', steps=300, n_scenes=4, side=64, layers=No
     adam = torch.optim.Adam([pixels], betas=(.9, .99), eps=1e-12, maximize=True)
     drawn = lambda: Image.fromarray((255*pixels).round().byte().permute(1, 2, 0).numpy())
     for k in range(steps):
-        rng, sticker, found = np.random.default_rng([1, k]), drawn(), []
+        rng = np.random.default_rng([1, k])
+        sticker = drawn()
+        found = []
         for s in samples('digit', n_scenes, 'calibration', n_scenes*k):
             box = free_place(rng, sticker.size, s.image.size, s.box, raster=side//2)
             for text in (s.question, GENERAL_INSTRUCTION)[:2 if words else 1]:

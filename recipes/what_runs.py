@@ -63,8 +63,10 @@ def program_lines() -> dict:
 
 def trace_both() -> tuple[list[Passed], list[Passed]]:
     "Trace the program of the book and `Carve()` on the running scene"
-    vlm, scene = VLM.from_pretrained('carve-small'), make_scene(145)
-    image, question = scene.image, scene.question('digit').question
+    vlm = VLM.from_pretrained('carve-small')
+    scene = make_scene(145)
+    image = scene.image
+    question = scene.question('digit').question
     texts = (question, SHORT_ANSWER), (GENERAL_INSTRUCTION, SHORT_ANSWER)
     own = trace(lambda: program(vlm, image, *texts), program.__code__)
     return own, trace(lambda: Carve(query='noun')(vlm, image, question), Carve.__call__.__code__)

@@ -49,7 +49,8 @@ def read_rules(question_tokens) -> dict: # rule -> the word that it reads
 
 def measure_words(vlm: VLM, sample: Record) -> dict:
     "Return pointing and the right answer of `lookup` with each rule's word, and the baseline's"
-    session, own = Session(vlm, sample.image), Lookup().settled(vlm)
+    session = Session(vlm, sample.image)
+    own = Lookup().settled(vlm)
     rows = own.capture(session, sample.question)
     found = dict(id=sample.id)
     for rule, word in read_rules(rows.question_tokens).items():

@@ -113,7 +113,8 @@ STAGES = {
 FORCED, MARKED = ([dict(steps=steps, lr=LATE, warm=30, cool=.6, stages=STAGES)] for steps in (500, 300))
 UNPAIRED = [p | dict(stages={replace(s, pairs=False): n for s, n in p['stages'].items()})
     for p in TINY.scaled(.28).phases[1:]]
-WORLDS, FIRST_SEED = ('marked', 'forced', 'unpaired'), 1_650_000
+WORLDS = ('marked', 'forced', 'unpaired')
+FIRST_SEED = 1_650_000
 
 def world_model(world: str, out: Path) -> LlavaForConditionalGeneration:
     """Return the model with which a world's training begins, in single precision.
@@ -191,7 +192,8 @@ def is_right(answer, sample) -> int:
 def measure_answers(vlm: VLM, sample, mark: Mark, forced: bool) -> dict:
     """Return right answers without a crop, with the true region, and with the crop of each token's raw map
     and contrast"""
-    session, method = Session(vlm, sample.image, sample.box), Carve()
+    session = Session(vlm, sample.image, sample.box)
+    method = Carve()
     rows, maps = both_maps(session, sample, forced)
     true = Oracle.like(method).answer(session, sample.question)
     right = dict(none=is_right(rows.answer, sample), oracle=is_right(true.answer, sample))

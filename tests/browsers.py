@@ -47,6 +47,17 @@ def chromium():
         browser.close()
 
 
+def open_page(browser, width=1280, height=900, scheme='light', console=True):
+    "A page that notes what it asks of other machines (`outside`), and the `errors` of its scripts"
+    page = browser.new_page(viewport=dict(width=width, height=height), color_scheme=scheme)
+    own = 'file:', 'data:', 'blob:', 'http://127.0.0.1', 'ws://127.0.0.1'
+    page.outside, page.errors = [], []
+    page.on('request', lambda r: r.url.startswith(own) or page.outside.append(r.url))
+    page.on('pageerror', lambda e: page.errors.append(str(e)))
+    if console: page.on('console', lambda m: m.type == 'error' and page.errors.append(m.text))
+    return page
+
+
 def until(test, seconds=120):
     "Wait for something to become true"
     def ready():

@@ -14,7 +14,8 @@ from processes import ROOT
 import carve_nb
 
 pyproject = tomllib.loads((ROOT/'pyproject.toml').read_text())
-project, nbdev = pyproject['project'], pyproject['tool']['nbdev']
+project = pyproject['project']
+nbdev = pyproject['tool']['nbdev']
 EXTRAS = {k: v for k, v in project['optional-dependencies'].items() if k != 'all'}
 REQUIREMENTS = [*project['dependencies'], *(o for v in EXTRAS.values() for o in v)]
 def normal(name): return re.sub(r'[-_.]+', '-', name).lower()
@@ -102,7 +103,8 @@ def outside_functions(source):
 def test_modules_import_requirements_only():
     "A module imports what the plain install brings; of the extras, only inside the function that needs it"
     sources = [p.read_text() for p in (ROOT/'carve_nb').rglob('*.py')]
-    outside, whole = third_party(map(outside_functions, sources)), third_party(sources)
+    outside = third_party(map(outside_functions, sources))
+    whole = third_party(sources)
     assert not {k: v for k, v in outside.items() if not v & names(project['dependencies'])}
     assert not {k: v for k, v in whole.items() if not v & names(REQUIREMENTS)}
 

@@ -102,7 +102,8 @@ def image(seed=0, size=(260, 180)):
 def test_commands_of_nbdev(tmp_path):
     """In a copy with a few notebooks: the export makes their modules anew, one of them runs, the pages are
     made"""
-    home, library = tmp_path/'clone', (ROOT/'nbs'/'library').rglob('[0-9]*.ipynb')
+    home = tmp_path/'clone'
+    library = (ROOT/'nbs'/'library').rglob('[0-9]*.ipynb')
     pages = [p.relative_to(ROOT) for p in sorted(library, key=lambda p: p.stat().st_size)
         if '#| default_exp' in (text := p.read_text(encoding='utf-8')) and 'VLM' not in text][:2]
     modules = ['/'.join(['carve_nb', *re.search(r'#\| default_exp ([\w.]+)',
@@ -157,7 +158,8 @@ def test_a_video_is_its_frames(tmp_path):
 
 def test_weights_changed_in_place():
     "The next call sees them: it maps as a copy of the model does"
-    scene, vlm = make_scene(145), VLM.from_pretrained('carve-tiny')
+    scene = make_scene(145)
+    vlm = VLM.from_pretrained('carve-tiny')
     def look(vlm):
         return Lookup(query='noun')(vlm, scene.image, scene.question('digit').question).saliency.values
     before = look(vlm)

@@ -62,7 +62,8 @@ def check_stock_ids(vlm, processor):
     processor, which are read"""
     if processor.chat_template is None: processor.chat_template = vlm.family.chat
     for images in [WIDE], [WIDE, TALL], [TALL, WIDE, image(70, 80, 2)], [TALL, WIDE, TALL]:
-        own, messages = vlm.prompt(images, QUESTION), stock_messages(images)
+        own = vlm.prompt(images, QUESTION)
+        messages = stock_messages(images)
         theirs = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=True,
             return_dict=True,
             return_tensors='pt')

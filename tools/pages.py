@@ -475,7 +475,8 @@ def write_site(out):
     order, mods = reading_order(), modules()
     pages = [p for _, g in order for p in g]
     index = next(p for p in notebooks() if p.name == 'index')
-    links, of = Links(mods, pages), {p.module: p for p in pages if p.module}
+    links = Links(mods, pages)
+    of = {p.module: p for p in pages if p.module}
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(NBS/'images', out/'images')
     # files to begin with

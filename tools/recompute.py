@@ -284,7 +284,8 @@ def agrees(said, value):
 def check(entries, pages):
     "Sentences about numbers that differ, that are gone or that have no entry"
     for page in pages:
-        text, own = prose(page), [e for e in entries if e['page'] == page]
+        text = prose(page)
+        own = [e for e in entries if e['page'] == page]
         covered = np.zeros(len(text), bool)
         for e in own:
             at = text.find(e['says'])

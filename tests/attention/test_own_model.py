@@ -171,7 +171,8 @@ def test_images_of_other_modes(name, load, tmp_path):
 
 
 def test_settings_on_the_processor(load):
-    vlm, processor = load('llava'), copy.deepcopy(load('llava').processor)
+    vlm = load('llava')
+    processor = copy.deepcopy(load('llava').processor)
     ip = processor.image_processor
     ip.do_center_crop, ip.size = False, type(ip.size)(height=64, width=64)
     user = User(vlm, [WIDE])
@@ -207,7 +208,8 @@ class Wrapper(torch.nn.Module):
 @pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning')     # of peft
 def test_adapters_and_wrappers(llava):
     import peft
-    want, said = llava.record(), llava.vlm.ask(WIDE, QUESTION, max_new_tokens=4)
+    want = llava.record()
+    said = llava.vlm.ask(WIDE, QUESTION, max_new_tokens=4)
     def read_first(model, runner):
         "Rows of one pass; no hook is left"
         before = hooks(model)
@@ -242,7 +244,8 @@ def test_offloaded(name, way, folders, tmp_path):
 
 def test_copy_made_inside_a_block(folders):
     "It answers by its own weights, inside the block and after it"
-    user, copies = User(VLM.from_pretrained(folders('llava')), [WIDE]), []
+    user = User(VLM.from_pretrained(folders('llava')), [WIDE])
+    copies = []
     def run():
         copies.append(copy.deepcopy(user.model))
         with torch.no_grad(): copies[0].lm_head.weight.copy_(copies[0].lm_head.weight.flip(0))

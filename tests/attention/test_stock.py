@@ -18,7 +18,8 @@ def test_every_family(name, load):
     images = [WIDE, TALL]
     want = vlm.capture(images, QUESTION, steps='all', max_new_tokens=3)
     inputs = vlm.to_device(vlm.prompt(images, QUESTION))
-    plain, before = vlm.model.generate(**inputs, **KW), traces(vlm)
+    plain = vlm.model.generate(**inputs, **KW)
+    before = traces(vlm)
     with record_attention(vlm.model, vlm.processor, inputs, images, question=QUESTION) as rows:
         out = vlm.model.generate(**inputs, **KW)
     assert torch.equal(out, plain) and rows.layers == want.layers

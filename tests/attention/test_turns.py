@@ -76,7 +76,8 @@ FOUR = 'llava', 'qwen2_5_vl', 'qwen3_5', 'gemma3'     # full attention, hybrid, 
     *((name, kind) for name in FOUR for kind in CACHES if kind != 'dynamic')])
 def test_kinds_of_cache(kind, name, load, folders):
     "Each family's steps, and those of four under each cache that a call can name"
-    user, eager = User(load(name)), stock(folders(name), 'eager')
+    user = User(load(name))
+    eager = stock(folders(name), 'eager')
     with record_attention(user.model, user.processor, user.inputs, user.images) as rows:
         said = new_tokens(user, user.model.generate(**user.inputs, **KW, **CACHES[kind](user)))
     held = [user.inputs, *(longer(user.inputs, said[:, :n]) for n in (1, 2))]
@@ -101,7 +102,8 @@ def test_compiled(part, folders):
 def test_sinks_of_the_kernel(sink, load):
     "InternVL with a GPT-OSS decoder: what a sink takes is not shared out to the image"
     user = User(load('internvl'))
-    config, was = copy.deepcopy(user.model.config), user.model.config.text_config
+    config = copy.deepcopy(user.model.config)
+    was = user.model.config.text_config
     config.text_config = GptOssConfig(
         vocab_size=was.vocab_size, hidden_size=was.hidden_size, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=2,

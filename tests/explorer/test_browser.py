@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 import numpy as np
 import pytest
-from browsers import TOKEN, chromium, explored, run_cell, until
+from browsers import TOKEN, chromium, explored, open_page, run_cell, until
 from faults import hostile
 from PIL import Image, ImageChops
 
@@ -26,12 +26,8 @@ def page(server):
     "The notebook in Chromium, its cell run, the explorer on screen"
     address, home = server
     with chromium() as browser:
-        page = browser.new_page(viewport=dict(width=1500, height=1900))
+        page = open_page(browser, 1500, 1900, console=False)
         page.set_default_timeout(120_000)
-        page.outside, page.errors = [], []
-        page.on('request', lambda r: r.url.startswith(('http', 'ws')) and '//127.0.0.1' not in r.url
-            and page.outside.append(r.url))
-        page.on('pageerror', lambda e: page.errors.append(str(e)))
         page.goto(f'{address}/doc/tree/look.ipynb?token={TOKEN}')
         run_cell(page)
         page.get_by_role('button', name='Ask', exact=True).wait_for(timeout=300_000)
@@ -353,7 +349,8 @@ def test_saved_without_kernel(page, server, tmp_path):
     """The notebook as the browser saves it: readable when opened again, untrusted, and as a page without
     JavaScript"""
     address, home = server
-    saved, other = home/'work'/'look.ipynb', home/'work'/'other.ipynb'
+    saved = home/'work'/'look.ipynb'
+    other = home/'work'/'other.ipynb'
     page.locator('.jp-Cell .cm-content').first.click()
     page.keyboard.press('Control+s')
     assert until(lambda: stored(saved))
@@ -394,11 +391,8 @@ def test_carve_explore(page, tmp_path):
         assert kernels
         assert all(json.loads(p.read_text())['transport'] == 'ipc' and p.parent.stat().st_mode & 0o77 == 0
             for p in kernels)
-        page, outside, errors = page.context.browser.new_page(viewport=dict(width=1400, height=1200)), [], []
+        page = open_page(page.context.browser, 1400, 1200, console=False)
         page.set_default_timeout(120_000)
-        page.on('pageerror', lambda e: errors.append(str(e)))
-        page.on('response', lambda r: '//127.0.0.1' in r.url or not r.url.startswith('http')
-            or outside.append(r.url))
         page.goto(f'{address}?token={token}')
         assert until(lambda: page.locator('[role=status]').count() and status(page).startswith('Ready'),
             180), (tmp_path/'log').read_text()
@@ -427,5 +421,5 @@ def test_carve_explore(page, tmp_path):
             page.get_by_role('button', name=re.compile('Upload')).click()
         chooser.value.set_files(str(tmp_path/'big.png'))
         assert until(lambda: 'big.png has 201 MB' in status(page)), status(page)
-        assert not errors and not outside, (errors, outside)
+        assert not page.errors and not page.outside, (page.errors, page.outside)
         page.close()

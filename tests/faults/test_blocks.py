@@ -28,7 +28,9 @@ from carve_nb.models.prefix_cache import PENALTIES
 from recipes.bench import eager_kernel
 from .clean import differences, image, snapshot, tensor_bytes
 
-QUESTION, IMAGE, OTHER = 'What animal is this?', image(80, 64), image(60, 90, 1)
+QUESTION = 'What animal is this?'
+IMAGE = image(80, 64)
+OTHER = image(60, 90, 1)
 pytestmark = pytest.mark.usefixtures('quiet_models')
 
 
@@ -67,7 +69,8 @@ def test_users_hooks_and_modes(load):
 def test_compiled(folders, load, how):
     """Whatever reads or changes attention runs a compiled model as it was before: rows and answers are the
     same"""
-    vlm, plain = VLM.from_pretrained(folders('llava')), load('llava')
+    vlm = VLM.from_pretrained(folders('llava'))
+    plain = load('llava')
     if how == 'in place': vlm.model.compile(backend='eager')
     else:
         vlm.model.model.language_model.layers[2] = torch.compile(vlm.model.model.language_model.layers[2],
@@ -185,7 +188,8 @@ def fails_clean(vlm, run, calls=(0, -1)):
     """Let a run fail at the first, a middle and the last layer, in its first pass and its last; the model and
     this process are as before"""
     # stock models hang hooks of their own at their first pass
-    plain, errors = vlm.ask(IMAGE, QUESTION, max_new_tokens=2), cycle((KeyboardInterrupt, RuntimeError))
+    plain = vlm.ask(IMAGE, QUESTION, max_new_tokens=2)
+    errors = cycle((KeyboardInterrupt, RuntimeError))
     before = snapshot(vlm)
     assert_clean(before)
     for layer in sorted({vlm.layers[0], vlm.layers[len(vlm.layers)//2], vlm.layers[-1]}):
@@ -321,7 +325,10 @@ def test_ctrl_c_in_a_notebook(folders, tmp_path, forked_kernels):
 def test_ctrl_c_at_random_moments(load, figure):
     """Signals at random moments of short runs: the share that left anything behind. What remains are moments
     inside `contextlib` and `torch.no_grad` themselves"""
-    vlm, rng, left, hits = load('qwen2_5_vl'), random.Random(0), [], 0
+    vlm = load('qwen2_5_vl')
+    rng = random.Random(0)
+    left = []
+    hits = 0
     names = 'capture', 'all steps', 'ask', 'sharing', 'editing', 'grad_rows'
     took = {}
     for n in names:
@@ -361,7 +368,8 @@ def test_threads_take_turns(load, name):
     """Passes of two threads never overlap, whatever they call, and each gets what it would get alone; the
     model is as before"""
     vlm, inside, met = load(name), [], []
-    layers, pair = decoder_layers(vlm.model), [(IMAGE, QUESTION), (OTHER, 'Is it red?')]
+    layers = decoder_layers(vlm.model)
+    pair = [(IMAGE, QUESTION), (OTHER, 'Is it red?')]
     def work(image, question):
         r = Carve(max_new_tokens=2)(vlm, image, question)
         live = grad_rows(vlm, vlm.prompt(image, question), [1])

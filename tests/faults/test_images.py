@@ -150,7 +150,9 @@ def speckled(size):
 def test_large(preset, vlm, monkeypatch):
     """Above the raster (set low here): reduced for the model, boxes in original pixels, the crop cut from the
     original pixels"""
-    size, seen, fill = (1200, 900), [], type(vlm.processor).__call__
+    size = (1200, 900)
+    seen = []
+    fill = type(vlm.processor).__call__
     img = speckled(size)
     img.paste(hostile.photo((600, 450)), (300, 200))
     method = preset(max_new_tokens=2, fill='none')

@@ -232,7 +232,8 @@ SEEN_IN = 'llava', 'qwen2_5_vl', 'internvl', 'idefics3', 'gemma3'
 def test_span_not_found(load, name):
     "No image token, one too few, a second image's: never a default span"
     vlm = load(name)
-    prompt, token = vlm.prompt(IMAGE, QUESTION), vlm.model.config.image_token_id
+    prompt = vlm.prompt(IMAGE, QUESTION)
+    token = vlm.model.config.image_token_id
     ids = prompt.inputs['input_ids'][0]
     at = (ids == token).nonzero()[:, 0]
     other = 1 if token != 1 else 2
@@ -404,7 +405,8 @@ def test_different_lengths(captures, tiny):
     fake, (gh, gw) = captures
     image, question, a, b = fake(*torch.rand(2, gh*gw, generator=torch.Generator().manual_seed(0)))
     long = replace(a, attn=torch.cat([a.attn, a.attn*2, a.attn*3])[:5])
-    last, every = Carve.paper(layers=[2, 3]), Carve.official(layers=[2, 3])
+    last = Carve.paper(layers=[2, 3])
+    every = Carve.official(layers=[2, 3])
     for method in (last, every):
         paired = method.from_rows(image, question, long, b)
         turned = method.from_rows(image, question, b, long)
@@ -413,7 +415,8 @@ def test_different_lengths(captures, tiny):
         assert turned.steps == (2, 5) and not any('paired' in note for note in turned.notes)
     cut = last.from_rows(image, question, a, b)
     assert (last.from_rows(image, question, long, b).saliency.values == cut.saliency.values).all()
-    evaluator, session = SampleEvaluator(tiny, RunConfig(())), Session(tiny, image)
+    evaluator = SampleEvaluator(tiny, RunConfig(()))
+    session = Session(tiny, image)
     record = Record('a', image, 'What is in the picture?', 'x')
     r = every.answer(session, record.question)
     assert r.steps == (len(r.plain_answer.tokens), len(r.instruction_rows.attn)) and r.steps[1] <= r.steps[0]

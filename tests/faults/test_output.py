@@ -218,7 +218,8 @@ def test_objects_in_a_notebook(vlm):
     "Images with words for those who do not see them, a caption, little weight, and a short plain text"
     scene = make_scene(7)
     question = scene.question('digit').question
-    r, captions = carve_nb.Carve()(vlm, scene.image, question), {}
+    r = carve_nb.Carve()(vlm, scene.image, question)
+    captions = {}
     for o in (scene, vlm.prompt(scene.image, question), r.rows, r, r.saliency, r.crop):
         page = o._repr_html_()
         alts = re.findall(r'<img alt="([^"]*)"', page)

@@ -66,7 +66,8 @@ def sample(passes, name):
 def test_no_memory(load, asked, name):
     """Memory runs out in any one pass, whatever the error is called: an error that says what helps; nothing
     is left behind"""
-    vlm, method = load('llava'), make_method(name, max_new_tokens=2)
+    vlm = load('llava')
+    method = make_method(name, max_new_tokens=2)
     with no_memory(vlm, lambda i, n: False) as passes: whole = method(vlm, *asked)
     before = traces(vlm)
     for at in sample(passes, name):
@@ -80,7 +81,8 @@ def test_no_memory(load, asked, name):
 def test_no_memory_in_a_run(load, tmp_path):
     """A capture that does not fit, a second question that does not fit, and one that does: statuses, and the
     run goes on"""
-    vlm, images = load('qwen2_5_vl'), [(56, 56), (224, 224), (144, 144)]
+    vlm = load('qwen2_5_vl')
+    images = [(56, 56), (224, 224), (144, 144)]
     data = load_benchmark('scenes', 3)
     data = replace(data, records=[replace(r, image=r.open().resize(size), boxes=None)
         for r, size in zip(data, images)])

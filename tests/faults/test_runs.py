@@ -182,7 +182,8 @@ def by_chance(vlm, tmp_path):
     """All that draws by chance: name → call; that no method at all touches the state is a part of
     `check_method`"""
     from carve_nb.core.stats import mean_interval, paired_test
-    s, x = next(iter(samples('digit', 1))), np.linspace(0, 1, 30)
+    s = next(iter(samples('digit', 1)))
+    x = np.linspace(0, 1, 30)
     small, number = s.image.resize((120, 90)), count()
     method = lambda e: e()(vlm, small, s.question, box=(10, 10, 40, 40)).answer.tokens
     return dict(scene=lambda: make_scene(3).image.tobytes(),

@@ -58,7 +58,8 @@ def test_refused(load, name, question):
 
 def markers(vlm):
     "What this model reads as a command: special tokens, the image's own word, and who speaks"
-    tok, text = vlm.tokenizer, vlm.prompt(IMAGE, 'Why?').text
+    tok = vlm.tokenizer
+    text = vlm.prompt(IMAGE, 'Why?').text
     special = {t.content for t in tok.added_tokens_decoder.values()
         if t.special} | set(tok.all_special_tokens)
     own = {str(vlm.processor.image_token), *commands(vlm.processor)[1].findall(text)}

@@ -68,7 +68,8 @@ def test_lookup_in_a_chat(name, load):
 
 
 def test_images_in_the_messages(load):
-    vlm, method = load('qwen2_5_vl'), Carve(max_new_tokens=4)
+    vlm = load('qwen2_5_vl')
+    method = Carve(max_new_tokens=4)
     messages = turns(ASKED)
     messages[1]['content'][0] = dict(type='image', image=WIDE)
     before = copy.deepcopy(turns(ASKED))
@@ -83,7 +84,8 @@ def test_images_in_the_messages(load):
 
 def test_a_chat_is_not_taken_for_another(load):
     "Captures and answers that are remembered belong to their chat"
-    vlm, method = load('qwen2_5_vl'), Carve(max_new_tokens=4)
+    vlm = load('qwen2_5_vl')
+    method = Carve(max_new_tokens=4)
     session = Session(vlm, WIDE)
     frame = Session.of_chat(vlm, WIDE, turns(ASKED))[0].messages
     def ask(messages):

@@ -433,7 +433,8 @@ def test_tiles_on_the_map(vlm, image, monkeypatch):
 @pytest.mark.parametrize('name', ['llava_next', 'internvl'])
 def test_what_reads_the_thumbnail_says_so(name, load):
     "Methods that read the whole view alone note its share, and tiles='all' reads all"
-    vlm, rows = load(name), load(name).capture(WIDE, QUESTION)
+    vlm = load(name)
+    rows = load(name).capture(WIDE, QUESTION)
     def ask(method, vlm=vlm, **fields):
         return methods()[method](max_new_tokens=2, **fields)(vlm, WIDE, QUESTION)
     share = "% of the attention on the image (tiles='thumbnail'"

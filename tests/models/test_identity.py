@@ -167,7 +167,8 @@ CHANGES = dict(    # name -> (change, one part that must be another)
 def test_another_model(name, vlm, monkeypatch):
     "The fingerprint says which part is another"
     change, part = CHANGES[name]
-    before, patches = vlm.fingerprint.record(), Patches(monkeypatch)
+    before = vlm.fingerprint.record()
+    patches = Patches(monkeypatch)
     started = change(vlm, patches)
     try: found = changed(started if isinstance(started, dict) else before, vlm)
     finally: [f() for f in patches.undo]
@@ -210,7 +211,8 @@ SAME = dict(
 
 @pytest.mark.parametrize('name', SAME)
 def test_the_same_model(name, vlm):
-    before, threads = vlm.fingerprint.record(), torch.get_num_threads()
+    before = vlm.fingerprint.record()
+    threads = torch.get_num_threads()
     try:
         SAME[name](vlm)
         assert not changed(before, vlm)

@@ -14,7 +14,8 @@ from carve_nb.core import io
 from carve_nb.core.errors import CarveError
 from recipes.tiny_models import make_tiny_checkpoint
 
-IMAGE, QUESTION = Image.linear_gradient('L').convert('RGB'), 'What animal is this?'
+IMAGE = Image.linear_gradient('L').convert('RGB')
+QUESTION = 'What animal is this?'
 
 
 @pytest.fixture(scope='module', params=['llava', 'qwen2_5_vl'])
@@ -41,7 +42,8 @@ def test_device_or_map(folder):
 def test_map(folder, where):
     "A model that transformers put in place answers and attends like one that was moved"
     pytest.importorskip('accelerate', reason='`make pytest` runs it, which has accelerate')
-    plain, vlm = load(folder, device='cpu'), load(folder, device_map=where)
+    plain = load(folder, device='cpu')
+    vlm = load(folder, device_map=where)
     a, b = (v.capture(IMAGE, QUESTION, steps='all', max_new_tokens=3) for v in (plain, vlm))
     assert vlm.device == torch.device('cpu') and a.tokens == b.tokens and (a.attn-b.attn).abs().max() < 1e-6
 

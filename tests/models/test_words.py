@@ -95,7 +95,8 @@ def test_words_by_offsets(name, make, tmp_path):
     for text in ('What is the color?', 'Which Color is larger,  the naïve café or the 火 sign? 🟥',
             'Is it red?\nA. Is it red?\nB. no', 'T'):
         prompt = vlm.prompt(TALL, text)
-        ids, asked = prompt.inputs['input_ids'][0], text.split('\n')[0]
+        ids = prompt.inputs['input_ids'][0]
+        asked = text.split('\n')[0]
         assert text in ''.join(prompt.tokens)
         if (name, make) in OTHERS: continue
         assert ''.join(prompt.tokens[i] for i in prompt.question).strip() == asked

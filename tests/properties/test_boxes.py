@@ -32,7 +32,8 @@ def image(W, H):
 def test_regions(S, p, K, connectivity, keep, rank):
     """The mask leaves out nothing greater; regions lie in the image, best first, as many as K allows, and all
     are the mask"""
-    mask, every = top_mask(S, p), regions(S, p, S.size, connectivity)
+    mask = top_mask(S, p)
+    every = regions(S, p, S.size, connectivity)
     assert mask.any() and (mask.all() or S[mask].min() > S[~mask].max())      # ties have one fate
     assert (keep_mask(every, S.shape[::-1]) == mask).all() and sum(r.area for r in every) == mask.sum()
     got = regions(S, p, K, connectivity, keep, rank)
@@ -81,8 +82,10 @@ def long_parts(draw):
     short = draw(st.integers(1, 40))
     long = draw(st.sampled_from([1, 7, 120, 190, 199, MAX_SIDE_RATIO]))*short - draw(st.integers(0, 5))*(
         short > 5)
-    x0, y0 = draw(st.integers(0, long - 1)), draw(st.integers(0, short - 1))
-    x1, y1 = draw(st.integers(x0 + 1, long)), draw(st.integers(y0 + 1, short))
+    x0 = draw(st.integers(0, long - 1))
+    y0 = draw(st.integers(0, short - 1))
+    x1 = draw(st.integers(x0 + 1, long))
+    y1 = draw(st.integers(y0 + 1, short))
     return ((long, short), (x0, y0, x1, y1)) if draw(st.booleans()) else ((short, long), (y0, x0, y1, x1))
 
 

@@ -74,8 +74,10 @@ def test_bands(n, a, b):
 def saliency(draw):
     "A map on any grid, one row or one column too, and where it lies in an image"
     v = draw(arrays(np.float32, st.tuples(SIDES, SIDES), elements=st.floats(-1e6, 1e6, width=32)))
-    W, H = draw(st.integers(1, 40)), draw(st.integers(1, 40))
-    x0, y0 = draw(st.floats(-20, W - .5)), draw(st.floats(-20, H - .5))
+    W = draw(st.integers(1, 40))
+    H = draw(st.integers(1, 40))
+    x0 = draw(st.floats(-20, W - .5))
+    y0 = draw(st.floats(-20, H - .5))
     return Saliency(v, (W, H), (x0, y0, max(x0 + 1, .5) + draw(st.floats(1, 60)),
         max(y0 + 1, .5) + draw(st.floats(1, 60))))
 

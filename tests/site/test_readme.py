@@ -12,7 +12,8 @@ def test_images_exist():
 
 def test_absolute_links():
     "With an address in pyproject.toml, a package index can follow every link; without one they stay"
-    text, address = render()[0], 'https://github.com/one/two'
+    text = render()[0]
+    address = 'https://github.com/one/two'
     told = absolute(text, address, 'main')
     assert f'{address}/raw/main/nbs/images/' in told
     assert f'{address}/blob/main/nbs/notes/limitations.ipynb' in told

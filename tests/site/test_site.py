@@ -33,7 +33,8 @@ def test_groups_are_complete():
     keys = [[p.key for p in inside if p.key] for _, inside in order]
     assert keys == [*map(sorted, keys)]
     assert [g.title for g, _ in order][:2] == ['The book', 'Tutorials'] and all(g.about for g, _ in order)
-    homes, names = [g.home for g, _ in order], [p.name for p in ALL]
+    homes = [g.home for g, _ in order]
+    names = [p.name for p in ALL]
     assert len({*homes, *names, 'library'}) == len(homes) + len(names) + 1 and pages.RESULTS in names
     book = [p.name for p in order[0][1]]
     assert len(book) == 10 and book[0] == 'quickstart' and book[1:] == sorted(book[1:])
@@ -80,7 +81,8 @@ def test_figures_of_the_book_are_numbered():
     2.1.** and so on in order"""
     for page in ALL:
         if not re.match(r'\d\d_', page.name): continue
-        chapter, cells = int(page.name[:2]), page.nb['cells']
+        chapter = int(page.name[:2])
+        cells = page.nb['cells']
         below = [pages.joined(after['source']) for c, after in zip(cells, cells[1:]) if drawn(c)]
         assert not [text[:80] for text in below if not text.startswith(f'**Figure {chapter}.')], page.name
         words = '\n'.join(pages.joined(c['source']) for c in cells if c['cell_type'] == 'markdown')
@@ -155,7 +157,8 @@ def test_header_of_a_page():
 def test_first_cell_for_colab():
     """Notebooks that run alone install the package below their title, where pyproject.toml has an address;
     where it is there the cell does nothing"""
-    alone, address = [p for p in ALL if p.alone], pages.addresses()['repository']
+    alone = [p for p in ALL if p.alone]
+    address = pages.addresses()['repository']
     assert len(alone) > 3 and not [p.name for p in alone if colab.with_install(p.nb, address) != p.nb]
     nb = colab.with_install(alone[0].nb, 'https://github.com/one/two')
     cell = pages.joined(nb['cells'][1]['source'])
