@@ -5,11 +5,9 @@ import copy
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 import numpy as np
 import pytest
 import torch
@@ -21,8 +19,8 @@ from carve_nb.core.image import open_image
 HERE = 'test_promises'
 PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks and tools, by their path
     # the mission
-    'nbdev_export, nbdev_test and nbdev-proc-nbs run': ['test_config::test_older_options',
-    f'{HERE}::test_commands_of_nbdev'],
+    # `make drift` exports and compares, `make notebooks` runs every page, `make docs` begins with the pages of nbdev
+    'nbdev_export, nbdev_test and nbdev-proc-nbs run': ['test_config::test_older_options', 'Makefile'],
     'import carve_nb works in a notebook outside the clone': ['site/test_downloaded::test_runs_alone',
     'test_install::test_colab'],
     'settings.ini, setup.py and pyproject.toml agree': ['test_config::test_settings_say_the_same',
@@ -98,32 +96,6 @@ def image(seed=0, size=(260, 180)):
 
 
 # -- the mission
-
-def test_commands_of_nbdev(tmp_path):
-    """In a copy with a few notebooks: the export makes their modules anew, one of them runs, the pages are
-    made"""
-    home = tmp_path/'clone'
-    library = (ROOT/'nbs'/'library').rglob('[0-9]*.ipynb')
-    pages = [p.relative_to(ROOT) for p in sorted(library, key=lambda p: p.stat().st_size)
-        if '#| default_exp' in (text := p.read_text(encoding='utf-8')) and 'VLM' not in text][:2]
-    modules = ['/'.join(['carve_nb', *re.search(r'#\| default_exp ([\w.]+)',
-        (ROOT/p).read_text(encoding='utf-8'))[1].split('.')]) + '.py' for p in pages]
-    shutil.copytree(ROOT/'carve_nb', home/'carve_nb', ignore=shutil.ignore_patterns('__pycache__'))
-    for name in (('pyproject.toml', 'settings.ini', 'setup.py', 'README.md', 'LICENSE', 'nbs/sidebar.yml',
-            'nbs/_quarto.yml', *pages)):
-        (home/name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT/name, home/name)
-    def command(name, *words):
-        done = subprocess.run([Path(sys.executable).with_name(name), *words], cwd=home, capture_output=True,
-            text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-    for m in modules: (home/m).unlink()
-    command('nbdev-export')
-    for m in modules: assert (home/m).read_bytes() == (ROOT/m).read_bytes()
-    command('nbdev-test', str(pages[0]), '--n-workers', '1')
-    command('nbdev-proc-nbs', '--n-workers', '1')
-    assert {p.name for p in (home/'_proc').rglob('*.ipynb')} == {p.name for p in pages}
-
 
 def test_two_commands_set_up():
     """`make demo` and `make test` begin with the environment, install what they need, and do it: as make

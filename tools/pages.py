@@ -36,6 +36,9 @@ class Page:
     def nb(self): return json.loads(self.path.read_text(encoding='utf-8'))
 
     @cached_property
+    def code(self): return '\n'.join(joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'code')
+
+    @cached_property
     def head(self):
         return next((joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'markdown'), '')
 
@@ -53,8 +56,7 @@ class Page:
     @cached_property
     def clone(self):
         "Does it read files that the wheel lacks?"
-        text = '\n'.join(joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'code')
-        return bool(re.search(r"(from|import) recipes|results/|/'results'|\.\./\.\./", text))
+        return bool(re.search(r"(from|import) recipes|results/|/'results'|\.\./\.\./", self.code))
 
     @property
     def alone(self):
@@ -63,15 +65,14 @@ class Page:
 
     @cached_property
     def module(self):
-        sources = (joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'code')
-        return next((m[1] for s in sources
-            if (m := re.search(r'^#\|\s*default_exp[: ]\s*([\w.]+)', s, re.M))), None)
+        "The module that it exports, or None"
+        found = re.search(r'^#\|\s*default_exp[: ]\s*([\w.]+)', self.code, re.M)
+        return found and found[1]
 
     @cached_property
     def imports(self):
         "(module without `carve_nb`, name) of all that the notebook imports from the package"
-        text = '\n'.join(joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'code')
-        found = re.finditer(r'^\s*from carve_nb\.?([\w.]*) import (\([^)]*\)|[^\n#]*)', text, re.M)
+        found = re.finditer(r'^\s*from carve_nb\.?([\w.]*) import (\([^)]*\)|[^\n#]*)', self.code, re.M)
         return {(m[1], w) for m in found for w in re.findall(r'\w+', re.sub(r'\bas \w+|#.*', '', m[2]))}
 
     @cached_property
