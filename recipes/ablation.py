@@ -80,7 +80,7 @@ ABLATION_GRID = [(p, K) for p in ABLATION_SHARES for K in ABLATION_COUNTS]
 CENTERS = dict(default=Carve, paper=Carve.paper)
 
 def ablation_configs(n_layers=6, crossed=tuple(CENTERS)) -> dict: # centers around which p and K are crossed
-    "The family of settings, name → `Carve`: each differs from a center in one thing, or in p and K"
+    "The family of settings, name → `Carve`: each differs from a center in one setting, or in p and K"
     family = {}
     for name, make in CENTERS.items():
         grid = {f'{name} p={p:g} K={K}': make(p=p, K=K) for p, K in ABLATION_GRID if name in crossed}
@@ -125,7 +125,7 @@ def compare_settings(records, names, base='default') -> pd.DataFrame: # of setti
     return paired({k: (s[k], s[base]) for k in names})
 
 def changed_names(records, center='default') -> list: # a key of `CENTERS`
-    "The settings that differ from a center in one thing"
+    "The settings that differ from a center in one field"
     return [k for k in setting_scores(records) if k.startswith(center + ' ')
         and not k.startswith(center + ' p=')]
 

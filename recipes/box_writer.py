@@ -1,4 +1,4 @@
-"""Raise a variant of `carve-small` that writes boxes: asked where a thing is, it says four numbers, which `ask-box` reads.
+"""Raise a variant of `carve-small` that writes boxes: asked where an object is, it says four numbers, which `ask-box` reads.
 
 `python -m recipes.box_writer`: 93 minutes of one thread; `nbs/results/box-writer.json`."""
 import json
@@ -27,7 +27,7 @@ from .views import CELL, WHOLE_SCENE, draw_int, grid_crop, grid_view, open_backg
 
 LINES = 13                  # a side has the lines 0 to 13: the numbers that `carve-small` has words for
 FORM = BoxForm('Where is the {cue}?', LINES, 'recipes/box_writer.py', ' '.join([r'(\d+)']*4))
-LAYER = 1                   # behind it row and column of an image token are to be read
+LAYER = 1                   # after it row and column of an image token are to be read
 GRID = 16, 16
 BOX = Lesson('box', (GRID,), count=5, slots=10, length=16, n=(2, 12), side=(30, 70), crop=(300, 448))
 TAKEN = {'near-suffix': 1, 'suffix': 2, 'square': 2, 'pair16': 3}    # lessons of the last stage, and shares
@@ -45,7 +45,7 @@ def box_words(box, side) -> str:  # (x0, y0, x1, y1); (W, H)
 
 
 def box_batch(pool, seed, step) -> dict:
-    "As `lesson_batch`: an image of each scene, and where its things are"
+    "As `lesson_batch`: an image of each scene, and where its objects are"
     rng = np.random.default_rng([seed, 3, step])
     images, ids, targets, kinds = [], [], [], []
     for _ in range(BOX.count):
@@ -99,7 +99,7 @@ def train_box(out, **kw):
 
 
 def measure(vlm, out, n=300) -> dict:  # the variant; folder of the run
-    "As `equal_terms.kept`, and how often the view holds the middle of the thing"
+    "As `equal_terms.kept`, and how often the crop holds the middle of the target"
     vlm.family = replace(vlm.family, box_form=FORM)
     data = DataSet('digits', samples('digit', n, 'heldout', start=START))
     run = run_eval(data, vlm, ['none', *map(with_crop, CROPS)], out=out, progress=False)

@@ -43,6 +43,11 @@ def image_link(image, side, quality=40) -> str: # an address that holds it
     image.resize((side, side)).save(buffer, 'WEBP', quality=quality, method=6)
     return f'data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}'
 
+def write_figure(path, figure: dict):
+    "Write the values of a figure as JSON without spaces"
+    text = json.dumps(figure, ensure_ascii=False, separators=(',', ':'))
+    Path(path).write_text(text + '\n', encoding='utf-8')
+
 def scene_facts(scene, query, seed) -> dict: # plain values
     "What is asked of a scene, and the truth"
     return dict(seed=seed, question=query.question, truth=query.answer, target=list(query.box),
@@ -110,7 +115,7 @@ def switch_figure(vlm, seed, run) -> tuple: # plain values, for JSON; image for 
         330)
 
 def size_stage(vlm, seed, step) -> tuple: # plain values, for JSON; image for those without scripts
-    "A thing of one size: both answers, and where `lookup` looks"
+    "A target of one size: both answers, and the map and crop of `lookup`"
     r = eye_question(seed, 'digit', step).opened()
     found = make_method('lookup')(vlm, r.image, r.question)
     target = list(r.boxes[0])
@@ -125,7 +130,7 @@ def size_stage(vlm, seed, step) -> tuple: # plain values, for JSON; image for th
         ['white', CONCEPT_COLORS['contrast']], r.image.width//150)
 
 def size_figure(vlm, seed) -> tuple: # plain values, for JSON; image for those without scripts
-    "Everything that the figure whose thing shrinks is drawn from"
+    "Everything that the figure whose target shrinks is drawn from"
     asked = eye_question(seed, 'digit', 0)
     stages, images = zip(*(size_stage(vlm, seed, step) for step in range(0, 17, 2)))
     panels = {f'{s["share"]:g} %: alone {s["alone"]}, lookup {s["looked"]}': p
@@ -139,7 +144,7 @@ def size_figure(vlm, seed) -> tuple: # plain values, for JSON; image for those w
 ASKED = dict(exist='is it there?', color='what color?', shape='what shape?', crop='a digit, second look')
 
 def word_at(vlm, kind) -> list: # the tokens of one question, at `POSITIONS`
-    "What stands where, in a question of a kind"
+    "The tokens of a question of a kind at `POSITIONS`"
     sample, = samples('digit' if kind == 'crop' else kind, 1, start=START)
     prompt = vlm.prompt([sample.image]*(2 if kind == 'crop' else 1), sample.question, SHORT_ANSWER)
     places = row_places(prompt, 1)
@@ -169,8 +174,6 @@ if __name__ == '__main__':
     kept = {folder/'clutter.json': clutter, folder/'size.json': size,
         folder/'rows.json': rows_figure([small, tiny]),
             Path('carve_nb/records/switches.json'): switches}
-    for path, figure in kept.items():
-        text = json.dumps(figure, ensure_ascii=False, separators=(',', ':'))
-        path.write_text(text + '\n', encoding='utf-8')
+    for path, figure in kept.items(): write_figure(path, figure)
     for name, drawn in dict(switches=image, size=still).items():
         drawn.save(f'nbs/images/{name}.png', optimize=True)

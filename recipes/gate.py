@@ -1,4 +1,4 @@
-"""A gate on the model's own confidence leaves sure answers alone: where it should stand, chosen on some scenes and tested on others.
+"""A threshold on the model's own confidence keeps confident answers: its value, chosen on some scenes and tested on others.
 
 `python -m recipes.gate MODEL`: 16 minutes; `nbs/results/gate/MODEL-PART.jsonl.gz`."""
 

@@ -16,7 +16,7 @@ class Style:
     fonts: tuple = (FONT,) # of matplotlib; each digit has one of them
     filled: bool = True    # filled shapes with a rim, else outlines in the color
     turn: float = 0        # degrees by which an object may be turned to either side
-    photo: bool = False    # a photograph behind, else a pattern with two knobs
+    photo: bool = False    # a photograph as background, else a pattern with two knobs
     border: int = 0        # pixels of white around the image
     scale: int = 1         # times the side of the image; objects keep their size
 

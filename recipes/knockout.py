@@ -25,7 +25,7 @@ from .records import Part, of_question, run_parts
 FROM = 'before', '-1', 'word', *(f'+{k}' for k in range(1, 7)), 'last', 'later'
 
 def row_places(prompt, n) -> dict: # `Prompt`; tokens of the answer, its end among them; -> name -> positions
-    """Positions behind the images: the thing's word, what stands before and behind it, the last of the
+    """Positions after the images: the object's word, the tokens before and after it, the last of the
     prompt, the answer's own"""
     start, N = max(s.end for s in prompt.spans), len(prompt)
     word = [prompt.question[i] for i in pick_words([prompt.tokens[i] for i in prompt.question], 'noun')]
@@ -81,9 +81,9 @@ def closing(layers: list[int], start: int, shut: Tensor, cut: Tensor) -> Edit: #
 
 # the answer's tokens; name -> (rows, columns, sets of layers)
 def read_under(vlm, prompt, tokens, paths) -> tuple:
-    """The answer's log-probability [1 + cuts]; is it the most likely? The rows behind the images [R, L, Nv], mean of the heads.
+    """The answer's log-probability [1 + cuts]; is it the most likely? The attention of the tokens after the images [R, L, Nv], mean of the heads.
 
-    First without a cut, of which the rows are, then under each of `cut_names`. What stands before the first row of a cut is read
+    First without a cut, of which the rows are, then under each of `cut_names`. The tokens before the first one of a cut are read
     once, and the sets of layers of a path are a batch."""
     start = max(s.end for s in prompt.spans)
     N = len(prompt)
@@ -95,7 +95,7 @@ def read_under(vlm, prompt, tokens, paths) -> tuple:
     head = {k: v[:, :start] if v.ndim == 2 and v.shape[1] == N else v for k, v in inputs.items()}
     logp, kept = [], []
     def score(cache, lo, n):
-        # tokens of the answer behind the first row: no cut reaches those before
+        # tokens of the answer after the first row: no cut reaches those before
         left = min(T, len(ids) - lo)
         out = vlm.model(input_ids=ids[None, lo:].expand(n, -1), **{CACHE: cache}, logits_to_keep=left)
         logits = out.logits.float()
@@ -126,9 +126,9 @@ def read_under(vlm, prompt, tokens, paths) -> tuple:
 START = 940_000   # first seed of the scenes; up to 944,999 no other page uses them
 KINDS = 'color', 'shape', 'exist', 'crop'   # crop: a digit, asked with the crop of `Lookup`
 
-# of `read_under`; the thing's box in each image; by `FROM`, then layers
+# of `read_under`; the target's box in each image; by `FROM`, then layers
 def pointed(prompt, n, rows, sets, boxes) -> str:
-    "Whether the peak of each row over all images overlaps the thing"
+    "Whether the peak of each row over all images overlaps the target"
     inside = np.concatenate([patch_cover(span, box) > 0 for span, box in zip(prompt.spans, boxes)])
     start = max(s.end for s in prompt.spans)
     own = [rows[np.array([*at]) - start].mean(0) for at in row_places(prompt, n).values()]
@@ -188,7 +188,7 @@ def load_knockout(path: str) -> list[dict]:
 
 # of one kind; -> [n, each layer and all, `POSITIONS`] of 0 and 1, twice
 def position_by_layer(records) -> tuple:
-    """Does a row point there, and is the answer lost without it? Of the questions about a thing that are
+    """Does a row point there, and is the answer lost without it? Of the questions about an object that are
     answered rightly without a cut"""
     kept = [r for r in records if r['right'] and 'pointing' in r]
     depth = len(kept[0]['pointing'])//len(FROM) - len(layer_sets(3)) + 3

@@ -2,8 +2,6 @@
 
 `python -m recipes.live_figures [--n 300]`: about 5 minutes; `nbs/results/figure/{tokens,formula,program}.json`, `nbs/images/tokens.png`."""
 import inspect
-import json
-from pathlib import Path
 import numpy as np
 import torch
 from fastcore.script import call_parse
@@ -14,7 +12,7 @@ from carve_nb.core.saliency import Saliency
 from carve_nb.data.scenes import make_scene, samples
 from carve_nb.formulas.product import contrast
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from .figures import decode_weights, encode_weights, image_link, scene_facts
+from .figures import decode_weights, encode_weights, image_link, scene_facts, write_figure
 from .program import program
 from .question_last import WORDINGS
 from .records import points_at, read_words
@@ -161,7 +159,5 @@ def run_live_figures(
     models = [VLM.from_pretrained(name) for name in MODELS]
     figures = dict(tokens=tokens_figure(models, n), formula=formula_figure(models[0], n),
         program=program_figure(models[0]))
-    for name, figure in figures.items():
-        text = json.dumps(figure, ensure_ascii=False, separators=(',', ':'))
-        Path(f'nbs/results/figure/{name}.json').write_text(text + '\n', encoding='utf-8')
+    for name, figure in figures.items(): write_figure(f'nbs/results/figure/{name}.json', figure)
     draw_stills(figures)

@@ -18,6 +18,7 @@ from carve_nb.runs.store import read_records
 from carve_nb.studies.measure import measure_each
 
 MODELS = TINY, 'carve-small'
+RESULTS = Path(__file__).parents[1]/'nbs'/'results'
 
 def study_folder(name, model=TINY, root='study_out') -> Path:
     "Return the folder of the records of a measurement on a model"
@@ -57,16 +58,16 @@ def read_words(vlm: VLM, image, text: str, suffix: str|None=None, **kw) -> Atten
     return vlm.forward(replace(prompt, question=[*range(start, start + count)]), **kw)
 
 def run_trial(name: str, model: str, out: str, todo: list, measure: Callable):
-    """Measure each thing of `todo`, a line of `out/NAME.jsonl` each; lines that the file holds are not measured again.
+    """Measure each item of `todo`, a line of `out/NAME.jsonl` each; lines that the file holds are not measured again.
 
-    `name` has `{model}` where the model's name goes; `measure(vlm, thing)` returns what is kept of a thing."""
+    `name` has `{model}` where the model's name goes; `measure(vlm, item)` returns what is kept of an item."""
     torch.set_num_threads(1)
     vlm = VLM.from_pretrained(model)
     path = Path(out)/f'{name.format(model=Path(model).name)}.jsonl'
     path.parent.mkdir(parents=True, exist_ok=True)
     done = len(path.read_text().splitlines()) if path.exists() else 0
-    for thing in todo[done:]:
-        line = json.dumps(measure(vlm, thing))
+    for item in todo[done:]:
+        line = json.dumps(measure(vlm, item))
         with open(path, 'a') as f: print(line, file=f)
 
 def run_study(name: str, model: str, out: str, todo: list, measure: Callable):

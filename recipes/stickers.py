@@ -20,8 +20,7 @@ from carve_nb.core.text import pick_words
 from carve_nb.data.scenes import samples
 from carve_nb.method.vicrop import pixel_plane
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-
-RESULTS = Path(__file__).parents[1]/'nbs'/'results'
+from .records import RESULTS
 
 def free_place(rng, side, size, target, margin=16, raster=32) -> tuple:
     """A box of this side by chance, beside the target in an image of this size, left and top multiples of
