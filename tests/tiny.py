@@ -38,9 +38,6 @@ def image(w, h, seed=0):
 WIDE, TALL = image(260, 180), image(96, 250, 1)
 
 
-def columns(prompt): return torch.cat([s.tokens for s in prompt.spans])
-
-
 def stock(folder, kernel, dtype='float32'):
     return AutoModelForImageTextToText.from_pretrained(folder, attn_implementation=kernel, dtype=dtype).eval()
 

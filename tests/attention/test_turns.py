@@ -4,7 +4,7 @@ import copy
 from functools import partial
 import pytest
 import torch
-from tiny import KW, WIDE, User, columns, refuse, stock
+from tiny import KW, WIDE, User, refuse, stock
 from transformers import AutoModelForImageTextToText, DynamicCache, GptOssConfig, StaticCache
 from carve_nb.attention.vlm import VLM, record_attention
 from carve_nb.models.kernel import CACHE
@@ -20,7 +20,7 @@ def eager_row(model, inputs, rows):
     with torch.no_grad(): out = model(**inputs, use_cache=False, output_attentions=True)
     found = (out.attentions if len(out.attentions) == len(rows.layers)
         else [out.attentions[l] for l in rows.layers])
-    return torch.stack([a[0, :, -1] for a in found])[..., columns(rows)]
+    return torch.stack([a[0, :, -1] for a in found])[..., torch.cat([span.tokens for span in rows.spans])]
 
 
 def longer(inputs, tokens):

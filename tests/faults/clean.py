@@ -11,7 +11,6 @@ import warnings
 import numpy as np
 import torch
 import transformers
-from PIL import Image
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 import carve_nb
@@ -19,12 +18,6 @@ from carve_nb.attention.masking import decoder_layers
 from carve_nb.models import model as model_module
 
 STOCK = 'eager', 'sdpa', 'flash_attention_2', 'flex_attention'
-
-
-def image(w, h, seed=0):
-    "A smooth random image"
-    noise = np.random.default_rng(seed).integers(0, 255, (max(h//16, 2), max(w//16, 2), 3), dtype=np.uint8)
-    return Image.fromarray(noise).resize((w, h), Image.BICUBIC)
 
 
 @contextlib.contextmanager

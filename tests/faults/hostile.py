@@ -4,6 +4,7 @@ import struct
 import zlib
 from io import BytesIO
 import numpy as np
+from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 SCRIPT = '<script>alert("carve")</script>'
@@ -109,3 +110,21 @@ def corpus():
         'progressive.jpg': packed(photo(), 'JPEG', progressive=True),
         'previews.jpg': packed(photo(), 'MPO', save_all=True, append_images=[photo().rotate(180)]),
         'fax.tiff': packed(photo().convert('1'), 'TIFF', compression='group4')}
+
+
+# of a part of a file that says how long it is
+LENGTHS = [0, 1, 2, 7, 0x7f, 0xff, 0x100, 0x7fff, 0xffff, 0x10000, 0x7fffffff, 0x80000000, 0xffffffff]
+
+@st.composite
+def mutated(draw, data):
+    "Some bytes changed, cut out, doubled or put in, also at the beginning, or a length that is not so"
+    data = bytearray(data)
+    for _ in range(draw(st.integers(1, 4))):
+        start, end = sorted(draw(st.tuples(*[st.integers(0, len(data)) | st.integers(0, min(len(data), 64))]*2)))
+        how = draw(st.sampled_from(('change', 'cut', 'double', 'insert', 'length')))
+        if how == 'change': data[start:start + 1] = draw(st.binary(min_size=1, max_size=1))
+        elif how == 'cut': del data[start:end]
+        elif how == 'double': data[start:start] = data[start:end]
+        elif how == 'insert': data[start:start] = draw(st.binary(max_size=64))
+        else: data[start:start + 4] = struct.pack(draw(st.sampled_from('<>')) + 'I', draw(st.sampled_from(LENGTHS)))
+    return bytes(data)

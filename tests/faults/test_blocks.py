@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import image
 import carve_nb
 from carve_nb.attention.edits import Edit, applying, grad_rows
 from carve_nb.attention.masking import decoder_layers, layer_inputs, mask_image_tokens, tower_rows
@@ -26,7 +27,7 @@ from carve_nb.method.vicrop import pixel_grads
 from carve_nb.models.kernel import CacheFill, hooked, recording
 from carve_nb.models.prefix_cache import PENALTIES
 from recipes.bench import eager_kernel
-from .clean import differences, image, snapshot, tensor_bytes
+from .clean import differences, snapshot, tensor_bytes
 
 QUESTION = 'What animal is this?'
 IMAGE = image(80, 64)

@@ -39,6 +39,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny import QUESTION, image
 from carve_nb.attention.edits import grad_rows
 from carve_nb.attention.masking import decoder_layers
 from carve_nb.attention.rows import AttentionRows
@@ -53,10 +54,9 @@ from carve_nb.models.families import FAMILIES, find_family
 from carve_nb.models.kernel import recording
 from carve_nb.models.prompts import place_images
 from carve_nb.runs.runner import RunConfig, SampleEvaluator
-from . import clean
-from .clean import count_passes, image
+from .clean import count_passes
 
-QUESTION, IMAGE = 'What animal is this?', image(80, 64)
+IMAGE = image(80, 64)
 pytestmark = pytest.mark.usefixtures('quiet_models')
 
 
@@ -353,12 +353,12 @@ def test_contrast_borders():
 @pytest.fixture(scope='module')
 def captures(tiny):
     "Two captures whose rows are replaced, and an image"
-    image = clean.image(448, 448)
-    a, b = Carve(layers=[2, 3]).capture_both(Session(tiny, image), 'Is there a red circle?')
+    shown = image(448, 448)
+    a, b = Carve(layers=[2, 3]).capture_both(Session(tiny, shown), 'Is there a red circle?')
     def fake(q, g):
         made = [replace(r, attn=m.expand(2, len(r.layers), r.attn.shape[2], len(m)).clone(), question=None,
             meta=r.meta | dict(steps='all')) for r, m in ((a, q), (b, g))]
-        return image, 'Is there a red circle?', *made
+        return shown, 'Is there a red circle?', *made
     return fake, a.spans[0].grid
 
 
@@ -392,9 +392,9 @@ def test_equal_and_single(captures, preset):
 @pytest.mark.case(38)
 def test_p_and_k(tiny):
     "p = 1 is the image bit for bit, and the plain answer"
-    image = clean.image(120, 90)
-    r = Carve.official(p=1., layers=[2, 3], max_new_tokens=2)(tiny, image, 'Is there a red circle?')
-    assert r.crop.image is r.image and r.image.tobytes() == image.tobytes() and not r.crop.masked
+    shown = image(120, 90)
+    r = Carve.official(p=1., layers=[2, 3], max_new_tokens=2)(tiny, shown, 'Is there a red circle?')
+    assert r.crop.image is r.image and r.image.tobytes() == shown.tobytes() and not r.crop.masked
     assert r.answer.tokens == r.plain_answer.tokens and r.calls == 2
 
 

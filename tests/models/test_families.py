@@ -14,11 +14,12 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from tiny import QUESTION, TALL, WIDE, cell_box, check_stock_ids, columns, image, measured, note, stock
+from tiny import QUESTION, TALL, WIDE, cell_box, check_stock_ids, image, measured, note, stock
 from transformers import AutoProcessor, GemmaTokenizer
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM, check_family, eager_rows, plant_squares
 from carve_nb.core.errors import CarveError
+from carve_nb.core.image import box_size, common_box
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.text import read_words
 from carve_nb.method.asking import AskBox
@@ -124,7 +125,7 @@ def test_spans(vlm, image):
     """As many cells as image tokens, each token once; every pixel is covered, but for what a processor cuts
     off"""
     p = vlm.prompt(image, QUESTION)
-    cols = columns(p)
+    cols = p.columns
     assert len(set(cols.tolist())) == len(cols) == sum(h*w for h, w in (s.grid for s in p.spans))
     assert p.spans[0].view == 'base' and {s.image for s in p.spans} == {0}
     ids = p.inputs['input_ids'][0]
@@ -140,7 +141,7 @@ def test_spans(vlm, image):
 def question_text(vlm, p): return vlm.tokenizer.decode(p.inputs['input_ids'][0, p.question]).strip()
 
 
-def meet(a, b): return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def meet(a, b): return min(box_size(common_box(a, b))) > 0
 
 
 @contextlib.contextmanager
@@ -167,7 +168,7 @@ def test_pixels_by_perturbation(vlm, image):
 @pytest.mark.parametrize('images', [[WIDE], [WIDE, TALL]], ids=len)
 def test_rows_float32(vlm, images):
     p = vlm.prompt(images, QUESTION)
-    rows, cols = vlm.forward(p), columns(p)
+    rows, cols = vlm.forward(p), p.columns
     want = eager_rows(vlm, p, rows.layers)[..., cols]
     last = rows.attn[0] - want[:, :, -1]
     asked = rows.question.movedim(0, 2) - want[:, :, p.question]
@@ -184,7 +185,7 @@ def test_rows_bfloat16(vlm, folders):
     p = half.prompt(WIDE, QUESTION)
     rows = half.forward(p)
     want = eager_rows(half, p, rows.layers)
-    worst = (rows.attn[0]-want[:, :, -1][..., columns(p)]).abs().max().item()
+    worst = (rows.attn[0]-want[:, :, -1][..., p.columns]).abs().max().item()
     assert worst <= 1e-2
     note(vlm, bfloat16=worst)
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 import pandas  # noqa: F401  loaded before a reader's memory is measured
 import pytest
+from faults.hostile import mutated
 from hypothesis import given, settings, strategies as st
 from carve_nb.core.errors import DataError
 from carve_nb.data.records import Record, read_rows, read_table
@@ -60,20 +61,6 @@ def valid(suffix):
     w = csv.DictWriter(out, made[0])
     w.writeheader(), w.writerows(made)
     return out.getvalue().encode()
-
-
-@st.composite
-def mutated(draw, data):
-    "Some bytes changed, cut out, doubled or put in"
-    data = bytearray(data)
-    for _ in range(draw(st.integers(1, 4))):
-        i, j = sorted(draw(st.tuples(*[st.integers(0, len(data))]*2)))
-        how = draw(st.sampled_from(('change', 'cut', 'double', 'insert')))
-        if how == 'change' and i < len(data): data[i] = draw(st.integers(0, 255))
-        elif how == 'cut': del data[i:j]
-        elif how == 'double': data[i:i] = data[i:min(j, i+60)]
-        else: data[i:i] = draw(st.binary(max_size=8))
-    return bytes(data)
 
 
 @given(data=st.data(), suffix=st.sampled_from(FORMS))
