@@ -19,7 +19,7 @@ from carve_nb.method.lookup import Lookup, other_words
 from carve_nb.method.profiles import query_in
 from carve_nb.models.kernel import find_cache, mask_rows, restore
 from carve_nb.models.prompts import SHORT_ANSWER
-from carve_nb.studies.profile import scene_questions
+from carve_nb.studies.profile import scene_questions, sink_figure
 from .records import run_trial
 
 @contextmanager
@@ -105,22 +105,14 @@ def measure_scene(vlm, sample, biases) -> dict: # a digit question
             pointing=pointing)
     return found
 
-def share_of_one_patch(maps) -> tuple: # [n, Nv] of questions about different images
-    """The share of the questions whose peaks fall on one patch, and the mean share of their maps that lies
-    there"""
-    peaks = maps.argmax(-1)
-    patch = np.bincount(peaks).argmax()
-    return float((peaks == patch).mean()), float(norm(maps)[:, patch].mean())
-
 def measure_images(vlm, bias, images) -> dict: # lists of `Record`s, several of each image
-    "How strong a sink is under a bias: `share_of_one_patch` of the map that `lookup` reads"
+    "How strong a sink is under a bias: `sink_figure` of the map that `lookup` reads"
     chosen, maps = Lookup().settled(vlm), []
     with sink(vlm, bias):
         for sample in sum(images, []):
             rows = vlm.capture(sample.image, sample.question, suffix=SHORT_ANSWER)
-            maps.append(rows.saliency(chosen.layers, query=query_in(rows, chosen.query)).values.ravel())
-    return dict(bias=bias, images=len(images),
-        across=np.round(share_of_one_patch(np.array(maps)), 4).tolist())
+            maps.append(rows.saliency(layers=chosen.layers, query=query_in(rows, chosen.query)).values.ravel())
+    return dict(bias=bias, images=len(images), across=sink_figure(maps))
 
 @call_parse
 def run_baselines(
