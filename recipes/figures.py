@@ -148,7 +148,7 @@ def word_at(vlm, kind) -> list: # the tokens of one question, at `POSITIONS`
     sample, = samples('digit' if kind == 'crop' else kind, 1, start=START)
     prompt = vlm.prompt([sample.image]*(2 if kind == 'crop' else 1), sample.question, SHORT_ANSWER)
     places = row_places(prompt, 1)
-    return [prompt.tokens[places[p][-1]].strip('Ġ▁ ') or '↵' for p in POSITIONS]
+    return [prompt.tokens[places[p][-1]].strip().lower() or '↵' for p in POSITIONS]
 
 def rows_figure(models) -> dict: # loaded; plain values, for JSON
     "Everything that the figure of rows is drawn from, in %"

@@ -53,7 +53,7 @@ def sticker_gradient(vlm, sample, box, layers=None, words=None) -> tuple:
     prompt = vlm.prompt(sample.image, sample.question, SHORT_ANSWER)
     size = sample.image.size
     span, (x0, y0, x1, y1) = prompt.spans[0], box
-    if tuple(map(round, span.box)) != (0, 0, *size) or vlm.family.cross or vlm.family.bridge:
+    if tuple(map(round, span.box)) != (0, 0, *size):
         raise UnsupportedError(
             f'{vlm.family.name} does not see the image in one piece: no sticker can be trained')
     at = pick_words([prompt.tokens[i] for i in prompt.question], words) if words not in (None, 'last') else ()
