@@ -1,8 +1,9 @@
 """Every setting of CARVE changed alone, around our default and around the paper's preset, compared to the tables of the paper.
 
-`python -m recipes.ablation`: about an hour; `nbs/results/study/ablation`."""
+`python -m recipes.ablation MODEL`: about an hour; `nbs/results/study/ablation`."""
 
 from dataclasses import replace
+from functools import partial
 from zlib import crc32
 import numpy as np
 import pandas as pd
@@ -18,13 +19,14 @@ from carve_nb.method.carve import Carve
 from carve_nb.method.controls import CenterCrop, DirectAnswer, InstructionOnly, Oracle, QuestionOnly, RandomCrop
 from carve_nb.method.registry import make_method
 from carve_nb.models.prompts import GENERAL_INSTRUCTIONS
-from .records import run_recipe
+from .records import Part, run_parts, run_study
 
 def ask_all(vlm, sample, methods, judge) -> tuple:
     """Every method on one question: (name → answer, correct, what `judge` keeps of a `Result`; `Carve`'s captures).
 
     `methods`: name → what `make_method` takes. Equal captures and equal crops are computed once."""
-    session, made = Session(vlm, sample.image, sample.box), {}
+    session = Session(vlm, sample.image, sample.box)
+    made = {}
     for name, method in methods.items():
         r = make_method(method).answer(session, sample.question)
         made[name] = dict(answer=str(r.answer), correct=round(score_answer(r.answer, sample), 6)) | judge(r)
@@ -38,7 +40,8 @@ def paired(pairs) -> pd.DataFrame: # label -> (scores, scores they are compared 
         (x, y), on = both.to_numpy().T, both.index.tolist()
         d, (p, test) = difference(x, y, clusters=on), paired_test(x, y, clusters=on)
         change = dict(zip(('change', 'lo', 'hi'), (100*v for v in d)))
-        rows[label] = dict(score=mean_interval(a, clusters=a.index.tolist()), n=len(x), **change, p=p, test=test)
+        rows[label] = dict(score=mean_interval(a, clusters=a.index.tolist()), n=len(x), **change, p=p,
+            test=test)
     t = pd.DataFrame.from_dict(rows, orient='index')
     return t.assign(p_holm=holm(t.p))
 
@@ -77,7 +80,7 @@ ABLATION_GRID = [(p, K) for p in ABLATION_SHARES for K in ABLATION_COUNTS]
 CENTERS = dict(default=Carve, paper=Carve.paper)
 
 def ablation_configs(n_layers=6, crossed=tuple(CENTERS)) -> dict: # centers around which p and K are crossed
-    "The family of settings, name → `Carve`: each differs from a center in one thing, or in p and K"
+    "The family of settings, name → `Carve`: each differs from a center in one setting, or in p and K"
     family = {}
     for name, make in CENTERS.items():
         grid = {f'{name} p={p:g} K={K}': make(p=p, K=K) for p, K in ABLATION_GRID if name in crossed}
@@ -102,7 +105,8 @@ def measure_ablation(vlm, sample, configs=None, every=3) -> dict:
         configs = ablation_controls() | ablation_configs(vlm.n_layers, crossed)
     if sample.box is None: configs = {k: m for k, m in configs.items() if not isinstance(m, Oracle)}
     def judge(r):
-        found, box = dict(hit=None, iou=None, box=[int(v) for v in r.crop.box]), sample.box
+        found = dict(hit=None, iou=None, box=[int(v) for v in r.crop.box])
+        box = sample.box
         if box and r.saliency is not None: found['hit'] = int(r.saliency.hit(box))
         if box: found['iou'] = round(float(box_iou(r.crop.box, box)), 3)
         return found
@@ -121,8 +125,10 @@ def compare_settings(records, names, base='default') -> pd.DataFrame: # of setti
     return paired({k: (s[k], s[base]) for k in names})
 
 def changed_names(records, center='default') -> list: # a key of `CENTERS`
-    "The settings that differ from a center in one thing"
-    return [k for k in setting_scores(records) if k.startswith(center + ' ') and not k.startswith(center + ' p=')]
+    "The settings that differ from a center in one field"
+    return [k for k in setting_scores(records) if k.startswith(center + ' ')
+        and not k.startswith(center + ' p=')]
 
 if __name__ == '__main__':
-    run_recipe('ablation', measure_ablation, lambda n: samples('digit', n), 150)
+    run_parts(dict(all=Part('ablation', measure_ablation, partial(samples, 'digit'), 150)), 'study_out',
+        run_study)

@@ -48,14 +48,16 @@ SMALL = {   # name of a setting -> its small value
     2: 'num_key_value_heads num_experts_per_tok num_heads linear_num_key_heads moe_k top_k_experts encoder_layers decoder_layers',
     8: 'head_dim global_head_dim v_head_dim qk_nope_head_dim qk_rope_head_dim linear_key_head_dim linear_value_head_dim '
        'patch_size query_pre_attn_scalar',
-    16: 'q_lora_rank kv_lora_rank', 1: 'n_group topk_group first_k_dense_replace', 2048: 'max_position_embeddings',
+    16: 'q_lora_rank kv_lora_rank', 1: 'n_group topk_group first_k_dense_replace',
+    2048: 'max_position_embeddings',
     .3: 'initializer_range'}
 SMALL = {name: value for value, names in SMALL.items() for name in names.split()}
 DEPTH = 'num_hidden_layers', 'depth', 'num_layers', 'n_layers'
 
 def shrink(config, vocab, layers=4) -> dict:    # as nested dicts
     "Return a configuration with small sizes"
-    out, before = {}, next((config[k] for k in DEPTH if isinstance(config.get(k), int)), None)
+    out = {}
+    before = next((config[k] for k in DEPTH if isinstance(config.get(k), int)), None)
     for k, v in config.items():
         if k in ('_name_or_path', 'transformers_version', 'architectures', 'dtype'): continue
         number = isinstance(v, (int, float)) and not isinstance(v, bool)
@@ -81,14 +83,16 @@ NAMED = {k: f'<{k}>' for k in (
     'image_boundary_token vision_bos_token vision_eos_token audio_bos_token audio_eos_token image_start_token image_end_token '
     'video_start_token video_end_token image_break_token image_eos_token img_line_break_token').split()} | dict(image_token='<image>')
 SQUARE = dict(size=dict(height=64, width=64))
-GRID_TYPES = ('glm_ocr glmga glm5_next exaone4_5 hyperclovax_vision_v2 cosmos3_edge cosmos3_omni cohere_compass dots3_note '
+GRID_TYPES = (
+    'glm_ocr glmga glm5_next exaone4_5 hyperclovax_vision_v2 cosmos3_edge cosmos3_omni cohere_compass dots3_note '
               'minimax_m3_vl paddleocr_vl video_llama_3 qwen4_exp qwen2_5_omni_thinker qwen3_omni_moe_thinker').split()
 HALF = {'text_config.rope_parameters': dict(ROPE, partial_rotary_factor=.5), 'text_config.head_dim': 16}
 OMNI = {'vision_start_token_id': 5, 'text_config.rope_parameters': ROPE}
 CLIP = dict(images=dict(size=dict(shortest_edge=64), crop_size=dict(height=64, width=64)),
             own=dict(patch_size=8, vision_feature_select_strategy='default', num_additional_image_tokens=1))
 
-# type -> classes of its processors where transformers names none, their settings, settings of the configuration, further tokens
+# type -> classes of its processors where transformers names none, their settings, settings of the
+# configuration, further tokens
 WANTS = {name: dict(images=QWEN_SIZES) for name in GRID_TYPES}
 def wants(name, **kw): WANTS[name] = WANTS.get(name, {}) | kw
 
@@ -97,41 +101,58 @@ wants('glmga', kinds=('Glm46VProcessor', 'GlmgaImageProcessor'), config=HALF)
 wants('cosmos3_omni', kinds=('Qwen3VLProcessor', 'Qwen2VLImageProcessor'))
 wants('qwen2_5_omni_thinker', kinds=('Qwen2_5OmniProcessor', 'Qwen2VLImageProcessor'), config=OMNI)
 wants('qwen3_omni_moe_thinker', kinds=('Qwen3OmniMoeProcessor', 'Qwen2VLImageProcessor'), config=OMNI)
-wants('paddleocr_vl', images=dict(QWEN_SIZES, temporal_patch_size=1), config={'text_config.rope_parameters': ROPE})
+wants('paddleocr_vl', images=dict(QWEN_SIZES, temporal_patch_size=1),
+    config={'text_config.rope_parameters': ROPE})
 wants('video_llama_3', images=dict(QWEN_SIZES, temporal_patch_size=1))
 wants('cosmos3_edge', images=dict(QWEN_SIZES, temporal_patch_size=1))
 wants('minimax_m3_vl', tokens=[']<]image[>[', ']<]video[>[', ']<]start of image[>[', ']<]end of image[>['])
-for name in 'muse_glimmer', 'muse_spark': wants(name, images=dict(patch_size=8), config={'vision_config.out_hidden_size': 128, 'out_hidden_size': 128})
+for name in 'muse_glimmer', 'muse_spark':
+    wants(name, images=dict(patch_size=8),
+        config={'vision_config.out_hidden_size': 128, 'out_hidden_size': 128})
 wants('kimi_k25', images=dict(patch_size=8), config={'text_config.num_key_value_heads': 4})
-for name in 'deepseek_vl', 'deepseek_vl_hybrid', 'janus': wants(name, images=SQUARE, own=dict(num_image_tokens=64))
+for name in 'deepseek_vl', 'deepseek_vl_hybrid', 'janus':
+    wants(name, images=SQUARE, own=dict(num_image_tokens=64))
 for name in 'got_ocr2', 'blip-2', 'perception_lm': wants(name, images=SQUARE)
 wants('vipllava', **CLIP, config={'vision_feature_layers': [-2, -1]})
-wants('llava_next_video', **dict(CLIP, images=dict(size=dict(shortest_edge=32), crop_size=dict(height=32, width=32), image_grid_pinpoints=[[32, 64], [64, 32]])),
+wants('llava_next_video', **dict(CLIP,
+    images=dict(size=dict(shortest_edge=32), crop_size=dict(height=32, width=32),
+        image_grid_pinpoints=[[32, 64], [64, 32]])),
       config={'image_grid_pinpoints': [[32, 64], [64, 32]], 'vision_config.image_size': 32})
 wants('fast_vlm', kinds=('LlavaProcessor', 'CLIPImageProcessor'), **CLIP)
 wants('cohere2_vision', images=SQUARE)
 wants('ovis2', images=SQUARE, own=dict(image_seq_length=16))
 wants('qianfan_ocr', images=SQUARE, own=dict(image_seq_length=16), place='<context_image_token>',
-      config={'vision_config.image_size': [64, 64], 'vision_config.patch_size': [8, 8], 'image_seq_length': 16})
+      config={'vision_config.image_size': [64, 64], 'vision_config.patch_size': [8, 8],
+          'image_seq_length': 16})
 for name in 'lighton_ocr', 'mistral_large4':
-    wants(name, images=dict(patch_size=8, size=dict(longest_edge=160)), own=dict(patch_size=8, spatial_merge_size=2),
+    wants(name, images=dict(patch_size=8, size=dict(longest_edge=160)),
+        own=dict(patch_size=8, spatial_merge_size=2),
           config={'spatial_merge_size': 2, 'vision_config.head_dim': 16})
-put(WANTS, 'mistral_large4.config', WANTS['mistral_large4']['config'] | {'text_config.num_key_value_heads': 4})
+put(WANTS, 'mistral_large4.config',
+    WANTS['mistral_large4']['config'] | {'text_config.num_key_value_heads': 4})
 wants('shieldgemma2', images=SQUARE, own=dict(image_seq_length=16), config={'mm_tokens_per_image': 16})
-wants('granite_docling', images=dict(size=dict(longest_edge=96), max_image_size=dict(longest_edge=64)), own=dict(image_seq_len=4))
+wants('granite_docling', images=dict(size=dict(longest_edge=96), max_image_size=dict(longest_edge=64)),
+    own=dict(image_seq_len=4))
 wants('nemotron_h_omni', images=dict(patch_size=8))
 wants('glm5_next', config={
-    'text_config.num_key_value_heads': 4, 'text_config.index_head_dim': 8, 'text_config.index_n_heads': 2, 'text_config.linear_head_dim': 8,
-    'text_config.linear_num_heads': 4, 'text_config.qk_rope_head_dim': 0, 'text_config.layer_types': None, 'text_config.mlp_layer_types': None,
+    'text_config.num_key_value_heads': 4, 'text_config.index_head_dim': 8, 'text_config.index_n_heads': 2,
+    'text_config.linear_head_dim': 8,
+    'text_config.linear_num_heads': 4, 'text_config.qk_rope_head_dim': 0, 'text_config.layer_types': None,
+    'text_config.mlp_layer_types': None,
     'text_config.indexer_types': None, 'text_config.head_dim': 0, 'vision_config.out_hidden_size': 32})
 wants('gemma4_unified', images=dict(patch_size=8, max_soft_tokens=70, pooling_kernel_size=2), config={
-    'vision_config': dict(patch_size=8, pooling_kernel_size=2, mm_embed_dim=32, mm_posemb_size=64, output_proj_dims=32),
-    'text_config.per_layer_config': {3: dict(head_dim=8)}, 'text_config.layer_types': ['sliding_attention']*3 + ['full_attention']})
+    'vision_config': dict(patch_size=8, pooling_kernel_size=2, mm_embed_dim=32, mm_posemb_size=64,
+        output_proj_dims=32),
+    'text_config.per_layer_config': {3: dict(head_dim=8)},
+    'text_config.layer_types': ['sliding_attention']*3 + ['full_attention']})
 wants('molmo2', images=dict(SQUARE, patch_size=8, max_crops=2, overlap_margins=[1, 1]),
       tokens='<im_patch> <im_col> <im_start> <low_res_im_start> <frame_start> <im_end> <frame_end> <im_low>'.split(), config={
-    'image_patch_id': lambda tok: tok.convert_tokens_to_ids('<im_patch>'), 'adapter_config.vision_feature_layer': [1, 0],
-    'adapter_config.text_hidden_size': 32, 'adapter_config.num_key_value_heads': 2, 'adapter_config.num_attention_heads': 2,
-    'adapter_config.head_dim': 8, 'vision_config.image_size': [64, 64], 'vision_config.num_position_embeddings': 64,
+    'image_patch_id': lambda tok: tok.convert_tokens_to_ids('<im_patch>'),
+    'adapter_config.vision_feature_layer': [1, 0],
+    'adapter_config.text_hidden_size': 32, 'adapter_config.num_key_value_heads': 2,
+    'adapter_config.num_attention_heads': 2,
+    'adapter_config.head_dim': 8, 'vision_config.image_size': [64, 64],
+    'vision_config.num_position_embeddings': 64,
     'vision_config.num_key_value_heads': 2, 'text_config.rope_scaling_layers': None})
 
 # %% ../nbs/training/tiny_models.ipynb #5a527857
@@ -148,7 +169,8 @@ def find_image_processor(name):
     for path in transformers.models.__path__:
         for file in Path(path).glob('*/image_processing_pil_*.py'):
             if f'class {base}Pil' in file.read_text():
-                return getattr(importlib.import_module(f'transformers.models.{file.parent.name}.{file.stem}'), f'{base}Pil')
+                return getattr(importlib.import_module(f'transformers.models.{file.parent.name}.{file.stem}'),
+                    f'{base}Pil')
     return getattr(transformers, base)
 
 def make_processor(name):
@@ -158,9 +180,11 @@ def make_processor(name):
     if kind is None: raise ValueError('transformers names no processor for it')
     cls = getattr(transformers, kind)
     written = re.findall(WRITTEN, Path(inspect.getfile(cls)).read_text())
-    tokens = ['<|im_end|>', '<|endoftext|>', '<|im_start|>', *NAMED.values(), *written, *want.get('tokens', ())]
+    tokens = ['<|im_end|>', '<|endoftext|>', '<|im_start|>', *NAMED.values(), *written,
+        *want.get('tokens', ())]
     tok = byte_tokenizer(list(dict.fromkeys(tokens)), None, **NAMED)
-    def check(self, part_name, part): return None if part is None else cls.check_argument_for_proper_class(self, part_name, part)
+    def check(self, part_name, part):
+        return None if part is None else cls.check_argument_for_proper_class(self, part_name, part)
     takes = inspect.signature(cls.__init__).parameters
     parts = {k: None for k in ('video_processor', 'feature_extractor', 'audio_processor') if k in takes}
     still = type(cls.__name__, (cls,), dict(check_argument_for_proper_class=check)) if parts else cls
@@ -174,19 +198,26 @@ def make_type(name):
     "Return a tiny random model of a type and its processor"
     processor, tok, token = make_processor(name)
     config = shrink(CONFIG_MAPPING[name]().to_dict(), len(tok))
-    ids = dict(image_token_id=tok.convert_tokens_to_ids(token), image_token_index=tok.convert_tokens_to_ids(token))
-    ids |= dict(eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id, bos_token_id=2, decoder_start_token_id=2)
+    ids = dict(image_token_id=tok.convert_tokens_to_ids(token),
+        image_token_index=tok.convert_tokens_to_ids(token))
+    ids |= dict(eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id, bos_token_id=2,
+        decoder_start_token_id=2)
     def known(part):
         for k, v in part.items():
             if isinstance(v, dict): known(v)
             elif k in ids and (v is not None or k.startswith(('image', 'eos', 'pad'))): part[k] = ids[k]
-            elif re.search('_token_(id|index)$', str(k)) and isinstance(v, int) and v >= len(tok): part[k] = tok.convert_tokens_to_ids('<audio_token>')
+            elif re.search('_token_(id|index)$', str(k)) and isinstance(v, int) and v >= len(tok):
+                part[k] = tok.convert_tokens_to_ids('<audio_token>')
     known(config)
-    for path, value in WANTS.get(name, {}).get('config', {}).items(): put(config, path, value(tok) if callable(value) else copy.deepcopy(value))
+    for path, value in WANTS.get(name, {}).get('config', {}).items():
+        put(config, path, value(tok) if callable(value) else copy.deepcopy(value))
     config.pop('model_type', None)
     config = CONFIG_MAPPING[name](**config)
-    with torch.device('meta'): size = sum(p.numel() for p in AutoModelForImageTextToText.from_config(config).parameters())
-    if size > 1e8: raise ValueError(f'it has {size/1e6:.0f} million parameters, with small numbers in all the usual places')
+    with torch.device('meta'):
+        size = sum(p.numel() for p in AutoModelForImageTextToText.from_config(config).parameters())
+    if size > 1e8:
+        raise ValueError(
+            f'it has {size/1e6:.0f} million parameters, with small numbers in all the usual places')
     model = random_model(config)
     model.generation_config = GenerationConfig(
         eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id, suppress_tokens=illegible_tokens(tok))
@@ -196,7 +227,8 @@ def make_type(name):
 MIXING = r'(vis(ion|ual)|tower).*(out_proj|attn\.proj|projection|o_proj|attention\.dense)\.weight'
 
 def run_stock(model, processor):
-    "One stock pass with an image, so that what is refused is refused by us, and not by a configuration that is too small"
+    """One stock pass with an image, so that what is refused is refused by us, and not by a configuration that
+    is too small"""
     chat = format_chat(processor, 'What is it?')
     inputs = processor(images=small_image(), text=chat, return_tensors='pt').to(model.dtype)
     with torch.no_grad(): model(**inputs)
@@ -206,19 +238,22 @@ def try_type(name) -> dict:
     row = dict(type=name, how='record' if name in FAMILIES else 'rule')
     try:
         if name in RECIPES:
-            with tempfile.TemporaryDirectory() as folder: vlm = VLM.from_pretrained(make_tiny_checkpoint(name, folder, layers=4))
+            with tempfile.TemporaryDirectory() as folder:
+                vlm = VLM.from_pretrained(make_tiny_checkpoint(name, folder, layers=4))
         else:
             model, processor = make_type(name)
             run_stock(model, processor)
             vlm = None
-    except Exception as e: return row | dict(made=False, read=False, why=f'{type(e).__name__}: {" ".join(str(e).split())}'[:300])
+    except Exception as e:
+        return row | dict(made=False, read=False, why=f'{type(e).__name__}: {" ".join(str(e).split())}'[:300])
     try: vlm = vlm or VLM(model, processor, name)
     except Exception as e: return row | dict(made=True, read=False, why=' '.join(str(e).split())[:300])
     with torch.no_grad():
         for path, p in vlm.model.named_parameters():
             if re.search(MIXING, path): p *= .1
     check = check_family(vlm)
-    return row | dict(made=True, read=not check.why, why=check.why[:300], grid=check.grid, layers=check.layers, rows=check.rows,
+    return row | dict(made=True, read=not check.why, why=check.why[:300], grid=check.grid,
+        layers=check.layers, rows=check.rows,
                       found=check.found, planted=check.planted)
 
 @call_parse
@@ -231,7 +266,8 @@ def try_all(
     transformers.utils.logging.disable_progress_bar()
     path = Path(out)/'all.json'
     found = dict(transformers=transformers.__version__, torch=torch.__version__, rows=[])
-    if path.exists() and (kept := json.loads(path.read_text()))['transformers'] == transformers.__version__: found = kept
+    if path.exists() and (kept := json.loads(path.read_text()))['transformers'] == transformers.__version__:
+        found = kept
     path.parent.mkdir(parents=True, exist_ok=True)
     for name in TYPES:
         if any(row['type'] == name for row in found['rows']): continue

@@ -19,12 +19,13 @@ from carve_nb.method.lookup import Lookup, other_words
 from carve_nb.method.profiles import query_in
 from carve_nb.models.kernel import find_cache, mask_rows, restore
 from carve_nb.models.prompts import SHORT_ANSWER
-from carve_nb.studies.profile import scene_questions
+from carve_nb.studies.profile import scene_questions, sink_figure
 from .records import run_trial
 
 @contextmanager
 def sink(vlm, bias): # nats
-    "Inside the block every word behind the first image scores its first token higher by `bias`, in all layers and heads"
+    """Inside the block every word behind the first image scores its first token higher by `bias`, in all
+    layers and heads"""
     first = int(vlm.prompt(Image.new('RGB', (64, 64)), 'what').spans[0].tokens[0])
     words, hooks = [], []   # of the pass under way: which of its tokens are words
     def begin(module, args, kw): words[:] = [kw['input_ids'] != vlm.model.config.image_token_id]
@@ -72,7 +73,8 @@ def find_biases(vlm, scenes, shares=SHARES) -> list:
         at, got = at[order], got[order]
     return np.interp(shares, got, at).round(3).tolist()
 
-def all_rows(vlm, sample) -> tuple: # (`AttentionRows` of the question's tokens and all behind them, how many are the question's)
+# (`AttentionRows` of the question's tokens and all behind them, how many are the question's)
+def all_rows(vlm, sample) -> tuple:
     "The rows of all words, in one pass"
     prompt = vlm.prompt(sample.image, sample.question, SHORT_ANSWER)
     own = prompt.question
@@ -84,7 +86,8 @@ def scene_maps(vlm, sample) -> list: # of `Saliency`
     "The map that `lookup` reads, and that less the map of the question's other words, from one pass"
     chosen = Lookup().settled(vlm)
     rows, n = all_rows(vlm, sample)
-    A, span = rows.question[:, rows.places(chosen.layers)].mean((1, 2)).numpy(), rows.spans[0]
+    A = rows.question[:, rows.places(chosen.layers)].mean((1, 2)).numpy()
+    span = rows.spans[0]
     asked = replace(rows, question_tokens=rows.question_tokens[:n])
     own = [len(A) - 1] if chosen.query == 'last' else pick_words(asked.question_tokens, chosen.query)
     raw = norm(A[own].mean(0))
@@ -98,23 +101,18 @@ def measure_scene(vlm, sample, biases) -> dict: # a digit question
         with sink(vlm, bias): maps = scene_maps(vlm, sample)
         own = maps[0].values.ravel()
         pointing = ''.join(str(int(S.points_at(sample.box))) for S in maps)
-        found[str(share)] = dict(share=round(float(own[0]), 4), on_sink=int(own.argmax() == 0), pointing=pointing)
+        found[str(share)] = dict(share=round(float(own[0]), 4), on_sink=int(own.argmax() == 0),
+            pointing=pointing)
     return found
 
-def share_of_one_patch(maps) -> tuple: # [n, Nv] of questions about different images
-    "The share of the questions whose peaks fall on one patch, and the mean share of their maps that lies there"
-    peaks = maps.argmax(-1)
-    patch = np.bincount(peaks).argmax()
-    return float((peaks == patch).mean()), float(norm(maps)[:, patch].mean())
-
 def measure_images(vlm, bias, images) -> dict: # lists of `Record`s, several of each image
-    "How strong a sink is under a bias: `share_of_one_patch` of the map that `lookup` reads"
+    "How strong a sink is under a bias: `sink_figure` of the map that `lookup` reads"
     chosen, maps = Lookup().settled(vlm), []
     with sink(vlm, bias):
         for sample in sum(images, []):
             rows = vlm.capture(sample.image, sample.question, suffix=SHORT_ANSWER)
-            maps.append(rows.saliency(chosen.layers, query=query_in(rows, chosen.query)).values.ravel())
-    return dict(bias=bias, images=len(images), across=np.round(share_of_one_patch(np.array(maps)), 4).tolist())
+            maps.append(rows.saliency(layers=chosen.layers, query=query_in(rows, chosen.query)).values.ravel())
+    return dict(bias=bias, images=len(images), across=sink_figure(maps))
 
 @call_parse
 def run_baselines(
@@ -122,12 +120,15 @@ def run_baselines(
     out:Annotated[str, 'folder of the records'] = 'sinks',
     n:int = 300): # questions
     "Find the biases, then measure maps and images under each; the same command goes on where it was stopped"
-    path, several = Path(out)/f'{Path(model).name}-biases.json', {}
+    path = Path(out)/f'{Path(model).name}-biases.json'
+    several = {}
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(find_biases(VLM.from_pretrained(model), samples('digit', 16, 'calibration', start=930_000))))
+        path.write_text(json.dumps(
+            find_biases(VLM.from_pretrained(model), samples('digit', 16, 'calibration', start=930_000))))
     biases = json.loads(path.read_text())
     for s in scene_questions(30, 932_000): several.setdefault(s.image_key, []).append(s)
     images = [v for v in several.values() if len(v) > 1]
-    run_trial('{model}-fresh', model, out, samples('digit', n, 'heldout', start=931_000), lambda vlm, s: measure_scene(vlm, s, biases))
+    run_trial('{model}-fresh', model, out, samples('digit', n, 'heldout', start=931_000),
+        lambda vlm, s: measure_scene(vlm, s, biases))
     run_trial('{model}-fresh-images', model, out, biases, lambda vlm, bias: measure_images(vlm, bias, images))

@@ -33,18 +33,23 @@ from .tiny_models import make_tiny_checkpoint
 
 QUESTIONS = [f'What is on thing number {i}?' for i in range(10)]
 GRIDS = 24, 36, 54      # sides of the grid of image tokens: prompts of 622, 1,342 and 2,962 tokens
-LABELS = dict(plain='plain answer', capture='row capture', limit='pass over two images', lookup_few='lookup, small crop',
-    carve_few='whole CARVE, small crop', lookup='lookup', carve='whole CARVE', ten_lookup='ten by lookup, small crops, each',
+LABELS = dict(plain='plain answer', capture='row capture', limit='pass over two images',
+    lookup_few='lookup, small crop',
+    carve_few='whole CARVE, small crop', lookup='lookup', carve='whole CARVE',
+    ten_lookup='ten by lookup, small crops, each',
     ten_questions='ten questions, each', authors="authors' procedure")
 
 def make_model(grid) -> VLM:
-    "A Qwen2.5-VL with random weights, always the same, 768 wide; an image of 28 x grid pixels becomes grid x grid tokens"
-    with TemporaryDirectory() as folder: tiny = VLM.from_pretrained(make_tiny_checkpoint('qwen2_5_vl', folder, layers=6))
+    """A Qwen2.5-VL with random weights, always the same, 768 wide; an image of 28 x grid pixels becomes grid
+    x grid tokens"""
+    with TemporaryDirectory() as folder:
+        tiny = VLM.from_pretrained(make_tiny_checkpoint('qwen2_5_vl', folder, layers=6))
     config, processor = tiny.model.config, tiny.processor
     ip = processor.image_processor
     ip.patch_size, ip.size = 14, type(ip.size)(shortest_edge=4*28**2, longest_edge=16_384*28**2)
     rope = dict(config.text_config.rope_parameters, mrope_section=[16, 24, 24])
-    text = dict(hidden_size=768, intermediate_size=2048, num_attention_heads=6, num_key_value_heads=2, head_dim=128,
+    text = dict(hidden_size=768, intermediate_size=2048, num_attention_heads=6, num_key_value_heads=2,
+        head_dim=128,
         max_position_embeddings=32_768, initializer_range=.04, rope_parameters=rope)
     tower = dict(hidden_size=256, intermediate_size=512, depth=4, num_heads=4, patch_size=14, window_size=112,
         fullatt_block_indexes=[3], out_hidden_size=768)
@@ -52,14 +57,16 @@ def make_model(grid) -> VLM:
         for k, v in values.items(): setattr(part, k, v)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = transformers.AutoModelForImageTextToText.from_config(config, attn_implementation='sdpa', dtype=torch.float32)
+        model = transformers.AutoModelForImageTextToText.from_config(config, attn_implementation='sdpa',
+            dtype=torch.float32)
     return VLM(model.eval(), processor, name='bench')
 
 @contextmanager
 def peak_memory(device): # of the model; on a CPU the process, on Linux
     "Measure the peak memory of a block, in bytes above its start: the last item of the list, after the block"
     gc.collect()
-    def resident(name): return 1024*int(re.search(rf'{name}:\s+(\d+)', Path('/proc/self/status').read_text())[1])
+    def resident(name):
+        return 1024*int(re.search(rf'{name}:\s+(\d+)', Path('/proc/self/status').read_text())[1])
     clear = Path('/proc/self/clear_refs')
     needed = []
     if device.type == 'cuda':
@@ -83,22 +90,27 @@ def eager_kernel(model):
     finally: model.set_attn_implementation(was)
 
 def slow_capture(vlm, prompt, most):
-    "[T, Lall, Nv]: every token costs the tower and the whole prompt once more, and all matrices of all layers"
+    """[T, Lall, Nv]: every token costs the tower and the whole prompt once more, and all matrices of all
+    layers"""
     inputs, new, rows = vlm.to_device(prompt), [], []
     while len(new) < most and vlm.tokenizer.eos_token_id not in new:
         ids = torch.cat([inputs['input_ids'], torch.tensor([new], dtype=torch.long, device=vlm.device)], 1)
         words = dict(input_ids=ids, attention_mask=torch.ones_like(ids))
-        if 'mm_token_type_ids' in inputs: words['mm_token_type_ids'] = pad(inputs['mm_token_type_ids'], (0, len(new)))
+        if 'mm_token_type_ids' in inputs:
+            words['mm_token_type_ids'] = pad(inputs['mm_token_type_ids'], (0, len(new)))
         out = vlm.model(**inputs | words, use_cache=False, output_attentions=True)
         new.append(out.logits[0, -1].argmax().item())
-        rows.append(torch.stack([a[0, :, -1].float().mean(0).cpu() for a in out.attentions])[:, prompt.spans[0].tokens])
+        rows.append(torch.stack([a[0, :, -1].float().mean(0).cpu()
+            for a in out.attentions])[:, prompt.spans[0].tokens])
     return torch.stack(rows)
 
 def authors(vlm, image, question, m): # `Carve.official`
-    "The published procedure, written anew from a description: two slow captures, each layer resized before it is added, eager answer"
+    """The published procedure, written anew from a description: two slow captures, each layer resized before
+    it is added, eager answer"""
     with torch.no_grad(), eager_kernel(vlm.model):
         prompts = [vlm.prompt(image, text, SHORT_ANSWER) for text in (question, GENERAL_INSTRUCTION)]
-        A_q, A_g = (slow_capture(vlm, p, m.max_new_tokens)[:, pick_layers(m.layers, vlm.n_layers)] for p in prompts)
+        A_q, A_g = (slow_capture(vlm, p, m.max_new_tokens)[:, pick_layers(m.layers, vlm.n_layers)]
+            for p in prompts)
         span, S = prompts[0].spans[0], 0.
         for t, (Q, G) in enumerate(zip(A_q, A_g)):
             for q, g in zip(Q, G):
@@ -108,11 +120,14 @@ def authors(vlm, image, question, m): # `Carve.official`
         vlm.ask([image, crop.image], question, m.suffix, m.max_new_tokens)
 
 def ways(vlm, image, questions, new=4) -> dict: # tokens of an answer
-    "What is timed: name of `LABELS` -> function; a small crop has a quarter of the image's tokens, at least 144 and at most 256"
+    """What is timed: name of `LABELS` -> function; a small crop has a quarter of the image's tokens, at least
+    144 and at most 256"""
     prompt = vlm.prompt(image, questions[0], SHORT_ANSWER)
-    inputs, two = vlm.to_device(prompt), vlm.to_device(vlm.prompt([image]*2, questions[0], SHORT_ANSWER))
+    inputs = vlm.to_device(prompt)
+    two = vlm.to_device(vlm.prompt([image]*2, questions[0], SHORT_ANSWER))
     few = min(max(sum(map(len, prompt.spans))//4, 144), 256)
-    carve, lookup = Carve.official(max_new_tokens=new), Lookup(query='last', max_new_tokens=new, tokens=None)
+    carve = Carve.official(max_new_tokens=new)
+    lookup = Lookup(query='last', max_new_tokens=new, tokens=None)
     def one_pass(inputs):
         with torch.no_grad(): vlm.model(**inputs, use_cache=False, logits_to_keep=1)
     def capture():
@@ -124,29 +139,37 @@ def ways(vlm, image, questions, new=4) -> dict: # tokens of an answer
     def ask_ten(method):
         session = Session(vlm, image)
         for q in questions: method.answer(session, q)
-    return dict(plain=partial(vlm.ask, image, questions[0], SHORT_ANSWER, new), capture=capture, limit=partial(one_pass, two),
-        lookup_few=partial(ask, replace(lookup, tokens=few)), carve_few=partial(ask, replace(carve, tokens=few)),
-        lookup=partial(ask, lookup), carve=partial(ask, carve), ten_lookup=partial(ask_ten, replace(lookup, tokens=few)),
+    return dict(plain=partial(vlm.ask, image, questions[0], SHORT_ANSWER, new), capture=capture,
+        limit=partial(one_pass, two),
+        lookup_few=partial(ask, replace(lookup, tokens=few)),
+        carve_few=partial(ask, replace(carve, tokens=few)),
+        lookup=partial(ask, lookup), carve=partial(ask, carve),
+        ten_lookup=partial(ask_ten, replace(lookup, tokens=few)),
         ten_questions=partial(ask_ten, carve), authors=partial(authors, vlm, image, questions[0], carve))
 
 def stages(seconds, shared) -> dict: # of a `Result`; the `prefixes` of its session
     "Seconds of the stages of CARVE: the images' own passes stand alone"
-    return dict(image=shared.seconds, question=seconds['capture'] - shared.seconds, instruction=seconds['instruction'],
+    return dict(image=shared.seconds, question=seconds['capture'] - shared.seconds,
+        instruction=seconds['instruction'],
         map=seconds['map'] + seconds['region'], crop=shared.onward, answer=seconds['ask'] - shared.onward)
 
 def measure_ways(vlm, image, questions, names, rounds) -> dict:
-    "Medians of the seconds of each way, memory of a round that is not timed, the stages of CARVE: a row of the table"
-    row, timed = dict(n_prompt=len(vlm.prompt(image, questions[0], SHORT_ANSWER))), ways(vlm, image, questions)
+    """Medians of the seconds of each way, memory of a round that is not timed, the stages of CARVE: a row of
+    the table"""
+    row = dict(n_prompt=len(vlm.prompt(image, questions[0], SHORT_ANSWER)))
+    timed = ways(vlm, image, questions)
     def seconds(way):
         if vlm.device.type == 'cuda': torch.cuda.synchronize(vlm.device)
-        clock = time.process_time if vlm.device.type == 'cpu' and torch.get_num_threads() == 1 else time.perf_counter
+        clock = (time.process_time if vlm.device.type == 'cpu' and torch.get_num_threads() == 1
+            else time.perf_counter)
         start, value = clock(), way()
         if vlm.device.type == 'cuda': torch.cuda.synchronize(vlm.device)
         return clock() - start, value
     for name in names:
         with peak_memory(vlm.device) as peak: timed[name]()
         found, values = zip(*(seconds(timed[name]) for _ in range(rounds)))
-        row[name] = dict(s=float(np.median(found))/(len(questions) if name.startswith('ten') else 1), mb=peak[-1]/1e6)
+        row[name] = dict(s=float(np.median(found))/(len(questions) if name.startswith('ten') else 1),
+            mb=peak[-1]/1e6)
         print(f'{row["n_prompt"]} tokens: {LABELS[name]} {row[name]["s"]:.2f} s', file=sys.stderr)
         if name == 'carve':
             parts = pd.DataFrame([stages(*v) for v in values])
@@ -164,10 +187,16 @@ def run_bench(
     "Print what each way to answer costs"
     if model:
         shown = open_image(image) if image else make_scene(0).image
-        rows = [measure_ways(VLM.from_pretrained(model), shown, [question], [k for k in LABELS if not k.startswith('ten')], rounds)]
-    else: rows = [measure_ways(make_model(g), make_scene(0).image.resize((28*g, 28*g)), QUESTIONS, LABELS, rounds) for g in GRIDS]
+        rows = [measure_ways(VLM.from_pretrained(model), shown, [question],
+            [k for k in LABELS if not k.startswith('ten')], rounds)]
+    else:
+        rows = [measure_ways(make_model(g), make_scene(0).image.resize((28*g, 28*g)), QUESTIONS, LABELS,
+            rounds) for g in GRIDS]
     for row in rows:
         table = pd.DataFrame({LABELS[k]: row[k] for k in LABELS if k in row}).T
         print(f'{row["n_prompt"]} tokens\n{table.assign(plain=table.s/row["plain"]["s"]).to_string(float_format="%.2f")}')
-    meta = dict(threads=torch.get_num_threads(), torch=torch.__version__, transformers=transformers.__version__, model=model or 'random')
-    if out: replace_file(out, json.dumps(dict(tokens={str(r['n_prompt']): r for r in rows}, meta=meta), indent=1) + '\n')
+    meta = dict(threads=torch.get_num_threads(), torch=torch.__version__,
+        transformers=transformers.__version__, model=model or 'random')
+    if out:
+        replace_file(out, json.dumps(dict(tokens={str(r['n_prompt']): r for r in rows}, meta=meta), indent=1)
+            + '\n')

@@ -1,4 +1,4 @@
-"""Raise a variant of `carve-small` that writes boxes: asked where a thing is, it says four numbers, which `ask-box` reads.
+"""Raise a variant of `carve-small` that writes boxes: asked where an object is, it says four numbers, which `ask-box` reads.
 
 `python -m recipes.box_writer`: 93 minutes of one thread; `nbs/results/box-writer.json`."""
 import json
@@ -27,7 +27,7 @@ from .views import CELL, WHOLE_SCENE, draw_int, grid_crop, grid_view, open_backg
 
 LINES = 13                  # a side has the lines 0 to 13: the numbers that `carve-small` has words for
 FORM = BoxForm('Where is the {cue}?', LINES, 'recipes/box_writer.py', ' '.join([r'(\d+)']*4))
-LAYER = 1                   # behind it row and column of an image token are to be read
+LAYER = 1                   # after it row and column of an image token are to be read
 GRID = 16, 16
 BOX = Lesson('box', (GRID,), count=5, slots=10, length=16, n=(2, 12), side=(30, 70), crop=(300, 448))
 TAKEN = {'near-suffix': 1, 'suffix': 2, 'square': 2, 'pair16': 3}    # lessons of the last stage, and shares
@@ -45,7 +45,7 @@ def box_words(box, side) -> str:  # (x0, y0, x1, y1); (W, H)
 
 
 def box_batch(pool, seed, step) -> dict:
-    "As `lesson_batch`: an image of each scene, and where its things are"
+    "As `lesson_batch`: an image of each scene, and where its objects are"
     rng = np.random.default_rng([seed, 3, step])
     images, ids, targets, kinds = [], [], [], []
     for _ in range(BOX.count):
@@ -61,13 +61,16 @@ def box_batch(pool, seed, step) -> dict:
         ids.append(pad_rows(words, BOX.length))
         targets.append(pad_rows(answers, BOX.length, -100))
         kinds.append(kind)
-    return dict(images=[np.stack(images)], ids=np.stack(ids), targets=np.stack(targets), kinds=np.array(kinds))
+    return dict(images=[np.stack(images)], ids=np.stack(ids), targets=np.stack(targets),
+        kinds=np.array(kinds))
 
 
 def box_loss(modules, batch):
-    "The loss of the lessons, and that of a linear map from the first image's tokens behind `LAYER` to their rows and columns"
+    """The loss of the lessons, and that of a linear map from the first image's tokens behind `LAYER` to their
+    rows and columns"""
     m, behind = modules['vlm'], []
-    hook = m.model.language_model.layers[LAYER].register_forward_hook(lambda module, args, out: behind.append(out))
+    hook = m.model.language_model.layers[LAYER].register_forward_hook(
+        lambda module, args, out: behind.append(out))
     try: told, figures = lesson_loss(m, batch, MAGNIFY.drop)
     finally: hook.remove()
     height, width = (s//CELL for s in batch['images'][0].shape[1:3])
@@ -83,10 +86,12 @@ def train_box(out, **kw):
     "Go on from the packed `carve-small`, or from the checkpoint in `out`"
     vlm = Qwen2_5_VLForConditionalGeneration.from_pretrained(CHECKPOINTS/'carve-small', dtype=torch.float32)
     torch.manual_seed(0)
-    modules = nn.ModuleDict(dict(vlm=vlm, places=nn.Linear(vlm.config.text_config.hidden_size, 2*GRID[0]))).eval()
+    modules = nn.ModuleDict(dict(vlm=vlm,
+        places=nn.Linear(vlm.config.text_config.hidden_size, 2*GRID[0]))).eval()
     for name, p in modules.named_parameters(): p.requires_grad_(name.startswith((*MAGNIFY.trained, 'places')))
     pool = open_backgrounds(Path(out)/'backgrounds.npy')
-    def make(v, seed, i, step): return box_batch(pool, seed, step) if v is BOX else lesson_batch(v, pool, seed, step)
+    def make(v, seed, i, step):
+        return box_batch(pool, seed, step) if v is BOX else lesson_batch(v, pool, seed, step)
     def loss(v, batch):
         total, figures = box_loss(modules, batch)
         return total, {f'{v.name} {k}': x for k, x in figures.items() if k in ('right', 'missed')}
@@ -94,7 +99,7 @@ def train_box(out, **kw):
 
 
 def measure(vlm, out, n=300) -> dict:  # the variant; folder of the run
-    "As `equal_terms.kept`, and how often the view holds the middle of the thing"
+    "As `equal_terms.kept`, and how often the crop holds the middle of the target"
     vlm.family = replace(vlm.family, box_form=FORM)
     data = DataSet('digits', samples('digit', n, 'heldout', start=START))
     run = run_eval(data, vlm, ['none', *map(with_crop, CROPS)], out=out, progress=False)
@@ -113,7 +118,8 @@ def run(
     stop:int=None, # stop before this step
     n:int=300, # questions
 ):
-    "Train the variant, pack it into OUT/carve-small-box, ask it N questions; the same command goes on where it was stopped"
+    """Train the variant, pack it into OUT/carve-small-box, ask it N questions; the same command goes on where
+    it was stopped"""
     torch.set_num_threads(1)
     train_box(out, stop=stop)
     folder = pack_stage(out, MAGNIFY.name, Path(out)/'carve-small-box')

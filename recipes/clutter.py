@@ -1,20 +1,16 @@
 """Does clutter spread attention, and does that cost answers? A grid of scenes, and one scene on five backgrounds.
 
-`python -m recipes.clutter [--model MODEL] [--n N] [--ladders]` measures them and goes on where it was stopped: 4 to
-8 minutes each; `nbs/results/study/entropy`, `intervention`."""
+`python -m recipes.clutter MODEL [--part PART]`: 4 to 8 minutes a part; `nbs/results/study/entropy`, `intervention`."""
 from dataclasses import replace
 from functools import partial
 import numpy as np
 import pandas as pd
-from fastcore.script import call_parse
-from carve_nb.attention.vlm import VLM
-from carve_nb.core.io import TINY
 from carve_nb.core.saliency import pick_layers
 from carve_nb.data.records import image_key_of
 from carve_nb.data.scenes import make_scene, to_sample
-from carve_nb.studies.measure import measure_each, question_entropy
+from carve_nb.studies.measure import question_entropy
 from .correlation import logistic, spearman, try_estimate
-from .records import study_folder
+from .records import Part, run_parts, run_study
 
 ENTROPY_GRID = dict(
     texture=(0, .2, .35, .5, .65, .8, 1.),
@@ -24,7 +20,8 @@ LEVELS = dict(texture=(0, .25, .5, .75, 1.), color=(0, .02, .06, .15, .5))
 LADDERS = dict(texture=dict(color=.06), color=dict(texture=.25), both={}) # what rises: what stays
 
 def ask_scene(seed, kind, texture, color):
-    "A question about a held-out scene; if it has none of this kind, about the scene with a seed larger by a million"
+    """A question about a held-out scene; if it has none of this kind, about the scene with a seed larger by a
+    million"""
     sample = to_sample(make_scene(seed, texture=texture, color=color), kind)
     if not sample: return ask_scene(seed + 10**6, kind, texture, color)
     return replace(sample, id=f'{sample.id}-t{texture:g}-c{color:g}')
@@ -38,7 +35,8 @@ def intervention_samples(n, start=0):
     "The same objects, question and answer on five backgrounds; 45 have one question of each kind and ladder"
     for k in range(start, start + n):
         j, level = divmod(k, 5)
-        ladder, kind = list(LADDERS)[j % 3], ENTROPY_GRID['kind'][j//3 % 3]
+        ladder = list(LADDERS)[j % 3]
+        kind = ENTROPY_GRID['kind'][j//3 % 3]
         knobs = {name: values[level] for name, values in LEVELS.items()} | LADDERS[ladder]
         yield replace(ask_scene(30_000 + j, kind, **knobs), id=f'{ladder}-{j}-{kind}-{level}')
 
@@ -53,8 +51,10 @@ FEWEST = 10 # images; fewer carry no correlation and no odds
 COVARIATES = 'objects', 'side', 'tokens'
 
 def to_dataframe(records, step='last', layers='paper') -> pd.DataFrame:
-    "Return a row for each question: bits of the 'first' or 'last' generated token, mean of `pick_layers(layers)`"
-    prefixes, rows = dict(H='', share='share_', lift='lift_'), []
+    """Return a row for each question: bits of the 'first' or 'last' generated token, mean of
+    `pick_layers(layers)`"""
+    prefixes = dict(H='', share='share_', lift='lift_')
+    rows = []
     for r in records:
         row = {k: v for k, v in r.items() if k not in prefixes} | dict(image_key=image_key_of(r))
         for field, prefix in prefixes.items():
@@ -78,18 +78,15 @@ def associate(t, x, y) -> tuple:
 
     Rank correlation; with y 'correct' log-odds of a right answer per standard deviation, the kind of question held fixed too."""
     varies = [c for c in COVARIATES if c in t and t[c].notna().all() and t[c].nunique() > 1]
-    stat, known = partial(spearman, n=BOOTSTRAP_DRAWS), t[varies]
+    stat = partial(spearman, n=BOOTSTRAP_DRAWS)
+    known = t[varies]
     if y == 'correct': stat, known = logistic, pd.get_dummies(t.kind, drop_first=True).join(known)
-    estimate = lambda given: try_estimate(stat, t[x], t[y], given=given, clusters=t.image_key.tolist(), fewest=FEWEST)
+    estimate = lambda given: try_estimate(stat, t[x], t[y], given=given, clusters=t.image_key.tolist(),
+        fewest=FEWEST)
     return estimate(None), estimate(known.to_numpy(float)) if known.size else None
 
-@call_parse
-def main(
-    model:str=TINY, # name, folder or Hub id
-    n:int=0, # questions; 0: as many as chapter 1 has
-    ladders:bool=False # the same scenes on five backgrounds, in place of the grid
-):
-    "Measure clutter, entropy and answers"
-    vlm = VLM.from_pretrained(model)
-    if ladders: measure_each(measure_intervention, vlm, intervention_samples(n or 2250), study_folder('intervention', model))
-    else: measure_each(question_entropy, vlm, entropy_samples(n or 1575), study_folder('entropy', model))
+if __name__ == '__main__':
+    grid = Part('entropy', question_entropy, entropy_samples, 1575)
+    # the same scenes on five backgrounds
+    ladders = Part('intervention', measure_intervention, intervention_samples, 2250)
+    run_parts(dict(grid=grid, ladders=ladders), 'study_out', run_study)

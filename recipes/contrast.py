@@ -31,7 +31,8 @@ def caption_text(phrases) -> str:
 # %% ../nbs/training/two_models.ipynb #6d6e74af
 NEGATIVES = 'swap', 'color', 'shape', 'digit'
 
-def contradict(rng, phrases, visible, kind) -> list: # what a caption says; `Visible`s in view; one of `NEGATIVES`
+# what a caption says; `Visible`s in view; one of `NEGATIVES`
+def contradict(rng, phrases, visible, kind) -> list:
     """Return a false caption close to a true one, or None: phrases with the same grammar.
 
     swap: two objects exchange their colors, the same words bound otherwise; color, shape: another one, mostly one that is
@@ -50,7 +51,8 @@ def contradict(rng, phrases, visible, kind) -> list: # what a caption says; `Vis
         if not told: return None
         false[i] = color, shape, (digit + int(rng.integers(1, 10))) % 10, told
     else:
-        near, every = [pair[kind == 'shape'] for pair in have], list(COLORS) if kind == 'color' else SHAPES
+        near = [pair[kind == 'shape'] for pair in have]
+        every = list(COLORS) if kind == 'color' else SHAPES
         values = near if near and rng.random() < .7 else every
         pairs = [(v, shape) if kind == 'color' else (color, v) for v in values]
         fits = [p for p in pairs if p not in have]
@@ -85,7 +87,8 @@ class ContrastViews:
     least: int=1    # objects in a caption, at least, if there are so many
 
 def crop_captions(rng, seen, cut, v) -> tuple: # whole objects; cut objects; `ContrastViews`
-    "Return a caption of some of the objects in view, and false captions of each of `NEGATIVES`, or None; None without objects"
+    """Return a caption of some of the objects in view, and false captions of each of `NEGATIVES`, or None;
+    None without objects"""
     unsure = {o.name for o in cut}
     sure = [o for o in seen if o.name not in unsure]
     if not sure: return None
@@ -103,9 +106,12 @@ def _contrast_rows(rng, v, pool):
         for _ in range(v.views):
             image, seen, cut = grid_view(scene, grid_crop(rng, scene, v.grid, *v.crop), v.grid)
             captions = crop_captions(rng, seen, cut, v)
-            if captions: yield image, [(o.color, o.shape, o.digit, told) for o in seen + cut for told in (False, True)], *captions
+            if captions:
+                yield image, [(o.color, o.shape, o.digit, told) for o in seen + cut
+                    for told in (False, True)], *captions
 
-def contrast_batch(v, pool, seed, i) -> dict: # `ContrastViews`; backgrounds; seed of the training; number of the batch
+# `ContrastViews`; backgrounds; seed of the training; number of the batch
+def contrast_batch(v, pool, seed, i) -> dict:
     """Return a batch for the tower, the same whenever and wherever it is made.
 
     images [n, h, w, 3], texts [n, L], false [m, L], which [m, 2]: of which image and which of `NEGATIVES`,
@@ -122,14 +128,16 @@ def contrast_batch(v, pool, seed, i) -> dict: # `ContrastViews`; backgrounds; se
 
 # %% ../nbs/training/two_models.ipynb #06ef568c
 def to_frames(images) -> torch.Tensor: # uint8 [B, 12 rows, 12 columns, 3]
-    "Normalized patches as the stock processor orders them, [B * patches, 3 * 2 * 36]; both frames are the image"
+    """Normalized patches as the stock processor orders them, [B * patches, 3 * 2 * 36]; both frames are the
+    image"""
     B, H, W, _ = images.shape
     x = ((images.float()/255 - .5)/.25).view(B, H//CELL, MERGE, PATCH, W//CELL, MERGE, PATCH, 3)
     x = x.permute(0, 1, 4, 2, 5, 7, 3, 6).reshape(-1, 3, 1, PATCH**2)
     return x.expand(-1, -1, 2, -1).reshape(len(x), -1)
 
 def tower_tokens(visual, images) -> tuple: # stock tower; images of one grid
-    "Return image tokens in reading order: features [B, tokens, 4 width], and projected [B, tokens, decoder's width]"
+    """Return image tokens in reading order: features [B, tokens, 4 width], and projected [B, tokens,
+    decoder's width]"""
     B, H, W, _ = images.shape
     grid = torch.tensor([[1, H//PATCH, W//PATCH]], device=images.device)
     out = visual(to_frames(images), grid_thw=grid.expand(B, -1))
@@ -183,5 +191,6 @@ def contrast_loss(visual, head, batch) -> tuple: # stock tower; `ContrastHead`; 
     captions = z[:, own].masked_fill(barred, -1e4).T
     loss = (F.cross_entropy(rivals, own) + F.cross_entropy(captions, own))/2
     preferred = z[image, image] > z[image, len(own) + torch.arange(len(kinds), device=own.device)]
-    figures = dict(loss=loss.item(), scale=scale.item(), found=((captions.argmax(0) == own).sum().item(), len(own)))
+    figures = dict(loss=loss.item(), scale=scale.item(),
+        found=((captions.argmax(0) == own).sum().item(), len(own)))
     return loss, figures | right_by_kind(preferred, kinds, NEGATIVES)

@@ -1,10 +1,9 @@
 """Six controls that readers of the book missed: neutral words after the question, the target shown and not enlarged, several
 query tokens cut at once, the general map's token moved, clutter with the true region in sight, and the general map's own share at a word.
 
-`python -m recipes.controls PART MODEL [--n 200]`: minutes each; `nbs/results/trial/controls-PART-MODEL.jsonl.gz`."""
-from typing import Annotated
+`python -m recipes.controls MODEL [--part PART] [--n 200]`: minutes each; `nbs/results/trial/controls-PART-MODEL.jsonl.gz`."""
+from functools import partial
 import numpy as np
-from fastcore.script import call_parse
 from PIL import Image
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
@@ -20,12 +19,13 @@ from .clutter import ask_scene
 from .general_place import LAMBDAS
 from .invariance import TEN_INSTRUCTIONS
 from .knockout import read_under, row_places
-from .records import points_at, run_trial
+from .records import Part, points_at, run_parts
 
 FIRST_SEED = 1_660_000
 
 def measure_dots(vlm: VLM, sample) -> dict:
-    "Return whether the last position, and the last token before the chat template, point with 0 to 10 dots after the question"
+    """Return whether the last position, and the last token before the chat template, point with 0 to 10 dots
+    after the question"""
     session, read = Session(vlm, sample.image), []
     for k in range(11):
         rows = session.capture(sample.question + k*' .', suffix=None)
@@ -42,16 +42,20 @@ def gray_outside(image: Image.Image, box: tuple) -> Image.Image:
 def measure_shown(vlm: VLM, sample) -> dict:
     """Return right answers with the target enlarged, with the same pixels in their place and all others gray, both after the
     image, and with a box drawn around the target in the one image."""
-    oracle, session = Oracle.like(Lookup(tokens=None)), Session(vlm, sample.image, sample.box)
+    oracle = Oracle.like(Lookup(tokens=None))
+    session = Session(vlm, sample.image, sample.box)
     result = oracle.answer(session, sample.question)
     box = result.crop.box
-    shown = {'same size': [sample.image, gray_outside(sample.image, box)], 'drawn box': [draw_boxes(sample.image, [box])]}
+    shown = {'same size': [sample.image, gray_outside(sample.image, box)],
+        'drawn box': [draw_boxes(sample.image, [box])]}
     answers = {'none': result.plain_answer, 'enlarged': result.answer} | {
-        way: session.ask(sample.question, oracle.suffix, oracle.max_new_tokens, images) for way, images in shown.items()}
+        way: session.ask(sample.question, oracle.suffix, oracle.max_new_tokens, images)
+        for way, images in shown.items()}
     return dict(right={way: int(score_answer(answer, sample)) for way, answer in answers.items()})
 
 def measure_joint(vlm: VLM, sample) -> dict:
-    "Return whether the true answer stays if the object's word, the second and fourth token after it, or all three are cut from the image in all layers; and three others"
+    """Return whether the true answer stays if the object's word, the second and fourth token after it, or all
+    three are cut from the image in all layers; and three others"""
     prompt = vlm.prompt([sample.image], sample.question, SHORT_ANSWER)
     plain = vlm.generate(prompt, 8)
     tokens = [*vlm.tokenizer(sample.answers[0], add_special_tokens=False).input_ids, plain.tokens[-1]]
@@ -59,13 +63,18 @@ def measure_joint(vlm: VLM, sample) -> dict:
     three = [*places['word'], *places['+2'], *places['+4']]
     others = [i for i in range(places['before'][0], len(prompt)) if i not in three]
     rng = np.random.default_rng(int(sample.image_key.split('-')[1]))
-    cuts = {'word': [*places['word']], 'three': three, 'three others': sorted(rng.choice(others, len(three), replace=False).tolist())}
-    images, layers = prompt.columns.tolist(), [[*range(vlm.n_layers)]]
-    _, kept, _ = read_under(vlm, prompt, tokens, {name: (rows, images, layers) for name, rows in cuts.items()})
-    return dict(kind=sample.kind, right=int(plain == sample.answers[0]), kept=dict(zip(cuts, map(int, kept[1:]))))
+    cuts = {'word': [*places['word']], 'three': three,
+        'three others': sorted(rng.choice(others, len(three), replace=False).tolist())}
+    images = prompt.columns.tolist()
+    layers = [[*range(vlm.n_layers)]]
+    _, kept, _ = read_under(vlm, prompt, tokens,
+        {name: (rows, images, layers) for name, rows in cuts.items()})
+    return dict(kind=sample.kind, right=int(plain == sample.answers[0]),
+        kept=dict(zip(cuts, map(int, kept[1:]))))
 
 def measure_moved(vlm: VLM, sample) -> dict:
-    "Return pointing at the object's word: raw, and divided by the map of *description* at its place, moved by dots to the word's place, and by the token of G that stands there"
+    """Return pointing at the object's word: raw, and divided by the map of *description* at its place, moved
+    by dots to the word's place, and by the token of G that stands there"""
     session = Session(vlm, sample.image)
     rows = session.capture(sample.question)
     place = pick_words(rows.question_tokens, 'noun')[-1]
@@ -74,10 +83,12 @@ def measure_moved(vlm: VLM, sample) -> dict:
     moved = session.capture((place - own)*'. ' + GENERAL_INSTRUCTION)
     there = pick_words(moved.question_tokens, 'description')[-1]
     A_q = rows.read(query='noun')
-    general = {'rule': plain.read(query=[own]), 'moved': moved.read(query=[there]), 'same place': plain.read(query=[place])}
+    general = {'rule': plain.read(query=[own]), 'moved': moved.read(query=[there]),
+        'same place': plain.read(query=[place])}
     maps = {'raw': A_q.sum(0)} | {f'{way}, {name}': contrast(A_q, A_g, **fields).sum(0)
         for way, A_g in general.items() for name, fields in LAMBDAS.items()}
-    return dict(apart=there - place, points={way: int(points_at(S, rows.spans[0], sample.box)) for way, S in maps.items()})
+    return dict(apart=there - place,
+        points={way: int(points_at(S, rows.spans[0], sample.box)) for way, S in maps.items()})
 
 def measure_clutter(vlm: VLM, sample) -> dict:
     """Return right answers on the calmest and the busiest background of one scene: without a crop, with the true region's, and with
@@ -94,12 +105,16 @@ def measure_clutter(vlm: VLM, sample) -> dict:
     return dict(kind=sample.kind, right=right)
 
 def measure_share(vlm: VLM, sample) -> dict:
-    "Return the image's own share of the general map, over ten instructions, at the last content word and at the last position"
+    """Return the image's own share of the general map, over ten instructions, at the last content word and at
+    the last position"""
     turned = sample.image.transpose(Image.Transpose.ROTATE_180)
-    rows = [[vlm.capture(image, text, suffix=SHORT_ANSWER, max_new_tokens=1) for text in TEN_INSTRUCTIONS] for image in (sample.image, turned)]
-    return dict(share={q: float(own_share(np.stack([[r.read(query=q).numpy() for r in of] for of in rows]))) for q in ('noun', 'last')})
+    rows = [[vlm.capture(image, text, suffix=SHORT_ANSWER, max_new_tokens=1) for text in TEN_INSTRUCTIONS]
+        for image in (sample.image, turned)]
+    return dict(share={q: float(own_share(np.stack([[r.read(query=q).numpy() for r in of] for of in rows])))
+        for q in ('noun', 'last')})
 
-PARTS = {'dots': (measure_dots, ('digit',)), 'shown': (measure_shown, ('digit',)), 'joint': (measure_joint, ('color', 'shape')),
+PARTS = {'dots': (measure_dots, ('digit',)), 'shown': (measure_shown, ('digit',)),
+    'joint': (measure_joint, ('color', 'shape')),
     'moved': (measure_moved, ('digit',)), 'clutter': (measure_clutter, ('digit', 'color')),
     'share': (measure_share, ('digit',))}
 
@@ -107,13 +122,10 @@ def measure_control(vlm: VLM, part: str, record) -> dict:
     "Return what a part measures of one question"
     return dict(id=record.id) | PARTS[part][0](vlm, record.opened())
 
-@call_parse
-def run_controls(
-    part: Annotated[str, 'what to measure', dict(choices=[*PARTS])],
-    model: str, # name or folder
-    out: Annotated[str, 'folder of the records'] = 'trial',
-    n: int = 200, # questions
-):
-    "Measure one control on one model; the same command goes on where it was stopped"
-    asked = scene_records(n, PARTS[part][1], start=FIRST_SEED)
-    run_trial(f'controls-{part}-{{model}}', model, out, asked, lambda vlm, record: measure_control(vlm, part, record))
+def control(part: str) -> Part:
+    "Return the record of one of `PARTS`"
+    questions = partial(scene_records, kinds=PARTS[part][1], start=FIRST_SEED)
+    return Part(f'controls-{part}-{{model}}', lambda vlm, record: measure_control(vlm, part, record),
+        questions, 200)
+
+if __name__ == '__main__': run_parts({part: control(part) for part in PARTS}, 'trial')

@@ -19,8 +19,10 @@ def rank_correlation(x, y) -> np.ndarray:
     "Return the correlation of the ranks along the last axis"
     return correlate(stats.rankdata(x, axis=-1), stats.rankdata(y, axis=-1))
 
-def check_columns(*columns, given=None, clusters=None) -> tuple: # numbers [m]; covariates [m, k]; the image of each
-    "Return the columns, the covariates and a number for the image of each; raise an error where too little varies"
+# numbers [m]; covariates [m, k]; the image of each
+def check_columns(*columns, given=None, clusters=None) -> tuple:
+    """Return the columns, the covariates and a number for the image of each; raise an error where too little
+    varies"""
     arrays = check_scores(*columns)
     m = len(arrays[0])
     given = np.zeros((m, 0)) if given is None else np.asarray(given, float).reshape(m, -1)
@@ -44,28 +46,34 @@ def image_places(clusters) -> list:
     "Return where the questions on each image stand, images in order of appearance"
     return [np.array(places) for places in groupby(enumerate(clusters), 1, 0).values()]
 
-def bootstrap_values(stat, columns, n=2000, seed=0) -> np.ndarray: # columns [..., m] -> [...]; [m] arrays, one entry for each image
+# columns [..., m] -> [...]; [m] arrays, one entry for each image
+def bootstrap_values(stat, columns, n=2000, seed=0) -> np.ndarray:
     "Return a statistic of samples drawn with replacement, [n]"
     with np.errstate(invalid='ignore', divide='ignore'), warnings.catch_warnings():
         warnings.simplefilter('ignore', stats.DegenerateDataWarning)    # of an interval that is not asked for
         return stats.bootstrap(
-            columns, lambda *c, axis: stat(*c), n_resamples=n, batch=max(1, 1_000_000//len(columns[0])), paired=True,
+            columns, lambda *c, axis: stat(*c), n_resamples=n, batch=max(1, 1_000_000//len(columns[0])),
+            paired=True,
             method='percentile', rng=seed).bootstrap_distribution
 
 def expanded_ends(values, m) -> tuple: # [n] of `bootstrap_values`; questions or images that were drawn
-    "Return the 95 % interval of drawn values: percentiles, a little wider for few questions (Hesterberg 2015)"
+    """Return the 95 % interval of drawn values: percentiles, a little wider for few questions (Hesterberg
+    2015)"""
     tail = stats.norm.cdf(np.sqrt(m/(m - 1))*stats.t.ppf(TAIL, m - 1))
     return tuple(map(float, np.nanquantile(values, [tail, 1 - tail])))
 
-def draw_images(stat, columns, n, clusters, seed=0) -> np.ndarray: # as `bootstrap_values`; the image of each entry
+# as `bootstrap_values`; the image of each entry
+def draw_images(stat, columns, n, clusters, seed=0) -> np.ndarray:
     "Return a statistic of samples of whole images drawn with replacement"
-    rng, parts = np.random.default_rng(seed), image_places(clusters)
+    rng = np.random.default_rng(seed)
+    parts = image_places(clusters)
     draws = (np.concatenate([parts[i] for i in rng.integers(len(parts), size=len(parts))]) for _ in range(n))
     with np.errstate(invalid='ignore', divide='ignore'):
         return np.array([stat(*(np.asarray(c)[draw] for c in columns)) for draw in draws])
 
 def spearman(
-        x, y, n=2000, clusters=None, given=None) -> Estimate: # draws; the image of each question; covariates [m, k]
+        # draws; the image of each question; covariates [m, k]
+        x, y, n=2000, clusters=None, given=None) -> Estimate:
     "Return the rank correlation, or that of what covariates leave unexplained, with its bootstrap interval"
     x, y, given, images = check_columns(x, y, given=given, clusters=clusters)
     size, k = given.shape
@@ -85,7 +93,8 @@ def spearman(
     return Estimate(value, *expanded_ends(values, m), size, float(p))
 
 def logistic(x, y, given=None, clusters=None) -> Estimate: # y [m], between 0 and 1; the rest as in `spearman`
-    "Return the change of the log-odds of y per standard deviation of x, with an interval that takes images for independent"
+    """Return the change of the log-odds of y per standard deviation of x, with an interval that takes images
+    for independent"""
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
@@ -96,11 +105,13 @@ def logistic(x, y, given=None, clusters=None) -> Estimate: # y [m], between 0 an
     ranks = [np.linalg.matrix_rank(X[:, :j + 1]) for j in range(X.shape[1])]
     new = np.diff(ranks, prepend=0) > 0      # what follows from the columns before it says nothing
     if not new[-1] or min(y.sum(), (1 - y).sum()) < 5*(new.sum() - 1):
-        raise StatisticsError(f'x follows from the covariates, or {m} answers are too few: 5 of the rarer kind for each.')
+        raise StatisticsError(
+            f'x follows from the covariates, or {m} answers are too few: 5 of the rarer kind for each.')
     with warnings.catch_warnings(), np.errstate(over='ignore'):
         warnings.simplefilter('error', PerfectSeparationWarning)
         try: fit = GLM(y, X[:, new], Binomial()).fit(cov_type='cluster', cov_kwds=dict(groups=images))
-        except PerfectSeparationWarning: raise StatisticsError(f'{m} answers are separated without an error.') from None
+        except PerfectSeparationWarning:
+            raise StatisticsError(f'{m} answers are separated without an error.') from None
     slope = float(fit.params[-1])
     if abs(slope) > STEEPEST: raise StatisticsError(f'{m} answers are all but separated.')
     return Estimate(slope, *map(float, fit.conf_int(2*TAIL)[-1]), m, float(fit.pvalues[-1]))

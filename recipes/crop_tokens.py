@@ -1,4 +1,4 @@
-"""Accuracy over the image tokens of the second look, chosen on calibration scenes and tested on fresh ones.
+"""Accuracy over the image tokens of the crop, chosen on calibration scenes and tested on fresh ones.
 
 `python -m recipes.crop_tokens OUT`: 2.6 hours for all six parts; `nbs/results/crop_tokens/PART.json`."""
 
@@ -13,7 +13,7 @@ from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.runs.runner import run_eval
 from .records import lines_by_method
 
-TOKENS = 16, 36, 64, 100, 144, 196   # of a crop on the curve; None beside them: as many as the image
+TOKENS = 16, 36, 64, 100, 144, 196   # of a crop on the curve; None as well: as many as the image
 # chosen before the part `fresh` was asked; and, after it had failed there, before `again`
 FIRST, CHOSEN = 64, 144
 LOOKS = 'lookup', 'carve', 'oracle'
@@ -24,17 +24,19 @@ def with_tokens(method, tokens) -> str:
 
 CURVE = ['none', *(with_tokens(m, t) for m in LOOKS for t in (None, *TOKENS))]
 SIZED = ['none', *(with_tokens(m, t) for m in ('lookup', 'oracle') for t in (None, 36, 64, 144))]
-PARTS = dict(    # name: split, first seed, questions, sides of the things in pixels, methods
+PARTS = dict(    # name: split, first seed, questions, sides of the objects in pixels, methods
     calibration=('calibration', 925_000, 150, (36, 60), CURVE),
-    fresh=('heldout', 926_000, 600, (36, 60), ['none', *(with_tokens(m, t) for m in LOOKS for t in (None, FIRST))]),
-    again=('heldout', 927_000, 600, (36, 60), ['none', *(with_tokens(m, t) for m in LOOKS for t in (None, CHOSEN))]),
+    fresh=('heldout', 926_000, 600, (36, 60),
+        ['none', *(with_tokens(m, t) for m in LOOKS for t in (None, FIRST))]),
+    again=('heldout', 927_000, 600, (36, 60),
+        ['none', *(with_tokens(m, t) for m in LOOKS for t in (None, CHOSEN))]),
     small=('heldout', 928_000, 150, (22, 30), SIZED),
     large=('heldout', 929_000, 150, (64, 90), SIZED),
     others=('heldout', 929_500, 150, (36, 60), ['none', *(with_tokens(m, t) for t in (None, CHOSEN) for m in (
         'random', 'center', 'question-only', 'rel-att', *LOOKS))]))
 
 def scene_questions(split, start, n, side) -> list:
-    "Questions for a digit about scenes with things of some sides, the first from a seed on"
+    "Questions for a digit about scenes with objects of some sides, the first from a seed on"
     found, seed = [], start
     while len(found) < n:
         if sample := to_sample(make_scene(seed, split, side=side), 'digit'): found.append(sample)

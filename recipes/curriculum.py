@@ -78,7 +78,8 @@ def turn_what(rng, view):
         return f'What is at {place_of(o)}?', o.name
     row, column = rng.integers(0, 14, 2).tolist()
     covered = lambda x0, y0, x1, y1: x0 < 8*column + 8 and x1 > 8*column and y0 < 8*row + 8 and y1 > 8*row
-    if not any(covered(*o.box) for o in view.every): return f'What is at row {row} column {column}?', 'nothing'
+    if not any(covered(*o.box) for o in view.every):
+        return f'What is at row {row} column {column}?', 'nothing'
 
 # %% ../nbs/training/two_models.ipynb #d61fd3cf
 def turn_color(rng, view):
@@ -109,8 +110,10 @@ def turn_which(rng, view):
     if view.cut or not view.seen: return None
     o, ordered = choose_one(rng, view.seen), left_to_right(view.seen)
     if rng.random() < .5:
-        return f'Which objects are {o.color}?', join_words([with_article(p.shape) for p in ordered if p.color == o.color])
-    return f'What color are the {plural(o.shape)}?', join_words([p.color for p in ordered if p.shape == o.shape])
+        return (f'Which objects are {o.color}?',
+            join_words([with_article(p.shape) for p in ordered if p.color == o.color]))
+    return (f'What color are the {plural(o.shape)}?',
+        join_words([p.color for p in ordered if p.shape == o.shape]))
 
 def turn_by_digit(rng, view):
     "Return the object that carries a digit"
@@ -167,23 +170,27 @@ def turn_sentences(rng, view):
     if view.cut or not 2 <= len(view.seen) <= 8: return None
     first, *rest = [with_article(o.name) for o in left_to_right(view.seen)]
     then = ''.join(f' right of it there is {name}.' for name in rest)
-    return 'Describe the image from left to right.', f'there are {len(view.seen)} objects. {first} is at the left.{then}'
+    return ('Describe the image from left to right.',
+        f'there are {len(view.seen)} objects. {first} is at the left.{then}')
 
 # %% ../nbs/training/two_models.ipynb #88500690
 TURNS = dict(
     digit=(turn_digit, .3), color=(turn_color, .1), shape=(turn_shape, .1), exist=(turn_exist, .17),
-    count=(turn_scene('count'), .06), relation=(turn_scene('relation'), .06), twostep=(turn_scene('twostep'), .07),
+    count=(turn_scene('count'), .06), relation=(turn_scene('relation'), .06),
+    twostep=(turn_scene('twostep'), .07),
     where=(turn_where, .09), what=(turn_what, .05), instruction=(turn_general, .02))
 SMALL_TURNS = dict(
     digit=(turn_digit, .26), color=(turn_color, .08), shape=(turn_shape, .08), exist=(turn_exist, .16),
     count=(turn_scene('count'), .06), relation=(turn_relation, .07), twostep=(turn_scene('twostep'), .05),
-    which=(turn_which, .05), by_digit=(turn_by_digit, .05), ordinal=(turn_ordinal, .05), beside=(turn_beside, .05),
+    which=(turn_which, .05), by_digit=(turn_by_digit, .05), ordinal=(turn_ordinal, .05),
+    beside=(turn_beside, .05),
     frame=(lambda rng, view: None, .0001), general=(turn_description, .02), digits=(turn_digits, .01),
     sentences=(turn_sentences, .01))
 LONG_KINDS = 'general', 'digits', 'sentences'
 SHORT_KINDS = tuple(k for k in SMALL_TURNS if k not in LONG_KINDS)
 
-def draw_turns(rng, view, want, turns=TURNS, weights=(), once=False) -> list: # kind -> (function, share); other shares; each question once?
+# kind -> (function, share); other shares; each question once?
+def draw_turns(rng, view, want, turns=TURNS, weights=(), once=False) -> list:
     "Question–answer turns about a view: (question, answer, kind)"
     kinds, drawn, asked = list(turns), [], set()
     share = np.array(weights or [w for _, w in turns.values()], float)
@@ -215,7 +222,8 @@ def fill_slots(rng, turns, slots, length, count, short=.7, framed=lambda general
         if rng.random() < (.4 if general else short):
             question, answer = f'{question} {SHORT_ANSWER}', f'{count} objects' if general else answer
         q, a = encode(f'{question} assistant :'), (*encode(framed(general, answer)), 3)
-        ids[j], targets[j] = (q + a)[:length], ((-100,)*(len(q) - 1) + a)[:length]       # each token predicts the next one
+        # each token predicts the next one
+        ids[j], targets[j] = (q + a)[:length], ((-100,)*(len(q) - 1) + a)[:length]
         kinds[j] = list(TURNS).index(kind)
     return pad_rows(ids, length), pad_rows(targets, length, -100), kinds
 
@@ -255,7 +263,8 @@ def single_crop_row(rng, s, scene): # `Stage`
 
 # %% ../nbs/training/two_models.ipynb #cc4cf383
 def crop_pair_row(rng, s, scene): # `Stage`
-    "Return the whole view and a crop of it, with turns about the scene; digits mostly of objects that the crop shows"
+    """Return the whole view and a crop of it, with turns about the scene; digits mostly of objects that the
+    crop shows"""
     crop = draw_crop(rng, scene.objects, *s.crop)
     im, seen, cut = take_view(rng, scene, WHOLE_SCENE, 8*s.n, 0.)
     im2, seen2, _ = take_view(rng, scene, crop, 8*s.n, s.mask)

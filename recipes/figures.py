@@ -43,9 +43,15 @@ def image_link(image, side, quality=40) -> str: # an address that holds it
     image.resize((side, side)).save(buffer, 'WEBP', quality=quality, method=6)
     return f'data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}'
 
+def write_figure(path, figure: dict):
+    "Write the values of a figure as JSON without spaces"
+    text = json.dumps(figure, ensure_ascii=False, separators=(',', ':'))
+    Path(path).write_text(text + '\n', encoding='utf-8')
+
 def scene_facts(scene, query, seed) -> dict: # plain values
     "What is asked of a scene, and the truth"
-    return dict(seed=seed, question=query.question, truth=query.answer, target=list(query.box), size=list(scene.image.size))
+    return dict(seed=seed, question=query.question, truth=query.answer, target=list(query.box),
+        size=list(scene.image.size))
 
 def clutter_stage(vlm, seed, amount) -> dict: # plain values, for JSON
     "One stage of the knob"
@@ -54,7 +60,8 @@ def clutter_stage(vlm, seed, amount) -> dict: # plain values, for JSON
     layers = pick_layers('paper', vlm.n_layers)
     shares = {k: m[0, layers]/m[0, layers].sum(-1, keepdim=True) for k, m in maps.items()}
     return dict(
-        shape=[len(layers), *q.spans[0].grid], texture=round(texture(scene.image), 4), color=round(color(scene.image), 4),
+        shape=[len(layers), *q.spans[0].grid], texture=round(texture(scene.image), 4),
+        color=round(color(scene.image), 4),
         answer=str(q.answer), H={k: round(entropy(s).mean().item(), 4) for k, s in shares.items()},
         maps={k: encode_weights(s) for k, s in shares.items()}, image=image_link(scene.image, 192))
 
@@ -66,13 +73,15 @@ def clutter_figure(vlm, seed) -> dict: # plain values, for JSON
 
 SWITCHES = dict(sentence=(':suffix=None', ''), word=('', ':query=noun'), divide=('question-only', 'carve'))
 
-WHICH = ('The second panel is attention as it is usually read. Then one switch of three at a time: nothing behind the question, the row of '
+WHICH = (
+    'The second panel is attention as it is usually read. Then one switch of three at a time: nothing behind the question, the row of '
     'the last content word, or the map divided by that of a general instruction.')
 
 def switch_settings() -> dict: # '011' (no sentence, the word's row, divided) -> method
     "The methods that the three switches stand for, off and on"
     on = [(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
-    return {f'{i}{j}{k}': SWITCHES['divide'][k] + SWITCHES['word'][j] + SWITCHES['sentence'][i] for i, j, k in on}
+    return {f'{i}{j}{k}': SWITCHES['divide'][k] + SWITCHES['word'][j] + SWITCHES['sentence'][i]
+        for i, j, k in on}
 
 def shares(run, method, key) -> list: # [share, lo, hi] in %
     "How many lines of a method are right, or point, with the interval"
@@ -87,67 +96,84 @@ def switch_figure(vlm, seed, run) -> tuple: # plain values, for JSON; image for 
     for (k, m), r in zip(switch_settings().items(), results.values()):
         alone = 'none' + SWITCHES['sentence'][int(k[0])]
         found[k] = dict(
-            method=m, map=np.rint(999*r.saliency.values/r.saliency.values.max()).astype(int).tolist(), crop=list(r.crop.box), answer=str(r),
-            plain=str(r.plain_answer), pointing=r.saliency.points_at(query.box), pointing_rates=shares(run, m, 'pointing'),
+            method=m, map=np.rint(999*r.saliency.values/r.saliency.values.max()).astype(int).tolist(),
+            crop=list(r.crop.box), answer=str(r),
+            plain=str(r.plain_answer), pointing=r.saliency.points_at(query.box),
+            pointing_rates=shares(run, m, 'pointing'),
             right=shares(run, m, 'score'), alone=shares(run, alone, 'score'))
-    titles = {'100': 'as usually read', '000': 'no sentence', '110': 'row of the word', '101': 'divided, same row'}
-    look = lambda o, box: draw_boxes(outline_target(o, widen_box(query.box)), [box] if box else [], CONCEPT_COLORS['contrast'])
-    panels = {f'{t}: “{found[k]["answer"]}”': look(results[k].saliency.plot(), found[k]['crop']) for k, t in titles.items()}
+    titles = {'100': 'as usually read', '000': 'no sentence', '110': 'row of the word',
+        '101': 'divided, same row'}
+    look = lambda o, box: draw_boxes(outline_target(o, widen_box(query.box)), [box] if box else [],
+        CONCEPT_COLORS['contrast'])
+    panels = {f'{t}: “{found[k]["answer"]}”': look(results[k].saliency.plot(), found[k]['crop'])
+        for k, t in titles.items()}
     figure = dict(
-        scene_facts(scene, query, seed), word=query.question.rstrip('?').split()[-1], grid=list(results['100'].saliency.values.shape),
+        scene_facts(scene, query, seed), word=query.question.rstrip('?').split()[-1],
+        grid=list(results['100'].saliency.values.shape),
         n=len(run.select('none', 'digit')), switches=found, image=image_link(scene.image, 448, 70))
-    return figure, plot_panels({'the image': look(scene.image, None)} | panels, f'{query.question} {WHICH}', 330)
+    return figure, plot_panels({'the image': look(scene.image, None)} | panels, f'{query.question} {WHICH}',
+        330)
 
 def size_stage(vlm, seed, step) -> tuple: # plain values, for JSON; image for those without scripts
-    "A thing of one size: both answers, and where `lookup` looks"
+    "A target of one size: both answers, and the map and crop of `lookup`"
     r = eye_question(seed, 'digit', step).opened()
-    found, target = make_method('lookup')(vlm, r.image, r.question), list(r.boxes[0])
+    found = make_method('lookup')(vlm, r.image, r.question)
+    target = list(r.boxes[0])
     S = found.saliency
     stage = dict(
-        share=round(100*share(step), 1), side=r.image.width, target=target, map=np.rint(999*S.values/S.values.max()).astype(int).tolist(),
-        pointing=S.points_at(target), crop=list(found.crop.box), alone=str(found.plain_answer), looked=str(found),
+        share=round(100*share(step), 1), side=r.image.width, target=target,
+        map=np.rint(999*S.values/S.values.max()).astype(int).tolist(),
+        pointing=S.points_at(target), crop=list(found.crop.box), alone=str(found.plain_answer),
+        looked=str(found),
         image=image_link(r.image, 256, 45), shown=image_link(found.crop.image, 192, 55))
-    return stage, draw_boxes(r.image, [widen_box(target, r.image.width//50), found.crop.box], ['white', CONCEPT_COLORS['contrast']], r.image.width//150)
+    return stage, draw_boxes(r.image, [widen_box(target, r.image.width//50), found.crop.box],
+        ['white', CONCEPT_COLORS['contrast']], r.image.width//150)
 
 def size_figure(vlm, seed) -> tuple: # plain values, for JSON; image for those without scripts
-    "Everything that the figure whose thing shrinks is drawn from"
+    "Everything that the figure whose target shrinks is drawn from"
     asked = eye_question(seed, 'digit', 0)
     stages, images = zip(*(size_stage(vlm, seed, step) for step in range(0, 17, 2)))
-    panels = {f'{s["share"]:g} %: alone {s["alone"]}, lookup {s["looked"]}': p for s, p in zip(stages, images)}
+    panels = {f'{s["share"]:g} %: alone {s["alone"]}, lookup {s["looked"]}': p
+        for s, p in zip(stages, images)}
     shown = dict([*panels.items()][2::2])
     figure = dict(seed=seed, question=asked.question, truth=asked.answer, stages=stages)
-    return figure, plot_panels(shown, f'{asked.question} ({asked.answer}) One thing at four sizes, in % of the side of the image.', 330)
+    return figure, plot_panels(shown,
+        f'{asked.question} ({asked.answer}) One thing at four sizes, in % of the side of the image.', 330)
 
-ASKED = dict(exist='is it there?', color='what color?', shape='what shape?', crop='a digit, second look')   # of the records
+# of the records
+ASKED = dict(exist='is it there?', color='what color?', shape='what shape?', crop='a digit, second look')
 
 def word_at(vlm, kind) -> list: # the tokens of one question, at `POSITIONS`
-    "What stands where, in a question of a kind"
+    "The tokens of a question of a kind at `POSITIONS`"
     sample, = samples('digit' if kind == 'crop' else kind, 1, start=START)
     prompt = vlm.prompt([sample.image]*(2 if kind == 'crop' else 1), sample.question, SHORT_ANSWER)
     places = row_places(prompt, 1)
-    return [prompt.tokens[places[p][-1]].strip('Ġ▁ ') or '↵' for p in POSITIONS]
+    return [prompt.tokens[places[p][-1]].strip().lower() or '↵' for p in POSITIONS]
 
 def rows_figure(models) -> dict: # loaded; plain values, for JSON
     "Everything that the figure of rows is drawn from, in %"
     figure = {}
     for vlm in models:
         for kind, asked in ASKED.items():
-            pointing, lost = position_by_layer(load_knockout(f'nbs/results/knockout/{vlm.name}-{kind}.jsonl.gz'))
+            pointing, lost = position_by_layer(
+                load_knockout(f'nbs/results/knockout/{vlm.name}-{kind}.jsonl.gz'))
             percent = lambda cells: (100*cells.mean(0)).round(1).tolist()
             layers = [*map(str, range(pointing.shape[1] - 1)), 'all']
             figure.setdefault(str(vlm.name), {})[asked] = dict(
-                n=len(pointing), layers=layers, tokens=word_at(vlm, kind), pointing=percent(pointing), lost=percent(lost))
+                n=len(pointing), layers=layers, tokens=word_at(vlm, kind), pointing=percent(pointing),
+                lost=percent(lost))
     return figure
 
 if __name__ == '__main__':
-    tiny, small = VLM.from_pretrained('carve-tiny'), VLM.from_pretrained('carve-small')
+    tiny = VLM.from_pretrained('carve-tiny')
+    small = VLM.from_pretrained('carve-small')
     clutter = clutter_figure(tiny, 145)
     switches, image = switch_figure(small, 145, read_run('nbs/results/switches-small'))
     size, still = size_figure(small, 945_600)
     folder = Path('nbs/results/figure')
-    kept = {folder/'clutter.json': clutter, folder/'size.json': size, folder/'rows.json': rows_figure([small, tiny]),
+    kept = {folder/'clutter.json': clutter, folder/'size.json': size,
+        folder/'rows.json': rows_figure([small, tiny]),
             Path('carve_nb/records/switches.json'): switches}
-    for path, figure in kept.items():
-        text = json.dumps(figure, ensure_ascii=False, separators=(',', ':'))
-        path.write_text(text + '\n', encoding='utf-8')
-    for name, drawn in dict(switches=image, size=still).items(): drawn.save(f'nbs/images/{name}.png', optimize=True)
+    for path, figure in kept.items(): write_figure(path, figure)
+    for name, drawn in dict(switches=image, size=still).items():
+        drawn.save(f'nbs/images/{name}.png', optimize=True)

@@ -1,6 +1,6 @@
 """How the reference model and CARVE do on scenes painted in other styles than those of the training.
 
-`python -m recipes.generalization`: 34 minutes; `nbs/results/study/generalization`."""
+`python -m recipes.generalization MODEL`: 34 minutes; `nbs/results/study/generalization`."""
 
 from dataclasses import dataclass, replace
 import pandas as pd
@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 from carve_nb.data.drawing import FONT, PHOTOS, _photo_crop, background, sprite
 from carve_nb.data.scenes import Scene, _blobs, _lay_out, _reading_order, _rng, make_scene, to_sample
 from .ablation import ask_all, paired
-from .records import run_recipe
+from .records import Part, run_parts, run_study
 
 @dataclass(frozen=True)
 class Style:
@@ -16,7 +16,7 @@ class Style:
     fonts: tuple = (FONT,) # of matplotlib; each digit has one of them
     filled: bool = True    # filled shapes with a rim, else outlines in the color
     turn: float = 0        # degrees by which an object may be turned to either side
-    photo: bool = False    # a photograph behind, else a pattern with two knobs
+    photo: bool = False    # a photograph as background, else a pattern with two knobs
     border: int = 0        # pixels of white around the image
     scale: int = 1         # times the side of the image; objects keep their size
 
@@ -27,12 +27,16 @@ class Style:
 
 STYLES = dict(
     own=Style(), fonts=Style(fonts=('DejaVuSerif-Bold', 'DejaVuSansMono-Bold', 'STIXGeneralBol', 'cmb10')),
-    outlines=Style(filled=False), turned=Style(turn=40), photographs=Style(photo=True), border=Style(border=64),
+    outlines=Style(filled=False), turned=Style(turn=40), photographs=Style(photo=True),
+    border=Style(border=64),
     large=Style(scale=2))
 
 def styled_scene(seed, style, split='heldout') -> Scene: # one of `STYLES`
     "Paint the scene of a seed in a style, bit-identical each time; in its own style as `make_scene` does"
-    how, scene, rng, paint_rng = STYLES[style], make_scene(seed, split), _rng(split, seed, 2), _rng(split, seed, 3)
+    how = STYLES[style]
+    scene = make_scene(seed, split)
+    rng = _rng(split, seed, 2)
+    paint_rng = _rng(split, seed, 3)
     painted = [(replace(o, box=how.place(o.box)), rgb, dark) for o, rgb, dark in _lay_out(seed, split)]
     if how.photo: image = _photo_crop(rng, PHOTOS[split]).convert('RGB')
     else:
@@ -40,7 +44,8 @@ def styled_scene(seed, style, split='heldout') -> Scene: # one of `STYLES`
         _blobs(image, rng, int(24*scene.texture))
     image = ImageOps.expand(ImageOps.scale(image, how.scale), how.border, 'white')
     for o, rgb, dark in painted:
-        font, turn = how.fonts[paint_rng.integers(len(how.fonts))], paint_rng.uniform(-how.turn, how.turn)
+        font = how.fonts[paint_rng.integers(len(how.fonts))]
+        turn = paint_rng.uniform(-how.turn, how.turn)
         px = o.box[2] - o.box[0]
         drawn = sprite(rgb, o.shape, o.digit, px, dark, font, how.filled)
         if turn: drawn = drawn.rotate(turn, Image.BICUBIC, expand=True).resize((px, px), Image.LANCZOS)
@@ -51,7 +56,8 @@ def generalization_samples(n, start=0):
     "Held-out digit questions, each in every style, those of one seed in turn"
     styles = list(STYLES)
     for i in range(n):
-        style, scene = styles[i % len(styles)], styled_scene(start + i//len(styles), styles[i % len(styles)])
+        style = styles[i % len(styles)]
+        scene = styled_scene(start + i//len(styles), styles[i % len(styles)])
         name = scene.name if style == 'own' else f'{scene.name}-{style}'
         sample = to_sample(scene, 'digit')
         yield replace(sample, id=f'{name}-digit', image_key=name)
@@ -70,7 +76,8 @@ def measure_generalization(vlm, sample, methods=STYLE_METHODS) -> dict: # of `ge
 
 def style_scores(records, key='correct') -> pd.DataFrame: # of `measure_generalization`; or 'points'
     "A row for each seed, a column for each (style, method) that has this score"
-    cells = {(r['id'].split('-')[1], r['style'], m): got[key] for r in records for m, got in r['made'].items() if key in got}
+    cells = {(r['id'].split('-')[1], r['style'], m): got[key] for r in records
+        for m, got in r['made'].items() if key in got}
     return pd.Series(cells).unstack([1, 2])
 
 def style_gains(records) -> pd.DataFrame:
@@ -79,11 +86,13 @@ def style_gains(records) -> pd.DataFrame:
     return paired({(style, m): (right[style, m], right[style, 'none']) for style, m in right if m != 'none'})
 
 def compare_with_own(records) -> tuple:
-    "The baseline, and CARVE's gain, in each style against our own, seed by seed; seeds that a style lacks do not count"
+    """The baseline, and CARVE's gain, in each style against our own, seed by seed; seeds that a style lacks
+    do not count"""
     right = style_scores(records).dropna()
     plain = right.xs('none', axis=1, level=1)
     gain = right.xs('carve', axis=1, level=1) - plain
     return tuple(paired({k: (t[k], t.own) for k in STYLES if k != 'own'}) for t in (plain, gain))
 
 if __name__ == '__main__':
-    run_recipe('generalization', measure_generalization, generalization_samples, 1050)
+    run_parts(dict(all=Part('generalization', measure_generalization, generalization_samples, 1050)),
+        'study_out', run_study)

@@ -1,6 +1,6 @@
 """How much of a general map is the image's and the place's own, and how much changes with its wording.
 
-`python -m recipes.invariance`, and `--model carve-small --n 60`: 6 and 8 minutes; `nbs/results/study/invariance`."""
+`python -m recipes.invariance carve-tiny`, and `carve-small --n 60`: 6 and 8 minutes; `nbs/results/study/invariance`."""
 
 import numpy as np
 from PIL import Image
@@ -13,7 +13,7 @@ from carve_nb.formulas.variance import VARIANCE_PARTS, log_maps, variance_parts
 from carve_nb.models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER
 from .correlation import bootstrap_values, expanded_ends
 from .layers import image_means
-from .records import run_recipe
+from .records import Part, run_parts, run_study
 
 TEN_INSTRUCTIONS = (
     *GENERAL_INSTRUCTIONS,
@@ -23,7 +23,8 @@ TEN_INSTRUCTIONS = (
     'What objects do you see there?',
     'Describe the objects and the background.')
 
-def instruction_maps(vlm, image, texts, suffix=SHORT_ANSWER) -> tuple: # [M, L, Nv], where they lie: an `ImageSpan`
+# [M, L, Nv], where they lie: an `ImageSpan`
+def instruction_maps(vlm, image, texts, suffix=SHORT_ANSWER) -> tuple:
     "Return one map for each text, question or instruction: head-mean attention of the last token"
     session = Session(vlm, image, shared=False)
     rows = [session.capture(t, suffix=suffix, question_rows=False) for t in texts]
@@ -40,7 +41,8 @@ UNRELATED_QUESTIONS = (
     'Which number is on the green triangle?',
     'Where is the cross?')
 
-def least_delta(A_gs, lam=.1): # [M, ..., Nv] maps of M >= 2 general instructions -> [..., Nv] float32 between 0 and 1
+# [M, ..., Nv] maps of M >= 2 general instructions -> [..., Nv] float32 between 0 and 1
+def least_delta(A_gs, lam=.1):
     """A lower bound of δ at each patch, from the differences of general maps, each scaled to the same total.
 
     `lam` is added to both, in units of the mean; it can only lower the bound."""
@@ -50,15 +52,18 @@ def least_delta(A_gs, lam=.1): # [M, ..., Nv] maps of M >= 2 general instruction
     return ((x.amax(0) - x.amin(0)) / 2).tanh()
 
 def measure_invariance(vlm, sample) -> dict:
-    "Variance of the log maps, under ten instructions and five questions, of an image and the same turned by 180 degrees; the least δ"
+    """Variance of the log maps, under ten instructions and five questions, of an image and the same turned by
+    180 degrees; the least δ"""
     image, floor = sample.image.convert('RGB'), .1      # κ
     turned = image.transpose(Image.Transpose.ROTATE_180)
     def maps(texts): return np.stack([instruction_maps(vlm, im, texts)[0] for im in (image, turned)])
     def parts(A): return {k: np.round(v, 6).tolist() for k, v in variance_parts(log_maps(A, floor)).items()}
     G = maps(TEN_INSTRUCTIONS)
-    delta, w = least_delta(G[0], floor).numpy(), G[0].mean(0)
+    delta = least_delta(G[0], floor).numpy()
+    w = G[0].mean(0)
     weighted = (delta*w).sum(-1)/w.sum(-1).clip(1e-30)
-    return dict(id=sample.id, general=parts(G), question=parts(maps(UNRELATED_QUESTIONS)), delta=np.round(weighted, 6).tolist())
+    return dict(id=sample.id, general=parts(G), question=parts(maps(UNRELATED_QUESTIONS)),
+        delta=np.round(weighted, 6).tolist())
 
 def part_sums(records, group, parts, layer=None) -> tuple: # 'general' or 'question'; some of `VARIANCE_PARTS`
     "Variance of some parts, and all of it, of each image"
@@ -73,7 +78,8 @@ def part_share(records, group, parts, layer=None) -> Estimate:
         return a / np.where(np.abs(b) > 1e-12, b, np.nan)
     some, total = part_sums(records, group, parts, layer)
     value = float(share(some, total))
-    ends = expanded_ends(bootstrap_values(share, [some, total]), len(some)) if np.isfinite(value) and len(some) > 1 else (value, value)
+    ends = expanded_ends(bootstrap_values(share, [some, total]),
+        len(some)) if np.isfinite(value) and len(some) > 1 else (value, value)
     return Estimate(value, *ends, len(some))
 
 def image_share(records, group) -> np.ndarray:
@@ -82,4 +88,5 @@ def image_share(records, group) -> np.ndarray:
     return some/total.clip(1e-12)
 
 if __name__ == '__main__':
-    run_recipe('invariance', measure_invariance, invariance_samples, 200)
+    run_parts(dict(all=Part('invariance', measure_invariance, invariance_samples, 200)), 'study_out',
+        run_study)

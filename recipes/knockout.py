@@ -1,16 +1,16 @@
 """One query token after another is cut from the image, layer by layer, or the whole image is hidden from a layer: which answers are lost, and do they pass where attention points?
 
-`python -m recipes.knockout MODEL [--n 300]`: 36 minutes a model, `--gain --n 600` 12; `nbs/results/knockout/MODEL-KIND.jsonl.gz`."""
+`python -m recipes.knockout MODEL [--part PART] [--n N]`: 36 minutes a model, the part `gain` 12; `nbs/results/knockout/MODEL-KIND.jsonl.gz`."""
 
 import copy
 import gzip
 import json
-from contextlib import contextmanager
-from typing import Annotated
+from functools import partial
 import numpy as np
 import torch
-from fastcore.script import call_parse
-from carve_nb.models.kernel import CACHE, mask_rows, recording, restore
+from torch import Tensor
+from carve_nb.attention.edits import Edit, applying
+from carve_nb.models.kernel import CACHE, recording
 from carve_nb.attention.session import Session
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.text import pick_words
@@ -19,12 +19,14 @@ from carve_nb.method.lookup import Lookup
 from carve_nb.models.model import model_lock
 from carve_nb.models.prefix_cache import own_loose
 from carve_nb.models.prompts import SHORT_ANSWER
-from .records import run_trial
+from .records import Part, of_question, run_parts
 
-FROM = 'before', '-1', 'word', *(f'+{k}' for k in range(1, 7)), 'last', 'later'   # whose row, in the order of the prompt
+# whose row, in the order of the prompt
+FROM = 'before', '-1', 'word', *(f'+{k}' for k in range(1, 7)), 'last', 'later'
 
 def row_places(prompt, n) -> dict: # `Prompt`; tokens of the answer, its end among them; -> name -> positions
-    "Positions behind the images: the thing's word, what stands before and behind it, the last of the prompt, the answer's own"
+    """Positions after the images: the object's word, the tokens before and after it, the last of the
+    prompt, the answer's own"""
     start, N = max(s.end for s in prompt.spans), len(prompt)
     word = [prompt.question[i] for i in pick_words([prompt.tokens[i] for i in prompt.question], 'noun')]
     found = {'before': range(start, word[0] - 1), '-1': [word[0] - 1], 'word': word}
@@ -49,14 +51,18 @@ def cut_names(n) -> list: # layers of the decoder; of (path, set of layers)
 def blocked_paths(prompt, n, rng) -> dict: # as in `row_places`; -> name -> (rows, columns)
     "What each cut keeps from whom: a row from the images, or the last position from words"
     start, N = max(s.end for s in prompt.spans), len(prompt)
-    images, places = prompt.columns.tolist(), row_places(prompt, n)
-    word, behind, last = places['word'], range(start, N + n - 1), N - 1
+    images = prompt.columns.tolist()
+    places = row_places(prompt, n)
+    word = places['word']
+    behind = range(start, N + n - 1)
+    last = N - 1
     others = [i for i in range(start, last) if i not in word]
     drawn, other = (rng.choice(others, len(word), replace=False).tolist() for _ in CONTROLS)
     cuts = {k: (rows, images) for k, rows in places.items()}
     cuts |= {'all': (behind, images), 'only word': ([i for i in behind if i not in word], images)}
     cuts |= {'only last': (others + word, images), 'word > last': ([last], word)}
-    cuts |= {'word > behind': (range(word[-1] + 1, N + n - 1), word), 'text > last': ([last], range(start, last))}
+    cuts |= {'word > behind': (range(word[-1] + 1, N + n - 1), word),
+        'text > last': ([last], range(start, last))}
     return cuts | {'random': (drawn, images), 'random > last': ([last], other)}
 
 def path_layers(n, path, rng) -> list: # layers of the decoder; of `PATHS`
@@ -65,44 +71,39 @@ def path_layers(n, path, rng) -> list: # layers of the decoder; of `PATHS`
     if path not in CONTROLS: return sets
     return [sorted(rng.choice(n, len(s), replace=False).tolist()) for s in sets]
 
-@contextmanager
-def closing(vlm, closed): # layer -> [B, Q, K] bool: keys that a row may not see in that layer
-    "Inside the block each row sees what it would see but for that: for one pass of all B"
-    def masked(module, args, kw):
-        shut = closed(module.layer_idx)
-        if not shut.any(): return args, kw
-        (_, Q, K), device = shut.shape, kw['hidden_states'].device
-        before = mask_rows(kw['attention_mask'], torch.arange(Q, device=device), Q, K)
-        if before is None: before = torch.arange(K, device=device) <= torch.arange(K - Q, K, device=device)[:, None]
-        if before.dtype == torch.bool: seen = before & ~shut.to(device)[:, None]
-        else: seen = before.masked_fill(shut.to(device)[:, None], torch.finfo(before.dtype).min)
-        return args, kw | dict(attention_mask=seen)
-    hooks = []
-    def close():
-        for hook in hooks: hook.remove()
-    with restore(close):
-        layers = [m for m in vlm.model.modules() if hasattr(m, 'layer_idx') and getattr(m, 'config', None) is vlm.text_config]
-        hooks += [m.register_forward_pre_hook(masked, with_kwargs=True) for m in layers]
-        yield
+def closing(layers: list[int], start: int, shut: Tensor, cut: Tensor) -> Edit: # [Q, K] bool; [B, layers] bool
+    """Make the edit of rows from `start` on that hides the keys of `shut` from them, for the B of a batch in
+    the layers of `cut`"""
+    def hide(layer, scores, rows):
+        hidden = (shut & cut[:, layer, None, None])[:, None]
+        return scores.masked_fill(hidden.to(scores.device), torch.finfo(scores.dtype).min)
+    return Edit(layers, scores=hide, after=start)
 
-def read_under(vlm, prompt, tokens, paths) -> tuple: # the answer's tokens; name -> (rows, columns, sets of layers)
-    """The answer's log-probability [1 + cuts]; is it the most likely? The rows behind the images [R, L, Nv], mean of the heads.
+# the answer's tokens; name -> (rows, columns, sets of layers)
+def read_under(vlm, prompt, tokens, paths) -> tuple:
+    """The answer's log-probability [1 + cuts]; is it the most likely? The attention of the tokens after the images [R, L, Nv], mean of the heads.
 
-    First without a cut, of which the rows are, then under each of `cut_names`. What stands before the first row of a cut is read
+    First without a cut, of which the rows are, then under each of `cut_names`. The tokens before the first one of a cut are read
     once, and the sets of layers of a path are a batch."""
-    start, N, T = max(s.end for s in prompt.spans), len(prompt), len(tokens)
+    start = max(s.end for s in prompt.spans)
+    N = len(prompt)
+    T = len(tokens)
     inputs, images = vlm.to_device(prompt), prompt.columns
     answer = torch.tensor(tokens, device=vlm.device)
-    ids, at = torch.cat([inputs['input_ids'][0], answer[:-1]]), [*range(start, N + T - 1)]
+    ids = torch.cat([inputs['input_ids'][0], answer[:-1]])
+    at = [*range(start, N + T - 1)]
     head = {k: v[:, :start] if v.ndim == 2 and v.shape[1] == N else v for k, v in inputs.items()}
     logp, kept = [], []
     def score(cache, lo, n):
-        left = min(T, len(ids) - lo)     # tokens of the answer behind the first row: no cut reaches those before
+        # tokens of the answer after the first row: no cut reaches those before
+        left = min(T, len(ids) - lo)
         out = vlm.model(input_ids=ids[None, lo:].expand(n, -1), **{CACHE: cache}, logits_to_keep=left)
         logits = out.logits.float()
         got = logits.log_softmax(-1)[:, range(left), answer[-left:]]
         same = logits.argmax(-1) == answer[-left:]
-        if left < T: got, same = (torch.cat([f[0][:, :-left].expand(n, -1), g], 1) for f, g in ((logp, got), (kept, same)))
+        if left < T:
+            got, same = (torch.cat([f[0][:, :-left].expand(n, -1), g], 1)
+                for f, g in ((logp, got), (kept, same)))
         logp.append(got)
         kept.append(same)
     with model_lock(vlm.model), own_loose(vlm.model):
@@ -116,16 +117,18 @@ def read_under(vlm, prompt, tokens, paths) -> tuple: # the answer's tokens; name
             for i, layers in enumerate(sets): cut[i, layers] = True
             cache = copy.copy(read)
             cache.layers = [copy.copy(l) for l in read.layers]
-            for l in cache.layers: l.keys, l.values = (t[:, :, :lo].expand(len(sets), -1, -1, -1) for t in (l.keys, l.values))
-            with closing(vlm, lambda layer: shut & cut[:, layer, None, None]): score(cache, lo, len(sets))
+            for l in cache.layers:
+                l.keys, l.values = (t[:, :, :lo].expand(len(sets), -1, -1, -1) for t in (l.keys, l.values))
+            with applying(vlm, closing(vlm.layers, lo, shut, cut)): score(cache, lo, len(sets))
     logp, kept = torch.cat(logp).sum(-1), torch.cat(kept).all(-1)
     return logp.cpu().numpy(), kept.cpu().numpy(), rec.stack()[:, 0].mean(1).transpose(0, 1).numpy()
 
 START = 940_000   # first seed of the scenes; up to 944,999 no other page uses them
 KINDS = 'color', 'shape', 'exist', 'crop'   # crop: a digit, asked with the crop of `Lookup`
 
-def pointed(prompt, n, rows, sets, boxes) -> str: # of `read_under`; the thing's box in each image; by `FROM`, then layers
-    "Whether the peak of each row over all images overlaps the thing"
+# of `read_under`; the target's box in each image; by `FROM`, then layers
+def pointed(prompt, n, rows, sets, boxes) -> str:
+    "Whether the peak of each row over all images overlaps the target"
     inside = np.concatenate([patch_cover(span, box) > 0 for span, box in zip(prompt.spans, boxes)])
     start = max(s.end for s in prompt.spans)
     own = [rows[np.array([*at]) - start].mean(0) for at in row_places(prompt, n).values()]
@@ -135,10 +138,11 @@ def answer_tokens(vlm, sample, plain) -> list: # `Answer` of the model
     "Return the tokens of the true answer, ended as the model ends its own"
     return [*vlm.tokenizer(sample.answers[0], add_special_tokens=False).input_ids, plain.tokens[-1]]
 
-def measure_question(vlm, sample, kind) -> dict: # a `Record`; of `KINDS`
-    "Is the true answer given, and under each cut; what each cut takes from its log-probability, in tenths of a nat; pointing"
+def measure_question(vlm, sample) -> dict: # a `Record`
+    """Is the true answer given, and under each cut; what each cut takes from its log-probability, in tenths
+    of a nat; pointing"""
     images, boxes, facts = [sample.image], [sample.box], {}
-    if kind == 'crop':
+    if sample.kind == 'digit':
         found = Lookup(skip_above=1).look(Session(vlm, sample.image), sample.question)
         crop = found.crop
         inside = tuple((v - start)*crop.scale for v, start in zip(sample.box, crop.box[:2]*2))
@@ -153,49 +157,53 @@ def measure_question(vlm, sample, kind) -> dict: # a `Record`; of `KINDS`
     logp, kept, rows = read_under(vlm, prompt, tokens, paths)
     right = plain == sample.answers[0]
     facts |= dict(id=sample.id, right=int(right), same=int(right == kept[0]), logp=round(float(logp[0]), 3))
-    facts |= dict(kept=''.join(str(int(k)) for k in kept[1:]), loss=np.rint(10*(logp[0] - logp[1:])).astype(int).tolist())
+    facts |= dict(kept=''.join(str(int(k)) for k in kept[1:]),
+        loss=np.rint(10*(logp[0] - logp[1:])).astype(int).tolist())
     if sample.box is None: return facts
     return facts | dict(pointing=pointed(prompt, len(tokens), rows, layer_sets(vlm.n_layers), boxes))
 
-GAIN_START, POINTING_ROW = 1_130_000, {'carve-small': 'word', 'carve-tiny': 'last'}
+GAIN_START = 1_130_000
+POINTING_ROW = {'carve-small': 'word', 'carve-tiny': 'last'}
 
-def measure_gain(vlm, sample, row) -> dict: # a `Record`; of `FROM`
-    "Is the answer right from the image, and with the crop of `Lookup`: each plainly and with one row cut in all layers"
+def measure_gain(vlm, sample) -> dict: # a `Record`
+    """Is the answer right from the image, and with the crop of `Lookup`: each plainly and with one row cut in
+    all layers"""
+    row = POINTING_ROW[vlm.name]
     crop = Lookup(skip_above=1).look(Session(vlm, sample.image), sample.question).crop.image
     right = {}
     for name, images in dict(image=[sample.image], crop=[sample.image, crop]).items():
         prompt = vlm.prompt(images, sample.question, SHORT_ANSWER)
         tokens = answer_tokens(vlm, sample, vlm.generate(prompt, 8))
         rows = row_places(prompt, len(tokens))[row]
-        _, kept, _ = read_under(vlm, prompt, tokens, {row: (rows, prompt.columns.tolist(), [[*range(vlm.n_layers)]])})
+        _, kept, _ = read_under(vlm, prompt, tokens,
+            {row: (rows, prompt.columns.tolist(), [[*range(vlm.n_layers)]])})
         right[name], right[f'{name}-cut'] = map(int, kept)
     return dict(id=sample.id) | right
 
-@call_parse
-def run_knockout(
-    model:str, # name or folder
-    out:Annotated[str, 'folder of the records'] = 'knockout',
-    n:Annotated[int, 'questions of each kind'] = 100,
-    gain:bool=False, # measure the gain under a cut, instead of every cut
-):
-    "Cut every row from the images, in every set of layers; the same command goes on where it was stopped"
-    if gain: return run_trial('{model}-gain', model, out, scene_records(n, start=GAIN_START),
-        lambda vlm, r: measure_gain(vlm, r.opened(), POINTING_ROW[vlm.name]))
-    for kind in KINDS:
-        asked = scene_records(n, ('digit' if kind == 'crop' else kind,), start=START)
-        run_trial('{model}-' + kind, model, out, asked, lambda vlm, r: measure_question(vlm, r.opened(), kind))
-
 POSITIONS = FROM[1:-1]   # those of one token
 
-def load_knockout(path) -> list: # of dict
-    "The records of one kind, packed"
-    return [json.loads(line) for line in gzip.open(path, 'rt')]
+def load_knockout(path: str) -> list[dict]:
+    "Read the packed records of one kind"
+    with gzip.open(path, 'rt') as lines: return [*map(json.loads, lines)]
 
-def position_by_layer(records) -> tuple: # of `load_knockout`; -> [n, each layer and all, `POSITIONS`] of 0 and 1, twice
-    "Does a row point there, and is the answer lost without it? Of the questions about a thing that are answered rightly without a cut"
+# of one kind; -> [n, each layer and all, `POSITIONS`] of 0 and 1, twice
+def position_by_layer(records) -> tuple:
+    """Does a row point there, and is the answer lost without it? Of the questions about an object that are
+    answered rightly without a cut"""
     kept = [r for r in records if r['right'] and 'pointing' in r]
     depth = len(kept[0]['pointing'])//len(FROM) - len(layer_sets(3)) + 3
-    sets, cuts, layers = [*layer_sets(depth)], cut_names(depth), [*map(str, range(depth)), 'all']
-    pointing = [[[int(r['pointing'][FROM.index(p)*len(sets) + sets.index(l)]) for p in POSITIONS] for l in layers] for r in kept]
+    sets = [*layer_sets(depth)]
+    cuts = cut_names(depth)
+    layers = [*map(str, range(depth)), 'all']
+    pointing = [[[int(r['pointing'][FROM.index(p)*len(sets) + sets.index(l)]) for p in POSITIONS]
+        for l in layers] for r in kept]
     lost = [[[1 - int(r['kept'][cuts.index((p, l))]) for p in POSITIONS] for l in layers] for r in kept]
     return np.array(pointing), np.array(lost)
+
+if __name__ == '__main__':
+    asked = {kind: partial(scene_records, kinds=('digit' if kind == 'crop' else kind,), start=START)
+        for kind in KINDS}
+    parts = {kind: Part('{model}-' + kind, of_question(measure_question), questions, 300)
+        for kind, questions in asked.items()}
+    gain = Part('{model}-gain', of_question(measure_gain), partial(scene_records, start=GAIN_START), 600)
+    run_parts(parts | dict(gain=gain), 'knockout')

@@ -1,22 +1,18 @@
 """Do layers converge, and which need the image? Scenes on an easy and on a cluttered background, and four kinds of questions.
 
-`python -m recipes.layers [--model MODEL] [--n N] [--masking]` measures them and goes on where it was stopped: 1 to 7
-minutes each; `nbs/results/study/convergence`, `masking`."""
+`python -m recipes.layers MODEL [--part PART]`: 1 to 7 minutes a part; `nbs/results/study/convergence`, `masking`."""
 import math
 from dataclasses import replace
 from functools import partial
 from itertools import count, islice, pairwise
 import numpy as np
-from fastcore.script import call_parse
-from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
-from carve_nb.core.io import TINY
 from carve_nb.core.stats import corrected, paired_effect
 from carve_nb.data.records import image_key_of
 from carve_nb.data.scenes import make_scene, to_sample
-from carve_nb.studies.measure import measure_each, question_layers, question_masking
+from carve_nb.studies.measure import question_layers, question_masking
 from .correlation import image_places
-from .records import study_folder
+from .records import Part, run_parts, run_study
 
 CLUTTER = dict(easy=.1, cluttered=.9)
 
@@ -37,10 +33,12 @@ def measure_clutter(vlm, sample) -> dict: # of `clutter_samples`
 def masking_samples(n, kinds=('digit', 'color', 'shape', 'exist')):
     "Held-out questions of several kinds in turn, one for each scene"
     seeds = count()
-    for k in range(n): yield next(s for seed in seeds if (s := to_sample(make_scene(seed), kinds[k % len(kinds)])))
+    for k in range(n):
+        yield next(s for seed in seeds if (s := to_sample(make_scene(seed), kinds[k % len(kinds)])))
 
 
-def image_means(records, *keys, unit=image_key_of) -> np.ndarray: # from the outside in; record -> what counts once
+# from the outside in; record -> what counts once
+def image_means(records, *keys, unit=image_key_of) -> np.ndarray:
     "One entry of all records that have it, [n, ...], a row for each image: the mean over its records"
     rows = [(unit(r), r) for r in records]
     for k in keys: rows = [(name, r[k]) for name, r in rows if r.get(k) is not None]
@@ -76,13 +74,7 @@ def fusion_layers(costs) -> tuple: # of `layer_costs` for each layer alone
     return fuse, []
 
 
-@call_parse
-def main(
-    model:str=TINY, # name, folder or Hub id
-    n:int=0, # questions; 0: as many as chapter 3 has
-    masking:bool=False # hide the image from layers, in place of looking at their attention
-):
-    "Measure each layer"
-    vlm = VLM.from_pretrained(model)
-    if masking: measure_each(question_masking, vlm, masking_samples(n or 600), study_folder('masking', model))
-    else: measure_each(measure_clutter, vlm, clutter_samples(n or 400), study_folder('convergence', model))
+if __name__ == '__main__':
+    convergence = Part('convergence', measure_clutter, clutter_samples, 400)
+    masking = Part('masking', question_masking, masking_samples, 600)
+    run_parts(dict(convergence=convergence, masking=masking), 'study_out', run_study)

@@ -43,7 +43,8 @@ def conversation(rng, turns, length, short=0., chain=0.) -> tuple:
     while turns and (not ids or rng.random() < chain):
         question, answer, kind = turns.pop()
         if kind not in LONG_KINDS and rng.random() < short: question = f'{question} {SHORT_ANSWER}'
-        before, after = (END + USER)*bool(ids) + encode_small(question) + ASSISTANT, encode_small(answer) + END
+        before = (END + USER)*bool(ids) + encode_small(question) + ASSISTANT
+        after = encode_small(answer) + END
         if len(ids + before + after) > length: break
         if not ids: first = list(SMALL_TURNS).index(kind)
         ids += before + after[:-1]
@@ -97,10 +98,13 @@ def pair_lesson(rng, v, pool):
 def clip_lesson(rng, v, pool):
     "Frames of one scene, nearly whole, but one of them close to an object"
     scene = paint_scene(rng, pool, draw_int(rng, 2, 6), (26, 44))
-    o, j, frames = choose_one(rng, scene.objects), draw_int(rng, 0, len(v.grids) - 1), []
+    o = choose_one(rng, scene.objects)
+    j = draw_int(rng, 0, len(v.grids) - 1)
+    frames = []
     for i, grid in enumerate(v.grids):
         s = 2.2*(o.box[2] - o.box[0]) if i == j else rng.uniform(400, SIZE)
-        x, y = np.clip(np.subtract(center(o.box), s/2), 0, SIZE - s) if i == j else rng.uniform(0, SIZE - s, 2)
+        x, y = (np.clip(np.subtract(center(o.box), s/2), 0, SIZE - s) if i == j
+            else rng.uniform(0, SIZE - s, 2))
         frames.append(grid_view(scene, (x, y, x + s, y + s), grid)[0])
     ordinal = ('first', 'second', 'third', 'fourth')[j]
     which = f'In which picture can the digit on the {o.name} be read?', f'the {ordinal} picture', 'frame'
@@ -124,8 +128,10 @@ def told_lesson(rng, v, n, terse) -> tuple: # number of objects; without small w
 # %% ../nbs/training/two_models.ipynb #0052c147
 def _slots(rng, v, view, more):
     "Conversations about a view; the questions that a lesson brings along come first"
-    kinds = ('color', 'shape', 'exist') if v.form == 'clip' else v.kinds or SHORT_KINDS      # what can be told from afar
-    turns = draw_turns(rng, view, 2*v.slots if v.chain else v.slots, {k: SMALL_TURNS[k] for k in kinds}, once=True)
+    # what can be told from afar
+    kinds = ('color', 'shape', 'exist') if v.form == 'clip' else v.kinds or SHORT_KINDS
+    turns = draw_turns(rng, view, 2*v.slots if v.chain else v.slots, {k: SMALL_TURNS[k] for k in kinds},
+        once=True)
     if more: turns = (more + turns)[::-1]              # a slot takes the last ones first
     else: turns = [turns[k] for k in rng.permutation(len(turns))]
     ids, targets, first = zip(*(conversation(rng, turns, v.length, v.short, v.chain) for _ in range(v.slots)))
@@ -148,7 +154,8 @@ def lesson_batch(v, pool, seed, i) -> dict: # `Lesson`; backgrounds; seed of the
     return batch | dict(images=[np.stack(p) for p in zip(*shown)])
 
 # %% ../nbs/training/two_models.ipynb #20c88921
-def prefix_places(parts: tuple # a number for each token of text, (rows, columns) for each image, in their order
+# a number for each token of text, (rows, columns) for each image, in their order
+def prefix_places(parts: tuple
                  )->tuple: # positions [3, P] of time, row and column; next position
     "Return positions of a prefix, as `get_rope_index` of the stock model gives them."
     places, at = [], 0
@@ -189,14 +196,17 @@ def run_decoder(m, pieces, ids, drop=0.):
     x, parts = embed_prefix(m, pieces, B)
     places, at = prefix_places(parts)
     P = places.shape[1]
-    places = torch.cat([places, (at + torch.arange(L).repeat(J)).expand(3, -1)], 1)[:, None].expand(3, B, -1).to(x.device)
+    places = torch.cat([places, (at + torch.arange(L).repeat(J)).expand(3, -1)], 1)[:, None].expand(3, B,
+        -1).to(x.device)
     x = torch.cat([x, m.get_input_embeddings()(ids.flatten(1)).float()], 1)
     mask = turns_mask(P, J, L, drop, B, m.config.text_config.num_attention_heads).to(x.device)
-    h = m.model.language_model(inputs_embeds=x, attention_mask=dict(full_attention=mask), position_ids=places, use_cache=False)[0]
+    h = m.model.language_model(inputs_embeds=x, attention_mask=dict(full_attention=mask), position_ids=places,
+        use_cache=False)[0]
     return h[:, :P], h[:, P:]
 
 # %% ../nbs/training/two_models.ipynb #76c4e27f
-def lesson_loss(m, batch, drop=0.) -> tuple: # model; of `lesson_batch`; share of keys of the prefix that a head does not see
+# model; of `lesson_batch`; share of keys of the prefix that a head does not see
+def lesson_loss(m, batch, drop=0.) -> tuple:
     "Loss of a batch of lessons, and its figures; the tower is frozen"
     load = lambda value: torch.as_tensor(value).to(m.device)
     pieces, told, figures = [BEGIN], 0, {}
@@ -206,11 +216,13 @@ def lesson_loss(m, batch, drop=0.) -> tuple: # model; of `lesson_batch`; share o
         pieces += [OPEN, (tower_tokens(m.model.visual, load(images))[1], grid), CLOSE]
     prefix, h = run_decoder(m, pieces, load(batch['ids']), drop)
     if 'words' in batch:
-        first, words = len(BEGIN + OPEN) - 1, load(batch['words'])              # each token predicts the next one
+        # each token predicts the next one
+        first, words = len(BEGIN + OPEN) - 1, load(batch['words'])
         z = m.lm_head(prefix[:, first:first + words.shape[1]]).float()
         told = F.cross_entropy(z.flatten(0, 1), words.flatten(), ignore_index=0)
         figures['told'] = told.item()
     answered, right = target_loss(m, h, load(batch['targets']))
     kinds = load(batch['kinds'])
-    figures |= dict(answer=answered.item()) | right_by_kind(right, kinds, SMALL_TURNS) | right_by_kind(right, (kinds < 0).int(), ['right'])
+    figures |= dict(answer=answered.item()) | right_by_kind(right, kinds, SMALL_TURNS) | right_by_kind(right,
+        (kinds < 0).int(), ['right'])
     return answered + told, figures

@@ -27,17 +27,20 @@ def new_model(width=192, tower=4, decoder=6, seed=0): # sizes; seed of the weigh
     text = LlamaConfig(
         vocab_size=len(IDS), hidden_size=width, intermediate_size=2*width, num_hidden_layers=decoder,
         num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=2048,
-        initializer_range=width**-.5, tie_word_embeddings=True, pad_token_id=0, bos_token_id=2, eos_token_id=3,
+        initializer_range=width**-.5, tie_word_embeddings=True, pad_token_id=0, bos_token_id=2,
+        eos_token_id=3,
         rms_norm_eps=1e-5, rope_parameters=dict(rope_type='default', rope_theta=1e6))
     cfg = LlavaConfig(
         vision_config=vision, text_config=text, image_token_id=4, vision_feature_layer=-1,
-        vision_feature_select_strategy='default', image_seq_length=196, tie_word_embeddings=True, pad_token_id=0,
+        vision_feature_select_strategy='default', image_seq_length=196, tie_word_embeddings=True,
+        pad_token_id=0,
         question_suffix=SHORT_ANSWER)   # most of its questions end so
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         m = LlavaForConditionalGeneration(cfg)
         init_vision(m, width)
-    for l in m.model.language_model.layers:           # layers that at first copy a little of what they attend to
+    # layers that at first copy a little of what they attend to
+    for l in m.model.language_model.layers:
         l.self_attn.o_proj.weight.data.copy_(.3*l.self_attn.v_proj.weight.data.T)
         l.mlp.down_proj.weight.data.mul_(.3)
     return m
@@ -66,7 +69,8 @@ def sincos(side, width) -> torch.Tensor: # cells per side; channels
     return torch.cat([line.repeat_interleave(side, 0), line.repeat(side, 1)], 1)
 
 # %% ../nbs/training/two_models.ipynb #fe69baab
-def window_features(m, pixels, cells): # model; normalized images [B, 3, 8h, 8w]; of the 14 × 14 table [B, h*w]
+# model; normalized images [B, 3, 8h, 8w]; of the 14 × 14 table [B, h*w]
+def window_features(m, pixels, cells):
     "Return the tower's features [B, h*w, width] of windows anywhere in the position table"
     v = vision_of(m)
     x = v.embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
@@ -87,7 +91,8 @@ def align_loss(m, f, labels): # model; features [B, I*n*n, width]; [B, I, 3, n, 
     for k, words in enumerate((COLORS, SHAPES, '0123456789')):
         ids = [IDS[w] for w in (*words, 'nothing')]
         logits = f @ F.normalize(E[ids], dim=-1).T
-        loss = loss + F.cross_entropy(logits.flatten(0, 1).float(), labels[:, :, k].flatten(), ignore_index=-1)
+        loss = loss + F.cross_entropy(logits.flatten(0, 1).float(), labels[:, :, k].flatten(),
+            ignore_index=-1)
     return loss
 
 # %% ../nbs/training/two_models.ipynb #7c3af971
@@ -114,21 +119,28 @@ def batch_loss(m, stage, batch): # model; its stage; a batch of `make_batch`
     return answered + stage.aux*aligned/3, figures
 
 # %% ../nbs/training/two_models.ipynb #4183ea56
-PATCH, MERGE, WINDOW = 6, 2, 48 # pixels of a patch; patches of an image token along a side; pixels of a window
+# pixels of a patch; patches of an image token along a side; pixels of a window
+PATCH, MERGE, WINDOW = 6, 2, 48
 
-def small_config(width, tower, decoder_width, decoder): # width and blocks of the tower; width and layers of the decoder
-    "Configuration of a small Qwen2.5-VL: full attention half-way up the tower and in its end, windows otherwise"
+# width and blocks of the tower; width and layers of the decoder
+def small_config(width, tower, decoder_width, decoder):
+    """Configuration of a small Qwen2.5-VL: full attention half-way up the tower and in its end, windows
+    otherwise"""
     from transformers import Qwen2_5_VLConfig
     token = {f'{k}_token_id': SMALL_IDS[f'<|{word}|>'] for k, word in dict(
         vision_start='vision_start', vision_end='vision_end', image='image_pad', video='video_pad').items()}
-    own = dict(tie_word_embeddings=True, bos_token_id=None, eos_token_id=SMALL_IDS['<|im_end|>'], pad_token_id=0)
+    own = dict(tie_word_embeddings=True, bos_token_id=None, eos_token_id=SMALL_IDS['<|im_end|>'],
+        pad_token_id=0)
     vision = dict(
         depth=tower, hidden_size=width, intermediate_size=2*width, num_heads=width//32, patch_size=PATCH,
         spatial_merge_size=MERGE, temporal_patch_size=2, window_size=WINDOW, out_hidden_size=decoder_width,
-        fullatt_block_indexes=[tower//2 - 1, tower - 1], rope_parameters=dict(rope_type='axial', rope_theta=100.))
+        fullatt_block_indexes=[tower//2 - 1, tower - 1],
+        rope_parameters=dict(rope_type='axial', rope_theta=100.))
     text = dict(
-        vocab_size=len(SMALL_IDS), hidden_size=decoder_width, intermediate_size=2*decoder_width, num_hidden_layers=decoder,
-        num_attention_heads=decoder_width//32, num_key_value_heads=decoder_width//64, max_position_embeddings=4096,
+        vocab_size=len(SMALL_IDS), hidden_size=decoder_width, intermediate_size=2*decoder_width,
+        num_hidden_layers=decoder,
+        num_attention_heads=decoder_width//32, num_key_value_heads=decoder_width//64,
+        max_position_embeddings=4096,
         rms_norm_eps=1e-6, attention_dropout=.1,
         rope_parameters=dict(rope_type='default', rope_theta=1000., mrope_section=[1]*16))
     return Qwen2_5_VLConfig(vision_config=vision, text_config=text | own, **own, **token)
@@ -159,10 +171,12 @@ def init_text(decoder, gain=.3): # the stock decoder; size of what a layer adds 
     for layer in decoder.layers[:3]: look_back(layer.self_attn, decoder.rotary_emb.inv_freq[:6])
 
 # %% ../nbs/training/two_models.ipynb #5db1c637
-def look_back(attention, frequencies, size=3.5): # stock attention; the fastest of its rotary positions; of the biases
+# stock attention; the fastest of its rotary positions; of the biases
+def look_back(attention, frequencies, size=3.5):
     "Let half of the heads begin with a look at the two words before"
     D, fast = attention.head_dim, len(frequencies)
-    q, k = attention.q_proj.bias.data.view(-1, D), attention.k_proj.bias.data.view(-1, D)
+    q = attention.q_proj.bias.data.view(-1, D)
+    k = attention.k_proj.bias.data.view(-1, D)
     share, half = len(q)//len(k), len(k)//2
     k[:half, :fast] = size
     for head in range(half*share):
@@ -170,7 +184,8 @@ def look_back(attention, frequencies, size=3.5): # stock attention; the fastest 
         q[head, :fast] = size*turn.cos()
         q[head, D//2:D//2 + fast] = -size*turn.sin()
 
-def new_small_model(seed=0, width=192, tower=6, decoder_width=256, decoder=10): # seed of the weights; of `small_config`
+# seed of the weights; of `small_config`
+def new_small_model(seed=0, width=192, tower=6, decoder_width=256, decoder=10):
     "Return a stock Qwen2.5-VL with fresh weights at a spread that lets a small model learn"
     from transformers import Qwen2_5_VLForConditionalGeneration
     with torch.random.fork_rng(devices=[]):

@@ -1,6 +1,7 @@
 """What is a crop worth by what it shows: the target, another object by its digit, the center, black?
 
 `python -m recipes.other_crops MODEL [--n 600]`: about 25 minutes a model; `nbs/results/trial/other_crops-MODEL.jsonl.gz`."""
+from functools import partial
 import numpy as np
 from PIL import Image
 from carve_nb.attention.session import Session
@@ -10,15 +11,18 @@ from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
-from .records import overlap, run_questions
+from .records import Part, of_question, overlap, run_parts
 
 FIRST_SEED = 1_630_000
 
 def other_objects(sample) -> dict:
-    "Return one other object for each draw: with another digit, any, with the same digit; each the nearest in size, any by chance"
+    """Return one other object for each draw: with another digit, any, with the same digit; each the nearest
+    in size, any by chance"""
     target, = (o for o in sample.objects if o.box == sample.box)
     others = [o for o in sample.objects if o != target]
-    def nearest(objects): return min(objects, key=lambda o: abs(np.prod(box_size(o.box)) - np.prod(box_size(target.box))), default=None)
+    def nearest(objects):
+        return min(objects, key=lambda o: abs(np.prod(box_size(o.box)) - np.prod(box_size(target.box))),
+            default=None)
     seed = int(sample.id.split('-')[1])
     chance = others[np.random.default_rng(seed).integers(len(others))] if others else None
     return {'another digit': nearest([o for o in others if o.digit != target.digit]), 'any object': chance,
@@ -34,15 +38,18 @@ def black_right(session: Session, sample, method, result) -> int:
     images = method.last_images(session, result, session.vlm)
     limits = method.limits(result, session.vlm, len(images))
     shown = [*images[:-1], Image.new('RGB', result.crop.image.size)]
-    return int(score_answer(session.ask(sample.question, method.suffix, method.max_new_tokens, shown, limits), sample))
+    return int(score_answer(session.ask(sample.question, method.suffix, method.max_new_tokens, shown, limits),
+        sample))
 
-def measure_crops(vlm: VLM, sample, oracle: Oracle) -> dict:
+def measure_crops(vlm: VLM, sample) -> dict:
     "Return right answers without a crop and with each crop, shown after the image as `lookup` shows its own"
     session = Session(vlm, sample.image)
+    oracle = Oracle.like(Lookup())
     boxes = {k: o and o.box for k, o in other_objects(sample).items()}
     boxes |= dict(target=sample.box, center=center_box(sample))
     plain = session.ask(sample.question, oracle.suffix, oracle.max_new_tokens)
-    right, shown = dict(none=int(score_answer(plain, sample))), {}
+    right = dict(none=int(score_answer(plain, sample)))
+    shown = {}
     for name, box in boxes.items():
         if box is None: continue
         session.box = box
@@ -53,5 +60,5 @@ def measure_crops(vlm: VLM, sample, oracle: Oracle) -> dict:
     return dict(id=sample.id, right=right, shown=shown)
 
 if __name__ == '__main__':
-    oracle = Oracle.like(Lookup())
-    run_questions('other_crops-{model}', lambda vlm, s: measure_crops(vlm, s, oracle), lambda n: scene_records(n, start=FIRST_SEED), 600)
+    questions = partial(scene_records, start=FIRST_SEED)
+    run_parts(dict(all=Part('other_crops-{model}', of_question(measure_crops), questions, 600)), 'trial')

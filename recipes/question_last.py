@@ -1,6 +1,7 @@
 """Is it the short-answer instruction that takes the last position's attention away, or its place after the question?
 
 `python -m recipes.question_last MODEL [--n 300]`: about 25 minutes a model; `nbs/results/trial/question_last-MODEL.jsonl.gz`."""
+from functools import partial
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import SHORT_ANSWER
@@ -10,7 +11,7 @@ from carve_nb.formulas.clutter import entropy
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
 from .other_crops import black_right
-from .records import run_questions
+from .records import Part, of_question, run_parts
 
 FIRST_SEED = 1_600_000
 SCRAMBLED = 'using the word phrase a single or question answer.'
@@ -20,7 +21,8 @@ WORDINGS = dict(
 ORDERS = 'after', 'before', 'bare'     # in which methods are asked
 
 def read_wording(session: Session, sample, wording: str) -> dict:
-    "Return whether the last position points, its share of attention on the image, and the spread of that share"
+    """Return whether the last position points, its share of attention on the image, and the spread of that
+    share"""
     rows = session.capture(WORDINGS[wording].format(question=sample.question), suffix=None, steps='first')
     last = rows.read().double()         # [layers, patches]
     points = int(rows.saliency(query='last').points_at(sample.box))
@@ -28,7 +30,8 @@ def read_wording(session: Session, sample, wording: str) -> dict:
     return dict(points=points, share=round(float(share), 4), bits=round(float(bits), 3))
 
 def ask_methods(session: Session, sample) -> dict:
-    "Return right answers and pointing of today's `lookup`, and of each method in each order of question and instruction"
+    """Return right answers and pointing of today's `lookup`, and of each method in each order of question and
+    instruction"""
     today = Lookup().answer(session, sample.question)
     black = None if today.whole else black_right(session, sample, Lookup(), today)
     made = {'lookup': judge(today, sample) | dict(black=black)}
@@ -40,7 +43,8 @@ def ask_methods(session: Session, sample) -> dict:
     return made
 
 def judge(result, sample) -> dict:
-    "Return whether the answers with and without the crop are right, whether the map points, and whether there is a crop"
+    """Return whether the answers with and without the crop are right, whether the map points, and whether
+    there is a crop"""
     points = None if result.saliency is None else int(result.saliency.points_at(sample.box))
     right, plain = (int(score_answer(answer, sample)) for answer in (result.answer, result.plain_answer))
     return dict(right=right, plain=plain, points=points, crop=int(not result.whole))
@@ -52,4 +56,6 @@ def measure_question_last(vlm: VLM, sample) -> dict:
     return dict(id=sample.id, read=read, made=ask_methods(session, sample))
 
 if __name__ == '__main__':
-    run_questions('question_last-{model}', measure_question_last, lambda n: scene_records(n, start=FIRST_SEED), 300)
+    questions = partial(scene_records, start=FIRST_SEED)
+    run_parts(dict(all=Part('question_last-{model}', of_question(measure_question_last), questions, 300)),
+        'trial')

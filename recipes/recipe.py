@@ -32,9 +32,11 @@ class Plan:
 # %% ../nbs/training/two_models.ipynb #78b27ad1
 # weights of the kinds of turns, in the order of `TURNS`
 FIRST_KINDS = (.2, .3, .3, .2, 0, 0, 0, 0, 0, 0)             # digit, color, shape, existence
-SHARP_KINDS = (.3, .15, .15, .22, .06, .04, .05, 0, .01, .02)  # no more rows and columns, which it does not learn
+# no more rows and columns, which it does not learn
+SHARP_KINDS = (.3, .15, .15, .22, .06, .04, .05, 0, .01, .02)
 BRIEF_KINDS = (.3, .2, .2, .3, 0, 0, 0, 0, 0, 0)
-TURN = dict(count=4, slots=12, length=14, aux=1., short=0., kinds=FIRST_KINDS)      # large objects and short questions
+# large objects and short questions
+TURN = dict(count=4, slots=12, length=14, aux=1., short=0., kinds=FIRST_KINDS)
 
 def pairs_and_descriptions(k='') -> dict: # number, also part of the seed
     "Return an image and a crop of it; descriptions of whole views and large crops"
@@ -44,7 +46,8 @@ def pairs_and_descriptions(k='') -> dict: # number, also part of the seed
 def late_stages(k) -> dict: # number, also part of the seeds
     "Return what the last phases train on"
     return {Stage(f'whole{k}', big=.2, whole=.6, mask=.2, kinds=SHARP_KINDS): 4,
-            Stage(f'brief{k}', slots=14, length=14, big=.1, whole=.7, mask=.1, short=0., kinds=BRIEF_KINDS): 5,
+            Stage(f'brief{k}', slots=14, length=14, big=.1, whole=.7, mask=.1, short=0.,
+                kinds=BRIEF_KINDS): 5,
             **pairs_and_descriptions(k)}
 
 # %% ../nbs/training/two_models.ipynb #02240f09
@@ -75,7 +78,8 @@ TOWER = Plan('tower', ('vlm.model.visual.blocks', 'vlm.model.visual.patch_embed'
     dict(steps=550, lr=FAST, stages={NEAR: 1}),
     dict(steps=650, lr=FAST, stages={NEAR: 1, WIDE: 2, TALL: 2}),
     dict(steps=200, lr=(1.5e-3, 8e-4), warm=1, cool=.9, stages={FAR: 3, WIDE: 2, WHOLE: 1, BAND: 1}),
-    dict(steps=400, lr=(1e-3, 5e-4), warm=20, cool=.6, stages=dict(zip(MAGNIFIED, (3, 2, 1))) | {FAR: 1, WIDE: 1, WHOLE: 1})])
+    dict(steps=400, lr=(1e-3, 5e-4), warm=20, cool=.6,
+        stages=dict(zip(MAGNIFIED, (3, 2, 1))) | {FAR: 1, WIDE: 1, WHOLE: 1})])
 
 # %% ../nbs/training/two_models.ipynb #4f2917c2
 TOLD = dict(grids=(), form='told')
@@ -90,15 +94,18 @@ DECODER = Plan('decoder', ('vlm.model.language_model',), [
 ], drop=.1)
 
 # %% ../nbs/training/two_models.ipynb #f0752aca
-CAPTION_NEAR = Lesson('caption-near', ((8, 8),), 16, 2, 50, LONG_KINDS, n=(2, 10), side=(36, 80), crop=(100, 260))
-CAPTION_FAR = Lesson('caption-far', ((14, 14),), 6, 2, 110, LONG_KINDS, n=(1, 8), side=(40, 90), crop=(300, 448))
+CAPTION_NEAR = Lesson('caption-near', ((8, 8),), 16, 2, 50, LONG_KINDS, n=(2, 10), side=(36, 80),
+    crop=(100, 260))
+CAPTION_FAR = Lesson('caption-far', ((14, 14),), 6, 2, 110, LONG_KINDS, n=(1, 8), side=(40, 90),
+    crop=(300, 448))
 PROJECTOR = Plan('projector', ('vlm.model.visual.merger',), [
     dict(steps=300, lr=FAST, stages={CAPTION_NEAR: 1}),
     dict(steps=200, lr=FAST, warm=1, cool=.8, stages={CAPTION_NEAR: 2, CAPTION_FAR: 1}),
 ], after=('tower', 'decoder'))
 
 # %% ../nbs/training/two_models.ipynb #fe8566e6
-CLOSE, DISTANT = dict(crop=(110, 300), side=(36, 80)), dict(crop=(300, 448), side=(38, 80))
+CLOSE = dict(crop=(110, 300), side=(36, 80))
+DISTANT = dict(crop=(300, 448), side=(38, 80))
 SLIM, SUFFIX = dict(crop=(300, 448), side=(38, 70), n=(2, 8)), dict(short=.7, chain=.4)
 CLOSE_UP = Lesson('near', ((8, 8),), 12, 8, 20, **CLOSE)
 CLOSE_SUFFIX = Lesson('near-suffix', ((8, 8),), 10, 5, 46, **SUFFIX, **CLOSE)
@@ -115,17 +122,21 @@ TUNING_LESSONS = {    # what a batch holds → share, in stage 4 and in stage 5
     Lesson('long', ((14, 14),), 5, 2, 110, LONG_KINDS, n=(1, 8), **DISTANT): (1, 1)}
 TUNING = Plan('tuning', ('vlm.model.visual.merger', 'vlm.model.language_model'), [
     dict(steps=400, lr=(1e-3, 6e-4), stages={CLOSE_UP: 4, CLOSE_SUFFIX: 1}),
-    dict(steps=4000, lr=(1e-3, 6e-4), warm=1, cool=.5, stages={v: share for v, (share, _) in TUNING_LESSONS.items()}),
+    dict(steps=4000, lr=(1e-3, 6e-4), warm=1, cool=.5,
+        stages={v: share for v, (share, _) in TUNING_LESSONS.items()}),
 ], after=('projector',), drop=.1)
 
 # %% ../nbs/training/two_models.ipynb #61e7c540
 GROWN = [((8, 8), 12, (44, 130), 1), ((12, 12), 7, (60, 220), 4), ((16, 16), 5, (80, 300), 2),
-         ((10, 16), 6, (70, 260), 1), ((16, 10), 6, (70, 260), 1)]    # image tokens, scenes, sides of the view in the scene, share
+         # image tokens, scenes, sides of the view in the scene, share
+         ((10, 16), 6, (70, 260), 1), ((16, 10), 6, (70, 260), 1)]
 MAGNIFIED_LESSONS = {
-    Lesson(f'grown{h}x{w}', ((h, w),), count, 7, 46, ('digit', 'exist', 'by_digit', 'color', 'shape'), crop=crop,
+    Lesson(f'grown{h}x{w}', ((h, w),), count, 7, 46, ('digit', 'exist', 'by_digit', 'color', 'shape'),
+        crop=crop,
         side=(36, 80), n=(2, 12), short=.6): share for (h, w), count, crop, share in GROWN}
 MAGNIFY = replace(TUNING, name='magnified', after=('tuning', 'tower'), phases=[
     dict(steps=1000, lr=(8e-4, 5e-4), warm=30, cool=.6, stages=MAGNIFIED_LESSONS
-        | {Lesson('pair16', ((16, 16), (12, 12)), **PAIR): 4} | {v: share for v, (_, share) in TUNING_LESSONS.items()})])
+        | {Lesson('pair16', ((16, 16), (12, 12)), **PAIR): 4}
+        | {v: share for v, (_, share) in TUNING_LESSONS.items()})])
 
 PLANS = {p.name: p for p in (TOWER, DECODER, PROJECTOR, TUNING, MAGNIFY)} | dict(tiny=TINY)

@@ -1,8 +1,11 @@
-"""Measure the questions of a recipe on a model, keep their records, and read those that are kept."""
+"""Measure the questions of a recipe on a model, keep their records, and read those that are kept.
+
+Each recipe made of parts is called in one way: `python -m recipes.NAME MODEL [--part PART] [--n N] [--out FOLDER]`."""
 import gzip
 import json
 from argparse import ArgumentParser
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
 import torch
@@ -10,10 +13,12 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.core.image import box_size, common_box
 from carve_nb.core.io import TINY
 from carve_nb.core.saliency import patch_cover
+from carve_nb.attention.rows import AttentionRows
 from carve_nb.runs.store import read_records
 from carve_nb.studies.measure import measure_each
 
 MODELS = TINY, 'carve-small'
+RESULTS = Path(__file__).parents[1]/'nbs'/'results'
 
 def study_folder(name, model=TINY, root='study_out') -> Path:
     "Return the folder of the records of a measurement on a model"
@@ -38,37 +43,58 @@ def overlap(box, crop) -> float: # (x0, y0, x1, y1) twice
     "Return how much of a box lies in a crop"
     return np.maximum(box_size(common_box(box, crop)), 0).prod()/np.prod(box_size(box))
 
-def points_at(maps, span, box) -> np.ndarray: # [..., patches]; where they lie; (x0, y0, x1, y1) -> [...] of bool
+# [..., patches]; where they lie; (x0, y0, x1, y1) -> [...] of bool
+def points_at(maps, span, box) -> np.ndarray:
     "Return whether the strongest patch of each map overlaps the box"
     return (patch_cover(span, box) > 0)[np.asarray(maps.argmax(-1))]
 
-def run_trial(name: str, model: str, out: str, todo: list, measure: Callable):
-    """Measure each thing of `todo`, a line of `out/NAME.jsonl` each; lines that the file holds are not measured again.
+# as of `VLM.forward`
+def read_words(vlm: VLM, image, text: str, suffix: str|None=None, **kw) -> AttentionRows:
+    "Capture the attention of every token of the text and of its suffix, and of the last position"
+    prompt = vlm.prompt(image, text, suffix)
+    words = f'{text} {suffix}' if suffix else text
+    start = prompt.question[0]
+    count = len(vlm.tokenizer(words, add_special_tokens=False).input_ids)
+    return vlm.forward(replace(prompt, question=[*range(start, start + count)]), **kw)
 
-    `name` has `{model}` where the model's name goes; `measure(vlm, thing)` returns what is kept of a thing."""
+def run_trial(name: str, model: str, out: str, todo: list, measure: Callable):
+    """Measure each item of `todo`, a line of `out/NAME.jsonl` each; lines that the file holds are not measured again.
+
+    `name` has `{model}` where the model's name goes; `measure(vlm, item)` returns what is kept of an item."""
     torch.set_num_threads(1)
-    vlm, path = VLM.from_pretrained(model), Path(out)/f'{name.format(model=Path(model).name)}.jsonl'
+    vlm = VLM.from_pretrained(model)
+    path = Path(out)/f'{name.format(model=Path(model).name)}.jsonl'
     path.parent.mkdir(parents=True, exist_ok=True)
     done = len(path.read_text().splitlines()) if path.exists() else 0
-    for thing in todo[done:]:
-        line = json.dumps(measure(vlm, thing))
+    for item in todo[done:]:
+        line = json.dumps(measure(vlm, item))
         with open(path, 'a') as f: print(line, file=f)
 
-def parse_shell(n: int, **defaults):
-    "Read the model from the shell, and how many questions; one that has no default must be named"
+def run_study(name: str, model: str, out: str, todo: list, measure: Callable):
+    "Measure each question of `todo` as `carve_nb.studies` does, in a folder of `out`"
+    measure_each(measure, VLM.from_pretrained(model), todo, study_folder(name, model, out))
+
+@dataclass(frozen=True)
+class Part:
+    "A record that a recipe makes"
+    record: str         # its name; `{model}` stands for the model's
+    measure: Callable   # (vlm, question) -> what is kept of it
+    questions: Callable # how many -> a list of them
+    n: int              # questions, where no other number is given
+
+def of_question(measure: Callable) -> Callable:
+    "Return the function of a record that opens and measures it"
+    return lambda vlm, record: measure(vlm, record.opened())
+
+def run_parts(parts: dict[str, Part], out: str, run: Callable=run_trial):
+    """Measure all parts or one on the model that the shell names; the same command goes on where it was
+    stopped"""
     parser = ArgumentParser()
-    for name, value in defaults.items(): parser.add_argument(name, default=value, nargs='?' if value else None)
-    parser.add_argument('--n', type=int, default=n, help='questions')
-    return parser.parse_args()
-
-def run_recipe(name: str, measure: Callable, questions: Callable, n: int): # functions: of a model and a question, of n
-    "Measure what `study_out` does not keep yet, of as many questions and the model that the shell names"
-    asked = parse_shell(n, **{'--model': TINY})
-    out = study_folder(name, asked.model)
-    measure_each(measure, VLM.from_pretrained(asked.model), questions(asked.n), out)
-    print(f'written to {out}')
-
-def run_questions(name: str, measure: Callable, questions: Callable, n: int, out: str='trial', model: str|None=None):
-    "Measure as many questions on the model as the shell names, as `run_trial`; the same command goes on where it was stopped"
-    asked = parse_shell(n, model=model, **{'--out': out})
-    run_trial(name, asked.model, asked.out, questions(asked.n), lambda vlm, record: measure(vlm, record.opened()))
+    parser.add_argument('model', help='name or folder')
+    parser.add_argument('--part', choices=parts)
+    parser.add_argument('--n', type=int, help='questions')
+    parser.add_argument('--out', default=out, help='folder of the records')
+    asked = parser.parse_args()
+    for name, part in parts.items():
+        if asked.part in (None, name):
+            run(part.record, asked.model, asked.out, part.questions(asked.n or part.n), part.measure)

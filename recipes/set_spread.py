@@ -1,12 +1,10 @@
 """Set the spread of attention on the image instead of observing it: do answers follow?
 
-`python -m recipes.set_spread MODEL [--n 200] [--calm]`: about 15 minutes a model; `nbs/results/trial/set_spread-MODEL.jsonl.gz`,
+`python -m recipes.set_spread MODEL`: about 15 minutes a part and model; `nbs/results/trial/set_spread-MODEL.jsonl.gz`,
 `set_spread-calm-MODEL.jsonl.gz`."""
 from collections.abc import Callable
-from typing import Annotated
 import numpy as np
 import torch
-from fastcore.script import call_parse
 from torch import Tensor
 from carve_nb.attention.edits import Edit, applying
 from carve_nb.attention.session import Session
@@ -14,7 +12,7 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.clutter import entropy
-from .records import run_trial
+from .records import Part, run_parts
 from .clutter import ask_scene
 
 FIRST_SEED, KINDS = 1_610_000, ('digit', 'exist', 'color')
@@ -40,8 +38,10 @@ def scale_scores(columns: Tensor, factor: float, bits: dict) -> Callable:
     return scaled
 
 def ask_edited(session: Session, sample, layers: list[int], factor: float) -> dict:
-    "Return the answer with a set spread, and the spread in the layers where it is set; `factor` 1 changes nothing"
-    prompt, bits = session.prompt(sample.question, SHORT_ANSWER), {}
+    """Return the answer with a set spread, and the spread in the layers where it is set; `factor` 1 changes
+    nothing"""
+    prompt = session.prompt(sample.question, SHORT_ANSWER)
+    bits = {}
     columns = torch.as_tensor(np.asarray(prompt.spans[0].tokens))
     edit = Edit(layers, scores=scale_scores(columns, factor, bits), after=int(columns.max()) + 1)
     with applying(session.vlm, edit): answer = session.generate(prompt, 8)
@@ -55,17 +55,15 @@ def measure_spread(vlm: VLM, sample) -> dict:
         for factor in FACTORS: made[f'{name}, {factor:g}'] = ask_edited(session, sample, layers, factor)
     return dict(id=sample.id, kind=sample.kind, truth=sample.answers[0], made=made)
 
-def busy_questions(n: int) -> list:
-    "Return n questions of each kind about scenes with the most texture and color, one a scene"
+def busy_questions(n: int) -> list[tuple[int, str]]:
+    "Return the seed of each scene and the kind of its one question, n of each kind"
     return [(FIRST_SEED + i, KINDS[i % len(KINDS)]) for i in range(n*len(KINDS))]
 
-@call_parse
-def run_set_spread(
-    model: str, # name
-    out: Annotated[str, 'folder of the records'] = 'trial',
-    n: int = 200, # questions of each kind
-    calm: bool = False, # the same scenes on the calmest background instead
-):
-    "Ask every question with every spread; the same command goes on where it was stopped"
-    name, knobs = ('set_spread-calm', (0, 0)) if calm else ('set_spread', (1., .5))
-    run_trial(name + '-{model}', model, out, busy_questions(n), lambda vlm, asked: measure_spread(vlm, ask_scene(*asked, *knobs)))
+def on_background(record: str, texture: float, color: float) -> Part:
+    "Return the record of the same scenes on one background"
+    return Part(record, lambda vlm, asked: measure_spread(vlm, ask_scene(*asked, texture, color)),
+        busy_questions, 200)
+
+if __name__ == '__main__':
+    run_parts(dict(busy=on_background('set_spread-{model}', 1., .5),
+        calm=on_background('set_spread-calm-{model}', 0, 0)), 'trial')

@@ -1,8 +1,9 @@
 """A sticker that draws the row which points, under the question and under the general instruction alike: the world that CARVE assumes, made on purpose.
 
-`python -m recipes.shared_distractor [--model carve-small]`: about 15 minutes; `nbs/results/study/shared`, `shared-carve-small`."""
+`python -m recipes.shared_distractor MODEL`: about 15 minutes; `nbs/results/study/shared`, `shared-carve-small`."""
 
 from dataclasses import replace
+from functools import partial
 import numpy as np
 from carve_nb.attention.session import Session
 from carve_nb.core.image import box_index, scale_box
@@ -10,7 +11,7 @@ from carve_nb.core.io import TINY
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.registry import make_method
-from .records import overlap, run_recipe
+from .records import Part, overlap, run_parts, run_study
 from .stickers import find_sticker, free_place, paste
 
 WAYS = { # name → (method, which region)
@@ -20,7 +21,8 @@ ROWS_READ = {TINY: {}, 'carve-small': dict(query='content', layers=[1, 2, 3, 4])
 
 def planted_scene(vlm, sample) -> tuple: # sample with the sticker, its box
     "The scene with a sticker at a place drawn from its seed"
-    sticker, seed = find_sticker(vlm, words=ROWS_READ[vlm.name].get('words')), int(sample.id.split('-')[1])
+    sticker = find_sticker(vlm, words=ROWS_READ[vlm.name].get('words'))
+    seed = int(sample.id.split('-')[1])
     place = free_place(np.random.default_rng([2, seed]), sticker.size, sample.image.size, sample.box,
         raster=sticker.width//2)
     return replace(sample, image=paste(sample.image, sticker, place)), place
@@ -34,17 +36,21 @@ def map_share(S, box) -> float: # a `Saliency`; between 0 and 1
     return float(weights[box_index(inside)].sum()/weights.sum())
 
 def measure_shared(vlm, sample) -> dict:
-    "Every way on one scene with the sticker: answer, what the peak points at, what the crop shows; shares of attention"
+    """Every way on one scene with the sticker: answer, what the peak points at, what the crop shows; shares
+    of attention"""
     read = ROWS_READ[vlm.name]
     seen, place = planted_scene(vlm, sample)
     ways = {k: make_method(m, rank=rank, **read) for k, (m, rank) in WAYS.items()}
     if read: ways["last content word's row, A_Q"] = make_method('question-only', query='noun')
-    session, made, shares = Session(vlm, seen.image, sample.box), {}, {}
+    session = Session(vlm, seen.image, sample.box)
+    made = {}
+    shares = {}
     for name, method in {'none': make_method('none'), **ways, 'oracle': make_method('oracle')}.items():
         r = method.answer(session, seen.question)
         made[name] = dict(answer=str(r.answer), correct=score_answer(r.answer, sample))
         if name not in ways: continue
-        made[name] |= dict(pointing=int(r.saliency.points_at(sample.box)), caught=int(r.saliency.points_at(place)),
+        made[name] |= dict(pointing=int(r.saliency.points_at(sample.box)),
+            caught=int(r.saliency.points_at(place)),
             shown=int(overlap(sample.box, r.crop.box) > .5), distracted=int(overlap(place, r.crop.box) > .5))
         if name == 'divided, region by sum':
             shares = {k: [round(map_share(S, b), 4) for b in (sample.box, place)] for k,
@@ -52,4 +58,5 @@ def measure_shared(vlm, sample) -> dict:
     return dict(id=sample.id, place=list(place), made=made, shares=shares)
 
 if __name__ == '__main__':
-    run_recipe('shared', measure_shared, lambda n: samples('digit', n), 300)
+    run_parts(dict(all=Part('shared', measure_shared, partial(samples, 'digit'), 300)), 'study_out',
+        run_study)

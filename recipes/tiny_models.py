@@ -7,16 +7,16 @@ __all__ = ['SENTENCES', 'TOWER', 'LLAVA_CHAT', 'CLIP_TOKENS', 'CLIP_TOWER', 'LLA
            'next_tiny', 'ONEVISION_CHAT', 'ONEVISION_GRIDS', 'onevision_tiny', 'QWEN_CHAT', 'QWEN_TOKENS', 'QWEN_SIZES',
            'ROPE', 'qwen2_tiny', 'qwen2_5_tiny', 'qwen3_tiny', 'qwen3_5_tiny', 'qwen3_moe_tiny', 'qwen3_5_moe_tiny',
            'GLM_CHAT', 'GLM_TOKENS', 'glm4_tiny', 'glm4_moe_tiny', 'glm46_tiny', 'ERNIE_TOKENS', 'ERNIE_CHAT',
-           'ernie_tiny', 'INTERN_CHAT', 'INTERN_TOKENS', 'intern_tiny', 'AYA_CHAT', 'AYA_TOKENS', 'aya_tiny',
-           'IDEFICS_CHAT', 'IDEFICS_TOKENS', 'idefics_tiny', 'smol_tiny', 'GEMMA_CHAT', 'GEMMA_TOKENS', 'GEMMA4_TOKENS',
-           'MISTRAL_CHAT', 'mistral_tiny', 'mini46_tiny', 'mini47_tiny', 'RECIPES', 'NEED_TORCHVISION', 'NEED_TIMM',
-           'HERE', 'byte_tokenizer', 'llama_tokenizer', 'small', 'Tiny', 'qwen_tiny', 'glm_tiny', 'lfm3_tiny',
-           'edge_tiny', 'gemma_tiny', 'gemma4_tiny', 'gemma3n_tiny', 'pali_tiny', 'lfm2_tiny', 'mini_tiny',
-           'illegible_tokens', 'random_model', 'make_tiny_checkpoint']
+           'ernie_tiny', 'lfm3_tiny', 'INTERN_CHAT', 'INTERN_TOKENS', 'intern_tiny', 'AYA_CHAT', 'AYA_TOKENS',
+           'aya_tiny', 'IDEFICS_CHAT', 'IDEFICS_TOKENS', 'idefics_tiny', 'smol_tiny', 'GEMMA_CHAT', 'GEMMA_TOKENS',
+           'gemma_tiny', 'GEMMA4_TOKENS', 'gemma4_tiny', 'pali_tiny', 'MISTRAL_CHAT', 'mistral_tiny', 'lfm2_tiny',
+           'mini46_tiny', 'mini47_tiny', 'RECIPES', 'NEED_TORCHVISION', 'NEED_TIMM', 'HERE', 'byte_tokenizer',
+           'llama_tokenizer', 'small', 'Tiny', 'qwen_tiny', 'glm_tiny', 'every_second', 'edge_tiny', 'windowed',
+           'gemma4_text', 'gemma3n_tiny', 'mini_tiny', 'illegible_tokens', 'random_model', 'make_tiny_checkpoint']
 
 # %% ../nbs/training/tiny_models.ipynb #249c5a9b
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 import torch
 from tokenizers import Tokenizer as FastTokenizer, decoders, models as token_models, pre_tokenizers, trainers
@@ -80,7 +80,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.utils import is_timm_available, is_torchvision_available
 
 # %% ../nbs/training/tiny_models.ipynb #0eefed1b
-SENTENCES = ('What is the color of the animal in this image?', 'Answer the question using a single word or phrase.')
+SENTENCES = ('What is the color of the animal in this image?',
+    'Answer the question using a single word or phrase.')
 
 def byte_tokenizer(special, template, size=400, **named) -> PreTrainedTokenizerFast:
     "Return a byte-level tokenizer, trained on the spot on two sentences"
@@ -128,26 +129,36 @@ class Tiny:
     config: type       # class of the configuration
     images: type       # class of the image processor
     sizes: dict        # its settings
-    processor: object  # stock class of the processor, or the name of one that takes torchvision and is saved in parts
+    # stock class of the processor, or the name of one that takes torchvision and is saved in parts
+    processor: object
     own: dict          # settings of the processor
     chat: str          # chat template
     tokens: list       # special tokens: of the end, of padding, others
     tower: dict        # settings of the tower
-    text: dict         # further settings of the decoder
+    # further settings of the decoder, or a function of the number of layers; a token stands for its id, `len`
+    # for the number of tokens
+    text: dict
     more: dict         # further settings of the model; a token stands for its id
     named: dict = field(default_factory=dict)  # tokens that the tokenizer has a name for
-    video: str = ''    # class of the video processor, where the stock processor has one; without it transformers looks for it in a circle
+    # class of the video processor, where the stock processor has one; without it transformers looks for it in
+    # a circle
+    video: str = ''
 
     def __call__(self, layers, tokenizer=byte_tokenizer, **kw):
         "Configuration, parts to save, further files"
         tok, sizes = tokenizer(self.tokens, self.chat, **self.named), self.sizes | kw
-        more = {k: tok.convert_tokens_to_ids(v) if v in self.tokens else v for k, v in self.more.items()}
-        more |= {k: v for k, v in sizes.items() if k == 'image_grid_pinpoints'}
-        config = self.config(text_config=small(tok, layers, **self.text), vision_config=dict(self.tower), **more)
+        def numbered(given):
+            ids = {k: tok.convert_tokens_to_ids(v) for k, v in given.items() if v in self.tokens}
+            return given | ids | {k: len(tok) for k, v in given.items() if v is len}
+        text = small(tok, layers, **numbered(self.text(layers) if callable(self.text) else self.text))
+        more = numbered(self.more) | {k: v for k, v in sizes.items() if k == 'image_grid_pinpoints'}
+        config = self.config(text_config=text, vision_config=dict(self.tower), **more)
         if isinstance(self.processor, type):
-            return config, [self.processor(self.images(**sizes), tok, chat_template=self.chat, **self.own)], {}
+            return (config, [self.processor(self.images(**sizes), tok, chat_template=self.chat, **self.own)],
+                {})
         own, further = dict(processor_class=self.processor), {}
-        if self.video: further['video_preprocessor_config.json'] = sizes | dict(video_processor_type=self.video) | own
+        if self.video:
+            further['video_preprocessor_config.json'] = sizes | dict(video_processor_type=self.video) | own
         return config, [tok, self.images(**sizes)], further | {'processor_config.json': own | self.own}
 
 # %% ../nbs/training/tiny_models.ipynb #6ead97bd
@@ -163,7 +174,8 @@ LLAVA_TOKENS = ['</s>', '<pad>', '<image>']
 
 # 64 x 64 pixels
 llava_tiny = Tiny(
-    LlavaConfig, CLIPImageProcessorPil, dict(size=dict(shortest_edge=64), crop_size=dict(height=64, width=64)),
+    LlavaConfig, CLIPImageProcessorPil,
+    dict(size=dict(shortest_edge=64), crop_size=dict(height=64, width=64)),
     LlavaProcessor, CLIP_TOKENS, LLAVA_CHAT, LLAVA_TOKENS, dict(CLIP_TOWER, image_size=64),
     dict(max_position_embeddings=1024, model_type='llama'),
     dict(image_token_id='<image>', eos_token_id='</s>', pad_token_id='<pad>', bos_token_id=None))
@@ -193,7 +205,8 @@ onevision_tiny = Tiny(
     LlavaOnevisionConfig, LlavaOnevisionImageProcessorPil,
     dict(size=dict(height=32, width=32), image_grid_pinpoints=ONEVISION_GRIDS),
     'LlavaOnevisionProcessor', dict(num_image_tokens=16, vision_feature_select_strategy='full', **_MOST),
-    ONEVISION_CHAT, [*_ENDS, '<image>', '<video>'], dict(TOWER, image_size=32, model_type='siglip_vision_model'),
+    ONEVISION_CHAT, [*_ENDS, '<image>', '<video>'],
+    dict(TOWER, image_size=32, model_type='siglip_vision_model'),
     dict(initializer_range=.2, model_type='qwen2'),
     dict(_MOST, image_token_index='<image>', video_token_index='<video>'))
 
@@ -204,7 +217,8 @@ QWEN_CHAT = (
     "{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 QWEN_TOKENS = dict(
-    vision_start_token_id='<|vision_start|>', vision_end_token_id='<|vision_end|>', image_token_id='<|image_pad|>',
+    vision_start_token_id='<|vision_start|>', vision_end_token_id='<|vision_end|>',
+    image_token_id='<|image_pad|>',
     video_token_id='<|video_pad|>')
 # one token for 16 x 16 pixels, at most 64 tokens
 QWEN_SIZES = dict(
@@ -214,11 +228,13 @@ ROPE = dict(rope_type='default', rope_theta=1e4, mrope_section=[2, 1, 1])
 def qwen_tiny(config, processor, tower, **text) -> Tiny:
     "Recipe of a tiny Qwen: what one generation does not have in common with the others"
     tower = dict(depth=2, num_heads=2, patch_size=8, initializer_range=.3) | tower
-    return Tiny(config, Qwen2VLImageProcessorPil, QWEN_SIZES, processor, {}, QWEN_CHAT, [*_ENDS, *QWEN_TOKENS.values()],
+    return Tiny(config, Qwen2VLImageProcessorPil, QWEN_SIZES, processor, {}, QWEN_CHAT,
+        [*_ENDS, *QWEN_TOKENS.values()],
                 tower, dict(rope_parameters=ROPE) | text, QWEN_TOKENS, video='Qwen2VLVideoProcessor')
 
 # %% ../nbs/training/tiny_models.ipynb #b640352e
-_OUT = dict(hidden_size=32, intermediate_size=64, out_hidden_size=32)  # of the tower, since generation two and a half
+# of the tower, since generation two and a half
+_OUT = dict(hidden_size=32, intermediate_size=64, out_hidden_size=32)
 _LINEAR = dict(
     linear_key_head_dim=8, linear_value_head_dim=8, linear_num_key_heads=2, linear_num_value_heads=4,
     full_attention_interval=2)
@@ -228,7 +244,8 @@ qwen2_5_tiny = qwen_tiny(
     Qwen2_5_VLConfig, 'Qwen2_5_VLProcessor', dict(_OUT, window_size=32, fullatt_block_indexes=[1]),
     max_position_embeddings=1024)
 qwen3_tiny = qwen_tiny(
-    Qwen3VLConfig, 'Qwen3VLProcessor', dict(_OUT, num_position_embeddings=64, deepstack_visual_indexes=[0, 1]),
+    Qwen3VLConfig, 'Qwen3VLProcessor',
+    dict(_OUT, num_position_embeddings=64, deepstack_visual_indexes=[0, 1]),
     head_dim=8)
 qwen3_5_tiny = qwen_tiny(
     Qwen3_5Config, 'Qwen3VLProcessor', dict(_OUT, num_position_embeddings=64), head_dim=8, **_LINEAR,
@@ -236,11 +253,14 @@ qwen3_5_tiny = qwen_tiny(
 
 _EXPERTS = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32)
 qwen3_moe_tiny = qwen_tiny(
-    Qwen3VLMoeConfig, 'Qwen3VLProcessor', dict(_OUT, num_position_embeddings=64, deepstack_visual_indexes=[0, 1]),
+    Qwen3VLMoeConfig, 'Qwen3VLProcessor',
+    dict(_OUT, num_position_embeddings=64, deepstack_visual_indexes=[0, 1]),
     head_dim=8, **_EXPERTS)
 qwen3_5_moe_tiny = qwen_tiny(
-    Qwen3_5MoeConfig, 'Qwen3VLProcessor', dict(_OUT, num_position_embeddings=64), head_dim=8, **_LINEAR, **_EXPERTS,
-    shared_expert_intermediate_size=32, initializer_range=.15, rope_parameters=dict(ROPE, partial_rotary_factor=1.0))
+    Qwen3_5MoeConfig, 'Qwen3VLProcessor', dict(_OUT, num_position_embeddings=64), head_dim=8, **_LINEAR,
+    **_EXPERTS,
+    shared_expert_intermediate_size=32, initializer_range=.15,
+    rope_parameters=dict(ROPE, partial_rotary_factor=1.0))
 
 # %% ../nbs/training/tiny_models.ipynb #e564bee9
 GLM_CHAT = (
@@ -248,17 +268,22 @@ GLM_CHAT = (
     "<|begin_of_image|><|image|><|end_of_image|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}")
 GLM_TOKENS = dict(
-    image_token_id='<|image|>', image_start_token_id='<|begin_of_image|>', image_end_token_id='<|end_of_image|>',
-    video_token_id='<|video|>', video_start_token_id='<|begin_of_video|>', video_end_token_id='<|end_of_video|>')
-_GLM_TOWER = dict(depth=2, num_heads=2, patch_size=8, hidden_size=32, intermediate_size=64, out_hidden_size=64,
+    image_token_id='<|image|>', image_start_token_id='<|begin_of_image|>',
+    image_end_token_id='<|end_of_image|>',
+    video_token_id='<|video|>', video_start_token_id='<|begin_of_video|>',
+    video_end_token_id='<|end_of_video|>')
+_GLM_TOWER = dict(depth=2, num_heads=2, patch_size=8, hidden_size=32, intermediate_size=64,
+    out_hidden_size=64,
                   image_size=64, initializer_range=.3)
 # with a spread of .2 rows are so steep that rounding alone moves them by .1
-_GLM_TEXT = dict(hidden_size=64, head_dim=16, initializer_range=.12, rope_parameters=dict(ROPE, partial_rotary_factor=.5))
+_GLM_TEXT = dict(hidden_size=64, head_dim=16, initializer_range=.12,
+    rope_parameters=dict(ROPE, partial_rotary_factor=.5))
 
 def glm_tiny(config, images, processor, tower=(), **text) -> Tiny:
     "Recipe of a tiny GLM-V: what one generation does not have in common with the others"
     return Tiny(config, images, QWEN_SIZES, processor, {}, GLM_CHAT,
-                ['<|endoftext|>', '<pad>', '[gMASK]', '<sop>', '<|user|>', '<|assistant|>', *GLM_TOKENS.values()],
+                ['<|endoftext|>', '<pad>', '[gMASK]', '<sop>', '<|user|>', '<|assistant|>',
+                    *GLM_TOKENS.values()],
                 dict(_GLM_TOWER, **dict(tower)), _GLM_TEXT | text, GLM_TOKENS, video='Qwen2VLVideoProcessor')
 
 glm4_tiny = glm_tiny(Glm4vConfig, Glm4vImageProcessorPil, 'Glm4vProcessor')
@@ -270,27 +295,32 @@ glm46_tiny = glm_tiny(Glm46VConfig, Glm46VImageProcessorPil, 'Glm46VProcessor')
 ERNIE_TOKENS = dict(
     image_token='<|IMAGE_PLACEHOLDER|>', image_start_token='<|IMAGE_START|>', image_end_token='<|IMAGE_END|>',
     video_token='<|VIDEO_PLACEHOLDER|>', video_start_token='<|VIDEO_START|>', video_end_token='<|VIDEO_END|>')
-ERNIE_CHAT = QWEN_CHAT.replace('<|vision_start|><|image_pad|><|vision_end|>', ''.join([*ERNIE_TOKENS.values()][1:3]).replace(
+ERNIE_CHAT = QWEN_CHAT.replace('<|vision_start|><|image_pad|><|vision_end|>',
+    ''.join([*ERNIE_TOKENS.values()][1:3]).replace(
     '><', '><|IMAGE_PLACEHOLDER|><'))
 ernie_tiny = Tiny(
-    Ernie4_5_VLMoeConfig, Ernie4_5_VLMoeImageProcessorPil, dict(QWEN_SIZES, temporal_patch_size=1), 'Ernie4_5_VLMoeProcessor', {}, ERNIE_CHAT,
+    Ernie4_5_VLMoeConfig, Ernie4_5_VLMoeImageProcessorPil, dict(QWEN_SIZES, temporal_patch_size=1),
+    'Ernie4_5_VLMoeProcessor', {}, ERNIE_CHAT,
     [*_ENDS, *ERNIE_TOKENS.values()],
     dict(depth=2, num_heads=2, patch_size=8, hidden_size=32, intermediate_size=64, initializer_range=.3),
-    dict(rope_parameters=dict(rope_type='default', rope_theta=1e4, mrope_section=[1, 1, 2]), moe_k=2, moe_num_experts=4,
+    dict(rope_parameters=dict(rope_type='default', rope_theta=1e4, mrope_section=[1, 1, 2]), moe_k=2,
+        moe_num_experts=4,
          moe_num_shared_experts=1, moe_intermediate_size=[32, 32], initializer_range=.2),
     {f'{k}_id': v for k, v in ERNIE_TOKENS.items()}, ERNIE_TOKENS, 'Qwen2VLVideoProcessor')
 
-_lfm3 = Tiny(
-    Lfm3VlConfig, Qwen2VLImageProcessorPil, QWEN_SIZES, 'Lfm3VlProcessor', {}, QWEN_CHAT, [*_ENDS, *QWEN_TOKENS.values()],
-    dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
-         patch_size=8, layer_types=['conv', 'full_attention'], initializer_range=.3),
-    dict(head_dim=8), dict(QWEN_TOKENS, projector_hidden_size=32),
-    dict(image_token='<|image_pad|>', video_token='<|video_pad|>'), 'Qwen2VLVideoProcessor')
+def every_second(layers, other='conv') -> list:
+    "Kinds of layers of which every second one attends"
+    return ['full_attention' if i % 2 else other for i in range(layers)]
 
-def lfm3_tiny(layers, *args, **kw) -> tuple:
-    "Recipe of a tiny LFM3-VL: every second layer attends, the others are convolutions"
-    kinds = ['full_attention' if i % 2 else 'conv' for i in range(layers)]
-    return replace(_lfm3, text=dict(_lfm3.text, layer_types=kinds))(layers, *args, **kw)
+lfm3_tiny = Tiny(
+    Lfm3VlConfig, Qwen2VLImageProcessorPil, QWEN_SIZES, 'Lfm3VlProcessor', {}, QWEN_CHAT,
+    [*_ENDS, *QWEN_TOKENS.values()],
+    dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2,
+         patch_size=8, layer_types=['conv', 'full_attention'], initializer_range=.3),
+    lambda layers: dict(head_dim=8, layer_types=every_second(layers)),
+    dict(QWEN_TOKENS, projector_hidden_size=32),
+    dict(image_token='<|image_pad|>', video_token='<|video_pad|>'), 'Qwen2VLVideoProcessor')
 
 # %% ../nbs/training/tiny_models.ipynb #132ced1a
 INTERN_CHAT = (
@@ -299,7 +329,8 @@ INTERN_CHAT = (
     "{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 INTERN_TOKENS = dict(
-    start_image_token='<img>', end_image_token='</img>', context_image_token='<IMG_CONTEXT>', video_token='<video>')
+    start_image_token='<img>', end_image_token='</img>', context_image_token='<IMG_CONTEXT>',
+    video_token='<video>')
 
 # tiles of 64 x 64 pixels, 4 x 4 tokens each
 intern_tiny = Tiny(
@@ -314,7 +345,8 @@ AYA_CHAT = (
     "{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>"
     "{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|END_OF_TURN_TOKEN|>{% endfor %}"
     "{% if add_generation_prompt %}<|START_OF_TURN_TOKEN|>{% endif %}")
-AYA_TOKENS = ['<|END_OF_TURN_TOKEN|>', '<PAD>', '<BOS_TOKEN>', '<|START_OF_TURN_TOKEN|>', '<image>', '<|START_OF_IMG|>', '<|END_OF_IMG|>',
+AYA_TOKENS = ['<|END_OF_TURN_TOKEN|>', '<PAD>', '<BOS_TOKEN>', '<|START_OF_TURN_TOKEN|>', '<image>',
+    '<|START_OF_IMG|>', '<|END_OF_IMG|>',
               '<|IMG_PATCH|>', '<|IMG_LINE_BREAK|>', 'TILE', 'TILE_GLOBAL']
 # tiles of 64 x 64 pixels, 4 x 4 tokens each after the pixel shuffle, words before each of them
 aya_tiny = Tiny(
@@ -331,14 +363,17 @@ IDEFICS_CHAT = (
     "{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>"
     "{% else %}{{ c['text'] }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}")
-IDEFICS_TOKENS = ['<end_of_utterance>', '<pad>', '<|im_start|>', '<fake_token_around_image>', '<image>', '<global-img>']
+IDEFICS_TOKENS = ['<end_of_utterance>', '<pad>', '<|im_start|>', '<fake_token_around_image>', '<image>',
+    '<global-img>']
 IDEFICS_TOKENS += [f'<row_{i}_col_{j}>' for i in range(1, 7) for j in range(1, 7)]
 
 def edge_tiny(config, images, processor) -> Tiny:
     "Recipe of a tiny Idefics3 or SmolVLM: tiles of 32 x 32 pixels, 2 x 2 tokens each"
-    return Tiny(config, images, dict(size=dict(longest_edge=96), max_image_size=dict(longest_edge=32)), processor,
+    return Tiny(config, images, dict(size=dict(longest_edge=96), max_image_size=dict(longest_edge=32)),
+        processor,
                 dict(image_seq_len=4), IDEFICS_CHAT, IDEFICS_TOKENS, dict(TOWER, image_size=32),
-                dict(model_type='llama'), dict(scale_factor=2, pad_token_id='<pad>', image_token_id='<image>'))
+                dict(model_type='llama'),
+                dict(scale_factor=2, pad_token_id='<pad>', image_token_id='<image>'))
 
 idefics_tiny = edge_tiny(Idefics3Config, Idefics3ImageProcessorPil, Idefics3Processor)
 smol_tiny = edge_tiny(SmolVLMConfig, SmolVLMImageProcessorPil, 'SmolVLMProcessor')
@@ -350,72 +385,89 @@ GEMMA_CHAT = (
     "{% else %}{{ c['text'] }}{% endif %}{% endfor %}<end_of_turn>\n{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}")
 GEMMA_TOKENS = dict(
-    boi_token='<start_of_image>', eoi_token='<end_of_image>', image_token='<image_soft_token>', bos_token='<bos>')
+    boi_token='<start_of_image>', eoi_token='<end_of_image>', image_token='<image_soft_token>',
+    bos_token='<bos>')
 
-def gemma_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
-    "Recipe of a tiny Gemma3: 64 x 64 pixels become 4 x 4 tokens; two of three layers see a window of 32 tokens only"
-    special = ['<end_of_turn>', '<pad>', '<start_of_turn>', *GEMMA_TOKENS.values()]
-    tok = tokenizer(special, GEMMA_CHAT, **GEMMA_TOKENS)
-    boi, eoi, image, bos = tok.convert_tokens_to_ids(list(GEMMA_TOKENS.values()))
-    kinds = ['full_attention' if i % 3 == 2 else 'sliding_attention' for i in range(layers)]
-    text = small(
-        tok, layers, head_dim=8, query_pre_attn_scalar=8, sliding_window=32, bos_token_id=bos, layer_types=kinds)
-    config = Gemma3Config(text_config=text, vision_config=dict(TOWER, image_size=64), mm_tokens_per_image=16,
-                          boi_token_index=boi, eoi_token_index=eoi, image_token_index=image)
-    images = Gemma3ImageProcessorPil(**dict(size=dict(height=64, width=64)) | kw)
-    return config, [Gemma3Processor(images, tok, image_seq_length=16, chat_template=GEMMA_CHAT)], {}
+def windowed(layers) -> list:
+    "Kinds of layers of which two in three see a window of 32 tokens only"
+    return ['full_attention' if i % 3 == 2 else 'sliding_attention' for i in range(layers)]
+
+# 64 x 64 pixels become 4 x 4 tokens
+gemma_tiny = Tiny(
+    Gemma3Config, Gemma3ImageProcessorPil, dict(size=dict(height=64, width=64)), Gemma3Processor,
+    dict(image_seq_length=16),
+    GEMMA_CHAT, ['<end_of_turn>', '<pad>', '<start_of_turn>', *GEMMA_TOKENS.values()],
+    dict(TOWER, image_size=64),
+    lambda layers: dict(head_dim=8, query_pre_attn_scalar=8, sliding_window=32, bos_token_id='<bos>',
+        layer_types=windowed(layers)),
+    dict(mm_tokens_per_image=16, boi_token_index='<start_of_image>', eoi_token_index='<end_of_image>',
+         image_token_index='<image_soft_token>'), GEMMA_TOKENS)
 
 # %% ../nbs/training/tiny_models.ipynb #17d5813b
-GEMMA4_TOKENS = dict(GEMMA_TOKENS, audio_token='<audio_soft_token>', boa_token='<start_of_audio>', eoa_token='<end_of_audio>')
+GEMMA4_TOKENS = dict(GEMMA_TOKENS, audio_token='<audio_soft_token>', boa_token='<start_of_audio>',
+    eoa_token='<end_of_audio>')
 _GEMMA4_ROPE = dict(rope_type='default', rope_theta=1e4)
 
-def gemma4_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
-    "Recipe of a tiny Gemma4: at most 70 tokens of 16 x 16 pixels; two of three layers see a window of 32 tokens only"
-    special = ['<end_of_turn>', '<pad>', '<start_of_turn>', *GEMMA4_TOKENS.values(), '<|video|>']
-    chat = GEMMA_CHAT.replace('<start_of_image>', '<image_soft_token>')
-    tok = tokenizer(special, chat, **GEMMA4_TOKENS)
-    boi, eoi, image, bos, video = tok.convert_tokens_to_ids([*GEMMA_TOKENS.values(), '<|video|>'])
-    kinds = ['full_attention' if i % 3 == 2 else 'sliding_attention' for i in range(layers)]
-    text = small(tok, layers, head_dim=8, sliding_window=32, bos_token_id=bos, layer_types=kinds,
-                 per_layer_config={i: dict(head_dim=8) for i in range(2, layers, 3)}, vocab_size_per_layer_input=len(tok),
-                 hidden_size_per_layer_input=8, rope_parameters=dict(sliding_attention=_GEMMA4_ROPE, full_attention=_GEMMA4_ROPE))
-    tower = dict(TOWER, head_dim=16, num_key_value_heads=2, pooling_kernel_size=2, position_embedding_size=256)
-    config = Gemma4Config(text_config=text, vision_config=tower, audio_config=None, boi_token_id=boi, eoi_token_id=eoi,
-                          image_token_id=image, video_token_id=video)
-    images = Gemma4ImageProcessorPil(**dict(patch_size=8, max_soft_tokens=70, pooling_kernel_size=2) | kw)
-    return config, [tok, images], {'processor_config.json': dict(processor_class='Gemma4Processor')}
+def gemma4_text(layers) -> dict:
+    "Settings of the decoder; a layer that sees all has its own size of heads"
+    rope = dict(sliding_attention=_GEMMA4_ROPE, full_attention=_GEMMA4_ROPE)
+    return dict(
+        head_dim=8, sliding_window=32, bos_token_id='<bos>', layer_types=windowed(layers),
+        hidden_size_per_layer_input=8,
+        per_layer_config={i: dict(head_dim=8) for i in range(2, layers, 3)}, vocab_size_per_layer_input=len,
+        rope_parameters=rope)
+
+# at most 70 tokens of 16 x 16 pixels
+gemma4_tiny = Tiny(
+    Gemma4Config, Gemma4ImageProcessorPil, dict(patch_size=8, max_soft_tokens=70, pooling_kernel_size=2),
+    'Gemma4Processor', {},
+    GEMMA_CHAT.replace('<start_of_image>', '<image_soft_token>'),
+    ['<end_of_turn>', '<pad>', '<start_of_turn>', *GEMMA4_TOKENS.values(), '<|video|>'],
+    dict(TOWER, head_dim=16, num_key_value_heads=2, pooling_kernel_size=2, position_embedding_size=256),
+    gemma4_text,
+    dict(audio_config=None, boi_token_id='<start_of_image>', eoi_token_id='<end_of_image>',
+        image_token_id='<image_soft_token>',
+         video_token_id='<|video|>'), GEMMA4_TOKENS)
 
 # %% ../nbs/training/tiny_models.ipynb #9c1d5e3b
 def gemma3n_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
-    "Recipe of a tiny Gemma3n: 128 x 128 pixels become 4 x 4 tokens; from the fourth on, layers take keys and values of others"
+    """Recipe of a tiny Gemma3n: 128 x 128 pixels become 4 x 4 tokens; from the fourth on, layers take keys
+    and values of others"""
     special = ['<end_of_turn>', '<pad>', '<start_of_turn>', *GEMMA4_TOKENS.values()]
     chat = GEMMA_CHAT.replace('<start_of_image>', '<image_soft_token>')
     tok = tokenizer(special, chat, **GEMMA4_TOKENS)
-    ids = {f'{name}_id': tok.convert_tokens_to_ids(token) for name, token in GEMMA4_TOKENS.items() if name != 'bos_token'}
+    ids = {f'{name}_id': tok.convert_tokens_to_ids(token)
+        for name, token in GEMMA4_TOKENS.items() if name != 'bos_token'}
     text = small(tok, layers, head_dim=8, sliding_window=32, bos_token_id=tok.bos_token_id, laurel_rank=4,
-                 layer_types=['full_attention' if i % 3 == 2 else 'sliding_attention' for i in range(layers)],
-                 num_kv_shared_layers=max(layers - 3, 0), activation_sparsity_pattern=[.5] + [0.]*(layers - 1),
+                 layer_types=windowed(layers),
+                 num_kv_shared_layers=max(layers - 3, 0),
+                 activation_sparsity_pattern=[.5] + [0.]*(layers - 1),
                  vocab_size_per_layer_input=len(tok), hidden_size_per_layer_input=8)
-    # a tower of timm with the smallest convolutions; that of the releases, MobileNet-v5, is too deep for a small image
+    # a tower of timm with the smallest convolutions; that of the releases, MobileNet-v5, is too deep for a
+    # small image
     tower = dict(architecture='test_convnext', hidden_size=64, vocab_size=4, vocab_offset=len(tok))
-    audio = dict(hidden_size=32, conf_num_hidden_layers=1, conf_num_attention_heads=2, sscp_conv_channel_size=[4, 4],
+    audio = dict(hidden_size=32, conf_num_hidden_layers=1, conf_num_attention_heads=2,
+        sscp_conv_channel_size=[4, 4],
                  vocab_size=4, vocab_offset=len(tok) + 4)
-    config = Gemma3nConfig(text_config=text, vision_config=tower, audio_config=audio, vision_soft_tokens_per_image=16, **ids)
-    images = SiglipImageProcessorPil(**dict(size=dict(height=128, width=128), image_mean=[0.]*3, image_std=[1.]*3) | kw)
-    return config, [Gemma3nProcessor(Gemma3nAudioFeatureExtractor(), images, tok, chat, image_seq_length=16)], {}
+    config = Gemma3nConfig(text_config=text, vision_config=tower, audio_config=audio,
+        vision_soft_tokens_per_image=16, **ids)
+    images = SiglipImageProcessorPil(
+        **dict(size=dict(height=128, width=128), image_mean=[0.]*3, image_std=[1.]*3) | kw)
+    return (config, [Gemma3nProcessor(Gemma3nAudioFeatureExtractor(), images, tok, chat,
+        image_seq_length=16)],
+        {})
 
 # %% ../nbs/training/tiny_models.ipynb #23fede0c
-def pali_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
-    "Recipe of a tiny PaliGemma: 64 x 64 pixels in patches of 8; no chat template, as released"
-    tok = tokenizer(['<eos>', '<pad>', '<bos>', '<image>'], None, bos_token='<bos>', image_token='<image>')
-    images = SiglipImageProcessorPil(**dict(size=dict(height=64, width=64)) | kw)
-    images.image_seq_length = 64
-    text = small(tok, layers, head_dim=8, bos_token_id=tok.bos_token_id, initializer_range=.2, model_type='gemma')
-    config = PaliGemmaConfig(
-        text_config=text, projection_dim=32, hidden_size=32, image_token_index=tok.convert_tokens_to_ids('<image>'),
-        vision_config=dict(TOWER, image_size=64, projection_dim=32, model_type='siglip_vision_model'),
-        bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id)
-    return config, [PaliGemmaProcessor(images, tok)], {}
+# 64 x 64 pixels in patches of 8; no chat template, as released
+pali_tiny = Tiny(
+    PaliGemmaConfig, SiglipImageProcessorPil, dict(size=dict(height=64, width=64), image_seq_length=64),
+    PaliGemmaProcessor, {}, None,
+    ['<eos>', '<pad>', '<bos>', '<image>'],
+    dict(TOWER, image_size=64, projection_dim=32, model_type='siglip_vision_model'),
+    dict(head_dim=8, bos_token_id='<bos>', initializer_range=.2, model_type='gemma'),
+    dict(projection_dim=32, hidden_size=32, image_token_index='<image>', bos_token_id='<bos>',
+        eos_token_id='<eos>', pad_token_id='<pad>'),
+    dict(bos_token='<bos>', image_token='<image>'))
 
 # %% ../nbs/training/tiny_models.ipynb #5318502a
 MISTRAL_CHAT = (
@@ -423,52 +475,50 @@ MISTRAL_CHAT = (
     "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% if m['role'] == 'user' %}[/INST]{% endif %}{% endfor %}")
 # patches of 8 pixels, two by two a token, at most 160 pixels wide or high
 mistral_tiny = Tiny(
-    Mistral3Config, PixtralImageProcessorPil, dict(patch_size=8, size=dict(longest_edge=160)), PixtralProcessor,
+    Mistral3Config, PixtralImageProcessorPil, dict(patch_size=8, size=dict(longest_edge=160)),
+    PixtralProcessor,
     dict(patch_size=8, spatial_merge_size=2), MISTRAL_CHAT,
     ['</s>', '<pad>', '<s>', '[INST]', '[/INST]', '[IMG]', '[IMG_BREAK]', '[IMG_END]'],
     dict(TOWER, image_size=160, head_dim=16, initializer_range=.3, model_type='pixtral'),
-    dict(model_type='mistral', head_dim=8), dict(image_token_index='[IMG]', spatial_merge_size=2), dict(bos_token='<s>'))
+    dict(model_type='mistral', head_dim=8), dict(image_token_index='[IMG]', spatial_merge_size=2),
+    dict(bos_token='<s>'))
 
 # %% ../nbs/training/tiny_models.ipynb #b38af9a1
 _PIC = QWEN_CHAT.replace('<|vision_start|>', '').replace('<|vision_end|>', '')
-_LFM2_NAMED = dict(image_token='<image>', image_start_token='<|image_start|>', image_end_token='<|image_end|>',
+_LFM2_NAMED = dict(image_token='<image>', image_start_token='<|image_start|>',
+    image_end_token='<|image_end|>',
                    image_thumbnail_token='<|img_thumbnail|>')
 
-def lfm2_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
-    "Recipe of a tiny LFM2-VL: tiles of 64 x 64 pixels, 4 x 4 tokens each; every second layer attends"
-    tok = tokenizer([*_ENDS, *_LFM2_NAMED.values(), *(f'<|img_row_{r}_col_{c}|>' for r in range(1, 5) for c in range(1, 5))],
-                    _PIC.replace('<|image_pad|>', '<image>'), **_LFM2_NAMED)
-    images = Lfm2VlImageProcessor(**dict(
-        tile_size=64, encoder_patch_size=8, max_tiles=4, min_tiles=2, max_image_tokens=32, min_image_tokens=4,
-        downsample_factor=2, max_num_patches=128) | kw)
-    kinds = ['full_attention' if i % 2 else 'conv' for i in range(layers)]
-    config = Lfm2VlConfig(
-        text_config=dict(small(tok, layers, layer_types=kinds), model_type='lfm2'), projector_hidden_size=32,
-        vision_config=dict(TOWER, num_patches=64, model_type='siglip2_vision_model'), downsample_factor=2,
-        image_token_id=tok.convert_tokens_to_ids('<image>'))
-    return config, [tok, images], {'processor_config.json': dict(processor_class='Lfm2VlProcessor')}
+# tiles of 64 x 64 pixels, 4 x 4 tokens each
+lfm2_tiny = Tiny(
+    Lfm2VlConfig, Lfm2VlImageProcessor,
+    dict(tile_size=64, encoder_patch_size=8, max_tiles=4, min_tiles=2, max_image_tokens=32,
+        min_image_tokens=4, downsample_factor=2,
+         max_num_patches=128), 'Lfm2VlProcessor', {}, _PIC.replace('<|image_pad|>', '<image>'),
+    [*_ENDS, *_LFM2_NAMED.values(), *(f'<|img_row_{r}_col_{c}|>' for r in range(1, 5) for c in range(1, 5))],
+    dict(TOWER, num_patches=64, model_type='siglip2_vision_model'),
+    lambda layers: dict(layer_types=every_second(layers), model_type='lfm2'),
+    dict(projector_hidden_size=32, downsample_factor=2, image_token_id='<image>'), _LFM2_NAMED)
 
 _MINI_NAMED = dict(
-    image_token='<|image_pad|>', video_token='<|video_pad|>', image_start_token='<image>', image_end_token='</image>',
+    image_token='<|image_pad|>', video_token='<|video_pad|>', image_start_token='<image>',
+    image_end_token='</image>',
     slice_start_token='<slice>', slice_end_token='</slice>', image_id_start_token='<image_id>',
     image_id_end_token='</image_id>')
 
-def mini_tiny(config, name):
+def mini_tiny(config, processor) -> Tiny:
     "Recipe of a tiny MiniCPM-V: slices of up to 128 x 128 pixels, a token for 32 x 32 of them"
-    def make(layers, tokenizer=byte_tokenizer, **kw):
-        tok = tokenizer([*_ENDS, *_MINI_NAMED.values()], _PIC, **_MINI_NAMED)
-        sizes = dict(patch_size=8, scale_resolution=128, max_slice_nums=4, slice_mode=True) | kw
-        kinds = ['full_attention' if i % 2 else 'linear_attention' for i in range(layers)]
-        text = small(tok, layers, head_dim=8, layer_types=kinds, model_type='qwen3_5_text',
-                     **{k: v for k, v in _LINEAR.items() if k != 'full_attention_interval'},
-                     rope_parameters=dict(ROPE, partial_rotary_factor=1.0))
-        made = config(text_config=text, vision_config=dict(TOWER, image_size=256), insert_layer_id=0,
-                      image_token_id=tok.convert_tokens_to_ids('<|image_pad|>'),
-                      video_token_id=tok.convert_tokens_to_ids('<|video_pad|>'))
-        video = sizes | dict(video_processor_type='MiniCPMV4_6VideoProcessor', processor_class=name)
-        return made, [tok, MiniCPMV4_6ImageProcessorPil(**sizes)], {
-            'video_preprocessor_config.json': video, 'processor_config.json': dict(processor_class=name)}
-    return make
+    linear = {k: v for k, v in _LINEAR.items() if k != 'full_attention_interval'}
+    def text(layers):
+        return dict(head_dim=8, layer_types=every_second(layers, 'linear_attention'),
+            model_type='qwen3_5_text', **linear,
+            rope_parameters=dict(ROPE, partial_rotary_factor=1.0))
+    return Tiny(config, MiniCPMV4_6ImageProcessorPil,
+        dict(patch_size=8, scale_resolution=128, max_slice_nums=4, slice_mode=True),
+                processor, {}, _PIC, [*_ENDS, *_MINI_NAMED.values()], dict(TOWER, image_size=256), text,
+                dict(insert_layer_id=0, image_token_id='<|image_pad|>', video_token_id='<|video_pad|>'),
+                _MINI_NAMED,
+                'MiniCPMV4_6VideoProcessor')
 
 mini46_tiny = mini_tiny(MiniCPMV4_6Config, 'MiniCPMV4_6Processor')
 mini47_tiny = mini_tiny(MiniCPMV4_7Config, 'MiniCPMV4_7Processor')
@@ -476,11 +526,14 @@ mini47_tiny = mini_tiny(MiniCPMV4_7Config, 'MiniCPMV4_7Processor')
 # %% ../nbs/training/tiny_models.ipynb #f1606d16
 RECIPES = dict(
     llava=llava_tiny, llava_next=next_tiny, llava_onevision=onevision_tiny, qwen2_vl=qwen2_tiny,
-    qwen2_5_vl=qwen2_5_tiny, qwen3_vl=qwen3_tiny, qwen3_5=qwen3_5_tiny, internvl=intern_tiny, idefics3=idefics_tiny,
+    qwen2_5_vl=qwen2_5_tiny, qwen3_vl=qwen3_tiny, qwen3_5=qwen3_5_tiny, internvl=intern_tiny,
+    idefics3=idefics_tiny,
     smolvlm=smol_tiny, gemma3=gemma_tiny, paligemma=pali_tiny,
     qwen3_vl_moe=qwen3_moe_tiny, qwen3_5_moe=qwen3_5_moe_tiny, glm4v=glm4_tiny, glm4v_moe=glm4_moe_tiny,
-    glm46v=glm46_tiny, ernie4_5_vl_moe=ernie_tiny, lfm3_vl=lfm3_tiny, gemma4=gemma4_tiny, gemma3n=gemma3n_tiny,
-    mistral3=mistral_tiny, aya_vision=aya_tiny, lfm2_vl=lfm2_tiny, minicpmv4_6=mini46_tiny, minicpmv4_7=mini47_tiny)
+    glm46v=glm46_tiny, ernie4_5_vl_moe=ernie_tiny, lfm3_vl=lfm3_tiny, gemma4=gemma4_tiny,
+    gemma3n=gemma3n_tiny,
+    mistral3=mistral_tiny, aya_vision=aya_tiny, lfm2_vl=lfm2_tiny, minicpmv4_6=mini46_tiny,
+    minicpmv4_7=mini47_tiny)
 # their stock processors do, also for still images
 NEED_TORCHVISION = {'mistral3', 'lfm2_vl', 'minicpmv4_6', 'minicpmv4_7'}
 NEED_TIMM = {'gemma3n'}    # its tower is one of timm
@@ -499,8 +552,10 @@ def random_model(config, seed=0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForImageTextToText.from_config(config)
-        for name, p in model.named_parameters():   # what starts at zero would hide the images, or a path to them
-            if (p.ndim > 1 or name.endswith(('gate', 'output_scale'))) and not p.any(): torch.nn.init.normal_(p, std=.3)
+        # what starts at zero would hide the images, or a path to them
+        for name, p in model.named_parameters():
+            if (p.ndim > 1 or name.endswith(('gate', 'output_scale'))) and not p.any():
+                torch.nn.init.normal_(p, std=.3)
     return model
 
 # %% ../nbs/training/tiny_models.ipynb #de87edda

@@ -33,13 +33,15 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
 )
 
-def new_tokenizer(): return word_tokenizer(IDS, CHAT_TEMPLATE, 2048, ['<image>'], bos_token='<s>', eos_token='</s>')
+def new_tokenizer():
+    return word_tokenizer(IDS, CHAT_TEMPLATE, 2048, ['<image>'], bos_token='<s>', eos_token='</s>')
 
 def new_processor(): # LlavaProcessor
     "Return images squeezed to 112 × 112; 196 image tokens each"
     from transformers import CLIPImageProcessorPil, LlavaProcessor
     images = CLIPImageProcessorPil(
-        size=dict(height=112, width=112), do_center_crop=False, resample=3, image_mean=[.5]*3, image_std=[.25]*3)
+        size=dict(height=112, width=112), do_center_crop=False, resample=3, image_mean=[.5]*3,
+        image_std=[.25]*3)
     return LlavaProcessor(
         images, new_tokenizer(), patch_size=8, vision_feature_select_strategy='default',
         chat_template=CHAT_TEMPLATE, num_additional_image_tokens=1)
@@ -54,13 +56,15 @@ SMALL_TEMPLATE = (
 def small_parts() -> tuple: # tokenizer; image processor
     "Return images get at least 144 and at most 256 image tokens, their aspect kept"
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-    tokenizer = word_tokenizer(SMALL_IDS, SMALL_TEMPLATE, 4096, SMALL_SPECIAL[3:], eos_token='<|im_end|>', image_token='<|image_pad|>')
+    tokenizer = word_tokenizer(SMALL_IDS, SMALL_TEMPLATE, 4096, SMALL_SPECIAL[3:], eos_token='<|im_end|>',
+        image_token='<|image_pad|>')
     return tokenizer, Qwen2VLImageProcessorPil(
         patch_size=PATCH, merge_size=MERGE, temporal_patch_size=2, image_mean=[.5]*3, image_std=[.25]*3,
         size=dict(shortest_edge=144*CELL**2, longest_edge=256*CELL**2))
 
 # %% ../nbs/training/two_models.ipynb #17c52958
-def model_card(name, kinds=None) -> str: # of a shipped model; table of `carve demo`: kinds → methods → numbers
+# of a shipped model; table of `carve demo`: kinds → methods → numbers
+def model_card(name, kinds=None) -> str:
     "Return the card of a shipped model, with these figures in place of its own"
     card = (CHECKPOINTS/name/'README.md').read_text(encoding='utf-8').partition('\n## Held-out scenes')[0]
     if not kinds: return card
@@ -79,21 +83,27 @@ def save_model(m, path, kinds=None) -> Path: # trained model; folder; table of `
     path.mkdir(parents=True, exist_ok=True)
     half.load_state_dict(m.state_dict())
     half.tie_weights()
-    half.generation_config = m.generation_config if tiny else GenerationConfig(eos_token_id=SMALL_IDS['<|im_end|>'], pad_token_id=0)
+    half.generation_config = (m.generation_config if tiny
+        else GenerationConfig(eos_token_id=SMALL_IDS['<|im_end|>'], pad_token_id=0))
     parts = [new_processor()] if tiny else small_parts()
     for part in (half.to(torch.bfloat16 if tiny else torch.float16), *parts): part.save_pretrained(path)
     (path/'README.md').write_text(model_card('carve-tiny' if tiny else 'carve-small', kinds))
-    if not tiny: (path/'processor_config.json').write_text(json.dumps(dict(processor_class='PaddleOCRVLProcessor'), indent=2))   # two parts, so no torchvision
+    # two parts, so no torchvision
+    if not tiny:
+        (path/'processor_config.json').write_text(
+            json.dumps(dict(processor_class='PaddleOCRVLProcessor'), indent=2))
     return path
 
-def pack_stage(out, stage, to, kinds=None) -> Path: # folder of checkpoints; one of `PLANS`; folder to write; table of `carve demo`
+# folder of checkpoints; one of `PLANS`; folder to write; table of `carve demo`
+def pack_stage(out, stage, to, kinds=None) -> Path:
     "Return a model folder of a stage's latest checkpoint, with every hundredth step of the logs"
     out, plan = Path(out), PLANS[stage]
     m = new_model() if plan is TINY else new_small_model()
     load_part(out/f'{plan.name}.pt', m)
     folder = save_model(m, to, kinds)
     for log in (out/f'{p.name}.jsonl' for p in ([TINY] if plan is TINY else PLANS.values())):
-        if log.exists(): (folder/log.name).write_text(''.join(l for l in log.open() if json.loads(l)['step'] % 100 == 0))
+        if log.exists():
+            (folder/log.name).write_text(''.join(l for l in log.open() if json.loads(l)['step'] % 100 == 0))
     return folder
 
 # %% ../nbs/training/two_models.ipynb #06d2e124
@@ -102,33 +112,44 @@ PARTS = dict(                                        # what later stages take of
 
 def load_part(path, m, parts=('',)): # checkpoint of a stage; model; beginnings of the names that are taken
     "Weights of a model, or of one part of it, from a checkpoint"
-    if not Path(path).exists(): raise FileNotFoundError(f'{path} is not there: train the stage {Path(path).stem} first.')
+    if not Path(path).exists():
+        raise FileNotFoundError(f'{path} is not there: train the stage {Path(path).stem} first.')
     weights = torch.load(path, map_location='cpu', weights_only=True)['model']
-    weights = {k.removeprefix('vlm.'): v for k, v in weights.items() if k.startswith(tuple(f'vlm.{p}' for p in parts))}
+    weights = {k.removeprefix('vlm.'): v
+        for k, v in weights.items() if k.startswith(tuple(f'vlm.{p}' for p in parts))}
     m.load_state_dict(weights, strict=False)
 
-def begin_stage(out, plan, sizes={}, seed=0) -> nn.ModuleDict: # folder of checkpoints; `Plan`; of the model; of the weights
-    "Modules of a stage with fresh weights, and those of the stages before it unless it has begun; only its own parameters learn"
-    modules = nn.ModuleDict(dict(vlm=(new_model if plan.name == TINY.name else new_small_model)(seed=seed, **sizes)))
+# folder of checkpoints; `Plan`; of the model; of the weights
+def begin_stage(out, plan, sizes={}, seed=0) -> nn.ModuleDict:
+    """Modules of a stage with fresh weights, and those of the stages before it unless it has begun; only its
+    own parameters learn"""
+    modules = nn.ModuleDict(dict(
+        vlm=(new_model if plan.name == TINY.name else new_small_model)(seed=seed, **sizes)))
     if plan.name == 'tower':
         torch.manual_seed(seed)
         modules['contrast'] = ContrastHead(modules['vlm'].config.vision_config.hidden_size)
     if not (Path(out)/f'{plan.name}.pt').exists():
-        for before in plan.after: load_part(Path(out)/f'{before}.pt', modules['vlm'], PARTS.get(before, ('',)))
+        for before in plan.after:
+            load_part(Path(out)/f'{before}.pt', modules['vlm'], PARTS.get(before, ('',)))
     for name, p in modules.named_parameters(): p.requires_grad_(name.startswith(plan.trained))
     return modules.eval()       # dropout is the mask's
 
 # %% ../nbs/training/two_models.ipynb #ec37bbe5
-def batch_and_loss(modules, plan, pool=None) -> tuple: # of `begin_stage`; `Plan`; backgrounds of `carve-small`
-    "Return how a batch is made, and its loss: (what, seed, step of the phase, step) → batch; (what, batch) → loss, figures"
+# of `begin_stage`; `Plan`; backgrounds of `carve-small`
+def batch_and_loss(modules, plan, pool=None) -> tuple:
+    """Return how a batch is made, and its loss: (what, seed, step of the phase, step) → batch; (what, batch)
+    → loss, figures"""
     m = modules['vlm']
-    if plan.name == TINY.name: return lambda v, seed, i, step: make_batch(v, seed, i), lambda v, b: batch_loss(m, v, b)
+    if plan.name == TINY.name:
+        return lambda v, seed, i, step: make_batch(v, seed, i), lambda v, b: batch_loss(m, v, b)
     if plan.name == 'tower':
         return (lambda v, seed, i, step: contrast_batch(v, pool, seed, step),
                 lambda v, b: contrast_loss(m.model.visual, modules['contrast'], b))
-    return lambda v, seed, i, step: lesson_batch(v, pool, seed, step), lambda v, b: lesson_loss(m, b, plan.drop)
+    return lambda v, seed, i, step: lesson_batch(v, pool, seed, step), lambda v, b: lesson_loss(m, b,
+        plan.drop)
 
-def train_stage(out, plan, sizes={}, seed=0, device='cpu', **kw) -> nn.ModuleDict: # as `begin_stage`; of `train`
+# as `begin_stage`; of `train`
+def train_stage(out, plan, sizes={}, seed=0, device='cpu', **kw) -> nn.ModuleDict:
     "Train a stage from nothing, or go on from its checkpoint"
     Path(out).mkdir(parents=True, exist_ok=True)
     modules = begin_stage(out, plan, sizes, seed).to(device)
@@ -151,7 +172,8 @@ def run(
     to:str=None, # folder of the packed model; OUT/model if not given
     table:str=None, # JSON file with the kinds and rows of `report` of a run, for the model card
 ):
-    "Train `tiny`, or a stage of the second reference VLM, go on with it, or pack its weights into a model folder"
+    """Train `tiny`, or a stage of the second reference VLM, go on with it, or pack its weights into a model
+    folder"""
     torch.set_num_threads(threads)
     kinds = table and json.loads(Path(table).read_text())['kinds']
     if verb == 'pack': print(pack_stage(out, of, to or Path(out)/'model', kinds))

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 
 # %% ../nbs/training/two_models.ipynb #f89fef7a
 def plan(phases) -> list:
-    "(Phase, step within it, what its batch holds) of each step; a phase has `steps` and `stages`: what a batch holds → share"
+    """(Phase, step within it, what its batch holds) of each step; a phase has `steps` and `stages`: what a
+    batch holds → share"""
     steps = []
     for phase in phases:
         wheel = [stage for stage, share in phase['stages'].items() for _ in range(share)]
@@ -27,22 +28,28 @@ def plan(phases) -> list:
 
 def rates(phase, i) -> list: # step within the phase
     "Learning rates: short warm-up, flat, linear cooling over the last share of the phase"
-    warm, cool = min(1, (i + 1)/phase.get('warm', 50)), min(1, (phase['steps'] - i)/(phase.get('cool', .01)*phase['steps']))
+    warm = min(1, (i + 1)/phase.get('warm', 50))
+    cool = min(1, (phase['steps'] - i)/(phase.get('cool', .01)*phase['steps']))
     return [warm*cool*lr for lr in phase['lr']]
 
 # %% ../nbs/training/two_models.ipynb #b1b1f84b
-def optimizers(m, parts=('',)) -> list: # beginnings of names; the matrices of each part learn at a rate of their own
+# beginnings of names; the matrices of each part learn at a rate of their own
+def optimizers(m, parts=('',)) -> list:
     "Muon for the matrices of blocks, AdamW for tables, norms and biases"
     learn = {n: p for n, p in m.named_parameters() if p.requires_grad}
-    rest = {n: p for n, p in learn.items() if p.ndim != 2 or any(k in n for k in ('embed', 'words', 'places', 'lm_head'))}
-    groups = [dict(params=[p for n, p in learn.items() if n not in rest and n.startswith(part)]) for part in parts]
+    rest = {n: p for n, p in learn.items() if p.ndim != 2
+        or any(k in n for k in ('embed', 'words', 'places', 'lm_head'))}
+    groups = [dict(params=[p for n, p in learn.items() if n not in rest and n.startswith(part)])
+        for part in parts]
     muon = dict(lr=1e-3, weight_decay=.01, momentum=.95, adjust_lr_fn='match_rms_adamw')
     made = [torch.optim.Muon(groups, **muon)] if any(g['params'] for g in groups) else []
     return [*made, torch.optim.AdamW(rest.values(), lr=1e-3, betas=(.9, .98), weight_decay=0.)]
 
 # %% ../nbs/training/two_models.ipynb #3946c146
-def turns_mask(P, J, L, drop=0., rows=1, heads=1): # tokens before the turns; turns; tokens of each; share of keys hidden from a head
-    "Return what each position does not see, as scores to add: [rows, heads, N, N], or [1, 1, N, N] if nothing is dropped"
+# tokens before the turns; turns; tokens of each; share of keys hidden from a head
+def turns_mask(P, J, L, drop=0., rows=1, heads=1):
+    """Return what each position does not see, as scores to add: [rows, heads, N, N], or [1, 1, N, N] if
+    nothing is dropped"""
     turn = torch.cat([torch.zeros(P), torch.arange(1, J + 1).repeat_interleave(L)])
     seen = torch.ones(P + J*L, P + J*L).tril().bool() & ((turn[:, None] == turn) | (turn == 0))
     mask = torch.zeros(seen.shape).masked_fill(~seen, -1e30)[None, None]
@@ -77,13 +84,15 @@ def mean_figures(rows) -> dict: # of batches: name -> number, or (right, asked);
 # %% ../nbs/training/two_models.ipynb #797b277a
 def save(path, m, opts=(), step=0, phases=None):
     "Write a checkpoint; a kill at any moment leaves the old or the new one"
-    torch.save(dict(model=m.state_dict(), opts=[o.state_dict() for o in opts], step=step, phases=repr(phases)), f'{path}.new')
+    torch.save(dict(model=m.state_dict(), opts=[o.state_dict() for o in opts], step=step,
+        phases=repr(phases)), f'{path}.new')
     os.replace(f'{path}.new', path)
 
 def resume(path, m, opts=(), phases=None) -> int:
     "Load a checkpoint; its next step"
     kept = torch.load(path, map_location='cpu', weights_only=True)
-    if phases and kept['phases'] not in ('None', repr(phases)): raise ValueError(f'{path} is a training with another recipe: give a new folder')
+    if phases and kept['phases'] not in ('None', repr(phases)):
+        raise ValueError(f'{path} is a training with another recipe: give a new folder')
     m.load_state_dict(kept['model'])
     for o, state in zip(opts, kept['opts']): o.load_state_dict(state)
     return kept['step']
@@ -93,12 +102,17 @@ def train(out, name, m, loss, make, phases, parts=('',), seed=0, every=100, stop
     """Train a module from nothing, or go on from the checkpoint NAME.pt in `out`; the log is NAME.jsonl.
 
     `loss(what, batch)` gives a loss and figures, `make(what, seed, step of the phase, step)` a batch; `stop` before this step."""
-    path, log, steps, rows, began = Path(out)/f'{name}.pt', Path(out)/f'{name}.jsonl', plan(phases), [], time.time()
+    path = Path(out)/f'{name}.pt'
+    log = Path(out)/f'{name}.jsonl'
+    steps = plan(phases)
+    rows = []
+    began = time.time()
     path.parent.mkdir(parents=True, exist_ok=True)
     opts, device = optimizers(m, parts), next(m.parameters()).device.type
     start = resume(path, m, opts, phases) if path.exists() else 0
     groups = [g for o in opts for g in o.param_groups]
-    if log.exists(): log.write_text(''.join(l for l in log.read_text().splitlines(True) if json.loads(l)['step'] <= start))
+    if log.exists():
+        log.write_text(''.join(l for l in log.read_text().splitlines(True) if json.loads(l)['step'] <= start))
     todo = range(start, min(len(steps), stop or len(steps)))
     batches = DataLoader(todo, batch_size=None, num_workers=workers, prefetch_factor=8 if workers else None,
         collate_fn=lambda step: make(steps[step][2], seed, steps[step][1], step))
@@ -114,7 +128,8 @@ def train(out, name, m, loss, make, phases, parts=('',), seed=0, every=100, stop
             o.zero_grad(set_to_none=True)
         rows.append(figures)
         if (step + 1) % 20 == 0:
-            line = dict(step=step + 1, seconds=round(time.time() - began, 1)) | {k: v for k, (v, _) in mean_figures(rows).items()}
+            line = dict(step=step + 1, seconds=round(time.time() - began, 1)) | {k: v
+                for k, (v, _) in mean_figures(rows).items()}
             with open(log, 'a') as f: print(json.dumps(line), file=f)
             rows.clear()
         if (step + 1) % every == 0 or step + 1 == todo.stop: save(path, m, opts, step + 1, phases)

@@ -46,7 +46,8 @@ def measure_maps(vlm, sample) -> dict: # a `Record` of `seed_questions`
     return dict(id=sample.id, right=int(answer == sample.answers[0]), maps=maps)
 
 def measure_answers(vlm, sample) -> dict: # of `twin_records`
-    "Return the answers without a crop, with the true region and with `lookup`: are they right, and does the crop show half of the target?"
+    """Return the answers without a crop, with the true region and with `lookup`: are they right, and does the
+    crop show half of the target?"""
     session, made = Session(vlm, sample.image, sample.box), {}
     for name, method in dict(none=DirectAnswer(), oracle=Oracle.like(Lookup()), lookup=Lookup()).items():
         r = method.answer(session, sample.question)
@@ -64,7 +65,8 @@ def run_twins(
 ):
     "Read the maps of a model, or ask it; the same command goes on where it was stopped"
     if verb == 'answers':
-        return run_trial('{model}-tries', model, out, twin_records(n, start=ASKED), lambda vlm, r: measure_answers(vlm, r.opened()))
+        return run_trial('{model}-tries', model, out, twin_records(n, start=ASKED),
+            lambda vlm, r: measure_answers(vlm, r.opened()))
     run_trial('{model}', model, out, seed_questions(n), measure_maps)
     profile = profile_model(VLM.from_pretrained(model), scene_questions(40))
     kept = {k: getattr(profile, k) for k in ('query', 'layers', 'read', 'again', 'agreement')}

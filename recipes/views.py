@@ -35,18 +35,21 @@ class Visible:
 # %% ../nbs/training/two_models.ipynb #9bdfaeaa
 WHOLE_SCENE = 0, 0, SIZE, SIZE
 
-def visible_objects(objects, crop, px) -> list: # of a scene; (x0, y0, x1, y1) of it; side of the view in pixels
+# of a scene; (x0, y0, x1, y1) of it; side of the view in pixels
+def visible_objects(objects, crop, px) -> list:
     "`Visible`s: objects as seen through a crop that is magnified to px × px"
     found, corner, scale = [], crop[:2], px/np.subtract(crop[2:], crop[:2])
     for o in objects:
         lo, hi = np.maximum(o.box[:2], corner), np.minimum(o.box[2:], crop[2:])
         if (hi <= lo).any(): continue
         box = np.concatenate([(lo - corner)*scale, (hi - corner)*scale]).tolist()
-        found.append(Visible(o.color, o.shape, o.digit, tuple(box), (hi - lo).prod()/np.subtract(o.box[2:], o.box[:2]).prod()))
+        found.append(Visible(o.color, o.shape, o.digit, tuple(box),
+            (hi - lo).prod()/np.subtract(o.box[2:], o.box[:2]).prod()))
     return found
 
 # %% ../nbs/training/two_models.ipynb #09ee731a
-def place_crop(rng, objects, size, aim) -> tuple: # with boxes; (w, h) of the crop; how often it holds an object
+# with boxes; (w, h) of the crop; how often it holds an object
+def place_crop(rng, objects, size, aim) -> tuple:
     "Return a place for a crop (x0, y0, x1, y1) inside the scene, mostly around an object"
     room = SIZE - np.array(size)
     if objects and rng.random() < aim:
@@ -57,7 +60,8 @@ def place_crop(rng, objects, size, aim) -> tuple: # with boxes; (w, h) of the cr
     return x, y, x + size[0], y + size[1]
 
 def draw_crop(rng, objects, lo, hi) -> tuple:
-    "Return a random crop of the scene; its side log-uniform from `lo` to `hi`, one side at most 1.35 times as long as the other"
+    """Return a random crop of the scene; its side log-uniform from `lo` to `hi`, one side at most 1.35 times
+    as long as the other"""
     s = math.exp(rng.uniform(math.log(lo), math.log(hi)))
     k = math.exp(rng.uniform(-.3, .3)/2)
     return place_crop(rng, objects, (min(SIZE, s*k), min(SIZE, s/k)), .85)
@@ -102,18 +106,22 @@ def patch_labels(seen, n) -> np.ndarray: # `Visible`s; side in patches of 8 pixe
     cover, edges = np.zeros((n, n)), np.arange(n)*8
     for o in seen:
         x0, y0, x1, y1 = o.box
-        rows, columns = (np.clip(np.minimum(hi, edges + 8) - np.maximum(lo, edges), 0, 8) for lo, hi in ((y0, y1), (x0, x1)))
+        rows, columns = (np.clip(np.minimum(hi, edges + 8) - np.maximum(lo, edges), 0, 8)
+            for lo, hi in ((y0, y1), (x0, x1)))
         share = np.outer(rows, columns)/64        # of the 64 pixels of a patch
         on = (share > .3*min(1., o.size**2/64)) & (share > cover)
         labels[:, (share > .08) & (cover < .08)] = -1
-        color, shape, digit = list(COLORS).index(o.color), SHAPES.index(o.shape), o.digit if o.size >= 15 else -1
+        color = list(COLORS).index(o.color)
+        shape = SHAPES.index(o.shape)
+        digit = o.digit if o.size >= 15 else -1
         labels[:, on] = np.reshape([color, shape, digit] if o.seen > .6 else [color, -1, -1], (3, 1))
         cover = np.maximum(cover, share)
     return labels
 
 # %% ../nbs/training/two_models.ipynb #7204ea07
 def open_backgrounds(path, n=600, seed=0, split='train') -> np.ndarray: # file; whose photographs may be used
-    "Backgrounds that all processes share, uint8 [n, 448, 448, 3], read from the disk when used; drawn once, unless the file is there"
+    """Backgrounds that all processes share, uint8 [n, 448, 448, 3], read from the disk when used; drawn once,
+    unless the file is there"""
     path = Path(path)
     if not path.exists():
         rng, new = np.random.default_rng([seed, 77]), path.with_suffix('.new.npy')
@@ -136,7 +144,8 @@ def shape_masks(shape, px) -> list: # one of `SHAPES`; side in pixels
     return planes
 
 # %% ../nbs/training/two_models.ipynb #ceec1da6
-def paint_object(canvas, rng, o): # uint8 [448, 448, 3], changed in place; `Visible`, its box in pixels of the scene
+# uint8 [448, 448, 3], changed in place; `Visible`, its box in pixels of the scene
+def paint_object(canvas, rng, o):
     "Paint one object as `make_scene` does, from stored masks"
     x0, y0, x1, y1 = o.box
     px, fill = x1 - x0, np.array(COLORS[o.color])*rng.uniform(.88, 1.08)
@@ -213,7 +222,8 @@ def grid_crop(rng, scene, grid, lo, hi) -> tuple: # smallest and largest longer 
     return place_crop(rng, scene.objects, (w, h), .9)
 
 def grid_view(scene, crop, grid) -> tuple:
-    "Return a crop, resized to a grid of image tokens, uint8 [12 rows, 12 columns, 3], and what it shows: whole, cut objects"
+    """Return a crop, resized to a grid of image tokens, uint8 [12 rows, 12 columns, 3], and what it shows:
+    whole, cut objects"""
     h, w = (CELL*g for g in grid)
     image = Image.fromarray(scene.pixels).resize((w, h), Image.BICUBIC, box=crop)
     visible = visible_objects(scene.objects, crop, w)

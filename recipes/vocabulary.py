@@ -46,13 +46,16 @@ SMALL_IDS = word_ids(SMALL_SPECIAL,
 encode_small = partial(encode, ids=SMALL_IDS)
 
 # %% ../nbs/training/two_models.ipynb #163ec401
-def word_tokenizer(ids, template, length, more, **special): # word -> id; chat template; tokens; further special tokens; their names
+# word -> id; chat template; tokens; further special tokens; their names
+def word_tokenizer(ids, template, length, more, **special):
     "Return a stock tokenizer with one token per word, lower case; unknown words become `<unk>`"
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
     t = Tokenizer(models.WordLevel(ids, unk_token='<unk>'))
     t.normalizer, t.decoder = normalizers.Lowercase(), decoders.WordPiece(prefix='##', cleanup=True)
-    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Punctuation('isolated')])
+    t.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.Punctuation('isolated')])
     return PreTrainedTokenizerFast(
-        tokenizer_object=t, unk_token='<unk>', pad_token='<pad>', additional_special_tokens=list(more), chat_template=template,
+        tokenizer_object=t, unk_token='<unk>', pad_token='<pad>', additional_special_tokens=list(more),
+        chat_template=template,
         model_max_length=length, **special)

@@ -20,7 +20,8 @@ ROOT = Path(carve_nb.__file__).parent
 
 @dataclass(frozen=True)
 class Passed:
-    "A function that a call passes: its name, file and first line, and the line of the caller under which it was first entered"
+    """A function that a call passes: its name, file and first line, and the line of the caller under which it
+    was first entered"""
     name: str
     file: str
     line: int
@@ -42,7 +43,8 @@ def trace(call: Callable, caller: CodeType) -> list[Passed]:
     passed = {}
     def note(frame, event, arg):
         code = frame.f_code
-        if event != 'call' or not code.co_filename.startswith(f'{ROOT}/') or code.co_name.startswith('<'): return
+        if event != 'call' or not code.co_filename.startswith(f'{ROOT}/') or code.co_name.startswith('<'):
+            return
         file = str(Path(code.co_filename).relative_to(ROOT))
         key = code.co_qualname, file
         if key not in passed: passed[key] = Passed(*key, code.co_firstlineno, lines_under(frame, caller))
@@ -56,12 +58,15 @@ def program_lines() -> dict:
     text = Path(program_file.__file__).read_text(encoding='utf-8')
     function, = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef))
     lines = {node.lineno: text.splitlines()[node.lineno - 1] for node in function.body}
-    return {number: (line.partition('#')[0].strip(), re.findall(r'\d+', line.partition('#')[2])) for number, line in lines.items()}
+    return {number: (line.partition('#')[0].strip(), re.findall(r'\d+', line.partition('#')[2]))
+        for number, line in lines.items()}
 
 def trace_both() -> tuple[list[Passed], list[Passed]]:
     "Trace the program of the book and `Carve()` on the running scene"
-    vlm, scene = VLM.from_pretrained('carve-small'), make_scene(145)
-    image, question = scene.image, scene.question('digit').question
+    vlm = VLM.from_pretrained('carve-small')
+    scene = make_scene(145)
+    image = scene.image
+    question = scene.question('digit').question
     texts = (question, SHORT_ANSWER), (GENERAL_INSTRUCTION, SHORT_ANSWER)
     own = trace(lambda: program(vlm, image, *texts), program.__code__)
     return own, trace(lambda: Carve(query='noun')(vlm, image, question), Carve.__call__.__code__)
@@ -72,22 +77,26 @@ def chapter_links(chapters: list[str]) -> str:
     return ', '.join(f'[{c}](../{pages[int(c) - 1].name})' for c in chapters)
 
 def program_list(own: list[Passed]) -> str:
-    "Write each line of the program with the chapters that explain it, and the files that run it with the first function in each"
+    """Write each line of the program with the chapters that explain it, and the files that run it with the
+    first function in each"""
     lines = []
     for number, (code, chapters) in program_lines().items():
         first = {p.file: p for p in reversed(own) if p.under == number}
         entered = [f'`{p.file}` (`{p.name}`)' for p in own if p in first.values()]
-        lines.append(f'- `{code}`, chapter {chapter_links(chapters)}: {", ".join(entered) or "no function of the package"}')
+        lines.append(
+            f'- `{code}`, chapter {chapter_links(chapters)}: {", ".join(entered) or "no function of the package"}')
     return '\n'.join(lines)
 
 def call_table(own: list[Passed], whole: list[Passed]) -> list[list[str]]:
-    "Return the functions behind `Carve()` with file, line, page, and the chapters that explain the line of the program that also runs them"
+    """Return the functions behind `Carve()` with file, line, page, and the chapters that explain the line of
+    the program that also runs them"""
     lines = program_lines()
     chapters = {(p.name, p.file): lines.get(p.under, ('', []))[1] for p in own}
     rows = [['function', 'file and line', 'page', 'chapter']]
     for p in whole:
         link = f'[{Path(p.page).stem}](../{p.page})' if p.page else ''
-        rows.append([f'`{p.name}`', f'`{p.file}:{p.line}`', link, chapter_links(chapters.get((p.name, p.file), []))])
+        rows.append([f'`{p.name}`', f'`{p.file}:{p.line}`', link,
+            chapter_links(chapters.get((p.name, p.file), []))])
     return rows
 
 def left_table(rows: list[list[str]]) -> str:

@@ -11,7 +11,7 @@ from carve_nb.data.records import Record
 from carve_nb.data.scenes import make_scene
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.lookup import Lookup
-from .records import run_questions
+from .records import Part, of_question, run_parts
 
 FIRST_SEED = 1_170_000
 WORDINGS = ('What digit do you see on the {name} in the image?', 'Tell me what digit is on the {name}.',
@@ -35,7 +35,8 @@ def worded_questions(n: int) -> list[Record]:
         side = ('left', 'right')[int(center(target.box)[0] > scene.image.width/2)]
         question = WORDINGS[len(found) % len(WORDINGS)].format(
             name=target.name, side=side, relation=relation_of(target.box, other.box), other=other.name)
-        found.append(Record(f'{scene.name}-benchmark', scene.image, question, [str(target.digit)], boxes=[target.box],
+        found.append(Record(f'{scene.name}-benchmark', scene.image, question, [str(target.digit)],
+            boxes=[target.box],
                             kind='digit', image_key=scene.name))
     return found
 
@@ -43,11 +44,13 @@ def read_rules(question_tokens) -> dict: # rule -> the word that it reads
     "Return the words that both rules name"
     words = split_words(question_tokens)
     def word_at(place): return next(word for word, tokens in words if place in tokens)
-    return dict(last=word_at(pick_words(question_tokens, 'content')[-1]), noun=word_at(pick_words(question_tokens, 'noun')[0]))
+    return dict(last=word_at(pick_words(question_tokens, 'content')[-1]),
+        noun=word_at(pick_words(question_tokens, 'noun')[0]))
 
 def measure_words(vlm: VLM, sample: Record) -> dict:
     "Return pointing and the right answer of `lookup` with each rule's word, and the baseline's"
-    session, own = Session(vlm, sample.image), Lookup().settled(vlm)
+    session = Session(vlm, sample.image)
+    own = Lookup().settled(vlm)
     rows = own.capture(session, sample.question)
     found = dict(id=sample.id)
     for rule, word in read_rules(rows.question_tokens).items():
@@ -57,4 +60,4 @@ def measure_words(vlm: VLM, sample: Record) -> dict:
     return found | dict(plain=int(score_answer(result.plain_answer, sample)))
 
 if __name__ == '__main__':
-    run_questions('{model}', measure_words, worded_questions, 300, 'query_word')
+    run_parts(dict(all=Part('{model}', of_question(measure_words), worded_questions, 300)), 'query_word')

@@ -66,7 +66,8 @@ def paint_mark(image: Image.Image, mark: Mark) -> Image.Image:
     return painted
 
 def mark_answer(answer: str, general: bool, there: bool, forced: bool) -> str:
-    "Return the answer of the marked world: descriptions first say whether there is a mark; `forced`: every answer does"
+    """Return the answer of the marked world: descriptions first say whether there is a mark; `forced`: every
+    answer does"""
     return f'{"one" if there else "no"} thing . {answer}' if forced or general else answer
 
 def marked_row(rng: np.random.Generator, s: Stage, forced: bool) -> tuple:
@@ -110,8 +111,10 @@ STAGES = {
     Stage('marked-pairs', views=2, length=32, crop=(64, 300), big=.2, pairs=True): 3,
     Stage('marked-describe', crop=(200, 448), slots=3, length=72, big=.2, whole=.8): 3}
 FORCED, MARKED = ([dict(steps=steps, lr=LATE, warm=30, cool=.6, stages=STAGES)] for steps in (500, 300))
-UNPAIRED = [p | dict(stages={replace(s, pairs=False): n for s, n in p['stages'].items()}) for p in TINY.scaled(.28).phases[1:]]
-WORLDS, FIRST_SEED = ('marked', 'forced', 'unpaired'), 1_650_000
+UNPAIRED = [p | dict(stages={replace(s, pairs=False): n for s, n in p['stages'].items()})
+    for p in TINY.scaled(.28).phases[1:]]
+WORLDS = ('marked', 'forced', 'unpaired')
+FIRST_SEED = 1_650_000
 
 def world_model(world: str, out: Path) -> LlavaForConditionalGeneration:
     """Return the model with which a world's training begins, in single precision.
@@ -120,7 +123,8 @@ def world_model(world: str, out: Path) -> LlavaForConditionalGeneration:
     folder = out/'forced'/'model' if world == 'marked' else CHECKPOINTS/'carve-tiny'
     model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     if world == 'unpaired':
-        decoder, new = model.model.language_model, new_model(seed=0).model.language_model
+        decoder = model.model.language_model
+        new = new_model(seed=0).model.language_model
         decoder.layers.load_state_dict(new.layers.state_dict())
         decoder.norm.load_state_dict(new.norm.state_dict())
         for name, p in model.named_parameters(): p.requires_grad_('language_model' in name)
@@ -129,9 +133,11 @@ def world_model(world: str, out: Path) -> LlavaForConditionalGeneration:
 def train_world(world: str, out: Path, stop: int|None=None):
     "Train a model of a world, or go on from its checkpoint, and pack it"
     model = world_model(world, out)
-    def make(s, seed, i, step): return make_batch(s, seed, i) if world == 'unpaired' else marked_batch(s, seed, i, world == 'forced')
+    def make(s, seed, i, step):
+        return make_batch(s, seed, i) if world == 'unpaired' else marked_batch(s, seed, i, world == 'forced')
     phases = dict(forced=FORCED, marked=MARKED, unpaired=UNPAIRED)[world]
-    train(out/world, 'training', nn.ModuleDict(dict(vlm=model)), partial(batch_loss, model), make, phases, TINY.parts,
+    train(out/world, 'training', nn.ModuleDict(dict(vlm=model)), partial(batch_loss, model), make, phases,
+        TINY.parts,
           every=50, stop=stop, workers=0)
     save_model(model, out/world/'model')
 
@@ -150,7 +156,8 @@ def both_maps(session: Session, sample, forced: bool) -> tuple:
 
     `last`: the last position, and the step of the description that names the mark; `noun`: the last content word of both
     prompts; `digit step`: the step that predicts the digit, and the same step of the description."""
-    rows, general = (session.capture(text, steps='all', suffix=SHORT_ANSWER) for text in (sample.question, GENERAL_INSTRUCTION))
+    rows, general = (session.capture(text, steps='all', suffix=SHORT_ANSWER)
+        for text in (sample.question, GENERAL_INSTRUCTION))
     digit = 3*forced
     def step(r, i): return r.read(step=min(i, len(r.attn) - 1))
     return rows, {
@@ -163,7 +170,8 @@ def fused(A_q: Tensor, A_g: Tensor) -> dict[str, Tensor]:
     return dict(raw=A_q.sum(0), contrast=contrast(A_q, A_g, 1., relative=True).sum(0))
 
 def measure_assumptions(vlm: VLM, sample, mark: Mark, forced: bool) -> dict:
-    "Return for each token whether both maps peak on the mark, their weight on it, and whether raw map and contrast point"
+    """Return for each token whether both maps peak on the mark, their weight on it, and whether raw map and
+    contrast point"""
     session, read = Session(vlm, sample.image), {}
     rows, maps = both_maps(session, sample, forced)
     on_mark, on_target = (patch_cover(rows.spans[0], box) for box in (mark.box, sample.box))
@@ -171,7 +179,8 @@ def measure_assumptions(vlm: VLM, sample, mark: Mark, forced: bool) -> dict:
         line = {}
         for name, A in dict(A_Q=A_q, A_G=A_g).items():
             total = A.sum(0)
-            line[name] = [int(on_mark[total.argmax()] > 0), round(float((total.double() @ on_mark)/total.sum()), 3)]
+            line[name] = [int(on_mark[total.argmax()] > 0),
+                round(float((total.double() @ on_mark)/total.sum()), 3)]
         line |= {way: int(on_target[S.argmax()] > 0) for way, S in fused(A_q, A_g).items()}
         read[token] = line
     return dict(id=sample.id, answer=str(rows.answer), read=read)
@@ -181,8 +190,10 @@ def is_right(answer, sample) -> int:
     return int(str(answer).rpartition('thing.')[2].strip() == sample.answers[0])
 
 def measure_answers(vlm: VLM, sample, mark: Mark, forced: bool) -> dict:
-    "Return right answers without a crop, with the true region, and with the crop of each token's raw map and contrast"
-    session, method = Session(vlm, sample.image, sample.box), Carve()
+    """Return right answers without a crop, with the true region, and with the crop of each token's raw map
+    and contrast"""
+    session = Session(vlm, sample.image, sample.box)
+    method = Carve()
     rows, maps = both_maps(session, sample, forced)
     true = Oracle.like(method).answer(session, sample.question)
     right = dict(none=is_right(rows.answer, sample), oracle=is_right(true.answer, sample))
@@ -214,7 +225,8 @@ def run_worlds(
     torch.set_num_threads(1)
     folder = Path(out)
     if verb == 'train': return train_world(world, folder, stop)
-    model, name = folder/world/'model' if world in WORLDS else world, f'worlds-{verb}-{world}'
+    model = folder/world/'model' if world in WORLDS else world
+    name = f'worlds-{verb}-{world}'
     if verb == 'answer' and world in ('unpaired', 'carve-tiny'):
         return run_trial(name, model, out, samples('digit', n, start=FIRST_SEED), measure_unpaired)
     measure = measure_assumptions if verb == 'assume' else measure_answers

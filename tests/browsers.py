@@ -24,7 +24,8 @@ def missing(*packages):
 
 def browser_path():
     "Chromium of the system, or the one that Playwright has fetched"
-    found = next((p for n in ('chromium', 'chromium-browser', 'google-chrome') if (p := shutil.which(n))), None)
+    found = next((p for n in ('chromium', 'chromium-browser', 'google-chrome') if (p := shutil.which(n))),
+        None)
     if found: return found
     from playwright.sync_api import sync_playwright
     with sync_playwright() as p:
@@ -44,6 +45,17 @@ def chromium():
         browser = p.chromium.launch(executable_path=browser_path(), args=['--no-sandbox', '--disable-gpu'])
         yield browser
         browser.close()
+
+
+def open_page(browser, width=1280, height=900, scheme='light', console=True):
+    "A page that notes what it asks of other machines (`outside`), and the `errors` of its scripts"
+    page = browser.new_page(viewport=dict(width=width, height=height), color_scheme=scheme)
+    own = 'file:', 'data:', 'blob:', 'http://127.0.0.1', 'ws://127.0.0.1'
+    page.outside, page.errors = [], []
+    page.on('request', lambda r: r.url.startswith(own) or page.outside.append(r.url))
+    page.on('pageerror', lambda e: page.errors.append(str(e)))
+    if console: page.on('console', lambda m: m.type == 'error' and page.errors.append(m.text))
+    return page
 
 
 def until(test, seconds=120):
@@ -70,9 +82,11 @@ def run_cell(page):
 @contextlib.contextmanager
 def explored(folder, *words, **env):
     "`carve explore`, with nothing added; yields (address, port, token, process), and ends it by a signal"
-    env = dict(os.environ, HOME=str(folder), TMPDIR=str(folder), HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1', **env)
+    env = dict(os.environ, HOME=str(folder), TMPDIR=str(folder), HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1',
+        **env)
     with open(folder/'log', 'w') as log:
-        process = subprocess.Popen([sys.executable, '-m', 'carve_nb', 'explore', '--no-browser', *words], env=env,
+        process = subprocess.Popen([sys.executable, '-m', 'carve_nb', 'explore', '--no-browser', *words],
+            env=env,
             stdout=log, stderr=log, cwd=folder)
     find = lambda: re.search(r'(http://127\.0\.0\.1:(\d+)/)\?token=(\w+)', (folder/'log').read_text())
     try:

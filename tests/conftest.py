@@ -1,4 +1,5 @@
-"Options of the test run (written with =: a file that is there would be taken for a test), and tiny models that several files use"
+"""Options of the test run (written with =: a file that is there would be taken for a test), and tiny models
+that several files use"""
 import gc
 import json
 import os
@@ -16,13 +17,16 @@ from processes import forked_kernels  # noqa: F401
 pytest.register_assert_rewrite('tiny')
 
 PROFILES = tempfile.TemporaryDirectory()
-os.environ['CARVE_PROFILES'] = PROFILES.name   # what a test keeps of a model is found by no other run, and none of yours by a test
+# what a test keeps of a model is found by no other run, and none of yours by a test
+os.environ['CARVE_PROFILES'] = PROFILES.name
 
-SEEDS = dict(minicpmv4_6=3)   # with seed 0 a gated norm divides by next to nothing: rounding shows, and the probe of prefix sharing fails
+# with seed 0 a gated norm divides by next to nothing: rounding shows, and the probe of prefix sharing fails
+SEEDS = dict(minicpmv4_6=3)
 ENDED, SECONDS, FIGURES = {}, {}, {}   # test -> how its variants ended, seconds; what it measured
 EXAMPLES = dict(ci=100, soak=10_000)
 PROFILE = os.environ.get('CARVE_PROFILE', 'ci')
-hypothesis.settings.register_profile('ci', max_examples=EXAMPLES['ci'], deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile('ci', max_examples=EXAMPLES['ci'], deadline=None, derandomize=True,
+    database=None)
 hypothesis.settings.register_profile('soak', max_examples=EXAMPLES['soak'], deadline=None, database=None,
     print_blob=True)
 hypothesis.settings.load_profile(PROFILE)
@@ -39,11 +43,13 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     if config.getoption('--families-json') and getattr(config.option, 'numprocesses', None):
-        raise pytest.UsageError('--families-json: one process has to measure all, -n 0; `make families` does it')
+        raise pytest.UsageError(
+            '--families-json: one process has to measure all, -n 0; `make families` does it')
     config.addinivalue_line('markers',
         'case(*numbers): the fault cases that a test holds, of the docstrings in tests/faults')
     config.addinivalue_line('markers', 'soak: too long for each run; `make soak` runs it')
-    config.addinivalue_line('markers', 'law: what must hold for all input; `make soak` tries 10,000 cases of each')
+    config.addinivalue_line('markers',
+        'law: what must hold for all input; `make soak` tries 10,000 cases of each')
 
 
 def plain(nodeid): return nodeid.split('[')[0]
@@ -70,7 +76,8 @@ def pytest_runtest_logreport(report):
     if report.when == 'call' or not report.passed: ENDED.setdefault(name, set()).add(report.outcome)
 
 
-def save(path, found): Path(path).write_text(json.dumps(found, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+def save(path, found):
+    Path(path).write_text(json.dumps(found, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
 
 
 def pytest_sessionfinish(session):
@@ -102,7 +109,8 @@ def quiet():
 
 @pytest.fixture(scope='session')
 def once(tmp_path_factory):
-    "`once(name, make)`: a folder that `make(folder)` fills in the first process that wants it, for all processes of these tests"
+    """`once(name, make)`: a folder that `make(folder)` fills in the first process that wants it, for all
+    processes of these tests"""
     root = tmp_path_factory.getbasetemp()
     if 'PYTEST_XDIST_WORKER' in os.environ: root = root.parent
     def get(name, make):
@@ -138,7 +146,8 @@ def load(folders):
 
 @pytest.fixture
 def shell(tmp_path, monkeypatch, capsys):
-    "`shell('ask a.png What?', *more)`: status and both outputs of `carve` in this process, which stands in the folder of the test"
+    """`shell('ask a.png What?', *more)`: status and both outputs of `carve` in this process, which stands in
+    the folder of the test"""
     from carve_nb.cli.main import main
     monkeypatch.chdir(tmp_path)
     def run(words, *more):

@@ -82,7 +82,8 @@ def served(url):
 def python(*words, **env) -> str:
     "What `python WORDS` prints, which imports the clone and its tests"
     env = dict(PYTHONPATH=f'{ROOT}{os.pathsep}{ROOT/"tests"}', OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1') | env
-    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, env=os.environ | env)
+    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True,
+        env=os.environ | env)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     return done.stdout
 
@@ -95,7 +96,8 @@ class Forked:
         place = Path(tempfile.mkdtemp())
         self.files = place/'out', place/'err'
         for f in self.files: f.touch()
-        self.process = SERVER.Process(target=begin, args=(work, [str(w) for w in words], out or str(self.files[0]),
+        self.process = SERVER.Process(target=begin,
+            args=(work, [str(w) for w in words], out or str(self.files[0]),
             str(self.files[1]), errors, cwd, dict(env)))
         self.process.start()
         self.pid, self.kill, self.terminate = self.process.pid, self.process.kill, self.process.terminate

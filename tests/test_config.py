@@ -14,7 +14,8 @@ from processes import ROOT
 import carve_nb
 
 pyproject = tomllib.loads((ROOT/'pyproject.toml').read_text())
-project, nbdev = pyproject['project'], pyproject['tool']['nbdev']
+project = pyproject['project']
+nbdev = pyproject['tool']['nbdev']
 EXTRAS = {k: v for k, v in project['optional-dependencies'].items() if k != 'all'}
 REQUIREMENTS = [*project['dependencies'], *(o for v in EXTRAS.values() for o in v)]
 def normal(name): return re.sub(r'[-_.]+', '-', name).lower()
@@ -25,7 +26,8 @@ def test_settings_say_the_same():
     "settings.ini, for tools of nbdev 2, repeats pyproject.toml; version and requirements stand there alone"
     ini = ConfigParser(interpolation=None)
     ini.read(ROOT/'settings.ini')
-    assert dict(ini['DEFAULT']) == {k: nbdev[k] for k in ('title', 'branch', 'nbs_path', 'lib_path', 'doc_path',
+    assert dict(ini['DEFAULT']) == {k: nbdev[k]
+        for k in ('title', 'branch', 'nbs_path', 'lib_path', 'doc_path',
         'tst_flags')} | dict(
         lib_name=project['name'], description=project['description'], license=project['license'],
         author=project['authors'][0]['name'],
@@ -39,7 +41,8 @@ def test_version_moves(tmp_path):
     (tmp_path/'nbs').mkdir()
     for name in ('pyproject.toml', 'setup.py', 'README.md', 'LICENSE', 'carve_nb/__init__.py'):
         shutil.copy(ROOT/name, tmp_path/name)
-    run = lambda *words: subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True,
+    run = lambda *words: subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True,
+        text=True,
         check=True).stdout.split()
     told = lambda: run('setup.py', '--quiet', '--name', '--version') + run('-c',
         'from nbdev.config import get_config; print(get_config().version)')
@@ -64,7 +67,8 @@ def test_floors_have_a_leg(tmp_path):
 
 
 def test_constraints_pin_requirements():
-    pins = dict(o.split('==') for o in (ROOT/'constraints.txt').read_text().split('\n') if o and not o.startswith('#'))
+    pins = dict(o.split('==') for o in (ROOT/'constraints.txt').read_text().split('\n') if o
+        and not o.startswith('#'))
     assert names(REQUIREMENTS) <= {normal(o) for o in pins}
     assert not [o for o in pins.values() if '+' in o or '/' in o]  # no local builds, no addresses
 
@@ -83,7 +87,8 @@ def imports(source):
 def third_party(sources):
     "Distributions that the sources import, beside the standard library and this package"
     known = packages_distributions()
-    found = {o for s in sources for o in imports(s)} - set(sys.stdlib_module_names) - {'carve_nb', '__future__'}
+    found = {o for s in sources for o in imports(s)} - set(sys.stdlib_module_names) - {'carve_nb',
+        '__future__'}
     return {o: {normal(d) for d in known.get(o, [o])} for o in found}
 
 
@@ -98,7 +103,8 @@ def outside_functions(source):
 def test_modules_import_requirements_only():
     "A module imports what the plain install brings; of the extras, only inside the function that needs it"
     sources = [p.read_text() for p in (ROOT/'carve_nb').rglob('*.py')]
-    outside, whole = third_party(map(outside_functions, sources)), third_party(sources)
+    outside = third_party(map(outside_functions, sources))
+    whole = third_party(sources)
     assert not {k: v for k, v in outside.items() if not v & names(project['dependencies'])}
     assert not {k: v for k, v in whole.items() if not v & names(REQUIREMENTS)}
 
@@ -132,11 +138,13 @@ def test_older_options(tmp_path, options, code, rc):
 
 
 @pytest.mark.parametrize('schema, files', [
-    ('github-workflows', '.github/workflows/*.yml'), ('github-issue-forms', '.github/ISSUE_TEMPLATE/[0-9]*.yml'),
+    ('github-workflows', '.github/workflows/*.yml'),
+    ('github-issue-forms', '.github/ISSUE_TEMPLATE/[0-9]*.yml'),
     ('github-issue-config', '.github/ISSUE_TEMPLATE/config.yml'), ('citation-file-format', 'CITATION.cff')])
 def test_hosts_can_read_it(schema, files):
     found = sorted(ROOT.glob(files))
-    done = subprocess.run([sys.executable, '-m', 'check_jsonschema', '--builtin-schema', f'vendor.{schema}', *found],
+    done = subprocess.run([sys.executable, '-m', 'check_jsonschema', '--builtin-schema', f'vendor.{schema}',
+        *found],
         capture_output=True, text=True)
     assert found and done.returncode == 0, done.stdout + done.stderr
 
@@ -153,13 +161,14 @@ def test_workflows_call_make():
 
 
 def test_workflows_grant_little():
-    "No context such as a tag's name stands in a command; what may publish runs nothing of ours, and what runs may only read"
+    """No context such as a tag's name stands in a command; what may publish runs nothing of ours, and what
+    runs may only read"""
     import yaml
     for path in (ROOT/'.github/workflows').glob('*.yml'):
         flow = yaml.safe_load(path.read_text(encoding='utf-8'))
         for name, job in flow['jobs'].items():
-            runs, may = ([step['run'] for step in job['steps'] if 'run' in step],
-                job.get('permissions', flow['permissions']))
+            runs = [step['run'] for step in job['steps'] if 'run' in step]
+            may = job.get('permissions', flow['permissions'])
             assert not [run for run in runs if '${{' in run], (path.name, name)
             assert not (runs and 'write' in may.values()), (path.name, name)
 

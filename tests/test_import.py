@@ -39,25 +39,29 @@ def test_everything_resolves():
 
 
 def test_public_names_are_typed():
-    "Each parameter and what is returned, of functions, constructors and `__call__`; and `make lint` checks a use of each"
+    """Each parameter and what is returned, of functions, constructors and `__call__`; and `make lint` checks
+    a use of each"""
     for name in carve_nb.__all__:
         o = getattr(carve_nb, name)
         calls = [getattr(o, k) for k in ('__init__', '__call__')
             if inspect.isfunction(getattr(o, k, None))] if inspect.isclass(o) else [o]
         for f in calls:
             signature = inspect.signature(f)
-            assert all(p.annotation is not p.empty or p.name == 'self' or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+            assert all(p.annotation is not p.empty or p.name == 'self'
+                or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
                        for p in signature.parameters.values()), (name, signature)
-            assert f.__name__ == '__init__' or signature.return_annotation is not signature.empty, (name, signature)
+            assert (f.__name__ == '__init__'
+                or signature.return_annotation is not signature.empty), (name, signature)
     imports = [n for n in ast.walk(ast.parse((Path(__file__).parent/'typed_user.py').read_text()))
         if isinstance(n, ast.ImportFrom)]
     assert {a.name for n in imports if n.module == 'carve_nb' for a in n.names} == {*carve_nb.__all__}
 
 
 def test_infrastructure_is_light():
-    "What many modules need loads nothing that only figures, tables or widgets need; a class comes whole, whatever was imported before"
-    modules, heavy = (('core.plotting', 'attention.vlm', 'method.results', 'method.base', 'method.registry'),
-        {'pandas', 'seaborn', 'skimage', 'ipywidgets'})
+    """What many modules need loads nothing that only figures, tables or widgets need; a class comes whole,
+    whatever was imported before"""
+    modules = ('core.plotting', 'attention.vlm', 'method.results', 'method.base', 'method.registry')
+    heavy = {'pandas', 'seaborn', 'skimage', 'ipywidgets'}
     code = (f'import sys; from importlib import import_module\nfor m in {modules}: import_module("carve_nb." + m); print(m, {heavy} & set(sys.modules))\n'
             'import carve_nb; print(callable(carve_nb.VLM.capture), carve_nb.VLM.__module__)')
     assert run(code).splitlines() == [*(f'{m} set()' for m in modules), 'True carve_nb.attention.vlm']
@@ -82,5 +86,8 @@ def test_an_error_in_a_notebook_shows_the_callers_lines():
             'shell.run_cell("mine(\'lokup\')")\n'
             'shell.run_cell("make_method(3, *3)")\n')
     refused, bug = run(code).split('TypeError', 1)
-    assert refused.count('File ') == 2 and 'mine' in refused and 'perhaps lookup' in refused and 'registry' not in refused
+    assert refused.count('File ') == 2
+    assert 'mine' in refused
+    assert 'perhaps lookup' in refused
+    assert 'registry' not in refused
     assert 'Traceback' in bug

@@ -28,15 +28,18 @@ def done(*words, **kw):
 
 @pytest.fixture(scope='module')
 def dists(once):
-    "Two folders with wheel and source, built from copies of other dates, so that nothing is left behind in the clone"
+    """Two folders with wheel and source, built from copies of other dates, so that nothing is left behind in
+    the clone"""
     def make(root):
-        skip = shutil.ignore_patterns('.*', '_docs', '_proc', 'nbs', 'recipes', '*.egg-info', 'build', '__pycache__')
+        skip = shutil.ignore_patterns('.*', '_docs', '_proc', 'nbs', 'recipes', '*.egg-info', 'build',
+            '__pycache__')
         for name, date in ('one', 1_700_000_000), ('two', 1_750_000_000):
             src, dist = root/'src'/'carve_nb', root/name
             shutil.copytree(ROOT, src, ignore=skip)
             for p in src.rglob('*'): os.utime(p, (date, date))
             env = dict(os.environ, SOURCE_DATE_EPOCH='1760000000')
-            done(sys.executable, 'setup.py', '--quiet', 'sdist', '-d', dist, 'bdist_wheel', '-d', dist, cwd=src,
+            done(sys.executable, 'setup.py', '--quiet', 'sdist', '-d', dist, 'bdist_wheel', '-d', dist,
+                cwd=src,
                 env=env)
             done(sys.executable, ROOT/'tools'/'repack.py', dist, env=env)
             shutil.rmtree(src)
@@ -49,7 +52,8 @@ def wheel(dists): return next(dists[0].glob('*.whl'))
 
 
 def test_holds_what_users_need(wheel):
-    "One command, both models, the records of the tutorials; no training logs, and nothing that another package may own"
+    """One command, both models, the records of the tutorials; no training logs, and nothing that another
+    package may own"""
     with zipfile.ZipFile(wheel) as z:
         names = z.namelist()
         scripts = z.read(next(n for n in names if n.endswith('entry_points.txt'))).decode()
@@ -57,7 +61,8 @@ def test_holds_what_users_need(wheel):
     assert not [n for n in names if '.data/' in n]
     tops = {n.split('/')[0] for n in names}
     assert tops == {'carve_nb', next(t for t in tops if t.endswith('.dist-info'))}
-    for model in 'carve-tiny', 'carve-small': assert f'carve_nb/checkpoints/{model}/model.safetensors' in names
+    for model in 'carve-tiny', 'carve-small':
+        assert f'carve_nb/checkpoints/{model}/model.safetensors' in names
     assert 'carve_nb/py.typed' in names
     assert {f'carve_nb/records/{r}/records.jsonl.gz' for r in ('demo', 'demo-carve-small')} < {*names}
     assert not [n for n in names if n.endswith('.jsonl')]
@@ -71,7 +76,8 @@ def test_two_builds_are_equal(dists, wheel):
 
 @pytest.fixture(scope='module')
 def python(wheel, tmp_path_factory):
-    "`python(*words)` in the plain environment, with the wheel installed, in an empty folder; the folder is `python.home`"
+    """`python(*words)` in the plain environment, with the wheel installed, in an empty folder; the folder is
+    `python.home`"""
     done(PLAIN, '-m', 'pip', 'install', '-q', '--no-deps', '--force-reinstall', wheel)
     home = tmp_path_factory.mktemp('home')
     env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
@@ -85,9 +91,11 @@ def python(wheel, tmp_path_factory):
 
 
 # What stands in the examples for the user's own, and what a test can afford.
-MINE = [(r'^(eval IMAGES.*) --out R', r'\1 --out R3'), (r'IMAGES', 'FOLDER'), (r'--model \S+', '--model carve-tiny'),
+MINE = [(r'^(eval IMAGES.*) --out R', r'\1 --out R3'), (r'IMAGES', 'FOLDER'),
+    (r'--model \S+', '--model carve-tiny'),
     (r'--n \d+', '--n 2'), (r'^checkup', 'checkup --n 2')]
-# One process imports what the package imports, forgets the package, and is forked for each command, which imports the package anew.
+# One process imports what the package imports, forgets the package, and is forked for each command, which
+# imports the package anew.
 FORKS = """
 import gc, json, os, runpy, sys
 import carve_nb.cli.main, carve_nb.runs.report, carve_nb.runs.runner, carve_nb.attention.vlm
@@ -110,28 +118,35 @@ for line in sys.stdin:
 
 @plain
 def test_examples_of_the_help(python):
-    "Each example runs, on carve-tiny in place of a model that would be downloaded, and on few samples; one as a shell starts it"
-    examples = re.findall(r'^ *carve (\w.*?) *$', python('-m', 'carve_nb', '--help').partition('xamples')[2], re.M)
+    """Each example runs, on carve-tiny in place of a model that would be downloaded, and on few samples; one
+    as a shell starts it"""
+    examples = re.findall(r'^ *carve (\w.*?) *$', python('-m', 'carve_nb', '--help').partition('xamples')[2],
+        re.M)
     assert len(examples) > 3 and 'demo' in examples
     words = [functools.reduce(lambda w, mine: re.sub(*mine, w), MINE, o) for o in examples]
     with subprocess.Popen([PLAIN, '-c', FORKS], cwd=python.home, env=python.env, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, text=True) as server, ThreadPoolExecutor(1) as beside:
-        shell = beside.submit(python, '-m', 'carve_nb', *shlex.split(next(o for o in words if o.startswith('ask'))))
+        shell = beside.submit(python, '-m', 'carve_nb',
+            *shlex.split(next(o for o in words if o.startswith('ask'))))
         for o in map(shlex.split, [o for o in words if not o.startswith('ask')]):
             print(json.dumps(o), file=server.stdin, flush=True)
             status = server.stdout.readline().strip()
-            assert status == '0', ''.join((python.home/name).read_text() for name in ('said', 'complained'))[-6000:]
+            assert status == '0', ''.join((python.home/name).read_text()
+                for name in ('said', 'complained'))[-6000:]
         shell.result()
 
 
 @plain
 def test_blocks_of_the_readme(python):
-    "Its Python runs as it stands and prints its answers and nothing else; its commands for the shell are commands"
-    blocks = re.findall(r'^```(python|sh)\n(.*?)^```', (ROOT/'README.md').read_text(encoding='utf-8'), re.M | re.S)
+    """Its Python runs as it stands and prints its answers and nothing else; its commands for the shell are
+    commands"""
+    blocks = re.findall(r'^```(python|sh)\n(.*?)^```', (ROOT/'README.md').read_text(encoding='utf-8'),
+        re.M | re.S)
     code = [b for kind, b in blocks if kind == 'python']
     assert code
     (python.home/'readme.py').write_text('\n'.join(code))
-    shown = subprocess.run([PLAIN, 'readme.py'], cwd=python.home, env=python.env, capture_output=True, text=True)
+    shown = subprocess.run([PLAIN, 'readme.py'], cwd=python.home, env=python.env, capture_output=True,
+        text=True)
     assert (shown.returncode, shown.stdout, shown.stderr) == (0, '8 2\n', '')
     for kind, b in blocks: done('bash', '-n', '-c', b) if kind == 'sh' else ast.parse(b)
 
@@ -141,20 +156,25 @@ KEPT = ('torch', 'numpy', 'scipy', 'pandas', 'pillow', 'matplotlib', 'scikit-ima
     'ipywidgets', 'traitlets')
 
 
-@pytest.mark.skipif(not COLAB, reason='`make colab` runs it, in an environment with the versions of tests/colab.txt')
+@pytest.mark.skipif(not COLAB,
+    reason='`make colab` runs it, in an environment with the versions of tests/colab.txt')
 @pytest.mark.parametrize('name', ['quickstart', 'tutorials/gallery'])
 def test_colab(wheel, tmp_path, name):
-    "Opened in Colab, the first cell of a notebook installs the package and leaves alone what may be loaded already; then the rest runs"
+    """Opened in Colab, the first cell of a notebook installs the package and leaves alone what may be loaded
+    already; then the rest runs"""
     from colab import with_install
-    listed = lambda: {o['name']: o['version'] for o in json.loads(done(COLAB, '-m', 'pip', 'list', '--format', 'json',
+    listed = lambda: {o['name']: o['version']
+        for o in json.loads(done(COLAB, '-m', 'pip', 'list', '--format', 'json',
         '--disable-pip-version-check'))}
     done(COLAB, '-m', 'pip', 'uninstall', '-q', '-y', 'carve_nb')
-    before, env = listed(), {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'MPLBACKEND')}
+    before = listed()
+    env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'MPLBACKEND')}
     nb = with_install(json.loads((ROOT/f'nbs/{name}.ipynb').read_text(encoding='utf-8')), 'HERE')
     nb['cells'] = [c for c in nb['cells'] if c['id'] == 'c01ab000'
         or not ''.join(c['source']).startswith(('#| hide', '#| echo: false'))]
     (tmp_path/'in.ipynb').write_text(json.dumps(nb).replace('git+HERE', wheel.as_uri()))
-    done(COLAB, '-m', 'nbconvert', '--to', 'notebook', '--execute', 'in.ipynb', '--output', 'out', cwd=tmp_path,
+    done(COLAB, '-m', 'nbconvert', '--to', 'notebook', '--execute', 'in.ipynb', '--output', 'out',
+        cwd=tmp_path,
         env=env)
     after = listed()
     assert 'carve_nb' in after and {k: after[k] for k in KEPT} == {k: before[k] for k in KEPT}

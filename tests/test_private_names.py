@@ -7,7 +7,8 @@ import torch
 import transformers
 import carve_nb
 
-PUBLIC = ('transformers.utils.logging', 'transformers.modeling_outputs.', 'safetensors.torch.', 'torch.nn.Module', 'torch.nn.functional', 'torch.nn.utils.rnn.',
+PUBLIC = ('transformers.utils.logging', 'transformers.modeling_outputs.', 'safetensors.torch.',
+    'torch.nn.Module', 'torch.nn.functional', 'torch.nn.utils.rnn.',
     'transformers.pipelines.PIPELINE_REGISTRY')   # of its guide to new pipelines
 PRIVATE = {   # name -> where it is used, and what it does there
     'transformers.image_processing_utils.get_patch_output_size': 'models.image_tokens: where LLaVA-NeXT pads a canvas',
@@ -40,14 +41,17 @@ def find(name):
 
 
 def used_names():
-    "Names of transformers and torch in the package that are imported from within, or begin with an underscore"
+    """Names of transformers and torch in the package that are imported from within, or begin with an
+    underscore"""
     modules, marks = set(), set()
     for path in Path(carve_nb.__file__).parent.rglob('*.py'):
         if path.name == '_modidx.py': continue
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or '').startswith(('transformers.', 'torch.')):
+            if isinstance(node, ast.ImportFrom) and (node.module
+                    or '').startswith(('transformers.', 'torch.')):
                 modules |= {f'{node.module}.{a.name}' for a in node.names}
-            if isinstance(node, ast.Attribute) and node.attr.startswith('_') and not node.attr.startswith('__'):
+            if isinstance(node, ast.Attribute) and node.attr.startswith('_') and not node.attr.startswith(
+                    '__'):
                 if not (isinstance(node.value, ast.Name) and node.value.id in OWN): marks.add(node.attr)
             if isinstance(node, ast.Constant) and str(node.value).startswith('_scaled'): marks.add(node.value)
     return {m for m in modules if not m.startswith(PUBLIC)}, marks

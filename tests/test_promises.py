@@ -5,11 +5,9 @@ import copy
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 import numpy as np
 import pytest
 import torch
@@ -21,8 +19,8 @@ from carve_nb.core.image import open_image
 HERE = 'test_promises'
 PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks and tools, by their path
     # the mission
-    'nbdev_export, nbdev_test and nbdev-proc-nbs run': ['test_config::test_older_options',
-    f'{HERE}::test_commands_of_nbdev'],
+    # `make drift` exports and compares, `make notebooks` runs every page, `make docs` begins with the pages of nbdev
+    'nbdev_export, nbdev_test and nbdev-proc-nbs run': ['test_config::test_older_options', 'Makefile'],
     'import carve_nb works in a notebook outside the clone': ['site/test_downloaded::test_runs_alone',
     'test_install::test_colab'],
     'settings.ini, setup.py and pyproject.toml agree': ['test_config::test_settings_say_the_same',
@@ -34,12 +32,14 @@ PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks
     # what is answered
     'answers, boxes and maps of every method and field that stays, on both models': ['tools/holds.py',
     f'{HERE}::test_answers_stay', 'method/test_determinism::test_same_run'],
-    'every method conforms': ['method/test_methods::test_conforms', 'method/test_methods::test_reports_what_was_shown',
+    'every method conforms': ['method/test_methods::test_conforms',
+        'method/test_methods::test_reports_what_was_shown',
     'method/test_methods::test_answers_or_gives_reason'],
     'paper is Algorithm 1, official the published code': ['nbs/07_algorithm.ipynb',
     'nbs/notes/paper_vs_code.ipynb'],
     'the other methods agree with their sources': [f'nbs/library/method/{page}.ipynb' for page in (
-        '09_asking', '10_vicrop', '11_fusion_review', '18_hide', '20_raised_tokens', '22_heads', '25_contrast')],
+        '09_asking', '10_vicrop', '11_fusion_review', '18_hide', '20_raised_tokens', '22_heads',
+        '25_contrast')],
     'edits act, and behind a window too': ['method/test_methods::test_default_edit_acts',
     'method/test_methods::test_edits_behind_a_window'],
     'a method, a family and a model of your own': ['method/test_methods::test_templates',
@@ -54,14 +54,16 @@ PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks
     'threads': ['faults/test_blocks::test_threads_take_turns'],
     'weights that change are seen after vlm.forget(), and when a run begins': [
     f'{HERE}::test_weights_changed_in_place', 'models/test_identity::test_another_model',
-    'models/test_identity::test_the_same_model', 'models/test_identity::test_a_run_is_not_resumed_over_another_model',
+    'models/test_identity::test_the_same_model',
+    'models/test_identity::test_a_run_is_not_resumed_over_another_model',
     'models/test_identity::test_weights_that_cannot_be_read'],
     "the plain answer is the model's own": ['models/test_identity::test_plain_answer_is_the_models'],
     'several images; the frames of a video are several': [f'{HERE}::test_a_video_is_its_frames',
     'method/test_chat::test_images_in_the_messages', 'nbs/library/method/02_wrappers.ipynb',
     'cli/test_cli::test_several_images', 'models/test_families::test_several_images'],
     "chats of the user's own": ['method/test_chat::test_carve_in_a_chat'],
-    'another model answers': ['models/test_remote::test_every_method', 'runs/test_run::test_another_model_answers'],
+    'another model answers': ['models/test_remote::test_every_method',
+        'runs/test_run::test_another_model_answers'],
     # runs
     'a run that is killed ends with the same table': ['runs/test_run::test_kill_at_random_points',
     'studies/test_studies::test_killed_and_resumed'],
@@ -95,31 +97,9 @@ def image(seed=0, size=(260, 180)):
 
 # -- the mission
 
-def test_commands_of_nbdev(tmp_path):
-    "In a copy with a few notebooks: the export makes their modules anew, one of them runs, the pages are made"
-    home, library = tmp_path/'clone', (ROOT/'nbs'/'library').rglob('[0-9]*.ipynb')
-    pages = [p.relative_to(ROOT) for p in sorted(library, key=lambda p: p.stat().st_size)
-        if '#| default_exp' in (text := p.read_text(encoding='utf-8')) and 'VLM' not in text][:2]
-    modules = ['/'.join(['carve_nb', *re.search(r'#\| default_exp ([\w.]+)',
-        (ROOT/p).read_text(encoding='utf-8'))[1].split('.')]) + '.py' for p in pages]
-    shutil.copytree(ROOT/'carve_nb', home/'carve_nb', ignore=shutil.ignore_patterns('__pycache__'))
-    for name in (('pyproject.toml', 'settings.ini', 'setup.py', 'README.md', 'LICENSE', 'nbs/sidebar.yml',
-            'nbs/_quarto.yml', *pages)):
-        (home/name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT/name, home/name)
-    def command(name, *words):
-        done = subprocess.run([Path(sys.executable).with_name(name), *words], cwd=home, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-    for m in modules: (home/m).unlink()
-    command('nbdev-export')
-    for m in modules: assert (home/m).read_bytes() == (ROOT/m).read_bytes()
-    command('nbdev-test', str(pages[0]), '--n-workers', '1')
-    command('nbdev-proc-nbs', '--n-workers', '1')
-    assert {p.name for p in (home/'_proc').rglob('*.ipynb')} == {p.name for p in pages}
-
-
 def test_two_commands_set_up():
-    "`make demo` and `make test` begin with the environment, install what they need, and do it: as make itself says, with no environment there"
+    """`make demo` and `make test` begin with the environment, install what they need, and do it: as make
+    itself says, with no environment there"""
     texts = [(ROOT/name).read_text(encoding='utf-8') for name in ('README.md', 'CONTRIBUTING.md')]
     for target, does in ('demo', 'carve demo'), ('test', '-m pytest'):
         assert any(f'make {target}' in text for text in texts)
@@ -136,20 +116,24 @@ def test_answers_stay():
     import holds
     told = json.loads(holds.FILE.read_text(encoding='utf-8'))
     now = holds.measure(scenes=1, only=('none', 'lookup', 'carve', 'official', 'random'), run=False)
-    assert len(now) == 13 and not [line for key in now for line in holds.differences(key, told.get(key), now[key])]
+    assert len(now) == 13
+    assert not [line for key in now for line in holds.differences(key, told.get(key), now[key])]
 
 
 def test_a_video_is_its_frames(tmp_path):
     "A file of a video is refused where images are opened, with the line to use"
     video = tmp_path/'clip.mp4'
     video.write_bytes(b'\0\0\0\x18ftypmp42')
-    with pytest.raises(CarveError, match=r'list of its frames: `method\(vlm, frames, question\)`'): open_image(video)
+    with pytest.raises(CarveError, match=r'list of its frames: `method\(vlm, frames, question\)`'):
+        open_image(video)
 
 
 def test_weights_changed_in_place():
     "The next call sees them: it maps as a copy of the model does"
-    scene, vlm = make_scene(145), VLM.from_pretrained('carve-tiny')
-    def look(vlm): return Lookup(query='noun')(vlm, scene.image, scene.question('digit').question).saliency.values
+    scene = make_scene(145)
+    vlm = VLM.from_pretrained('carve-tiny')
+    def look(vlm):
+        return Lookup(query='noun')(vlm, scene.image, scene.question('digit').question).saliency.values
     before = look(vlm)
     with torch.no_grad():
         for name, p in vlm.model.named_parameters():
@@ -197,16 +181,19 @@ def test_watched(tmp_path):
     (data/'rows.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
     asks = [['ask', str(data/'x.png'), f'What is it? {CODE}', '--quiet', '--out', str(out/'ask')],
             ['map', str(data/'x.png'), 'What is it?', '--out', str(out/'S.npy')],
-            ['eval', str(data), '--methods', 'none,carve', '--max-new-tokens', '2', '--quiet', '--out', str(out/'run')],
+            ['eval', str(data), '--methods', 'none,carve', '--max-new-tokens', '2', '--quiet', '--out',
+                str(out/'run')],
             ['report', str(out/'run')],
-            ['ask', 'https://example.org/a.png', 'What is it?'], ['ask', 'data:image/png;base64,AAAA', 'What is it?'],
+            ['ask', 'https://example.org/a.png', 'What is it?'],
+            ['ask', 'data:image/png;base64,AAAA', 'What is it?'],
             ['ask', str(data/'x.png'), 'What is it?', '--method', f'carve:p={CODE}'],
             ['ask', str(data/'x.png'), 'What is it?', '--model', './my-model'],
             ['eval', str(data), '--methods', f'none,carve:layers={CODE}', '--out', str(out/'none')]]
     (tmp_path/'watch.py').write_text(WATCH)
     (cache := tmp_path/'cache').mkdir()
     env = {k: v for k, v in os.environ.items() if k not in ('HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE')} | dict(
-        TMPDIR=str(cache), TORCHINDUCTOR_CACHE_DIR=str(cache), PYTHONDONTWRITEBYTECODE='1', OMP_NUM_THREADS='1',
+        TMPDIR=str(cache), TORCHINDUCTOR_CACHE_DIR=str(cache), PYTHONDONTWRITEBYTECODE='1',
+        OMP_NUM_THREADS='1',
         CARVE_PROFILES=str(tmp_path/'profiles'))
     done = subprocess.run([sys.executable, str(tmp_path/'watch.py'), str(tmp_path/'log.json'), str(out)],
         input=json.dumps(asks), cwd=data, env=env, capture_output=True, text=True)
@@ -225,10 +212,12 @@ CALLS = {'eval', 'exec', 'compile', '__import__', 'os.system', 'os.popen', 'os.s
     'torch.hub.load', 'joblib.load', 'dill.load', 'marshal.loads',
          'pickle.load', 'pickle.loads', 'pickle.Unpickler', 'shelve.open', 'yaml.load', 'yaml.unsafe_load',
          'np.fromregex', 'pd.read_pickle'}
-MODULES = {'pickle', 'dill', 'cloudpickle', 'joblib', 'marshal', 'shelve', 'requests', 'urllib.request', 'http',
+MODULES = {'pickle', 'dill', 'cloudpickle', 'joblib', 'marshal', 'shelve', 'requests', 'urllib.request',
+    'http',
     'httpx', 'aiohttp', 'ftplib', 'smtplib',
            'socket', 'ctypes', 'webbrowser', 'huggingface_hub', 'openai', 'datasets', 'subprocess'}
-# What of it may be there: the cluster of your own, a model behind an address, a data set of the Hub, each only when you name it
+# What of it may be there: the cluster of your own, a model behind an address, a data set of the Hub, each
+# only when you name it
 MAY = {'import socket': {'runs/distributed.py'}, 'import pickle': {'runs/distributed.py'},
     'pickle.loads()': {'runs/distributed.py'},
        'import openai': {'models/api_client.py'}, 'import datasets': {'data/records.py'}}
@@ -243,13 +232,15 @@ def risks(text):
             yield from (f'{k.arg}={ast.unparse(k.value)}' for k in node.keywords
                 if k.arg in ('shell', 'allow_pickle', 'weights_only'))
         names = [o.name for o in node.names] if isinstance(node,
-            ast.Import) else [node.module or ''] if isinstance(node, ast.ImportFrom) and not node.level else []
+            ast.Import) else [node.module or ''] if isinstance(node,
+            ast.ImportFrom) and not node.level else []
         yield from (f'import {n}' for n in names if n in MODULES or n.split('.')[0] in MODULES)
 
 
 def test_no_code_out_of_data():
     "No call or import of the package runs what a file or a string carries, but for the five that MAY names"
-    assert [*risks('import pickle, json\nsubprocess.run(x, shell=True)\ntorch.load(f)\nnp.load(f, allow_pickle=False)')] == [
+    assert [*risks(
+        'import pickle, json\nsubprocess.run(x, shell=True)\ntorch.load(f)\nnp.load(f, allow_pickle=False)')] == [
         'import pickle', 'shell=True', 'torch.load()', 'allow_pickle=False']
     package = ROOT/'carve_nb'
     found = {p.relative_to(package).as_posix(): Counter(risks(p.read_text(encoding='utf-8')))

@@ -16,10 +16,12 @@ measured = {}
 
 
 def read_asked():
-    "Two hundred questions as people ask them: the tokens of each, and the words whose object the answer is read from"
+    """Two hundred questions as people ask them: the tokens of each, and the words whose object the answer is
+    read from"""
     lines = (ROOT/'tests/data/query_words.tsv').read_text(encoding='utf-8').splitlines()[1:]
     asked = [line.split('\t') for line in lines]
-    return [(re.findall(r"'s\b| ?\w+|[^\w\s]", question), words.lower().split('|')) for question, words in asked]
+    return [(re.findall(r"'s\b| ?\w+|[^\w\s]", question), words.lower().split('|'))
+        for question, words in asked]
 
 
 def contents(folder): return {p.name: p.read_bytes() for p in folder.iterdir()}
@@ -34,9 +36,6 @@ def image(w, h, seed=0):
     return Image.fromarray(noise).resize((w, h), Image.BICUBIC)
 
 WIDE, TALL = image(260, 180), image(96, 250, 1)
-
-
-def columns(prompt): return torch.cat([s.tokens for s in prompt.spans])
 
 
 def stock(folder, kernel, dtype='float32'):
@@ -56,19 +55,25 @@ def stock_messages(images):
 
 
 def check_stock_ids(vlm, processor):
-    "Our own prompts of one to three images, one of them twice, are tensor by tensor those of the stock processor, which are read"
+    """Our own prompts of one to three images, one of them twice, are tensor by tensor those of the stock
+    processor, which are read"""
     if processor.chat_template is None: processor.chat_template = vlm.family.chat
     for images in [WIDE], [WIDE, TALL], [TALL, WIDE, image(70, 80, 2)], [TALL, WIDE, TALL]:
-        own, messages = vlm.prompt(images, QUESTION), stock_messages(images)
-        theirs = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True,
+        own = vlm.prompt(images, QUESTION)
+        messages = stock_messages(images)
+        theirs = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=True,
+            return_dict=True,
             return_tensors='pt')
-        nested = processor(images=[images], text=[processor.apply_chat_template(messages, add_generation_prompt=True)],
+        nested = processor(images=[images],
+            text=[processor.apply_chat_template(messages, add_generation_prompt=True)],
             return_tensors='pt')
         for inputs in theirs, nested:
             assert inputs['input_ids'].tolist() == own.inputs['input_ids'].tolist()
-            assert all(v.equal(own.inputs[k]) for k, v in inputs.items() if torch.is_tensor(v) and k != 'labels')
+            assert all(v.equal(own.inputs[k])
+                for k, v in inputs.items() if torch.is_tensor(v) and k != 'labels')
             read = read_prompt(vlm, inputs, images, QUESTION)
-            assert [(s.box, s.tokens.tolist()) for s in read.spans] == [(s.box, s.tokens.tolist()) for s in own.spans]
+            assert [(s.box, s.tokens.tolist()) for s in read.spans] == [(s.box, s.tokens.tolist())
+                for s in own.spans]
 
 
 def files(out):

@@ -63,7 +63,8 @@ def compare(vlm: VLM, folder: Path) -> pd.DataFrame:
     run = run_eval(questions, vlm, methods=['none', 'lookup'], out=folder)
     print(len(run.records) + 1, profile_model(vlm, questions).n + 1, methods('map'))
     measure_entropy(vlm, questions, out=folder)
-    measure_layers(vlm, [Record('1', folder/'a.png', 'What color is the cup?', ['red'], boxes=[(10, 20, 60, 80)])])
+    measure_layers(vlm, [Record('1', folder/'a.png', 'What color is the cup?', ['red'],
+        boxes=[(10, 20, 60, 80)])])
     return measure_masking(vlm, questions)
 
 
@@ -77,7 +78,8 @@ def mine(model: nn.Module, processor: ProcessorMixin, scene: Scene) -> None:
     try: print(check_method(Carve(), vlm, scene.image, question).answer)
     except (ImageError, InsufficientMemoryError, UnsupportedError) as e: raise CarveError(str(e)) from e
     print(make_method('lookup', p=.1), Lookup()(vlm, [scene.image], question, which=0).which + 1)
-    print(Carve()(vlm, scene.image, question, by=Endpoint('http://localhost:8000/v1', 'mine')), Complexity(.1, .2).texture + 1)
+    print(Carve()(vlm, scene.image, question, by=Endpoint('http://localhost:8000/v1', 'mine')),
+        Complexity(.1, .2).texture + 1)
     explore(vlm, scene.image, question)
 
 

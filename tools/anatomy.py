@@ -9,7 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT/'carve_nb'
 COLUMNS = 'modules', 'lines', 'nodes', 'functions'
-ROOMS = 'core', 'formulas', 'models', 'attention', 'data', 'method', 'testing', 'runs', 'studies', 'explorer', 'cli'
+ROOMS = ('core', 'formulas', 'models', 'attention', 'data', 'method', 'testing', 'runs', 'studies',
+    'explorer',
+    'cli')
 
 
 def imported(path):
@@ -39,13 +41,15 @@ STYLE = 'text { font: 15px system-ui, sans-serif; fill: #111 } line { stroke: #8
 
 def draw_house(pairs):
     "A table with a dot where the room of the line imports from the room of the column"
-    rooms, parts = [r for r in ROOMS if any(r in p for p in pairs)], []
+    rooms = [r for r in ROOMS if any(r in p for p in pairs)]
+    parts = []
     for i, room in enumerate(rooms):
         parts.append(f'<text x="110" y="{i*30 + 122}" text-anchor="end">{room}</text>')
         parts.append(f'<text transform="translate({i*42 + 146} 92) rotate(-45)">{room}</text>')
         parts.append(f'<line x1="120" x2="{len(rooms)*42 + 120}" y1="{i*30 + 132}" y2="{i*30 + 132}"/>')
     for a, b in sorted(pairs):
-        x, y = rooms.index(b)*42 + 141, rooms.index(a)*30 + 117
+        x = rooms.index(b)*42 + 141
+        y = rooms.index(a)*30 + 117
         parts.append(f'<circle cx="{x}" cy="{y}" r="7"><title>{a} imports {b}</title></circle>')
     width, height = len(rooms)*42 + 190, len(rooms)*30 + 120
     head = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">',
@@ -58,7 +62,8 @@ def sizes():
     rooms = {}
     for path in sorted(PACKAGE.rglob('*.py')):
         if path.name == '_modidx.py': continue
-        parts, text = path.relative_to(PACKAGE).parts, path.read_text(encoding='utf-8')
+        parts = path.relative_to(PACKAGE).parts
+        text = path.read_text(encoding='utf-8')
         nodes = list(ast.walk(ast.parse(text)))
         functions = sum(isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)) for n in nodes)
         room = rooms.setdefault(parts[0] if len(parts) > 1 else 'the book', Counter())
@@ -76,5 +81,6 @@ def table(rooms):
 if __name__ == '__main__':
     path = ROOT/'CONTRIBUTING.md'
     text = path.read_text(encoding='utf-8')
-    path.write_text(re.sub(r'(?<=<!-- sizes -->\n).*?(?=\n<!-- end -->)', lambda m: table(sizes()), text, flags=re.S),
+    path.write_text(re.sub(r'(?<=<!-- sizes -->\n).*?(?=\n<!-- end -->)', lambda m: table(sizes()), text,
+        flags=re.S),
         encoding='utf-8')

@@ -46,7 +46,8 @@ def check(root):
         links = [o for o in seen.links if not outside(o) and urlsplit(o).scheme in ('', 'file')]
         yield from (f'{name}: broken link {o}' for o in links if not leads(root, path, o, pages))
         yield from (f'{name}: asks another host: {o}' for o in seen.loads if outside(o))
-        yield from (f'{name}: {o} is missing' for o in seen.loads if not outside(o) and not o.startswith('data:')
+        yield from (f'{name}: {o} is missing'
+            for o in seen.loads if not outside(o) and not o.startswith('data:')
             and not leads(root, path, o, pages))
         if seen.mute: yield f'{name}: {seen.mute} images without words'
         if seen.errors: yield f'{name}: {seen.errors} outputs are errors'

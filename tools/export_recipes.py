@@ -8,14 +8,16 @@ from nbdev.maker import ModuleMaker
 from nbdev.process import NBProcessor
 
 def export(path):
-    "Write the recipes of a notebook; the sentence below the first heading behind `#| recipe` becomes the docstring"
+    """Write the recipes of a notebook; the sentence below the first heading behind `#| recipe` becomes the
+    docstring"""
     cells = NBProcessor(path).nb.cells
     starts = [i for i, c in enumerate(cells) if 'recipe' in c.directives_]
     for start, end in zip(starts, [*starts[1:], len(cells)]):
         code = [c for c in cells[start:end] if 'export-recipe' in c.directives_]
         heading = next(copy(c) for c in cells[start:end] if c.cell_type == 'markdown')
         heading.source = re.sub('^#+', '#', heading.source)
-        ModuleMaker('recipes', cells[start].directives_['recipe'], path).make([heading, *code], code, 'recipes')
+        ModuleMaker('recipes', cells[start].directives_['recipe'], path).make([heading, *code], code,
+            'recipes')
 
 
 if __name__ == '__main__':

@@ -16,12 +16,15 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT/'tests'/'holds.json'
 MODELS = 'carve-tiny', 'carve-small'
-SCENES = 20             # held out, of each model; every third asks whether something is there, the others for a digit
+# held out, of each model; every third asks whether something is there, the others for a digit
+SCENES = 20
 FEW = {'zoom-eye': 1, 'pure-grad': 3, 'grad-att': 6}     # scenes of slow methods
 FIELDS = (              # that stay, each on two scenes
-    'carve:query=noun', 'carve:query=question', 'carve:query=content', "carve:query=['{word}']", 'carve:query=?',
+    'carve:query=noun', 'carve:query=question', 'carve:query=content', "carve:query=['{word}']",
+    'carve:query=?',
     'carve:steps=last', 'carve:steps=all',
-    'carve:lam=.1:relative=False', 'carve:p=.2:K=2', 'carve:layers=[3,4]', 'carve:layers=(.5,.8)', 'carve:heads=max',
+    'carve:lam=.1:relative=False', 'carve:p=.2:K=2', 'carve:layers=[3,4]', 'carve:layers=(.5,.8)',
+    'carve:heads=max',
     'carve:normalize=True', 'carve:rank=peak',
     'carve:final_images=crop', 'carve:min_side=48', 'carve:suffix=None', 'carve:square=False:pad=.3',
     'carve:tokens=None', 'carve:max_new_tokens=1',
@@ -40,14 +43,16 @@ def sha(data): return hashlib.sha256(data).hexdigest()[:12]
 
 def read(r):
     "What is held of a result: the one place that knows the names of its fields"
-    return dict(answer=str(r.answer), plain=None if r.plain_answer is None else str(r.plain_answer), calls=r.calls,
+    return dict(answer=str(r.answer), plain=None if r.plain_answer is None else str(r.plain_answer),
+        calls=r.calls,
         sure=round(float(r.answer.confidence), 4),
                 crop=r.crop and [round(float(v), 1) for v in r.crop.box],
                 map=None if r.saliency is None else map_facts(np.asarray(r.saliency.values)))
 
 
 def map_facts(values):
-    "A digest of three significant digits, the sum, and what tells rounding from a change: 7 x 7 sums, on a scale to 255"
+    """A digest of three significant digits, the sum, and what tells rounding from a change: 7 x 7 sums, on a
+    scale to 255"""
     h, w = values.shape
     rows, columns = ([n*i//min(n, 7) for i in range(min(n, 7))] for n in (h, w))
     parts = np.add.reduceat(np.add.reduceat(values.astype(float), rows, 0), columns, 1)
@@ -60,11 +65,13 @@ def map_facts(values):
 def same(what, a, b, sure=ROUND['sure']):
     "Are two facts equal, but for rounding?"
     if a == b or a is None or b is None: return a == b
-    if what in ('crop', 'sure'): return np.allclose(a, b, rtol=0, atol=ROUND['box'] if what == 'crop' else sure)
+    if what in ('crop', 'sure'):
+        return np.allclose(a, b, rtol=0, atol=ROUND['box'] if what == 'crop' else sure)
     if what != 'map': return False
     if a['sha'] == b['sha']: return True
     parts = [np.frombuffer(base64.b85decode(o['coarse']), np.uint8).astype(int) for o in (a, b)]
-    return (a['shape'] == b['shape'] and abs(a['total'] - b['total']) <= ROUND['total']*max(abs(a['total']), 1e-3)
+    return (a['shape'] == b['shape']
+        and abs(a['total'] - b['total']) <= ROUND['total']*max(abs(a['total']), 1e-3)
         and abs(parts[0] - parts[1]).max() <= ROUND['coarse'])
 
 
@@ -85,13 +92,15 @@ def facts(spec, vlm, image, query):
 
 def table(folder):
     "The table of a run through the shell; it has no seconds"
-    subprocess.run([sys.executable, '-m', 'carve_nb', *RUN.split()], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, '-m', 'carve_nb', *RUN.split()], cwd=folder, check=True,
+        stdout=subprocess.DEVNULL)
     return [line for line in Path(folder, 'run', 'table.md').read_text(encoding='utf-8').splitlines()
         if line.startswith('|')]
 
 
 def measure(scenes=SCENES, only=None, run=True):
-    "Everything that is held: 'spec model scene' -> facts; of some methods and scenes where a test wants no more"
+    """Everything that is held: 'spec model scene' -> facts; of some methods and scenes where a test wants no
+    more"""
     from carve_nb import VLM, make_scene, methods
     out = {f'scenes {split}': [sha(make_scene(seed, split).image.tobytes()) for seed in range(scenes)]
         for split in ('train', 'calibration', 'heldout')}
@@ -105,7 +114,8 @@ def measure(scenes=SCENES, only=None, run=True):
             query = scene.question('exist' if seed % 3 == 1 else 'digit')
             for spec, n in asks.items():
                 if seed >= n or spec.startswith('oracle') and not query.box: continue
-                out[f'{spec} {model} {seed}'] = facts(spec.format(word=query.question.rstrip('?').split()[-1]), vlm,
+                out[f'{spec} {model} {seed}'] = facts(
+                    spec.format(word=query.question.rstrip('?').split()[-1]), vlm,
                     scene.image, query)
     if run:
         with tempfile.TemporaryDirectory() as folder: out['table'] = table(folder)
@@ -122,7 +132,8 @@ def compare(old, new):
 def main(command):
     sys.path.insert(0, str(ROOT))
     with tempfile.TemporaryDirectory() as profiles:  # empty: no profile of this machine decides
-        os.environ |= dict(PYTHONPATH=str(ROOT), CARVE_PROFILES=profiles, OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1')
+        os.environ |= dict(PYTHONPATH=str(ROOT), CARVE_PROFILES=profiles, OMP_NUM_THREADS='1',
+            HF_HUB_OFFLINE='1')
         new = measure()
     if command == 'record':
         lines = ',\n'.join(f'{json.dumps(k)}: {json.dumps(new[k], ensure_ascii=False)}' for k in sorted(new))

@@ -19,8 +19,10 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from parso.tree import search_ancestor
 
-ROOMS = {'formulas': ['tests/models/test_answers.py'], 'attention': ['tests/attention', 'tests/faults/test_blocks.py'],
-         'method': ['tests/models/test_asking.py', 'tests/models/test_answers.py', 'tests/method/test_methods.py'],
+ROOMS = {'formulas': ['tests/models/test_answers.py'],
+    'attention': ['tests/attention', 'tests/faults/test_blocks.py'],
+         'method': ['tests/models/test_asking.py', 'tests/models/test_answers.py',
+             'tests/method/test_methods.py'],
          'runs': ['tests/runs/test_run.py', 'tests/data/test_scores.py', 'tests/runs/test_scale.py'],
          'studies/profile.py': ['tests/attention/test_own_model.py'],
          'data/drawing.py': ['nbs/library/data/02_scenes.ipynb']}
@@ -46,8 +48,10 @@ def operators():
 
 
 def places(path, every):
-    "Of each place in a module's code, types and messages apart: [(name of an operator, occurrence)], what can be done to it"
-    nodes, found = list(ast_nodes(get_ast(path.read_text(encoding='utf-8')))), defaultdict(list)
+    """Of each place in a module's code, types and messages apart: [(name of an operator, occurrence)], what
+    can be done to it"""
+    nodes = list(ast_nodes(get_ast(path.read_text(encoding='utf-8'))))
+    found = defaultdict(list)
     for name, o in every.items():
         spots = [(node, spot) for node in nodes for spot in o.mutation_positions(node)]
         for i, (node, spot) in enumerate(spots):
@@ -58,8 +62,10 @@ def places(path, every):
 def draw(root, seed, n):
     "[(module, operator, occurrence)]: n of them over the rooms, in proportion to lines"
     every, rng, drawn = operators(), random.Random(seed), []
-    modules = {room: sorted(p for p in (root/'carve_nb'/room).rglob('*.py') if p.name != '__init__.py') or [root/'carve_nb'/room] for room in ROOMS}
-    lines = {room: sum(p.read_text(encoding='utf-8').count('\n') for p in paths) for room, paths in modules.items()}
+    modules = {room: sorted(p for p in (root/'carve_nb'/room).rglob('*.py') if p.name != '__init__.py')
+        or [root/'carve_nb'/room] for room in ROOMS}
+    lines = {room: sum(p.read_text(encoding='utf-8').count('\n') for p in paths)
+        for room, paths in modules.items()}
     for room, paths in modules.items():
         sites = [(str(p.relative_to(root)), choices) for p in paths for choices in places(p, every)]
         some = rng.sample(sites, round(n*lines[room]/sum(lines.values())))
@@ -77,13 +83,15 @@ def run(tree, *words, seconds=900):
 
 def passes(tree, test):
     "Does a notebook or a file of tests pass?"
-    return run(tree, 'nbdev-test', test, '--n-workers', '1') if test.endswith('.ipynb') else run(tree, 'pytest', '-x', '-q', test)
+    return (run(tree, 'nbdev-test', test, '--n-workers', '1') if test.endswith('.ipynb')
+        else run(tree, 'pytest', '-x', '-q', test))
 
 
 def notebook_of(tree, module):
     "Where a module comes from, by its first lines"
     path = tree/module
-    return str((path.parent/re.search(r'File to edit: (\S+)\.', path.read_text(encoding='utf-8'))[1]).resolve().relative_to(tree.resolve()))
+    return str((path.parent/re.search(r'File to edit: (\S+)\.',
+        path.read_text(encoding='utf-8'))[1]).resolve().relative_to(tree.resolve()))
 
 
 def caught_by(tree, module, text):
@@ -93,7 +101,8 @@ def caught_by(tree, module, text):
     try:
         if not run(tree, 'nbdev-update', '--fname', module): return 'nbdev-update'
         if not passes(tree, notebook_of(tree, module)): return 'notebook'
-        return next((test for test in ROOMS.get(room) or ROOMS[room.split('/')[0]] if not passes(tree, test)), None)
+        return next((test for test in ROOMS.get(room) or ROOMS[room.split('/')[0]] if not passes(tree, test)),
+            None)
     finally: subprocess.run(['git', 'checkout', '-q', '.'], cwd=tree, check=True)
 
 
@@ -112,10 +121,12 @@ def main():
             sys.exit(f'{notebook_of(tree, module)} fails without a mutant: nothing can be told.')
         after = mutate_code(before, plugins.get_operator(name)(), i)
         old, new = next((x, y) for x, y in zip(before.splitlines(), after.splitlines()) if x != y)
-        done.append(dict(module=module, old=old.strip(), new=new.strip(), caught_by=caught_by(tree, module, after)))
+        done.append(dict(module=module, old=old.strip(), new=new.strip(),
+            caught_by=caught_by(tree, module, after)))
         a.out.write_text(json.dumps(done, indent=1) + '\n')
         print(json.dumps(done[-1]), flush=True)
-    print(Counter('caught' if o['caught_by'] else 'equivalent' if o['new'] in EQUIVALENT else 'survived' for o in done))
+    print(Counter('caught' if o['caught_by'] else 'equivalent' if o['new'] in EQUIVALENT else 'survived'
+        for o in done))
 
 
 if __name__ == '__main__': main()

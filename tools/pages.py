@@ -1,7 +1,7 @@
 """The pages of the site, from notebooks and modules, for Sphinx with myst-nb; nothing is run and nothing of ours is imported.
 
 Usage: python tools/pages.py FOLDER [OUT]   write the pages for `sphinx-build FOLDER OUT`
-       python tools/pages.py --llms [--check]   write llms.txt, the sidebar and the picture of the house, or see whether they are what they should be"""
+       python tools/pages.py --llms   write llms.txt, the sidebar and the picture of the house"""
 import ast
 import base64
 import json
@@ -36,7 +36,11 @@ class Page:
     def nb(self): return json.loads(self.path.read_text(encoding='utf-8'))
 
     @cached_property
-    def head(self): return next((joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'markdown'), '')
+    def code(self): return '\n'.join(joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'code')
+
+    @cached_property
+    def head(self):
+        return next((joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'markdown'), '')
 
     @property
     def title(self): return (re.findall(r'^# (.+)$', self.head, re.M) or [self.name])[0].replace('`', '')
@@ -52,8 +56,7 @@ class Page:
     @cached_property
     def clone(self):
         "Does it read files that the wheel lacks?"
-        text = '\n'.join(joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'code')
-        return bool(re.search(r"(from|import) recipes|results/|/'results'|\.\./\.\./", text))
+        return bool(re.search(r"(from|import) recipes|results/|/'results'|\.\./\.\./", self.code))
 
     @property
     def alone(self):
@@ -62,14 +65,14 @@ class Page:
 
     @cached_property
     def module(self):
-        sources = (joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'code')
-        return next((m[1] for s in sources if (m := re.search(r'^#\|\s*default_exp[: ]\s*([\w.]+)', s, re.M))), None)
+        "The module that it exports, or None"
+        found = re.search(r'^#\|\s*default_exp[: ]\s*([\w.]+)', self.code, re.M)
+        return found and found[1]
 
     @cached_property
     def imports(self):
         "(module without `carve_nb`, name) of all that the notebook imports from the package"
-        text = '\n'.join(joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'code')
-        found = re.finditer(r'^\s*from carve_nb\.?([\w.]*) import (\([^)]*\)|[^\n#]*)', text, re.M)
+        found = re.finditer(r'^\s*from carve_nb\.?([\w.]*) import (\([^)]*\)|[^\n#]*)', self.code, re.M)
         return {(m[1], w) for m in found for w in re.findall(r'\w+', re.sub(r'\bas \w+|#.*', '', m[2]))}
 
     @cached_property
@@ -79,7 +82,8 @@ class Page:
             if re.search(r'^#\|\s*hide\b', joined(c['source']), re.M): continue
             for o in c.get('outputs', ()):
                 if 'image/png' in o.get('data', {}): return base64.b64decode(joined(o['data']['image/png']))
-            linked = c['cell_type'] == 'markdown' and re.search(r'!\[[^]]*\]\(([^)]+\.png)\)', joined(c['source']))
+            linked = c['cell_type'] == 'markdown' and re.search(r'!\[[^]]*\]\(([^)]+\.png)\)',
+                joined(c['source']))
             if linked: return (self.path.parent/linked[1]).read_bytes()
 
 
@@ -132,8 +136,10 @@ def modules():
     paths = sorted(p for p in LIB.rglob('*.py') if p.stem[0] != '_')
     found = {'.'.join(p.relative_to(LIB).with_suffix('').parts): read(p) for p in paths}
     classes = {o.name: o for _, symbols in found.values() for o in symbols if o.kind == 'class'}
-    for c in classes.values():   # how an object is called stands on the page of its class, also where it is inherited
-        if (call := calls(c, classes)) and call not in c.members: c.members.insert(0, replace(call, name=f'{c.name}.__call__'))
+    # how an object is called stands on the page of its class, also where it is inherited
+    for c in classes.values():
+        if (call := calls(c, classes)) and call not in c.members:
+            c.members.insert(0, replace(call, name=f'{c.name}.__call__'))
     return found
 
 
@@ -148,11 +154,13 @@ class Links:
     def __init__(self, mods, pages):
         self.mods, self.homes = mods, {}
         for m, (_, symbols) in mods.items():
-            for s in [o for symbol in symbols for o in (symbol, *symbol.members)]: self.homes.setdefault(s.name, []).append(m)
+            for s in [o for symbol in symbols for o in (symbol, *symbol.members)]:
+                self.homes.setdefault(s.name, []).append(m)
         self.pages = {alias: p for p in pages for alias in {p.name, p.path.stem} if alias != 'index'}
 
     def module_of(self, name, module=None, imported=()):
-        "The module in which a name is defined: the page's own, else the only one if the name is no everyday word"
+        """The module in which a name is defined: the page's own, else the only one if the name is no everyday
+        word"""
         homes = self.homes.get(name, [])
         if module in homes: return module
         special = '.' in name or '_' in name or name != name.lower() or name in imported
@@ -165,7 +173,8 @@ class Links:
         if word.startswith('carve_nb.') and name in self.mods: return f'carve_nb.{name}'
         for start in (name, name.partition('.')[2]):  # `maps.pick_layers` and `pick_layers`
             home = name.rpartition('.')[0] if start != name else ''
-            if home in self.mods and start in self.homes and home in self.homes[start]: return f'carve_nb.{home}.{start}'
+            if home in self.mods and start in self.homes and home in self.homes[start]:
+                return f'carve_nb.{home}.{start}'
         found = self.module_of(name, module, imported)
         return f'carve_nb.{found}.{name}' if found else None
 
@@ -181,7 +190,8 @@ def link_words(text, links, page):
         full = links.target(m[1], page.module, {name for _, name in page.imports})
         return f'{{py:obj}}`{m[1]} <{full}>`' if full else m[0]
     parts = CODE.split(text)
-    lines = ['\n'.join(l if l.startswith('#') else WORD.sub(one, l) for l in part.split('\n')) for part in parts[::2]]
+    lines = ['\n'.join(l if l.startswith('#') else WORD.sub(one, l) for l in part.split('\n'))
+        for part in parts[::2]]
     return ''.join(o for pair in zip(lines, [*parts[1::2], '']) for o in pair)
 
 
@@ -198,17 +208,21 @@ def code_cell(c, imports=False, fold=False, book=False):
     source = joined(c['source'])
     marks = {m[1]: m[2].strip() for m in re.finditer(r'^#\|\s*([\w-]+)\s*:?(.*)$', source, re.M)}
     if {'hide', 'default_exp', 'recipe'} & set(marks) or marks.get('include') == 'false': return None
-    body = re.sub(r'^#(?:\|| cases? \d).*\n?', '', source, flags=re.M).strip('\n')      # directives, and the numbers of fault cases
+    # directives, and the numbers of fault cases
+    body = re.sub(r'^#(?:\|| cases? \d).*\n?', '', source, flags=re.M).strip('\n')
     if re.match(r'_all_ *[+=]', body): return None  # names for nbdev's list
     hidden = marks.get('echo') == 'false' or c['metadata'].get('hide_input') or not body
-    meta = dict(tags=['remove-input']) if hidden else dict(tags=['exported']) if {'export', 'export-recipe'} & set(marks) else {}
+    meta = (dict(tags=['remove-input']) if hidden
+        else dict(tags=['exported']) if {'export', 'export-recipe'} & set(marks) else {})
     summary = marks.get('code-summary', 'Code') if fold or marks.get('code-fold') == 'true' else ''
     if only_imports(body) and not imports: summary = 'Imports'
     if summary and not hidden:
         meta['tags'] = [*meta.get('tags', []), 'hide-input']
         meta['mystnb'] = dict(code_prompt_show=summary, code_prompt_hide=summary)
     images = [o for o in c['outputs'] if 'image/png' in o.get('data', {})]
-    if images: meta['mystnb'] = dict(meta.get('mystnb', {}), image=dict(alt=marks['fig-alt'].strip('"\' '), **shown(images[-1], book)))
+    if images:
+        meta['mystnb'] = dict(meta.get('mystnb', {}),
+            image=dict(alt=marks['fig-alt'].strip('"\' '), **shown(images[-1], book)))
     outputs = [tidy(o) for o in c['outputs'] if not is_bar(o)] if marks.get('output') != 'false' else []
     return dict(c, source=body, metadata=meta, outputs=outputs, execution_count=None)
 
@@ -218,16 +232,21 @@ def shown(output, book, most=1.4):
     that is not narrow, and no tower, fills the page's width, so that its words can be read."""
     width, height = struct.unpack('>II', base64.b64decode(joined(output['data']['image/png'])[:32])[16:24])
     part = round(width/1.5) if book else width//2 if width > 820 else width
-    return dict(classes='wide') if part >= (400 if book else 560) and height/width < most else dict(width=f'{part}px')
+    return (dict(classes='wide') if part >= (400 if book else 560)
+        and height/width < most else dict(width=f'{part}px'))
 
 
 def only_imports(body):
     "Is a cell all imports?"
-    try: return {type(o) for o in ast.parse(body).body} in ({ast.Import}, {ast.ImportFrom}, {ast.Import, ast.ImportFrom})
+    try:
+        return {type(o) for o in ast.parse(body).body} in ({ast.Import}, {ast.ImportFrom},
+            {ast.Import, ast.ImportFrom})
     except SyntaxError: return False
 
 
-def is_folded(cell): return cell['cell_type'] == 'code' and 'hide-input' in cell['metadata'].get('tags', ()) and not cell['outputs']
+def is_folded(cell):
+    return (cell['cell_type'] == 'code' and 'hide-input' in cell['metadata'].get('tags', ())
+        and not cell['outputs'])
 
 
 def is_bar(output):
@@ -240,17 +259,21 @@ def tidy(output):
     "An output without what would shout in a page: figures' own words, HTML's borders"
     data = output.get('data')
     if not data or 'text/html' not in data: return output
-    return dict(output, data=dict(data, **{'text/html': joined(data['text/html']).replace(' border="1"', '')}))
+    return dict(output, data=dict(data,
+        **{'text/html': joined(data['text/html']).replace(' border="1"', '')}))
 
 
 FIGURES = ROOT/'nbs/results/figure'
 
 
 def place_figures(text, up):
-    "`<!-- figure: a b -->` becomes figures that move, with numbers from nbs/results/figure; an image on the next line stands there where no scripts run"
+    """`<!-- figure: a b -->` becomes figures that move, with numbers from nbs/results/figure; an image on the
+    next line stands there where no scripts run"""
     def one(m):
-        names, still = m[1].split(), m[2] or '<p>This figure moves where scripts run.</p>'
-        boxes = '\n\n'.join(f'<div class="moving" data-figure="{n}" role="group" aria-label="Figure that moves">\n\n{still}\n\n</div>' for n in names)
+        names = m[1].split()
+        still = m[2] or '<p>This figure moves where scripts run.</p>'
+        boxes = '\n\n'.join(
+            f'<div class="moving" data-figure="{n}" role="group" aria-label="Figure that moves">\n\n{still}\n\n</div>' for n in names)
         scripts = [f'{up}_static/figures/{n}.js' for n in names] + [f'{up}_static/figure.js']
         return '\n'.join([boxes, *(f'<script defer src="{o}"></script>' for o in scripts)])
     text = re.sub(r'^<!-- living figure -->\n(!\[.*\))$', living_figure(up), text, flags=re.M)
@@ -269,7 +292,8 @@ def write_figures(out):
     out.mkdir(parents=True)
     for p in FIGURES.glob('*.json'):
         text = p.read_text(encoding='utf-8').strip()
-        (out/f'{p.stem}.js').write_text(f'(window.carveData ??= {{}})[{json.dumps(p.stem)}] = {text};\n', encoding='utf-8')
+        (out/f'{p.stem}.js').write_text(f'(window.carveData ??= {{}})[{json.dumps(p.stem)}] = {text};\n',
+            encoding='utf-8')
 
 
 FOLDED = 'tutorials/gallery', 'tutorials/living_figure'     # pages of which all code is folded
@@ -282,8 +306,12 @@ def site_notebook(page, links, used=None): # of `examples`
         if c['cell_type'] == 'markdown':
             text = joined(c['source']).replace(f'# {page.title}', f'# {page.numbered}', 1)
             cells.append(dict(c, source=place_figures(link_words(text, links, page), up)))
-        elif c['cell_type'] == 'code' and (shown := code_cell(c, page.folder == 'tutorials' or page.name == 'quickstart', page.name in FOLDED, page.folder == '.')):
-            if cells and is_folded(cells[-1]) and is_folded(shown) and cells[-1]['metadata']['mystnb'] == shown['metadata']['mystnb']: cells[-1]['source'] += '\n' + shown['source']
+        elif c['cell_type'] == 'code' and (
+                shown := code_cell(c, page.folder == 'tutorials' or page.name == 'quickstart',
+                    page.name in FOLDED, page.folder == '.')):
+            if cells and is_folded(cells[-1]) and is_folded(
+                    shown) and cells[-1]['metadata']['mystnb'] == shown['metadata']['mystnb']:
+                cells[-1]['source'] += '\n' + shown['source']
             else: cells.append(shown)
     if page.module:
         cells.insert(1, markdown(f'Module {{py:mod}}`carve_nb.{page.module}`', 'module-line'))
@@ -306,7 +334,8 @@ def rst(text, links, module):
         if i % 2 == 0: return escape(s)
         full = links.target(s, module)
         return f':py:obj:`{s} <{full}>`' if full else f'``{s}``'
-    return '\\ '.join(part(i, s) for i, s in enumerate(text.split('`')) if s).replace('\\  ', ' ').replace(' \\ ', ' ')
+    return '\\ '.join(part(i, s) for i, s in enumerate(text.split('`')) if s).replace('\\  ',
+        ' ').replace(' \\ ', ' ')
 
 
 def examples(pages, links):
@@ -314,7 +343,8 @@ def examples(pages, links):
     found = {}
     for p in pages:
         for module, name in p.imports:
-            home = module if module in links.mods and module in links.homes.get(name, ()) else links.module_of(name, None, {name})
+            home = (module if module in links.mods and module in links.homes.get(name, ())
+                else links.module_of(name, None, {name}))
             if home and home != p.module: found.setdefault(f'{home}.{name}', []).append(p)
     return found
 
@@ -325,19 +355,24 @@ def entry(s, links, module, indent='', used=()):
     lines = ['', f'{indent}.. py:{s.kind}:: {s.name if not indent else s.name.split(".")[-1]}{s.signature}']
     if s.value: lines.append(f'{inner}:value: {s.value}')
     if s.bases: lines += ['', inner + 'Bases: ' + ', '.join(rst(f'`{b}`', links, module) for b in s.bases)]
-    if s.doc: lines += ['', *(inner + rst(' '.join(p.split()), links, module) + '\n' for p in s.doc.split('\n\n'))]
+    if s.doc:
+        lines += ['', *(inner + rst(' '.join(p.split()), links, module) + '\n' for p in s.doc.split('\n\n'))]
     if s.context: lines += ['', inner + '*Context manager.*']
     told = [f'{inner}:param {n}: {rst(c, links, module)}' for n, c in s.params if c]
     if s.returns: told.append(f'{inner}:returns: {rst(s.returns, links, module)}')
     lines += ['', *told] if told else []
-    if used: lines += ['', f'{inner}Examples: ' + ', '.join(f':doc:`{escape(p.title)} </{p.name}>`' for p in used[:4])]
+    if used:
+        lines += ['', f'{inner}Examples: ' + ', '.join(f':doc:`{escape(p.title)} </{p.name}>`'
+            for p in used[:4])]
     return lines + [l for m in s.members for l in entry(m, links, module, inner)]
 
 
 def reference(name, links, used):
     "Every public name of a module, with its parameters"
-    lines = [l for o in links.mods[name][1] for l in entry(o, links, name, used=used.get(f'{name}.{o.name}', ()))]
-    return '\n'.join(['## Reference', '', '````{eval-rst}', f'.. py:module:: carve_nb.{name}', *lines, '````'])
+    lines = [l for o in links.mods[name][1]
+        for l in entry(o, links, name, used=used.get(f'{name}.{o.name}', ()))]
+    return '\n'.join(['## Reference', '', '````{eval-rst}', f'.. py:module:: carve_nb.{name}', *lines,
+        '````'])
 
 
 # The whole
@@ -347,7 +382,8 @@ RESULTS = 'notes/results'   # stands in the sidebar beside the groups
 
 def toctree(names, caption=''):
     "What the sidebar shows below a page"
-    return '\n'.join(['', '```{toctree}', ':hidden:', *[f':caption: {caption}']*bool(caption), '', *(f'/{n}' for n in names), '```', ''])
+    return '\n'.join(['', '```{toctree}', ':hidden:', *[f':caption: {caption}']*bool(caption), '',
+        *(f'/{n}' for n in names), '```', ''])
 
 
 def trees(order):
@@ -358,7 +394,8 @@ def trees(order):
         if p.name in book.parts: found.append([book.parts[p.name], []])
         found[-1][1].append(p.name)
     first, *more = [g.home for g, _ in rest if not g.library]
-    return '\n'.join(toctree(names, caption) for caption, names in [*found, ('More', [first, RESULTS, *more, 'library'])])
+    return '\n'.join(toctree(names, caption)
+        for caption, names in [*found, ('More', [first, RESULTS, *more, 'library'])])
 
 
 def listed(pages): return [f'- [{p.title}](/{p.name}.ipynb): {p.subtitle}' for p in pages]
@@ -377,28 +414,34 @@ def card(page, out):
 
 def group_page(group, pages, out):
     "The page of a group: cards of what is read, a list of what is looked up"
-    shown = listed(pages) if group.library else ['<div class="cards">', *(card(p, out) for p in pages), '</div>']
+    shown = (listed(pages) if group.library
+        else ['<div class="cards">', *(card(p, out) for p in pages), '</div>'])
     return '\n'.join([f'# {group.title}', '', f'> {group.about}', '', *shown,
                       *[toctree(p.name for p in pages if p.name != RESULTS)]*(not group.parts)])
 
 
-HOUSE = ['## The house', '', 'A dot: the room of the line imports from the room of the column. Imports go one way.', '',
+HOUSE = ['## The house', '',
+    'A dot: the room of the line imports from the room of the column. Imports go one way.', '',
          '![A table of rooms by rooms with dots below the diagonal alone](/images/house.svg)', '',
          '## Rooms', '']
 
 
 def library(rooms):
     "The page above the rooms of the library"
-    return '\n'.join(['# Library', '', '> The rooms of the package: what each page explains, exports and tests; and every public function.', '', *HOUSE,
+    return '\n'.join(['# Library', '',
+        '> The rooms of the package: what each page explains, exports and tests; and every public function.',
+        '', *HOUSE,
         *(f'- [{g.title}](/{g.home}.md): {g.about}' for g in rooms),
-        '- [Modules](/api/index.rst): every module with its public functions, classes and constants.', toctree([*(g.home for g in rooms), 'api/index'])])
+        '- [Modules](/api/index.rst): every module with its public functions, classes and constants.',
+        toctree([*(g.home for g in rooms), 'api/index'])])
 
 
 def llms(link):
     "llms.txt: what there is, for readers that are programs"
     pages = {p.name: p for p in notebooks()}
     lines = [f'# {pages["index"].title}', '', f'> {pages["index"].subtitle}', '']
-    lines += ['CARVE (arXiv 2509.06461) and its relatives for vision-language models, as a literate Python package: every notebook is '
+    lines += [
+        'CARVE (arXiv 2509.06461) and its relatives for vision-language models, as a literate Python package: every notebook is '
               'a chapter, every chapter a module. Results come from a reference model that was self-trained on synthetic scenes.', '']
     for group, inside in reading_order():
         lines += [f'## {group.title}', '', *(f'- [{p.title}]({link(p)}): {p.subtitle}' for p in inside), '']
@@ -407,7 +450,8 @@ def llms(link):
 
 def sidebar():
     "nbs/sidebar.yml: the reading order for nbdev's own site, which Quarto makes"
-    lines = ['# Made from docs/order.toml: make export', 'website:', '  sidebar:', '    contents:', '    - index.ipynb']
+    lines = ['# Made from docs/order.toml: make export', 'website:', '  sidebar:', '    contents:',
+        '    - index.ipynb']
     for group, inside in reading_order():
         lines += [f'    - section: {group.title}', '      contents:']
         for p in inside:
@@ -418,7 +462,8 @@ def sidebar():
 
 def module_list(mods, of, links):
     "The page of all modules: what each is for, and its public names"
-    lines = ['Modules', '=======', '', 'Every module in reading order, with its public names; each leads to its signature at the foot of the page that explains it.', '']
+    lines = ['Modules', '=======', '',
+        'Every module in reading order, with its public names; each leads to its signature at the foot of the page that explains it.', '']
     for m in (m for m in of if m in mods):
         doc, symbols = mods[m]
         names = ', '.join(f':py:obj:`{o.name} <carve_nb.{m}.{o.name}>`' for o in symbols)
@@ -431,10 +476,12 @@ def write_site(out):
     order, mods = reading_order(), modules()
     pages = [p for _, g in order for p in g]
     index = next(p for p in notebooks() if p.name == 'index')
-    links, of = Links(mods, pages), {p.module: p for p in pages if p.module}
+    links = Links(mods, pages)
+    of = {p.module: p for p in pages if p.module}
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(NBS/'images', out/'images')
-    shutil.copytree(NBS/'tutorials', out/'tutorials', ignore=shutil.ignore_patterns('*.ipynb'))     # files to begin with
+    # files to begin with
+    shutil.copytree(NBS/'tutorials', out/'tutorials', ignore=shutil.ignore_patterns('*.ipynb'))
     used = examples(pages, links)
     for page in [index, *pages]:
         nb = site_notebook(page, links, used)
@@ -455,9 +502,11 @@ def write_site(out):
     for path in sorted((ROOT/'docs').iterdir()):
         if path.is_dir(): shutil.copytree(path, out/path.name)
         elif path.name != 'order.toml' and path.suffix in ('.py', '.js'): shutil.copy(path, out/path.name)
-    told = {p.name: dict(page=f'{spoken(p.title)} {spoken(p.subtitle)}', asked=asked(p)) for p in [index, *pages]}
+    told = {p.name: dict(page=f'{spoken(p.title)} {spoken(p.subtitle)}', asked=asked(p))
+        for p in [index, *pages]}
     scorer = (ROOT/'docs/scorer.js').read_text(encoding='utf-8')
-    (out/'scorer.js').write_text(scorer.replace('ABOUT = {}', f'ABOUT = {json.dumps(told, ensure_ascii=False)}'), encoding='utf-8')
+    (out/'scorer.js').write_text(
+        scorer.replace('ABOUT = {}', f'ABOUT = {json.dumps(told, ensure_ascii=False)}'), encoding='utf-8')
     write_figures(out/'_static/figures')
 
 
@@ -465,19 +514,23 @@ def addresses():
     "Where the notebooks and the site lie, as pyproject.toml has it; empty is left out of the pages"
     toml = tomllib.loads((ROOT/'pyproject.toml').read_text(encoding='utf-8'))
     urls = toml['project']['urls']
-    return dict(repository=urls.get('Source', ''), branch=toml['tool']['nbdev']['branch'], site=urls.get('Documentation', ''))
+    return dict(repository=urls.get('Source', ''), branch=toml['tool']['nbdev']['branch'],
+        site=urls.get('Documentation', ''))
 
 
 def asked(page):
     "What newcomers ask that the page answers, by the section that does; '' is the page"
-    all_asked = {tuple(place.partition('#')[::2]): questions for place, questions in settings()['asked'].items()}
+    all_asked = {tuple(place.partition('#')[::2]): questions
+        for place, questions in settings()['asked'].items()}
     return {section: questions for (name, section), questions in all_asked.items() if name == page.name}
 
 
 def about_pages(pages):
-    "What the HTML of a page needs to know: a sentence, the notebook, what it needs to run, and what a search finds"
+    """What the HTML of a page needs to know: a sentence, the notebook, what it needs to run, and what a
+    search finds"""
     inside = {g.folder for g in groups() if g.internal}
-    return {p.name: dict(about=spoken(p.subtitle), notebook=f'nbs/{p.name}.ipynb', alone=p.alone, clone=p.clone, asked=', '.join(sum(asked(p).values(), [])),
+    return {p.name: dict(about=spoken(p.subtitle), notebook=f'nbs/{p.name}.ipynb', alone=p.alone,
+        clone=p.clone, asked=', '.join(sum(asked(p).values(), [])),
                          internal=p.folder in inside) for p in pages}
 
 
@@ -486,7 +539,8 @@ def attach_images(cell, folder):
     attachments = {}
     def attach(found):
         path = folder/found[2]
-        attachments[path.name] = {mimetypes.guess_type(path.name)[0]: base64.b64encode(path.read_bytes()).decode()}
+        attachments[path.name] = {
+            mimetypes.guess_type(path.name)[0]: base64.b64encode(path.read_bytes()).decode()}
         return f'![{found[1]}](attachment:{path.name})'
     source = re.sub(r'!\[([^]]*)\]\((?!\w+:)([^)]+)\)', attach, joined(cell['source']))
     return dict(cell, source=source.splitlines(True), attachments=attachments) if attachments else cell
@@ -498,9 +552,11 @@ NEEDS = 'This notebook needs the package in the environment of its kernel: `pip 
 LINK = re.compile(r'(?<!!)\[([^\]]*)\]\((?!https?:)[^)]*\)')    # to another page
 
 def download(page):
-    "The notebook that a reader takes along: without outputs and links to other pages, with its images; what it needs is said first"
+    """The notebook that a reader takes along: without outputs and links to other pages, with its images; what
+    it needs is said first"""
     cells = [dict(c, outputs=[]) if c['cell_type'] == 'code' else
-        attach_images(dict(c, source=LINK.sub(r'\1', joined(c['source']))), page.path.parent) for c in page.nb['cells']]
+        attach_images(dict(c, source=LINK.sub(r'\1', joined(c['source']))), page.path.parent)
+        for c in page.nb['cells']]
     needs = dict(cell_type='markdown', id='c10eab01', metadata={}, source=[NEEDS])
     return dict(page.nb, cells=[needs, *cells])
 
@@ -516,16 +572,13 @@ def write_extra(out, pages):
         path.write_text(json.dumps(download(p), ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
 
 
-def main(argv):
-    if '--llms' in argv:
-        lists = {ROOT/'llms.txt': llms(lambda p: f'nbs/{p.name}.ipynb'), NBS/'sidebar.yml': sidebar(),
-                 NBS/'images/house.svg': draw_house(imports())}
-        if '--check' in argv:
-            stale = [path.name for path, text in lists.items() if not path.exists() or path.read_text(encoding='utf-8') != text]
-            return print(f'stale: {", ".join(stale)}; run `make export`') or 1 if stale else 0
-        for path, text in lists.items(): path.write_text(text, encoding='utf-8')
-    else: write_site(Path(argv[0]))
-    return 0
+def write_lists():
+    "llms.txt, the sidebar and the picture of the house, which `make drift` compares"
+    lists = {ROOT/'llms.txt': llms(lambda p: f'nbs/{p.name}.ipynb'), NBS/'sidebar.yml': sidebar(),
+             NBS/'images/house.svg': draw_house(imports())}
+    for path, text in lists.items(): path.write_text(text, encoding='utf-8')
 
 
-if __name__ == '__main__': sys.exit(main(sys.argv[1:]))
+if __name__ == '__main__':
+    if sys.argv[1] == '--llms': write_lists()
+    else: write_site(Path(sys.argv[1]))

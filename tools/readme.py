@@ -1,8 +1,7 @@
-"README.md from nbs/index.ipynb (the native way, `nbdev-readme`, needs Quarto). Usage: python tools/readme.py [--check]"
+"README.md from nbs/index.ipynb (the native way, `nbdev-readme`, needs Quarto). Usage: python tools/readme.py"
 import base64
 import json
 import re
-import sys
 from pathlib import Path
 from pages import addresses
 
@@ -40,19 +39,12 @@ def absolute(text, repository, branch):
 
 def render():
     "The README's text and the images that it shows."
-    images, cells = {}, json.loads((ROOT/'nbs/index.ipynb').read_text(encoding='utf-8'))['cells']
+    images = {}
+    cells = json.loads((ROOT/'nbs/index.ipynb').read_text(encoding='utf-8'))['cells']
     body = '\n\n'.join(filter(None, (cell(c, i, images) for i, c in enumerate(cells))))
     at = addresses()
     return HEAD + absolute(body, at['repository'], at['branch']) + '\n', images
 
-def main(argv):
+if __name__ == '__main__':
     body, images = render()
-    files = {ROOT/'README.md': body.encode()} | {ROOT/k: v for k, v in images.items()}
-    if '--check' in argv:
-        stale = [str(f.relative_to(ROOT)) for f, b in files.items() if not f.exists() or f.read_bytes() != b]
-        if stale: print('stale, run `make export`:', *stale)
-        return int(bool(stale))
-    for f, b in files.items(): f.parent.mkdir(parents=True, exist_ok=True); f.write_bytes(b)
-    return 0
-
-if __name__ == '__main__': sys.exit(main(sys.argv[1:]))
+    for name, data in dict(images, **{'README.md': body.encode()}).items(): (ROOT/name).write_bytes(data)

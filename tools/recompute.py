@@ -2,7 +2,6 @@
 stand, and an expression for each number in them, or the reason why it has none (a constant, a figure of others).
 
 Usage: python tools/recompute.py [PAGE ...]   lists numbers that differ and decimals and percentages that no entry has; exits with 1 if there is one"""
-import gzip
 import json
 import re
 import sys
@@ -17,12 +16,15 @@ from carve_nb.data.scenes import scene_objects, scene_records
 from carve_nb.runs.report import results_table
 from carve_nb.runs.store import read_records, read_run
 from recipes.ablation import paired
+from recipes.records import load_trial
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT/'nbs'/'results'
 ANY = re.compile(r'(?<![\w.])(?:\d+(?:[.,]\d+)*|\.\d+)')
-OWED = re.compile(r'(?<![\w./:-])(?:\d*\.\d+(?![\w.]*[\w/])|\d+(?= ?%))')    # decimals and percentages; no versions, no numbers of papers
-CLAIM = re.compile(r'\b(costs?|gain(s|ed)?|loses?|lost|ahead|behind|leads?|harms?|helps?)\b')   # what a corrected p above .05 does not allow
+# decimals and percentages; no versions, no numbers of papers
+OWED = re.compile(r'(?<![\w./:-])(?:\d*\.\d+(?![\w.]*[\w/])|\d+(?= ?%))')
+# what a corrected p above .05 does not allow
+CLAIM = re.compile(r'\b(costs?|gain(s|ed)?|loses?|lost|ahead|behind|leads?|harms?|helps?)\b')
 T, S = 'carve-tiny', 'carve-small'
 ZOOM = 'zoom-eye:existence=Is there a {cue}?:answering=Is there a {cue}?:bias=1.:root=False:final_images=crop:smallest=112'
 
@@ -46,7 +48,8 @@ def parameters(model):
 
 @cache
 def lines(model):
-    return pd.concat([results_table(run(f'{r}-{model[6:]}').records) for r in ('switches', 'ablation', 'peers')])
+    return pd.concat([results_table(run(f'{r}-{model[6:]}').records)
+        for r in ('switches', 'ablation', 'peers')])
 
 @cache
 def right(model): return lines(model).pivot_table('score', 'id', 'method', sort=False)
@@ -65,7 +68,7 @@ def ahead(model, a, b):
     return tuple(paired({'': (today(model)[a], today(model)[b])}).iloc[0][['change', 'lo', 'hi']])
 
 @cache
-def json_lines(name): return [json.loads(line) for line in gzip.open(RESULTS/f'{name}.jsonl.gz', 'rt')]
+def json_lines(name): return load_trial(name, RESULTS)
 
 def trial(name): return json_lines(f'trial/{name}')
 
@@ -73,7 +76,8 @@ def wording(model, way):
     "Pointing of the last position where question and instruction are put that way"
     return 100*np.mean([r['read'][way]['points'] for r in trial(f'question_last-{model}')])
 
-def turned_right(model, way): return 100*np.mean([r['made'][way]['right'] for r in trial(f'question_last-{model}')])
+def turned_right(model, way):
+    return 100*np.mean([r['made'][way]['right'] for r in trial(f'question_last-{model}')])
 
 def points(a, b):
     "Points that the first answers are ahead of the second: (mean, lower, upper)"
@@ -99,16 +103,19 @@ def unpaired():
 
 def on_terms(model, method, of='0'):
     "Right answers of a method in the comparison on equal terms"
-    return digits(record(f'equal/{model}-{of}.json', 'methods', f'{method}:tokens=144:square=True:limit=1792', 'right'))
+    return digits(record(f'equal/{model}-{of}.json', 'methods', f'{method}:tokens=144:square=True:limit=1792',
+        'right'))
 
 def equal(model, method, sink=0): return 100*np.mean(on_terms(model, method, f'{sink:g}'))
 
 def sink_gain(): return points(on_terms(S, 'carve', '0.3'), on_terms(S, 'question-only', '0.3'))
 
-def searched(model): return 100*np.mean(digits(record(f'equal/{model}-0-search.json', 'methods', ZOOM, 'right')))
+def searched(model):
+    return 100*np.mean(digits(record(f'equal/{model}-0-search.json', 'methods', ZOOM, 'right')))
 
 def behind(model):
-    "Points that `zoom-eye` is behind `lookup`, the crop alone shown for both, their interval, and McNemar's p"
+    """Points that `zoom-eye` is behind `lookup`, the crop alone shown for both, their interval, and McNemar's
+    p"""
     search = digits(record(f'equal/{model}-0-search.json', 'methods', ZOOM, 'right'))
     row = on_terms(model, 'lookup:skip_above=1:final_images=crop', '0-search')
     return *points(row, search), mcnemar(row, search)
@@ -132,7 +139,8 @@ def pointing_p(model, end):
     t = lines(model).pivot_table('pointing', 'id', 'method', sort=False)
     return mcnemar(t['carve' + end], t['question-only' + end])
 
-CONTROLS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'   # of chapter 8's first table
+# of chapter 8's first table
+CONTROLS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'
 
 def holm_of(model, method, others):
     "Holm's p of a method against the baseline, among others, with today's defaults"
@@ -140,7 +148,8 @@ def holm_of(model, method, others):
 
 @cache
 def places(model):
-    "What the crop of `Carve()` shows of the true region of each question: 'shown', 'cut' or 'wrong place', as chapter 8 has it"
+    """What the crop of `Carve()` shows of the true region of each question: 'shown', 'cut' or 'wrong place',
+    as chapter 8 has it"""
     table = lines(model)
     whole = table[table.method == 'none'].drop_duplicates('id').set_index('id')
     found = table[table.method == 'carve'].drop_duplicates('id').set_index('id')
@@ -173,11 +182,13 @@ def own_share(model):
     return 100*np.mean(image_share(study('invariance' + ('-' + model)*(model == S)), 'general'))
 
 def among_twins(model, letter='T'):
-    "Share in % of the questions among twins whose map, by the query token and layers of agreement, points at the target (T), or at an object of its shape (S)"
+    """Share in % of the questions among twins whose map, by the query token and layers of agreement, points
+    at the target (T), or at an object of its shape (S)"""
     records = json_lines(f'seeds/{model}')
     own = json.loads((RESULTS/f'seeds/{model}.json').read_text())
     twins = [r['maps'][own['query']] for r in records if '-twins-' in r['id']]
-    return 100*np.mean([[letters[own['read'].index(layer)] == letter for layer in own['layers']] for letters in twins])
+    return 100*np.mean([[letters[own['read'].index(layer)] == letter for layer in own['layers']]
+        for letters in twins])
 
 def twins(model, method):
     "Right answers among twins"
@@ -186,22 +197,28 @@ def twins(model, method):
 def shapes(model, method, unique):
     "Right answers with today's defaults where the target's shape is unique in its scene, or where it is not"
     return 100*np.mean([today(model)[method][r.id] for r in scene_records(300) if
-        (sum(o.shape == r.question.rstrip('?').split()[-1] for o in scene_objects(r.image.seed)) == 1) == unique])
+        (sum(o.shape == r.question.rstrip('?').split()[-1] for o in scene_objects(r.image.seed)) == 1)
+        == unique])
 
 def misread(model):
-    "How often a wrong answer without a crop is another object's digit, and how often a wrong digit at random would be"
+    """How often a wrong answer without a crop is another object's digit, and how often a wrong digit at
+    random would be"""
     wrong = lines(model).query('method == "none" and score == 0').drop_duplicates('id')
-    others = [{str(o.digit) for o in scene_objects(int(i.split('-')[1]))} - {t} for i, t in zip(wrong.id, wrong.truth)]
-    return 100*np.mean([a in o for a, o in zip(wrong.answer, others)]), 100*np.mean([len(o)/9 for o in others])
+    others = [{str(o.digit) for o in scene_objects(int(i.split('-')[1]))} - {t}
+        for i, t in zip(wrong.id, wrong.truth)]
+    return (100*np.mean([a in o for a, o in zip(wrong.answer, others)]),
+        100*np.mean([len(o)/9 for o in others]))
 
 def existence(model=T, truth=None):
-    "Points that `lookup` with its gate gains on 1,500 questions for existence, or on those with one true answer"
+    """Points that `lookup` with its gate gains on 1,500 questions for existence, or on those with one true
+    answer"""
     found = pd.DataFrame(json_lines(f'gate/{model}-existence'))
     if truth: found = found[found.answer == truth]
     return points(found.again.where(found.confidence <= .95, found.plain), found.plain)
 
 def answer_fixed(model, truth):
-    "Log-odds of a right answer per standard deviation of the contrast's entropy at the first step, in questions for existence with that true answer: (value, lower, upper)"
+    """Log-odds of a right answer per standard deviation of the contrast's entropy at the first step, in
+    questions for existence with that true answer: (value, lower, upper)"""
     from recipes.clutter import to_dataframe
     from recipes.correlation import logistic
     t = to_dataframe(study('entropy' + ('-' + model)*(model == S)), 'first')
@@ -214,7 +231,8 @@ AGAIN, OTHERS, EQUAL = ('crop_tokens/again', 'crop_tokens/others',
 def fresh(method, *names):
     "Scores of a method with crops of 144 tokens, or of the baseline, on fresh questions"
     def scores(name):
-        spec = {'none': 'none', 'carve': 'carve:tokens=144' + ':square=True:limit=1792'*(name == EQUAL)}.get(method,
+        spec = {'none': 'none', 'carve': 'carve:tokens=144' + ':square=True:limit=1792'*(name == EQUAL)}.get(
+            method,
             method)
         found = record(f'{name}.json', 'methods', spec)
         return digits(found.get('right') or found['score'])
@@ -224,6 +242,12 @@ def fresh_gain(*names, method='carve', over='none'):
     "Baseline and accuracy in %, points gained with their interval, and McNemar's p"
     a, b = fresh(method, *names), fresh(over, *names)
     return 100*b.mean(), 100*a.mean(), *points(a, b), mcnemar(a, b)
+
+def box_writer(method):
+    "Right answers of the variant that writes boxes"
+    found = record('box-writer.json', 'methods')
+    return 100*np.mean(digits(next(of['right']
+        for name, of in found.items() if name.split(':')[0] == method)))
 
 def older(method):
     "Right answers of carve-small with crops as large as the image"
@@ -235,18 +259,22 @@ def blind(model):
     return 100*np.mean([record('blind.json', model, q) == a for q, a in zip(asked.question, asked.truth)])
 
 def commonest():
-    return 100*lines(S).query('method == "none"').drop_duplicates('id').truth.value_counts(normalize=True).max()
+    return 100*lines(S).query('method == "none"').drop_duplicates('id').truth.value_counts(
+        normalize=True).max()
 
 
 # The prose
 
 def prose(page):
-    "Markdown cells of a page, or of its section after a #; digits of code, links, images, comments, numbers of figures and the level of intervals do not count. What cells display is computed there"
+    """Markdown cells of a page, or of its section after a #; digits of code, links, images, comments, numbers
+    of figures and the level of intervals do not count. What cells display is computed there"""
     path, _, section = page.partition('#')
     cells = json.loads((ROOT/'nbs'/f'{path}.ipynb').read_text(encoding='utf-8'))['cells']
     texts = [''.join(c['source']) for c in cells if c['cell_type'] == 'markdown']
-    if section: texts = re.findall(rf'^## {section}\n(.*?)(?=^## |\Z)', '\n\n'.join(texts), re.M | re.S)
-    return re.sub(r'```.*?```|<!--.*?-->|!\[[^\]]*\]\([^)]*\)|(?<=\])\([^)]*\)|\$[^$\n]*\$|`[^`\n]*`|Figure \d+\.\d+|95 % (?=interval|band)', lambda m: re.sub(r'\d', '#', m[0]), ' '.join('\n\n'.join(texts).split()), flags=re.S)
+    if section:
+        texts = re.findall(rf'^## {re.escape(section)}\n(.*?)(?=^## |\Z)', '\n\n'.join(texts), re.M | re.S)
+    return re.sub(
+        r'```.*?```|<!--.*?-->|!\[[^\]]*\]\([^)]*\)|(?<=\])\([^)]*\)|\$[^$\n]*\$|`[^`\n]*`|Figure \d+\.\d+|95 % (?=interval|band)', lambda m: re.sub(r'\d', '#', m[0]), ' '.join('\n\n'.join(texts).split()), flags=re.S)
 
 def agrees(said, value):
     "Is a number what a value is when it is rounded to as many places?"
@@ -256,7 +284,8 @@ def agrees(said, value):
 def check(entries, pages):
     "Sentences about numbers that differ, that are gone or that have no entry"
     for page in pages:
-        text, own = prose(page), [e for e in entries if e['page'] == page]
+        text = prose(page)
+        own = [e for e in entries if e['page'] == page]
         covered = np.zeros(len(text), bool)
         for e in own:
             at = text.find(e['says'])
@@ -265,11 +294,14 @@ def check(entries, pages):
             if 'why' in e: continue
             values = eval(f'[{", ".join(e["is"])}]', globals())
             said = ANY.findall(e['says'])
-            if len(said) != len(values): yield f'{page}: {len(said)} numbers and {len(values)} expressions: {e["says"]}'
-            if 'p' in e and (claim := CLAIM.search(e['says'])) and (corrected := eval(e['p'], globals())) > .05:
+            if len(said) != len(values):
+                yield f'{page}: {len(said)} numbers and {len(values)} expressions: {e["says"]}'
+            if 'p' in e and (claim := CLAIM.search(e['says'])) and (
+                    corrected := eval(e['p'], globals())) > .05:
                 yield f'{page}: says {claim[0]!r} with a corrected p of {corrected:.2f}: {e["says"]}'
             for number, value in zip(said, values):
-                if not agrees(number, value): yield f'{page}: says {number}, the record {value:.4g}: {e["says"]}'
+                if not agrees(number, value):
+                    yield f'{page}: says {number}, the record {value:.4g}: {e["says"]}'
         for m in OWED.finditer(text):
             if not covered[m.start()]:
                 yield f'{page}: no entry: {" ".join(text[max(0, m.start() - 60):m.end() + 30].split())}'
@@ -278,7 +310,8 @@ def check(entries, pages):
 def main(argv):
     entries = tomllib.loads((ROOT/'docs/numbers.toml').read_text(encoding='utf-8'))['number']
     found = list(check(entries, argv or dict.fromkeys(e['page'] for e in entries)))
-    print('\n'.join(found) or f'{sum(len(e.get("is", ())) for e in entries)} numbers agree with their records')
+    print('\n'.join(found)
+        or f'{sum(len(e.get("is", ())) for e in entries)} numbers agree with their records')
     return bool(found)
 
 

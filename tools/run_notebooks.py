@@ -12,8 +12,10 @@ from carve_nb.method.registry import METHODS, methods
 Shell = nbdev.test.CaptureShell
 
 def fresh_shell(*args, **kw):
-    "A shell without the methods that another notebook defined; a quarter of the pixels that are stored, since nobody looks at these figures"
-    for name in [k for k, m in methods().items() if not m.__module__.startswith('carve_nb.')]: del METHODS[name]
+    """A shell without the methods that another notebook defined; a quarter of the pixels that are stored,
+    since nobody looks at these figures"""
+    for name in [k for k, m in methods().items() if not m.__module__.startswith('carve_nb.')]:
+        del METHODS[name]
     return Shell(*args, mpl_format='png', **kw)
 
 nbdev.test.CaptureShell = fresh_shell

@@ -12,7 +12,8 @@ from carve_nb.core.plotting import round_colors
 LIMIT, BOOK, WIDTH = 80_000, 200_000, 1230
 
 def reduce_colors(img, colors):
-    "A palette where it changes no pixel visibly, as in charts; else each channel in steps, as rare colors would turn into others"
+    """A palette where it changes no pixel visibly, as in charts; else each channel in steps, as rare colors
+    would turn into others"""
     reduced = img.quantize(colors, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
     change = ImageChops.difference(img, reduced.convert('RGB')).getextrema()
     visible = max(most for _, most in change) > 32

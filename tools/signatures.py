@@ -1,4 +1,5 @@
-"What the modules define, read from their text: signatures with the comments behind their parameters. Imports nothing of them."
+"""What the modules define, read from their text: signatures with the comments behind their parameters.
+Imports nothing of them."""
 import ast
 import io
 import tokenize
@@ -7,7 +8,8 @@ from dataclasses import dataclass, field
 @dataclass
 class Symbol:
     "A function, class, method or constant of a module"
-    kind: str  # 'function', 'class', 'method', 'property', 'attribute' or 'data', the words of Sphinx's Python domain
+    # 'function', 'class', 'method', 'property', 'attribute' or 'data', the words of Sphinx's Python domain
+    kind: str
     name: str  # with the class in front of it for a method: 'VLM.capture'
     signature: str = ''  # in brackets, with what comes back
     doc: str = ''
@@ -37,7 +39,8 @@ def header(node, notes, skip=0):
     told = {}  # name of a parameter, or None for what comes back -> comment
     for line in range(node.lineno, node.body[0].lineno):
         if line not in notes: continue
-        before = [o.arg for o in every if o.lineno <= line]    # a comment belongs to the last of them, or to none: self
+        # a comment belongs to the last of them, or to none: self
+        before = [o.arg for o in every if o.lineno <= line]
         if not every or line > end: told[None] = notes[line]
         elif before: told[before[-1]] = notes[line]
     for o in every:  # Annotated[X, 'what it is']: X, with its words as the comment
@@ -58,7 +61,8 @@ def function(node, notes, owner=''):
     prop = ({'property', 'cached_property'} & set(marks) or 'as_prop=True' in ' '.join(map(ast.unparse,
         node.decorator_list)))
     kind = 'property' if prop else 'method' if owner else 'function'
-    return Symbol(kind, f'{owner}.{node.name}'.lstrip('.'), '' if prop else sign, first_line(node), params, returns,
+    return Symbol(kind, f'{owner}.{node.name}'.lstrip('.'), '' if prop else sign, first_line(node), params,
+        returns,
                   context='contextmanager' in marks)
 
 
@@ -67,7 +71,8 @@ def klass(node, notes):
     out = Symbol('class', node.name, '', first_line(node), bases=[ast.unparse(o) for o in node.bases])
     defs = [o for o in node.body if isinstance(o, (ast.FunctionDef, ast.AsyncFunctionDef))]
     if 'dataclass' in names(node.decorator_list):
-        fields = [o for o in node.body if isinstance(o, ast.AnnAssign) and 'ClassVar' not in ast.unparse(o.annotation)]
+        fields = [o for o in node.body if isinstance(o, ast.AnnAssign)
+            and 'ClassVar' not in ast.unparse(o.annotation)]
         shown = [(o, '' if o.value is None else '=...' if isinstance(o.value, ast.Call)
             else f'={ast.unparse(o.value)}') for o in fields]
         out.signature = f'({", ".join(o.target.id + v for o, v in shown)})'
@@ -77,8 +82,10 @@ def klass(node, notes):
     own = [o for o in defs if not any(ast.unparse(d).endswith('.setter')
         for d in o.decorator_list)]  # described where it is read
     out.members = [function(o, notes, node.name) for o in own if o.name[0] != '_' or o.name == '__call__']
-    out.members += [Symbol('attribute', f'{node.name}.{o.target.id}', doc=notes[o.end_lineno]) for o in node.body
-        if isinstance(o, ast.AnnAssign) and 'ClassVar' in ast.unparse(o.annotation) and notes.get(o.end_lineno)]
+    out.members += [Symbol('attribute', f'{node.name}.{o.target.id}', doc=notes[o.end_lineno])
+        for o in node.body
+        if isinstance(o, ast.AnnAssign) and 'ClassVar' in ast.unparse(o.annotation)
+        and notes.get(o.end_lineno)]
     return out
 
 

@@ -199,7 +199,9 @@ def _read_single(value: object, column: str) -> object:
 def _read_question(value: object, column: str) -> str:
     "Read the words of a question, without LLaVA's `<image>` around it"
     if value is None: raise DataError('there is no question; write one, or leave the row out.')
-    return re.sub(r'\A<image>\s*|\s*<image>\Z', '', str(_read_single(value, column)))
+    text = str(_read_single(value, column))
+    if text.startswith('<image>'): text = text.removeprefix('<image>').lstrip()
+    return text.removesuffix('<image>').rstrip() if text.endswith('<image>') else text
 
 def _values(value: object, column: str) -> list:
     "Read the values of a list, also a printed one, of texts with bars, or of one; None of a gap"

@@ -21,17 +21,21 @@ def state(vlm):
     "What must be the same later on"
     gc.collect()
     kinds = [type(o) for o in gc.get_objects()]
-    return dict(tensors=sum(issubclass(k, torch.Tensor) for k in kinds), hooks=sum(len(getattr(m, h)) for m in vlm.model.modules() for h in HOOKS),
-                threads=threading.active_count(), kernel=vlm.text_config._attn_implementation, open=open_hooks.get(), locks=len(models._locks)), len(kinds)
+    return dict(tensors=sum(issubclass(k, torch.Tensor) for k in kinds),
+        hooks=sum(len(getattr(m, h)) for m in vlm.model.modules() for h in HOOKS),
+                threads=threading.active_count(), kernel=vlm.text_config._attn_implementation,
+                open=open_hooks.get(), locks=len(models._locks)), len(kinds)
 
 
 def ask_on(vlm, start, stop, one):
-    "Another image and another question each time: answers, captures, and the whole method, alone and in one session"
+    """Another image and another question each time: answers, captures, and the whole method, alone and in one
+    session"""
     words = itertools.cycle(f'What is the {s} {e}?' for s in (*COLORS, 'same') for e in SHAPES)
     for i, question in zip(range(stop), words):
         if i < start: continue
         image = Image.fromarray(np.random.default_rng(i).integers(0, 256, (48, 64, 3), np.uint8))
-        if i%10 == 9: Carve(max_new_tokens=3).answer(one.other([image]) if i%20 == 9 else Session(vlm, image), question)
+        if i%10 == 9:
+            Carve(max_new_tokens=3).answer(one.other([image]) if i%20 == 9 else Session(vlm, image), question)
         elif i%5 == 3: vlm.capture(image, question, steps='all', max_new_tokens=3)
         elif i%10 == 5: Session(vlm, [image, image]).ask(question, max_new_tokens=3)
         else: vlm.ask(image, question, max_new_tokens=3)

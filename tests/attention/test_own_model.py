@@ -1,4 +1,5 @@
-"The user's own model, inputs and wrong use, around a stock `generate`: what a user starts, and the one sentence that answers."
+"""The user's own model, inputs and wrong use, around a stock `generate`: what a user starts, and the one
+sentence that answers."""
 import copy
 import json
 import re
@@ -30,8 +31,10 @@ def qwen(load): return User(load('qwen2_5_vl'))
 # -- the kernel attends as softmax times v
 
 def sharp(kernel):
-    "A kernel with queries three times as large in the decoder, as a user may register it or put it in a model's file"
-    def run(module, query, *args, **kw): return kernel(module, query*(3 if hasattr(module, 'layer_idx') else 1), *args, **kw)
+    """A kernel with queries three times as large in the decoder, as a user may register it or put it in a
+    model's file"""
+    def run(module, query, *args, **kw):
+        return kernel(module, query*(3 if hasattr(module, 'layer_idx') else 1), *args, **kw)
     return run
 
 
@@ -46,16 +49,20 @@ def changed(request, folders, monkeypatch):
     elif request.param == 'over sdpa': AttentionInterface.register('sdpa', sharp(sdpa_attention_forward))
     else:
         vlm.model.set_attn_implementation('eager')
-        monkeypatch.setattr(modeling_llama, 'eager_attention_forward', sharp(modeling_llama.eager_attention_forward))
+        monkeypatch.setattr(modeling_llama, 'eager_attention_forward',
+            sharp(modeling_llama.eager_attention_forward))
     yield User(vlm, [WIDE])
     AttentionInterface.register('sdpa', sdpa_attention_forward)
 
 
 def test_kernel_that_changes_scores(changed):
-    "Its rows are refused with the layer and both numbers, whatever its name; plain answers are as ever, and nothing is left"
-    plain = changed.vlm.ask(WIDE, QUESTION, max_new_tokens=2)    # transformers hangs hooks of its own on a model that runs
+    """Its rows are refused with the layer and both numbers, whatever its name; plain answers are as ever, and
+    nothing is left"""
+    # transformers hangs hooks of its own on a model that runs
+    plain = changed.vlm.ask(WIDE, QUESTION, max_new_tokens=2)
     before = traces(changed.vlm)
-    for call in changed.record, lambda: Carve()(changed.vlm, WIDE, QUESTION), lambda: changed.vlm.capture(WIDE, QUESTION, layers=[3]):
+    for call in changed.record, lambda: Carve()(changed.vlm, WIDE,
+            QUESTION), lambda: changed.vlm.capture(WIDE, QUESTION, layers=[3]):
         refuse(r"changes attention: in layer [03] .* differs by \d+\.\d% from softmax times v in float32, .*within 0\.\d%", call)
     assert traces(changed.vlm) == before and changed.vlm.ask(WIDE, QUESTION, max_new_tokens=2) == plain
 
@@ -73,7 +80,8 @@ def test_kernel_of_any_name(folders, llava):
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float16'])
 @pytest.mark.parametrize('kernel', ['sdpa', 'eager'])
 def test_large_scores(kernel, dtype, folders):
-    "3,000 keys, scores of sd 15: stock kernels are read, with a note where half precision rounds more than that"
+    """3,000 keys, scores of sd 15: stock kernels are read, with a note where half precision rounds more than
+    that"""
     vlm = VLM.from_pretrained(folders('llava'), dtype=dtype)
     vlm.model.set_attn_implementation(kernel)
     vlm.text_config.max_position_embeddings = 4000
@@ -85,7 +93,9 @@ def test_large_scores(kernel, dtype, folders):
     note = "without the rounding of the kernel: in layer 0 the output of 'eager' differs by"
     assert (note in repr(rows)) == ((kernel, dtype) == ('eager', 'bfloat16'))
     if note in repr(rows):
-        assert re.search(r'differs by [1-9]\.\d% from softmax times v in float32, and by 0\.\d% from it in torch.bfloat16', repr(rows))
+        assert re.search(
+            r'differs by [1-9]\.\d% from softmax times v in float32, and by 0\.\d% from it in torch.bfloat16',
+            repr(rows))
         assert any(note in n for n in Carve(max_new_tokens=1)(vlm, WIDE, QUESTION).notes)
 
 
@@ -97,7 +107,8 @@ def test_attention_dropout(folders):
     def forward(): user.model(**user.inputs)
     plain = user.record(forward)
     user.model.train()
-    assert 'dropout of 0.5 is on: weights are those before it' in repr(user.record(forward)) and 'dropout' not in repr(plain)
+    assert 'dropout of 0.5 is on: weights are those before it' in repr(user.record(forward))
+    assert 'dropout' not in repr(plain)
 
 
 # -- the images of the inputs
@@ -115,7 +126,8 @@ def test_very_large_image(name, load, monkeypatch):
     user = User(load(name), [WIDE])
     user.inputs = same_inputs(user.vlm, [WIDE])
     assert user.record().spans[0].box[2:] >= (220, 180)
-    assert 'pixels not those' in repr(user.record(images=[ImageOps.mirror(WIDE)])) and 'pixels' not in repr(user.record())
+    assert 'pixels not those' in repr(user.record(images=[ImageOps.mirror(WIDE)]))
+    assert 'pixels' not in repr(user.record())
 
 
 @pytest.fixture
@@ -129,9 +141,11 @@ def photo(tmp_path):
 
 @pytest.mark.parametrize('name', ['llava', 'gemma3', 'internvl', 'qwen2_5_vl', 'smolvlm'])
 def test_photo_by_path_and_opened(name, load, photo):
-    "The processor turns a file, and leaves what was opened before; the block reads either as the processor does"
+    """The processor turns a file, and leaves what was opened before; the block reads either as the processor
+    does"""
     user, boxes = User(load(name)), {}
-    for way, given in dict(turned=str(photo), upright=ImageOps.exif_transpose(Image.open(photo)), lying=Image.open(photo)).items():
+    for way, given in dict(turned=str(photo), upright=ImageOps.exif_transpose(Image.open(photo)),
+            lying=Image.open(photo)).items():
         user.inputs = same_inputs(user.vlm, [given])
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter('always')
@@ -144,7 +158,8 @@ def test_photo_by_path_and_opened(name, load, photo):
 
 @pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl', 'idefics3'])
 def test_images_of_other_modes(name, load, tmp_path):
-    "Transparency, palettes and gray, by path and opened: the processor reads a file in another way than an opened image"
+    """Transparency, palettes and gray, by path and opened: the processor reads a file in another way than an
+    opened image"""
     clear = WIDE.convert('RGBA')
     clear.putalpha(WIDE.convert('L'))
     for i, im in enumerate((clear, WIDE.quantize(32), WIDE.convert('L'), WIDE.convert('LA'))):
@@ -156,7 +171,8 @@ def test_images_of_other_modes(name, load, tmp_path):
 
 
 def test_settings_on_the_processor(load):
-    vlm, processor = load('llava'), copy.deepcopy(load('llava').processor)
+    vlm = load('llava')
+    processor = copy.deepcopy(load('llava').processor)
     ip = processor.image_processor
     ip.do_center_crop, ip.size = False, type(ip.size)(height=64, width=64)
     user = User(vlm, [WIDE])
@@ -189,27 +205,26 @@ class Wrapper(torch.nn.Module):
     def forward(self, *args, **kw): return self.module(*args, **kw)
 
 
-def test_wrapped_models(llava):
-    want, said = llava.record(), llava.vlm.ask(WIDE, QUESTION, max_new_tokens=4)
-    for wrapper in torch.nn.DataParallel(llava.model), Wrapper(llava.model), Wrapper(Wrapper(llava.model)):
-        assert torch.equal(llava.record(model=wrapper).attn, want.attn)
-        assert VLM(wrapper, llava.processor).ask(WIDE, QUESTION, max_new_tokens=4) == said
-        with torch.no_grad(): first = llava.record(lambda: wrapper(**llava.inputs), model=wrapper)
-        assert torch.allclose(first.attn, want.attn[:1], atol=1e-6)
-
-
 @pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning')     # of peft
 def test_adapters_and_wrappers(llava):
     import peft
-    llava.record()     # stock models hang hooks of their own at their first pass
-    adapted = peft.get_peft_model(copy.deepcopy(llava.model), peft.LoraConfig(target_modules=['q_proj', 'v_proj']))
-    base = adapted.get_base_model()
-    pairs = [(m, m) for m in (adapted, torch.nn.DataParallel(llava.model), Wrapper(Wrapper(llava.model)))]
-    for model, runner in [*pairs, (adapted, base), (base, adapted)]:
-        def run(inputs):
-            with torch.no_grad(): runner(**inputs)
+    want = llava.record()
+    said = llava.vlm.ask(WIDE, QUESTION, max_new_tokens=4)
+    def read_first(model, runner):
+        "Rows of one pass; no hook is left"
         before = hooks(model)
-        assert len(llava.record(lambda: run(llava.inputs), model=model).attn) == 1 and hooks(model) == before
+        with torch.no_grad(): rows = llava.record(lambda: runner(**llava.inputs), model=model)
+        assert hooks(model) == before
+        return rows.attn
+    for wrapper in torch.nn.DataParallel(llava.model), Wrapper(llava.model), Wrapper(Wrapper(llava.model)):
+        assert torch.equal(llava.record(model=wrapper).attn, want.attn)
+        assert VLM(wrapper, llava.processor).ask(WIDE, QUESTION, max_new_tokens=4) == said
+        assert torch.allclose(read_first(wrapper, wrapper), want.attn[:1], atol=1e-6)
+    adapted = peft.get_peft_model(copy.deepcopy(llava.model),
+        peft.LoraConfig(target_modules=['q_proj', 'v_proj']))
+    base = adapted.get_base_model()
+    for model, runner in (adapted, adapted), (adapted, base), (base, adapted):
+        assert len(read_first(model, runner)) == 1
 
 
 @pytest.mark.parametrize('way', ['cpu_offload', 'disk_offload'])
@@ -217,7 +232,8 @@ def test_adapters_and_wrappers(llava):
 def test_offloaded(name, way, folders, tmp_path):
     import accelerate
     user = User(VLM.from_pretrained(folders(name)))
-    def ask(): return user.vlm.ask(WIDE, QUESTION, max_new_tokens=4).tokens, user.vlm.capture(WIDE, QUESTION).attn
+    def ask():
+        return user.vlm.ask(WIDE, QUESTION, max_new_tokens=4).tokens, user.vlm.capture(WIDE, QUESTION).attn
     want, (said, rows) = user.record(), ask()
     where = dict(offload_dir=tmp_path) if way == 'disk_offload' else {}
     getattr(accelerate, way)(user.model, execution_device=torch.device('cpu'), **where)
@@ -228,7 +244,8 @@ def test_offloaded(name, way, folders, tmp_path):
 
 def test_copy_made_inside_a_block(folders):
     "It answers by its own weights, inside the block and after it"
-    user, copies = User(VLM.from_pretrained(folders('llava')), [WIDE]), []
+    user = User(VLM.from_pretrained(folders('llava')), [WIDE])
+    copies = []
     def run():
         copies.append(copy.deepcopy(user.model))
         with torch.no_grad(): copies[0].lm_head.weight.copy_(copies[0].lm_head.weight.flip(0))
@@ -238,7 +255,8 @@ def test_copy_made_inside_a_block(folders):
     rows = user.record(run)
     want = type(user.model).generate(copies[0], **user.inputs, **KW)
     assert torch.equal(copies[1], want) and torch.equal(copies[0].generate(**user.inputs, **KW), want)
-    for again in user, User(VLM(copies[2], user.processor), [WIDE]): assert torch.allclose(rows.attn, again.record().attn, atol=1e-6)
+    for again in user, User(VLM(copies[2], user.processor), [WIDE]):
+        assert torch.allclose(rows.attn, again.record().attn, atol=1e-6)
 
 
 # -- models that a user has changed
@@ -270,9 +288,11 @@ def test_decoder_quantized_alone(folders):
     whole = quantize(vlm.model)
     inner = vlm.model.model
     inner.language_model = quantize(inner.language_model)
-    refuse('holds a copy of its configuration, .* set `model.config.text_config', lambda: vlm.capture(WIDE, QUESTION))
+    refuse('holds a copy of its configuration, .* set `model.config.text_config',
+        lambda: vlm.capture(WIDE, QUESTION))
     vlm.model.config.text_config = inner.language_model.config
-    for model in vlm.model, whole: assert Carve(max_new_tokens=1)(VLM(model, vlm.processor), WIDE, QUESTION).rows
+    for model in vlm.model, whole:
+        assert Carve(max_new_tokens=1)(VLM(model, vlm.processor), WIDE, QUESTION).rows
 
 
 def test_layers_cut(folders):
@@ -301,6 +321,7 @@ def test_kernel_set_inside(folders):
 def test_slips(llava):
     refuse('a NoneType: give the processor', lambda: llava.record(processor=None))
     refuse('Tokenizer.*: give the processor', lambda: llava.record(processor=llava.processor.tokenizer))
-    refuse('give the model of transformers', lambda: llava.record(model=llava.processor, processor=llava.model))
+    refuse('give the model of transformers',
+        lambda: llava.record(model=llava.processor, processor=llava.model))
     for layers in [-1], [6], [], 'all': refuse('layers', lambda: llava.record(layers=layers))
     assert [llava.record(layers=layers).layers for layers in (3, (.5, .7))] == [[3], [3, 4]]

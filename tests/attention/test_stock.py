@@ -16,9 +16,12 @@ KW = dict(max_new_tokens=3, do_sample=False)
 def test_every_family(name, load):
     vlm = load(name)
     images = [WIDE, TALL]
-    want, inputs = vlm.capture(images, QUESTION, steps='all', max_new_tokens=3), vlm.to_device(vlm.prompt(images, QUESTION))
-    plain, before = vlm.model.generate(**inputs, **KW), traces(vlm)
-    with record_attention(vlm.model, vlm.processor, inputs, images, question=QUESTION) as rows: out = vlm.model.generate(**inputs, **KW)
+    want = vlm.capture(images, QUESTION, steps='all', max_new_tokens=3)
+    inputs = vlm.to_device(vlm.prompt(images, QUESTION))
+    plain = vlm.model.generate(**inputs, **KW)
+    before = traces(vlm)
+    with record_attention(vlm.model, vlm.processor, inputs, images, question=QUESTION) as rows:
+        out = vlm.model.generate(**inputs, **KW)
     assert torch.equal(out, plain) and rows.layers == want.layers
     far = {k: (getattr(rows, k) - getattr(want, k)).abs().max().item() for k in ('attn', 'mass', 'question')}
     note(vlm, stock=max(far.values()))
@@ -37,7 +40,8 @@ def test_every_family_eager(name, load):
     for kernel in 'sdpa', 'eager':
         config._attn_implementation = kernel
         try:
-            with record_attention(vlm.model, vlm.processor, inputs, WIDE) as rows[kernel], torch.no_grad(): vlm.model(**inputs)
+            with record_attention(vlm.model, vlm.processor, inputs, WIDE) as rows[kernel], torch.no_grad():
+                vlm.model(**inputs)
             assert config._attn_implementation == kernel
         finally: config._attn_implementation = 'sdpa'
     assert (rows['eager'].attn - rows['sdpa'].attn).abs().max() < 1e-5
@@ -54,7 +58,8 @@ def test_processor_is_the_callers(load):
 def test_steps(load):
     "The first, the last and all rows of an answer of several tokens"
     vlm = load('llava')
-    first, last, every = (vlm.capture(WIDE, QUESTION, steps=steps, max_new_tokens=4).attn for steps in ('first', 'last', 'all'))
+    first, last, every = (vlm.capture(WIDE, QUESTION, steps=steps, max_new_tokens=4).attn
+        for steps in ('first', 'last', 'all'))
     assert len(every) >= 3 and torch.equal(first, every[:1]) and torch.equal(last, every[-1:])
 
 

@@ -51,7 +51,8 @@ def test_own_calls_are_not_deprecated():
 
 
 def test_allowed_as_long_as_the_older_name():
-    "Layers of remote code and of older releases name the cache as before; the cap of pyproject.toml lies at or below its end"
+    """Layers of remote code and of older releases name the cache as before; the cap of pyproject.toml lies at
+    or below its end"""
     needs = tomllib.loads((ROOT/'pyproject.toml').read_text())['project']['dependencies']
     cap = next(re.search(r'<([\d.]+)', need)[1] for need in needs if need.startswith('transformers'))
     number = lambda version: [*map(int, version.split('.'))]

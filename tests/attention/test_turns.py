@@ -1,9 +1,10 @@
-"Steps and turns around a stock model: each row is that of eager `output_attentions` at its own position, or refused in one sentence."
+"""Steps and turns around a stock model: each row is that of eager `output_attentions` at its own position, or
+refused in one sentence."""
 import copy
 from functools import partial
 import pytest
 import torch
-from tiny import KW, WIDE, User, columns, refuse, stock
+from tiny import KW, WIDE, User, refuse, stock
 from transformers import AutoModelForImageTextToText, DynamicCache, GptOssConfig, StaticCache
 from carve_nb.attention.vlm import VLM, record_attention
 from carve_nb.models.kernel import CACHE
@@ -14,10 +15,12 @@ TOLERANCE = 1e-5
 
 
 def eager_row(model, inputs, rows):
-    "The last row of a forward pass of the eager model, without a cache, in the layers and columns of some rows: [L, H, Nv]"
+    """The last row of a forward pass of the eager model, without a cache, in the layers and columns of some
+    rows: [L, H, Nv]"""
     with torch.no_grad(): out = model(**inputs, use_cache=False, output_attentions=True)
-    found = out.attentions if len(out.attentions) == len(rows.layers) else [out.attentions[l] for l in rows.layers]
-    return torch.stack([a[0, :, -1] for a in found])[..., columns(rows)]
+    found = (out.attentions if len(out.attentions) == len(rows.layers)
+        else [out.attentions[l] for l in rows.layers])
+    return torch.stack([a[0, :, -1] for a in found])[..., torch.cat([span.tokens for span in rows.spans])]
 
 
 def longer(inputs, tokens):
@@ -26,7 +29,8 @@ def longer(inputs, tokens):
     for k, v in inputs.items():
         if v.shape[:2] == inputs['input_ids'].shape:
             new = tokens if k == 'input_ids' else v[:, -1:].expand(-1, tokens.shape[1], *v.shape[2:])
-            prefix = k == 'token_type_ids' and not v.any()      # attention both ways, which ends with the prompt
+            # attention both ways, which ends with the prompt
+            prefix = k == 'token_type_ids' and not v.any()
             more[k] = torch.cat([v, torch.ones_like(new) if prefix else new], 1)
     return dict(inputs) | more
 
@@ -43,7 +47,8 @@ def test_prompt_read_twice(name, load):
     user = User(load(name))
     def read(n=1, **kw):
         with torch.no_grad(): return [user.model(**user.inputs, **kw) for _ in range(n)][-1]
-    for kw in {}, dict(use_cache=False): refuse('reads the prompt again', lambda: user.record(lambda: read(2, **kw)))
+    for kw in {}, dict(use_cache=False):
+        refuse('reads the prompt again', lambda: user.record(lambda: read(2, **kw)))
     def candidates():
         past = read()[CACHE]
         past.batch_repeat_interleave(2)
@@ -53,11 +58,13 @@ def test_prompt_read_twice(name, load):
 
 
 def static(user):
-    return StaticCache(user.model.config.get_text_config(), max_cache_len=user.inputs['input_ids'].shape[1] + 8)
+    return StaticCache(user.model.config.get_text_config(),
+        max_cache_len=user.inputs['input_ids'].shape[1] + 8)
 
 
 CACHES = {
-    'static': lambda user: dict(cache_implementation='static'), 'StaticCache': lambda user: {CACHE: static(user)},
+    'static': lambda user: dict(cache_implementation='static'),
+    'StaticCache': lambda user: {CACHE: static(user)},
     'none': lambda user: dict(use_cache=False),
     'dynamic': lambda user: {CACHE: DynamicCache(config=user.model.config.get_text_config())}}
 
@@ -69,7 +76,8 @@ FOUR = 'llava', 'qwen2_5_vl', 'qwen3_5', 'gemma3'     # full attention, hybrid, 
     *((name, kind) for name in FOUR for kind in CACHES if kind != 'dynamic')])
 def test_kinds_of_cache(kind, name, load, folders):
     "Each family's steps, and those of four under each cache that a call can name"
-    user, eager = User(load(name)), stock(folders(name), 'eager')
+    user = User(load(name))
+    eager = stock(folders(name), 'eager')
     with record_attention(user.model, user.processor, user.inputs, user.images) as rows:
         said = new_tokens(user, user.model.generate(**user.inputs, **KW, **CACHES[kind](user)))
     held = [user.inputs, *(longer(user.inputs, said[:, :n]) for n in (1, 2))]
@@ -94,7 +102,8 @@ def test_compiled(part, folders):
 def test_sinks_of_the_kernel(sink, load):
     "InternVL with a GPT-OSS decoder: what a sink takes is not shared out to the image"
     user = User(load('internvl'))
-    config, was = copy.deepcopy(user.model.config), user.model.config.text_config
+    config = copy.deepcopy(user.model.config)
+    was = user.model.config.text_config
     config.text_config = GptOssConfig(
         vocab_size=was.vocab_size, hidden_size=was.hidden_size, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=2,
@@ -104,7 +113,8 @@ def test_sinks_of_the_kernel(sink, load):
     user.model = AutoModelForImageTextToText.from_config(config, attn_implementation='eager').eval()
     with torch.no_grad():
         for layer in user.model.base_model.language_model.layers: layer.self_attn.sinks.fill_(sink)
-    said, rows = new_tokens(user, user.model.generate(**user.inputs, **KW)), user.record()
+    said = new_tokens(user, user.model.generate(**user.inputs, **KW))
+    rows = user.record()
     held = [user.inputs, *(longer(user.inputs, said[:, :n]) for n in (1, 2))]
     assert far(rows, [eager_row(user.model, i, rows) for i in held]) < TOLERANCE
 

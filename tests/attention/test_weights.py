@@ -25,7 +25,9 @@ def look(session): return session.capture(QUESTION, steps='all', max_new_tokens=
 def fresh(vlm): return Session(vlm, SCENE.image)
 
 
-def first(vlm): return next(p for name, p in vlm.model.named_parameters() if 'language_model' in name and 'k_proj.weight' in name)
+def first(vlm):
+    return next(p for name, p in vlm.model.named_parameters() if 'language_model' in name
+        and 'k_proj.weight' in name)
 
 
 def fused_step(vlm):
@@ -43,18 +45,21 @@ def test_lookup_after_a_fused_step(vlm):
     vlm.forget()
     for changed in vlm, VLM(vlm.model, vlm.processor):
         own, notes = Lookup().choose(changed)
-        assert own == Lookup(query='last', subtract='none') and 'no query token is known for this model' in notes[0]
+        assert own == Lookup(query='last', subtract='none')
+        assert 'no query token is known for this model' in notes[0]
     with torch.no_grad(): first(vlm).mul_(2)
     vlm.forget()
     assert find_profile(vlm) is None
 
 
 def test_another_type(tmp_path, monkeypatch):
-    "Loaded in bfloat16, the model of this package finds its profile, and says whose it is; so does a profile of one's own"
+    """Loaded in bfloat16, the model of this package finds its profile, and says whose it is; so does a
+    profile of one's own"""
     half = VLM.from_pretrained('carve-small', dtype='bfloat16')
     r = Lookup()(half, SCENE.image, QUESTION)
     assert r.read and any('from a profile in float32; the model is in bfloat16' in note for note in r.notes)
-    assert Lookup().choose(VLM.from_pretrained('carve-small')) == (Lookup(query='noun', layers=[2], subtract='none'), [])
+    assert Lookup().choose(VLM.from_pretrained('carve-small')) == (
+        Lookup(query='noun', layers=[2], subtract='none'), [])
     from dataclasses import replace
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
     torch.manual_seed(0)
@@ -73,7 +78,9 @@ def test_another_type(tmp_path, monkeypatch):
 UNKNOWN = 'no query token is known for this model'
 
 
-def is_known(model, processor): return not any(UNKNOWN in note for note in Lookup(max_new_tokens=1)(VLM(model, processor), SCENE.image, QUESTION).notes)
+def is_known(model, processor):
+    return not any(UNKNOWN in note
+        for note in Lookup(max_new_tokens=1)(VLM(model, processor), SCENE.image, QUESTION).notes)
 
 
 def off_the_grid(model):
@@ -105,7 +112,8 @@ def test_a_profile_in_every_type(name, tmp_path, monkeypatch):
         assert is_known(vlm.model, vlm.processor), way
 
 
-@pytest.mark.parametrize('change', [lambda w: w.mul_(1.02), lambda w: w.add_(.02*w.std()*torch.randn_like(w))])
+@pytest.mark.parametrize('change',
+    [lambda w: w.mul_(1.02), lambda w: w.add_(.02*w.std()*torch.randn_like(w))])
 def test_a_matrix_that_changes_by_two_percent(change):
     "It is another model, in the type of its profile; in others rounding hides so small a change"
     vlm = VLM.from_pretrained()
@@ -117,7 +125,8 @@ def test_a_matrix_that_changes_by_two_percent(change):
 
 @patch.dict('carve_nb.models.families.FAMILIES')     # put back in its order
 def test_empty_mark_is_no_pass(folders, tmp_path, monkeypatch):
-    "A family without a record is checked again where the mark of its check is empty or damaged, and not where it is whole"
+    """A family without a record is checked again where the mark of its check is empty or damaged, and not
+    where it is whole"""
     from carve_nb.models.families import FAMILIES
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
     del FAMILIES['qwen2_vl']
@@ -132,19 +141,22 @@ def test_empty_mark_is_no_pass(folders, tmp_path, monkeypatch):
     assert (ask(), ask()) == (1, 1)
     mark, = (tmp_path/'families').iterdir()
     whole = mark.read_bytes()
-    for n, text in enumerate((b'', whole.replace(b'"found": 6', b'"found": 5').replace(b'"planted": 6', b'"planted": 7')), 2):
+    for n, text in enumerate((b'',
+            whole.replace(b'"found": 6', b'"found": 5').replace(b'"planted": 6', b'"planted": 7')), 2):
         mark.write_bytes(text)
         assert ask() == n and mark.read_bytes() == whole and ask() == n
 
 
 @pytest.mark.filterwarnings('ignore::UserWarning')
 def test_weights_that_cannot_be_read(vlm, tmp_path, monkeypatch):
-    "An offloaded model finds its profile by the probe; a packed one is recorded too, and gets a profile of its own"
+    """An offloaded model finds its profile by the probe; a packed one is recorded too, and gets a profile of
+    its own"""
     import accelerate
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
     shipped = find_profile(vlm)
     accelerate.cpu_offload(vlm.model, execution_device=torch.device('cpu'))
-    packed = VLM(torch.ao.quantization.quantize_dynamic(VLM.from_pretrained('carve-tiny').model, {torch.nn.Linear}), vlm.processor)
+    packed = VLM(torch.ao.quantization.quantize_dynamic(VLM.from_pretrained('carve-tiny').model,
+        {torch.nn.Linear}), vlm.processor)
     for model in vlm, packed:
         model.forget()
         assert model.fingerprint.weights is Answerer(model).record()['weights'] is None
@@ -157,5 +169,6 @@ def test_weights_that_cannot_be_read(vlm, tmp_path, monkeypatch):
 def test_read_once_for_a_profile(vlm, monkeypatch):
     "All weights are read to find a profile, and no second time"
     seen = []
-    monkeypatch.setattr('carve_nb.models.identity.weights_digest', lambda model: seen.append(1) or weights_digest(model))
+    monkeypatch.setattr('carve_nb.models.identity.weights_digest',
+        lambda model: seen.append(1) or weights_digest(model))
     assert find_profile(vlm) and find_profile(vlm) and len(seen) == 1

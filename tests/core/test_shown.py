@@ -1,4 +1,5 @@
-"What a notebook shows: every public object through IPython's display formatter, in a kernel, with no error behind it."
+"""What a notebook shows: every public object through IPython's display formatter, in a kernel, with no error
+behind it."""
 import nbformat
 from nbclient import NotebookClient
 

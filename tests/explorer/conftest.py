@@ -31,16 +31,20 @@ def server(ready, tmp_path_factory):
     news.mkdir(parents=True)
     (news/'notification.jupyterlab-settings').write_text('{"fetchNews": "false", "checkForUpdates": false}')
     dirs = {f'JUPYTER_{k}_DIR': str(home/k.lower()) for k in ('CONFIG', 'DATA', 'RUNTIME')}
-    env = dict(os.environ, HOME=str(home), HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1', IPYTHONDIR=str(home/'ipython'),
+    env = dict(os.environ, HOME=str(home), HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1',
+        IPYTHONDIR=str(home/'ipython'),
         CARVE_UPLOAD_MB='20',
                JUPYTER_NO_CONFIG='1', JUPYTERLAB_SETTINGS_DIR=str(home/'settings'), **dirs)
-    command = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--ip=127.0.0.1', f'--port={port}',
+    command = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--ip=127.0.0.1',
+        f'--port={port}',
         '--ServerApp.port_retries=0',
-               f'--ServerApp.root_dir={home/"work"}', f'--IdentityProvider.token={TOKEN}', '--LabApp.news_url=',
+               f'--ServerApp.root_dir={home/"work"}', f'--IdentityProvider.token={TOKEN}',
+               '--LabApp.news_url=',
                '--LabApp.extension_manager=readonly',
                '--LabApp.expose_app_in_browser=True',
                "--ServerApp.tornado_settings={'websocket_max_message_size': 20_000_000}"]
-    with open(home/'log', 'w') as log: process = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=home)
+    with open(home/'log', 'w') as log:
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=home)
     address = f'http://127.0.0.1:{port}'
     try:
         assert until(lambda: served(f'{address}/api?token={TOKEN}'),

@@ -7,16 +7,15 @@ import json
 import os
 import re
 import socket
-import struct
 import subprocess
 import sys
 import time
 import urllib.request
-import zlib
 from pathlib import Path
 import numpy as np
 import pytest
-from browsers import TOKEN, chromium, explored, run_cell, until
+from browsers import TOKEN, chromium, explored, open_page, run_cell, until
+from faults import hostile
 from PIL import Image, ImageChops
 
 BAD = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">'
@@ -27,12 +26,8 @@ def page(server):
     "The notebook in Chromium, its cell run, the explorer on screen"
     address, home = server
     with chromium() as browser:
-        page = browser.new_page(viewport=dict(width=1500, height=1900))
+        page = open_page(browser, 1500, 1900, console=False)
         page.set_default_timeout(120_000)
-        page.outside, page.errors = [], []
-        page.on('request', lambda r: r.url.startswith(('http', 'ws')) and '//127.0.0.1' not in r.url
-            and page.outside.append(r.url))
-        page.on('pageerror', lambda e: page.errors.append(str(e)))
         page.goto(f'{address}/doc/tree/look.ipynb?token={TOKEN}')
         run_cell(page)
         page.get_by_role('button', name='Ask', exact=True).wait_for(timeout=300_000)
@@ -52,7 +47,8 @@ def kernel(page, server):
     def ask(expression, first=''):
         reply = client.execute_interactive(first, user_expressions=dict(v=expression), timeout=300)['content']
         assert reply['status'] == 'ok' and reply['user_expressions']['v']['status'] == 'ok', reply
-        return json.loads(reply['user_expressions']['v']['data']['text/plain'][1:-1].encode().decode('unicode_escape'))
+        return json.loads(reply['user_expressions']['v']['data']['text/plain'][1:-1].encode().decode(
+            'unicode_escape'))
     yield lambda expression, first='': ask(f'__import__("json").dumps({expression})', first)
     client.stop_channels()
 
@@ -63,7 +59,8 @@ SHAPE = '.lm-Widget:has(> .widget-label:text-is("{}"))'   # a selection slider h
 
 def pixels(page):
     "What image, maps and crop look like on the screen"
-    return [Image.open(io.BytesIO(f.screenshot())).convert('RGB') for f in page.locator('.carve-images img').all()]
+    return [Image.open(io.BytesIO(f.screenshot())).convert('RGB')
+        for f in page.locator('.carve-images img').all()]
 
 
 def differ(a, b): return any(x.size != y.size or ImageChops.difference(x, y).getbbox() for x, y in zip(a, b))
@@ -82,11 +79,14 @@ def ask(page):
 
 def choose(page, scene):
     "Take an example, and wait until the kernel has it"
-    was, asked, example = status(page), page.get_by_label('Question').input_value(), page.get_by_label('or an example')
+    was = status(page)
+    asked = page.get_by_label('Question').input_value()
+    example = page.get_by_label('or an example')
     if example.input_value() == scene: return
     example.select_option(scene)
     assert until(lambda: status(page) != was and 'Ask a question' in status(page)), status(page)
-    assert until(lambda: page.get_by_label('Question').input_value() != asked)   # all examples have another question
+    # all examples have another question
+    assert until(lambda: page.get_by_label('Question').input_value() != asked)
 
 
 def turn(page, name, key='ArrowRight', handle=0):
@@ -98,11 +98,13 @@ def keep(page, name, whole=False):
     "A screenshot for the docs: the page with the dials that are in sight at first, or what a tab shows"
     out = os.environ.get('CARVE_BROWSER_OUT')
     if not out: return
-    more, box = page.get_by_text('More settings'), page.locator('.jp-OutputArea-output:has([role=status])').last
+    more = page.get_by_text('More settings')
+    box = page.locator('.jp-OutputArea-output:has([role=status])').last
     more.click()
     time.sleep(1)
     img = Image.open(io.BytesIO(box.screenshot())).convert('RGB')
-    top = 0 if whole else page.get_by_role('button', name='By layer').bounding_box()['y'] - box.bounding_box()['y'] - 4
+    top = 0 if whole else page.get_by_role('button',
+        name='By layer').bounding_box()['y'] - box.bounding_box()['y'] - 4
     bottom = page.locator('.carve-explore').bounding_box()['height'] + 8
     more.click()
     small = img.crop((0, round(top), img.width, min(img.height, round(bottom))))
@@ -118,10 +120,13 @@ def crop(page):
 def test_first_state(page, kernel):
     "Scene 145 with the model that answers it: without the crop wrong, with the crop of the word heart right"
     assert until(lambda: status(page).startswith('Ready')), status(page)
-    assert 'carve-small, a small model that we trained on synthetic scenes' in page.locator('.carve-explore').inner_text()
-    assert kernel('ex.dials.words.value') == ['heart'] and page.get_by_label('Preset').input_value() == 'lookup'
+    assert 'carve-small, a small model that we trained on synthetic scenes' in page.locator(
+        '.carve-explore').inner_text()
+    assert kernel('ex.dials.words.value') == ['heart']
+    assert page.get_by_label('Preset').input_value() == 'lookup'
     assert [a.partition('(')[0] for a in crop(page)[1:]] == ['without the crop: "8" ', 'with the crop: "2" ']
-    assert page.locator('.carve-images img').count() == 3 and all(np.asarray(p).std() > 5 for p in pixels(page))
+    assert page.locator('.carve-images img').count() == 3
+    assert all(np.asarray(p).std() > 5 for p in pixels(page))
     keep(page, 'page', True)
 
 
@@ -129,7 +134,8 @@ def test_clicked_word(page, kernel):
     "A click on a word of the question shows its attention, and makes it the query of `lookup`"
     page.get_by_label('Preset').select_option('lookup')
     words = page.locator('.carve-explore .widget-toggle-buttons').first.get_by_role('button')
-    assert words.all_inner_texts() == [*'what digit is on the orange heart ?'.split(), 'all words', 'last token of the prompt']
+    assert words.all_inner_texts() == [*'what digit is on the orange heart ?'.split(), 'all words',
+        'last token of the prompt']
     before = pixels(page)
     words.nth(1).click()
     assert until(lambda: 'not asked yet' in crop(page)[2] and differ(before, pixels(page))), status(page)
@@ -192,36 +198,33 @@ def test_tabs(page, kernel, tab):
     if tab == 'By head':
         page.locator(SHAPE.format('Layer')).locator('.noUi-handle').press('ArrowRight')
         assert until(lambda: differ(before, take())), status(page)
-    if tab == 'Export': assert "Lookup(query='noun', layers=[2]" in page.locator('.carve-explore pre').inner_text()
+    if tab == 'Export':
+        assert "Lookup(query='noun', layers=[2]" in page.locator('.carve-explore pre').inner_text()
     before = take()
     press(page, 'digit')
     assert until(lambda: differ(before, take())), status(page)
     choose(page, 'scene 0')
 
 
-def bomb(width, height):
-    "A small PNG file that says it is huge"
-    part = lambda kind, data: struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-    return b'\x89PNG\r\n\x1a\n' + part(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)) + part(b'IDAT',
-        zlib.compress(b'')) + part(b'IEND', b'')
-
-
 def test_upload(page, tmp_path):
-    "A file of the user, also a large one; what is no image, or would fill the memory, is refused in words, and the page goes on"
+    """A file of the user, also a large one; what is no image, or would fill the memory, is refused in words,
+    and the page goes on"""
     from skimage import data
     Image.fromarray(data.astronaut()).save(tmp_path/'who is it.jpg')
     Image.effect_noise((2100, 2000),
         60).convert('RGB').save(tmp_path/'large.bmp')   # 12.6 MB, more than a server takes by itself
     half = (tmp_path/'who is it.jpg').read_bytes()
-    files = {'bad.png': b'GIF8', 'page.svg.png': f'<svg xmlns="http://www.w3.org/2000/svg">{BAD}</svg>'.encode(),
-        'half.jpg': half[:len(half)//2], 'bomb.png': bomb(14_000, 14_000)}
+    files = {'bad.png': b'GIF8',
+        'page.svg.png': f'<svg xmlns="http://www.w3.org/2000/svg">{BAD}</svg>'.encode(),
+        'half.jpg': half[:len(half)//2], 'bomb.png': hostile.bomb(14_000, 14_000)}
     for name, raw in files.items(): (tmp_path/name).write_bytes(raw)
     said = {'who is it.jpg': '512 x 512', 'bad.png': 'Not an image', 'page.svg.png': 'Not an image',
         'half.jpg': 'who is it|image|trunc', 'large.bmp': '2100 x 2000',
             'bomb.png': 'bomb.png: Image refused .*exceeds limit'}
     for name, words in said.items():
         was = status(page)
-        with page.expect_file_chooser() as chooser: page.get_by_role('button', name=re.compile('Upload')).click()
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role('button', name=re.compile('Upload')).click()
         chooser.value.set_files(str(tmp_path/name))
         assert until(lambda: status(page) != was and re.search(words, status(page))), (name, status(page))
     choose(page, 'scene 12')
@@ -239,7 +242,8 @@ def test_hostile_words(page, kernel):
     box.press('Tab')
     press(page, 'Ask')
     assert until(lambda: status(page).startswith('Ready')), status(page)
-    kernel('1', 'from dataclasses import replace\nr = ex.result\nbad = ex.question.value\nanswer = replace(r.plain_answer, text=bad)\nex.code = bad\n'
+    kernel('1',
+        'from dataclasses import replace\nr = ex.result\nbad = ex.question.value\nanswer = replace(r.plain_answer, text=bad)\nex.code = bad\n'
                 'ex.keep(replace(r, question=bad, notes=[bad], answer=answer, plain_answer=answer, rows=replace(r.rows, question_tokens=[bad]*len(r.rows.question_tokens))), '
                 'ex.dials.method); ex.tell(bad)')
     assert kernel('ex.question.value') == BAD
@@ -251,19 +255,22 @@ def test_hostile_words(page, kernel):
     keep(page, 'hostile')
 
 
-COUNTS = ('[len(ex.widgets()), sum(len(f) for x in ex.widgets() for kinds in x._trait_notifiers.values() for f in kinds.values()), len(__import__("ipywidgets").widgets.widget._instances), '
+COUNTS = (
+    '[len(ex.widgets()), sum(len(f) for x in ex.widgets() for kinds in x._trait_notifiers.values() for f in kinds.values()), len(__import__("ipywidgets").widgets.widget._instances), '
           'sum(len(o._forward_hooks) for o in ex.vlm.model.modules()), len(__import__("threading").enumerate()), '
           '__import__("psutil").Process().memory_info().rss//10**6]')
 
 
 def test_three_hundred_clicks(page, kernel):
-    "Thirty moves of sliders and 270 clicks on words: observers, widgets, hooks and threads as before, memory flat"
+    """Thirty moves of sliders and 270 clicks on words: observers, widgets, hooks and threads as before,
+    memory flat"""
     choose(page, 'scene 12')
     choose(page, 'scene 0')
     ask(page)
     press(page, 'By layer')
     preset(page, kernel, p=.1)
-    moves = [(name, key) for key in ('ArrowLeft', 'ArrowRight') for name in ('λ', 'p, share kept', 'K, regions')]
+    moves = [(name, key) for key in ('ArrowLeft', 'ArrowRight')
+        for name in ('λ', 'p, share kept', 'K, regions')]
     for move in moves: turn(page, *move)
     words = page.locator('.carve-explore .widget-toggle-buttons').first.get_by_role('button')
     n = words.count()
@@ -287,7 +294,8 @@ def test_keyboard(page):
         page.keyboard.press('Tab')
         reached.append(page.evaluate('''() => { const e = document.activeElement;
             return e.getAttribute('aria-label') || e.labels?.[0]?.innerText.trim() || (e.innerText || '').trim() || '?'; }'''))
-    order = ['what', 'last token of the prompt', 'Preset', 'Layers, from', 'Layers, to', 'λ', 'p, share kept', 'Steps',
+    order = ['what', 'last token of the prompt', 'Preset', 'Layers, from', 'Layers, to', 'λ', 'p, share kept',
+        'Steps',
         'Heads', 'K, regions', 'Outside', 'Ask with', *TABS]
     found = [next((i for i, r in enumerate(reached) if r.split('\n')[0] == o), None) for o in order]
     assert None not in found and found == sorted(found), dict(zip(order, found), reached=reached)
@@ -295,13 +303,16 @@ def test_keyboard(page):
 
 @pytest.mark.parametrize('tab', TABS)
 def test_names(page, tab):
-    "What can be moved or pressed has a name, as a screen reader is told; a slider says the value that is shown"
+    """What can be moved or pressed has a name, as a screen reader is told; a slider says the value that is
+    shown"""
     press(page, tab)
     time.sleep(.4)
     told = page.locator('.carve-explore').aria_snapshot()
-    assert not re.findall(r'^ *- (?:slider|button|combobox|textbox|checkbox|link|img)(?: \[.*\])?:?$', told, re.M), told
+    assert not re.findall(r'^ *- (?:slider|button|combobox|textbox|checkbox|link|img)(?: \[.*\])?:?$', told,
+        re.M), told
     handle = page.get_by_role('slider', name='λ')
-    assert handle.get_attribute('aria-valuetext') == page.locator(SHAPE.format('λ')).locator('.widget-readout').inner_text()
+    assert handle.get_attribute('aria-valuetext') == page.locator(SHAPE.format('λ')).locator(
+        '.widget-readout').inner_text()
 
 
 @pytest.mark.parametrize('theme', ['JupyterLab Light', 'JupyterLab Dark'])
@@ -335,16 +346,19 @@ def stored(path):
 
 @pytest.mark.case(60)
 def test_saved_without_kernel(page, server, tmp_path):
-    "The notebook as the browser saves it: readable when opened again, untrusted, and as a page without JavaScript"
+    """The notebook as the browser saves it: readable when opened again, untrusted, and as a page without
+    JavaScript"""
     address, home = server
-    saved, other = home/'work'/'look.ipynb', home/'work'/'other.ipynb'
+    saved = home/'work'/'look.ipynb'
+    other = home/'work'/'other.ipynb'
     page.locator('.jp-Cell .cm-content').first.click()
     page.keyboard.press('Control+s')
     assert until(lambda: stored(saved))
     found = stored(saved)
     assert (all({'image/png', 'text/plain'} <= {*o} for o in found)
         and 'Baseline: "' in ''.join(found[-1]['text/plain'])), found
-    other.write_text(saved.read_text().replace('ex = explore()', 'ex = explore( )'))   # nobody has trusted this one
+    # nobody has trusted this one
+    other.write_text(saved.read_text().replace('ex = explore()', 'ex = explore( )'))
     assert not page.locator('.jp-OutputArea-output > .carve-still').first.is_visible()
     again = page.context.browser.new_page()
     again.goto(f'{address}/doc/tree/other.ipynb?token={TOKEN}')
@@ -377,33 +391,35 @@ def test_carve_explore(page, tmp_path):
         assert kernels
         assert all(json.loads(p.read_text())['transport'] == 'ipc' and p.parent.stat().st_mode & 0o77 == 0
             for p in kernels)
-        page, outside, errors = page.context.browser.new_page(viewport=dict(width=1400, height=1200)), [], []
+        page = open_page(page.context.browser, 1400, 1200, console=False)
         page.set_default_timeout(120_000)
-        page.on('pageerror', lambda e: errors.append(str(e)))
-        page.on('response', lambda r: '//127.0.0.1' in r.url or not r.url.startswith('http') or outside.append(r.url))
         page.goto(f'{address}?token={token}')
         assert until(lambda: page.locator('[role=status]').count() and status(page).startswith('Ready'),
             180), (tmp_path/'log').read_text()
         assert until(lambda: page.locator('strong').count() > 1)
         answers = page.locator('strong').all_inner_texts()
-        assert answers[0].startswith('without the crop: "') and answers[1].startswith('with the crop: "'), answers
+        assert (answers[0].startswith('without the crop: "')
+            and answers[1].startswith('with the crop: "')), answers
         assert page.locator('.carve-images img').count() == 3
         assert page.get_by_role('slider', name='p, share kept').count()
-        level = lambda: sum(map(int, page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g)')))
+        level = lambda: sum(map(int,
+            page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g)')))
         assert level() == 765
         page.emulate_media(color_scheme='dark')
         assert until(lambda: level() < 150)
         page.set_viewport_size(dict(width=900, height=1000))
         for name in 'Layers', 'p, share kept':
             page.locator(SHAPE.format(name)).scroll_into_view_if_needed()
-            assert all(0 <= i.bounding_box()['y'] < 1000 for i in page.locator('.carve-images img').all()), name
+            assert all(0 <= i.bounding_box()['y'] < 1000
+                for i in page.locator('.carve-images img').all()), name
         page.get_by_label('Question').fill('What digit is on the blue cross?')
         page.get_by_label('Question').press('Enter')
         assert until(lambda: 'blue [cross]' in page.locator('.carve-explore').inner_text()
             and status(page).startswith('Ready')), status(page)
         with open(tmp_path/'big.png', 'wb') as f: f.truncate(201_000_000)
-        with page.expect_file_chooser() as chooser: page.get_by_role('button', name=re.compile('Upload')).click()
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role('button', name=re.compile('Upload')).click()
         chooser.value.set_files(str(tmp_path/'big.png'))
         assert until(lambda: 'big.png has 201 MB' in status(page)), status(page)
-        assert not errors and not outside, (errors, outside)
+        assert not page.errors and not page.outside, (page.errors, page.outside)
         page.close()

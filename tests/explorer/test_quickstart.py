@@ -17,7 +17,8 @@ def test_switches_show_their_image(server, ready):
         page.set_default_timeout(120_000)
         page.goto(f'{address}/doc/tree/switches.ipynb?token={TOKEN}')
         run_cell(page)
-        shown = lambda: [i.get_attribute('src') for i in page.locator('.jp-OutputArea img').all() if i.is_visible()]
+        shown = lambda: [i.get_attribute('src')
+            for i in page.locator('.jp-OutputArea img').all() if i.is_visible()]
         assert until(lambda: len(shown()) == 1, 120)
         first = shown()
         page.locator('.widget-toggle-button', has_text='heart').click()

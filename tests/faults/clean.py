@@ -11,7 +11,6 @@ import warnings
 import numpy as np
 import torch
 import transformers
-from PIL import Image
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 import carve_nb
@@ -19,12 +18,6 @@ from carve_nb.attention.masking import decoder_layers
 from carve_nb.models import model as model_module
 
 STOCK = 'eager', 'sdpa', 'flash_attention_2', 'flex_attention'
-
-
-def image(w, h, seed=0):
-    "A smooth random image"
-    noise = np.random.default_rng(seed).integers(0, 255, (max(h//16, 2), max(w//16, 2), 3), dtype=np.uint8)
-    return Image.fromarray(noise).resize((w, h), Image.BICUBIC)
 
 
 @contextlib.contextmanager
@@ -50,7 +43,8 @@ def special_and_image(vlm, prompt):
 def plain(v):
     "A value as it can be compared"
     if torch.is_tensor(v):
-        return 'tensor', tuple(v.shape), v.dtype, v.detach().cpu().tolist() if v.numel() < 100 else v.data_ptr()
+        return ('tensor', tuple(v.shape), v.dtype,
+            v.detach().cpu().tolist() if v.numel() < 100 else v.data_ptr())
     return v if v is None or isinstance(v, (int, float, str, bool)) else (type(v).__name__, id(v))
 
 
@@ -59,7 +53,8 @@ def context_variables():
     "Those that modules of the package made"
     names = [m.name for m in pkgutil.walk_packages(carve_nb.__path__, 'carve_nb.')]
     mods = [importlib.import_module(n) for n in names if n.rpartition('.')[2] in ('kernel',)]
-    return [*{id(v): v for m in mods for v in vars(m).values() if isinstance(v, contextvars.ContextVar)}.values()]
+    return [*{id(v): v for m in mods
+        for v in vars(m).values() if isinstance(v, contextvars.ContextVar)}.values()]
 
 
 def lock_is_free(model):
@@ -76,7 +71,8 @@ def lock_is_free(model):
 
 
 def snapshot(vlm):
-    "Everything of a model that is not a value of its weights, by name; and of this process what belongs to it"
+    """Everything of a model that is not a value of its weights, by name; and of this process what belongs to
+    it"""
     model, found = vlm.model, {}
     for name, m in model.named_modules():
         own = vars(m)
@@ -85,22 +81,26 @@ def snapshot(vlm):
         found[name, 'own'] = {k: plain(v) for k, v in own.items() if not k.startswith('_')
             and not hasattr(v, '_attn_implementation')}
         found[name, 'parts'] = [(k, id(v)) for k, v in own['_modules'].items()]
-        found[name, 'parameters'] = [(k, id(p), p.data_ptr(), p._version, p.requires_grad, p.grad is None) for k,
+        found[name, 'parameters'] = [(k, id(p), p.data_ptr(), p._version, p.requires_grad, p.grad is None)
+            for k,
             p in own['_parameters'].items() if p is not None]
-        found[name, 'buffers'] = [(k, b.data_ptr(), b._version) for k, b in own['_buffers'].items() if b is not None]
+        found[name, 'buffers'] = [(k, b.data_ptr(), b._version)
+            for k, b in own['_buffers'].items() if b is not None]
         if hasattr(m, 'config'): found[name, 'kernel'] = m.config._attn_implementation
     config = model.config
     found['kernels'] = [getattr(c, '_attn_implementation', None)
         for c in (config, config.get_text_config(), getattr(config, 'vision_config', None),
         getattr(config, 'qformer_config', None))]
-    found['registry'] = [(k, id(r[k])) for r in (ALL_ATTENTION_FUNCTIONS, ALL_MASK_ATTENTION_FUNCTIONS) for k in STOCK
+    found['registry'] = [(k, id(r[k])) for r in (ALL_ATTENTION_FUNCTIONS, ALL_MASK_ATTENTION_FUNCTIONS)
+        for k in STOCK
         if k in r]
     found['lock'] = lock_is_free(model)
     found['context'] = {v.name: v.get(None) or None for v in context_variables()}   # empty is as unset
     found['vlm'] = {k: plain(v) for k, v in vars(vlm).items()}
     found['generation'], found['config'] = model.generation_config.to_dict(), config.to_json_string()
     found['gradients'], found['threads'] = torch.is_grad_enabled(), torch.get_num_threads()
-    found['chance'] = hash((torch.random.get_rng_state().numpy().tobytes(), np.random.get_state()[1].tobytes(),
+    found['chance'] = hash((torch.random.get_rng_state().numpy().tobytes(),
+        np.random.get_state()[1].tobytes(),
         random.getstate()))
     found['log'] = transformers.utils.logging.get_verbosity()
     return found
@@ -117,5 +117,6 @@ def tensor_bytes():
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')   # of objects that only look like tensors
         there = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in gc.get_objects()
-                 if type(t) in (torch.Tensor, torch.nn.Parameter) and not t.is_meta}   # a FakeTensor has no storage
+                 # a FakeTensor has no storage
+                 if type(t) in (torch.Tensor, torch.nn.Parameter) and not t.is_meta}
     return sum(there.values())

@@ -4,6 +4,7 @@ import struct
 import zlib
 from io import BytesIO
 import numpy as np
+from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 SCRIPT = '<script>alert("carve")</script>'
@@ -12,7 +13,8 @@ SIDE = 160, 100
 
 
 def photo(size=SIDE):
-    "An image with a red box at `MARK`: ramps of green and blue, so that a turn or an exchange of channels is seen"
+    """An image with a red box at `MARK`: ramps of green and blue, so that a turn or an exchange of channels
+    is seen"""
     y, x = np.mgrid[:size[1], :size[0]]
     a = np.stack([np.full(x.shape, 40), 60 + x*120//size[0], 60 + y*120//size[1]], -1).astype(np.uint8)
     a[MARK[1]:MARK[3], MARK[0]:MARK[2]] = 250, 10, 10
@@ -26,7 +28,8 @@ def packed(img, fmt='PNG', **kw):
     return f.getvalue()
 
 
-def chunk(kind, body): return struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
+def chunk(kind, body):
+    return struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
 
 
 def bomb(w=20_000, h=20_000):
@@ -38,14 +41,16 @@ def bomb(w=20_000, h=20_000):
 
 
 def gif_bomb(w=65_000, h=65_000):
-    return b'GIF89a' + struct.pack('<HHBBB', w, h, 0x80, 0, 0) + bytes(6) + b',' + struct.pack('<HHHHB', 0, 0, 1, 1,
+    return b'GIF89a' + struct.pack('<HHBBB', w, h, 0x80, 0, 0) + bytes(6) + b',' + struct.pack('<HHHHB', 0, 0,
+        1, 1,
         0) + b'\2\2D\1\0;'
 
 
 # Formats that are not opened; all but the text are valid
 def eps():
     return b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\n0 0 20 20 rectfill\nshowpage\n%%EOF\n'
-def psd(): return b'8BPS\0\1' + bytes(6) + struct.pack('>HIIHH', 3, 4, 4, 8, 3) + bytes(12) + b'\0\0' + bytes(48)
+def psd():
+    return b'8BPS\0\1' + bytes(6) + struct.pack('>HIIHH', 3, 4, 4, 8, 3) + bytes(12) + b'\0\0' + bytes(48)
 def card(s): return s.ljust(80).encode()
 def fits():
     return b''.join(map(card, ('SIMPLE  =                    T', 'BITPIX  =                    8',
@@ -92,13 +97,34 @@ def marked(fmt='PNG'):
 def corpus():
     "name → bytes: one of each"
     files = {f'false_{k}.jpg': make() for k, make in FOREIGN.items()}
-    for fmt in 'JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF': files[f'photo.{fmt.lower()}'] = packed(photo(), fmt)
+    for fmt in 'JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF':
+        files[f'photo.{fmt.lower()}'] = packed(photo(), fmt)
     for fmt in 'JPEG', 'PNG', 'WEBP', 'TIFF':
         files |= {f'turned.{fmt.lower()}': turned(6, fmt), f'script.{fmt.lower()}': marked(fmt)}
     for fmt in 'GIF', 'WEBP', 'PNG', 'TIFF': files[f'moving.{fmt.lower()}'] = moving(fmt)
     deep = Image.fromarray((np.arange(256).reshape(16, 16)*257).astype(np.uint16))
     return files | {
-        'bomb.png': bomb(), 'bomb.gif': gif_bomb(), 'deep.png': packed(deep), 'deep.tiff': packed(deep, 'TIFF'),
-        'cmyk.jpg': packed(photo().convert('CMYK'), 'JPEG'), 'progressive.jpg': packed(photo(), 'JPEG', progressive=True),
+        'bomb.png': bomb(), 'bomb.gif': gif_bomb(), 'deep.png': packed(deep),
+        'deep.tiff': packed(deep, 'TIFF'),
+        'cmyk.jpg': packed(photo().convert('CMYK'), 'JPEG'),
+        'progressive.jpg': packed(photo(), 'JPEG', progressive=True),
         'previews.jpg': packed(photo(), 'MPO', save_all=True, append_images=[photo().rotate(180)]),
         'fax.tiff': packed(photo().convert('1'), 'TIFF', compression='group4')}
+
+
+# of a part of a file that says how long it is
+LENGTHS = [0, 1, 2, 7, 0x7f, 0xff, 0x100, 0x7fff, 0xffff, 0x10000, 0x7fffffff, 0x80000000, 0xffffffff]
+
+@st.composite
+def mutated(draw, data):
+    "Some bytes changed, cut out, doubled or put in, also at the beginning, or a length that is not so"
+    data = bytearray(data)
+    for _ in range(draw(st.integers(1, 4))):
+        start, end = sorted(draw(st.tuples(*[st.integers(0, len(data)) | st.integers(0, min(len(data), 64))]*2)))
+        how = draw(st.sampled_from(('change', 'cut', 'double', 'insert', 'length')))
+        if how == 'change': data[start:start + 1] = draw(st.binary(min_size=1, max_size=1))
+        elif how == 'cut': del data[start:end]
+        elif how == 'double': data[start:start] = data[start:end]
+        elif how == 'insert': data[start:start] = draw(st.binary(max_size=64))
+        else: data[start:start + 4] = struct.pack(draw(st.sampled_from('<>')) + 'I', draw(st.sampled_from(LENGTHS)))
+    return bytes(data)

@@ -1,4 +1,5 @@
-"A model is left as it was found: users' hooks and modes, exceptions and Ctrl-C in every block of the package, a notebook, threads."
+"""A model is left as it was found: users' hooks and modes, exceptions and Ctrl-C in every block of the
+package, a notebook, threads."""
 import ast
 import contextlib
 import random
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import image
 import carve_nb
 from carve_nb.attention.edits import Edit, applying, grad_rows
 from carve_nb.attention.masking import decoder_layers, layer_inputs, mask_image_tokens, tower_rows
@@ -25,9 +27,11 @@ from carve_nb.method.vicrop import pixel_grads
 from carve_nb.models.kernel import CacheFill, hooked, recording
 from carve_nb.models.prefix_cache import PENALTIES
 from recipes.bench import eager_kernel
-from .clean import differences, image, snapshot, tensor_bytes
+from .clean import differences, snapshot, tensor_bytes
 
-QUESTION, IMAGE, OTHER = 'What animal is this?', image(80, 64), image(60, 90, 1)
+QUESTION = 'What animal is this?'
+IMAGE = image(80, 64)
+OTHER = image(60, 90, 1)
 pytestmark = pytest.mark.usefixtures('quiet_models')
 
 
@@ -35,9 +39,12 @@ pytestmark = pytest.mark.usefixtures('quiet_models')
 
 @pytest.mark.case(41)
 def test_users_hooks_and_modes(load):
-    "Hooks of the user run and stay, also one that changes something; each module keeps its own mode; gradients stay on"
+    """Hooks of the user run and stay, also one that changes something; each module keeps its own mode;
+    gradients stay on"""
     vlm, ran = load('llava'), []
-    plain, layer, model = vlm.capture(IMAGE, QUESTION), decoder_layers(vlm.model)[1], vlm.model
+    plain = vlm.capture(IMAGE, QUESTION)
+    layer = decoder_layers(vlm.model)[1]
+    model = vlm.model
     handles = [layer.register_forward_hook(lambda *a: ran.append('layer')),
         model.register_forward_pre_hook(lambda m, a, kw: ran.append('model') or (a, kw), with_kwargs=True),
         layer.self_attn.q_proj.register_forward_hook(lambda m, a, out: out*.5)]
@@ -47,7 +54,8 @@ def test_users_hooks_and_modes(load):
         bent = vlm.capture(IMAGE, QUESTION).attn
         assert {*ran} == {'model', 'layer'} and torch.equal(bent[:, 0], plain.attn[:, 0])
         assert not torch.equal(bent[:, 1], plain.attn[:, 1])
-        for f in (lambda: Carve(max_new_tokens=2)(vlm, IMAGE, QUESTION), lambda: vlm.ask(IMAGE, QUESTION, max_new_tokens=2),
+        for f in (lambda: Carve(max_new_tokens=2)(vlm, IMAGE, QUESTION),
+                lambda: vlm.ask(IMAGE, QUESTION, max_new_tokens=2),
                 lambda: grad_rows(vlm, vlm.prompt(IMAGE, QUESTION), [1])):
             ran.clear(), f()
             assert 'layer' in ran and differences(before, snapshot(vlm)) == {}
@@ -60,15 +68,21 @@ def test_users_hooks_and_modes(load):
 @pytest.mark.case(41)
 @pytest.mark.parametrize('how', ['in place', 'one layer'])
 def test_compiled(folders, load, how):
-    "Whatever reads or changes attention runs a compiled model as it was before: rows and answers are the same"
-    vlm, plain = VLM.from_pretrained(folders('llava')), load('llava')
+    """Whatever reads or changes attention runs a compiled model as it was before: rows and answers are the
+    same"""
+    vlm = VLM.from_pretrained(folders('llava'))
+    plain = load('llava')
     if how == 'in place': vlm.model.compile(backend='eager')
-    else: vlm.model.model.language_model.layers[2] = torch.compile(vlm.model.model.language_model.layers[2], backend='eager')
+    else:
+        vlm.model.model.language_model.layers[2] = torch.compile(vlm.model.model.language_model.layers[2],
+            backend='eager')
     def edit(vlm):
-        with applying(vlm, Edit([0], heads=lambda layer, out, rows: 0*out)): return vlm.ask(IMAGE, QUESTION, max_new_tokens=2).tokens
+        with applying(vlm, Edit([0], heads=lambda layer, out, rows: 0*out)): return vlm.ask(IMAGE, QUESTION,
+                max_new_tokens=2).tokens
     def carve(vlm): return Carve(max_new_tokens=2)(vlm, IMAGE, QUESTION).answer.tokens
     for act in edit, carve: assert act(vlm) == act(plain)
-    for act in lambda vlm: vlm.capture(IMAGE, QUESTION).attn, lambda vlm: grad_rows(vlm, vlm.prompt(IMAGE, QUESTION)).attn:
+    for act in lambda vlm: vlm.capture(IMAGE, QUESTION).attn, lambda vlm: grad_rows(vlm,
+            vlm.prompt(IMAGE, QUESTION)).attn:
         assert torch.allclose(act(vlm), act(plain), atol=1e-6)
 
 
@@ -78,7 +92,8 @@ def test_compiled_answers(folders, load):
     "Plain answers of a compiled model are those of the model"
     vlm = VLM.from_pretrained(folders('llava'))
     vlm.model.compile(backend='eager')
-    assert vlm.ask(IMAGE, QUESTION, max_new_tokens=2).tokens == load('llava').ask(IMAGE, QUESTION, max_new_tokens=2).tokens
+    assert vlm.ask(IMAGE, QUESTION, max_new_tokens=2).tokens == load('llava').ask(IMAGE, QUESTION,
+        max_new_tokens=2).tokens
 
 
 # -- Ctrl-C and exceptions
@@ -108,7 +123,8 @@ def dimmed(vlm):
 
 def watched(vlm):
     p = vlm.prompt(IMAGE, QUESTION)
-    with layer_inputs(vlm, [0, 2], lambda l, x: None), DoLa().guided(Session(vlm, IMAGE), p) as processors: vlm.generate(p, 2, processors)
+    with layer_inputs(vlm, [0, 2], lambda l, x: None), DoLa().guided(Session(vlm, IMAGE),
+            p) as processors: vlm.generate(p, 2, processors)
 
 
 def unpenalised(vlm):
@@ -124,7 +140,8 @@ def stock_pass(vlm): vlm.model(**vlm.to_device(vlm.prompt(IMAGE, QUESTION)), use
 def stock(vlm):
     "A generation of the user's own, recorded"
     inputs = vlm.prompt(IMAGE, QUESTION).inputs
-    with record_attention(vlm.model, vlm.processor, inputs, IMAGE): vlm.model.generate(**inputs, max_new_tokens=2, do_sample=False)
+    with record_attention(vlm.model, vlm.processor, inputs, IMAGE):
+        vlm.model.generate(**inputs, max_new_tokens=2, do_sample=False)
 
 
 def inside(block):
@@ -137,15 +154,18 @@ def inside(block):
 BOTH, ONE = ('llava', 'qwen2_5_vl'), ('llava',)
 BLOCKS = {   # what it runs, on which families
     'recording': (inside(lambda v: recording(v.model, [0, 5], rows=(1, -1))), ONE),
-    'nested': (inside(lambda v: nested(recording(v.model, [1]), hooked(CacheFill(v.text_config), v.model), recording(v.model))), ONE),
+    'nested': (inside(lambda v: nested(recording(v.model, [1]), hooked(CacheFill(v.text_config), v.model),
+        recording(v.model))), ONE),
     'capture': (lambda v: v.capture(IMAGE, QUESTION), ONE),
     'all steps': (lambda v: v.capture(IMAGE, QUESTION, steps='all', max_new_tokens=2), BOTH),
     'ask': (lambda v: v.ask(IMAGE, QUESTION, max_new_tokens=2), BOTH), 'sharing': (shared, BOTH),
     'editing': (edited, BOTH), 'blind': (blinded, ONE), 'dimmed': (dimmed, ONE),
     'watched': (watched, ONE), 'unpenalised': (unpenalised, ONE), 'stock': (stock, BOTH),
-    'grad_rows': (lambda v: grad_rows(v, v.prompt(IMAGE, QUESTION)), BOTH), 'pixels': (lambda v: pixel_grads(v, v.prompt(IMAGE, QUESTION)), BOTH),
+    'grad_rows': (lambda v: grad_rows(v, v.prompt(IMAGE, QUESTION)), BOTH),
+    'pixels': (lambda v: pixel_grads(v, v.prompt(IMAGE, QUESTION)), BOTH),
     'query rows': (lambda v: query_rows(v, v.prompt(IMAGE, QUESTION), v.layers), ONE),
-    'tower': (inside(lambda v: tower_rows(v, [0])), BOTH), 'eager': (inside(lambda v: eager_kernel(v.model)), ONE)}
+    'tower': (inside(lambda v: tower_rows(v, [0])), BOTH),
+    'eager': (inside(lambda v: eager_kernel(v.model)), ONE)}
 
 
 @contextlib.contextmanager
@@ -166,8 +186,11 @@ def failing(vlm, layer, error, call):
 
 
 def fails_clean(vlm, run, calls=(0, -1)):
-    "Let a run fail at the first, a middle and the last layer, in its first pass and its last; the model and this process are as before"
-    plain, errors = vlm.ask(IMAGE, QUESTION, max_new_tokens=2), cycle((KeyboardInterrupt, RuntimeError))   # stock models hang hooks of their own at their first pass
+    """Let a run fail at the first, a middle and the last layer, in its first pass and its last; the model and
+    this process are as before"""
+    # stock models hang hooks of their own at their first pass
+    plain = vlm.ask(IMAGE, QUESTION, max_new_tokens=2)
+    errors = cycle((KeyboardInterrupt, RuntimeError))
     before = snapshot(vlm)
     assert_clean(before)
     for layer in sorted({vlm.layers[0], vlm.layers[len(vlm.layers)//2], vlm.layers[-1]}):
@@ -187,7 +210,8 @@ def assert_clean(found):
 
 def loose(found):
     "Without what every pass of the stock model sets anew"
-    return {k: {n: v for n, v in o.items() if n != 'rope_deltas'} if isinstance(k, tuple) and k[1] == 'own' else o for k, o in found.items()}
+    return {k: {n: v for n, v in o.items() if n != 'rope_deltas'} if isinstance(k, tuple) and k[1] == 'own'
+        else o for k, o in found.items()}
 
 
 @pytest.mark.case(42)
@@ -201,11 +225,13 @@ def test_blocks_leave_nothing(load, name):
 @pytest.mark.case(42)
 def test_memory_after_failures(load):
     "Tensors alive after twelve failed runs are those before; on a GPU also what the allocator holds"
-    vlm, held = load('llava'), torch.cuda.memory_allocated if torch.cuda.is_available() else int
+    vlm = load('llava')
+    held = torch.cuda.memory_allocated if torch.cuda.is_available() else int
     def fail():
         for name, call in (('all steps', 2), ('sharing', 2), ('editing', 2), ('grad_rows', 1)):
             for layer in (0, 3, 5):
-                with pytest.raises(KeyboardInterrupt), failing(vlm, layer, KeyboardInterrupt, call): BLOCKS[name][0](vlm)
+                with pytest.raises(KeyboardInterrupt), failing(vlm, layer, KeyboardInterrupt, call):
+                    BLOCKS[name][0](vlm)
     fail()
     before = tensor_bytes(), held()
     fail()
@@ -213,17 +239,23 @@ def test_memory_after_failures(load):
 
 
 TOUCHING = {'recording', 'model_lock', 'own_loose', 'applying', 'rows_live', 'mask_image_tokens',
-            'frozen', 'scaled_features', 'hooked', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
+            'frozen', 'scaled_features', 'hooked', 'watching', 'guided', 'tower_rows', 'layer_inputs',
+            'failing',
             'record_attention'}
-OTHERS = {'quiet_loading', 'limited', 'ready', 'undone', 'explained', 'open_store', 'cost'}   # loading, the words of an error, a store, a count
+# loading, the words of an error, a store, a count
+OTHERS = {'quiet_loading', 'limited', 'ready', 'undone', 'explained', 'open_store', 'cost'}
 
 
 @pytest.mark.case(42)
 def test_every_block_is_known():
-    "A new context manager that has to do with a model belongs in one of the two lists, and if it changes something, in the tests above"
-    functions = (o for p in Path(carve_nb.__file__).parent.rglob('*.py') for o in ast.walk(ast.parse(p.read_text(encoding='utf-8'))) if isinstance(o, ast.FunctionDef))
-    blocks = {o.name: ast.unparse(o) for o in functions for d in o.decorator_list if ast.unparse(d).rpartition('.')[2] == 'contextmanager'}
-    found = {n for n, text in blocks.items() if re.search(r'\b(vlm|model|config|layers?|requires_grad_|shared|own|self\.here)\b', text)}
+    """A new context manager that has to do with a model belongs in one of the two lists, and if it changes
+    something, in the tests above"""
+    functions = (o for p in Path(carve_nb.__file__).parent.rglob('*.py')
+        for o in ast.walk(ast.parse(p.read_text(encoding='utf-8'))) if isinstance(o, ast.FunctionDef))
+    blocks = {o.name: ast.unparse(o) for o in functions
+        for d in o.decorator_list if ast.unparse(d).rpartition('.')[2] == 'contextmanager'}
+    found = {n for n, text in blocks.items()
+        if re.search(r'\b(vlm|model|config|layers?|requires_grad_|shared|own|self\.here)\b', text)}
     assert found - TOUCHING - OTHERS == set() and TOUCHING - found == set()
 
 
@@ -241,12 +273,15 @@ def answers(): return [vlm.capture(image, ask, steps='all').attn.tolist(), str(v
 plain = answers()
 before = snapshot(vlm)
 '''
-LOOPS = [('capture', .3, 'while True: vlm.capture(image, ask, steps="all")'), ('method', .5, 'while True: Carve()(vlm, image, ask)'),
-         ('method again', .7, 'while True: Carve.official()(vlm, image, ask)'), ('session', .4, 'session = Session(vlm, image)\nwhile True: session.generate(session.prompt(ask))')]
+LOOPS = [('capture', .3, 'while True: vlm.capture(image, ask, steps="all")'),
+    ('method', .5, 'while True: Carve()(vlm, image, ask)'),
+         ('method again', .7, 'while True: Carve.official()(vlm, image, ask)'),
+         ('session', .4, 'session = Session(vlm, image)\nwhile True: session.generate(session.prompt(ask))')]
 
 
 def run_cell(client, code, interrupt=None):
-    "What a cell printed, and the name of its error; it is interrupted some time after it said that it has begun"
+    """What a cell printed, and the name of its error; it is interrupted some time after it said that it has
+    begun"""
     said, ended = [], {}
     def hear(m):
         if m['msg_type'] == 'stream': said.append(m['content']['text'])
@@ -265,14 +300,18 @@ def test_ctrl_c_in_a_notebook(folders, tmp_path, forked_kernels):
     left = []
     km, client = manager.start_new_kernel(kernel_name='python3', startup_timeout=120)
     try:
-        said, error, why = run_cell(client, SETUP.format(tests=str(Path(__file__).parents[1]), folder=str(folders('qwen2_5_vl')), image=str(tmp_path/'p.png')))
+        said, error, why = run_cell(client,
+            SETUP.format(tests=str(Path(__file__).parents[1]), folder=str(folders('qwen2_5_vl')),
+                image=str(tmp_path/'p.png')))
         assert error is None, why
         for name, wait, loop in LOOPS:
             timer = [threading.Timer(wait, km.interrupt_kernel)]
             said, error, why = run_cell(client, f'print("begun", flush=True)\n{loop}', timer)
-            # where IPython cannot format the frame that was interrupted, it prints Python's own traceback and sends no error
+            # where IPython cannot format the frame that was interrupted, it prints Python's own traceback and
+            # sends no error
             assert 'KeyboardInterrupt' in (error or said), (name, said, why)
-            said, error, why = run_cell(client, 'print(answers() == plain, differences(before, snapshot(vlm)))\nbefore = snapshot(vlm)')
+            said, error, why = run_cell(client,
+                'print(answers() == plain, differences(before, snapshot(vlm)))\nbefore = snapshot(vlm)')
             found = said.splitlines()[-1:]
             assert found and found[0].startswith('True '), (name, wait, said, why)
             if found != ['True {}']: left.append((name, wait, found))
@@ -285,8 +324,12 @@ def test_ctrl_c_in_a_notebook(folders, tmp_path, forked_kernels):
 @pytest.mark.case(42)
 @pytest.mark.soak
 def test_ctrl_c_at_random_moments(load, figure):
-    "Signals at random moments of short runs: the share that left anything behind. What remains are moments inside `contextlib` and `torch.no_grad` themselves"
-    vlm, rng, left, hits = load('qwen2_5_vl'), random.Random(0), [], 0
+    """Signals at random moments of short runs: the share that left anything behind. What remains are moments
+    inside `contextlib` and `torch.no_grad` themselves"""
+    vlm = load('qwen2_5_vl')
+    rng = random.Random(0)
+    left = []
+    hits = 0
     names = 'capture', 'all steps', 'ask', 'sharing', 'editing', 'grad_rows'
     took = {}
     for n in names:
@@ -295,7 +338,8 @@ def test_ctrl_c_at_random_moments(load, figure):
         BLOCKS[n][0](vlm)
         took[n] = time.perf_counter() - start
     vlm.ask(IMAGE, QUESTION, max_new_tokens=2)
-    before, was = snapshot(vlm), signal.signal(signal.SIGALRM, signal.default_int_handler)
+    before = snapshot(vlm)
+    was = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         for i in range(1000):
             name = names[i % len(names)]
@@ -322,13 +366,17 @@ def test_ctrl_c_at_random_moments(load, figure):
 @pytest.mark.case(43)
 @pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
 def test_threads_take_turns(load, name):
-    "Passes of two threads never overlap, whatever they call, and each gets what it would get alone; the model is as before"
+    """Passes of two threads never overlap, whatever they call, and each gets what it would get alone; the
+    model is as before"""
     vlm, inside, met = load(name), [], []
-    layers, pair = decoder_layers(vlm.model), [(IMAGE, QUESTION), (OTHER, 'Is it red?')]
+    layers = decoder_layers(vlm.model)
+    pair = [(IMAGE, QUESTION), (OTHER, 'Is it red?')]
     def work(image, question):
         r = Carve(max_new_tokens=2)(vlm, image, question)
-        live, plain = grad_rows(vlm, vlm.prompt(image, question), [1]), vlm.ask(image, question, max_new_tokens=2)
-        return np.hstack([r.saliency.values.ravel(), live.attn.detach().numpy().ravel(), r.answer.tokens, plain.tokens])
+        live = grad_rows(vlm, vlm.prompt(image, question), [1])
+        plain = vlm.ask(image, question, max_new_tokens=2)
+        return np.hstack([r.saliency.values.ravel(), live.attn.detach().numpy().ravel(), r.answer.tokens,
+            plain.tokens])
     alone, before = [work(*o) for o in pair], snapshot(vlm)
     def enter(module, args):
         inside.append(threading.get_ident())
@@ -336,7 +384,8 @@ def test_threads_take_turns(load, name):
     def leave(module, args, out): inside.remove(threading.get_ident())
     handles = [layers[0].register_forward_pre_hook(enter), layers[1].register_forward_hook(leave)]
     try:
-        with ThreadPoolExecutor(2) as pool: together = [*pool.map(lambda o: [work(*o) for _ in range(3)], pair)]
+        with ThreadPoolExecutor(2) as pool:
+            together = [*pool.map(lambda o: [work(*o) for _ in range(3)], pair)]
     finally:
         for handle in handles: handle.remove()
     assert {*met} == {1}

@@ -49,7 +49,8 @@ from recipes.tiny_models import HERE
 from . import hostile
 
 WORDS = 'What digit is on the red star?'
-LINUX = pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='`make pytest` on Linux runs it')
+LINUX = pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(),
+    reason='`make pytest` on Linux runs it')
 
 
 @pytest.fixture(scope='module')
@@ -68,7 +69,8 @@ def ways(data, folder, name='a.jpg'):
 def test_foreign_formats(kind, tmp_path, monkeypatch):
     "Refused by what they are, whatever they are called; not decoded, no program started"
     def never(*a, **kw): raise AssertionError('decoded or started')
-    for owner, name in ((ImageFile.ImageFile, 'load'), (EpsImagePlugin, 'Ghostscript'), (subprocess, 'Popen')):
+    for owner, name in ((ImageFile.ImageFile, 'load'), (EpsImagePlugin, 'Ghostscript'),
+            (subprocess, 'Popen')):
         monkeypatch.setattr(owner, name, never)
     data = hostile.FOREIGN[kind]()
     for way in [*ways(data, tmp_path, 'a.jpg'), *ways(data, tmp_path, f'a.{kind}')]:
@@ -146,8 +148,11 @@ def speckled(size):
 @pytest.mark.case(19)
 @pytest.mark.parametrize('preset', [Carve, Carve.official])
 def test_large(preset, vlm, monkeypatch):
-    "Above the raster (set low here): reduced for the model, boxes in original pixels, the crop cut from the original pixels"
-    size, seen, fill = (1200, 900), [], type(vlm.processor).__call__
+    """Above the raster (set low here): reduced for the model, boxes in original pixels, the crop cut from the
+    original pixels"""
+    size = (1200, 900)
+    seen = []
+    fill = type(vlm.processor).__call__
     img = speckled(size)
     img.paste(hostile.photo((600, 450)), (300, 200))
     method = preset(max_new_tokens=2, fill='none')
@@ -159,7 +164,9 @@ def test_large(preset, vlm, monkeypatch):
     monkeypatch.setattr(type(vlm.processor), '__call__', fill_in)
     r = method(vlm, img, WORDS)
     assert seen[0] == (400, 300) and all(w*h <= 120_000 for w, h in seen)
-    assert r.saliency.size == size and r.rows.spans[0].box == pytest.approx((0, 0, 1200, 900)) and r.image is img
+    assert r.saliency.size == size
+    assert r.rows.spans[0].box == pytest.approx((0, 0, 1200, 900))
+    assert r.image is img
     x0, y0, x1, y1 = r.crop.box
     assert 0 <= x0 < x1 <= 1200 and 0 <= y0 < y1 <= 900
     assert r.crop.image == img.crop(r.crop.box).resize(r.crop.image.size, Image.LANCZOS)
@@ -197,11 +204,16 @@ def test_large_memory(figure):
     "100 megapixels need no more above the image itself than 24 do"
     names = 'megapixels', 'opening', 'an ask', 'CARVE', 'CARVE (official)', 'complexity'
     small, large = (dict(zip(names, map(float, python('-c', LARGE, mp).split()))) for mp in (24, 100))
-    for k in names[1:]: figure(f'MB for {k} at {large["megapixels"]:.0f} (at {small["megapixels"]:.0f}) megapixels', [round(large[k]), round(small[k])])
+    for k in names[1:]:
+        figure(f'MB for {k} at {large["megapixels"]:.0f} (at {small["megapixels"]:.0f}) megapixels',
+            [round(large[k]), round(small[k])])
     assert large['an ask'] < 1.25*small['an ask'] + 20 and large['CARVE'] < 1.25*small['CARVE'] + 20
-    assert large['CARVE (official)'] < small['CARVE (official)'] + 7*(large['megapixels'] - small['megapixels'])  # its crop may be half of the image
+    # its crop may be half of the image
+    assert large['CARVE (official)'] < small['CARVE (official)'] + 7*(
+        large['megapixels'] - small['megapixels'])
     assert small['complexity'] < 600
-    assert large['complexity'] < small['complexity'] + 3*(large['megapixels'] - small['megapixels']) and large['opening'] < 9.5*large['megapixels']
+    assert large['complexity'] < small['complexity'] + 3*(large['megapixels'] - small['megapixels'])
+    assert large['opening'] < 9.5*large['megapixels']
 
 
 @pytest.mark.parametrize('kind', [Image.Image.copy, np.array])

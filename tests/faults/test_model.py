@@ -39,6 +39,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny import QUESTION, image
 from carve_nb.attention.edits import grad_rows
 from carve_nb.attention.masking import decoder_layers
 from carve_nb.attention.rows import AttentionRows
@@ -53,10 +54,9 @@ from carve_nb.models.families import FAMILIES, find_family
 from carve_nb.models.kernel import recording
 from carve_nb.models.prompts import place_images
 from carve_nb.runs.runner import RunConfig, SampleEvaluator
-from . import clean
-from .clean import count_passes, image
+from .clean import count_passes
 
-QUESTION, IMAGE = 'What animal is this?', image(80, 64)
+IMAGE = image(80, 64)
 pytestmark = pytest.mark.usefixtures('quiet_models')
 
 
@@ -83,7 +83,8 @@ def put(folder, name='config.json', **kw):
     (folder/name).write_text(json.dumps(d | kw))
 
 
-def put_text(folder, **kw): put(folder, text_config=json.loads((folder/'config.json').read_text())['text_config'] | kw)
+def put_text(folder, **kw):
+    put(folder, text_config=json.loads((folder/'config.json').read_text())['text_config'] | kw)
 
 
 class Trap:
@@ -136,29 +137,38 @@ def lost_shard(d):
     (d/'model-00002-of-00002.safetensors').unlink()
 
 
-UNREAD, PROCESSOR = 'No usable configuration', 'Tokenizer or image processor of .* cannot be loaded'
+UNREAD = 'No usable configuration'
+PROCESSOR = 'Tokenizer or image processor of .* cannot be loaded'
 WRONG = {     # what is done to a folder, and the sentence
     'nothing': (lambda d: [p.unlink() for p in d.iterdir()], 'holds no config.json'),
-    'pickle': (pickled, 'no safetensors weights. Pickled weights can run code.*Either use a safetensors revision.*or, if you trust the file'),
+    'pickle': (pickled,
+        'no safetensors weights. Pickled weights can run code.*Either use a safetensors revision.*or, if you trust the file'),
     'no weights': (lose('model.safetensors'), 'has no safetensors weights'),
-    'own classes': (lambda d: own_code(d, model_type='own'), 'code of its own. .*stock release of the model.*trust_remote_code=True'),
-    'own processor': (lambda d: own_code(d, ['processor_config.json', 'tokenizer_config.json'], processor_class='C', tokenizer_class='C'),
+    'own classes': (lambda d: own_code(d, model_type='own'),
+        'code of its own. .*stock release of the model.*trust_remote_code=True'),
+    'own processor': (lambda d: own_code(d, ['processor_config.json', 'tokenizer_config.json'],
+        processor_class='C', tokenizer_class='C'),
                       'code of its own. .*stock release of the model'),
     'cut': (cut, 'cannot be loaded .only safetensors are.*not fully covered'),
-    'pointer': (write('model.safetensors', 'version https://git-lfs.github.com/spec/v1\noid sha256:0\n'), 'cannot be loaded'),
+    'pointer': (write('model.safetensors', 'version https://git-lfs.github.com/spec/v1\noid sha256:0\n'),
+        'cannot be loaded'),
     'no tokenizer': (lose('tokenizer.json'), PROCESSOR),
     'no processor': (lose('processor_config.json'), PROCESSOR),
     'no template': (lose('chat_template.jinja'), 'template of .* is missing or broken'),
-    'broken template': (write('chat_template.jinja', '{% for %}'), 'chat template of .* is missing or broken'),
+    'broken template': (write('chat_template.jinja', '{% for %}'),
+        'chat template of .* is missing or broken'),
     'other template': (write('chat_template.jinja', '<image> hello'), 'leaves out the question'),
     'not JSON': (write('config.json', 'model: llava'), UNREAD),
     'a list': (write('config.json', '[]'), UNREAD),
     'no heads': (lambda d: put_text(d, num_attention_heads=0), UNREAD),
-    'more layers': (lambda d: put_text(d, num_hidden_layers=7), '9 tensors of .* are missing .*, such as .*layers.6.*would be random'),
-    'wider': (lambda d: put_text(d, intermediate_size=96), 'do not fit its configuration, such as .*would be random'),
+    'more layers': (lambda d: put_text(d, num_hidden_layers=7),
+        '9 tensors of .* are missing .*, such as .*layers.6.*would be random'),
+    'wider': (lambda d: put_text(d, intermediate_size=96),
+        'do not fit its configuration, such as .*would be random'),
     'lost shard': (lost_shard, 'No such file.*model-00002-of-00002.safetensors'),
     'broken index': (write('model.safetensors.index.json', '{"weight_map"'), 'cannot be loaded'),
-    'lost tensor': (weights(lambda w, k: w.pop(k)), '1 tensors of .* are missing .*, such as .*layers.1.self_attn.q_proj.weight')}
+    'lost tensor': (weights(lambda w, k: w.pop(k)),
+        '1 tensors of .* are missing .*, such as .*layers.1.self_attn.q_proj.weight')}
 
 
 @pytest.mark.case(29)
@@ -178,7 +188,8 @@ def test_wrong_folder(folders, tmp_path, name):
 def test_odd_folders_that_load(folders, tmp_path):
     "Shards load; own code beside a stock class is not run; tensors too many are told"
     for name, change, told in (('shards', shards, None), ('own', own_code, None),
-            ('surplus', lambda d: put_text(d, num_hidden_layers=5), 'tensors of .* are not used, such as .*layers.5')):
+            ('surplus', lambda d: put_text(d, num_hidden_layers=5),
+                'tensors of .* are not used, such as .*layers.5')):
         shutil.copytree(folders('llava'), tmp_path/name)
         change(tmp_path/name)
         with warnings.catch_warnings(record=True) as seen:
@@ -186,14 +197,16 @@ def test_odd_folders_that_load(folders, tmp_path):
             vlm = VLM.from_pretrained(tmp_path/name)
         assert bool(told) == any(told and re.search(told, str(w.message)) for w in seen)
         assert vlm.ask(IMAGE, QUESTION, max_new_tokens=1).tokens and not (tmp_path/name/'ran').exists()
-    with pytest.raises(CarveError, match='neither a folder nor a Hub id'): VLM.from_pretrained(tmp_path/'nowhere')
+    with pytest.raises(CarveError, match='neither a folder nor a Hub id'):
+        VLM.from_pretrained(tmp_path/'nowhere')
     with pytest.raises(CarveError, match='neither a folder nor a Hub id'):
         VLM.from_pretrained(tmp_path/'own'/'config.json')
 
 
 @pytest.mark.case(29)
 def test_pickle_beside_weights(folders, tmp_path):
-    "Weights of another name beside a pickle: no keyword of the loader opens it, or turns a check off, and none reaches the stock loader"
+    """Weights of another name beside a pickle: no keyword of the loader opens it, or turns a check off, and
+    none reaches the stock loader"""
     folder = tmp_path/'model'
     shutil.copytree(folders('llava'), folder)
     (folder/'model.safetensors').rename(folder/'decoy.safetensors')
@@ -219,12 +232,15 @@ SEEN_IN = 'llava', 'qwen2_5_vl', 'internvl', 'idefics3', 'gemma3'
 def test_span_not_found(load, name):
     "No image token, one too few, a second image's: never a default span"
     vlm = load(name)
-    prompt, token = vlm.prompt(IMAGE, QUESTION), vlm.model.config.image_token_id
+    prompt = vlm.prompt(IMAGE, QUESTION)
+    token = vlm.model.config.image_token_id
     ids = prompt.inputs['input_ids'][0]
     at = (ids == token).nonzero()[:, 0]
     other = 1 if token != 1 else 2
-    for changed in (ids.index_fill(0, at, other), ids.index_fill(0, at[:1], other), torch.cat([ids, ids[at]])):
-        with pytest.raises(CarveError, match=rf'The prompt has {int((changed == token).sum())} image tokens, .* they take \[{len(at)}\]'):
+    for changed in (ids.index_fill(0, at, other), ids.index_fill(0, at[:1], other),
+            torch.cat([ids, ids[at]])):
+        with pytest.raises(CarveError,
+                match=rf'The prompt has {int((changed == token).sum())} image tokens, .* they take \[{len(at)}\]'):
             place_images(changed, vlm.model.config, prompt.parts)
 
 
@@ -232,18 +248,24 @@ def test_span_not_found(load, name):
 
 @pytest.mark.case(32)
 def test_layers_that_do_not_exist(load):
-    "Refused before any pass, by whatever takes layers, with the depth and with parts of it as the other way to say it"
+    """Refused before any pass, by whatever takes layers, with the depth and with parts of it as the other way
+    to say it"""
     vlm, layers = load('llava'), [4, 25]
     with count_passes(vlm) as seen:
-        for ask in (lambda: Carve(layers=layers)(vlm, IMAGE, QUESTION), lambda: vlm.capture(IMAGE, QUESTION, layers=layers),
-                lambda: recording(vlm.model, layers).__enter__(), lambda: grad_rows(vlm, vlm.prompt(IMAGE, QUESTION), layers)):
-            with pytest.raises((CarveError, CaptureError), match=r'\[25\] do not exist: the .* 6.* 0 to 5.*such as layers='): ask()
+        for ask in (lambda: Carve(layers=layers)(vlm, IMAGE, QUESTION),
+                lambda: vlm.capture(IMAGE, QUESTION, layers=layers),
+                lambda: recording(vlm.model, layers).__enter__(),
+                lambda: grad_rows(vlm, vlm.prompt(IMAGE, QUESTION), layers)):
+            with pytest.raises((CarveError, CaptureError),
+                    match=r'\[25\] do not exist: the .* 6.* 0 to 5.*such as layers='):
+                ask()
     assert seen == []
 
 
 @pytest.mark.case(34)
 def test_hybrid_layers(load):
-    "Layers of linear attention in the range are left out by name, with a notice, and in the notes of a result; asked for alone they are an error"
+    """Layers of linear attention in the range are left out by name, with a notice, and in the notes of a
+    result; asked for alone they are an error"""
     vlm = load('qwen3_5')
     assert vlm.layers == [1, 3, 5]
     with pytest.warns(UserWarning,
@@ -252,7 +274,8 @@ def test_hybrid_layers(load):
     with pytest.warns(UserWarning, match='linear_attention'):
         r = Carve(layers=(.4, .9), max_new_tokens=2)(vlm, IMAGE, QUESTION)
     assert 'no attention to read in layers [2, 4]: left out' in r.notes
-    with pytest.raises((CaptureError, CarveError), match=r'compute no attention to the images; \[1, 3, 5\] do'):
+    with pytest.raises((CaptureError, CarveError),
+            match=r'compute no attention to the images; \[1, 3, 5\] do'):
         vlm.capture(IMAGE, QUESTION, layers=[2, 4])
     with warnings.catch_warnings():
         warnings.simplefilter('error')
@@ -276,7 +299,8 @@ HINT = 'Load the model in bfloat16 or float32'
 
 @pytest.mark.case(35)
 def test_overflow(folders):
-    "float16 that overflows is found out by captures, answers and methods, with what to do; float32 and bfloat16 go on"
+    """float16 that overflows is found out by captures, answers and methods, with what to do; float32 and
+    bfloat16 go on"""
     vlm = overflowing(folders)
     assert vlm.capture(IMAGE, QUESTION).attn.isfinite().all()
     assert np.isfinite(vlm.ask(IMAGE, QUESTION, max_new_tokens=2).logprob)
@@ -288,14 +312,17 @@ def test_overflow(folders):
         with pytest.raises((CaptureError, CarveError), match=f'torch.float16. {HINT}'): f()
 
 
-HEADS = ('not JSON', '[]', '{}', '{"spans": 3, "answer": null}', '{"spans": [{"tokens": [1]}], "answer": null}',
-    '{"spans": [], "answer": null, "layers": [2, 3], "tokens": [], "surprise": 1}')     # of a file, which are none of ours
+HEADS = ('not JSON', '[]', '{}', '{"spans": 3, "answer": null}',
+    '{"spans": [{"tokens": [1]}], "answer": null}',
+    # of a file, which are none of ours
+    '{"spans": [], "answer": null, "layers": [2, 3], "tokens": [], "surprise": 1}')
 
 
 @pytest.mark.case(35)
 def test_saved_rows_damaged(tiny, tmp_path):
     "Cut at any length, another file, other words in the header: an error that says so"
-    path, rows = tmp_path/'rows.safetensors', tiny.capture(image(448, 448), 'Is there a red circle?', layers=[2, 3])
+    path = tmp_path/'rows.safetensors'
+    rows = tiny.capture(image(448, 448), 'Is there a red circle?', layers=[2, 3])
     rows.save(path)
     raw = path.read_bytes()
     damaged = [raw[:n] for n in (0, 1, 7, 8, 9, *np.random.default_rng(0).integers(10, len(raw), 20))]
@@ -311,10 +338,13 @@ def test_saved_rows_damaged(tiny, tmp_path):
 
 @pytest.mark.case(36)
 def test_contrast_borders():
-    "λ above 0 is demanded, by the formula and by the method; attention that is none is refused (that all else is finite: a property)"
+    """λ above 0 is demanded, by the formula and by the method; attention that is none is refused (that all
+    else is finite: a property)"""
     for lam in (0, -1e-8, float('nan'), float('inf'), torch.tensor([1., 0.])):
-        with pytest.raises(CarveError, match='lam must be > 0 and finite.*1e-8'): contrast([.1, .2], [.3, .1], lam)
-    for bad, why in (torch.nan, 'NaN or Inf; run the model in bfloat16 or float32'), (-1e-3, 'negative values'):
+        with pytest.raises(CarveError, match='lam must be > 0 and finite.*1e-8'):
+            contrast([.1, .2], [.3, .1], lam)
+    for bad, why in ((torch.nan, 'NaN or Inf; run the model in bfloat16 or float32'),
+            (-1e-3, 'negative values')):
         for pair in ([.1, bad], [.1, .1]), ([.1, .1], [bad, .1]):
             with pytest.raises(CarveError, match=why): contrast(*pair)
     with pytest.raises(CarveError, match='lam=0: use a number, above 0'): Carve(lam=0)
@@ -323,54 +353,70 @@ def test_contrast_borders():
 @pytest.fixture(scope='module')
 def captures(tiny):
     "Two captures whose rows are replaced, and an image"
-    image = clean.image(448, 448)
-    a, b = Carve(layers=[2, 3]).capture_both(Session(tiny, image), 'Is there a red circle?')
+    shown = image(448, 448)
+    a, b = Carve(layers=[2, 3]).capture_both(Session(tiny, shown), 'Is there a red circle?')
     def fake(q, g):
         made = [replace(r, attn=m.expand(2, len(r.layers), r.attn.shape[2], len(m)).clone(), question=None,
             meta=r.meta | dict(steps='all')) for r, m in ((a, q), (b, g))]
-        return image, 'Is there a red circle?', *made
+        return shown, 'Is there a red circle?', *made
     return fake, a.spans[0].grid
 
 
 @pytest.mark.case(37)
-@pytest.mark.parametrize('preset', [Carve(), Carve.paper(), Carve.official(), Carve(normalize=True)], ids=lambda c: c.name)
+@pytest.mark.parametrize('preset', [Carve(), Carve.paper(), Carve.official(), Carve(normalize=True)],
+    ids=lambda c: c.name)
 def test_equal_and_single(captures, preset):
-    "All attention equal, or nothing: the whole image. All on one token: that patch. No division by zero, no empty mask"
+    """All attention equal, or nothing: the whole image. All on one token: that patch. No division by zero, no
+    empty mask"""
     (fake, (gh, gw)), preset = captures, replace(preset, layers=[2, 3])
-    flat, none, dot = torch.full((gh*gw,), 1/(gh*gw)), torch.zeros(gh*gw), torch.eye(gh*gw)[gh*gw//2 + gw//3]
+    flat = torch.full((gh*gw,), 1/(gh*gw))
+    none = torch.zeros(gh*gw)
+    dot = torch.eye(gh*gw)[gh*gw//2 + gw//3]
     for q, g in ((flat, flat), (flat, 3*flat), (none, none), (none, flat)):
         r = preset.from_rows(*fake(q, g))
-        assert r.notes[0].startswith('no signal') and r.crop.image is r.image and np.isfinite(r.saliency.values).all()
+        assert r.notes[0].startswith('no signal')
+        assert r.crop.image is r.image
+        assert np.isfinite(r.saliency.values).all()
     r = preset.from_rows(*fake(dot, flat))
     (x, y), (x0, y0, x1, y1) = r.saliency.peak(), r.crop.box
-    assert r.saliency.values.argmax() == dot.argmax() and x0 <= x < x1 and y0 <= y < y1 and min(r.crop.image.size) > 1
+    assert r.saliency.values.argmax() == dot.argmax()
+    assert x0 <= x < x1
+    assert y0 <= y < y1
+    assert min(r.crop.image.size) > 1
     odd = preset.from_rows(*fake(flat, dot))
-    assert np.isfinite(odd.saliency.values).all() and (odd.regions or odd.notes) and min(odd.crop.image.size) > 1
+    assert np.isfinite(odd.saliency.values).all()
+    assert odd.regions or odd.notes
+    assert min(odd.crop.image.size) > 1
 
 
 @pytest.mark.case(38)
 def test_p_and_k(tiny):
     "p = 1 is the image bit for bit, and the plain answer"
-    image = clean.image(120, 90)
-    r = Carve.official(p=1., layers=[2, 3], max_new_tokens=2)(tiny, image, 'Is there a red circle?')
-    assert r.crop.image is r.image and r.image.tobytes() == image.tobytes() and not r.crop.masked
+    shown = image(120, 90)
+    r = Carve.official(p=1., layers=[2, 3], max_new_tokens=2)(tiny, shown, 'Is there a red circle?')
+    assert r.crop.image is r.image and r.image.tobytes() == shown.tobytes() and not r.crop.masked
     assert r.answer.tokens == r.plain_answer.tokens and r.calls == 2
 
 
 @pytest.mark.case(40)
 def test_different_lengths(captures, tiny):
-    "Steps as far as both go, either way round, with a note where the question's are more; both counts in a run's line"
+    """Steps as far as both go, either way round, with a note where the question's are more; both counts in a
+    run's line"""
     fake, (gh, gw) = captures
     image, question, a, b = fake(*torch.rand(2, gh*gw, generator=torch.Generator().manual_seed(0)))
     long = replace(a, attn=torch.cat([a.attn, a.attn*2, a.attn*3])[:5])
-    last, every = Carve.paper(layers=[2, 3]), Carve.official(layers=[2, 3])
+    last = Carve.paper(layers=[2, 3])
+    every = Carve.official(layers=[2, 3])
     for method in (last, every):
-        paired, turned = method.from_rows(image, question, long, b), method.from_rows(image, question, b, long)
-        assert paired.steps == (5, 2) and '2 of 5 steps are paired: the description has no more' in paired.notes
+        paired = method.from_rows(image, question, long, b)
+        turned = method.from_rows(image, question, b, long)
+        assert paired.steps == (5, 2)
+        assert '2 of 5 steps are paired: the description has no more' in paired.notes
         assert turned.steps == (2, 5) and not any('paired' in note for note in turned.notes)
     cut = last.from_rows(image, question, a, b)
     assert (last.from_rows(image, question, long, b).saliency.values == cut.saliency.values).all()
-    evaluator, session = SampleEvaluator(tiny, RunConfig(())), Session(tiny, image)
+    evaluator = SampleEvaluator(tiny, RunConfig(()))
+    session = Session(tiny, image)
     record = Record('a', image, 'What is in the picture?', 'x')
     r = every.answer(session, record.question)
     assert r.steps == (len(r.plain_answer.tokens), len(r.instruction_rows.attn)) and r.steps[1] <= r.steps[0]

@@ -47,7 +47,8 @@ from carve_nb.runs.store import Run, RunStore
 from carve_nb.studies.checkup import Checkup, recommend
 
 BAD = '<script>alert(1)</script><img src=x onerror=alert(2)></textarea></style></div>"\'><svg onload=alert(3)> ![a](http://host.test/a.png) ![d\\\\](http://host.test/d.png) [b](javascript:alert(4)) $\\href{javascript:alert(5)}{c}$'
-SAFE = {'div', 'figure', 'figcaption', 'sub', 'br', 'strong', 'b', 'img', 'table', 'tr', 'td', 'th', 'p', 'style', 'a',
+SAFE = {'div', 'figure', 'figcaption', 'sub', 'br', 'strong', 'b', 'img', 'table', 'tr', 'td', 'th', 'p',
+    'style', 'a',
     'thead', 'tbody', 'h1', 'h2', 'ul', 'li', 'code', 'em', 'pre'}
 
 
@@ -74,7 +75,8 @@ def wrong_in(page):
 
 
 def test_the_check_sees_faults():
-    for bad in ('<script>x</script>', '<img src=x>', '<img src="data:image/png;base64,AA" onerror=x>', '<b onclick=x>',
+    for bad in ('<script>x</script>', '<img src=x>', '<img src="data:image/png;base64,AA" onerror=x>',
+            '<b onclick=x>',
             '<a href="javascript:x">', '<svg onload=x>'):
         assert wrong_in(bad), bad
     assert not wrong_in('<b>&lt;script&gt;</b><img alt="&lt;b&gt;" src="data:image/png;base64,AA">')
@@ -88,7 +90,8 @@ def package_modules():
         if n != 'carve_nb.runs.lmms_eval']   # that one needs lmms-eval, and shows nothing
 
 
-TEXTS = ('_repr_html_', '_repr_markdown_', '_repr_mimebundle_', '_repr_svg_', '_repr_javascript_', '_repr_latex_',
+TEXTS = ('_repr_html_', '_repr_markdown_', '_repr_mimebundle_', '_repr_svg_', '_repr_javascript_',
+    '_repr_latex_',
     '_repr_json_', '_ipython_display_')
 
 
@@ -101,8 +104,10 @@ def showing_classes():
 
 def a_report():
     "A run of two methods with hostile words in each field, and one line that failed"
-    lines = [dict(id=f'{i}{BAD}', at=i, method=method, status='ok', kind=BAD, answer=BAD, truth=BAD, score=float(i % 2),
-                  confidence=.5, plain_answer=BAD, hit=None, pointing=None, iou=None, box=[0, 0, 4, 4], calls=1,
+    lines = [dict(id=f'{i}{BAD}', at=i, method=method, status='ok', kind=BAD, answer=BAD, truth=BAD,
+        score=float(i % 2),
+                  confidence=.5, plain_answer=BAD, hit=None, pointing=None, iou=None, box=[0, 0, 4, 4],
+                  calls=1,
                   seconds=.5, notes=[BAD], key='k') for method in ('none', 'b') for i in range(4)]
     failed = dict(id=f'4{BAD}', at=4, method='b', status='oom', kind=BAD, why=BAD)
     protocol = dict(
@@ -136,8 +141,8 @@ def an_explorer(vlm):
     ex.open_image(Image.effect_noise((96, 96), 60).convert('RGB'), BAD)
     ex.question.value = BAD
     r = Lookup()(vlm, ex.session.image, 'What digit is it?')
-    rows, answer = (dataclasses.replace(r.rows, question_tokens=[BAD]*len(r.rows.question_tokens)),
-        dataclasses.replace(r.answer, text=BAD))
+    rows = dataclasses.replace(r.rows, question_tokens=[BAD]*len(r.rows.question_tokens))
+    answer = dataclasses.replace(r.answer, text=BAD)
     ex.keep(dataclasses.replace(r, question=BAD, notes=[BAD], answer=answer, plain_answer=answer, rows=rows),
         ex.dials.method)
     return ex
@@ -151,7 +156,8 @@ def a_prompt(question=BAD):
     "A prompt of a tiny vocabulary, and then hostile words in it"
     from carve_nb.models.image_tokens import ImageSpan
     image = Image.effect_noise((64, 64), 60).convert('RGB')
-    return Prompt({}, [ImageSpan(torch.arange(1, 17), (4, 4), (0., 0., 64., 64.))], [17, 18], question, [image],
+    return Prompt({}, [ImageSpan(torch.arange(1, 17), (4, 4), (0., 0., 64., 64.))], [17, 18], question,
+        [image],
         [question]*20, question)
 
 
@@ -179,7 +185,8 @@ MAKERS = {
     Prompt: lambda vlm: a_prompt(), AttentionRows: lambda vlm: some_rows(), Scene: lambda vlm: a_scene(),
     MethodTable: lambda vlm: a_table(), Explorer: an_explorer, Run: lambda vlm: a_report(),
     Checkup: lambda vlm: a_checkup(),
-    Saliency: lambda vlm: a_result().saliency, Crop: lambda vlm: a_result().crop, Result: lambda vlm: a_result(),
+    Saliency: lambda vlm: a_result().saliency, Crop: lambda vlm: a_result().crop,
+    Result: lambda vlm: a_result(),
     Record: lambda vlm: Record(BAD, None, BAD, [BAD], kind=BAD),
     DataSet: lambda vlm: DataSet(BAD, [Record(BAD, None, BAD, [BAD], kind=BAD)], BAD, about={BAD: BAD}),
     ModelProfile: lambda vlm: ModelProfile(
@@ -211,13 +218,15 @@ def test_objects_in_a_notebook(vlm):
     "Images with words for those who do not see them, a caption, little weight, and a short plain text"
     scene = make_scene(7)
     question = scene.question('digit').question
-    r, captions = carve_nb.Carve()(vlm, scene.image, question), {}
+    r = carve_nb.Carve()(vlm, scene.image, question)
+    captions = {}
     for o in (scene, vlm.prompt(scene.image, question), r.rows, r, r.saliency, r.crop):
         page = o._repr_html_()
         alts = re.findall(r'<img alt="([^"]*)"', page)
         assert alts and all(len(a) > 8 for a in alts) and len(page) < 60_000 and len(repr(o)) < 400
         captions[type(o)] = html.unescape(re.search('<figcaption>(.*?)</figcaption>', page, re.S)[1])
-    for kind, words in (Prompt, question), (Result, question), (Result, 'Baseline: '), (Saliency, 'peak at'), (Crop, str(r.crop.box)):
+    for kind, words in ((Prompt, question), (Result, question), (Result, 'Baseline: '), (Saliency, 'peak at'),
+            (Crop, str(r.crop.box))):
         assert words in captions[kind]
 
 
@@ -257,11 +266,13 @@ IDS = '../../x', 'a/b:c', '..\\..\\y', '/etc/z', 'CON', '.hidden', 'a\tb', '<b>'
 @pytest.mark.case(58)
 def test_ids_are_no_paths(vlm, tmp_path):
     "Files of a run have our names; nothing is written outside of its folder"
-    out, image = tmp_path/'one'/'two'/'run', png_bytes(Image.new('RGB', (64, 64), 'red'))
+    out = tmp_path/'one'/'two'/'run'
+    image = png_bytes(Image.new('RGB', (64, 64), 'red'))
     data = DataSet('../../name', [Record(i, image, 'What color is it?', ['red']) for i in IDS])
     run_eval(data, vlm, methods='none', out=out, progress=False)
     files = {p for p in tmp_path.rglob('*') if p.is_file()}
-    assert (all(p.parent == out for p in files) and {p.name for p in files} <= {'protocol.json', 'records.jsonl',
+    assert (all(p.parent == out for p in files)
+        and {p.name for p in files} <= {'protocol.json', 'records.jsonl',
         'records.lock'}), files
     assert [json.loads(l)['id'] for l in (out/'records.jsonl').read_text().splitlines()] == [*IDS]
 
@@ -273,7 +284,8 @@ class Shell:
 
 @pytest.mark.case(59)
 def test_cell_run_again(vlm, monkeypatch):
-    "A cell that shows the explorer, run again and again: widgets, comms, observers, hooks, threads and figures as after the first runs"
+    """A cell that shows the explorer, run again and again: widgets, comms, observers, hooks, threads and
+    figures as after the first runs"""
     import comm
     import IPython
     import IPython.display
@@ -289,7 +301,8 @@ def test_cell_run_again(vlm, monkeypatch):
         ex._ipython_display_()
         observers = [f for x in ex.widgets() for kinds in x._trait_notifiers.values() for f in kinds.values()]
         hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in vlm.model.modules()]
-        return [len(w.widget._instances), len(comm.get_comm_manager().comms), sum(map(len, observers)), sum(hooks),
+        return [len(w.widget._instances), len(comm.get_comm_manager().comms), sum(map(len, observers)),
+            sum(hooks),
             threading.active_count(), len(pyplot.get_fignums()), len(SHOWN)]
     show()
     first = show(True)
@@ -305,7 +318,8 @@ def rendered(markdown):
     return mistune.create_markdown(escape=False, plugins=['table', 'strikethrough', 'url'])(markdown)
 
 
-def stored_outputs(nb): return [o for c in nb['cells'] if c['cell_type'] == 'code' for o in c.get('outputs', [])]
+def stored_outputs(nb):
+    return [o for c in nb['cells'] if c['cell_type'] == 'code' for o in c.get('outputs', [])]
 
 
 def unreadable(output):
@@ -319,15 +333,18 @@ def unreadable(output):
             + rendered(joined.get('text/markdown', '')), re.I):
         return 'HTML with a script'
     if 'image/png' in data:
-        return '' if np.asarray(Image.open(io.BytesIO(base64.b64decode(joined['image/png'])))).size else 'an empty image'
+        return ('' if np.asarray(Image.open(io.BytesIO(base64.b64decode(joined['image/png'])))).size
+            else 'an empty image')
     return '' if any(joined.get(k, '').strip() for k in ('text/plain', 'text/markdown', 'text/html',
         'image/svg+xml')) else 'nothing to read'
 
 
 @pytest.mark.case(60)
 def test_stored_notebooks_need_no_script():
-    paths = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if not any(o[0] in '._' for o in p.relative_to(ROOT).parts))
-    found = {p.name: [u for o in stored_outputs(json.loads(p.read_text(encoding='utf-8'))) if (u := unreadable(o))]
+    paths = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb')
+        if not any(o[0] in '._' for o in p.relative_to(ROOT).parts))
+    found = {p.name: [u for o in stored_outputs(json.loads(p.read_text(encoding='utf-8')))
+        if (u := unreadable(o))]
         for p in paths}
     assert len(paths) > 60 and {k: v for k, v in found.items() if v} == {}
     assert unreadable(dict(output_type='display_data', data={'application/vnd.jupyter.widget-view+json': {},

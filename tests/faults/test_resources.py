@@ -37,7 +37,8 @@ ERRORS = [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB
 
 @contextmanager
 def no_memory(vlm, when, error=ERRORS[0]):
-    "Let forward passes of the decoder fail: those for which `when(number, tokens of its prompt so far)` holds"
+    """Let forward passes of the decoder fail: those for which `when(number, tokens of its prompt so far)`
+    holds"""
     seen = []
     def begin(module, args, kw):
         cache = find_cache(kw.values())
@@ -63,8 +64,10 @@ def sample(passes, name):
 @pytest.mark.case(44, 45)
 @pytest.mark.parametrize('name', ['none', 'carve', 'official', 'rel-att', 'vcd'])
 def test_no_memory(load, asked, name):
-    "Memory runs out in any one pass, whatever the error is called: an error that says what helps; nothing is left behind"
-    vlm, method = load('llava'), make_method(name, max_new_tokens=2)
+    """Memory runs out in any one pass, whatever the error is called: an error that says what helps; nothing
+    is left behind"""
+    vlm = load('llava')
+    method = make_method(name, max_new_tokens=2)
     with no_memory(vlm, lambda i, n: False) as passes: whole = method(vlm, *asked)
     before = traces(vlm)
     for at in sample(passes, name):
@@ -76,17 +79,22 @@ def test_no_memory(load, asked, name):
 
 @pytest.mark.case(44, 45)
 def test_no_memory_in_a_run(load, tmp_path):
-    "A capture that does not fit, a second question that does not fit, and one that does: statuses, and the run goes on"
-    vlm, images = load('qwen2_5_vl'), [(56, 56), (224, 224), (144, 144)]
+    """A capture that does not fit, a second question that does not fit, and one that does: statuses, and the
+    run goes on"""
+    vlm = load('qwen2_5_vl')
+    images = [(56, 56), (224, 224), (144, 144)]
     data = load_benchmark('scenes', 3)
-    data = replace(data, records=[replace(r, image=r.open().resize(size), boxes=None) for r, size in zip(data, images)])
+    data = replace(data, records=[replace(r, image=r.open().resize(size), boxes=None)
+        for r, size in zip(data, images)])
     n, m = (len(vlm.prompt(data[i].image, data[i].question, data.suffix)) for i in (1, 2))
     with no_memory(vlm, lambda i, tokens: tokens > (n + m)//2 or tokens > m + 20):
         found = run_eval(data, vlm, 'none,carve', out=tmp_path/'R', max_new_tokens=2, progress=False).records
     by = {(line['at'], line['method']): line['status'] for line in found}
-    assert [by[at, k] for at in range(3) for k in ('none', 'carve')] == ['ok', 'ok', 'oom', 'oom', 'ok', 'oom']
+    assert [by[at, k] for at in range(3) for k in ('none', 'carve')] == ['ok', 'ok', 'oom', 'oom', 'ok',
+        'oom']
     for line in found:
-        if line['status'] == 'oom': assert 'memory ran out' in line['why'] and not {'answer', 'score'} & {*line}
+        if line['status'] == 'oom':
+            assert 'memory ran out' in line['why'] and not {'answer', 'score'} & {*line}
     assert ': oom: ' in markdown(write_report(tmp_path/'R')[0])
 
 
@@ -214,36 +222,43 @@ def child(words, **more):
 @pytest.mark.case(44, 45)
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='`make pytest` on Linux runs it')
 def test_address_space(folders):
-    "A real limit: an error or the plain answer while too little is there, the answer again when there is enough; a run goes on"
+    """A real limit: an error or the plain answer while too little is there, the answer again when there is
+    enough; a run goes on"""
     strict = dict.fromkeys(('MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_'),
-        '65536') | dict(MALLOC_ARENA_MAX='1')   # the allocator keeps no room of its own, which would lie behind the limit
+        # the allocator keeps no room of its own, which would lie behind the limit
+        '65536') | dict(MALLOC_ARENA_MAX='1')
     said = child([sys.executable, '-c', SPACE, folders('qwen2_5_vl')], **strict)
     *found, free = said['found']
     assert free['status'] == 'ok' and found[0]['status'] != 'ok', said
     for end in found:
-        if end['status'] == 'ok': assert (end['answer'], end['plain_answer']) == (free['answer'], free['plain_answer'])
+        if end['status'] == 'ok':
+            assert (end['answer'], end['plain_answer']) == (free['answer'], free['plain_answer'])
     assert 'oom' in said['lines'][0] and said['lines'][1] == ['ok', 'ok'], said
 
 
 @pytest.mark.case(46)
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='`make pytest` on Linux runs it')
 def test_full_disk(folders, tmp_path):
-    "Runs stop and go on, and nothing that is written through us is left half-written: on a file system of 256 kB that only a process of its own sees, or else under a limit on the size of files"
+    """Runs stop and go on, and nothing that is written through us is left half-written: on a file system of
+    256 kB that only a process of its own sees, or else under a limit on the size of files"""
     (disk := tmp_path/'disk').mkdir()
     own = ['unshare', '-rm', 'sh', '-c', MOUNT, 'sh', disk]
     try: mode = 'disk' if subprocess.run([*own, 'true'], capture_output=True).returncode == 0 else 'limit'
     except FileNotFoundError: mode = 'limit'
     mode = os.environ.get('CARVE_DISK', mode)
-    said = child([*(own if mode == 'disk' else ()), sys.executable, '-c', DISK, folders('llava'), disk, mode, tmp_path])
+    said = child([*(own if mode == 'disk' else ()), sys.executable, '-c', DISK, folders('llava'), disk, mode,
+        tmp_path])
     why = 'No space left on device' if said['mode'] == 'disk' else 'File too large|No space left'
     assert said['start'][0] == 1 and re.search(why, said['start'][1]), said['start']
-    assert re.search(f'({why}).*Make room, or put the file back, and the same command goes on', said['run']), said
+    assert re.search(f'({why}).*Make room, or put the file back, and the same command goes on',
+        said['run']), said
     n, whole, names = said['half']
     assert (0 < n < 16 and whole and {'protocol.json', 'records.jsonl', 'records.lock'} <= {*names}
         and not [k for k in names if k.endswith('.new')]), said['half']
     assert said['same'] and said['kept'] and said['left'] == [] and said['rows'] != 'loaded', said
     for k in 'report', 'map', 'ask', 'json':
-        assert said[k][0] == (2 if k in ('map', 'ask', 'json') else 1) and re.search(why, said[k][1]) and 'Traceback' not in said[k][1], (k, said[k])
+        assert (said[k][0] == (2 if k in ('map', 'ask', 'json') else 1) and re.search(why, said[k][1])
+            and 'Traceback' not in said[k][1]), (k, said[k])
     assert said['finished'] == [0, 0]
 
 
@@ -251,7 +266,8 @@ def test_full_disk(folders, tmp_path):
 def test_devices_that_are_not_there(folders, monkeypatch):
     "Refused by name, before any weights are read"
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    monkeypatch.setattr('carve_nb.models.loading.load_weights', lambda *args, **kw: pytest.fail('weights were read'))
+    monkeypatch.setattr('carve_nb.models.loading.load_weights',
+        lambda *args, **kw: pytest.fail('weights were read'))
     missing = [name for name in ('mps', 'xpu') if not getattr(torch, name).is_available()]
     for name in [*missing, 'nonsense', *['cuda', 'cuda:99']*(not torch.version.cuda)]:
         for ask in (lambda: pick_device(name), lambda: VLM.from_pretrained(folders('llava'), device=name)):
@@ -264,14 +280,18 @@ def test_one_gpu_too_few(folders, monkeypatch):
     honest = torch.empty
     def empty(*args, device=None, **kw):
         if str(device) == 'cuda:99':
-            raise RuntimeError('CUDA error: invalid device ordinal\nCUDA kernel errors might be asynchronously reported')
+            raise RuntimeError(
+                'CUDA error: invalid device ordinal\nCUDA kernel errors might be asynchronously reported')
         return honest(*args, **kw) if str(device).startswith('cuda') else honest(*args, device=device, **kw)
     for name, value in (('cuda.is_available', True), ('cuda.device_count', 1)):
         monkeypatch.setattr(f'torch.{name}', lambda value=value: value)
     monkeypatch.setattr(torch, 'empty', empty)
-    monkeypatch.setattr('carve_nb.models.loading.load_weights', lambda *args, **kw: pytest.fail('weights were read'))
-    for ask in (lambda: pick_device('cuda:99'), lambda: VLM.from_pretrained(folders('llava'), device='cuda:99')):
-        with pytest.raises(CarveError, match="'cuda:99' cannot be used here: CUDA error: invalid device ordinal$"):
+    monkeypatch.setattr('carve_nb.models.loading.load_weights',
+        lambda *args, **kw: pytest.fail('weights were read'))
+    for ask in (lambda: pick_device('cuda:99'),
+            lambda: VLM.from_pretrained(folders('llava'), device='cuda:99')):
+        with pytest.raises(CarveError,
+                match="'cuda:99' cannot be used here: CUDA error: invalid device ordinal$"):
             ask()
 
 

@@ -55,7 +55,8 @@ def scenes(n, side=112):
 
 def go(out, vlm, methods='none,carve', n=4, spec=None, progress=False, **kw):
     "A small run; its lines"
-    run_eval(spec or scenes(n), vlm, methods, None, out, progress=progress, **dict(dict(max_new_tokens=2), **kw))
+    run_eval(spec or scenes(n), vlm, methods, None, out, progress=progress,
+        **dict(dict(max_new_tokens=2), **kw))
     return read_run(out)[1]
 
 
@@ -76,17 +77,20 @@ def copy(whole, tmp_path):
 
 @pytest.mark.case(50)
 def test_other_run(vlm, load, copy, monkeypatch):
-    "Another model, method, hyperparameter, decoding or package version is refused with what differs, and nothing of the run is changed; without a change it goes on"
+    """Another model, method, hyperparameter, decoding or package version is refused with what differs, and
+    nothing of the run is changed; without a change it goes on"""
     before = {p.name: p.read_bytes() for p in copy.iterdir()}
     other = load('qwen2_5_vl')
     for kw, said in ((dict(vlm=other), "the model is 'llava' there, 'qwen2_5_vl' now"),
                      (dict(max_new_tokens=3), 'the longest answer in tokens is 2 there, 3 now'),
                      (dict(seed=1), 'the seed is 0 there, 1 now')):
-        with pytest.raises(RunError, match=f'holds another run: .*{said}'): go(copy, **dict(dict(vlm=vlm), **kw))
+        with pytest.raises(RunError, match=f'holds another run: .*{said}'):
+            go(copy, **dict(dict(vlm=vlm), **kw))
     for package in 'torch', 'carve_nb':
         with monkeypatch.context() as m:
             m.setattr(*((torch, '__version__') if package == 'torch' else (runner, '__version__')), '9.9.9')
-            with pytest.raises(RunError, match=rf"versions.{package} is '.*' there, '9.9.9' now"): go(copy, vlm)
+            with pytest.raises(RunError, match=rf"versions.{package} is '.*' there, '9.9.9' now"):
+                go(copy, vlm)
     assert {p.name: p.read_bytes() for p in copy.iterdir()} == before
     with warnings.catch_warnings():
         warnings.simplefilter('error')
@@ -97,7 +101,8 @@ def test_other_run(vlm, load, copy, monkeypatch):
 @pytest.fixture
 def folder(tmp_path):
     "Five questions in a folder; each row as a dict, to be changed and written"
-    rows = [dict(id=f'q{i}', image=f'{i}.png', question=f'What is in picture {i}?', answer='cup') for i in range(5)]
+    rows = [dict(id=f'q{i}', image=f'{i}.png', question=f'What is in picture {i}?', answer='cup')
+        for i in range(5)]
     (tmp_path/'D').mkdir()
     for i in range(5): Image.effect_noise((60 + i, 50), 60).convert('RGB').save(tmp_path/'D'/f'{i}.png')
     def write(**change):
@@ -109,7 +114,8 @@ def folder(tmp_path):
 
 @pytest.mark.case(50)
 def test_other_boxes_or_images(vlm, folder, tmp_path):
-    "Boxes or images that changed between two runs are refused; a broken image may be mended; a copy elsewhere is the same set"
+    """Boxes or images that changed between two runs are refused; a broken image may be mended; a copy
+    elsewhere is the same set"""
     path, first = (folder(q1=dict(box=[5, 5, 30, 30]), q3=dict(image='gone.png')),
         lambda **kw: go(tmp_path/'R', vlm, 'none,oracle', spec=path, **kw))
     with pytest.warns(UserWarning, match='have no image'): found = first()
@@ -126,7 +132,8 @@ def test_other_boxes_or_images(vlm, folder, tmp_path):
     assert go(tmp_path/'R', vlm, 'none,oracle', spec=str(tmp_path/'elsewhere'/'D')) == again
     Image.effect_noise((60, 50), 60).convert('RGB').save(tmp_path/'D'/'0.png')
     before = (tmp_path/'R'/'records.jsonl').read_bytes()
-    with pytest.raises(RunError, match="'q0' has another question, answer, true region, rule or image now"): first()
+    with pytest.raises(RunError, match="'q0' has another question, answer, true region, rule or image now"):
+        first()
     assert (tmp_path/'R'/'records.jsonl').read_bytes() == before
     write_report(tmp_path/'R')
 
@@ -143,13 +150,16 @@ def test_ids_that_stand_twice(folder, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.case(52)
 def test_missing_answers_and_images(vlm, folder, tmp_path):
-    "Said before the start; the sample without a true answer is not scored, the one without its image is marked, all others are as they would be"
+    """Said before the start; the sample without a true answer is not scored, the one without its image is
+    marked, all others are as they would be"""
     run = lambda out, path, **kw: go(tmp_path/out, vlm, 'none,carve', spec=path, **kw)
     full = run('full', folder())
     with pytest.warns(UserWarning, match='1 of 5 rows have no') as said:
         found = run('R', folder(q1=dict(answer=''), q3=dict(image='gone.png')))
-    assert {str(w.message).split(' rows have ')[1].split(':')[0] for w in said} == {"no answer to score by", "no image"}
-    by = lambda lines, *ids: [{k: v for k, v in l.items() if k != 'key'} for l in plain(lines) if l['id'] in ids]
+    assert {str(w.message).split(' rows have ')[1].split(':')[0] for w in said} == {"no answer to score by",
+        "no image"}
+    by = lambda lines, *ids: [{k: v for k, v in l.items() if k != 'key'}
+        for l in plain(lines) if l['id'] in ids]
     assert by(found, 'q0', 'q2', 'q4') == by(full, 'q0', 'q2', 'q4')
     assert {(l['status'], l['why'], 'score' in l) for l in by(found, 'q1')} == {('skipped',
         'the set gives no answer to score by', False)}
@@ -169,12 +179,15 @@ def chance():
 
 
 def by_chance(vlm, tmp_path):
-    "All that draws by chance: name → call; that no method at all touches the state is a part of `check_method`"
+    """All that draws by chance: name → call; that no method at all touches the state is a part of
+    `check_method`"""
     from carve_nb.core.stats import mean_interval, paired_test
-    s, x = next(iter(samples('digit', 1))), np.linspace(0, 1, 30)
+    s = next(iter(samples('digit', 1)))
+    x = np.linspace(0, 1, 30)
     small, number = s.image.resize((120, 90)), count()
     method = lambda e: e()(vlm, small, s.question, box=(10, 10, 40, 40)).answer.tokens
-    return dict(scene=lambda: make_scene(3).image.tobytes(), samples=lambda: [o.question for o in samples('exist', 3)],
+    return dict(scene=lambda: make_scene(3).image.tobytes(),
+        samples=lambda: [o.question for o in samples('exist', 3)],
         sets=lambda: [r.id for r in load_benchmark('scenes', 5, seed=4)],
         statistics=lambda: (mean_interval(x), paired_test(x, x[::-1])),
         run=lambda: plain(go(tmp_path/f'{next(number)}', vlm, 'none,random,vcd', 2, seed=5)),
@@ -184,7 +197,8 @@ def by_chance(vlm, tmp_path):
 
 @pytest.mark.case(55)
 def test_random_state(vlm, tmp_path):
-    "Whatever draws by chance has a generator of its own: the caller's are as they were, and do not decide what comes out"
+    """Whatever draws by chance has a generator of its own: the caller's are as they were, and do not decide
+    what comes out"""
     for name, do in by_chance(vlm, tmp_path).items():
         found = []
         for seed in 0, 1:
@@ -199,7 +213,8 @@ def test_random_state(vlm, tmp_path):
 
 @pytest.mark.parametrize('how', ['moved', 'cut'])
 def test_records_vanish_under_way(vlm, tmp_path, whole, how):
-    "Somebody moves or cuts the file while it is written to: the run stops and says so, and goes on with what is there"
+    """Somebody moves or cuts the file while it is written to: the run stops and says so, and goes on with
+    what is there"""
     out = tmp_path/'R'
     def vanish(evaluator, units):
         for i, lines in enumerate(local_engine(evaluator, units)):
@@ -208,7 +223,8 @@ def test_records_vanish_under_way(vlm, tmp_path, whole, how):
                 (out/'records.jsonl').rename(tmp_path/'elsewhere')
                 if how == 'cut': (out/'records.jsonl').write_bytes(raw[:-9])
             yield lines
-    with pytest.raises(IncompleteError, match='records.jsonl cannot be written: .*(No such file|somebody else has changed it).*put the file back'):
+    with pytest.raises(IncompleteError,
+            match='records.jsonl cannot be written: .*(No such file|somebody else has changed it).*put the file back'):
         go(out, vlm, engine=vanish)
     if how == 'cut':
         kept = plain(read_run(out)[1])   # what was on the disk by then depends on the clock

@@ -30,14 +30,16 @@ def tiny(load): return load('carve-tiny')
 
 
 WAYS = dict(
-    ask=lambda v, q: v.ask(IMAGE, q), capture=lambda v, q: v.capture(IMAGE, q), several=lambda v, q: v.ask([IMAGE, IMAGE], q),
+    ask=lambda v, q: v.ask(IMAGE, q), capture=lambda v, q: v.capture(IMAGE, q),
+    several=lambda v, q: v.ask([IMAGE, IMAGE], q),
     method=lambda v, q: Carve()(v, IMAGE, q), shared=lambda v, q: Session(v, IMAGE).ask(q))
 
 
 REFUSED = {     # a question -> the sentence
     **dict.fromkeys(['', ' \n\t\r', '\u3000\u00a0\u2028', '\u200b\u200d\ufeff', '\x00\x1b'], 'is empty'),
     None: 'must be a string', 7: 'must be a string', 'why '*3000: r'has 1\d{4} tokens, the model reads 1024 ',
-    **dict.fromkeys(['what \ud83d?', '\udfff what?', '\udc00\ud800?'], 'cannot be encoded as UTF-8: surrogates not allowed at')}
+    **dict.fromkeys(['what \ud83d?', '\udfff what?', '\udc00\ud800?'],
+        'cannot be encoded as UTF-8: surrogates not allowed at')}
 
 
 @pytest.mark.case(23, 25, 26)
@@ -56,8 +58,10 @@ def test_refused(load, name, question):
 
 def markers(vlm):
     "What this model reads as a command: special tokens, the image's own word, and who speaks"
-    tok, text = vlm.tokenizer, vlm.prompt(IMAGE, 'Why?').text
-    special = {t.content for t in tok.added_tokens_decoder.values() if t.special} | set(tok.all_special_tokens)
+    tok = vlm.tokenizer
+    text = vlm.prompt(IMAGE, 'Why?').text
+    special = {t.content for t in tok.added_tokens_decoder.values()
+        if t.special} | set(tok.all_special_tokens)
     own = {str(vlm.processor.image_token), *commands(vlm.processor)[1].findall(text)}
     assert len(own) > 1 or vlm.family.chat
     return sorted(own) + sorted(special - own)[:4]   # some families have hundreds
@@ -90,7 +94,8 @@ def test_method_defused(load, monkeypatch):
 
 @pytest.mark.case(25)
 def test_border_of_length(load, monkeypatch):
-    "The last token counts: as long as the context is refused, one less leaves room for one token of the answer"
+    """The last token counts: as long as the context is refused, one less leaves room for one token of the
+    answer"""
     vlm = load('llava')
     p = vlm.prompt(IMAGE, 'What is this?', 'Answer.')
     monkeypatch.setattr(vlm.text_config, 'max_position_embeddings', len(p))
@@ -105,9 +110,11 @@ def test_border_of_length(load, monkeypatch):
 
 LETTERS = dict(right_to_left='ما هذا؟ מה זה', emoji='Is it 🟥 or 👩‍👩‍👧‍👦🏳️‍🌈?',
     combining='Wa' + '\u0300\u0323\u0489'*30 + 's?', nul='a\x00b?',
-               controls='\x1b[31mred\x07?\x7f', override='\u202eevil\u202c?', separators='a\u2028b\u2029c\x85d?',
+               controls='\x1b[31mred\x07?\x7f', override='\u202eevil\u202c?',
+               separators='a\u2028b\u2029c\x85d?',
                wide='ＵＳＥＲ： ok?',
-               private='\ue000\U0010ffff?', old='𓀀𒀀 ꙮ?', lines='a\r\nb\n\nc?', quotes='"\'`\\n{{7*7}}{% x %}?')
+               private='\ue000\U0010ffff?', old='𓀀𒀀 ꙮ?', lines='a\r\nb\n\nc?',
+               quotes='"\'`\\n{{7*7}}{% x %}?')
 @pytest.mark.case(26)
 @pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
 def test_letters(load, name):
@@ -123,12 +130,15 @@ def test_letters(load, name):
 
 @pytest.mark.case(26)
 def test_records_stay_utf8(load, tmp_path):
-    "A run over such questions: every line of every file is valid UTF-8, in order; a set with half a character is refused before the start"
+    """A run over such questions: every line of every file is valid UTF-8, in order; a set with half a
+    character is refused before the start"""
     IMAGE.save(tmp_path/'p.png')
     def write(asked):
-        (tmp_path/'q.jsonl').write_text(''.join(json.dumps(dict(id=k, image='p.png', question=q, answer='a')) + '\n'
+        (tmp_path/'q.jsonl').write_text(
+            ''.join(json.dumps(dict(id=k, image='p.png', question=q, answer='a')) + '\n'
             for k, q in asked.items()))
-    run = lambda: run_eval(str(tmp_path/'q.jsonl'), load('llava'), methods='none', out=tmp_path/'out', max_new_tokens=2,
+    run = lambda: run_eval(str(tmp_path/'q.jsonl'), load('llava'), methods='none', out=tmp_path/'out',
+        max_new_tokens=2,
         progress=False)
     write(LETTERS | dict(broken='what \ud83d?'))
     with pytest.raises(DataError, match='surrogates not allowed'): run()
@@ -136,7 +146,8 @@ def test_records_stay_utf8(load, tmp_path):
     write(LETTERS)
     run()
     out = tmp_path/'out'
-    lines = [json.loads(l) for l in (out/'records.jsonl').read_bytes().decode('utf-8', 'strict').split('\n') if l]
+    lines = [json.loads(l) for l in (out/'records.jsonl').read_bytes().decode('utf-8', 'strict').split('\n')
+        if l]
     assert [(l['id'], l['status']) for l in lines] == [(k, 'ok') for k in LETTERS]
     for f in out.rglob('*'):
         if f.suffix in ('.json', '.jsonl', '.md', '.csv'): f.read_bytes().decode('utf-8', 'strict')
@@ -151,7 +162,8 @@ def test_records_stay_utf8(load, tmp_path):
 def test_general_question(tiny, method):
     "No signal: the whole image, the plain answer, and a note; with and without white space and capitals"
     scene = make_scene(3).image
-    for q in (method.instruction, f' {method.instruction.upper()}\n') if method == Carve() else (method.instruction,):
+    for q in (method.instruction,
+            f' {method.instruction.upper()}\n') if method == Carve() else (method.instruction,):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             r = method(tiny, scene, q)

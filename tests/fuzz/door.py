@@ -1,4 +1,5 @@
-"Coverage-guided fuzzing of the image door: `python tests/fuzz/door.py --seconds 300 [--findings FOLDER]` (needs `pip install atheris`)"
+"""Coverage-guided fuzzing of the image door: `python tests/fuzz/door.py --seconds 300 [--findings FOLDER]`
+(needs `pip install atheris`)"""
 import argparse
 import sys
 import tempfile
@@ -19,7 +20,10 @@ def check(src, **kw):
     except ImageError as e:
         assert str(e)
         return None
-    assert img.mode == 'RGB' and img.info == {} and not dict(img.getexif()) and 0 < img.width*img.height <= LIMIT
+    assert img.mode == 'RGB'
+    assert img.info == {}
+    assert not dict(img.getexif())
+    assert 0 < img.width*img.height <= LIMIT
     assert open_image(img) == img
     return img
 

@@ -1,4 +1,5 @@
-"A method within a chat of the user's own: system turn, earlier turns, and both captures in it, as the stock template puts it"
+"""A method within a chat of the user's own: system turn, earlier turns, and both captures in it, as the stock
+template puts it"""
 import copy
 import pytest
 from tiny import TALL, WIDE
@@ -35,7 +36,8 @@ def by_hand(vlm, words, images):
 
 def answer_by_hand(vlm, words, images):
     inputs = by_hand(vlm, words, images)
-    return vlm.model.generate(**inputs, max_new_tokens=4, do_sample=False)[0, inputs['input_ids'].shape[1]:].tolist()
+    return vlm.model.generate(**inputs, max_new_tokens=4,
+        do_sample=False)[0, inputs['input_ids'].shape[1]:].tolist()
 
 
 @pytest.mark.parametrize('name', ['qwen2_5_vl', 'gemma3', 'internvl', 'llava'])
@@ -59,13 +61,15 @@ def test_lookup_in_a_chat(name, load):
     vlm = load(name)
     r = Lookup(query='noun', max_new_tokens=4, suffix=None)(vlm, WIDE, messages=turns(ASKED))
     inputs = by_hand(vlm, ASKED, [WIDE])
-    with record_attention(vlm.model, vlm.processor, inputs, [WIDE], question=ASKED) as want: vlm.model(**inputs)
+    with record_attention(vlm.model, vlm.processor, inputs, [WIDE], question=ASKED) as want:
+        vlm.model(**inputs)
     assert r.read == ['elephant'] and r.rows.question_tokens == want.question_tokens
     assert (r.rows.question - want.question).abs().max() < 1e-5
 
 
 def test_images_in_the_messages(load):
-    vlm, method = load('qwen2_5_vl'), Carve(max_new_tokens=4)
+    vlm = load('qwen2_5_vl')
+    method = Carve(max_new_tokens=4)
     messages = turns(ASKED)
     messages[1]['content'][0] = dict(type='image', image=WIDE)
     before = copy.deepcopy(turns(ASKED))
@@ -80,8 +84,10 @@ def test_images_in_the_messages(load):
 
 def test_a_chat_is_not_taken_for_another(load):
     "Captures and answers that are remembered belong to their chat"
-    vlm, method = load('qwen2_5_vl'), Carve(max_new_tokens=4)
-    session, frame = Session(vlm, WIDE), Session.of_chat(vlm, WIDE, turns(ASKED))[0].messages
+    vlm = load('qwen2_5_vl')
+    method = Carve(max_new_tokens=4)
+    session = Session(vlm, WIDE)
+    frame = Session.of_chat(vlm, WIDE, turns(ASKED))[0].messages
     def ask(messages):
         session.messages = messages
         return method.answer(session, ASKED).saliency.values

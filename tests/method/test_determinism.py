@@ -23,7 +23,8 @@ def digest(results):
     h = hashlib.sha256()
     for r in results:
         h.update(json.dumps([r.answer.tokens, r.answer.logprob, r.plain_answer.tokens, r.crop.box]).encode())
-        for a in (r.saliency.values, r.saliency.to_pixels(), r.rows.attn.numpy(), r.instruction_rows.attn.numpy()):
+        for a in (r.saliency.values, r.saliency.to_pixels(), r.rows.attn.numpy(),
+                r.instruction_rows.attn.numpy()):
             h.update(np.ascontiguousarray(a).tobytes())
         h.update(r.crop.image.tobytes())
     return h.hexdigest()
@@ -32,7 +33,8 @@ def digest(results):
 def elsewhere(threads):
     "The digest that another process finds"
     folders = Path(__file__).parent, ROOT/'tests'
-    return python('-c', CODE, threads, *folders, OMP_NUM_THREADS=str(threads), PYTHONWARNINGS='ignore').split()[-1]
+    return python('-c', CODE, threads, *folders, OMP_NUM_THREADS=str(threads),
+        PYTHONWARNINGS='ignore').split()[-1]
 
 
 @pytest.fixture(scope='module')
@@ -55,7 +57,8 @@ def test_same_run(vlm):
 @pytest.mark.filterwarnings('ignore:.*does not know')
 def test_same_with_threads(vlm):
     "Another number of threads: the same answers, and maps that differ by rounding at most"
-    was, first = torch.get_num_threads(), run(vlm, (Carve(),))
+    was = torch.get_num_threads()
+    first = run(vlm, (Carve(),))
     try:
         torch.set_num_threads(3 - min(was, 2))
         second = run(vlm, (Carve(),))

@@ -1,4 +1,5 @@
-"Conformance of all methods: over two families in full, over the others one call each, which answers or says why it cannot."
+"""Conformance of all methods: over two families in full, over the others one call each, which answers or says
+why it cannot."""
 import json
 import re
 import runpy
@@ -27,10 +28,12 @@ from carve_nb.testing import check_method, check_result
 from recipes.tiny_models import HERE as FAMILY_NAMES
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
-NAMES = [n for n, m in methods().items() if 'model' not in m.needs]  # the others are tested with tiny checkpoints of their own, in their chapter
+# the others are tested with tiny checkpoints of their own, in their chapter
+NAMES = [n for n, m in methods().items() if 'model' not in m.needs]
 FULL = 'llava', 'qwen2_5_vl'
 # of those that a processor's grid alone places, without a note, one family stands for all
-OTHERS = [n for n in FAMILY_NAMES if n not in FULL and not (FAMILIES[n].grid is told_grid and not FAMILIES[n].notes)]
+OTHERS = [n for n in FAMILY_NAMES if n not in FULL
+    and not (FAMILIES[n].grid is told_grid and not FAMILIES[n].notes)]
 QUESTION, BOX = 'What animal is this?', (20, 10, 70, 60)
 measured = {}
 
@@ -40,9 +43,12 @@ def written(request):
     "At the end the results are written where they are asked for"
     yield
     path = request.config.getoption('--methods-json', None)
-    if not path or any(len(families) < len(FULL) + len(OTHERS) for families in measured.values()) or set(measured) != set(NAMES): return
+    if not path or any(len(families) < len(FULL) + len(OTHERS)
+            for families in measured.values()) or set(measured) != set(NAMES):
+        return
     with open(path, 'w') as f:
-        json.dump(dict(transformers=transformers.__version__, torch=torch.__version__, methods=measured), f, indent=1, sort_keys=True)
+        json.dump(dict(transformers=transformers.__version__, torch=torch.__version__, methods=measured), f,
+            indent=1, sort_keys=True)
         f.write('\n')
 
 
@@ -64,11 +70,13 @@ def test_conforms(load, photo, name, family):
 @pytest.mark.parametrize('family', FULL)
 @pytest.mark.parametrize('name', NAMES)
 def test_reports_what_was_shown(load, photo, name, family):
-    "The images of the last question, asked about again, give the same answer; they are those of the result, no copies"
+    """The images of the last question, asked about again, give the same answer; they are those of the result,
+    no copies"""
     vlm, method = load(family), short(name)
     r = method(vlm, photo, QUESTION, box=BOX)
     assert all(o is r.image or o is r.crop.image for o in r.shown), r.shown
-    if not hasattr(method, 'guided'): assert vlm.ask(r.shown or [r.image], QUESTION, SHORT_ANSWER, 3).tokens == r.answer.tokens
+    if not hasattr(method, 'guided'):
+        assert vlm.ask(r.shown or [r.image], QUESTION, SHORT_ANSWER, 3).tokens == r.answer.tokens
     if name in ('carve', 'uniform-map'): assert len(r.shown) == 2
     if name == 'paper': assert [o is r.crop.image for o in r.shown] == [True]
 
@@ -77,7 +85,8 @@ def test_reports_what_was_shown(load, photo, name, family):
 def test_asks_for_a_short_answer(load, photo, name, monkeypatch):
     "Methods add the short-answer instruction to a question, and leave it out where they are told to"
     texts, short_form = [], f'{QUESTION} {SHORT_ANSWER}'
-    def lay(processor, question, text, *more): return texts.append(text) or lay_words(processor, question, text, *more)
+    def lay(processor, question, text, *more):
+        return texts.append(text) or lay_words(processor, question, text, *more)
     monkeypatch.setattr('carve_nb.models.model.lay_words', lay)
     for suffix, asked in (SHORT_ANSWER, short_form), (None, QUESTION):
         texts.clear()
@@ -92,7 +101,8 @@ def test_one_baseline(name):
     for seed in range(140, 152):
         scene = make_scene(seed)
         question = scene.question('digit').question
-        answers = vlm.ask(scene.image, question), make_method('none')(vlm, scene.image, question).answer, Lookup()(vlm, scene.image, question).plain_answer
+        answers = (vlm.ask(scene.image, question), make_method('none')(vlm, scene.image, question).answer,
+            Lookup()(vlm, scene.image, question).plain_answer)
         assert len({(a.text, a.n_prompt) for a in answers}) == 1, (seed, answers)
 
 
@@ -104,7 +114,8 @@ def test_hide_reads_names_that_begin_like_an_instruction(load, photo):
 
 @pytest.mark.parametrize('family', FULL)
 def test_zoom_eye_shows_what_its_source_shows(load, family, monkeypatch):
-    "Beside a part is the image on the tower's side, 448 without one; a part keeps its pixels; a leaf is shown with 1.2 times that side (#57 B7)"
+    """Beside a part is the image on the tower's side, 448 without one; a part keeps its pixels; a leaf is
+    shown with 1.2 times that side (#57 B7)"""
     from carve_nb.method import asking
     vlm, shown = load(family), []
     side = getattr(vlm.model.config.vision_config, 'image_size', 448)
@@ -118,7 +129,8 @@ def test_zoom_eye_shows_what_its_source_shows(load, family, monkeypatch):
     r = make_method('zoom-eye', upper=.75, max_new_tokens=2)(vlm, photo, QUESTION)
     beside, leaf = (side, 3*side//5), int(1.2*side)
     assert {sizes[0] for sizes in shown if len(sizes) > 1} == {beside}
-    assert shown[1][1] == (3*side, int(1.8*side)) and r.crop.box == (0, 0, leaf, leaf)     # a quarter of 2.5 by 1.5 sides; a leaf
+    # a quarter of 2.5 by 1.5 sides; a leaf
+    assert shown[1][1] == (3*side, int(1.8*side)) and r.crop.box == (0, 0, leaf, leaf)
     assert r.crop.scale == 1 and [o.size for o in r.shown] == shown[-1] == [beside, (leaf, leaf)]
 
 
@@ -127,14 +139,16 @@ def test_control_tells_what_carve_tells(load, photo, name):
     "A moved crop has the size and the notes of CARVE's, and shows its pixels in the same way"
     for question in QUESTION, GENERAL_INSTRUCTION:
         for how in dict(pad=.3), dict(limit=50, rounding='down', square=False):
-            carve, moved = (make_method(m, **how)(load('qwen2_5_vl'), photo, question) for m in ('carve', name))
+            carve, moved = (make_method(m, **how)(load('qwen2_5_vl'), photo, question)
+                for m in ('carve', name))
             assert {*carve.notes} <= {*moved.notes} and moved.crop.image.size == carve.crop.image.size
     assert any(note.startswith('no signal') for note in moved.notes)
 
 
 @pytest.mark.parametrize('name', [n for n in NAMES if hasattr(methods()[n], 'render')])
 def test_all_crops_obey(name, monkeypatch):
-    "What is added to `CropRule.render`, such as a frame, is in the crop of every method, of `random`, `center` and `hide` too"
+    """What is added to `CropRule.render`, such as a frame, is in the crop of every method, of `random`,
+    `center` and `hide` too"""
     def framed(self, *args):
         made = render(self, *args)
         made.image = ImageOps.expand(made.image, 3, 'red')
@@ -157,7 +171,8 @@ def pairs():
 @pytest.mark.parametrize('name, family', [*pairs()])
 def test_answers_or_gives_reason(load, photo, name, family, monkeypatch):
     "A result, or the reason why not, on families of another kind"
-    monkeypatch.setattr(Image.Image, 'quantize', lambda drawn, *args, **kw: drawn)     # the palette takes a fifth of the time, and is the same for all families
+    # the palette takes a fifth of the time, and is the same for all families
+    monkeypatch.setattr(Image.Image, 'quantize', lambda drawn, *args, **kw: drawn)
     try: r = short(name)(load(family), photo, QUESTION, box=BOX)
     except UnsupportedError as e: why = str(e)
     else: why = check_result(r, photo) or ''
@@ -170,7 +185,8 @@ def held_logits(vlm, prompt, tokens, processors=()):
     seen = []
     def hold(ids, scores):
         seen.append(scores[0].float())
-        return torch.full_like(scores, -torch.inf).index_fill(1, scores.new_tensor([tokens[len(seen) - 1]]).long(), 0.)
+        return torch.full_like(scores, -torch.inf).index_fill(1,
+            scores.new_tensor([tokens[len(seen) - 1]]).long(), 0.)
     vlm.generate(prompt, len(tokens), [*(processors or ()), hold])
     return torch.stack(seen)
 
@@ -181,7 +197,8 @@ def largest_change(method, vlm, image, question, steps=4):
     tokens = vlm.generate(prompt, steps).tokens
     plain = held_logits(vlm, prompt, tokens)
     session = Session(vlm, image)
-    with method.guided(session, prompt) as processors: gap = (held_logits(vlm, prompt, tokens, processors) - plain).abs()
+    with method.guided(session, prompt) as processors:
+        gap = (held_logits(vlm, prompt, tokens, processors) - plain).abs()
     return gap[gap.isfinite()].max().item()
 
 
@@ -199,11 +216,13 @@ def test_default_edit_acts(load, photo, name, family):
 
 
 # settings with which each edit acts on a random Gemma: VAR has no sinks there
-ACTING = dict(pai=dict(gamma=1., alpha=1.), dual={}, gift={}, vrga=dict(p=60., gamma=5.), var=dict(dims=list(range(8)), rho=.3, summ=0.))
+ACTING = dict(pai=dict(gamma=1., alpha=1.), dual={}, gift={}, vrga=dict(p=60., gamma=5.),
+    var=dict(dims=list(range(8)), rho=.3, summ=0.))
 
 
 def acting(name, vlm, photo):
-    "The method with those settings; which values of a random model stand out differs between versions of torch, so τ is sought"
+    """The method with those settings; which values of a random model stand out differs between versions of
+    torch, so τ is sought"""
     if name != 'var': return make_method(name, **ACTING[name])
     tries = [make_method(name, **ACTING[name], tau=1 + i/10) for i in range(12)]
     return max(tries, key=lambda method: largest_change(method, vlm, photo, QUESTION))
@@ -211,7 +230,8 @@ def acting(name, vlm, photo):
 
 @pytest.mark.parametrize('name', ACTING)
 def test_edits_behind_a_window(load, photo, name):
-    "The prompt is longer than the window of two layers in three: a cache that drops the first keys gives the same logits at every step as one that keeps them"
+    """The prompt is longer than the window of two layers in three: a cache that drops the first keys gives
+    the same logits at every step as one that keeps them"""
     vlm = load('gemma3')
     method = acting(name, vlm, photo)
     prompt = vlm.prompt(photo, QUESTION, method.suffix)
@@ -230,8 +250,12 @@ def test_edits_behind_a_window(load, photo, name):
 
 
 def test_a_crop_that_costs_as_much(load, photo):
-    "Where the tokens of a crop cannot be limited, a note says so of prompts over twice that limit: 98 tokens here"
-    def told(most): return any('costs as much' in n for n in make_method('carve', max_new_tokens=1, tokens=most)(load('llava'), photo, QUESTION).notes)
+    """Where the tokens of a crop cannot be limited, a note says so of prompts over twice that limit: 98
+    tokens here"""
+    def told(most):
+        return any('costs as much' in n
+            for n in make_method('carve', max_new_tokens=1, tokens=most)(load('llava'), photo,
+                QUESTION).notes)
     assert [told(most) for most in (40, 64)] == [True, False]
 
 
@@ -244,11 +268,16 @@ def test_models_of_their_own(load, photo):
 
 def test_says_what_is_missing():
     "A sentence for each thing that a first method of one's own forgets"
-    vlm, photo = VLM.from_pretrained('carve-tiny'), Image.fromarray(data.chelsea()).resize((120, 90))
+    vlm = VLM.from_pretrained('carve-tiny')
+    photo = Image.fromarray(data.chelsea()).resize((120, 90))
     whole = check_method(make_method('carve', max_new_tokens=1), vlm, photo, QUESTION)
     S = whole.saliency
-    for wrong, said in (None, 'gives a `Result`'), (replace(whole, answer=None), 'has no answer'), (replace(whole, method=''), 'no name of its own'), (replace(whole, calls=0), 'capture with self.capture'), \
-                       (replace(whole, saliency=replace(S, values=S.values[1:])), 'make it with as_saliency'), (replace(whole, crop=replace(whole.crop, box=(0, 0, 0, 9))), 'is no box inside'):
+    for wrong, said in (None, 'gives a `Result`'), (replace(whole, answer=None),
+            'has no answer'), (replace(whole, method=''), 'no name of its own'), (replace(whole, calls=0),
+            'capture with self.capture'), \
+                       (replace(whole, saliency=replace(S, values=S.values[1:])),
+                           'make it with as_saliency'), (
+                           replace(whole, crop=replace(whole.crop, box=(0, 0, 0, 9))), 'is no box inside'):
         with pytest.raises(AssertionError, match=said): check_result(wrong, photo)
 
 
@@ -265,7 +294,8 @@ def test_templates_on_every_kind_of_grid(family, load):
     "The methods that a reader begins with pass on models that show an image in tiles too"
     tutorials = ROOT/'nbs/tutorials'
     page = {}
-    cells = [''.join(c['source']) for c in json.loads((tutorials/'extend.ipynb').read_text())['cells'] if c['cell_type'] == 'code']
+    cells = [''.join(c['source'])
+        for c in json.loads((tutorials/'extend.ipynb').read_text())['cells'] if c['cell_type'] == 'code']
     for code in cells:
         if code.startswith(('import tempfile', '@dataclass')): exec(code.split('\n\nfor v in')[0], page)
     own = [runpy.run_path(tutorials/'my_method.py')['MyMethod'], page['SharpHeads'], page['Underline']]

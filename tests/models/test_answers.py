@@ -1,4 +1,5 @@
-"Answers that were cut or begin with a thought, templates and models of one's own, results from a folder: as a user starts"
+"""Answers that were cut or begin with a thought, templates and models of one's own, results from a folder: as
+a user starts"""
 import copy
 import pytest
 import torch
@@ -21,7 +22,8 @@ def with_template(vlm, change):
 
 def test_cut_answers(load, tmp_path):
     "The note of a cut answer stands last in a result, also of several images, and in the lines of a run"
-    vlm, note = load('llava'), 'the answer was cut at 4 tokens: max_new_tokens gives it more'
+    vlm = load('llava')
+    note = 'the answer was cut at 4 tokens: max_new_tokens gives it more'
     r = Carve(max_new_tokens=4)(vlm, WIDE, QUESTION)
     assert r.notes[-1] == note == make_method('none', max_new_tokens=4)(vlm, [WIDE, WIDE], QUESTION).notes[-1]
     lines = run_eval('scenes', vlm, ('none', 'carve'), 1, tmp_path/'R', max_new_tokens=4, progress=False)[1]
@@ -29,7 +31,8 @@ def test_cut_answers(load, tmp_path):
 
 
 def test_a_model_that_thinks(load, tmp_path):
-    "The thought has room beside the answer; a run keeps what was said, scores what stands behind the thought, and tells"
+    """The thought has room beside the answer; a run keeps what was said, scores what stands behind the
+    thought, and tells"""
     with pytest.warns(UserWarning, match='opens a thought with <think>: it gets 2,048 tokens'):
         vlm = with_template(load('llava'), lambda t: t + '<think>\n')
     vlm.thought = 5

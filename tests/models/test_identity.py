@@ -136,12 +136,14 @@ CHANGES = dict(    # name -> (change, one part that must be another)
     class_forward=(put(lambda vlm: LlamaMLP, 'forward', wrap(LlamaMLP.forward)), 'probe'),
     same_class_forward=(put(lambda vlm: LlamaAttention, 'forward', same(LlamaAttention.forward)), 'methods'),
     tower_forward=(put(lambda vlm: CLIPAttention, 'forward', wrap(CLIPAttention.forward)), 'probe'),
-    own_forward=(lambda vlm, patch: setattr(mlp(vlm), 'forward', partial(wrap(LlamaMLP.forward), mlp(vlm))), 'methods'),
+    own_forward=(lambda vlm, patch: setattr(mlp(vlm), 'forward', partial(wrap(LlamaMLP.forward), mlp(vlm))),
+        'methods'),
     scaling=(put(lambda vlm: attention(vlm), 'scaling', 1.), 'module_settings'),
     act_fn=(lambda vlm, patch: setattr(mlp(vlm), 'act_fn', torch.nn.ReLU()), 'probe'),
     norm_eps=(put(lambda vlm: layers(vlm)[1].input_layernorm, 'variance_epsilon', .1), 'module_settings'),
     rope=(rope, 'probe'),
-    features=(put(lambda vlm: LlavaModel, 'get_image_features', same(LlavaModel.get_image_features)), 'methods'),
+    features=(put(lambda vlm: LlavaModel, 'get_image_features', same(LlavaModel.get_image_features)),
+        'methods'),
     global_hook=(global_hook, 'hooks'),
     hook=(lambda vlm, patch: layers(vlm)[1].register_forward_hook(double), 'hooks'),
     idle_hook=(lambda vlm, patch: layers(vlm)[1].register_forward_hook(lambda m, args, out: None), 'hooks'),
@@ -152,8 +154,10 @@ CHANGES = dict(    # name -> (change, one part that must be another)
     bad_words=(lambda vlm, patch: setattr(settings(vlm), 'bad_words_ids', [[9]]), 'generation_config'),
     suppressed=(lambda vlm, patch: setattr(settings(vlm), 'suppress_tokens', [9]), 'generation_config'),
     processor=(lambda vlm, patch: setattr(image_processor(vlm), 'image_mean', [.1, .1, .1]), 'processor'),
-    template=(lambda vlm, patch: setattr(vlm.processor, 'chat_template', f'So. {vlm.processor.chat_template}'), 'chat_template'),
-    configuration=(lambda vlm, patch: setattr(vlm.model.config, 'question_suffix', 'Briefly.'), 'configuration'),
+    template=(lambda vlm, patch: setattr(vlm.processor, 'chat_template',
+        f'So. {vlm.processor.chat_template}'), 'chat_template'),
+    configuration=(lambda vlm, patch: setattr(vlm.model.config, 'question_suffix', 'Briefly.'),
+        'configuration'),
     weight=(weight, 'weights'), rare_word=(rare_word, 'weights'),
     adapter=(lambda vlm, patch: switch_adapter(vlm), 'probe'),
     dtype=(lambda vlm, patch: vlm.model.half(), 'dtype'))
@@ -163,7 +167,8 @@ CHANGES = dict(    # name -> (change, one part that must be another)
 def test_another_model(name, vlm, monkeypatch):
     "The fingerprint says which part is another"
     change, part = CHANGES[name]
-    before, patches = vlm.fingerprint.record(), Patches(monkeypatch)
+    before = vlm.fingerprint.record()
+    patches = Patches(monkeypatch)
     started = change(vlm, patches)
     try: found = changed(started if isinstance(started, dict) else before, vlm)
     finally: [f() for f in patches.undo]
@@ -206,7 +211,8 @@ SAME = dict(
 
 @pytest.mark.parametrize('name', SAME)
 def test_the_same_model(name, vlm):
-    before, threads = vlm.fingerprint.record(), torch.get_num_threads()
+    before = vlm.fingerprint.record()
+    threads = torch.get_num_threads()
     try:
         SAME[name](vlm)
         assert not changed(before, vlm)
@@ -274,17 +280,21 @@ def pass_counter(vlm):
 
 
 READ_WHOLE = dict(
-    mean=(lambda vlm, *_: hooked(vlm, less_mean), 'hooks'), last=(lambda vlm, *_: hooked(vlm, steer), 'hooks'),
-    forward=(lambda vlm, *_: pass_counter(vlm), 'in two parts'), quantized=(lambda vlm, *_: quantized(vlm), 'quantized'),
+    mean=(lambda vlm, *_: hooked(vlm, less_mean), 'hooks'),
+    last=(lambda vlm, *_: hooked(vlm, steer), 'hooks'),
+    forward=(lambda vlm, *_: pass_counter(vlm), 'in two parts'),
+    quantized=(lambda vlm, *_: quantized(vlm), 'quantized'),
     long_rope=(lambda vlm, folder, path: long_rope(folder, path/'long'), 'positions'))
 
 
 @pytest.mark.parametrize('name', READ_WHOLE)
 def test_plain_answer_is_the_models(name, folders, vlm, tmp_path):
-    "Where the length of a pass matters, the prompt is read whole, with a note, and the answer is the model's own"
+    """Where the length of a pass matters, the prompt is read whole, with a note, and the answer is the
+    model's own"""
     make, why = READ_WHOLE[name]
     vlm = make(vlm, folders('llava'), tmp_path)
-    for method in Carve(max_new_tokens=4), Lookup(query='last', max_new_tokens=4), DirectAnswer(max_new_tokens=4):
+    for method in (Carve(max_new_tokens=4), Lookup(query='last', max_new_tokens=4),
+            DirectAnswer(max_new_tokens=4)):
         r = method(vlm, WIDE, QUESTION)
         assert r.plain_answer.tokens == vlm.ask(WIDE, QUESTION, method.suffix, 4).tokens
         assert len([n for n in r.notes if n.startswith('every prompt is read whole') and why in n]) == 1
@@ -316,8 +326,10 @@ def test_what_is_set_aside(vlm):
 EDITS = dict(
     hook=(lambda vlm: hooked(vlm, double), "the model's hooks changed|output on a fixed prompt changed"),
     scaling=(lambda vlm: setattr(attention(vlm), 'scaling', 1.), "the model's module settings changed"),
-    repetition=(lambda vlm: setattr(settings(vlm), 'repetition_penalty', 1.1), "the model's generation config changed"),
-    temperature=(lambda vlm: settings(vlm).update(do_sample=True, temperature=.5), "the model's generation config changed"),
+    repetition=(lambda vlm: setattr(settings(vlm), 'repetition_penalty', 1.1),
+        "the model's generation config changed"),
+    temperature=(lambda vlm: settings(vlm).update(do_sample=True, temperature=.5),
+        "the model's generation config changed"),
     layers=(swap, "the model's weights changed|output on a fixed prompt changed"))
 
 
@@ -338,8 +350,10 @@ def test_weights_that_cannot_be_read(vlm, tmp_path, monkeypatch):
     import accelerate
     accelerate.cpu_offload(vlm.model, execution_device=torch.device('cpu'))
     records = load_benchmark('scenes', 3)
-    runs = (lambda n: run_eval('scenes', vlm, ('none',), n=n, out=tmp_path/'run', max_new_tokens=2, progress=False),
+    runs = (lambda n: run_eval('scenes', vlm, ('none',), n=n, out=tmp_path/'run', max_new_tokens=2,
+        progress=False),
         lambda n: measure_entropy(vlm, records[:n], tmp_path/'study', progress=False))
     for go in runs: go(2), go(3)
     hooked(vlm, double)
-    for go in runs: refuse('holds another run: .*(hooks changed|output on a fixed prompt changed)', lambda go=go: go(4))
+    for go in runs:
+        refuse('holds another run: .*(hooks changed|output on a fixed prompt changed)', lambda go=go: go(4))

@@ -14,7 +14,8 @@ from carve_nb.core import io
 from carve_nb.core.errors import CarveError
 from recipes.tiny_models import make_tiny_checkpoint
 
-IMAGE, QUESTION = Image.linear_gradient('L').convert('RGB'), 'What animal is this?'
+IMAGE = Image.linear_gradient('L').convert('RGB')
+QUESTION = 'What animal is this?'
 
 
 @pytest.fixture(scope='module', params=['llava', 'qwen2_5_vl'])
@@ -27,7 +28,8 @@ def load(folder, **kw):
         return VLM.from_pretrained(folder, **kw)
 
 
-@pytest.mark.skipif(find_spec('accelerate') is not None, reason='`make test-lowest` runs it, which has no accelerate')
+@pytest.mark.skipif(find_spec('accelerate') is not None,
+    reason='`make test-lowest` runs it, which has no accelerate')
 def test_map_needs_package(folder):
     with pytest.raises(CarveError, match='accelerate'): load(folder, device_map='auto')
 
@@ -40,7 +42,8 @@ def test_device_or_map(folder):
 def test_map(folder, where):
     "A model that transformers put in place answers and attends like one that was moved"
     pytest.importorskip('accelerate', reason='`make pytest` runs it, which has accelerate')
-    plain, vlm = load(folder, device='cpu'), load(folder, device_map=where)
+    plain = load(folder, device='cpu')
+    vlm = load(folder, device_map=where)
     a, b = (v.capture(IMAGE, QUESTION, steps='all', max_new_tokens=3) for v in (plain, vlm))
     assert vlm.device == torch.device('cpu') and a.tokens == b.tokens and (a.attn-b.attn).abs().max() < 1e-6
 
@@ -58,7 +61,8 @@ def copied(folder, to, **config):
     return to
 
 
-@pytest.mark.parametrize('kernel', ['eager', 'flex_attention', 'flash_attention_2', 'kernels-community/flash-attn2',
+@pytest.mark.parametrize('kernel',
+    ['eager', 'flex_attention', 'flash_attention_2', 'kernels-community/flash-attn2',
     'no_such'])
 def test_kernel_is_not_the_folders_choice(folder, kernel, tmp_path):
     "A config.json that names a kernel: it is neither taken nor fetched"
@@ -77,18 +81,22 @@ def test_shards_in_the_folder_alone(folder, tmp_path):
     (inside/'model.safetensors').rename(inside/'w.safetensors')
     index('w.safetensors')
     assert load(inside).ask(IMAGE, QUESTION, max_new_tokens=1).tokens
-    for shard in '../outside/model.safetensors', 'a/../../outside/model.safetensors', str(outside/'model.safetensors'):
+    for shard in ('../outside/model.safetensors', 'a/../../outside/model.safetensors',
+            str(outside/'model.safetensors')):
         index(shard)
-        with pytest.raises(CarveError, match=f'names .{re.escape(shard)}., a file outside its folder'): load(inside)
+        with pytest.raises(CarveError, match=f'names .{re.escape(shard)}., a file outside its folder'):
+            load(inside)
     (inside/'model.safetensors.index.json').write_text('{')
     with pytest.raises(CarveError, match='cannot be loaded'): load(inside)
 
 
 def test_packaged_model(tmp_path, monkeypatch):
-    "A packaged model is a folder among the checkpoints: loaded under its name, on the CPU; refused while it is not there"
+    """A packaged model is a folder among the checkpoints: loaded under its name, on the CPU; refused while it
+    is not there"""
     monkeypatch.setattr(io, 'CHECKPOINTS', tmp_path)
     for named in (VLM.from_pretrained, load_options):
-        with pytest.raises(CarveError, match="'carve-small' is not in this installation"): named('carve-small')
+        with pytest.raises(CarveError, match="'carve-small' is not in this installation"):
+            named('carve-small')
     make_tiny_checkpoint('llava', tmp_path/'carve-small')
     vlm = VLM.from_pretrained('carve-small')
     assert (vlm.name, vlm.device.type) == ('carve-small', 'cpu')

@@ -1,4 +1,5 @@
-"The words that are read, from where the user starts: whole words on the stock Llama tokenizer, what asks and what does not, English and not."
+"""The words that are read, from where the user starts: whole words on the stock Llama tokenizer, what asks
+and what does not, English and not."""
 import json
 from types import SimpleNamespace
 import pytest
@@ -49,7 +50,8 @@ def test_a_word_of_several_tokens_is_one(llama, word):
 
 
 def test_rows_of_a_word_are_those_of_its_tokens(llama):
-    rows = record(llama, 'Is the elephant under the umbrella?', question='Is the elephant under the umbrella?')
+    rows = record(llama, 'Is the elephant under the umbrella?',
+        question='Is the elephant under the umbrella?')
     assert ''.join(rows.question_tokens).strip() == 'Is the elephant under the umbrella?'
     assert torch.equal(rows.read(query='noun'), rows.read(query='elephant'))
     names = rows.question_tokens
@@ -75,7 +77,8 @@ def test_what_is_not_english_has_no_noun(llama, text):
     assert Lookup(query='?', **SHORT)(llama, WIDE, text).read[0] in '?？؟'
 
 
-# Qwen3.5's class gives a tokenizer a pre-tokenizer of its own, which no tokenizer but its own is made for: offsets are a character off
+# Qwen3.5's class gives a tokenizer a pre-tokenizer of its own, which no tokenizer but its own is made for:
+# offsets are a character off
 OTHERS = [(name, llama_tokenizer) for name in ('qwen3_5', 'qwen3_5_moe')]
 
 
@@ -92,7 +95,8 @@ def test_words_by_offsets(name, make, tmp_path):
     for text in ('What is the color?', 'Which Color is larger,  the naïve café or the 火 sign? 🟥',
             'Is it red?\nA. Is it red?\nB. no', 'T'):
         prompt = vlm.prompt(TALL, text)
-        ids, asked = prompt.inputs['input_ids'][0], text.split('\n')[0]
+        ids = prompt.inputs['input_ids'][0]
+        asked = text.split('\n')[0]
         assert text in ''.join(prompt.tokens)
         if (name, make) in OTHERS: continue
         assert ''.join(prompt.tokens[i] for i in prompt.question).strip() == asked

@@ -30,8 +30,10 @@ def image(W, H):
 @given(maps(), SHARES, st.integers(1, 9), st.sampled_from([4, 8]), st.sampled_from(['top_k', 'official']),
     st.sampled_from(['sum', 'peak']))
 def test_regions(S, p, K, connectivity, keep, rank):
-    "The mask leaves out nothing greater; regions lie in the image, best first, as many as K allows, and all are the mask"
-    mask, every = top_mask(S, p), regions(S, p, S.size, connectivity)
+    """The mask leaves out nothing greater; regions lie in the image, best first, as many as K allows, and all
+    are the mask"""
+    mask = top_mask(S, p)
+    every = regions(S, p, S.size, connectivity)
     assert mask.any() and (mask.all() or S[mask].min() > S[~mask].max())      # ties have one fate
     assert (keep_mask(every, S.shape[::-1]) == mask).all() and sum(r.area for r in every) == mask.sum()
     got = regions(S, p, K, connectivity, keep, rank)
@@ -49,13 +51,15 @@ def cropped(draw):
     "A map of an image's size, and the choices of a crop"
     S = draw(maps(st.sampled_from([0., 0., 0., 1., 2.]) | st.floats(0, 1, width=32), st.integers(1, 20)))
     return S, draw(SHARES), draw(st.integers(1, 4)), dict(
-        fill=draw(st.sampled_from(['black', 'none'])), min_side=draw(st.integers(1, 30)), square=draw(st.booleans()),
+        fill=draw(st.sampled_from(['black', 'none'])), min_side=draw(st.integers(1, 30)),
+        square=draw(st.booleans()),
         pad=draw(st.floats(0, 1)), limit=draw(st.integers(1, 200)))
 
 
 @given(cropped())
 def test_crops(given_crop):
-    "Inside the image, around all that is kept, at least the least size, not stretched beyond rounding, within the limit"
+    """Inside the image, around all that is kept, at least the least size, not stretched beyond rounding,
+    within the limit"""
     S, p, K, kw = given_crop
     (H, W), kept = S.shape, regions(S, p, K)
     v = CropRule(**kw).show(image(W, H), kept)
@@ -65,7 +69,8 @@ def test_crops(given_crop):
     assert w >= min(kw['min_side'], W) and h >= min(kw['min_side'], H) and v.scale >= 1
     assert abs(v.image.width - w*v.scale) <= .5 and abs(v.image.height - h*v.scale) <= .5
     assert max(v.image.size) <= max(kw['limit'] + .5, w, h)
-    assert v.scale == 1 or max(v.image.width/W, v.image.height/H) >= 1 - 1e-9 or max(v.image.size) >= kw['limit'] - .5
+    assert (v.scale == 1 or max(v.image.width/W, v.image.height/H) >= 1 - 1e-9
+        or max(v.image.size) >= kw['limit'] - .5)
     assert not (v.masked and kw['fill'] == 'none')
     want = image(W, H).crop(v.box).resize(v.image.size, Image.Resampling.LANCZOS)
     assert v.masked or v.image.tobytes() == want.tobytes()
@@ -75,13 +80,17 @@ def test_crops(given_crop):
 def long_parts(draw):
     "The size of an image that may be asked about, and a part that may be a long line"
     short = draw(st.integers(1, 40))
-    long = draw(st.sampled_from([1, 7, 120, 190, 199, MAX_SIDE_RATIO]))*short - draw(st.integers(0, 5))*(short > 5)
-    x0, y0 = draw(st.integers(0, long - 1)), draw(st.integers(0, short - 1))
-    x1, y1 = draw(st.integers(x0 + 1, long)), draw(st.integers(y0 + 1, short))
+    long = draw(st.sampled_from([1, 7, 120, 190, 199, MAX_SIDE_RATIO]))*short - draw(st.integers(0, 5))*(
+        short > 5)
+    x0 = draw(st.integers(0, long - 1))
+    y0 = draw(st.integers(0, short - 1))
+    x1 = draw(st.integers(x0 + 1, long))
+    y1 = draw(st.integers(y0 + 1, short))
     return ((long, short), (x0, y0, x1, y1)) if draw(st.booleans()) else ((short, long), (y0, x0, y1, x1))
 
 
-@given(long_parts(), st.sampled_from([28, 96, 1]), st.booleans(), st.floats(0, .5), st.sampled_from(['black', 'none']),
+@given(long_parts(), st.sampled_from([28, 96, 1]), st.booleans(), st.floats(0, .5),
+    st.sampled_from(['black', 'none']),
     st.sampled_from([20, 448, 4096]))
 def test_crops_have_a_shape(part, least, square, pad, fill, limit):
     "Of an image that may be asked about, each crop may be: it is not over 200 times longer than wide"
@@ -89,4 +98,7 @@ def test_crops_have_a_shape(part, least, square, pad, fill, limit):
     region = Region((x0, y0, x1, y1), 1., (x1 - x0)*(y1 - y0), np.ones((y1 - y0, x1 - x0), bool))
     v = CropRule(fill, square, pad, limit, min_side=least).show(check_shape(Image.new('RGB', size)), [region])
     check_shape(v.image)
-    assert 0 <= v.box[0] <= x0 and x1 <= v.box[2] <= size[0] and 0 <= v.box[1] <= y0 and y1 <= v.box[3] <= size[1]
+    assert 0 <= v.box[0] <= x0
+    assert x1 <= v.box[2] <= size[0]
+    assert 0 <= v.box[1] <= y0
+    assert y1 <= v.box[3] <= size[1]

@@ -1,11 +1,14 @@
-"A byte that changes in what is kept: a sentence, or the same meaning as before; never a bare error, never another meaning."
+"""A byte that changes in what is kept: a sentence, or the same meaning as before; never a bare error, never
+another meaning."""
 import pytest
 from hypothesis import given, strategies as st
 from carve_nb.core.errors import CarveError
 from carve_nb.runs.store import RunStore, read_run
 
-PROTOCOL = dict(data=dict(name='a', n=4, rule='exact'), model=dict(name='m'), methods=dict(none={}, carve=dict(p=.1)))
-LINES = [dict(id=f'q{i}', at=i, method=m, status='ok', kind='digit', question='What?', answer=str(i), truth='1',
+PROTOCOL = dict(data=dict(name='a', n=4, rule='exact'), model=dict(name='m'),
+    methods=dict(none={}, carve=dict(p=.1)))
+LINES = [dict(id=f'q{i}', at=i, method=m, status='ok', kind='digit', question='What?', answer=str(i),
+    truth='1',
     score=float(i == 1), calls=1, notes=[]) for i in range(4) for m in PROTOCOL['methods']]
 
 
@@ -31,7 +34,8 @@ places = st.integers(0, 10**6), st.integers(0, 7), st.sampled_from([False]*9 + [
 
 @given(*places)
 def test_lines(folder, at, bit, cut):
-    "What is read is some of what was written, in its order; what is missing is counted, unless the end was cut off"
+    """What is read is some of what was written, in its order; what is missing is counted, unless the end was
+    cut off"""
     path, files = folder
     (path/'records.jsonl').write_bytes(damaged(files('records.jsonl'), at, bit, cut))
     found = read_run(path)

@@ -12,14 +12,19 @@ from carve_nb.formulas.product import contrast
 
 SIDES = st.integers(1, 6)
 POSITIVE = st.floats(0, float(np.finfo(np.float32).max), width=32)
-some = settings(max_examples=max(min(200, settings().max_examples), settings().max_examples//4))   # which take longer
+# which take longer
+some = settings(max_examples=max(min(200, settings().max_examples), settings().max_examples//4))
 
 
-@given(arrays(np.float32, st.tuples(st.just(2), st.integers(1, 8)), elements=POSITIVE), st.floats(1e-300, 1e300), st.booleans())
+@given(arrays(np.float32, st.tuples(st.just(2), st.integers(1, 8)), elements=POSITIVE),
+    st.floats(1e-300, 1e300), st.booleans())
 def test_contrast_finite(maps, lam, relative):
     "Whatever the two maps and λ > 0: finite, float32, and at least 0"
     out = contrast(*maps, lam, relative)
-    assert out.dtype == torch.float32 and out.isfinite().all() and out.shape == maps[0].shape and (out >= 0).all()
+    assert out.dtype == torch.float32
+    assert out.isfinite().all()
+    assert out.shape == maps[0].shape
+    assert (out >= 0).all()
 
 
 @given(arrays(np.float32, st.integers(1, 8), elements=POSITIVE), st.sampled_from([2, math.e, 10]))
@@ -31,11 +36,13 @@ def test_entropy_bounds(a, base):
 def sane(got, n): return got == sorted(set(got)) and got and set(got) <= set(range(n))
 
 
-BAD = 'all', 'Paper', [], (.5, 1.1), (-.1, .5), (.7, .3), (math.nan, .5), (.2, math.inf), (.1, .5, 1.1), [1.1], -.1, math.nan
+BAD = ('all', 'Paper', [], (.5, 1.1), (-.1, .5), (.7, .3), (math.nan, .5), (.2, math.inf), (.1, .5, 1.1),
+    [1.1], -.1, math.nan)
 
 
 def test_every_depth():
-    "All depths from 1 to 100: bands that the paper's, a low and a high word name; what names no layer is refused"
+    """All depths from 1 to 100: bands that the paper's, a low and a high word name; what names no layer is
+    refused"""
     for n in range(1, 101):
         assert pick_layers('paper', n) == [*range(20, 26)] or n < 26
         assert all(sane(pick_layers(word, n), n) for word in ('paper', 'low', 'high'))
@@ -55,7 +62,8 @@ def test_any_layers(n, spec):
 
 @given(st.integers(1, 100), st.floats(0, 1), st.floats(0, 1))
 def test_bands(n, a, b):
-    "A wider band holds the narrower one, and a band has the share of the depth that it says, give or take its two ends"
+    """A wider band holds the narrower one, and a band has the share of the depth that it says, give or take
+    its two ends"""
     lo, hi = sorted((a, b))
     band = pick_layers((lo, hi), n)
     assert sane(band, n) and band == [*range(band[0], band[-1] + 1)] and abs(len(band) - (hi - lo)*n) < 2
@@ -66,9 +74,12 @@ def test_bands(n, a, b):
 def saliency(draw):
     "A map on any grid, one row or one column too, and where it lies in an image"
     v = draw(arrays(np.float32, st.tuples(SIDES, SIDES), elements=st.floats(-1e6, 1e6, width=32)))
-    W, H = draw(st.integers(1, 40)), draw(st.integers(1, 40))
-    x0, y0 = draw(st.floats(-20, W - .5)), draw(st.floats(-20, H - .5))
-    return Saliency(v, (W, H), (x0, y0, max(x0 + 1, .5) + draw(st.floats(1, 60)), max(y0 + 1, .5) + draw(st.floats(1, 60))))
+    W = draw(st.integers(1, 40))
+    H = draw(st.integers(1, 40))
+    x0 = draw(st.floats(-20, W - .5))
+    y0 = draw(st.floats(-20, H - .5))
+    return Saliency(v, (W, H), (x0, y0, max(x0 + 1, .5) + draw(st.floats(1, 60)),
+        max(y0 + 1, .5) + draw(st.floats(1, 60))))
 
 
 @given(saliency())
@@ -86,8 +97,10 @@ def test_pixels_in_range(S):
 @some
 @given(saliency(), st.integers(0, 40), st.integers(0, 40), st.integers(1, 40), st.integers(1, 40))
 def test_pointing(S, x0, y0, w, h):
-    "The peak lies in the image where a patch does, is hit in a box that holds it, and what is hit is pointed at"
+    """The peak lies in the image where a patch does, is hit in a box that holds it, and what is hit is
+    pointed at"""
     x, y = S.peak()
-    if all(((c > 0) & (c < n)).any() for c, n in zip(S.centers(), S.size)): assert 0 < x < S.size[0] and 0 < y < S.size[1]
+    if all(((c > 0) & (c < n)).any() for c, n in zip(S.centers(), S.size)):
+        assert 0 < x < S.size[0] and 0 < y < S.size[1]
     box = x0, y0, x0 + w, y0 + h
     assert S.hit((x - 1, y - 1, x + 1, y + 1)) and (S.points_at(box) or not S.hit(box))

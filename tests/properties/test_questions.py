@@ -8,7 +8,8 @@ from carve_nb.core.errors import PromptError
 from carve_nb.models.prompts import BREAK, escape_text
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
-WORDS = ('<image> <|image_pad|> <|vision_start|> <|vision_end|> <|im_start|> <|im_end|> <|endoftext|> </s> <pad> '
+WORDS = (
+    '<image> <|image_pad|> <|vision_start|> <|vision_end|> <|im_start|> <|im_end|> <|endoftext|> </s> <pad> '
     '<|video_pad|> <IMG_CONTEXT> <img> </img> <start_of_image> <image_soft_token> <end_of_turn> <start_of_turn> '
     '<fake_token_around_image> <row_1_col_1> <global-img> <end_of_utterance> USER: ASSISTANT: User: Assistant: user '
     'assistant < > | <| |> : image USE R: <ima ge> <|placeholder|> ＜image＞').split() + ['\n', ' ', BREAK]
@@ -41,7 +42,8 @@ def test_images_stay(model, text):
 @quick
 @given(texts)
 def test_defused(model, text):
-    "With `escape` only what is empty or cannot be encoded is refused; what is asked differs by zero-width spaces alone"
+    """With `escape` only what is empty or cannot be encoded is refused; what is asked differs by zero-width
+    spaces alone"""
     vlm, plain = model
     vlm.escape = True
     try: p, appended = vlm.prompt(IMAGE, text), vlm.prompt(IMAGE, 'Why?', f'Say {text}.')
@@ -49,4 +51,5 @@ def test_defused(model, text):
         assert 'is empty' in str(e) or 'UTF-8' in str(e), (text, e)
         return
     assert special_and_image(vlm, p) == special_and_image(vlm, appended) == plain
-    assert p.asked.replace(BREAK, '') == text.strip().replace(BREAK, '') and escape_text(vlm.processor, p.asked) == p.asked
+    assert p.asked.replace(BREAK, '') == text.strip().replace(BREAK, '')
+    assert escape_text(vlm.processor, p.asked) == p.asked

@@ -1,4 +1,5 @@
-"Files that others wrote, or that were damaged: the rows, or the documented error; what is written is read again as it was."
+"""Files that others wrote, or that were damaged: the rows, or the documented error; what is written is read
+again as it was."""
 import csv
 import io
 import json
@@ -9,15 +10,18 @@ from functools import lru_cache
 from pathlib import Path
 import pandas  # noqa: F401  loaded before a reader's memory is measured
 import pytest
+from faults.hostile import mutated
 from hypothesis import given, settings, strategies as st
 from carve_nb.core.errors import DataError
 from carve_nb.data.records import Record, read_rows, read_table
 from carve_nb.runs.store import RunStore, read_run, without
 
 FORMS = '.json', '.jsonl', '.csv'
-MOST = 64                            # MB by which a reader may raise the highest level, for a file of some kilobytes
+# MB by which a reader may raise the highest level, for a file of some kilobytes
+MOST = 64
 text = st.text(st.characters(exclude_categories=['Cs']), max_size=30)
-plain = st.none() | st.booleans() | st.integers(-10**6, 10**6) | st.floats(allow_nan=False, allow_infinity=False) | text
+plain = st.none() | st.booleans() | st.integers(-10**6, 10**6) | st.floats(allow_nan=False,
+    allow_infinity=False) | text
 junk = st.recursive(plain | st.text(max_size=9), lambda s: st.lists(s, max_size=4)
     | st.dictionaries(st.text(max_size=5), s, max_size=4), max_leaves=9)
 FIELDS = 'id image question text answers answer choices box bbox kind short_question correct_choice_idx'.split()
@@ -33,7 +37,8 @@ def folder():
 
 
 def held(read, path, *known):
-    "What a reader gives, None where it refuses; nothing but the known errors, and no more memory than a bound"
+    """What a reader gives, None where it refuses; nothing but the known errors, and no more memory than a
+    bound"""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         with warnings.catch_warnings():
@@ -56,20 +61,6 @@ def valid(suffix):
     w = csv.DictWriter(out, made[0])
     w.writeheader(), w.writerows(made)
     return out.getvalue().encode()
-
-
-@st.composite
-def mutated(draw, data):
-    "Some bytes changed, cut out, doubled or put in"
-    data = bytearray(data)
-    for _ in range(draw(st.integers(1, 4))):
-        i, j = sorted(draw(st.tuples(*[st.integers(0, len(data))]*2)))
-        how = draw(st.sampled_from(('change', 'cut', 'double', 'insert')))
-        if how == 'change' and i < len(data): data[i] = draw(st.integers(0, 255))
-        elif how == 'cut': del data[i:j]
-        elif how == 'double': data[i:i] = data[i:min(j, i+60)]
-        else: data[i:i] = draw(st.binary(max_size=8))
-    return bytes(data)
 
 
 @given(data=st.data(), suffix=st.sampled_from(FORMS))
@@ -96,8 +87,10 @@ def test_any_values(folder, found, suffix):
 
 
 @pytest.mark.parametrize('bad', ['[' * 200_000, '{"data":' * 100_000, '1' * 100_000,
-    '[{"question": ' + '9' * 5000 + '}]', '[{"box": [1e999, NaN, 3, 4]}]', 'x,' * 100_000, '"' + 'a' * 300_000,
-                                 '[{"image": "a", "question": "q", "answers": "' + '[' * 50_000 + ']"}]', '\ufeff[]',
+    '[{"question": ' + '9' * 5000 + '}]', '[{"box": [1e999, NaN, 3, 4]}]', 'x,' * 100_000,
+    '"' + 'a' * 300_000,
+                                 '[{"image": "a", "question": "q", "answers": "' + '[' * 50_000 + ']"}]',
+                                 '\ufeff[]',
                                  '\x00' * 1000])
 def test_hostile_files(folder, bad):
     "Deep, long and strange ones, made here"

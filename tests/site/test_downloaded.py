@@ -1,4 +1,5 @@
-"What a reader downloads: each tutorial alone in an empty folder, run there, without the cells that its page hides."
+"""What a reader downloads: each tutorial alone in an empty folder, run there, without the cells that its page
+hides."""
 import nbformat
 import pytest
 from nbclient import NotebookClient

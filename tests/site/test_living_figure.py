@@ -74,7 +74,8 @@ def answered(page, act):
     return status(page)
 
 
-@pytest.mark.parametrize('seeds', [range(145, 151), pytest.param(range(151, 166), marks=pytest.mark.soak)], ids=len)
+@pytest.mark.parametrize('seeds', [range(145, 151), pytest.param(range(151, 166), marks=pytest.mark.soak)],
+    ids=len)
 @pytest.mark.parametrize('name', MODELS)
 def test_same_model(page, name, seeds):
     "The same pixels and answers; scores and attention as near as float32 is to float64"
@@ -93,7 +94,8 @@ def test_scenes_are_painted(page):
 
 
 def test_first_state(page):
-    "Stored: the answer 8, the word at the heart, the crop, the answer 2; no model is fetched for it, nor for its words and layers"
+    """Stored: the answer 8, the word at the heart, the crop, the answer 2; no model is fetched for it, nor
+    for its words and layers"""
     page.fetched.clear()
     start(page)
     assert page.locator('.first b').text_content() == '8' and page.locator('.second b').text_content() == '2'
@@ -117,7 +119,8 @@ def test_reader(page):
     assert 'with the crop “9”' in said
     asked = page.get_by_label('Question')
     asked.fill('What digit is on the yel')
-    assert 'What digit is on the yellow' in page.locator('datalist option').evaluate_all('all => all.map(o => o.value)')
+    assert 'What digit is on the yellow' in page.locator('datalist option').evaluate_all(
+        'all => all.map(o => o.value)')
     asked.fill('What color is the zebra?')
     said = answered(page, lambda: asked.press('Enter'))
     assert 'It does not know: zebra.' in said and 'cannot tell whether the answer is right' in said
@@ -146,9 +149,12 @@ def test_the_noun_is_that_of_the_library(page):
 
 
 def test_true_answers(page):
-    "The page knows the answers of `make_scene` where a question names an object, and says where it knows none"
-    asked = [(scene, scene.question(kind)) for scene in map(make_scene, range(145, 153)) for kind in KINDS if scene.question(kind)]
-    plain = [[q.question, [dict(color=o.color, shape=o.shape, digit=o.digit) for o in scene.objects]] for scene, q in asked]
+    """The page knows the answers of `make_scene` where a question names an object, and says where it knows
+    none"""
+    asked = [(scene, scene.question(kind)) for scene in map(make_scene, range(145, 153))
+        for kind in KINDS if scene.question(kind)]
+    plain = [[q.question, [dict(color=o.color, shape=o.shape, digit=o.digit) for o in scene.objects]]
+        for scene, q in asked]
     found = page.evaluate("""async all => {
         const {readQuestion} = await import('./truth.js')
         return all.map(([question, objects]) => readQuestion(question, objects).truth ?? null)
@@ -161,7 +167,8 @@ def test_true_answers(page):
 def test_layout_stays(page):
     "Pointing at words moves nothing, and leaving them shows the chosen word again"
     start(page)
-    said, place = status(page), page.get_by_role('button', name='New scene').bounding_box()
+    said = status(page)
+    place = page.get_by_role('button', name='New scene').bounding_box()
     for word in page.locator('.words button').all(): word.hover()
     assert status(page) != said and page.get_by_role('button', name='New scene').bounding_box() == place
     page.get_by_label('Your question').hover()

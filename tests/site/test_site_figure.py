@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pages  # noqa: E402
 import pytest
-from browsers import chromium, missing, need_browser
+from browsers import chromium, missing, need_browser, open_page
 from processes import ROOT
 from carve_nb import VLM
 from carve_nb.core.saliency import Saliency
@@ -14,6 +14,8 @@ from carve_nb.formulas.clutter import entropy
 from recipes.figures import decode_weights  # noqa: E402
 from recipes.live_figures import formula_figure, program_figure, tokens_figure
 
+DRAWN = '''document.querySelectorAll("[data-ready]").length
+    === document.querySelectorAll("[data-figure]").length'''
 NAMES = sorted(p.stem for p in pages.FIGURES.glob('*.json'))
 
 
@@ -26,9 +28,11 @@ def folder(tmp_path_factory):
     need_browser(missing())
     root = tmp_path_factory.mktemp('figures')
     pages.write_figures(root/'_static/figures')
-    for name in ('figure.js', 'site.css'): (root/'_static'/name).write_text((ROOT/'docs/_static'/name).read_text())
+    for name in ('figure.js', 'site.css'):
+        (root/'_static'/name).write_text((ROOT/'docs/_static'/name).read_text())
     body = pages.place_figures(f'<!-- figure: {" ".join(NAMES)} -->', '')
-    (root/'a.html').write_text('<!doctype html><html lang="en"><meta charset="utf-8"><title>Figures</title><meta name="viewport" content="width=device-width"><link rel="stylesheet" '
+    (root/'a.html').write_text(
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Figures</title><meta name="viewport" content="width=device-width"><link rel="stylesheet" '
                                f'href="_static/site.css"><body><main><h1>Figures</h1>{body}</main></body></html>',
                                encoding='utf-8')
     return root
@@ -39,27 +43,25 @@ def browser(folder):
     with chromium() as browser: yield browser
 
 
-def open_page(browser, folder, width=1400):
-    "The page, with its figures drawn; errors of scripts are kept"
-    page = browser.new_page(viewport=dict(width=width, height=900))
-    page.wrong = []
-    page.on('pageerror', lambda e: page.wrong.append(str(e)))
-    page.on('console', lambda m: m.type == 'error' and page.wrong.append(m.text))
+def open_figures(browser, folder, width=1400):
+    "The page, with its figures drawn"
+    page = open_page(browser, width)
     page.goto((folder/'a.html').as_uri())
-    page.wait_for_function('document.querySelectorAll("[data-ready]").length === document.querySelectorAll("[data-figure]").length', timeout=120_000)
+    page.wait_for_function(DRAWN, timeout=120_000)
     return page
 
 
 @pytest.fixture(scope='module')
 def page(browser, folder):
-    page = open_page(browser, folder)
+    page = open_figures(browser, folder)
     yield page
     page.close()
 
 
 def test_entropy_of_stages(page):
     "Each stage of the clutter knob has the entropy that chapter 2 counts"
-    figure, root = stored('clutter'), page.locator('[data-figure=clutter]')
+    figure = stored('clutter')
+    root = page.locator('[data-figure=clutter]')
     for i, stage in enumerate(figure['stages']):
         root.locator('input').fill(str(i))
         got = root.evaluate('e => e.result')
@@ -71,7 +73,8 @@ def test_entropy_of_stages(page):
 
 def test_size_of_a_thing(page):
     "Each size has the peak of its stored map and both answers"
-    figure, root = stored('size'), page.locator('[data-figure=size]')
+    figure = stored('size')
+    root = page.locator('[data-figure=size]')
     for i, s in enumerate(figure['stages']):
         root.locator('input').fill(str(i))
         S = Saliency(s['map'], (s['side'], s['side']))
@@ -80,12 +83,13 @@ def test_size_of_a_thing(page):
         assert S.points_at(s['target']) == s['pointing']
         shown = root.locator('.answer strong').evaluate_all('a => a.map(e => [e.textContent, e.className])')
         assert shown == [[s[k], 'right' if s[k] == figure['truth'] else 'wrong'] for k in ('alone', 'looked')]
-    assert page.wrong == []
+    assert page.errors == []
 
 
 def test_rows(page):
     "Every model, question and layer shows the stored shares; the layers follow the model"
-    figure, root = stored('rows'), page.locator('[data-figure=rows]')
+    figure = stored('rows')
+    root = page.locator('[data-figure=rows]')
     for model, kinds in figure.items():
         root.get_by_role('radio', name=model).focus()
         page.keyboard.press('Space')
@@ -100,21 +104,24 @@ def test_rows(page):
                     for v in pair]
                 assert root.locator('.cell output').all_text_contents() == shown
             assert root.locator('[type=range]').get_attribute('max') == str(len(found['layers']) - 1)
-    assert page.wrong == []
+    assert page.errors == []
 
 
 @pytest.mark.parametrize('width', [1400, 700, 420])
 def test_fits(browser, folder, width):
-    page = open_page(browser, folder, width)
+    page = open_figures(browser, folder, width)
     assert page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth') <= 1
-    small = page.evaluate('Math.min(...[...document.querySelectorAll(".moving canvas")].map(c => c.clientWidth))')
-    assert small >= 90 and page.wrong == []
+    small = page.evaluate(
+        'Math.min(...[...document.querySelectorAll(".moving canvas")].map(c => c.clientWidth))')
+    assert small >= 90 and page.errors == []
     page.close()
 
 
 def test_tokens(page):
-    "Each token of each prompt shows its map's share on both models, by arrow keys and by click; the maps are the library's"
-    figure, root = stored('tokens'), page.locator('[data-figure=tokens]')
+    """Each token of each prompt shows its map's share on both models, by arrow keys and by click; the maps
+    are the library's"""
+    figure = stored('tokens')
+    root = page.locator('[data-figure=tokens]')
     assert root.evaluate('e => e.result.token') == 'heart'
     for name, order in zip(('after the question', 'before it', 'away'), figure['orders'].values()):
         root.get_by_role('radio', name=name).check(force=True)
@@ -127,34 +134,38 @@ def test_tokens(page):
             assert root.evaluate('e => e.result') == dict(token=token, pointing=shares)
             ends = [float(end) for end in root.locator('.range span:last-child').all_text_contents()]
             maps = [of['maps'][i] for of in order['models'].values()]
-            assert ends == pytest.approx([max(m)*len(m)/sum(m) for m in maps], rel=.1)   # in means, between pixels
+            # in means, between pixels
+            assert ends == pytest.approx([max(m)*len(m)/sum(m) for m in maps], rel=.1)
     models = [VLM.from_pretrained(name) for name in figure['orders']['after']['models']]
     made = tokens_figure(models, 2)
     for name, order in figure['orders'].items():
         for model, of in order['models'].items():
             assert np.abs(np.subtract(of['maps'], made['orders'][name]['models'][model]['maps'])).max() <= 1
-    assert page.wrong == []
+    assert page.errors == []
 
 
 def test_formula(page):
     "Each λ and token shows its share; the contrast in the page is the library's"
-    figure, root = stored('formula'), page.locator('[data-figure=formula]')
+    figure = stored('formula')
+    root = page.locator('[data-figure=formula]')
     for i, lam in enumerate(figure['lambdas']):
         root.locator('[type=range]').fill(str(i))
         for j, token in enumerate(figure['tokens']):
             root.locator('.chip').nth(j).click()
-            assert root.evaluate('e => e.result') == dict(token=token, lam=lam, pointing=figure['pointing'][i][j])
+            assert root.evaluate('e => e.result') == dict(token=token, lam=lam,
+                pointing=figure['pointing'][i][j])
     made = formula_figure(VLM.from_pretrained('carve-small'), 2)
     for key in ('A_Q', 'A_G', 'tokens', 'lambdas', 'grid'): assert figure[key] == made[key]
-    assert page.wrong == []
+    assert page.errors == []
 
 
 def test_program(page):
     "Each setting of the program shows the answer and the crop that it has in the library"
-    figure, root = stored('program'), page.locator('[data-figure=program]')
+    figure = stored('program')
+    root = page.locator('[data-figure=program]')
     for stage in figure['stages']:
         root.get_by_role('radio', name=stage['name']).check(force=True)
         assert root.evaluate('e => e.result') == {k: stage[k] for k in ('name', 'answer', 'box')}
         assert root.locator('.line code').all_text_contents() == [code for code, _ in figure['lines']]
     assert program_figure(VLM.from_pretrained('carve-small')) == figure
-    assert page.wrong == []
+    assert page.errors == []

@@ -4,10 +4,12 @@ import re
 from processes import ROOT, python
 
 def test_page_is_the_trace():
-    "A call passes the stored functions in the stored order; only line numbers may have moved since the page was saved"
+    """A call passes the stored functions in the stored order; only line numbers may have moved since the page
+    was saved"""
     page = json.loads((ROOT/'nbs'/'tutorials'/'what_runs.ipynb').read_text(encoding='utf-8'))
     outputs = [o.get('data', {}) for c in page['cells'] if c['cell_type'] == 'code' for o in c['outputs']]
     stored = '\n'.join(''.join(data['text/markdown']) for data in outputs if 'text/markdown' in data)
     live = python('-m', 'recipes.what_runs')
-    def rows(text): return [re.sub(r':\d+`', '`', line) for line in text.splitlines() if line.startswith(('|', '- '))]
+    def rows(text):
+        return [re.sub(r':\d+`', '`', line) for line in text.splitlines() if line.startswith(('|', '- '))]
     assert rows(stored) == rows(live), 'save it: nbdev-test nbs/tutorials/what_runs.ipynb --save'

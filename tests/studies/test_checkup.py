@@ -1,4 +1,5 @@
-"`carve checkup` as a user starts it: through the shell, killed and taken up, with images of one's own, and on models of other families."
+"""`carve checkup` as a user starts it: through the shell, killed and taken up, with images of one's own, and
+on models of other families."""
 import json
 import re
 import shutil
@@ -30,7 +31,8 @@ def apart(monkeypatch, tmp_path):
 def few(monkeypatch):
     "A profile of three images: the mechanics alone"
     whole = checkup.make_profile
-    monkeypatch.setattr(checkup, 'make_profile', lambda vlm, images=None, over=iter: whole(vlm, 3, images, over))
+    monkeypatch.setattr(checkup, 'make_profile',
+        lambda vlm, images=None, over=iter: whole(vlm, 3, images, over))
 
 
 def own_folder(path, boxes):
@@ -55,11 +57,13 @@ def untimed(found):
 
 def answered(folder):
     "How many questions a run holds"
-    return len({json.loads(l)['id'] for p in folder.glob('records.jsonl') for l in p.read_text().splitlines(keepends=True) if l.endswith('\n')})
+    return len({json.loads(l)['id'] for p in folder.glob('records.jsonl')
+        for l in p.read_text().splitlines(keepends=True) if l.endswith('\n')})
 
 
 def test_shell(tmp_path):
-    "Killed at the second question and taken up, it says what a run that was not says; then the same with images of one's own"
+    """Killed at the second question and taken up, it says what a run that was not says; then the same with
+    images of one's own"""
     words = 'checkup', '--model', 'carve-tiny', '--n', '2', '--out', tmp_path/'R'
     p = Carve(*words)
     until(lambda: answered(tmp_path/'R') >= 2, p)
@@ -67,31 +71,42 @@ def test_shell(tmp_path):
     p.communicate()
     assert 2 <= answered(tmp_path/'R') < 6, 'it was to be killed before the end'
     told = run(*words)
-    assert told.returncode == 0 and [re.split(' by | are ', line)[0] for line in told.stderr.splitlines()[:3]] == [
+    assert told.returncode == 0
+    assert [re.split(' by | are ', line)[0] for line in told.stderr.splitlines()[:3]] == [
         '2 questions of each of 3 kinds', *('small letters', 'small words')]
     whole = run_checkup('carve-tiny', tmp_path/'whole', n=2, progress=False)
     said = told.stdout.splitlines()
     first, *more = explain(whole)
     assert said[:-1] == repr(whole).splitlines() and said[-1].startswith('written to ')
-    assert first.startswith('Not decided: ') and 'questions would tell a gain of 5 points' in first and 'does not bind color to shape' in more[-1]
-    page, row = (tmp_path/'R'/'checkup.html').read_text(), (tmp_path/'R'/'row.json').read_text()
+    assert first.startswith('Not decided: ')
+    assert 'questions would tell a gain of 5 points' in first
+    assert 'does not bind color to shape' in more[-1]
+    page = (tmp_path/'R'/'checkup.html').read_text()
+    row = (tmp_path/'R'/'row.json').read_text()
     places = [page.index(word) for word in ('Not decided', '<pre>', '<img', '<table', '<details>')]
     assert places == sorted(places)     # the answer and a picture first, remarks folded
-    assert 'small letters are not asked' in page and 'On your images' not in page and str(tmp_path) not in row and '.png' not in row
+    assert 'small letters are not asked' in page
+    assert 'On your images' not in page
+    assert str(tmp_path) not in row
+    assert '.png' not in row
     for boxes in True, False:
         shutil.copytree(tmp_path/'R', out := tmp_path/f'R{boxes}')
         assert run(*words[:-1], out, '--data', own_folder(tmp_path/f'F{boxes}', boxes)).returncode == 0
         own = (page := (out/'checkup.html').read_text())[page.rindex('On your images'):]
-        assert ('>oracle' in own) == boxes and '>carve:suffix=None' in own and (out/'row.json').read_text() == row
+        assert ('>oracle' in own) == boxes
+        assert '>carve:suffix=None' in own
+        assert (out/'row.json').read_text() == row
 
 
 def test_grows_and_retries(tmp_path, few, monkeypatch):
-    "More questions are added to those that are there; a failed and a damaged line are measured again; a folder without a table is refused before the work"
+    """More questions are added to those that are there; a failed and a damaged line are measured again; a
+    folder without a table is refused before the work"""
     how = dict(model='carve-tiny', out=tmp_path/'R', kinds=('digit',), progress=False)
     with monkeypatch.context() as m:
         m.setattr('carve_nb.method.lookup.Lookup.look', lambda *args, **kw: 1/0)
         found = run_checkup(n=2, **how)
-        assert found.advice.of('lookup').failed == 2 and 'ZeroDivisionError' in (tmp_path/'R'/'checkup.html').read_text()
+        assert found.advice.of('lookup').failed == 2
+        assert 'ZeroDivisionError' in (tmp_path/'R'/'checkup.html').read_text()
     lines = (path := tmp_path/'R'/'records.jsonl').read_text().splitlines()
     at = next(i for i, line in enumerate(lines) if '"carve"' in line)
     path.write_text('\n'.join([*lines[:at], lines[at].replace('"carve"', '"carvx"'), *lines[at + 1:], '']))
@@ -108,7 +123,8 @@ def test_families(name, load, tmp_path, few):
     "A tiny random model goes through it; nothing is recommended, and its map is not trusted"
     found = run_checkup(load(name), tmp_path/'R', n=2, kinds=('digit', 'word'), progress=False)
     assert (found.advice.use, found.advice.verdict) == ('none', 'not decided')
-    assert explain(found)[-1].startswith('The attention map is not to be trusted: 3 images') and '<table' in found._repr_html_()
+    assert explain(found)[-1].startswith('The attention map is not to be trusted: 3 images')
+    assert '<table' in found._repr_html_()
 
 
 def test_a_stage_that_fails(tmp_path, monkeypatch):
@@ -116,12 +132,14 @@ def test_a_stage_that_fails(tmp_path, monkeypatch):
     def fail(*args, **kw): raise DataError('the scene is lost')
     monkeypatch.setattr(checkup, 'make_profile', fail)
     found = run_checkup(out=tmp_path/'R', n=2, kinds=('exist',), progress=False)
-    assert found.notes == ['The attention map was not measured: DataError: the scene is lost'] and found.profile is None
+    assert found.notes == ['The attention map was not measured: DataError: the scene is lost']
+    assert found.profile is None
     assert 'the scene is lost' in (tmp_path/'R'/'checkup.html').read_text()
 
 
 def test_profile_stage(tmp_path, few, monkeypatch):
-    "The profile is kept and not measured again; another that is sure stays; a model without the words of the twins is not asked them"
+    """The profile is kept and not measured again; another that is sure stays; a model without the words of
+    the twins is not asked them"""
     how = dict(model='carve-tiny', n=2, kinds=('exist',), progress=False)
     photos = own_folder(tmp_path/'F', False)
     (photos/'questions.jsonl').unlink()
@@ -135,7 +153,8 @@ def test_profile_stage(tmp_path, few, monkeypatch):
     asked = [replace(r, question='What letter is on the red circle?') for r in twin_records(2)]
     monkeypatch.setattr('carve_nb.studies.profile.twin_records', lambda n, split: asked)
     found = run_checkup(out=tmp_path/'S', **how)
-    assert found.profile.binds == 'not measured' and line_of('lookup', found.run.protocol).startswith("Lookup(query='last', layers=[1])")
+    assert found.profile.binds == 'not measured'
+    assert line_of('lookup', found.run.protocol).startswith("Lookup(query='last', layers=[1])")
     monkeypatch.delattr(checkup, 'make_profile')     # the folder has it
     assert untimed(run_checkup(out=tmp_path/'S', **how)) == untimed(found) and find_profile(vlm) == wrong
 
@@ -144,20 +163,26 @@ def test_sink(tmp_path, few, monkeypatch):
     "Where the profile finds a sink both crop sizes are asked, also on images of one's own; elsewhere one"
     for share, folder in ((.5, 'R'), (.05, 'S')):
         monkeypatch.setattr('carve_nb.studies.profile.sink_figure', lambda maps: [share, .2])
-        found = run_checkup('carve-tiny', tmp_path/folder, own_folder(tmp_path/f'{folder}F', True), 2, kinds=('digit',), progress=False)
-        assert [checkup.LARGE in advice.figures.loc[ALL].index for advice in (found.advice, found.own)] == [share == .5]*2
+        found = run_checkup('carve-tiny', tmp_path/folder, own_folder(tmp_path/f'{folder}F', True), 2,
+            kinds=('digit',), progress=False)
+        assert [checkup.LARGE in advice.figures.loc[ALL].index
+            for advice in (found.advice, found.own)] == [share == .5]*2
 
 
 @pytest.mark.parametrize('model', PACKAGED)
 def test_each_line_of_code_gives_the_answers_of_its_arm(model, monkeypatch):
-    "Whichever arm a checkup recommends, none among them: the printed line answers as the record of the arm says"
+    """Whichever arm a checkup recommends, none among them: the printed line answers as the record of the arm
+    says"""
     monkeypatch.delenv('CARVE_PROFILES')
     stored = read_run(STORED/model)
-    names = dict(vlm=VLM.from_pretrained(model), Carve=methods()['carve'], Lookup=methods()['lookup'], make_method=make_method)
-    arms = ['none', *(arm for arm in stored.protocol['methods'] if arm not in CONTROLS and ':query=' not in arm)]
+    names = dict(vlm=VLM.from_pretrained(model), Carve=methods()['carve'], Lookup=methods()['lookup'],
+        make_method=make_method)
+    arms = ['none', *(arm for arm in stored.protocol['methods'] if arm not in CONTROLS
+        and ':query=' not in arm)]
     for arm in arms:
         for line in [line for line in stored.select(arm) if line['kind'] in ('digit', 'color')][::20]:
             seed, kind, step = line['id'].removeprefix('eye-').split('-')
             asked = eye_question(int(seed), kind, int(step)).opened()
             code = line_of(arm, stored.protocol)
-            assert str(eval(code, names | dict(image=asked.image, question=asked.question))) == line['answer'], (arm, line['id'])
+            assert str(eval(code, names | dict(image=asked.image,
+                question=asked.question))) == line['answer'], (arm, line['id'])

@@ -16,10 +16,13 @@ from carve_nb.data.records import read_table
 carve_nb.{}(carve_nb.VLM.from_pretrained({!r}), read_table({!r}), {!r})"""
 
 
-@pytest.mark.parametrize('measure, family, layers', [(measure_entropy, 'qwen2_5_vl', [0, 1, 2, 3, 4, 5]), (measure_layers, 'qwen3_5', [1, 3, 5])])
+@pytest.mark.parametrize('measure, family, layers',
+    [(measure_entropy, 'qwen2_5_vl', [0, 1, 2, 3, 4, 5]), (measure_layers, 'qwen3_5', [1, 3, 5])])
 def test_killed_and_resumed(folders, load, photos, tmp_path, measure, family, layers):
-    "A checkpoint folder and a data folder: killed in the middle, taken up again, the frame of a run in one piece; no other model goes on"
-    lines = lambda: (tmp_path/'records.jsonl').read_text().splitlines() if (tmp_path/'records.jsonl').exists() else []
+    """A checkpoint folder and a data folder: killed in the middle, taken up again, the frame of a run in one
+    piece; no other model goes on"""
+    lines = lambda: (tmp_path/'records.jsonl').read_text().splitlines() if (
+        tmp_path/'records.jsonl').exists() else []
     questions, vlm = read_table(photos), load(family)
     whole = measure(vlm, questions, progress=False)
     p = Forked(afresh, SCRIPT.format(measure.__name__, *map(str, (folders(family), photos, tmp_path))))
@@ -30,11 +33,13 @@ def test_killed_and_resumed(folders, load, photos, tmp_path, measure, family, la
     assert whole.id.nunique() == 10 and [*whole.layer.unique()] == layers and len(kept) >= 2
     assert (measure(vlm, questions, tmp_path, progress=False).equals(whole)
         and set(kept) <= set(lines()))  # not measured again
-    with pytest.raises(RunError, match='holds another run'): measure(load('llava'), questions, tmp_path, progress=False)
+    with pytest.raises(RunError, match='holds another run'):
+        measure(load('llava'), questions, tmp_path, progress=False)
     assert len(lines()) == 10
 
 
-@pytest.mark.parametrize('measure, scores', [(measure_entropy, ['correct']), (measure_masking, ['plain', 'none', 'onward', 'only'])])
+@pytest.mark.parametrize('measure, scores',
+    [(measure_entropy, ['correct']), (measure_masking, ['plain', 'none', 'onward', 'only'])])
 def test_no_truth_is_not_wrong(load, measure, scores):
     "A question without a known answer has no score: NaN beside scored ones, no column where none is scored"
     a, b = samples('digit', 2)
@@ -48,9 +53,11 @@ def test_stopped_without_a_folder(load, caplog, tmp_path):
     def stop(vlm, question):
         if question.id.startswith('heldout-1-'): raise KeyboardInterrupt
         return dict(x=1)
-    for out, said in (None, 'stopped after 1 samples, none kept'), (tmp_path/'o', f'all kept in {tmp_path/"o"}'):
+    for out, said in ((None, 'stopped after 1 samples, none kept'),
+            (tmp_path/'o', f'all kept in {tmp_path/"o"}')):
         caplog.clear()
-        with pytest.raises(KeyboardInterrupt): measure_each(stop, load('llava'), samples('digit', 2), out, progress=False)
+        with pytest.raises(KeyboardInterrupt):
+            measure_each(stop, load('llava'), samples('digit', 2), out, progress=False)
         assert said in caplog.text and (out is None) != ('goes on from there' in caplog.text)
 
 
