@@ -64,8 +64,9 @@ def check_result(result: Result, image: Image.Image):
         'No question, or seconds below 0: begin with self.start.')
     assert result.calls >= 1, 'No calls of the model are counted: capture with self.capture.'
     if result.saliency is not None:
-        values, size = result.saliency.values, result.saliency.size
-        assert np.isfinite(values).all() and size == image.size, f'The map is not finite, or not of {image.size}.'
+        values = result.saliency.values
+        finite = np.isfinite(values).all() and result.saliency.size == image.size
+        assert finite, f'The map is not finite, or not of {image.size}.'
         grids = [tuple(result.rows.raster(tiles=tiles).grid) for tiles in TILES if result.rows]
         assert not grids or values.shape in grids, (
             f'The map is {values.shape}, the tokens are {grids[0]}: make it with as_saliency.')

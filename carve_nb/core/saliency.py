@@ -146,7 +146,6 @@ class Saliency:
 
         A pixel is in the mask if its raster pixel is."""
         small = raster_size(self.size, MAP_RASTER)
-        if small == tuple(self.size): return box, mask
         # of the raster, at each pixel
         columns, rows = (np.arange(side)*raster_side//side for side, raster_side in zip(self.size, small))
         left, right = np.searchsorted(columns, box[::2]).tolist()

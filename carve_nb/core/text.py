@@ -195,7 +195,7 @@ def _reads_english(words: Sequence[str]) -> bool:
 
 # %% ../../nbs/library/core/07_text.ipynb #5b2e3753
 def _plain(text: str) -> str:
-    "Fold case and accents, which words are compared without"
+    "Bring a text to one form of case, accents and question marks"
     return unicodedata.normalize('NFD', text.casefold()).translate({ord('？'): '?', ord('؟'): '?'})
 
 def find_word(tokens: Iterable[str], word: str) -> list[int]:

@@ -113,7 +113,8 @@ def wrapping(*parts: w.Widget) -> w.HBox:
 
 def make_dials(n_layers: int) -> dict[str, w.DOMWidget]:
     "Make one widget for each setting, by the name of its field"
-    def steps(values: Sequence[float]) -> list[tuple[str, float]]: return [(f'{value:g}', value) for value in values]
+    def steps(values: Sequence[float]) -> list[tuple[str, float]]:
+        return [(f'{value:g}', value) for value in values]
     return dict(
         query=dial(
             w.ToggleButtons, 'Attention of', 'the query token', '100%', style={'button_width': 'auto'}),

@@ -22,7 +22,7 @@ def step_weights(T: int, mode: str = 'last') -> Tensor:
 
 # %% ../../nbs/07_algorithm.ipynb #6d178c98
 def fuse_maps(A: Tensor, w: Tensor, normalize: bool = False) -> Tensor:
-    """Add contrasted maps [T, L, Nv] over layers and steps, these weighted by w [T], to one map [Nv], float64.
+    """Add contrasted maps [T, L, Nv] over layers and steps, weighted by w [T], to one map [Nv], float64.
 
     `normalize` gives each (step, layer) map total 1 before."""
     A = A.double()
@@ -42,8 +42,8 @@ def algorithm_1(
     vlm, image: Image.Image, Q: str, G: str, L: list[int], suffix: str, lam: float = 1e-8, p: float = .4,
     K: int = 2,
 ) -> tuple[np.ndarray, tuple, Image.Image, object]:    # S [H, W], the box of the crop, the crop, the answer
-    "Run Algorithm 1 of arXiv 2509.06461 line by line, with a `suffix` after Q: the reference of `Carve.paper()`"
-    rows_Q = vlm.capture(image, Q, L, 'all', suffix=suffix)         # attention of the last token to the image,
+    "Run Algorithm 1 of arXiv 2509.06461 line by line, with a `suffix` after Q, as `Carve.paper()` does"
+    rows_Q = vlm.capture(image, Q, L, 'all', suffix=suffix)         # attention of the last token,
     rows_G = vlm.capture(image, G, L, 'all', suffix=None)           # at every step, in the layers L
     A_Q, A_G = (rows.attn.mean(2).double() for rows in (rows_Q, rows_G))  # means over heads
     T = min(len(A_Q), len(A_G))                                     # paired step by step
@@ -52,7 +52,7 @@ def algorithm_1(
     pixels = F.interpolate(A.unflatten(-1, rows_Q.spans[0].grid), image.size[::-1], mode='bilinear')
     w = F.one_hot(torch.tensor(T - 1), T).double()                  # w_t: 1 at the last step, 0 before
     S = torch.einsum('t,tlyx->yx', w, pixels).numpy()               # S = Σ_t w_t Σ_l π(Â)
-    M = S >= np.quantile(S, 1 - p)                                  # S ≥ τ, which keeps a share p of the pixels
+    M = S >= np.quantile(S, 1 - p)                                  # S ≥ τ: the share p of the pixels
     label, n = ndimage.label(M)                                     # connected regions of M
     sums = ndimage.sum(S, label, range(1, n + 1))
     kept = np.isin(label, 1 + np.argsort(sums)[::-1][:K])           # the K with the greatest sum of S

@@ -15,9 +15,9 @@ from skimage.feature import canny
 from ..core.image import ImageLike, open_image, to_raster
 
 # %% ../../nbs/01_clutter.ipynb #e3e74cce
-def bands(height: int, rows: int = 256) -> list[slice]:
-    "Cut a height into bands of so many rows: what is computed band by band needs the memory of one band"
-    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
+def bands(height: int) -> list[slice]:
+    "Cut a height into bands of 256 rows: what is computed band by band needs the memory of one band"
+    return [slice(top, min(top + 256, height)) for top in range(0, height, 256)]
 
 def thin_edges(gray: np.ndarray, sigma: float, threshold: float) -> np.ndarray:
     "Mark the pixels [H, W] of a gray image, 0 to 255, on a ridge of the gradient above `threshold`, in bands"
@@ -78,10 +78,10 @@ def complexity(img: ImageLike) -> Complexity:
     return Complexity(texture(img), color(img))
 
 # %% ../../nbs/01_clutter.ipynb #16379f88
-def entropy(a, base: float = 2, dim: int = -1):
-    "Compute the entropy of weights [..., N] along `dim`, normalized to sum 1: `base` 2 in bits, math.e in nats"
+def entropy(a, base: float = 2):
+    "Compute the entropy, [...], of weights [..., N], normalized to sum 1; `base` 2: bits, math.e: nats"
     import torch  # the measures of an image do without
     p = torch.as_tensor(a).double()
     if not p.isfinite().all() or (p < 0).any(): raise ValueError("entropy needs finite weights >= 0")
-    p = torch.where(p.sum(dim, keepdim=True) > 0, p, torch.ones_like(p))
-    return torch.special.entr(p/p.sum(dim, keepdim=True)).sum(dim)/math.log(base)
+    p = torch.where(p.sum(-1, keepdim=True) > 0, p, torch.ones_like(p))
+    return torch.special.entr(p/p.sum(-1, keepdim=True)).sum(-1)/math.log(base)

@@ -50,7 +50,7 @@ def regions(
     S: np.ndarray|Saliency, p: float = .2, K: int = 3, connectivity: int = 4, region_rule: str = 'top_k',
     rank: str = 'sum',
 ) -> list[Region]:
-    """Find the regions of the top share `p` of a map [H, W], or of a `Saliency` on its raster, the best first.
+    """Find the regions of the top share `p` of a map [H, W], or of a `Saliency` on its raster, best first.
 
     At most `K` ('top_k', the paper), or max(K, floor(p n)) of n ('official', the code)."""
     if isinstance(S, Saliency):

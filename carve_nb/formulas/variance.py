@@ -27,7 +27,7 @@ def own_share(A: np.ndarray) -> float:
 VARIANCE_PARTS = ('position', 'image', 'instruction', 'residual')
 
 def variance_parts(x: np.ndarray) -> dict[str, np.ndarray]:
-    """Estimate the variance components of a crossed design, patch by patch; [...] each, averaged over patches.
+    """Estimate the variance components of a crossed design by patch; [...] each, averaged over patches.
 
     x are logs [I, M, ..., Nv] of I images (upright, turned) and M instructions."""
     I, M = x.shape[:2]
