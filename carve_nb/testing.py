@@ -8,6 +8,7 @@ __all__ = ['SHOWN_SCENES', 'traces', 'Stop', 'failing', 'check_result', 'check_m
 # %% ../nbs/library/method/04_testing.ipynb #11f563b0
 import random
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 import numpy as np
@@ -23,22 +24,26 @@ from .method.base import CropMethod, Method
 from .method.results import Result
 
 # %% ../nbs/library/method/04_testing.ipynb #e6b5798c
-def traces(vlm) -> tuple: # compares equal if nothing was left behind
-    "Return the state that a method could change in a model, or in the random numbers of its caller"
+def traces(vlm: VLM) -> dict[str, object]:
+    "Collect the state that a method could change in a model, or in the caller's random numbers"
     modules = list(vlm.model.modules())
-    registries = [d for m in modules for k, d in vars(m).items() if 'hooks' in k and hasattr(d, '__len__')]
-    kernels = [m.config._attn_implementation for m in modules if hasattr(m, 'config')]
-    own = [sorted(k for k in vars(m) if callable(vars(m)[k])) for m in modules]
-    weights = [(p.requires_grad, p.grad is None, p._version) for p in vlm.model.parameters()]
-    chance = torch.random.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
-    return (sum(map(len, registries)), kernels, own, weights, [m.training for m in modules], chance,
-            vlm.model.generation_config.to_dict(), torch.is_grad_enabled())
+    states = [vars(module) for module in modules]
+    hooks = [value for state in states for name, value in state.items() if 'hooks' in name]
+    return dict(
+        hooks=[len(registry) for registry in hooks if hasattr(registry, '__len__')],
+        kernels=[module.config._attn_implementation for module in modules if hasattr(module, 'config')],
+        methods=[sorted(name for name in state if callable(state[name])) for state in states],
+        weights=[(p.requires_grad, p.grad is None, p._version) for p in vlm.model.parameters()],
+        training=[module.training for module in modules],
+        numbers=(torch.random.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()),
+        generation=vlm.model.generation_config.to_dict(),
+        gradients=torch.is_grad_enabled())
 
 class Stop(Exception): "The failure that `failing` brings about"
 
 @contextmanager
-def failing(vlm, at): # list that grows by one with every pass
-    "Let the forward pass of index `at` of the decoder fail"
+def failing(vlm: VLM, at: int) -> Iterator[list]:
+    "Let the forward pass of index `at` of the decoder fail; the list grows by one with every pass"
     passes = []
     def count(module, args):
         passes.append(1)
@@ -48,41 +53,50 @@ def failing(vlm, at): # list that grows by one with every pass
     finally: handle.remove()
 
 # %% ../nbs/library/method/04_testing.ipynb #6d27e1cf
-def check_result(r, image): # `Result`, PIL image
+def check_result(result: Result, image: Image.Image):
     "Check that a result is whole: answers, box, costs, map; what is missing is said in a sentence"
-    kind = type(r).__name__
-    assert isinstance(r, Result), f'A method gives a `Result`, this one a {kind}: define locate or edit, and no look.'
-    assert r.answer and r.plain_answer, 'The result has no answer, or no plain_answer.'
-    assert r.method, 'The method has no name of its own: write name = ... in its class.'
-    assert lies_in(r.crop.box, image.size), f'{r.crop.box} is no box inside {image.size}.'
-    assert r.question and all(s >= 0 for s in r.seconds.values()), 'No question, or seconds below 0: begin with self.start.'
-    assert r.calls >= 1, 'No calls of the model are counted: capture with self.capture.'
-    if r.saliency is not None:
-        values, grids = r.saliency.values, [tuple(r.rows.raster(tiles=t).grid) for t in TILES if r.rows]
-        assert np.isfinite(values).all() and r.saliency.size == image.size, f'The map is not finite, or not of {image.size}.'
-        fits = not grids or values.shape in grids
-        assert fits, f'The map is {values.shape}, the tokens are {grids[0]}: make it with as_saliency.'
-    assert r.plot(60).size[1] > 60 and str(r) == r.answer.text
+    assert isinstance(result, Result), (
+        f'A method gives a `Result`, this one a {type(result).__name__}: define locate or edit, and no look.')
+    assert result.answer and result.plain_answer, 'The result has no answer, or no plain_answer.'
+    assert result.method, 'The method has no name of its own: write name = ... in its class.'
+    assert lies_in(result.crop.box, image.size), f'{result.crop.box} is no box inside {image.size}.'
+    assert result.question and all(seconds >= 0 for seconds in result.seconds.values()), (
+        'No question, or seconds below 0: begin with self.start.')
+    assert result.calls >= 1, 'No calls of the model are counted: capture with self.capture.'
+    if result.saliency is not None:
+        values = result.saliency.values
+        finite = np.isfinite(values).all() and result.saliency.size == image.size
+        assert finite, f'The map is not finite, or not of {image.size}.'
+        grids = [tuple(result.rows.raster(tiles=tiles).grid) for tiles in TILES if result.rows]
+        assert not grids or values.shape in grids, (
+            f'The map is {values.shape}, the tokens are {grids[0]}: make it with as_saliency.')
+    assert result.plot(60).size[1] > 60 and str(result) == result.answer.text
 
-def check_method(method: Method, vlm: VLM, image: Image.Image, question: str, box: tuple|None = None) -> Result:
-    # `box`: true region, for the oracle
+def check_method(
+    method: Method, vlm: VLM, image: Image.Image, question: str,
+    box: tuple|None = None,    # the true region, for the oracle
+) -> Result:
     "Test a method as all methods are tested: a whole result, the same answer twice, nothing left behind"
     # stock models hang hooks of their own at their first pass
     plain = vlm.ask(image, question, method.suffix, method.max_new_tokens)
     before = traces(vlm)
-    r = method(vlm, image, question, box=box)
+    result = method(vlm, image, question, box=box)
     with failing(vlm, -1) as passes: again = method(vlm, image, question, box=box)
-    check_result(r, image)
-    if r.whole and isinstance(method, CropMethod): warnings.warn(f'{method.name} shows the image itself: nothing is asked again.')
-    assert r.plain_answer.tokens == plain.tokens, 'plain_answer is not what the model says alone, with the same suffix.'
-    assert again.answer.tokens == r.answer.tokens, 'Two runs gave two answers: draw by a seed.'
-    assert traces(vlm) == before, f'{method.name} leaves something behind: a hook, a gradient, a mode or a random state.'
+    check_result(result, image)
+    if result.whole and isinstance(method, CropMethod):
+        warnings.warn(f'{method.name} shows the image itself: nothing is asked again.')
+    assert result.plain_answer.tokens == plain.tokens, (
+        'plain_answer is not what the model says alone, with the same suffix.')
+    assert again.answer.tokens == result.answer.tokens, 'Two runs gave two answers: draw by a seed.'
+    left = f'{method.name} leaves something behind'
+    assert traces(vlm) == before, f'{left}: a hook, a gradient, a mode or a random state.'
     for at in sorted({0, len(passes)//2, len(passes) - 1}):
         try:
             with failing(vlm, at): method(vlm, image, question, box=box)
             raise AssertionError(f'{method.name} swallows the failure of pass {at}')
-        except Stop: assert traces(vlm) == before, f'{method.name} leaves something behind when pass {at} fails'
-    return r
+        except Stop: assert traces(vlm) == before, f'{left} when pass {at} fails'
+    return result
+
 
 # %% ../nbs/library/method/04_testing.ipynb #77bdcda4
 SHOWN_SCENES = (0, 'digit'), (7, 'digit'), (12, 'exist')   # seed and kind
@@ -91,10 +105,11 @@ def three_scenes() -> list: # of `Sample`
     "Make the scenes on which every method is shown"
     return [to_sample(make_scene(seed, 'heldout'), kind) for seed, kind in SHOWN_SCENES]
 
-def show_three(method, vlm, height=100): # pixels of each part -> PIL image
+def show_three(method: Method, vlm: VLM, height: int = 100) -> Image.Image:    # pixels of each part
     "Show a method on the three scenes, one below the other"
     rows = []
-    for s in three_scenes():
-        r = method(vlm, s.image, s.question, box=s.box)
-        rows.append(replace(r, seconds={}, notes=[*r.notes, f'truth: "{s.answer}"']).plot(height, s.box))
+    for scene in three_scenes():
+        result = method(vlm, scene.image, scene.question, box=scene.box)
+        notes = [*result.notes, f'truth: "{scene.answer}"']
+        rows.append(replace(result, seconds={}, notes=notes).plot(height, scene.box))
     return stack_rows(*rows, gap=0).quantize(256)   # a third of the bytes

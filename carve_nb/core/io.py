@@ -31,12 +31,12 @@ def replace_file(path: str|Path, data: str|bytes):
     if target.exists() and not target.is_file(): return target.write_bytes(data)    # such as /dev/null
     new = target.with_name(f'.{token_hex(8)}.new')
     try:
-        with open(new, 'xb') as f:    # x: never a file or link that is there
+        with open(new, 'xb') as file:    # x: never a file or link that is there
             # there is none yet, or no modes on this disk
             with suppress(OSError): shutil.copymode(target, new)
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(new, target)
     except OSError as e: raise OSError(e.errno, e.strerror or str(e), str(path)) from e
     finally:
@@ -72,7 +72,7 @@ def same_logits(
     elsewhere: bool = False,  # perhaps on two devices? Some round factors in float32 to the digits of float16
 ) -> bool:
     "Tell whether two lists of logits are equal but for rounding"
-    scale = max((abs(v) for v in a if v is not None and abs(v) < float('inf')), default=0.)
+    scale = max((abs(logit) for logit in a if logit is not None and abs(logit) < float('inf')), default=0.)
     bound = max(ROUNDING.get(dtype, 1e-5), elsewhere*ROUNDING['float16'])*scale
     def near(x, y): return x == y or None not in (x, y) and abs(x - y) <= bound
     return len(a) == len(b) and all(map(near, a, b))
@@ -95,7 +95,7 @@ def shipped_folder(name: str) -> Path:
         f'packed to.')
 
 def kept_folder() -> Path:
-    "Return the folder of measurements of your own models: `CARVE_PROFILES`, or one in your home"
+    "Name the folder with measurements of your own models: `CARVE_PROFILES`, or one in your home"
     return Path(os.environ.get('CARVE_PROFILES') or Path.home()/'.cache'/'carve_nb'/'profiles')
 
 # %% ../../nbs/library/core/06_io.ipynb #412d290e
@@ -144,8 +144,8 @@ def tame_terminal(text: object, keep: str = '') -> str:
     """Replace characters that cannot be printed by their backslash escapes, except those in `keep`, such as
     line ends"""
     keep += _JOINERS
-    return ''.join(c if c.isprintable() or c in keep else c.encode('unicode_escape').decode()
-                   for c in str(text))
+    return ''.join(letter if letter.isprintable() or letter in keep else letter.encode('unicode_escape').decode()
+                   for letter in str(text))
 
 def count_of(n: int, noun: str) -> str:
     "Write a number with its noun, as in '1 image' and '2 images'"
@@ -170,7 +170,8 @@ THOUGHT = re.compile(
     rf'[<\[◁]{_THINK}|<\|channel>\w*|{_CHANNEL.format("")}', re.IGNORECASE)
 # an answer between marks; one that a cut has left open goes on to the end
 _MARKED = re.compile(
-    r'<\|begin_of_box\|>(.*?)(?:<\|end_of_box\|>|\Z)|<answer>(.*?)(?:</answer>|\Z)|\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}',
+    r'<\|begin_of_box\|>(.*?)(?:<\|end_of_box\|>|\Z)|<answer>(.*?)(?:</answer>|\Z)|'
+    r'\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}',
     re.IGNORECASE | re.DOTALL)
 _END = re.compile(r'<\|(?:return|end)\|>\s*\Z')
 # a mark that may be one token
@@ -186,20 +187,22 @@ def answer_span(text: str) -> tuple[int, int]|None:
     start = marks[-1].end() if marks else 0
     close = _END.search(text)
     end = close.start() if close else len(text)
-    while found := [*_MARKED.finditer(text, start, end)]:
-        start, end = found[-1].span(found[-1].lastindex or 0)
+    while True:
+        marked = [*_MARKED.finditer(text, start, end)]
+        if not marked: break
+        start, end = marked[-1].span(marked[-1].lastindex or 0)
     if (start, end) == (0, len(text)): return start, end
     answer = text[start:end]
     start += len(answer) - len(answer.lstrip())
     return start, start + len(answer.strip())
 
 def behind_thought(text: str) -> str|None:
-    "Return the answer in a text, without thoughts and marks around it; None where the last thought is open"
+    "Extract the answer from a text, without thoughts and marks; None where the last thought is open"
     span = answer_span(text)
     return None if span is None else text[slice(*span)]
 
 def open_thought(chat: str) -> str:
-    "Return the mark of the thought that a chat ends in; '' where it ends in none"
+    "Find the mark of the thought that a chat ends in; '' where it ends in none"
     marks = [*THOUGHT.finditer(chat)]
     if not marks or marks[-1][1] or chat[marks[-1].end():].strip(): return ''
     return marks[-1][0]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONCEPT_COLORS', 'overlay', 'draw_boxes', 'fit_height', 'strip', 'widen_box', 'outline_target', 'round_colors',
-           'figure_bytes', 'text_width', 'wrap_title', 'plot_panels', 'stack_rows', 'panels_html', 'plot_style',
-           'plot_forest', 'plot_band', 'black_out', 'keep_mask']
+           'figure_bytes', 'wrap_title', 'plot_panels', 'stack_rows', 'panels_html', 'plot_style', 'plot_forest',
+           'plot_band', 'black_out', 'keep_mask']
 
 # %% ../../nbs/library/core/03_plotting.ipynb #6ebbcbbe
 import re
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from io import BytesIO
-from itertools import chain, repeat
+from itertools import chain, cycle, repeat
 import matplotlib as mpl
 import numpy as np
 from matplotlib import colormaps
@@ -55,9 +55,9 @@ def draw_boxes(
     colors = [colors] if isinstance(colors, str) else colors or _BOX_COLORS
     out = img.convert('RGB')
     pen = ImageDraw.Draw(out)
-    for i, box in enumerate(boxes):
+    for box, color in zip(boxes, cycle(colors)):
         left, top, right, bottom = (round(float(end)) for end in box)
-        pen.rectangle((left, top, right - 1, bottom - 1), outline=colors[i % len(colors)], width=width)
+        pen.rectangle((left, top, right - 1, bottom - 1), outline=color, width=width)
     return out
 
 # %% ../../nbs/library/core/03_plotting.ipynb #a9578763
@@ -96,8 +96,8 @@ CONCEPT_COLORS = {
     'carve-tiny': '#2aa1c0', 'carve-small': '#4b2e83'
 }
 
-def _concept_color(title) -> str:
-    "Return the color of the concept that the title of a panel begins with"
+def _concept_color(title: str) -> str:
+    "Find the color of the concept that a panel's title begins with"
     return next((color for concept, color in CONCEPT_COLORS.items() if title.startswith(concept)), '#000000')
 
 def widen_box(box: Box, room: float = 9) -> Box:
@@ -127,7 +127,7 @@ def figure_bytes(fig: Figure) -> bytes:
     return file.getvalue()
 
 # %% ../../nbs/library/core/03_plotting.ipynb #c5d4b43d
-def text_width(text: str, size: float) -> float:
+def _text_width(text: str, size: float) -> float:
     "Measure the width in pixels of a line of `size` points, at 100 dots an inch"
     from matplotlib.textpath import TextPath
     return TextPath((0, 0), text, size=size).get_extents().width*100/72
@@ -138,7 +138,7 @@ def wrap_title(title: str, width: float, size: float) -> str:
     for letters in range(len(title), 0, -1):
         lines = [_SUBSCRIPT.sub(r'$\1_\2$', line)
                  for line in textwrap.wrap(title, letters, break_long_words=False)]
-        if all(text_width(line, size) <= width for line in lines): break
+        if all(_text_width(line, size) <= width for line in lines): break
     return '\n'.join(lines)
 
 def _format_value(value: float) -> str:
@@ -155,7 +155,7 @@ def plot_panels(
     tiles = [fit_height(image, height) for image in panels.values()]
     gap = 8 # pixels
     size = max(6, height/20) # points, at 100 dots an inch
-    columns = [max(tile.width, 9*size) for tile in tiles]    # room for a title, and for the ends of a color bar
+    columns = [max(tile.width, 9*size) for tile in tiles]    # room for a title and a color bar's ends
     width = round(max(sum(columns) + gap*(len(columns) - 1), 24*size))
     lines = [line for part in sentence.splitlines() for line in textwrap.wrap(part, int(width/size/.72))]
     below = round(1.7*size*len(lines) + .8*size) if lines else 0
@@ -202,7 +202,7 @@ _PANEL_TITLE = '<div style="border-top:3px solid {};line-height:1.7{}">{}</div>'
 def panels_html(
     panels: Mapping[str, Image.Image],    # by title; one may go without a title
     sentence: str = '',                   # below
-    words: Mapping[str, str]|None = None, # title -> text for those who do not see a panel; by default the sentence
+    words: Mapping[str, str]|None = None, # title -> alternative text; by default the sentence
     width: int = 224,                     # of a panel on the page, pixels, at most
 ) -> str:
     "Format panels as HTML, without links, that wraps and takes the colors of the page"
@@ -239,11 +239,11 @@ def plot_style() -> Iterator[list]:
 # %% ../../nbs/library/core/03_plotting.ipynb #fa555712
 def plot_forest(
     ax: Axes,
-    rows: Mapping[str, Sequence],    # name -> (value, low, high) each, such as `Estimate`s; None leaves one out
+    rows: Mapping[str, Sequence],    # name -> `Estimate`s, or (value, low, high); None is left out
     labels: Sequence[str] = (), colors: Sequence[str] = (),    # of the estimates; default: the figure's own
     scale: float = 1.,               # factor, such as 100 for points
     zero: float|None = 0.,           # where the line of no effect is, before the factor; None: no line
-    style: Callable[[str, int], dict] = lambda name, k: {},    # of the k-th estimate, as matplotlib's `errorbar` takes it
+    style: Callable[[str, int], dict] = lambda name, k: {},    # of the k-th estimate, for `errorbar`
 ) -> Axes:
     "Draw effects with their intervals on an axis, one name a line"
     most = max(map(len, rows.values()))

@@ -11,7 +11,9 @@ from scipy.stats import rankdata
 
 # %% ../../nbs/02_query_token.ipynb #48667310
 def rank_patches(A: np.ndarray) -> np.ndarray:
-    "Rank the patches in each row of attention [..., Nv], 1 the weakest; weights below a hundredth of the row's mean tie"
+    """Rank the patches in each row of attention [..., Nv], 1 the weakest.
+
+    Weights below a hundredth of the row's mean tie."""
     return rankdata(np.maximum(A, A.mean(-1, keepdims=True)/100), axis=-1)
 
 def layer_agreement(R: np.ndarray) -> np.ndarray:

@@ -18,7 +18,8 @@ def top_mask(S: np.ndarray, p: float = .2) -> np.ndarray:
     "Mark the pixels in the top share `p` of a map [H, W]; the mask is never empty"
     S = np.asarray(S)
     if not 0 < p <= 1: raise CarveError(f"p={p}: the kept share must be above 0 and at most 1")
-    if S.ndim != 2 or not S.size or not np.isfinite(S).all(): raise CarveError(f"not a finite map [H, W]: shape {S.shape}")
+    if S.ndim != 2 or not S.size or not np.isfinite(S).all():
+        raise CarveError(f"not a finite map [H, W]: shape {S.shape}")
     if p == 1 or S.min() == S.max(): return np.ones(S.shape, bool)
     is_huge = S.dtype.kind == 'f' and max(S.max(), -S.min()) > np.finfo(S.dtype).max/4
     if is_huge: S = S/4   # or a difference is infinite
@@ -46,9 +47,10 @@ def split_mask(mask: np.ndarray, S: np.ndarray, connectivity: int = 4) -> list[R
 
 # %% ../../nbs/06_crop.ipynb #68c086a1
 def regions(
-    S: np.ndarray|Saliency, p: float = .2, K: int = 3, connectivity: int = 4, region_rule: str = 'top_k', rank: str = 'sum',
+    S: np.ndarray|Saliency, p: float = .2, K: int = 3, connectivity: int = 4, region_rule: str = 'top_k',
+    rank: str = 'sum',
 ) -> list[Region]:
-    """Find the regions of a map's top share `p`, the best first: of a map [H, W], or a `Saliency`, on its raster.
+    """Find the regions of the top share `p` of a map [H, W], or of a `Saliency` on its raster, best first.
 
     At most `K` ('top_k', the paper), or max(K, floor(p n)) of n ('official', the code)."""
     if isinstance(S, Saliency):
@@ -59,6 +61,8 @@ def regions(
             found.append(Region(box, region.score*(area/region.area), area, mask))
         return found
     if not (K >= 1 and K % 1 == 0): raise CarveError(f"K={K}: at least one region must be kept")
-    worth = dict(sum=lambda region: region.score, peak=lambda region: S[box_index(region.box)][region.mask].max())
-    parts = sorted(split_mask(top_mask(S, p), S, connectivity), key=worth[rank], reverse=True)
-    return parts[:dict(top_k=int(K), official=max(int(K), int(p*len(parts))))[region_rule]]
+    worth = dict(
+        sum=lambda region: region.score,
+        peak=lambda region: S[box_index(region.box)][region.mask].max())
+    ranked = sorted(split_mask(top_mask(S, p), S, connectivity), key=worth[rank], reverse=True)
+    return ranked[:dict(top_k=int(K), official=max(int(K), int(p*len(ranked))))[region_rule]]

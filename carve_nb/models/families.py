@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FOUR_NUMBERS', 'FAMILIES', 'OWN_CODE', 'REFUSED', 'ALONE', 'MEASURED', 'attention_layers', 'image_features',
-           'BoxForm', 'Family', 'add_family', 'told_rule', 'find_grid', 'find_box', 'find_family', 'family_rows']
+           'BoxForm', 'Family', 'add_family', 'find_family', 'family_rows']
 
 # %% ../../nbs/library/models/03_families.ipynb #9339a105
 import inspect
@@ -104,7 +104,8 @@ FAMILIES: dict[str, Family] = {}
 OWN_CODE = ('it runs code of its own. Take a stock release of the model (of InternVL those whose name ends '
             'in -hf, such as OpenGVLab/InternVL3-1B-hf); or read that code and load the model in Python, '
             'with VLM.from_pretrained(..., trust_remote_code=True).')
-_ASIDE = 'its image is not read by the rows of the decoder itself, so its attention is not read here. Take another family.'
+_ASIDE = ('its image is not read by the rows of the decoder itself, so its attention is not read here. Take '
+          'another family.')
 REFUSED = dict(    # name -> why
     llama4='The model family llama4 is refused: its stock model does not generate in transformers 5.24, but '
            'stops with an AttributeError. Take another family.',
@@ -120,33 +121,33 @@ def add_family(family: Family) -> Family:
 # %% ../../nbs/library/models/03_families.ipynb #42d69f85
 ALONE = 'its family has no record, and what it shares between prompts was not tested'
 
-def told_rule(made: Processed) -> Callable|None:
-    "Return the rule of a processor that reports its grid, in patches or pixels; None where it reports none"
-    if {'image_grid_thw', 'image_position_ids'} & set(made.inputs): return told_grid
-    sized = 'image_sizes' in made.inputs and hasattr(made.processor, 'spatial_merge_size')
+def _reported_rule(processed: Processed) -> Callable|None:
+    "Pick the rule for the grid that a processor reports, in patches or pixels; None where it reports none"
+    if {'image_grid_thw', 'image_position_ids'} & set(processed.inputs): return told_grid
+    sized = 'image_sizes' in processed.inputs and hasattr(processed.processor, 'spatial_merge_size')
     return sized_grid if sized else None
 
-def find_grid(made: Processed) -> Grid:
+def _find_grid(processed: Processed) -> Grid:
     "Take the grid that the processor reports, or a square of all tokens"
-    rule = told_rule(made)
-    if rule: return rule(made)
-    tokens, pixels = sum(made.runs), made.inputs['pixel_values']
+    rule = _reported_rule(processed)
+    if rule: return rule(processed)
+    tokens, pixels = sum(processed.runs), processed.inputs['pixel_values']
     side = isqrt(tokens)
     if side**2 == tokens and pixels.ndim == 4: return side, side
-    raise CarveError(f'{type(made.processor).__name__} tells no grid, and gives {tokens} image tokens for '
-                     f'pixel values of {tuple(pixels.shape)}: no square of tokens for each image.')
+    raise CarveError(f'{type(processed.processor).__name__} tells no grid, and gives {tokens} image tokens '
+                     f'for pixel values of {tuple(pixels.shape)}: no square of tokens for each image.')
 
-def find_box(made: Processed) -> Box:
-    "Return the whole image where the processor reports its grid, else the part that it cuts out or pads"
-    return made.whole if told_rule(made) else cut_box(made)
+def _find_box(processed: Processed) -> Box:
+    "Box the whole image where the processor reports its grid, else the part that it cuts out or pads"
+    return processed.whole if _reported_rule(processed) else cut_box(processed)
 
 def find_family(name: str) -> Family:
-    """Return the record of a family by its `config.model_type`, or the rule for families of transformers
+    """Find the record of a family by its `config.model_type`, or make one by rule for a family of transformers
     without a record"""
     if name in FAMILIES: return FAMILIES[name]
     if name in REFUSED: raise UnsupportedError(REFUSED[name])
     if name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-        return Family(name, find_grid, box=find_box, why_not=dict(sharing=ALONE))
+        return Family(name, _find_grid, box=_find_box, why_not=dict(sharing=ALONE))
     raise CarveError(f'Model family {name!r} is not supported. With a record: {", ".join(sorted(FAMILIES))}; '
                      f'others of transformers are read by the grid that their processor tells. A family of '
                      f'your own is one `Family` record; add it with `add_family`: the page "Add a method '
@@ -157,7 +158,8 @@ def _add(name, *args, **kw): return add_family(Family(name, *args, **kw | dict(t
 _LINEAR, _CONVOLUTION = ('layers of linear attention have no rows', 'layers of convolution have no rows')
 _LINES = 'new-line tokens are dropped'
 _REGION = 'Please provide the bounding box coordinate of the region this sentence describes: {cue}'
-_JSON = 'Where must one look to answer this question? Report the bbox coordinates in JSON format, as bbox_2d. {question}'
+_JSON = ('Where must one look to answer this question? Report the bbox coordinates in JSON format, as '
+         'bbox_2d. {question}')
 
 _add('llava', patch_grid, box=cut_box, box_form=BoxForm(
     _REGION, 1, 'numbers: haotian-liu/LLaVA#606, shares of the padded square; words: UNVERIFIED'))
@@ -182,15 +184,17 @@ _add('gemma3n', square_grid, notes='its tower is one of timm: install the vision
 _add('mistral3', sized_grid, cell=lambda p: p.patch_size*p.spatial_merge_size,
      notes='a token of its own kind ends each row, and is on no map')
 _add('internvl', square_grid, 'last', ratio_tiles, box_form=BoxForm(
-    _REGION, 1000, 'OpenGVLab/InternVL#227: <box>[[...]]</box>, normalized; 1000: UNVERIFIED; its <ref> around the thing '
-                   'is left out, as it is a command and not text'))
+    _REGION, 1000, 'OpenGVLab/InternVL#227: <box>[[...]]</box>, normalized; 1000: UNVERIFIED; its <ref> '
+                   'around the thing is left out, as it is a command and not text'))
 _add('aya_vision', square_grid, 'last', ratio_tiles)
 _add('idefics3', square_grid, 'last', marked_tiles, axis=1)
 _add('smolvlm', square_grid, 'last', marked_tiles, axis=1, assemble='Idefics3Processor')
 _add('gemma3', square_grid, tiles=strip_tiles)
 _add('paligemma', patch_grid, box=cut_box,
-     box_form=BoxForm('detect {cue}', 1024, 'ai.google.dev/gemma/docs/paligemma: detect; big_vision: <loc> of 1024, y first',
-                      r'<loc(\d{4})>'*4, True),
+     box_form=BoxForm(
+         'detect {cue}', 1024,
+         'ai.google.dev/gemma/docs/paligemma: detect; big_vision: <loc> of 1024, y first',
+         r'<loc(\d{4})>'*4, True),
     chat="{% for m in messages %}{% for c in m['content'] if c['type'] == 'image' %}<image>{% endfor %}"
          "{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] }}{% endfor %}{% endfor %}",
     why_not=dict(sharing='image tokens attend to the question, so nothing of one prompt can be used in '
@@ -200,8 +204,8 @@ _add('lfm2_vl', shape_grid, 'last', marked_tiles, notes=_CONVOLUTION,
 for _name, _why in ('minicpmv4_6', {}), ('minicpmv4_7', dict(
         sharing='the places of its words are counted from the patches of all images, which a shared '
                 'beginning does not have')):
-    _add(_name, target_grid, tiles=line_tiles, axis=3, number='<image_id>{}</image_id>', notes=_LINEAR, why_not=_why,
-         cell=lambda p: p.image_processor.patch_size*4)
+    _add(_name, target_grid, tiles=line_tiles, axis=3, number='<image_id>{}</image_id>', notes=_LINEAR,
+         why_not=_why, cell=lambda p: p.image_processor.patch_size*4)
 
 # %% ../../nbs/library/models/03_families.ipynb #a651e04e
 MEASURED = CHECKPOINTS/'families.json'  # written by the tests

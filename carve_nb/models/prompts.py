@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TURN', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'format_chat', 'check_template', 'lay_words', 'commands',
            'escape_text', 'check_text', 'unknown_note', 'Prompt', 'plot_grid', 'check_shape', 'seen_images',
-           'place_images', 'join_parts', 'write_prompt', 'token_names', 'find_words', 'compare_pixels', 'read_prompt',
-           'read_messages', 'join_images', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
+           'place_images', 'join_parts', 'write_prompt', 'token_names', 'find_words', 'read_prompt', 'read_messages',
+           'join_images', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import os
@@ -86,11 +86,11 @@ GENERAL_INSTRUCTIONS = (
 
 # %% ../../nbs/library/models/06_prompts.ipynb #29afb117
 def commands(processor: ProcessorMixin) -> tuple[set[int], re.Pattern]:
-    """Return the ids of the special tokens, and a pattern of all words that the model reads as commands.
+    """Collect the ids of the special tokens, and a pattern of all words that the model reads as commands.
 
     These are special tokens, words that become images, and the template's own such as 'USER:'."""
     tok = processor.tokenizer
-    special = {*tok.all_special_ids, *(i for i, t in tok.added_tokens_decoder.items() if t.special)}
+    special = {*tok.all_special_ids, *(token for token, added in tok.added_tokens_decoder.items() if added.special)}
     words = {*tok.convert_ids_to_tokens([*special])}
     images = [getattr(processor, name, None) for name in ('image_token', 'video_token', 'boi_token')]
     words |= {str(word) for word in images if word}
@@ -108,7 +108,7 @@ def escape_text(processor: ProcessorMixin, text: str) -> str:
 
 # %% ../../nbs/library/models/06_prompts.ipynb #573b5d82
 def check_text(processor: ProcessorMixin, text: str, escape: bool = False) -> str:
-    """Return the user's text; refuse one that is empty, cannot be encoded, or holds commands.
+    """Check and return the user's text; refuse one that is empty, cannot be encoded, or holds commands.
 
     `escape` defuses commands instead."""
     if not isinstance(text, str):
@@ -116,7 +116,7 @@ def check_text(processor: ProcessorMixin, text: str, escape: bool = False) -> st
     try: text.encode()
     except UnicodeEncodeError as e:
         raise PromptError(f'The question cannot be encoded as UTF-8: {e.reason} at {e.start}.') from None
-    if not any(c.isprintable() and not c.isspace() for c in text):
+    if not any(letter.isprintable() and not letter.isspace() for letter in text):
         raise PromptError(f'The question is empty, or nothing of it can be seen: {text[:20]!r}. Give a '
                           f'question; none is made up in its place.')
     if escape: text = escape_text(processor, text)
@@ -124,7 +124,8 @@ def check_text(processor: ProcessorMixin, text: str, escape: bool = False) -> st
     special, pattern = commands(processor)
     special -= {tok.unk_token_id}    # a word that the tokenizer does not know
     ids = tok(text, add_special_tokens=False, truncation=False).input_ids
-    found = [m[0] for m in pattern.finditer(text)] + tok.convert_ids_to_tokens([i for i in ids if i in special])
+    found = [match[0] for match in pattern.finditer(text)]
+    found += tok.convert_ids_to_tokens([token for token in ids if token in special])
     if found:
         raise PromptError(f'The question contains {found[0]!r}, which the model reads as a command and not '
                           f'as text. Remove it, or load the model with escape=True (--escape).')
@@ -137,7 +138,7 @@ def unknown_note(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     if unknown is None: return ''
     enc = tokenizer(text, add_special_tokens=False, truncation=False, return_offsets_mapping=True)
     places = zip(enc['input_ids'], enc['offset_mapping'])
-    words = dict.fromkeys(text[start:end].strip() for i, (start, end) in places if i == unknown)
+    words = dict.fromkeys(text[start:end].strip() for token, (start, end) in places if token == unknown)
     return f'This model does not know the words {", ".join(map(repr, words))}.' if words else ''
 
 # %% ../../nbs/library/models/06_prompts.ipynb #aa896d4e
@@ -157,14 +158,16 @@ class Prompt:
                        doc='[Nv] positions of the image tokens')
     def __len__(self) -> int: return len(self.tokens)
     def __repr__(self) -> str:
-        head = f'Prompt({len(self)} tokens, question {self.asked!r} at {self.question[0]}..{self.question[-1]})'
+        head = (f'Prompt({len(self)} tokens, question {self.asked!r} at '
+                f'{self.question[0]}..{self.question[-1]})')
         return '\n'.join([head, *map(repr, self.spans), repr(self.text)])
     def _repr_html_(self) -> str:
         panels = {}
         for span in reversed(self.spans):    # of each image its whole view
             image = self.images[span.image]
             small = fit_height(image, 224)
-            panels[f'image {span.image + 1} with its patches'] = plot_grid(small, span.stretched(image, small))
+            title = f'image {span.image + 1} with its patches'
+            panels[title] = plot_grid(small, span.stretched(image, small))
         return panels_html(dict(sorted(panels.items())), repr(self))
 
 # %% ../../nbs/library/models/06_prompts.ipynb #d01eb802
@@ -236,15 +239,16 @@ def write_prompt(
     # some tokenizers are saved with a limit, which would cut images in two
     enc = tokenizer([text], return_tensors='pt', truncation=False,
                     add_special_tokens=not (bos and text.startswith(bos)))
-    inputs = {k: enc[k] for k in ('input_ids', 'attention_mask')}
-    for k, marked in parts[0].kinds.items():    # PaliGemma's are 0 up to the answer
-        create = getattr(processor, f'create_{k}', processor.create_mm_token_type_ids)
-        inputs[k] = torch.tensor(create(enc['input_ids'].tolist())) if marked else torch.zeros_like(enc['input_ids'])
+    inputs = {name: enc[name] for name in ('input_ids', 'attention_mask')}
+    for name, marked in parts[0].kinds.items():    # PaliGemma's are 0 up to the answer
+        create = getattr(processor, f'create_{name}', processor.create_mm_token_type_ids)
+        inputs[name] = torch.zeros_like(enc['input_ids'])
+        if marked: inputs[name] = torch.tensor(create(enc['input_ids'].tolist()))
     inputs |= join_parts(vlm.family, parts)
     if enc.encodings:
         ends = [0, *accumulate((end for _, end in enc.encodings[0].offsets), max)]
         ends[-1] = len(text)    # what follows the last token is its own
-        names = [text[a:b] for a, b in pairwise(ends)]
+        names = [text[begin:end] for begin, end in pairwise(ends)]
     else: names = token_names(tokenizer, enc['input_ids'][0].tolist())
     start = ''.join(names).rfind(question + after)
     if start < 0:
@@ -255,7 +259,7 @@ def write_prompt(
 
 # %% ../../nbs/library/models/06_prompts.ipynb #8f4e7650
 def token_names(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
-    "Return the text that each token adds, spaces before it too; a character in several tokens is the first's"
+    "Name each token by the text that it adds, spaces too; a character in several tokens is the first's"
     group = open = 0   # where the tokens before begin, and those that are not yet a text
     names = ['']*len(ids)
     @lru_cache(None)
@@ -284,7 +288,7 @@ def find_words(tokenizer: PreTrainedTokenizerBase, ids: list[int], names: list[s
     if places and text not in prompt: return list(range(places[-1], places[-1] + len(asked)))
     raise PromptError(f'The prompt does not hold the question {text!r}: it ends {prompt[-80:]!r}.')
 
-def compare_pixels(processor: ProcessorMixin, inputs: Mapping, want: Tensor) -> str:
+def _compare_pixels(processor: ProcessorMixin, inputs: Mapping, want: Tensor) -> str:
     "Note pixels of inputs that differ from the images by more than 2 of 255 levels; '' where they are equal"
     given, ip = inputs.get('pixel_values'), processor.image_processor
     if given is None: return 'not compared'
@@ -295,7 +299,7 @@ def compare_pixels(processor: ProcessorMixin, inputs: Mapping, want: Tensor) -> 
 
 def read_prompt(vlm, inputs: Mapping, images: list, question: str|None = None) -> Prompt:
     "Find the words and images in inputs that were made elsewhere; of the images their tokens are counted"
-    if any(k in inputs for k in ('pixel_values_videos', 'video_grid_thw')):
+    if any(name in inputs for name in ('pixel_values_videos', 'video_grid_thw')):
         raise UnsupportedError('These inputs hold a video, and images are read here: give its frames as '
                                'images.')
     ids, mask = inputs['input_ids'].cpu(), inputs.get('attention_mask')
@@ -311,7 +315,7 @@ def read_prompt(vlm, inputs: Mapping, images: list, question: str|None = None) -
     spans = place_images(ids, vlm.model.config, parts)
     names = token_names(vlm.tokenizer, ids.tolist())
     places = find_words(vlm.tokenizer, ids.tolist(), names, question) if question else []
-    note = compare_pixels(vlm.processor, inputs, join_parts(vlm.family, parts).get('pixel_values'))
+    note = _compare_pixels(vlm.processor, inputs, join_parts(vlm.family, parts).get('pixel_values'))
     return Prompt(inputs, spans, places, '', opened, names, question or '', note, parts)
 
 # %% ../../nbs/library/models/06_prompts.ipynb #1cbe6f94
@@ -326,7 +330,8 @@ def read_messages(messages: Iterable[dict]) -> tuple[list[dict], list]:
             content, parts = message['content'], []
             for part in [dict(type='text', text=content)] if isinstance(content, str) else content:
                 if part['type'] == 'image':
-                    images.append(next((part[k] for k in ('image', 'path', 'url') if k in part), None))
+                    images.append(next((part[field] for field in ('image', 'path', 'url') if field in part),
+                                       None))
                     part = dict(type='image')
                 elif part['type'] != 'text': raise KeyError(part['type'])
                 else: part = dict(part, text=part['text'])
@@ -344,11 +349,12 @@ def read_messages(messages: Iterable[dict]) -> tuple[list[dict], list]:
 def join_images(messages: list[dict]) -> list[dict]:
     """Give a chat of `read_messages` one place for all images of the question, where its own stand side by
     side"""
-    places = [(k, i) for k, m in enumerate(messages) for i, part in enumerate(m['content'])
+    places = [(turn, place) for turn, message in enumerate(messages)
+              for place, part in enumerate(message['content'])
               if part['type'] == 'image']
-    k, first = places[0] if places else (0, 0)
-    if places != [(k, first + j) for j in range(max(len(places), 1))]:
+    turn, first = places[0] if places else (0, 0)
+    if places != [(turn, first + step) for step in range(max(len(places), 1))]:
         raise PromptError(f'The messages have {len(places)} parts dict(type="image"): give them one, where '
                           f'all images of the question stand, or several side by side.')
-    del messages[k]['content'][first + 1:first + len(places)]
+    del messages[turn]['content'][first + 1:first + len(places)]
     return messages
