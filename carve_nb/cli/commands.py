@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['Images', 'Question', 'Fields', 'AsJson', 'Force', 'Quiet', 'Retry', 'app', 'read_images', 'check_files',
-           'make_folder', 'save_file', 'check_map', 'save_map', 'print_line', 'terminal_width', 'print_table',
-           'print_json', 'complete_method', 'set_fields', 'ModelOptions', 'load_options', 'command', 'demo', 'ask',
-           'save_the_map', 'write_page', 'explore', 'measure_methods', 'report_runs', 'checkup', 'list_methods',
-           'list_families']
+           'check_folder', 'save_file', 'check_map', 'save_map', 'print_line', 'terminal_width', 'print_table',
+           'print_json', 'complete_method', 'set_fields', 'load_options', 'command', 'demo', 'ask', 'save_the_map',
+           'write_page', 'explore', 'measure_methods', 'report_runs', 'checkup', 'list_methods', 'list_families']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #3556a64f
 import json
@@ -28,7 +27,7 @@ from inspect import Parameter, Signature, signature
 from io import BytesIO, StringIO
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import typer
 from typer import Argument as Arg, Option as Opt
 from .. import __version__
@@ -81,16 +80,19 @@ def check_files(*paths: str|Path|None, force: bool = False, images: Collection[s
         if os.path.isfile(path) and not force and not str(path).startswith('/dev/'):
             raise CarveError(f'{path} is there already and would be lost; name another, or --force.')
 
-def make_folder(path: str|Path, *names: str, force: bool = False, images: Collection[str] = ()):
-    """Make a folder; raise an error if it cannot be made or holds files of these names, or if one of them is
-    an image asked about"""
-    try: Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise CarveError(f'{path} cannot be a folder: {e.strerror}') from e
-    check_files(*(Path(path)/name for name in names), force=force, images=images)
+def check_folder(path: str|Path, *names: str, force: bool = False, images: Collection[str] = ()):
+    """Raise an error for a folder that cannot be made or holds files of these names, or if one of them is an
+    image asked about"""
+    there = next(folder for folder in (path, *Path(path).absolute().parents) if os.path.exists(folder))
+    if not (os.path.isdir(there) and os.access(there, os.W_OK)):
+        raise CarveError(f'{path} cannot be a folder: {there} is a file, or may not be written to.')
+    if os.path.isdir(path): check_files(*(Path(path)/name for name in names), force=force, images=images)
 
 def save_file(path: str|Path, data: str|bytes):
-    "Write a file; raise an error if that fails"
-    try: replace_file(path, data)
+    "Write a file and its folder; raise an error if that fails"
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, data)
     except OSError as e:
         raise CarveError(f'{path} cannot be written: {e.strerror or e}; name another file.') from e
 
@@ -113,11 +115,9 @@ def save_map(S: 'Saliency', path: str|Path) -> str:
     return f'the map over the image, {S.size[0]} x {S.size[1]} pixels' if kind else f'float32 {S.size[1]} x {S.size[0]}'
 
 # %% ../../nbs/library/cli/03_commands.ipynb #4a57e6c0
-_PYTHON_FORM = re.compile(r'\w+=(?:dict\([^()]*\)|\w*) \((--[^()]*)\)')    # such as n=5 (--n 5)
-
 def print_line(kind: str, message: object):
-    "Print one line to the standard error; of a cure that is said for Python and for a shell, the shell's"
-    print(f'carve: {kind}:', one_line(_PYTHON_FORM.sub(r'\1', str(message))), file=sys.stderr)
+    "Print one line to the standard error"
+    print(f'carve: {kind}:', one_line(message), file=sys.stderr)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #817d9d8e
 def terminal_width() -> int:
@@ -218,11 +218,6 @@ app = typer.Typer(
     rich_markup_mode='rich', pretty_exceptions_enable=False,
     context_settings=dict(help_option_names=['-h', '--help']))
 
-class ModelOptions(NamedTuple):
-    "The name of a model, and the arguments of `VLM.from_pretrained`"
-    model: str
-    given: dict[str, object]
-
 def load_options(
     model: Annotated[str, _model(
         metavar='M', help='folder or Hub id; carve-small and carve-tiny know only colored shapes')] = SMALL,
@@ -240,8 +235,8 @@ def load_options(
         help='at most N tokens for an image; crops are still cut from the full image')] = None,
     escape: Annotated[bool, _model(
         '--escape', help='read control tokens in a question as plain text; refused otherwise')] = False,
-) -> ModelOptions:
-    "Return the model's name and the arguments of `VLM.from_pretrained`"
+) -> dict[str, Any]:
+    "Return the `model` of a command, and what is `given` to `VLM.from_pretrained`"
     find_source(model)
     if device and not re.fullmatch(r'(cpu|cuda|mps|xpu|npu|hpu|mtia|xla)(:\d+)?', device):
         raise CarveError(
@@ -250,7 +245,7 @@ def load_options(
         device=device, device_map=device_map, dtype=_SHORT_TYPES.get(dtype or '', dtype), revision=revision,
         pad=pad,
         image_tokens=image_tokens, escape=escape)
-    return ModelOptions(model, {k: v for k, v in given.items() if v})
+    return dict(model=model, given={k: v for k, v in given.items() if v})
 
 def _shortly(parameter: Parameter) -> Parameter:
     """Return a parameter of `load_options` as the help of every command but `ask` has it: --model alone is
@@ -272,7 +267,7 @@ def command(name: str, epilog: str = '', panel: str = 'Commands') -> Callable[[C
         @wraps(f)
         def run(**kw):
             options = load_options(**{k: kw.pop(k) for k in loads if k in kw})
-            return f(**kw, model=options.model, given=options.given)
+            return f(**kw, **options)
         others = [parameter for k, parameter in own.items() if k not in ('model', 'given')]
         vars(run)['__signature__'] = Signature([*others, *shown])
         return register(run)
@@ -318,11 +313,10 @@ def demo(
     force: Force = False, quiet: Quiet = False,
 ):
     "Show four scenes with both answers and the truth, repeat forty questions, and print the stored result."
-    make_folder(out)
+    check_folder(out, 'demo.html', force=force)
     from carve_nb.runs.store import read_run
     if read_run(out).protocol:
         raise CarveError(f'{out} holds a run, whose page would be lost; name another folder with --out.')
-    make_folder(out, 'demo.html', force=force)
     from carve_nb.runs.demo import RESULT, load_stored, repeat_demo, result_table, show_cases
     if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
     stored = load_stored()
@@ -373,7 +367,7 @@ def ask(
         raise CarveError('--method oracle takes one image and its true region, --box X0 Y0 X1 Y1 with X0 < X1 and Y0 < Y1; '
                          'other methods take no --box.')
     check_files(to_json, force=force, images=images or ())
-    if out: make_folder(out, 'result.png', 'crop.png', 'result.json', force=force, images=images or ())
+    if out: check_folder(out, 'result.png', 'crop.png', 'result.json', force=force, images=images or ())
     chosen = _make_method(method, fields, max_new_tokens)
     vlm = _open_model(model, given, chosen)
     with warnings.catch_warnings(record=True) as heard:
@@ -624,7 +618,7 @@ def measure_methods(
     from carve_nb.runs.runner import local_engine, run_eval
     from carve_nb.runs.store import run_folder
     folder = Path(out or run_folder('eval_out', samples.name, model))
-    make_folder(folder)
+    check_folder(folder)
     if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
     engine: Callable = local_engine
     if workers:
@@ -653,7 +647,7 @@ def report_runs(
         return
     parts = leaderboard_page({str(folder): load_run(folder) for folder in folders})
     out = out or 'report_out'
-    make_folder(out, 'leaderboard.md', force=force)
+    check_folder(out, 'leaderboard.md', force=force)
     save_file(Path(out)/'leaderboard.md', to_markdown(parts))
     _print_page(parts)
     print(f'written to {out}: leaderboard.md')
@@ -673,8 +667,7 @@ def _measure_profile(
     if path.exists() and not force:
         raise CarveError(
             f'{path} is a profile of these weights; --force measures again and puts the new one there.')
-    make_folder(path.parent)     # before the work
-    if out: make_folder(out)
+    for folder in filter(None, (path.parent, out)): check_folder(folder)     # before the work
     if images and not quiet:
         print_line(
             'note',
@@ -722,9 +715,8 @@ def checkup(
     from carve_nb.studies.checkup import run_checkup
     if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
     folder = Path(out or run_folder('checkup_out', model))
-    vlm = _open_model(model, given)
-    make_folder(folder)     # after the model, which may not be there
-    print(run_checkup(vlm, folder, data, n or EACH, images=images, retry=retry, progress=not quiet))
+    check_folder(folder)
+    print(run_checkup(_open_model(model, given), folder, data, n or EACH, images=images, retry=retry, progress=not quiet))
     print(
         f'written to {folder}: checkup.html, row.json (nothing has left this machine; the file is yours '
         f'to send)')

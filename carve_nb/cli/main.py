@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 from .. import __version__
 from .commands import app, print_line
-from ..core.errors import CarveError
+from ..core.errors import CarveError, Reader
 
 # %% ../../nbs/library/cli/04_main.ipynb #3b0b3b11
 EXAMPLES = '''examples:
@@ -80,13 +80,16 @@ def _nobody_reads() -> bool:
 
 # %% ../../nbs/library/cli/04_main.ipynb #8d5465ec
 @contextmanager
-def _logged() -> Iterator[None]:
-    "Inside the block the messages that the package logs go to the standard error, without prefix"
+def _told_in_shell() -> Iterator[None]:
+    """Inside the block messages are for the reader of a shell; what the package logs goes to the standard
+    error, without prefix"""
+    Reader.in_shell = True
     log = logging.getLogger('carve_nb')
     log.addHandler(handler := logging.StreamHandler())
     log.setLevel(logging.INFO)
     try: yield
     finally:
+        Reader.in_shell = False
         log.setLevel(logging.NOTSET)
         log.removeHandler(handler)
 
@@ -103,7 +106,7 @@ def main(argv: list[str]|None = None) -> int:
     if argv is None and isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')
     given: dict[str, object] = {}
-    with warnings.catch_warnings(), _logged():
+    with warnings.catch_warnings(), _told_in_shell():
         warnings.showwarning = _note
         try:
             run_words(list(sys.argv[1:] if argv is None else argv) or ['help'], given)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LIBRARIES', 'CarveError', 'ImageError', 'PromptError', 'OtherImagesError', 'CaptureError', 'UnsupportedError',
            'DataError', 'MissingError', 'StatisticsError', 'RunError', 'IncompleteError', 'RemoteError',
-           'InsufficientMemoryError', 'out_of_memory', 'quote', 'choose']
+           'InsufficientMemoryError', 'out_of_memory', 'Reader', 'setting', 'quote', 'choose']
 
 # %% ../../nbs/library/core/00_errors.ipynb #80d79a30
 import difflib
@@ -92,6 +92,14 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and bool(_OUT_OF_MEMORY.search(str(error)))
 
 # %% ../../nbs/library/core/00_errors.ipynb #cafdd979
+class Reader:
+    "Who reads the messages of this process: a person in Python, or in a shell, where `carve` says so"
+    in_shell = False
+
+def setting(python: str, shell: str) -> str:
+    "Write a setting as the reader of a message types it"
+    return shell if Reader.in_shell else python
+
 def quote(value: object) -> str:
     "Write a value for a message: as Python does, cut at 80 letters"
     text = repr(value)

@@ -15,7 +15,7 @@ from inspect import signature
 from pathlib import Path
 from statistics import mode
 from typing import NamedTuple
-from ..core.errors import DataError, choose
+from ..core.errors import DataError, choose, setting
 from ..core.image import open_image
 from ..core.io import digest, table_html
 from ..core.text import SHORT_ANSWER
@@ -176,10 +176,11 @@ def _hub_set(
     "Read a public set, or any set of the Hub, from there or from a snapshot of it in the folder `root`"
     known = BENCHMARKS.get(spec) or Benchmark(spec)
     if not (root or download):
+        copy, fetch = setting('root=', '--root '), setting('download=True', '--download')
         raise DataError(
-            f'{spec} is not part of this package, and nothing is fetched unasked. Give root=FOLDER (--root) with a '
-            f'snapshot of {known.hub}, or download=True (--download) to fetch that from the Hugging Face Hub; a '
-            f'copy in another form can be written as questions.jsonl. Its license: {known.license or "see there"}.')
+            f'{spec} is not part of this package, and nothing is fetched unasked. Give {copy}FOLDER with a '
+            f'snapshot of {known.hub}, or {fetch} to fetch that from the Hugging Face Hub; a copy in another '
+            f'form can be written as questions.jsonl. Its license: {known.license or "see there"}.')
     if root and revision:
         raise DataError(f'revision={revision} is of the Hub, and root={root} is read as it is: leave one out.')
     if root and not Path(root).expanduser().is_dir(): raise DataError(f'{root} is no folder.')
@@ -223,7 +224,7 @@ def load_benchmark(
         names = *OURS, *BENCHMARKS
         choose(str(spec), names, 'data set',
             f'it is no file or folder either; there are: {", ".join(names)}; a set of the Hub, org/name, needs '
-            'download=True (--download)')
+            + setting('download=True', '--download'))
     given = {name: value for name, value in dict(kw, split=split).items() if value is not None}
     if read == _hub_set: given['download'] = download
     if unused := {*given} - {*signature(read).parameters}:

@@ -28,7 +28,7 @@ from numbers import Number
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
-from ..core.errors import CarveError, DataError, MissingError, choose, quote
+from ..core.errors import CarveError, DataError, MissingError, choose, quote, setting
 from ..core.io import one_line
 from ..core.text import AROUND_LETTER, LETTERS, SplitQuestion, option_form, right_option, split_options
 
@@ -172,9 +172,9 @@ FOLDER_FORMAT = (
 )
 
 def _cure(*fields: str, column: str|None = 'COLUMN') -> str:
-    "Write how columns are named in Python and in a shell"
-    shell = ' '.join(f'--set names.{field}={column or ""}' for field in fields)
-    return f'names=dict({", ".join(f"{field}={column!r}" for field in fields)}) ({shell})'
+    "Write how columns are named"
+    names = ', '.join(f'{field}={column!r}' for field in fields)
+    return setting(f'names=dict({names})', ' '.join(f'--set names.{field}={column or ""}' for field in fields))
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000003
 # how a list begins that a program printed: with a quoted text, as no text such as [sic] does, or with a number
@@ -219,8 +219,8 @@ def _read_answer(value: object, column: str) -> list:
     "Read one answer, or a list that is none in print"
     if not isinstance(value, str): return _read_list(value, column)
     if not re.match(r"""[\[(]\s*["']""", value): return [value]
-    raise DataError(f'answer {quote(value)} is a list instead of one answer; name the column: '
-                    f'{_cure("answers", column=column)}.')
+    raise DataError(f'answer {quote(value)} is a list instead of one answer; '
+                    f'{_cure("answers", column=column)} reads it.')
 
 def _read_options(value: object, column: str) -> list[str]:
     "Read the options of a cell; none of an empty list, as MMMU has for an open question"
@@ -501,7 +501,7 @@ def check_ids(records: list[Record], name: str) -> list[Record]:
     if not records: raise DataError(f'{name} has no questions.')
     (most, count), = Counter(r.id for r in records).most_common(1)
     if count > 1:
-        raise DataError(f'{name}: the id {quote(most)} is in several rows; number the rows: {_cure("id", column=None)}.')
+        raise DataError(f'{name}: the id {quote(most)} is in several rows; {_cure("id", column=None)} numbers them.')
     return records
 
 _SEEMS = (    # what a column holds, fields that read it, names under which others write it
@@ -525,7 +525,7 @@ def _check_columns(headers: list[str], columns: Columns, named: Names, name: str
         if like and read.isdisjoint(map(columns.names.get, fields)) and named.keys().isdisjoint(fields):
             cures = ' or '.join(_cure(key, column=like[0]) for key in fields)
             raise DataError(f'{name}: the column {quote(like[0])} seems to hold {what}, of which none are read; {listed}; '
-                            f'name it: {cures}; leave it out: {_cure(fields[0], column=None)}.')
+                            f'{cures} reads it; {_cure(fields[0], column=None)} leaves it out.')
     return listed
 
 def _tell(
@@ -564,7 +564,7 @@ def make_records(
     if all(len({str(o).lower() for o in r.answers}) == len(r.answers) for r in by_people):
         for r in by_people: r.rule = 'exact'     # no two in the whole set agree: these are synonyms
     absent = [r.image for r in records if isinstance(r.image, Absent)]
-    cure = f'the first {absent[0].why}; images in another folder: images=FOLDER (--images FOLDER)' if absent else ''
+    cure = f'the first {absent[0].why}; images in another folder: {setting("images=", "--images ")}FOLDER' if absent else ''
     _tell(name, records, [image.name for image in absent], 'have no image', cure)
     unknown = [r.id for r in records if not r.answers]
     _tell(name, records, unknown, 'have no answer to score by', f'{listed}; name yours: {_cure("answer")}')

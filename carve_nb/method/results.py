@@ -13,6 +13,7 @@ from math import isnan, prod
 from pathlib import Path
 from PIL import Image
 from ..attention.session import Log
+from ..core.errors import setting
 from ..core.image import Box, Size, box_size, common_box, png_bytes, scale_box, to_raster
 from ..core.io import behind_thought, count_of, replace_file
 from carve_nb.core.plotting import (
@@ -50,7 +51,7 @@ def unseen_note(
     share = prod(box_size(common_box(box, (0, 0, *size))))/prod(size)
     if share > .95: return []
     return [f'the model sees {share:.0%} of the image: its processor cuts out the center; '
-            'pad=True (--pad) shows all']
+            f'{setting("pad=True", "--pad")} shows all']
 
 def cut_note(answer: Answer | None) -> list[str]:
     "Say that an answer was cut: one sentence, or none"

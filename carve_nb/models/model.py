@@ -53,18 +53,20 @@ from carve_nb.models.prompts import (
 
 # %% ../../nbs/library/models/07_model.ipynb #078d53ef
 def stock_model(model: Module, processor: ProcessorMixin|None) -> PreTrainedModel:
-    """Return the model inside its wrappers, of `DataParallel` or `torch.compile`.
+    """Take a model out of its wrappers, `DataParallel` or `torch.compile`.
 
     Anything but a stock model with its processor is refused by its type."""
-    inner = model
-    while (wrapped := getattr(inner, '_orig_mod', getattr(inner, 'module', None))) is not None:
+    inner = wrapped = model
+    while wrapped is not None:
         inner = wrapped
+        wrapped = getattr(inner, '_orig_mod', getattr(inner, 'module', None))
     if not isinstance(inner, Module) or not (hasattr(inner, 'generate') and hasattr(inner, 'config')):
         raise CaptureError(
             f'The model is a {type(model).__name__}: give the model of transformers, then its processor.')
     if not hasattr(processor, 'image_processor') or not hasattr(processor, 'tokenizer'):
         raise CaptureError(f'The processor is a {type(processor).__name__}: give the processor of the model, '
-                           'AutoProcessor.from_pretrained(...), which has an image processor and a tokenizer.')
+                           'AutoProcessor.from_pretrained(...), which has an image processor and a '
+                           'tokenizer.')
     return inner
 
 # %% ../../nbs/library/models/07_model.ipynb #f94165b0
@@ -103,7 +105,8 @@ class Model:
         check_template(self.processor, self.name)
         if self.thinks:
             warnings.warn(f'The chat template opens a thought with {self.thinks}: it gets {self.thought:,} '
-                          f'tokens, beside those of the answer. Set another number with `vlm.thought`.', stacklevel=2)
+                          f'tokens, beside those of the answer. Set another number with `vlm.thought`.',
+                          stacklevel=2)
 
     @classmethod
     def of_stock(cls, model: PreTrainedModel, processor: ProcessorMixin) -> Self:
@@ -157,7 +160,7 @@ class Model:
         if settings:
             warnings.warn(f'Answers are greedy, with the {settings} of generation_config.json.', stacklevel=2)
         vlm = cls(model, processor, str(name_or_path), escape)
-        vlm.loading = {k: v for k, v in given.items() if v}
+        vlm.loading = {setting: value for setting, value in given.items() if value}
         vlm.resolution = 'padded to a square' if pad else ''
         if image_tokens:
             vlm.image_tokens = None
@@ -226,7 +229,8 @@ class Model:
         "Do the work of `prompt`; a session notes unknown words itself"
         images = [check_shape(open_image(im))
                   for im in (images if isinstance(images, (list, tuple)) else [images])]
-        n, limits = len(images), [None]*len(images) if tokens in (None, (), []) else tokens
+        n = len(images)
+        limits = [None]*n if tokens in (None, (), []) else tokens
         if not n: raise PromptError('No image: give at least one.')
         if not isinstance(limits, (list, tuple)) or len(limits) != n:
             raise PromptError(f'tokens={tokens}: give one limit for each of {n} images.')
@@ -276,7 +280,7 @@ class Model:
             '--image-tokens, or `vlm.image_tokens` (None: the processor\'s own limit).', stacklevel=5)
 
     def image_settings(self, most: int|None = None) -> dict:
-        "Return the settings of the image processor for at most `most` tokens of an image, or `image_tokens`"
+        "Limit the image processor to `most` tokens of an image, or to `image_tokens`, by its settings"
         return limit_settings(self.processor, most or check_limit(self.image_tokens, 'image_tokens'),
                               raised=bool(most))
 
@@ -302,7 +306,7 @@ class Model:
         if any(image is not None and image is not other for image, other in zip(inside, given)):
             raise PromptError('Images are given, and others are in the messages: give each image in one of '
                               'the two places.')
-        texts = [part for m in messages for part in m['content'] if part['type'] == 'text']
+        texts = [part for message in messages for part in message['content'] if part['type'] == 'text']
         for part in texts: part['text'] = check_text(self.processor, part['text'], self.escape)
         return messages, given, texts[-1]['text']
 
@@ -312,7 +316,7 @@ class Model:
         return self.prompt(images, question, messages=messages)
 
     def to_device(self, prompt: Prompt) -> dict:
-        "Return the prompt's inputs on the model's device and in its type; the prompt stays as it is"
+        "Move the prompt's inputs to the model's device and type; the prompt stays as it is"
         return dict(BatchFeature(prompt.inputs).to(self.device, self.dtype))
 
     def generate(self,
@@ -323,8 +327,8 @@ class Model:
         prefixes: Prefixes|None = None,    # of a session, which share the beginning of its prompts
         **settings,                 # of transformers' `generate`: do_sample, top_p, streamer, ...
     ) -> 'Answer':
-        "Return the model's own answer, greedy unless the settings say otherwise"
-        start, n = time.perf_counter(), len(prompt)
+        "Generate the model's own answer, greedy unless the settings say otherwise"
+        start = time.perf_counter()
         if max_new_tokens < 1: raise PromptError(f'max_new_tokens must be at least 1, not {max_new_tokens}.')
         config = greedy(self.model, self.room(prompt, max_new_tokens))
         more = config.update(**settings | dict(
@@ -334,9 +338,9 @@ class Model:
         with model_lock(self.model):
             inputs = prefixes.inputs(self, prompt) if prefixes else self.to_device(prompt)
             out = self.model.generate(**inputs, logits_processor=LogitsProcessorList(processors), **kw)
-        scores = [s[0] for s in (out.scores if processors else out.logits)]
+        scores = [step[0] for step in (out.scores if processors else out.logits)]
         eos = generate_setting(self.model, kw, 'eos_token_id')
-        return self.answer(prompt, out.sequences[0, n:], scores, time.perf_counter() - start, eos)
+        return self.answer(prompt, out.sequences[0, len(prompt):], scores, time.perf_counter() - start, eos)
 
     def probe_logits(self, split: bool = False) -> Tensor:
         """Compute the logits after the probe, [V], float32, read in one pass or, as with prefix sharing, in
@@ -350,9 +354,9 @@ class Model:
         return out.logits[0][0].float().cpu()
 
     def room(self, prompt: Prompt, max_new_tokens: int) -> int:
-        """Limit the tokens that are generated: the answer's, and `thought` more where the prompt opens a
-        thought"""
-        return min(max_new_tokens + self.thought*bool(open_thought(prompt.text)), self.limit - len(prompt))
+        "Limit the generated tokens: the answer's, and `thought` more where the prompt opens a thought"
+        if open_thought(prompt.text): max_new_tokens += self.thought
+        return min(max_new_tokens, self.limit - len(prompt))
 
     def answer(self, prompt: Prompt,
         generated: Tensor,         # [T] ids, perhaps followed by padding
@@ -366,11 +370,12 @@ class Model:
         ends = eos if isinstance(eos, list) else [eos]
         ids = generated.tolist()
         ids = ids[:next((i + 1 for i, token in enumerate(ids) if token in ends), None)]
-        logs = [s.float().log_softmax(-1)[i].item() for s, i in zip(scores or (), ids)]
+        logs = [logits.float().log_softmax(-1)[token].item() for logits, token in zip(scores or (), ids)]
         if not all(log < math.inf for log in logs):
             raise CarveError(f'The scores of the answer are not numbers, with the model in {self.dtype}. '
                              'Load the model in bfloat16 or float32.')
-        finished, tok = bool(ids) and ids[-1] in ends, self.tokenizer
+        finished = bool(ids) and ids[-1] in ends
+        tok = self.tokenizer
         text = tok.decode(ids, skip_special_tokens=True)
         lost = any(MARK.fullmatch(name) and name not in text
                    for name in map(str, tok.convert_ids_to_tokens(ids)))

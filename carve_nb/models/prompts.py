@@ -21,7 +21,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 from transformers import BatchFeature, PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
-from ..core.errors import CarveError, OtherImagesError, PromptError, UnsupportedError
+from ..core.errors import CarveError, OtherImagesError, PromptError, UnsupportedError, setting
 from ..core.image import ImageLike, common_box, flatten, open_image, upright
 from ..core.plotting import fit_height, panels_html
 from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, asked_part, tokens_at, word_places
@@ -128,7 +128,7 @@ def check_text(processor: ProcessorMixin, text: str, escape: bool = False) -> st
     found += tok.convert_ids_to_tokens([token for token in ids if token in special])
     if found:
         raise PromptError(f'The question contains {found[0]!r}, which the model reads as a command and not '
-                          f'as text. Remove it, or load the model with escape=True (--escape).')
+                          f'as text. Remove it, or load the model with {setting("escape=True", "--escape")}.')
     return text.strip()
 
 # %% ../../nbs/library/models/06_prompts.ipynb #44856f17

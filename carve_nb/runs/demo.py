@@ -76,6 +76,7 @@ def show_cases(vlm: VLM, runs: dict[str, Run], out: str|Path) -> dict[str, Resul
     run = next(iter(runs.values()))
     method = asked(run, ['lookup']).made['lookup']
     shown = {}
+    Path(out).mkdir(parents=True, exist_ok=True)
     parts = ['White: the true region. Green: what the crop shows.']
     for name, id in _pick_cases(run).items():
         sample = find_sample(id)

@@ -48,8 +48,8 @@ def equip(
 ) -> Method:
     "Return a method with the suffix and length of the set; fields that were given stay"
     common: dict[str, Any] = method.in_runs | dict(suffix=suffix, max_new_tokens=max_new_tokens, seed=seed)
-    free = {f.name for f in fields(method) if f.init} - {*given}
-    return replace(method, **{k: common[k] for k in common if k in free})
+    not_given = {f.name for f in fields(method) if f.init} - {*given}
+    return replace(method, **{k: common[k] for k in common if k in not_given})
 
 @dataclass
 class RunConfig:

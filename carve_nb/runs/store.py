@@ -32,6 +32,7 @@ from carve_nb.core.errors import (
     RunError,
     out_of_memory,
     quote,
+    setting,
 )
 from ..core.io import count_of, load_with_digest, one_line, same_logits, save_with_digest
 
@@ -72,16 +73,16 @@ def _describe_change(field: str, there: object, now: object) -> str:
     return f'{name} is {shown} there, {shown_now} now'
 
 def differing(
-    there: dict, now: dict, defaults: dict = {}, free: Sequence[str] = (), name: str = '',
+    there: dict, now: dict, defaults: dict = {}, may_change: Sequence[str] = (), name: str = '',
 ) -> list[str]:
     """Describe the differences of two protocols, one sentence for each field; a field that one lacks has its
     default.
 
-    Fields in `free`, such as 'data.n' or all of 'environment', may differ."""
+    Fields in `may_change`, such as 'data.n' or all of 'environment', are left out."""
     old, new, default = (flat_fields(values, name) for values in (there, now, defaults))
-    free = tuple(f'{field}.' for field in free)
+    left_out = tuple(f'{field}.' for field in may_change)
     fields, old, new = old | new, default | old, default | new
-    changed = [k for k in fields if not (f'{k}.'.startswith(free) or same_value(k, old, new))]
+    changed = [k for k in fields if not (f'{k}.'.startswith(left_out) or same_value(k, old, new))]
     return [_describe_change(k, old.get(k), new.get(k)) for k in changed]
 
 def without(values: dict, names: Collection[str]) -> dict:
@@ -191,13 +192,15 @@ def read_records(folder: str|Path) -> tuple[list[dict], dict]:
     return [without(l, ('at', 'method', 'status')) for l in run.records if l['status'] == 'ok'], run.protocol
 
 # %% ../../nbs/library/runs/00_store.ipynb #c1e4d445
+def _another_folder() -> str: return f'Name another folder for this run, {setting("out=", "--out")}.'
+
 class RunStore:
     "A run that is being written; lines of the same run that the folder holds already are kept"
     def __init__(self,
         out: str|Path,                           # folder
         protocol: dict,                          # plain values that all answers depend on
         keys: dict[str, tuple[str, str]] = {},   # id -> keys of the question with its truth and image, and of the image
-        free: Sequence[str] = (),                # fields of `protocol` that may differ between two sessions
+        may_change: Sequence[str] = (),          # fields of `protocol` that may differ between two sessions
         defaults: dict = {},                     # method -> its fields as they are where nobody sets them
         retry: bool = False,                     # measure failures again
         part: tuple[int, int] = (0, 1),          # (k, n): the k-th of n parts of the samples, from 0
@@ -209,7 +212,7 @@ class RunStore:
         self.protocol = plain(protocol)
         self.done: dict[tuple[str, str], float|None] = {}    # (id, method) -> score
         self.size = 0 # bytes of whole lines
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.writing(): self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as opened:
             try: opened.enter_context(FileLock(self.path.with_suffix('.lock'), timeout=0))
             except (OSError, NotImplementedError) as e:
@@ -217,7 +220,7 @@ class RunStore:
             there = read_protocol(self.folder)
             self.there = there or {}    # of an earlier session
             if there is not None:
-                self.check_protocol(there, free, plain(defaults))
+                self.check_protocol(there, may_change, plain(defaults))
                 self.take_up(retry)
             with self.writing():
                 if self.protocol != there: save_with_digest(self.folder/'protocol.json', self.protocol)
@@ -227,15 +230,15 @@ class RunStore:
                     f.truncate(self.size)
             self.close = opened.pop_all().close # let others write
 
-    def check_protocol(self, there: dict, free: Sequence[str], defaults: dict):
+    def check_protocol(self, there: dict, may_change: Sequence[str], defaults: dict):
         "Raise an error if the folder holds another run; its methods stay in the protocol"
         known, now = there.get('methods', {}), self.protocol.get('methods', {})
-        why = differing(there, self.protocol, free=(*free, 'methods'))
+        why = differing(there, self.protocol, may_change=(*may_change, 'methods'))
         for spec in (spec for spec in now if spec in known):
             why += differing(known[spec], now[spec], defaults.get(spec, {}), name=f'{spec}.')
         if why:
-            raise RunError(f'{self.folder} holds another run: {"; ".join(why[:3])}. Name another folder for this one, '
-                           'out= (--out).')
+            said = '; '.join(why[:3])
+            raise RunError(f'{self.folder} holds another run: {said}. {_another_folder()}')
         if known: self.protocol['methods'] = known | now
 
     def take_up(self, retry: bool):
@@ -265,7 +268,7 @@ class RunStore:
                 changed = (
                     f'a run of {before} questions, and {id!r} is none of the {wanted} that are asked now (a '
                     'run can only grow)')
-            raise RunError(f'{self.folder} holds {changed}. Name another folder for this run, out= (--out).')
+            raise RunError(f'{self.folder} holds {changed}. {_another_folder()}')
         return fits
 
     def keys_of(self, id: str) -> dict[str, str]:
@@ -341,9 +344,8 @@ def carry_out(
             why = next((line['why'] for line in lines if line['status'] in FAILED), why)
             if n == 5 and why and not answered:
                 raise IncompleteError(
-                    f'none of the first {n} samples has an answer; the last said: {why.rstrip(".")}. Fix '
-                    f'it and start again, '
-                    'with --retry (retry=True) where that is an option.')
+                    f'none of the first {n} samples has an answer; the last said: {why.rstrip(".")}. Fix it and '
+                    f'start again, with {setting("retry=True", "--retry")} where that is an option.')
     except KeyboardInterrupt:
         there = f'all kept in {store.folder}; the same command goes on from there' if kept else 'none kept: give a folder as out'
         of_all = f' of {total}' if total else ''

@@ -111,6 +111,12 @@ def test_refused_before_torch(words, said, light):
     assert (status, out) == (2, '') and err.count('\n') == 1 and said in err, err
 
 
+@pytest.mark.parametrize('words', ['eval scenes --n 2', 'checkup --n 2', 'ask --out seen', 'checkup --only profile --out seen'])
+def test_a_model_that_is_not_there_leaves_no_folder(words, shell, tmp_path):
+    status, _, err = shell(f'{words} --model nosuch/model')
+    assert status and 'nosuch/model' in err and not [*tmp_path.iterdir()]
+
+
 def test_the_crop_of_an_earlier_run_is_no_output(photo, shell):
     "Who asks about a saved crop does not lose it, with --force either"
     photo.rename('crop.png')

@@ -2,17 +2,29 @@
 import json
 import re
 import warnings
+from unittest.mock import patch
 import pytest
 from PIL import Image
 from carve_nb import CarveError, load_benchmark
 from carve_nb.cli.main import main
+from carve_nb.core.errors import Reader
 from carve_nb.data.records import Record, make_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.runs.store import read_run
 from carve_nb.studies.checkup import run_checkup
 
 ROW = dict(image='a.png', question='What is it?', answer='red')
-SAID = r'names=(dict\(.*?\)) \(--set (names\.\S*)\)'
+CODE, WORDS = r'names=(dict\(.*?\))', r'--set (names\.\S*)'
+
+
+def cures_of(load, rows):
+    "The cures of a refusal: what Python is told, and what a shell is told, one for one"
+    _, said = load(rows)
+    with patch.object(Reader, 'in_shell', True): _, told = load(rows)
+    assert '--' not in said and 'dict(' not in told
+    codes, words = re.findall(CODE, said), re.findall(WORDS, told)
+    assert len(codes) == len(words)
+    return [(code, word.rstrip('.')) for code, word in zip(codes, words)]
 
 
 @pytest.fixture
@@ -48,8 +60,7 @@ OTHER_NAMES = {    # rows -> the name of the column that is meant, what is read 
 def test_a_column_is_named_as_the_message_says(field, load):
     "In Python, and in the words of a shell, which give the same names"
     rows, column, want = OTHER_NAMES[field]
-    _, said = load(rows)
-    cures = {re.match(r'names\.(\w+)', shell)[1]: (code, shell) for code, shell in re.findall(SAID, said) if 'None' not in code}
+    cures = {re.match(r'names\.(\w+)', shell)[1]: (code, shell) for code, shell in cures_of(load, rows) if 'None' not in code}
     code, shell = (text.replace('COLUMN', column) for text in cures[field])
     names = eval(code)
     key, _, value = shell.partition('=')
@@ -73,8 +84,7 @@ def test_all_missing_columns_are_told_at_once(load, capsys):
                                          ([ROW | dict(id=1), ROW | dict(id=1)], 'id')])
 def test_a_column_is_left_out_as_the_message_says(rows, field, load, capsys):
     "In Python and in a shell"
-    _, said = load(rows)
-    code, shell = next((code, shell) for code, shell in re.findall(SAID, said) if 'None' in code)
+    code, shell = next((code, shell) for code, shell in cures_of(load, rows) if 'None' in code)
     assert eval(code) == {field: None} and shell == f'names.{field}='
     records, told = load(rows, names=eval(code))
     assert (len(records), told) == (len(rows), '')
@@ -92,7 +102,8 @@ def test_images_in_another_folder(load, tmp_path_factory, capsys):
     rows = [ROW | dict(image='deep/b.png')]
     _, said = load(rows)
     assert "1 of 1 rows have no image: 'deep/b.png'" in said and 'columns' not in said and 'question' not in said
-    option = re.search(r'images=FOLDER \((--images) FOLDER\)', said)[1]
+    assert 'another folder: images=FOLDER' in said
+    with patch.object(Reader, 'in_shell', True): option = re.search(r'(--images) FOLDER', load(rows)[1])[1]
     for images, why in (None, 'have no image'), (other, 'neither a folder nor a Hub id'):     # the table is read before the model
         with pytest.raises(CarveError, match=why): run_checkup('./none', other/'out', load.folder/'q.json', images=images)
     records, told = load([*rows, ROW], images=other)

@@ -100,4 +100,4 @@ def test_packaged_model(tmp_path, monkeypatch):
     make_tiny_checkpoint('llava', tmp_path/'carve-small')
     vlm = VLM.from_pretrained('carve-small')
     assert (vlm.name, vlm.device.type) == ('carve-small', 'cpu')
-    assert load_options('carve-small') == ('carve-small', {})       # --model of `carve demo` and the others
+    assert load_options('carve-small') == dict(model='carve-small', given={})       # --model of `carve demo` and the others
