@@ -63,7 +63,7 @@ class Asked(NamedTuple):
     suffix: str
 
 class Captured(NamedTuple):
-    "What a capture that a session remembers was of"
+    "The key of a capture that a session remembers"
     asked: Asked
     argmax: bool          # without the checkpoint's `PENALTIES`
     steps: str            # one of `STEPS`

@@ -105,7 +105,7 @@ class Method:
         raise UnsupportedError(f'{self.name} cannot be used with the family {vlm.family.name!r}: {why}.')
 
     def settled(self, vlm: VLM) -> Self:
-        "Fill in the fields that the method takes from the model, such as those of a profile"
+        "Fill in the fields that the method takes from the model, such as a profile's"
         return self
 
     def in_order(self, question: str) -> tuple['Method', str]:

@@ -167,7 +167,7 @@ class Prefixes:
         return known
 
     def inputs(self, vlm, prompt: Prompt) -> dict:
-        "Return the model's inputs: those of `read_prefix`, where the beginning of the prompt can be shared"
+        "Make the model's inputs, by `read_prefix` where the beginning of the prompt can be shared"
         together = len(prompt.images) > 1 and not vlm.family.alone
         if not prompt.spans or together or vlm.fingerprint.why_whole: return vlm.to_device(prompt)
         return self.read_prefix(vlm, prompt)
