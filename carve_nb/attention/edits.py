@@ -59,13 +59,13 @@ class Edit(AttentionHook):
         self.passes += 1
 
     def rows(self, Q: int) -> list[int]:
-        "Return the positions to be changed in this pass of Q queries"
+        "Find the positions to be changed in this pass of Q queries"
         self.length = self.before + Q
-        seen = range(self.before, self.length)
-        if self.at is not None: return [r for r in self.at if r in seen]
-        return list(seen[-1:] if self.after is None else range(max(seen[0], self.after), self.length))
+        given = range(self.before, self.length)
+        if self.at is not None: return [row for row in self.at if row in given]
+        return list(given[-1:] if self.after is None else range(max(self.before, self.after), self.length))
 
-    def whole(self, change: Callable, layer: int, values: Tensor, rows: list[int], absent: float) -> Tensor:
+    def over_keys(self, change: Callable, layer: int, values: Tensor, rows: list[int], absent: float) -> Tensor:
         """Apply a change to values of all keys of the sequence, `absent` for those that have left the cache.
 
         Return the others."""
@@ -79,9 +79,10 @@ class Edit(AttentionHook):
         at = torch.tensor(rows, device=out.device) - self.before
         scores = call.scores(at)
         if self.passes <= 2: check_call(call)
-        if self.scores: scores = self.whole(self.scores, layer, scores, rows, torch.finfo(scores.dtype).min)
+        if self.scores:
+            scores = self.over_keys(self.scores, layer, scores, rows, torch.finfo(scores.dtype).min)
         weights = call.softmax(scores)
-        if self.weights: weights = self.whole(self.weights, layer, weights, rows, 0.)
+        if self.weights: weights = self.over_keys(self.weights, layer, weights, rows, 0.)
         heads = call.mix(weights)
         if self.heads: heads = self.heads(layer, heads, rows)
         return out.index_copy(1, at, heads.transpose(1, 2).to(out.dtype))

@@ -144,9 +144,9 @@ class AttentionRows:
         "Note the share of attention on a map of some `views` of the first image; no note where it shows all"
         if self.views(tiles=tiles) == self.views(): return []
         weights = self.attn.double().sum((0, 1, 2))
-        shown, whole = (sum(float(weights[self.span(i)].sum()) for i in self.views(tiles=t))
+        shown, total = (sum(float(weights[self.span(i)].sum()) for i in self.views(tiles=t))
                         for t in (tiles, 'all'))
-        share = f'{shown/(whole or 1):.0%} of the attention on the image'
+        share = f'{shown/(total or 1):.0%} of the attention on the image'
         return [f"the map shows {share} (tiles={tiles!r}; 'all' shows all of it)"]
 
     def image_shares(self) -> list[float]:

@@ -120,10 +120,10 @@ class Session:
 
         All images stand side by side at the place of the chat's own; arguments as of `VLM.chat`."""
         frame, opened, question = vlm.open_chat(messages, images, together=True)
-        whole = format_chat(vlm.processor, '', 1, frame)
+        text = format_chat(vlm.processor, '', 1, frame)
         for i, m in enumerate(frame[:-1]):
             other = [*frame[:i], dict(m, content=[dict(type='text', text='Is it there?')]), *frame[i + 1:]]
-            if format_chat(vlm.processor, '', 1, other) == whole:
+            if format_chat(vlm.processor, '', 1, other) == text:
                 raise PromptError(f'The chat template of {vlm.name} leaves out turn {i} of the messages, by '
                                   f'the role {m["role"]!r}. Put its words into the turn of the user.')
         session = cls(vlm, opened, **kw)
@@ -168,13 +168,13 @@ class Session:
 
         It has no spans, no images, and no positions of the question."""
         vlm = self.vlm
-        whole = vlm.with_suffix(check_text(vlm.processor, text, vlm.escape), suffix)
-        chat = format_chat(vlm.processor, whole, 0, self.messages)
+        asked = vlm.with_suffix(check_text(vlm.processor, text, vlm.escape), suffix)
+        chat = format_chat(vlm.processor, asked, 0, self.messages)
         bos = vlm.tokenizer.bos_token
-        with_image = format_chat(vlm.processor, whole, 1, self.messages)
+        with_image = format_chat(vlm.processor, asked, 1, self.messages)
         laid = vlm.processor.prepare_inputs_layout(images=[[Image.new('RGB', (64, 64))]], text=with_image)[1]
         laid = laid if isinstance(laid, str) else laid[0]
-        chat = chat[:chat.rindex(whole)] + laid[laid.rindex(whole):]
+        chat = chat[:chat.rindex(asked)] + laid[laid.rindex(asked):]
         enc = vlm.tokenizer(chat, return_tensors='pt', add_special_tokens=not (bos and chat.startswith(bos)))
         names = token_names(vlm.tokenizer, enc['input_ids'][0].tolist())
         return Prompt(BatchFeature({k: enc[k] for k in ('input_ids', 'attention_mask')}), [], [], chat, [],
@@ -185,8 +185,8 @@ class Session:
         aside"""
         unknown = unknown_note(self.vlm.tokenizer, self.vlm.with_suffix(question, suffix))
         why = self.vlm.family.shares and self.vlm.fingerprint.why_whole
-        whole = f'every prompt is read whole: {why}' if why else ''
-        return [*filter(None, [unknown, whole]), *set_aside(self.vlm.model)]
+        unshared = f'every prompt is read whole: {why}' if why else ''
+        return [*filter(None, [unknown, unshared]), *set_aside(self.vlm.model)]
 
     def generate(
         self, prompt: Prompt, max_new_tokens: int = 32, processors: Sequence = (), from_prefix: bool = True,

@@ -210,16 +210,16 @@ class ZoomEye(CropMethod):
 
     def find(self, session: Session, cue: str, about: str) -> tuple[Box | None, dict[Box, float]]:
         "Search for one cue, which the question `about` it is answered from; see `search`"
-        whole = 0, 0, *session.image.size
+        image_box = 0, 0, *session.image.size
         def promise(box, depth):
             weight = self.bias + (1 - self.bias)*depth**2
             latent = self.confidence(session, box, self.latent, cue, about) if weight < 1 else 0.
             return weight*self.confidence(session, box, self.existence, cue, about) + (1 - weight)*latent
         def answering(box):
-            if box == whole and not self.root: return -1.
+            if box == image_box and not self.root: return -1.
             return self.confidence(session, box, self.answering, cue, about)
         smallest = self.leaf_side(session.vlm)
-        return search(whole, smallest, answering, promise, self.upper, self.lower, self.drops)
+        return search(image_box, smallest, answering, promise, self.upper, self.lower, self.drops)
 
     def locate(self, session: Session, question: str) -> list[Region]:
         "Name the cues, and search for each"

@@ -151,7 +151,7 @@ class Method:
         "List the images that the last question shows; none where that is the image as it is"
         return []
 
-    def limits(self, result: Result, model: object, n: int) -> tuple[int | None, ...]:
+    def token_limits(self, result: Result, model: object, n: int) -> tuple[int | None, ...]:
         "Limit the tokens of each of `n` images, as `VLM.ask` takes the limits; () for none"
         return ()
 
@@ -161,7 +161,7 @@ class Method:
         self.ask_plain(session)
         model = by or session.vlm
         result.shown = self.last_images(session, result, model)
-        limits = self.limits(result, model, len(result.shown))
+        limits = self.token_limits(result, model, len(result.shown))
         how = result.question, self.suffix, self.max_new_tokens
         if by is not None:
             answerer = Answerer(by)
@@ -247,7 +247,7 @@ class CropMethod(CropRule, Method):
             result.crop, result.regions = whole_crop(result.image), []
         return super().ask_again(session, result, by)
 
-    def limits(self, result: Result, model: object, n: int) -> tuple[int | None, ...]:
+    def token_limits(self, result: Result, model: object, n: int) -> tuple[int | None, ...]:
         "Limit the crop's tokens; note where it will cost as much as the image"
         if not (n and self.tokens and hasattr(model, 'why_not_fewer')): return ()
         why = model.why_not_fewer(self.tokens)

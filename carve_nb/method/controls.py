@@ -153,6 +153,6 @@ class UniformMap(QuestionOnly):
         result.notes.append('the image is shown twice')
         return [result.image, result.image]
 
-    def limits(self, result: Result, model: object, n: int) -> tuple[int | None, ...]:
+    def token_limits(self, result: Result, model: object, n: int) -> tuple[int | None, ...]:
         "Limit nothing: there is no crop"
         return ()

@@ -76,9 +76,9 @@ class Hide(CropMethod):
 
     def __post_init__(self):
         super().__post_init__()
-        try: whole = 'a dog' in self.words.format('a dog')
-        except (IndexError, KeyError, ValueError): whole = False
-        if whole: return
+        try: fits = 'a dog' in self.words.format('a dog')
+        except (IndexError, KeyError, ValueError): fits = False
+        if fits: return
         raise CarveError(f'words={self.words!r}: write {{}} once, where the names go, and no other braces')
 
     def locate(self, session: Session, question: str) -> list[Region]:

@@ -155,13 +155,13 @@ def amplify(w: Tensor, image: Tensor, question: Tensor, m: Tensor) -> Tensor:
     `w` [B, H, R, K]: rows with sum 1; `image` [Nv] and `question` [Q]: their columns; `m` [Nv]: factors;
     -> [B, H, R, K], rows with sum 1."""
     image, question = image.to(w.device), question.to(w.device)
-    seen, asked = w[..., image], w[..., question]
-    image_heads, question_heads = (busiest(part.sum(-1))[..., None] for part in (seen, asked))
-    raised = torch.where(image_heads, seen*m.to(w), seen)
-    before, after = ((part*image_heads).sum((1, 3), keepdim=True) for part in (seen, raised))
+    on_image, on_question = w[..., image], w[..., question]
+    image_heads, question_heads = (busiest(part.sum(-1))[..., None] for part in (on_image, on_question))
+    raised = torch.where(image_heads, on_image*m.to(w), on_image)
+    before, after = ((part*image_heads).sum((1, 3), keepdim=True) for part in (on_image, raised))
     ratio = torch.where(before > 0, after/before.clamp_min(1e-30), 1.)
     new = w.index_copy(-1, image, raised)
-    new = new.index_copy(-1, question, torch.where(question_heads, asked*ratio, asked))
+    new = new.index_copy(-1, question, torch.where(question_heads, on_question*ratio, on_question))
     return torch.where(image_heads | question_heads, new/new.sum(-1, keepdim=True), w)
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #cbc73fad
@@ -189,8 +189,8 @@ class Gift(GuidedMethod):
         tiles = len(prompt.spans) - 1
         if tiles: log.notes.append(f'only the whole view is read and raised, not its {tiles} tiles')
         m = torch.exp(self.alpha*stretch(s))
-        seen, asked = prompt.spans[0].tokens, torch.tensor(prompt.question)
-        return Edit(layers_of(vlm, self.layers), weights=lambda layer, w, rows: amplify(w, seen, asked, m))
+        image, question = prompt.spans[0].tokens, torch.tensor(prompt.question)
+        return Edit(layers_of(vlm, self.layers), weights=lambda layer, w, rows: amplify(w, image, question, m))
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #35a5f2df
 def top_share(a: Tensor, share: float) -> Tensor:    # a: [Nv]; -> [Nv] bool

@@ -95,8 +95,8 @@ class Result(Log):
         text = asked_part(self.question)
         behind = self.question[len(text):]    # options and instruction
         for word in self.read:
-            whole = rf'\b{word}\b' if word.isalnum() else re.escape(word)
-            text = re.sub(f'(?is)^(.*)({whole})', r'\1[\2]', text)    # the last of them
+            pattern = rf'\b{word}\b' if word.isalnum() else re.escape(word)
+            text = re.sub(f'(?is)^(.*)({pattern})', r'\1[\2]', text)    # the last of them
         return text + behind
 
     @property
