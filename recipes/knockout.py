@@ -1,6 +1,8 @@
-"""One query token after another is cut from the image, layer by layer, or the whole image is hidden from a layer: which answers are lost, and do they pass where attention points?
+"""One query token after another is cut from the image, layer by layer, or the whole image is hidden from a
+layer: which answers are lost, and do they pass where attention points?
 
-`python -m recipes.knockout MODEL [--part PART] [--n N]`: 36 minutes a model, the part `gain` 12; `nbs/results/knockout/MODEL-KIND.jsonl.gz`."""
+`python -m recipes.knockout MODEL [--part PART] [--n N]`: 36 minutes a model, the part `gain` 12;
+`nbs/results/knockout/MODEL-KIND.jsonl.gz`."""
 
 import copy
 import gzip
@@ -81,10 +83,11 @@ def closing(layers: list[int], start: int, shut: Tensor, cut: Tensor) -> Edit: #
 
 # the answer's tokens; name -> (rows, columns, sets of layers)
 def read_under(vlm, prompt, tokens, paths) -> tuple:
-    """The answer's log-probability [1 + cuts]; is it the most likely? The attention of the tokens after the images [R, L, Nv], mean of the heads.
+    """The answer's log-probability [1 + cuts]; is it the most likely? The attention of the tokens after the
+    images [R, L, Nv], mean of the heads.
 
-    First without a cut, of which the rows are, then under each of `cut_names`. The tokens before the first one of a cut are read
-    once, and the sets of layers of a path are a batch."""
+    First without a cut, of which the rows are, then under each of `cut_names`. The tokens before the
+    first one of a cut are read once, and the sets of layers of a path are a batch."""
     start = max(s.end for s in prompt.spans)
     N = len(prompt)
     T = len(tokens)

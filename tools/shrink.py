@@ -1,4 +1,5 @@
-"""Keep stored images of notebooks small: at most 1,230 px wide, one and a half times as wide as the site shows them, and 80 kB each, 200 in the book.
+"""Keep stored images of notebooks small: at most 1,230 px wide, one and a half times as wide as the site
+shows them, and 80 kB each, 200 in the book.
 
 Usage: python tools/shrink.py NOTEBOOK..."""
 import base64
