@@ -1,4 +1,5 @@
-"""Every setting of CARVE changed alone, around our default and around the paper's preset, compared to the tables of the paper.
+"""Every setting of CARVE changed alone, around our default and around the paper's preset, compared to the
+tables of the paper.
 
 `python -m recipes.ablation MODEL`: about an hour; `nbs/results/study/ablation`."""
 
@@ -22,7 +23,8 @@ from carve_nb.models.prompts import GENERAL_INSTRUCTIONS
 from .records import Part, run_parts, run_study
 
 def ask_all(vlm, sample, methods, judge) -> tuple:
-    """Every method on one question: (name → answer, correct, what `judge` keeps of a `Result`; `Carve`'s captures).
+    """Every method on one question: (name → answer, correct, what `judge` keeps of a `Result`; `Carve`'s
+    captures).
 
     `methods`: name → what `make_method` takes. Equal captures and equal crops are computed once."""
     session = Session(vlm, sample.image, sample.box)
@@ -98,8 +100,8 @@ def ablation_controls(): # name -> method
 def measure_ablation(vlm, sample, configs=None, every=3) -> dict:
     """Every setting on one question; equal captures and equal crops are computed once.
 
-    `configs`: name → method; None: the family and the controls, with p and K crossed around the paper's preset for
-    one question in `every`, by a hash of its id."""
+    `configs`: name → method; None: the family and the controls, with p and K crossed around the paper's
+    preset for one question in `every`, by a hash of its id."""
     if configs is None:
         crossed = tuple(CENTERS) if crc32(str(sample.id).encode()) % every == 0 else ('default',)
         configs = ablation_controls() | ablation_configs(vlm.n_layers, crossed)

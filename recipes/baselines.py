@@ -1,6 +1,8 @@
-"""A sink added to both models, from 0 to .8 of the attention: its effect on the map of `lookup`, raw and less the question's other words.
+"""A sink added to both models, from 0 to .8 of the attention: its effect on the map of `lookup`, raw and
+less the question's other words.
 
-`python -m recipes.baselines MODEL`: a quarter of an hour a model; `nbs/results/sinks/MODEL-{biases,fresh,fresh-images}`."""
+`python -m recipes.baselines MODEL`: a quarter of an hour a model;
+`nbs/results/sinks/MODEL-{biases,fresh,fresh-images}`."""
 
 import json
 from contextlib import contextmanager

@@ -1,7 +1,9 @@
-"""What a crop costs beside a baseline answer: seconds, and memory above the loaded model, of each way to answer.
+"""What a crop costs beside a baseline answer: seconds, and memory above the loaded model, of each way to
+answer.
 
-`python -m recipes.bench --out bench.json`: random models and prompts of three lengths, a quarter of an hour on one free core;
-`nbs/results/bench.json`. `python -m recipes.bench --model M --image photo.jpg --question Q`: your own model and prompt."""
+`python -m recipes.bench --out bench.json`: random models and prompts of three lengths, a quarter of an
+hour on one free core; `nbs/results/bench.json`. `python -m recipes.bench --model M --image photo.jpg
+--question Q`: your own model and prompt."""
 import gc
 import json
 import re

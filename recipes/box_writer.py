@@ -1,4 +1,5 @@
-"""Raise a variant of `carve-small` that writes boxes: asked where an object is, it says four numbers, which `ask-box` reads.
+"""Raise a variant of `carve-small` that writes boxes: asked where an object is, it says four numbers, which
+`ask-box` reads.
 
 `python -m recipes.box_writer`: 93 minutes of one thread; `nbs/results/box-writer.json`."""
 import json

@@ -1,6 +1,8 @@
-"""Does clutter spread attention, and does that cost answers? A grid of scenes, and one scene on five backgrounds.
+"""Does clutter spread attention, and does that cost answers? A grid of scenes, and one scene on five
+backgrounds.
 
-`python -m recipes.clutter MODEL [--part PART]`: 4 to 8 minutes a part; `nbs/results/study/entropy`, `intervention`."""
+`python -m recipes.clutter MODEL [--part PART]`: 4 to 8 minutes a part; `nbs/results/study/entropy`,
+`intervention`."""
 from dataclasses import replace
 from functools import partial
 import numpy as np
@@ -76,7 +78,8 @@ def clutter_levels(t, column, ladder) -> np.ndarray: # table of `to_dataframe`
 def associate(t, x, y) -> tuple:
     """How two columns go together, plainly and with the covariates held fixed: `Estimate`s or None.
 
-    Rank correlation; with y 'correct' log-odds of a right answer per standard deviation, the kind of question held fixed too."""
+    Rank correlation; with y 'correct' log-odds of a right answer per standard deviation, the kind of
+    question held fixed too."""
     varies = [c for c in COVARIATES if c in t and t[c].notna().all() and t[c].nunique() > 1]
     stat = partial(spearman, n=BOOTSTRAP_DRAWS)
     known = t[varies]

@@ -1,7 +1,9 @@
-"""Six controls that readers of the book missed: neutral words after the question, the target shown and not enlarged, several
-query tokens cut at once, the general map's token moved, clutter with the true region in sight, and the general map's own share at a word.
+"""Six controls that readers of the book missed: neutral words after the question, the target shown and not
+enlarged, several query tokens cut at once, the general map's token moved, clutter with the true region in
+sight, and the general map's own share at a word.
 
-`python -m recipes.controls MODEL [--part PART] [--n 200]`: minutes each; `nbs/results/trial/controls-PART-MODEL.jsonl.gz`."""
+`python -m recipes.controls MODEL [--part PART] [--n 200]`: minutes each;
+`nbs/results/trial/controls-PART-MODEL.jsonl.gz`."""
 from functools import partial
 import numpy as np
 from PIL import Image
@@ -40,8 +42,8 @@ def gray_outside(image: Image.Image, box: tuple) -> Image.Image:
     return gray
 
 def measure_shown(vlm: VLM, sample) -> dict:
-    """Return right answers with the target enlarged, with the same pixels in their place and all others gray, both after the
-    image, and with a box drawn around the target in the one image."""
+    """Return right answers with the target enlarged, with the same pixels in their place and all others
+    gray, both after the image, and with a box drawn around the target in the one image."""
     oracle = Oracle.like(Lookup(tokens=None))
     session = Session(vlm, sample.image, sample.box)
     result = oracle.answer(session, sample.question)
@@ -91,8 +93,8 @@ def measure_moved(vlm: VLM, sample) -> dict:
         points={way: int(points_at(S, rows.spans[0], sample.box)) for way, S in maps.items()})
 
 def measure_clutter(vlm: VLM, sample) -> dict:
-    """Return right answers on the calmest and the busiest background of one scene: without a crop, with the true region's, and with
-    the same pixels in their place and all others gray, in place of the image."""
+    """Return right answers on the calmest and the busiest background of one scene: without a crop, with the
+    true region's, and with the same pixels in their place and all others gray, in place of the image."""
     seed, right = int(sample.image_key.split('-')[1]), {}
     oracle = Oracle.like(Lookup())
     for level, knobs in {'calm': (0, 0), 'busy': (1., .5)}.items():

@@ -1,7 +1,8 @@
-"""All crops with one crop, one calibration and the same fresh questions, on one model, with or without a sink.
+"""All crops with one crop, one calibration and the same fresh questions, on one model, with or without a
+sink.
 
-`python -m recipes.equal_terms MODEL [--share .3] [--search]`: one to two hours each, in the root of a clone;
-`nbs/results/equal/MODEL-SHARE.json`, and `-calibration`, `-search`."""
+`python -m recipes.equal_terms MODEL [--share .3] [--search]`: one to two hours each, in the root of a
+clone; `nbs/results/equal/MODEL-SHARE.json`, and `-calibration`, `-search`."""
 
 import json
 from contextlib import nullcontext

@@ -1,6 +1,8 @@
-"""The small files from which three interactive figures of the site and the quickstart's three choices are drawn, without a kernel.
+"""The small files from which three interactive figures of the site and the quickstart's three choices are
+drawn, without a kernel.
 
-`python -m recipes.figures`, in the root of a clone: a minute; `nbs/results/figure`, `carve_nb/records/switches.json`, `nbs/images`."""
+`python -m recipes.figures`, in the root of a clone: a minute; `nbs/results/figure`,
+`carve_nb/records/switches.json`, `nbs/images`."""
 
 import base64
 import io

@@ -1,6 +1,8 @@
-"""The table of the front page: seven ways to choose the crop, default settings, one fresh set of 1,200 questions for a digit.
+"""The table of the front page: seven ways to choose the crop, default settings, one fresh set of 1,200
+questions for a digit.
 
-`python -m recipes.front_page MODEL [--n 1200]`: about 40 minutes a model; `nbs/results/trial/front_page-MODEL.jsonl.gz`."""
+`python -m recipes.front_page MODEL [--n 1200]`: about 40 minutes a model;
+`nbs/results/trial/front_page-MODEL.jsonl.gz`."""
 from functools import partial
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM

@@ -1,4 +1,5 @@
-"""A threshold on the model's own confidence keeps confident answers: its value, chosen on some scenes and tested on others.
+"""A threshold on the model's own confidence keeps confident answers: its value, chosen on some scenes and
+tested on others.
 
 `python -m recipes.gate MODEL`: 16 minutes; `nbs/results/gate/MODEL-PART.jsonl.gz`."""
 

@@ -1,6 +1,8 @@
-"""Does it matter where in its prompt the general map is read: by the question's rule, or at the place of the question's token?
+"""Does it matter where in its prompt the general map is read: by the question's rule, or at the place of the
+question's token?
 
-`python -m recipes.general_place MODEL [--n 600]`: about 30 minutes; `nbs/results/trial/general_place-carve-small.jsonl.gz`."""
+`python -m recipes.general_place MODEL [--n 600]`: about 30 minutes;
+`nbs/results/trial/general_place-carve-small.jsonl.gz`."""
 from dataclasses import dataclass
 from functools import partial
 from carve_nb.attention.session import Session

@@ -1,6 +1,7 @@
 """How much of a general map is the image's and the place's own, and how much changes with its wording.
 
-`python -m recipes.invariance carve-tiny`, and `carve-small --n 60`: 6 and 8 minutes; `nbs/results/study/invariance`."""
+`python -m recipes.invariance carve-tiny`, and `carve-small --n 60`: 6 and 8 minutes;
+`nbs/results/study/invariance`."""
 
 import numpy as np
 from PIL import Image

@@ -1,7 +1,7 @@
 """Which query token and layers point for each kind of question, and what `lookup` answers, kind by kind.
 
-`python -m recipes.kinds MODEL --part PART`: `calibration`, 7 minutes a model, is packed first, since the answers
-read it; then `fresh`, 4, and `answers-KIND`, 25 in all; `nbs/results/kinds/MODEL-PART.jsonl.gz`."""
+`python -m recipes.kinds MODEL --part PART`: `calibration`, 7 minutes a model, is packed first, since the
+answers read it; then `fresh`, 4, and `answers-KIND`, 25 in all; `nbs/results/kinds/MODEL-PART.jsonl.gz`."""
 from dataclasses import replace
 from functools import cache, partial
 import numpy as np

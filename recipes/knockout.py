@@ -1,6 +1,8 @@
-"""One query token after another is cut from the image, layer by layer, or the whole image is hidden from a layer: which answers are lost, and do they pass where attention points?
+"""One query token after another is cut from the image, layer by layer, or the whole image is hidden from a
+layer: which answers are lost, and do they pass where attention points?
 
-`python -m recipes.knockout MODEL [--part PART] [--n N]`: 36 minutes a model, the part `gain` 12; `nbs/results/knockout/MODEL-KIND.jsonl.gz`."""
+`python -m recipes.knockout MODEL [--part PART] [--n N]`: 36 minutes a model, the part `gain` 12;
+`nbs/results/knockout/MODEL-KIND.jsonl.gz`."""
 
 import copy
 import gzip
@@ -80,48 +82,39 @@ def closing(layers: list[int], start: int, shut: Tensor, cut: Tensor) -> Edit: #
     return Edit(layers, scores=hide, after=start)
 
 # the answer's tokens; name -> (rows, columns, sets of layers)
-def read_under(vlm, prompt, tokens, paths) -> tuple:
-    """The answer's log-probability [1 + cuts]; is it the most likely? The attention of the tokens after the images [R, L, Nv], mean of the heads.
+# name -> (rows, columns, sets of layers)
+def read_under(vlm, prompt, tokens: list[int], paths: dict) -> tuple:
+    """Score the `tokens` of an answer without a cut, then under each of `cut_names`, the sets of layers of a path in one batch.
 
-    First without a cut, of which the rows are, then under each of `cut_names`. The tokens before the first one of a cut are read
-    once, and the sets of layers of a path are a batch."""
-    start = max(s.end for s in prompt.spans)
-    N = len(prompt)
-    T = len(tokens)
-    inputs, images = vlm.to_device(prompt), prompt.columns
-    answer = torch.tensor(tokens, device=vlm.device)
+    The images are read once. Return the log-probability of the answer [1 + cuts], whether it is the most likely, and the
+    attention of the tokens after the images [R, L, Nv] without a cut, mean of the heads."""
+    start, images = max(s.end for s in prompt.spans), prompt.columns
+    inputs, answer = vlm.to_device(prompt), torch.tensor(tokens, device=vlm.device)
     ids = torch.cat([inputs['input_ids'][0], answer[:-1]])
-    at = [*range(start, N + T - 1)]
-    head = {k: v[:, :start] if v.ndim == 2 and v.shape[1] == N else v for k, v in inputs.items()}
-    logp, kept = [], []
-    def score(cache, lo, n):
-        # tokens of the answer after the first row: no cut reaches those before
-        left = min(T, len(ids) - lo)
-        out = vlm.model(input_ids=ids[None, lo:].expand(n, -1), **{CACHE: cache}, logits_to_keep=left)
+    head = {k: v[:, :start] if v.ndim == 2 and v.shape[1] == len(prompt) else v for k, v in inputs.items()}
+    def score(n: int) -> tuple:
+        "Score n copies, each after the images that were read"
+        cache = copy.copy(read)
+        cache.layers = [copy.copy(layer) for layer in read.layers]
+        for layer in cache.layers:
+            layer.keys, layer.values = (kept.expand(n, -1, -1, -1) for kept in (layer.keys, layer.values))
+        out = vlm.model(input_ids=ids[None, start:].expand(n, -1), **{CACHE: cache},
+            logits_to_keep=len(tokens))
         logits = out.logits.float()
-        got = logits.log_softmax(-1)[:, range(left), answer[-left:]]
-        same = logits.argmax(-1) == answer[-left:]
-        if left < T:
-            got, same = (torch.cat([f[0][:, :-left].expand(n, -1), g], 1)
-                for f, g in ((logp, got), (kept, same)))
-        logp.append(got)
-        kept.append(same)
+        logp = logits.log_softmax(-1)[:, range(len(tokens)), answer]
+        return logp.sum(-1), (logits.argmax(-1) == answer).all(-1)
     with model_lock(vlm.model), own_loose(vlm.model):
         read = vlm.model(**head, use_cache=True, logits_to_keep=1)[CACHE]
-        with recording(vlm.model, vlm.layers, at, columns=images) as rec: score(read, start, 1)
+        with recording(vlm.model, vlm.layers, [*range(start, len(ids))], columns=images) as rec:
+            scores = [score(1)]
         for rows, columns, sets in paths.values():
-            lo = min(rows)
-            shut = torch.zeros(len(ids) - lo, len(ids), dtype=torch.bool)
-            shut[torch.tensor([*rows])[:, None] - lo, torch.tensor([*columns])] = True
+            shut = torch.zeros(len(ids) - start, len(ids), dtype=torch.bool)
+            shut[torch.tensor([*rows])[:, None] - start, torch.tensor([*columns])] = True
             cut = torch.zeros(len(sets), vlm.n_layers, dtype=torch.bool)
             for i, layers in enumerate(sets): cut[i, layers] = True
-            cache = copy.copy(read)
-            cache.layers = [copy.copy(l) for l in read.layers]
-            for l in cache.layers:
-                l.keys, l.values = (t[:, :, :lo].expand(len(sets), -1, -1, -1) for t in (l.keys, l.values))
-            with applying(vlm, closing(vlm.layers, lo, shut, cut)): score(cache, lo, len(sets))
-    logp, kept = torch.cat(logp).sum(-1), torch.cat(kept).all(-1)
-    return logp.cpu().numpy(), kept.cpu().numpy(), rec.stack()[:, 0].mean(1).transpose(0, 1).numpy()
+            with applying(vlm, closing(vlm.layers, start, shut, cut)): scores.append(score(len(sets)))
+    logp, kept = (torch.cat(of).cpu().numpy() for of in zip(*scores))
+    return logp, kept, rec.stack()[:, 0].mean(1).transpose(0, 1).numpy()
 
 START = 940_000   # first seed of the scenes; up to 944,999 no other page uses them
 KINDS = 'color', 'shape', 'exist', 'crop'   # crop: a digit, asked with the crop of `Lookup`

@@ -1,6 +1,8 @@
-"""Do layers converge, and which need the image? Scenes on an easy and on a cluttered background, and four kinds of questions.
+"""Do layers converge, and which need the image? Scenes on an easy and on a cluttered background, and four
+kinds of questions.
 
-`python -m recipes.layers MODEL [--part PART]`: 1 to 7 minutes a part; `nbs/results/study/convergence`, `masking`."""
+`python -m recipes.layers MODEL [--part PART]`: 1 to 7 minutes a part; `nbs/results/study/convergence`,
+`masking`."""
 import math
 from dataclasses import replace
 from functools import partial

@@ -1,6 +1,7 @@
 """Measure the figures that answer in chapters 2, 4 and 7: stored maps, and a number for each.
 
-`python -m recipes.live_figures [--n 300]`: about 5 minutes; `nbs/results/figure/{tokens,formula,program}.json`, `nbs/images/tokens.png`."""
+`python -m recipes.live_figures [--n 300]`: about 5 minutes;
+`nbs/results/figure/{tokens,formula,program}.json`, `nbs/images/tokens.png`."""
 import inspect
 import numpy as np
 import torch

@@ -1,6 +1,7 @@
 """What is a crop worth by what it shows: the target, another object by its digit, the center, black?
 
-`python -m recipes.other_crops MODEL [--n 600]`: about 25 minutes a model; `nbs/results/trial/other_crops-MODEL.jsonl.gz`."""
+`python -m recipes.other_crops MODEL [--n 600]`: about 25 minutes a model;
+`nbs/results/trial/other_crops-MODEL.jsonl.gz`."""
 from functools import partial
 import numpy as np
 from PIL import Image

@@ -1,6 +1,8 @@
-"""Is it the short-answer instruction that takes the last position's attention away, or its place after the question?
+"""Is it the short-answer instruction that takes the last position's attention away, or its place after the
+question?
 
-`python -m recipes.question_last MODEL [--n 300]`: about 25 minutes a model; `nbs/results/trial/question_last-MODEL.jsonl.gz`."""
+`python -m recipes.question_last MODEL [--n 300]`: about 25 minutes a model;
+`nbs/results/trial/question_last-MODEL.jsonl.gz`."""
 from functools import partial
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM

@@ -1,6 +1,7 @@
 """Measure the questions of a recipe on a model, keep their records, and read those that are kept.
 
-Each recipe made of parts is called in one way: `python -m recipes.NAME MODEL [--part PART] [--n N] [--out FOLDER]`."""
+Each recipe made of parts is called in one way: `python -m recipes.NAME MODEL [--part PART] [--n N] [--out
+FOLDER]`."""
 import gzip
 import json
 from argparse import ArgumentParser
@@ -58,9 +59,11 @@ def read_words(vlm: VLM, image, text: str, suffix: str|None=None, **kw) -> Atten
     return vlm.forward(replace(prompt, question=[*range(start, start + count)]), **kw)
 
 def run_trial(name: str, model: str, out: str, todo: list, measure: Callable):
-    """Measure each item of `todo`, a line of `out/NAME.jsonl` each; lines that the file holds are not measured again.
+    """Measure each item of `todo`, a line of `out/NAME.jsonl` each; lines that the file holds are not
+    measured again.
 
-    `name` has `{model}` where the model's name goes; `measure(vlm, item)` returns what is kept of an item."""
+    `name` has `{model}` where the model's name goes; `measure(vlm, item)` returns what is kept of an
+    item."""
     torch.set_num_threads(1)
     vlm = VLM.from_pretrained(model)
     path = Path(out)/f'{name.format(model=Path(model).name)}.jsonl'

@@ -16,7 +16,8 @@ def rows_of_all_words(vlm: VLM, image, question: str) -> AttentionRows:
 HEADS_OF = dict(thing=6, last=18, bare=20)   # places among the rows below
 
 def measure_positions(vlm, sample) -> dict: # a digit question
-    """Pointing of the rows of the 18 words of question and sentence, the last position, the answer's own, the last of the bare question.
+    """Pointing of the rows of the 18 words of question and sentence, the last position, the answer's own,
+    the last of the bare question.
 
     Of each by layer and in all layers; of `HEADS_OF` by layer and head; lists as strings of 0 and 1."""
     full = rows_of_all_words(vlm, sample.image, sample.question)

@@ -1,7 +1,7 @@
 """Set the spread of attention on the image instead of observing it: do answers follow?
 
-`python -m recipes.set_spread MODEL`: about 15 minutes a part and model; `nbs/results/trial/set_spread-MODEL.jsonl.gz`,
-`set_spread-calm-MODEL.jsonl.gz`."""
+`python -m recipes.set_spread MODEL`: about 15 minutes a part and model;
+`nbs/results/trial/set_spread-MODEL.jsonl.gz`, `set_spread-calm-MODEL.jsonl.gz`."""
 from collections.abc import Callable
 import numpy as np
 import torch
@@ -22,9 +22,11 @@ LAYERS = {     # name -> layers whose attention is set
     'carve-small': {'paper': [6, 7], 'widened': [3, 4, 5], 'early': [1, 2], 'all': [*range(10)]}}
 
 def scale_scores(columns: Tensor, factor: float, bits: dict) -> Callable:
-    """Return the change of scores [1, H, R, K] that multiplies those of the image `columns` and keeps their share.
+    """Return the change of scores [1, H, R, K] that multiplies those of the image `columns` and keeps their
+    share.
 
-    `bits` is filled: layer -> entropy of the last position's changed attention on the image, mean over heads."""
+    `bits` is filled: layer -> entropy of the last position's changed attention on the image, mean over
+    heads."""
     def scaled(layer: int, scores: Tensor, rows: list) -> Tensor:
         image = scores[..., columns]
         hidden = image < torch.finfo(image.dtype).min/2

@@ -1,6 +1,8 @@
-"""A sticker that draws the row which points, under the question and under the general instruction alike: the world that CARVE assumes, made on purpose.
+"""A sticker that draws the row which points, under the question and under the general instruction alike: the
+world that CARVE assumes, made on purpose.
 
-`python -m recipes.shared_distractor MODEL`: about 15 minutes; `nbs/results/study/shared`, `shared-carve-small`."""
+`python -m recipes.shared_distractor MODEL`: about 15 minutes; `nbs/results/study/shared`,
+`shared-carve-small`."""
 
 from dataclasses import replace
 from functools import partial

@@ -1,6 +1,7 @@
 """Train a sticker by gradient to draw the attention of a model, and paste it into a scene.
 
-`python -m recipes.stickers`, and `--model carve-small --words content --layers 1,2,3,4`: minutes; `nbs/results/stickers`."""
+`python -m recipes.stickers`, and `--model carve-small --words content --layers 1,2,3,4`: minutes;
+`nbs/results/stickers`."""
 
 import json
 from dataclasses import replace
@@ -82,9 +83,11 @@ def sticker_key(vlm, words=None): # whose rows it draws; None: the last position
 # whose attention is drawn; None: all; None: the last position
 def train_sticker(vlm, out='stickers', steps=300, n_scenes=4, side=64, layers=None, words=None,
         progress=False):
-    """Train a sticker, each step on new calibration scenes; PNG and facts in `out` bear the key of the weights.
+    """Train a sticker, each step on new calibration scenes; PNG and facts in `out` bear the key of the
+    weights.
 
-    With `words` it draws their rows ('last': the last position's), under the question and under the general instruction alike."""
+    With `words` it draws their rows ('last': the last position's), under the question and under the
+    general instruction alike."""
     path = Path(out)/sticker_key(vlm, words)
     noise = np.random.default_rng(0).uniform(.4, .6, (side, side, 3))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,8 @@
-"""Which word's attention points, and what `lookup` answers with it, on questions as benchmarks word them: the last content word, or the noun?
+"""Which word's attention points, and what `lookup` answers with it, on questions as benchmarks word them:
+the last content word, or the noun?
 
-`python -m recipes.which_word MODEL [--n 300]`: about 10 minutes a model; `nbs/results/query_word/MODEL.jsonl.gz`."""
+`python -m recipes.which_word MODEL [--n 300]`: about 10 minutes a model;
+`nbs/results/query_word/MODEL.jsonl.gz`."""
 from dataclasses import replace
 import numpy as np
 from carve_nb.attention.session import Session

@@ -1,7 +1,9 @@
-"""Train a world in which the general map is noise, and a decoder that never sees an image with its crop; measure both.
+"""Train a world in which the general map is noise, and a decoder that never sees an image with its crop;
+measure both.
 
-`python -m recipes.worlds train forced`, then `marked`, and `unpaired --stop 950`: 15, 10 and 20 minutes on one free core;
-`assume` reads the maps of a marked world, `answer` asks: 5 to 10 minutes each; `nbs/results/trial/`."""
+`python -m recipes.worlds train forced`, then `marked`, and `unpaired --stop 950`: 15, 10 and 20 minutes
+on one free core; `assume` reads the maps of a marked world, `answer` asks: 5 to 10 minutes each;
+`nbs/results/trial/`."""
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -119,7 +121,8 @@ FIRST_SEED = 1_650_000
 def world_model(world: str, out: Path) -> LlavaForConditionalGeneration:
     """Return the model with which a world's training begins, in single precision.
 
-    `forced`: `carve-tiny`; `marked`: the model of `forced`; `unpaired`: `carve-tiny` with new layers of the decoder."""
+    `forced`: `carve-tiny`; `marked`: the model of `forced`; `unpaired`: `carve-tiny` with new layers of
+    the decoder."""
     folder = out/'forced'/'model' if world == 'marked' else CHECKPOINTS/'carve-tiny'
     model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     if world == 'unpaired':
@@ -154,8 +157,9 @@ TOKENS = 'last', 'noun', 'digit step'
 def both_maps(session: Session, sample, forced: bool) -> tuple:
     """Return the rows under the question, and token -> (A_Q, A_G), [layers, patches] each, mean over heads.
 
-    `last`: the last position, and the step of the description that names the mark; `noun`: the last content word of both
-    prompts; `digit step`: the step that predicts the digit, and the same step of the description."""
+    `last`: the last position, and the step of the description that names the mark; `noun`: the last
+    content word of both prompts; `digit step`: the step that predicts the digit, and the same step of the
+    description."""
     rows, general = (session.capture(text, steps='all', suffix=SHORT_ANSWER)
         for text in (sample.question, GENERAL_INSTRUCTION))
     digit = 3*forced

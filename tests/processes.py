@@ -1,5 +1,6 @@
-"""Processes forked from one that has loaded the libraries: they are imported once for all tests, not for each process. Where
-the start is what is tested, in test_install, test_determinism, test_import and some of test_cli, a shell's command is started."""
+"""Processes forked from one that has loaded the libraries: they are imported once for all tests, not for
+each process. Where the start is what is tested, in test_install, test_determinism, test_import and some
+of test_cli, a shell's command is started."""
 import gc
 import os
 import runpy

@@ -1,5 +1,6 @@
-"""What holds for every notebook and module: one notebook a module, imports that point down, no path of a machine, outputs
-stored without error, and model families known in one place. Line length and docstrings are ruff's (`make lint`)."""
+"""What holds for every notebook and module: one notebook a module, imports that point down, no path of a
+machine, outputs stored without error, and model families known in one place. Line length and docstrings
+are ruff's (`make lint`)."""
 import ast
 import json
 import re

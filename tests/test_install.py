@@ -1,6 +1,6 @@
-"""The wheel, as a user gets it: what it holds, and that the examples of README and `carve --help` run on it and its base
-requirements alone, outside the clone. `make plain` names the Python of such an environment in CARVE_PLAIN, `make colab` that of one
-with Colab's versions in CARVE_COLAB."""
+"""The wheel, as a user gets it: what it holds, and that the examples of README and `carve --help` run on it
+and its base requirements alone, outside the clone. `make plain` names the Python of such an environment
+in CARVE_PLAIN, `make colab` that of one with Colab's versions in CARVE_COLAB."""
 import ast
 import functools
 import json

@@ -1,5 +1,6 @@
-"""What must survive a rebuild: each promise with the tests that hold it. Those of this file see only what a user sees: the public names,
-the shell, files, models of strangers. `tools/holds.py` holds the answers, boxes and maps of all methods."""
+"""What must survive a rebuild: each promise with the tests that hold it. Those of this file see only what a
+user sees: the public names, the shell, files, models of strangers. `tools/holds.py` holds the answers,
+boxes and maps of all methods."""
 import ast
 import copy
 import json
@@ -169,8 +170,9 @@ IDS = '../../escaped', '/absolute', 'a/b:c', 'CON', '..\\up', CODE, '$(touch cra
 
 
 def test_watched(tmp_path):
-    """Python's own listener hears connections, processes, pickles and files while an image is asked about, hostile rows are evaluated,
-    addresses stand where images should, and models are named by what is no id: only the folders that were named are written to"""
+    """Python's own listener hears connections, processes, pickles and files while an image is asked about,
+    hostile rows are evaluated, addresses stand where images should, and models are named by what is no
+    id: only the folders that were named are written to"""
     data, out = tmp_path/'data', tmp_path/'out'
     data.mkdir(), out.mkdir()
     image().save(data/'x.png')

@@ -1,5 +1,6 @@
-"""What a user writes, for a type checker: mypy reads this file (`make lint`), nothing runs it. Each public name is used once;
-a line that ends in `type: ignore` is a mistake that mypy has to find, or it says that the comment is unused."""
+"""What a user writes, for a type checker: mypy reads this file (`make lint`), nothing runs it. Each public
+name is used once; a line that ends in `type: ignore` is a mistake that mypy has to find, or it says that
+the comment is unused."""
 from pathlib import Path
 import pandas as pd
 from PIL import Image

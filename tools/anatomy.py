@@ -1,6 +1,8 @@
-"""The rooms of the package: which imports from which (nbs/images/house.svg, which `make export` writes), and how large each is.
+"""The rooms of the package: which imports from which (nbs/images/house.svg, which `make export` writes), and
+how large each is.
 
-Usage: python tools/anatomy.py   (writes the table of sizes between the marks of CONTRIBUTING.md; nothing fails by it, a reviewer looks at it)"""
+Usage: python tools/anatomy.py   (writes the table of sizes between the marks of CONTRIBUTING.md; nothing
+fails by it, a reviewer looks at it)"""
 import ast
 import re
 from collections import Counter

@@ -1,5 +1,5 @@
-"""Look at a built site: every link inside it leads somewhere, every image is there and has words, nothing is loaded from
-another host, no output is an error. Usage: python tools/check_site.py FOLDER"""
+"""Look at a built site: every link inside it leads somewhere, every image is there and has words, nothing is
+loaded from another host, no output is an error. Usage: python tools/check_site.py FOLDER"""
 import sys
 from html.parser import HTMLParser
 from pathlib import Path

@@ -1,6 +1,8 @@
-"""The first cell of the notebooks that run alone, which installs the package in Colab; elsewhere it is there already.
+"""The first cell of the notebooks that run alone, which installs the package in Colab; elsewhere it is there
+already.
 
-Usage: python tools/colab.py   (once `Source` in pyproject.toml has changed; without an address no notebook has the cell)"""
+Usage: python tools/colab.py   (once `Source` in pyproject.toml has changed; without an address no
+notebook has the cell)"""
 import json
 from pages import addresses, notebooks
 

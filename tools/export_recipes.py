@@ -1,6 +1,8 @@
-"""Notebooks to recipes/, beside the package: `#| recipe NAME` begins a module, the cells with `#| export-recipe` behind it are what it is made of.
+"""Notebooks to recipes/, beside the package: `#| recipe NAME` begins a module, the cells with `#|
+export-recipe` behind it are what it is made of.
 
-Usage: python tools/export_recipes.py   (`make export` and `make drift` call it; from the root of the repository)"""
+Usage: python tools/export_recipes.py   (`make export` and `make drift` call it; from the root of the
+repository)"""
 import re
 from copy import copy
 from pathlib import Path

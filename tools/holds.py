@@ -1,8 +1,10 @@
-"""Does behavior hold? `python tools/holds.py record` writes tests/holds.json; `check` compares, and ends with 1 where it differs.
+"""Does behavior hold? `python tools/holds.py record` writes tests/holds.json; `check` compares, and ends
+with 1 where it differs.
 
-It holds a rebuild: the answers, boxes and maps of every method and of the fields that stay, on twenty scenes of both models; the pixels of
-scenes; the table of a small run. Where a change is meant, `record` again in the commit that means it. What is new is told and is no
-failure. Numbers may differ by the rounding of another machine, answers may not."""
+It holds a rebuild: the answers, boxes and maps of every method and of the fields that stay, on twenty
+scenes of both models; the pixels of scenes; the table of a small run. Where a change is meant, `record`
+again in the commit that means it. What is new is told and is no failure. Numbers may differ by the
+rounding of another machine, answers may not."""
 import base64
 import hashlib
 import json

@@ -1,10 +1,12 @@
 """Would the tests notice? A hundred small mistakes, one at a time: `make mutants SEED=20261124`.
 
-cosmic-ray's operators make them (off by one, comparison, sign, `and` for `or`, `True` for `False`), drawn by the seed over the
-rooms in proportion to their lines. Each goes into a module of a copy of the clone, `nbdev-update` carries it to the notebook that
-the module comes from, and the notebook runs; where it passes, the tests nearest to the room run. What passes all has survived:
-a test is missing, or the mutant is equivalent, and EQUIVALENT says why. Resumable: what is in OUT is not done again.
-Seeds, each named before its run: 20261124, 20261125, 20261126; 20261201 with --n 40, before and after the library is halved (#56), 20270101 with --n 40 (#77)."""
+cosmic-ray's operators make them (off by one, comparison, sign, `and` for `or`, `True` for `False`), drawn
+by the seed over the rooms in proportion to their lines. Each goes into a module of a copy of the clone,
+`nbdev-update` carries it to the notebook that the module comes from, and the notebook runs; where it
+passes, the tests nearest to the room run. What passes all has survived: a test is missing, or the mutant
+is equivalent, and EQUIVALENT says why. Resumable: what is in OUT is not done again. Seeds, each named
+before its run: 20261124, 20261125, 20261126; 20261201 with --n 40, before and after the library is halved
+(#56), 20270101 with --n 40 (#77)."""
 import argparse
 import json
 import os

@@ -1,7 +1,8 @@
-"""The pages of the site, from notebooks and modules, for Sphinx with myst-nb; nothing is run and nothing of ours is imported.
+"""The pages of the site, from notebooks and modules, for Sphinx with myst-nb; nothing is run and nothing of
+ours is imported.
 
-Usage: python tools/pages.py FOLDER [OUT]   write the pages for `sphinx-build FOLDER OUT`
-       python tools/pages.py --llms   write llms.txt, the sidebar and the picture of the house"""
+Usage: python tools/pages.py FOLDER [OUT]   write the pages for `sphinx-build FOLDER OUT` python
+tools/pages.py --llms   write llms.txt, the sidebar and the picture of the house"""
 import ast
 import base64
 import json
@@ -228,8 +229,9 @@ def code_cell(c, imports=False, fold=False, book=False):
 
 
 def shown(output, book, most=1.4):
-    """How large a figure is shown: those of the book are stored at 1.5 times their size, and those too wide for a page at twice. One
-    that is not narrow, and no tower, fills the page's width, so that its words can be read."""
+    """How large a figure is shown: those of the book are stored at 1.5 times their size, and those too wide
+    for a page at twice. One that is not narrow, and no tower, fills the page's width, so that its words
+    can be read."""
     width, height = struct.unpack('>II', base64.b64decode(joined(output['data']['image/png'])[:32])[16:24])
     part = round(width/1.5) if book else width//2 if width > 820 else width
     return (dict(classes='wide') if part >= (400 if book else 560)

@@ -15,7 +15,8 @@ def output(o, i, images, alt=''):
     d = o.get('data', {})
     if 'text/markdown' in d: return text(d['text/markdown'])
     if 'image/png' in d:
-        name = f'nbs/images/index_{i}.png'; images[name] = base64.b64decode(text(d['image/png']))
+        name = f'nbs/images/index_{i}.png'
+        images[name] = base64.b64decode(text(d['image/png']))
         return f'![{alt}]({name})'
     body = text(o['text']) if o.get('output_type') == 'stream' else text(d.get('text/plain', ''))
     return f'```\n{body.rstrip()}\n```' if body.strip() else ''

@@ -1,7 +1,9 @@
-"""The numbers of the prose, recomputed from the records. docs/numbers.toml has one entry a sentence: its page, the words as they
-stand, and an expression for each number in them, or the reason why it has none (a constant, a figure of others).
+"""The numbers of the prose, recomputed from the records. docs/numbers.toml has one entry a sentence: its
+page, the words as they stand, and an expression for each number in them, or the reason why it has none (a
+constant, a figure of others).
 
-Usage: python tools/recompute.py [PAGE ...]   lists numbers that differ and decimals and percentages that no entry has; exits with 1 if there is one"""
+Usage: python tools/recompute.py [PAGE ...]   lists numbers that differ and decimals and percentages that
+no entry has; exits with 1 if there is one"""
 import json
 import re
 import sys

@@ -1,5 +1,6 @@
-"""Make what was built depend on the commit alone: `python tools/repack.py dist` gives each file of a source distribution the date
-SOURCE_DATE_EPOCH, no owner and its place by name; setuptools does so for wheels only. A wheel over 24 MB is refused."""
+"""Make what was built depend on the commit alone: `python tools/repack.py dist` gives each file of a source
+distribution the date SOURCE_DATE_EPOCH, no owner and its place by name; setuptools does so for wheels
+only. A wheel over 24 MB is refused."""
 import gzip
 import io
 import os

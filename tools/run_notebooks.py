@@ -1,5 +1,6 @@
-"""All notebooks through `nbdev-test`, two at a time: the libraries are imported once, before the workers are forked, and are
-no matter of garbage collection, which also comes less often. `make notebooks` runs this; for one notebook there is `nbdev-test NOTEBOOK`."""
+"""All notebooks through `nbdev-test`, two at a time: the libraries are imported once, before the workers are
+forked, and are no matter of garbage collection, which also comes less often. `make notebooks` runs this;
+for one notebook there is `nbdev-test NOTEBOOK`."""
 import gc
 import os
 import tempfile

@@ -1,4 +1,5 @@
-"""Keep stored images of notebooks small: at most 1,230 px wide, one and a half times as wide as the site shows them, and 80 kB each, 200 in the book.
+"""Keep stored images of notebooks small: at most 1,230 px wide, one and a half times as wide as the site
+shows them, and 80 kB each, 200 in the book.
 
 Usage: python tools/shrink.py NOTEBOOK..."""
 import base64
@@ -22,7 +23,8 @@ def reduce_colors(img, colors):
 def limit_pixels(b64:str, limit=LIMIT)->str:
     "A PNG as base64, made small; one that is small already stays as it is."
     raw = base64.b64decode(b64)
-    im = Image.open(io.BytesIO(raw)); im.load()
+    im = Image.open(io.BytesIO(raw))
+    im.load()
     if len(raw) <= limit and im.width <= WIDTH: return b64
     for width, colors in ((WIDTH, 255), (WIDTH, 128), (1040, 128), (820, 128), (520, 128), (360, 64)):
         small, out = im.convert('RGB'), io.BytesIO()
@@ -34,7 +36,8 @@ def limit_pixels(b64:str, limit=LIMIT)->str:
 
 def main(paths):
     for p in paths:
-        text = open(p, encoding='utf-8').read(); nb = json.loads(text)
+        text = open(p, encoding='utf-8').read()
+        nb = json.loads(text)
         for o in (o for c in nb['cells'] for o in c.get('outputs', [])):
             d = o.get('data', {})
             if 'image/png' in d:

@@ -1,7 +1,7 @@
 """The explorer in a real browser: JupyterLab on loopback, Chromium driven by Playwright.
 
-Without a browser the tests are skipped, and say so; with CARVE_BROWSER=required (set in .ci/run) that is a failure.
-CARVE_BROWSER_OUT=FOLDER keeps the screenshots (explore_*.png)."""
+Without a browser the tests are skipped, and say so; with CARVE_BROWSER=required (set in .ci/run) that is
+a failure. CARVE_BROWSER_OUT=FOLDER keeps the screenshots (explore_*.png)."""
 import io
 import json
 import os
@@ -374,8 +374,10 @@ def test_saved_without_kernel(page, server, tmp_path):
 
 
 def test_carve_explore(page, tmp_path):
-    """On this machine only, not without its token, naming no other host, by a kernel that no other account can hear, and gone when it ends. The page runs by itself, with both answers and
-    the images in sight beside the dials, dark where the system is; sliders have names; Enter asks; a file over the limit is refused"""
+    """On this machine only, not without its token, naming no other host, by a kernel that no other account
+    can hear, and gone when it ends. The page runs by itself, with both answers and the images in sight
+    beside the dials, dark where the system is; sliders have names; Enter asks; a file over the limit is
+    refused"""
     from carve_nb.testing import three_scenes
     scene = three_scenes()[0]
     scene.image.save(tmp_path/'s.png')

@@ -87,7 +87,8 @@ def marked(fmt='PNG'):
     exif = Image.Exif()
     for tag in (0x010e, 0x013b, 0x8298, 0x9286): exif[tag] = SCRIPT
     notes = PngImagePlugin.PngInfo()
-    notes.add_text(SCRIPT, SCRIPT); notes.add_itxt('XML:com.adobe.xmp', SCRIPT)
+    notes.add_text(SCRIPT, SCRIPT)
+    notes.add_itxt('XML:com.adobe.xmp', SCRIPT)
     own = dict(PNG=dict(pnginfo=notes), JPEG=dict(comment=SCRIPT, xmp=SCRIPT.encode()),
         WEBP=dict(xmp=SCRIPT.encode(), lossless=True))
     return packed(photo(), fmt, exif=exif, icc_profile=SCRIPT.encode(), **own.get(fmt, {}))
@@ -120,11 +121,14 @@ def mutated(draw, data):
     "Some bytes changed, cut out, doubled or put in, also at the beginning, or a length that is not so"
     data = bytearray(data)
     for _ in range(draw(st.integers(1, 4))):
-        start, end = sorted(draw(st.tuples(*[st.integers(0, len(data)) | st.integers(0, min(len(data), 64))]*2)))
+        start, end = sorted(draw(st.tuples(
+            *[st.integers(0, len(data)) | st.integers(0, min(len(data), 64))]*2)))
         how = draw(st.sampled_from(('change', 'cut', 'double', 'insert', 'length')))
         if how == 'change': data[start:start + 1] = draw(st.binary(min_size=1, max_size=1))
         elif how == 'cut': del data[start:end]
         elif how == 'double': data[start:start] = data[start:end]
         elif how == 'insert': data[start:start] = draw(st.binary(max_size=64))
-        else: data[start:start + 4] = struct.pack(draw(st.sampled_from('<>')) + 'I', draw(st.sampled_from(LENGTHS)))
+        else:
+            data[start:start + 4] = struct.pack(draw(st.sampled_from('<>')) + 'I',
+                draw(st.sampled_from(LENGTHS)))
     return bytes(data)

@@ -293,8 +293,9 @@ def run_cell(client, code, interrupt=None):
 
 @pytest.mark.case(42)
 def test_ctrl_c_in_a_notebook(folders, tmp_path, forked_kernels):
-    """A kernel is interrupted in the middle of looks; in the same kernel the model is clean and answers as before. Of four signals
-    one may come inside `contextlib` itself, where nothing can be put back; `test_ctrl_c_at_random_moments` measures how often"""
+    """A kernel is interrupted in the middle of looks; in the same kernel the model is clean and answers as
+    before. Of four signals one may come inside `contextlib` itself, where nothing can be put back;
+    `test_ctrl_c_at_random_moments` measures how often"""
     from jupyter_client import manager
     IMAGE.save(tmp_path/'p.png')
     left = []

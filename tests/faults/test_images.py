@@ -1,38 +1,39 @@
-"""Images, as files, bytes, PIL images and arrays.
-What may come, and what must happen:
+"""Images, as files, bytes, PIL images and arrays. What may come, and what must happen:
 
 1. Path does not exist, or is a folder => `FileNotFoundError` / `IsADirectoryError` with the path as given
 2. Zero-byte file, text file named `.jpg` => "not an image"; nothing decoded
 3. Truncated JPEG => error; global truncation flag stays off (asserted)
 4. PNG with a broken checksum => error, not a partly gray image
-5. Decompression bomb: 20,000 x 20,000 PNG of 50 kB => refused *before* decoding, on header size; memory stays flat
-    (measured)
-6. Between Pillow's warning and error limit => refused too (the warning is an error here); limit is a parameter
-7. Format outside the allow-list (EPS, PSD, FITS), also under a false extension => refused by magic bytes; Ghostscript
-    never started
-8. EXIF orientation 1 to 8 => pixels rotated once, tag removed; the box maps back to displayed coordinates for all
-    eight
-9. RGBA with transparency => composited on a documented background (white), warning-free; transparent pixels do not
-    turn black by accident
+5. Decompression bomb: 20,000 x 20,000 PNG of 50 kB => refused *before* decoding, on header size; memory
+    stays flat (measured)
+6. Between Pillow's warning and error limit => refused too (the warning is an error here); limit is a
+    parameter
+7. Format outside the allow-list (EPS, PSD, FITS), also under a false extension => refused by magic bytes;
+    Ghostscript never started
+8. EXIF orientation 1 to 8 => pixels rotated once, tag removed; the box maps back to displayed coordinates
+    for all eight
+9. RGBA with transparency => composited on a documented background (white), warning-free; transparent
+    pixels do not turn black by accident
 10. Palette with transparency, LA, L, 1 => converted to RGB, result equal to a reference
 11. CMYK JPEG (also inverted Adobe) => converted to RGB, colors within tolerance of a reference
-12. 16-bit or 32-bit grayscale, float TIFF => scaled to 8 bit by the documented rule (no wrap-around, no clipping to
-    white), or refused with a hint; NaN refused
+12. 16-bit or 32-bit grayscale, float TIFF => scaled to 8 bit by the documented rule (no wrap-around, no
+    clipping to white), or refused with a hint; NaN refused
 13. Animated GIF / WebP / APNG => first frame, notice that n frames were ignored
 14. Multi-page TIFF => first page, notice
 15. Width or height 0 (array input) => error
-16. 1 x 1, and smaller than one merged patch (28 px) => enlarged by every family, down to one pixel: an answer and a
-    map over the image (Qwen raised, see QwenLM/Qwen3-VL#220)
-17. Aspect ratio over 200 : 1, for example 690 x 15,420 => 690 x 15,420 is answered; over 200 : 1 a refusal in the
-    same words for every family; never a zero side (QwenLM/Qwen3-VL#2121)
-18. The *crop* is degenerate: 1-pixel-wide region => grown to the minimum crop size inside the image before the
-    re-query
-19. Very large but legal image (100 MP) => refused by default, with what decoding would take; once opened with a
-    higher limit: down-scaled for the model, map on a bounded raster, crop taken from the original pixels, peak above
-    the image as for 24 MP (measured)
-20. Array: float 0..1, float 0..255, uint8, channels first, BGR => documented acceptance (H x W x 3 uint8, or float
-    0..1); everything else refused
-21. Malicious metadata (script text in EXIF or PNG text) => not shown, not saved; written images carry no EXIF
+16. 1 x 1, and smaller than one merged patch (28 px) => enlarged by every family, down to one pixel: an
+    answer and a map over the image (Qwen raised, see QwenLM/Qwen3-VL#220)
+17. Aspect ratio over 200 : 1, for example 690 x 15,420 => 690 x 15,420 is answered; over 200 : 1 a
+    refusal in the same words for every family; never a zero side (QwenLM/Qwen3-VL#2121)
+18. The *crop* is degenerate: 1-pixel-wide region => grown to the minimum crop size inside the image
+    before the re-query
+19. Very large but legal image (100 MP) => refused by default, with what decoding would take; once opened
+    with a higher limit: down-scaled for the model, map on a bounded raster, crop taken from the original
+    pixels, peak above the image as for 24 MP (measured)
+20. Array: float 0..1, float 0..255, uint8, channels first, BGR => documented acceptance (H x W x 3 uint8,
+    or float 0..1); everything else refused
+21. Malicious metadata (script text in EXIF or PNG text) => not shown, not saved; written images carry no
+    EXIF
 22. The same image as path, bytes, PIL, array => identical map, bit for bit"""
 import subprocess
 import warnings
@@ -119,7 +120,8 @@ PAGES = (690, 15_420), (15_420, 690)     # of the report
 @pytest.mark.case(16, 17)
 @pytest.mark.parametrize('family', sorted(HERE))
 def test_sizes(family, load):
-    """Every family enlarges one pixel, and lays a strip on a grid without an empty side: an answer, and a map over the image.
+    """Every family enlarges one pixel, and lays a strip on a grid without an empty side: an answer, and a
+    map over the image.
 
     Beyond 200 : 1 all refuse with the same words."""
     vlm = load(family)

@@ -1,35 +1,41 @@
-"""Models and captures: wrong folders, wrong spans, layers, kernels and numbers, and saved maps that are damaged.
-What may come, and what must happen:
+"""Models and captures: wrong folders, wrong spans, layers, kernels and numbers, and saved maps that are
+damaged. What may come, and what must happen:
 
 28. Unknown model family => error that lists the supported families and links the "add a family" page
-29. Repository with only pickle weights, or needing remote code => refused with the two options explained; nothing of
-    the folder is run. Truncated, misfitting or not finite weights, a missing tokenizer, processor or shard, a broken
-    configuration or template: each a sentence that says what and what to do
-30. Image-token span not found, or two spans => error with the token ids seen; never a default span (the official code
-    falls back to positions 1..2)
-31. Grid does not multiply to the span length => error with both numbers; no cutting of the surplus (the official code
-    cuts)
-32. Requested layer does not exist (25 on a 24-layer model) => error; layers are not skipped silently; a fraction form
-    (`0.7..0.9`) is offered
-33. Backend gives `None` for attention => the row capture is used, or a clear error; never a crash deep inside
-34. Sliding-window or linear-attention layers in the range => layers of linear attention are excluded by name with a
-    notice, also in the notes of a result; layers with a sliding window are read, with weight 0 for what lies behind
-    the window
-35. NaN or Inf in attention (fp16 overflow) => detected in looks, answers and saved maps; sample marked, hint "use
-    bf16 or float32"
-36. A_g is zero at a token, or lambda is 0 => lambda > 0 demanded; result finite for all inputs (property test)
-37. All attention equal; all mass on one token => whole image / that patch; no division by zero, no empty mask
-38. p = 0, p = 1, p < 0, p > 1, K = 0, K larger than regions => p = 1 gives the original image bit for bit; others
-    refused or all regions kept
+29. Repository with only pickle weights, or needing remote code => refused with the two options explained;
+    nothing of the folder is run. Truncated, misfitting or not finite weights, a missing tokenizer,
+    processor or shard, a broken configuration or template: each a sentence that says what and what to do
+30. Image-token span not found, or two spans => error with the token ids seen; never a default span (the
+    official code falls back to positions 1..2)
+31. Grid does not multiply to the span length => error with both numbers; no cutting of the surplus (the
+    official code cuts)
+32. Requested layer does not exist (25 on a 24-layer model) => error; layers are not skipped silently; a
+    fraction form (`0.7..0.9`) is offered
+33. Backend gives `None` for attention => the row capture is used, or a clear error; never a crash deep
+    inside
+34. Sliding-window or linear-attention layers in the range => layers of linear attention are excluded by
+    name with a notice, also in the notes of a result; layers with a sliding window are read, with weight
+    0 for what lies behind the window
+35. NaN or Inf in attention (fp16 overflow) => detected in looks, answers and saved maps; sample marked,
+    hint "use bf16 or float32"
+36. A_g is zero at a token, or lambda is 0 => lambda > 0 demanded; result finite for all inputs (property
+    test)
+37. All attention equal; all mass on one token => whole image / that patch; no division by zero, no empty
+    mask
+38. p = 0, p = 1, p < 0, p > 1, K = 0, K larger than regions => p = 1 gives the original image bit for
+    bit; others refused or all regions kept
 39. Ties at the threshold => documented tie rule; same result on CPU and GPU
-40. Question pass and general pass generate different numbers of tokens => documented pairing rule (not a silent
-    minimum): both counts are in the result and in the record, and a note tells of steps that found no partner
-41. Model already carries user hooks, or is in training mode, or compiled => user hooks kept, mode of each module
-    restored; a compiled model answers, and its attention is read and changed as before it was compiled
-42. Exception or Ctrl-C inside the capture => hooks removed, attention setting, modes, gradients, locks and context
-    restored, memory back to the level before (asserted), in every block of the package and in a notebook kernel
-43. Two threads use one model => they take turns by a lock: passes never overlap, and each thread gets what it would
-    get alone"""
+40. Question pass and general pass generate different numbers of tokens => documented pairing rule (not a
+    silent minimum): both counts are in the result and in the record, and a note tells of steps that found
+    no partner
+41. Model already carries user hooks, or is in training mode, or compiled => user hooks kept, mode of each
+    module restored; a compiled model answers, and its attention is read and changed as before it was
+    compiled
+42. Exception or Ctrl-C inside the capture => hooks removed, attention setting, modes, gradients, locks
+    and context restored, memory back to the level before (asserted), in every block of the package and in
+    a notebook kernel
+43. Two threads use one model => they take turns by a lock: passes never overlap, and each thread gets
+    what it would get alone"""
 import json
 import re
 import shutil

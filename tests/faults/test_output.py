@@ -1,14 +1,15 @@
-"""What goes out: pages, Markdown, tables, file names, widgets, stored notebooks.
-What may come, and what must happen:
+"""What goes out: pages, Markdown, tables, file names, widgets, stored notebooks. What may come, and what
+must happen:
 
-56. Answer or question with `<script>`, `<img onerror=...>`, `</textarea>` in widget, `_repr_html_`, saved HTML =>
-    shown as text everywhere (test on the produced HTML)
-57. Answer begins with `=`, `+`, `-`, `@` in a CSV => an apostrophe before it in `results.csv`, numbers apart; raw
-    text kept in JSON-lines
-58. File name from a sample id such as `../../x` or `a/b:c` => an id is never part of a file name: files have our
-    names; nothing is written outside the output folder
+56. Answer or question with `<script>`, `<img onerror=...>`, `</textarea>` in widget, `_repr_html_`, saved
+    HTML => shown as text everywhere (test on the produced HTML)
+57. Answer begins with `=`, `+`, `-`, `@` in a CSV => an apostrophe before it in `results.csv`, numbers
+    apart; raw text kept in JSON-lines
+58. File name from a sample id such as `../../x` or `a/b:c` => an id is never part of a file name: files
+    have our names; nothing is written outside the output folder
 59. Widget re-run many times => no leak: figures closed, observers removed (count asserted)
-60. Notebook saved with outputs, opened untrusted => everything readable without JavaScript (static image fallback)"""
+60. Notebook saved with outputs, opened untrusted => everything readable without JavaScript (static image
+    fallback)"""
 import ast
 import base64
 import dataclasses

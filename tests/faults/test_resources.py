@@ -1,10 +1,11 @@
-"""Memory that runs out, disks that are full, devices that are not there.
-What may come, and what must happen:
+"""Memory that runs out, disks that are full, devices that are not there. What may come, and what must
+happen:
 
-44. Out of memory in pass 1 or 2 => one error that says what helps; in a run the sample is marked `oom`, memory is
-    given back and the run goes on (a second try with less at a time, and forecasts, went with 0.2)
-45. Out of memory in the re-query => the same error; in a run the sample is marked `oom` and does not count as the
-    method's (the plain answer in its place went with 0.2)
+44. Out of memory in pass 1 or 2 => one error that says what helps; in a run the sample is marked `oom`,
+    memory is given back and the run goes on (a second try with less at a time, and forecasts, went with
+    0.2)
+45. Out of memory in the re-query => the same error; in a run the sample is marked `oom` and does not
+    count as the method's (the plain answer in its place went with 0.2)
 46. Disk full while writing => run stops cleanly; what was kept is whole; resume works
 47. No GPU; MPS; device given that does not exist => CPU path; clear error for the last"""
 import json

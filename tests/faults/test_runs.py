@@ -1,18 +1,18 @@
 """Runs that are killed, taken up with other settings, damaged, crowded, or given half of what they need.
 What may come, and what must happen:
 
-48. Killed (`kill -9`) in the middle, 20 random points => resume gives byte-identical final table; at most the last
-    second or two is repeated
+48. Killed (`kill -9`) in the middle, 20 random points => resume gives byte-identical final table; at most
+    the last second or two is repeated
 49. The last write cut in half => what was cut is dropped and measured again; others kept
-50. Resume with another model, method, hyperparameter or package version => refused, with the differing keys shown,
-    and nothing is changed; an option that is new and not set ends no run; records without their protocol are no empty
-    folder
+50. Resume with another model, method, hyperparameter or package version => refused, with the differing
+    keys shown, and nothing is changed; an option that is new and not set ends no run; records without
+    their protocol are no empty folder
 51. Two processes write the same record => lock; the second stops with a message
-52. Duplicate sample ids; missing answers; missing image of one sample => refused before the start (duplicates) / said
-    before the start, counted as missing and not as wrong / said before the start, marked, run goes on; a set in which
-    all rows lack it is refused
-53. Same run twice, same machine, greedy, batch 1 => identical answers and maps (hash compared in CI on the tiny
-    model)
+52. Duplicate sample ids; missing answers; missing image of one sample => refused before the start
+    (duplicates) / said before the start, counted as missing and not as wrong / said before the start,
+    marked, run goes on; a set in which all rows lack it is refused
+53. Same run twice, same machine, greedy, batch 1 => identical answers and maps (hash compared in CI on
+    the tiny model)
 54. A batch of prompts around one's own model => refused in a sentence: a block records one prompt
 55. Seeds => set locally, the caller's random state is unchanged afterwards"""
 import json

@@ -1,15 +1,16 @@
-"""Questions: what is refused, what is defused, and that nothing of it moves an image, is cut, or spoils a record.
-What may come, and what must happen:
+"""Questions: what is refused, what is defused, and that nothing of it moves an image, is cut, or spoils a
+record. What may come, and what must happen:
 
 23. Empty or white-space question => `ValueError`; the general instruction is never used in its place
-24. Question contains `<image>`, `<|image_pad|>`, `<|vision_start|>`, chat role markers => refused by default with the
-    token named; option "escape" inserts a zero-width break; test: number and position of image tokens are the same as
-    without the text
-25. Question of 10,000 tokens => refused before the forward pass if image + text exceeds the context; no silent cut
-26. Unicode: right-to-left, emoji, combining, NUL, lone surrogates => handled or refused; the record file stays valid
-    UTF-8
-27. Question equals the general instruction => contrast is 1 everywhere: falls to the documented "no signal" result
-    (whole image), flagged"""
+24. Question contains `<image>`, `<|image_pad|>`, `<|vision_start|>`, chat role markers => refused by
+    default with the token named; option "escape" inserts a zero-width break; test: number and position of
+    image tokens are the same as without the text
+25. Question of 10,000 tokens => refused before the forward pass if image + text exceeds the context; no
+    silent cut
+26. Unicode: right-to-left, emoji, combining, NUL, lone surrogates => handled or refused; the record file
+    stays valid UTF-8
+27. Question equals the general instruction => contrast is 1 everywhere: falls to the documented "no
+    signal" result (whole image), flagged"""
 import json
 import warnings
 import numpy as np

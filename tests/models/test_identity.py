@@ -1,5 +1,5 @@
-"""Which changes of a user's model give another fingerprint, and which do not; and that the beginning of a prompt, read before,
-never changes an answer."""
+"""Which changes of a user's model give another fingerprint, and which do not; and that the beginning of a
+prompt, read before, never changes an answer."""
 import copy
 import json
 import shutil

@@ -1,7 +1,9 @@
-"""The crop from here, the answer from there: what is sent, to whom, what may come back, and that no key is left anywhere.
+"""The crop from here, the answer from there: what is sent, to whom, what may come back, and that no key is
+left anywhere.
 
-A server in a thread of this process, on the loopback interface, notes each request and plays replies. Where fastapi and
-uvicorn are installed, `transformers serve` is started with the reference model as a real other side."""
+A server in a thread of this process, on the loopback interface, notes each request and plays replies.
+Where fastapi and uvicorn are installed, `transformers serve` is started with the reference model as a
+real other side."""
 import base64
 import io
 import json

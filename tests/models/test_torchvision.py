@@ -1,4 +1,5 @@
-"""Conformance of the stock processors with torchvision, beside the same images prepared by PIL: spans, pixels, rows.
+"""Conformance of the stock processors with torchvision, beside the same images prepared by PIL: spans,
+pixels, rows.
 
 `make test-torchvision` runs it with the torchvision that matches torch."""
 import copy

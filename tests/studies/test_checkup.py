@@ -180,7 +180,7 @@ def test_each_line_of_code_gives_the_answers_of_its_arm(model, monkeypatch):
     arms = ['none', *(arm for arm in stored.protocol['methods'] if arm not in CONTROLS
         and ':query=' not in arm)]
     for arm in arms:
-        for line in [line for line in stored.select(arm) if line['kind'] in ('digit', 'color')][::20]:
+        for line in [line for line in stored.select(arm) if line['kind'] in ('digit', 'color')][::40]:
             seed, kind, step = line['id'].removeprefix('eye-').split('-')
             asked = eye_question(int(seed), kind, int(step)).opened()
             code = line_of(arm, stored.protocol)
