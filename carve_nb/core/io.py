@@ -144,8 +144,8 @@ def tame_terminal(text: object, keep: str = '') -> str:
     """Replace characters that cannot be printed by their backslash escapes, except those in `keep`, such as
     line ends"""
     keep += _JOINERS
-    return ''.join(letter if letter.isprintable() or letter in keep else letter.encode('unicode_escape').decode()
-                   for letter in str(text))
+    return ''.join(sign if sign.isprintable() or sign in keep else sign.encode('unicode_escape').decode()
+                   for sign in str(text))
 
 def count_of(n: int, noun: str) -> str:
     "Write a number with its noun, as in '1 image' and '2 images'"

@@ -10,7 +10,6 @@ __all__ = ['TAIL', 'format_p', 'Estimate', 'rounded', 'check_scores', 'mean_inte
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 import numpy as np
-from numpy import ndarray
 from numpy.typing import ArrayLike
 from scipy import stats
 from .errors import StatisticsError
@@ -46,7 +45,7 @@ def rounded(values: Iterable, digits: int = 6) -> list[float]:    # or an `Estim
     return [round(float(value), digits) for value in values]
 
 # %% ../../nbs/library/core/04_stats.ipynb #9b629ae8
-def check_scores(*lists: ArrayLike) -> list[ndarray]:    # of scores, bool or number; [n] float64 of each
+def check_scores(*lists: ArrayLike) -> list[np.ndarray]:    # of scores, bool or number; [n] float64 of each
     "Convert scores to arrays; refuse lists that are not on the same questions"
     arrays = [np.asarray(scores, dtype=np.float64) for scores in lists]
     shapes = {scores.shape for scores in arrays}
@@ -58,7 +57,7 @@ def check_scores(*lists: ArrayLike) -> list[ndarray]:    # of scores, bool or nu
     return arrays
 
 # %% ../../nbs/library/core/04_stats.ipynb #ae141af0
-def _image_totals(x: ndarray, clusters: Sequence|None = None) -> tuple[ndarray, ndarray]:
+def _image_totals(x: np.ndarray, clusters: Sequence|None = None) -> tuple[np.ndarray, np.ndarray]:
     "Sum the scores [n] and count the questions of each image, in order of appearance"
     if clusters is None: return x, np.ones(len(x))
     if len(clusters) != len(x):
@@ -67,7 +66,7 @@ def _image_totals(x: ndarray, clusters: Sequence|None = None) -> tuple[ndarray, 
     place = [number[image] for image in clusters]
     return np.bincount(place, x), np.bincount(place).astype(float)
 
-def _spread(sums: ndarray, counts: ndarray) -> tuple[float, float]:    # [m] of each image
+def _spread(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float]:    # [m] of each image
     "Estimate the variance of the mean by the jackknife over images, and the effective number of images"
     m = len(sums)
     n = counts.sum()
@@ -77,7 +76,7 @@ def _spread(sums: ndarray, counts: ndarray) -> tuple[float, float]:    # [m] of 
     return (variance if variance > 1e-15 else 0.), effective
 
 # %% ../../nbs/library/core/04_stats.ipynb #7c2c5013
-def _share_ends(sums: ndarray, counts: ndarray) -> tuple[float, float]:    # [m] of each image
+def _share_ends(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float]:    # [m] of each image
     "Compute Wilson's interval of a share, for as many independent questions as have the same variance"
     # not before it is wanted: help loads this module
     from statsmodels.stats.proportion import proportion_confint
@@ -91,11 +90,11 @@ def _share_ends(sums: ndarray, counts: ndarray) -> tuple[float, float]:    # [m]
     return float(low), float(high)
 
 # %% ../../nbs/library/core/04_stats.ipynb #893236df
-def _within(*lists: ndarray) -> bool:
+def _within(*lists: np.ndarray) -> bool:
     "Tell whether all scores lie between 0 and 1"
     return all(0 <= scores.min() and scores.max() <= 1 for scores in lists)
 
-def _student(x: ndarray, clusters: Sequence|None) -> Estimate:
+def _student(x: np.ndarray, clusters: Sequence|None) -> Estimate:
     "Estimate the mean of scores with Student's interval over images; its width is 0 where nothing varies"
     sums, counts = _image_totals(x, clusters)
     variance, effective = _spread(sums, counts)
@@ -132,8 +131,8 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
 
 # %% ../../nbs/library/core/04_stats.ipynb #da06266d
 def paired_test(a: ArrayLike, b: ArrayLike, clusters: Sequence|None = None) -> tuple[float, str]:
-    """Test the mean difference, two-sided: McNemar where each image counts once or not at all, else sign flips
-    of whole images; p and the name of the test"""
+    """Test the mean difference, two-sided: McNemar where each image counts once or not at all, else sign
+    flips of whole images; p and the name of the test"""
     sums, _ = _image_totals(np.subtract(*check_scores(a, b)), clusters)
     plain = sums.round(9)    # rounding noise is no difference
     if np.isin(np.abs(plain), (0, 1)).all(): return mcnemar(plain, 0*plain), 'McNemar'

@@ -139,11 +139,10 @@ def _find_grid(processed: Processed) -> Grid:
 
 def _find_box(processed: Processed) -> Box:
     "Box the whole image where the processor reports its grid, else the part that it cuts out or pads"
-    return processed.whole if _reported_rule(processed) else cut_box(processed)
+    return processed.image_box if _reported_rule(processed) else cut_box(processed)
 
 def find_family(name: str) -> Family:
-    """Find the record of a family by its `config.model_type`, or make one by rule for a family of transformers
-    without a record"""
+    "Find the record of a family by its `config.model_type`; of one without a record, the rule's"
     if name in FAMILIES: return FAMILIES[name]
     if name in REFUSED: raise UnsupportedError(REFUSED[name])
     if name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:

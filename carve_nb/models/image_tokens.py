@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Grid', 'crop_box', 'ImageSpan', 'Processed', 'ReadImage', 'told_grid', 'shape_grid', 'target_grid', 'sized_grid',
-           'square_grid', 'patch_grid', 'whole_box', 'cut_box', 'padded_box', 'seen_part', 'ratio_tiles', 'strip_tiles',
-           'marked_tiles', 'line_tiles', 'canvas_box', 'canvas_tiles', 'find_views', 'limit_pixels', 'limit_settings',
-           'read_images', 'own_inputs', 'join_inputs', 'pad_images', 'check_limit']
+           'square_grid', 'patch_grid', 'whole_box', 'cut_box', 'padded_box', 'patched_box', 'ratio_tiles',
+           'strip_tiles', 'marked_tiles', 'line_tiles', 'canvas_box', 'canvas_tiles', 'find_views', 'limit_pixels',
+           'limit_settings', 'read_images', 'own_inputs', 'join_inputs', 'pad_images', 'check_limit']
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3ba90956
 import re
@@ -84,7 +84,7 @@ class Processed:
     runs: list[int]   # lengths of the runs of image tokens in it
     size: Size        # of the image
     several: bool = False    # was it processed together with other images?
-    whole = property(lambda self: (0., 0., *map(float, self.size)), doc='(x0, y0, x1, y1) of the image')
+    image_box = property(lambda self: (0., 0., *map(float, self.size)), doc='(x0, y0, x1, y1) of the image')
 
 @dataclass
 class ReadImage:
@@ -138,7 +138,7 @@ def patch_grid(processed: Processed) -> Grid:
 # %% ../../nbs/library/models/00_image_tokens.ipynb #5e1b0c36
 def whole_box(processed: Processed) -> Box:
     "Box the whole image"
-    return processed.whole
+    return processed.image_box
 
 def cut_box(processed: Processed) -> Box:
     "Box the part that a processor cuts out or pads"
@@ -147,12 +147,12 @@ def cut_box(processed: Processed) -> Box:
 
 def padded_box(processed: Processed) -> Box:
     "Box the whole image; of each of several images the square around it"
-    if not processed.several: return processed.whole
+    if not processed.several: return processed.image_box
     side = max(processed.size)
     x0, y0 = (float(-((side - length)//2)) for length in processed.size)
     return x0, y0, x0 + side, y0 + side
 
-def seen_part(processed: Processed, box: Box) -> Box:
+def patched_box(processed: Processed, box: Box) -> Box:
     "Cut a box to the part that fills whole patches of the tower"
     patch = getattr(processed.config.vision_config, 'patch_size', None)
     pixels = processed.inputs['pixel_values']
@@ -167,7 +167,7 @@ def _lay_tiles(processed: Processed, tiles: Grid, grid: Grid) -> ImageSpan:
 
     `tiles` are rows and columns of tiles, `grid` rows and columns of cells of a tile."""
     places = torch.arange(tiles[0]*tiles[1]*grid[0]*grid[1]).view(*tiles, *grid).transpose(1, 2)
-    return ImageSpan(places.flatten(), (tiles[0]*grid[0], tiles[1]*grid[1]), processed.whole, view='tiles')
+    return ImageSpan(places.flatten(), (tiles[0]*grid[0], tiles[1]*grid[1]), processed.image_box, view='tiles')
 
 def ratio_tiles(processed: Processed, grid: Grid, count: int) -> ImageSpan:
     "Lay square tiles, `count` tokens in all, in the rows and columns nearest to the image's aspect ratio"
@@ -237,7 +237,7 @@ def find_views(family, processed: Processed) -> tuple[list[ImageSpan], str]:
     if rest < 0 or rest and not family.tiles:
         raise CarveError(f'An image of {count} tokens is said to lie on a grid of {grid[0]} x {grid[1]}.')
     first = 0 if family.whole == 'first' else rest
-    whole = ImageSpan(torch.arange(base) + first, grid, seen_part(processed, family.box(processed)))
+    whole = ImageSpan(torch.arange(base) + first, grid, patched_box(processed, family.box(processed)))
     if rest < 2: return [whole], ''    # a single token ends the image
     tiles = family.tiles(processed, grid, rest)    # no rest without tiles, see above
     if tiles is None: return [whole], _UNPLACED.format(rest)
