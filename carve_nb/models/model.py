@@ -186,7 +186,7 @@ class Model:
     thinks = property(lambda self: open_thought(format_chat(self.processor, 'Is it there?')),
                       doc="The mark of the thought that the chat template opens; '' where it opens none")
     dtype = property(attrgetter('model.dtype'))
-    limit = property(attrgetter('text_config.max_position_embeddings'))
+    context_length = property(attrgetter('text_config.max_position_embeddings'))
     # words that `ask` and `capture` append to a question, as the checkpoint's config.json has them
     suffix = property(lambda self: getattr(self.model.config, 'question_suffix', ''))
 
@@ -240,22 +240,21 @@ class Model:
         question = check_text(self.processor, question, self.escape)
         chat, after = lay_words(self.processor, question, self.with_suffix(question, suffix), n, messages)
         prompt = write_prompt(self, chat, question, images, self.read(images, limits, known), after)
-        if len(prompt) >= self.limit:
-            raise PromptError(f'The prompt has {len(prompt)} tokens, the model reads {self.limit} with the '
-                              f'answer. Shorten the question, or use fewer or smaller images.')
+        if len(prompt) >= self.context_length:
+            raise PromptError(f'The prompt has {len(prompt)} tokens, the model reads {self.context_length} '
+                              f'with the answer. Shorten the question, or use fewer or smaller images.')
         return prompt
 
     def read(self,
-        images: list[Image.Image], limits: Sequence|None = None, known: dict|None = None, whole: bool = False,
+        images: list[Image.Image], limits: Sequence|None = None, known: dict|None = None,
+        full_size: bool = False,    # as large as the processor takes them?
     ) -> list[ReadImage]:
         """Process images, each alone and once where the family allows it; `limits` and `known` as of
-        `build_prompt`.
-
-        `whole`: as large as the processor takes them."""
+        `build_prompt`"""
         def process(some, most=None):
-            settings = {} if whole else self.image_settings(most)
-            shown = some if whole else [*map(to_raster, some)]
-            if settings and not most: self.say_limit(some)
+            settings = {} if full_size else self.image_settings(most)
+            shown = some if full_size else [*map(to_raster, some)]
+            if settings and not most: self.warn_of_limit(some)
             parts = read_images(self.processor, self.model.config, self.family, shown, most, settings)
             return [part if small is image else part.stretched(small, image)
                     for part, small, image in zip(parts, shown, some)]
@@ -269,7 +268,7 @@ class Model:
             found.append(part)
         return found
 
-    def say_limit(self, images: list[Image.Image]):
+    def warn_of_limit(self, images: list[Image.Image]):
         "Warn where images are shown with fewer tokens than the processor alone would take"
         cell = self.processor.image_processor.patch_size*self.processor.image_processor.merge_size
         pixels = max(image.width*image.height for image in images)
@@ -356,7 +355,7 @@ class Model:
     def room(self, prompt: Prompt, max_new_tokens: int) -> int:
         "Limit the generated tokens: the answer's, and `thought` more where the prompt opens a thought"
         if open_thought(prompt.text): max_new_tokens += self.thought
-        return min(max_new_tokens, self.limit - len(prompt))
+        return min(max_new_tokens, self.context_length - len(prompt))
 
     def answer(self, prompt: Prompt,
         generated: Tensor,         # [T] ids, perhaps followed by padding

@@ -184,7 +184,8 @@ class Prefixes:
         prefix = self.find(vlm, first)
         _put_loose(prefix.loose)
         cache = branch(prefix.cache)
-        words = {name: value for name, value in inputs.items() if not (name in first and name.startswith('pixel'))}
+        words = {name: value for name, value in inputs.items()
+                 if name not in first or not name.startswith('pixel')}
         if len(prompt.images) > 1:
             start = time.perf_counter()
             image_features = Context().run(_features_from, vlm, prompt, inputs, 1)

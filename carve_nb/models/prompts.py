@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TURN', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'format_chat', 'check_template', 'lay_words', 'commands',
-           'escape_text', 'check_text', 'unknown_note', 'Prompt', 'plot_grid', 'check_shape', 'seen_images',
+           'escape_text', 'check_text', 'unknown_note', 'Prompt', 'plot_grid', 'check_shape', 'rgb_images',
            'place_images', 'join_parts', 'write_prompt', 'token_names', 'find_words', 'read_prompt', 'read_messages',
            'join_images', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
 
@@ -90,7 +90,8 @@ def commands(processor: ProcessorMixin) -> tuple[set[int], re.Pattern]:
 
     These are special tokens, words that become images, and the template's own such as 'USER:'."""
     tok = processor.tokenizer
-    special = {*tok.all_special_ids, *(token for token, added in tok.added_tokens_decoder.items() if added.special)}
+    special = {token for token, added in tok.added_tokens_decoder.items() if added.special}
+    special |= {*tok.all_special_ids}
     words = {*tok.convert_ids_to_tokens([*special])}
     images = [getattr(processor, name, None) for name in ('image_token', 'video_token', 'boi_token')]
     words |= {str(word) for word in images if word}
@@ -193,11 +194,11 @@ def check_shape(img: Image.Image) -> Image.Image:
                       f'than wide. Crop it, or pad its short side.')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #e19e7c10
-def seen_images(images: ImageLike|list|tuple) -> list[Image.Image]:
+def rgb_images(images: ImageLike|list|tuple) -> list[Image.Image]:
     """Open an image, a list of them, or a list of such lists in RGB as a processor sees them.
 
     Files are turned upright, opened images stay as they are."""
-    if isinstance(images, (list, tuple)): return [im for one in images for im in seen_images(one)]
+    if isinstance(images, (list, tuple)): return [im for one in images for im in rgb_images(one)]
     opened = images if isinstance(images, Image.Image) else open_image(images)
     if isinstance(images, (str, os.PathLike)): opened = upright(Image.open(images)).convert('RGB')
     if opened.has_transparency_data: opened = flatten(opened)
@@ -283,9 +284,9 @@ def find_words(tokenizer: PreTrainedTokenizerBase, ids: list[int], names: list[s
     start = max(word_places(prompt, text), default=-1)
     if start >= 0: return tokens_at(names, start, start + len(part))
     # a tokenizer of whole words, which keeps neither capitals nor spaces
-    whole, asked = tokenizer([text, part], add_special_tokens=False).input_ids
-    places = [i for i in range(len(ids)) if whole and ids[i:i + len(whole)] == whole]
-    if places and text not in prompt: return list(range(places[-1], places[-1] + len(asked)))
+    all_ids, asked_ids = tokenizer([text, part], add_special_tokens=False).input_ids
+    places = [i for i in range(len(ids)) if all_ids and ids[i:i + len(all_ids)] == all_ids]
+    if places and text not in prompt: return list(range(places[-1], places[-1] + len(asked_ids)))
     raise PromptError(f'The prompt does not hold the question {text!r}: it ends {prompt[-80:]!r}.')
 
 def _compare_pixels(processor: ProcessorMixin, inputs: Mapping, want: Tensor) -> str:
@@ -306,12 +307,12 @@ def read_prompt(vlm, inputs: Mapping, images: list, question: str|None = None) -
     if len(ids) > 1 or mask is not None and not mask.all():
         raise PromptError('A block records one prompt without padding: open a block for each prompt of a '
                           'batch.')
-    opened = seen_images(images)
+    opened = rgb_images(images)
     if any(upright(image) is not image for image in opened):
         warnings.warn('The processor got an opened photo and did not turn it, so the model sees it lying on '
                       'its side. Give it the path, or `ImageOps.exif_transpose(photo)`.', stacklevel=4)
     if not opened: raise PromptError('The prompt has no image, so it has no attention to one.')
-    parts, ids = vlm.read(opened, whole=True), ids[0]
+    parts, ids = vlm.read(opened, full_size=True), ids[0]
     spans = place_images(ids, vlm.model.config, parts)
     names = token_names(vlm.tokenizer, ids.tolist())
     places = find_words(vlm.tokenizer, ids.tolist(), names, question) if question else []
