@@ -667,7 +667,8 @@ def _measure_profile(
     if path.exists() and not force:
         raise CarveError(
             f'{path} is a profile of these weights; --force measures again and puts the new one there.')
-    for folder in filter(None, (path.parent, out)): check_folder(folder)     # before the work
+    check_folder(path.parent)     # before the work
+    if out: check_folder(out)
     if images and not quiet:
         print_line(
             'note',
