@@ -12,7 +12,7 @@ CODE = re.compile(r'```.*?```|`[^`\n]*`|https?://\S+|\]\([^)]*\)|\$\$.*?\$\$|\$[
 SAYS = {'warn', 'warning', 'info', 'print_line'}   # what tells a user something, beside errors
 
 
-def found(text, word): return re.findall(word['not'], text, re.I | re.M)
+def find_words(text, word): return re.findall(word['not'], text, re.I | re.M)
 
 
 def docstrings(tree):
@@ -63,7 +63,7 @@ def texts():
 
 @pytest.mark.parametrize('word', WORDS, ids=lambda w: w['use'])
 def test_each_pattern_finds_and_leaves(word):
-    assert found(word['finds'], word) and not found(word['leaves'], word)
+    assert find_words(word['finds'], word) and not find_words(word['leaves'], word)
 
 
 @pytest.mark.parametrize('name',
@@ -72,5 +72,5 @@ def test_each_pattern_finds_and_leaves(word):
 def test_words_of_the_field(name):
     "At most one foreign word in a thousand"
     text = texts()[name]
-    hits = [(w['use'], h) for w in WORDS for h in found(text, w)]
+    hits = [(w['use'], h) for w in WORDS for h in find_words(text, w)]
     assert len(hits) <= max(1, len(text.split())/1000), hits
