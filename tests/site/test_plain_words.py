@@ -4,8 +4,9 @@ import ast
 import json
 import re
 import tomllib
+from functools import cache
 import pytest
-from processes import ROOT
+from processes import ROOT, package_trees
 
 WORDS = tomllib.loads((ROOT/'docs/words.toml').read_text(encoding='utf-8'))['word']
 CODE = re.compile(r'```.*?```|`[^`\n]*`|https?://\S+|\]\([^)]*\)|\$\$.*?\$\$|\$[^$\n]*\$', re.S)
@@ -48,10 +49,10 @@ def site(rooms):
         else re.findall('^#. fig-alt: (.*)', text, re.M)))
 
 
+@cache
 def texts():
     "Texts that a user reads, by their source"
-    trees = [ast.parse(p.read_text(encoding='utf-8')) for p in sorted((ROOT/'carve_nb').rglob('*.py'))
-        if p.name != '_modidx.py']
+    trees = package_trees()
     read = {name: (ROOT/name).read_text(encoding='utf-8')
         for name in ('README.md', 'CONTRIBUTING.md', 'SECURITY.md')}
     read |= {'the book': site(['']), 'the other pages': site(['tutorials', 'notes', 'library', 'training']),
