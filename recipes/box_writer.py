@@ -19,7 +19,7 @@ from carve_nb.data.scenes import samples
 from carve_nb.models.families import BoxForm
 from carve_nb.runs.runner import run_eval
 from .curriculum import ViewContent, pad_rows
-from .equal_terms import ALWAYS, kept, with_crop
+from .equal_terms import ALWAYS, summarize_run, with_crop
 from .lessons import BEGIN, OPEN, Lesson, conversation, lesson_batch, lesson_loss
 from .recipe import MAGNIFY
 from .train import pack_stage
@@ -100,12 +100,12 @@ def train_box(out, **kw):
 
 
 def measure(vlm, out, n=300) -> dict:  # the variant; folder of the run
-    "As `equal_terms.kept`, and how often the crop holds the middle of the target"
+    "As `equal_terms.summarize_run`, and how often the crop holds the middle of the target"
     vlm.family = replace(vlm.family, box_form=FORM)
     data = DataSet('digits', samples('digit', n, 'heldout', start=START))
     run = run_eval(data, vlm, ['none', *map(with_crop, CROPS)], out=out, progress=False)
     middle = {s.id: np.reshape(s.box, (2, 2)).mean(0) for s in data}
-    found = kept(run)
+    found = summarize_run(run)
     for name, m in found['methods'].items():
         boxes = {r['id']: np.reshape(r['box'], (2, 2)) for r in run.select(name)}
         m['held'] = ''.join(str(int(np.all((boxes[i][0] <= middle[i]) & (middle[i] < boxes[i][1]))))

@@ -51,7 +51,7 @@ def with_crop(method): # as a run names it
     return (f'{method}:tokens=144' if method.startswith(('hide', 'zoom-eye', 'random', 'center'))
         else f'{method}:{CROP}')
 
-def kept(run) -> dict:
+def summarize_run(run) -> dict:
     """Of a run: right answers and points at, a digit a question, and the median of the seconds over those of
     the baseline"""
     lines = lines_by_method(run)
@@ -67,7 +67,7 @@ def ask_all(vlm, split, n, methods, share, out) -> dict:
     data = DataSet('digits', samples('digit', n, split, start=START[split]))
     bias = json.loads(Path(f'nbs/results/sinks/{vlm.name}-biases.json').read_text())[SHARES.index(share)]
     with sink(vlm, bias) if share else nullcontext():
-        return kept(run_eval(data, vlm, ['none', *methods], out=out, progress=False))
+        return summarize_run(run_eval(data, vlm, ['none', *methods], out=out, progress=False))
 
 def settings_of(method, layers) -> list:
     "As published, and with each layer alone"

@@ -19,7 +19,7 @@ PLAIN = os.environ.get('CARVE_PLAIN')
 plain = pytest.mark.skipif(not PLAIN, reason='`make plain` runs it, in an environment of its own')
 
 
-def done(*words, **kw):
+def run_process(*words, **kw):
     "What a process printed; its errors where it fails"
     out = subprocess.run([str(o) for o in words], capture_output=True, text=True, **kw)
     assert out.returncode == 0, f'{shlex.join(map(str, words))}\n{out.stdout[-2000:]}{out.stderr[-4000:]}'
@@ -38,10 +38,10 @@ def dists(once):
             shutil.copytree(ROOT, src, ignore=skip)
             for p in src.rglob('*'): os.utime(p, (date, date))
             env = dict(os.environ, SOURCE_DATE_EPOCH='1760000000')
-            done(sys.executable, 'setup.py', '--quiet', 'sdist', '-d', dist, 'bdist_wheel', '-d', dist,
+            run_process(sys.executable, 'setup.py', '--quiet', 'sdist', '-d', dist, 'bdist_wheel', '-d', dist,
                 cwd=src,
                 env=env)
-            done(sys.executable, ROOT/'tools'/'repack.py', dist, env=env)
+            run_process(sys.executable, ROOT/'tools'/'repack.py', dist, env=env)
             shutil.rmtree(src)
     root = once('dists', make)
     return root/'one', root/'two'
@@ -78,11 +78,11 @@ def test_two_builds_are_equal(dists, wheel):
 def python(wheel, tmp_path_factory):
     """`python(*words)` in the plain environment, with the wheel installed, in an empty folder; the folder is
     `python.home`"""
-    done(PLAIN, '-m', 'pip', 'install', '-q', '--no-deps', '--force-reinstall', wheel)
+    run_process(PLAIN, '-m', 'pip', 'install', '-q', '--no-deps', '--force-reinstall', wheel)
     home = tmp_path_factory.mktemp('home')
     env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
     env |= dict(HF_HUB_OFFLINE='1', COLUMNS='300', NO_COLOR='1', CARVE_PROFILES='profiles', MPLBACKEND='agg')
-    run = lambda *words: done(PLAIN, *words, cwd=home, env=env)
+    run = lambda *words: run_process(PLAIN, *words, cwd=home, env=env)
     run.home, run.env = home, env
     photo = "from PIL import Image; from skimage import data; Image.fromarray(data.coffee()).save('photo.jpg')"
     run('-c', f"{photo}; import carve_nb; assert 'site-packages' in carve_nb.__file__")
@@ -148,7 +148,7 @@ def test_blocks_of_the_readme(python):
     shown = subprocess.run([PLAIN, 'readme.py'], cwd=python.home, env=python.env, capture_output=True,
         text=True)
     assert (shown.returncode, shown.stdout, shown.stderr) == (0, '8 2\n', '')
-    for kind, b in blocks: done('bash', '-n', '-c', b) if kind == 'sh' else ast.parse(b)
+    for kind, b in blocks: run_process('bash', '-n', '-c', b) if kind == 'sh' else ast.parse(b)
 
 
 COLAB = os.environ.get('CARVE_COLAB')
@@ -164,16 +164,16 @@ def test_colab(wheel, tmp_path, name):
     already; then the rest runs"""
     from colab import with_install
     listed = lambda: {o['name']: o['version']
-        for o in json.loads(done(COLAB, '-m', 'pip', 'list', '--format', 'json',
+        for o in json.loads(run_process(COLAB, '-m', 'pip', 'list', '--format', 'json',
         '--disable-pip-version-check'))}
-    done(COLAB, '-m', 'pip', 'uninstall', '-q', '-y', 'carve_nb')
+    run_process(COLAB, '-m', 'pip', 'uninstall', '-q', '-y', 'carve_nb')
     before = listed()
     env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'MPLBACKEND')}
     nb = with_install(json.loads((ROOT/f'nbs/{name}.ipynb').read_text(encoding='utf-8')), 'HERE')
     nb['cells'] = [c for c in nb['cells'] if c['id'] == 'c01ab000'
         or not ''.join(c['source']).startswith(('#| hide', '#| echo: false'))]
     (tmp_path/'in.ipynb').write_text(json.dumps(nb).replace('git+HERE', wheel.as_uri()))
-    done(COLAB, '-m', 'nbconvert', '--to', 'notebook', '--execute', 'in.ipynb', '--output', 'out',
+    run_process(COLAB, '-m', 'nbconvert', '--to', 'notebook', '--execute', 'in.ipynb', '--output', 'out',
         cwd=tmp_path,
         env=env)
     after = listed()

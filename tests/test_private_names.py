@@ -1,11 +1,10 @@
 "Names of transformers and PyTorch that their makers have not promised to keep: all that we use, in one list."
 import ast
 import importlib
-from pathlib import Path
 import pytest
 import torch
 import transformers
-import carve_nb
+from processes import package_trees
 
 PUBLIC = ('transformers.utils.logging', 'transformers.modeling_outputs.', 'safetensors.torch.',
     'torch.nn.Module', 'torch.nn.functional', 'torch.nn.utils.rnn.',
@@ -44,9 +43,8 @@ def used_names():
     """Names of transformers and torch in the package that are imported from within, or begin with an
     underscore"""
     modules, marks = set(), set()
-    for path in Path(carve_nb.__file__).parent.rglob('*.py'):
-        if path.name == '_modidx.py': continue
-        for node in ast.walk(ast.parse(path.read_text())):
+    for tree in package_trees():
+        for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module
                     or '').startswith(('transformers.', 'torch.')):
                 modules |= {f'{node.module}.{a.name}' for a in node.names}

@@ -63,7 +63,7 @@ def today(model):
     asked = results_table(run({T: 'demo', S: 'demo-carve-small'}[model]).records).query('kind == "digit"')
     return asked.pivot_table('score', 'id', 'method', sort=False)
 
-def now(method, model=S): return 100*today(model)[method].mean()
+def acc_today(method, model=S): return 100*today(model)[method].mean()
 
 def ahead(model, a, b):
     "Points that method `a` is ahead of `b` with today's defaults: (change, lower, upper)"
@@ -171,7 +171,7 @@ def enlarged(model, method):
     boxes = lines(model).query('method == @method').box.map(json.loads)
     return np.median([448/max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes])
 
-def there(model, place, method): return 100*right(model)[places(model) == place][method].mean()
+def acc_at(model, place, method): return 100*right(model)[places(model) == place][method].mean()
 
 
 @cache

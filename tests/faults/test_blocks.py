@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from processes import package_trees
 from tiny import image
-import carve_nb
 from carve_nb.attention.edits import Edit, applying, grad_rows
 from carve_nb.attention.masking import decoder_layers, layer_inputs, mask_image_tokens, tower_rows
 from carve_nb.attention.session import Session
@@ -250,8 +250,7 @@ OTHERS = {'quiet_loading', 'limited', 'ready', 'undone', 'explained', 'open_stor
 def test_every_block_is_known():
     """A new context manager that has to do with a model belongs in one of the two lists, and if it changes
     something, in the tests above"""
-    functions = (o for p in Path(carve_nb.__file__).parent.rglob('*.py')
-        for o in ast.walk(ast.parse(p.read_text(encoding='utf-8'))) if isinstance(o, ast.FunctionDef))
+    functions = (o for tree in package_trees() for o in ast.walk(tree) if isinstance(o, ast.FunctionDef))
     blocks = {o.name: ast.unparse(o) for o in functions
         for d in o.decorator_list if ast.unparse(d).rpartition('.')[2] == 'contextmanager'}
     found = {n for n, text in blocks.items()

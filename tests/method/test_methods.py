@@ -252,11 +252,11 @@ def test_edits_behind_a_window(load, photo, name):
 def test_a_crop_that_costs_as_much(load, photo):
     """Where the tokens of a crop cannot be limited, a note says so of prompts over twice that limit: 98
     tokens here"""
-    def told(most):
+    def notes_the_cost(most):
         return any('costs as much' in n
             for n in make_method('carve', max_new_tokens=1, tokens=most)(load('llava'), photo,
                 QUESTION).notes)
-    assert [told(most) for most in (40, 64)] == [True, False]
+    assert [notes_the_cost(most) for most in (40, 64)] == [True, False]
 
 
 def test_models_of_their_own(load, photo):

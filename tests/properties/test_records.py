@@ -112,7 +112,7 @@ def lines(draw):
         | dict(status='error', why=draw(text)) for r in made]
 
 
-def kept(folder, made):
+def write_run(folder, made):
     "A new run with these lines"
     for name in 'records.jsonl', 'protocol.json': (folder/name).unlink(missing_ok=True)
     store = RunStore(folder, PROTOCOL)
@@ -124,7 +124,7 @@ def kept(folder, made):
 @given(lines())
 def test_written_then_read(folder, made):
     "All text comes back as it was, from one line for each, in valid UTF-8"
-    kept(folder, made)
+    write_run(folder, made)
     raw = (folder/'records.jsonl').read_bytes()
     assert raw.count(b'\n') == len(made) and raw.isascii()
     found = read_run(folder)
@@ -135,7 +135,7 @@ def test_written_then_read(folder, made):
 @given(st.text(st.characters(categories=['Cs']), min_size=1), text, lines())
 def test_half_characters_are_refused(folder, bad, good, made):
     "Text that no UTF-8 file can keep, in any field"
-    kept(folder, [])
+    write_run(folder, [])
     store = RunStore(folder, PROTOCOL)
     for change in dict(id=good + bad), dict(kind=bad), dict(notes=[good, bad + good]):
         with pytest.raises(DataError, match='cannot be kept|can be kept'): store.add([made[0] | change])

@@ -4,15 +4,16 @@ import ast
 import json
 import re
 import tomllib
+from functools import cache
 import pytest
-from processes import ROOT
+from processes import ROOT, package_trees
 
 WORDS = tomllib.loads((ROOT/'docs/words.toml').read_text(encoding='utf-8'))['word']
 CODE = re.compile(r'```.*?```|`[^`\n]*`|https?://\S+|\]\([^)]*\)|\$\$.*?\$\$|\$[^$\n]*\$', re.S)
 SAYS = {'warn', 'warning', 'info', 'print_line'}   # what tells a user something, beside errors
 
 
-def found(text, word): return re.findall(word['not'], text, re.I | re.M)
+def find_words(text, word): return re.findall(word['not'], text, re.I | re.M)
 
 
 def docstrings(tree):
@@ -48,10 +49,10 @@ def site(rooms):
         else re.findall('^#. fig-alt: (.*)', text, re.M)))
 
 
+@cache
 def texts():
     "Texts that a user reads, by their source"
-    trees = [ast.parse(p.read_text(encoding='utf-8')) for p in sorted((ROOT/'carve_nb').rglob('*.py'))
-        if p.name != '_modidx.py']
+    trees = package_trees()
     read = {name: (ROOT/name).read_text(encoding='utf-8')
         for name in ('README.md', 'CONTRIBUTING.md', 'SECURITY.md')}
     read |= {'the book': site(['']), 'the other pages': site(['tutorials', 'notes', 'library', 'training']),
@@ -63,7 +64,7 @@ def texts():
 
 @pytest.mark.parametrize('word', WORDS, ids=lambda w: w['use'])
 def test_each_pattern_finds_and_leaves(word):
-    assert found(word['finds'], word) and not found(word['leaves'], word)
+    assert find_words(word['finds'], word) and not find_words(word['leaves'], word)
 
 
 @pytest.mark.parametrize('name',
@@ -72,5 +73,5 @@ def test_each_pattern_finds_and_leaves(word):
 def test_words_of_the_field(name):
     "At most one foreign word in a thousand"
     text = texts()[name]
-    hits = [(w['use'], h) for w in WORDS for h in found(text, w)]
+    hits = [(w['use'], h) for w in WORDS for h in find_words(text, w)]
     assert len(hits) <= max(1, len(text.split())/1000), hits
