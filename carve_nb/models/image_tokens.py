@@ -167,7 +167,8 @@ def _lay_tiles(processed: Processed, tiles: Grid, grid: Grid) -> ImageSpan:
 
     `tiles` are rows and columns of tiles, `grid` rows and columns of cells of a tile."""
     places = torch.arange(tiles[0]*tiles[1]*grid[0]*grid[1]).view(*tiles, *grid).transpose(1, 2)
-    return ImageSpan(places.flatten(), (tiles[0]*grid[0], tiles[1]*grid[1]), processed.image_box, view='tiles')
+    cells = tiles[0]*grid[0], tiles[1]*grid[1]
+    return ImageSpan(places.flatten(), cells, processed.image_box, view='tiles')
 
 def ratio_tiles(processed: Processed, grid: Grid, count: int) -> ImageSpan:
     "Lay square tiles, `count` tokens in all, in the rows and columns nearest to the image's aspect ratio"
