@@ -101,7 +101,7 @@ class ReadImage:
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #9ba323e4
 def reported_grid(processed: Processed) -> Grid:
-    "Read the grid of patches that the processor reports, merged as the model merges them"
+    "Read the patches that the processor reports, merged as the model merges them"
     ip, inputs = processed.processor.image_processor, processed.inputs
     if 'image_position_ids' in inputs:    # [1, patches, 2]: column and row of each patch, -1 for padding
         patches = inputs['image_position_ids'][0].amax(0).flip(0) + 1
@@ -114,23 +114,23 @@ def shape_grid(processed: Processed) -> Grid:
     return tuple((-(-processed.inputs['spatial_shapes'][-1]//merged)).tolist())
 
 def target_grid(processed: Processed, view: int = 0) -> Grid:
-    "Read the patches of a view that the processor reports, four or two of them merged"
+    "Read the patches of the first view that the processor reports, four or two of them merged"
     merged = 2 if processed.processor.image_processor.downsample_mode == '4x' else 4
     return tuple((processed.inputs['target_sizes'][view]//merged).tolist())
 
 def sized_grid(processed: Processed) -> Grid:
-    "Measure the processed image in tokens of merged patches"
+    "Measure the size of the processed image, in tokens of merged patches"
     side = processed.processor.patch_size*processed.processor.spatial_merge_size
     return tuple((processed.inputs['image_sizes'][0]//side).tolist())
 
 def square_grid(processed: Processed) -> Grid:
-    "Make the square grid of one tile, or of the last view"
+    "Take the square of one tile, or of the last view"
     known = (getattr(processed.processor, name, None) for name in ('image_seq_length', 'image_seq_len'))
     side = isqrt(next((count for count in known if isinstance(count, int)), processed.runs[-1]))
     return side, side
 
 def patch_grid(processed: Processed) -> Grid:
-    "Divide the processed image, or one of its views, into patches"
+    "Count the patches of the processed image, or of one of its views"
     height, width = processed.inputs['pixel_values'].shape[-2:]
     patch = processed.config.vision_config.patch_size
     return height//patch, width//patch
@@ -211,7 +211,7 @@ def canvas_box(grid: Grid, canvas_size: Grid, size: Size) -> tuple[Grid, Box]:
     return tuple((cells - 2*first).tolist()), (x0, y0, x1, y1)
 
 def canvas_tiles(processed: Processed, grid: Grid, count: int) -> ImageSpan:
-    "Lay the tiles on one grid without padding; a new-line token ends each row"
+    "Lay one grid without padding; a new-line token ends each row"
     config, side = processed.config, grid[0]
     canvas = select_best_resolution(list(processed.size[::-1]), config.image_grid_pinpoints)
     cells = tuple(length//config.vision_config.image_size*side for length in canvas)
