@@ -1,8 +1,10 @@
-"""CARVE for vision-language models, as a literate package: find the spot that a question is about by contrasting
-attention, look at it again, answer better. The formulas that the book explains lie in `formulas`, the library in rooms.
+"""CARVE for vision-language models, as a literate package: find the spot that a question is about by
+contrasting attention, look at it again, answer better. The formulas that the book explains lie in
+`formulas`, the library in rooms.
 
-Names are imported at their first use, so `import carve_nb` costs milliseconds and does not load torch. The modules are
-exported from the notebooks in `nbs/`; this file, its stub and `__main__` are the only ones that are written by hand."""
+Names are imported at their first use, so `import carve_nb` costs milliseconds and does not load torch.
+The modules are exported from the notebooks in `nbs/`; this file, its stub and `__main__` are the only
+ones that are written by hand."""
 
 import re
 from importlib import import_module
@@ -14,7 +16,7 @@ __version__ = "0.3.0"
 # name -> module, as the stub beside this file has them, which type checkers and editors read too
 _stub = Path(__file__).with_suffix('.pyi').read_text(encoding='utf-8')
 _where = {name: module for module, name in re.findall(r'^from \.(\w\S+) import (\w+)', _stub, re.M)}
-_rooms = {m.name for m in iter_modules(__path__) if m.name[0] != '_'}
+_rooms = {module.name for module in iter_modules(__path__) if module.name[0] != '_'}
 __all__ = list(_where)
 
 def __getattr__(name):

@@ -28,9 +28,9 @@ def traces(vlm: VLM) -> dict[str, object]:
     "Collect the state that a method could change in a model, or in the caller's random numbers"
     modules = list(vlm.model.modules())
     states = [vars(module) for module in modules]
-    hooks = [value for state in states for name, value in state.items() if 'hooks' in name]
     return dict(
-        hooks=[len(registry) for registry in hooks if hasattr(registry, '__len__')],
+        hooks=[len(value) for state in states for name, value in state.items()
+               if 'hooks' in name and hasattr(value, '__len__')],
         kernels=[module.config._attn_implementation for module in modules if hasattr(module, 'config')],
         methods=[sorted(name for name in state if callable(state[name])) for state in states],
         weights=[(p.requires_grad, p.grad is None, p._version) for p in vlm.model.parameters()],

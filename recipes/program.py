@@ -14,9 +14,9 @@ from carve_nb.method.crop import CropRule
 # %% ../nbs/07_algorithm.ipynb #b00c87a9
 def program(vlm, image, Q, G, query='noun', last=False, layers=None, lam=None) -> tuple: # S, crop, answer
     rows = [vlm.capture(image, text, layers, 'all', suffix=s) for text, s in (Q, G)]  # 1, 4: attention.vlm
-    step = min(len(r.attn) for r in rows) - 1 if last else 0                        # 2: the first step, or the last paired
-    A_Q, A_G = (r.read(query=query, step=step) for r in rows)                       # 2: attention.rows
-    S = contrast(A_Q, A_G, lam or 1., relative=lam is None).sum(0)                  # 4, 5: formulas.product
-    S = as_saliency(S, rows[0].spans[0], image)                                     # 6: method.base
-    crop = CropRule().show(image, regions(S.to_pixels(), p=.04, K=1))               # 6: method.crop, formulas.threshold
-    return S, crop, vlm.ask([image, crop.image], Q[0], suffix=Q[1])                 # 1: models.model
+    step = min(len(r.attn) for r in rows) - 1 if last else 0            # 2: the first step, or last paired
+    A_Q, A_G = (r.read(query=query, step=step) for r in rows)           # 2: attention.rows
+    S = contrast(A_Q, A_G, lam or 1., relative=lam is None).sum(0)      # 4, 5: formulas.product
+    S = as_saliency(S, rows[0].spans[0], image)                         # 6: method.base
+    crop = CropRule().show(image, regions(S.to_pixels(), p=.04, K=1))   # 6: method.crop, formulas.threshold
+    return S, crop, vlm.ask([image, crop.image], Q[0], suffix=Q[1])     # 1: models.model

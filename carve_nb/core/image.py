@@ -196,8 +196,8 @@ def scale_box(box: Box, size: Size, to: Size) -> Box:
 
     Equal sizes leave it unchanged."""
     if tuple(size) == tuple(to): return tuple(box)
-    ends = [end*new/old for end, old, new in zip(box, (*size, *size), (*to, *to))]
-    return *(math.floor(end + 1e-9) for end in ends[:2]), *(math.ceil(end - 1e-9) for end in ends[2:])
+    x0, y0, x1, y1 = (end*new/old for end, old, new in zip(box, (*size, *size), (*to, *to)))
+    return math.floor(x0 + 1e-9), math.floor(y0 + 1e-9), math.ceil(x1 - 1e-9), math.ceil(y1 - 1e-9)
 
 def box_size(box: Box) -> tuple[float, float]:
     "Measure the width and height of a box"

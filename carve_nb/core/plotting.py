@@ -174,13 +174,14 @@ def plot_panels(
             ground = Image.new('RGB', (round(column), round(size/2)), 'white')
             bar = overlay(ground, np.linspace(0, 1, 64)[None])
             fig.figimage(np.asarray(bar), round(left), bottom - round(.8*size), origin='upper')
-            values, line = scales[name], (bottom - size)/total
+            values = scales[name]
+            line = (bottom - size)/total
             fig.text((left + 2)/width, line, _format_value(values.min()), size=.8*size, va='top')
             end = (left + column - 2)/width
             fig.text(end, line, _format_value(values.max()), size=.8*size, va='top', ha='right')
         left += column + gap
-    text = '\n'.join(lines)
-    fig.text(2/width, (below - .6*size)/total, text, size=size, va='top', linespacing=1.15, parse_math=False)
+    fig.text(2/width, (below - .6*size)/total, '\n'.join(lines), size=size, va='top', linespacing=1.15,
+             parse_math=False)
     return round_colors(Image.open(BytesIO(figure_bytes(fig))))
 
 def stack_rows(*rows: Image.Image, gap: int = 16) -> Image.Image:

@@ -92,7 +92,7 @@ def _share_ends(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float]:   
 # %% ../../nbs/library/core/04_stats.ipynb #893236df
 def _within(*lists: np.ndarray) -> bool:
     "Tell whether all scores lie between 0 and 1"
-    return all(0 <= scores.min() and scores.max() <= 1 for scores in lists)
+    return bool(0 <= np.min(lists) and np.max(lists) <= 1)
 
 def _student(x: np.ndarray, clusters: Sequence|None) -> Estimate:
     "Estimate the mean of scores with Student's interval over images; its width is 0 where nothing varies"
@@ -125,8 +125,8 @@ def difference(a: ArrayLike, b: ArrayLike, clusters: Sequence|None = None) -> Es
 def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
     "Test exactly which score is higher (McNemar); for partly right answers take `paired_test`"
     first, second = check_scores(a, b)
-    better = int((first > second).sum())
-    worse = int((first < second).sum())
+    better = np.sum(first > second)
+    worse = np.sum(first < second)
     return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.
 
 # %% ../../nbs/library/core/04_stats.ipynb #da06266d

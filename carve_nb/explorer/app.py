@@ -136,10 +136,9 @@ class Explorer:
         seed = self.example.value
         if seed is None: return
         scene = make_scene(seed, 'heldout')
-        sample: Record = to_sample(scene, SCENES[seed])    # type: ignore[assignment]    # it has this kind
-        self.show_image(sample.open(), f'scene {seed}', f"make_scene({seed}, 'heldout').image")
-        self.question.value = sample.question
-        self.sample = sample
+        self.show_image(scene.image, f'scene {seed}', f"make_scene({seed}, 'heldout').image")
+        self.sample = to_sample(scene, SCENES[seed])
+        self.question.value = self.sample.question    # type: ignore[union-attr]    # the scene has this kind
 
     def take_key(self, text: w.Text, message: dict, buffers: list):
         "Ask at the Enter key"

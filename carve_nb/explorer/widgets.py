@@ -99,11 +99,11 @@ LAMBDAS = [float(f'{10**(k/4):.2g}') for k in range(-32, 9)]
 
 def dial(
     kind: type[w.DOMWidget], text: str, tip: str = '', width: str = 'min(100%, 340px)',
-    style: Mapping[str, str]|None = None,
+    style: Mapping[str, str] = {},
     **traits: object,   # of the widget
 ) -> w.DOMWidget:
     "Make a labeled widget"
-    style = dict(style or {})
+    style = dict(style)
     if not issubclass(kind, (w.Button, w.FileUpload)): style['description_width'] = '120px'
     return kind(description=text, tooltip=tip or text, layout=w.Layout(width=width), style=style, **traits)
 

@@ -36,7 +36,7 @@ def check_maps(A_q: Tensor, A_g: Tensor, lam: float|Tensor) -> list[Tensor]:
 def contrast(A_q: Tensor, A_g: Tensor, lam: float|Tensor = 1e-8, relative: bool = False) -> Tensor:
     """Divide the question's attention by the image's own, [..., Nv] each; float32, finite.
 
-    `lam`: λ, a number or a tensor that broadcasts; if `relative`, in units of the mean of each row of A_g."""
+    `lam`: λ, a number or a tensor that broadcasts; if `relative`, in means of the rows of A_g."""
     A_q, A_g = (A.double() for A in check_maps(A_q, A_g, lam))
     lam = torch.as_tensor(lam, dtype=torch.float64)*(A_g.mean(-1, keepdim=True) if relative else 1)
     lam = lam.clamp(1e-12 if relative else 1e-30, 1e300)

@@ -41,4 +41,4 @@ def variance_parts(x: np.ndarray) -> dict[str, np.ndarray]:
     instruction = (I*square(by_m - mean, 0, M - 1) - residual) / I
     position = mean**2 - image/I - instruction/M - residual/(I*M)
     parts = position, image, instruction, residual
-    return {name: part.mean(-1) for name, part in zip(VARIANCE_PARTS, parts)}
+    return dict(zip(VARIANCE_PARTS, (part.mean(-1) for part in parts)))

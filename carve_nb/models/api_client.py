@@ -14,25 +14,17 @@ import time
 import warnings
 from contextlib import closing
 from dataclasses import dataclass, field
-from io import BytesIO
 from urllib.parse import urlsplit
 from PIL import Image
 from ..core.errors import CarveError, PromptError, RemoteError
-from ..core.image import ImageLike, open_image
+from ..core.image import ImageLike, open_image, png_bytes, raster_size
 from .model import Answer
 
 # %% ../../nbs/library/models/12_api_client.ipynb #34721060
 def data_url(image: Image.Image, max_pixels: int = 2**22) -> str:
-    """Encode an image as text: a PNG of its pixels and nothing else, made smaller where it has more than
-    `max_pixels`"""
-    clean = Image.new('RGB', image.size)
-    clean.paste(image)
-    scale = (max_pixels/(clean.width*clean.height))**.5
-    if scale < 1:
-        clean = clean.resize([max(1, int(side*scale)) for side in clean.size], Image.Resampling.LANCZOS)
-    file = BytesIO()
-    clean.save(file, 'png')
-    return f'data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}'
+    "Encode an image as a PNG in text, its pixels alone, made smaller where it has more than `max_pixels`"
+    shown = image.resize(raster_size(image.size, max_pixels), Image.Resampling.LANCZOS)
+    return f'data:image/png;base64,{base64.b64encode(png_bytes(shown)).decode()}'
 
 # %% ../../nbs/library/models/12_api_client.ipynb #3136c042
 def check_address(url: str):

@@ -29,12 +29,12 @@ from carve_nb.models.image_tokens import (
     padded_box,
     patch_grid,
     ratio_tiles,
+    reported_grid,
     shape_grid,
     sized_grid,
     square_grid,
     strip_tiles,
     target_grid,
-    told_grid,
     whole_box,
 )
 
@@ -77,7 +77,7 @@ class Family:
 
     The rest is read from configuration, processor and chat template."""
     name: str                      # `config.model_type`
-    grid: Callable = told_grid     # `Processed` -> (rows, columns) of the tokens that show the whole image
+    grid: Callable = reported_grid    # `Processed` -> (rows, columns) of the tokens that show the whole image
     whole: str = 'first'           # which of an image's tokens show all of it: the 'first' or the 'last'
     # (`Processed`, that grid, number of the other tokens) -> their span; None: no tiles
     tiles: Callable|None = None
@@ -123,7 +123,7 @@ ALONE = 'its family has no record, and what it shares between prompts was not te
 
 def _reported_rule(processed: Processed) -> Callable|None:
     "Pick the rule for the grid that a processor reports, in patches or pixels; None where it reports none"
-    if {'image_grid_thw', 'image_position_ids'} & set(processed.inputs): return told_grid
+    if {'image_grid_thw', 'image_position_ids'} & set(processed.inputs): return reported_grid
     sized = 'image_sizes' in processed.inputs and hasattr(processed.processor, 'spatial_merge_size')
     return sized_grid if sized else None
 

@@ -251,13 +251,13 @@ class Model:
     ) -> list[ReadImage]:
         """Process images, each alone and once where the family allows it; `limits` and `known` as of
         `build_prompt`"""
-        def process(some, most=None):
+        def process(group, most=None):
             settings = {} if full_size else self.image_settings(most)
-            shown = some if full_size else [*map(to_raster, some)]
-            if settings and not most: self.warn_of_limit(some)
+            shown = group if full_size else [*map(to_raster, group)]
+            if settings and not most: self.warn_of_limit(group)
             parts = read_images(self.processor, self.model.config, self.family, shown, most, settings)
             return [part if small is image else part.stretched(small, image)
-                    for part, small, image in zip(parts, shown, some)]
+                    for part, small, image in zip(parts, shown, group)]
         if len(images) > 1 and not self.family.alone: return process(images)
         known, found = {} if known is None else known, []
         for image, most in zip(images, limits or [None]*len(images)):

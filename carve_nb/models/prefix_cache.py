@@ -140,7 +140,7 @@ class Prefix:
 @dataclass(eq=False)
 class Prefixes:
     "The two newest prefixes of one model, the two newest images, and what they cost and saved"
-    kept: list[Prefix] = field(default_factory=list)    # the newest last
+    newest: list[Prefix] = field(default_factory=list)    # the last one read at the end
     images: dict = field(default_factory=dict)     # the two newest that were read, see `VLM.read`
     misses: int = 0      # prefixes that were read
     hits: int = 0        # that were known
@@ -148,13 +148,13 @@ class Prefixes:
     onward: float = 0.   # for all further images
 
     def forget(self):
-        "Give back what is kept"
-        self.kept.clear()
+        "Drop the prefixes and images that are remembered"
+        self.newest.clear()
         self.images.clear()
 
     def find(self, vlm, inputs: dict) -> Prefix:
         "Find the prefix of these inputs, remembered or read now"
-        known = next((prefix for prefix in self.kept if prefix.holds(inputs)), None)
+        known = next((prefix for prefix in self.newest if prefix.holds(inputs)), None)
         if known: self.hits += 1
         else:
             start = time.perf_counter()
@@ -163,7 +163,7 @@ class Prefixes:
             with own_loose(vlm.model, known.loose): Context().run(fill_cache, vlm, inputs, known.cache)
             self.misses += 1
             self.seconds = time.perf_counter() - start
-        self.kept = [*[prefix for prefix in self.kept if prefix is not known][-1:], known]
+        self.newest = [*[prefix for prefix in self.newest if prefix is not known][-1:], known]
         return known
 
     def inputs(self, vlm, prompt: Prompt) -> dict:

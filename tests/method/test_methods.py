@@ -21,7 +21,7 @@ from carve_nb.method.crop import CropRule
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import make_method, methods
 from carve_nb.models.families import FAMILIES
-from carve_nb.models.image_tokens import told_grid
+from carve_nb.models.image_tokens import reported_grid
 from carve_nb.models.kernel import CACHE
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER, lay_words
 from carve_nb.testing import check_method, check_result
@@ -33,7 +33,7 @@ NAMES = [n for n, m in methods().items() if 'model' not in m.needs]
 FULL = 'llava', 'qwen2_5_vl'
 # of those that a processor's grid alone places, without a note, one family stands for all
 OTHERS = [n for n in FAMILY_NAMES if n not in FULL
-    and not (FAMILIES[n].grid is told_grid and not FAMILIES[n].notes)]
+    and not (FAMILIES[n].grid is reported_grid and not FAMILIES[n].notes)]
 QUESTION, BOX = 'What animal is this?', (20, 10, 70, 60)
 measured = {}
 

@@ -82,7 +82,7 @@ def family_row(f, seen):
                 for what, why in f.why_not.items()])}
 
 
-def rule_words(rule): return rule.__doc__.removeprefix('Return ')
+def rule_words(rule): return rule.__doc__.partition(' ')[2]    # without its verb
 
 
 def on_the_map(n): return 'one view' if n == 1 else f'{n} views added up'
