@@ -717,7 +717,8 @@ def checkup(
     if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
     folder = Path(out or run_folder('checkup_out', model))
     check_folder(folder)
-    print(run_checkup(_open_model(model, given), folder, data, n or EACH, images=images, retry=retry, progress=not quiet))
+    vlm = _open_model(model, given)
+    print(run_checkup(vlm, folder, data, n or EACH, images=images, retry=retry, progress=not quiet))
     print(
         f'written to {folder}: checkup.html, row.json (nothing has left this machine; the file is yours '
         f'to send)')

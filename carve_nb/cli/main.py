@@ -80,7 +80,7 @@ def _nobody_reads() -> bool:
 
 # %% ../../nbs/library/cli/04_main.ipynb #8d5465ec
 @contextmanager
-def _told_in_shell() -> Iterator[None]:
+def _for_shell() -> Iterator[None]:
     """Inside the block messages are for the reader of a shell; what the package logs goes to the standard
     error, without prefix"""
     Reader.in_shell = True
@@ -106,7 +106,7 @@ def main(argv: list[str]|None = None) -> int:
     if argv is None and isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')
     given: dict[str, object] = {}
-    with warnings.catch_warnings(), _told_in_shell():
+    with warnings.catch_warnings(), _for_shell():
         warnings.showwarning = _note
         try:
             run_words(list(sys.argv[1:] if argv is None else argv) or ['help'], given)

@@ -564,7 +564,10 @@ def make_records(
     if all(len({str(o).lower() for o in r.answers}) == len(r.answers) for r in by_people):
         for r in by_people: r.rule = 'exact'     # no two in the whole set agree: these are synonyms
     absent = [r.image for r in records if isinstance(r.image, Absent)]
-    cure = f'the first {absent[0].why}; images in another folder: {setting("images=", "--images ")}FOLDER' if absent else ''
+    cure = ''
+    if absent:
+        elsewhere = setting('images=', '--images ')
+        cure = f'the first {absent[0].why}; images in another folder: {elsewhere}FOLDER'
     _tell(name, records, [image.name for image in absent], 'have no image', cure)
     unknown = [r.id for r in records if not r.answers]
     _tell(name, records, unknown, 'have no answer to score by', f'{listed}; name yours: {_cure("answer")}')

@@ -53,7 +53,8 @@ SHOWN: dict[str, 'Explorer'] = {}   # cell of a notebook -> the page that it sho
 _BY_LAYER = (
     'Raw attention of the query token, layer by layer, each on its own scale. Bits: the entropy of the map; '
     'fewer bits, a narrower map.')
-_BY_HEAD = 'Each square is a head, each line a layer, the first on top. Bright heads attend to the image.'
+_BY_HEAD = (
+    'Each square is a head, each line a layer, the first on top. Bright heads attend to the image most.')
 _EXPORT = (
     'This program repeats the result, with your image at the path that it names. The image below can be '
     'saved.')

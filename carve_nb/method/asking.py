@@ -230,8 +230,8 @@ class ZoomEye(CropMethod):
                 f'opens a thought with {vlm.thinks}.')
         with log.seconds('cues'): cues = name_entities(session, question)
         if log.notes: cues = cues[-1:]    # the model named none
-        abouts = [f'What does the {cue} look like?' for cue in cues]
-        if len(cues) == 1: abouts = [asked_part(question)]
+        alone = len(cues) == 1
+        abouts = [asked_part(question) if alone else f'What does the {cue} look like?' for cue in cues]
         before = log.calls
         with log.seconds('search'):
             found = [self.find(session, cue, about) for cue, about in zip(cues, abouts)]
