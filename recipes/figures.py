@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 import numpy as np
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.plotting import CONCEPT_COLORS, draw_boxes, outline_target, plot_panels, widen_box
+from carve_nb.core.plotting import CONCEPT_COLORS, draw_boxes, plot_panels, widen_box
 from carve_nb.core.saliency import pick_layers
 from carve_nb.core.stats import mean_interval
 from carve_nb.data.eye_test import eye_question, share
@@ -18,7 +18,7 @@ from carve_nb.data.scenes import make_scene, samples
 from carve_nb.formulas.clutter import color, entropy, texture
 from carve_nb.method.registry import make_method
 from carve_nb.models.prompts import SHORT_ANSWER
-from carve_nb.runs.store import read_run
+from carve_nb.runs.store import Run, read_run
 from carve_nb.studies.measure import capture_pair
 from .knockout import POSITIONS, START, load_knockout, position_by_layer, row_places
 
@@ -75,10 +75,6 @@ def clutter_figure(vlm, seed) -> dict: # plain values, for JSON
 
 SWITCHES = dict(sentence=(':suffix=None', ''), word=('', ':query=noun'), divide=('question-only', 'carve'))
 
-WHICH = (
-    'The second panel is attention as it is usually read. Then one switch of three at a time: nothing behind the question, the row of '
-    'the last content word, or the map divided by that of a general instruction.')
-
 def switch_settings() -> dict: # '011' (no sentence, the word's row, divided) -> method
     "The methods that the three switches stand for, off and on"
     on = [(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
@@ -90,8 +86,8 @@ def shares(run, method, key) -> list: # [share, lo, hi] in %
     e = mean_interval([float(r[key]) for r in run.select(method, 'digit')])
     return [round(100*v, 1) for v in (e.value, e.lo, e.hi)]
 
-def switch_figure(vlm, seed, run) -> tuple: # plain values, for JSON; image for those without scripts
-    "Everything that the figure with three switches is drawn from"
+def switch_figure(vlm: VLM, seed: int, run: Run) -> dict:
+    "Run the eight methods of the three switches on one scene, beside their rates on the run's questions"
     scene = make_scene(seed)
     query, found = scene.question('digit'), {}
     results = {k: make_method(m)(vlm, scene.image, query.question) for k, m in switch_settings().items()}
@@ -103,18 +99,10 @@ def switch_figure(vlm, seed, run) -> tuple: # plain values, for JSON; image for 
             plain=str(r.plain_answer), pointing=r.saliency.points_at(query.box),
             pointing_rates=shares(run, m, 'pointing'),
             right=shares(run, m, 'score'), alone=shares(run, alone, 'score'))
-    titles = {'100': 'as usually read', '000': 'no sentence', '110': 'row of the word',
-        '101': 'divided, same row'}
-    look = lambda o, box: draw_boxes(outline_target(o, widen_box(query.box)), [box] if box else [],
-        CONCEPT_COLORS['contrast'])
-    panels = {f'{t}: “{found[k]["answer"]}”': look(results[k].saliency.plot(), found[k]['crop'])
-        for k, t in titles.items()}
-    figure = dict(
+    return dict(
         scene_facts(scene, query, seed), word=query.question.rstrip('?').split()[-1],
         grid=list(results['100'].saliency.values.shape),
         n=len(run.select('none', 'digit')), switches=found, image=image_link(scene.image, 448, 70))
-    return figure, plot_panels({'the image': look(scene.image, None)} | panels, f'{query.question} {WHICH}',
-        330)
 
 def size_stage(vlm, seed, step) -> tuple: # plain values, for JSON; image for those without scripts
     "A target of one size: both answers, and the map and crop of `lookup`"
@@ -170,12 +158,11 @@ if __name__ == '__main__':
     tiny = VLM.from_pretrained('carve-tiny')
     small = VLM.from_pretrained('carve-small')
     clutter = clutter_figure(tiny, 145)
-    switches, image = switch_figure(small, 145, read_run('nbs/results/switches-small'))
+    switches = switch_figure(small, 145, read_run('nbs/results/switches-small'))
     size, still = size_figure(small, 945_600)
     folder = Path('nbs/results/figure')
     kept = {folder/'clutter.json': clutter, folder/'size.json': size,
         folder/'rows.json': rows_figure([small, tiny]),
-            Path('carve_nb/records/switches.json'): switches}
+        Path('carve_nb/records/switches.json'): switches}
     for path, figure in kept.items(): write_figure(path, figure)
-    for name, drawn in dict(switches=image, size=still).items():
-        drawn.save(f'nbs/images/{name}.png', optimize=True)
+    still.save('nbs/images/size.png', optimize=True)

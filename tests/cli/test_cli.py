@@ -82,15 +82,15 @@ def test_help_is_light():
     assert int(count) < 450, count
 
 
-ASK = 'ask nbs/images/switches.png What?'
-MAP = 'map nbs/images/switches.png What?'
+ASK = 'ask nbs/images/size.png What?'
+MAP = 'map nbs/images/size.png What?'
 
 
 @pytest.mark.parametrize('words, said', [
     (f'{ASK} --model nothing', 'neither a folder nor a Hub id'), (f'{ASK} --method rel-at', 'perhaps rel-att'),
     ('eval textvqaa', 'perhaps textvqa'), (f'{ASK} --device gpu', 'cuda:1'),
     (f'{ASK} --dtype float8', "'float8' is not one of 'auto', 'bf16'"), ('aks', "Did you mean 'ask'"),
-    (f'{ASK} --methd none', '--method'), ('ask nbs/images/switches.png Who is it?', 'in quotation marks'),
+    (f'{ASK} --methd none', '--method'), ('ask nbs/images/size.png Who is it?', 'in quotation marks'),
     (f'{MAP} --out S.xyz', '.npy or .png'), ('checkup --model nothing', 'neither a folder nor a Hub id'),
     ('checkup --n 0', "Invalid value for '--n': "), ('checkup --only profil', "'profil' is not "),
     ('checkup --force', 'goes with --only profile'),
@@ -101,7 +101,7 @@ MAP = 'map nbs/images/switches.png What?'
     (f'{MAP} --method vcd --out S.npy', 'there are: carve, lookup, official'),
     (f'{MAP} --method LOOKUP --out S.xyz', '.npy or .png'),
     (f'{ASK} --method none --box 40 40 10 10', 'other methods take no --box'),
-    ('ask nbs/images/switches.png nbs/images/switches.png What? --box 10 10 40 40', 'other methods take no --box'),
+    ('ask nbs/images/size.png nbs/images/size.png What? --box 10 10 40 40', 'other methods take no --box'),
     ('eval scenes --answer-key MY_KEY', '--answer-key goes with --answer-by'),
     ('report tests --out page', '--out goes with several runs'), (f'{ASK} --json README.md', 'name another, or --force'),
     ('report nosuch', 'holds no run'), ('report tests', 'holds no run')])
