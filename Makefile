@@ -49,8 +49,8 @@ soak: $(V)/.ok  ## the long variants: 10,000 cases of each law, fuzzing, 20 kill
 	$(V)/$(PIP) $(C) -e '.[fuzz]' && CARVE_PROFILE=soak CARVE_KILLS=20 CARVE_KILL_SAMPLES=200 $(TEST) -m 'soak or law' --soak-json=nbs/results/soak.json
 mutants: $(V)/.ok  ## would the tests notice a hundred small mistakes, drawn by SEED? mutants-SEED.json; hours, taken up where it stopped
 	$(V)/$(PIP) $(C) -e '.[mutants]' && $(RUN) $(B) tools/mutants.py --seed $(SEED) --out mutants-$(SEED).json
-export: $(V)/.ok  ## notebooks to modules, recipes, README.md, llms.txt and the sidebar; notebooks cleaned
-	$(V)/bin/nbdev-export && $(B) tools/export_recipes.py && $(V)/bin/nbdev-clean && $(B) tools/readme.py && $(B) tools/pages.py --llms
+export: $(V)/.ok  ## notebooks to modules, recipes, the table of methods, README.md, llms.txt and the sidebar; notebooks cleaned
+	$(V)/bin/nbdev-export && $(B) tools/methods.py && $(B) tools/export_recipes.py && $(V)/bin/nbdev-clean && $(B) tools/readme.py && $(B) tools/pages.py --llms
 docs: $(V)/.ok $(V)-docs/.ok  ## the site from the stored notebooks, without Quarto: _docs/html/index.html; nbdev's own first step must run too
 	$(RUN) $(B) -c 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=2)' && $(V)-docs/bin/python tools/pages.py _docs/source && $(RUN) $(B) -m recipes.living_figure _docs/source/_static/living/data
 	$(V)-docs/bin/sphinx-build -q -W --keep-going -j 2 -d _docs/doctrees _docs/source _docs/html && $(V)-docs/bin/python tools/check_site.py _docs/html

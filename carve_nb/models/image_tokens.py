@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Grid', 'crop_box', 'ImageSpan', 'Processed', 'ReadImage', 'reported_grid', 'shape_grid', 'target_grid', 'sized_grid',
-           'square_grid', 'patch_grid', 'whole_box', 'cut_box', 'padded_box', 'patched_box', 'ratio_tiles',
+           'square_grid', 'patch_grid', 'whole_box', 'cut_box', 'padded_box', 'patched_box', 'lay_tiles', 'ratio_tiles',
            'strip_tiles', 'marked_tiles', 'line_tiles', 'canvas_box', 'canvas_tiles', 'find_views', 'limit_pixels',
            'limit_settings', 'read_images', 'own_inputs', 'join_inputs', 'pad_images', 'check_limit']
 
@@ -162,7 +162,7 @@ def patched_box(processed: Processed, box: Box) -> Box:
     return x0, y0, x0 + (x1 - x0)*across, y0 + (y1 - y0)*down
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #20d3d4de
-def _lay_tiles(processed: Processed, tiles: Grid, grid: Grid) -> ImageSpan:
+def lay_tiles(processed: Processed, tiles: Grid, grid: Grid) -> ImageSpan:
     """Lay tiles, one after another in the sequence, on one grid over the whole image.
 
     `tiles` are rows and columns of tiles, `grid` rows and columns of cells of a tile."""
@@ -175,12 +175,12 @@ def ratio_tiles(processed: Processed, grid: Grid, count: int) -> ImageSpan:
     n_tiles = count//(grid[0]*grid[1])
     ratio = processed.size[0]/processed.size[1]
     pairs = [(rows, n_tiles//rows) for rows in range(1, n_tiles + 1) if n_tiles % rows == 0]
-    return _lay_tiles(processed, min(pairs, key=lambda pair: abs(pair[1]/pair[0] - ratio)), grid)
+    return lay_tiles(processed, min(pairs, key=lambda pair: abs(pair[1]/pair[0] - ratio)), grid)
 
 def strip_tiles(processed: Processed, grid: Grid, count: int) -> ImageSpan:
     "Lay square tiles along the longer side"
     n_tiles = count//(grid[0]*grid[1])
-    return _lay_tiles(processed, (1, n_tiles) if processed.size[0] >= processed.size[1] else (n_tiles, 1),
+    return lay_tiles(processed, (1, n_tiles) if processed.size[0] >= processed.size[1] else (n_tiles, 1),
                       grid)
 
 def marked_tiles(processed: Processed, grid: Grid, count: int) -> ImageSpan|None:
@@ -189,12 +189,12 @@ def marked_tiles(processed: Processed, grid: Grid, count: int) -> ImageSpan|None
     if not marks: return None
     rows, columns = map(int, marks[-1])
     side = isqrt(count//(rows*columns))
-    return _lay_tiles(processed, (rows, columns), (side, side))
+    return lay_tiles(processed, (rows, columns), (side, side))
 
 def line_tiles(processed: Processed, grid: Grid, count: int) -> ImageSpan:
     "Lay slices of one size in as many rows as the text has lines"
     rows = processed.text.count('\n') + 1
-    return _lay_tiles(processed, (rows, (len(processed.runs) - 1)//rows), target_grid(processed, 1))
+    return lay_tiles(processed, (rows, (len(processed.runs) - 1)//rows), target_grid(processed, 1))
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #73efe28b
 def canvas_box(grid: Grid, canvas_size: Grid, size: Size) -> tuple[Grid, Box]:

@@ -103,14 +103,15 @@ def check_decoder(config: PreTrainedConfig, name: str):
 
 # %% ../../nbs/library/models/05_loading.ipynb #c4bc5896
 def check_places(config: PreTrainedConfig, processor: ProcessorMixin, family: Family) -> list[ReadImage]:
-    """Read one image by the rule.
+    """Read one image by the family's rule.
 
-    Refuse a type without a record where the rule does not place its image tokens."""
+    Refuse a type that was not tested where the rule does not place its image tokens."""
     try: return read_images(processor, config, family, [Image.new('RGB', (260, 180))])
     except Exception as e:    # what a stock processor raises is not known
-        raise CarveError(f'Model type {family.name!r} has no record, and the rule does not read it: '
+        reader = 'its record' if family.name in FAMILIES else 'the rule for types without a record'
+        raise CarveError(f'Model type {family.name!r}: {reader} does not place its image tokens: '
                          f'{" ".join(str(e).split())} The page "Add a method or a model family" '
-                         f'shows how it gets one.') from e
+                         f'shows how a record does.') from e
 
 # %% ../../nbs/library/models/05_loading.ipynb #286a5897
 def pick_device(device: str|torch.device|None) -> torch.device:

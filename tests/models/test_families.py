@@ -204,7 +204,9 @@ def test_sharing(vlm):
     shared = session.prefixes
     if not vlm.family.shares:
         assert not shared.misses and vlm.fingerprint.why_whole
-    else: assert (shared.misses, shared.hits) == ((1, 3) if vlm.family.alone else (1, 1))
+    else:
+        shares = (1, 3) if vlm.family.alone else (1, 1)
+        assert (shared.misses, shared.hits) == shares, vlm.fingerprint.why_whole
     for a, b in zip(alone, quick):
         assert a.tokens == b.tokens and abs(a.answer.logprob-b.answer.logprob) < 1e-3
         assert (a.attn-b.attn).abs().max() <= 1e-5
