@@ -281,6 +281,12 @@ def test_says_what_is_missing():
         with pytest.raises(AssertionError, match=said): check_result(wrong, photo)
 
 
+def test_a_family_that_nobody_tested(photo, monkeypatch):
+    "The hooks that transformers hangs when attention is first checked are not the method's"
+    monkeypatch.setitem(FAMILIES, 'llava', replace(FAMILIES['llava'], tested=False))
+    check_method(short('carve'), VLM.from_pretrained('carve-tiny'), photo, QUESTION)
+
+
 @pytest.mark.parametrize('name', ['my_method', 'my_family'])
 def test_templates(name):
     "The files to begin with run as they are, and pass"
