@@ -1,10 +1,8 @@
 """The rooms of the package: which imports from which (nbs/images/house.svg, which `make export` writes), and
 how large each is.
 
-Usage: python tools/anatomy.py   (writes the table of sizes between the marks of CONTRIBUTING.md; nothing
-fails by it, a reviewer looks at it)"""
+Usage: python tools/anatomy.py   (prints the sizes; nothing fails by them, a reviewer looks at them)"""
 import ast
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -73,16 +71,8 @@ def sizes():
     return rooms
 
 
-def table(rooms):
-    total = sum(rooms.values(), Counter())
-    lines = [f'| {name} | ' + ' | '.join(f'{c[k]:,}' for k in COLUMNS) + ' |' for name,
-        c in [*rooms.items(), ('all', total)]]
-    return '\n'.join(['| room | ' + ' | '.join(COLUMNS) + ' |', '|---|' + '--:|'*len(COLUMNS), *lines])
-
-
 if __name__ == '__main__':
-    path = ROOT/'CONTRIBUTING.md'
-    text = path.read_text(encoding='utf-8')
-    path.write_text(re.sub(r'(?<=<!-- sizes -->\n).*?(?=\n<!-- end -->)', lambda m: table(sizes()), text,
-        flags=re.S),
-        encoding='utf-8')
+    rooms = sizes()
+    print('room', *COLUMNS, sep='\t')
+    for name, counts in [*rooms.items(), ('all', sum(rooms.values(), Counter()))]:
+        print(name, *(f'{counts[column]:,}' for column in COLUMNS), sep='\t')
