@@ -148,6 +148,7 @@ def test_weights_changed_in_place():
 WATCH = '''
 import json, os, runpy, sys
 import matplotlib.font_manager      # which asks the system for its fonts, once in a life
+import torch                        # which asks the system for a library as it is imported (2.14)
 seen, log, folder = [], *sys.argv[1:3]
 EVENTS = {'socket.connect', 'socket.getaddrinfo', 'socket.gethostbyname', 'socket.sendto', 'subprocess.Popen', 'os.system', 'os.exec', 'os.posix_spawn',
           'pickle.find_class', 'urllib.Request', 'webbrowser.open', 'marshal.load'}

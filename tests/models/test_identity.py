@@ -163,6 +163,7 @@ CHANGES = dict(    # name -> (change, one part that must be another)
     dtype=(lambda vlm, patch: vlm.model.half(), 'dtype'))
 
 
+@pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning')     # of peft
 @pytest.mark.parametrize('name', CHANGES)
 def test_another_model(name, vlm, monkeypatch):
     "The fingerprint says which part is another"
