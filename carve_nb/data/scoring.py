@@ -91,10 +91,11 @@ _plain_marks = _step(
     ('[\u2018\u2019\u02bc]', "'"),
     ('[\u201c\u201d]', '"'))
 _unquote = _step((r'(?<!\w)"([^"]*)"|(?<!\w)\'([^\']*)\'(?!\w)', lambda m: m[1] or m[2] or ''))
-_drop_first_article = _step((r'\A[(\[]?(?i:a|an|the) (?=\S)', ''))
+_LETTER_A = r'(?!(?i:as|and|because|is|or|since)\b)'    # A is no article in *A is right*
+_drop_first_article = _step((rf'\A[(\[]?(?i:a|an|the) {_LETTER_A}(?=\S)', ''))
 _split_hyphens = _step((r'(?<=[^\W\d_])-', ' '))
 _read_number_words = _step((_NUMBER, lambda m: str(_WORDS.index(m[0].lower()))))
-_drop_articles = _step((r'(?<!\w)(?:(?i:an|the) |(?:a|(?<=[.!?] )A) (?=[a-z]{2}))(?=\S)', ''))
+_drop_articles = _step((rf'(?<!\w)(?:(?i:an|the) |(?:a|(?<=[.!?] )A) {_LETTER_A}(?=[a-z]{{2}}))(?=\S)', ''))
 # in small letters
 _short_units = _step(
     (r'\b(centi|milli|kilo)(?:met(?:er|re)|gram)s?\b', lambda m: m[1][0] + ('g' if 'gram' in m[0] else 'm')),
@@ -186,17 +187,37 @@ def _same_text(answer: str, choices: list[str]) -> str|None:
 
 _DENIED_BEFORE = r"""\b(?:(?:not|nor|neither|never|without
     |(?:is|are|was|were|do|does|did|has|have|had|ca|wo|could|would|should|must|need|might|ai)nt)(?:\ \S+)?|no)$"""
+_DENIED = (    # the letter is {0}: not A, neither A nor, nicht A, 不是A; A is wrong, A isn't, Aではない
+    r"(?:(?i:\b(?:not|neither|nor|nicht|pas)\s+(?:(?:the|an|option|choice|answer|letter)\s+)*)|(?:不|并非)\w?\s*)"
+    r"\(?{0}(?!\w)"
+    r"|{0}[).:]?\s*(?:では|じゃ|不|是?错|이? ?아니|isn't|(?i:is|ist|est) (?:not|wrong|incorrect|out|nicht|falsch|pas)\b)")
+_drop_possessives = _step((r"(?<=\w)['’]s\b", ''))
+
+def _written_forms(text: str) -> list[str]:
+    "Write a text in its form of `exact`, with *dog's* and with *dog*"
+    return [f' {_written(form)} ' for form in (text, _drop_possessives(text))]
+
+def _text_before(text: str, forms: list[str]) -> str|None:
+    "Find the words before a text in the first written form that it is part of; None where it is part of none"
+    found = [form.partition(text)[0] for form in forms if text in form]
+    return found[0] if found else None
 
 def _pick_text(answer: str, choices: list[str]) -> str|None:
     """Find the option that an answer names by its text: the same, or the only one that is part of it and
     not denied"""
-    if same := _same_text(answer, choices): return same
-    said = f' {_written(answer)} '
-    texts = {c: f' {_written(c)} ' for c in choices}
-    for part in said, re.split(' (?:so|thus|hence|therefore)(?= )', said)[-1]:    # all of it, or its conclusion
-        named = [c for c, text in texts.items() if text in part]
-        longest = [c for c in named if not any(texts[c] in texts[o] and texts[c] != texts[o] for o in named)]
-        meant = [c for c in longest if not re.search(_DENIED_BEFORE, part.partition(texts[c])[0], re.X)]
+    same = _same_text(answer, choices)
+    if same: return same
+    forms = {c: _written_forms(c) for c in choices}
+    texts = {c: forms[c][0] for c in choices}
+    denied = {c for c in choices if len(c) == 1 and re.search(_DENIED.format(re.escape(c)), answer)}
+    whole = _written_forms(answer)
+    conclusion = [re.split(' (?:so|thus|hence|therefore)(?= )', form)[-1] for form in whole]
+    for part in whole, conclusion:
+        before = {c: _text_before(text, part) for c, text in texts.items()}
+        named = [c for c, words in before.items() if words is not None]
+        longest = [c for c in named
+                   if not any(_text_before(texts[c], forms[o]) is not None and texts[c] != texts[o] for o in named)]
+        meant = [c for c in longest if c not in denied and not re.search(_DENIED_BEFORE, before[c], re.X)]
         if len(meant) == 1: return meant[0]
     return None
 
@@ -218,10 +239,6 @@ _FORMS = (    # in order of precedence; the first one that is found tells which 
     r'\(([{letters}])\)|(?<![A-Za-z])\(([{lower}])\)',          # elm (B)
     _FREE)                                                      # B elm
 _SURE = 3    # the first ones, which also count where an answer goes through the options
-_DENIED = (    # the letter is {0}: not A, neither A nor, nicht A, 不是A; A is wrong, A isn't, Aではない
-    r"(?:(?i:\b(?:not|neither|nor|nicht|pas)\s+(?:(?:the|an|option|choice|answer|letter)\s+)*)|(?:不|并非)\w?\s*)"
-    r"\(?{0}(?!\w)"
-    r"|{0}[).:]?\s*(?:では|じゃ|不|是?错|이? ?아니|isn't|(?i:is|ist|est) (?:not|wrong|incorrect|out|nicht|falsch|pas)\b)")
 _DOUBTED = r"{0}\)?\s*(?:\?|(?:[,/&|]|or\b|and\b)\s*\(?[{1}](?![\w']))"    # A?, A or B; the letters are {1}
 _LABEL = r'(?:^|(?<=[\s(;]))\(?([{letters}])(?:[).:]+|\s?[-–—])(?=\s|$)'
 _SIGN = 0xE000    # a sign of no script
