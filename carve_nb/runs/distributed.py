@@ -16,13 +16,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import chain
 from os import environ
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import NamedTuple
 import torch
 from ..attention.vlm import VLM
-from ..core.errors import RunError
+from ..core.errors import Reader, RunError
 from ..core.io import one_line
 from .runner import MAY_CHANGE, RunConfig, SampleEvaluator, Task
 from .store import differing, without
@@ -30,11 +31,13 @@ from .store import differing, without
 # %% ../../nbs/library/runs/04_distributed.ipynb #40276b13
 class ModelWorker:
     "One model in a process of its own; refuses to measure if its protocol is not the expected one"
-    def __init__(self, model: str, loading: dict, config: RunConfig, expected: dict):
+    def __init__(self, model: str, loading: dict, config: RunConfig, in_shell: bool, expected: dict):
         torch.set_num_threads(1)
+        Reader.in_shell = in_shell    # what a worker says is read where the run was started
         self.evaluator = SampleEvaluator(VLM.from_pretrained(model, **loading), config)
         here = without(self.evaluator.protocol, MAY_CHANGE)
-        if why := differing(expected, {k: here.get(k) for k in expected}):
+        why = differing(expected, {k: here.get(k) for k in expected})
+        if why:
             raise RunError(f'A worker is not like the others: {"; ".join(why)}. Make the nodes equal.')
 
     def __call__(self, batch: dict[str, Sequence[bytes]]) -> Iterator[dict[str, list[bytes]]]:
@@ -47,9 +50,9 @@ class Survey(NamedTuple):
     protocol: dict
     unfit: dict[str, str]
 
-def _survey(*setup) -> Survey:
+def _survey(model: str, loading: dict, config: RunConfig, in_shell: bool) -> Survey:
     "Load the model in a worker, with arguments of `ModelWorker`, and tell what its answers depend on"
-    first = ModelWorker(*setup).evaluator
+    first = ModelWorker(model, loading, config, in_shell, {}).evaluator
     return Survey(first.protocol, first.unfit)
 
 # %% ../../nbs/library/runs/04_distributed.ipynb #7831ee46
@@ -91,7 +94,7 @@ def connected(address: str|None = None, cpus: int = 1) -> Iterator[ModuleType]:
 class RayEngine:
     "Several models, each in a process of its own"
     workers: int = 1 # processes
-    gpus_per_worker: float|None = None # .5: two workers on one GPU; None: 1 where the cluster has GPUs, else 0
+    gpus_per_worker: float|None = None # .5: two on one GPU; None: 1 where the cluster has GPUs, else 0
     address: str|None = None # of a cluster; None: this machine
 
     def __post_init__(self):
@@ -111,11 +114,12 @@ class RayEngine:
             gpus = float(there > 0) if self.gpus_per_worker is None else self.gpus_per_worker
             if gpus > there: raise RunError(f'{gpus:g} GPUs for each worker; the cluster has {there:g}.')
             needs = dict(num_cpus=1, num_gpus=gpus)
-            try: protocol, unfit = ray.get(ray.remote(**needs)(_survey).remote(place, loading, config, {}))
+            setup = place, loading, config, Reader.in_shell
+            try: protocol, unfit = ray.get(ray.remote(**needs)(_survey).remote(*setup))
             except ray.exceptions.RayTaskError as e: raise e.cause from None
-            setup = place, loading, config, without(protocol, MAY_CHANGE)
             yield SimpleNamespace(
-                ray=ray, setup=setup, needs=needs, protocol=protocol, unfit=unfit, config=config)
+                ray=ray, setup=(*setup, without(protocol, MAY_CHANGE)), needs=needs, protocol=protocol,
+                unfit=unfit, config=config)
 
     def __call__(self, job: SimpleNamespace, units: Iterable[list[Task]]) -> Iterator[list[dict]]:
         "Give each worker of `ready` one unit at a time; a unit that kills two workers has failed"
@@ -141,8 +145,6 @@ class RayEngine:
                 yield from pieces
         except ray.exceptions.RayError as e:
             raise RunError(f'The workers cannot go on: {str(e).strip().splitlines()[-1]}') from None
-        died = dict(status='error', why='the process that measured it died twice')
-        for at, r, methods in (task for unit in lost.values() for task in unit):
-            yield [
-                dict(id=r.id, at=at, kind=r.kind, question=r.question, method=m) | died for m in methods
-                or job.config.methods]
+        died = dict(why='the process that measured it died twice')
+        for task in chain(*lost.values()):
+            yield [task.head(m, 'error') | died for m in task.methods or job.config.methods]

@@ -93,8 +93,8 @@ def measure_each(
             for at, question in enumerate(questions):
                 if question.id in store.keys:
                     raise CarveError(f'Two questions have the id {question.id!r}; an id names one.')
-                key, image = sample_keys([question])[question.id]
-                store.keys[question.id] = key, question.image_key or image
+                store.keys |= sample_keys([question])
+                if question.image_key: store.keys[question.id]['image_key'] = question.image_key
                 if question.id in there: store.check_question(there[question.id])
                 else:
                     got = attempt(partial(measure_plain, question))
@@ -105,7 +105,8 @@ def measure_each(
         lines = {line['id']: line for line in read_run(folder).records}
     if not store.keys: raise CarveError('No questions: there is nothing to measure.')
     good = [lines[id] for id in store.keys if lines[id]['status'] == 'ok']
-    if failed := [f'{id}: {lines[id]["why"]}' for id in store.keys if lines[id]['status'] != 'ok']:
+    failed = [f'{id}: {lines[id]["why"]}' for id in store.keys if lines[id]['status'] != 'ok']
+    if failed:
         said = f'{len(failed)} of {len(store.keys)} questions have no record: {"; ".join(failed[:3])}'
         if not good: raise IncompleteError(said)
         warn(said, stacklevel=2)
