@@ -1901,6 +1901,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'carve_nb.runs.report.find_base': ('library/runs/report.html#find_base', 'carve_nb/runs/report.py'),
                                       'carve_nb.runs.report.format_cell': ( 'library/runs/report.html#format_cell',
                                                                             'carve_nb/runs/report.py'),
+                                      'carve_nb.runs.report.format_column': ( 'library/runs/report.html#format_column',
+                                                                              'carve_nb/runs/report.py'),
                                       'carve_nb.runs.report.format_report': ( 'library/runs/report.html#format_report',
                                                                               'carve_nb/runs/report.py'),
                                       'carve_nb.runs.report.kinds_of': ('library/runs/report.html#kinds_of', 'carve_nb/runs/report.py'),

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['WHERE', 'ABOUT', 'Part', 'COLUMNS', 'PAGE', 'compare_methods', 'find_base', 'report', 'kinds_of', 'report_kinds',
-           'format_cell', 'format_report', 'markdown_table', 'without_values', 'remarks', 'count_questions',
-           'few_questions', 'run_name', 'unfinished', 'page', 'run_html', 'to_markdown', 'markdown', 'plot_report',
-           'results_table', 'load_maps', 'load_run', 'leaderboard_page', 'answers_page', 'Report', 'write_report']
+           'format_cell', 'format_column', 'format_report', 'markdown_table', 'without_values', 'remarks',
+           'count_questions', 'few_questions', 'run_name', 'unfinished', 'page', 'run_html', 'to_markdown', 'markdown',
+           'plot_report', 'results_table', 'load_maps', 'load_run', 'leaderboard_page', 'answers_page', 'Report',
+           'write_report']
 
 # %% ../../nbs/library/runs/03_report.ipynb #298bd925
 import errno
@@ -115,11 +116,15 @@ def format_cell(row: Mapping, key: str) -> str:
     value, lo, hi = (f'{100*row[k]:{sign}.1f}' for k in (key, *_ENDS[key]))
     return f'{value} [{lo}, {hi}]'
 
+def format_column(table: pd.DataFrame, key: str) -> pd.Series:
+    "Format a column of `report` for people"
+    return pd.Series([format_cell(row, key) for _, row in table.iterrows()], table.index, dtype=object)
+
 def format_report(table: pd.DataFrame) -> pd.DataFrame:
     "Write a report for people: a column of words for each column that has a value"
     shown = pd.DataFrame({'method': table.index.map(_label)}, table.index)
     for column, head in _HEADS.items():
-        if table[column].notna().any(): shown[head] = table.apply(format_cell, axis=1, key=column)
+        if table[column].notna().any(): shown[head] = format_column(table, column)
     return shown
 
 def markdown_table(rows: Iterable[Iterable], head: Iterable) -> str:
@@ -283,7 +288,7 @@ def leaderboard_page(runs: dict[str, Run]) -> list[Part]:
     for name, run in runs.items():
         table = report(run.records)
         means[name] = table.acc
-        cells = pd.Series([format_cell(row, 'acc') for _, row in table.iterrows()], table.index, dtype=object)
+        cells = format_column(table, 'acc')
         stars = table.p_holm.lt(.05).map({True: ' *', False: ''})
         fewer = table.n.map(lambda n, most=table.n.max(): f' (n = {n:.0f})' if n < most else '')
         columns[name] = cells + stars + fewer
@@ -297,7 +302,6 @@ def leaderboard_page(runs: dict[str, Run]) -> list[Part]:
         "A star: another share than the baseline's (p < 0.05, Holm). Where a cell has an n, the method "
         "answered fewer questions "
         'than others.']
-
 
 # %% ../../nbs/library/runs/03_report.ipynb #6f581db5
 PAGE = (

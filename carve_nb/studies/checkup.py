@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 from ..attention.vlm import VLM
-from ..core.errors import CarveError
+from ..core.errors import CarveError, setting
 from ..core.io import PACKAGED, SMALL, count_of, one_line, replace_file, table_html
 from ..core.plotting import CONCEPT_COLORS, draw_boxes, panels_html
 from ..core.stats import holm
@@ -34,6 +34,7 @@ from carve_nb.runs.report import (
     PAGE,
     compare_methods,
     format_cell,
+    format_column,
     format_report,
     kinds_of,
     remarks,
@@ -58,20 +59,20 @@ ALL = 'all questions'
 @dataclass
 class Advice:
     "The arm to use, and the figures that say so"
-    use: str                # arm; 'none': no crop
-    verdict: str            # 'a gain', 'nothing to gain', 'not decided'
-    shown: str              # the arm to use, or where that is none the one that gains most
-    as_good: list[str]      # arms that also gain, shown to be no more than `MARGIN` below the best
-    cheaper: list[str]      # arms that gain at fewer calls, but are not shown to be as good
-    questions: int          # about as many tell a gain of `MARGIN` from none
-    figures: pd.DataFrame   # of `report`, of all questions and of each kind, with median seconds and one correction
+    figures: pd.DataFrame           # of `measure_arms`
+    use: str = 'none'               # arm; 'none': no crop
+    verdict: str = 'not decided'    # or 'a gain', 'nothing to gain'
+    shown: str = 'none'             # the arm to use, or where that is none the one that gains most
+    questions: int = 0              # about as many tell a gain of `MARGIN` from none
+    as_good: list[str] = field(default_factory=list)    # also gain, at most `MARGIN` below the best
+    cheaper: list[str] = field(default_factory=list)    # gain at fewer calls, not shown to be as good
 
-    def of(self, arm: str, kind: str = ALL) -> pd.Series:
-        "Return the figures of an arm"
-        return self.figures.loc[(kind, arm)]
+    def of(self, arm: str) -> pd.Series:
+        "Look up the figures of an arm on all questions"
+        return self.figures.loc[(ALL, arm)]
 
 def measure_arms(records: list[dict]) -> pd.DataFrame:
-    "Return `report` of all questions and of each kind, with median seconds and one correction of p"
+    "Compute `report` of all questions and of each kind, with median seconds and one correction of p"
     tables = pd.concat({ALL: report(records)}, names=['kind'])
     if len(kinds_of(records)) > 1: tables = pd.concat([tables, report_kinds(records)])
     usable = ~tables.index.isin(CONTROLS, level='method')
@@ -86,22 +87,25 @@ def recommend(records: list[dict]) -> Advice:
     table = figures.loc[ALL]
     usable = ~table.index.isin(CONTROLS) & table.gain.notna()
     gains = table[usable].sort_values('gain', ascending=False, kind='stable')
-    if gains.empty: return Advice('none', 'not decided', 'none', [], [], 0, figures)
+    advice = Advice(figures)
+    if gains.empty: return advice
     best = gains.iloc[0]
-    questions = math.ceil(best.n*((best.gain_hi - best.gain_lo)/2/MARGIN)**2)
+    advice.shown = best.name
+    advice.questions = math.ceil(best.n*((best.gain_hi - best.gain_lo)/2/MARGIN)**2)
     harmful = figures[figures.gain_hi < 0].index.get_level_values('method')
     helps = gains[(gains.p_holm < .05) & (gains.gain > 0) & ~gains.index.isin(harmful)]
     if helps.empty:
-        verdict = 'nothing to gain' if gains.gain_hi.max() < MARGIN else 'not decided'
-        return Advice('none', verdict, best.name, [], [], questions, figures)
+        if gains.gain_hi.max() < MARGIN: advice.verdict = 'nothing to gain'
+        return advice
     lines = Run(records=records).select
-    top = helps.index[0]
-    behind = {
-        arm: float(compare_methods(lines(top), lines(arm))['gain_hi']) for arm in helps.index if arm != top}
-    good = [arm for arm in helps.index if arm == top or behind[arm] < MARGIN]
+    top, *others = helps.index
+    behind = {arm: compare_methods(lines(top), lines(arm))['gain_hi'] for arm in others}
+    good = [top, *(arm for arm in others if float(behind[arm]) < MARGIN)]
     use = min(good, key=helps.calls.get)
-    cheaper = [arm for arm in helps.index if arm not in good and helps.calls[arm] < helps.calls[use]]
-    return Advice(use, 'a gain', use, [arm for arm in good if arm != use], cheaper, questions, figures)
+    advice.verdict, advice.use, advice.shown = 'a gain', use, use
+    advice.as_good = [arm for arm in good if arm != use]
+    advice.cheaper = [arm for arm in others if arm not in good and helps.calls[arm] < helps.calls[use]]
+    return advice
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #c6aafa50
 KINDS = dict(
@@ -111,7 +115,7 @@ BINDS = {
     'no': 'takes a blue star for a red one (it does not bind color to shape)'}
 
 def line_of(arm: str, protocol: dict) -> str:
-    "Return the line of code that asks as an arm was measured"
+    "Write the line of code that asks as an arm was measured"
     if arm == 'none': return 'vlm.ask(image, question)'
     named = {'carve': 'Carve()', 'carve:suffix=None': 'Carve(suffix=None)'}
     call = named.get(arm, f'make_method({arm!r})')
@@ -123,7 +127,7 @@ def line_of(arm: str, protocol: dict) -> str:
     return f'{call}(vlm, image, question)'
 
 def code_of(advice: Advice, protocol: dict) -> str:
-    "Return the line to use; where nothing is decided, the one to try, or '' where no crop gains"
+    "Write the line to use; where nothing is decided, the one to try, or '' where no crop gains"
     if advice.verdict != 'not decided': return line_of(advice.use, protocol)
     return line_of(advice.shown, protocol) if advice.of(advice.shown).gain > 0 else ''
 
@@ -178,13 +182,14 @@ def explain_verdict(advice: Advice) -> str:
         f'{advice.questions} questions would tell a gain of {percent(MARGIN)} points from none.{trial}')
 
 def explain(checkup: Checkup) -> list[str]:
-    "Return a checkup in sentences"
+    "Put a checkup into sentences"
     advice, profile = checkup.advice, checkup.profile
     said = [explain_verdict(advice)]
     if advice.questions and advice.verdict == 'not decided':
         kinds = advice.figures.index.unique('kind').drop(ALL)
         each = math.ceil(advice.questions/max(1, len(kinds)))
-        said.append(f'--n {min(each, MOST)} goes on with this run' + (' and would decide.' if each <= MOST else '.'))
+        decides = ' and would decide' if each <= MOST else ''
+        said.append(f'{setting("n=", "--n ")}{min(each, MOST)} goes on with this run{decides}.')
     if advice.as_good:
         arms = ', '.join(advice.as_good)
         said.append(f'Shown to be at most {percent(MARGIN)} points below the best too: {arms}.')
@@ -204,35 +209,36 @@ def explain(checkup: Checkup) -> list[str]:
             'The line was chosen by its answers, not by this map.')
     if checkup.own:
         said.append(f'On your images: {explain_verdict(checkup.own)}')
-        if line := code_of(checkup.own, checkup.run.protocol): said.append(f'The line for your images: {line}')
+        line = code_of(checkup.own, checkup.run.protocol)
+        if line: said.append(f'The line for your images: {line}')
     return said
 
 def kind_table(advice: Advice) -> pd.DataFrame:
-    "Return, for each kind of question, accuracy and seconds before and after"
-    rows = []
-    for kind, some in advice.figures.groupby(level='kind', sort=False):
-        plain, arm = (row for _, row in some.droplevel('kind').reindex(['none', advice.shown]).iterrows())
-        rows.append({
-            'questions': KINDS.get(kind, kind), 'n': format_cell(arm, 'n'),
-            'right without a crop, %': format_cell(plain, 'acc'),
-            f'right with {advice.shown}, %': format_cell(arm, 'acc'),
-            'points': format_cell(arm, 'gain'), 'p (Holm)': format_cell(arm, 'p_holm'),
-            'seconds without': f'{plain.seconds:.2f}', 'seconds with': f'{arm.seconds:.2f}'})
-    return pd.DataFrame(rows)
+    "Tabulate accuracy and seconds without and with the crop, a row for each kind of question"
+    kinds = advice.figures.index.unique('kind')
+    plain, arm = (advice.figures.xs(name, level='method').reindex(kinds) for name in ('none', advice.shown))
+    return pd.DataFrame({
+        'questions': [KINDS.get(kind, kind) for kind in kinds],
+        'n': format_column(arm, 'n'),
+        'right without a crop, %': format_column(plain, 'acc'),
+        f'right with {advice.shown}, %': format_column(arm, 'acc'),
+        'points': format_column(arm, 'gain'),
+        'p (Holm)': format_column(arm, 'p_holm'),
+        'seconds without': plain.seconds.map('{:.2f}'.format),
+        'seconds with': arm.seconds.map('{:.2f}'.format)})
 
 def size_table(records: list[dict], arm: str) -> pd.DataFrame:
-    "Return accuracy before and after for each octave of the target's size in the acuity test"
-    lines = pd.DataFrame([r for r in records if r['status'] == 'ok' and r['method'] in ('none', arm)])
+    "Tabulate accuracy without and with the crop, a row for each octave of the target's size in the acuity test"
+    methods = ['none', arm]
+    lines = pd.DataFrame([r for r in records if r['status'] == 'ok' and r['method'] in methods])
     octave = lines.id.str.split('-').str[3].astype(int)//STEPS
-    rows = []
-    for k, some in lines.groupby(octave):
-        right = some.groupby('method').score.mean()
-        rows.append({
-            "target's side, % of the image's": f'{100*share(STEPS*k + STEPS - 1):.1f} to {100*share(STEPS*k):.1f}',
-            'questions': str(some.id.nunique()), 'right without a crop, %': percent(
-                right.get('none', math.nan)),
-            f'right with {arm}, %': percent(right.get(arm, math.nan))})
-    return pd.DataFrame(rows)
+    right = lines.groupby([octave, 'method']).score.mean().unstack().reindex(columns=[*set(methods)])
+    ends = [(share(STEPS*(k + 1) - 1), share(STEPS*k)) for k in right.index]
+    return pd.DataFrame({
+        "target's side, % of the image's": [f'{100*low:.1f} to {100*high:.1f}' for low, high in ends],
+        'questions': lines.groupby(octave).id.nunique().map(str),
+        'right without a crop, %': right['none'].map(percent),
+        f'right with {arm}, %': right[arm].map(percent)})
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #4534a673
 _EXAMPLES = {    # change of the score -> which question is drawn
@@ -240,31 +246,37 @@ _EXAMPLES = {    # change of the score -> which question is drawn
     0: 'The first question; the crop fixed and broke none'}
 
 def draw_example(line: dict, before: str, why: str) -> str:
-    "Draw a question with its answer `before`: its image with target and crop, and the crop; `why` it is drawn"
+    "Draw a question with its answer `before`: image with target and crop, and the crop; `why` it is drawn"
     seed, kind, step = line['id'].split('-')[1:4]
     r = eye_question(int(seed), kind, int(step)).opened()
     colors = 'white', CONCEPT_COLORS['contrast']
     boxes = draw_boxes(r.image, [*(r.boxes or []), line['box']], colors, max(3, r.image.width//150))
-    panels = {f'without a crop: {before}': boxes, f'with {line["method"]}: {line["answer"]}': r.image.crop(line['box'])}
-    return panels_html(panels, f'{why}: {r.question} {r.answer}. White: the object; green: the crop.', width=330)
+    words = f'{why}: {r.question} {r.answer}. White: the object; green: the crop.'
+    panels = {
+        f'without a crop: {before}': boxes,
+        f'with {line["method"]}: {line["answer"]}': r.image.crop(line['box'])}
+    return panels_html(panels, words, width=330)
 
 def draw_examples(run: Run, arm: str) -> str:
     "Draw the first question that an arm fixed and the first that it broke; where there is none, the first"
     plain = {r['id']: r for r in run.select('none')}
     first: dict[int, dict] = {}
     for line in run.select(arm):
-        if line['id'] in plain: first.setdefault(int(np.sign(line['score'] - plain[line['id']]['score'])), line)
+        if line['id'] not in plain: continue
+        change = np.sign(line['score'] - plain[line['id']]['score'])
+        first.setdefault(int(change), line)
     shown: Iterable[int] = [change for change in (1, -1) if change in first] or first
     return '\n'.join(
-        draw_example(first[change], plain[first[change]['id']]['answer'], _EXAMPLES[change]) for change in shown)
+        draw_example(first[change], plain[first[change]['id']]['answer'], _EXAMPLES[change])
+        for change in shown)
 
 def arms_html(advice: Advice) -> str:
-    "Return the table of all arms that answered, as HTML"
+    "Write the table of all arms that answered, as HTML"
     table = format_report(advice.figures.loc[ALL].query('n > 0'))
     return table_html(table.values, table.columns)
 
 def first_screen(checkup: Checkup) -> str:
-    "Return the answer, its line of code, a question of the checkup, and the tables as HTML"
+    "Lay out the answer, its line of code, a question of the checkup, and the tables as HTML"
     advice = checkup.advice
     first, *more = explain(checkup)
     parts = [f'<p style="font-size:1.3rem"><b>{escape(first)}</b></p>']
@@ -285,17 +297,15 @@ def checkup_page(checkup: Checkup) -> str:
     parts += [f'<p>{escape(note)}</p>' for note in checkup.notes]
     ours = ', like those that this model was trained on' if name in PACKAGED else ''
     parts.append(
-        f'<p>The questions are about small objects in cluttered images of this package{ours}. They also '
-        f'chose the '
-        'line, so expect a little less on other questions of this sort. p is corrected by Holm over all '
-        'methods and '
-        'kinds; oracle enlarges the true region; a larger --n goes on with this run.</p>')
+        f'<p>The questions are about small objects in cluttered images of this package{ours}. They also chose '
+        'the line, so expect a little less on other questions of this sort. p is corrected by Holm over all '
+        'methods and kinds; oracle enlarges the true region; a larger n goes on with this run.</p>')
     said = ''.join(f'<p>{escape(text)}</p>' for text in remarks(checkup.run))
     parts.append(f'<details><summary>Remarks</summary>{said}</details>')
     return PAGE.format(f'Checkup of {escape(name)}', '\n'.join(parts))
 
 def make_row(checkup: Checkup) -> dict:
-    "Return every figure of a checkup as plain values"
+    "List every figure of a checkup as plain values"
     advice, protocol = checkup.advice, checkup.run.protocol
     tables = advice.figures.round(4).groupby(level='kind', sort=False)
     figures = {kind: json.loads(some.droplevel('kind').to_json(orient='index')) for kind, some in tables}
@@ -329,7 +339,7 @@ def profile_stage(
     return made
 
 def unknown_kinds(vlm: VLM, kinds: Iterable[str]) -> dict[str, str]:
-    "Return the kinds of question whose words or answers the tokenizer lacks, each with a sentence"
+    "Find the kinds of question whose words or answers the tokenizer lacks, each with a sentence"
     def words(kind: str) -> str: return ' '.join([eye_question(SEEDS[0], kind, 0).question, *CHOICES[kind]])
     unknown = {kind: unknown_note(vlm.tokenizer, words(kind)) for kind in kinds}
     return {kind: note for kind, note in unknown.items() if note}
@@ -346,7 +356,7 @@ def run_checkup(
     data: str|Path|None = None,              # a folder of questions of your own, for the page alone
     n: int = EACH,                           # questions of each kind, 2 to 1000
     kinds: Iterable[str] = tuple(CHANCE),    # of question
-    images: str|Path|None = None,            # a folder of photographs for the profile; None: scenes of this package
+    images: str|Path|None = None,            # a folder of photographs for the profile; None: scenes
     *, retry: bool = False,                  # measure failed answers again
     progress: bool = True,                   # show a bar?
 ) -> Checkup:                                # shows its answer and tables in a notebook
