@@ -53,7 +53,8 @@ BENCHMARKS = {
     'vstar': Benchmark('lmms-lab/vstar-bench', 'test', 'choice',
         dict(id='question_id', question='text', answer='label', kind='category'),
         license='not stated (UNVERIFIED); images: SA-1B',
-        note='The own evaluator takes the likeliest option. True regions are in the files of the authors alone.'),
+        note='The own evaluator takes the likeliest option. True regions are in the files of the authors '
+             'alone.'),
     'pope': Benchmark('lmms-lab/POPE', 'test', 'pope', dict(id=None, kind='category'),     # its ids recur
         license=f'MIT; {_COCO}'),
     'aokvqa': Benchmark('HuggingFaceM4/A-OKVQA', 'validation', 'choice', dict(id='question_id'),
@@ -66,7 +67,8 @@ BENCHMARKS['aokvqa-direct'] = replace(
 
 # %% ../../nbs/library/data/14_datasets.ipynb #623c4e44
 def _image_sum(image: object) -> str:
-    """Compute the key of a record's image: the recipe of a scene, or 16 digits of the SHA-256 of its file or pixels.
+    """Compute the key of a record's image: the recipe of a scene, or 16 digits of the SHA-256 of its file or
+    pixels.
 
     '' where nothing can be read: its sample is marked when its turn comes."""
     if hasattr(image, 'recipe'): return image.recipe
@@ -180,7 +182,8 @@ def _hub_set(
             f'snapshot of {known.hub}, or {fetch} to fetch that from the Hugging Face Hub; a copy in another '
             f'form can be written as questions.jsonl. Its license: {known.license or "see there"}.')
     if root and revision:
-        raise DataError(f'revision={revision} is of the Hub, and root={root} is read as it is: leave one out.')
+        raise DataError(
+            f'revision={revision} is of the Hub, and root={root} is read as it is: leave one out.')
     if root and not Path(root).expanduser().is_dir(): raise DataError(f'{root} is no folder.')
     place = Path(root).expanduser() if root else known.hub
     split = split or known.split
@@ -204,7 +207,8 @@ def load_benchmark(
     seed: int|None = None,     # of a random choice; None: the first
     rule: str|None = None,     # another score for all of them
     download: bool = False,    # may the Hub be asked?
-    **kw: object    # kinds; of public sets root (a snapshot), revision, config, names; of folders names, images
+    **kw: object    # kinds; of public sets root (a snapshot), revision, config, names; of folders names,
+                    # images
 ) -> DataSet:
     """Load a set of questions; nothing is fetched unasked. `names`: dict(question='text') for columns of
     other names"""
@@ -212,7 +216,8 @@ def load_benchmark(
     there = not isinstance(spec, DataSet) and Path(spec).expanduser().exists()
     named = isinstance(spec, str) and spec in (*OURS, *BENCHMARKS)
     if named and there and not kw.get('root'):
-        warnings.warn(f'{spec!r} is the set of this name; for the folder or file here, write ./{spec}.', stacklevel=2)
+        warnings.warn(
+            f'{spec!r} is the set of this name; for the folder or file here, write ./{spec}.', stacklevel=2)
     read: Callable[..., DataSet]
     if isinstance(spec, DataSet): read = _given_set
     elif named: read = OURS.get(spec, _hub_set)
@@ -220,12 +225,15 @@ def load_benchmark(
     elif download and str(spec).count('/') == 1: read = _hub_set
     else:
         names = *OURS, *BENCHMARKS
-        choose(str(spec), names, 'data set',
-            f'it is no file or folder either; there are: {", ".join(names)}; a set of the Hub, org/name, needs '
-            + setting('download=True', '--download'))
+        fetch = setting('download=True', '--download')
+        choose(
+            str(spec), names, 'data set',
+            f'it is no file or folder either; there are: {", ".join(names)}; a set of the Hub, org/name, '
+            f'needs {fetch}')
     given = {name: value for name, value in dict(kw, split=split).items() if value is not None}
     if read == _hub_set: given['download'] = download
-    if unused := {*given} - {*signature(read).parameters}:
+    unused = {*given} - {*signature(read).parameters}
+    if unused:
         raise DataError(f'{", ".join(unused)} is not used for {spec}; leave it out.')
     data = read(spec, n, seed, **given)
     if not rule: return data

@@ -158,7 +158,8 @@ class SampleEvaluator:
         "Measure one opened sample: a line for each method that is asked for"
         made = [name for name in self.config.made if name not in self.unfit]
         asked = [name for name in made if task.methods is None or name in task.methods]
-        if opened.value is None: return [task.head(name, opened.status) | dict(why=opened.why) for name in asked]
+        if opened.value is None:
+            return [task.head(name, opened.status) | dict(why=opened.why) for name in asked]
         record, session = opened.value
         methods = {name: self.config.asked(name, record) for name in made}
         # the beginning of the prompt, which an earlier question read, counts in each question
@@ -275,8 +276,8 @@ def without_region(config: RunConfig, data: DataSet) -> dict[str, str]:
     "Find the methods that need a true region where no question has one, each with what to do"
     if any(record.boxes for record in data): return {}
     why = (
-        'no question has a true region; give it in a column `box` (x0, y0, x1, y1 in pixels) or `bbox` (x, y, '
-        'width, height)')
+        'no question has a true region; give it in a column `box` (x0, y0, x1, y1 in pixels) or `bbox` (x, '
+        'y, width, height)')
     return {spec: f'{spec}: {why}.' for spec, method in config.made.items() if 'box' in method.needs}
 
 def describe_data(data: DataSet, max_new_tokens: int) -> dict:

@@ -197,7 +197,7 @@ class RunStore:
     def __init__(self,
         out: str|Path,                           # folder
         protocol: dict,                          # plain values that all answers depend on
-        keys: dict[str, dict[str, str]] = {},    # id -> `key` and `image_key` of its lines, as of `sample_keys`
+        keys: dict[str, dict[str, str]] = {},    # id -> fields of its lines, as of `sample_keys`
         may_change: Sequence[str] = (),          # fields of `protocol` that may differ between two sessions
         defaults: dict = {},                     # method -> its fields as they are where nobody sets them
         retry: bool = False,                     # measure failures again
@@ -265,8 +265,8 @@ class RunStore:
         if id not in self.keys:
             before, wanted = self.there['data']['n'], self.protocol['data']['n']
             self.refuse(
-                f'a run of {before} questions, and {id!r} is none of the {wanted} that are asked now (a run can '
-                'only grow)')
+                f'a run of {before} questions, and {id!r} is none of the {wanted} that are asked now (a run '
+                'can only grow)')
         fits = line.get('key') == self.keys[id]['key']
         if line['status'] == 'ok' and not fits:
             self.refuse(
@@ -280,8 +280,8 @@ class RunStore:
         try: yield
         except OSError as e:
             raise IncompleteError(
-                f'{self.path} cannot be written: {e}. Make room, or put the file back, and the same command goes '
-                'on with what it holds.') from e
+                f'{self.path} cannot be written: {e}. Make room, or put the file back, and the same command '
+                'goes on with what it holds.') from e
 
     def add(self, records: Iterable[dict]):
         """Append the lines of a sample, dicts with id, at, method, status and further values; those that are
@@ -342,9 +342,10 @@ def carry_out(
             answered = answered or any(line['status'] == 'ok' for line in lines)
             why = next((line['why'] for line in lines if line['status'] in FAILED), why)
             if n == 5 and why and not answered:
+                again = setting('retry=True', '--retry')
                 raise IncompleteError(
                     f'none of the first {n} samples has an answer; the last said: {why.rstrip(".")}. '
-                    f'Fix it and start again, with {setting("retry=True", "--retry")} where that is an option.')
+                    f'Fix it and start again, with {again} where that is an option.')
     except KeyboardInterrupt:
         there = 'none kept: give a folder as out'
         if kept: there = f'all kept in {store.folder}; the same command goes on from there'
