@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['Images', 'Question', 'Fields', 'AsJson', 'Force', 'Quiet', 'Retry', 'app', 'read_images', 'check_files',
            'check_folder', 'save_file', 'check_map', 'save_map', 'print_line', 'terminal_width', 'print_table',
-           'print_json', 'complete_method', 'set_fields', 'load_options', 'command', 'demo', 'ask', 'save_the_map',
-           'write_page', 'explore', 'measure_methods', 'report_runs', 'checkup', 'list_methods', 'list_families']
+           'print_json', 'complete_method', 'set_fields', 'ModelOptions', 'load_options', 'command', 'demo', 'ask',
+           'save_the_map', 'write_page', 'explore', 'measure_methods', 'report_runs', 'checkup', 'list_methods',
+           'list_families']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #3556a64f
 import json
@@ -20,7 +21,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import copy
-from dataclasses import fields as class_fields
+from dataclasses import dataclass, fields as class_fields
 from functools import partial, wraps
 from importlib.util import find_spec
 from inspect import Parameter, Signature, signature
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from carve_nb.method.base import Method
     from carve_nb.runs.report import Part, Report
 
-
 # %% ../../nbs/library/cli/03_commands.ipynb #a0b66e9b
 def read_images(paths: Iterable[str]) -> list['Image.Image']:
     "Open images; raise an error that names the one that cannot be opened"
@@ -63,7 +63,9 @@ def read_images(paths: Iterable[str]) -> list['Image.Image']:
         try: images.append(open_image(path))
         except (OSError, ImageError) as e:
             why = getattr(e, 'strerror', None) or e
-            raise CarveError(f'{path} cannot be opened: {why}. Images come first, then the question in quotation marks.') from e
+            raise CarveError(
+                f'{path} cannot be opened: {why}. Images come first, then the question in quotation marks.'
+            ) from e
     return images
 
 def check_files(*paths: str|Path|None, force: bool = False, images: Collection[str] = ()):
@@ -100,7 +102,7 @@ def save_file(path: str|Path, data: str|bytes):
 _MAP_KINDS = {'': None, '.npy': None, '.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.webp': 'WEBP'}
 
 def check_map(path: str|Path) -> str|None:
-    "Return the image format that a map is saved in, by the ending of its name; None for numbers"
+    "Read the image format of a map from the ending of its name; None for numbers"
     suffix = Path(path).suffix.lower()
     if suffix in _MAP_KINDS: return _MAP_KINDS[suffix]
     raise CarveError(f'{path}: unknown file extension: {suffix}; end it with .npy or .png.')
@@ -108,11 +110,13 @@ def check_map(path: str|Path) -> str|None:
 def save_map(S: 'Saliency', path: str|Path) -> str:
     "Save a map as numbers, or over its image; say what was written"
     import numpy as np
-    f = BytesIO()
-    if kind := check_map(path): S.plot().save(f, kind)
-    else: np.save(f, S.to_pixels())
-    save_file(path, f.getvalue())
-    return f'the map over the image, {S.size[0]} x {S.size[1]} pixels' if kind else f'float32 {S.size[1]} x {S.size[0]}'
+    kind = check_map(path)
+    data = BytesIO()
+    if kind: S.plot().save(data, kind)
+    else: np.save(data, S.to_pixels())
+    save_file(path, data.getvalue())
+    width, height = S.size
+    return f'the map over the image, {width} x {height} pixels' if kind else f'float32 {height} x {width}'
 
 # %% ../../nbs/library/cli/03_commands.ipynb #4a57e6c0
 def print_line(kind: str, message: object):
@@ -121,7 +125,7 @@ def print_line(kind: str, message: object):
 
 # %% ../../nbs/library/cli/03_commands.ipynb #817d9d8e
 def terminal_width() -> int:
-    "Return the columns of the terminal; a file or a pipe is as wide as it likes"
+    "Count the columns of the terminal; a file or a pipe is as wide as it likes"
     return shutil.get_terminal_size((0, 0)).columns or 10_000
 
 def _stacked_lines(rows: list[list[str]], head: Sequence[str], width: int) -> list[str]:
@@ -153,7 +157,6 @@ def print_table(rows: Iterable[Iterable[str]], head: Sequence[str]):
 def print_json(rows: Iterable[Sequence[str]], head: Sequence[str]):
     "Print a table as JSON, an object for each row"
     print(json.dumps([dict(zip(head, row)) for row in rows], indent=1))
-
 
 # %% ../../nbs/library/cli/03_commands.ipynb #2bae3d1d
 def _read_stored(name: str) -> list[list[str]]:
@@ -218,6 +221,24 @@ app = typer.Typer(
     rich_markup_mode='rich', pretty_exceptions_enable=False,
     context_settings=dict(help_option_names=['-h', '--help']))
 
+@dataclass(frozen=True)
+class ModelOptions:
+    "The model of a command"
+    name: str
+    given: dict[str, Any]    # arguments of `VLM.from_pretrained`
+
+    def load(self, method: 'Method|None' = None) -> 'VLM':
+        "Load the model; raise an error first if it lacks the layers of the method"
+        from transformers import AutoConfig
+        from carve_nb.attention.vlm import VLM
+        from carve_nb.core.saliency import pick_layers
+        layers = getattr(method, 'layers', None)
+        if isinstance(layers, list):
+            source = find_source(self.name)
+            config = AutoConfig.from_pretrained(source, revision=self.given.get('revision'))
+            pick_layers(layers, config.get_text_config().num_hidden_layers)
+        return VLM.from_pretrained(self.name, **self.given)
+
 def load_options(
     model: Annotated[str, _model(
         metavar='M', help='folder or Hub id; carve-small and carve-tiny know only colored shapes')] = SMALL,
@@ -235,20 +256,19 @@ def load_options(
         help='at most N tokens for an image; crops are still cut from the full image')] = None,
     escape: Annotated[bool, _model(
         '--escape', help='read control tokens in a question as plain text; refused otherwise')] = False,
-) -> dict[str, Any]:
-    "Return the `model` of a command, and what is `given` to `VLM.from_pretrained`"
+) -> ModelOptions:
+    "Check the options of a command that loads a model"
     find_source(model)
     if device and not re.fullmatch(r'(cpu|cuda|mps|xpu|npu|hpu|mtia|xla)(:\d+)?', device):
         raise CarveError(
             f'device {device!r} is not known; write cpu, mps, cuda or, for the second GPU, cuda:1')
     given = dict(
         device=device, device_map=device_map, dtype=_SHORT_TYPES.get(dtype or '', dtype), revision=revision,
-        pad=pad,
-        image_tokens=image_tokens, escape=escape)
-    return dict(model=model, given={k: v for k, v in given.items() if v})
+        pad=pad, image_tokens=image_tokens, escape=escape)
+    return ModelOptions(model, {k: v for k, v in given.items() if v})
 
 def _shortly(parameter: Parameter) -> Parameter:
-    """Return a parameter of `load_options` as the help of every command but `ask` has it: --model alone is
+    """Shorten a parameter of `load_options` for the help of every command but `ask`: --model alone is
     shown"""
     option = copy(parameter.annotation.__metadata__[0])
     option.hidden = parameter.name != 'model'
@@ -259,31 +279,20 @@ def _shortly(parameter: Parameter) -> Parameter:
 def command(name: str, epilog: str = '', panel: str = 'Commands') -> Callable[[Callable], Callable]:
     """Make a command of a function, with an epilog below its help.
 
-    One that takes `model` and `given` has the options of `load_options`."""
+    One that takes a `model` has the options of `load_options`."""
     def decorate(f: Callable) -> Callable:
         own, loads = signature(f).parameters, signature(load_options).parameters
         shown = loads.values() if name == 'ask' else map(_shortly, loads.values())
-        if 'given' not in own: return register(f)
+        if 'model' not in own: return register(f)
         @wraps(f)
         def run(**kw):
-            options = load_options(**{k: kw.pop(k) for k in loads if k in kw})
-            return f(**kw, **options)
-        others = [parameter for k, parameter in own.items() if k not in ('model', 'given')]
+            model = load_options(**{k: kw.pop(k) for k in loads if k in kw})
+            return f(**kw, model=model)
+        others = [parameter for k, parameter in own.items() if k != 'model']
         vars(run)['__signature__'] = Signature([*others, *shown])
         return register(run)
     register = app.command(name, rich_help_panel=panel, epilog=epilog.replace('\n', '\n\n'))
     return decorate
-
-def _open_model(model: str, given: dict, method: 'Method|None' = None) -> 'VLM':
-    "Load the model of `load_options`; raise an error first if it lacks the layers of the method"
-    from transformers import AutoConfig
-    from carve_nb.attention.vlm import VLM
-    from carve_nb.core.saliency import pick_layers
-    layers = getattr(method, 'layers', None)
-    if isinstance(layers, list):
-        config = AutoConfig.from_pretrained(find_source(model), revision=given.get('revision'))
-        pick_layers(layers, config.get_text_config().num_hidden_layers)
-    return VLM.from_pretrained(model, **given)
 
 class _Asked(NamedTuple):
     "What a command asks about"
@@ -320,7 +329,7 @@ def demo(
     from carve_nb.runs.demo import RESULT, load_stored, repeat_demo, result_table, show_cases
     if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
     stored = load_stored()
-    vlms = {name: _open_model(name, {}) for name in stored}
+    vlms = {name: ModelOptions(name, {}).load() for name in stored}
     for case, r in show_cases(vlms[SMALL], stored, out).items():
         print(f'{case}:', *map(tame_terminal, r.summary()), '', sep='\n')
     for name, run in stored.items():
@@ -357,25 +366,28 @@ def ask(
         str|None, Opt('--json', metavar='F', help='also save all numbers, in this file')] = None,
     force: Force = False,
     quiet: Annotated[bool, Opt('--quiet', help='print only the answer')] = False,
-    *, model: str, given: dict[str, object],
+    *, model: ModelOptions,
 ):
-    "Answer a question about an image with a crop. Without image and question: about scene 145, which we chose."
+    """Answer a question about an image with a crop. Without image and question: about scene 145, which we
+    chose."""
     opened, question = _open_question(images, question)
     name = choose(read_method(method)[0].lower(), _METHOD_NAMES, 'method', '`carve methods` lists all')
     fits = box and box[0] < box[2] and box[1] < box[3] and len(opened) == 1
     if not (fits if name == 'oracle' else box is None):
-        raise CarveError('--method oracle takes one image and its true region, --box X0 Y0 X1 Y1 with X0 < X1 and Y0 < Y1; '
-                         'other methods take no --box.')
+        raise CarveError(
+            '--method oracle takes one image and its true region, --box X0 Y0 X1 Y1 with X0 < X1 and Y0 < '
+            'Y1; other methods take no --box.')
     check_files(to_json, force=force, images=images or ())
     if out: check_folder(out, 'result.png', 'crop.png', 'result.json', force=force, images=images or ())
     chosen = _make_method(method, fields, max_new_tokens)
-    vlm = _open_model(model, given, chosen)
+    vlm = model.load(chosen)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter('always')
         r = chosen(vlm, opened, question, box=box)
     r.notes = [*dict.fromkeys([*r.notes, *(str(w.message) for w in heard)])]
     if images and r.images and r.method != 'none': r.notes.insert(0, f'about {images[r.which]}')
-    if images and model in PACKAGED and not quiet: print_line('note', f'{model} is {ABOUT_PACKAGED}.')
+    if images and model.name in PACKAGED and not quiet:
+        print_line('note', f'{model.name} is {ABOUT_PACKAGED}.')
     shown = sys.stdout.isatty() and not quiet
     if shown: print(*map(tame_terminal, r.summary()), sep='\n')
     elif not quiet:
@@ -384,8 +396,7 @@ def ask(
         print(*map(tame_terminal, answers[:len(answers) - len(notes)]), sep='\n', file=sys.stderr)
         for note in notes: print_line('note', note)
     if not shown: print(tame_terminal(r, '\n\t'))
-    facts = dict(model=model, version=__version__)
-    files = r.files(**facts) if out or to_json else {}
+    files = r.files(model=model.name, version=__version__) if out or to_json else {}
     written = {Path(out)/name: data for name, data in files.items()} if out else {}
     if to_json: written[Path(to_json)] = files['result.json']
     for path, data in written.items(): save_file(path, data)
@@ -403,15 +414,16 @@ def save_the_map(
         metavar='NAME', help=f'one of {", ".join(_MAP_METHODS)}', autocompletion=complete_method)] = 'lookup',
     fields: Fields = None,
     force: Force = False,
-    *, model: str, given: dict[str, object],
+    *, model: ModelOptions,
 ):
-    "Save the attention map of a question, before masking. Without image and question: of scene 145, which we chose."
+    """Save the attention map of a question, before masking. Without image and question: of scene 145, which
+    we chose."""
     choose(read_method(method)[0].lower(), _MAP_METHODS, 'method')
     check_map(out)
     opened, question = _open_question(images, question)
     check_files(out, force=force, images=images or ())
     chosen = _make_method(method, fields)
-    vlm = _open_model(model, given, chosen)
+    vlm = model.load(chosen)
     from carve_nb.attention.session import Session
     from carve_nb.method.results import unseen_note
     chosen.check_model(vlm)
@@ -435,10 +447,12 @@ def write_page(path: str|Path, cell: str, *words: str):
     cells = [*map(v4.new_markdown_cell, words), v4.new_code_cell(cell)]
     write(v4.new_notebook(cells=cells, metadata=dict(kernelspec=kernel)), path)
 
-# bytes that the page may send at once; the server's own limit is 10 MB, and what is larger would be lost without a word
+# bytes that the page may send at once; the server's own limit is 10 MB, and more would be lost without a word
 _LARGEST = 200_000_000
 # voila asks for a light or a dark theme by its address; a page should follow its reader's system
-_DARK = '<link rel="stylesheet" media="(prefers-color-scheme: dark)" href="/voila/templates/lab/static/theme-dark.css">'
+_DARK = (
+    '<link rel="stylesheet" media="(prefers-color-scheme: dark)" '
+    'href="/voila/templates/lab/static/theme-dark.css">')
 
 def _serve_page(path: Path, port: int, browser: bool):
     "Serve a notebook as a page until the program ends"
@@ -477,19 +491,20 @@ def explore(
     port: Annotated[
         int, Opt(metavar='N', min=1, max=65535, help='of this machine, or the next free one')] = 8866,
     no_browser: Annotated[bool, Opt('--no-browser', help='only print the address')] = False,
-    *, model: str, given: dict[str, object],
+    *, model: ModelOptions,
 ):
     """Open the explorer in a browser, on this machine only.
 
     The kernel of a closed page ends after 15 minutes, or CARVE_IDLE_SECONDS."""
     if not find_spec('voila'):
         raise CarveError('the explorer as a page needs voila: pip install voila ipykernel')
-    if model not in PACKAGED and Path(model).exists(): model = os.path.abspath(model)
+    name = model.name
+    if name not in PACKAGED and Path(name).exists(): name = os.path.abspath(name)
     if image:
         read_images([image])     # what is none is refused here, and not on the page
         image = os.path.abspath(image)
     with tempfile.TemporaryDirectory(prefix='carve-explore-') as folder:
-        call = f'explore({model!r}, {image!r}, {question!r}, **{given!r})'
+        call = f'explore({name!r}, {image!r}, {question!r}, **{model.given!r})'
         path = Path(folder)/'explore.ipynb'
         write_page(path, f'from carve_nb.explorer.app import explore\n{call}', _DARK)
         _serve_page(path, port, not no_browser)
@@ -518,7 +533,8 @@ def _end_with_report(folder: str|Path, report: 'Report'):
     if not any(line['status'] == 'ok' for line in lines): missing, said = lines, 'nothing was answered'
     if missing:
         why = missing[0]['why'].rstrip('.')
-        raise IncompleteError(f'{said}; the first line says: {why}. Fix it, and go on (carve eval: with --retry).')
+        raise IncompleteError(
+            f'{said}; the first line says: {why}. Fix it, and go on (carve eval: with --retry).')
 
 def _make_example(folder: str|None):
     "Write the example, say how to run it, and end"
@@ -553,7 +569,8 @@ def _read_columns(fields: Iterable[str]) -> dict[str, str|None]:
 def measure_methods(
     data: Annotated[str, Arg(
         metavar='DATA',
-        help='scenes, a known set such as textvqa, your folder, or a .jsonl, .json, .csv, .tsv or .parquet file')],
+        help='scenes, a known set such as textvqa, your folder, or a .jsonl, .json, .csv, .tsv or '
+             '.parquet file')],
     methods: Annotated[str, Opt(
         metavar='A,B',
         help='methods of `carve methods`, also with fields (carve:p=.1), or all')] = 'none,random,lookup',
@@ -599,9 +616,10 @@ def measure_methods(
     part: Annotated[str, _more(
         metavar='K/N',
         help='measure part K of N; other processes take the others, in the same folder')] = '1/1',
-    *, model: str, given: dict[str, object],
+    *, model: ModelOptions,
 ):
-    "Measure methods on a data set, a line on disk for each sample and method. The same command resumes a stopped run."
+    """Measure methods on a data set, a line on disk for each sample and method. The same command resumes a
+    stopped run."""
     own_part = _parse_part(part)
     if (gpus_per_worker or ray_address) and not workers:
         raise CarveError('--gpus-per-worker and --ray-address go with --workers.')
@@ -617,7 +635,7 @@ def measure_methods(
     from carve_nb.runs.report import write_report
     from carve_nb.runs.runner import local_engine, run_eval
     from carve_nb.runs.store import run_folder
-    folder = Path(out or run_folder('eval_out', samples.name, model))
+    folder = Path(out or run_folder('eval_out', samples.name, model.name))
     check_folder(folder)
     if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
     engine: Callable = local_engine
@@ -625,9 +643,9 @@ def measure_methods(
         from carve_nb.runs.distributed import RayEngine
         engine = RayEngine(workers, gpus_per_worker, ray_address)
     run_eval(
-        samples, model, specs, out=folder, seed=seed, max_new_tokens=max_new_tokens, answer_by=answer_by,
-        answer_key=answer_key,
-        maps=maps, retry=retry, part=own_part, progress=not quiet, loading=given, engine=engine)
+        samples, model.name, specs, out=folder, seed=seed, max_new_tokens=max_new_tokens, answer_by=answer_by,
+        answer_key=answer_key, maps=maps, retry=retry, part=own_part, progress=not quiet, loading=model.given,
+        engine=engine)
     _end_with_report(folder, write_report(folder, samples))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #38c7ec20
@@ -639,7 +657,8 @@ def report_runs(
         Opt(metavar='DIR', help='of several runs: folder of their page (default: report_out)')] = None,
     force: Force = False,
 ):
-    "Make the tables and the figure of a run again, also while it goes on; of several runs, one table side by side."
+    """Make the tables and the figure of a run again, also while it goes on; of several runs, one table side
+    by side."""
     from carve_nb.runs.report import leaderboard_page, load_run, to_markdown, write_report
     if len(folders) == 1:
         if out: raise CarveError('--out goes with several runs; the page of one lies in its own folder.')
@@ -654,15 +673,14 @@ def report_runs(
 
 # %% ../../nbs/library/cli/03_commands.ipynb #0194ddbd
 def _measure_profile(
-    model: str, given: dict, out: str|None = None, n: int = 40, images: Path|None = None, force: bool = False,
-    quiet: bool = False,
+    model: ModelOptions, out: str|None, n: int, images: Path|None, force: bool, quiet: bool,
 ):
     "Choose query token and layers by agreement, and keep them"
     if images: folder_images(images)     # there must be some
     from tqdm import tqdm
     from carve_nb.method.profiles import profile_path
     from carve_nb.studies.profile import keep_profile, make_profile, profile_questions
-    vlm = _open_model(model, given)
+    vlm = model.load()
     path = profile_path(vlm)
     if path.exists() and not force:
         raise CarveError(
@@ -670,9 +688,8 @@ def _measure_profile(
     check_folder(path.parent)     # before the work
     if out: check_folder(out)
     if images and not quiet:
-        print_line(
-            'note',
-            f'asked: {" ".join(dict.fromkeys(s.question for s in profile_questions(vlm, n, images)))}')
+        questions = dict.fromkeys(r.question for r in profile_questions(vlm, n, images))
+        print_line('note', f'asked: {" ".join(questions)}')
     profile = make_profile(vlm, n, images, lambda items: tqdm(items, leave=False, disable=quiet))
     print(profile)
     if out:
@@ -695,33 +712,36 @@ def checkup(
         metavar='N', min=2, max=1000, help='questions of each kind (default: 104; profile: 40)')] = None,
     images: Annotated[Path|None, Opt(
         metavar='DIR', exists=True, file_okay=False,
-        help='photographs for the profile (default: scenes); also where the images of a --data table lie')] = None,
+        help='photographs for the profile (default: scenes); also where the images of a --data table lie'
+    )] = None,
     out: Annotated[str|None, Opt(
-        metavar='DIR', help='folder of the run, its page and its row (default: checkup_out/MODEL; of a profile: none)')] = None,
+        metavar='DIR',
+        help='folder of the run, its page and its row (default: checkup_out/MODEL; of a profile: none)'
+    )] = None,
     retry: Retry = False, quiet: Quiet = False,
     only: Annotated[Literal['profile']|None, Opt(
         metavar='STAGE', help='profile: only choose query token and layers, for lookup')] = None,
     force: Annotated[
         bool, Opt('--force', help='with --only profile: replace the profile of these weights')] = False,
-    *, model: str, given: dict[str, object],
+    *, model: ModelOptions,
 ):
     "Examine a model with images of this package, and print the line of code to use."
     if only:
-        if data or retry: raise CarveError('--data and --retry go with the whole checkup, not with --only profile.')
-        _measure_profile(model, given, out, n or 40, images, force, quiet)
+        if data or retry:
+            raise CarveError('--data and --retry go with the whole checkup, not with --only profile.')
+        _measure_profile(model, out, n or 40, images, force, quiet)
         return
     if force: raise CarveError('--force goes with --only profile.')
     from carve_nb.data.eye_test import EACH
     from carve_nb.runs.store import run_folder
     from carve_nb.studies.checkup import run_checkup
     if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
-    folder = Path(out or run_folder('checkup_out', model))
+    folder = Path(out or run_folder('checkup_out', model.name))
     check_folder(folder)
-    vlm = _open_model(model, given)
-    print(run_checkup(vlm, folder, data, n or EACH, images=images, retry=retry, progress=not quiet))
+    print(run_checkup(model.load(), folder, data, n or EACH, images=images, retry=retry, progress=not quiet))
     print(
-        f'written to {folder}: checkup.html, row.json (nothing has left this machine; the file is yours '
-        f'to send)')
+        f'written to {folder}: checkup.html, row.json (nothing has left this machine; the file is yours to '
+        'send)')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c853ca48
 _FAMILY_COLUMNS = 'family', 'sharing', 'several images', 'rows against eager'    # what fits a terminal

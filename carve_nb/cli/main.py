@@ -40,7 +40,8 @@ def top(ctx: typer.Context,
     version: Annotated[
         bool, typer.Option('--version', help='print the version', callback=_print_version)] = False,
     debug: Annotated[bool, typer.Option('--debug', help='show the traceback of an error')] = False):
-    "See where a vision-language model looks, show it that place again, enlarged, and measure whether that helps."
+    """See where a vision-language model looks, show it that place again, enlarged, and measure whether that
+    helps."""
     ctx.obj |= dict(debug=debug, command=ctx.invoked_subcommand)
 
 UsageError = typer.BadParameter.__base__   # of the library that typer brings along
@@ -56,7 +57,8 @@ def run_words(argv: list[str], given: dict[str, object]):
     except UsageError as e:
         said, where = e.format_message().rstrip('.'), e.ctx.command_path if e.ctx else 'carve'
         if 'unexpected extra' in said: said += '; a question stands in quotation marks'
-        if option := getattr(e, 'option_name', None):
+        option = getattr(e, 'option_name', None)
+        if option:
             said += f'; a field of a method is given as --set {option.lstrip("-").replace("-", "_")}=VALUE'
         raise CarveError(f'{said} (see {where} --help)') from None
 
@@ -71,7 +73,7 @@ def print_error(e: Exception, debug: bool = False) -> int:
     return 1
 
 def _nobody_reads() -> bool:
-    "Return whether the standard output is closed at the other end, as after `| head`"
+    "Tell whether the standard output is closed at the other end, as after `| head`"
     with suppress(OSError, AttributeError):         # not a file, or no such system
         pipe = select.poll()
         pipe.register(sys.stdout.fileno(), 0)
@@ -85,7 +87,8 @@ def _for_shell() -> Iterator[None]:
     error, without prefix"""
     Reader.in_shell = True
     log = logging.getLogger('carve_nb')
-    log.addHandler(handler := logging.StreamHandler())
+    handler = logging.StreamHandler()
+    log.addHandler(handler)
     log.setLevel(logging.INFO)
     try: yield
     finally:

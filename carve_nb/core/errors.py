@@ -78,8 +78,9 @@ class InsufficientMemoryError(CarveError, MemoryError):
     "Memory ran out"
     exit_status = 1
     def __str__(self) -> str:
-        return ('memory ran out: give a smaller image (in a run: --image-tokens), load the model in '
-                'bfloat16, or use a device with more memory')
+        limit = setting('image_tokens=', '--image-tokens')
+        return (f'memory ran out: give a smaller image (in a run: {limit}), load the model in bfloat16, or use a '
+                'device with more memory')
 
 _OUT_OF_MEMORY = re.compile(
     "out of memory|(can't|cannot) allocate memory|not enough memory|bad_alloc|alloc_failed|"

@@ -8,7 +8,7 @@ __all__ = ['LARGEST', 'STEPS', 'SMALLEST', 'SEEDS', 'THING', 'LONGEST', 'WORDS',
            'eye_records']
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #0332fb45
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 import numpy as np
@@ -79,7 +79,9 @@ def ask_exist_apart(objects: Objects, rng: Rng) -> Question:
     color = o.color if there else choose_one(rng, [other.color for other in objects if other != o])
     return Question('exist', f'Is there a {color} {o.shape}?', 'yes' if there else 'no', o.box)
 
-EYE_KINDS = {kind: partial(ask_digit, kind=kind) for kind in SIGNS} | dict(color=ask_color, exist=ask_exist_apart)
+EYE_KINDS: dict[str, Callable[[Objects, Rng], Question|None]] = {
+    kind: partial(ask_digit, kind=kind) for kind in SIGNS}
+EYE_KINDS |= dict(color=ask_color, exist=ask_exist_apart)
 CHOICES = SIGNS | dict(color=list(COLORS), exist=['yes', 'no'])
 CHANCE = {kind: 1/len(answers) for kind, answers in CHOICES.items()}   # share right of guesses
 

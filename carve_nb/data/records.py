@@ -94,13 +94,15 @@ class Record:
             self.choices = bare
             self.answers = [named.get(answer, answer) for answer in self.answers]
         elif len(self.answers) == 1: self.answers = _TRUTHS.get(self.answer.lower(), self.answers)
-        try: fit = all(0 <= x0 < x1 < math.inf and 0 <= y0 < y1 < math.inf and max(x1, y1) >= 2
-                       for x0, y0, x1, y1 in self.boxes or ())
+        try:
+            fit = all(
+                0 <= x0 < x1 < math.inf and 0 <= y0 < y1 < math.inf and max(x1, y1) >= 2
+                for x0, y0, x1, y1 in self.boxes or ())
         except (TypeError, ValueError): fit = False
         if not fit:
             raise DataError(
-                f'the boxes {quote(self.boxes)} of {self.id} are not a list of x0, y0, x1, y1 in pixels with x0 < x1 and '
-                'y0 < y1; in a table "box" is that, "bbox" is x, y, width, height.')
+                f'the boxes {quote(self.boxes)} of {self.id} are not a list of x0, y0, x1, y1 in pixels with '
+                'x0 < x1 and y0 < y1; in a table "box" is that, "bbox" is x, y, width, height.')
 
     def _repr_html_(self) -> str:
         question, answer, name = map(html.escape, (self.question, self.answer, self.id))
@@ -117,20 +119,22 @@ class Record:
             raise DataError(f'the image of {self.id} cannot be opened: {str(e)[:300]}') from e
         corners = np.array(self.boxes or [(0, 0, 1, 1)])
         if (corners[:, :2] >= image.size).any() or (corners[:, 2:] - image.size > 1).any():
+            width, height = image.size
             turned = exif_turn(stored) in range(5, 9)
-            upright = f', which is stored as {image.height} x {image.width} and turned upright' if turned else ''
+            upright = f', which is stored as {height} x {width} and turned upright' if turned else ''
             raise DataError(
-                f'the boxes {quote(self.boxes)} of {self.id} do not lie in its image of {image.width} x {image.height} '
+                f'the boxes {quote(self.boxes)} of {self.id} do not lie in its image of {width} x {height} '
                 f'pixels{upright}; "box" is x0, y0, x1, y1, "bbox" is x, y, width, height.')
         if self.boxes and exif_turn(stored) in range(2, 9):
-            warnings.warn('Boxes are read as pixels of the upright image; EXIF data turn some images.', stacklevel=2)
+            warnings.warn(
+                'Boxes are read as pixels of the upright image; EXIF data turn some images.', stacklevel=2)
         return image
 
     def opened(self) -> 'Record':
-        """Return a copy with the image in memory and boxes cut at its border, which rounding can exceed by
-        a pixel"""
+        "Load the image into a copy, with boxes cut at its border, which rounding can exceed by a pixel"
         image = self.open()
-        boxes = [(x0, y0, min(x1, image.width), min(y1, image.height)) for x0, y0, x1, y1 in self.boxes or ()]
+        width, height = image.size
+        boxes = [(x0, y0, min(x1, width), min(y1, height)) for x0, y0, x1, y1 in self.boxes or ()]
         return replace(self, image=image, boxes=boxes or self.boxes)
 
 @dataclass(frozen=True)
@@ -154,7 +158,8 @@ def read_image_cell(cell: object, find: Callable[[str], object]) -> object:
     if cell is None or isinstance(cell, float): cell = ''     # a gap
     if not isinstance(cell, (str, int)): return cell
     name = str(cell).strip()
-    if found := _EMBEDDED.match(name):
+    found = _EMBEDDED.match(name)
+    if found:
         code = re.sub(r'\s', '', name[found.end():])
         with suppress(ValueError): return base64.b64decode(code, validate=True)
     name = name.removeprefix('file://')
@@ -164,7 +169,8 @@ def read_image_cell(cell: object, find: Callable[[str], object]) -> object:
 Names = dict[str, str|None]    # field of a record -> its column, None: not read
 FOLDER_FORMAT = (
     'FOLDER/scene.png',
-    'FOLDER/questions.jsonl, a line for each question; "box", the true region in pixels, and "choices" may be absent:',
+    'FOLDER/questions.jsonl, a line for each question; "box", the true region in pixels, and "choices" may '
+    'be absent:',
     '{"image": "scene.png", "question": "What digit is on the blue cross?", "answer": "6", '
     '"box": [237, 316, 297, 376]}',
     '{"image": "scene.png", "question": "What color is the cross?", "answers": ["blue", "dark blue"]}',
@@ -174,10 +180,11 @@ FOLDER_FORMAT = (
 def _cure(*fields: str, column: str|None = 'COLUMN') -> str:
     "Write how columns are named"
     names = ', '.join(f'{field}={column!r}' for field in fields)
-    return setting(f'names=dict({names})', ' '.join(f'--set names.{field}={column or ""}' for field in fields))
+    options = ' '.join(f'--set names.{field}={column or ""}' for field in fields)
+    return setting(f'names=dict({names})', options)
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000003
-# how a list begins that a program printed: with a quoted text, as no text such as [sic] does, or with a number
+# how a list begins that a program printed: with a quoted text (no text such as [sic] does) or with a number
 _PRINTED = re.compile(r"""[\[(]\s*["']|\[\s*(?:[\d{]|-\d|nan\b|np\.)|array\(""")
 
 def _parse_list(text: str, column: str) -> list:
@@ -193,8 +200,9 @@ def _parse_list(text: str, column: str) -> list:
 def _read_single(value: object, column: str) -> object:
     "Read one text or number; a list or an object is refused"
     if not isinstance(value, (dict, list, tuple)): return value
-    raise DataError(f'{column} {quote(value)} is a list or an object in the place of one text; write texts, such as '
-                    '"red", or ["red", "blue"] in answers and choices.')
+    raise DataError(
+        f'{column} {quote(value)} is a list or an object in the place of one text; write texts, such as '
+        '"red", or ["red", "blue"] in answers and choices.')
 
 def _read_question(value: object, column: str) -> str:
     "Read the words of a question, without LLaVA's `<image>` around it"
@@ -206,7 +214,8 @@ def _read_question(value: object, column: str) -> str:
 def _values(value: object, column: str) -> list:
     "Read the values of a list, also a printed one, of texts with bars, or of one; None of a gap"
     if isinstance(value, dict) and 'answer' in value: value = value['answer']     # VQA v2 as columns
-    if isinstance(value, str): value = _parse_list(value, column) if _PRINTED.match(value) else value.split('|')
+    if isinstance(value, str):
+        value = _parse_list(value, column) if _PRINTED.match(value) else value.split('|')
     values = value if isinstance(value, (list, tuple)) else [value]
     values = [o['answer'] if isinstance(o, dict) and 'answer' in o else o for o in values]     # or as rows
     return [_read_single(plain_value(o), column) for o in values]
@@ -219,8 +228,8 @@ def _read_answer(value: object, column: str) -> list:
     "Read one answer, or a list that is none in print"
     if not isinstance(value, str): return _read_list(value, column)
     if not re.match(r"""[\[(]\s*["']""", value): return [value]
-    raise DataError(f'answer {quote(value)} is a list instead of one answer; '
-                    f'{_cure("answers", column=column)} reads it.')
+    cure = _cure('answers', column=column)
+    raise DataError(f'answer {quote(value)} is a list instead of one answer; {cure} reads it.')
 
 def _read_options(value: object, column: str) -> list[str]:
     "Read the options of a cell; none of an empty list, as MMMU has for an open question"
@@ -228,7 +237,8 @@ def _read_options(value: object, column: str) -> list[str]:
     options = [] if value == '[]' else _values(value, column)
     while options and options[-1] is None: options.pop()
     if len(options) == 1 or len(options) > len(LETTERS):
-        raise DataError(f'choices {quote(value)}: write a list of 2 to 26 texts, or texts with | between them.')
+        raise DataError(
+            f'choices {quote(value)}: write a list of 2 to 26 texts, or texts with | between them.')
     return option_texts(options)
 
 # %% ../../nbs/library/data/07_records.ipynb #a8cf564b
@@ -253,6 +263,7 @@ class Column:
     parts: tuple[str, ...] = ()    # several columns that hold it together; the first that are all there
     same: str = ''    # what it says, of fields that say the same: if one is named, the others are not read
 
+_CORNERS = 'x0 y0 x1 y1', 'x1 y1 x2 y2', 'xmin ymin xmax ymax', 'x_min y_min x_max y_max'
 COLUMNS = {    # field of a record, and the usual name of its column
     'id': Column(),
     'image': Column(),
@@ -263,8 +274,7 @@ COLUMNS = {    # field of a record, and the usual name of its column
     'choices': Column(_read_options, tuple(' '.join(LETTERS[:n]) for n in range(26, 1, -1))),
     'correct_choice_idx': Column(same='truth'),
     'kind': Column(),
-    'box': Column(
-        _read_boxes, ('x0 y0 x1 y1', 'x1 y1 x2 y2', 'xmin ymin xmax ymax', 'x_min y_min x_max y_max'), 'region'),
+    'box': Column(_read_boxes, _CORNERS, 'region'),
     'bbox': Column(partial(_read_boxes, corners=False), same='region')}
 
 def _header(name: str, headers: list[str]) -> str:
@@ -272,7 +282,8 @@ def _header(name: str, headers: list[str]) -> str:
     alike = [header for header in headers if str(header).lower() == name.lower()]
     if name in headers or not alike: return name
     if len(alike) == 1: return alike[0]
-    raise DataError(f'the columns {", ".join(map(quote, alike))} have one name in different cases; rename all but one.')
+    raise DataError(
+        f'the columns {", ".join(map(quote, alike))} have one name in different cases; rename all but one.')
 
 @dataclass(frozen=True)
 class Columns:
@@ -389,7 +400,9 @@ def hub_rows(
     except Exception as e:
         why = one_line(f'{type(e).__name__}: {e}')[:300]
         raise DataError(f'{name} (config {config}, split {split}) cannot be loaded: {why}') from e
-    return [row | {column: partial(_open_cell, data, i, column) for column in embedded} for i, row in enumerate(rows)]
+    for i, row in enumerate(rows):
+        row |= {column: partial(_open_cell, data, i, column) for column in embedded}
+    return rows
 
 def _encoding(path: Path) -> str:
     "Find the encoding of a file: UTF-16 where it begins with the mark of that, else UTF-8"
@@ -405,20 +418,24 @@ def _read_csv(path: Path, n: int|None) -> list[dict]:
         if told: header = f.readline()
     usual = '\t' if path.suffix.lower() == '.tsv' else max(',;\t', key=re.sub('"[^"]*"', '', header).count)
     sep = told[1] if told else usual
-    if header.count(sep) > 999: raise DataError(f'it has {header.count(sep) + 1} columns; give those that are read')
-    try:
-        table = pd.read_csv(    # of the header too: pandas renames equal names, and takes cells too many for an index
-            path, sep=sep, header=None, skiprows=int(bool(told)), nrows=n and n + 1, dtype=str, keep_default_na=False,
-            encoding=encoding, engine='python')
+    if header.count(sep) > 999:
+        raise DataError(f'it has {header.count(sep) + 1} columns; give those that are read')
+    try:    # the header is a row: pandas would rename equal names, and take cells too many for an index
+        table = pd.read_csv(
+            path, sep=sep, header=None, skiprows=int(bool(told)), nrows=n and n + 1, dtype=str,
+            keep_default_na=False, encoding=encoding, engine='python')
     except pd.errors.ParserError as e:
-        raise DataError(f'{e}; put a cell that has {sep!r} or a line end inside into quotation marks: "…"') from e
+        raise DataError(
+            f'{e}; put a cell that has {sep!r} or a line end inside into quotation marks: "…"') from e
     table = table[1:].set_axis(table.iloc[0], axis=1).fillna('')
-    if not table.columns.is_unique: raise DataError(f'two columns have one name in {", ".join(table)}; rename one')
+    if not table.columns.is_unique:
+        raise DataError(f'two columns have one name in {", ".join(table)}; rename one')
     for name, cells in table.items():
         floats = cells[cells.str.endswith('.0')]
         if len(floats) and cells.str.fullmatch(r'(-?(0|[1-9]\d*)(\.0|\.\d*[1-9])?)?').all():
-            warnings.warn(f'The column {quote(name)} holds numbers such as {quote(floats.iloc[0])[1:-1]}, read without '
-                          'the .0; to keep it, write JSON.', stacklevel=4)
+            warnings.warn(
+                f'The column {quote(name)} holds numbers such as {floats.iloc[0]}, read without the .0; to '
+                'keep it, write JSON.', stacklevel=4)
             table[name] = cells.str.removesuffix('.0')
     return table.to_dict('records')
 
@@ -430,8 +447,9 @@ def _unique_keys(pairs: list) -> dict:
 
 def _read_json(path: Path, n: int|None) -> object:
     "Read the value in a file, or a list of the first lines"
+    whole = path.suffix.lower() == '.json'
     with open(path, encoding=_encoding(path), newline='\n') as f:
-        text = f.read() if path.suffix.lower() == '.json' else f'[{",".join(islice(filter(str.strip, f), n))}]'
+        text = f.read() if whole else f'[{",".join(islice(filter(str.strip, f), n))}]'
     return json.loads(text, object_pairs_hook=_unique_keys)
 
 def read_rows(path: str|Path, n: int|None = None) -> list[dict]:
@@ -441,15 +459,16 @@ def read_rows(path: str|Path, n: int|None = None) -> list[dict]:
     if ending == '.parquet': return hub_rows(path, 'train', n=n)
     try:
         rows = (_read_csv if ending in ('.csv', '.tsv') else _read_json)(path, n)
-        json.dumps(rows, ensure_ascii=False).encode()        # half a character, which no file can keep, is an error
+        json.dumps(rows, ensure_ascii=False).encode()    # half a character, which no file keeps, is an error
     except UnicodeDecodeError as e:
         raise DataError(f'{path.name} cannot be read: it is not UTF-8; save it as UTF-8.') from e
     except Exception as e:                               # each parser has its own errors
         raise DataError(f'{path.name} cannot be read: {str(e)[:300] or type(e).__name__}.') from e
     if rows == []: raise DataError(f'{path.name} has no rows; write one for each question.')
     if isinstance(rows, list) and all(isinstance(r, dict) for r in rows): return rows[:n]
-    raise DataError(f'{path.name} must hold rows such as {{"image": ..., "question": ..., "answer": ...}}: a list of '
-                    'them in .json, one on a line in .jsonl.')
+    raise DataError(
+        f'{path.name} must hold rows such as {{"image": ..., "question": ..., "answer": ...}}: a list of '
+        'them in .json, one on a line in .jsonl.')
 
 # %% ../../nbs/library/data/07_records.ipynb #a873b186
 _IMAGE_ENDINGS = '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.avif', '.bmp', '.gif', '.tif', '.tiff'
@@ -458,11 +477,14 @@ _UNREAD_ENDINGS = '.heic', '.heif', '.jxl', '.jp2', '.svg'
 def folder_images(folder: str|Path) -> list[Path]:
     "Find the images in a folder, at any depth"
     files = sorted(Path(folder).rglob('*'))
-    if unread := [p.name for p in files if p.suffix.lower() in _UNREAD_ENDINGS]:
-        warnings.warn(f'{folder}: {len(unread)} files such as {unread[0]} are left out, as their format is not read here; '
-                      'convert them to PNG or JPEG.', stacklevel=3)
-    if files := [p for p in files if p.suffix.lower() in _IMAGE_ENDINGS]: return files
-    raise CarveError(f'{folder} holds no images.')
+    unread = [p.name for p in files if p.suffix.lower() in _UNREAD_ENDINGS]
+    if unread:
+        warnings.warn(
+            f'{folder}: {len(unread)} files such as {unread[0]} are left out, as their format is not read '
+            'here; convert them to PNG or JPEG.', stacklevel=3)
+    images = [p for p in files if p.suffix.lower() in _IMAGE_ENDINGS]
+    if not images: raise CarveError(f'{folder} holds no images.')
+    return images
 
 def _check_inside(path: Path, folder: Path) -> Path:
     "Raise an error for a link to a file outside the folder of a set"
@@ -501,7 +523,8 @@ def check_ids(records: list[Record], name: str) -> list[Record]:
     if not records: raise DataError(f'{name} has no questions.')
     (most, count), = Counter(r.id for r in records).most_common(1)
     if count > 1:
-        raise DataError(f'{name}: the id {quote(most)} is in several rows; {_cure("id", column=None)} numbers them.')
+        cure = _cure('id', column=None)
+        raise DataError(f'{name}: the id {quote(most)} is in several rows; {cure} numbers them.')
     return records
 
 _SEEMS = (    # what a column holds, fields that read it, names under which others write it
@@ -524,15 +547,17 @@ def _check_columns(headers: list[str], columns: Columns, named: Names, name: str
         like = [header for header in headers if re.fullmatch(usual, str(header), re.I) and header not in read]
         if like and read.isdisjoint(map(columns.names.get, fields)) and named.keys().isdisjoint(fields):
             cures = ' or '.join(_cure(key, column=like[0]) for key in fields)
-            raise DataError(f'{name}: the column {quote(like[0])} seems to hold {what}, of which none are read; {listed}; '
-                            f'{cures} reads it; {_cure(fields[0], column=None)} leaves it out.')
+            raise DataError(
+                f'{name}: the column {quote(like[0])} seems to hold {what}, of which none are read; '
+                f'{listed}; {cures} reads it; {_cure(fields[0], column=None)} leaves it out.')
     return listed
 
 def _tell(
     name: str, records: list[Record], lacking: list[str], what: str, cure: str, must: bool = True,
 ) -> None:
     "Warn of rows that lack something; raise an error if all do that must have it"
-    said = f'{name}: {len(lacking)} of {len(records)} rows {what}: {", ".join(map(quote, lacking[:3]))}; {cure}.'
+    some = ', '.join(map(quote, lacking[:3]))
+    said = f'{name}: {len(lacking)} of {len(records)} rows {what}: {some}; {cure}.'
     if must and len(lacking) == len(records): raise DataError(said)
     if lacking: warnings.warn(said, stacklevel=5)
 
@@ -591,9 +616,8 @@ def read_table(
     if len(files) != 1:
         found = f'{len(files)} tables ({", ".join(p.name for p in files[:4])})' if files else 'no table'
         raise DataError(
-            f'{path} holds {found}; name one .jsonl, .json, .csv, '
-            '.tsv or .parquet file with image, question and answer, or a folder with images and one such file; '
-            'save a workbook as CSV.')
+            f'{path} holds {found}; name one .jsonl, .json, .csv, .tsv or .parquet file with image, question '
+            'and answer, or a folder with images and one such file; save a workbook as CSV.')
     file, = files
     first = max(n, 1) if n is not None and seed is None else None
     rows = read_rows(_check_inside(file, file.parent), first)

@@ -49,9 +49,11 @@ class Scene:
     def listed(self) -> str: return ', '.join(f'{o.name} {o.digit}' for o in self.objects)
     def __repr__(self) -> str: return f'Scene({self.name}: {self.listed()})'
     def _repr_html_(self) -> str:
-        about = f'Texture {self.texture:.2f}, color {self.color:.2f}. Objects from top to bottom, with their digits:'
+        about = (
+            f'Scene {self.name}. Texture {self.texture:.2f}, color {self.color:.2f}. Objects from top to '
+            f'bottom, with their digits: {self.listed()}.')
         words = f'Scene {self.name}: {len(self.objects)} colored shapes with digits on a ground'
-        return panels_html({'': self.image}, f'Scene {self.name}. {about} {self.listed()}.', {'': words}, 280)
+        return panels_html({'': self.image}, about, {'': words}, 280)
 
 # %% ../../nbs/library/data/02_scenes.ipynb #c1ca371d
 def _apart(a: Box, b: Box, margin: int) -> bool:
@@ -145,8 +147,12 @@ def to_sample(scene: Scene, kind: str) -> Record|None:
     "Make the record of a kind of question about a scene; None if the scene has no such question"
     q = scene.question(kind)
     return None if not q else Record(
-        f'{scene.name}-{kind}', scene.image, q.question, [q.answer], boxes=[q.box] if q.box else None, kind=kind,
-        rule='f1-pairs' if kind == 'describe' else 'exact', objects=scene.objects, image_key=scene.name)
+        f'{scene.name}-{kind}', scene.image, q.question, [q.answer],
+        boxes=[q.box] if q.box else None,
+        kind=kind,
+        rule='f1-pairs' if kind == 'describe' else 'exact',
+        objects=scene.objects,
+        image_key=scene.name)
 
 @dataclass(frozen=True)
 class SceneImage:
@@ -176,7 +182,8 @@ def scene_records(
         image = SceneImage(seed, split, f'{split}-{seed}')
         scene = Scene(image, scene_objects(seed, split), split, seed, 0, 0)
         for kind in kinds:
-            if left[kind] and (record := to_sample(scene, kind)):
+            record = to_sample(scene, kind) if left[kind] else None
+            if record:
                 records.append(record)
                 left[kind] -= 1
         seed += 1
@@ -202,6 +209,10 @@ def twin_records(n: int, split: str = 'heldout', start: int = 0) -> list[Record]
         target, *_ = painted[0]
         name = f'{split}-{seed}-twins'
         records.append(Record(
-            f'{name}-digit', SceneImage(seed, split, name, 7, twins), f'What digit is on the {target.name}?',
-            [str(target.digit)], boxes=[target.box], kind='digit', objects=_reading_order(painted), image_key=name))
+            f'{name}-digit', SceneImage(seed, split, name, 7, twins),
+            f'What digit is on the {target.name}?', [str(target.digit)],
+            boxes=[target.box],
+            kind='digit',
+            objects=_reading_order(painted),
+            image_key=name))
     return records

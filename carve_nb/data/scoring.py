@@ -47,7 +47,9 @@ _BARE = _unwrap, _drop_announcement    # steps to a short answer alone
 # %% ../../nbs/library/data/13_scoring.ipynb #e7d50006
 _YES = set('yes yeah yep true correct affirmative oui ja sí si sim да 是 是的 有 はい 네'.split())
 _NO = set('no nope false incorrect negative non nein não нет 不 不是 没有 否 いいえ 아니요'.split())
-_UNSURE = r"\b(?:not (?:sure|clear|certain|possible)|unsure|unclear|maybe|perhaps|can(?:not|'?t| not)|know)\b|unable"
+_UNSURE = (
+    r"\b(?:not (?:sure|clear|certain|possible)|unsure|unclear|maybe|perhaps|can(?:not|'?t| not)|know)\b"
+    '|unable')
 _DENIES = r"\b(?:no|not|none|never|neither|nor|without)\b|n't\b"
 
 def _asks_yes_no(record: Record) -> bool:
@@ -74,14 +76,15 @@ def _yes_no_score(answer: str, record: Record) -> float:
 # %% ../../nbs/library/data/13_scoring.ipynb #e7d50002
 ARTICLES = 'a', 'an', 'the'
 _TENS = 'twenty thirty forty fifty sixty seventy eighty ninety'.split()
-_WORDS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
-eighteen nineteen""".split()
+_WORDS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+sixteen seventeen eighteen nineteen""".split()
 for tens in _TENS: _WORDS += [tens, *(f'{tens} {ones}' for ones in _WORDS[1:10])]
 _NUMBER = (    # no *one of them*, *red one*, *twenty first*
     rf'(?i:(?:\b(?:{"|".join(_WORDS[:1:-1])}|zero)|(?:\A|(?<=\A[^\w\s]))one)\b(?! of\b| \w+(?:st|nd|rd|th)\b))')
 _ORDINALS = 'first second third fourth fifth sixth seventh eighth ninth tenth'.split()
 _MONTHS = 'january|february|march|april|may|june|july|august|september|october|november|december'
-_MARKS = ''.join(c for c in map(chr, range(0x300, 0x3100)) if unicodedata.category(c)[0] == 'M')    # such as vowels
+_MARKS = ''.join(    # such as vowels
+    sign for sign in map(chr, range(0x300, 0x3100)) if unicodedata.category(sign)[0] == 'M')
 
 # %% ../../nbs/library/data/13_scoring.ipynb #e7d50003
 # before capitals go: a single capital may be a name, as in Vitamin A
@@ -91,10 +94,11 @@ _plain_marks = _step(
     ('[\u2018\u2019\u02bc]', "'"),
     ('[\u201c\u201d]', '"'))
 _unquote = _step((r'(?<!\w)"([^"]*)"|(?<!\w)\'([^\']*)\'(?!\w)', lambda m: m[1] or m[2] or ''))
-_drop_first_article = _step((r'\A[(\[]?(?i:a|an|the) (?=\S)', ''))
+_LETTER_A = r'(?!(?i:as|and|because|is|or|since)\b)'    # A is no article in *A is right*
+_drop_first_article = _step((rf'\A[(\[]?(?i:a|an|the) {_LETTER_A}(?=\S)', ''))
 _split_hyphens = _step((r'(?<=[^\W\d_])-', ' '))
 _read_number_words = _step((_NUMBER, lambda m: str(_WORDS.index(m[0].lower()))))
-_drop_articles = _step((r'(?<!\w)(?:(?i:an|the) |(?:a|(?<=[.!?] )A) (?=[a-z]{2}))(?=\S)', ''))
+_drop_articles = _step((rf'(?<!\w)(?:(?i:an|the) |(?:a|(?<=[.!?] )A) {_LETTER_A}(?=[a-z]{{2}}))(?=\S)', ''))
 # in small letters
 _short_units = _step(
     (r'\b(centi|milli|kilo)(?:met(?:er|re)|gram)s?\b', lambda m: m[1][0] + ('g' if 'gram' in m[0] else 'm')),
@@ -185,23 +189,46 @@ def _same_text(answer: str, choices: list[str]) -> str|None:
     return None
 
 _DENIED_BEFORE = r"""\b(?:(?:not|nor|neither|never|without
-    |(?:is|are|was|were|do|does|did|has|have|had|ca|wo|could|would|should|must|need|might|ai)nt)(?:\ \S+)?|no)$"""
+    |(?:is|are|was|were|do|does|did|has|have|had|ca|wo|could|would|should|must|need|might|ai)nt)
+    (?:\ \S+)?|no)$"""
+_DENIED = (    # the letter is {0}: not A, neither A nor, nicht A, 不是A; A is wrong, A isn't, Aではない
+    r"(?:(?i:\b(?:not|neither|nor|nicht|pas)\s+(?:(?:the|an|option|choice|answer|letter)\s+)*)|(?:不|并非)\w?\s*)"
+    r"\(?{0}(?!\w)"
+    r"|{0}[).:]?\s*(?:では|じゃ|不|是?错|이? ?아니|isn't|(?i:is|ist|est) (?:not|wrong|incorrect|out|nicht|falsch|pas)\b)")
+_drop_possessives = _step((r"(?<=\w)['’]s\b", ''))
+
+def _written_forms(text: str) -> list[str]:
+    "Write a text in its form of `exact`, with *dog's* and with *dog*"
+    return [f' {_written(form)} ' for form in (text, _drop_possessives(text))]
+
+def _text_before(text: str, forms: list[str]) -> str|None:
+    "Find the words before a text in the first written form that it is part of; None where it is part of none"
+    found = [form.partition(text)[0] for form in forms if text in form]
+    return found[0] if found else None
 
 def _pick_text(answer: str, choices: list[str]) -> str|None:
     """Find the option that an answer names by its text: the same, or the only one that is part of it and
     not denied"""
-    if same := _same_text(answer, choices): return same
-    said = f' {_written(answer)} '
-    texts = {c: f' {_written(c)} ' for c in choices}
-    for part in said, re.split(' (?:so|thus|hence|therefore)(?= )', said)[-1]:    # all of it, or its conclusion
-        named = [c for c, text in texts.items() if text in part]
-        longest = [c for c in named if not any(texts[c] in texts[o] and texts[c] != texts[o] for o in named)]
-        meant = [c for c in longest if not re.search(_DENIED_BEFORE, part.partition(texts[c])[0], re.X)]
+    same = _same_text(answer, choices)
+    if same: return same
+    forms = {c: _written_forms(c) for c in choices}
+    texts = {c: forms[c][0] for c in choices}
+    denied = {c for c in choices if len(c) == 1 and re.search(_DENIED.format(re.escape(c)), answer)}
+    whole = _written_forms(answer)
+    conclusion = [re.split(' (?:so|thus|hence|therefore)(?= )', form)[-1] for form in whole]
+    for part in whole, conclusion:
+        before = {c: _text_before(text, part) for c, text in texts.items()}
+        named = [c for c, words in before.items() if words is not None]
+        inside = {
+            c for c in named for o in named
+            if texts[c] != texts[o] and any(texts[c] in form for form in forms[o])}
+        longest = [c for c in named if c not in inside]
+        meant = [c for c in longest if c not in denied and not re.search(_DENIED_BEFORE, before[c], re.X)]
         if len(meant) == 1: return meant[0]
     return None
 
 # %% ../../nbs/library/data/13_scoring.ipynb #ee2e02cb
-# A letter that is no part of a word, of C++ or A-frame, and no article; these signs of other scripts may touch it.
+# A letter that is no part of a word, of C++ or A-frame, and no article; signs of other scripts may touch it.
 _FREE = (r"(?<![^\W案是为為选選择擇項项はが은는])(?<!['+])(?<!\w-)(?![AI] (?!because|since|is\b|or\b|and\b|as\b)[a-z])"
          r"([{letters}])(?![^\W选选項项是でだ입이번]|['+#]|-(?:\S|$))")
 # after *answer* or *option*: (b); B; b at the end of a line
@@ -218,10 +245,6 @@ _FORMS = (    # in order of precedence; the first one that is found tells which 
     r'\(([{letters}])\)|(?<![A-Za-z])\(([{lower}])\)',          # elm (B)
     _FREE)                                                      # B elm
 _SURE = 3    # the first ones, which also count where an answer goes through the options
-_DENIED = (    # the letter is {0}: not A, neither A nor, nicht A, 不是A; A is wrong, A isn't, Aではない
-    r"(?:(?i:\b(?:not|neither|nor|nicht|pas)\s+(?:(?:the|an|option|choice|answer|letter)\s+)*)|(?:不|并非)\w?\s*)"
-    r"\(?{0}(?!\w)"
-    r"|{0}[).:]?\s*(?:では|じゃ|不|是?错|이? ?아니|isn't|(?i:is|ist|est) (?:not|wrong|incorrect|out|nicht|falsch|pas)\b)")
 _DOUBTED = r"{0}\)?\s*(?:\?|(?:[,/&|]|or\b|and\b)\s*\(?[{1}](?![\w']))"    # A?, A or B; the letters are {1}
 _LABEL = r'(?:^|(?<=[\s(;]))\(?([{letters}])(?:[).:]+|\s?[-–—])(?=\s|$)'
 _SIGN = 0xE000    # a sign of no script
@@ -255,7 +278,8 @@ def _find_labels(text: str, choices: list[str]) -> list[_Label]:
         option = ''
         for choice in sorted(choices, key=len, reverse=True):
             forms = f'{re.escape(_drop_markup(choice))}|{chr(_SIGN + choices.index(choice))}'
-            if found := re.match(rf'(?i)(?:{forms})(?!\w)', rest):
+            found = re.match(rf'(?i)(?:{forms})(?!\w)', rest)
+            if found:
                 option, rest = choice.lower(), rest[found.end():]
                 break
         labels.append(_Label(letter, option, rest))
@@ -292,7 +316,8 @@ def _read_option(answer: str, choices: list[str]) -> str|None:
     single one"""
     said = _unwrap(answer)
     alone = re.fullmatch(r'[\s"\'(*]*[A-Za-z][\s"\').:,*]*', said)     # as was asked for: no text
-    if (same := _same_text(said, choices)) and not alone: return same
+    same = _same_text(said, choices)
+    if same and not alone: return same
     options = dict(zip(LETTERS, choices))
     labels = _find_labels(_hide_options(said, choices), choices)
     if any(label.option not in ('', options[label.letter].lower()) for label in labels): return None
@@ -308,16 +333,18 @@ _NUMBERS = dict(
     none='0', zero='0', one='1', two='2', three='3', four='4',
     five='5', six='6', seven='7', eight='8', nine='9', ten='10'
 )
-_WHOLE = """ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd
-he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've must've mustn't needn't
-not've o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll somebody's
-someone'd someone'd've someone'll someone's something'd something'd've something'll that's there'd there'd've there're
-there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's what've
-when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've wouldn't
-wouldn't've y'all y'all'd've y'all'll you'd you'd've you'll you're you've""".split()
+_WHOLE = """ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
+haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've
+must've mustn't needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've
+somebody'd've somebody'll somebody's someone'd someone'd've someone'll someone's something'd
+something'd've something'll that's there'd there'd've there're there's they'd they'd've they'll they're
+they've 'twas wasn't we'd've we've weren't what'll what're what's what've when's where'd where's where've
+who'd who'd've who'll who's who've why'll why're why's won't would've wouldn't wouldn't've y'all
+y'all'd've y'all'll you'd you'd've you'll you're you've""".split()
 
 _CONTRACTIONS = {   # each without one of its apostrophes
-    word[:i] + word[i+1:]: word for word in _WHOLE for i, c in enumerate(word) if c == "'"} | {"somebody'd": 'somebodyd'}
+    word[:i] + word[i+1:]: word for word in _WHOLE for i, sign in enumerate(word) if sign == "'"}
+_CONTRACTIONS["somebody'd"] = 'somebodyd'
 
 # %% ../../nbs/library/data/13_scoring.ipynb #8d3be99d
 _SIGNS = ';/[]"{}()=+\\_-><@`,?!'
@@ -342,10 +369,10 @@ _TEXTVQA = str.lower, _split_genitive, *_VQA    # M4C's evaluator
 
 # %% ../../nbs/library/data/13_scoring.ipynb #335ed012
 def _people_of(record: Record) -> list[str]:
-    "Return the answers of several people, or an error"
-    if len(record.answers) >= 4: return record.answers
-    raise CarveError(
-        f"{record.id} has {len(record.answers)} answers; this rule compares at least 4. Use the rule 'exact'.")
+    "Get the answers of several people, or an error"
+    n = len(record.answers)
+    if n >= 4: return record.answers
+    raise CarveError(f"{record.id} has {n} answers; this rule compares at least 4. Use the rule 'exact'.")
 
 def _people_score(answer: str, record: Record, steps: tuple[Step, ...]) -> float:
     "Average over the people of min(1, k/3), where k of the others agree with the answer after the steps"
@@ -432,7 +459,7 @@ def score_answer(answer: object, record: Record, rule: str|None = None) -> float
 def why_unread(answer: object, record: Record) -> str:
     """Say why the record's rule could not read an answer, for a report; '' where it could.
 
-    An answer that scores 0 with an accepted one inside it was not read either: it may be right in more words."""
+    An answer that scores 0 with an accepted one inside was not read either: it may be right in more words."""
     said = behind_thought(str(answer)) or ''
     if not said.strip(): return 'nothing could be read'
     if record.choices:

@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import Module
 from transformers import BatchFeature, LogitsProcessorList, PreTrainedModel, ProcessorMixin
-from ..core.errors import CaptureError, CarveError, InsufficientMemoryError, PromptError, out_of_memory
+from ..core.errors import CaptureError, CarveError, InsufficientMemoryError, PromptError, out_of_memory, setting
 from ..core.image import ImageLike, image_key, open_image, to_raster
 from ..core.io import MARK, SMALL, answer_span, open_thought
 from ..core.text import SHORT_ANSWER
@@ -273,10 +273,11 @@ class Model:
         cell = self.processor.image_processor.patch_size*self.processor.image_processor.merge_size
         pixels = max(image.width*image.height for image in images)
         if pixels <= self.image_tokens*cell**2: return
+        other = setting("`vlm.image_tokens` (None: the processor's own limit)", '--image-tokens')
         warnings.warn(
             f'An image of {pixels/1e6:.0f} megapixels is shown with {self.image_tokens:,} tokens of {cell} x '
-            f'{cell} pixels, fewer than the processor alone would take. Set another number with '
-            '--image-tokens, or `vlm.image_tokens` (None: the processor\'s own limit).', stacklevel=5)
+            f'{cell} pixels, fewer than the processor alone would take. Set another number with {other}.',
+            stacklevel=5)
 
     def image_settings(self, most: int|None = None) -> dict:
         "Limit the image processor to `most` tokens of an image, or to `image_tokens`, by its settings"

@@ -19,7 +19,7 @@ from ..data.datasets import load_benchmark
 from ..data.records import Record
 from ..data.scenes import make_scene, to_sample
 from ..method.results import Result
-from .report import PAGE, format_cell, report, run_name
+from .report import PAGE, format_column, report, run_name
 from .runner import RunConfig, SampleEvaluator, image_units, local_engine
 from .store import Run, read_run
 
@@ -38,25 +38,24 @@ def load_stored() -> dict[str, Run]:
     return {model: read_run(CHECKPOINTS.parent/'records'/name) for model, name in _STORED.items()}
 
 def result_table(stored: dict[str, Run]) -> pd.DataFrame:
-    """Return accuracy with its 95 % interval and pointing-game accuracy of each method in percent, two
+    """Tabulate accuracy with its 95 % interval and pointing-game accuracy of each method in percent, two
     columns a model"""
     parts = [pd.DataFrame({'method': RESULT.keys(), 'what it is': RESULT.values()}, RESULT)]
     for model, run in stored.items():
         scores = report(run.records, kind='digit').loc[list(RESULT)]
-        shown = {f'{model}, %': 'acc', 'pointing, %': 'pointing'}
-        parts.append(
-            pd.DataFrame({head: scores.apply(format_cell, axis=1, key=key) for head, key in shown.items()}))
+        columns = {f'{model}, %': 'acc', 'pointing, %': 'pointing'}
+        parts.append(pd.DataFrame({head: format_column(scores, key) for head, key in columns.items()}))
     return pd.concat(parts, axis=1)
 
 # %% ../../nbs/library/runs/06_demo.ipynb #8583a63d
 def find_sample(id: str) -> Record:
-    "Return the sample of an id, such as 'heldout-7-digit'"
+    "Make the sample of an id, such as 'heldout-7-digit'"
     split, seed, kind = id.split('-')
-    return to_sample(make_scene(int(seed), split), kind)    # type: ignore[return-value]    # the scene has this kind
+    return to_sample(make_scene(int(seed), split), kind)    # type: ignore[return-value]    # it has this kind
 
 # %% ../../nbs/library/runs/06_demo.ipynb #8ffb1824
 def _pick_cases(run: Run) -> dict[str, str]:
-    """Return the ids of four samples to show: the chosen one, the first, the next that `lookup` fixed, the
+    """Pick four samples to show by their ids: the chosen one, the first, the next that `lookup` fixed, the
     next that it broke"""
     alone = {r['id']: r['score'] for r in run.select('none', 'digit')}
     gains = {r['id']: r['score'] - alone[r['id']] for r in run.select('lookup', 'digit')}
@@ -66,7 +65,7 @@ def _pick_cases(run: Run) -> dict[str, str]:
     return dict(chosen=chosen, first=first, fixed=fixed, broken=broken)
 
 def asked(run: Run, methods: Sequence[str]) -> RunConfig:
-    "Return the configuration of a run, for other methods: the same suffix and length of an answer"
+    "Configure other methods as a run: the same suffix and length of an answer"
     return RunConfig(methods, run.protocol['prompt']['suffix'], run.protocol['decoding']['max_new_tokens'])
 
 def show_cases(vlm: VLM, runs: dict[str, Run], out: str|Path) -> dict[str, Result]:

@@ -27,25 +27,25 @@ from .runner import as_vlm, equip
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #f1b3cdbd
 def _need_lmms(module: str) -> ModuleType:
-    "Return a module of lmms-eval, or how to get it"
+    "Import a module of lmms-eval; the error says how to get it"
     try: return import_module(f'lmms_eval.{module}')
     except ModuleNotFoundError as e:
         if (e.name or '').split('.')[0] != 'lmms_eval': raise
         raise CarveError('This needs lmms-eval 0.7 or newer: pip install lmms_eval') from None
 
 def manifests() -> list:
-    "Return the `ModelManifest` of the model that the entry point registers with lmms-eval"
+    "List the `ModelManifest` of the model that the entry point registers with lmms-eval"
     manifest = _need_lmms('models.registry_v2').ModelManifest
     return [manifest('carve', simple_class_path='carve_nb.runs.lmms_eval.CarveLmms')]
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #b44e5273
 def _split_context(text: object) -> tuple[str, str|None]:
-    "Return the question, and the suffix in the last line after it"
+    "Split a text into the question and the suffix in the last line after it"
     *head, tail = str(text).strip().rsplit('\n', 1)
     return (head[0].strip(), tail.strip()) if head else (tail, None)
 
 def _one_image(visuals: list|None) -> Image.Image:
-    "Return the image of a request; raise an error where there is none, or several"
+    "Find the image of a request; raise an error where there is none, or several"
     flat = [p for o in visuals or [] for p in (o if isinstance(o, (list, tuple)) else [o])]
     if len(flat) == 1 and isinstance(flat[0], Image.Image): return flat[0]
     what = f'a {type(flat[0]).__name__}, which is no image' if len(flat) == 1 else f'{len(flat)} images'
@@ -55,9 +55,10 @@ def _one_image(visuals: list|None) -> Image.Image:
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #5b123150
 def _read_length(asked: dict, most: int|None = None) -> int:
-    "Return the longest answer in tokens; warn of settings that are not greedy"
+    "Read the longest answer in tokens; warn of settings that are not greedy"
     greedy = dict(temperature=(None, 0), do_sample=(None, False), num_beams=(None, 1))
-    if odd := {k: asked[k] for k, values in greedy.items() if asked.get(k) not in values}:
+    odd = {k: asked[k] for k, values in greedy.items() if asked.get(k) not in values}
+    if odd:
         warnings.warn(f'The task asks for {odd}; decoding stays greedy.', stacklevel=3)
     return int(most or asked.get('max_new_tokens') or 1024)
 
@@ -93,7 +94,8 @@ class Adapter:
         self.method = make_method(name, **self.fields)
         if 'box' in methods()[name].needs:
             raise CarveError(f'method={name!r} needs the true region, which no task gives.')
-        if answer_by and self.method.no_crop: raise CarveError(f'{name} {self.method.no_crop}: leave answer_by out.')
+        if answer_by and self.method.no_crop:
+            raise CarveError(f'{name} {self.method.no_crop}: leave answer_by out.')
         self.key = ''                       # of the image that was asked about last
         self.session: Session|None = None   # about it
         self.noted: set[str] = set()   # notes that were shown, without their numbers
@@ -107,7 +109,7 @@ class Adapter:
         self, context: str, asked: dict, doc_to_visual: Callable[[dict], list], doc_id: int, task: str,
         split: str,
     ) -> tuple[str, dict]:
-        "Return the answer to one request, up to the first stop word, and its token counts"
+        "Answer one request, up to the first stop word, and count its tokens"
         question, suffix = _split_context(context) if self.split else (str(context).strip(), None)
         image = _one_image(doc_to_visual(self.task_dict[task][split][doc_id]))
         method = equip(self.method, suffix, _read_length(asked, self.longest), given=self.fields)
@@ -155,7 +157,7 @@ class Adapter:
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #65e633e6
 def make_class(base: type|None = None) -> type:
-    "Return the adapter with the base class of lmms-eval"
+    "Derive the adapter from the base class of lmms-eval"
     own = dict(__module__=__name__, __doc__='CARVE and all other methods of carve_nb')
     return type('CarveLmms', (Adapter, base or _need_lmms('api.model').lmms), own)
 

@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 def equip(
     method: Method, suffix: str|None, max_new_tokens: int, seed: int = 0, given: Collection[str] = (),
 ) -> Method:
-    "Return a method with the suffix and length of the set; fields that were given stay"
+    "Give a method the suffix and length of the set; fields that were given stay"
     common: dict[str, Any] = method.in_runs | dict(suffix=suffix, max_new_tokens=max_new_tokens, seed=seed)
     not_given = {f.name for f in fields(method) if f.init} - {*given}
     return replace(method, **{k: common[k] for k in common if k in not_given})
@@ -90,9 +90,14 @@ class Task(NamedTuple):
     record: Record
     methods: list|None = None # names; None: all
 
+    def head(self, method: str, status: str) -> dict[str, object]:
+        "Begin a line of this sample"
+        r = self.record
+        return dict(id=r.id, at=self.at, status=status, kind=r.kind, question=r.question, method=method)
+
 def where_looked(r: Result, boxes: Sequence[Box]|None) -> dict[str, object]:
-    """Return the crop's box, and how map and crop agree with the true regions; None where there is no region
-    or map"""
+    """Describe the crop's box, and how map and crop agree with the true regions; None where there is no
+    region or map"""
     found: dict[str, object] = dict(
         hit=None, pointing=None, auroc=None, iou=None, box=list(map(int, r.crop.box)))
     if not boxes: return found
@@ -105,7 +110,7 @@ def where_looked(r: Result, boxes: Sequence[Box]|None) -> dict[str, object]:
     return found
 
 def _image_name(image: object) -> object:
-    "Return a name of the image of a record, found without opening it"
+    "Name the image of a record without opening it"
     return image if isinstance(image, (str, Path)) or callable(image) else id(image)
 
 class Opened(NamedTuple):
@@ -140,6 +145,7 @@ class SampleEvaluator:
         for task in unit:
             before, image = image, _image_name(task.record.image)
             opened = attempt(partial(self.open, task.record, session if image == before else None))
+            if opened.status == 'oom': free_memory()
             session = opened.value.session if opened.value else None
             yield self.lines(task, opened)
 
@@ -149,27 +155,24 @@ class SampleEvaluator:
         return Opened(record, session or Session(self.vlm, record.open()))
 
     def lines(self, task: Task, opened: Attempt[Opened]) -> list[dict]:
-        "Return the lines of one opened sample, one for each method that is asked for"
-        record = opened.value.record if opened.value else task.record
-        session = opened.value.session if opened.value else None
-        methods = {
-            name: self.config.asked(name, record) for name in self.config.made if name not in self.unfit}
+        "Measure one opened sample: a line for each method that is asked for"
+        made = [name for name in self.config.made if name not in self.unfit]
+        asked = [name for name in made if task.methods is None or name in task.methods]
+        if opened.value is None:
+            return [task.head(name, opened.status) | dict(why=opened.why) for name in asked]
+        record, session = opened.value
+        methods = {name: self.config.asked(name, record) for name in made}
         # the beginning of the prompt, which an earlier question read, counts in each question
-        shared_seconds = session.prefixes.seconds if session else 0.
+        shared_seconds = session.prefixes.seconds
         # an error here comes again in the methods that need the capture, and is told in their lines
-        if session: attempt(partial(self.capture_first, record, session, methods.values()))
+        attempt(partial(self.capture_first, record, session, methods.values()))
         lines = []
-        for name, method in methods.items():
-            if task.methods is not None and name not in task.methods: continue
-            got = Attempt[dict](None, opened.status, opened.why)
-            if session: got = attempt(partial(self.line, method, record, session, shared_seconds))
-            head = dict(
-                id=record.id, at=task.at, status=got.status, kind=record.kind, question=record.question,
-                method=name)
+        for name in asked:
+            got = attempt(partial(self.line, methods[name], record, session, shared_seconds))
             # a line that is skipped has its own status
-            lines.append(head | (got.value or dict(why=got.why)))
+            lines.append(task.head(name, got.status) | (got.value or dict(why=got.why)))
             if got.status == 'oom':
-                if session: session.forget()
+                session.forget()
                 free_memory()
         return lines
 
@@ -183,7 +186,7 @@ class SampleEvaluator:
     def line(
         self, method: Method, record: Record, session: Session, shared_seconds: float = 0.,
     ) -> dict[str, object]:
-        "Return an answer with its score, where the method looked, and what it cost; or why it is not asked for"
+        "Ask a method: its answer and score, where it looked, and its cost; or why it is not asked"
         if 'box' in method.needs and not record.boxes: return dict(status='skipped', why='no true region')
         if not record.answers: return dict(status='skipped', why='the set gives no answer to score by')
         session.box = record.box
@@ -194,7 +197,8 @@ class SampleEvaluator:
         line: dict[str, object] = dict(
             answer=str(r.answer), truth=record.answer, score=round(score_answer(str(r.answer), record), 6),
             confidence=round(sure, 4) if math.isfinite(sure) else None, plain_answer=str(r.plain_answer))
-        if unread := why_unread(str(r.answer), record): line['unread'] = unread
+        unread = why_unread(str(r.answer), record)
+        if unread: line['unread'] = unread
         line |= where_looked(r, record.boxes)
         line |= dict(
             steps=list(r.steps), calls=r.calls,
@@ -202,20 +206,19 @@ class SampleEvaluator:
         if self.config.maps and r.saliency is not None: line['map'] = r.saliency.pack()
         return line
 
-
 # %% ../../nbs/library/runs/02_runner.ipynb #5e0d844a
 MAY_CHANGE = ( # when a run is taken up
     'environment', 'data.n', 'data.key', 'data.descriptions')
 
 def own_source(method: Method) -> dict[str, str]:
-    """Return the source of a method that is not of this package; nothing of ours, and of one typed into a
+    """Read the source of a method that is not of this package; nothing of ours, and of one typed into a
     shell"""
     if type(method).__module__.startswith('carve_nb.'): return {}
     try: return dict(source_code=inspect.getsource(type(method)))
     except (OSError, TypeError): return {}
 
 def make_protocol(evaluator: SampleEvaluator) -> dict:
-    "Return all settings and versions that an answer depends on, without the data"
+    "List all settings and versions that an answer depends on, without the data"
     vlm = evaluator.vlm
     config = evaluator.config
     proc = vlm.processor
@@ -248,11 +251,12 @@ def too_few(n: int, others: int = 1, images: int|None = None) -> str:
     units = min(n, images or n)
     asked = f'{n} questions on {units} images' if units < n else n
     enough = 2*.5**units < .05/max(others, 1)     # McNemar's p where all that differ go one way
-    return '' if enough else f'n = {asked} is too few: no difference between two methods can become significant.'
+    if enough: return ''
+    return f'n = {asked} is too few: no difference between two methods can become significant.'
 
 # %% ../../nbs/library/runs/02_runner.ipynb #12dd9b99
 def image_units(data: Iterable[Record]) -> list[list[Task]]:
-    "Return questions about one image that stand together"
+    "Group the questions about one image that follow each other"
     tasks = [Task(at, record) for at, record in enumerate(data)]
     return [[*unit] for _, unit in groupby(tasks, lambda task: _image_name(task.record.image))]
 
@@ -269,13 +273,15 @@ def as_vlm(model: str|Path|VLM, loading: dict = {}) -> VLM:
     return model
 
 def without_region(config: RunConfig, data: DataSet) -> dict[str, str]:
-    "Return the methods that need a true region where no question has one, each with what to do"
+    "Find the methods that need a true region where no question has one, each with what to do"
     if any(record.boxes for record in data): return {}
-    why = 'no question has a true region; give it in a column `box` (x0, y0, x1, y1 in pixels) or `bbox` (x, y, width, height)'
+    why = (
+        'no question has a true region; give it in a column `box` (x0, y0, x1, y1 in pixels) or `bbox` (x, '
+        'y, width, height)')
     return {spec: f'{spec}: {why}.' for spec, method in config.made.items() if 'box' in method.needs}
 
 def describe_data(data: DataSet, max_new_tokens: int) -> dict:
-    "Return which questions, and how they are scored, for the protocol"
+    "Describe the questions, and how they are scored, for the protocol"
     told = dict(
         name=data.name, key=data.key(), n=len(data), rule=data.rule, about=data.about)
     if any(r.describes for r in data):
@@ -286,7 +292,7 @@ def describe_data(data: DataSet, max_new_tokens: int) -> dict:
 def run_eval(
     spec: str|Path|DataSet = 'scenes',  # what `load_benchmark` takes
     model: str|Path|VLM = SMALL,        # name, folder or Hub id, or a loaded one
-    methods: str|list[str] = 'none,random,lookup',    # names, perhaps with fields, as `split_specs` takes them
+    methods: str|list[str] = 'none,random,lookup',    # names, perhaps with fields, as of `split_specs`
     n: int|None = None,                 # samples; None: all
     out: str|Path|None = None,          # folder; None: eval_out/DATA-MODEL
     *, seed: int = 0,                   # of methods that draw by chance
@@ -307,8 +313,8 @@ def run_eval(
     length = max_new_tokens or data.max_new_tokens
     config = RunConfig(split_specs(methods), data.suffix, length, seed, answer_by, answer_key, maps)
     units = image_units(data)
-    if few := too_few(len(data), len(config.methods) - 1, len({_image_name(r.image) for r in data})):
-        log.info(few)
+    few = too_few(len(data), len(config.methods) - 1, len({_image_name(r.image) for r in data}))
+    if few: log.info(few)
     if answer_by and '://' in answer_by:
         log.warning(f'Images leave this machine: {open_answerer(answer_by, answer_key).name} answers.')
     folder = out or run_folder('eval_out', data.name, model.name if isinstance(model, VLM) else model)
@@ -322,7 +328,7 @@ def run_eval(
             tqdm(data, 'reading images', delay=2, disable=not progress, unit='sample', file=sys.stderr))
         protocol = dict(data=describe_data(data, length)) | evaluator.protocol
         defaults = {spec: asdict(type(m)()) for spec, m in config.made.items()}
-        with closing(RunStore(folder, protocol, dict(keys), MAY_CHANGE, defaults, retry, part)) as store:
+        with closing(RunStore(folder, protocol, keys, MAY_CHANGE, defaults, retry, part)) as store:
             store.add(unsupported_lines(unfit))
             ours = units[part[0]::part[1]]
             missing = lambda task: task._replace(

@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from html import escape
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, NoReturn, TypeVar
 from filelock import FileLock
 from tqdm import tqdm
 from carve_nb.core.errors import (
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 # %% ../../nbs/library/runs/00_store.ipynb #dc227988
 def flat_fields(values: dict, name: str = '') -> dict[str, object]:
-    "Return the values of nested dicts, each under its full name, such as 'decoding.max_new_tokens'"
+    "Flatten nested dicts to full names, such as 'decoding.max_new_tokens'"
     found: dict[str, object] = {}
     for k, v in values.items():
         found |= flat_fields(v, f'{name}{k}.') if isinstance(v, dict) else {f'{name}{k}': v}
@@ -86,7 +86,7 @@ def differing(
     return [_describe_change(k, old.get(k), new.get(k)) for k in changed]
 
 def without(values: dict, names: Collection[str]) -> dict:
-    "Return values without some of them"
+    "Leave some fields out of a dict"
     return {k: v for k, v in values.items() if k not in names}
 
 # %% ../../nbs/library/runs/00_store.ipynb #6e10f759
@@ -94,7 +94,7 @@ def without(values: dict, names: Collection[str]) -> dict:
 FAILED = 'error', 'oom', 'refused', 'timeout', 'malformed'
 
 def _checksum(body: bytes) -> str:
-    "Return the checksum of a line without it, 8 hexadecimal digits"
+    "Compute the checksum of a line without it, 8 hexadecimal digits"
     return hashlib.sha256(body).hexdigest()[:8]
 
 def to_line(record: dict) -> bytes:
@@ -122,7 +122,7 @@ class Run(NamedTuple):
     damaged: int = 0 # lines whose checksum is not that of their content
 
     def select(self, method: str, kind: str|None = None) -> list[dict]:
-        "Return the lines of a method that have an answer, of one kind or of any"
+        "List the lines of a method that have an answer, of one kind or of any"
         return [
             r for r in self.records if r['method'] == method and r['status'] == 'ok'
             and kind in (None, r['kind'])]
@@ -157,7 +157,7 @@ def read_protocol(folder: str|Path) -> dict|None:
         try: return load_with_digest(path)
         except CarveError:
             raise RunError(f'{path} is damaged, or of an older version of carve_nb. {PUT_BACK}') from None
-    if found := next(path.parent.glob('records*.jsonl*'), None):
+    for found in path.parent.glob('records*.jsonl*'):
         raise RunError(f'{folder} holds {found.name} without protocol.json. {PUT_BACK}')
     return None
 
@@ -192,14 +192,12 @@ def read_records(folder: str|Path) -> tuple[list[dict], dict]:
     return [without(l, ('at', 'method', 'status')) for l in run.records if l['status'] == 'ok'], run.protocol
 
 # %% ../../nbs/library/runs/00_store.ipynb #c1e4d445
-def _another_folder() -> str: return f'Name another folder for this run, {setting("out=", "--out")}.'
-
 class RunStore:
     "A run that is being written; lines of the same run that the folder holds already are kept"
     def __init__(self,
         out: str|Path,                           # folder
         protocol: dict,                          # plain values that all answers depend on
-        keys: dict[str, tuple[str, str]] = {},   # id -> keys of the question with its truth and image, and of the image
+        keys: dict[str, dict[str, str]] = {},    # id -> fields of its lines, as of `sample_keys`
         may_change: Sequence[str] = (),          # fields of `protocol` that may differ between two sessions
         defaults: dict = {},                     # method -> its fields as they are where nobody sets them
         retry: bool = False,                     # measure failures again
@@ -216,7 +214,9 @@ class RunStore:
         with ExitStack() as opened:
             try: opened.enter_context(FileLock(self.path.with_suffix('.lock'), timeout=0))
             except (OSError, NotImplementedError) as e:
-                raise RunError(f'{out} is being written by another process; let it end, or give another folder ({e})') from None
+                raise RunError(
+                    f'{out} is being written by another process; let it end, or give another folder ({e})'
+                ) from None
             there = read_protocol(self.folder)
             self.there = there or {}    # of an earlier session
             if there is not None:
@@ -236,10 +236,13 @@ class RunStore:
         why = differing(there, self.protocol, may_change=(*may_change, 'methods'))
         for spec in (spec for spec in now if spec in known):
             why += differing(known[spec], now[spec], defaults.get(spec, {}), name=f'{spec}.')
-        if why:
-            said = '; '.join(why[:3])
-            raise RunError(f'{self.folder} holds another run: {said}. {_another_folder()}')
+        if why: self.refuse(f'another run: {"; ".join(why[:3])}')
         if known: self.protocol['methods'] = known | now
+
+    def refuse(self, what: str) -> NoReturn:
+        "Raise an error about what the folder holds"
+        another = setting('out=', '--out')
+        raise RunError(f'{self.folder} holds {what}. Name another folder for this run, {another}.')
 
     def take_up(self, retry: bool):
         "Read which lines the folder holds, and raise an error if they are about other questions"
@@ -259,36 +262,32 @@ class RunStore:
         sample not asked for"""
         id = line['id']
         if not (id and self.keys): return True
-        now = self.keys[id][0] if id in self.keys else None
-        fits = line.get('key') == now
-        if now is None or line['status'] == 'ok' and not fits:
-            changed = f'an answer to another question: {id!r} has another question, answer, true region, rule or image now'
-            if now is None:
-                before, wanted = self.there['data']['n'], self.protocol['data']['n']
-                changed = (
-                    f'a run of {before} questions, and {id!r} is none of the {wanted} that are asked now (a '
-                    'run can only grow)')
-            raise RunError(f'{self.folder} holds {changed}. {_another_folder()}')
+        if id not in self.keys:
+            before, wanted = self.there['data']['n'], self.protocol['data']['n']
+            self.refuse(
+                f'a run of {before} questions, and {id!r} is none of the {wanted} that are asked now (a run '
+                'can only grow)')
+        fits = line.get('key') == self.keys[id]['key']
+        if line['status'] == 'ok' and not fits:
+            self.refuse(
+                f'an answer to another question: {id!r} has another question, answer, true region, rule or '
+                'image now')
         return fits
-
-    def keys_of(self, id: str) -> dict[str, str]:
-        "Return the keys of a question and of its image, under their names in a line"
-        keys = zip(('key', 'image_key'), self.keys.get(id, ()))
-        return {name: key for name, key in keys if key}
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         "Turn an error while writing into a sentence that says how to go on"
         try: yield
         except OSError as e:
-            raise IncompleteError(f'{self.path} cannot be written: {e}. Make room, or put the file back, and the same command '
-                                  'goes on with what it holds.') from e
+            raise IncompleteError(
+                f'{self.path} cannot be written: {e}. Make room, or put the file back, and the same command '
+                'goes on with what it holds.') from e
 
     def add(self, records: Iterable[dict]):
         """Append the lines of a sample, dicts with id, at, method, status and further values; those that are
         there stay"""
         new = [r for r in records if (r['id'], r['method']) not in self.done]
-        data = b''.join(to_line(r | self.keys_of(r['id'])) for r in new)
+        data = b''.join(to_line(r | self.keys.get(r['id'], {})) for r in new)
         with self.writing(), open(self.path, 'r+b') as f:
             if f.seek(0, os.SEEK_END) != self.size: raise OSError('somebody else has changed it')
             f.write(data)
@@ -299,7 +298,7 @@ class RunStore:
 
 # %% ../../nbs/library/runs/00_store.ipynb #122095cf
 def unsupported_lines(unfit: dict[str, str]) -> list[dict]:
-    "Return the line of a run for each method that cannot be used, with the reason; it belongs to no sample"
+    "Make the line of each method that cannot be used, with the reason; it belongs to no sample"
     return [
         dict(id='', at=-1, status='unsupported', kind='', question='', method=method, why=why)
         for method, why in unfit.items()]
@@ -313,8 +312,8 @@ class Attempt(NamedTuple, Generic[T]):
     why: str = '' # there is no value
 
 def attempt(make: Callable[[], T]) -> Attempt[T]:
-    """Return the value of a call, or its error's status and reason; the error is released, since its frames
-    hold tensors"""
+    """Call a function for its value, or for its error's status and reason; the error is released, since its
+    frames hold tensors"""
     try: return Attempt(make())
     except Exception as e:
         if out_of_memory(e): return Attempt(None, 'oom', str(InsufficientMemoryError()))
@@ -343,11 +342,13 @@ def carry_out(
             answered = answered or any(line['status'] == 'ok' for line in lines)
             why = next((line['why'] for line in lines if line['status'] in FAILED), why)
             if n == 5 and why and not answered:
+                again = setting('retry=True', '--retry')
                 raise IncompleteError(
-                    f'none of the first {n} samples has an answer; the last said: {why.rstrip(".")}. Fix it and '
-                    f'start again, with {setting("retry=True", "--retry")} where that is an option.')
+                    f'none of the first {n} samples has an answer; the last said: {why.rstrip(".")}. '
+                    f'Fix it and start again, with {again} where that is an option.')
     except KeyboardInterrupt:
-        there = f'all kept in {store.folder}; the same command goes on from there' if kept else 'none kept: give a folder as out'
+        there = 'none kept: give a folder as out'
+        if kept: there = f'all kept in {store.folder}; the same command goes on from there'
         of_all = f' of {total}' if total else ''
         log.warning(f'\nstopped after {before + n}{of_all} samples, {there}.')
         raise

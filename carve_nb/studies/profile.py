@@ -36,7 +36,9 @@ Over = Callable[[list], Iterable]    # goes over a list, such as a progress bar
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000007
 def row_maps(rows: AttentionRows) -> np.ndarray:
     "Read the map of each of `QUERIES` in each layer, [R, L, gh, gw]"
-    maps = torch.stack([rows.read(query=query_in(rows, query)) for query in QUERIES])    # type: ignore[arg-type]
+    maps = torch.stack([
+        rows.read(query=query_in(rows, query))    # type: ignore[arg-type]
+        for query in QUERIES])
     return maps.unflatten(-1, rows.raster().grid).cpu().numpy()
 
 def row_agreement(maps: np.ndarray) -> np.ndarray:
@@ -127,7 +129,7 @@ def look_at(vlm: VLM, samples: Sequence[Record], place: int = 0) -> list[Look]:
         for sample, rows in zip(samples, captured)]
 
 def sink_figure(maps: Sequence[np.ndarray]) -> list[float]:
-    """Return the share of the questions whose peaks fall on one patch, and the mean share of their maps that
+    """Measure the share of the questions whose peaks fall on one patch, and the mean share of their maps that
     lies there.
 
     The maps [Nv] are of questions about different images, in reading order."""
@@ -186,8 +188,7 @@ def profile_model(
         source=source, sinks=sink_figure([look.maps[cell].mean(0).ravel() for look in looks]), **facts)
 
 def measure_binding(profile: ModelProfile, vlm: VLM, samples: Iterable[Record]) -> ModelProfile:
-    """Return the profile with its `twins`: how often its map points at a target among others of its shape or
-    color.
+    """Add to a profile its `twins`: how often its map points at a target among others of its shape or color.
 
     The samples are of `twin_records`."""
     cell = Cell(QUERIES.index(profile.query), [profile.read.index(layer) for layer in profile.layers])

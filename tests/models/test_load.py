@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from carve_nb.attention.vlm import VLM
-from carve_nb.cli.commands import load_options
+from carve_nb.cli.commands import ModelOptions, load_options
 from carve_nb.core import io
 from carve_nb.core.errors import CarveError
 from recipes.tiny_models import make_tiny_checkpoint
@@ -100,4 +100,4 @@ def test_packaged_model(tmp_path, monkeypatch):
     make_tiny_checkpoint('llava', tmp_path/'carve-small')
     vlm = VLM.from_pretrained('carve-small')
     assert (vlm.name, vlm.device.type) == ('carve-small', 'cpu')
-    assert load_options('carve-small') == dict(model='carve-small', given={})       # --model of `carve demo` and the others
+    assert load_options('carve-small') == ModelOptions('carve-small', {})       # --model of `carve demo` and the others

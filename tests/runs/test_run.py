@@ -399,7 +399,7 @@ def test_a_method_of_your_own_that_changed(tiny, tmp_path, monkeypatch):
 def test_a_large_run(tmp_path):
     "A run of 45 MB is taken up line by line: neither writing nor resuming holds it in memory"
     import tracemalloc
-    def store(): return RunStore(tmp_path/'R', dict(data=dict(n=1500), methods=dict(none={}, carve={})), {f'q{i}': (f'k{i}', '') for i in range(1500)})
+    def store(): return RunStore(tmp_path/'R', dict(data=dict(n=1500), methods=dict(none={}, carve={})), {f'q{i}': dict(key=f'k{i}') for i in range(1500)})
     def grown(act):
         tracemalloc.start()
         try:
