@@ -304,11 +304,15 @@ def fresh_gain(*names, method='carve', over='none'):
     a, b = fresh(method, *names), fresh(over, *names)
     return 100*b.mean(), 100*a.mean(), *points(a, b), mcnemar(a, b)
 
+def box_writing(method, key='right'):
+    "What is kept of a method of the variant that writes boxes: a digit a question, or its cost"
+    found = record('box-writer.json', 'methods')
+    kept = next(of[key] for name, of in found.items() if name.split(':')[0] == method)
+    return digits(kept) if isinstance(kept, str) else kept
+
 def box_writer(method):
     "Right answers of the variant that writes boxes"
-    found = record('box-writer.json', 'methods')
-    return 100*np.mean(digits(next(of['right']
-        for name, of in found.items() if name.split(':')[0] == method)))
+    return 100*np.mean(box_writing(method))
 
 def older(method):
     "Right answers of carve-small with crops as large as the image"
@@ -396,7 +400,7 @@ def sized(part, tokens, method='lookup:skip_above=1'):
 
 @cache
 def masked():
-    "Right answers of `carve-tiny` with the image (plain), without (none), without it from a layer on (number)"
+    "Right answers with the image (plain), without (none), without it from a layer on (number)"
     return pd.DataFrame([dict(plain=r['plain'], none=r['none']) | dict(enumerate(r['onward']))
         for r in study('masking')])
 
@@ -420,6 +424,36 @@ def disc(where):
     "Scenes of the world *forced*, the raw map's and the contrast's pointing in %, won and lost"
     raw, contrast = (in_world('forced', way)[where] for way in ('raw', 'contrast'))
     return len(raw), 100*raw.mean(), 100*contrast.mean(), *won(contrast, raw)
+
+def gain_share():
+    "How much of the true region's gain asking for the box brings, in %, with its bootstrap interval"
+    asked, oracle, plain = (np.array(box_writing(method)) for method in ('ask-box', 'oracle', 'none'))
+    gains = np.array([asked - plain, oracle - plain])
+    drawn = np.random.default_rng(0).integers(0, len(plain), (5000, len(plain)))
+    shares = np.divide(*gains[:, drawn].mean(-1))
+    return 100*np.divide(*gains.mean(-1)), *(100*np.quantile(shares, (.025, .975)))
+
+@cache
+def zoomed(model):
+    "Scores of `zoom-eye` and the methods beside it, sixty questions"
+    table = results_table(run(f'rivals-{model[6:]}').records)
+    return table.pivot_table(['score', 'calls'], 'id', 'method', sort=False)
+
+def kept_of(name, key, way):
+    "What a trial keeps of each question, as an array"
+    return np.array([r[key][way] for r in trial(name)], float)
+
+def dots(count, place, model=S):
+    "Does the last position (0) or the last dot (1) point, with so many dots after the question?"
+    return np.array([r['points'] for r in trial(f'controls-dots-{model}')], float)[:, count, place]
+
+def worded(rule, i):
+    "Does a word point (0), and is the answer right with its crop (1)? On `carve-small`"
+    return np.array([r[rule][i] for r in json_lines(f'query_word/{S}')], float)
+
+def under_sink(model, share, less):
+    "Pointing under a sink of a share, of the row (0) and of the row minus the other words' (1)"
+    return np.array([int(r[str(share)]['pointing'][less]) for r in json_lines(f'sinks/{model}-fresh')], float)
 
 # The prose
 
