@@ -14,12 +14,11 @@ from carve_nb.core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, pick_words
 from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.product import contrast
-from carve_nb.formulas.variance import own_share
 from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
 from .clutter import ask_scene
 from .general_place import LAMBDAS
-from .invariance import TEN_INSTRUCTIONS
+from .invariance import TEN_INSTRUCTIONS, share_of
 from .knockout import read_under, row_places
 from .records import Part, points_at, run_parts
 
@@ -109,11 +108,8 @@ def measure_clutter(vlm: VLM, sample) -> dict:
 def measure_share(vlm: VLM, sample) -> dict:
     """Return the image's own share of the general map, over ten instructions, at the last content word and at
     the last position"""
-    turned = sample.image.transpose(Image.Transpose.ROTATE_180)
-    rows = [[vlm.capture(image, text, suffix=SHORT_ANSWER, max_new_tokens=1) for text in TEN_INSTRUCTIONS]
-        for image in (sample.image, turned)]
-    return dict(share={q: float(own_share(np.stack([[r.read(query=q).numpy() for r in of] for of in rows])))
-        for q in ('noun', 'last')})
+    return dict(share={query: share_of(vlm, sample.image, TEN_INSTRUCTIONS, query)
+        for query in ('noun', 'last')})
 
 PARTS = {'dots': (measure_dots, ('digit',)), 'shown': (measure_shown, ('digit',)),
     'joint': (measure_joint, ('color', 'shape')),

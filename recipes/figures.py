@@ -20,7 +20,8 @@ from carve_nb.method.registry import make_method
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.runs.store import Run, read_run
 from carve_nb.studies.measure import capture_pair
-from .knockout import POSITIONS, START, load_knockout, position_by_layer, row_places
+from .knockout import POSITIONS, START, position_by_layer, row_places
+from .records import load_trial
 
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
 DECADES = 9 # the smallest weight that is not stored as 0 is 1e-9
@@ -146,7 +147,7 @@ def rows_figure(models) -> dict: # loaded; plain values, for JSON
     for vlm in models:
         for kind, asked in ASKED.items():
             pointing, lost = position_by_layer(
-                load_knockout(f'nbs/results/knockout/{vlm.name}-{kind}.jsonl.gz'))
+                load_trial(f'{vlm.name}-{kind}', 'nbs/results/knockout'))
             percent = lambda cells: (100*cells.mean(0)).round(1).tolist()
             layers = [*map(str, range(pointing.shape[1] - 1)), 'all']
             figure.setdefault(str(vlm.name), {})[asked] = dict(

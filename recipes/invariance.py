@@ -6,11 +6,12 @@
 import numpy as np
 from PIL import Image
 from carve_nb.attention.session import Session
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.core.stats import Estimate
 from carve_nb.data.scenes import samples
 from carve_nb.formulas.product import check_maps
-from carve_nb.formulas.variance import VARIANCE_PARTS, log_maps, variance_parts
+from carve_nb.formulas.variance import VARIANCE_PARTS, log_maps, own_share, variance_parts
 from carve_nb.models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER
 from .correlation import bootstrap_values, expanded_ends
 from .layers import image_means
@@ -34,6 +35,13 @@ def instruction_maps(vlm, image, texts, suffix=SHORT_ANSWER) -> tuple:
 def invariance_samples(n, start=0):
     "Held-out questions about one object, of several kinds in turn"
     for i in range(start, start + n): yield from samples(('digit', 'color', 'shape')[i % 3], 1, start=7*i)
+
+def share_of(vlm: VLM, image: Image.Image, texts: tuple[str, ...], query: str='last') -> float:
+    "Compute the own share of an image, also turned by 180°, over some texts, at one query token of each"
+    turned = image.transpose(Image.Transpose.ROTATE_180)
+    def read(shown: Image.Image, text: str) -> np.ndarray:
+        return vlm.capture(shown, text, suffix=SHORT_ANSWER, max_new_tokens=1).read(query=query).numpy()
+    return own_share(np.stack([[read(shown, text) for text in texts] for shown in (image, turned)]))
 
 UNRELATED_QUESTIONS = (
     'Is there a pink heart?',

@@ -5,8 +5,6 @@ layer: which answers are lost, and do they pass where attention points?
 `nbs/results/knockout/MODEL-KIND.jsonl.gz`."""
 
 import copy
-import gzip
-import json
 from functools import partial
 import numpy as np
 import torch
@@ -174,10 +172,6 @@ def measure_gain(vlm, sample) -> dict: # a `Record`
     return dict(id=sample.id) | right
 
 POSITIONS = FROM[1:-1]   # those of one token
-
-def load_knockout(path: str) -> list[dict]:
-    "Read the packed records of one kind"
-    with gzip.open(path, 'rt') as lines: return [*map(json.loads, lines)]
 
 # of one kind; -> [n, each layer and all, `POSITIONS`] of 0 and 1, twice
 def position_by_layer(records) -> tuple:

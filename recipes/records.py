@@ -30,8 +30,8 @@ def load_records(name, root='results/study', models=MODELS) -> dict: # model -> 
     "Read the records of a measurement on several models"
     return {m: read_records(study_folder(name, m, root))[0] for m in models}
 
-def load_trial(name: str, root: str='results/trial') -> list[dict]:
-    "Read the records of a run, one question each"
+def load_trial(name: str, root: str|Path='results/trial') -> list[dict]:
+    "Read the packed records of a run, one question each"
     with gzip.open(Path(root)/f'{name}.jsonl.gz', 'rt') as lines: return [*map(json.loads, lines)]
 
 def lines_by_method(run) -> dict: # `Run` -> method -> id of a question -> its line

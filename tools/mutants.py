@@ -32,14 +32,9 @@ LEFT = 'core/ExceptionReplacer', 'core/RemoveDecorator'
 ELSEWHERE = 'annassign', 'tfpdef', 'decorator', 'raise_stmt'   # types, and what an error says
 EQUIVALENT = {   # a changed line -> why no test can tell
     's = A.index_fill( -1, torch.tensor(shut, dtype=torch.long), -torch.inf)': 'A has one axis',
-    'with model_lock(vlm.model), recording(vlm.model, layers, at, columns=prompt.spans[0].tokens, stop=False) as rec:': 'it takes longer',
-    'yes, no = (seen[ -1][ids].logsumexp(0) for ids in yes_no_tokens(vlm.tokenizer))': 'one token is generated',
     'S = as_saliency(gain, prompt.spans[ -1], image)': 'a tower that reads several crops is refused',
-    'def see(self, session, words, answer=True) -> dict: # fields of a `Result`': 'pages call it, and a map is the same with an answer',
-    'def see(self, session, words, answer=True) -> dict:': 'the same',
     'if not measured: warnings.warn(f\'{profile.model}: {profile.advice("carve")}\', stacklevel= 3)': 'the line that a warning names',
     'w, h = image.width/20, image.height/ 19    # half a side of a square': 'a square a little higher is as good',
-    "assert fits, f'The map is {values.shape}, the tokens are {grids[ -1]}: make it with as_saliency.'": 'what an error says',
 }
 
 

@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from carve_nb.core.io import CHECKPOINTS
-from carve_nb.core.stats import difference, holm, mcnemar
+from carve_nb.core.stats import difference, holm, mcnemar, paired_effect
 from carve_nb.data.scenes import scene_objects, scene_records
-from carve_nb.runs.report import results_table
+from carve_nb.runs.report import report, results_table
 from carve_nb.runs.store import read_records, read_run
-from recipes.ablation import paired
+from recipes.ablation import compare_settings, paired, setting_scores
+from recipes.equal_terms import START, ZOOM
+from recipes.power import detectable  # noqa: F401 (of an expression)
 from recipes.records import load_trial
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +30,8 @@ OWED = re.compile(r'(?<![\w./:-])(?:\d*\.\d+(?![\w.]*[\w/])|\d+(?= ?%))')
 # what a corrected p above .05 does not allow
 CLAIM = re.compile(r'\b(costs?|gain(s|ed)?|loses?|lost|ahead|behind|leads?|harms?|helps?)\b')
 T, S = 'carve-tiny', 'carve-small'
-ZOOM = 'zoom-eye:existence=Is there a {cue}?:answering=Is there a {cue}?:bias=1.:root=False:final_images=crop:smallest=112'
+ALWAYS = 'lookup:skip_above=1'
+ALONE = ALWAYS + ':final_images=crop'
 
 
 # What expressions are made of
@@ -36,6 +39,7 @@ ZOOM = 'zoom-eye:existence=Is there a {cue}?:answering=Is there a {cue}?:bias=1.
 @cache
 def run(name): return read_run(RESULTS/name)
 
+@cache
 def record(name, *keys):
     "A value in a JSON file"
     value = json.loads((RESULTS/name).read_text())
@@ -58,10 +62,13 @@ def right(model): return lines(model).pivot_table('score', 'id', 'method', sort=
 
 def acc(model, method): return 100*right(model)[method].mean()
 @cache
+def asked_today(model):
+    return results_table(run({T: 'demo', S: 'demo-carve-small'}[model]).records).query('kind == "digit"')
+
+@cache
 def today(model):
     "Scores with today's defaults; most of the book was measured with crops as large as the image"
-    asked = results_table(run({T: 'demo', S: 'demo-carve-small'}[model]).records).query('kind == "digit"')
-    return asked.pivot_table('score', 'id', 'method', sort=False)
+    return asked_today(model).pivot_table('score', 'id', 'method', sort=False)
 
 def acc_today(method, model=S): return 100*today(model)[method].mean()
 
@@ -87,10 +94,27 @@ def points(a, b):
 
 def digits(text): return [*map(int, text)]
 
+def by_crops(model, crop, over='none', of='other_crops'):
+    "Right answers with a crop and with another or none, where a question has both"
+    asked = [r['right'] for r in trial(f'{of}-{model}') if crop in r['right'] and over in r['right']]
+    return np.array([[r[crop], r[over]] for r in asked]).T
+
 def by_crop(model, crop, over='none', of='other_crops'):
     "Points gained by a crop over no crop, or over another crop"
-    asked = [r['right'] for r in trial(f'{of}-{model}') if crop in r['right'] and over in r['right']]
-    return points([r[crop] for r in asked], [r[over] for r in asked])
+    return points(*by_crops(model, crop, over, of))
+
+CROPS = 'target', 'same digit', 'center', 'black', 'any object', 'another digit'
+
+def crop_row(model, crop):
+    "Points gained by a crop with their interval, questions won and lost, and Holm's p over all crops"
+    first, second = by_crops(model, crop)
+    p = holm([mcnemar(*by_crops(model, other)) for other in CROPS])[CROPS.index(crop)]
+    return *points(first, second), (first > second).sum(), (first < second).sum(), small(p)
+
+def central(model, above, most):
+    "Scenes whose central crop shows so much of the target, and right answers in % without and with it"
+    asked = [r['right'] for r in trial(f'other_crops-{model}') if above < r['shown']['center'] <= most]
+    return len(asked), *(100*np.mean([r[crop] for r in asked]) for crop in ('none', 'center'))
 
 def front(model, method): return [r['made'][method]['right'] for r in trial(f'front_page-{model}')]
 
@@ -103,29 +127,31 @@ def unpaired():
     asked = [r['right'] for r in trial('worlds-answer-unpaired')]
     return points([r['both'] for r in asked], [r['none'] for r in asked])
 
+def terms(model, method, of='0'):
+    "Read what the comparison on equal terms keeps of a method; `of`: the sink, and -search for `SEARCH`"
+    methods = record(f'equal/{model}-{of}.json', 'methods')
+    ends = ':tokens=144:square=True:limit=1792', ':tokens=144', ''
+    return next(methods[method + end] for end in ends if method + end in methods)
+
 def on_terms(model, method, of='0'):
     "Right answers of a method in the comparison on equal terms"
-    return digits(record(f'equal/{model}-{of}.json', 'methods', f'{method}:tokens=144:square=True:limit=1792',
-        'right'))
+    return digits(terms(model, method, of)['right'])
 
-def equal(model, method, sink=0): return 100*np.mean(on_terms(model, method, f'{sink:g}'))
+def equal(model, method, of='0'): return 100*np.mean(on_terms(model, method, of))
 
-def sink_gain(): return points(on_terms(S, 'carve', '0.3'), on_terms(S, 'question-only', '0.3'))
-
-def searched(model):
-    return 100*np.mean(digits(record(f'equal/{model}-0-search.json', 'methods', ZOOM, 'right')))
-
-def behind(model):
-    """Points that `zoom-eye` is behind `lookup`, the crop alone shown for both, their interval, and McNemar's
-    p"""
-    search = digits(record(f'equal/{model}-0-search.json', 'methods', ZOOM, 'right'))
-    row = on_terms(model, 'lookup:skip_above=1:final_images=crop', '0-search')
-    return *points(row, search), mcnemar(row, search)
+def equal_ahead(model, a, b, of='0', of_b=None):
+    "Points that method `a` is ahead of `b` on equal terms, their interval, and McNemar's p"
+    first, second = on_terms(model, a, of), on_terms(model, b, of_b or of)
+    return *points(first, second), mcnemar(first, second)
 
 def pointing(model, method): return 100*lines(model).query('method == @method').pointing.mean()
 def against(model, a, b):
     "Change, interval and p of method `a` over `b`"
     return paired({'': (right(model)[a], right(model)[b])}).iloc[0]
+
+def small(p):
+    "The p that prose writes: what is below .001 as .001"
+    return max(p, .001)
 
 def gain(model, a, b): return against(model, a, b).change
 def p(model, a, b): return against(model, a, b).p
@@ -192,15 +218,44 @@ def among_twins(model, letter='T'):
     return 100*np.mean([[letters[own['read'].index(layer)] == letter for layer in own['layers']]
         for letters in twins])
 
+def right_twins(model, method):
+    return [line['made'][method]['right'] for line in json_lines(f'twins/{model}-tries')]
+
 def twins(model, method):
     "Right answers among twins"
-    return 100*np.mean([line['made'][method]['right'] for line in json_lines(f'twins/{model}-tries')])
+    return 100*np.mean(right_twins(model, method))
 
-def shapes(model, method, unique):
-    "Right answers with today's defaults where the target's shape is unique in its scene, or where it is not"
-    return 100*np.mean([today(model)[method][r.id] for r in scene_records(300) if
-        (sum(o.shape == r.question.rstrip('?').split()[-1] for o in scene_objects(r.image.seed)) == 1)
-        == unique])
+@cache
+def book(**start):
+    "The 300 questions of the book or, from another seed on, those on equal terms"
+    return scene_records(300, **start)
+
+def unique_shapes(records):
+    "Tell of each question whether the target's shape is unique in its scene"
+    def count(r):
+        asked = r.question.rstrip('?').split()[-1]
+        return sum(o.shape == asked for o in scene_objects(r.image.seed))
+    return np.array([count(r) == 1 for r in records])
+
+def shapes(model, method, unique, column='score'):
+    "Right answers or pointing in % with today's defaults where the target's shape is unique, or is not"
+    table = asked_today(model).pivot_table(column, 'id', 'method', sort=False)[method]
+    scores = np.array([table[r.id] for r in book()], float)
+    return 100*scores[unique_shapes(book()) == unique].mean()
+
+def shape_row(unique, *sets):
+    "Questions, baseline and `lookup` in %, and points gained, in sets of (records, baseline, `lookup`)"
+    alone, again = (np.concatenate([np.asarray(of[i], float)[unique_shapes(of[0]) == unique] for of in sets])
+        for i in (1, 2))
+    return len(alone), 100*alone.mean(), 100*again.mean(), *points(again, alone), mcnemar(again, alone)
+
+def shape_set(model):
+    "The questions of the book, with the baseline's and `lookup`'s right answers"
+    return book(), *([today(model)[m][r.id] for r in book()] for m in ('none', 'lookup'))
+
+def fresh_shapes():
+    "The same of `carve-tiny` on equal terms"
+    return book(start=START['heldout']), on_terms(T, 'none'), on_terms(T, 'lookup')
 
 def misread(model):
     """How often a wrong answer without a crop is another object's digit, and how often a wrong digit at
@@ -211,12 +266,16 @@ def misread(model):
     return (100*np.mean([a in o for a, o in zip(wrong.answer, others)]),
         100*np.mean([len(o)/9 for o in others]))
 
-def existence(model=T, truth=None):
-    """Points that `lookup` with its gate gains on 1,500 questions for existence, or on those with one true
-    answer"""
-    found = pd.DataFrame(json_lines(f'gate/{model}-existence'))
+def gated(model, part='existence', truth=None, bar=.95, kind='exist'):
+    "Right answers of `lookup` with a confidence threshold, and of the baseline"
+    found = pd.DataFrame(json_lines(f'gate/{model}-{part}'))
+    found = found[found.id.str.endswith(kind)]
     if truth: found = found[found.answer == truth]
-    return points(found.again.where(found.confidence <= .95, found.plain), found.plain)
+    return found.again.where(found.confidence <= bar, found.plain), found.plain
+
+def existence(model=T, truth=None, bar=.95):
+    "Points that `lookup` gains on 1,500 questions for existence, or on those with one true answer"
+    return points(*gated(model, truth=truth, bar=bar))
 
 def answer_fixed(model, truth):
     """Log-odds of a right answer per standard deviation of the contrast's entropy at the first step, in
@@ -245,11 +304,15 @@ def fresh_gain(*names, method='carve', over='none'):
     a, b = fresh(method, *names), fresh(over, *names)
     return 100*b.mean(), 100*a.mean(), *points(a, b), mcnemar(a, b)
 
+def box_writing(method, key='right'):
+    "What is kept of a method of the variant that writes boxes: a digit a question, or its cost"
+    found = record('box-writer.json', 'methods')
+    kept = next(of[key] for name, of in found.items() if name.split(':')[0] == method)
+    return digits(kept) if isinstance(kept, str) else kept
+
 def box_writer(method):
     "Right answers of the variant that writes boxes"
-    found = record('box-writer.json', 'methods')
-    return 100*np.mean(digits(next(of['right']
-        for name, of in found.items() if name.split(':')[0] == method)))
+    return 100*np.mean(box_writing(method))
 
 def older(method):
     "Right answers of carve-small with crops as large as the image"
@@ -264,6 +327,133 @@ def commonest():
     return 100*lines(S).query('method == "none"').drop_duplicates('id').truth.value_counts(
         normalize=True).max()
 
+
+# of notes/results and notes/what_the_map_finds
+
+@cache
+def rivals():
+    "Holm's p of each rival against `lookup` on equal terms, `carve-tiny`, over all of them"
+    ends = re.compile(r':tokens=144.*')
+    names = [ends.sub('', name) for name in record(f'equal/{T}-0.json', 'methods')]
+    p = {name: equal_ahead(T, name, 'lookup')[3] for name in names
+        if not name.startswith(('none', 'random', 'center', 'oracle', 'lookup'))}
+    p[ZOOM] = equal_ahead(T, ZOOM, 'lookup', '0-search', '0')[3]
+    return dict(zip(p, holm([*p.values()])))
+
+def general_bound():
+    "The paper's error bound at the mean difference of two instructions"
+    delta = np.mean([r['delta'] for r in study('invariance')])
+    return delta/(1 - delta)
+
+def best_bar():
+    "The threshold that answers best on both models' calibration questions, and the least within two points"
+    def score(bar):
+        digits = [gated(m, 'calibration', bar=bar, kind='digit')[0].mean() for m in (T, S)]
+        absent = [gated(m, 'calibration', 'no', bar)[0].mean() for m in (T, S)]
+        return round(sum(digits + absent), 6)
+    bars = 0, .5, .6, .7, .8, .85, .9, .95, .98, .99, 1.
+    scores = [score(bar) for bar in bars]
+    best = max(scores)
+    return bars[scores.index(best)], next(b for b, total in zip(bars, scores) if total > best - .02)
+
+@cache
+def compared(**kind):
+    "The 720 questions of every kind, as the sources run the methods"
+    return report(study('../compare'), **kind)
+
+def setting(name, base):
+    "Points between two settings of the ablation"
+    return tuple(compare_settings(study('ablation'), [name], base).iloc[0][['change', 'lo', 'hi']])
+
+def lambdas():
+    "McNemar's p of our λ and of four others against ours"
+    ends = '1e-08 relative=False', '0.01 relative=True', '0.1 relative=True', '10 relative=True'
+    names = [f'default lam={end}' for end in ends]
+    scores = setting_scores(study('ablation')).dropna(subset=names)
+    return [mcnemar(scores[name], scores['default']) for name in names]
+
+def won(a, b):
+    "Questions that the first scores win and lose"
+    return (np.asarray(a) > b).sum(), (np.asarray(a) < b).sum()
+
+def knocked(model):
+    "Scores of `recipes.knockout`'s part `gain`, as a table"
+    return pd.DataFrame(json_lines(f'knockout/{model}-gain')).set_index('id').astype(float)
+
+def cut_row(model):
+    "Accuracy in % without and with a crop, token kept and cut; difference of gains; wrong answers fixed"
+    t = knocked(model)
+    fixed = [100*t['crop' + end][t['image' + end] == 0].mean() for end in ('', '-cut')]
+    return (*(100*t[['image', 'crop', 'image-cut', 'crop-cut']].mean()),
+        *points(t.crop - t.image, t['crop-cut'] - t['image-cut']), *fixed)
+
+def fixed_cut(model):
+    "Points between crops, token kept and cut, where both are wrong without one"
+    t = knocked(model)
+    wrong = t[t[['image', 'image-cut']].sum(axis=1) == 0]
+    return points(wrong.crop, wrong['crop-cut'])
+
+def sized(part, tokens, method='lookup:skip_above=1'):
+    "Right answers in % of `carve-small` with crops of so many tokens"
+    methods = record(f'crop_tokens/{part}.json', 'methods')
+    return 100*np.mean(methods['none' if tokens == 0 else f'{method}:tokens={tokens}']['score'])
+
+@cache
+def masked():
+    "Right answers with the image (plain), without (none), without it from a layer on (number)"
+    return pd.DataFrame([dict(plain=r['plain'], none=r['none']) | dict(enumerate(r['onward']))
+        for r in study('masking')])
+
+def masked_p(layer):
+    "Holm's p of hiding the image from a layer on, over the six"
+    found = masked()
+    return holm([paired_effect(found.plain, found[i]).p for i in range(6)])[layer]
+
+def shown(model, way):
+    "Crops in % that show the target beside a sticker that is shared"
+    return 100*np.mean([r['made'][way]['shown'] for r in study('shared' + ('-' + model)*(model == S))])
+
+def in_world(world, key):
+    "Scores of the last position in a world with a disc: pointing, or whether a map peaks on the disc"
+    found = [r['read']['last'][key] for r in trial(f'worlds-assume-{world}')]
+    return np.array([v[0] if isinstance(v, list) else v for v in found], float)
+
+def world_right(world, way): return [r['right'][way] for r in trial(f'worlds-answer-{world}')]
+
+def disc(where):
+    "Scenes of the world *forced*, the raw map's and the contrast's pointing in %, won and lost"
+    raw, contrast = (in_world('forced', way)[where] for way in ('raw', 'contrast'))
+    return len(raw), 100*raw.mean(), 100*contrast.mean(), *won(contrast, raw)
+
+def gain_share():
+    "How much of the true region's gain asking for the box brings, in %, with its bootstrap interval"
+    asked, oracle, plain = (np.array(box_writing(method)) for method in ('ask-box', 'oracle', 'none'))
+    gains = np.array([asked - plain, oracle - plain])
+    drawn = np.random.default_rng(0).integers(0, len(plain), (5000, len(plain)))
+    shares = np.divide(*gains[:, drawn].mean(-1))
+    return 100*np.divide(*gains.mean(-1)), *(100*np.quantile(shares, (.025, .975)))
+
+@cache
+def zoomed(model):
+    "Scores of `zoom-eye` and the methods beside it, sixty questions"
+    table = results_table(run(f'rivals-{model[6:]}').records)
+    return table.pivot_table(['score', 'calls'], 'id', 'method', sort=False)
+
+def kept_of(name, key, way):
+    "What a trial keeps of each question, as an array"
+    return np.array([r[key][way] for r in trial(name)], float)
+
+def dots(count, place, model=S):
+    "Does the last position (0) or the last dot (1) point, with so many dots after the question?"
+    return np.array([r['points'] for r in trial(f'controls-dots-{model}')], float)[:, count, place]
+
+def worded(rule, i):
+    "Does a word point (0), and is the answer right with its crop (1)? On `carve-small`"
+    return np.array([r[rule][i] for r in json_lines(f'query_word/{S}')], float)
+
+def under_sink(model, share, less):
+    "Pointing under a sink of a share, of the row (0) and of the row minus the other words' (1)"
+    return np.array([int(r[str(share)]['pointing'][less]) for r in json_lines(f'sinks/{model}-fresh')], float)
 
 # The prose
 

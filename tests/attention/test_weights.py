@@ -2,7 +2,6 @@
 from unittest.mock import patch
 import pytest
 import torch
-from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.lookup import Lookup
@@ -19,37 +18,9 @@ QUESTION = SCENE.question('digit').question
 def vlm(): return VLM.from_pretrained('carve-tiny')
 
 
-def look(session): return session.capture(QUESTION, steps='all', max_new_tokens=1).attn
-
-
-def fresh(vlm): return Session(vlm, SCENE.image)
-
-
 def first(vlm):
     return next(p for name, p in vlm.model.named_parameters() if 'language_model' in name
         and 'k_proj.weight' in name)
-
-
-def fused_step(vlm):
-    optimizer = torch.optim.AdamW(vlm.model.parameters(), lr=1e-3, fused=True)
-    torch.manual_seed(0)
-    for p in vlm.model.parameters(): p.grad = torch.randn_like(p)
-    optimizer.step()
-    optimizer.zero_grad()
-
-
-def test_lookup_after_a_fused_step(vlm):
-    "The profile of the old weights is not read for the new ones, also through a fresh `VLM`"
-    assert Lookup().choose(vlm) == (Lookup(query='last', layers=[1, 2, 3], subtract='none'), [])
-    fused_step(vlm)
-    vlm.forget()
-    for changed in vlm, VLM(vlm.model, vlm.processor):
-        own, notes = Lookup().choose(changed)
-        assert own == Lookup(query='last', subtract='none')
-        assert 'no query token is known for this model' in notes[0]
-    with torch.no_grad(): first(vlm).mul_(2)
-    vlm.forget()
-    assert find_profile(vlm) is None
 
 
 def test_another_type(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from carve_nb.cli.main import main
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
-from carve_nb.method.profiles import find_profile, profile_path
+from carve_nb.method.profiles import find_profile
 from carve_nb.method.registry import methods
 from carve_nb.method.settings import field_table
 from carve_nb.runs.store import RunStore, read_run
@@ -203,14 +203,6 @@ def test_stopped_while_it_asks(photo, tmp_path):
     assert (p.returncode, out, err) == (130, '', 'carve: note: stopped: no answer, and nothing was written.\n')
 
 
-def test_no_such_device(photo, shell):
-    import torch
-    if torch.cuda.is_available(): pytest.skip('`make pytest` on a machine without a GPU runs it')
-    status, out, err = shell('ask photo.jpg Who? --device cuda')
-    assert (status, out, err.count('\n')) == (2, '', 1)
-    assert err.startswith("carve: error: Device 'cuda' cannot be used here: ")   # the rest is torch's, and differs with its build
-
-
 def test_several_images(shell):
     "Which image, the region in it, and both answers; the baseline is shown all of them"
     from carve_nb.models.prompts import SHORT_ANSWER
@@ -344,8 +336,6 @@ def test_image_tokens(models, photo, shell):
     "Fewer tokens where the processor keeps an image's own pixels; said in a note"
     status, _, err = shell('ask photo.jpg "Who is this?" --model qwen2_5_vl --max-new-tokens 2 --image-tokens 24')
     assert status == 0 and 'carve: note: Resolution: at most 24 tokens for each image' in err
-    counts = [sum(map(len, VLM.from_pretrained('./qwen2_5_vl', image_tokens=n).prompt(photo, 'Who?').spans)) for n in (None, 24)]
-    assert counts[0] > 24 >= counts[1], counts
 
 
 @pytest.mark.parametrize('family', ['llava', 'internvl', 'smolvlm', 'llava_next'])
@@ -366,12 +356,6 @@ def test_center_crop_is_said_and_padded(models, photo, shell):
     assert not left and np.load('S.npy')[:, :50].any()
     status, _, err = shell('ask photo.jpg Who? --pad --model qwen2_5_vl')
     assert status == 2 and 'cuts nothing off' in err
-
-
-def test_plain_answer_once(models, photo, shell):
-    "--method none in a pipe: one line with the answer and its confidence"
-    status, out, err = shell('ask photo.jpg "Who is this?" --model llava --method none --max-new-tokens 2')
-    assert status == 0 and err.count(f'"{out.strip()}"') == 1 and err.count('baseline:') == 0
 
 
 @pytest.fixture
@@ -404,16 +388,12 @@ def test_profile(models, photo, kept, monkeypatch, shell):
 
 
 def test_an_unsure_profile_hides_no_sure_one(kept, shell):
-    "One image makes no profile: the one that ships is read on, also where an earlier version kept such a file"
+    "One image makes no profile: the one that ships is read on"
     os.mkdir('ex')
     make_scene(145).image.save('ex/0.png')
     status, out, _ = shell(f'{PROFILE} --model carve-small --images ex --quiet')
     assert status == 0 and 'not kept: another profile of this model is sure, and stays' in out and 'kept in' not in out
     assert not [*kept.glob('*')]
-    vlm, shipped = VLM.from_pretrained('carve-small'), (Lookup(query='noun', layers=[2], subtract='none'), [])
-    assert Lookup().choose(vlm) == shipped
-    replace(find_profile(vlm), n=1, query='last', layers=[9]).save(profile_path(vlm))
-    assert Lookup().choose(vlm) == shipped
 
 
 def test_the_shell_tells_what_changes_an_answer(models, photo, kept, shell):

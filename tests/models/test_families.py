@@ -405,22 +405,6 @@ def test_what_reads_the_thumbnail_says_so(name, load):
     assert part < .4 and r.notes[0].startswith(f'the map shows {part:.0%} of the attention')
 
 
-@pytest.mark.parametrize('name', ['carve', 'official'])
-def test_methods(vlm, name):
-    "Every family answers through every sort of method; what it cannot do is told"
-    result = methods()[name](max_new_tokens=3)(vlm, WIDE, QUESTION, box=(20, 20, 80, 90))
-    assert result.answer is not None
-    if result.saliency is not None: assert result.saliency.to_pixels().shape == WIDE.size[::-1]
-
-
-def test_questions_of_a_profile(vlm):
-    "Every family gets a profile from an image without boxes"
-    found = profile_model(vlm, image_questions([WIDE]), draws=2)
-    assert found.read == list(vlm.layers)
-    assert np.isfinite([*found.agreement.values()]).all()
-    assert found.pointing is None
-
-
 def test_table_shipped():
     "The shipped table is of these families and of this test"
     found = json.loads(MEASURED.read_text())
