@@ -110,7 +110,7 @@ def save_map(S: 'Saliency', path: str|Path) -> str:
     import numpy as np
     f = BytesIO()
     if kind := check_map(path): S.plot().save(f, kind)
-    else: np.save(f, S.to_pixels())
+    else: np.save(f, S.to_pixels(S.size))
     save_file(path, f.getvalue())
     return f'the map over the image, {S.size[0]} x {S.size[1]} pixels' if kind else f'float32 {S.size[1]} x {S.size[0]}'
 

@@ -222,7 +222,8 @@ class CropMethod(CropRule, Method):
 
     def cut_out(self, result: Result, located: Saliency | list[Region], vlm: VLM | None) -> Result:
         "Complete a result with what was located: its regions and their crop"
-        result.regions = self.regions_of(result, located, vlm)
+        found = self.regions_of(result, located, vlm)
+        result.regions = [region.on_image(result.image.size) for region in found]
         result.crop = self.show(result.image, result.regions)
         return result
 

@@ -134,4 +134,6 @@ class CropRule:
 
     def show(self, image: Image.Image, regions: list[Region]) -> Crop:
         "Cut the box around all regions out; without one the crop is the whole image"
-        return self.cut(image, union_box([r.box for r in regions]), regions) if regions else whole_crop(image)
+        if not regions: return whole_crop(image)
+        placed = [region.on_image(image.size) for region in regions]
+        return self.cut(image, union_box([region.box for region in placed]), placed)
