@@ -416,8 +416,7 @@ def save_the_map(
     from carve_nb.method.results import unseen_note
     chosen.check_model(vlm)
     several = len(opened) > 1
-    alone, text = chosen.in_order(question)
-    r = chosen(vlm, opened, question) if several else alone.look(Session(vlm, opened, shared=False), text)
+    r = chosen(vlm, opened, question) if several else chosen.look(Session(vlm, opened, shared=False), question)
     if images and several: print_line('note', f'the map is that of {images[r.which]}, {r.notes[0]}')
     S = r.saliency
     if S is None: raise CarveError(f'{method} answered without a map: {r.notes[-1]}')
