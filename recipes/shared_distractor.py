@@ -31,10 +31,9 @@ def planted_scene(vlm, sample) -> tuple: # sample with the sticker, its box
 
 def map_share(S, box) -> float: # a `Saliency`; between 0 and 1
     "Return the share of a map in a box; negative values count as 0, a map of zeros as uniform"
-    small = S.coarse()
-    weights = small.to_pixels().clip(0).astype(np.float64)
+    weights = S.to_pixels().clip(0).astype(np.float64)
     if not weights.any(): weights[:] = 1
-    inside = [max(v, 0) for v in scale_box([round(float(v)) for v in box], S.size, small.size)]
+    inside = [max(v, 0) for v in scale_box([round(float(v)) for v in box], S.size, weights.shape[::-1])]
     return float(weights[box_index(inside)].sum()/weights.sum())
 
 def measure_shared(vlm, sample) -> dict:

@@ -65,7 +65,7 @@ HEIGHT = 110    # pixels of an image under its rows
 def on_one_scale(maps: dict[str, Saliency]) -> dict[str, Image.Image]:
     "Draw maps over their images, with one brightest color"
     most = max(S.values.max() for S in maps.values())
-    return {title: fit_height(S.coarse(2**17).plot(0, most), HEIGHT) for title, S in maps.items()}
+    return {title: fit_height(S.plot_small(0, most), HEIGHT) for title, S in maps.items()}
 
 def _rows_sum(text: str, tensors: dict[str, Tensor]) -> str:
     "Digest saved rows: facts as JSON, and tensors"

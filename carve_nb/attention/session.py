@@ -217,6 +217,14 @@ class Session:
         self.log.calls += calls
         with self.log.seconds(stage): yield
 
+    @contextmanager
+    def unlogged(self) -> Iterator[None]:
+        "Leave what the block computes out of the costs of the answer that is being made"
+        log = self.log
+        self.log = Log(question=log.question, plain_answer=log.plain_answer)
+        try: yield
+        finally: self.log = log
+
     def once(self, key: tuple, make: Callable[[], Answer], by: object = None) -> Answer:
         "Look an answer up, or make it; the seconds of one that is remembered are added to the log"
         if not self.remembers: return make()

@@ -113,7 +113,7 @@ def save_map(S: 'Saliency', path: str|Path) -> str:
     kind = check_map(path)
     data = BytesIO()
     if kind: S.plot().save(data, kind)
-    else: np.save(data, S.to_pixels())
+    else: np.save(data, S.to_pixels(S.size))
     save_file(path, data.getvalue())
     width, height = S.size
     return f'the map over the image, {width} x {height} pixels' if kind else f'float32 {height} x {width}'
@@ -428,8 +428,7 @@ def save_the_map(
     from carve_nb.method.results import unseen_note
     chosen.check_model(vlm)
     several = len(opened) > 1
-    alone, text = chosen.in_order(question)
-    r = chosen(vlm, opened, question) if several else alone.look(Session(vlm, opened, shared=False), text)
+    r = chosen(vlm, opened, question) if several else chosen.look(Session(vlm, opened, shared=False), question)
     if images and several: print_line('note', f'the map is that of {images[r.which]}, {r.notes[0]}')
     S = r.saliency
     if S is None: raise CarveError(f'{method} answered without a map: {r.notes[-1]}')

@@ -207,7 +207,7 @@ def film_strip(rows: AttentionRows, query: str|list, heads: Heads = 'mean') -> d
     caption"""
     kept = [rows.layers[i] for i in even_places(len(rows.layers), MOST)]
     maps = {layer: rows.saliency(layers=layer, heads=heads, query=query) for layer in kept}
-    return {f'layer {layer}, {S.entropy():.1f} bits': S.coarse(2**17).plot() for layer, S in maps.items()}
+    return {f'layer {layer}, {S.entropy():.1f} bits': S.plot_small() for layer, S in maps.items()}
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #cca5650b
 def head_image(rows: AttentionRows, query: str|list) -> Image.Image:
@@ -223,7 +223,7 @@ def head_strip(rows: AttentionRows, query: str|list, layer: int, most: int = 16)
     mass = rows.read(query=query, layers=layer, heads=None)[0].sum(-1)
     heads = sorted(mass.topk(min(most, len(mass))).indices.tolist())
     maps = {head: rows.saliency(layers=layer, heads=head, query=query) for head in heads}
-    return {f'head {head}, mass {mass[head]:.2f}': S.coarse(2**17).plot() for head, S in maps.items()}
+    return {f'head {head}, mass {mass[head]:.2f}': S.plot_small() for head, S in maps.items()}
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #260ebf3c
 def settings_code(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 from ..core.errors import CarveError
-from ..core.image import Box, box_index
+from ..core.image import Box, Size, box_index
 from ..core.saliency import Saliency
 
 # %% ../../nbs/06_crop.ipynb #541c6a33
@@ -34,7 +34,20 @@ class Region:
     score: float        # sum of the map over the region
     area: int           # number of pixels
     mask: np.ndarray    # [y1-y0, x1-x0] bool, inside the box
+    raster: Size|None = None    # (W, H) of the map on which they are pixels; None: the image's own
+
     def __repr__(self) -> str: return f"Region({self.box}, score {self.score:.4g}, {self.area} px)"
+
+    def on_image(self, size: Size) -> 'Region':
+        "Enlarge a region of a raster to an image: a pixel is marked if its raster pixel is"
+        if self.raster in (None, size): return self
+        # of the raster, at each pixel
+        columns, rows = (np.arange(side)*raster_side//side for side, raster_side in zip(size, self.raster))
+        left, right = np.searchsorted(columns, self.box[::2]).tolist()
+        top, bottom = np.searchsorted(rows, self.box[1::2]).tolist()
+        mask = self.mask[np.ix_(rows[top:bottom] - self.box[1], columns[left:right] - self.box[0])]
+        area = int(mask.sum())
+        return Region((left, top, right, bottom), self.score*(area/self.area), area, mask, size)
 
 def split_mask(mask: np.ndarray, S: np.ndarray, connectivity: int = 4) -> list[Region]:
     "Split a mask [H, W] of a map into its connected regions, in reading order; a pixel has 4 or 8 neighbors"
@@ -42,7 +55,8 @@ def split_mask(mask: np.ndarray, S: np.ndarray, connectivity: int = 4) -> list[R
     inside = label[mask]
     area = np.bincount(inside, minlength=n+1)
     score = np.bincount(inside, np.asarray(S, np.float64)[mask], minlength=n+1)
-    return [Region((x.start, y.start, x.stop, y.stop), float(score[i]), int(area[i]), label[y, x] == i)
+    size = label.shape[::-1]
+    return [Region((x.start, y.start, x.stop, y.stop), float(score[i]), int(area[i]), label[y, x] == i, size)
             for i, (y, x) in enumerate(ndimage.find_objects(label), 1)]
 
 # %% ../../nbs/06_crop.ipynb #68c086a1
@@ -50,16 +64,13 @@ def regions(
     S: np.ndarray|Saliency, p: float = .2, K: int = 3, connectivity: int = 4, region_rule: str = 'top_k',
     rank: str = 'sum',
 ) -> list[Region]:
-    """Find the regions of the top share `p` of a map [H, W], or of a `Saliency` on its raster, best first.
+    """Find the regions of the top share `p` of a map [H, W], best first; those of a `Saliency` in pixels of
+    its image.
 
     At most `K` ('top_k', the paper), or max(K, floor(p n)) of n ('official', the code)."""
     if isinstance(S, Saliency):
-        found = []
-        for region in regions(S.coarse().to_pixels(), p, K, connectivity, region_rule, rank):
-            box, mask = S.off_raster(region.box, region.mask)
-            area = int(mask.sum())
-            found.append(Region(box, region.score*(area/region.area), area, mask))
-        return found
+        found = regions(S.to_pixels(), p, K, connectivity, region_rule, rank)
+        return [region.on_image(S.size) for region in found]
     if not (K >= 1 and K % 1 == 0): raise CarveError(f"K={K}: at least one region must be kept")
     worth = dict(
         sum=lambda region: region.score,

@@ -65,11 +65,9 @@ class InstructionOnly(QuestionOnly):
 class DirectAnswer(Method):
     "The baseline (no crop)"
     name, category = 'none', 'control'
-    def look(self, session: Session, question: str) -> Result:
+    def prepare(self, session: Session, result: Result):
         "Ask once"
-        result = session.log = self.start(session.image, question)
         result.answer = self.ask_plain(session)
-        return result
 
 # %% ../../nbs/library/method/31_controls.ipynb #ececc14d
 @dataclass(repr=False)
@@ -152,7 +150,3 @@ class UniformMap(QuestionOnly):
         if self.final_images != 'both' or 'several images' in getattr(model, 'why_not', ()): return []
         result.notes.append('the image is shown twice')
         return [result.image, result.image]
-
-    def token_limits(self, result: Result, model: object, n: int) -> tuple[int | None, ...]:
-        "Limit nothing: there is no crop"
-        return ()

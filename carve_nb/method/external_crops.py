@@ -219,7 +219,7 @@ class SamCrop(ToolCrop):
         else:
             rows = self.capture(session, question)
             log.saliency = rows.saliency(layers=layers_of(session.vlm, self.layers), background=image)
-            pixels = log.saliency.to_pixels()
+            pixels = log.saliency.to_pixels(image.size)
             scores = [(pixels[box_index(part.box)]*part.mask).sum() for part in found]
         ranked = [replace(part, score=float(score)) for part, score in zip(found, scores)]
         return sorted(ranked, key=lambda part: -part.score)[:self.K]

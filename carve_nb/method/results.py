@@ -155,7 +155,7 @@ class Result(Log):
         "Draw the image, the maps and the crop, one by one; the true region `box` is outlined in white"
         image = fit_height(to_raster(self.image), height)
         def fit(box): return scale_box(box, self.image.size, image.size)
-        maps = {title: overlay(image, S.coarse().to_pixels()) for title, S in self.drawn_maps().items()}
+        maps = {title: overlay(image, S.to_pixels()) for title, S in self.drawn_maps().items()}
         out = dict(image=image) | maps
         if self.seen and unseen_note(self.seen, self.image.size):
             seen = fit([*map(round, self.seen)])
@@ -170,7 +170,7 @@ class Result(Log):
 
     def plot(self, height: int = 200, box: tuple | None = None) -> Image.Image:
         "Draw the panels in one row, each map above a color bar; the question and both answers below"
-        scales = {title: S.coarse().to_pixels() for title, S in self.drawn_maps().items()}
+        scales = {title: S.to_pixels() for title, S in self.drawn_maps().items()}
         return plot_panels(self.panels(height, box), self.sentence(), height, scales)
 
     def _repr_html_(self):

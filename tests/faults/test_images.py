@@ -178,8 +178,10 @@ def test_large(preset, vlm, monkeypatch):
 LARGE = PEAK + '''
 import torch
 torch.set_num_threads(1)
-from carve_nb.method.carve import Carve
 from carve_nb.formulas.clutter import complexity
+from carve_nb.formulas.threshold import regions
+from carve_nb.method.base import CropMethod
+from carve_nb.method.carve import Carve
 from carve_nb.attention.vlm import VLM
 def cost(f):
     "MB that a call needs above what was there, at its worst"
@@ -187,14 +189,19 @@ def cost(f):
     open('/proc/self/clear_refs', 'w').write('5')
     f()
     return now('VmHWM') - before
+class Own(CropMethod):
+    "A method as a newcomer writes it: the regions of the pixels of a map"
+    name = 'own-of-pixels'
+    def locate(self, session, question): return self.capture(session, question).saliency()
+    def select(self, S, vlm): return regions(S.to_pixels(), .04, 1)
 vlm, ask = VLM.from_pretrained('carve-tiny'), 'What digit is on the red star?'
 Carve()(vlm, hostile.photo(), ask)
 w, h = round((float(sys.argv[1])*4/3)**.5*1000), round((float(sys.argv[1])*3/4)**.5*1000)
 data = hostile.bomb(w, h)
 opened = cost(lambda: open_image(data, max_pixels=10**9))
 img = Image.effect_noise((400, 300), 60).convert('RGB').resize((w, h))
-todo = dict(ask=lambda: vlm.ask(img, ask), carve=lambda: Carve(max_new_tokens=4)(vlm, img, ask), official=lambda: Carve.official(max_new_tokens=4)(vlm, img, ask),
-            complexity=lambda: complexity(img))
+todo = dict(ask=lambda: vlm.ask(img, ask), carve=lambda: Carve(max_new_tokens=4)(vlm, img, ask), own=lambda: Own(max_new_tokens=4)(vlm, img, ask),
+            official=lambda: Carve.official(max_new_tokens=4)(vlm, img, ask), complexity=lambda: complexity(img))
 print(w*h/1e6, opened, *(cost(f) for f in todo.values()))
 '''
 
@@ -204,12 +211,12 @@ print(w*h/1e6, opened, *(cost(f) for f in todo.values()))
 @LINUX
 def test_large_memory(figure):
     "100 megapixels need no more above the image itself than 24 do"
-    names = 'megapixels', 'opening', 'an ask', 'CARVE', 'CARVE (official)', 'complexity'
+    names = 'megapixels', 'opening', 'an ask', 'CARVE', 'a method of your own', 'CARVE (official)', 'complexity'
     small, large = (dict(zip(names, map(float, python('-c', LARGE, mp).split()))) for mp in (24, 100))
     for k in names[1:]:
         figure(f'MB for {k} at {large["megapixels"]:.0f} (at {small["megapixels"]:.0f}) megapixels',
             [round(large[k]), round(small[k])])
-    assert large['an ask'] < 1.25*small['an ask'] + 20 and large['CARVE'] < 1.25*small['CARVE'] + 20
+    for name in 'an ask', 'CARVE', 'a method of your own': assert large[name] < 1.25*small[name] + 20
     # its crop may be half of the image
     assert large['CARVE (official)'] < small['CARVE (official)'] + 7*(
         large['megapixels'] - small['megapixels'])
