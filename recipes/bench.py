@@ -153,7 +153,8 @@ def stages(seconds, shared) -> dict: # of a `Result`; the `prefixes` of its sess
     "Seconds of the stages of CARVE: the images' own passes stand alone"
     return dict(image=shared.seconds, question=seconds['capture'] - shared.seconds,
         instruction=seconds['instruction'],
-        map=seconds['map'] + seconds['region'], crop=shared.onward, answer=seconds['ask'] - shared.onward)
+        map=seconds['map'] + seconds['region'], crop=shared.later_seconds,
+        answer=seconds['ask'] - shared.later_seconds)
 
 def measure_ways(vlm, image, questions, names, rounds) -> dict:
     """Medians of the seconds of each way, memory of a round that is not timed, the stages of CARVE: a row of

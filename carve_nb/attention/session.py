@@ -184,7 +184,7 @@ class Session:
         """List the notes for an answer: words that the model does not know, prompts read whole, settings set
         aside"""
         unknown = unknown_note(self.vlm.tokenizer, self.vlm.with_suffix(question, suffix))
-        why = self.vlm.family.shares and self.vlm.fingerprint.why_whole
+        why = self.vlm.family.shares and self.vlm.fingerprint.why_not_shared
         unshared = f'every prompt is read whole: {why}' if why else ''
         return [*filter(None, [unknown, unshared]), *set_aside(self.vlm.model)]
 

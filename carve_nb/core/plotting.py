@@ -113,7 +113,7 @@ def outline_target(img: Image.Image, box: Box) -> Image.Image:
 _SUBSCRIPT = re.compile(r'\b(\w)_(\w)\b')
 
 def round_colors(img: Image.Image, step: int = 6) -> Image.Image:
-    """Round each channel to steps of `step` of 255, for a smaller PNG.
+    """Round each color channel, 0 to 255, to levels about `step` apart, for a smaller PNG.
 
     A palette would turn rare colors into others."""
     steps = 255//step

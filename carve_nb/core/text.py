@@ -55,9 +55,9 @@ def option_form(text: str) -> str:
 
 class SplitQuestion(NamedTuple):
     "A question, and the options that it brings"
-    alone: str
+    without_options: str
     options: list[str]
-    whole: str    # with the options, without what follows them
+    with_options: str    # without what follows them
 
 def split_options(text: str) -> SplitQuestion:
     "Split a question from the lettered options after it, on lines of their own or on one"
@@ -66,13 +66,14 @@ def split_options(text: str) -> SplitQuestion:
     options = [_before_instruction(text[mark.end():end].strip().partition('\n')[0])
                for mark, end in zip(marks, ends)]
     if not marks or marks[0]['name'] == '1' or not all(options): return SplitQuestion(text, [], text)
-    whole = text[:text.index(options[-1], marks[-1].end()) + len(options[-1])]
-    alone = _ANNOUNCED.sub('', text[:marks[0].start()]).strip()
-    return SplitQuestion(alone, [option.rstrip(' .,;。，；') for option in options], whole)
+    with_options = text[:text.index(options[-1], marks[-1].end()) + len(options[-1])]
+    without_options = _ANNOUNCED.sub('', text[:marks[0].start()]).strip()
+    options = [option.rstrip(' .,;。，；') for option in options]
+    return SplitQuestion(without_options, options, with_options)
 
 def asked_part(text: str) -> str:
     "Cut the options and the instruction after a question off; all of it stays if nothing would be left"
-    return _before_instruction(split_options(text).alone) or text
+    return _before_instruction(split_options(text).without_options) or text
 
 # %% ../../nbs/library/core/07_text.ipynb #0910e007
 def right_option(

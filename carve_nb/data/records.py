@@ -358,12 +358,12 @@ def make_record(
     return Record(
         id=f'{stem}{number}' if read('id') is None else read('id'),
         image=image,
-        question=asked.whole,
+        question=asked.with_options,
         answers=answers,
         choices=asked.options or None,
         boxes=read('bbox') if boxes is None else boxes,
         kind=read('kind'),
-        short_question=asked.alone if asked.options else read('short_question'),
+        short_question=asked.without_options if asked.options else read('short_question'),
         rule=rule or _usual_rule(answers, asked.options))
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000005

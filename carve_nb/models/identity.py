@@ -126,8 +126,8 @@ class Fingerprint:
         return [float(f'{value:.6g}') if math.isfinite(value) else None for value in values]
 
     @cached_property
-    def why_whole(self) -> str:
-        "Why a prompt is read whole; '' where reading its beginning before gives the same answer"
+    def why_not_shared(self) -> str:
+        "Why the beginning of prompts is not shared; '' where reading it before gives the same answer"
         model, family = self.vlm.model, self.vlm.family
         if not family.shares: return family.why_not['sharing']
         kind = model.generation_config.cache_implementation

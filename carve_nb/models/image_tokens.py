@@ -93,7 +93,7 @@ class ReadImage:
     text: str       # its tokens, as they stand in a prompt
     count: int      # how many of them are image tokens
     views: list[ImageSpan]    # the whole image first; their tokens are places among the image's own
-    kinds: dict     # inputs that mark the kind of each token -> do they mark the image's?
+    type_inputs: dict    # inputs that mark the type of each token -> do they mark the image's?
     note: str = ''  # which of its tokens are on no map, and why
     def stretched(self, shown: Image.Image, image: Image.Image) -> 'ReadImage':
         "Scale the views to an image that was shown in another size"
@@ -237,7 +237,7 @@ def find_views(family, processed: Processed) -> tuple[list[ImageSpan], str]:
     rest = count - base
     if rest < 0 or rest and not family.tiles:
         raise CarveError(f'An image of {count} tokens is said to lie on a grid of {grid[0]} x {grid[1]}.')
-    first = 0 if family.whole == 'first' else rest
+    first = 0 if family.thumbnail == 'first' else rest
     whole = ImageSpan(torch.arange(base) + first, grid, patched_box(processed, family.box(processed)))
     if rest < 2: return [whole], ''    # a single token ends the image
     tiles = family.tiles(processed, grid, rest)    # no rest without tiles, see above
@@ -279,14 +279,14 @@ def read_images(
     of_tokens = {name for name, value in out.items() if torch.is_tensor(value) and value.shape == shape}
     of_images = out.keys() - of_tokens - {'text_replacement_offsets'}
     inputs = {name: value for name, value in out.items() if name in of_images}
-    kinds = {name: bool(out[name].any()) for name in of_tokens - {'input_ids', 'attention_mask', 'labels'}}
+    type_inputs = {name: bool(out[name].any()) for name in of_tokens - {'input_ids', 'attention_mask', 'labels'}}
     found = []
     for image, replaced in zip(images, out['text_replacement_offsets'][0]):
         text = replaced['replacement']
         runs = [len(run)//len(token) for run in re.findall(f'(?:{re.escape(token)})+', text)]
         views, note = find_views(family, Processed(processor, config, inputs, text, runs, image.size,
                                                    len(images) > 1))
-        found.append(ReadImage(inputs, text, sum(runs), views, kinds, note))
+        found.append(ReadImage(inputs, text, sum(runs), views, type_inputs, note))
     return found
 
 def own_inputs(inputs: dict, parts: Sequence[ReadImage], i: int, axis: int = 0) -> dict:

@@ -258,7 +258,7 @@ class Model:
             parts = read_images(self.processor, self.model.config, self.family, shown, most, settings)
             return [part if small is image else part.stretched(small, image)
                     for part, small, image in zip(parts, shown, group)]
-        if len(images) > 1 and not self.family.alone: return process(images)
+        if len(images) > 1 and not self.family.processed_singly: return process(images)
         known, found = {} if known is None else known, []
         for image, most in zip(images, limits or [None]*len(images)):
             key = image_key(image), most, self.image_tokens
@@ -442,14 +442,14 @@ class Answer:
     "An answer, which prints and compares as its text"
     text: str            # the answer
     tokens: list[int]    # [T] generated ids, the end token included
-    logprob: float       # sum of the tokens' log-probabilities, without those of `around`
+    logprob: float       # sum of the tokens' log-probabilities, without the `unscored`
     seconds: float = 0.  # wall time of the generation
     n_prompt: int = 0    # tokens of the prompt
     # ended with an end token? else it was cut, at the longest answer or by a rule of the caller
     finished: bool = True
-    around: int = 0      # tokens of thoughts and of marks around what is scored
+    unscored: int = 0    # tokens that are not scored: thoughts, and marks around the answer
     @property
-    def confidence(self) -> float: return math.exp(self.logprob/max(len(self.tokens) - self.around, 1))
+    def confidence(self) -> float: return math.exp(self.logprob/max(len(self.tokens) - self.unscored, 1))
     def __str__(self) -> str: return self.text
     def __eq__(self, other):
         if not isinstance(other, (str, Answer)): return NotImplemented

@@ -144,8 +144,8 @@ class Prefixes:
     images: dict = field(default_factory=dict)     # the two newest that were read, see `VLM.read`
     misses: int = 0      # prefixes that were read
     hits: int = 0        # that were known
-    seconds: float = 0.  # for the newest prefix
-    onward: float = 0.   # for all further images
+    seconds: float = 0.  # for the newest prefix, up to the first image
+    later_seconds: float = 0.   # for all further images
 
     def forget(self):
         "Drop the prefixes and images that are remembered"
@@ -168,8 +168,8 @@ class Prefixes:
 
     def inputs(self, vlm, prompt: Prompt) -> dict:
         "Make the model's inputs, by `read_prefix` where the beginning of the prompt can be shared"
-        together = len(prompt.images) > 1 and not vlm.family.alone
-        if not prompt.spans or together or vlm.fingerprint.why_whole: return vlm.to_device(prompt)
+        together = len(prompt.images) > 1 and not vlm.family.processed_singly
+        if not prompt.spans or together or vlm.fingerprint.why_not_shared: return vlm.to_device(prompt)
         return self.read_prefix(vlm, prompt)
 
     def read_prefix(self, vlm, prompt: Prompt) -> dict:
@@ -192,5 +192,5 @@ class Prefixes:
             upto = upto_image(prompt, words, len(prompt.images) - 1)
             upto['mm_encoder_outputs'] = dict(image=image_features)
             Context().run(fill_cache, vlm, words | upto, cache)
-            self.onward += time.perf_counter() - start
+            self.later_seconds += time.perf_counter() - start
         return words | {CACHE: cache}

@@ -221,7 +221,7 @@ def place_images(ids: Tensor, config: PreTrainedConfig, parts: list[ReadImage]) 
 
 def join_parts(family: Family, parts: list[ReadImage]) -> dict:
     "Join the inputs of all images, which were processed alone, or else together"
-    return join_inputs([part.inputs for part in parts], family.axis) if family.alone else parts[0].inputs
+    return join_inputs([part.inputs for part in parts], family.axis) if family.processed_singly else parts[0].inputs
 
 def write_prompt(
     vlm, chat: str, question: str, images: Sequence[Image.Image], parts: list[ReadImage], after: str,
@@ -241,7 +241,7 @@ def write_prompt(
     enc = tokenizer([text], return_tensors='pt', truncation=False,
                     add_special_tokens=not (bos and text.startswith(bos)))
     inputs = {name: enc[name] for name in ('input_ids', 'attention_mask')}
-    for name, marked in parts[0].kinds.items():    # PaliGemma's are 0 up to the answer
+    for name, marked in parts[0].type_inputs.items():    # PaliGemma's are 0 up to the answer
         create = getattr(processor, f'create_{name}', processor.create_mm_token_type_ids)
         inputs[name] = torch.zeros_like(enc['input_ids'])
         if marked: inputs[name] = torch.tensor(create(enc['input_ids'].tolist()))

@@ -203,10 +203,10 @@ def test_sharing(vlm):
         for o, q in ASKED]
     shared = session.prefixes
     if not vlm.family.shares:
-        assert not shared.misses and vlm.fingerprint.why_whole
+        assert not shared.misses and vlm.fingerprint.why_not_shared
     else:
-        shares = (1, 3) if vlm.family.alone else (1, 1)
-        assert (shared.misses, shared.hits) == shares, vlm.fingerprint.why_whole
+        shares = (1, 3) if vlm.family.processed_singly else (1, 1)
+        assert (shared.misses, shared.hits) == shares, vlm.fingerprint.why_not_shared
     for a, b in zip(alone, quick):
         assert a.tokens == b.tokens and abs(a.answer.logprob-b.answer.logprob) < 1e-3
         assert (a.attn-b.attn).abs().max() <= 1e-5
