@@ -50,7 +50,7 @@ class Edit(AttentionHook):
     config: PreTrainedConfig = None    # of the decoder, set by `applying`
 
     def __repr__(self) -> str:
-        changed = [k for k in ('scores', 'weights', 'heads') if getattr(self, k)]
+        changed = [name for name in ('scores', 'weights', 'heads') if getattr(self, name)]
         return f'Edit(layers {self.layers}, {" and ".join(changed)})'
 
     def on_pass(self, before: int):
@@ -162,7 +162,7 @@ class RowGraph:
 @contextmanager
 def frozen(model: PreTrainedModel) -> Iterator[None]:
     "Keep the parameters of a stock model from learning inside the block"
-    learning = torch.nn.ParameterList(p for p in model.parameters() if p.requires_grad)
+    learning = torch.nn.ParameterList(weight for weight in model.parameters() if weight.requires_grad)
     with restore(learning.requires_grad_):
         learning.requires_grad_(False)
         yield

@@ -57,11 +57,11 @@ def _one_stream(states: Tensor) -> Tensor:
         f'dimensions]: what reads or changes states cannot be used with it.')
 
 def hidden(out: Tensor|tuple) -> Tensor:
-    "Return the hidden states [B, N, D] in the output of a decoder layer"
+    "Take the hidden states [B, N, D] out of what a decoder layer returns"
     return _one_stream(out[0] if isinstance(out, tuple) else out)
 
 def entering(args: tuple, kw: dict) -> Tensor:
-    "Return the hidden states [B, N, D] in the arguments of a decoder layer"
+    "Take the hidden states [B, N, D] out of the arguments of a decoder layer"
     return _one_stream(args[0] if args else kw['hidden_states'])
 
 @contextmanager
@@ -71,10 +71,10 @@ def layer_inputs(vlm: Model, layers: Iterable[int], see: Callable[[int, Tensor],
     blocks = decoder_layers(vlm.model)
     block = AttentionHook()
     with ExitStack() as hooks:
-        for l in layers:
-            def show(module, args, kw, l=l):
-                if block in open_hooks.get(): see(l, entering(args, kw))
-            hooks.callback(blocks[l].register_forward_pre_hook(show, with_kwargs=True).remove)
+        for layer in layers:
+            def show(module, args, kw, layer=layer):
+                if block in open_hooks.get(): see(layer, entering(args, kw))
+            hooks.callback(blocks[layer].register_forward_pre_hook(show, with_kwargs=True).remove)
         with open_hook(block): yield
 
 def _zero_tokens(layer, columns, length, only, masked, block) -> list:
@@ -85,13 +85,15 @@ def _zero_tokens(layer, columns, length, only, masked, block) -> list:
     did, only in contexts in which `block` is open."""
     unharmed = []
     def before(module, args, kw):
-        states, rest = entering(args, kw), {k: v for k, v in kw.items() if k != 'hidden_states'}
+        states = entering(args, kw)
+        rest = {name: value for name, value in kw.items() if name != 'hidden_states'}
         if block not in open_hooks.get() or states.shape[1] < length: return None
         masked.append(states.shape[1])
         at = columns.to(states.device)
         if only:
             cache = find_cache((*args, *kw.values()))
-            without_cache = {k: None if v is cache else v for k, v in rest.items()} | dict(use_cache=False)
+            without_cache = {name: None if value is cache else value for name, value in rest.items()}
+            without_cache['use_cache'] = False
             unmasked = Context().run(module.forward, states, *args[1:], **without_cache)
             unharmed.append(hidden(unmasked)[:, at])
         states = states.clone()

@@ -70,8 +70,8 @@ def on_one_scale(maps: dict[str, Saliency]) -> dict[str, Image.Image]:
 def _rows_sum(text: str, tensors: dict[str, Tensor]) -> str:
     "Digest saved rows: facts as JSON, and tensors"
     def raw(tensor): return sha256(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy()).hexdigest()
-    return digest([text, {k: [str(tensor.dtype), [*tensor.shape], raw(tensor)]
-                          for k, tensor in tensors.items()}])
+    return digest([text, {name: [str(tensor.dtype), [*tensor.shape], raw(tensor)]
+                          for name, tensor in tensors.items()}])
 
 @dataclass(repr=False)
 class AttentionRows:
@@ -110,7 +110,7 @@ class AttentionRows:
         "List the views of an image by the indices of their spans"
         if image is None: image = self.spans[0].image
         # tiles of a strip can be without a cell
-        found = [i for i, s in enumerate(self.spans) if s.image == image and len(s)]
+        found = [index for index, span in enumerate(self.spans) if span.image == image and len(span)]
         if not found:
             raise CaptureError(f'There is no image {image}: these are rows of {len(self.meta["sizes"])}.')
         choose(tiles, TILES, 'tiles')
@@ -144,8 +144,8 @@ class AttentionRows:
         "Note the share of attention on a map of some `views` of the first image; no note where it shows all"
         if self.views(tiles=tiles) == self.views(): return []
         weights = self.attn.double().sum((0, 1, 2))
-        shown, total = (sum(float(weights[self.span(i)].sum()) for i in self.views(tiles=t))
-                        for t in (tiles, 'all'))
+        shown, total = (sum(float(weights[self.span(i)].sum()) for i in self.views(tiles=shown_tiles))
+                        for shown_tiles in (tiles, 'all'))
         share = f'{shown/(total or 1):.0%} of the attention on the image'
         return [f"the map shows {share} (tiles={tiles!r}; 'all' shows all of it)"]
 
@@ -232,8 +232,9 @@ class AttentionRows:
 
     def panels(self, image: int|None = None, step: int = -1) -> dict[str, Image.Image]:
         "Draw the mean over the heads of eight layers over the image, each under its title"
-        some = [self.layers[i] for i in even_places(len(self.layers), 8)]
-        return on_one_scale({f'layer {l}': self.saliency(layers=l, step=step, image=image) for l in some})
+        some = [self.layers[place] for place in even_places(len(self.layers), 8)]
+        return on_one_scale({f'layer {layer}': self.saliency(layers=layer, step=step, image=image)
+                             for layer in some})
 
     def __repr__(self) -> str:
         T, L, H, N = self.attn.shape
@@ -259,9 +260,9 @@ class AttentionRows:
 
     def save(self, path: str|Path):
         "Write the rows to a safetensors file"
-        facts = {k: getattr(self, k) for k in ('layers', 'tokens', 'meta')} | dict(
+        facts = {name: getattr(self, name) for name in ('layers', 'tokens', 'meta')} | dict(
             question_tokens=list(self.question_tokens), answer=asdict(self.answer) if self.answer else None,
-            spans=[asdict(s) | dict(tokens=s.tokens.tolist()) for s in self.spans])
+            spans=[asdict(span) | dict(tokens=span.tokens.tolist()) for span in self.spans])
         rows = dict(attn=self.attn, question=self.question)
         tensors = {name: tensor.contiguous() for name, tensor in rows.items() if tensor is not None}
         text = json.dumps(facts)
@@ -285,9 +286,9 @@ class AttentionRows:
                     raise ValueError('it holds NaN or infinite numbers')
                 facts = json.loads(text)
                 facts['spans'] = [
-                    ImageSpan(**s | dict(tokens=torch.tensor(s['tokens']), grid=tuple(s['grid']),
-                                         box=tuple(s['box'])))
-                    for s in facts['spans']]
+                    ImageSpan(**span | dict(tokens=torch.tensor(span['tokens']), grid=tuple(span['grid']),
+                                            box=tuple(span['box'])))
+                    for span in facts['spans']]
                 if facts['answer']: facts['answer'] = Answer(**facts['answer'])
                 return cls(**facts, **tensors)
         except FileNotFoundError: raise

@@ -121,11 +121,12 @@ class Session:
         All images stand side by side at the place of the chat's own; arguments as of `VLM.chat`."""
         frame, opened, question = vlm.open_chat(messages, images, together=True)
         text = format_chat(vlm.processor, '', 1, frame)
-        for i, m in enumerate(frame[:-1]):
-            other = [*frame[:i], dict(m, content=[dict(type='text', text='Is it there?')]), *frame[i + 1:]]
+        for turn, message in enumerate(frame[:-1]):
+            changed = dict(message, content=[dict(type='text', text='Is it there?')])
+            other = [*frame[:turn], changed, *frame[turn + 1:]]
             if format_chat(vlm.processor, '', 1, other) == text:
-                raise PromptError(f'The chat template of {vlm.name} leaves out turn {i} of the messages, by '
-                                  f'the role {m["role"]!r}. Put its words into the turn of the user.')
+                raise PromptError(f'The chat template of {vlm.name} leaves out turn {turn} of the messages, '
+                                  f'by the role {message["role"]!r}. Put its words into the turn of the user.')
         session = cls(vlm, opened, **kw)
         session.messages = frame
         return session, question
@@ -160,7 +161,7 @@ class Session:
         "Make the prompt of a question about the session's images, or others; arguments as of `VLM.prompt`"
         shown = self.images if images is None else images
         prompt = self.vlm.build_prompt(shown, question, suffix, tokens, self.messages, self.prefixes.images)
-        if images is None: prompt.spans.sort(key=lambda s: (s.image != self.which, s.image))
+        if images is None: prompt.spans.sort(key=lambda span: (span.image != self.which, span.image))
         return prompt
 
     def words(self, text: str, suffix: str|bool|None = None) -> Prompt:
@@ -177,8 +178,8 @@ class Session:
         chat = chat[:chat.rindex(asked)] + laid[laid.rindex(asked):]
         enc = vlm.tokenizer(chat, return_tensors='pt', add_special_tokens=not (bos and chat.startswith(bos)))
         names = token_names(vlm.tokenizer, enc['input_ids'][0].tolist())
-        return Prompt(BatchFeature({k: enc[k] for k in ('input_ids', 'attention_mask')}), [], [], chat, [],
-                      names, text)
+        inputs = BatchFeature({name: enc[name] for name in ('input_ids', 'attention_mask')})
+        return Prompt(inputs, [], [], chat, [], names, text)
 
     def notes(self, question: str, suffix: str|bool|None = None) -> list[str]:
         """List the notes for an answer: words that the model does not know, prompts read whole, settings set

@@ -42,7 +42,7 @@ def prompt_recorder(
     missing = sorted(set(pick_layers(layers, vlm.n_layers)) - set(readable))
     if layers is not None and missing:
         kinds = getattr(vlm.text_config, 'layer_types', None)
-        names = ', '.join(f'{l} ({kinds[l]})' if kinds else str(l) for l in missing)
+        names = ', '.join(f'{layer} ({kinds[layer]})' if kinds else str(layer) for layer in missing)
         warnings.warn(f'No attention to the images in layers {names} of {vlm.family.name}: left out. Read '
                       f'are {readable}.',
                       stacklevel=4)

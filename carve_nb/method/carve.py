@@ -143,7 +143,7 @@ class Carve(CropMethod):
         notes, (q, g) = [], (len(rows_q.attn), len(rows_g.attn))
         if g < q and self.paired: notes.append(f'{g} of {q} steps are paired: the description has no more')
         asked = pick_layers(self.layers, rows_q.meta['n_layers'])
-        unavailable = [l for l in asked if l not in rows_q.meta.get('attending', asked)]
+        unavailable = [layer for layer in asked if layer not in rows_q.meta.get('attending', asked)]
         if unavailable and self.layers is not None:
             notes.append(f'no attention to read in layers {unavailable}: left out')
         why = self.query != 'last' and why_no_words(rows_q.question_tokens, self.query)

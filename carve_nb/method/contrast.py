@@ -83,7 +83,7 @@ class ContrastProcessor(LogitsProcessor):
         if self.cached:
             self.cache = out[CACHE]
             once = 'pixel', CACHE, 'mm_encoder'   # only the first pass takes these
-            self.inputs = {k: v for k, v in self.inputs.items() if not k.startswith(once)}
+            self.inputs = {name: value for name, value in self.inputs.items() if not name.startswith(once)}
         return out.logits[0]
 
     def step(self, tokens: list[int]) -> Tensor:

@@ -86,11 +86,11 @@ class CenterCrop(Carve):
         log, image = session.log, session.image
         if self.fraction is None:
             kept = self.regions_of(log, super().locate(session, question), session.vlm)
-            w, h = box_size(super().show(image, kept).box)
+            width, height = box_size(super().show(image, kept).box)
             log.saliency, log.maps, log.read = None, {}, []
-        else: w, h = (max(1, round(side*self.fraction**.5)) for side in image.size)
-        x, y = self.place(image, image.width - w, image.height - h)
-        return box_regions([(x, y, x + w, y + h)], image.size)
+        else: width, height = (max(1, round(side*self.fraction**.5)) for side in image.size)
+        x, y = self.place(image, image.width - width, image.height - height)
+        return box_regions([(x, y, x + width, y + height)], image.size)
 
     def show(self, image: Image.Image, regions: list[Region]) -> Crop:
         "Cut exactly the located box"
@@ -121,7 +121,7 @@ class Oracle(CropMethod):
     @classmethod
     def like(cls, method: CropMethod, **changes) -> Self:
         "Make the oracle that shows its region as another method does"
-        shown = {f.name: getattr(method, f.name) for f in fields(CropRule)}
+        shown = {field.name: getattr(method, field.name) for field in fields(CropRule)}
         shown |= dict(fill='none', pad=max(method.pad, cls.pad), final_images=method.final_images)
         return cls(**shown | changes)
 
@@ -134,7 +134,7 @@ class Oracle(CropMethod):
         if not lies_in(box, image.size):
             width, height = image.size
             raise CarveError(f'box={tuple(box)} does not lie in the image of {width} x {height} pixels')
-        return box_regions([[round(v) for v in box]], image.size)
+        return box_regions([[round(end) for end in box]], image.size)
 
 # %% ../../nbs/library/method/31_controls.ipynb #b29349ff
 @dataclass(repr=False)

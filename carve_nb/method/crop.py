@@ -43,8 +43,9 @@ def box_regions(
     for box, score in zip(boxes, scores or repeat(1.)):
         corners = *np.floor(box[:2]), *np.ceil(box[2:])
         inside = tuple(np.clip(corners, 0, [*size, *size]).astype(int).tolist())
-        w, h = map(int, box_size(inside))
-        if w > 0 and h > 0: found.append(Region(inside, float(score), w*h, np.ones((h, w), bool)))
+        width, height = map(int, box_size(inside))
+        if width > 0 and height > 0:
+            found.append(Region(inside, float(score), width*height, np.ones((height, width), bool)))
     return found
 
 # %% ../../nbs/library/method/01_crop.ipynb #09f83795
@@ -98,7 +99,7 @@ class CropRule:
         big = grow_box(box, image.size, self.min_side, self.square, self.pad)
         mask = None
         if regions and self.fill != 'none':
-            grown = [int(abs(a - b)) for a, b in zip(box, big)]
+            grown = [int(abs(end - grown_end)) for end, grown_end in zip(box, big)]
             mask = grow_mask(keep_mask(regions, image.size, big), *grown)
             if mask.all(): mask = None
         return self.render(image, big, mask)

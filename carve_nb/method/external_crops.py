@@ -98,12 +98,12 @@ class Detector(ToolCrop):
         "Find the detector's boxes for the question's content words, the highest score first"
         image = session.image
         model, processor = self.tool(session.vlm)
-        texts = [f'a photo of a {w}' for w in asked_words(question)]   # the detectors' own custom
+        texts = [f'a photo of a {word}' for word in asked_words(question)]   # the detectors' own custom
         out = run_tool(model, processor(text=[texts], images=image, return_tensors='pt', truncation=True))
         boxes, = processor.post_process_grounded_object_detection(
             out, threshold=self.threshold, target_sizes=[image.size[::-1]])
         found = box_regions(boxes['boxes'].tolist(), image.size, boxes['scores'].tolist())
-        return sorted(found, key=lambda r: -r.score)[:self.K]
+        return sorted(found, key=lambda region: -region.score)[:self.K]
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #2f95b67d
 def clip_scores(
@@ -138,7 +138,7 @@ class ClipCrop(ToolCrop):
         box = 0, 0, *image.size
         for _ in range(self.rounds):
             cuts = side_cuts(box, self.ratio)
-            scores = clip_scores(*self.tool(session.vlm), [image.crop(b) for b in cuts], question)
+            scores = clip_scores(*self.tool(session.vlm), [image.crop(cut) for cut in cuts], question)
             box, score = cuts[int(np.argmax(scores))], max(scores)
         return box_regions([box], image.size, [score])
 
@@ -160,8 +160,8 @@ def mask_region(
 def drop_duplicates(kept: Iterable[Region], most: float = .7) -> list[Region]:    # best first
     "Keep of regions whose boxes overlap by more only the best"
     out: list[Region] = []
-    for r in sorted(kept, key=lambda r: -r.score):
-        if all(box_iou(r.box, o.box) <= most for o in out): out.append(r)
+    for region in sorted(kept, key=lambda region: -region.score):
+        if all(box_iou(region.box, other.box) <= most for other in out): out.append(region)
     return out
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #5033145e
@@ -174,9 +174,10 @@ def segments(
     embeddings = None
     found = []
     for some in chunked(point_lattice(image.size, points), batch):
-        asked = [[[list(p)] for p in some]]
+        asked = [[[list(point)] for point in some]]
         inputs = dict(processor(images=image, input_points=asked, return_tensors='pt'))
-        sizes = {k: inputs.pop(k) for k in ('original_sizes', 'reshaped_input_sizes') if k in inputs}
+        known = 'original_sizes', 'reshaped_input_sizes'
+        sizes = {name: inputs.pop(name) for name in known if name in inputs}
         if embeddings is None:
             pixels = inputs['pixel_values'].to(model.device, model.dtype)
             with torch.no_grad(): embeddings = model.get_image_embeddings(pixels)

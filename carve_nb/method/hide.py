@@ -87,18 +87,20 @@ class Hide(CropMethod):
         names = name_entities(session, question)
         listed = self.words.format(', '.join(names))
         rows = self.capture(session, listed, steps='first', suffix=None, question_rows=True)
-        found = sorted({i for name in names for i in find_word(rows.question_tokens, name)})
-        at = [i for i in found if i >= self.before]
+        found = sorted({place for name in names for place in find_word(rows.question_tokens, name)})
+        at = [place for place in found if place >= self.before]
         if found and not at:
             end = found[-1] + 1
             raise CarveError(f'before={self.before}: the names end at token {end} of the words; take fewer')
         raster = rows.raster()
         with log.seconds('map'):
             layers = layers_of(session.vlm, self.layers)
-            words = [rows.read(query=i, layers=layers).mean(0) for i in range(len(rows.question_tokens))]
+            places = range(len(rows.question_tokens))
+            words = [rows.read(query=place, layers=layers).mean(0) for place in places]
             A = torch.stack(words).unflatten(-1, raster.grid).double().numpy()  # [Q, gh, gw]
             maps = word_maps(A[at], A[:self.before], self.sigma)
-            boxes = [b for m in maps if m.any() for b in cell_boxes(m, self.threshold, raster.box)]
+            boxes = [box for word_map in maps if word_map.any()
+                     for box in cell_boxes(word_map, self.threshold, raster.box)]
             joined = join_boxes([region.box for region in box_regions(boxes, image.size)])
             pieces = box_regions(joined, image.size)
         log.saliency = as_saliency(maps.mean(0) if at else np.zeros(raster.grid), raster, image)

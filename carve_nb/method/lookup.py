@@ -56,7 +56,8 @@ class Lookup(CropMethod):
 
     def choose(self, vlm: VLM) -> tuple['Lookup', list[str]]:
         "Fill in the query token, the layers and the subtracted words that are read in a model, with notes"
-        given = {k: getattr(self, k) for k in ('query', 'layers', 'subtract') if getattr(self, k) is not None}
+        read = dict(query=self.query, layers=self.layers, subtract=self.subtract)
+        given = {field: value for field, value in read.items() if value is not None}
         profile = None if self.query else find_profile(vlm)
         found = profile.fields('lookup') if profile else {}
         notes = []

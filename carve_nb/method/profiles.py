@@ -40,7 +40,8 @@ def query_in(
     "Keep the query, or take 'last' where the question has no such word"
     return query if query == 'last' or pick_words(rows.question_tokens, query, 'none') else 'last'
 
-def _points(interval): return '{:.1f} percentage points [{:.1f}, {:.1f}]'.format(*(100*v for v in interval))
+def _points(interval):
+    return '{:.1f} percentage points [{:.1f}, {:.1f}]'.format(*(100*share for share in interval))
 
 @dataclass(repr=False)
 class ModelProfile:
@@ -95,7 +96,7 @@ class ModelProfile:
         "Read a profile that `save` wrote"
         kept = load_with_digest(path)
         if kept.pop('kind', None) != cls.kind: raise CarveError(f'{path} holds no {cls.kind}.')
-        try: return cls(**{k: v for k, v in kept.items() if k in cls.__dataclass_fields__})
+        try: return cls(**{name: value for name, value in kept.items() if name in cls.__dataclass_fields__})
         except TypeError as e: raise CarveError(f'{path} is no complete {cls.kind}: {e}') from None
 
     def doubts(self) -> list[str]:
@@ -109,7 +110,7 @@ class ModelProfile:
             f'the layers of its query token agree by {best:.2f}, less than {FLOOR}': best < FLOOR,
             'another query token agrees as well': best in others}
         if self.chance is not None and self.pointing:
-            pointing = np.mean([self.pointing[self.query][self.read.index(l)] for l in self.layers])
+            pointing = np.mean([self.pointing[self.query][self.read.index(layer)] for layer in self.layers])
             why = f'its peak points at {pointing:.0%} of the boxes, where chance is {self.chance:.0%}'
             doubts[why] = pointing <= self.chance + 2*math.sqrt(self.chance*(1 - self.chance)/self.n)
         return [why for why, holds in doubts.items() if holds]
@@ -155,7 +156,8 @@ class ModelProfile:
         import pandas as pd  # not before a table is wanted
         kinds = dict(agreement=self.agreement) | (dict(pointing=self.pointing) if self.pointing else {})
         layers = pd.Index(self.read, name='layer')
-        return pd.concat({k: pd.DataFrame(v, index=layers).T for k, v in kinds.items()}).round(2)
+        tables = {kind: pd.DataFrame(values, index=layers).T for kind, values in kinds.items()}
+        return pd.concat(tables).round(2)
 
     def about(self) -> list[str]:
         "Describe the choice and its gain, in sentences"
@@ -184,7 +186,8 @@ class ModelProfile:
 def profile_path(vlm: VLM) -> Path:
     "Name the file of your profile of a model, whether it is there or not"
     own = vlm.fingerprint
-    return kept_folder()/f'{digest([own.weights, own.dtype, [v and round(v, 1) for v in own.probe]])}.json'
+    probe = [logit and round(logit, 1) for logit in own.probe]
+    return kept_folder()/f'{digest([own.weights, own.dtype, probe])}.json'
 
 @lru_cache
 def _read(path, changed): return ModelProfile.load(path)

@@ -60,7 +60,7 @@ def methods(category: str|None = None) -> MethodTable: # of `CATEGORIES`; None: 
     if category is not None: choose(category, CATEGORIES, 'category')
     import_all()
     order = sorted(METHODS, key=lambda name: (CATEGORIES.index(METHODS[name].category), name))
-    return MethodTable({k: METHODS[k] for k in order if category in (None, METHODS[k].category)})
+    return MethodTable({name: METHODS[name] for name in order if category in (None, METHODS[name].category)})
 
 def method_rows(entries: MethodTable) -> list[list[str]]:
     "List name, category, one line, source and needs of some `methods`, the head first"
@@ -99,8 +99,9 @@ def split_specs(text: str|list) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for spec in _split(text if isinstance(text, str) else ','.join(map(str, text)), ','):
         name, _ = read_method(spec)
-        ready = [k for k, m in known.items() if name in ('all', m.category) and 'model' not in m.needs]
-        found |= dict.fromkeys(k + spec.strip()[len(name):] for k in ready or [known[name].name])
+        ready = [each for each, method in known.items()
+                 if name in ('all', method.category) and 'model' not in method.needs]
+        found |= dict.fromkeys(each + spec.strip()[len(name):] for each in ready or [known[name].name])
     return tuple(found)
 
 def make_method(method: object, **given) -> 'Method': # a name, perhaps with fields, a class or a method
@@ -115,5 +116,6 @@ def make_method(method: object, **given) -> 'Method': # a name, perhaps with fie
         raise CarveError(f'{repr(method)[:80]} is no method; give one, such as Carve(), or a name, such as '
                          f"'carve'")
     kind = type(made).__name__
-    for k in given: choose(k, [f.name for f in fields(made)], f'field of {kind}', f'help({kind}) lists all')
+    names = [field.name for field in fields(made)]
+    for name in given: choose(name, names, f'field of {kind}', f'help({kind}) lists all')
     return replace(made, **given) if given else made

@@ -87,7 +87,7 @@ class Result(Log):
     @property
     def steps(self) -> tuple[int, ...]:
         "Generated steps under the question and under the general instruction, as far as there were captures"
-        return tuple(len(r.attn) for r in (self.rows, self.instruction_rows) if r is not None)
+        return tuple(len(rows.attn) for rows in (self.rows, self.instruction_rows) if rows is not None)
 
     @property
     def asked(self) -> str:
@@ -162,9 +162,9 @@ class Result(Log):
             out['image'] = draw_boxes(image, [seen], CONCEPT_COLORS['control'], 3)
         for title in {'image', [*out][-1]}:
             out[title] = draw_boxes(out[title], [fit(self.crop.box)], CONCEPT_COLORS['contrast'], 2)
-        if box is not None: out = {title: outline_target(o, fit(box)) for title, o in out.items()}
+        if box is not None: out = {title: outline_target(panel, fit(box)) for title, panel in out.items()}
         out['crop'] = fit_height(self.crop.image, height)
-        others = [im for i, im in enumerate(self.images) if i != self.which]
+        others = [im for place, im in enumerate(self.images) if place != self.which]
         if others: out['the other images'] = strip(map(to_raster, others), height=height//min(len(others), 3))
         return out
 

@@ -38,7 +38,7 @@ def _is_of(value: object, kind: type) -> bool:    # one of `_PLAIN`, or a tuple 
     "Tell whether a field of this type takes a value"
     if get_origin(kind) is tuple:
         of = get_args(kind)
-        alike = isinstance(value, (tuple, list)) and all(_is_of(v, of[0]) for v in value)
+        alike = isinstance(value, (tuple, list)) and all(_is_of(item, of[0]) for item in value)
         return alike and (... in of or len(value) == len(of))
     if kind not in (int, float): return isinstance(value, kind)
     return isinstance(value, Real) and (kind is float or value % 1 == 0)
