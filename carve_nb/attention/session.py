@@ -66,7 +66,7 @@ class Captured(NamedTuple):
     "The key of a capture that a session remembers"
     asked: Asked
     argmax: bool          # without the checkpoint's `PENALTIES`
-    steps: str            # one of `STEPS`
+    steps: str            # one of `CAPTURED_STEPS`
     max_new_tokens: int
 
     def serves(self, wanted: Self) -> bool:

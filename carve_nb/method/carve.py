@@ -69,7 +69,7 @@ class Carve(CropMethod):
     name, source, category = 'carve', 'arXiv 2509.06461', 'ours'
     paper: ClassVar[type['Paper']]       # with the settings of the paper: `Carve.paper()`
     official: ClassVar[type['Official']] # with those of its published code (v4): `Carve.official()`
-    paired = property(lambda self: self.query == 'last' and self.steps != 'first',
+    pairs_steps = property(lambda self: self.query == 'last' and self.steps != 'first',
                       doc='Whether the two maps are contrasted step by step of two answers')
 
     @classmethod
@@ -90,12 +90,12 @@ class Carve(CropMethod):
         return self.contrast_rows(session.log, session.image, *self.capture_both(session, question))
 
     def capture_both(self, session: Session, question: str) -> tuple[AttentionRows, AttentionRows]:
-        "Capture what is read under the question and the instruction; paired: no more steps than the answer"
+        "Capture what is read under the question and the instruction: of this no more steps than the answer has"
         layers = None if self.layers is None else pick_layers(self.layers, session.vlm.n_layers)
         what = dict(layers=layers, question_rows=self.query != 'last', argmax=self.argmax)
         rows = self.capture(session, question, **what)
         rows_g = self.capture(
-            session, self.instruction, 'instruction', steps='all' if self.paired else 'first',
+            session, self.instruction, 'instruction', steps='all' if self.pairs_steps else 'first',
             suffix=self.suffix if self.instruction_suffix else None,
             max_new_tokens=min(len(rows.attn), self.max_new_tokens), **what)
         return rows, rows_g
@@ -117,10 +117,10 @@ class Carve(CropMethod):
         if self.query != 'last':
             named = pick_words(rows.question_tokens, self.query, 'none')    # an instruction may lack them
             return read(query=named or 'question')[None]
-        steps = rows.meta.get('steps', 'all')
-        if steps != 'all' and not steps == self.steps == 'first':
+        captured = rows.meta.get('steps', 'all')
+        if captured != 'all' and not captured == self.steps == 'first':
             raise CarveError(
-                f'steps={self.steps!r} needs rows of all steps; these were captured with steps={steps!r}')
+                f'steps={self.steps!r} needs rows of all steps; these were captured with steps={captured!r}')
         return torch.stack([read(step=step) for step in range(len(rows.attn))])
 
     def fuse(self, A_q: Tensor, A_g: Tensor, span: ImageSpan, image: Image.Image) -> Saliency:
@@ -141,7 +141,7 @@ class Carve(CropMethod):
     def reading_notes(self, rows_q: AttentionRows, rows_g: AttentionRows) -> list[str]:
         "Note what the maps lack: steps, layers, words"
         notes, (q, g) = [], (len(rows_q.attn), len(rows_g.attn))
-        if g < q and self.paired: notes.append(f'{g} of {q} steps are paired: the description has no more')
+        if g < q and self.pairs_steps: notes.append(f'{g} of {q} steps are paired: the description has no more')
         asked = pick_layers(self.layers, rows_q.meta['n_layers'])
         unavailable = [layer for layer in asked if layer not in rows_q.meta.get('attending', asked)]
         if unavailable and self.layers is not None:
