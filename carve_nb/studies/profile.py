@@ -77,9 +77,9 @@ def profile_questions(vlm: VLM, n: int = 40, folder: str|Path|None = None) -> li
     if folder is None: return scene_questions(n)
     if (Path(folder)/'questions.jsonl').is_file():
         data = load_benchmark(Path(folder)/'questions.jsonl')   # warns of images that are not there
-        records = [r for r in data if not isinstance(r.image, Absent)]
-        first = list(dict.fromkeys(str(r.image) for r in records))[:n]
-        return [r for r in records if str(r.image) in first]
+        records = [record for record in data if not isinstance(record.image, Absent)]
+        first = list(dict.fromkeys(str(record.image) for record in records))[:n]
+        return [record for record in records if str(record.image) in first]
     words = SHAPE_QUESTIONS if unknown_note(vlm.tokenizer, ' '.join(QUESTIONS)) else QUESTIONS
     return image_questions(folder_images(folder)[:n], words)
 
@@ -133,9 +133,9 @@ def sink_figure(maps: Sequence[np.ndarray]) -> list[float]:
     lies there.
 
     The maps [Nv] are of questions about different images, in reading order."""
-    peaks = [m.argmax() for m in maps]
+    peaks = [values.argmax() for values in maps]
     patch = np.bincount(peaks).argmax()
-    mass = np.mean([m[patch]/max(m.sum(), 1e-30) for m in maps if patch < len(m)])
+    mass = np.mean([values[patch]/max(values.sum(), 1e-30) for values in maps if patch < len(values)])
     return rounded([np.mean(peaks == patch), mass], 4)
 
 def pointing_gain(scores: np.ndarray, looks: Sequence[Look]) -> list[float]:
@@ -203,8 +203,8 @@ def make_profile(vlm: VLM, n: int = 40, images: str|Path|None = None, over: Over
     found = profile_model(
         vlm, profile_questions(vlm, n, images), Path(images).name if images else 'scenes of this package',
         over=over)
-    twins = [r.opened() for r in twin_records(n, 'calibration')]
-    if unknown_note(vlm.tokenizer, ' '.join(r.question for r in twins)): return found
+    twins = [record.opened() for record in twin_records(n, 'calibration')]
+    if unknown_note(vlm.tokenizer, ' '.join(record.question for record in twins)): return found
     return measure_binding(found, vlm, over(twins))
 
 def keep_profile(profile: ModelProfile, vlm: VLM) -> Path|None:
