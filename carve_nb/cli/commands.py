@@ -680,7 +680,6 @@ def _measure_profile(
 ):
     "Choose query token and layers by agreement, and keep them"
     if images: folder_images(images)     # there must be some
-    from tqdm import tqdm
     from carve_nb.method.profiles import profile_path
     from carve_nb.studies.profile import keep_profile, make_profile, profile_questions
     vlm = model.load()
@@ -693,7 +692,7 @@ def _measure_profile(
     if images and not quiet:
         questions = dict.fromkeys(r.question for r in profile_questions(vlm, n, images))
         print_line('note', f'asked: {" ".join(questions)}')
-    profile = make_profile(vlm, n, images, lambda items: tqdm(items, leave=False, disable=quiet))
+    profile = make_profile(vlm, n, images, progress=not quiet)
     print(profile)
     if out:
         profile.save(Path(out)/'profile.json')
