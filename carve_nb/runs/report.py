@@ -155,14 +155,15 @@ def remarks(run: Run) -> list[str]:
     """List the remarks below the tables, the most frequent first: failures, answers that could not be read,
     notes, damaged lines"""
     said = [(line['method'], line['id'], text) for line in run.records for text in _remarks_of(line)]
-    alike = groupby(said, lambda o: (o[0], without_values(o[2])))
+    table = pd.DataFrame(said, columns=['method', 'id', 'text'])
+    table['alike'] = table.text.map(without_values)
+    of_method = table.groupby(['method', 'alike'], sort=False, as_index=False).agg(dict(id=tuple, text='first'))
+    same = of_method.groupby(['alike', 'id'], sort=False, as_index=False).agg(dict(method=list, text='first'))
     total = Counter(line['method'] for line in run.records)
-    same = groupby(alike.items(), lambda o: (o[0][1], tuple(id for _, id, _ in o[1])))
     lines = []
-    for several in sorted(same.values(), key=lambda o: len(o[0][1]), reverse=True):
-        methods = ', '.join(f'`{method}`' for (method, _), _ in several)
-        (method, _), some = several[0]
-        lines.append(f'{methods}, {len(some)} of {total[method]}: {some[0][2]}')
+    for row in sorted(same.itertuples(), key=lambda row: len(row.id), reverse=True):
+        methods = ', '.join(map('`{}`'.format, row.method))
+        lines.append(f'{methods}, {len(row.id)} of {total[row.method[0]]}: {row.text}')
     rarer = len(lines) - _MOST
     if rarer > 0: lines[_MOST:] = [f'{rarer} rarer remarks; all are in records.jsonl']
     if run.damaged:
