@@ -383,20 +383,21 @@ def ask(
     vlm = model.load(chosen)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter('always')
-        r = chosen(vlm, opened, question, box=box)
-    r.notes = [*dict.fromkeys([*r.notes, *(str(w.message) for w in heard)])]
-    if images and r.images and r.method != 'none': r.notes.insert(0, f'about {images[r.which]}')
+        result = chosen(vlm, opened, question, box=box)
+    result.notes = [*dict.fromkeys([*result.notes, *(str(w.message) for w in heard)])]
+    if images and result.images and result.method != 'none':
+        result.notes.insert(0, f'about {images[result.which]}')
     if images and model.name in PACKAGED and not quiet:
         print_line('note', f'{model.name} is {ABOUT_PACKAGED}.')
     shown = sys.stdout.isatty() and not quiet
-    if shown: print(*map(tame_terminal, r.summary()), sep='\n')
+    if shown: print(*map(tame_terminal, result.summary()), sep='\n')
     elif not quiet:
-        notes = [*r.details, *r.notes]
-        answers = r.summary()[1:]
+        notes = [*result.details, *result.notes]
+        answers = result.summary()[1:]
         print(*map(tame_terminal, answers[:len(answers) - len(notes)]), sep='\n', file=sys.stderr)
         for note in notes: print_line('note', note)
-    if not shown: print(tame_terminal(r, '\n\t'))
-    files = r.files(model=model.name, version=__version__) if out or to_json else {}
+    if not shown: print(tame_terminal(result, '\n\t'))
+    files = result.files(model=model.name, version=__version__) if out or to_json else {}
     written = {Path(out)/name: data for name, data in files.items()} if out else {}
     if to_json: written[Path(to_json)] = files['result.json']
     for path, data in written.items(): save_file(path, data)
@@ -428,11 +429,13 @@ def save_the_map(
     from carve_nb.method.results import unseen_note
     chosen.check_model(vlm)
     several = len(opened) > 1
-    r = chosen(vlm, opened, question) if several else chosen.look(Session(vlm, opened, shared=False), question)
-    if images and several: print_line('note', f'the map is that of {images[r.which]}, {r.notes[0]}')
-    S = r.saliency
-    if S is None: raise CarveError(f'{method} answered without a map: {r.notes[-1]}')
-    for note in [*r.notes[several:], *unseen_note(S.box, S.size)]: print_line('note', note)
+    result = (
+        chosen(vlm, opened, question) if several
+        else chosen.look(Session(vlm, opened, shared=False), question))
+    if images and several: print_line('note', f'the map is that of {images[result.which]}, {result.notes[0]}')
+    S = result.saliency
+    if S is None: raise CarveError(f'{method} answered without a map: {result.notes[-1]}')
+    for note in [*result.notes[several:], *unseen_note(S.box, S.size)]: print_line('note', note)
     what = save_map(S, out)
     rows, columns = S.values.shape
     x, y = S.peak()
@@ -676,7 +679,6 @@ def _measure_profile(
 ):
     "Choose query token and layers by agreement, and keep them"
     if images: folder_images(images)     # there must be some
-    from tqdm import tqdm
     from carve_nb.method.profiles import profile_path
     from carve_nb.studies.profile import keep_profile, make_profile, profile_questions
     vlm = model.load()
@@ -689,7 +691,7 @@ def _measure_profile(
     if images and not quiet:
         questions = dict.fromkeys(r.question for r in profile_questions(vlm, n, images))
         print_line('note', f'asked: {" ".join(questions)}')
-    profile = make_profile(vlm, n, images, lambda items: tqdm(items, leave=False, disable=quiet))
+    profile = make_profile(vlm, n, images, progress=not quiet)
     print(profile)
     if out:
         profile.save(Path(out)/'profile.json')

@@ -117,12 +117,12 @@ def sample_keys(records: Iterable[Record]) -> dict[str, dict[str, str]]:
     Each image is read once."""
     keys: dict[str, dict[str, str]] = {}
     sums: dict[int, str] = {}
-    for r in records:
-        if id(r.image) not in sums: sums[id(r.image)] = _image_sum(r.image)
-        question = digest([[getattr(r, name) for name in ASKED]])
-        image = sums[id(r.image)]
-        keys[r.id] = dict(key=digest([question, image]))
-        if image: keys[r.id]['image_key'] = image
+    for record in records:
+        if id(record.image) not in sums: sums[id(record.image)] = _image_sum(record.image)
+        question = digest([[getattr(record, name) for name in ASKED]])
+        image = sums[id(record.image)]
+        keys[record.id] = dict(key=digest([question, image]))
+        if image: keys[record.id]['image_key'] = image
     return keys
 
 # %% ../../nbs/library/data/14_datasets.ipynb #82dff0ab
@@ -148,8 +148,8 @@ def _scene_set(
 # %% ../../nbs/library/data/14_datasets.ipynb #b1bb18b7
 def _make_set(name: str, records: list[Record], **about: str) -> DataSet:
     "Make a set whose suffix and score follow from its records"
-    suffix = _LETTER if all(r.choices for r in records) else SHORT_ANSWER
-    return DataSet(name, records, suffix, mode(r.rule for r in records), about=about)
+    suffix = _LETTER if all(record.choices for record in records) else SHORT_ANSWER
+    return DataSet(name, records, suffix, mode(record.rule for record in records), about=about)
 
 def _eye_set(spec: str, n: int|None, seed: int|None, kinds: str|Sequence[str] = tuple(CHANCE)) -> DataSet:
     "Make questions of the acuity test, the kinds in turn; without n `EACH` of each kind"

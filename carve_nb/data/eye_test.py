@@ -91,11 +91,11 @@ def eye_question(seed: int, kind: str, step: int) -> Record:
     `seed`: one of `SEEDS`. `kind`: one of `EYE_KINDS`. `step`: 0, the largest object, to `SMALLEST`.
     The image is painted when it is opened."""
     objects = _objects(seed, kind, step)
-    q = EYE_KINDS[kind](objects, np.random.default_rng([seed, 2]))
+    asked = EYE_KINDS[kind](objects, np.random.default_rng([seed, 2]))
     name = f'eye-{seed}-{kind}-{step}'
     return Record(
-        name, partial(eye_image, seed, step, kind), q.question, [q.answer], CHOICES[kind],
-        [q.box], kind,    # type: ignore[list-item]
+        name, partial(eye_image, seed, step, kind), asked.question, [asked.answer], CHOICES[kind],
+        [asked.box], kind,    # type: ignore[list-item]
         rule='choice-text', objects=objects, image_key=name)
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #6e0a0002

@@ -477,12 +477,12 @@ _UNREAD_ENDINGS = '.heic', '.heif', '.jxl', '.jp2', '.svg'
 def folder_images(folder: str|Path) -> list[Path]:
     "Find the images in a folder, at any depth"
     files = sorted(Path(folder).rglob('*'))
-    unread = [p.name for p in files if p.suffix.lower() in _UNREAD_ENDINGS]
+    unread = [path.name for path in files if path.suffix.lower() in _UNREAD_ENDINGS]
     if unread:
         warnings.warn(
             f'{folder}: {len(unread)} files such as {unread[0]} are left out, as their format is not read '
             'here; convert them to PNG or JPEG.', stacklevel=3)
-    images = [p for p in files if p.suffix.lower() in _IMAGE_ENDINGS]
+    images = [path for path in files if path.suffix.lower() in _IMAGE_ENDINGS]
     if not images: raise CarveError(f'{folder} holds no images.')
     return images
 
@@ -521,7 +521,7 @@ def choose_rows(rows: list, n: int|None = None, seed: int|None = None) -> list:
 def check_ids(records: list[Record], name: str) -> list[Record]:
     "Raise an error if several records have the same id"
     if not records: raise DataError(f'{name} has no questions.')
-    (most, count), = Counter(r.id for r in records).most_common(1)
+    (most, count), = Counter(record.id for record in records).most_common(1)
     if count > 1:
         cure = _cure('id', column=None)
         raise DataError(f'{name}: the id {quote(most)} is in several rows; {cure} numbers them.')

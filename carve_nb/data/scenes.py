@@ -145,10 +145,10 @@ def scene_objects(seed: int, split: str = 'heldout') -> list[SceneObject]:
 # %% ../../nbs/library/data/02_scenes.ipynb #a04a1470
 def to_sample(scene: Scene, kind: str) -> Record|None:
     "Make the record of a kind of question about a scene; None if the scene has no such question"
-    q = scene.question(kind)
-    return None if not q else Record(
-        f'{scene.name}-{kind}', scene.image, q.question, [q.answer],
-        boxes=[q.box] if q.box else None,
+    asked = scene.question(kind)
+    return None if not asked else Record(
+        f'{scene.name}-{kind}', scene.image, asked.question, [asked.answer],
+        boxes=[asked.box] if asked.box else None,
         kind=kind,
         rule='f1-pairs' if kind == 'describe' else 'exact',
         objects=scene.objects,
@@ -191,7 +191,7 @@ def scene_records(
 
 def samples(kind: str, n: int, split: str = 'heldout', start: int = 0) -> list[Record]:
     "Make the first `n` questions of a kind from seed `start` on, with their images in memory"
-    return [r.opened() for r in scene_records(n, (kind,), split, start)]
+    return [record.opened() for record in scene_records(n, (kind,), split, start)]
 
 # %% ../../nbs/library/data/02_scenes.ipynb #7w140002
 def twins(pairs: list[int]) -> list[int]:

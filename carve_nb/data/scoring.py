@@ -35,7 +35,8 @@ def _apply(steps: tuple[Step, ...], text: str) -> str:
 
 _unwrap = _step(
     (r'(?:</s>|<\|?\w*end\w*\|?>|<eos>)\s*\Z', ''),
-    (r'(?is)\A.*?["\'](?:answer|choice|option)["\']\s*:\s*["\']?(.+?)["\']?\s*(?:,\s*["\'].*|[}\n].*)?\Z', r'\1'),
+    (r'(?is)\A.*?["\'](?:answer|choice|option)["\']\s*:\s*["\']?(.+?)["\']?\s*'
+     r'(?:,\s*["\'].*|[}\n].*)?\Z', r'\1'),
     (r'\\d?frac\{(\w+)\}\{(\w+)\}', r'\1/\2'),
     (r'\\(?:text|mathrm|mathbf|textbf)\{([^{}]*)\}', r'\1'))
 _drop_announcement = _step(
@@ -80,7 +81,8 @@ _WORDS = """zero one two three four five six seven eight nine ten eleven twelve 
 sixteen seventeen eighteen nineteen""".split()
 for tens in _TENS: _WORDS += [tens, *(f'{tens} {ones}' for ones in _WORDS[1:10])]
 _NUMBER = (    # no *one of them*, *red one*, *twenty first*
-    rf'(?i:(?:\b(?:{"|".join(_WORDS[:1:-1])}|zero)|(?:\A|(?<=\A[^\w\s]))one)\b(?! of\b| \w+(?:st|nd|rd|th)\b))')
+    rf'(?i:(?:\b(?:{"|".join(_WORDS[:1:-1])}|zero)|(?:\A|(?<=\A[^\w\s]))one)\b'
+    r'(?! of\b| \w+(?:st|nd|rd|th)\b))')
 _ORDINALS = 'first second third fourth fifth sixth seventh eighth ninth tenth'.split()
 _MONTHS = 'january|february|march|april|may|june|july|august|september|october|november|december'
 _MARKS = ''.join(    # such as vowels
@@ -192,9 +194,10 @@ _DENIED_BEFORE = r"""\b(?:(?:not|nor|neither|never|without
     |(?:is|are|was|were|do|does|did|has|have|had|ca|wo|could|would|should|must|need|might|ai)nt)
     (?:\ \S+)?|no)$"""
 _DENIED = (    # the letter is {0}: not A, neither A nor, nicht A, 不是A; A is wrong, A isn't, Aではない
-    r"(?:(?i:\b(?:not|neither|nor|nicht|pas)\s+(?:(?:the|an|option|choice|answer|letter)\s+)*)|(?:不|并非)\w?\s*)"
-    r"\(?{0}(?!\w)"
-    r"|{0}[).:]?\s*(?:では|じゃ|不|是?错|이? ?아니|isn't|(?i:is|ist|est) (?:not|wrong|incorrect|out|nicht|falsch|pas)\b)")
+    r"(?:(?i:\b(?:not|neither|nor|nicht|pas)\s+(?:(?:the|an|option|choice|answer|letter)\s+)*)"
+    r"|(?:不|并非)\w?\s*)\(?{0}(?!\w)"
+    r"|{0}[).:]?\s*(?:では|じゃ|不|是?错|이? ?아니|isn't"
+    r"|(?i:is|ist|est) (?:not|wrong|incorrect|out|nicht|falsch|pas)\b)")
 _drop_possessives = _step((r"(?<=\w)['’]s\b", ''))
 
 def _written_forms(text: str) -> list[str]:

@@ -57,8 +57,8 @@ def find_sample(id: str) -> Record:
 def _pick_cases(run: Run) -> dict[str, str]:
     """Pick four samples to show by their ids: the chosen one, the first, the next that `lookup` fixed, the
     next that it broke"""
-    alone = {r['id']: r['score'] for r in run.select('none', 'digit')}
-    gains = {r['id']: r['score'] - alone[r['id']] for r in run.select('lookup', 'digit')}
+    alone = {line['id']: line['score'] for line in run.select('none', 'digit')}
+    gains = {line['id']: line['score'] - alone[line['id']] for line in run.select('lookup', 'digit')}
     chosen = 'heldout-145-digit'
     first, *others = (id for id in gains if id != chosen)
     fixed, broken = (next(id for id in others if gains[id] == gain) for gain in (1, -1))

@@ -116,20 +116,21 @@ class Adapter:
         key = image_key(image)
         if not self.session or key != self.key: self.session = Session(self.vlm, image)
         self.key = key
-        r = method.answer(self.session, question, self.by)
-        for note in r.notes:
+        result = method.answer(self.session, question, self.by)
+        for note in result.notes:
             alike = without_values(note)
             if alike not in self.noted: warnings.warn(f'{task} {doc_id}: {note} (said once)', stacklevel=3)
             self.noted.add(alike)
-        text = str(r)
+        text = str(result)
         stops = asked.get('until') or ()
         for stop in filter(None, [stops] if isinstance(stops, str) else stops): text = text.split(stop)[0]
-        counts = dict(input_tokens=r.answer.n_prompt, output_tokens=len(r.answer.tokens))
+        counts = dict(input_tokens=result.answer.n_prompt, output_tokens=len(result.answer.tokens))
         if self.log:
             line = dict(
                 task=task, doc_id=doc_id, question=question, answer=text,
-                plain_answer=r.plain_answer and str(r.plain_answer),
-                box=r.crop and [*map(int, r.crop.box)], calls=r.calls, notes=r.notes, **counts)
+                plain_answer=result.plain_answer and str(result.plain_answer),
+                box=result.crop and [*map(int, result.crop.box)], calls=result.calls, notes=result.notes,
+                **counts)
             with self.log.open('a', encoding='utf-8') as f:
                 f.write(json.dumps(line, ensure_ascii=False) + '\n')
         return text, counts
@@ -138,13 +139,14 @@ class Adapter:
         """Answer in the order of the requests, each with its token counts, which lmms-eval logs; with
         on_error='empty' an error becomes an empty answer and a warning"""
         answers = []
-        for r in requests:
-            try: answers.append(self.answer(*r.args))
+        for request in requests:
+            try: answers.append(self.answer(*request.args))
             except Exception as e:
                 if self.on_error == 'raise': raise
-                warnings.warn(f'{r.args[4]} {r.args[3]} has no answer: {type(e).__name__}: {e}', stacklevel=2)
+                *_, doc_id, task, _ = request.args
+                warnings.warn(f'{task} {doc_id} has no answer: {type(e).__name__}: {e}', stacklevel=2)
                 answers.append(('', {}))
-            self.cache_hook.add_partial('generate_until', r.args[:2], answers[-1][0])
+            self.cache_hook.add_partial('generate_until', request.args[:2], answers[-1][0])
         return answers
 
     def loglikelihood(self, requests: list):

@@ -62,24 +62,26 @@ def report(records: list[dict], base: str = 'none', kind: str|None = None) -> pd
     Columns: n, failed; acc, its interval lo and hi, worst (failures counted as wrong); means of pointing,
     auroc, iou, calls; gain over `base` on common samples with its interval, baseline (accuracy of `base`
     there), p, test, p_holm. NaN: nothing to count."""
-    asked = groupby((r for r in records if r['id'] and kind in (None, r['kind'])), lambda r: r['method'])
-    good = {m: [r for r in lines if r['status'] == 'ok'] for m, lines in asked.items()}
+    of_kind = (line for line in records if line['id'] and kind in (None, line['kind']))
+    asked = groupby(of_kind, lambda line: line['method'])
+    good = {method: [line for line in lines if line['status'] == 'ok'] for method, lines in asked.items()}
     reference = find_base(good, base)
-    rows: dict[str, dict[str, float|str]] = {}
-    for m, lines in good.items():
-        failed = sum(r['status'] in FAILED for r in asked[m])
-        rows[m] = dict(n=len(lines), failed=failed)
+    rows = []
+    for method, lines in good.items():
+        n, failed = len(lines), sum(line['status'] in FAILED for line in asked[method])
+        row: dict[str, float|str] = dict(n=n, failed=failed)
+        rows.append(row)
         if not lines: continue
-        acc = mean_interval([r['score'] for r in lines], list(map(image_key_of, lines)))
-        rows[m] |= dict(acc=acc.value, lo=acc.lo, hi=acc.hi, worst=acc.value*len(lines)/(len(lines) + failed))
-        rows[m] |= pd.DataFrame(lines, columns=WHERE).astype(float).mean()
-        if m != reference: rows[m] |= compare_methods(lines, good.get(reference or '', []))
-    table = pd.DataFrame(list(rows.values()), pd.Index(list(rows), name='method'), _NUMBERS)
+        acc = mean_interval([line['score'] for line in lines], list(map(image_key_of, lines)))
+        row |= dict(acc=acc.value, lo=acc.lo, hi=acc.hi, worst=acc.value*n/(n + failed))
+        row |= pd.DataFrame(lines, columns=WHERE).astype(float).mean()
+        if method != reference: row |= compare_methods(lines, good.get(reference or '', []))
+    table = pd.DataFrame(rows, pd.Index(list(good), name='method'), _NUMBERS)
     return table.infer_objects().assign(p_holm=holm(table.p))
 
 def kinds_of(records: Iterable[dict]) -> list[str]:
     "List the kinds of question in order of appearance"
-    return list(dict.fromkeys(r['kind'] for r in records if r['id']))
+    return list(dict.fromkeys(line['kind'] for line in records if line['id']))
 
 def report_kinds(records: list[dict]) -> pd.DataFrame:
     """Compare methods on each kind of question, corrected for the comparisons of all kinds: a row for each
@@ -139,11 +141,11 @@ def markdown_table(rows: Iterable[Iterable], head: Iterable) -> str:
 # %% ../../nbs/library/runs/03_report.ipynb #ac4b1090
 _MOST = 12      # remarks that are shown
 
-def _remarks_of(r: dict) -> list[str]:
+def _remarks_of(line: dict) -> list[str]:
     "List the remarks of one line"
-    if r['status'] != 'ok': return [f'{r["status"]}: {r["why"]}']
-    unread = [f'{r["unread"]}, as in "{r["answer"][:80]}"'] if r.get('unread') else []
-    return [*unread, *r.get('notes', ())]
+    if line['status'] != 'ok': return [f'{line["status"]}: {line["why"]}']
+    unread = [f'{line["unread"]}, as in "{line["answer"][:80]}"'] if line.get('unread') else []
+    return [*unread, *line.get('notes', ())]
 
 def without_values(text: str) -> str:
     "Take quotations and numbers out of a remark, so that remarks about different samples are equal"
@@ -152,15 +154,16 @@ def without_values(text: str) -> str:
 def remarks(run: Run) -> list[str]:
     """List the remarks below the tables, the most frequent first: failures, answers that could not be read,
     notes, damaged lines"""
-    said = [(r['method'], r['id'], text) for r in run.records for text in _remarks_of(r)]
-    alike = groupby(said, lambda o: (o[0], without_values(o[2])))
-    total = Counter(r['method'] for r in run.records)
-    same = groupby(alike.items(), lambda o: (o[0][1], tuple(id for _, id, _ in o[1])))
+    said = [(line['method'], line['id'], text) for line in run.records for text in _remarks_of(line)]
+    table = pd.DataFrame(said, columns=['method', 'id', 'text'])
+    table['alike'] = table.text.map(without_values)
+    of_method = table.groupby(['method', 'alike'], sort=False, as_index=False).agg(dict(id=tuple, text='first'))
+    same = of_method.groupby(['alike', 'id'], sort=False, as_index=False).agg(dict(method=list, text='first'))
+    total = Counter(line['method'] for line in run.records)
     lines = []
-    for several in sorted(same.values(), key=lambda o: len(o[0][1]), reverse=True):
-        methods = ', '.join(f'`{method}`' for (method, _), _ in several)
-        (method, _), some = several[0]
-        lines.append(f'{methods}, {len(some)} of {total[method]}: {some[0][2]}')
+    for row in sorted(same.itertuples(), key=lambda row: len(row.id), reverse=True):
+        methods = ', '.join(map('`{}`'.format, row.method))
+        lines.append(f'{methods}, {len(row.id)} of {total[row.method[0]]}: {row.text}')
     rarer = len(lines) - _MOST
     if rarer > 0: lines[_MOST:] = [f'{rarer} rarer remarks; all are in records.jsonl']
     if run.damaged:
@@ -171,15 +174,15 @@ def remarks(run: Run) -> list[str]:
 # %% ../../nbs/library/runs/03_report.ipynb #444298fb
 def count_questions(records: list[dict]) -> str:
     "Count questions and images in words, such as '9000 questions on 500 images'"
-    asked = [r for r in records if r['id']]
-    n = len({r['id'] for r in asked})
+    asked = [line for line in records if line['id']]
+    n = len({line['id'] for line in asked})
     images = len(set(map(image_key_of, asked)))
     questions = count_of(n, 'question')
     return f'{questions} on {count_of(images, "image")}' if images < n else questions
 
 def few_questions(records: list[dict]) -> str:
     "Say that fewer than ten questions show nothing; '' of more"
-    n = len({r['id'] for r in records if r['id']})
+    n = len({line['id'] for line in records if line['id']})
     return '; fewer than ten: no method is shown to be better or worse' if n < 10 else ''
 
 def run_name(run: Run) -> str:
@@ -190,13 +193,13 @@ def unfinished(run: Run) -> str:
     """Say how many answers of a run are there, of all methods and of those that lack some; '' of a finished
     run"""
     total = run.protocol['data']['n']
-    lines = Counter(r['method'] for r in run.records if r['id'])
-    unfit = {r['method'] for r in run.records if not r['id']}
-    asked = [m for m in run.protocol['methods'] if m not in unfit]
-    lacking = [f'{m} {lines[m]} of {total}' for m in asked if lines[m] < total]
+    lines = Counter(line['method'] for line in run.records if line['id'])
+    unfit = {line['method'] for line in run.records if not line['id']}
+    asked = [method for method in run.protocol['methods'] if method not in unfit]
+    lacking = [f'{method} {lines[method]} of {total}' for method in asked if lines[method] < total]
     if not lacking: return ''
     if len(lacking) > 4: lacking[4:] = ['and others']
-    there = f'{sum(lines[m] for m in asked)} of {total*len(asked)} answers'
+    there = f'{sum(lines[method] for method in asked)} of {total*len(asked)} answers'
     return ' ' + one_line(f'(unfinished: {there}; {", ".join(lacking)})')
 
 _STATISTICS = (
@@ -251,10 +254,10 @@ def plot_report(table: pd.DataFrame) -> Figure:
     rows = table[table.n > 0]
     fig = Figure((3.6, .9 + .24*len(rows)), dpi=100, layout='constrained')
     ax = fig.subplots()
-    ends = {m: [(row.acc, row.lo, row.hi)] for m, row in rows.iterrows()}
+    ends = {method: [(row.acc, row.lo, row.hi)] for method, row in rows.iterrows()}
     if ends: plot_forest(ax, ends, scale=100, zero=rows.acc.get(find_base(ends)))
     # a dollar is a dollar
-    ax.set_yticks(range(len(rows)), [one_line(_label(m)) for m in rows.index], parse_math=False)
+    ax.set_yticks(range(len(rows)), [one_line(_label(method)) for method in rows.index], parse_math=False)
     ax.set_xlabel('accuracy, %')
     return fig
 
@@ -271,7 +274,8 @@ def results_table(records: list[dict]) -> pd.DataFrame:
 
 def load_maps(folder: str|Path, method: str) -> dict[str, Saliency]:
     "Load the maps that a run has kept by the id of their sample, without images"
-    return {r['id']: Saliency.unpack(r['map']) for r in read_run(folder).select(method) if 'map' in r}
+    lines = read_run(folder).select(method)
+    return {line['id']: Saliency.unpack(line['map']) for line in lines if 'map' in line}
 
 def load_run(folder: str|Path) -> Run:
     "Load a run of `carve eval`, or raise an error"
@@ -350,7 +354,7 @@ def _question_html(record: Record, lines: list[dict], colors: dict[str, str]) ->
 def answers_page(run: Run, data: DataSet) -> str:
     """Lay out the questions of a run as an HTML page: each image with its crops, and the answer of every
     method"""
-    lines = groupby((r for r in run.records if r['id']), lambda r: r['id'])
+    lines = groupby((line for line in run.records if line['id']), lambda line: line['id'])
     shown = [record for record in data if record.id in lines][:_MOST_SHOWN]
     names = [method for method in run.protocol['methods'] if find_base([method]) is None]
     *others, gray = _CROP_COLORS
@@ -362,7 +366,6 @@ def answers_page(run: Run, data: DataSet) -> str:
         '<p>White: the true region, where it is known. Other boxes: the crops; a whole image has no box.</p>']
     parts += [_question_html(record, lines[record.id], colors) for record in shown]
     return PAGE.format(escape(run_name(run)), '\n'.join(parts))
-
 
 # %% ../../nbs/library/runs/03_report.ipynb #e1a9847c
 class Report(NamedTuple):

@@ -48,7 +48,7 @@ def equip(
 ) -> Method:
     "Give a method the suffix and length of the set; fields that were given stay"
     common: dict[str, Any] = method.in_runs | dict(suffix=suffix, max_new_tokens=max_new_tokens, seed=seed)
-    not_given = {f.name for f in fields(method) if f.init} - {*given}
+    not_given = {field.name for field in fields(method) if field.init} - {*given}
     return replace(method, **{k: common[k] for k in common if k in not_given})
 
 @dataclass
@@ -95,18 +95,18 @@ class Task(NamedTuple):
         r = self.record
         return dict(id=r.id, at=self.at, status=status, kind=r.kind, question=r.question, method=method)
 
-def where_looked(r: Result, boxes: Sequence[Box]|None) -> dict[str, object]:
+def where_looked(result: Result, boxes: Sequence[Box]|None) -> dict[str, object]:
     """Describe the crop's box, and how map and crop agree with the true regions; None where there is no
     region or map"""
     found: dict[str, object] = dict(
-        hit=None, pointing=None, auroc=None, iou=None, box=list(map(int, r.crop.box)))
+        hit=None, pointing=None, auroc=None, iou=None, box=list(map(int, result.crop.box)))
     if not boxes: return found
-    found['iou'] = round(float(box_iou(r.crop.box, cast(Box, union_box(boxes)))), 6)
-    if r.saliency is None: return found
-    found['hit'] = any(map(r.saliency.hit, boxes))
-    found['pointing'] = any(map(r.saliency.points_at, boxes))
+    found['iou'] = round(float(box_iou(result.crop.box, cast(Box, union_box(boxes)))), 6)
+    if result.saliency is None: return found
+    found['hit'] = any(map(result.saliency.hit, boxes))
+    found['pointing'] = any(map(result.saliency.points_at, boxes))
     with suppress(ValueError):     # all patches are inside, or none
-        found['auroc'] = round(r.saliency.auroc(boxes), 6)
+        found['auroc'] = round(result.saliency.auroc(boxes), 6)
     return found
 
 def _image_name(image: object) -> object:
@@ -178,7 +178,7 @@ class SampleEvaluator:
 
     def capture_first(self, record: Record, session: Session, methods: Iterable[Method]):
         "Capture what methods share; the plain answer comes with it, and `none` has it from there"
-        first = next((m for m in methods if m.captures), None)
+        first = next((method for method in methods if method.captures), None)
         if first:
             session.capture(
                 record.question, steps='all', suffix=first.suffix, max_new_tokens=first.max_new_tokens)
@@ -223,7 +223,7 @@ def make_protocol(evaluator: SampleEvaluator) -> dict:
     config = evaluator.config
     proc = vlm.processor
     name = str(vlm.name)
-    libraries = torch, transformers, numpy, PIL
+    versions = {library.__name__: library.__version__ for library in (torch, transformers, numpy, PIL)}
     limited = vlm.image_settings()
     shown = AT_MOST.format(vlm.image_tokens) if limited else vlm.resolution
     prompt: dict[str, object] = dict(suffix=config.suffix, template=digest(proc.chat_template))
@@ -237,7 +237,7 @@ def make_protocol(evaluator: SampleEvaluator) -> dict:
         methods={k: asdict(m.settled(vlm)) | own_source(m) for k, m in config.made.items()},
         prompt=prompt, decoding=decoding, seed=config.seed,
         pixels=dict(tokens=shown or None, processor=digest(proc.image_processor.to_dict())),
-        versions=dict(carve_nb=__version__, **{m.__name__: m.__version__ for m in libraries}),
+        versions=dict(carve_nb=__version__, **versions),
         environment=dict(python=sys.version.split()[0], threads=torch.get_num_threads(), system=sys.platform))
     if config.maps: protocol['maps'] = True
     if evaluator.by: protocol['answer_by'] = Answerer(evaluator.by).record()
@@ -284,7 +284,7 @@ def describe_data(data: DataSet, max_new_tokens: int) -> dict:
     "Describe the questions, and how they are scored, for the protocol"
     told = dict(
         name=data.name, key=data.key(), n=len(data), rule=data.rule, about=data.about)
-    if any(r.describes for r in data):
+    if any(record.describes for record in data):
         told['descriptions'] = f'without a suffix, max_new_tokens {2*max_new_tokens}'
     return told
 
@@ -322,7 +322,7 @@ def run_eval(
         engine, 'ready', lambda *given: nullcontext(SampleEvaluator(as_vlm(model, loading), config)))
     with ready(model, loading, config) as evaluator:
         unfit = evaluator.unfit | without_region(config, data)
-        wanted = [m for m in config.methods if m not in unfit]
+        wanted = [method for method in config.methods if method not in unfit]
         if not wanted: raise RunError(f'Nothing can be measured: {unfit[config.methods[0]]}')
         keys = sample_keys(
             tqdm(data, 'reading images', delay=2, disable=not progress, unit='sample', file=sys.stderr))
@@ -331,8 +331,9 @@ def run_eval(
         with closing(RunStore(folder, protocol, keys, MAY_CHANGE, defaults, retry, part)) as store:
             store.add(unsupported_lines(unfit))
             ours = units[part[0]::part[1]]
-            missing = lambda task: task._replace(
-                methods=[m for m in wanted if (task.record.id, m) not in store.done])
+            def missing(task: Task) -> Task:
+                return task._replace(methods=[
+                    method for method in wanted if (task.record.id, method) not in store.done])
             left = [[task for task in map(missing, unit) if task.methods] for unit in ours]
             total = sum(map(len, ours))
             carry_out(

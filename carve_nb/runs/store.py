@@ -124,8 +124,8 @@ class Run(NamedTuple):
     def select(self, method: str, kind: str|None = None) -> list[dict]:
         "List the lines of a method that have an answer, of one kind or of any"
         return [
-            r for r in self.records if r['method'] == method and r['status'] == 'ok'
-            and kind in (None, r['kind'])]
+            line for line in self.records if line['method'] == method and line['status'] == 'ok'
+            and kind in (None, line['kind'])]
 
     def __repr__(self) -> str:
         return f'Run({len(self.records)} records, {len({r["method"] for r in self.records})} methods)'
@@ -172,9 +172,10 @@ def read_run(folder: str|Path) -> Run:
         else:
             key = line['id'], line['method']
             if line['status'] == 'ok' or found.get(key, line)['status'] != 'ok': found[key] = line
-    places = {m: i for i, m in enumerate(protocol.get('methods', ()))}
-    lines = [l for l in found.values() if l['method'] in places or not places]      # a study has no methods
-    return Run(protocol, sorted(lines, key=lambda l: (l['at'], places.get(l['method'], 0))), damaged)
+    places = {method: i for i, method in enumerate(protocol.get('methods', ()))}
+    lines = [line for line in found.values() if line['method'] in places or not places]    # a study has none
+    lines.sort(key=lambda line: (line['at'], places.get(line['method'], 0)))
+    return Run(protocol, lines, damaged)
 
 def read_records(folder: str|Path) -> tuple[list[dict], dict]:
     """Read the records of a study, and the protocol that they depend on.
@@ -189,7 +190,8 @@ def read_records(folder: str|Path) -> tuple[list[dict], dict]:
         raise DataError(f'{folder} holds no records: neither protocol.json nor meta.json is in it.')
     if 'methods' in run.protocol:
         raise DataError(f'{folder} holds a run of several methods; `read_run` reads it.')
-    return [without(l, ('at', 'method', 'status')) for l in run.records if l['status'] == 'ok'], run.protocol
+    records = [without(line, ('at', 'method', 'status')) for line in run.records if line['status'] == 'ok']
+    return records, run.protocol
 
 # %% ../../nbs/library/runs/00_store.ipynb #c1e4d445
 class RunStore:
@@ -286,15 +288,15 @@ class RunStore:
     def add(self, records: Iterable[dict]):
         """Append the lines of a sample, dicts with id, at, method, status and further values; those that are
         there stay"""
-        new = [r for r in records if (r['id'], r['method']) not in self.done]
-        data = b''.join(to_line(r | self.keys.get(r['id'], {})) for r in new)
+        new = [record for record in records if (record['id'], record['method']) not in self.done]
+        data = b''.join(to_line(record | self.keys.get(record['id'], {})) for record in new)
         with self.writing(), open(self.path, 'r+b') as f:
             if f.seek(0, os.SEEK_END) != self.size: raise OSError('somebody else has changed it')
             f.write(data)
             f.flush()
             os.fsync(f.fileno())
         self.size += len(data)
-        self.done |= {(r['id'], r['method']): r.get('score') for r in new}
+        self.done |= {(record['id'], record['method']): record.get('score') for record in new}
 
 # %% ../../nbs/library/runs/00_store.ipynb #122095cf
 def unsupported_lines(unfit: dict[str, str]) -> list[dict]:

@@ -13,14 +13,13 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 from ..attention.vlm import VLM
 from ..core.errors import CarveError, setting
 from ..core.io import PACKAGED, SMALL, count_of, one_line, replace_file, table_html
@@ -320,7 +319,7 @@ def make_row(checkup: Checkup) -> dict:
 MINUTES = {'carve-tiny': 4, 'carve-small': 6}    # of the default checkup, on two cores
 
 def profile_stage(
-    vlm: VLM, out: str|Path, images: str|Path|None = None, over: Callable[[Iterable], Iterable] = iter,
+    vlm: VLM, out: str|Path, images: str|Path|None = None, progress: bool = False,
 ) -> ModelProfile:
     "Profile a model, or read the profile in the folder of its checkup; it is kept for `Lookup`"
     path = Path(out)/'profile.json'
@@ -332,7 +331,7 @@ def profile_stage(
                 f'{path} is a profile on {made.source}, not on {images}: give another folder for the '
                 f'checkup.')
         return made
-    made = make_profile(vlm, images=images, over=over)
+    made = make_profile(vlm, images=images, progress=progress)
     made.save(path)
     known = find_profile(vlm)
     if not (known and known.sure): keep_profile(made, vlm)
@@ -371,8 +370,7 @@ def run_checkup(
     for sentence in [estimate_time(vlm.name, n, len(kinds)), *notes]: log.info(sentence)
     out = Path(out or run_folder('checkup_out', vlm.name))
     out.mkdir(parents=True, exist_ok=True)
-    bar = partial(tqdm, desc='profile', leave=False, disable=not progress)
-    made = attempt(lambda: profile_stage(vlm, out, images, bar))
+    made = attempt(lambda: profile_stage(vlm, out, images, progress))
     profile: ModelProfile|None = made.value
     if not profile: notes.append(f'The attention map was not measured: {made.why}')
     sinks = profile.sinks[0] if profile and profile.sinks else 0.

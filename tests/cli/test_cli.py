@@ -103,7 +103,7 @@ MAP = 'map nbs/images/size.png What?'
     (f'{ASK} --method none --box 40 40 10 10', 'other methods take no --box'),
     ('ask nbs/images/size.png nbs/images/size.png What? --box 10 10 40 40', 'other methods take no --box'),
     ('eval scenes --answer-key MY_KEY', '--answer-key goes with --answer-by'),
-    ('report tests --out page', '--out goes with several runs'), (f'{ASK} --json README.md', 'name another, or --force'),
+    ('report tests --out page', '--out goes with several runs'),
     ('report nosuch', 'holds no run'), ('report tests', 'holds no run')])
 def test_refused_before_torch(words, said, light):
     "What is wrong with the words alone is said in one line before torch is imported, with what may have been meant"
@@ -222,8 +222,6 @@ def test_several_images(shell):
     assert 'the map is that of 0.png, image 2 of 2' in shell(f'map {words} --out S.npy')[2]
     assert np.array_equal(np.load('S.npy'), want.saliency.to_pixels())
     for bad, said in (
-            (f'ask {words} --json 0.png', 'is the image itself'),
-            ('map 3.png no.png What? --out S.npy', 'no.png cannot be opened: No such file or directory. Images come first'),
             (f'ask {words} --method oracle --box 1 1 9 9', 'takes one image'),
             ('ask 3.png 0.png', 'and then the question in quotation marks'),
             ('ask 3.png', 'and then the question in quotation marks'),

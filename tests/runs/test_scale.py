@@ -104,8 +104,5 @@ def test_killed_driver(whole, tmp_path):
 
 def test_words(tmp_path, capsys):
     "Bad input is said in one line"
-    for more, said in ((['--workers', '2', '--gpus-per-worker', '2'], 'a worker holds its model on one GPU'),
-            (['--ray-address', 'auto'], 'go with --workers'),
-                       (['--workers', '2', '--ray-address', '127.0.0.1:1'], 'Nobody listens at 127.0.0.1:1')):
-        assert main(words(tmp_path/'R', *more)) == 2
-        assert said in capsys.readouterr().err
+    assert main(words(tmp_path/'R', '--ray-address', 'auto')) == 2
+    assert 'go with --workers' in capsys.readouterr().err
