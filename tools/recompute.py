@@ -32,6 +32,7 @@ CLAIM = re.compile(r'\b(costs?|gain(s|ed)?|loses?|lost|ahead|behind|leads?|harms
 T, S = 'carve-tiny', 'carve-small'
 ALWAYS = 'lookup:skip_above=1'
 ALONE = ALWAYS + ':final_images=crop'
+HIDE = 'hide:words=Write a general description of the image. {}:sigma=1.'
 
 
 # What expressions are made of

@@ -19,7 +19,7 @@ from carve_nb.method.lookup import Lookup
 from carve_nb.method.profiles import find_profile
 from carve_nb.method.registry import methods
 from carve_nb.method.settings import field_table
-from carve_nb.runs.store import RunStore, read_run
+from carve_nb.runs.store import RunStore
 
 PROFILE = 'checkup --only profile'
 
@@ -288,14 +288,11 @@ def test_another_pipe_breaks(monkeypatch, shell):
 
 
 def test_report_again(models, shell):
-    "A run, measured twice with the same lines, whose tables `carve report` makes again, of one or side by side"
-    found = []
+    "`carve report` makes the tables of a run again, of one or of two side by side"
     for folder in 'a', 'b':
         status, out, err = shell(f'eval scenes --n 2 --methods none,random,carve,lookup --model llava --quiet --out {folder}')
         assert status == 0 and 'accuracy, %' in out, err
         assert shell(f'report {folder}')[1].split('written to')[0] in out
-        found.append([{k: v for k, v in r.items() if k != 'seconds'} for r in read_run(folder).records])
-    assert found[0] == found[1] and {r['method'] for r in found[0]} == {'none', 'random', 'carve', 'lookup'}
     both = shell('report a b --out both')
     assert both[0] == 0 and 'b: scenes, llava, 2 questions' in both[1] and os.listdir('both') == ['leaderboard.md']
     status, _, err = shell('report a b --out both')

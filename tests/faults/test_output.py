@@ -57,14 +57,13 @@ class Found(HTMLParser):
     "Tags and attributes that HTML really has"
     def __init__(self):
         super().__init__()
-        self.wrong, self.text = [], []
+        self.wrong = []
     def handle_starttag(self, tag, attrs):
         if tag not in SAFE or any(k.startswith('on') for k, _ in attrs): self.wrong.append((tag, attrs))
         for k, v in attrs:
             fine = (('data:image/', *(['http://', 'https://'] if tag == 'a'
                 else [])))   # a link waits for a click; an image is fetched at once
             if k in ('src', 'href', 'action') and not v.startswith(fine): self.wrong.append((tag, k, v[:60]))
-    def handle_data(self, data): self.text.append(data)
 
 
 def wrong_in(page):

