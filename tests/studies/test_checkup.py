@@ -4,10 +4,11 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from unittest.mock import patch
 import pytest
 from processes import ROOT, Carve, run, until
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.errors import CarveError, DataError
+from carve_nb.core.errors import CarveError, DataError, Reader
 from carve_nb.core.io import PACKAGED
 from carve_nb.data.eye_test import eye_question
 from carve_nb.data.scenes import samples, twin_records
@@ -77,7 +78,8 @@ def test_shell(tmp_path):
     whole = run_checkup('carve-tiny', tmp_path/'whole', n=2, progress=False)
     said = told.stdout.splitlines()
     first, *more = explain(whole)
-    assert said[:-1] == repr(whole).splitlines() and said[-1].startswith('written to ')
+    with patch.object(Reader, 'in_shell', True): shown = repr(whole).splitlines()
+    assert said[:-1] == shown and said[-1].startswith('written to ')
     assert first.startswith('Not decided: ')
     assert 'questions would tell a gain of 5 points' in first
     assert 'does not bind color to shape' in more[-1]
