@@ -126,7 +126,8 @@ class Session:
             other = [*frame[:turn], changed, *frame[turn + 1:]]
             if format_chat(vlm.processor, '', 1, other) == text:
                 raise PromptError(f'The chat template of {vlm.name} leaves out turn {turn} of the messages, '
-                                  f'by the role {message["role"]!r}. Put its words into the turn of the user.')
+                                  f'by the role {message["role"]!r}. Put its words into the turn of the '
+                                  f'user.')
         session = cls(vlm, opened, **kw)
         session.messages = frame
         return session, question
