@@ -281,6 +281,9 @@ def command(name: str, epilog: str = '', panel: str = 'Commands') -> Callable[[C
 
     One that takes a `model` has the options of `load_options`."""
     def decorate(f: Callable) -> Callable:
+        first = (f.__doc__ or '').partition('\n\n')[0]
+        register = app.command(     # typer's list of commands would keep the line breaks of a docstring
+            name, rich_help_panel=panel, epilog=epilog.replace('\n', '\n\n'), short_help=' '.join(first.split()))
         own, loads = signature(f).parameters, signature(load_options).parameters
         shown = loads.values() if name == 'ask' else map(_shortly, loads.values())
         if 'model' not in own: return register(f)
@@ -291,7 +294,6 @@ def command(name: str, epilog: str = '', panel: str = 'Commands') -> Callable[[C
         others = [parameter for k, parameter in own.items() if k != 'model']
         vars(run)['__signature__'] = Signature([*others, *shown])
         return register(run)
-    register = app.command(name, rich_help_panel=panel, epilog=epilog.replace('\n', '\n\n'))
     return decorate
 
 class _Asked(NamedTuple):
