@@ -35,7 +35,8 @@ def traces(vlm: VLM) -> dict[str, object]:
         methods=[sorted(name for name in state if callable(state[name])) for state in states],
         weights=[(p.requires_grad, p.grad is None, p._version) for p in vlm.model.parameters()],
         training=[module.training for module in modules],
-        random_numbers=(torch.random.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()),
+        random_numbers=(
+            torch.random.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()),
         generation=vlm.model.generation_config.to_dict(),
         gradients=torch.is_grad_enabled())
 

@@ -65,7 +65,9 @@ class Edit(AttentionHook):
         if self.at is not None: return [row for row in self.at if row in given]
         return list(given[-1:] if self.after is None else range(max(self.before, self.after), self.length))
 
-    def over_keys(self, change: Callable, layer: int, values: Tensor, rows: list[int], absent: float) -> Tensor:
+    def over_keys(
+        self, change: Callable, layer: int, values: Tensor, rows: list[int], absent: float,
+    ) -> Tensor:
         """Apply a change to values of all keys of the sequence, `absent` for those that have left the cache.
 
         Return the others."""

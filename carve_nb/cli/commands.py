@@ -283,7 +283,8 @@ def command(name: str, epilog: str = '', panel: str = 'Commands') -> Callable[[C
     def decorate(f: Callable) -> Callable:
         first = (f.__doc__ or '').partition('\n\n')[0]
         register = app.command(     # typer's list of commands would keep the line breaks of a docstring
-            name, rich_help_panel=panel, epilog=epilog.replace('\n', '\n\n'), short_help=' '.join(first.split()))
+            name, rich_help_panel=panel, epilog=epilog.replace('\n', '\n\n'),
+            short_help=' '.join(first.split()))
         own, loads = signature(f).parameters, signature(load_options).parameters
         shown = loads.values() if name == 'ask' else map(_shortly, loads.values())
         if 'model' not in own: return register(f)

@@ -90,7 +90,7 @@ class Carve(CropMethod):
         return self.contrast_rows(session.log, session.image, *self.capture_both(session, question))
 
     def capture_both(self, session: Session, question: str) -> tuple[AttentionRows, AttentionRows]:
-        "Capture what is read under the question and the instruction: of this no more steps than the answer has"
+        "Capture what is read under the question and, for as many steps as its answer has, the instruction"
         layers = None if self.layers is None else pick_layers(self.layers, session.vlm.n_layers)
         what = dict(layers=layers, question_rows=self.query != 'last', argmax=self.argmax)
         rows = self.capture(session, question, **what)
@@ -141,7 +141,8 @@ class Carve(CropMethod):
     def reading_notes(self, rows_q: AttentionRows, rows_g: AttentionRows) -> list[str]:
         "Note what the maps lack: steps, layers, words"
         notes, (q, g) = [], (len(rows_q.attn), len(rows_g.attn))
-        if g < q and self.pairs_steps: notes.append(f'{g} of {q} steps are paired: the description has no more')
+        if g < q and self.pairs_steps:
+            notes.append(f'{g} of {q} steps are paired: the description has no more')
         asked = pick_layers(self.layers, rows_q.meta['n_layers'])
         unavailable = [layer for layer in asked if layer not in rows_q.meta.get('attending', asked)]
         if unavailable and self.layers is not None:

@@ -190,7 +190,8 @@ class Gift(GuidedMethod):
         if tiles: log.notes.append(f'only the whole view is read and raised, not its {tiles} tiles')
         m = torch.exp(self.alpha*stretch(s))
         image, question = prompt.spans[0].tokens, torch.tensor(prompt.question)
-        return Edit(layers_of(vlm, self.layers), weights=lambda layer, w, rows: amplify(w, image, question, m))
+        layers = layers_of(vlm, self.layers)
+        return Edit(layers, weights=lambda layer, w, rows: amplify(w, image, question, m))
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #35a5f2df
 def top_share(a: Tensor, share: float) -> Tensor:    # a: [Nv]; -> [Nv] bool

@@ -25,7 +25,7 @@ class DataclassInstance(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Field]]
 
 def limited(default: float | None, low: float, high: float = math.inf) -> Any:
-    "Make a field that takes numbers from `low` (`ABOVE_0`: any above 0) to `high`; None where its type says so"
+    "Make a field that takes numbers from `low` (`ABOVE_0`: any above 0) to `high`; None if its type allows it"
     return field(default=default, metadata=dict(low=low, high=high))
 
 # whose attention is read, as `pick_words`

@@ -279,7 +279,8 @@ def read_images(
     of_tokens = {name for name, value in out.items() if torch.is_tensor(value) and value.shape == shape}
     of_images = out.keys() - of_tokens - {'text_replacement_offsets'}
     inputs = {name: value for name, value in out.items() if name in of_images}
-    type_inputs = {name: bool(out[name].any()) for name in of_tokens - {'input_ids', 'attention_mask', 'labels'}}
+    marking = of_tokens - {'input_ids', 'attention_mask', 'labels'}
+    type_inputs = {name: bool(out[name].any()) for name in marking}
     found = []
     for image, replaced in zip(images, out['text_replacement_offsets'][0]):
         text = replaced['replacement']

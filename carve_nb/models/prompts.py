@@ -221,7 +221,8 @@ def place_images(ids: Tensor, config: PreTrainedConfig, parts: list[ReadImage]) 
 
 def join_parts(family: Family, parts: list[ReadImage]) -> dict:
     "Join the inputs of all images, which were processed alone, or else together"
-    return join_inputs([part.inputs for part in parts], family.axis) if family.processed_singly else parts[0].inputs
+    if not family.processed_singly: return parts[0].inputs
+    return join_inputs([part.inputs for part in parts], family.axis)
 
 def write_prompt(
     vlm, chat: str, question: str, images: Sequence[Image.Image], parts: list[ReadImage], after: str,

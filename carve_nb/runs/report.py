@@ -157,7 +157,8 @@ def remarks(run: Run) -> list[str]:
     said = [(line['method'], line['id'], text) for line in run.records for text in _remarks_of(line)]
     table = pd.DataFrame(said, columns=['method', 'id', 'text'])
     table['alike'] = table.text.map(without_values)
-    of_method = table.groupby(['method', 'alike'], sort=False, as_index=False).agg(dict(id=tuple, text='first'))
+    groups = table.groupby(['method', 'alike'], sort=False, as_index=False)
+    of_method = groups.agg(dict(id=tuple, text='first'))
     same = of_method.groupby(['alike', 'id'], sort=False, as_index=False).agg(dict(method=list, text='first'))
     total = Counter(line['method'] for line in run.records)
     lines = []
