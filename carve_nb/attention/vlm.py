@@ -59,7 +59,7 @@ def rows_of(
 ) -> AttentionRows:
     "Collect the attention that was recorded of a prompt"
     n = 1 if steps == 'first' else len(answer.tokens) if answer else len(rec.passes)
-    if n > len(rec.passes):
+    if n != len(rec.passes):
         raise CaptureError(f'{len(rec.passes)} forward passes for {n} generated tokens: generation in chunks '
                            f'or with an assistant is not read.')
     def read(forward_pass, positions):    # -> [R, L, H, Nv]
@@ -69,7 +69,7 @@ def rows_of(
             raise CaptureError(f'Attention weights are not finite, with the model in {vlm.dtype}. '
                                'Load the model in bfloat16 or float32.')
         return weights.movedim(2, 0).cpu()
-    first, *later = rec.passes[:n]
+    first, *later = rec.passes
     question = [i for i in prompt.question if i in first.rows]
     last, asked = read(first, [len(prompt) - 1, *question]).split((1, len(question)))
     attn = [last, *(read(forward_pass, forward_pass.rows[-1:]) for forward_pass in later)]

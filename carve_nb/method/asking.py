@@ -89,7 +89,8 @@ def yes_confidence(session: Session, images: list[Image.Image], text: str) -> fl
         logits.append(scores[0].float())
         return scores
     session.generate(session.prompt(text, images=images), 1, [keep])
-    yes, no = (logits[0][ids].logsumexp(0) for ids in yes_no_tokens(session.vlm.tokenizer))
+    scores, = logits    # of one token
+    yes, no = (scores[ids].logsumexp(0) for ids in yes_no_tokens(session.vlm.tokenizer))
     return float(2*torch.sigmoid(yes - no) - 1)
 
 # %% ../../nbs/library/method/09_asking.ipynb #9e8f939d
