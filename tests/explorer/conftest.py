@@ -1,23 +1,16 @@
 "JupyterLab on loopback, or a reason why not"
 import os
-import socket
 import subprocess
 import sys
 import pytest
 from browsers import TOKEN, missing, need_browser
-from processes import served, until
+from processes import free_port, served, until
 
 CELL = 'from carve_nb.explorer.app import explore\nex = explore()\nex'
 
 
 @pytest.fixture(scope='module')
 def ready(): need_browser(missing('jupyterlab', 'voila'))
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
 
 
 @pytest.fixture(scope='module')
