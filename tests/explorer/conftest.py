@@ -9,13 +9,13 @@ from processes import free_port, served, until
 CELL = 'from carve_nb.explorer.app import explore\nex = explore()\nex'
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='session')
 def ready(): need_browser(missing('jupyterlab', 'voila'))
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='session')
 def server(ready, tmp_path_factory):
-    "JupyterLab on loopback, with a notebook of one cell; yields (address, folder)"
+    "JupyterLab on loopback, for all tests, with a notebook of one cell; yields (address, folder)"
     from carve_nb.cli.commands import write_page
     home, port = tmp_path_factory.mktemp('lab'), free_port()
     (home/'work').mkdir()
