@@ -456,6 +456,29 @@ def under_sink(model, share, less):
     "Pointing under a sink of a share, of the row (0) and of the row minus the other words' (1)"
     return np.array([int(r[str(share)]['pointing'][less]) for r in json_lines(f'sinks/{model}-fresh')], float)
 
+# of notes/cost and notes/robustness
+
+def baseline_answers(prompt, asked):
+    "Seconds of an answer at a length of the prompt, in baseline answers"
+    found = record('bench.json', 'tokens', prompt)
+    return found[asked]['s']/found['plain']['s']
+
+def stage(prompt, name):
+    "Share in % of a stage of CARVE in its seconds"
+    stages = record('bench.json', 'tokens', prompt, 'stages')
+    return 100*stages[name]/sum(stages.values())
+
+def texture_effect(model):
+    "Rank correlation of texture with the entropy of the contrasted map at the last step: (value, lower, upper)"
+    from recipes.clutter import associate, to_dataframe
+    return tuple(associate(to_dataframe(study('entropy' + ('-' + model)*(model == S))), 'T_c', 'contrast')[1])[:3]
+
+def changed_answers(name):
+    "Answers in % that such a change of the machine changes"
+    row = next(row for row in record('determinism.json', 'rows') if row['name'] == name)
+    return 100*row['changed']/row['scenes']
+
+
 # The prose
 
 def prose(page):
