@@ -87,9 +87,9 @@ def test_compiled(folders, load, how):
         assert torch.allclose(act(vlm), act(plain), atol=1e-6)
 
 
-@pytest.mark.parametrize('part', ['model', 'forward', 'decoder', 'layers'])
+@pytest.mark.parametrize('part', ['model', 'decoder', 'layers', pytest.param('forward', marks=pytest.mark.soak)])
 def test_compiled_parts(part, folders):
-    "A block around one pass of a model of which a part is compiled"
+    "A block around one pass of a model of which a part is compiled; its first trace takes ten seconds"
     user = User(VLM.from_pretrained(folders('llava')), [IMAGE])
     def one_pass(): user.model(**user.inputs)     # a generation compiles for each length
     want, inner = user.record(one_pass), user.model.model
