@@ -73,6 +73,7 @@ def today(model):
 
 def acc_today(method, model=S): return 100*today(model)[method].mean()
 
+@cache
 def ahead(model, a, b):
     "Points that method `a` is ahead of `b` with today's defaults: (change, lower, upper)"
     return tuple(paired({'': (today(model)[a], today(model)[b])}).iloc[0][['change', 'lo', 'hi']])
@@ -146,6 +147,7 @@ def equal_ahead(model, a, b, of='0', of_b=None):
     return *points(first, second), mcnemar(first, second)
 
 def pointing(model, method): return 100*lines(model).query('method == @method').pointing.mean()
+@cache
 def against(model, a, b):
     "Change, interval and p of method `a` over `b`"
     return paired({'': (right(model)[a], right(model)[b])}).iloc[0]
@@ -171,6 +173,7 @@ def pointing_p(model, end):
 # of chapter 8's first table
 CONTROLS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'
 
+@cache
 def holm_of(model, method, others):
     "Holm's p of a method against the baseline, among others, with today's defaults"
     return paired({k: (today(model)[k], today(model)['none']) for k in others}).p_holm[method]
@@ -362,6 +365,7 @@ def compared(**kind):
     "The 720 questions of every kind, as the sources run the methods"
     return report(study('../compare'), **kind)
 
+@cache
 def setting(name, base):
     "Points between two settings of the ablation"
     return tuple(compare_settings(study('ablation'), [name], base).iloc[0][['change', 'lo', 'hi']])
