@@ -45,7 +45,10 @@ def unloaded(monkeypatch):
 
 LIGHT = '''
 import json, os, sys
+import carve_nb.data.datasets, carve_nb.runs.report     # of those that commands import, the slow ones, without torch
+from contextlib import redirect_stdout
 from carve_nb.cli.main import main
+with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere): main(['methods'])
 for line in sys.stdin:
     words, out, err, env = json.loads(line)
     if not (child := os.fork()):
@@ -61,7 +64,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope='module')
 def light(tmp_path_factory):
-    "`light(words)`: status and output of `carve WORDS`, forked from a process that has imported the command line alone; 99 if it imports torch"
+    "`light(words)`: status and output of `carve WORDS`, forked from a process that has imported what needs no torch; 99 if it imports torch"
     place = tmp_path_factory.mktemp('light')
     with subprocess.Popen([sys.executable, '-c', LIGHT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         def ask(words, **env):
