@@ -28,9 +28,9 @@ plain: $(V)/.ok $(V)-plain/.ok  ## the wheel with its base requirements and noth
 	CARVE_PLAIN=$(abspath $(V))-plain/bin/python $(TEST) tests/test_install.py
 notebooks: $(V)/.ok  ## every notebook runs
 	$(RUN) $(B) tools/run_notebooks.py
-pytest: $(V)/.ok  ## all tests; those of the explorer, which open JupyterLab, in one process, or they wait for each other
-	$(if $(wildcard _docs/html/index.html),CARVE_SITE=$(abspath _docs/html)) $(TEST) -n 2 --dist worksteal --ignore tests/explorer
-	$(TEST) -n 0 tests/explorer
+pytest: $(V)/.ok  ## all tests; those of the explorer, which wait for a browser and JupyterLab, in one process beside the others
+	$(TEST) -n 0 tests/explorer & explorer=$$!; $(if $(wildcard _docs/html/index.html),CARVE_SITE=$(abspath _docs/html)) \
+	$(TEST) -n 2 --dist worksteal --ignore tests/explorer; others=$$?; wait $$explorer && exit $$others
 families: $(V)/.ok  ## the table of `carve families`, from what the tests measure on each; in one process
 	$(TEST) -n 0 $(FAMILIES) -k 'not table_shipped' --families-json=carve_nb/checkpoints/families.json && $(RUN) $(B) -m recipes.all_families
 nightly: soak test-lowest test-newest test-torchvision test-lmms colab  ## what is too long for each run; hours, and 20 GB

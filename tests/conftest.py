@@ -13,12 +13,16 @@ import hypothesis
 import pytest
 from filelock import FileLock
 from processes import forked_kernels  # noqa: F401
+from server import serve  # noqa: F401
 
 pytest.register_assert_rewrite('tiny')
 
 PROFILES = tempfile.TemporaryDirectory()
 # what a test keeps of a model is found by no other run, and none of yours by a test
 os.environ['CARVE_PROFILES'] = PROFILES.name
+# a model behind an address is asked without a detour
+for name in 'HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY':
+    for spelling in name, name.lower(): os.environ.pop(spelling, None)
 
 # with seed 0 a gated norm divides by next to nothing: rounding shows, and the probe of prefix sharing fails
 SEEDS = dict(minicpmv4_6=3)

@@ -1,5 +1,5 @@
 """Processes forked from one that has loaded the libraries: they are imported once for all tests, not for
-each process. Where the start is what is tested, in test_install, test_determinism, test_import and some
+each process. Where the start is what is tested, in test_install, test_import and some
 of test_cli, a shell's command is started."""
 import ast
 import gc
@@ -7,6 +7,7 @@ import os
 import runpy
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -81,6 +82,12 @@ def until(ready, process=None, seconds=300):
     while not (found := ready()) and (process is None or process.poll() is None) and time.monotonic() < end:
         time.sleep(.02)
     return found
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
 
 
 def served(url):

@@ -9,7 +9,9 @@ import sys
 import tomllib
 from configparser import ConfigParser
 from importlib.metadata import packages_distributions
+import check_jsonschema
 import pytest
+from click.testing import CliRunner
 from processes import ROOT
 import carve_nb
 
@@ -143,10 +145,8 @@ def test_older_options(tmp_path, options, code, rc):
     ('github-issue-config', '.github/ISSUE_TEMPLATE/config.yml'), ('citation-file-format', 'CITATION.cff')])
 def test_hosts_can_read_it(schema, files):
     found = sorted(ROOT.glob(files))
-    done = subprocess.run([sys.executable, '-m', 'check_jsonschema', '--builtin-schema', f'vendor.{schema}',
-        *found],
-        capture_output=True, text=True)
-    assert found and done.returncode == 0, done.stdout + done.stderr
+    done = CliRunner().invoke(check_jsonschema.main, ['--builtin-schema', f'vendor.{schema}', *map(str, found)])
+    assert found and done.exit_code == 0, done.output
 
 
 def test_workflows_call_make():

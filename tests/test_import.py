@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
 import pytest
-from processes import python
+from processes import afresh, python, run as forked
 import carve_nb
 
 def run(code): return python('-c', code).strip()
@@ -85,7 +85,7 @@ def test_an_error_in_a_notebook_shows_the_callers_lines():
             'shell.run_cell("from carve_nb import make_method\\ndef mine(name): return make_method(name)")\n'
             'shell.run_cell("mine(\'lokup\')")\n'
             'shell.run_cell("make_method(3, *3)")\n')
-    refused, bug = run(code).split('TypeError', 1)
+    refused, bug = forked(code, work=afresh).stdout.split('TypeError', 1)
     assert refused.count('File ') == 2
     assert 'mine' in refused
     assert 'perhaps lookup' in refused

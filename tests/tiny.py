@@ -1,4 +1,5 @@
 "Two images, a question, and a user's own model: what tests of several rooms begin with"
+import json
 import re
 import numpy as np
 import pytest
@@ -22,6 +23,14 @@ def read_asked():
     asked = [line.split('\t') for line in lines]
     return [(re.findall(r"'s\b| ?\w+|[^\w\s]", question), words.lower().split('|'))
         for question, words in asked]
+
+
+def write_set(folder, rows):
+    "A folder with an image, a.png, and a table of questions about it"
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.linear_gradient('L').resize((60, 50)).convert('RGB').save(folder/'a.png')
+    (folder/'q.jsonl').write_text(''.join(json.dumps(dict(image='a.png') | row) + '\n' for row in rows))
+    return folder
 
 
 def contents(folder): return {p.name: p.read_bytes() for p in folder.iterdir()}

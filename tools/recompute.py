@@ -73,6 +73,7 @@ def today(model):
 
 def acc_today(method, model=S): return 100*today(model)[method].mean()
 
+@cache
 def ahead(model, a, b):
     "Points that method `a` is ahead of `b` with today's defaults: (change, lower, upper)"
     return tuple(paired({'': (today(model)[a], today(model)[b])}).iloc[0][['change', 'lo', 'hi']])
@@ -146,6 +147,7 @@ def equal_ahead(model, a, b, of='0', of_b=None):
     return *points(first, second), mcnemar(first, second)
 
 def pointing(model, method): return 100*lines(model).query('method == @method').pointing.mean()
+@cache
 def against(model, a, b):
     "Change, interval and p of method `a` over `b`"
     return paired({'': (right(model)[a], right(model)[b])}).iloc[0]
@@ -171,6 +173,7 @@ def pointing_p(model, end):
 # of chapter 8's first table
 CONTROLS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'
 
+@cache
 def holm_of(model, method, others):
     "Holm's p of a method against the baseline, among others, with today's defaults"
     return paired({k: (today(model)[k], today(model)['none']) for k in others}).p_holm[method]
@@ -362,6 +365,7 @@ def compared(**kind):
     "The 720 questions of every kind, as the sources run the methods"
     return report(study('../compare'), **kind)
 
+@cache
 def setting(name, base):
     "Points between two settings of the ablation"
     return tuple(compare_settings(study('ablation'), [name], base).iloc[0][['change', 'lo', 'hi']])
@@ -455,6 +459,29 @@ def worded(rule, i):
 def under_sink(model, share, less):
     "Pointing under a sink of a share, of the row (0) and of the row minus the other words' (1)"
     return np.array([int(r[str(share)]['pointing'][less]) for r in json_lines(f'sinks/{model}-fresh')], float)
+
+# of notes/cost and notes/robustness
+
+def baseline_answers(prompt, asked):
+    "Seconds of an answer at a length of the prompt, in baseline answers"
+    found = record('bench.json', 'tokens', prompt)
+    return found[asked]['s']/found['plain']['s']
+
+def stage(prompt, name):
+    "Share in % of a stage of CARVE in its seconds"
+    stages = record('bench.json', 'tokens', prompt, 'stages')
+    return 100*stages[name]/sum(stages.values())
+
+def texture_effect(model):
+    "Rank correlation of texture with the entropy of the contrasted map at the last step: (value, lower, upper)"
+    from recipes.clutter import associate, to_dataframe
+    return tuple(associate(to_dataframe(study('entropy' + ('-' + model)*(model == S))), 'T_c', 'contrast')[1])[:3]
+
+def changed_answers(name):
+    "Answers in % that such a change of the machine changes"
+    row = next(row for row in record('determinism.json', 'rows') if row['name'] == name)
+    return 100*row['changed']/row['scenes']
+
 
 # The prose
 

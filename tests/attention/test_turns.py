@@ -1,10 +1,9 @@
 """Steps and turns around a stock model: each row is that of eager `output_attentions` at its own position, or
 refused in one sentence."""
 import copy
-from functools import partial
 import pytest
 import torch
-from tiny import KW, WIDE, User, refuse, stock
+from tiny import KW, User, refuse, stock
 from transformers import AutoModelForImageTextToText, DynamicCache, GptOssConfig, StaticCache
 from carve_nb.attention.vlm import VLM, record_attention
 from carve_nb.models.kernel import CACHE
@@ -82,20 +81,6 @@ def test_kinds_of_cache(kind, name, load, folders):
         said = new_tokens(user, user.model.generate(**user.inputs, **KW, **CACHES[kind](user)))
     held = [user.inputs, *(longer(user.inputs, said[:, :n]) for n in (1, 2))]
     assert far(rows, [eager_row(eager, i, rows) for i in held]) < TOLERANCE
-
-
-@pytest.mark.parametrize('part', ['model', 'forward', 'decoder', 'layers'])
-def test_compiled(part, folders):
-    user = User(VLM.from_pretrained(folders('llava')), [WIDE])
-    def one_pass(): user.model(**user.inputs)     # a generation compiles for each length
-    want, inner = user.record(one_pass), user.model.model
-    compiled = partial(torch.compile, backend='eager')
-    if part == 'forward': user.model.forward = compiled(user.model.forward)
-    if part == 'decoder': inner.language_model = compiled(inner.language_model)
-    if part == 'layers':
-        for layer in inner.language_model.layers: layer.compile(backend='eager')
-    if part == 'model': user.model = compiled(user.model)
-    assert (user.record(one_pass).attn - want.attn).abs().max() < TOLERANCE
 
 
 @pytest.mark.parametrize('sink', [0., 2., 4.])

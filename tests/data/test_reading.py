@@ -3,14 +3,13 @@ import base64
 import csv
 import io
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 import torch
 from PIL import Image
+from server import ok
+from tiny import write_set
 from transformers import LogitsProcessor
 from carve_nb import VLM, CarveError, load_benchmark
-from carve_nb.cli.main import main
 from carve_nb.data.records import Record
 from carve_nb.data.scoring import score_answer
 from carve_nb.runs.store import read_run
@@ -20,84 +19,50 @@ pytestmark = pytest.mark.filterwarnings('ignore')
 
 
 @pytest.fixture
-def answerer(monkeypatch):
-    "answerer({question: reply}) -> the address of a model that replies so; a reply is a text or a message"
-    for k in ('HTTP_PROXY', 'http_proxy', 'ALL_PROXY', 'all_proxy'): monkeypatch.delenv(k, raising=False)
-    servers = []
-
-    def start(replies):
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *args): pass
-            def do_POST(self):
-                sent = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
-                asked = sent['messages'][0]['content'][-1]['text']
-                reply = next(reply for question, reply in replies.items() if asked.startswith(question))
-                message = dict(role='assistant') | (reply if isinstance(reply, dict) else dict(content=reply))
-                raw = json.dumps(dict(choices=[dict(message=message, finish_reason='stop')])).encode()
-                self.send_response(200)
-                for k, v in {'Content-Type': 'application/json', 'Content-Length': len(raw)}.items():
-                    self.send_header(k, str(v))
-                self.end_headers()
-                self.wfile.write(raw)
-        servers.append(HTTPServer(('127.0.0.1', 0), Handler))
-        threading.Thread(target=servers[-1].serve_forever, args=(.01,), daemon=True).start()
-        return f'http://127.0.0.1:{servers[-1].server_port}/v1#m'
-
-    yield start
-    for server in servers: server.shutdown(), server.server_close()
+def evaluate(serve, shell, tmp_path):
+    """evaluate(rows, replies) -> status, output and lines of `carve eval` of a model elsewhere, which gives each
+    row its reply, a text or a message"""
+    def run(rows, replies, *more):
+        def play(server, sent):
+            asked = sent['messages'][0]['content'][-1]['text']
+            reply = next(reply for row, reply in zip(rows, replies) if asked.startswith(row['question']))
+            return ok(**reply) if isinstance(reply, dict) else ok(reply)
+        folder = write_set(tmp_path/str(len(list(tmp_path.iterdir()))), rows)
+        status, out, _ = shell('eval --methods none --quiet --answer-by', f'{serve(play)[0].base_url}#m', folder,
+            '--out', folder/'R', *more)
+        return status, out, read_run(folder/'R').records
+    return run
 
 
-def write_set(folder, rows):
-    "A folder with one image and rows of questions"
-    folder.mkdir(parents=True, exist_ok=True)
-    Image.new('RGB', (64, 64), 'red').save(folder/'a.png')
-    (folder/'questions.jsonl').write_text('\n'.join(json.dumps(dict(image='a.png') | row) for row in rows) + '\n',
-        encoding='utf-8')
-    return str(folder)
+def unread(page): return [line for line in page.splitlines() if 'could be read' in line]
 
 
-def evaluate(folder, url, out, *more, status=0): # lines by question
-    "`carve eval` of a model elsewhere"
-    assert main(['eval', folder, '--methods', 'none', '--answer-by', url, '--out', str(out), '--quiet', *more]) == status
-    return {line['question'].split('\n')[0]: line for line in read_run(out)[1]}
-
-
-def test_unread_answers_are_counted(answerer, tmp_path, capsys):
+def test_unread_answers_are_counted(evaluate, tmp_path):
     "Options, yes and no, and empty answers; where all could be read nothing is said"
-    ways = dict(choices=['red', 'blue'], answer='A')
-    replies = {
-        'Which one?': ('I cannot tell.', ways), 'Which two?': ('Hard to say', ways), 'Which three?': ('A', ways),
-        'Which four?': ('B', ways),
-        'Is it?': ('That depends.', dict(answer='yes')), 'Is it not?': ('No.', dict(answer='yes')),
-        'What is it?': ('Prose', dict(answer='red'))}
-    folder = write_set(tmp_path/'set', [dict(question=k, **row) for k, (_, row) in replies.items()])
-    lines = evaluate(folder, answerer({k: said for k, (said, _) in replies.items()}), tmp_path/'R')
-    assert [lines[k]['score'] for k in replies] == [0, 0, 1, 0, 0, 0, 0]
-    told = [
-        '`none`, 2 of 7: no option could be read, as in "I cannot tell."',
-        '`none`, 1 of 7: neither yes nor no could be read, as in "That depends."']
-    for page in (capsys.readouterr().out, (tmp_path/'R'/'table.md').read_text(encoding='utf-8')):
-        assert [line for line in page.splitlines() if 'could be read' in line] == told
-    for said, rule, page in (('**No**', 'pope', '1 of 2: neither yes nor no could be read, as in "**No**"'),
-            ('No', 'pope', ''), ('Yes', 'exact', '')):
-        out = tmp_path/f'R-{rule}-{len(said)}'
-        folder = write_set(tmp_path/out.name, [dict(question='Is it?', answer='no'),
-            dict(question='Is it so?', answer='yes')])
-        evaluate(folder, answerer({'Is it?': said, 'Is it so?': 'Yes, it is' if rule == 'pope' else 'yes'}), out/'R',
-            '--rule', rule)
-        found = [line for line in capsys.readouterr().out.splitlines() if 'could be read' in line]
-        assert len(found) == bool(page) and page in ''.join(found)
+    ways, yes = dict(choices=['red', 'blue'], answer='A'), dict(answer='yes')
+    asked = {'Which one?': ways, 'Which two?': ways, 'Which three?': ways, 'Which four?': ways, 'Is it?': yes,
+        'Is it not?': yes, 'What is it?': dict(answer='red')}
+    replies = 'I cannot tell.', 'Hard to say', 'A', 'B', 'That depends.', 'No.', 'Prose'
+    status, out, lines = evaluate([dict(question=k) | row for k, row in asked.items()], replies)
+    assert (status, [line['score'] for line in lines]) == (0, [0, 0, 1, 0, 0, 0, 0])
+    for page in out, (tmp_path/'0'/'R'/'table.md').read_text(encoding='utf-8'):
+        assert unread(page) == [
+            '`none`, 2 of 7: no option could be read, as in "I cannot tell."',
+            '`none`, 1 of 7: neither yes nor no could be read, as in "That depends."']
+    both = [dict(question='Is it?', answer='no'), dict(question='Is it so?', answer='yes')]
+    for replies, rule, told in ((('**No**', 'Yes, it is'), 'pope', '1 of 2: neither yes nor no could be read, as in "**No**"'),
+            (('No', 'Yes, it is'), 'pope', ''), (('Yes', 'yes'), 'exact', '')):
+        found = unread(evaluate(both, replies, '--rule', rule)[1])
+        assert len(found) == bool(told) and told in ''.join(found)
 
 
 @pytest.mark.parametrize('field', ['reasoning', 'reasoning_content'])
-def test_a_reply_that_is_all_reasoning(field, answerer, tmp_path, capsys):
+def test_a_reply_that_is_all_reasoning(field, evaluate):
     "It is no answer: the run counts it as failed and says where the reasoning may have gone"
-    folder = write_set(tmp_path/'set', [dict(question='What is it?', answer='red'),
-        dict(question='What else?', answer='blue')])
-    replies = {'What is it?': {'content': '', field: 'It is red, I think.'}, 'What else?': 'blue'}
-    lines = evaluate(folder, answerer(replies), tmp_path/'R', status=1)
-    assert [lines[k]['status'] for k in replies] == ['malformed', 'ok'] and lines['What else?']['score'] == 1
-    assert 'see how the server parts reasoning from answers' in str(lines['What is it?'])
+    rows = [dict(question='What is it?', answer='red'), dict(question='What else?', answer='blue')]
+    status, _, lines = evaluate(rows, [{'content': '', field: 'It is red, I think.'}, 'blue'])
+    assert (status, [line['status'] for line in lines]) == (1, ['malformed', 'ok']) and lines[1]['score'] == 1
+    assert 'see how the server parts reasoning from answers' in lines[0]['why']
 
 
 @pytest.mark.parametrize('name', ['q.csv', 'q.jsonl'])

@@ -1,28 +1,21 @@
 "JupyterLab on loopback, or a reason why not"
 import os
-import socket
 import subprocess
 import sys
 import pytest
 from browsers import TOKEN, missing, need_browser
-from processes import served, until
+from processes import free_port, served, until
 
 CELL = 'from carve_nb.explorer.app import explore\nex = explore()\nex'
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='session')
 def ready(): need_browser(missing('jupyterlab', 'voila'))
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
-
-
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='session')
 def server(ready, tmp_path_factory):
-    "JupyterLab on loopback, with a notebook of one cell; yields (address, folder)"
+    "JupyterLab on loopback, for all tests, with a notebook of one cell; yields (address, folder)"
     from carve_nb.cli.commands import write_page
     home, port = tmp_path_factory.mktemp('lab'), free_port()
     (home/'work').mkdir()

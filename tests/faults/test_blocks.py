@@ -8,13 +8,14 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 import numpy as np
 import pytest
 import torch
 from processes import package_trees
-from tiny import image
+from tiny import User, image
 from carve_nb.attention.edits import Edit, applying, grad_rows
 from carve_nb.attention.masking import decoder_layers, layer_inputs, mask_image_tokens, tower_rows
 from carve_nb.attention.session import Session
@@ -84,6 +85,21 @@ def test_compiled(folders, load, how):
     for act in lambda vlm: vlm.capture(IMAGE, QUESTION).attn, lambda vlm: grad_rows(vlm,
             vlm.prompt(IMAGE, QUESTION)).attn:
         assert torch.allclose(act(vlm), act(plain), atol=1e-6)
+
+
+@pytest.mark.parametrize('part', ['model', 'decoder', 'layers', pytest.param('forward', marks=pytest.mark.soak)])
+def test_compiled_parts(part, folders):
+    "A block around one pass of a model of which a part is compiled; its first trace takes ten seconds"
+    user = User(VLM.from_pretrained(folders('llava')), [IMAGE])
+    def one_pass(): user.model(**user.inputs)     # a generation compiles for each length
+    want, inner = user.record(one_pass), user.model.model
+    compiled = partial(torch.compile, backend='eager')
+    if part == 'forward': user.model.forward = compiled(user.model.forward)
+    if part == 'decoder': inner.language_model = compiled(inner.language_model)
+    if part == 'layers':
+        for layer in inner.language_model.layers: layer.compile(backend='eager')
+    if part == 'model': user.model = compiled(user.model)
+    assert (user.record(one_pass).attn - want.attn).abs().max() < 1e-5
 
 
 @pytest.mark.case(41)

@@ -16,6 +16,7 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import write_set
 from carve_nb.attention.session import Session
 from carve_nb.core.errors import DataError, PromptError
 from carve_nb.data.scenes import make_scene
@@ -133,19 +134,12 @@ def test_letters(load, name):
 def test_records_stay_utf8(load, tmp_path):
     """A run over such questions: every line of every file is valid UTF-8, in order; a set with half a
     character is refused before the start"""
-    IMAGE.save(tmp_path/'p.png')
-    def write(asked):
-        (tmp_path/'q.jsonl').write_text(
-            ''.join(json.dumps(dict(id=k, image='p.png', question=q, answer='a')) + '\n'
-            for k, q in asked.items()))
-    run = lambda: run_eval(str(tmp_path/'q.jsonl'), load('llava'), methods='none', out=tmp_path/'out',
-        max_new_tokens=2,
-        progress=False)
-    write(LETTERS | dict(broken='what \ud83d?'))
-    with pytest.raises(DataError, match='surrogates not allowed'): run()
+    def run(asked):
+        folder = write_set(tmp_path/'D', [dict(id=k, question=q, answer='a') for k, q in asked.items()])
+        run_eval(folder, load('llava'), methods='none', out=tmp_path/'out', max_new_tokens=2, progress=False)
+    with pytest.raises(DataError, match='surrogates not allowed'): run(LETTERS | dict(broken='what \ud83d?'))
     assert not (tmp_path/'out').exists()
-    write(LETTERS)
-    run()
+    run(LETTERS)
     out = tmp_path/'out'
     lines = [json.loads(l) for l in (out/'records.jsonl').read_bytes().decode('utf-8', 'strict').split('\n')
         if l]

@@ -3,13 +3,17 @@ import hashlib
 import json
 from pathlib import Path
 import numpy as np
+import processes
 import pytest
 import torch
-from processes import ROOT, python
 from carve_nb.data.scenes import samples
 from carve_nb.method.carve import Carve
 
-CODE = 'import sys, torch; torch.set_num_threads(int(sys.argv[1])); sys.path[:0] = sys.argv[2:]; import test_determinism as t; from carve_nb import VLM; print(t.digest(t.run(VLM.from_pretrained("carve-tiny"))))'
+CODE = """import sys, torch
+sys.path.insert(0, {folder!r})
+import test_determinism as t
+from carve_nb import VLM
+print(t.digest(t.run(VLM.from_pretrained("carve-tiny"))))"""
 
 
 def run(vlm, methods=(Carve(), Carve.official(max_new_tokens=4))):
@@ -30,11 +34,9 @@ def digest(results):
     return h.hexdigest()
 
 
-def elsewhere(threads):
-    "The digest that another process finds"
-    folders = Path(__file__).parent, ROOT/'tests'
-    return python('-c', CODE, threads, *folders, OMP_NUM_THREADS=str(threads),
-        PYTHONWARNINGS='ignore').split()[-1]
+def elsewhere():
+    "The digest that another process finds, whose hashes have other seeds"
+    return processes.run(CODE.format(folder=str(Path(__file__).parent)), work=processes.afresh).stdout.split()[-1]
 
 
 @pytest.fixture(scope='module')
@@ -47,7 +49,7 @@ def test_same_run(vlm):
     "Twice in this process, and once in another with as many threads: every bit is the same"
     once, again = run(vlm), run(vlm)
     assert digest(once) == digest(again)
-    assert digest(once) == elsewhere(torch.get_num_threads())
+    assert digest(once) == elsewhere()
     values = again[0].saliency.values
     values.flat[0] = np.nextafter(values.flat[0], 9)
     assert digest(again) != digest(once)   # a digest that sees one bit

@@ -1,23 +1,18 @@
 """The crop from here, the answer from there: what is sent, to whom, what may come back, and that no key is
 left anywhere.
 
-A server in a thread of this process, on the loopback interface, notes each request and plays replies.
 Where fastapi and uvicorn are installed, `transformers serve` is started with the reference model as a
 real other side."""
-import base64
 import io
 import json
 import logging
-import os
-import subprocess
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 from PIL import Image
-from processes import served, until
+from processes import Forked, afresh, free_port, served, until
+from server import bad, images, ok
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.cli.main import main
@@ -31,77 +26,6 @@ from carve_nb.method.wrappers import Answerer, Endpoint, RemoteError
 from carve_nb.models.prompts import SHORT_ANSWER
 
 KEY = 'sk-Q7f2-not-a-real-key-93'
-PROXIES = 'HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy'
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-    for k in PROXIES: monkeypatch.delenv(k, raising=False)
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = 'HTTP/1.1'
-    def log_message(self, *args): pass
-
-    def do_POST(self):
-        sent = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
-        with self.server.turn:
-            self.server.seen.append((self.path, {k.lower(): v for k, v in self.headers.items()}, sent))
-            play = self.server.plays.pop(0) if len(self.server.plays) > 1 else self.server.plays[0]
-        status, raw, headers, drops = play(self.server, sent) if callable(play) else play
-        try:
-            self.send_response(status)
-            for k, v in ({'Content-Type': 'application/json', 'Content-Length': str(len(raw))}
-                    | headers).items():
-                self.send_header(k, v)
-            self.end_headers()
-            step = 4 if drops else max(1, len(raw))
-            for i in range(0, len(raw), step):
-                self.wfile.write(raw[i:i+step])
-                self.wfile.flush()
-                time.sleep(drops)
-        except OSError: pass
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    def handle_error(self, *args): pass
-
-
-@pytest.fixture
-def serve():
-    "serve(*plays) -> (endpoint, requests)"
-    running = []
-    def start(*plays, **kw):
-        server = Server(('127.0.0.1', 0), Handler)
-        server.plays, server.seen, server.turn = list(plays), [], threading.Lock()
-        running.append((server, threading.Thread(target=server.serve_forever, args=(.01,), daemon=True)))
-        running[-1][1].start()
-        url = f'http://127.0.0.1:{server.server_port}/v1'
-        return (Endpoint(**dict(dict(base_url=url, model='m', key_env=None, timeout=60, retries=2), **kw)),
-            server.seen)
-    yield start
-    for server, thread in running: server.shutdown(), server.server_close(), thread.join()
-
-
-def chat(content='red', end='stop', **kw):
-    return json.dumps(dict(choices=[
-        dict(message=dict(role='assistant', content=content, **kw), finish_reason=end)],
-        usage=dict(prompt_tokens=3))).encode()
-
-
-def ok(content='red', drops=0, **kw): return 200, chat(content, **kw), {}, drops
-def bad(status, message='', code=None, **headers):
-    return (status, json.dumps(dict(error=dict(message=message, code=code))).encode(),
-        {k.replace('_', '-'): v for k, v in headers.items()}, 0)
-
-
-def images(sent):
-    "The images in a request, and its words"
-    *shown, words = sent['messages'][0]['content']
-    return ([Image.open(io.BytesIO(base64.b64decode(p['image_url']['url'].split(',')[1]))) for p in shown],
-        words['text'])
-
 
 @pytest.fixture(scope='module')
 def tiny(load): return load('llava')
@@ -269,25 +193,18 @@ def test_without_the_library(monkeypatch):
 
 
 @pytest.fixture(scope='module')
-def real(tmp_path_factory):
+def real():
     "transformers serve with the reference model"
-    import socket
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
-    model = str(CHECKPOINTS/'carve-tiny')
-    env = {k: v for k, v in os.environ.items() if k not in PROXIES} | dict(HF_HUB_OFFLINE='1',
-        OMP_NUM_THREADS='1',
-        CUDA_VISIBLE_DEVICES='')
-    run = 'import sys; from transformers.cli.transformers import main; main()'
-    words = ['serve', model, '--port', str(port), '--host', '127.0.0.1', '--device', 'cpu', '--dtype',
-        'float32']
-    p = subprocess.Popen([sys.executable, '-c', run, *words], env=env, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL)
+    port, model = free_port(), str(CHECKPOINTS/'carve-tiny')
+    words = ['transformers', 'serve', model, '--port', str(port), '--host', '127.0.0.1', '--device', 'cpu',
+        '--dtype', 'float32']
+    p = Forked(afresh, f'import sys; sys.argv = {words}; from transformers.cli.transformers import main; main()')
     try:
         assert until(lambda: served(f'http://127.0.0.1:{port}/health'), p), 'transformers serve ended'
         yield Endpoint(f'http://127.0.0.1:{port}/v1', model, None, timeout=120)
-    finally: p.terminate(), p.wait(20)
+    finally:
+        p.terminate()
+        p.communicate()
 
 
 def test_the_real_one(real):

