@@ -337,7 +337,7 @@ def _question_html(record: Record, lines: list[dict], colors: dict[str, str]) ->
     crops = {line['method']: line['box'] for line in lines if 'box' in line}
     figure = f'<p>{escape(opened.why)}</p>'
     if opened.value:
-        image, box = opened.value.image, opened.value.box
+        image, box = opened.value.open(), opened.value.box
         crops = {
             method: crop for method, crop in crops.items()
             if method in colors and crop != [0, 0, *image.size]}

@@ -247,13 +247,14 @@ _EXAMPLES = {    # change of the score -> which question is drawn
 def draw_example(line: dict, before: str, why: str) -> str:
     "Draw a question with its answer `before`: image with target and crop, and the crop; `why` it is drawn"
     seed, kind, step = line['id'].split('-')[1:4]
-    r = eye_question(int(seed), kind, int(step)).opened()
+    r = eye_question(int(seed), kind, int(step))
+    image = r.open()
     colors = 'white', CONCEPT_COLORS['contrast']
-    boxes = draw_boxes(r.image, [*(r.boxes or []), line['box']], colors, max(3, r.image.width//150))
+    boxes = draw_boxes(image, [*(r.boxes or []), line['box']], colors, max(3, image.width//150))
     words = f'{why}: {r.question} {r.answer}. White: the object; green: the crop.'
     panels = {
         f'without a crop: {before}': boxes,
-        f'with {line["method"]}: {line["answer"]}': r.image.crop(line['box'])}
+        f'with {line["method"]}: {line["answer"]}': image.crop(line['box'])}
     return panels_html(panels, words, width=330)
 
 def draw_examples(run: Run, arm: str) -> str:
