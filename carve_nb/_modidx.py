@@ -348,7 +348,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'carve_nb.core.io.replace_file': ('library/core/io.html#replace_file', 'carve_nb/core/io.py'),
                                   'carve_nb.core.io.same_logits': ('library/core/io.html#same_logits', 'carve_nb/core/io.py'),
                                   'carve_nb.core.io.save_with_digest': ('library/core/io.html#save_with_digest', 'carve_nb/core/io.py'),
-                                  'carve_nb.core.io.shipped_folder': ('library/core/io.html#shipped_folder', 'carve_nb/core/io.py'),
                                   'carve_nb.core.io.table_html': ('library/core/io.html#table_html', 'carve_nb/core/io.py'),
                                   'carve_nb.core.io.tame_cell': ('library/core/io.html#tame_cell', 'carve_nb/core/io.py'),
                                   'carve_nb.core.io.tame_markdown': ('library/core/io.html#tame_markdown', 'carve_nb/core/io.py'),

@@ -281,8 +281,8 @@ class ModelOptions:
 
     def loading(self) -> dict:
         "List the arguments of `VLM.from_pretrained` that were given"
-        given = vars(self) | dict(name=None, dtype=_SHORT_TYPES.get(self.dtype or '', self.dtype))
-        return {k: v for k, v in given.items() if v}
+        given = vars(self) | dict(dtype=_SHORT_TYPES.get(self.dtype or '', self.dtype))
+        return {k: v for k, v in given.items() if v and k != 'name'}
 
     def load(self, method: 'Method|None' = None) -> 'VLM':
         "Load the model; raise an error first if it lacks the layers of the method"

@@ -40,7 +40,7 @@ from carve_nb.runs.report import (
     report,
     report_kinds,
 )
-from ..runs.runner import run_eval
+from ..runs.runner import as_vlm, run_eval
 from ..runs.store import Run, attempt, run_folder
 from .profile import keep_profile, make_profile
 
@@ -363,7 +363,7 @@ def run_checkup(
     """Examine a model, and keep the run, `row.json` and `checkup.html` in a folder; what is there is not
     measured again"""
     own = load_benchmark(data, images=images) if data else None     # an error before the work
-    vlm = model if isinstance(model, VLM) else VLM.from_pretrained(model)
+    vlm = as_vlm(model)
     skipped = unknown_kinds(vlm, kinds)
     kinds = [kind for kind in kinds if kind not in skipped]
     if not kinds: raise CarveError(f'No kind of question can be asked. {" ".join(skipped.values())}')
