@@ -294,7 +294,7 @@ class Columns:
         return cls(names, parts)
 
     def cell(self, row: dict, field: str) -> tuple[object, str]:
-        "Find the value of a field in a row, in its column or in several, None in a gap; and the column's name"
+        "Find a field in a row, in one column or several, None in a gap, and the name of the column"
         column = self.names[field]
         value = plain_value(row.get(column))
         if column is not None and column not in row:

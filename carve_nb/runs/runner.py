@@ -327,8 +327,7 @@ def run_eval(
         keys = sample_keys(
             tqdm(data, 'reading images', delay=2, disable=not progress, unit='sample', file=sys.stderr))
         protocol = dict(data=describe_data(data, length)) | evaluator.protocol
-        defaults = {spec: asdict(type(m)()) for spec, m in config.made.items()}
-        with closing(RunStore(folder, protocol, keys, MAY_CHANGE, defaults, retry, part)) as store:
+        with closing(RunStore(folder, protocol, keys, MAY_CHANGE, retry, part)) as store:
             store.add(unsupported_lines(unfit))
             ours = units[part[0]::part[1]]
             def missing(task: Task) -> Task:

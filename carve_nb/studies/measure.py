@@ -130,13 +130,13 @@ def layer_frame(records: Iterable[dict], columns: Callable[[dict], dict[str, lis
 ATTENTION_MAPS = 'question', 'instruction', 'contrast'
 ENTROPY_STEPS = dict(first=0, last=-1)
 
-def attention_maps(q: AttentionRows, g: AttentionRows, lam: float = 1e-8) -> dict[str, Tensor]:
+def attention_maps(q: AttentionRows, g: AttentionRows) -> dict[str, Tensor]:
     """Read question, instruction and contrast map of the first image, heads averaged.
 
     Each is [T, L, Nv], of as many steps as both captures have."""
     T = min(len(q.attn), len(g.attn))
     A_q, A_g = (torch.stack([rows.read(step=t) for t in range(T)]) for rows in (q, g))
-    return dict(question=A_q, instruction=A_g, contrast=contrast(A_q, A_g, lam))
+    return dict(question=A_q, instruction=A_g, contrast=contrast(A_q, A_g))
 
 class CapturedPair(NamedTuple):
     "The attention of a question, and its maps with those of the general instruction"
