@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['Images', 'Question', 'Fields', 'AsJson', 'Force', 'Quiet', 'Retry', 'app', 'read_images', 'check_files',
            'check_folder', 'save_file', 'check_map', 'save_map', 'print_line', 'terminal_width', 'print_table',
-           'print_json', 'complete_method', 'set_fields', 'ModelOptions', 'load_options', 'command', 'demo', 'ask',
-           'save_the_map', 'write_page', 'explore', 'measure_methods', 'report_runs', 'checkup', 'list_methods',
-           'list_families']
+           'print_json', 'complete_method', 'set_fields', 'ShortHelp', 'command', 'ModelOptions', 'demo', 'ask',
+           'save_the_map', 'write_page', 'explore', 'SampleOptions', 'EngineOptions', 'measure_methods', 'report_runs',
+           'checkup', 'list_methods', 'list_families']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #3556a64f
 import json
@@ -20,15 +20,14 @@ import tempfile
 import textwrap
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
-from copy import copy
-from dataclasses import dataclass, fields as class_fields
+from dataclasses import dataclass, fields as class_fields, is_dataclass
 from functools import partial, wraps
 from importlib.util import find_spec
-from inspect import Parameter, Signature, signature
+from inspect import Signature, signature
 from io import BytesIO, StringIO
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 from typer import Argument as Arg, Option as Opt
 from .. import __version__
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from carve_nb.attention.vlm import VLM
     from carve_nb.core.saliency import Saliency
+    from carve_nb.data.datasets import DataSet
     from carve_nb.method.base import Method
     from carve_nb.runs.report import Part, Report
 
@@ -217,15 +217,72 @@ _model, _sample, _more = (
     partial(Opt, rich_help_panel=panel) for panel in ('Model', 'Samples', 'Another model, several workers'))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #51d94c59
+class ShortHelp(typer.core.TyperCommand):
+    "A command whose help names --model, and the command whose help has the other options of a model"
+    def format_help(self, ctx, formatter):
+        for option in self.params:
+            if option.rich_help_panel == 'Model':
+                option.hidden = '--model' not in option.opts
+                option.rich_help_panel = 'Model (--device, --dtype and others: carve ask --help)'
+        super().format_help(ctx, formatter)
+
 app = typer.Typer(
     rich_markup_mode='rich', pretty_exceptions_enable=False,
     context_settings=dict(help_option_names=['-h', '--help']))
 
+def command(name: str, epilog: str = '', panel: str = 'Commands') -> Callable[[Callable], Callable]:
+    """Make a command of a function, with an epilog below its help.
+
+    A parameter whose type is a dataclass becomes the options that are its fields."""
+    def decorate(f: Callable) -> Callable:
+        own = signature(f).parameters
+        groups = {k: own[k].annotation for k in own if is_dataclass(own[k].annotation)}
+        options = {k: signature(group).parameters for k, group in groups.items()}
+        @wraps(f)
+        def run(**kw):
+            for k, group in groups.items():
+                kw[k] = group(**{name: kw.pop(name) for name in options[k] if name in kw})
+            return f(**kw)
+        all_options = (options[k].values() if k in groups else [own[k]] for k in own)
+        vars(run)['__signature__'] = Signature([*chain.from_iterable(all_options)])
+        first = (f.__doc__ or '').partition('\n\n')[0]
+        return app.command(     # typer's list of commands would keep the line breaks of a docstring
+            name, cls=None if name == 'ask' else ShortHelp, rich_help_panel=panel,
+            epilog=epilog.replace('\n', '\n\n'), short_help=' '.join(first.split()))(run)
+    return decorate
+
+# %% ../../nbs/library/cli/03_commands.ipynb #51d94c5a
 @dataclass(frozen=True)
 class ModelOptions:
-    "The model of a command"
-    name: str
-    given: dict[str, Any]    # arguments of `VLM.from_pretrained`
+    "The model of a command, and how it is loaded"
+    name: Annotated[str, _model(
+        '--model', metavar='M',
+        help='folder or Hub id; carve-small and carve-tiny know only colored shapes')] = SMALL
+    device: Annotated[str|None, _model(
+        metavar='D', help='cpu, mps, cuda, cuda:1 (default: cuda if there is one; our models: cpu)')] = None
+    device_map: Annotated[str|None, _model(
+        metavar='auto', help='spread the weights over all GPUs and the memory (needs accelerate)')] = None
+    dtype: Annotated[Literal['auto', 'bf16', 'fp16', 'fp32', 'bfloat16', 'float16', 'float32']|None, _model(
+        metavar='T', help='auto (as saved), bf16, fp16 or fp32 (default: fp32 on a CPU, else auto)')] = None
+    revision: Annotated[str|None, _model(metavar='R', help='commit, branch or tag of a Hub id')] = None
+    pad: Annotated[bool, _model(
+        '--pad', help='pad images to a square where the processor cuts off their edges (LLaVA-1.5)')] = False
+    image_tokens: Annotated[int|None, _model(
+        metavar='N', min=1,
+        help='at most N tokens for an image; crops are still cut from the full image')] = None
+    escape: Annotated[bool, _model(
+        '--escape', help='read control tokens in a question as plain text; refused otherwise')] = False
+
+    def __post_init__(self):
+        find_source(self.name)
+        if self.device and not re.fullmatch(r'(cpu|cuda|mps|xpu|npu|hpu|mtia|xla)(:\d+)?', self.device):
+            raise CarveError(
+                f'device {self.device!r} is not known; write cpu, mps, cuda or, for the second GPU, cuda:1')
+
+    def loading(self) -> dict:
+        "List the arguments of `VLM.from_pretrained` that were given"
+        given = vars(self) | dict(dtype=_SHORT_TYPES.get(self.dtype or '', self.dtype))
+        return {k: v for k, v in given.items() if v and k != 'name'}
 
     def load(self, method: 'Method|None' = None) -> 'VLM':
         "Load the model; raise an error first if it lacks the layers of the method"
@@ -234,68 +291,9 @@ class ModelOptions:
         from carve_nb.core.saliency import pick_layers
         layers = getattr(method, 'layers', None)
         if isinstance(layers, list):
-            source = find_source(self.name)
-            config = AutoConfig.from_pretrained(source, revision=self.given.get('revision'))
+            config = AutoConfig.from_pretrained(find_source(self.name), revision=self.revision)
             pick_layers(layers, config.get_text_config().num_hidden_layers)
-        return VLM.from_pretrained(self.name, **self.given)
-
-def load_options(
-    model: Annotated[str, _model(
-        metavar='M', help='folder or Hub id; carve-small and carve-tiny know only colored shapes')] = SMALL,
-    device: Annotated[str|None, _model(
-        metavar='D', help='cpu, mps, cuda, cuda:1 (default: cuda if there is one; our models: cpu)')] = None,
-    device_map: Annotated[str|None, _model(
-        metavar='auto', help='spread the weights over all GPUs and the memory (needs accelerate)')] = None,
-    dtype: Annotated[Literal['auto', 'bf16', 'fp16', 'fp32', 'bfloat16', 'float16', 'float32']|None, _model(
-        metavar='T', help='auto (as saved), bf16, fp16 or fp32 (default: fp32 on a CPU, else auto)')] = None,
-    revision: Annotated[str|None, _model(metavar='R', help='commit, branch or tag of a Hub id')] = None,
-    pad: Annotated[bool, _model(
-        '--pad', help='pad images to a square where the processor cuts off their edges (LLaVA-1.5)')] = False,
-    image_tokens: Annotated[int|None, _model(
-        metavar='N', min=1,
-        help='at most N tokens for an image; crops are still cut from the full image')] = None,
-    escape: Annotated[bool, _model(
-        '--escape', help='read control tokens in a question as plain text; refused otherwise')] = False,
-) -> ModelOptions:
-    "Check the options of a command that loads a model"
-    find_source(model)
-    if device and not re.fullmatch(r'(cpu|cuda|mps|xpu|npu|hpu|mtia|xla)(:\d+)?', device):
-        raise CarveError(
-            f'device {device!r} is not known; write cpu, mps, cuda or, for the second GPU, cuda:1')
-    given = dict(
-        device=device, device_map=device_map, dtype=_SHORT_TYPES.get(dtype or '', dtype), revision=revision,
-        pad=pad, image_tokens=image_tokens, escape=escape)
-    return ModelOptions(model, {k: v for k, v in given.items() if v})
-
-def _shortly(parameter: Parameter) -> Parameter:
-    """Shorten a parameter of `load_options` for the help of every command but `ask`: --model alone is
-    shown"""
-    option = copy(parameter.annotation.__metadata__[0])
-    option.hidden = parameter.name != 'model'
-    option.rich_help_panel = None
-    if not option.hidden: option.help += '; --device, --dtype and others: carve ask --help'
-    return parameter.replace(annotation=Annotated[parameter.annotation.__origin__, option])
-
-def command(name: str, epilog: str = '', panel: str = 'Commands') -> Callable[[Callable], Callable]:
-    """Make a command of a function, with an epilog below its help.
-
-    One that takes a `model` has the options of `load_options`."""
-    def decorate(f: Callable) -> Callable:
-        first = (f.__doc__ or '').partition('\n\n')[0]
-        register = app.command(     # typer's list of commands would keep the line breaks of a docstring
-            name, rich_help_panel=panel, epilog=epilog.replace('\n', '\n\n'),
-            short_help=' '.join(first.split()))
-        own, loads = signature(f).parameters, signature(load_options).parameters
-        shown = loads.values() if name == 'ask' else map(_shortly, loads.values())
-        if 'model' not in own: return register(f)
-        @wraps(f)
-        def run(**kw):
-            model = load_options(**{k: kw.pop(k) for k in loads if k in kw})
-            return f(**kw, model=model)
-        others = [parameter for k, parameter in own.items() if k != 'model']
-        vars(run)['__signature__'] = Signature([*others, *shown])
-        return register(run)
-    return decorate
+        return VLM.from_pretrained(self.name, **self.loading())
 
 class _Asked(NamedTuple):
     "What a command asks about"
@@ -332,7 +330,7 @@ def demo(
     from carve_nb.runs.demo import RESULT, load_stored, repeat_demo, result_table, show_cases
     if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
     stored = load_stored()
-    vlms = {name: ModelOptions(name, {}).load() for name in stored}
+    vlms = {name: ModelOptions(name).load() for name in stored}
     for case, r in show_cases(vlms[SMALL], stored, out).items():
         print(f'{case}:', *map(tame_terminal, r.summary()), '', sep='\n')
     for name, run in stored.items():
@@ -509,7 +507,7 @@ def explore(
         read_images([image])     # what is none is refused here, and not on the page
         image = os.path.abspath(image)
     with tempfile.TemporaryDirectory(prefix='carve-explore-') as folder:
-        call = f'explore({name!r}, {image!r}, {question!r}, **{model.given!r})'
+        call = f'explore({name!r}, {image!r}, {question!r}, **{model.loading()!r})'
         path = Path(folder)/'explore.ipynb'
         write_page(path, f'from carve_nb.explorer.app import explore\n{call}', _DARK)
         _serve_page(path, port, not no_browser)
@@ -570,6 +568,62 @@ def _read_columns(fields: Iterable[str]) -> dict[str, str|None]:
         columns[field] = column or None
     return columns
 
+@dataclass(frozen=True)
+class SampleOptions:
+    "The samples of a data set that are measured, and their score"
+    n: Annotated[
+        int|None, _sample(metavar='N', min=1, help='number of samples (default: all; 300 scenes)')] = None
+    kinds: Annotated[str|None, _sample(metavar='K,K', help='kinds of question, of scenes')] = None
+    split: Annotated[str|None, _sample(metavar='S', help='split of the set (default: the usual one)')] = None
+    shuffle: Annotated[bool, _sample('--shuffle', help='draw the --n samples at random')] = False
+    rule: Annotated[
+        str|None, _sample(metavar='R', help='score by another rule, such as vqa or choice')] = None
+    images: Annotated[Path|None, _sample(
+        metavar='DIR', exists=True, file_okay=False,
+        help='where the images of a table lie (default: beside it)')] = None
+    root: Annotated[Path|None, _sample(
+        metavar='DIR', exists=True, help='local copy of a known set, in its own layout')] = None
+    download: Annotated[bool, _sample(
+        '--download', help='fetch a known set from the Hub; never done without this')] = False
+
+    def read(self, data: str, seed: int, columns: Iterable[str]) -> 'DataSet':
+        "Load the samples; `columns` are the settings such as names.question=text"
+        from carve_nb.data.datasets import load_benchmark
+        return load_benchmark(
+            data, self.n, self.split or None, seed if self.shuffle else None, self.rule, self.download,
+            kinds=self.kinds.split(',') if self.kinds else None, names=_read_columns(columns) or None,
+            images=self.images, root=self.root)
+
+@dataclass(frozen=True)
+class EngineOptions:
+    "Who answers, and the processes that measure"
+    answer_by: Annotated[str|None, _more(
+        metavar='WHERE', help='who answers: URL#NAME (images leave this machine), folder or Hub id')] = None
+    answer_key: Annotated[str|None, _more(
+        metavar='NAME', help='environment variable with its key (api.openai.com: OPENAI_API_KEY)')] = None
+    workers: Annotated[int|None, _more(
+        metavar='N', min=1, help='measure with N models, each in its own process, by Ray Data')] = None
+    gpus_per_worker: Annotated[float|None, _more(
+        metavar='G', help='with --workers: share of a GPU for each (default: 1 if there are GPUs)')] = None
+    ray_address: Annotated[str|None, _more(
+        metavar='A', help='with --workers: cluster to join (default: this machine)')] = None
+    part: Annotated[str, _more(
+        metavar='K/N',
+        help='measure part K of N; other processes take the others, in the same folder')] = '1/1'
+
+    def __post_init__(self):
+        if (self.gpus_per_worker or self.ray_address) and not self.workers:
+            raise CarveError('--gpus-per-worker and --ray-address go with --workers.')
+        if self.answer_key and not self.answer_by: raise CarveError('--answer-key goes with --answer-by.')
+
+    def choose(self) -> Callable:
+        "Choose what measures: the model in this process, or several workers"
+        if not self.workers:
+            from carve_nb.runs.runner import local_engine
+            return local_engine
+        from carve_nb.runs.distributed import RayEngine
+        return RayEngine(self.workers, self.gpus_per_worker, self.ray_address)
+
 @command('eval', _OWN_QUESTIONS + '\n'.join(FOLDER_FORMAT))
 def measure_methods(
     data: Annotated[str, Arg(
@@ -594,64 +648,26 @@ def measure_methods(
         metavar='FOLDER', help='write a small example folder, and end', callback=_make_example,
         is_eager=True)] = None,
     quiet: Quiet = False,
-    n: Annotated[
-        int|None, _sample(metavar='N', min=1, help='number of samples (default: all; 300 scenes)')] = None,
-    kinds: Annotated[str|None, _sample(metavar='K,K', help='kinds of question, of scenes')] = None,
-    split: Annotated[str|None, _sample(metavar='S', help='split of the set (default: the usual one)')] = None,
-    shuffle: Annotated[bool, _sample('--shuffle', help='draw the --n samples at random')] = False,
-    rule: Annotated[
-        str|None, _sample(metavar='R', help='score by another rule, such as vqa or choice')] = None,
-    images: Annotated[Path|None, _sample(
-        metavar='DIR', exists=True, file_okay=False,
-        help='where the images of a table lie (default: beside it)')] = None,
-    root: Annotated[Path|None, _sample(
-        metavar='DIR', exists=True, help='local copy of a known set, in its own layout')] = None,
-    download: Annotated[bool, _sample(
-        '--download', help='fetch a known set from the Hub; never done without this')] = False,
-    answer_by: Annotated[str|None, _more(
-        metavar='WHERE', help='who answers: URL#NAME (images leave this machine), folder or Hub id')] = None,
-    answer_key: Annotated[str|None, _more(
-        metavar='NAME', help='environment variable with its key (api.openai.com: OPENAI_API_KEY)')] = None,
-    workers: Annotated[int|None, _more(
-        metavar='N', min=1, help='measure with N models, each in its own process, by Ray Data')] = None,
-    gpus_per_worker: Annotated[float|None, _more(
-        metavar='G', help='with --workers: share of a GPU for each (default: 1 if there are GPUs)')] = None,
-    ray_address: Annotated[str|None, _more(
-        metavar='A', help='with --workers: cluster to join (default: this machine)')] = None,
-    part: Annotated[str, _more(
-        metavar='K/N',
-        help='measure part K of N; other processes take the others, in the same folder')] = '1/1',
-    *, model: ModelOptions,
+    *, samples: SampleOptions, engine: EngineOptions, model: ModelOptions,
 ):
     """Measure methods on a data set, a line on disk for each sample and method. The same command resumes a
     stopped run."""
-    own_part = _parse_part(part)
-    if (gpus_per_worker or ray_address) and not workers:
-        raise CarveError('--gpus-per-worker and --ray-address go with --workers.')
-    if answer_key and not answer_by: raise CarveError('--answer-key goes with --answer-by.')
+    part = _parse_part(engine.part)
     of_columns = [pair for pair in fields or () if pair.startswith('names.')]
     of_methods = [pair for pair in fields or () if pair not in of_columns]
-    from carve_nb.data.datasets import load_benchmark
-    samples = load_benchmark(     # before torch loads
-        data, n, split or None, seed if shuffle else None, rule, download,
-        kinds=kinds.split(',') if kinds else None,
-        names=_read_columns(of_columns) or None, images=images, root=root)
+    asked = samples.read(data, seed, of_columns)     # before torch loads
     specs = set_fields(split_specs(methods), of_methods)
     from carve_nb.runs.report import write_report
-    from carve_nb.runs.runner import local_engine, run_eval
+    from carve_nb.runs.runner import run_eval
     from carve_nb.runs.store import run_folder
-    folder = Path(out or run_folder('eval_out', samples.name, model.name))
+    folder = Path(out or run_folder('eval_out', asked.name, model.name))
     check_folder(folder)
     if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
-    engine: Callable = local_engine
-    if workers:
-        from carve_nb.runs.distributed import RayEngine
-        engine = RayEngine(workers, gpus_per_worker, ray_address)
     run_eval(
-        samples, model.name, specs, out=folder, seed=seed, max_new_tokens=max_new_tokens, answer_by=answer_by,
-        answer_key=answer_key, maps=maps, retry=retry, part=own_part, progress=not quiet, loading=model.given,
-        engine=engine)
-    _end_with_report(folder, write_report(folder, samples))
+        asked, model.name, specs, out=folder, seed=seed, max_new_tokens=max_new_tokens,
+        answer_by=engine.answer_by, answer_key=engine.answer_key, maps=maps, retry=retry, part=part,
+        progress=not quiet, loading=model.loading(), engine=engine.choose())
+    _end_with_report(folder, write_report(folder, asked))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #38c7ec20
 @command('report', panel='More')

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ROUNDING', 'SMALL', 'TINY', 'PACKAGED', 'ABOUT_PACKAGED', 'CHECKPOINTS', 'THOUGHT', 'MARK', 'replace_file', 'digest',
-           'save_with_digest', 'load_with_digest', 'same_logits', 'shipped_folder', 'kept_folder', 'find_source',
-           'escape_sign', 'tame_markdown', 'table_html', 'tame_terminal', 'count_of', 'one_line', 'tame_cell',
-           'answer_span', 'behind_thought', 'open_thought']
+           'save_with_digest', 'load_with_digest', 'same_logits', 'kept_folder', 'find_source', 'escape_sign',
+           'tame_markdown', 'table_html', 'tame_terminal', 'count_of', 'one_line', 'tame_cell', 'answer_span',
+           'behind_thought', 'open_thought']
 
 # %% ../../nbs/library/core/06_io.ipynb #2ad13d64
 import hashlib
@@ -83,17 +83,6 @@ SMALL, TINY = PACKAGED = 'carve-small', 'carve-tiny'
 ABOUT_PACKAGED = 'a small model that we trained on synthetic scenes; it knows nothing else'
 CHECKPOINTS = Path(str(files('carve_nb')))/'checkpoints' # a folder of each, under its name
 
-def shipped_folder(name: str) -> Path:
-    "Find the folder of a model that is shipped with this package, one of `PACKAGED`"
-    path = CHECKPOINTS/name
-    if (path/'config.json').is_file(): return path
-    if name not in PACKAGED:
-        raise CarveError(f'No model of this package is called {name!r}: {", ".join(PACKAGED)}.')
-    raise CarveError(
-        f'The model {name!r} is not in this installation. Install a release of the package that has it, or '
-        f'train it (`python -m recipes.train --help` in a clone says how) and give the folder that it is '
-        f'packed to.')
-
 def kept_folder() -> Path:
     "Name the folder with measurements of your own models: `CARVE_PROFILES`, or one in your home"
     return Path(os.environ.get('CARVE_PROFILES') or Path.home()/'.cache'/'carve_nb'/'profiles')
@@ -101,8 +90,13 @@ def kept_folder() -> Path:
 # %% ../../nbs/library/core/06_io.ipynb #412d290e
 def find_source(name: str) -> str:
     "Resolve a Hub id, folder or one of `PACKAGED` to what transformers loads; refuse any other name"
-    path = shipped_folder(name) if name in PACKAGED else Path(name).expanduser()
+    path = CHECKPOINTS/name if name in PACKAGED else Path(name).expanduser()
     if not path.is_dir():
+        if name in PACKAGED:
+            raise CarveError(
+                f'The model {name!r} is not in this installation. Install a release of the package that has '
+                f'it, or train it (`python -m recipes.train --help` in a clone says how) and give the folder '
+                f'that it is packed to.')
         if not path.exists() and name.count('/') == 1 and name[0] not in '/.~': return name
         like = get_close_matches(name, PACKAGED, 1)
         hint = f' Did you mean {like[0]!r}?' if like else ''

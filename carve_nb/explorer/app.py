@@ -42,6 +42,7 @@ from ..method.carve import Carve
 from ..method.lookup import Lookup
 from ..method.profiles import query_in
 from ..method.results import Result, format_answer, unseen_note
+from ..runs.runner import as_vlm
 
 
 # %% ../../nbs/library/explorer/07_app.ipynb #b2f06edd
@@ -260,15 +261,11 @@ def explore(
 ) -> Explorer:    # shows itself
     "Explore which parts of an image a model attends to"
     if w.__version__ < '8': raise CarveError('The explorer needs ipywidgets 8: pip install "ipywidgets>=8"')
-    if isinstance(vlm, (str, Path)):
-        level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        try: vlm = VLM.from_pretrained(vlm, **loading)    # type: ignore[arg-type]
-        finally:
-            logging.set_verbosity(level)
-            if bars: logging.enable_progress_bar()
-    elif loading:
-        raise CarveError(f'the model is loaded already; {", ".join(loading)}: only together with its name')
-    ex = Explorer(vlm)
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    try: ex = Explorer(as_vlm(vlm, loading))
+    finally:
+        logging.set_verbosity(level)
+        if bars: logging.enable_progress_bar()
     if image is not None: ex.open_image(image, str(image) if isinstance(image, (str, Path)) else 'image.png')
     if question or image is not None: ex.question.value = question
     if ex.question.value: ex.guard(ex.ask)

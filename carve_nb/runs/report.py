@@ -333,11 +333,11 @@ def _grade(line: dict) -> str:
 
 def _question_html(record: Record, lines: list[dict], colors: dict[str, str]) -> str:
     "Show one question: its image with the true region and all crops, and each answer, right or wrong"
-    opened = attempt(record.opened)
+    opened = attempt(record.open)
     crops = {line['method']: line['box'] for line in lines if 'box' in line}
     figure = f'<p>{escape(opened.why)}</p>'
     if opened.value:
-        image, box = opened.value.image, opened.value.box
+        image, box = opened.value, record.box
         crops = {
             method: crop for method, crop in crops.items()
             if method in colors and crop != [0, 0, *image.size]}

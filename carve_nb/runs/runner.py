@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 import numpy
 import PIL
 import torch
@@ -47,7 +47,7 @@ def equip(
     method: Method, suffix: str|None, max_new_tokens: int, seed: int = 0, given: Collection[str] = (),
 ) -> Method:
     "Give a method the suffix and length of the set; fields that were given stay"
-    common: dict[str, Any] = method.in_runs | dict(suffix=suffix, max_new_tokens=max_new_tokens, seed=seed)
+    common: dict = method.in_runs | dict(suffix=suffix, max_new_tokens=max_new_tokens, seed=seed)
     not_given = {field.name for field in fields(method) if field.init} - {*given}
     return replace(method, **{k: common[k] for k in common if k in not_given})
 
@@ -327,8 +327,7 @@ def run_eval(
         keys = sample_keys(
             tqdm(data, 'reading images', delay=2, disable=not progress, unit='sample', file=sys.stderr))
         protocol = dict(data=describe_data(data, length)) | evaluator.protocol
-        defaults = {spec: asdict(type(m)()) for spec, m in config.made.items()}
-        with closing(RunStore(folder, protocol, keys, MAY_CHANGE, defaults, retry, part)) as store:
+        with closing(RunStore(folder, protocol, keys, MAY_CHANGE, retry, part)) as store:
             store.add(unsupported_lines(unfit))
             ours = units[part[0]::part[1]]
             def missing(task: Task) -> Task:

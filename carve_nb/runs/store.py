@@ -72,17 +72,13 @@ def _describe_change(field: str, there: object, now: object) -> str:
     if digests or field.endswith('probe') or shown == shown_now: return f'{name} changed'
     return f'{name} is {shown} there, {shown_now} now'
 
-def differing(
-    there: dict, now: dict, defaults: dict = {}, may_change: Sequence[str] = (), name: str = '',
-) -> list[str]:
-    """Describe the differences of two protocols, one sentence for each field; a field that one lacks has its
-    default.
+def differing(there: dict, now: dict, may_change: Sequence[str] = (), name: str = '') -> list[str]:
+    """Describe the differences of two protocols, one sentence for each field.
 
     Fields in `may_change`, such as 'data.n' or all of 'environment', are left out."""
-    old, new, default = (flat_fields(values, name) for values in (there, now, defaults))
+    old, new = flat_fields(there, name), flat_fields(now, name)
     left_out = tuple(f'{field}.' for field in may_change)
-    fields, old, new = old | new, default | old, default | new
-    changed = [k for k in fields if not (f'{k}.'.startswith(left_out) or same_value(k, old, new))]
+    changed = [k for k in old | new if not (f'{k}.'.startswith(left_out) or same_value(k, old, new))]
     return [_describe_change(k, old.get(k), new.get(k)) for k in changed]
 
 def without(values: dict, names: Collection[str]) -> dict:
@@ -201,15 +197,13 @@ class RunStore:
         protocol: dict,                          # plain values that all answers depend on
         keys: dict[str, dict[str, str]] = {},    # id -> fields of its lines, as of `sample_keys`
         may_change: Sequence[str] = (),          # fields of `protocol` that may differ between two sessions
-        defaults: dict = {},                     # method -> its fields as they are where nobody sets them
         retry: bool = False,                     # measure failures again
         part: tuple[int, int] = (0, 1),          # (k, n): the k-th of n parts of the samples, from 0
     ):
-        def plain(value: object) -> dict: return json.loads(json.dumps(value, default=str))
         self.folder = Path(out)
         self.path = self.folder/('records.jsonl' if part[1] == 1 else f'records-{part[0] + 1}.jsonl')
         self.keys = keys
-        self.protocol = plain(protocol)
+        self.protocol = json.loads(json.dumps(protocol, default=str))
         self.done: dict[tuple[str, str], float|None] = {}    # (id, method) -> score
         self.size = 0 # bytes of whole lines
         with self.writing(): self.folder.mkdir(parents=True, exist_ok=True)
@@ -222,7 +216,7 @@ class RunStore:
             there = read_protocol(self.folder)
             self.there = there or {}    # of an earlier session
             if there is not None:
-                self.check_protocol(there, may_change, plain(defaults))
+                self.check_protocol(there, may_change)
                 self.take_up(retry)
             with self.writing():
                 if self.protocol != there: save_with_digest(self.folder/'protocol.json', self.protocol)
@@ -232,12 +226,12 @@ class RunStore:
                     f.truncate(self.size)
             self.close = opened.pop_all().close # let others write
 
-    def check_protocol(self, there: dict, may_change: Sequence[str], defaults: dict):
+    def check_protocol(self, there: dict, may_change: Sequence[str]):
         "Raise an error if the folder holds another run; its methods stay in the protocol"
         known, now = there.get('methods', {}), self.protocol.get('methods', {})
         why = differing(there, self.protocol, may_change=(*may_change, 'methods'))
         for spec in (spec for spec in now if spec in known):
-            why += differing(known[spec], now[spec], defaults.get(spec, {}), name=f'{spec}.')
+            why += differing(known[spec], now[spec], name=f'{spec}.')
         if why: self.refuse(f'another run: {"; ".join(why[:3])}')
         if known: self.protocol['methods'] = known | now
 

@@ -40,7 +40,7 @@ from carve_nb.runs.report import (
     report,
     report_kinds,
 )
-from ..runs.runner import run_eval
+from ..runs.runner import as_vlm, run_eval
 from ..runs.store import Run, attempt, run_folder
 from .profile import keep_profile, make_profile
 
@@ -247,13 +247,14 @@ _EXAMPLES = {    # change of the score -> which question is drawn
 def draw_example(line: dict, before: str, why: str) -> str:
     "Draw a question with its answer `before`: image with target and crop, and the crop; `why` it is drawn"
     seed, kind, step = line['id'].split('-')[1:4]
-    r = eye_question(int(seed), kind, int(step)).opened()
+    r = eye_question(int(seed), kind, int(step))
+    image = r.open()
     colors = 'white', CONCEPT_COLORS['contrast']
-    boxes = draw_boxes(r.image, [*(r.boxes or []), line['box']], colors, max(3, r.image.width//150))
+    boxes = draw_boxes(image, [*(r.boxes or []), line['box']], colors, max(3, image.width//150))
     words = f'{why}: {r.question} {r.answer}. White: the object; green: the crop.'
     panels = {
         f'without a crop: {before}': boxes,
-        f'with {line["method"]}: {line["answer"]}': r.image.crop(line['box'])}
+        f'with {line["method"]}: {line["answer"]}': image.crop(line['box'])}
     return panels_html(panels, words, width=330)
 
 def draw_examples(run: Run, arm: str) -> str:
@@ -362,7 +363,7 @@ def run_checkup(
     """Examine a model, and keep the run, `row.json` and `checkup.html` in a folder; what is there is not
     measured again"""
     own = load_benchmark(data, images=images) if data else None     # an error before the work
-    vlm = model if isinstance(model, VLM) else VLM.from_pretrained(model)
+    vlm = as_vlm(model)
     skipped = unknown_kinds(vlm, kinds)
     kinds = [kind for kind in kinds if kind not in skipped]
     if not kinds: raise CarveError(f'No kind of question can be asked. {" ".join(skipped.values())}')

@@ -12,7 +12,7 @@ __all__ = ['ATTENTION_MAPS', 'ENTROPY_STEPS', 'LAYER_LISTS', 'study_name', 'meas
 import ast
 import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ from ..core.stats import auroc, rounded
 from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, pick_words
 from ..data.datasets import sample_keys
 from ..data.drawing import SIZE
-from ..data.records import Record, check_ids, image_key_of
+from ..data.records import Record, image_key_of
 from ..data.scoring import score_answer
 from ..formulas.clutter import complexity, entropy, texture
 from ..formulas.product import contrast
@@ -78,7 +78,6 @@ def measure_each(
     further questions, which are not returned. Raises an error if it is about another model, another study or
     a function with other code, if a question has changed, and if no question has a record."""
     study, model = study_name(measure, study), Path(vlm.name)
-    if isinstance(questions, Sized) and questions: check_ids(list(questions), 'the questions')
     vlm.forget()    # its fingerprint is read anew
     protocol = dict(
         study=study, model=model.name if model.is_dir() else vlm.name, revision=vlm.revision,
@@ -131,13 +130,13 @@ def layer_frame(records: Iterable[dict], columns: Callable[[dict], dict[str, lis
 ATTENTION_MAPS = 'question', 'instruction', 'contrast'
 ENTROPY_STEPS = dict(first=0, last=-1)
 
-def attention_maps(q: AttentionRows, g: AttentionRows, lam: float = 1e-8) -> dict[str, Tensor]:
+def attention_maps(q: AttentionRows, g: AttentionRows) -> dict[str, Tensor]:
     """Read question, instruction and contrast map of the first image, heads averaged.
 
     Each is [T, L, Nv], of as many steps as both captures have."""
     T = min(len(q.attn), len(g.attn))
     A_q, A_g = (torch.stack([rows.read(step=t) for t in range(T)]) for rows in (q, g))
-    return dict(question=A_q, instruction=A_g, contrast=contrast(A_q, A_g, lam))
+    return dict(question=A_q, instruction=A_g, contrast=contrast(A_q, A_g))
 
 class CapturedPair(NamedTuple):
     "The attention of a question, and its maps with those of the general instruction"

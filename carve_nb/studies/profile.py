@@ -109,9 +109,8 @@ class Look:
         "Tell whether the strongest patch of a map [gh, gw] overlaps the box"
         return Saliency(values, self.size, self.raster.box).points_at(cast(Box, self.box))
 
-    def pointing_of(self, cell: Cell|int) -> bool:
-        """Tell whether the strongest patch of the mean of some maps, or of a query token's in all layers,
-        overlaps the box"""
+    def pointing_of(self, cell: Cell) -> bool:
+        "Tell whether the strongest patch of the mean of some maps overlaps the box"
         return self.points_at(self.maps[cell].mean(0))
 
     def pointing_rates(self) -> list[list[bool]]:
@@ -144,7 +143,7 @@ def pointing_gain(scores: np.ndarray, looks: Sequence[Look]) -> list[float]:
     `scores` are the agreement of each image, [n, R, L]; the looks have boxes."""
     cells = [best_cell(scores[1 - half::2].mean(0)) for half in (0, 1)]
     chosen = [look.pointing_of(cells[look.image % 2]) for look in looks]
-    default = [look.pointing_of(0) for look in looks]
+    default = [look.pointing_of(Cell(0, [*range(scores.shape[2])])) for look in looks]
     return rounded(difference(chosen, default, [look.image for look in looks]))
 
 def profile_model(

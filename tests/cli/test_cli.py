@@ -482,7 +482,7 @@ def test_one_default(shell):
     from carve_nb.cli.commands import app
     from carve_nb.runs.runner import run_eval
     from carve_nb.studies.checkup import run_checkup
-    defaults = [{o.name: o.default for o in c.params} for c in typer.main.get_command(app).commands.values()]
+    defaults = [{o.opts[0].strip('-'): o.default for o in c.params} for c in typer.main.get_command(app).commands.values()]
     for name, default in dict(model='carve-small', method='lookup', methods='none,random,lookup').items():
         assert {d[name] for d in defaults if name in d} == {default}
     assert {signature(f).parameters['model'].default for f in (run_eval, run_checkup)} == {'carve-small'}

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from carve_nb.attention.vlm import VLM
-from carve_nb.cli.commands import ModelOptions, load_options
+from carve_nb.cli.commands import ModelOptions
 from carve_nb.core import io
 from carve_nb.core.errors import CarveError
 from recipes.tiny_models import make_tiny_checkpoint
@@ -94,10 +94,10 @@ def test_packaged_model(tmp_path, monkeypatch):
     """A packaged model is a folder among the checkpoints: loaded under its name, on the CPU; refused while it
     is not there"""
     monkeypatch.setattr(io, 'CHECKPOINTS', tmp_path)
-    for named in (VLM.from_pretrained, load_options):
+    for named in (VLM.from_pretrained, ModelOptions):
         with pytest.raises(CarveError, match="'carve-small' is not in this installation"):
             named('carve-small')
     make_tiny_checkpoint('llava', tmp_path/'carve-small')
     vlm = VLM.from_pretrained('carve-small')
     assert (vlm.name, vlm.device.type) == ('carve-small', 'cpu')
-    assert load_options('carve-small') == ModelOptions('carve-small', {})       # --model of `carve demo` and the others
+    assert ModelOptions('carve-small').loading() == {}       # --model of `carve demo` and the others
