@@ -82,7 +82,7 @@ class Method:
         self.check_model(session.vlm)
         if by is not None and self.no_crop: raise CarveError(f'{self.name} {self.no_crop}.')
         method, text = self.put_suffix_first(question)
-        result = method.look(session, text)
+        result = method.begin(session, text)
         result.notes += unseen_note(result.seen, result.image.size)
         if by is not None or result.answer is None: method.ask_again(session, result, by)
         result.notes += [*session.notes(text, method.suffix), *cut_note(result.answer)]
@@ -114,15 +114,19 @@ class Method:
         return replace(self, suffix=None, question_last=False), f'{self.suffix} {question}'
 
     def start(self, image: Image.Image, question: str) -> Result:
-        "Begin a result, whose crop is the whole image"
+        "Make a result whose crop is the whole image"
         return Result(method=self.name, image=image, question=question, crop=whole_crop(image))
 
-    def look(self, session: Session, question: str) -> Result:
-        "Begin a result, and do all that comes before the last question"
-        method, text = self.put_suffix_first(question)
+    def begin(self, session: Session, text: str) -> Result:
+        "Begin a result, and do all that comes before the last question, under a text as it is"
         result = session.log = self.start(session.image, text)
-        method.prepare(session, result)
+        self.prepare(session, result)
         return result
+
+    def look(self, session: Session, question: str) -> Result:
+        "Do all that `answer` does before the last question"
+        method, text = self.put_suffix_first(question)
+        return method.begin(session, text)
 
     def prepare(self, session: Session, result: Result):
         "Do all that comes before the last question; a method that asks no further one answers"
@@ -154,21 +158,17 @@ class Method:
                 log.plain_answer = session.ask(log.question, self.suffix, self.max_new_tokens)
         return log.plain_answer
 
-    def last_images(self, session: Session, result: Result, model: object) -> list[Image.Image]:
-        "List the images that the last question shows; none where that is the image as it is"
-        return []
-
-    def token_limits(self, result: Result, model: object, n: int) -> tuple[int | None, ...]:
-        "Limit the tokens of each of `n` images, as `VLM.ask` takes the limits; () for none"
-        return ()
-
     def ask_again(self, session: Session, result: Result, by: object = None) -> Result:
         "Ask the last question, `by` another model perhaps, and complete the result of `look`"
         session.log = result
         self.ask_plain(session)
-        model = by or session.vlm
-        result.shown = self.last_images(session, result, model)
-        limits = self.token_limits(result, model, len(result.shown))
+        return self.ask_last(session, result, by)
+
+    def ask_last(self,
+        session: Session, result: Result, by: object,
+        limits: tuple[int | None, ...] = (),    # most tokens of each image, as of `VLM.ask`
+    ) -> Result:
+        "Ask about the images that the result says are shown; without any the plain answer stays"
         how = result.question, self.suffix, self.max_new_tokens
         if by is not None:
             answerer = Answerer(by)
@@ -249,23 +249,23 @@ class CropMethod(CropRule, Method):
         "Ask the last question with the crop, or leave it at the plain answer where the model is sure of it"
         session.log = result
         sure = self.ask_plain(session).confidence
+        model = by or session.vlm
         if sure > self.skip_above:
             result.notes.append(f'the model is sure of its answer ({sure:.2f}): it is not asked again')
-            result.crop, result.regions = whole_crop(result.image), []
-        return super().ask_again(session, result, by)
+            result.crop, result.regions, result.shown = whole_crop(result.image), [], []
+        else: result.shown = self.last_images(session, result, model)
+        return self.ask_last(session, result, by, self.token_limits(result, model))
 
-    def token_limits(self, result: Result, model: object, n: int) -> tuple[int | None, ...]:
-        "Limit the crop's tokens; note where it will cost as much as the image"
-        if result.whole or not (self.tokens and hasattr(model, 'why_not_fewer')): return ()
-        why = model.why_not_fewer(self.tokens)
-        if not why: return (None,)*(n - 1) + (self.tokens,)
-        plain = result.plain_answer
-        if plain and plain.n_prompt > 2*self.tokens:
+    def token_limits(self, result: Result, model: object) -> tuple[int | None, ...]:
+        "Limit the crop's tokens, as `VLM.ask` takes limits; note where it will cost as much as the image"
+        if result.whole or not self.tokens: return ()
+        why, plain = getattr(model, 'why_not', {}).get('fewer tokens'), result.plain_answer
+        if why and plain and plain.n_prompt > 2*self.tokens:
             result.notes.append(f'the crop costs as much as the image: {why}')
-        return ()
+        return (None,)*(len(result.shown) - 1) + (self.tokens,)
 
     def last_images(self, session: Session, result: Result, model: object) -> list[Image.Image]:
-        "Show the crop, after the image where `final_images` says so and the model takes both"
+        "Show the crop, after the image where `final_images` says so and the model takes both; else nothing"
         if result.whole: return []
         if self.final_images == 'crop': return [result.crop.image]
         if 'several images' not in getattr(model, 'why_not', ()): return [result.image, result.crop.image]
