@@ -27,7 +27,7 @@ from .crop import CropRule, whole_crop
 from .registry import register
 from .results import Result, cut_note, unseen_note
 from .settings import FieldDocs, check_fields, limited, method_call
-from .wrappers import Answerer, ask_one_of
+from .wrappers import Answerer, OtherModel, ask_one_of
 from ..models.image_tokens import ImageSpan
 from ..models.model import Answer
 from ..models.prompts import Prompt
@@ -59,7 +59,8 @@ class Method:
         register(cls)
 
     def __call__(self, vlm: VLM, image: ImageLike|list, question: str|None = None, box: tuple|None = None,
-                 messages: list|None = None, by: object = None, which: str|int = 'contrast') -> Result:
+                 messages: list|None = None, by: OtherModel|None = None,
+                 which: str|int = 'contrast') -> Result:
         """Answer a question, and say how the answer came about.
 
         `image` is a path, bytes, a PIL image or an array, or a list of several, of which `which` is used: one
@@ -77,7 +78,7 @@ class Method:
         session.place_of(which)
         return self.answer(session, question, by)
 
-    def answer(self, session: Session, question: str, by: object = None) -> Result:
+    def answer(self, session: Session, question: str, by: OtherModel|None = None) -> Result:
         "Answer a question about the image of a session, which several methods and questions may share"
         self.check_model(session.vlm)
         if by is not None and self.no_crop: raise CarveError(f'{self.name} {self.no_crop}.')
@@ -158,14 +159,14 @@ class Method:
                 log.plain_answer = session.ask(log.question, self.suffix, self.max_new_tokens)
         return log.plain_answer
 
-    def ask_again(self, session: Session, result: Result, by: object = None) -> Result:
+    def ask_again(self, session: Session, result: Result, by: OtherModel|None = None) -> Result:
         "Ask the last question, `by` another model perhaps, and complete the result of `look`"
         session.log = result
         self.ask_plain(session)
         return self.ask_last(session, result, by)
 
     def ask_last(self,
-        session: Session, result: Result, by: object,
+        session: Session, result: Result, by: OtherModel|None,
         limits: tuple[int | None, ...] = (),    # most tokens of each image, as of `VLM.ask`
     ) -> Result:
         "Ask about the images that the result says are shown; without any the plain answer stays"
@@ -245,7 +246,7 @@ class CropMethod(CropRule, Method):
         if not found: log.notes.append('no region is smaller than the map: the crop is the whole image')
         return found
 
-    def ask_again(self, session: Session, result: Result, by: object = None) -> Result:
+    def ask_again(self, session: Session, result: Result, by: OtherModel|None = None) -> Result:
         "Ask the last question with the crop, or leave it at the plain answer where the model is sure of it"
         session.log = result
         sure = self.ask_plain(session).confidence

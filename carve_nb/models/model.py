@@ -331,7 +331,6 @@ class Model:
     ) -> 'Answer':
         "Generate the model's own answer, greedy unless the settings say otherwise"
         start = time.perf_counter()
-        if max_new_tokens < 1: raise PromptError(f'max_new_tokens must be at least 1, not {max_new_tokens}.')
         config = greedy(self.model, self.room(prompt, max_new_tokens))
         more = config.update(**settings | dict(
             return_dict_in_generate=True, output_logits=True, output_scores=bool(processors)))

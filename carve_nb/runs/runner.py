@@ -201,7 +201,7 @@ class SampleEvaluator:
         if unread: line['unread'] = unread
         line |= where_looked(r, record.boxes)
         line |= dict(
-            steps=list(r.steps), calls=r.calls,
+            n_steps=list(r.n_steps), calls=r.calls,
             seconds=round(r.total + shared_seconds, 4), notes=list(r.notes), details=list(r.details))
         if self.config.maps and r.saliency is not None: line['map'] = r.saliency.pack()
         return line
