@@ -296,4 +296,6 @@ class GuidedMethod(Method):
         prompt = session.prompt(result.question, self.suffix)
         with self.guided(session, prompt) as processors, result.seconds('ask'):
             result.answer = session.generate(prompt, self.max_new_tokens, processors, self.from_prefix)
-        with session.unlogged(): result.plain_answer = self.ask_plain(session)
+        session.log = Log(question=result.question, plain_answer=result.plain_answer)    # no cost of the method
+        result.plain_answer = self.ask_plain(session)
+        session.log = result
