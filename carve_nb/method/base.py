@@ -102,8 +102,7 @@ class Method:
         if len(vlm.layers) < vlm.n_layers:
             lacking['dense'] = 'some of its decoder layers compute no attention'
         why = '; '.join(lacking[need] for need in self.needs if need in lacking)
-        if not why: return
-        raise UnsupportedError(f'{self.name} cannot be used with the family {vlm.family.name!r}: {why}.')
+        if why: raise UnsupportedError(f'{self.name} cannot be used with the family {vlm.family.name!r}: {why}.')
 
     def settled(self, vlm: VLM) -> Self:
         "Fill in the fields that the method takes from the model, such as a profile's"

@@ -32,7 +32,7 @@ from ..core.io import MARK, SMALL, answer_span, open_thought
 from ..core.text import SHORT_ANSWER
 from .families import Family, find_family
 from .identity import PROBE, Fingerprint, probe_image
-from .image_tokens import ReadImage, check_limit, limit_settings, read_images
+from .image_tokens import ReadImage, check_tokens, read_images, size_settings
 from .kernel import restore
 from .loading import check_decoder, load_model
 from .prefix_cache import Prefixes, greedy, own_loose, penalties
@@ -147,7 +147,7 @@ class Model:
         **kw,                                 # of the stock loader: device_map (needs accelerate), ...
     ) -> Self:                                # in eval mode, with the SDPA kernel
         "Load a model: safetensors only, stock classes only"
-        check_limit(image_tokens)
+        check_tokens(image_tokens)
         kw |= dict(revision=revision, trust_remote_code=trust_remote_code, pad=pad)
         given = dict(kw, device=device, dtype=dtype, escape=escape, image_tokens=image_tokens)
         model, processor = load_model(name_or_path, device, dtype, **kw)
@@ -176,7 +176,7 @@ class Model:
     @property
     def why_not(self) -> dict[str, str]:
         "What the model cannot do -> the reason; 'fewer tokens': whether each image takes as many"
-        if self.family.cell or limit_settings(self.processor, 1): return self.family.why_not
+        if self.family.cell or size_settings(self.processor, 1): return self.family.why_not
         fixed = "this model's processor has no number of tokens to set"
         return self.family.why_not | {'fewer tokens': fixed}
 
@@ -185,7 +185,7 @@ class Model:
         "How images are shown, in words; '' where as the processor alone shows them"
         if self.loading.get('pad'): return 'padded to a square'
         limited = self.image_tokens and (
-            self.family.cell or limit_settings(self.processor, self.image_tokens))
+            self.family.cell or size_settings(self.processor, self.image_tokens))
         return f'at most {self.image_tokens} tokens for each image' if limited else ''
 
     thinks = property(lambda self: open_thought(format_chat(self.processor, 'Is it there?')),
@@ -261,7 +261,7 @@ class Model:
                 most = self.image_tokens
                 self.warn_of_limit(group)
             shown = [*map(to_raster, group)]
-            parts = read_images(self.processor, self.model.config, self.family, shown, check_limit(most))
+            parts = read_images(self.processor, self.model.config, self.family, shown, check_tokens(most))
             return [part if small is image else part.stretched(small, image)
                     for part, small, image in zip(parts, shown, group)]
         if len(images) > 1 and not self.family.processed_singly: return process(images, None)
@@ -276,7 +276,7 @@ class Model:
 
     def warn_of_limit(self, images: list[Image.Image]):
         "Warn where the usual limit, which nobody set, leaves images fewer tokens than the processor would take"
-        limit = limit_settings(self.processor, self.image_tokens)
+        limit = size_settings(self.processor, self.image_tokens)
         pixels = max(image.width*image.height for image in images)
         is_usual = self.image_tokens == Model.image_tokens
         if not (is_usual and limit and pixels > limit['size']['longest_edge']): return
