@@ -36,9 +36,8 @@ def center_box(sample) -> tuple[int, int, int, int]:
 
 def black_right(session: Session, sample, method, result) -> int:
     "Return whether the answer is right with a black image in place of the crop of a method's result"
-    images = method.last_images(session, result, session.vlm)
-    limits = method.token_limits(result, session.vlm, len(images))
-    shown = [*images[:-1], Image.new('RGB', result.crop.image.size)]
+    limits = method.token_limits(result, session.vlm)
+    shown = [*result.shown[:-1], Image.new('RGB', result.crop.image.size)]
     return int(score_answer(session.ask(sample.question, method.suffix, method.max_new_tokens, shown, limits),
         sample))
 

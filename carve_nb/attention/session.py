@@ -24,7 +24,16 @@ from ..core.text import SHORT_ANSWER
 from ..models.kernel import open_hooks
 from ..models.model import Answer
 from ..models.prefix_cache import PENALTIES, Prefixes, penalties, set_aside
-from ..models.prompts import TURN, Prompt, check_text, format_chat, token_names, unknown_note
+from carve_nb.models.prompts import (
+    TURN,
+    Prompt,
+    check_text,
+    encode_chat,
+    format_chat,
+    lay_chat,
+    token_names,
+    unknown_note,
+)
 
 # %% ../../nbs/library/attention/13_session.ipynb #1c0c0002
 class Timings(dict):
@@ -172,12 +181,10 @@ class Session:
         vlm = self.vlm
         asked = vlm.with_suffix(check_text(vlm.processor, text, vlm.escape), suffix)
         chat = format_chat(vlm.processor, asked, 0, self.messages)
-        bos = vlm.tokenizer.bos_token
         with_image = format_chat(vlm.processor, asked, 1, self.messages)
-        laid = vlm.processor.prepare_inputs_layout(images=[[Image.new('RGB', (64, 64))]], text=with_image)[1]
-        laid = laid if isinstance(laid, str) else laid[0]
+        laid = lay_chat(vlm.processor, with_image, [Image.new('RGB', (64, 64))])
         chat = chat[:chat.rindex(asked)] + laid[laid.rindex(asked):]
-        enc = vlm.tokenizer(chat, return_tensors='pt', add_special_tokens=not (bos and chat.startswith(bos)))
+        enc = encode_chat(vlm.tokenizer, chat)
         names = token_names(vlm.tokenizer, enc['input_ids'][0].tolist())
         inputs = BatchFeature({name: enc[name] for name in ('input_ids', 'attention_mask')})
         return Prompt(inputs, [], [], chat, [], names, text)
@@ -218,14 +225,6 @@ class Session:
         "Log calls of the model that the block makes by itself, and its seconds"
         self.log.calls += calls
         with self.log.seconds(stage): yield
-
-    @contextmanager
-    def unlogged(self) -> Iterator[None]:
-        "Leave what the block computes out of the costs of the answer that is being made"
-        log = self.log
-        self.log = Log(question=log.question, plain_answer=log.plain_answer)
-        try: yield
-        finally: self.log = log
 
     def once(self, key: tuple, make: Callable[[], Answer], by: object = None) -> Answer:
         "Look an answer up, or make it; the seconds of one that is remembered are added to the log"

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from transformers import ProcessorMixin
 from .rows import AttentionRows
-from ..core.errors import CaptureError, CarveError, UnsupportedError
+from ..core.errors import CaptureError, CarveError, UnsupportedError, choose
 from ..core.image import ImageLike, common_box
 from ..core.io import digest, kept_folder, load_with_digest, one_line, save_with_digest
 from ..core.saliency import Layers, patch_cover, pick_layers
@@ -112,15 +112,15 @@ class VLM(Model):
     def forward(self,
         prompt: Prompt,
         layers: Layers = None,    # as `pick_layers` takes them; all by default
-        # rows of the 'first' token (the pass ends there, without an answer), the 'last' or 'all'
+        # which generated tokens, as `Carve` weighs them: the 'first' (the pass ends there, without an
+        # answer), the 'last' or 'all'
         steps: str = 'first',
         question_rows: bool = True,    # keep the rows of the question's own tokens too?
         max_new_tokens: int = 32,      # longest answer
         prefixes: Prefixes|None = None, **settings,    # as of `generate`
     ) -> AttentionRows:
         "Run a prompt and capture its attention"
-        if steps not in CAPTURED_STEPS:
-            raise CaptureError(f'steps must be one of {", ".join(CAPTURED_STEPS)}, not {steps!r}.')
+        choose(steps, CAPTURED_STEPS, 'steps')
         ensure_read(self)
         rec = prompt_recorder(self, prompt, layers, question_rows, stop=steps == 'first')
         answer = None    # it stays so where the pass ends before the answer
@@ -204,8 +204,6 @@ def plant_squares(vlm: Model, image: Image.Image) -> list[bool]:
         inputs = vlm.to_device(prompt)
         with model_lock(vlm.model): features = image_features(vlm.model, inputs).float().cpu()
         here = (prompt.inputs['input_ids'][0] == vlm.model.config.image_token_id).nonzero()[:, 0]
-        if len(features) != len(here):
-            raise CaptureError(f'its tower gives {len(features)} features for {len(here)} image tokens')
         return [features[torch.searchsorted(here, span.tokens)] for span in prompt.spans], prompt.spans
     plain, spans = read_tower(image)
     left, top, right, bottom = common_box(spans[0].box, (0, 0, *image.size))

@@ -27,7 +27,7 @@ from .crop import CropRule, whole_crop
 from .registry import register
 from .results import Result, cut_note, unseen_note
 from .settings import FieldDocs, check_fields, limited, method_call
-from .wrappers import Answerer, ask_one_of
+from .wrappers import Answerer, OtherModel, ask_one_of
 from ..models.image_tokens import ImageSpan
 from ..models.model import Answer
 from ..models.prompts import Prompt
@@ -59,7 +59,8 @@ class Method:
         register(cls)
 
     def __call__(self, vlm: VLM, image: ImageLike|list, question: str|None = None, box: tuple|None = None,
-                 messages: list|None = None, by: object = None, which: str|int = 'contrast') -> Result:
+                 messages: list|None = None, by: OtherModel|None = None,
+                 which: str|int = 'contrast') -> Result:
         """Answer a question, and say how the answer came about.
 
         `image` is a path, bytes, a PIL image or an array, or a list of several, of which `which` is used: one
@@ -77,12 +78,12 @@ class Method:
         session.place_of(which)
         return self.answer(session, question, by)
 
-    def answer(self, session: Session, question: str, by: object = None) -> Result:
+    def answer(self, session: Session, question: str, by: OtherModel|None = None) -> Result:
         "Answer a question about the image of a session, which several methods and questions may share"
         self.check_model(session.vlm)
         if by is not None and self.no_crop: raise CarveError(f'{self.name} {self.no_crop}.')
         method, text = self.put_suffix_first(question)
-        result = method.look(session, text)
+        result = method.begin(session, text)
         result.notes += unseen_note(result.seen, result.image.size)
         if by is not None or result.answer is None: method.ask_again(session, result, by)
         result.notes += [*session.notes(text, method.suffix), *cut_note(result.answer)]
@@ -101,8 +102,7 @@ class Method:
         if len(vlm.layers) < vlm.n_layers:
             lacking['dense'] = 'some of its decoder layers compute no attention'
         why = '; '.join(lacking[need] for need in self.needs if need in lacking)
-        if not why: return
-        raise UnsupportedError(f'{self.name} cannot be used with the family {vlm.family.name!r}: {why}.')
+        if why: raise UnsupportedError(f'{self.name} cannot be used with the family {vlm.family.name!r}: {why}.')
 
     def settled(self, vlm: VLM) -> Self:
         "Fill in the fields that the method takes from the model, such as a profile's"
@@ -114,15 +114,19 @@ class Method:
         return replace(self, suffix=None, question_last=False), f'{self.suffix} {question}'
 
     def start(self, image: Image.Image, question: str) -> Result:
-        "Begin a result, whose crop is the whole image"
+        "Make a result whose crop is the whole image"
         return Result(method=self.name, image=image, question=question, crop=whole_crop(image))
 
-    def look(self, session: Session, question: str) -> Result:
-        "Begin a result, and do all that comes before the last question"
-        method, text = self.put_suffix_first(question)
+    def begin(self, session: Session, text: str) -> Result:
+        "Begin a result, and do all that comes before the last question, under a text as it is"
         result = session.log = self.start(session.image, text)
-        method.prepare(session, result)
+        self.prepare(session, result)
         return result
+
+    def look(self, session: Session, question: str) -> Result:
+        "Do all that `answer` does before the last question"
+        method, text = self.put_suffix_first(question)
+        return method.begin(session, text)
 
     def prepare(self, session: Session, result: Result):
         "Do all that comes before the last question; a method that asks no further one answers"
@@ -154,21 +158,17 @@ class Method:
                 log.plain_answer = session.ask(log.question, self.suffix, self.max_new_tokens)
         return log.plain_answer
 
-    def last_images(self, session: Session, result: Result, model: object) -> list[Image.Image]:
-        "List the images that the last question shows; none where that is the image as it is"
-        return []
-
-    def token_limits(self, result: Result, model: object, n: int) -> tuple[int | None, ...]:
-        "Limit the tokens of each of `n` images, as `VLM.ask` takes the limits; () for none"
-        return ()
-
-    def ask_again(self, session: Session, result: Result, by: object = None) -> Result:
+    def ask_again(self, session: Session, result: Result, by: OtherModel|None = None) -> Result:
         "Ask the last question, `by` another model perhaps, and complete the result of `look`"
         session.log = result
         self.ask_plain(session)
-        model = by or session.vlm
-        result.shown = self.last_images(session, result, model)
-        limits = self.token_limits(result, model, len(result.shown))
+        return self.ask_last(session, result, by)
+
+    def ask_last(self,
+        session: Session, result: Result, by: OtherModel|None,
+        limits: tuple[int | None, ...] = (),    # most tokens of each image, as of `VLM.ask`
+    ) -> Result:
+        "Ask about the images that the result says are shown; without any the plain answer stays"
         how = result.question, self.suffix, self.max_new_tokens
         if by is not None:
             answerer = Answerer(by)
@@ -245,27 +245,27 @@ class CropMethod(CropRule, Method):
         if not found: log.notes.append('no region is smaller than the map: the crop is the whole image')
         return found
 
-    def ask_again(self, session: Session, result: Result, by: object = None) -> Result:
+    def ask_again(self, session: Session, result: Result, by: OtherModel|None = None) -> Result:
         "Ask the last question with the crop, or leave it at the plain answer where the model is sure of it"
         session.log = result
         sure = self.ask_plain(session).confidence
+        model = by or session.vlm
         if sure > self.skip_above:
             result.notes.append(f'the model is sure of its answer ({sure:.2f}): it is not asked again')
-            result.crop, result.regions = whole_crop(result.image), []
-        return super().ask_again(session, result, by)
+            result.crop, result.regions, result.shown = whole_crop(result.image), [], []
+        else: result.shown = self.last_images(session, result, model)
+        return self.ask_last(session, result, by, self.token_limits(result, model))
 
-    def token_limits(self, result: Result, model: object, n: int) -> tuple[int | None, ...]:
-        "Limit the crop's tokens; note where it will cost as much as the image"
-        if result.whole or not (self.tokens and hasattr(model, 'why_not_fewer')): return ()
-        why = model.why_not_fewer(self.tokens)
-        if not why: return (None,)*(n - 1) + (self.tokens,)
-        plain = result.plain_answer
-        if plain and plain.n_prompt > 2*self.tokens:
+    def token_limits(self, result: Result, model: object) -> tuple[int | None, ...]:
+        "Limit the crop's tokens, as `VLM.ask` takes limits; note where it will cost as much as the image"
+        if result.whole or not self.tokens: return ()
+        why, plain = getattr(model, 'why_not', {}).get('fewer tokens'), result.plain_answer
+        if why and plain and plain.n_prompt > 2*self.tokens:
             result.notes.append(f'the crop costs as much as the image: {why}')
-        return ()
+        return (None,)*(len(result.shown) - 1) + (self.tokens,)
 
     def last_images(self, session: Session, result: Result, model: object) -> list[Image.Image]:
-        "Show the crop, after the image where `final_images` says so and the model takes both"
+        "Show the crop, after the image where `final_images` says so and the model takes both; else nothing"
         if result.whole: return []
         if self.final_images == 'crop': return [result.crop.image]
         if 'several images' not in getattr(model, 'why_not', ()): return [result.image, result.crop.image]
@@ -295,4 +295,6 @@ class GuidedMethod(Method):
         prompt = session.prompt(result.question, self.suffix)
         with self.guided(session, prompt) as processors, result.seconds('ask'):
             result.answer = session.generate(prompt, self.max_new_tokens, processors, self.from_prefix)
-        with session.unlogged(): result.plain_answer = self.ask_plain(session)
+        session.log = Log(question=result.question, plain_answer=result.plain_answer)    # no cost of the method
+        result.plain_answer = self.ask_plain(session)
+        session.log = result

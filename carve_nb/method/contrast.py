@@ -98,9 +98,6 @@ class ContrastProcessor(LogitsProcessor):
         self, input_ids: Tensor, scores: Tensor,    # [1, N] prompt and tokens generated so far; [1, V]
     ) -> Tensor:
         "Read the second prompt one token further and contrast"
-        if len(input_ids) > 1:
-            raise UnsupportedError(f'A second branch reads along with one question, not with '
-                                   f'{len(input_ids)}: no batches and no beams.')
         other = self.step(input_ids[0, self.start:].tolist())
         return contrast_logits(scores, other, self.alpha, self.beta)
 
@@ -274,9 +271,6 @@ class LayerProcessor(LogitsProcessor):
         self, input_ids: Tensor, scores: Tensor,    # [1, N] prompt and tokens generated so far; [1, V]
     ) -> Tensor:
         "Choose the early layer and contrast"
-        if len(input_ids) > 1:
-            raise UnsupportedError(f'The early layer is chosen for one question, not for {len(input_ids)}: '
-                                   f'no batches and no beams.')
         states = torch.cat([self.states[j] for j in self.layers])
         early, final = self.logits(states), self.logits(self.states['final'])[0]    # [J, V], [V]
         i = exit_divergence(final, early).argmax().item()

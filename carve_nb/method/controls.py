@@ -148,6 +148,5 @@ class UniformMap(QuestionOnly):
     def last_images(self, session: Session, result: Result, model: object) -> list[Image.Image]:
         "Show the image twice, where the model takes two and the method shows two"
         if self.final_images != 'both' or 'several images' in getattr(model, 'why_not', ()): return []
-        if self.ask_plain(session).confidence > self.skip_above: return []
         result.notes.append('the image is shown twice')
         return [result.image, result.image]

@@ -85,8 +85,8 @@ class Result(Log):
         return None if self.rows is None else self.rows.spans[0].box
 
     @property
-    def steps(self) -> tuple[int, ...]:
-        "Generated steps under the question and under the general instruction, as far as there were captures"
+    def n_steps(self) -> tuple[int, ...]:
+        "Numbers of generated tokens under the question and the general instruction, as far as captured"
         return tuple(len(rows.attn) for rows in (self.rows, self.instruction_rows) if rows is not None)
 
     @property

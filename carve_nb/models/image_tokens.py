@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Grid', 'crop_box', 'ImageSpan', 'Processed', 'ReadImage', 'reported_grid', 'shape_grid', 'target_grid', 'sized_grid',
            'square_grid', 'patch_grid', 'whole_box', 'cut_box', 'padded_box', 'patched_box', 'lay_tiles', 'ratio_tiles',
-           'strip_tiles', 'marked_tiles', 'line_tiles', 'canvas_box', 'canvas_tiles', 'find_views', 'limit_pixels',
-           'limit_settings', 'read_images', 'own_inputs', 'join_inputs', 'pad_images', 'check_limit']
+           'strip_tiles', 'marked_tiles', 'line_tiles', 'canvas_box', 'canvas_tiles', 'find_views', 'shrink_image',
+           'size_settings', 'read_images', 'own_inputs', 'join_inputs', 'pad_images', 'check_tokens']
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3ba90956
 import re
@@ -248,30 +248,35 @@ def find_views(family, processed: Processed) -> tuple[list[ImageSpan], str]:
     return [whole, replace(tiles, tokens=tiles.tokens + (0 if first else base))], ''
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #b90addc9
-def limit_pixels(image: Image.Image, most: int, cell: int) -> Image.Image:
+def shrink_image(image: Image.Image, most: int, cell: int) -> Image.Image:
     "Shrink an image that would take more than `most` tokens of `cell` x `cell` pixels"
     scale = (most*cell**2/(image.width*image.height))**.5
     if scale >= 1: return image
     return image.resize([max(int(side*scale/cell), 1)*cell for side in image.size], Image.Resampling.LANCZOS)
 
-def limit_settings(processor: ProcessorMixin, most: int|None, raised: bool = False) -> dict:
-    "Limit one call to at most `most` tokens by settings, where the processor keeps an image's own pixels"
+def size_settings(processor: ProcessorMixin, most: int|None) -> dict:
+    """Lower the limits of a processor that keeps an image's own pixels to `most` tokens, as settings of a
+    call; of any other, or where it takes fewer anyway, there are none"""
     ip = processor.image_processor
     size = dict(getattr(ip, 'size', None) or {})
     if not (most and hasattr(ip, 'merge_size') and size.get('longest_edge')): return {}
     area = most*(ip.patch_size*ip.merge_size)**2
-    if area >= size['longest_edge'] and not raised: return {}
+    if area >= size['longest_edge']: return {}
     return dict(size=dict(longest_edge=area, shortest_edge=min(size['shortest_edge'], area)))
 
 def read_images(
     processor: ProcessorMixin, config: PreTrainedConfig, family, images: list[Image.Image],
-    most: int|None = None, settings: dict|None = None,
+    most: int|None = None,
 ) -> list[ReadImage]:
-    "Process images together, and find out what stands for each of them in a prompt"
+    """Process images together, and find out what stands for each of them in a prompt.
+
+    Each takes at most `most` tokens: the processor is told, or where the family has a `cell` the image is
+    resized before; a processor with a fixed number of tokens takes that."""
     shown = images
-    if most and family.cell: shown = [limit_pixels(image, most, family.cell(processor)) for image in images]
+    if most and family.cell: shown = [shrink_image(image, most, family.cell(processor)) for image in images]
     out = processor(text=[processor.image_token*len(images)], images=[shown], return_tensors='pt',
-                    truncation=False, return_text_replacement_offsets=True, **(settings or {}))
+                    truncation=False, return_text_replacement_offsets=True,
+                    **size_settings(processor, most))
     if 'text_replacement_offsets' not in out:
         raise CarveError(f'{type(processor).__name__} does not say which text replaces an image.')
     token = processor.tokenizer.convert_ids_to_tokens(config.image_token_id)
@@ -330,9 +335,8 @@ def pad_images(processor: ProcessorMixin):
     processor.image_processor = LlavaImageProcessorPil.from_dict(ip.to_dict() | dict(do_pad=True))
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #66a5b377
-def check_limit(most: int|None, name: str) -> int|None:
+def check_tokens(most: int|None) -> int|None:
     "Check and return a limit: None or a whole number of at least 1"
     if most is None or isinstance(most, Integral) and most >= 1: return most
-    raise PromptError(
-        f'{name}={most!r} is no number of tokens: give a whole number of at least 1, or None for the usual '
-        f'limit.')
+    raise PromptError(f'{most!r} is no number of tokens: give a whole number of at least 1, or None for the '
+                      f'usual limit.')

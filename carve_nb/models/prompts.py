@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TURN', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'format_chat', 'check_template', 'lay_words', 'commands',
            'escape_text', 'check_text', 'unknown_note', 'Prompt', 'plot_grid', 'check_shape', 'rgb_images',
-           'place_images', 'join_parts', 'write_prompt', 'token_names', 'find_words', 'read_prompt', 'read_messages',
-           'join_images', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
+           'place_images', 'lay_chat', 'encode_chat', 'join_parts', 'write_prompt', 'token_names', 'find_words',
+           'read_prompt', 'read_messages', 'join_images', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import os
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
-from transformers import BatchFeature, PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import BatchEncoding, BatchFeature, PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 from ..core.errors import CarveError, OtherImagesError, PromptError, UnsupportedError, setting
 from ..core.image import ImageLike, common_box, flatten, open_image, upright
 from ..core.plotting import fit_height, panels_html
@@ -219,6 +219,18 @@ def place_images(ids: Tensor, config: PreTrainedConfig, parts: list[ReadImage]) 
         spans += [replace(span, tokens=at[span.tokens], image=i, end=int(at[-1]) + 1) for span in part.views]
     return spans
 
+def lay_chat(processor: ProcessorMixin, chat: str, images: Sequence[Image.Image]) -> str:
+    "Lay a chat out as the processor does, before the texts of the images are put in"
+    laid = processor.prepare_inputs_layout(images=[images], text=chat)[1]
+    return laid if isinstance(laid, str) else laid[0]
+
+def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: str) -> BatchEncoding:
+    "Tokenize a chat, whose template may have begun it already; tensors, a batch of one"
+    bos = tokenizer.bos_token
+    # some tokenizers are saved with a limit, which would cut images in two
+    return tokenizer([chat], return_tensors='pt', truncation=False,
+                     add_special_tokens=not (bos and chat.startswith(bos)))
+
 def join_parts(family: Family, parts: list[ReadImage]) -> dict:
     "Join the inputs of all images, which were processed alone, or else together"
     if not family.processed_singly: return parts[0].inputs
@@ -229,18 +241,14 @@ def write_prompt(
 ) -> Prompt:
     "Put the text of each image into its place of a chat, and tokenize; `after`: the words after the question"
     processor, tokenizer, config = vlm.processor, vlm.tokenizer, vlm.model.config
-    laid = processor.prepare_inputs_layout(images=[images], text=chat)[1]
-    first, *others = (laid if isinstance(laid, str) else laid[0]).split(processor.image_token)
+    first, *others = lay_chat(processor, chat, images).split(processor.image_token)
     if len(others) != len(parts):
         raise PromptError(f'The chat has {len(others)} places for {len(parts)} images.')
     number = vlm.family.number
     texts = [part.text for part in parts]
     if number: texts = [image.replace(number.format(0), number.format(i), 1) for i, image in enumerate(texts)]
     text = first + ''.join(image + words for image, words in zip(texts, others))
-    bos = tokenizer.bos_token
-    # some tokenizers are saved with a limit, which would cut images in two
-    enc = tokenizer([text], return_tensors='pt', truncation=False,
-                    add_special_tokens=not (bos and text.startswith(bos)))
+    enc = encode_chat(tokenizer, text)
     inputs = {name: enc[name] for name in ('input_ids', 'attention_mask')}
     for name, marked in parts[0].type_inputs.items():    # PaliGemma's are 0 up to the answer
         create = getattr(processor, f'create_{name}', processor.create_mm_token_type_ids)

@@ -103,7 +103,7 @@ class Adapter:
         self.key = ''                       # of the image that was asked about last
         self.session: Session|None = None   # about it
         self.noted: set[str] = set()   # notes that were shown, without their numbers
-        self.by = answer_by and open_answerer(answer_by, answer_key)
+        self.by = open_answerer(answer_by, answer_key) if answer_by else None
         given = dict(
             device=device, dtype=dtype, revision=revision, image_tokens=image_tokens,
             trust_remote_code=trust_remote_code)

@@ -37,7 +37,7 @@ from ..method.base import Method
 from ..method.registry import make_method, methods, read_method, split_specs
 from ..method.results import Result
 from ..method.wrappers import Answerer, open_answerer
-from ..models.model import AT_MOST, free_memory
+from ..models.model import free_memory
 from .store import Attempt, Run, RunStore, attempt, carry_out, read_run, run_folder, unsupported_lines
 
 log = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ class SampleEvaluator:
         if unread: line['unread'] = unread
         line |= where_looked(r, record.boxes)
         line |= dict(
-            steps=list(r.steps), calls=r.calls,
+            n_steps=list(r.n_steps), calls=r.calls,
             seconds=round(r.total + shared_seconds, 4), notes=list(r.notes), details=list(r.details))
         if self.config.maps and r.saliency is not None: line['map'] = r.saliency.pack()
         return line
@@ -224,8 +224,6 @@ def make_protocol(evaluator: SampleEvaluator) -> dict:
     proc = vlm.processor
     name = str(vlm.name)
     versions = {library.__name__: library.__version__ for library in (torch, transformers, numpy, PIL)}
-    limited = vlm.image_settings()
-    shown = AT_MOST.format(vlm.image_tokens) if limited else vlm.resolution
     prompt: dict[str, object] = dict(suffix=config.suffix, template=digest(proc.chat_template))
     if vlm.escape: prompt['escape'] = True
     decoding: dict[str, object] = dict(how='greedy', max_new_tokens=config.max_new_tokens)
@@ -236,7 +234,7 @@ def make_protocol(evaluator: SampleEvaluator) -> dict:
             **vlm.fingerprint.record(), kernel=vlm.text_config._attn_implementation, device=vlm.device.type),
         methods={k: asdict(m.settled(vlm)) | own_source(m) for k, m in config.made.items()},
         prompt=prompt, decoding=decoding, seed=config.seed,
-        pixels=dict(tokens=shown or None, processor=digest(proc.image_processor.to_dict())),
+        pixels=dict(tokens=vlm.resolution or None, processor=digest(proc.image_processor.to_dict())),
         versions=dict(carve_nb=__version__, **versions),
         environment=dict(python=sys.version.split()[0], threads=torch.get_num_threads(), system=sys.platform))
     if config.maps: protocol['maps'] = True

@@ -416,15 +416,15 @@ def test_different_lengths(captures, tiny):
     for method in (last, every):
         paired = method.from_rows(image, question, long, b)
         turned = method.from_rows(image, question, b, long)
-        assert paired.steps == (5, 2)
+        assert paired.n_steps == (5, 2)
         assert '2 of 5 steps are paired: the description has no more' in paired.notes
-        assert turned.steps == (2, 5) and not any('paired' in note for note in turned.notes)
+        assert turned.n_steps == (2, 5) and not any('paired' in note for note in turned.notes)
     cut = last.from_rows(image, question, a, b)
     assert (last.from_rows(image, question, long, b).saliency.values == cut.saliency.values).all()
     evaluator = SampleEvaluator(tiny, RunConfig(()))
     session = Session(tiny, image)
     record = Record('a', image, 'What is in the picture?', 'x')
     r = every.answer(session, record.question)
-    assert r.steps == (len(r.plain_answer.tokens), len(r.instruction_rows.attn)) and r.steps[1] <= r.steps[0]
-    assert evaluator.line(every, record, session)['steps'] == [*r.steps]
-    assert not evaluator.line(DirectAnswer(max_new_tokens=1), record, session)['steps']
+    assert r.n_steps == (len(r.plain_answer.tokens), len(r.instruction_rows.attn)) and r.n_steps[1] <= r.n_steps[0]
+    assert evaluator.line(every, record, session)['n_steps'] == [*r.n_steps]
+    assert not evaluator.line(DirectAnswer(max_new_tokens=1), record, session)['n_steps']

@@ -261,9 +261,9 @@ def test_reader_beside_a_writer(tiny, tmp_path):
 @dataclass
 class Moody(DirectAnswer):
     "Fails on some samples"
-    def look(self, session, question):
-        if 'red' in question: raise ZeroDivisionError('no red, please')
-        return super().look(session, question)
+    def prepare(self, session, result):
+        if 'red' in result.question: raise ZeroDivisionError('no red, please')
+        super().prepare(session, result)
 
 
 class Picky(DirectAnswer): name, needs = 'picky', ('dense',)
@@ -371,7 +371,9 @@ from carve_nb.method.controls import DirectAnswer
 class Loud(DirectAnswer):
     "Asks loudly"
     name = 'loud'
-    def look(self, session, question): return super().look(session, question{})
+    def prepare(self, session, result):
+        result.question = result.question{}
+        super().prepare(session, result)
 '''
 
 
