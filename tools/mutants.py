@@ -35,6 +35,7 @@ EQUIVALENT = {   # a changed line -> why no test can tell
     'S = as_saliency(gain, prompt.spans[ -1], image)': 'a tower that reads several crops is refused',
     'if not measured: warnings.warn(f\'{profile.model}: {profile.advice("carve")}\', stacklevel= 3)': 'the line that a warning names',
     'w, h = image.width/20, image.height/ 19    # half a side of a square': 'a square a little higher is as good',
+    'if why and plain and plain.n_prompt >= 2*self.tokens:': 'a note: at twice the tokens it is as good',
 }
 
 
