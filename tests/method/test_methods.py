@@ -62,18 +62,11 @@ def short(name): return make_method(name, max_new_tokens=3)
 @pytest.mark.parametrize('family', FULL)
 @pytest.mark.parametrize('name', NAMES)
 def test_conforms(load, photo, name, family):
-    "A whole result, the same twice, nothing left behind, also after failures"
-    check_method(short(name), load(family), photo, QUESTION, BOX)
-    measured.setdefault(name, {})[family] = ''
-
-
-@pytest.mark.parametrize('family', FULL)
-@pytest.mark.parametrize('name', NAMES)
-def test_reports_what_was_shown(load, photo, name, family):
-    """The images of the last question, asked about again, give the same answer; they are those of the result,
-    no copies"""
+    """A whole result, the same twice, nothing left behind, also after failures. The images of the last question,
+    asked about again, give the same answer; they are those of the result, no copies"""
     vlm, method = load(family), short(name)
-    r = method(vlm, photo, QUESTION, box=BOX)
+    r = check_method(method, vlm, photo, QUESTION, BOX)
+    measured.setdefault(name, {})[family] = ''
     assert all(o is r.image or o is r.crop.image for o in r.shown), r.shown
     if not hasattr(method, 'guided'):
         assert vlm.ask(r.shown or [r.image], QUESTION, SHORT_ANSWER, 3).tokens == r.answer.tokens
