@@ -34,8 +34,7 @@ PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks
     'answers, boxes and maps of every method and field that stays, on both models': ['tools/holds.py',
     f'{HERE}::test_answers_stay', 'method/test_determinism::test_same_run'],
     'every method conforms': ['method/test_methods::test_conforms',
-        'method/test_methods::test_reports_what_was_shown',
-    'method/test_methods::test_answers_or_gives_reason'],
+        'method/test_methods::test_answers_or_gives_reason'],
     'paper is Algorithm 1, official the published code': ['nbs/07_algorithm.ipynb',
     'nbs/notes/paper_vs_code.ipynb'],
     'the other methods agree with their sources': [f'nbs/library/method/{page}.ipynb' for page in (

@@ -62,18 +62,11 @@ def short(name): return make_method(name, max_new_tokens=3)
 @pytest.mark.parametrize('family', FULL)
 @pytest.mark.parametrize('name', NAMES)
 def test_conforms(load, photo, name, family):
-    "A whole result, the same twice, nothing left behind, also after failures"
-    check_method(short(name), load(family), photo, QUESTION, BOX)
-    measured.setdefault(name, {})[family] = ''
-
-
-@pytest.mark.parametrize('family', FULL)
-@pytest.mark.parametrize('name', NAMES)
-def test_reports_what_was_shown(load, photo, name, family):
-    """The images of the last question, asked about again, give the same answer; they are those of the result,
-    no copies"""
+    """A whole result, the same twice, nothing left behind, also after failures. The images of the last question,
+    asked about again, give the same answer; they are those of the result, no copies"""
     vlm, method = load(family), short(name)
-    r = method(vlm, photo, QUESTION, box=BOX)
+    r = check_method(method, vlm, photo, QUESTION, BOX)
+    measured.setdefault(name, {})[family] = ''
     assert all(o is r.image or o is r.crop.image for o in r.shown), r.shown
     if not hasattr(method, 'guided'):
         assert vlm.ask(r.shown or [r.image], QUESTION, SHORT_ANSWER, 3).tokens == r.answer.tokens
@@ -95,9 +88,9 @@ def test_asks_for_a_short_answer(load, photo, name, monkeypatch):
 
 
 @pytest.mark.parametrize('name', ['carve-tiny', 'carve-small'])
-def test_one_baseline(name):
+def test_one_baseline(name, load):
     "`vlm.ask(image, question)`, `none` and the plain answer of a method ask one prompt"
-    vlm = VLM.from_pretrained(name)
+    vlm = load(name)
     for seed in range(140, 146):
         scene = make_scene(seed)
         question = scene.question('digit').question
@@ -146,7 +139,7 @@ def test_control_tells_what_carve_tells(load, photo, name):
 
 
 @pytest.mark.parametrize('name', [n for n in NAMES if hasattr(methods()[n], 'render')])
-def test_all_crops_obey(name, monkeypatch):
+def test_all_crops_obey(name, load, monkeypatch):
     """What is added to `CropRule.render`, such as a frame, is in the crop of every method, of `random`,
     `center` and `hide` too"""
     def framed(self, *args):
@@ -157,7 +150,7 @@ def test_all_crops_obey(name, monkeypatch):
     monkeypatch.setattr(CropRule, 'render', framed)
     scene = make_scene(0)
     query = scene.question('digit')
-    r = make_method(name)(VLM.from_pretrained('carve-tiny'), scene.image, query.question, box=query.box)
+    r = make_method(name)(load('carve-tiny'), scene.image, query.question, box=query.box)
     assert r.crop.image.getpixel((0, 0)) == (255, 0, 0) or r.whole and name in ('ask-box', 'uniform-map')
 
 
@@ -266,11 +259,9 @@ def test_models_of_their_own(load, photo):
             with pytest.raises(UnsupportedError): make()(load('llava'), photo, QUESTION)
 
 
-def test_says_what_is_missing():
+def test_says_what_is_missing(load, photo):
     "A sentence for each thing that a first method of one's own forgets"
-    vlm = VLM.from_pretrained('carve-tiny')
-    photo = Image.fromarray(data.chelsea()).resize((120, 90))
-    whole = check_method(make_method('carve', max_new_tokens=1), vlm, photo, QUESTION)
+    whole = check_method(make_method('carve', max_new_tokens=1), load('carve-tiny'), photo, QUESTION)
     S = whole.saliency
     for wrong, said in (None, 'gives a `Result`'), (replace(whole, answer=None),
             'has no answer'), (replace(whole, method=''), 'no name of its own'), (replace(whole, calls=0),

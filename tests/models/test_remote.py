@@ -14,7 +14,6 @@ from PIL import Image
 from processes import Forked, afresh, free_port, served, until
 from server import bad, images, ok
 from carve_nb.attention.session import Session
-from carve_nb.attention.vlm import VLM
 from carve_nb.cli.main import main
 from carve_nb.core.errors import CarveError
 from carve_nb.core.io import CHECKPOINTS
@@ -207,10 +206,10 @@ def real():
         p.communicate()
 
 
-def test_the_real_one(real):
+def test_the_real_one(real, load):
     """The reference model behind transformers serve answers as the reference model here, to one image and to
     two"""
-    vlm = VLM.from_pretrained('carve-tiny')
+    vlm = load('carve-tiny')
     methods = (DirectAnswer(), Carve(), Carve.paper())
     for s in samples('digit', 2) + samples('exist', 1):
         session = Session(vlm, s.image)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 from tiny import contents, write_set
-from carve_nb.attention.vlm import VLM
 from carve_nb.cli.main import main
 from carve_nb.core import io as files
 from carve_nb.core.errors import CarveError
@@ -152,14 +151,14 @@ def test_damaged_maps(again, change):
 
 
 @pytest.mark.case(35)
-def test_damaged_rows(tmp_path):
+def test_damaged_rows(load, tmp_path):
     "One number of saved rows with another sign, or NaN, is found when they are loaded; rows from before there were digests are read"
     from safetensors import safe_open
     from safetensors.torch import save_file
     from carve_nb.attention.rows import AttentionRows
     from carve_nb.data.scenes import make_scene
     path, scene = tmp_path/'rows.safetensors', make_scene(16)
-    VLM.from_pretrained('carve-tiny').capture(scene.image, 'What digit is on the blue cross?',
+    load('carve-tiny').capture(scene.image, 'What digit is on the blue cross?',
         max_new_tokens=1).save(path)
     whole = AttentionRows.load(path)
     with safe_open(path, 'pt') as f: meta, tensors = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
@@ -183,12 +182,12 @@ def test_damaged_rows(tmp_path):
                                     dict(rules=3),
                                     dict(agreement={}), dict(pointing=None), dict(pointing={}), dict(n=0),
                                     dict(rules=dict(gain=[1]))])
-def test_damaged_profiles(change, tmp_path, shell, monkeypatch):
+def test_damaged_profiles(change, load, tmp_path, shell, monkeypatch):
     "Whoever asks with a damaged profile is told so in a sentence"
     from carve_nb.core.io import CHECKPOINTS
     from carve_nb.method.profiles import profile_path
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
-    path, kept = (profile_path(VLM.from_pretrained('carve-tiny')),
+    path, kept = (profile_path(load('carve-tiny')),
         json.loads((CHECKPOINTS/'carve-tiny'/'profile.json').read_text()))
     path.write_text(json.dumps(kept | change))
     Image.new('RGB', (60, 50), 'red').save(tmp_path/'a.png')

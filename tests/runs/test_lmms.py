@@ -86,7 +86,7 @@ def test_harmless_without_it():
     with pytest.raises(AttributeError): lmms_eval.nonsense  # noqa: B018
 
 
-def test_found_and_made(stand_in):
+def test_found_and_made(stand_in, load):
     from lmms_eval.models.registry_v2 import get_model_class
     [manifest] = lmms_eval.manifests()
     assert manifest.model_id == 'carve'
@@ -94,7 +94,7 @@ def test_found_and_made(stand_in):
     model = cls.create_from_arg_string(dict(pretrained='carve-tiny', method='carve', split=True, p=.1),
                                        dict(batch_size='1', max_batch_size=None, device='cpu'))
     assert model.method == Carve(p=.1) and model.batch_size == 1
-    vlm = VLM.from_pretrained('carve-tiny')
+    vlm = load('carve-tiny')
     assert [text for text, _ in model.generate_until(requests(model)[:2])] == [
         str(Carve(p=.1, max_new_tokens=8)(vlm, s.image, s.question)) for s in SCENES[:2]]
 

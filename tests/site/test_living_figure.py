@@ -9,7 +9,6 @@ import pytest
 from browsers import missing, need_browser
 from processes import ROOT
 from tiny import read_asked
-from carve_nb import VLM
 from carve_nb.core.text import read_words
 from carve_nb.data.questions import KINDS
 from carve_nb.data.scenes import make_scene
@@ -77,9 +76,9 @@ def answered(page, act):
 @pytest.mark.parametrize('seeds', [range(145, 151), pytest.param(range(151, 166), marks=pytest.mark.soak)],
     ids=len)
 @pytest.mark.parametrize('name', MODELS)
-def test_same_model(page, name, seeds):
+def test_same_model(page, name, seeds, load):
     "The same pixels and answers; scores and attention as near as float32 is to float64"
-    vlm = VLM.from_pretrained(name)
+    vlm = load(name)
     for seed in seeds:
         found = compare(page, vlm, seed)
         assert found['pixels'] == 0 and found['answer'] and found['confidence'] < 1e-4, found

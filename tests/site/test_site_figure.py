@@ -8,7 +8,6 @@ import pages  # noqa: E402
 import pytest
 from browsers import chromium, missing, need_browser, open_page
 from processes import ROOT
-from carve_nb import VLM
 from carve_nb.core.saliency import Saliency
 from carve_nb.formulas.clutter import entropy
 from recipes.figures import decode_weights  # noqa: E402
@@ -117,7 +116,7 @@ def test_fits(browser, folder, width):
     page.close()
 
 
-def test_tokens(page):
+def test_tokens(page, load):
     """Each token of each prompt shows its map's share on both models, by arrow keys and by click; the maps
     are the library's"""
     figure = stored('tokens')
@@ -136,7 +135,7 @@ def test_tokens(page):
             maps = [of['maps'][i] for of in order['models'].values()]
             # in means, between pixels
             assert ends == pytest.approx([max(m)*len(m)/sum(m) for m in maps], rel=.1)
-    models = [VLM.from_pretrained(name) for name in figure['orders']['after']['models']]
+    models = [load(name) for name in figure['orders']['after']['models']]
     made = tokens_figure(models, 2)
     for name, order in figure['orders'].items():
         for model, of in order['models'].items():
@@ -144,7 +143,7 @@ def test_tokens(page):
     assert page.errors == []
 
 
-def test_formula(page):
+def test_formula(page, load):
     "Each λ and token shows its share; the contrast in the page is the library's"
     figure = stored('formula')
     root = page.locator('[data-figure=formula]')
@@ -154,12 +153,12 @@ def test_formula(page):
             root.locator('.chip').nth(j).click()
             assert root.evaluate('e => e.result') == dict(token=token, lam=lam,
                 pointing=figure['pointing'][i][j])
-    made = formula_figure(VLM.from_pretrained('carve-small'), 2)
+    made = formula_figure(load('carve-small'), 2)
     for key in ('A_Q', 'A_G', 'tokens', 'lambdas', 'grid'): assert figure[key] == made[key]
     assert page.errors == []
 
 
-def test_program(page):
+def test_program(page, load):
     "Each setting of the program shows the answer and the crop that it has in the library"
     figure = stored('program')
     root = page.locator('[data-figure=program]')
@@ -167,5 +166,5 @@ def test_program(page):
         root.get_by_role('radio', name=stage['name']).check(force=True)
         assert root.evaluate('e => e.result') == {k: stage[k] for k in ('name', 'answer', 'box')}
         assert root.locator('.line code').all_text_contents() == [code for code, _ in figure['lines']]
-    assert program_figure(VLM.from_pretrained('carve-small')) == figure
+    assert program_figure(load('carve-small')) == figure
     assert page.errors == []
