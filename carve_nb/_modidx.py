@@ -207,6 +207,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'carve_nb.cli.commands.ShortHelp.format_help': ( 'library/cli/commands.html#shorthelp.format_help',
                                                                                         'carve_nb/cli/commands.py'),
                                        'carve_nb.cli.commands._Asked': ('library/cli/commands.html#_asked', 'carve_nb/cli/commands.py'),
+                                       'carve_nb.cli.commands._drop_notes': ( 'library/cli/commands.html#_drop_notes',
+                                                                              'carve_nb/cli/commands.py'),
                                        'carve_nb.cli.commands._end_with_report': ( 'library/cli/commands.html#_end_with_report',
                                                                                    'carve_nb/cli/commands.py'),
                                        'carve_nb.cli.commands._make_example': ( 'library/cli/commands.html#_make_example',

@@ -204,6 +204,11 @@ def set_fields(specs: Iterable[str], pairs: Iterable[str] = ()) -> list[str]:
 # typer writes the type, such as <bool> or <int range>, after each option
 typer.core.TyperOption.display_type = typer.core.TyperArgument.display_type = lambda self, ctx: ''
 
+def _drop_notes(quiet: bool) -> bool:
+    "Leave out what the package logs for its reader, but for warnings"
+    if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
+    return quiet
+
 Images = Annotated[
     list[str]|None, Arg(metavar='IMAGE', help='image file; of several, the question is about one')]
 Question = Annotated[str|None, Arg(metavar='QUESTION', help='your question, in quotation marks')]
@@ -211,7 +216,7 @@ Fields = Annotated[list[str]|None, Opt(
     '--set', metavar='KEY=VALUE', help='a field of the method, as p=.1, query=noun, layers=3,4; repeatable')]
 AsJson = Annotated[bool, Opt('--json', help='as JSON')]
 Force = Annotated[bool, Opt('--force', help='overwrite existing files')]
-Quiet = Annotated[bool, Opt('--quiet', help='no progress bar and no notes')]
+Quiet = Annotated[bool, Opt('--quiet', help='no progress bar and no notes', callback=_drop_notes)]
 Retry = Annotated[bool, Opt('--retry', help='measure again what failed in an earlier run')]
 _model, _sample, _more = (
     partial(Opt, rich_help_panel=panel) for panel in ('Model', 'Samples', 'Another model, several workers'))
@@ -328,7 +333,6 @@ def demo(
     if read_run(out).protocol:
         raise CarveError(f'{out} holds a run, whose page would be lost; name another folder with --out.')
     from carve_nb.runs.demo import RESULT, load_stored, repeat_demo, result_table, show_cases
-    if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
     stored = load_stored()
     vlms = {name: ModelOptions(name).load() for name in stored}
     for case, r in show_cases(vlms[SMALL], stored, out).items():
@@ -662,7 +666,6 @@ def measure_methods(
     from carve_nb.runs.store import run_folder
     folder = Path(out or run_folder('eval_out', asked.name, model.name))
     check_folder(folder)
-    if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
     run_eval(
         asked, model.name, specs, out=folder, seed=seed, max_new_tokens=max_new_tokens,
         answer_by=engine.answer_by, answer_key=engine.answer_key, maps=maps, retry=retry, part=part,
@@ -755,7 +758,6 @@ def checkup(
     from carve_nb.data.eye_test import EACH
     from carve_nb.runs.store import run_folder
     from carve_nb.studies.checkup import run_checkup
-    if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
     folder = Path(out or run_folder('checkup_out', model.name))
     check_folder(folder)
     print(run_checkup(model.load(), folder, data, n or EACH, images=images, retry=retry, progress=not quiet))

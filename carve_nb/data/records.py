@@ -17,7 +17,7 @@ import re
 import unicodedata
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -33,7 +33,6 @@ from ..core.io import one_line
 from ..core.text import AROUND_LETTER, LETTERS, SplitQuestion, option_form, right_option, split_options
 
 if TYPE_CHECKING:    # help loads this module
-    from datasets import Dataset
     from PIL import Image
     from carve_nb.core.image import Box, ImageLike
 
@@ -360,7 +359,7 @@ def make_record(
 # %% ../../nbs/library/data/07_records.ipynb #d0000005
 ENDINGS = '.json', '.jsonl', '.csv', '.tsv', '.parquet'
 
-def _open_cell(data: 'Dataset', i: int, name: str) -> bytes:
+def _open_cell(data: Sequence[dict], i: int, name: str) -> bytes:
     "Read the image in a cell of a `datasets.Dataset`"
     cell = data[i][name]
     if cell and cell['bytes']: return cell['bytes']
