@@ -35,6 +35,8 @@ EQUIVALENT = {   # a changed line -> why no test can tell
     'S = as_saliency(gain, prompt.spans[ -1], image)': 'a tower that reads several crops is refused',
     'if not measured: warnings.warn(f\'{profile.model}: {profile.advice("carve")}\', stacklevel= 3)': 'the line that a warning names',
     'w, h = image.width/20, image.height/ 19    # half a side of a square': 'a square a little higher is as good',
+    'measured = ray.data.from_items(rows, override_num_blocks=min(len(rows), 3999)).map_batches(': 'a block more or less',
+    "None, status if status in FAILED else 'error', one_line(f'{type(e).__name__}: {e}')[: 501])": 'a letter more is as good',
     'if why and plain and plain.n_prompt >= 2*self.tokens:': 'a note: at twice the tokens it is as good',
 }
 
