@@ -37,6 +37,7 @@ EQUIVALENT = {   # a changed line -> why no test can tell
     'w, h = image.width/20, image.height/ 19    # half a side of a square': 'a square a little higher is as good',
     'measured = ray.data.from_items(rows, override_num_blocks=min(len(rows), 3999)).map_batches(': 'a block more or less',
     "None, status if status in FAILED else 'error', one_line(f'{type(e).__name__}: {e}')[: 501])": 'a letter more is as good',
+    'float(np.mean([one.query == cell.query for one in drawn])), 4),': 'a digit more of a share that is shown in percent',
     'if why and plain and plain.n_prompt >= 2*self.tokens:': 'a note: at twice the tokens it is as good',
 }
 
