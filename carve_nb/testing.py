@@ -19,6 +19,7 @@ from .attention.rows import TILES
 from .attention.vlm import VLM
 from .core.image import lies_in
 from .core.plotting import stack_rows
+from .data.records import Record
 from .data.scenes import make_scene, to_sample
 from .method.base import CropMethod, Method
 from .method.results import Result
@@ -104,7 +105,7 @@ def check_method(
 # %% ../nbs/library/method/04_testing.ipynb #77bdcda4
 SHOWN_SCENES = (0, 'digit'), (7, 'digit'), (12, 'exist')   # seed and kind
 
-def three_scenes() -> list: # of `Sample`
+def three_scenes() -> list[Record|None]:
     "Make the scenes on which every method is shown"
     return [to_sample(make_scene(seed, 'heldout'), kind) for seed, kind in SHOWN_SCENES]
 

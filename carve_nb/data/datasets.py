@@ -222,6 +222,7 @@ def load_benchmark(
     if isinstance(spec, DataSet): read = _given_set
     elif named: read = OURS.get(spec, _hub_set)
     elif there: read = _folder_set
+    elif isinstance(spec, Path): raise DataError(f'{spec} is no file or folder.')
     elif download and str(spec).count('/') == 1: read = _hub_set
     else:
         names = *OURS, *BENCHMARKS

@@ -246,11 +246,11 @@ class CropMethod(CropRule, Method):
         return found
 
     def ask_again(self, session: Session, result: Result, by: OtherModel|None = None) -> Result:
-        "Ask the last question with the crop, or leave it at the plain answer where the model is sure of it"
+        "Ask the last question with the crop; a model that is sure of its plain answer is not asked again, another is"
         session.log = result
         sure = self.ask_plain(session).confidence
         model = by or session.vlm
-        if sure > self.skip_above:
+        if by is None and sure > self.skip_above:
             result.notes.append(f'the model is sure of its answer ({sure:.2f}): it is not asked again')
             result.crop, result.regions, result.shown = whole_crop(result.image), [], []
         else: result.shown = self.last_images(session, result, model)

@@ -42,7 +42,7 @@ class Carve(CropMethod):
     layers: Layers = None
     steps: Literal['first', 'last', 'all'] = 'first' # of the answer; 'all' weighed 1, 2, ... (Table 1)
     # whose attention: the last token's (CARVE's paper and code); the mean of the question's, of its 'content'
-    # words, of the last of them ('noun'), of the '?', or of a list of words (this package)
+    # words, of the word asked about ('noun'), of the '?', or of a list of words (this package)
     query: Query = 'last'
     # their 'mean' (CARVE's paper and code), 'max', or the mean of some indices (this package)
     heads: Literal['mean', 'max'] | list | tuple = 'mean'

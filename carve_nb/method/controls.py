@@ -114,7 +114,7 @@ class Oracle(CropMethod):
     square: bool = False
     limit: int = limited(4096, 1)
     min_side: int = limited(28, 1)
-    final_images: Literal['crop', 'both'] = 'crop' # as in `Carve`
+    final_images: Literal['crop', 'both'] = 'crop' # 'both': the image, then the crop
     name, category, needs = 'oracle', 'control', ('box',)
     in_runs = {field: getattr(Carve, field) for field in ('square', 'limit', 'min_side', 'final_images')}
 

@@ -50,13 +50,16 @@ def ask_one_of(
         notes = ['baseline, with all images', *result.notes]
         return replace(result, images=images, shown=images, notes=notes)
     chosen, why = session.place_of(which), 'as given'
-    texts = [question]
+    if chosen is None and session.box is not None:
+        raise CarveError('box= is a place in one image: say in which, such as which=0.')
+    asked, text = method.put_suffix_first(question)
+    texts = [text]
     if which == 'contrast': texts.append(getattr(method, 'instruction', GENERAL_INSTRUCTION))
     session.shared = True
     log = session.log = Log()
     with log.seconds('images'):
         capture = partial(
-            session.capture, steps='all', suffix=method.suffix, max_new_tokens=method.max_new_tokens)
+            session.capture, steps='all', suffix=asked.suffix, max_new_tokens=asked.max_new_tokens)
         captures = [*map(capture, texts)]
     if chosen is None:
         chosen, score = choose_image(*(rows.image_shares() for rows in captures))

@@ -159,8 +159,8 @@ class Prompt:
                        doc='[Nv] positions of the image tokens')
     def __len__(self) -> int: return len(self.tokens)
     def __repr__(self) -> str:
-        head = (f'Prompt({len(self)} tokens, question {self.asked!r} at '
-                f'{self.question[0]}..{self.question[-1]})')
+        places = f' at {self.question[0]}..{self.question[-1]}' if self.question else ''
+        head = f'Prompt({len(self)} tokens, question {self.asked!r}{places})'
         return '\n'.join([head, *map(repr, self.spans), repr(self.text)])
     def _repr_html_(self) -> str:
         panels = {}
