@@ -259,9 +259,9 @@ def _read_boxes(value: object, column: str, corners: bool = True) -> object:
 
 # %% ../../nbs/library/data/07_records.ipynb #17ad53eb
 # fields that say the same: if one of them is named, the others are not read
-_TRUTH, _REGION = ('answers', 'answer', 'correct_choice_idx'), ('box', 'bbox')
+_TRUTH_FIELDS, _REGION_FIELDS = ('answers', 'answer', 'correct_choice_idx'), ('box', 'bbox')
 # fields of a record that a table has, also the usual names of their columns
-FIELDS = 'id', 'image', 'question', 'short_question', 'choices', 'kind', *_TRUTH, *_REGION
+FIELDS = 'id', 'image', 'question', 'short_question', 'choices', 'kind', *_TRUTH_FIELDS, *_REGION_FIELDS
 _PARTS = dict(    # several columns that hold a field together; the first that are all there
     choices=[' '.join(LETTERS[:n]) for n in range(26, 1, -1)],
     box=['x0 y0 x1 y1', 'x1 y1 x2 y2', 'xmin ymin xmax ymax', 'x_min y_min x_max y_max'])
@@ -284,7 +284,8 @@ class Columns:
     def among(cls, headers: list[str], named: Names) -> 'Columns':
         "Find the columns in a table's header"
         names, parts = {}, {}
-        settled = [field for same in (_TRUTH, _REGION) if any(map(named.get, same)) for field in same]
+        groups = _TRUTH_FIELDS, _REGION_FIELDS
+        settled = [field for same in groups if any(map(named.get, same)) for field in same]
         for key in FIELDS:
             name = named.get(key, None if key in settled else key)
             names[key] = name and _header(name, headers)
@@ -528,7 +529,7 @@ def _check_columns(headers: list[str], columns: Columns, named: Names, name: str
     read = {*columns.names.values()} & {*headers}
     needed = [key for key in {**named, 'question': '', 'image': ''} if columns.names[key]]
     lacking = {key: columns.names[key] for key in needed if columns.names[key] not in headers}
-    if read.isdisjoint(map(columns.names.get, _TRUTH)): lacking['answer'] = 'answer'
+    if read.isdisjoint(map(columns.names.get, _TRUTH_FIELDS)): lacking['answer'] = 'answer'
     if lacking:
         absent = ', '.join(map(quote, lacking.values()))
         raise DataError(f'{name}: no column {absent}; {listed}; name yours: {_cure(*lacking)}.')

@@ -260,7 +260,8 @@ def explore(
     **loading: object,
 ) -> Explorer:    # shows itself
     "Explore which parts of an image a model attends to"
-    if int(w.__version__.split('.')[0]) < 8: raise CarveError('The explorer needs ipywidgets 8: pip install "ipywidgets>=8"')
+    if int(w.__version__.split('.')[0]) < 8:
+        raise CarveError('The explorer needs ipywidgets 8: pip install "ipywidgets>=8"')
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     try: ex = Explorer(as_vlm(vlm, loading))
     finally:

@@ -102,7 +102,8 @@ class Method:
         if len(vlm.layers) < vlm.n_layers:
             lacking['dense'] = 'some of its decoder layers compute no attention'
         why = '; '.join(lacking[need] for need in self.needs if need in lacking)
-        if why: raise UnsupportedError(f'{self.name} cannot be used with the family {vlm.family.name!r}: {why}.')
+        if not why: return
+        raise UnsupportedError(f'{self.name} cannot be used with the family {vlm.family.name!r}: {why}.')
 
     def settled(self, vlm: VLM) -> Self:
         "Fill in the fields that the method takes from the model, such as a profile's"
@@ -246,7 +247,7 @@ class CropMethod(CropRule, Method):
         return found
 
     def ask_again(self, session: Session, result: Result, by: OtherModel|None = None) -> Result:
-        "Ask the last question with the crop; a model that is sure of its plain answer is not asked again, another is"
+        "Ask the last question with the crop, unless the model here would answer it and is sure already"
         session.log = result
         sure = self.ask_plain(session).confidence
         model = by or session.vlm
@@ -295,6 +296,7 @@ class GuidedMethod(Method):
         prompt = session.prompt(result.question, self.suffix)
         with self.guided(session, prompt) as processors, result.seconds('ask'):
             result.answer = session.generate(prompt, self.max_new_tokens, processors, self.from_prefix)
-        session.log = Log(question=result.question, plain_answer=result.plain_answer)    # no cost of the method
+        # the plain answer is no cost of the method
+        session.log = Log(question=result.question, plain_answer=result.plain_answer)
         result.plain_answer = self.ask_plain(session)
         session.log = result

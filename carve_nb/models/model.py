@@ -275,7 +275,7 @@ class Model:
         return found
 
     def warn_of_limit(self, images: list[Image.Image]):
-        "Warn where the usual limit, which nobody set, leaves images fewer tokens than the processor would take"
+        "Warn where the usual limit, set by nobody, leaves images fewer tokens than the processor would take"
         limit = size_settings(self.processor, self.image_tokens)
         pixels = max(image.width*image.height for image in images)
         is_usual = self.image_tokens == Model.image_tokens

@@ -143,7 +143,8 @@ def pointing_gain(scores: np.ndarray, looks: Sequence[Look]) -> list[float]:
     `scores` are the agreement of each image, [n, R, L]; the looks have boxes."""
     cells = [best_cell(scores[1 - half::2].mean(0)) for half in (0, 1)]
     chosen = [look.pointing_of(cells[look.image % 2]) for look in looks]
-    default = [look.pointing_of(Cell(0, [*range(scores.shape[2])])) for look in looks]
+    last = Cell(0, [*range(scores.shape[2])])    # in all layers
+    default = [look.pointing_of(last) for look in looks]
     return rounded(difference(chosen, default, [look.image for look in looks]))
 
 def profile_model(
