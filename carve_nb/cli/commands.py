@@ -167,7 +167,6 @@ _METHOD_NAMES = tuple(row[0] for row in _METHODS)
 _MAP_METHODS = ( # which make a map and need no second model
     *(name for name, category, *_, asks in _METHODS if category in ('ours', 'map') and not asks),
     'uniform-map', 'question-only', 'instruction-only')
-_SHORT_TYPES = dict(bf16='bfloat16', fp16='float16', fp32='float32')
 
 def complete_method(incomplete: str) -> list[str]:
     "Complete the beginning of a method's name in a shell"
@@ -286,8 +285,7 @@ class ModelOptions:
 
     def loading(self) -> dict:
         "List the arguments of `VLM.from_pretrained` that were given"
-        given = vars(self) | dict(dtype=_SHORT_TYPES.get(self.dtype or '', self.dtype))
-        return {k: v for k, v in given.items() if v and k != 'name'}
+        return {k: v for k, v in vars(self).items() if v and k != 'name'}
 
     def load(self, method: 'Method|None' = None) -> 'VLM':
         "Load the model; raise an error first if it lacks the layers of the method"

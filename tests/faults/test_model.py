@@ -147,6 +147,8 @@ UNREAD = 'No usable configuration'
 PROCESSOR = 'Tokenizer or image processor of .* cannot be loaded'
 WRONG = {     # what is done to a folder, and the sentence
     'nothing': (lambda d: [p.unlink() for p in d.iterdir()], 'holds no config.json'),
+    'adapter alone': (lambda d: [(d/'config.json').rename(d/'adapter_config.json')],
+        r'holds an adapter and no model. Load the model that it adapts, .*PeftModel.from_pretrained.*VLM\(model, processor\)'),
     'pickle': (pickled,
         'no safetensors weights. Pickled weights can run code.*Either use a safetensors revision.*or, if you trust the file'),
     'no weights': (lose('model.safetensors'), 'has no safetensors weights'),
@@ -226,6 +228,28 @@ def test_pickle_beside_weights(folders, tmp_path):
     assert not (folder/'ran').exists()
     fine = VLM.from_pretrained(folders('llava'), use_safetensors=True, attn_implementation='sdpa')
     assert fine.model.config._attn_implementation == 'sdpa'
+
+
+SETTINGS = [    # as model cards write them, and the sentence
+    (dict(torch_dtype='fp8'), "dtype='fp8' cannot be used; write auto .as saved., bf16, fp16 or fp32"),
+    (dict(dtype='bf16', torch_dtype='fp16'), 'torch_dtype=.* perhaps dtype='),
+    (dict(max_pixels=1003520), 'max_pixels=.*: image_tokens=1024 limits the tokens of an image'),
+    (dict(load_in_4bit=True), r'load_in_4bit=.*: quantization_config=BitsAndBytesConfig\(load_in_4bit=True\)'),
+    (dict(device_mapp='auto'), "device_mapp='auto' is no setting .* perhaps device_map="),
+    (dict(low_cpu_mem_usage=True), 'there are device, dtype, .*offload_folder')]
+
+
+@pytest.mark.parametrize('given, why', SETTINGS, ids=lambda o: '-'.join(o) if isinstance(o, dict) else '')
+def test_wrong_setting(folders, monkeypatch, given, why):
+    "A setting that does nothing is refused with the one that does it, before anything is read"
+    monkeypatch.setattr('carve_nb.models.loading.load_weights', lambda *a, **k: pytest.fail('weights were read'))
+    with pytest.raises(CarveError, match=why): VLM.from_pretrained(folders('llava'), **given)
+
+
+@pytest.mark.parametrize('given', [dict(torch_dtype='bfloat16'), dict(torch_dtype=torch.bfloat16), dict(dtype='bf16')])
+def test_type_as_written(folders, given):
+    "The type of numbers that was asked for, in each spelling; `torch_dtype` was swallowed and gave float32"
+    assert VLM.from_pretrained(folders('llava'), **given).model.dtype == torch.bfloat16
 
 
 # -- where the image is
