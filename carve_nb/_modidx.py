@@ -2049,6 +2049,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'carve_nb/studies/checkup.py'),
                                           'carve_nb.studies.checkup.Advice.of': ( 'library/studies/checkup.html#advice.of',
                                                                                   'carve_nb/studies/checkup.py'),
+                                          'carve_nb.studies.checkup.Advice.usable': ( 'library/studies/checkup.html#advice.usable',
+                                                                                      'carve_nb/studies/checkup.py'),
                                           'carve_nb.studies.checkup.Checkup': ( 'library/studies/checkup.html#checkup',
                                                                                 'carve_nb/studies/checkup.py'),
                                           'carve_nb.studies.checkup.Checkup.__repr__': ( 'library/studies/checkup.html#checkup.__repr__',

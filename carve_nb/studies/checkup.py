@@ -70,6 +70,12 @@ class Advice:
         "Look up the figures of an arm on all questions"
         return self.figures.loc[(ALL, arm)]
 
+    def usable(self) -> pd.DataFrame:
+        "Look up the figures of the arms that a program can use, the largest gain first"
+        table = self.figures.loc[ALL]
+        usable = table[~table.index.isin(CONTROLS) & table.gain.notna()]
+        return usable.sort_values('gain', ascending=False, kind='stable')
+
 def measure_arms(records: list[dict]) -> pd.DataFrame:
     "Compute `report` of all questions and of each kind, with median seconds and one correction of p"
     tables = pd.concat({ALL: report(records)}, names=['kind'])
@@ -83,10 +89,8 @@ def measure_arms(records: list[dict]) -> pd.DataFrame:
 def recommend(records: list[dict]) -> Advice:
     "Recommend an arm from the records of a run, of any questions"
     figures = measure_arms(records)
-    table = figures.loc[ALL]
-    usable = ~table.index.isin(CONTROLS) & table.gain.notna()
-    gains = table[usable].sort_values('gain', ascending=False, kind='stable')
     advice = Advice(figures)
+    gains = advice.usable()
     if gains.empty: return advice
     best = gains.iloc[0]
     advice.shown = best.name
@@ -173,7 +177,7 @@ def explain_verdict(advice: Advice) -> str:
             f'enlarged, and answers {shown} {interval}, at {arm.calls:.1f} calls of the model instead of '
             f'{plain.calls:.1f}.')
     if advice.verdict == 'nothing to gain':
-        most = math.ceil(100*advice.figures.loc[ALL].drop(CONTROLS, errors='ignore').gain_hi.max())
+        most = math.ceil(100*advice.usable().gain_hi.max())
         return f'No crop gains more than {most} points on {plain.n:.0f} questions: ask without a crop.'
     trial = ' This line is one to try.' if arm.gain > 0 else ''
     return (
