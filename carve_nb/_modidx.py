@@ -1992,6 +1992,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'carve_nb.runs.runner.as_vlm': ('library/runs/runner.html#as_vlm', 'carve_nb/runs/runner.py'),
                                       'carve_nb.runs.runner.describe_data': ( 'library/runs/runner.html#describe_data',
                                                                               'carve_nb/runs/runner.py'),
+                                      'carve_nb.runs.runner.describe_result': ( 'library/runs/runner.html#describe_result',
+                                                                                'carve_nb/runs/runner.py'),
                                       'carve_nb.runs.runner.equip': ('library/runs/runner.html#equip', 'carve_nb/runs/runner.py'),
                                       'carve_nb.runs.runner.image_units': ( 'library/runs/runner.html#image_units',
                                                                             'carve_nb/runs/runner.py'),
