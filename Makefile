@@ -49,6 +49,8 @@ soak: $(V)/.ok  ## the long variants: 10,000 cases of each law, fuzzing, 20 kill
 	$(V)/$(PIP) $(C) -e '.[fuzz]' && CARVE_PROFILE=soak CARVE_KILLS=20 CARVE_KILL_SAMPLES=200 $(TEST) -m 'soak or law' --soak-json=nbs/results/soak.json
 mutants: $(V)/.ok  ## would the tests notice a hundred small mistakes, drawn by SEED? mutants-SEED.json; hours, taken up where it stopped
 	$(V)/$(PIP) $(C) -e '.[mutants]' && $(RUN) $(B) tools/mutants.py --seed $(SEED) --out mutants-$(SEED).json
+gpu: $(V)/.ok  ## memory and seconds of each way to answer with M=HUB_ID on this machine, as a table to paste; ten minutes
+	$(B) -m recipes.gpu --model $(M)
 export: $(V)/.ok  ## notebooks to modules, recipes, the table of methods, README.md, llms.txt and the sidebar; notebooks cleaned
 	$(V)/bin/nbdev-export && $(B) tools/methods.py && $(B) tools/export_recipes.py && $(V)/bin/nbdev-clean && $(B) tools/readme.py && $(B) tools/pages.py --llms
 docs: $(V)/.ok $(V)-docs/.ok  ## the site from the stored notebooks, without Quarto: _docs/html/index.html; nbdev's own first step must run too

@@ -140,6 +140,8 @@ ANSWERED = {   # what a newcomer types -> the page that answers it
     'does not know the words': 'tutorials/how_do_i#what-an-error-means',
     'glossary': 'notes/limitations#words-and-symbols',
     'what is a query token': 'notes/limitations#words-and-symbols',
+    'does cropping help': 'tutorials/how_do_i#measure', 'attention of one word': 'tutorials/how_do_i#see-where-the-model-looks',
+    'german questions': 'tutorials/how_do_i#other-languages', 'will it fit my gpu': 'tutorials/on_your_gpu',
     'video': 'tutorials/your_model',
     'heatmap of qwen': 'tutorials/your_model', 'colab': 'tutorials/your_model',
     'save the map': 'tutorials/your_model', 'several images': 'tutorials/your_model',

@@ -1,0 +1,151 @@
+"""What released models need on a GPU, computed from their shapes, and what yours needs, measured.
+
+`python -m recipes.gpu`: the computed table. `python -m recipes.gpu --model M`, or `make gpu M=M`: memory and
+seconds of each way to answer on your GPU, in at most ten minutes, as a table to paste."""
+import sys
+import time
+from dataclasses import dataclass
+import pandas as pd
+import torch
+import transformers
+from fastcore.script import call_parse
+from transformers import AutoModelForImageTextToText, LlavaConfig, PreTrainedModel, Qwen2_5_VLConfig, Qwen3VLConfig
+from carve_nb.attention.vlm import VLM
+from carve_nb.core.image import open_image
+from carve_nb.data.scenes import make_scene
+from carve_nb.runs.report import markdown_table
+from .bench import LABELS, measure_ways, peak_memory
+
+GB = 1e9
+# peak FLOP/s of dense bfloat16 and bytes/s of the memory, from NVIDIA's data sheets; GB
+GPUS = {'RTX 4090, 24 GB': (165e12, 1.01e12), 'A100, 80 GB': (312e12, 2.04e12), 'H100, 80 GB': (989e12, 3.35e12)}
+USED = .4, .6       # shares of both that a pass and a generated token reach; assumed
+
+def _qwen2_5(width, hidden, layers, heads, kv_heads, words, tied=False) -> Qwen2_5_VLConfig:
+    return Qwen2_5_VLConfig(
+        text_config=dict(hidden_size=width, intermediate_size=hidden, num_hidden_layers=layers, vocab_size=words,
+            num_attention_heads=heads, num_key_value_heads=kv_heads, tie_word_embeddings=tied),
+        vision_config=dict(depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16, out_hidden_size=width),
+        tie_word_embeddings=tied)
+
+# shapes of the released config.json; parameters are counted, and are those that the model cards give
+CONFIGS = {
+    'Qwen2.5-VL 3B': lambda: _qwen2_5(2048, 11_008, 36, 16, 2, 151_936, tied=True),
+    'Qwen2.5-VL 7B': lambda: _qwen2_5(3584, 18_944, 28, 28, 4, 152_064),
+    'LLaVA-1.5 7B': lambda: LlavaConfig(
+        text_config=dict(model_type='llama', hidden_size=4096, intermediate_size=11_008, num_hidden_layers=32,
+            num_attention_heads=32, vocab_size=32_064),
+        vision_config=dict(model_type='clip_vision_model', hidden_size=1024, intermediate_size=4096, image_size=336,
+            num_hidden_layers=24, num_attention_heads=16, patch_size=14)),
+    'Qwen3-VL 8B': lambda: Qwen3VLConfig(
+        text_config=dict(hidden_size=4096, intermediate_size=12_288, num_hidden_layers=36, head_dim=128,
+            num_attention_heads=32, num_key_value_heads=8, vocab_size=151_936),
+        vision_config=dict(depth=27, hidden_size=1152, intermediate_size=4304, num_heads=16, out_hidden_size=4096)),
+    'Qwen2.5-VL 72B': lambda: _qwen2_5(8192, 29_568, 80, 64, 8, 152_064)}
+IMAGE_TOKENS = {'LLaVA-1.5 7B': 576}      # of every image; other models: up to the limit of this package
+MOST_TOKENS = 4096
+
+@dataclass(frozen=True)
+class Shape:
+    "What decides memory and time of a model: parameters of decoder and tower, and sizes of the decoder"
+    decoder: int
+    tower: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> 'Shape':
+        "Read the shape of a model, which may have no weights (on the device *meta*)"
+        config = model.config.get_text_config()
+        sizes = {name: p.numel() for name, p in model.named_parameters()}
+        tower = sum(n for name, n in sizes.items() if 'visual' in name or 'vision_tower' in name)
+        heads = config.num_attention_heads
+        return cls(sum(sizes.values()) - tower, tower, config.num_hidden_layers, heads,
+            getattr(config, 'num_key_value_heads', None) or heads,
+            getattr(config, 'head_dim', None) or config.hidden_size//heads)
+
+    def weight_bytes(self, size: int = 2) -> int: # bytes of a number
+        return size*(self.decoder + self.tower)
+
+    def cache_bytes(self, tokens: int, size: int = 2) -> int:
+        "Keys and values of a prompt"
+        return 2*size*self.layers*self.kv_heads*self.head_dim*tokens
+
+    def row_bytes(self, image_tokens: int, queries: int) -> int:
+        "Attention of some query tokens to the image in all layers and heads, float32"
+        return 4*self.layers*self.heads*image_tokens*queries
+
+    def pass_flops(self, tokens: int, patches: int) -> float:
+        "Multiplications and additions of one pass over a prompt, the tower's among them"
+        return 2*self.decoder*tokens + 2*self.tower*patches + 2*self.layers*self.heads*self.head_dim*tokens**2
+
+def shapes() -> dict[str, Shape]:
+    "Count the released models, without their weights"
+    found = {}
+    for name, config in CONFIGS.items():
+        with torch.device('meta'): model = AutoModelForImageTextToText.from_config(config())
+        found[name] = Shape.of(model)
+    return found
+
+def computed_table(generated: int = 8) -> pd.DataFrame: # tokens of an answer
+    "Memory in GB and seconds of a baseline answer about a large photo, of each released model in bfloat16"
+    rows = {}
+    for name, shape in shapes().items():
+        image = IMAGE_TOKENS.get(name, MOST_TOKENS)
+        prompt = image + 64
+        patches = image*(1 if name in IMAGE_TOKENS else 4)    # Qwen's tower merges 2 x 2
+        row = {'billion parameters': (shape.decoder + shape.tower)/1e9, 'image tokens': image}
+        row['weights, GB'] = shape.weight_bytes()/GB
+        row['cache, GB'] = shape.cache_bytes(prompt)/GB
+        row['rows of one token, MB'] = shape.row_bytes(image, 1)/1e6
+        row['rows of an answer and 16 words, GB'] = shape.row_bytes(image, generated + 16)/GB
+        for gpu, (flops, bandwidth) in GPUS.items():
+            seconds = shape.pass_flops(prompt, patches)/(USED[0]*flops) + generated*shape.weight_bytes()/(USED[1]*bandwidth)
+            fits = shape.weight_bytes() < .9*GB*int(gpu.split(', ')[1].split()[0])
+            row[f'{gpu}: s'] = seconds if fits else float('nan')
+        rows[name] = row
+    return pd.DataFrame(rows).T
+
+def as_text(table: pd.DataFrame) -> str:
+    "Write numbers with three digits, and nothing where there is no number"
+    cells = table.map(lambda x: '' if pd.isna(x) else f'{x:,.0f}' if x >= 100 else f'{x:.3g}')
+    return markdown_table(cells.reset_index().values.tolist(), [table.index.name or '', *table.columns])
+
+def measured_table(vlm: VLM, image, question: str, rounds: int) -> pd.DataFrame:
+    "Seconds and peak memory above the loaded model of each way to answer"
+    found = measure_ways(vlm, image, [question], [k for k in LABELS if not k.startswith(('ten', 'authors', 'limit'))],
+        rounds)
+    ways = pd.DataFrame({LABELS[k]: found[k] for k in LABELS if k in found}).T
+    ways['baseline answers'] = ways.s/ways.s.iloc[0]
+    return ways.rename(columns=dict(s='seconds', mb='MB above the model')).rename_axis(f'{found["n_prompt"]} tokens')
+
+@call_parse
+def run_gpu(
+    model: str = '', # Hub id, folder or a model of this package; without one the computed table is printed
+    image: str = '', # image file; a scene of colored shapes, 2048 pixels wide, by default
+    question: str = 'What is in the middle?',
+    dtype: str = 'bf16', # auto, bf16, fp16 or fp32
+    device_map: str = '', # auto: spread over several GPUs
+    image_tokens: int = 0, # limit of an image's tokens; 0: the usual one
+    kernel: str = '', # such as flash_attention_2: the same again with another attention kernel
+    rounds: int = 3,
+):
+    "Print what answers need on a GPU: computed without a model, measured with one"
+    if not model: return print(as_text(computed_table()))
+    began = time.time()
+    settings = dict(dtype=dtype, device_map=device_map or None, image_tokens=image_tokens or None)
+    with peak_memory(torch.device('cuda' if torch.cuda.is_available() else 'cpu')) as loaded:
+        vlm = VLM.from_pretrained(model, **settings)
+    place = torch.cuda.get_device_name(vlm.device) if vlm.device.type == 'cuda' else 'CPU'
+    shown = open_image(image) if image else make_scene(0).image.resize((2048, 2048))
+    print(f'{model} in {vlm.dtype} on {torch.cuda.device_count() if vlm.device.type == "cuda" else 1} x {place}; '
+        f'torch {torch.__version__}, transformers {transformers.__version__}; loaded in {time.time() - began:.0f} s, '
+        f'{loaded[0]/GB:.1f} GB; computed: {Shape.of(vlm.model).weight_bytes(vlm.dtype.itemsize)/GB:.1f} GB\n')
+    print(as_text(measured_table(vlm, shown, question, rounds)))
+    if kernel:
+        vlm.model.set_attn_implementation(kernel)
+        again = measured_table(VLM(vlm.model, vlm.processor), shown, question, rounds)
+        print(f'\nwith {kernel}:\n\n{as_text(again)}')
+    print(f'{time.time() - began:.0f} s in all', file=sys.stderr)
