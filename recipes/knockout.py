@@ -4,7 +4,6 @@ layer: which answers are lost, and do they pass where attention points?
 `python -m recipes.knockout MODEL [--part PART] [--n N]`: 36 minutes a model, the part `gain` 12;
 `nbs/results/knockout/MODEL-KIND.jsonl.gz`."""
 
-import copy
 from functools import partial
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from carve_nb.method.lookup import Lookup
 from carve_nb.models.model import model_lock
 from carve_nb.models.prefix_cache import own_loose
 from carve_nb.models.prompts import SHORT_ANSWER
-from .records import Part, of_question, run_parts
+from .records import Part, copies, of_question, read_images, run_parts
 
 # whose row, in the order of the prompt
 FROM = 'before', '-1', 'word', *(f'+{k}' for k in range(1, 7)), 'last', 'later'
@@ -87,22 +86,17 @@ def read_under(vlm, prompt, tokens: list[int], paths: dict) -> tuple:
     The images are read once. Return the log-probability of the answer [1 + cuts], whether it is the most likely, and the
     attention of the tokens after the images [R, L, Nv] without a cut, mean of the heads."""
     start, images = max(s.end for s in prompt.spans), prompt.columns
-    inputs, answer = vlm.to_device(prompt), torch.tensor(tokens, device=vlm.device)
-    ids = torch.cat([inputs['input_ids'][0], answer[:-1]])
-    head = {k: v[:, :start] if v.ndim == 2 and v.shape[1] == len(prompt) else v for k, v in inputs.items()}
+    answer = torch.tensor(tokens, device=vlm.device)
+    ids = torch.cat([vlm.to_device(prompt)['input_ids'][0], answer[:-1]])
     def score(n: int) -> tuple:
         "Score n copies, each after the images that were read"
-        cache = copy.copy(read)
-        cache.layers = [copy.copy(layer) for layer in read.layers]
-        for layer in cache.layers:
-            layer.keys, layer.values = (kept.expand(n, -1, -1, -1) for kept in (layer.keys, layer.values))
-        out = vlm.model(input_ids=ids[None, start:].expand(n, -1), **{CACHE: cache},
+        out = vlm.model(input_ids=ids[None, start:].expand(n, -1), **{CACHE: copies(read, n)},
             logits_to_keep=len(tokens))
         logits = out.logits.float()
         logp = logits.log_softmax(-1)[:, range(len(tokens)), answer]
         return logp.sum(-1), (logits.argmax(-1) == answer).all(-1)
     with model_lock(vlm.model), own_loose(vlm.model):
-        read = vlm.model(**head, use_cache=True, logits_to_keep=1)[CACHE]
+        read = read_images(vlm, prompt)
         with recording(vlm.model, vlm.layers, [*range(start, len(ids))], columns=images) as rec:
             scores = [score(1)]
         for rows, columns, sets in paths.values():

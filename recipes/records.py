@@ -10,11 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
 import torch
+from transformers import Cache
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.image import box_size, common_box
 from carve_nb.core.io import TINY
 from carve_nb.core.saliency import patch_cover
 from carve_nb.attention.rows import AttentionRows
+from carve_nb.models.kernel import CACHE
+from carve_nb.models.prefix_cache import branch
+from carve_nb.models.prompts import Prompt
 from carve_nb.runs.store import read_records
 from carve_nb.studies.measure import measure_each
 
@@ -57,6 +61,20 @@ def read_words(vlm: VLM, image, text: str, suffix: str|None=None, **kw) -> Atten
     start = prompt.question[0]
     count = len(vlm.tokenizer(words, add_special_tokens=False).input_ids)
     return vlm.forward(replace(prompt, question=[*range(start, start + count)]), **kw)
+
+def read_images(vlm: VLM, prompt: Prompt) -> Cache:
+    "Read a prompt up to the end of its last image; what follows can go on from `copies` of the cache"
+    start = max(span.end for span in prompt.spans)
+    inputs = {name: value[:, :start] if value.ndim == 2 and value.shape[1] == len(prompt) else value
+        for name, value in vlm.to_device(prompt).items()}
+    return vlm.model(**inputs, use_cache=True, logits_to_keep=1)[CACHE]
+
+def copies(cache: Cache, n: int) -> Cache:
+    "Return a batch of n copies of a cache, which stays as it is"
+    batch = branch(cache)
+    for layer in batch.layers:
+        layer.keys, layer.values = (kept.expand(n, -1, -1, -1) for kept in (layer.keys, layer.values))
+    return batch
 
 def run_trial(name: str, model: str, out: str, todo: list, measure: Callable):
     """Measure each item of `todo`, a line of `out/NAME.jsonl` each; lines that the file holds are not

@@ -122,10 +122,11 @@ def make_scene(
     n: int|None = None,                   # objects, 1 to 12 (fewer if no room); 3 to 12 by the seed if None
     side: tuple[int, int] = (36, 60),     # smallest and largest side of an object in pixels
     arrange: Arrange|None = None,         # of colors and shapes; the first `n` are shown
+    ground: int|None = None,              # seed of the background; the scene's own if None
 ) -> Scene:
     "Draw the scene of a seed, bit-identical each time; objects stay the same when only the knobs change"
     painted = _lay_out(seed, split, n, side, arrange)
-    rng = _rng(split, seed, 2)
+    rng = _rng(split, seed if ground is None else ground, 2)
     knobs = _rng(split, seed, 0).random(2)
     texture, color = (float(u if knob is None else knob) for u, knob in zip(knobs, (texture, color)))
     if not (0 <= texture <= 1 and 0 <= color <= 1):
