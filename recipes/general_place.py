@@ -1,20 +1,21 @@
-"""Does it matter where in its prompt the general map is read: by the question's rule, or at the place of the
-question's token?
+"""Does it matter where in its prompt the general map is read, by the question's rule or at the place of the
+question's token, and in which scene?
 
-`python -m recipes.general_place MODEL [--n 600]`: about 30 minutes;
-`nbs/results/trial/general_place-carve-small.jsonl.gz`."""
+`python -m recipes.general_place MODEL [--part PART] [--n 600]`: about 30 minutes, `scene` 5;
+`nbs/results/trial/general_place-carve-small.jsonl.gz`, `general_place-scene-MODEL.jsonl.gz`."""
 from dataclasses import dataclass
 from functools import partial
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.text import pick_words
+from carve_nb.core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, pick_words
 from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import QuestionOnly
-from .records import Part, of_question, run_parts
+from carve_nb.formulas.product import contrast
+from .records import Part, of_question, points_at, run_parts
 
-FIRST_SEED = 1_620_000
+FIRST_SEED, SCENE_SEED = 1_620_000, 1_720_000
 
 @dataclass(repr=False)
 class SamePlace(Carve):
@@ -41,6 +42,30 @@ def measure_places(vlm: VLM, sample) -> dict:
     return dict(id=sample.id, points=points,
         right={way: int(score_answer(a, sample)) for way, a in asked.items()})
 
-if __name__ == '__main__':
-    questions = partial(scene_records, start=FIRST_SEED)
-    run_parts(dict(all=Part('general_place-{model}', of_question(measure_places), questions, 600)), 'trial')
+def measure_scene(vlm: VLM, samples: list) -> dict:
+    """Return for both tokens whether the raw map points, and whether it does divided by the general map of its
+    own scene and of another"""
+    own, other = samples
+    rows = vlm.capture(own.image, own.question, suffix=SHORT_ANSWER)
+    general = {'own': own, 'another': other}
+    general = {name: vlm.capture(sample.image, GENERAL_INSTRUCTION, suffix=SHORT_ANSWER)
+        for name, sample in general.items()}
+    points = {}
+    for query in ('noun', 'last'):
+        A_q = rows.read(query=query)
+        maps = dict(raw=A_q) | {name: contrast(A_q, rows_g.read(query=query), **LAMBDAS['one mean'])
+            for name, rows_g in general.items()}
+        points[query] = {name: int(points_at(A.sum(0), rows.spans[0], own.box)) for name, A in maps.items()}
+    return dict(id=own.id, points=points)
+
+def pair_scenes(n: int) -> list[list]:
+    "Return questions for a digit, each with the question of the next scene"
+    records = scene_records(n + 1, start=SCENE_SEED)
+    return [*zip(records, records[1:])]
+
+PARTS = dict(place=Part('general_place-{model}', of_question(measure_places),
+        partial(scene_records, start=FIRST_SEED), 600),
+    scene=Part('general_place-scene-{model}',
+        lambda vlm, pair: measure_scene(vlm, [record.opened() for record in pair]), pair_scenes, 300))
+
+if __name__ == '__main__': run_parts(PARTS, 'trial')

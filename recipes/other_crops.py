@@ -1,7 +1,7 @@
 """What is a crop worth by what it shows: the target, another object by its digit, the center, black?
 
-`python -m recipes.other_crops MODEL [--n 600]`: about 25 minutes a model;
-`nbs/results/trial/other_crops-MODEL.jsonl.gz`."""
+`python -m recipes.other_crops MODEL [--part PART] [--n 600]`: about 25 minutes a model, `copied` 5;
+`nbs/results/trial/other_crops-MODEL.jsonl.gz`, `other_crops-copied-MODEL.jsonl.gz`."""
 from functools import partial
 import numpy as np
 from PIL import Image
@@ -14,7 +14,7 @@ from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
 from .records import Part, of_question, overlap, run_parts
 
-FIRST_SEED = 1_630_000
+FIRST_SEED, COPIED_SEED = 1_630_000, 1_730_000
 
 def other_objects(sample) -> dict:
     """Return one other object for each draw: with another digit, any, with the same digit; each the nearest
@@ -59,6 +59,16 @@ def measure_crops(vlm: VLM, sample) -> dict:
         if name == 'target': right['black'] = black_right(session, sample, oracle, result)
     return dict(id=sample.id, right=right, shown=shown)
 
-if __name__ == '__main__':
-    questions = partial(scene_records, start=FIRST_SEED)
-    run_parts(dict(all=Part('other_crops-{model}', of_question(measure_crops), questions, 600)), 'trial')
+def measure_copied(vlm: VLM, sample) -> dict:
+    "Return the answers without a crop and with the crop of another digit, that digit, and the true one"
+    other = other_objects(sample)['another digit']
+    result = Oracle.like(Lookup())(vlm, sample.image, sample.question, other and other.box)
+    return dict(id=sample.id, truth=sample.answers[0], other=other and str(other.digit),
+        none=str(result.plain_answer), crop=str(result.answer))
+
+PARTS = dict(all=Part('other_crops-{model}', of_question(measure_crops),
+        partial(scene_records, start=FIRST_SEED), 600),
+    copied=Part('other_crops-copied-{model}', of_question(measure_copied),
+        partial(scene_records, start=COPIED_SEED), 300))
+
+if __name__ == '__main__': run_parts(PARTS, 'trial')
