@@ -418,18 +418,6 @@ def shown(model, way):
     "Crops in % that show the target beside a sticker that is shared"
     return 100*np.mean([r['made'][way]['shown'] for r in study('shared' + ('-' + model)*(model == S))])
 
-def in_world(world, key):
-    "Scores of the last position in a world with a disc: pointing, or whether a map peaks on the disc"
-    found = [r['read']['last'][key] for r in trial(f'worlds-assume-{world}')]
-    return np.array([v[0] if isinstance(v, list) else v for v in found], float)
-
-def world_right(world, way): return [r['right'][way] for r in trial(f'worlds-answer-{world}')]
-
-def disc(where):
-    "Scenes of the world *forced*, the raw map's and the contrast's pointing in %, won and lost"
-    raw, contrast = (in_world('forced', way)[where] for way in ('raw', 'contrast'))
-    return len(raw), 100*raw.mean(), 100*contrast.mean(), *won(contrast, raw)
-
 def gain_share():
     "How much of the true region's gain asking for the box brings, in %, with its bootstrap interval"
     asked, oracle, plain = (np.array(box_writing(method)) for method in ('ask-box', 'oracle', 'none'))
