@@ -310,9 +310,9 @@ def test_download_carries_its_images():
     carried = [c['attachments']
         for c in pages.download(next(p for p in ALL if p.name == 'quickstart'))['cells']
         if 'attachments' in c]
-    assert [*carried[0]] == ['index_3.png']
-    assert base64.b64decode(carried[0]['index_3.png']['image/png']) == (
-        ROOT/'nbs/images/index_3.png').read_bytes()
+    assert [*carried[0]] == ['index_2.png']
+    assert base64.b64decode(carried[0]['index_2.png']['image/png']) == (
+        ROOT/'nbs/images/index_2.png').read_bytes()
 
 
 def test_asked_pages_are_there():
