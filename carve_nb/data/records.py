@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['ImageSource', 'Names', 'FOLDER_FORMAT', 'FIELDS', 'ENDINGS', 'plain_value', 'option_texts', 'Record', 'Absent',
            'read_image_cell', 'Columns', 'make_record', 'hub_rows', 'read_rows', 'folder_images', 'image_finder',
-           'choose_rows', 'check_ids', 'make_records', 'read_table', 'image_key_of']
+           'choose_rows', 'check_ids', 'make_records', 'rows_beside_images', 'open_table', 'first_rows', 'read_table',
+           'image_key_of']
 
 # %% ../../nbs/library/data/07_records.ipynb #1f60c313
 import ast
@@ -17,13 +18,13 @@ import re
 import unicodedata
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from functools import cache, partial
-from itertools import islice
+from itertools import islice, takewhile
 from numbers import Number
 from pathlib import Path
 from random import Random
@@ -207,11 +208,11 @@ def _read_single(value: object, column: str) -> object:
         '"red", or ["red", "blue"] in answers and choices.')
 
 def _read_question(value: object, column: str) -> str:
-    "Read the words of a question, without LLaVA's `<image>` around it"
+    "Read the words of a question, without the `<image>` of LLaVA or the `<image 1>` of MMMU"
     if value is None: raise DataError('there is no question; write one, or leave the row out.')
     text = str(_read_single(value, column))
-    if text.startswith('<image>'): text = text.removeprefix('<image>').lstrip()
-    return text.removesuffix('<image>').rstrip() if text.endswith('<image>') else text
+    text = re.sub(r'\A<image(?: 1)?>\s*|\s*<image(?: 1)?>\Z', '', text)
+    return text.replace('<image 1>', 'the image')
 
 def _values(value: object, column: str) -> list:
     "Read the values of a list, also a printed one, of texts with bars, or of one; None of a gap"
@@ -262,9 +263,9 @@ def _read_boxes(value: object, column: str, corners: bool = True) -> object:
 _TRUTH_FIELDS, _REGION_FIELDS = ('answers', 'answer', 'correct_choice_idx'), ('box', 'bbox')
 # fields of a record that a table has, also the usual names of their columns
 FIELDS = 'id', 'image', 'question', 'short_question', 'choices', 'kind', *_TRUTH_FIELDS, *_REGION_FIELDS
-_PARTS = dict(    # several columns that hold a field together; the first that are all there
-    choices=[' '.join(LETTERS[:n]) for n in range(26, 1, -1)],
-    box=['x0 y0 x1 y1', 'x1 y1 x2 y2', 'xmin ymin xmax ymax', 'x_min y_min x_max y_max'])
+_CORNERS = 'x0 y0 x1 y1', 'x1 y1 x2 y2', 'xmin ymin xmax ymax', 'x_min y_min x_max y_max'
+_SERIES = re.compile(r'(.*?)[ _]?([A-Za-z]|\d{1,2})')     # a name that ends in a letter or a number of its own
+_OPTIONS = 'option', 'options', 'choice', 'choices', 'candidate'
 
 def _header(name: str, headers: list[str]) -> str:
     "Find a column by its name; in any case, where one column has it so"
@@ -273,6 +274,18 @@ def _header(name: str, headers: list[str]) -> str:
     if len(alike) == 1: return alike[0]
     raise DataError(
         f'the columns {", ".join(map(quote, alike))} have one name in different cases; rename all but one.')
+
+def _column_series(headers: list[str], *stems: str) -> list[str]:
+    "Find columns that continue each other, such as A, B, C or option_1, option_2"
+    named = {}
+    for header in headers:
+        found = _SERIES.fullmatch(str(header))
+        if found and (found[1] or found[2].isupper()): named[found[1].lower(), found[2].upper()] = header
+    for stem in stems:
+        for marks in LETTERS, '123456789', '0123456789':
+            columns = [named[stem, mark] for mark in takewhile(lambda mark: (stem, mark) in named, marks)]
+            if len(columns) > 1: return columns
+    return []
 
 @dataclass(frozen=True)
 class Columns:
@@ -283,22 +296,22 @@ class Columns:
     @classmethod
     def among(cls, headers: list[str], named: Names) -> 'Columns':
         "Find the columns in a table's header"
-        names, parts = {}, {}
+        names = {}
         groups = _TRUTH_FIELDS, _REGION_FIELDS
         settled = [field for same in groups if any(map(named.get, same)) for field in same]
         for key in FIELDS:
             name = named.get(key, None if key in settled else key)
             names[key] = name and _header(name, headers)
-            several = ([_header(part, headers) for part in form.split()] for form in _PARTS.get(key, []))
-            parts[key] = next((form for form in several if {*form} <= {*headers}), [])
-        return cls(names, parts)
+        corners = ([_header(part, headers) for part in form.split()] for form in _CORNERS)
+        box = next((form for form in corners if {*form} <= {*headers}), [])
+        return cls(names, dict(choices=_column_series(headers, '', *_OPTIONS), box=box))
 
     def cell(self, row: dict, field: str) -> tuple[object, str]:
         "Find a field in a row, in one column or several, None in a gap, and the name of the column"
         column = self.names[field]
         value = plain_value(row.get(column))
         if column is not None and column not in row:
-            values = [row.get(part) for part in self.parts[field]]
+            values = [row.get(part) for part in self.parts.get(field, ())]
             value = values if any(map(plain_value, values)) else None
         return value, column or field
 
@@ -358,7 +371,7 @@ def make_record(
         rule=rule or _usual_rule(answers, asked.options))
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000005
-ENDINGS = '.json', '.jsonl', '.csv', '.tsv', '.parquet'
+ENDINGS = '.json', '.jsonl', '.ndjson', '.csv', '.tsv', '.parquet'
 
 def _open_cell(data: Sequence[dict], i: int, name: str) -> bytes:
     "Read the image in a cell of a `datasets.Dataset`"
@@ -367,15 +380,22 @@ def _open_cell(data: Sequence[dict], i: int, name: str) -> bytes:
     raise DataError(f'row {i + 1} holds no image; put the file itself into the table.')
 
 def hub_rows(
-    name: str|Path, split: str, config: str|None = None, revision: str|None = None, n: int|None = None,
+    name: str|Path, split: str|None = None, config: str|None = None, revision: str|None = None,
+    n: int|None = None,
 ) -> list[dict]:
     """Read the first rows of a set of the Hub, a snapshot of it, or a Parquet file; fetches what is not in
-    the cache"""
+    the cache. `split` None: the only one"""
     try:
         import datasets
         datasets.disable_progress_bars()
         what = dict(name=config, revision=revision)
-        if Path(name).suffix.lower() == '.parquet': name, what = 'parquet', dict(data_files=str(name))
+        if Path(name).suffix.lower() == '.parquet':
+            name, split, what = 'parquet', 'train', dict(data_files=str(name))
+        if split is None:
+            found = datasets.get_dataset_split_names(str(name), config, revision=revision)
+            if len(found) > 1:
+                raise DataError(f'it has the splits {", ".join(found)}; choose one: {setting("split=", "--split ")}NAME')
+            split, = found
         data = datasets.load_dataset(str(name), split=split, **what)
         if n: data = data.select(range(min(n, len(data))))
         embedded = []    # columns with whole images, which stay in the file until they are opened
@@ -390,7 +410,8 @@ def hub_rows(
         raise DataError('Parquet and sets of the Hub need datasets: pip install datasets pyarrow.') from e
     except Exception as e:
         why = one_line(f'{type(e).__name__}: {e}')[:300]
-        raise DataError(f'{name} (config {config}, split {split}) cannot be loaded: {why}') from e
+        of = f' (config {config}, split {split})' if config or split else ''
+        raise DataError(f'{name}{of} cannot be loaded: {why}') from e
     for i, row in enumerate(rows):
         row |= {column: partial(_open_cell, data, i, column) for column in embedded}
     return rows
@@ -414,7 +435,7 @@ def _read_csv(path: Path, n: int|None) -> list[dict]:
     try:    # the header is a row: pandas would rename equal names, and take cells too many for an index
         table = pd.read_csv(
             path, sep=sep, header=None, skiprows=int(bool(told)), nrows=n and n + 1, dtype=str,
-            keep_default_na=False, encoding=encoding, engine='python')
+            keep_default_na=False, encoding=encoding)     # the Python engine has a limit of 131,072 characters
     except pd.errors.ParserError as e:
         raise DataError(
             f'{e}; put a cell that has {sep!r} or a line end inside into quotation marks: "…"') from e
@@ -437,17 +458,26 @@ def _unique_keys(pairs: list) -> dict:
     return row
 
 def _read_json(path: Path, n: int|None) -> object:
-    "Read the value in a file, or a list of the first lines"
-    whole = path.suffix.lower() == '.json'
+    """Read the value in a file, of an object the one list of rows in it, such as its 'data'; or the first
+    lines, which some write to a .json too"""
+    load = partial(json.loads, object_pairs_hook=_unique_keys)
+    def lines(file: Iterable[str]) -> object: return load(f'[{",".join(islice(filter(str.strip, file), n))}]')
     with open(path, encoding=_encoding(path), newline='\n') as f:
-        text = f.read() if whole else f'[{",".join(islice(filter(str.strip, f), n))}]'
-    return json.loads(text, object_pairs_hook=_unique_keys)
+        if path.suffix.lower() != '.json': return lines(f)
+        text = f.read()
+    try: value = load(text)
+    except json.JSONDecodeError as e:
+        if e.msg != 'Extra data': raise
+        return lines(text.split('\n'))
+    if not isinstance(value, dict): return value
+    lists = [part for part in value.values() if isinstance(part, list) and part and isinstance(part[0], dict)]
+    return lists[0] if len(lists) == 1 else value
 
 def read_rows(path: str|Path, n: int|None = None) -> list[dict]:
     "Read the first rows of a table: CSV or TSV with a header, a list in JSON, lines of JSON, or Parquet"
     path = Path(path)
     ending = path.suffix.lower()
-    if ending == '.parquet': return hub_rows(path, 'train', n=n)
+    if ending == '.parquet': return hub_rows(path, n=n)
     try:
         rows = (_read_csv if ending in ('.csv', '.tsv') else _read_json)(path, n)
         json.dumps(rows, ensure_ascii=False).encode()    # half a character, which no file keeps, is an error
@@ -483,12 +513,16 @@ def _check_inside(path: Path, folder: Path) -> Path:
     raise DataError(f'{path} is a link that leads out of the folder of the set; put the file itself there.')
 
 def image_finder(*folders: Path) -> Callable[[str], Path|Absent]:
-    "Make a function: name of an image, as macOS or Windows write it -> the file in the folders, or `Absent`"
+    """Make a function: name of an image, as macOS or Windows write it -> the file in the folders, or `Absent`; a
+    name without its folder or ending where one image alone has it"""
     def same(path: object) -> str:
         return unicodedata.normalize('NFC', str(path)).replace('\\', '/').removeprefix('./')
     @cache    # a table can lie in a home directory, and its images where it says
     def files(folder: Path) -> dict[str, Path]:
-        return {same(p.relative_to(folder)): p for p in sorted(folder.rglob('*'))}
+        there = {same(p.relative_to(folder)): p for p in sorted(folder.rglob('*'))}
+        images = [p for p in there.values() if p.suffix.lower() in _IMAGE_ENDINGS]
+        count = Counter(name for p in images for name in {same(p.name), same(p.stem)})
+        return {name: p for p in images for name in (same(p.stem), same(p.name)) if count[name] == 1} | there
     def is_in(path: Path, folder: Path) -> bool:
         if '..' in path.parts: return False
         try: return path.is_file() and path.resolve().is_relative_to(folder.resolve())
@@ -518,9 +552,12 @@ def check_ids(records: list[Record], name: str) -> list[Record]:
         raise DataError(f'{name}: the id {quote(most)} is in several rows; {cure} numbers them.')
     return records
 
-_SEEMS = (    # what a column holds, fields that read it, names under which others write it
-    ('options', ('choices',), r'options?|choice|candidates'),
-    ('true regions', ('box', 'bbox'), r'(?:.*_)?b?box(?:es)?(?:_.*)?'))
+_SEEMS = (    # what a column holds, fields that read it, names under which others write it, what cures it
+    ('options', ('choices',), r'options?|choice|candidates', ''),
+    ('wrong options', ('choices',), 'distractors?', 'write all options, the right one too, as "choices"'),
+    ('true regions', ('box', 'bbox'), r'(?:.*[_.])?b?box(?:es)?(?:_.*)?', ''),
+    ('true regions', ('box', 'bbox'), r'(?:.*[_.])?(?:points?|masks?|polygons?|segmentation)',
+     'write the corners around each as "box"'))
 
 def _check_columns(headers: list[str], columns: Columns, named: Names, name: str) -> str:
     """Raise an error for a column that is not there, and for one that seems to hold what is not read; list
@@ -533,13 +570,14 @@ def _check_columns(headers: list[str], columns: Columns, named: Names, name: str
     if lacking:
         absent = ', '.join(map(quote, lacking.values()))
         raise DataError(f'{name}: no column {absent}; {listed}; name yours: {_cure(*lacking)}.')
-    for what, fields, usual in _SEEMS:
+    read |= {*sum(columns.parts.values(), [])}
+    for what, fields, usual, other_form in _SEEMS:
         like = [header for header in headers if re.fullmatch(usual, str(header), re.I) and header not in read]
         if like and read.isdisjoint(map(columns.names.get, fields)) and named.keys().isdisjoint(fields):
-            cures = ' or '.join(_cure(key, column=like[0]) for key in fields)
+            cures = ' or '.join(_cure(key, column=like[0]) for key in fields) + ' reads it'
             raise DataError(
                 f'{name}: the column {quote(like[0])} seems to hold {what}, of which none are read; '
-                f'{listed}; {cures} reads it; {_cure(fields[0], column=None)} leaves it out.')
+                f'{listed}; {other_form or cures}; {_cure(fields[0], column=None)} leaves it out.')
     return listed
 
 def _tell(
@@ -561,6 +599,38 @@ def _doubtful(records: list[Record]) -> list[str]:
     for record in records: truths[asked(record)].add(frozenset(record.answers))
     return [record.id for record in records if len(truths[asked(record)]) > 1]
 
+def _shared_images(rows: list[dict], column: str|None) -> dict[str, object]:
+    "Find the images that later rows name by the `index` of the row that has it, as VLMEvalKit does"
+    return {str(row['index']): row[column] for row in rows
+            if isinstance(row.get(column), str) and 'index' in row and _EMBEDDED.match(row[column])}
+
+def _find_in_rows(find_image: Callable[[str], object], shared: dict[str, object], name: str) -> object:
+    "Find an image by its name, or in another row"
+    found = find_image(name)
+    return read_image_cell(shared[name], find_image) if isinstance(found, Absent) and name in shared else found
+
+def _with_parts(row: dict) -> dict:
+    "Give a row the values inside its objects as columns of their own, such as `objects.bbox`"
+    inner = {f'{column}.{key}': part for column, cell in row.items() if isinstance(cell, dict)
+             and 'bytes' not in cell for key, part in cell.items()}
+    return row | inner
+
+def _tell_of_truths(name: str, rows: list[dict], records: list[Record], headers: list[str], rule: str|None):
+    "Warn of truths that may mean something else than they say, and of images that are not shown"
+    open_ones = [record for record in records if record.answers and not record.choices]
+    truths = {truth.lower() for record in open_ones for truth in record.answers}
+    ids = [record.id for record in open_ones]
+    if len(truths) > 1 and truths <= {*LETTERS[:6].lower()} and not rule:
+        cure = f'if they name options, say which column has them: {_cure("choices")}'
+        _tell(name, records, ids, 'have a letter for an answer and no options', cure, must=False)
+    if truths in ({'0', '1'}, {'n', 'y'}) and not rule:
+        cure = f'if they mean no and yes, {setting("rule=", "--rule ")}yes/no reads them so'
+        _tell(name, records, ids, f'have {" or ".join(sorted(truths))} for an answer', cure, must=False)
+    _, *more = _column_series(headers, 'image') or _column_series(['image_1', *headers], 'image')  or ['']
+    several = [record.id for record, row in zip(records, rows) if any(plain_value(row.get(c)) for c in more)]
+    cure = 'leave them out, or put the images of a row into one'
+    _tell(name, records, several, 'have a second image, which is not shown', cure, must=False)
+
 def make_records(
     rows: list[dict], name: str, find_image: Callable[[str], object] = Absent, n: int|None = None,
     seed: int|None = None, names: Names = {}, rule: str|None = None,
@@ -568,12 +638,15 @@ def make_records(
     "Make the records of some rows of a set, and tell which lack something"
     for key in names: choose(key, FIELDS, 'field of a record')
     if not rows: raise DataError(f'{name}: there are no rows to ask about; give another split or file.')
+    rows = list(map(_with_parts, rows))
     headers = list(dict.fromkeys(header for row in rows for header in row))
     columns = Columns.among(headers, names)
     listed = _check_columns(headers, columns, names, name)
     records = []
-    for i, row in choose_rows([*enumerate(rows, 1)], n, seed):
-        try: records.append(make_record(row, i, find_image, columns, rule))
+    find = partial(_find_in_rows, find_image, _shared_images(rows, columns.names['image']))
+    chosen = choose_rows([*enumerate(rows, 1)], n, seed)
+    for i, row in chosen:
+        try: records.append(make_record(row, i, find, columns, rule))
         except DataError as e: raise DataError(f'{name}: row {i}: {e}') from None
     by_people = [r for r in records if r.rule == 'vqa-text' and not rule]
     if all(len({str(o).lower() for o in r.answers}) == len(r.answers) for r in by_people):
@@ -586,6 +659,7 @@ def make_records(
     _tell(name, records, [image.name for image in absent], 'have no image', cure)
     unknown = [r.id for r in records if not r.answers]
     _tell(name, records, unknown, 'have no answer to score by', f'{listed}; name yours: {_cure("answer")}')
+    _tell_of_truths(name, [row for _, row in chosen], records, headers, rule)
     unread = [r.id for r in records if not rule and r.answers and not r.choices and option_form(r.question)]
     what = 'seem to have options in a form that is not read'
     _tell(name, records, unread, what, 'give them as "choices"', must=False)
@@ -594,25 +668,45 @@ def make_records(
     _tell(name, records, doubtful, 'ask the same of one image with different answers', cure, must=False)
     return check_ids(records, name)
 
-def read_table(
-    path: str|Path, n: int|None = None, seed: int|None = None, names: Names = {},
-    images: str|Path|None = None,
-) -> list[Record]:
-    """Read the records of a table, or of a folder with one; `images`: another folder of images than the
-    table's"""
+def rows_beside_images(folder: Path) -> list[dict]:
+    "Read the files of JSON that each lie beside the image they are about, as in V*'s folders"
+    images = {path.with_suffix('.json'): path for path in sorted(folder.rglob('*'))
+              if path.suffix.lower() in _IMAGE_ENDINGS and path.with_suffix('.json').is_file()}
+    return [
+        json.loads(side.read_text()) | dict(
+            id=side.stem, image=str(image.relative_to(folder)), kind=side.parent.resolve().name)
+        for side, image in images.items()]
+
+def open_table(
+    path: str|Path, n: int|None = None, images: str|Path|None = None,
+) -> tuple[str, list[dict], Callable[[str], object]]:
+    """Open a table, or a folder with one: its name, the first rows, and what finds an image by its name;
+    `images`: another folder of images than the table's"""
     path = Path(path).expanduser()
+    folders = [Path(images).expanduser()] if images else []
     there = [path] if path.is_file() else path.glob('[!.]*.*')
     files = sorted(p for p in there if p.suffix.lower() in ENDINGS)
+    beside = rows_beside_images(path) if len(files) != 1 and path.is_dir() else []
+    if beside: return path.resolve().name, beside[:n], image_finder(*folders, path)
     if len(files) != 1:
         found = f'{len(files)} tables ({", ".join(p.name for p in files[:4])})' if files else 'no table'
         raise DataError(
             f'{path} holds {found}; name one .jsonl, .json, .csv, .tsv or .parquet file with image, question '
             'and answer, or a folder with images and one such file; save a workbook as CSV.')
     file, = files
-    first = max(n, 1) if n is not None and seed is None else None
-    rows = read_rows(_check_inside(file, file.parent), first)
-    folders = [Path(folder).expanduser() for folder in (images, file.parent) if folder]
-    return make_records(rows, file.name, image_finder(*folders), n, seed, names)
+    return file.name, read_rows(_check_inside(file, file.parent), n), image_finder(*folders, file.parent)
+
+def first_rows(n: int|None, seed: int|None) -> int|None:
+    "Tell how many rows are read for n records; None: all"
+    return max(n, 1) if n is not None and seed is None else None
+
+def read_table(
+    path: str|Path, n: int|None = None, seed: int|None = None, names: Names = {},
+    images: str|Path|None = None,
+) -> list[Record]:
+    "Read the records of a table, or of a folder with one"
+    name, rows, find_image = open_table(path, first_rows(n, seed), images)
+    return make_records(rows, name, find_image, n, seed, names)
 
 # %% ../../nbs/library/data/07_records.ipynb #b817a42b
 def image_key_of(line: dict) -> str:

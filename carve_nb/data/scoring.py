@@ -70,6 +70,7 @@ def _placed(answer: str) -> list[str]:
 # %% ../../nbs/library/data/13_scoring.ipynb #e7d50006
 _YES = set('yes yeah yep true correct affirmative oui ja sí si sim да 是 是的 有 はい 네'.split())
 _NO = set('no nope false incorrect negative non nein não нет 不 不是 没有 否 いいえ 아니요'.split())
+_TRUTHS = dict.fromkeys(['yes', 'true', 'y', '1'], 'yes') | dict.fromkeys(['no', 'false', 'n', '0'], 'no')
 _UNSURE = (
     r"\b(?:not (?:sure|clear|certain|possible)|unsure|unclear|maybe|perhaps|can(?:not|'?t| not)|know)\b"
     '|unable')
@@ -77,7 +78,8 @@ _DENIAL = r"(?:\b(?:no|not|none|never|without)\b|n't\b)"
 _IDLE = frozenset().union(*(GRAMMAR[name] for name in ('which', 'prepositions', 'determiners', 'others')))
 
 def _asks_yes_no(record: Record) -> bool:
-    "Tell whether all accepted answers are yes or no"
+    "Tell whether all accepted answers are yes or no, or are scored so"
+    if record.rule == 'yes/no': return True
     said = {truth.lower() for truth in record.answers}
     return bool(said & {'yes', 'no'}) and said <= {'yes', 'no', 'true', 'false'} and not record.choices
 
@@ -105,8 +107,7 @@ def _read_yes_no(answer: str, question: str) -> str|None:
 
 def _yes_no_score(answer: str, record: Record) -> float:
     "Score 1 where the words of the answer say the right yes or no"
-    truth = record.answer.lower()
-    return float(_read_yes_no(answer, record.question) == {'true': 'yes', 'false': 'no'}.get(truth, truth))
+    return float(_read_yes_no(answer, record.question) == _TRUTHS.get(record.answer.lower()))
 
 # %% ../../nbs/library/data/13_scoring.ipynb #e7d50002
 ARTICLES = 'a', 'an', 'the'
