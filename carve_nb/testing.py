@@ -58,13 +58,13 @@ def failing(vlm: VLM, at: int) -> Iterator[list]:
 def check_result(result: Result, image: Image.Image):
     "Check that a result is whole: answers, box, costs, map; what is missing is said in a sentence"
     assert isinstance(result, Result), (
-        f'A method gives a `Result`, this one a {type(result).__name__}: define locate or edit, and no look.')
+        f'A method gives a `Result`, this one a {type(result).__name__}: define locate or edit, and no answer.')
     assert result.answer and result.plain_answer, 'The result has no answer, or no plain_answer.'
     assert result.method, 'The method has no name of its own: write name = ... in its class.'
     assert lies_in(result.crop.box, image.size), f'{result.crop.box} is no box inside {image.size}.'
     assert result.question and all(seconds >= 0 for seconds in result.seconds.values()), (
-        'No question, or seconds below 0: begin with self.start.')
-    assert result.calls >= 1, 'No calls of the model are counted: capture with self.capture.'
+        'No question, or seconds below 0.')
+    assert result.calls >= 1, 'No calls of the model are counted: capture with session.capture.'
     if result.saliency is not None:
         values = result.saliency.values
         finite = np.isfinite(values).all() and result.saliency.size == image.size

@@ -27,12 +27,12 @@ def ask_all(vlm, sample, methods, judge) -> tuple:
     captures).
 
     `methods`: name → what `make_method` takes. Equal captures and equal crops are computed once."""
-    session = Session(vlm, sample.image, sample.box)
+    session, carve = Session(vlm), Carve(steps='all')
     made = {}
     for name, method in methods.items():
-        r = make_method(method).answer(session, sample.question)
+        r = make_method(method)(session, sample.image, sample.question, box=sample.box)
         made[name] = dict(answer=str(r.answer), correct=round(score_answer(r.answer, sample), 6)) | judge(r)
-    return made, Carve(steps='all').capture_both(session, sample.question)
+    return made, carve.capture_both(session, carve.asked(vlm, sample.image, sample.question))
 
 def paired(pairs) -> pd.DataFrame: # label -> (scores, scores they are compared with), each by image
     "Scores with intervals, their change in points on the images that have both, and p, Holm over the table"

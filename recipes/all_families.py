@@ -25,7 +25,7 @@ from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPI
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as TYPES
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from carve_nb import VLM
-from carve_nb.attention.vlm import check_family, small_image
+from carve_nb.attention.family_check import check_family, small_image
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.prompts import format_chat
 from recipes.tiny_models import (

@@ -136,11 +136,11 @@ def ways(vlm, image, questions, new=4) -> dict: # tokens of an answer
         layers = pick_layers(carve.layers, vlm.n_layers)
         with recording(vlm.model, layers, columns=prompt.spans[0].tokens): one_pass(inputs)
     def ask(method):
-        session = Session(vlm, image, shared=False)
-        return method.answer(session, questions[0]).seconds, session.prefixes
+        session = Session(vlm)
+        return method(session, image, questions[0]), session.prefixes
     def ask_ten(method):
-        session = Session(vlm, image)
-        for q in questions: method.answer(session, q)
+        session = Session(vlm)
+        for q in questions: method(session, image, q)
     return dict(plain=partial(vlm.ask, image, questions[0], SHORT_ANSWER, new), capture=capture,
         limit=partial(one_pass, two),
         lookup_few=partial(ask, replace(lookup, tokens=few)),
@@ -149,12 +149,12 @@ def ways(vlm, image, questions, new=4) -> dict: # tokens of an answer
         ten_lookup=partial(ask_ten, replace(lookup, tokens=few)),
         ten_questions=partial(ask_ten, carve), authors=partial(authors, vlm, image, questions[0], carve))
 
-def stages(seconds, shared) -> dict: # of a `Result`; the `prefixes` of its session
+def stages(result, shared) -> dict: # a `Result`; the `prefixes` of its session
     "Seconds of the stages of CARVE: the images' own passes stand alone"
-    return dict(image=shared.seconds, question=seconds['capture'] - shared.seconds,
-        instruction=seconds['instruction'],
-        map=seconds['map'] + seconds['region'], crop=shared.later_seconds,
-        answer=seconds['ask'] - shared.later_seconds)
+    question, instruction = (rows.meta['seconds'] for rows in (result.rows, result.instruction_rows))
+    return dict(image=shared.seconds, question=question - shared.seconds, instruction=instruction,
+        map=result.seconds['look'] - question - instruction, crop=shared.later_seconds,
+        answer=result.seconds['ask'] - shared.later_seconds)
 
 def measure_ways(vlm, image, questions, names, rounds) -> dict:
     """Medians of the seconds of each way, memory of a round that is not timed, the stages of CARVE: a row of

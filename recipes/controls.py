@@ -16,6 +16,7 @@ from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.product import contrast
 from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
+from carve_nb.models.prompts import Ask
 from .clutter import ask_scene
 from .general_place import LAMBDAS
 from .invariance import TEN_INSTRUCTIONS, share_of
@@ -27,9 +28,9 @@ FIRST_SEED = 1_660_000
 def measure_dots(vlm: VLM, sample) -> dict:
     """Return whether the last position, and the last token before the chat template, point with 0 to 10 dots
     after the question"""
-    session, read = Session(vlm, sample.image), []
+    session, ask, read = Session(vlm), Ask((sample.image,), sample.question), []
     for k in range(11):
-        rows = session.capture(sample.question + k*' .', suffix=None)
+        rows = session.capture(ask.but(text=ask.text + k*' .'), 'first')
         queries = 'last', [len(rows.question_tokens) - 1]
         read.append([int(points_at(rows.read(query=q).sum(0), rows.spans[0], sample.box)) for q in queries])
     return dict(points=read)
@@ -44,13 +45,13 @@ def measure_shown(vlm: VLM, sample) -> dict:
     """Return right answers with the target enlarged, with the same pixels in their place and all others
     gray, both after the image, and with a box drawn around the target in the one image."""
     oracle = Oracle.like(Lookup(tokens=None))
-    session = Session(vlm, sample.image, sample.box)
-    result = oracle.answer(session, sample.question)
+    session, ask = Session(vlm), oracle.asked(vlm, sample.image, sample.question)
+    result = oracle(session, sample.image, sample.question, box=sample.box)
     box = result.crop.box
     shown = {'same size': [sample.image, gray_outside(sample.image, box)],
         'drawn box': [draw_boxes(sample.image, [box])]}
     answers = {'none': result.plain_answer, 'enlarged': result.answer} | {
-        way: session.ask(sample.question, oracle.suffix, oracle.max_new_tokens, images)
+        way: session.ask(ask.but(images=tuple(images)))
         for way, images in shown.items()}
     return dict(right={way: int(score_answer(answer, sample)) for way, answer in answers.items()})
 
@@ -76,12 +77,12 @@ def measure_joint(vlm: VLM, sample) -> dict:
 def measure_moved(vlm: VLM, sample) -> dict:
     """Return pointing at the object's word: raw, and divided by the map of *description* at its place, moved
     by dots to the word's place, and by the token of G that stands there"""
-    session = Session(vlm, sample.image)
-    rows = session.capture(sample.question)
+    session, ask = Session(vlm), Ask((sample.image,), sample.question, vlm.suffix)
+    rows = session.capture(ask, 'first')
     place = pick_words(rows.question_tokens, 'noun')[-1]
-    plain = session.capture(GENERAL_INSTRUCTION)
+    plain = session.capture(ask.but(text=GENERAL_INSTRUCTION), 'first')
     own = pick_words(plain.question_tokens, 'description')[-1]
-    moved = session.capture((place - own)*'. ' + GENERAL_INSTRUCTION)
+    moved = session.capture(ask.but(text=(place - own)*'. ' + GENERAL_INSTRUCTION), 'first')
     there = pick_words(moved.question_tokens, 'description')[-1]
     A_q = rows.read(query='noun')
     general = {'rule': plain.read(query=[own]), 'moved': moved.read(query=[there]),
@@ -98,8 +99,7 @@ def measure_clutter(vlm: VLM, sample) -> dict:
     oracle = Oracle.like(Lookup())
     for level, knobs in {'calm': (0, 0), 'busy': (1., .5)}.items():
         asked = ask_scene(seed, sample.kind, *knobs)
-        session = Session(vlm, asked.image, asked.box)
-        result = oracle.answer(session, asked.question)
+        result = oracle(vlm, asked.image, asked.question, box=asked.box)
         alone = vlm.ask(gray_outside(asked.image, result.crop.box), asked.question, suffix=oracle.suffix)
         answers = {'none': result.plain_answer, 'oracle': result.answer, 'alone': alone}
         right |= {f'{way}, {level}': int(score_answer(answer, asked)) for way, answer in answers.items()}

@@ -91,7 +91,9 @@ def switch_figure(vlm: VLM, seed: int, run: Run) -> dict:
     "Run the eight methods of the three switches on one scene, beside their rates on the run's questions"
     scene = make_scene(seed)
     query, found = scene.question('digit'), {}
-    results = {k: make_method(m)(vlm, scene.image, query.question) for k, m in switch_settings().items()}
+    # the run named the control's query before `of` did
+    today = {k: m.replace('only:query=noun', 'only:of="carve:query=noun"') for k, m in switch_settings().items()}
+    results = {k: make_method(m)(vlm, scene.image, query.question) for k, m in today.items()}
     for (k, m), r in zip(switch_settings().items(), results.values()):
         alone = 'none' + SWITCHES['sentence'][int(k[0])]
         found[k] = dict(

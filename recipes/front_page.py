@@ -25,10 +25,10 @@ def shown_part(result, sample) -> float:
 def measure_methods(vlm: VLM, sample) -> dict:
     """Return for each method whether its answer is right, whether its map points, and how much of the target
     its crop shows"""
-    session = Session(vlm, sample.image, sample.box)
+    session = Session(vlm)
     made = {}
     for name in METHODS:
-        result = make_method(name).answer(session, sample.question)
+        result = make_method(name)(session, sample.image, sample.question, box=sample.box)
         line = dict(right=int(score_answer(result.answer, sample)))
         if result.saliency is not None: line['points'] = int(result.saliency.points_at(sample.box))
         if not result.whole: line['shown'] = shown_part(result, sample)

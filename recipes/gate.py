@@ -18,7 +18,7 @@ def measure_gate(vlm, sample) -> dict: # a `Record`
     """How sure the model is of its plain answer; is that right, and the answer with the crop of `Lookup`; the
     seconds of both"""
     r = Lookup(skip_above=1, tokens=None)(vlm, sample.image, sample.question)
-    first = r.seconds['capture']
+    first = r.rows.meta['seconds']
     right = {k: int(score_answer(a, sample)) for k, a in (('plain', r.plain_answer), ('again', r.answer))}
     seconds = [round(s, 3) for s in (first, sum(r.seconds.values()))]
     return dict(id=sample.id, answer=sample.answers[0], confidence=round(r.plain_answer.confidence, 4),

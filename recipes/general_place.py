@@ -27,17 +27,17 @@ class SamePlace(Carve):
             tiles=self.tiles)[None]
 
 LAMBDAS = {'one mean': dict(lam=1., relative=True), 'published': dict(lam=1e-8, relative=False)}
-WAYS = {'raw': QuestionOnly(query='noun')} | {
+WAYS = {'raw': QuestionOnly(of='carve:query=noun')} | {
     f'{place}, {lam}': method(query='noun', **fields)
     for lam, fields in LAMBDAS.items() for place, method in (('rule', Carve), ('same place', SamePlace))}
 
 def measure_places(vlm: VLM, sample) -> dict:
     """Return pointing without the contrast and with A_G read at both places under both lambdas; answers but
     for the published"""
-    session = Session(vlm, sample.image)
-    partial = {way: method.look(session, sample.question) for way, method in WAYS.items()}
+    session, ask = Session(vlm), Carve().asked(vlm, sample.image, sample.question)
+    partial = {way: method.look(session, ask) for way, method in WAYS.items()}
     points = {way: int(r.saliency.points_at(sample.box)) for way, r in partial.items()}
-    asked = {way: WAYS[way].ask_again(session, r).answer
+    asked = {way: WAYS[way].ask_again(session, ask, r).answer
         for way, r in partial.items() if 'published' not in way}
     return dict(id=sample.id, points=points,
         right={way: int(score_answer(a, sample)) for way, a in asked.items()})

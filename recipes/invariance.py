@@ -12,7 +12,7 @@ from carve_nb.core.stats import Estimate
 from carve_nb.data.scenes import samples
 from carve_nb.formulas.product import check_maps
 from carve_nb.formulas.variance import VARIANCE_PARTS, log_maps, own_share, variance_parts
-from carve_nb.models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER
+from carve_nb.models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER, Ask
 from .correlation import bootstrap_values, expanded_ends
 from .layers import image_means
 from .records import Part, run_parts, run_study
@@ -28,8 +28,8 @@ TEN_INSTRUCTIONS = (
 # [M, L, Nv], where they lie: an `ImageSpan`
 def instruction_maps(vlm, image, texts, suffix=SHORT_ANSWER) -> tuple:
     "Return one map for each text, question or instruction: head-mean attention of the last token"
-    session = Session(vlm, image, shared=False)
-    rows = [session.capture(t, suffix=suffix, question_rows=False) for t in texts]
+    session, ask = Session(vlm), Ask((image,), '', suffix or '')
+    rows = [session.capture(ask.but(text=text), 'first') for text in texts]
     return np.stack([r.read().double().numpy() for r in rows]), rows[0].raster()
 
 def invariance_samples(n, start=0):

@@ -61,10 +61,10 @@ def measure_scene(vlm, seed, split, most) -> dict: # questions of a kind
 
 def measure_answers(vlm, sample, others) -> dict: # name -> method
     "Right or not, and point at where there is one: alone, `lookup` as it is, and with other rows and layers"
-    session = Session(vlm, sample.image, sample.box)
+    session = Session(vlm)
     found = dict(id=sample.id)
     for name, method in dict(none='none', lookup=ALWAYS, **others).items():
-        r = make_method(method).answer(session, sample.question)
+        r = make_method(method)(session, sample.image, sample.question, box=sample.box)
         found[name] = [int(score_answer(r.answer, sample)), str(r.answer)]
         if r.saliency is not None and sample.box: found[name].append(int(r.saliency.points_at(sample.box)))
     return found

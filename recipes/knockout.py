@@ -123,12 +123,17 @@ def answer_tokens(vlm, sample, plain) -> list: # `Answer` of the model
     "Return the tokens of the true answer, ended as the model ends its own"
     return [*vlm.tokenizer(sample.answers[0], add_special_tokens=False).input_ids, plain.tokens[-1]]
 
+def look_up(vlm, sample): # -> `Result`
+    "Find the crop of `Lookup`, without asking again"
+    method = Lookup()
+    return method.look(Session(vlm), method.asked(vlm, sample.image, sample.question))
+
 def measure_question(vlm, sample) -> dict: # a `Record`
     """Is the true answer given, and under each cut; what each cut takes from its log-probability, in tenths
     of a nat; pointing"""
     images, boxes, facts = [sample.image], [sample.box], {}
     if sample.kind == 'digit':
-        found = Lookup(skip_above=1).look(Session(vlm, sample.image), sample.question)
+        found = look_up(vlm, sample)
         crop = found.crop
         inside = tuple((v - start)*crop.scale for v, start in zip(sample.box, crop.box[:2]*2))
         images, boxes = [*images, crop.image], [*boxes, inside]
@@ -154,7 +159,7 @@ def measure_gain(vlm, sample) -> dict: # a `Record`
     """Is the answer right from the image, and with the crop of `Lookup`: each plainly and with one row cut in
     all layers"""
     row = POINTING_ROW[vlm.name]
-    crop = Lookup(skip_above=1).look(Session(vlm, sample.image), sample.question).crop.image
+    crop = look_up(vlm, sample).crop.image
     right = {}
     for name, images in dict(image=[sample.image], crop=[sample.image, crop]).items():
         prompt = vlm.prompt(images, sample.question, SHORT_ANSWER)

@@ -36,24 +36,22 @@ def center_box(sample) -> tuple[int, int, int, int]:
 
 def black_right(session: Session, sample, method, result) -> int:
     "Return whether the answer is right with a black image in place of the crop of a method's result"
-    limits = method.token_limits(result, session.vlm)
     shown = [*result.shown[:-1], Image.new('RGB', result.crop.image.size)]
-    return int(score_answer(session.ask(sample.question, method.suffix, method.max_new_tokens, shown, limits),
-        sample))
+    last = method.asked(session.vlm, shown, sample.question).but(tokens=(None, method.tokens))
+    return int(score_answer(session.ask(last), sample))
 
 def measure_crops(vlm: VLM, sample) -> dict:
     "Return right answers without a crop and with each crop, shown after the image as `lookup` shows its own"
-    session = Session(vlm, sample.image)
+    session = Session(vlm)
     oracle = Oracle.like(Lookup())
     boxes = {k: o and o.box for k, o in other_objects(sample).items()}
     boxes |= dict(target=sample.box, center=center_box(sample))
-    plain = session.ask(sample.question, oracle.suffix, oracle.max_new_tokens)
+    plain = session.ask(oracle.asked(vlm, sample.image, sample.question))
     right = dict(none=int(score_answer(plain, sample)))
     shown = {}
     for name, box in boxes.items():
         if box is None: continue
-        session.box = box
-        result = oracle.answer(session, sample.question)
+        result = oracle(session, sample.image, sample.question, box=box)
         right[name] = int(score_answer(result.answer, sample))
         shown[name] = round(overlap(sample.box, result.crop.box), 2)
         if name == 'target': right['black'] = black_right(session, sample, oracle, result)

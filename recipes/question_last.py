@@ -12,6 +12,7 @@ from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.clutter import entropy
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
+from carve_nb.models.prompts import Ask
 from .other_crops import black_right
 from .records import Part, of_question, run_parts
 
@@ -25,7 +26,7 @@ ORDERS = 'after', 'before', 'bare'     # in which methods are asked
 def read_wording(session: Session, sample, wording: str) -> dict:
     """Return whether the last position points, its share of attention on the image, and the spread of that
     share"""
-    rows = session.capture(WORDINGS[wording].format(question=sample.question), suffix=None, steps='first')
+    rows = session.capture(Ask((sample.image,), WORDINGS[wording].format(question=sample.question)), 'first')
     last = rows.read().double()         # [layers, patches]
     points = int(rows.saliency(query='last').points_at(sample.box))
     share, bits = last.sum(-1).mean(), entropy(last).mean()
@@ -34,14 +35,14 @@ def read_wording(session: Session, sample, wording: str) -> dict:
 def ask_methods(session: Session, sample) -> dict:
     """Return right answers and pointing of today's `lookup`, and of each method in each order of question and
     instruction"""
-    today = Lookup().answer(session, sample.question)
+    today = Lookup()(session, sample.image, sample.question)
     black = None if today.whole else black_right(session, sample, Lookup(), today)
     made = {'lookup': judge(today, sample) | dict(black=black)}
     methods = dict(last=Lookup(query='last', suffix=None), carve=Carve(suffix=None))
     for order in ORDERS:
         question = WORDINGS[order].format(question=sample.question)
         for name, method in methods.items():
-            made[f'{name}, {order}'] = judge(method.answer(session, question), sample)
+            made[f'{name}, {order}'] = judge(method(session, sample.image, question), sample)
     return made
 
 def judge(result, sample) -> dict:
@@ -53,7 +54,7 @@ def judge(result, sample) -> dict:
 
 def measure_question_last(vlm: VLM, sample) -> dict:
     "Return pointing in each wording, and answers in each order, of one question for a digit"
-    session = Session(vlm, sample.image, sample.box)
+    session = Session(vlm)
     read = {wording: read_wording(session, sample, wording) for wording in WORDINGS}
     return dict(id=sample.id, read=read, made=ask_methods(session, sample))
 

@@ -12,6 +12,7 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.clutter import entropy
+from carve_nb.models.prompts import Ask
 from .records import Part, run_parts
 from .clutter import ask_scene
 
@@ -42,7 +43,7 @@ def scale_scores(columns: Tensor, factor: float, bits: dict) -> Callable:
 def ask_edited(session: Session, sample, layers: list[int], factor: float) -> dict:
     """Return the answer with a set spread, and the spread in the layers where it is set; `factor` 1 changes
     nothing"""
-    prompt = session.prompt(sample.question, SHORT_ANSWER)
+    prompt = session.prompt(Ask((sample.image,), sample.question, SHORT_ANSWER))
     bits = {}
     columns = torch.as_tensor(np.asarray(prompt.spans[0].tokens))
     edit = Edit(layers, scores=scale_scores(columns, factor, bits), after=int(columns.max()) + 1)
@@ -51,7 +52,7 @@ def ask_edited(session: Session, sample, layers: list[int], factor: float) -> di
 
 def measure_spread(vlm: VLM, sample) -> dict:
     "Return the answers to one question with the spread as it is (factor 1), and as it is set"
-    session = Session(vlm, sample.image)
+    session = Session(vlm)
     made = {'as it is': ask_edited(session, sample, vlm.layers, 1.)}
     for name, layers in LAYERS[vlm.name].items():
         for factor in FACTORS: made[f'{name}, {factor:g}'] = ask_edited(session, sample, layers, factor)

@@ -12,6 +12,7 @@ from carve_nb.core.image import box_index, scale_box
 from carve_nb.core.io import TINY
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
+from carve_nb.method.controls import QuestionOnly
 from carve_nb.method.registry import make_method
 from .records import Part, overlap, run_parts, run_study
 from .stickers import find_sticker, free_place, paste
@@ -41,13 +42,16 @@ def measure_shared(vlm, sample) -> dict:
     of attention"""
     read = ROWS_READ[vlm.name]
     seen, place = planted_scene(vlm, sample)
-    ways = {k: make_method(m, rank=rank, **read) for k, (m, rank) in WAYS.items()}
-    if read: ways["last content word's row, A_Q"] = make_method('question-only', query='noun')
-    session = Session(vlm, seen.image, sample.box)
+    ways = {}
+    for way, (name, rank) in WAYS.items():
+        carve = ':'.join(['carve', *(f'{field}={value!r}' for field, value in dict(read, rank=rank).items())])
+        ways[way] = make_method(carve if name == 'carve' else QuestionOnly(of=carve))
+    if read: ways["last content word's row, A_Q"] = QuestionOnly(of='carve:query=noun')
+    session = Session(vlm)
     made = {}
     shares = {}
     for name, method in {'none': make_method('none'), **ways, 'oracle': make_method('oracle')}.items():
-        r = method.answer(session, seen.question)
+        r = method(session, seen.image, seen.question, box=sample.box)
         made[name] = dict(answer=str(r.answer), correct=score_answer(r.answer, sample))
         if name not in ways: continue
         made[name] |= dict(pointing=int(r.saliency.points_at(sample.box)),

@@ -51,12 +51,12 @@ def read_rules(question_tokens) -> dict: # rule -> the word that it reads
 
 def measure_words(vlm: VLM, sample: Record) -> dict:
     "Return pointing and the right answer of `lookup` with each rule's word, and the baseline's"
-    session = Session(vlm, sample.image)
+    session = Session(vlm)
     own = Lookup().settled(vlm)
-    rows = own.capture(session, sample.question)
+    rows = session.capture(own.asked(vlm, sample.image, sample.question))
     found = dict(id=sample.id)
     for rule, word in read_rules(rows.question_tokens).items():
-        result = replace(own, query=[word]).answer(session, sample.question)
+        result = replace(own, query=[word])(session, sample.image, sample.question)
         points = rows.saliency(query=[word], layers=own.layers).points_at(sample.box)
         found[rule] = [int(points), int(score_answer(result.answer, sample))]
     return found | dict(plain=int(score_answer(result.plain_answer, sample)))

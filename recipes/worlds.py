@@ -28,7 +28,8 @@ from carve_nb.method.base import as_saliency
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
-from carve_nb.models.prompts import GENERAL_INSTRUCTIONS
+from carve_nb.method.results import Look
+from carve_nb.models.prompts import GENERAL_INSTRUCTIONS, Ask
 from .curriculum import TURNS, Stage, ViewContent, draw_turns, fill_slots, make_batch
 from .models import batch_loss, new_model
 from .recipe import BRIEF_KINDS, LATE, SHARP_KINDS, TINY
@@ -160,8 +161,8 @@ def both_maps(session: Session, sample, forced: bool) -> tuple:
     `last`: the last position, and the step of the description that names the mark; `noun`: the last
     content word of both prompts; `digit step`: the step that predicts the digit, and the same step of the
     description."""
-    rows, general = (session.capture(text, steps='all', suffix=SHORT_ANSWER)
-        for text in (sample.question, GENERAL_INSTRUCTION))
+    ask = Ask((sample.image,), sample.question, SHORT_ANSWER)
+    rows, general = session.capture(ask), session.capture(ask.but(text=GENERAL_INSTRUCTION))
     digit = 3*forced
     def step(r, i): return r.read(step=min(i, len(r.attn) - 1))
     return rows, {
@@ -176,7 +177,7 @@ def fused(A_q: Tensor, A_g: Tensor) -> dict[str, Tensor]:
 def measure_assumptions(vlm: VLM, sample, mark: Mark, forced: bool) -> dict:
     """Return for each token whether both maps peak on the mark, their weight on it, and whether raw map and
     contrast point"""
-    session, read = Session(vlm, sample.image), {}
+    session, read = Session(vlm), {}
     rows, maps = both_maps(session, sample, forced)
     on_mark, on_target = (patch_cover(rows.spans[0], box) for box in (mark.box, sample.box))
     for token, (A_q, A_g) in maps.items():
@@ -196,24 +197,23 @@ def is_right(answer, sample) -> int:
 def measure_answers(vlm: VLM, sample, mark: Mark, forced: bool) -> dict:
     """Return right answers without a crop, with the true region, and with the crop of each token's raw map
     and contrast"""
-    session = Session(vlm, sample.image, sample.box)
-    method = Carve()
+    session, method = Session(vlm), Carve()
+    ask = method.asked(vlm, sample.image, sample.question)
     rows, maps = both_maps(session, sample, forced)
-    true = Oracle.like(method).answer(session, sample.question)
+    true = Oracle.like(method)(session, sample.image, sample.question, box=sample.box)
     right = dict(none=is_right(rows.answer, sample), oracle=is_right(true.answer, sample))
     for token, pair in maps.items():
         for way, S in fused(*pair).items():
             kept = regions(as_saliency(S, rows.spans[0], sample.image), method.p, method.K, rank='peak')
-            partial_result = method.start(sample.image, sample.question)
-            partial_result.plain_answer, partial_result.crop = rows.answer, method.show(sample.image, kept)
-            right[f'{token}, {way}'] = is_right(method.ask_again(session, partial_result).answer, sample)
+            found = method.crop_out(Look(regions=kept, rows=rows), sample.image, sample.question)
+            right[f'{token}, {way}'] = is_right(method.ask_again(session, ask, found).answer, sample)
     return dict(id=sample.id, right=right)
 
 def measure_unpaired(vlm: VLM, sample) -> dict:
     "Return right answers without a crop, and with the true region alone and after the image"
-    session = Session(vlm, sample.image, sample.box)
-    both = Oracle.like(Lookup()).answer(session, sample.question)
-    alone = Oracle.like(Lookup(), final_images='crop').answer(session, sample.question)
+    what = Session(vlm), sample.image, sample.question, sample.box
+    both = Oracle.like(Lookup())(*what)
+    alone = Oracle.like(Lookup(), final_images='crop')(*what)
     answers = dict(none=both.plain_answer, alone=alone.answer, both=both.answer)
     return dict(id=sample.id, right={k: is_right(a, sample) for k, a in answers.items()})
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import Module, ModuleList
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.vision_utils import get_vision_window_index
+from .vlm import VLM
 from ..core.errors import CarveError, UnsupportedError
 from ..models.families import image_features
 from ..models.image_tokens import Grid
@@ -30,7 +31,7 @@ from carve_nb.models.kernel import (
     open_hook,
     open_hooks,
 )
-from ..models.model import Model, model_lock
+from ..models.model import model_lock
 from ..models.prompts import Prompt
 
 # %% ../../nbs/library/attention/10_masking.ipynb #51942f13
@@ -65,7 +66,7 @@ def entering(args: tuple, kw: dict) -> Tensor:
     return _one_stream(args[0] if args else kw['hidden_states'])
 
 @contextmanager
-def layer_inputs(vlm: Model, layers: Iterable[int], see: Callable[[int, Tensor], object]) -> Iterator[None]:
+def layer_inputs(vlm: VLM, layers: Iterable[int], see: Callable[[int, Tensor], object]) -> Iterator[None]:
     """Call `see` with each of some layers and the states [B, Q, D] that enter it, for passes inside the block
     and its context"""
     blocks = decoder_layers(vlm.model)
@@ -109,7 +110,7 @@ def _zero_tokens(layer, columns, length, only, masked, block) -> list:
 # %% ../../nbs/library/attention/10_masking.ipynb #f1da8778
 @contextmanager
 def mask_image_tokens(
-    vlm: Model, prompt: Prompt,   # from `VLM.prompt`; what runs inside the block must be this prompt
+    vlm: VLM, prompt: Prompt,   # from `VLM.prompt`; what runs inside the block must be this prompt
     layer: int|None = None,       # None: all layers, which is no image from the start
     only: bool = False,           # that layer alone: the image's own stream goes on after it
 ) -> Iterator[None]:
@@ -154,7 +155,7 @@ class TowerRows(AttentionHook):
 
 # %% ../../nbs/library/attention/10_masking.ipynb #8174b36b
 @contextmanager
-def tower_rows(vlm: Model, layers: Iterable[int]) -> Iterator[TowerRows]:
+def tower_rows(vlm: VLM, layers: Iterable[int]) -> Iterator[TowerRows]:
     """Record queries and keys of some layers of the vision tower while the `with` block runs.
 
     Yield them as `TowerRows`."""
@@ -193,7 +194,7 @@ def merge_patches(a: Tensor, config: PreTrainedConfig, grid: Grid) -> Tensor:
     return a[..., _token_patches(config, grid, a.shape[-1]).to(a.device)].mean(-1)
 
 # %% ../../nbs/library/attention/10_masking.ipynb #1424ca51
-def tower_importance(vlm: Model, prompt: Prompt, layers: Iterable[int]) -> list[Tensor]:
+def tower_importance(vlm: VLM, prompt: Prompt, layers: Iterable[int]) -> list[Tensor]:
     """Compute the class token's attention to the patches of each token, [Nv] for each of some tower layers.
 
     Where there is no class token, it is the attention that the patches receive."""

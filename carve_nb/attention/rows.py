@@ -90,7 +90,9 @@ class AttentionRows:
     answer: Answer|None = None              # of this pass
     meta: dict = field(default_factory=dict)    # model, question, kernel, versions, sizes
     images: Sequence[Image.Image] = ()      # the images, small, to show the rows over; they are not saved
+    ask: object = None                      # the `Ask` whose own answer it is, where there is one; not saved
 
+    nbytes = property(lambda self: self.attn.nbytes + (0 if self.question is None else self.question.nbytes))
     mass = property(lambda self: self.attn.sum(-1),
                     doc='[T, L, H] share of each row that falls on the images')
 
@@ -158,15 +160,6 @@ class AttentionRows:
         for i, span in enumerate(self.spans): shares[span.image] += weights[self.span(i)].sum()
         return (shares/shares.sum()).tolist()
 
-    def image_first(self, image: int) -> Self:
-        "Put the spans of one image first, as methods for one image read them"
-        order = sorted(range(len(self.spans)),
-                       key=lambda i: (self.spans[i].image != image, self.spans[i].image))
-        columns = torch.cat([torch.arange(self.attn.shape[-1])[self.span(i)] for i in order])
-        question = None if self.question is None else self.question[..., columns]
-        return replace(self, attn=self.attn[..., columns], question=question,
-                       spans=[self.spans[i] for i in order])
-
     def find_tokens(self, query: str|list|int) -> list[int]:
         "Find the indices of a query's tokens in the question; refuse words that were not read"
         tokens = self.question_tokens
@@ -196,6 +189,12 @@ class AttentionRows:
         at = [self.layers.index(layer) for layer in asked if layer in self.layers]
         if at: return at
         raise CaptureError(f'No attention was read in layers {asked}, only in {list(self.layers)}.')
+
+    def only(self, layers: Layers) -> Self:
+        "Keep the rows of some layers alone"
+        at = self.places(layers)
+        question = None if self.question is None else self.question[:, at]
+        return replace(self, attn=self.attn[:, at], layers=[self.layers[i] for i in at], question=question)
 
     def read(self, *,
         query: str|list|int = 'last', # whose attention; see below

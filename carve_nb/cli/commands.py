@@ -434,7 +434,7 @@ def save_the_map(
     several = len(opened) > 1
     result = (
         chosen(vlm, opened, question) if several
-        else chosen.look(Session(vlm, opened, shared=False), question))
+        else chosen.look(Session(vlm), chosen.asked(vlm, opened, question)))
     if images and several: print_line('note', f'the map is that of {images[result.which]}, {result.notes[0]}')
     S = result.saliency
     if S is None: raise CarveError(f'{method} answered without a map: {result.notes[-1]}')

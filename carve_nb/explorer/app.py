@@ -19,7 +19,7 @@ from ..attention.rows import AttentionRows
 from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
-from ..core.image import ImageLike, png_bytes
+from ..core.image import ImageLike, open_image, png_bytes
 from ..core.io import ABOUT_PACKAGED, PACKAGED
 from ..core.plotting import panels_html, strip
 from ..data.records import Record
@@ -64,7 +64,8 @@ class Explorer:
     "A page of widgets over one image, a question, and a method with its settings"
     def __init__(self, vlm: VLM):
         self.vlm = vlm
-        self.session: Session                   # of the image
+        self.session: Session                   # about the image
+        self.image: Image.Image
         self.code: str                          # Python that gives the image
         self.sample: Record|None = None         # of a scene of ours
         self.result: Result|None = None         # of the last question
@@ -112,13 +113,14 @@ class Explorer:
 
     def show_image(self, src: ImageLike, name: str, code: str):
         "Take a new image, and clear what was found for the old one"
-        try: self.session = Session(self.vlm, src)
+        try: self.image = open_image(src)
         except ValueError as e: raise CarveError(f'{name}: {str(e).rstrip(".")}.') from e
+        self.session = Session(self.vlm)
         self.code = code
         self.sample = None
         self.result = self.found = None
         self.answers.value = self.pane.value = ''
-        image = self.session.image
+        image = self.image
         self.images.value = panels_html({'image': image}, '', {}, 280)
         self.tell(f'{name}: {image.width} x {image.height} pixels. Ask a question.')
 
@@ -149,13 +151,15 @@ class Explorer:
     def ask(self):
         "Answer in a thread, without and with the crop, so that the page stays responsive"
         if self.button.disabled: raise ValueError('The model is at work; wait for its answer.')
-        question, session = self.question.value, self.session
+        question, session, image = self.question.value, self.session, self.image
         if not self.result or question != self.result.question: self.dials.forget_word()
         method = self.dials.method
         def work():
             try:
-                result = method.answer(session, question)
-                for preset in self.dials.presets.values(): preset.look(session, question)
+                Carve().capture_both(session, method.asked(self.vlm, image, question))    # of all layers
+                result = method(session, image, question)
+                for preset in self.dials.presets.values():
+                    preset.look(session, preset.asked(self.vlm, image, question))
             finally: self.button.disabled = False
             if self.session is not session: raise CarveError('Another image was chosen meanwhile; ask again.')
             self.keep(result, method)
@@ -176,7 +180,8 @@ class Explorer:
         if not self.result or self.button.disabled: return    # the model is at work, and will draw
         with self.lock:
             method = self.dials.method
-            found = self.result if method == self.used else method.look(self.session, self.result.question)
+            ask = method.asked(self.vlm, self.image, self.result.question)
+            found = self.result if method == self.used else method.look(self.session, ask)
             self.found = found
             crop = format_answer(found.answer) if found.answer else 'not asked yet: press Ask'
             lines = f'without the crop: {format_answer(self.result.plain_answer)}', f'with the crop: {crop}'
@@ -191,11 +196,10 @@ class Explorer:
             notes = dict.fromkeys([*chosen, *found.details, *found.notes, *unseen])
             about = '\n'.join([f'Crop {found.crop.box}, {scale}.', *notes])
             self.images.value = panels_html(found.panels(300), about, ALT, 280)
-            self.draw_tab(found, method)
+            self.draw_tab(found, method, self.session.capture(ask))
 
-    def draw_tab(self, found: Result, method: Carve|Lookup):
-        "Draw the tab on top"
-        rows: AttentionRows = found.rows    # type: ignore[assignment]    # both methods read rows
+    def draw_tab(self, found: Result, method: Carve|Lookup, rows: AttentionRows):
+        "Draw the tab on top, of the rows of all layers"
         query: str|list = query_in(rows, method.query)    # type: ignore[arg-type, assignment]
         heads = getattr(method, 'heads', 'mean')
         self.layer.layout.display = '' if self.tab.value == 'By head' else 'none'
@@ -220,7 +224,7 @@ class Explorer:
     def still_bundle(self) -> dict[str, str]:
         "Render the still image as HTML, as PNG and as text"
         words = self.found.sentence() if self.found else 'The explorer: nothing asked yet'
-        empty = strip([self.session.image], ['nothing asked yet'], 240)
+        empty = strip([self.image], ['nothing asked yet'], 240)
         image: Image.Image = self.found.plot() if self.found else empty
         png = base64.b64encode(png_bytes(image)).decode()
         shown = f'<img alt="{escape(words)}" style="max-width:100%" src="data:image/png;base64,{png}">'

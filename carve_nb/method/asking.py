@@ -10,6 +10,7 @@ __all__ = ['NAME_THEM', 'CONTENT_TAKEN', 'asked_words', 'content_runs', 'name_en
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, groupby, pairwise, repeat
 import torch
 from PIL import Image
@@ -21,13 +22,12 @@ from ..core.image import Box, Size, box_size
 from ..core.io import behind_thought
 from ..core.plotting import draw_boxes
 from ..core.text import asked_part, is_word, pick_words
-from ..formulas.threshold import Region
 from .base import CropMethod, tower_side
 from .crop import box_regions
-from .results import Result
+from .results import Look, Result
 from .settings import limited
 from ..models.families import BoxForm
-from ..models.prompts import unknown_note
+from ..models.prompts import Ask, unknown_note
 
 # %% ../../nbs/library/method/09_asking.ipynb #07087c88
 def _words(question: str) -> list[tuple[str, bool]]:    # of (word or sign, is it a content word?)
@@ -57,22 +57,21 @@ NAME_THEM = ('Name the things that one must see to answer this question, separat
              'and nothing else: {}')
 CONTENT_TAKEN = 'the content words are taken'
 
-def name_entities(session: Session, question: str) -> list[str]:
+def name_entities(session: Session, ask: Ask) -> tuple[list[str], list[str]]:
     """Ask the model for the names of what a question is about.
 
-    Where it lists nothing, they are the content words, with a note."""
-    log = session.log
+    Where it lists nothing, they are the content words, and a note says so."""
+    question = ask.text
     runs = content_runs(question) or [asked_part(question)]
     request = NAME_THEM.format(asked_part(question))
     if unknown_note(session.vlm.tokenizer, request):
-        log.notes.append(f'the model does not know the words to list what is asked about: {CONTENT_TAKEN}')
-        return runs
-    said = behind_thought(str(session.ask(request, None, 64))) or ''
+        return runs, [f'the model does not know the words to list what is asked about: {CONTENT_TAKEN}']
+    answer = session.ask(ask.but(text=request, suffix='', max_new_tokens=64))
+    said = behind_thought(str(answer)) or ''
     named = re.split(r',\s*|\s+and\s+', said.strip(' .\n').lower())
     words = {*' '.join(runs).lower().split(), *asked_words(question)}
-    if all(words & {*part.split()} for part in named): return list(dict.fromkeys(named))
-    log.notes.append(f'the model did not list what is asked about: {CONTENT_TAKEN}')
-    return runs
+    if all(words & {*part.split()} for part in named): return list(dict.fromkeys(named)), []
+    return runs, [f'the model did not list what is asked about: {CONTENT_TAKEN}']
 
 # %% ../../nbs/library/method/09_asking.ipynb #911df2af
 def yes_no_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], ...]:    # (ids of yes, ids of no)
@@ -82,13 +81,13 @@ def yes_no_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], ...]: 
     found = [next(((yes, no) for yes, no in pair if yes != no), None) for pair in spelt]
     return tuple(list(dict.fromkeys(ids)) for ids in zip(*filter(None, found)))
 
-def yes_confidence(session: Session, images: list[Image.Image], text: str) -> float:
+def yes_confidence(session: Session, ask: Ask) -> float:
     "Measure the model's confidence that its answer begins with yes and not with no, from -1, no, to 1, yes"
     logits = []
     def keep(ids, scores):
         logits.append(scores[0].float())
         return scores
-    session.generate(session.prompt(text, images=images), 1, [keep])
+    session.generate(session.prompt(ask), 1, [keep])
     scores, = logits    # of one token
     yes, no = (scores[ids].logsumexp(0) for ids in yes_no_tokens(session.vlm.tokenizer))
     return float(2*torch.sigmoid(yes - no) - 1)
@@ -193,54 +192,55 @@ class ZoomEye(CropMethod):
     def last_images(self, session: Session, result: Result, model: object) -> list[Image.Image]:
         "Show the part that was found, after the image with a frame around it"
         images = super().last_images(session, result, model)
-        if len(images) == 2: images[0] = self.framed(session.image, result.crop.box, session.vlm)
+        if len(images) == 2: images[0] = self.framed(result.image, result.crop.box, session.vlm)
         return images
 
-    def place(self, session: Session, box: Box) -> Box:
+    def place(self, session: Session, image: Image.Image, box: Box) -> Box:
         "Grow a part to the box that is shown"
-        return shown_box(box, session.image.size, self.leaf_side(session.vlm), self.scale)
+        return shown_box(box, image.size, self.leaf_side(session.vlm), self.scale)
 
-    def confidence(self, session: Session, box: Box, template: str, cue: str, about: str) -> float:
+    def confidence(self, session: Session, ask: Ask, box: Box, template: str, cue: str, about: str) -> float:
         "Ask yes or no about a part, shown after the image with a frame around it, or alone"
-        part = self.cut(session.image, self.place(session, box))
+        part = self.cut(ask.image, self.place(session, ask.image, box))
         alone = self.final_images == 'crop' or 'several images' in session.vlm.why_not
         shown = [part.image]
-        if not alone and part.image is not session.image:
-            shown = [self.framed(session.image, part.box, session.vlm), part.image]
-        return yes_confidence(session, shown, template.format(cue=cue, question=about))
+        if not alone and part.image is not ask.image:
+            shown = [self.framed(ask.image, part.box, session.vlm), part.image]
+        text = template.format(cue=cue, question=about)
+        return yes_confidence(session, ask.but(images=tuple(shown), text=text, suffix=''))
 
-    def find(self, session: Session, cue: str, about: str) -> tuple[Box | None, dict[Box, float]]:
+    def find(self, session: Session, ask: Ask, cue: str, about: str) -> tuple[Box | None, dict[Box, float]]:
         "Search for one cue, which the question `about` it is answered from; see `search`"
-        image_box = 0, 0, *session.image.size
+        image_box = 0, 0, *ask.image.size
+        sure = partial(self.confidence, session, ask, cue=cue, about=about)
         def promise(box, depth):
             weight = self.bias + (1 - self.bias)*depth**2
-            latent = self.confidence(session, box, self.latent, cue, about) if weight < 1 else 0.
-            return weight*self.confidence(session, box, self.existence, cue, about) + (1 - weight)*latent
+            latent = sure(box, self.latent) if weight < 1 else 0.
+            return weight*sure(box, self.existence) + (1 - weight)*latent
         def answering(box):
             if box == image_box and not self.root: return -1.
-            return self.confidence(session, box, self.answering, cue, about)
+            return sure(box, self.answering)
         smallest = self.leaf_side(session.vlm)
         return search(image_box, smallest, answering, promise, self.upper, self.lower, self.drops)
 
-    def locate(self, session: Session, question: str) -> list[Region]:
+    def locate(self, session: Session, ask: Ask) -> Look:
         "Name the cues, and search for each"
-        vlm, log = session.vlm, session.log
+        vlm = session.vlm
         if vlm.thinks:
             raise UnsupportedError(
                 f'{self.name} reads yes or no from the first token, where the chat template of {vlm.name} '
                 f'opens a thought with {vlm.thinks}.')
-        with log.seconds('cues'): cues = name_entities(session, question)
-        if log.notes: cues = cues[-1:]    # the model named none
+        cues, notes = name_entities(session, ask)
+        if notes: cues = cues[-1:]    # the model named none
         alone = len(cues) == 1
-        abouts = [asked_part(question) if alone else f'What does the {cue} look like?' for cue in cues]
-        before = log.calls
-        with log.seconds('search'):
-            found = [self.find(session, cue, about) for cue, about in zip(cues, abouts)]
-        boxes = [self.place(session, box) for box, _ in found if box]
+        abouts = [asked_part(ask.text) if alone else f'What does the {cue} look like?' for cue in cues]
+        before = session.calls
+        found = [self.find(session, ask, cue, about) for cue, about in zip(cues, abouts)]
+        boxes = [self.place(session, ask.image, box) for box, _ in found if box]
         sought, taken = ', '.join(cues), sum(len(parts) for _, parts in found)
-        log.details.append(f'sought: "{sought}"; {taken} parts taken, {log.calls - before} confidences')
-        if not boxes: log.notes.append('no part was found: the crop is the whole image')
-        return box_regions(boxes, session.image.size)
+        if not boxes: notes.append('no part was found: the crop is the whole image')
+        return Look(regions=box_regions(boxes, ask.image.size), notes=notes, details=[
+            f'sought: "{sought}"; {taken} parts taken, {session.calls - before} confidences'])
 
 # %% ../../nbs/library/method/09_asking.ipynb #26878f29
 def read_boxes(
@@ -266,26 +266,22 @@ class AskBox(CropMethod):
     min_side: int = limited(96, 1) # pixels (this package)
     name, source, category = 'ask-box', "the models' own training", 'prompt'
 
-    def locate(self, session: Session, question: str) -> list[Region]:
+    def locate(self, session: Session, ask: Ask) -> Look:
         "Ask the model for a box, and read it"
-        vlm, log = session.vlm, session.log
+        vlm = session.vlm
+        def nothing(why): return Look(regions=[], notes=[f'{why}: the crop is the whole image'])
         form = vlm.family.box_form
-        if form is None:
-            log.notes.append('how this family would write a box is not known: the crop is the whole image')
-            return []
-        asked = asked_part(question)
-        text = form.ask.replace('{cue}', (content_runs(question) or [asked])[-1]).replace('{question}', asked)
+        if form is None: return nothing('how this family would write a box is not known')
+        asked = asked_part(ask.text)
+        text = form.ask.replace('{cue}', (content_runs(ask.text) or [asked])[-1]).replace('{question}', asked)
         if unknown_note(vlm.tokenizer, text):
-            log.notes.append(
-                'the model does not know the words to be asked for a box: the crop is the whole image')
-            return []
-        with log.seconds('box'):
-            prompt = session.prompt(text)
-            said = behind_thought(str(session.generate(prompt, self.most))) or ''
+            return nothing('the model does not know the words to be asked for a box')
+        prompt = session.prompt(ask.but(text=text, suffix=''))
+        said = behind_thought(str(session.generate(prompt, self.most))) or ''
         processor, (gh, gw) = vlm.processor.image_processor, prompt.spans[0].grid
         cell = 0 if form.side else processor.patch_size*processor.merge_size
         boxes = read_boxes(said, form, prompt.spans[0].box, (gw*cell, gh*cell))
-        found = box_regions(boxes, session.image.size)
-        if found: log.details.append(f'the model wrote "{said[:60]}"')
-        else: log.notes.append(f'no box could be read in "{said[:60]}": the crop is the whole image')
-        return found[:1]
+        found = box_regions(boxes, ask.image.size)
+        if not found: return nothing(f'no box could be read in "{said[:60]}"')
+        return Look(regions=found[:1], details=[f'the model wrote "{said[:60]}"'])
+

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from ..attention.rows import AttentionRows
-from ..attention.session import Log, Session
+from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
 from ..core.saliency import Layers, Saliency, pick_layers
@@ -23,9 +23,10 @@ from ..formulas.algorithm import fuse_contrast, fuse_maps, step_weights
 from ..formulas.threshold import Region, regions
 from .base import CropMethod, as_saliency
 from .profiles import find_profile, short_name
-from .results import Result
+from .results import Look, Result
 from .settings import ABOVE_0, Query, limited
 from ..models.image_tokens import ImageSpan
+from ..models.prompts import Ask
 
 # %% ../../nbs/library/method/05_carve.ipynb #dd39875b
 _BOTH = dict(    # as CARVE's paper and its published code have it
@@ -84,21 +85,18 @@ class Carve(CropMethod):
         if not measured: warnings.warn(f'{profile.model}: {profile.advice("carve")}', stacklevel=2)
         return cls(**measured | changes)
 
-    def locate(self, session: Session, question: str) -> Saliency | list[Region]:
+    def locate(self, session: Session, ask: Ask) -> Look:
         """Contrast the attention under the question with that under the instruction (Algorithm 1 before its
         last question)"""
-        return self.contrast_rows(session.log, session.image, *self.capture_both(session, question))
+        return self.contrast(ask.image, ask.text, *self.capture_both(session, ask))
 
-    def capture_both(self, session: Session, question: str) -> tuple[AttentionRows, AttentionRows]:
+    def capture_both(self, session: Session, ask: Ask) -> tuple[AttentionRows, AttentionRows]:
         "Capture what is read under the question and, for as many steps as its answer has, the instruction"
-        layers = None if self.layers is None else pick_layers(self.layers, session.vlm.n_layers)
-        what = dict(layers=layers, question_rows=self.query != 'last', argmax=self.argmax)
-        rows = self.capture(session, question, **what)
-        rows_g = self.capture(
-            session, self.instruction, 'instruction', steps='all' if self.pairs_steps else 'first',
-            suffix=self.suffix if self.instruction_suffix else None,
-            max_new_tokens=min(len(rows.attn), self.max_new_tokens), **what)
-        return rows, rows_g
+        rows = session.capture(ask, layers=self.layers, argmax=self.argmax)
+        general = ask.but(text=self.instruction, suffix=ask.suffix if self.instruction_suffix else '',
+                          max_new_tokens=min(len(rows.attn), self.max_new_tokens))
+        steps = 'all' if self.pairs_steps else 'first'
+        return rows, session.capture(general, steps, self.layers, self.argmax)
 
     def maps(
         self, rows_q: AttentionRows, rows_g: AttentionRows,    # (A_Q, A_G), both [T, L, Nv]
@@ -140,7 +138,8 @@ class Carve(CropMethod):
 
     def reading_notes(self, rows_q: AttentionRows, rows_g: AttentionRows) -> list[str]:
         "Note what the maps lack: steps, layers, words"
-        notes, (q, g) = [], (len(rows_q.attn), len(rows_g.attn))
+        notes = rows_q.tiles_note(self.tiles)
+        q, g = len(rows_q.attn), len(rows_g.attn)
         if g < q and self.pairs_steps:
             notes.append(f'{g} of {q} steps are paired: the description has no more')
         asked = pick_layers(self.layers, rows_q.meta['n_layers'])
@@ -151,30 +150,28 @@ class Carve(CropMethod):
         if why: notes.append(f'{why}: all its words were read')
         return notes
 
-    def contrast_rows(
-        self, log: Log, image: Image.Image, rows_q: AttentionRows, rows_g: AttentionRows,
-    ) -> Saliency:
-        "Go from both captures to S; the result says where there is nothing to contrast"
+    def contrast(
+        self, image: Image.Image, question: str, rows_q: AttentionRows, rows_g: AttentionRows,
+    ) -> Look:
+        "Go from both captures to S; the look says where there is nothing to contrast"
         span = rows_q.raster(tiles=self.tiles)
-        if self.query != 'last': log.read = read_words(rows_q.question_tokens, self.query)
-        log.notes += rows_q.tiles_note(self.tiles)
-        with log.seconds('map'):
-            A_q, A_g = self.maps(rows_q, rows_g)
-            S = self.fuse(A_q, A_g, span, image)
-        for title, A in ('A_Q, under the question', A_q), ('A_G, under the instruction', A_g):
-            log.maps[title] = as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, image)
-        log.maps['contrast A_Q / A_G'] = S
-        log.no_signal = self.no_signal(log.question, A_q, A_g)
-        log.notes += self.reading_notes(rows_q, rows_g)
-        return S
+        A_q, A_g = self.maps(rows_q, rows_g)
+        S = self.fuse(A_q, A_g, span, image)
+        maps = {title: as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, image)
+                for title, A in (('A_Q, under the question', A_q), ('A_G, under the instruction', A_g))}
+        return Look(
+            saliency=S, no_signal=self.no_signal(question, A_q, A_g), maps=maps | {'contrast A_Q / A_G': S},
+            rows=rows_q, instruction_rows=rows_g, notes=self.reading_notes(rows_q, rows_g),
+            read=[] if self.query == 'last' else read_words(rows_q.question_tokens, self.query))
 
     def from_rows(
         self, image: Image.Image, question: str, rows_q: AttentionRows, rows_g: AttentionRows,
     ) -> Result:
         "Make a result of two captures that were made elsewhere, without an answer"
-        result = self.start(image, question)
-        result.rows, result.instruction_rows, result.calls = rows_q, rows_g, 2
-        return self.cut_out(result, self.contrast_rows(result, image, rows_q, rows_g), None)
+        found = self.contrast(image, question, rows_q, rows_g)
+        result = self.crop_out(found, image, question, None)    # whose regions need no model
+        result.calls = 2
+        return result
 
 class Paper(Carve):
     "CARVE with the paper's settings"

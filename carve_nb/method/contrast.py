@@ -10,7 +10,7 @@ __all__ = ['CONFUSED', 'contrast_logits', 'longer', 'ContrastProcessor', 'kept_s
 # %% ../../nbs/library/method/25_contrast.ipynb #e524979b
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass, field, replace
@@ -26,12 +26,12 @@ from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
 from ..core.saliency import Layers, pick_layers
 from ..core.text import SHORT_ANSWER
-from .base import GuidedMethod, layers_of
+from .base import Guide, GuidedMethod, layers_of
 from .settings import limited
 from ..models.kernel import CACHE
 from ..models.model import model_lock
 from ..models.prefix_cache import Loose, greedy, own_loose
-from ..models.prompts import Prompt, check_text
+from ..models.prompts import Ask, Prompt
 
 # %% ../../nbs/library/method/25_contrast.ipynb #c42641d5
 def contrast_logits(z: Tensor, other: Tensor, alpha: float = 1., beta: float = .1) -> Tensor:
@@ -126,18 +126,16 @@ class ContrastMethod(GuidedMethod):
     beta: float = limited(.1, 0, 1) # plausibility cut-off, see `contrast_logits`
     weight = property(lambda self: self.alpha)
 
-    def other_prompt(self, session: Session, prompt: Prompt) -> Prompt:
+    def other_prompt(self, session: Session, ask: Ask, prompt: Prompt) -> Prompt:
         "Make the second prompt; a subclass defines it"
         raise NotImplementedError
 
-    @contextmanager
-    def guided(self, session: Session, prompt: Prompt) -> Iterator[list]:
-        "Yield the processor with the second prompt, whose branch is one more call"
-        processors = []
-        if self.weight:
-            with session.cost('second prompt'): other = self.other_prompt(session, prompt)
-            processors = [ContrastProcessor(session, other, len(prompt), self.weight, self.beta)]
-        with super().guided(session, prompt): yield processors
+    def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:
+        "Process scores with the second prompt, whose branch is one more call"
+        if not self.weight: return Guide()
+        session.calls += 1
+        other = self.other_prompt(session, ask, prompt)
+        return Guide(processors=[ContrastProcessor(session, other, len(prompt), self.weight, self.beta)])
 
 # %% ../../nbs/library/method/25_contrast.ipynb #df87b53c
 @dataclass(repr=False)
@@ -149,7 +147,7 @@ class VCD(ContrastMethod):
     seed: int = 0 # of the noise (this package; the source draws from the global state)
     name, source, category = 'vcd', 'arXiv 2311.16922', 'logits'
 
-    def other_prompt(self, session: Session, prompt: Prompt) -> Prompt:
+    def other_prompt(self, session: Session, ask: Ask, prompt: Prompt) -> Prompt:
         "Add noise to the image of the prompt"
         x = prompt.inputs.get('pixel_values')
         tower = session.vlm.model.config.vision_config
@@ -169,11 +167,9 @@ class ICD(ContrastMethod):
     prefix: str = CONFUSED
     name, source, category = 'icd', 'arXiv 2403.18715', 'prompt'
 
-    def other_prompt(self, session: Session, prompt: Prompt) -> Prompt:
+    def other_prompt(self, session: Session, ask: Ask, prompt: Prompt) -> Prompt:
         "Ask about the same images under a disturbed instruction"
-        vlm = session.vlm
-        question = f'{check_text(vlm.processor, self.prefix, vlm.escape)} {prompt.asked}'
-        return session.prompt(question, self.suffix)
+        return session.prompt(ask.but(text=f'{self.prefix} {prompt.asked}'))
 
 # %% ../../nbs/library/method/25_contrast.ipynb #5105aa3c
 @dataclass(repr=False)
@@ -187,14 +183,14 @@ class PAI(ContrastMethod):
     name, source = 'pai', 'arXiv 2407.21771'
     weight = property(lambda self: self.gamma - 1)
 
-    def other_prompt(self, session: Session, prompt: Prompt) -> Prompt:
+    def other_prompt(self, session: Session, ask: Ask, prompt: Prompt) -> Prompt:
         "Ask the words alone"
-        return session.words(prompt.asked, self.suffix)
+        return session.vlm.words(ask)
 
-    def edit(self, session: Session, prompt: Prompt) -> Edit | None:
+    def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:
         "Raise the scores of the last row"
-        if not self.alpha: return None
-        return Edit(layers_of(session.vlm, self.layers), scores=raise_scores(prompt.columns, self.alpha))
+        raised = Edit(layers_of(session.vlm, self.layers), scores=raise_scores(prompt.columns, self.alpha))
+        return replace(super().edit(session, ask, prompt), edit=raised if self.alpha else None)
 
 # %% ../../nbs/library/method/25_contrast.ipynb #5ed80bc2
 def exit_layers(spec: Layers, n_layers: int, tied: bool) -> list[int]:
@@ -285,11 +281,11 @@ class DoLa(GuidedMethod):
     top: float = limited(.1, 0, 1) # plausibility cut-off (paper and code: relative_top)
     name, source, category = 'dola', 'arXiv 2309.03883', 'logits'
 
-    @contextmanager
-    def guided(self, session: Session, prompt: Prompt) -> Iterator[list]:
-        "Yield the processor, with its hooks"
+    def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:
+        "Process scores with states that hooks keep"
         vlm = session.vlm
         tied = exit_parts(vlm.model)[1].weight is vlm.model.get_input_embeddings().weight
-        usual = 'high' if self.suffix == SHORT_ANSWER else 'low'   # as transformers and its port advise
+        usual = 'high' if ask.suffix == SHORT_ANSWER else 'low'   # as transformers and its port advise
         layers = exit_layers(usual if self.layers is None else self.layers, vlm.n_layers, tied)
-        with LayerProcessor(vlm, layers, self.top).watching() as p: yield [p]
+        processor = LayerProcessor(vlm, layers, self.top)
+        return Guide(hooks=processor.watching(), processors=[processor])

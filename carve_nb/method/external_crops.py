@@ -27,7 +27,9 @@ from ..formulas.threshold import Region
 from .asking import asked_words
 from .base import CropMethod, layers_of
 from .crop import box_regions
+from .results import Look
 from .settings import ABOVE_0, limited
+from ..models.prompts import Ask
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #7fb8fc22
 @lru_cache(2)    # copies of a method share what was loaded
@@ -73,17 +75,15 @@ class ToolCrop(CropMethod):
             raise UnsupportedError('processor=None: give the processor of a loaded model with it.')
         return self.model, self.processor
 
-    def find(self, session: Session, question: str) -> list[Region]:
+    def find(self, session: Session, ask: Ask) -> list[Region]:
         "Find regions, the best first; a subclass defines it"
         raise NotImplementedError
 
-    def locate(self, session: Session, question: str) -> list[Region]:
+    def locate(self, session: Session, ask: Ask) -> Look:
         "Ask the tool for regions"
         self.tool(session.vlm)
-        log = session.log
-        with log.seconds('tool'): found = self.find(session, question)
-        if not found: log.notes.append('the tool found nothing')
-        return found
+        found = self.find(session, ask)
+        return Look(regions=found, notes=[] if found else ['the tool found nothing'])
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #120e539f
 @dataclass(repr=False)
@@ -94,11 +94,11 @@ class Detector(ToolCrop):
     K: int = 1 # boxes kept, the crop is around all of them; ViCrop: 1
     name, kind = 'detector', 'AutoModelForZeroShotObjectDetection'
 
-    def find(self, session: Session, question: str) -> list[Region]:
+    def find(self, session: Session, ask: Ask) -> list[Region]:
         "Find the detector's boxes for the question's content words, the highest score first"
-        image = session.image
+        image = ask.image
         model, processor = self.tool(session.vlm)
-        texts = [f'a photo of a {word}' for word in asked_words(question)]   # the detectors' own custom
+        texts = [f'a photo of a {word}' for word in asked_words(ask.text)]   # the detectors' own custom
         out = run_tool(model, processor(text=[texts], images=image, return_tensors='pt', truncation=True))
         boxes, = processor.post_process_grounded_object_detection(
             out, threshold=self.threshold, target_sizes=[image.size[::-1]])
@@ -132,13 +132,13 @@ class ClipCrop(ToolCrop):
     ratio: float = limited(.1, ABOVE_0, .99) # ViCrop's code: part that is cut off
     name, kind = 'clip', 'AutoModelForZeroShotImageClassification'
 
-    def find(self, session: Session, question: str) -> list[Region]:
+    def find(self, session: Session, ask: Ask) -> list[Region]:
         "Narrow the image side by side down to one box"
-        image = session.image
+        image = ask.image
         box = 0, 0, *image.size
         for _ in range(self.rounds):
             cuts = side_cuts(box, self.ratio)
-            scores = clip_scores(*self.tool(session.vlm), [image.crop(cut) for cut in cuts], question)
+            scores = clip_scores(*self.tool(session.vlm), [image.crop(cut) for cut in cuts], ask.text)
             box, score = cuts[int(np.argmax(scores))], max(scores)
         return box_regions([box], image.size, [score])
 
@@ -203,24 +203,23 @@ class SamCrop(ToolCrop):
     layers: Layers = None # of the task map: indices, or two parts of the depth; None: all (this package)
     name, kind = 'sam', 'AutoModelForMaskGeneration'
 
-    def find(self, session: Session, question: str) -> list[Region]:
+    def find(self, session: Session, ask: Ask) -> list[Region]:
         "Find segments, the one that the tool trusts most first"
-        image = session.image
+        image = ask.image
         parts = segments(*self.tool(session.vlm), image, self.points, self.quality, self.nms)
         return [region for region in parts if region.area <= self.most*image.width*image.height]
 
-    def locate(self, session: Session, question: str) -> list[Region]:
+    def locate(self, session: Session, ask: Ask) -> Look:
         "Segment; rank by the task map, or by CLIP on each segment's box"
-        image, log = session.image, session.log
-        found = super().locate(session, question)
+        image, found = ask.image, super().locate(session, ask)
+        parts = found.regions or []
         if self.clip:
-            with log.seconds('tool'):
-                crops = [image.crop(part.box) for part in found]
-                scores = clip_scores(*self.clip.tool(session.vlm), crops, question)
+            crops = [image.crop(part.box) for part in parts]
+            scores = clip_scores(*self.clip.tool(session.vlm), crops, ask.text)
         else:
-            rows = self.capture(session, question)
-            log.saliency = rows.saliency(layers=layers_of(session.vlm, self.layers), background=image)
-            pixels = log.saliency.to_pixels(image.size)
-            scores = [(pixels[box_index(part.box)]*part.mask).sum() for part in found]
-        ranked = [replace(part, score=float(score)) for part, score in zip(found, scores)]
-        return sorted(ranked, key=lambda part: -part.score)[:self.K]
+            found.rows = session.capture(ask, layers=layers_of(session.vlm, self.layers))
+            found.saliency = found.rows.saliency(background=image)
+            pixels = found.saliency.to_pixels(image.size)
+            scores = [(pixels[box_index(part.box)]*part.mask).sum() for part in parts]
+        ranked = [replace(part, score=float(score)) for part, score in zip(parts, scores)]
+        return replace(found, regions=sorted(ranked, key=lambda part: -part.score)[:self.K])

@@ -19,9 +19,10 @@ from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
 from ..core.saliency import Layers, Saliency, pick_layers
 from ..formulas.threshold import Region, regions
-from .base import CropMethod, GuidedMethod, as_saliency
+from .base import CropMethod, Guide, GuidedMethod, as_saliency
+from .results import Look
 from .settings import ABOVE_0, limited
-from ..models.prompts import Prompt
+from ..models.prompts import Ask, Prompt
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #1edc8af1
 FUSION_DEPTHS = tuple(l/32 for l in (2, 4, 8, 11, 12, 13))
@@ -94,18 +95,18 @@ class FusionMask(GuidedMethod):
     name, source = 'fusion-mask', 'arXiv 2601.08151'
     from_prefix = False
 
-    @contextmanager
-    def guided(self, session: Session, prompt: Prompt) -> Iterator[list]:
+    def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:
         "Find the tokens with the smallest shift; scale their features at the review layer"
-        vlm, log = session.vlm, session.log
-        rows = self.capture(session, prompt.asked, steps='first')
+        vlm, rows = session.vlm, session.capture(ask)
         shift = attention_shift(rows, self.layers, self.last)
         review = pick_layers(self.review, vlm.n_layers)[0]
         I_A = shift.values.abs()   # by one account of v1
-        log.saliency = as_saliency(rows.lay(I_A), rows.raster(), session.image)
-        log.details.append(f'{shift}; at layer {review} {self.share:.0%} of the tokens x {self.factor:g}')
         columns = prompt.columns[lowest(I_A, self.share)]
-        with scaled_features(decoder_layers(vlm.model)[review], columns, self.factor, len(prompt)): yield []
+        return Guide(
+            hooks=scaled_features(decoder_layers(vlm.model)[review], columns, self.factor, len(prompt)),
+            look=Look(
+                saliency=as_saliency(rows.lay(I_A), rows.raster(), ask.image), rows=rows,
+                details=[f'{shift}; at layer {review} {self.share:.0%} of the tokens x {self.factor:g}']))
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #0af8d889
 @dataclass(repr=False)
@@ -122,12 +123,12 @@ class FusionCrop(CropMethod):
     tokens: int | None = limited(None, 1)
     name, source = 'fusion-crop', 'arXiv 2601.08151'
 
-    def locate(self, session: Session, question: str) -> Saliency:
+    def locate(self, session: Session, ask: Ask) -> Look:
         "Map what attention gained between the two layers, by one account"
-        rows = self.capture(session, question)
+        rows = session.capture(ask)
         shift = attention_shift(rows, self.layers, self.last)
-        session.log.details.append(str(shift))
-        return as_saliency(rows.lay(shift.values).clamp_min(0), rows.raster(), session.image)
+        S = as_saliency(rows.lay(shift.values).clamp_min(0), rows.raster(), ask.image)
+        return Look(saliency=S, rows=rows, details=[str(shift)])
 
     def select(self, S: Saliency, vlm: VLM) -> list[Region]:
         "Choose the best regions"

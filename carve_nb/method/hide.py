@@ -17,11 +17,12 @@ from ..core.errors import CarveError
 from ..core.image import Box, box_size, common_box, union_box
 from ..core.saliency import Layers
 from ..core.text import find_word
-from ..formulas.threshold import Region
 from .asking import name_entities
 from .base import CropMethod, as_saliency, layers_of
 from .crop import box_regions
+from .results import Look
 from .settings import limited
+from ..models.prompts import Ask
 
 # %% ../../nbs/library/method/18_hide.ipynb #981c6745
 def unit(a: np.ndarray) -> np.ndarray:    # [...]; of a constant: zeros
@@ -81,29 +82,28 @@ class Hide(CropMethod):
         if fits: return
         raise CarveError(f'words={self.words!r}: write {{}} once, where the names go, and no other braces')
 
-    def locate(self, session: Session, question: str) -> list[Region]:
+    def locate(self, session: Session, ask: Ask) -> Look:
         "Find the pieces around the named objects"
-        log, image = session.log, session.image
-        names = name_entities(session, question)
-        listed = self.words.format(', '.join(names))
-        rows = self.capture(session, listed, steps='first', suffix=None, question_rows=True)
+        image = ask.image
+        names, notes = name_entities(session, ask)
+        rows = session.capture(ask.but(text=self.words.format(', '.join(names)), suffix=''), 'first')
         found = sorted({place for name in names for place in find_word(rows.question_tokens, name)})
         at = [place for place in found if place >= self.before]
         if found and not at:
             end = found[-1] + 1
             raise CarveError(f'before={self.before}: the names end at token {end} of the words; take fewer')
         raster = rows.raster()
-        with log.seconds('map'):
-            layers = layers_of(session.vlm, self.layers)
-            places = range(len(rows.question_tokens))
-            words = [rows.read(query=place, layers=layers).mean(0) for place in places]
-            A = torch.stack(words).unflatten(-1, raster.grid).double().numpy()  # [Q, gh, gw]
-            maps = word_maps(A[at], A[:self.before], self.sigma)
-            boxes = [box for word_map in maps if word_map.any()
-                     for box in cell_boxes(word_map, self.threshold, raster.box)]
-            joined = join_boxes([region.box for region in box_regions(boxes, image.size)])
-            pieces = box_regions(joined, image.size)
-        log.saliency = as_saliency(maps.mean(0) if at else np.zeros(raster.grid), raster, image)
-        if not pieces: log.notes.append('nothing is left of their maps')
-        log.details.append(f'looked for: "{", ".join(names)}"')
-        return pieces
+        layers = layers_of(session.vlm, self.layers)
+        places = range(len(rows.question_tokens))
+        words = [rows.read(query=place, layers=layers).mean(0) for place in places]
+        A = torch.stack(words).unflatten(-1, raster.grid).double().numpy()  # [Q, gh, gw]
+        maps = word_maps(A[at], A[:self.before], self.sigma)
+        boxes = [box for word_map in maps if word_map.any()
+                 for box in cell_boxes(word_map, self.threshold, raster.box)]
+        joined = join_boxes([region.box for region in box_regions(boxes, image.size)])
+        pieces = box_regions(joined, image.size)
+        if not pieces: notes.append('nothing is left of their maps')
+        S = as_saliency(maps.mean(0) if at else np.zeros(raster.grid), raster, image)
+        return Look(saliency=S, regions=pieces, rows=rows, notes=notes,
+                    details=[f'looked for: "{", ".join(names)}"'])
+

@@ -17,7 +17,9 @@ from ..core.text import pick_words, read_words, why_no_words
 from ..formulas.threshold import Region, regions
 from .base import CropMethod, layers_of
 from .profiles import find_profile, query_in
+from .results import Look
 from .settings import ABOVE_0, Query, limited
+from ..models.prompts import Ask
 
 # %% ../../nbs/library/method/07_lookup.ipynb #7c152665
 def other_words(rows: AttentionRows, query: Query, which: str) -> list[int]:
@@ -75,30 +77,29 @@ class Lookup(CropMethod):
 
     def settled(self, vlm: VLM) -> 'Lookup': return self.choose(vlm)[0]
 
-    def locate(self, session: Session, question: str) -> Saliency:
+    def locate(self, session: Session, ask: Ask) -> Look:
         "Map the query token's attention, from one pass, which gives the plain answer too"
-        log = session.log
         own, notes = self.choose(session.vlm)
         layers = layers_of(session.vlm, own.layers)
-        rows = self.capture(session, question, layers=layers)
-        log.notes += notes
+        rows = session.capture(ask, layers=layers)
         wanted = own.query or 'last'
         # an error where it lacks them
         if not isinstance(wanted, str): pick_words(rows.question_tokens, wanted)
         query = query_in(rows, wanted)
-        S = rows.saliency(layers=layers, query=query, background=session.image)
-        if query != 'last': log.read = read_words(rows.question_tokens, query)
+        S = rows.saliency(layers=layers, query=query, background=ask.image)
+        found = Look(saliency=S, rows=rows, notes=notes)
+        if query != 'last': found.read = read_words(rows.question_tokens, query)
         if query != wanted:
             lacking = why_no_words(rows.question_tokens, wanted)
             profile = find_profile(session.vlm)
             if profile and not profile.last_agrees:
-                log.no_signal = f'{lacking}, and the last position does not point in this model'
-            else: log.notes.append(f'{lacking}: the last position was read')
-        if own.subtract == 'none': return S
+                found.no_signal = f'{lacking}, and the last position does not point in this model'
+            else: notes.append(f'{lacking}: the last position was read')
+        if own.subtract == 'none': return found
         words = other_words(rows, query, own.subtract)
-        if words: return less_words(S, rows, layers, words)
-        log.notes.append(f'the question has no words for subtract={own.subtract!r}: nothing is subtracted')
-        return S
+        if words: found.saliency = less_words(S, rows, layers, words)
+        else: notes.append(f'the question has no words for subtract={own.subtract!r}: nothing is subtracted')
+        return found
 
     def select(self, S: Saliency, vlm: VLM) -> list[Region]:
         "Choose the region of the peak"

@@ -20,12 +20,13 @@ from ..attention.vlm import VLM
 from ..core.saliency import Layers
 from ..core.text import pick_words, read_words, why_no_words
 from ..formulas.clutter import entropy
-from .base import GuidedMethod, as_saliency, layers_of
+from .base import Guide, GuidedMethod, as_saliency, layers_of
+from .results import Look
 from .settings import Query, limited
 from ..models.image_tokens import Grid
 from ..models.kernel import recording
 from ..models.model import model_lock
-from ..models.prompts import Prompt
+from ..models.prompts import Ask, Prompt
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #ad1f35f5
 def _norm(a: Tensor) -> Tensor: return a/a.sum().clamp_min(1e-30)
@@ -88,27 +89,26 @@ class Vrga(GuidedMethod):
         A = self.refine(w, Hv, Hb)
         return A, Hv, Hb, self.focus(A, grid)
 
-    def edit(self, session: Session, prompt: Prompt) -> Edit:
+    def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:
         """Raise A_h(i) <- (1 + γ) A_h(i) for i in T_q, in the heads that attend to the image at this step
         (code); rows of sum 1"""
-        log = session.log
-        rows = marked = self.capture(session, prompt.asked)
+        rows = marked = session.capture(ask)
         span, V = rows.spans[0], self.columns(session.vlm, prompt)
         if len(V) > len(span):
-            with log.seconds('marker'):
-                marked = session.forward(replace(prompt, spans=[replace(prompt.spans[0], tokens=V)]))
-        with log.seconds('map'): A, Hv, Hb, T = self.find_tokens(marked, span.grid)
-        log.saliency = as_saliency(A[-len(span):], span, session.image)
-        log.notes += rows.tiles_note('thumbnail')
+            session.calls += 1
+            with_marker = replace(prompt, spans=[replace(prompt.spans[0], tokens=V)])
+            marked = session.vlm.forward(with_marker, prefixes=session.prefixes)
+        A, Hv, Hb, T = self.find_tokens(marked, span.grid)
         heads = f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads'
-        log.details.append(f'{heads}, {len(T)} tokens raised')
         at = V[T]
         def raised(layer, w, rows): # [B, H, R, K]
             new = w.index_copy(-1, at.to(w.device), w[..., at]*(1 + self.gamma))
             a = w[..., V]
             R, H = a.mean(-1)*w.shape[-1], torch.special.entr(a).sum(-1)
             return torch.where(((R > .6) & (R > .2*H))[..., None], new/new.sum(-1, keepdim=True), w)
-        return Edit(rows.layers, weights=raised, after=len(prompt) - self.first)
+        look = Look(saliency=as_saliency(A[-len(span):], span, ask.image), rows=rows,
+                    notes=rows.tiles_note('thumbnail'), details=[f'{heads}, {len(T)} tokens raised'])
+        return Guide(Edit(rows.layers, weights=raised, after=len(prompt) - self.first), look=look)
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #1252f684
 def query_rows(vlm: VLM, prompt: Prompt, layers: list[int]) -> Tensor:
@@ -175,23 +175,24 @@ class Gift(GuidedMethod):
     query: Query = 'content'        # rows to keep (source: a part-of-speech tagger), see `pick_words`
     name, source = 'gift', 'arXiv 2510.22067'
 
-    def edit(self, session: Session, prompt: Prompt) -> Edit:
+    def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:
         "Find the heat map of the question's words; amplify the last row of every pass by its factors"
-        log, vlm = session.log, session.vlm
-        with session.cost('capture'): w = query_rows(vlm, prompt, layers_of(vlm, self.gaze_layers))
+        vlm, notes = session.vlm, []
+        session.calls += 1
+        w = query_rows(vlm, prompt, layers_of(vlm, self.gaze_layers))
         words = [prompt.tokens[i] for i in prompt.question]
         keep = pick_words(words, self.query)
-        with log.seconds('map'): s = heat_map(gaze_shifts(w), keep)
-        log.saliency = as_saliency(s, prompt.spans[0], session.image)
-        log.details.append(f'words: {", ".join(read_words(words, self.query))}')
+        s = heat_map(gaze_shifts(w), keep)
         why = why_no_words(words, self.query)
-        if why: log.notes.append(why)
+        if why: notes.append(why)
         tiles = len(prompt.spans) - 1
-        if tiles: log.notes.append(f'only the whole view is read and raised, not its {tiles} tiles')
+        if tiles: notes.append(f'only the whole view is read and raised, not its {tiles} tiles')
         m = torch.exp(self.alpha*stretch(s))
         image, question = prompt.spans[0].tokens, torch.tensor(prompt.question)
-        layers = layers_of(vlm, self.layers)
-        return Edit(layers, weights=lambda layer, w, rows: amplify(w, image, question, m))
+        louder = Edit(layers_of(vlm, self.layers), weights=lambda layer, w, rows: amplify(w, image, question, m))
+        return Guide(louder, look=Look(
+            saliency=as_saliency(s, prompt.spans[0], ask.image), notes=notes,
+            details=[f'words: {", ".join(read_words(words, self.query))}']))
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #35a5f2df
 def top_share(a: Tensor, share: float) -> Tensor:    # a: [Nv]; -> [Nv] bool
@@ -217,16 +218,16 @@ class DualStream(GuidedMethod):
     layers: Layers = (2/32, 1.) # decoder layers (2-31 of 32)
     name, source = 'dual', 'arXiv 2501.12206'
 
-    def edit(self, session: Session, prompt: Prompt) -> Edit:
+    def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:
         """Find local and summary tokens in one pass of the tower alone; raise their scores in the last row of
         every pass"""
-        log = session.log
-        with session.cost('tower'):
-            local, summary = tower_importance(session.vlm, prompt, self.tower)
-            summary = outliers(summary, self.reach)
-            local = top_share(local, self.local) & ~summary
-        gain = self.alpha*local + self.beta*summary
-        log.saliency = as_saliency(gain, prompt.spans[0], session.image)
+        session.calls += 1
+        local, summary = tower_importance(session.vlm, prompt, self.tower)
+        summary = outliers(summary, self.reach)
+        local = top_share(local, self.local) & ~summary
+        gain, span = self.alpha*local + self.beta*summary, prompt.spans[0]
         counts = f'{int(local.sum())} local and {int(summary.sum())} summary tokens'
-        log.details.append(f'{counts}; one call is of the tower alone')
-        return Edit(layers_of(session.vlm, self.layers), scores=raise_scores(prompt.spans[0].tokens, gain))
+        raised = Edit(layers_of(session.vlm, self.layers), scores=raise_scores(span.tokens, gain))
+        return Guide(raised, look=Look(saliency=as_saliency(gain, span, ask.image),
+                                       details=[f'{counts}; one call is of the tower alone']))
+

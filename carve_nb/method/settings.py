@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ABOVE_0', 'Number', 'Query', 'DataclassInstance', 'limited', 'literal_words', 'field_range', 'check_field',
-           'check_fields', 'method_call', 'comments_of', 'field_table', 'FieldDocs']
+           'check_fields', 'method_call', 'comments_of', 'field_table']
 
 # %% ../../nbs/library/method/01_settings.ipynb #075f4ea2
 import math
@@ -107,18 +107,3 @@ def field_table(kind: type) -> list[list[str]]:
         meaning = '; '.join(filter(None, [meanings.get(setting.name), field_range(setting)]))
         rows.append([setting.name, default, meaning])
     return rows
-
-class FieldDocs:
-    "The docstring of a method with all its fields, which is put together when somebody reads it"
-    def __init__(self, text: str): self.text = text
-
-    def __get__(self, method, kind: type) -> str:
-        # `dataclass` reads the docstring before it is done
-        if '__match_args__' not in vars(kind): return self.text
-        kind.__doc__ = self.text    # in place of this descriptor: `docments` reads docstrings too
-        _, *rows = field_table(kind)
-        lines = [f'{name} = {default}: {meaning}' for name, default, meaning in rows]
-        paper = getattr(kind, 'source', '')
-        source = ['', f'Source: {paper}'] if paper else []
-        kind.__doc__ = '\n'.join([self.text, '', *lines, *source])
-        return kind.__doc__

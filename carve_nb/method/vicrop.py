@@ -27,10 +27,11 @@ from ..core.text import GENERAL_INSTRUCTION
 from ..formulas.threshold import Region
 from .base import CropMethod, as_saliency, layers_of, tower_side
 from .crop import box_regions
+from .results import Look
 from .settings import ABOVE_0, limited
 from ..models.image_tokens import Grid
 from ..models.model import model_lock
-from ..models.prompts import Prompt
+from ..models.prompts import Ask, Prompt
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #76052dbf
 def window_sums(M: np.ndarray, nx: int, ny: int) -> np.ndarray:    # [gh, gw] -> [gh-ny+1, gw-nx+1] float32
@@ -97,13 +98,13 @@ class ViCrop(CropMethod):
     min_side: int = limited(1, 1)
     source = 'arXiv 2502.17422'
 
-    def importance(self, session: Session, words: str) -> Saliency:
+    def importance(self, session: Session, ask: Ask) -> Look:
         "Make the importance map under some words; a subclass defines it"
         raise NotImplementedError
 
-    def locate(self, session: Session, question: str) -> Saliency:
+    def locate(self, session: Session, ask: Ask) -> Look:
         "Make the map; on V* that of the question without its options (source)"
-        return self.importance(session, session.short or question)
+        return self.importance(session, ask.but(text=ask.short) if ask.short else ask)
 
     def select(self, S: Saliency, vlm: VLM) -> list[Region]:
         "Find the box of the sharpest window; nothing where already the smallest covers the map"
@@ -122,13 +123,14 @@ class RelAtt(ViCrop):
     # views of an image (source: its models show one)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail'
     name = 'rel-att'
-    def importance(self, session: Session, words: str) -> Saliency:
+    def importance(self, session: Session, ask: Ask) -> Look:
         "Divide two captures"
-        q = self.capture(session, words, steps='all' if words == session.log.question else 'first')
-        g = self.capture(session, self.instruction, 'instruction', steps='first')
-        session.log.notes += q.tiles_note(self.tiles)
-        a, b = (r.read(layers=layers_of(session.vlm, self.layers), tiles=self.tiles) for r in (q, g))
-        return as_saliency(safe_ratio(a, b).mean(0), q.raster(tiles=self.tiles), session.image)
+        layers = layers_of(session.vlm, self.layers)
+        q = session.capture(ask, 'first' if ask.short else 'all', layers)
+        g = session.capture(ask.but(text=self.instruction), 'first', layers)
+        a, b = (r.read(layers=layers, tiles=self.tiles) for r in (q, g))
+        S = as_saliency(safe_ratio(a, b).mean(0), q.raster(tiles=self.tiles), ask.image)
+        return Look(saliency=S, rows=q, instruction_rows=g, notes=q.tiles_note(self.tiles))
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #e403b5c3
 @dataclass(repr=False)
@@ -138,16 +140,15 @@ class GradAtt(ViCrop):
     # views of an image (source: its models show one)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail'
     name = 'grad-att'
-    def importance(self, session: Session, words: str) -> Saliency:
+    def importance(self, session: Session, ask: Ask) -> Look:
         "Multiply attention by its gradient, where that is positive"
-        log = session.log
-        with session.cost('gradient'):
-            prompt = session.prompt(words, self.suffix)
-            g = grad_rows(session.vlm, prompt, layers_of(session.vlm, self.layers))
-            M = (g.attn*g.grads(g.logits.log_softmax(-1).max()).relu()).mean((0, 1, 2)).detach().cpu()
+        prompt = session.prompt(ask)
+        session.calls += 1
+        g = grad_rows(session.vlm, prompt, layers_of(session.vlm, self.layers))
+        M = (g.attn*g.grads(g.logits.log_softmax(-1).max()).relu()).mean((0, 1, 2)).detach().cpu()
         rows = AttentionRows(M.view(1, 1, 1, -1), [], [], prompt.spans)
-        log.notes += rows.tiles_note(self.tiles)
-        return as_saliency(rows.lay(M, tiles=self.tiles), rows.raster(tiles=self.tiles), session.image)
+        S = as_saliency(rows.lay(M, tiles=self.tiles), rows.raster(tiles=self.tiles), ask.image)
+        return Look(saliency=S, notes=rows.tiles_note(self.tiles))
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #e6a39576
 def pixel_grads(vlm: VLM, prompt: Prompt) -> Tensor:    # like the prompt's `pixel_values`
@@ -194,17 +195,15 @@ def patch_mean(a: np.ndarray, grid: Grid) -> np.ndarray:    # [h, w] -> [gh, gw]
 class PureGrad(ViCrop):
     "ViCrop: gradient by the pixels"
     name = 'pure-grad'
-    def importance(self, session: Session, words: str) -> Saliency:
+    def importance(self, session: Session, ask: Ask) -> Look:
         "Divide two gradients, at edges"
-        vlm, image, norms = session.vlm, session.image, []
-        for stage, text in ('gradient', words), ('instruction', self.instruction):
-            with session.cost(stage):
-                prompt = session.prompt(text, self.suffix)
-                if len({span.image for span in prompt.spans}) > 1:
-                    raise UnsupportedError('pure-grad reads one image at a time')
-                plane = pixel_plane(pixel_grads(vlm, prompt).float(), prompt.spans[0].grid, vlm.model.config)
-                norms.append(plane.norm(dim=0).cpu())
+        vlm, image, norms = session.vlm, ask.image, []
+        for text in ask.text, self.instruction:
+            prompt = session.prompt(ask.but(text=text))
+            session.calls += 1
+            plane = pixel_plane(pixel_grads(vlm, prompt).float(), prompt.spans[0].grid, vlm.model.config)
+            norms.append(plane.norm(dim=0).cpu())
         span, (h, w) = prompt.spans[0], norms[0].shape
         edges = edge_mask(image.crop([round(c) for c in span.box]), (w, h))
         M = patch_mean(safe_ratio(*norms).numpy()*edges, span.grid)
-        return as_saliency(M.ravel(), span, image)
+        return Look(saliency=as_saliency(M.ravel(), span, image))

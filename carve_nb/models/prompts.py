@@ -4,25 +4,26 @@
 
 # %% auto #0
 __all__ = ['TURN', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'format_chat', 'check_template', 'lay_words', 'commands',
-           'escape_text', 'check_text', 'unknown_note', 'Prompt', 'plot_grid', 'check_shape', 'rgb_images',
+           'escape_text', 'check_text', 'unknown_note', 'Ask', 'Prompt', 'plot_grid', 'check_shape', 'rgb_images',
            'place_images', 'lay_chat', 'encode_chat', 'join_parts', 'write_prompt', 'token_names', 'find_words',
-           'read_prompt', 'read_messages', 'join_images', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
+           'read_prompt', 'read_messages', 'join_images', 'check_turns', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
+from typing import Self
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 from transformers import BatchEncoding, BatchFeature, PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 from ..core.errors import CarveError, OtherImagesError, PromptError, UnsupportedError, setting
-from ..core.image import ImageLike, common_box, flatten, open_image, upright
+from ..core.image import Box, ImageLike, common_box, flatten, image_key, open_image, upright
 from ..core.plotting import fit_height, panels_html
 from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, asked_part, tokens_at, word_places
 from .families import Family
@@ -141,6 +142,31 @@ def unknown_note(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     places = zip(enc['input_ids'], enc['offset_mapping'])
     words = dict.fromkeys(text[start:end].strip() for token, (start, end) in places if token == unknown)
     return f'This model does not know the words {", ".join(map(repr, words))}.' if words else ''
+
+# %% ../../nbs/library/models/06_prompts.ipynb #30af0564
+@dataclass(frozen=True)
+class Ask:
+    "What a model is asked; equal to another where every pixel, word and limit is"
+    images: tuple[Image.Image, ...] = field(compare=False, repr=False)    # one or several, RGB
+    text: str                           # the question
+    suffix: str = ''                    # after it
+    max_new_tokens: int = 32            # longest answer
+    tokens: Sequence[int|None] = ()     # most tokens of each image; None: the model's `image_tokens`
+    chat: Sequence[dict] = field(default=TURN, compare=False, repr=False)    # that the question stands in
+    box: Box|None = field(default=None, compare=False)      # the true region, which the oracle shows
+    short: str|None = field(default=None, compare=False)    # the question without its options, for maps
+    pixels: tuple[str, ...] = field(default=(), repr=False)    # digest of each image
+    turns: str = field(default='', repr=False)                 # the chat as text
+
+    image = property(lambda self: self.images[0])
+    def __post_init__(self):
+        if not self.images: raise PromptError('No image: give at least one.')
+        vars(self).update(pixels=self.pixels or tuple(map(image_key, self.images)), turns=str(self.chat))
+
+    def but(self, **changes) -> Self:
+        "Ask the same but for some changes"
+        if 'images' in changes: changes['pixels'] = ()
+        return replace(self, **changes)
 
 # %% ../../nbs/library/models/06_prompts.ipynb #aa896d4e
 @dataclass(repr=False)
@@ -368,3 +394,13 @@ def join_images(messages: list[dict]) -> list[dict]:
                           f'all images of the question stand, or several side by side.')
     del messages[turn]['content'][first + 1:first + len(places)]
     return messages
+
+def check_turns(processor: ProcessorMixin, messages: list[dict], name: str):
+    "Refuse a chat of which the template leaves out a turn"
+    text = format_chat(processor, '', 1, messages)
+    for turn, message in enumerate(messages[:-1]):
+        changed = dict(message, content=[dict(type='text', text='Is it there?')])
+        other = [*messages[:turn], changed, *messages[turn + 1:]]
+        if format_chat(processor, '', 1, other) == text:
+            raise PromptError(f'The chat template of {name} leaves out turn {turn} of the messages, by the '
+                              f'role {message["role"]!r}. Put its words into the turn of the user.')

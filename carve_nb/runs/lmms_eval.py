@@ -118,9 +118,9 @@ class Adapter:
         image = _one_image(doc_to_visual(self.task_dict[task][split][doc_id]))
         method = equip(self.method, suffix, _read_length(asked, self.longest), given=self.fields)
         key = image_key(image)
-        if not self.session or key != self.key: self.session = Session(self.vlm, image)
+        if not self.session or key != self.key: self.session = Session(self.vlm)
         self.key = key
-        result = method.answer(self.session, question, self.by)
+        result = method(self.session, image, question, by=self.by)
         for note in result.notes:
             alike = without_values(note)
             if alike not in self.noted: warnings.warn(f'{task} {doc_id}: {note} (said once)', stacklevel=3)

@@ -36,7 +36,7 @@ from ..data.scoring import score_answer, why_unread
 from ..method.base import Method
 from ..method.registry import make_method, methods, read_method, split_specs
 from ..method.results import Result
-from ..method.wrappers import Answerer, open_answerer
+from ..method.wrappers import open_answerer, record_of
 from ..models.model import free_memory
 from .store import Attempt, Run, RunStore, attempt, carry_out, read_run, run_folder, unsupported_lines
 
@@ -125,7 +125,7 @@ def _image_name(image: object) -> object:
     return image if isinstance(image, (str, Path)) or callable(image) else id(image)
 
 class Opened(NamedTuple):
-    "A record with its image in memory, and the session that has this image"
+    "A record with its image in memory, and the session that has asked about this image"
     record: Record
     session: Session
 
@@ -151,19 +151,19 @@ class SampleEvaluator:
     def __call__(self, unit: Sequence[Task]) -> Iterator[list[dict]]:
         """Yield the lines of each sample; those that follow each other about one image share a session,
         whichever methods are left"""
-        session: Session|None = None
+        known: Opened|None = None
         image: object = None
         for task in unit:
             before, image = image, _image_name(task.record.image)
-            opened = attempt(partial(self.open, task.record, session if image == before else None))
+            opened = attempt(partial(self.open, task.record, known if image == before else None))
             if opened.status == 'oom': free_memory()
-            session = opened.value.session if opened.value else None
+            known = opened.value
             yield self.lines(task, opened)
 
-    def open(self, record: Record, session: Session|None = None) -> Opened:
-        "Open the image of a record, unless the session of the record before has it"
-        record = (replace(record, image=session.images[0]) if session else record).opened()
-        return Opened(record, session or Session(self.vlm, record.open()))
+    def open(self, record: Record, known: Opened|None = None) -> Opened:
+        "Open the image of a record, unless the record before has it"
+        record = (replace(record, image=known.record.image) if known else record).opened()
+        return Opened(record, known.session if known else Session(self.vlm))
 
     def lines(self, task: Task, opened: Attempt[Opened]) -> list[dict]:
         "Measure one opened sample: a line for each method that is asked for"
@@ -190,9 +190,7 @@ class SampleEvaluator:
     def capture_first(self, record: Record, session: Session, methods: Iterable[Method]):
         "Capture what methods share; the plain answer comes with it, and `none` has it from there"
         first = next((method for method in methods if method.captures), None)
-        if first:
-            session.capture(
-                record.question, steps='all', suffix=first.suffix, max_new_tokens=first.max_new_tokens)
+        if first: session.capture(first.asked(self.vlm, record.open(), record.question))
 
     def line(
         self, method: Method, record: Record, session: Session, shared_seconds: float = 0.,
@@ -200,10 +198,8 @@ class SampleEvaluator:
         "Ask a method: its answer and score, where it looked, and its cost; or why it is not asked"
         if 'box' in method.needs and not record.boxes: return dict(status='skipped', why='no true region')
         if not record.answers: return dict(status='skipped', why='the set gives no answer to score by')
-        session.box = record.box
-        session.short = record.short_question
-        by = dict(by=self.by) if self.by else {}     # which a method of your own need not know
-        r = method.answer(session, record.question, **by)
+        r = method(session, record.open(), record.question, box=record.box, by=self.by or None,
+                   short=record.short_question)
         line: dict[str, object] = dict(
             answer=str(r.answer), truth=record.answer, score=round(score_answer(str(r.answer), record), 6))
         unread = why_unread(str(r.answer), record)
@@ -244,7 +240,7 @@ def make_protocol(evaluator: SampleEvaluator) -> dict:
         versions=dict(carve_nb=__version__, **versions),
         environment=dict(python=sys.version.split()[0], threads=torch.get_num_threads(), system=sys.platform))
     if config.maps: protocol['maps'] = True
-    if evaluator.by: protocol['answer_by'] = Answerer(evaluator.by).record()
+    if evaluator.by: protocol['answer_by'] = record_of(evaluator.by)
     return protocol
 
 # %% ../../nbs/library/runs/02_runner.ipynb #0d6cd3c5

@@ -30,7 +30,7 @@ from ..data.scenes import make_scene, twin_records
 from ..formulas.agreement import layer_agreement, rank_patches
 from ..method.profiles import ModelProfile, find_profile, profile_path, query_in, short_name
 from ..models.image_tokens import ImageSpan
-from ..models.prompts import SHORT_ANSWER, unknown_note
+from ..models.prompts import SHORT_ANSWER, Ask, unknown_note
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000007
 def row_maps(rows: AttentionRows) -> np.ndarray:
@@ -120,8 +120,9 @@ class Look:
 def look_at(vlm: VLM, samples: Sequence[Record], place: int = 0) -> list[Look]:
     "Read the maps of an image under its questions; `place` is the image's"
     image = samples[0].open()
-    session = Session(vlm, image, shared=False)
-    captured = [session.capture(sample.question, suffix=SHORT_ANSWER) for sample in samples]
+    session = Session(vlm)
+    asks = [Ask((image,), sample.question, SHORT_ANSWER) for sample in samples]
+    captured = [session.capture(ask, 'first') for ask in asks]
     return [
         Look(place, row_maps(rows), list(rows.layers), image.size, rows.raster(), sample.box)
         for sample, rows in zip(samples, captured)]

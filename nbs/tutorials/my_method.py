@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from carve_nb import VLM, make_scene, run_eval
 from carve_nb.method.base import CropMethod, as_saliency
+from carve_nb.method.results import Look
 from carve_nb.runs.report import report
 from carve_nb.runs.store import read_run
 from carve_nb.testing import check_method
@@ -15,12 +16,12 @@ class MyMethod(CropMethod):
     layers: object = (.5, 1.)   # what the field does; paper and section it is from
     name = 'my-method'
 
-    def locate(self, session, question):
+    def locate(self, session, ask):
         "From attention to a map; the base class crops its best region and asks again"
-        rows = self.capture(session, question)       # one call of the model: the plain answer and its attention
+        rows = session.capture(ask)                  # one call of the model: the plain answer and its attention
         attention = rows.read(layers=self.layers)    # [layers, cells of the image]: mean over heads, all tiles together
         values = attention.mean(0)                   # your idea: one number for each cell
-        return as_saliency(values, rows.raster(), session.image)
+        return Look(saliency=as_saliency(values, rows.raster(), ask.image), rows=rows)
 
 
 if __name__ == '__main__':

@@ -13,6 +13,7 @@ from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.method.carve import Carve
 from carve_nb.models import model as models
 from carve_nb.models.kernel import open_hooks
+from carve_nb.models.prompts import Ask
 
 HOOKS = '_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_state_dict_hooks'
 
@@ -35,11 +36,11 @@ def ask_on(vlm, start, stop, one):
         if i < start: continue
         image = Image.fromarray(np.random.default_rng(i).integers(0, 256, (48, 64, 3), np.uint8))
         if i%10 == 9:
-            Carve(max_new_tokens=3).answer(one.other([image]) if i%20 == 9 else Session(vlm, image), question)
+            Carve(max_new_tokens=3)(one if i%20 == 9 else vlm, image, question)
         elif i%5 == 3: vlm.capture(image, question, steps='all', max_new_tokens=3)
-        elif i%10 == 5: Session(vlm, [image, image]).ask(question, max_new_tokens=3)
+        elif i%10 == 5: Session(vlm).ask(Ask((image, image), question, max_new_tokens=3))
         else: vlm.ask(image, question, max_new_tokens=3)
-        assert sum(t.nbytes for r in one.captures.values() for t in (r.attn, r.question)) <= one.megabytes*1e6
+        assert sum(getattr(kept.value, 'nbytes', 0) for kept in one.kept.values()) <= one.megabytes*1e6
 
 
 @pytest.mark.filterwarnings('ignore:.*does not know')
@@ -48,13 +49,13 @@ def ask_on(vlm, start, stop, one):
 def test_thousand_asks(name, start, end, objects, load, figure):
     "What is there after a garbage collection, at two numbers of questions"
     vlm = load(name)
-    one = Session(vlm, Image.new('RGB', (64, 48)))
+    one = Session(vlm)
     one.megabytes = 1
     ask_on(vlm, 0, start, one)
     one.forget()
     (before, few), level = state(vlm), resident()
     ask_on(vlm, start, end, one)
-    assert one.captures
+    assert one.kept
     one.forget()
     (after, more), grown = state(vlm), resident() - level
     figure(f'{end:,} questions to {name}: megabytes and objects more', [round(grown/1e6, 1), more - few])

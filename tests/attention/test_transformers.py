@@ -35,10 +35,11 @@ from carve_nb.attention.session import Session
 from carve_nb.attention.edits import grad_rows
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.registry import make_method
+from carve_nb.models.prompts import Ask
 scene, vlm = make_scene(145), VLM.from_pretrained('carve-tiny')
 image, question = scene.image, scene.question('count').question
 vlm.ask([image, image], question)
-s = Session(vlm, [image, image]); s.ask(question); s.ask('What is it?')
+s = Session(vlm); s.ask(Ask((image, image), question)); s.ask(Ask((image, image), 'What is it?'))
 for name in 'carve', 'lookup', 'pai', 'vcd': make_method(name)(vlm, image, question)
 grad_rows(vlm, vlm.prompt(image, question))
 """

@@ -6,7 +6,7 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.profiles import find_profile, profile_path
-from carve_nb.method.wrappers import Answerer
+from carve_nb.method.wrappers import record_of
 from carve_nb.models.identity import weights_digest
 from carve_nb.studies.profile import keep_profile, make_profile
 
@@ -102,7 +102,7 @@ def test_empty_mark_is_no_pass(folders, tmp_path, monkeypatch):
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
     del FAMILIES['qwen2_vl']
     checks = []
-    import carve_nb.attention.vlm as where
+    import carve_nb.attention.family_check as where
     check = where.check_family
     monkeypatch.setattr(where, 'check_family', lambda vlm: checks.append(1) or check(vlm))
     def ask():
@@ -130,7 +130,7 @@ def test_weights_that_cannot_be_read(vlm, tmp_path, monkeypatch):
         {torch.nn.Linear}), vlm.processor)
     for model in vlm, packed:
         model.forget()
-        assert model.fingerprint.weights is Answerer(model).record()['weights'] is None
+        assert model.fingerprint.weights is record_of(model)['weights'] is None
         assert model.capture(SCENE.image, QUESTION).saliency().values.any()
     assert find_profile(vlm) == shipped and find_profile(packed) is None
     keep_profile(made := make_profile(packed, 2), packed)

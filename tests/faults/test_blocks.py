@@ -27,6 +27,7 @@ from carve_nb.method.raised_tokens import query_rows
 from carve_nb.method.vicrop import pixel_grads
 from carve_nb.models.kernel import CacheFill, hooked, recording
 from carve_nb.models.prefix_cache import PENALTIES
+from carve_nb.models.prompts import Ask
 from recipes.bench import eager_kernel
 from .clean import differences, snapshot, tensor_bytes
 
@@ -126,10 +127,10 @@ def blinded(vlm):
 
 
 def shared(vlm):
-    session = Session(vlm, IMAGE)
-    session.capture(QUESTION, steps='all', max_new_tokens=2)
-    session.generate(session.prompt('Where?'), 1, from_prefix=False)
-    session.other([IMAGE, OTHER]).capture(QUESTION, steps='last', max_new_tokens=2)
+    session, ask = Session(vlm), Ask((IMAGE,), QUESTION, max_new_tokens=2)
+    session.capture(ask)
+    session.generate(session.prompt(ask.but(text='Where?')), 1, from_prefix=False)
+    session.capture(ask.but(images=(IMAGE, OTHER)), 'last')
 
 
 def dimmed(vlm):
@@ -139,8 +140,8 @@ def dimmed(vlm):
 
 def watched(vlm):
     p = vlm.prompt(IMAGE, QUESTION)
-    with layer_inputs(vlm, [0, 2], lambda l, x: None), DoLa().guided(Session(vlm, IMAGE),
-            p) as processors: vlm.generate(p, 2, processors)
+    guide = DoLa().edit(Session(vlm), DoLa().asked(vlm, IMAGE, QUESTION), p)
+    with layer_inputs(vlm, [0, 2], lambda l, x: None), guide.open(vlm): vlm.generate(p, 2, guide.processors)
 
 
 def unpenalised(vlm):
@@ -255,11 +256,11 @@ def test_memory_after_failures(load):
 
 
 TOUCHING = {'recording', 'model_lock', 'own_loose', 'applying', 'rows_live', 'mask_image_tokens',
-            'frozen', 'scaled_features', 'hooked', 'watching', 'guided', 'tower_rows', 'layer_inputs',
+            'frozen', 'scaled_features', 'hooked', 'watching', 'open', 'counting', 'tower_rows', 'layer_inputs',
             'failing',
             'record_attention'}
 # loading, the words of an error, a store, a count
-OTHERS = {'quiet_loading', 'limited', 'ready', 'undone', 'explained', 'open_store', 'cost'}
+OTHERS = {'quiet_loading', 'limited', 'ready', 'undone', 'explained', 'open_store'}
 
 
 @pytest.mark.case(42)
@@ -291,7 +292,7 @@ before = snapshot(vlm)
 LOOPS = [('capture', .3, 'while True: vlm.capture(image, ask, steps="all")'),
     ('method', .5, 'while True: Carve()(vlm, image, ask)'),
          ('method again', .7, 'while True: Carve.official()(vlm, image, ask)'),
-         ('session', .4, 'session = Session(vlm, image)\nwhile True: session.generate(session.prompt(ask))')]
+         ('session', .4, 'session = Session(vlm)\nasked = Carve().asked(vlm, image, ask)\nwhile True: session.generate(session.prompt(asked))')]
 
 
 def run_cell(client, code, interrupt=None):

@@ -58,7 +58,7 @@ from carve_nb.method.carve import Carve
 from carve_nb.method.controls import DirectAnswer
 from carve_nb.models.families import FAMILIES, find_family
 from carve_nb.models.kernel import recording
-from carve_nb.models.prompts import place_images
+from carve_nb.models.prompts import SHORT_ANSWER, Ask, place_images
 from carve_nb.runs.runner import RunConfig, SampleEvaluator
 from .clean import count_passes
 
@@ -301,8 +301,7 @@ def test_hybrid_layers(load):
     with pytest.warns(UserWarning,
             match=r'No attention to the images in layers 2 \(linear_attention\), 4 \(linear_attention\) of qwen3_5: left out. Read are \[3, 5\]'):
         assert vlm.capture(IMAGE, QUESTION, layers=[2, 3, 4, 5]).layers == [3, 5]
-    with pytest.warns(UserWarning, match='linear_attention'):
-        r = Carve(layers=(.4, .9), max_new_tokens=2)(vlm, IMAGE, QUESTION)
+    r = Carve(layers=(.4, .9), max_new_tokens=2)(vlm, IMAGE, QUESTION)
     assert 'no attention to read in layers [2, 4]: left out' in r.notes
     with pytest.raises((CaptureError, CarveError),
             match=r'compute no attention to the images; \[1, 3, 5\] do'):
@@ -384,7 +383,7 @@ def test_contrast_borders():
 def captures(tiny):
     "Two captures whose rows are replaced, and an image"
     shown = image(448, 448)
-    a, b = Carve(layers=[2, 3]).capture_both(Session(tiny, shown), 'Is there a red circle?')
+    a, b = Carve(layers=[2, 3]).capture_both(Session(tiny), Ask((shown,), 'Is there a red circle?', SHORT_ANSWER))
     def fake(q, g):
         made = [replace(r, attn=m.expand(2, len(r.layers), r.attn.shape[2], len(m)).clone(), question=None,
             meta=r.meta | dict(steps='all')) for r, m in ((a, q), (b, g))]
@@ -446,9 +445,9 @@ def test_different_lengths(captures, tiny):
     cut = last.from_rows(image, question, a, b)
     assert (last.from_rows(image, question, long, b).saliency.values == cut.saliency.values).all()
     evaluator = SampleEvaluator(tiny, RunConfig(()))
-    session = Session(tiny, image)
+    session = Session(tiny)
     record = Record('a', image, 'What is in the picture?', 'x')
-    r = every.answer(session, record.question)
+    r = every(session, image, record.question)
     assert r.n_steps == (len(r.plain_answer.tokens), len(r.instruction_rows.attn)) and r.n_steps[1] <= r.n_steps[0]
     assert evaluator.line(every, record, session)['n_steps'] == [*r.n_steps]
     assert not evaluator.line(DirectAnswer(max_new_tokens=1), record, session)['n_steps']

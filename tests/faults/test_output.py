@@ -140,7 +140,7 @@ def an_explorer(vlm):
     ex = Explorer(vlm)
     ex.open_image(Image.effect_noise((96, 96), 60).convert('RGB'), BAD)
     ex.question.value = BAD
-    r = Lookup()(vlm, ex.session.image, 'What digit is it?')
+    r = Lookup()(vlm, ex.image, 'What digit is it?')
     rows = dataclasses.replace(r.rows, question_tokens=[BAD]*len(r.rows.question_tokens))
     answer = dataclasses.replace(r.answer, text=BAD)
     ex.keep(dataclasses.replace(r, question=BAD, notes=[BAD], answer=answer, plain_answer=answer, rows=rows),

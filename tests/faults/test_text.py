@@ -21,7 +21,7 @@ from carve_nb.attention.session import Session
 from carve_nb.core.errors import DataError, PromptError
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.carve import Carve
-from carve_nb.models.prompts import BREAK, commands
+from carve_nb.models.prompts import BREAK, Ask, commands
 from carve_nb.runs.runner import run_eval
 from recipes.tiny_models import HERE
 from .clean import count_passes
@@ -34,7 +34,7 @@ def tiny(load): return load('carve-tiny')
 WAYS = dict(
     ask=lambda v, q: v.ask(IMAGE, q), capture=lambda v, q: v.capture(IMAGE, q),
     several=lambda v, q: v.ask([IMAGE, IMAGE], q),
-    method=lambda v, q: Carve()(v, IMAGE, q), shared=lambda v, q: Session(v, IMAGE).ask(q))
+    method=lambda v, q: Carve()(v, IMAGE, q), shared=lambda v, q: Session(v).ask(Ask((IMAGE,), q)))
 
 
 REFUSED = {     # a question -> the sentence

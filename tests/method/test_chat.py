@@ -9,7 +9,7 @@ from carve_nb.core.errors import CarveError
 from carve_nb.method.carve import Carve
 from carve_nb.method.contrast import ICD
 from carve_nb.method.lookup import Lookup
-from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER, TURN
+from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 ASKED = 'What is the color of the elephant?'
@@ -86,24 +86,23 @@ def test_a_chat_is_not_taken_for_another(load):
     "Captures and answers that are remembered belong to their chat"
     vlm = load('qwen2_5_vl')
     method = Carve(max_new_tokens=4)
-    session = Session(vlm, WIDE)
-    frame = Session.of_chat(vlm, WIDE, turns(ASKED))[0].messages
-    def ask(messages):
-        session.messages = messages
-        return method.answer(session, ASKED).saliency.values
-    plain, chat = ask(TURN), ask(frame)
-    assert len(session.captures) == 4 and (plain != chat).any()
-    assert (ask(frame) == chat).all() and len(session.captures) == 4
+    session = Session(vlm)
+    def captures(): return [key for key in session.kept if key[0] == 'rows']
+    plain = method(session, WIDE, ASKED).saliency.values
+    def ask(): return method(session, WIDE, messages=turns(ASKED)).saliency.values
+    chat = ask()
+    assert len(captures()) == 4 and (plain != chat).any()
+    assert (ask() == chat).all() and len(captures()) == 4
     assert abs(method(vlm, WIDE, messages=turns(ASKED)).saliency.values - chat).max() < 1e-5
 
 
 def test_methods_with_prompts_of_their_own(load):
     vlm = load('qwen2_5_vl')
-    session, asked = Session.of_chat(vlm, WIDE, turns(ASKED))
-    assert (session.images, asked) == ([WIDE], ASKED)
-    assert 'in French' in session.words(ASKED).text and '<|image_pad|>' not in session.words(ASKED).text
-    assert 'in French' in ICD().other_prompt(session, session.prompt(ASKED)).text
-    assert 'in French' in session.capture('Why?', max_new_tokens=1).meta['prompt']
+    session, ask = Session(vlm), ICD().asked(vlm, WIDE, messages=turns(ASKED))
+    assert (ask.images, ask.text) == ((WIDE,), ASKED)
+    assert 'in French' in vlm.words(ask).text and '<|image_pad|>' not in vlm.words(ask).text
+    assert 'in French' in ICD().other_prompt(session, ask, session.prompt(ask)).text
+    assert 'in French' in session.capture(ask.but(text='Why?'), 'first').meta['prompt']
 
 
 def test_slips(load):

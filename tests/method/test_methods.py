@@ -3,7 +3,6 @@ why it cannot."""
 import json
 import re
 import runpy
-from contextlib import nullcontext
 from dataclasses import replace
 import pytest
 import torch
@@ -17,6 +16,7 @@ from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import UnsupportedError
 from carve_nb.data.scenes import make_scene
+from carve_nb.method.base import Guide
 from carve_nb.method.crop import CropRule
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import make_method, methods
@@ -68,7 +68,7 @@ def test_conforms(load, photo, name, family):
     r = check_method(method, vlm, photo, QUESTION, BOX)
     measured.setdefault(name, {})[family] = ''
     assert all(o is r.image or o is r.crop.image for o in r.shown), r.shown
-    if not hasattr(method, 'guided'):
+    if not hasattr(method, 'edit'):
         assert vlm.ask(r.shown or [r.image], QUESTION, SHORT_ANSWER, 3).tokens == r.answer.tokens
     if name in ('carve', 'uniform-map'): assert len(r.shown) == 2
     if name == 'paper': assert [o is r.crop.image for o in r.shown] == [True]
@@ -80,7 +80,7 @@ def test_asks_for_a_short_answer(load, photo, name, monkeypatch):
     texts, short_form = [], f'{QUESTION} {SHORT_ANSWER}'
     def lay(processor, question, text, *more):
         return texts.append(text) or lay_words(processor, question, text, *more)
-    monkeypatch.setattr('carve_nb.models.model.lay_words', lay)
+    monkeypatch.setattr('carve_nb.attention.vlm.lay_words', lay)
     for suffix, asked in (SHORT_ANSWER, short_form), (None, QUESTION):
         texts.clear()
         replace(short(name), suffix=suffix)(load('llava'), photo, QUESTION, box=BOX)
@@ -112,8 +112,9 @@ def test_zoom_eye_shows_what_its_source_shows(load, family, monkeypatch):
     from carve_nb.method import asking
     vlm, shown = load(family), []
     side = getattr(vlm.model.config.vision_config, 'image_size', 448)
-    def small_corner(vlm, images, text):
+    def small_corner(session, ask):
         "Stands in for the yes of a model: how small a part at the upper left is"
+        images = ask.images
         shown.append([o.size for o in images])
         return 1 - images[-1].width/(5*side) if images[-1].getpixel((0, 0)) == (255, 255, 255) else -1.
     monkeypatch.setattr(asking, 'yes_confidence', small_corner)
@@ -189,9 +190,10 @@ def largest_change(method, vlm, image, question, steps=4):
     prompt = vlm.prompt(image, question, method.suffix)
     tokens = vlm.generate(prompt, steps).tokens
     plain = held_logits(vlm, prompt, tokens)
-    session = Session(vlm, image)
-    with method.guided(session, prompt) as processors:
-        gap = (held_logits(vlm, prompt, tokens, processors) - plain).abs()
+    session = Session(vlm)
+    guide = method.edit(session, method.asked(vlm, image, question), prompt)
+    with guide.open(vlm):
+        gap = (held_logits(vlm, prompt, tokens, guide.processors) - plain).abs()
     return gap[gap.isfinite()].max().item()
 
 
@@ -230,9 +232,10 @@ def test_edits_behind_a_window(load, photo, name):
     prompt = vlm.prompt(photo, QUESTION, method.suffix)
     assert vlm.text_config.sliding_window < len(prompt)
     def steps(cache, edited=True):
-        session = Session(vlm, photo)
+        session = Session(vlm)
         inputs, logits = vlm.to_device(prompt), []
-        with method.guided(session, prompt) if edited else nullcontext(), torch.no_grad():
+        guide = method.edit(session, method.asked(vlm, photo, QUESTION), prompt) if edited else Guide()
+        with guide.open(vlm), torch.no_grad():
             for token in 65, 66, 67, 68:
                 logits.append(vlm.model(**inputs, **{CACHE: cache}, use_cache=True).logits[0, -1])
                 inputs = dict(input_ids=torch.tensor([[token]]))
@@ -265,7 +268,7 @@ def test_says_what_is_missing(load, photo):
     S = whole.saliency
     for wrong, said in (None, 'gives a `Result`'), (replace(whole, answer=None),
             'has no answer'), (replace(whole, method=''), 'no name of its own'), (replace(whole, calls=0),
-            'capture with self.capture'), \
+            'capture with session.capture'), \
                        (replace(whole, saliency=replace(S, values=S.values[1:])),
                            'make it with as_saliency'), (
                            replace(whole, crop=replace(whole.crop, box=(0, 0, 0, 9))), 'is no box inside'):

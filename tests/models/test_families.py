@@ -8,7 +8,6 @@ import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
@@ -16,8 +15,9 @@ import transformers
 from PIL import Image
 from tiny import QUESTION, TALL, WIDE, cell_box, check_stock_ids, image, measured, note, stock
 from transformers import AutoProcessor, GemmaTokenizer
+from carve_nb.attention.family_check import check_family, eager_rows, plant_squares
 from carve_nb.attention.session import Session
-from carve_nb.attention.vlm import VLM, check_family, eager_rows, plant_squares
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.core.image import box_size, common_box
 from carve_nb.core.saliency import patch_cover
@@ -30,7 +30,7 @@ from carve_nb.models.families import FAMILIES, MEASURED, find_family
 from carve_nb.models.image_tokens import canvas_tiles
 from carve_nb.models.kernel import recording
 from carve_nb.models.model import Answer
-from carve_nb.models.prompts import SHORT_ANSWER
+from carve_nb.models.prompts import SHORT_ANSWER, Ask
 from carve_nb.studies.measure import layer_facts
 from carve_nb.studies.profile import image_questions, profile_model
 from carve_nb.testing import traces
@@ -198,8 +198,8 @@ ASKED = [(WIDE, QUESTION), (WIDE, 'Describe this image in detail.'), ([WIDE, TAL
 
 def test_sharing(vlm):
     alone = [vlm.capture(*o, steps='last', max_new_tokens=2) for o in ASKED]
-    session = Session(vlm, WIDE)
-    quick = [session.other([o] if o is WIDE else o).capture(q, steps='last', max_new_tokens=2)
+    session = Session(vlm)
+    quick = [session.capture(Ask((o,) if o is WIDE else tuple(o), q, vlm.suffix, 2), 'last')
         for o, q in ASKED]
     shared = session.prefixes
     if not vlm.family.shares:
@@ -255,7 +255,7 @@ def test_tokens_of_a_view(vlm):
     assert n[1] < n[0] if changed else n[1] == n[0]
     assert not several or count(usual, 0) == count(few, 0)
     assert ('fewer tokens' in vlm.why_not) == (not changed)
-    assert Session(vlm, images).ask(QUESTION, None, 3, tokens=limits).tokens == vlm.generate(few, 3).tokens
+    assert Session(vlm).ask(Ask(tuple(images), QUESTION, '', 3, limits)).tokens == vlm.generate(few, 3).tokens
 
 
 def test_stock_ids(vlm, folders):
@@ -286,7 +286,7 @@ def test_words_on_its_own_tokenizer(vlm, tmp_path):
 def test_nothing_left(vlm):
     vlm.ask(WIDE, QUESTION, max_new_tokens=1)     # stock models hang hooks of their own at their first pass
     before = traces(vlm)
-    Session(vlm, WIDE).capture(QUESTION, steps='last', max_new_tokens=1)
+    Session(vlm).capture(Ask((WIDE,), QUESTION, max_new_tokens=1), 'last')
     assert traces(vlm) == before
     with pytest.raises(CarveError, match=r'layers \[99\] do not exist'):
         vlm.capture(WIDE, QUESTION, layers=[99])
@@ -366,8 +366,9 @@ def test_tiles_on_the_map(vlm, image, monkeypatch):
         for views in [0], range(1, n), range(n):
             there = lay_square(rows, box, views)
             carve = Carve().from_rows(image, QUESTION, there, even)
-            lookup = Lookup(query='last').look(
-                SimpleNamespace(vlm=vlm, image=image, capture=lambda *a, **kw: there), QUESTION)
+            session = Session(vlm)
+            monkeypatch.setattr(session, 'capture', lambda *a, **kw: there)
+            lookup = Lookup(query='last').look(session, Ask((image,), QUESTION))
             assert abs(lookup.saliency.values.sum() - .5) <= 1e-6
             for r in carve, lookup:
                 x, y = r.saliency.peak()
@@ -456,7 +457,7 @@ def test_written_box_lands(vlm, size, thing, monkeypatch):
         asked.append(prompt.asked)
         return Answer(said, [1], -1.)
     monkeypatch.setattr(VLM, 'generate', answer)
-    r = AskBox(min_side=1).look(Session(vlm, scene), QUESTION)
+    r = AskBox(min_side=1).look(Session(vlm), Ask((scene,), QUESTION))
     if not said: assert r.whole and not asked and 'is not known' in r.notes[0]
     else:
         assert (len(asked) == 1 and 'animal' in asked[0]

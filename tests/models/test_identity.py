@@ -269,12 +269,12 @@ def test_plain_answer_is_the_models(name, folders, vlm, tmp_path):
 def test_a_hook_that_comes_later(vlm):
     "An open session reads whole after `forget`; without a change nothing is said"
     from carve_nb.attention.session import Session
-    session = Session(vlm, WIDE)
+    session = Session(vlm)
     method = Carve(max_new_tokens=4)
-    assert 'whole' not in ' '.join(method.answer(session, QUESTION).notes)
+    assert 'whole' not in ' '.join(method(session, WIDE, QUESTION).notes)
     hooked(vlm, less_mean)
     vlm.forget()
-    r = method.answer(session, QUESTION)
+    r = method(session, WIDE, QUESTION)
     assert 'hooks' in ' '.join(r.notes)
     assert r.plain_answer.tokens == vlm.ask(WIDE, QUESTION, method.suffix, 4).tokens
 

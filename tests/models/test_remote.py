@@ -21,7 +21,7 @@ from carve_nb.data.scenes import samples
 from carve_nb.method import registry, wrappers
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import DirectAnswer
-from carve_nb.method.wrappers import Answerer, Endpoint, RemoteError
+from carve_nb.method.wrappers import Endpoint, RemoteError, record_of
 from carve_nb.models.prompts import SHORT_ANSWER
 
 KEY = 'sk-Q7f2-not-a-real-key-93'
@@ -46,13 +46,12 @@ def test_every_method(name, serve, tiny, photo):
         return ok(str(tiny.ask(shown, words, None, sent['max_tokens'])))
     method = registry.make_method(name, max_new_tokens=4)
     far, seen = serve(play, max_new_tokens=4)
-    if hasattr(method, 'guided'):
+    if hasattr(method, 'edit'):
         with pytest.raises(CarveError, match='changes how the model itself answers'):
             method(tiny, photo, 'What is it?', by=far)
         return
-    session = Session(tiny, photo, (30, 20, 70, 60))
-    here = method.answer(session, 'What is it?')
-    there = method.answer(session, 'What is it?', by=far)
+    session = Session(tiny)
+    here, there = (method(session, photo, 'What is it?', box=(30, 20, 70, 60), by=by) for by in (None, far))
     assert (str(there), there.method, there.crop.box, len(seen)) == (str(here), here.method, here.crop.box, 1)
     assert there.plain_answer == here.plain_answer
     assert any(n.startswith('answered by m at 127.0.0.1') for n in there.notes)
@@ -177,7 +176,7 @@ def test_no_key_anywhere(serve, monkeypatch, tiny, photo, tmp_path):
         root.removeHandler(log)
         for n in names: logging.getLogger(n).setLevel(logging.NOTSET)
     assert {h['authorization'] for _, h, _ in seen} == {f'Bearer {KEY}'} and len(seen) == 4
-    texts += [repr(far), str(pickle.dumps(far)), repr(vars(far)), repr(r), str(Answerer(far).record()),
+    texts += [repr(far), str(pickle.dumps(far)), repr(vars(far)), repr(r), str(record_of(far)),
         said.getvalue()]
     assert len(said.getvalue()) > 100 and not [t for t in texts if KEY in t]
     monkeypatch.setenv('CARVE_TEST_KEY', 'another')
@@ -212,9 +211,9 @@ def test_the_real_one(real, load):
     vlm = load('carve-tiny')
     methods = (DirectAnswer(), Carve(), Carve.paper())
     for s in samples('digit', 2) + samples('exist', 1):
-        session = Session(vlm, s.image)
+        session = Session(vlm)
         for m in methods:
-            assert str(m.answer(session, s.question, by=real)) == str(m.answer(session, s.question)), (s.id,
+            assert str(m(session, s.image, s.question, by=real)) == str(m(session, s.image, s.question)), (s.id,
                 m.name)
     with pytest.raises(RemoteError) as e:
         wrappers.replace(real, model='no-such-model').ask(samples('digit', 1)[0].image, 'What?')
