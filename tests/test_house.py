@@ -10,13 +10,13 @@ from processes import ROOT
 PATHS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb')
     if not any(o[0] in '._' for o in p.relative_to(ROOT).parts))
 MODULES = sorted(p for p in (ROOT/'carve_nb').rglob('*.py') if p.name[0] != '_')
-# Modules whose names come from outside: the registry of methods, and the plug-in of lmms-eval.
-LAZY = {'method.registry', 'runs.lmms_eval'}
+# The module whose names come from outside: the registry of methods.
+LAZY = {'method.registry'}
 # as records are named
 FAMILY = re.compile('|'.join(['onevision',
     *re.findall(r"_add\('([a-z]+)", (ROOT/'carve_nb/models/families.py').read_text())]), re.I)
-# Where model families are described, and the help of the command line.
-FAMILY_MAY = {'image_tokens', 'families', 'main', 'commands'}
+# Where model families are described, the help of the command line, and the models of the paper's tables.
+FAMILY_MAY = {'image_tokens', 'families', 'main', 'commands', 'paper'}
 MACHINE = re.compile(r'(?<![\w.:/-])/(work|root|home|tmp|Users|opt|usr|mnt|var)/')
 
 

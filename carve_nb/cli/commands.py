@@ -7,20 +7,21 @@ __all__ = ['Images', 'Question', 'Fields', 'AsJson', 'Force', 'Quiet', 'Retry', 
            'check_folder', 'save_file', 'check_map', 'save_map', 'print_line', 'terminal_width', 'print_table',
            'print_json', 'complete_method', 'set_fields', 'ShortHelp', 'command', 'ModelOptions', 'demo', 'ask',
            'save_the_map', 'write_page', 'explore', 'SampleOptions', 'EngineOptions', 'measure_methods', 'report_runs',
-           'checkup', 'list_methods', 'list_families']
+           'paper', 'serve', 'checkup', 'list_methods', 'list_families']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #3556a64f
 import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
 import textwrap
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, fields as class_fields, is_dataclass
+from dataclasses import dataclass, fields as class_fields, is_dataclass, replace
 from functools import partial, wraps
 from importlib.util import find_spec
 from inspect import Signature, signature
@@ -286,6 +287,15 @@ class ModelOptions:
     def loading(self) -> dict:
         "List the arguments of `VLM.from_pretrained` that were given"
         return {k: v for k, v in vars(self).items() if v and k != 'name'}
+
+    def words(self) -> list[str]:
+        "Write the options that were given as the words of a command"
+        words = ['--model', self.name]
+        for name, value in vars(self).items():
+            if not value or name == 'name': continue
+            words.append('--' + name.replace('_', '-'))
+            if value is not True: words.append(str(value))
+        return words
 
     def load(self, method: 'Method|None' = None) -> 'VLM':
         "Load the model; raise an error first if it lacks the layers of the method"
@@ -660,38 +670,134 @@ def measure_methods(
     asked = samples.read(data, seed, of_columns)     # before torch loads
     specs = set_fields(split_specs(methods), of_methods)
     from carve_nb.runs.report import write_report
+    from carve_nb.runs.result_file import make_result, save_result
     from carve_nb.runs.runner import run_eval
     from carve_nb.runs.store import run_folder
     folder = Path(out or run_folder('eval_out', asked.name, model.name))
     check_folder(folder)
-    run_eval(
+    run = run_eval(
         asked, model.name, specs, out=folder, seed=seed, max_new_tokens=max_new_tokens,
         answer_by=engine.answer_by, answer_key=engine.answer_key, maps=maps, retry=retry, part=part,
         progress=not quiet, loading=model.loading(), engine=engine.choose())
+    save_result(folder, make_result(run, 'eval'))
     _end_with_report(folder, write_report(folder, asked))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #38c7ec20
 @command('report', panel='More')
 def report_runs(
-    folders: Annotated[list[Path], Arg(metavar='DIR...', help='folders of `carve eval`')],
+    folders: Annotated[list[Path], Arg(
+        metavar='WHAT...', help='folders of `carve eval` or `carve serve --log`; or files: result.json, or logs '
+        'of lmms-eval')],
     out: Annotated[
         str|None,
-        Opt(metavar='DIR', help='of several runs: folder of their page (default: report_out)')] = None,
+        Opt(metavar='DIR', help='of several runs, or files: folder of their page (default: report_out)')] = None,
     force: Force = False,
 ):
-    """Make the tables and the figure of a run again, also while it goes on; of several runs, one table side
-    by side."""
-    from carve_nb.runs.report import leaderboard_page, load_run, to_markdown, write_report
-    if len(folders) == 1:
+    """Make the tables and the figure of a run again, also while it goes on; of several runs, or of files,
+    one table."""
+    from carve_nb.runs.report import leaderboard_page, load_run, page, read_samples, report, to_markdown, write_report
+    from carve_nb.runs.result_file import results_page
+    kinds = {path.suffix if path.is_file() else '' for path in folders}
+    if len(kinds) > 1:
+        raise CarveError('give folders, or result.json files, or logs of lmms-eval: one table has one kind.')
+    if len(folders) == 1 and kinds == {''}:
         if out: raise CarveError('--out goes with several runs; the page of one lies in its own folder.')
         _end_with_report(folders[0], write_report(folders[0]))
         return
-    parts = leaderboard_page({str(folder): load_run(folder) for folder in folders})
+    if kinds == {'.jsonl'}:
+        harness = read_samples(folders)
+        parts = page(harness, report(harness.records))
+    elif kinds == {'.json'}: parts = results_page(folders)
+    else: parts = leaderboard_page({str(folder): load_run(folder) for folder in folders})
     out = out or 'report_out'
     check_folder(out, 'leaderboard.md', force=force)
     save_file(Path(out)/'leaderboard.md', to_markdown(parts))
     _print_page(parts)
     print(f'written to {out}: leaderboard.md')
+
+# %% ../../nbs/library/cli/03_commands.ipynb #92b00002
+@command('paper', '''examples:
+  carve paper
+  carve paper main --model Qwen/Qwen2.5-VL-3B-Instruct --dtype bf16 --dry
+  carve paper mask --model Qwen/Qwen2.5-VL-3B-Instruct --dtype bf16 --download --n 50''')
+def paper(
+    table: Annotated[str|None, Arg(metavar='TABLE', help='a table or figure (default: list all)')] = None,
+    dry: Annotated[bool, Opt('--dry', help='only print the commands')] = False,
+    root: Annotated[Path|None, Opt(
+        metavar='DIR', exists=True, file_okay=False,
+        help='folder with a copy of each set, such as DIR/textvqa')] = None,
+    download: Annotated[bool, Opt(
+        '--download', help='fetch the sets, and the other tools, from the Hub')] = False,
+    n: Annotated[int|None, Opt(
+        metavar='N', min=1, help='questions of each set, drawn at random (default: as the paper)')] = None,
+    out: Annotated[str|None, Opt(metavar='DIR', help='folder of the runs (default: paper_out/MODEL)')] = None,
+    quiet: Quiet = False,
+    *, model: ModelOptions,
+):
+    """Make the tables and figures of CARVE's paper (arXiv 2509.06461) with a model, and put your numbers
+    beside theirs."""
+    from carve_nb.studies.paper import FIGURES, TABLES, eval_words, measure_figure, table_page
+    entries = TABLES | FIGURES
+    if table is None:
+        rows = [[name, entry.about, f'carve paper {name} --model M'] for name, entry in entries.items()]
+        print_table(rows, ['name', 'in the paper', 'command'])
+        return
+    choose(table, entries, 'table or figure')
+    model = replace(model, image_tokens=model.image_tokens or 256)    # as the paper has it
+    from carve_nb.runs.store import run_folder
+    out = out or str(run_folder('paper_out', model.name))
+    if table in FIGURES:
+        where = ['--root', str(root)] if root else ['--download']*download
+        if dry: print('carve', shlex.join(['paper', table, *model.words(), *where, '--out', out]))
+        else: _print_page(measure_figure(table, model.load(), out, root, download, n, progress=not quiet))
+        return
+    for words in eval_words(table, model.words(), out, root, download, n):
+        print('carve', shlex.join(words), flush=True)
+        if dry: continue
+        group = typer.main.get_command(app)
+        words += ['--quiet']*quiet
+        with group.make_context('carve', words, obj={}) as context: group.invoke(context)
+    if not dry: _print_page(table_page(table, model.name, out))
+
+# %% ../../nbs/library/cli/03_commands.ipynb #a55e0002
+@command('serve', '''examples:
+  carve serve --model Qwen/Qwen2.5-VL-7B-Instruct --dtype bf16
+  carve serve --model carve-small --answer-by http://localhost:8000/v1#my-model
+A client names a method as its model: lookup, carve:p=.1, none.''', 'More')
+def serve(
+    port: Annotated[int, Opt(metavar='N', min=0, max=65535, help='of the address; 0: a free one')] = 8642,
+    host: Annotated[str, Opt(
+        metavar='H', help='an address that other machines reach; needs --key')] = '127.0.0.1',
+    key: Annotated[str|None, Opt(
+        metavar='NAME', help='environment variable with the key that a client has to send')] = None,
+    log: Annotated[str|None, Opt(
+        metavar='DIR', help='keep each answer, its box and notes, for `carve report`; no images')] = None,
+    answer_by: Annotated[str|None, Opt(
+        metavar='WHERE', help='who answers: URL#NAME (images leave this machine), folder or Hub id')] = None,
+    answer_key: Annotated[str|None, Opt(
+        metavar='NAME', help='environment variable with its key')] = None,
+    *, model: ModelOptions,
+):
+    """Answer at an address that speaks OpenAI's chat completions, with a method behind each model's name."""
+    for library in 'fastapi', 'uvicorn':
+        if not find_spec(library):
+            raise CarveError(f'an address needs {library}: pip install fastapi uvicorn')
+    secret = os.environ.get(key or '', '').strip()
+    if key and not secret:
+        raise CarveError(f'--key {key}: this environment variable is not set; set it to the key.')
+    if host not in ('127.0.0.1', 'localhost', '::1') and not secret:
+        raise CarveError(
+            f'--host {host} can be reached from other machines: give --key NAME, the environment variable with '
+            'a key.')
+    if log: check_folder(log)
+    from carve_nb.runs.serve import MethodServer, make_app, serve_app
+    server = MethodServer(model.load(), log, answer_by, answer_key)
+    if answer_by and '://' in answer_by:
+        print_line('note', f'images leave this machine: {answer_by} answers.')
+    def ready(address: str):
+        print(f'{model.name} answers; the model that a client names is a method: none, lookup, carve:p=.1.')
+        print(f'Ctrl-C ends it.\n{address}', flush=True)
+    serve_app(make_app(server, secret), host, port, ready)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #0194ddbd
 def _measure_profile(
@@ -760,7 +866,7 @@ def checkup(
     check_folder(folder)
     print(run_checkup(model.load(), folder, data, n or EACH, images=images, retry=retry, progress=not quiet))
     print(
-        f'written to {folder}: checkup.html, row.json (nothing has left this machine; the file is yours to '
+        f'written to {folder}: checkup.html, result.json (nothing has left this machine; the file is yours to '
         'send)')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c853ca48

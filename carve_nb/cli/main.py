@@ -26,7 +26,8 @@ EXAMPLES = '''examples:
   carve demo
   carve ask photo.jpg "What is on the plate?" --model Qwen/Qwen2.5-VL-3B-Instruct --dtype bf16
   carve eval FOLDER --model Qwen/Qwen2.5-VL-3B-Instruct --methods none,lookup,carve,random --out R
-  carve checkup --model Qwen/Qwen2.5-VL-3B-Instruct'''
+  carve checkup --model Qwen/Qwen2.5-VL-3B-Instruct
+  carve paper main --model Qwen/Qwen2.5-VL-3B-Instruct --dry'''
 
 # %% ../../nbs/library/cli/04_main.ipynb #c50e102e
 def _print_version(wanted: bool):

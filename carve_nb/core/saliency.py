@@ -9,6 +9,7 @@ __all__ = ['Place', 'Layers', 'Heads', 'MAP_RASTER', 'SMALL_PLOT', 'tent_weights
 # %% ../../nbs/library/core/10_saliency.ipynb #7a213b73
 import base64
 import math
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -56,21 +57,24 @@ def pick_layers(spec: Layers, n_layers: int, attending: Collection[int]|None = N
     """Resolve `layers=` of a method or of captured rows to sorted layer indices of a model of `n_layers`
     layers.
 
-    None: all. 3 or [3, 5]: indices, from 0. (.6, .8), floats: fractions of depth, all from the one to the
-    other; .6 or (.1, .3, .6), one or more than two: those layers. 'paper': 20 to 25, in a model of fewer
-    those at that depth. 'low', 'high': every second layer of that half, of more than 40 layers of the first
-    or last 20 (DoLa). `attending`: the layers that attend to the images; of those asked for only these, or
-    the nearest of them."""
+    None: all. 3 or [3, 5]: indices, from 0. '10-15': all from the one to the other. (.6, .8), floats:
+    fractions of depth, all from the one to the other; .6 or (.1, .3, .6), one or more than two: those layers.
+    'paper': 20 to 25, in a model of fewer those at that depth. 'low', 'high': every second layer of that
+    half, of more than 40 layers of the first or last 20 (DoLa). `attending`: the layers that attend to the
+    images; of those asked for only these, or the nearest of them."""
     named: Iterable = [spec]
     if spec is None: named = range(n_layers)
+    elif isinstance(spec, str) and re.fullmatch(r'\d+-\d+', spec):
+        first, last = map(int, spec.split('-'))
+        named = range(first, last + 1)
     elif isinstance(spec, str):
         half = min(n_layers//2, 20)
         words = dict(
             paper=range(20, 26) if n_layers > 25 else (20/32, 25/32), low=range(0, max(half, 1), 2),
             high=range(max(n_layers//2, n_layers - 20), n_layers, 2))
         if spec not in words:
-            raise CarveError(f"layers={spec!r} is not known; use None, 'paper', 'low', 'high', fractions of "
-                             f"depth or indices")
+            raise CarveError(f"layers={spec!r} is not known; use None, 'paper', 'low', 'high', '10-15', "
+                             f"fractions of depth or indices")
         named = words[spec]
     elif np.iterable(spec): named = spec
     asked = list(named)
@@ -83,7 +87,7 @@ def pick_layers(spec: Layers, n_layers: int, attending: Collection[int]|None = N
         if band: asked = [*range(asked[0], asked[1] + 1)]
     bad = [layer for layer in asked if layer not in range(n_layers)]
     if bad or not asked:
-        raise CarveError(f"layers {bad or asked} do not exist: the model has {n_layers} layers, "
+        raise CarveError(f"layers {bad or asked or spec} do not exist: the model has {n_layers} layers, "
             f"0 to {n_layers-1}; name others, or give a fraction of depth such as layers=(.7, .9)")
     found = sorted(set(map(int, asked)))
     if attending is None: return found

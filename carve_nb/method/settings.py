@@ -74,7 +74,7 @@ def check_field(setting: Field, value: object):
         takes = _PLAIN.get(kind, f'numbers, such as {setting.default}')
         fits = _is_of(value, kind)
     else:
-        if kind == Layers and isinstance(value, str): pick_layers(value, 32)    # is the word known?
+        if kind == Layers and isinstance(value, str): pick_layers(value, 10_000)    # is the word known?
         return
     if not fits: raise CarveError(f'{setting.name}={value!r}: use {takes}')
 

@@ -6,8 +6,8 @@
 __all__ = ['WHERE', 'ABOUT', 'Part', 'COLUMNS', 'PAGE', 'compare_methods', 'find_base', 'report', 'kinds_of', 'report_kinds',
            'format_cell', 'format_column', 'format_report', 'markdown_table', 'without_values', 'remarks',
            'count_questions', 'few_questions', 'run_name', 'unfinished', 'page', 'run_html', 'to_markdown', 'markdown',
-           'plot_report', 'results_table', 'load_maps', 'load_run', 'leaderboard_page', 'answers_page', 'Report',
-           'write_report']
+           'plot_report', 'results_table', 'load_maps', 'load_run', 'leaderboard_page', 'read_samples', 'answers_page',
+           'Report', 'write_report']
 
 # %% ../../nbs/library/runs/03_report.ipynb #298bd925
 import errno
@@ -72,9 +72,10 @@ def report(records: list[dict], base: str = 'none', kind: str|None = None) -> pd
         row: dict[str, float|str] = dict(n=n, failed=failed)
         rows.append(row)
         if not lines: continue
+        row |= pd.DataFrame(lines, columns=WHERE).astype(float).mean()
+        if any(line['score'] is None for line in lines): continue    # `carve serve` knows no truth
         acc = mean_interval([line['score'] for line in lines], list(map(image_key_of, lines)))
         row |= dict(acc=acc.value, lo=acc.lo, hi=acc.hi, worst=acc.value*n/(n + failed))
-        row |= pd.DataFrame(lines, columns=WHERE).astype(float).mean()
         if method != reference: row |= compare_methods(lines, good.get(reference or '', []))
     table = pd.DataFrame(rows, pd.Index(list(good), name='method'), _NUMBERS)
     return table.infer_objects().assign(p_holm=holm(table.p))
@@ -196,7 +197,7 @@ def unfinished(run: Run) -> str:
     total = run.protocol['data']['n']
     lines = Counter(line['method'] for line in run.records if line['id'])
     unfit = {line['method'] for line in run.records if not line['id']}
-    asked = [method for method in run.protocol['methods'] if method not in unfit]
+    asked = [method for method in run.protocol.get('methods', ()) if method not in unfit]
     lacking = [f'{method} {lines[method]} of {total}' for method in asked if lines[method] < total]
     if not lacking: return ''
     if len(lacking) > 4: lacking[4:] = ['and others']
@@ -224,7 +225,9 @@ def page(run: Run, table: pd.DataFrame) -> list[Part]:
     if len(kinds_of(run.records)) > 1:
         for kind, split in report_kinds(run.records).assign(**untested).groupby(level='kind', sort=False):
             parts += [f'**{one_line(kind or "other")}**', format_report(split.droplevel('kind'))]
-    failed = table[(table.failed > 0) & (table.n > 0)]
+    if table.n.any() and table.acc.isna().all():
+        parts.append('The answers are not scored: no truth was known.')
+    failed = table[(table.failed > 0) & table.acc.notna()]
     if len(failed):
         worst = ', '.join(f'`{one_line(method)}`: {100*row.worst:.1f} %' for method, row in failed.iterrows())
         parts.append(f'Accuracy if failures are counted as wrong: {worst}.')
@@ -252,7 +255,7 @@ def markdown(run: Run) -> str:
 # %% ../../nbs/library/runs/03_report.ipynb #301e41fa
 def plot_report(table: pd.DataFrame) -> Figure:
     "Plot accuracies of `report` with their intervals; the line is the baseline (no crop)"
-    rows = table[table.n > 0]
+    rows = table[table.acc.notna()]
     fig = Figure((3.6, .9 + .24*len(rows)), dpi=100, layout='constrained')
     ax = fig.subplots()
     ends = {method: [(row.acc, row.lo, row.hi)] for method, row in rows.iterrows()}
@@ -307,6 +310,44 @@ def leaderboard_page(runs: dict[str, Run]) -> list[Part]:
         "A star: another share than the baseline's (p < 0.05, Holm). Where a cell has an n, the method "
         "answered fewer questions "
         'than others.']
+
+# %% ../../nbs/library/runs/03_report.ipynb #92a00002
+_FAILED_REQUEST = '[LMMS_EVAL_'
+
+def read_samples(paths: Iterable[str|Path]) -> Run:
+    "Read logs of lmms-eval as one run: a method for each folder, a kind for each task"
+    records, rules = {}, {}
+    for path in map(Path, paths):
+        task, method = path.stem.partition('_samples_')[2] or path.stem, path.parent.name
+        for at, text in enumerate(path.read_text(encoding='utf-8').splitlines()):
+            try:
+                line = json.loads(text)
+                id = f'{task}-{line.pop("doc_id")}'
+                values = {k: v.get('score') if isinstance(v, dict) else v for k, v in line.items()}
+                rule, score = next((k, float(v)) for k, v in values.items() if isinstance(v, (int, float)))
+                answer = str(line['filtered_resps'])
+                if not 0 <= score <= 1: raise ValueError(f'{rule} = {score} is not between 0 and 1')
+            except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as e:
+                raise RunError(
+                    f'{path}, line {at + 1}, is no answer that lmms-eval has scored ({type(e).__name__}: {e}). '
+                    'Give files of its --log_samples.') from None
+            if (id, method) in records:
+                raise RunError(
+                    f'{path}: {method} has answered {id} already, in another file; give one file for each task '
+                    'and folder.')
+            failed = answer.startswith(_FAILED_REQUEST)
+            ended = dict(status='error', why=answer) if failed else dict(status='ok')
+            records[id, method] = ended | dict(
+                id=id, at=at, kind=task, method=method, question=str(line.get('input', '')), answer=answer,
+                image_key=id, truth=line.get('target'), score=score)
+            rules[task] = rule
+    truths: dict[str, object] = {}
+    for line in records.values():
+        if truths.setdefault(line['id'], line['truth']) != line['truth']:
+            raise RunError(f'{line["id"]} has two truths: the logs are of different questions.')
+    of_methods = dict.fromkeys(line['method'] for line in records.values())
+    data = dict(name=', '.join(rules), n=len(truths), rule=', '.join(dict.fromkeys(rules.values())))
+    return Run(dict(data=data, model=dict(name='lmms-eval'), methods=of_methods), [*records.values()])
 
 # %% ../../nbs/library/runs/03_report.ipynb #6f581db5
 PAGE = (

@@ -87,7 +87,7 @@ def test_shell(tmp_path, shell):
     assert 'questions would tell a gain of 5 points' in first
     assert 'does not bind color to shape' in more[-1]
     page = (tmp_path/'R'/'checkup.html').read_text()
-    row = (tmp_path/'R'/'row.json').read_text()
+    row = (tmp_path/'R'/'result.json').read_text()
     places = [page.index(word) for word in ('Not decided', '<pre>', '<img', '<table', '<details>')]
     assert places == sorted(places)     # the answer and a picture first, remarks folded
     assert 'small letters are not asked' in page
@@ -101,7 +101,7 @@ def test_shell(tmp_path, shell):
         own = (page := (out/'checkup.html').read_text())[page.rindex('On your images'):]
         assert ('>oracle' in own) == boxes
         assert '>carve:suffix=None' in own
-        assert (out/'row.json').read_text() == row
+        assert (out/'result.json').read_text() == row
 
 
 def test_grows_and_retries(tmp_path, few, monkeypatch):

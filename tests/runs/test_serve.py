@@ -1,0 +1,245 @@
+"""`carve serve` as a client sees it: OpenAI's library, our own `Endpoint`, raw bytes, a client that is killed."""
+import http.client
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+import openai
+import pytest
+import uvicorn
+from processes import Forked, carve, until
+from carve_nb.core.errors import RemoteError
+from carve_nb.data.scenes import samples
+from carve_nb.method.registry import make_method
+from carve_nb.models.api_client import Endpoint, data_url
+from carve_nb.runs.report import load_run
+from carve_nb.runs.serve import Limits, MethodServer, Stopped, make_app
+
+SCENES = samples('digit', 4)
+KEY = 'not-a-real-key-93'
+
+
+def parts(scene, words=None):
+    return [dict(type='image_url', image_url=dict(url=data_url(scene.image))), dict(type='text', text=words or scene.question)]
+
+
+def ask(address, scene=SCENES[0], model='none', key='none', messages=None, **kw):
+    with openai.OpenAI(base_url=address, api_key=key, max_retries=0) as client:
+        chat = messages or [dict(role='user', content=parts(scene))]
+        return client.chat.completions.create(model=model, messages=chat, **dict(max_tokens=4) | kw)
+
+
+def post(address, body, **headers):
+    "Status and error of raw bytes"
+    place = urlsplit(address)
+    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=60)
+    connection.request('POST', '/v1/chat/completions', body, {'Content-Type': 'application/json'} | headers)
+    reply = connection.getresponse()
+    return reply.status, json.loads(reply.read()).get('error')
+
+
+@contextmanager
+def serving(server, *settings):
+    config = uvicorn.Config(make_app(server, *settings), port=0, log_level='critical')
+    socket, running = config.bind_socket(), uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, args=([socket],))
+    thread.start()
+    assert until(lambda: running.started)
+    try: yield f'http://127.0.0.1:{socket.getsockname()[1]}/v1'
+    finally:
+        running.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory): return tmp_path_factory.mktemp('served')
+
+
+@pytest.fixture(scope='module')
+def address(place):
+    "The command itself, in a folder of its own, with a log"
+    (place/'temporary').mkdir()
+    p = Forked(carve, 'serve', '--model', 'carve-tiny', '--port', 0, '--log', 'log', cwd=str(place),
+        env=dict(TMPDIR=str(place/'temporary')))
+    try:
+        assert until(lambda: '/v1' in p.files[0].read_text(), p), p.communicate()
+        yield p.files[0].read_text().split()[-1]
+    finally:
+        p.terminate()
+        p.communicate()
+
+
+def test_answers_as_python(address, place, load, shell):
+    """Each method answers as in Python, to a question and to a chat; the log has its box and the baseline's
+    answer, which `carve report` reads; of the images nothing is kept"""
+    vlm = load('carve-tiny')
+    for spec in 'none', 'lookup', 'carve:p=.1:K=2', "random:seed=3", "lookup:suffix='Use one word, please.'":
+        method = make_method(spec, max_new_tokens=4)
+        if 'suffix' not in spec: method.suffix = None
+        for scene in SCENES[:2]:
+            said, here = ask(address, scene, spec), method(vlm, scene.image, scene.question)
+            assert (said.choices[0].message.content, said.carve['box']) == (str(here), list(map(int, here.crop.box)))
+            assert said.carve['plain_answer'] == str(here.plain_answer) and said.carve['calls'] == here.calls
+            assert said.usage.prompt_tokens > here.answer.n_prompt/2 and said.model == spec
+    chat = [dict(role='system', content='Be brief.'), dict(role='user', content=parts(SCENES[2]))]
+    texts = [dict(type='text', text='Be brief.')], [dict(type='image'), dict(type='text', text=SCENES[2].question)]
+    ours = [dict(role=role, content=text) for role, text in zip(('system', 'user'), texts)]
+    here = make_method('lookup', suffix=None, max_new_tokens=4)(vlm, [SCENES[2].image], messages=ours)
+    assert ask(address, model='lookup', messages=chat).choices[0].message.content == str(here)
+    run = load_run(place/'log')
+    assert len(run.records) == 11 and len({r['id'] for r in run.records}) == 3
+    status, out, err = shell('report', place/'log')
+    assert status == 0 and 'lookup' in out and 'not scored' in out, out + err
+    kept = {p.name for p in place.rglob('*') if p.is_file() and 'hypothesis' not in str(p)}
+    assert kept <= {'protocol.json', 'records.jsonl', 'records.lock', 'results.csv', 'table.md', 'accuracy.png'}, kept
+    assert 'base64' not in (place/'log'/'records.jsonl').read_text()
+
+
+def test_load(address):
+    "64 requests at once are all answered, one after another, and each is told how many were before it"
+    with ThreadPoolExecutor(64) as pool:
+        said = [*pool.map(lambda i: ask(address, SCENES[i % 4]), range(64))]
+    alone = [ask(address, scene) for scene in SCENES]
+    assert [r.choices[0].message.content for r in said] == [r.choices[0].message.content for r in alone]*16
+    assert max(r.carve['ahead'] for r in said) > 8 and {r.carve['ahead'] for r in alone} == {0}
+
+
+FAR = [dict(type='image_url', image_url=dict(url='https://example.org/a.png')), dict(type='text', text='What?')]
+REFUSED = [
+    (dict(model='oracle'), 'needs the true region'), (dict(model='sam:model=/etc'), 'no request may open a file'),
+    (dict(model='lookupp'), 'perhaps lookup'), (dict(model='carve:p=7'), 'p=7'), (dict(model='carve:q=1'), 'field of Carve'),
+    (dict(model=''), 'GET /v1/models'), (dict(model='('*400), 'is not known'),
+    (dict(messages=[dict(role='user', content='Hi')]), 'There is no image'),
+    (dict(messages=[dict(role='user', content=FAR)]), 'nothing is fetched'),
+    (dict(messages=[dict(role='user', content=[dict(FAR[0], image_url=dict(url='file:///etc/hostname')), FAR[1]])]), 'nothing is fetched'),
+    (dict(messages=[dict(role='user', content=[dict(FAR[0], image_url=dict(url='data:image/png;base64,AAAA')), FAR[1]])]), 'cannot be used'),
+    (dict(messages=[dict(role='user', content=[dict(type='input_audio')])]), 'messages: give a list'),
+    (dict(temperature=.7), 'temperature=0.7'), (dict(n=2), 'n=2'), (dict(max_tokens=0), 'max_tokens=0'),
+    (dict(extra_body=dict(max_tokens='9')), "max_tokens='9'"), (dict(extra_body=dict(beams=3)), 'beams=3'),
+    (dict(stop=7), 'stop')]
+
+
+@pytest.mark.parametrize('change, words', REFUSED)
+def test_refused(address, change, words):
+    "One sentence in OpenAI's form, which its client shows"
+    with pytest.raises(openai.BadRequestError) as e: ask(address, **change)
+    assert words in e.value.body['message'] and '\n' not in e.value.body['message'], e.value.body
+    assert e.value.body['type'] == 'invalid_request_error'
+
+
+def test_bytes_that_are_no_request(address):
+    for body in b'', b'{', b'[1]', b'"x"', b'\xff', b'['*100_000, b'{"messages": 1e999}':
+        status, error = post(address, body)
+        assert status == 400 and error['message'], body[:20]
+    assert post(address, b'{}', **{'Content-Type': 'text/plain'})[0] == 415     # as a page of the web sends it
+    assert post(address, b'{}', Host='evil.example')[0] == 403
+    place = urlsplit(address)
+    connection = http.client.HTTPConnection(place.hostname, place.port)
+    connection.request('GET', '/v1/nothing')
+    assert 'chat/completions' in json.loads(connection.getresponse().read())['error']['message']
+
+
+def test_our_own_client(address):
+    "`Endpoint` reads the answers and the refusals"
+    far = Endpoint(address, 'lookup', None, max_new_tokens=4)
+    assert far.ask(SCENES[0].image, SCENES[0].question).text == ask(address, model='lookup').choices[0].message.content
+    with pytest.raises(RemoteError, match='status 400: oracle needs the true region') as e:
+        Endpoint(address, 'oracle', None).ask(SCENES[0].image, 'What?')
+    assert e.value.status == 'error'
+
+
+@pytest.fixture(scope='module')
+def server(load): return MethodServer(load('llava'))
+
+
+def test_limits(server):
+    "413, 504 and 429 each with a sentence; after them the next request is answered"
+    with serving(server, '', Limits(megabytes=.5)) as address:
+        with pytest.raises(openai.APIStatusError) as e: ask(address, messages=[dict(role='user', content=[*parts(SCENES[0]), dict(type='text', text='x'*2**20)])])
+        assert e.value.status_code == 413 and 'are taken' in e.value.body['message']
+        assert post(address, b'x'*2**25)[0] == 413
+        assert ask(address).choices[0].message.content is not None
+    with serving(server, '', Limits(seconds=.5)) as address:
+        with pytest.raises(openai.InternalServerError) as e: ask(address, max_tokens=10_000)
+        assert e.value.status_code == 504 and e.value.response.headers['x-should-retry'] == 'false'
+        with pytest.raises(RemoteError) as e: Endpoint(address, 'none', None, retries=0, max_new_tokens=10_000).ask(SCENES[0].image, 'What?')
+        assert e.value.status == 'timeout'
+    with serving(server, '', Limits(waiting=1)) as address, ThreadPoolExecutor(8) as pool:
+        def status(_):
+            try: return ask(address, max_tokens=300) and 200
+            except openai.RateLimitError as e: return e.status_code if 'wait already' in e.body['message'] else 0
+        assert sorted(pool.map(status, range(8))) == [200]*2 + [429]*6
+
+
+def test_a_killed_client(server, monkeypatch):
+    "Its question is given up at the next pass of the model; one that waits is never answered either"
+    ended, begun, answer = [], [], server.answer
+    def watched(wanted, meter):
+        begun.append(wanted.spec)
+        try: return answer(wanted, meter)
+        except BaseException as e:
+            ended.append(type(e))
+            raise
+    monkeypatch.setattr(server, 'answer', watched)
+    with serving(server) as address:
+        place = urlsplit(address)
+        def send(model):
+            body = json.dumps(dict(model=model, max_tokens=100_000, messages=[dict(role='user', content=parts(SCENES[0]))]))
+            connection = http.client.HTTPConnection(place.hostname, place.port)
+            connection.request('POST', '/v1/chat/completions', body, {'Content-Type': 'application/json'})
+            return connection
+        first = send('none')
+        assert until(lambda: begun == ['none'], seconds=30)
+        second = send('center')
+        time.sleep(.2)
+        second.close()
+        first.close()
+        assert until(lambda: ended and len(ended) == len(begun), seconds=30)
+        assert ask(address).choices[0].message.content is not None
+        assert set(ended) == {Stopped} and len(begun) == len(ended) + 1
+
+
+def test_key(server, shell, monkeypatch):
+    "Another address than this machine's has a key, which is compared, and shown nowhere"
+    with serving(server, KEY) as address:
+        for key in 'none', KEY[:-1], KEY + 'x':
+            with pytest.raises(openai.AuthenticationError) as e: ask(address, key=key)
+            assert KEY not in str(e.value)
+        assert ask(address, key=KEY).choices
+        with openai.OpenAI(base_url=address, api_key='none', max_retries=0) as client, pytest.raises(openai.AuthenticationError):
+            client.models.list()
+    assert 'needs --key' in shell('serve --help')[1]
+    monkeypatch.setenv('MY_KEY', '')
+    for words in 'serve --host 0.0.0.0', 'serve --host 0.0.0.0 --key MY_KEY', 'serve --key MY_KEY':
+        status, _, err = shell(words)
+        assert status == 2 and err.count('\n') == 1 and '--key' in err
+
+
+def test_another_model_answers(address, load):
+    "The model here finds the crop, the one at an address answers about it; a chat is refused, and so is a method without a crop"
+    server = MethodServer(load('carve-small'), answer_by=f'{address}#none')
+    with serving(server) as here:
+        far = Endpoint(address, 'none', None, max_new_tokens=256)
+        method = make_method('lookup', suffix=None, max_new_tokens=4)
+        for scene in SCENES[:2]:
+            said, ours = ask(here, scene, 'lookup'), method(load('carve-small'), scene.image, scene.question, by=far)
+            assert said.choices[0].message.content == str(ours) and any('answered by' in note for note in said.carve['notes'])
+        chat = [dict(role='system', content='Be brief.'), dict(role='user', content=parts(SCENES[0]))]
+        for change in dict(model='lookup', messages=chat), dict(model='vcd'):
+            with pytest.raises(openai.BadRequestError): ask(here, **change)
+
+
+def test_a_taken_port(address, shell):
+    port = urlsplit(address).port
+    status, _, err = shell(f'serve --model carve-tiny --port {port}')
+    assert status == 2 and f'{port} cannot be opened' in err
+
+
+def test_stop_words_and_length(address):
+    said = ask(address, model='none', stop=['no such text'], max_tokens=1)
+    assert said.choices[0].finish_reason == 'length'
+    whole = ask(address, max_tokens=8).choices[0]
+    cut = ask(address, max_tokens=8, stop=whole.message.content[:1]).choices[0]
+    assert (cut.message.content, cut.finish_reason, whole.finish_reason) == ('', 'stop', 'stop')

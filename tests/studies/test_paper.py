@@ -1,0 +1,131 @@
+"""`carve paper` on miniatures of the four public sets and complete tiny models with as many layers as the
+tables name: every line that it prints is a line that it runs."""
+import json
+import re
+import shlex
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from processes import ROOT
+from carve_nb.core.image import png_bytes
+from carve_nb.data import datasets
+from carve_nb.method.crop import box_regions
+from carve_nb.method.external_crops import ClipCrop, Detector, SamCrop, ToolCrop
+from carve_nb.runs.result_file import read_result
+from carve_nb.studies.paper import FIGURES, TABLES
+from recipes.tiny_models import make_tiny_checkpoint
+
+FAMILIES = {'Qwen2.5-VL-3B-Instruct': 'qwen2_5_vl', 'llava-1.5-7b-hf': 'llava'}
+OF = dict(main='Qwen2.5-VL-3B-Instruct', layers='llava-1.5-7b-hf', instructions='Qwen2.5-VL-3B-Instruct',
+    mask='Qwen2.5-VL-3B-Instruct', tools='llava-1.5-7b-hf')
+
+
+@pytest.fixture(scope='module')
+def models(tmp_path_factory):
+    place = tmp_path_factory.mktemp('models')
+    return {name: make_tiny_checkpoint(family, place/name, layers=28) for name, family in FAMILIES.items()}
+
+
+@pytest.fixture(scope='module')
+def copies(tmp_path_factory):
+    "A snapshot of each set as the Hub has it: its columns, made-up content"
+    root = tmp_path_factory.mktemp('copies')
+    def lay(name, split, *rows):
+        (root/name/'data').mkdir(parents=True)
+        noise = [dict(bytes=png_bytes(Image.effect_noise((120, 90), 30*(i + 1)).convert('RGB')), path=None) for i in range(len(rows))]
+        pq.write_table(pa.Table.from_pylist([dict(image=image, **row) for image, row in zip(noise, rows)]),
+            root/name/'data'/f'{split}-00000-of-00001.parquet')
+    lay('textvqa', 'validation', *(
+        dict(question_id=i, question='what is the brand of this camera?', answers=['dakota']*10) for i in (1, 2)))
+    lay('vstar', 'test', dict(question_id='0', text="What is the material of the glove?\n(A) rubber\n(B) cotton\nAnswer with the option's letter from the given choices directly.",
+        category='direct_attributes', label='A'))
+    lay('pope', 'test', dict(id='0', question_id='0', question='Is there a dog in the image?', answer='yes', category='random'))
+    lay('aokvqa', 'validation', dict(question_id='q', question='What is the man waiting for?', choices=['bus', 'train', 'taxi', 'cab'],
+        correct_choice_idx=3, direct_answers=str(['taxi']*10), difficult_direct_answer=False))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    "Answers of two tokens; the networks of the tools are not there, and their crop is a fixed one"
+    load = datasets.load_benchmark
+    def loaded(*args, **kw):
+        data = load(*args, **kw)
+        data.max_new_tokens = 2
+        return data
+    for module in 'carve_nb.data.datasets', 'carve_nb.runs.runner', 'carve_nb.studies.paper':
+        monkeypatch.setattr(f'{module}.load_benchmark', loaded)
+    monkeypatch.setattr(ToolCrop, 'tool', lambda self, vlm: (None, None))
+    for kind in Detector, ClipCrop, SamCrop:
+        monkeypatch.setattr(kind, 'find', lambda self, session, question: box_regions([(10, 10, 60, 60)], session.image.size, [1.]))
+
+
+@pytest.mark.parametrize('name', TABLES)
+def test_table(name, models, copies, shell, tmp_path):
+    "The commands that --dry prints are those that are run; the table has the paper's numbers and ours, with n"
+    table, model = TABLES[name], OF[name]
+    words = f'paper {name} --model {models[model]} --root {copies} --out runs --quiet'
+    status, dry, err = shell(f'{words} --dry')
+    commands = [shlex.split(line) for line in dry.splitlines()]
+    assert status == 0 and len(commands) == len(table.sets) and not (tmp_path/'runs').exists(), err
+    few = ['--n', '2'] if table.n else []    # of a miniature no thousand can be drawn
+    status, out, err = shell(words, *few)
+    assert status == 0, err[-2000:]
+    ran = [shlex.split(line) for line in out.splitlines() if line.startswith('carve eval ')]
+    if not few: assert ran == commands
+    for command, data in zip(ran, table.sets):
+        folder = tmp_path/'runs'/f'{name}-{data}'
+        protocol = json.loads((folder/'protocol.json').read_text())
+        assert list(protocol['methods']) == list(table.methods.values()) and command[2] == data
+        assert protocol['prompt']['suffix'] == 'Answer the question using a single word or phrase.'
+        assert '--image-tokens' in command and command[command.index('--image-tokens') + 1] == '256'
+        assert read_result(folder/'result.json')['data']['name'] == data
+    shown = out[out.index('yours with its 95 % interval'):]
+    assert str(table.printed[model][-1][0]) in shown and not re.search(r' nan\b', shown), shown
+    last = [line for line in shown.splitlines() if line.strip()][-1]
+    assert last.startswith(list(table.methods)[-1]) and '[' in last, last
+
+
+def test_figures(models, copies, shell, tmp_path):
+    "One measurement gives all figures; ours and what is legible of theirs, with n"
+    for name in FIGURES:
+        status, out, err = shell(f'paper {name} --model {models["Qwen2.5-VL-3B-Instruct"]} --root {copies} --out runs --quiet')
+        assert status == 0 and FIGURES[name].about in out, err[-2000:]
+    assert '0.67' in shell(f'paper texture --model {models["Qwen2.5-VL-3B-Instruct"]} --root {copies} --out runs --quiet')[1]
+    assert [p.name for p in (tmp_path/'runs').iterdir()] == ['entropy-textvqa']
+
+
+def test_list_and_refusals(shell):
+    "Without a word the list; a wrong one is refused, and so is a run without sets, before anything is fetched"
+    status, out, _ = shell('paper')
+    assert status == 0 and all(f'carve paper {name}' in out for name in (*TABLES, *FIGURES))
+    status, _, err = shell('paper mian')
+    assert status == 2 and 'perhaps main' in err
+    status, _, err = shell('paper instructions --model carve-tiny')
+    assert status == 2 and '--download' in err and err.count('\n') == 1
+
+
+def test_printed_numbers():
+    "The numbers are those of our reading notes, which were written from the paper by hand before"
+    notes = ''.join(''.join(cell['source']) for cell in json.loads((ROOT/'nbs/notes/paper_vs_code.ipynb').read_text())['cells'])
+    rows = [[part.strip() for part in line.strip('|').split('|')] for line in notes.splitlines() if line.startswith('|')]
+    found = {row[0]: row[1:] for row in rows}
+    layers = TABLES['layers']
+    for place, span in enumerate(layers.methods):
+        cells = found[span.replace('-', '–')]
+        assert [[float(v) for v in cell.split('/')] for cell in cells] == [rows[place] for rows in layers.printed.values()]
+    instructions = TABLES['instructions']
+    for text, [value] in zip(instructions.methods, *instructions.printed.values()): assert float(found[text][0]) == value
+    for model, printed in TABLES['mask'].printed.items():
+        column = list(TABLES['mask'].printed).index(model)
+        for first in range(5, 25, 5):
+            p = list(TABLES['mask'].methods)[first].split(',')[0].removeprefix('p = ')
+            assert [float(v) for v in found[p][column].split()] == [value for [value] in printed[first:first + 5]]
+    steps = [row for row in rows if len(row) == 6 and row[1] in ('base', 't_start', 't_end', 'T_full')]
+    assert [[float(v) for v in row[2:]] for row in steps] == [row for rows in TABLES['main'].printed.values() for row in rows]
+    tools = TABLES['tools']
+    said = re.search(r'original 47\.80.*', notes)[0]
+    assert [*map(float, re.findall(r'(\d+\.\d+)/', said))] == [value for [value] in tools.printed['llava-1.5-7b-hf']]
+    assert [*map(float, re.findall(r'/(\d?\.?\d+)', said))] == list(tools.seconds)
+    for name in 'texture', 'hue': assert ' '.join(f'{value:.2f}' for value in FIGURES[name].printed) in notes
