@@ -16,7 +16,7 @@ from carve_nb.method.profiles import find_profile, profile_path
 from carve_nb.method.registry import make_method, methods
 from carve_nb.runs.store import read_run
 from carve_nb.studies import checkup
-from carve_nb.studies.checkup import ALL, CONTROLS, explain, line_of, make_row, run_checkup
+from carve_nb.studies.checkup import ALL, CONTROLS, checkup_result, explain, line_of, run_checkup
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 STORED = ROOT/'nbs/results/models'
@@ -50,7 +50,7 @@ def own_folder(path, boxes):
 
 def untimed(found):
     "Every figure of a checkup but its seconds"
-    row = make_row(found)
+    row = checkup_result(found)
     for arms in row['figures'].values():
         for figures in arms.values(): del figures['seconds']
     return row
