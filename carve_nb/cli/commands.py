@@ -95,6 +95,7 @@ def save_file(path: str|Path, data: str|bytes):
     "Write a file and its folder; raise an error if that fails"
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if str(path).startswith('/dev/'): return Path(path).write_bytes(data.encode() if isinstance(data, str) else data)
         replace_file(path, data)
     except OSError as e:
         raise CarveError(f'{path} cannot be written: {e.strerror or e}; name another file.') from e
@@ -680,7 +681,7 @@ def measure_methods(
         answer_by=engine.answer_by, answer_key=engine.answer_key, maps=maps, retry=retry, part=part,
         progress=not quiet, loading=model.loading(), engine=engine.choose())
     save_result(folder, make_result(run, 'eval'))
-    _end_with_report(folder, write_report(folder, asked))
+    _end_with_report(folder, write_report(folder, asked, run))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #38c7ec20
 @command('report', panel='More')

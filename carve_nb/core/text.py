@@ -10,6 +10,7 @@ __all__ = ['SHORT_ANSWER', 'GENERAL_INSTRUCTION', 'LETTERS', 'AROUND_LETTER', 'W
 # %% ../../nbs/library/core/07_text.ipynb #c29b4327
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
@@ -126,14 +127,19 @@ def word_places(text: str, part: str) -> list[int]:
     return [place for place in places if not _one_word(*around[place:place + 2])
             and not _one_word(*around[place + length:place + length + 2])]
 
-def tokens_at(names: Iterable[str], start: int, end: int) -> list[int]:
+def tokens_at(
+    names: Sequence[str], start: int, end: int,
+    stops: Sequence[int] = (),    # where each name ends; counted if not given
+) -> list[int]:
     """Find the tokens that spell a text from one place to another.
 
     One without a name is the rest of a character."""
+    stops = stops or [*accumulate(map(len, names))]
     found: list[int] = []
-    for i, (name, stop) in enumerate(zip(names, accumulate(map(len, names)))):
-        inside = start < stop and stop - len(name) < end
-        if inside or not name and found[-1:] == [i - 1]: found.append(i)
+    for i in range(bisect_right(stops, start), len(names)):
+        inside = stops[i] - len(names[i]) < end or found and not names[i]
+        if not inside: break
+        found.append(i)
     return found
 
 # %% ../../nbs/library/core/07_text.ipynb #51a72e15
@@ -141,19 +147,20 @@ Word = tuple[str, list[int]]    # in lower case; the indices of its tokens
 
 def split_words(tokens: Sequence[str]) -> list[Word]:
     "Split tokens into the words that they spell, and what stands between words, without spaces"
-    found: list[Word] = []
+    found: list[tuple[list[str], list[int]]] = []    # parts of a word, and their tokens
     before = ' '
     for i, token in enumerate(tokens):
         text = token.strip().lower()
         apart = token[:1].isspace() or before.isspace()
-        word, at = found[-1] if found else ('', [])
-        clipped = word in ("'", '’') and not tokens[at[0]][:1].isspace()
-        if word and (not token or not apart
-                     and (_one_word(word[-1], text[0]) or clipped and text[0].isalnum())):
-            found[-1] = word + text, [*at, i]
-        elif text: found.append((text, [i]))
+        parts, at = found[-1] if found else ([], [])
+        clipped = parts in (["'"], ['’']) and not tokens[at[0]][:1].isspace()
+        if parts and (not token or not apart
+                      and (_one_word(parts[-1][-1], text[0]) or clipped and text[0].isalnum())):
+            parts += [text] if text else []
+            at.append(i)
+        elif text: found.append(([text], [i]))
         before = token[-1:] or before
-    return found
+    return [(''.join(parts), at) for parts, at in found]
 
 # %% ../../nbs/library/core/07_text.ipynb #8ee7f381
 # function words that are English and of no other language
@@ -204,7 +211,8 @@ def find_word(tokens: Iterable[str], word: str) -> list[int]:
     names = list(map(_plain, tokens))
     wanted = _plain(word).strip()
     places = word_places(''.join(names), wanted) if wanted else []
-    return [i for at in places for i in tokens_at(names, at, at + len(wanted))]
+    stops = [*accumulate(map(len, names))]
+    return [i for at in places for i in tokens_at(names, at, at + len(wanted), stops)]
 
 def _content(found: list[Word]) -> list[Word]:
     "Select the content words"
@@ -266,7 +274,7 @@ def _noun(found: list[Word]) -> list[Word]:
 
     None without content words."""
     sentences = _sentences(found)
-    while sentences[1:] and not GRAMMAR['pronouns'].isdisjoint(word for word, _ in sentences[-1]):
+    while len(sentences) > 1 and not GRAMMAR['pronouns'].isdisjoint(word for word, _ in sentences[-1]):
         sentences.pop()
     for sentence in reversed(sentences):
         strong = [phrase for phrase in _find_phrases(sentence) if phrase.is_strong(phrase.head)]

@@ -78,6 +78,7 @@ class Answer:
     # ended with an end token? else it was cut, at the longest answer or by a rule of the caller
     finished: bool = True
     unscored: int = 0    # tokens that are not scored: thoughts, and marks around the answer
+    notes: tuple[str, ...] = ()    # what its text does not show
     @property
     def confidence(self) -> float: return math.exp(self.logprob/max(len(self.tokens) - self.unscored, 1))
     def __str__(self) -> str: return self.text

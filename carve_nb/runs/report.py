@@ -16,7 +16,7 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import cycle
 from pathlib import Path
@@ -152,9 +152,13 @@ def without_values(text: str) -> str:
     "Take quotations and numbers out of a remark, so that remarks about different samples are equal"
     return re.sub(r'"[^"]*"|\d[\d.,]*', '', text)
 
+def _first(names: Sequence[str]) -> str:
+    "List names, the first four of many"
+    return ', '.join([*names[:4], *(['and others'] if len(names) > 4 else [])])
+
 def remarks(run: Run) -> list[str]:
     """List the remarks below the tables, the most frequent first: failures, answers that could not be read,
-    notes, damaged lines"""
+    notes, damaged lines, what is not of the run"""
     said = [(line['method'], line['id'], text) for line in run.records for text in _remarks_of(line)]
     table = pd.DataFrame(said, columns=['method', 'id', 'text'])
     table['alike'] = table.text.map(without_values)
@@ -168,9 +172,9 @@ def remarks(run: Run) -> list[str]:
         lines.append(f'{methods}, {len(row.id)} of {total[row.method[0]]}: {row.text}')
     rarer = len(lines) - _MOST
     if rarer > 0: lines[_MOST:] = [f'{rarer} rarer remarks; all are in records.jsonl']
-    if run.damaged:
-        lines.append(
-            f'{count_of(run.damaged, "damaged line")} of the records cannot be read and do not count')
+    damaged = count_of(len(run.damaged), 'damaged line')
+    if run.damaged: lines.append(f'{damaged} cannot be read and do not count: {_first(run.damaged)}')
+    if run.left_out: lines.append(f'left out, as it is not of this run: {_first(run.left_out)}')
     return [*map(one_line, lines)]
 
 # %% ../../nbs/library/runs/03_report.ipynb #444298fb
@@ -221,7 +225,7 @@ def page(run: Run, table: pd.DataFrame) -> list[Part]:
     few = few_questions(run.records)
     untested = dict.fromkeys(('p', 'p_holm'), math.nan) if few else {}
     about = count_questions(run.records) + few
-    parts: list[Part] = [run_name(run) + unfinished(run), about, format_report(table.assign(**untested))]
+    parts: list[Part] = [run_name(run) + unfinished(run) + run.doubts, about, format_report(table.assign(**untested))]
     if len(kinds_of(run.records)) > 1:
         for kind, split in report_kinds(run.records).assign(**untested).groupby(level='kind', sort=False):
             parts += [f'**{one_line(kind or "other")}**', format_report(split.droplevel('kind'))]
@@ -240,7 +244,7 @@ def page(run: Run, table: pd.DataFrame) -> list[Part]:
 def run_html(run: Run) -> str:
     "Show a run in a notebook: what it is, how far it came, and its table"
     table = format_report(report(run.records))
-    about = f'{run_name(run)}{unfinished(run)}: {count_questions(run.records)}{few_questions(run.records)}'
+    about = f'{run_name(run)}{unfinished(run)}{run.doubts}: {count_questions(run.records)}{few_questions(run.records)}'
     return f'<p>{escape(about)}</p>{table_html(table.values, table.columns)}'
 
 def to_markdown(parts: list[Part]) -> str:
@@ -284,8 +288,8 @@ def load_maps(folder: str|Path, method: str) -> dict[str, Saliency]:
 def load_run(folder: str|Path) -> Run:
     "Load a run of `carve eval`, or raise an error"
     run = read_run(folder)
-    data = run.protocol.get('data')
-    if isinstance(data, dict) and {'name', 'n', 'rule'} <= {*data}: return run
+    named = {'name', 'n', 'rule'} <= run.protocol.get('data', {}).keys() and 'name' in run.protocol.get('model', {})
+    if named and 'methods' in run.protocol: return run
     raise RunError(
         f'{folder} holds no run of `carve eval`: there is no protocol.json in it, or it names no data.')
 
@@ -300,7 +304,7 @@ def leaderboard_page(runs: dict[str, Run]) -> list[Part]:
         stars = table.p_holm.lt(.05).map({True: ' *', False: ''})
         fewer = table.n.map(lambda n, most=table.n.max(): f' (n = {n:.0f})' if n < most else '')
         columns[name] = cells + stars + fewer
-        about.append(one_line(f'{name}: {run_name(run)}{unfinished(run)}, {count_questions(run.records)}'))
+        about.append(one_line(f'{name}: {run_name(run)}{unfinished(run)}{run.doubts}, {count_questions(run.records)}'))
     order = pd.concat(means, axis=1, sort=False).mean(axis=1).sort_values(
         ascending=False, kind='stable').index
     shown = pd.DataFrame(columns).reindex(order).fillna('-')
@@ -416,9 +420,10 @@ class Report(NamedTuple):
     files: list[str]    # names of the tables and the figure; none where the folder can only be read
     parts: list[Part]   # of `page`
 
-def write_report(folder: str|Path, data: DataSet|None = None) -> Report:
-    "Make the files of a run from its records; with its questions also the page of all answers"
-    run = load_run(folder)
+def write_report(folder: str|Path, data: DataSet|None = None, run: Run|None = None) -> Report:
+    """Make the files of a run from its records, which are read if they are not given; with its questions also
+    the page of all answers"""
+    run = run or load_run(folder)
     if not run.records: raise RunError(f'{folder} has no lines yet: nothing to report.')
     table = report(run.records)
     parts = page(run, table)

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['log', 'MAY_CHANGE', 'equip', 'RunConfig', 'Task', 'where_looked', 'describe_result', 'Opened', 'SampleEvaluator',
-           'own_source', 'make_protocol', 'too_few', 'image_units', 'local_engine', 'as_vlm', 'without_region',
+           'make_protocol', 'too_few', 'image_units', 'local_engine', 'as_vlm', 'without_region', 'line_keys',
            'describe_data', 'run_eval']
 
 # %% ../../nbs/library/runs/02_runner.ipynb #8ef47f4d
-import inspect
 import logging
 import math
 import sys
@@ -38,7 +37,7 @@ from ..method.registry import make_method, methods, read_method, split_specs
 from ..method.results import Result
 from ..method.wrappers import open_answerer, record_of
 from ..models.model import free_memory
-from .store import Attempt, Run, RunStore, attempt, carry_out, read_run, run_folder, unsupported_lines
+from .store import Attempt, Run, RunStore, attempt, carry_out, code_of, run_folder, unsupported_lines
 
 log = logging.getLogger(__name__)
 
@@ -209,15 +208,8 @@ class SampleEvaluator:
         return line
 
 # %% ../../nbs/library/runs/02_runner.ipynb #5e0d844a
-MAY_CHANGE = ( # when a run is taken up
-    'environment', 'data.n', 'data.key', 'data.descriptions')
-
-def own_source(method: Method) -> dict[str, str]:
-    """Read the source of a method that is not of this package; nothing of ours, and of one typed into a
-    shell"""
-    if type(method).__module__.startswith('carve_nb.'): return {}
-    try: return dict(source_code=inspect.getsource(type(method)))
-    except (OSError, TypeError): return {}
+MAY_CHANGE = ( # when a run is taken up; the key of each question says which it is
+    'environment', 'data.n', 'data.key', 'data.descriptions', 'data.name', 'data.about')
 
 def make_protocol(evaluator: SampleEvaluator) -> dict:
     "List all settings and versions that an answer depends on, without the data"
@@ -234,7 +226,7 @@ def make_protocol(evaluator: SampleEvaluator) -> dict:
         model=dict(
             name=Path(name).name if Path(name).is_dir() else name, revision=vlm.revision,
             **vlm.fingerprint.record(), kernel=vlm.text_config._attn_implementation, device=vlm.device.type),
-        methods={k: asdict(m.settled(vlm)) | own_source(m) for k, m in config.made.items()},
+        methods={k: asdict(m.settled(vlm)) for k, m in config.made.items()},
         prompt=prompt, decoding=decoding, seed=config.seed,
         pixels=dict(tokens=vlm.resolution or None, processor=digest(proc.image_processor.to_dict())),
         versions=dict(carve_nb=__version__, **versions),
@@ -280,6 +272,11 @@ def without_region(config: RunConfig, data: DataSet) -> dict[str, str]:
         'y, width, height)')
     return {spec: f'{spec}: {why}.' for spec, method in config.made.items() if 'box' in method.needs}
 
+def line_keys(records: Iterable[Record]) -> dict[str, dict]:
+    "Name what the lines of each question must agree in with it: its key, kind and truth"
+    records = list(records)
+    return {r.id: key | dict(kind=r.kind, truth=r.answer) for r, key in zip(records, sample_keys(records).values())}
+
 def describe_data(data: DataSet, max_new_tokens: int) -> dict:
     "Describe the questions, and how they are scored, for the protocol"
     told = dict(
@@ -324,17 +321,24 @@ def run_eval(
         unfit = evaluator.unfit | without_region(config, data)
         wanted = [method for method in config.methods if method not in unfit]
         if not wanted: raise RunError(f'Nothing can be measured: {unfit[config.methods[0]]}')
-        keys = sample_keys(
-            tqdm(data, 'reading images', delay=2, disable=not progress, unit='sample', file=sys.stderr))
+        def keys_of(ids: Collection[str]) -> dict[str, dict]:
+            asked = [record for record in data if record.id in ids]
+            return line_keys(
+                tqdm(asked, 'reading images', delay=2, disable=not progress, unit='sample', file=sys.stderr))
         protocol = dict(data=describe_data(data, length)) | evaluator.protocol
-        with closing(RunStore(folder, protocol, keys, MAY_CHANGE, retry, part)) as store:
+        code = {spec: code_of(type(method)) for spec, method in config.made.items()}
+        with closing(RunStore(folder, protocol, keys_of, MAY_CHANGE, retry, part, code)) as store:
             store.add(unsupported_lines(unfit))
             ours = units[part[0]::part[1]]
+            def begin(unit: list[Task]) -> list[Task]:    # an image is first read when its turn comes
+                store.keys |= line_keys(task.record for task in unit)
+                return unit
             def missing(task: Task) -> Task:
                 return task._replace(methods=[
                     method for method in wanted if (task.record.id, method) not in store.done])
             left = [[task for task in map(missing, unit) if task.methods] for unit in ours]
             total = sum(map(len, ours))
             carry_out(
-                store, engine(evaluator, filter(None, left)), total - sum(map(len, left)), total, progress)
-    return read_run(folder)
+                store, engine(evaluator, map(begin, filter(None, left))), total - sum(map(len, left)), total,
+                progress)
+    return store.run()

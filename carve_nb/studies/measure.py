@@ -9,15 +9,12 @@ __all__ = ['ATTENTION_MAPS', 'ENTROPY_STEPS', 'LAYER_LISTS', 'study_name', 'meas
            'masking_frame', 'measure_masking']
 
 # %% ../../nbs/library/studies/00_measure.ipynb #a2e289b9
-import ast
-import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from textwrap import dedent
 from typing import NamedTuple
 from warnings import warn
 import numpy as np
@@ -45,23 +42,14 @@ from ..data.scoring import score_answer
 from ..formulas.clutter import complexity, entropy, texture
 from ..formulas.product import contrast
 from ..models.model import free_memory
-from ..runs.store import RunStore, attempt, carry_out, read_run, without
+from ..runs.store import NO_VALUES, RunStore, attempt, carry_out, code_of, without
 
 # %% ../../nbs/library/studies/00_measure.ipynb #747b23c0
 def study_name(measure: Callable, name: str|None = None) -> str:
-    """Name a function, with a digest of its code, without comments and what it calls, and of the arguments it
-    holds.
-
-    The function may be a `functools.partial` of one."""
-    function = getattr(measure, 'func', measure)
-    code: object
-    try: code = ast.unparse(ast.parse(dedent(inspect.getsource(function))))
-    except (OSError, SyntaxError):     # typed into a shell, or a part of a line
-        c = function.__code__
-        constants = [o for o in c.co_consts if isinstance(o, (str, int, float, tuple))]
-        code = c.co_code.hex(), c.co_names, constants
-    held = [getattr(measure, field, None) for field in ('args', 'keywords')]
-    return f'{name or function.__name__}, code {digest([code, held])}'
+    "Name a function, with a digest of the arguments that a `functools.partial` of it holds"
+    held = [value for field in ('args', 'keywords') if (value := getattr(measure, field, None))]
+    name = name or getattr(measure, 'func', measure).__name__
+    return f'{name}, arguments {digest(held)}' if held else name
 
 def measure_each(
     measure: Callable,            # (vlm, question) -> dict of plain values; also a `functools.partial`
@@ -75,8 +63,8 @@ def measure_each(
 
     A record is a line of `out/records.jsonl` as soon as it is made; NaN and infinity are kept as None. A
     question that fails has none: a warning says why, and the next call measures it again. `out` may hold
-    further questions, which are not returned. Raises an error if it is about another model, another study or
-    a function with other code, if a question has changed, and if no question has a record."""
+    further questions, which are not returned. Raises an error if it is about another model, or another study,
+    if a question has changed, and if no question has a record."""
     study, model = study_name(measure, study), Path(vlm.name)
     vlm.forget()    # its fingerprint is read anew
     protocol = dict(
@@ -84,8 +72,8 @@ def measure_each(
         **vlm.fingerprint.record(), escape=vlm.escape, resolution=vlm.resolution, device=vlm.device.type,
         versions=dict(carve_nb=__version__, torch=torch.__version__, transformers=transformers.__version__))
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
-        store = RunStore(folder, protocol, {}, ('device', 'versions'), retry=True)
-        there = {line['id']: line for line in read_run(folder).records if line['status'] == 'ok'}
+        store = RunStore(folder, protocol, None, ('device', 'versions'), True, code={study: code_of(measure)})
+        there = {id: line for (id, _), line in store.found.items() if line['status'] == 'ok'}
         def measure_plain(question: Record) -> dict: # as the file keeps it: NaN and infinity are None
             return json.loads(json.dumps({**measure(vlm, question.opened())}), parse_constant=lambda _: None)
         def ask() -> Iterator[list[dict]]: # one question after another, which may be painted on demand
@@ -101,7 +89,8 @@ def measure_each(
                     record: dict = got.value or dict(why=got.why)
                     yield [record | dict(id=question.id, at=at, method=study, status=got.status)]
         carry_out(store, ask(), len(there), None, progress, out is not None)
-        lines = {line['id']: line for line in read_run(folder).records}
+        run = store.run()
+        lines = {line['id']: line for line in run.records}
     if not store.keys: raise CarveError('No questions: there is nothing to measure.')
     good = [lines[id] for id in store.keys if lines[id]['status'] == 'ok']
     failed = [f'{id}: {lines[id]["why"]}' for id in store.keys if lines[id]['status'] != 'ok']
@@ -109,7 +98,8 @@ def measure_each(
         said = f'{len(failed)} of {len(store.keys)} questions have no record: {"; ".join(failed[:3])}'
         if not good: raise IncompleteError(said)
         warn(said, stacklevel=2)
-    return [without(line, ('at', 'method', 'status')) for line in good]
+    if run.doubts: warn(f'the records are{run.doubts}', stacklevel=2)
+    return [without(line, NO_VALUES) for line in good]
 
 def layer_frame(records: Iterable[dict], columns: Callable[[dict], dict[str, list]]) -> pd.DataFrame:
     """Tabulate records, one row a question and layer; a column without any value is left out.

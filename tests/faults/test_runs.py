@@ -81,9 +81,9 @@ def test_other_run(vlm, load, copy, monkeypatch):
     nothing of the run is changed; without a change it goes on"""
     before = {p.name: p.read_bytes() for p in copy.iterdir()}
     other = load('qwen2_5_vl')
-    for kw, said in ((dict(vlm=other), "the model is 'llava' there, 'qwen2_5_vl' now"),
-                     (dict(max_new_tokens=3), 'the longest answer in tokens is 2 there, 3 now'),
-                     (dict(seed=1), 'the seed is 0 there, 1 now')):
+    for kw, said in ((dict(vlm=other), "model.name is 'llava' there, 'qwen2_5_vl' now"),
+                     (dict(max_new_tokens=3), 'decoding.max_new_tokens is 2 there, 3 now'),
+                     (dict(seed=1), 'seed is 0 there, 1 now')):
         with pytest.raises(RunError, match=f'holds another run: .*{said}'):
             go(copy, **dict(dict(vlm=vlm), **kw))
     for package in 'torch', 'carve_nb':

@@ -290,13 +290,13 @@ def test_what_is_set_aside(vlm):
 # -- runs
 
 EDITS = dict(
-    hook=(lambda vlm: hooked(vlm, double), "the model's hooks changed|output on a fixed prompt changed"),
-    scaling=(lambda vlm: setattr(attention(vlm), 'scaling', 1.), "the model's module settings changed"),
+    hook=(lambda vlm: hooked(vlm, double), "parts.hooks is|probe is"),
+    scaling=(lambda vlm: setattr(attention(vlm), 'scaling', 1.), "parts.module_settings is"),
     repetition=(lambda vlm: setattr(settings(vlm), 'repetition_penalty', 1.1),
-        "the model's generation config changed"),
+        "parts.generation_config is"),
     temperature=(lambda vlm: settings(vlm).update(do_sample=True, temperature=.5),
-        "the model's generation config changed"),
-    layers=(swap, "the model's weights changed|output on a fixed prompt changed"))
+        "parts.generation_config is"),
+    layers=(swap, "weights is|probe is"))
 
 
 @pytest.mark.parametrize('name', EDITS)
@@ -322,4 +322,4 @@ def test_weights_that_cannot_be_read(vlm, tmp_path, monkeypatch):
     for go in runs: go(2), go(3)
     hooked(vlm, double)
     for go in runs:
-        refuse('holds another run: .*(hooks changed|output on a fixed prompt changed)', lambda go=go: go(4))
+        refuse('holds another run: .*(hooks is|probe is)', lambda go=go: go(4))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from processes import Forked, afresh, free_port, served, until
-from server import bad, images, ok
+from server import bad, chat, images, ok
 from carve_nb.attention.session import Session
 from carve_nb.cli.main import main
 from carve_nb.core.errors import CarveError
@@ -122,6 +122,57 @@ def test_time_limit(serve):
         far, _ = serve(play, timeout=.3, retries=0)
         with pytest.raises(RemoteError, match='within 0.3 s') as e: far.ask(Image.new('RGB', (8, 8)), 'What?')
         assert e.value.status == 'timeout'
+
+
+DRIPS = dict(    # what a server sends, letter by letter, before or in place of a reply
+    headers=b'HTTP/1.1 200 OK\r\n' + b'X-A: b\r\n'*400, go_on=b'HTTP/1.1 100 Continue\r\n\r\n'*200,
+    hints=b'HTTP/1.1 103 Early Hints\r\n\r\n'*200, status=b'HTTP/1.1 200 ' + b'O'*4000, nothing=b'')
+
+
+@pytest.mark.parametrize('what', DRIPS)
+def test_one_deadline(what):
+    "Whatever comes before the body, a try ends in its time, told as that"
+    import socket
+    import threading
+    door = socket.create_server(('127.0.0.1', 0))
+    def drip():
+        line, _ = door.accept()
+        line.recv(65536)
+        try:
+            for at in range(0, len(DRIPS[what]), 3):
+                line.sendall(DRIPS[what][at:at + 3])
+                time.sleep(.02)
+            time.sleep(8)
+        except OSError: pass
+    threading.Thread(target=drip, daemon=True).start()
+    far = Endpoint(f'http://127.0.0.1:{door.getsockname()[1]}/v1', 'm', None, timeout=.5, retries=0)
+    begun = time.monotonic()
+    with pytest.raises(RemoteError, match='no complete reply within 0.5 s') as e: far.ask(Image.new('RGB', (8, 8)), 'What?')
+    assert e.value.status == 'timeout' and time.monotonic() - begun < 3
+    door.close()
+
+
+HOSTILE = 'sk-Q7f2-not', 'red\x1b[31m', 'red\u202eder', 'red\ud800', 'red\x00', 'a'*30_000, '\ufeff=1+1'
+
+
+@pytest.mark.parametrize('text', HOSTILE)
+@pytest.mark.parametrize('place', ['answer', 'end', 'error', 'refusal', 'model'])
+def test_words_of_a_server(serve, monkeypatch, text, place):
+    "No part of the key, nothing that cannot be written, no more than 20,000 characters, in an answer, its notes or an error"
+    monkeypatch.setenv('CARVE_TEST_KEY', KEY)
+    body = json.loads(chat())
+    play = dict(answer=lambda: ok(text), end=lambda: ok('', end=text), error=lambda: bad(400, text),
+        refusal=lambda: ok(None, refusal=text),
+        model=lambda: (200, json.dumps(body | dict(model=text)).encode(), {}, 0))[place]()
+    far, _ = serve(play, key_env='CARVE_TEST_KEY', retries=0)
+    try:
+        answer = far.ask(Image.new('RGB', (8, 8)), 'What?')
+        told = ' '.join([answer.text, *getattr(answer, 'notes', ())])
+        assert answer.text
+    except RemoteError as e: told = str(e)
+    assert KEY[:6] not in told and len(told) < 20_500
+    told.encode()
+    if place != 'answer': assert told.isprintable()
 
 
 def test_a_reply_without_end(serve):
@@ -260,7 +311,7 @@ def test_a_key_in_an_error(serve, monkeypatch, tmp_path, capsys):
     said = capsys.readouterr()
     assert f'Images leave this machine: m at {far.host} answers' in said.err and len(seen) == 2
     texts = [said.out, said.err, *(p.read_bytes().decode(errors='replace') for p in (tmp_path/'R').iterdir())]
-    assert not [t for t in texts if KEY[:6] in t] and any('no reason that can be shown' in t for t in texts)
+    assert not [t for t in texts if KEY[:6] in t] and any('Incorrect API key provided: ….' in t for t in texts)
 
 
 def test_an_address_with_a_secret(tmp_path, capsys):

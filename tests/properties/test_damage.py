@@ -3,7 +3,7 @@ another meaning."""
 import pytest
 from hypothesis import given, strategies as st
 from carve_nb.core.errors import CarveError
-from carve_nb.runs.store import RunStore, read_run
+from carve_nb.runs.store import RunStore, read_run, without
 
 PROTOCOL = dict(data=dict(name='a', n=4, rule='exact'), model=dict(name='m'),
     methods=dict(none={}, carve=dict(p=.1)))
@@ -40,10 +40,11 @@ def test_lines(folder, at, bit, cut):
     (path/'records.jsonl').write_bytes(damaged(files('records.jsonl'), at, bit, cut))
     found = read_run(path)
     (path/'records.jsonl').write_bytes(files('records.jsonl'))
+    found = found._replace(records=[without(l, ['run', 'code']) for l in found.records])
     assert found.records == [l for l in LINES if l in found.records]
     assert len(found.records) >= (0 if cut else len(LINES) - 2)
     last_line = at % len(files('records.jsonl')) >= files('records.jsonl')[:-1].rfind(b'\n')
-    assert found.damaged <= 2 and (cut or last_line or bool(found.damaged) == (found.records != LINES))
+    assert len(found.damaged) <= 2 and (cut or last_line or bool(found.damaged) == (found.records != LINES))
 
 
 @given(*places)

@@ -1,0 +1,94 @@
+"""No function of text is slower than linear, whatever is in the text, and what is faster reads as before."""
+import gc
+import inspect
+import random
+import re
+from time import process_time
+import pytest
+from carve_nb.core import io, text as words
+from carve_nb.core.io import answer_span, behind_thought, open_thought, tame_cell, tame_markdown, tame_terminal
+
+MARKS = ('<answer>', '</answer>', '<|begin_of_box|>', '<|end_of_box|>', '\\boxed{', '}', '{', '<think>', '</think>',
+    '<|channel|>', '<|channel|>final', '<|message|>', '[THINK]', 'analysis', 'assistantfinal', 'a', ' ', '\n',
+    '<|end|>')
+UNITS = [*MARKS, '\\', '$', ']', '] (', '<', '&', '&#', 'a ', 'a. ', 'A. x\n', '(A) x ', '?', "'", 'it ', '狗', '-', '=',
+    'answer in ', '\ufeff', '\u202e', 'the red dog? ', '<answer>a</answer>', '\\boxed{a}', '\\boxed{{}', '\\boxed{\\boxed{}']
+PAIRS = [('<answer>', '</answer>'), ('<|begin_of_box|>', '<|end_of_box|>'), ('\\boxed{', '}'), ('<think>', '</think>'),
+    ('<answer><|begin_of_box|>', '</answer>'), ('<|channel|>', '<|message|>'), ('[', ']('), ('A. ', '\n')]
+
+
+def texts(n):
+    "Texts of about n characters, by name"
+    yield from ((unit, unit*(n//len(unit))) for unit in UNITS)
+    yield from ((f'{a} {b}', a*(n//2//len(a)) + b*(n//2//len(b))) for a, b in PAIRS)
+
+
+def split(text): return re.findall(r' ?\w|.', text, re.DOTALL)    # many tokens
+
+FUNCTIONS = dict(answer_span=answer_span, behind_thought=behind_thought, open_thought=open_thought,
+    tame_cell=tame_cell, tame_markdown=tame_markdown, tame_terminal=tame_terminal,
+    one_line=io.one_line, tame_html=lambda t: io.tame_html(t), option_form=words.option_form, split_options=words.split_options,
+    asked_part=words.asked_part, word_places=lambda t: words.word_places(t, '?'), is_word=words.is_word,
+    right_option=lambda t: words.right_option(f'b{t}b', [f'b{t}b', 'a']),
+    find_word=lambda t: words.find_word(split(t), '?'), same_word=lambda t: words.find_word([*t], t[:3]),
+    split_words=lambda t: words.split_words(split(t)), one_word=lambda t: words.split_words([*t.replace(' ', 'a')]),
+    pick_words=lambda t: words.pick_words(split(t), 'noun'), content=lambda t: words.pick_words(split(t), 'content'),
+    read_words=lambda t: words.read_words(split(t), 'noun'), why_no_words=lambda t: words.why_no_words(split(t), 'noun'),
+    tokens_at=lambda t: words.tokens_at(split(t), 3, len(t)))
+# which read no text of others, or one that is short by its nature
+OTHERS = {'count_of', 'script', 'escape_sign', 'table_html', 'digest', 'replace_file', 'find_source', 'kept_folder',
+    'save_with_digest', 'load_with_digest', 'same_logits', 'open_plain', 'check_encoding'}
+
+
+def seconds(function, text):
+    begun = process_time()
+    function(text)
+    return process_time() - begun
+
+
+def test_all_are_here():
+    "A new function of text is measured too"
+    public = {name for module in (io, words) for name in module.__all__ if inspect.isfunction(getattr(module, name))}
+    assert public <= FUNCTIONS.keys() | OTHERS, public - FUNCTIONS.keys() - OTHERS
+
+
+@pytest.mark.parametrize('name', FUNCTIONS)
+def test_time_grows_with_the_text(name):
+    "Sixteen times as much text takes about sixteen times as long, and never a hundred; twice the text four times, as a square, would be 256"
+    function, slow = FUNCTIONS[name], {}
+    gc.disable()
+    try:
+        for (unit, short), (_, long) in zip(texts(500), texts(8_000)):
+            taken = seconds(function, long)
+            if taken < .02: continue
+            ratio = taken/max(min(seconds(function, short) for _ in range(3)), 1e-6)
+            if ratio > 100: slow[unit] = (round(ratio), round(taken, 3))
+    finally: gc.enable()
+    assert not slow
+
+
+_MARKED = re.compile(    # the definition: the last marked part, and the last one inside it
+    r'<\|begin_of_box\|>(.*?)(?:<\|end_of_box\|>|\Z)|<answer>(.*?)(?:</answer>|\Z)|\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}',
+    re.IGNORECASE | re.DOTALL)
+
+
+def defined_span(text):
+    marks = [*io.THOUGHT.finditer(text)]
+    if marks and not marks[-1][1]: return None
+    start = marks[-1].end() if marks else 0
+    close = io._END.search(text)
+    end = close.start() if close else len(text)
+    while marked := [*_MARKED.finditer(text, start, end)]:
+        start, end = marked[-1].span(marked[-1].lastindex or 0)
+    if (start, end) == (0, len(text)): return start, end
+    answer = text[start:end]
+    start += len(answer) - len(answer.lstrip())
+    return start, start + len(answer.strip())
+
+
+def test_the_faster_reading_is_the_same():
+    "Of ten thousand texts of marks in any order"
+    chance = random.Random(0)
+    for _ in range(10_000):
+        text = ''.join(chance.choices(MARKS, k=chance.randrange(12)))
+        assert answer_span(text) == defined_span(text), text
