@@ -232,6 +232,7 @@ def answer_by(session: Session, last: Ask, result: Result, by: OtherModel):
     result.notes.append(f'answered by {name_of(by)}, shown {what}')
     result.shown = result.shown or [result.image]
     result.answer = session.once(('answer', id(by), last), partial(ask_other, by, last), by)
+    result.notes += result.answer.notes
 
 # %% ../../nbs/library/method/04_base.ipynb #9061c722
 @dataclass

