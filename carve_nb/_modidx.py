@@ -2110,6 +2110,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'carve_nb.runs.store.read_run': ('library/runs/store.html#read_run', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store.record_files': ('library/runs/store.html#record_files', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store.run_folder': ('library/runs/store.html#run_folder', 'carve_nb/runs/store.py'),
+                                     'carve_nb.runs.store.run_of': ('library/runs/store.html#run_of', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store.same_value': ('library/runs/store.html#same_value', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store.to_line': ('library/runs/store.html#to_line', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store.unsupported_lines': ( 'library/runs/store.html#unsupported_lines',

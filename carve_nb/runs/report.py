@@ -289,7 +289,7 @@ def load_run(folder: str|Path) -> Run:
     "Load a run of `carve eval`, or raise an error"
     run = read_run(folder)
     named = {'name', 'n', 'rule'} <= run.protocol.get('data', {}).keys() and 'name' in run.protocol.get('model', {})
-    if named and 'methods' in run.protocol: return run
+    if named: return run
     raise RunError(
         f'{folder} holds no run of `carve eval`: there is no protocol.json in it, or it names no data.')
 

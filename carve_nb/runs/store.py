@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'FAILED', 'PUT_BACK', 'LONGEST', 'Found', 'NO_VALUES', 'T', 'flat_fields', 'same_value', 'differing',
            'protocol_digests', 'without', 'to_line', 'from_line', 'Run', 'run_folder', 'has_form', 'read_line',
-           'record_files', 'raw_lines', 'read_protocol', 'keep_last', 'make_run', 'read_run', 'read_records',
+           'record_files', 'raw_lines', 'read_protocol', 'keep_last', 'make_run', 'run_of', 'read_run', 'read_records',
            'package_code', 'own_modules', 'code_of', 'locked', 'RunStore', 'unsupported_lines', 'Attempt', 'attempt',
            'carry_out']
 
@@ -82,7 +82,7 @@ def protocol_digests(protocol: dict, may_change: Sequence[str]) -> dict[str, str
     fixed = {
         k: v for k, v in flat_fields(protocol).items()
         if not f'{k}.'.startswith(left_out) and not k.endswith('probe')}
-    methods = protocol.get('methods') or {protocol.get('study', ''): {}}
+    methods = protocol.get('methods') or {'': {}}    # a study or a log has none
     return {method: digest([fixed, settings]) for method, settings in methods.items()}
 
 def without(values: dict, names: Collection[str]) -> dict:
@@ -165,7 +165,7 @@ _OPTIONAL = *_NUMBER, bool, type(None)
 _STUDY_LINE: dict[str, Any] = dict(id=str, at=int, method=str, status=str, why=str, run=str,
     code=dict(carve_nb=str, own=str))
 _LINE: dict[str, Any] = _STUDY_LINE | dict(
-    kind=str, question=str, answer=str, plain_answer=str, unread=str, key=str, image_key=str, score=_NUMBER,
+    kind=str, question=str, answer=str, plain_answer=str, unread=str, key=str, image_key=str, score=(*_NUMBER, type(None)),
     seconds=_NUMBER, calls=int, confidence=_OPTIONAL, hit=_OPTIONAL, pointing=_OPTIONAL, auroc=_OPTIONAL,
     iou=_OPTIONAL, box=[_NUMBER], notes=[str], details=[str], n_steps=[int], map=dict)
 _PROTOCOL: dict[str, Any] = dict(
@@ -188,7 +188,7 @@ def read_line(raw: bytes, of_study: bool = False) -> dict|None:
     line = cast(dict, line)
     needed = {'id', 'at', 'method', 'status'} | ({'why'} if line.get('status') != 'ok' else set())
     if not of_study: needed |= {'kind'} | ({'answer', 'score'} if line.get('status') == 'ok' else set())
-    whole = needed <= line.keys() and line['status'] in _STATUSES and 0 <= line.get('score', 0) <= 1
+    whole = needed <= line.keys() and line['status'] in _STATUSES and 0 <= (line.get('score') or 0) <= 1
     return line if whole and len(line.get('box', '4444')) == 4 else None
 
 def record_files(folder: Path) -> tuple[list[Path], list[str]]:
@@ -243,11 +243,15 @@ def make_run(protocol: dict, found: Found, damaged: Sequence[str] = (), left_out
     lines.sort(key=lambda line: (line['at'], places.get(line['method'], 0)))
     return Run(protocol, lines, tuple(damaged), tuple(left_out))
 
+def run_of(protocol: dict, method: str) -> str|None:
+    "Name the run that lines of a method are of; None in an older one"
+    digests = protocol.get('run', {'': None})
+    return digests.get(method, 'none') if 'methods' in protocol and 'run' in protocol else digests.get('')
+
 def read_run(folder: str|Path) -> Run:
     "Read a run, finished or not: the last valid line of each sample and method"
     protocol = read_protocol(folder)
     if protocol is None: return Run()
-    digests = protocol.get('run')
     found: Found = {}
     damaged, others = [], 0
     paths, copies = record_files(Path(folder))
@@ -255,7 +259,7 @@ def read_run(folder: str|Path) -> Run:
         for number, raw in raw_lines(path):
             line = read_line(raw, of_study='methods' not in protocol)
             if line is None: damaged.append(f'line {number} of {path.name}')
-            elif digests is None or line.get('run') == digests.get(line['method'], ''): keep_last(found, line)
+            elif line.get('run') == run_of(protocol, line['method']): keep_last(found, line)
             else: others += 1
     return make_run(protocol, found, damaged, [*([count_of(others, 'line') + ' of another run']*bool(others)), *copies])
 
@@ -424,7 +428,7 @@ class RunStore:
         "Write a record with what answered it as a line; of one that cannot be kept its head, with the reason"
         own = self.code.get(record['method'])
         code = dict(carve_nb=package_code()) | (dict(own=own) if own else {})
-        known = self.keys.get(record['id'], {}) | dict(run=self.protocol['run'][record['method']], code=code)
+        known = self.keys.get(record['id'], {}) | dict(run=run_of(self.protocol, record['method']), code=code)
         try: return to_line(record | known)
         except (TypeError, ValueError, RecursionError) as e:
             head = {k: record[k] for k in ('id', 'at', 'kind', 'question', 'method') if k in record}

@@ -27,7 +27,7 @@ def split(text): return re.findall(r' ?\w|.', text, re.DOTALL)    # many tokens
 
 FUNCTIONS = dict(answer_span=answer_span, behind_thought=behind_thought, open_thought=open_thought,
     tame_cell=tame_cell, tame_markdown=tame_markdown, tame_terminal=tame_terminal,
-    one_line=io.one_line, tame_html=lambda t: io.tame_html(t), option_form=words.option_form, split_options=words.split_options,
+    one_line=io.one_line, tame_html=io.tame_html, tame_answer=io.tame_answer, option_form=words.option_form, split_options=words.split_options,
     asked_part=words.asked_part, word_places=lambda t: words.word_places(t, '?'), is_word=words.is_word,
     right_option=lambda t: words.right_option(f'b{t}b', [f'b{t}b', 'a']),
     find_word=lambda t: words.find_word(split(t), '?'), same_word=lambda t: words.find_word([*t], t[:3]),

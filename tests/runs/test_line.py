@@ -142,7 +142,7 @@ def test_an_older_run_is_read_and_cannot_grow(tmp_path):
 
 
 # what a crafted line may hold, with the sum and the run that belong to it
-ODD = [dict(score=7.), dict(score='1'), dict(score=None), dict(score=True), dict(score=-.1), dict(status='OK'),
+ODD = [dict(score=7.), dict(score='1'), dict(score=True), dict(score=-.1), dict(status='OK'),
     dict(status=None), dict(at='0'), dict(at=None), dict(at=1.5), dict(id=3), dict(id=None), dict(method=None),
     dict(method=['none']), dict(kind=3), dict(kind=None), dict(kind=['a']), dict(notes='x'), dict(notes=[1]),
     dict(notes=None), dict(notes={}), dict(box='x'), dict(box=[1, 2, 3]), dict(box=[1, 2, 3, '4']), dict(box=None),
