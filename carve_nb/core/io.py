@@ -252,12 +252,12 @@ def _inside_marks(text: str, start: int, end: int) -> tuple[int, int]:
     marked = _find_marked(text[:end])
     begins = [mark.begin for mark in marked]
     while True:
-        last, at = None, bisect_left(begins, start)
+        last: _Marked|None = None
+        at = bisect_left(begins, start)
         while at < len(marked) and marked[at].start <= end:
-            mark = marked[at]
-            if mark.stop > end: mark = mark._replace(end=end, stop=end) if mark.open else last
-            if mark is last: at += 1
-            else: last, at = mark, bisect_left(begins, mark.stop)
+            fits, whole = marked[at].stop <= end, marked[at]
+            if fits or whole.open: last = whole if fits else whole._replace(end=end, stop=end)
+            at = bisect_left(begins, last.stop) if last and (fits or whole.open) else at + 1
         if last is None: return start, end
         start, end = last.start, last.end
 

@@ -93,7 +93,7 @@ def test_answers_as_python(address, place, load, shell):
     status, out, err = shell('report', place/'log')
     assert status == 0 and 'lookup' in out and 'not scored' in out, out + err
     kept = {p.name for p in place.rglob('*') if p.is_file() and 'hypothesis' not in str(p)}
-    assert kept <= {'protocol.json', 'records.jsonl', 'records.lock', 'results.csv', 'table.md', 'accuracy.png'}, kept
+    assert kept <= {'protocol.json', 'records.jsonl', 'records.lock', 'protocol.lock', 'results.csv', 'table.md', 'accuracy.png'}, kept
     assert 'base64' not in (place/'log'/'records.jsonl').read_text()
 
 
