@@ -8,6 +8,7 @@ replayed, whole or in part, where the model reads the other. Answers are one tok
 from dataclasses import dataclass
 from functools import partial
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
@@ -16,6 +17,7 @@ from carve_nb.attention.edits import Edit, applying
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.image import Box
 from carve_nb.core.saliency import patch_cover
+from carve_nb.core.stats import Estimate, difference
 from carve_nb.core.text import SHORT_ANSWER, pick_words
 from carve_nb.data.records import Record
 from carve_nb.data.scenes import make_scene, to_sample
@@ -24,7 +26,6 @@ from carve_nb.models.kernel import CACHE
 from carve_nb.models.model import model_lock
 from carve_nb.models.prefix_cache import own_loose
 from carve_nb.models.prompts import Prompt
-from .knockout import layer_sets
 from .records import Part, copies, read_images, run_parts
 
 FIRST_SEED = dict(mixed=1_700_000, exist=1_710_000)
@@ -102,7 +103,7 @@ def mix_parts(own: Reading, other: Reading, seed: int) -> tuple[dict[str, Tensor
     images |= {f'noise {k}': jitter(a.image, size, DRAWS*seed + k) for k in range(DRAWS)}
     moved = {name: round(float(distance(a.image, image).mean()), 4) for name, image in images.items()}
     arms = {name: join_parts(a.share, image, a.text, columns) for name, image in images.items()}
-    return {'rows': other.weights, 'share': join_parts(b.share, a.image, a.text, columns)} | arms, moved
+    return dict(share=join_parts(b.share, a.image, a.text, columns)) | arms, moved
 
 def row_groups(prompt: Prompt) -> dict[str, slice]:
     "Return which rows after the image are before the object's word, its own, after it, and the last"
@@ -132,29 +133,33 @@ def read_attention(vlm: VLM, image: Image.Image, question: str) -> Reading:
     with applying(vlm, edit): token, = first_tokens(vlm, prompt, cache, 1)
     return Reading(prompt, cache, torch.stack([kept[layer] for layer in vlm.layers]), token)
 
-def replay(
-    vlm: VLM, own: Reading, other: Reading, more: dict[str, Reading], seed: int, detail: bool,
-) -> tuple[dict[str, int], dict[str, float]]:
-    """Return the first token of the answer with each arm: parts of another reading's rows in all layers, the
-    rows whole of readings of other backgrounds and, in detail, of some layers or positions alone; and the
-    distances"""
-    mixed, moved = mix_parts(own, other, seed)
-    mixed |= {name: reading.weights for name, reading in more.items()}
-    everywhere = torch.ones(own.weights.shape[0], own.weights.shape[2], dtype=torch.bool)
-    arms = {name: (pattern, everywhere) for name, pattern in mixed.items()}
-    places = {f'layers {name}': layers for name, layers in layer_sets(vlm.n_layers).items() if name != 'all'}
-    places |= {f'{name} row': (slice(None), rows) for name, rows in row_groups(own.prompt).items()}
-    for name, at in places.items() if detail else ():
-        cells = torch.zeros_like(everywhere)
-        cells[at] = True
-        arms[name] = other.weights, cells
+Arms = dict[str, tuple[Tensor, Tensor]]    # name -> attention [L, H, R, K]; where it is replayed, [L, R] bool
+
+def replay(vlm: VLM, own: Reading, arms: Arms) -> dict[str, int]:
+    "Return the token with which the model begins its answer under each arm"
     patterns, cells = (torch.stack(of) for of in zip(*arms.values()))
     def put(layer, weights, rows):
         at = vlm.layers.index(layer)
         return torch.where(cells[:, at, None, :, None], patterns[:, at], weights)
     edit = Edit(vlm.layers, weights=put, after=max(span.end for span in own.prompt.spans))
     with applying(vlm, edit): tokens = first_tokens(vlm, own.prompt, own.cache, len(arms))
-    return dict(zip(arms, tokens)), moved
+    return dict(zip(arms, tokens))
+
+def all_rows(own: Reading) -> Tensor:
+    "Return that attention is replayed in all layers at all positions after the image, [L, R]"
+    layers, _, rows, _ = own.weights.shape
+    return torch.ones(layers, rows, dtype=torch.bool)
+
+def some_rows(own: Reading, other: Reading) -> Arms:
+    "Return the arms that replay the rows whole, in one layer or at some positions alone"
+    places: dict = {f'layer {layer}': layer for layer in range(len(own.weights))}
+    places |= {f'{name} row': (slice(None), rows) for name, rows in row_groups(own.prompt).items()}
+    arms = {}
+    for name, at in places.items():
+        cells = torch.zeros_like(all_rows(own))
+        cells[at] = True
+        arms[name] = other.weights, cells
+    return arms
 
 def compose_images(pairs: list[dict[str, Image.Image]], box: Box) -> dict[str, Image.Image]:
     """Return the calm image with busy pixels only around the target, only elsewhere, and the target's own
@@ -200,16 +205,22 @@ def measure_pair(vlm: VLM, sample: Record, pair: dict[str, Reading]) -> dict:
         map={level: describe_map(reading, sample.box) for level, reading in pair.items()})
 
 def replay_pair(
-    vlm: VLM, sample: Record, pair: dict[str, Reading], other: dict[str, Reading], detail: bool,
+    vlm: VLM, sample: Record, pair: dict[str, Reading], other: dict[str, Reading], arms: str,
 ) -> dict:
-    "Return whether the answers are right with each arm, on both backgrounds, and the distances"
+    """Return whether the answers are right on both backgrounds with the other's rows and, unless `arms` is
+    'rows', with parts of them and the rows of the `other` pair; if it is 'places', also with some rows alone"""
     found, truth = {}, true_token(vlm, sample)
-    more = {f'{level}, other pair': reading for level, reading in other.items()}
     seed = int(sample.image_key.split('-')[1])
     for level, source in ('busy', 'calm'), ('calm', 'busy'):
-        tokens, moved = replay(vlm, pair[level], pair[source], more, seed, detail)
-        found[f'into {level}'] = {name: int(token == truth) for name, token in tokens.items()}
-        found[f'moved {level}'] = moved
+        own, second = pair[level], pair[source]
+        mixed = dict(rows=second.weights)
+        if arms != 'rows':
+            parts, found[f'moved {level}'] = mix_parts(own, second, seed)
+            mixed |= parts | {f'{name}, other pair': reading.weights for name, reading in other.items()}
+        made = {name: (weights, all_rows(own)) for name, weights in mixed.items()}
+        if arms == 'places': made |= some_rows(own, second)
+        found[f'into {level}'] = {name: int(token == truth)
+            for name, token in replay(vlm, own, made).items()}
     return found
 
 def true_token(vlm: VLM, sample: Record) -> int:
@@ -217,8 +228,9 @@ def true_token(vlm: VLM, sample: Record) -> int:
     return vlm.tokenizer(sample.answers[0], add_special_tokens=False).input_ids[0]
 
 def measure_scene(vlm: VLM, asked: tuple[int, str], second: bool) -> dict:
-    """Return the answers on a pair of backgrounds of one scene and, where they differ and for one in `SPARED`
-    of the others, with each arm; with a second pair also the same of it, and three composed images"""
+    """Return the answers on a pair of backgrounds of one scene, and with the other's rows; where they differ,
+    and for one in `SPARED` of the others, with each arm; with a second pair also the same of it, and three
+    composed images"""
     seed, sample = find_question(*asked)
     def paint(ground):
         return {level: make_scene(seed, texture=texture, color=color, ground=seed + ground).image
@@ -234,18 +246,42 @@ def measure_scene(vlm: VLM, asked: tuple[int, str], second: bool) -> dict:
             more = paint(OTHER_GROUND)
             other = {level: read(image) for level, image in more.items()}
             found.append(measure_pair(vlm, sample, other))
-            if differ(found[1]): found[1] |= replay_pair(vlm, sample, other, pair, False)
+            found[1] |= replay_pair(vlm, sample, other, pair, 'parts' if differ(found[1]) else 'rows')
             if sample.kind != 'exist':
                 shown = compose_images([images, more], sample.box)
                 found[0]['shown'] = {way: int(read(image).token == true_token(vlm, sample))
                     for way, image in shown.items()}
-        if replayed: found[0] |= replay_pair(vlm, sample, pair, other, second)
+        arms = 'rows' if not replayed else 'places' if second and differ(found[0]) else 'parts'
+        found[0] |= replay_pair(vlm, sample, pair, other, arms)
     return dict(id=sample.id, kind=sample.kind, truth=sample.answers[0], pairs=found)
 
 def list_questions(n: int, part: str) -> list[tuple[int, str]]:
     "Return the seed of each scene and the kind of its question"
     kinds = KINDS[part]
     return [(FIRST_SEED[part] + i, kinds[i % len(kinds)]) for i in range(n)]
+
+def to_dataframe(records: list[dict], which: int = 0) -> pd.DataFrame:
+    """Return a row for each question on one pair of backgrounds: whether it is right on both and with each
+    arm, and how many questions it counts for"""
+    rows = []
+    for r in records:
+        if len(r['pairs']) <= which: continue
+        pair = r['pairs'][which]
+        row = dict(id=r['id'], kind=r['kind'], truth=r['truth'], **pair['right'], **pair.get('shown', {}))
+        row |= {f'{arm}, into {level}': right for level in LEVELS
+            for arm, right in pair.get(f'into {level}', {}).items()}
+        differ, replayed = pair['right']['calm'] != pair['right']['busy'], 'moved busy' in pair
+        rows.append(row | dict(counts=replayed*(1 if differ else SPARED)))
+    return pd.DataFrame(rows)
+
+def lost_answers(table: pd.DataFrame) -> pd.DataFrame:
+    "Return the questions that are right on the calm background and wrong on the busy one"
+    return table[(table.calm == 1) & (table.busy == 0)]
+
+def net_effect(table: pd.DataFrame, arm: str, level: str) -> Estimate:
+    "Estimate over all scenes how many more answers are right with an arm than without it on that background"
+    counts = 1 if arm == 'rows' else table.counts
+    return difference((counts*table[f'{arm}, into {level}'].fillna(0)), (counts*table[level]))
 
 PARTS = {part: Part(record, partial(measure_scene, second=second), partial(list_questions, part=part), n)
     for part, record, second, n in (('mixed', 'replay-{model}', True, 810),
