@@ -17,7 +17,6 @@ from carve_nb.attention.edits import Edit, applying
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.image import Box
 from carve_nb.core.saliency import patch_cover
-from carve_nb.core.stats import Estimate, difference
 from carve_nb.core.text import SHORT_ANSWER, pick_words
 from carve_nb.data.records import Record
 from carve_nb.data.scenes import make_scene, to_sample
@@ -32,7 +31,6 @@ FIRST_SEED = dict(mixed=1_700_000, exist=1_710_000)
 KINDS = dict(mixed=('digit', 'exist', 'color'), exist=('exist',))
 LEVELS = dict(calm=(0, 0), busy=(1., .5))    # texture and color of the background
 OTHER_GROUND = 20_000    # added to a scene's seed: the seed of its second pair of backgrounds
-SPARED = 8               # of the questions answered alike on both backgrounds one in so many is replayed
 DRAWS = 3                # of noise
 SMALLEST = 1e-30         # weight: float32 has no logarithm of less
 
@@ -84,9 +82,9 @@ def jitter(p: Tensor, size: Tensor, seed: int) -> Tensor:
     "Add noise to the scores of [L, H, R, N], in each layer as much as gives that total variation [L]"
     log = p.clamp(min=SMALLEST).log()
     noise = torch.randn(p.shape, generator=torch.Generator().manual_seed(seed))
-    low, high = torch.zeros(len(p)), torch.full([len(p)], 16.)
+    low, high = torch.zeros(len(p)), torch.full([len(p)], 8.)
     def noisy(scale): return (log + scale[:, None, None, None]*noise).softmax(-1)
-    for _ in range(12):
+    for _ in range(10):
         middle = (low + high)/2
         small = distance(p, noisy(middle)) < size
         low, high = torch.where(small, middle, low), torch.where(small, high, middle)
@@ -198,93 +196,90 @@ def find_question(seed: int, kind: str) -> tuple[int, Record]:
     sample = to_sample(make_scene(seed), kind)
     return (seed, sample) if sample else find_question(seed + 10**6, kind)
 
-def measure_pair(vlm: VLM, sample: Record, pair: dict[str, Reading]) -> dict:
-    "Return whether the answers on a calm and a busy background are right, and what the maps do"
+def right_answers(vlm: VLM, sample: Record, own: Reading, arms: Arms) -> dict[str, int]:
+    "Return whether the answer under each arm is right"
     truth = true_token(vlm, sample)
-    return dict(right={level: int(reading.token == truth) for level, reading in pair.items()},
-        map={level: describe_map(reading, sample.box) for level, reading in pair.items()})
+    return {name: int(token == truth) for name, token in replay(vlm, own, arms).items()}
 
-def replay_pair(
-    vlm: VLM, sample: Record, pair: dict[str, Reading], other: dict[str, Reading], arms: str,
-) -> dict:
-    """Return whether the answers are right on both backgrounds with the other's rows and, unless `arms` is
-    'rows', with parts of them and the rows of the `other` pair; if it is 'places', also with some rows alone"""
-    found, truth = {}, true_token(vlm, sample)
-    seed = int(sample.image_key.split('-')[1])
-    for level, source in ('busy', 'calm'), ('calm', 'busy'):
-        own, second = pair[level], pair[source]
-        mixed = dict(rows=second.weights)
-        if arms != 'rows':
-            parts, found[f'moved {level}'] = mix_parts(own, second, seed)
-            mixed |= parts | {f'{name}, other pair': reading.weights for name, reading in other.items()}
-        made = {name: (weights, all_rows(own)) for name, weights in mixed.items()}
-        if arms == 'places': made |= some_rows(own, second)
-        found[f'into {level}'] = {name: int(token == truth)
-            for name, token in replay(vlm, own, made).items()}
-    return found
+def measure_arms(vlm: VLM, sample: Record, own: Reading, source: Reading) -> tuple[dict, dict]:
+    "Return whether the answer is right with each part of another reading's attention, and the distances"
+    mixed, moved = mix_parts(own, source, seed_of(sample))
+    return right_answers(vlm, sample, own, {name: (a, all_rows(own)) for name, a in mixed.items()}), moved
+
+def measure_lost(vlm: VLM, sample: Record, pair: dict[str, Reading], images: dict[str, Image.Image]) -> dict:
+    """Return of a lost answer whether it is right with some of the rows alone, with the rows of a second pair
+    of backgrounds, and in three composed images"""
+    calm, busy = pair['calm'], pair['busy']
+    second = paint_scene(seed_of(sample), OTHER_GROUND)
+    arms = some_rows(busy, calm) | {f'{level}, other pair': (read_attention(vlm, image, sample.question).weights,
+        all_rows(busy)) for level, image in second.items()}
+    shown = {} if sample.kind == 'exist' else compose_images([images, second], sample.box)
+    return right_answers(vlm, sample, busy, arms) | {way: int(
+        read_attention(vlm, image, sample.question).token == true_token(vlm, sample)) for way, image in shown.items()}
+
+def seed_of(sample: Record) -> int:
+    "Return the seed of the scene of a question"
+    return int(sample.image_key.split('-')[1])
+
+def paint_scene(seed: int, ground: int = 0) -> dict[str, Image.Image]:
+    "Paint a scene on a calm and a busy background, those of its seed or of one so much larger"
+    return {level: make_scene(seed, texture=texture, color=color, ground=seed + ground).image
+        for level, (texture, color) in LEVELS.items()}
 
 def true_token(vlm: VLM, sample: Record) -> int:
     "Return the token with which the true answer begins"
     return vlm.tokenizer(sample.answers[0], add_special_tokens=False).input_ids[0]
 
-def measure_scene(vlm: VLM, asked: tuple[int, str], second: bool) -> dict:
-    """Return the answers on a pair of backgrounds of one scene, and with the other's rows; where they differ,
-    and for one in `SPARED` of the others, with each arm; with a second pair also the same of it, and three
-    composed images"""
+def measure_scene(vlm: VLM, asked: tuple[int, str], places: bool) -> dict:
+    """Return the answers on a calm and a busy background of one scene, and with the rows of the other; where
+    they differ also with parts of them and, `places` and where clutter loses the answer, what `measure_lost`
+    gives"""
     seed, sample = find_question(*asked)
-    def paint(ground):
-        return {level: make_scene(seed, texture=texture, color=color, ground=seed + ground).image
-            for level, (texture, color) in LEVELS.items()}
-    def read(image): return read_attention(vlm, image, sample.question)
-    def differ(found): return found['right']['calm'] != found['right']['busy']
+    images = paint_scene(seed)
     with torch.inference_mode(), model_lock(vlm.model), own_loose(vlm.model):
-        images = paint(0)
-        pair, other = {level: read(image) for level, image in images.items()}, {}
-        found = [measure_pair(vlm, sample, pair)]
-        replayed = differ(found[0]) or seed % SPARED == 0
-        if replayed and second:
-            more = paint(OTHER_GROUND)
-            other = {level: read(image) for level, image in more.items()}
-            found.append(measure_pair(vlm, sample, other))
-            found[1] |= replay_pair(vlm, sample, other, pair, 'parts' if differ(found[1]) else 'rows')
-            if sample.kind != 'exist':
-                shown = compose_images([images, more], sample.box)
-                found[0]['shown'] = {way: int(read(image).token == true_token(vlm, sample))
-                    for way, image in shown.items()}
-        arms = 'rows' if not replayed else 'places' if second and differ(found[0]) else 'parts'
-        found[0] |= replay_pair(vlm, sample, pair, other, arms)
-    return dict(id=sample.id, kind=sample.kind, truth=sample.answers[0], pairs=found)
+        pair = {level: read_attention(vlm, image, sample.question) for level, image in images.items()}
+        right = {level: int(reading.token == true_token(vlm, sample)) for level, reading in pair.items()}
+        found = dict(id=sample.id, kind=sample.kind, truth=sample.answers[0], right=right,
+            map={level: describe_map(reading, sample.box) for level, reading in pair.items()})
+        for level, source in ('busy', 'calm'), ('calm', 'busy'):
+            own, other = pair[level], pair[source]
+            found[f'into {level}'] = right_answers(vlm, sample, own, dict(rows=(other.weights, all_rows(own))))
+            if right['calm'] != right['busy']:
+                more, found[f'moved {level}'] = measure_arms(vlm, sample, own, other)
+                found[f'into {level}'] |= more
+        if places and right['calm'] > right['busy']: found['lost'] = measure_lost(vlm, sample, pair, images)
+    return found
+
+def show_replay(vlm: VLM, seed: int, kind: str) -> tuple[dict[str, Reading], dict[str, str]]:
+    "Return what the model reads on both backgrounds of a scene, and its answers, the busy one also with the calm rows"
+    seed, sample = find_question(seed, kind)
+    with torch.inference_mode(), model_lock(vlm.model), own_loose(vlm.model):
+        pair = {level: read_attention(vlm, image, sample.question) for level, image in paint_scene(seed).items()}
+        busy = pair['busy']
+        replayed = replay(vlm, busy, dict(rows=(pair['calm'].weights, all_rows(busy))))['rows']
+    tokens = {level: reading.token for level, reading in pair.items()} | dict(replayed=replayed)
+    return pair, {name: vlm.tokenizer.decode([token]).strip() for name, token in tokens.items()}
 
 def list_questions(n: int, part: str) -> list[tuple[int, str]]:
     "Return the seed of each scene and the kind of its question"
     kinds = KINDS[part]
     return [(FIRST_SEED[part] + i, kinds[i % len(kinds)]) for i in range(n)]
 
-def to_dataframe(records: list[dict], which: int = 0) -> pd.DataFrame:
-    """Return a row for each question on one pair of backgrounds: whether it is right on both and with each
-    arm, and how many questions it counts for"""
+def to_dataframe(records: list[dict]) -> pd.DataFrame:
+    "Return a row for each question: whether it is right on both backgrounds and with each arm"
     rows = []
     for r in records:
-        if len(r['pairs']) <= which: continue
-        pair = r['pairs'][which]
-        row = dict(id=r['id'], kind=r['kind'], truth=r['truth'], **pair['right'], **pair.get('shown', {}))
-        row |= {f'{arm}, into {level}': right for level in LEVELS
-            for arm, right in pair.get(f'into {level}', {}).items()}
-        differ, replayed = pair['right']['calm'] != pair['right']['busy'], 'moved busy' in pair
-        rows.append(row | dict(counts=replayed*(1 if differ else SPARED)))
+        row = dict(id=r['id'], kind=r['kind'], truth=r['truth'], **r['right'], **r.get('lost', {}))
+        rows.append(row | {f'{arm}, into {level}': right for level in LEVELS
+            for arm, right in r[f'into {level}'].items()})
     return pd.DataFrame(rows)
 
 def lost_answers(table: pd.DataFrame) -> pd.DataFrame:
     "Return the questions that are right on the calm background and wrong on the busy one"
     return table[(table.calm == 1) & (table.busy == 0)]
 
-def net_effect(table: pd.DataFrame, arm: str, level: str) -> Estimate:
-    "Estimate over all scenes how many more answers are right with an arm than without it on that background"
-    counts = 1 if arm == 'rows' else table.counts
-    return difference((counts*table[f'{arm}, into {level}'].fillna(0)), (counts*table[level]))
-
-PARTS = {part: Part(record, partial(measure_scene, second=second), partial(list_questions, part=part), n)
-    for part, record, second, n in (('mixed', 'replay-{model}', True, 810),
+PARTS = {part: Part(record, partial(measure_scene, places=places), partial(list_questions, part=part), n)
+    for part, record, places, n in (('mixed', 'replay-{model}', True, 810),
         ('exist', 'replay-exist-{model}', False, 500))}
 
 if __name__ == '__main__': run_parts(PARTS, 'trial')
