@@ -1,6 +1,5 @@
-"""Six controls that readers of the book missed: neutral words after the question, the target shown and not
-enlarged, several query tokens cut at once, the general map's token moved, clutter with the true region in
-sight, and the general map's own share at a word.
+"""Five controls that readers of the book missed: neutral words after the question, the target shown and not
+enlarged, several query tokens cut at once, the general map's token moved, and its own share at a word.
 
 `python -m recipes.controls MODEL [--part PART] [--n 200]`: minutes each;
 `nbs/results/trial/controls-PART-MODEL.jsonl.gz`."""
@@ -17,7 +16,6 @@ from carve_nb.formulas.product import contrast
 from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
 from carve_nb.models.prompts import Ask
-from .clutter import ask_scene
 from .general_place import LAMBDAS
 from .invariance import TEN_INSTRUCTIONS, share_of
 from .knockout import read_under, row_places
@@ -92,19 +90,6 @@ def measure_moved(vlm: VLM, sample) -> dict:
     return dict(apart=there - place,
         points={way: int(points_at(S, rows.spans[0], sample.box)) for way, S in maps.items()})
 
-def measure_clutter(vlm: VLM, sample) -> dict:
-    """Return right answers on the calmest and the busiest background of one scene: without a crop, with the
-    true region's, and with the same pixels in their place and all others gray, in place of the image."""
-    seed, right = int(sample.image_key.split('-')[1]), {}
-    oracle = Oracle.like(Lookup())
-    for level, knobs in {'calm': (0, 0), 'busy': (1., .5)}.items():
-        asked = ask_scene(seed, sample.kind, *knobs)
-        result = oracle(vlm, asked.image, asked.question, box=asked.box)
-        alone = vlm.ask(gray_outside(asked.image, result.crop.box), asked.question, suffix=oracle.suffix)
-        answers = {'none': result.plain_answer, 'oracle': result.answer, 'alone': alone}
-        right |= {f'{way}, {level}': int(score_answer(answer, asked)) for way, answer in answers.items()}
-    return dict(kind=sample.kind, right=right)
-
 def measure_share(vlm: VLM, sample) -> dict:
     """Return the image's own share of the general map, over ten instructions, at the last content word and at
     the last position"""
@@ -113,8 +98,7 @@ def measure_share(vlm: VLM, sample) -> dict:
 
 PARTS = {'dots': (measure_dots, ('digit',)), 'shown': (measure_shown, ('digit',)),
     'joint': (measure_joint, ('color', 'shape')),
-    'moved': (measure_moved, ('digit',)), 'clutter': (measure_clutter, ('digit', 'color')),
-    'share': (measure_share, ('digit',))}
+    'moved': (measure_moved, ('digit',)), 'share': (measure_share, ('digit',))}
 
 def measure_control(vlm: VLM, part: str, record) -> dict:
     "Return what a part measures of one question"

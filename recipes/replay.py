@@ -192,7 +192,7 @@ def describe_map(reading: Reading, box: Box|None) -> dict:
     return {query: {k: round(v, 4) for k, v in of.items()} for query, of in facts.items()}
 
 def find_question(seed: int, kind: str) -> tuple[int, Record]:
-    "Return the seed of a scene that has such a question, and the question; a million further where it has not"
+    "Return the seed of a scene, a million larger where it has no such question, and the question"
     sample = to_sample(make_scene(seed), kind)
     return (seed, sample) if sample else find_question(seed + 10**6, kind)
 
@@ -210,12 +210,13 @@ def measure_lost(vlm: VLM, sample: Record, pair: dict[str, Reading], images: dic
     """Return of a lost answer whether it is right with some of the rows alone, with the rows of a second pair
     of backgrounds, and in three composed images"""
     calm, busy = pair['calm'], pair['busy']
+    def read(image): return read_attention(vlm, image, sample.question)
     second = paint_scene(seed_of(sample), OTHER_GROUND)
-    arms = some_rows(busy, calm) | {f'{level}, other pair': (read_attention(vlm, image, sample.question).weights,
-        all_rows(busy)) for level, image in second.items()}
+    arms = some_rows(busy, calm) | {f'{level}, other pair': (read(image).weights, all_rows(busy))
+        for level, image in second.items()}
     shown = {} if sample.kind == 'exist' else compose_images([images, second], sample.box)
-    return right_answers(vlm, sample, busy, arms) | {way: int(
-        read_attention(vlm, image, sample.question).token == true_token(vlm, sample)) for way, image in shown.items()}
+    return right_answers(vlm, sample, busy, arms) | {
+        way: int(read(image).token == true_token(vlm, sample)) for way, image in shown.items()}
 
 def seed_of(sample: Record) -> int:
     "Return the seed of the scene of a question"
@@ -243,7 +244,8 @@ def measure_scene(vlm: VLM, asked: tuple[int, str], places: bool) -> dict:
             map={level: describe_map(reading, sample.box) for level, reading in pair.items()})
         for level, source in ('busy', 'calm'), ('calm', 'busy'):
             own, other = pair[level], pair[source]
-            found[f'into {level}'] = right_answers(vlm, sample, own, dict(rows=(other.weights, all_rows(own))))
+            rows = dict(rows=(other.weights, all_rows(own)))
+            found[f'into {level}'] = right_answers(vlm, sample, own, rows)
             if right['calm'] != right['busy']:
                 more, found[f'moved {level}'] = measure_arms(vlm, sample, own, other)
                 found[f'into {level}'] |= more
@@ -251,10 +253,12 @@ def measure_scene(vlm: VLM, asked: tuple[int, str], places: bool) -> dict:
     return found
 
 def show_replay(vlm: VLM, seed: int, kind: str) -> tuple[dict[str, Reading], dict[str, str]]:
-    "Return what the model reads on both backgrounds of a scene, and its answers, the busy one also with the calm rows"
+    """Return what the model reads on both backgrounds of a scene, and its answers, on the busy one also with
+    the calm rows"""
     seed, sample = find_question(seed, kind)
     with torch.inference_mode(), model_lock(vlm.model), own_loose(vlm.model):
-        pair = {level: read_attention(vlm, image, sample.question) for level, image in paint_scene(seed).items()}
+        pair = {level: read_attention(vlm, image, sample.question)
+            for level, image in paint_scene(seed).items()}
         busy = pair['busy']
         replayed = replay(vlm, busy, dict(rows=(pair['calm'].weights, all_rows(busy))))['rows']
     tokens = {level: reading.token for level, reading in pair.items()} | dict(replayed=replayed)

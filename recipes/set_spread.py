@@ -1,7 +1,7 @@
 """Set the spread of attention on the image instead of observing it: do answers follow?
 
-`python -m recipes.set_spread MODEL`: about 15 minutes a part and model;
-`nbs/results/trial/set_spread-MODEL.jsonl.gz`, `set_spread-calm-MODEL.jsonl.gz`."""
+`python -m recipes.set_spread MODEL`: about 15 minutes a model;
+`nbs/results/trial/set_spread-MODEL.jsonl.gz`."""
 from collections.abc import Callable
 import numpy as np
 import torch
@@ -62,11 +62,9 @@ def busy_questions(n: int) -> list[tuple[int, str]]:
     "Return the seed of each scene and the kind of its one question, n of each kind"
     return [(FIRST_SEED + i, KINDS[i % len(KINDS)]) for i in range(n*len(KINDS))]
 
-def on_background(record: str, texture: float, color: float) -> Part:
-    "Return the record of the same scenes on one background"
-    return Part(record, lambda vlm, asked: measure_spread(vlm, ask_scene(*asked, texture, color)),
-        busy_questions, 200)
+def measure_busy(vlm: VLM, asked: tuple[int, str]) -> dict:
+    "Return the same of a scene on the busiest background"
+    return measure_spread(vlm, ask_scene(*asked, 1., .5))
 
 if __name__ == '__main__':
-    run_parts(dict(busy=on_background('set_spread-{model}', 1., .5),
-        calm=on_background('set_spread-calm-{model}', 0, 0)), 'trial')
+    run_parts(dict(busy=Part('set_spread-{model}', measure_busy, busy_questions, 200)), 'trial')
