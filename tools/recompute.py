@@ -3,7 +3,9 @@ page, the words as they stand, and an expression for each number in them, or the
 constant, a figure of others).
 
 Usage: python tools/recompute.py [PAGE ...]   lists numbers that differ and decimals and percentages that
-no entry has; exits with 1 if there is one"""
+no entry has; exits with 1 if there is one
+       python tools/recompute.py --controls   lists the controls that net near zero, with what they win and
+lose"""
 import json
 import re
 import sys
@@ -21,6 +23,7 @@ from recipes.ablation import compare_settings, paired, setting_scores
 from recipes.equal_terms import START, ZOOM
 from recipes.power import detectable  # noqa: F401 (of an expression)
 from recipes.records import load_trial
+from recipes.replay import lost_answers, to_dataframe
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT/'nbs'/'results'
@@ -448,6 +451,15 @@ def under_sink(model, share, less):
     "Pointing under a sink of a share, of the row (0) and of the row minus the other words' (1)"
     return np.array([int(r[str(share)]['pointing'][less]) for r in json_lines(f'sinks/{model}-fresh')], float)
 
+@cache
+def lost(model):
+    "The questions that a model answers rightly on the calm background and wrongly on the busy one"
+    return lost_answers(to_dataframe(trial(f'replay-{model}')))
+
+def replayed(model, arm):
+    "How many of them come back with that part of the calm attention"
+    return lost(model)[f'{arm}, into busy'].sum()
+
 # of notes/cost and notes/robustness
 
 def baseline_answers(prompt, asked):
@@ -469,6 +481,26 @@ def changed_answers(name):
     "Answers in % that such a change of the machine changes"
     row = next(row for row in record('determinism.json', 'rows') if row['name'] == name)
     return 100*row['changed']/row['scenes']
+
+
+# Controls
+
+def control_arms():
+    "Each arm that was asked beside no crop: its name, its right answers and those without a crop"
+    for record in 'other_crops', 'controls-shown', 'front_page':
+        for model in T, S:
+            asked = [r.get('right') or {name: made['right'] for name, made in r['made'].items()}
+                for r in trial(f'{record}-{model}')]
+            for arm in dict.fromkeys(name for right in asked for name in right if name != 'none'):
+                both = [(right[arm], right['none']) for right in asked if arm in right]
+                yield f'{record}, {model}, {arm}', *np.array(both).T
+
+def near_zero(most=3):
+    "Lines on the controls that change right answers by less than so many points, with what they win and lose"
+    for name, right, plain in control_arms():
+        gained, lost = won(right, plain)
+        net = 100*(gained - lost)/len(right)
+        if abs(net) < most: yield f'{name}: {net:+.1f} points net, {gained} won, {lost} lost of {len(right)}'
 
 
 # The prose
@@ -516,6 +548,7 @@ def check(entries, pages):
 
 
 def main(argv):
+    if argv == ['--controls']: return print('\n'.join(near_zero()))
     entries = tomllib.loads((ROOT/'docs/numbers.toml').read_text(encoding='utf-8'))['number']
     found = list(check(entries, argv or dict.fromkeys(e['page'] for e in entries)))
     print('\n'.join(found)

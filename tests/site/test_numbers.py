@@ -27,6 +27,13 @@ def test_a_gain_needs_its_corrected_p():
     assert not claims(entry | dict(says='`Carve()` is 5.7 points above'))
 
 
+def test_controls_near_zero_show_what_they_change():
+    "A control that nets nothing may still change answers: both counts are printed, and large effects are not"
+    lines = [*recompute.near_zero()]
+    assert 'other_crops, carve-tiny, black: -0.3 points net, 30 won, 32 lost of 600' in lines
+    assert lines and not any(', target' in line or ', oracle' in line for line in lines)
+
+
 INTERVAL = re.compile(r'\[\+?(-?\d*\.?\d+), ?\+?(-?\d*\.?\d+)\]')
 
 def intervals(text): # either sign, since a loss is a gain the other way round
