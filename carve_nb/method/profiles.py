@@ -7,6 +7,7 @@ __all__ = ['IMAGES', 'FLOOR', 'SINKS', 'short_name', 'query_in', 'ModelProfile',
 
 # %% ../../nbs/library/method/03_profiles.ipynb #6f3004ce
 import math
+import warnings
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -195,14 +196,16 @@ def _read(path, changed): return ModelProfile.load(path)
 def _saved(paths):
     for path in paths:
         # told where it is the model's own
-        with suppress(CarveError): yield _read(path, path.stat().st_mtime_ns)
+        with suppress(CarveError, OSError): yield _read(path, path.stat().st_mtime_ns)
 
 def find_profile(vlm: VLM) -> ModelProfile | None:
     """Find the profile of this model, yours or a packaged one: the first that is reliable, or else the first.
 
     One of the same model in another type of numbers comes last; None where there is none."""
     own = profile_path(vlm)
-    if own.is_file(): _read(own, own.stat().st_mtime_ns).use(vlm)    # an error: damaged, or another model's
+    try: own.is_file() and _read(own, own.stat().st_mtime_ns).use(vlm)
+    except (CarveError, OSError) as e:    # damaged, or another model's
+        warnings.warn(f'{e} The answer does without it.', stacklevel=3)
     yours = sorted(kept_folder().glob('*.json'), key=lambda path: (path != own, path))
     shipped = [path for path in (CHECKPOINTS/name/'profile.json' for name in PACKAGED) if path.is_file()]
     found = [profile for profile in _saved([*yours, *shipped]) if profile.fits(vlm.fingerprint)]

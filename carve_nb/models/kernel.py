@@ -349,12 +349,12 @@ class Recorder(AttentionHook):
         "Find the wanted rows of a pass at its first wanted layer; refuse one that is not of the one prompt"
         now, (B, _, Q, _) = self.passes[-1], call.q.shape
         end = now.before + Q
-        reads_prompt = len(self.passes) == 1    # later passes end beyond the prompt
-        if self.length and (B > 1 or (end == self.length) != reads_prompt):
+        # the first pass ends with the prompt, each later one a token further
+        if self.length and (B > 1 or end != self.length + len(self.passes) - 1):
             raise CaptureError(
                 f'Forward pass {len(self.passes)} inside the block reads {B} x {end} tokens, the inputs '
                 f'given have 1 x {self.length}: it is of other inputs, reads the prompt again, or is a way '
-                f'to generate that is not read, such as beams. Call `model.generate(**inputs)` once inside '
+                f'to generate that is not read, such as beams or drafts. Call `model.generate(**inputs)` once inside '
                 f'the block.')
         wanted = {end + row if row < 0 else row for row in self.rows}
         now.rows = [row for row in range(now.before, end) if row in wanted]
