@@ -109,7 +109,7 @@ def test_grows_and_retries(tmp_path, few, monkeypatch):
     folder without a table is refused before the work"""
     how = dict(model='carve-tiny', out=tmp_path/'R', kinds=('digit',), progress=False)
     with monkeypatch.context() as m:
-        m.setattr('carve_nb.method.lookup.Lookup.prepare', lambda *args, **kw: 1/0)
+        m.setattr('carve_nb.method.lookup.Lookup.locate', lambda *args, **kw: 1/0)
         found = run_checkup(n=2, **how)
         assert found.advice.of('lookup').failed == 2
         assert 'ZeroDivisionError' in (tmp_path/'R'/'checkup.html').read_text()
