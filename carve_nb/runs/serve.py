@@ -44,7 +44,7 @@ _GREEDY = dict(    # field -> the value that is taken
     response_format=dict(type='text'))
 
 def check_greedy(body: dict):
-    "Refuse what a greedy answer in one piece cannot obey"
+    "Refuse settings that a greedy answer cannot obey"
     for name, value in body.items():
         if value is None or name in _IGNORED or name in _GREEDY and value == _GREEDY[name]: continue
         cure = f'send {json.dumps(_GREEDY[name])}, or leave it out' if name in _GREEDY else 'leave it out'
