@@ -73,23 +73,24 @@ class Lesson:
 def _digit_question(o): return f'What digit is on the {o.name}?', str(o.digit), 'digit'
 
 # %% ../nbs/training/two_models.ipynb #f5dd813e
-def single_lesson(rng, v, pool): # `Lesson`; backgrounds
+def single_lesson(rng, v, pool, cell=CELL): # `Lesson`; backgrounds; pixels of an image token
     "Return one image and questions about it"
     grid, = v.grids
     whole = v.crop[0] >= SIZE or rng.random() < .5
     room = grid_room(grid) if whole else WHOLE_SCENE
     lo, n = draw_int(rng, *v.side), draw_int(rng, *v.n)
     scene = paint_scene(rng, pool, n, (int(.75*lo), lo), room)
-    image, seen, cut = grid_view(scene, room if whole else grid_crop(rng, scene, grid, *v.crop), grid)
+    image, seen, cut = grid_view(scene, room if whole else grid_crop(rng, scene, grid, *v.crop), grid,
+        cell)
     return [image], ViewContent(seen, cut), []
 
-def pair_lesson(rng, v, pool):
+def pair_lesson(rng, v, pool, cell=CELL):
     "Return a whole scene and a magnified part of it; often asked is the digit on an object in the part"
     whole, part = v.grids
     room = grid_room(whole)
     scene = paint_scene(rng, pool, draw_int(rng, max(3, v.n[0]), v.n[1]), v.side, room)
-    image, seen, cut = grid_view(scene, room, whole)
-    magnified, near, _ = grid_view(scene, grid_crop(rng, scene, part, 70, 200), part)
+    image, seen, cut = grid_view(scene, room, whole, cell)
+    magnified, near, _ = grid_view(scene, grid_crop(rng, scene, part, 70, 200), part, cell)
     names = [o.name for o in seen]
     sure = [o for o in near if names.count(o.name) == 1]
     return [image, magnified], ViewContent(seen, cut), [_digit_question(o) for o in sure[:2]]

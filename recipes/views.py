@@ -221,10 +221,10 @@ def grid_crop(rng, scene, grid, lo, hi) -> tuple: # smallest and largest longer 
     h, w = (min(SIZE, longer*g/max(grid)) for g in grid)
     return place_crop(rng, scene.objects, (w, h), .9)
 
-def grid_view(scene, crop, grid) -> tuple:
+def grid_view(scene, crop, grid, cell=CELL) -> tuple:
     """Return a crop, resized to a grid of image tokens, uint8 [12 rows, 12 columns, 3], and what it shows:
     whole, cut objects"""
-    h, w = (CELL*g for g in grid)
+    h, w = (cell*g for g in grid)
     image = Image.fromarray(scene.pixels).resize((w, h), Image.BICUBIC, box=crop)
     visible = visible_objects(scene.objects, crop, w)
     for o in visible:                                # that function takes a view for a square
