@@ -27,7 +27,7 @@ from transformers import BatchFeature, LogitsProcessorList, PreTrainedModel, Pro
 from .family_check import ensure_read
 from .rows import AttentionRows
 from ..core.errors import CaptureError, CarveError, PromptError, choose, setting
-from ..core.image import ImageLike, image_key, open_image, to_raster
+from ..core.image import ImageLike, image_key, to_raster
 from ..core.io import MARK, SMALL, answer_span, open_thought
 from ..core.saliency import Layers, pick_layers
 from ..core.text import SHORT_ANSWER
@@ -42,6 +42,7 @@ from carve_nb.models.prompts import (
     TURN,
     Ask,
     Prompt,
+    check_prompt,
     check_shape,
     check_template,
     check_text,
@@ -51,6 +52,7 @@ from carve_nb.models.prompts import (
     join_images,
     lay_chat,
     lay_words,
+    open_images,
     read_messages,
     read_prompt,
     token_names,
@@ -265,10 +267,9 @@ class VLM:
         """Put images and a question into this model's own chat template.
 
         Warn of words that the model does not know."""
-        images = images if isinstance(images, (list, tuple)) else [images]
         words = self.suffix if suffix is True else suffix or ''
-        prompt = self.build_prompt(Ask(tuple(map(open_image, images)), question, words, tokens=tokens,
-                                       chat=messages))
+        prompt = self.build_prompt(
+            Ask(open_images(images, question), question, words, tokens=tokens, chat=messages))
         unknown = unknown_note(self.tokenizer, self.with_suffix(prompt.asked, words))
         if unknown: warnings.warn(unknown, stacklevel=2)
         return prompt
@@ -393,6 +394,7 @@ class VLM:
         **settings,                 # of transformers' `generate`: do_sample, top_p, streamer, ...
     ) -> 'Answer':
         "Generate the model's own answer, greedy unless the settings say otherwise"
+        check_prompt(prompt)
         start = time.perf_counter()
         config = greedy(self.model, self.room(prompt, max_new_tokens))
         more = config.update(**settings | dict(
@@ -490,6 +492,7 @@ class VLM:
         prefixes: Prefixes|None = None, **settings,    # as of `generate`
     ) -> AttentionRows:
         "Run a prompt and capture its attention; `meta` holds the seconds"
+        check_prompt(prompt)
         start = time.perf_counter()
         if steps not in CAPTURED_STEPS: choose(steps, CAPTURED_STEPS, 'steps')
         ensure_read(self)

@@ -154,25 +154,43 @@ def search(
     return None, confidences
 
 # %% ../../nbs/library/method/09_asking.ipynb #c61c008d
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class ZoomEye(CropMethod):
-    "A search through parts of the image, led by the model's yes and no"
-    existence: str = 'Is there a {cue} in the last picture? Answer yes or no.' # words (this package)
-    # words (this package)
+    """A search through parts of the image, led by the model's yes and no
+
+    Parameters
+    ----------
+    existence
+        words (this package)
+    latent
+        words (this package)
+    answering
+        words (this package)
+    smallest
+        sides of a leaf are below, pixels; None: the tower's side, or 448 (source)
+    scale
+        of a part's sides where it is shown (patch_scale; 1 where parts are shown alone)
+    bias
+        b (zoom_model_qwenvl.py; perform_zoom_eye.py: .2 where parts are shown alone)
+    upper
+        threshold (perform_zoom_eye.py: LLaVA; .95 Qwen2.5-VL, .2 InternVL)
+    lower
+        where it gives up (perform_zoom_eye.py; -.2 InternVL)
+    drops
+        steps of the threshold (perform_zoom_eye.py; .05, .1, .2 Qwen2.5-VL)
+    root
+        may the search end at the whole image? (zoom_eye.py: not for several cues shown alone)
+    """
+    existence: str = 'Is there a {cue} in the last picture? Answer yes or no.'
     latent: str = 'Could a {cue} be found by zooming further into the last picture? Answer yes or no.'
-    # words (this package)
     answering: str = '{question} Can this be answered from what is visible? Answer yes or no.'
-    # sides of a leaf are below, pixels; None: the tower's side, or 448 (source)
     smallest: int | None = limited(None, 8)
-    # of a part's sides where it is shown (patch_scale; 1 where parts are shown alone)
     scale: float = limited(1.2, 1, 100)
-    # b (zoom_model_qwenvl.py; perform_zoom_eye.py: .2 where parts are shown alone)
     bias: float = limited(.6, 0, 1)
-    upper: float = limited(.6, -1, 1) # threshold (perform_zoom_eye.py: LLaVA; .95 Qwen2.5-VL, .2 InternVL)
-    lower: float = limited(0., -1, 1) # where it gives up (perform_zoom_eye.py; -.2 InternVL)
-    # steps of the threshold (perform_zoom_eye.py; .05, .1, .2 Qwen2.5-VL)
+    upper: float = limited(.6, -1, 1)
+    lower: float = limited(0., -1, 1)
     drops: tuple[float, ...] = (.1, .1, .2)
-    root: bool = True # may the search end at the whole image? (zoom_eye.py: not for several cues shown alone)
+    root: bool = True
     square: bool = False
     limit: int = limited(1, 1)
     tokens: int | None = limited(None, 1)
@@ -257,13 +275,21 @@ def read_boxes(
     return [(*place(x0, y0), *place(x1, y1)) for x0, y0, x1, y1 in rows]
 
 # %% ../../nbs/library/method/09_asking.ipynb #169c5fb2
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class AskBox(CropMethod):
-    "Crop to the box that the model writes"
-    most: int = limited(128, 1) # tokens in which the box is written (this package)
+    """Crop to the box that the model writes
+
+    Parameters
+    ----------
+    most
+        tokens in which the box is written (this package)
+    min_side
+        pixels (this package)
+    """
+    most: int = limited(128, 1)
     square: bool = False
     limit: int = limited(4096, 1)
-    min_side: int = limited(96, 1) # pixels (this package)
+    min_side: int = limited(96, 1)
     name, source, category = 'ask-box', "the models' own training", 'prompt'
 
     def locate(self, session: Session, ask: Ask) -> Look:

@@ -20,27 +20,36 @@ from ..attention.edits import Edit, applying
 from ..attention.session import Session, Spent
 from ..attention.vlm import VLM
 from ..core.errors import CarveError, UnsupportedError
-from ..core.image import Box, ImageLike, open_image
+from ..core.image import Box, ImageLike
 from ..core.saliency import Layers, Saliency, is_flat, pick_layers
 from ..core.text import SHORT_ANSWER
 from ..formulas.threshold import Region, regions
 from .crop import CropRule, whole_crop
 from .registry import register
 from .results import Look, Result, cut_note, unseen_note
-from .settings import check_fields, limited, method_call
+from .settings import check_fields, check_names, inherit_fields, limited, method_call
 from .wrappers import OtherModel, ask_one_of, ask_other, check_other, name_of, place_of
 from ..models.image_tokens import ImageSpan
-from ..models.prompts import TURN, Ask, Prompt
+from ..models.prompts import TURN, Ask, Prompt, open_images
 
 # %% ../../nbs/library/method/04_base.ipynb #21802a50
 SUFFIX_FIRST = 'the instruction was put before the question, for the answer without the crop too'
 
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class Method:
-    "What all methods share: settings, and the door at which a question comes in"
-    suffix: str | None = SHORT_ANSWER # after the question; None: nothing
-    max_new_tokens: int = 32 # longest answer, greedy
-    # put the suffix before the question, so that the prompt ends with the question
+    """What all methods share: settings, and the door at which a question comes in
+
+    Parameters
+    ----------
+    suffix
+        after the question; None: nothing
+    max_new_tokens
+        longest answer, greedy
+    question_last
+        put the suffix before the question, so that the prompt ends with the question
+    """
+    suffix: str | None = SHORT_ANSWER
+    max_new_tokens: int = limited(32, 1)
     question_last: bool = False
     name = ''          # in tables and in the shell; a class with one of its own is known by it
     source = ''        # paper
@@ -54,7 +63,19 @@ class Method:
 
     __repr__ = method_call
     def __post_init__(self): check_fields(self)
-    def __init_subclass__(cls): register(cls)
+
+    def __init_subclass__(cls):
+        inherit_fields(cls)
+        register(cls)
+
+    def __new__(cls, /, *args: object, **given: object) -> Self:
+        "Refuse fields that have no name, or one that there is not"
+        if args:
+            name = cls.__name__
+            raise CarveError(f'{name}({repr(args[0])[:60]}): give fields by name, as in {name}(suffix=None). Model, '
+                             f'image and question are given to what it makes: {name}()(vlm, image, question)')
+        check_names(cls, given)
+        return super().__new__(cls)
 
     def __call__(self, vlm: VLM|Session, image: ImageLike|list, question: str|None = None,
                  box: Box|None = None, messages: list|None = None, by: OtherModel|None = None,
@@ -88,8 +109,7 @@ class Method:
             if question is not None: raise CarveError('Give a question or messages, not both.')
             chat, image, question = vlm.open_chat(messages, image, together=True)
         if self.question_last and suffix: question, suffix = f'{suffix} {question}', ''
-        images = image if isinstance(image, (list, tuple)) else [image]
-        opened = tuple(map(open_image, images))
+        opened = open_images(image, question)
         if short == question: short = None
         return Ask(opened, question, suffix, self.max_new_tokens, chat=chat, box=box, short=short)
 
@@ -148,12 +168,19 @@ def tower_side(vlm: VLM, otherwise: int = 224) -> int:    # pixels
     return int(np.min(side)) if side else otherwise
 
 # %% ../../nbs/library/method/04_base.ipynb #bd621a5d
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class CropMethod(CropRule, Method):
-    "A method that shows a crop and asks again"
+    """A method that shows a crop and asks again
+
+    Parameters
+    ----------
+    final_images
+        shown at last: the image and the crop, or the crop alone
+    skip_above
+        the plain answer stays where the model is surer of it than this; 1: always ask again
+    """
     captures = True
-    final_images: Literal['both', 'crop'] = 'both' # shown at last: the image and the crop, or the crop alone
-    # the plain answer stays where the model is surer of it than this; 1: always ask again
+    final_images: Literal['both', 'crop'] = 'both'
     skip_above: float = limited(1., 0, 1)
 
     def locate(self, session: Session, ask: Ask) -> Look:
@@ -248,7 +275,7 @@ class Guide:
         "Guide the model inside the block"
         with applying(vlm, self.edit) if self.edit else nullcontext(), self.hooks: yield
 
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class GuidedMethod(Method):
     "A method under which the model answers once, guided"
     category = 'edit'

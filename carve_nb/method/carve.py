@@ -36,36 +36,66 @@ _BOTH = dict(    # as CARVE's paper and its published code have it
 PAPER = _BOTH | dict(steps='last', p=.4, K=2, final_images='crop', instruction_suffix=False)
 OFFICIAL = _BOTH | dict(steps='all', p=.2, K=3, final_images='both', region_rule='official', argmax=True)
 
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class Carve(CropMethod):
-    "Contrast of two maps, our settings"
-    # whose maps are added: None all (this package), 'paper' 20 to 25 (CARVE's paper and code); or indices
+    """Contrast of two maps, our settings
+
+    Parameters
+    ----------
+    layers
+        whose maps are added: None all (this package), 'paper' 20 to 25 (CARVE's paper and code); or
+        indices
+    steps
+        of the answer; 'all' weighed 1, 2, ... (Table 1)
+    query
+        whose attention: the last token's (CARVE's paper and code); the mean of the question's, of its
+        'content' words, of the word asked about ('noun'), of the '?', or of a list of words (this
+        package)
+    heads
+        their 'mean' (CARVE's paper and code), 'max', or the mean of some indices (this package)
+    lam
+        λ, how far a small A_G is trusted; no value in the paper, 1e-8 in the code
+    p
+        kept share of the pixels; best .4 in the paper's ablation, .2 in the code
+    K
+        how many regions are kept; best 2 in the paper's ablation, 3 in carve/masking.py
+    final_images
+        shown at last: the crop (Algorithm 1), or the image too (CARVE's code)
+    region_rule
+        how many stay: K (CARVE's paper), max(K, floor(p n)) of n (its code)
+    rank
+        best by the sum of S (CARVE's paper and code) or its peak (this package)
+    connectivity
+        of neighbors in a region; scipy.ndimage.label's default in the code
+    relative
+        λ in units of the mean of each row of A_G (this package)
+    normalize
+        give every layer and step the same total (this package)
+    instruction
+        the general instruction G (CARVE's paper and code)
+    instruction_suffix
+        whether G too gets the suffix (carve/pipeline.py: yes)
+    tiles
+        views of an image, added up (the models of CARVE's paper and code show one)
+    argmax
+        both captures decode by the plain argmax (CARVE's code), not by the checkpoint's penalties too
+    """
     layers: Layers = None
-    steps: Literal['first', 'last', 'all'] = 'first' # of the answer; 'all' weighed 1, 2, ... (Table 1)
-    # whose attention: the last token's (CARVE's paper and code); the mean of the question's, of its 'content'
-    # words, of the word asked about ('noun'), of the '?', or of a list of words (this package)
+    steps: Literal['first', 'last', 'all'] = 'first'
     query: Query = 'last'
-    # their 'mean' (CARVE's paper and code), 'max', or the mean of some indices (this package)
     heads: Literal['mean', 'max'] | list | tuple = 'mean'
-    # λ, how far a small A_G is trusted; no value in the paper, 1e-8 in the code
     lam: float = limited(1., ABOVE_0)
-    # kept share of the pixels; best .4 in the paper's ablation, .2 in the code
     p: float = limited(.04, ABOVE_0, 1)
-    K: int = limited(1, 1) # how many regions are kept; best 2 in the paper's ablation, 3 in carve/masking.py
-    # shown at last: the crop (Algorithm 1), or the image too (CARVE's code)
+    K: int = limited(1, 1)
     final_images: Literal['crop', 'both'] = 'both'
-    # how many stay: K (CARVE's paper), max(K, floor(p n)) of n (its code)
     region_rule: Literal['top_k', 'official'] = 'top_k'
-    # best by the sum of S (CARVE's paper and code) or its peak (this package)
     rank: Literal['sum', 'peak'] = 'sum'
-    connectivity: Literal[4, 8] = 4 # of neighbors in a region; scipy.ndimage.label's default in the code
-    relative: bool = True # λ in units of the mean of each row of A_G (this package)
-    normalize: bool = False # give every layer and step the same total (this package)
-    instruction: str = GENERAL_INSTRUCTION # the general instruction G (CARVE's paper and code)
-    instruction_suffix: bool = True # whether G too gets the suffix (carve/pipeline.py: yes)
-    # views of an image, added up (the models of CARVE's paper and code show one)
+    connectivity: Literal[4, 8] = 4
+    relative: bool = True
+    normalize: bool = False
+    instruction: str = GENERAL_INSTRUCTION
+    instruction_suffix: bool = True
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'all'
-    # both captures decode by the plain argmax (CARVE's code), not by the checkpoint's penalties too
     argmax: bool = False
     name, source, category = 'carve', 'arXiv 2509.06461', 'ours'
     paper: ClassVar[type['Paper']]       # with the settings of the paper: `Carve.paper()`

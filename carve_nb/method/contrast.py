@@ -119,11 +119,19 @@ def add_noise(pixels: Tensor, step: int, seed: int, frames: int = 1) -> Tensor:
     return (a**.5*x + (1 - a)**.5*noise).view_as(pixels)
 
 # %% ../../nbs/library/method/25_contrast.ipynb #e053f96c
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class ContrastMethod(GuidedMethod):
-    "A method that contrasts the logits with the logits of a second prompt, which `other_prompt` makes"
-    alpha: float = limited(1., 0) # weight of the difference; 0: no second branch
-    beta: float = limited(.1, 0, 1) # plausibility cut-off, see `contrast_logits`
+    """A method that contrasts the logits with the logits of a second prompt, which `other_prompt` makes
+
+    Parameters
+    ----------
+    alpha
+        weight of the difference; 0: no second branch
+    beta
+        plausibility cut-off, see `contrast_logits`
+    """
+    alpha: float = limited(1., 0)
+    beta: float = limited(.1, 0, 1)
     weight = property(lambda self: self.alpha)
 
     def other_prompt(self, session: Session, ask: Ask, prompt: Prompt) -> Prompt:
@@ -138,13 +146,20 @@ class ContrastMethod(GuidedMethod):
         return Guide(processors=[ContrastProcessor(session, other, len(prompt), self.weight, self.beta)])
 
 # %% ../../nbs/library/method/25_contrast.ipynb #df87b53c
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class VCD(ContrastMethod):
-    "Against a noised image"
-    # alpha: evaluation scripts (.5 is the sampler's own default); beta: the source's files (its launch
-    # script: .2)
-    step: int = limited(500, 0, 999) # of 1000 steps of noise (scripts)
-    seed: int = 0 # of the noise (this package; the source draws from the global state)
+    """Against a noised image
+
+    Parameters
+    ----------
+    step
+        alpha: evaluation scripts (.5 is the sampler's own default); beta: the source's files (its
+        launch script: .2) of 1000 steps of noise (scripts)
+    seed
+        of the noise (this package; the source draws from the global state)
+    """
+    step: int = limited(500, 0, 999)
+    seed: int = 0
     name, source, category = 'vcd', 'arXiv 2311.16922', 'logits'
 
     def other_prompt(self, session: Session, ask: Ask, prompt: Prompt) -> Prompt:
@@ -159,11 +174,16 @@ class VCD(ContrastMethod):
 CONFUSED = 'You are a confused objects detector to provide a fuzzy overview or impression of the image.'
 
 # %% ../../nbs/library/method/25_contrast.ipynb #daeaeeaa
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class ICD(ContrastMethod):
-    "Against a disturbed instruction"
-    # alpha, beta: repository, scripts (.5 is its sampler's default of alpha); in the paper UNVERIFIED
-    # disturbing words before the question (repository, one of five; the paper's UNVERIFIED)
+    """Against a disturbed instruction
+
+    Parameters
+    ----------
+    prefix
+        alpha, beta: repository, scripts (.5 is its sampler's default of alpha); in the paper UNVERIFIED
+        disturbing words before the question (repository, one of five; the paper's UNVERIFIED)
+    """
     prefix: str = CONFUSED
     name, source, category = 'icd', 'arXiv 2403.18715', 'prompt'
 
@@ -172,14 +192,22 @@ class ICD(ContrastMethod):
         return session.prompt(ask.but(text=f'{self.prefix} {prompt.asked}'))
 
 # %% ../../nbs/library/method/25_contrast.ipynb #5105aa3c
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class PAI(ContrastMethod):
-    "Attention on the image raised, text-only logits subtracted"
-    # part of a score's size that is added (code, LLaVA-1.5); beta is fixed in the code
+    """Attention on the image raised, text-only logits subtracted
+
+    Parameters
+    ----------
+    alpha
+        part of a score's size that is added (code, LLaVA-1.5); beta is fixed in the code
+    gamma
+        weight with image (the README's commands; the files' default: 2); 1: no second branch
+    layers
+        `pick_layers`; 2..31 of 32 in the code
+    """
     alpha: float = limited(.2, 0)
-    # weight with image (the README's commands; the files' default: 2); 1: no second branch
     gamma: float = limited(1.1, 1)
-    layers: Layers = (2/32, 1.) # `pick_layers`; 2..31 of 32 in the code
+    layers: Layers = (2/32, 1.)
     name, source = 'pai', 'arXiv 2407.21771'
     weight = property(lambda self: self.gamma - 1)
 
@@ -273,12 +301,19 @@ class LayerProcessor(LogitsProcessor):
         return contrast_layers(scores, early[i:i+1], self.top)
 
 # %% ../../nbs/library/method/25_contrast.ipynb #954a0e0b
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class DoLa(GuidedMethod):
-    "Against an early layer"
-    # candidates: 'low', 'high', as `pick_layers`, or None: 'high' for short answers, else 'low'
+    """Against an early layer
+
+    Parameters
+    ----------
+    layers
+        candidates: 'low', 'high', as `pick_layers`, or None: 'high' for short answers, else 'low'
+    top
+        plausibility cut-off (paper and code: relative_top)
+    """
     layers: Layers = None
-    top: float = limited(.1, 0, 1) # plausibility cut-off (paper and code: relative_top)
+    top: float = limited(.1, 0, 1)
     name, source, category = 'dola', 'arXiv 2309.03883', 'logits'
 
     def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:

@@ -26,10 +26,16 @@ from .wrappers import OtherModel
 from ..models.prompts import Ask
 
 # %% ../../nbs/library/method/31_controls.ipynb #b0315dae
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class Control(CropMethod):
-    "A control of another method, which shows its crop as that one does"
-    of: str = 'carve' # the method, perhaps with fields: "carve:p=.2"
+    """A control of another method, which shows its crop as that one does
+
+    Parameters
+    ----------
+    of
+        the method, perhaps with fields: "carve:p=.2"
+    """
+    of: str = 'carve'
     source, category = '', 'control'
 
     kind: ClassVar[type[CropMethod]] = CropMethod    # that it controls
@@ -48,7 +54,7 @@ class Control(CropMethod):
         super().check_model(vlm)
         self.other.check_model(vlm)
 
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class QuestionOnly(Control):
     """The map under the question alone
 
@@ -70,7 +76,7 @@ class QuestionOnly(Control):
     def map_of(self, A, span, ask: Ask): return self.other.fuse(A, torch.ones_like(A), span, ask.image)
     def select(self, S, vlm) -> list[Region]: return self.other.select(S, vlm)
 
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class InstructionOnly(QuestionOnly):
     "The map under the general instruction alone"
     name = 'instruction-only'
@@ -78,7 +84,7 @@ class InstructionOnly(QuestionOnly):
     general = True
 
 # %% ../../nbs/library/method/31_controls.ipynb #f5ee0c57
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class DirectAnswer(Method):
     "The baseline (no crop)"
     name, category = 'none', 'control'
@@ -90,10 +96,15 @@ class DirectAnswer(Method):
         return self.finish(session, ask, result, before, session.spent)
 
 # %% ../../nbs/library/method/31_controls.ipynb #ececc14d
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class CenterCrop(Control):
-    "A crop from the middle, as large as CARVE's"
-    # instead of the size: share of the image's area, with its shape
+    """A crop from the middle, as large as CARVE's
+
+    Parameters
+    ----------
+    fraction
+        instead of the size: share of the image's area, with its shape
+    """
     fraction: float | None = limited(None, ABOVE_0, 1)
     name = 'center'
 
@@ -117,10 +128,16 @@ class CenterCrop(Control):
         "Cut exactly the located box"
         return self.render(image, regions[0].box)
 
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class RandomCrop(CenterCrop):
-    "A random crop, as large as CARVE's"
-    seed: int = 0 # together with the pixels it fixes the place
+    """A random crop, as large as CARVE's
+
+    Parameters
+    ----------
+    seed
+        together with the pixels it fixes the place
+    """
+    seed: int = 0
     name = 'random'
     def place(self, image: Image.Image, free_x: int, free_y: int) -> tuple[int, int]:
         "Draw left and top of the crop"
@@ -128,14 +145,22 @@ class RandomCrop(CenterCrop):
         return int(rng.integers(free_x + 1)), int(rng.integers(free_y + 1))
 
 # %% ../../nbs/library/method/31_controls.ipynb #b6a995b5
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class Oracle(CropMethod):
-    "The true region"
-    pad: float = limited(.5, 0, 100) # room at each end of each side, in parts of the side
+    """The true region
+
+    Parameters
+    ----------
+    pad
+        room at each end of each side, in parts of the side
+    final_images
+        'both': the image, then the crop
+    """
+    pad: float = limited(.5, 0, 100)
     square: bool = False
     limit: int = limited(4096, 1)
     min_side: int = limited(28, 1)
-    final_images: Literal['crop', 'both'] = 'crop' # 'both': the image, then the crop
+    final_images: Literal['crop', 'both'] = 'crop'
     name, category, needs = 'oracle', 'control', ('box',)
     in_runs = {field: getattr(Carve, field) for field in ('square', 'limit', 'min_side', 'final_images')}
 
@@ -156,7 +181,7 @@ class Oracle(CropMethod):
         return Look(regions=box_regions([[round(end) for end in box]], image.size))
 
 # %% ../../nbs/library/method/31_controls.ipynb #b29349ff
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class UniformMap(QuestionOnly):
     "No preference: the image twice"
     name, title = 'uniform-map', 'no preference'

@@ -76,22 +76,36 @@ def grow_mask(
     return ndimage.maximum_filter(mask, (h, w), mode='constant', origin=(bottom - h//2, right - w//2))
 
 # %% ../../nbs/library/method/01_crop.ipynb #3e12ec7e
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class CropRule:
-    "How kept regions are shown: fields of every method that crops"
-    # what covers the rest of the crop: nothing (this package), 'black' (CARVE's paper and code),
-    # 'packed': black, without rows and columns of rest alone
+    """How kept regions are shown: fields of every method that crops
+
+    Parameters
+    ----------
+    fill
+        what covers the rest of the crop: nothing (this package), 'black' (CARVE's paper and code),
+        'packed': black, without rows and columns of rest alone
+    square
+        make the crop square (this package: for processors that cut oblong crops)
+    pad
+        room at each end of each side, in parts of the side (this package)
+    limit
+        greatest side to which a crop is enlarged, pixels (this package; `paper` and `official`: 4096,
+        as CARVE's paper and code have no limit)
+    rounding
+        of the crop's sides (CARVE's code: down, int(n s))
+    tokens
+        most image tokens of the crop (this package); None: as many as the processor gives it (CARVE's
+        paper and code)
+    min_side
+        least side of the crop, pixels (this package; `paper` and `official`: 28, one merged patch)
+    """
     fill: Literal['black', 'packed', 'none'] = 'none'
-    square: bool = True # make the crop square (this package: for processors that cut oblong crops)
-    pad: float = limited(0., 0, 100) # room at each end of each side, in parts of the side (this package)
-    # greatest side to which a crop is enlarged, pixels (this package; `paper` and `official`: 4096, as
-    # CARVE's paper and code have no limit)
+    square: bool = True
+    pad: float = limited(0., 0, 100)
     limit: int = limited(1792, 1)
-    rounding: Literal['nearest', 'down'] = 'nearest' # of the crop's sides (CARVE's code: down, int(n s))
-    # most image tokens of the crop (this package); None: as many as the processor gives it (CARVE's
-    # paper and code)
+    rounding: Literal['nearest', 'down'] = 'nearest'
     tokens: int | None = limited(144, 1)
-    # least side of the crop, pixels (this package; `paper` and `official`: 28, one merged patch)
     min_side: int = limited(96, 1)
 
     def cut(self, image: Image.Image, box: Box, regions: Sequence[Region] = ()) -> Crop:

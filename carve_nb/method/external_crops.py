@@ -55,12 +55,22 @@ def run_tool(model: PreTrainedModel, inputs: Mapping, **more):    # loaded tool;
     with torch.no_grad(): return model(**BatchFeature({**inputs, **more}).to(model.device, model.dtype))
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #0118726c
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class ToolCrop(CropMethod):
-    "A crop that another network chooses"
-    model: str | Path | PreTrainedModel | None = None # Hub id, folder, or a loaded model
-    processor: ProcessorMixin | None = None # loaded processor; None: the one beside the model
-    download: bool = False # may a Hub id be fetched?
+    """A crop that another network chooses
+
+    Parameters
+    ----------
+    model
+        Hub id, folder, or a loaded model
+    processor
+        loaded processor; None: the one beside the model
+    download
+        may a Hub id be fetched?
+    """
+    model: str | Path | PreTrainedModel | None = None
+    processor: ProcessorMixin | None = None
+    download: bool = False
     square: bool = False
     limit: int = limited(4096, 1)
     min_side: int = limited(28, 1)
@@ -86,12 +96,20 @@ class ToolCrop(CropMethod):
         return Look(regions=found, notes=[] if found else ['the tool found nothing'])
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #120e539f
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class Detector(ToolCrop):
-    "Crop of a zero-shot detector"
-    # asked for the content words (this package; the source's YOLO takes none)
-    threshold: float = .1 # least score of a box: the default of OWL-ViT in transformers
-    K: int = 1 # boxes kept, the crop is around all of them; ViCrop: 1
+    """Crop of a zero-shot detector
+
+    Parameters
+    ----------
+    threshold
+        asked for the content words (this package; the source's YOLO takes none) least score of a box:
+        the default of OWL-ViT in transformers
+    K
+        boxes kept, the crop is around all of them; ViCrop: 1
+    """
+    threshold: float = .1
+    K: int = 1
     name, kind = 'detector', 'AutoModelForZeroShotObjectDetection'
 
     def find(self, session: Session, ask: Ask) -> list[Region]:
@@ -125,11 +143,19 @@ def side_cuts(box: Box, ratio: float = .1) -> list[Box]:    # four boxes: bottom
     return [(x0, y0, x1, y1 - h), (x0, y0 + h, x1, y1), (x0, y0, x1 - w, y1), (x0 + w, y0, x1, y1)]
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #61be309c
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class ClipCrop(ToolCrop):
-    "The part most like the question"
-    rounds: int = limited(20, 1) # ViCrop's code: of shrinking
-    ratio: float = limited(.1, ABOVE_0, .99) # ViCrop's code: part that is cut off
+    """The part most like the question
+
+    Parameters
+    ----------
+    rounds
+        ViCrop's code: of shrinking
+    ratio
+        ViCrop's code: part that is cut off
+    """
+    rounds: int = limited(20, 1)
+    ratio: float = limited(.1, ABOVE_0, .99)
     name, kind = 'clip', 'AutoModelForZeroShotImageClassification'
 
     def find(self, session: Session, ask: Ask) -> list[Region]:
@@ -190,17 +216,35 @@ def segments(
     return drop_duplicates(filter(None, found), nms)
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #ec0d31a5
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class SamCrop(ToolCrop):
-    "Segment with most of the task map"   # or the one that CLIP chooses
-    points: int = 8 # points along each side (this package); 32 in the source's generator
-    quality: float = .88 # least expected quality of a mask: the source's generator
-    nms: float = .7 # overlap of boxes that makes two segments one: the source's generator
-    # a `ClipCrop` that ranks the segments (ViCrop's code); None: the task map's sum does (this package)
+    """Segment with most of the task map
+
+    Parameters
+    ----------
+    points
+        points along each side (this package); 32 in the source's generator
+    quality
+        least expected quality of a mask: the source's generator
+    nms
+        overlap of boxes that makes two segments one: the source's generator
+    clip
+        a `ClipCrop` that ranks the segments (ViCrop's code); None: the task map's sum does (this
+        package)
+    most
+        segments of a larger share of the image are passed over (this package)
+    K
+        segments kept, the crop is around all of them; ViCrop: 1
+    layers
+        of the task map: indices, or two parts of the depth; None: all (this package)
+    """    # or the one that CLIP chooses
+    points: int = 8
+    quality: float = .88
+    nms: float = .7
     clip: ClipCrop | None = None
-    most: float = .5 # segments of a larger share of the image are passed over (this package)
-    K: int = 1 # segments kept, the crop is around all of them; ViCrop: 1
-    layers: Layers = None # of the task map: indices, or two parts of the depth; None: all (this package)
+    most: float = .5
+    K: int = 1
+    layers: Layers = None
     name, kind = 'sam', 'AutoModelForMaskGeneration'
 
     def find(self, session: Session, ask: Ask) -> list[Region]:

@@ -83,15 +83,28 @@ def scaled_features(layer: Module, columns: Tensor, factor: float, length: int) 
         yield
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #72853ab1
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class FusionMask(GuidedMethod):
-    "Features of unimportant image tokens scaled down"
-    layers: Layers = FUSION_DEPTHS # candidates C (source: 2, 4, 8, 11, 12, 13 of 32)
-    last: Layers = LAST_DEPTH # layer k (source: 28 of 32)
-    review: Layers = REVIEW_DEPTH # layer at whose input is masked (source: 29 of 32)
-    # of the image tokens, those of tiles too (source: below the 20th percentile)
+    """Features of unimportant image tokens scaled down
+
+    Parameters
+    ----------
+    layers
+        candidates C (source: 2, 4, 8, 11, 12, 13 of 32)
+    last
+        layer k (source: 28 of 32)
+    review
+        layer at whose input is masked (source: 29 of 32)
+    share
+        of the image tokens, those of tiles too (source: below the 20th percentile)
+    factor
+        of their features (a re-implementation; the paper's is UNVERIFIED)
+    """
+    layers: Layers = FUSION_DEPTHS
+    last: Layers = LAST_DEPTH
+    review: Layers = REVIEW_DEPTH
     share: float = limited(.2, 0, 1)
-    factor: float = .1 # of their features (a re-implementation; the paper's is UNVERIFIED)
+    factor: float = .1
     name, source = 'fusion-mask', 'arXiv 2601.08151'
     from_prefix = False
 
@@ -109,17 +122,30 @@ class FusionMask(GuidedMethod):
                 details=[f'{shift}; at layer {review} {self.share:.0%} of the tokens x {self.factor:g}']))
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #0af8d889
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class FusionCrop(CropMethod):
-    "Crop where a review layer differs from a fusion layer"
-    layers: Layers = FUSION_DEPTHS # candidates C (source: 2, 4, 8, 11, 12, 13 of 32)
-    last: Layers = LAST_DEPTH # layer k (source: 28 of 32)
-    p: float = limited(.2, ABOVE_0, 1) # share of the pixels to keep (not given in the source; as CARVE)
-    K: int = limited(3, 1) # regions, at most (not given in the source; as CARVE)
+    """Crop where a review layer differs from a fusion layer
+
+    Parameters
+    ----------
+    layers
+        candidates C (source: 2, 4, 8, 11, 12, 13 of 32)
+    last
+        layer k (source: 28 of 32)
+    p
+        share of the pixels to keep (not given in the source; as CARVE)
+    K
+        regions, at most (not given in the source; as CARVE)
+    tokens
+        as many as the processor gives it (how a crop is shown is not given in the source)
+    """
+    layers: Layers = FUSION_DEPTHS
+    last: Layers = LAST_DEPTH
+    p: float = limited(.2, ABOVE_0, 1)
+    K: int = limited(3, 1)
     square: bool = False
     limit: int = limited(4096, 1)
     min_side: int = limited(28, 1)
-    # as many as the processor gives it (how a crop is shown is not given in the source)
     tokens: int | None = limited(None, 1)
     name, source = 'fusion-crop', 'arXiv 2601.08151'
 

@@ -64,18 +64,34 @@ def redistribute(w: Tensor, vis: Tensor, sink: Tensor, rows: Tensor, p: float = 
     return torch.where(rows[..., None], new, w)
 
 # %% ../../nbs/library/method/22_heads.ipynb #88d8d826
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class Var(GuidedMethod):
-    "Attention of sinks given to other patches"
-    # least non-sink share (paper: .8 general, .5 hallucination, .9 vision-centric)
+    """Attention of sinks given to other patches
+
+    Parameters
+    ----------
+    rho
+        least non-sink share (paper: .8 general, .5 hallucination, .9 vision-centric)
+    p
+        share of the sinks' weight that is moved (code: keeps .6; the paper's is UNVERIFIED)
+    tau
+        source, for 3584 to 5120 dimensions
+    summ
+        code: least weight on the image
+    layers
+        None: all but the first two and the last; or indices, or two parts of the depth
+    last
+        edit the last layer too (code: its flag to skip it never acts)
+    dims
+        sink dimensions; None: detected by `sink_dims`
+    """
     rho: float = limited(.8, 0, 1)
-    # share of the sinks' weight that is moved (code: keeps .6; the paper's is UNVERIFIED)
     p: float = limited(.4, 0, 1)
-    tau: float = limited(20., ABOVE_0) # source, for 3584 to 5120 dimensions
-    summ: float = limited(.2, 0, 1) # code: least weight on the image
-    layers: Layers = None # None: all but the first two and the last; or indices, or two parts of the depth
-    last: bool = False # edit the last layer too (code: its flag to skip it never acts)
-    dims: list | None = None # sink dimensions; None: detected by `sink_dims`
+    tau: float = limited(20., ABOVE_0)
+    summ: float = limited(.2, 0, 1)
+    layers: Layers = None
+    last: bool = False
+    dims: list | None = None
     name, source = 'var', 'arXiv 2503.03321'
     from_prefix = False
 
@@ -166,13 +182,22 @@ def reinforce(o: Tensor, heads: Tensor, alpha: float) -> Tensor:
     return torch.where(heads[:, None, None], alpha*o, o)
 
 # %% ../../nbs/library/method/22_heads.ipynb #6a8f9bbb
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class Vhr(GuidedMethod):
-    "Heads that react to the image more than others of their layer, amplified"
-    # paper: 2; 4 breaks the output (third-party note, UNVERIFIED); 1: no change
+    """Heads that react to the image more than others of their layer, amplified
+
+    Parameters
+    ----------
+    alpha
+        paper: 2; 4 breaks the output (third-party note, UNVERIFIED); 1: no change
+    layers
+        paper: the last 14 of 32, 18..31; indices, or two parts of the depth
+    early
+        paper: and the second layer; () for none
+    """
     alpha: float = limited(2., ABOVE_0)
-    layers: Layers = (18/32, 1.) # paper: the last 14 of 32, 18..31; indices, or two parts of the depth
-    early: Layers = (1,) # paper: and the second layer; () for none
+    layers: Layers = (18/32, 1.)
+    early: Layers = (1,)
     name, source = 'vhr', 'arXiv 2412.13949'
 
     def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:

@@ -58,21 +58,39 @@ def join_boxes(boxes: list[Box]) -> list[Box]:
     return join_boxes(joined + [box for box in boxes if box not in meeting])
 
 # %% ../../nbs/library/method/18_hide.ipynb #ca5804a5
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class Hide(CropMethod):
-    "Pieces that the attention of the named objects marks, packed in their layout"
-    # at least `before` tokens, then names (this package)
+    """Pieces that the attention of the named objects marks, packed in their layout
+
+    Parameters
+    ----------
+    words
+        at least `before` tokens, then names (this package)
+    layers
+        None: all (modeling_qwen3_vl_re_infer.py; Qwen2.5-VL: the 15th of 28); or indices
+    before
+        first tokens of `words`, whose mean map is taken away (utiles.py: noise_token_num)
+    sigma
+        blur, cells (cycle_infer.py)
+    threshold
+        of a map between 0 and 1 (Qwen3/cycle_infer.py; Qwen2.5 .7)
+    fill
+        pieces moved together (source)
+    tokens
+        as many as the processor gives it (source)
+    min_side
+        pixels (source)
+    """
     words: str = 'Look in the picture for each one of the following things: {}'
-    layers: Layers = None # None: all (modeling_qwen3_vl_re_infer.py; Qwen2.5-VL: the 15th of 28); or indices
-    # first tokens of `words`, whose mean map is taken away (utiles.py: noise_token_num)
+    layers: Layers = None
     before: int = limited(8, 1)
-    sigma: float = limited(3., 0) # blur, cells (cycle_infer.py)
-    threshold: float = limited(.5, 0, 1) # of a map between 0 and 1 (Qwen3/cycle_infer.py; Qwen2.5 .7)
-    fill: Literal['black', 'packed', 'none'] = 'packed' # pieces moved together (source)
+    sigma: float = limited(3., 0)
+    threshold: float = limited(.5, 0, 1)
+    fill: Literal['black', 'packed', 'none'] = 'packed'
     square: bool = False
     limit: int = limited(4096, 1)
-    tokens: int | None = limited(None, 1) # as many as the processor gives it (source)
-    min_side: int = limited(1, 1) # pixels (source)
+    tokens: int | None = limited(None, 1)
+    min_side: int = limited(1, 1)
     name, source = 'hide', 'arXiv 2510.00054'
 
     def __post_init__(self):

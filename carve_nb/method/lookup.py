@@ -40,19 +40,29 @@ def less_words(S: Saliency, rows: AttentionRows, layers: list[int], tokens: list
     return replace(S, values=(own - others.mean(0)).reshape(S.values.shape))
 
 # %% ../../nbs/library/method/07_lookup.ipynb #a1c00006
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class Lookup(CropMethod):
-    "The raw attention of the query token that the layers agree on; the region of its peak"
-    # whose attention is read, also a list of words, such as ['heart']; None: the profile's, or 'last' if
-    # there is none
+    """The raw attention of the query token that the layers agree on; the region of its peak
+
+    Parameters
+    ----------
+    query
+        whose attention is read, also a list of words, such as ['heart']; None: the profile's, or 'last'
+        if there is none
+    layers
+        indices, or two parts of the depth; None: the profile's where `query` is None too, else all
+    subtract
+        words of the question that see what all words see: those before the query token, or all others;
+        their mean map is subtracted; None: the profile's choice where `query` is None too, else 'none'
+    p
+        kept share of the pixels
+    skip_above
+        the plain answer stays where the model is surer of it than this; 1: always ask again
+    """
     query: Query | None = None
-    # indices, or two parts of the depth; None: the profile's where `query` is None too, else all
     layers: Layers = None
-    # words of the question that see what all words see: those before the query token, or all others; their
-    # mean map is subtracted; None: the profile's choice where `query` is None too, else 'none'
     subtract: Literal['none', 'before', 'others', None] = None
-    p: float = limited(.04, ABOVE_0, 1) # kept share of the pixels
-    # the plain answer stays where the model is surer of it than this; 1: always ask again
+    p: float = limited(.04, ABOVE_0, 1)
     skip_above: float = limited(.95, 0, 1)
     name, category = 'lookup', 'ours'
 

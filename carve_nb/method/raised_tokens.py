@@ -31,15 +31,31 @@ from ..models.prompts import Ask, Prompt
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #ad1f35f5
 def _norm(a: Tensor) -> Tensor: return a/a.sum().clamp_min(1e-30)
 
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class Vrga(GuidedMethod):
-    "Visual heads made to attend to their region"
-    p: float = limited(5, 0, 100)       # visual heads: EFR below this percentile, R_img above 100 - p (code)
-    lam: float = 1.    # λ, weight of the background heads (code)
-    z: float = .6      # T_q: standard deviations above the mean (code; the paper's τ is not given)
-    least: int = limited(10, 1)    # tokens in T_q at least (code)
-    gamma: float = limited(.5, -.999) # γ (code: factor 1.5)
-    first: bool = False # also for the first token of the answer? (code: no)
+    """Visual heads made to attend to their region
+
+    Parameters
+    ----------
+    p
+        visual heads: EFR below this percentile, R_img above 100 - p (code)
+    lam
+        λ, weight of the background heads (code)
+    z
+        T_q: standard deviations above the mean (code; the paper's τ is not given)
+    least
+        tokens in T_q at least (code)
+    gamma
+        γ (code: factor 1.5)
+    first
+        also for the first token of the answer? (code: no)
+    """
+    p: float = limited(5, 0, 100)
+    lam: float = 1.
+    z: float = .6
+    least: int = limited(10, 1)
+    gamma: float = limited(.5, -.999)
+    first: bool = False
     name, source = 'vrga', 'arXiv 2603.14184'
 
     def columns(self, vlm: VLM, prompt: Prompt) -> torch.Tensor:    # [V]
@@ -165,14 +181,25 @@ def amplify(w: Tensor, image: Tensor, question: Tensor, m: Tensor) -> Tensor:
     return torch.where(image_heads | question_heads, new/new.sum(-1, keepdim=True), w)
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #cbc73fad
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class Gift(GuidedMethod):
-    "Attention amplified where the gaze shifted"
-    # saliency layer (LLaVA-1.5-7B: 11 of 32; 13B: 10 of 40; Qwen2-VL-7B: 14 of 28)
+    """Attention amplified where the gaze shifted
+
+    Parameters
+    ----------
+    gaze_layers
+        saliency layer (LLaVA-1.5-7B: 11 of 32; 13B: 10 of 40; Qwen2-VL-7B: 14 of 28)
+    layers
+        enhanced layers (12-22 of 32; 14-20 of 40; 5-18 of 28)
+    alpha
+        α (LLaVA 5, Qwen2-VL 4); factors are exp(alpha) at most
+    query
+        rows to keep (source: a part-of-speech tagger), see `pick_words`
+    """
     gaze_layers: Layers = (11/32, 11/32)
-    layers: Layers = (12/32, 22/32)  # enhanced layers (12-22 of 32; 14-20 of 40; 5-18 of 28)
-    alpha: float = limited(5., 0, 50) # α (LLaVA 5, Qwen2-VL 4); factors are exp(alpha) at most
-    query: Query = 'content'        # rows to keep (source: a part-of-speech tagger), see `pick_words`
+    layers: Layers = (12/32, 22/32)
+    alpha: float = limited(5., 0, 50)
+    query: Query = 'content'
     name, source = 'gift', 'arXiv 2510.22067'
 
     def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:
@@ -206,16 +233,31 @@ def outliers(a: Tensor, reach: float = 1.5) -> Tensor:    # a: [Nv]; -> [Nv] boo
     return a > q3 + reach*(q3 - q1)
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #c736d148
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class DualStream(GuidedMethod):
-    "Local and summary tokens of the tower raised"
-    alpha: float = .7           # α of local tokens (best row of the paper; .5 and .8 are far off)
-    beta: float = .4            # β of summary tokens (best row of the paper; code: .3, with an alpha of .9)
-    local: float = limited(.25, 0, 1) # share of tokens that are local
-    reach: float = 1.5          # summary tokens lie this many interquartile ranges above Q3
-    # tower layers of local and of summary tokens (first and last but one)
+    """Local and summary tokens of the tower raised
+
+    Parameters
+    ----------
+    alpha
+        α of local tokens (best row of the paper; .5 and .8 are far off)
+    beta
+        β of summary tokens (best row of the paper; code: .3, with an alpha of .9)
+    local
+        share of tokens that are local
+    reach
+        summary tokens lie this many interquartile ranges above Q3
+    tower
+        tower layers of local and of summary tokens (first and last but one)
+    layers
+        decoder layers (2-31 of 32)
+    """
+    alpha: float = .7
+    beta: float = .4
+    local: float = limited(.25, 0, 1)
+    reach: float = 1.5
     tower: tuple[int, int] = (0, -2)
-    layers: Layers = (2/32, 1.) # decoder layers (2-31 of 32)
+    layers: Layers = (2/32, 1.)
     name, source = 'dual', 'arXiv 2501.12206'
 
     def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:

@@ -9,7 +9,7 @@ __all__ = ['CATEGORIES', 'METHODS', 'MethodTable', 'register', 'import_all', 'me
 # %% ../../nbs/library/method/32_registry.ipynb #2b16a518
 import ast
 import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from carve_nb.method.base import Method
 else:
     Method = 'Method'    # whose module imports this one; pages show the name
-
 
 # %% ../../nbs/library/method/32_registry.ipynb #2b03af62
 CATEGORIES = 'ours', 'map', 'edit', 'logits', 'prompt', 'control'
@@ -115,7 +114,4 @@ def make_method(method: object, **given) -> 'Method': # a name, perhaps with fie
     if not (callable(made) and hasattr(made, 'name')):
         raise CarveError(f'{repr(method)[:80]} is no method; give one, such as Carve(), or a name, such as '
                          f"'carve'")
-    kind = type(made).__name__
-    names = [field.name for field in fields(made)]
-    for name in given: choose(name, names, f'field of {kind}', f'help({kind}) lists all')
     return replace(made, **given) if given else made

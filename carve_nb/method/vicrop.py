@@ -85,12 +85,18 @@ def search_box(S: Saliency, base: float) -> Box | None:    # base side, pixels o
     return center_box(*best[1:], S.size) if best else None
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #71c86ef4
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class ViCrop(CropMethod):
-    "A crop by importance map and box search; subclasses make the map"
-    # base side s, pixels of the image; None: the tower's (source: 336, 224)
+    """A crop by importance map and box search; subclasses make the map
+
+    Parameters
+    ----------
+    base
+        base side s, pixels of the image; None: the tower's (source: 336, 224)
+    instruction
+        the neutral instruction q', the suffix is appended (source, all families)
+    """
     base: int | None = limited(None, ABOVE_0)
-    # the neutral instruction q', the suffix is appended (source, all families)
     instruction: str = GENERAL_INSTRUCTION
     square: bool = False
     limit: int = limited(1, 1)
@@ -116,11 +122,18 @@ def safe_ratio(a: Tensor, b: Tensor) -> Tensor:
     "Divide a/b; 0 where b is 0"
     return torch.where(b > 0, a/b.clamp_min(torch.finfo(b.dtype).tiny), 0.)
 
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class RelAtt(ViCrop):
-    "ViCrop: the question's map over that of a neutral instruction, of one layer"
-    layers: Layers = (14/32, 14/32) # decoder layer (source: 14 of 32; 15 of 32; 22 of 36)
-    # views of an image (source: its models show one)
+    """ViCrop: the question's map over that of a neutral instruction, of one layer
+
+    Parameters
+    ----------
+    layers
+        decoder layer (source: 14 of 32; 15 of 32; 22 of 36)
+    tiles
+        views of an image (source: its models show one)
+    """
+    layers: Layers = (14/32, 14/32)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail'
     name = 'rel-att'
     def importance(self, session: Session, ask: Ask) -> Look:
@@ -133,11 +146,18 @@ class RelAtt(ViCrop):
         return Look(saliency=S, rows=q, instruction_rows=g, notes=q.tiles_note(self.tiles))
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #e403b5c3
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class GradAtt(ViCrop):
-    "ViCrop: attention weighted by its gradient"
-    layers: Layers = (14/32, 14/32) # decoder layer (source: 14 of 32)
-    # views of an image (source: its models show one)
+    """ViCrop: attention weighted by its gradient
+
+    Parameters
+    ----------
+    layers
+        decoder layer (source: 14 of 32)
+    tiles
+        views of an image (source: its models show one)
+    """
+    layers: Layers = (14/32, 14/32)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail'
     name = 'grad-att'
     def importance(self, session: Session, ask: Ask) -> Look:
@@ -191,7 +211,7 @@ def patch_mean(a: np.ndarray, grid: Grid) -> np.ndarray:    # [h, w] -> [gh, gw]
     h, w = (n//g for n, g in zip(a.shape, grid))
     return a[:grid[0]*h, :grid[1]*w].reshape(grid[0], h, grid[1], w).mean((1, 3))
 
-@dataclass(repr=False)
+@dataclass(repr=False, kw_only=True)
 class PureGrad(ViCrop):
     "ViCrop: gradient by the pixels"
     name = 'pure-grad'

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['TURN', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'format_chat', 'check_template', 'lay_words', 'commands',
-           'escape_text', 'check_text', 'unknown_note', 'Ask', 'Prompt', 'plot_grid', 'check_shape', 'rgb_images',
-           'place_images', 'lay_chat', 'encode_chat', 'join_parts', 'write_prompt', 'token_names', 'find_words',
-           'read_prompt', 'read_messages', 'join_images', 'check_turns', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
+           'escape_text', 'check_text', 'unknown_note', 'open_images', 'Ask', 'check_prompt', 'Prompt', 'plot_grid',
+           'check_shape', 'rgb_images', 'place_images', 'lay_chat', 'encode_chat', 'join_parts', 'write_prompt',
+           'token_names', 'find_words', 'read_prompt', 'read_messages', 'join_images', 'check_turns', 'SHORT_ANSWER',
+           'GENERAL_INSTRUCTION']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import os
@@ -114,7 +115,8 @@ def check_text(processor: ProcessorMixin, text: str, escape: bool = False) -> st
 
     `escape` defuses commands instead."""
     if not isinstance(text, str):
-        raise PromptError(f'The question must be a string, not {type(text).__name__}.')
+        raise PromptError(f'The question must be a text, not {type(text).__name__}: give the image first, then '
+                          f'the question.')
     try: text.encode()
     except UnicodeEncodeError as e:
         raise PromptError(f'The question cannot be encoded as UTF-8: {e.reason} at {e.start}.') from None
@@ -144,6 +146,16 @@ def unknown_note(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     return f'This model does not know the words {", ".join(map(repr, words))}.' if words else ''
 
 # %% ../../nbs/library/models/06_prompts.ipynb #30af0564
+def open_images(images: ImageLike|list, question: str) -> tuple[Image.Image, ...]:
+    "Open the images that a question is about; where there are none, tell images and question that are exchanged"
+    given = images if isinstance(images, (list, tuple)) else [images]
+    if isinstance(question, str):
+        try: return tuple(map(open_image, given))
+        except FileNotFoundError:
+            if not os.path.isfile(question): raise
+    found = repr(question) if isinstance(question, str) else f'of type {type(question).__name__}'
+    raise PromptError(f'Give the image first, then the question, a text: the question is {found}.')
+
 @dataclass(frozen=True)
 class Ask:
     "What a model is asked; equal to another where every pixel, word and limit is"
@@ -169,6 +181,12 @@ class Ask:
         return replace(self, **changes)
 
 # %% ../../nbs/library/models/06_prompts.ipynb #aa896d4e
+def check_prompt(prompt: object):
+    "Refuse what is no `Prompt`"
+    if isinstance(prompt, Prompt): return
+    raise PromptError(f'Give a prompt, of vlm.prompt(image, question), not {type(prompt).__name__}; or ask at '
+                      f'once: vlm.ask(image, question), vlm.capture(image, question).')
+
 @dataclass(repr=False)
 class Prompt:
     "Everything the model is given for one question, and where the images and the question are in it"

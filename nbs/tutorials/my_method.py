@@ -4,6 +4,7 @@ It ends with the test that all methods pass and a table beside others. The page 
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from carve_nb import VLM, make_scene, run_eval
+from carve_nb.core.saliency import Layers
 from carve_nb.method.base import CropMethod, as_saliency
 from carve_nb.method.results import Look
 from carve_nb.runs.report import report
@@ -12,8 +13,14 @@ from carve_nb.testing import check_method
 
 @dataclass(repr=False)          # the base class shows the call that makes the method, and has the fields of a crop: pad, square, min_side
 class MyMethod(CropMethod):
-    "What it does, in one line"
-    layers: object = (.5, 1.)   # what the field does; paper and section it is from
+    """What it does, in one line
+
+    Parameters
+    ----------
+    layers
+        what the field does; paper and section it is from
+    """
+    layers: Layers = (.5, 1.)
     name = 'my-method'
 
     def locate(self, session, ask):

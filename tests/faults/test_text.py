@@ -39,7 +39,7 @@ WAYS = dict(
 
 REFUSED = {     # a question -> the sentence
     **dict.fromkeys(['', ' \n\t\r', '\u3000\u00a0\u2028', '\u200b\u200d\ufeff', '\x00\x1b'], 'is empty'),
-    None: 'must be a string', 7: 'must be a string', 'why '*3000: r'has 1\d{4} tokens, the model reads 1024 ',
+    None: 'a text', 7: 'a text', 'why '*3000: r'has 1\d{4} tokens, the model reads 1024 ',
     **dict.fromkeys(['what \ud83d?', '\udfff what?', '\udc00\ud800?'],
         'cannot be encoded as UTF-8: surrogates not allowed at')}
 

@@ -1,0 +1,85 @@
+"""What a person may write in the first hour, and the sentence that each wrong call gets: one line that says
+what was wrong and what to write."""
+import numpy as np
+import pytest
+from carve_nb import VLM, Carve, Lookup, make_method, make_scene
+from carve_nb.attention.session import Session
+from carve_nb.core.errors import CarveError
+from carve_nb.method.controls import RandomCrop
+
+IMAGE, QUESTION = make_scene(3, 'heldout').image, 'What digit is on the red star?'
+FIRST = 'Give the model first, then the image, then the question'
+THEN = 'Give the image first, then the question'
+BY_NAME = 'give fields by name'
+
+CALLS = {    # Python that is wrong -> words of its sentence
+    # the order of model, image and question
+    'Lookup()(image, vlm, question)': FIRST,
+    'Lookup()(path, vlm, question)': FIRST,
+    'Lookup()(np.asarray(image), vlm, question)': FIRST,
+    'Lookup()(None, image, question)': FIRST,
+    'Lookup()(vlm, question, image)': THEN,
+    'Lookup()(vlm, question, path)': THEN,
+    'Lookup()(vlm, image, None)': THEN,
+    'Lookup()(vlm, image, 3)': THEN,
+    'vlm.ask(question, image)': THEN,
+    'vlm.capture(question, path)': THEN,
+    'vlm.prompt(question, np.asarray(image))': THEN,
+    # a name, or a model of transformers, in the place of a model
+    "Lookup()('carve-small', image, question)": "VLM.from_pretrained('carve-small')",
+    "Carve()('org/model', image, question)": "VLM.from_pretrained('org/model')",
+    "VLM('carve-small')": "VLM.from_pretrained('carve-small')",
+    'Lookup()(vlm.model, image, question)': 'give VLM(model, processor)',
+    'VLM(vlm.model)': 'give the processor of the model',
+    'Session(image)': FIRST,
+    # fields
+    "Lookup('heart')": BY_NAME,
+    'Lookup(3)': BY_NAME,
+    "Lookup(['heart'])": BY_NAME,
+    "Carve('heart')": BY_NAME,
+    'Lookup(vlm)': 'Lookup()(vlm, image, question)',
+    'Carve(vlm, image, question)': 'Carve()(vlm, image, question)',
+    'Lookup(layer=3)': 'perhaps layers; help(Lookup) lists all',
+    'Lookup(words=["heart"])': 'help(Lookup) lists all',
+    "make_method('lookup:layer=3')": 'perhaps layers',
+    'Lookup(suffix=3)': 'suffix=3: use a text, or None',
+    'Lookup(query=3)': "or a list of words, such as query=['3']",
+    "Lookup(layers='deep')": "layers='deep' is not known",
+    'Carve(p=4)': 'p=4: use a number, above 0 and at most 1',
+    'Carve(K=1.5)': 'K=1.5: use a whole number, at least 1',
+    "Carve(square='no')": "square='no': use True or False",
+    'Lookup(max_new_tokens=0)': 'max_new_tokens=0: use a whole number, at least 1',
+    "RandomCrop(of='vcd')": 'a method that crops',
+    "make_method('lookupp')": 'perhaps lookup',
+    # what was asked
+    'vlm.generate(image, question)': 'vlm.ask(image, question)',
+    'vlm.forward(image)': 'vlm.capture(image, question)',
+    "Lookup()(vlm, image, ' ')": 'The question is empty',
+    'Lookup()(vlm, [], question)': 'give at least one',
+    "Lookup()(vlm, image, question, by='gpt-4o')": 'give a VLM, an Endpoint',
+    "Lookup()(vlm, [image, image], question, which='best')": 'contrast, attention or a number',
+    'Lookup()(vlm, image, question, messages=[])': 'Give a question or messages, not both',
+    'Carve(layers=[99])(vlm, image, question)': 'layers [99] do not exist',
+    "vlm.capture(image, question, steps='frist')": 'perhaps first',
+}
+
+@pytest.fixture(scope='module')
+def names(tmp_path_factory):
+    "What the calls speak of"
+    path = str(tmp_path_factory.mktemp('photos')/'photo.png')
+    IMAGE.save(path)
+    given = dict(vlm=VLM.from_pretrained('carve-tiny'), image=IMAGE, path=path, question=QUESTION, np=np)
+    return given | dict(VLM=VLM, Carve=Carve, Lookup=Lookup, Session=Session, RandomCrop=RandomCrop, make_method=make_method)
+
+@pytest.mark.parametrize('call', CALLS)
+def test_wrong_call(names, call):
+    with pytest.raises(CarveError) as told: eval(call, names)
+    sentence = str(told.value)
+    assert CALLS[call] in sentence
+    assert '\n' not in sentence and len(sentence) < 300
+
+def test_right_calls(names):
+    "A session stands where a model stands, and a path where an image stands"
+    vlm, path = names['vlm'], names['path']
+    answers = {str(Lookup()(model, image, QUESTION)) for model in (vlm, Session(vlm)) for image in (names['image'], path)}
+    assert len(answers) == 1
