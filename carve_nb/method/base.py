@@ -20,11 +20,11 @@ from ..attention.edits import Edit, applying
 from ..attention.session import Session, Spent
 from ..attention.vlm import VLM
 from ..core.errors import CarveError, UnsupportedError
-from ..core.image import Box, ImageLike
+from ..core.image import Box, ImageLike, union_box
 from ..core.saliency import Layers, Saliency, is_flat, pick_layers
 from ..core.text import SHORT_ANSWER
 from ..formulas.threshold import Region, regions
-from .crop import CropRule, whole_crop
+from .crop import Crop, enlarge, grow_box, rest_mask, whole_crop
 from .registry import register
 from .results import Look, Result, cut_note, unseen_note
 from .settings import check_fields, check_names, inherit_fields, limited, method_call
@@ -169,17 +169,41 @@ def tower_side(vlm: VLM, otherwise: int = 224) -> int:    # pixels
 
 # %% ../../nbs/library/method/04_base.ipynb #bd621a5d
 @dataclass(repr=False, kw_only=True)
-class CropMethod(CropRule, Method):
+class CropMethod(Method):
     """A method that shows a crop and asks again
 
     Parameters
     ----------
+    fill
+        what covers the rest of the crop: nothing (this package), 'black' (CARVE's paper and code),
+        'packed': black, without rows and columns of rest alone
+    square
+        make the crop square (this package: for processors that cut oblong crops)
+    pad
+        room at each end of each side, in parts of the side (this package)
+    limit
+        greatest side to which a crop is enlarged, pixels (this package; `paper` and `official`: 4096,
+        as CARVE's paper and code have no limit)
+    rounding
+        of the crop's sides (CARVE's code: down, int(n s))
+    tokens
+        most image tokens of the crop (this package); None: as many as the processor gives it (CARVE's
+        paper and code)
+    min_side
+        least side of the crop, pixels (this package; `paper` and `official`: 28, one merged patch)
     final_images
         shown at last: the image and the crop, or the crop alone
     skip_above
         the plain answer stays where the model is surer of it than this; 1: always ask again
     """
     captures = True
+    fill: Literal['black', 'packed', 'none'] = 'none'
+    square: bool = True
+    pad: float = limited(0., 0, 100)
+    limit: int = limited(1792, 1)
+    rounding: Literal['nearest', 'down'] = 'nearest'
+    tokens: int | None = limited(144, 1)
+    min_side: int = limited(96, 1)
     final_images: Literal['both', 'crop'] = 'both'
     skip_above: float = limited(1., 0, 1)
 
@@ -193,6 +217,22 @@ class CropMethod(CropRule, Method):
     def select(self, S: Saliency, vlm: VLM) -> list[Region]:
         "Choose the regions of a map that the crop shows"
         return regions(S, .04, 1)
+
+    def show(self, image: Image.Image, regions: list[Region]) -> Crop:
+        "Cut the box around all regions out; without one the crop is the whole image"
+        if not regions: return whole_crop(image)
+        placed = [region.on_image(image.size) for region in regions]
+        return self.cut(image, union_box([region.box for region in placed]), placed)
+
+    def cut(self, image: Image.Image, box: Box, regions: Sequence[Region] = ()) -> Crop:
+        "Cut a box out with room around it; `regions` stay where the rest is covered"
+        grown = grow_box(box, image.size, self.min_side, self.square, self.pad)
+        mask = rest_mask(regions, image.size, box, grown) if regions and self.fill != 'none' else None
+        return self.render(image, grown, mask)
+
+    def render(self, image: Image.Image, box: Box, mask: np.ndarray | None = None) -> Crop:
+        "Cut exactly this box out, and enlarge it: every method's crop is made here"
+        return enlarge(image, box, self.limit, self.rounding == 'down', mask, self.fill == 'packed')
 
     def answer(self, session: Session, ask: Ask, by: OtherModel|None = None) -> Result:
         "Look, and ask again with the crop"

@@ -18,7 +18,7 @@ from ..core.image import box_size, image_key, lies_in
 from ..formulas.threshold import Region
 from .base import CropMethod, Method, answer_by, as_saliency
 from .carve import Carve
-from .crop import Crop, CropRule, box_regions
+from .crop import Crop, box_regions
 from .registry import make_method
 from .results import Look, Result
 from .settings import ABOVE_0, limited
@@ -167,9 +167,9 @@ class Oracle(CropMethod):
     @classmethod
     def like(cls, method: CropMethod, **changes) -> Self:
         "Make the oracle that shows its region as another method does"
-        shown = {field.name: getattr(method, field.name) for field in fields(CropRule)}
-        shown |= dict(fill='none', pad=max(method.pad, cls.pad), final_images=method.final_images)
-        return cls(**shown | changes)
+        names = 'square', 'limit', 'rounding', 'tokens', 'min_side', 'final_images'
+        shown = {name: getattr(method, name) for name in names}
+        return cls(**shown | dict(pad=max(method.pad, cls.pad)) | changes)
 
     def locate(self, session: Session, ask: Ask) -> Look:
         "Take the true region"

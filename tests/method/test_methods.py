@@ -16,8 +16,7 @@ from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import UnsupportedError
 from carve_nb.data.scenes import make_scene
-from carve_nb.method.base import Guide
-from carve_nb.method.crop import CropRule
+from carve_nb.method.base import CropMethod, Guide
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import make_method, methods
 from carve_nb.models.families import FAMILIES
@@ -141,14 +140,14 @@ def test_control_tells_what_carve_tells(load, photo, name):
 
 @pytest.mark.parametrize('name', [n for n in NAMES if hasattr(methods()[n], 'render')])
 def test_all_crops_obey(name, load, monkeypatch):
-    """What is added to `CropRule.render`, such as a frame, is in the crop of every method, of `random`,
+    """What is added to `CropMethod.render`, such as a frame, is in the crop of every method, of `random`,
     `center` and `hide` too"""
     def framed(self, *args):
         made = render(self, *args)
         made.image = ImageOps.expand(made.image, 3, 'red')
         return made
-    render = CropRule.render
-    monkeypatch.setattr(CropRule, 'render', framed)
+    render = CropMethod.render
+    monkeypatch.setattr(CropMethod, 'render', framed)
     scene = make_scene(0)
     query = scene.question('digit')
     r = make_method(name)(load('carve-tiny'), scene.image, query.question, box=query.box)

@@ -7,7 +7,7 @@ from PIL import Image
 from carve_nb.core.image import union_box
 from carve_nb.core.plotting import keep_mask
 from carve_nb.formulas.threshold import Region, regions, top_mask
-from carve_nb.method.crop import CropRule
+from carve_nb.method.base import CropMethod
 from carve_nb.models.prompts import MAX_SIDE_RATIO, check_shape
 
 SIDES, SHARES = st.integers(1, 9), st.floats(1e-3, 1)
@@ -62,7 +62,7 @@ def test_crops(given_crop):
     within the limit"""
     S, p, K, kw = given_crop
     (H, W), kept = S.shape, regions(S, p, K)
-    v = CropRule(**kw).show(image(W, H), kept)
+    v = CropMethod(**kw).show(image(W, H), kept)
     x0, y0, x1, y1 = v.box
     (w, h), around = (x1 - x0, y1 - y0), union_box([r.box for r in kept])
     assert 0 <= x0 <= around[0] and around[2] <= x1 <= W and 0 <= y0 <= around[1] and around[3] <= y1 <= H
@@ -96,7 +96,7 @@ def test_crops_have_a_shape(part, least, square, pad, fill, limit):
     "Of an image that may be asked about, each crop may be: it is not over 200 times longer than wide"
     size, (x0, y0, x1, y1) = part
     region = Region((x0, y0, x1, y1), 1., (x1 - x0)*(y1 - y0), np.ones((y1 - y0, x1 - x0), bool))
-    v = CropRule(fill, square, pad, limit, min_side=least).show(check_shape(Image.new('RGB', size)), [region])
+    v = CropMethod(fill=fill, square=square, pad=pad, limit=limit, min_side=least).show(check_shape(Image.new('RGB', size)), [region])
     check_shape(v.image)
     assert 0 <= v.box[0] <= x0
     assert x1 <= v.box[2] <= size[0]
