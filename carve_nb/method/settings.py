@@ -72,7 +72,7 @@ def check_fields(made: DataclassInstance):
         fit = fits(value, setting.type)
         if fit and limits and value is not None: fit = limits['low'] <= value <= limits['high']
         if not fit: raise CarveError(f'{setting.name}={value!r}: use {taken(setting, value)}')
-        if setting.type == Layers and isinstance(value, str): pick_layers(value, 32)    # is the word known?
+        if setting.type == Layers and isinstance(value, str): pick_layers(value, 10_000)    # is the word known?
 
 def taken(setting: Field, value: object = None) -> str:
     "Say what a field takes, with its range"
