@@ -76,6 +76,9 @@ def clutter_figure(vlm, seed) -> dict: # plain values, for JSON
 
 SWITCHES = dict(sentence=(':suffix=None', ''), word=('', ':query=noun'), divide=('question-only', 'carve'))
 
+def today(method: str) -> str: # of the run, which named the control's query before `of` did
+    return method.replace('only:query=noun', 'only:of="carve:query=noun"')
+
 def switch_settings() -> dict: # '011' (no sentence, the word's row, divided) -> method
     "The methods that the three switches stand for, off and on"
     on = [(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
@@ -91,9 +94,7 @@ def switch_figure(vlm: VLM, seed: int, run: Run) -> dict:
     "Run the eight methods of the three switches on one scene, beside their rates on the run's questions"
     scene = make_scene(seed)
     query, found = scene.question('digit'), {}
-    # the run named the control's query before `of` did
-    today = {k: m.replace('only:query=noun', 'only:of="carve:query=noun"') for k, m in switch_settings().items()}
-    results = {k: make_method(m)(vlm, scene.image, query.question) for k, m in today.items()}
+    results = {k: make_method(today(m))(vlm, scene.image, query.question) for k, m in switch_settings().items()}
     for (k, m), r in zip(switch_settings().items(), results.values()):
         alone = 'none' + SWITCHES['sentence'][int(k[0])]
         found[k] = dict(
