@@ -18,5 +18,5 @@ def program(vlm, image, Q, G, query='noun', last=False, layers=None, lam=None) -
     A_Q, A_G = (r.read(query=query, step=step) for r in rows)           # 2: attention.rows
     S = contrast(A_Q, A_G, lam or 1., relative=lam is None).sum(0)      # 4, 5: formulas.product
     S = as_saliency(S, rows[0].spans[0], image)                         # 6: method.base
-    crop = Carve().show(image, regions(S.to_pixels(), p=.04, K=1))   # 6: method.crop, formulas.threshold
+    crop = Carve().show(image, regions(S.to_pixels(), p=.04, K=1))   # 6: method.base, formulas.threshold
     return S, crop, vlm.ask([image, crop.image], Q[0], suffix=Q[1])     # 1: models.model

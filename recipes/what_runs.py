@@ -1,4 +1,4 @@
-"""Trace which functions of the package run behind `Carve()`, where they are, and which chapter explains them.
+"""Trace the steps of one call of `Carve()`, and the functions behind each line of the book's program.
 
 `python -m recipes.what_runs` prints the lists of `nbs/tutorials/what_runs.ipynb`; a second."""
 import ast
@@ -11,6 +11,7 @@ from types import CodeType, FrameType
 from fastcore.script import call_parse
 import carve_nb
 from carve_nb import VLM, Carve, make_scene
+from carve_nb.core.errors import CarveError
 from carve_nb.core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.runs.report import markdown_table
 from . import program as program_file
@@ -87,16 +88,27 @@ def program_list(own: list[Passed]) -> str:
             f'- `{code}`, chapter {chapter_links(chapters)}: {", ".join(entered) or "no function of the package"}')
     return '\n'.join(lines)
 
-def call_table(own: list[Passed], whole: list[Passed]) -> list[list[str]]:
-    """Return the functions behind `Carve()` with file, line, page, and the chapters that explain the line of
-    the program that also runs them"""
-    lines = program_lines()
-    chapters = {(p.name, p.file): lines.get(p.under, ('', []))[1] for p in own}
-    rows = [['function', 'file and line', 'page', 'chapter']]
-    for p in whole:
-        link = f'[{Path(p.page).stem}](../{p.page})' if p.page else ''
-        rows.append([f'`{p.name}`', f'`{p.file}:{p.line}`', link,
-            chapter_links(chapters.get((p.name, p.file), []))])
+STEPS = {    # the functions of one call, in the order in which they are entered -> what each does
+    'Method.__call__': 'takes a model or a session, and refuses a model that lacks what the method needs',
+    'Method.asked': 'opens the image and makes the `Ask`, which nothing changes any more',
+    'CropMethod.look': 'does all that comes before the last question',
+    'Carve.locate': 'returns a `Look`: the map S, and the attention rows that led to it',
+    'Session.capture': 'asks the model under the question, then under the general instruction; remembers both',
+    'Carve.contrast': 'divides one map by the other',
+    'CropMethod.crop_out': 'chooses regions of the map, cuts their crop, and begins the `Result`',
+    'CropMethod.ask_again': 'asks with the crop, unless the baseline is sure of its answer',
+    'Session.ask': 'answers what is asked, once',
+    'Method.finish': 'adds what changes what the answer means, and what it took'}
+
+def step_table(whole: list[Passed]) -> list[list[str]]:
+    "Return the steps of one call with file, line and page; they must be among the functions passed, in this order"
+    at = {p.name: place for place, p in reversed([*enumerate(whole)])}
+    places = [at[name] for name in STEPS]
+    if places != sorted(places): raise CarveError(f'The steps are entered in another order: {places}.')
+    rows = [['step', 'function', 'file and line', 'what it does', 'page']]
+    for number, (name, what) in enumerate(STEPS.items(), 1):
+        p = whole[at[name]]
+        rows.append([str(number), f'`{name}`', f'`{p.file}:{p.line}`', what, f'[{Path(p.page).stem}](../{p.page})'])
     return rows
 
 def left_table(rows: list[list[str]]) -> str:
@@ -108,4 +120,4 @@ def left_table(rows: list[list[str]]) -> str:
 def main():
     "Print both"
     own, whole = trace_both()
-    print(program_list(own), left_table(call_table(own, whole)), sep='\n\n')
+    print(program_list(own), left_table(step_table(whole)), sep='\n\n')

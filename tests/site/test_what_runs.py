@@ -1,16 +1,16 @@
-"The page *What runs when you call `Carve()`* names the functions and files that run today."
+"The page *One call, step by step* names the functions and files that run today, in the order in which they run."
 import json
 import re
 from processes import ROOT, afresh, run
 
-LIVE = """from recipes.what_runs import call_table, left_table, program_list, trace_both
+LIVE = """from recipes.what_runs import left_table, program_list, step_table, trace_both
 own, whole = trace_both()
-print(program_list(own), left_table(call_table(own, whole)), sep='\\n')"""
+print(left_table(step_table(whole)), program_list(own), sep='\\n')"""
 
 
 def test_page_is_the_trace():
-    """A call passes the stored functions in the stored order; only line numbers may have moved since the page
-    was saved"""
+    """A call enters the stored steps in the stored order; only line numbers may have moved since the page was
+    saved"""
     page = json.loads((ROOT/'nbs'/'tutorials'/'what_runs.ipynb').read_text(encoding='utf-8'))
     outputs = [o.get('data', {}) for c in page['cells'] if c['cell_type'] == 'code' for o in c['outputs']]
     stored = '\n'.join(''.join(data['text/markdown']) for data in outputs if 'text/markdown' in data)
