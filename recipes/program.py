@@ -19,4 +19,4 @@ def program(vlm, image, Q, G, query='noun', last=False, layers=None, lam=None) -
     S = contrast(A_Q, A_G, lam or 1., relative=lam is None).sum(0)      # 4, 5: formulas.product
     S = as_saliency(S, rows[0].spans[0], image)                         # 6: method.base
     crop = Carve().show(image, regions(S.to_pixels(), p=.04, K=1))   # 6: method.base, formulas.threshold
-    return S, crop, vlm.ask([image, crop.image], Q[0], suffix=Q[1])     # 1: models.model
+    return S, crop, vlm.ask([image, crop.image], Q[0], suffix=Q[1])     # 1: attention.vlm
