@@ -95,8 +95,9 @@ def save_file(path: str|Path, data: str|bytes):
     "Write a file and its folder; raise an error if that fails"
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        if str(path).startswith('/dev/'): return Path(path).write_bytes(data.encode() if isinstance(data, str) else data)
-        replace_file(path, data)
+        if isinstance(data, str): data = data.encode()
+        write = Path.write_bytes if str(path).startswith('/dev/') else replace_file
+        write(Path(path), data)
     except OSError as e:
         raise CarveError(f'{path} cannot be written: {e.strerror or e}; name another file.') from e
 

@@ -39,7 +39,7 @@ def _check_plain(path: str|Path, about: os.stat_result, most: int = LARGEST, nam
                      f'{most >> 20} MB: it is left alone. Put the file itself there, or name another place.')
 
 def open_plain(path: str|Path, mode: str = 'rb', most: int = LARGEST) -> BinaryIO:
-    """Open a file of ours in a folder that others may have made: a regular one, no link, at most `most` bytes.
+    """Open a file of ours in a folder that others may have made: regular, no link, at most `most` bytes.
 
     One that is written to has no second name (a hard link), by which it would be another file too."""
     def open_checked(path: str, flags: int) -> int:
@@ -55,7 +55,7 @@ def open_plain(path: str|Path, mode: str = 'rb', most: int = LARGEST) -> BinaryI
     return open(path, mode, opener=open_checked)    # type: ignore[return-value]
 
 def replace_file(path: str|Path, data: str|bytes):
-    "Replace a file in one step: it has the new content or the old one; a link is neither followed nor replaced"
+    "Replace a file in one step: it has the new content or the old one; a link is left alone"
     if isinstance(data, str): data = data.encode()
     target = Path(path)
     with suppress(FileNotFoundError): _check_plain(path, os.lstat(path), names=2**16)    # it gets a new one

@@ -37,7 +37,7 @@ from ..method.registry import make_method, methods, read_method, split_specs
 from ..method.results import Result
 from ..method.wrappers import open_answerer, record_of
 from ..models.model import free_memory
-from .store import Attempt, Run, RunStore, attempt, carry_out, code_of, run_folder, unsupported_lines
+from .store import Attempt, Run, RunStore, attempt, carry_out, code_of, read_run, run_folder, unsupported_lines
 
 log = logging.getLogger(__name__)
 
@@ -275,7 +275,8 @@ def without_region(config: RunConfig, data: DataSet) -> dict[str, str]:
 def line_keys(records: Iterable[Record]) -> dict[str, dict]:
     "Name what the lines of each question must agree in with it: its key, kind and truth"
     records = list(records)
-    return {r.id: key | dict(kind=r.kind, truth=r.answer) for r, key in zip(records, sample_keys(records).values())}
+    keys = sample_keys(records)
+    return {r.id: keys[r.id] | dict(kind=r.kind, truth=r.answer) for r in records}
 
 def describe_data(data: DataSet, max_new_tokens: int) -> dict:
     "Describe the questions, and how they are scored, for the protocol"
@@ -341,4 +342,4 @@ def run_eval(
             carry_out(
                 store, engine(evaluator, map(begin, filter(None, left))), total - sum(map(len, left)), total,
                 progress)
-    return store.run()
+    return read_run(folder)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['log', 'FAILED', 'PUT_BACK', 'LONGEST', 'Found', 'NO_VALUES', 'T', 'flat_fields', 'same_value', 'differing',
            'protocol_digests', 'without', 'to_line', 'from_line', 'Run', 'run_folder', 'has_form', 'read_line',
-           'record_files', 'raw_lines', 'read_protocol', 'keep_last', 'make_run', 'run_of', 'read_run', 'read_records',
-           'package_code', 'own_modules', 'code_of', 'locked', 'RunStore', 'unsupported_lines', 'Attempt', 'attempt',
-           'carry_out']
+           'record_files', 'raw_lines', 'read_protocol', 'keep_last', 'run_of', 'read_lines', 'read_run',
+           'read_records', 'package_code', 'own_modules', 'code_of', 'locked', 'RunStore', 'unsupported_lines',
+           'Attempt', 'attempt', 'carry_out']
 
 # %% ../../nbs/library/runs/00_store.ipynb #4cf09f42
 import errno
@@ -76,8 +76,10 @@ def differing(there: dict, now: dict, may_change: Sequence[str] = (), name: str 
     return [f'{k} is {quote(old.get(k))} there, {quote(new.get(k))} now' for k in changed]
 
 def protocol_digests(protocol: dict, may_change: Sequence[str]) -> dict[str, str]:
-    """Digest what the lines of each method, or of a study, depend on: all fields but those of other methods, those
-    that may change, and a model's probe, which rounding moves"""
+    """Digest what the lines of each method, or of a study, depend on.
+
+    These are all fields but those of other methods, those that may change, and a model's probe, which rounding
+    moves."""
     left_out = *(f'{field}.' for field in may_change), 'methods.', 'run.'
     fixed = {
         k: v for k, v in flat_fields(protocol).items()
@@ -98,7 +100,7 @@ def _checksum(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()[:8]
 
 def to_line(record: dict) -> bytes:
-    "Write one record as one line of JSON that ends in its checksum; half a character is replaced, with a note"
+    "Write a record as one line of JSON that ends in its checksum; half a character is replaced, with a note"
     text = json.dumps(record, allow_nan=False, ensure_ascii=False)
     whole = text.encode(errors='replace').decode()
     if whole != text:
@@ -165,17 +167,20 @@ _OPTIONAL = *_NUMBER, bool, type(None)
 _STUDY_LINE: dict[str, Any] = dict(id=str, at=int, method=str, status=str, why=str, run=str,
     code=dict(carve_nb=str, own=str))
 _LINE: dict[str, Any] = _STUDY_LINE | dict(
-    kind=str, question=str, answer=str, plain_answer=str, unread=str, key=str, image_key=str, score=(*_NUMBER, type(None)),
-    seconds=_NUMBER, calls=int, confidence=_OPTIONAL, hit=_OPTIONAL, pointing=_OPTIONAL, auroc=_OPTIONAL,
-    iou=_OPTIONAL, box=[_NUMBER], notes=[str], details=[str], n_steps=[int], map=dict)
+    kind=str, question=str, answer=str, plain_answer=str, unread=str, key=str, image_key=str,
+    score=(*_NUMBER, type(None)), seconds=_NUMBER, calls=int, confidence=_OPTIONAL, hit=_OPTIONAL,
+    pointing=_OPTIONAL, auroc=_OPTIONAL, iou=_OPTIONAL, box=[_NUMBER], notes=[str], details=[str], n_steps=[int],
+    map=dict)
 _PROTOCOL: dict[str, Any] = dict(
     data=dict(name=str, n=int, rule=str), model=dict(name=str), methods={...: dict}, run={...: str})
 _STUDY: dict[str, Any] = dict(study=str, run={...: str})
 _STATUSES = 'ok', 'skipped', 'unsupported', *FAILED
 
 def has_form(value: object, form: Any) -> bool:
-    """Tell whether a plain value has a form: a type or several, [form] of a list, and of a dict the forms of some
-    of its fields, or of all (...)"""
+    """Tell whether a plain value has a form.
+
+    A form is a type or several, [form] of a list, and of a dict the forms of some of its fields, or of all
+    (...)."""
     if isinstance(form, list): return type(value) is list and all(has_form(item, form[0]) for item in value)
     if not isinstance(form, dict): return type(value) in (form if isinstance(form, tuple) else (form,))
     return type(value) is dict and all(
@@ -198,7 +203,7 @@ def record_files(folder: Path) -> tuple[list[Path], list[str]]:
     return ours, [path.name for path in paths if path not in ours]
 
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    "Yield the lines of a file with their numbers, without blank ones; the last one counts once it has its end"
+    "Yield the lines of a file with their numbers, without blank ones; the last counts once it has its end"
     with open_plain(path) as file, ExitStack() as opened:
         packed = path.suffix == '.gz'
         text = cast(BinaryIO, opened.enter_context(gzip.GzipFile(fileobj=file)) if packed else file)
@@ -236,32 +241,36 @@ def keep_last(found: Found, line: dict):
     key = line['id'], line['method']
     if line['status'] == 'ok' or found.get(key, line)['status'] != 'ok': found[key] = line
 
-def make_run(protocol: dict, found: Found, damaged: Sequence[str] = (), left_out: Sequence[str] = ()) -> Run:
-    "Put the lines of a run in the order of samples and methods"
-    places = {method: i for i, method in enumerate(protocol.get('methods', ()))}
-    lines = [line for line in found.values() if line['method'] in places or not places]    # a study has none
-    lines.sort(key=lambda line: (line['at'], places.get(line['method'], 0)))
-    return Run(protocol, lines, tuple(damaged), tuple(left_out))
-
 def run_of(protocol: dict, method: str) -> str|None:
     "Name the run that lines of a method are of; None in an older one"
     digests = protocol.get('run', {'': None})
     return digests.get(method, 'none') if 'methods' in protocol and 'run' in protocol else digests.get('')
+
+def read_lines(folder: Path, protocol: dict, damaged: list[str], left_out: list[str]) -> Iterator[dict]:
+    "Yield the lines of a run one by one; list those that are damaged, and what is not of the run"
+    paths, copies = record_files(folder)
+    others = 0
+    for path in paths:
+        for number, raw in raw_lines(path):
+            line = read_line(raw, of_study='methods' not in protocol)
+            if line is None: damaged.append(f'line {number} of {path.name}')
+            elif line.get('run') == run_of(protocol, line['method']): yield line
+            else: others += 1
+    if others: left_out.append(f'{count_of(others, "line")} of another run')
+    left_out += copies
 
 def read_run(folder: str|Path) -> Run:
     "Read a run, finished or not: the last valid line of each sample and method"
     protocol = read_protocol(folder)
     if protocol is None: return Run()
     found: Found = {}
-    damaged, others = [], 0
-    paths, copies = record_files(Path(folder))
-    for path in paths:
-        for number, raw in raw_lines(path):
-            line = read_line(raw, of_study='methods' not in protocol)
-            if line is None: damaged.append(f'line {number} of {path.name}')
-            elif line.get('run') == run_of(protocol, line['method']): keep_last(found, line)
-            else: others += 1
-    return make_run(protocol, found, damaged, [*([count_of(others, 'line') + ' of another run']*bool(others)), *copies])
+    damaged: list[str] = []
+    left_out: list[str] = []
+    for line in read_lines(Path(folder), protocol, damaged, left_out): keep_last(found, line)
+    places = {method: i for i, method in enumerate(protocol.get('methods', ()))}
+    lines = [line for line in found.values() if line['method'] in places or not places]    # a study has none
+    lines.sort(key=lambda line: (line['at'], places.get(line['method'], 0)))
+    return Run(protocol, lines, tuple(damaged), tuple(left_out))
 
 NO_VALUES = 'at', 'method', 'status', 'run', 'code'    # fields of a line of a study that it has not measured
 
@@ -302,19 +311,21 @@ def own_modules(*names: str) -> dict[str, bytes]:
     while left:
         module = sys.modules.get(name := left.pop())
         path = getattr(module, '__file__', None)
-        if name in found or not module or (not path and name != '__main__') or f'{path}'.startswith(LIBRARIES): continue
+        foreign = not path and name != '__main__' or str(path).startswith(LIBRARIES)
+        if name in found or not module or foreign: continue
         if path: found[name] = Path(path).read_bytes()
-        else: found[name] = ''.join(sorted(f.__code__.co_code.hex() + inspect.getsource(f) for f in _functions(module))).encode()
+        else: found[name] = ''.join(sorted(map(inspect.getsource, _functions(module)))).encode()
         for value in [*vars(module).values()]:
             user = value.__name__ if inspect.ismodule(value) else getattr(value, '__module__', None)
             if isinstance(user, str): left.append(user)
     return found
 
 def code_of(made: object) -> str:
-    "Digest your own modules that a class, a function or what it is a part of comes from; '' of one of this package"
+    "Digest your own modules that a class or a function comes from; '' of one of this package"
     kinds = made.__mro__ if isinstance(made, type) else [getattr(made, 'func', made)]
     texts = own_modules(*(kind.__module__ for kind in kinds))
-    return digest({name: hashlib.sha256(text).hexdigest() for name, text in texts.items()})[:8] if texts else ''
+    sums = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
+    return digest(sums)[:8] if sums else ''
 
 # %% ../../nbs/library/runs/00_store.ipynb #bcef2bdb
 # of a disk, often one on a network, that has no locks
@@ -327,7 +338,8 @@ def locked(path: Path, wait: float = 0) -> Iterator[None]:
     try: lock.acquire()
     except Timeout:
         raise RunError(
-            f'{path.parent} is being written by another process; let it end, or give another folder.') from None
+            f'{path.parent} is being written by another process; let it end, or give another folder.'
+        ) from None
     except OSError as e:
         if e.errno not in _NO_LOCKS: raise IncompleteError(f'{path} cannot be locked: {e}.') from e
         warnings.warn(
@@ -335,6 +347,9 @@ def locked(path: Path, wait: float = 0) -> Iterator[None]:
             stacklevel=6)
     try: yield
     finally: lock.release()
+
+# fields of a line that a run is taken up by
+_FACTS = 'id', 'method', 'status', 'key', 'image_key', 'kind', 'truth'
 
 class RunStore:
     "A run that is being written; lines of the same run that the folder holds already are kept"
@@ -349,10 +364,9 @@ class RunStore:
     ):
         self.folder = Path(out)
         self.path = self.folder/('records.jsonl' if part[1] == 1 else f'records-{part[0] + 1}.jsonl')
-        self.part, self.code = part, code
+        self.code = code
         self.protocol = json.loads(json.dumps(protocol, default=str))
         self.keys: dict[str, dict] = {}    # id -> fields of its lines, as of `sample_keys`
-        self.found: Found = {}
         self.done: set[tuple[str, str]] = set()    # (id, method)
         self.size = 0 # bytes of whole lines
         with self.writing(): self.folder.mkdir(parents=True, exist_ok=True)
@@ -361,7 +375,8 @@ class RunStore:
             with locked(self.folder/'protocol.lock', 60):    # another part may begin too
                 there = read_protocol(self.folder)
                 if there is not None: self.take_up(there, keys_of, may_change, retry)
-                self.protocol['run'] = protocol_digests(self.protocol, may_change) | self.protocol.get('run', {})
+                known = self.protocol.get('run', {})
+                self.protocol['run'] = protocol_digests(self.protocol, may_change) | known
                 with self.writing():
                     if self.protocol != there: save_with_digest(self.folder/'protocol.json', self.protocol)
             with self.writing(), open_plain(self.path, 'a+b') as f:
@@ -385,29 +400,32 @@ class RunStore:
         if why: self.refuse(f'another run: {"; ".join(why[:3])}')
         self.protocol['run'] = there['run']
         if known: self.protocol['methods'] = known | now
-        run = read_run(self.folder)
-        self.found = {(line['id'], line['method']): line for line in run.records}
-        if run.damaged:
+        found: Found = {}    # without what may be large
+        damaged: list[str] = []
+        for line in read_lines(self.folder, there, damaged, []):
+            keep_last(found, {k: v for k, v in line.items() if k in _FACTS})
+        if damaged:
             warnings.warn(
-                f'{count_of(len(run.damaged), "damaged line")} of {self.folder} cannot be read; what is missing is '
+                f'{count_of(len(damaged), "damaged line")} of {self.folder} cannot be read; what is missing is '
                 f'measured again.', stacklevel=4)
-        ids = {id for id, _ in self.found} - {''}
+        ids = {id for id, _ in found} - {''}
         if keys_of:
             self.keys = keys_of(ids)
             if ids - self.keys.keys(): self.keep_more_questions(there, len(self.keys))
         self.done = {
-            key for key, line in self.found.items()
+            key for key, line in found.items()
             if self.check_question(line) and not (retry and line['status'] in FAILED)}
 
     def keep_more_questions(self, there: dict, n: int):
         "Keep a run of more questions than are asked now, if all that are asked are among them"
         if n < self.protocol['data']['n']:
             self.refuse(
-                f'another choice of questions: of the {self.protocol["data"]["n"]} that are asked now it holds {n}')
+                f'another choice of questions: of the {self.protocol["data"]["n"]} that are asked now it holds '
+                f'{n}')
         self.protocol['data'] = there['data']
 
     def check_question(self, line: dict) -> bool:
-        "Tell whether a line is about a question as it is now, or one not asked now; raise for an answer to another"
+        "Tell whether a line is about a question as it is now, or not asked now; raise for an answer to another"
         fits = self.keys.get(line['id'], {}).items() <= line.items()
         if line['status'] == 'ok' and not fits:
             self.refuse(
@@ -432,25 +450,21 @@ class RunStore:
         try: return to_line(record | known)
         except (TypeError, ValueError, RecursionError) as e:
             head = {k: record[k] for k in ('id', 'at', 'kind', 'question', 'method') if k in record}
-            return to_line(head | known | dict(status='malformed', why=one_line(f'it cannot be kept: {e}')[:500]))
+            why = one_line(f'it cannot be kept: {e}')[:500]
+            return to_line(head | known | dict(status='malformed', why=why))
 
     def add(self, records: Iterable[dict]):
         """Append the lines of a sample, dicts with id, at, method, status and further values; those that are
         there stay"""
-        lines = [self.line(record) for record in records if (record['id'], record['method']) not in self.done]
+        records = [record for record in records if (record['id'], record['method']) not in self.done]
+        lines = [self.line(record) for record in records]
         with self.writing(), open_plain(self.path, 'r+b') as f:
             if f.seek(0, os.SEEK_END) != self.size: raise OSError('somebody else has changed it')
             f.write(b''.join(lines))
             f.flush()
             os.fsync(f.fileno())
         self.size += sum(map(len, lines))
-        for line in map(json.loads, lines):
-            keep_last(self.found, without(line, ['sum']))
-            self.done.add((line['id'], line['method']))
-
-    def run(self) -> Run:
-        "The run as it is now; read again where other processes may have written parts of it"
-        return make_run(self.protocol, self.found) if self.part[1] == 1 else read_run(self.folder)
+        self.done |= {(record['id'], record['method']) for record in records}
 
 # %% ../../nbs/library/runs/00_store.ipynb #122095cf
 def unsupported_lines(unfit: dict[str, str]) -> list[dict]:

@@ -42,7 +42,7 @@ from ..data.scoring import score_answer
 from ..formulas.clutter import complexity, entropy, texture
 from ..formulas.product import contrast
 from ..models.model import free_memory
-from ..runs.store import NO_VALUES, RunStore, attempt, carry_out, code_of, without
+from ..runs.store import NO_VALUES, RunStore, attempt, carry_out, code_of, read_run, without
 
 # %% ../../nbs/library/studies/00_measure.ipynb #747b23c0
 def study_name(measure: Callable, name: str|None = None) -> str:
@@ -73,7 +73,7 @@ def measure_each(
         versions=dict(carve_nb=__version__, torch=torch.__version__, transformers=transformers.__version__))
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
         store = RunStore(folder, protocol, None, ('device', 'versions'), True, code={study: code_of(measure)})
-        there = {id: line for (id, _), line in store.found.items() if line['status'] == 'ok'}
+        there = {line['id']: line for line in read_run(folder).records if line['status'] == 'ok'}
         def measure_plain(question: Record) -> dict: # as the file keeps it: NaN and infinity are None
             return json.loads(json.dumps({**measure(vlm, question.opened())}), parse_constant=lambda _: None)
         def ask() -> Iterator[list[dict]]: # one question after another, which may be painted on demand
@@ -89,7 +89,7 @@ def measure_each(
                     record: dict = got.value or dict(why=got.why)
                     yield [record | dict(id=question.id, at=at, method=study, status=got.status)]
         carry_out(store, ask(), len(there), None, progress, out is not None)
-        run = store.run()
+        run = read_run(folder)
         lines = {line['id']: line for line in run.records}
     if not store.keys: raise CarveError('No questions: there is nothing to measure.')
     good = [lines[id] for id in store.keys if lines[id]['status'] == 'ok']

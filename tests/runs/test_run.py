@@ -402,7 +402,7 @@ def test_a_method_of_your_own_that_changed(tiny, tmp_path, monkeypatch):
 def test_a_large_run(tmp_path):
     "A run of 45 MB is taken up line by line: neither writing nor resuming holds it in memory"
     import tracemalloc
-    def store(): return RunStore(tmp_path/'R', dict(data=dict(n=1500), methods=dict(none={}, carve={})), {f'q{i}': dict(key=f'k{i}') for i in range(1500)})
+    def store(): return RunStore(tmp_path/'R', dict(data=dict(n=1500), methods=dict(none={}, carve={})), lambda ids: {f'q{i}': dict(key=f'k{i}') for i in range(1500)})
     def grown(act):
         tracemalloc.start()
         try:
@@ -410,7 +410,7 @@ def test_a_large_run(tmp_path):
             return tracemalloc.get_traced_memory()[1]/1e6
         finally: tracemalloc.stop()
     def write(first):
-        for i in range(first, first + 300): written.add([dict(id=f'q{i}', at=i, method=m, status='ok', kind='', score=1., map='x'*15_000) for m in ('none', 'carve')])
+        for i in range(first, first + 300): written.add([dict(id=f'q{i}', at=i, method=m, status='ok', kind='', answer='1', score=1., key=f'k{i}', map=dict(values='x'*15_000)) for m in ('none', 'carve')])
     written, again = store(), []
     early, *_, late = [grown(lambda: write(k)) for k in range(0, 1500, 300)]
     written.close()
