@@ -182,7 +182,7 @@ def test_watched(tmp_path):
     image(1).save(tmp_path/'secret.png')
     (data/'rows.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
     asks = [['ask', str(data/'x.png'), f'What is it? {CODE}', '--quiet', '--out', str(out/'ask')],
-            ['map', str(data/'x.png'), 'What is it?', '--out', str(out/'S.npy')],
+            ['ask', str(data/'x.png'), 'What is it?', '--map', str(out/'S.npy')],
             ['eval', str(data), '--methods', 'none,carve', '--max-new-tokens', '2', '--quiet', '--out',
                 str(out/'run')],
             ['report', str(out/'run')],

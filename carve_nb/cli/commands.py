@@ -6,8 +6,8 @@
 __all__ = ['Images', 'Question', 'Fields', 'AsJson', 'Force', 'Quiet', 'Retry', 'app', 'read_images', 'check_files',
            'check_folder', 'save_file', 'check_map', 'save_map', 'print_line', 'terminal_width', 'print_table',
            'print_json', 'complete_method', 'set_fields', 'ShortHelp', 'command', 'ModelOptions', 'demo', 'ask',
-           'save_the_map', 'write_page', 'explore', 'SampleOptions', 'EngineOptions', 'measure_methods', 'report_runs',
-           'paper', 'serve', 'checkup', 'list_methods', 'list_families']
+           'write_page', 'explore', 'SampleOptions', 'EngineOptions', 'measure_methods', 'report_runs', 'paper',
+           'serve', 'checkup', 'list_methods', 'list_families']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #3556a64f
 import json
@@ -167,9 +167,6 @@ def _read_stored(name: str) -> list[list[str]]:
 
 _METHODS = _read_stored('methods')[1:]    # name, category, and what else `carve methods` lists
 _METHOD_NAMES = tuple(row[0] for row in _METHODS)
-_MAP_METHODS = ( # which make a map and need no second model
-    *(name for name, category, *_, asks in _METHODS if category in ('ours', 'map') and not asks),
-    'uniform-map', 'question-only', 'instruction-only')
 
 def complete_method(incomplete: str) -> list[str]:
     "Complete the beginning of a method's name in a shell"
@@ -379,6 +376,9 @@ def ask(
         str|None, Opt(metavar='DIR', help='also save all images and numbers, in this folder')] = None,
     to_json: Annotated[
         str|None, Opt('--json', metavar='F', help='also save all numbers, in this file')] = None,
+    to_map: Annotated[str|None, Opt(
+        '--map', metavar='S.npy', help='also save the attention map in pixels of the image, before masking; '
+                                       'S.png: over the image')] = None,
     force: Force = False,
     quiet: Annotated[bool, Opt('--quiet', help='print only the answer')] = False,
     *, model: ModelOptions,
@@ -392,7 +392,8 @@ def ask(
         raise CarveError(
             '--method oracle takes one image and its true region, --box X0 Y0 X1 Y1 with X0 < X1 and Y0 < '
             'Y1; other methods take no --box.')
-    check_files(to_json, force=force, images=images or ())
+    check_files(to_json, to_map, force=force, images=images or ())
+    if to_map: check_map(to_map)
     if out: check_folder(out, 'result.png', 'crop.png', 'result.json', force=force, images=images or ())
     chosen = _make_method(method, fields, max_new_tokens)
     vlm = model.load(chosen)
@@ -417,44 +418,10 @@ def ask(
     if to_json: written[Path(to_json)] = files['result.json']
     for path, data in written.items(): save_file(path, data)
     if shown and written: print('written:', ', '.join(map(tame_terminal, written)))
-
-# %% ../../nbs/library/cli/03_commands.ipynb #405a43ee
-@command('map')
-def save_the_map(
-    out: Annotated[str, Opt(
-        metavar='S.npy',
-        help='numbers, float32, height x width of the image; S.png: the map over the image')],
-    images: Images = None,
-    question: Question = None,
-    method: Annotated[str, Opt(
-        metavar='NAME', help=f'one of {", ".join(_MAP_METHODS)}', autocompletion=complete_method)] = 'lookup',
-    fields: Fields = None,
-    force: Force = False,
-    *, model: ModelOptions,
-):
-    """Save the attention map of a question, before masking. Without image and question: of scene 145, which
-    we chose."""
-    choose(read_method(method)[0].lower(), _MAP_METHODS, 'method')
-    check_map(out)
-    opened, question = _open_question(images, question)
-    check_files(out, force=force, images=images or ())
-    chosen = _make_method(method, fields)
-    vlm = model.load(chosen)
-    from carve_nb.attention.session import Session
-    from carve_nb.method.results import unseen_note
-    chosen.check_model(vlm)
-    several = len(opened) > 1
-    result = (
-        chosen(vlm, opened, question) if several
-        else chosen.look(Session(vlm), chosen.asked(vlm, opened, question)))
-    if images and several: print_line('note', f'the map is that of {images[result.which]}, {result.notes[0]}')
-    S = result.saliency
-    if S is None: raise CarveError(f'{method} answered without a map: {result.notes[-1]}')
-    for note in [*result.notes[several:], *unseen_note(S.box, S.size)]: print_line('note', note)
-    what = save_map(S, out)
-    rows, columns = S.values.shape
-    x, y = S.peak()
-    print(f'{out}: {what}, from a grid of {rows} x {columns}, peak at x = {x:.0f}, y = {y:.0f}')
+    if to_map and result.saliency is None:
+        raise CarveError(
+            f'{method} makes no map, so {to_map} was not written; another --method does, such as lookup.')
+    if to_map: print_line('note', f'{to_map}: {save_map(result.saliency, to_map)}')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #56d7d1ff
 def write_page(path: str|Path, cell: str, *words: str):
@@ -697,7 +664,7 @@ def report_runs(
 ):
     """Make the tables and the figure of a run again, also while it goes on; of several runs, or of files,
     one table."""
-    from carve_nb.runs.report import leaderboard_page, load_run, page, read_samples, report, to_markdown, write_report
+    from carve_nb.runs.report import leaderboard_page, load_run, page, read_samples, to_markdown, write_report
     from carve_nb.runs.result_file import results_page
     kinds = {path.suffix if path.is_file() else '' for path in folders}
     if len(kinds) > 1:
@@ -708,7 +675,7 @@ def report_runs(
         return
     if kinds == {'.jsonl'}:
         harness = read_samples(folders)
-        parts = page(harness, report(harness.records))
+        parts = page(harness)
     elif kinds == {'.json'}: parts = results_page(folders)
     else: parts = leaderboard_page({str(folder): load_run(folder) for folder in folders})
     out = out or 'report_out'

@@ -118,7 +118,7 @@ def main(argv: list[str]|None = None) -> int:
             return 0
         except SystemExit as e: return int(e.code or 0)      # of a signal, or of what a shell asks for
         except KeyboardInterrupt:
-            if given.get('command') in ('ask', 'map'):
+            if given.get('command') == 'ask':
                 print_line('note', 'stopped: no answer, and nothing was written.')
             return 130
         except Exception as e:

@@ -90,7 +90,7 @@ BENCHMARKS = {
     'docvqa': Benchmark('lmms-lab/DocVQA', 'validation', 'anls', dict(id='questionId'),
         marks=dict(ucsf_document_id=''), config='DocVQA'),
     'chartqa': Benchmark('lmms-lab/ChartQA', 'test', 'relaxed', dict(kind='type'),
-        marks=dict(type='(human|augmented)_test')),
+        marks=dict(type='human_test|augmented_test')),
     'ocrbench': Benchmark('echo840/OCRBench', 'test', 'contained', dict(answers='answer', kind='dataset'),
         marks=dict(dataset='', question_type='')),
     'hrbench': Benchmark('DreamMr/HR-Bench', 'hrbench_4k', 'choice', dict(id='index', kind='category'),
@@ -111,10 +111,10 @@ def find_benchmark(spec: str, rows: Sequence[dict] = ()) -> Benchmark|None:
     "Find the public set of a name or an id on the Hub, or that some rows are of by their columns"
     if spec in BENCHMARKS: return BENCHMARKS[spec]
     first = rows[0] if rows else {}
-    for known in BENCHMARKS.values():
-        marked = (re.fullmatch(form or '(?s).*', str(first[name])) for name, form in known.marks.items() if name in first)
-        if known.hub.lower() == spec.lower() or known.marks and [*map(bool, marked)] == [True]*len(known.marks): return known
-    return None
+    def marked(known: Benchmark) -> bool:
+        fits = (name in first and re.match(form, str(first[name])) for name, form in known.marks.items())
+        return bool(known.marks) and all(fits)
+    return next((o for o in BENCHMARKS.values() if o.hub.lower() == spec.lower() or marked(o)), None)
 
 # %% ../../nbs/library/data/14_datasets.ipynb #623c4e44
 def _image_sum(image: object) -> str:
@@ -237,7 +237,8 @@ def _read_set(
 
 def _hub_set(
     spec: str, n: int|None, seed: int|None, split: str|None = None, config: str|None = None,
-    revision: str|None = None, names: Names = {}, root: str|Path|None = None, download: bool = False, rule: str|None = None,
+    revision: str|None = None, names: Names = {}, root: str|Path|None = None, download: bool = False,
+    rule: str|None = None,
 ) -> DataSet:
     "Read a public set, or any set of the Hub, from there or from a snapshot of it in the folder `root`"
     found = find_benchmark(spec)

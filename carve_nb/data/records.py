@@ -394,7 +394,8 @@ def hub_rows(
         if split is None:
             found = datasets.get_dataset_split_names(str(name), config, revision=revision)
             if len(found) > 1:
-                raise DataError(f'it has the splits {", ".join(found)}; choose one: {setting("split=", "--split ")}NAME')
+                one = setting('split=', '--split ')
+                raise DataError(f'it has the splits {", ".join(found)}; choose one: {one}NAME')
             split, = found
         data = datasets.load_dataset(str(name), split=split, **what)
         if n: data = data.select(range(min(n, len(data))))
@@ -513,8 +514,9 @@ def _check_inside(path: Path, folder: Path) -> Path:
     raise DataError(f'{path} is a link that leads out of the folder of the set; put the file itself there.')
 
 def image_finder(*folders: Path) -> Callable[[str], Path|Absent]:
-    """Make a function: name of an image, as macOS or Windows write it -> the file in the folders, or `Absent`; a
-    name without its folder or ending where one image alone has it"""
+    """Make a function: name of an image, as macOS or Windows write it -> the file in the folders, or `Absent`.
+
+    A name may lack its folder or its ending where one image alone has it."""
     def same(path: object) -> str:
         return unicodedata.normalize('NFC', str(path)).replace('\\', '/').removeprefix('./')
     @cache    # a table can lie in a home directory, and its images where it says
@@ -599,15 +601,11 @@ def _doubtful(records: list[Record]) -> list[str]:
     for record in records: truths[asked(record)].add(frozenset(record.answers))
     return [record.id for record in records if len(truths[asked(record)]) > 1]
 
-def _shared_images(rows: list[dict], column: str|None) -> dict[str, object]:
-    "Find the images that later rows name by the `index` of the row that has it, as VLMEvalKit does"
-    return {str(row['index']): row[column] for row in rows
-            if isinstance(row.get(column), str) and 'index' in row and _EMBEDDED.match(row[column])}
-
-def _find_in_rows(find_image: Callable[[str], object], shared: dict[str, object], name: str) -> object:
-    "Find an image by its name, or in another row"
-    found = find_image(name)
-    return read_image_cell(shared[name], find_image) if isinstance(found, Absent) and name in shared else found
+def _also_in_rows(find_image: Callable[[str], object], rows: list[dict], column: str|None) -> Callable:
+    "Let an image be named by the `index` of the row that has it, as VLMEvalKit does"
+    cells = {str(row.get('index')): row.get(column) for row in rows if isinstance(row.get(column), str)}
+    there = {name: cell for name, cell in cells.items() if _EMBEDDED.match(cell)}
+    return lambda name: read_image_cell(there[name], find_image) if name in there else find_image(name)
 
 def _with_parts(row: dict) -> dict:
     "Give a row the values inside its objects as columns of their own, such as `objects.bbox`"
@@ -615,21 +613,21 @@ def _with_parts(row: dict) -> dict:
              and 'bytes' not in cell for key, part in cell.items()}
     return row | inner
 
-def _tell_of_truths(name: str, rows: list[dict], records: list[Record], headers: list[str], rule: str|None):
+def _tell_of_doubts(name: str, rows: list[dict], records: list[Record], headers: list[str]):
     "Warn of truths that may mean something else than they say, and of images that are not shown"
-    open_ones = [record for record in records if record.answers and not record.choices]
-    truths = {truth.lower() for record in open_ones for truth in record.answers}
-    ids = [record.id for record in open_ones]
-    if len(truths) > 1 and truths <= {*LETTERS[:6].lower()} and not rule:
+    tell = partial(_tell, name, records, must=False)
+    open_ones = [record.id for record in records if record.answers and not record.choices]
+    truths = {truth.lower() for record in records if not record.choices for truth in record.answers}
+    if len(truths) > 1 and truths <= {*'abcdef'}:
         cure = f'if they name options, say which column has them: {_cure("choices")}'
-        _tell(name, records, ids, 'have a letter for an answer and no options', cure, must=False)
-    if truths in ({'0', '1'}, {'n', 'y'}) and not rule:
+        tell(open_ones, 'have a letter for an answer and no options', cure)
+    if truths in ({'0', '1'}, {'n', 'y'}):
         cure = f'if they mean no and yes, {setting("rule=", "--rule ")}yes/no reads them so'
-        _tell(name, records, ids, f'have {" or ".join(sorted(truths))} for an answer', cure, must=False)
-    _, *more = _column_series(headers, 'image') or _column_series(['image_1', *headers], 'image')  or ['']
+        tell(open_ones, f'have {" or ".join(sorted(truths))} for an answer', cure)
+    more = _column_series(['image_1', *headers], 'image')[1:]
     several = [record.id for record, row in zip(records, rows) if any(plain_value(row.get(c)) for c in more)]
     cure = 'leave them out, or put the images of a row into one'
-    _tell(name, records, several, 'have a second image, which is not shown', cure, must=False)
+    tell(several, 'have a second image, which is not shown', cure)
 
 def make_records(
     rows: list[dict], name: str, find_image: Callable[[str], object] = Absent, n: int|None = None,
@@ -643,7 +641,7 @@ def make_records(
     columns = Columns.among(headers, names)
     listed = _check_columns(headers, columns, names, name)
     records = []
-    find = partial(_find_in_rows, find_image, _shared_images(rows, columns.names['image']))
+    find = _also_in_rows(find_image, rows, columns.names['image'])
     chosen = choose_rows([*enumerate(rows, 1)], n, seed)
     for i, row in chosen:
         try: records.append(make_record(row, i, find, columns, rule))
@@ -659,7 +657,7 @@ def make_records(
     _tell(name, records, [image.name for image in absent], 'have no image', cure)
     unknown = [r.id for r in records if not r.answers]
     _tell(name, records, unknown, 'have no answer to score by', f'{listed}; name yours: {_cure("answer")}')
-    _tell_of_truths(name, [row for _, row in chosen], records, headers, rule)
+    if not rule: _tell_of_doubts(name, [row for _, row in chosen], records, headers)
     unread = [r.id for r in records if not rule and r.answers and not r.choices and option_form(r.question)]
     what = 'seem to have options in a form that is not read'
     _tell(name, records, unread, what, 'give them as "choices"', must=False)

@@ -96,7 +96,8 @@ def _read_yes_no(answer: str, question: str) -> str|None:
     placed = _placed(answer)
     text = unicodedata.normalize('NFKC', placed[0] if placed else '').lower().replace('’', "'")
     # as an answer, not before a noun
-    said = [word for word in re.findall(r"([\w']+)(?!-\w)(?=\s*(?:[^\w\s]|\n|\Z))", text) if word in _YES | _NO]
+    ended = re.findall(r"([\w']+)(?!-\w)(?=\s*(?:[^\w\s]|\n|\Z))", text)
+    said = [word for word in ended if word in _YES | _NO]
     first = re.match(r"\W*([\w']+)", text)
     if first and first[1] in _YES: said.insert(0, first[1])
     both = {word in _YES for word in said}
@@ -234,7 +235,8 @@ def _named_texts(answer: str, choices: list[str]) -> set[str]:
             c for c in named for o in named
             if texts[c] != texts[o] and any(texts[c] in form for form in forms[o])}
         longest = [c for c in named if c not in inside]
-        found.append({c for c in longest if c not in denied and not re.search(_DENIED_BEFORE, before[c], re.X)})
+        found.append({
+            c for c in longest if c not in denied and not re.search(_DENIED_BEFORE, before[c], re.X)})
     return next((meant for meant in found if len(meant) == 1), found[0])
 
 def _pick_text(answer: str, choices: list[str]) -> str|None:
@@ -479,11 +481,12 @@ RULES = {
     'anls': Rule(_anls_score, "DocVQA's evaluator: the share of letters that are right"),
     'contained': Rule(_contained_score, "OCRBench's evaluator: an accepted answer is part of the answer"),
     'pope': Rule(_pope_score, "POPE's evaluator: yes or no by the first sentence"),
-    'choice-text': Rule(partial(_option_score, read=_pick_text), 'an option by its text'),    # letters are texts
+    # letters are texts
+    'choice-text': Rule(partial(_option_score, read=_pick_text), 'an option by its text'),
     'f1-pairs': Rule(_pair_score, 'F1 of the (color, shape) pairs of a description')}
 
 def name_rule(rule: str) -> str:
-    "Name a rule with its words, such as \"anls (DocVQA's evaluator: …)\"; of an earlier version its name alone"
+    "Name a rule with its words, such as *pope (POPE's evaluator: …)*; one of an earlier version by its name"
     return f'{rule} ({RULES[rule].about})' if rule in RULES else rule
 
 def score_answer(answer: object, record: Record, rule: str|None = None) -> float:
@@ -512,5 +515,6 @@ def why_unread(answer: object, record: Record) -> str:
     if record.rule == 'f1-pairs' or not record.answers or score_answer(said, record): return ''
     # a script may write words together, or hang an article on them
     inside = any(
-        word_places(words, truth) or not truth.isascii() and truth in words for truth in map(_written, record.answers))
+        word_places(words, truth) or not truth.isascii() and truth in words
+        for truth in map(_written, record.answers))
     return 'the accepted answer is inside a longer one' if inside else ''

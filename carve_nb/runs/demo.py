@@ -14,20 +14,21 @@ from tqdm import tqdm
 from ..attention.vlm import VLM
 from ..core.image import png_bytes
 from ..core.io import CHECKPOINTS, SMALL, TINY, replace_file, table_html
-from ..core.plotting import panels_html
 from ..data.datasets import load_benchmark
 from ..data.records import Record
 from ..data.scenes import make_scene, to_sample
 from ..method.results import Result
-from .report import PAGE, format_column, report, run_name
+from .report import PAGE, answers_html, format_column, report, run_name
 from .runner import RunConfig, SampleEvaluator, image_units, local_engine
 from .store import Run, read_run
 
 # %% ../../nbs/library/runs/06_demo.ipynb #10ad0d31
 _STORED = {SMALL: 'demo-carve-small', TINY: 'demo'}     # model -> records in the package
-CASES = dict(
-    chosen='Scene 145, which we chose', first='The first question, whatever came of it',
-    fixed='The next answer that the crop fixed', broken='The next answer that the crop broke')
+CASES = {    # id -> why it is shown
+    'heldout-145-digit': 'Scene 145, which we chose',
+    'heldout-0-digit': 'The first question, whatever came of it',
+    'heldout-1-digit': 'The next answer that the crop fixed',
+    'heldout-38-digit': 'The next answer that the crop broke'}
 RESULT = { # method -> words for it
     'none': 'baseline (no crop)', 'random': 'a crop at a random place',
     'question-only': 'CARVE without the contrast', 'carve': 'CARVE, settings chosen on carve-tiny',
@@ -54,40 +55,29 @@ def find_sample(id: str) -> Record:
     return to_sample(make_scene(int(seed), split), kind)    # type: ignore[return-value]    # it has this kind
 
 # %% ../../nbs/library/runs/06_demo.ipynb #8ffb1824
-def _pick_cases(run: Run) -> dict[str, str]:
-    """Pick four samples to show by their ids: the chosen one, the first, the next that `lookup` fixed, the
-    next that it broke"""
-    alone = {line['id']: line['score'] for line in run.select('none', 'digit')}
-    gains = {line['id']: line['score'] - alone[line['id']] for line in run.select('lookup', 'digit')}
-    chosen = 'heldout-145-digit'
-    first, *others = (id for id in gains if id != chosen)
-    fixed, broken = (next(id for id in others if gains[id] == gain) for gain in (1, -1))
-    return dict(chosen=chosen, first=first, fixed=fixed, broken=broken)
-
 def asked(run: Run, methods: Sequence[str]) -> RunConfig:
     "Configure other methods as a run: the same suffix and length of an answer"
     return RunConfig(methods, run.protocol['prompt']['suffix'], run.protocol['decoding']['max_new_tokens'])
 
 def show_cases(vlm: VLM, runs: dict[str, Run], out: str|Path) -> dict[str, Result]:
-    """Ask the questions of `_pick_cases` again, and write their images and a page with the table of the runs.
+    """Ask the questions of `CASES` again, and write their images, and a page with their stored answers and
+    the table of the runs.
 
     The first run is the model's. Each result is returned under the name of its case."""
-    run = next(iter(runs.values()))
+    run, *_ = runs.values()
     method = asked(run, ['lookup']).made['lookup']
+    samples = list(map(find_sample, CASES))
     shown = {}
     Path(out).mkdir(parents=True, exist_ok=True)
-    parts = ['White: the true region. Green: what the crop shows.']
-    for name, id in _pick_cases(run).items():
-        sample = find_sample(id)
+    for sample, case in zip(samples, CASES.values()):
         r = method(vlm, sample.open(), sample.question)
-        shown[CASES[name]] = r = replace(r, notes=[*r.notes, f'truth: "{sample.answer}" ({id})'])
-        replace_file(Path(out)/f'demo_{name}.png', png_bytes(r.plot(200, sample.box)))
-        parts += [f'<h2>{CASES[name]}</h2>', panels_html(r.panels(200, sample.box), r.sentence())]
+        shown[case] = replace(r, notes=[*r.notes, f'truth: "{sample.answer}" ({sample.id})'])
+        replace_file(Path(out)/f'demo_{sample.id}.png', png_bytes(r.plot(200, sample.box)))
     table = result_table(runs)
     n = len(run.select('none', 'digit'))
-    parts.append(f'<h2>The result: accuracy in % [95 % interval] on {n} questions about a digit</h2>')
-    parts.append(table_html(table.values, table.columns))
-    replace_file(Path(out)/'demo.html', PAGE.format('Lookup on held-out scenes', '\n'.join(parts)))
+    head = f'<h2>Accuracy in % [95 % interval] on {n} questions about a digit</h2>'
+    page = answers_html(run, samples) + head + table_html(table.values, table.columns)
+    replace_file(Path(out)/'demo.html', PAGE.format('Four held-out scenes', page))
     return shown
 
 # %% ../../nbs/library/runs/06_demo.ipynb #85779118

@@ -16,7 +16,7 @@ import pandas as pd
 import carve_nb
 from ..core.errors import DataError
 from ..core.io import load_with_digest, one_line, save_with_digest
-from .report import Part, format_cell, kinds_of, report, report_kinds
+from .report import Part, format_cell, lines_frame, report, report_kinds
 from .store import Run
 
 # %% ../../nbs/library/runs/07_result_file.ipynb #4c8b28da
@@ -24,11 +24,11 @@ ALL = 'all questions'
 
 def measure_figures(records: list[dict]) -> pd.DataFrame:
     "Compute `report` of all questions and of each kind, with median seconds: a row for each kind and method"
-    tables = pd.concat({ALL: report(records)}, names=['kind'])
-    if len(kinds_of(records)) > 1: tables = pd.concat([tables, report_kinds(records)])
-    good = [line for line in records if line['status'] == 'ok']
-    lines = pd.DataFrame(good, columns=['kind', 'method', 'seconds'])
-    every = pd.concat([lines.assign(kind=ALL), lines])
+    lines = lines_frame(records)
+    tables = pd.concat({ALL: report(lines)}, names=['kind'])
+    if lines.kind.nunique() > 1: tables = pd.concat([tables, report_kinds(lines)])
+    good = lines[lines.status == 'ok']
+    every = pd.concat([good.assign(kind=ALL), good])
     return tables.assign(seconds=every.groupby(['kind', 'method']).seconds.median())
 
 # %% ../../nbs/library/runs/07_result_file.ipynb #4990cbee

@@ -200,7 +200,8 @@ class SampleEvaluator:
         r = method(session, record.open(), record.question, box=record.box, by=self.by or None,
                    short=record.short_question)
         line: dict[str, object] = dict(
-            answer=str(r.answer), truth=record.answer, score=round(score_answer(str(r.answer), record), 6))
+            answer=str(r.answer), truth=record.answer, score=round(score_answer(str(r.answer), record), 6),
+            rule=record.rule)
         unread = why_unread(str(r.answer), record)
         if unread: line['unread'] = unread
         line |= describe_result(r, record.boxes, shared_seconds)

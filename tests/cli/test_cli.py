@@ -150,7 +150,7 @@ def test_version_and_help(shell):
     from carve_nb import __version__
     assert shell('--version') == shell('version') == (0, f'carve {__version__}\n', '')
     assert shell('') == shell('--help') == shell('help')
-    assert shell('help map') == shell('map --help') != shell('help')
+    assert shell('help ask') == shell('ask --help') != shell('help')
 
 
 def test_lists_are_light(tmp_path, light, shell):
@@ -242,8 +242,10 @@ def test_results_are_not_lost(models, photo, shell, tmp_path):
     assert status == 2 and out.strip()
     assert err.endswith('carve: error: /proc/x.json cannot be written: No such file or directory; name another file.\n')
     name = os.fsdecode(b'S\xff.npy')
-    out = run('map', 'photo.jpg', 'Who is this?', '--model', 'llava', '--out', name, errors='strict', cwd=tmp_path)
-    assert out.returncode == 0 and r'S\udcff.npy: float32' in out.stdout, out.stderr
+    out = run('ask', 'photo.jpg', 'Who is this?', '--model', 'llava', '--map', name, errors='strict', cwd=tmp_path)
+    assert out.returncode == 0 and r'S\udcff.npy: float32' in out.stderr, out.stderr
+    status, _, err = shell('ask photo.jpg Who? --model llava --method none --map T.npy')
+    assert status == 2 and 'none makes no map, so T.npy was not written; another --method does' in err and not os.path.exists('T.npy')
     assert np.load(name).shape == (300, 512)
     words = 'ask', 'photo.jpg', 'Who?', '--model', 'llava', '--method', 'none', '--quiet', '--json', '/dev/stdout'
     (tmp_path/'sent').touch()
@@ -335,14 +337,14 @@ def test_nothing_to_limit(folders, photo, shell, family):
 
 
 def test_center_crop_is_said_and_padded(models, photo, shell):
-    "LLaVA sees the center of a wide photograph: ask and map say so; --pad shows all of it"
-    for words in 'ask photo.jpg Who? --max-new-tokens 2 --model', 'map photo.jpg Who? --out S.npy --force --model':
-        status, _, err = shell(f'{words} llava')
-        assert status == 0 and 'the model sees 59% of the image' in err
-        left = words[:3] == 'map' and np.load('S.npy')[:, :50].any()
-        status, _, err = shell(f'{words} llava --pad')
-        assert status == 0 and 'the model sees' not in err
-    assert not left and np.load('S.npy')[:, :50].any()
+    "LLaVA sees the center of a wide photograph: ask says so; --pad shows all of it"
+    words = 'ask photo.jpg Who? --max-new-tokens 2 --map S.npy --force --model'
+    status, _, err = shell(f'{words} llava')
+    assert status == 0 and 'the model sees 59% of the image' in err
+    assert not np.load('S.npy')[:, :50].any()
+    status, _, err = shell(f'{words} llava --pad')
+    assert status == 0 and 'the model sees' not in err
+    assert np.load('S.npy')[:, :50].any()
     status, _, err = shell('ask photo.jpg Who? --pad --model qwen2_5_vl')
     assert status == 2 and 'cuts nothing off' in err
 
@@ -491,7 +493,6 @@ def test_one_default(shell):
     status, out, err = shell('ask')
     assert (status, out) == (0, '2\n')
     assert err.startswith(f'carve: note: scene 145, which we chose: {question}\nbaseline: "8"')
-    assert question in shell('map --out S.png')[2]
 
 
 def test_fields_are_explained_where_people_look(shell, monkeypatch):

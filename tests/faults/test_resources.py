@@ -196,7 +196,7 @@ Image.effect_noise((60, 50), 60).convert('RGB').save(disk/'a.png')
 words = 'What is it?', '--model', model
 with room(0 if mode == 'disk' else 100):
     found['report'] = command('report', out)
-    found['map'] = command('map', disk/'a.png', *words, '--out', disk/'S.npy')
+    found['map'] = command('ask', disk/'a.png', *words, '--map', disk/'S.npy')
     found['ask'] = command('ask', disk/'a.png', *words, '--out', disk/'capture')
     found['json'] = command('ask', disk/'a.png', *words, '--json', disk/'a.json')
     try: vlm.capture(disk/'a.png', 'What?').save(disk/'rows.safetensors')
@@ -206,7 +206,7 @@ with room(0 if mode == 'disk' else 100):
         except Exception: pass
 found['kept'] = before == {p.name: p.read_bytes() for p in out.iterdir()}
 found['left'] = sorted(p.name for p in disk.iterdir() if p.is_file() and p.name not in ('a.png', 'rows.safetensors') and p.stat().st_size)
-found['finished'] = [command('report', out)[0], command('map', disk/'a.png', *words, '--out', disk/'S.npy')[0]]
+found['finished'] = [command('report', out)[0], command('ask', disk/'a.png', *words, '--map', disk/'S.npy')[0]]
 print(json.dumps(found | dict(mode=mode)))
 '''
 MOUNT = 'mount -t tmpfs -o size=256k tmpfs "$1" && shift && exec "$@"'

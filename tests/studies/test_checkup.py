@@ -88,8 +88,8 @@ def test_shell(tmp_path, shell):
     assert 'does not bind color to shape' in more[-1]
     page = (tmp_path/'R'/'checkup.html').read_text()
     row = (tmp_path/'R'/'result.json').read_text()
-    places = [page.index(word) for word in ('Not decided', '<pre>', '<img', '<table', '<details>')]
-    assert places == sorted(places)     # the answer and a picture first, remarks folded
+    places = [page.index(word) for word in ('Not decided', '<pre>', '<table', '<img', '<details>')]
+    assert places == sorted(places)     # the answer and its table first, remarks folded
     assert 'small letters are not asked' in page
     assert 'On your images' not in page
     assert str(tmp_path) not in row
