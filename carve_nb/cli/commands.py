@@ -433,8 +433,10 @@ def write_page(path: str|Path, cell: str, *words: str):
 
 # bytes that the page may send at once; the server's own limit is 10 MB, and more would be lost without a word
 _LARGEST = 200_000_000
-# voila asks for a light or a dark theme by its address; a page should follow its reader's system
-_DARK = (
+# voila gives a page no title, and asks for a light or a dark theme by its address; a page should follow its
+# reader's system
+_HEAD = (
+    '<title>carve explore</title>'
     '<link rel="stylesheet" media="(prefers-color-scheme: dark)" '
     'href="/voila/templates/lab/static/theme-dark.css">')
 
@@ -490,7 +492,7 @@ def explore(
     with tempfile.TemporaryDirectory(prefix='carve-explore-') as folder:
         call = f'explore({name!r}, {image!r}, {question!r}, **{model.loading()!r})'
         path = Path(folder)/'explore.ipynb'
-        write_page(path, f'from carve_nb.explorer.app import explore\n{call}', _DARK)
+        write_page(path, f'from carve_nb.explorer.app import explore\n{call}', _HEAD)
         _serve_page(path, port, not no_browser)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #cb5275d3

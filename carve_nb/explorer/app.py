@@ -121,7 +121,7 @@ class Explorer:
         self.result = self.found = None
         self.answers.value = self.pane.value = ''
         image = self.image
-        self.images.value = panels_html({'image': image}, '', {}, 280)
+        self.images.value = panels_html({name: image}, '', {}, 280)
         self.tell(f'{name}: {image.width} x {image.height} pixels. Ask a question.')
 
     def open_image(self, src: ImageLike, name: str):

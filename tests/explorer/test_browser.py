@@ -398,6 +398,7 @@ def test_carve_explore(page, tmp_path):
         page.goto(f'{address}?token={token}')
         assert until(lambda: page.locator('[role=status]').count() and status(page).startswith('Ready'),
             180), (tmp_path/'log').read_text()
+        assert page.title() == 'carve explore'
         assert until(lambda: page.locator('strong').count() > 1)
         answers = page.locator('strong').all_inner_texts()
         assert (answers[0].startswith('without the crop: "')
