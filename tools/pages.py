@@ -363,6 +363,7 @@ def entry(s, links, module, indent='', used=()):
     told = [f'{inner}:param {n}: {rst(c, links, module)}' for n, c in s.params if c]
     if s.returns: told.append(f'{inner}:returns: {rst(s.returns, links, module)}')
     lines += ['', *told] if told else []
+    if s.example: lines += ['', f'{inner}.. code-block:: python', '', *(f'{inner}   {line}' for line in s.example.split('\n'))]
     if used:
         lines += ['', f'{inner}Examples: ' + ', '.join(f':doc:`{escape(p.title)} </{p.name}>`'
             for p in used[:4])]

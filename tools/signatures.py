@@ -2,6 +2,7 @@
 Imports nothing of them."""
 import ast
 import io
+import re
 import tokenize
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ class Symbol:
     doc: str = ''
     params: list = field(default_factory=list)  # (name, comment)
     returns: str = ''  # comment
+    example: str = ''  # lines of Python
     bases: list = field(default_factory=list)
     members: list = field(default_factory=list)  # of `Symbol`
     context: bool = False  # is it a context manager?
@@ -28,7 +30,21 @@ def trailing(text):
 
 
 def names(nodes): return [ast.unparse(o.func if isinstance(o, ast.Call) else o).split('.')[-1] for o in nodes]
-def first_line(node): return (ast.get_docstring(node) or '').strip()
+
+SECTION = re.compile(r'^(Parameters|Returns|Examples)\n-+\n', re.M)
+ITEM = re.compile(r'^(\S.*)\n((?:    .*\n?)+)', re.M)
+
+
+def documented(node, params=(), returns=''):
+    """What a NumPy docstring says, beside the comments that were read: prose, (name, words) of each parameter,
+    the words on what comes back, and the example"""
+    prose, *parts = SECTION.split((ast.get_docstring(node) or '').strip())
+    told = dict(zip(parts[::2], parts[1::2]))
+    words = {section: {name.lstrip('*'): ' '.join(text.split()) for name, text in ITEM.findall(told.get(section, ''))}
+        for section in ('Parameters', 'Returns')}
+    known = [(name, words['Parameters'].get(name, comment)) for name, comment in params]
+    returned = next(iter(words['Returns'].values()), returns)
+    return dict(doc=prose.strip(), params=known, returns=returned, example=told.get('Examples', '').strip())
 
 
 def header(node, notes, skip=0):
@@ -61,14 +77,13 @@ def function(node, notes, owner=''):
     prop = ({'property', 'cached_property'} & set(marks) or 'as_prop=True' in ' '.join(map(ast.unparse,
         node.decorator_list)))
     kind = 'property' if prop else 'method' if owner else 'function'
-    return Symbol(kind, f'{owner}.{node.name}'.lstrip('.'), '' if prop else sign, first_line(node), params,
-        returns,
-                  context='contextmanager' in marks)
+    return Symbol(kind, f'{owner}.{node.name}'.lstrip('.'), '' if prop else sign,
+        context='contextmanager' in marks, **documented(node, params, returns))
 
 
 def klass(node, notes):
     "A class: the fields of a dataclass are its parameters"
-    out = Symbol('class', node.name, '', first_line(node), bases=[ast.unparse(o) for o in node.bases])
+    out = Symbol('class', node.name, bases=[ast.unparse(o) for o in node.bases])
     defs = [o for o in node.body if isinstance(o, (ast.FunctionDef, ast.AsyncFunctionDef))]
     if 'dataclass' in names(node.decorator_list):
         fields = [o for o in node.body if isinstance(o, ast.AnnAssign)
@@ -79,6 +94,7 @@ def klass(node, notes):
         out.params = [(o.target.id, notes.get(o.end_lineno, '')) for o in fields if o.target.id[0] != '_']
     elif init := next((o for o in defs if o.name == '__init__'), None):
         out.signature, out.params, _ = header(init, notes, 1)
+    vars(out).update(documented(node, out.params))
     own = [o for o in defs if not any(ast.unparse(d).endswith('.setter')
         for d in o.decorator_list)]  # described where it is read
     out.members = [function(o, notes, node.name) for o in own if o.name[0] != '_' or o.name == '__call__']
@@ -114,4 +130,4 @@ def read(path):
         elif isinstance(node, (ast.Assign, ast.AnnAssign)): found += constants(node, notes, public)
     merged = {}
     for s in found: merged[s.name] = s  # what is defined twice counts as the last time
-    return first_line(tree), list(merged.values())
+    return documented(tree)['doc'], list(merged.values())

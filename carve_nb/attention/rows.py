@@ -197,18 +197,38 @@ class AttentionRows:
         return replace(self, attn=self.attn[:, at], layers=[self.layers[i] for i in at], question=question)
 
     def read(self, *,
-        query: str|list|int = 'last', # whose attention; see below
-        step: int = 0,                # which generated token the 'last' position made
-        # as `pick_layers` takes them: indices, or two parts of the depth; all by default
+        query: str|list|int = 'last',
+        step: int = 0,
         layers: Layers = None,
-        heads: Heads = 'mean',        # as `merge_heads` takes them: 'mean', 'max' or indices; None: all apart
-        # which image; which of its views, added up on one raster, as in `views`
+        heads: Heads = 'mean',
         image: int|None = None, tiles: str = 'all',
     ) -> Tensor:
-        """Read the attention of a query token to an image, [L, cells]; with heads=None [L, H, cells].
+        """Read the attention of a query token to an image.
 
-        'last': the position that made token `step`. 'question', 'content', 'noun', '?' or words of the
-        question: the mean of their tokens. Indices of `question_tokens`: the mean of these."""
+        Parameters
+        ----------
+        query
+            whose attention: `'last'`, the position that made token `step`; `'question'`, `'content'`, `'noun'`,
+            `'?'` or words of the question, the mean of their tokens; indices of `question_tokens`, their mean
+        step
+            which generated token the `'last'` position made, from 0
+        layers
+            indices, or two parts of the depth, `(.7, .9)`; all by default
+        heads
+            `'mean'`, `'max'` or indices; None: all apart
+        image
+            which image, from 0
+        tiles
+            which views of it, added up on one raster: `'all'`, `'thumbnail'` or `'tiles'`
+
+        Returns
+        -------
+        weights
+            of layers L and cells of the image, [L, cells]; with `heads=None` [L, H, cells]
+
+        Examples
+        --------
+        >>> rows.read(query=['plate'], layers=(.5, .8))"""
         if not len(self.attn):
             raise CaptureError('Nothing read yet: the rows are filled when the block ends. Use them then.')
         if step not in range(-len(self.attn), len(self.attn)):
@@ -218,12 +238,26 @@ class AttentionRows:
         return merge_heads(self.lay(weights[self.places(layers)], image, tiles), heads)
 
     def saliency(self, *,
-        image: int|None = None, tiles: str = 'all',    # as in `views`
-        # to lay the map over; the rows' own, enlarged, by default
+        image: int|None = None, tiles: str = 'all',
         background: Image.Image|None = None,
-        **reading,                                     # query, step, layers and heads, as of `read`
+        **reading,
     ) -> Saliency:
-        "Average the attention of a query token over layers, as a map over the image"
+        """Average the attention of a query token over layers, as a map over the image.
+
+        Parameters
+        ----------
+        image
+            which image, from 0
+        tiles
+            which views of it: `'all'`, `'thumbnail'` or `'tiles'`
+        background
+            image to lay the map over; the rows' own by default
+        **reading
+            `query`, `step`, `layers` and `heads`, as of `read`
+
+        Examples
+        --------
+        >>> rows.saliency(query=['plate'], layers=[20, 21]).plot().save('map.png')"""
         raster = self.raster(image, tiles)
         values = self.read(image=image, tiles=tiles, **reading).mean(0).unflatten(-1, raster.grid)
         if background is None and len(self.images) > raster.image: background = self.images[raster.image]

@@ -182,19 +182,44 @@ class VLM:
 
     @classmethod
     def from_pretrained(cls,
-        name_or_path: str|Path = SMALL,       # Hub id, folder, or one of `PACKAGED`
-        device: str|torch.device|None = None, # by default CUDA where there is one, but a CPU for `PACKAGED`
-        dtype: str|torch.dtype|None = None,   # float32 on a CPU, else as saved
-        revision: str|None = None,            # on the Hub
-        trust_remote_code: bool = False,      # run the repository's own code?
-        # defuse commands inside user texts? Without it such texts are refused
+        name_or_path: str|Path = SMALL,
+        device: str|torch.device|None = None,
+        dtype: str|torch.dtype|None = None,
+        revision: str|None = None,
+        trust_remote_code: bool = False,
         escape: bool = False,
-        pad: bool = False,                    # pad images of which the processor would cut out the center?
-        # most tokens of an image, where it can have fewer; None: 4096
+        pad: bool = False,
         image_tokens: int|None = None,
-        **kw,                                 # of the stock loader: device_map (needs accelerate), ...
-    ) -> Self:                                # in eval mode, with the SDPA kernel
-        "Load a model: safetensors only, stock classes only"
+        **kw,
+    ) -> Self:
+        """Load a model in eval mode: safetensors only, stock classes only, the SDPA kernel.
+
+        Parameters
+        ----------
+        name_or_path
+            Hub id, folder, or a model of this package (`carve-small`, `carve-tiny`)
+        device
+            such as `'cuda:1'`; by default CUDA where there is one, but the CPU for a model of this package
+        dtype
+            `'auto'` (as saved), `'bf16'`, `'fp16'` or `'fp32'`; by default float32 on a CPU, else as saved.
+            `torch_dtype` is read as `dtype`
+        revision
+            commit, branch or tag of a Hub id
+        trust_remote_code
+            run the repository's own code?
+        escape
+            read control tokens inside a question as plain text? Without it such questions are refused
+        pad
+            pad images of which the processor would cut out the center (LLaVA-1.5)?
+        image_tokens
+            most tokens of an image, where it can have fewer; None: 4,096
+        **kw
+            of the stock loader: `device_map` (needs accelerate), `quantization_config`, `token` and others of
+            `HUB_SETTINGS` and `WEIGHT_SETTINGS`; anything else is refused with the argument that does it
+
+        Examples
+        --------
+        >>> vlm = VLM.from_pretrained('Qwen/Qwen2.5-VL-3B-Instruct', dtype='bf16', image_tokens=1024)"""
         check_tokens(image_tokens)
         kw |= dict(revision=revision, trust_remote_code=trust_remote_code, pad=pad)
         given = dict(kw, device=device, dtype=dtype, escape=escape, image_tokens=image_tokens)
@@ -256,17 +281,33 @@ class VLM:
         return f'{question} {check_text(self.processor, suffix, self.escape)}' if suffix else question
 
     def prompt(self,
-        images: ImageLike|list,         # one or several
+        images: ImageLike|list,
         question: str,
-        # appended after a space, as `SHORT_ANSWER`; True: the model's own, `VLM.suffix`
         suffix: str|bool|None = None,
-        # most tokens of each image, None for `image_tokens`; where it can have fewer
         tokens: Sequence = (),
-        messages: Sequence[dict] = TURN,    # the chat that the question stands in, of `read_messages`
+        messages: Sequence[dict] = TURN,
     ) -> Prompt:
         """Put images and a question into this model's own chat template.
 
-        Warn of words that the model does not know."""
+        Warns of words that the model does not know.
+
+        Parameters
+        ----------
+        images
+            one or a list: paths, bytes, PIL images or arrays
+        question
+            text of the user
+        suffix
+            text appended to the question after a space, such as `SHORT_ANSWER`; True: the model's own,
+            `VLM.suffix`; None: nothing
+        tokens
+            most tokens of each image, where it can have fewer, such as `[64]`; None for `image_tokens`
+        messages
+            the chat that the question stands in, of `read_messages`
+
+        Examples
+        --------
+        >>> vlm.prompt('photo.jpg', 'What is on the plate?', tokens=[256])"""
         words = self.suffix if suffix is True else suffix or ''
         prompt = self.build_prompt(
             Ask(open_images(images, question), question, words, tokens=tokens, chat=messages))
@@ -387,13 +428,29 @@ class VLM:
 
     def generate(self,
         prompt: Prompt,
-        max_new_tokens: int = 32,   # longest answer, see `room`
-        # logits processors; with them log-probabilities are of the processed scores
+        max_new_tokens: int = 32,
         processors: Sequence = (),
-        prefixes: Prefixes|None = None,    # of a session, which share the beginning of its prompts
-        **settings,                 # of transformers' `generate`: do_sample, top_p, streamer, ...
+        prefixes: Prefixes|None = None,
+        **settings,
     ) -> 'Answer':
-        "Generate the model's own answer, greedy unless the settings say otherwise"
+        """Generate the model's own answer, greedy unless the settings say otherwise.
+
+        Parameters
+        ----------
+        prompt
+            of `VLM.prompt`
+        max_new_tokens
+            longest answer, without the thought of a model that thinks first
+        processors
+            logits processors; with them log-probabilities are of the processed scores
+        prefixes
+            of a session, which share the beginning of its prompts
+        **settings
+            of transformers' `generate`: `do_sample`, `top_p`, `streamer`, ...
+
+        Examples
+        --------
+        >>> vlm.generate(vlm.prompt('photo.jpg', 'What is on the plate?'), max_new_tokens=8)"""
         check_prompt(prompt)
         start = time.perf_counter()
         config = greedy(self.model, self.room(prompt, max_new_tokens))
@@ -461,23 +518,65 @@ class VLM:
     def ask(self,
         images: ImageLike|list,
         question: str,
-        # appended after a space; True: the model's own, `VLM.suffix`; None: none
         suffix: str|bool|None = SHORT_ANSWER,
-        max_new_tokens: int = 32,       # longest answer, see `room`
-        tokens: Sequence = (),          # most tokens of each image, see `prompt`
+        max_new_tokens: int = 32,
+        tokens: Sequence = (),
     ) -> 'Answer':
-        "Ask about images"
+        """Ask about images; the answer prints and compares as its text.
+
+        Parameters
+        ----------
+        images
+            one or a list: paths, bytes, PIL images or arrays
+        question
+            text of the user
+        suffix
+            text appended to the question after a space, the short-answer instruction by default; True: the
+            model's own, `VLM.suffix`; None: nothing
+        max_new_tokens
+            longest answer
+        tokens
+            most tokens of each image, where it can have fewer, such as `[64]`
+
+        Examples
+        --------
+        >>> vlm.ask('photo.jpg', 'What is on the plate?').confidence"""
         return self.generate(self.prompt(images, question, suffix, tokens), max_new_tokens)
 
     def capture(self,
         images: ImageLike|list,
         question: str,
-        layers: Layers = None, steps: str = 'first', question_rows: bool = True,    # as in `forward`
-        # appended after a space: a text; True: the model's own, `VLM.suffix`; None: none
+        layers: Layers = None, steps: str = 'first', question_rows: bool = True,
         suffix: str|bool|None = True,
         max_new_tokens: int = 32,
     ) -> AttentionRows:
-        "Capture the attention on images under a question, and the answer (all of it: steps='all')"
+        """Capture the attention on images under a question, and with `steps='all'` the whole answer.
+
+        Parameters
+        ----------
+        images
+            one or a list: paths, bytes, PIL images or arrays
+        question
+            text of the user
+        layers
+            decoder layers: 3, `[3, 5]`, or two parts of the depth, `(.7, .9)`; all by default
+        steps
+            which generated tokens: the `'first'` (the pass ends there, without an answer), the `'last'` or `'all'`
+        question_rows
+            keep the attention of the question's own tokens too?
+        suffix
+            text appended to the question after a space; True: the model's own, `VLM.suffix`; None: nothing
+        max_new_tokens
+            longest answer
+
+        Returns
+        -------
+        rows
+            attention of tokens T, layers L and heads H to the image tokens, `rows.attn` [T, L, H, N]
+
+        Examples
+        --------
+        >>> vlm.capture('photo.jpg', 'What is on the plate?').saliency(query='last')"""
         return self.forward(self.prompt(images, question, suffix), layers, steps, question_rows,
                             max_new_tokens)
 
@@ -510,16 +609,39 @@ class VLM:
 def record_attention(
     model: torch.nn.Module,
     processor: ProcessorMixin,
-    inputs: Mapping,                # of the model, for one prompt without padding, as the processor made them
-    images: list,                   # the images that the processor got, in their order
-    # decoder layers, as `pick_layers` takes them: 3, [3, 5], (.7, .9); all by default
+    inputs: Mapping,
+    images: list,
     layers: Layers = None,
-    question: str|None = None,      # text of the prompt whose rows are wanted too
-) -> Iterator[AttentionRows]:       # filled when the block ends
+    question: str|None = None,
+) -> Iterator[AttentionRows]:
     """Record the attention to the images of one stock generation, or forward pass, inside the block.
 
-    The caller is trusted: what runs inside is of these inputs, in the block's own thread. Each
-    forward pass gives one row: generate without an assistant, which drafts several tokens a pass."""
+    The caller is trusted: what runs inside is of these inputs, in the block's own thread. Each forward pass
+    gives one row: generate without an assistant, which drafts several tokens a pass.
+
+    Parameters
+    ----------
+    model
+        stock model of transformers, perhaps in a wrapper
+    processor
+        its stock processor
+    inputs
+        of the model, for one prompt without padding, as the processor made them
+    images
+        the images that the processor got, in their order
+    layers
+        decoder layers: 3, `[3, 5]`, or two parts of the depth, `(.7, .9)`; all by default
+    question
+        text of the prompt whose attention is wanted too
+
+    Returns
+    -------
+    rows
+        filled when the block ends
+
+    Examples
+    --------
+    >>> with record_attention(model, processor, inputs, [image]) as rows: model.generate(**inputs)"""
     stock = stock_model(model, processor)
     vlm = VLM.of_stock(stock, processor)
     prompt = read_prompt(vlm, inputs, images, question)

@@ -163,9 +163,25 @@ def exif_turn(src: ImageLike) -> int:
 
 def open_image(
     src: ImageLike,
-    max_pixels: int|None = None,   # most pixels; None: `MAX_PIXELS` where it is not decoded yet
-) -> Image.Image:   # RGB; a copy, unless it is already that and above `RASTER` pixels
-    "Open an image of any source as upright RGB without metadata"
+    max_pixels: int|None = None,
+) -> Image.Image:
+    """Open an image of any source as upright RGB without metadata.
+
+    Parameters
+    ----------
+    src
+        path, bytes, file, PIL image or array [height, width, 3]
+    max_pixels
+        most pixels; by default `MAX_PIXELS`, where the image is not decoded yet
+
+    Returns
+    -------
+    image
+        a copy, unless it is already upright RGB and above `RASTER` pixels
+
+    Examples
+    --------
+    >>> open_image('photo.jpg').size"""
     if isinstance(src, (bytes, bytearray, memoryview)): src = BytesIO(src)
     if isinstance(src, (str, os.PathLike, ImageFile.ImageFile)) or hasattr(src, 'read'):
         img = _read_file(src, max_pixels or MAX_PIXELS)

@@ -137,8 +137,8 @@ def find_source(name: str) -> str:
         if not path.exists() and name.count('/') == 1 and name[0] not in '/.~': return name
         like = get_close_matches(name, PACKAGED, 1)
         hint = f' Did you mean {like[0]!r}?' if like else ''
-        raise CarveError(f'{name!r} is neither a folder nor a Hub id such as '
-                         f'Qwen/Qwen2.5-VL-3B-Instruct.{hint}')
+        raise CarveError(f'{name!r} is neither a folder nor a Hub id, which has two parts: organization/model, '
+                         f'as on its page.{hint}')
     adapter = path/'adapter_config.json'
     if adapter.is_file() and not (path/'config.json').is_file():
         raise CarveError(f'{path} holds an adapter and no model. Load the model that it adapts, put it on with '

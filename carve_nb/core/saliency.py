@@ -174,8 +174,16 @@ class Saliency:
         return all(lo <= at < hi for at, lo, hi in zip(self.peak(), box[:2], box[2:]))
 
     def points_at(self, box: Box) -> bool:
-        """Tell whether the strongest patch overlaps the true box: the pointing game, as finely as the grid
-        can tell"""
+        """Tell whether the strongest patch overlaps the true box: the pointing game, as finely as the grid can tell.
+
+        Parameters
+        ----------
+        box
+            left, top, right, bottom in pixels of the image
+
+        Examples
+        --------
+        >>> result.saliency.points_at((40, 120, 96, 176))"""
         halves = [side/n/2 for side, n in zip(box_size(self.box), self.values.shape[::-1])]
         return all(lo < at + half and at - half < hi
                    for at, half, lo, hi in zip(self.peak(), halves, box[:2], box[2:]))
@@ -198,7 +206,20 @@ class Saliency:
     def plot(
         self, vmin: float|None = None, vmax: float|None = None, size: Size|None = None,
     ) -> Image.Image:
-        "Lay the map over its image (over gray, if it has none), in any size; the rest as of `overlay`"
+        """Lay the map over its image, or over gray if it has none.
+
+        Parameters
+        ----------
+        vmin
+            value of the darkest color; by default the least value
+        vmax
+            value of the brightest color; by default the greatest value
+        size
+            width and height of the picture; by default the image's
+
+        Examples
+        --------
+        >>> rows.saliency().plot(size=(640, 480)).save('map.png')"""
         size = size or self.size
         ground = self.image or Image.new('RGB', (1, 1), 'gray')
         pixels = self.to_pixels(raster_size(size, MAP_RASTER))

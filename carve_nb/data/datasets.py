@@ -279,17 +279,37 @@ def is_snapshot(path: str|Path) -> bool:
 OURS: dict[str, Callable[..., DataSet]] = dict(scenes=_scene_set, eye=_eye_set)
 
 def load_benchmark(
-    spec: str|Path|DataSet,    # 'scenes', 'eye', a name in `BENCHMARKS`, a folder or file, an id on the Hub
-    n: int|None = None,        # records; None: all (of scenes 300, of eye 104 of a kind)
-    split: str|None = None,    # of the set; None: the usual one
-    seed: int|None = None,     # of a random choice; None: the first
-    rule: str|None = None,     # another score for all of them
-    download: bool = False,    # may the Hub be asked?
-    **kw: object    # kinds; of public sets root (a snapshot), revision, config, names; of folders names,
-                    # images
+    spec: str|Path|DataSet,
+    n: int|None = None,
+    split: str|None = None,
+    seed: int|None = None,
+    rule: str|None = None,
+    download: bool = False,
+    **kw: object
 ) -> DataSet:
-    """Load a set of questions; nothing is fetched unasked. `names`: dict(question='text') for columns of
-    other names"""
+    """Load a set of questions; nothing is fetched unasked.
+
+    Parameters
+    ----------
+    spec
+        `'scenes'`, `'eye'`, a name in `BENCHMARKS`, a folder or file, or an id on the Hub
+    n
+        most records; by default all (300 scenes, 104 of a kind of `'eye'`)
+    split
+        of the set; by default the usual one
+    seed
+        of a random choice of `n`; by default the first ones
+    rule
+        another score for all of them
+    download
+        may the Hub be asked?
+    **kw
+        `names`, such as `dict(question='text')`, for columns of other names; of public sets `root` (a
+        snapshot), `revision`, `config`; of folders `images`; of scenes `kinds`
+
+    Examples
+    --------
+    >>> load_benchmark('photos', names=dict(answer='label')).records"""
     if rule: choose(rule, RULES, 'Rule')
     there = not isinstance(spec, DataSet) and Path(spec).expanduser().exists()
     named = isinstance(spec, str) and spec in (*OURS, *BENCHMARKS)

@@ -115,16 +115,39 @@ def _reading_order(painted: list[Painted]) -> list[SceneObject]:
     return sorted((o for o, *_ in painted), key=lambda o: (o.box[1] + o.box[3], o.box[0]))
 
 def make_scene(
-    seed: int,                            # 0, 1, 2, ...
-    split: str = 'heldout',               # splits cannot overlap: the split is part of the seed
-    texture: float|None = None,           # knob in [0, 1]; drawn from the seed if None
-    color: float|None = None,             # the same
-    n: int|None = None,                   # objects, 1 to 12 (fewer if no room); 3 to 12 by the seed if None
-    side: tuple[int, int] = (36, 60),     # smallest and largest side of an object in pixels
-    arrange: Arrange|None = None,         # of colors and shapes; the first `n` are shown
-    ground: int|None = None,              # seed of the background; the scene's own if None
+    seed: int,
+    split: str = 'heldout',
+    texture: float|None = None,
+    color: float|None = None,
+    n: int|None = None,
+    side: tuple[int, int] = (36, 60),
+    arrange: Arrange|None = None,
+    ground: int|None = None,
 ) -> Scene:
-    "Draw the scene of a seed, bit-identical each time; objects stay the same when only the knobs change"
+    """Draw the scene of a seed, bit-identical each time; objects stay the same when only the knobs change.
+
+    Parameters
+    ----------
+    seed
+        0, 1, 2, ...
+    split
+        name of the split, which is part of the seed: splits cannot overlap
+    texture
+        share of visual texture in the background, 0 to 1; by default drawn from the seed
+    color
+        share of its colors, 0 to 1; by default drawn from the seed
+    n
+        objects, 1 to 12 (fewer where there is no room); by default 3 to 12, drawn from the seed
+    side
+        smallest and largest side of an object, in pixels
+    arrange
+        of colors and shapes, of which the first `n` are shown
+    ground
+        seed of the background; by default the scene's own
+
+    Examples
+    --------
+    >>> make_scene(145).question('digit')"""
     painted = _lay_out(seed, split, n, side, arrange)
     rng = _rng(split, seed if ground is None else ground, 2)
     knobs = _rng(split, seed, 0).random(2)

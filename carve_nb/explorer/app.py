@@ -258,12 +258,27 @@ class Explorer:
 
 # %% ../../nbs/library/explorer/07_app.ipynb #db701665
 def explore(
-    vlm: VLM|str|Path = 'carve-small',    # or what `VLM.from_pretrained` takes, with `loading`
-    image: ImageLike|None = None,         # None: scene 145, with its question
+    vlm: VLM|str|Path = 'carve-small',
+    image: ImageLike|None = None,
     question: str = '',
     **loading: object,
-) -> Explorer:    # shows itself
-    "Explore which parts of an image a model attends to"
+) -> Explorer:
+    """Explore which parts of an image a model attends to.
+
+    Parameters
+    ----------
+    vlm
+        a loaded model, or what `VLM.from_pretrained` takes
+    image
+        path, bytes, PIL image or array; by default scene 145, with its question
+    question
+        asked at once
+    **loading
+        arguments of `VLM.from_pretrained`
+
+    Examples
+    --------
+    >>> explore('carve-small', 'photo.jpg')"""
     if int(w.__version__.split('.')[0]) < 8:
         raise CarveError('The explorer needs ipywidgets 8: pip install "ipywidgets>=8"')
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -103,9 +103,19 @@ def split_specs(text: str|list) -> tuple[str, ...]:
         found |= dict.fromkeys(each + spec.strip()[len(name):] for each in ready or [known[name].name])
     return tuple(found)
 
-def make_method(method: object, **given) -> 'Method': # a name, perhaps with fields, a class or a method
-    """Make a method of its name (perhaps with fields, 'carve:p=.1'), its class or an instance, with the given
-    fields changed"""
+def make_method(method: object, **given) -> 'Method':
+    """Make a method of its name, its class or an instance, with the given fields changed.
+
+    Parameters
+    ----------
+    method
+        a name, perhaps with fields, such as `'carve:p=.1'`; a class; or a method
+    **given
+        fields and their values; `help(Carve)` lists them
+
+    Examples
+    --------
+    >>> make_method('lookup', tokens=256)(vlm, 'photo.jpg', 'What is on the plate?')"""
     if isinstance(method, str):
         name, own = read_method(method)
         if name in ('all', *CATEGORIES): raise CarveError(f'{name!r} stands for several methods; name one')

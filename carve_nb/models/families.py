@@ -114,7 +114,16 @@ REFUSED = dict(    # name -> why
     instructblip=f'The model family instructblip is refused: a Q-Former stands before its decoder; {_ASIDE}')
 
 def add_family(family: Family) -> Family:
-    "Make a family known by its name"
+    """Make a family known by its name, `model_type` in config.json.
+
+    Parameters
+    ----------
+    family
+        record of the family; it is checked on a model when attention is first read
+
+    Examples
+    --------
+    >>> add_family(replace(find_family('qwen2_vl'), name='my_vl'))"""
     FAMILIES[family.name] = family
     return family
 

@@ -289,25 +289,71 @@ def describe_data(data: DataSet, max_new_tokens: int) -> dict:
 
 # %% ../../nbs/library/runs/02_runner.ipynb #12dd9ba3
 def run_eval(
-    spec: str|Path|DataSet = 'scenes',  # what `load_benchmark` takes
-    model: str|Path|VLM = SMALL,        # name, folder or Hub id, or a loaded one
-    methods: str|list[str] = 'none,random,lookup',    # names, perhaps with fields, as of `split_specs`
-    n: int|None = None,                 # samples; None: all
-    out: str|Path|None = None,          # folder; None: eval_out/DATA-MODEL
-    *, seed: int = 0,                   # of methods that draw by chance
-    shuffle: bool = False,              # choose the samples by the seed? the first ones otherwise
-    max_new_tokens: int|None = None,    # longest answer; None: as the set says
-    answer_by: str|None = None,         # another model that answers: 'URL#name', a folder or a Hub id
-    answer_key: str|None = None,        # name of the environment variable with its key
-    maps: bool = False,                 # keep the map of each sample? `load_maps` reads them
-    retry: bool = False,                # measure failed samples again
-    part: tuple[int, int] = (0, 1),               # (k, n): the k-th of n parts of the samples, from 0
-    progress: bool = True,              # show a bar?
-    loading: dict = {},                 # arguments of `VLM.from_pretrained`
-    engine: Callable = local_engine,    # evaluator, units -> lists of lines; its `ready` loads its models
-    **kw                                # of `load_benchmark`
-) -> Run:                               # shows its table in a notebook
-    "Measure methods on a set of questions; what the folder holds already is not measured again"
+    spec: str|Path|DataSet = 'scenes',
+    model: str|Path|VLM = SMALL,
+    methods: str|list[str] = 'none,random,lookup',
+    n: int|None = None,
+    out: str|Path|None = None,
+    *, seed: int = 0,
+    shuffle: bool = False,
+    max_new_tokens: int|None = None,
+    answer_by: str|None = None,
+    answer_key: str|None = None,
+    maps: bool = False,
+    retry: bool = False,
+    part: tuple[int, int] = (0, 1),
+    progress: bool = True,
+    loading: dict = {},
+    engine: Callable = local_engine,
+    **kw
+) -> Run:
+    """Measure methods on a set of questions; what the folder holds already is not measured again.
+
+    Parameters
+    ----------
+    spec
+        a set of questions, as of `load_benchmark`
+    model
+        name, folder or Hub id, or a loaded model
+    methods
+        names, perhaps with fields: `'none,random,lookup:tokens=256'`
+    n
+        most samples; by default all
+    out
+        folder; by default eval_out/DATA-MODEL
+    seed
+        of methods that draw at random
+    shuffle
+        choose the samples by the seed? The first ones otherwise
+    max_new_tokens
+        longest answer; by default as the set says
+    answer_by
+        another model that answers: `'URL#name'`, a folder or a Hub id
+    answer_key
+        name of the environment variable with its key
+    maps
+        keep the map of each sample? `load_maps` reads them
+    retry
+        measure failed samples again?
+    part
+        (k, n): the k-th of n parts of the samples, from 0
+    progress
+        show a bar?
+    loading
+        arguments of `VLM.from_pretrained`
+    engine
+        evaluator, units -> lists of lines; its `ready` loads its models
+    **kw
+        of `load_benchmark`
+
+    Returns
+    -------
+    run
+        shows its table in a notebook
+
+    Examples
+    --------
+    >>> run_eval('photos', 'carve-small', 'none,random,lookup', n=40)"""
     data = load_benchmark(spec, n, seed=seed if shuffle else None, **kw)
     length = max_new_tokens or data.max_new_tokens
     config = RunConfig(split_specs(methods), data.suffix, length, seed, answer_by, answer_key, maps)

@@ -151,13 +151,30 @@ def pointing_gain(scores: np.ndarray, looks: Sequence[Look]) -> list[float]:
 def profile_model(
     vlm: VLM,
     samples: Iterable[Record],
-    source: str = 'scenes of this package',   # what the profile says that it was made from
-    draws: int = 500,                         # of the bootstrap
-    progress: bool = False,                   # show a bar?
+    source: str = 'scenes of this package',
+    draws: int = 500,
+    progress: bool = False,
 ) -> ModelProfile:
     """Choose the query token and layers of a model by agreement; where boxes are known, measure pointing.
 
-    Raises `CarveError` if no image has two questions."""
+    Raises `CarveError` if no image has two questions.
+
+    Parameters
+    ----------
+    vlm
+        a loaded model
+    samples
+        several questions about each of some images
+    source
+        words of the profile on what it was made from
+    draws
+        of the bootstrap
+    progress
+        show a bar?
+
+    Examples
+    --------
+    >>> profile_model(vlm, load_benchmark('photos').records)"""
     vlm.forget()    # its fingerprint is read anew, and kept in the profile
     by_image = groupby(samples, lambda sample: sample.image_key or str(sample.image))
     images = [asked for asked in by_image.values() if len(asked) > 1]

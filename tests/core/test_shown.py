@@ -1,7 +1,25 @@
 """What a notebook shows: every public object through IPython's display formatter, in a kernel, with no error
 behind it."""
+import ast
+from inspect import signature
 import nbformat
+import pytest
+from fastcore import docscrape
 from nbclient import NotebookClient
+from carve_nb import (
+    VLM,
+    AttentionRows,
+    Saliency,
+    add_family,
+    explore,
+    load_benchmark,
+    make_method,
+    make_scene,
+    open_image,
+    profile_model,
+    record_attention,
+    run_eval,
+)
 
 MAKE = """
 import inspect, carve_nb
@@ -34,3 +52,23 @@ def test_every_object_shows_itself(forked_kernels):
              if o.output_type == 'error' or 'Traceback' in o.get('text', '')]
     assert not wrong
     assert not [c.source for c in nb.cells[1:] if not any('data' in o for o in c.outputs)]
+
+
+def asked(function):
+    "What `function?` prints in IPython"
+    from IPython.core.oinspect import Inspector
+    return Inspector(theme_name='nocolor').info(function, oname=function.__qualname__)['docstring']
+
+
+EXPLAINED = [VLM.from_pretrained, VLM.ask, VLM.prompt, VLM.generate, VLM.capture, AttentionRows.read, AttentionRows.saliency,
+    Saliency.plot, Saliency.points_at, record_attention, open_image, add_family, make_scene, load_benchmark, profile_model,
+    make_method, run_eval, explore]
+
+
+@pytest.mark.parametrize('function', EXPLAINED, ids=lambda function: function.__qualname__)
+def test_question_mark_explains_parameters(function):
+    "`VLM.ask?` names and explains each parameter, and has a line to copy that parses"
+    told = docscrape.NumpyDocString(asked(function))
+    given = {f'{"**" if p.kind is p.VAR_KEYWORD else ""}{name}' for name, p in signature(function).parameters.items()}
+    assert {p.name: bool(p.desc) for p in told['Parameters'].values()} == dict.fromkeys(given - {'self', 'cls'}, True)
+    ast.parse(told['Examples'].removeprefix('>>> '))

@@ -246,10 +246,33 @@ def test_signatures(tmp_path):
         def more(self:C, z=1 # what
             ): "More"
         def hidden(): pass
+        def told(a, **kw):
+            \"\"\"Tell it.
+
+            Parameters
+            ----------
+            a
+                what is
+                told
+            **kw
+                the rest
+
+            Returns
+            -------
+            words
+                of all
+
+            Examples
+            --------
+            >>> told(1)
+            \"\"\"
     '''))
     doc, found = signatures.read(path)
     by = {s.name: s for s in found}
-    assert doc == 'A module' and list(by) == ['N', 'f', 'C', 'C.more']
+    assert doc == 'A module' and list(by) == ['N', 'f', 'C', 'C.more', 'told']
+    numpy = by['told']
+    assert (numpy.doc, numpy.params, numpy.returns, numpy.example) == (
+        'Tell it.', [('a', 'what is told'), ('kw', 'the rest')], 'of all', '>>> told(1)')
     f, c = by['f'], by['C']
     assert f.signature == '(a, b: int=2, c=(1, 2), *, d=None) -> list' and f.doc == 'Does it'
     assert f.returns == 'of things'
