@@ -1465,6 +1465,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'carve_nb/method/settings.py'),
                                           'carve_nb.method.settings.check_names': ( 'library/method/settings.html#check_names',
                                                                                     'carve_nb/method/settings.py'),
+                                          'carve_nb.method.settings.field_meanings': ( 'library/method/settings.html#field_meanings',
+                                                                                       'carve_nb/method/settings.py'),
                                           'carve_nb.method.settings.field_range': ( 'library/method/settings.html#field_range',
                                                                                     'carve_nb/method/settings.py'),
                                           'carve_nb.method.settings.field_table': ( 'library/method/settings.html#field_table',

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ABOVE_0', 'Number', 'Query', 'DataclassInstance', 'limited', 'fits', 'literal_words', 'field_range', 'check_fields',
-           'taken', 'check_names', 'method_call', 'inherit_fields', 'field_table']
+           'taken', 'check_names', 'method_call', 'field_meanings', 'inherit_fields', 'field_table']
 
 # %% ../../nbs/library/method/01_settings.ipynb #075f4ea2
 import math
@@ -13,7 +13,7 @@ from inspect import cleandoc
 from numbers import Real
 from types import NoneType, UnionType
 from typing import ClassVar, Literal, Protocol, TypeVar, Union, get_args, get_origin
-from fastcore.docments import docments, parse_docstring
+from fastcore.docments import parse_docstring
 from ..core.errors import CarveError, choose
 from ..core.saliency import Layers, pick_layers
 
@@ -98,19 +98,21 @@ def method_call(method: DataclassInstance) -> str:
     return f'{type(method).__qualname__.rpartition("<locals>.")[2]}({changed})'
 
 # %% ../../nbs/library/method/01_settings.ipynb #f1e1d002
+def field_meanings(kind: type) -> dict[str, str]:
+    "Read from its docstring what the fields of a class mean"
+    return {name: ' '.join(told.desc) for name, told in parse_docstring(kind)['Parameters'].items()}
+
 def inherit_fields(kind: type):
     "Add to the docstring of a class what the fields of its bases mean"
     meanings: dict[str, str] = {}
-    for base in reversed(kind.__mro__[:-1]):
-        told = parse_docstring(base)['Parameters']
-        meanings |= {name: ' '.join(field.desc) for name, field in told.items()}
+    for base in reversed(kind.__mro__[:-1]): meanings |= field_meanings(base)
     head = cleandoc(vars(kind).get('__doc__') or '').partition('\n\nParameters\n---')[0]
     lines = [f'{name}\n    {meaning}' for name, meaning in meanings.items()]
     kind.__doc__ = '\n'.join([f'{head}\n', 'Parameters', '----------', *lines])
 
 def field_table(kind: type) -> list[list[str]]:
     "List the fields of a dataclass, the head first: name, default, meaning with range"
-    meanings = docments(kind)
+    meanings = field_meanings(kind)
     rows = [['field', 'default', 'meaning']]
     for setting in fields(kind):
         default = '' if setting.default is MISSING else repr(setting.default)
