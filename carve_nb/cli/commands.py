@@ -418,10 +418,11 @@ def ask(
     if to_json: written[Path(to_json)] = files['result.json']
     for path, data in written.items(): save_file(path, data)
     if shown and written: print('written:', ', '.join(map(tame_terminal, written)))
-    if to_map and result.saliency is None:
+    if not to_map: return
+    if result.saliency is None:
         raise CarveError(
             f'{method} makes no map, so {to_map} was not written; another --method does, such as lookup.')
-    if to_map: print_line('note', f'{to_map}: {save_map(result.saliency, to_map)}')
+    print_line('note', f'{to_map}: {save_map(result.saliency, to_map)}')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #56d7d1ff
 def write_page(path: str|Path, cell: str, *words: str):

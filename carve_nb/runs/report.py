@@ -80,7 +80,7 @@ def report(records: list[dict]|pd.DataFrame, base: str = 'none', kind: str|None 
     rows = []
     for method in methods:
         own = good[good.method == method]
-        row: dict[str, float|str] = dict(n=len(own), failed=failed.get(method, 0))
+        row: dict = dict(n=len(own), failed=failed.get(method, 0))
         rows.append(row)
         if own.empty: continue
         row |= own[[*WHERE]].astype(float).mean()
@@ -250,7 +250,8 @@ def page(run: Run) -> list[Part]:
 
 def run_html(run: Run) -> str:
     "Show a run in a notebook: what it is, how far it came, and its table"
-    name, about, table, *_ = page(run)
+    name, about, *parts = page(run)
+    table = next(part for part in parts if not isinstance(part, str))
     return f'<p>{escape(f"{name}: {about}")}</p>{table_html(table.values, table.columns)}'
 
 def to_markdown(parts: list[Part]) -> str:

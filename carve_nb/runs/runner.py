@@ -37,7 +37,17 @@ from ..method.registry import make_method, methods, read_method, split_specs
 from ..method.results import Result
 from ..method.wrappers import open_answerer, record_of
 from ..models.model import free_memory
-from .store import Attempt, Run, RunStore, attempt, carry_out, code_of, read_run, run_folder, unsupported_lines
+from carve_nb.runs.store import (
+    Attempt,
+    Run,
+    RunStore,
+    attempt,
+    carry_out,
+    code_of,
+    read_run,
+    run_folder,
+    unsupported_lines,
+)
 
 log = logging.getLogger(__name__)
 

@@ -32,6 +32,7 @@ from types import FunctionType, ModuleType
 from typing import Any, BinaryIO, Generic, NamedTuple, NoReturn, TypeVar, cast
 from filelock import FileLock, Timeout
 from tqdm import tqdm
+from .. import __version__
 from carve_nb.core.errors import (
     LIBRARIES,
     CarveError,
@@ -43,10 +44,18 @@ from carve_nb.core.errors import (
     quote,
     setting,
 )
-from .. import __version__
-from ..core.io import (
-    HALF, LARGEST, check_encoding, count_of, digest, load_with_digest, one_line, open_plain, same_logits,
-    save_with_digest)
+from carve_nb.core.io import (
+    HALF,
+    LARGEST,
+    check_encoding,
+    count_of,
+    digest,
+    load_with_digest,
+    one_line,
+    open_plain,
+    same_logits,
+    save_with_digest,
+)
 
 log = logging.getLogger(__name__)
 

@@ -2,8 +2,8 @@
 memory, and each door says what it found."""
 import gzip
 import os
-import shutil
 import resource
+import shutil
 from time import monotonic
 import pytest
 from carve_nb.core.errors import CarveError

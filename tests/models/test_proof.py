@@ -2,7 +2,6 @@
 import pytest
 from tiny import User, refuse
 
-
 @pytest.mark.parametrize('family', ['qwen2_5_vl', 'gemma3', 'llava'])
 def test_drafts_are_refused(load, family):
     "Passes that read several drafted tokens have rows of other places than one a token: refused, and not recorded as such"

@@ -13,8 +13,8 @@ import pytest
 from faults.hostile import mutated
 from hypothesis import given, settings, strategies as st
 from carve_nb.core.errors import DataError
-from carve_nb.data.records import Record, read_rows, read_table
 from carve_nb.core.io import HALF
+from carve_nb.data.records import Record, read_rows, read_table
 from carve_nb.runs.store import RunStore, read_run, without
 
 FORMS = '.json', '.jsonl', '.csv'
