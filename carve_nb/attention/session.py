@@ -21,7 +21,7 @@ from ..models.prompts import Ask, Prompt
 
 # %% ../../nbs/library/attention/13_session.ipynb #1c0c0002
 def why_no_model(given: object) -> str:
-    "Say what stands in the place of the model, and what belongs there"
+    "Say what replaces the model, and what belongs there"
     if isinstance(given, (str, Path)) and not Path(given).is_file():
         return f'{str(given)!r} is the name of a model: load it with VLM.from_pretrained({str(given)!r}).'
     kind = type(given).__name__
@@ -43,7 +43,7 @@ class Kept(NamedTuple):
 Value = TypeVar("Value")
 
 class Session:
-    """A model that remembers what it was asked. It may stand in the place of the model, for several methods
+    """A model that remembers what it was asked. It may replace the model, for several methods
     or questions.
 
     What is remembered costs a call and its seconds again, so that no method is cheap by what another has

@@ -303,7 +303,7 @@ class VLM:
         tokens
             most tokens of each image, where it can have fewer, such as `[64]`; None for `image_tokens`
         messages
-            the chat that the question stands in, of `read_messages`
+            the chat that holds the question, of `read_messages`
 
         Examples
         --------

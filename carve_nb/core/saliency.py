@@ -215,7 +215,7 @@ class Saliency:
         vmax
             value of the brightest color; by default the greatest value
         size
-            width and height of the picture; by default the image's
+            width and height of what is drawn; by default the image's
 
         Examples
         --------

@@ -64,7 +64,7 @@ class QuestionOnly(Control):
     general = False     # is it A_G?
 
     def locate(self, session: Session, ask: Ask) -> Look:
-        "Make S as CARVE does, with ones in the place of the other map"
+        "Make S as CARVE does, with ones instead of the other map"
         carve = self.other
         rows = carve.capture_both(session, ask)
         found = carve.contrast(ask.image, ask.text, *rows)

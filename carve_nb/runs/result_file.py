@@ -41,7 +41,7 @@ def without_folders(text: str) -> str:
     return re.sub(_STARTS.pattern + _PATH.pattern, '', text)
 
 def package_commit() -> str|None:
-    "Read the commit of the clone that the package lies in; None of an installed one"
+    "Read the commit of the package's clone; None of an installed one"
     git = Path(carve_nb.__file__).parents[1]/'.git'
     try:
         head = (git/'HEAD').read_text().strip()

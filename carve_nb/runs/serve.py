@@ -71,7 +71,7 @@ def read_messages(messages: object) -> tuple[list[dict], list[str]]:
     return chat, urls
 
 def open_data(url: object) -> Image.Image:
-    "Decode an image that stands in a request; nothing is fetched, and no file is opened"
+    "Decode an image inside a request; nothing is fetched, and no file is opened"
     head, _, code = str(url).partition(',')
     if not (head.startswith('data:') and head.endswith(';base64')):
         raise ImageError(f'{quote(str(url)[:60])} is an address: nothing is fetched. Send the image as '

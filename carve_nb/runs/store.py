@@ -308,7 +308,7 @@ def package_code() -> str:
     return f'{__version__} {sha.hexdigest()[:8]}'
 
 def _functions(module: ModuleType) -> Iterator[FunctionType]:
-    "List the functions that a module without a file, such as a notebook, defines, those of its classes too"
+    "List the functions that a module without a file, such as a notebook, defines, also in its classes"
     for value in vars(module).values():
         values = vars(value).values() if inspect.isclass(value) else [value]
         yield from (f for f in values if inspect.isfunction(f) and f.__module__ == module.__name__)

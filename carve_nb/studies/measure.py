@@ -257,7 +257,7 @@ def measure_layers(
     - `mass`: attention on the image, share of all that the position has;
     - `distance_next`, `distance_last`: Hellinger distance to the next and to the last layer, 0 to 1;
     - with a true region: `area`, the region's share of the image; `share`, its share of the attention on the
-      image; `hit`, 1 if the center of the strongest patch lies in it; `auroc`, `auroc_question` of its
+      image; `hit`, 1 if it holds the center of the strongest patch; `auroc`, `auroc_question` of its
       patches, 0 to 1."""
     return layers_frame(measure_each(question_layers, vlm, questions, out, progress, 'measure_layers'))
 
