@@ -86,7 +86,6 @@ def test_help_is_light():
 
 
 ASK = 'ask nbs/images/size.png What?'
-MAP = 'map nbs/images/size.png What?'
 
 
 @pytest.mark.parametrize('words, said', [
@@ -94,15 +93,14 @@ MAP = 'map nbs/images/size.png What?'
     ('eval textvqaa', 'perhaps textvqa'), (f'{ASK} --device gpu', 'cuda:1'),
     (f'{ASK} --dtype float8', "'float8' is not one of 'auto', 'bf16'"), ('aks', "Did you mean 'ask'"),
     (f'{ASK} --methd none', '--method'), ('ask nbs/images/size.png Who is it?', 'in quotation marks'),
-    (f'{MAP} --out S.xyz', '.npy or .png'), ('checkup --model nothing', 'neither a folder nor a Hub id'),
+    (f'{ASK} --map S.xyz', '.npy or .png'), ('checkup --model nothing', 'neither a folder nor a Hub id'),
     ('checkup --n 0', "Invalid value for '--n': "), ('checkup --only profil', "'profil' is not "),
     ('checkup --force', 'goes with --only profile'),
     (f'{PROFILE} --retry', 'go with the whole checkup, not with --only profile'),
     (f'{PROFILE} --images nowhere', "'nowhere' does not exist"), (f'{PROFILE} --images tests/faults', 'holds no images'),
     (f'{ASK} --min-side .3', 'a field of a method is given as --set min_side=VALUE'), ('demo --n 3', 'No such option'),
     ('eval nosuchfolder', 'it is no file or folder either'), ('ask tests What?', 'tests cannot be opened'),
-    (f'{MAP} --method vcd --out S.npy', 'there are: carve, lookup, official'),
-    (f'{MAP} --method LOOKUP --out S.xyz', '.npy or .png'),
+    (f'{ASK} --method LOOKUP --map S.xyz', '.npy or .png'),
     (f'{ASK} --method none --box 40 40 10 10', 'other methods take no --box'),
     ('ask nbs/images/size.png nbs/images/size.png What? --box 10 10 40 40', 'other methods take no --box'),
     ('eval scenes --answer-key MY_KEY', '--answer-key goes with --answer-by'),
@@ -211,7 +209,7 @@ def test_several_images(shell):
     status, out, err = shell(f'ask {words} --method none')
     assert (status, out) == (0, f'{vlm.ask(names, question, SHORT_ANSWER)}\n')
     assert 'with all images' in err and 'about' not in err
-    assert 'the map is that of 0.png, image 2 of 2' in shell(f'map {words} --out S.npy')[2]
+    assert 'carve: note: about 0.png' in shell(f'ask {words} --map S.npy')[2]
     assert np.array_equal(np.load('S.npy'), want.saliency.to_pixels())
     for bad, said in (
             (f'ask {words} --method oracle --box 1 1 9 9', 'takes one image'),
