@@ -39,7 +39,7 @@ def test_a_model_that_thinks(load, tmp_path):
     answer = vlm.ask(WIDE, QUESTION, max_new_tokens=2)
     assert (len(answer.tokens), answer.text[:7]) == (7, '<think>')
     assert [len(vlm.ask(WIDE, q, max_new_tokens=2).tokens) for q in (QUESTION, 'Why?')] == [7, 7]
-    protocol, lines, _ = run_eval('scenes', vlm, ('none', 'lookup:query=last'), 2, tmp_path/'R',
+    protocol, lines, *_ = run_eval('scenes', vlm, ('none', 'lookup:query=last'), 2, tmp_path/'R',
         max_new_tokens=2, progress=False)
     assert protocol['decoding'] == dict(how='greedy', max_new_tokens=2, thought=5)
     for line in lines:

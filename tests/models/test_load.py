@@ -50,7 +50,7 @@ def test_map(folder, where):
 
 def test_further_settings_pass(folder):
     "What the stock loader takes can be given"
-    assert load(folder, low_cpu_mem_usage=True).model.dtype == torch.float32
+    assert load(folder, key_mapping={}, offload_buffers=False).model.dtype == torch.float32
 
 
 def copied(folder, to, **config):
