@@ -213,7 +213,7 @@ def advice_html(advice: Advice) -> str:
         shown = format_report(some.droplevel('kind'))
         shown['seconds'] = some.seconds.map('{:.2f}'.format).values
         name = escape(str(KINDS.get(kind, kind)))
-        parts.append(f'<h3>{name}</h3>{table_html(shown.values, shown.columns)}')
+        parts.append(f'<p><strong>{name}</strong></p>{table_html(shown.values, shown.columns)}')
     return ''.join(parts)
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #4534a673
