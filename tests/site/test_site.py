@@ -220,7 +220,7 @@ def test_signatures(tmp_path):
     path = tmp_path/'m.py'
     path.write_text(textwrap.dedent('''
         "A module"
-        __all__ = ['f', 'C', 'N']
+        __all__ = ['f', 'C', 'N', 'told']
         N = 3 # a number
         def f(a, # first
             b: int = 2, c=(1,
