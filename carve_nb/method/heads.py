@@ -107,8 +107,7 @@ class Var(GuidedMethod):
         if dims is None:
             session.calls += 1
             dims = sink_dims(session.vlm, ask, self.tau)
-        listed = isinstance(dims, (list, tuple))
-        if not listed or not all(isinstance(dim, Integral) and 0 <= int(dim) < width for dim in dims):
+        if not all(isinstance(dim, Integral) and 0 <= int(dim) < width for dim in dims):
             raise CarveError(f'dims={dims!r}: give a list of dimensions of a state, from 0 to {width - 1}')
         return dims
 
