@@ -434,10 +434,8 @@ def write_page(path: str|Path, cell: str, *words: str):
 
 # bytes that the page may send at once; the server's own limit is 10 MB, and more would be lost without a word
 _LARGEST = 200_000_000
-# voila gives a page no title, and asks for a light or a dark theme by its address; a page should follow its
-# reader's system
+# voila asks for a light or a dark theme by the page's address; a page should follow its reader's system
 _HEAD = (
-    '<title>carve explore</title>'
     '<link rel="stylesheet" media="(prefers-color-scheme: dark)" '
     'href="/voila/templates/lab/static/theme-dark.css">')
 
@@ -492,7 +490,7 @@ def explore(
         image = os.path.abspath(image)
     with tempfile.TemporaryDirectory(prefix='carve-explore-') as folder:
         call = f'explore({name!r}, {image!r}, {question!r}, **{model.loading()!r})'
-        path = Path(folder)/'explore.ipynb'
+        path = Path(folder)/'carve explore.ipynb'    # its name is the page's title
         write_page(path, f'from carve_nb.explorer.app import explore\n{call}', _HEAD)
         _serve_page(path, port, not no_browser)
 
