@@ -221,17 +221,17 @@ def pad_rows(rows, length, fill=0) -> np.ndarray: # of ids
     for to, row in zip(table, rows): to[:len(row)] = row
     return table
 
-def fill_slots(rng, turns, slots, length, count, short=.7, framed=lambda general, answer: answer) -> tuple:
+def fill_slots(rng, turns, slots, length, count, short=.7) -> tuple:
     """Return one turn in each slot: ids and targets [slots, length] (-100 = none), kinds [slots] (-1 = empty).
 
     `count`: number of objects, the short answer to a general instruction; `short`: how often the short-answer suffix
-    follows a question; `framed`: what is answered, of whether the question is a general instruction and of the answer."""
+    follows a question."""
     ids, targets, kinds = [()]*slots, [()]*slots, np.full(slots, -1)
     for j, (question, answer, kind) in enumerate(turns[:slots]):
         general = question in GENERAL_INSTRUCTIONS
         if rng.random() < (.4 if general else short):
             question, answer = f'{question} {SHORT_ANSWER}', f'{count} objects' if general else answer
-        q, a = encode(f'{question} assistant :'), (*encode(framed(general, answer)), 3)
+        q, a = encode(f'{question} assistant :'), (*encode(answer), 3)
         # each token predicts the next one
         ids[j], targets[j] = (q + a)[:length], ((-100,)*(len(q) - 1) + a)[:length]
         kinds[j] = list(TURNS).index(kind)
