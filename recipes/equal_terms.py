@@ -35,7 +35,7 @@ class RowByViCrop(Lookup):
 CROP = 'tokens=144:square=True:limit=1792'   # the crop of all crops
 # each with the layer that answers best on the calibration questions
 TUNED = 'carve', 'question-only', 'rel-att', 'grad-att', 'hide'
-ALWAYS = 'skip_above=1'   # asked again, however sure the plain answer
+ALWAYS = 'skip_above=1'   # asked again, however sure the baseline answer
 CROPS = ('lookup', f'lookup:{ALWAYS}', f'lookup:{ALWAYS}:subtract=others', 'pure-grad', 'fusion-crop',
     'ask-box', f'row-vicrop:{ALWAYS}',
     'random', 'center', 'oracle', *TUNED)

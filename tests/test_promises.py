@@ -57,7 +57,7 @@ PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks
     'models/test_identity::test_the_same_model',
     'models/test_identity::test_a_run_is_not_resumed_over_another_model',
     'models/test_identity::test_weights_that_cannot_be_read'],
-    "the plain answer is the model's own": ['models/test_identity::test_plain_answer_is_the_models'],
+    "the baseline answer is the model's own": ['models/test_identity::test_plain_answer_is_the_models'],
     'several images; the frames of a video are several': [f'{HERE}::test_a_video_is_its_frames',
     'method/test_chat::test_images_in_the_messages', 'nbs/library/method/02_wrappers.ipynb',
     'cli/test_cli::test_several_images', 'models/test_families::test_several_images'],

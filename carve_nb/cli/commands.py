@@ -43,9 +43,8 @@ from carve_nb.core.io import (
     replace_file,
     tame_terminal,
 )
-from ..core.text import SHORT_ANSWER
+from ..core.text import SHORT_ANSWER, read_method, read_value
 from ..data.records import FOLDER_FORMAT, folder_images
-from ..method.registry import make_method, read_method, read_value, split_specs
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -183,6 +182,7 @@ def set_fields(specs: Iterable[str], pairs: Iterable[str] = ()) -> list[str]:
     """Add fields, KEY=VALUE, to the methods that have them.
 
     Raise an error for a field that a method lacks, or that none has."""
+    from carve_nb.method.registry import make_method
     field_names = {
         spec: [f.name for f in class_fields(make_method(spec)) if f.init] for spec in specs}
     known = dict.fromkeys(chain(*field_names.values()))
@@ -638,6 +638,7 @@ def measure_methods(
     of_columns = [pair for pair in fields or () if pair.startswith('names.')]
     of_methods = [pair for pair in fields or () if pair not in of_columns]
     asked = samples.read(data, seed, of_columns)     # before torch loads
+    from carve_nb.method.registry import split_specs
     specs = set_fields(split_specs(methods), of_methods)
     from carve_nb.runs.report import write_report
     from carve_nb.runs.result_file import make_result, save_result

@@ -5,9 +5,11 @@
 # %% auto #0
 __all__ = ['SHORT_ANSWER', 'GENERAL_INSTRUCTION', 'LETTERS', 'AROUND_LETTER', 'Word', 'GRAMMAR', 'QUERIES', 'option_form',
            'SplitQuestion', 'split_options', 'asked_part', 'right_option', 'script', 'is_word', 'word_places',
-           'tokens_at', 'split_words', 'find_word', 'Phrase', 'pick_words', 'read_words', 'why_no_words']
+           'tokens_at', 'split_words', 'find_word', 'Phrase', 'pick_words', 'read_words', 'why_no_words', 'split_text',
+           'read_value', 'read_method']
 
 # %% ../../nbs/library/core/07_text.ipynb #c29b4327
+import ast
 import re
 import unicodedata
 from bisect import bisect_right
@@ -324,3 +326,27 @@ def why_no_words(tokens: Sequence[str], query: str|Iterable[str]) -> str:
     english = _reads_english([word for word, _ in split_words(tokens)])
     why = 'all are function words' if english else 'it does not read as English'
     return f'no word of the question is taken as its {query!r} ({why})'
+
+# %% ../../nbs/library/core/07_text.ipynb #3bebaf66
+# what stands between two signs: quoted texts and brackets are taken whole
+_PART = r"""(?:(?<=[=,(\[ ])(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|\([^()]*\)|\[[^\[\]]*\]|[^{}])+"""
+
+def split_text(text: str, sign: str) -> list[str]:
+    "Split a text at a sign that stands outside quotation marks and brackets"
+    return re.findall(_PART.format(sign), text)
+
+def read_value(text: str) -> object:
+    "Read the Python value that a text is, or take the text"
+    try: return ast.literal_eval(text)
+    except (ValueError, SyntaxError): return text
+
+def read_method(text: str) -> tuple[str, dict]:    # 'carve:p=.1:K=2'
+    "Split 'carve:p=.1:K=2' into name and fields; put a text with a colon or a comma into quotation marks"
+    name, *pairs = split_text(text, ':') or ['']
+    given = {}
+    for pair in pairs:
+        key, sign, value = pair.partition('=')
+        if not sign or key in given:
+            raise CarveError(f'{text!r}: write fields as name=value, each once, such as carve:p=.1:K=2')
+        given[key] = read_value(value)
+    return name.strip(), given

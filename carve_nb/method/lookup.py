@@ -57,7 +57,7 @@ class Lookup(CropMethod):
     p
         kept share of the pixels
     skip_above
-        the plain answer stays where the model is surer of it than this; 1: always ask again
+        the baseline answer stays where the model is surer of it than this; 1: always ask again
     """
     query: Query | None = None
     layers: Layers = None
@@ -88,7 +88,7 @@ class Lookup(CropMethod):
     def settled(self, vlm: VLM) -> 'Lookup': return self.choose(vlm)[0]
 
     def locate(self, session: Session, ask: Ask) -> Look:
-        "Map the query token's attention, from one pass, which gives the plain answer too"
+        "Map the query token's attention, from one pass, which gives the baseline answer too"
         own, notes = self.choose(session.vlm)
         layers = layers_of(session.vlm, own.layers)
         rows = session.capture(ask, layers=layers)

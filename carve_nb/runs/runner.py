@@ -29,11 +29,12 @@ from ..attention.vlm import VLM
 from ..core.errors import RunError, UnsupportedError
 from ..core.image import Box, box_iou, union_box
 from ..core.io import SMALL, digest
+from ..core.text import read_method
 from ..data.datasets import DataSet, load_benchmark, sample_keys
 from ..data.records import Record
 from ..data.scoring import score_answer, why_unread
 from ..method.base import Method
-from ..method.registry import make_method, methods, read_method, split_specs
+from ..method.registry import make_method, methods, split_specs
 from ..method.results import Result
 from ..method.wrappers import open_answerer, record_of
 from ..models.model import free_memory
@@ -197,7 +198,7 @@ class SampleEvaluator:
         return lines
 
     def capture_first(self, record: Record, session: Session, methods: Iterable[Method]):
-        "Capture what methods share; the plain answer comes with it, and `none` has it from there"
+        "Capture what methods share; the baseline answer comes with it, and `none` has it from there"
         first = next((method for method in methods if method.captures), None)
         if first: session.capture(first.asked(self.vlm, record.open(), record.question))
 

@@ -28,8 +28,9 @@ from ..attention.vlm import VLM
 from ..core.errors import CarveError, ImageError, RunError, choose, quote
 from ..core.image import MAX_PIXELS, image_key, open_image
 from ..core.io import digest, one_line
+from ..core.text import read_method
 from ..method.base import Method
-from ..method.registry import methods, read_method
+from ..method.registry import methods
 from ..method.results import Result
 from .runner import RunConfig, SampleEvaluator, describe_result
 from .store import RunStore, read_run, without

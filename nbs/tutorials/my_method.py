@@ -25,7 +25,7 @@ class MyMethod(CropMethod):
 
     def locate(self, session, ask):
         "From attention to a map; the base class crops its best region and asks again"
-        rows = session.capture(ask)                  # one call of the model: the plain answer and its attention
+        rows = session.capture(ask)                  # one call of the model: the baseline answer and its attention
         attention = rows.read(layers=self.layers)    # [layers, cells of the image]: mean over heads, all tiles together
         values = attention.mean(0)                   # your idea: one number for each cell
         return Look(saliency=as_saliency(values, rows.raster(), ask.image), rows=rows)

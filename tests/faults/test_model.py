@@ -420,7 +420,7 @@ def test_equal_and_single(captures, preset):
 
 @pytest.mark.case(38)
 def test_p_and_k(tiny):
-    "p = 1 is the image bit for bit, and the plain answer"
+    "p = 1 is the image bit for bit, and the baseline answer"
     shown = image(120, 90)
     r = Carve.official(p=1., layers=[2, 3], max_new_tokens=2)(tiny, shown, 'Is there a red circle?')
     assert r.crop.image is r.image and r.image.tobytes() == shown.tobytes() and not r.crop.masked

@@ -5,7 +5,7 @@ happen:
     memory is given back and the run goes on (a second try with less at a time, and forecasts, went with
     0.2)
 45. Out of memory in the re-query => the same error; in a run the sample is marked `oom` and does not
-    count as the method's (the plain answer in its place went with 0.2)
+    count as the method's (the baseline answer in its place went with 0.2)
 46. Disk full while writing => run stops cleanly; what was kept is whole; resume works
 47. No GPU; MPS; device given that does not exist => CPU path; clear error for the last"""
 import json
@@ -223,7 +223,7 @@ def child(words, **more):
 @pytest.mark.case(44, 45)
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='`make pytest` on Linux runs it')
 def test_address_space(folders):
-    """A real limit: an error or the plain answer while too little is there, the answer again when there is
+    """A real limit: an error or the baseline answer while too little is there, the answer again when there is
     enough; a run goes on"""
     strict = dict.fromkeys(('MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_'),
         # the allocator keeps no room of its own, which would lie behind the limit

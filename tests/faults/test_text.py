@@ -155,7 +155,7 @@ def test_records_stay_utf8(load, tmp_path):
     Carve(instruction='Is it red?')],
                          ids=lambda m: f'{m.name}-{m.query}')
 def test_general_question(tiny, method):
-    "No signal: the whole image, the plain answer, and a note; with and without white space and capitals"
+    "No signal: the whole image, the baseline answer, and a note; with and without white space and capitals"
     scene = make_scene(3).image
     for q in (method.instruction,
             f' {method.instruction.upper()}\n') if method == Carve() else (method.instruction,):

@@ -88,7 +88,7 @@ def test_asks_for_a_short_answer(load, photo, name, monkeypatch):
 
 @pytest.mark.parametrize('name', ['carve-tiny', 'carve-small'])
 def test_one_baseline(name, load):
-    "`vlm.ask(image, question)`, `none` and the plain answer of a method ask one prompt"
+    "`vlm.ask(image, question)`, `none` and the baseline answer of a method ask one prompt"
     vlm = load(name)
     for seed in range(140, 146):
         scene = make_scene(seed)
@@ -185,7 +185,7 @@ def held_logits(vlm, prompt, tokens, processors=()):
 
 
 def largest_change(method, vlm, image, question, steps=4):
-    "How much a guided method changes a logit, at any step, while the model says its plain answer"
+    "How much a guided method changes a logit, at any step, while the model says its baseline answer"
     prompt = vlm.prompt(image, question, method.suffix)
     tokens = vlm.generate(prompt, steps).tokens
     plain = held_logits(vlm, prompt, tokens)
