@@ -394,7 +394,7 @@ def ask(
             'Y1; other methods take no --box.')
     check_files(to_json, to_map, force=force, images=images or ())
     if to_map: check_map(to_map)
-    if out: check_folder(out, 'result.png', 'crop.png', 'result.json', force=force, images=images or ())
+    if out: check_folder(out, 'result.png', 'crop.png', 'answer.json', force=force, images=images or ())
     chosen = _make_method(method, fields, max_new_tokens)
     vlm = model.load(chosen)
     with warnings.catch_warnings(record=True) as heard:
@@ -415,7 +415,7 @@ def ask(
     if not shown: print(tame_terminal(result, '\n\t'))
     files = result.files(model=model.name, version=__version__) if out or to_json else {}
     written = {Path(out)/name: data for name, data in files.items()} if out else {}
-    if to_json: written[Path(to_json)] = files['result.json']
+    if to_json: written[Path(to_json)] = files['answer.json']
     for path, data in written.items(): save_file(path, data)
     if shown and written: print('written:', ', '.join(map(tame_terminal, written)))
     if not to_map: return

@@ -210,7 +210,7 @@ class Result(Look):
         "Encode all stages and the crop as images, the facts as JSON"
         facts = json.dumps(self.to_dict(**more), indent=1) + '\n'
         images = {'result.png': png_bytes(self.plot()), 'crop.png': png_bytes(self.crop.image)}
-        return images | {'result.json': facts.encode()}
+        return images | {'answer.json': facts.encode()}
 
     def save(self, folder: str | Path, **more) -> Path:
         "Write the files to a folder"

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['QWEN_3B', 'QWEN_7B', 'LLAVA_7B', 'LLAVA_13B', 'TABLES', 'FIGURES', 'Table', 'eval_words', 'table_page', 'Figure',
-           'figure_page', 'measure_figure']
+           'measure_curve', 'figure_page', 'curves_result', 'measure_figure']
 
 # %% ../../nbs/library/studies/21_paper.ipynb #07b05a64
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +15,13 @@ import pandas as pd
 from ..attention.vlm import VLM
 from ..core.saliency import pick_layers
 from ..core.stats import mean_interval
-from ..data.datasets import load_benchmark
+from ..core.text import SHORT_ANSWER
+from ..data.datasets import DataSet, load_benchmark
 from ..method.carve import Carve
 from ..runs.report import Part, format_cell, report
-from ..runs.store import read_run
+from ..runs.result_file import make_result, save_result
+from ..runs.runner import RunConfig, SampleEvaluator, describe_data
+from ..runs.store import Run, read_run
 from .measure import measure_entropy
 
 # %% ../../nbs/library/studies/21_paper.ipynb #bd002a60
@@ -147,8 +151,8 @@ def _unit(values: pd.Series) -> pd.Series:
 
 _BINS = [f'{bin/10:.1f} to {(bin + 1)/10:.1f}' for bin in range(10)]
 
-def figure_page(name: str, frame: pd.DataFrame, n_layers: int) -> list[Part]:
-    "Put what is legible in a figure beside the means of a frame of `measure_entropy`, with interval and n"
+def measure_curve(name: str, frame: pd.DataFrame, n_layers: int) -> pd.DataFrame:
+    "Average a frame of `measure_entropy` along the axis of a figure: value, lo, hi and n at each place"
     figure = FIGURES[name]
     frame = frame.assign(H=frame.contrast_last, image=frame.image_key)
     if name == 'depth': lines = frame.assign(at=frame.layer, value=frame.H)
@@ -158,19 +162,46 @@ def figure_page(name: str, frame: pd.DataFrame, n_layers: int) -> list[Part]:
         bins = (10*_unit(lines[figure.column])).clip(upper=9).astype(int)
         lines = lines.assign(at=bins.map(_BINS.__getitem__))
         lines['value'] = lines.correct if name == 'accuracy' else _unit(lines.H)
-    scale, rows = 100 if name == 'accuracy' else 1, []
-    for at, group in lines.groupby('at'):
+    def describe(group: pd.DataFrame) -> pd.Series:
         mean = mean_interval(group.value, group.image)
-        rows.append([at, *(f'{scale*end:.2f}' for end in (mean.value, mean.lo, mean.hi)), len(group)])
-    shown = pd.DataFrame(rows, columns=[figure.column, 'yours', 'from', 'to', 'n'])
-    if figure.printed: shown.insert(1, 'paper', shown[figure.column].map(dict(zip(_BINS, figure.printed))))
+        return pd.Series(dict(value=mean.value, lo=mean.lo, hi=mean.hi, n=len(group)))
+    return lines.groupby('at')[['value', 'image']].apply(describe)
+
+def figure_page(name: str, curve: pd.DataFrame) -> list[Part]:
+    "Put what is legible in a figure beside a curve of `measure_curve`, with interval and n"
+    figure, scale = FIGURES[name], 100 if name == 'accuracy' else 1
+    shown = pd.DataFrame({figure.column: curve.index})
+    if figure.printed: shown['paper'] = shown[figure.column].map(dict(zip(_BINS, figure.printed)))
+    for head, column in dict(yours='value', **{'from': 'lo', 'to': 'hi'}).items():
+        shown[head] = [f'{scale*value:.2f}' for value in curve[column]]
+    shown['n'] = [f'{n:.0f}' for n in curve.n]
     return [f'{figure.about}; yours with its 95 % interval', shown.astype(str)]
+
+def curves_result(vlm: VLM, data: DataSet, frame: pd.DataFrame) -> dict:
+    "Make the `result.json` of all curves, with the accuracy of the answers that they rest on"
+    protocol = SampleEvaluator(vlm, RunConfig(['none'], SHORT_ANSWER)).protocol
+    protocol |= dict(data=describe_data(data, protocol['decoding']['max_new_tokens']))
+    measured = frame.groupby('id').first()
+    lines = [
+        dict(id=record.id, method='none', kind=record.kind, status='ok', score=measured.correct[record.id],
+             image_key=measured.image_key[record.id])
+        if record.id in measured.index else dict(id=record.id, method='none', kind=record.kind, status='error')
+        for record in data]
+    curves = {
+        name: json.loads(measure_curve(name, frame, vlm.n_layers).round(4).reset_index().to_json(orient='records'))
+        for name in FIGURES}
+    return make_result(
+        Run(protocol, lines), 'paper', map='contrast, last token', layers=Carve.paper().layers, curves=curves)
 
 def measure_figure(
     name: str, vlm: VLM, out: str|Path, root: Path|None = None, download: bool = False, n: int|None = None,
     progress: bool = True,
 ) -> list[Part]:
-    "Measure the entropies of TextVQA, once for all figures, and make the page of one of them"
-    place = root and root/'textvqa'
+    """Measure the entropies of TextVQA, once for all figures, keep `result.json` of them, and make the page
+    of one"""
+    place, folder = root and root/'textvqa', Path(out)/'entropy-textvqa'
     data = load_benchmark('textvqa', n, seed=0 if n else None, download=download, root=place)
-    return figure_page(name, measure_entropy(vlm, data, Path(out)/'entropy-textvqa', progress), vlm.n_layers)
+    frame = measure_entropy(vlm, data, folder, progress)
+    save_result(folder, curves_result(vlm, data, frame))
+    said = f'written to {folder}: result.json, with n and interval of all four curves'
+    return [*figure_page(name, measure_curve(name, frame, vlm.n_layers)), said]

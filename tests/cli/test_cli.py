@@ -174,11 +174,11 @@ def test_ask_on_a_terminal(models, photo, tmp_path):
         assert out.returncode == 0, out.stderr
         with open(ours, 'rb', buffering=0) as f: return f.read(10_000).decode().replace('\r', '')
     question, alone, again, box, *rest, written = seen('--out', 'o').splitlines()
-    told = json.loads((tmp_path/'o'/'result.json').read_text())
+    told = json.loads((tmp_path/'o'/'answer.json').read_text())
     assert question == 'Who is this?' and alone.startswith(f'baseline: "{told["plain_answer"]["text"]}" (0.')
     assert again.startswith(f'lookup: "{told["answer"]}" (0.')
     assert f'crop ({", ".join(map(str, told["crop"]["box"]))})' in box
-    assert written == 'written: o/result.png, o/crop.png, o/result.json'
+    assert written == 'written: o/result.png, o/crop.png, o/answer.json'
     assert seen('--quiet') == told['answer'] + '\n'
 
 
