@@ -206,12 +206,12 @@ ONE, TWO = ((SIDE, SIDE),), ((SIDE, SIDE),)*2
 LARGE = Lesson('large', ONE, 4, 10, 160, short=.4, n=(1, 5), side=(56, 120), crop=(110, 448))
 SMALL = Lesson('small', ONE, 4, 10, 160, short=.4, n=(3, 10), side=(40, 66), crop=(64, 240))
 PAIRS = Lesson('pairs', TWO, 3, 10, 160, short=.4, n=(3, 10), side=(36, 66), form='pair')
-RATES = 1e-3, 8e-4, 8e-4            # connector, LoRA, biases of the connector
+RATES = 5e-5, 5e-4, 5e-5            # connector, LoRA, biases of the connector
 PIECES = {p.name: p for p in (
     Plan('piece1', (), [
         dict(steps=30, lr=RATES, warm=20, cool=1e-9, stages={LARGE: 3, SMALL: 1}),
         dict(steps=70, lr=RATES, warm=1, cool=1., stages={LARGE: 1, SMALL: 2, PAIRS: 1})]),
-    Plan('piece2', (), [dict(steps=240, lr=RATES, warm=10, cool=1., stages={LARGE: 1, SMALL: 2, PAIRS: 1})]),
+    Plan('piece2', (), [dict(steps=190, lr=RATES, warm=10, cool=1., stages={LARGE: 1, SMALL: 2, PAIRS: 1})]),
 )}
 
 # %% ../nbs/training/released_model.ipynb #de8a8455
