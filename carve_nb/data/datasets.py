@@ -31,6 +31,7 @@ from carve_nb.data.records import (
     Names,
     Record,
     check_ids,
+    check_inside,
     choose_rows,
     first_rows,
     hub_rows,
@@ -253,7 +254,9 @@ def _hub_set(
         raise DataError(
             f'revision={revision} is of the Hub, and root={root} is read as it is: leave one out.')
     folder = Path(root).expanduser() if root else None
-    if folder and not folder.is_dir(): raise DataError(f'{root} is no folder.')
+    if folder:
+        if not folder.is_dir(): raise DataError(f'{root} is no folder.')
+        for path in folder.rglob('*'): check_inside(path, folder)
     source = f'a copy of {known.hub}' if root else f'{known.hub}@{revision or "main"}'
     read = partial(_read_set, spec, spec, n=n, seed=seed, names=names, rule=rule, known=found, source=source)
     beside = rows_beside_images(folder) if folder and known.change else []

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ImageSource', 'Names', 'FOLDER_FORMAT', 'FIELDS', 'ENDINGS', 'plain_value', 'option_texts', 'Record', 'Absent',
-           'read_image_cell', 'Columns', 'make_record', 'hub_rows', 'read_rows', 'folder_images', 'image_finder',
-           'choose_rows', 'check_ids', 'make_records', 'rows_beside_images', 'open_table', 'first_rows', 'read_table',
-           'image_key_of']
+           'read_image_cell', 'Columns', 'make_record', 'hub_rows', 'read_rows', 'folder_images', 'check_inside',
+           'image_finder', 'choose_rows', 'check_ids', 'make_records', 'rows_beside_images', 'open_table', 'first_rows',
+           'read_table', 'image_key_of']
 
 # %% ../../nbs/library/data/07_records.ipynb #1f60c313
 import ast
@@ -508,9 +508,17 @@ def folder_images(folder: str|Path) -> list[Path]:
     if not images: raise CarveError(f'{folder} holds no images.')
     return images
 
-def _check_inside(path: Path, folder: Path) -> Path:
+def _is_inside(path: Path, folder: Path) -> bool:
+    """Tell whether a file lies in the folder of a set.
+
+    To a snapshot of the Hub belong the files that its links name, in `blobs` beside `snapshots`."""
+    file, home = path.resolve(), folder.resolve()
+    blobs = [parent.with_name('blobs') for parent in home.parents if parent.name == 'snapshots']
+    return file.is_relative_to(home) or file.parent in blobs
+
+def check_inside(path: Path, folder: Path) -> Path:
     "Raise an error for a link to a file outside the folder of a set"
-    if path.resolve().is_relative_to(folder.resolve()): return path
+    if _is_inside(path, folder): return path
     raise DataError(f'{path} is a link that leads out of the folder of the set; put the file itself there.')
 
 def image_finder(*folders: Path) -> Callable[[str], Path|Absent]:
@@ -527,13 +535,13 @@ def image_finder(*folders: Path) -> Callable[[str], Path|Absent]:
         return {name: p for p in images for name in (same(p.stem), same(p.name)) if count[name] == 1} | there
     def is_in(path: Path, folder: Path) -> bool:
         if '..' in path.parts: return False
-        try: return path.is_file() and path.resolve().is_relative_to(folder.resolve())
+        try: return path.is_file() and _is_inside(path, folder)
         except OSError: return False     # a name too long for a file
     def find(name: str) -> Path|Absent:
         for folder in folders:
             for path in folder/name, Path(name):     # below the folder, or as seen from here
                 if is_in(path, folder): return path
-            if same(name) in files(folder): return _check_inside(files(folder)[same(name)], folder)
+            if same(name) in files(folder): return check_inside(files(folder)[same(name)], folder)
         if len(folders) == 1: return Absent(name)
         return Absent(name, f'is neither in {folders[0].name} nor beside the table')
     return find
@@ -671,7 +679,7 @@ def rows_beside_images(folder: Path) -> list[dict]:
     images = {path.with_suffix('.json'): path for path in sorted(folder.rglob('*'))
               if path.suffix.lower() in _IMAGE_ENDINGS and path.with_suffix('.json').is_file()}
     return [
-        json.loads(side.read_text()) | dict(
+        json.loads(check_inside(side, folder).read_text()) | dict(
             id=side.stem, image=str(image.relative_to(folder)), kind=side.parent.resolve().name)
         for side, image in images.items()]
 
@@ -692,7 +700,7 @@ def open_table(
             f'{path} holds {found}; name one .jsonl, .json, .csv, .tsv or .parquet file with image, question '
             'and answer, or a folder with images and one such file; save a workbook as CSV.')
     file, = files
-    return file.name, read_rows(_check_inside(file, file.parent), n), image_finder(*folders, file.parent)
+    return file.name, read_rows(check_inside(file, file.parent), n), image_finder(*folders, file.parent)
 
 def first_rows(n: int|None, seed: int|None) -> int|None:
     "Tell how many rows are read for n records; None: all"

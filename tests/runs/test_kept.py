@@ -231,6 +231,28 @@ def test_questions_that_are_a_link_out_of_their_set(linked, shell, tmp_path, nam
     assert status == 2 and 'q.jsonl is a link that leads out of the folder of the set' in said, said
 
 
+@pytest.mark.parametrize('kind', ['snapshot', 'link out', 'blobs out'])
+@pytest.mark.parametrize('table', ['q.jsonl', 'data/test-00000-of-00001.parquet'])
+def test_a_snapshot_of_the_hub(tmp_path, shell, table, kind):
+    "Its files are links into its own `blobs`, which are read; a link elsewhere is refused, also by way of `blobs`"
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    cache, outside = tmp_path/'datasets--o--n', write_set(tmp_path/'elsewhere', STARS)
+    image = dict(bytes=(outside/'a.png').read_bytes(), path=None)
+    pq.write_table(pa.Table.from_pylist([row | dict(image=image) for row in STARS]), outside/'test-00000-of-00001.parquet')
+    snapshot, blobs = cache/'snapshots'/'abc', cache/'blobs'
+    cache.mkdir()
+    if kind == 'blobs out': blobs.symlink_to(outside)
+    else: shutil.copytree(outside, blobs)
+    for name in (table, 'a.png') if table == 'q.jsonl' else (table,):
+        link = snapshot/name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to((outside if kind == 'link out' else blobs)/link.name)
+    status, _, said = shell('eval', snapshot, '--n', 1, '--methods', 'none', '--out', tmp_path/'R', *SHORT)
+    if kind == 'snapshot': assert status == 0, said
+    else: assert status == 2 and 'is a link that leads out of the folder of the set' in said, said
+
+
 @pytest.mark.parametrize('question', ['a' + '\n'*200_000 + 'b', 'a' + ' '*200_000 + 'b',
     'A.x' + ' '*200_000 + 'y\nB. z', 'A.' + '\n'*200_000, '(A) x\n'*4000, 'a\n' + ' \n'*100_000])
 def test_odd_questions_take_no_time(tmp_path, shell, question):
