@@ -74,16 +74,16 @@ def clutter_figure(vlm, seed) -> dict: # plain values, for JSON
     stages = [clutter_stage(vlm, seed, amount) for amount in (0., .25, .5, .75, 1.)]
     return dict(scene_facts(scene, scene.question('digit'), seed), stages=stages)
 
-SWITCHES = dict(sentence=(':suffix=None', ''), word=('', ':query=noun'), divide=('question-only', 'carve'))
+SENTENCE = ':suffix=None', ''
+DIVIDE = {'question-only': ('', ':of="carve:query=noun"'), 'carve': ('', ':query=noun')} # with the word's row
 
-def today(method: str) -> str: # of the run, which named the control's query before `of` did
-    return method.replace('only:query=noun', 'only:of="carve:query=noun"')
+def recorded(method: str) -> str: # of the run, which named the control's query without `of`
+    return method.replace('of="carve:query=noun"', 'query=noun')
 
 def switch_settings() -> dict: # '011' (no sentence, the word's row, divided) -> method
     "The methods that the three switches stand for, off and on"
-    on = [(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
-    return {f'{i}{j}{k}': SWITCHES['divide'][k] + SWITCHES['word'][j] + SWITCHES['sentence'][i]
-        for i, j, k in on}
+    return {f'{i}{j}{k}': name + DIVIDE[name][j] + SENTENCE[i]
+        for i in (0, 1) for j in (0, 1) for k, name in enumerate(DIVIDE)}
 
 def shares(run, method, key) -> list: # [share, lo, hi] in %
     "How many lines of a method are right, or point, with the interval"
@@ -94,15 +94,15 @@ def switch_figure(vlm: VLM, seed: int, run: Run) -> dict:
     "Run the eight methods of the three switches on one scene, beside their rates on the run's questions"
     scene = make_scene(seed)
     query, found = scene.question('digit'), {}
-    results = {k: make_method(today(m))(vlm, scene.image, query.question) for k, m in switch_settings().items()}
+    results = {k: make_method(m)(vlm, scene.image, query.question) for k, m in switch_settings().items()}
     for (k, m), r in zip(switch_settings().items(), results.values()):
-        alone = 'none' + SWITCHES['sentence'][int(k[0])]
+        alone = 'none' + SENTENCE[int(k[0])]
         found[k] = dict(
             method=m, map=np.rint(999*r.saliency.values/r.saliency.values.max()).astype(int).tolist(),
             crop=list(r.crop.box), answer=str(r),
             plain=str(r.plain_answer), pointing=r.saliency.points_at(query.box),
-            pointing_rates=shares(run, m, 'pointing'),
-            right=shares(run, m, 'score'), alone=shares(run, alone, 'score'))
+            pointing_rates=shares(run, recorded(m), 'pointing'),
+            right=shares(run, recorded(m), 'score'), alone=shares(run, alone, 'score'))
     return dict(
         scene_facts(scene, query, seed), word=query.question.rstrip('?').split()[-1],
         grid=list(results['100'].saliency.values.shape),
