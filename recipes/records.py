@@ -38,6 +38,12 @@ def load_trial(name: str, root: str|Path='results/trial') -> list[dict]:
     "Read the packed records of a run, one question each"
     with gzip.open(Path(root)/f'{name}.jsonl.gz', 'rt') as lines: return [*map(json.loads, lines)]
 
+def ratio_of_means(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
+    "Return the mean of one number of each question over that of another, with its 95 % bootstrap interval"
+    drawn = np.random.default_rng(0).integers(0, len(a), (5000, len(a)))
+    ratios = a[drawn].mean(-1)/b[drawn].mean(-1)
+    return float(a.mean()/b.mean()), *map(float, np.quantile(ratios, (.025, .975)))
+
 def lines_by_method(run) -> dict: # `Run` -> method -> id of a question -> its line
     "Sort the lines of a run"
     lines = {}

@@ -25,7 +25,7 @@ from carve_nb.models.kernel import CACHE
 from carve_nb.models.model import model_lock
 from carve_nb.models.prefix_cache import own_loose
 from carve_nb.models.prompts import Prompt
-from .records import Part, copies, read_images, run_parts
+from .records import Part, copies, ratio_of_means, read_images, run_parts
 
 FIRST_SEED = dict(mixed=1_700_000, exist=1_710_000)
 KINDS = dict(mixed=('digit', 'exist', 'color'), exist=('exist',))
@@ -281,6 +281,13 @@ def to_dataframe(records: list[dict]) -> pd.DataFrame:
 def lost_answers(table: pd.DataFrame) -> pd.DataFrame:
     "Return the questions that are right on the calm background and wrong on the busy one"
     return table[(table.calm == 1) & (table.busy == 0)]
+
+def share_passed(table: pd.DataFrame) -> tuple[float, float, float]:
+    """Return the part of what clutter costs, over all questions, that passes through the attention, mean of
+    both directions, with its 95 % bootstrap interval"""
+    back = table['rows, into busy'] - table.busy
+    broken = table.calm - table['rows, into calm']
+    return ratio_of_means((back + broken).to_numpy()/2, (table.calm - table.busy).to_numpy())
 
 PARTS = {part: Part(record, partial(measure_scene, places=places), partial(list_questions, part=part), n)
     for part, record, places, n in (('mixed', 'replay-{model}', True, 810),

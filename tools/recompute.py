@@ -22,8 +22,8 @@ from carve_nb.runs.store import read_records, read_run
 from recipes.ablation import compare_settings, paired, setting_scores
 from recipes.equal_terms import START, ZOOM
 from recipes.power import detectable  # noqa: F401 (of an expression)
-from recipes.records import load_trial
-from recipes.replay import lost_answers, to_dataframe
+from recipes.records import load_trial, ratio_of_means
+from recipes.replay import lost_answers, share_passed, to_dataframe
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT/'nbs'/'results'
@@ -424,10 +424,7 @@ def shown(model, way):
 def gain_share():
     "How much of the true region's gain asking for the box brings, in %, with its bootstrap interval"
     asked, oracle, plain = (np.array(box_writing(method)) for method in ('ask-box', 'oracle', 'none'))
-    gains = np.array([asked - plain, oracle - plain])
-    drawn = np.random.default_rng(0).integers(0, len(plain), (5000, len(plain)))
-    shares = np.divide(*gains[:, drawn].mean(-1))
-    return 100*np.divide(*gains.mean(-1)), *(100*np.quantile(shares, (.025, .975)))
+    return tuple(100*v for v in ratio_of_means(asked - plain, oracle - plain))
 
 @cache
 def zoomed(model):
@@ -452,9 +449,13 @@ def under_sink(model, share, less):
     return np.array([int(r[str(share)]['pointing'][less]) for r in json_lines(f'sinks/{model}-fresh')], float)
 
 @cache
+def replays(model): return to_dataframe(trial(f'replay-{model}'))
+
 def lost(model):
     "The questions that a model answers rightly on the calm background and wrongly on the busy one"
-    return lost_answers(to_dataframe(trial(f'replay-{model}')))
+    return lost_answers(replays(model))
+
+def passed(model): return tuple(100*v for v in share_passed(replays(model)))
 
 def replayed(model, arm):
     "How many of them come back with that part of the calm attention"
