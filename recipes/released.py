@@ -211,7 +211,7 @@ PIECES = {p.name: p for p in (
     Plan('piece1', (), [
         dict(steps=30, lr=RATES, warm=20, cool=1e-9, stages={LARGE: 3, SMALL: 1}),
         dict(steps=70, lr=RATES, warm=1, cool=1., stages={LARGE: 1, SMALL: 2, PAIRS: 1})]),
-    Plan('piece2', (), [dict(steps=190, lr=RATES, warm=10, cool=1., stages={LARGE: 1, SMALL: 2, PAIRS: 1})]),
+    Plan('piece2', (), [dict(steps=150, lr=RATES, warm=10, cool=1., stages={LARGE: 1, SMALL: 2, PAIRS: 1})]),
 )}
 
 # %% ../nbs/training/released_model.ipynb #de8a8455
