@@ -146,7 +146,7 @@ ANSWERED = {   # what a newcomer types -> the page that answers it
     'heatmap of qwen': 'tutorials/your_model', 'colab': 'tutorials/your_model',
     'save the map': 'tutorials/your_model', 'several images': 'tutorials/your_model',
     'my own data set': 'tutorials/command_line', 'how to make it faster': 'notes/cost',
-    'reproduce the paper': 'notes/paper_vs_code', 'what is pointing': 'notes/limitations',
+    'reproduce the paper': 'library/studies/21_paper', 'what is pointing': 'notes/limitations',
     'compare two models': 'tutorials/command_line',
     'does it work on real photographs': 'notes/limitations',
     'save attention map as png': 'tutorials/your_model',
