@@ -31,7 +31,7 @@ def why_no_model(given: object) -> str:
 class Spent(NamedTuple):
     "What a session has taken of the model up to a moment"
     calls: int
-    seconds: float    # those of what was remembered are counted again
+    seconds: float    # an answer from memory counts what it once took
 
 class Kept(NamedTuple):
     "An answer or rows that a session remembers"
@@ -94,7 +94,7 @@ class Session:
         """Capture the attention under what is asked, of all words of the question, and the answer.
 
         `steps` as of `VLM.forward`. Only the `layers` that are named are kept, None: all; where all are known,
-        these are taken from them. `argmax` leaves out the checkpoint's `PENALTIES`."""
+        these are taken from them. `argmax` decodes by the plain argmax, without the checkpoint's `PENALTIES`."""
         settings: dict = PENALTIES if argmax and penalties(self.vlm.model) else {}
         if steps == 'first': ask = ask.but(max_new_tokens=1)    # on which the first row does not depend
         key = 'rows', ask, steps, bool(settings)

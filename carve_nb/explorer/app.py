@@ -192,7 +192,7 @@ class Explorer:
             self.answers.value = ''.join([html_text(found.asked + truth), *shown])
             scale = 'the whole image' if found.whole else f'enlarged {found.crop.scale:.1f} times'
             chosen = self.dials.notes if method == self.dials.presets['lookup'] else []
-            unseen = unseen_note(found.seen, found.image.size)
+            unseen = unseen_note(found.visible, found.image.size)
             notes = dict.fromkeys([*chosen, *found.details, *found.notes, *unseen])
             about = '\n'.join([f'Crop {found.crop.box}, {scale}.', *notes])
             self.images.value = panels_html(found.panels(300), about, ALT, 280)

@@ -151,8 +151,8 @@ class Method:
 
     def finish(self, session: Session, ask: Ask, result: Result, before: Spent, after: Spent) -> Result:
         "Note what changes what the answer means, and what it took"
-        seen = unseen_note(result.seen, ask.image.size)
-        result.notes += [*seen, *session.vlm.notes(ask), *cut_note(result.answer)]
+        unseen = unseen_note(result.visible, ask.image.size)
+        result.notes += [*unseen, *session.vlm.notes(ask), *cut_note(result.answer)]
         return result.bill('ask', before, after)
 
     def check_model(self, vlm: VLM):

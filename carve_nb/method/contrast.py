@@ -61,7 +61,7 @@ class ContrastProcessor(LogitsProcessor):
     start: int           # tokens of the first
     alpha: float = 1.    # as in `contrast_logits`
     beta: float = .1     # as in `contrast_logits`
-    seen: list[int] | None = None    # ids of the last step
+    last: list[int] | None = None    # ids of the last step
     held: Loose = field(default_factory=dict)    # tensors that the second prompt left on the model
     cache: Cache | None = None       # its own
 
@@ -90,8 +90,8 @@ class ContrastProcessor(LogitsProcessor):
         """Compute the logits after these tokens, read on from the last call if they continue it.
 
         List of ids generated so far -> [1, V] logits of the next token, float32."""
-        seen, self.seen = self.seen, list(tokens)
-        goes_on = seen is not None and len(tokens) > len(seen) and tokens[:len(seen)] == seen
+        last, self.last = self.last, list(tokens)
+        goes_on = last is not None and len(tokens) > len(last) and tokens[:len(last)] == last
         return Context().run(self.read, tokens, not goes_on)
 
     def __call__(
@@ -178,10 +178,12 @@ CONFUSED = 'You are a confused objects detector to provide a fuzzy overview or i
 class ICD(ContrastMethod):
     """Against a disturbed instruction
 
+    alpha and beta are those of the repository's scripts (.5 is its sampler's default of alpha); in the paper
+    UNVERIFIED.
+
     Parameters
     ----------
     prefix
-        alpha, beta: repository, scripts (.5 is its sampler's default of alpha); in the paper UNVERIFIED
         disturbing words before the question (repository, one of five; the paper's UNVERIFIED)
     """
     prefix: str = CONFUSED

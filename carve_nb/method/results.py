@@ -107,7 +107,7 @@ class Result(Look):
                      doc='Whether the crop is the image as it is')
 
     @property
-    def seen(self) -> Box | None:
+    def visible(self) -> Box | None:
         "The box of the image that the model sees; None where nothing was captured"
         return None if self.rows is None else self.rows.spans[0].box
 
@@ -184,9 +184,9 @@ class Result(Look):
         def fit(box): return scale_box(box, self.image.size, image.size)
         maps = {title: overlay(image, S.to_pixels()) for title, S in self.drawn_maps().items()}
         out = dict(image=image) | maps
-        if self.seen and unseen_note(self.seen, self.image.size):
-            seen = fit([*map(round, self.seen)])
-            out['image'] = draw_boxes(image, [seen], CONCEPT_COLORS['control'], 3)
+        if self.visible and unseen_note(self.visible, self.image.size):
+            visible = fit([*map(round, self.visible)])
+            out['image'] = draw_boxes(image, [visible], CONCEPT_COLORS['control'], 3)
         for title in {'image', [*out][-1]}:
             out[title] = draw_boxes(out[title], [fit(self.crop.box)], CONCEPT_COLORS['contrast'], 2)
         if box is not None: out = {title: outline_target(panel, fit(box)) for title, panel in out.items()}

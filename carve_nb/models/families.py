@@ -89,7 +89,7 @@ class Family:
     # class of processor, built without its video part; None: that which transformers names
     assemble: str|None = None
     layers: Callable = attention_layers    # decoder's configuration -> layers whose attention can be read
-    # processor -> side of a token in pixels, where fewer pixels take fewer tokens
+    # processor -> side of a token in pixels; of models that give a smaller image fewer tokens
     cell: Callable|None = None
     chat: str|None = None          # chat template for models released without one
     box_form: BoxForm|None = None  # how it writes the box of an object; None: not known

@@ -60,7 +60,7 @@ class ImageSpan:
     box: Box               # that the grid covers, floating pixels of the original image
     image: int = 0         # which image of the prompt
     view: str = 'base'     # 'base': the whole image; 'tiles': all its tiles on one grid
-    end: int = -1          # first position after it and its new-line tokens; -1: after its last token
+    end: int = -1          # first position after the image and the new-line tokens that close it; -1: after its last token
     def __post_init__(self):
         if self.end < 0: self.end = 1 + max(self.tokens.tolist(), default=-1)
     def __len__(self) -> int: return len(self.tokens)

@@ -314,21 +314,21 @@ def write_prompt(
 # %% ../../nbs/library/models/06_prompts.ipynb #8f4e7650
 def token_names(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
     "Name each token by the text that it adds, spaces too; a character in several tokens is the first's"
-    group = open = 0   # where the tokens before begin, and those that are not yet a text
+    begin = pending = 0   # the first token of the text before; the first that is no text yet
     names = ['']*len(ids)
     @lru_cache(None)
     def decode(*some): return tokenizer.decode(list(some), clean_up_tokenization_spaces=False)
     before = short = decode()   # of the tokens before; of all but the newest
     for i in range(len(ids)):
-        text = decode(*ids[group:i + 1])
+        text = decode(*ids[begin:i + 1])
         if text.endswith('\ufffd') and i + 1 < len(ids):
             short = text
             continue
         if not text.startswith(short): short = text     # the token ends a character
-        names[open] = short[len(before):]
+        names[pending] = short[len(before):]
         names[i] += text[len(short):]
-        group, open = open, i + 1
-        before = short = decode(*ids[group:open])
+        begin, pending = pending, i + 1
+        before = short = decode(*ids[begin:pending])
     return names
 
 def find_words(tokenizer: PreTrainedTokenizerBase, ids: list[int], names: list[str], text: str) -> list[int]:
