@@ -339,7 +339,7 @@ def demo(
     from carve_nb.runs.store import read_run
     if read_run(out).protocol:
         raise CarveError(f'{out} holds a run, whose page would be lost; name another folder with --out.')
-    from carve_nb.runs.demo import RESULT, load_stored, repeat_demo, result_table, show_cases
+    from carve_nb.runs.demo import ABOUT_STORED, RESULT, load_stored, repeat_demo, result_table, show_cases
     stored = load_stored()
     vlms = {name: ModelOptions(name).load() for name in stored}
     for case, r in show_cases(vlms[SMALL], stored, out).items():
@@ -351,9 +351,8 @@ def demo(
             f'{sum(same)} of {len(same)} answers are the stored ones')
     print(f'all of it again: carve eval scenes --kinds digit --methods {",".join(RESULT)} --model {SMALL}')
     print(f'images and page: {tame_terminal(out)}/demo.html\n')
-    print(
-        'Right answers to 300 questions about a digit, in % [95 % interval]; pointing: the map has its '
-        'peak on the target')
+    n = len(stored[SMALL].select('none', 'digit'))
+    print(f'Accuracy in % [95 % interval]; pointing: the peak of the map is on the target. {ABOUT_STORED.format(n)}')
     table = result_table(stored)
     print_table(table.values, table.columns)
 
@@ -624,7 +623,8 @@ def measure_methods(
     max_new_tokens: Annotated[int|None, Opt(
         metavar='N', min=1, help='longest answer, in tokens (default: as the set says)')] = None,
     maps: Annotated[
-        bool, Opt('--maps', help='keep the map of each sample; load_maps(DIR, METHOD) reads them')] = False,
+        bool, Opt('--maps', help='keep the map of every sample, not of the first 50 alone; load_maps(DIR, METHOD) '
+                          'reads them')] = False,
     retry: Retry = False,
     example: Annotated[str|None, Opt(
         metavar='FOLDER', help='write a small example folder, and end', callback=_make_example,

@@ -119,7 +119,9 @@ class Record:
             stored = read_image_cell(self.image() if callable(self.image) else self.image, Path)
             image = open_image(stored() if isinstance(stored, Absent) else stored)
         except (CarveError, OSError) as e:
-            raise DataError(f'the image of {self.id} cannot be opened: {str(e)[:300]}') from e
+            said = str(e)[:300]
+            if isinstance(e, MissingError): raise DataError(said) from e
+            raise DataError(f'the image of {self.id} cannot be opened: {said}') from e
         corners = np.array(self.boxes or [(0, 0, 1, 1)])
         if (corners[:, :2] >= image.size).any() or (corners[:, 2:] - image.size > 1).any():
             width, height = image.size
@@ -145,7 +147,10 @@ class Absent:
     "Stands for an image that a set names and does not have; raises an error when it is opened"
     name: str
     why: str = 'is not in the folder of the set'
-    def __call__(self) -> None: raise MissingError(f'the image {quote(self.name)} {self.why}.')
+    row: int = 0    # that names it; 0: not known
+    def __call__(self) -> None:
+        where = f'row {self.row}: ' if self.row else ''
+        raise MissingError(f'{where}the image {quote(self.name)} {self.why}.')
 
 # how an image in base64 begins: with an address of its own, or as JPEG, PNG, GIF, WebP, BMP, TIFF or AVIF
 _EMBEDDED = re.compile(r'data:[^,]*,|(?=(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|Qk|SUkq|TU0A|AAAA)[\w+/=\s]{60,}\Z)')
@@ -347,6 +352,7 @@ def make_record(
     cell = partial(columns.cell, row)
     question = _read_question(*cell('question'))
     image = read_image_cell(row.get(columns.names['image']), find_image)
+    if isinstance(image, Absent): image = replace(image, row=number)
     answers = _read_list(*cell('answers')) or _read_answer(*cell('answer'))
     choices = _read_options(*cell('choices'))
     index = _read_single(*cell('correct_choice_idx'))
@@ -521,6 +527,10 @@ def check_inside(path: Path, folder: Path) -> Path:
     if _is_inside(path, folder): return path
     raise DataError(f'{path} is a link that leads out of the folder of the set; put the file itself there.')
 
+def _alike(name: str) -> str:
+    "Reduce a file's name to what other spellings of it share: no case, ending, zeros in front, or signs"
+    return re.sub(r'[\W_]+|(?<!\d)0+(?=\d)', '', Path(name).stem.casefold())
+
 def image_finder(*folders: Path) -> Callable[[str], Path|Absent]:
     """Make a function: name of an image, as macOS or Windows write it -> the file in the folders, or `Absent`.
 
@@ -533,6 +543,9 @@ def image_finder(*folders: Path) -> Callable[[str], Path|Absent]:
         images = [p for p in there.values() if p.suffix.lower() in _IMAGE_ENDINGS]
         count = Counter(name for p in images for name in {same(p.name), same(p.stem)})
         return {name: p for p in images for name in (same(p.stem), same(p.name)) if count[name] == 1} | there
+    @cache
+    def by_likeness(folder: Path) -> dict[str, str]:
+        return {_alike(p.name): p.name for p in files(folder).values() if p.suffix.lower() in _IMAGE_ENDINGS}
     def is_in(path: Path, folder: Path) -> bool:
         if '..' in path.parts: return False
         try: return path.is_file() and _is_inside(path, folder)
@@ -542,8 +555,10 @@ def image_finder(*folders: Path) -> Callable[[str], Path|Absent]:
             for path in folder/name, Path(name):     # below the folder, or as seen from here
                 if is_in(path, folder): return path
             if same(name) in files(folder): return check_inside(files(folder)[same(name)], folder)
-        if len(folders) == 1: return Absent(name)
-        return Absent(name, f'is neither in {folders[0].name} nor beside the table')
+        near = next((there[_alike(name)] for there in map(by_likeness, folders) if _alike(name) in there), None)
+        seen = f'; {quote(near)} is there' if near else ''
+        if len(folders) == 1: return Absent(name, Absent.why + seen)
+        return Absent(name, f'is neither in {folders[0].name} nor beside the table{seen}')
     return find
 
 # %% ../../nbs/library/data/07_records.ipynb #93fb7bdb

@@ -193,7 +193,9 @@ class Explorer:
             scale = 'the whole image' if found.whole else f'enlarged {found.crop.scale:.1f} times'
             chosen = self.dials.notes if method == self.dials.presets['lookup'] else []
             unseen = unseen_note(found.visible, found.image.size)
-            notes = dict.fromkeys([*chosen, *found.details, *found.notes, *unseen])
+            less_sure = filter(None, [found.less_sure])
+            notes = dict.fromkeys(    # those of an answer in a shell
+                [*less_sure, *chosen, *found.details, *found.notes, *unseen, *self.vlm.notes(ask)])
             about = '\n'.join([f'Crop {found.crop.box}, {scale}.', *notes])
             self.images.value = panels_html(found.panels(300), about, ALT, 280)
             self.draw_tab(found, method, self.session.capture(ask))

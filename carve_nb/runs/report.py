@@ -17,6 +17,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from html import escape
 from itertools import cycle
 from pathlib import Path
@@ -25,7 +26,9 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import groupby
 from matplotlib.figure import Figure
+from PIL import Image
 from ..core.errors import RunError
+from ..core.image import Box
 from ..core.io import count_of, escape_sign, one_line, replace_file, table_html, tame_cell, tame_markdown
 from ..core.plotting import CONCEPT_COLORS, draw_boxes, figure_bytes, outline_target, panels_html, plot_forest
 from ..core.saliency import Saliency
@@ -33,7 +36,7 @@ from ..core.stats import difference, holm, mean_interval, paired_test
 from ..data.datasets import DataSet
 from ..data.records import Record, image_key_of
 from ..data.scoring import name_rule
-from .store import FAILED, Run, attempt, read_run
+from .store import FAILED, SHOWN, Run, attempt, read_run
 
 # %% ../../nbs/library/runs/03_report.ipynb #382b7b94
 WHERE = 'pointing', 'auroc', 'iou', 'calls'
@@ -364,20 +367,35 @@ PAGE = (
     'section{{display:flex;flex-wrap:wrap;gap:1rem;margin:1.5rem 0}}'
     'section>div{{flex:2 1 300px;min-width:0;overflow-wrap:anywhere}}'
     'section>div:first-child{{flex:1 1 300px;max-width:300px}}</style><h1>{0}</h1>{1}</html>')
-_MOST_SHOWN = 50      # questions of the page
 _CROP_COLORS = dict(    # the last is that of random crops
     green=CONCEPT_COLORS['contrast'], yellow='#ffd400', pink='#ff4fa3', cyan='#00e5ff', orange='#ff8a00',
     violet='#b48cff', gray=CONCEPT_COLORS['control'])
 def _grade(line: dict) -> str:
-    "Say whether an answer is right, wrong, or partly right, or why there is none"
-    if line['status'] != 'ok': return f'{line["status"]}: {line["why"]}'
+    "Say whether an answer is right, wrong, or partly right, or that there is none"
+    if line['status'] != 'ok': return line['status']
     return {0.: 'wrong', 1.: 'right'}.get(line['score'], f'{100*line["score"]:.0f} % right')
 
+def _maps_html(image: Image.Image, lines: list[dict], crops: dict[str, Box], colors: dict[str, str]) -> str:
+    "Show the map of each method that has one, with its crop"
+    panels = {}
+    for line in lines:
+        S = attempt(lambda line=line: Saliency.unpack(line['map'])).value if 'map' in line else None
+        if S is None or S.size != image.size: continue
+        drawn = replace(S, image=image).plot_small()
+        across, down = drawn.width/image.width, drawn.height/image.height
+        x0, y0, x1, y1 = crops.get(line['method'], (0, 0, 0, 0))
+        box = (x0*across, y0*down, x1*across, y1*down)
+        pens = [_CROP_COLORS[colors.get(line['method'], 'gray')]]
+        panels[line['method']] = draw_boxes(drawn, [box], pens, 3) if line['method'] in crops else drawn
+    words = {method: f'the attention map of {method}' for method in panels}
+    return panels_html(panels, words=words, width=170) if panels else ''
+
 def _question_html(record: Record, lines: list[dict], colors: dict[str, str]) -> str:
-    "Show one question: its image with the true region and all crops, and each answer, right or wrong"
+    """Show one question: its image with the true region and all crops, each answer, right or wrong, and the
+    maps; below, each reason for which there is none"""
     opened = attempt(record.open)
     crops = {line['method']: line['box'] for line in lines if 'box' in line}
-    figure = f'<p>{escape(opened.why)}</p>'
+    figure = maps = ''
     if opened.value:
         image, box = opened.value, record.box
         crops = {
@@ -387,13 +405,16 @@ def _question_html(record: Record, lines: list[dict], colors: dict[str, str]) ->
         drawn = draw_boxes(image, crops.values(), pens, max(3, image.width//100)) if crops else image
         figure = panels_html(
             {'': outline_target(drawn, box) if box else drawn}, words={'': record.question}, width=300)
+        maps = _maps_html(image, lines, crops, colors)
     rows = []
     for line in lines:
         crop = colors[line['method']] if line['method'] in crops else ''
         rows.append([line['method'], line.get('answer', '-'), _grade(line), crop])
     table = table_html(rows, ['method', 'answer', 'score', 'crop'])
+    reasons = [opened.why, *(line['why'] for line in lines if line['status'] != 'ok')]
+    why = ''.join(f'<p>{escape(reason)}</p>' for reason in dict.fromkeys(reasons) if reason)
     asked = f'<b>{escape(record.question)}</b><br>truth: {escape(str(record.answer))}'
-    return f'<section><div>{figure}</div><div>{asked}{table}</div></section>'
+    return f'<section><div>{figure}</div><div>{asked}{table}{why}{maps}</div></section>'
 
 def answers_html(run: Run, records: Iterable[Record]) -> str:
     "Show questions of a run: each image with its crops, and the answer of every method"
@@ -410,7 +431,7 @@ def answers_page(run: Run, data: DataSet) -> str:
     "Lay out the first questions of a run as an HTML page below its table"
     asked = {line['id'] for line in run.records}
     there = [record for record in data if record.id in asked]
-    shown = there[:_MOST_SHOWN]
+    shown = there[:SHOWN]
     more = f'the first {len(shown)} of ' if len(shown) < len(there) else ''
     parts = [run_html(run), f'<h2>The questions: {more}{len(there)}</h2>', answers_html(run, shown)]
     return PAGE.format(escape(run_name(run)), '\n'.join(parts))

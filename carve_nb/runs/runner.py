@@ -39,6 +39,7 @@ from ..method.results import Result
 from ..method.wrappers import open_answerer, record_of
 from ..models.model import free_memory
 from carve_nb.runs.store import (
+    SHOWN,
     Attempt,
     Run,
     RunStore,
@@ -70,7 +71,7 @@ class RunConfig:
     seed: int = 0 # of methods that draw by chance
     answer_by: str|None = None # another model that answers: 'URL#name', a folder or a Hub id
     answer_key: str|None = None # name of the environment variable with its key
-    maps: bool = False # keep the map of each sample? `load_maps` reads them
+    maps: bool = False # keep the map of every sample, and not of the first 50 alone? `load_maps` reads them
 
     def __post_init__(self):
         self.made: dict[str, Method] = {}    # text -> method, as the set asks it
@@ -190,6 +191,7 @@ class SampleEvaluator:
         lines = []
         for name in asked:
             got = attempt(partial(self.line, methods[name], record, session, shared_seconds))
+            if got.value and not (self.config.maps or task.at < SHOWN): got.value.pop('map', None)
             # a line that is skipped has its own status
             lines.append(task.head(name, got.status) | (got.value or dict(why=got.why)))
             if got.status == 'oom':
@@ -216,7 +218,7 @@ class SampleEvaluator:
         unread = why_unread(str(r.answer), record)
         if unread: line['unread'] = unread
         line |= describe_result(r, record.boxes, shared_seconds)
-        if self.config.maps and r.saliency is not None: line['map'] = r.saliency.pack()
+        if r.saliency is not None: line['map'] = r.saliency.pack()
         return line
 
 # %% ../../nbs/library/runs/02_runner.ipynb #5e0d844a
@@ -343,7 +345,7 @@ def run_eval(
     answer_key
         name of the environment variable with its key
     maps
-        keep the map of each sample? `load_maps` reads them
+        keep the map of every sample, and not of the first 50 alone? `load_maps` reads them
     retry
         measure failed samples again?
     part

@@ -116,10 +116,23 @@ def test_images_in_another_folder(load, tmp_path_factory, capsys):
     capsys.readouterr()
     assert main(['eval', str(load.folder), *words]) == 1
     out, err = capsys.readouterr()
-    assert out.count('cannot be opened') == 1 and '`none`, `center`, 1 of 2: error: ' in out
+    assert out.count("row 1: the image 'deep/b.png' is not in the folder") == 1 and '`none`, `center`, 1 of 2: error: ' in out
+    page = (other/'half'/'answers.html').read_text()
+    assert page.count('deep/b.png') == 1 and page.count('>error</td>') == 2      # the reason once, in words that wrap
     assert err.splitlines()[-1].startswith('carve: error: 1 of 2 questions could not be measured; the first line says: ')
     _, said = load(rows, images=other/'none')
     assert 'is no folder; name one that holds the images' in said
+
+
+@pytest.mark.parametrize('named, there', [('img_0003.jpg', 'IMG_0003.JPG'), ('IMG_3.jpg', 'IMG_0003.JPG'), ('img-03.png', 'IMG_0003.JPG'),
+    ('IMG_0030.JPG', None), ('MG_0003.JPG', None)])
+def test_near_names_of_images(tmp_path, named, there):
+    "A file of almost this name is told and not taken"
+    Image.new('RGB', (32, 32)).save(tmp_path/'IMG_0003.JPG')
+    (tmp_path/'q.json').write_text(json.dumps([ROW | dict(image='IMG_0003.JPG'), ROW | dict(image=named)]))
+    with pytest.warns(UserWarning) as told: record = load_benchmark(tmp_path)[1]
+    assert ("'IMG_0003.JPG' is there" in str(told[0].message)) == bool(there), told[0].message
+    with pytest.raises(CarveError, match='row 2: the image'): record.open()
 
 
 CURED = {    # what is refused or told -> the words that say so, the same table with the cure done

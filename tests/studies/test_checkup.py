@@ -73,11 +73,15 @@ def test_shell(tmp_path, shell):
     until(lambda: answered(tmp_path/'R') >= 2, p)
     p.kill()
     p.communicate()
-    assert 2 <= answered(tmp_path/'R') < 6, 'it was to be killed before the end'
+    there = answered(tmp_path/'R')
+    assert 2 <= there < 6, 'it was to be killed before the end'
     told = run(*words)
     assert told.returncode == 0
     assert [re.split(' by | are ', line)[0] for line in told.stderr.splitlines()[:3]] == [
         '2 questions of each of 3 kinds', *('small letters', 'small words')]
+    price = next(line for line in told.stderr.splitlines() if line.startswith('about '))
+    left = 6 - there
+    assert f' for {left} question{"s"*(left > 1)} by 6 methods' in price and 'profile' not in price      # what was left
     whole = run_checkup('carve-tiny', tmp_path/'whole', n=2, progress=False)
     said = told.stdout.splitlines()
     first, *more = explain(whole)
@@ -125,12 +129,14 @@ def test_grows_and_retries(tmp_path, few, monkeypatch):
 
 
 @pytest.mark.parametrize('name', ['qwen2_5_vl', 'llava_next'])
-def test_families(name, load, tmp_path, few):
-    "A tiny random model goes through it; nothing is recommended, and its map is not trusted"
+def test_families(name, load, tmp_path, few, caplog):
+    "A tiny random model goes through it; nothing is recommended, and its map is not trusted; the price has both stages"
+    caplog.set_level('INFO', checkup.log.name)
     found = run_checkup(load(name), tmp_path/'R', n=2, kinds=('digit', 'word'), progress=False)
     assert (found.advice.use, found.advice.verdict) == ('none', 'not decided')
     assert explain(found)[-1].startswith('The attention map is not to be trusted: 3 images')
     assert '<table' in found._repr_html_()
+    assert re.search(r'about .* on this machine: .* for the profile \(\d+ captures of attention\) and .* for 4 questions by 6 methods', caplog.text)
 
 
 def test_a_stage_that_fails(tmp_path, monkeypatch):
