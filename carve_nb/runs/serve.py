@@ -106,7 +106,7 @@ class Meter:
         self.written += 1
 
     @contextmanager
-    def __call__(self, model: torch.nn.Module) -> Iterator[None]:
+    def metering(self, model: torch.nn.Module) -> Iterator[None]:
         hooks = [
             model.register_forward_pre_hook(self.enter, with_kwargs=True),
             model.register_forward_hook(self.leave)]
@@ -187,7 +187,7 @@ class MethodServer:
         images = [*map(open_data, wanted.urls)]
         asked: dict = dict(question=wanted.question, by=self.by)
         if wanted.question is None: asked = dict(messages=wanted.chat)
-        with warnings.catch_warnings(record=True) as heard, meter(self.vlm.model):
+        with warnings.catch_warnings(record=True) as heard, meter.metering(self.vlm.model):
             warnings.simplefilter('always')
             result = wanted.method(self.vlm, images, **asked)
         result.notes += [str(warning.message) for warning in heard]

@@ -28,6 +28,7 @@ from carve_nb.method.vicrop import pixel_grads
 from carve_nb.models.kernel import CacheFill, hooked, recording
 from carve_nb.models.prefix_cache import PENALTIES
 from carve_nb.models.prompts import Ask
+from carve_nb.runs.serve import Meter
 from recipes.bench import eager_kernel
 from .clean import differences, snapshot, tensor_bytes
 
@@ -182,7 +183,8 @@ BLOCKS = {   # what it runs, on which families
     'pixels': (lambda v: pixel_grads(v, v.prompt(IMAGE, QUESTION)), BOTH),
     'query rows': (lambda v: query_rows(v, v.prompt(IMAGE, QUESTION), v.layers), ONE),
     'tower': (inside(lambda v: tower_rows(v, [0])), BOTH),
-    'eager': (inside(lambda v: eager_kernel(v.model)), ONE)}
+    'eager': (inside(lambda v: eager_kernel(v.model)), ONE),
+    'metering': (inside(lambda v: Meter().metering(v.model)), ONE)}
 
 
 @contextlib.contextmanager
@@ -257,8 +259,7 @@ def test_memory_after_failures(load):
 
 TOUCHING = {'recording', 'model_lock', 'own_loose', 'applying', 'rows_live', 'mask_image_tokens',
             'frozen', 'scaled_features', 'hooked', 'watching', 'open', 'counting', 'tower_rows', 'layer_inputs',
-            'failing',
-            'record_attention'}
+            'failing', 'metering', 'record_attention'}
 # loading, the words of an error, a store, a count
 OTHERS = {'quiet_loading', 'limited', 'ready', 'undone', 'explained', 'open_store'}
 
