@@ -338,7 +338,7 @@ def split_text(text: str, sign: str) -> list[str]:
 def read_value(text: str) -> object:
     "Read the Python value that a text is, or take the text"
     try: return ast.literal_eval(text)
-    except (ValueError, SyntaxError): return text
+    except (ValueError, SyntaxError, MemoryError, RecursionError): return text    # all that it raises
 
 def read_method(text: str) -> tuple[str, dict]:    # 'carve:p=.1:K=2'
     "Split 'carve:p=.1:K=2' into name and fields; put a text with a colon or a comma into quotation marks"

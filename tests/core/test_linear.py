@@ -34,7 +34,8 @@ FUNCTIONS = dict(answer_span=answer_span, behind_thought=behind_thought, open_th
     split_words=lambda t: words.split_words(split(t)), one_word=lambda t: words.split_words([*t.replace(' ', 'a')]),
     pick_words=lambda t: words.pick_words(split(t), 'noun'), content=lambda t: words.pick_words(split(t), 'content'),
     read_words=lambda t: words.read_words(split(t), 'noun'), why_no_words=lambda t: words.why_no_words(split(t), 'noun'),
-    tokens_at=lambda t: words.tokens_at(split(t), 3, len(t)))
+    tokens_at=lambda t: words.tokens_at(split(t), 3, len(t)), split_text=lambda t: words.split_text(t, ','),
+    read_value=words.read_value, read_method=lambda t: words.read_method(f'carve:suffix={t.replace(":", "")}'))
 # which read no text of others, or one that is short by its nature
 OTHERS = {'count_of', 'script', 'escape_sign', 'table_html', 'digest', 'replace_file', 'find_source', 'kept_folder',
     'save_with_digest', 'load_with_digest', 'same_logits', 'open_plain', 'check_encoding'}
