@@ -18,6 +18,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from html import escape
 from itertools import cycle
 from pathlib import Path
@@ -379,7 +380,7 @@ def _maps_html(image: Image.Image, lines: list[dict], crops: dict[str, Box], col
     "Show the map of each method that has one, with its crop"
     panels = {}
     for line in lines:
-        S = attempt(lambda line=line: Saliency.unpack(line['map'])).value if 'map' in line else None
+        S = attempt(partial(Saliency.unpack, line['map'])).value if 'map' in line else None
         if S is None or S.size != image.size: continue
         drawn = replace(S, image=image).plot_small()
         across, down = drawn.width/image.width, drawn.height/image.height
