@@ -70,16 +70,20 @@ def show_cases(vlm: VLM, runs: dict[str, Run], out: str|Path) -> dict[str, Resul
     run, *_ = runs.values()
     method = asked(run, ['lookup']).made['lookup']
     samples = list(map(find_sample, CASES))
-    shown = {}
+    shown, maps = {}, {}
     Path(out).mkdir(parents=True, exist_ok=True)
     for sample, case in zip(samples, CASES.values()):
         r = method(vlm, sample.open(), sample.question)
+        if r.saliency: maps[sample.id, 'lookup'] = dict(map=r.saliency.pack())
         shown[case] = replace(r, notes=[*r.notes, f'truth: "{sample.answer}" ({sample.id})'])
         replace_file(Path(out)/f'demo_{sample.id}.png', png_bytes(r.plot(200, sample.box)))
     table = result_table(runs)
     n = len(run.select('none', 'digit'))
     head = f'<h2>Accuracy in % [95 % interval]</h2><p>{ABOUT_STORED.format(n)}</p>'
-    page = answers_html(run, samples) + head + table_html(table.values, table.columns)
+    lines = [
+        line | maps.get((line['id'], line['method']), {}) for line in run.records if line['method'] in RESULT]
+    six = Run(run.protocol | dict(methods=dict.fromkeys(RESULT)), lines)
+    page = answers_html(six, samples) + head + table_html(table.values, table.columns)
     replace_file(Path(out)/'demo.html', PAGE.format(f'Four held-out scenes, asked of {SMALL}', page))
     return shown
 

@@ -425,7 +425,9 @@ def answers_html(run: Run, records: Iterable[Record]) -> str:
     pens = cycle(others)
     colors = {method: gray if find_base([method], 'random') else next(pens) for method in names}
     shown = [_question_html(record, lines[record.id], colors) for record in records]
-    about = 'White: the true region, where it is known. Other boxes: the crops; a whole image has no box.'
+    about = (
+        'White: the true region, where it is known. Other boxes: the crops; a whole image has no box. Below the '
+        'answers: the map of a method, dark where it is strong, with its crop.')
     return '\n'.join([f'<p>{about}</p>', *shown])
 
 def answers_page(run: Run, data: DataSet) -> str:

@@ -314,7 +314,8 @@ def test_short_demo(monkeypatch, shell):
     status, out, _ = shell('demo --out . --quiet')
     assert status == 0 and out.count('baseline: "') == out.count('truth: "') == 4
     assert out.count('12 of 12 answers are the stored ones') == 2
-    first, *table = out[out.index('Right answers'):].splitlines()
+    first, *table = out[out.index('Accuracy in %'):].splitlines()
+    assert 'n = 300: the first held-out scenes' in first and '1,200 others' in open('demo.html').read()
     assert max(map(len, table)) <= 60 and '75.7 [70.5, 80.2]' in '\n'.join(table)
     assert out.index('baseline: "8"') < out.index('lookup: "2"')
     assert 'demo.html is there already' in shell('demo --out . --quiet')[2]
