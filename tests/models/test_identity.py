@@ -279,14 +279,6 @@ def test_a_hook_that_comes_later(vlm):
     assert r.plain_answer.tokens == vlm.ask(WIDE, QUESTION, method.suffix, 4).tokens
 
 
-def test_what_is_set_aside(vlm):
-    "A checkpoint that samples, or searches with beams, is asked greedily, and each answer says so"
-    settings(vlm).update(do_sample=True, num_beams=3)
-    note = 'answers are greedy, without the do_sample=True and num_beams=3 of generation_config.json'
-    for method in Carve(max_new_tokens=2), DirectAnswer(max_new_tokens=2):
-        assert note in method(vlm, WIDE, QUESTION).notes
-
-
 # -- runs
 
 EDITS = dict(
