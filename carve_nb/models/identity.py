@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from functools import cache, cached_property, partial
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType
+from typing import Any
 import numpy as np
 import torch
 from PIL import Image
@@ -61,7 +62,7 @@ def _sum_of(file: WeightFile) -> str: return file_sum(file[0])
 LIBRARIES = ('torch', 'transformers', 'accelerate', 'peft', 'huggingface_hub', 'kernels',
              'functools', 'contextlib', 'typing', 'carve_nb')
 
-def own_code(function: Callable) -> str:
+def own_code(function: Callable | cached_property) -> str:
     "Name a function or hook that is of no library, with a digest of its code; '' for one of a library"
     function = _inside(function)
     code = getattr(function, '__code__', None)
@@ -71,7 +72,7 @@ def own_code(function: Callable) -> str:
     if not code: return f'{home}.{type(function).__qualname__}'
     return f'{home}.{function.__qualname__} {digest(_code_text(code))}'
 
-def _inside(function: Callable) -> Callable:
+def _inside(function: Any) -> Any:
     "Take a function out of a `functools.partial` or a bound method"
     return getattr(function, 'func', getattr(function, '__func__', function))
 
