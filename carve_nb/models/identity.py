@@ -64,13 +64,13 @@ LIBRARIES = ('torch', 'transformers', 'accelerate', 'peft', 'huggingface_hub', '
 
 def own_code(function: Callable | cached_property) -> str:
     "Name a function or hook that is of no library, with a digest of its code; '' for one of a library"
-    function = _inside(function)
-    code = getattr(function, '__code__', None)
+    own = _inside(function)
+    code = getattr(own, '__code__', None)
     # a wrapper takes over `__module__`
-    home = function.__globals__['__name__'] if code else type(function).__module__
+    home = own.__globals__['__name__'] if code else type(own).__module__
     if home.split('.')[0] in LIBRARIES: return ''
-    if not code: return f'{home}.{type(function).__qualname__}'
-    return f'{home}.{function.__qualname__} {digest(_code_text(code))}'
+    if not code: return f'{home}.{type(own).__qualname__}'
+    return f'{home}.{own.__qualname__} {digest(_code_text(code))}'
 
 def _inside(function: Any) -> Any:
     "Take a function out of a `functools.partial` or a bound method"
