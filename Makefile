@@ -54,7 +54,7 @@ mutants: $(V)/.ok  ## would the tests notice a hundred small mistakes, drawn by 
 gpu: $(V)/.ok  ## memory and seconds of each way to answer with M=HUB_ID on this machine, as a table to paste; ten minutes
 	$(B) -m recipes.gpu --model $(M)
 export: $(V)/.ok  ## notebooks to modules, recipes, the table of methods, README.md, llms.txt and the sidebar; notebooks cleaned
-	$(V)/bin/nbdev-export && $(B) tools/methods.py && $(B) tools/export_recipes.py && $(V)/bin/nbdev-clean && $(B) tools/readme.py && $(B) tools/pages.py --llms
+	$(V)/bin/nbdev-export && $(B) tools/methods.py && $(B) tools/export_recipes.py && $(V)/bin/nbdev-clean && $(B) tools/fold_sources.py && $(B) tools/readme.py && $(B) tools/pages.py --llms
 docs: $(V)/.ok $(V)-docs/.ok  ## the site from the stored notebooks, without Quarto: _docs/html/index.html; nbdev's own first step must run too
 	$(RUN) $(B) -c 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=2)' && $(V)-docs/bin/python tools/pages.py _docs/source && $(RUN) $(B) -m recipes.living_figure _docs/source/_static/living/data
 	$(V)-docs/bin/sphinx-build -q -W --keep-going -j 2 -d _docs/doctrees _docs/source _docs/html && $(V)-docs/bin/python tools/check_site.py _docs/html
