@@ -2148,6 +2148,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store._checksum': ('library/runs/store.html#_checksum', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store._functions': ('library/runs/store.html#_functions', 'carve_nb/runs/store.py'),
+                                     'carve_nb.runs.store._source': ('library/runs/store.html#_source', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store.attempt': ('library/runs/store.html#attempt', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store.carry_out': ('library/runs/store.html#carry_out', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store.code_of': ('library/runs/store.html#code_of', 'carve_nb/runs/store.py'),

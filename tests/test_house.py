@@ -10,8 +10,8 @@ from processes import ROOT
 PATHS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb')
     if not any(o[0] in '._' for o in p.relative_to(ROOT).parts))
 MODULES = sorted(p for p in (ROOT/'carve_nb').rglob('*.py') if p.name[0] != '_')
-# The module whose names come from outside: the registry of methods.
-LAZY = {'method.registry'}
+# The module that imports all of its room, whose methods register themselves.
+LAZY = {'method.base'}
 # as records are named
 FAMILY = re.compile('|'.join(['onevision',
     *re.findall(r"_add\('([a-z]+)", (ROOT/'carve_nb/models/families.py').read_text())]), re.I)

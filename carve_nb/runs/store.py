@@ -314,6 +314,11 @@ def _functions(module: ModuleType) -> Iterator[FunctionType]:
         values = vars(value).values() if inspect.isclass(value) else [value]
         yield from (f for f in values if inspect.isfunction(f) and f.__module__ == module.__name__)
 
+def _source(function: FunctionType) -> str:
+    "Read the source of a function; what a dataclass wrote for itself has none"
+    try: return inspect.getsource(function)
+    except OSError: return ''
+
 def own_modules(*names: str) -> dict[str, bytes]:
     "Read the text of modules that are of no library, and of those that they use, by their names"
     found: dict[str, bytes] = {}
@@ -324,7 +329,7 @@ def own_modules(*names: str) -> dict[str, bytes]:
         foreign = not path and name != '__main__' or str(path).startswith(LIBRARIES)
         if name in found or not module or foreign: continue
         if path: found[name] = Path(path).read_bytes()
-        else: found[name] = ''.join(sorted(map(inspect.getsource, _functions(module)))).encode()
+        else: found[name] = ''.join(sorted(map(_source, _functions(module)))).encode()
         for value in [*vars(module).values()]:
             user = value.__name__ if inspect.ismodule(value) else getattr(value, '__module__', None)
             if isinstance(user, str): left.append(user)
