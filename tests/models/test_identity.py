@@ -248,7 +248,7 @@ def pass_counter(vlm):
 READ_WHOLE = dict(
     mean=(lambda vlm, *_: hooked(vlm, less_mean), 'hooks'),
     last=(lambda vlm, *_: hooked(vlm, steer), 'hooks'),
-    forward=(lambda vlm, *_: pass_counter(vlm), 'of your own'),
+    forward=(lambda vlm, *_: pass_counter(vlm), 'in two parts'),
     quantized=(lambda vlm, *_: quantized(vlm), 'quantized'),
     long_rope=(lambda vlm, folder, path: long_rope(folder, path/'long'), 'positions'))
 
@@ -277,6 +277,14 @@ def test_a_hook_that_comes_later(vlm):
     r = method(session, WIDE, QUESTION)
     assert 'hooks' in ' '.join(r.notes)
     assert r.plain_answer.tokens == vlm.ask(WIDE, QUESTION, method.suffix, 4).tokens
+
+
+def test_what_is_set_aside(vlm):
+    "A checkpoint that samples, or searches with beams, is asked greedily, and each answer says so"
+    settings(vlm).update(do_sample=True, num_beams=3)
+    note = 'answers are greedy, without the do_sample=True and num_beams=3 of generation_config.json'
+    for method in Carve(max_new_tokens=2), DirectAnswer(max_new_tokens=2):
+        assert note in method(vlm, WIDE, QUESTION).notes
 
 
 # -- runs
