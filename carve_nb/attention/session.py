@@ -21,7 +21,7 @@ from ..models.prompts import Ask, Prompt
 
 # %% ../../nbs/library/attention/13_session.ipynb #1c0c0002
 def why_no_model(given: object) -> str:
-    "Say what replaces the model, and what belongs there"
+    "Say what was given instead of the model, and what belongs there"
     if isinstance(given, (str, Path)) and not Path(given).is_file():
         return f'{str(given)!r} is the name of a model: load it with VLM.from_pretrained({str(given)!r}).'
     kind = type(given).__name__

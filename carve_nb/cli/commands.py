@@ -433,8 +433,8 @@ def write_page(path: str|Path, cell: str, *words: str):
 
 # bytes that the page may send at once; the server's own limit is 10 MB, and more would be lost without a word
 _LARGEST = 200_000_000
-# voila asks for a light or a dark theme by the page's address; a page should follow its reader's system
-_HEAD = (
+# voila asks for a light or a dark theme by its address; a page should follow its reader's system
+_DARK = (
     '<link rel="stylesheet" media="(prefers-color-scheme: dark)" '
     'href="/voila/templates/lab/static/theme-dark.css">')
 
@@ -490,7 +490,7 @@ def explore(
     with tempfile.TemporaryDirectory(prefix='carve-explore-') as folder:
         call = f'explore({name!r}, {image!r}, {question!r}, **{model.loading()!r})'
         path = Path(folder)/'carve explore.ipynb'    # its name is the page's title
-        write_page(path, f'from carve_nb.explorer.app import explore\n{call}', _HEAD)
+        write_page(path, f'from carve_nb.explorer.app import explore\n{call}', _DARK)
         _serve_page(path, port, not no_browser)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #cb5275d3

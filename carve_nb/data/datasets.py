@@ -256,7 +256,7 @@ def _hub_set(
     folder = Path(root).expanduser() if root else None
     if folder:
         if not folder.is_dir(): raise DataError(f'{root} is no folder.')
-        for path in folder.rglob('*'): check_inside(path, folder)
+        for link in filter(Path.is_symlink, folder.rglob('*')): check_inside(link, folder)
     source = f'a copy of {known.hub}' if root else f'{known.hub}@{revision or "main"}'
     read = partial(_read_set, spec, spec, n=n, seed=seed, names=names, rule=rule, known=found, source=source)
     beside = rows_beside_images(folder) if folder and known.change else []

@@ -29,7 +29,7 @@ from fastcore.basics import groupby
 from matplotlib.figure import Figure
 from PIL import Image
 from ..core.errors import RunError
-from ..core.image import Box
+from ..core.image import Box, scale_box
 from ..core.io import count_of, escape_sign, one_line, replace_file, table_html, tame_cell, tame_markdown
 from ..core.plotting import CONCEPT_COLORS, draw_boxes, figure_bytes, outline_target, panels_html, plot_forest
 from ..core.saliency import Saliency
@@ -382,12 +382,11 @@ def _maps_html(image: Image.Image, lines: list[dict], crops: dict[str, Box], col
     for line in lines:
         S = attempt(partial(Saliency.unpack, line['map'])).value if 'map' in line else None
         if S is None or S.size != image.size: continue
-        drawn = replace(S, image=image).plot_small()
-        across, down = drawn.width/image.width, drawn.height/image.height
-        x0, y0, x1, y1 = crops.get(line['method'], (0, 0, 0, 0))
-        box = (x0*across, y0*down, x1*across, y1*down)
-        pens = [_CROP_COLORS[colors.get(line['method'], 'gray')]]
-        panels[line['method']] = draw_boxes(drawn, [box], pens, 3) if line['method'] in crops else drawn
+        method, panel = line['method'], replace(S, image=image).plot_small()
+        if method in crops:
+            box = scale_box(crops[method], image.size, panel.size)
+            panel = draw_boxes(panel, [box], [_CROP_COLORS[colors[method]]], 3)
+        panels[method] = panel
     words = {method: f'the attention map of {method}' for method in panels}
     return panels_html(panels, words=words, width=170) if panels else ''
 

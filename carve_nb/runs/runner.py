@@ -188,10 +188,10 @@ class SampleEvaluator:
         shared_seconds = session.prefixes.seconds
         # an error here comes again in the methods that need the capture, and is told in their lines
         attempt(partial(self.capture_first, record, session, methods.values()))
+        keep_map = self.config.maps or task.at < SHOWN
         lines = []
         for name in asked:
-            got = attempt(partial(self.line, methods[name], record, session, shared_seconds))
-            if got.value and not (self.config.maps or task.at < SHOWN): got.value.pop('map', None)
+            got = attempt(partial(self.line, methods[name], record, session, shared_seconds, keep_map))
             # a line that is skipped has its own status
             lines.append(task.head(name, got.status) | (got.value or dict(why=got.why)))
             if got.status == 'oom':
@@ -206,6 +206,7 @@ class SampleEvaluator:
 
     def line(
         self, method: Method, record: Record, session: Session, shared_seconds: float = 0.,
+        keep_map: bool = False,
     ) -> dict[str, object]:
         "Ask a method: its answer and score, where it looked, and its cost; or why it is not asked"
         if 'box' in method.needs and not record.boxes: return dict(status='skipped', why='no true region')
@@ -218,7 +219,7 @@ class SampleEvaluator:
         unread = why_unread(str(r.answer), record)
         if unread: line['unread'] = unread
         line |= describe_result(r, record.boxes, shared_seconds)
-        if r.saliency is not None: line['map'] = r.saliency.pack()
+        if keep_map and r.saliency is not None: line['map'] = r.saliency.pack()
         return line
 
 # %% ../../nbs/library/runs/02_runner.ipynb #5e0d844a

@@ -23,12 +23,12 @@ import warnings
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from html import escape
 from itertools import count
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any, BinaryIO, Generic, NamedTuple, NoReturn, TypeVar, cast
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -308,16 +308,12 @@ def package_code() -> str:
     for path in sorted(Path(LIBRARIES[0]).rglob('*.py')): sha.update(path.read_bytes())
     return f'{__version__} {sha.hexdigest()[:8]}'
 
-def _functions(module: ModuleType) -> Iterator[FunctionType]:
-    "List the functions that a module without a file, such as a notebook, defines, also in its classes"
+def _sources(module: ModuleType) -> Iterator[str]:
+    "Read the functions that a module without a file, such as a notebook, defines, also in its classes"
     for value in vars(module).values():
-        values = vars(value).values() if inspect.isclass(value) else [value]
-        yield from (f for f in values if inspect.isfunction(f) and f.__module__ == module.__name__)
-
-def _source(function: FunctionType) -> str:
-    "Read the source of a function; what a dataclass wrote for itself has none"
-    try: return inspect.getsource(function)
-    except OSError: return ''
+        for f in vars(value).values() if inspect.isclass(value) else [value]:
+            if not (inspect.isfunction(f) and f.__module__ == module.__name__): continue
+            with suppress(OSError): yield inspect.getsource(f)    # what a dataclass wrote for itself has none
 
 def own_modules(*names: str) -> dict[str, bytes]:
     "Read the text of modules that are of no library, and of those that they use, by their names"
@@ -329,7 +325,7 @@ def own_modules(*names: str) -> dict[str, bytes]:
         foreign = not path and name != '__main__' or str(path).startswith(LIBRARIES)
         if name in found or not module or foreign: continue
         if path: found[name] = Path(path).read_bytes()
-        else: found[name] = ''.join(sorted(map(_source, _functions(module)))).encode()
+        else: found[name] = ''.join(sorted(_sources(module))).encode()
         for value in [*vars(module).values()]:
             user = value.__name__ if inspect.ismodule(value) else getattr(value, '__module__', None)
             if isinstance(user, str): left.append(user)

@@ -94,7 +94,7 @@ def test_a_column_is_left_out_as_the_message_says(rows, field, load, capsys):
     assert len(read_run(out).records) == len(rows)
 
 
-def test_images_in_another_folder(load, tmp_path_factory, capsys):
+def test_images_in_another_folder(load, tmp_path_factory, capsys, monkeypatch):
     "The message names the image and not the columns; images= and --images find it, below the folder and beside the table"
     other = tmp_path_factory.mktemp('pictures')
     (other/'deep').mkdir()
@@ -114,9 +114,9 @@ def test_images_in_another_folder(load, tmp_path_factory, capsys):
     words[words.index('--out') + 1] = str(other/'half')
     words[words.index('none')] = 'none,center'
     capsys.readouterr()
+    monkeypatch.setenv('COLUMNS', '300')
     assert main(['eval', str(load.folder), *words]) == 1
     out, err = capsys.readouterr()
-    out = ' '.join(out.split())     # a narrow terminal breaks it
     assert out.count("row 1: the image 'deep/b.png' is not in the folder") == 1 and '`none`, `center`, 1 of 2: error: ' in out
     page = (other/'half'/'answers.html').read_text()
     assert page.count('deep/b.png') == 1 and page.count('>error</td>') == 2      # the reason once, in words that wrap

@@ -154,23 +154,31 @@ def test_our_own_client(address):
 def server(load): return MethodServer(load('llava'))
 
 
-def test_limits(server):
+def test_limits(server, monkeypatch):
     "413, 504 and 429 each with a sentence; after them the next request is answered"
     with serving(server, '', Limits(megabytes=.5)) as address:
         with pytest.raises(openai.APIStatusError) as e: ask(address, messages=[dict(role='user', content=[*parts(SCENES[0]), dict(type='text', text='x'*2**20)])])
         assert e.value.status_code == 413 and 'are taken' in e.value.body['message']
         assert post(address, b'x'*2**25)[0] == 413
         assert ask(address).choices[0].message.content is not None
+    answer, refused, enough = server.answer, [], threading.Event()
+    def hold(event):    # a fast machine answers before the time is over, or before the queue is full
+        monkeypatch.setattr(server, 'answer', lambda wanted, meter: event(meter).wait(30) and answer(wanted, meter))
+    hold(lambda meter: meter.stopped)
     with serving(server, '', Limits(seconds=.5)) as address:
-        with pytest.raises(openai.InternalServerError) as e: ask(address, max_tokens=10_000)
+        with pytest.raises(openai.InternalServerError) as e: ask(address)
         assert e.value.status_code == 504 and e.value.response.headers['x-should-retry'] == 'false'
-        with pytest.raises(RemoteError) as e: Endpoint(address, 'none', None, retries=0, max_new_tokens=10_000).ask(SCENES[0].image, 'What?')
+        with pytest.raises(RemoteError) as e: Endpoint(address, 'none', None, retries=0, max_new_tokens=4).ask(SCENES[0].image, 'What?')
         assert e.value.status == 'timeout'
+    hold(lambda meter: enough)
     with serving(server, '', Limits(waiting=1)) as address, ThreadPoolExecutor(8) as pool:
         def status(_):
-            try: return ask(address, max_tokens=300) and 200
-            except openai.RateLimitError as e: return e.status_code if 'wait already' in e.body['message'] else 0
+            try: return ask(address) and 200
+            except openai.RateLimitError as e: refused.append(e.body['message'])
+            if len(refused) == 6: enough.set()
+            return 429
         assert sorted(pool.map(status, range(8))) == [200]*2 + [429]*6
+        assert all('wait already' in why for why in refused)
 
 
 def test_a_killed_client(server, monkeypatch):

@@ -33,7 +33,7 @@ def few(monkeypatch):
     "A profile of three images: the mechanics alone"
     whole = checkup.make_profile
     monkeypatch.setattr(checkup, 'make_profile',
-        lambda vlm, images=None, progress=False: whole(vlm, 3, images, progress))
+        lambda vlm, n, images=None, progress=False: whole(vlm, 3, images, progress))
 
 
 def own_folder(path, boxes):
