@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['WORDINGS', 'TURNS_IN_WORDS', 'IMAGE', 'PATCH', 'SIDE', 'TEMPLATE', 'ADAPTED', 'OPENING', 'ANSWER', 'END', 'ONE',
-           'TWO', 'LARGE', 'SMALL', 'PAIRS', 'RATES', 'PIECES', 'read_wordings', 'turns_in_words', 'new_released_model',
-           'add_adapter', 'encode_turn', 'pack_turns', 'packed_batch', 'word_tables', 'word_loss', 'see',
-           'packed_states', 'packed_loss', 'train_piece', 'shipped_tensors', 'load_shipped', 'pack_adapter', 'run']
+           'TWO', 'LARGE', 'SMALL', 'PAIRS', 'WHOLE', 'PARTS', 'RATES', 'PIECES', 'read_wordings', 'turns_in_words',
+           'new_released_model', 'add_adapter', 'encode_turn', 'part_lesson', 'pack_turns', 'packed_batch',
+           'word_tables', 'word_loss', 'see', 'packed_states', 'packed_loss', 'train_piece', 'shipped_tensors',
+           'load_shipped', 'pack_adapter', 'run']
 
 # %% ../nbs/training/released_model.ipynb #42ce7263
 import re
@@ -24,6 +25,7 @@ import recipes
 from carve_nb.core.io import CHECKPOINTS
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.drawing import COLORS, SHAPES
+from carve_nb.data.questions import choose_one
 from recipes.curriculum import (
     LONG_KINDS,
     draw_turns,
@@ -36,7 +38,7 @@ from recipes.curriculum import (
     turn_exist,
     turn_shape,
 )
-from .lessons import Lesson, pair_lesson, single_lesson
+from .lessons import Lesson, draw_pair, pair_lesson, single_lesson
 from .recipe import Plan
 from .training_loop import right_by_kind, train, unseen
 from .views import open_backgrounds, patch_labels
@@ -110,6 +112,17 @@ def encode_turn(tokenizer, question, answer) -> tuple: # ids, targets (-100 = no
     asked, told = encode(question + ANSWER), encode(answer + END)
     return asked + told[:-1], [-100]*(len(asked) - 1) + told
 
+def part_lesson(rng, v, pool, cell) -> tuple: # as `pair_lesson`
+    "Return a scene and a magnified part, and ask for what the part shows: digits, and names that come near"
+    images, view, near = draw_pair(rng, v, pool, cell)
+    forms, names, turns = read_wordings(), [o.name for o in view.every], []
+    for o in near[:3]:
+        asked = o.name if rng.random() < .5 else near_miss([o], rng)
+        if asked != o.name and asked in names: continue
+        turns.append((choose_one(rng, forms['exist']).format(asked), 'yes' if asked == o.name else 'no', 'exist'))
+        turns.append((choose_one(rng, forms['digit']).format(o.name), str(o.digit), 'digit'))
+    return images, view, turns
+
 def pack_turns(rng, tokenizer, turns, v): # `Lesson`
     "Pack turns into a row of v.length tokens: ids, targets, number of the turn (1, 2, ...), position, kinds"
     row, kinds = ([], [], [], []), []
@@ -125,7 +138,7 @@ def packed_batch(v, tokenizer, pool, seed, i, turns=TURNS_IN_WORDS) -> dict:
     """Make a batch of lessons, the same whenever and wherever it is made: images uint8 [B, I, px, px, 3],
     labels of patches [B, I, 3, n, n], and ids, targets, turn, place [B, N]; kinds [B, J] (-1 = none)"""
     rng = np.random.default_rng([seed, 3, sum(k*ord(c) for k, c in enumerate(v.name, 1)), i])
-    make = pair_lesson if v.form == 'pair' else single_lesson
+    make = dict(single=single_lesson, pair=pair_lesson, part=part_lesson)[v.form]
     rows, shown = [], []
     while len(rows) < v.count:
         images, view, more = make(rng, v, pool, PATCH)
@@ -206,12 +219,15 @@ ONE, TWO = ((SIDE, SIDE),), ((SIDE, SIDE),)*2
 LARGE = Lesson('large', ONE, 4, 10, 160, short=.4, n=(1, 5), side=(56, 120), crop=(110, 448))
 SMALL = Lesson('small', ONE, 4, 10, 160, short=.4, n=(3, 10), side=(40, 66), crop=(64, 240))
 PAIRS = Lesson('pairs', TWO, 3, 10, 160, short=.4, n=(3, 10), side=(36, 66), form='pair')
+WHOLE = Lesson('whole', ONE, 4, 12, 200, short=.4, n=(3, 10), side=(40, 66))
+PARTS = Lesson('parts', TWO, 3, 10, 160, short=.4, n=(3, 10), side=(36, 66), form='part')
 RATES = 5e-5, 5e-4, 5e-5            # connector, LoRA, biases of the connector
 PIECES = {p.name: p for p in (
     Plan('piece1', (), [
         dict(steps=30, lr=RATES, warm=20, cool=1e-9, stages={LARGE: 3, SMALL: 1}),
         dict(steps=70, lr=RATES, warm=1, cool=1., stages={LARGE: 1, SMALL: 2, PAIRS: 1})]),
     Plan('piece2', (), [dict(steps=150, lr=RATES, warm=10, cool=1., stages={LARGE: 1, SMALL: 2, PAIRS: 1})]),
+    Plan('piece3', (), [dict(steps=150, lr=RATES, warm=10, cool=1., stages={WHOLE: 2, PARTS: 2})]),
 )}
 
 # %% ../nbs/training/released_model.ipynb #de8a8455
