@@ -214,7 +214,7 @@ def code_cell(c, imports=False, fold=False, book=False):
     if re.match(r'_all_ *[+=]', body): return None  # names for nbdev's list
     hidden = marks.get('echo') == 'false' or c['metadata'].get('hide_input') or not body
     meta = (dict(tags=['remove-input']) if hidden
-        else dict(tags=['exported']) if {'export', 'export-recipe'} & set(marks) else {})
+        else dict(tags=['exported']) if {'export', 'exporti', 'export-recipe'} & set(marks) else {})
     summary = marks.get('code-summary', 'Code') if fold or marks.get('code-fold') == 'true' else ''
     if only_imports(body) and not imports: summary = 'Imports'
     if summary and not hidden:

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['Images', 'Question', 'Fields', 'AsJson', 'Force', 'Quiet', 'Retry', 'app', 'read_images', 'check_files',
-           'check_folder', 'save_file', 'check_map', 'save_map', 'print_line', 'terminal_width', 'print_table',
-           'print_json', 'complete_method', 'set_fields', 'ShortHelp', 'command', 'ModelOptions', 'demo', 'ask',
-           'write_page', 'explore', 'SampleOptions', 'EngineOptions', 'measure_methods', 'report_runs', 'paper',
-           'serve', 'checkup', 'list_methods', 'list_families']
+           'check_folder', 'save_file', 'print_line', 'terminal_width', 'print_table', 'print_json', 'complete_method',
+           'ShortHelp', 'command', 'ModelOptions', 'demo', 'ask', 'write_page', 'explore', 'SampleOptions',
+           'EngineOptions', 'measure_methods', 'paper', 'serve', 'checkup']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #3556a64f
 import json

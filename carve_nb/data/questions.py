@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Objects', 'Item', 'RELATIONS', 'ASK', 'KINDS', 'Question', 'choose_one', 'ask_digit', 'ask_color', 'ask_shape',
-           'absent_name', 'ask_exist', 'plural', 'ask_count', 'center', 'ask_relation', 'ask_twostep', 'with_article',
-           'join_words', 'left_to_right', 'describe', 'ask_describe']
+           'absent_name', 'ask_exist', 'plural', 'ask_count', 'center', 'ask_relation', 'with_article', 'join_words',
+           'left_to_right', 'describe', 'ask_describe']
 
 # %% ../../nbs/library/data/01_questions.ipynb #83195539
 from collections.abc import Sequence

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAME_THEM', 'CONTENT_TAKEN', 'asked_words', 'content_runs', 'name_entities', 'yes_no_tokens', 'yes_confidence',
-           'quarters', 'tree_depth', 'shown_box', 'search', 'ZoomEye', 'read_boxes', 'AskBox']
+           'quarters', 'tree_depth', 'shown_box', 'search', 'ZoomEye', 'AskBox']
 
 # %% ../../nbs/library/method/09_asking.ipynb #0d9e674a
 import re

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['TURN', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'format_chat', 'check_template', 'lay_words', 'commands',
-           'escape_text', 'check_text', 'unknown_note', 'open_images', 'Ask', 'check_prompt', 'Prompt', 'plot_grid',
-           'check_shape', 'rgb_images', 'place_images', 'lay_chat', 'encode_chat', 'join_parts', 'write_prompt',
-           'token_names', 'find_words', 'read_prompt', 'read_messages', 'join_images', 'check_turns', 'SHORT_ANSWER',
-           'GENERAL_INSTRUCTION']
+           'escape_text', 'check_text', 'unknown_note', 'open_images', 'Ask', 'check_prompt', 'Prompt', 'check_shape',
+           'place_images', 'lay_chat', 'encode_chat', 'join_parts', 'write_prompt', 'token_names', 'find_words',
+           'read_prompt', 'read_messages', 'join_images', 'check_turns', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import os

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['WHERE', 'COLUMNS', 'ABOUT', 'Part', 'PAGE', 'find_base', 'lines_frame', 'compare_methods', 'report', 'report_kinds',
            'format_cell', 'format_column', 'format_report', 'markdown_table', 'without_values', 'remarks', 'scored_by',
-           'describe_lines', 'run_name', 'unfinished', 'page', 'run_html', 'to_markdown', 'markdown', 'plot_report',
-           'results_table', 'load_maps', 'load_run', 'leaderboard_page', 'read_samples', 'answers_html', 'answers_page',
-           'Report', 'write_report']
+           'describe_lines', 'run_name', 'unfinished', 'page', 'run_html', 'to_markdown', 'markdown', 'results_table',
+           'load_maps', 'load_run', 'leaderboard_page', 'read_samples', 'answers_html', 'answers_page', 'Report',
+           'write_report']
 
 # %% ../../nbs/library/runs/03_report.ipynb #298bd925
 import errno

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'MAY_CHANGE', 'equip', 'RunConfig', 'Task', 'where_looked', 'describe_result', 'Opened', 'SampleEvaluator',
-           'make_protocol', 'too_few', 'image_units', 'local_engine', 'as_vlm', 'without_region', 'line_keys',
-           'describe_data', 'run_eval']
+           'make_protocol', 'image_units', 'local_engine', 'as_vlm', 'without_region', 'line_keys', 'describe_data',
+           'run_eval']
 
 # %% ../../nbs/library/runs/02_runner.ipynb #8ef47f4d
 import logging

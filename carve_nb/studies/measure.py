@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ATTENTION_MAPS', 'ENTROPY_STEPS', 'LAYER_LISTS', 'study_name', 'measure_each', 'layer_frame', 'attention_maps',
            'CapturedPair', 'capture_pair', 'describe_sample', 'question_entropy', 'entropy_frame', 'measure_entropy',
-           'hellinger', 'layer_facts', 'question_layers', 'layers_frame', 'measure_layers', 'question_masking',
-           'masking_frame', 'measure_masking']
+           'layer_facts', 'question_layers', 'layers_frame', 'measure_layers', 'question_masking', 'masking_frame',
+           'measure_masking']
 
 # %% ../../nbs/library/studies/00_measure.ipynb #a2e289b9
 import json
