@@ -292,7 +292,7 @@ def price(vlm: VLM, sets: Iterable[DataSet], profiled: list[Record], n_images: i
             look_at(vlm, profiled[:1])     # the first pass of a model is slower
             n = n_images*len(profiled) + PROFILED
             total = n*measure(look_at, vlm, profiled)/len(profiled)
-            parts.append(f'{_duration(total)} for the profile ({n} captures of attention)')
+            parts.append(f'{_duration(total)} for the profile ({n} passes of the model)')
         if asked:
             data = next(data for data in sets if len(data))
             evaluator = SampleEvaluator(vlm, RunConfig(ARMS, data.suffix, data.max_new_tokens))

@@ -136,7 +136,7 @@ def test_families(name, load, tmp_path, few, caplog):
     assert (found.advice.use, found.advice.verdict) == ('none', 'not decided')
     assert explain(found)[-1].startswith('The attention map is not to be trusted: 3 images')
     assert '<table' in found._repr_html_()
-    assert re.search(r'about .* on this machine: .* for the profile \(\d+ captures of attention\) and .* for 4 questions by 6 methods', caplog.text)
+    assert re.search(r'about .* on this machine: .* for the profile \(\d+ passes of the model\) and .* for 4 questions by 6 methods', caplog.text)
 
 
 def test_a_stage_that_fails(tmp_path, monkeypatch):
