@@ -3,11 +3,13 @@ tables name: every line that it prints is a line that it runs."""
 import json
 import re
 import shlex
+from functools import cache
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from processes import ROOT
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.image import png_bytes
 from carve_nb.data import datasets
 from carve_nb.method.crop import box_regions
@@ -46,9 +48,15 @@ def copies(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope='module')
+def load_once(): return cache(VLM.from_pretrained)
+
+
 @pytest.fixture(autouse=True)
-def short(monkeypatch):
-    "Answers of two tokens; the networks of the tools are not there, and their crop is a fixed one"
+def short(monkeypatch, load_once):
+    """Answers of two tokens; a model is loaded once; the networks of the tools are not there, and their crop is
+    a fixed one"""
+    monkeypatch.setattr(VLM, 'from_pretrained', load_once)
     load = datasets.load_benchmark
     def loaded(*args, **kw):
         data = load(*args, **kw)
