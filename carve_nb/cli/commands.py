@@ -330,7 +330,7 @@ def _make_method(method: str, fields: Iterable[str]|None, max_new_tokens: int = 
 # %% ../../nbs/library/cli/03_commands.ipynb #f6f0e89d
 @command('demo')
 def demo(
-    out: Annotated[str, Opt(metavar='DIR', help='folder of the images and the page')] = 'demo_out',
+    out: Annotated[str, Opt(metavar='DIR', help='folder of the page')] = 'demo_out',
     force: Force = False, quiet: Quiet = False,
 ):
     "Show four scenes with both answers and the truth, repeat forty questions, and print the stored result."
@@ -341,7 +341,7 @@ def demo(
     from carve_nb.runs.demo import ABOUT_STORED, RESULT, load_stored, repeat_demo, result_table, show_cases
     stored = load_stored()
     vlms = {name: ModelOptions(name).load() for name in stored}
-    for case, r in show_cases(vlms[SMALL], stored, out).items():
+    for case, r in show_cases(vlms[SMALL], stored[SMALL], out).items():
         print(f'{case}:', *map(tame_terminal, r.summary()), '', sep='\n')
     for name, run in stored.items():
         same = repeat_demo(vlms[name], run, progress=not quiet)
@@ -349,7 +349,7 @@ def demo(
             f'{name}, 40 questions in {len(RESULT)} ways: '
             f'{sum(same)} of {len(same)} answers are the stored ones')
     print(f'all of it again: carve eval scenes --kinds digit --methods {",".join(RESULT)} --model {SMALL}')
-    print(f'images and page: {tame_terminal(out)}/demo.html\n')
+    print(f'page of the four, with maps and crops: {tame_terminal(out)}/demo.html\n')
     n = len(stored[SMALL].select('none', 'digit'))
     print(f'Accuracy in % [95 % interval]; pointing: the peak of the map is on the target. {ABOUT_STORED.format(n)}')
     table = result_table(stored)
@@ -665,20 +665,22 @@ def report_runs(
 ):
     """Make the tables and the figure of a run again, also while it goes on; of several runs, or of files,
     one table."""
-    from carve_nb.runs.report import leaderboard_page, load_run, page, read_samples, to_markdown, write_report
-    from carve_nb.runs.result_file import results_page
-    kinds = {path.suffix if path.is_file() else '' for path in folders}
-    if len(kinds) > 1:
-        raise CarveError('give folders, or result.json files, or logs of lmms-eval: one table has one kind.')
-    if len(folders) == 1 and kinds == {''}:
+    from carve_nb.runs.report import load_run, page, read_samples, to_markdown, write_report
+    from carve_nb.runs.result_file import make_result, read_result, results_page
+    logs = [path for path in folders if path.suffix == '.jsonl' and path.is_file()]
+    if logs and logs != folders:
+        raise CarveError(
+            'a log of lmms-eval goes with other logs alone; give folders and result.json files apart.')
+    if len(folders) == 1 and not folders[0].is_file():
         if out: raise CarveError('--out goes with several runs; the page of one lies in its own folder.')
         _end_with_report(folders[0], write_report(folders[0]))
         return
-    if kinds == {'.jsonl'}:
-        harness = read_samples(folders)
-        parts = page(harness)
-    elif kinds == {'.json'}: parts = results_page(folders)
-    else: parts = leaderboard_page({str(folder): load_run(folder) for folder in folders})
+    if logs: parts = page(read_samples(logs))
+    else:
+        runs = {path: load_run(path) for path in folders if not path.is_file()}
+        made = {path: make_result(run, 'report') | dict(commit=None) for path, run in runs.items()}
+        parts = results_page({str(path): made.get(path) or read_result(path) for path in folders})
+        parts += [': '.join([str(path), *page(run)[:2]]) for path, run in runs.items()]
     out = out or 'report_out'
     check_folder(out, 'leaderboard.md', force=force)
     save_file(Path(out)/'leaderboard.md', to_markdown(parts))

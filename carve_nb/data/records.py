@@ -417,7 +417,8 @@ def hub_rows(
     except Exception as e:
         why = one_line(f'{type(e).__name__}: {e}')[:300]
         of = f' (config {config}, split {split})' if config or split else ''
-        raise DataError(f'{name}{of} cannot be loaded: {why}') from e
+        cure = '. A folder in another form is read without the name of a set.' if Path(name).is_dir() else ''
+        raise DataError(f'{name}{of} cannot be loaded: {why.rstrip(".")}{cure}') from e
     for i, row in enumerate(rows):
         row |= {column: partial(_open_cell, data, i, column) for column in embedded}
     return rows

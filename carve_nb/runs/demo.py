@@ -12,13 +12,12 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 from ..attention.vlm import VLM
-from ..core.image import png_bytes
-from ..core.io import CHECKPOINTS, SMALL, TINY, replace_file, table_html
+from ..core.io import CHECKPOINTS, SMALL, TINY, replace_file
 from ..data.datasets import load_benchmark
 from ..data.records import Record
 from ..data.scenes import make_scene, to_sample
 from ..method.results import Result
-from .report import PAGE, answers_html, format_column, report, run_name
+from .report import answers_page, format_column, report, run_name
 from .runner import RunConfig, SampleEvaluator, image_units, local_engine
 from .store import Run, read_run
 
@@ -62,29 +61,22 @@ def asked(run: Run, methods: Sequence[str]) -> RunConfig:
     "Configure other methods as a run: the same suffix and length of an answer"
     return RunConfig(methods, run.protocol['prompt']['suffix'], run.protocol['decoding']['max_new_tokens'])
 
-def show_cases(vlm: VLM, runs: dict[str, Run], out: str|Path) -> dict[str, Result]:
-    """Ask the questions of `CASES` again, and write their images, and a page with their stored answers and
-    the table of the runs.
+def show_cases(vlm: VLM, run: Run, out: str|Path) -> dict[str, Result]:
+    """Ask the questions of `CASES` again, and write the page of their stored answers, with the new maps.
 
-    The first run is the model's. Each result is returned under the name of its case."""
-    run, *_ = runs.values()
+    Each result is returned under the name of its case."""
     method = asked(run, ['lookup']).made['lookup']
     samples = list(map(find_sample, CASES))
     shown, maps = {}, {}
-    Path(out).mkdir(parents=True, exist_ok=True)
     for sample, case in zip(samples, CASES.values()):
         r = method(vlm, sample.open(), sample.question)
         if r.saliency: maps[sample.id, 'lookup'] = dict(map=r.saliency.pack())
         shown[case] = replace(r, notes=[*r.notes, f'truth: "{sample.answer}" ({sample.id})'])
-        replace_file(Path(out)/f'demo_{sample.id}.png', png_bytes(r.plot(200, sample.box)))
-    table = result_table(runs)
-    n = len(run.select('none', 'digit'))
-    head = f'<h2>Accuracy in % [95 % interval]</h2><p>{ABOUT_STORED.format(n)}</p>'
     lines = [
         line | maps.get((line['id'], line['method']), {}) for line in run.records if line['method'] in RESULT]
     six = Run(run.protocol | dict(methods=dict.fromkeys(RESULT)), lines)
-    page = answers_html(six, samples) + head + table_html(table.values, table.columns)
-    replace_file(Path(out)/'demo.html', PAGE.format(f'Four held-out scenes, asked of {SMALL}', page))
+    Path(out).mkdir(parents=True, exist_ok=True)
+    replace_file(Path(out)/'demo.html', answers_page(six, samples))
     return shown
 
 # %% ../../nbs/library/runs/06_demo.ipynb #85779118

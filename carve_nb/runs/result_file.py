@@ -9,7 +9,7 @@ __all__ = ['ALL', 'FILE', 'FORM', 'measure_figures', 'without_folders', 'package
 # %% ../../nbs/library/runs/07_result_file.ipynb #4eb1a949
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType
 import pandas as pd
@@ -62,9 +62,9 @@ def make_result(run: Run, made_by: str, figures: pd.DataFrame|None = None, **mor
     return dict(
         result=1, made_by=made_by, commit=package_commit(), versions=protocol['versions'],
         model={k: model.get(k) for k in ('name', 'revision', 'weights', 'dtype', 'kernel', 'device')},
-        data={k: protocol['data'][k] for k in ('name', 'key', 'n', 'rule')},
+        data={k: protocol['data'].get(k) for k in ('name', 'key', 'n', 'rule')},
         settings=dict(
-            suffix=protocol['prompt']['suffix'], max_new_tokens=protocol['decoding']['max_new_tokens'],
+            suffix=protocol['prompt']['suffix'], max_new_tokens=protocol.get('decoding', {}).get('max_new_tokens'),
             seed=protocol['seed'], image_tokens=protocol['pixels']['tokens'],
             answer_by=protocol.get('answer_by', {}).get('model')),
         figures=by_kind, more=more)
@@ -82,7 +82,7 @@ FORM = dict(    # name -> types, a dict of names, or a list of one form for ever
     result=_COUNT, made_by=(str,), commit=_TEXT, versions=[(str,)],
     model=dict.fromkeys('name revision weights dtype kernel device'.split(), _TEXT),
     data=dict(name=(str,), key=_TEXT, n=_COUNT, rule=(str,)),
-    settings=dict(suffix=_TEXT, max_new_tokens=_COUNT, seed=_COUNT, image_tokens=_TEXT, answer_by=_TEXT),
+    settings=dict(suffix=_TEXT, max_new_tokens=(int, NoneType), seed=_COUNT, image_tokens=_TEXT, answer_by=_TEXT),
     figures=[[_FIGURES]], more=(dict,))
 
 def _check_form(value: object, form: tuple|list|dict, where: str = ''):
@@ -124,16 +124,18 @@ def read_result(path: str|Path) -> dict:
             f'{path} is no result of this package: {e}. Give a {FILE} as a command wrote it.') from None
     return result
 
-def results_page(paths: Iterable[str|Path]) -> list[Part]:
-    "Put results side by side: a row for each file and method, on all questions"
+def results_page(results: dict[str, dict]) -> list[Part]:
+    "Put results side by side: a row for the name of each and its method, on all questions"
     head = {'n': 'n', 'acc': 'accuracy, %', 'gain': 'against baseline, points', 'p_holm': 'p (Holm)'}
     rows = []
-    for path in paths:
-        result = read_result(path)
+    for name, result in results.items():
         data, version = result['data'], result['commit'] or result['versions'].get('carve_nb', '-')
-        about = dict(model=result['model']['name'], data=data['name'], score=data['rule'])
+        about = dict(result=name, model=result['model']['name'], data=data['name'], score=data['rule'])
         for method, row in result['figures'][ALL].items():
             cells = {title: format_cell(row, key) for key, title in head.items()}
             made_by = {'made by': f'carve {result["made_by"]}, {version}'}
             rows.append(about | dict(method=method) | cells | made_by)
-    return ['Results as they were sent', pd.DataFrame(rows).map(one_line)]
+    return [
+        'Results side by side', pd.DataFrame(rows).map(one_line),
+        'In brackets: 95 % intervals. Gain and p: against the baseline of the same result; Holm: corrected for '
+        'all of its methods.']

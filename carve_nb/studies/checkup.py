@@ -28,12 +28,12 @@ from ..data.records import Record, folder_images
 from ..method.profiles import SINKS, ModelProfile, find_profile
 from ..models.prompts import unknown_note
 from carve_nb.runs.report import (
-    PAGE,
     answers_html,
     compare_methods,
     describe_lines,
     format_cell,
     format_report,
+    html_page,
     lines_frame,
     remarks,
 )
@@ -245,7 +245,7 @@ def checkup_page(checkup: Checkup, data: DataSet) -> str:
     parts += [f'<p>{escape(note)}</p>' for note in notes]
     said = ''.join(f'<p>{escape(text)}</p>' for text in remarks(checkup.run))
     parts.append(f'<details><summary>Remarks</summary>{said}</details>')
-    return PAGE.format(f'Checkup of {escape(name)}', '\n'.join(parts))
+    return html_page(f'Checkup of {name}', *parts)
 
 def checkup_result(checkup: Checkup) -> dict:
     "Make the `result.json` of a checkup: its figures, and its advice in words"

@@ -154,6 +154,7 @@ def test_files_of_the_authors(tmp_path):
     rows = [dict(question=q, image_id=f'im{i}', answers=ten(a), question_id=i) for i, (_, q, a) in enumerate(ROWS)]
     (tmp_path/'t'/'val.json').write_text(json.dumps(dict(dataset_type='val', data=rows)))
     with pytest.raises(CarveError, match="no column 'image'; the columns are question, image_id"): load_benchmark(tmp_path/'t')
+    with pytest.raises(CarveError, match='read without the name of a set'): load_benchmark('textvqa', root=tmp_path/'t')
     check('textvqa', load_benchmark(tmp_path/'t', names=dict(image='image_id')))
     lines = [dict(question_id=i, image=f'COCO_{i}.jpg', text='Is there a dog?', label=['yes', 'no', 'no'][i]) for i in range(3)]
     (tmp_path/'p'/'q.json').write_text('\n'.join(map(json.dumps, lines)) + '\n')
