@@ -79,7 +79,7 @@ class Method:
     # `Family.why_not`
     needs: ClassVar[tuple[str, ...]] = ()
     in_runs: ClassVar[dict[str, object]] = {}    # field -> its default in a run, where that is another one
-    captures = False   # does it begin with a capture that the methods of a run share?
+    captures = False   # does it read the capture of the question, which the methods of a run share?
     no_crop = ''       # why it has no crop that another model could be shown
 
     __repr__ = method_call
@@ -284,9 +284,9 @@ class CropMethod(Method):
         "Ask the last question with the crop, `by` another model perhaps, and complete the result of `look`"
         before, model = session.spent, by or session.vlm
         plain = result.plain_answer = result.plain_answer or session.ask(ask)
+        stays = 'nothing new to see: the answer stays'
         if by is None and plain.confidence > self.skip_above:
-            result.notes.append(
-                f'the model is sure of its answer ({plain.confidence:.2f}): it is not asked again')
+            stays = f'the model is sure of its answer ({plain.confidence:.2f}): it is not asked again'
             result.crop, result.regions = whole_crop(result.image), []
         else: result.shown = self.last_images(session, result, model)
         last = self.last_ask(ask, result, model)
@@ -294,7 +294,7 @@ class CropMethod(Method):
         elif result.shown: result.answer = session.ask(last)
         else:
             result.answer = plain
-            result.notes.append('nothing new to see: the answer stays')
+            result.notes.append(stays)
         return self.finish(session, ask, result, before, session.spent)
 
     def last_ask(self, ask: Ask, result: Result, model: object) -> Ask:

@@ -161,15 +161,14 @@ class Oracle(CropMethod):
     limit: int = limited(4096, 1)
     min_side: int = limited(28, 1)
     final_images: Literal['crop', 'both'] = 'crop'
-    name, category, needs = 'oracle', 'control', ('box',)
+    name, category, needs, captures = 'oracle', 'control', ('box',), False
     in_runs = {field: getattr(Carve, field) for field in ('square', 'limit', 'min_side', 'final_images')}
 
     @classmethod
     def like(cls, method: CropMethod, **changes) -> Self:
         "Make the oracle that shows its region as another method does"
-        names = 'square', 'limit', 'rounding', 'tokens', 'min_side', 'final_images'
-        shown = {name: getattr(method, name) for name in names}
-        return cls(**shown | dict(pad=max(method.pad, cls.pad)) | changes)
+        own = dict(pad=max(method.pad, cls.pad), fill=cls.fill, skip_above=cls.skip_above)
+        return cls(**{f.name: getattr(method, f.name) for f in fields(CropMethod)} | own | changes)
 
     def locate(self, session: Session, ask: Ask) -> Look:
         "Take the true region"

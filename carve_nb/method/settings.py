@@ -88,6 +88,10 @@ def taken(setting: Field, value: object = None) -> str:
 def check_names(kind: type, given: dict):
     "Refuse fields that a dataclass has not"
     names = [setting.name for setting in fields(kind)]
+    own = vars(kind)
+    missed = {*own.get('__annotations__', ())} & {*given} if '__dataclass_fields__' not in own else ()
+    for name in missed:
+        raise CarveError(f'{name} is no field yet: put @dataclass(kw_only=True) above class {kind.__name__}')
     for name in given: choose(name, names, f'field of {kind.__name__}', f'help({kind.__name__}) lists all')
 
 def method_call(method: DataclassInstance) -> str:

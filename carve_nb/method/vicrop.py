@@ -160,6 +160,7 @@ class GradAtt(ViCrop):
     layers: Layers = (14/32, 14/32)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail'
     name = 'grad-att'
+    captures = False
     def importance(self, session: Session, ask: Ask) -> Look:
         "Multiply attention by its gradient, where that is positive"
         prompt = session.prompt(ask)
@@ -215,6 +216,7 @@ def patch_mean(a: np.ndarray, grid: Grid) -> np.ndarray:    # [h, w] -> [gh, gw]
 class PureGrad(ViCrop):
     "ViCrop: gradient by the pixels"
     name = 'pure-grad'
+    captures = False
     def importance(self, session: Session, ask: Ask) -> Look:
         "Divide two gradients, at edges"
         vlm, image, norms = session.vlm, ask.image, []
