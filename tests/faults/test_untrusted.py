@@ -6,6 +6,7 @@ import resource
 import shutil
 from time import monotonic
 import pytest
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.core.io import load_with_digest, replace_file
 from carve_nb.runs.report import write_report
@@ -83,3 +84,31 @@ def test_a_copied_folder_is_read(folder, tmp_path):
     shutil.copytree(folder, tmp_path/'copy', copy_function=os.link)
     assert len(read_run(tmp_path/'copy').records) == 8
     with pytest.raises(CarveError, match='second name'): RunStore(tmp_path/'copy', PROTOCOL)
+
+
+# -- chat templates
+
+NAMED = '{% set n = namespace(x="a") %}'
+BOMBS = dict(
+    loops='{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}',
+    times='{{ "a" * 10**9 }}', power='{{ 10**(10**10) }}',
+    square='{% set n = namespace(x=9) %}{% for i in range(99) %}{% set n.x = n.x*n.x %}{% endfor %}',
+    joined=NAMED + '{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}',
+    added=NAMED + '{% for i in range(40) %}{% set n.x = n.x + n.x %}{% endfor %}',
+    macro='{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}',
+    lists='{% for i in range(9999) %}{% set x = range(99999)|list %}{% endfor %}',
+    output='{% for i in range(9000) %}{{ "a" * 9999 }}{% endfor %}', center='{{ "a"|center(10**9) }}',
+    width='{{ "{:>999999999}".format(1) }}', helper='{{ raise_exception("a" * 10**9) }}')
+
+
+@pytest.mark.parametrize('name', BOMBS)
+def test_a_template_that_does_not_end(name, folders, tmp_path):
+    """A chat template's loops, products, joined texts and macros are refused in a sentence when the model is
+    loaded, and soon"""
+    folder = shutil.copytree(folders('llava'), tmp_path/'m')
+    path = folder/'chat_template.jinja'
+    path.write_text(BOMBS[name] + path.read_text())
+    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, monotonic()
+    with pytest.raises(CarveError, match='chat template takes over .* get the release of the model again'):
+        VLM.from_pretrained(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000 and monotonic() - begun < 30
