@@ -32,7 +32,7 @@ from ..core.io import MARK, SMALL, answer_span, open_thought
 from ..core.saliency import Layers, pick_layers
 from ..core.text import SHORT_ANSWER
 from ..models.families import Family, find_family
-from ..models.identity import PROBE, Fingerprint, probe_image
+from ..models.identity import PROBE, Fingerprint, probe_image, weight_files
 from ..models.image_tokens import ReadImage, check_tokens, read_images, size_settings
 from ..models.kernel import Recorder, check_complete, check_layers, hooked, stack_layers, uncompiled
 from ..models.loading import check_decoder, load_model
@@ -118,6 +118,7 @@ class VLM:
         self.n_layers, self.n_heads = self.text_config.num_hidden_layers, self.text_config.num_attention_heads
         self.layers = self.family.layers(self.text_config)   # those whose attention can be read
         self.sessions: weakref.WeakSet = weakref.WeakSet()    # which `forget` empties
+        self.weight_files = weight_files(model.config.name_or_path)
         self.forget()
 
     def forget(self):

@@ -1,6 +1,12 @@
 "A proof holds for what it is used on."
+import shutil
 import pytest
+from safetensors.torch import load_file, save_file
 from tiny import User, refuse
+from carve_nb import VLM
+from carve_nb.core.io import CHECKPOINTS
+from carve_nb.models.identity import own_code
+from carve_nb.runs.runner import run_eval
 
 @pytest.mark.parametrize('family', ['qwen2_5_vl', 'gemma3', 'llava'])
 def test_drafts_are_refused(load, family):
@@ -9,3 +15,34 @@ def test_drafts_are_refused(load, family):
     def run(): user.model.generate(**user.inputs, max_new_tokens=8, do_sample=False, prompt_lookup_num_tokens=4)
     refuse('(?i)draft', lambda: user.record(run))
 
+
+# -- what a model is known by
+
+def test_weights_of_a_folder(tmp_path):
+    """One number among those that no sample meets makes another model; a moved folder is the same, one written
+    over is not known"""
+    shutil.copytree(CHECKPOINTS/'carve-small', tmp_path/'a'/'M')
+    shutil.copytree(tmp_path/'a', tmp_path/'b')
+    tensors = load_file(tmp_path/'b'/'M'/'model.safetensors')
+    large = max(tensors, key=lambda name: tensors[name].numel())
+    assert tensors[large].numel() > 2*65536
+    tensors[large].view(-1)[1] += 1e-3
+    save_file(tensors, tmp_path/'b'/'M'/'model.safetensors', metadata=dict(format='pt'))
+    shutil.copytree(tmp_path/'a', tmp_path/'c')
+    a, b, c = (VLM.from_pretrained(tmp_path/name/'M') for name in 'abc')
+    assert a.fingerprint.weights == b.fingerprint.weights
+    assert a.fingerprint.files == c.fingerprint.files != b.fingerprint.files
+    run_eval('scenes', a, 'none', n=1, out=tmp_path/'run', max_new_tokens=1, progress=False)
+    run_eval('scenes', c, 'none', n=2, out=tmp_path/'run', max_new_tokens=1, progress=False)
+    refuse('holds another run: .*model.files is', lambda: run_eval(
+        'scenes', b, 'none', n=3, out=tmp_path/'run', max_new_tokens=1, progress=False))
+    shutil.copy(tmp_path/'b'/'M'/'model.safetensors', tmp_path/'a'/'M'/'model.safetensors')
+    a.forget()
+    assert a.fingerprint.files is None
+
+
+def test_code_with_other_names():
+    "Two functions that differ in a name or a constant alone"
+    codes = {own_code(function) for function in (
+        lambda x: x.sin(), lambda x: x.cos(), lambda x: x in (1, 2), lambda x: x in (1, 3))}
+    assert len(codes) == 4
