@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['TURN', 'MOST_SECONDS', 'MOST_LETTERS', 'TOO_MUCH', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'format_chat',
-           'render_apart', 'check_rendering', 'check_template', 'lay_words', 'commands', 'escape_text', 'check_text',
-           'unknown_note', 'open_images', 'Ask', 'check_prompt', 'Prompt', 'check_shape', 'place_images', 'lay_chat',
-           'encode_chat', 'join_parts', 'write_prompt', 'token_names', 'find_words', 'read_prompt', 'read_messages',
-           'join_images', 'check_turns', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
+           'check_template', 'lay_words', 'commands', 'escape_text', 'check_text', 'unknown_note', 'open_images', 'Ask',
+           'check_prompt', 'Prompt', 'check_shape', 'place_images', 'lay_chat', 'encode_chat', 'join_parts',
+           'write_prompt', 'token_names', 'find_words', 'read_prompt', 'read_messages', 'join_images', 'check_turns',
+           'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import json
@@ -70,7 +70,7 @@ except Exception: sys.exit()    # which is met again, and told
 sys.exit({TOO_MUCH}*(len(chat) > {MOST_LETTERS}))'''
 
 @cache
-def render_apart(given: str) -> bool:
+def _render_apart(given: str) -> bool:
     "Tell whether a chat, given as JSON, is rendered within `MOST_SECONDS` and `MOST_LETTERS`, in a process of its own"
     command = [sys.executable, '-P', '-c', _RENDER]
     alone = os.environ | dict(OPENBLAS_NUM_THREADS='1')    # threads take addresses
@@ -78,19 +78,19 @@ def render_apart(given: str) -> bool:
     except subprocess.TimeoutExpired: return False
     return 0 <= status != TOO_MUCH    # below: it was ended
 
-def check_rendering(processor: ProcessorMixin):
+def _check_rendering(processor: ProcessorMixin):
     "Refuse a processor whose chat template does not come to an end"
     templates = processor.chat_template if isinstance(processor.chat_template, dict) else dict(one=processor.chat_template)
     for template in filter(None, templates.values()):
         tokens = {name: str(token) for name, token in processor.tokenizer.special_tokens_map.items()}
         given = dict(tokens, conversations=[TURN], chat_template=template, add_generation_prompt=True)
-        if render_apart(json.dumps(given)): continue
+        if _render_apart(json.dumps(given)): continue
         raise CarveError(f'The chat template takes over {MOST_SECONDS} seconds, or {MOST_LETTERS:,} letters, for one '
                          f'question. It is broken, or made to stop the program: get the release of the model again.')
 
 def check_template(processor: ProcessorMixin, name: str):
     "Refuse a processor whose chat template is missing or broken, or leaves out the question or the images"
-    if name not in PACKAGED: check_rendering(processor)
+    if name not in PACKAGED: _check_rendering(processor)
     try:
         chat, without = (format_chat(processor, 'Is it there?', n) for n in (1, 0))
         if 'Is it there?' in chat and chat != without: return
