@@ -111,4 +111,4 @@ def test_a_template_that_does_not_end(name, folders, tmp_path):
     before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, monotonic()
     with pytest.raises(CarveError, match='chat template takes over .* get the release of the model again'):
         VLM.from_pretrained(folder)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000 and monotonic() - begun < 30
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000 and monotonic() - begun < 90
