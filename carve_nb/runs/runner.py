@@ -403,4 +403,4 @@ def run_eval(
             carry_out(
                 store, engine(evaluator, map(begin, filter(None, left))), total - sum(map(len, left)), total,
                 progress)
-    return read_run(folder)
+    return read_run(folder)    # with the lines of other parts

@@ -33,7 +33,7 @@ from ..method.base import Method
 from ..method.registry import methods
 from ..method.results import Result
 from .runner import RunConfig, SampleEvaluator, describe_result
-from .store import RunStore, read_run, without
+from .store import RunStore, without
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ class MethodServer:
             data = dict(name='requests', n=0, rule='none')
             protocol = without(evaluator.protocol, ['methods', 'decoding']) | dict(data=data)
             self.store = RunStore(log, protocol, may_change=('environment',))
-            self.lines = len(read_run(log).records)
+            self.lines = len(self.store.found)
 
     def read(self, body: dict) -> Wanted:
         "Read a request, or raise an error that says what to send"

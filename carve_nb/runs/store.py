@@ -380,6 +380,7 @@ class RunStore:
         self.keys: dict[str, dict] = {}    # id -> fields of its lines, as of `sample_keys`
         self.done: set[tuple[str, str]] = set()    # (id, method)
         self.size = 0 # bytes of whole lines
+        self.found: Found = {}    # lines that the folder held before, without what may be large
         with self.writing(): self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as opened:
             opened.enter_context(locked(self.path.with_suffix('.lock')))
@@ -411,20 +412,19 @@ class RunStore:
         if why: self.refuse(f'another run: {"; ".join(why[:3])}')
         self.protocol['run'] = there['run']
         if known: self.protocol['methods'] = known | now
-        found: Found = {}    # without what may be large
         damaged: list[str] = []
         for line in read_lines(self.folder, there, damaged, []):
-            keep_last(found, {k: v for k, v in line.items() if k in _FACTS})
+            keep_last(self.found, {k: v for k, v in line.items() if k in _FACTS})
         if damaged:
             warnings.warn(
                 f'{count_of(len(damaged), "damaged line")} of {self.folder} cannot be read; what is missing is '
                 f'measured again.', stacklevel=4)
-        ids = {id for id, _ in found} - {''}
+        ids = {id for id, _ in self.found} - {''}
         if keys_of:
             self.keys = keys_of(ids)
             if ids - self.keys.keys(): self.keep_more_questions(there, len(self.keys))
         self.done = {
-            key for key, line in found.items()
+            key for key, line in self.found.items()
             if self.check_question(line) and not (retry and line['status'] in FAILED)}
 
     def keep_more_questions(self, there: dict, n: int):

@@ -73,7 +73,7 @@ def measure_each(
         versions=dict(carve_nb=__version__, torch=torch.__version__, transformers=transformers.__version__))
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
         store = RunStore(folder, protocol, None, ('device', 'versions'), True, code={study: code_of(measure)})
-        there = {line['id']: line for line in read_run(folder).records if line['status'] == 'ok'}
+        there = {id: line for (id, _), line in store.found.items() if line['status'] == 'ok'}
         def measure_plain(question: Record) -> dict: # as the file keeps it: NaN and infinity are None
             return json.loads(json.dumps({**measure(vlm, question.opened())}), parse_constant=lambda _: None)
         def ask() -> Iterator[list[dict]]: # one question after another, which may be painted on demand
