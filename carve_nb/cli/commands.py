@@ -656,8 +656,8 @@ def measure_methods(
 @command('report', panel='More')
 def report_runs(
     folders: Annotated[list[Path], Arg(
-        metavar='WHAT...', help='folders of `carve eval` or `carve serve --log`; or files: result.json, or logs '
-        'of lmms-eval')],
+        metavar='WHAT...', exists=True,
+        help='folders of `carve eval` or `carve serve --log`; or files: result.json, or logs of lmms-eval')],
     out: Annotated[
         str|None,
         Opt(metavar='DIR', help='of several runs, or files: folder of their page (default: report_out)')] = None,

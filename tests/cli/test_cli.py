@@ -105,7 +105,7 @@ ASK = 'ask nbs/images/size.png What?'
     ('ask nbs/images/size.png nbs/images/size.png What? --box 10 10 40 40', 'other methods take no --box'),
     ('eval scenes --answer-key MY_KEY', '--answer-key goes with --answer-by'),
     ('report tests --out page', '--out goes with several runs'),
-    ('report nosuch', 'holds no run'), ('report tests', 'holds no run')])
+    ('report nosuch', "'nosuch' does not exist"), ('report tests', 'holds no run')])
 def test_refused_before_torch(words, said, light):
     "What is wrong with the words alone is said in one line before torch is imported, with what may have been meant"
     status, out, err = light(words)
