@@ -333,7 +333,7 @@ def demo(
     out: Annotated[str, Opt(metavar='DIR', help='folder of the page')] = 'demo_out',
     force: Force = False, quiet: Quiet = False,
 ):
-    "Show four scenes with both answers and the truth, repeat forty questions, and print the stored result."
+    "Show four scenes with both answers and the truth, check 480 stored answers, and print the stored result."
     check_folder(out, 'demo.html', force=force)
     from carve_nb.runs.store import read_run
     if read_run(out).protocol:
@@ -343,13 +343,14 @@ def demo(
     vlms = {name: ModelOptions(name).load() for name in stored}
     for case, r in show_cases(vlms[SMALL], stored[SMALL], out).items():
         print(f'{case}:', *map(tame_terminal, r.summary()), '', sep='\n')
+    print(f'page of the four, with maps and crops: {tame_terminal(out)}/demo.html\n')
+    print(f'Asking 40 questions again in {len(RESULT)} ways, on each of {len(stored)} models: 2 to 3 minutes', flush=True)
     for name, run in stored.items():
         same = repeat_demo(vlms[name], run, progress=not quiet)
         print(
             f'{name}, 40 questions in {len(RESULT)} ways: '
             f'{sum(same)} of {len(same)} answers are the stored ones')
     print(f'all of it again: carve eval scenes --kinds digit --methods {",".join(RESULT)} --model {SMALL}')
-    print(f'page of the four, with maps and crops: {tame_terminal(out)}/demo.html\n')
     n = len(stored[SMALL].select('none', 'digit'))
     print(f'Accuracy in % [95 % interval]; pointing: the peak of the map is on the target. {ABOUT_STORED.format(n)}')
     table = result_table(stored)
