@@ -49,7 +49,7 @@ def weights_digest(model: Module) -> str|None:
 WeightFile = tuple[Path, int, int]    # path, bytes, and when it was changed, in nanoseconds
 
 def weight_files(folder: str|Path) -> list[WeightFile]:
-    "List the safetensors files of a model's folder as they are now; a Hub id has none, and is known by its commit"
+    "List the safetensors files of a model's folder as they are now; a Hub id, known by its commit, has none"
     found = [(path, path.stat()) for path in sorted(Path(folder or '-').glob('*.safetensors'))]
     return [(path, about.st_size, about.st_mtime_ns) for path, about in found]
 
@@ -72,7 +72,8 @@ def own_code(function: Callable) -> str:
 
 def _code_text(value: object) -> object:
     "Write the code of a function as plain values, with its names and constants"
-    if isinstance(value, CodeType): return [value.co_code.hex(), value.co_names, [*map(_code_text, value.co_consts)]]
+    if isinstance(value, CodeType):
+        return [value.co_code.hex(), value.co_names, [*map(_code_text, value.co_consts)]]
     return sorted(map(repr, value)) if isinstance(value, frozenset) else repr(value)
 
 def _own_methods(model: Module) -> list[str]:
