@@ -12,7 +12,8 @@ from carve_nb.runs.runner import run_eval
 def test_drafts_are_refused(load, family):
     "Passes that read several drafted tokens have rows of other places than one a token: refused, and not recorded as such"
     user = User(load(family))
-    def run(): user.model.generate(**user.inputs, max_new_tokens=8, do_sample=False, prompt_lookup_num_tokens=4)
+    settings = dict(max_new_tokens=8, do_sample=False, suppress_tokens=[user.model.config.image_token_id])
+    def run(): user.model.generate(**user.inputs, **settings, prompt_lookup_num_tokens=4)
     refuse('(?i)draft', lambda: user.record(run))
 
 
