@@ -409,10 +409,14 @@ class VLM:
         return self.answer(prompt, out.sequences[0, len(prompt):], scores, time.perf_counter() - start,
                            config.eos_token_id)
 
-    def probe_logits(self, split: bool = False) -> Tensor:
-        """Compute the logits after the probe, [V], float32, read in one pass or, as with prefix sharing, in
+    @property
+    def probe(self) -> Prompt:
+        "The prompt that the fingerprint is read by"
+        return self.build_prompt(Ask((probe_image(),), PROBE))
+
+    def first_logits(self, prompt: Prompt, split: bool = False) -> Tensor:
+        """Compute the logits after a prompt, [V], float32, read in one pass or, as with prefix sharing, in
         two"""
-        prompt = self.build_prompt(Ask((probe_image(),), PROBE))
         def read():
             inputs = Prefixes().read_prefix(self, prompt) if split else self.to_device(prompt)
             return self.model.generate(**inputs, generation_config=greedy(self.model, 1))

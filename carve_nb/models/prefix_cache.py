@@ -165,8 +165,8 @@ class Prefixes:
     def inputs(self, vlm, prompt: Prompt) -> dict:
         "Make the model's inputs, by `read_prefix` where the beginning of the prompt can be shared"
         together = len(prompt.images) > 1 and not vlm.family.processed_singly
-        if not prompt.spans or together or vlm.fingerprint.why_not_shared: return vlm.to_device(prompt)
-        return self.read_prefix(vlm, prompt)
+        if prompt.spans and not together and vlm.fingerprint.shares(prompt): return self.read_prefix(vlm, prompt)
+        return vlm.to_device(prompt)
 
     def read_prefix(self, vlm, prompt: Prompt) -> dict:
         """Make the model's inputs: a cache that holds the prefix, remembered or read now, and all further
