@@ -116,6 +116,11 @@ def crop_row(model, crop):
     p = holm([mcnemar(*by_crops(model, other)) for other in CROPS])[CROPS.index(crop)]
     return *points(first, second), (first > second).sum(), (first < second).sum(), small(p)
 
+def copied(model, arm):
+    "How often, in %, the digit of the other object is the answer, with its crop or without one (`none`)"
+    asked = [r for r in trial(f'other_crops-copied-{model}') if r['other']]
+    return 100*np.mean([r[arm].strip(' .') == r['other'] for r in asked])
+
 def central(model, above, most):
     "Scenes whose central crop shows so much of the target, and right answers in % without and with it"
     asked = [r['right'] for r in trial(f'other_crops-{model}') if above < r['shown']['center'] <= most]

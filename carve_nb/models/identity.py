@@ -102,7 +102,12 @@ def module_settings(model: Module) -> dict[str, int|float|bool|str]:
 # %% ../../nbs/library/models/09_identity.ipynb #1d3a000f
 class Fingerprint:
     "What identifies the model of a `VLM`: each part is read when it is first wanted, and kept"
-    def __init__(self, vlm): self.vlm = vlm
+    def __init__(self, vlm): self.vlm, self._answered = vlm, {}
+
+    def _ask(self, name: str, ask: Callable):
+        "Ask the model once. `cached_property` has a lock in Python 3.11, and would wait in it for a busy model"
+        if name not in self._answered: self._answered[name] = ask()
+        return self._answered[name]
 
     @property
     def dtype(self) -> str:
@@ -138,10 +143,10 @@ class Fingerprint:
             module_settings=module_settings(model))
         return {part: digest(value) for part, value in text.items()}
 
-    @cached_property
+    @property
     def logits(self) -> Tensor:
         "The logits after the probe, [V]"
-        return self.vlm.probe_logits()
+        return self._ask('logits', self.vlm.probe_logits)
 
     @property
     def probe(self) -> list[float|None]:
@@ -149,9 +154,12 @@ class Fingerprint:
         values = self.logits[::math.ceil(len(self.logits)/16)].tolist()
         return [float(f'{value:.6g}') if math.isfinite(value) else None for value in values]
 
-    @cached_property
+    @property
     def why_not_shared(self) -> str:
         "Why the beginning of prompts is not shared; '' where reading it before gives the same answer"
+        return self._ask('why_not_shared', self._try_sharing)
+
+    def _try_sharing(self) -> str:
         model, family = self.vlm.model, self.vlm.family
         if not family.shares: return family.why_not['sharing']
         kind = model.generation_config.cache_implementation

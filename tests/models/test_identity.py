@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 import threading
+import time
 from functools import partial, wraps
 import pytest
 import torch
@@ -15,6 +16,7 @@ from carve_nb.attention.edits import Edit, applying
 from carve_nb.core.io import same_logits
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.method.controls import DirectAnswer
+from carve_nb.models.model import model_lock
 from carve_nb.runs.runner import run_eval
 from carve_nb.studies.measure import measure_entropy
 
@@ -323,3 +325,18 @@ def test_weights_that_cannot_be_read(vlm, tmp_path, monkeypatch):
     hooked(vlm, double)
     for go in runs:
         refuse('holds another run: .*(hooks is|probe is)', lambda go=go: go(4))
+
+
+def test_two_threads_ask_for_the_proof(vlm):
+    "One that has the model is not kept waiting by one that waits for it"
+    other = threading.Thread(target=lambda: vlm.fingerprint.probe, daemon=True)
+    def first():
+        with model_lock(vlm.model):
+            other.start()
+            time.sleep(.3)
+            assert vlm.fingerprint.probe and not vlm.fingerprint.why_not_shared
+    one = threading.Thread(target=first, daemon=True)
+    one.start()
+    one.join(30)
+    other.join(30)
+    assert not one.is_alive() and not other.is_alive()
