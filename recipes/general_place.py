@@ -42,10 +42,10 @@ def measure_places(vlm: VLM, sample) -> dict:
     return dict(id=sample.id, points=points,
         right={way: int(score_answer(a, sample)) for way, a in asked.items()})
 
-def measure_scene(vlm: VLM, samples: list, suffix: str|None = SHORT_ANSWER) -> dict:
+def measure_scene(vlm: VLM, pair: list, suffix: str|None = SHORT_ANSWER) -> dict:
     """Return for both tokens whether the raw map points, and whether it does divided by the general map of its
     own scene and of another"""
-    own, other = samples
+    own, other = (record.opened() for record in pair)
     rows = vlm.capture(own.image, own.question, suffix=suffix)
     general = {'own': own, 'another': other}
     general = {name: vlm.capture(sample.image, GENERAL_INSTRUCTION, suffix=suffix)
@@ -58,10 +58,6 @@ def measure_scene(vlm: VLM, samples: list, suffix: str|None = SHORT_ANSWER) -> d
         points[query] = {name: int(points_at(A.sum(0), rows.spans[0], own.box)) for name, A in maps.items()}
     return dict(id=own.id, points=points)
 
-def opened_scene(vlm: VLM, pair: list, **kw) -> dict:
-    "Measure the pair with its images"
-    return measure_scene(vlm, [record.opened() for record in pair], **kw)
-
 def pair_scenes(n: int) -> list[list]:
     "Return questions for a digit, each with the question of the next scene"
     records = scene_records(n + 1, start=SCENE_SEED)
@@ -69,7 +65,7 @@ def pair_scenes(n: int) -> list[list]:
 
 PARTS = dict(place=Part('general_place-{model}', of_question(measure_places),
         partial(scene_records, start=FIRST_SEED), 600),
-    scene=Part('general_place-scene-{model}', opened_scene, pair_scenes, 300),
-    bare=Part('general_place-bare-{model}', partial(opened_scene, suffix=None), pair_scenes, 300))
+    scene=Part('general_place-scene-{model}', measure_scene, pair_scenes, 300),
+    bare=Part('general_place-bare-{model}', partial(measure_scene, suffix=None), pair_scenes, 300))
 
 if __name__ == '__main__': run_parts(PARTS, 'trial')

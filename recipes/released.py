@@ -11,7 +11,7 @@ __all__ = ['WORDINGS', 'TURNS_IN_WORDS', 'IMAGE', 'PATCH', 'SIDE', 'TEMPLATE', '
 
 # %% ../nbs/training/released_model.ipynb #42ce7263
 import re
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
@@ -46,6 +46,7 @@ from .views import open_backgrounds, patch_labels
 # %% ../nbs/training/released_model.ipynb #8ab15514
 WORDINGS = Path(recipes.__path__[0])/'smol_wordings.txt'
 
+@cache
 def read_wordings(held_out=False) -> dict: # kind -> fifteen wordings
     "Read the trained or the held-out wordings of each kind of question"
     sections = re.split(r'^\[(\w+)\]\n', WORDINGS.read_text(encoding='utf-8'), flags=re.M)[1:]

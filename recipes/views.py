@@ -123,8 +123,8 @@ def open_backgrounds(path, n=600, seed=0, split='train') -> np.ndarray: # file; 
     """Backgrounds that all processes share, uint8 [n, 448, 448, 3], read from the disk when used; drawn once,
     unless the file is there"""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         rng, new = np.random.default_rng([seed, 77]), path.with_suffix('.new.npy')
         np.save(new, np.stack([background(rng, *rng.random(2), PHOTOS[split]) for _ in range(n)]))
         new.rename(path)

@@ -344,7 +344,9 @@ def demo(
     for case, r in show_cases(vlms[SMALL], stored[SMALL], out).items():
         print(f'{case}:', *map(tame_terminal, r.summary()), '', sep='\n')
     print(f'page of the four, with maps and crops: {tame_terminal(out)}/demo.html\n')
-    print(f'Asking 40 questions again in {len(RESULT)} ways, on each of {len(stored)} models: 2 to 3 minutes', flush=True)
+    print(
+        f'Asking 40 questions again in {len(RESULT)} ways, on each of {len(stored)} models: 2 to 3 minutes',
+        flush=True)
     for name, run in stored.items():
         same = repeat_demo(vlms[name], run, progress=not quiet)
         print(

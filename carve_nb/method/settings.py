@@ -89,10 +89,11 @@ def check_names(kind: type, given: dict):
     "Refuse fields that a dataclass has not"
     names = [setting.name for setting in fields(kind)]
     own = vars(kind)
-    missed = {*own.get('__annotations__', ())} & {*given} if '__dataclass_fields__' not in own else ()
-    for name in missed:
-        raise CarveError(f'{name} is no field yet: put @dataclass(kw_only=True) above class {kind.__name__}')
-    for name in given: choose(name, names, f'field of {kind.__name__}', f'help({kind.__name__}) lists all')
+    undecorated = () if '__dataclass_fields__' in own else own.get('__annotations__', ())
+    for name in given:
+        if name in undecorated:
+            raise CarveError(f'{name} is no field yet: put @dataclass(kw_only=True) above class {kind.__name__}')
+        choose(name, names, f'field of {kind.__name__}', f'help({kind.__name__}) lists all')
 
 def method_call(method: DataclassInstance) -> str:
     "Write the Python call that makes a dataclass: its fields that are not as by default"

@@ -80,7 +80,8 @@ def _render_apart(given: str) -> bool:
 
 def _check_rendering(processor: ProcessorMixin):
     "Refuse a processor whose chat template does not come to an end"
-    templates = processor.chat_template if isinstance(processor.chat_template, dict) else dict(one=processor.chat_template)
+    templates = processor.chat_template
+    if not isinstance(templates, dict): templates = dict(one=templates)
     for template in filter(None, templates.values()):
         tokens = {name: str(token) for name, token in processor.tokenizer.special_tokens_map.items()}
         given = dict(tokens, conversations=[TURN], chat_template=template, add_generation_prompt=True)
