@@ -33,7 +33,6 @@ from typer import Argument as Arg, Option as Opt
 from .. import __version__
 from ..core.errors import CarveError, ImageError, IncompleteError, choose
 from carve_nb.core.io import (
-    ABOUT_PACKAGED,
     CHECKPOINTS,
     PACKAGED,
     SMALL,
@@ -260,7 +259,7 @@ class ModelOptions:
     "The model of a command, and how it is loaded"
     name: Annotated[str, _model(
         '--model', metavar='M',
-        help='folder or Hub id; carve-small and carve-tiny know only colored shapes')] = SMALL
+        help='folder or Hub id; carve-small, -tiny and -smol know only colored shapes')] = SMALL
     device: Annotated[str|None, _model(
         metavar='D', help='cpu, mps, cuda, cuda:1 (default: cuda if there is one; our models: cpu)')] = None
     device_map: Annotated[str|None, _model(
@@ -405,7 +404,7 @@ def ask(
     if images and result.images and result.method != 'none':
         result.notes.insert(0, f'about {images[result.which]}')
     if images and model.name in PACKAGED and not quiet:
-        print_line('note', f'{model.name} is {ABOUT_PACKAGED}.')
+        print_line('note', f'{model.name} is {PACKAGED[model.name]}.')
     shown = sys.stdout.isatty() and not quiet
     if shown: print(*map(tame_terminal, result.summary()), sep='\n')
     elif not quiet:

@@ -20,7 +20,7 @@ from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
 from ..core.image import ImageLike, open_image, png_bytes
-from ..core.io import ABOUT_PACKAGED, PACKAGED
+from ..core.io import PACKAGED
 from ..core.plotting import panels_html, strip
 from ..data.records import Record
 from ..data.scenes import make_scene, to_sample
@@ -93,7 +93,7 @@ class Explorer:
         self.button.on_click(partial(self.guard, self.ask))
         for watched in (self.tab, self.layer): watched.observe(partial(self.guard, self.draw), 'value')
         name = Path(vlm.name).name
-        ours = f', {ABOUT_PACKAGED}' if name in PACKAGED else ''
+        ours = f', {PACKAGED[name]}' if name in PACKAGED else ''
         self.box = w.VBox([
             w.HTML(html_text(f'Model: {name}{ours}.')), wrapping(self.upload, self.example),
             wrapping(self.question, self.button), self.status, self.dials.words, self.answers,

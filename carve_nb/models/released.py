@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import os
 import shutil
+import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 from ..core.errors import CarveError
-from ..core.io import CHECKPOINTS, SMOL, TINY
+from ..core.io import CHECKPOINTS, SMOL, TINY, find_source
 
 # %% ../../nbs/library/models/04_released.ipynb #7563abc0
 BASE_FILE = 'SmolLM2-135M-Instruct.Q4_1.gguf'
@@ -70,8 +71,7 @@ def merged_folder(base_sum: str = BASE_SUM) -> Path:
 
 def open_released(base: str|Path|None = None) -> Path:
     "Return the folder of the merged carve-smol; where it is not in the cache yet, make it there, with a bar"
-    if not (CHECKPOINTS/SMOL/'adapter.safetensors').is_file():
-        raise CarveError(f'{SMOL} is not in this installation: install a release of the package that has it.')
+    find_source(SMOL)
     found = None if base is None and merged_folder().is_dir() else find_base(base)
     if found and found.is_dir():
         weights = sorted(found.glob('*.safetensors'))
@@ -81,7 +81,7 @@ def open_released(base: str|Path|None = None) -> Path:
     else: folder = merged_folder()
     if folder.is_dir(): return folder
     assert found
-    print(f'{SMOL} is made once, in {folder}:')
+    print(f'{SMOL} is made once, in {folder}:', file=sys.stderr)
     new = folder.with_name(f'.{token_hex(8)}.new')
     try:
         write_merged(found, new)

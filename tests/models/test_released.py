@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from carve_nb.attention.vlm import VLM
+from carve_nb.cli.main import main
 from carve_nb.core.errors import CarveError
 from carve_nb.core.io import CHECKPOINTS, SMOL
 from carve_nb.models import released
@@ -99,6 +100,13 @@ def test_prompt_is_the_trained_one(cache):
 def test_second_opening_needs_no_base(cache, monkeypatch):
     monkeypatch.setattr(released, 'find_base', lambda base: pytest.fail('read again'))
     assert VLM.from_pretrained(SMOL).name == SMOL
+
+
+@needs_base
+def test_shell_takes_it(cache, capsys):
+    "By its name, as any packaged model; what making it says is no part of the answer"
+    main(['ask', '--model', SMOL, '--quiet'])
+    assert capsys.readouterr().out.splitlines()[-1] == '2'
 
 
 @needs_base

@@ -9,7 +9,7 @@ import pytest
 from processes import ROOT, Carve, run, until
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, DataError, Reader
-from carve_nb.core.io import CHECKPOINTS, PACKAGED
+from carve_nb.core.io import CHECKPOINTS, SMALL, TINY
 from carve_nb.data.eye_test import eye_question
 from carve_nb.data.scenes import samples, twin_records
 from carve_nb.method.profiles import find_profile, profile_path
@@ -181,7 +181,7 @@ def test_sink(tmp_path, few, monkeypatch):
             for advice in (found.advice, found.own)] == [share == .5]*2
 
 
-@pytest.mark.parametrize('model', PACKAGED)
+@pytest.mark.parametrize('model', [SMALL, TINY])
 def test_each_line_of_code_gives_the_answers_of_its_arm(model, monkeypatch):
     """Whichever arm a checkup recommends, none among them: the printed line answers as the record of the arm
     says"""
