@@ -277,6 +277,8 @@ class ModelOptions:
 
     def __post_init__(self):
         find_source(self.name)
+        # small models gain nothing from a second thread, and threads that wait for a busy core are slow
+        if self.name in PACKAGED: os.environ.setdefault('OMP_NUM_THREADS', '1')
         if self.device and not re.fullmatch(r'(cpu|cuda|mps|xpu|npu|hpu|mtia|xla)(:\d+)?', self.device):
             raise CarveError(
                 f'device {self.device!r} is not known; write cpu, mps, cuda or, for the second GPU, cuda:1')

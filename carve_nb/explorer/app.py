@@ -184,7 +184,7 @@ class Explorer:
             found = self.result if method == self.used else method.look(self.session, ask)
             self.found = found
             crop = format_answer(found.answer) if found.answer else 'not asked yet: press Ask'
-            lines = f'without the crop: {format_answer(self.result.plain_answer)}', f'with the crop: {crop}'
+            lines = f'baseline, without the crop: {format_answer(self.result.plain_answer)}', f'with the crop: {crop}'
             truth = ''
             if self.sample and self.sample.question == found.question:
                 truth = f' The true answer is "{self.sample.answer}".'

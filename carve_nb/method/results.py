@@ -43,7 +43,7 @@ def format_answer(answer: Answer | None) -> str:
     "Write an answer with its confidence, where it is known, on one line"
     if answer is None: return '-'
     text, confidence = ' '.join(str(answer).split()), confidence_of(answer)
-    return f'"{text}"' if confidence is None else f'"{text}" ({confidence:.2f})'
+    return f'"{text}"' if confidence is None else f'"{text}" (confidence {confidence:.2f})'
 
 def unseen_note(
     box: Box | None, size: Size,    # of what the model sees, None if not known; of the image
@@ -141,13 +141,13 @@ class Result(Look):
     def summary(self) -> list[str]:
         "Write the question, both answers, box and costs, notes as lines of text"
         regions = f'{count_of(len(self.regions), "region")}, ' if self.regions else ''
-        crop = f'crop {self.crop.box}, {self.crop.scale:.1f} times; '
+        crop = 'the whole image' if self.whole else f'crop {self.crop.box}, enlarged {self.crop.scale:.1f} times'
         seconds = f', {self.total:.2f} s' if self.seconds else ''
         return [
             self.asked,
             *([f'baseline: {format_answer(self.plain_answer)}'] if self.method != 'none' else []),
             '; '.join(filter(None, [f'{self.method}: {format_answer(self.answer)}', self.less_sure])),
-            f'{regions}{crop}{count_of(self.calls, "call")}{seconds}',
+            f'{regions}{crop}; {count_of(self.calls, "call")}{seconds}',
             *self.details, *self.notes]
 
     def sentence(self) -> str: # one line, and one more for each note

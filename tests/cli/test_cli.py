@@ -175,7 +175,7 @@ def test_ask_on_a_terminal(models, photo, tmp_path):
         with open(ours, 'rb', buffering=0) as f: return f.read(10_000).decode().replace('\r', '')
     question, alone, again, box, *rest, written = seen('--out', 'o').splitlines()
     told = json.loads((tmp_path/'o'/'answer.json').read_text())
-    assert question == 'Who is this?' and alone.startswith(f'baseline: "{told["plain_answer"]["text"]}" (0.')
+    assert question == 'Who is this?' and alone.startswith(f'baseline: "{told["plain_answer"]["text"]}" (confidence 0.')
     assert again.startswith(f'lookup: "{told["answer"]}" (0.')
     assert f'crop ({", ".join(map(str, told["crop"]["box"]))})' in box
     assert written == 'written: o/result.png, o/crop.png, o/answer.json'
@@ -222,13 +222,13 @@ def test_several_images(shell):
 
 @pytest.mark.parametrize('question, start, note', [
     ('What is the zebra doing?', 'carve: note: ', "This model does not know the words 'zebra', 'doing'."),
-    ('What color is the heart?', 'lookup: "orange" (0.79); ', 'less sure with the crop (0.79) than without it (0.83)')])
+    ('What color is the heart?', 'lookup: "orange" (confidence 0.79); ', 'less sure with the crop (0.79) than without it (0.83)')])
 def test_a_pipe_gets_the_answer_and_what_it_means(shell, question, start, note):
     "The bare answer goes to the standard output; what changes its meaning to the standard error and the JSON: words that the model does not know, a crop that made it less sure"
     make_scene(145).image.save('s.png')
     status, out, err = shell(f'ask s.png "{question}" --json r.json')
     told = json.load(open('r.json'))
-    assert (status, out) == (0, told['answer'] + '\n') and f'\nbaseline: "{told["plain_answer"]["text"]}" (0.' in err and err.startswith('carve: note: carve-small is a small model that we trained on synthetic scenes')
+    assert (status, out) == (0, told['answer'] + '\n') and f'\nbaseline: "{told["plain_answer"]["text"]}" (confidence 0.' in err and err.startswith('carve: note: carve-small is a small model that we trained on synthetic scenes')
     assert note in told['notes'] and err.count(note) == err.count(f'{start}{note}\n') == 1
     assert shell(f'ask s.png "{question}" --quiet') == (0, out, '')
 

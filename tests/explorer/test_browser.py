@@ -124,7 +124,7 @@ def test_first_state(page, kernel):
         '.carve-explore').inner_text()
     assert kernel('ex.dials.words.value') == ['heart']
     assert page.get_by_label('Preset').input_value() == 'lookup'
-    assert [a.partition('(')[0] for a in crop(page)[1:]] == ['without the crop: "8" ', 'with the crop: "2" ']
+    assert [a.partition('(')[0] for a in crop(page)[1:]] == ['baseline, without the crop: "8" ', 'with the crop: "2" ']
     assert page.locator('.carve-images img').count() == 3
     assert all(np.asarray(p).std() > 5 for p in pixels(page))
     keep(page, 'page', True)
@@ -401,7 +401,7 @@ def test_carve_explore(page, tmp_path):
         assert page.title() == 'carve explore'
         assert until(lambda: page.locator('strong').count() > 1)
         answers = page.locator('strong').all_inner_texts()
-        assert (answers[0].startswith('without the crop: "')
+        assert (answers[0].startswith('baseline, without the crop: "')
             and answers[1].startswith('with the crop: "')), answers
         assert page.locator('.carve-images img').count() == 3
         assert page.get_by_role('slider', name='p, share kept').count()
