@@ -1028,6 +1028,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'carve_nb/method/base.py'),
                                       'carve_nb.method.base.CropMethod.show': ( 'library/method/base.html#cropmethod.show',
                                                                                 'carve_nb/method/base.py'),
+                                      'carve_nb.method.base.CropMethod.shows_both': ( 'library/method/base.html#cropmethod.shows_both',
+                                                                                      'carve_nb/method/base.py'),
                                       'carve_nb.method.base.Guide': ('library/method/base.html#guide', 'carve_nb/method/base.py'),
                                       'carve_nb.method.base.Guide.open': ('library/method/base.html#guide.open', 'carve_nb/method/base.py'),
                                       'carve_nb.method.base.GuidedMethod': ( 'library/method/base.html#guidedmethod',

@@ -221,9 +221,8 @@ class ZoomEye(CropMethod):
     def confidence(self, session: Session, ask: Ask, box: Box, template: str, cue: str, about: str) -> float:
         "Ask yes or no about a part, shown after the image with a frame around it, or alone"
         part = self.cut(ask.image, self.place(session, ask.image, box))
-        alone = self.final_images == 'crop' or 'several images' in session.vlm.why_not
         shown = [part.image]
-        if not alone and part.image is not ask.image:
+        if self.shows_both(session.vlm) and part.image is not ask.image:
             shown = [self.framed(ask.image, part.box, session.vlm), part.image]
         text = template.format(cue=cue, question=about)
         return yes_confidence(session, ask.but(images=tuple(shown), text=text, suffix=''))

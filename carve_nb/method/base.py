@@ -194,7 +194,7 @@ class CropMethod(Method):
     square
         make the crop square (this package: for processors that cut oblong crops)
     pad
-        room at each end of each side, in parts of the side (this package)
+        room at each end of each side, as a fraction of it (this package)
     limit
         greatest side to which a crop is enlarged, pixels (this package; `paper` and `official`: 4096,
         as CARVE's paper and code have no limit)
@@ -300,12 +300,16 @@ class CropMethod(Method):
         return last.but(tokens=(None,)*(len(result.shown) - 1) + (self.tokens,))
 
     def last_images(self, session: Session, result: Result, model: object) -> list[Image.Image]:
-        "Show the crop, after the image where `final_images` says so and the model takes both; else nothing"
+        "Show the crop, perhaps after the image; nothing where it is the image itself"
         if result.whole: return []
-        if self.final_images == 'crop': return [result.crop.image]
-        if 'several images' not in getattr(model, 'why_not', ()): return [result.image, result.crop.image]
-        result.notes.append('this family takes one image at a time: asked with the crop alone')
+        if self.shows_both(model): return [result.image, result.crop.image]
+        if self.final_images == 'both':
+            result.notes.append('this family takes one image at a time: asked with the crop alone')
         return [result.crop.image]
+
+    def shows_both(self, model: object) -> bool:
+        "Tell whether the last question shows two images: `final_images` says so, and the model takes both"
+        return self.final_images == 'both' and 'several images' not in getattr(model, 'why_not', ())
 
 def answer_by(session: Session, last: Ask, result: Result, by: OtherModel):
     "Let another model answer the last question, about the image where nothing else is shown"

@@ -152,7 +152,7 @@ class Oracle(CropMethod):
     Parameters
     ----------
     pad
-        room at each end of each side, in parts of the side
+        room at each end of each side, as a fraction of it
     final_images
         'both': the image, then the crop
     """
@@ -188,6 +188,6 @@ class UniformMap(QuestionOnly):
 
     def last_images(self, session: Session, result: Result, model: object) -> list[Image.Image]:
         "Show the image twice, where the model takes two and the method shows two"
-        if self.final_images != 'both' or 'several images' in getattr(model, 'why_not', ()): return []
+        if not self.shows_both(model): return []
         result.notes.append('the image is shown twice')
         return [result.image, result.image]

@@ -14,7 +14,7 @@ from tiny import WIDE
 from transformers import DynamicCache
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.errors import UnsupportedError
+from carve_nb.core.errors import CarveError, UnsupportedError
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.base import CropMethod, Guide
 from carve_nb.method.lookup import Lookup
@@ -270,6 +270,21 @@ def test_models_of_their_own(load, photo):
     for make in methods().values():
         if 'model' in make.needs:
             with pytest.raises(UnsupportedError): make()(load('llava'), photo, QUESTION)
+
+
+@pytest.mark.parametrize('name', ['carve', 'center', 'uniform-map', 'zoom-eye'])
+def test_one_image_at_a_time(name, load, photo, monkeypatch):
+    """A family that takes one image is asked about the crop alone, and the result says so; `zoom-eye` shows it
+    its parts alone, and `uniform-map` leaves the answer"""
+    vlm, why = load('llava'), 'its template has one place for an image'
+    monkeypatch.setattr(vlm, 'family', replace(vlm.family, why_not={'several images': why}))
+    with pytest.raises(CarveError, match=why): vlm.ask([photo, photo], QUESTION)
+    r = short(name)(vlm, photo, QUESTION)
+    check_result(r, photo)
+    note = 'this family takes one image at a time: asked with the crop alone'
+    if r.whole: assert not r.shown and r.answer == r.plain_answer and note not in r.notes
+    else: assert r.shown == [r.crop.image] and note in r.notes
+    assert r.whole or name != 'uniform-map'
 
 
 def test_says_what_is_missing(load, photo):
