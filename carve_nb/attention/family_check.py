@@ -60,7 +60,7 @@ def eager_rows(vlm, prompt: Prompt, layers: list[int]) -> Tensor:
     return torch.stack([attention[0].float().cpu() for attention in found])
 
 # %% ../../nbs/library/attention/03_family_check.ipynb #156eb0b3
-# their centers, in parts of what the grid shows
+# their centers, as fractions of what the grid shows
 SQUARES = (.5, .5), (.2, .3), (.8, .3), (.35, .85), (.62, .12), (.9, .9)
 CHECK_QUESTION = 'What is in this picture?'
 

@@ -99,14 +99,14 @@ class AttentionRows:
     def span(self, i: int) -> slice:
         """Find the columns of span `i`.
 
-        An image that is shown in tiles has several, the whole view (the thumbnail) first."""
+        An image that is shown in tiles has several, the thumbnail, which shows all of it, first."""
         start = sum(map(len, self.spans[:i]))
         return slice(start, start + len(self.spans[i]))
 
     def views(self,
         # number of the image; None: that of the first span, which methods for one image read
         image: int|None = None,
-        # 'thumbnail' (the whole view), 'tiles' (the others) or 'all'; one view is always shown
+        # 'thumbnail' (all of the image), 'tiles' (the others) or 'all'; one view is always shown
         tiles: str = 'all',
     ) -> list[int]:
         "List the views of an image by the indices of their spans"
@@ -213,7 +213,7 @@ class AttentionRows:
         step
             which generated token the `'last'` position made, from 0
         layers
-            indices, or two parts of the depth, `(.7, .9)`; all by default
+            indices, or two fractions of the depth, `(.7, .9)`; all by default
         heads
             `'mean'`, `'max'` or indices; None: all apart
         image

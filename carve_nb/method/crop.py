@@ -20,7 +20,7 @@ from ..formulas.threshold import Region
 CROP_SIDE_RATIO = 190   # greatest ratio of a crop's sides, a little under the models' `MAX_SIDE_RATIO`
 
 def grow_box(box: Box, size: Size, min_side: int = 28, square: bool = False, pad: float = 0.) -> Box:
-    "Grow a box inside the image, with room around it (`pad`, in parts of the side, at each of its ends)"
+    "Grow a box inside the image, with room around it (`pad`, a fraction of the side, at each of its ends)"
     lo, hi = np.array(box).reshape(2, 2)
     limit = np.array(size)
     side = np.maximum((hi - lo)*(1 + 2*pad), min_side)

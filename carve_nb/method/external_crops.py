@@ -136,7 +136,7 @@ def clip_scores(
     return out
 
 def side_cuts(box: Box, ratio: float = .1) -> list[Box]:    # four boxes: bottom, top, right, left cut off
-    "Move each side of a box inwards, by a part of its length"
+    "Move each side of a box inwards, by a fraction of its length"
     x0, y0, x1, y1 = box
     w, h = (int(side*ratio) for side in box_size(box))
     return [(x0, y0, x1, y1 - h), (x0, y0 + h, x1, y1), (x0, y0, x1 - w, y1), (x0 + w, y0, x1, y1)]
@@ -235,7 +235,7 @@ class SamCrop(ToolCrop):
     K
         segments kept, the crop is around all of them; ViCrop: 1
     layers
-        of the task map: indices, or two parts of the depth; None: all (this package)
+        of the task map: indices, or two fractions of the depth; None: all (this package)
     """    # or the one that CLIP chooses
     points: int = 8
     quality: float = .88

@@ -78,7 +78,7 @@ class Var(GuidedMethod):
     summ
         code: least weight on the image
     layers
-        None: all but the first two and the last; or indices, or two parts of the depth
+        None: all but the first two and the last; or indices, or two fractions of the depth
     last
         edit the last layer too (code: its flag to skip it never acts)
     dims
@@ -189,7 +189,7 @@ class Vhr(GuidedMethod):
     alpha
         paper: 2; 4 breaks the output (third-party note, UNVERIFIED); 1: no change
     layers
-        paper: the last 14 of 32, 18..31; indices, or two parts of the depth
+        paper: the last 14 of 32, 18..31; indices, or two fractions of the depth
     early
         paper: and the second layer; () for none
     """

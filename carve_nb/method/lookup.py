@@ -50,7 +50,7 @@ class Lookup(CropMethod):
         whose attention is read, also a list of words, such as ['heart']; None: the profile's, or 'last'
         if there is none
     layers
-        indices, or two parts of the depth; None: the profile's where `query` is None too, else all
+        indices, or two fractions of the depth; None: the profile's where `query` is None too, else all
     subtract
         words of the question that see what all words see: those before the query token, or all others;
         their mean map is subtracted; None: the profile's choice where `query` is None too, else 'none'

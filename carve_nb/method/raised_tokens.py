@@ -213,7 +213,7 @@ class Gift(GuidedMethod):
         why = why_no_words(words, self.query)
         if why: notes.append(why)
         tiles = len(prompt.spans) - 1
-        if tiles: notes.append(f'only the whole view is read and raised, not its {tiles} tiles')
+        if tiles: notes.append(f'only the thumbnail is read and raised, not its {tiles} tiles')
         m = torch.exp(self.alpha*stretch(s))
         image, question = prompt.spans[0].tokens, torch.tensor(prompt.question)
         louder = Edit(layers_of(vlm, self.layers), weights=lambda layer, w, rows: amplify(w, image, question, m))

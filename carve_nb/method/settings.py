@@ -35,7 +35,7 @@ Query = Literal['last', 'noun', 'content', 'question', '?'] | list | tuple
 
 # what a field of a type takes, in words
 _TAKES: dict[object, str] = {
-    Layers: "indices such as [9], parts of the depth such as (.5, 1.), 'paper', or None",
+    Layers: "indices such as [9], fractions of the depth such as (.5, 1.), 'paper', or None",
     bool: 'True or False', str: 'a text', int: 'a whole number', float: 'a number', list: 'a list'}
 
 def fits(value: object, kind: object) -> bool:

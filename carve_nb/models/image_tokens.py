@@ -224,7 +224,7 @@ def canvas_tiles(processed: Processed, grid: Grid, count: int) -> ImageSpan:
     return ImageSpan(places.flatten(), (rows, columns), box, view='tiles', end=rows*(columns + 1))
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #1fd7b6a9
-_UNPLACED = ('only the whole view of an image is on the map, not the {} tokens of its tiles: where they lie '
+_UNPLACED = ('only the thumbnail of an image is on the map, not the {} tokens of its tiles: where they lie '
              'is not told')
 
 def find_views(family, processed: Processed) -> tuple[list[ImageSpan], str]:

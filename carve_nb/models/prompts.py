@@ -231,7 +231,7 @@ def check_prompt(prompt: object):
 class Prompt:
     "Everything the model is given for one question, and where the images and the question are in it"
     inputs: BatchFeature      # model inputs, batch of one
-    spans: list[ImageSpan]    # of all images, in their order; of each image the whole view first
+    spans: list[ImageSpan]    # of all images, in their order; of each image the thumbnail first
     question: list[int]       # positions of the question's tokens
     text: str                 # the chat, one image token for each image
     images: list[Image.Image] # RGB
@@ -248,7 +248,7 @@ class Prompt:
         return '\n'.join([head, *map(repr, self.spans), repr(self.text)])
     def _repr_html_(self) -> str:
         panels = {}
-        for span in reversed(self.spans):    # of each image its whole view
+        for span in reversed(self.spans):    # of each image its thumbnail
             image = self.images[span.image]
             small = fit_height(image, 224)
             title = f'image {span.image + 1} with its patches'

@@ -60,7 +60,7 @@ def lines_frame(records: list[dict]|pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=[*COLUMNS, 'image', 'seconds'])
 
 def compare_methods(mine: pd.DataFrame, others: pd.DataFrame) -> dict[str, float|str]:
-    "Compare answered lines of two methods on their common samples: gain in parts of 1, the other's mean, p"
+    "Compare answered lines of two methods on their common samples: gain as a fraction, the other's mean, p"
     both = mine.merge(others[['id', 'score']], on='id', suffixes=('', '_other'))
     if both.empty: return {}
     scores = both.score, both.score_other, list(both.image)
@@ -111,7 +111,7 @@ ABOUT = dict(
     pointing="pointing: how often the map's strongest patch lies on the true region",
     auroc='AUROC: how often a patch of the map inside the true region is stronger than one outside; '
           'by chance 0.5',
-    iou='IoU: the area that the crop and the true region share, in parts of what they cover together',
+    iou='IoU: the area that the crop and the true region share, as a fraction of what they cover together',
     calls='calls: how often the model is asked for one answer')
 _ABOUT_RANDOM = (
     '; by random three times: two calls find how large the crop of carve is, and random shows another '

@@ -228,7 +228,7 @@ def test_several_images(vlm):
 
 @pytest.mark.parametrize('name', ['llava_next', 'internvl'])
 def test_check_of_a_family_with_tiles(load, name):
-    """The check of families plants its squares in the whole view and in the tiles; tiles in rows for columns
+    """The check of families plants its squares in the thumbnail and in the tiles; tiles in rows for columns
     are told"""
     vlm = load(name)
     check = check_family(vlm)
@@ -327,13 +327,13 @@ def test_other_settings(name, kw, views, tmp_path):
 # -- tiles on the map
 
 def test_tiles_that_are_not_told(load, monkeypatch):
-    """Where nothing says how tiles lie, the map shows the whole view, and a note stands with the rows and the
+    """Where nothing says how tiles lie, the map shows the thumbnail, and a note stands with the rows and the
     answer"""
     vlm = load('smolvlm')
     monkeypatch.setattr(vlm, 'family', replace(vlm.family, tiles=lambda *made: None))
     r = Carve()(vlm, WIDE, QUESTION)
     assert [s.view for s in r.rows.spans] == ['base'] and r.saliency.values.shape == r.rows.spans[0].grid
-    assert 'only the whole view of an image is on the map' in r.notes[0] and r.notes[0] in repr(r.rows)
+    assert 'only the thumbnail of an image is on the map' in r.notes[0] and r.notes[0] in repr(r.rows)
 
 
 def lay_square(rows, box, views):
@@ -386,7 +386,7 @@ def test_tiles_on_the_map(vlm, image, monkeypatch):
 
 @pytest.mark.parametrize('name', ['llava_next', 'internvl'])
 def test_what_reads_the_thumbnail_says_so(name, load):
-    "Methods that read the whole view alone note its share, and tiles='all' reads all"
+    "Methods that read the thumbnail alone note its share, and tiles='all' reads all"
     vlm = load(name)
     rows = load(name).capture(WIDE, QUESTION)
     def ask(method, vlm=vlm, **fields):
@@ -398,7 +398,7 @@ def test_what_reads_the_thumbnail_says_so(name, load):
     every = ask('rel-att', tiles='all')
     assert every.saliency.values.shape == rows.raster().grid and not any('tiles=' in n for n in every.notes)
     assert any(share in n for n in ask('vrga').notes)
-    raised = f'only the whole view is read and raised, not its {len(rows.spans) - 1} tiles'
+    raised = f'only the thumbnail is read and raised, not its {len(rows.spans) - 1} tiles'
     assert ask('gift').notes[0].endswith(raised)
     assert not any('tiles' in n for method in ('vrga', 'gift') for n in ask(method, load('llava')).notes)
 
