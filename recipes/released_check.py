@@ -4,16 +4,20 @@
 
 # %% auto #0
 __all__ = ['FIRST_SEED', 'FIRST_LARGE', 'KINDS', 'PARTS', 'enlarged', 'moved', 'near_object', 'right', 'measure_enlarged',
-           'measure_wordings', 'balanced_records', 'large_scenes', 'large_scene', 'measure_layers']
+           'measure_wordings', 'balanced_records', 'large_scenes', 'large_scene', 'measure_layers', 'load_small',
+           'measure_cost']
 
 # %% ../nbs/training/released_model.ipynb #214f06b6
-from functools import partial
+from functools import cache, partial
+from time import process_time
 import numpy as np
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.drawing import SIZE
 from carve_nb.data.scenes import make_scene, scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.clutter import entropy
+from carve_nb.method.lookup import Lookup
 from .other_crops import other_objects
 from .records import Part, of_question, points_at, run_parts
 from .released import read_wordings
@@ -92,9 +96,21 @@ def measure_layers(vlm, seed) -> dict:
     bits = {query: [round(float(h), 3) for h in entropy(m)] for query, m in maps.items()}
     return dict(seed=seed, bits=bits, points=points)
 
+@cache
+def load_small() -> VLM: return VLM.from_pretrained('carve-small')
+
+def measure_cost(vlm, record) -> dict:
+    "Return the processor seconds of one answer of `lookup`: of this model, and of carve-small in the same run"
+    def seconds(model):
+        start = process_time()
+        Lookup()(model, record.image, record.question)
+        return round(process_time() - start, 3)
+    return dict(id=record.id, own=seconds(vlm), small=seconds(load_small()))
+
 KINDS = 'digit', 'color', 'exist'
 PARTS = {kind: Part(f'released_{kind}-{{model}}', of_question(measure_enlarged),
                     partial(balanced_records, kind), 300) for kind in KINDS}
+PARTS['cost'] = Part('released_cost-{model}', of_question(measure_cost), partial(balanced_records, 'digit'), 20)
 PARTS['layers'] = Part('released_layers-{model}', measure_layers, large_scenes, 200)
 PARTS['wordings'] = Part('released_wordings-{model}', of_question(measure_wordings),
     lambda n: [r for rs in zip(*(balanced_records(kind, -(-n//3)) for kind in KINDS)) for r in rs][:n], 300)

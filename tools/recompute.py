@@ -132,6 +132,12 @@ def front_ahead(model, a, b):
     "Points between two methods on the 1,200 questions of the front page"
     return points(front(model, a), front(model, b))
 
+def at_profile(model):
+    """Right answers in % of `carve` at the query token, layers and crop of the profile, and of `lookup` on the
+    same questions; how many they are"""
+    lines = trial(f'front_page-profile-{model}')
+    return 100*np.mean([r['right'] for r in lines]), 100*np.mean(front(model, 'lookup')[:len(lines)]), len(lines)
+
 def unpaired():
     "Points that the true region, after the image, brings a decoder that saw no pairs"
     asked = [r['right'] for r in trial('worlds-answer-unpaired')]

@@ -32,15 +32,7 @@ import typer
 from typer import Argument as Arg, Option as Opt
 from .. import __version__
 from ..core.errors import CarveError, ImageError, IncompleteError, choose
-from carve_nb.core.io import (
-    CHECKPOINTS,
-    PACKAGED,
-    SMALL,
-    find_source,
-    one_line,
-    replace_file,
-    tame_terminal,
-)
+from ..core.io import CHECKPOINTS, PACKAGED, SMALL, find_source, one_line, replace_file, tame_terminal
 from ..core.text import SHORT_ANSWER, read_method, read_value
 from ..data.records import FOLDER_FORMAT, folder_images
 
