@@ -28,15 +28,7 @@ from carve_nb import VLM
 from carve_nb.attention.family_check import check_family, small_image
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.prompts import format_chat
-from recipes.tiny_models import (
-    QWEN_SIZES,
-    RECIPES,
-    ROPE,
-    byte_tokenizer,
-    illegible_tokens,
-    make_tiny_checkpoint,
-    random_model,
-)
+from .tiny_models import QWEN_SIZES, RECIPES, ROPE, byte_tokenizer, make_tiny_checkpoint, random_model
 
 # %% ../nbs/training/tiny_models.ipynb #9452e944
 SMALL = {   # name of a setting -> its small value
@@ -219,8 +211,7 @@ def make_type(name):
         raise ValueError(
             f'it has {size/1e6:.0f} million parameters, with small numbers in all the usual places')
     model = random_model(config)
-    model.generation_config = GenerationConfig(
-        eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id, suppress_tokens=illegible_tokens(tok))
+    model.generation_config = GenerationConfig(eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id)
     return model.eval(), processor
 
 # %% ../nbs/training/tiny_models.ipynb #4beefc21

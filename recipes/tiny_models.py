@@ -12,7 +12,7 @@ __all__ = ['SENTENCES', 'TOWER', 'LLAVA_CHAT', 'CLIP_TOKENS', 'CLIP_TOWER', 'LLA
            'gemma_tiny', 'GEMMA4_TOKENS', 'gemma4_tiny', 'pali_tiny', 'MISTRAL_CHAT', 'mistral_tiny', 'lfm2_tiny',
            'mini46_tiny', 'mini47_tiny', 'RECIPES', 'NEED_TORCHVISION', 'NEED_TIMM', 'HERE', 'byte_tokenizer',
            'llama_tokenizer', 'small', 'Tiny', 'qwen_tiny', 'glm_tiny', 'every_second', 'edge_tiny', 'windowed',
-           'gemma4_text', 'gemma3n_tiny', 'mini_tiny', 'illegible_tokens', 'random_model', 'make_tiny_checkpoint']
+           'gemma4_text', 'gemma3n_tiny', 'mini_tiny', 'random_model', 'make_tiny_checkpoint']
 
 # %% ../nbs/training/tiny_models.ipynb #249c5a9b
 import json
@@ -541,12 +541,6 @@ HERE = [name for name in RECIPES if (is_torchvision_available() or name not in N
         and (is_timm_available() or name not in NEED_TIMM)]    # that can be made
 
 # %% ../nbs/training/tiny_models.ipynb #9f37c47e
-def illegible_tokens(tok) -> list:
-    "Special tokens other than the end of text, and parts of letters"
-    legible = lambda text: text.isascii() and text.isprintable()
-    others = [i for i in range(len(tok)) if i != tok.eos_token_id]
-    return [i for i in others if i in tok.all_special_ids or not legible(tok.decode([i]))]
-
 def random_model(config, seed=0):
     "Return a model with random weights, all of which count"
     with torch.random.fork_rng(devices=[]):
@@ -565,8 +559,7 @@ def make_tiny_checkpoint(family: str, path, seed=0, layers=6, tokenizer=byte_tok
     config, parts, further = RECIPES[family](layers, tokenizer, **kw)
     model = random_model(config, seed)
     tok = getattr(parts[0], 'tokenizer', parts[0])
-    model.generation_config = GenerationConfig(
-        eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id, suppress_tokens=illegible_tokens(tok))
+    model.generation_config = GenerationConfig(eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id)
     for o in [model, *parts]: o.save_pretrained(path)
     for name, d in further.items(): (path/name).write_text(json.dumps(d, indent=2))
     return path

@@ -96,8 +96,12 @@ class User:
     def __init__(self, vlm, images=(WIDE, TALL)):
         self.vlm, self.model, self.processor, self.images = vlm, vlm.model, vlm.processor, list(images)
         self.inputs = dict(vlm.prompt(self.images, QUESTION).inputs)
+    def generate(self, **more):
+        "Three tokens of the stock model; no image token, which random weights may copy out of the prompt"
+        no_image = [self.model.config.image_token_id]
+        return self.model.generate(**self.inputs, **KW | dict(suppress_tokens=no_image) | more)
     def record(self, run=None, **kw):
-        run = run or (lambda: self.model.generate(**self.inputs, **KW))
+        run = run or self.generate
         given = dict(model=self.model, processor=self.processor, inputs=self.inputs, images=self.images) | kw
         with record_attention(**given) as rows: run()
         return rows

@@ -78,9 +78,8 @@ class AttentionRows:
     """Attention of chosen positions to the image tokens, and where those tokens are.
 
     Methods read these keys of `meta`: `n_layers` (of the decoder), `attending` (the layers whose attention
-    can be read), `n_prompt` (the prompt's length in tokens), `steps` (as in `VLM.capture`), `argmax` (True:
-    the checkpoint's penalties were left out), `seconds`, `sizes` ((W, H) of each image) and `notes`. The
-    others are kept for the record."""
+    can be read), `n_prompt` (the prompt's length in tokens), `steps` (as in `VLM.capture`),
+    `seconds`, `sizes` ((W, H) of each image) and `notes`. The others are kept for the record."""
     attn: Tensor              # [T, L, H, Nv] row that produced generated token t, softmax over all keys
     layers: list[int]         # [L] layer indices
     tokens: list[int]         # [T] generated ids ('last': all of them); empty without generation

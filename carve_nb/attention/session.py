@@ -16,7 +16,7 @@ from ..core.errors import CarveError
 from ..core.saliency import Layers
 from ..models.kernel import check_layers, open_hooks
 from ..models.model import Answer
-from ..models.prefix_cache import PENALTIES, Prefixes, penalties
+from ..models.prefix_cache import Prefixes
 from ..models.prompts import Ask, Prompt
 
 # %% ../../nbs/library/attention/13_session.ipynb #1c0c0002
@@ -88,24 +88,20 @@ class Session:
         return self.once(('answer', ask), lambda: self.vlm.generate(
             self.prompt(ask), ask.max_new_tokens, prefixes=self.prefixes))
 
-    def capture(
-        self, ask: Ask, steps: str = 'all', layers: Layers = None, argmax: bool = False,
-    ) -> AttentionRows:
+    def capture(self, ask: Ask, steps: str = 'all', layers: Layers = None) -> AttentionRows:
         """Capture the attention under what is asked, of all words of the question, and the answer.
 
         `steps` as of `VLM.forward`. Only the `layers` that are named are kept, None: all; where all are known,
-        these are taken from them. `argmax` decodes by the plain argmax, without the checkpoint's `PENALTIES`."""
-        settings: dict = PENALTIES if argmax and penalties(self.vlm.model) else {}
+        these are taken from them."""
         if steps == 'first': ask = ask.but(max_new_tokens=1)    # on which the first row does not depend
-        key = 'rows', ask, steps, bool(settings)
+        key = 'rows', ask, steps
         named = None if layers is None else tuple(check_layers(layers, self.vlm.n_layers, self.vlm.layers))
         if (*key, None) in self.kept and (*key, named) not in self.kept:
             whole = self.kept[*key, None]
             self.kept[*key, named] = whole._replace(value=whole.value.only(named))
         rows = self.once((*key, named), lambda: self.vlm.forward(
-            self.prompt(ask), named, steps, max_new_tokens=ask.max_new_tokens, prefixes=self.prefixes,
-            **settings))
-        if rows.answer and not settings:    # it has answered, and need not be asked
+            self.prompt(ask), named, steps, max_new_tokens=ask.max_new_tokens, prefixes=self.prefixes))
+        if rows.answer:    # it has answered, and need not be asked
             rows.ask = ask
             if not open_hooks.get():
                 self.kept.setdefault(('answer', ask), Kept(rows.answer, rows.meta['seconds']))

@@ -36,8 +36,8 @@ from ..models.identity import PROBE, Fingerprint, probe_image, weight_files
 from ..models.image_tokens import ReadImage, check_tokens, read_images, size_settings
 from ..models.kernel import Recorder, check_complete, check_layers, hooked, stack_layers, uncompiled
 from ..models.loading import check_decoder, load_model
-from ..models.model import Answer, generate_setting, model_lock, refuse_settings, stock_model
-from ..models.prefix_cache import PENALTIES, Prefixes, greedy, own_loose, penalties, set_aside
+from ..models.model import Answer, model_lock, refuse_settings, stock_model
+from ..models.prefix_cache import Prefixes, greedy, own_loose, set_aside
 from carve_nb.models.prompts import (
     TURN,
     Ask,
@@ -170,9 +170,7 @@ class VLM:
         kw |= dict(revision=revision, trust_remote_code=trust_remote_code, pad=pad)
         given = dict(kw, device=device, dtype=dtype, escape=escape, image_tokens=image_tokens)
         model, processor = load_model(name_or_path, device, dtype, **kw)
-        settings = ' and '.join(f'{name}={value}' for name, value in penalties(model).items())
-        if settings:
-            warnings.warn(f'Answers are greedy, with the {settings} of generation_config.json.', stacklevel=2)
+        for note in set_aside(model): warnings.warn(f'{note[0].upper()}{note[1:]}.', stacklevel=2)
         vlm = cls(model, processor, str(name_or_path), escape)
         vlm.loading = {setting: value for setting, value in given.items() if value}
         if image_tokens:
@@ -399,22 +397,26 @@ class VLM:
         >>> vlm.generate(vlm.prompt('photo.jpg', 'What is on the plate?'), max_new_tokens=8)"""
         check_prompt(prompt)
         start = time.perf_counter()
+        refuse_settings(settings)
         config = greedy(self.model, self.room(prompt, max_new_tokens))
-        more = config.update(**settings | dict(
+        kw = config.update(**settings | dict(
             return_dict_in_generate=True, output_logits=True, output_scores=bool(processors)))
-        kw = dict(more, generation_config=config)
-        if settings: refuse_settings(self.model, kw)
         with model_lock(self.model):
             inputs = prefixes.inputs(self, prompt) if prefixes else self.to_device(prompt)
-            out = self.model.generate(**inputs, logits_processor=LogitsProcessorList(processors), **kw)
+            out = self.model.generate(**inputs, generation_config=config,
+                                      logits_processor=LogitsProcessorList(processors), **kw)
         scores = [step[0] for step in (out.scores if processors else out.logits)]
-        eos = generate_setting(self.model, kw, 'eos_token_id')
-        return self.answer(prompt, out.sequences[0, len(prompt):], scores, time.perf_counter() - start, eos)
+        return self.answer(prompt, out.sequences[0, len(prompt):], scores, time.perf_counter() - start,
+                           config.eos_token_id)
 
-    def probe_logits(self, split: bool = False) -> Tensor:
-        """Compute the logits after the probe, [V], float32, read in one pass or, as with prefix sharing, in
+    @property
+    def probe(self) -> Prompt:
+        "The prompt that the fingerprint is read by"
+        return self.build_prompt(Ask((probe_image(),), PROBE))
+
+    def first_logits(self, prompt: Prompt, split: bool = False) -> Tensor:
+        """Compute the logits after a prompt, [V], float32, read in one pass or, as with prefix sharing, in
         two"""
-        prompt = self.build_prompt(Ask((probe_image(),), PROBE))
         def read():
             inputs = Prefixes().read_prefix(self, prompt) if split else self.to_device(prompt)
             return self.model.generate(**inputs, generation_config=greedy(self.model, 1))
@@ -547,8 +549,7 @@ class VLM:
             with hooked(rec, self.model):
                 answer = self.generate(prompt, max_new_tokens, prefixes=prefixes, **settings)
             check_complete(rec)
-            return rows_of(self, prompt, rec, steps, answer, argmax=settings == PENALTIES,
-                           seconds=time.perf_counter() - start)
+            return rows_of(self, prompt, rec, steps, answer, seconds=time.perf_counter() - start)
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #775c43da
 def prompt_recorder(

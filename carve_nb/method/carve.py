@@ -34,7 +34,7 @@ _BOTH = dict(    # as CARVE's paper and its published code have it
     fill='black', square=False, limit=4096, rounding='down', tokens=None, min_side=28)
 # the best row of Table 1, the best cell of the mask ablation, the code's λ
 PAPER = _BOTH | dict(steps='last', p=.4, K=2, final_images='crop', instruction_suffix=False)
-OFFICIAL = _BOTH | dict(steps='all', p=.2, K=3, final_images='both', region_rule='official', argmax=True)
+OFFICIAL = _BOTH | dict(steps='all', p=.2, K=3, final_images='both', region_rule='official')
 
 @dataclass(repr=False, kw_only=True)
 class Carve(CropMethod):
@@ -77,8 +77,6 @@ class Carve(CropMethod):
         whether G too gets the suffix (carve/pipeline.py: yes)
     tiles
         views of an image, added up (the models of CARVE's paper and code show one)
-    argmax
-        both captures decode by the plain argmax (CARVE's code), not by the checkpoint's penalties too
     """
     layers: Layers = None
     steps: Literal['first', 'last', 'all'] = 'first'
@@ -96,7 +94,6 @@ class Carve(CropMethod):
     instruction: str = GENERAL_INSTRUCTION
     instruction_suffix: bool = True
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'all'
-    argmax: bool = False
     name, source, category = 'carve', 'arXiv 2509.06461', 'ours'
     paper: ClassVar[type['Paper']]       # with the settings of the paper: `Carve.paper()`
     official: ClassVar[type['Official']] # with those of its published code (v4): `Carve.official()`
@@ -122,11 +119,11 @@ class Carve(CropMethod):
 
     def capture_both(self, session: Session, ask: Ask) -> tuple[AttentionRows, AttentionRows]:
         "Capture what is read under the question and, for as many steps as its answer has, the instruction"
-        rows = session.capture(ask, layers=self.layers, argmax=self.argmax)
+        rows = session.capture(ask, layers=self.layers)
         general = ask.but(text=self.instruction, suffix=ask.suffix if self.instruction_suffix else '',
                           max_new_tokens=min(len(rows.attn), self.max_new_tokens))
         steps = 'all' if self.pairs_steps else 'first'
-        return rows, session.capture(general, steps, self.layers, self.argmax)
+        return rows, session.capture(general, steps, self.layers)
 
     def maps(
         self, rows_q: AttentionRows, rows_g: AttentionRows,    # (A_Q, A_G), both [T, L, Nv]

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['PROBE', 'WeightFile', 'LIBRARIES', 'probe_image', 'weights_digest', 'weight_files', 'own_code', 'module_settings',
-           'Fingerprint']
+           'why_by_length', 'Fingerprint']
 
 # %% ../../nbs/library/models/09_identity.ipynb #1d3a0004
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, cached_property
 from pathlib import Path
 from types import CodeType, FunctionType
+from typing import Any
 import numpy as np
 import torch
 from PIL import Image
@@ -49,7 +50,7 @@ def weights_digest(model: Module) -> str|None:
 WeightFile = tuple[Path, int, int]    # path, bytes, and when it was changed, in nanoseconds
 
 def weight_files(folder: str|Path) -> list[WeightFile]:
-    "List the safetensors files of a model's folder as they are now; a Hub id has none, and is known by its commit"
+    "List the safetensors files of a model's folder as they are now; a Hub id, known by its commit, has none"
     found = [(path, path.stat()) for path in sorted(Path(folder or '-').glob('*.safetensors'))]
     return [(path, about.st_size, about.st_mtime_ns) for path, about in found]
 
@@ -60,27 +61,30 @@ def _sum_of(file: WeightFile) -> str: return file_sum(file[0])
 LIBRARIES = ('torch', 'transformers', 'accelerate', 'peft', 'huggingface_hub', 'kernels',
              'functools', 'contextlib', 'typing', 'carve_nb')
 
-def own_code(function: Callable) -> str:
+def own_code(function: Callable | cached_property) -> str:
     "Name a function or hook that is of no library, with a digest of its code; '' for one of a library"
-    function = getattr(function, 'func', function)        # of a `functools.partial`
-    code = getattr(function, '__code__', None)
+    own = _inside(function)
+    code = getattr(own, '__code__', None)
     # a wrapper takes over `__module__`
-    home = function.__globals__['__name__'] if code else type(function).__module__
+    home = own.__globals__['__name__'] if code else type(own).__module__
     if home.split('.')[0] in LIBRARIES: return ''
-    if not code: return f'{home}.{type(function).__qualname__}'
-    return f'{home}.{function.__qualname__} {digest(_code_text(code))}'
+    if not code: return f'{home}.{type(own).__qualname__}'
+    return f'{home}.{own.__qualname__} {digest(_code_text(code))}'
+
+def _inside(function: Any) -> Any:
+    "Take a function out of a `functools.partial` or a bound method"
+    return getattr(function, 'func', getattr(function, '__func__', function))
 
 def _code_text(value: object) -> object:
     "Write the code of a function as plain values, with its names and constants"
-    if isinstance(value, CodeType): return [value.co_code.hex(), value.co_names, [*map(_code_text, value.co_consts)]]
+    if isinstance(value, CodeType):
+        return [value.co_code.hex(), value.co_names, [*map(_code_text, value.co_consts)]]
     return sorted(map(repr, value)) if isinstance(value, frozenset) else repr(value)
 
-def _own_methods(model: Module) -> list[str]:
-    "List the methods of a model's modules that are of no library, set on a class or on one module"
-    classes = {cls for module in model.modules() for cls in type(module).__mro__ if cls is not object}
-    values = [value for owner in (*classes, *model.modules()) for value in vars(owner).values()]
-    methods = (value for value in values if isinstance(getattr(value, 'func', value), FunctionType))
-    return sorted({*map(own_code, methods)} - {''})
+def _own_methods(owners: Iterable[type|Module]) -> list[str]:
+    "List the methods on classes or modules that are of no library"
+    values = (value for owner in owners for value in vars(owner).values())
+    return sorted({own_code(value) for value in values if isinstance(_inside(value), FunctionType)} - {''})
 
 def _own_hooks(model: Module) -> list[str]:
     "List the hooks on a model's modules, and on all modules, that are of no library"
@@ -99,10 +103,26 @@ def module_settings(model: Module) -> dict[str, int|float|bool|str]:
             for setting, value in vars(module).items()
             if type(value) in (int, float, bool, str) and setting[0] != '_' and setting not in _PASSING}
 
+def why_by_length(model: Module) -> str:
+    "Say what is on a model's modules that may act by the length of a pass; '' where nothing is seen"
+    if _own_hooks(model): return 'hooks are on its modules'
+    modules = [*model.modules()]
+    if _own_methods(modules): return 'methods of your own are on its modules'
+    if any('quantized.dynamic' in type(module).__module__ for module in modules):
+        return 'its modules are quantized by the values of each pass'
+    rope = getattr(model.config.get_text_config(), 'rope_parameters', '')
+    ropes = str([rope, *(vars(module).get('rope_type') for module in modules)])
+    if 'longrope' in ropes or 'dynamic' in ropes: return 'its positions depend on the length of a pass'
+    return ''
+
 # %% ../../nbs/library/models/09_identity.ipynb #1d3a000f
 class Fingerprint:
     "What identifies the model of a `VLM`: each part is read when it is first wanted, and kept"
-    def __init__(self, vlm): self.vlm, self._answered = vlm, {}
+    def __init__(self, vlm):
+        self.vlm, self._answered = vlm, {}
+        self.kinds: list[type] = []    # of the modules for which sharing was proven
+        self.proven = 0                # tokens of the longest prompt that it was proven on
+        self.failed = ''               # why it was not
 
     def _ask(self, name: str, ask: Callable):
         "Ask the model once. `cached_property` has a lock in Python 3.11, and would wait in it for a busy model"
@@ -136,9 +156,11 @@ class Fingerprint:
         # a run records the version; each call sets the other two
         for settings in config, generation, words:
             for passing in 'transformers_version', 'padding', 'truncation': settings.pop(passing, None)
+        classes = {cls for module in model.modules() for cls in type(module).__mro__ if cls is not object}
+        owners = *classes, *model.modules()
         text = dict(
             configuration=config, generation_config=generation, processor=processor.to_dict(),
-            tokenizer=words, chat_template=processor.chat_template, methods=_own_methods(model),
+            tokenizer=words, chat_template=processor.chat_template, methods=_own_methods(owners),
             hooks=_own_hooks(model),
             module_settings=module_settings(model))
         return {part: digest(value) for part, value in text.items()}
@@ -146,7 +168,7 @@ class Fingerprint:
     @property
     def logits(self) -> Tensor:
         "The logits after the probe, [V]"
-        return self._ask('logits', self.vlm.probe_logits)
+        return self._ask('logits', lambda: self.vlm.first_logits(self.vlm.probe))
 
     @property
     def probe(self) -> list[float|None]:
@@ -156,24 +178,34 @@ class Fingerprint:
 
     @property
     def why_not_shared(self) -> str:
-        "Why the beginning of prompts is not shared; '' where reading it before gives the same answer"
-        return self._ask('why_not_shared', self._try_sharing)
+        """Why the beginning of prompts is not shared; '' where reading it before gives the same answer.
 
-    def _try_sharing(self) -> str:
+        What may act by the length of a pass is read each time; what two readings gave is kept, as long as the
+        modules are of the same kinds."""
         model, family = self.vlm.model, self.vlm.family
         if not family.shares: return family.why_not['sharing']
         kind = model.generation_config.cache_implementation
         # transformers goes on from no cache but one of the kind that is set; it no longer uses 'hybrid'
         # itself
         if kind not in (None, 'hybrid'): return f'its generation settings ask for a {kind} cache'
-        rope = str(getattr(self.vlm.text_config, 'rope_parameters', ''))
-        if 'longrope' in rope or 'dynamic' in rope: return 'its positions depend on the length of a pass'
-        if _own_hooks(model): return 'hooks are on its modules'
-        if any('quantized.dynamic' in type(module).__module__ for module in model.modules()):
-            return 'its modules are quantized by the values of each pass'
-        split = self.vlm.probe_logits(split=True).tolist()
-        if same_logits(self.logits.tolist(), split, self.dtype): return ''
-        return 'read in two parts, it is answered otherwise'
+        why, kinds = why_by_length(model), [*map(type, model.modules())]
+        if not why and kinds != self.kinds:
+            self.failed = self.prove(self.vlm.probe)
+            self.kinds = kinds
+        return why or self.failed
+
+    def shares(self, prompt) -> bool:
+        "Tell whether the beginning of a prompt is shared; one over twice as long as any proven is proven before"
+        why = self.why_not_shared
+        if not why and len(prompt) > 2*self.proven: self.failed = self.prove(prompt)
+        return not (why or self.failed)
+
+    def prove(self, prompt) -> str:
+        "Read a prompt whole and in two parts; '' where both give the same answer, else why nothing is shared"
+        whole, split = (self.vlm.first_logits(prompt, split).tolist() for split in (False, True))
+        self.proven = len(prompt)
+        if same_logits(whole, split, self.dtype): return ''
+        return f'read in two parts, a prompt of {len(prompt)} tokens is answered otherwise'
 
     def record(self) -> dict:
         "Write the fingerprint as plain values, for the protocol of a run"

@@ -71,23 +71,23 @@ sys.exit({TOO_MUCH}*(len(chat) > {MOST_LETTERS}))'''
 
 @cache
 def _render_apart(given: str) -> bool:
-    "Tell whether a chat, given as JSON, is rendered within `MOST_SECONDS` and `MOST_LETTERS`, in a process of its own"
+    "Tell whether a chat, given as JSON, is rendered in a process of few seconds and little memory"
     command = [sys.executable, '-P', '-c', _RENDER]
     alone = os.environ | dict(OPENBLAS_NUM_THREADS='1')    # threads take addresses
-    try: status = subprocess.run(command, input=given.encode(), env=alone, capture_output=True, timeout=60).returncode
+    try: done = subprocess.run(command, input=given.encode(), env=alone, capture_output=True, timeout=60)
     except subprocess.TimeoutExpired: return False
-    return 0 <= status != TOO_MUCH    # below: it was ended
+    return 0 <= done.returncode != TOO_MUCH    # below: it was ended
 
 def _check_rendering(processor: ProcessorMixin):
     "Refuse a processor whose chat template does not come to an end"
-    templates = processor.chat_template
-    if not isinstance(templates, dict): templates = dict(one=templates)
-    for template in filter(None, templates.values()):
+    found = processor.chat_template
+    for template in filter(None, found.values() if isinstance(found, dict) else [found]):
         tokens = {name: str(token) for name, token in processor.tokenizer.special_tokens_map.items()}
         given = dict(tokens, conversations=[TURN], chat_template=template, add_generation_prompt=True)
         if _render_apart(json.dumps(given)): continue
-        raise CarveError(f'The chat template takes over {MOST_SECONDS} seconds, or {MOST_LETTERS:,} letters, for one '
-                         f'question. It is broken, or made to stop the program: get the release of the model again.')
+        raise CarveError(f'The chat template takes over {MOST_SECONDS} seconds, or {MOST_LETTERS:,} letters, for '
+                         f'one question. It is broken, or made to stop the program: get the release of the '
+                         f'model again.')
 
 def check_template(processor: ProcessorMixin, name: str):
     "Refuse a processor whose chat template is missing or broken, or leaves out the question or the images"

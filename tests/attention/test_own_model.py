@@ -251,7 +251,7 @@ def test_copy_made_inside_a_block(folders):
         with torch.no_grad(): copies[0].lm_head.weight.copy_(copies[0].lm_head.weight.flip(0))
         copies.append(copies[0].generate(**user.inputs, **KW))
         copies.append(torch.optim.swa_utils.AveragedModel(user.model).module)
-        user.model.generate(**user.inputs, **KW)
+        user.generate()
     rows = user.record(run)
     want = type(user.model).generate(copies[0], **user.inputs, **KW)
     assert torch.equal(copies[1], want) and torch.equal(copies[0].generate(**user.inputs, **KW), want)
@@ -310,7 +310,7 @@ def test_kernel_set_inside(folders):
     user = User(VLM.from_pretrained(folders('llava')), [WIDE])
     def run():
         user.model.set_attn_implementation('eager')
-        user.model.generate(**user.inputs, **KW)
+        user.generate()
     refuse("set to 'eager' inside the block, .* before it", lambda: user.record(run))
     assert {m.config._attn_implementation for m in user.model.modules() if hasattr(m, 'config')} == {'eager'}
     assert len(user.record().attn) == 3

@@ -3,7 +3,7 @@ refused in one sentence."""
 import copy
 import pytest
 import torch
-from tiny import KW, User, refuse, stock
+from tiny import User, refuse, stock
 from transformers import AutoModelForImageTextToText, DynamicCache, GptOssConfig, StaticCache
 from carve_nb.attention.vlm import VLM, record_attention
 from carve_nb.models.kernel import CACHE
@@ -78,7 +78,7 @@ def test_kinds_of_cache(kind, name, load, folders):
     user = User(load(name))
     eager = stock(folders(name), 'eager')
     with record_attention(user.model, user.processor, user.inputs, user.images) as rows:
-        said = new_tokens(user, user.model.generate(**user.inputs, **KW, **CACHES[kind](user)))
+        said = new_tokens(user, user.generate(**CACHES[kind](user)))
     held = [user.inputs, *(longer(user.inputs, said[:, :n]) for n in (1, 2))]
     assert far(rows, [eager_row(eager, i, rows) for i in held]) < TOLERANCE
 
@@ -98,7 +98,7 @@ def test_sinks_of_the_kernel(sink, load):
     user.model = AutoModelForImageTextToText.from_config(config, attn_implementation='eager').eval()
     with torch.no_grad():
         for layer in user.model.base_model.language_model.layers: layer.self_attn.sinks.fill_(sink)
-    said = new_tokens(user, user.model.generate(**user.inputs, **KW))
+    said = new_tokens(user, user.generate())
     rows = user.record()
     held = [user.inputs, *(longer(user.inputs, said[:, :n]) for n in (1, 2))]
     assert far(rows, [eager_row(user.model, i, rows) for i in held]) < TOLERANCE
@@ -111,7 +111,7 @@ def test_checkpointing_in_train_mode(folders):
     user.model.train()
     getattr(user.model, 'activation_checkpointing_enable',
         user.model.gradient_checkpointing_enable)()    # the second name ends with transformers 6
-    rows = user.record(lambda: user.model.generate(**user.inputs, **KW, use_cache=False))
+    rows = user.record(lambda: user.generate(use_cache=False))
     assert (rows.attn - want.attn).abs().max() < TOLERANCE
     def step(): user.model(**user.inputs).logits.sum().backward()
     assert (user.record(step).attn - want.attn[:1]).abs().max() < TOLERANCE

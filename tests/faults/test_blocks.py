@@ -26,7 +26,6 @@ from carve_nb.method.fusion_review import scaled_features
 from carve_nb.method.raised_tokens import query_rows
 from carve_nb.method.vicrop import pixel_grads
 from carve_nb.models.kernel import CacheFill, hooked, recording
-from carve_nb.models.prefix_cache import PENALTIES
 from carve_nb.models.prompts import Ask
 from carve_nb.runs.serve import Meter
 from recipes.bench import eager_kernel
@@ -145,13 +144,6 @@ def watched(vlm):
     with layer_inputs(vlm, [0, 2], lambda l, x: None), guide.open(vlm): vlm.generate(p, 2, guide.processors)
 
 
-def unpenalised(vlm):
-    "Without the penalties of the checkpoint"
-    with pytest.MonkeyPatch.context() as m:
-        m.setattr(vlm.model.generation_config, 'repetition_penalty', 1.3)
-        vlm.generate(vlm.prompt(IMAGE, QUESTION), 2, **PENALTIES)
-
-
 def stock_pass(vlm): vlm.model(**vlm.to_device(vlm.prompt(IMAGE, QUESTION)), use_cache=False)
 
 
@@ -178,7 +170,7 @@ BLOCKS = {   # what it runs, on which families
     'all steps': (lambda v: v.capture(IMAGE, QUESTION, steps='all', max_new_tokens=2), BOTH),
     'ask': (lambda v: v.ask(IMAGE, QUESTION, max_new_tokens=2), BOTH), 'sharing': (shared, BOTH),
     'editing': (edited, BOTH), 'blind': (blinded, ONE), 'dimmed': (dimmed, ONE),
-    'watched': (watched, ONE), 'unpenalised': (unpenalised, ONE), 'stock': (stock, BOTH),
+    'watched': (watched, ONE), 'stock': (stock, BOTH),
     'grad_rows': (lambda v: grad_rows(v, v.prompt(IMAGE, QUESTION)), BOTH),
     'pixels': (lambda v: pixel_grads(v, v.prompt(IMAGE, QUESTION)), BOTH),
     'query rows': (lambda v: query_rows(v, v.prompt(IMAGE, QUESTION), v.layers), ONE),

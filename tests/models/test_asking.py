@@ -1,12 +1,15 @@
 """What a user of transformers gives to a `VLM`: messages, generation settings, wrapped models, frames, names;
 taken, or refused in a sentence."""
-from functools import partial
 import numpy as np
 import pytest
 from tiny import QUESTION, TALL, WIDE
+from transformers import GenerationConfig
 from carve_nb import Carve, Lookup
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, PromptError
+from carve_nb.method.contrast import DoLa
+from carve_nb.models.prefix_cache import TAKEN
+from carve_nb.models.prompts import SHORT_ANSWER
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')
 
@@ -18,24 +21,36 @@ def vlm(load): return load('llava')
 def turn(*parts): return [dict(role='user', content=[*parts, dict(type='text', text=QUESTION)])]
 
 
-def test_settings_of_the_checkpoint(folders):
-    """What a `generation_config.json` sets is put back where it must be, or refused in a sentence; never a
-    bare error"""
-    vlm = VLM.from_pretrained(folders('llava'))
+# settings of a `generation_config.json` that steer or end an answer, need what is not there, or change the passes
+STEERING = dict(
+    sequence_bias=[[[6], 99.]], suppress_tokens=[*range(3, 40)], begin_suppress_tokens=[*range(3, 40)],
+    bad_words_ids=[[i] for i in range(3, 40)], repetition_penalty=5., encoder_repetition_penalty=5.,
+    no_repeat_ngram_size=1, encoder_no_repeat_ngram_size=1, forced_bos_token_id=6, forced_eos_token_id=6,
+    exponential_decay_length_penalty=[1, 9.], min_new_tokens=9, min_length=400, guidance_scale=2., use_mtp=True,
+    num_beams=3, num_return_sequences=2, do_sample=True, temperature=9., top_k=2, penalty_alpha=.9, dola_layers='high', max_time=0.,
+    stop_strings=['a'], prefill_chunk_size=16, prompt_lookup_num_tokens=4, assistant_early_exit=1,
+    renormalize_logits=True, remove_invalid_values=True, token_healing=True, output_attentions=True, our_own='word',
+    watermarking_config=dict(greenlist_ratio=.5, bias=9.))
+UNSEEN = 'output_attentions',    # which every call sets itself
+
+
+@pytest.mark.parametrize('name', STEERING)
+def test_settings_of_the_checkpoint(name, load):
+    """Nothing of a `generation_config.json` but start, end, padding and cache changes an answer or its score;
+    one note names it"""
+    vlm = load('qwen2_5_vl')
+    ways = (lambda: vlm.ask(WIDE, QUESTION, max_new_tokens=3),
+            lambda: vlm.capture(WIDE, QUESTION, steps='all', suffix=SHORT_ANSWER, max_new_tokens=3).answer,
+            *(lambda m=m: m(max_new_tokens=3)(vlm, WIDE, QUESTION).plain_answer for m in (Carve, Lookup, DoLa)))
+    want = [(a.tokens, round(a.logprob, 4)) for a in (way() for way in ways)]
     own = vlm.model.generation_config
-    methods = (Carve(max_new_tokens=3), Lookup(query='noun', max_new_tokens=3))
-    want = vlm.ask(WIDE, QUESTION, max_new_tokens=3).tokens
-    for name, value in (('guidance_scale', 2.), ('use_mtp', True)):
-        setattr(own, name, value)
-        assert vlm.ask(WIDE, QUESTION, max_new_tokens=3).tokens == want
-        assert [m(vlm, WIDE, QUESTION).plain_answer.tokens for m in methods] == [want]*2
-        setattr(own, name, None)
-    for name, value in (('prefill_chunk_size', 16), ('stop_strings', ['a'])):
-        setattr(own, name, value)
-        for ask in (vlm.ask, vlm.capture, *(partial(m, vlm) for m in methods)):
-            with pytest.raises(CarveError, match=f'{name}=.* Set `model.generation_config.{name} = None`'):
-                ask(WIDE, QUESTION)
-        setattr(own, name, None)
+    vlm.model.generation_config = GenerationConfig(**{taken: getattr(own, taken) for taken in TAKEN})
+    setattr(vlm.model.generation_config, name, STEERING[name])
+    try:
+        assert [(a.tokens, round(a.logprob, 4)) for a in (way() for way in ways)] == want
+        notes = [n for n in Carve(max_new_tokens=3)(vlm, WIDE, QUESTION).notes if 'greedy' in n]
+        assert len(notes) == (name not in UNSEEN) and all(f'without the {name}=' in n for n in notes)
+    finally: vlm.model.generation_config = own
 
 
 def test_messages(vlm, tmp_path):

@@ -250,7 +250,7 @@ def pass_counter(vlm):
 READ_WHOLE = dict(
     mean=(lambda vlm, *_: hooked(vlm, less_mean), 'hooks'),
     last=(lambda vlm, *_: hooked(vlm, steer), 'hooks'),
-    forward=(lambda vlm, *_: pass_counter(vlm), 'in two parts'),
+    forward=(lambda vlm, *_: pass_counter(vlm), 'of your own'),
     quantized=(lambda vlm, *_: quantized(vlm), 'quantized'),
     long_rope=(lambda vlm, folder, path: long_rope(folder, path/'long'), 'positions'))
 
