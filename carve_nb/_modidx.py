@@ -1916,6 +1916,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'carve_nb/models/prompts.py'),
                                          'carve_nb.models.prompts.token_names': ( 'library/models/prompts.html#token_names',
                                                                                   'carve_nb/models/prompts.py'),
+                                         'carve_nb.models.prompts.token_types': ( 'library/models/prompts.html#token_types',
+                                                                                  'carve_nb/models/prompts.py'),
                                          'carve_nb.models.prompts.unknown_note': ( 'library/models/prompts.html#unknown_note',
                                                                                    'carve_nb/models/prompts.py'),
                                          'carve_nb.models.prompts.write_prompt': ( 'library/models/prompts.html#write_prompt',

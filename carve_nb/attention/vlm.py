@@ -598,7 +598,7 @@ def rows_of(
         kernel=rec.config._attn_implementation, torch=torch.__version__,
         transformers=transformers.__version__, question=prompt.asked, prompt=prompt.text,
         n_prompt=len(prompt), sizes=[image.size for image in prompt.images], steps=steps)
-    notes = [*rec.notes, *dict.fromkeys(part.note for part in prompt.parts if part.note)]
+    notes = [*rec.notes, *prompt.notes, *dict.fromkeys(part.note for part in prompt.parts if part.note)]
     if notes: meta['notes'] = notes
     return AttentionRows(
         torch.cat(attn[-1:] if steps == 'last' else attn), rec.layers, answer.tokens if answer else [],

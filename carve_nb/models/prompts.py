@@ -6,8 +6,8 @@
 __all__ = ['TURN', 'MOST_SECONDS', 'MOST_LETTERS', 'TOO_MUCH', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'format_chat',
            'check_template', 'lay_words', 'commands', 'escape_text', 'check_text', 'unknown_note', 'open_images', 'Ask',
            'check_prompt', 'Prompt', 'check_shape', 'place_images', 'lay_chat', 'encode_chat', 'join_parts',
-           'write_prompt', 'token_names', 'find_words', 'read_prompt', 'read_messages', 'join_images', 'check_turns',
-           'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
+           'token_types', 'write_prompt', 'token_names', 'find_words', 'read_prompt', 'read_messages', 'join_images',
+           'check_turns', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import json
@@ -239,6 +239,7 @@ class Prompt:
     asked: str = ''           # the user's question, in words
     pixels: str = ''          # a note, if its pixels were not found to be those of the images
     parts: Sequence[ReadImage] = ()    # of each image
+    notes: Sequence[str] = ()    # on inputs that were made elsewhere
     columns = property(lambda self: torch.cat([s.tokens for s in self.spans]),
                        doc='[Nv] positions of the image tokens')
     def __len__(self) -> int: return len(self.tokens)
@@ -320,6 +321,14 @@ def join_parts(family: Family, parts: list[ReadImage]) -> dict:
     if not family.processed_singly: return parts[0].inputs
     return join_inputs([part.inputs for part in parts], family.axis)
 
+def token_types(processor: ProcessorMixin, parts: list[ReadImage], ids: Tensor) -> dict[str, Tensor]:
+    "Make the inputs that mark the type of each token, [1, N] as the ids, as the processor makes them"
+    found = {}
+    for name, marked in parts[0].type_inputs.items():    # PaliGemma's are 0 up to the answer
+        create = getattr(processor, f'create_{name}', processor.create_mm_token_type_ids)
+        found[name] = torch.tensor(create(ids.tolist())) if marked else torch.zeros_like(ids)
+    return found
+
 def write_prompt(
     vlm, chat: str, question: str, images: Sequence[Image.Image], parts: list[ReadImage], after: str,
 ) -> Prompt:
@@ -334,11 +343,7 @@ def write_prompt(
     text = first + ''.join(image + words for image, words in zip(texts, others))
     enc = encode_chat(tokenizer, text)
     inputs = {name: enc[name] for name in ('input_ids', 'attention_mask')}
-    for name, marked in parts[0].type_inputs.items():    # PaliGemma's are 0 up to the answer
-        create = getattr(processor, f'create_{name}', processor.create_mm_token_type_ids)
-        inputs[name] = torch.zeros_like(enc['input_ids'])
-        if marked: inputs[name] = torch.tensor(create(enc['input_ids'].tolist()))
-    inputs |= join_parts(vlm.family, parts)
+    inputs |= token_types(processor, parts, enc['input_ids']) | join_parts(vlm.family, parts)
     if enc.encodings:
         ends = [0, *accumulate((end for _, end in enc.encodings[0].offsets), max)]
         ends[-1] = len(text)    # what follows the last token is its own
@@ -405,12 +410,16 @@ def read_prompt(vlm, inputs: Mapping, images: list, question: str|None = None) -
         warnings.warn('The processor got an opened photo and did not turn it, so the model sees it lying on '
                       'its side. Give it the path, or `ImageOps.exif_transpose(photo)`.', stacklevel=4)
     if not opened: raise PromptError('The prompt has no image, so it has no attention to one.')
-    parts, ids = vlm.read(opened, full_size=True), ids[0]
+    parts = vlm.read(opened, full_size=True)
+    types = token_types(vlm.processor, parts, ids).items()
+    other = [name for name, value in types if name not in inputs or inputs[name].tolist() != value.tolist()]
+    notes = [f'the {name} are not those of the processor' for name in other]
+    ids = ids[0]
     spans = place_images(ids, vlm.model.config, parts)
     names = token_names(vlm.tokenizer, ids.tolist())
     places = find_words(vlm.tokenizer, ids.tolist(), names, question) if question else []
     note = _compare_pixels(vlm.processor, inputs, join_parts(vlm.family, parts).get('pixel_values'))
-    return Prompt(inputs, spans, places, '', opened, names, question or '', note, parts)
+    return Prompt(inputs, spans, places, '', opened, names, question or '', note, parts, notes)
 
 # %% ../../nbs/library/models/06_prompts.ipynb #1cbe6f94
 def read_messages(messages: Iterable[dict]) -> tuple[list[dict], list]:

@@ -5,7 +5,7 @@ from types import MethodType
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import QUESTION, WIDE, User, refuse
+from tiny import KW, QUESTION, WIDE, User, refuse
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen
 from carve_nb import VLM, Carve, Lookup
 from carve_nb.core.io import CHECKPOINTS
@@ -20,6 +20,17 @@ def test_drafts_are_refused(load, family):
     user = User(load(family))
     def run(): user.generate(max_new_tokens=8, prompt_lookup_num_tokens=4)
     refuse('(?i)draft', lambda: user.record(run))
+
+
+@pytest.mark.parametrize(('family', 'name'), [('qwen2_5_vl', 'mm_token_type_ids'), ('gemma3', 'token_type_ids')])
+def test_types_of_tokens_that_are_not_the_processors(load, family, name):
+    "Other marks move positions and masks, so the rows are of another prompt: zeroed or left out they are noted"
+    user = User(load(family))
+    def notes(inputs): return user.record(lambda: user.model.generate(**inputs, **KW), inputs=inputs).meta.get('notes', [])
+    assert not notes(user.inputs)
+    zeroed = user.inputs | {name: torch.zeros_like(user.inputs[name])}
+    left_out = {key: value for key, value in user.inputs.items() if key != name}
+    for inputs in zeroed, left_out: assert notes(inputs) == [f'the {name} are not those of the processor']
 
 
 # -- prompts that are read in two parts, after a change between two questions
