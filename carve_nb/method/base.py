@@ -7,6 +7,7 @@ __all__ = ['METHODS', 'import_all', 'register', 'Method', 'as_saliency', 'layers
            'Guide', 'GuidedMethod']
 
 # %% ../../nbs/library/method/04_base.ipynb #c126527d
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -49,7 +50,8 @@ def register(cls: type['Method']):
     if not own: import_all()
     known = METHODS.get(cls.name, cls)
     if not own and known.__module__.startswith('carve_nb.'):
-        if known.__name__ == cls.__name__: return    # a page of this package defines its own class
+        is_page = not hasattr(sys.modules.get(cls.__module__), '__file__')
+        if is_page and known.__name__ == cls.__name__: return    # a page of this package defines its own class
         raise CarveError(f'{cls.name!r} is a method of this package; give {cls.__name__} another name.')
     METHODS[cls.name] = cls
 

@@ -83,3 +83,8 @@ def test_right_calls(names):
     vlm, path = names['vlm'], names['path']
     answers = {str(Lookup()(model, image, QUESTION)) for model in (vlm, Session(vlm)) for image in (names['image'], path)}
     assert len(answers) == 1
+
+def test_both_names_of_a_packaged_class():
+    "Where a module of ones own has another `Carve`, a run of 'carve' would silently be of the package's"
+    with pytest.raises(CarveError, match="'carve' is a method of this package; give Carve another name"):
+        type('Carve', (Lookup,), dict(name='carve'))
