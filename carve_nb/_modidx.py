@@ -346,6 +346,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'carve_nb.core.image': { 'carve_nb.core.image._check_size': ('library/core/image.html#_check_size', 'carve_nb/core/image.py'),
                                      'carve_nb.core.image._from_array': ('library/core/image.html#_from_array', 'carve_nb/core/image.py'),
                                      'carve_nb.core.image._from_tensor': ('library/core/image.html#_from_tensor', 'carve_nb/core/image.py'),
+                                     'carve_nb.core.image._open_file': ('library/core/image.html#_open_file', 'carve_nb/core/image.py'),
                                      'carve_nb.core.image._read_file': ('library/core/image.html#_read_file', 'carve_nb/core/image.py'),
                                      'carve_nb.core.image._scale_deep': ('library/core/image.html#_scale_deep', 'carve_nb/core/image.py'),
                                      'carve_nb.core.image.box_index': ('library/core/image.html#box_index', 'carve_nb/core/image.py'),

@@ -12,6 +12,7 @@ import hashlib
 import math
 import os
 import re
+import stat
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -102,16 +103,22 @@ def flatten(img: Image.Image) -> Image.Image:
     return out
 
 # %% ../../nbs/library/core/02_image.ipynb #6a769cb5
+def _open_file(src) -> Image.Image:
+    "Open a path or an open file by its header; a pipe would be waited for, and a device has no end"
+    if isinstance(src, (str, os.PathLike)) and not stat.S_ISREG(os.stat(src).st_mode):
+        raise ImageError(f'{str(src)!r} is a folder, pipe or device; give the path of an image file')
+    return Image.open(src, formats=FORMATS)
+
 def _read_file(src, most: int = MAX_PIXELS) -> Image.Image:
     "Decode a path, an open file, or an image that the caller has opened: by its header first, then all of it"
     if isinstance(src, str) and re.match(r'data:|[a-zA-Z][\w+.-]*://', src):
         raise ImageError(f'{src[:60]!r} is an address, not a file: nothing is fetched; '
                          'download it yourself and pass the path')
-    try: img = src if isinstance(src, Image.Image) else Image.open(src, formats=FORMATS)
+    try: img = src if isinstance(src, Image.Image) else _open_file(src)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
         raise ImageError(f'Image refused before decoding: {e} Shrink it, or raise '
                          f'`PIL.Image.MAX_IMAGE_PIXELS` too if you trust it.') from e
-    except MemoryError: raise
+    except (MemoryError, ImageError): raise
     except Exception as e:   # each format fails in its own way
         if getattr(e, 'filename', None): raise   # no such file, no permission
         why = re.sub(' <.*>', '', str(e))   # an open file has no name
@@ -158,7 +165,7 @@ def exif_turn(src: ImageLike) -> int:
     if isinstance(src, (bytes, bytearray, memoryview)): src = BytesIO(src)
     try:
         if isinstance(src, Image.Image): return src.getexif().get(0x0112, 1)
-        with Image.open(src, formats=FORMATS) as img: return exif_turn(img)    # type: ignore[arg-type]
+        with _open_file(src) as img: return exif_turn(img)
     except Exception: return 1     # an array has none; the errors of a file come when it is opened
 
 def open_image(

@@ -1,6 +1,7 @@
 """Images, as files, bytes, PIL images and arrays. What may come, and what must happen:
 
-1. Path does not exist, or is a folder => `FileNotFoundError` / `IsADirectoryError` with the path as given
+1. Path does not exist => `FileNotFoundError` with the path as given; it is a folder, a pipe or a device => refused
+    before it is opened; nothing is waited for
 2. Zero-byte file, text file named `.jpg` => "not an image"; nothing decoded
 3. Truncated JPEG => error; global truncation flag stays off (asserted)
 4. PNG with a broken checksum => error, not a partly gray image
@@ -35,6 +36,7 @@
 21. Malicious metadata (script text in EXIF or PNG text) => not shown, not saved; written images carry no
     EXIF
 22. The same image as path, bytes, PIL, array => identical map, bit for bit"""
+import os
 import subprocess
 import warnings
 from pathlib import Path
@@ -44,7 +46,7 @@ from PIL import EpsImagePlugin, Image, ImageFile
 from processes import python
 from carve_nb.core import image as door
 from carve_nb.core.errors import ImageError
-from carve_nb.core.image import open_image
+from carve_nb.core.image import exif_turn, open_image
 from carve_nb.method.carve import Carve
 from recipes.tiny_models import HERE
 from . import hostile
@@ -63,6 +65,16 @@ def ways(data, folder, name='a.jpg'):
     path = Path(folder)/name
     path.write_bytes(data)
     return [str(path), path, data, bytearray(data), memoryview(data)]
+
+
+@pytest.mark.case(1)
+@pytest.mark.parametrize('make', [lambda path: path.mkdir(), os.mkfifo, lambda path: path.symlink_to('/dev/zero')],
+    ids=['folder', 'pipe', 'device'])
+def test_a_path_that_is_no_file(make, tmp_path):
+    "A pipe to which nobody writes hung the run that met it, and a device was read as an image"
+    make(tmp_path/'a.png')
+    with pytest.raises(ImageError, match='a.png. is a folder, pipe or device'): open_image(tmp_path/'a.png')
+    assert exif_turn(tmp_path/'a.png') == 1
 
 
 @pytest.mark.case(2, 7)
