@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
-from ..core.errors import CaptureError, choose
+from ..core.errors import CaptureError, CarveError, choose
 from ..core.image import Box
-from ..core.io import digest
+from ..core.io import digest, open_plain, replace_file
 from ..core.plotting import fit_height, panels_html
 from ..core.saliency import Heads, Layers, Saliency, merge_heads, pick_layers, share_between
 from ..core.text import pick_words, read_words, why_no_words
@@ -291,15 +291,15 @@ class AttentionRows:
         return panels_html(panels, f'{self!r}\n{about}', words, HEIGHT)
 
     def save(self, path: str|Path):
-        "Write the rows to a safetensors file"
+        "Write the rows to a safetensors file, in one step"
         facts = {name: getattr(self, name) for name in ('layers', 'tokens', 'meta')} | dict(
             question_tokens=list(self.question_tokens), answer=asdict(self.answer) if self.answer else None,
             spans=[asdict(span) | dict(tokens=span.tokens.tolist()) for span in self.spans])
         rows = dict(attn=self.attn, question=self.question)
         tensors = {name: tensor.contiguous() for name, tensor in rows.items() if tensor is not None}
         text = json.dumps(facts)
-        try: save_file(tensors, path, metadata=dict(carve_rows=text, sum=_rows_sum(text, tensors)))
-        except SafetensorError as e:
+        try: replace_file(path, save(tensors, metadata=dict(carve_rows=text, sum=_rows_sum(text, tensors))))
+        except OSError as e:
             raise CaptureError(f'The rows cannot be written to {path}: {e}. Is the folder there, and may you '
                                f'write into it?') from e
 
@@ -307,7 +307,7 @@ class AttentionRows:
     def load(cls, path: str|Path) -> Self:
         "Read the rows of a file that `save` wrote"
         try:
-            with safe_open(path, 'pt') as file:
+            with open_plain(path, most=2**40), safe_open(path, 'pt') as file:
                 text = file.metadata()['carve_rows']
                 names = file.keys()    # it is no mapping
                 tensors = {name: file.get_tensor(name) for name in names}
@@ -323,7 +323,7 @@ class AttentionRows:
                     for span in facts['spans']]
                 if facts['answer']: facts['answer'] = Answer(**facts['answer'])
                 return cls(**facts, **tensors)
-        except FileNotFoundError: raise
+        except (FileNotFoundError, CarveError): raise
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as e:
             raise CaptureError(f'{path} is damaged, or holds no rows of `AttentionRows.save`: {e}. Capture '
                                f'the rows again.') from e

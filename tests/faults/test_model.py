@@ -362,7 +362,7 @@ def test_saved_rows_damaged(tiny, tmp_path):
         path.write_bytes(data)
         with pytest.raises(CaptureError, match='is damaged, or holds no rows'): AttentionRows.load(path)
     with pytest.raises(FileNotFoundError): AttentionRows.load(tmp_path/'none')
-    with pytest.raises(CaptureError): AttentionRows.load(tmp_path)
+    with pytest.raises(CarveError, match='folder'): AttentionRows.load(tmp_path)
 
 
 @pytest.mark.case(36)

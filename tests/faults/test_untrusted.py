@@ -6,9 +6,12 @@ import resource
 import shutil
 from time import monotonic
 import pytest
+import torch
+from carve_nb.attention.rows import AttentionRows
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.core.io import load_with_digest, replace_file
+from carve_nb.models.image_tokens import ImageSpan
 from carve_nb.runs.report import write_report
 from carve_nb.runs.store import RunStore, read_run
 
@@ -76,6 +79,20 @@ def test_what_is_kept(make, tmp_path):
     if make is second: replace_file(tmp_path/'p.json', 'x')      # which takes the name away from the other file
     else:
         with pytest.raises(CarveError, match='is left alone'): replace_file(tmp_path/'p.json', 'x')
+    assert (tmp_path/'secret').read_text() == SECRET and not (tmp_path/'new').exists()
+
+
+@pytest.mark.parametrize('make', KINDS)
+def test_rows_of_attention(make, tmp_path):
+    "Saved to a link they overwrote the file that it names, and read of a pipe they were waited for"
+    (tmp_path/'secret').write_text(SECRET)
+    rows = AttentionRows(torch.zeros(1, 1, 1, 4), [0], [], [ImageSpan(torch.arange(4), (2, 2), (0, 0, 9, 9))])
+    path = tmp_path/'rows.safetensors'
+    make(path, tmp_path/'secret')
+    with pytest.raises(CarveError, match='holds no rows' if make is second else 'is left alone'): AttentionRows.load(path)
+    if make is second: rows.save(path)
+    else:
+        with pytest.raises(CarveError, match='is left alone'): rows.save(path)
     assert (tmp_path/'secret').read_text() == SECRET and not (tmp_path/'new').exists()
 
 
