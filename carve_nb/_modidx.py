@@ -1806,6 +1806,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'carve_nb/models/model.py'),
                                        'carve_nb.models.model.Answer.__hash__': ( 'library/models/model.html#answer.__hash__',
                                                                                   'carve_nb/models/model.py'),
+                                       'carve_nb.models.model.Answer.__post_init__': ( 'library/models/model.html#answer.__post_init__',
+                                                                                       'carve_nb/models/model.py'),
                                        'carve_nb.models.model.Answer.__repr__': ( 'library/models/model.html#answer.__repr__',
                                                                                   'carve_nb/models/model.py'),
                                        'carve_nb.models.model.Answer.__str__': ( 'library/models/model.html#answer.__str__',

@@ -147,7 +147,7 @@ class Method:
     def finish(self, session: Session, ask: Ask, result: Result, before: Spent, after: Spent) -> Result:
         "Note what changes what the answer means, and what it took"
         unseen = unseen_note(result.visible, ask.image.size)
-        result.notes += [*unseen, *session.vlm.notes(ask), *cut_note(result.answer)]
+        result.notes += [*unseen, *session.vlm.notes(ask), *result.answer.notes, *cut_note(result.answer)]
         return result.bill('ask', before, after)
 
     def check_model(self, vlm: VLM):
@@ -319,7 +319,6 @@ def answer_by(session: Session, last: Ask, result: Result, by: OtherModel):
     result.notes.append(f'answered by {name_of(by)}, shown {what}')
     result.shown = result.shown or [result.image]
     result.answer = session.once(('answer', id(by), last), partial(ask_other, by, last), by)
-    result.notes += result.answer.notes
 
 # %% ../../nbs/library/method/04_base.ipynb #9061c722
 @dataclass

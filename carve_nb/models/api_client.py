@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 from ..core.errors import CarveError, PromptError, RemoteError
 from ..core.image import ImageLike, open_image, png_bytes, raster_size
-from ..core.io import one_line, tame_answer
+from ..core.io import one_line
 from .model import Answer
 
 # %% ../../nbs/library/models/12_api_client.ipynb #34721060
@@ -206,8 +206,8 @@ class Endpoint:
             raise RemoteError('malformed', f'the reply has no text (it ended with '
                                            f'{self.said(choice.finish_reason, 20)!r}): give more max_new_tokens, '
                                            f'or see how the server parts reasoning from answers')
-        text, notes = tame_answer(without_key(text, self.key()))
         name = self.said(getattr(reply, 'model', None) or self.model)
-        if name != self.model: notes.append(f'the server names its model {name}')
+        notes = [f'the server names its model {name}'] if name != self.model else []
         return Answer(
-            text, [], math.nan, seconds, n_prompt, choice.finish_reason != 'length', notes=tuple(notes))
+            without_key(text, self.key()), [], math.nan, seconds, n_prompt, choice.finish_reason != 'length',
+            notes=tuple(notes))
