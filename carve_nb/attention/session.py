@@ -48,7 +48,7 @@ class Session:
 
     What is remembered costs a call and its seconds again, so that no method is cheap by what another has
     asked. The model is trusted to stay as it is; call `vlm.forget()` after you changed it."""
-    megabytes = 512    # of what is remembered, the newest
+    megabytes = 512    # of captures that are remembered; the newest two are, whatever their size
 
     def __init__(self, vlm: VLM):
         if not isinstance(vlm, VLM): raise CarveError(why_no_model(vlm))
@@ -77,8 +77,9 @@ class Session:
             self.remembered += kept.seconds
         else: kept = Kept(make(), time.perf_counter() - start, by)
         self.kept[key] = kept
-        while sum(getattr(kept.value, 'nbytes', 0) for kept in self.kept.values()) > self.megabytes*1e6:
-            del self.kept[next(iter(self.kept))]
+        sizes = {key: kept.value.nbytes for key, kept in self.kept.items() if hasattr(kept.value, 'nbytes')}
+        for oldest in [*sizes][:-2]:    # a contrast reads two
+            if sum(sizes.values()) > self.megabytes*1e6: del self.kept[oldest], sizes[oldest]
         return kept.value
 
     def prompt(self, ask: Ask) -> Prompt: return self.vlm.build_prompt(ask, self.prefixes.images)
