@@ -198,6 +198,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'carve_nb/attention/vlm.py'),
                                         'carve_nb.attention.vlm.VLM.warn_of_limit': ( 'library/attention/vlm.html#vlm.warn_of_limit',
                                                                                       'carve_nb/attention/vlm.py'),
+                                        'carve_nb.attention.vlm.VLM.why_no_numbers': ( 'library/attention/vlm.html#vlm.why_no_numbers',
+                                                                                       'carve_nb/attention/vlm.py'),
                                         'carve_nb.attention.vlm.VLM.why_not': ( 'library/attention/vlm.html#vlm.why_not',
                                                                                 'carve_nb/attention/vlm.py'),
                                         'carve_nb.attention.vlm.VLM.with_suffix': ( 'library/attention/vlm.html#vlm.with_suffix',

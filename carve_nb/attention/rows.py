@@ -164,8 +164,8 @@ class AttentionRows:
         tokens = self.question_tokens
         if self.question is None:
             raise CaptureError(
-                f'No rows of {query!r}: record with question=, its words, or capture with '
-                'question_rows=True.')
+                f'No rows of {query!r}: the question comes before the image and does not see it, so put the image '
+                'first; or record with question=, its words, or capture with question_rows=True.')
         if isinstance(query, int): return [query]
         if query and not isinstance(query, str) and all(isinstance(i, int) for i in query): return list(query)
         words = [query] if isinstance(query, str) else query

@@ -87,7 +87,6 @@ class VLM:
             raise CarveError(f'{str(model)!r} is the name of a model: load it with '
                              f'VLM.from_pretrained({str(model)!r}).')
         self.hold(stock_model(model, processor), processor, name, escape)
-        check_decoder(self.model.config, self.name)
         if not self.processor.chat_template and self.family.chat:
             self.processor = copy.copy(self.processor)   # the caller's own stays as it is
             self.processor.chat_template = self.family.chat
@@ -109,6 +108,7 @@ class VLM:
         self, model: PreTrainedModel, processor: ProcessorMixin, name: str|None = None, escape: bool = False,
     ):
         "Keep a stock pair and the properties that are read from it"
+        check_decoder(model.config, name or model.config.name_or_path)
         self.model = model
         self.processor = processor
         self.escape = escape
@@ -197,6 +197,12 @@ class VLM:
         if self.family.cell or size_settings(self.processor, 1): return self.family.why_not
         fixed = "this model's processor has no number of tokens to set"
         return self.family.why_not | {'fewer tokens': fixed}
+
+    @property
+    def why_no_numbers(self) -> str:
+        "Say where NaN and infinite numbers come from, and what to do, to end a sentence"
+        if self.dtype == torch.float16: return f'with the model in {self.dtype}. Load the model in bfloat16 or float32.'
+        return f'with the model in {self.dtype}: its weights hold NaN or infinite numbers. Get them again.'
 
     @property
     def resolution(self) -> str:
@@ -444,8 +450,7 @@ class VLM:
         ids = ids[:next((i + 1 for i, token in enumerate(ids) if token in ends), None)]
         logs = [logits.float().log_softmax(-1)[token].item() for logits, token in zip(scores or (), ids)]
         if not all(log < math.inf for log in logs):
-            raise CarveError(f'The scores of the answer are not numbers, with the model in {self.dtype}. '
-                             'Load the model in bfloat16 or float32.')
+            raise CarveError(f'The scores of the answer are not numbers, {self.why_no_numbers}')
         finished = bool(ids) and ids[-1] in ends
         tok = self.tokenizer
         text = tok.decode(ids, skip_special_tokens=True)
@@ -544,7 +549,7 @@ class VLM:
         start = time.perf_counter()
         if steps not in CAPTURED_STEPS: choose(steps, CAPTURED_STEPS, 'steps')
         ensure_read(self)
-        rec = prompt_recorder(self, prompt, layers, question_rows, stop=steps == 'first')
+        rec = prompt_recorder(self, prompt, layers, question_rows, stop=steps == 'first', length=len(prompt))
         most = len(rec.rows) if rec.stop else len(rec.rows) + self.room(prompt, max_new_tokens) - 1
         size = most*len(rec.layers)*self.n_heads*len(prompt.columns)*4    # bytes
         if size > LARGE_CAPTURE:
@@ -591,8 +596,7 @@ def rows_of(
         at = [forward_pass.rows.index(i) for i in positions]
         weights = stack_layers([forward_pass.weights[layer][0][:, at] for layer in rec.layers])
         if not weights.isfinite().all():    # in float16 a model can overflow long before its answer shows it
-            raise CaptureError(f'Attention weights are not finite, with the model in {vlm.dtype}. '
-                               'Load the model in bfloat16 or float32.')
+            raise CaptureError(f'Attention weights are not finite, {vlm.why_no_numbers}')
         return weights.movedim(2, 0).cpu()
     first, *later = rec.passes
     question = [i for i in prompt.question if i in first.rows]

@@ -322,6 +322,7 @@ def why_no_words(tokens: Sequence[str], query: str|Iterable[str]) -> str:
     """Say why a question has no 'content' words, 'noun' or '?'; '' where it has some, and of words that are
     named"""
     if query not in ('content', 'noun', '?') or pick_words(tokens, query, 'none'): return ''
+    if not tokens: return 'the words of the question come before the image and do not see it'
     if query == '?': return 'the question has no question mark'
     english = _reads_english([word for word, _ in split_words(tokens)])
     why = 'all are function words' if english else 'it does not read as English'

@@ -43,7 +43,9 @@ def attention_layers(config: PreTrainedConfig) -> list[int]:
     "List the layers that compute attention: all, or in a hybrid those whose kind is called so"
     kinds = getattr(config, 'layer_types', None)
     if kinds is None: return list(range(config.num_hidden_layers))
-    return [i for i, kind in enumerate(kinds) if kind.endswith('attention') and kind != 'linear_attention']
+    # 'hybrid': attention with a state beside it, as in Falcon-H1
+    return [i for i, kind in enumerate(kinds)
+            if kind == 'hybrid' or kind.endswith('attention') and kind != 'linear_attention']
 
 # %% ../../nbs/library/models/03_families.ipynb #3100f3de
 def image_features(model: PreTrainedModel, inputs: dict) -> Tensor:

@@ -308,8 +308,8 @@ def hooked(hook: AttentionHook, model: PreTrainedModel) -> Iterator[AttentionHoo
             yield hook
             if config._attn_implementation != name:
                 raise CaptureError(f'The attention kernel was set to {config._attn_implementation!r} inside '
-                                   f'the block, which therefore reads nothing: call '
-                                   f'`set_attn_implementation` before it.')
+                                   f'the block, perhaps by a block of another thread, and reads nothing: call '
+                                   f'`set_attn_implementation` before it, and open one block at a time.')
     except EarlyStop as stop:
         if stop.args != (hook,): raise
 
@@ -352,10 +352,10 @@ class Recorder(AttentionHook):
         # the first pass ends with the prompt, each later one a token further
         if self.length and (B > 1 or end != self.length + len(self.passes) - 1):
             raise CaptureError(
-                f'Forward pass {len(self.passes)} inside the block reads {B} x {end} tokens, the inputs '
-                f'given have 1 x {self.length}: it is of other inputs, reads the prompt again, or is a way '
-                f'to generate that is not read, such as beams or drafts. Call `model.generate(**inputs)` once inside '
-                f'the block.')
+                f'Forward pass {len(self.passes)} reads {B} x {end} tokens, the prompt has 1 x {self.length}: it is '
+                f'of other inputs, reads the prompt again, has tokens of an adapter in it (prompt tuning: ask '
+                f'without attention, `vlm.ask`), or is a way to generate that is not read, such as beams or '
+                f'drafts. Inside a block call `model.generate(**inputs)` once.')
         wanted = {end + row if row < 0 else row for row in self.rows}
         now.rows = [row for row in range(now.before, end) if row in wanted]
         now.tokens = Q
@@ -419,8 +419,8 @@ def check_complete(rec: Recorder):
     if n_layers < rec.config.num_hidden_layers:
         raise CaptureError(f'The decoder has {n_layers} layers, its configuration says '
                            f'{rec.config.num_hidden_layers}: set '
-                           f'`model.config.get_text_config().num_hidden_layers = {n_layers}`, and make a '
-                           f'`VLM` anew.')
+                           f'`model.config.get_text_config().num_hidden_layers = {n_layers}`, number the layers '
+                           f'anew (`layer.self_attn.layer_idx`), and make a `VLM` anew.')
     raise CaptureError(f'Of the layers {rec.layers} only {missing[0]} were seen: this decoder does not use '
                        f'the attention kernel that its configuration names, and is not read.')
 

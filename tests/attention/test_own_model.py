@@ -9,11 +9,18 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 from tiny import KW, QUESTION, WIDE, User, refuse
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoModelForImageTextToText,
+    FalconH1Config,
+    Gemma2Config,
+    Mamba2Config,
+)
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.models.llama import modeling_llama
-from carve_nb import VLM, Carve
+from carve_nb import VLM, Carve, Lookup
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.testing import traces
 
@@ -325,3 +332,69 @@ def test_slips(llava):
         lambda: llava.record(model=llava.processor, processor=llava.model))
     for layers in [-1], [6], [], 'all': refuse('layers', lambda: llava.record(layers=layers))
     assert [llava.record(layers=layers).layers for layers in (3, (.5, .7))] == [[3], [3, 4]]
+
+
+# -- what is not read, and why
+
+def decoder(cls, **kw):
+    "A LLaVA that writes with a decoder of another class, under eager"
+    def make(user, path):
+        config, was = copy.deepcopy(user.model.config), user.vlm.text_config
+        ids = {name: getattr(was, name) for name in ('vocab_size', 'hidden_size', 'pad_token_id', 'eos_token_id', 'bos_token_id')}
+        config.text_config = cls(**ids, num_hidden_layers=2, **kw)
+        torch.manual_seed(0)
+        return VLM(AutoModelForImageTextToText.from_config(config, attn_implementation='eager').eval(), user.processor)
+    return make
+
+
+FALCON = decoder(FalconH1Config, num_attention_heads=4, num_key_value_heads=2, head_dim=8, intermediate_size=32,
+    mamba_d_ssm=32, mamba_n_heads=4, mamba_d_head=8, mamba_d_state=8)
+MAMBA = decoder(Mamba2Config, head_dim=8, num_heads=8, expand=2, state_size=8, n_groups=1)
+GEMMA = decoder(Gemma2Config, num_attention_heads=4, num_key_value_heads=2, head_dim=8, intermediate_size=32)
+
+
+def prompt_tuned(user, path):
+    import peft
+    config = peft.PromptTuningConfig(task_type='CAUSAL_LM', num_virtual_tokens=8, num_layers=6,
+        token_dim=user.vlm.text_config.hidden_size, num_attention_heads=4)
+    return VLM(peft.get_peft_model(copy.deepcopy(user.model), config), user.processor)
+
+
+def without_sdpa(user, path):
+    GEMMA(user, path).model.save_pretrained(path)
+    user.processor.save_pretrained(path)
+    return VLM.from_pretrained(path)
+
+
+def not_a_number(user, path):
+    vlm = VLM(copy.deepcopy(user.model), user.processor)
+    with torch.no_grad(): vlm.model.lm_head.weight[0, 0] = torch.nan
+    return vlm
+
+
+@pytest.mark.parametrize(('make', 'why'), [
+    (MAMBA, 'writes with mamba2, whose configuration names no layer of attention'),
+    (prompt_tuned, 'tokens of an adapter'), (without_sdpa, r'no SDPA kernel.*VLM\(model, processor\)'),
+    (not_a_number, 'torch.float32: its weights hold NaN')], ids=['mamba', 'prompt_tuned', 'without_sdpa', 'not_a_number'])
+def test_a_model_that_is_not_read(llava, tmp_path, make, why):
+    "One sentence with the cause; it was an error of Python or of another library, or named a cure that is none"
+    refuse(why, lambda: Lookup(query='last', max_new_tokens=2)(make(llava, tmp_path), WIDE, QUESTION))
+
+
+def test_attention_beside_a_state(llava, tmp_path):
+    "Falcon-H1 attends in layers of the kind 'hybrid', which were taken for layers without attention"
+    vlm = FALCON(llava, tmp_path)
+    inputs = vlm.prompt(WIDE, QUESTION)
+    rows = vlm.forward(inputs)
+    want = vlm.model(**inputs.inputs, output_attentions=True).attentions
+    for place, layer in enumerate(rows.layers):
+        assert torch.allclose(rows.attn[0, place], want[layer][0, :, -1, inputs.columns], atol=1e-5)
+
+
+def test_words_before_the_image(load):
+    "They do not see it and have no rows: said so, and not that the question does not read as English"
+    messages = [dict(role='user', content=[dict(type='text', text=QUESTION), dict(type='image')])]
+    vlm = load('qwen2_5_vl')
+    refuse('comes before the image', lambda: Carve(query='content')(vlm, [WIDE], messages=messages))
+    notes = Lookup(query='noun', max_new_tokens=2)(vlm, [WIDE], messages=messages).notes
+    assert any('come before the image and do not see it' in note for note in notes)

@@ -52,7 +52,7 @@ def test_prompt_read_twice(name, load):
         past = read()[CACHE]
         past.batch_repeat_interleave(2)
         with torch.no_grad(): user.model(input_ids=torch.tensor([[7], [9]]), **{CACHE: past})
-    refuse('Forward pass 2 inside the block reads 2 x', lambda: user.record(candidates))
+    refuse('Forward pass 2 reads 2 x', lambda: user.record(candidates))
     assert len(user.record(read).attn) == 1
 
 
