@@ -17,17 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from .vlm import VLM
 from ..core.errors import CaptureError, CarveError, UnsupportedError
 from ..core.saliency import Layers
-from carve_nb.models.kernel import (
-    CACHE,
-    AttentionHook,
-    Call,
-    check_call,
-    check_layers,
-    hooked,
-    open_hooks,
-    restore,
-    stack_layers,
-)
+from ..models.kernel import CACHE, AttentionHook, Call, check_call, hooked, open_hooks, restore, stack_layers
 from ..models.model import model_lock
 from ..models.prompts import Prompt
 
@@ -110,7 +100,7 @@ def applying(vlm: VLM, edit: Edit) -> Iterator[Edit]:
     if any(isinstance(w, Edit) for w in open_hooks.get()):
         raise UnsupportedError('Another edit is open, and one acts at a time: put both changes into one '
                                '`Edit`.')
-    edit.layers = check_layers(edit.layers, vlm.n_layers, vlm.layers)
+    edit.layers = vlm.pick_layers(edit.layers, strict=True)
     edit.config = vlm.model.config.get_text_config()
     edit.at = None if edit.at is None else [*map(int, edit.at)]
     start = [] if edit.after is None else [edit.after]
@@ -182,7 +172,7 @@ def rows_live(
     def keep(layer, weights, positions):
         graph.weights[layer] = weights.requires_grad_()
         return weights
-    graph = RowGraph(check_layers(layers, vlm.n_layers, vlm.layers), sorted({r % N for r in rows}),
+    graph = RowGraph(vlm.pick_layers(layers, strict=True), sorted({r % N for r in rows}),
                      prompt.columns)
     edit = Edit(graph.layers, weights=keep, at=graph.rows)
     with model_lock(vlm.model), applying(vlm, edit), frozen(vlm.model): yield graph

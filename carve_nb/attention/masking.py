@@ -19,18 +19,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.vision_utils import get_vision_window_index
 from .vlm import VLM
 from ..core.errors import CarveError, UnsupportedError
+from ..core.saliency import pick_layers
 from ..models.families import image_features
 from ..models.image_tokens import Grid
-from carve_nb.models.kernel import (
-    AttentionHook,
-    Call,
-    check_call,
-    check_layers,
-    find_cache,
-    hooked,
-    open_hook,
-    open_hooks,
-)
+from ..models.kernel import AttentionHook, Call, check_call, find_cache, hooked, open_hook, open_hooks
 from ..models.model import model_lock
 from ..models.prompts import Prompt
 
@@ -121,7 +113,7 @@ def mask_image_tokens(
         raise CarveError(f'{name!r} adds the image again to later layers: zeroing the image tokens at one '
                          f'layer does not hide it.')
     layers = decoder_layers(vlm.model)
-    masked = check_layers(None if layer is None else [layer], len(layers))
+    masked = pick_layers(None if layer is None else [layer], len(layers))
     passes: list[int] = []    # tokens of each in which the image was hidden
     block = AttentionHook()
     with model_lock(vlm.model), ExitStack() as stack:

@@ -14,7 +14,7 @@ from .rows import AttentionRows
 from .vlm import VLM
 from ..core.errors import CarveError
 from ..core.saliency import Layers
-from ..models.kernel import check_layers, open_hooks
+from ..models.kernel import open_hooks
 from ..models.model import Answer
 from ..models.prefix_cache import Prefixes
 from ..models.prompts import Ask, Prompt
@@ -96,7 +96,7 @@ class Session:
         these are taken from them."""
         if steps == 'first': ask = ask.but(max_new_tokens=1)    # on which the first row does not depend
         key = 'rows', ask, steps
-        named = None if layers is None else tuple(check_layers(layers, self.vlm.n_layers, self.vlm.layers))
+        named = None if layers is None else tuple(self.vlm.pick_layers(layers, strict=True))
         if (*key, None) in self.kept and (*key, named) not in self.kept:
             whole = self.kept[*key, None]
             self.kept[*key, named] = whole._replace(value=whole.value.only(named))

@@ -31,10 +31,10 @@ from ..core.image import ImageLike, image_key, to_raster
 from ..core.io import MARK, SMALL, answer_span, open_thought
 from ..core.saliency import Layers, pick_layers
 from ..core.text import SHORT_ANSWER
-from ..models.families import Family, find_family
+from ..models.families import Family, attention_layers, find_family
 from ..models.identity import PROBE, Fingerprint, probe_image, weight_files
 from ..models.image_tokens import ReadImage, check_tokens, read_images, size_settings
-from ..models.kernel import Recorder, check_complete, check_layers, hooked, stack_layers, uncompiled
+from ..models.kernel import Recorder, check_complete, hooked, stack_layers, uncompiled
 from ..models.loading import check_decoder, load_model
 from ..models.model import Answer, model_lock, refuse_settings, stock_model
 from ..models.prefix_cache import Prefixes, greedy, own_loose, set_aside
@@ -117,7 +117,7 @@ class VLM:
         self.revision = getattr(model.config, '_commit_hash', None)
         self.tokenizer, self.text_config = processor.tokenizer, model.config.get_text_config()
         self.n_layers, self.n_heads = self.text_config.num_hidden_layers, self.text_config.num_attention_heads
-        self.layers = self.family.layers(self.text_config)   # those whose attention can be read
+        self.layers = attention_layers(self.text_config)   # those whose attention can be read
         self.sessions: weakref.WeakSet = weakref.WeakSet()    # which `forget` empties
         self.weight_files = weight_files(model.config.name_or_path)
         self.forget()
@@ -193,10 +193,24 @@ class VLM:
 
     @property
     def why_not(self) -> dict[str, str]:
-        "What the model cannot do -> the reason; 'fewer tokens': whether each image takes as many"
-        if self.family.cell or size_settings(self.processor, 1): return self.family.why_not
-        fixed = "this model's processor has no number of tokens to set"
-        return self.family.why_not | {'fewer tokens': fixed}
+        "What the model cannot do -> the reason: its family's, 'fewer tokens' and 'dense' attention"
+        lacking = dict(self.family.why_not)
+        if not (self.family.cell or size_settings(self.processor, 1)):
+            lacking['fewer tokens'] = "this model's processor has no number of tokens to set"
+        if len(self.layers) < self.n_layers:
+            lacking['dense'] = 'some of its decoder layers compute no attention'
+        return lacking
+
+    def pick_layers(self, layers: Layers = None, strict: bool = False) -> list[int]:
+        """Pick those of some layers that attend to the images, or the nearest that does; `strict`: refuse
+        layers of which none does"""
+        asked = pick_layers(layers, self.n_layers)
+        found = [layer for layer in asked if layer in self.layers]
+        if strict and not found:
+            raise CaptureError(f'Layers {asked} of this model compute no attention to the images; {self.layers} '
+                               f'do.')
+        middle = sum(asked)/len(asked)
+        return found or [min(self.layers, key=lambda layer: abs(layer - middle))]
 
     @property
     def why_no_numbers(self) -> str:
@@ -513,7 +527,7 @@ class VLM:
         question
             text of the user
         layers
-            decoder layers: 3, `[3, 5]`, or two parts of the depth, `(.7, .9)`; all by default
+            decoder layers: 3, `[3, 5]`, or two fractions of the depth, `(.7, .9)`; all by default
         steps
             which generated tokens: the `'first'` (the pass ends there, without an answer), the `'last'` or `'all'`
         question_rows
@@ -568,7 +582,7 @@ def prompt_recorder(
 ) -> Recorder:
     """Make a recorder of the last row, and perhaps the question's rows, of a prompt, in the columns of its
     image tokens"""
-    readable = check_layers(layers, vlm.n_layers, vlm.layers)
+    readable = vlm.pick_layers(layers, strict=True)
     missing = sorted(set(pick_layers(layers, vlm.n_layers)) - set(readable))
     if layers is not None and missing:
         kinds = getattr(vlm.text_config, 'layer_types', None)
@@ -642,7 +656,7 @@ def record_attention(
     images
         the images that the processor got, in their order
     layers
-        decoder layers: 3, `[3, 5]`, or two parts of the depth, `(.7, .9)`; all by default
+        decoder layers: 3, `[3, 5]`, or two fractions of the depth, `(.7, .9)`; all by default
     question
         text of the prompt whose attention is wanted too
 

@@ -10,7 +10,7 @@ __all__ = ['Place', 'Layers', 'Heads', 'MAP_RASTER', 'SMALL_PLOT', 'share_betwee
 import base64
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Protocol, Self
@@ -53,15 +53,14 @@ def patch_cover(span: Patches, box: Box) -> np.ndarray:
 # %% ../../nbs/library/core/10_saliency.ipynb #2f64751c
 Layers = str | int | float | list | tuple | None   # what `pick_layers` takes
 
-def pick_layers(spec: Layers, n_layers: int, attending: Collection[int]|None = None) -> list[int]:
+def pick_layers(spec: Layers, n_layers: int) -> list[int]:
     """Resolve `layers=` of a method or of captured rows to sorted layer indices of a model of `n_layers`
     layers.
 
     None: all. 3 or [3, 5]: indices, from 0. '10-15': all from the one to the other. (.6, .8), floats:
     fractions of depth, all from the one to the other; .6 or (.1, .3, .6), one or more than two: those layers.
     'paper': 20 to 25, in a model of fewer those at that depth. 'low', 'high': every second layer of that
-    half, of more than 40 layers of the first or last 20 (DoLa). `attending`: the layers that attend to the
-    images; of those asked for only these, or the nearest of them."""
+    half, of more than 40 layers of the first or last 20 (DoLa)."""
     named: Iterable = [spec]
     if spec is None: named = range(n_layers)
     elif isinstance(spec, str) and re.fullmatch(r'\d+-\d+', spec):
@@ -89,11 +88,7 @@ def pick_layers(spec: Layers, n_layers: int, attending: Collection[int]|None = N
     if bad or not asked:
         raise CarveError(f"layers {bad or asked or spec} do not exist: the model has {n_layers} layers, "
             f"0 to {n_layers-1}; name others, or give a fraction of depth such as layers=(.7, .9)")
-    found = sorted(set(map(int, asked)))
-    if attending is None: return found
-    middle = np.mean(found)
-    return [layer for layer in found if layer in attending] or [
-        min(attending, key=lambda layer: abs(layer - middle))]
+    return sorted(set(map(int, asked)))
 
 Heads = str | int | list | tuple | np.ndarray | None   # what `merge_heads` takes
 

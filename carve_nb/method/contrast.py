@@ -24,7 +24,7 @@ from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
 from ..core.saliency import Layers, pick_layers
 from ..core.text import SHORT_ANSWER
-from .base import Guide, GuidedMethod, layers_of
+from .base import Guide, GuidedMethod
 from .settings import limited
 from ..models.kernel import CACHE
 from ..models.model import model_lock
@@ -217,7 +217,7 @@ class PAI(ContrastMethod):
 
     def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:
         "Raise the scores of the last row"
-        raised = Edit(layers_of(session.vlm, self.layers), scores=raise_scores(prompt.columns, self.alpha))
+        raised = Edit(session.vlm.pick_layers(self.layers), scores=raise_scores(prompt.columns, self.alpha))
         return replace(super().edit(session, ask, prompt), edit=raised if self.alpha else None)
 
 # %% ../../nbs/library/method/25_contrast.ipynb #5ed80bc2

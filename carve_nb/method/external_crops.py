@@ -24,7 +24,7 @@ from ..core.image import Box, Size, box_index, box_iou, box_size
 from ..core.saliency import Layers
 from ..formulas.threshold import Region
 from .asking import asked_words
-from .base import CropMethod, layers_of
+from .base import CropMethod
 from .crop import box_regions
 from .results import Look
 from .settings import ABOVE_0, limited
@@ -260,7 +260,7 @@ class SamCrop(ToolCrop):
             crops = [image.crop(part.box) for part in parts]
             scores = clip_scores(*self.clip.tool(session.vlm), crops, ask.text)
         else:
-            found.rows = session.capture(ask, layers=layers_of(session.vlm, self.layers))
+            found.rows = session.capture(ask, layers=session.vlm.pick_layers(self.layers))
             found.saliency = found.rows.saliency(background=image)
             pixels = found.saliency.to_pixels(image.size)
             scores = [(pixels[box_index(part.box)]*part.mask).sum() for part in parts]

@@ -20,7 +20,7 @@ from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
 from ..core.saliency import Layers, pick_layers
-from .base import Guide, GuidedMethod, layers_of
+from .base import Guide, GuidedMethod
 from .results import Look
 from .settings import ABOVE_0, limited
 from ..models.model import model_lock
@@ -96,9 +96,9 @@ class Var(GuidedMethod):
 
     def edited_layers(self, vlm: VLM) -> list[int]:
         "Pick the layers that are edited"
-        if self.layers is not None: return layers_of(vlm, self.layers)
+        if self.layers is not None: return vlm.pick_layers(self.layers)
         n_layers = vlm.n_layers
-        return layers_of(vlm, [*range(min(2, n_layers - 1), max(n_layers - (not self.last), 1))])
+        return vlm.pick_layers([*range(min(2, n_layers - 1), max(n_layers - (not self.last), 1))])
 
     def find_dims(self, session: Session, ask: Ask) -> list[int]:
         "Find the sink dimensions, given or detected in one pass"
@@ -202,7 +202,7 @@ class Vhr(GuidedMethod):
         "Choose the heads, with and without the image, and multiply them by alpha"
         vlm = session.vlm
         early = [] if self.early in ((), [], None) else pick_layers(self.early, vlm.n_layers)
-        layers = layers_of(vlm, early + pick_layers(self.layers, vlm.n_layers))
+        layers = vlm.pick_layers(early + pick_layers(self.layers, vlm.n_layers))
         session.calls += 2
         heads, vhd = find_heads(vlm, prompt, vlm.words(ask), layers, self.alpha)
         chosen, total = int(sum(map(torch.count_nonzero, heads.values()))), sum(map(len, heads.values()))

@@ -18,7 +18,7 @@ from ..core.image import Box, box_size, common_box, union_box
 from ..core.saliency import Layers
 from ..core.text import find_word
 from .asking import name_entities
-from .base import CropMethod, as_saliency, layers_of
+from .base import CropMethod, as_saliency
 from .crop import box_regions
 from .results import Look
 from .settings import limited
@@ -112,7 +112,7 @@ class Hide(CropMethod):
             end = found[-1] + 1
             raise CarveError(f'before={self.before}: the names end at token {end} of the words; take fewer')
         raster = rows.raster()
-        layers = layers_of(session.vlm, self.layers)
+        layers = session.vlm.pick_layers(self.layers)
         places = range(len(rows.question_tokens))
         words = [rows.read(query=place, layers=layers).mean(0) for place in places]
         A = torch.stack(words).unflatten(-1, raster.grid).double().numpy()  # [Q, gh, gw]

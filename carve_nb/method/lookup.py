@@ -15,7 +15,7 @@ from ..attention.vlm import VLM
 from ..core.saliency import Layers, Saliency
 from ..core.text import pick_words, read_words, why_no_words
 from ..formulas.threshold import Region, regions
-from .base import CropMethod, layers_of
+from .base import CropMethod
 from .profiles import find_profile, query_in
 from .results import Look
 from .settings import ABOVE_0, Query, limited
@@ -90,7 +90,7 @@ class Lookup(CropMethod):
     def locate(self, session: Session, ask: Ask) -> Look:
         "Map the query token's attention, from one pass, which gives the baseline answer too"
         own, notes = self.choose(session.vlm)
-        layers = layers_of(session.vlm, own.layers)
+        layers = session.vlm.pick_layers(own.layers)
         rows = session.capture(ask, layers=layers)
         wanted = own.query or 'last'
         # an error where it lacks them

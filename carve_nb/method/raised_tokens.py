@@ -19,7 +19,7 @@ from ..attention.vlm import VLM
 from ..core.saliency import Layers
 from ..core.text import pick_words, read_words, why_no_words
 from ..formulas.clutter import entropy
-from .base import Guide, GuidedMethod, as_saliency, layers_of
+from .base import Guide, GuidedMethod, as_saliency
 from .results import Look
 from .settings import Query, limited
 from ..models.image_tokens import Grid
@@ -206,7 +206,7 @@ class Gift(GuidedMethod):
         "Find the heat map of the question's words; amplify the last row of every pass by its factors"
         vlm, notes = session.vlm, []
         session.calls += 1
-        w = query_rows(vlm, prompt, layers_of(vlm, self.gaze_layers))
+        w = query_rows(vlm, prompt, vlm.pick_layers(self.gaze_layers))
         words = [prompt.tokens[i] for i in prompt.question]
         keep = pick_words(words, self.query)
         s = heat_map(gaze_shifts(w), keep)
@@ -216,7 +216,7 @@ class Gift(GuidedMethod):
         if tiles: notes.append(f'only the thumbnail is read and raised, not its {tiles} tiles')
         m = torch.exp(self.alpha*stretch(s))
         image, question = prompt.spans[0].tokens, torch.tensor(prompt.question)
-        louder = Edit(layers_of(vlm, self.layers), weights=lambda layer, w, rows: amplify(w, image, question, m))
+        louder = Edit(vlm.pick_layers(self.layers), weights=lambda layer, w, rows: amplify(w, image, question, m))
         return Guide(louder, look=Look(
             saliency=as_saliency(s, prompt.spans[0], ask.image), notes=notes,
             details=[f'words: {", ".join(read_words(words, self.query))}']))
@@ -269,7 +269,7 @@ class DualStream(GuidedMethod):
         local = top_share(local, self.local) & ~summary
         gain, span = self.alpha*local + self.beta*summary, prompt.spans[0]
         counts = f'{int(local.sum())} local and {int(summary.sum())} summary tokens'
-        raised = Edit(layers_of(session.vlm, self.layers), scores=raise_scores(span.tokens, gain))
+        raised = Edit(session.vlm.pick_layers(self.layers), scores=raise_scores(span.tokens, gain))
         return Guide(raised, look=Look(saliency=as_saliency(gain, span, ask.image),
                                        details=[f'{counts}; one call is of the tower alone']))
 

@@ -25,7 +25,7 @@ from ..core.image import Box, Size, box_size
 from ..core.saliency import Layers, Saliency
 from ..core.text import GENERAL_INSTRUCTION
 from ..formulas.threshold import Region
-from .base import CropMethod, as_saliency, layers_of, tower_side
+from .base import CropMethod, as_saliency, tower_side
 from .crop import box_regions
 from .results import Look
 from .settings import ABOVE_0, limited
@@ -138,7 +138,7 @@ class RelAtt(ViCrop):
     name = 'rel-att'
     def importance(self, session: Session, ask: Ask) -> Look:
         "Divide two captures"
-        layers = layers_of(session.vlm, self.layers)
+        layers = session.vlm.pick_layers(self.layers)
         q = session.capture(ask, 'first' if ask.short else 'all', layers)
         g = session.capture(ask.but(text=self.instruction), 'first', layers)
         a, b = (r.read(layers=layers, tiles=self.tiles) for r in (q, g))
@@ -165,7 +165,7 @@ class GradAtt(ViCrop):
         "Multiply attention by its gradient, where that is positive"
         prompt = session.prompt(ask)
         session.calls += 1
-        g = grad_rows(session.vlm, prompt, layers_of(session.vlm, self.layers))
+        g = grad_rows(session.vlm, prompt, session.vlm.pick_layers(self.layers))
         M = (g.attn*g.grads(g.logits.log_softmax(-1).max()).relu()).mean((0, 1, 2)).detach().cpu()
         rows = AttentionRows(M.view(1, 1, 1, -1), [], [], prompt.spans)
         S = as_saliency(rows.lay(M, tiles=self.tiles), rows.raster(tiles=self.tiles), ask.image)

@@ -90,7 +90,6 @@ class Family:
     processed_singly: bool = True
     # class of processor, built without its video part; None: that which transformers names
     assemble: str|None = None
-    layers: Callable = attention_layers    # decoder's configuration -> layers whose attention can be read
     # processor -> side of a token in pixels; of models that give a smaller image fewer tokens
     cell: Callable|None = None
     chat: str|None = None          # chat template for models released without one

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FlashMask', 'Mask', 'CACHE', 'ROWS', 'open_hooks', 'mask_rows', 'Call', 'check_kernel', 'check_call', 'find_cache',
            'EarlyStop', 'AttentionHook', 'CacheFill', 'read_call', 'restore', 'open_hook', 'uncompiled', 'hooked',
-           'stack_layers', 'Pass', 'Recorder', 'check_layers', 'check_complete', 'recording']
+           'stack_layers', 'Pass', 'Recorder', 'check_complete', 'recording']
 
 # %% ../../nbs/library/models/04_kernel.ipynb #0adaf7fd
 import functools
@@ -395,18 +395,6 @@ class Recorder(AttentionHook):
         "Stack the weights of all layers of one pass, [L, B, H, R, C], float32 on the CPU"
         return stack_layers([self.passes[which].weights[layer] for layer in self.layers]).cpu()
 
-# %% ../../nbs/library/models/04_kernel.ipynb #65486d2c
-def check_layers(layers: Layers, n_layers: int, attending: Sequence[int]|None = None) -> list[int]:
-    """Resolve `layers` to sorted indices of layers that exist and attend to the images.
-
-    Refuse `layers` without one that is `attending`."""
-    asked = pick_layers(layers, n_layers)
-    if attending is None: return asked
-    found = [layer for layer in asked if layer in attending]
-    if found: return found
-    raise CaptureError(f'Layers {asked} of this model compute no attention to the images; {list(attending)} '
-                       f'do.')
-
 # %% ../../nbs/library/models/04_kernel.ipynb #adeee691
 def check_complete(rec: Recorder):
     "Refuse a closed record in which a layer is missing"
@@ -432,6 +420,6 @@ def recording(
 
     Settings of `Recorder`."""
     config = model.config.get_text_config()
-    rec = Recorder(config, check_layers(layers, config.num_hidden_layers), rows, **settings)
+    rec = Recorder(config, pick_layers(layers, config.num_hidden_layers), rows, **settings)
     with hooked(rec, model): yield rec
     check_complete(rec)

@@ -33,7 +33,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.utils import logging
 from ..core.errors import CarveError, InsufficientMemoryError, out_of_memory
 from ..core.io import PACKAGED, SMOL, find_source
-from .families import FAMILIES, OWN_CODE, Family, find_family
+from .families import FAMILIES, OWN_CODE, Family, attention_layers, find_family
 from .image_tokens import ReadImage, pad_images, read_images
 from .prompts import check_template
 from .released import open_released
@@ -107,7 +107,7 @@ def check_decoder(config: PreTrainedConfig, name: str):
     if text.is_encoder_decoder:
         raise CarveError(f'{str(name)!r} writes with {text.model_type}, an encoder with a decoder; only '
                          f'models whose image and words are in one decoder are read here.')
-    if not (hasattr(text, 'num_attention_heads') and find_family(config.model_type).layers(text)):
+    if not (hasattr(text, 'num_attention_heads') and attention_layers(text)):
         raise CarveError(f'{str(name)!r} writes with {text.model_type}, whose configuration names no layer of '
                          f'attention: there is nothing to read. Take another model.')
 
