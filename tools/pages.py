@@ -220,11 +220,11 @@ def code_cell(c, imports=False, fold=False, book=False):
     if summary and not hidden:
         meta['tags'] = [*meta.get('tags', []), 'hide-input']
         meta['mystnb'] = dict(code_prompt_show=summary, code_prompt_hide=summary)
-    images = [o for o in c['outputs'] if 'image/png' in o.get('data', {})]
+    outputs = [] if marks.get('output') == 'false' else [tidy(o) for o in c['outputs'] if not is_bar(o)]
+    images = [o for o in outputs if 'image/png' in o.get('data', {})]
     if images:
         meta['mystnb'] = dict(meta.get('mystnb', {}),
             image=dict(alt=marks['fig-alt'].strip('"\' '), **shown(images[-1], book)))
-    outputs = [tidy(o) for o in c['outputs'] if not is_bar(o)] if marks.get('output') != 'false' else []
     return dict(c, source=body, metadata=meta, outputs=outputs, execution_count=None)
 
 
@@ -445,7 +445,8 @@ def llms(link):
     lines = [f'# {pages["index"].title}', '', f'> {pages["index"].subtitle}', '']
     lines += [
         'CARVE (arXiv 2509.06461) and its relatives for vision-language models, as a literate Python package: every notebook is '
-              'a chapter, every chapter a module. Results come from a reference model that was self-trained on synthetic scenes.', '']
+              'a chapter, every chapter a module. Results come from two small models that were trained here on '
+              'synthetic scenes, and from a released language model that was taught to see them.', '']
     for group, inside in reading_order():
         lines += [f'## {group.title}', '', *(f'- [{p.title}]({link(p)}): {p.subtitle}' for p in inside), '']
     return '\n'.join(lines)

@@ -202,7 +202,7 @@ class VLM:
         return lacking
 
     def pick_layers(self, layers: Layers = None, strict: bool = False) -> list[int]:
-        """Pick those of some layers that attend to the images, or the nearest that does; `strict`: refuse
+        """Pick the layers that attend to the images, of some, or the nearest that does; `strict`: refuse
         layers of which none does"""
         asked = pick_layers(layers, self.n_layers)
         found = [layer for layer in asked if layer in self.layers]

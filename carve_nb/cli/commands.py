@@ -270,7 +270,9 @@ class ModelOptions:
     def __post_init__(self):
         find_source(self.name)
         # small models gain nothing from a second thread, and threads that wait for a busy core are slow
-        if self.name in PACKAGED: os.environ.setdefault('OMP_NUM_THREADS', '1')
+        if self.name in PACKAGED and 'OMP_NUM_THREADS' not in os.environ:
+            os.environ['OMP_NUM_THREADS'] = '1'
+            if 'torch' in sys.modules: sys.modules['torch'].set_num_threads(1)
         if self.device and not re.fullmatch(r'(cpu|cuda|mps|xpu|npu|hpu|mtia|xla)(:\d+)?', self.device):
             raise CarveError(
                 f'device {self.device!r} is not known; write cpu, mps, cuda or, for the second GPU, cuda:1')
