@@ -246,7 +246,7 @@ def test_results_are_not_lost(models, photo, shell, tmp_path):
     status, _, err = shell('ask photo.jpg Who? --model llava --method none --map T.npy')
     assert status == 2 and 'none makes no map, so T.npy was not written; another --method does' in err and not os.path.exists('T.npy')
     assert np.load(name).shape == (300, 512)
-    words = 'ask', 'photo.jpg', 'Who?', '--model', 'llava', '--method', 'none', '--quiet', '--json', '/dev/stdout'
+    words = 'ask', 'photo.jpg', 'Who?', '--model', 'carve-tiny', '--method', 'none', '--quiet', '--json', '/dev/stdout'
     (tmp_path/'sent').touch()
     sent = run(*words, out=str(tmp_path/'sent'), cwd=tmp_path)
     assert (sent.returncode, sent.stderr) == (0, '') and '"question": "Who?"' in (tmp_path/'sent').read_text()

@@ -46,7 +46,6 @@ def test_every_depth():
     for n in range(1, 101):
         assert pick_layers('paper', n) == [*range(20, 26)] or n < 26
         assert all(sane(pick_layers(word, n), n) for word in ('paper', 'low', 'high'))
-        assert pick_layers('low', n, [n - 1]) == [n - 1] == pick_layers(None, n, [n - 1])
         assert pick_layers(.5, n) == pick_layers([.5], n) == pick_layers((.5, .5), n)
         assert pick_layers(n - 1, n) == [n - 1] == pick_layers((1., 1.), n)
         for bad in (n, -1, [0, n], [0, 1, .5], *BAD):
