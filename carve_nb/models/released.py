@@ -46,8 +46,8 @@ def find_base(base: str|Path|None = None) -> Path: # GGUF file, or folder of the
         warnings.warn(f'{path}: {SMOL} was trained on {BASE_FILE}. How well it answers on other weights was '
                       f'not measured.', stacklevel=2)
         return path
-    missing = [name for name in READERS if not find_spec(name)]
-    if missing: raise CarveError(f'{SMOL} is read with {" and ".join(READERS)}: `pip install {" ".join(missing)}`.')
+    lacking = [name for name in READERS if not find_spec(name)]
+    if lacking: raise CarveError(f'{SMOL} is read with {" and ".join(READERS)}: `pip install {" ".join(lacking)}`.')
     if (found := file_sum(path)) != BASE_SUM:
         raise CarveError(f'{path} has the sha256 {found[:12]}..., but {BASE_FILE} has {BASE_SUM[:12]}...: it is '
                          f'another model or another quantization. Fetch the right one with `{FETCH}`.')
