@@ -152,7 +152,8 @@ class Method:
     def check_model(self, vlm: VLM):
         "Refuse a model that lacks the layers of the method, or what it `needs` of a model"
         pick_layers(getattr(self, 'layers', None), vlm.n_layers)
-        why = '; '.join(vlm.why_not[need] for need in self.needs if need in vlm.why_not)
+        lacking = vlm.why_not
+        why = '; '.join(lacking[need] for need in self.needs if need in lacking)
         if not why: return
         raise UnsupportedError(f'{self.name} cannot be used with the family {vlm.family.name!r}: {why}.')
 

@@ -1,10 +1,12 @@
 "The method's arithmetic, given anything: contrast, entropy, layers, maps"
 import math
+from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.core.saliency import Saliency, pick_layers
 from carve_nb.formulas.clutter import entropy
@@ -46,6 +48,8 @@ def test_every_depth():
     for n in range(1, 101):
         assert pick_layers('paper', n) == [*range(20, 26)] or n < 26
         assert all(sane(pick_layers(word, n), n) for word in ('paper', 'low', 'high'))
+        hybrid = SimpleNamespace(n_layers=n, layers=[n - 1])    # whose last layer alone attends
+        assert VLM.pick_layers(hybrid, 'low') == [n - 1] == VLM.pick_layers(hybrid)
         assert pick_layers(.5, n) == pick_layers([.5], n) == pick_layers((.5, .5), n)
         assert pick_layers(n - 1, n) == [n - 1] == pick_layers((1., 1.), n)
         for bad in (n, -1, [0, n], [0, 1, .5], *BAD):
