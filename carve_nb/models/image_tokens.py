@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Grid', 'ImageSpan', 'Processed', 'ReadImage', 'reported_grid', 'shape_grid', 'target_grid', 'sized_grid',
-           'square_grid', 'patch_grid', 'whole_box', 'cut_box', 'padded_box', 'patched_box', 'lay_tiles', 'ratio_tiles',
-           'strip_tiles', 'marked_tiles', 'line_tiles', 'canvas_box', 'canvas_tiles', 'shrink_image', 'size_settings',
-           'read_images', 'own_inputs', 'join_inputs', 'pad_images', 'check_tokens']
+           'square_grid', 'patch_grid', 'whole_box', 'cut_box', 'padded_box', 'lay_tiles', 'ratio_tiles', 'strip_tiles',
+           'marked_tiles', 'line_tiles', 'canvas_tiles', 'shrink_image', 'size_settings', 'read_images', 'own_inputs',
+           'join_inputs', 'pad_images', 'check_tokens']
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3ba90956
 import re
@@ -152,6 +152,7 @@ def padded_box(processed: Processed) -> Box:
     x0, y0 = (float(-((side - length)//2)) for length in processed.size)
     return x0, y0, x0 + side, y0 + side
 
+# %% ../../nbs/library/models/00_image_tokens.ipynb #149e88f0
 def patched_box(processed: Processed, box: Box) -> Box:
     "Cut a box to the part that fills whole patches of the tower"
     patch = getattr(processed.config.vision_config, 'patch_size', None)
@@ -210,6 +211,7 @@ def canvas_box(grid: Grid, canvas_size: Grid, size: Size) -> tuple[Grid, Box]:
     (y0, x0), (y1, x1) = ((ends*canvas/cells - (canvas - shown)//2)*sides/shown).tolist()
     return tuple((cells - 2*first).tolist()), (x0, y0, x1, y1)
 
+# %% ../../nbs/library/models/00_image_tokens.ipynb #75353415
 def canvas_tiles(processed: Processed, grid: Grid, count: int) -> ImageSpan:
     "Lay one grid without padding; a new-line token ends each row"
     config, side = processed.config, grid[0]
