@@ -142,9 +142,9 @@ class ModelProfile:
         if name != 'lookup' and self.query == 'last': del found['query']
         return found
 
-    def advice(self, name: str = 'carve') -> str:
-        "Say what is suggested, in one sentence"
-        make = methods()[name]
+    def advice(self) -> str:
+        "Say what is suggested for `Carve`, in one sentence"
+        make = methods()['carve']
         how = 'suggested' if self.gain else 'by agreement, untested'
         fields = self.fields()
         if fields: return f'{how}: {make(**fields)}'
