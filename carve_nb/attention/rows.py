@@ -276,10 +276,9 @@ class AttentionRows:
         steps = '1 step' if T == 1 else f'{T} steps'
         images = '1 image' if n == 1 else f'{n} images'
         answer = str(self.answer) if self.answer else None
-        pixels = f', pixels {self.meta["pixels"]}' if 'pixels' in self.meta else ''
         notes = ''.join(f', {note}' for note in self.meta.get('notes', ()))
         return (f'AttentionRows({steps} x {size} of {images}, '
-                f'mass on them {self.mass.mean():.2f}, answer {answer!r}{pixels}{notes})')
+                f'mass on them {self.mass.mean():.2f}, answer {answer!r}{notes})')
 
     def _repr_html_(self) -> str:
         T = len(self.attn)

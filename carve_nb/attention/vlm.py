@@ -561,7 +561,7 @@ class VLM:
         "Run a prompt and capture its attention; `meta` holds the seconds"
         check_prompt(prompt)
         start = time.perf_counter()
-        if steps not in CAPTURED_STEPS: choose(steps, CAPTURED_STEPS, 'steps')
+        choose(steps, CAPTURED_STEPS, 'steps')
         ensure_read(self)
         rec = prompt_recorder(self, prompt, layers, question_rows, stop=steps == 'first', length=len(prompt))
         most = len(rec.rows) if rec.stop else len(rec.rows) + self.room(prompt, max_new_tokens) - 1
@@ -679,5 +679,4 @@ def record_attention(
                          meta=dict(n_layers=vlm.n_layers, sizes=sizes))
     with uncompiled(model), hooked(recorder, stock): yield rows    # the caller may run its compiled wrapper
     check_complete(recorder)
-    facts = dict(pixels=prompt.pixels) if prompt.pixels else {}
-    vars(rows).update(vars(rows_of(vlm, prompt, recorder, 'all', None, **facts)), images=prompt.images)
+    vars(rows).update(vars(rows_of(vlm, prompt, recorder, 'all')), images=prompt.images)

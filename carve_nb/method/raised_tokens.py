@@ -23,8 +23,6 @@ from .base import Guide, GuidedMethod, as_saliency
 from .results import Look
 from .settings import Query, limited
 from ..models.image_tokens import Grid
-from ..models.kernel import recording
-from ..models.model import model_lock
 from ..models.prompts import Ask, Prompt
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #ad1f35f5
@@ -131,11 +129,8 @@ def query_rows(vlm: VLM, prompt: Prompt, layers: list[int]) -> Tensor:
     """Read the attention of the question's tokens to the image, in one pass that ends early.
 
     -> [L, H, 1+Q, Nv] float32: the token before the question, then its tokens; columns of the first image."""
-    at = [prompt.question[0] - 1, *prompt.question]
-    read = recording(vlm.model, layers, at, columns=prompt.spans[0].tokens, stop=True)
-    with model_lock(vlm.model), read as rec:
-        vlm.model(**vlm.to_device(prompt), use_cache=False)
-    return rec.stack()[:, 0]
+    rows = vlm.forward(replace(prompt, question=[prompt.question[0] - 1, *prompt.question]), layers)
+    return rows.question[..., rows.span(0)].permute(1, 2, 0, 3)
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #bfd083c4
 def gaze_shifts(

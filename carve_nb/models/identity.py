@@ -119,15 +119,11 @@ def why_by_length(model: Module) -> str:
 class Fingerprint:
     "What identifies the model of a `VLM`: each part is read when it is first wanted, and kept"
     def __init__(self, vlm):
-        self.vlm, self._answered = vlm, {}
+        self.vlm = vlm
+        self._logits: Tensor|None = None
         self.kinds: list[type] = []    # of the modules for which sharing was proven
         self.proven = 0                # tokens of the longest prompt that it was proven on
         self.failed = ''               # why it was not
-
-    def _ask(self, name: str, ask: Callable):
-        "Ask the model once. `cached_property` has a lock in Python 3.11, and would wait in it for a busy model"
-        if name not in self._answered: self._answered[name] = ask()
-        return self._answered[name]
 
     @property
     def dtype(self) -> str:
@@ -167,8 +163,9 @@ class Fingerprint:
 
     @property
     def logits(self) -> Tensor:
-        "The logits after the probe, [V]"
-        return self._ask('logits', lambda: self.vlm.first_logits(self.vlm.probe))
+        "The logits after the probe, [V]; `cached_property` has a lock in Python 3.11, which a busy model would hold"
+        if self._logits is None: self._logits = self.vlm.first_logits(self.vlm.probe)
+        return self._logits
 
     @property
     def probe(self) -> list[float|None]:

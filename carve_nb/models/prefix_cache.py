@@ -89,14 +89,12 @@ def _features_from(vlm, prompt: Prompt, inputs: dict, start: int) -> BaseModelOu
     return new
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #1709fa28
-_OF_TORCH = frozenset(vars(torch.nn.Module()))   # what every module has, none of it a tensor
-
 Loose = dict[tuple[Module, str], Tensor|None]    # (module, name) -> tensor, or None where there may be one
 
 def loose_tensors(model: PreTrainedModel) -> Loose:
     "List tensors that a model carries besides its weights and buffers"
     return {(module, name): value for module in model.modules() for name, value in vars(module).items()
-            if name not in _OF_TORCH and (value is None or isinstance(value, Tensor))}
+            if value is None or isinstance(value, Tensor)}
 
 def _put_loose(tensors: Loose):
     "Put the tensors of `loose_tensors` in their places"
@@ -108,16 +106,12 @@ def _put_loose(tensors: Loose):
 def own_loose(model: PreTrainedModel, held: Loose|None = None) -> Iterator[None]:
     """Take back the tensors that a stock model stores on itself inside the block.
 
-    `held` are a prompt's own, put there before, to which the changed ones are added; empty at its first
-    turn."""
+    `held` are a prompt's own, put there before and listed anew after; empty at its first turn."""
     before = loose_tensors(model)
     try:
         _put_loose(held or {})
         yield
-        if held is not None:
-            after = loose_tensors(model)
-            held |= {place: tensor for place, tensor in after.items()
-                     if place in held or tensor is not before.get(place)}
+        if held is not None: held |= loose_tensors(model)
     finally: _put_loose(before)
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #e138f156
