@@ -8,16 +8,16 @@ __all__ = ['CASES', 'ABOUT_STORED', 'RESULT', 'load_stored', 'result_table', 'fi
 # %% ../../nbs/library/runs/06_demo.ipynb #9978061e
 from collections.abc import Sequence
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 from ..attention.vlm import VLM
 from ..core.io import CHECKPOINTS, SMALL, TINY, replace_file
-from ..data.datasets import load_benchmark
 from ..data.records import Record
-from ..data.scenes import make_scene, to_sample
+from ..data.scenes import make_scene, scene_records, to_sample
 from ..method.results import Result
-from .report import answers_page, format_column, report, run_name
+from .report import answers_html, explained_html, format_column, format_report, html_page, report, run_name
 from .runner import RunConfig, SampleEvaluator, image_units, local_engine
 from .store import Run, read_run
 
@@ -29,8 +29,9 @@ CASES = {    # id -> why it is shown
     'heldout-1-digit': 'The next answer that the crop fixed',
     'heldout-38-digit': 'The next answer that the crop broke'}
 ABOUT_STORED = (
-    'n = {}: the first held-out scenes, a digit each; the runs come with the package. The table of README has '
-    '1,200 others.')
+    'n = {}: the first held-out scenes, a digit each, answered once for the record that comes with the package. The '
+    'four scenes, and the 40 questions that are asked again, are among them. The table of README has 1,200 '
+    'others.')
 RESULT = { # method -> words for it
     'none': 'baseline (no crop)', 'random': 'a crop at a random place',
     'question-only': 'CARVE without the contrast', 'carve': 'CARVE, settings chosen on carve-tiny',
@@ -62,28 +63,35 @@ def asked(run: Run, methods: Sequence[str]) -> RunConfig:
     return RunConfig(methods, run.protocol['prompt']['suffix'], run.protocol['decoding']['max_new_tokens'])
 
 def show_cases(vlm: VLM, run: Run, out: str|Path) -> dict[str, Result]:
-    """Ask the questions of `CASES` again, and write the page of their stored answers, with the new maps.
+    """Ask the questions of `CASES` again, and write the page of their stored answers, with the new maps, and of
+    the stored record.
 
     Each result is returned under the name of its case."""
     method = asked(run, ['lookup']).made['lookup']
     samples = list(map(find_sample, CASES))
-    shown, maps = {}, {}
+    shown, maps, said = {}, {}, ''
     for sample, case in zip(samples, CASES.values()):
         r = method(vlm, sample.open(), sample.question)
         if r.saliency: maps[sample.id, 'lookup'] = dict(map=r.saliency.pack())
         shown[case] = replace(r, notes=[*r.notes, f'truth: "{sample.answer}" ({sample.id})'])
+        answers = f'{r.plain_answer} without a crop, {r} with it; truth: {sample.answer}'
+        said += f'<li>{escape(case)}: <i>{escape(sample.question)}</i> {escape(answers)}</li>'
     lines = [
         line | maps.get((line['id'], line['method']), {}) for line in run.records if line['method'] in RESULT]
     six = Run(run.protocol | dict(methods=dict.fromkeys(RESULT)), lines)
+    table = format_report(report(lines, kind='digit'))
     Path(out).mkdir(parents=True, exist_ok=True)
-    replace_file(Path(out)/'demo.html', answers_page(six, samples))
+    replace_file(Path(out)/'demo.html', html_page(
+        f'Four scenes, asked of {run.protocol["model"]["name"]}', f'<ol>{said}</ol>', answers_html(six, samples),
+        f'<h2>The stored record: {table.n.max()} questions</h2><p>{ABOUT_STORED.format(table.n.max())}</p>',
+        explained_html(table)))
     return shown
 
 # %% ../../nbs/library/runs/06_demo.ipynb #85779118
 def repeat_demo(vlm: VLM, stored: Run, n: int = 40, progress: bool = True) -> list[bool]:
     "Ask the first questions of a stored run again, in the ways of its table: is each answer the stored one?"
     before = {(r['id'], r['method']): r['answer'] for r in stored.records if r['status'] == 'ok'}
-    units = image_units(load_benchmark('scenes', n, kinds=('digit',)))
-    measured = local_engine(SampleEvaluator(vlm, asked(stored, tuple(RESULT))), units)
+    evaluator = SampleEvaluator(vlm, asked(stored, tuple(RESULT)))
+    measured = local_engine(evaluator, image_units(scene_records(n)))
     bar = tqdm(measured, run_name(stored), n, leave=False, disable=not progress, unit='question')
     return [line.get('answer') == before[line['id'], line['method']] for lines in bar for line in lines]

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['WHERE', 'COLUMNS', 'ABOUT', 'Part', 'find_base', 'lines_frame', 'compare_methods', 'report', 'report_kinds',
            'format_cell', 'format_column', 'format_report', 'markdown_table', 'without_values', 'remarks', 'scored_by',
-           'describe_lines', 'run_name', 'unfinished', 'page', 'run_html', 'to_markdown', 'markdown', 'results_table',
-           'load_maps', 'load_run', 'read_samples', 'html_page', 'answers_html', 'answers_page', 'Report',
-           'write_report']
+           'describe_lines', 'run_name', 'unfinished', 'explain_columns', 'page', 'explained_html', 'run_html',
+           'to_markdown', 'markdown', 'results_table', 'load_maps', 'load_run', 'read_samples', 'html_page',
+           'answers_html', 'answers_page', 'Report', 'write_report']
 
 # %% ../../nbs/library/runs/03_report.ipynb #298bd925
 import errno
@@ -88,6 +88,7 @@ def report(records: list[dict]|pd.DataFrame, base: str = 'none', kind: str|None 
         rows.append(row)
         if own.empty: continue
         row |= own[[*WHERE]].astype(float).mean()
+        if method == reference: row['iou'] = math.nan    # it has no crop
         if own.score.isna().any(): continue    # `carve serve` knows no truth
         acc = mean_interval(own.score, list(own.image))
         row |= dict(acc=acc.value, lo=acc.lo, hi=acc.hi, worst=acc.value*row['n']/(row['n'] + row['failed']))
@@ -222,11 +223,20 @@ def unfinished(run: Run) -> str:
     return ' ' + one_line(f'(unfinished: {there} of {total*len(asked)} answers; {", ".join(lacking)})')
 
 _ENOUGH = 10    # questions
-_STATISTICS = (
+_INTERVALS = (
     "95 % intervals: Wilson's for shares, Student's for other means and for differences; questions about "
-    "one image count together. p against the baseline, on the samples that both answered: exact McNemar "
+    'one image count together.')
+_TESTS = (
+    ' p against the baseline, on the samples that both answered: exact McNemar '
     'test, or where answers are partly right or share an image the sign-flip test of the mean difference. '
     'Holm: corrected for all comparisons of the first table, and for all of the tables by kind together.')
+
+def explain_columns(table: pd.DataFrame) -> list[str]:    # of `format_report`
+    "Explain the columns of a table for people, last its intervals and tests"
+    by_random = _ABOUT_RANDOM if find_base(table.index, 'random') else ''
+    about = ABOUT | dict(calls=ABOUT['calls'] + by_random)
+    columns = [text for column, text in about.items() if _HEADS[column] in table]
+    return [*columns, _INTERVALS*(_HEADS['acc'] in table) + _TESTS*(_HEADS['p'] in table)]
 
 # %% ../../nbs/library/runs/03_report.ipynb #9933c733
 Part: TypeAlias = str|pd.DataFrame    # of a page: a text, or a table of words
@@ -236,8 +246,8 @@ def page(run: Run) -> list[Part]:
     lines = lines_frame(run.records)
     table = report(lines)
     untested = dict.fromkeys(('p', 'p_holm'), math.nan) if lines.id.nunique() < _ENOUGH else {}
-    parts: list[Part] = [
-        run_name(run) + unfinished(run) + run.doubts, describe_lines(run), format_report(table.assign(**untested))]
+    shown = format_report(table.assign(**untested))
+    parts: list[Part] = [run_name(run) + unfinished(run) + run.doubts, describe_lines(run), shown]
     if lines.kind.nunique() > 1:
         for kind, split in report_kinds(lines).assign(**untested).groupby(level='kind', sort=False):
             parts += [f'**{one_line(kind or "other")}**', format_report(split.droplevel('kind'))]
@@ -248,15 +258,19 @@ def page(run: Run) -> list[Part]:
         worst = ', '.join(f'`{one_line(method)}`: {100*row.worst:.1f} %' for method, row in failed.iterrows())
         parts.append(f'Accuracy if failures are counted as wrong: {worst}.')
     parts += remarks(run)
-    columns = '\n'.join(f'- {text}' for column, text in ABOUT.items() if table[column].notna().any())
-    if columns and find_base(table.index, 'random'): columns += _ABOUT_RANDOM
-    return [*parts, *filter(None, [columns, '' if untested else _STATISTICS])]
+    *columns, statistics = explain_columns(shown)
+    return [*parts, *filter(None, ['\n'.join(f'- {text}' for text in columns), statistics])]
+
+def explained_html(table: pd.DataFrame) -> str:    # of `format_report`
+    "Lay out a table for people, and below it what its columns mean"
+    explained = ''.join(f'<li>{escape(text)}</li>' for text in explain_columns(table) if text)
+    return f'{table_html(table.values, table.columns)}<ul style="font-size:.85em">{explained}</ul>'
 
 def run_html(run: Run) -> str:
-    "Show a run in a notebook: what it is, how far it came, and its table"
+    "Show a run in a notebook: what it is, how far it came, its table, and what the columns mean"
     name, about, *parts = page(run)
     table = next(part for part in parts if not isinstance(part, str))
-    return f'<p>{escape(f"{name}: {about}")}</p>{table_html(table.values, table.columns)}'
+    return f'<p>{escape(f"{name}: {about}")}</p>{explained_html(table)}'
 
 def to_markdown(parts: list[Part]) -> str:
     "Write a page in Markdown, harmless whatever names a set, a kind or a method has"
@@ -352,7 +366,7 @@ def html_page(title: str, *parts: str) -> str:
 
 _CROP_COLORS = dict(    # the last is that of random crops
     green=CONCEPT_COLORS['contrast'], yellow='#ffd400', pink='#ff4fa3', cyan='#00e5ff', orange='#ff8a00',
-    violet='#b48cff', gray=CONCEPT_COLORS['control'])
+    violet='#b48cff', blue='#1450ff')
 def _grade(line: dict) -> str:
     "Say whether an answer is right, wrong, or partly right, or that there is none"
     if line['status'] != 'ok': return line['status']
@@ -396,18 +410,18 @@ def _question_html(record: Record, lines: list[dict], colors: dict[str, str]) ->
     reasons = [opened.why, *(line['why'] for line in lines if line['status'] != 'ok')]
     why = ''.join(f'<p>{escape(reason)}</p>' for reason in dict.fromkeys(reasons) if reason)
     asked = f'<b>{escape(record.question)}</b><br>truth: {escape(str(record.answer))}'
-    return f'<section><div>{figure}</div><div>{asked}{table}{why}{maps}</div></section>'
+    return f'<section><div>{figure}</div><div>{asked}{table}{why}</div><div>{maps}</div></section>'
 
 def answers_html(run: Run, records: Iterable[Record]) -> str:
     "Show questions of a run: each image with its crops, and the answer of every method"
     lines = groupby(run.records, lambda line: line['id'])
     names = [method for method in run.protocol['methods'] if find_base([method]) is None]
-    *others, gray = _CROP_COLORS
+    *others, blue = _CROP_COLORS
     pens = cycle(others)
-    colors = {method: gray if find_base([method], 'random') else next(pens) for method in names}
+    colors = {method: blue if find_base([method], 'random') else next(pens) for method in names}
     shown = [_question_html(record, lines[record.id], colors) for record in records]
     about = (
-        'White: the true region, where it is known. Other boxes: the crops; a whole image has no box. Below the '
+        'White: the true region, where it is known. Other boxes: the crops; a whole image has no box. Beside the '
         'answers: the map of a method, dark where it is strong, with its crop.')
     return '\n'.join([f'<p>{about}</p>', *shown])
 

@@ -315,15 +315,16 @@ def test_short_demo(monkeypatch, shell):
     from carve_nb.runs import demo
     monkeypatch.setenv('COLUMNS', '60')
     monkeypatch.setattr(demo, 'repeat_demo', partial(demo.repeat_demo, n=2))
-    status, out, _ = shell('demo --out . --quiet')
-    assert status == 0 and out.count('baseline: "') == out.count('truth: "') == 4
+    os.mkdir('scenes')    # of the user's; the demo never reads it
+    status, out, err = shell('demo --out . --quiet')
+    assert (status, err) == (0, '') and out.count('baseline: "') == out.count('truth: "') == 4
     assert out.count('12 of 12 answers are the stored ones') == 2
     first, *table = out[out.index('Accuracy in %'):].splitlines()
     assert 'n = 300: the first held-out scenes' in first and '300 questions' in open('demo.html').read()
     assert max(map(len, table)) <= 60 and '75.7 [70.5, 80.2]' in '\n'.join(table)
     assert out.index('baseline: "8"') < out.index('lookup: "2"')
     assert 'demo.html is there already' in shell('demo --out . --quiet')[2]
-    assert os.listdir() == ['demo.html']
+    assert sorted(os.listdir()) == ['demo.html', 'scenes']
 
 
 def test_image_tokens(models, photo, shell):

@@ -148,7 +148,7 @@ def test_methods_come_and_go(tmp_path, shell):
     assert contents(tmp_path/'R') == before
     page = before['answers.html'].decode()
     assert (page.count('<section'), page.count('data:image/jpeg'), page.count('the attention map of carve')) == (2, 4, 2) and '<td style="text-align:left">wrong</td>' in page
-    assert '>gray</td>' in page and '>yellow</td>' not in page      # the random crop; green is the method's
+    assert '>blue</td>' in page and '>yellow</td>' not in page      # the random crop; green is the method's
     assert measure('none,carve:p=.1')[0] == 0
     assert {json.loads(l)['method'] for l in kept_lines(tmp_path/'R')} == {'none', 'carve', 'random', 'carve:p=.1'}
 
