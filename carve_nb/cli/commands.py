@@ -32,7 +32,7 @@ import typer
 from typer import Argument as Arg, Option as Opt
 from .. import __version__
 from ..core.errors import CarveError, ImageError, IncompleteError, choose
-from ..core.io import CHECKPOINTS, PACKAGED, SMALL, find_source, one_line, replace_file, tame_terminal
+from ..core.io import CHECKPOINTS, PACKAGED, SMALL, SMOL, find_source, one_line, replace_file, tame_terminal
 from ..core.text import SHORT_ANSWER, read_method, read_value
 from ..data.records import FOLDER_FORMAT, folder_images
 
@@ -269,6 +269,9 @@ class ModelOptions:
 
     def __post_init__(self):
         find_source(self.name)
+        if self.name == SMOL:
+            from carve_nb.models.released import find_base, merged_folder
+            if not merged_folder().is_dir(): find_base()    # what is missing is said before anything is imported
         # small models gain nothing from a second thread, and threads that wait for a busy core are slow
         if self.name in PACKAGED and 'OMP_NUM_THREADS' not in os.environ:
             os.environ['OMP_NUM_THREADS'] = '1'
@@ -376,7 +379,7 @@ def ask(
         '--map', metavar='S.npy', help='also save the attention map in pixels of the image, before masking; '
                                        'S.png: over the image')] = None,
     force: Force = False,
-    quiet: Annotated[bool, Opt('--quiet', help='print only the answer')] = False,
+    quiet: Annotated[bool, Opt('--quiet', help='print only the answer', callback=_drop_notes)] = False,
     *, model: ModelOptions,
 ):
     """Answer a question about an image with a crop. Without image and question: about scene 145, which we

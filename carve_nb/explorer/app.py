@@ -51,6 +51,7 @@ SCENES = {145: 'digit', 0: 'digit', 7: 'digit', 12: 'exist'}
 TABS = 'By layer', 'By head', 'Export'
 ALT = dict(image='image with the box of the crop', map='attention map', crop='crop that the model is shown')
 SHOWN: dict[str, 'Explorer'] = {}   # cell of a notebook -> the page that it shows
+_NOTE = 'border-left:3px solid #d55e00;padding-left:.5em'
 _BY_LAYER = (
     'Raw attention of the query token, layer by layer, each on its own scale. Bits: the entropy of the map; '
     'fewer bits, a narrower map.')
@@ -161,7 +162,7 @@ class Explorer:
                 for preset in self.dials.presets.values():
                     preset.look(session, preset.asked(self.vlm, image, question))
             finally: self.button.disabled = False
-            if self.session is not session: raise CarveError('Another image was chosen meanwhile; ask again.')
+            if self.session is not session: raise CarveError('Another image was chosen meanwhile; press Ask.')
             self.keep(result, method)
         self.button.disabled = True
         self.tell('The model is at work.')
@@ -172,7 +173,7 @@ class Explorer:
         "Show a result"
         self.result, self.used = result, method
         self.dials.show_words(result.rows.question_tokens)    # type: ignore[union-attr]    # both read rows
-        self.tell('Ready. Click a word of the question to see its attention, then ask again.')
+        self.tell('Ready. Click a word of the question to see its attention, then press Ask for the answer with its crop.')
         if self.still: self.still.update(self.still_bundle(), raw=True)
 
     def draw(self):
@@ -189,14 +190,14 @@ class Explorer:
             if self.sample and self.sample.question == found.question:
                 truth = f' The true answer is "{self.sample.answer}".'
             shown = [html_text(line, 'strong', style='display:block') for line in lines]
-            self.answers.value = ''.join([html_text(found.asked + truth), *shown])
-            scale = 'the whole image' if found.whole else f'enlarged {found.crop.scale:.1f} times'
             chosen = self.dials.notes if method == self.dials.presets['lookup'] else []
             unseen = unseen_note(found.visible, found.image.size)
             less_sure = filter(None, [found.less_sure])
-            notes = dict.fromkeys(    # those of an answer in a shell
-                [*less_sure, *chosen, *found.details, *found.notes, *unseen, *self.vlm.notes(ask)])
-            about = '\n'.join([f'Crop {found.crop.box}, {scale}.', *notes])
+            notes = dict.fromkeys([*less_sure, *chosen, *found.notes, *unseen, *self.vlm.notes(ask)])
+            doubts = [html_text(note, role='note', style=_NOTE) for note in notes]    # read before the answers
+            self.answers.value = ''.join([html_text(found.asked + truth), *doubts, *shown])
+            scale = 'the whole image' if found.whole else f'enlarged {found.crop.scale:.1f} times'
+            about = '\n'.join([f'Crop {found.crop.box}, {scale}.', *found.details])
             self.images.value = panels_html(found.panels(300), about, ALT, 280)
             self.draw_tab(found, method, self.session.capture(ask))
 

@@ -206,7 +206,7 @@ def load_model(
     check_settings(kw)
     name = str(name)
     if base and name != SMOL: raise CarveError(f'base= is for {SMOL!r}, and {name!r} is a whole model.')
-    source = str(open_released(base)) if name == SMOL else find_source(name)
+    with quiet_loading(): source = str(open_released(base)) if name == SMOL else find_source(name)
     hub = {setting: kw.pop(setting) for setting in HUB_SETTINGS if setting in kw}
     release = dict(hub, revision=revision, trust_remote_code=trust_remote_code)
     if revision and Path(source).is_dir():

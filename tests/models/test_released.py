@@ -103,10 +103,23 @@ def test_second_opening_needs_no_base(cache, monkeypatch):
 
 
 @needs_base
-def test_shell_takes_it(cache, capsys):
-    "By its name, as any packaged model; what making it says is no part of the answer"
+def test_shell_takes_it(tmp_path, capfd, monkeypatch):
+    "By its name, as any packaged model; its first start is quiet where that is asked, without bars of others"
+    monkeypatch.setenv('CARVE_MODELS', str(tmp_path))
     main(['ask', '--model', SMOL, '--quiet'])
-    assert capsys.readouterr().out.splitlines()[-1] == '2'
+    out, err = capfd.readouterr()
+    assert merged_folder().is_dir() and out == '2\n' and '%|' not in err and 'made once' not in err, err
+
+
+def test_a_missing_base_is_said_before_any_work(tmp_path):
+    "A shell does not import torch to say so"
+    code = ('import sys; from carve_nb.cli.main import main; from carve_nb.models import released\n'
+        'def files(name): raise released.importlib.metadata.PackageNotFoundError(name)\n'
+        'released.importlib.metadata.files = files\n'
+        "print(main(['ask', '--model', 'carve-smol']), 'torch' in sys.modules)")
+    found = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
+        env=os.environ | dict(CARVE_MODELS=str(tmp_path)))
+    assert found.stdout == '2 False\n' and 'its language model, 93 MB, is not here' in found.stderr, found
 
 
 @needs_base

@@ -122,11 +122,13 @@ def test_reader(page):
         'all => all.map(o => o.value)')
     asked.fill('What color is the zebra?')
     said = answered(page, lambda: asked.press('Enter'))
-    assert 'It does not know: zebra.' in said and 'cannot tell whether the answer is right' in said
+    assert said.startswith('carve-tiny does not know: zebra. ') and 'cannot tell whether the answer is right' in said
     page.fetched.clear()
     asked.fill('')
     asked.press('Enter')
     assert not asked.evaluate('box => box.checkValidity()') and status(page) == said   # nothing was asked
+    page.get_by_role('button', name='zebra').hover()
+    assert 'The unknown word “zebra” looks at' in page.locator('.said').text_content()
     asked.fill('What digit is on the purple heart?')
     place = page.evaluate('document.querySelector("[data-living]").figure.objects[0].x')
     page.locator('.object').first.focus()

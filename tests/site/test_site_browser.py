@@ -143,6 +143,8 @@ ANSWERED = {   # what a newcomer types -> the page that answers it
     'does cropping help': 'tutorials/how_do_i#measure', 'attention of one word': 'tutorials/how_do_i#see-where-the-model-looks',
     'german questions': 'tutorials/how_do_i#other-languages', 'will it fit my gpu': 'tutorials/on_your_gpu',
     'video': 'tutorials/your_model',
+    'lambda': 'notes/limitations#words-and-symbols', 'lamda': 'notes/limitations#words-and-symbols',
+    'heat map of Qwen': 'tutorials/your_model', 'accuracy on my data': 'tutorials/command_line#carve-eval',
     'heatmap of qwen': 'tutorials/your_model', 'colab': 'tutorials/your_model',
     'save the map': 'tutorials/your_model', 'several images': 'tutorials/your_model',
     'my own data set': 'tutorials/command_line', 'how to make it faster': 'notes/cost',

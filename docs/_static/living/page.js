@@ -163,7 +163,8 @@ class Figure {
       class: `peak ${missed ? 'missed' : ''}`});
     const on = this.objects.filter(o => pointsAt(map, boxOf(o))).map(nameOf).join(' and the ');
     const how = this.fields.map.value === 'raw' ? '' : ', contrasted';
-    const word = `“${result.tokens[this.token]}”`, all = this.layers.length === result.maps[0].length;
+    const token = result.tokens[this.token], unknown = result.unknown?.includes(token);
+    const word = `${unknown ? 'The unknown word ' : ''}“${token}”`, all = this.layers.length === result.maps[0].length;
     const layers = all ? 'all layers' : `layer ${this.layers.join(', ')}`;
     const said = `${word} looks at the ${on || 'background'} (${layers}${how}).`;
     this.find('.said').textContent = said;
@@ -176,10 +177,10 @@ class Figure {
     this.judge(this.find('.first'), result, truth);
     this.judge(this.find('.second'), again, truth);
     this.fields.again.hidden = again;
-    this.find('[role=status]').textContent = `${result.model} answers ${quoted(result)}` +
-      `${again ? `, with the crop ${quoted(again)}` : ''}. ${said}` +
-      (result.unknown?.length ? ` It does not know: ${result.unknown.join(', ')}.` : '') +
-      (absent ? ` The scene has no ${absent}.` : '') +
+    this.find('[role=status]').textContent = // first what changes the meaning of the answers
+      (result.unknown?.length ? `${result.model} does not know: ${result.unknown.join(', ')}. ` : '') +
+      (absent ? `The scene has no ${absent}. ` : '') +
+      `${result.model} answers ${quoted(result)}${again ? `, with the crop ${quoted(again)}` : ''}. ${said}` +
       (truth ? '' : ' This page cannot tell whether the answer is right.');
   }
 
