@@ -1,5 +1,6 @@
-"""Five controls that readers of the book missed: neutral words after the question, the target shown and not
-enlarged, several query tokens cut at once, the general map's token moved, and its own share at a word.
+"""Controls that readers of the book missed: neutral words after the question, the target shown and not
+enlarged, several query tokens cut at once, the general map's token moved, its own share at a word, and which
+token points in the layers of the profile.
 
 `python -m recipes.controls MODEL [--part PART] [--n 200]`: minutes each;
 `nbs/results/trial/controls-PART-MODEL.jsonl.gz`."""
@@ -15,10 +16,12 @@ from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.product import contrast
 from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
+from carve_nb.method.profiles import find_profile
 from carve_nb.models.prompts import Ask
 from .general_place import LAMBDAS
 from .invariance import TEN_INSTRUCTIONS, share_of
-from .knockout import read_under, row_places
+from .knockout import answer_tokens, read_under, row_places
+from .question_last import WORDINGS
 from .records import Part, points_at, run_parts
 
 FIRST_SEED = 1_660_000
@@ -58,7 +61,7 @@ def measure_joint(vlm: VLM, sample) -> dict:
     three are cut from the image in all layers; and three others"""
     prompt = vlm.prompt([sample.image], sample.question, SHORT_ANSWER)
     plain = vlm.generate(prompt, 8)
-    tokens = [*vlm.tokenizer(sample.answers[0], add_special_tokens=False).input_ids, plain.tokens[-1]]
+    tokens = answer_tokens(vlm, sample, plain)
     places = row_places(prompt, len(tokens))
     three = [*places['word'], *places['+2'], *places['+4']]
     others = [i for i in range(places['before'][0], len(prompt)) if i not in three]
@@ -71,6 +74,34 @@ def measure_joint(vlm: VLM, sample) -> dict:
         {name: (rows, images, layers) for name, rows in cuts.items()})
     return dict(kind=sample.kind, right=int(plain == sample.answers[0]),
         kept=dict(zip(cuts, map(int, kept[1:]))))
+
+def measure_cut(vlm: VLM, sample) -> dict:
+    """Return whether the true answer stays if the object's word, the last position, both, as many others or all
+    tokens after the image are cut from it in all layers"""
+    prompt = vlm.prompt([sample.image], sample.question, SHORT_ANSWER)
+    plain = vlm.generate(prompt, 8)
+    tokens = answer_tokens(vlm, sample, plain)
+    places = row_places(prompt, len(tokens))
+    behind = range(places['before'][0], len(prompt) + len(tokens) - 1)
+    both = [*places['word'], *places['last']]
+    rng = np.random.default_rng(int(sample.image_key.split('-')[1]))
+    others = rng.choice([i for i in range(behind[0], len(prompt)) if i not in both], len(both), replace=False)
+    cuts = {'word': places['word'], 'last': places['last'], 'both': both, 'others': others.tolist(), 'all': behind}
+    images, layers = prompt.columns.tolist(), [[*range(vlm.n_layers)]]
+    _, kept, _ = read_under(vlm, prompt, tokens, {name: (rows, images, layers) for name, rows in cuts.items()})
+    return dict(kind=sample.kind, truth=sample.answer, right=int(plain == sample.answers[0]),
+        kept=dict(zip(cuts, map(int, kept[1:]))))
+
+def measure_tokens(vlm: VLM, sample) -> dict:
+    """Return for each wording whether the last position and the object's word point, in the layers of the
+    model's profile and in all"""
+    session, profile = Session(vlm), find_profile(vlm)
+    points = {}
+    for wording, text in WORDINGS.items():
+        rows = session.capture(Ask((sample.image,), text.format(question=sample.question)), 'first')
+        points[wording] = {f'{query}, {name}': int(rows.saliency(query=query, **read).points_at(sample.box))
+            for query in ('last', 'noun') for name, read in dict(profile=dict(layers=profile.layers), all={}).items()}
+    return dict(points=points)
 
 def measure_moved(vlm: VLM, sample) -> dict:
     """Return pointing at the object's word: raw, and divided by the map of *description* at its place, moved
@@ -97,7 +128,8 @@ def measure_share(vlm: VLM, sample) -> dict:
         for query in ('noun', 'last')})
 
 PARTS = {'dots': (measure_dots, ('digit',)), 'shown': (measure_shown, ('digit',)),
-    'joint': (measure_joint, ('color', 'shape')),
+    'joint': (measure_joint, ('color', 'shape')), 'cut': (measure_cut, ('color', 'shape', 'exist')),
+    'tokens': (measure_tokens, ('digit',)),
     'moved': (measure_moved, ('digit',)), 'share': (measure_share, ('digit',))}
 
 def measure_control(vlm: VLM, part: str, record) -> dict:
