@@ -31,7 +31,7 @@ def measure_dots(vlm: VLM, sample) -> dict:
     after the question"""
     session, ask, read = Session(vlm), Ask((sample.image,), sample.question), []
     for k in range(11):
-        rows = session.capture(ask.but(text=ask.text + k*' .'), 'first')
+        rows = session.capture(ask.but(text=ask.text + k*' .'), answer=False)
         queries = 'last', [len(rows.question_tokens) - 1]
         read.append([int(points_at(rows.read(query=q).sum(0), rows.spans[0], sample.box)) for q in queries])
     return dict(points=read)
@@ -107,11 +107,11 @@ def measure_moved(vlm: VLM, sample) -> dict:
     """Return pointing at the object's word: raw, and divided by the map of *description* at its place, moved
     by dots to the word's place, and by the token of G that stands there"""
     session, ask = Session(vlm), Ask((sample.image,), sample.question, vlm.suffix)
-    rows = session.capture(ask, 'first')
+    rows = session.capture(ask, answer=False)
     place = pick_words(rows.question_tokens, 'noun')[-1]
-    plain = session.capture(ask.but(text=GENERAL_INSTRUCTION), 'first')
+    plain = session.capture(ask.but(text=GENERAL_INSTRUCTION), answer=False)
     own = pick_words(plain.question_tokens, 'description')[-1]
-    moved = session.capture(ask.but(text=(place - own)*'. ' + GENERAL_INSTRUCTION), 'first')
+    moved = session.capture(ask.but(text=(place - own)*'. ' + GENERAL_INSTRUCTION), answer=False)
     there = pick_words(moved.question_tokens, 'description')[-1]
     A_q = rows.read(query='noun')
     general = {'rule': plain.read(query=[own]), 'moved': moved.read(query=[there]),

@@ -29,7 +29,7 @@ TEN_INSTRUCTIONS = (
 def instruction_maps(vlm, image, texts, suffix=SHORT_ANSWER) -> tuple:
     "Return one map for each text, question or instruction: head-mean attention of the last token"
     session, ask = Session(vlm), Ask((image,), '', suffix or '')
-    rows = [session.capture(ask.but(text=text), 'first') for text in texts]
+    rows = [session.capture(ask.but(text=text), answer=False) for text in texts]
     return np.stack([r.read().double().numpy() for r in rows]), rows[0].raster()
 
 def invariance_samples(n, start=0):

@@ -26,7 +26,7 @@ ORDERS = 'after', 'before', 'bare'     # in which methods are asked
 def read_wording(session: Session, sample, wording: str) -> dict:
     """Return whether the last position points, its share of attention on the image, and the spread of that
     share"""
-    rows = session.capture(Ask((sample.image,), WORDINGS[wording].format(question=sample.question)), 'first')
+    rows = session.capture(Ask((sample.image,), WORDINGS[wording].format(question=sample.question)), answer=False)
     last = rows.read().double()         # [layers, patches]
     points = int(rows.saliency(query='last').points_at(sample.box))
     share, bits = last.sum(-1).mean(), entropy(last).mean()

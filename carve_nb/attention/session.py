@@ -89,19 +89,25 @@ class Session:
         return self.once(('answer', ask), lambda: self.vlm.generate(
             self.prompt(ask), ask.max_new_tokens, prefixes=self.prefixes))
 
-    def capture(self, ask: Ask, steps: str = 'all', layers: Layers = None) -> AttentionRows:
+    def capture(
+        self, ask: Ask, steps: str = 'first', layers: Layers = None, answer: bool = True,
+    ) -> AttentionRows:
         """Capture the attention under what is asked, of all words of the question, and the answer.
 
-        `steps` as of `VLM.forward`. Only the `layers` that are named are kept, None: all; where all are known,
-        these are taken from them."""
-        if steps == 'first': ask = ask.but(max_new_tokens=1)    # on which the first row does not depend
-        key = 'rows', ask, steps
+        Only the rows of the `steps` and `layers` that are named are kept, None: all layers; where more are known,
+        these are taken from them. `steps` as of `VLM.forward`; without an `answer` the first step ends the pass."""
+        answer = answer or steps != 'first'
+        if not answer: ask = ask.but(max_new_tokens=1)    # on which the first row does not depend
         named = None if layers is None else tuple(self.vlm.pick_layers(layers, strict=True))
-        if (*key, None) in self.kept and (*key, named) not in self.kept:
-            whole = self.kept[*key, None]
-            self.kept[*key, named] = whole._replace(value=whole.value.only(named))
-        rows = self.once((*key, named), lambda: self.vlm.forward(
-            self.prompt(ask), named, steps, max_new_tokens=ask.max_new_tokens, prefixes=self.prefixes))
+        known = 'rows', ask, answer
+        key = *known, steps, named
+        for more in (*known, steps, None), (*known, 'all', named), (*known, 'all', None):
+            if more in self.kept and key not in self.kept:
+                whole = self.kept[more]
+                self.kept[key] = whole._replace(value=whole.value.only(named, steps))
+        rows = self.once(key, lambda: self.vlm.forward(
+            self.prompt(ask), named, steps, max_new_tokens=ask.max_new_tokens, prefixes=self.prefixes,
+            answer=answer))
         if rows.answer:    # it has answered, and need not be asked
             rows.ask = ask
             if not open_hooks.get():

@@ -157,7 +157,9 @@ class Explorer:
         method = self.dials.method
         def work():
             try:
-                Carve().capture_both(session, method.asked(self.vlm, image, question))    # of all layers
+                asked = method.asked(self.vlm, image, question)
+                session.capture(asked, 'all')    # of all layers and steps, of which the presets read some
+                Carve().capture_both(session, asked)
                 result = method(session, image, question)
                 for preset in self.dials.presets.values():
                     preset.look(session, preset.asked(self.vlm, image, question))

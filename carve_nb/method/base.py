@@ -78,7 +78,7 @@ class Method:
     # 'model': a checkpoint of its own; 'box': the true region; or a key of `VLM.why_not`
     needs: ClassVar[tuple[str, ...]] = ()
     in_runs: ClassVar[dict[str, object]] = {}    # field -> its default in a run, where that is another one
-    captures = False   # does it read the capture of the question, which the methods of a run share?
+    captures = ''      # steps of the question's capture that it reads, 'first' or 'all'; methods of a run share it
     no_crop = ''       # why it has no crop that another model could be shown
 
     __repr__ = method_call
@@ -205,7 +205,7 @@ class CropMethod(Method):
     skip_above
         the baseline answer stays where the model is surer of it than this; 1: always ask again
     """
-    captures = True
+    captures = 'first'
     fill: Literal['black', 'packed', 'none'] = 'none'
     square: bool = True
     pad: float = limited(0., 0, 100)

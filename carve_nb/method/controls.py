@@ -62,6 +62,7 @@ class QuestionOnly(Control):
     name, kind = 'question-only', Carve
     title = 'A_Q alone' # of the map
     general = False     # is it A_G?
+    captures = property(lambda self: self.other.captures)
 
     def locate(self, session: Session, ask: Ask) -> Look:
         "Make S as CARVE does, with ones instead of the other map"
@@ -161,7 +162,7 @@ class Oracle(CropMethod):
     limit: int = limited(4096, 1)
     min_side: int = limited(28, 1)
     final_images: Literal['crop', 'both'] = 'crop'
-    name, category, needs, captures = 'oracle', 'control', ('box',), False
+    name, category, needs, captures = 'oracle', 'control', ('box',), ''
     in_runs = {field: getattr(Carve, field) for field in ('square', 'limit', 'min_side', 'final_images')}
 
     @classmethod

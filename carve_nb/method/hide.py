@@ -93,7 +93,7 @@ class Hide(CropMethod):
     tokens: int | None = limited(None, 1)
     min_side: int = limited(1, 1)
     name, source = 'hide', 'arXiv 2510.00054'
-    captures = False
+    captures = ''
 
     def __post_init__(self):
         super().__post_init__()
@@ -106,7 +106,7 @@ class Hide(CropMethod):
         "Find the pieces around the named objects"
         image = ask.image
         names, notes = name_entities(session, ask)
-        rows = session.capture(ask.but(text=self.words.format(', '.join(names)), suffix=''), 'first')
+        rows = session.capture(ask.but(text=self.words.format(', '.join(names)), suffix=''), answer=False)
         found = sorted({place for name in names for place in find_word(rows.question_tokens, name)})
         at = [place for place in found if place >= self.before]
         if found and not at:

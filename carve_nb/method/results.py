@@ -114,8 +114,9 @@ class Result(Look):
 
     @property
     def n_steps(self) -> tuple[int, ...]:
-        "Numbers of generated tokens under the question and the general instruction, as far as captured"
-        return tuple(len(rows.attn) for rows in (self.rows, self.instruction_rows) if rows is not None)
+        "Numbers of generated tokens under the question and the general instruction, as far as known"
+        return tuple(max(len(rows.tokens), len(rows.attn))    # the first step alone may be kept
+                     for rows in (self.rows, self.instruction_rows) if rows is not None)
 
     @property
     def asked(self) -> str:

@@ -139,8 +139,8 @@ class RelAtt(ViCrop):
     def importance(self, session: Session, ask: Ask) -> Look:
         "Divide two captures"
         layers = session.vlm.pick_layers(self.layers)
-        q = session.capture(ask, 'first' if ask.short else 'all', layers)
-        g = session.capture(ask.but(text=self.instruction), 'first', layers)
+        q = session.capture(ask, layers=layers, answer=not ask.short)
+        g = session.capture(ask.but(text=self.instruction), layers=layers, answer=False)
         a, b = (r.read(layers=layers, tiles=self.tiles) for r in (q, g))
         S = as_saliency(safe_ratio(a, b).mean(0), q.raster(tiles=self.tiles), ask.image)
         return Look(saliency=S, rows=q, instruction_rows=g, notes=q.tiles_note(self.tiles))
@@ -160,7 +160,7 @@ class GradAtt(ViCrop):
     layers: Layers = (14/32, 14/32)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail'
     name = 'grad-att'
-    captures = False
+    captures = ''
     def importance(self, session: Session, ask: Ask) -> Look:
         "Multiply attention by its gradient, where that is positive"
         prompt = session.prompt(ask)
@@ -217,7 +217,7 @@ def patch_mean(a: np.ndarray, grid: Grid) -> np.ndarray:    # [h, w] -> [gh, gw]
 class PureGrad(ViCrop):
     "ViCrop: gradient by the pixels"
     name = 'pure-grad'
-    captures = False
+    captures = ''
     def importance(self, session: Session, ask: Ask) -> Look:
         "Divide two gradients, at edges"
         vlm, image, norms = session.vlm, ask.image, []

@@ -201,8 +201,10 @@ class SampleEvaluator:
 
     def capture_first(self, record: Record, session: Session, methods: Iterable[Method]):
         "Capture what methods share; the baseline answer comes with it, and `none` has it from there"
-        first = next((method for method in methods if method.captures), None)
-        if first: session.capture(first.asked(self.vlm, record.open(), record.question))
+        reading = [method for method in methods if method.captures]
+        if not reading: return
+        steps = 'all' if any(method.captures == 'all' for method in reading) else 'first'
+        session.capture(reading[0].asked(self.vlm, record.open(), record.question), steps)
 
     def line(
         self, method: Method, record: Record, session: Session, shared_seconds: float = 0.,

@@ -122,7 +122,7 @@ def look_at(vlm: VLM, samples: Sequence[Record], place: int = 0) -> list[Look]:
     image = samples[0].open()
     session = Session(vlm)
     asks = [Ask((image,), sample.question, SHORT_ANSWER) for sample in samples]
-    captured = [session.capture(ask, 'first') for ask in asks]
+    captured = [session.capture(ask, answer=False) for ask in asks]
     return [
         Look(place, row_maps(rows), list(rows.layers), image.size, rows.raster(), sample.box)
         for sample, rows in zip(samples, captured)]

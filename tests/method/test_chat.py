@@ -102,7 +102,7 @@ def test_methods_with_prompts_of_their_own(load):
     assert (ask.images, ask.text) == ((WIDE,), ASKED)
     assert 'in French' in vlm.words(ask).text and '<|image_pad|>' not in vlm.words(ask).text
     assert 'in French' in ICD().other_prompt(session, ask, session.prompt(ask)).text
-    assert 'in French' in session.capture(ask.but(text='Why?'), 'first').meta['prompt']
+    assert 'in French' in session.capture(ask.but(text='Why?'), answer=False).meta['prompt']
 
 
 def test_slips(load):
