@@ -8,7 +8,7 @@ from carve_nb import Carve, Lookup
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, PromptError
 from carve_nb.method.contrast import DoLa
-from carve_nb.models.prefix_cache import TAKEN
+from carve_nb.models.prefix_cache import _MADE, TAKEN
 from carve_nb.models.prompts import SHORT_ANSWER
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')
@@ -32,6 +32,20 @@ STEERING = dict(
     renormalize_logits=True, remove_invalid_values=True, token_healing=True, output_attentions=True, our_own='word',
     watermarking_config=dict(greenlist_ratio=.5, bias=9.))
 UNSEEN = 'output_attentions',    # which every call sets itself
+# settings that act beside one of these alone, or on time and memory
+BESIDE = {
+    'assistant_confidence_threshold', 'assistant_ensemble_weight', 'assistant_lookbehind', 'compile_config', 'constraints',
+    'continuous_batching_config', 'disable_compile', 'diversity_penalty', 'early_stopping', 'epsilon_cutoff', 'eta_cutoff',
+    'force_words_ids', 'is_assistant', 'length_penalty', 'low_memory', 'max_cache_len', 'max_matching_ngram_size', 'min_p',
+    'num_assistant_tokens', 'num_assistant_tokens_schedule', 'num_beam_groups', 'speculation_type', 'target_lookbehind',
+    'top_h', 'top_p', 'typical_p'}
+
+
+def test_every_setting_is_known():
+    """A setting that a newer transformers adds is taken from the checkpoint, made by each call or set aside by a decision;
+    one of these by a name that it has dropped would be none"""
+    there = {name for name in vars(GenerationConfig()) if name[0] != '_'}
+    assert there - {*TAKEN, *_MADE, *STEERING, *BESIDE} == {*TAKEN, *_MADE} - there == set()
 
 
 @pytest.mark.parametrize('name', STEERING)
