@@ -10,6 +10,7 @@ __all__ = ['CONCEPT_COLORS', 'overlay', 'draw_boxes', 'fit_height', 'strip', 'wi
 # %% ../../nbs/library/core/03_plotting.ipynb #6ebbcbbe
 import re
 import textwrap
+import warnings
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -123,7 +124,9 @@ def round_colors(img: Image.Image, step: int = 6) -> Image.Image:
 def figure_bytes(fig: Figure) -> bytes:
     "Save a figure as PNG, the same bytes each time"
     file = BytesIO()
-    fig.savefig(file, format='png', metadata=dict(Software=None))
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Glyph .* missing from')    # an answer may have any character
+        fig.savefig(file, format='png', metadata=dict(Software=None))
     return file.getvalue()
 
 # %% ../../nbs/library/core/03_plotting.ipynb #c5d4b43d

@@ -127,7 +127,7 @@ def code_of(advice: Advice, protocol: dict) -> str:
 
 @dataclass(repr=False)
 class Checkup:
-    "What a checkup found: the advice in words, its line of code and its tables"
+    "The findings of a checkup: the advice in words, its line of code and its tables"
     advice: Advice
     run: Run
     profile: ModelProfile|None = None
