@@ -98,7 +98,7 @@ def measure_tokens(vlm: VLM, sample) -> dict:
     session, profile = Session(vlm), find_profile(vlm)
     points = {}
     for wording, text in WORDINGS.items():
-        rows = session.capture(Ask((sample.image,), text.format(question=sample.question)), 'first')
+        rows = session.capture(Ask((sample.image,), text.format(question=sample.question)), answer=False)
         points[wording] = {f'{query}, {name}': int(rows.saliency(query=query, **read).points_at(sample.box))
             for query in ('last', 'noun') for name, read in dict(profile=dict(layers=profile.layers), all={}).items()}
     return dict(points=points)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from PIL import Image
+from PIL import Image, ImageOps
 from tiny import QUESTION, TALL, WIDE, cell_box, check_stock_ids, image, measured, note, stock
 from transformers import AutoProcessor, GemmaTokenizer
 from carve_nb.attention.family_check import check_family, eager_rows, plant_squares
@@ -26,7 +26,7 @@ from carve_nb.method.asking import AskBox
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import methods
-from carve_nb.models.families import FAMILIES, MEASURED, find_family
+from carve_nb.models.families import FAMILIES, MEASURED, find_family, image_features
 from carve_nb.models.image_tokens import canvas_tiles
 from carve_nb.models.kernel import recording
 from carve_nb.models.model import Answer
@@ -145,13 +145,13 @@ def meet(a, b): return min(box_size(common_box(a, b))) > 0
 
 
 @contextlib.contextmanager
-def turned_down(model):
+def turned_down(model, factor=.1):
     "The tower with little attention between patches: what is tested is where a token's own pixels are"
     kept = {p: p.data.clone() for n, p in model.named_parameters()
         if re.search(r'vis(ion|ual).*(out_proj|attn.proj|projection|o_proj)\.weight', n)}
     assert kept
     try:
-        for p in kept: p.data *= .1
+        for p in kept: p.data *= factor
         yield
     finally:
         for p, w in kept.items(): p.data = w
@@ -161,6 +161,25 @@ def turned_down(model):
 def test_pixels_by_perturbation(vlm, image):
     "The feature that changes most in a view is that of a token that claims the changed square"
     with turned_down(vlm.model): assert all(plant_squares(vlm, image))
+
+
+@pytest.mark.parametrize('name', ['glm4v', 'glm4v_moe', 'glm46v'])
+def test_cells_without_attention(load, name):
+    """Random GLM towers mix so much that squares change far tokens most; where no patch attends to another, each cell's
+    pixels change its own token most, and none but its neighbors"""
+    vlm = load(name)
+    def features(image): return image_features(vlm.model, vlm.to_device(vlm.prompt(image, QUESTION))).detach()
+    span, = vlm.prompt(WIDE, QUESTION).spans
+    rows, columns = torch.cartesian_prod(*map(torch.arange, span.grid)).T
+    with turned_down(vlm.model, 0):
+        plain = features(WIDE)
+        for cell in range(len(span)):
+            box = [*map(round, cell_box(span, cell))]
+            other = WIDE.copy()
+            other.paste(ImageOps.invert(WIDE.crop(box)), box[:2])
+            change = (features(other) - plain).norm(dim=-1)
+            far = ((rows - rows[cell]).abs() > 1) | ((columns - columns[cell]).abs() > 1)
+            assert change.argmax() == cell and not change[far].any()
 
 
 # -- rows
