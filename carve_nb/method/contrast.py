@@ -62,7 +62,7 @@ class ContrastProcessor(LogitsProcessor):
     cache: Cache | None = None       # its own
 
     def read(self, tokens: list[int]):    # list of ids generated so far
-        "Run one pass over what is new; where nothing was generated yet, over the prompt"
+        "Run one pass over the tokens that are new; before the first, over the prompt"
         model = self.session.vlm.model
         if not tokens: self.held, self.cache = {}, None
         with own_loose(model, self.held), model_lock(model):
@@ -76,7 +76,7 @@ class ContrastProcessor(LogitsProcessor):
         return out.logits[0]
 
     def step(self, tokens: list[int]) -> Tensor:
-        """Compute the logits after these tokens, which continue those of the last call; without any it begins anew.
+        """Compute the logits after these tokens, which continue the last call's; no token: read the prompt anew.
 
         List of ids generated so far -> [1, V] logits of the next token, float32."""
         return Context().run(self.read, tokens)

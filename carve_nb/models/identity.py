@@ -163,7 +163,7 @@ class Fingerprint:
 
     @property
     def logits(self) -> Tensor:
-        "The logits after the probe, [V]; `cached_property` has a lock in Python 3.11, which a busy model would hold"
+        "The logits after the probe, [V]; `cached_property` would hold a lock in Python 3.11 while the model is busy"
         if self._logits is None: self._logits = self.vlm.first_logits(self.vlm.probe)
         return self._logits
 
