@@ -134,9 +134,14 @@ def front_ahead(model, a, b):
 
 def at_profile(model):
     """Right answers in % of `carve` at the query token, layers and crop of the profile, and of `lookup` on the
-    same questions; how many they are"""
-    lines = trial(f'front_page-profile-{model}')
-    return 100*np.mean([r['right'] for r in lines]), 100*np.mean(front(model, 'lookup')[:len(lines)]), len(lines)
+    same questions; the difference"""
+    right, other = [r['right'] for r in trial(f'front_page-profile-{model}')], front(model, 'lookup')
+    return 100*np.mean(right), 100*np.mean(other), *points(right, other)
+
+def paper_form(model):
+    "Right answers in % of the same crop at a random place, and of the paper's; the difference"
+    placed, paper = ([r['right'][way] for r in trial(f'front_page-paper-{model}')] for way in ('random', 'paper'))
+    return 100*np.mean(placed), 100*np.mean(paper), *points(paper, placed)
 
 def unpaired():
     "Points that the true region, after the image, brings a decoder that saw no pairs"
