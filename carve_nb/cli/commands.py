@@ -360,7 +360,8 @@ def demo(
 @command('ask', '''examples:
   carve ask
   carve ask photo.jpg "What is on the sign?" --model Qwen/Qwen2.5-VL-3B-Instruct
-  carve ask photo.jpg "What is on the sign?" --method carve --set p=.1 --out seen''')
+  carve ask photo.jpg "What is on the sign?" --method carve --set p=.1 --out seen
+A model always answers, also about what is not in the image.''')
 def ask(
     images: Images = None,
     question: Question = None,

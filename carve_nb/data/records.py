@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['ImageSource', 'Names', 'FOLDER_FORMAT', 'FIELDS', 'ENDINGS', 'Record', 'Absent', 'read_image_cell', 'Columns',
-           'make_record', 'hub_rows', 'read_rows', 'folder_images', 'check_inside', 'image_finder', 'choose_rows',
-           'check_ids', 'make_records', 'rows_beside_images', 'open_table', 'first_rows', 'read_table', 'image_key_of']
+           'make_record', 'hub_rows', 'Row', 'read_rows', 'folder_images', 'check_inside', 'image_finder',
+           'choose_rows', 'check_ids', 'make_records', 'rows_beside_images', 'open_table', 'first_rows', 'read_table',
+           'image_key_of']
 
 # %% ../../nbs/library/data/07_records.ipynb #1f60c313
 import ast
 import base64
+import csv
 import html
 import json
 import math
@@ -17,13 +19,13 @@ import re
 import unicodedata
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from functools import cache, partial
-from itertools import islice, takewhile
+from itertools import count, islice, takewhile
 from numbers import Number
 from pathlib import Path
 from random import Random
@@ -77,8 +79,11 @@ class Record:
     rule: str = 'exact' # name of its score
     objects: list = field(default_factory=list, repr=False) # all that is in a scene of ours
     image_key: str = field(default='', repr=False) # the same for all about one scene
+    # where its user finds it, such as 'line 3' of a file; '': by its id
+    place: str = field(default='', repr=False, compare=False)
     answer = property(lambda self: self.answers[0] if self.answers else '')
     describes = property(lambda self: self.kind == 'describe' and bool(self.objects)) # a scene of ours?
+    label = property(lambda self: self.place or self.id) # in a message
     @property
     def box(self) -> 'Box|None':
         "The smallest box around the true regions"
@@ -103,7 +108,7 @@ class Record:
         except (TypeError, ValueError): fit = False
         if not fit:
             raise DataError(
-                f'the boxes {quote(self.boxes)} of {self.id} are not a list of x0, y0, x1, y1 in pixels with '
+                f'the boxes {quote(self.boxes)} of {self.label} are not a list of x0, y0, x1, y1 in pixels with '
                 'x0 < x1 and y0 < y1; in a table "box" is that, "bbox" is x, y, width, height.')
 
     def _repr_html_(self) -> str:
@@ -119,15 +124,15 @@ class Record:
             image = open_image(stored() if isinstance(stored, Absent) else stored)
         except (CarveError, OSError) as e:
             said = str(e)[:300]
-            if isinstance(e, MissingError): raise DataError(said) from e
-            raise DataError(f'the image of {self.id} cannot be opened: {said}') from e
+            if isinstance(e, MissingError): raise DataError(f'{self.label}: {said}') from e
+            raise DataError(f'the image of {self.label} cannot be opened: {said}') from e
         corners = np.array(self.boxes or [(0, 0, 1, 1)])
         if (corners[:, :2] >= image.size).any() or (corners[:, 2:] - image.size > 1).any():
             width, height = image.size
             turned = exif_turn(stored) in range(5, 9)
             upright = f', which is stored as {height} x {width} and turned upright' if turned else ''
             raise DataError(
-                f'the boxes {quote(self.boxes)} of {self.id} do not lie in its image of {width} x {height} '
+                f'the boxes {quote(self.boxes)} of {self.label} do not lie in its image of {width} x {height} '
                 f'pixels{upright}; "box" is x0, y0, x1, y1, "bbox" is x, y, width, height.')
         if self.boxes and exif_turn(stored) in range(2, 9):
             warnings.warn(
@@ -146,10 +151,7 @@ class Absent:
     "Stands for an image that a set names and does not have; raises an error when it is opened"
     name: str
     why: str = 'is not in the folder of the set'
-    row: int = 0    # that names it; 0: not known
-    def __call__(self) -> None:
-        where = f'row {self.row}: ' if self.row else ''
-        raise MissingError(f'{where}the image {quote(self.name)} {self.why}.')
+    def __call__(self) -> None: raise MissingError(f'the image {quote(self.name)} {self.why}.')
 
 # how an image in base64 begins: with an address of its own, or as JPEG, PNG, GIF, WebP, BMP, TIFF or AVIF
 _EMBEDDED = re.compile(r'data:[^,]*,|(?=(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|Qk|SUkq|TU0A|AAAA)[\w+/=\s]{60,}\Z)')
@@ -345,13 +347,13 @@ def _with_options(question: str, choices: list[str], truths: list, by_index: boo
 
 def make_record(
     row: dict, number: int, find_image: Callable[[str], object], columns: Columns, rule: str|None = None,
+    place: str = '',
 ) -> Record:
     """Make the record of a row; `find_image`: name of an image -> the image; `rule` None: chosen by what
     the row has"""
     cell = partial(columns.cell, row)
     question = _read_question(*cell('question'))
     image = read_image_cell(row.get(columns.names['image']), find_image)
-    if isinstance(image, Absent): image = replace(image, row=number)
     answers = _read_list(*cell('answers')) or _read_answer(*cell('answer'))
     choices = _read_options(*cell('choices'))
     index = _read_single(*cell('correct_choice_idx'))
@@ -373,7 +375,8 @@ def make_record(
         boxes=_read_boxes(*cell('bbox'), corners=False) if boxes is None else boxes,
         kind=kind,
         short_question=asked.without_options if asked.options else short_question,
-        rule=rule or _usual_rule(answers, asked.options))
+        rule=rule or _usual_rule(answers, asked.options),
+        place=place)
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000005
 ENDINGS = '.json', '.jsonl', '.ndjson', '.csv', '.tsv', '.parquet'
@@ -423,9 +426,31 @@ def hub_rows(
         row |= {column: partial(_open_cell, data, i, column) for column in embedded}
     return rows
 
+class Row(dict):
+    "A row of a file, with the line on which it begins"
+    def __init__(self, cells: dict, line: int):
+        super().__init__(cells)
+        self.line = line
+
 def _encoding(path: Path) -> str:
     "Find the encoding of a file: UTF-16 where it begins with the mark of that, else UTF-8"
     with open(path, 'rb') as f: return 'utf-16' if f.read(2) in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
+
+def _csv_lines(path: Path, encoding: str, sep: str, skipped: int) -> Iterator[int]:
+    "Yield the line on which each row begins: a cell can have several lines, and blank ones are no rows"
+    csv.field_size_limit(2**31 - 1)    # of an image in base64
+    width = end = 0
+    with open(path, encoding=encoding, newline='') as f:
+        reader = csv.reader(f, delimiter=sep)
+        for cells in reader:
+            line, end = end + 1, reader.line_num
+            if end <= skipped or len(cells) < 2 and not ''.join(cells).strip(): continue
+            width = width or len(cells)    # of the header
+            if len(cells) > width:
+                raise DataError(
+                    f'line {line} has {len(cells)} cells, and the header {width}; put a cell that has {sep!r} or '
+                    'a line end inside into quotation marks: "…"')
+            yield line
 
 def _read_csv(path: Path, n: int|None) -> list[dict]:
     "Read the first rows of a table, all cells as text"
@@ -439,13 +464,14 @@ def _read_csv(path: Path, n: int|None) -> list[dict]:
     sep = told[1] if told else usual
     if header.count(sep) > 999:
         raise DataError(f'it has {header.count(sep) + 1} columns; give those that are read')
-    try:    # the header is a row: pandas would rename equal names, and take cells too many for an index
+    skipped = int(bool(told))
+    lines = [*islice(_csv_lines(path, encoding, sep, skipped), n and n + 1)]
+    try:    # the header is a row: pandas would rename equal names
         table = pd.read_csv(
-            path, sep=sep, header=None, skiprows=int(bool(told)), nrows=n and n + 1, dtype=str,
-            keep_default_na=False, encoding=encoding)     # the Python engine has a limit of 131,072 characters
+            path, sep=sep, header=None, skiprows=skipped, nrows=n and n + 1, dtype=str, keep_default_na=False,
+            encoding=encoding)     # the Python engine has a limit of 131,072 characters
     except pd.errors.ParserError as e:
-        raise DataError(
-            f'{e}; put a cell that has {sep!r} or a line end inside into quotation marks: "…"') from e
+        raise DataError(f'the row that begins on line {lines[-1]} has a quotation mark that none closes') from e
     table = table[1:].set_axis(table.iloc[0], axis=1).fillna('')
     if not table.columns.is_unique:
         raise DataError(f'two columns have one name in {", ".join(table)}; rename one')
@@ -456,7 +482,7 @@ def _read_csv(path: Path, n: int|None) -> list[dict]:
                 f'The column {quote(name)} holds numbers such as {floats.iloc[0]}, read without the .0; to '
                 'keep it, write JSON.', stacklevel=4)
             table[name] = cells.str.removesuffix('.0')
-    return table.to_dict('records')
+    return list(map(Row, table.to_dict('records'), lines[1:]))
 
 def _unique_keys(pairs: list) -> dict:
     "Refuse an object of JSON with two values under one key"
@@ -468,7 +494,12 @@ def _read_json(path: Path, n: int|None) -> object:
     """Read the value in a file, of an object the one list of rows in it, such as its 'data'; or the first
     lines, which some write to a .json too"""
     load = partial(json.loads, object_pairs_hook=_unique_keys)
-    def lines(file: Iterable[str]) -> object: return load(f'[{",".join(islice(filter(str.strip, file), n))}]')
+    def read_line(line: int, text: str) -> object:
+        try: value = load(text)
+        except json.JSONDecodeError as e: raise DataError(f'line {line}, column {e.colno}: {e.msg}') from None
+        return Row(value, line) if isinstance(value, dict) else value
+    def lines(file: Iterable[str]) -> list:
+        return list(islice((read_line(*line) for line in enumerate(file, 1) if line[1].strip()), n))
     with open(path, encoding=_encoding(path), newline='\n') as f:
         if path.suffix.lower() != '.json': return lines(f)
         text = f.read()
@@ -609,20 +640,20 @@ def _tell(
     name: str, records: list[Record], lacking: list[str], what: str, cure: str, must: bool = True,
 ) -> None:
     "Warn of rows that lack something; raise an error if all do that must have it"
-    some = ', '.join(map(quote, lacking[:3]))
+    some = ', '.join(lacking[:3])
     said = f'{name}: {len(lacking)} of {len(records)} rows {what}: {some}; {cure}.'
     if must and len(lacking) == len(records): raise DataError(said)
     if lacking: warnings.warn(said, stacklevel=5)
 
 def _doubtful(records: list[Record]) -> list[str]:
-    "Find the ids of questions that are asked several times of one image, with different truths"
+    "Find the places of questions that are asked several times of one image, with different truths"
     def asked(record: Record) -> tuple:
         image = record.image
         return record.question, image if isinstance(image, (Path, bytes)) else id(image)
     truths = defaultdict(set)
     records = [record for record in records if record.answers]
     for record in records: truths[asked(record)].add(frozenset(record.answers))
-    return [record.id for record in records if len(truths[asked(record)]) > 1]
+    return [record.label for record in records if len(truths[asked(record)]) > 1]
 
 def _also_in_rows(find_image: Callable[[str], object], rows: list[dict], column: str|None) -> Callable:
     "Let an image be named by the `index` of the row that has it, as VLMEvalKit does"
@@ -639,7 +670,7 @@ def _with_parts(row: dict) -> dict:
 def _tell_of_doubts(name: str, rows: list[dict], records: list[Record], headers: list[str]):
     "Warn of truths that may mean something else than they say, and of images that are not shown"
     tell = partial(_tell, name, records, must=False)
-    open_ones = [record.id for record in records if record.answers and not record.choices]
+    open_ones = [record.label for record in records if record.answers and not record.choices]
     truths = {truth.lower() for record in records if not record.choices for truth in record.answers}
     if len(truths) > 1 and truths <= {*'abcdef'}:
         cure = f'if they name options, say which column has them: {_cure("choices")}'
@@ -648,7 +679,7 @@ def _tell_of_doubts(name: str, rows: list[dict], records: list[Record], headers:
         cure = f'if they mean no and yes, {setting("rule=", "--rule ")}yes/no reads them so'
         tell(open_ones, f'have {" or ".join(sorted(truths))} for an answer', cure)
     more = _column_series(['image_1', *headers], 'image')[1:]
-    several = [record.id for record, row in zip(records, rows) if any(plain_value(row.get(c)) for c in more)]
+    several = [record.label for record, row in zip(records, rows) if any(plain_value(row.get(c)) for c in more)]
     cure = 'leave them out, or put the images of a row into one'
     tell(several, 'have a second image, which is not shown', cure)
 
@@ -659,16 +690,17 @@ def make_records(
     "Make the records of some rows of a set, and tell which lack something"
     for key in names: choose(key, FIELDS, 'field of a record')
     if not rows: raise DataError(f'{name}: there are no rows to ask about; give another split or file.')
+    places = [f'line {row.line}' if isinstance(row, Row) else f'row {i}' for i, row in enumerate(rows, 1)]
     rows = list(map(_with_parts, rows))
     headers = list(dict.fromkeys(header for row in rows for header in row))
     columns = Columns.among(headers, names)
     listed = _check_columns(headers, columns, names, name)
     records = []
     find = _also_in_rows(find_image, rows, columns.names['image'])
-    chosen = choose_rows([*enumerate(rows, 1)], n, seed)
-    for i, row in chosen:
-        try: records.append(make_record(row, i, find, columns, rule))
-        except DataError as e: raise DataError(f'{name}: row {i}: {e}') from None
+    chosen = choose_rows([*zip(count(1), places, rows)], n, seed)
+    for i, place, row in chosen:
+        try: records.append(make_record(row, i, find, columns, rule, place))
+        except DataError as e: raise DataError(f'{name}: {place}: {e}') from None
     by_people = [r for r in records if r.rule == 'vqa-text' and not rule]
     if all(len({str(o).lower() for o in r.answers}) == len(r.answers) for r in by_people):
         for r in by_people: r.rule = 'exact'     # no two in the whole set agree: these are synonyms
@@ -677,11 +709,11 @@ def make_records(
     if absent:
         elsewhere = setting('images=', '--images ')
         cure = f'the first {absent[0].why}; images in another folder: {elsewhere}FOLDER'
-    _tell(name, records, [image.name for image in absent], 'have no image', cure)
-    unknown = [r.id for r in records if not r.answers]
+    _tell(name, records, [quote(image.name) for image in absent], 'have no image', cure)
+    unknown = [r.label for r in records if not r.answers]
     _tell(name, records, unknown, 'have no answer to score by', f'{listed}; name yours: {_cure("answer")}')
-    if not rule: _tell_of_doubts(name, [row for _, row in chosen], records, headers)
-    unread = [r.id for r in records if not rule and r.answers and not r.choices and option_form(r.question)]
+    if not rule: _tell_of_doubts(name, [row for _, _, row in chosen], records, headers)
+    unread = [r.label for r in records if not rule and r.answers and not r.choices and option_form(r.question)]
     what = 'seem to have options in a form that is not read'
     _tell(name, records, unread, what, 'give them as "choices"', must=False)
     doubtful = _doubtful(records)

@@ -360,7 +360,7 @@ def locked(path: Path, wait: float = 0) -> Iterator[None]:
     finally: lock.release()
 
 # fields of a line that a run is taken up by
-_FACTS = 'id', 'method', 'status', 'key', 'image_key', 'kind', 'truth'
+_FACTS = 'id', 'method', 'status', 'question', 'key', 'image_key', 'kind', 'truth'
 
 class RunStore:
     "A run that is being written; lines of the same run that the folder holds already are kept"
@@ -439,9 +439,10 @@ class RunStore:
         "Tell whether a line is about a question as it is now, or not asked now; raise for an answer to another"
         fits = self.keys.get(line['id'], {}).items() <= line.items()
         if line['status'] == 'ok' and not fits:
+            asked = f'{quote(line["question"])} ({line["id"]})' if 'question' in line else quote(line['id'])
             self.refuse(
-                f'an answer to another question: {line["id"]!r} has another question, answer, true region, rule or '
-                'image now')
+                f'an answer to another question: {asked} has another question, answer, true region, rule or image '
+                'now')
         return fits
 
     @contextmanager

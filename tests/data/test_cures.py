@@ -136,6 +136,33 @@ def test_near_names_of_images(tmp_path, named, there):
     with pytest.raises(CarveError, match='row 2: the image'): record.open()
 
 
+LINES = {    # file -> three rows, the second on line 6 and the third, with a fault, on line 7, below a cell of two lines or blank lines
+    'q.csv': 'sep=;\nimage;question;answer\na.png;"What?\nA word.";red\n\na.png;Who?;red\n{image};{question};{answer}\n',
+    'q.jsonl': '{{"image": "a.png", "question": "What?", "answer": "red"}}\n\n\n\n\n{{"image": "a.png", "question": "Who?", "answer": "red"}}\n'
+               '{{"image": "{image}", "question": "{question}", "answer": "{answer}"}}\n'}
+
+
+@pytest.mark.parametrize('name', LINES)
+@pytest.mark.parametrize('fault, said', [(dict(image='9.png'), "line 7: the image '9.png' is not in the folder"), (dict(question=' '), 'line 7: there is no question'),
+    (dict(answer=''), 'no answer to score by: line 7;'), (dict(question='Who?', answer='blue'), 'with different answers: line 6, line 7;'),
+    (dict(image='b.png'), 'the image of line 7 cannot be opened')])
+def test_a_line_is_named_as_an_editor_numbers_it(name, fault, said, load):
+    "Not as a number of rows below the header, nor as an id that the file does not have"
+    (load.folder/'b.png').write_bytes(b'nothing')
+    row = dict(image='a.png', question='Where?', answer='red') | fault
+    try: told = load(LINES[name].format(**row), name)[1]
+    except CarveError as e: told = str(e)
+    assert said in told, told
+
+
+@pytest.mark.parametrize('name, text, said', [
+    ('q.csv', LINES['q.csv'].format(image='a.png', question='red; or blue?', answer='red'), 'line 7 has 4 cells, and the header 3; put'),
+    ('q.csv', LINES['q.csv'].format(image='a.png', question='"Where?', answer='red'), 'begins on line 7 has a quotation mark that none closes'),
+    ('q.jsonl', LINES['q.jsonl'].format(image='a.png', question='a "red" one?', answer='red'), 'line 7, column ')])
+def test_the_line_of_a_file_that_cannot_be_read(name, text, said, load):
+    assert said in load(text, name)[1]
+
+
 CURED = {    # what is refused or told -> the words that say so, the same table with the cure done
     'a gap between options': ([ROW | dict(choices=['red', None, 'blue'])], 'give a text for each letter',
                               [ROW | dict(choices=['red', 'green', 'blue'])]),

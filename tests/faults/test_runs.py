@@ -121,7 +121,7 @@ def test_other_boxes_or_images(vlm, folder, tmp_path):
     with pytest.warns(UserWarning, match='have no image'): found = first()
     folder(q1=dict(box=[20, 20, 50, 50]), q3=dict(image='gone.png'))
     with pytest.raises(RunError,
-            match="answer to another question: 'q1' has another question, answer, true region, rule or image now"), pytest.warns(UserWarning):
+            match=r"answer to another question: '[^']+' \(q1\) has another question, answer, true region, rule or image now"), pytest.warns(UserWarning):
         first()
     folder(q1=dict(box=[5, 5, 30, 30]))
     again = first(retry=True)
@@ -132,7 +132,7 @@ def test_other_boxes_or_images(vlm, folder, tmp_path):
     assert go(tmp_path/'R', vlm, 'none,oracle', spec=str(tmp_path/'elsewhere'/'D')) == again
     Image.effect_noise((60, 50), 60).convert('RGB').save(tmp_path/'D'/'0.png')
     before = (tmp_path/'R'/'records.jsonl').read_bytes()
-    with pytest.raises(RunError, match="'q0' has another question, answer, true region, rule or image now"):
+    with pytest.raises(RunError, match=r"\(q0\) has another question, answer, true region, rule or image now"):
         first()
     assert (tmp_path/'R'/'records.jsonl').read_bytes() == before
     write_report(tmp_path/'R')
