@@ -1,6 +1,6 @@
 """Controls that readers of the book missed: neutral words after the question, the target shown and not
-enlarged, several query tokens cut at once, the general map's token moved, its own share at a word, and which
-token points in the layers of the profile.
+enlarged, several query tokens cut at once, the general map's token moved, its own share at a word, clutter
+around the target alone, and which token points in the layers of the profile.
 
 `python -m recipes.controls MODEL [--part PART] [--n 200]`: minutes each;
 `nbs/results/trial/controls-PART-MODEL.jsonl.gz`."""
@@ -18,6 +18,7 @@ from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.profiles import find_profile
 from carve_nb.models.prompts import Ask
+from .clutter import ask_scene
 from .general_place import LAMBDAS
 from .invariance import TEN_INSTRUCTIONS, share_of
 from .knockout import answer_tokens, read_under, row_places
@@ -55,6 +56,19 @@ def measure_shown(vlm: VLM, sample) -> dict:
         way: session.ask(ask.but(images=tuple(images)))
         for way, images in shown.items()}
     return dict(right={way: int(score_answer(answer, sample)) for way, answer in answers.items()})
+
+def measure_clutter(vlm: VLM, sample) -> dict:
+    """Return right answers on the calmest and the busiest background of one scene: without a crop, with the
+    true region's, and with the same pixels in their place and all others gray, in place of the image"""
+    seed, right = int(sample.image_key.split('-')[1]), {}
+    oracle = Oracle.like(Lookup())
+    for level, knobs in {'calm': (0, 0), 'busy': (1., .5)}.items():
+        asked = ask_scene(seed, sample.kind, *knobs)
+        result = oracle(vlm, asked.image, asked.question, box=asked.box)
+        alone = vlm.ask(gray_outside(asked.image, result.crop.box), asked.question, suffix=oracle.suffix)
+        answers = {'none': result.plain_answer, 'oracle': result.answer, 'alone': alone}
+        right |= {f'{way}, {level}': int(score_answer(answer, asked)) for way, answer in answers.items()}
+    return dict(kind=sample.kind, right=right)
 
 def measure_joint(vlm: VLM, sample) -> dict:
     """Return whether the true answer stays if the object's word, the second and fourth token after it, or all
@@ -129,7 +143,7 @@ def measure_share(vlm: VLM, sample) -> dict:
 
 PARTS = {'dots': (measure_dots, ('digit',)), 'shown': (measure_shown, ('digit',)),
     'joint': (measure_joint, ('color', 'shape')), 'cut': (measure_cut, ('color', 'shape', 'exist')),
-    'tokens': (measure_tokens, ('digit',)),
+    'tokens': (measure_tokens, ('digit',)), 'clutter': (measure_clutter, ('digit', 'color')),
     'moved': (measure_moved, ('digit',)), 'share': (measure_share, ('digit',))}
 
 def measure_control(vlm: VLM, part: str, record) -> dict:
