@@ -184,7 +184,8 @@ def unknown_note(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     enc = tokenizer(text, add_special_tokens=False, truncation=False, return_offsets_mapping=True)
     places = zip(enc['input_ids'], enc['offset_mapping'])
     words = dict.fromkeys(text[start:end].strip() for token, (start, end) in places if token == unknown)
-    return f'This model does not know the words {", ".join(map(repr, words))}.' if words else ''
+    some = 'word' if len(words) == 1 else 'words'
+    return f'This model does not know the {some} {", ".join(map(repr, words))}.' if words else ''
 
 # %% ../../nbs/library/models/06_prompts.ipynb #30af0564
 def open_images(images: ImageLike|list, question: str) -> tuple[Image.Image, ...]:
