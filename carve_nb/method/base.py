@@ -81,7 +81,7 @@ class Method:
     captures = ''      # steps of the question's capture that it reads, 'first' or 'all'; methods of a run share it
     no_crop = ''       # why it has no crop that another model could be shown
 
-    __repr__ = method_call
+    def __repr__(self) -> str: return method_call(self)
     def __post_init__(self): check_fields(self)
 
     def __init_subclass__(cls):

@@ -21,7 +21,7 @@ from .carve import Carve
 from .crop import Crop, box_regions
 from .registry import make_method
 from .results import Look, Result
-from .settings import ABOVE_0, limited
+from .settings import ABOVE_0, limited, method_call
 from .wrappers import OtherModel
 from ..models.prompts import Ask
 
@@ -39,16 +39,25 @@ class Control(CropMethod):
     source, category = '', 'control'
 
     kind: ClassVar[type[CropMethod]] = CropMethod    # that it controls
+    given = dict[str, object]()    # fields that hold for the other method too, even where they are defaults
+
+    def __new__(cls, /, *args: object, **given: object) -> Self:
+        "Keep which fields are given"
+        made = super().__new__(cls, *args, **given)
+        made.given = given
+        return made
 
     def __post_init__(self):
         super().__post_init__()
         shared = fields(CropMethod)
-        given = {f.name: getattr(self, f.name) for f in shared if getattr(self, f.name) != f.default}
+        given = {f.name: getattr(self, f.name) for f in shared if f.name in self.given}
         self.other: Any = make_method(self.of, **given)
         if not isinstance(self.other, self.kind):
             kinds = 'carve, perhaps with fields' if self.kind is Carve else 'a method that crops'
             raise CarveError(f'of={self.of!r}: {self.name} is a control of {kinds}, such as "carve:p=.2"')
         for field in shared: setattr(self, field.name, getattr(self.other, field.name))
+
+    def __repr__(self) -> str: return method_call(self, of=self.of)
 
     def check_model(self, vlm: VLM):
         super().check_model(vlm)

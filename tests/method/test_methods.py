@@ -3,7 +3,7 @@ why it cannot."""
 import json
 import re
 import runpy
-from dataclasses import replace
+from dataclasses import fields, replace
 import pytest
 import torch
 import transformers
@@ -16,6 +16,7 @@ from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, UnsupportedError
 from carve_nb.data.scenes import make_scene
+from carve_nb.method import controls
 from carve_nb.method.base import CropMethod, Guide
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import make_method, methods
@@ -23,6 +24,7 @@ from carve_nb.models.families import FAMILIES
 from carve_nb.models.image_tokens import reported_grid
 from carve_nb.models.kernel import CACHE
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER, lay_words
+from carve_nb.runs.runner import RunConfig
 from carve_nb.testing import check_method, check_result
 from recipes.tiny_models import HERE as FAMILY_NAMES
 
@@ -56,6 +58,22 @@ def photo(): return Image.fromarray(data.chelsea()).resize((120, 90))
 
 
 def short(name): return make_method(name, max_new_tokens=3)
+
+
+@pytest.mark.parametrize('spec, given', [
+    ("center:of='lookup':skip_above=1", dict(skip_above=1)),
+    ('random:of=rel-att:square=True:tokens=144', dict(square=True, tokens=144)),
+    ("random:of='rel-att:pad=.3':pad=0", dict(pad=0)),
+    ('random:of=paper', dict(fill='black', square=False, tokens=None))])
+def test_fields_given_to_a_control(spec, given):
+    """A field that is given to a control holds in a run, there and for the other method, even where it is a
+    default of crops; the others are those of the other method"""
+    control = RunConfig((spec,), SHORT_ANSWER, 4).made[spec]
+    other = make_method(control.of, **given, max_new_tokens=4)
+    assert {field: getattr(control, field) for field in given} == given
+    assert control.other == other
+    assert all(getattr(control, field.name) == getattr(other, field.name) for field in fields(CropMethod))
+    assert eval(repr(control), vars(controls)) == control
 
 
 @pytest.mark.parametrize('family', FULL)
