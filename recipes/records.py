@@ -41,7 +41,8 @@ def load_trial(name: str, root: str|Path='results/trial') -> list[dict]:
 def ratio_of_means(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
     "Return the mean of one number of each question over that of another, with its 95 % bootstrap interval"
     drawn = np.random.default_rng(0).integers(0, len(a), (5000, len(a)))
-    ratios = a[drawn].mean(-1)/b[drawn].mean(-1)
+    with np.errstate(divide='ignore'):      # a draw may hold none
+        ratios = a[drawn].mean(-1)/b[drawn].mean(-1)
     return float(a.mean()/b.mean()), *map(float, np.quantile(ratios, (.025, .975)))
 
 def lines_by_method(run) -> dict: # `Run` -> method -> id of a question -> its line
