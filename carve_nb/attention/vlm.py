@@ -282,8 +282,8 @@ class VLM:
     def build_prompt(self, ask: Ask, known: dict|None = None) -> Prompt:
         "Make the prompt of what is asked; `known` are the two newest images that were read before"
         images, n = [*map(check_shape, ask.images)], len(ask.images)
-        limits = [None]*n if ask.tokens in (None, (), []) else ask.tokens
-        if not isinstance(limits, (list, tuple)) or len(limits) != n:
+        limits = (None,)*n if ask.tokens in (None, ()) else ask.tokens
+        if not isinstance(limits, tuple) or len(limits) != n:
             raise PromptError(f'tokens={ask.tokens}: give one limit for each of {n} images.')
         one_only = self.family.why_not.get('several images')
         if one_only and n > 1: raise PromptError(f'One image at a time: {one_only}.')

@@ -215,7 +215,10 @@ class Ask:
     image = property(lambda self: self.images[0])
     def __post_init__(self):
         if not self.images: raise PromptError('No image: give at least one.')
-        vars(self).update(pixels=self.pixels or tuple(map(image_key, self.images)), turns=str(self.chat))
+        images = tuple(self.images)
+        tokens = tuple(self.tokens) if isinstance(self.tokens, list) else self.tokens
+        vars(self).update(images=images, tokens=tokens, pixels=self.pixels or tuple(map(image_key, images)),
+                          turns=str(self.chat))
 
     def but(self, **changes) -> Self:
         "Ask the same but for some changes"

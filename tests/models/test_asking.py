@@ -5,11 +5,12 @@ import pytest
 from tiny import QUESTION, TALL, WIDE
 from transformers import GenerationConfig
 from carve_nb import Carve, Lookup
+from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, PromptError
 from carve_nb.method.contrast import DoLa
 from carve_nb.models.prefix_cache import _MADE, TAKEN
-from carve_nb.models.prompts import SHORT_ANSWER
+from carve_nb.models.prompts import SHORT_ANSWER, Ask
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')
 
@@ -98,6 +99,13 @@ def test_limits_refused(vlm):
             ((-4,), 'at least 1'),
             ((2.5,), 'at least 1'), (('16',), 'at least 1')):
         with pytest.raises(PromptError, match=why): vlm.prompt(WIDE, QUESTION, tokens=tokens)
+
+
+def test_limits_in_a_list(vlm):
+    "A session is asked with a list of limits, and remembers the answer for the same limits in a tuple"
+    session = Session(vlm)
+    first = session.ask(Ask([WIDE], QUESTION, '', 2, tokens=[64]))
+    assert first is session.ask(Ask((WIDE,), QUESTION, '', 2, tokens=(64,)))
 
 
 def test_limit_of_a_model_refused(folders):
