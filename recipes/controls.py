@@ -4,6 +4,7 @@ around the target alone, and which token points in the layers of the profile.
 
 `python -m recipes.controls MODEL [--part PART] [--n 200]`: minutes each;
 `nbs/results/trial/controls-PART-MODEL.jsonl.gz`."""
+from collections.abc import Callable
 from functools import partial
 import numpy as np
 from PIL import Image
@@ -24,6 +25,7 @@ from .invariance import TEN_INSTRUCTIONS, share_of
 from .knockout import answer_tokens, read_under, row_places
 from .question_last import WORDINGS
 from .records import Part, points_at, run_parts
+from .replay import LEVELS, seed_of
 
 FIRST_SEED = 1_660_000
 
@@ -60,61 +62,62 @@ def measure_shown(vlm: VLM, sample) -> dict:
 def measure_clutter(vlm: VLM, sample) -> dict:
     """Return right answers on the calmest and the busiest background of one scene: without a crop, with the
     true region's, and with the same pixels in their place and all others gray, in place of the image"""
-    seed, right = int(sample.image_key.split('-')[1]), {}
-    oracle = Oracle.like(Lookup())
-    for level, knobs in {'calm': (0, 0), 'busy': (1., .5)}.items():
-        asked = ask_scene(seed, sample.kind, *knobs)
+    oracle, right = Oracle.like(Lookup()), {}
+    for level, knobs in LEVELS.items():
+        asked = ask_scene(seed_of(sample), sample.kind, *knobs)
         result = oracle(vlm, asked.image, asked.question, box=asked.box)
         alone = vlm.ask(gray_outside(asked.image, result.crop.box), asked.question, suffix=oracle.suffix)
         answers = {'none': result.plain_answer, 'oracle': result.answer, 'alone': alone}
         right |= {f'{way}, {level}': int(score_answer(answer, asked)) for way, answer in answers.items()}
     return dict(kind=sample.kind, right=right)
 
+def kept_under(vlm: VLM, sample, choose_cuts: Callable) -> tuple[int, dict[str, int]]:
+    """Return whether the answer is right, and whether the true one stays under each cut from the image in all
+    layers; `choose_cuts(places, words, behind, rng)` returns the positions of each"""
+    prompt = vlm.prompt([sample.image], sample.question, SHORT_ANSWER)
+    plain = vlm.generate(prompt, 8)
+    tokens = answer_tokens(vlm, sample, plain)
+    places = row_places(prompt, len(tokens))
+    start, end = places['before'][0], len(prompt)
+    cuts = choose_cuts(places, range(start, end), range(start, end + len(tokens) - 1),
+        np.random.default_rng(seed_of(sample)))
+    images, layers = prompt.columns.tolist(), [[*range(vlm.n_layers)]]
+    _, kept, _ = read_under(vlm, prompt, tokens,
+        {name: (rows, images, layers) for name, rows in cuts.items()})
+    return int(plain == sample.answers[0]), dict(zip(cuts, map(int, kept[1:])))
+
+def draw_others(rng: np.random.Generator, words: range, taken: list[int]) -> list[int]:
+    "Draw as many other positions as are taken"
+    return sorted(rng.choice([i for i in words if i not in taken], len(taken), replace=False).tolist())
+
 def measure_joint(vlm: VLM, sample) -> dict:
     """Return whether the true answer stays if the object's word, the second and fourth token after it, or all
     three are cut from the image in all layers; and three others"""
-    prompt = vlm.prompt([sample.image], sample.question, SHORT_ANSWER)
-    plain = vlm.generate(prompt, 8)
-    tokens = answer_tokens(vlm, sample, plain)
-    places = row_places(prompt, len(tokens))
-    three = [*places['word'], *places['+2'], *places['+4']]
-    others = [i for i in range(places['before'][0], len(prompt)) if i not in three]
-    rng = np.random.default_rng(int(sample.image_key.split('-')[1]))
-    cuts = {'word': [*places['word']], 'three': three,
-        'three others': sorted(rng.choice(others, len(three), replace=False).tolist())}
-    images = prompt.columns.tolist()
-    layers = [[*range(vlm.n_layers)]]
-    _, kept, _ = read_under(vlm, prompt, tokens,
-        {name: (rows, images, layers) for name, rows in cuts.items()})
-    return dict(kind=sample.kind, right=int(plain == sample.answers[0]),
-        kept=dict(zip(cuts, map(int, kept[1:]))))
+    def cuts(places, words, behind, rng):
+        three = [*places['word'], *places['+2'], *places['+4']]
+        return {'word': [*places['word']], 'three': three, 'three others': draw_others(rng, words, three)}
+    right, kept = kept_under(vlm, sample, cuts)
+    return dict(kind=sample.kind, right=right, kept=kept)
 
 def measure_cut(vlm: VLM, sample) -> dict:
-    """Return whether the true answer stays if the object's word, the last position, both, as many others or all
-    tokens after the image are cut from it in all layers"""
-    prompt = vlm.prompt([sample.image], sample.question, SHORT_ANSWER)
-    plain = vlm.generate(prompt, 8)
-    tokens = answer_tokens(vlm, sample, plain)
-    places = row_places(prompt, len(tokens))
-    behind = range(places['before'][0], len(prompt) + len(tokens) - 1)
-    both = [*places['word'], *places['last']]
-    rng = np.random.default_rng(int(sample.image_key.split('-')[1]))
-    others = rng.choice([i for i in range(behind[0], len(prompt)) if i not in both], len(both), replace=False)
-    cuts = {'word': places['word'], 'last': places['last'], 'both': both, 'others': others.tolist(), 'all': behind}
-    images, layers = prompt.columns.tolist(), [[*range(vlm.n_layers)]]
-    _, kept, _ = read_under(vlm, prompt, tokens, {name: (rows, images, layers) for name, rows in cuts.items()})
-    return dict(kind=sample.kind, truth=sample.answer, right=int(plain == sample.answers[0]),
-        kept=dict(zip(cuts, map(int, kept[1:]))))
+    """Return whether the true answer stays if the object's word, the last position, both, as many others or
+    all tokens after the image are cut from it in all layers"""
+    def cuts(places, words, behind, rng):
+        both = [*places['word'], *places['last']]
+        return {'word': places['word'], 'last': places['last'], 'both': both,
+            'others': draw_others(rng, words, both), 'all': behind}
+    right, kept = kept_under(vlm, sample, cuts)
+    return dict(kind=sample.kind, truth=sample.answer, right=right, kept=kept)
 
 def measure_tokens(vlm: VLM, sample) -> dict:
     """Return for each wording whether the last position and the object's word point, in the layers of the
     model's profile and in all"""
-    session, profile = Session(vlm), find_profile(vlm)
-    points = {}
+    session, points = Session(vlm), {}
+    read_in = dict(profile=dict(layers=find_profile(vlm).layers), all={})
     for wording, text in WORDINGS.items():
         rows = session.capture(Ask((sample.image,), text.format(question=sample.question)), answer=False)
         points[wording] = {f'{query}, {name}': int(rows.saliency(query=query, **read).points_at(sample.box))
-            for query in ('last', 'noun') for name, read in dict(profile=dict(layers=profile.layers), all={}).items()}
+            for query in ('last', 'noun') for name, read in read_in.items()}
     return dict(points=points)
 
 def measure_moved(vlm: VLM, sample) -> dict:
