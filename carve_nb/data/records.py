@@ -217,7 +217,7 @@ def _read_question(value: object, column: str) -> str:
     "Read the words of a question, without the `<image>` of LLaVA or the `<image 1>` of MMMU"
     if value is None: raise DataError('there is no question; write one, or leave the row out.')
     text = str(_read_single(value, column))
-    text = re.sub(r'\A<image(?: 1)?>\s*|\s*<image(?: 1)?>\Z', '', text)
+    text = re.sub(r'\A<image(?: 1)?>\s*|(?<!\s)\s*<image(?: 1)?>\Z', '', text)
     return text.replace('<image 1>', 'the image')
 
 def _values(value: object, column: str) -> list:

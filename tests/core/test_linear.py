@@ -3,10 +3,14 @@ import gc
 import inspect
 import random
 import re
+from contextlib import suppress
 from time import process_time
 import pytest
 from carve_nb.core import io, text as words
+from carve_nb.core.errors import DataError
 from carve_nb.core.io import answer_span, behind_thought, open_thought, tame_cell, tame_markdown, tame_terminal
+from carve_nb.data.records import Record, make_records
+from carve_nb.data.scoring import RULES, score_answer
 
 MARKS = ('<answer>', '</answer>', '<|begin_of_box|>', '<|end_of_box|>', '\\boxed{', '}', '{', '<think>', '</think>',
     '<|channel|>', '<|channel|>final', '<|message|>', '[THINK]', 'analysis', 'assistantfinal', 'a', ' ', '\n',
@@ -20,6 +24,7 @@ PAIRS = [('<answer>', '</answer>'), ('<|begin_of_box|>', '<|end_of_box|>'), ('\\
 def texts(n):
     "Texts of about n characters, by name"
     yield from ((unit, unit*(n//len(unit))) for unit in UNITS)
+    yield from ((f'a {unit} a', f'a{unit*(n//len(unit))}a') for unit in (' ', '\n', '\\', '.'))
     yield from ((f'{a} {b}', a*(n//2//len(a)) + b*(n//2//len(b))) for a, b in PAIRS)
 
 
@@ -36,6 +41,23 @@ FUNCTIONS = dict(answer_span=answer_span, behind_thought=behind_thought, open_th
     read_words=lambda t: words.read_words(split(t), 'noun'), why_no_words=lambda t: words.why_no_words(split(t), 'noun'),
     tokens_at=lambda t: words.tokens_at(split(t), 3, len(t)), split_text=lambda t: words.split_text(t, ','),
     read_value=words.read_value, read_method=lambda t: words.read_method(f'carve:suffix={t.replace(":", "")}'))
+
+
+def reading(**row):
+    "Read a row of a set, or refuse it; the text stands in the place of `...`"
+    def read(text):
+        with suppress(DataError): make_records([{k: text if v is ... else v for k, v in row.items()}], 'D')
+    return read
+
+
+def scoring(rule):
+    "Score an answer by a rule"
+    record = Record('1', 'a.png', 'Is it red, or blue?', ['red']*4, choices=['red', 'blue'])
+    return lambda text: score_answer(text, record, rule)
+
+FUNCTIONS |= {f'{column} of a row': reading(**{'image': 'a.png', 'question': 'Is it red?', 'answer': 'x', column: ...})
+    for column in ('question', 'answer', 'choices', 'image', 'id', 'kind')}
+FUNCTIONS |= {f'score by {rule}': scoring(rule) for rule in RULES}
 # which read no text of others, or one that is short by its nature
 OTHERS = {'count_of', 'script', 'escape_sign', 'table_html', 'digest', 'replace_file', 'find_source', 'kept_folder',
     'save_with_digest', 'load_with_digest', 'same_logits', 'open_plain', 'check_encoding'}
