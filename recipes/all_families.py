@@ -25,8 +25,8 @@ from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPI
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as TYPES
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from carve_nb import VLM
-from carve_nb.attention.family_check import check_family, small_image
-from carve_nb.models.families import FAMILIES
+from carve_nb.attention.family_check import check_family, smooth_image
+from carve_nb.models.families import FAMILIES, REFUSED
 from carve_nb.models.prompts import format_chat
 from .tiny_models import QWEN_SIZES, RECIPES, ROPE, byte_tokenizer, make_tiny_checkpoint, random_model
 
@@ -41,7 +41,7 @@ SMALL = {   # name of a setting -> its small value
     8: 'head_dim global_head_dim v_head_dim qk_nope_head_dim qk_rope_head_dim linear_key_head_dim linear_value_head_dim '
        'patch_size query_pre_attn_scalar',
     16: 'q_lora_rank kv_lora_rank', 1: 'n_group topk_group first_k_dense_replace',
-    2048: 'max_position_embeddings',
+    4096: 'max_position_embeddings',
     .3: 'initializer_range'}
 SMALL = {name: value for value, names in SMALL.items() for name in names.split()}
 DEPTH = 'num_hidden_layers', 'depth', 'num_layers', 'n_layers'
@@ -215,17 +215,18 @@ def make_type(name):
     return model.eval(), processor
 
 # %% ../nbs/training/tiny_models.ipynb #4beefc21
-MIXING = r'(vis(ion|ual)|tower).*(out_proj|attn\.proj|projection|o_proj|attention\.dense)\.weight'
+MIXING = r'(vis(ion|ual)|tower).*(out_proj|attn\.proj|projection(_layer)?|o_proj|attention\.dense)\.weight'
 
 def run_stock(model, processor):
     """One stock pass with an image, so that what is refused is refused by us, and not by a configuration that
     is too small"""
     chat = format_chat(processor, 'What is it?')
-    inputs = processor(images=small_image(), text=chat, return_tensors='pt').to(model.dtype)
+    inputs = processor(images=smooth_image(), text=chat, return_tensors='pt').to(model.dtype)
     with torch.no_grad(): model(**inputs)
 
 def try_type(name) -> dict:
     "Return one line of the table: how a type is read, or why it is not"
+    if name in REFUSED: return dict(type=name, how='refused', made=True, read=False, why=REFUSED[name])
     row = dict(type=name, how='record' if name in FAMILIES else 'rule')
     try:
         if name in RECIPES:

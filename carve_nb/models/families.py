@@ -139,14 +139,14 @@ def _reported_rule(processed: Processed) -> Callable|None:
     return sized_grid if sized else None
 
 def _find_grid(processed: Processed) -> Grid:
-    "Take the grid that the processor reports, or a square of all tokens"
+    "Take the grid that the processor reports, or a square of the tokens where they are one run of one view"
     rule = _reported_rule(processed)
     if rule: return rule(processed)
-    tokens, pixels = sum(processed.runs), processed.inputs['pixel_values']
-    side = isqrt(tokens)
-    if side**2 == tokens and pixels.ndim == 4: return side, side
-    raise CarveError(f'{type(processed.processor).__name__} tells no grid, and gives {tokens} image tokens '
-                     f'for pixel values of {tuple(pixels.shape)}: no square of tokens for each image.')
+    runs, pixels = processed.runs, processed.inputs['pixel_values']
+    side = isqrt(sum(runs))
+    if side**2 == sum(runs) and len(runs) == len(pixels) == 1 and pixels.ndim == 4: return side, side
+    raise CarveError(f'{type(processed.processor).__name__} tells no grid, and gives {sum(runs)} image tokens '
+                     f'for pixel values of {tuple(pixels.shape)}: no square of tokens in one run for one view.')
 
 def _find_box(processed: Processed) -> Box:
     "Box the whole image where the processor reports its grid, else the part that it cuts out or pads"

@@ -8,6 +8,7 @@ import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,7 @@ import transformers
 from PIL import Image, ImageOps
 from tiny import QUESTION, TALL, WIDE, cell_box, check_stock_ids, image, measured, note, stock
 from transformers import AutoProcessor, GemmaTokenizer
-from carve_nb.attention.family_check import check_family, eager_rows, plant_squares
+from carve_nb.attention.family_check import SHAPES, check_family, eager_rows, plant_squares, smooth_image
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
@@ -157,10 +158,10 @@ def turned_down(model, factor=.1):
         for p, w in kept.items(): p.data = w
 
 
-@pytest.mark.parametrize('image', [WIDE, TALL], ids=['wide', 'tall'])
+@pytest.mark.parametrize('image', [WIDE, TALL, smooth_image(SHAPES[-1])], ids=['wide', 'tall', 'large'])
 def test_pixels_by_perturbation(vlm, image):
     "The feature that changes most in a view is that of a token that claims the changed square"
-    with turned_down(vlm.model): assert all(plant_squares(vlm, image))
+    with turned_down(vlm.model): assert all(map(all, plant_squares(vlm, image)))
 
 
 @pytest.mark.parametrize('name', ['glm4v', 'glm4v_moe', 'glm46v'])
@@ -245,20 +246,39 @@ def test_several_images(vlm):
     note(vlm, **{'several images': True})
 
 
-@pytest.mark.parametrize('name', ['llava_next', 'internvl'])
-def test_check_of_a_family_with_tiles(load, name):
-    """The check of families plants its squares in the thumbnail and in the tiles; tiles in rows for columns
-    are told"""
-    vlm = load(name)
-    check = check_family(vlm)
-    assert not check.why and check.found == check.planted == 12, check
-    def turned(*args):
-        tiles = vlm.family.tiles(*args)
-        return replace(tiles, grid=tiles.grid[::-1])
-    wrong = copy.copy(vlm)
-    wrong.family = replace(vlm.family, tiles=turned)
-    check = check_family(wrong)
-    assert 'The place of its tokens is not known' in check.why, check
+LAID_BY = [('qwen2_vl', 'grid', 1), ('llava_next', 'tiles', 2), ('internvl', 'tiles', 2)]
+
+
+@pytest.mark.parametrize('name, rule, views', LAID_BY)
+def test_check_of_three_shapes(load, name, rule, views):
+    "The check of families plants its squares in each view of a wide, a tall and a large image"
+    check = check_family(load(name))
+    assert not check.why and check.planted == 12*views and check.found >= check.planted - 3*views, check
+
+
+@pytest.mark.parametrize('is_wrong', [lambda made: True, lambda made: made.size[1] > made.size[0],
+    lambda made: max(made.size) > 512], ids=['always', 'tall', 'above a tile'])
+@pytest.mark.parametrize('name, rule, views', LAID_BY)
+def test_record_that_is_turned(load, name, rule, views, is_wrong):
+    "A record that takes rows for columns is refused, also where it does so for one shape alone"
+    vlm = copy.copy(load(name))
+    def turned(made, *args):
+        laid = getattr(load(name).family, rule)(made, *args)
+        if not is_wrong(made): return laid
+        return laid[::-1] if rule == 'grid' else replace(laid, grid=laid.grid[::-1])
+    vlm.family = replace(vlm.family, **{rule: turned})
+    assert 'The place of its tokens is not known: only' in check_family(vlm).why
+
+
+@patch.dict(FAMILIES)
+def test_a_square_of_its_tokens_is_one_view(tmp_path):
+    """A family without a record is read by the square of its tokens where they are one view: three tiles and
+    a thumbnail have as many tokens as a square"""
+    del FAMILIES['internvl']
+    vlm = VLM.from_pretrained(make_tiny_checkpoint('internvl', tmp_path, layers=3, max_patches=3))
+    assert vlm.prompt(image(64, 64), QUESTION).spans[0].grid == (4, 4)
+    with pytest.raises(CarveError, match='64 image tokens'): vlm.prompt(image(300, 100), QUESTION)
+    assert 'tells no grid' in check_family(vlm).why
 
 
 def test_tokens_of_a_view(vlm):
@@ -340,7 +360,7 @@ def test_other_settings(name, kw, views, tmp_path):
     p = vlm.prompt(WIDE, QUESTION)
     assert views == {s.view for s in p.spans}
     with turned_down(vlm.model):
-        for image in WIDE, TALL: assert all(plant_squares(vlm, image))
+        for image in WIDE, TALL: assert all(map(all, plant_squares(vlm, image)))
 
 
 # -- tiles on the map
