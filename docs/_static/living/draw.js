@@ -27,7 +27,7 @@ export function heat(image, map) { // the map in colors over the light image, on
 
 export function showRange(bar, map) { // least and greatest value, in means of the map
   const mean = map.reduce((sum, v) => sum + v)/map.length, [least, , most] = bar.children;
-  least.textContent = +(Math.min(...map)/mean).toPrecision(2);
+  least.textContent = +(Math.min(...map)/mean).toFixed(2);
   most.textContent = `${+(Math.max(...map)/mean).toPrecision(2)} × mean`;
 }
 
