@@ -141,7 +141,7 @@ ANSWERED = {   # what a newcomer types -> the page that answers it
     'glossary': 'notes/limitations#words-and-symbols',
     'what is a query token': 'notes/limitations#words-and-symbols',
     'does cropping help': 'tutorials/how_do_i#measure', 'attention of one word': 'tutorials/how_do_i#see-where-the-model-looks',
-    'does cropping help on real photos': 'tutorials/how_do_i#measure',
+    'does cropping help on real photos': 'tutorials/how_do_i',
     'how long does a checkup take': 'tutorials/how_do_i#measure', 'german questions': 'tutorials/how_do_i#other-languages', 'will it fit my gpu': 'tutorials/on_your_gpu',
     'video': 'tutorials/your_model',
     'lambda': 'notes/limitations#words-and-symbols', 'lamda': 'notes/limitations#words-and-symbols',
