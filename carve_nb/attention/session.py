@@ -99,12 +99,10 @@ class Session:
         answer = answer or steps != 'first'
         if not answer: ask = ask.but(max_new_tokens=1)    # on which the first row does not depend
         named = None if layers is None else tuple(self.vlm.pick_layers(layers, strict=True))
-        known = 'rows', ask, answer
-        key = *known, steps, named
-        for more in (*known, steps, None), (*known, 'all', named), (*known, 'all', None):
-            if more in self.kept and key not in self.kept:
-                whole = self.kept[more]
-                self.kept[key] = whole._replace(value=whole.value.only(named, steps))
+        key, *wider = [('rows', ask, answer, s, n) for s in (steps, 'all') for n in (named, None)]
+        whole = next((self.kept[more] for more in wider if more in self.kept), None)
+        if whole and key not in self.kept:
+            self.kept[key] = whole._replace(value=whole.value.only(named, steps))
         rows = self.once(key, lambda: self.vlm.forward(
             self.prompt(ask), named, steps, max_new_tokens=ask.max_new_tokens, prefixes=self.prefixes,
             answer=answer))
