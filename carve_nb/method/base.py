@@ -8,8 +8,8 @@ __all__ = ['METHODS', 'import_all', 'register', 'Method', 'as_saliency', 'tower_
 
 # %% ../../nbs/library/method/04_base.ipynb #c126527d
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import import_module
@@ -20,7 +20,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from transformers import LogitsProcessor
-from ..attention.edits import Edit, applying
 from ..attention.session import Session, Spent
 from ..attention.vlm import VLM
 from ..core.errors import CarveError, UnsupportedError
@@ -317,15 +316,9 @@ def answer_by(session: Session, last: Ask, result: Result, by: OtherModel):
 @dataclass
 class Guide:
     "What changes while the model answers, and what was found to choose it"
-    edit: Edit | None = None                                 # of attention
-    hooks: AbstractContextManager = nullcontext()            # that are open while it answers
+    block: AbstractContextManager = nullcontext()            # in which it answers, such as `applying(vlm, edit)`
     processors: Sequence[LogitsProcessor] = ()
     look: Look = field(default_factory=Look)
-
-    @contextmanager
-    def open(self, vlm: VLM) -> Iterator[None]:
-        "Guide the model inside the block"
-        with applying(vlm, self.edit) if self.edit else nullcontext(), self.hooks: yield
 
 @dataclass(repr=False, kw_only=True)
 class GuidedMethod(Method):
@@ -343,7 +336,7 @@ class GuidedMethod(Method):
         before = session.spent
         prompt = session.prompt(ask)
         guide = self.edit(session, ask, prompt)
-        with guide.open(session.vlm):
+        with guide.block:
             answer = session.generate(prompt, ask.max_new_tokens, guide.processors, self.from_prefix)
         after = session.spent
         result = self.result(ask.image, ask.text, guide.look, answer=answer, plain_answer=session.ask(ask))

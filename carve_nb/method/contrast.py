@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 from transformers import BatchFeature, Cache, LogitsProcessor
-from ..attention.edits import Edit, raise_scores
+from ..attention.edits import Edit, applying, raise_scores
 from ..attention.masking import decoder_layers, hidden, layer_inputs
 from ..attention.session import Session
 from ..attention.vlm import VLM
@@ -157,9 +157,6 @@ class VCD(ContrastMethod):
         new = dict(prompt.inputs) | dict(pixel_values=add_noise(x, self.step, self.seed, frames))
         return replace(prompt, inputs=BatchFeature(new))
 
-# %% ../../nbs/library/method/25_contrast.ipynb #121908fd
-CONFUSED = 'You are a confused objects detector to provide a fuzzy overview or impression of the image.'
-
 # %% ../../nbs/library/method/25_contrast.ipynb #daeaeeaa
 @dataclass(repr=False, kw_only=True)
 class ICD(ContrastMethod):
@@ -173,7 +170,8 @@ class ICD(ContrastMethod):
     prefix
         disturbing words before the question (repository, one of five; the paper's UNVERIFIED)
     """
-    prefix: str = CONFUSED
+    prefix: str = ('You are a confused objects detector to provide a fuzzy overview or impression of the '
+                   'image.')
     name, source, category = 'icd', 'arXiv 2403.18715', 'prompt'
 
     def other_prompt(self, session: Session, ask: Ask, prompt: Prompt) -> Prompt:
@@ -206,8 +204,10 @@ class PAI(ContrastMethod):
 
     def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:
         "Raise the scores of the last row"
-        raised = Edit(session.vlm.pick_layers(self.layers), scores=raise_scores(prompt.columns, self.alpha))
-        return replace(super().edit(session, ask, prompt), edit=raised if self.alpha else None)
+        guide, vlm = super().edit(session, ask, prompt), session.vlm
+        raised = Edit(vlm.pick_layers(self.layers), scores=raise_scores(prompt.columns, self.alpha))
+        if self.alpha: guide.block = applying(vlm, raised)
+        return guide
 
 # %% ../../nbs/library/method/25_contrast.ipynb #5ed80bc2
 def exit_layers(spec: Layers, n_layers: int, tied: bool) -> list[int]:
@@ -312,4 +312,4 @@ class DoLa(GuidedMethod):
         usual = 'high' if ask.suffix == SHORT_ANSWER else 'low'   # as transformers and its port advise
         layers = exit_layers(usual if self.layers is None else self.layers, vlm.n_layers, tied)
         processor = LayerProcessor(vlm, layers, self.top)
-        return Guide(hooks=processor.watching(), processors=[processor])
+        return Guide(processor.watching(), [processor])

@@ -117,7 +117,7 @@ class FusionMask(GuidedMethod):
         I_A = shift.values.abs()   # by one account of v1
         columns = prompt.columns[lowest(I_A, self.share)]
         return Guide(
-            hooks=scaled_features(decoder_layers(vlm.model)[review], columns, self.factor, len(prompt)),
+            scaled_features(decoder_layers(vlm.model)[review], columns, self.factor, len(prompt)),
             look=Look(
                 saliency=as_saliency(rows.lay(I_A), rows.raster(), ask.image), rows=rows,
                 details=[f'{shift}; at layer {review} {self.share:.0%} of the tokens x {self.factor:g}']))

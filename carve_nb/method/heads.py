@@ -131,12 +131,12 @@ class Var(GuidedMethod):
             chosen = image_heads(w, vis, sink, self.rho, self.summ)
             counts['moved'] += int(chosen.sum())
             return redistribute(w, vis, sink, chosen, self.p)
+        edit, look = Edit(layers, weights=move, after=max(s.end for s in prompt.spans)), Look()
         @contextmanager
         def counting():
-            with layer_inputs(vlm, layers, see): yield
-            guide.look.details.append(f'weight was moved in {counts["moved"]} of {counts["rows"]} rows')
-        guide = Guide(edit=Edit(layers, weights=move, after=max(s.end for s in prompt.spans)), hooks=counting())
-        return guide
+            with applying(vlm, edit), layer_inputs(vlm, layers, see): yield
+            look.details.append(f'weight was moved in {counts["moved"]} of {counts["rows"]} rows')
+        return Guide(counting(), look=look)
 
 # %% ../../nbs/library/method/22_heads.ipynb #3c017d0c
 def collate(vlm: VLM, prompt: Prompt, text: Prompt) -> dict:
@@ -210,6 +210,6 @@ class Vhr(GuidedMethod):
         # low where the model speaks from its language
         T_vhd = sum(divergence.max().item() for divergence in vhd.values())
         louder = Edit(list(heads), heads=lambda layer, o, rows: reinforce(o, heads[layer], self.alpha))
-        return Guide(edit=louder, look=Look(details=[
+        return Guide(applying(vlm, louder), look=Look(details=[
             f'{chosen} of {total} heads of layers {layers} times {self.alpha:g}; T-VHD {T_vhd:.1f}']))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from ..attention.edits import Edit, raise_scores
+from ..attention.edits import Edit, applying, raise_scores
 from ..attention.masking import tower_importance
 from ..attention.rows import AttentionRows
 from ..attention.session import Session
@@ -122,7 +122,8 @@ class Vrga(GuidedMethod):
             return torch.where(((R > .6) & (R > .2*H))[..., None], new/new.sum(-1, keepdim=True), w)
         look = Look(saliency=as_saliency(A[-len(span):], span, ask.image), rows=rows,
                     notes=rows.tiles_note('thumbnail'), details=[f'{heads}, {len(T)} tokens raised'])
-        return Guide(Edit(rows.layers, weights=raised, after=len(prompt) - self.first), look=look)
+        edit = Edit(rows.layers, weights=raised, after=len(prompt) - self.first)
+        return Guide(applying(session.vlm, edit), look=look)
 
 # %% ../../nbs/library/method/20_raised_tokens.ipynb #1252f684
 def query_rows(vlm: VLM, prompt: Prompt, layers: list[int]) -> Tensor:
@@ -212,7 +213,7 @@ class Gift(GuidedMethod):
         m = torch.exp(self.alpha*stretch(s))
         image, question = prompt.spans[0].tokens, torch.tensor(prompt.question)
         louder = Edit(vlm.pick_layers(self.layers), weights=lambda layer, w, rows: amplify(w, image, question, m))
-        return Guide(louder, look=Look(
+        return Guide(applying(vlm, louder), look=Look(
             saliency=as_saliency(s, prompt.spans[0], ask.image), notes=notes,
             details=[f'words: {", ".join(read_words(words, self.query))}']))
 
@@ -265,6 +266,6 @@ class DualStream(GuidedMethod):
         gain, span = self.alpha*local + self.beta*summary, prompt.spans[0]
         counts = f'{int(local.sum())} local and {int(summary.sum())} summary tokens'
         raised = Edit(session.vlm.pick_layers(self.layers), scores=raise_scores(span.tokens, gain))
-        return Guide(raised, look=Look(saliency=as_saliency(gain, span, ask.image),
-                                       details=[f'{counts}; one call is of the tower alone']))
+        return Guide(applying(session.vlm, raised), look=Look(
+            saliency=as_saliency(gain, span, ask.image), details=[f'{counts}; one call is of the tower alone']))
 

@@ -141,7 +141,7 @@ def dimmed(vlm):
 def watched(vlm):
     p = vlm.prompt(IMAGE, QUESTION)
     guide = DoLa().edit(Session(vlm), DoLa().asked(vlm, IMAGE, QUESTION), p)
-    with layer_inputs(vlm, [0, 2], lambda l, x: None), guide.open(vlm): vlm.generate(p, 2, guide.processors)
+    with layer_inputs(vlm, [0, 2], lambda l, x: None), guide.block: vlm.generate(p, 2, guide.processors)
 
 
 def stock_pass(vlm): vlm.model(**vlm.to_device(vlm.prompt(IMAGE, QUESTION)), use_cache=False)

@@ -15,6 +15,7 @@ from transformers import DynamicCache
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, UnsupportedError
+from carve_nb.core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.data.scenes import make_scene
 from carve_nb.method import controls
 from carve_nb.method.base import CropMethod, Guide
@@ -23,7 +24,7 @@ from carve_nb.method.registry import make_method, methods
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.image_tokens import reported_grid
 from carve_nb.models.kernel import CACHE
-from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER, lay_words
+from carve_nb.models.prompts import lay_words
 from carve_nb.runs.runner import RunConfig
 from carve_nb.testing import check_method, check_result
 from recipes.tiny_models import HERE as FAMILY_NAMES
@@ -220,7 +221,7 @@ def largest_change(method, vlm, image, question, steps=4):
     plain = held_logits(vlm, prompt, tokens)
     session = Session(vlm)
     guide = method.edit(session, method.asked(vlm, image, question), prompt)
-    with guide.open(vlm):
+    with guide.block:
         gap = (held_logits(vlm, prompt, tokens, guide.processors) - plain).abs()
     return gap[gap.isfinite()].max().item()
 
@@ -263,7 +264,7 @@ def test_edits_behind_a_window(load, photo, name):
         session = Session(vlm)
         inputs, logits = vlm.to_device(prompt), []
         guide = method.edit(session, method.asked(vlm, photo, QUESTION), prompt) if edited else Guide()
-        with guide.open(vlm), torch.no_grad():
+        with guide.block, torch.no_grad():
             for token in 65, 66, 67, 68:
                 logits.append(vlm.model(**inputs, **{CACHE: cache}, use_cache=True).logits[0, -1])
                 inputs = dict(input_ids=torch.tensor([[token]]))
