@@ -39,25 +39,22 @@ class Control(CropMethod):
     source, category = '', 'control'
 
     kind: ClassVar[type[CropMethod]] = CropMethod    # that it controls
-    given = dict[str, object]()    # fields that hold for the other method too, even where they are defaults
+    other: ClassVar[Any]    # the method, for which the fields of crops that are given hold too
 
     def __new__(cls, /, *args: object, **given: object) -> Self:
-        "Keep which fields are given"
-        made = super().__new__(cls, *args, **given)
-        made.given = given
-        return made
+        "Make the other method"
+        made: Any = super().__new__(cls, *args, **given)
+        of, shared = given.get('of', cls.of), given.keys() & CropMethod.__dataclass_fields__
+        made.other = make_method(of, **{name: given[name] for name in shared})
+        if isinstance(made.other, cls.kind): return made
+        kinds = 'carve, perhaps with fields' if cls.kind is Carve else 'a method that crops'
+        raise CarveError(f'of={of!r}: {cls.name} is a control of {kinds}, such as "carve:p=.2"')
 
     def __post_init__(self):
         super().__post_init__()
-        shared = fields(CropMethod)
-        given = {f.name: getattr(self, f.name) for f in shared if f.name in self.given}
-        self.other: Any = make_method(self.of, **given)
-        if not isinstance(self.other, self.kind):
-            kinds = 'carve, perhaps with fields' if self.kind is Carve else 'a method that crops'
-            raise CarveError(f'of={self.of!r}: {self.name} is a control of {kinds}, such as "carve:p=.2"')
-        for field in shared: setattr(self, field.name, getattr(self.other, field.name))
+        for name in CropMethod.__dataclass_fields__: setattr(self, name, getattr(self.other, name))
 
-    def __repr__(self) -> str: return method_call(self, of=self.of)
+    def __repr__(self) -> str: return method_call(self, replace(type(self)(of=self.of), of=Control.of))
 
     def check_model(self, vlm: VLM):
         super().check_model(vlm)

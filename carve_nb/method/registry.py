@@ -70,8 +70,6 @@ def make_method(method: object, **given) -> Method:
         name, own = read_method(method)
         if name in ('all', *CATEGORIES): raise CarveError(f'{name!r} stands for several methods; name one')
         method, given = methods()[name], own | given
-    made, given = (method(**given), {}) if isinstance(method, type) else (method, given)
-    if not (callable(made) and hasattr(made, 'name')):
-        raise CarveError(f'{repr(method)[:80]} is no method; give one, such as Carve(), or a name, such as '
-                         f"'carve'")
-    return replace(made, **given) if given else made
+    if isinstance(method, Method): return replace(method, **given) if given else method
+    if isinstance(method, type) and issubclass(method, Method): return method(**given)
+    raise CarveError(f"{repr(method)[:80]} is no method; give one, such as Carve(), or a name, such as 'carve'")

@@ -95,14 +95,11 @@ def check_names(kind: type, given: dict):
             raise CarveError(f'{name} is no field yet: put @dataclass(kw_only=True) above class {kind.__name__}')
         choose(name, names, f'field of {kind.__name__}', f'help({kind.__name__}) lists all')
 
-def method_call(method: DataclassInstance, **deciding: object) -> str:
-    """Write the Python call that makes a dataclass: its fields that are not as by default.
-
-    `deciding` are fields on which the defaults of others depend."""
-    decided = type(method)(**deciding)
-    usual = {f.name: f.default if f.name in deciding else getattr(decided, f.name) for f in fields(method)}
+def method_call(method: DataclassInstance, usual: DataclassInstance|None = None) -> str:
+    "Write the Python call that makes a dataclass: its fields that are not as in `usual`, one made without fields"
+    usual = usual or type(method)()
     given = {setting.name: getattr(method, setting.name) for setting in fields(method)}
-    changed = ', '.join(f'{name}={value!r}' for name, value in given.items() if value != usual[name])
+    changed = ', '.join(f'{name}={value!r}' for name, value in given.items() if value != getattr(usual, name))
     return f'{type(method).__qualname__.rpartition("<locals>.")[2]}({changed})'
 
 # %% ../../nbs/library/method/01_settings.ipynb #f1e1d002

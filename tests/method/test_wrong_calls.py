@@ -51,6 +51,7 @@ CALLS = {    # Python that is wrong -> words of its sentence
     'Lookup(max_new_tokens=0)': 'max_new_tokens=0: use a whole number, at least 1',
     "RandomCrop(of='vcd')": 'a method that crops',
     "make_method('lookupp')": 'perhaps lookup',
+    'make_method(int, p=1)': "<class 'int'> is no method",
     # what was asked
     'vlm.generate(image, question)': 'vlm.ask(image, question)',
     'vlm.forward(image)': 'vlm.capture(image, question)',
