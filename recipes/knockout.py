@@ -12,13 +12,12 @@ from carve_nb.attention.edits import Edit, applying
 from carve_nb.models.kernel import CACHE, recording
 from carve_nb.attention.session import Session
 from carve_nb.core.saliency import patch_cover
-from carve_nb.core.text import pick_words
+from carve_nb.core.text import SHORT_ANSWER, pick_words
 from carve_nb.data.scenes import scene_records
 from carve_nb.method.lookup import Lookup
 from carve_nb.models.model import model_lock
 from carve_nb.models.prefix_cache import own_loose
-from carve_nb.models.prompts import SHORT_ANSWER
-from .records import Part, copies, of_question, read_images, run_parts
+from .records import Part, copies, of_question, read_up_to_images, run_parts
 
 # whose row, in the order of the prompt
 FROM = 'before', '-1', 'word', *(f'+{k}' for k in range(1, 7)), 'last', 'later'
@@ -96,7 +95,7 @@ def read_under(vlm, prompt, tokens: list[int], paths: dict) -> tuple:
         logp = logits.log_softmax(-1)[:, range(len(tokens)), answer]
         return logp.sum(-1), (logits.argmax(-1) == answer).all(-1)
     with model_lock(vlm.model), own_loose(vlm.model):
-        read = read_images(vlm, prompt)
+        read = read_up_to_images(vlm, prompt)
         with recording(vlm.model, vlm.layers, [*range(start, len(ids))], columns=images) as rec:
             scores = [score(1)]
         for rows, columns, sets in paths.values():

@@ -39,11 +39,12 @@ def load_trial(name: str, root: str|Path='results/trial') -> list[dict]:
     with gzip.open(Path(root)/f'{name}.jsonl.gz', 'rt') as lines: return [*map(json.loads, lines)]
 
 def ratio_of_means(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
-    "Return the mean of one number of each question over that of another, with its 95 % bootstrap interval"
+    """Return the mean of one number of each question over that of another, with its 95 % bootstrap interval,
+    whose ends are NaN where a draw has none of either"""
     drawn = np.random.default_rng(0).integers(0, len(a), (5000, len(a)))
-    with np.errstate(divide='ignore'):      # a draw may hold none
-        ratios = a[drawn].mean(-1)/b[drawn].mean(-1)
-    return float(a.mean()/b.mean()), *map(float, np.quantile(ratios, (.025, .975)))
+    with np.errstate(divide='ignore', invalid='ignore'):
+        ends = np.quantile(a[drawn].mean(-1)/b[drawn].mean(-1), (.025, .975))
+    return float(a.mean()/b.mean()), *map(float, ends)
 
 def lines_by_method(run) -> dict: # `Run` -> method -> id of a question -> its line
     "Sort the lines of a run"
@@ -69,7 +70,7 @@ def read_words(vlm: VLM, image, text: str, suffix: str|None=None, **kw) -> Atten
     count = len(vlm.tokenizer(words, add_special_tokens=False).input_ids)
     return vlm.forward(replace(prompt, question=[*range(start, start + count)]), **kw)
 
-def read_images(vlm: VLM, prompt: Prompt) -> Cache:
+def read_up_to_images(vlm: VLM, prompt: Prompt) -> Cache:
     "Read a prompt up to the end of its last image; what follows can go on from `copies` of the cache"
     start = max(span.end for span in prompt.spans)
     inputs = {name: value[:, :start] if value.ndim == 2 and value.shape[1] == len(prompt) else value

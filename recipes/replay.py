@@ -25,7 +25,7 @@ from carve_nb.models.kernel import CACHE
 from carve_nb.models.model import model_lock
 from carve_nb.models.prefix_cache import own_loose
 from carve_nb.models.prompts import Prompt
-from .records import Part, copies, ratio_of_means, read_images, run_parts
+from .records import Part, copies, ratio_of_means, read_up_to_images, run_parts
 
 FIRST_SEED = dict(mixed=1_700_000, exist=1_710_000)
 KINDS = dict(mixed=('digit', 'exist', 'color'), exist=('exist',))
@@ -122,7 +122,7 @@ def first_tokens(vlm: VLM, prompt: Prompt, cache: Cache, n: int) -> list[int]:
 def read_attention(vlm: VLM, image: Image.Image, question: str) -> Reading:
     "Read one image with a question, and keep the attention of all tokens after the image"
     prompt = vlm.prompt(image, question, SHORT_ANSWER)
-    cache = read_images(vlm, prompt)
+    cache = read_up_to_images(vlm, prompt)
     kept = {}
     def keep(layer, weights, rows):
         kept[layer] = weights[0]
