@@ -15,12 +15,11 @@ from fastcore.script import call_parse
 from PIL import Image
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import Saliency
-from carve_nb.core.text import pick_words
+from carve_nb.core.text import SHORT_ANSWER, pick_words
 from carve_nb.data.scenes import samples
 from carve_nb.method.lookup import Lookup, other_words
 from carve_nb.method.profiles import query_in
 from carve_nb.models.kernel import find_cache, mask_rows, restore
-from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.studies.profile import scene_questions, sink_figure
 from .records import run_trial
 

@@ -26,11 +26,11 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.core.image import open_image
 from carve_nb.core.io import replace_file
 from carve_nb.core.saliency import Saliency, pick_layers
+from carve_nb.core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.data.scenes import make_scene
 from carve_nb.formulas.threshold import regions
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
-from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .tiny_models import make_tiny_checkpoint
 
 QUESTIONS = [f'What is on thing number {i}?' for i in range(10)]

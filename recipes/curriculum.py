@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass
 import numpy as np
 import torch
+from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.data.questions import (
     ASK,
@@ -28,7 +29,7 @@ from carve_nb.data.questions import (
     with_article,
 )
 from carve_nb.data.scenes import make_scene
-from carve_nb.models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER
+from carve_nb.models.prompts import GENERAL_INSTRUCTIONS
 from .views import CELL, WHOLE_SCENE, draw_crop, patch_labels, take_view
 from .vocabulary import encode
 

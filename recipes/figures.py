@@ -13,11 +13,11 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.core.plotting import CONCEPT_COLORS, draw_boxes, plot_panels, widen_box
 from carve_nb.core.saliency import pick_layers
 from carve_nb.core.stats import mean_interval
+from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.eye_test import eye_question, share
 from carve_nb.data.scenes import make_scene, samples
 from carve_nb.formulas.clutter import color, entropy, texture
 from carve_nb.method.registry import make_method
-from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.runs.store import Run, read_run
 from carve_nb.studies.measure import capture_pair
 from .knockout import POSITIONS, START, position_by_layer, row_places

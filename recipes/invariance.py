@@ -9,10 +9,11 @@ from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.core.stats import Estimate
+from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.scenes import samples
 from carve_nb.formulas.product import check_maps
 from carve_nb.formulas.variance import VARIANCE_PARTS, log_maps, own_share, variance_parts
-from carve_nb.models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER, Ask
+from carve_nb.models.prompts import GENERAL_INSTRUCTIONS, Ask
 from .correlation import bootstrap_values, expanded_ends
 from .layers import image_means
 from .records import Part, run_parts, run_study

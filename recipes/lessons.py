@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch.nn import functional as F
+from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.drawing import SIZE
 from carve_nb.data.questions import center, choose_one, left_to_right
-from carve_nb.models.prompts import SHORT_ANSWER
 from .contrast import caption_text, tower_tokens
 from .curriculum import LONG_KINDS, SHORT_KINDS, SMALL_TURNS, ViewContent, draw_turns, pad_rows
 from .training_loop import right_by_kind, target_loss, turns_mask

@@ -10,9 +10,9 @@ from torch import Tensor
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.plotting import outline_target, plot_panels, widen_box
 from carve_nb.core.saliency import Saliency
+from carve_nb.core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.data.scenes import make_scene, samples
 from carve_nb.formulas.product import contrast
-from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .figures import decode_weights, encode_weights, image_link, scene_facts, write_figure
 from .program import program
 from .question_last import WORDINGS

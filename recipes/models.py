@@ -11,8 +11,8 @@ __all__ = ['PATCH', 'MERGE', 'WINDOW', 'new_model', 'vision_of', 'init_vision', 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.drawing import COLORS, SHAPES
-from carve_nb.models.prompts import SHORT_ANSWER
 from .curriculum import TURNS
 from .training_loop import right_by_kind, target_loss, turns_mask
 from .vocabulary import IDS, SMALL_IDS, encode

@@ -5,8 +5,8 @@ from functools import partial
 import torch
 from carve_nb.attention.rows import AttentionRows
 from carve_nb.attention.vlm import VLM
+from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.scenes import samples
-from carve_nb.models.prompts import SHORT_ANSWER
 from .records import Part, points_at, read_words, run_parts
 
 def rows_of_all_words(vlm: VLM, image, question: str) -> AttentionRows:

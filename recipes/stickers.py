@@ -17,10 +17,9 @@ from carve_nb.core.errors import CarveError, UnsupportedError
 from carve_nb.core.image import png_bytes
 from carve_nb.core.io import TINY, replace_file
 from carve_nb.core.saliency import patch_cover
-from carve_nb.core.text import pick_words
+from carve_nb.core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, pick_words
 from carve_nb.data.scenes import samples
 from carve_nb.method.vicrop import pixel_plane
-from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .records import RESULTS
 
 def free_place(rng, side, size, target, margin=16, raster=32) -> tuple:

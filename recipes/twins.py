@@ -13,12 +13,11 @@ from typing import Annotated
 from fastcore.script import call_parse
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.text import QUERIES
+from carve_nb.core.text import QUERIES, SHORT_ANSWER
 from carve_nb.data.scenes import samples, twin_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.controls import DirectAnswer, Oracle
 from carve_nb.method.lookup import Lookup
-from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.studies.profile import look_at, profile_model, scene_questions
 from .records import overlap, run_trial
 

@@ -8,9 +8,10 @@ __all__ = ['IDS', 'SMALL_SPECIAL', 'SMALL_IDS', 'encode_small', 'split_words', '
 # %% ../nbs/training/two_models.ipynb #da621148
 import re
 from functools import partial
+from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.data.questions import plural
-from carve_nb.models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER
+from carve_nb.models.prompts import GENERAL_INSTRUCTIONS
 
 # %% ../nbs/training/two_models.ipynb #35fecae4
 def split_words(text) -> list: return re.findall(r'<\|?\w+\|?>|\w+|[^\w\s]', text.lower())

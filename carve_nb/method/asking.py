@@ -52,27 +52,26 @@ def content_runs(question: str) -> list[str]:
     runs = groupby(_words(question), lambda pair: pair[1])
     return [' '.join(word for word, _ in run) for kept, run in runs if kept]
 
-# %% ../../nbs/library/method/09_asking.ipynb #2700a853
-NAME_THEM = ('Name the things that one must see to answer this question, separated by commas '
-             'and nothing else: {}')
-CONTENT_TAKEN = 'the content words are taken'
-
 # %% ../../nbs/library/method/09_asking.ipynb #94157cb1
+_NAME_THEM = ('Name the things that one must see to answer this question, separated by commas '
+             'and nothing else: {}')
+_CONTENT_TAKEN = 'the content words are taken'
+
 def name_entities(session: Session, ask: Ask) -> tuple[list[str], list[str]]:
     """Ask the model for the names of what a question is about.
 
     Where it lists nothing, they are the content words, and a note says so."""
     question = ask.text
     runs = content_runs(question) or [asked_part(question)]
-    request = NAME_THEM.format(asked_part(question))
+    request = _NAME_THEM.format(asked_part(question))
     if unknown_note(session.vlm.tokenizer, request):
-        return runs, [f'the model does not know the words to list what is asked about: {CONTENT_TAKEN}']
+        return runs, [f'the model does not know the words to list what is asked about: {_CONTENT_TAKEN}']
     answer = session.ask(ask.but(text=request, suffix='', max_new_tokens=64))
     said = behind_thought(str(answer)) or ''
     named = re.split(r',\s*|\s+and\s+', said.strip(' .\n').lower())
     words = {*' '.join(runs).lower().split(), *asked_words(question)}
     if all(words & {*part.split()} for part in named): return list(dict.fromkeys(named)), []
-    return runs, [f'the model did not list what is asked about: {CONTENT_TAKEN}']
+    return runs, [f'the model did not list what is asked about: {_CONTENT_TAKEN}']
 
 # %% ../../nbs/library/method/09_asking.ipynb #911df2af
 def yes_no_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], ...]:    # (ids of yes, ids of no)
@@ -286,13 +285,10 @@ class AskBox(CropMethod):
     ----------
     most
         tokens in which the box is written (this package)
-    min_side
-        pixels (this package)
     """
     most: int = limited(128, 1)
     square: bool = False
     limit: int = limited(4096, 1)
-    min_side: int = limited(96, 1)
     name, source, category = 'ask-box', "the models' own training", 'prompt'
     captures = ''
 

@@ -28,14 +28,13 @@ from .settings import ABOVE_0, Query, limited
 from ..models.image_tokens import ImageSpan
 from ..models.prompts import Ask
 
-# %% ../../nbs/library/method/05_carve.ipynb #dd39875b
+# %% ../../nbs/library/method/05_carve.ipynb #4de36024
 _BOTH = dict(    # as CARVE's paper and its published code have it
     layers='paper', lam=1e-8, relative=False, tiles='thumbnail',
     fill='black', square=False, limit=4096, rounding='down', tokens=None, min_side=28)
 # the best row of Table 1, the best cell of the mask ablation, the code's λ
-PAPER = _BOTH | dict(steps='last', p=.4, K=2, final_images='crop', instruction_suffix=False)
+_PAPER = _BOTH | dict(steps='last', p=.4, K=2, final_images='crop', instruction_suffix=False)
 
-# %% ../../nbs/library/method/05_carve.ipynb #4de36024
 OFFICIAL = _BOTH | dict(steps='all', p=.2, K=3, final_images='both', region_rule='official')
 
 @dataclass(repr=False, kw_only=True)
@@ -87,7 +86,6 @@ class Carve(CropMethod):
     lam: float = limited(1., ABOVE_0)
     p: float = limited(.04, ABOVE_0, 1)
     K: int = limited(1, 1)
-    final_images: Literal['crop', 'both'] = 'both'
     region_rule: Literal['top_k', 'official'] = 'top_k'
     rank: Literal['sum', 'peak'] = 'sum'
     connectivity: Literal[4, 8] = 4
@@ -205,7 +203,7 @@ class Carve(CropMethod):
 class Paper(Carve):
     "CARVE with the paper's settings"
     name, __qualname__ = 'paper', 'Carve.paper'
-    __init__ = partialmethod(Carve.__init__, **PAPER)
+    __init__ = partialmethod(Carve.__init__, **_PAPER)
 
 class Official(Carve):
     "CARVE with the settings of its published code, variant v4 (all steps, weighted)"

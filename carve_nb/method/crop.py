@@ -16,17 +16,16 @@ from ..core.image import Box, Size, box_size
 from ..core.plotting import black_out, keep_mask, panels_html
 from ..formulas.threshold import Region
 
-# %% ../../nbs/library/method/01_crop.ipynb #56f0bf39
-CROP_SIDE_RATIO = 190   # greatest ratio of a crop's sides, a little under the models' `MAX_SIDE_RATIO`
-
 # %% ../../nbs/library/method/01_crop.ipynb #0365bf05
+_SIDE_RATIO = 190   # greatest ratio of a crop's sides, a little under the models' `MAX_SIDE_RATIO`
+
 def grow_box(box: Box, size: Size, min_side: int = 28, square: bool = False, pad: float = 0.) -> Box:
     "Grow a box inside the image, with room around it (`pad`, a fraction of the side, at each of its ends)"
     lo, hi = np.array(box).reshape(2, 2)
     limit = np.array(size)
     side = np.maximum((hi - lo)*(1 + 2*pad), min_side)
     if square: side[:] = side.max()
-    side = np.maximum(side, np.minimum(side, limit)[::-1]/CROP_SIDE_RATIO)
+    side = np.maximum(side, np.minimum(side, limit)[::-1]/_SIDE_RATIO)
     n = np.ceil(side - 1e-6).astype(int).clip(hi - lo, limit)
     lo = (lo - (n - (hi - lo))//2).clip(0, limit - n)
     return *lo.tolist(), *(lo + n).tolist()
@@ -100,7 +99,7 @@ def enlarge(
     to_image = max(image.width/width, image.height/height)
     scale = max(1., min(to_image, limit/max(width, height)))
     # a line one pixel wide may be rounded to one too thin for a model
-    least = -(-round(max(width, height)*scale)//CROP_SIDE_RATIO)
+    least = -(-round(max(width, height)*scale)//_SIDE_RATIO)
     pixels = int if round_down else round
     size = max(pixels(width*scale), least), max(pixels(height*scale), least)
     return Crop(crop.resize(size, Image.Resampling.LANCZOS), tuple(box), scale, masked)

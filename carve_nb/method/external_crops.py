@@ -90,7 +90,6 @@ class ToolCrop(CropMethod):
 
     def locate(self, session: Session, ask: Ask) -> Look:
         "Ask the tool for regions"
-        self.tool(session.vlm)
         found = self.find(session, ask)
         return Look(regions=found, notes=[] if found else ['the tool found nothing'])
 

@@ -21,7 +21,7 @@ from .results import Look
 from .settings import ABOVE_0, Query, limited
 from ..models.prompts import Ask
 
-# %% ../../nbs/library/method/07_lookup.ipynb #7c152665
+# %% ../../nbs/library/method/07_lookup.ipynb #a1c00006
 def other_words(rows: AttentionRows, query: Query, which: str) -> list[int]:
     """List the question's tokens before a query token, or all others; for the last position all of them.
 
@@ -31,8 +31,7 @@ def other_words(rows: AttentionRows, query: Query, which: str) -> list[int]:
     own = pick_words(rows.question_tokens, query)
     return [i for i in everything if i not in own and (which == 'others' or i < own[0])]
 
-# %% ../../nbs/library/method/07_lookup.ipynb #0f2a525b
-def less_words(S: Saliency, rows: AttentionRows, layers: list[int], tokens: list[int]) -> Saliency:
+def _less_words(S: Saliency, rows: AttentionRows, layers: list[int], tokens: list[int]) -> Saliency:
     """Subtract the mean map of some tokens of the question from `S`, the map of the query token.
 
     `tokens` are places in the question; attention to another image does not count."""
@@ -40,7 +39,6 @@ def less_words(S: Saliency, rows: AttentionRows, layers: list[int], tokens: list
     own, others = (a/a.sum(-1, keepdims=True).clip(1e-30) for a in (S.values.ravel(), maps))
     return replace(S, values=(own - others.mean(0)).reshape(S.values.shape))
 
-# %% ../../nbs/library/method/07_lookup.ipynb #a1c00006
 @dataclass(repr=False, kw_only=True)
 class Lookup(CropMethod):
     """The raw attention of the query token that the layers agree on; the region of its peak
@@ -108,7 +106,7 @@ class Lookup(CropMethod):
             else: notes.append(f'{lacking}: the last position was read')
         if own.subtract == 'none': return found
         words = other_words(rows, query, own.subtract)
-        if words: found.saliency = less_words(S, rows, layers, words)
+        if words: found.saliency = _less_words(S, rows, layers, words)
         else: notes.append(f'the question has no words for subtract={own.subtract!r}: nothing is subtracted')
         return found
 

@@ -34,16 +34,15 @@ from ..formulas.threshold import Region
 from .crop import Crop
 from ..models.model import Answer
 
-# %% ../../nbs/library/method/00_results.ipynb #9d09a062
-def confidence_of(answer: Answer | None) -> float | None:
+# %% ../../nbs/library/method/00_results.ipynb #ff098d5e
+def _confidence_of(answer: Answer | None) -> float | None:
     "Take the geometric mean of an answer's token probabilities; None where it is not known"
     return None if answer is None or isnan(answer.confidence) else answer.confidence
 
-# %% ../../nbs/library/method/00_results.ipynb #ff098d5e
 def format_answer(answer: Answer | None) -> str:
     "Write an answer with its confidence, where it is known, on one line"
     if answer is None: return '-'
-    text, confidence = ' '.join(str(answer).split()), confidence_of(answer)
+    text, confidence = ' '.join(str(answer).split()), _confidence_of(answer)
     return f'"{text}"' if confidence is None else f'"{text}" (confidence {confidence:.2f})'
 
 def unseen_note(
@@ -132,7 +131,7 @@ class Result(Look):
     def less_sure(self) -> str:
         """A clause with both confidences where the answer with the crop is less sure than the baseline's;
         else ''"""
-        crop, plain = confidence_of(self.answer), confidence_of(self.plain_answer)
+        crop, plain = _confidence_of(self.answer), _confidence_of(self.plain_answer)
         if self.whole or not self.shown or crop is None or plain is None: return ''
         if round(crop, 2) >= round(plain, 2): return ''
         return f'less sure with the crop ({crop:.2f}) than without it ({plain:.2f})'
@@ -163,7 +162,7 @@ class Result(Look):
 
     def to_dict(self, **more) -> dict:   # further facts, such as the model's name
         "Write plain values, for JSON: all but images and tensors"
-        def said(a): return dict(text=None if a is None else str(a), confidence=confidence_of(a))
+        def said(a): return dict(text=None if a is None else str(a), confidence=_confidence_of(a))
         def box(o): return [int(v) for v in o.box]
         answer = said(self.answer)
         which: dict[str, object] = dict(image=self.which, images=len(self.images)) if self.images else {}

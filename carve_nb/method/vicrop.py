@@ -116,12 +116,11 @@ class ViCrop(CropMethod):
         box = search_box(S, self.base or tower_side(vlm))
         return box_regions([box], S.size) if box else []
 
-# %% ../../nbs/library/method/10_vicrop.ipynb #b5ce2f97
-def safe_ratio(a: Tensor, b: Tensor) -> Tensor:
+# %% ../../nbs/library/method/10_vicrop.ipynb #afb1477d
+def _safe_ratio(a: Tensor, b: Tensor) -> Tensor:
     "Divide a/b; 0 where b is 0"
     return torch.where(b > 0, a/b.clamp_min(torch.finfo(b.dtype).tiny), 0.)
 
-# %% ../../nbs/library/method/10_vicrop.ipynb #afb1477d
 @dataclass(repr=False, kw_only=True)
 class RelAtt(ViCrop):
     """ViCrop: the question's map over that of a neutral instruction, of one layer
@@ -142,7 +141,7 @@ class RelAtt(ViCrop):
         q = session.capture(ask, layers=layers, answer=not ask.short)
         g = session.capture(ask.but(text=self.instruction), layers=layers, answer=False)
         a, b = (r.read(layers=layers, tiles=self.tiles) for r in (q, g))
-        S = as_saliency(safe_ratio(a, b).mean(0), q.raster(tiles=self.tiles), ask.image)
+        S = as_saliency(_safe_ratio(a, b).mean(0), q.raster(tiles=self.tiles), ask.image)
         return Look(saliency=S, rows=q, instruction_rows=g, notes=q.tiles_note(self.tiles))
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #e403b5c3
@@ -206,13 +205,12 @@ def edge_mask(image: Image.Image, size: Size) -> np.ndarray:
     E = ndimage.median_filter(np.linalg.norm(fine, axis=2), size=7).round(6)   # rounding errors are no edges
     return E > np.median(E)
 
-# %% ../../nbs/library/method/10_vicrop.ipynb #a9a03824
-def patch_mean(a: np.ndarray, grid: Grid) -> np.ndarray:    # [h, w] -> [gh, gw]
+# %% ../../nbs/library/method/10_vicrop.ipynb #ea644400
+def _patch_mean(a: np.ndarray, grid: Grid) -> np.ndarray:    # [h, w] -> [gh, gw]
     "Average over each patch; what does not fill a patch is left out"
     h, w = (n//g for n, g in zip(a.shape, grid))
     return a[:grid[0]*h, :grid[1]*w].reshape(grid[0], h, grid[1], w).mean((1, 3))
 
-# %% ../../nbs/library/method/10_vicrop.ipynb #ea644400
 @dataclass(repr=False, kw_only=True)
 class PureGrad(ViCrop):
     "ViCrop: gradient by the pixels"
@@ -228,5 +226,5 @@ class PureGrad(ViCrop):
             norms.append(plane.norm(dim=0).cpu())
         span, (h, w) = prompt.spans[0], norms[0].shape
         edges = edge_mask(image.crop([round(c) for c in span.box]), (w, h))
-        M = patch_mean(safe_ratio(*norms).numpy()*edges, span.grid)
+        M = _patch_mean(_safe_ratio(*norms).numpy()*edges, span.grid)
         return Look(saliency=as_saliency(M.ravel(), span, image))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IMAGE_RULES', 'OtherModel', 'place_of', 'ask_one_of', 'check_other', 'name_of', 'ask_other', 'record_of',
-           'open_answerer', 'Endpoint', 'RemoteError']
+           'open_answerer']
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #7327ceee
 from dataclasses import replace
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 from ..attention.session import Session
 from ..attention.vlm import VLM
-from ..core.errors import CarveError, RemoteError, choose
+from ..core.errors import CarveError, choose
 from ..core.text import GENERAL_INSTRUCTION
 from .results import Result, format_answer
 from ..models.api_client import Endpoint, check_address
@@ -75,12 +75,6 @@ def ask_one_of(
     return replace(result, plain_answer=rows.answer, images=images, which=chosen,
                    notes=[*notes, *result.notes]).bill('images', before, looked)
 
-# %% ../../nbs/library/method/02_wrappers.ipynb #4daf8a39
-_all_ = ['Endpoint', 'RemoteError']
-
-# %% ../../nbs/library/method/02_wrappers.ipynb #acc6bc88
-UNRECORDED = 'key_env', 'timeout', 'retries'
-
 # %% ../../nbs/library/method/02_wrappers.ipynb #a135417a
 def check_other(by: 'OtherModel', method, messages: list|None = None):
     "Refuse another model that cannot answer the last question of a method"
@@ -105,7 +99,8 @@ def ask_other(by: 'OtherModel', ask: Ask) -> Answer:
 def record_of(by: 'OtherModel') -> dict:
     "List all that an answer of another model depends on, in plain values, for the record of a run"
     if isinstance(by, VLM): return dict(model=name_of(by), revision=by.revision, **by.fingerprint.record())
-    return {name: value for name, value in vars(by).items() if name not in UNRECORDED}
+    unrecorded = 'key_env', 'timeout', 'retries'
+    return {name: value for name, value in vars(by).items() if name not in unrecorded}
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #bc647154
 def open_answerer(

@@ -50,10 +50,9 @@ def check_address(url: str):
         warnings.warn(f'{host}: images, questions and any key travel unencrypted (http); use https.',
                       stacklevel=4)
 
-# %% ../../nbs/library/models/12_api_client.ipynb #c0de0008
-LARGEST_REPLY = 2**22   # bytes
-
 # %% ../../nbs/library/models/12_api_client.ipynb #ab367eba
+_LARGEST_REPLY = 2**22   # bytes
+
 T = TypeVar('T')
 
 def within(seconds: float, make: Callable[[], T], late: Exception) -> T:
@@ -89,8 +88,8 @@ def _bounded_client(seconds: float):
                 raw = bytearray()
                 for part in reply.iter_raw():
                     raw += part
-                    if len(raw) > LARGEST_REPLY:
-                        raise RemoteError('malformed', f'the reply has more than {LARGEST_REPLY} bytes')
+                    if len(raw) > _LARGEST_REPLY:
+                        raise RemoteError('malformed', f'the reply has more than {_LARGEST_REPLY} bytes')
             return type(reply)(reply.status_code, headers=reply.headers, content=bytes(raw), request=request)
     return Bounded(follow_redirects=False)
 
@@ -139,7 +138,7 @@ class Endpoint:
 
     def said(self, text: object, longest: int = 200) -> str:
         "Put words of the server on one line, without the key, cut at some letters"
-        return one_line(without_key(str(text)[:LARGEST_REPLY], self.key()))[:longest]
+        return one_line(without_key(str(text)[:_LARGEST_REPLY], self.key()))[:longest]
 
     def explain(self, e: Exception) -> tuple[str, str]:
         """Find the status and the reason of an error of the client library.

@@ -38,10 +38,6 @@ from .image_tokens import ReadImage, pad_images, read_images
 from .prompts import check_template
 from .released import open_released
 
-# %% ../../nbs/library/models/05_loading.ipynb #84cd1af2
-NO_SDPA = ("its decoder has no SDPA kernel. Load it with AutoModelForImageTextToText.from_pretrained(..., "
-           "attn_implementation='eager'), and give VLM(model, processor).")
-
 # %% ../../nbs/library/models/05_loading.ipynb #d477420b
 @contextmanager
 def explained(what: str) -> Iterator[None]:
@@ -52,7 +48,9 @@ def explained(what: str) -> Iterator[None]:
         if out_of_memory(e): raise InsufficientMemoryError() from e
         why = f'{" ".join(str(e).split()).rstrip(".")}.'
         if 'trust_remote_code' in why: why = OWN_CODE
-        if 'scaled_dot_product_attention' in why: why = NO_SDPA
+        if 'scaled_dot_product_attention' in why:
+            why = ("its decoder has no SDPA kernel. Load it with AutoModelForImageTextToText.from_pretrained(..., "
+                   "attn_implementation='eager'), and give VLM(model, processor).")
         if 'model type' in why: why += f' Supported families: {", ".join(sorted(FAMILIES))}.'
         raise CarveError(f'{what}: {why}') from e
 

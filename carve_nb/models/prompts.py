@@ -6,8 +6,7 @@
 __all__ = ['TURN', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'format_chat', 'check_template', 'lay_words', 'commands',
            'escape_text', 'check_text', 'unknown_note', 'open_images', 'Ask', 'check_prompt', 'Prompt', 'check_shape',
            'place_images', 'lay_chat', 'encode_chat', 'join_parts', 'token_types', 'write_prompt', 'token_names',
-           'find_words', 'read_prompt', 'read_messages', 'join_images', 'check_turns', 'SHORT_ANSWER',
-           'GENERAL_INSTRUCTION']
+           'find_words', 'read_prompt', 'read_messages', 'join_images', 'check_turns']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import json
@@ -30,7 +29,7 @@ from ..core.errors import CarveError, OtherImagesError, PromptError, Unsupported
 from ..core.image import Box, ImageLike, common_box, flatten, image_key, open_image, upright
 from ..core.io import PACKAGED
 from ..core.plotting import fit_height, panels_html
-from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, asked_part, tokens_at, word_places
+from ..core.text import GENERAL_INSTRUCTION, asked_part, tokens_at, word_places
 from .families import Family
 from .image_tokens import ImageSpan, ReadImage, join_inputs
 
@@ -118,7 +117,6 @@ def lay_words(
     return chat, end.removeprefix(question).split(str(getattr(processor, 'image_token', None)))[0]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #eda859ca
-_all_ = ['SHORT_ANSWER', 'GENERAL_INSTRUCTION']
 GENERAL_INSTRUCTIONS = (
     GENERAL_INSTRUCTION,
     'Describe this image in detail.',
@@ -206,19 +204,17 @@ class Ask:
     suffix: str = ''                    # after it
     max_new_tokens: int = 32            # longest answer
     tokens: Sequence[int|None] = ()     # most tokens of each image; None: the model's `image_tokens`
-    chat: Sequence[dict] = field(default=TURN, compare=False, repr=False)    # that the question stands in
+    chat: Sequence[dict] = field(default=TURN, hash=False, repr=False)    # that the question stands in
     box: Box|None = field(default=None, compare=False)      # the true region, which the oracle shows
     short: str|None = field(default=None, compare=False)    # the question without its options, for maps
     pixels: tuple[str, ...] = field(default=(), repr=False)    # digest of each image
-    turns: str = field(default='', repr=False)                 # the chat as text
 
     image = property(lambda self: self.images[0])
     def __post_init__(self):
         if not self.images: raise PromptError('No image: give at least one.')
         images = tuple(self.images)
         tokens = tuple(self.tokens) if isinstance(self.tokens, list) else self.tokens
-        vars(self).update(images=images, tokens=tokens, pixels=self.pixels or tuple(map(image_key, images)),
-                          turns=str(self.chat))
+        vars(self).update(images=images, tokens=tokens, pixels=self.pixels or tuple(map(image_key, images)))
 
     def but(self, **changes) -> Self:
         "Ask the same but for some changes"

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['log', 'LAST', 'ARMS', 'LARGE', 'CONTROLS', 'MARGIN', 'PROFILED', 'KINDS', 'BINDS', 'Advice', 'recommend', 'line_of',
-           'code_of', 'Checkup', 'percent', 'count_right', 'explain_verdict', 'explain', 'advice_html', 'changed_ids',
-           'checkup_page', 'checkup_result', 'profile_stage', 'price', 'left_of', 'unknown_kinds', 'run_checkup']
+           'advised_line', 'Checkup', 'percent', 'count_right', 'explain_verdict', 'explain', 'advice_html',
+           'changed_ids', 'checkup_page', 'checkup_result', 'profile_stage', 'price', 'left_of', 'unknown_kinds',
+           'run_checkup']
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #cf1e4015
 import logging
@@ -120,7 +121,7 @@ def line_of(arm: str, protocol: dict) -> str:
         call = f'Lookup({", ".join(fields + ["tokens=None"]*(arm == LARGE))})'
     return f'{call}(vlm, image, question)'
 
-def code_of(advice: Advice, protocol: dict) -> str:
+def advised_line(advice: Advice, protocol: dict) -> str:
     "Write the line to use; where nothing is decided, the one to try, or '' where no crop gains"
     if advice.verdict != 'not decided': return line_of(advice.use, protocol)
     return line_of(advice.shown, protocol) if advice.of(advice.shown).gain > 0 else ''
@@ -137,7 +138,7 @@ class Checkup:
     @property
     def code(self) -> str:
         "The line to use, or to try; '' of none"
-        return code_of(self.advice, self.run.protocol)
+        return advised_line(self.advice, self.run.protocol)
 
     def __repr__(self) -> str:
         first, *more = explain(self)
@@ -214,7 +215,7 @@ def explain(checkup: Checkup) -> list[str]:
                 f'in {share} % [{lo}, {hi}]: {BINDS[profile.binds]}.')
     if checkup.own:
         said.append(f'On your images: {explain_verdict(checkup.own)}')
-        line = code_of(checkup.own, checkup.run.protocol)
+        line = advised_line(checkup.own, checkup.run.protocol)
         if line: said.append(f'The line for your images: {line}')
     return said
 

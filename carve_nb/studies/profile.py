@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['QUESTIONS', 'SHAPES', 'SHAPE_QUESTIONS', 'scene_questions', 'image_questions', 'profile_questions', 'Cell',
-           'best_cell', 'Look', 'look_at', 'sink_figure', 'pointing_gain', 'profile_model', 'measure_binding',
+           'best_cell', 'QueryMaps', 'look_at', 'sink_figure', 'pointing_gain', 'profile_model', 'measure_binding',
            'make_profile', 'keep_profile']
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000004
@@ -23,14 +23,14 @@ from ..core.errors import CarveError
 from ..core.image import Box, ImageLike, Size
 from ..core.saliency import Saliency, patch_cover
 from ..core.stats import difference, mean_interval, rounded
-from ..core.text import QUERIES
+from ..core.text import QUERIES, SHORT_ANSWER
 from ..data.datasets import load_benchmark
 from ..data.records import Absent, Record, folder_images
 from ..data.scenes import make_scene, twin_records
 from ..formulas.agreement import layer_agreement, rank_patches
 from ..method.profiles import ModelProfile, find_profile, profile_path, query_in, short_name
 from ..models.image_tokens import ImageSpan
-from ..models.prompts import SHORT_ANSWER, Ask, unknown_note
+from ..models.prompts import Ask, unknown_note
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000007
 def row_maps(rows: AttentionRows) -> np.ndarray:
@@ -96,7 +96,7 @@ def best_cell(agreement: np.ndarray) -> Cell:
     return Cell(query, np.flatnonzero(a >= a.min() + .8*(a.max() - a.min())).tolist())
 
 @dataclass
-class Look:
+class QueryMaps:
     "The map of every query token in every layer under one question"
     image: int           # its place
     maps: np.ndarray     # [R, L, gh, gw]
@@ -117,14 +117,14 @@ class Look:
         "Tell of each map, [R, L], whether it points at the box"
         return [[self.points_at(values) for values in row] for row in self.maps]
 
-def look_at(vlm: VLM, samples: Sequence[Record], place: int = 0) -> list[Look]:
+def look_at(vlm: VLM, samples: Sequence[Record], place: int = 0) -> list[QueryMaps]:
     "Read the maps of an image under its questions; `place` is the image's"
     image = samples[0].open()
     session = Session(vlm)
     asks = [Ask((image,), sample.question, SHORT_ANSWER) for sample in samples]
     captured = [session.capture(ask, answer=False) for ask in asks]
     return [
-        Look(place, row_maps(rows), list(rows.layers), image.size, rows.raster(), sample.box)
+        QueryMaps(place, row_maps(rows), list(rows.layers), image.size, rows.raster(), sample.box)
         for sample, rows in zip(samples, captured)]
 
 def sink_figure(maps: Sequence[np.ndarray]) -> list[float]:
@@ -137,7 +137,7 @@ def sink_figure(maps: Sequence[np.ndarray]) -> list[float]:
     mass = np.mean([values[patch]/max(values.sum(), 1e-30) for values in maps if patch < len(values)])
     return rounded([np.mean(peaks == patch), mass], 4)
 
-def pointing_gain(scores: np.ndarray, looks: Sequence[Look]) -> list[float]:
+def pointing_gain(scores: np.ndarray, looks: Sequence[QueryMaps]) -> list[float]:
     """Measure the gain in pointing of the cell that the other half chooses over the last position: mean,
     lower, upper.
 

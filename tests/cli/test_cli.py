@@ -196,7 +196,7 @@ def test_stopped_while_it_asks(photo, tmp_path):
 
 def test_several_images(shell):
     "Which image, the region in it, and both answers; the baseline is shown all of them"
-    from carve_nb.models.prompts import SHORT_ANSWER
+    from carve_nb.core.text import SHORT_ANSWER
     question, names = 'What digit is on the blue cross?', ['3.png', '0.png']
     for seed, name in zip((3, 0), names): make_scene(seed).image.save(name)
     vlm, words = VLM.from_pretrained('carve-small'), f'3.png 0.png "{question}"'

@@ -52,13 +52,14 @@ from carve_nb.attention.rows import AttentionRows
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CaptureError, CarveError
+from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.records import Record
 from carve_nb.formulas.product import contrast
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import DirectAnswer
 from carve_nb.models.families import FAMILIES, find_family
 from carve_nb.models.kernel import recording
-from carve_nb.models.prompts import SHORT_ANSWER, Ask, place_images
+from carve_nb.models.prompts import Ask, place_images
 from carve_nb.runs.runner import RunConfig, SampleEvaluator
 from .clean import count_passes
 

@@ -6,10 +6,10 @@ from tiny import TALL, WIDE
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM, record_attention
 from carve_nb.core.errors import CarveError
+from carve_nb.core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.method.carve import Carve
 from carve_nb.method.contrast import ICD
 from carve_nb.method.lookup import Lookup
-from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 ASKED = 'What is the color of the elephant?'

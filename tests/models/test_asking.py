@@ -8,9 +8,10 @@ from carve_nb import Carve, Lookup
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, PromptError
+from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.method.contrast import DoLa
 from carve_nb.models.prefix_cache import _MADE, TAKEN
-from carve_nb.models.prompts import SHORT_ANSWER, Ask
+from carve_nb.models.prompts import Ask
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')
 

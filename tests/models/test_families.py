@@ -22,7 +22,7 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.core.image import box_size, common_box
 from carve_nb.core.saliency import patch_cover
-from carve_nb.core.text import read_words
+from carve_nb.core.text import SHORT_ANSWER, read_words
 from carve_nb.method.asking import AskBox
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
@@ -31,7 +31,7 @@ from carve_nb.models.families import FAMILIES, MEASURED, find_family, image_feat
 from carve_nb.models.image_tokens import canvas_tiles
 from carve_nb.models.kernel import recording
 from carve_nb.models.model import Answer
-from carve_nb.models.prompts import SHORT_ANSWER, Ask
+from carve_nb.models.prompts import Ask
 from carve_nb.studies.measure import layer_facts
 from carve_nb.studies.profile import image_questions, profile_model
 from carve_nb.testing import traces

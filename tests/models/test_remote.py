@@ -15,14 +15,15 @@ from processes import Forked, afresh, free_port, served, until
 from server import bad, chat, images, ok
 from carve_nb.attention.session import Session
 from carve_nb.cli.main import main
-from carve_nb.core.errors import CarveError
+from carve_nb.core.errors import CarveError, RemoteError
 from carve_nb.core.io import CHECKPOINTS
+from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.scenes import samples
 from carve_nb.method import registry, wrappers
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import DirectAnswer
-from carve_nb.method.wrappers import Endpoint, RemoteError, record_of
-from carve_nb.models.prompts import SHORT_ANSWER
+from carve_nb.method.wrappers import record_of
+from carve_nb.models.api_client import Endpoint
 
 KEY = 'sk-Q7f2-not-a-real-key-93'
 

@@ -6,7 +6,7 @@ import copy
 import pytest
 from tiny import QUESTION, TALL, WIDE, check_stock_ids
 from transformers import AutoImageProcessor
-from carve_nb.models.prompts import SHORT_ANSWER
+from carve_nb.core.text import SHORT_ANSWER
 from recipes.tiny_models import HERE, NEED_TORCHVISION
 
 pytest.importorskip('torchvision', reason='`make test-torchvision` runs it')

@@ -17,10 +17,10 @@ from tiny import contents, files
 from carve_nb.attention.vlm import VLM
 from carve_nb.cli.main import main
 from carve_nb.core.errors import IncompleteError, RunError
+from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.method.controls import DirectAnswer
 from carve_nb.method.registry import METHODS, methods
-from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.runs import runner
 from carve_nb.runs.report import load_run, markdown, write_report
 from carve_nb.runs.runner import local_engine, run_eval
