@@ -250,7 +250,7 @@ def test_memory_after_failures(load):
 
 
 TOUCHING = {'recording', 'model_lock', 'own_loose', 'applying', 'rows_live', 'mask_image_tokens',
-            'frozen', 'scaled_features', 'hooked', 'watching', 'open', 'counting', 'tower_rows', 'layer_inputs',
+            'frozen', 'scaled_features', 'hooked', 'watching', 'counting', 'tower_rows', 'layer_inputs',
             'failing', 'metering', 'record_attention'}
 # loading, the words of an error, a store, a count
 OTHERS = {'quiet_loading', 'limited', 'ready', 'undone', 'explained', 'open_store'}
