@@ -2007,6 +2007,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'carve_nb.runs.report.markdown': ('library/runs/report.html#markdown', 'carve_nb/runs/report.py'),
                                       'carve_nb.runs.report.markdown_table': ( 'library/runs/report.html#markdown_table',
                                                                                'carve_nb/runs/report.py'),
+                                      'carve_nb.runs.report.methods_html': ( 'library/runs/report.html#methods_html',
+                                                                             'carve_nb/runs/report.py'),
                                       'carve_nb.runs.report.page': ('library/runs/report.html#page', 'carve_nb/runs/report.py'),
                                       'carve_nb.runs.report.plot_report': ( 'library/runs/report.html#plot_report',
                                                                             'carve_nb/runs/report.py'),

@@ -406,12 +406,13 @@ def ask(
     if images and model.name in PACKAGED and not quiet:
         print_line('note', f'{model.name} is {PACKAGED[model.name]}.')
     shown = sys.stdout.isatty() and not quiet
-    if shown: print(*map(tame_terminal, result.summary()), sep='\n')
+    if not quiet:    # above the answer: they change what it means
+        for note in result.notes: print_line('note', note)
+    if shown: print(*map(tame_terminal, replace(result, notes=[]).summary()), sep='\n')
     elif not quiet:
-        notes = [*result.details, *result.notes]
-        answers = result.summary()[1:]
-        print(*map(tame_terminal, answers[:len(answers) - len(notes)]), sep='\n', file=sys.stderr)
-        for note in notes: print_line('note', note)
+        answers = replace(result, notes=[], details=[]).summary()[1:]
+        print(*map(tame_terminal, answers), sep='\n', file=sys.stderr)
+        for detail in result.details: print_line('note', detail)
     if not shown: print(tame_terminal(result, '\n\t'))
     files = result.files(model=model.name, version=__version__) if out or to_json else {}
     written = {Path(out)/name: data for name, data in files.items()} if out else {}
@@ -779,7 +780,7 @@ def _measure_profile(
 ):
     "Choose query token and layers by agreement, and keep them"
     if images: folder_images(images)     # there must be some
-    from carve_nb.method.profiles import profile_path
+    from carve_nb.method.profiles import find_profile, profile_path
     from carve_nb.studies.profile import keep_profile, make_profile, profile_questions
     vlm = model.load()
     path = profile_path(vlm)
@@ -791,14 +792,17 @@ def _measure_profile(
     if images and not quiet:
         questions = dict.fromkeys(r.question for r in profile_questions(vlm, n, images))
         print_line('note', f'asked: {" ".join(questions)}')
-    profile = make_profile(vlm, n, images, progress=not quiet)
+    measured = make_profile(vlm, n, images, progress=not quiet)
+    kept = keep_profile(measured, vlm)
+    stays = None if kept else find_profile(vlm)
+    profile = stays or measured
+    if stays:
+        print(f'Not kept, as it is not sure: {", and ".join(measured.doubts())}. The profile that stays:\n')
     print(profile)
     if out:
-        profile.save(Path(out)/'profile.json')
+        measured.save(Path(out)/'profile.json')
         print(f'written to {out}: profile.json')
-    if keep_profile(profile, vlm):
-        print(f'kept in {path}' + ('' if profile.sure else ', but not used, as it is not sure'))
-    else: print('not kept: another profile of this model is sure, and stays')
+    if kept: print(f'kept in {path}' + ('' if profile.sure else ', but not used, as it is not sure'))
     if profile.sure: print('in a shell: --method lookup')
 
 @command('checkup', '''examples:

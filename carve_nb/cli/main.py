@@ -101,6 +101,10 @@ def _note(message: Warning|str, *args: object, **kw: object):
     "Print a warning as a note, as `warnings.showwarning`"
     print_line('note', message)
 
+_STOPPED = dict(
+    ask='no answer, and nothing was written',
+    checkup='the same command goes on; an unfinished profile begins anew')
+
 def main(argv: list[str]|None = None) -> int:
     "Run the command `carve`, and return its exit status"
     if sys.stdout is None:
@@ -118,8 +122,8 @@ def main(argv: list[str]|None = None) -> int:
             return 0
         except SystemExit as e: return int(e.code or 0)      # of a signal, or of what a shell asks for
         except KeyboardInterrupt:
-            if given.get('command') == 'ask':
-                print_line('note', 'stopped: no answer, and nothing was written.')
+            said = _STOPPED.get(str(given.get('command')))
+            if said: print_line('note', f'stopped: {said}.')
             return 130
         except Exception as e:
             if not (isinstance(e, BrokenPipeError) and _nobody_reads()):

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from io import BytesIO
+from mimetypes import guess_type
 from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
@@ -109,6 +110,11 @@ def _open_file(src) -> Image.Image:
         raise ImageError(f'{str(src)!r} is a folder, pipe or device; give the path of an image file')
     return Image.open(src, formats=FORMATS)
 
+_OTHER_WAYS = dict(    # by what the name of a file says that it is
+    image='of another format, such as HEIC, convert it, or pass `Image.open(f).copy()`, where a plug-in of Pillow '
+          'opens it',
+    video='of a video give a list of its frames: `method(vlm, frames, question)`')
+
 def _read_file(src, most: int = MAX_PIXELS) -> Image.Image:
     "Decode a path, an open file, or an image that the caller has opened: by its header first, then all of it"
     if isinstance(src, str) and re.match(r'data:|[a-zA-Z][\w+.-]*://', src):
@@ -122,10 +128,10 @@ def _read_file(src, most: int = MAX_PIXELS) -> Image.Image:
     except Exception as e:   # each format fails in its own way
         if getattr(e, 'filename', None): raise   # no such file, no permission
         why = re.sub(' <.*>', '', str(e))   # an open file has no name
-        raise ImageError(
-            f'Not an image that can be read: {why}. Use an intact {", ".join(FORMATS)} file; of another '
-            f'format, such as HEIC, convert it, or pass `Image.open(f).copy()`, where a plug-in of Pillow '
-            f'opens it; of a video give a list of its frames: `method(vlm, frames, question)`') from e
+        named = guess_type(str(src))[0] if isinstance(src, (str, os.PathLike)) else None
+        ways = [way for kind, way in _OTHER_WAYS.items() if (named or kind).startswith(kind)]
+        raise ImageError('; '.join([
+            f'Not an image that can be read: {why}. Use an intact {", ".join(FORMATS)} file', *ways])) from e
     if img.format not in (*FORMATS, 'MPO'):   # MPO: a JPEG followed by previews, as many telephones write
         raise ImageError(f'PIL image from a file of format {img.format}, of which only {", ".join(FORMATS)} '
                          f'are decoded here; if you trust it, decode it yourself and pass `img.copy()`')

@@ -17,7 +17,16 @@ from ..core.io import CHECKPOINTS, SMALL, TINY, replace_file
 from ..data.records import Record
 from ..data.scenes import make_scene, scene_records, to_sample
 from ..method.results import Result
-from .report import answers_html, explained_html, format_column, format_report, html_page, report, run_name
+from carve_nb.runs.report import (
+    WHAT_IT_IS,
+    answers_html,
+    explained_html,
+    format_column,
+    format_report,
+    html_page,
+    report,
+    run_name,
+)
 from .runner import RunConfig, SampleEvaluator, image_units, local_engine
 from .store import Run, read_run
 
@@ -32,10 +41,7 @@ ABOUT_STORED = (
     'n = {}: the first held-out scenes, a digit each, answered once for the record that comes with the package. The '
     'four scenes, and the 40 questions that are asked again, are among them. The table of README has 1,200 '
     'others.')
-RESULT = { # method -> words for it
-    'none': 'baseline (no crop)', 'random': 'a crop at a random place',
-    'question-only': 'CARVE without the contrast', 'carve': 'CARVE, settings chosen on carve-tiny',
-    'lookup': 'attention of one query token, no contrast', 'oracle': 'the true region, enlarged'}
+RESULT = WHAT_IT_IS    # the methods of the table
 
 def load_stored() -> dict[str, Run]:
     "Read the stored run of each model of this package"

@@ -184,14 +184,18 @@ def test_ask_on_a_terminal(models, photo, tmp_path):
 
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='`make pytest` on Linux runs it')
-def test_stopped_while_it_asks(photo, tmp_path):
-    command = [sys.executable, '-m', 'carve_nb', 'ask', 'photo.jpg', 'Who is this?', '--out', 'o']
+@pytest.mark.parametrize('words, said', [
+    ('ask photo.jpg Who? --out o', 'no answer, and nothing was written'),
+    ('checkup', 'the same command goes on; an unfinished profile begins anew')])
+def test_stopped_while_it_asks(words, said, photo, tmp_path):
+    "Ctrl-C: status 130, and what is there; a checkup in its first stage says too how to go on"
+    command = [sys.executable, '-m', 'carve_nb', *words.split()]
     def listen(): signal.signal(signal.SIGINT, signal.SIG_DFL)   # a shell's background jobs are deaf to Ctrl-C
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen, cwd=tmp_path) as p:
         assert until(lambda: 'libtorch' in open(f'/proc/{p.pid}/maps').read(), p)
         p.send_signal(signal.SIGINT)
         out, err = p.communicate()
-    assert (p.returncode, out, err) == (130, '', 'carve: note: stopped: no answer, and nothing was written.\n')
+    assert (p.returncode, out, err) == (130, '', f'carve: note: stopped: {said}.\n')
 
 
 def test_several_images(shell):
@@ -231,6 +235,7 @@ def test_a_pipe_gets_the_answer_and_what_it_means(shell, question, start, note):
     told = json.load(open('r.json'))
     assert (status, out) == (0, told['answer'] + '\n') and f'\nbaseline: "{told["plain_answer"]["text"]}" (confidence 0.' in err and err.startswith('carve: note: carve-small is a small model that we trained on synthetic scenes')
     assert note in told['notes'] and err.count(note) == err.count(f'{start}{note}\n') == 1
+    assert start != 'carve: note: ' or err.index(note) < err.index('\nbaseline: ')     # it is read before the answer
     assert shell(f'ask s.png "{question}" --quiet') == (0, out, '')
 
 
@@ -387,7 +392,9 @@ def test_an_unsure_profile_hides_no_sure_one(kept, shell):
     os.mkdir('ex')
     make_scene(145).image.save('ex/0.png')
     status, out, _ = shell(f'{PROFILE} --model carve-small --images ex --n 4 --quiet')
-    assert status == 0 and 'not kept: another profile of this model is sure, and stays' in out and 'kept in' not in out
+    stays = find_profile(VLM.from_pretrained('carve-small'))
+    assert status == 0 and out.startswith('Not kept, as it is not sure: 1 images are fewer') and 'kept in' not in out
+    assert out.count('chosen by agreement') == 1 and str(stays) in out     # that profile alone
     assert not [*kept.glob('*')]
 
 

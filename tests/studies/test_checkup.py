@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from unittest.mock import patch
 import pytest
+from browsers import chromium, missing, need_browser, open_page
 from processes import ROOT, Carve, run, until
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, DataError, Reader
@@ -79,6 +80,7 @@ def test_shell(tmp_path, shell):
     assert told.returncode == 0
     assert [re.split(' by | are ', line)[0] for line in told.stderr.splitlines()[:3]] == [
         '2 questions of each of 3 kinds', *('small letters', 'small words')]
+    assert f'{there} of the 6 questions of this package are answered already.' in told.stderr    # why the price is of fewer
     price = next(line for line in told.stderr.splitlines() if line.startswith('about '))
     left = 6 - there
     assert f' for {left} question{"s"*(left > 1)} by 6 methods' in price and 'profile' not in price      # what was left
@@ -88,12 +90,12 @@ def test_shell(tmp_path, shell):
     with patch.object(Reader, 'in_shell', True): shown = repr(whole).splitlines()
     assert said[:-1] == shown and said[-1].startswith('written to ')
     assert first.startswith('Not decided: ')
-    assert 'questions would tell a gain of 5 points' in first
+    assert 'questions may tell a gain of 5 points' in first and 'vlm, image' not in told.stdout    # a line would be copied
     assert 'In 40 scenes' in more[-1] and 'in 20 % [10, 35]: it takes' in more[-1]    # not of the six questions
     page = (tmp_path/'R'/'checkup.html').read_text()
     row = (tmp_path/'R'/'result.json').read_text()
-    places = [page.index(word) for word in ('Not decided', '<pre>', '<table', '<img', '<details>')]
-    assert places == sorted(places)     # the answer and its table first, remarks folded
+    places = [page.index(word) for word in ('Not decided', '<table', 'the true region, enlarged', '<img', '<details>')]
+    assert places == sorted(places) and '<pre>' not in page     # the answer and its table first, remarks folded
     assert 'small letters are not asked' in page
     assert 'On your images' not in page
     assert str(tmp_path) not in row
@@ -129,14 +131,34 @@ def test_grows_and_retries(tmp_path, few, monkeypatch):
 
 
 @pytest.mark.parametrize('name', ['qwen2_5_vl', 'llava_next'])
-def test_families(name, load, tmp_path, few, caplog):
-    "A tiny random model goes through it; nothing is recommended, and its map is not trusted; the price has both stages"
+def test_families(name, load, tmp_path, few, caplog, monkeypatch):
+    "A tiny random model goes through it; nothing is recommended, and its map is not trusted; the price has both stages, and of a long checkup that of a shorter one"
+    monkeypatch.setattr(checkup, 'LONG', 0)
+    monkeypatch.setattr(checkup, 'FEW', 1)
     caplog.set_level('INFO', checkup.log.name)
     found = run_checkup(load(name), tmp_path/'R', n=2, kinds=('digit', 'word'), progress=False)
     assert (found.advice.use, found.advice.verdict) == ('none', 'not decided')
     assert explain(found)[-1].startswith('The attention map is not to be trusted: 3 images')
     assert '<table' in found._repr_html_()
-    assert re.search(r'about .* on this machine: .* for the profile \(\d+ passes of the model\) and .* for 4 questions by 6 methods', caplog.text)
+    assert re.search(r'about .* on this machine: .* for the profile \(\d+ passes of the model\) and .* for 4 questions by 6 methods; n=1: about \d+ (s|minutes)\n', caplog.text)
+
+
+def test_page_in_a_browser():
+    "On a desk every table has room, also the words right and wrong; on a phone the page is no wider, and a cut table says so by a shadow"
+    need_browser(missing())
+    run = read_run(STORED/SMALL)
+    run.protocol['data'] = dict(name='eye', key=None, n=336, rule='exact')     # which a run did not name then
+    found = checkup.Checkup(checkup.recommend(run.records), run)
+    text = checkup.checkup_page(found, checkup.load_benchmark('eye', 3))
+    seen = """() => ({page: document.documentElement.scrollWidth - innerWidth, tables: [...document.querySelectorAll('table')]
+        .filter(t => t.scrollWidth > t.clientWidth).map(t => getComputedStyle(t).backgroundImage)})"""
+    with chromium() as browser:
+        for width in 1280, 390:
+            page = open_page(browser, width)
+            page.set_content(text)
+            said = page.evaluate(seen)
+            assert said['page'] <= 0 and bool(said['tables']) == (width == 390)
+            assert all('gradient' in shadow for shadow in said['tables'])
 
 
 def test_a_stage_that_fails(tmp_path, monkeypatch):
