@@ -204,13 +204,15 @@ def spoken(text):
     return re.sub(r'[`*\[\]${}\\]', '', text).strip()
 
 
+MARKS = re.compile(r'^#(?:\|| cases? \d).*\n?', re.M)    # directives, and the numbers of fault cases
+
+
 def code_cell(c, imports=False, fold=False, book=False):
     "A code cell as the site shows it, or None; tutorials show their imports, some pages fold all code"
     source = joined(c['source'])
     marks = {m[1]: m[2].strip() for m in re.finditer(r'^#\|\s*([\w-]+)\s*:?(.*)$', source, re.M)}
     if {'hide', 'default_exp', 'recipe'} & set(marks) or marks.get('include') == 'false': return None
-    # directives, and the numbers of fault cases
-    body = re.sub(r'^#(?:\|| cases? \d).*\n?', '', source, flags=re.M).strip('\n')
+    body = MARKS.sub('', source).strip('\n')
     if re.match(r'_all_ *[+=]', body): return None  # names for nbdev's list
     hidden = marks.get('echo') == 'false' or c['metadata'].get('hide_input') or not body
     meta = (dict(tags=['remove-input']) if hidden
@@ -553,7 +555,6 @@ def attach_images(cell, folder):
 NEEDS = 'This notebook needs the package in the environment of its kernel: `pip install -e .` in a clone of the repository.'
 
 
-MARKS = re.compile(r'^#\|.*\n', re.M)
 LINK = re.compile(r'(?<!!)\[([^\]]*)\]\((?!https?:)[^)]*\)')    # to another page
 
 def download(page):

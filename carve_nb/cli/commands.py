@@ -32,7 +32,7 @@ import typer
 from typer import Argument as Arg, Option as Opt
 from .. import __version__
 from ..core.errors import CarveError, ImageError, IncompleteError, choose
-from ..core.io import CHECKPOINTS, PACKAGED, SMALL, SMOL, find_source, one_line, replace_file, tame_terminal
+from ..core.io import PACKAGED, SMALL, SMOL, find_source, one_line, replace_file, stored_table, tame_terminal
 from ..core.text import SHORT_ANSWER, read_method, read_value
 from ..data.records import FOLDER_FORMAT, folder_images
 
@@ -151,10 +151,7 @@ def print_json(rows: Iterable[Sequence[str]], head: Sequence[str]):
     print(json.dumps([dict(zip(head, row)) for row in rows], indent=1))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #2bae3d1d
-def _read_stored(name: str) -> list[list[str]]:
-    return json.loads((CHECKPOINTS/f'{name}.json').read_bytes())['table']
-
-_METHODS = _read_stored('methods')[1:]    # name, category, and what else `carve methods` lists
+_METHODS = stored_table('methods')[1:]    # name, category, and what else `carve methods` lists
 _METHOD_NAMES = tuple(row[0] for row in _METHODS)
 
 def complete_method(incomplete: str) -> list[str]:
@@ -336,21 +333,22 @@ def demo(
     from carve_nb.runs.store import read_run
     if read_run(out).protocol:
         raise CarveError(f'{out} holds a run, whose page would be lost; name another folder with --out.')
-    from carve_nb.runs.demo import ABOUT_STORED, RESULT, load_stored, repeat_demo, result_table, show_cases
+    from carve_nb.runs.demo import ABOUT_STORED, load_stored, repeat_demo, result_table, show_cases
+    from carve_nb.runs.report import WHAT_IT_IS
     stored = load_stored()
     vlms = {name: ModelOptions(name).load() for name in stored}
     for case, r in show_cases(vlms[SMALL], stored[SMALL], out).items():
         print(f'{case}:', *map(tame_terminal, r.summary()), '', sep='\n')
     print(f'page of the four, with maps and crops: {tame_terminal(out)}/demo.html\n')
     print(
-        f'Asking 40 questions again in {len(RESULT)} ways, on each of {len(stored)} models: 2 to 3 minutes',
+        f'Asking 40 questions again in {len(WHAT_IT_IS)} ways, on each of {len(stored)} models: 2 to 3 minutes',
         flush=True)
     for name, run in stored.items():
         same = repeat_demo(vlms[name], run, progress=not quiet)
         print(
-            f'{name}, 40 questions in {len(RESULT)} ways: '
+            f'{name}, 40 questions in {len(WHAT_IT_IS)} ways: '
             f'{sum(same)} of {len(same)} answers are the stored ones')
-    print(f'all of it again: carve eval scenes --kinds digit --methods {",".join(RESULT)} --model {SMALL}')
+    print(f'all of it again: carve eval scenes --kinds digit --methods {",".join(WHAT_IT_IS)} --model {SMALL}')
     n = len(stored[SMALL].select('none', 'digit'))
     print(f'Accuracy in % [95 % interval]; pointing: the peak of the map is on the target. {ABOUT_STORED.format(n)}')
     table = result_table(stored)
@@ -858,7 +856,7 @@ def list_methods(
     as_json: AsJson = False,
 ):
     "List the methods: ours, related ones and controls, with their sources; or the fields of one."
-    head, *rows = _read_stored('methods')
+    head, *rows = stored_table('methods')
     if name is not None:
         from carve_nb.method.registry import methods
         from carve_nb.method.settings import field_table
@@ -872,7 +870,7 @@ def list_families(
     as_json: AsJson = False,
 ):
     "List the model families and what the tests measured; or all that is known about one."
-    head, *rows = _read_stored('families')
+    head, *rows = stored_table('families')
     families = {row[0]: row for row in rows}
     show = print_json if as_json else print_table
     if name is not None:

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['LARGEST', 'ROUNDING', 'SMALL', 'TINY', 'SMOL', 'PACKAGED', 'CHECKPOINTS', 'LONGEST_ANSWER', 'HALF', 'THOUGHT', 'MARK',
            'open_plain', 'replace_file', 'digest', 'check_encoding', 'save_with_digest', 'load_with_digest',
-           'same_logits', 'kept_folder', 'find_source', 'escape_sign', 'tame_markdown', 'tame_terminal', 'tame_html',
-           'count_of', 'one_line', 'tame_answer', 'table_html', 'tame_cell', 'answer_span', 'behind_thought',
-           'open_thought']
+           'same_logits', 'stored_table', 'kept_folder', 'find_source', 'escape_sign', 'tame_markdown', 'tame_terminal',
+           'tame_html', 'count_of', 'one_line', 'tame_answer', 'table_html', 'tame_cell', 'answer_span',
+           'behind_thought', 'open_thought']
 
 # %% ../../nbs/library/core/06_io.ipynb #2ad13d64
 import hashlib
@@ -118,6 +118,10 @@ SMALL, TINY, SMOL = 'carve-small', 'carve-tiny', 'carve-smol'
 PACKAGED = dict.fromkeys((SMALL, TINY), 'a small model that we trained on synthetic scenes; it knows nothing else')
 PACKAGED[SMOL] = 'a released language model that we taught to see synthetic scenes; it knows no other images'
 CHECKPOINTS = Path(str(files('carve_nb')))/'checkpoints' # a folder of each, under its name
+
+def stored_table(name: str) -> list[list[str]]:
+    "Read a table that comes with the package, its head first: `methods` or `families`"
+    return json.loads((CHECKPOINTS/f'{name}.json').read_bytes())['table']
 
 def kept_folder() -> Path:
     "Name the folder with measurements of your own models: `CARVE_PROFILES`, or one in your home"

@@ -31,11 +31,11 @@ from PIL import Image
 from ..core.errors import RunError
 from ..core.image import Box, scale_box
 from carve_nb.core.io import (
-    CHECKPOINTS,
     count_of,
     escape_sign,
     one_line,
     replace_file,
+    stored_table,
     table_html,
     tame_cell,
     tame_markdown,
@@ -272,13 +272,13 @@ WHAT_IT_IS = {    # method -> words for it
     'none': 'baseline (no crop)', 'random': 'a crop at a random place',
     'question-only': 'CARVE without the contrast', 'carve': 'CARVE, settings chosen on carve-tiny',
     'lookup': 'attention of one query token, no contrast', 'oracle': 'the true region, enlarged'}
-_LISTED = {row[0]: row[2] for row in json.loads((CHECKPOINTS/'methods.json').read_bytes())['table']}
 
 def methods_html(table: pd.DataFrame) -> str:    # of `format_report`
     "Lay out a table for people, with words for each method"
+    words = {row[0]: row[2] for row in stored_table('methods')} | WHAT_IT_IS
     names = [method.partition(':')[0] for method in table.index]
     shown = table.copy()
-    shown.insert(1, 'what it is', [WHAT_IT_IS.get(name) or _LISTED.get(name, '') for name in names])
+    shown.insert(1, 'what it is', [words.get(name, '') for name in names])
     return table_html(shown.values, shown.columns)
 
 def explained_html(table: pd.DataFrame) -> str:    # of `format_report`
