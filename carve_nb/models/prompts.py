@@ -74,7 +74,9 @@ def _render_apart(given: str) -> bool:
     command = [sys.executable, '-P', '-c', _RENDER]
     alone = os.environ | dict(OPENBLAS_NUM_THREADS='1')    # threads take addresses
     try: done = subprocess.run(command, input=given.encode(), env=alone, capture_output=True, timeout=60)
-    except subprocess.TimeoutExpired: return False
+    except subprocess.TimeoutExpired as e:    # raised, so that the cache does not keep it
+        raise CarveError('The chat template was not tried within 60 seconds: this machine is too busy, or the '
+                         'template does not come to an end. Load the model again when less runs here.') from e
     return 0 <= done.returncode != TOO_MUCH    # below: it was ended
 
 def _check_rendering(processor: ProcessorMixin):

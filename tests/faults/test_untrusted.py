@@ -4,6 +4,7 @@ import gzip
 import os
 import resource
 import shutil
+import subprocess
 from time import monotonic
 import pytest
 import torch
@@ -129,3 +130,15 @@ def test_a_template_that_does_not_end(name, folders, tmp_path):
     with pytest.raises(CarveError, match='chat template takes over .* get the release of the model again'):
         VLM.from_pretrained(folder)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000 and monotonic() - begun < 90
+
+
+def test_a_busy_machine_is_not_a_broken_template(folders, tmp_path, monkeypatch):
+    "A trial that ran out of time is told as that, and made anew when the model is loaded again"
+    folder = shutil.copytree(folders('llava'), tmp_path/'m')
+    path = folder/'chat_template.jinja'
+    path.write_text(path.read_text() + '{# never tried before #}')
+    def late(*args, **kwargs): raise subprocess.TimeoutExpired(args[0], kwargs['timeout'])
+    with monkeypatch.context() as busy:
+        busy.setattr(subprocess, 'run', late)
+        with pytest.raises(CarveError, match='too busy.* Load the model again'): VLM.from_pretrained(folder)
+    assert VLM.from_pretrained(folder).n_layers
