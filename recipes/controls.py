@@ -24,8 +24,8 @@ from .general_place import LAMBDAS
 from .invariance import TEN_INSTRUCTIONS, share_of
 from .knockout import answer_tokens, read_under, row_places
 from .question_last import WORDINGS
-from .records import Part, points_at, run_parts
-from .replay import LEVELS, seed_of
+from .records import Part, points_at, run_parts, seed_of
+from .replay import LEVELS
 
 FIRST_SEED = 1_660_000
 

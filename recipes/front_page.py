@@ -13,7 +13,7 @@ from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.carve import Carve
 from carve_nb.method.registry import make_method
-from .records import Part, of_question, overlap, run_parts
+from .records import Part, of_question, overlap, run_parts, seed_of
 
 FIRST_SEED = 1_640_000
 METHODS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'
@@ -47,7 +47,7 @@ def measure_paper(vlm: VLM, sample) -> dict:
     method = Carve.paper()
     result = method(vlm, sample.image, sample.question)
     box = union_box([region.box for region in result.regions])
-    rng = np.random.default_rng(int(sample.image_key.split('-')[1]))
+    rng = np.random.default_rng(seed_of(sample))
     shift = [int(rng.integers(side + 1)) - start
         for side, start in zip(np.subtract(sample.image.size, box_size(box)), box)]
     moved = [replace(region, box=tuple(np.add(region.box, shift*2).tolist())) for region in result.regions]

@@ -17,7 +17,7 @@ from carve_nb.data.scenes import scene_records
 from carve_nb.method.lookup import Lookup
 from carve_nb.models.model import model_lock
 from carve_nb.models.prefix_cache import own_loose
-from .records import Part, copies, of_question, read_up_to_images, run_parts
+from .records import Part, copies, of_question, read_up_to_images, run_parts, seed_of
 
 # whose row, in the order of the prompt
 FROM = 'before', '-1', 'word', *(f'+{k}' for k in range(1, 7)), 'last', 'later'
@@ -140,7 +140,7 @@ def measure_question(vlm, sample) -> dict: # a `Record`
     prompt = vlm.prompt(images, sample.question, SHORT_ANSWER)
     plain = vlm.generate(prompt, 8)
     tokens = answer_tokens(vlm, sample, plain)
-    rng = np.random.default_rng(int(sample.image_key.split('-')[1]))
+    rng = np.random.default_rng(seed_of(sample))
     cuts = blocked_paths(prompt, len(tokens), rng)
     paths = {path: (*cut, path_layers(vlm.n_layers, path, rng)) for path, cut in cuts.items()}
     logp, kept, rows = read_under(vlm, prompt, tokens, paths)

@@ -12,7 +12,7 @@ from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
-from .records import Part, of_question, overlap, run_parts
+from .records import Part, of_question, overlap, run_parts, seed_of
 
 FIRST_SEED, COPIED_SEED = 1_630_000, 1_730_000
 
@@ -24,8 +24,7 @@ def other_objects(sample) -> dict:
     def nearest(objects):
         return min(objects, key=lambda o: abs(np.prod(box_size(o.box)) - np.prod(box_size(target.box))),
             default=None)
-    seed = int(sample.id.split('-')[1])
-    chance = others[np.random.default_rng(seed).integers(len(others))] if others else None
+    chance = others[np.random.default_rng(seed_of(sample)).integers(len(others))] if others else None
     return {'another digit': nearest([o for o in others if o.digit != target.digit]), 'any object': chance,
             'same digit': nearest([o for o in others if o.digit == target.digit])}
 

@@ -16,6 +16,7 @@ from carve_nb.core.image import box_size, common_box
 from carve_nb.core.io import TINY
 from carve_nb.core.saliency import patch_cover
 from carve_nb.attention.rows import AttentionRows
+from carve_nb.data.records import Record
 from carve_nb.models.kernel import CACHE
 from carve_nb.models.prefix_cache import branch
 from carve_nb.models.prompts import Prompt
@@ -51,6 +52,10 @@ def lines_by_method(run) -> dict: # `Run` -> method -> id of a question -> its l
     lines = {}
     for line in run.records: lines.setdefault(line['method'], {})[line['id']] = line
     return lines
+
+def seed_of(sample: Record) -> int:
+    "Return the seed of the scene of a question"
+    return int(sample.image_key.split('-')[1])
 
 def overlap(box, crop) -> float: # (x0, y0, x1, y1) twice
     "Return how much of a box lies in a crop"

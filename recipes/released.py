@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['WORDINGS', 'TURNS_IN_WORDS', 'IMAGE', 'PATCH', 'SIDE', 'TEMPLATE', 'ADAPTED', 'OPENING', 'ANSWER', 'END', 'ONE',
-           'TWO', 'LARGE', 'SMALL', 'PAIRS', 'WHOLE', 'PARTS', 'RATES', 'PIECES', 'read_wordings', 'turns_in_words',
-           'new_released_model', 'add_adapter', 'encode_turn', 'part_lesson', 'pack_turns', 'packed_batch',
-           'word_tables', 'word_loss', 'see', 'packed_states', 'packed_loss', 'train_piece', 'shipped_tensors',
-           'load_shipped', 'pack_adapter', 'write_settings', 'align_connector', 'write_aligned', 'run']
+           'TWO', 'LARGE', 'SMALL', 'PAIRS', 'WHOLE', 'PARTS', 'RATES', 'PIECES', 'ALIGN', 'read_wordings',
+           'turns_in_words', 'new_released_model', 'add_adapter', 'encode_turn', 'part_lesson', 'pack_turns',
+           'packed_batch', 'word_tables', 'word_loss', 'see', 'packed_states', 'packed_loss', 'batches_by_number',
+           'train_piece', 'shipped_tensors', 'load_shipped', 'pack_adapter', 'write_settings', 'align_connector',
+           'write_aligned', 'run']
 
 # %% ../nbs/training/released_model.ipynb #42ce7263
 import re
@@ -232,6 +233,11 @@ PIECES = {p.name: p for p in (
 )}
 
 # %% ../nbs/training/released_model.ipynb #de8a8455
+def batches_by_number(out, tokenizer): # folder of the backgrounds
+    "Return the function that makes a batch, as of `train`"
+    pool = open_backgrounds(Path(out)/'backgrounds.npy')
+    return lambda v, seed, i, step: packed_batch(v, tokenizer, pool, seed, step)
+
 # folder; of `PIECES`; file; file of the piece before; folder for what ships; of `train`
 def train_piece(out, piece, gguf, begin=None, to=None, **kw) -> nn.ModuleDict:
     "Train a piece, or go on with it; its checkpoint is the piece's name in `out`"
@@ -239,9 +245,8 @@ def train_piece(out, piece, gguf, begin=None, to=None, **kw) -> nn.ModuleDict:
     m, tokenizer = new_released_model(gguf)
     learned = add_adapter(m)
     if begin: load_shipped(learned, begin)
-    tables, pool = word_tables(m, tokenizer), open_backgrounds(out/'backgrounds.npy')
+    tables, make = word_tables(m, tokenizer), batches_by_number(out, tokenizer)
     seed = list(PIECES).index(piece) + 1
-    make = lambda v, seed, i, step: packed_batch(v, tokenizer, pool, seed, step)
     loss = lambda v, batch: packed_loss(m, tokenizer, tables, batch)
     train(out, plan.name, learned, loss, make, plan.phases, ('connector', 'lora'), seed, every=10, workers=0,
           dtype=torch.float32, adam=True, **kw)
@@ -292,30 +297,28 @@ def write_settings(m, tokenizer, to): # of `new_released_model`; folder
         for name in ('processor_config.json', 'chat_template.jinja'): copyfile(Path(folder)/name, to/name)
 
 # %% ../nbs/training/released_model.ipynb #a119ned1
-def align_connector(m, tokenizer, pool, steps=150): # of `new_released_model`, which changes
+ALIGN = dict(steps=150, lr=(1e-3, 1e-3), warm=20, cool=4/15, stages={LARGE: 1, SMALL: 1})
+
+def align_connector(out, m, tokenizer, **kw): # folder; of `new_released_model`, which changes; of `train`
     "Fit the connector to the words that name what patches show, and make its tokens as long as words"
-    tables, connector = word_tables(m, tokenizer), m.model.multi_modal_projector.requires_grad_(True)
-    adam = torch.optim.AdamW(connector.parameters(), lr=1e-3, betas=(.9, .98), weight_decay=0.)
-    rate = torch.optim.lr_scheduler.LambdaLR(adam, lambda i: min(1, (i + 1)/20, (steps - i)/40))
-    for i in range(steps):
-        batch = packed_batch((LARGE, SMALL)[i % 2], tokenizer, pool, 8, i)
-        seen = see(m, batch['images']).flatten(0, 1)
-        loss, _ = word_loss(seen, torch.as_tensor(batch['labels']).flatten(0, 1), tables)
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        rate.step()
+    tables, make = word_tables(m, tokenizer), batches_by_number(out, tokenizer)
+    connector, mean = m.model.multi_modal_projector.requires_grad_(True), tables[0]
+    def loss(v, batch):
+        labels = torch.as_tensor(batch['labels']).flatten(0, 1)
+        return word_loss(see(m, batch['images']).flatten(0, 1), labels, tables)
+    train(out, 'aligned', connector, loss, make, [ALIGN], seed=8, workers=0, dtype=torch.float32, adam=True, **kw)
     connector.requires_grad_(False)
-    mean, last = tables[0], connector.linear_2
     def length(tokens): return (tokens - mean).norm(dim=-1).mean()
-    ratio = length(m.get_input_embeddings().weight)/length(seen.detach())
+    fresh = see(m, make(SMALL, 8, 0, ALIGN['steps'])['images'])
+    ratio = length(m.get_input_embeddings().weight)/length(fresh)
+    last = connector.linear_2
     last.weight.mul_(ratio)
     last.bias.copy_(mean + ratio*(last.bias - mean))
 
 def write_aligned(gguf, out, to): # file; folder of the backgrounds; folder of a model
     "Write the released decoder behind an aligned connector, without LoRA, as a stock model"
     m, tokenizer = new_released_model(gguf)
-    align_connector(m, tokenizer, open_backgrounds(Path(out)/'backgrounds.npy'))
+    align_connector(out, m, tokenizer)
     for part in m, tokenizer: part.save_pretrained(to)
     write_settings(m, tokenizer, to)
 

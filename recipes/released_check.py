@@ -4,22 +4,26 @@
 
 # %% auto #0
 __all__ = ['FIRST_SEED', 'FIRST_LARGE', 'KINDS', 'PARTS', 'enlarged', 'moved', 'near_object', 'right', 'measure_enlarged',
-           'measure_wordings', 'balanced_records', 'large_scenes', 'large_scene', 'measure_layers', 'load_small',
-           'measure_cost']
+           'measure_wordings', 'balanced_records', 'large_scenes', 'large_scene', 'measure_layers', 'measure_sinks',
+           'load_small', 'measure_cost']
 
 # %% ../nbs/training/released_model.ipynb #214f06b6
 from functools import cache, partial
 from time import process_time
 import numpy as np
+import torch
 from carve_nb.attention.vlm import VLM
+from carve_nb.core.saliency import pick_layers
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.drawing import SIZE
 from carve_nb.data.scenes import make_scene, scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.clutter import entropy
+from carve_nb.method.heads import Var, stands_out
 from carve_nb.method.lookup import Lookup
+from .bench import eager_kernel
 from .other_crops import other_objects
-from .records import Part, of_question, points_at, run_parts
+from .records import Part, of_question, points_at, run_parts, seed_of
 from .released import read_wordings
 
 FIRST_SEED, FIRST_LARGE = 1_960_000, 1_980_000
@@ -51,7 +55,7 @@ def measure_enlarged(vlm, record) -> dict:
     box = enlarged(target.box)
     shown = dict(none=[image], alone=[image.crop(box)], target=[image, image.crop(box)])
     if record.kind == 'digit':
-        rng = np.random.default_rng(int(record.id.split('-')[1]))
+        rng = np.random.default_rng(seed_of(record))
         other = other_objects(record)['another digit']
         shown['random'] = [image, image.crop(moved(box, rng))]
         if other: shown['another digit'] = [image, image.crop(enlarged(other.box))]
@@ -60,7 +64,7 @@ def measure_enlarged(vlm, record) -> dict:
 
 def measure_wordings(vlm, record) -> dict:
     "Return right answers with the true region alone, in three trained and three held-out wordings"
-    target, rng = near_object(record), np.random.default_rng(int(record.id.split('-')[1]))
+    target, rng = near_object(record), np.random.default_rng(seed_of(record))
     crop = record.image.crop(enlarged(target.box))
     named = ' '.join(record.question.rstrip('?').split()[-2:])
     asked = target.shape if record.kind == 'color' else named
@@ -96,6 +100,26 @@ def measure_layers(vlm, seed) -> dict:
     bits = {query: [round(float(h), 3) for h in entropy(m)] for query, m in maps.items()}
     return dict(seed=seed, bits=bits, points=points)
 
+def measure_sinks(vlm, seed) -> dict:
+    """Return, layer by layer: the shares of the first token and of the image in the attention of the words behind
+    it, and the strongest patch; of the layer's input the median of all values, the largest of the first token,
+    the patches and the words, and how many patches `var` takes for sinks"""
+    scene = large_scene(seed)
+    prompt = vlm.prompt(scene.image, scene.question('digit').question, SHORT_ANSWER)
+    with torch.no_grad(), eager_kernel(vlm.model):
+        out = vlm.model(**vlm.to_device(prompt), use_cache=False, output_attentions=True, output_hidden_states=True)
+    patches, words = prompt.spans[0].tokens, slice(prompt.spans[0].end, None)
+    A = torch.stack([a[0, :, words].float().mean((0, 1)) for a in out.attentions])     # [L, K]
+    states = torch.stack(out.hidden_states[:-1])[:, 0].float().abs()                   # [L, K, D], of inputs
+    high = stands_out(states) > Var().tau
+    dims = high[pick_layers((3/32, 1.), vlm.n_layers), 0].any(0)                       # as `var` finds them
+    found = dict(first=A[:, 0], image=A[:, patches].sum(-1), median=states.flatten(1).median(-1).values) | {
+        f'largest {name}': states[:, at].amax((1, 2))
+        for name, at in dict(first=slice(1), patches=patches, words=words).items()}
+    return {name: [float(f'{v:.4g}') for v in values.tolist()] for name, values in found.items()} | dict(
+        seed=seed, patch=A[:, patches].argmax(-1).tolist(), dims=dims.nonzero()[:, 0].tolist(),
+        sinks=high[:, patches][..., dims].any(-1).sum(-1).tolist())
+
 @cache
 def load_small() -> VLM: return VLM.from_pretrained('carve-small')
 
@@ -112,6 +136,7 @@ PARTS = {kind: Part(f'released_{kind}-{{model}}', of_question(measure_enlarged),
                     partial(balanced_records, kind), 300) for kind in KINDS}
 PARTS['cost'] = Part('released_cost-{model}', of_question(measure_cost), partial(balanced_records, 'digit'), 20)
 PARTS['layers'] = Part('released_layers-{model}', measure_layers, large_scenes, 200)
+PARTS['sinks'] = Part('released_sinks-{model}', measure_sinks, large_scenes, 100)
 PARTS['wordings'] = Part('released_wordings-{model}', of_question(measure_wordings),
     lambda n: [r for rs in zip(*(balanced_records(kind, -(-n//3)) for kind in KINDS)) for r in rs][:n], 300)
 

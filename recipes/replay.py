@@ -25,7 +25,7 @@ from carve_nb.models.kernel import CACHE
 from carve_nb.models.model import model_lock
 from carve_nb.models.prefix_cache import own_loose
 from carve_nb.models.prompts import Prompt
-from .records import Part, copies, ratio_of_means, read_up_to_images, run_parts
+from .records import Part, copies, ratio_of_means, read_up_to_images, run_parts, seed_of
 
 FIRST_SEED = dict(mixed=1_700_000, exist=1_710_000)
 KINDS = dict(mixed=('digit', 'exist', 'color'), exist=('exist',))
@@ -217,10 +217,6 @@ def measure_lost(vlm: VLM, sample: Record, pair: dict[str, Reading], images: dic
     shown = {} if sample.kind == 'exist' else compose_images([images, second], sample.box)
     return right_answers(vlm, sample, busy, arms) | {
         way: int(read(image).token == true_token(vlm, sample)) for way, image in shown.items()}
-
-def seed_of(sample: Record) -> int:
-    "Return the seed of the scene of a question"
-    return int(sample.image_key.split('-')[1])
 
 def paint_scene(seed: int, ground: int = 0) -> dict[str, Image.Image]:
     "Paint a scene on a calm and a busy background, those of its seed or of one so much larger"

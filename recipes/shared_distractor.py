@@ -14,7 +14,7 @@ from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.controls import QuestionOnly
 from carve_nb.method.registry import make_method
-from .records import Part, overlap, run_parts, run_study
+from .records import Part, overlap, run_parts, run_study, seed_of
 from .stickers import find_sticker, free_place, paste
 
 WAYS = { # name → (method, which region)
@@ -25,9 +25,8 @@ ROWS_READ = {TINY: {}, 'carve-small': dict(query='content', layers=[1, 2, 3, 4])
 def planted_scene(vlm, sample) -> tuple: # sample with the sticker, its box
     "The scene with a sticker at a place drawn from its seed"
     sticker = find_sticker(vlm, words=ROWS_READ[vlm.name].get('words'))
-    seed = int(sample.id.split('-')[1])
-    place = free_place(np.random.default_rng([2, seed]), sticker.size, sample.image.size, sample.box,
-        raster=sticker.width//2)
+    rng = np.random.default_rng([2, seed_of(sample)])
+    place = free_place(rng, sticker.size, sample.image.size, sample.box, raster=sticker.width//2)
     return replace(sample, image=paste(sample.image, sticker, place)), place
 
 def map_share(S, box) -> float: # a `Saliency`; between 0 and 1
