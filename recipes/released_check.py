@@ -116,7 +116,7 @@ def measure_sinks(vlm, seed) -> dict:
     found = dict(first=A[:, 0], image=A[:, patches].sum(-1), median=states.flatten(1).median(-1).values) | {
         f'largest {name}': states[:, at].amax((1, 2))
         for name, at in dict(first=slice(1), patches=patches, words=words).items()}
-    return {name: [float(f'{v:.4g}') for v in values.tolist()] for name, values in found.items()} | dict(
+    return {name: [float(f'{v:.3g}') for v in values.tolist()] for name, values in found.items()} | dict(
         seed=seed, patch=A[:, patches].argmax(-1).tolist(), dims=dims.nonzero()[:, 0].tolist(),
         sinks=high[:, patches][..., dims].any(-1).sum(-1).tolist())
 
@@ -136,7 +136,7 @@ PARTS = {kind: Part(f'released_{kind}-{{model}}', of_question(measure_enlarged),
                     partial(balanced_records, kind), 300) for kind in KINDS}
 PARTS['cost'] = Part('released_cost-{model}', of_question(measure_cost), partial(balanced_records, 'digit'), 20)
 PARTS['layers'] = Part('released_layers-{model}', measure_layers, large_scenes, 200)
-PARTS['sinks'] = Part('released_sinks-{model}', measure_sinks, large_scenes, 100)
+PARTS['sinks'] = Part('released_sinks-{model}', measure_sinks, large_scenes, 200)
 PARTS['wordings'] = Part('released_wordings-{model}', of_question(measure_wordings),
     lambda n: [r for rs in zip(*(balanced_records(kind, -(-n//3)) for kind in KINDS)) for r in rs][:n], 300)
 
