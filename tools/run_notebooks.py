@@ -1,8 +1,9 @@
-"""All notebooks through `nbdev-test`, two at a time: the libraries are imported once, before the workers are
-forked, and are no matter of garbage collection, which also comes less often. `make notebooks` runs this;
-for one notebook there is `nbdev-test NOTEBOOK`."""
+"""All notebooks through `nbdev-test`, as many at a time as the shell says: the libraries are imported once,
+before the workers are forked, and are no matter of garbage collection, which also comes less often.
+`make notebooks` runs this; for one notebook there is `nbdev-test NOTEBOOK`."""
 import gc
 import os
+import sys
 import tempfile
 import matplotlib.pyplot  # noqa: F401
 import nbdev.test
@@ -26,5 +27,5 @@ if __name__ == '__main__':   # where workers are started anew and not forked, th
     gc.set_threshold(20_000, 20, 20)
     with tempfile.TemporaryDirectory() as kept:     # profiles that a notebook keeps are found by no other run
         os.environ['CARVE_PROFILES'] = kept
-        nbdev.test.nbdev_test(n_workers=2, do_print=True, timing=True, skip_folder_re='^[_.]|^tutorials$',
+        nbdev.test.nbdev_test(n_workers=int(sys.argv[1]), do_print=True, timing=True, skip_folder_re='^[_.]|^tutorials$',
             skip_file_re='^[_.]|^quickstart')
