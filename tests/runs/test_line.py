@@ -291,14 +291,21 @@ def measured(place, out, *sizes):
     return done.stdout.strip()
 
 
+@pytest.fixture(scope='module')
+def half_run(tmp_path_factory):
+    "A run of a method in a file of its own, half measured, with the modules beside it"
+    place = tmp_path_factory.mktemp('half')
+    (place/'mine.py').write_text(METHOD), (place/'helper.py').write_text(HELPER)
+    assert 'states of the code' not in measured(place, place/'R', 2, 3)
+    return place
+
+
 @pytest.mark.parametrize('edit', EDITS)
-def test_code_is_told(tmp_path, edit):
+def test_code_is_told(half_run, tmp_path, edit):
     "A class, its base, a constant, a helper, edited between two halves: the run goes on, and the table says so first"
-    (tmp_path/'mine.py').write_text(METHOD), (tmp_path/'helper.py').write_text(HELPER)
-    assert 'states of the code' not in measured(tmp_path, tmp_path/'R', 2, 3)
-    name, old, new = EDITS[edit]
-    (tmp_path/name).write_text((tmp_path/name).read_text().replace(old, new))
-    assert 'measured with 2 states of the code' in measured(tmp_path, tmp_path/'R', 4)
+    place, (name, old, new) = shutil.copytree(half_run, tmp_path/'half'), EDITS[edit]
+    (place/name).write_text((place/name).read_text().replace(old, new))
+    assert 'measured with 2 states of the code' in measured(place, place/'R', 4)
 
 
 def test_the_package_is_told(tmp_path, monkeypatch):
