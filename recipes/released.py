@@ -315,10 +315,15 @@ def align_connector(out, m, tokenizer, **kw): # folder; of `new_released_model`,
     last.weight.mul_(ratio)
     last.bias.copy_(mean + ratio*(last.bias - mean))
 
-def write_aligned(gguf, out, to): # file; folder of the backgrounds; folder of a model
-    "Write the released decoder behind an aligned connector, without LoRA, as a stock model"
+def write_aligned(gguf, out, to, begin=None): # file; folder of the backgrounds; folder of a model; as `train_piece`
+    "Write the released decoder without LoRA, behind an aligned connector or that of a piece, as a stock model"
     m, tokenizer = new_released_model(gguf)
-    align_connector(out, m, tokenizer)
+    if begin:
+        from safetensors.torch import load_file
+        start = 'multi_modal_projector.'
+        own = {name.removeprefix(start): value for name, value in load_file(begin).items() if name.startswith(start)}
+        m.model.multi_modal_projector.load_state_dict(own)
+    else: align_connector(out, m, tokenizer)
     for part in m, tokenizer: part.save_pretrained(to)
     write_settings(m, tokenizer, to)
 
@@ -334,5 +339,5 @@ def run(
 ):
     "Train a piece of carve-smol on one thread, or go on with it; aligned: the connector alone, without LoRA"
     torch.set_num_threads(1)
-    if piece == 'aligned': write_aligned(gguf, out, to)
+    if piece == 'aligned': write_aligned(gguf, out, to, begin)
     else: train_piece(out, piece, gguf, begin, to, stop=stop)

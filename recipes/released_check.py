@@ -101,23 +101,28 @@ def measure_layers(vlm, seed) -> dict:
     return dict(seed=seed, bits=bits, points=points)
 
 def measure_sinks(vlm, seed) -> dict:
-    """Return, layer by layer: the shares of the first token and of the image in the attention of the words behind
-    it, and the strongest patch; of the layer's input the median of all values, the largest of the first token,
-    the patches and the words, and how many patches `var` takes for sinks"""
+    """Return, layer by layer: how the attention of all tokens after the image falls on the first token, those up
+    to the image, and the image; the token that has most of it, and the patch; of the layer's input the median of
+    all values, the largest by part and its token, and how many patches `var` takes for sinks.
+
+    Tokens are counted from 0 to the image's end, then from -1 backwards."""
     scene = large_scene(seed)
     prompt = vlm.prompt(scene.image, scene.question('digit').question, SHORT_ANSWER)
     with torch.no_grad(), eager_kernel(vlm.model):
         out = vlm.model(**vlm.to_device(prompt), use_cache=False, output_attentions=True, output_hidden_states=True)
-    patches, words = prompt.spans[0].tokens, slice(prompt.spans[0].end, None)
-    A = torch.stack([a[0, :, words].float().mean((0, 1)) for a in out.attentions])     # [L, K]
+    patches, end = prompt.spans[0].tokens, prompt.spans[0].end
+    A = torch.stack([a[0, :, end:].float().mean((0, 1)) for a in out.attentions])      # [L, K]
     states = torch.stack(out.hidden_states[:-1])[:, 0].float().abs()                   # [L, K, D], of inputs
     high = stands_out(states) > Var().tau
     dims = high[pick_layers((3/32, 1.), vlm.n_layers), 0].any(0)                       # as `var` finds them
-    found = dict(first=A[:, 0], image=A[:, patches].sum(-1), median=states.flatten(1).median(-1).values) | {
-        f'largest {name}': states[:, at].amax((1, 2))
-        for name, at in dict(first=slice(1), patches=patches, words=words).items()}
+    parts = dict(first=slice(1), before=slice(1, patches[0]), patches=patches, after=slice(end, None))
+    largest = {part: states[:, at].amax((1, 2)) for part, at in parts.items()}
+    found = {f'on {part}': A[:, at].sum(-1) for part, at in parts.items() if part != 'after'}
+    found |= dict(median=states.flatten(1).median(-1).values) | {f'largest {part}': v for part, v in largest.items()}
+    def place(at): return [i if i < end else i - len(prompt) for i in at.tolist()]
     return {name: [float(f'{v:.3g}') for v in values.tolist()] for name, values in found.items()} | dict(
-        seed=seed, patch=A[:, patches].argmax(-1).tolist(), dims=dims.nonzero()[:, 0].tolist(),
+        seed=seed, most=place(A.argmax(-1)), after=place(end + states[:, end:].amax(-1).argmax(-1)),
+        patch=A[:, patches].argmax(-1).tolist(), dims=dims.nonzero()[:, 0].tolist(),
         sinks=high[:, patches][..., dims].any(-1).sum(-1).tolist())
 
 @cache
