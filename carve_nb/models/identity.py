@@ -81,7 +81,7 @@ def _code_text(value: object) -> object:
         return [value.co_code.hex(), value.co_names, [*map(_code_text, value.co_consts)]]
     return sorted(map(repr, value)) if isinstance(value, frozenset) else repr(value)
 
-def _own_methods(values: Iterable[object]) -> list[str]:    # attributes of classes or modules
+def _own_methods(values: Iterable[Any]) -> list[str]:    # attributes of classes or modules
     "List the methods that are of no library"
     return sorted({own_code(value) for value in values if isinstance(_inside(value), FunctionType)} - {''})
 
