@@ -194,6 +194,7 @@ from carve_nb.formulas.clutter import complexity
 from carve_nb.formulas.threshold import regions
 from carve_nb.method.base import CropMethod
 from carve_nb.method.carve import Carve
+from carve_nb.method.results import Look
 from carve_nb.attention.vlm import VLM
 def cost(f):
     "MB that a call needs above what was there, at its worst"
@@ -204,7 +205,7 @@ def cost(f):
 class Own(CropMethod):
     "A method as a newcomer writes it: the regions of the pixels of a map"
     name = 'own-of-pixels'
-    def locate(self, session, question): return self.capture(session, question).saliency()
+    def locate(self, session, ask): return Look(saliency=session.capture(ask).saliency())
     def select(self, S, vlm): return regions(S.to_pixels(), .04, 1)
 vlm, ask = VLM.from_pretrained('carve-tiny'), 'What digit is on the red star?'
 Carve()(vlm, hostile.photo(), ask)
