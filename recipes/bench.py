@@ -31,6 +31,7 @@ from carve_nb.data.scenes import make_scene
 from carve_nb.formulas.threshold import regions
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
+from .records import eager_kernel
 from .tiny_models import make_tiny_checkpoint
 
 QUESTIONS = [f'What is on thing number {i}?' for i in range(10)]
@@ -82,14 +83,6 @@ def peak_memory(device): # of the model; on a CPU the process, on Linux
     else: before, most = float('nan'), lambda: 0
     try: yield needed
     finally: needed.append(max(0, most() - before))
-
-@contextmanager
-def eager_kernel(model):
-    "Inside the block the model uses the eager attention kernel, which returns its matrices"
-    was = model.config._attn_implementation
-    model.set_attn_implementation('eager')
-    try: yield
-    finally: model.set_attn_implementation(was)
 
 def slow_capture(vlm, prompt, most):
     """[T, Lall, Nv]: every token costs the tower and the whole prompt once more, and all matrices of all

@@ -6,6 +6,7 @@ import gzip
 import json
 from argparse import ArgumentParser
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
@@ -65,6 +66,14 @@ def overlap(box, crop) -> float: # (x0, y0, x1, y1) twice
 def points_at(maps, span, box) -> np.ndarray:
     "Return whether the strongest patch of each map overlaps the box"
     return (patch_cover(span, box) > 0)[np.asarray(maps.argmax(-1))]
+
+@contextmanager
+def eager_kernel(model):
+    "Inside the block the model uses the eager attention kernel, which returns its matrices"
+    was = model.config._attn_implementation
+    model.set_attn_implementation('eager')
+    try: yield
+    finally: model.set_attn_implementation(was)
 
 # as of `VLM.forward`
 def read_words(vlm: VLM, image, text: str, suffix: str|None=None, **kw) -> AttentionRows:

@@ -241,7 +241,7 @@ def batches_by_number(out, tokenizer): # folder of the backgrounds
 # folder; of `PIECES`; file; file of the piece before; folder for what ships; of `train`
 def train_piece(out, piece, gguf, begin=None, to=None, **kw) -> nn.ModuleDict:
     "Train a piece, or go on with it; its checkpoint is the piece's name in `out`"
-    out, plan = Path(out), PIECES[piece]
+    plan = PIECES[piece]
     m, tokenizer = new_released_model(gguf)
     learned = add_adapter(m)
     if begin: load_shipped(learned, begin)
@@ -299,14 +299,14 @@ def write_settings(m, tokenizer, to): # of `new_released_model`; folder
 # %% ../nbs/training/released_model.ipynb #a119ned1
 ALIGN = dict(steps=150, lr=(1e-3, 1e-3), warm=20, cool=4/15, stages={LARGE: 1, SMALL: 1})
 
-def align_connector(out, m, tokenizer, **kw): # folder; of `new_released_model`, which changes; of `train`
+def align_connector(out, m, tokenizer): # folder; of `new_released_model`, which changes
     "Fit the connector to the words that name what patches show, and make its tokens as long as words"
     tables, make = word_tables(m, tokenizer), batches_by_number(out, tokenizer)
     connector, mean = m.model.multi_modal_projector.requires_grad_(True), tables[0]
     def loss(v, batch):
         labels = torch.as_tensor(batch['labels']).flatten(0, 1)
         return word_loss(see(m, batch['images']).flatten(0, 1), labels, tables)
-    train(out, 'aligned', connector, loss, make, [ALIGN], seed=8, workers=0, dtype=torch.float32, adam=True, **kw)
+    train(out, 'aligned', connector, loss, make, [ALIGN], seed=8, workers=0, dtype=torch.float32, adam=True)
     connector.requires_grad_(False)
     def length(tokens): return (tokens - mean).norm(dim=-1).mean()
     fresh = see(m, make(SMALL, 8, 0, ALIGN['steps'])['images'])

@@ -13,17 +13,16 @@ from time import process_time
 import numpy as np
 import torch
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.saliency import pick_layers
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.drawing import SIZE
 from carve_nb.data.scenes import make_scene, scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.clutter import entropy
-from carve_nb.method.heads import Var, stands_out
+from carve_nb.method.heads import Var, sink_dims, stands_out
 from carve_nb.method.lookup import Lookup
-from .bench import eager_kernel
+from carve_nb.models.prompts import Ask
 from .other_crops import other_objects
-from .records import Part, of_question, points_at, run_parts, seed_of
+from .records import Part, eager_kernel, of_question, points_at, run_parts, seed_of
 from .released import read_wordings
 
 FIRST_SEED, FIRST_LARGE = 1_960_000, 1_980_000
@@ -103,27 +102,26 @@ def measure_layers(vlm, seed) -> dict:
 def measure_sinks(vlm, seed) -> dict:
     """Return, layer by layer: how the attention of all tokens after the image falls on the first token, those up
     to the image, and the image; the token that has most of it, and the patch; of the layer's input the median of
-    all values, the largest by part and its token, and how many patches `var` takes for sinks.
+    all values, the largest by part, and how many patches `var` takes for sinks.
 
     Tokens are counted from 0 to the image's end, then from -1 backwards."""
     scene = large_scene(seed)
-    prompt = vlm.prompt(scene.image, scene.question('digit').question, SHORT_ANSWER)
+    question = scene.question('digit').question
+    prompt = vlm.prompt(scene.image, question, SHORT_ANSWER)
     with torch.no_grad(), eager_kernel(vlm.model):
         out = vlm.model(**vlm.to_device(prompt), use_cache=False, output_attentions=True, output_hidden_states=True)
     patches, end = prompt.spans[0].tokens, prompt.spans[0].end
     A = torch.stack([a[0, :, end:].float().mean((0, 1)) for a in out.attentions])      # [L, K]
     states = torch.stack(out.hidden_states[:-1])[:, 0].float().abs()                   # [L, K, D], of inputs
-    high = stands_out(states) > Var().tau
-    dims = high[pick_layers((3/32, 1.), vlm.n_layers), 0].any(0)                       # as `var` finds them
+    dims = sink_dims(vlm, Ask((scene.image,), question))
+    sinks = (stands_out(states[:, patches])[..., dims] > Var().tau).any(-1)            # as `var` finds them
     parts = dict(first=slice(1), before=slice(1, patches[0]), patches=patches, after=slice(end, None))
     largest = {part: states[:, at].amax((1, 2)) for part, at in parts.items()}
     found = {f'on {part}': A[:, at].sum(-1) for part, at in parts.items() if part != 'after'}
     found |= dict(median=states.flatten(1).median(-1).values) | {f'largest {part}': v for part, v in largest.items()}
-    def place(at): return [i if i < end else i - len(prompt) for i in at.tolist()]
     return {name: [float(f'{v:.3g}') for v in values.tolist()] for name, values in found.items()} | dict(
-        seed=seed, most=place(A.argmax(-1)), after=place(end + states[:, end:].amax(-1).argmax(-1)),
-        patch=A[:, patches].argmax(-1).tolist(), dims=dims.nonzero()[:, 0].tolist(),
-        sinks=high[:, patches][..., dims].any(-1).sum(-1).tolist())
+        seed=seed, most=[i if i < end else i - len(prompt) for i in A.argmax(-1).tolist()],
+        patch=A[:, patches].argmax(-1).tolist(), dims=dims, sinks=sinks.sum(-1).tolist())
 
 @cache
 def load_small() -> VLM: return VLM.from_pretrained('carve-small')

@@ -28,7 +28,7 @@ from carve_nb.method.vicrop import pixel_grads
 from carve_nb.models.kernel import CacheFill, hooked, recording
 from carve_nb.models.prompts import Ask
 from carve_nb.runs.serve import Meter
-from recipes.bench import eager_kernel
+from recipes.records import eager_kernel
 from .clean import differences, snapshot, tensor_bytes
 
 QUESTION = 'What animal is this?'
