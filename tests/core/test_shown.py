@@ -47,7 +47,7 @@ explore(vlm, image, question)|measure_entropy(vlm, data[:2], progress=False)|mea
 
 def test_every_object_shows_itself(forked_kernels):
     cells = [nbformat.v4.new_code_cell(o) for o in [MAKE, *SHOWN]]
-    nb = NotebookClient(nbformat.v4.new_notebook(cells=cells), timeout=60, allow_errors=True).execute()
+    nb = NotebookClient(nbformat.v4.new_notebook(cells=cells), timeout=600, allow_errors=True).execute()
     wrong = [(c.source[:60], o.get('evalue', o.get('text', ''))) for c in nb.cells for o in c.outputs
              if o.output_type == 'error' or 'Traceback' in o.get('text', '')]
     assert not wrong

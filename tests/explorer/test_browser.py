@@ -27,7 +27,7 @@ def page(server):
     address, home = server
     with chromium() as browser:
         page = open_page(browser, 1500, 1900, console=False)
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(300_000)
         page.goto(f'{address}/doc/tree/look.ipynb?token={TOKEN}')
         run_cell(page)
         page.get_by_role('button', name='Ask', exact=True).wait_for(timeout=300_000)
@@ -45,7 +45,7 @@ def kernel(page, server):
     client.start_channels()
     client.wait_for_ready(60)
     def ask(expression, first=''):
-        reply = client.execute_interactive(first, user_expressions=dict(v=expression), timeout=300)['content']
+        reply = client.execute_interactive(first, user_expressions=dict(v=expression), timeout=600)['content']
         assert reply['status'] == 'ok' and reply['user_expressions']['v']['status'] == 'ok', reply
         return json.loads(reply['user_expressions']['v']['data']['text/plain'][1:-1].encode().decode(
             'unicode_escape'))
@@ -190,7 +190,7 @@ def test_tabs(page, kernel, tab):
     press(page, tab)
     img = page.locator({'By layer': 'img[alt^="layer 3,"]', 'By head': 'img[alt^="head 2,"]',
         'Export': '.carve-explore .carve-still img'}[tab])
-    img.wait_for(timeout=120_000)
+    img.wait_for(timeout=300_000)
     take = lambda: [Image.open(io.BytesIO(img.screenshot())).convert('RGB')]
     before = take()
     assert np.asarray(before[0]).std() > 5
@@ -394,7 +394,7 @@ def test_carve_explore(page, tmp_path):
         assert all(json.loads(p.read_text())['transport'] == 'ipc' and p.parent.stat().st_mode & 0o77 == 0
             for p in kernels)
         page = open_page(page.context.browser, 1400, 1200, console=False)
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(300_000)
         page.goto(f'{address}?token={token}')
         assert until(lambda: page.locator('[role=status]').count() and status(page).startswith('Ready'),
             180), (tmp_path/'log').read_text()

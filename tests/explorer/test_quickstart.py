@@ -14,7 +14,7 @@ def test_switches_show_their_image(server, ready):
     write_page(home/'work'/'switches.ipynb', '\n'.join([imports, scene, switches]))
     with chromium() as browser:
         page = browser.new_page()
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(300_000)
         page.goto(f'{address}/doc/tree/switches.ipynb?token={TOKEN}')
         run_cell(page)
         shown = lambda: [i.get_attribute('src')

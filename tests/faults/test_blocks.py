@@ -296,7 +296,7 @@ def run_cell(client, code, interrupt=None):
         if m['msg_type'] == 'stream': said.append(m['content']['text'])
         if m['msg_type'] == 'error': ended.update(m['content'])
         if interrupt and 'begun' in ''.join(said): interrupt.pop().start()
-    client.execute_interactive(code, timeout=300, output_hook=hear, store_history=False)
+    client.execute_interactive(code, timeout=600, output_hook=hear, store_history=False)
     return ''.join(said), ended.get('ename'), '\n'.join(ended.get('traceback', ()))
 
 
@@ -308,7 +308,7 @@ def test_ctrl_c_in_a_notebook(folders, tmp_path, forked_kernels):
     from jupyter_client import manager
     IMAGE.save(tmp_path/'p.png')
     left = []
-    km, client = manager.start_new_kernel(kernel_name='python3', startup_timeout=120)
+    km, client = manager.start_new_kernel(kernel_name='python3', startup_timeout=600)
     try:
         said, error, why = run_cell(client,
             SETUP.format(tests=str(Path(__file__).parents[1]), folder=str(folders('qwen2_5_vl')),

@@ -59,7 +59,7 @@ def start(page, width=1280, scheme='light'):
     page.set_viewport_size(dict(width=width, height=900))
     page.emulate_media(color_scheme=scheme)
     page.reload()
-    page.wait_for_selector('[data-ready]', timeout=120_000)
+    page.wait_for_selector('[data-ready]', timeout=300_000)
 
 
 def status(page): return page.locator('[role=status]').text_content()
@@ -69,7 +69,7 @@ def answered(page, act):
     "Do something, wait for the model, and return what is said"
     page.evaluate(WATCH)
     act()
-    page.wait_for_function('window.answered', timeout=120_000)
+    page.wait_for_function('window.answered', timeout=300_000)
     return status(page)
 
 

@@ -35,7 +35,7 @@ def browser(site):
 def visit(page, path):
     "What stands on a page"
     page.goto(path.resolve().as_uri())
-    page.wait_for_function(DONE, timeout=120_000)
+    page.wait_for_function(DONE, timeout=300_000)
     return page.evaluate(SEEN)
 
 
@@ -82,7 +82,7 @@ def faults(page, path):
     "What axe-core calls serious or critical"
     visit(page, path)
     if page.query_selector('[data-figure]'):
-        page.wait_for_selector('[data-ready]', timeout=120_000)
+        page.wait_for_selector('[data-ready]', timeout=300_000)
     page.add_script_tag(path=AXE)
     return page.evaluate(SERIOUS)
 
@@ -108,7 +108,7 @@ def results(site, browser, words):
     "Pages that the search of the site finds, in order, without a server"
     page = browser.new_page()
     page.goto((site/'search.html').as_uri() + f'?q={words}')
-    page.wait_for_selector('ul.search li a', timeout=120_000)
+    page.wait_for_selector('ul.search li a', timeout=300_000)
     page.wait_for_function(
         '() => document.querySelector("#search-progress, .search-summary") && !/Searching/.test(document.querySelector(".search-summary")?.textContent ?? "")')
     found = [a.get_attribute('href').partition('?')[0]

@@ -46,7 +46,7 @@ def open_figures(browser, folder, width=1400):
     "The page, with its figures drawn"
     page = open_page(browser, width)
     page.goto((folder/'a.html').as_uri())
-    page.wait_for_function(DRAWN, timeout=120_000)
+    page.wait_for_function(DRAWN, timeout=300_000)
     return page
 
 
