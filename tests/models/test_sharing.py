@@ -1,0 +1,146 @@
+"""The beginning of prompts is read once, and never changes an answer or a row: where a pass of the model depends on more
+than its tokens, each prompt is read whole, and a note says so."""
+import json
+import shutil
+from functools import partial
+from types import MethodType
+import pytest
+import torch
+from tiny import QUESTION, WIDE
+from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen
+from carve_nb import VLM, Carve, Lookup
+from carve_nb.attention.session import Session
+
+pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
+METHODS = Carve(max_new_tokens=4), Lookup(query='last', max_new_tokens=4)
+LONG = f'{QUESTION} '*4
+
+
+def layer(vlm): return vlm.model.model.language_model.layers[1]
+def less_mean(out, over): return out - .5*out.mean(1, keepdim=True) if out.shape[1] > over else out
+
+
+def by_length(over):
+    "A forward of a decoder layer that acts in passes of more than so many tokens"
+    stock = qwen.Qwen2_5_VLDecoderLayer.forward
+    def forward(self, *args, **kw): return less_mean(stock(self, *args, **kw), over)
+    return forward
+
+
+def onto(bind):
+    "Set a forward of one's own on a module"
+    return lambda vlm, patch: patch.setattr(layer(vlm), 'forward', bind(by_length(60), layer(vlm)), raising=False)
+
+
+def own_class(vlm, patch):
+    layer(vlm).__class__ = type('Mine', (type(layer(vlm)),), dict(forward=by_length(40)))
+
+
+def hook(vlm, patch): layer(vlm).register_forward_hook(lambda module, args, out: less_mean(out, 1))
+
+
+def last(vlm, patch):
+    "A hook that moves the last position of each pass of several tokens"
+    def move(module, args, out):
+        return out if out.shape[1] == 1 else torch.cat([out[:, :-1], out[:, -1:] + 1], 1)
+    layer(vlm).register_forward_hook(move)
+
+
+def every_module(vlm, patch):
+    "A hook on all modules of all models"
+    def halve(module, args, out): return less_mean(out, 1) if module is layer(vlm) else None
+    handle = torch.nn.modules.module.register_module_forward_hook(halve)
+    patch.callback(handle.remove)
+
+
+def int8(vlm, patch): torch.ao.quantization.quantize_dynamic(vlm.model, {torch.nn.Linear}, inplace=True)
+
+
+def rope(vlm, patch):
+    "Positions that change after 80 tokens, put into a loaded model"
+    half = vlm.text_config.hidden_size//vlm.text_config.num_attention_heads//2
+    patch.setattr(vlm.text_config, 'rope_parameters', dict(
+        vlm.text_config.rope_parameters, rope_type='longrope', short_factor=[1.]*half, long_factor=[4.]*half,
+        original_max_position_embeddings=80, factor=25.))
+    vlm.model.model.language_model.rotary_emb = qwen.Qwen2_5_VLRotaryEmbedding(vlm.text_config)
+
+
+CHANGES = dict(
+    hook=hook, last=last, every_module=every_module, int8=int8, rope=rope, own_class=own_class,
+    method=onto(MethodType), partial=onto(partial),
+    function=onto(lambda forward, module: lambda *args, **kw: forward(module, *args, **kw)))
+
+
+def answered_as_whole(vlm, question=QUESTION):
+    "The notes of two methods, whose answers and rows are those of the same prompt read whole"
+    notes = []
+    for method in METHODS:
+        result = method(vlm, WIDE, question)
+        whole = vlm.forward(vlm.prompt(WIDE, question, method.suffix), steps='all', max_new_tokens=4)
+        assert result.plain_answer.tokens == whole.answer.tokens
+        assert torch.allclose(result.rows.attn[0], whole.attn[0, result.rows.layers], atol=1e-5)
+        notes.append([note for note in result.notes if note.startswith('every prompt is read whole')])
+    return notes
+
+
+class Patches:
+    "What is set for one case and put back"
+    def __init__(self, monkeypatch): self.setattr, self.undo = monkeypatch.setattr, []
+    def callback(self, undo): self.undo.append(undo)
+
+
+@pytest.mark.parametrize('name', CHANGES)
+def test_a_change_between_two_questions(name, folders, monkeypatch):
+    vlm = VLM.from_pretrained(folders('qwen2_5_vl'))
+    assert answered_as_whole(vlm) == [[], []]
+    patches = Patches(monkeypatch)
+    CHANGES[name](vlm, patches)
+    try:
+        for question in QUESTION, LONG: notes = answered_as_whole(vlm, question)
+        assert [len(each) for each in notes] == [1, 1]
+    finally: [undo() for undo in patches.undo]
+
+
+def test_positions_by_length(folders, tmp_path):
+    "A folder whose positions change after 80 tokens"
+    folder = shutil.copytree(folders('llava'), tmp_path/'long')
+    config = json.loads((folder/'config.json').read_text())
+    text = config['text_config']
+    half = text.get('head_dim', text['hidden_size']//text['num_attention_heads'])//2
+    text['rope_parameters'] = dict(
+        rope_type='longrope', rope_theta=10000., short_factor=[1.]*half, long_factor=[4.]*half,
+        original_max_position_embeddings=80, factor=25.)
+    (folder/'config.json').write_text(json.dumps(config))
+    assert [len(notes) for notes in answered_as_whole(VLM.from_pretrained(folder))] == [1, 1]
+
+
+def offloaded(vlm):
+    "accelerate puts a forward of its own on the modules"
+    import accelerate
+    accelerate.cpu_offload(vlm.model, execution_device=torch.device('cpu'))
+    assert sum('forward' in vars(module) for module in vlm.model.modules()) > 50
+    return vlm
+
+
+def stock_function(vlm):
+    "A `partial` of a function without code, as an activation is stored"
+    layer(vlm).act = partial(torch._C._nn.gelu, approximate='tanh')
+    return vlm
+
+
+STOCK = dict(plain=lambda vlm: vlm, offloaded=offloaded, stock_function=stock_function, copied=lambda vlm: VLM(vlm.model, vlm.processor))
+
+
+@pytest.mark.parametrize('name', STOCK)
+def test_stock_code_is_shared(name, folders):
+    "A second question goes on from what the first has read, also where code of a library runs in a pass"
+    vlm = STOCK[name](VLM.from_pretrained(folders('qwen2_5_vl')))
+    assert answered_as_whole(vlm) == [[], []]
+    session = Session(vlm)
+    for question in QUESTION, 'Is it red?': METHODS[0](session, WIDE, question)
+    assert session.prefixes.hits
+
+
+def test_placed_by_a_map(folders):
+    pytest.importorskip('accelerate')
+    assert answered_as_whole(VLM.from_pretrained(folders('qwen2_5_vl'), device_map='auto')) == [[], []]
