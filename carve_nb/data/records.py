@@ -118,7 +118,7 @@ class Record:
     def open(self) -> 'Image.Image':
         "Open the image, RGB; raise `DataError` where a box lies outside it"
         import numpy as np
-        from carve_nb.core.image import exif_turn, open_image
+        from carve_nb.core.image import open_image
         try:
             stored = read_image_cell(self.image() if callable(self.image) else self.image, Path)
             image = open_image(stored() if isinstance(stored, Absent) else stored)
@@ -129,14 +129,9 @@ class Record:
         corners = np.array(self.boxes or [(0, 0, 1, 1)])
         if (corners[:, :2] >= image.size).any() or (corners[:, 2:] - image.size > 1).any():
             width, height = image.size
-            turned = exif_turn(stored) in range(5, 9)
-            upright = f', which is stored as {height} x {width} and turned upright' if turned else ''
             raise DataError(
-                f'the boxes {quote(self.boxes)} of {self.label} do not lie in its image of {width} x {height} '
-                f'pixels{upright}; "box" is x0, y0, x1, y1, "bbox" is x, y, width, height.')
-        if self.boxes and exif_turn(stored) in range(2, 9):
-            warnings.warn(
-                'Boxes are read as pixels of the upright image; EXIF data turn some images.', stacklevel=2)
+                f'the boxes {quote(self.boxes)} of {self.label} do not lie in its upright image of {width} x {height} '
+                'pixels; "box" is x0, y0, x1, y1, "bbox" is x, y, width, height.')
         return image
 
     def opened(self) -> 'Record':

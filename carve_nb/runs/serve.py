@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 from ..attention.vlm import VLM
 from ..core.errors import CarveError, ImageError, RunError, choose, quote
-from ..core.image import MAX_PIXELS, image_key, open_image
+from ..core.image import image_key, open_image
 from ..core.io import digest, one_line
 from ..core.text import read_method
 from ..method.base import Method
@@ -79,9 +79,7 @@ def open_data(url: object) -> Image.Image:
                          'data:image/png;base64,...')
     try: return open_image(BytesIO(base64.b64decode(code, validate=True)))
     except (ImageError, ValueError) as e:
-        why = str(e).partition(';')[0]
-        raise ImageError(f'An image cannot be used: {why}. Send a JPEG or PNG of at most {MAX_PIXELS:,} '
-                         'pixels.') from None
+        raise ImageError(f'An image cannot be used: {e} Send a JPEG or PNG.') from None
 
 # %% ../../nbs/library/runs/05_serve.ipynb #afbddc80
 class Stopped(Exception):
