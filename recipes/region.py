@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.image import Box, box_size, union_box
+from carve_nb.core.image import Box, box_size
 from carve_nb.core.saliency import Saliency
 from carve_nb.data import scenes
 from carve_nb.data.scenes import make_scene, scene_records
@@ -26,7 +26,7 @@ from carve_nb.method.crop import grow_box
 from carve_nb.method.profiles import find_profile
 from .records import Part, of_question, overlap, points_at, run_parts, seed_of
 
-FIRST_SEED = dict(maps=4_000_000, ideal=4_050_000, answers=4_060_000)
+FIRST_SEED = dict(maps=4_000_000, contrasts=4_000_000, ideal=4_050_000, answers=4_060_000)
 SHARES = .02, .04, .08, .16, .32    # p, the kept share of the pixels
 HOLDS = .95                         # part of the target that a crop must show
 
@@ -38,14 +38,18 @@ def share_of_total(A: Tensor) -> Tensor:
     "Scale each layer's attention on the image to a sum of 1"
     return A/A.sum(-1, keepdim=True)
 
-def contrasts(A_q: Tensor, A_g: Tensor) -> dict[str, Tensor]:    # [L, patches] both -> [L, patches] each
-    "Return the raw map, the quotients with both lambdas, and contrasts that keep how much A_q attends"
+def contrasts(A_q: Tensor, A_g: Tensor, weighed: bool = True) -> dict[str, Tensor]:    # [L, patches] both
+    """Return the raw map, the quotients with both lambdas, and contrasts that keep how much A_q attends.
+
+    In these a layer counts as much as in A_q or, not `weighed`, as much as any other."""
     q, g = (share_of_total(A.double()) for A in (A_q, A_g))
     mean = g.mean(-1, keepdim=True)
     quotient = contrast(A_q, A_g, 1., relative=True).double()
-    return {'raw': A_q, 'quotient': quotient, 'quotient, 1e-8': contrast(A_q, A_g, 1e-8),
-        'difference': (q - g).clamp_min(0), 'A log ratio': (q*torch.log((q + mean/1000)/(g + mean/1000))).clamp_min(0),
-        'square root of A_G': q/(g + mean).sqrt(), 'fourth root of A_G': q/(g + mean)**.25,
+    keeping = {'difference': (q - g).clamp_min(0),
+        'A log ratio': (q*torch.log((q + mean/1000)/(g + mean/1000))).clamp_min(0),
+        'square root of A_G': q/(g + mean).sqrt(), 'fourth root of A_G': q/(g + mean)**.25}
+    if weighed: keeping = {name: A*A_q.sum(-1, keepdim=True) for name, A in keeping.items()}
+    return {'raw': A_q, 'quotient': quotient, 'quotient, 1e-8': contrast(A_q, A_g, 1e-8)} | keeping | {
         'root of A times quotient': (A_q.double()*quotient).sqrt()}
 
 def strongest_layer(A_q: Tensor, A_g: Tensor) -> int:
@@ -89,7 +93,7 @@ def measure_maps(vlm: VLM, sample) -> dict:
     span, rng, measured = rows.spans[0], np.random.default_rng(seed_of(sample)), {}
     for query in query_tokens(vlm):
         A_q, A_g = (A[0] for A in Carve(query=query).maps(rows, general))
-        maps = contrasts(A_q, A_g)
+        maps = contrasts(A_q, A_g, weighed=False)
         points = {name: A.sum(0) for name, A in maps.items()}
         points['strongest layer'] = A_q[strongest_layer(A_q, A_g)]
         points |= {f'{name}, {group}': maps[name][layers].sum(0) for name in ('raw', 'quotient')
@@ -100,6 +104,18 @@ def measure_maps(vlm: VLM, sample) -> dict:
             crops={name: measure_boxes(as_saliency(maps[name].sum(0).float(), span, sample.image), sample.box, rng)
                 for name in ('raw', 'quotient', 'quotient, 1e-8')})
     return dict(id=sample.id) | measured
+
+def measure_contrasts(vlm: VLM, sample) -> dict:
+    "Return for both tokens the pointing of each contrast, and of the raw map with all layers scaled to one sum"
+    session, ask = Session(vlm), Carve().asked(vlm, sample.image, sample.question)
+    rows = session.capture(ask, answer=False)
+    general = session.capture(ask.but(text=Carve().instruction), answer=False)
+    points = {}
+    for query in query_tokens(vlm):
+        A_q, A_g = (A[0] for A in Carve(query=query).maps(rows, general))
+        maps = contrasts(A_q, A_g) | {'raw, scaled': share_of_total(A_q)}
+        points[query] = {name: int(points_at(A.sum(0), rows.spans[0], sample.box)) for name, A in maps.items()}
+    return dict(id=sample.id, points=points)
 
 def paint_without(seed: int, box: Box) -> Image.Image:
     "Paint a scene without the object in the box"
@@ -152,7 +168,8 @@ def questions(part: str, n: int) -> list:
     return [record for record in records if len(record.objects) > 1][:n]
 
 PARTS = {part: Part(f'region-{part}-{{model}}', of_question(measure), partial(questions, part), n)
-    for part, measure, n in (('maps', measure_maps, 1200), ('ideal', measure_ideal, 300),
+    for part, measure, n in (('maps', measure_maps, 1200), ('contrasts', measure_contrasts, 1200),
+        ('ideal', measure_ideal, 300),
         ('answers', measure_answers, 300))}
 
 if __name__ == '__main__': run_parts(PARTS, 'trial')
