@@ -471,6 +471,10 @@ def lost(model):
     "The questions that a model answers rightly on the calm background and wrongly on the busy one"
     return lost_answers(replays(model))
 
+def changed(model, part):
+    "How much of the attention on the image that part of the calm map moves, where the answers differ"
+    return np.mean([r['moved busy'][part] for r in trial(f'replay-{model}') if 'moved busy' in r])
+
 def passed(model): return tuple(100*v for v in share_passed(replays(model)))
 
 def replayed(model, arm):
