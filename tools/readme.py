@@ -33,8 +33,9 @@ def cell(c, i, images):
         o in enumerate(c['outputs']))]))
 
 def absolute(text, repository, branch):
-    "The same text with links and images that a package index can follow, where the repository has an address"
+    "The same text with the line that clones it, and links and images that a package index can follow, where there is an address"
     if not repository: return text
+    text = text.replace('In this folder, with', f'After `git clone --depth 1 {repository}` (80 MB), in its folder, with')
     text = re.sub(r'(!\[[^]]*\]\()(?!\w+:)', rf'\g<1>{repository}/raw/{branch}/', text)
     return re.sub(r'((?<!!)\[[^]]*\]\()(?!\w+:|#)', rf'\g<1>{repository}/blob/{branch}/', text)
 

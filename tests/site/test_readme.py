@@ -11,11 +11,11 @@ def test_images_exist():
     for p in shown: assert (ROOT/p[p.index('nbs/'):]).stat().st_size < 300_000, p
 
 def test_absolute_links():
-    "With an address in pyproject.toml, a package index can follow every link; without one they stay"
+    "With an address in pyproject.toml README says what to clone, and a package index can follow every link; without one they stay"
     text = render()[0]
     address = 'https://github.com/one/two'
     told = absolute(text, address, 'main')
-    assert f'{address}/raw/main/nbs/images/' in told
+    assert f'git clone --depth 1 {address}`' in told and f'{address}/raw/main/nbs/images/' in told
     assert f'{address}/blob/main/nbs/notes/limitations.ipynb' in told
     assert not re.findall(r'\]\((?!\w+:|#)[^)]*\)', re.sub(r'`[^`]*`', '', told))
     assert absolute(text, '', 'main') == text
