@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
 import pytest
-from processes import afresh, python, run as forked
+from processes import python
 import carve_nb
 
 def run(code): return python('-c', code).strip()
@@ -76,18 +76,3 @@ def test_dir_and_unknown_name():
     assert {'VLM', 'Carve', 'methods', 'core', '__version__'} <= set(dir(carve_nb))
     assert not {'Path', 're', 'import_module', 'iter_modules'} & set(dir(carve_nb))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"): carve_nb.nonsense  # noqa: B018
-
-
-def test_an_error_in_a_notebook_shows_the_callers_lines():
-    "The lines of the user and the sentence, none of the package; a bug keeps its whole traceback"
-    code = ('from IPython.core.interactiveshell import InteractiveShell\n'
-            'shell = InteractiveShell(colors="NoColor")\n'
-            'shell.run_cell("from carve_nb import make_method\\ndef mine(name): return make_method(name)")\n'
-            'shell.run_cell("mine(\'lokup\')")\n'
-            'shell.run_cell("make_method(3, *3)")\n')
-    refused, bug = forked(code, work=afresh).stdout.split('TypeError', 1)
-    assert refused.count('File ') == 2
-    assert 'mine' in refused
-    assert 'perhaps lookup' in refused
-    assert 'registry' not in refused
-    assert 'Traceback' in bug

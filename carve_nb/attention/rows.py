@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 from ..core.errors import CaptureError, CarveError, choose
 from ..core.image import Box
-from ..core.io import digest, open_plain, replace_file
+from ..core.io import digest, replace_file
 from ..core.plotting import fit_height, panels_html
 from ..core.saliency import Heads, Layers, Saliency, merge_heads, pick_layers, share_between
 from ..core.text import pick_words, read_words, why_no_words
@@ -308,7 +308,7 @@ class AttentionRows:
     def load(cls, path: str|Path) -> Self:
         "Read the rows of a file that `save` wrote"
         try:
-            with open_plain(path, most=2**40), safe_open(path, 'pt') as file:
+            with safe_open(path, 'pt') as file:
                 text = file.metadata()['carve_rows']
                 names = file.keys()    # it is no mapping
                 tensors = {name: file.get_tensor(name) for name in names}

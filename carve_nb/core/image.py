@@ -104,7 +104,6 @@ def open_image(src: ImageLike) -> Image.Image:
     if not isinstance(src, (str, os.PathLike, Image.Image)) and not hasattr(src, 'read'):
         raise ImageError(f'{type(src).__name__} is not an image: pass a path, an open file, bytes, a PIL image or an array.')
     img = _decode(src)
-    if not img.width*img.height: raise ImageError(f'An image of {img.width} x {img.height} has no pixels.')
     is_plain = type(img) is Image.Image and img.mode == 'RGB' and not img.info and not img.getexif()
     return img if is_plain and img.width*img.height > RASTER else flatten(img)
 

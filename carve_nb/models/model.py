@@ -17,7 +17,6 @@ import torch
 from torch.nn import Module
 from transformers import PreTrainedModel, ProcessorMixin
 from ..core.errors import CaptureError, InsufficientMemoryError, out_of_memory
-from ..core.io import tame_answer
 from .kernel import restore
 
 # %% ../../nbs/library/models/07_model.ipynb #078d53ef
@@ -76,8 +75,7 @@ class Answer:
     unscored: int = 0    # tokens that are not scored: thoughts, and marks around the answer
     notes: tuple[str, ...] = ()    # what its text does not show
     def __post_init__(self):
-        self.text, notes = tame_answer(self.text)
-        self.notes = *self.notes, *notes
+        self.text = self.text.encode(errors='replace').decode()    # a server may send half a character
     @property
     def confidence(self) -> float: return math.exp(self.logprob/max(len(self.tokens) - self.unscored, 1))
     def __str__(self) -> str: return self.text

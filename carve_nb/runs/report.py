@@ -30,16 +30,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from ..core.errors import RunError
 from ..core.image import Box, scale_box
-from carve_nb.core.io import (
-    count_of,
-    escape_sign,
-    one_line,
-    replace_file,
-    stored_table,
-    table_html,
-    tame_cell,
-    tame_markdown,
-)
+from ..core.io import count_of, one_line, replace_file, stored_table, table_html, tame_cell, tame_markdown
 from ..core.plotting import CONCEPT_COLORS, draw_boxes, figure_bytes, outline_target, panels_html, plot_forest
 from ..core.saliency import Saliency
 from ..core.stats import difference, holm, mean_interval, paired_test
@@ -154,7 +145,7 @@ def format_report(table: pd.DataFrame) -> pd.DataFrame:
 def markdown_table(rows: Iterable[Iterable], head: Iterable) -> str:
     "Write a table in Markdown; bars inside cells are escaped"
     def line(cells: Iterable) -> str:
-        return '| ' + ' | '.join(re.sub(r'(\\*)(\|)', escape_sign, one_line(cell)) for cell in cells) + ' |'
+        return '| ' + ' | '.join(one_line(cell).replace('\\', r'\\').replace('|', r'\|') for cell in cells) + ' |'
     head = list(head)
     rule = ['---'] + ['--:']*(len(head) - 1)
     return '\n'.join(map(line, [head, rule, *rows]))

@@ -85,13 +85,9 @@ def test_reading_stops_at_n(name, tmp_path):
 
 
 MARKED = [    # a text that says blue: before it, and after it
-    ('<|channel>thought\nIt is red? no<channel|>', ''), ('<|channel>thought\n<channel|>', ''),
-    ('<|begin_of_box|>', '<|end_of_box|>'), ('<answer>', '</answer>'), ('The color is \\boxed{', '}.'),
-    ('<think>red?</think><answer><|begin_of_box|>', '<|end_of_box|></answer>'),
-    ('<|channel|>analysis<|message|>red?<|end|><|start|>assistant<|channel|>final<|message|>', ''),
-    ('analysisIs it red? no.assistantfinal', '')]
-TOKENS = ['<|channel>', '<channel|>', '<|begin_of_box|>', '<|end_of_box|>', '<|channel|>', '<|message|>', '<|start|>',
-    '<|end|>']
+    ('<think>It is red? no</think>', ''), ('<think>\n</think>', ''), ('<answer>', '</answer>'),
+    ('The color is \\boxed{', '}.'), ('<think>red?</think><answer>', '</answer>')]
+TOKENS = ['<think>', '</think>', '<answer>', '</answer>']
 
 
 @pytest.fixture(scope='module')

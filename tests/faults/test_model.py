@@ -149,9 +149,9 @@ PROCESSOR = 'Tokenizer or image processor of .* cannot be loaded'
 WRONG = {     # what is done to a folder, and the sentence
     'nothing': (lambda d: [p.unlink() for p in d.iterdir()], 'holds no config.json'),
     'adapter alone': (lambda d: [(d/'config.json').rename(d/'adapter_config.json')],
-        r'holds an adapter and no model. Load the model that it adapts, .*PeftModel.from_pretrained.*VLM\(model, processor\)'),
+        r'holds no config.json.*adapter load the model that it adapts, .*PeftModel.from_pretrained.*VLM\(model, processor\)'),
     'pickle': (pickled,
-        'no safetensors weights. Pickled weights can run code.*Either use a safetensors revision.*or, if you trust the file'),
+        'no safetensors weights, and pickled ones can run code.*use a safetensors revision.*or, if you trust the file'),
     'no weights': (lose('model.safetensors'), 'has no safetensors weights'),
     'own classes': (lambda d: own_code(d, model_type='own'),
         'code of its own. .*stock release of the model.*trust_remote_code=True'),

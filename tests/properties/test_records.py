@@ -13,7 +13,6 @@ import pytest
 from faults.hostile import mutated
 from hypothesis import given, settings, strategies as st
 from carve_nb.core.errors import DataError
-from carve_nb.core.io import HALF
 from carve_nb.data.records import Record, read_rows, read_table
 from carve_nb.runs.store import RunStore, read_run, without
 
@@ -132,19 +131,6 @@ def test_written_then_read(folder, made):
     read = [without(record, ['run', 'code']) for record in found.records]
     assert (without(found.protocol, ['run']), read, found.damaged) == (PROTOCOL, made, ())
     assert [without(json.loads(l), ['sum', 'run', 'code']) for l in raw.splitlines()] == made
-
-
-@given(st.text(st.characters(categories=['Cs']), min_size=1), text, lines())
-def test_half_characters_are_replaced(folder, bad, good, made):
-    "Text that no UTF-8 file can keep, in any field: kept with a note"
-    write_run(folder, [])
-    store = RunStore(folder, PROTOCOL)
-    store.add([made[0] | change | dict(id=f'{i}') for i, change in enumerate((dict(kind=bad), dict(notes=[good, bad + good])))])
-    store.close()
-    found = read_run(folder).records
-    assert [record['kind'] for record in found] == ['?'*len(bad), made[0]['kind']]
-    assert all(record['notes'][-1] == HALF for record in found)
-    f'{found}'.encode()
 
 
 @pytest.mark.parametrize('value', [float('nan'), {1, 2}, object(), b'x'])

@@ -203,15 +203,6 @@ def test_what_an_editor_leaves(tmp_path, how, recwarn):
     assert read_run(folder) == whole and not [w for w in recwarn if 'damaged' in str(w.message)]
 
 
-@pytest.mark.parametrize('name', ['records.jsonl', 'protocol.json'])
-def test_another_encoding(tmp_path, name):
-    "As an editor may save it: named, with the cure"
-    folder = write(tmp_path/'R')
-    (folder/name).write_text((folder/name).read_text(), encoding='utf-16')
-    for call in lambda: load_run(folder), lambda: write(folder):
-        with pytest.raises(CarveError, match=f'{name} is UTF-16.*save it as UTF-8'): call()
-
-
 def test_a_renamed_folder_is_the_same_set(tmp_path, load):
     from tiny import write_set
     asked = write_set(tmp_path/'set', [dict(id=i, question=f'What is {i}?', answer='5') for i in 'ab'])
