@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONCEPT_COLORS', 'overlay', 'draw_boxes', 'fit_height', 'strip', 'widen_box', 'outline_target', 'round_colors',
-           'figure_bytes', 'wrap_title', 'plot_panels', 'stack_rows', 'panels_html', 'plot_style', 'plot_forest',
-           'plot_band', 'black_out', 'keep_mask']
+           'figure_bytes', 'plot_panels', 'stack_rows', 'panels_html', 'plot_style', 'plot_forest', 'plot_band',
+           'black_out', 'keep_mask']
 
 # %% ../../nbs/library/core/03_plotting.ipynb #6ebbcbbe
 import re
@@ -16,14 +16,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from io import BytesIO
-from itertools import chain, cycle, repeat
+from itertools import cycle
 import matplotlib as mpl
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 from .image import Box, Size, box_index, box_size
 
 # %% ../../nbs/library/core/03_plotting.ipynb #17be338c
@@ -61,32 +62,18 @@ def draw_boxes(
         pen.rectangle((left, top, right - 1, bottom - 1), outline=color, width=width)
     return out
 
-# %% ../../nbs/library/core/03_plotting.ipynb #a9578763
-def _fit_text(text, font, width) -> str:
-    "Cut a caption to the pixels it has: all of it, or its beginning with an ellipsis"
-    if font.getlength(text) <= width: return text
-    while text and font.getlength(text + '…') > width: text = text[:-1]
-    return text + '…'
-
 # %% ../../nbs/library/core/03_plotting.ipynb #6a53dcab
 def fit_height(img: Image.Image, height: int) -> Image.Image:
     "Scale an image to a height, or to less where it would get wider than four times that"
     return ImageOps.contain(img.convert('RGB'), (4*height, height))
 
-def strip(images: Iterable[Image.Image], labels: Sequence[str] = (), height: int = 224) -> Image.Image:
-    "Put images side by side on white, with captions"
+def strip(images: Iterable[Image.Image], height: int = 224, gap: int = 6) -> Image.Image:
+    "Put images side by side on white, `gap` pixels between them"
     tiles = [fit_height(image, height) for image in images]
-    gap = 6
-    size = max(10, height//16)
-    font = ImageFont.load_default(size)
-    top = round(size*1.6) if labels else 0
-    out = Image.new('RGB', (sum(tile.width + gap for tile in tiles) - gap, height + top), 'white')
-    pen = ImageDraw.Draw(out)
+    out = Image.new('RGB', (sum(tile.width for tile in tiles) + gap*(len(tiles) - 1), height), 'white')
     left = 0
-    for tile, label in zip(tiles, chain(labels, repeat(''))):
-        out.paste(tile, (left, top + (height - tile.height)//2))
-        pen.text((left + 2, 2), _fit_text(' '.join(label.split()), font, tile.width - 4), fill='black',
-                 font=font)
+    for tile in tiles:
+        out.paste(tile, (left, (height - tile.height)//2))
         left += tile.width + gap
     return out
 
@@ -121,33 +108,17 @@ def round_colors(img: Image.Image, step: int = 6) -> Image.Image:
     levels = np.rint(np.asarray(img.convert('RGB'))*(steps/255))*(255/steps)
     return Image.fromarray(levels.round().astype(np.uint8))
 
-def figure_bytes(fig: Figure) -> bytes:
-    "Save a figure as PNG, the same bytes each time"
+def figure_bytes(fig: Figure, **settings) -> bytes:
+    "Save a figure as PNG, the same bytes each time; `settings` of `Figure.savefig`"
     file = BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'Glyph .* missing from')    # an answer may have any character
-        fig.savefig(file, format='png', metadata=dict(Software=None))
+        fig.savefig(file, format='png', metadata=dict(Software=None), **settings)
     return file.getvalue()
 
 # %% ../../nbs/library/core/03_plotting.ipynb #c5d4b43d
-def _text_width(text: str, size: float) -> float:
-    "Measure the width in pixels of a line of `size` points, at 100 dots an inch"
-    from matplotlib.textpath import TextPath
-    return TextPath((0, 0), text, size=size).get_extents().width*100/72
-
-def wrap_title(title: str, width: float, size: float) -> str:
-    "Break a title at its spaces into lines of at most `width` pixels, as far as its words allow"
-    lines = []
-    for letters in range(len(title), 0, -1):
-        lines = [_SUBSCRIPT.sub(r'$\1_\2$', line)
-                 for line in textwrap.wrap(title, letters, break_long_words=False)]
-        if all(_text_width(line, size) <= width for line in lines): break
-    return '\n'.join(lines)
-
-def _format_value(value: float) -> str:
-    "Write a number in two significant digits, from ten on without an exponent: 2,400"
-    rounded = float(f'{value:.2g}')
-    return f'{rounded:,.0f}' if abs(rounded) >= 10 else f'{rounded:.2g}'
+# from pale to dark, as `overlay` draws a map on white
+_MAP_COLORS = ListedColormap(np.asarray(overlay(Image.new('RGB', (64, 1), 'white'), np.linspace(0, 1, 64)[None]))[0]/255)
 
 def plot_panels(
     panels: Mapping[str, Image.Image], sentence: str = '', height: int = 200,
@@ -156,36 +127,25 @@ def plot_panels(
     "Put images, each `height` pixels high, in one row under their titles, a sentence below"
     scales = scales or {}
     tiles = [fit_height(image, height) for image in panels.values()]
-    gap = 8 # pixels
-    size = max(6, height/20) # points, at 100 dots an inch
-    columns = [max(tile.width, 9*size) for tile in tiles]    # room for a title and a color bar's ends
-    width = round(max(sum(columns) + gap*(len(columns) - 1), 24*size))
-    lines = [line for part in sentence.splitlines() for line in textwrap.wrap(part, int(width/size/.72))]
-    below = round(1.7*size*len(lines) + .8*size) if lines else 0
-    bottom = below + round(2.6*size*bool(scales))
-    titles = [wrap_title(title, column, size) for title, column in zip(panels, columns)]
-    top = round(2.6*size + 1.7*size*max(title.count('\n') for title in titles))
-    total = top + height + bottom
-    left = 0.
-    fig = Figure((width/100, total/100), 100)
-    for name, title, column, tile in zip(panels, titles, columns, tiles):
-        fig.figimage(np.asarray(tile), round(left), bottom + (height - tile.height)//2, origin='upper')
-        corner = left/width, 1 - 3/total
-        fig.add_artist(Rectangle(corner, tile.width/width, 3/total, color=_concept_color(name), lw=0))
-        fig.text((left + 2)/width, 1 - 6/total, title, size=size, va='top', linespacing=1.15)
-        if name in scales:
-            ground = Image.new('RGB', (round(column), round(size/2)), 'white')
-            bar = overlay(ground, np.linspace(0, 1, 64)[None])
-            fig.figimage(np.asarray(bar), round(left), bottom - round(.8*size), origin='upper')
-            values = scales[name]
-            line = (bottom - size)/total
-            fig.text((left + 2)/width, line, _format_value(values.min()), size=.8*size, va='top')
-            end = (left + column - 2)/width
-            fig.text(end, line, _format_value(values.max()), size=.8*size, va='top', ha='right')
-        left += column + gap
-    fig.text(2/width, (below - .6*size)/total, '\n'.join(lines), size=size, va='top', linespacing=1.15,
-             parse_math=False)
-    return round_colors(Image.open(BytesIO(figure_bytes(fig))))
+    widths = [max(tile.width, height//2) for tile in tiles]    # room for a title
+    size = max(6, height/20)    # points, at 100 dots an inch
+    def wrap(text: str, width: int) -> str: return textwrap.fill(text, int(width/size/.75))
+    fig = Figure(((sum(widths) + 8*len(widths) - 8)/100, height/100), 100)    # 8 pixels between them
+    fig.subplots_adjust(0, 0, 1, 1, wspace=8*len(widths)/sum(widths))
+    axes = fig.subplots(1, len(tiles), squeeze=False, width_ratios=widths)[0]
+    for ax, title, tile, width in zip(axes, panels, tiles, widths):
+        ax.imshow(tile, interpolation='nearest')
+        ax.axis('off')
+        words = _SUBSCRIPT.sub(r'$\1_\2$', wrap(title, width))
+        ax.set_title(words, size=size, loc='left', color=_concept_color(title))
+        if title in scales:
+            bar = fig.colorbar(ScalarMappable(cmap=_MAP_COLORS), cax=ax.inset_axes((0, -.06, 1, .03)),
+                               orientation='horizontal', ticks=[])
+            bar.set_label(f'{scales[title].min():.3g} to {scales[title].max():.3g}', size=.8*size)
+            bar.outline.set_visible(False)
+    below = '\n'.join(wrap(line, sum(widths)) for line in sentence.splitlines())
+    fig.text(0, -.18 if scales else -.05, below, size=size, va='top', parse_math=False)
+    return round_colors(Image.open(BytesIO(figure_bytes(fig, bbox_inches='tight', pad_inches=.04))))
 
 def stack_rows(*rows: Image.Image, gap: int = 16) -> Image.Image:
     "Put images, such as rows of `plot_panels`, one below the other on white, `gap` pixels between them"
@@ -201,28 +161,26 @@ _PANEL_ROW = (
 _PANEL_HTML = (
     '<div style="flex:1 1 {}px;max-width:{}px;font-size:.85em">{}'
     '<img alt="{}" style="width:100%" src="data:image/jpeg;base64,{}"></div>')
-_PANEL_TITLE = '<div style="border-top:3px solid {};line-height:1.7{}">{}</div>'
+_PANEL_TITLE = '<div style="border-top:3px solid {};line-height:1.7">{}</div>'
 
 def panels_html(
     panels: Mapping[str, Image.Image],    # by title; one may go without a title
     sentence: str = '',                   # below
-    words: Mapping[str, str]|None = None, # title -> alternative text; by default the sentence
+    words: Mapping[str, str]|None = None, # title -> alternative text; by default the title, or the sentence
     width: int = 224,                     # of a panel on the page, pixels, at most
 ) -> str:
     "Format panels as HTML, without links, that wraps and takes the colors of the page"
-    out = ''
-    words = words or {}
-    most = 3*width//2
-    room = ';min-height:3.4em' if len(panels) > 5 else ''   # narrow panels: titles of two lines
+    parts = []
     for title, img in panels.items():
+        small = img.convert('RGB')
+        small.thumbnail((3*width//2, 3*width//2))
         file = BytesIO()
-        small = ImageOps.contain(img, (most, most)) if max(img.size) > most else img
-        small.convert('RGB').save(file, 'JPEG', quality=82)
+        small.save(file, 'JPEG', quality=82)
         color = _concept_color(title).replace('#000000', 'currentcolor')
-        head = title and _PANEL_TITLE.format(color, room, _SUBSCRIPT.sub(r'\1<sub>\2</sub>', escape(title)))
-        alt = escape(words.get(title, title or sentence.partition('\n')[0]))
-        out += _PANEL_HTML.format(round(.58*width), width, head, alt, b64encode(file.getvalue()).decode())
-    return _PANEL_ROW.format(out, escape(sentence).replace('\n', '<br>'))
+        head = title and _PANEL_TITLE.format(color, _SUBSCRIPT.sub(r'\1<sub>\2</sub>', escape(title)))
+        alt = escape((words or {}).get(title, title or sentence.partition('\n')[0]))
+        parts.append(_PANEL_HTML.format(round(.58*width), width, head, alt, b64encode(file.getvalue()).decode()))
+    return _PANEL_ROW.format(''.join(parts), escape(sentence).replace('\n', '<br>'))
 
 # %% ../../nbs/library/core/03_plotting.ipynb #ab61ae93
 _FONT_SIZES = ('font.size', 'axes.labelsize', 'axes.titlesize', 'xtick.labelsize', 'ytick.labelsize',

@@ -229,7 +229,7 @@ class Explorer:
     def still_bundle(self) -> dict[str, str]:
         "Render the still image as HTML, as PNG and as text"
         words = self.found.sentence() if self.found else 'The explorer: nothing asked yet'
-        empty = strip([self.image], ['nothing asked yet'], 240)
+        empty = strip([self.image], 240)
         image: Image.Image = self.found.plot() if self.found else empty
         png = base64.b64encode(png_bytes(image)).decode()
         shown = f'<img alt="{escape(words)}" style="max-width:100%" src="data:image/png;base64,{png}">'

@@ -39,6 +39,8 @@ QWEN_3B, QWEN_7B, LLAVA_7B, LLAVA_13B = (
 _FOUR = 'aokvqa-direct', 'pope', 'vstar', 'textvqa'
 _GRID = [(p, K) for p in (1., .8, .6, .4, .2) for K in range(1, 6)]
 
+_SPANS = {str(layer): layer for layer in (14, 20, 25)} | {f'{a}-{a + 5}': [*range(a, a + 6)] for a in (10, 15, 20)}
+
 def _column(text: str) -> list[list[float]]: return [[float(number)] for number in text.split()]
 def _rows(text: str) -> list[list[float]]: return [[*map(float, row.split('/'))] for row in text.split()]
 
@@ -52,7 +54,7 @@ TABLES = {
          LLAVA_13B: _rows('75.7/84.6/42.4/57.1 76.2/90.0/65.4/59.2 76.9/90.7/74.3/61.2 76.5/90.1/70.0/61.2')}),
     'layers': Table(
         'Table 2: the layers whose maps are added, all tokens', _FOUR,
-        {span: f'paper:steps=all:layers={span}' for span in ('14', '20', '25', '10-15', '15-20', '20-25')},
+        {span: f'paper:steps=all:layers={layers}' for span, layers in _SPANS.items()},
         {QWEN_3B: _rows('74.3/87.1/53.9/73.6 76.5/87.4/56.0/74.7 76.7/87.5/56.0/75.9 '
                         '74.0/86.9/53.4/73.0 76.8/87.7/56.0/76.0 78.3/87.9/57.1/76.3'),
          QWEN_7B: _rows('75.2/87.5/54.5/75.2 76.9/87.9/56.5/77.9 77.0/88.2/57.0/78.4 '

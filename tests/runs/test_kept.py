@@ -1,12 +1,10 @@
 """What the disk, the page and the socket promise, from a shell: a damaged file is found, a secret is not shown, a link leads
 nowhere, an odd text takes no time. Each test begins with a command, as a user does."""
-import base64
 import csv
 import errno
 import io
 import json
 import shutil
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,8 +13,7 @@ from carve_nb.cli.main import main
 from carve_nb.core import io as files
 from carve_nb.core.errors import CarveError
 from carve_nb.core.io import save_with_digest
-from carve_nb.runs.report import load_maps
-from carve_nb.runs.store import read_run, to_line
+from carve_nb.runs.store import read_run
 
 STARS = [dict(id=i, question=f'What digit is on the {i} star?', answer='5') for i in ('red', 'blue', 'green')]
 SHORT = '--model', 'carve-tiny', '--max-new-tokens', 2, '--quiet'
@@ -130,27 +127,6 @@ def test_a_folder_that_can_only_be_read(again, shell, monkeypatch):
     kept = [line for line in whole.splitlines() if not line.startswith('written to')]
     assert (status == 0 and shown.splitlines() == kept
         and f'{out}/results.csv cannot be written: Read-only file system' in said), (shown, said)
-
-
-@pytest.mark.case(35)
-@pytest.mark.parametrize('change', [dict(values='AAAA'), dict(values='x'), dict(grid=[3]), dict(grid=None),
-    dict(box=[0, 0, 0, 0]), dict(size='1'), 3, None, {}, 'nan'])
-def test_damaged_maps(again, change):
-    "`load_maps` of a map that was damaged, in a line with its sum: a CarveError"
-    out, _ = again
-    path, whole = out/'records.jsonl', load_maps(out, 'carve')
-    assert len(whole) == 3
-    raw = path.read_text()
-    rows = [{k: v for k, v in json.loads(l).items() if k != 'sum'} for l in raw.splitlines()]
-    for line in (r for r in rows if r['method'] == 'carve'):
-        if change == 'nan':
-            n = int(np.prod(line['map']['grid']))
-            line['map'] = line['map'] | dict(values=base64.b64encode(np.full(n, np.nan, '<f4').tobytes()).decode())
-        else: line['map'] = line['map'] | change if change and isinstance(change, dict) else change
-    path.write_bytes(b''.join(map(to_line, rows)))
-    if change is None or change == 3: assert load_maps(out, 'carve') == {}       # the lines are damaged
-    else:
-        with pytest.raises(CarveError, match='damaged'): load_maps(out, 'carve')
 
 
 @pytest.mark.case(35)
