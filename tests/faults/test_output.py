@@ -7,7 +7,7 @@ must happen:
     apart; raw text kept in JSON-lines
 58. File name from a sample id such as `../../x` or `a/b:c` => an id is never part of a file name: files
     have our names; nothing is written outside the output folder
-59. Widget re-run many times => no leak: figures closed, observers removed (count asserted)
+59. Explorer used for long => no leak: figures closed, observers and hooks as after the first click (counts asserted)
 60. Notebook saved with outputs, opened untrusted => everything readable without JavaScript (static image
     fallback)"""
 import ast
@@ -35,9 +35,8 @@ from carve_nb.core.saliency import Saliency
 from carve_nb.data.datasets import DataSet
 from carve_nb.data.records import Record
 from carve_nb.data.scenes import Scene, make_scene
-from carve_nb.explorer.app import SHOWN, TABS, Explorer
+from carve_nb.explorer.app import Explorer
 from carve_nb.method.crop import Crop
-from carve_nb.method.lookup import Lookup
 from carve_nb.method.profiles import ModelProfile
 from carve_nb.method.registry import MethodTable
 from carve_nb.method.results import Result
@@ -137,13 +136,12 @@ def a_result():
 def an_explorer(vlm):
     "The explorer with hostile words wherever words come from"
     ex = Explorer(vlm)
-    ex.open_image(Image.effect_noise((96, 96), 60).convert('RGB'), BAD)
-    ex.question.value = BAD
-    r = Lookup()(vlm, ex.image, 'What digit is it?')
-    rows = dataclasses.replace(r.rows, question_tokens=[BAD]*len(r.rows.question_tokens))
-    answer = dataclasses.replace(r.answer, text=BAD)
-    ex.keep(dataclasses.replace(r, question=BAD, notes=[BAD], answer=answer, plain_answer=answer, rows=rows),
-        ex.dials.method)
+    ex.show_image(Image.effect_noise((96, 96), 60).convert('RGB'), BAD, repr(BAD))
+    ex.question.value = 'What digit is it?'
+    ex.ask()
+    ex.question.value, ex.words.options = BAD, [(BAD, [BAD])]
+    answer = dataclasses.replace(ex.result.answer, text=BAD)
+    ex.show(dataclasses.replace(ex.result, question=BAD, notes=[BAD], answer=answer, plain_answer=answer))
     return ex
 
 
@@ -231,21 +229,19 @@ def test_objects_in_a_notebook(vlm):
 
 @pytest.mark.case(56)
 def test_hostile_text_in_widgets(vlm):
-    "Every tab and message of the explorer; no widget reads markup in a description"
+    "Every text and message of the explorer; no widget reads markup in a description"
     ex = an_explorer(vlm)
-    for tab in TABS: ex.tab.value = tab    # the last one exports
     ex.tell(BAD)
     ex.guard(lambda: (_ for _ in ()).throw(ValueError(BAD)))
-    found = ex.widgets()
+    found = ex.box.children
     pages = [x.value for x in found if isinstance(x, w.HTML)]
     assert sum('&lt;script&gt;' in p for p in pages) >= 3 and [x for p in pages for x in wrong_in(p)] == []
     assert not [x for x in found if isinstance(x, w.HTMLMath)]
     assert not [x for x in found if getattr(x, 'description_allow_html', False)]
     scripts = [o['data'] for x in found if isinstance(x, w.Output) for o in x.outputs]
     assert 'alert(' not in json.dumps(scripts) and ex.question.value == BAD
-    assert ast.unparse(ast.parse(html.unescape(re.search('<pre>(.*?)</pre>', ex.pane.value,
-        re.S)[1]))).count('alert(1)') == 2   # image, question: inside of Python's strings
-    ex.close()
+    assert ast.unparse(ast.parse(html.unescape(re.search('<pre>(.*?)</pre>', ex.code.value,
+        re.S)[1]))).count('alert(1)') == 3   # word, image, question: inside of Python's strings
 
 
 @pytest.mark.case(56)
@@ -276,39 +272,22 @@ def test_ids_are_no_paths(vlm, tmp_path):
     assert [json.loads(l)['id'] for l in (out/'records.jsonl').read_text().splitlines()] == [*IDS]
 
 
-class Shell:
-    "Stands in for a notebook that says which cell is running"
-    def get_parent(self): return dict(metadata=dict(cellId='the cell'))
-
-
 @pytest.mark.case(59)
-def test_cell_run_again(vlm, monkeypatch):
-    """A cell that shows the explorer, run again and again: widgets, comms, observers, hooks, threads and
-    figures as after the first runs"""
-    import comm
-    import IPython
-    import IPython.display
+def test_explored_again_and_again(vlm):
+    "Words clicked, shares moved, asked: observers, hooks, threads and figures as after the first time"
     from matplotlib import pyplot
-    monkeypatch.setattr(IPython, 'get_ipython', Shell)
-    monkeypatch.setattr(IPython.display, 'display', lambda *a, **kw: None)
-    def show(asked=False):
-        ex = Explorer(vlm)
-        if asked:
-            ex.ask()
-            ex.job.join()
-            for tab, p in zip(TABS, (.1, .2, .3)): ex.tab.value, ex.dials.dials['p'].value = tab, p
-        ex._ipython_display_()
-        observers = [f for x in ex.widgets() for kinds in x._trait_notifiers.values() for f in kinds.values()]
+    ex = Explorer(vlm)
+    ex.show_image(make_scene(7).image, 'scene', 'scene')
+    ex.question.value = make_scene(7).question('digit').question
+    def counts():
+        ex.ask()
+        for word, p in (('last', .1), ('question', .2), (['digit'], .04)): ex.words.value, ex.p.value = word, p
+        observers = [f for x in ex.box.children for kinds in x._trait_notifiers.values() for f in kinds.values()]
         hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in vlm.model.modules()]
-        return [len(w.widget._instances), len(comm.get_comm_manager().comms), sum(map(len, observers)),
-            sum(hooks),
-            threading.active_count(), len(pyplot.get_fignums()), len(SHOWN)]
-    show()
-    first = show(True)
-    for _ in range(9): show()
-    assert show(True) == first
-    for ex in SHOWN.values(): ex.close()
-    SHOWN.clear()
+        return [len(w.widget._instances), sum(map(len, observers)), sum(hooks), threading.active_count(), len(pyplot.get_fignums())]
+    first = counts()
+    for _ in range(3): again = counts()
+    assert again == first
 
 
 def rendered(markdown):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import TALL, WIDE
 from carve_nb.attention.vlm import VLM, record_attention
-from carve_nb.explorer.widgets import SettingsPanel
+from carve_nb.explorer.app import Explorer
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
 from carve_nb.models.families import find_family
@@ -61,9 +61,11 @@ def test_rows_of_a_word_are_those_of_its_tokens(llama):
 
 
 def test_shown_words_are_readable(llama):
-    panel = SettingsPanel(llama, lambda: None)
-    panel.show_words(llama.capture(WIDE, 'What is the grün 犬 eating?').question_tokens)
-    text = ' '.join(word for word, _ in panel.words.options)
+    page = Explorer(llama)
+    page.show_image(WIDE, 'image', 'image')
+    page.question.value = 'What is the grün 犬 eating?'
+    page.ask()
+    text = ' '.join(word for word, _ in page.words.options)
     assert '犬' in text and 'ü' in text and not {*'▁Ġ\ufffd'} & {*text}
 
 
