@@ -534,20 +534,10 @@ _OWN_QUESTIONS = '''examples:
   carve eval --example mine
   carve eval mine --methods none,lookup
 Your own questions: a CSV, JSON, JSON Lines or Parquet file with a row for each question, or its folder.
-Columns: image (a file beside it), question, answer or answers; if you like, id, choices, kind, box (x0, y0, x1, y1)
-or bbox (x, y, width, height). Rename one with --set names.question=text. carve eval --example FOLDER writes this one:
+Columns: image (a file below the folder), question, answer, or a list of answers; if you like, id, choices, kind, box
+(x0, y0, x1, y1) or bbox (x, y, width, height). Others are named: --columns question=text,choices=A+B+C. carve eval
+--example FOLDER writes this one:
 '''
-
-def _read_columns(fields: Iterable[str]) -> dict[str, str|None]:
-    "Read which column of a table is which field of a record; names.FIELD= leaves a field out"
-    columns: dict[str, str|None] = {}
-    for pair in fields:
-        field, sign, column = pair.removeprefix('names.').partition('=')
-        if not sign:
-            raise CarveError(
-                f'{pair!r} names no column; write names.FIELD=COLUMN, such as names.question=text')
-        columns[field] = column or None
-    return columns
 
 @dataclass(frozen=True)
 class SampleOptions:
@@ -559,20 +549,21 @@ class SampleOptions:
     shuffle: Annotated[bool, _sample('--shuffle', help='draw the --n samples at random')] = False
     rule: Annotated[
         str|None, _sample(metavar='R', help='score by another rule, such as vqa or choice')] = None
-    images: Annotated[Path|None, _sample(
-        metavar='DIR', exists=True, file_okay=False,
-        help='where the images of a table lie (default: beside it)')] = None
+    columns: Annotated[str|None, _sample(
+        metavar='OURS=YOURS,...', help='columns of other names: question=text,choices=A+B+C')] = None
+    images: Annotated[str|None, _sample(
+        metavar='DIR', help='folder of the images of a table, the form of their names (train/{}.jpg), or base64')] = None
     root: Annotated[Path|None, _sample(
         metavar='DIR', exists=True, help='local copy of a known set, in its own layout')] = None
     download: Annotated[bool, _sample(
         '--download', help='fetch a known set from the Hub; never done without this')] = False
 
-    def read(self, data: str, seed: int, columns: Iterable[str]) -> 'DataSet':
-        "Load the samples; `columns` are the settings such as names.question=text"
+    def read(self, data: str, seed: int) -> 'DataSet':
+        "Load the samples"
         from carve_nb.data.datasets import load_benchmark
         return load_benchmark(
             data, self.n, self.split or None, seed if self.shuffle else None, self.rule, self.download,
-            kinds=self.kinds.split(',') if self.kinds else None, names=_read_columns(columns) or None,
+            kinds=self.kinds.split(',') if self.kinds else None, columns=self.columns,
             images=self.images, root=self.root)
 
 @dataclass(frozen=True)
@@ -616,7 +607,7 @@ def measure_methods(
         help='methods of `carve methods`, also with fields (carve:p=.1), or all')] = 'none,random,lookup',
     fields: Annotated[list[str]|None, Opt(
         '--set', metavar='KEY=VALUE',
-        help='a field (p=.1), or a column (names.question=text); repeatable')] = None,
+        help='a field (p=.1); repeatable')] = None,
     out: Annotated[
         str|None, Opt(metavar='DIR', help='folder of the run (default: eval_out/DATA-MODEL)')] = None,
     seed: Annotated[int, Opt(metavar='N', min=0, help='seed of random crops and of --shuffle')] = 0,
@@ -635,11 +626,9 @@ def measure_methods(
     """Measure methods on a data set, a line on disk for each sample and method. The same command resumes a
     stopped run."""
     part = _parse_part(engine.part)
-    of_columns = [pair for pair in fields or () if pair.startswith('names.')]
-    of_methods = [pair for pair in fields or () if pair not in of_columns]
-    asked = samples.read(data, seed, of_columns)     # before torch loads
+    asked = samples.read(data, seed)     # before torch loads
     from carve_nb.method.registry import split_specs
-    specs = set_fields(split_specs(methods), of_methods)
+    specs = set_fields(split_specs(methods), fields or ())
     from carve_nb.runs.report import write_report
     from carve_nb.runs.result_file import make_result, save_result
     from carve_nb.runs.runner import run_eval

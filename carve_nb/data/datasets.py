@@ -8,17 +8,19 @@ __all__ = ['log', 'BENCHMARKS', 'ASKED', 'OURS', 'Benchmark', 'find_benchmark', 
 
 # %% ../../nbs/library/data/14_datasets.ipynb #7f8ff47e
 import hashlib
+import json
 import logging
 import os
 import re
+import tomllib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from inspect import signature
+from importlib.resources import files
 from pathlib import Path
 from random import Random
 from statistics import mode
+from typing import TYPE_CHECKING, Any
 from ..core.errors import DataError, choose, setting
 from ..core.image import open_image
 from ..core.io import digest, table_html
@@ -27,21 +29,27 @@ from .eye_test import CHANCE, EACH, eye_records
 from carve_nb.data.records import (
     ENDINGS,
     FOLDER_FORMAT,
-    Absent,
-    Names,
+    Columns,
     Record,
+    Table,
+    Undeclared,
     check_ids,
     check_inside,
     choose_rows,
+    dataset_table,
     first_rows,
-    hub_rows,
-    image_finder,
+    folder_images,
+    hub_table,
     make_records,
     open_table,
-    rows_beside_images,
+    read_columns,
+    read_declared,
 )
 from .scenes import make_scene, scene_records
-from .scoring import RULES, name_rule
+from .scoring import check_rule, name_rule, rule_name
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -50,72 +58,31 @@ _LETTER = "Answer with the option's letter from the given choices directly."
 
 @dataclass(frozen=True)
 class Benchmark:
-    "A public set on the Hugging Face Hub: its columns and score"
-    hub: str # repository; a snapshot of it in a folder has the same form
-    split: str|None = 'test' # theirs, the usual one; None: the only one
-    rule: str|None = None # of `RULES`; None: by what a row has
-    names: dict = field(default_factory=dict) # field of a record -> column of this set
-    only: dict = field(default_factory=dict) # column -> value: these rows alone
+    "A public set, as `sets.toml` has it"
+    hub: str
+    split: str = 'test'
+    rule: str|None = None
+    columns: Columns = field(default_factory=dict)
+    only: dict = field(default_factory=dict)
     license: str = ''
-    note: str = '' # where the official evaluation differs
-    marks: dict = field(default_factory=dict) # column -> pattern of its first cell: what only this set has
-    config: str|None = None # the usual one, where there are several
-    images: str|None = None # the config that has the images, by their id
-    change: Callable[[dict], dict]|None = None # a row -> the row that is read
+    note: str = ''
+    marks: dict = field(default_factory=dict)
+    config: str|None = None
+    images: str|None = None
+    beside: bool = False
 
-def _mix_options(row: dict) -> dict:
-    "Put the options of V*, of which the first is right, in an order that the id decides"
-    right, *_ = options = list(row['options'])
-    Random(str(row['id'])).shuffle(options)
-    return row | dict(choices=options, answer=right)
+    def marks_fit(self, row: dict) -> bool:
+        "Tell whether a row has the columns of this set alone"
+        fits = (column in row and re.match(form, str(row[column])) for column, form in self.marks.items())
+        return bool(self.marks) and all(fits)
 
-_COCO = 'images: COCO, Flickr terms'
 BENCHMARKS = {
-    'textvqa': Benchmark('lmms-lab/textvqa', 'validation', 'vqa-text', dict(id='question_id'),
-        license='CC BY 4.0; images: Open Images', note='No OCR tokens are given to the model.'),
-    'textvqa-boxes': Benchmark('jrzhang/TextVQA_GT_bbox', 'train', None,
-        dict(id='dataset_id', answers='answer'), marks=dict(dataset_id='', bbox=''),
-        license='see there; images: Open Images', note="Boxes by ViCrop's authors, around the answer."),
-    'vstar': Benchmark('lmms-lab/vstar-bench', 'test', 'choice',
-        dict(id='question_id', question='text', answer='label', kind='category'),
-        license='not stated (UNVERIFIED); images: SA-1B',
-        note='The own evaluator takes the likeliest option. True regions: vstar-boxes.'),
-    'vstar-boxes': Benchmark('craigwu/vstar_bench', None, 'choice', marks=dict(target_object='', options=''),
-        change=_mix_options, license='not stated (UNVERIFIED); images: SA-1B',
-        note='The own evaluator takes the likeliest option.'),
-    'pope': Benchmark('lmms-lab/POPE', 'test', 'pope', dict(id=None, kind='category'),     # its ids recur
-        license=f'MIT; {_COCO}'),
-    'aokvqa': Benchmark('HuggingFaceM4/A-OKVQA', 'validation', 'choice', dict(id='question_id'),
-        license=f'Apache 2.0 (UNVERIFIED); {_COCO}',
-        note='The own evaluator demands the text of an option; a letter is what models are asked for.'),
-    'docvqa': Benchmark('lmms-lab/DocVQA', 'validation', 'anls', dict(id='questionId'),
-        marks=dict(ucsf_document_id=''), config='DocVQA'),
-    'chartqa': Benchmark('lmms-lab/ChartQA', 'test', 'relaxed', dict(kind='type'),
-        marks=dict(type='human_test|augmented_test')),
-    'ocrbench': Benchmark('echo840/OCRBench', 'test', 'contained', dict(answers='answer', kind='dataset'),
-        marks=dict(dataset='', question_type='')),
-    'hrbench': Benchmark('DreamMr/HR-Bench', 'hrbench_4k', 'choice', dict(id='index', kind='category'),
-        marks=dict(cycle_category='')),
-    'gqa': Benchmark('lmms-lab/GQA', 'testdev', 'exact', dict(image='imageId'), marks=dict(fullAnswer=''),
-        config='testdev_balanced_instructions', images='testdev_balanced_images',
-        note='The own evaluator compares without any normalization.'),
-    'mmmu': Benchmark('MMMU/MMMU', 'validation', None, dict(image='image_1', choices='options'),
-        marks=dict(image_1='', topic_difficulty='')),
-    'scienceqa': Benchmark('derek-thomas/ScienceQA', 'test', 'choice', dict(correct_choice_idx='answer'),
-        marks=dict(lecture='', choices=''))}
-BENCHMARKS['aokvqa-direct'] = replace(
-    BENCHMARKS['aokvqa'], rule='vqa-simple', only=dict(difficult_direct_answer=False),
-    names=dict(id='question_id', answers='direct_answers', choices=None, correct_choice_idx=None),
-    note='The own evaluator compares without any normalization.')
+    name: Benchmark(**row)
+    for name, row in tomllib.loads((files('carve_nb.data')/'sets.toml').read_text(encoding='utf-8')).items()}
 
-def find_benchmark(spec: str, rows: Sequence[dict] = ()) -> Benchmark|None:
-    "Find the public set of a name or an id on the Hub, or that some rows are of by their columns"
-    if spec in BENCHMARKS: return BENCHMARKS[spec]
-    first = rows[0] if rows else {}
-    def marked(known: Benchmark) -> bool:
-        fits = (name in first and re.match(form, str(first[name])) for name, form in known.marks.items())
-        return bool(known.marks) and all(fits)
-    return next((o for o in BENCHMARKS.values() if o.hub.lower() == spec.lower() or marked(o)), None)
+def find_benchmark(spec: str) -> Benchmark|None:
+    "Find the public set of a name or an id on the Hub"
+    return BENCHMARKS.get(spec) or next((known for known in BENCHMARKS.values() if known.hub.lower() == spec.lower()), None)
 
 # %% ../../nbs/library/data/14_datasets.ipynb #623c4e44
 def _image_sum(image: object) -> str:
@@ -183,7 +150,7 @@ def _unique_kinds(kinds: str|Sequence[str]) -> list[str]:
     return list(dict.fromkeys([kinds] if isinstance(kinds, str) else kinds))
 
 def _scene_set(
-    spec: str, n: int|None, seed: int|None, split: str = 'heldout', kinds: str|Sequence[str] = ('digit',),
+    n: int|None, seed: int|None, split: str = 'heldout', kinds: str|Sequence[str] = ('digit',),
 ) -> DataSet:
     """Make questions about our scenes; with a seed a random choice among the first thousand of each kind,
     in order"""
@@ -197,13 +164,7 @@ def _scene_set(
     suffix = None if kinds == ['describe'] else SHORT_ANSWER
     return DataSet('scenes', records, suffix, records[0].rule, about=about)
 
-# %% ../../nbs/library/data/14_datasets.ipynb #b1bb18b7
-def _make_set(name: str, records: list[Record], **about: str) -> DataSet:
-    "Make a set whose suffix and score follow from its records"
-    suffix = _LETTER if all(record.choices for record in records) else SHORT_ANSWER
-    return DataSet(name, records, suffix, mode(record.rule for record in records), about=about)
-
-def _eye_set(spec: str, n: int|None, seed: int|None, kinds: str|Sequence[str] = tuple(CHANCE)) -> DataSet:
+def _eye_set(n: int|None, seed: int|None, kinds: str|Sequence[str] = tuple(CHANCE)) -> DataSet:
     "Make questions of the acuity test, the kinds in turn; without n `EACH` of each kind"
     kinds = _unique_kinds(kinds)
     for kind in kinds: choose(kind, CHANCE, 'kind of question')
@@ -212,90 +173,150 @@ def _eye_set(spec: str, n: int|None, seed: int|None, kinds: str|Sequence[str] = 
     about = dict(source='acuity test of this package')
     return DataSet('eye', records, rule='choice-text', max_new_tokens=16, about=about)
 
-def _folder_set(
-    spec: str|Path, n: int|None, seed: int|None, names: Names = {}, images: str|Path|None = None,
-    rule: str|None = None,
-) -> DataSet:
-    "Read a folder or a file of one's own"
-    name = Path(os.path.abspath(spec)).name
-    if images and not Path(images).expanduser().is_dir():
-        raise DataError(f'{images} is no folder; name one that holds the images.')
-    return _read_set(name, *open_table(spec, first_rows(n, seed), images), n, seed, names, rule, source=name)
-
-def _read_set(
-    name: str, table: str, rows: list[dict], find_image: Callable, n: int|None, seed: int|None, names: Names,
-    rule: str|None, known: Benchmark|None = None, **about: str,
-) -> DataSet:
-    "Make a set of rows, as the public set that they are of where that is known"
-    known = known or find_benchmark(name, rows) or Benchmark(name)
-    rows = [row for row in rows if all(row.get(column) == value for column, value in known.only.items())]
-    if known.change: rows = list(map(known.change, rows))
-    records = make_records(rows, table, find_image, n, seed, known.names | names, rule or known.rule)
-    if rule and known.rule and rule != known.rule:
-        log.warning(f'{name} is scored by {name_rule(rule)}; its own score is {name_rule(known.rule)}.')
-        about['own_rule'] = known.rule
-    return _make_set(name, records, **about, license=known.license, note=known.note)
-
-def _hub_set(
-    spec: str, n: int|None, seed: int|None, split: str|None = None, config: str|None = None,
-    revision: str|None = None, names: Names = {}, root: str|Path|None = None, download: bool = False,
-    rule: str|None = None,
-) -> DataSet:
-    "Read a public set, or any set of the Hub, from there or from a snapshot of it in the folder `root`"
-    found = find_benchmark(spec)
-    known = found or Benchmark(spec, None)
-    if not (root or download):
-        copy, fetch = setting('root=', '--root '), setting('download=True', '--download')
-        raise DataError(
-            f'{spec} is not part of this package, and nothing is fetched unasked. Give {copy}FOLDER with a '
-            f'snapshot of {known.hub}, or {fetch} to fetch that from the Hugging Face Hub; a copy in another '
-            f'form can be written as questions.jsonl. Its license: {known.license or "see there"}.')
-    if root and revision:
-        raise DataError(
-            f'revision={revision} is of the Hub, and root={root} is read as it is: leave one out.')
-    folder = Path(root).expanduser() if root else None
-    if folder:
-        if not folder.is_dir(): raise DataError(f'{root} is no folder.')
-        for link in filter(Path.is_symlink, folder.rglob('*')): check_inside(link, folder)
-    source = f'a copy of {known.hub}' if root else f'{known.hub}@{revision or "main"}'
-    read = partial(_read_set, spec, spec, n=n, seed=seed, names=names, rule=rule, known=found, source=source)
-    beside = rows_beside_images(folder) if folder and known.change else []
-    if beside and folder: return read(beside, image_finder(folder))
-    place, split = folder or known.hub, split or known.split
-    has_config = known.config and (not folder or (folder/known.config).is_dir())
-    config = config or (known.config if has_config else None)
-    rows = hub_rows(place, split, config, revision, None if known.only else first_rows(n, seed))
-    images = {}
-    if known.images and 'image' not in rows[0]:
-        images = {str(row['id']): row['image'] for row in hub_rows(place, split, known.images, revision)}
-    return read(rows, lambda name: images.get(name) or Absent(name), split=split or '')
-
-def _given_set(spec: DataSet, n: int|None, seed: int|None) -> DataSet:
+def _given_set(data: DataSet, n: int|None, seed: int|None) -> DataSet:
     "Choose some records of a set"
-    return replace(spec, records=choose_rows(check_ids(spec.records, spec.name), n, seed))
+    return replace(data, records=choose_rows(check_ids(data.records, data.name), n, seed))
+
+# %% ../../nbs/library/data/14_datasets.ipynb #b1bb18b7
+def _table_set(
+    name: str, open_rows: Callable[[Columns], Table], n: int|None, seed: int|None,
+    columns: dict|str|None = None, images: str|Path|None = None, rule: str|None = None, known: Benchmark|None = None,
+    **about: str,
+) -> DataSet:
+    "Make a set of the rows of a table; its suffix and score follow from its records"
+    own = known or Benchmark('')
+    def read(columns: Columns, images: str|Path|None, rule: str|None) -> tuple[list[Record], list[str]]:
+        table = open_rows(columns)
+        like = next((name for name, other in BENCHMARKS.items() if other.marks_fit(table.first_row)), '')
+        if like and not (known or columns or rule):
+            options = {'rule': BENCHMARKS[like].rule} if BENCHMARKS[like].rule else {}
+            raise Undeclared(f'it has the columns of {like}', read_columns(BENCHMARKS[like].columns), **options)
+        if own.only:
+            rows = [(at, row) for at, row in table.rows if all(row.get(key) == value for key, value in own.only.items())]
+            table = table._replace(rows=rows)
+        records, notes = make_records(table, n, seed, columns, images, rule, bool(known))
+        for record in records: check_rule(record)
+        return records, notes
+    declared = read_columns(own.columns) | read_columns(columns)
+    records, notes = read_declared(read, name, declared, images, rule or own.rule)
+    for note in notes: warnings.warn(note, stacklevel=4)
+    if rule and own.rule and rule != own.rule:
+        log.warning(f'{name} is scored by {name_rule(rule)}; its own score is {name_rule(own.rule)}.')
+        about['own_rule'] = own.rule
+    suffix = _LETTER if all(record.choices for record in records) else SHORT_ANSWER
+    about |= dict(license=own.license, note=own.note)
+    return DataSet(name, records, suffix, mode(record.rule for record in records), about=about)
 
 def is_snapshot(path: str|Path) -> bool:
     "Tell whether a folder holds no table itself, and Parquet files in its folders, as a copy of the Hub does"
     folder = Path(path).expanduser()
     return not any(p.suffix in ENDINGS for p in folder.glob('*')) and any(folder.glob('*/*.parquet'))
 
+def _own_set(path: str|Path, n: int|None, seed: int|None, split: str|None = None, **options: Any) -> DataSet:
+    "Read a folder or a file of one's own"
+    name = Path(os.path.abspath(path)).name
+    def open_rows(columns: Columns) -> Table:
+        if is_snapshot(path): return hub_table(_checked_folder(path), split, n=first_rows(n, seed), columns=columns)
+        return open_table(path, first_rows(n, seed), columns)
+    if split and not is_snapshot(path): raise DataError(f'split is not used for {name}; leave it out.')
+    return _table_set(name, open_rows, n, seed, source=name, **options)
+
+def _dataset_set(data: 'Dataset', n: int|None, seed: int|None, **options: Any) -> DataSet:
+    "Read a `datasets.Dataset` in hand"
+    if isinstance(data, dict): raise DataError(f'it has the splits {", ".join(data)}; give one of them.')
+    def open_rows(columns: Columns) -> Table: return dataset_table(data, name, columns, first_rows(n, seed), in_hand=True)
+    name = data.info.dataset_name or 'dataset'
+    return _table_set(name, open_rows, n, seed, source=name, **options)
+
+def _checked_folder(root: str|Path) -> Path:
+    "Check that a copy is a folder without links out of it"
+    folder = Path(root).expanduser()
+    if not folder.is_dir(): raise DataError(f'{root} is no folder.')
+    for link in filter(Path.is_symlink, folder.rglob('*')): check_inside(link, folder)
+    return folder
+
+def _beside_images(folder: Path) -> Table:
+    "Read V*'s files of JSON, each beside its image; the options are shown in an order that the id decides"
+    rows = []
+    for image in folder_images(folder):
+        side = image.with_suffix('.json')
+        if not side.is_file(): continue
+        row = json.loads(check_inside(side, folder).read_text())
+        right, *_ = options = row['options']
+        Random(side.stem).shuffle(options)
+        about = dict(id=side.stem, image=str(image.relative_to(folder)), kind=side.parent.name, choices=options, answer=right)
+        rows.append((side.name, row | about))
+    return Table(folder.name, [*rows[0][1]] if rows else [], rows, folder)
+
+def _hub_set(
+    spec: str, n: int|None, seed: int|None, split: str|None = None, config: str|None = None,
+    revision: str|None = None, root: str|Path|None = None, download: bool = False, **options: Any,
+) -> DataSet:
+    "Read a public set, or any set of the Hub, from there or from a snapshot of it in the folder `root`"
+    known = find_benchmark(spec)
+    own = known or Benchmark(spec, '')
+    if not (root or download):
+        raise DataError(
+            f'{spec} is not part of this package, and nothing is fetched unasked. Give {setting("root=", "--root ")}FOLDER '
+            f'with a snapshot of {own.hub}, or {setting("download=True", "--download")} to fetch that from the Hugging Face '
+            f'Hub. Its license: {own.license or "see there"}.')
+    if root and revision:
+        raise DataError(f'revision={revision} is of the Hub, and root={root} is read as it is: leave one out.')
+    folder = _checked_folder(root) if root else None
+    split = split or own.split or None
+    if own.config and (not folder or (folder/own.config).is_dir()): config = config or own.config
+    def open_rows(columns: Columns) -> Table:
+        if folder and own.beside: return _beside_images(folder)
+        most = None if own.only else first_rows(n, seed)
+        table = hub_table(folder or own.hub, split, config, revision, most, columns)
+        if own.images and 'image' not in table.headers:
+            images = hub_table(folder or own.hub, split, own.images, revision)
+            by_id = {str(row['id']): row['image'] for _, row in images.rows}
+            for _, row in table.rows: row['imageId'] = by_id.get(row['imageId'])
+        return table
+    source = f'a copy of {own.hub}' if folder else f'{own.hub}@{revision or "main"}'
+    return _table_set(spec, open_rows, n, seed, known=known, source=source, split=split or '', **options)
+
 OURS: dict[str, Callable[..., DataSet]] = dict(scenes=_scene_set, eye=_eye_set)
+_TABLES = 'columns', 'images'
+_TAKES: dict[Callable[..., DataSet], Sequence[str]] = {    # what each kind of set can be told
+    _scene_set: ('split', 'kinds'), _eye_set: ('kinds',), _given_set: (), _dataset_set: _TABLES, _own_set: ('split', *_TABLES),
+    _hub_set: ('split', 'config', 'revision', 'root', 'download', *_TABLES)}
+
+def _reader_of(spec: Any, fetched: bool) -> Callable[..., DataSet]:
+    "Find what reads a set: ours, a set of the Hub, or one's own; refuse what is none"
+    if isinstance(spec, DataSet): return _given_set
+    if hasattr(spec, 'column_names'): return _dataset_set
+    exists = Path(spec).expanduser().exists()
+    if isinstance(spec, str) and spec in (*OURS, *BENCHMARKS):
+        if exists and not fetched:
+            warnings.warn(f'{spec!r} is the set of this name; for the folder or file here, write ./{spec}.', stacklevel=3)
+        return OURS.get(spec, _hub_set)
+    if exists: return _own_set
+    if isinstance(spec, str) and fetched and spec.count('/') == 1: return _hub_set
+    names = *OURS, *BENCHMARKS
+    fetch = setting('download=True', '--download')
+    choose(
+        '' if isinstance(spec, Path) else str(spec), names, f'{spec}: data set',
+        f'it is no file or folder either; there are: {", ".join(names)}; a set of the Hub, org/name, '
+        f'needs {fetch}, or {setting("root=", "--root ")}FOLDER with a copy')
+    raise AssertionError
 
 def load_benchmark(
-    spec: str|Path|DataSet,
+    spec: 'str|Path|DataSet|Dataset',
     n: int|None = None,
     split: str|None = None,
     seed: int|None = None,
-    rule: str|None = None,
+    rule: str|Callable|None = None,
     download: bool = False,
-    **kw: object
+    **kw: Any
 ) -> DataSet:
     """Load a set of questions; nothing is fetched unasked.
 
     Parameters
     ----------
     spec
-        `'scenes'`, `'eye'`, a name in `BENCHMARKS`, a folder or file, or an id on the Hub
+        `'scenes'`, `'eye'`, a name in `BENCHMARKS`, a folder or file, a `datasets.Dataset`, or an id on the Hub
     n
         most records; by default all (300 scenes, 104 of a kind of `'eye'`)
     split
@@ -303,46 +324,25 @@ def load_benchmark(
     seed
         of a random choice of `n`; by default the first ones
     rule
-        another score for all of them
+        the score, a name in `RULES` or a function (answer, record) -> 0..1, or None of an answer it cannot read
     download
         may the Hub be asked?
     **kw
-        `names`, such as `dict(question='text')`, for columns of other names; of public sets `root` (a
-        snapshot), `revision`, `config`; of folders `images`; of scenes `kinds`
+        `columns`, such as `dict(question='text')`, and `images` of tables; of public sets `root` (a snapshot),
+        `revision`, `config`; of scenes `kinds`
 
     Examples
     --------
-    >>> load_benchmark('photos', names=dict(answer='label')).records"""
-    if rule: choose(rule, RULES, 'Rule')
-    there = not isinstance(spec, DataSet) and Path(spec).expanduser().exists()
-    named = isinstance(spec, str) and spec in (*OURS, *BENCHMARKS)
-    if named and there and not kw.get('root'):
-        warnings.warn(
-            f'{spec!r} is the set of this name; for the folder or file here, write ./{spec}.', stacklevel=2)
-    read: Callable[..., DataSet]
-    if isinstance(spec, DataSet): read = _given_set
-    elif named: read = OURS.get(spec, _hub_set)
-    elif there:
-        read = _hub_set if is_snapshot(spec) else _folder_set
-        if read == _hub_set: kw, spec = dict(kw, root=spec), Path(os.path.abspath(spec)).name
-    elif isinstance(spec, Path): raise DataError(f'{spec} is no file or folder.')
-    elif (download or kw.get('root')) and str(spec).count('/') == 1: read = _hub_set
-    else:
-        names = *OURS, *BENCHMARKS
-        fetch = setting('download=True', '--download')
-        choose(
-            str(spec), names, 'data set',
-            f'it is no file or folder either; there are: {", ".join(names)}; a set of the Hub, org/name, '
-            f'needs {fetch}, or {setting("root=", "--root ")}FOLDER with a copy')
-    given = {name: value for name, value in dict(kw, split=split).items() if value is not None}
-    if read == _hub_set: given['download'] = download
-    unused = {*given} - {*signature(read).parameters}
-    if unused:
-        raise DataError(f'{", ".join(unused)} is not used for {spec}; leave it out.')
-    if rule and 'rule' in signature(read).parameters: given['rule'] = rule
-    data = read(spec, n, seed, **given)
-    if not rule: return data
-    return replace(data, rule=rule, records=[replace(r, rule=rule) for r in data])
+    >>> load_benchmark('photos', columns=dict(answer='label')).records"""
+    if rule: rule = rule_name(rule)
+    read = _reader_of(spec, bool(download or kw.get('root')))
+    given = {name: value for name, value in dict(kw, split=split, download=download or None).items() if value is not None}
+    unused = {*given} - {*_TAKES[read]}
+    if unused: raise DataError(f'{", ".join(unused)} is not used for {spec}; leave it out.')
+    if read in OURS.values(): data = read(n, seed, **given)
+    elif read is _given_set: data = _given_set(spec, n, seed)
+    else: return read(spec, n, seed, rule=rule, **given)
+    return replace(data, rule=rule, records=[replace(r, rule=rule) for r in data]) if rule else data
 
 def write_example(folder: str|Path) -> list[Path]:
     "Write a new folder with one scene and three questions, in the form of `FOLDER_FORMAT`"

@@ -96,7 +96,7 @@ def eye_question(seed: int, kind: str, step: int) -> Record:
     return Record(
         name, partial(eye_image, seed, step, kind), asked.question, [asked.answer], CHOICES[kind],
         [asked.box], kind,    # type: ignore[list-item]
-        rule='choice-text', objects=objects, image_key=name)
+        rule='yes/no' if kind == 'exist' else 'choice-text', objects=objects, image_key=name)
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #6e0a0002
 # steps of the questions of a kind, one after another

@@ -174,7 +174,7 @@ def to_sample(scene: Scene, kind: str) -> Record|None:
         f'{scene.name}-{kind}', scene.image, asked.question, [asked.answer],
         boxes=[asked.box] if asked.box else None,
         kind=kind,
-        rule='f1-pairs' if kind == 'describe' else 'exact',
+        rule=dict(describe='f1-pairs', exist='yes/no').get(kind, 'exact'),
         objects=scene.objects,
         image_key=scene.name)
 

@@ -351,7 +351,7 @@ def run_checkup(
     for sentence in notes: log.info(sentence)
     out = Path(out or run_folder('checkup_out', vlm.name))
     out.mkdir(parents=True, exist_ok=True)
-    eye = OURS['eye']('eye', n*len(kinds), None, kinds=kinds)    # whatever folder has this name here
+    eye = OURS['eye'](n*len(kinds), None, kinds=kinds)    # whatever folder has this name here
     sets = [left_of(eye, out), *([left_of(own, out/'data')] if own else [])]
     there = len(eye) - len(sets[0])
     if there: log.info(f'{there} of the {len(eye)} questions of this package are answered already.')

@@ -8,7 +8,7 @@ import pytest
 from carve_nb.core import io, text as words
 from carve_nb.core.errors import DataError
 from carve_nb.core.io import answer_span, behind_thought, open_thought, tame_cell, tame_markdown, tame_terminal
-from carve_nb.data.records import Record, make_records
+from carve_nb.data.records import Record, Table, make_records
 from carve_nb.data.scoring import RULES, score_answer
 
 UNITS = ['<answer>', '</answer>', '\\boxed{', '}', '{', '<think>', '</think>', 'a', ' ', '\n', '<|end|>', '\\', '$', ']', '] (', '<', '&', '&#', 'a ', 'a. ', 'A. x\n', '(A) x ', '?', "'", 'it ', '狗', '-', '=',
@@ -27,9 +27,9 @@ def split(text): return re.findall(r' ?\w|.', text, re.DOTALL)    # many tokens
 
 FUNCTIONS = dict(answer_span=answer_span, behind_thought=behind_thought, open_thought=open_thought,
     tame_cell=tame_cell, tame_markdown=tame_markdown, tame_terminal=tame_terminal,
-    one_line=io.one_line, option_form=words.option_form, split_options=words.split_options,
+    one_line=io.one_line, split_options=words.split_options,
     asked_part=words.asked_part, word_places=lambda t: words.word_places(t, '?'), is_word=words.is_word,
-    right_option=lambda t: words.right_option(f'b{t}b', [f'b{t}b', 'a']),
+    plain=words.plain, named_options=lambda t: words.named_options(words.plain(t), [f'b{t}b', 'a']),
     find_word=lambda t: words.find_word(split(t), '?'), same_word=lambda t: words.find_word([*t], t[:3]),
     split_words=lambda t: words.split_words(split(t)), one_word=lambda t: words.split_words([*t.replace(' ', 'a')]),
     pick_words=lambda t: words.pick_words(split(t), 'noun'), content=lambda t: words.pick_words(split(t), 'content'),
@@ -41,13 +41,15 @@ FUNCTIONS = dict(answer_span=answer_span, behind_thought=behind_thought, open_th
 def reading(**row):
     "Read a row of a set, or refuse it; the text stands in the place of `...`"
     def read(text):
-        with suppress(DataError): make_records([{k: text if v is ... else v for k, v in row.items()}], 'D')
+        cells = {k: text if v is ... else v for k, v in row.items()}
+        with suppress(DataError): make_records(Table('D', [*row], [('row 1', cells)], first_row=cells))
     return read
 
 
 def scoring(rule):
     "Score an answer by a rule"
-    record = Record('1', 'a.png', 'Is it red, or blue?', ['red']*4, choices=['red', 'blue'])
+    truths = ['yes'] if rule == 'yes/no' else ['red']*4
+    record = Record('1', 'a.png', 'Is it red, or blue?', truths, choices=['red', 'blue'])
     return lambda text: score_answer(text, record, rule)
 
 FUNCTIONS |= {f'{column} of a row': reading(**{'image': 'a.png', 'question': 'Is it red?', 'answer': 'x', column: ...})

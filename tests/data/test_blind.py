@@ -22,12 +22,16 @@ def read_option(row: dict) -> str|None:
     return read[0] if len(read) == 1 else None
 
 
+def record_of(row: dict) -> Record:
+    return Record('1', None, row.get('question', '?'), row['answers'], row.get('choices'), rule=row['rule'])
+
+
 def judged(row: dict) -> str:
     "'right', 'wrong' (another option or a point too many) or 'lost'"
     if 'choices' in row:
         read = read_option(row)
         return 'right' if read == row['read'] else 'wrong' if read else 'lost'
-    score = score_answer(row['answer'], Record('1', None, row['question'], row['answers'], rule=row['rule']))
+    score = score_answer(row['answer'], record_of(row))
     return 'right' if abs(score - row['score']) < .01 else 'wrong' if score > row['score'] else 'lost'
 
 
@@ -36,8 +40,9 @@ def test_answers_of_five_families():
     found = {judge: [row for row in rows if judged(row) == judge] for judge in ('right', 'wrong', 'lost')}
     for judge in 'wrong', 'lost':
         for row in found[judge]: print(judge, row['family'], row['rule'], repr(row['answer']), row.get('choices'), row['answers'])
-    # of 208; `exact` no longer reads eight English forms, such as *45 percent* for 45%
-    assert len(found['right']) >= 191 and not found['wrong']
+    counted = [row for row in found['lost'] if why_unread(row['answer'], record_of(row))]
+    # of 208; of the 46 that the few rules lose two are not counted as unread or near
+    assert len(found['right']) >= 162 and not found['wrong'] and len(found['lost']) - len(counted) <= 2
 
 
 def judged_as_told(row: dict) -> str:
@@ -58,5 +63,5 @@ def test_answers_in_six_languages():
         if judged_as_told(row) != 'right': print(judged_as_told(row), row['language'], row['kind'], row['cls'], repr(row['answer']), row['read'])
     print(found)
     judges = Counter(judge for (_, judge), n in found.items() for _ in range(n))
-    # of 120; the rules before: 74 right, 8 wrong, 29 counted, 9 lost. The five that are lost are number words of other languages.
-    assert judges['wrong'] == 0 and judges['right'] >= 87 and judges['lost'] <= 5
+    # of 120; the six that are lost are number words and digits of other languages
+    assert judges['wrong'] == 0 and judges['right'] >= 75 and judges['lost'] <= 6

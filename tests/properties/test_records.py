@@ -8,12 +8,12 @@ import tempfile
 import warnings
 from functools import lru_cache
 from pathlib import Path
-import pandas  # noqa: F401  loaded before a reader's memory is measured
 import pytest
 from faults.hostile import mutated
 from hypothesis import given, settings, strategies as st
 from carve_nb.core.errors import DataError
-from carve_nb.data.records import Record, read_rows, read_table
+from carve_nb.data.datasets import load_benchmark
+from carve_nb.data.records import Record, read_file
 from carve_nb.runs.store import RunStore, read_run, without
 
 FORMS = '.json', '.jsonl', '.csv'
@@ -68,9 +68,9 @@ def test_any_bytes(folder, data, suffix):
     "Random bytes, and good files with some bytes changed"
     path = folder/f'any{suffix}'
     path.write_bytes(data.draw(st.binary(max_size=200) | mutated(valid(suffix))))
-    found = held(read_rows, path, DataError)
-    assert found is None or found and all(isinstance(r, dict) for r in found)
-    held(read_table, path, DataError)
+    table = held(read_file, path, DataError)
+    assert table is None or table.rows and all(isinstance(row, dict) for _, row in table.rows)
+    held(load_benchmark, path, DataError)
 
 
 @half
@@ -79,7 +79,7 @@ def test_any_values(folder, found, suffix):
     "Whatever JSON can say in the fields that are read"
     path = folder/f'values{suffix}'
     path.write_text(json.dumps(found) if suffix == '.json' else ''.join(json.dumps(r) + '\n' for r in found))
-    made = held(read_table, path, DataError)
+    made = held(load_benchmark, path, DataError)
     for r in made or ():
         assert isinstance(r, Record) and r.id and r.question.strip()
         f'{r.id}{r.question}{r.answers}{r.choices}{r.kind}'.encode()
@@ -97,7 +97,7 @@ def test_hostile_files(folder, bad):
     for suffix in FORMS:
         path = folder/f'bad{suffix}'
         path.write_text(bad, encoding='utf-8')
-        held(read_rows, path, DataError), held(read_table, path, DataError)
+        held(read_file, path, DataError), held(load_benchmark, path, DataError)
 
 
 PROTOCOL = dict(data={}, model={}, methods=dict(none={}, carve=dict(p=.1)))

@@ -5,15 +5,15 @@ import pytest
 from processes import Forked, afresh, until
 from carve_nb import measure_entropy, measure_layers, measure_masking
 from carve_nb.core.errors import DataError, RunError
-from carve_nb.data.records import read_table
+from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.scenes import samples
 from carve_nb.runs.runner import run_eval
 from carve_nb.runs.store import read_records
 from carve_nb.studies.measure import measure_each
 
 SCRIPT = """import carve_nb
-from carve_nb.data.records import read_table
-carve_nb.{}(carve_nb.VLM.from_pretrained({!r}), read_table({!r}), {!r})"""
+from carve_nb.data.datasets import load_benchmark
+carve_nb.{}(carve_nb.VLM.from_pretrained({!r}), load_benchmark({!r}).records, {!r})"""
 
 
 @pytest.mark.parametrize('measure, family, layers',
@@ -23,7 +23,7 @@ def test_killed_and_resumed(folders, load, photos, tmp_path, measure, family, la
     piece; no other model goes on"""
     lines = lambda: (tmp_path/'records.jsonl').read_text().splitlines() if (
         tmp_path/'records.jsonl').exists() else []
-    questions, vlm = read_table(photos), load(family)
+    questions, vlm = load_benchmark(photos).records, load(family)
     whole = measure(vlm, questions, progress=False)
     p = Forked(afresh, SCRIPT.format(measure.__name__, *map(str, (folders(family), photos, tmp_path))))
     until(lambda: len(lines()) >= 2, p)

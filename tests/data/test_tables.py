@@ -1,0 +1,290 @@
+"""Tables as people bring them: read, or refused in one sentence whose line, pasted once in Python or in a shell, reads them."""
+import base64
+import io
+import json
+import shlex
+import warnings
+from unittest.mock import patch
+import pytest
+from PIL import Image
+from carve_nb import CarveError, load_benchmark
+from carve_nb.cli.main import main
+from carve_nb.core.errors import Reader
+from carve_nb.data.records import Record
+from carve_nb.data.scoring import score_answer
+from carve_nb.runs.store import read_run
+from carve_nb.studies.checkup import run_checkup
+
+ROW = dict(image='a.png', question='What is it?', answer='red')
+PNG = io.BytesIO()
+Image.new('RGB', (64, 64), 'red').save(PNG, 'PNG')
+
+
+@pytest.fixture
+def load(tmp_path):
+    "load(rows or text, name, ...) -> records and all that was told, warnings or the refusal"
+    for name in 'a.png', 'deep/7.png': (tmp_path/name).parent.mkdir(exist_ok=True), (tmp_path/name).write_bytes(PNG.getvalue())
+
+    def read(rows, name='q.json', **kw):
+        for old in tmp_path.glob('q.*'): old.unlink()
+        raw = rows if isinstance(rows, bytes) else (rows if isinstance(rows, str) else json.dumps(rows)).encode()
+        (tmp_path/name).write_bytes(raw)
+        with warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter('always')
+            try: records = load_benchmark(tmp_path, **kw).records
+            except CarveError as e: return None, str(e)
+        for r in records: r.open()
+        return records, ' '.join(str(w.message) for w in notes)
+    read.folder = tmp_path
+    return read
+
+
+def lines_of(load, rows, name):
+    "What Python is to be given, and what a shell is, by the refusal of a table"
+    _, in_python = load(rows, name)
+    with patch.object(Reader, 'in_shell', True): _, in_shell = load(rows, name)
+    python, shell = (text.partition('Say what is meant: ')[2] for text in (in_python, in_shell))
+    assert python, in_python
+    return eval(f'dict({python})'), shlex.split(shell)
+
+
+TURNS = [{'from': 'human', 'value': '<image>\nWhat?'}, {'from': 'gpt', 'value': 'red'}]
+PARTS = [dict(role='user', content=[dict(type='image'), dict(type='text', text='What?')]), dict(role='assistant', content='red')]
+ASK = dict(image='a.png', question='Which color?')
+IS_IT = [dict(image='a.png', question='Is it red?'), dict(image='a.png', question='Is it blue?')]
+BOX = [1.0, 2.0, 9.0, 9.0]
+DECLARED = {    # a table that declares nothing -> what the line of its refusal reads of its first row
+    'other names': ([dict(imgname='a.png', query='What?', label='red')], dict(question='What?', answers=['red'])),
+    'LLaVA': ([dict(id=1, image='a.png', conversations=TURNS)], dict(question='What?', answers=['red'])),
+    'messages': ([dict(images=['a.png'], messages=PARTS)], dict(question='What?', answers=['red'])),
+    'verl': ([dict(prompt=PARTS[:1], images=['a.png'], reward_model=dict(style='rule', ground_truth='red'))], dict(question='What?', answers=['red'])),
+    'label tool': ([dict(data=dict(image='a.png', text='What?'), annotations=[dict(result='red')], label='red')], dict(question='What?', answers=['red'])),
+    'columns A, B': ([ASK | dict(A='red', B='blue', answer='B')], dict(choices=['red', 'blue'], answers=['blue'], rule='choice')),
+    'option_a': ([ASK | dict(option_a='red', option_b='blue', answer='b')], dict(choices=['red', 'blue'], answers=['blue'])),
+    'Option 1': ([ASK | {'Option 1': 'red', 'Option 2': 'blue', 'answer': 'A'}], dict(choices=['red', 'blue'], answers=['red'])),
+    'options': ([ASK | dict(options=['red', 'blue'], answer='B')], dict(choices=['red', 'blue'], answers=['blue'])),
+    'options as an object': ([ASK | dict(options=dict(A='red', B='blue'), answer='B')], dict(choices=['red', 'blue'], answers=['blue'])),
+    'options in the question': ([ASK | dict(question='Which?\n(A) red\n(B) blue\nAnswer with the letter.', answer='B')],
+                                dict(choices=['red', 'blue'], answers=['blue'], question='Which?\n(A) red\n(B) blue', short_question='Which?')),
+    'letters that are texts': ([ASK | dict(answer='K')], dict(answers=['K'], rule='exact')),
+    'the number of an option': ([ASK | dict(choices=['red', 'blue'], answer=1)], dict(answers=['blue'])),
+    'a list as an answer': ([ROW | dict(answer=['red', 'crimson'])], dict(answers=['red', 'crimson'], rule='exact')),
+    'a printed list': ([ROW | dict(answer="['red', 'crimson']")], dict(answers=['red', 'crimson'])),
+    'objects as answers': ([ASK | dict(answers=[dict(answer='red', answer_id=1)]*10)], dict(answers=['red']*10, rule='vqa')),
+    'an object of answers': ([ASK | dict(answers=dict(text=['red'], start=[3]))], dict(answers=['red'])),
+    'ten people': ([ASK | dict(answers=['red']*9 + ['blue'])], dict(rule='vqa')),
+    'three people': ([ASK | dict(answers=['red', 'red', 'blue'])], dict(rule='exact')),
+    'two truths': ([ASK | dict(answer='red', answers=['red', 'crimson'])], dict(answers=['red'])),
+    'yes and no': ([row | dict(answer=a) for row, a in zip(IS_IT, ('Yes', 'no'))], dict(answers=['Yes'], rule='yes/no')),
+    '0 and 1': ([row | dict(answer=a) for row, a in zip(IS_IT, (1, 0))], dict(answers=['1'], rule='yes/no')),
+    'true and false': ([row | dict(answer=a) for row, a in zip(IS_IT, (True, False))], dict(answers=['True'], rule='yes/no')),
+    'y and n': ([row | dict(answer=a) for row, a in zip(IS_IT, 'yn')], dict(answers=['y'], rule='yes/no')),
+    'rows in an object': (dict(version=1, data=[ROW]), dict(answers=['red'])),
+    'an object of rows': ({'7': ROW, '8': ROW}, dict(answers=['red'])),
+    'the same id': ([ROW | dict(id=1), ROW | dict(id=1)], dict(id='a-1')),
+    'an image without its ending': ([ROW | dict(image='7')], dict(id='7-1')),
+    'base64': ([ROW | dict(image=base64.b64encode(PNG.getvalue() + bytes(300)).decode())], dict(answers=['red'])),
+    'one image in a list': ([ROW | dict(image=['a.png'])], dict(id='a-1')),
+    'everything': (dict(data=[dict(img=7, problem='Is it?', gold='yes'), dict(img=7, problem='Is it so?', gold='no')]), dict(answers=['yes'], id='7-1'))}
+
+
+@pytest.mark.parametrize('what', DECLARED)
+def test_one_line_declares_a_table(what, load):
+    "In Python and in a shell, which say the same; whatever is still told names no other cure than it"
+    rows, want = DECLARED[what]
+    python, shell = lines_of(load, rows, 'q.json')
+    assert python == {flag.removeprefix('--'): value for flag, value in zip(shell[::2], shell[1::2])}
+    records, notes = load(rows, **python)
+    assert records, notes
+    assert {name: getattr(records[0], name) for name in want} == want
+    assert 'if it means this' not in notes
+
+
+def test_the_line_of_a_shell_runs(load, capsys):
+    rows, _ = DECLARED['everything']
+    _, shell = lines_of(load, rows, 'q.json')
+    words = ['--methods', 'none', '--model', 'carve-tiny', '--quiet', '--out', str(load.folder/'out')]
+    assert main(['eval', str(load.folder), *words]) == 2 and ' '.join(shell) in capsys.readouterr().err.replace("'", '')
+    assert main(['eval', str(load.folder), *shell, *words]) == 0
+    assert {line['rule'] for line in read_run(load.folder/'out').records} == {'yes/no'}
+
+
+READ = {    # read at once -> what is read, what is told
+    'names in other cases': ([{'Image': 'a.png', 'QUESTION ': 'What?', 'Answer': 'red', 'Correct choice idx': ''}], dict(question='What?', answers=['red']), ''),
+    'blanks around': ('image,question,answer\na.png, What? , red \n', dict(question='What?', answers=['red']), ''),
+    'numbers stay texts': ('image,question,answer\na.png,What?,007\n', dict(answers=['007']), ''),
+    'one with its point': ('image,question,answer\na.png,What?,2.0\n', dict(answers=['2.0']), ''),
+    'NA and null': ('image,question,answer\na.png,What?,NA\n', dict(answers=['NA']), ''),
+    'a truth in marks': ([ROW | dict(answer='<answer> red </answer>')], dict(answers=['red']), ''),
+    'choices': ([ROW | dict(choices='red|blue', answer='(b) blue')], dict(choices=['red', 'blue'], answers=['blue'], rule='choice'), ''),
+    'the right number': ([ASK | dict(choices=['red', 'blue'], correct_choice_idx=1)], dict(answers=['blue']), ''),
+    'a box': ([ROW | dict(bbox=[1, 2, 8, 7])], dict(boxes=[tuple(BOX)]), ''),
+    'synonyms': ([ASK | dict(answers=['red', 'crimson', 'scarlet', 'ruby'])], dict(rule='exact'), ''),
+    'options that are not read': ([ROW | dict(options='red|blue')], dict(choices=None), "not options; if it means this: columns='choices=options'"),
+    'another box': ([ROW | dict(bbox_2d=BOX)], dict(boxes=None), "not bbox_2d; if it means this: columns='box=bbox_2d'"),
+    'points, mask, distractors': ([ROW | dict(points=[[3, 4]], mask='m.png', distractors=['blue'])], dict(boxes=None), 'not points, mask, distractors.'),
+    'a second image': ([ROW | dict(image_2='a.png')], dict(answers=['red']), 'not image_2.'),
+    'right option first': ([ROW | dict(id=i, choices=['red', 'blue']) for i in range(12)], dict(answers=['red']), 'all 12 right options are A'),
+    'one truth for all': ([ROW | dict(id=i) for i in range(12)], dict(answers=['red']), "all 12 truths are 'red'")}
+
+
+@pytest.mark.parametrize('what', READ)
+def test_read_at_once(what, load):
+    rows, want, words = READ[what]
+    records, notes = load(rows, 'q.csv' if isinstance(rows, str) else 'q.json')
+    assert records, notes
+    assert {name: getattr(records[0], name) for name in want} == want
+    assert words in notes if words else notes == ''
+
+
+MAPPED = {    # columns -> what is read of a row with parts
+    'objects.bbox': (dict(bbox='objects.bbox'), dict(boxes=[tuple(BOX), (0, 0, 4, 4)])),
+    'four columns': (dict(box=['x0', 'y0', 'x1', 'y1']), dict(boxes=[tuple(BOX)])),
+    'several columns': (dict(choices=['answer', 'other']), dict(choices=['red', 'blue'], answers=['red'])),
+    'a part': (dict(kind='about.kind', id='about.ids.1'), dict(kind='color', id='q7'))}
+
+
+@pytest.mark.parametrize('what', MAPPED)
+def test_columns_of_parts(what, load):
+    columns, want = MAPPED[what]
+    row = ROW | dict(objects=[dict(bbox=[1, 2, 8, 7]), dict(bbox=[0, 0, 4, 4])], x0=1, y0=2, x1=9, y1=9, other='blue', about=dict(kind='color', ids=[1, 'q7']))
+    records, _ = load([row], columns=columns)
+    assert {name: getattr(records[0], name) for name in want} == want
+
+
+HEAD = 'image,question,answer\n'
+REFUSED = {    # a table that an editor has to change -> what is said
+    'a gap between options': ([ROW | dict(choices=['red', None, 'blue'])], 'write a list of 2 to 26 texts without gaps'),
+    'an unknown option': ([ROW | dict(answer='gray', choices=['red', 'blue'])], 'row 1: the answer \'gray\' is none of the 2 choices'),
+    'two right options': ([ROW | dict(answer='AB', choices=['red', 'blue'])], 'give its letter or its text'),
+    'one of several': ([ROW | dict(answer='A', choices=['B', 'A'])], 'could be several'),
+    'a list of NumPy': ([ASK | dict(answers="['red' 'blue']")], 'is a printed list that cannot be read; write JSON'),
+    'two images': ([ROW | dict(image=['a.png', 'a.png'])], 'write one image in each row'),
+    'two images in the question': ([ROW | dict(question='<image 1> or <image 2>?')], 'is one of several, and one is shown'),
+    'an address': ([ROW | dict(image='https://x.org/a.png')], 'nothing is fetched: download it'),
+    'no question': ([ROW, ROW | dict(question=' ')], 'row 2: there is no question'),
+    'corners that are sizes': ([ROW | dict(box=[40, 40, 9, 9])], '"bbox" is x, y, width, height'),
+    'a column that is not there': ([ROW], "it has no column 'promt', but image, question, answer"),
+    'a part that is not there': ([ROW | dict(about={})], 'kind is to be about.kind, which holds nothing in any row'),
+    'one name in two cases': ([{'image': 'a.png', 'Question': 'What?', 'QUESTION': 'Who?', 'answer': 'red'}], 'have one name; rename all but one'),
+    'two values': ('[{"image": "a.png", "question": "?", "answer": 1, "answer": 2}]', 'keep one'),
+    'another encoding': ((HEAD + 'a.png,Größe?,rot\n').encode('cp1252'), 'in Excel as CSV UTF-8'),
+    'Unicode text': ((HEAD + 'a.png,?,rot\n').encode('utf-16'), 'in Excel as CSV UTF-8'),
+    "Excel's first line": ('sep=;\nimage;question;answer\n', 'save it as CSV UTF-8'),
+    'no header': ('a.png,What?,red\nb.png,Who?,blue\n', 'it has no column image, question, answer, but a.png, What?, red'),
+    'a comma in a cell': (HEAD + '\na.png,"A\nB",red\na.png,red, or blue?,red\n', 'line 5 has 4 cells, and the header 3; put a cell that has \',\''),
+    'an open quotation mark': (HEAD + '\na.png,?,red\na.png,"Where?,red\n', 'begins on line 4'),
+    'a name twice': ('image,question,answer,answer\na.png,q?,1,2\n', 'two columns have one name'),
+    'lines in a .json': ('{"image": "a.png"}\n{"image": "a.png"}\n', 'name it .jsonl'),
+    'a fault in a line': ('{"image": "a.png"}\n\n{', 'line 3, column 2'),
+    'a header alone': (HEAD, 'has no rows; write one for each question'),
+    'no rows': ('[1]', 'one on a line in .jsonl')}
+FORMS = {'another encoding': 'q.csv', 'Unicode text': 'q.csv', "Excel's first line": 'q.csv', 'no header': 'q.csv', 'a comma in a cell': 'q.csv',
+    'an open quotation mark': 'q.csv', 'a name twice': 'q.csv', 'a fault in a line': 'q.jsonl', 'a header alone': 'q.csv'}
+WITH = {'a column that is not there': dict(columns=dict(question='promt')), 'a part that is not there': dict(columns='kind=about.kind')}
+
+
+@pytest.mark.parametrize('what', REFUSED)
+def test_what_an_editor_has_to_change(what, load):
+    rows, words = REFUSED[what]
+    records, message = load(rows, FORMS.get(what, 'q.json'), **WITH.get(what, {}))
+    assert records is None and words in message, message
+
+
+def test_folders_in_other_forms(tmp_path):
+    datasets = pytest.importorskip('datasets')
+    datasets.Dataset.from_list([ROW]).save_to_disk(tmp_path/'saved')
+    datasets.DatasetDict(test=datasets.Dataset.from_list([ROW])).save_to_disk(tmp_path/'splits')
+    for name, split in ('saved', ''), ('splits', '["SPLIT"]'):
+        with pytest.raises(CarveError, match='was written by save_to_disk') as e: load_benchmark(tmp_path/name)
+        code = str(e.value).splitlines()[1].replace('SPLIT', 'test').replace(f"'{name}.parquet'", repr(str(tmp_path/'q.parquet')))
+        exec(code, {})
+        (tmp_path/'a.png').write_bytes(PNG.getvalue())
+        assert split in code.replace('test', 'SPLIT') and load_benchmark(tmp_path/'q.parquet')[0].answers == ['red']
+    (tmp_path/'folder'/'train').mkdir(parents=True)
+    (tmp_path/'folder'/'train'/'metadata.csv').write_text(HEAD)
+    (tmp_path/'book').mkdir()
+    (tmp_path/'book'/'q.xlsx').write_bytes(b'PK')
+    for name, words in ('folder', r'no table \(train/metadata.csv\)'), ('book', 'save a workbook as CSV UTF-8'):
+        with pytest.raises(CarveError, match=words): load_benchmark(tmp_path/name)
+    for name in 'mytv', 'textvqa':     # the name of a folder decides nothing
+        (tmp_path/name).mkdir()
+        (tmp_path/name/'a.png').write_bytes(PNG.getvalue())
+        (tmp_path/name/'questions.jsonl').write_text(json.dumps(ROW))
+        assert load_benchmark(tmp_path/name).rule == 'exact'
+
+
+def test_types_of_a_dataset_in_hand(tmp_path):
+    "In hand and in a Parquet file: a class is its name, a float what was written, an image is opened when it is asked for"
+    datasets = pytest.importorskip('datasets')
+    classes = datasets.ClassLabel(names=['3', 'eight', '5'])
+    features = datasets.Features(image=datasets.Image(), question=datasets.Value('string'), answer=classes, kind=classes, id=datasets.Value('float32'),
+        several=datasets.List(classes))
+    rows = [dict(image=PNG.getvalue(), question=f'What {i}?', answer=i, kind=i, id=3.1 + i, several=[i, 2]) for i in range(2)]
+    data = datasets.Dataset.from_list(rows, features=features)
+    data.to_parquet(tmp_path/'q.parquet')
+    for spec in data, tmp_path/'q.parquet':
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            records = load_benchmark(spec).records
+            several = load_benchmark(spec, columns='answers=several').records
+        assert [(r.answers, r.kind, r.id, r.open().size) for r in records] == [(['3'], '3', '3.1', (64, 64)), (['eight'], 'eight', '4.1', (64, 64))]
+        assert [r.answers for r in several] == [['3', '5'], ['eight', '5']]
+    Image.new('RGB', (9, 9)).save(tmp_path/'b.png')
+    paths = datasets.Dataset.from_list([ROW | dict(image=str(tmp_path/'b.png'))]).cast_column('image', datasets.Image())
+    assert load_benchmark(paths)[0].open().size == (9, 9)
+    lists = datasets.Dataset.from_list([dict(images=[dict(bytes=PNG.getvalue(), path=None)]*k, question='?', answer='red') for k in (1, 2)])
+    found = load_benchmark(lists, columns='image=images.0')
+    assert found[0].open().size == (64, 64)
+    with pytest.raises(CarveError, match='several images'): found[1].open()
+
+
+def test_images_in_another_folder(load, tmp_path_factory, capsys, monkeypatch):
+    "images= and --images find them, of a checkup too; one that is not there is an error of its line"
+    other = tmp_path_factory.mktemp('pictures')
+    (other/'b.png').write_bytes(PNG.getvalue())
+    rows = [ROW | dict(image='b.png')]
+    assert "the first, 'b.png', is not in the folder of the set" in load(rows)[1]
+    for images, reason in (None, 'no row has its image'), (other, 'neither a folder nor a Hub id'):     # the table is read before the model
+        with pytest.raises(CarveError, match=reason): run_checkup('./none', other/'out', load.folder/'q.json', images=images)
+    assert [r.open().size for r in load(rows, images=other)[0]] == [(64, 64)]
+    assert 'is no folder' in load(rows, images=other/'none')[1]
+    (load.folder/'q.json').write_text(json.dumps(rows + [ROW]))
+    words = ['--methods', 'none,center', '--model', 'carve-tiny', '--quiet', '--images', str(other), '--out', str(other/'half')]
+    capsys.readouterr()
+    monkeypatch.setenv('COLUMNS', '300')
+    assert main(['eval', str(load.folder), *words]) == 1
+    out, err = capsys.readouterr()
+    assert out.count("row 2: the image 'a.png' is not in the folder") == 1 and '`none`, `center`, 1 of 2: error: ' in out
+    page = (other/'half'/'answers.html').read_text()
+    assert page.count('a.png') == 1 and page.count('>error</td>') == 2      # the reason once, in words that wrap
+    assert err.splitlines()[-1].startswith('carve: error: 1 of 2 questions could not be measured; the first line says: ')
+
+
+@pytest.mark.parametrize('rule', ['vqa', 'vqa-text', 'vqa-simple', 'choice', 'choice-text', 'yes/no'])
+def test_a_rule_says_what_it_needs(rule, load):
+    assert f"row 1: the rule '{rule}' needs" in load([ROW], rule=rule)[1]
+    with pytest.raises(CarveError, match='give another rule, one of exact'): score_answer('red', Record('1', None, 'What?', ['red']), rule)
+
+
+def test_a_function_is_a_rule(load):
+    def first_letter(answer, record): return float(answer[0] == record.answer[0])
+    records, _ = load([ROW], rule=first_letter)
+    assert (score_answer('rot', records[0]), score_answer('blau', records[0])) == (1, 0)
+    assert 'has the name of a rule' in load([ROW], rule=type('f', (), dict(__call__=lambda *o: 1, __name__='exact'))())[1]
+
+
+LONG = 'x'*100_000
+@pytest.mark.parametrize('row', [
+    dict(image=LONG), dict(image=[LONG]*2), dict(image=f'https://{LONG}'), dict(answer=[[LONG]]), dict(answer=f'["{LONG}'), dict(answers=f'["{LONG}'),
+    dict(choices=LONG), dict(choices=[LONG, None, 'b']), dict(choices=['a', 'b'], answer=LONG), dict(box=LONG), dict(box=[LONG]), dict(kind=[LONG]),
+    dict(id=LONG), {LONG: 'a', 'answer': ''}])
+def test_no_value_is_longer_than_eighty_letters(row, load):
+    "Also where it is an image, the name of one, or a column"
+    _, message = load([ROW | row]*2)
+    assert message and 'x'*81 not in message, message[:300]
+
+
+def test_proposals_end(load):
+    "Of a name that no path can have"
+    assert 'kind=kind' in load([ROW | dict(kind={'': {'': {}}})])[1]
