@@ -90,15 +90,17 @@ def _mentioned_score(answer: str, record: Record, letters: bool = False) -> floa
     named = {choice for choice in choices if word_places(text, plain(choice))}
     inside = {one for one in named for other in named if plain(one) != plain(other) and word_places(plain(other), plain(one))}
     options = dict(zip(LETTERS, choices)) if letters else {}
-    meant = (named - inside) | {options[letter] for letter in _LETTER.findall(answer) if letter in options}
+    rest = re.sub('|'.join(map(re.escape, named)) or r'\Z', '', answer, flags=re.I)    # Gate C has no label
+    meant = (named - inside) | {options[label] for label in _LETTER.findall(rest) if label in options}
     return float(meant.pop() in record.answers) if len(meant) == 1 else None
 
 def _option_score(answer: str, record: Record) -> float|None:
     "Score 1 for the right option: by its letter, its text or both; else as mentioned"
     choices = record.choices or []
-    last_line = answer.strip().rpartition('\n')[2]
-    alone = re.fullmatch(r'[^\w?]*([A-Z])[^\w?]*', last_line)
-    if alone and alone[1] in LETTERS[:len(choices)]: return float(choices[LETTERS.index(alone[1])] in record.answers)
+    lines = answer.strip().split('\n')
+    alone = {match[1] for line in (lines[0], lines[-1]) if (match := re.fullmatch(r'[^\w?]*([A-Z])[^\w?]*', line))}
+    if len(alone) == 1 and alone <= {*LETTERS[:len(choices)]} and not _SECOND_THOUGHT.search(answer):
+        return float(choices[LETTERS.index(alone.pop())] in record.answers)
     named = named_options(_statement(answer), choices)
     return float(named[0] in record.answers) if len(named) == 1 else _mentioned_score(answer, record, True)
 
