@@ -2,7 +2,8 @@
 
 `python -m recipes.unpaired train --stop 950`: 20 minutes on one free core; `python -m recipes.unpaired
 answer`, or `answer --model carve-tiny`, which is measured beside it: 5 minutes;
-`nbs/results/trial/worlds-answer-MODEL.jsonl.gz`."""
+`nbs/results/trial/worlds-answer-MODEL.jsonl.gz`. `crops` asks it with another digit's crop and with `lookup`:
+`unpaired-crops-MODEL.jsonl.gz`."""
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from carve_nb.method.controls import Oracle
 from carve_nb.method.lookup import Lookup
 from .curriculum import make_batch
 from .models import batch_loss, new_model
+from .other_crops import other_objects
 from .recipe import TINY
 from .records import run_trial
 from .train import save_model
@@ -27,7 +29,7 @@ from .training_loop import train
 
 PHASES = [p | dict(stages={replace(s, pairs=False): n for s, n in p['stages'].items()})
     for p in TINY.scaled(.28).phases[1:]]
-FIRST_SEED = 1_650_000
+FIRST_SEED, CROPS_SEED = 1_650_000, 4_130_000
 
 def new_decoder() -> LlavaForConditionalGeneration:
     "Return `carve-tiny` with new layers of its decoder, which alone learn, in single precision"
@@ -55,9 +57,22 @@ def measure_region(vlm: VLM, sample) -> dict:
     answers = dict(none=both.plain_answer, alone=alone.answer, both=both.answer)
     return dict(id=sample.id, right={k: int(score_answer(a, sample)) for k, a in answers.items()})
 
+def measure_crops(vlm: VLM, sample) -> dict:
+    """Return the answers without a crop, with another digit's crop and with the crop of `lookup`, each alone and
+    after the image; the true digit and the other"""
+    session = Session(vlm)
+    ways = {'alone': Lookup(query='last', layers=None, final_images='crop'), 'both': Lookup(query='last', layers=None)}
+    other, answers = other_objects(sample)['another digit'], {}
+    for name, lookup in ways.items():
+        result = lookup(session, sample.image, sample.question)
+        answers |= {'none': str(result.plain_answer), f'lookup, {name}': str(result.answer)}
+        if other: answers[f'wrong, {name}'] = str(
+            Oracle.like(lookup)(session, sample.image, sample.question, other.box).answer)
+    return dict(id=sample.id, truth=sample.answers[0], other=other and str(other.digit), answers=answers)
+
 @call_parse
 def run_unpaired(
-    verb: Annotated[str, 'what to do', dict(choices=['train', 'answer'])],
+    verb: Annotated[str, 'what to do', dict(choices=['train', 'answer', 'crops'])],
     model: str = 'unpaired', # who answers
     out: str = 'trial', # folder of the model and the records
     n: int = 300, # questions
@@ -67,5 +82,7 @@ def run_unpaired(
     torch.set_num_threads(1)
     folder = Path(out)/'unpaired'
     if verb == 'train': return train_unpaired(folder, stop)
-    run_trial(f'worlds-answer-{model}', str(folder/'model') if model == 'unpaired' else model, out,
-        samples('digit', n, start=FIRST_SEED), measure_region)
+    record, start, measure = dict(answer=('worlds-answer', FIRST_SEED, measure_region),
+        crops=('unpaired-crops', CROPS_SEED, measure_crops))[verb]
+    run_trial(f'{record}-{model}', str(folder/'model') if model == 'unpaired' else model, out,
+        samples('digit', n, start=start), measure)
