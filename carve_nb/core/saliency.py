@@ -98,11 +98,26 @@ SMALL_PLOT = 2**17 # pixels of a map in a row of figures
 
 @dataclass(repr=False)
 class Saliency:
-    "One value per patch, and where the patches lie in the image"
-    values: np.ndarray    # [gh, gw] float32
-    size: Size            # of the image
-    box: Box = None       # type: ignore[assignment]  # that the grid covers; None: the whole image
-    image: Image.Image | None = None    # the image itself, of any size, for display
+    """One value per patch, and where the patches lie in the image.
+
+    Parameters
+    ----------
+    values
+        one for each patch, [gh, gw] float32
+    size
+        width and height of the image, pixels
+    box
+        left, top, right, bottom of what the grid covers, pixels of the image; None: the whole image
+    image
+        the image itself, of any size, for display
+
+    Examples
+    --------
+    >>> result.saliency.values.shape, result.saliency.box"""
+    values: np.ndarray
+    size: Size
+    box: Box = None       # type: ignore[assignment]
+    image: Image.Image | None = None
 
     def __post_init__(self):
         values = np.asarray(self.values, dtype=np.float64)

@@ -32,6 +32,7 @@ from ..core.saliency import Saliency
 from ..core.text import asked_part
 from ..formulas.threshold import Region
 from .crop import Crop
+from .settings import inherit_fields
 from ..models.model import Answer
 
 # %% ../../nbs/library/method/00_results.ipynb #ff098d5e
@@ -64,37 +65,87 @@ def cut_note(answer: Answer | None) -> list[str]:
 # %% ../../nbs/library/method/00_results.ipynb #5f9d41ce
 @dataclass(repr=False, eq=False, kw_only=True)
 class Look:
-    "What a method found in an image, and how"
-    saliency: Saliency|None = None                      # S before masking
-    no_signal: str = ''                                 # why nothing of S is cropped
-    regions: list[Region]|None = None                   # best first; None: the method chooses those of S
-    # by title: the maps that led to S, and S itself
+    """What a method found in an image, and how
+
+    Parameters
+    ----------
+    saliency
+        the map S before masking; None: the method makes none
+    no_signal
+        why nothing of S is cropped; '' where something is
+    regions
+        best first; None: the method chooses those of S
+    maps
+        title -> a map that led to S, or S itself
+    rows
+        attention under the question
+    instruction_rows
+        attention under the general instruction
+    read
+        words of the question whose attention was read; none: the last position's
+    notes
+        what changes what the answer means
+    details
+        how the method went
+    """
+    saliency: Saliency|None = None
+    no_signal: str = ''
+    regions: list[Region]|None = None
     maps: dict[str, Saliency] = field(default_factory=dict)
-    rows: AttentionRows|None = None                     # under the question
-    instruction_rows: AttentionRows|None = None         # under the general instruction
-    # words of the question whose rows were read; none: the last position's
+    rows: AttentionRows|None = None
+    instruction_rows: AttentionRows|None = None
     read: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)      # what changes what the answer means
-    details: list[str] = field(default_factory=list)    # how the method went
+    notes: list[str] = field(default_factory=list)
+    details: list[str] = field(default_factory=list)
+    def __init_subclass__(cls): inherit_fields(cls)
 
 @dataclass(repr=False, eq=False, kw_only=True)
 class Result(Look):
-    "The answer of a method, and how the method came to it"
-    image: Image.Image                              # RGB
-    # what was shown last; the whole image where nothing was located
+    """The answer of a method, and how the method came to it
+
+    Examples
+    --------
+    >>> result = Lookup()(vlm, 'photo.jpg', 'What is on the sign?'); result.answer, result.crop.box
+
+    Parameters
+    ----------
+    image
+        that was asked about, RGB
+    crop
+        what was shown last; the whole image where nothing was located
+    regions
+        that the crop shows, best first
+    question
+        as asked
+    method
+        its name
+    answer
+        after the last question, with its `confidence`
+    plain_answer
+        of the baseline, without a crop
+    calls
+        passes of the model with an answer; a capture counts as one
+    seconds
+        stage -> seconds
+    shown
+        images of the last question, if not the image alone
+    images
+        all images of the question, if there are several
+    which
+        of these the place of `image`
+    """
+    image: Image.Image
     crop: Crop
-    regions: list[Region] = field(default_factory=list)    # that the crop shows, best first
-    question: str = ''                              # as asked
-    method: str = ''                                # name of the method
-    answer: Answer = None    # type: ignore[assignment]    # after the last question; a finished result has it
-    plain_answer: Answer|None = None                # of the baseline (no crop)
-    calls: int = 0                                  # of the model; a capture counts as one
-    seconds: dict[str, float] = field(default_factory=dict)    # stage -> seconds
-    # images of the last question, if not the image alone
+    regions: list[Region] = field(default_factory=list)
+    question: str = ''
+    method: str = ''
+    answer: Answer = None    # type: ignore[assignment]    # a finished result has it
+    plain_answer: Answer|None = None
+    calls: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
     shown: list[Image.Image] = field(default_factory=list)
-    # all images of the question, if there are several
     images: list[Image.Image] = field(default_factory=list)
-    which: int = 0                                  # of these the place of `image`
+    which: int = 0
 
     def bill(self, stage: str, before: Spent, after: Spent) -> Self:
         "Add what a stage took, by what a session had spent before and after it"

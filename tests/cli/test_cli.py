@@ -1,6 +1,7 @@
 "The command `carve`, as a shell sees it."
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -510,7 +511,7 @@ def test_fields_are_explained_where_people_look(shell, monkeypatch):
     "`carve methods NAME` shows each field with default, meaning and range; no field of a method lacks a meaning"
     monkeypatch.setenv('COLUMNS', '300')
     line, = [line for line in shell('methods lookup')[1].splitlines() if line.startswith('p ')]
-    assert line.split(None, 2) == ['p', '0.04', 'kept share of the pixels; above 0 and at most 1']
+    assert re.split('  +', line.strip()) == ['p', '0.04', 'kept share of the pixels', 'a number, above 0 and at most 1']
     for method in methods().values():
-        assert all(meaning for _, _, meaning in field_table(method)[1:]), method
+        assert all(meaning for _, _, meaning, _ in field_table(method)[1:]), method
     assert 'perhaps lookup' in shell('methods lokup')[2]

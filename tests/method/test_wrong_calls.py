@@ -43,7 +43,7 @@ CALLS = {    # Python that is wrong -> words of its sentence
     'Lookup(words=["heart"])': 'help(Lookup) lists all',
     "make_method('lookup:layer=3')": 'perhaps layers',
     'Lookup(suffix=3)': 'suffix=3: use a text, or None',
-    'Lookup(query=3)': "or a list of words, such as query=['3']",
+    'Lookup(query=3)': 'or a list of words',
     "Lookup(layers='deep')": "layers='deep' is not known",
     'Carve(p=4)': 'p=4: use a number, above 0 and at most 1',
     'Carve(K=1.5)': 'K=1.5: use a whole number, at least 1',
