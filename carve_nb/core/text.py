@@ -139,32 +139,32 @@ def tokens_at(
 
     One without a name is the rest of a character."""
     stops = stops or [*accumulate(map(len, names))]
-    found: list[int] = []
+    tokens: list[int] = []
     for i in range(bisect_right(stops, start), len(names)):
-        inside = stops[i] - len(names[i]) < end or found and not names[i]
+        inside = stops[i] - len(names[i]) < end or tokens and not names[i]
         if not inside: break
-        found.append(i)
-    return found
+        tokens.append(i)
+    return tokens
 
 # %% ../../nbs/library/core/07_text.ipynb #51a72e15
 Word = tuple[str, list[int]]    # in lower case; the indices of its tokens
 
 def split_words(tokens: Sequence[str]) -> list[Word]:
     "Split tokens into the words that they spell, and what stands between words, without spaces"
-    found: list[tuple[list[str], list[int]]] = []    # parts of a word, and their tokens
+    words: list[tuple[list[str], list[int]]] = []    # parts of a word, and their tokens
     before = ' '
     for i, token in enumerate(tokens):
         text = token.strip().lower()
         apart = token[:1].isspace() or before.isspace()
-        parts, at = found[-1] if found else ([], [])
+        parts, at = words[-1] if words else ([], [])
         clipped = parts in (["'"], ['’']) and not tokens[at[0]][:1].isspace()
         if parts and (not token or not apart
                       and (_one_word(parts[-1][-1], text[0]) or clipped and text[0].isalnum())):
             parts += [text] if text else []
             at.append(i)
-        elif text: found.append(([text], [i]))
+        elif text: words.append(([text], [i]))
         before = token[-1:] or before
-    return [(''.join(parts), at) for parts, at in found]
+    return [(''.join(parts), at) for parts, at in words]
 
 # %% ../../nbs/library/core/07_text.ipynb #8ee7f381
 # function words that are English and of no other language
@@ -218,16 +218,16 @@ def find_word(tokens: Iterable[str], word: str) -> list[int]:
     stops = [*accumulate(map(len, names))]
     return [i for at in places for i in tokens_at(names, at, at + len(wanted), stops)]
 
-def _content(found: list[Word]) -> list[Word]:
+def _content(words: list[Word]) -> list[Word]:
     "Select the content words"
-    following = [*(word for word, _ in found[1:]), '']     # *doesn't* is a function word too
-    return [(word, at) for (word, at), after in zip(found, following)
+    following = [*(word for word, _ in words[1:]), '']     # *doesn't* is a function word too
+    return [(word, at) for (word, at), after in zip(words, following)
             if is_word(word) and word not in _FUNCTION_WORDS and after not in ("'t", '’t')]
 
-def _sentences(found: list[Word]) -> list[list[Word]]:
+def _sentences(words: list[Word]) -> list[list[Word]]:
     "Split words into sentences by the signs at their ends; those without words are left out"
     sentences: list[list[Word]] = [[]]
-    for word, at in found:
+    for word, at in words:
         sentences[-1].append((word, at))
         if word[-1] in '.!?': sentences.append([])
     return [sentence for sentence in sentences if any(is_word(word) for word, _ in sentence)]
@@ -273,11 +273,11 @@ def _find_phrases(sentence: list[Word]) -> list[Phrase]:
         elif word in GRAMMAR['prepositions']: kind = 'of' if word == 'of' else 'place'
     return phrases
 
-def _noun(found: list[Word]) -> list[Word]:
+def _noun(words: list[Word]) -> list[Word]:
     """Find the head of the phrase that the question asks about, in its last sentence without a pronoun.
 
     None without content words."""
-    sentences = _sentences(found)
+    sentences = _sentences(words)
     while len(sentences) > 1 and not GRAMMAR['pronouns'].isdisjoint(word for word, _ in sentences[-1]):
         sentences.pop()
     for sentence in reversed(sentences):
@@ -301,18 +301,18 @@ def pick_words(
     `otherwise='none'`, none. A word that is not in the question is an error or, with `otherwise='none'`, left
     out."""
     everything = list(range(len(tokens)))
-    found = split_words(tokens)
+    question_words = split_words(tokens)
     if query == 'question': return everything
     if query in ('content', 'noun'):
-        words = _noun(found) if query == 'noun' else _content(found)
-        if not _reads_english([word for word, _ in found]): words = []
+        words = _noun(question_words) if query == 'noun' else _content(question_words)
+        if not _reads_english([word for word, _ in question_words]): words = []
         return [i for _, at in words for i in at] or (everything if otherwise == 'all' else [])
     places = {word: find_word(tokens, word) for word in ([query] if isinstance(query, str) else query)}
     missing = [word for word, at in places.items() if not at]
     if otherwise == 'all' and (missing or not places):
-        there = ', '.join(word for word, _ in found if is_word(word))
+        present = ', '.join(word for word, _ in question_words if is_word(word))
         lacks = str(missing)[1:-1] or 'none'
-        raise CarveError(f'query={query!r}: the question has no such word as {lacks}, it has: {there}')
+        raise CarveError(f'query={query!r}: the question has no such word as {lacks}, it has: {present}')
     return sorted({i for at in places.values() for i in at})
 
 def read_words(tokens: Sequence[str], query: str|Iterable[str]) -> list[str]:

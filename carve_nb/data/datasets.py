@@ -82,7 +82,7 @@ BENCHMARKS = {
 
 def find_benchmark(spec: str) -> Benchmark|None:
     "Find the public set of a name or an id on the Hub"
-    return BENCHMARKS.get(spec) or next((known for known in BENCHMARKS.values() if known.hub.lower() == spec.lower()), None)
+    return BENCHMARKS.get(spec) or next((one for one in BENCHMARKS.values() if one.hub.lower() == spec.lower()), None)
 
 # %% ../../nbs/library/data/14_datasets.ipynb #623c4e44
 def _image_sum(image: object) -> str:
@@ -180,31 +180,31 @@ def _given_set(data: DataSet, n: int|None, seed: int|None) -> DataSet:
 # %% ../../nbs/library/data/14_datasets.ipynb #b1bb18b7
 def _table_set(
     name: str, open_rows: Callable[[Columns], Table], n: int|None, seed: int|None,
-    columns: dict|str|None = None, images: str|Path|None = None, rule: str|None = None, known: Benchmark|None = None,
+    columns: dict|str|None = None, images: str|Path|None = None, rule: str|None = None, benchmark: Benchmark|None = None,
     **about: str,
 ) -> DataSet:
     "Make a set of the rows of a table; its suffix and score follow from its records"
-    own = known or Benchmark('')
+    facts = benchmark or Benchmark('')
     def read(columns: Columns, images: str|Path|None, rule: str|None) -> tuple[list[Record], list[str]]:
         table = open_rows(columns)
         like = next((name for name, other in BENCHMARKS.items() if other.marks_fit(table.first_row)), '')
-        if like and not (known or columns or rule):
+        if like and not (benchmark or columns or rule):
             options = {'rule': BENCHMARKS[like].rule} if BENCHMARKS[like].rule else {}
             raise Undeclared(f'it has the columns of {like}', read_columns(BENCHMARKS[like].columns), **options)
-        if own.only:
-            rows = [(at, row) for at, row in table.rows if all(row.get(key) == value for key, value in own.only.items())]
+        if facts.only:
+            rows = [(at, row) for at, row in table.rows if all(row.get(key) == value for key, value in facts.only.items())]
             table = table._replace(rows=rows)
-        records, notes = make_records(table, n, seed, columns, images, rule, bool(known))
+        records, notes = make_records(table, n, seed, columns, images, rule, bool(benchmark))
         for record in records: check_rule(record)
         return records, notes
-    declared = read_columns(own.columns) | read_columns(columns)
-    records, notes = read_declared(read, name, declared, images, rule or own.rule)
+    declared = read_columns(facts.columns) | read_columns(columns)
+    records, notes = read_declared(read, name, declared, images, rule or facts.rule)
     for note in notes: warnings.warn(note, stacklevel=4)
-    if rule and own.rule and rule != own.rule:
-        log.warning(f'{name} is scored by {name_rule(rule)}; its own score is {name_rule(own.rule)}.')
-        about['own_rule'] = own.rule
+    if rule and facts.rule and rule != facts.rule:
+        log.warning(f'{name} is scored by {name_rule(rule)}; its own score is {name_rule(facts.rule)}.')
+        about['own_rule'] = facts.rule
     suffix = _LETTER if all(record.choices for record in records) else SHORT_ANSWER
-    about |= dict(license=own.license, note=own.note)
+    about |= dict(license=facts.license, note=facts.note)
     return DataSet(name, records, suffix, mode(record.rule for record in records), about=about)
 
 def is_snapshot(path: str|Path) -> bool:
@@ -253,29 +253,29 @@ def _hub_set(
     revision: str|None = None, root: str|Path|None = None, download: bool = False, **options: Any,
 ) -> DataSet:
     "Read a public set, or any set of the Hub, from there or from a snapshot of it in the folder `root`"
-    known = find_benchmark(spec)
-    own = known or Benchmark(spec, '')
+    benchmark = find_benchmark(spec)
+    facts = benchmark or Benchmark(spec, '')
     if not (root or download):
         raise DataError(
             f'{spec} is not part of this package, and nothing is fetched unasked. Give {setting("root=", "--root ")}FOLDER '
-            f'with a snapshot of {own.hub}, or {setting("download=True", "--download")} to fetch that from the Hugging Face '
-            f'Hub. Its license: {own.license or "see there"}.')
+            f'with a snapshot of {facts.hub}, or {setting("download=True", "--download")} to fetch that from the Hugging Face '
+            f'Hub. Its license: {facts.license or "see there"}.')
     if root and revision:
         raise DataError(f'revision={revision} is of the Hub, and root={root} is read as it is: leave one out.')
     folder = _checked_folder(root) if root else None
-    split = split or own.split or None
-    if own.config and (not folder or (folder/own.config).is_dir()): config = config or own.config
+    split = split or facts.split or None
+    if facts.config and (not folder or (folder/facts.config).is_dir()): config = config or facts.config
     def open_rows(columns: Columns) -> Table:
-        if folder and own.beside: return _beside_images(folder)
-        most = None if own.only else first_rows(n, seed)
-        table = hub_table(folder or own.hub, split, config, revision, most, columns)
-        if own.images and 'image' not in table.headers:
-            images = hub_table(folder or own.hub, split, own.images, revision)
+        if folder and facts.beside: return _beside_images(folder)
+        most = None if facts.only else first_rows(n, seed)
+        table = hub_table(folder or facts.hub, split, config, revision, most, columns)
+        if facts.images and 'image' not in table.headers:
+            images = hub_table(folder or facts.hub, split, facts.images, revision)
             by_id = {str(row['id']): row['image'] for _, row in images.rows}
             for _, row in table.rows: row['imageId'] = by_id.get(row['imageId'])
         return table
-    source = f'a copy of {own.hub}' if folder else f'{own.hub}@{revision or "main"}'
-    return _table_set(spec, open_rows, n, seed, known=known, source=source, split=split or '', **options)
+    source = f'a copy of {facts.hub}' if folder else f'{facts.hub}@{revision or "main"}'
+    return _table_set(spec, open_rows, n, seed, benchmark=benchmark, source=source, split=split or '', **options)
 
 OURS: dict[str, Callable[..., DataSet]] = dict(scenes=_scene_set, eye=_eye_set)
 _TABLES = 'columns', 'images'

@@ -50,13 +50,13 @@ def _objects(seed: int, kind: str, step: float) -> list[SceneObject]:
     "Draw lots for the three objects of an image, from top to bottom"
     rng, (side, thing) = np.random.default_rng([seed, 0]), image_side(step, kind)
     looks = map(rng.permutation, (list(COLORS), SHAPES, SIGNS.get(kind, SIGNS['digit'])))
-    found = []
+    objects = []
     for field, shift, *look in zip(sorted(rng.permutation(9)[:3]), rng.random((3, 2)), *looks):
         corner = np.array([field % 3, field//3])*side/3 + shift*(side/3 - thing)
         x, y = corner.astype(int).tolist()
         color, shape, sign = map(str, look)
-        found.append(SceneObject(color, shape, sign, (x, y, x + thing, y + thing)))
-    return found
+        objects.append(SceneObject(color, shape, sign, (x, y, x + thing, y + thing)))
+    return objects
 
 def eye_image(seed: int, step: float, kind: str = 'digit') -> Image.Image:
     "Paint three objects on a cluttered ground, RGB and square, bit-identical each time"
@@ -75,9 +75,9 @@ def ask_exist_apart(objects: Objects, rng: Rng) -> Question:
     """Ask whether a shape is there in this color: as often yes as no, and the shape alone decides it.
 
     Colors and shapes of the objects differ."""
-    o, there = choose_one(rng, objects), rng.random() < .5
-    color = o.color if there else choose_one(rng, [other.color for other in objects if other != o])
-    return Question('exist', f'Is there a {color} {o.shape}?', 'yes' if there else 'no', o.box)
+    o, present = choose_one(rng, objects), rng.random() < .5
+    color = o.color if present else choose_one(rng, [other.color for other in objects if other != o])
+    return Question('exist', f'Is there a {color} {o.shape}?', 'yes' if present else 'no', o.box)
 
 EYE_KINDS: dict[str, Callable[[Objects, Rng], Question|None]] = {
     kind: partial(ask_digit, kind=kind) for kind in SIGNS}
@@ -91,11 +91,11 @@ def eye_question(seed: int, kind: str, step: int) -> Record:
     `seed`: one of `SEEDS`. `kind`: one of `EYE_KINDS`. `step`: 0, the largest object, to `SMALLEST`.
     The image is painted when it is opened."""
     objects = _objects(seed, kind, step)
-    asked = EYE_KINDS[kind](objects, np.random.default_rng([seed, 2]))
+    question = EYE_KINDS[kind](objects, np.random.default_rng([seed, 2]))
     name = f'eye-{seed}-{kind}-{step}'
     return Record(
-        name, partial(eye_image, seed, step, kind), asked.question, [asked.answer], CHOICES[kind],
-        [asked.box], kind,    # type: ignore[list-item]
+        name, partial(eye_image, seed, step, kind), question.question, [question.answer], CHOICES[kind],
+        [question.box], kind,    # type: ignore[list-item]
         rule='yes/no' if kind == 'exist' else 'choice-text', objects=objects, image_key=name)
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #6e0a0002
@@ -108,8 +108,8 @@ def eye_records(n: int, kinds: Sequence[str] = tuple(CHANCE)) -> list[Record]:
     "Make n questions, the kinds in turn"
     if n > MOST*len(kinds): raise DataError(f'n={n}: there are {MOST} questions of a kind; ask for fewer.')
     order = list(CHANCE)
-    found = []
+    records = []
     for i in range(n):
         turn, kind = i//len(kinds), kinds[i % len(kinds)]
-        found.append(eye_question(SEEDS[MOST*order.index(kind) + turn], kind, SPREAD[turn % len(SPREAD)]))
-    return found
+        records.append(eye_question(SEEDS[MOST*order.index(kind) + turn], kind, SPREAD[turn % len(SPREAD)]))
+    return records

@@ -133,13 +133,13 @@ FOLDER_FORMAT = (
 def read_columns(columns: dict[str, str|Sequence[str]|None]|str|None) -> Columns:
     "Read a mapping of columns, also as text: question=prompt,choices=A+B; question= leaves a column out"
     if isinstance(columns, str):
-        pairs = [pair.partition('=') for pair in columns.split(',')]
-        if not all(sign for _, sign, _ in pairs):
-            raise DataError(f'{quote(columns)} names no columns; write question=text,answer=label')
+        pairs = (pair.partition('=') for pair in columns.split(','))
         columns = {key.strip(): column.strip() for key, _, column in pairs}
-    for key in columns or (): choose(key, COLUMNS, 'column')
-    lists = {key: column if isinstance(column, str) else '+'.join(column or ()) for key, column in (columns or {}).items()}
-    return {key: column or None for key, column in lists.items()}
+    read: Columns = {}
+    for key, column in (columns or {}).items():
+        choose(key, COLUMNS, 'column')
+        read[key] = (column if isinstance(column, str) else '+'.join(column or ())) or None
+    return read
 
 def write_options(columns: Columns, images: str|Path|None = None, rule: str|None = None) -> str:
     "Write what is said of a table as its reader types it, in Python or in a shell"
@@ -198,7 +198,7 @@ def lettered_columns(headers: Iterable[str]) -> list[str]:
         match = re.fullmatch(r'(|options?|choices?|candidate)([a-z]|\d)', plain_name(header))
         if match: series[match[1]][match[2]] = header
     for columns in series.values():
-        for marks in LETTERS.lower(), '123456789', '0123456789':
+        for marks in LETTERS.lower(), '123456789':
             run = [columns[mark] for mark in takewhile(columns.__contains__, marks)]
             if len(run) > 1: return run
     return []
@@ -558,7 +558,7 @@ def check_inside(path: Path, folder: Path) -> Path:
     file, home = path.resolve(), folder.resolve()
     blobs = [parent.with_name('blobs') for parent in home.parents if parent.name == 'snapshots']
     if file.is_relative_to(home) or file.parent in blobs: return path
-    raise DataError(f'{path} lies outside of the folder of the set, or is a link that leads there; put the file itself into it.')
+    raise DataError(f'{path} is a link that leads out of the folder of the set, or lies outside of it; put the file there.')
 
 def image_finder(folder: Path|None, images: str|Path|None = None, column: str = 'image') -> Callable[[Any], Any]:
     """Make a function: cell -> its image: a file, what the cell holds, or `Absent`.
@@ -659,7 +659,7 @@ def _describe_unread(table: Table, columns: dict[str, str]) -> str:
 
 def make_records(
     table: Table, n: int|None = None, seed: int|None = None, columns: Columns = {}, images: str|Path|None = None,
-    rule: str|None = None, known: bool = False,
+    rule: str|None = None, public: bool = False,
 ) -> tuple[list[Record], list[str]]:
     "Make the records of a set, of a public one without questions about its columns, and notes on what is not read"
     if not table.rows: raise DataError(f'{table.name}: there are no rows to ask about; give another split or file.')
@@ -684,13 +684,13 @@ def make_records(
             raise DataError(f'{table.name}: {key} is to be {columns_read[key]}, which holds nothing in any row.')
     if 'choices' in columns and not any(record.choices for record in records) and columns['choices']:
         raise DataError(f'{table.name}: no question has options such as A. elm; columns of their own are choices=A+B.')
-    if not (rule or known): check_score(records, table, columns_read)
+    if not (rule or public): check_score(records, table, columns_read)
     check_ids(records, table.name)
     def count(what: str, names: list[str]) -> str:
         return f'{len(names)} of {len(records)} rows have no {what}: {", ".join(names[:3])}' if names else ''
     missing = [quote(image.name) for image in absent]
     notes = [count('image', missing), count('answer to score by', without), _guessable(records)]
-    if not known: notes.append(_describe_unread(table, columns_read))
+    if not public: notes.append(_describe_unread(table, columns_read))
     return records, [f'{table.name}: {note}.' for note in notes if note]
 
 def read_declared(

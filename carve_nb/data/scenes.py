@@ -169,10 +169,10 @@ def scene_objects(seed: int, split: str = 'heldout') -> list[SceneObject]:
 # %% ../../nbs/library/data/02_scenes.ipynb #a04a1470
 def to_sample(scene: Scene, kind: str) -> Record|None:
     "Make the record of a kind of question about a scene; None if the scene has no such question"
-    asked = scene.question(kind)
-    return None if not asked else Record(
-        f'{scene.name}-{kind}', scene.image, asked.question, [asked.answer],
-        boxes=[asked.box] if asked.box else None,
+    question = scene.question(kind)
+    return None if not question else Record(
+        f'{scene.name}-{kind}', scene.image, question.question, [question.answer],
+        boxes=[question.box] if question.box else None,
         kind=kind,
         rule=dict(describe='f1-pairs', exist='yes/no').get(kind, 'exact'),
         objects=scene.objects,
