@@ -54,7 +54,7 @@ SHARES = 0, .1, .2, .3, .4, .5, .65, .8   # of the first patch in the row that l
 
 def shares_at(vlm, biases, scenes) -> np.ndarray: # of `Record`s; [n]
     "The mean share of the first patch under each bias"
-    chosen = Lookup().settled(vlm)
+    chosen = Lookup().choose(vlm)[0]
     found = np.zeros((len(scenes), len(biases)))
     for i, s in enumerate(scenes):
         for j, bias in enumerate(biases):
@@ -85,7 +85,7 @@ def norm(a): return a/a.sum(-1, keepdims=True).clip(1e-30)
 
 def scene_maps(vlm, sample) -> list: # of `Saliency`
     "The map that `lookup` reads, and that less the map of the question's other words, from one pass"
-    chosen = Lookup().settled(vlm)
+    chosen = Lookup().choose(vlm)[0]
     rows, n = all_rows(vlm, sample)
     A = rows.question[:, rows.places(chosen.layers)].mean((1, 2)).numpy()
     span = rows.spans[0]
@@ -108,7 +108,7 @@ def measure_scene(vlm, sample, biases) -> dict: # a digit question
 
 def measure_images(vlm, bias, images) -> dict: # lists of `Record`s, several of each image
     "How strong a sink is under a bias: `sink_figure` of the map that `lookup` reads"
-    chosen, maps = Lookup().settled(vlm), []
+    chosen, maps = Lookup().choose(vlm)[0], []
     with sink(vlm, bias):
         for sample in sum(images, []):
             rows = vlm.capture(sample.image, sample.question, suffix=SHORT_ANSWER)

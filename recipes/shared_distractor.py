@@ -46,10 +46,11 @@ def measure_shared(vlm, sample) -> dict:
         carve = ':'.join(['carve', *(f'{field}={value!r}' for field, value in dict(read, rank=rank).items())])
         ways[way] = make_method(carve if name == 'carve' else QuestionOnly(of=carve))
     if read: ways["last content word's row, A_Q"] = QuestionOnly(of='carve:query=noun')
+    alone = make_method('oracle', final_images='crop', square=False, limit=4096, min_side=28)    # the crop alone
     session = Session(vlm)
     made = {}
     shares = {}
-    for name, method in {'none': make_method('none'), **ways, 'oracle': make_method('oracle')}.items():
+    for name, method in {'none': make_method('none'), **ways, 'oracle': alone}.items():
         r = method(session, seen.image, seen.question, box=sample.box)
         made[name] = dict(answer=str(r.answer), correct=score_answer(r.answer, sample))
         if name not in ways: continue

@@ -52,7 +52,7 @@ def read_rules(question_tokens) -> dict: # rule -> the word that it reads
 def measure_words(vlm: VLM, sample: Record) -> dict:
     "Return pointing and the right answer of `lookup` with each rule's word, and the baseline's"
     session = Session(vlm)
-    own = Lookup().settled(vlm)
+    own = Lookup().choose(vlm)[0]
     rows = session.capture(own.asked(vlm, sample.image, sample.question))
     found = dict(id=sample.id)
     for rule, word in read_rules(rows.question_tokens).items():

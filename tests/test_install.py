@@ -106,9 +106,6 @@ for line in sys.stdin:
     if not (child := os.fork()):
         for fd, name in ((1, 'said'), (2, 'complained')): os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), fd)
         sys.argv = ['carve', *json.loads(line)]
-        if 'demo' in sys.argv:
-            from carve_nb.runs.demo import repeat_demo
-            repeat_demo.__defaults__ = (4, *repeat_demo.__defaults__[1:])      # questions asked again, in place of forty
         try: runpy.run_module('carve_nb', run_name='__main__', alter_sys=True)
         except SystemExit as e: status = e.code
         sys.stdout.flush()

@@ -326,31 +326,30 @@ def _make_method(method: str, fields: Iterable[str]|None, max_new_tokens: int = 
 @command('demo')
 def demo(
     out: Annotated[str, Opt(metavar='DIR', help='folder of the page')] = 'demo_out',
-    force: Force = False, quiet: Quiet = False,
+    force: Force = False,
 ):
-    "Show four scenes with both answers and the truth, check 480 stored answers, and print the stored result."
+    "Show four scenes with both answers and the truth, ask 24 stored answers again, and print the stored result."
     check_folder(out, 'demo.html', force=force)
-    from carve_nb.runs.store import read_run
-    if read_run(out).protocol:
-        raise CarveError(f'{out} holds a run, whose page would be lost; name another folder with --out.')
-    from carve_nb.runs.demo import ABOUT_STORED, load_stored, repeat_demo, result_table, show_cases
+    from carve_nb.runs.demo import (
+        ABOUT_STORED,
+        CASES,
+        ask_again,
+        demo_page,
+        describe_cases,
+        find_sample,
+        load_stored,
+        result_table,
+    )
     from carve_nb.runs.report import WHAT_IT_IS
     stored = load_stored()
-    vlms = {name: ModelOptions(name).load() for name in stored}
-    for case, r in show_cases(vlms[SMALL], stored[SMALL], out).items():
-        print(f'{case}:', *map(tame_terminal, r.summary()), '', sep='\n')
+    lines = ask_again(ModelOptions(SMALL).load(), stored[SMALL], map(find_sample, CASES))
+    for sentence in describe_cases(lines): print(tame_terminal(sentence))
+    save_file(Path(out)/'demo.html', demo_page(stored[SMALL], lines))
     print(f'page of the four, with maps and crops: {tame_terminal(out)}/demo.html\n')
-    print(
-        f'Asking 40 questions again in {len(WHAT_IT_IS)} ways, on each of {len(stored)} models: 2 to 3 minutes',
-        flush=True)
-    for name, run in stored.items():
-        same = repeat_demo(vlms[name], run, progress=not quiet)
-        print(
-            f'{name}, 40 questions in {len(WHAT_IT_IS)} ways: '
-            f'{sum(same)} of {len(same)} answers are the stored ones')
+    same = sum(line.get('answer') == line['stored'] for line in lines)
+    print(f'{same} of {len(lines)} answers of {SMALL} are the stored ones')
     print(f'all of it again: carve eval scenes --kinds digit --methods {",".join(WHAT_IT_IS)} --model {SMALL}')
-    n = len(stored[SMALL].select('none', 'digit'))
-    print(f'Accuracy in % [95 % interval]; pointing: the peak of the map is on the target. {ABOUT_STORED.format(n)}')
+    print(f'Accuracy in % [95 % interval]; pointing: the peak of the map is on the target. {ABOUT_STORED}')
     table = result_table(stored)
     print_table(table.values, table.columns)
 
@@ -574,14 +573,14 @@ class EngineOptions:
     answer_key: Annotated[str|None, _more(
         metavar='NAME', help='environment variable with its key (api.openai.com: OPENAI_API_KEY)')] = None
     workers: Annotated[int|None, _more(
-        metavar='N', min=1, help='measure with N models, each in its own process, by Ray Data')] = None
+        metavar='N', min=1, help='measure with N models, each in its own process, by Ray')] = None
     gpus_per_worker: Annotated[float|None, _more(
         metavar='G', help='with --workers: share of a GPU for each (default: 1 if there are GPUs)')] = None
     ray_address: Annotated[str|None, _more(
         metavar='A', help='with --workers: cluster to join (default: this machine)')] = None
     part: Annotated[str, _more(
         metavar='K/N',
-        help='measure part K of N; other processes take the others, in the same folder')] = '1/1'
+        help='measure part K of N; other processes take the others, each in a folder of its own in --out')] = '1/1'
 
     def __post_init__(self):
         if (self.gpus_per_worker or self.ray_address) and not self.workers:
@@ -629,8 +628,7 @@ def measure_methods(
     asked = samples.read(data, seed)     # before torch loads
     from carve_nb.method.registry import split_specs
     specs = set_fields(split_specs(methods), fields or ())
-    from carve_nb.runs.report import write_report
-    from carve_nb.runs.result_file import make_result, save_result
+    from carve_nb.runs.report import make_result, save_result, write_report
     from carve_nb.runs.runner import run_eval
     from carve_nb.runs.store import run_folder
     folder = Path(out or run_folder('eval_out', asked.name, model.name))
@@ -647,30 +645,19 @@ def measure_methods(
 def report_runs(
     folders: Annotated[list[Path], Arg(
         metavar='WHAT...', exists=True,
-        help='folders of `carve eval` or `carve serve --log`; or files: result.json, or logs of lmms-eval')],
+        help='folders of `carve eval` or `carve serve --log`, and result.json files')],
     out: Annotated[
         str|None,
         Opt(metavar='DIR', help='of several runs, or files: folder of their page (default: report_out)')] = None,
     force: Force = False,
 ):
-    """Make the tables and the figure of a run again, also while it goes on; of several runs, or of files,
-    one table."""
-    from carve_nb.runs.report import load_run, page, read_samples, to_markdown, write_report
-    from carve_nb.runs.result_file import make_result, read_result, results_page
-    logs = [path for path in folders if path.suffix == '.jsonl' and path.is_file()]
-    if logs and logs != folders:
-        raise CarveError(
-            'a log of lmms-eval goes with other logs alone; give folders and result.json files apart.')
-    if len(folders) == 1 and not folders[0].is_file():
+    "Make the tables and the figure of a run again, also while it goes on; of several, one table."
+    from carve_nb.runs.report import results_page, to_markdown, write_report
+    if len(folders) == 1 and folders[0].is_dir():
         if out: raise CarveError('--out goes with several runs; the page of one lies in its own folder.')
         _end_with_report(folders[0], write_report(folders[0]))
         return
-    if logs: parts = page(read_samples(logs))
-    else:
-        runs = {path: load_run(path) for path in folders if not path.is_file()}
-        made = {path: make_result(run, 'report') | dict(commit=None) for path, run in runs.items()}
-        parts = results_page({str(path): made.get(path) or read_result(path) for path in folders})
-        parts += [': '.join([str(path), *page(run)[:2]]) for path, run in runs.items()]
+    parts = results_page(folders)
     out = out or 'report_out'
     check_folder(out, 'leaderboard.md', force=force)
     save_file(Path(out)/'leaderboard.md', to_markdown(parts))
@@ -738,10 +725,13 @@ def serve(
         metavar='WHERE', help='who answers: URL#NAME (images leave this machine), folder or Hub id')] = None,
     answer_key: Annotated[str|None, Opt(
         metavar='NAME', help='environment variable with its key')] = None,
+    seconds: Annotated[float, Opt(
+        metavar='S', min=0, help='from the arrival of a request to its answer, at most')] = 120,
+    waiting: Annotated[int, Opt(metavar='N', min=0, help='requests that may wait, at most')] = 64,
     *, model: ModelOptions,
 ):
     """Answer at an address that speaks OpenAI's chat completions, with a method behind each model's name."""
-    for library in 'fastapi', 'uvicorn':
+    for library in 'fastapi', 'uvicorn', 'pydantic':
         if not find_spec(library):
             raise CarveError(f'an address needs {library}: pip install fastapi uvicorn')
     secret = os.environ.get(key or '', '').strip()
@@ -752,14 +742,16 @@ def serve(
             f'--host {host} can be reached from other machines: give --key NAME, the environment variable with '
             'a key.')
     if log: check_folder(log)
-    from carve_nb.runs.serve import MethodServer, make_app, serve_app
+    from carve_nb.runs.serve import Limits, MethodServer, make_app, serve_app
     server = MethodServer(model.load(), log, answer_by, answer_key)
     if answer_by and '://' in answer_by:
         print_line('note', f'images leave this machine: {answer_by} answers.')
     def ready(address: str):
         print(f'{model.name} answers; the model that a client names is a method: none, lookup, carve:p=.1.')
         print(f'Ctrl-C ends it.\n{address}', flush=True)
-    serve_app(make_app(server, secret), host, port, ready)
+    try: serve_app(make_app(server, secret, Limits(seconds=seconds, waiting=waiting)), host, port, ready)
+    finally:
+        if server.text_first: print(f'{server.text_first} of {server.requests} requests had a text before an image.')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #0194ddbd
 def _measure_profile(

@@ -198,7 +198,6 @@ class ZoomEye(CropMethod):
     tokens: int | None = limited(None, 1)
     min_side: int = limited(1, 1)
     name, source, category = 'zoom-eye', 'arXiv 2411.16044', 'prompt'
-    captures = ''
 
     def leaf_side(self, vlm: VLM) -> int:
         "Find the side below which a part is not parted, pixels"
@@ -290,7 +289,6 @@ class AskBox(CropMethod):
     square: bool = False
     limit: int = limited(4096, 1)
     name, source, category = 'ask-box', "the models' own training", 'prompt'
-    captures = ''
 
     def locate(self, session: Session, ask: Ask) -> Look:
         "Ask the model for a box, and read it"

@@ -76,8 +76,6 @@ class Method:
     category = 'map'   # one of `CATEGORIES`
     # 'model': a checkpoint of its own; 'box': the true region; or a key of `VLM.why_not`
     needs: ClassVar[tuple[str, ...]] = ()
-    in_runs: ClassVar[dict[str, object]] = {}    # field -> its default in a run, where that is another one
-    captures = ''      # steps of the question's capture that it reads, 'first' or 'all'; methods of a run share it
     no_crop = ''       # why it has no crop that another model could be shown
 
     def __repr__(self) -> str: return method_call(self)
@@ -156,10 +154,6 @@ class Method:
         if not why: return
         raise UnsupportedError(f'{self.name} cannot be used with the family {vlm.family.name!r}: {why}.')
 
-    def settled(self, vlm: VLM) -> Self:
-        "Fill in the fields that the method takes from the model, such as a profile's"
-        return self
-
 # %% ../../nbs/library/method/04_base.ipynb #e6293850
 def as_saliency(
     values: Tensor | np.ndarray,    # [Nv]
@@ -204,7 +198,6 @@ class CropMethod(Method):
     skip_above
         the baseline answer stays where the model is surer of it than this; 1: always ask again
     """
-    captures = 'first'
     fill: Literal['black', 'packed', 'none'] = 'none'
     square: bool = True
     pad: float = limited(0., 0, 100)

@@ -99,7 +99,6 @@ class Carve(CropMethod):
     official: ClassVar[type['Official']] # with those of its published code (v4): `Carve.official()`
     pairs_steps = property(lambda self: self.query == 'last' and self.steps != 'first',
                       doc='Whether the two maps are contrasted step by step of two answers')
-    captures = property(lambda self: 'all' if self.pairs_steps else 'first')
 
     @classmethod
     def for_model(cls, vlm: VLM, **changes) -> Self:
@@ -120,10 +119,11 @@ class Carve(CropMethod):
 
     def capture_both(self, session: Session, ask: Ask) -> tuple[AttentionRows, AttentionRows]:
         "Capture what is read under the question and, for as many steps as its answer has, the instruction"
-        rows = session.capture(ask, self.captures, self.layers)
+        steps = 'all' if self.pairs_steps else 'first'
+        rows = session.capture(ask, steps, self.layers)
         general = ask.but(text=self.instruction, suffix=ask.suffix if self.instruction_suffix else '',
                           max_new_tokens=min(len(rows.attn), self.max_new_tokens))
-        return rows, session.capture(general, self.captures, self.layers, answer=self.pairs_steps)
+        return rows, session.capture(general, steps, self.layers, answer=self.pairs_steps)
 
     def maps(
         self, rows_q: AttentionRows, rows_g: AttentionRows,    # (A_Q, A_G), both [T, L, Nv]

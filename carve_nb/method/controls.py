@@ -7,7 +7,7 @@ __all__ = ['Control', 'QuestionOnly', 'InstructionOnly', 'DirectAnswer', 'Center
 
 # %% ../../nbs/library/method/31_controls.ipynb #819ca114
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from PIL import Image
@@ -68,7 +68,6 @@ class QuestionOnly(Control):
     name, kind = 'question-only', Carve
     title = 'A_Q alone' # of the map
     general = False     # is it A_G?
-    captures = property(lambda self: self.other.captures)
 
     def locate(self, session: Session, ask: Ask) -> Look:
         "Make S as CARVE does, with ones instead of the other map"
@@ -160,16 +159,9 @@ class Oracle(CropMethod):
     ----------
     pad
         room at each end of each side, as a fraction of it
-    final_images
-        'both': the image, then the crop
     """
     pad: float = limited(.5, 0, 100)
-    square: bool = False
-    limit: int = limited(4096, 1)
-    min_side: int = limited(28, 1)
-    final_images: Literal['crop', 'both'] = 'crop'
-    name, category, needs, captures = 'oracle', 'control', ('box',), ''
-    in_runs = {field: getattr(Carve, field) for field in ('square', 'limit', 'min_side', 'final_images')}
+    name, category, needs = 'oracle', 'control', ('box',)
 
     @classmethod
     def like(cls, method: CropMethod, **changes) -> Self:

@@ -106,7 +106,6 @@ class FusionMask(GuidedMethod):
     share: float = limited(.2, 0, 1)
     factor: float = .1
     name, source = 'fusion-mask', 'arXiv 2601.08151'
-    captures = 'first'
     from_prefix = False
 
     def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:

@@ -93,7 +93,6 @@ class Hide(CropMethod):
     tokens: int | None = limited(None, 1)
     min_side: int = limited(1, 1)
     name, source = 'hide', 'arXiv 2510.00054'
-    captures = ''
 
     def __post_init__(self):
         super().__post_init__()

@@ -84,8 +84,6 @@ class Lookup(CropMethod):
             notes = [f'{why}, so the last position was read: {more}']
         return replace(self, **dict(subtract='none') | found | given), notes
 
-    def settled(self, vlm: VLM) -> 'Lookup': return self.choose(vlm)[0]
-
     def locate(self, session: Session, ask: Ask) -> Look:
         "Map the query token's attention, from one pass, which gives the baseline answer too"
         own, notes = self.choose(session.vlm)

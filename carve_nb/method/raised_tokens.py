@@ -54,7 +54,6 @@ class Vrga(GuidedMethod):
     gamma: float = limited(.5, -.999)
     first: bool = False
     name, source = 'vrga', 'arXiv 2603.14184'
-    captures = 'first'
 
     def columns(self, vlm: VLM, prompt: Prompt) -> torch.Tensor:    # [V]
         "List positions of the image tokens; the vision start marker, where there is one, comes first (code)"

@@ -159,7 +159,6 @@ class GradAtt(ViCrop):
     layers: Layers = (14/32, 14/32)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail'
     name = 'grad-att'
-    captures = ''
     def importance(self, session: Session, ask: Ask) -> Look:
         "Multiply attention by its gradient, where that is positive"
         prompt = session.prompt(ask)
@@ -215,7 +214,6 @@ def _patch_mean(a: np.ndarray, grid: Grid) -> np.ndarray:    # [h, w] -> [gh, gw
 class PureGrad(ViCrop):
     "ViCrop: gradient by the pixels"
     name = 'pure-grad'
-    captures = ''
     def importance(self, session: Session, ask: Ask) -> Look:
         "Divide two gradients, at edges"
         vlm, image, norms = session.vlm, ask.image, []

@@ -29,6 +29,7 @@ from ..data.records import Record, folder_images
 from ..method.profiles import SINKS, ModelProfile, find_profile
 from ..models.prompts import unknown_note
 from carve_nb.runs.report import (
+    ALL,
     answers_html,
     compare_methods,
     describe_lines,
@@ -36,10 +37,12 @@ from carve_nb.runs.report import (
     format_report,
     html_page,
     lines_frame,
+    make_result,
+    measure_figures,
     methods_html,
-    remarks,
+    reasons,
+    save_result,
 )
-from ..runs.result_file import ALL, make_result, measure_figures, save_result
 from ..runs.runner import RunConfig, SampleEvaluator, as_vlm, image_units, run_eval
 from ..runs.store import Run, attempt, read_run, run_folder
 from .profile import keep_profile, look_at, make_profile, profile_questions
@@ -86,7 +89,7 @@ def recommend(records: list[dict]) -> Advice:
     if gains.empty: return advice
     best = gains.iloc[0]
     advice.shown = best.name
-    advice.questions = math.ceil(best.n*((best.gain_hi - best.gain_lo)/2/MARGIN)**2)
+    if pd.notna(best.gain_lo): advice.questions = math.ceil(best.n*((best.gain_hi - best.gain_lo)/2/MARGIN)**2)
     harmful = figures[figures.gain_hi < 0].index.get_level_values('method')
     helps = gains[(gains.p_holm < .05) & (gains.gain > 0) & ~gains.index.isin(harmful)]
     if helps.empty:
@@ -165,8 +168,10 @@ def explain_verdict(advice: Advice) -> str:
     plain, arm = advice.of('none'), advice.of(advice.shown)
     if advice.shown == 'none':
         return 'Not decided: no question was answered both with and without a crop.'
-    gain, lo, hi = (f'{100*arm[k]:+.0f}' for k in ('gain', 'gain_lo', 'gain_hi'))
     shown = f'{count_right(arm)} questions right, and {count_right(plain)} without a crop'
+    if pd.isna(arm.gain_lo):
+        return f'Not decided: the crop of {advice.shown} answers {shown}. Fewer than ten questions show no difference.'
+    gain, lo, hi = (f'{100*arm[k]:+.0f}' for k in ('gain', 'gain_lo', 'gain_hi'))
     interval = f'({gain} points, 95 % interval {lo} to {hi})'
     if advice.verdict == 'a gain':
         return (
@@ -252,8 +257,8 @@ def checkup_page(checkup: Checkup, data: DataSet) -> str:
         'p is corrected by Holm over all methods and kinds. Two controls are measured, none and oracle; for a crop '
         'at a random place: carve eval eye --methods none,random,lookup. A larger n goes on with this run.']
     parts += [f'<p>{escape(note)}</p>' for note in notes]
-    said = ''.join(f'<p>{escape(text)}</p>' for text in remarks(checkup.run))
-    parts.append(f'<details><summary>Remarks</summary>{said}</details>')
+    said = ''.join(f'<p>{escape(text)}</p>' for text in reasons(checkup.run))
+    parts.append(f'<details><summary>Failures</summary>{said}</details>')
     return html_page(f'Checkup of {name}', *parts)
 
 def checkup_result(checkup: Checkup) -> dict:

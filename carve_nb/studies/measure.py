@@ -42,7 +42,7 @@ from ..data.scoring import score_answer
 from ..formulas.clutter import complexity, entropy, texture
 from ..formulas.product import contrast
 from ..models.model import free_memory
-from ..runs.store import NO_VALUES, RunStore, attempt, carry_out, code_of, read_run, without
+from ..runs.store import NO_VALUES, RunStore, attempt, carry_out, read_run
 
 # %% ../../nbs/library/studies/00_measure.ipynb #747b23c0
 def study_name(measure: Callable, name: str|None = None) -> str:
@@ -72,34 +72,32 @@ def measure_each(
         **vlm.fingerprint.record(), escape=vlm.escape, resolution=vlm.resolution, device=vlm.device.type,
         versions=dict(carve_nb=__version__, torch=torch.__version__, transformers=transformers.__version__))
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
-        store = RunStore(folder, protocol, None, ('device', 'versions'), True, code={study: code_of(measure)})
-        there = {id: line for (id, _), line in store.found.items() if line['status'] == 'ok'}
+        store = RunStore(folder, protocol, may_change=('device', 'versions'))
+        before = sum(line['status'] == 'ok' for line in store.lines.values())
+        keys: dict[str, dict] = {}
         def measure_plain(question: Record) -> dict: # as the file keeps it: NaN and infinity are None
             return json.loads(json.dumps({**measure(vlm, question.opened())}), parse_constant=lambda _: None)
         def ask() -> Iterator[list[dict]]: # one question after another, which may be painted on demand
             for at, question in enumerate(questions):
-                if question.id in store.keys:
+                if question.id in keys:
                     raise CarveError(f'Two questions have the id {question.id!r}; an id names one.')
-                store.keys |= sample_keys([question])
-                if question.image_key: store.keys[question.id]['image_key'] = question.image_key
-                if question.id in there: store.check_question(there[question.id])
-                else:
-                    got = attempt(partial(measure_plain, question))
-                    if got.status == 'oom': free_memory()
-                    record: dict = got.value or dict(why=got.why)
-                    yield [record | dict(id=question.id, at=at, method=study, status=got.status)]
-        carry_out(store, ask(), len(there), None, progress, out is not None)
-        run = read_run(folder)
-        lines = {line['id']: line for line in run.records}
-    if not store.keys: raise CarveError('No questions: there is nothing to measure.')
-    good = [lines[id] for id in store.keys if lines[id]['status'] == 'ok']
-    failed = [f'{id}: {lines[id]["why"]}' for id in store.keys if lines[id]['status'] != 'ok']
+                keys.update(sample_keys([question]))
+                if question.image_key: keys[question.id]['image_key'] = question.image_key
+                if store.has(question.id, study, keys[question.id]['key'], retry=True): continue
+                values, status, why = attempt(partial(measure_plain, question))
+                if status == 'oom': free_memory()
+                line = (values or dict(why=why)) | dict(id=question.id, at=at, method=study, status=status)
+                yield [line | keys[question.id]]
+        carry_out(store, ask(), before, None, progress, out is not None)
+        lines = {line['id']: line for line in read_run(folder).records}
+    if not keys: raise CarveError('No questions: there is nothing to measure.')
+    good = [lines[id] for id in keys if lines[id]['status'] == 'ok']
+    failed = [f'{id}: {lines[id]["why"]}' for id in keys if lines[id]['status'] != 'ok']
     if failed:
-        said = f'{len(failed)} of {len(store.keys)} questions have no record: {"; ".join(failed[:3])}'
-        if not good: raise IncompleteError(said)
-        warn(said, stacklevel=2)
-    if run.doubts: warn(f'the records are{run.doubts}', stacklevel=2)
-    return [without(line, NO_VALUES) for line in good]
+        message = f'{len(failed)} of {len(keys)} questions have no record: {"; ".join(failed[:3])}'
+        if not good: raise IncompleteError(message)
+        warn(message, stacklevel=2)
+    return [{k: v for k, v in line.items() if k not in NO_VALUES} for line in good]
 
 def layer_frame(records: Iterable[dict], columns: Callable[[dict], dict[str, list]]) -> pd.DataFrame:
     """Tabulate records, one row a question and layer; a column without any value is left out.

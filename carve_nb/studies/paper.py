@@ -18,9 +18,8 @@ from ..core.stats import mean_interval
 from ..core.text import SHORT_ANSWER
 from ..data.datasets import DataSet, load_benchmark
 from ..method.carve import Carve
-from ..runs.report import Part, format_cell, report
-from ..runs.result_file import make_result, save_result
-from ..runs.runner import RunConfig, SampleEvaluator, describe_data
+from ..runs.report import Part, format_cell, make_result, report, save_result
+from ..runs.runner import RunConfig, SampleEvaluator
 from ..runs.store import Run, read_run
 from .measure import measure_entropy
 
@@ -182,7 +181,7 @@ def figure_page(name: str, curve: pd.DataFrame) -> list[Part]:
 def curves_result(vlm: VLM, data: DataSet, frame: pd.DataFrame) -> dict:
     "Make the `result.json` of all curves, with the accuracy of the answers that they rest on"
     protocol = SampleEvaluator(vlm, RunConfig(['none'], SHORT_ANSWER)).protocol
-    protocol |= dict(data=describe_data(data, protocol['decoding']['max_new_tokens']))
+    protocol |= dict(data=dict(name=data.name, key=data.key(), n=len(data), rule=data.rule))
     measured = frame.groupby('id').first()
     lines = [
         dict(id=record.id, method='none', kind=record.kind, status='ok', score=measured.correct[record.id],

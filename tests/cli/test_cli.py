@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from functools import partial
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,7 +20,6 @@ from carve_nb.method.lookup import Lookup
 from carve_nb.method.profiles import find_profile
 from carve_nb.method.registry import methods
 from carve_nb.method.settings import field_table
-from carve_nb.runs.store import RunStore
 
 PROFILE = 'checkup --only profile'
 
@@ -296,40 +294,26 @@ def test_report_again(models, shell):
         assert shell(f'report {folder}')[1].split('written to')[0] in out
     both = shell('report a b/result.json --out both')
     assert both[0] == 0 and 'a: scenes, llava: 2 questions' in both[1] and os.listdir('both') == ['leaderboard.md']
-    rows = [line.split('|') for line in open('both/leaderboard.md').read().splitlines() if ' scenes ' in line]
-    assert [row[1].strip() for row in rows] == ['a']*4 + ['b/result.json']*4
-    assert [row[6:10] for row in rows[:4]] == [row[6:10] for row in rows[4:]]    # n, accuracy, gain, p
+    rows = [line.split('|') for line in open('both/leaderboard.md').read().splitlines() if line.startswith('| ')][2:]
+    assert [row[2].strip() for row in rows] == ['a']*4 + ['b/result.json']*4
+    assert [row[3:6] for row in rows[:4]] == [row[3:6] for row in rows[4:]]    # accuracy, n, gain
     status, _, err = shell('report a b/result.json --out both')
     assert status == 2 and 'leaderboard.md is there already and would be lost; name another, or --force' in err
     assert shell('report a b/result.json --out both --force') == both
 
 
-@pytest.mark.parametrize('name', ['records.jsonl', 'protocol.json'])
-def test_demo_keeps_the_files_of_others(tmp_path, unloaded, shell, name):
-    "A folder with a run is refused before a model is loaded, and nothing in it is changed"
-    (tmp_path/name).write_text('mine')
-    status, _, err = shell('demo --quiet --out .')
-    assert status == 2 and err.count('\n') == 1 and name in err and 'ive another folder' in err
-    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(name, 'mine')]
-    RunStore('run', dict(methods={})).close()
-    status, _, err = shell('demo --out run')
-    assert status == 2 and 'holds a run, whose page would be lost' in err
-
-
-def test_short_demo(monkeypatch, shell):
-    "Four scenes with both answers and the truth, answers asked again, and the table of the stored runs at the end, in 60 columns too; a page with the images"
-    from carve_nb.runs import demo
+def test_demo(monkeypatch, shell):
+    "Four scenes with both answers and the truth, 24 answers asked again, and the table of the stored runs at the end, in 60 columns too; a page with the images"
     monkeypatch.setenv('COLUMNS', '60')
-    monkeypatch.setattr(demo, 'repeat_demo', partial(demo.repeat_demo, n=2))
     os.mkdir('scenes')    # of the user's; the demo never reads it
-    status, out, err = shell('demo --out . --quiet')
-    assert (status, err) == (0, '') and out.count('baseline: "') == out.count('truth: "') == 4
-    assert out.count('12 of 12 answers are the stored ones') == 2
+    status, out, err = shell('demo --out .')
+    assert (status, err) == (0, '') and out.count(' without a crop, ') == out.count('truth: "') == 4
+    assert '24 of 24 answers of carve-small are the stored ones' in out
     first, *table = out[out.index('Accuracy in %'):].splitlines()
-    assert 'n = 300: the first held-out scenes' in first and '300 questions' in open('demo.html').read()
+    assert 'n = 300: the first held-out scenes' in first and 'n = 300' in open('demo.html').read()
     assert max(map(len, table)) <= 60 and '75.7 [70.5, 80.2]' in '\n'.join(table)
-    assert out.index('baseline: "8"') < out.index('lookup: "2"')
-    assert 'demo.html is there already' in shell('demo --out . --quiet')[2]
+    assert '"8" without a crop, "2" with the crop of lookup; truth: "2"' in out
+    assert 'demo.html is there already' in shell('demo --out .')[2]
     assert sorted(os.listdir()) == ['demo.html', 'scenes']
 
 
@@ -384,7 +368,7 @@ def test_profile(models, photo, kept, monkeypatch, shell):
     assert status == 0 and 'asked: What color is the car?' in err and 'pointing' not in out
     assert '1 images are fewer than 4' in out and 'but not used, as it is not sure' in out
     llava = VLM.from_pretrained('./llava')
-    assert Lookup().settled(llava).query == 'last' and 'is not sure' in Lookup().choose(llava)[1][0]
+    assert Lookup().choose(llava)[0].query == 'last' and 'is not sure' in Lookup().choose(llava)[1][0]
     assert find_profile(llava).n < 3
 
 
@@ -408,10 +392,11 @@ def test_the_shell_tells_what_changes_an_answer(models, photo, kept, shell):
     shown = shell(f'eval scenes --n 2 --methods none,lookup {short} --out R --quiet')[1], shell('report R')[1], open('R/table.md').read()
     lines = (
         '`lookup`, 2 of 2: no query token is known for this model, so the last position was read: `carve checkup --only profile` finds one',
-        '`none`, `lookup`, 2 of 2: the answer was cut at 2 tokens: max_new_tokens gives it more')
+        '`none`, 2 of 2: the answer was cut at 2 tokens: max_new_tokens gives it more',
+        '`lookup`, 2 of 2: the answer was cut at 2 tokens: max_new_tokens gives it more')
     for told in shown:
         words = ' '.join(told.split())    # lines break at the terminal's width
-        assert all(words.count(line) == 1 for line in lines) and words.count('cut at') == 1, told
+        assert all(words.count(line) == 1 for line in lines) and words.count('cut at') == 2, told
     for method in 'none', 'lookup':
         assert shell(f'ask photo.jpg photo.jpg "What is this?" {short} --method {method}')[2].count('cut at 2 tokens') == 1
 
@@ -445,7 +430,7 @@ def test_eval_of_a_folder(models, photos, tmp_path, shell, monkeypatch, family, 
     monkeypatch.delenv('COLUMNS', raising=False)     # a pipe is as wide as the table
     status, out, err = shell(
         f'eval {photos} --model {family} --methods none,paper,rel-att --image-tokens 256 --max-new-tokens 2 --n 3 --out o')
-    assert status == 0 and 'Resolution: ' in err and 'n = 3 is too few: no difference' in err, err
+    assert status == 0 and 'Resolution: ' in err, err
     assert said in err
     assert out.startswith(f'{photos.name}, ') and all(f'\n{m} ' in out for m in ('none', 'paper', 'rel-att'))
     assert {'records.jsonl', 'accuracy.png', 'results.csv'} <= {*os.listdir('o')}

@@ -27,7 +27,7 @@ from carve_nb.method.raised_tokens import query_rows
 from carve_nb.method.vicrop import pixel_grads
 from carve_nb.models.kernel import CacheFill, hooked, recording
 from carve_nb.models.prompts import Ask
-from carve_nb.runs.serve import Meter
+from carve_nb.runs.serve import stoppable
 from recipes.records import eager_kernel
 from .clean import differences, snapshot, tensor_bytes
 
@@ -176,7 +176,7 @@ BLOCKS = {   # what it runs, on which families
     'query rows': (lambda v: query_rows(v, v.prompt(IMAGE, QUESTION), v.layers), ONE),
     'tower': (inside(lambda v: tower_rows(v, [0])), BOTH),
     'eager': (inside(lambda v: eager_kernel(v.model)), ONE),
-    'metering': (inside(lambda v: Meter().metering(v.model)), ONE)}
+    'stoppable': (inside(lambda v: stoppable(v.model, threading.Event())), ONE)}
 
 
 @contextlib.contextmanager
@@ -251,7 +251,7 @@ def test_memory_after_failures(load):
 
 TOUCHING = {'recording', 'model_lock', 'own_loose', 'applying', 'rows_live', 'mask_image_tokens',
             'frozen', 'scaled_features', 'hooked', 'watching', 'counting', 'tower_rows', 'layer_inputs',
-            'failing', 'metering', 'record_attention'}
+            'failing', 'stoppable', 'record_attention'}
 # loading, the words of an error, a store, a count
 OTHERS = {'quiet_loading', 'limited', 'ready', 'undone', 'explained', 'open_store'}
 

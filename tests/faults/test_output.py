@@ -267,8 +267,7 @@ def test_ids_are_no_paths(vlm, tmp_path):
     run_eval(data, vlm, methods='none', out=out, progress=False)
     files = {p for p in tmp_path.rglob('*') if p.is_file()}
     assert (all(p.parent == out for p in files)
-        and {p.name for p in files} <= {'protocol.json', 'protocol.lock', 'records.jsonl',
-        'records.lock'}), files
+        and {p.name for p in files} == {'protocol.json', 'records.jsonl', 'run.lock'}), files
     assert [json.loads(l)['id'] for l in (out/'records.jsonl').read_text().splitlines()] == [*IDS]
 
 

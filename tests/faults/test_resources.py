@@ -254,7 +254,7 @@ def test_full_disk(folders, tmp_path):
     assert re.search(f'({why}).*Make room, or put the file back, and the same command goes on',
         said['run']), said
     n, whole, names = said['half']
-    assert (0 < n < 16 and whole and {'protocol.json', 'records.jsonl', 'records.lock'} <= {*names}
+    assert (0 < n < 16 and whole and {'protocol.json', 'records.jsonl', 'run.lock'} <= {*names}
         and not [k for k in names if k.endswith('.new')]), said['half']
     assert said['same'] and said['kept'] and said['left'] == [] and said['rows'] != 'loaded', said
     for k in 'report', 'map', 'ask', 'json':

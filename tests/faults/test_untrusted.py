@@ -29,8 +29,8 @@ def link(path, secret): path.symlink_to(secret)
 def dangling(path, secret): path.symlink_to(secret.with_name('new'))
 
 
-NAMES = ['records.jsonl', 'records-2.jsonl', 'records-3.jsonl.gz', 'protocol.json', 'records.lock', 'protocol.lock',
-    'table.md', 'results.csv', 'accuracy.png', 'records.jsonl.bak']
+NAMES = ['records.jsonl', 'records.jsonl.gz', 'protocol.json', 'run.lock', 'part-1-of-2', 'table.md', 'results.csv',
+    'accuracy.png', 'records.jsonl.bak']
 
 
 @pytest.mark.parametrize('name', NAMES)

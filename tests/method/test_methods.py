@@ -117,17 +117,6 @@ def test_one_baseline(name, load):
         assert len({(a.text, a.n_prompt) for a in answers}) == 1, (seed, answers)
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_captures(name, load, photo, monkeypatch):
-    "`captures` says whether a method reads the capture that a run makes first"
-    read, capture = [], Session.capture
-    monkeypatch.setattr(Session, 'capture', lambda session, ask, *args, **kw: read.append(ask) or capture(session, ask, *args, **kw))
-    method, session = short(name), Session(load('llava'))
-    ask = method.asked(session.vlm, photo, QUESTION, box=BOX)
-    method.look(session, ask)
-    assert (ask in read) == bool(method.captures)
-
-
 def test_hide_reads_names_that_begin_like_an_instruction(load, photo):
     for name in 'reply button', 'pause button', 'answer', 'red choose button':
         r = make_method('hide', max_new_tokens=1)(load('qwen2_5_vl'), photo, f'Where is the {name}?')
