@@ -67,7 +67,8 @@ class InsufficientMemoryError(CarveError, MemoryError):
                 'device with more memory')
 
 _OUT_OF_MEMORY = re.compile(    # the last is oneDNN's
-    "out of memory|allocate memory|not enough memory|bad_alloc|could not create a (memory|primitive)", re.IGNORECASE)
+    'out of memory|allocate memory|not enough memory|bad_alloc|could not create a (memory|primitive)',
+    re.IGNORECASE)
 
 def out_of_memory(error: BaseException) -> bool:
     "Tell whether an exception says that memory ran out, on any device"

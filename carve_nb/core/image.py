@@ -31,20 +31,21 @@ def _from_array(array: np.ndarray) -> Image.Image:
     "Make an image of an array [H, W, 3] or [H, W], uint8"
     is_image = array.ndim == 2 or array.shape[2:] == (3,)
     if not (is_image and array.size and array.dtype == np.uint8):
-        raise ImageError(f'Array of shape {array.shape}, {array.dtype}, is not an image: pass uint8, height x width x 3 '
-                         '(RGB) or height x width (gray).')
+        raise ImageError(f'Array of shape {array.shape}, {array.dtype}, is not an image: pass uint8, '
+                         'height x width x 3 (RGB) or height x width (gray).')
     return Image.fromarray(np.ascontiguousarray(array))
 
 # %% ../../nbs/library/core/02_image.ipynb #d2b44193
 def _scale_deep(img: Image.Image) -> Image.Image:
     "Scale a gray image of 16 bits to 8 by its full range; refuse one of 32 bits"
     if img.mode in ('I', 'F'):
-        raise ImageError(f'The full scale of a 32-bit image (mode {img.mode}) is unknown: scale it to 0..255 and pass the '
-                         'array as uint8.')
+        raise ImageError(f'The full scale of a 32-bit image (mode {img.mode}) is unknown: scale it to 0..255 and '
+                         'pass the array as uint8.')
     values = np.asarray(img)
     if 0 < values.max() < 2**14:
-        warnings.warn(f'16-bit image with values {values.min()} to {values.max()}: scaled from 65535, its full scale, it '
-                      'is dark. If it has fewer bits, scale it to 0..255 and pass the array as uint8.', stacklevel=4)
+        warnings.warn(f'16-bit image with values {values.min()} to {values.max()}: scaled from 65535, its full '
+                      'scale, it is dark. If it has fewer bits, scale it to 0..255 and pass the array as uint8.',
+                      stacklevel=4)
     return Image.fromarray((values/257).round().astype(np.uint8))
 
 # %% ../../nbs/library/core/02_image.ipynb #668ca293
@@ -70,8 +71,8 @@ def _decode(src: str|os.PathLike|BinaryIO|Image.Image) -> Image.Image:
         img.load()
         return upright(img)
     except UnidentifiedImageError as e:
-        raise ImageError(f'{name} is not an image of {", ".join(FORMATS)}: convert it. Of a video give a list of its frames: '
-                         '`method(vlm, frames, question)`.') from e
+        raise ImageError(f'{name} is not an image of {", ".join(FORMATS)}: convert it. Of a video give a list of '
+                         'its frames: `method(vlm, frames, question)`.') from e
     except (FileNotFoundError, PermissionError, MemoryError, Warning): raise
     except Exception as e:    # each format fails in its own way
         raise ImageError(f'{name} cannot be decoded: {e}') from e
@@ -102,7 +103,8 @@ def open_image(src: ImageLike) -> Image.Image:
     if isinstance(src, np.ndarray): return flatten(_from_array(src))
     if isinstance(src, (bytes, bytearray, memoryview)): src = BytesIO(src)
     if not isinstance(src, (str, os.PathLike, Image.Image)) and not hasattr(src, 'read'):
-        raise ImageError(f'{type(src).__name__} is not an image: pass a path, an open file, bytes, a PIL image or an array.')
+        raise ImageError(f'{type(src).__name__} is not an image: pass a path, an open file, bytes, a PIL image or '
+                         'an array.')
     img = _decode(src)
     is_plain = type(img) is Image.Image and img.mode == 'RGB' and not img.info and not img.getexif()
     return img if is_plain and img.width*img.height > RASTER else flatten(img)

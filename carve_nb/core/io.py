@@ -25,7 +25,8 @@ from .errors import CarveError
 # %% ../../nbs/library/core/06_io.ipynb #3965a90a
 def open_plain(path: str|Path, mode: str = 'rb') -> BinaryIO:
     "Open a file in the folder of a run; a link in its place is refused"
-    if os.path.islink(path): raise CarveError(f'{path} is a link, and is not followed: put the file itself there.')
+    if os.path.islink(path):
+        raise CarveError(f'{path} is a link, and is not followed: put the file itself there.')
     return cast(BinaryIO, open(path, mode))
 
 def replace_file(path: str|Path, data: str|bytes):
@@ -60,8 +61,8 @@ def load_with_digest(path: str|Path) -> dict:
         stored = value.pop('sum')
     except (ValueError, AttributeError, TypeError, KeyError): value = stored = None
     if stored is None or stored != digest(value):
-        raise CarveError(f'{path} is damaged, or of an older version: its digest does not match its content. Put back a '
-                         'copy of it, or measure it again (a profile: carve checkup --only profile --force).')
+        raise CarveError(f'{path} is damaged, or of an older version: its digest does not match its content. Put '
+                         'back a copy of it, or measure it again (a profile: carve checkup --only profile --force).')
     return value
 
 # %% ../../nbs/library/core/06_io.ipynb #c0de0014
@@ -104,20 +105,23 @@ def find_source(name: str) -> str:
         raise CarveError(f'{name!r} is neither a folder nor a Hub id, which has two parts: organization/model, '
                          f'as on its page.{hint}')
     if not (path/'config.json').is_file():
-        raise CarveError(f'{path} holds no config.json: give the folder of a saved model. Of an adapter load the model that '
-                         'it adapts, put it on with `PeftModel.from_pretrained(model, folder)`, and give '
-                         '`VLM(model, processor)`.')
+        raise CarveError(f'{path} holds no config.json: give the folder of a saved model. Of an adapter load the '
+                         'model that it adapts, put it on with `PeftModel.from_pretrained(model, folder)`, and '
+                         'give `VLM(model, processor)`.')
     if not any(path.glob('*.safetensors')):
-        raise CarveError(f'{path} has no safetensors weights, and pickled ones can run code: use a safetensors revision of the '
-                         'model, or, if you trust the file, load it yourself and `model.save_pretrained(folder)`.')
+        raise CarveError(f'{path} has no safetensors weights, and pickled ones can run code: use a safetensors '
+                         'revision of the model, or, if you trust the file, load it yourself and '
+                         '`model.save_pretrained(folder)`.')
     return str(path)
 
 # %% ../../nbs/library/core/06_io.ipynb #f53647ee
 def tame_markdown(text: str) -> str:
-    "Make Markdown harmless: no tag, link, image or formula works any more"
+    """Make Markdown harmless: no tag, link, image or formula works any more.
+
+    Signs are written as numbers, so that a backslash before them changes nothing."""
     text = re.sub(r'&(?=#|[A-Za-z]+;)', '&amp;', text)
     text = re.sub(r'<(?=[A-Za-z/!?])', '&lt;', text)
-    text = re.sub(r'\](?=\s*[(\[:])', '&#93;', text)    # signs as numbers: a backslash before them changes nothing
+    text = re.sub(r'\](?=\s*[(\[:])', '&#93;', text)
     return text.replace('$', '&#36;')
 
 # %% ../../nbs/library/core/06_io.ipynb #d56d79be
@@ -142,7 +146,8 @@ def count_of(n: int, noun: str) -> str:
 def table_html(rows: Iterable[Iterable], head: Iterable = ()) -> str:
     "Format rows as a table for a notebook"
     def line(cells, tag):
-        return '<tr>' + ''.join(f'<{tag} style="text-align:left">{escape(str(cell))}</{tag}>' for cell in cells) + '</tr>'
+        parts = (f'<{tag} style="text-align:left">{escape(str(cell))}</{tag}>' for cell in cells)
+        return f'<tr>{"".join(parts)}</tr>'
     return f'<table>{line(head, "th")}{"".join(line(row, "td") for row in rows)}</table>'
 
 # %% ../../nbs/library/core/06_io.ipynb #c0de0006
@@ -160,7 +165,7 @@ _BOXED = re.compile(r'\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}', re.IGNORECASE)
 _END = re.compile(r'(?:<\|\w+\|>|</s>|<eos>|<end_of_turn>)\s*\Z')
 
 def answer_span(text: str) -> tuple[int, int]|None:
-    "Find start and end of the answer in a text: after its thoughts, in its last marks. None in an open thought"
+    "Find start and end of the answer in a text, after its thoughts, in its last marks; None in an open thought"
     marks = [*THOUGHT.finditer(text)]
     if marks and not marks[-1][1]: return None
     start = marks[-1].end() if marks else 0

@@ -118,7 +118,8 @@ def figure_bytes(fig: Figure, **settings) -> bytes:
 
 # %% ../../nbs/library/core/03_plotting.ipynb #c5d4b43d
 # from pale to dark, as `overlay` draws a map on white
-_MAP_COLORS = ListedColormap(np.asarray(overlay(Image.new('RGB', (64, 1), 'white'), np.linspace(0, 1, 64)[None]))[0]/255)
+_RAMP = overlay(Image.new('RGB', (64, 1), 'white'), np.linspace(0, 1, 64)[None])
+_MAP_COLORS = ListedColormap(np.asarray(_RAMP)[0]/255)
 
 def plot_panels(
     panels: Mapping[str, Image.Image], sentence: str = '', height: int = 200,
@@ -179,7 +180,8 @@ def panels_html(
         color = _concept_color(title).replace('#000000', 'currentcolor')
         head = title and _PANEL_TITLE.format(color, _SUBSCRIPT.sub(r'\1<sub>\2</sub>', escape(title)))
         alt = escape((words or {}).get(title, title or sentence.partition('\n')[0]))
-        parts.append(_PANEL_HTML.format(round(.58*width), width, head, alt, b64encode(file.getvalue()).decode()))
+        data = b64encode(file.getvalue()).decode()
+        parts.append(_PANEL_HTML.format(round(.58*width), width, head, alt, data))
     return _PANEL_ROW.format(''.join(parts), escape(sentence).replace('\n', '<br>'))
 
 # %% ../../nbs/library/core/03_plotting.ipynb #ab61ae93

@@ -55,19 +55,20 @@ Layers = str | int | float | list | tuple | None   # what `pick_layers` takes
 def named_layers(name: str, n_layers: int) -> Iterable:
     """Return the layers that a method of a paper calls 'paper' (CARVE), 'low' or 'high' (DoLa).
 
-    'paper': 20 to 25, in a model of fewer those at that depth. 'low', 'high': every second layer of that half, of more
-    than 40 layers of the first or last 20."""
+    'paper': 20 to 25, in a model of fewer those at that depth. 'low', 'high': every second layer of that half,
+    of more than 40 layers of the first or last 20."""
     half = min(n_layers//2, 20)
     if name == 'paper': return range(20, 26) if n_layers > 25 else (20/32, 25/32)
     if name == 'low': return range(0, max(half, 1), 2)
     if name == 'high': return range(max(n_layers//2, n_layers - 20), n_layers, 2)
-    raise CarveError(f"layers={name!r} is not known: use None, 'paper', 'low', 'high', indices or two fractions of the depth")
+    raise CarveError(f"layers={name!r} is not known: use None, 'paper', 'low', 'high', indices or two fractions of "
+                     'the depth')
 
 def pick_layers(spec: Layers, n_layers: int) -> list[int]:
     """Resolve `layers=` of a method or of captured rows to sorted indices of a model of `n_layers` layers.
 
-    None: all. 3 or [3, 5]: indices, from 0. (.6, .8): fractions of the depth, all from the one to the other; one fraction,
-    or more than two: those layers. A word: `named_layers`."""
+    None: all. 3 or [3, 5]: indices, from 0. (.6, .8): fractions of the depth, all from the one to the other;
+    one fraction, or more than two: those layers. A word: `named_layers`."""
     if spec is None: return [*range(n_layers)]
     layers = named_layers(spec, n_layers) if isinstance(spec, str) else spec if np.iterable(spec) else [spec]
     layers = [*layers]
@@ -78,8 +79,8 @@ def pick_layers(spec: Layers, n_layers: int) -> list[int]:
         layers = [*range(places[0], places[1] + 1)] if len(places) == 2 else places
     bad = [layer for layer in layers if layer not in range(n_layers)]
     if bad or not layers:
-        raise CarveError(f'layers {bad or spec} do not exist: the model has {n_layers} layers, 0 to {n_layers - 1}. Give '
-                         'indices, or two fractions of the depth, such as layers=(.7, .9)')
+        raise CarveError(f'layers {bad or spec} do not exist: the model has {n_layers} layers, 0 to {n_layers - 1}. '
+                         'Give indices, or two fractions of the depth, such as layers=(.7, .9)')
     return sorted({*map(int, layers)})
 
 Heads = str | int | list | tuple | np.ndarray | None   # what `merge_heads` takes

@@ -81,7 +81,7 @@ STYLE = '''<style>
 SHARES = .01, .015, .02, .03, .04, .06, .08, .1, .15, .2, .3, .4, .6, .8, 1.
 
 class Explorer:
-    "A page of widgets over one image: a question, the word whose attention is read, and the share p that is kept"
+    "A page of widgets over one image: a question, the word whose attention is read, and the kept share p"
     def __init__(self, vlm: VLM):
         self.vlm = vlm
         self.preset, self.notes = Lookup().choose(vlm)
@@ -90,19 +90,21 @@ class Explorer:
         self.in_setup = False              # are widgets set by the page, and not by its reader?
         self.still = None                  # the output below the page
         wide = w.Layout(width='min(100%, 640px)')
-        self.upload = w.FileUpload(description='Upload an image', accept='image/*', layout=w.Layout(width='180px'),
-                                   tooltip=f'at most {BIGGEST} MB; it stays on the machine that runs the model')
+        self.upload = w.FileUpload(
+            description='Upload an image', accept='image/*', layout=w.Layout(width='180px'),
+            tooltip=f'at most {BIGGEST} MB; it stays on the machine that runs the model')
         self.question = w.Text(description='Question', layout=wide)
-        self.button = w.Button(description='Ask', tooltip='runs the model, without and with the crop',
-                               button_style='primary')
+        self.button = w.Button(description='Ask', button_style='primary')
         self.words = w.ToggleButtons(description='Attention of', style=dict(button_width='auto'))
-        self.p = w.SelectionSlider(description='p, share kept', layout=wide, style=dict(description_width='120px'),
-                                   options=sorted({*SHARES, self.method.p}), value=self.method.p)
+        self.p = w.SelectionSlider(
+            description='p, share kept', layout=wide, style=dict(description_width='120px'),
+            options=sorted({*SHARES, self.method.p}), value=self.method.p)
         self.about, self.status, self.answers, self.images, self.code = (w.HTML() for _ in range(5))
-        script = dict(output_type='display_data', metadata={}, data={'application/javascript': SCRIPT, 'text/plain': ''})
+        data = {'application/javascript': SCRIPT, 'text/plain': ''}
+        script = w.Output(outputs=[dict(output_type='display_data', metadata={}, data=data)])
         self.box = w.VBox([
             self.about, self.upload, self.question, self.button, self.status, self.words, self.p, self.answers,
-            self.images, self.code, w.HTML(STYLE), w.Output(outputs=[script])])
+            self.images, self.code, w.HTML(STYLE), script])
         self.box.add_class(PAGE)
         self.button.on_click(partial(self.guard, self.ask))
         self.question.on_msg(self.take_key)
@@ -126,8 +128,9 @@ class Explorer:
         self.session, self.code_image, self.result = Session(self.vlm), code, None
         model = Path(self.vlm.name).name
         kind = f', {PACKAGED[model]}' if model in PACKAGED else ''
-        image = f'{name}, {self.image.width} x {self.image.height} pixels'
-        self.about.value = ''.join(map(html_text, [f'Model: {model}{kind}.', *self.notes, f'Image: {image}.']))
+        size = f'{self.image.width} x {self.image.height} pixels'
+        lines = [f'Model: {model}{kind}.', *self.notes, f'Image: {name}, {size}.']
+        self.about.value = ''.join(map(html_text, lines))
         self.words.options = ()
         self.answers.value = self.code.value = ''
         self.images.value = panels_html({name: self.image}, width=280)
@@ -158,7 +161,7 @@ class Explorer:
         self.words.value = pressed if pressed in dict(options).values() else None
         self.in_setup = False
         self.show(result)
-        self.tell('Ready. Click a word of the question to see its attention, then press Ask for the answer with its crop.')
+        self.tell('Ready. Click a word of the question to see its attention; Ask answers with its crop.')
 
     def move(self, field: str, change: dict):
         "Change a field of the method, and draw what it finds, without the model"
@@ -172,11 +175,13 @@ class Explorer:
         "Show the answers, the images, and the code of a result"
         self.result = result
         is_crop = bool(result.shown) and not result.whole
-        crop = 'with the crop' if is_crop or result.answer is None else 'no crop was asked about; the answer stays'
+        is_asked = is_crop or result.answer is None
+        crop = 'with the crop' if is_asked else 'no crop was asked about; the answer stays'
         answer = format_answer(result.answer) if result.answer else 'not asked yet, press Ask'
         lines = f'baseline, without a crop: {format_answer(result.plain_answer)}', f'{crop}: {answer}'
         answers = [html_text(line, 'strong', style='display:block') for line in lines]
-        notes = [html_text(note, role='note') for note in (result.less_sure, *result.notes, *result.details) if note]
+        remarks = filter(None, [result.less_sure, *result.notes, *result.details])
+        notes = [html_text(remark, role='note') for remark in remarks]
         self.answers.value = ''.join([html_text(result.asked), *notes, *answers])
         self.images.value = panels_html(result.panels(300), f'Crop {result.crop.box}.', width=280)
         self.code.value = html_text(self.program(result.question), 'pre')

@@ -15,7 +15,7 @@ from typing import Self
 from PIL import Image
 from ..attention.rows import AttentionRows
 from ..attention.session import Spent
-from ..core.errors import setting
+from ..core.errors import CarveError, setting
 from ..core.image import Box, Size, box_size, common_box, png_bytes, scale_box, to_raster
 from ..core.io import behind_thought, count_of, replace_file
 from carve_nb.core.plotting import (
@@ -266,6 +266,9 @@ class Result(Look):
 
     def save(self, folder: str | Path, **more) -> Path:
         "Write the files to a folder"
+        if Path(folder).suffix:
+            raise CarveError(f'{folder} is no folder: give the name of one, or save the picture alone, '
+                             f'`result.plot().save({str(folder)!r})`.')
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, data in self.files(**more).items(): replace_file(Path(folder)/name, data)
         return Path(folder)

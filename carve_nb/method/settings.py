@@ -36,8 +36,8 @@ Query = Literal['last', 'noun', 'content', 'question', '?'] | list | tuple
 _UNIONS = Union, UnionType
 _WORDS: dict[object, str] = {    # type -> what a field of it takes
     Layers: "indices such as [9], two fractions of the depth such as (.5, 1.), 'paper', or None",
-    bool: 'True or False', str: 'a text', int: 'a whole number', float: 'a number', list: 'a list of words or indices',
-    tuple: 'a tuple', NoneType: 'None'}
+    bool: 'True or False', str: 'a text', int: 'a whole number', float: 'a number',
+    list: 'a list of words or indices', tuple: 'a tuple', NoneType: 'None'}
 
 def describe(kind: object) -> str:
     "Say in words what a field of a type takes"
