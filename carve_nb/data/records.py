@@ -552,13 +552,13 @@ def folder_images(folder: str|Path) -> list[Path]:
     return images
 
 def check_inside(path: Path, folder: Path) -> Path:
-    """Raise an error for a file, or a link to one, outside the folder of a set.
+    """Raise an error for a link to a file outside the folder of a set.
 
     To a snapshot of the Hub belong the files that its links name, in `blobs` beside `snapshots`."""
     file, home = path.resolve(), folder.resolve()
     blobs = [parent.with_name('blobs') for parent in home.parents if parent.name == 'snapshots']
     if file.is_relative_to(home) or file.parent in blobs: return path
-    raise DataError(f'{path} is a link that leads out of the folder of the set, or lies outside of it; put the file there.')
+    raise DataError(f'{path} is a link that leads out of the folder of the set; put the file itself there.')
 
 def image_finder(folder: Path|None, images: str|Path|None = None, column: str = 'image') -> Callable[[Any], Any]:
     """Make a function: cell -> its image: a file, what the cell holds, or `Absent`.
@@ -573,7 +573,7 @@ def image_finder(folder: Path|None, images: str|Path|None = None, column: str = 
         if re.match(r'\w+://', name): return Absent(name, 'is an address, and nothing is fetched: download it')
         try:
             path = home/form.format(name.replace('\\', '/'))
-            is_file = bool(name) and path.is_file()
+            is_file = bool(name) and '..' not in Path(name).parts and path.is_relative_to(home) and path.is_file()
         except (OSError, ValueError, LookupError): is_file = False     # a name too long for a file
         return check_inside(path, home) if is_file else Absent(name)
     def find(cell: Any) -> Any:
@@ -627,7 +627,7 @@ def check_score(records: list[Record], table: Table, columns: dict[str, str]) ->
     truths = {plain(answer) for record in open_ones for answer in record.answers}
     if not truths: return
     listed = f'all answers are {" or ".join(sorted(truths)[:4])}'
-    if truths <= {*YES_NO}:
+    if truths <= {*YES_NO} and not truths < {'0', '1'}:
         raise Undeclared(f'{listed}, which yes/no compares, or exact if they are texts or numbers', rule='yes/no')
     if all(re.fullmatch('[a-z]', truth) for truth in truths):
         inside = all(split_options(record.question).options for record in open_ones)
@@ -677,8 +677,10 @@ def make_records(
     if len(absent) == len(records):
         form = _propose_images(absent[0].name, table.folder)
         raise Undeclared(f'no row has its image: the first, {quote(absent[0].name)}, {absent[0].why}', images=form)
+    def count(what: str, names: list[str]) -> str:
+        return f'{len(names)} of {len(records)} rows have no {what}: {", ".join(names[:3])}' if names else ''
     without = [record.label for record in records if not record.answers]
-    if len(without) == len(records): raise DataError(f'{table.name}: no row has an answer to score by.')
+    if len(without) == len(records): raise DataError(f'{table.name}: {count("answer to score by", without)}.')
     for key in columns.keys() & columns_read.keys() - {'id'}:
         if all(cell_of(row, columns_read[key]) in (None, '', []) for _, row in table.rows):
             raise DataError(f'{table.name}: {key} is to be {columns_read[key]}, which holds nothing in any row.')
@@ -686,8 +688,6 @@ def make_records(
         raise DataError(f'{table.name}: no question has options such as A. elm; columns of their own are choices=A+B.')
     if not (rule or public): check_score(records, table, columns_read)
     check_ids(records, table.name)
-    def count(what: str, names: list[str]) -> str:
-        return f'{len(names)} of {len(records)} rows have no {what}: {", ".join(names[:3])}' if names else ''
     missing = [quote(image.name) for image in absent]
     notes = [count('image', missing), count('answer to score by', without), _guessable(records)]
     if not public: notes.append(_describe_unread(table, columns_read))

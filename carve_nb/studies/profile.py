@@ -75,7 +75,7 @@ def profile_questions(vlm: VLM, n: int = 40, folder: str|Path|None = None) -> li
     Without the file `QUESTIONS`, or `SHAPE_QUESTIONS` for a model that lacks their words, such as ours."""
     if folder is None: return scene_questions(n)
     if (Path(folder)/'questions.jsonl').is_file():
-        data = load_benchmark(Path(folder)/'questions.jsonl')   # warns of images that are not there
+        data = load_benchmark(Path(folder)/'questions.jsonl', rule='exact')   # nothing is scored
         records = [record for record in data if not isinstance(record.image, Absent)]
         first = list(dict.fromkeys(str(record.image) for record in records))[:n]
         return [record for record in records if str(record.image) in first]
