@@ -188,7 +188,7 @@ def test_settings_on_the_processor(load):
 
 
 def test_box_outside_a_turned_photo(photo, tmp_path):
-    row = dict(image=photo.name, question='What?', answer='a', box=[90, 10, 110, 30])
+    row = dict(image=photo.name, question='What?', answer='red', box=[90, 10, 110, 30])
     (tmp_path/'questions.jsonl').write_text(json.dumps(row))
     record, = load_benchmark(str(tmp_path)).records
     refuse(r'upright image of 80 x 120 pixels', record.open)
