@@ -364,7 +364,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'carve_nb.core.io.kept_folder': ('library/core/io.html#kept_folder', 'carve_nb/core/io.py'),
                                   'carve_nb.core.io.load_with_digest': ('library/core/io.html#load_with_digest', 'carve_nb/core/io.py'),
                                   'carve_nb.core.io.one_line': ('library/core/io.html#one_line', 'carve_nb/core/io.py'),
-                                  'carve_nb.core.io.open_plain': ('library/core/io.html#open_plain', 'carve_nb/core/io.py'),
                                   'carve_nb.core.io.open_thought': ('library/core/io.html#open_thought', 'carve_nb/core/io.py'),
                                   'carve_nb.core.io.replace_file': ('library/core/io.html#replace_file', 'carve_nb/core/io.py'),
                                   'carve_nb.core.io.same_logits': ('library/core/io.html#same_logits', 'carve_nb/core/io.py'),

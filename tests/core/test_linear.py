@@ -57,7 +57,7 @@ FUNCTIONS |= {f'{column} of a row': reading(**{'image': 'a.png', 'question': 'Is
 FUNCTIONS |= {f'score by {rule}': scoring(rule) for rule in RULES}
 # which read no text of others, or one that is short by its nature
 OTHERS = {'count_of', 'script', 'table_html', 'digest', 'replace_file', 'find_source', 'kept_folder',
-    'save_with_digest', 'load_with_digest', 'same_logits', 'open_plain', 'stored_table'}
+    'save_with_digest', 'load_with_digest', 'same_logits', 'stored_table'}
 
 
 def seconds(function, text):
