@@ -19,7 +19,7 @@ SHORT = tests/test_import.py tests/models/test_families.py tests/models/test_loa
 FAMILIES = tests/models/test_families.py tests/attention/test_stock.py tests/attention/test_turns.py
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' Makefile)
 .NOTPARALLEL:
-demo: $(V)/.base  ## four scenes with and without the crop, and the stored result; 2 to 3 minutes, once the environment is there
+demo: $(V)/.base  ## four scenes with and without the crop, and the stored result; a minute, once the environment is there
 	$(V)/bin/carve demo --out demo_out --force
 help:  ## these lines
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1: /p' Makefile
