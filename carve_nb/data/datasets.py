@@ -20,7 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from random import Random
 from statistics import mode
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from ..core.errors import DataError, choose, setting
 from ..core.image import open_image
 from ..core.io import digest, table_html
@@ -47,9 +47,6 @@ from carve_nb.data.records import (
 )
 from .scenes import make_scene, scene_records
 from .scoring import check_rule, name_rule, rule_name
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -221,7 +218,7 @@ def _own_set(path: str|Path, n: int|None, seed: int|None, split: str|None = None
     if split and not is_snapshot(path): raise DataError(f'split is not used for {name}; leave it out.')
     return _table_set(name, open_rows, n, seed, source=name, **options)
 
-def _dataset_set(data: 'Dataset', n: int|None, seed: int|None, **options: Any) -> DataSet:
+def _dataset_set(data: Any, n: int|None, seed: int|None, **options: Any) -> DataSet:
     "Read a `datasets.Dataset` in hand"
     if isinstance(data, dict): raise DataError(f'it has the splits {", ".join(data)}; give one of them.')
     def open_rows(columns: Columns) -> Table: return dataset_table(data, name, columns, first_rows(n, seed), in_hand=True)
@@ -303,7 +300,7 @@ def _reader_of(spec: Any, fetched: bool) -> Callable[..., DataSet]:
     raise AssertionError
 
 def load_benchmark(
-    spec: 'str|Path|DataSet|Dataset',
+    spec: str|Path|DataSet|Any,
     n: int|None = None,
     split: str|None = None,
     seed: int|None = None,

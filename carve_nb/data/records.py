@@ -33,7 +33,6 @@ from ..core.io import behind_thought, one_line
 from ..core.text import LETTERS, YES_NO, named_options, plain, split_options
 
 if TYPE_CHECKING:    # help loads this module
-    from datasets import Dataset
     from PIL import Image
     from carve_nb.core.image import Box, ImageLike
 
@@ -458,7 +457,7 @@ def _by_type(kind: Any, value: Any) -> Any:
     if getattr(kind, 'dtype', '') in ('float16', 'float32'): return float(str(getattr(np, kind.dtype)(value)))
     return value
 
-def _image_cell(data: 'Dataset', i: int, column: str, in_hand: bool) -> Any:
+def _image_cell(data: Any, i: int, column: str, in_hand: bool) -> Any:
     "Read the image in a cell, which stays in its file until then"
     row, = data.with_format('arrow')[i].to_pylist()
     cell = cell_of(row, column)
@@ -467,7 +466,7 @@ def _image_cell(data: 'Dataset', i: int, column: str, in_hand: bool) -> Any:
     if cell: return cell
     raise DataError(f'row {i + 1} holds no image; put the file into the table, or name the column of its path, {column}.path.')
 
-def dataset_table(data: 'Dataset', name: str, columns: Columns = {}, n: int|None = None, in_hand: bool = False) -> Table:
+def dataset_table(data: Any, name: str, columns: Columns = {}, n: int|None = None, in_hand: bool = False) -> Table:
     "Read the first rows of a `datasets.Dataset`; in hand, also images whose paths it has"
     if n: data = data.select(range(min(n, len(data))))
     raw = data.with_format('arrow')
