@@ -102,7 +102,7 @@ class RayEngine:
             model, unit = busy.pop(ended)
             give(model)
             try: yield from job.ray.get(ended)
-            except job.ray.exceptions.RayActorError:
+            except job.ray.exceptions.RayError:
                 died = dict(why='the process that measured it died twice')
                 for task in unit: yield [task.head(spec, 'error') | died for spec in task.methods or job.config.methods]
 
