@@ -424,8 +424,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'carve_nb/core/saliency.py'),
                                         'carve_nb.core.saliency.Saliency.entropy': ( 'library/core/saliency.html#saliency.entropy',
                                                                                      'carve_nb/core/saliency.py'),
-                                        'carve_nb.core.saliency.Saliency.hit': ( 'library/core/saliency.html#saliency.hit',
-                                                                                 'carve_nb/core/saliency.py'),
                                         'carve_nb.core.saliency.Saliency.pack': ( 'library/core/saliency.html#saliency.pack',
                                                                                   'carve_nb/core/saliency.py'),
                                         'carve_nb.core.saliency.Saliency.peak': ( 'library/core/saliency.html#saliency.peak',

@@ -109,7 +109,9 @@ def measure_ablation(vlm, sample, configs=None, every=3) -> dict:
     def judge(r):
         found = dict(hit=None, iou=None, box=[int(v) for v in r.crop.box])
         box = sample.box
-        if box and r.saliency is not None: found['hit'] = int(r.saliency.hit(box))
+        if box and r.saliency is not None:
+            x, y = r.saliency.peak()
+            found['hit'] = int(box[0] <= x < box[2] and box[1] <= y < box[3])
         if box: found['iou'] = round(float(box_iou(r.crop.box, box)), 3)
         return found
     made, _ = ask_all(vlm, sample, configs, judge)

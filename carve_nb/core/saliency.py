@@ -168,10 +168,6 @@ class Saliency:
         at = [float(centers[index]) for centers, index in zip(self.centers(), place)]
         return tuple(place if 0 < place < side else side/2 for place, side in zip(at, self.size))
 
-    def hit(self, box: Box) -> bool:
-        "Tell whether the peak is in the true box (the pointing game)"
-        return all(lo <= at < hi for at, lo, hi in zip(self.peak(), box[:2], box[2:]))
-
     def points_at(self, box: Box) -> bool:
         """Tell whether the strongest patch overlaps the true box: the pointing game, as finely as the grid can tell.
 

@@ -201,7 +201,7 @@ def hellinger(p: ArrayLike, q: ArrayLike) -> np.ndarray:
 
 # %% ../../nbs/library/studies/00_measure.ipynb #44179910
 def layer_facts(rows: AttentionRows, box: Box|None = None) -> dict:
-    """Measure entropy, mass, share, AUROC and hit of each layer by the true region, and the distances between
+    """Measure entropy, mass, share, AUROC and pointing of each layer by the true region, and the distances between
     layers"""
     content = pick_words(rows.question_tokens, 'content')    # all words where none is
     last, question = (rows.read(query=query).double().numpy() for query in ('last', content))
@@ -215,7 +215,7 @@ def layer_facts(rows: AttentionRows, box: Box|None = None) -> dict:
     return facts | dict(
         area=round(float(cover.mean()), 6),
         share=rounded(last @ cover / last.sum(1)),
-        hit=rounded(rows.saliency(layers=layer).hit(box) for layer in rows.layers),
+        pointing=rounded(rows.saliency(layers=layer).points_at(box) for layer in rows.layers),
         auroc=rounded(auroc(values, target) for values in last),
         auroc_question=rounded(auroc(values, target) for values in question))
 
@@ -227,7 +227,7 @@ def question_layers(vlm: VLM, question: Record) -> dict:
         patches=len(rows.raster()), layers=list(rows.layers), **layer_facts(rows, question.box))
 
 # %% ../../nbs/library/studies/00_measure.ipynb #97064c46
-LAYER_LISTS = 'entropy', 'entropy_question', 'mass', 'share', 'hit', 'auroc', 'auroc_question'
+LAYER_LISTS = 'entropy', 'entropy_question', 'mass', 'share', 'pointing', 'auroc', 'auroc_question'
 
 def layers_frame(records: Iterable[dict]) -> pd.DataFrame:
     "Tabulate records of `question_layers`, one row a question and layer; columns as in `measure_layers`"
@@ -255,7 +255,7 @@ def measure_layers(
     - `mass`: attention on the image, share of all that the position has;
     - `distance_next`, `distance_last`: Hellinger distance to the next and to the last layer, 0 to 1;
     - with a true region: `area`, the region's share of the image; `share`, its share of the attention on the
-      image; `hit`, 1 if it holds the center of the strongest patch; `auroc`, `auroc_question` of its
+      image; `pointing`, 1 if the strongest patch overlaps it; `auroc`, `auroc_question` of its
       patches, 0 to 1."""
     return layers_frame(measure_each(question_layers, vlm, questions, out, progress, 'measure_layers'))
 

@@ -98,12 +98,10 @@ def test_pixels_in_range(S):
 
 
 @some
-@given(saliency(), st.integers(0, 40), st.integers(0, 40), st.integers(1, 40), st.integers(1, 40))
-def test_pointing(S, x0, y0, w, h):
-    """The peak lies in the image where a patch does, is hit in a box that holds it, and what is hit is
-    pointed at"""
+@given(saliency())
+def test_pointing(S):
+    "The peak lies in the image where a patch does, and a map points at a box around its peak"
     x, y = S.peak()
     if all(((c > 0) & (c < n)).any() for c, n in zip(S.centers(), S.size)):
         assert 0 < x < S.size[0] and 0 < y < S.size[1]
-    box = x0, y0, x0 + w, y0 + h
-    assert S.hit((x - 1, y - 1, x + 1, y + 1)) and (S.points_at(box) or not S.hit(box))
+    assert S.points_at((x - 1, y - 1, x + 1, y + 1))
