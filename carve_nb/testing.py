@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from PIL import Image
-from .attention.masking import decoder_layers
+from .attention.edits import decoder_layers
 from .attention.rows import TILES
 from .attention.vlm import VLM
 from .core.image import lies_in

@@ -19,7 +19,7 @@ from carve_nb.core.text import SHORT_ANSWER, pick_words
 from carve_nb.data.scenes import samples
 from carve_nb.method.lookup import Lookup, other_words
 from carve_nb.method.profiles import query_in
-from carve_nb.models.kernel import find_cache, mask_rows, restore
+from carve_nb.models.kernel import find_cache, mask_rows
 from carve_nb.studies.profile import scene_questions, sink_figure
 from .records import run_trial
 
@@ -41,14 +41,14 @@ def sink(vlm, bias): # nats
         mask = mask.expand(B, 1, Q, K).clone()
         mask[..., first] += bias*words[0][:, None]
         return args, kw | dict(attention_mask=mask)
-    def close():
-        for hook in hooks: hook.remove()
-    with restore(close):
+    try:
         hooks.append(vlm.model.register_forward_pre_hook(begin, with_kwargs=True))
         layers = [m for m in vlm.model.modules() if hasattr(m, 'layer_idx')
             and getattr(m, 'config', None) is vlm.text_config]
         hooks += [m.register_forward_pre_hook(biased, with_kwargs=True) for m in layers]
         yield
+    finally:
+        for hook in hooks: hook.remove()
 
 SHARES = 0, .1, .2, .3, .4, .5, .65, .8   # of the first patch in the row that lookup reads, mean over scenes
 

@@ -146,8 +146,7 @@ def stages(result, shared) -> dict: # a `Result`; the `prefixes` of its session
     "Seconds of the stages of CARVE: the images' own passes stand alone"
     question, instruction = (rows.meta['seconds'] for rows in (result.rows, result.instruction_rows))
     return dict(image=shared.seconds, question=question - shared.seconds, instruction=instruction,
-        map=result.seconds['look'] - question - instruction, crop=shared.later_seconds,
-        answer=result.seconds['ask'] - shared.later_seconds)
+        map=result.seconds['look'] - question - instruction, answer=result.seconds['ask'])
 
 def measure_ways(vlm, image, questions, names, rounds) -> dict:
     """Medians of the seconds of each way, memory of a round that is not timed, the stages of CARVE: a row of

@@ -16,7 +16,7 @@ from carve_nb.core.text import SHORT_ANSWER, pick_words
 from carve_nb.data.scenes import scene_records
 from carve_nb.method.lookup import Lookup
 from carve_nb.models.model import model_lock
-from carve_nb.models.prefix_cache import own_loose
+from carve_nb.models.prefix_cache import keep_offset
 from .records import Part, copies, of_question, read_up_to_images, run_parts, seed_of
 
 # whose row, in the order of the prompt
@@ -94,7 +94,7 @@ def read_under(vlm, prompt, tokens: list[int], paths: dict) -> tuple:
         logits = out.logits.float()
         logp = logits.log_softmax(-1)[:, range(len(tokens)), answer]
         return logp.sum(-1), (logits.argmax(-1) == answer).all(-1)
-    with model_lock(vlm.model), own_loose(vlm.model):
+    with model_lock(vlm.model), keep_offset(vlm.model):
         read = read_up_to_images(vlm, prompt)
         with recording(vlm.model, vlm.layers, [*range(start, len(ids))], columns=images) as rec:
             scores = [score(1)]

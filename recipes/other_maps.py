@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from carve_nb.attention.vlm import VLM
 from carve_nb.models.model import model_lock
-from carve_nb.models.prefix_cache import own_loose
+from carve_nb.models.prefix_cache import keep_offset
 from .records import Part, run_parts
 from .replay import all_rows, find_question, paint_scene, read_attention, replay, true_token
 
@@ -23,7 +23,7 @@ def measure_scene(vlm: VLM, asked: tuple[int, str]) -> dict:
     other = {f'other {level}': image for level, image in paint_scene(seed, OTHER_GROUND).items()}
     images = paint_scene(seed) | other
     images['blank'] = Image.new('RGB', images['calm'].size, (128, 128, 128))
-    with torch.inference_mode(), model_lock(vlm.model), own_loose(vlm.model):
+    with torch.inference_mode(), model_lock(vlm.model), keep_offset(vlm.model):
         readings = {name: read_attention(vlm, image, sample.question) for name, image in images.items()}
         tokens = {name: reading.token for name, reading in readings.items()}
         for name, sources in INTO.items():

@@ -23,7 +23,7 @@ from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.method.crop import grow_box
 from carve_nb.models.kernel import CACHE
 from carve_nb.models.model import model_lock
-from carve_nb.models.prefix_cache import own_loose
+from carve_nb.models.prefix_cache import keep_offset
 from carve_nb.models.prompts import Prompt
 from .records import Part, copies, ratio_of_means, read_up_to_images, run_parts, seed_of
 
@@ -233,7 +233,7 @@ def measure_scene(vlm: VLM, asked: tuple[int, str], places: bool) -> dict:
     gives"""
     seed, sample = find_question(*asked)
     images = paint_scene(seed)
-    with torch.inference_mode(), model_lock(vlm.model), own_loose(vlm.model):
+    with torch.inference_mode(), model_lock(vlm.model), keep_offset(vlm.model):
         pair = {level: read_attention(vlm, image, sample.question) for level, image in images.items()}
         right = {level: int(reading.token == true_token(vlm, sample)) for level, reading in pair.items()}
         found = dict(id=sample.id, kind=sample.kind, truth=sample.answers[0], right=right,
@@ -252,7 +252,7 @@ def show_replay(vlm: VLM, seed: int, kind: str) -> tuple[dict[str, Reading], dic
     """Return what the model reads on both backgrounds of a scene, and its answers, on the busy one also with
     the calm rows"""
     seed, sample = find_question(seed, kind)
-    with torch.inference_mode(), model_lock(vlm.model), own_loose(vlm.model):
+    with torch.inference_mode(), model_lock(vlm.model), keep_offset(vlm.model):
         pair = {level: read_attention(vlm, image, sample.question)
             for level, image in paint_scene(seed).items()}
         busy = pair['busy']

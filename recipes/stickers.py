@@ -11,7 +11,7 @@ import torch
 from fastcore.script import call_parse
 from PIL import Image
 from torch.nn import functional as F
-from carve_nb.attention.edits import rows_live
+from carve_nb.method.vicrop import rows_live
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, UnsupportedError
 from carve_nb.core.image import png_bytes

@@ -26,7 +26,8 @@ from .vocabulary import IDS, SMALL_IDS, SMALL_SPECIAL, word_tokenizer
 
 # %% ../nbs/training/two_models.ipynb #905869e3
 CHAT_TEMPLATE = (
-    "<s>{% for m in messages %}{% if m['role'] == 'user' %}USER: "
+    "<s>{% for m in messages %}{% if m['role'] == 'system' %}{% for c in m['content'] %}{{ c['text'] }} {% endfor %}"
+    "{% elif m['role'] == 'user' %}USER: "
     "{% for c in m['content'] if c['type'] == 'image' %}<image>{% endfor %}\n"
     "{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] }}{% endfor %}"
     "{% else %} ASSISTANT: {% for c in m['content'] %}{{ c['text'] }}{% endfor %}</s>{% endif %}{% endfor %}"

@@ -223,8 +223,7 @@ MODULES = {'pickle', 'dill', 'cloudpickle', 'joblib', 'marshal', 'shelve', 'requ
 # only when you name it
 MAY = {'import socket': {'runs/distributed.py'}, 'import pickle': {'runs/distributed.py'},
     'pickle.loads()': {'runs/distributed.py'},
-       'import openai': {'models/api_client.py'}, 'import datasets': {'data/records.py'},
-       'import subprocess': {'models/prompts.py'}}    # renders a chat template of others within limits
+       'import openai': {'models/api_client.py'}, 'import datasets': {'data/records.py'}}
 
 
 def risks(text):

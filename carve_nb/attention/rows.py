@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from hashlib import sha256
 from html import escape
 from pathlib import Path
 from typing import Self
@@ -20,9 +19,9 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from ..core.errors import CaptureError, CarveError, choose
+from ..core.errors import CaptureError, choose
 from ..core.image import Box
-from ..core.io import digest, replace_file
+from ..core.io import replace_file
 from ..core.plotting import fit_height, panels_html
 from ..core.saliency import Heads, Layers, Saliency, merge_heads, pick_layers, share_between
 from ..core.text import pick_words, read_words, why_no_words
@@ -50,24 +49,16 @@ def cell_shares(view: ImageSpan, raster: ImageSpan) -> list[np.ndarray]:
     """Compute the share of each column and row of a view in each column and row of a raster around it.
 
     [columns, gw] and [rows, gh], float64; over the raster's lines they sum to 1."""
-    shares = []
-    for axis in 0, 1:    # x, y
-        lines = np.linspace(raster.box[axis], raster.box[axis + 2], raster.grid[1 - axis] + 1)[:, None]
-        shares.append(share_between(view.grid[1 - axis], view.box[axis], view.box[axis + 2], lines[:-1],
-                                    lines[1:]))
-    return shares
+    def shares(axis):    # x, y
+        lines = np.linspace(*raster.box[axis::2], raster.grid[1 - axis] + 1)[:, None]
+        return share_between(view.grid[1 - axis], *view.box[axis::2], lines[:-1], lines[1:])
+    return [shares(0), shares(1)]
 
 def even_places(n: int, most: int) -> list[int]:
     "Choose at most `most` of n places, at even distances"
     return np.linspace(0, n - 1, min(n, most)).round().astype(int).tolist()
 
 HEIGHT = 110    # pixels of an image under its rows
-
-def _rows_sum(text: str, tensors: dict[str, Tensor]) -> str:
-    "Digest saved rows: facts as JSON, and tensors"
-    def raw(tensor): return sha256(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy()).hexdigest()
-    return digest([text, {name: [str(tensor.dtype), [*tensor.shape], raw(tensor)]
-                          for name, tensor in tensors.items()}])
 
 @dataclass(repr=False)
 class AttentionRows:
@@ -107,11 +98,11 @@ class AttentionRows:
         "List the views of an image by the indices of their spans"
         if image is None: image = self.spans[0].image
         # tiles of a strip can be without a cell
-        found = [index for index, span in enumerate(self.spans) if span.image == image and len(span)]
-        if not found:
+        views = [index for index, span in enumerate(self.spans) if span.image == image and len(span)]
+        if not views:
             raise CaptureError(f'There is no image {image}: these are rows of {len(self.meta["sizes"])}.')
         choose(tiles, TILES, 'tiles')
-        return dict(all=found, thumbnail=found[:1], tiles=found[1:] or found)[tiles]
+        return dict(all=views, thumbnail=views[:1], tiles=views[1:] or views)[tiles]
 
     def raster(self, image: int|None = None, tiles: str = 'all') -> ImageSpan:
         """Make the grid and box of the weights of `lay`: cells of the finest view over the boxes of all.
@@ -141,9 +132,9 @@ class AttentionRows:
         "Note the share of attention on a map of some `views` of the first image; no note where it shows all"
         if self.views(tiles=tiles) == self.views(): return []
         weights = self.attn.double().sum((0, 1, 2))
-        shown, total = (sum(float(weights[self.span(i)].sum()) for i in self.views(tiles=shown_tiles))
-                        for shown_tiles in (tiles, 'all'))
-        share = f'{shown/(total or 1):.0%} of the attention on the image'
+        part, total = (sum(float(weights[self.span(i)].sum()) for i in self.views(tiles=which))
+                        for which in (tiles, 'all'))
+        share = f'{part/(total or 1):.0%} of the attention on the image'
         return [f"the map shows {share} (tiles={tiles!r}; 'all' shows all of it)"]
 
     def image_shares(self) -> list[float]:
@@ -162,28 +153,26 @@ class AttentionRows:
             raise CaptureError(
                 f'No rows of {query!r}: the question comes before the image and does not see it, so put the image '
                 'first; or record with question=, its words, or capture with question_rows=True.')
-        if isinstance(query, int): return [query]
-        if query and not isinstance(query, str) and all(isinstance(i, int) for i in query): return list(query)
-        words = [query] if isinstance(query, str) else query
+        words = [query] if isinstance(query, (str, int)) else [*query]
+        if words and all(isinstance(i, int) for i in words): return words
         missing = [word for word in words if not pick_words(tokens, word, 'none')]
         if words and not missing: return pick_words(tokens, query, 'none')
-        those = f'give one or a list of those that were read, {read_words(tokens, "question")}'
-        why = why_no_words(tokens, query) or those
-        raise CaptureError(f'No rows of {query if isinstance(query, str) else missing!r}: {why}.')
+        why = why_no_words(tokens, query) or f'those that were read are {read_words(tokens, "question")}'
+        raise CaptureError(f'No rows of {missing or query!r}: {why}.')
 
     def places(self, layers: Layers = None) -> list[int]:
         """Find the places of some layers along L; a layer that does not attend to images is left out.
 
         None: all that were captured."""
-        asked = pick_layers(layers, self.meta['n_layers'])
-        attending = self.meta.get('attending', asked)
-        missing = [layer for layer in asked if layer in attending and layer not in self.layers]
+        wanted = pick_layers(layers, self.meta['n_layers'])
+        attending = self.meta.get('attending', wanted)
+        missing = [layer for layer in wanted if layer in attending and layer not in self.layers]
         if layers is not None and missing:
             raise CaptureError(
                 f'Layers {missing} were not captured, only {list(self.layers)}: capture again.')
-        at = [self.layers.index(layer) for layer in asked if layer in self.layers]
+        at = [self.layers.index(layer) for layer in wanted if layer in self.layers]
         if at: return at
-        raise CaptureError(f'No attention was read in layers {asked}, only in {list(self.layers)}.')
+        raise CaptureError(f'No attention was read in layers {wanted}, only in {list(self.layers)}.')
 
     def only(self, layers: Layers, steps: str = 'all') -> Self:
         "Keep the rows of some layers, and of the 'first' step, the 'last' or 'all' that are here, alone"
@@ -264,32 +253,26 @@ class AttentionRows:
 
     def panels(self, image: int|None = None, step: int|None = None) -> dict[str, Image.Image]:
         "Draw the mean over the heads of eight layers over the image, with one brightest color; None: the last step"
-        if step is None: step = len(self.attn) - 1
+        step = len(self.attn) - 1 if step is None else step
         some = [self.layers[place] for place in even_places(len(self.layers), 8)]
-        maps = {layer: self.saliency(layers=layer, step=step, image=image) for layer in some}
-        most = max(S.values.max() for S in maps.values())
-        return {f'layer {layer}': fit_height(S.plot_small(0, most), HEIGHT) for layer, S in maps.items()}
+        maps = [self.saliency(layers=layer, step=step, image=image) for layer in some]
+        most = max(S.values.max() for S in maps)
+        return {f'layer {layer}': fit_height(S.plot_small(0, most), HEIGHT) for layer, S in zip(some, maps)}
 
     def __repr__(self) -> str:
         T, L, H, N = self.attn.shape
         size = f'{L} layers x {H} heads x {N} image tokens'
         if not T: return f'AttentionRows(nothing read yet: {size} when the block ends)'
-        n = len({span.image for span in self.spans})
-        steps = '1 step' if T == 1 else f'{T} steps'
-        images = '1 image' if n == 1 else f'{n} images'
-        answer = str(self.answer) if self.answer else None
+        n, answer = len({span.image for span in self.spans}), str(self.answer) if self.answer else None
         notes = ''.join(f', {note}' for note in self.meta.get('notes', ()))
-        return (f'AttentionRows({steps} x {size} of {images}, '
+        return (f'AttentionRows({T} step{"s"[:T - 1]} x {size} of {n} image{"s"[:n - 1]}, '
                 f'mass on them {self.mass.mean():.2f}, answer {answer!r}{notes})')
 
     def _repr_html_(self) -> str:
-        T = len(self.attn)
-        if not T: return f'<pre>{escape(repr(self))}</pre>'
-        token = f', which made token {T} of {str(self.answer)!r}' if self.answer else ''
-        about = f'Step {T} of {T}{token}: mean of {self.attn.shape[2]} heads, all layers on one scale.'
-        panels = self.panels()
-        words = {title: f'Attention of {title} over the image' for title in panels}
-        return panels_html(panels, f'{self!r}\n{about}', words, HEIGHT)
+        if not len(self.attn): return f'<pre>{escape(repr(self))}</pre>'
+        panels, words = self.panels(), 'Attention of {} over the image'
+        about = f'Step {len(self.attn)} of {len(self.attn)}: mean of {self.attn.shape[2]} heads, all layers on one scale.'
+        return panels_html(panels, f'{self!r}\n{about}', {title: words.format(title) for title in panels}, HEIGHT)
 
     def save(self, path: str|Path):
         "Write the rows to a safetensors file, in one step"
@@ -298,33 +281,20 @@ class AttentionRows:
             spans=[asdict(span) | dict(tokens=span.tokens.tolist()) for span in self.spans])
         rows = dict(attn=self.attn, question=self.question)
         tensors = {name: tensor.contiguous() for name, tensor in rows.items() if tensor is not None}
-        text = json.dumps(facts)
-        try: replace_file(path, save(tensors, metadata=dict(carve_rows=text, sum=_rows_sum(text, tensors))))
-        except OSError as e:
-            raise CaptureError(f'The rows cannot be written to {path}: {e}. Is the folder there, and may you '
-                               f'write into it?') from e
+        replace_file(path, save(tensors, metadata=dict(carve_rows=json.dumps(facts))))
 
     @classmethod
     def load(cls, path: str|Path) -> Self:
         "Read the rows of a file that `save` wrote"
         try:
             with safe_open(path, 'pt') as file:
-                text = file.metadata()['carve_rows']
-                names = file.keys()    # it is no mapping
-                tensors = {name: file.get_tensor(name) for name in names}
-                # older files have none
-                if file.metadata().get('sum') not in (None, _rows_sum(text, tensors)):
-                    raise ValueError('its digest is another')
-                if not all(tensor.isfinite().all() for tensor in tensors.values()):
-                    raise ValueError('it holds NaN or infinite numbers')
-                facts = json.loads(text)
-                facts['spans'] = [
-                    ImageSpan(**span | dict(tokens=torch.tensor(span['tokens']), grid=tuple(span['grid']),
-                                            box=tuple(span['box'])))
-                    for span in facts['spans']]
-                if facts['answer']: facts['answer'] = Answer(**facts['answer'])
-                return cls(**facts, **tensors)
-        except (FileNotFoundError, CarveError): raise
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-            raise CaptureError(f'{path} is damaged, or holds no rows of `AttentionRows.save`: {e}. Capture '
-                               f'the rows again.') from e
+                facts = json.loads(file.metadata()['carve_rows'])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}    # noqa: SIM118 (no mapping)
+            facts['spans'] = [ImageSpan(**span | {name: tuple(span[name]) for name in ('grid', 'box')} |
+                                        dict(tokens=torch.tensor(span['tokens']))) for span in facts['spans']]
+            if facts['answer']: facts['answer'] = Answer(**facts['answer'])
+            return cls(**facts, **tensors)
+        except FileNotFoundError: raise
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
+            raise CaptureError(f'{path} is damaged, or holds no rows of `AttentionRows.save`: {e}. Capture them again.') from e
+

@@ -119,7 +119,7 @@ class Method:
         suffix = self.suffix or ''
         if messages is not None:
             if question is not None: raise CarveError('Give a question or messages, not both.')
-            chat, image, question = vlm.open_chat(messages, image, together=True)
+            chat, image, question = vlm.open_chat(messages, image)
         if self.question_last and suffix: question, suffix = f'{suffix} {question}', ''
         opened = open_images(image, question)
         if short == question: short = None
@@ -144,6 +144,7 @@ class Method:
         "Note what changes what the answer means, and what it took"
         unseen = unseen_note(result.visible, ask.image.size)
         result.notes += [*unseen, *session.vlm.notes(ask), *result.answer.notes, *cut_note(result.answer)]
+        result.notes = [*dict.fromkeys(result.notes)]
         return result.bill('ask', before, after)
 
     def check_model(self, vlm: VLM):

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 from transformers import BatchFeature, Cache, LogitsProcessor
-from ..attention.edits import Edit, applying, raise_scores
-from ..attention.masking import decoder_layers, hidden, layer_inputs
+from ..attention.edits import Edit, applying, decoder_layers, hidden, layer_inputs, raise_scores
 from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
@@ -27,7 +26,7 @@ from .base import Guide, GuidedMethod
 from .settings import limited
 from ..models.kernel import CACHE
 from ..models.model import model_lock
-from ..models.prefix_cache import Loose, greedy, own_loose
+from ..models.prefix_cache import greedy, keep_offset
 from ..models.prompts import Ask, Prompt
 
 # %% ../../nbs/library/method/25_contrast.ipynb #c42641d5
@@ -58,14 +57,14 @@ class ContrastProcessor(LogitsProcessor):
     start: int           # tokens of the first
     alpha: float = 1.    # as in `contrast_logits`
     beta: float = .1     # as in `contrast_logits`
-    held: Loose = field(default_factory=dict)    # tensors that the second prompt left on the model
+    held: dict = field(default_factory=dict)    # tensors that the second prompt left on the model
     cache: Cache | None = None       # its own
 
     def read(self, tokens: list[int]):    # list of ids generated so far
         "Run one pass over the tokens that are new; before the first, over the prompt"
         model = self.session.vlm.model
         if not tokens: self.held, self.cache = {}, None
-        with own_loose(model, self.held), model_lock(model):
+        with keep_offset(model, self.held), model_lock(model):
             if self.cache is None: self.inputs = self.session.prefixes.inputs(self.session.vlm, self.prompt)
             inputs = longer(self.inputs, tokens)
             if self.cache is not None: inputs[CACHE] = self.cache

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import Module
-from ..attention.masking import decoder_layers, entering
+from ..attention.edits import decoder_layers, entering
 from ..attention.rows import AttentionRows
 from ..attention.session import Session
 from ..attention.vlm import VLM

@@ -14,8 +14,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from ..attention.edits import Edit, applying
-from ..attention.masking import layer_inputs
+from ..attention.edits import Edit, applying, layer_inputs
 from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
@@ -24,7 +23,7 @@ from .base import Guide, GuidedMethod
 from .results import Look
 from .settings import ABOVE_0, limited
 from ..models.model import model_lock
-from ..models.prefix_cache import greedy, own_loose
+from ..models.prefix_cache import greedy, keep_offset
 from ..models.prompts import Ask, Prompt
 
 # %% ../../nbs/library/method/22_heads.ipynb #818fe3f7
@@ -170,7 +169,7 @@ def find_heads(
         vhd[layer] = head_divergence(o[0, :, -1], o[1, :, -1])
         heads[layer] = vhd[layer] > vhd[layer].median()   # H_l: those above the median of their layer
         return reinforce(o, heads[layer], alpha)
-    with model_lock(vlm.model), own_loose(vlm.model), applying(vlm, Edit(layers, heads=louder)):
+    with model_lock(vlm.model), keep_offset(vlm.model), applying(vlm, Edit(layers, heads=louder)):
         vlm.model.generate(**collate(vlm, prompt, text), generation_config=greedy(vlm.model, 1))
     return heads, vhd
 

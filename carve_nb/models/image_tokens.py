@@ -5,14 +5,13 @@
 # %% auto #0
 __all__ = ['Grid', 'ImageSpan', 'Processed', 'ReadImage', 'reported_grid', 'shape_grid', 'target_grid', 'sized_grid',
            'square_grid', 'patch_grid', 'whole_box', 'cut_box', 'padded_box', 'lay_tiles', 'ratio_tiles', 'strip_tiles',
-           'marked_tiles', 'line_tiles', 'canvas_tiles', 'shrink_image', 'size_settings', 'read_images', 'own_inputs',
-           'join_inputs', 'pad_images', 'check_tokens']
+           'marked_tiles', 'line_tiles', 'canvas_tiles', 'shrink_image', 'size_settings', 'read_images', 'join_inputs',
+           'pad_images', 'check_tokens']
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3ba90956
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isqrt, sqrt
+from math import isqrt
 from numbers import Integral
 import numpy as np
 import torch
@@ -20,19 +19,18 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import LlavaImageProcessorPil, PreTrainedConfig, ProcessorMixin
-from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
-from transformers.image_utils import ChannelDimension
+from transformers.image_processing_utils import select_best_resolution
 from ..core.errors import CarveError, PromptError
 from ..core.image import Box, Size
 
 Grid = tuple[int, ...]    # rows and columns
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #4d9d8f0c
-def crop_box(processor: ProcessorMixin, size: Size, shown: Size) -> Box:
+def crop_box(processor: ProcessorMixin, size: Size, covered: Size) -> Box:
     """Box the part of an image of `size` that a processor shows which pads to a square, resizes and
     center-crops.
 
-    Each of the three is optional; `shown` is the part of the processed image, from its top left, that the
+    Each of the three is optional; `covered` is the part of the processed image, from its top left, that the
     grid shows."""
     ip = processor.image_processor
     sides = np.array(size)    # (across, down), as all the rest
@@ -49,7 +47,7 @@ def crop_box(processor: ProcessorMixin, size: Size, shown: Size) -> Box:
     if getattr(ip, 'do_center_crop', False):
         cut = (resized - [ip.crop_size['width'], ip.crop_size['height']])//2
     scale = sides/resized    # pixels of the original for one processed pixel
-    return *(corner + cut*scale).tolist(), *(corner + (cut + shown)*scale).tolist()
+    return *(corner + cut*scale).tolist(), *(corner + (cut + covered)*scale).tolist()
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #d22d833f
 @dataclass(repr=False)
@@ -64,10 +62,6 @@ class ImageSpan:
     def __post_init__(self):
         if self.end < 0: self.end = 1 + max(self.tokens.tolist(), default=-1)
     def __len__(self) -> int: return len(self.tokens)
-    def stretched(self, shown: Image.Image, image: Image.Image) -> 'ImageSpan':
-        "Scale the span's box to an image that was shown in another size"
-        scale = image.width/shown.width, image.height/shown.height
-        return replace(self, box=tuple(end*factor for end, factor in zip(self.box, scale*2)))
     def __repr__(self):
         box = ', '.join(f'{end:g}' for end in self.box)
         return (f'ImageSpan(image {self.image} {self.view}: tokens {self.tokens[0]}..{self.tokens[-1]}, '
@@ -95,9 +89,6 @@ class ReadImage:
     views: list[ImageSpan]    # the whole image first; their tokens are places among the image's own
     type_inputs: dict    # inputs that mark the type of each token -> do they mark the image's?
     note: str = ''  # which of its tokens are on no map, and why
-    def stretched(self, shown: Image.Image, image: Image.Image) -> 'ReadImage':
-        "Scale the views to an image that was shown in another size"
-        return replace(self, views=[span.stretched(shown, image) for span in self.views])
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #9ba323e4
 def reported_grid(processed: Processed) -> Grid:
@@ -125,8 +116,8 @@ def sized_grid(processed: Processed) -> Grid:
 
 def square_grid(processed: Processed) -> Grid:
     "Take the square of one tile, or of the last view"
-    known = (getattr(processed.processor, name, None) for name in ('image_seq_length', 'image_seq_len'))
-    side = isqrt(next((count for count in known if isinstance(count, int)), processed.runs[-1]))
+    counts = (getattr(processed.processor, name, None) for name in ('image_seq_length', 'image_seq_len'))
+    side = isqrt(next((count for count in counts if isinstance(count, int)), processed.runs[-1]))
     return side, side
 
 def patch_grid(processed: Processed) -> Grid:
@@ -155,12 +146,11 @@ def padded_box(processed: Processed) -> Box:
 # %% ../../nbs/library/models/00_image_tokens.ipynb #149e88f0
 def patched_box(processed: Processed, box: Box) -> Box:
     "Cut a box to the part that fills whole patches of the tower"
-    patch = getattr(processed.config.vision_config, 'patch_size', None)
-    pixels = processed.inputs['pixel_values']
+    patch, pixels = getattr(processed.config.vision_config, 'patch_size', None), processed.inputs['pixel_values']
     if pixels.ndim < 4 or not isinstance(patch, int): return box
-    x0, y0, x1, y1 = box
-    down, across = (side//patch*patch/side for side in pixels.shape[-2:])
-    return x0, y0, x0 + (x1 - x0)*across, y0 + (y1 - y0)*down
+    first, end = np.reshape(box, (2, 2))
+    sides = np.array(pixels.shape[:-3:-1])
+    return *first.tolist(), *(first + (end - first)*(sides//patch*patch/sides)).tolist()
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #20d3d4de
 def lay_tiles(processed: Processed, tiles: Grid, grid: Grid) -> ImageSpan:
@@ -173,68 +163,52 @@ def lay_tiles(processed: Processed, tiles: Grid, grid: Grid) -> ImageSpan:
 
 def ratio_tiles(processed: Processed, grid: Grid, count: int) -> ImageSpan:
     "Lay square tiles, `count` tokens in all, in the rows and columns nearest to the image's aspect ratio"
-    n_tiles = count//(grid[0]*grid[1])
-    ratio = processed.size[0]/processed.size[1]
-    pairs = [(rows, n_tiles//rows) for rows in range(1, n_tiles + 1) if n_tiles % rows == 0]
-    return lay_tiles(processed, min(pairs, key=lambda pair: abs(pair[1]/pair[0] - ratio)), grid)
+    n, ratio = count//(grid[0]*grid[1]), processed.size[0]/processed.size[1]
+    rows = min((rows for rows in range(1, n + 1) if n % rows == 0), key=lambda rows: abs(n//rows/rows - ratio))
+    return lay_tiles(processed, (rows, n//rows), grid)
 
 def strip_tiles(processed: Processed, grid: Grid, count: int) -> ImageSpan:
     "Lay square tiles along the longer side"
-    n_tiles = count//(grid[0]*grid[1])
-    return lay_tiles(processed, (1, n_tiles) if processed.size[0] >= processed.size[1] else (n_tiles, 1),
-                      grid)
+    n = count//(grid[0]*grid[1])
+    return lay_tiles(processed, (1, n) if processed.size[0] >= processed.size[1] else (n, 1), grid)
 
 def marked_tiles(processed: Processed, grid: Grid, count: int) -> ImageSpan|None:
     "Lay square tiles in the rows and columns that the text marks; None where it marks none"
     marks = re.findall(r'row_(\d+)_col_(\d+)', processed.text)
     if not marks: return None
     rows, columns = map(int, marks[-1])
-    side = isqrt(count//(rows*columns))
-    return lay_tiles(processed, (rows, columns), (side, side))
+    return lay_tiles(processed, (rows, columns), (isqrt(count//(rows*columns)),)*2)
 
 def line_tiles(processed: Processed, grid: Grid, count: int) -> ImageSpan:
     "Lay slices of one size in as many rows as the text has lines"
     rows = processed.text.count('\n') + 1
     return lay_tiles(processed, (rows, (len(processed.runs) - 1)//rows), target_grid(processed, 1))
 
-# %% ../../nbs/library/models/00_image_tokens.ipynb #73efe28b
-def canvas_box(grid: Grid, canvas_size: Grid, size: Size) -> tuple[Grid, Box]:
-    """Find the part of a canvas that an image fills, as the model cuts it out at cells: its grid and its box.
-
-    The canvas has `grid` cells, and as `canvas_size` its height and width in pixels."""
-    # (down, across) each
-    cells, canvas, sides = np.array(grid), np.array(canvas_size), np.array(size[::-1])
-    blank = np.broadcast_to(np.uint8(0), (3, *sides))
-    shown = np.array(get_patch_output_size(blank, canvas, input_data_format=ChannelDimension.FIRST))
-    first = (cells - np.round(sides*min(cells/sides), 7).astype(int))//2
-    ends = np.array([first, cells - first])
-    (y0, x0), (y1, x1) = ((ends*canvas/cells - (canvas - shown)//2)*sides/shown).tolist()
-    return tuple((cells - 2*first).tolist()), (x0, y0, x1, y1)
-
 # %% ../../nbs/library/models/00_image_tokens.ipynb #75353415
 def canvas_tiles(processed: Processed, grid: Grid, count: int) -> ImageSpan:
     "Lay one grid without padding; a new-line token ends each row"
-    config, side = processed.config, grid[0]
-    canvas = select_best_resolution(list(processed.size[::-1]), config.image_grid_pinpoints)
-    cells = tuple(length//config.vision_config.image_size*side for length in canvas)
-    (rows, columns), box = canvas_box(cells, canvas, processed.size)
+    config, side, sides = processed.config, grid[0], np.array(processed.size[::-1])    # (down, across), as all the rest
+    canvas = np.array(select_best_resolution(sides.tolist(), config.image_grid_pinpoints))
+    cells = canvas//config.vision_config.image_size*side
+    # the image fills the middle of a canvas of tiles, out of which the model cuts whole cells
+    fitted = np.minimum(np.ceil(sides*min(canvas/sides)), canvas)
+    first = (cells - np.round(sides*min(cells/sides), 7).astype(int))//2
+    ends = np.array([first, cells - first])
+    (y0, x0), (y1, x1) = ((ends*canvas/cells - (canvas - fitted)//2)*sides/fitted).tolist()
+    rows, columns = (cells - 2*first).tolist()
     most = str(getattr(config, 'vision_aspect_ratio', '')).removeprefix('anyres_max_')
-    ratio = sqrt(rows*columns/(int(most)*side**2)) if most.isdigit() else 0
+    ratio = (rows*columns/(int(most)*side**2))**.5 if most.isdigit() else 0
     # so many that the model shrinks them
     if ratio > 1.1: rows, columns = int(rows//ratio), int(columns//ratio)
-    places = torch.arange(rows*(columns + 1)).view(rows, -1)[:, :columns]
-    return ImageSpan(places.flatten(), (rows, columns), box, view='tiles', end=rows*(columns + 1))
+    places = torch.arange(rows*(columns + 1)).view(rows, columns + 1)[:, :columns]
+    return ImageSpan(places.flatten(), (rows, columns), (x0, y0, x1, y1), view='tiles', end=rows*(columns + 1))
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #1fd7b6a9
-_UNPLACED = ('only the thumbnail of an image is on the map, not the {} tokens of its tiles: where they lie '
-             'is not told')
-
 def find_views(family, processed: Processed) -> tuple[list[ImageSpan], str]:
     """Find the views of an image among its tokens, the whole image first.
 
     The note says which tokens are in none."""
-    grid = family.grid(processed)
-    count = sum(processed.runs)
+    grid, count = family.grid(processed), sum(processed.runs)
     base = grid[0]*grid[1]
     rest = count - base
     if rest < 0 or rest and not family.tiles:
@@ -242,10 +216,11 @@ def find_views(family, processed: Processed) -> tuple[list[ImageSpan], str]:
     first = 0 if family.thumbnail == 'first' else rest
     whole = ImageSpan(torch.arange(base) + first, grid, patched_box(processed, family.box(processed)))
     if rest < 2: return [whole], ''    # a single token ends the image
-    tiles = family.tiles(processed, grid, rest)    # no rest without tiles, see above
-    if tiles is None: return [whole], _UNPLACED.format(rest)
-    if tiles.end != rest:
-        raise CarveError(f'{rest} tokens of tiles are said to lie on a grid of {tiles.grid}.')
+    tiles = family.tiles(processed, grid, rest)
+    if tiles is None:
+        return [whole], (f'only the thumbnail of an image is on the map, not the {rest} tokens of its tiles, whose places the '
+                         f'processor does not tell')
+    if tiles.end != rest: raise CarveError(f'{rest} tokens of tiles are said to lie on a grid of {tiles.grid}.')
     if not len(tiles): return [whole], ''    # of a thin strip all cells are padding
     return [whole, replace(tiles, tokens=tiles.tokens + (0 if first else base))], ''
 
@@ -274,59 +249,42 @@ def read_images(
 
     Each takes at most `most` tokens: the processor is told, or where the family has a `cell` the image is
     resized before; a processor with a fixed number of tokens takes that."""
-    shown = images
-    if most and family.cell: shown = [shrink_image(image, most, family.cell(processor)) for image in images]
-    out = processor(text=[processor.image_token*len(images)], images=[shown], return_tensors='pt',
-                    truncation=False, return_text_replacement_offsets=True,
-                    **size_settings(processor, most))
-    if 'text_replacement_offsets' not in out:
-        raise CarveError(f'{type(processor).__name__} does not say which text replaces an image.')
+    cell = family.cell(processor) if most and family.cell else None
+    resized = [shrink_image(image, most, cell) for image in images] if cell else images
+    try:
+        out = processor(text=[processor.image_token*len(images)], images=[resized], return_tensors='pt', truncation=False,
+                        return_text_replacement_offsets=True, **size_settings(processor, most))
+    except (ValueError, TypeError, AttributeError) as e:
+        if family.tested: raise
+        raise CarveError(f'The rule for types without a record does not read {family.name!r}: its processor says {e}') from e
     token = processor.tokenizer.convert_ids_to_tokens(config.image_token_id)
-    shape = out['input_ids'].shape
-    of_tokens = {name for name, value in out.items() if torch.is_tensor(value) and value.shape == shape}
-    of_images = out.keys() - of_tokens - {'text_replacement_offsets'}
-    inputs = {name: value for name, value in out.items() if name in of_images}
-    marking = of_tokens - {'input_ids', 'attention_mask', 'labels'}
-    type_inputs = {name: bool(out[name].any()) for name in marking}
-    found = []
+    def is_text(value): return torch.is_tensor(value) and value.shape == out['input_ids'].shape
+    inputs = {name: value for name, value in out.items() if name != 'text_replacement_offsets' and not is_text(value)}
+    type_inputs = {name: bool(value.any()) for name, value in out.items()
+                   if is_text(value) and name not in ('input_ids', 'attention_mask', 'labels')}
+    read = []
     for image, replaced in zip(images, out['text_replacement_offsets'][0]):
         text = replaced['replacement']
         runs = [len(run)//len(token) for run in re.findall(f'(?:{re.escape(token)})+', text)]
         views, note = find_views(family, Processed(processor, config, inputs, text, runs, image.size,
                                                    len(images) > 1))
-        found.append(ReadImage(inputs, text, sum(runs), views, type_inputs, note))
-    return found
-
-def own_inputs(inputs: dict, parts: Sequence[ReadImage], i: int, axis: int = 0) -> dict:
-    "Take the inputs of image i out of those that `join_inputs` joined"
-    found = {}
-    for name, value in parts[i].inputs.items():
-        if not torch.is_tensor(value):
-            found[name] = value
-            continue
-        along = axis if value.ndim > 2 else 0
-        start = sum(part.inputs[name].shape[along] for part in parts[:i])
-        found[name] = inputs[name].narrow(along, start, value.shape[along])[tuple(map(slice, value.shape))]
-    return found
+        read.append(ReadImage(inputs, text, sum(runs), views, type_inputs, note))
+    return read
 
 def join_inputs(parts: list[dict], axis: int = 0) -> dict:
     """Join the `ReadImage.inputs` of several images: one after another, padded where one of them is larger.
 
     Pixel values are joined along `axis`, see `Family.axis`."""
-    joined: dict = {}
-    for name, first in parts[0].items():
-        values = [part[name] for part in parts]
-        if not torch.is_tensor(first):
-            joined[name] = [item for value in values for item in value]
-            continue
-        along = axis if first.ndim > 2 else 0
-        size = [max(sides) for sides in zip(*(value.shape for value in values))]
-        size[along] = 0    # along which they are joined
-        def pad_to_size(value):
-            room = [max(most - side, 0) for side, most in zip(value.shape[::-1], size[::-1])]
-            return pad(value, [length for missing in room for length in (0, missing)])
-        joined[name] = torch.cat([*map(pad_to_size, values)], along)
-    return joined
+    def join(values):
+        if not torch.is_tensor(values[0]): return sum(values, [])
+        along = axis if values[0].ndim > 2 else 0
+        most = np.max([value.shape for value in values], 0)
+        most[along] = 0    # along which they are joined
+        def padded(value):
+            room = np.maximum(most - value.shape, 0)[::-1]
+            return pad(value, np.stack([0*room, room], 1).flatten().tolist())
+        return torch.cat([*map(padded, values)], along)
+    return {name: join([part[name] for part in parts]) for name in parts[0]}
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #426ac839
 def pad_images(processor: ProcessorMixin):

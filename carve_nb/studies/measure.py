@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['ATTENTION_MAPS', 'ENTROPY_STEPS', 'LAYER_LISTS', 'study_name', 'measure_each', 'layer_frame', 'attention_maps',
            'CapturedPair', 'capture_pair', 'describe_sample', 'question_entropy', 'entropy_frame', 'measure_entropy',
-           'layer_facts', 'question_layers', 'layers_frame', 'measure_layers', 'question_masking', 'masking_frame',
-           'measure_masking']
+           'layer_facts', 'question_layers', 'layers_frame', 'measure_layers', 'mask_image_tokens', 'question_masking',
+           'masking_frame', 'measure_masking']
 
 # %% ../../nbs/library/studies/00_measure.ipynb #a2e289b9
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from contextvars import Context
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,13 +27,13 @@ from PIL import Image
 from scipy.spatial.distance import squareform
 from torch import Tensor
 from .. import __version__
-from ..attention.masking import mask_image_tokens
+from ..attention.edits import decoder_layers, entering, hidden
 from ..attention.rows import AttentionRows
 from ..attention.vlm import VLM
 from ..core.errors import CarveError, IncompleteError
 from ..core.image import Box, ImageLike
 from ..core.io import digest
-from ..core.saliency import patch_cover
+from ..core.saliency import patch_cover, pick_layers
 from ..core.stats import auroc, rounded
 from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, pick_words
 from ..data.datasets import sample_keys
@@ -41,7 +42,9 @@ from ..data.records import Record, image_key_of
 from ..data.scoring import score_answer
 from ..formulas.clutter import complexity, entropy, texture
 from ..formulas.product import contrast
-from ..models.model import free_memory
+from ..models.kernel import AttentionHook, find_cache, hooked, open_hooks
+from ..models.model import free_memory, model_lock
+from ..models.prompts import Prompt
 from ..runs.store import NO_VALUES, RunStore, attempt, carry_out, read_run
 
 # %% ../../nbs/library/studies/00_measure.ipynb #747b23c0
@@ -258,6 +261,50 @@ def measure_layers(
       image; `pointing`, 1 if the strongest patch overlaps it; `auroc`, `auroc_question` of its
       patches, 0 to 1."""
     return layers_frame(measure_each(question_layers, vlm, questions, out, progress, 'measure_layers'))
+
+# %% ../../nbs/library/studies/00_measure.ipynb #f1da8778
+@contextmanager
+def mask_image_tokens(
+    vlm: VLM, prompt: Prompt,   # from `VLM.prompt`; what runs inside the block must be this prompt
+    layer: int|None = None,       # None: all layers, which is no image from the start
+    only: bool = False,           # that layer alone: the image's own stream goes on after it
+) -> Iterator[None]:
+    """Hide the image from the model inside the block: from one layer on, in one layer alone, or from all
+    layers"""
+    if any('deepstack' in module for module, _ in vlm.model.named_modules()):
+        raise CarveError(f'{vlm.family.name!r} adds the image again to later layers: zeroing the image tokens at one '
+                         f'layer does not hide it.')
+    unharmed, passes = [], 0    # the image's own stream; in which the image was hidden
+    block = AttentionHook()
+    def before(module, args, kw):
+        nonlocal passes
+        states = entering(args, kw)
+        rest = {name: value for name, value in kw.items() if name != 'hidden_states'}
+        if block not in open_hooks.get() or states.shape[1] != len(prompt): return None
+        passes += 1
+        at = prompt.columns.to(states.device)
+        if only:
+            cache = find_cache((*args, *kw.values()))
+            without_cache = {name: None if value is cache else value for name, value in rest.items()}
+            unmasked = Context().run(module.forward, states, *args[1:], **without_cache | dict(use_cache=False))
+            unharmed.append(hidden(unmasked)[:, at])
+        states = states.clone()
+        states[:, at] = 0
+        return (states, *args[1:]), rest
+    def after(module, args, out):
+        if not unharmed: return None
+        states = hidden(out).clone()
+        states[:, prompt.columns.to(states.device)] = unharmed.pop()
+        return (states, *out[1:]) if isinstance(out, tuple) else states
+    with model_lock(vlm.model), ExitStack() as stack:
+        for i in pick_layers(None if layer is None else [layer], vlm.n_layers):
+            stack.callback(decoder_layers(vlm.model)[i].register_forward_pre_hook(before, with_kwargs=True).remove)
+            stack.callback(decoder_layers(vlm.model)[i].register_forward_hook(after).remove)
+        stack.enter_context(hooked(block, vlm.decoder))
+        yield
+    if passes: return
+    raise CarveError('The image was not masked: no pass inside the block read this whole prompt. Ask '
+                     '`vlm.generate(prompt)` there; a `Session` reads the image apart.')
 
 # %% ../../nbs/library/studies/00_measure.ipynb #401bb3bf
 def question_masking(vlm: VLM, question: Record) -> dict:

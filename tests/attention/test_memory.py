@@ -37,7 +37,7 @@ def test_a_pass_leaves_the_device_and_is_kept_if_it_is_read(talking, monkeypatch
     monkeypatch.setattr(kernel.Recorder, 'on_pass', begin)
     rows = talking.forward(talking.prompt(WIDE, QUESTION), steps=steps, max_new_tokens=LONG, answer=True)
     assert len(rows.tokens) == len(seen) == LONG
-    read = 2 if steps == "first" else LONG    # the second is read to check the kernel
+    read = 1 if steps == 'first' else LONG
     assert seen == [(min(i, read)*talking.n_layers, 0) for i in range(LONG)]
     row = rows.attn[0].nbytes
     assert held[1:] == [held[1] + row*min(i, later) for i in range(LONG - 1)]

@@ -3,8 +3,6 @@ import pytest
 import torch
 from tiny import QUESTION, TALL, WIDE, note
 from carve_nb.attention.vlm import VLM, record_attention
-from carve_nb.core.errors import CarveError
-from carve_nb.models.kernel import Call, check_call
 from carve_nb.testing import traces
 from recipes.tiny_models import HERE as NAMES
 
@@ -62,15 +60,3 @@ def test_steps(load):
         for steps in ('first', 'last', 'all'))
     assert len(every) >= 3 and torch.equal(first, every[:1]) and torch.equal(last, every[-1:])
 
-
-def test_kernel_of_a_small_head(load):
-    "How far a kernel is from softmax times v counts against its largest head"
-    torch.manual_seed(0)
-    q, k, v = torch.randn(3, 1, 2, 4, 8)
-    v[:, 1] *= 1e-6
-    out = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
-    layer = load('llava').model.model.language_model.layers[0].self_attn
-    def check(noise):
-        return check_call(Call(layer, q, k, v, None, 8**-.5, out + noise))
-    assert check(0) == check(1e-5) == ''
-    with pytest.raises(CarveError, match='changes attention'): check(.1)

@@ -7,9 +7,9 @@ import torch
 import transformers
 from processes import ROOT, afresh, run
 from tiny import QUESTION, WIDE
-from carve_nb.attention.masking import mask_image_tokens
 from carve_nb.core.errors import CarveError
 from carve_nb.models.kernel import CACHE
+from carve_nb.studies.measure import mask_image_tokens
 from recipes.tiny_models import HERE as NAMES
 
 @pytest.mark.parametrize('name', NAMES)
@@ -32,7 +32,7 @@ import warnings
 warnings.simplefilter('error', FutureWarning)
 from carve_nb import VLM, Carve
 from carve_nb.attention.session import Session
-from carve_nb.attention.edits import grad_rows
+from carve_nb.method.vicrop import grad_rows
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.registry import make_method
 from carve_nb.models.prompts import Ask

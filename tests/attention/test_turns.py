@@ -52,7 +52,7 @@ def test_prompt_read_twice(name, load):
         past = read()[CACHE]
         past.batch_repeat_interleave(2)
         with torch.no_grad(): user.model(input_ids=torch.tensor([[7], [9]]), **{CACHE: past})
-    refuse('Forward pass 2 reads 2 x', lambda: user.record(candidates))
+    refuse('reads 2 x .* in forward pass 2', lambda: user.record(candidates))
     assert len(user.record(read).attn) == 1
 
 
@@ -117,3 +117,10 @@ def test_checkpointing_in_train_mode(folders):
     assert (user.record(step).attn - want.attn[:1]).abs().max() < TOLERANCE
     user.model.eval()
     assert torch.equal(user.record().attn, want.attn)
+
+
+@pytest.mark.parametrize('family', ['qwen2_5_vl', 'gemma3', 'llava'])
+def test_drafts_are_refused(load, family):
+    "Passes that read several drafted tokens have rows of other places than one a token: refused, and not recorded as such"
+    user = User(load(family))
+    refuse('(?i)draft', lambda: user.record(lambda: user.generate(max_new_tokens=8, prompt_lookup_num_tokens=4)))

@@ -1,5 +1,4 @@
 "Weights and adapters that change, and profiles that are found by them."
-from unittest.mock import patch
 import pytest
 import torch
 from carve_nb.attention.vlm import VLM
@@ -92,30 +91,6 @@ def test_a_matrix_that_changes_by_two_percent(change):
     torch.manual_seed(0)
     with torch.no_grad(): change(first(vlm))
     assert not is_known(vlm.model, vlm.processor)
-
-
-@patch.dict('carve_nb.models.families.FAMILIES')     # put back in its order
-def test_empty_mark_is_no_pass(folders, tmp_path, monkeypatch):
-    """A family without a record is checked again where the mark of its check is empty or damaged, and not
-    where it is whole"""
-    from carve_nb.models.families import FAMILIES
-    monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
-    del FAMILIES['qwen2_vl']
-    checks = []
-    import carve_nb.attention.family_check as where
-    check = where.check_family
-    monkeypatch.setattr(where, 'check_family', lambda vlm: checks.append(1) or check(vlm))
-    def ask():
-        model = VLM.from_pretrained(folders('qwen2_vl'))
-        model.capture(SCENE.image, QUESTION, steps='first')
-        return len(checks)
-    assert (ask(), ask()) == (1, 1)
-    mark, = (tmp_path/'families').iterdir()
-    whole = mark.read_bytes()
-    for n, text in enumerate((b'',
-            whole.replace(b'"planted": 12', b'"planted": 13')), 2):
-        mark.write_bytes(text)
-        assert ask() == n and mark.read_bytes() == whole and ask() == n
 
 
 @pytest.mark.filterwarnings('ignore::UserWarning')

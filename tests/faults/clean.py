@@ -14,7 +14,7 @@ import transformers
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 import carve_nb
-from carve_nb.attention.masking import decoder_layers
+from carve_nb.attention.edits import decoder_layers
 from carve_nb.models import model as model_module
 
 STOCK = 'eager', 'sdpa', 'flash_attention_2', 'flex_attention'

@@ -16,18 +16,18 @@ import pytest
 import torch
 from processes import package_trees
 from tiny import User, image
-from carve_nb.attention.edits import Edit, applying, grad_rows
-from carve_nb.attention.masking import decoder_layers, layer_inputs, mask_image_tokens, tower_rows
+from carve_nb.attention.edits import Edit, applying, decoder_layers, layer_inputs
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM, record_attention
 from carve_nb.method.carve import Carve
 from carve_nb.method.contrast import DoLa
 from carve_nb.method.fusion_review import scaled_features
 from carve_nb.method.raised_tokens import query_rows
-from carve_nb.method.vicrop import pixel_grads
-from carve_nb.models.kernel import CacheFill, hooked, recording
+from carve_nb.method.vicrop import grad_rows, pixel_grads
+from carve_nb.models.kernel import AttentionHook, hooked, recording
 from carve_nb.models.prompts import Ask
 from carve_nb.runs.serve import stoppable
+from carve_nb.studies.measure import mask_image_tokens
 from recipes.records import eager_kernel
 from .clean import differences, snapshot, tensor_bytes
 
@@ -164,7 +164,7 @@ def inside(block):
 BOTH, ONE = ('llava', 'qwen2_5_vl'), ('llava',)
 BLOCKS = {   # what it runs, on which families
     'recording': (inside(lambda v: recording(v.model, [0, 5], rows=(1, -1))), ONE),
-    'nested': (inside(lambda v: nested(recording(v.model, [1]), hooked(CacheFill(v.text_config), v.model),
+    'nested': (inside(lambda v: nested(recording(v.model, [1]), hooked(AttentionHook(), v.decoder),
         recording(v.model))), ONE),
     'capture': (lambda v: v.capture(IMAGE, QUESTION), ONE),
     'all steps': (lambda v: v.capture(IMAGE, QUESTION, steps='all', max_new_tokens=2), BOTH),
@@ -174,7 +174,7 @@ BLOCKS = {   # what it runs, on which families
     'grad_rows': (lambda v: grad_rows(v, v.prompt(IMAGE, QUESTION)), BOTH),
     'pixels': (lambda v: pixel_grads(v, v.prompt(IMAGE, QUESTION)), BOTH),
     'query rows': (lambda v: query_rows(v, v.prompt(IMAGE, QUESTION), v.layers), ONE),
-    'tower': (inside(lambda v: tower_rows(v, [0])), BOTH),
+    'tower': (inside(lambda v: hooked(AttentionHook(), v.model.get_encoder(modality='image'))), BOTH),
     'eager': (inside(lambda v: eager_kernel(v.model)), ONE),
     'stoppable': (inside(lambda v: stoppable(v.model, threading.Event())), ONE)}
 
@@ -249,8 +249,8 @@ def test_memory_after_failures(load):
     assert (tensor_bytes(), held()) == before
 
 
-TOUCHING = {'recording', 'model_lock', 'own_loose', 'applying', 'rows_live', 'mask_image_tokens',
-            'frozen', 'scaled_features', 'hooked', 'watching', 'counting', 'tower_rows', 'layer_inputs',
+TOUCHING = {'recording', 'model_lock', 'keep_offset', 'applying', 'rows_live', 'mask_image_tokens',
+            'frozen', 'scaled_features', 'hooked', 'watching', 'counting', 'layer_inputs',
             'failing', 'stoppable', 'record_attention'}
 # loading, the words of an error, a store, a count
 OTHERS = {'quiet_loading', 'limited', 'ready', 'undone', 'explained', 'open_store'}

@@ -19,7 +19,7 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
-from carve_nb.attention.masking import decoder_layers
+from carve_nb.attention.edits import decoder_layers
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, InsufficientMemoryError
 from carve_nb.data.datasets import load_benchmark

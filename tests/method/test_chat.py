@@ -110,10 +110,21 @@ def test_slips(load):
     def refuse(words, messages, image=WIDE, **kw):
         with pytest.raises(CarveError, match=words): Carve()(vlm, image, messages=messages, **kw)
     refuse('not both', turns(ASKED), question=ASKED)
-    refuse('has no image', turns(ASKED), image=None)
+    refuse('1 images for 1 places', turns(ASKED), image=None)
     refuse('1 images for 2 places', turns(ASKED, 2))
     refuse('reads as a command', [dict(role='system', content='<|im_start|>'), *turns(ASKED)[1:]])
     vlm = VLM(vlm.model, copy.copy(vlm.processor))
     vlm.processor.chat_template = vlm.processor.chat_template.replace('{% for m in messages %}',
         "{% for m in messages if m['role'] != 'system' %}")
-    refuse("leaves out turn 0 of the messages, by the role 'system'", turns(ASKED))
+    refuse("leaves out 'You answer in French.'", turns(ASKED))
+
+
+def test_a_system_text_stands_first(load):
+    "In carve-tiny's template it becomes no answer of the model; a template without a place for it is refused in words"
+    vlm = load('carve-tiny')
+    prompt = vlm.prompt(WIDE, ASKED, messages=turns(ASKED))
+    assert prompt.text.startswith('<s>You answer in French. USER: <image>') and 'ASSISTANT: Oui' in prompt.text
+    deaf = copy.copy(vlm.processor)
+    deaf.chat_template = deaf.chat_template.replace("{{ c['text'] }} {% endfor %}{% elif", "{% endfor %}{% elif")
+    with pytest.raises(CarveError, match="leaves out 'You answer in French.'"):
+        VLM(vlm.model, deaf).prompt(WIDE, ASKED, messages=turns(ASKED))

@@ -4,17 +4,16 @@ import copy
 import shutil
 import threading
 import time
-from functools import partial, wraps
+from functools import partial
 import pytest
 import torch
 from tiny import QUESTION, WIDE, refuse
 from transformers.models.clip.modeling_clip import CLIPAttention
-from transformers.models.llama.modeling_llama import LlamaAttention, LlamaMLP
+from transformers.models.llama.modeling_llama import LlamaMLP
 from carve_nb import VLM, Carve, record_attention
 from carve_nb.attention.edits import Edit, applying
 from carve_nb.core.io import same_logits
 from carve_nb.data.datasets import load_benchmark
-from carve_nb.method.controls import DirectAnswer
 from carve_nb.models.model import model_lock
 from carve_nb.runs.runner import run_eval
 from carve_nb.studies.measure import measure_entropy
@@ -70,13 +69,6 @@ def switch_adapter(vlm):
 def double(module, args, out): return (2*out[0], *out[1:]) if isinstance(out, tuple) else 2*out
 
 
-def same(stock):
-    "Another method with the same effect, under the name of the stock one"
-    @wraps(stock)
-    def own(self, *args, **kw): return stock(self, *args, **kw)
-    return own
-
-
 def wrap(stock): return lambda self, *args, **kw: double(self, args, stock(self, *args, **kw))
 
 
@@ -92,40 +84,30 @@ def rare_word(vlm, patch):
     with torch.no_grad(): vlm.model.get_input_embeddings().weight[-1] += .01
 
 
-def global_hook(vlm, patch):
-    handle = torch.nn.modules.module.register_module_forward_hook(lambda module, args, out: None)
-    patch.callback(handle.remove)
-
-
 class Patches:
     "What is set for one case and put back"
     def __init__(self, monkeypatch): self.setattr, self.undo = monkeypatch.setattr, []
     def callback(self, f): self.undo.append(f)
 
 
-def settings(vlm): return vlm.model.generation_config
 def image_processor(vlm): return vlm.processor.image_processor
 
 
 CHANGES = dict(    # name -> (change, one part that must be another)
     tokenizer=(lambda vlm, patch: vlm.tokenizer.add_tokens(['<new>']), 'tokenizer'),
-    same_class_forward=(put(lambda vlm: LlamaAttention, 'forward', same(LlamaAttention.forward)), 'methods'),
     tower_forward=(put(lambda vlm: CLIPAttention, 'forward', wrap(CLIPAttention.forward)), 'probe'),
-    own_forward=(lambda vlm, patch: setattr(mlp(vlm), 'forward', partial(wrap(LlamaMLP.forward), mlp(vlm))),
-        'methods'),
-    scaling=(put(lambda vlm: attention(vlm), 'scaling', 1.), 'module_settings'),
-    global_hook=(global_hook, 'hooks'),
-    hook=(lambda vlm, patch: layers(vlm)[1].register_forward_hook(double), 'hooks'),
+    own_forward=(lambda vlm, patch: setattr(mlp(vlm), 'forward', partial(wrap(LlamaMLP.forward), mlp(vlm))), 'probe'),
+    scaling=(put(lambda vlm: attention(vlm), 'scaling', 1.), 'probe'),
+    hook=(lambda vlm, patch: layers(vlm)[1].register_forward_hook(double), 'probe'),
     strength=(lambda vlm, patch: set_strength(vlm), 'probe'),
     swapped=(swap, 'probe'),
-    suppressed=(lambda vlm, patch: setattr(settings(vlm), 'suppress_tokens', [9]), 'generation_config'),
     processor=(lambda vlm, patch: setattr(image_processor(vlm), 'image_mean', [.1, .1, .1]), 'processor'),
     template=(lambda vlm, patch: setattr(vlm.processor, 'chat_template',
         f'So. {vlm.processor.chat_template}'), 'chat_template'),
     configuration=(lambda vlm, patch: setattr(vlm.model.config, 'question_suffix', 'Briefly.'),
         'configuration'),
     rare_word=(rare_word, 'weights'),
-    adapter=(lambda vlm, patch: switch_adapter(vlm), 'probe'),
+    adapter=(lambda vlm, patch: switch_adapter(vlm), 'adapters'),
     dtype=(lambda vlm, patch: vlm.model.half(), 'dtype'))
 
 
@@ -226,23 +208,11 @@ def test_a_hook_that_comes_later(vlm):
     assert r.plain_answer.tokens == vlm.ask(WIDE, QUESTION, method.suffix, 4).tokens
 
 
-def test_what_is_set_aside(vlm):
-    "A checkpoint that samples, or searches with beams, is asked greedily, and each answer says so"
-    settings(vlm).update(do_sample=True, num_beams=3)
-    note = 'answers are greedy, without the do_sample=True and num_beams=3 of generation_config.json'
-    for method in Carve(max_new_tokens=2), DirectAnswer(max_new_tokens=2):
-        assert note in method(vlm, WIDE, QUESTION).notes
-
-
 # -- runs
 
 EDITS = dict(
-    hook=(lambda vlm: hooked(vlm, double), "parts.hooks is|probe is"),
-    scaling=(lambda vlm: setattr(attention(vlm), 'scaling', 1.), "parts.module_settings is"),
-    repetition=(lambda vlm: setattr(settings(vlm), 'repetition_penalty', 1.1),
-        "parts.generation_config is"),
-    temperature=(lambda vlm: settings(vlm).update(do_sample=True, temperature=.5),
-        "parts.generation_config is"),
+    hook=(lambda vlm: hooked(vlm, double), "probe is"),
+    scaling=(lambda vlm: setattr(attention(vlm), 'scaling', 1.), "probe is"),
     layers=(swap, "weights is|probe is"))
 
 
@@ -269,7 +239,7 @@ def test_weights_that_cannot_be_read(vlm, tmp_path, monkeypatch):
     for go in runs: go(2), go(3)
     hooked(vlm, double)
     for go in runs:
-        refuse('holds another run: .*(hooks is|probe is)', lambda go=go: go(4))
+        refuse('holds another run: .*probe is', lambda go=go: go(4))
 
 
 def test_two_threads_ask_for_the_proof(vlm):

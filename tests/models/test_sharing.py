@@ -68,7 +68,8 @@ def rope(vlm, patch):
 CHANGES = dict(
     hook=hook, last=last, every_module=every_module, int8=int8, rope=rope, own_class=own_class,
     method=onto(MethodType), partial=onto(partial),
-    function=onto(lambda forward, module: lambda *args, **kw: forward(module, *args, **kw)))
+    function=onto(lambda forward, module: lambda *args, **kw: forward(module, *args, **kw)),
+    class_of_layers=lambda vlm, patch: patch.setattr(qwen.Qwen2_5_VLDecoderLayer, 'forward', by_length(60)))
 
 
 def answered_as_whole(vlm, question=QUESTION):
@@ -144,3 +145,28 @@ def test_stock_code_is_shared(name, folders):
 def test_placed_by_a_map(folders):
     pytest.importorskip('accelerate')
     assert answered_as_whole(VLM.from_pretrained(folders('qwen2_5_vl'), device_map='auto')) == [[], []]
+
+
+@pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning')     # of peft
+def test_adapters_of_a_session(folders):
+    "A session that has answered under one adapter reads the image and answers anew under another, or without"
+    import peft
+    vlm = VLM.from_pretrained(folders('qwen2_5_vl'))
+    config = partial(peft.LoraConfig, target_modules=['q_proj', 'v_proj'], r=4, init_lora_weights=False)
+    torch.manual_seed(0)
+    adapted = peft.get_peft_model(vlm.model, config(), 'first')
+    adapted.add_adapter('second', config())
+    vlm = VLM(adapted, vlm.processor)
+    session, tokens = Session(vlm), []
+    def answers():
+        for method in METHODS:
+            result = method(session, WIDE, QUESTION)
+            whole = vlm.forward(vlm.prompt(WIDE, QUESTION, method.suffix), steps='all', max_new_tokens=4)
+            assert result.plain_answer.tokens == whole.answer.tokens
+            assert torch.allclose(result.rows.attn[0], whole.attn[0, result.rows.layers], atol=1e-5)
+        tokens.append(whole.answer.tokens)
+    answers()
+    adapted.set_adapter('second')
+    answers()
+    with adapted.disable_adapter(): answers()
+    assert session.prefixes.misses == 3 and len({*map(tuple, tokens)}) > 1

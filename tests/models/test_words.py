@@ -11,7 +11,7 @@ from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
 from carve_nb.models.families import find_family
 from carve_nb.models.loading import load_processor
-from carve_nb.models.prompts import find_words, token_names
+from carve_nb.models.prompts import encode_chat, find_words
 from recipes.tiny_models import HERE, RECIPES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
@@ -103,6 +103,6 @@ def test_words_by_offsets(name, make, tmp_path):
         if (name, make) in OTHERS: continue
         assert ''.join(prompt.tokens[i] for i in prompt.question).strip() == asked
         if text == 'T': continue    # which templates hold too
-        names = token_names(vlm.tokenizer, ids.tolist())
+        names = encode_chat(vlm.tokenizer, vlm.tokenizer.decode(ids))[1]
         assert find_words(vlm.tokenizer, ids.tolist(), names, text) == prompt.question or 'A. ' in text
         assert ''.join(names[i] for i in prompt.question).strip() == asked

@@ -5,7 +5,7 @@ from faults.clean import special_and_image
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 from carve_nb.core.errors import PromptError
-from carve_nb.models.prompts import BREAK, escape_text
+from carve_nb.models.prompts import BREAK, check_text
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
 WORDS = (
@@ -42,14 +42,14 @@ def test_images_stay(model, text):
 @quick
 @given(texts)
 def test_defused(model, text):
-    """With `escape` only what is empty or cannot be encoded is refused; what is asked differs by zero-width
+    """With `escape` only what is empty is refused; what is asked differs by zero-width
     spaces alone"""
     vlm, plain = model
     vlm.escape = True
     try: p, appended = vlm.prompt(IMAGE, text), vlm.prompt(IMAGE, 'Why?', f'Say {text}.')
     except PromptError as e:
-        assert 'is empty' in str(e) or 'UTF-8' in str(e), (text, e)
+        assert 'a text that can be seen' in str(e), (text, e)
         return
     assert special_and_image(vlm, p) == special_and_image(vlm, appended) == plain
     assert p.asked.replace(BREAK, '') == text.strip().replace(BREAK, '')
-    assert escape_text(vlm.processor, p.asked) == p.asked
+    assert check_text(vlm.processor, p.asked, escape=True) == p.asked
