@@ -221,9 +221,7 @@ MODULES = {'pickle', 'dill', 'cloudpickle', 'joblib', 'marshal', 'shelve', 'requ
            'socket', 'ctypes', 'webbrowser', 'huggingface_hub', 'openai', 'datasets', 'subprocess'}
 # What of it may be there: the cluster of your own, a model behind an address, a data set of the Hub, each
 # only when you name it
-MAY = {'import socket': {'runs/distributed.py'}, 'import pickle': {'runs/distributed.py'},
-    'pickle.loads()': {'runs/distributed.py'},
-       'import openai': {'models/api_client.py'}, 'import datasets': {'data/records.py'}}
+MAY = {'import openai': {'models/api_client.py'}, 'import datasets': {'data/records.py'}}
 
 
 def risks(text):
@@ -241,7 +239,7 @@ def risks(text):
 
 
 def test_no_code_out_of_data():
-    "No call or import of the package runs what a file or a string carries, but for the six that MAY names"
+    "No call or import of the package runs what a file or a string carries, but for those that MAY names"
     assert [*risks(
         'import pickle, json\nsubprocess.run(x, shell=True)\ntorch.load(f)\nnp.load(f, allow_pickle=False)')] == [
         'import pickle', 'shell=True', 'torch.load()', 'allow_pickle=False']

@@ -10,7 +10,6 @@ __all__ = ['log', 'RunConfig', 'Task', 'where_looked', 'describe_result', 'open_
 # %% ../../nbs/library/runs/02_runner.ipynb #8ef47f4d
 import logging
 import math
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -202,12 +201,16 @@ class SampleEvaluator:
 
 # %% ../../nbs/library/runs/02_runner.ipynb #5e0d844a
 def package_commit() -> str|None:
-    "Read the commit of the package's clone; None of an installed one"
-    clone = Path(carve_nb.__file__).parents[1]
-    if not (clone/'.git').exists(): return None
-    words = 'git', '-C', str(clone), 'rev-parse', '--short=12', 'HEAD'
-    try: return subprocess.run(words, capture_output=True, text=True).stdout.strip() or None
-    except OSError: return None    # git is not installed
+    "Read the commit of the package's clone, without starting git; None of an installed one"
+    git = Path(carve_nb.__file__).parents[1]/'.git'
+    try:
+        head = (git/'HEAD').read_text().strip()
+        branch = head.removeprefix('ref: ')
+        if branch == head: return head[:12]
+        if (git/branch).exists(): return (git/branch).read_text()[:12]
+        packed = (git/'packed-refs').read_text().splitlines()
+        return next((line[:12] for line in packed if line.endswith(f' {branch}')), None)
+    except OSError: return None
 
 def changed_fields(method: Method) -> dict[str, object]:
     "List the fields of a method that are not at their default, with their values"
