@@ -238,9 +238,9 @@ def plot_band(
 # %% ../../nbs/library/core/03_plotting.ipynb #d15c15dd
 def black_out(img: Image.Image, mask: np.ndarray) -> Image.Image:
     "Set the pixels outside a mask [H, W] to black"
-    shown = Image.new('RGB', img.size)
-    shown.paste(img, mask=Image.fromarray(mask*np.uint8(255)))
-    return shown
+    visible = Image.new('RGB', img.size)
+    visible.paste(img, mask=Image.fromarray(mask*np.uint8(255)))
+    return visible
 
 # %% ../../nbs/library/core/03_plotting.ipynb #b9e98c7e
 def keep_mask(regions: Iterable, size: Size, box: Box|None = None) -> np.ndarray:

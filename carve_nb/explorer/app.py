@@ -200,8 +200,8 @@ class Explorer:
         "Render the still image as HTML, as PNG and as text"
         words = self.result.sentence() if self.result else 'The explorer: nothing asked yet'
         png = base64.b64encode(png_bytes(self.result.plot() if self.result else strip([self.image]))).decode()
-        shown = f'<img alt="{escape(words)}" style="max-width:100%" src="data:image/png;base64,{png}">'
-        return {'text/html': f'<div class="carve-still">{shown}</div>', 'image/png': png, 'text/plain': words}
+        still = f'<img alt="{escape(words)}" style="max-width:100%" src="data:image/png;base64,{png}">'
+        return {'text/html': f'<div class="carve-still">{still}</div>', 'image/png': png, 'text/plain': words}
 
     def _ipython_display_(self):
         "Show the page and below it the still image"
