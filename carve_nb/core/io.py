@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ROUNDING', 'SMALL', 'TINY', 'SMOL', 'PACKAGED', 'CHECKPOINTS', 'THOUGHT', 'MARK', 'replace_file', 'digest',
            'save_with_digest', 'load_with_digest', 'same_logits', 'stored_table', 'kept_folder', 'find_source',
-           'tame_markdown', 'tame_terminal', 'one_line', 'count_of', 'table_html', 'tame_cell', 'answer_span',
-           'behind_thought', 'open_thought']
+           'tame_markdown', 'tame_terminal', 'one_line', 'count_of', 'table_html', 'tame_cell', 'behind_thought',
+           'open_thought']
 
 # %% ../../nbs/library/core/06_io.ipynb #2ad13d64
 import hashlib
@@ -155,25 +155,15 @@ _ANSWER = re.compile(r'<answer>(.*?)(?:</answer>|\Z)', re.IGNORECASE | re.DOTALL
 _BOXED = re.compile(r'\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}', re.IGNORECASE)
 _END = re.compile(r'(?:<\|\w+\|>|</s>|<eos>|<end_of_turn>)\s*\Z')
 
-def answer_span(text: str) -> tuple[int, int]|None:
-    "Find start and end of the answer in a text, after its thoughts, in its last marks; None in an open thought"
-    marks = [*THOUGHT.finditer(text)]
-    if marks and not marks[-1][1]: return None
-    start = marks[-1].end() if marks else 0
-    end_token = _END.search(text, start)
-    end = end_token.start() if end_token else len(text)
-    for pattern in _ANSWER, _BOXED:
-        spans = [match.span(1) for match in pattern.finditer(text, start, end)]
-        if spans: start, end = spans[-1]
-    if (start, end) == (0, len(text)): return start, end
-    answer = text[start:end]
-    start += len(answer) - len(answer.lstrip())
-    return start, start + len(answer.strip())
-
 def behind_thought(text: str) -> str|None:
     "Extract the answer from a text, without thoughts and marks; None where the last thought is open"
-    span = answer_span(text)
-    return None if span is None else text[slice(*span)]
+    marks = [*THOUGHT.finditer(text)]
+    if marks and not marks[-1][1]: return None
+    answer = _END.sub('', text[marks[-1].end():] if marks else text)
+    for pattern in _ANSWER, _BOXED:
+        inside = pattern.findall(answer)
+        if inside: answer = inside[-1]
+    return text if answer == text else answer.strip()
 
 def open_thought(chat: str) -> str:
     "Find the mark of the thought that a chat ends in; '' where it ends in none"

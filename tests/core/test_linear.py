@@ -7,7 +7,7 @@ from time import process_time
 import pytest
 from carve_nb.core import io, text as words
 from carve_nb.core.errors import DataError
-from carve_nb.core.io import answer_span, behind_thought, open_thought, tame_cell, tame_markdown, tame_terminal
+from carve_nb.core.io import behind_thought, open_thought, tame_cell, tame_markdown, tame_terminal
 from carve_nb.data.records import Record, Table, make_records
 from carve_nb.data.scoring import RULES, score_answer
 
@@ -25,7 +25,7 @@ def texts(n):
 
 def split(text): return re.findall(r' ?\w|.', text, re.DOTALL)    # many tokens
 
-FUNCTIONS = dict(answer_span=answer_span, behind_thought=behind_thought, open_thought=open_thought,
+FUNCTIONS = dict(behind_thought=behind_thought, open_thought=open_thought,
     tame_cell=tame_cell, tame_markdown=tame_markdown, tame_terminal=tame_terminal,
     one_line=io.one_line, split_options=words.split_options,
     asked_part=words.asked_part, word_places=lambda t: words.word_places(t, '?'), is_word=words.is_word,
