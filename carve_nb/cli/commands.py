@@ -34,7 +34,7 @@ from .. import __version__
 from ..core.errors import CarveError, ImageError, IncompleteError, choose
 from ..core.io import PACKAGED, SMALL, SMOL, find_source, one_line, replace_file, stored_table, tame_terminal
 from ..core.text import SHORT_ANSWER, read_method, read_value
-from ..data.records import FOLDER_FORMAT, folder_images
+from ..data.records import FOLDER_FORMAT
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -754,77 +754,27 @@ def serve(
         if server.text_first: print(f'{server.text_first} of {server.requests} requests had a text before an image.')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #0194ddbd
-def _measure_profile(
-    model: ModelOptions, out: str|None, n: int, images: Path|None, force: bool, quiet: bool,
-):
-    "Choose query token and layers by agreement, and keep them"
-    if images: folder_images(images)     # there must be some
-    from carve_nb.method.profiles import find_profile, profile_path
-    from carve_nb.studies.profile import keep_profile, make_profile, profile_questions
-    vlm = model.load()
-    path = profile_path(vlm)
-    if path.exists() and not force:
-        raise CarveError(
-            f'{path} is a profile of these weights; --force measures again and puts the new one there.')
-    check_folder(path.parent)     # before the work
-    if out: check_folder(out)
-    if images and not quiet:
-        questions = dict.fromkeys(r.question for r in profile_questions(vlm, n, images))
-        print_line('note', f'asked: {" ".join(questions)}')
-    measured = make_profile(vlm, n, images, progress=not quiet)
-    kept = keep_profile(measured, vlm)
-    stays = None if kept else find_profile(vlm)
-    profile = stays or measured
-    if stays:
-        print(f'Not kept, as it is not sure: {", and ".join(measured.doubts())}. The profile that stays:\n')
-    print(profile)
-    if out:
-        measured.save(Path(out)/'profile.json')
-        print(f'written to {out}: profile.json')
-    if kept: print(f'kept in {path}' + ('' if profile.sure else ', but not used, as it is not sure'))
-    if profile.sure: print('in a shell: --method lookup')
-
 @command('checkup', '''examples:
   carve checkup --model carve-tiny
-  carve checkup --model Qwen/Qwen2.5-VL-3B-Instruct --dtype bf16
-  carve checkup --model carve-tiny --only profile''', 'More')
+  carve checkup --model Qwen/Qwen2.5-VL-3B-Instruct --dtype bf16 --n 20''', 'More')
 def checkup(
-    data: Annotated[Path|None, Opt(
-        metavar='FOLDER', exists=True,
-        help='images, questions and boxes of your own, measured too and shown on the page')] = None,
-    n: Annotated[int|None, Opt(
-        metavar='N', min=2, max=1000, help='questions of each kind (default: 104; profile: 40)')] = None,
+    data: Annotated[str, Opt(metavar='DATA', help='eye, the acuity test; or a folder or set of your own')] = 'eye',
+    n: Annotated[int|None, Opt(metavar='N', min=1, help='questions of each kind (default: 104; of your own set: all)')] = None,
     images: Annotated[Path|None, Opt(
-        metavar='DIR', exists=True, file_okay=False,
-        help='photographs for the profile (default: scenes); also where the images of a --data table lie'
-    )] = None,
-    out: Annotated[str|None, Opt(
-        metavar='DIR',
-        help='folder of the run, its page and its row (default: checkup_out/MODEL; of a profile: none)'
-    )] = None,
-    retry: Retry = False, quiet: Quiet = False,
-    only: Annotated[Literal['profile']|None, Opt(
-        metavar='STAGE', help='profile: only choose query token and layers, for lookup')] = None,
-    force: Annotated[
-        bool, Opt('--force', help='with --only profile: replace the profile of these weights')] = False,
+        metavar='DIR', exists=True, file_okay=False, help='photographs for the profile (default: scenes)')] = None,
+    out: Annotated[str|None, Opt(metavar='DIR', help='folder of the run (default: checkup_out/MODEL)')] = None,
+    quiet: Quiet = False,
     *, model: ModelOptions,
 ):
-    "Examine a model with images of this package, and print the line of code to use."
-    if only:
-        if data or retry:
-            raise CarveError('--data and --retry go with the whole checkup, not with --only profile.')
-        _measure_profile(model, out, n or 40, images, force, quiet)
-        return
-    if force: raise CarveError('--force goes with --only profile.')
-    from carve_nb.data.eye_test import EACH
+    "Measure a model's profile and the acuity test, and print the line of code to use."
+    from carve_nb.runs.report import reasons
     from carve_nb.runs.store import run_folder
     from carve_nb.studies.checkup import run_checkup
     folder = Path(out or run_folder('checkup_out', model.name))
     check_folder(folder)
-    print(run_checkup(model.load(), folder, data, n or EACH, images=images, retry=retry, progress=not quiet))
-    print(
-        f'written to {folder}: checkup.html, result.json (nothing has left this machine; the file is yours to '
-        'send)')
+    checkup = run_checkup(model.load(), folder, data, n, images, progress=not quiet)
+    _print_page([*checkup.summary(), checkup.table(), *reasons(checkup.run)])
+    print(f'written to {folder}: the records, answers.html, table.md, result.json')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c853ca48
 _FAMILY_COLUMNS = 'family', 'sharing', 'several images', 'rows against eager'    # what fits a terminal

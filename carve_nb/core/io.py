@@ -54,7 +54,7 @@ def load_with_digest(path: str|Path) -> dict:
         why = 'its digest does not match its content'
     except (ValueError, AttributeError, TypeError, KeyError): why = 'it is no JSON with a digest'
     raise CarveError(f'{path} is damaged, or of an older version: {why}. Put back a copy of it, or measure it again '
-                     '(a profile: carve checkup --only profile --force).')
+                     '(a profile: carve checkup).')
 
 # %% ../../nbs/library/core/06_io.ipynb #c0de0014
 # how far rounding moves logits, as a share of the largest: within one type of numbers, and between two

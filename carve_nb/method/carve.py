@@ -6,7 +6,6 @@
 __all__ = ['OFFICIAL', 'Carve', 'Paper', 'Official']
 
 # %% ../../nbs/library/method/05_carve.ipynb #ca869545
-import warnings
 from dataclasses import dataclass
 from functools import partial, partialmethod
 from typing import ClassVar, Literal, Self
@@ -102,15 +101,11 @@ class Carve(CropMethod):
 
     @classmethod
     def for_model(cls, vlm: VLM, **changes) -> Self:
-        """Make the method with the settings of a model's saved profile; with the defaults and a warning where
-        it measured none"""
+        "Make the method with the settings of a model's profile, which has to be sure"
         profile = find_profile(vlm)
-        if profile is None:
-            raise CarveError(f'No profile of {short_name(vlm)!r} with these weights is saved. Make one: '
-                             f'carve checkup --only profile --model {vlm.name}')
-        measured = profile.fields('carve')
-        if not measured: warnings.warn(f'{profile.model}: {profile.advice()}', stacklevel=2)
-        return cls(**measured | changes)
+        if not (profile and profile.sure):
+            raise CarveError(f'No sure profile of {short_name(vlm)!r} is saved; make one: carve checkup --model {vlm.name}')
+        return cls(**profile.fields('carve') | changes)
 
     def locate(self, session: Session, ask: Ask) -> Look:
         """Contrast the attention under the question with that under the instruction (Algorithm 1 before its

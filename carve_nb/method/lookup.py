@@ -76,12 +76,8 @@ class Lookup(CropMethod):
             notes = [f'query token and layers are from a profile in {profile.dtype}; '
                      f'the model is in {vlm.fingerprint.dtype}']
         if not (found or self.query):
-            why, more = 'no query token is known for this model', '`carve checkup --only profile` finds one'
-            if profile:
-                why = 'the profile of this model is not sure of a query token'
-                more = '`carve checkup --only profile --force` with more images finds one'
             found = dict(query='last')
-            notes = [f'{why}, so the last position was read: {more}']
+            notes = ['no query token of this model is known, so the last position was read: `carve checkup` finds one']
         return replace(self, **dict(subtract='none') | found | given), notes
 
     def locate(self, session: Session, ask: Ask) -> Look:

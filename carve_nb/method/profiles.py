@@ -7,7 +7,7 @@ __all__ = ['IMAGES', 'FLOOR', 'SINKS', 'short_name', 'query_in', 'ModelProfile',
 
 # %% ../../nbs/library/method/03_profiles.ipynb #6f3004ce
 import math
-import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -15,12 +15,12 @@ from html import escape
 from pathlib import Path
 from typing import Self
 import numpy as np
+import pandas as pd
 from ..attention.rows import AttentionRows
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
 from ..core.io import CHECKPOINTS, PACKAGED, digest, kept_folder, load_with_digest, same_logits, save_with_digest
 from ..core.text import pick_words
-from .registry import methods
 from .settings import Query
 from ..models.identity import Fingerprint
 
@@ -41,9 +41,6 @@ def query_in(
     "Keep the query, or take 'last' where the question has no such word"
     return query if query == 'last' or pick_words(rows.question_tokens, query, 'none') else 'last'
 
-def _points(interval):
-    return '{:.1f} percentage points [{:.1f}, {:.1f}]'.format(*(100*share for share in interval))
-
 @dataclass(repr=False)
 class ModelProfile:
     "The query token on which a model's layers agree most, and those layers"
@@ -57,25 +54,13 @@ class ModelProfile:
     again: float     # share of bootstrap draws of the images that choose the same query token
     source: str      # of the images
     pointing: dict | None = None  # row -> [L] share of the questions with a box whose peak points at it
-    # pointing over that of the last position in all layers, where others chose: [mean, lower, upper]; None:
-    # untested
-    gain: list | None = None
     # pointing of a peak anywhere: the share of the patches that overlap a box, mean over questions
     chance: float | None = None
     dtype: str | None = None   # type of numbers of the weights, such as 'float32'
     probe: list | None = None  # of `Fingerprint`; None: only the weights tell whose profile it is
     # share of the questions whose peaks fall on one patch, and of their row's attention that lies there
     sinks: list | None = None
-    # share of the questions among twins whose map points at the target: [mean, lower, upper]
-    twins: list | None = None
     kind = 'model profile'  # of its file
-
-    def use(self, vlm: VLM) -> list[int]:
-        "Take the layers, if they were measured in this very model, whatever the type of its weights"
-        if self.fits(vlm.fingerprint): return list(self.layers)
-        raise CarveError(
-            f'This profile was made from {self.model!r} (weights {self.weights}); the model at hand is '
-            f'{short_name(vlm)!r} (weights {vlm.fingerprint.weights}). Make one of its own.')
 
     def fits(self, own: Fingerprint) -> bool:
         """Tell whether a profile was measured in this model: by weights, where they can be read, and probe.
@@ -104,11 +89,10 @@ class ModelProfile:
         """List why the query token is not reliable; chance: patches that a box overlaps, plus two standard
         errors of n images"""
         best, *others = sorted(map(max, self.agreement.values()), reverse=True)
-        again = f'it is chosen again in {self.again:.0%} of the bootstrap draws of its images, less than 80 %'
         doubts = {
             f'{self.n} images are fewer than {IMAGES}': self.n < IMAGES,
-            again: self.again < .8,
-            f'the layers of its query token agree by {best:.2f}, less than {FLOOR}': best < FLOOR,
+            f'only {self.again:.0%} of the bootstrap draws of its images choose it again': self.again < .8,
+            f'its layers agree by {best:.2f}, less than {FLOOR}': best < FLOOR,
             'another query token agrees as well': best in others}
         if self.chance is not None and self.pointing:
             pointing = np.mean([self.pointing[self.query][self.read.index(layer)] for layer in self.layers])
@@ -117,71 +101,36 @@ class ModelProfile:
         return [why for why, holds in doubts.items() if holds]
 
     sure = property(lambda self: not self.doubts(), doc='Whether the query token is reliable')
-
-    @property
-    def last_agrees(self) -> bool:
-        """Whether the layers agree on the last position too, which is read where a question lacks the query
-        token"""
-        return max(self.agreement['last']) >= FLOOR
-
-    @property
-    def binds(self) -> str:
-        """Whether the map binds color to shape: among twins a map that follows the shape alone points at the
-        target in a quarter"""
-        if not self.twins: return 'not measured'
-        _, lo, hi = self.twins
-        return 'yes' if lo > .5 else 'no' if hi < .5 else 'not sure'
+    reads_sink = property(
+        lambda self: bool(self.sinks) and self.sinks[0] >= SINKS,
+        doc='Whether the query token looks at one patch, whatever the image')
+    last_agrees = property(
+        lambda self: max(self.agreement['last']) >= FLOOR,
+        doc='Whether the layers agree on the last position too, which is read where a question lacks the query token')
 
     def fields(self, name: str = 'carve') -> dict:
-        """Choose the fields that a reliable profile gives a method; none where its query token does not win,
-        but lookup needs one"""
-        wins = name == 'lookup' or not self.gain or self.gain[1] > 0
-        if not (self.sure and wins): return {}
-        found = dict(query=self.query, layers=self.layers)
-        if name == 'lookup' and self.sinks and self.sinks[0] >= SINKS: found['subtract'] = 'others'
-        if name != 'lookup' and self.query == 'last': del found['query']
-        return found
+        "Choose the fields that a reliable profile gives a method; `Carve` reads the last position by itself"
+        if not self.sure or (name != 'lookup' and self.query == 'last'): return {}
+        fields = dict(query=self.query, layers=self.layers)
+        if name == 'lookup' and self.reads_sink: fields['subtract'] = 'others'
+        return fields
 
-    def advice(self) -> str:
-        "Say what is suggested for `Carve`, in one sentence"
-        make = methods()['carve']
-        how = 'suggested' if self.gain else 'by agreement, untested'
-        fields = self.fields()
-        if fields: return f'{how}: {make(**fields)}'
-        why = f'not sure: {", and ".join(self.doubts())}; measure more images' if not self.sure else (
-            f'the query token points no better than the last position in all layers ({_points(self.gain)})')
-        return f'{why}. Take the default, {make()}'
-
-    def table(self):
-        "List each row's and layer's agreement, and where boxes are known its pointing, as a DataFrame"
-        import pandas as pd  # not before a table is wanted
+    def table(self) -> pd.DataFrame:
+        "List each row's and layer's agreement, and where boxes are known its pointing"
         kinds = dict(agreement=self.agreement) | (dict(pointing=self.pointing) if self.pointing else {})
         layers = pd.Index(self.read, name='layer')
-        tables = {kind: pd.DataFrame(values, index=layers).T for kind, values in kinds.items()}
-        return pd.concat(tables).round(2)
+        return pd.concat({kind: pd.DataFrame(values, index=layers).T for kind, values in kinds.items()}).round(2)
 
     def about(self) -> list[str]:
-        "Describe the choice and its gain, in sentences"
-        again = f'again in {self.again:.0%} of the bootstrap draws of its images'
-        said = [f'chosen by agreement: query token {self.query!r}, layers {self.layers}; {again}']
-        over = 'pointing (peak on the target), over the last position in all layers'
-        if self.gain: said.append(f'{over}: {_points(self.gain)}')
-        if self.sinks:
-            what = 'no sink'
-            if self.sinks[0] >= SINKS: what = "a sink: lookup reads the query token with subtract='others'"
-            said.append(f'{self.sinks[0]:.0%} of the peaks fall on one patch: {what}')
-        among = '; among twins its peak is on the target in {:.0%} [{:.0%}, {:.0%}]'
-        twins = among.format(*self.twins) if self.twins else ''
-        reads = 'Lookup() reads this query token; for Carve, ' if self.sure else ''
-        return [*said, f'binds color to shape: {self.binds}{twins}', f'{reads}{self.advice()}']
+        "Describe the choice and its doubts as lines of text"
+        choice = f'profile of {self.model}: {self.n} images, {self.source}: query token {self.query!r}, layers {self.layers}'
+        sink = ['a sink: a patch that it looks at whatever the image, so lookup subtracts the attention of other words']
+        return [choice, *sink*self.reads_sink, *(f'not sure: {why}' for why in self.doubts())]
 
-    def __repr__(self):
-        head = f'{self.model}: {self.n} images, {self.source}'
-        return '\n'.join([head, self.table().to_string(), *self.about()])
+    def __repr__(self) -> str: return '\n'.join([*self.about(), self.table().to_string()])
 
-    def _repr_html_(self):
-        head, said = f'{self.model}: {self.n} images, {self.source}', '<br>'.join(map(escape, self.about()))
-        return f'<p>{escape(head)}</p>{self.table().to_html()}<p>{said}</p>'
+    def _repr_html_(self) -> str: return f'<p>{"<br>".join(map(escape, self.about()))}</p>{self.table().to_html()}'
+
 
 # %% ../../nbs/library/method/03_profiles.ipynb #b1000007
 def profile_path(vlm: VLM) -> Path:
@@ -191,24 +140,21 @@ def profile_path(vlm: VLM) -> Path:
     return kept_folder()/f'{digest([own.weights, own.dtype, probe])}.json'
 
 @lru_cache
-def _read(path, changed): return ModelProfile.load(path)
+def _load(path: Path, changed: int) -> ModelProfile: return ModelProfile.load(path)
 
-def _saved(paths):
+def _load_all(paths: Iterable[Path]) -> Iterator[ModelProfile]:
     for path in paths:
-        # told where it is the model's own
-        with suppress(CarveError, OSError): yield _read(path, path.stat().st_mtime_ns)
+        with suppress(CarveError, OSError): yield _load(path, path.stat().st_mtime_ns)    # an error where it is the model's own
 
-def find_profile(vlm: VLM) -> ModelProfile | None:
+def find_profile(vlm: VLM) -> ModelProfile|None:
     """Find the profile of this model, yours or a packaged one: the first that is reliable, or else the first.
 
     One of the same model in another type of numbers comes last; None where there is none."""
     own = profile_path(vlm)
-    try: own.is_file() and _read(own, own.stat().st_mtime_ns).use(vlm)
-    except (CarveError, OSError) as e:    # damaged, or another model's
-        warnings.warn(f'{e} The answer does without it.', stacklevel=3)
+    if own.is_file(): _load(own, own.stat().st_mtime_ns)
     yours = sorted(kept_folder().glob('*.json'), key=lambda path: (path != own, path))
     shipped = [path for path in (CHECKPOINTS/name/'profile.json' for name in PACKAGED) if path.is_file()]
-    found = [profile for profile in _saved([*yours, *shipped]) if profile.fits(vlm.fingerprint)]
-    found.sort(key=lambda profile: profile.dtype != vlm.fingerprint.dtype)
-    return next((profile for profile in found if profile.sure), found[0] if found else None)
+    profiles = [profile for profile in _load_all([*yours, *shipped]) if profile.fits(vlm.fingerprint)]
+    profiles.sort(key=lambda profile: profile.dtype != vlm.fingerprint.dtype)
+    return next((profile for profile in profiles if profile.sure), profiles[0] if profiles else None)
 

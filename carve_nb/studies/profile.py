@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['QUESTIONS', 'SHAPES', 'SHAPE_QUESTIONS', 'scene_questions', 'image_questions', 'profile_questions', 'Cell',
-           'best_cell', 'QueryMaps', 'look_at', 'sink_figure', 'pointing_gain', 'profile_model', 'measure_binding',
-           'make_profile', 'keep_profile']
+           'best_cell', 'QueryMaps', 'look_at', 'sink_figure', 'profile_model', 'make_profile', 'keep_profile']
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000004
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
 import numpy as np
@@ -22,11 +21,10 @@ from ..attention.vlm import VLM
 from ..core.errors import CarveError
 from ..core.image import Box, ImageLike, Size
 from ..core.saliency import Saliency, patch_cover
-from ..core.stats import difference, mean_interval, rounded
+from ..core.stats import rounded
 from ..core.text import QUERIES, SHORT_ANSWER
-from ..data.datasets import load_benchmark
-from ..data.records import Absent, Record, folder_images
-from ..data.scenes import make_scene, twin_records
+from ..data.records import Record, folder_images
+from ..data.scenes import make_scene
 from ..formulas.agreement import layer_agreement, rank_patches
 from ..method.profiles import ModelProfile, find_profile, profile_path, query_in, short_name
 from ..models.image_tokens import ImageSpan
@@ -69,18 +67,13 @@ def image_questions(images: Iterable[ImageLike], questions: Sequence[str] = QUES
         for i, image in enumerate(images) for question in questions]
 
 def profile_questions(vlm: VLM, n: int = 40, folder: str|Path|None = None) -> list[Record]:
-    """Ask several questions about each of n images: scenes of this package, or a folder's with its
-    questions.jsonl.
+    """Ask several questions about each of n images: scenes of this package, or a folder's.
 
-    Without the file `QUESTIONS`, or `SHAPE_QUESTIONS` for a model that lacks their words, such as ours."""
+    These are `QUESTIONS`, or `SHAPE_QUESTIONS` for a model that lacks their words, such as ours."""
     if folder is None: return scene_questions(n)
-    if (Path(folder)/'questions.jsonl').is_file():
-        data = load_benchmark(Path(folder)/'questions.jsonl', rule='exact')   # nothing is scored
-        records = [record for record in data if not isinstance(record.image, Absent)]
-        first = list(dict.fromkeys(str(record.image) for record in records))[:n]
-        return [record for record in records if str(record.image) in first]
     words = SHAPE_QUESTIONS if unknown_note(vlm.tokenizer, ' '.join(QUESTIONS)) else QUESTIONS
     return image_questions(folder_images(folder)[:n], words)
+
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b200000d
 class Cell(NamedTuple):
@@ -109,10 +102,6 @@ class QueryMaps:
         "Tell whether the strongest patch of a map [gh, gw] overlaps the box"
         return Saliency(values, self.size, self.raster.box).points_at(cast(Box, self.box))
 
-    def pointing_of(self, cell: Cell) -> bool:
-        "Tell whether the strongest patch of the mean of some maps overlaps the box"
-        return self.points_at(self.maps[cell].mean(0))
-
     def pointing_rates(self) -> list[list[bool]]:
         "Tell of each map, [R, L], whether it points at the box"
         return [[self.points_at(values) for values in row] for row in self.maps]
@@ -136,17 +125,6 @@ def sink_figure(maps: Sequence[np.ndarray]) -> list[float]:
     patch = np.bincount(peaks).argmax()
     mass = np.mean([values[patch]/max(values.sum(), 1e-30) for values in maps if patch < len(values)])
     return rounded([np.mean(peaks == patch), mass], 4)
-
-def pointing_gain(scores: np.ndarray, looks: Sequence[QueryMaps]) -> list[float]:
-    """Measure the gain in pointing of the cell that the other half chooses over the last position: mean,
-    lower, upper.
-
-    `scores` are the agreement of each image, [n, R, L]; the looks have boxes."""
-    cells = [best_cell(scores[1 - half::2].mean(0)) for half in (0, 1)]
-    chosen = [look.pointing_of(cells[look.image % 2]) for look in looks]
-    last = Cell(0, [*range(scores.shape[2])])    # in all layers
-    default = [look.pointing_of(last) for look in looks]
-    return rounded(difference(chosen, default, [look.image for look in looks]))
 
 def profile_model(
     vlm: VLM,
@@ -177,55 +155,38 @@ def profile_model(
     >>> profile_model(vlm, load_benchmark('photos').records)"""
     vlm.forget()    # its fingerprint is read anew, and kept in the profile
     by_image = groupby(samples, lambda sample: sample.image_key or str(sample.image))
-    images = [asked for asked in by_image.values() if len(asked) > 1]
+    images = [questions for questions in by_image.values() if len(questions) > 1]
     if not images:
         raise CarveError('No image has two questions: agreement compares what they see in one image.')
     bar = tqdm(images, 'profile', leave=False, disable=not progress)
-    looks_by_image = [look_at(vlm, asked, i) for i, asked in enumerate(bar)]
+    looks_by_image = [look_at(vlm, questions, i) for i, questions in enumerate(bar)]
     looks = [look for of_image in looks_by_image for look in of_image]
     scores = np.array(
         [row_agreement(np.stack([look.maps for look in of_image])) for of_image in looks_by_image])
     cell = best_cell(scores.mean(0))
     rng = np.random.default_rng(0)
-    drawn = [best_cell(rng.choice(scores, len(scores)).mean(0)) for _ in range(draws)]
+    cells = [best_cell(rng.choice(scores, len(scores)).mean(0)) for _ in range(draws)]
     def table(values: np.ndarray) -> dict:
         return {query: np.round(v, 4).tolist() for query, v in zip(QUERIES, values)}
     boxed = [look for look in looks if look.box is not None]
-    own, read = vlm.fingerprint, looks[0].layers
-    facts: dict = dict(weights=own.weights, dtype=own.dtype, probe=own.probe)
+    model, read = vlm.fingerprint, looks[0].layers
+    facts: dict = dict(weights=model.weights, dtype=model.dtype, probe=model.probe)
     if boxed:
         cover = [patch_cover(look.raster, cast(Box, look.box)) for look in boxed]
         facts['pointing'] = table(np.mean([look.pointing_rates() for look in boxed], 0))
         facts['chance'] = round(np.mean([(shares > 0).mean() for shares in cover]), 4)
-        if len(images) > 1: facts['gain'] = pointing_gain(scores, boxed)
+    again = np.mean([drawn.query == cell.query for drawn in cells])
     return ModelProfile(
-        short_name(vlm), n=len(images), layers=[
-            read[i] for i in cell.layers], query=QUERIES[cell.query], read=read,
-        agreement=table(scores.mean(0)), again=round(
-            float(np.mean([one.query == cell.query for one in drawn])), 3),
-        source=source, sinks=sink_figure([look.maps[cell].mean(0).ravel() for look in looks]), **facts)
-
-def measure_binding(profile: ModelProfile, vlm: VLM, samples: Iterable[Record]) -> ModelProfile:
-    """Add to a profile its `twins`: how often its map points at a target among others of its shape or color.
-
-    The samples are of `twin_records`."""
-    cell = Cell(QUERIES.index(profile.query), [profile.read.index(layer) for layer in profile.layers])
-    points = [look_at(vlm, [sample])[0].pointing_of(cell) for sample in samples]
-    return replace(profile, twins=rounded(mean_interval(points), 4))
+        short_name(vlm), n=len(images), layers=[read[i] for i in cell.layers], query=QUERIES[cell.query], read=read,
+        agreement=table(scores.mean(0)), again=round(float(again), 3), source=source,
+        sinks=sink_figure([look.maps[cell].mean(0).ravel() for look in looks]), **facts)
 
 def make_profile(
     vlm: VLM, n: int = 40, images: str|Path|None = None, progress: bool = False,
 ) -> ModelProfile:
-    """Profile a model on n scenes or photographs of a folder, and measure on n scenes of twins whether its
-    map binds color.
-
-    The second is left out for a model that lacks the words of those questions."""
-    found = profile_model(
-        vlm, profile_questions(vlm, n, images), Path(images).name if images else 'scenes of this package',
-        progress=progress)
-    twins = [record.opened() for record in twin_records(n, 'calibration')]
-    if unknown_note(vlm.tokenizer, ' '.join(record.question for record in twins)): return found
-    return measure_binding(found, vlm, tqdm(twins, 'profile', leave=False, disable=not progress))
+    "Profile a model on n scenes or photographs of a folder"
+    source = Path(images).name if images else 'scenes of this package'
+    return profile_model(vlm, profile_questions(vlm, n, images), source, progress=progress)
 
 def keep_profile(profile: ModelProfile, vlm: VLM) -> Path|None:
     """Save a profile where `Lookup` finds it, unless another of this model is reliable and it is not.

@@ -45,7 +45,7 @@ def test_another_type(tmp_path, monkeypatch):
     assert find_profile(half) == mine and find_profile(full) == shipped    # its own weights come first
 
 
-UNKNOWN = 'no query token is known for this model'
+UNKNOWN = 'no query token of this model is known'
 
 
 def is_known(model, processor):

@@ -6,7 +6,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,14 +14,9 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.cli.main import main
 from carve_nb.core.io import one_line, tame_terminal
 from carve_nb.data.scenes import make_scene
-from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
-from carve_nb.method.profiles import find_profile
 from carve_nb.method.registry import methods
 from carve_nb.method.settings import field_table
-
-PROFILE = 'checkup --only profile'
-
 
 @pytest.fixture
 def photo(tmp_path):
@@ -94,10 +88,7 @@ ASK = 'ask nbs/images/size.png What?'
     (f'{ASK} --dtype float8', "'float8' is not one of 'auto', 'bf16'"), ('aks', "Did you mean 'ask'"),
     (f'{ASK} --methd none', '--method'), ('ask nbs/images/size.png Who is it?', 'in quotation marks'),
     (f'{ASK} --map S.xyz', '.npy or .png'), ('checkup --model nothing', 'neither a folder nor a Hub id'),
-    ('checkup --n 0', "Invalid value for '--n': "), ('checkup --only profil', "'profil' is not "),
-    ('checkup --force', 'goes with --only profile'),
-    (f'{PROFILE} --retry', 'go with the whole checkup, not with --only profile'),
-    (f'{PROFILE} --images nowhere', "'nowhere' does not exist"), (f'{PROFILE} --images tests/faults', 'holds no images'),
+    ('checkup --n 0', "Invalid value for '--n': "), ('checkup --images nowhere', "'nowhere' does not exist"),
     (f'{ASK} --min-side .3', 'a field of a method is given as --set min_side=VALUE'), ('demo --n 3', 'No such option'),
     ('eval nosuchfolder', 'it is no file or folder either'), ('ask tests What?', 'tests cannot be opened'),
     (f'{ASK} --method LOOKUP --map S.xyz', '.npy or .png'),
@@ -112,7 +103,7 @@ def test_refused_before_torch(words, said, light):
     assert (status, out) == (2, '') and err.count('\n') == 1 and said in err, err
 
 
-@pytest.mark.parametrize('words', ['eval scenes --n 2', 'checkup --n 2', 'ask --out seen', 'checkup --only profile --out seen'])
+@pytest.mark.parametrize('words', ['eval scenes --n 2', 'checkup --n 2', 'ask --out seen'])
 def test_a_model_that_is_not_there_leaves_no_folder(words, shell, tmp_path):
     status, _, err = shell(f'{words} --model nosuch/model')
     assert status and 'nosuch/model' in err and not [*tmp_path.iterdir()]
@@ -350,48 +341,15 @@ def kept(tmp_path, monkeypatch):
     return tmp_path/'kept'
 
 
-def test_profile(models, photo, kept, monkeypatch, shell):
-    "A profile is printed, kept for these weights, and not measured again unasked; images without boxes get one too"
-    monkeypatch.setattr('carve_nb.method.profiles.IMAGES', 4)    # time
-    words = f'{PROFILE} --model carve-tiny --n 4 --quiet'
-    status, out, _ = shell(words)
-    vlm, (file,) = VLM.from_pretrained('carve-tiny'), kept.iterdir()
-    assert status == 0 and f'kept in {file}\n' in out
-    assert (find_profile(vlm).n, find_profile(vlm).query) == (4, 'last')
-    assert '--force measures again' in shell(words)[2]
-    file.write_text('{"kind": "model profile"}')     # a damaged one is replaced too
-    assert shell(f'{words} --force')[0] == 0 and find_profile(vlm).n == 4
-    with pytest.warns(UserWarning, match='Take the default'): Carve.for_model(vlm)
-    os.mkdir('photos')
-    photo.rename('photos/photo.jpg')
-    status, out, err = shell(f'{PROFILE} --model llava --images photos')
-    assert status == 0 and 'asked: What color is the car?' in err and 'pointing' not in out
-    assert '1 images are fewer than 4' in out and 'but not used, as it is not sure' in out
-    llava = VLM.from_pretrained('./llava')
-    assert Lookup().choose(llava)[0].query == 'last' and 'is not sure' in Lookup().choose(llava)[1][0]
-    assert find_profile(llava).n < 3
-
-
-def test_an_unsure_profile_hides_no_sure_one(kept, shell):
-    "One image makes no profile: the one that ships is read on"
-    os.mkdir('ex')
-    make_scene(145).image.save('ex/0.png')
-    status, out, _ = shell(f'{PROFILE} --model carve-small --images ex --n 4 --quiet')
-    stays = find_profile(VLM.from_pretrained('carve-small'))
-    assert status == 0 and out.startswith('Not kept, as it is not sure: 1 images are fewer') and 'kept in' not in out
-    assert out.count('chosen by agreement') == 1 and str(stays) in out     # that profile alone
-    assert not [*kept.glob('*')]
-
-
 def test_the_shell_tells_what_changes_an_answer(models, photo, kept, shell):
-    "That no query token is known and that an answer was cut: `ask` on stderr, `eval` and `report` under the table, with counts"
+    "That no query token of this model is known and that an answer was cut: `ask` on stderr, `eval` and `report` under the table, with counts"
     ask, short = 'ask photo.jpg "What is this?" --model llava --max-new-tokens 2 --method', '--model llava --max-new-tokens 2'
     err = shell(f'{ask} lookup')[2]
-    assert 'carve: note: no query token is known for this model, so the last position was read' in err
+    assert 'carve: note: no query token of this model is known, so the last position was read' in err
     assert err.count('cut at 2 tokens') == 1 and shell(f'{ask} lookup --quiet')[2] == ''
     shown = shell(f'eval scenes --n 2 --methods none,lookup {short} --out R --quiet')[1], shell('report R')[1], open('R/table.md').read()
     lines = (
-        '`lookup`, 2 of 2: no query token is known for this model, so the last position was read: `carve checkup --only profile` finds one',
+        '`lookup`, 2 of 2: no query token of this model is known, so the last position was read: `carve checkup` finds one',
         '`none`, 2 of 2: the answer was cut at 2 tokens: max_new_tokens gives it more',
         '`lookup`, 2 of 2: the answer was cut at 2 tokens: max_new_tokens gives it more')
     for told in shown:
@@ -399,29 +357,6 @@ def test_the_shell_tells_what_changes_an_answer(models, photo, kept, shell):
         assert all(words.count(line) == 1 for line in lines) and words.count('cut at') == 2, told
     for method in 'none', 'lookup':
         assert shell(f'ask photo.jpg photo.jpg "What is this?" {short} --method {method}')[2].count('cut at 2 tokens') == 1
-
-
-@pytest.mark.parametrize('wins', [True, False])
-def test_profile_suggests_what_wins(wins, kept, monkeypatch, shell):
-    "A query token is suggested, and taken by `for_model`, only where it wins on what did not choose it"
-    from carve_nb.core.io import load_with_digest
-    vlm = VLM.from_pretrained('carve-tiny')
-    monkeypatch.delenv('CARVE_PROFILES')
-    shipped = replace(find_profile(vlm), layers=[2], query='noun', gain=[.2, .1, .3] if wins else [.2, -.1, .5])
-    monkeypatch.setenv('CARVE_PROFILES', str(kept))
-    monkeypatch.setattr('carve_nb.studies.profile.make_profile', lambda *_, **kw: shipped)
-    status, said, _ = shell(f'{PROFILE} --model carve-tiny --n 20 --quiet --out O')
-    best = Carve(layers=[2], query='noun')
-    assert status == 0
-    if wins:
-        assert Carve.for_model(vlm) == best
-        assert f'suggested: {best}' in said
-    else:
-        with pytest.warns(UserWarning):
-            assert Carve.for_model(vlm) == Carve()
-        assert 'Take the default, Carve()' in said and 'suggested' not in said
-    assert 'Lookup() reads this query token; for Carve, ' in said and said.endswith('in a shell: --method lookup\n')     # one advice
-    assert load_with_digest('O/profile.json')['layers'] == [2]
 
 
 @pytest.mark.parametrize('family, said', [('llava', 'no number of tokens to set'), ('qwen2_5_vl', 'own limit is lower')])
