@@ -50,8 +50,8 @@ def cell_shares(view: ImageSpan, raster: ImageSpan) -> list[np.ndarray]:
 
     [columns, gw] and [rows, gh], float64; over the raster's lines they sum to 1."""
     def shares(axis):    # x, y
-        lines = np.linspace(*raster.box[axis::2], raster.grid[1 - axis] + 1)[:, None]
-        return share_between(view.grid[1 - axis], *view.box[axis::2], lines[:-1], lines[1:])
+        lines = np.linspace(raster.box[axis], raster.box[axis + 2], raster.grid[1 - axis] + 1)[:, None]
+        return share_between(view.grid[1 - axis], view.box[axis], view.box[axis + 2], lines[:-1], lines[1:])
     return [shares(0), shares(1)]
 
 def even_places(n: int, most: int) -> list[int]:
@@ -153,8 +153,9 @@ class AttentionRows:
             raise CaptureError(
                 f'No rows of {query!r}: the question comes before the image and does not see it, so put the image '
                 'first; or record with question=, its words, or capture with question_rows=True.')
-        words = [query] if isinstance(query, (str, int)) else [*query]
-        if words and all(isinstance(i, int) for i in words): return words
+        if isinstance(query, int): return [query]
+        words: list = [query] if isinstance(query, str) else query
+        if words and all(isinstance(place, int) for place in words): return words
         missing = [word for word in words if not pick_words(tokens, word, 'none')]
         if words and not missing: return pick_words(tokens, query, 'none')
         why = why_no_words(tokens, query) or f'those that were read are {read_words(tokens, "question")}'

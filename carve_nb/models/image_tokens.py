@@ -10,6 +10,7 @@ __all__ = ['Grid', 'ImageSpan', 'Processed', 'ReadImage', 'reported_grid', 'shap
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3ba90956
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isqrt
 from numbers import Integral
@@ -242,15 +243,15 @@ def size_settings(processor: ProcessorMixin, most: int|None) -> dict:
     return dict(size=dict(longest_edge=area, shortest_edge=min(size['shortest_edge'], area)))
 
 def read_images(
-    processor: ProcessorMixin, config: PreTrainedConfig, family, images: list[Image.Image],
+    processor: ProcessorMixin, config: PreTrainedConfig, family, images: Sequence[Image.Image],
     most: int|None = None,
 ) -> list[ReadImage]:
     """Process images together, and find out what stands for each of them in a prompt.
 
     Each takes at most `most` tokens: the processor is told, or where the family has a `cell` the image is
     resized before; a processor with a fixed number of tokens takes that."""
-    cell = family.cell(processor) if most and family.cell else None
-    resized = [shrink_image(image, most, cell) for image in images] if cell else images
+    resized = images
+    if most and family.cell: resized = [shrink_image(image, most, family.cell(processor)) for image in images]
     try:
         out = processor(text=[processor.image_token*len(images)], images=[resized], return_tensors='pt', truncation=False,
                         return_text_replacement_offsets=True, **size_settings(processor, most))

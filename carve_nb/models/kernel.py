@@ -121,7 +121,9 @@ def eager_function(module: Module) -> Callable|None:
 
 def _eager_attention(module: Module, *args, **kw) -> tuple[Tensor, ...]:
     "Run the eager attention function of a module"
-    return eager_function(module)(module, *args, **kw)
+    kernel = eager_function(module)
+    assert kernel
+    return kernel(module, *args, **kw)
 
 for _name, _kernel in ('sdpa', ALL_ATTENTION_FUNCTIONS['sdpa']), ('eager', _eager_attention):
     AttentionInterface.register(_name + ROWS, partial(_hooked_kernel, _kernel))
@@ -195,7 +197,7 @@ class Pass:
     ran: list[int] = field(default_factory=list)     # layers, in order
     rows: list[int] = field(default_factory=list)    # positions in the sequence whose weights are kept
     weights: dict = field(default_factory=dict)    # layer -> [B, H, R, C], where it was computed, until the pass ends
-    attn: Tensor|None = None    # [L, B, H, R, C] of all its layers, on the host; None: not read
+    attn: Tensor = None    # [L, B, H, R, C] of all its layers, on the host; None: not read
 
 @dataclass(eq=False)
 class Recorder(AttentionHook):

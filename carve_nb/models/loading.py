@@ -53,7 +53,7 @@ def explained(what: str) -> Iterator[None]:
 def still_processor(kind: str, name: str, **kw) -> ProcessorMixin:
     "Load the stock processor of a class for still images alone, without its video processor"
     cls, loaders = getattr(transformers, kind), dict(image_processor=AutoImageProcessor, tokenizer=AutoTokenizer)
-    class Still(cls):
+    class Still(cls):    # type: ignore[misc, valid-type]
         __doc__ = cls.__doc__
         def check_argument_for_proper_class(self, part, value):
             return value and cls.check_argument_for_proper_class(self, part, value)
@@ -141,7 +141,7 @@ def load_model(
     if device and device_map: raise CarveError('Give device or device_map, not both.')
     if base and name != SMOL: raise CarveError(f'base= is for {SMOL!r} alone: leave it out.')
     source = str(open_released(base)) if name == SMOL else find_source(name)
-    hub = {setting: kw.pop(setting) for setting in ('token', 'cache_dir', 'local_files_only', 'force_download')
+    hub: dict = {setting: kw.pop(setting) for setting in ('token', 'cache_dir', 'local_files_only', 'force_download')
            if setting in kw}
     release = dict(hub, revision=revision, trust_remote_code=trust_remote_code)
     with explained(f'No usable configuration of {source!r}'):

@@ -164,7 +164,7 @@ class Prompt:
         return '\n'.join([head, *map(repr, self.spans), repr(self.text)])
 
 # %% ../../nbs/library/models/06_prompts.ipynb #58de34a2
-def place_images(ids: Tensor, config: PreTrainedConfig, parts: list[ReadImage]) -> list[ImageSpan]:
+def place_images(ids: Tensor, config: PreTrainedConfig, parts: Sequence[ReadImage]) -> list[ImageSpan]:
     """Find the spans of all images among the tokens [N] of a prompt, of each the whole image first.
 
     Another number of image tokens is refused."""
@@ -190,7 +190,7 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: str) -> tuple[BatchEnc
     return enc, [chat[begin:end] for begin, end in pairwise(ends)]
 
 def write_prompt(
-    vlm, chat: str, question: str, text: str, images: Sequence[Image.Image], parts: list[ReadImage],
+    vlm, chat: str, question: str, text: str, images: Sequence[Image.Image], parts: Sequence[ReadImage],
 ) -> Prompt:
     """Put a text, which begins with the question, and the text of each image into their places of a chat of
     `render_chat`, and tokenize"""
