@@ -27,7 +27,7 @@ def lines(out): return sum(p.read_bytes().count(b'\n') for p in out.glob('record
 
 def actors(pid):
     "The processes below another one that hold a model"
-    return [p for p in psutil.Process(pid).children(recursive=True) if 'MapWorker' in ''.join(p.cmdline())]
+    return [p for p in psutil.Process(pid).children(recursive=True) if 'ModelWorker' in ''.join(p.cmdline())]
 
 
 def alive(process):
