@@ -154,7 +154,10 @@ class VLM:
         model, processor = load_model(name_or_path, device, dtype, **kw)
         vlm = cls(model, processor, str(name_or_path), escape)
         vlm.loading = {setting: value for setting, value in given.items() if value}
-        if image_tokens is not None: vlm.image_tokens = check_tokens(image_tokens)
+        if image_tokens is not None:
+            vlm.image_tokens = check_tokens(image_tokens)
+            shown = vlm.why_not.get('fewer tokens') or vlm.resolution or "the processor's own limit is lower"
+            warnings.warn(f'Resolution: {shown}.', stacklevel=2)
         return vlm
 
     @property
