@@ -277,8 +277,9 @@ def test_another_pipe_breaks(monkeypatch, shell):
     assert status == 1 and 'BrokenPipeError' in err
 
 
-def test_report_again(models, shell):
+def test_report_again(models, shell, monkeypatch):
     "`carve report` makes the tables of a run again, of one, or of runs and a result.json side by side"
+    monkeypatch.setenv('COLUMNS', '200')
     for folder in 'a', 'b':
         status, out, err = shell(f'eval scenes --n 2 --methods none,random,carve,lookup --model llava --quiet --out {folder}')
         assert status == 0 and 'accuracy, %' in out, err
