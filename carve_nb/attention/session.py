@@ -45,7 +45,7 @@ class Session:
     def __init__(self, vlm: VLM):
         if not isinstance(vlm, VLM):
             raise CarveError(f'Give the model first, a VLM such as VLM.from_pretrained(...), then the image, then the question; '
-                             f'the first argument is {vlm!r:.80}.')
+                             f'the first argument is a {type(vlm).__name__}.')
         self.vlm, self.prefixes = vlm, Prefixes()
         self.images: dict = {}    # see `VLM.read`
         self.kept: dict[tuple, Kept] = {}    # the newest the last

@@ -17,7 +17,7 @@ from ..core.plotting import black_out, keep_mask, panels_html
 from ..formulas.threshold import Region
 
 # %% ../../nbs/library/method/01_crop.ipynb #0365bf05
-_SIDE_RATIO = 190   # greatest ratio of a crop's sides, a little under the models' `MAX_SIDE_RATIO`
+_SIDE_RATIO = 190   # greatest ratio of a crop's sides: processors such as Qwen's refuse 200
 
 def grow_box(box: Box, size: Size, min_side: int = 28, square: bool = False, pad: float = 0.) -> Box:
     "Grow a box inside the image, with room around it (`pad`, a fraction of the side, at each of its ends)"

@@ -8,7 +8,7 @@ from carve_nb.core.errors import CarveError
 from carve_nb.method.controls import RandomCrop
 
 IMAGE, QUESTION = make_scene(3, 'heldout').image, 'What digit is on the red star?'
-FIRST = 'Give the model first, then the image, then the question'
+FIRST = 'Give the model first, a VLM such as VLM.from_pretrained(...), then the image, then the question'
 THEN = 'Give the image first, then the question'
 BY_NAME = 'give fields by name'
 
@@ -19,18 +19,15 @@ CALLS = {    # Python that is wrong -> words of its sentence
     'Lookup()(np.asarray(image), vlm, question)': FIRST,
     'Lookup()(None, image, question)': FIRST,
     'Lookup()(vlm, question, image)': THEN,
-    'Lookup()(vlm, question, path)': THEN,
     'Lookup()(vlm, image, None)': THEN,
     'Lookup()(vlm, image, 3)': THEN,
     'vlm.ask(question, image)': THEN,
-    'vlm.capture(question, path)': THEN,
     'vlm.prompt(question, np.asarray(image))': THEN,
     # a name, or a model of transformers, in the place of a model
-    "Lookup()('carve-small', image, question)": "VLM.from_pretrained('carve-small')",
-    "Carve()('org/model', image, question)": "VLM.from_pretrained('org/model')",
-    "VLM('carve-small')": "VLM.from_pretrained('carve-small')",
-    'Lookup()(vlm.model, image, question)': 'give VLM(model, processor)',
-    'VLM(vlm.model)': 'give the processor of the model',
+    "Lookup()('carve-small', image, question)": FIRST,
+    "VLM('carve-small')": 'The model is a str',
+    'Lookup()(vlm.model, image, question)': 'the first argument is a LlavaForConditionalGeneration',
+    'VLM(vlm.model)': 'the processor a NoneType',
     'Session(image)': FIRST,
     # fields
     "Lookup('heart')": BY_NAME,
@@ -53,9 +50,7 @@ CALLS = {    # Python that is wrong -> words of its sentence
     "make_method('lookupp')": 'perhaps lookup',
     'make_method(int, p=1)': "<class 'int'> is no method",
     # what was asked
-    'vlm.generate(image, question)': 'vlm.ask(image, question)',
-    'vlm.forward(image)': 'vlm.capture(image, question)',
-    "Lookup()(vlm, image, ' ')": 'The question is empty',
+    "Lookup()(vlm, image, ' ')": 'a text that can be seen',
     'Lookup()(vlm, [], question)': 'give at least one',
     "Lookup()(vlm, image, question, by='gpt-4o')": 'give a VLM, an Endpoint',
     "Lookup()(vlm, [image, image], question, which='best')": 'contrast, attention or a number',
