@@ -141,6 +141,8 @@ def load_model(
     if device and device_map: raise CarveError('Give device or device_map, not both.')
     if base and name != SMOL: raise CarveError(f'base= is for {SMOL!r} alone: leave it out.')
     source = str(open_released(base)) if name == SMOL else find_source(name)
+    if revision and Path(source).is_dir():
+        raise CarveError(f'revision={revision!r} is of a repository on the Hub, and {name!r} is a folder: leave it out.')
     hub: dict = {setting: kw.pop(setting) for setting in ('token', 'cache_dir', 'local_files_only', 'force_download')
            if setting in kw}
     release = dict(hub, revision=revision, trust_remote_code=trust_remote_code)

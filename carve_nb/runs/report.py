@@ -125,7 +125,7 @@ ABOUT = dict(
     iou='IoU: the area that the crop and the true region share, as a fraction of what they cover together',
     calls='calls: how often the model is asked for one answer; random also runs another method, to crop as large a '
           'place',
-    unread='unread: answers in which none was found, or that are near an accepted one (counted apart below); '
+    unread='unread: answers in which none was found, or that are near an accepted one; '
            'they count as wrong')
 _ENDS = dict(acc=('lo', 'hi'), gain=('gain_lo', 'gain_hi'))
 

@@ -34,28 +34,26 @@ def evaluate(serve, shell, tmp_path):
     return run
 
 
-def unread(page): return [line for line in page.splitlines() if 'could be read' in line]
+def unread(page):
+    "The cell of a report's table below *unread*"
+    head, _, row = [line for line in page.splitlines() if line.startswith('|')][:3]
+    return dict(zip(head.split('|'), row.split('|')))[' unread '].strip()
 
 
 def test_unread_answers_are_counted(evaluate, tmp_path):
-    "Options, yes and no, second thoughts and near ones; where all could be read nothing is said"
+    "Options, yes and no, second thoughts and near ones are counted in a column of the table"
     ways = dict(choices=['red', 'blue'], answer='A')
     asked = {'Which one?': ways, 'Which two?': ways, 'Which three?': ways, 'Which four?': ways, 'What is it?': dict(answer='red'),
         'What else?': dict(answer='red'), 'What more?': dict(answer='red')}
     replies = 'I cannot tell.', 'Hard to say', 'A', 'B', 'Prose', 'It is red.', 'red, wait, blue'
     status, out, lines = evaluate([dict(question=k) | row for k, row in asked.items()], replies)
     assert (status, [line['score'] for line in lines]) == (0, [0, 0, 1, 0, 0, 0, 0])
-    for page in out, (tmp_path/'0'/'R'/'table.md').read_text(encoding='utf-8'):
-        assert unread(page) == [
-            '`none`, 2 of 7: no option could be read, as in "I cannot tell."',
-            '`none`, 1 of 7: no one answer could be read, as in "red, wait, blue"']
-        assert '`none`, 1 of 7: near an accepted answer, as in "It is red."' in page
+    assert unread((tmp_path/'0'/'R'/'table.md').read_text(encoding='utf-8')) == '4'
+    assert [line.get('unread', '').partition(' ')[0] for line in lines] == ['no', 'no', '', '', '', 'near', 'no']
     both = [dict(question='Is it?', answer='no'), dict(question='Is it so?', answer='yes')]
-    for replies, rule, told in ((('**No**', 'Yes, it is'), 'pope', '1 of 2: neither yes nor no could be read, as in "**No**"'),
-            (('No', 'Yes, it is'), 'pope', ''), (('Yes', 'yes'), 'exact', ''),
-            (('There is none', 'yes'), 'yes/no', '1 of 2: no one answer could be read, as in "There is none"')):
-        found = unread(evaluate(both, replies, '--rule', rule)[1])
-        assert len(found) == bool(told) and told in ''.join(found)
+    for replies, rule, n in ((('**No**', 'Yes, it is'), 'pope', 1), (('No', 'Yes, it is'), 'pope', 0), (('Yes', 'yes'), 'exact', 0),
+            (('There is none', 'yes'), 'yes/no', 1)):
+        assert sum('unread' in line for line in evaluate(both, replies, '--rule', rule)[2]) == n
 
 
 @pytest.mark.parametrize('field', ['reasoning', 'reasoning_content'])

