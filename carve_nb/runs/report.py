@@ -42,8 +42,8 @@ from .store import FAILED, SHOWN, Run, attempt, read_run
 # %% ../../nbs/library/runs/03_report.ipynb #382b7b94
 WHERE = 'pointing', 'auroc', 'iou', 'calls'
 _NUMBERS = (
-    'n', 'failed', 'unread', 'acc', 'lo', 'hi', *WHERE, 'seconds', 'gain', 'gain_lo', 'gain_hi', 'baseline', 'p', 'test',
-    'p_holm')
+    'n', 'failed', 'unread', 'near', 'acc', 'lo', 'hi', *WHERE, 'seconds', 'gain', 'gain_lo', 'gain_hi', 'baseline', 'p',
+    'test', 'p_holm')
 # columns of results.csv
 COLUMNS = (
     'id', 'image_key', 'kind', 'method', 'status', 'question', 'answer', 'truth', 'score', 'rule', 'unread',
@@ -79,8 +79,8 @@ def report(records: list[dict]|pd.DataFrame, base: str = 'none', kind: str|None 
     """Compare methods on the same questions, of all kinds or of one: a row for each method, shares in parts
     of 1.
 
-    Columns: n, failed, unread (answers in which none was found, which count as wrong); acc, its interval lo
-    and hi; means of pointing, auroc, iou, calls; median seconds; gain over `base` on common samples with its interval, baseline
+    Columns: n, failed, unread (answers in which none was found) and near (that hold an accepted one, or are
+    one but for signs and units), which both count as wrong; acc, its interval lo and hi; means of pointing, auroc, iou, calls; median seconds; gain over `base` on common samples with its interval, baseline
     (accuracy of `base` there), p, test, p_holm. NaN: nothing to count, or too little."""
     lines = lines_frame(records)
     if kind is not None: lines = lines[lines.kind == kind]
@@ -91,7 +91,9 @@ def report(records: list[dict]|pd.DataFrame, base: str = 'none', kind: str|None 
     rows = []
     for method in methods:
         answers = answered[answered.method == method]
-        row: dict = dict(n=len(answers), failed=failed.get(method, 0), unread=answers.unread.notna().sum())
+        reasons_unread = answers.unread.dropna()
+        near = sum(reason.startswith('near') for reason in reasons_unread)
+        row: dict = dict(n=len(answers), failed=failed.get(method, 0), unread=len(reasons_unread) - near, near=near)
         rows.append(row)
         if answers.empty: continue
         row |= answers[[*WHERE]].astype(float).mean()
@@ -117,7 +119,7 @@ def measure_figures(records: list[dict]|pd.DataFrame) -> pd.DataFrame:
 # %% ../../nbs/library/runs/03_report.ipynb #b8d10c52
 _HEADS = dict(
     acc='accuracy, %', n='n', gain='against baseline, points', p='p', p_holm='p (Holm)',
-    pointing='pointing, %', auroc='AUROC', iou='IoU', calls='calls', failed='failed', unread='unread')
+    pointing='pointing, %', auroc='AUROC', iou='IoU', calls='calls', failed='failed', unread='unread', near='near')
 ABOUT = dict(
     pointing="pointing: how often the map's strongest patch lies on the true region",
     auroc='AUROC: how often a patch of the map inside the true region is stronger than one outside; '
@@ -125,8 +127,8 @@ ABOUT = dict(
     iou='IoU: the area that the crop and the true region share, as a fraction of what they cover together',
     calls='calls: how often the model is asked for one answer; random also runs another method, to crop as large a '
           'place',
-    unread='unread: answers in which none was found, or that are near an accepted one; '
-           'they count as wrong')
+    unread='unread: answers in which none was found; they count as wrong',
+    near='near: answers that hold an accepted one, or are one but for units and signs; they count as wrong')
 _ENDS = dict(acc=('lo', 'hi'), gain=('gain_lo', 'gain_hi'))
 
 def _label(method: str) -> str: return f'{method} (baseline)' if find_method([method]) else method
@@ -136,7 +138,7 @@ def format_cell(row: pd.Series|dict, key: str) -> str:
     value = row.get(key, math.nan)
     if pd.isna(value): return '-'
     if key in ('p', 'p_holm'): return '<0.001' if value < .001 else f'{value:.3f}'
-    if key in ('n', 'failed', 'unread'): return f'{value:.0f}'
+    if key in ('n', 'failed', 'unread', 'near'): return f'{value:.0f}'
     if key == 'pointing': return f'{100*value:.1f}'
     if key not in _ENDS: return f'{value:.2f}'
     sign = '+' if key == 'gain' else ''

@@ -34,21 +34,22 @@ def evaluate(serve, shell, tmp_path):
     return run
 
 
-def unread(page):
-    "The cell of a report's table below *unread*"
+def counts(page):
+    "The cells of a report's table below *unread* and *near*"
     head, _, row = [line for line in page.splitlines() if line.startswith('|')][:3]
-    return dict(zip(head.split('|'), row.split('|')))[' unread '].strip()
+    cells = dict(zip(head.split('|'), row.split('|')))
+    return cells[' unread '].strip(), cells[' near '].strip()
 
 
 def test_unread_answers_are_counted(evaluate, tmp_path):
-    "Options, yes and no, second thoughts and near ones are counted in a column of the table"
+    "Options, yes and no and second thoughts in one column of the table, near ones in another"
     ways = dict(choices=['red', 'blue'], answer='A')
     asked = {'Which one?': ways, 'Which two?': ways, 'Which three?': ways, 'Which four?': ways, 'What is it?': dict(answer='red'),
         'What else?': dict(answer='red'), 'What more?': dict(answer='red')}
     replies = 'I cannot tell.', 'Hard to say', 'A', 'B', 'Prose', 'It is red.', 'red, wait, blue'
     status, out, lines = evaluate([dict(question=k) | row for k, row in asked.items()], replies)
     assert (status, [line['score'] for line in lines]) == (0, [0, 0, 1, 0, 0, 0, 0])
-    assert unread((tmp_path/'0'/'R'/'table.md').read_text(encoding='utf-8')) == '4'
+    assert counts((tmp_path/'0'/'R'/'table.md').read_text(encoding='utf-8')) == ('3', '1')
     assert [line.get('unread', '').partition(' ')[0] for line in lines] == ['no', 'no', '', '', '', 'near', 'no']
     both = [dict(question='Is it?', answer='no'), dict(question='Is it so?', answer='yes')]
     for replies, rule, n in ((('**No**', 'Yes, it is'), 'pope', 1), (('No', 'Yes, it is'), 'pope', 0), (('Yes', 'yes'), 'exact', 0),
