@@ -58,8 +58,10 @@ colab: $(V)/.ok  ## the first cell of the tutorials, and the rest of two, with C
 	CARVE_COLAB=$(abspath $(V))-colab/bin/python $(TEST) -n 0 -rP tests/test_install.py -k colab
 soak: $(V)/.ok  ## the long variants: 10,000 cases of each law, fuzzing, 20 kills, 1,000 questions, all methods on all kinds of family; an hour
 	$(V)/$(PIP) $(C) -e '.[fuzz]' && CARVE_PROFILE=soak CARVE_KILLS=20 CARVE_KILL_SAMPLES=200 $(TEST) -m 'soak or law' --soak-json=nbs/results/soak.json
-mutants: $(V)/.ok  ## would the tests notice a hundred small mistakes, drawn by SEED? mutants-SEED.json; hours, taken up where it stopped
-	$(V)/$(PIP) $(C) -e '.[mutants]' && $(RUN) $(B) tools/mutants.py --seed $(SEED) --out mutants-$(SEED).json
+mutants: $(V)/.ok  ## would the tests notice N small mistakes, drawn by SEED? In the folder mutants-SEED; hours, taken up where it stopped
+	$(V)/$(PIP) $(C) -e '.[mutants]' && export PATH=$(abspath $(V))/bin:$$PATH $(RUN) && m=mutants-$(SEED) && { test -d $$m || git clone -q --shared . $$m; } && cd $$m && \
+	{ test -f session.sqlite || { cosmic-ray init tools/mutants.toml session.sqlite && cr-filter-operators session.sqlite tools/mutants.toml && \
+	python tools/mutants.py session.sqlite $(SEED) $(or $(N),100); }; } && cosmic-ray exec tools/mutants.toml session.sqlite && cr-report session.sqlite | grep -v SKIPPED
 gpu: $(V)/.ok  ## memory and seconds of each way to answer with M=HUB_ID on this machine, as a table to paste; ten minutes
 	$(B) -m recipes.gpu --model $(M)
 export: $(V)/.ok  ## notebooks to modules, recipes, the table of methods, README.md, llms.txt and the sidebar; notebooks cleaned

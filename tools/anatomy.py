@@ -1,14 +1,9 @@
-"""The rooms of the package: which imports from which (nbs/images/house.svg, which `make export` writes), and
-how large each is.
-
-Usage: python tools/anatomy.py   (prints the sizes; nothing fails by them, a reviewer looks at them)"""
+"The rooms of the package and which imports from which: nbs/images/house.svg, which `make export` writes."
 import ast
-from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT/'carve_nb'
-COLUMNS = 'modules', 'lines', 'nodes', 'functions'
 ROOMS = ('core', 'formulas', 'models', 'attention', 'data', 'method', 'testing', 'runs', 'studies',
     'explorer',
     'cli')
@@ -55,24 +50,3 @@ def draw_house(pairs):
     head = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">',
         f'<title>Which room imports from which</title><style>{STYLE}</style><rect width="{width}" height="{height}" style="fill: #fff"/>']
     return '\n'.join([*head, *parts, '</svg>']) + '\n'
-
-
-def sizes():
-    "Counts of each room; the modules at the top are the book"
-    rooms = {}
-    for path in sorted(PACKAGE.rglob('*.py')):
-        if path.name == '_modidx.py': continue
-        parts = path.relative_to(PACKAGE).parts
-        text = path.read_text(encoding='utf-8')
-        nodes = list(ast.walk(ast.parse(text)))
-        functions = sum(isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)) for n in nodes)
-        room = rooms.setdefault(parts[0] if len(parts) > 1 else 'the book', Counter())
-        room.update(modules=1, lines=text.count('\n'), nodes=len(nodes), functions=functions)
-    return rooms
-
-
-if __name__ == '__main__':
-    rooms = sizes()
-    print('room', *COLUMNS, sep='\t')
-    for name, counts in [*rooms.items(), ('all', sum(rooms.values(), Counter()))]:
-        print(name, *(f'{counts[column]:,}' for column in COLUMNS), sep='\t')
