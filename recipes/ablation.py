@@ -91,11 +91,10 @@ def ablation_configs(n_layers=6, crossed=tuple(CENTERS)) -> dict: # centers arou
 
 def ablation_controls(): # name -> method
     "What a gain must be held against"
-    ours = Carve()
     return {
         'none': DirectAnswer(), 'random': RandomCrop(), 'center': CenterCrop(),
         'question-only': QuestionOnly(), 'instruction-only': InstructionOnly(), 'official': Carve.official(),
-        'oracle': Oracle.like(ours)}
+        'oracle': Oracle()}
 
 def measure_ablation(vlm, sample, configs=None, every=3) -> dict:
     """Every setting on one question; equal captures and equal crops are computed once.

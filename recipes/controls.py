@@ -16,7 +16,6 @@ from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.product import contrast
 from carve_nb.method.controls import Oracle
-from carve_nb.method.lookup import Lookup
 from carve_nb.method.profiles import find_profile
 from carve_nb.models.prompts import Ask
 from .clutter import ask_scene
@@ -48,7 +47,7 @@ def gray_outside(image: Image.Image, box: tuple) -> Image.Image:
 def measure_shown(vlm: VLM, sample) -> dict:
     """Return right answers with the target enlarged, with the same pixels in their place and all others
     gray, both after the image, and with a box drawn around the target in the one image."""
-    oracle = Oracle.like(Lookup(tokens=None))
+    oracle = Oracle(tokens=None)
     session, ask = Session(vlm), oracle.asked(vlm, sample.image, sample.question)
     result = oracle(session, sample.image, sample.question, box=sample.box)
     box = result.crop.box
@@ -62,7 +61,7 @@ def measure_shown(vlm: VLM, sample) -> dict:
 def measure_clutter(vlm: VLM, sample) -> dict:
     """Return right answers on the calmest and the busiest background of one scene: without a crop, with the
     true region's, and with the same pixels in their place and all others gray, in place of the image"""
-    oracle, right = Oracle.like(Lookup()), {}
+    oracle, right = Oracle(), {}
     for level, knobs in LEVELS.items():
         asked = ask_scene(seed_of(sample), sample.kind, *knobs)
         result = oracle(vlm, asked.image, asked.question, box=asked.box)

@@ -71,8 +71,7 @@ def ask_all(vlm, split, n, methods, share, out) -> dict:
 
 def settings_of(method, layers) -> list:
     "As published, and with each layer alone"
-    layer = ':of="carve:layers=[{}]"' if method == 'question-only' else ':layers=[{}]'
-    return [with_crop(method), *(with_crop(method + layer.format(l)) for l in layers)]
+    return [with_crop(method), *(with_crop(f'{method}:layers=[{layer}]') for layer in layers)]
 
 def best_setting(found, method, layers) -> str: # of `ask_all`
     "The setting with most right answers, as published where none is better"

@@ -75,15 +75,12 @@ def clutter_figure(vlm, seed) -> dict: # plain values, for JSON
     return dict(scene_facts(scene, scene.question('digit'), seed), stages=stages)
 
 SENTENCE = ':suffix=None', ''
-DIVIDE = {'question-only': ('', ':of="carve:query=noun"'), 'carve': ('', ':query=noun')} # with the word's row
-
-def recorded(method: str) -> str: # of the run, which named the control's query without `of`
-    return method.replace('of="carve:query=noun"', 'query=noun')
+QUERY = '', ':query=noun'    # with the word's row
 
 def switch_settings() -> dict: # '011' (no sentence, the word's row, divided) -> method
     "The methods that the three switches stand for, off and on"
-    return {f'{i}{j}{k}': name + DIVIDE[name][j] + SENTENCE[i]
-        for i in (0, 1) for j in (0, 1) for k, name in enumerate(DIVIDE)}
+    return {f'{i}{j}{k}': name + QUERY[j] + SENTENCE[i]
+        for i in (0, 1) for j in (0, 1) for k, name in enumerate(('question-only', 'carve'))}
 
 def shares(run, method, key) -> list: # [share, lo, hi] in %
     "How many lines of a method are right, or point, with the interval"
@@ -101,8 +98,8 @@ def switch_figure(vlm: VLM, seed: int, run: Run) -> dict:
             method=m, map=np.rint(999*r.saliency.values/r.saliency.values.max()).astype(int).tolist(),
             crop=list(r.crop.box), answer=str(r),
             plain=str(r.plain_answer), pointing=r.saliency.points_at(query.box),
-            pointing_rates=shares(run, recorded(m), 'pointing'),
-            right=shares(run, recorded(m), 'score'), alone=shares(run, alone, 'score'))
+            pointing_rates=shares(run, m, 'pointing'),
+            right=shares(run, m, 'score'), alone=shares(run, alone, 'score'))
     return dict(
         scene_facts(scene, query, seed), word=query.question.rstrip('?').split()[-1],
         grid=list(results['100'].saliency.values.shape),

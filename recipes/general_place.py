@@ -27,7 +27,7 @@ class SamePlace(Carve):
             tiles=self.tiles)[None]
 
 LAMBDAS = {'one mean': dict(lam=1., relative=True), 'published': dict(lam=1e-8, relative=False)}
-WAYS = {'raw': QuestionOnly(of='carve:query=noun')} | {
+WAYS = {'raw': QuestionOnly(query='noun')} | {
     f'{place}, {lam}': method(query='noun', **fields)
     for lam, fields in LAMBDAS.items() for place, method in (('rule', Carve), ('same place', SamePlace))}
 

@@ -11,7 +11,6 @@ from carve_nb.core.image import box_size
 from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.controls import Oracle
-from carve_nb.method.lookup import Lookup
 from .records import Part, of_question, overlap, run_parts, seed_of
 
 FIRST_SEED, COPIED_SEED = 1_630_000, 1_730_000
@@ -42,7 +41,7 @@ def black_right(session: Session, sample, method, result) -> int:
 def measure_crops(vlm: VLM, sample) -> dict:
     "Return right answers without a crop and with each crop, shown after the image as `lookup` shows its own"
     session = Session(vlm)
-    oracle = Oracle.like(Lookup())
+    oracle = Oracle()
     boxes = {k: o and o.box for k, o in other_objects(sample).items()}
     boxes |= dict(target=sample.box, center=center_box(sample))
     plain = session.ask(oracle.asked(vlm, sample.image, sample.question))
@@ -59,7 +58,7 @@ def measure_crops(vlm: VLM, sample) -> dict:
 def measure_copied(vlm: VLM, sample) -> dict:
     "Return the answers without a crop and with the crop of another digit, that digit, and the true one"
     other = other_objects(sample)['another digit']
-    result = Oracle.like(Lookup())(vlm, sample.image, sample.question, other and other.box)
+    result = Oracle()(vlm, sample.image, sample.question, other and other.box)
     return dict(id=sample.id, truth=sample.answers[0], other=other and str(other.digit),
         none=str(result.plain_answer), crop=str(result.answer))
 

@@ -148,7 +148,7 @@ def measure_ideal(vlm: VLM, sample) -> dict:
 
 def ways(query: str) -> dict:
     "Return the five methods of which answers are asked"
-    def raw(p): return QuestionOnly(of=f'carve:query={query}:p={p}')
+    def raw(p): return QuestionOnly(query=query, p=p)
     return {'raw, .04': raw(.04), 'quotient, .04': Carve(query=query),
         'quotient, .04, peak': Carve(query=query, rank='peak'),
         'raw, .08': raw(.08), 'quotient, .08': Carve(query=query, p=.08)}

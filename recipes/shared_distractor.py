@@ -43,9 +43,8 @@ def measure_shared(vlm, sample) -> dict:
     seen, place = planted_scene(vlm, sample)
     ways = {}
     for way, (name, rank) in WAYS.items():
-        carve = ':'.join(['carve', *(f'{field}={value!r}' for field, value in dict(read, rank=rank).items())])
-        ways[way] = make_method(carve if name == 'carve' else QuestionOnly(of=carve))
-    if read: ways["last content word's row, A_Q"] = QuestionOnly(of='carve:query=noun')
+        ways[way] = make_method(name, **read, rank=rank)
+    if read: ways["last content word's row, A_Q"] = QuestionOnly(query='noun')
     alone = make_method('oracle', final_images='crop', square=False, limit=4096, min_side=28)    # the crop alone
     session = Session(vlm)
     made = {}

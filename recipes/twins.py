@@ -48,7 +48,7 @@ def measure_answers(vlm, sample) -> dict: # of `twin_records`
     """Return the answers without a crop, with the true region and with `lookup`: are they right, and does the
     crop show half of the target?"""
     session, made = Session(vlm), {}
-    for name, method in dict(none=DirectAnswer(), oracle=Oracle.like(Lookup()), lookup=Lookup()).items():
+    for name, method in dict(none=DirectAnswer(), oracle=Oracle(), lookup=Lookup()).items():
         r = method(session, sample.image, sample.question, box=sample.box)
         shown = int(not r.whole and overlap(sample.box, r.crop.box) > .5)
         made[name] = dict(answer=str(r.answer), right=int(score_answer(r.answer, sample)), shown=shown)

@@ -52,8 +52,8 @@ def train_unpaired(out: Path, stop: int|None=None):
 def measure_region(vlm: VLM, sample) -> dict:
     "Return right answers without a crop, and with the true region alone and after the image"
     what = Session(vlm), sample.image, sample.question, sample.box
-    both = Oracle.like(Lookup())(*what)
-    alone = Oracle.like(Lookup(), final_images='crop')(*what)
+    both = Oracle()(*what)
+    alone = Oracle(final_images='crop')(*what)
     answers = dict(none=both.plain_answer, alone=alone.answer, both=both.answer)
     return dict(id=sample.id, right={k: int(score_answer(a, sample)) for k, a in answers.items()})
 
@@ -67,7 +67,7 @@ def measure_crops(vlm: VLM, sample) -> dict:
         result = lookup(session, sample.image, sample.question)
         answers |= {'none': str(result.plain_answer), f'lookup, {name}': str(result.answer)}
         if other: answers[f'wrong, {name}'] = str(
-            Oracle.like(lookup)(session, sample.image, sample.question, other.box).answer)
+            Oracle(final_images=lookup.final_images)(session, sample.image, sample.question, other.box).answer)
     return dict(id=sample.id, truth=sample.answers[0], other=other and str(other.digit), answers=answers)
 
 @call_parse

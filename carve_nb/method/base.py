@@ -10,7 +10,7 @@ __all__ = ['METHODS', 'import_all', 'register', 'Method', 'as_saliency', 'tower_
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache, partial
 from importlib import import_module
 from pkgutil import iter_modules
@@ -22,14 +22,14 @@ from torch import Tensor
 from transformers import LogitsProcessor
 from ..attention.session import Session, Spent
 from ..attention.vlm import VLM
-from ..core.errors import CarveError, UnsupportedError
+from ..core.errors import CarveError, UnsupportedError, choose
 from ..core.image import Box, ImageLike, union_box
 from ..core.saliency import Saliency, is_flat, pick_layers
 from ..core.text import SHORT_ANSWER
 from ..formulas.threshold import Region, regions
 from .crop import Crop, enlarge, grow_box, rest_mask, whole_crop
 from .results import Look, Result, cut_note, unseen_note
-from .settings import check_fields, check_names, inherit_fields, limited, method_call
+from .settings import check_fields, inherit_fields, limited, method_call
 from .wrappers import OtherModel, ask_one_of, ask_other, check_other, name_of, place_of
 from ..models.image_tokens import ImageSpan
 from ..models.prompts import TURN, Ask, Prompt, open_images
@@ -86,12 +86,9 @@ class Method:
         if vars(cls).get('name'): register(cls)
 
     def __new__(cls, /, *args: object, **given: object) -> Self:
-        "Refuse fields that have no name, or one that there is not"
-        if args:
-            name = cls.__name__
-            raise CarveError(f'{name}({repr(args[0])[:60]}): give fields by name, as in {name}(suffix=None). Model, '
-                             f'image and question are given to what it makes: {name}()(vlm, image, question)')
-        check_names(cls, given)
+        "Refuse a field that there is not, with the nearest one"
+        names = [setting.name for setting in fields(cls)]
+        for name in given: choose(name, names, f'field of {cls.__name__}', f'help({cls.__name__}) lists all')
         return super().__new__(cls)
 
     def __call__(self, vlm: VLM|Session, image: ImageLike|list, question: str|None = None,

@@ -117,7 +117,7 @@ class Carve(CropMethod):
         steps = 'all' if self.pairs_steps else 'first'
         rows = session.capture(ask, steps, self.layers)
         general = ask.but(text=self.instruction, suffix=ask.suffix if self.instruction_suffix else '',
-                          max_new_tokens=min(len(rows.attn), self.max_new_tokens))
+                          max_new_tokens=min(len(rows.attn), ask.max_new_tokens))
         return rows, session.capture(general, steps, self.layers, answer=self.pairs_steps)
 
     def maps(

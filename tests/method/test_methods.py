@@ -3,7 +3,7 @@ why it cannot."""
 import json
 import re
 import runpy
-from dataclasses import fields, replace
+from dataclasses import replace
 import pytest
 import torch
 import transformers
@@ -17,14 +17,13 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, UnsupportedError
 from carve_nb.core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.data.scenes import make_scene
-from carve_nb.method import controls
 from carve_nb.method.base import CropMethod, Guide
+from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import make_method, methods
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.image_tokens import reported_grid
 from carve_nb.models.kernel import CACHE
-from carve_nb.runs.runner import RunConfig
 from carve_nb.testing import check_method, check_result
 from recipes.tiny_models import HERE as FAMILY_NAMES
 
@@ -58,22 +57,6 @@ def photo(): return Image.fromarray(data.chelsea()).resize((120, 90))
 
 
 def short(name): return make_method(name, max_new_tokens=3)
-
-
-@pytest.mark.parametrize('spec, given', [
-    ("center:of='lookup':skip_above=1", dict(skip_above=1)),
-    ('random:of=rel-att:square=True:tokens=144', dict(square=True, tokens=144)),
-    ("random:of='rel-att:pad=.3':pad=0", dict(pad=0)),
-    ('random:of=paper', dict(fill='black', square=False, tokens=None))])
-def test_fields_given_to_a_control(spec, given):
-    """A field that is given to a control holds in a run, there and for the other method, even where it is a
-    default of crops; the others are those of the other method"""
-    control = RunConfig((spec,), SHORT_ANSWER, 4).made[spec]
-    other = make_method(control.of, **given, max_new_tokens=4)
-    assert {field: getattr(control, field) for field in given} == given
-    assert control.other == other
-    assert all(getattr(control, field.name) == getattr(other, field.name) for field in fields(CropMethod))
-    assert eval(repr(control), vars(controls)) == control
 
 
 @pytest.mark.parametrize('family', FULL)
@@ -151,13 +134,13 @@ def test_control_tells_what_carve_tells(load, photo, name):
     "A moved crop has the size and the notes of CARVE's, and shows its pixels in the same way"
     for question in QUESTION, GENERAL_INSTRUCTION:
         for how in dict(pad=.3), dict(limit=50, rounding='down', square=False):
-            carve, moved = (make_method(m, **how)(load('qwen2_5_vl'), photo, question)
-                for m in ('carve', name))
+            carve, moved = (method(load('qwen2_5_vl'), photo, question)
+                for method in (Carve(**how), make_method(name, of=Carve(**how))))
             assert {*carve.notes} <= {*moved.notes} and moved.crop.image.size == carve.crop.image.size
     assert any(note.startswith('no signal') for note in moved.notes)
 
 
-@pytest.mark.parametrize('name', [n for n in NAMES if hasattr(methods()[n], 'render')])
+@pytest.mark.parametrize('name', [n for n in NAMES if hasattr(methods()[n], 'render') or n in ('random', 'center')])
 def test_all_crops_obey(name, load, monkeypatch):
     """What is added to `CropMethod.render`, such as a frame, is in the crop of every method, of `random`,
     `center` and `hide` too"""

@@ -10,7 +10,6 @@ from carve_nb.method.controls import RandomCrop
 IMAGE, QUESTION = make_scene(3, 'heldout').image, 'What digit is on the red star?'
 FIRST = 'Give the model first, a VLM such as VLM.from_pretrained(...), then the image, then the question'
 THEN = 'Give the image first, then the question'
-BY_NAME = 'give fields by name'
 
 CALLS = {    # Python that is wrong -> words of its sentence
     # the order of model, image and question
@@ -30,23 +29,16 @@ CALLS = {    # Python that is wrong -> words of its sentence
     'VLM(vlm.model)': 'the processor a NoneType',
     'Session(image)': FIRST,
     # fields
-    "Lookup('heart')": BY_NAME,
-    'Lookup(3)': BY_NAME,
-    "Lookup(['heart'])": BY_NAME,
-    "Carve('heart')": BY_NAME,
-    'Lookup(vlm)': 'Lookup()(vlm, image, question)',
-    'Carve(vlm, image, question)': 'Carve()(vlm, image, question)',
     'Lookup(layer=3)': 'perhaps layers; help(Lookup) lists all',
-    'Lookup(words=["heart"])': 'help(Lookup) lists all',
     "make_method('lookup:layer=3')": 'perhaps layers',
-    'Lookup(suffix=3)': 'suffix=3: use a text, or None',
     'Lookup(query=3)': 'or a list of words',
     "Lookup(layers='deep')": "layers='deep' is not known",
     'Carve(p=4)': 'p=4: use a number, above 0 and at most 1',
     'Carve(K=1.5)': 'K=1.5: use a whole number, at least 1',
     "Carve(square='no')": "square='no': use True or False",
     'Lookup(max_new_tokens=0)': 'max_new_tokens=0: use a whole number, at least 1',
-    "RandomCrop(of='vcd')": 'a method that crops',
+    "RandomCrop(of='vcd')": 'of=VCD(): use a CropMethod',
+    "make_method('random:p=.2')": 'of=Carve(p=...)',
     "make_method('lookupp')": 'perhaps lookup',
     'make_method(int, p=1)': "<class 'int'> is no method",
     # what was asked
