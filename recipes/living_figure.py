@@ -22,8 +22,9 @@ from PIL import Image, ImageDraw
 from carve_nb import VLM
 from carve_nb.core.text import GENERAL_INSTRUCTION, GRAMMAR, SHORT_ANSWER
 from carve_nb.data.drawing import FONT, OUTLINES, PHOTOS, SHAPES, _glyph, background
-from carve_nb.data.scenes import _blobs, _lay_out, _rng, make_scene, twin_records, twins
+from carve_nb.data.scenes import _blobs, _lay_out, _rng, make_scene
 from carve_nb.method.registry import make_method
+from .twins import twin_records, twins
 
 # %% ../nbs/tutorials/living_figure.ipynb #7ce56fe6
 SEEDS = range(145, 169)   # held-out scenes of which the page has the backgrounds
