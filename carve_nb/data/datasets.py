@@ -8,6 +8,7 @@ __all__ = ['log', 'BENCHMARKS', 'ASKED', 'OURS', 'Benchmark', 'find_benchmark', 
 
 # %% ../../nbs/library/data/14_datasets.ipynb #7f8ff47e
 import hashlib
+import inspect
 import json
 import logging
 import os
@@ -21,9 +22,9 @@ from pathlib import Path
 from random import Random
 from statistics import mode
 from typing import Any
-from ..core.errors import DataError, choose, setting
+from ..core.errors import DataError, choose, quote, setting
 from ..core.image import open_image
-from ..core.io import digest, table_html
+from ..core.io import digest
 from ..core.text import SHORT_ANSWER
 from .eye_test import CHANCE, EACH, eye_records
 from carve_nb.data.records import (
@@ -118,11 +119,6 @@ class DataSet:
     def __repr__(self) -> str:
         return f'DataSet({self.name}: {len(self)} questions, rule {self.rule!r}, key {self.key()})'
 
-    def _repr_html_(self) -> str:
-        facts = dict(questions=len(self), suffix=self.suffix, rule=self.rule, key=self.key(), **self.about)
-        rows = [*facts.items(), *(('for example', f'{r.question} → {r.answer}') for r in self.records[:2])]
-        return table_html([(name, value) for name, value in rows if value], [self.name, ''])
-
 # fields of a record that its key is made of
 ASKED = 'question', 'answers', 'choices', 'boxes', 'kind', 'rule', 'short_question'
 
@@ -142,16 +138,12 @@ def sample_keys(records: Iterable[Record]) -> dict[str, dict[str, str]]:
     return keys
 
 # %% ../../nbs/library/data/14_datasets.ipynb #82dff0ab
-def _unique_kinds(kinds: str|Sequence[str]) -> list[str]:
-    "List kinds of questions, each once"
-    return list(dict.fromkeys([kinds] if isinstance(kinds, str) else kinds))
-
 def _scene_set(
-    n: int|None, seed: int|None, split: str = 'heldout', kinds: str|Sequence[str] = ('digit',),
+    spec: str, n: int|None, seed: int|None, split: str = 'heldout', kinds: str|Sequence[str] = ('digit',),
 ) -> DataSet:
     """Make questions about our scenes; with a seed a random choice among the first thousand of each kind,
     in order"""
-    kinds = _unique_kinds(kinds)
+    kinds = [kinds] if isinstance(kinds, str) else list(dict.fromkeys(kinds))
     n = 300 if n is None else n
     most = 1000*len(kinds)
     if seed is not None and n > most:
@@ -161,14 +153,15 @@ def _scene_set(
     suffix = None if kinds == ['describe'] else SHORT_ANSWER
     return DataSet('scenes', records, suffix, records[0].rule, about=about)
 
-def _eye_set(n: int|None, seed: int|None, kinds: str|Sequence[str] = tuple(CHANCE)) -> DataSet:
+def _eye_set(
+    spec: str, n: int|None, seed: int|None, kinds: str|Sequence[str] = tuple(CHANCE),
+) -> DataSet:
     "Make questions of the acuity test, the kinds in turn; without n `EACH` of each kind"
-    kinds = _unique_kinds(kinds)
+    kinds = [kinds] if isinstance(kinds, str) else list(dict.fromkeys(kinds))
     for kind in kinds: choose(kind, CHANCE, 'kind of question')
     n = EACH*len(kinds) if n is None else n
     records = choose_rows(eye_records(n if seed is None else 1000*len(kinds), kinds), n, seed)
-    about = dict(source='acuity test of this package')
-    return DataSet('eye', records, rule='choice-text', max_new_tokens=16, about=about)
+    return DataSet('eye', records, rule='choice-text', max_new_tokens=16, about=dict(source='acuity test of this package'))
 
 def _given_set(data: DataSet, n: int|None, seed: int|None) -> DataSet:
     "Choose some records of a set"
@@ -177,8 +170,7 @@ def _given_set(data: DataSet, n: int|None, seed: int|None) -> DataSet:
 # %% ../../nbs/library/data/14_datasets.ipynb #b1bb18b7
 def _table_set(
     name: str, open_rows: Callable[[Columns], Table], n: int|None, seed: int|None,
-    columns: dict|str|None = None, images: str|Path|None = None, rule: str|None = None, benchmark: Benchmark|None = None,
-    **about: str,
+    columns: dict|str|None, images: str|Path|None, rule: str|None, benchmark: Benchmark|None = None, **about: str,
 ) -> DataSet:
     "Make a set of the rows of a table; its suffix and score follow from its records"
     facts = benchmark or Benchmark('')
@@ -209,21 +201,26 @@ def is_snapshot(path: str|Path) -> bool:
     folder = Path(path).expanduser()
     return not any(p.suffix in ENDINGS for p in folder.glob('*')) and any(folder.glob('*/*.parquet'))
 
-def _own_set(path: str|Path, n: int|None, seed: int|None, split: str|None = None, **options: Any) -> DataSet:
+def _own_set(
+    path: str|Path, n: int|None, seed: int|None, split: str|None = None,
+    columns: dict|str|None = None, images: str|Path|None = None, rule: str|None = None,
+) -> DataSet:
     "Read a folder or a file of one's own"
     name = Path(os.path.abspath(path)).name
     def open_rows(columns: Columns) -> Table:
         if is_snapshot(path): return hub_table(_checked_folder(path), split, n=first_rows(n, seed), columns=columns)
         return open_table(path, first_rows(n, seed), columns)
     if split and not is_snapshot(path): raise DataError(f'split is not used for {name}; leave it out.')
-    return _table_set(name, open_rows, n, seed, source=name, **options)
+    return _table_set(name, open_rows, n, seed, columns, images, rule, source=name)
 
-def _dataset_set(data: Any, n: int|None, seed: int|None, **options: Any) -> DataSet:
+def _dataset_set(
+    data: Any, n: int|None, seed: int|None, columns: dict|str|None = None, images: str|Path|None = None, rule: str|None = None,
+) -> DataSet:
     "Read a `datasets.Dataset` in hand"
     if isinstance(data, dict): raise DataError(f'it has the splits {", ".join(data)}; give one of them.')
     def open_rows(columns: Columns) -> Table: return dataset_table(data, name, columns, first_rows(n, seed), in_hand=True)
     name = data.info.dataset_name or 'dataset'
-    return _table_set(name, open_rows, n, seed, source=name, **options)
+    return _table_set(name, open_rows, n, seed, columns, images, rule, source=name)
 
 def _checked_folder(root: str|Path) -> Path:
     "Check that a copy is a folder without links out of it"
@@ -247,7 +244,8 @@ def _beside_images(folder: Path) -> Table:
 
 def _hub_set(
     spec: str, n: int|None, seed: int|None, split: str|None = None, config: str|None = None,
-    revision: str|None = None, root: str|Path|None = None, download: bool = False, **options: Any,
+    revision: str|None = None, root: str|Path|None = None, download: bool = False,
+    columns: dict|str|None = None, images: str|Path|None = None, rule: str|None = None,
 ) -> DataSet:
     "Read a public set, or any set of the Hub, from there or from a snapshot of it in the folder `root`"
     benchmark = find_benchmark(spec)
@@ -267,19 +265,14 @@ def _hub_set(
         most = None if facts.only else first_rows(n, seed)
         table = hub_table(folder or facts.hub, split, config, revision, most, columns)
         if facts.images and 'image' not in table.headers:
-            images = hub_table(folder or facts.hub, split, facts.images, revision)
-            by_id = {str(row['id']): row['image'] for _, row in images.rows}
+            joined = hub_table(folder or facts.hub, split, facts.images, revision)
+            by_id = {str(row['id']): row['image'] for _, row in joined.rows}
             for _, row in table.rows: row['imageId'] = by_id.get(row['imageId'])
         return table
     source = f'a copy of {facts.hub}' if folder else f'{facts.hub}@{revision or "main"}'
-    return _table_set(spec, open_rows, n, seed, benchmark=benchmark, source=source, split=split or '', **options)
+    return _table_set(spec, open_rows, n, seed, columns, images, rule, benchmark, source=source, split=split or '')
 
 OURS: dict[str, Callable[..., DataSet]] = dict(scenes=_scene_set, eye=_eye_set)
-_TABLES = 'columns', 'images'
-_TAKES: dict[Callable[..., DataSet], Sequence[str]] = {    # what each kind of set can be told
-    _scene_set: ('split', 'kinds'), _eye_set: ('kinds',), _given_set: (), _dataset_set: _TABLES, _own_set: ('split', *_TABLES),
-    _hub_set: ('split', 'config', 'revision', 'root', 'download', *_TABLES)}
-
 def _reader_of(spec: Any, fetched: bool) -> Callable[..., DataSet]:
     "Find what reads a set: ours, a set of the Hub, or one's own; refuse what is none"
     if isinstance(spec, DataSet): return _given_set
@@ -291,13 +284,10 @@ def _reader_of(spec: Any, fetched: bool) -> Callable[..., DataSet]:
         return OURS.get(spec, _hub_set)
     if exists: return _own_set
     if isinstance(spec, str) and fetched and spec.count('/') == 1: return _hub_set
-    names = *OURS, *BENCHMARKS
     fetch = setting('download=True', '--download')
-    choose(
-        '' if isinstance(spec, Path) else str(spec), names, f'{spec}: data set',
-        f'it is no file or folder either; there are: {", ".join(names)}; a set of the Hub, org/name, '
-        f'needs {fetch}, or {setting("root=", "--root ")}FOLDER with a copy')
-    raise AssertionError
+    raise DataError(
+        f'{quote(str(spec))} is no data set, and it is no file or folder either; there are: {", ".join((*OURS, *BENCHMARKS))}; '
+        f'a set of the Hub, org/name, needs {fetch}, or {setting("root=", "--root ")}FOLDER with a copy.')
 
 def load_benchmark(
     spec: str|Path|DataSet|Any,
@@ -333,12 +323,12 @@ def load_benchmark(
     >>> load_benchmark('photos', columns=dict(answer='label')).records"""
     if rule: rule = rule_name(rule)
     read = _reader_of(spec, bool(download or kw.get('root')))
-    given = {name: value for name, value in dict(kw, split=split, download=download or None).items() if value is not None}
-    unused = {*given} - {*_TAKES[read]}
+    options = {name: value for name, value in dict(kw, split=split, download=download or None).items() if value is not None}
+    taken = inspect.signature(read).parameters
+    unused = options.keys() - taken.keys()
     if unused: raise DataError(f'{", ".join(unused)} is not used for {spec}; leave it out.')
-    if read in OURS.values(): data = read(n, seed, **given)
-    elif read is _given_set: data = _given_set(spec, n, seed)
-    else: return read(spec, n, seed, rule=rule, **given)
+    if 'rule' in taken: return read(spec, n, seed, rule=rule, **options)
+    data = read(spec, n, seed, **options)
     return replace(data, rule=rule, records=[replace(r, rule=rule) for r in data]) if rule else data
 
 def write_example(folder: str|Path) -> list[Path]:

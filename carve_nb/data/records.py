@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ImageSource', 'Columns', 'TRUTHS', 'REGIONS', 'COLUMNS', 'FOLDER_FORMAT', 'ENDINGS', 'Record', 'Absent',
-           'read_columns', 'write_options', 'Undeclared', 'plain_name', 'cell_parts', 'propose', 'lettered_columns',
+           'read_columns', 'write_options', 'Undeclared', 'plain_name', 'cell_parts', 'lettered_columns', 'propose',
            'find_columns', 'cell_of', 'has_second', 'make_record', 'Table', 'read_file', 'dataset_table', 'hub_table',
            'open_table', 'folder_images', 'check_inside', 'image_finder', 'choose_rows', 'first_rows', 'check_ids',
            'check_score', 'make_records', 'read_declared', 'image_key_of']
@@ -13,12 +13,10 @@ __all__ = ['ImageSource', 'Columns', 'TRUTHS', 'REGIONS', 'COLUMNS', 'FOLDER_FOR
 import ast
 import base64
 import csv
-import html
 import json
 import math
 import re
 import shlex
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -28,7 +26,7 @@ from itertools import chain, islice, takewhile
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
-from ..core.errors import CarveError, DataError, MissingError, Reader, choose, quote
+from ..core.errors import CarveError, DataError, Reader, choose, quote
 from ..core.io import behind_thought, one_line
 from ..core.text import LETTERS, YES_NO, named_options, plain, split_options
 
@@ -79,19 +77,12 @@ class Record:
                 f'the boxes {quote(self.boxes)} of {self.label} are not a list of x0, y0, x1, y1 in pixels with '
                 'x0 < x1 and y0 < y1; in a table "box" is that, "bbox" is x, y, width, height.')
 
-    def _repr_html_(self) -> str:
-        question, answer, name = map(html.escape, (self.question, self.answer, self.id))
-        return f'<b>{question}</b> → {answer} ({name})'
-
     def open(self) -> 'Image.Image':
         "Open the image, RGB; raise `DataError` where a box lies outside it"
         import numpy as np
         from carve_nb.core.image import open_image
         try: image = open_image(self.image() if callable(self.image) else self.image)
-        except (CarveError, OSError) as e:
-            reason = str(e)[:300]
-            if isinstance(e, MissingError): raise DataError(f'{self.label}: {reason}') from e
-            raise DataError(f'the image of {self.label} cannot be opened: {reason}') from e
+        except (CarveError, OSError) as e: raise DataError(f'{self.label}: {str(e)[:300]}') from e
         corners = np.array(self.boxes or [(0, 0, 1, 1)])
         if (corners[:, :2] >= image.size).any() or (corners[:, 2:] - image.size > 1).any():
             width, height = image.size
@@ -112,7 +103,7 @@ class Absent:
     "Stands for an image that a set names and does not have; raises an error when it is opened"
     name: str
     why: str = 'is not in the folder of the set'
-    def __call__(self) -> None: raise MissingError(f'the image {quote(self.name)} {self.why}.')
+    def __call__(self) -> None: raise DataError(f'the image {quote(self.name)} {self.why}.')
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000001
 # a column of ours -> the one of a table, or several, such as 'A+B'; COLUMN.PART: a part of its cells; None: not read
@@ -154,16 +145,14 @@ class Undeclared(DataError):
         self.columns, self.options = columns, options
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000023
-_ALSO = {key: names.split() for key, names in dict(
-    image='''image image_path image_file image_name imgname img picture photo file_name filename file image_id image_1
-decoded_image images path''',
+# column -> names that others give it, as `plain_name` writes them
+_OTHER_NAMES = {key: names.split() for key, names in dict(
+    image='''image imagepath imagefile imagename imgname img picture photo filename file imageid image1 decodedimage
+images path''',
     question='question query prompt problem instruction text user human',
-    answer='''answer label gt_answer answer_key correct_answer ground_truth multiple_choice_answer gold target solution
+    answer='''answer label gtanswer answerkey correctanswer groundtruth multiplechoiceanswer gold target solution
 output response assistant gpt''',
-    answers='answers',
-    choices='choices options choice candidates',
-    bbox='bbox gt_bbox bboxes gt_boxes',
-    box='box bbox_2d boxes xyxy').items()}
+    choices='choices options choice candidates').items()}
 
 def plain_name(name: object) -> str:
     "Write the name of a column without capitals, blanks and underscores"
@@ -173,7 +162,7 @@ def _is_image(cell: Any) -> bool: return isinstance(cell, bytes) or isinstance(c
 
 def cell_parts(cell: Any, path: str = '', name: str = '') -> Iterator[tuple[str, str, Any]]:
     "Yield path, name and value of a cell and its parts, such as `conversations.0.value`, which the turn names *human*"
-    if path: yield path, name, cell
+    if path: yield path, plain_name(name), cell
     if _is_image(cell): return
     if isinstance(cell, list):
         for number, part in enumerate(cell[:20]): yield from cell_parts(part, f'{path}.{number}', name)
@@ -181,14 +170,6 @@ def cell_parts(cell: Any, path: str = '', name: str = '') -> Iterator[tuple[str,
         role = cell.get('role') or cell.get('from')
         for key, part in cell.items():
             if not (role and key in ('role', 'from')): yield from cell_parts(part, f'{path}.{key}'.lstrip('.'), str(role or key))
-
-def propose(key: str, first_row: dict) -> str:
-    "Find the column, or the part of one, that may be meant; 'COLUMN' if there is none"
-    parts = sorted(cell_parts(first_row), key=lambda part: part[0].count('.'))
-    if key in ('choices', *REGIONS): fits = [(re.sub(r'\.0\b', '', path), plain_name(name)) for path, name, _ in parts]
-    else: fits = [(path, plain_name(name)) for path, name, cell in parts if isinstance(cell, (str, int, float))]
-    if key == 'image': fits = [(path, 'image') for path, _, cell in parts if _is_image(cell)] + fits
-    return next((path for usual in map(plain_name, _ALSO[key]) for path, name in fits if name == usual), 'COLUMN')
 
 def lettered_columns(headers: Iterable[str]) -> list[str]:
     "Find columns that continue each other, such as A, B, C, or option_1, option_2"
@@ -202,26 +183,36 @@ def lettered_columns(headers: Iterable[str]) -> list[str]:
             if len(run) > 1: return run
     return []
 
+def propose(key: str, first_row: dict) -> str:
+    "Find the column, or the part of one, that may be meant; 'COLUMN' if there is none"
+    if key == 'choices' and lettered_columns(first_row): return '+'.join(lettered_columns(first_row))
+    parts = sorted(cell_parts(first_row), key=lambda part: part[0].count('.'))
+    paths: dict[str, str] = {}
+    for path, name, cell in parts:
+        if key == 'image' and _is_image(cell): return path
+        if key == 'choices' or isinstance(cell, (str, int, float)): paths.setdefault(name, path)
+    return next((paths[name] for name in _OTHER_NAMES[key] if name in paths), 'COLUMN')
+
 # %% ../../nbs/library/data/07_records.ipynb #d0000025
+_KEYS = {plain_name(key): key for key in COLUMNS if key != 'rows'}
+
 def find_columns(headers: Sequence[str], given: Columns, first_row: dict) -> dict[str, str]:
-    "Find the columns of a table that are read: the given ones, and those that have our names"
-    same_name: dict[str, list[str]] = defaultdict(list)
-    for header in headers: same_name[plain_name(header)].append(header)
-    def find(name: str) -> str|None:
-        if name in headers: return name
-        alike = same_name[plain_name(name)]
-        if len(alike) < 2: return alike[0] if alike else None
-        raise DataError(f'the columns {", ".join(map(quote, alike))} have one name; rename all but one.')
-    replaced = [key for group in (TRUTHS, REGIONS) if any(map(given.get, group)) for key in group]
-    usual = {key: find(key) for key in COLUMNS if key not in (*given, *replaced, 'rows')}
-    named = {key: find(column) or column for key, column in given.items() if column and key != 'rows'}
-    columns = {key: column for key, column in (usual | named).items() if column}
-    parts = [(column, part) for column in named.values() for part in _parts_of(column, headers)]
-    lacking = [key for key in ('image', 'question') if key not in columns] + ['answer']*columns.keys().isdisjoint(TRUTHS)
-    absent = [column for column, part in parts if part not in headers and part.split('.')[0] not in headers]
-    if not (lacking or absent): return columns
-    listed = ', '.join(str(header)[:80] for header in headers)[:300]
+    "Find the columns of a table that are read: those that have our names, and the given ones instead"
+    columns: Columns = {}
+    for header in headers:
+        key = _KEYS.get(plain_name(header))
+        if key in columns: raise DataError(f'the columns {quote(columns[key])} and {quote(header)} have one name; rename one.')
+        if key: columns[key] = header
+    for group in TRUTHS, REGIONS:
+        if any(map(given.get, group)): columns |= dict.fromkeys(group)
+    columns = columns | given | dict(rows=None)
+    read = {key: column for key, column in columns.items() if column}
+    parts = [part for column in read.values() for part in _parts_of(column, headers)]
+    absent = [part for part in parts if part not in headers and part.split('.')[0] not in headers]
+    lacking = [key for key in ('image', 'question') if key not in read] + ['answer']*read.keys().isdisjoint(TRUTHS)
+    if not (lacking or absent): return read
     words = ', '.join(map(quote, absent)) or ', '.join(lacking)
+    listed = ', '.join(str(header)[:80] for header in headers)[:300]
     raise Undeclared(f'it has no column {words}, but {listed}', {key: propose(key, first_row) for key in lacking})
 
 def _parts_of(column: str, headers: Sequence[str]|dict) -> list[str]:
@@ -247,10 +238,8 @@ def has_second(row: Any, column: str) -> bool:
 def _part_of(value: Any, column: str) -> str:
     "Name the parts of a list or an object that may be meant, such as `answers.answer` or `options.A+options.B`"
     if isinstance(value, (list, tuple)): return _part_of(value[0], column) if isinstance(value[0], dict) else f'{column}.0'
-    keys = [*value]
-    lettered = keys if keys == [*LETTERS[:len(keys)]] else []
-    usual = [key for key in keys if key in ('answer', 'text', 'value', 'content')]
-    return '+'.join(f'{column}.{key}' for key in lettered or (usual or keys)[:1])
+    usual = [key for key in ('answer', 'text', 'value', 'content', *value) if key in value]
+    return '+'.join(f'{column}.{key}' for key in lettered_columns(value) or usual[:1])
 
 def _text(value: Any, key: str, column: str) -> str|None:
     "Read one text or number, None of a gap"
@@ -258,7 +247,7 @@ def _text(value: Any, key: str, column: str) -> str|None:
         raise Undeclared(f'{column} {quote(value)} is a list or an object instead of one text', {key: _part_of(value, column)})
     if value is None or value != value: return None
     if isinstance(value, float) and value.is_integer(): value = int(value)    # of a column with a gap
-    text = str(value).strip().removesuffix(' 00:00:00')
+    text = str(value).strip()
     text.encode()    # half a character, which no file keeps, is an error
     return text or None
 
@@ -308,20 +297,16 @@ def _right_option(answer: Any, choices: list[str], key: str, column: str) -> str
     is_number = re.fullmatch(r'\d{1,2}(\.0)?', str(answer)) and float(str(answer)) < len(choices)
     raise Undeclared(problem, dict(correct_choice_idx=column)) if is_number else DataError(f'{problem}.')
 
-def _filled(row: dict, columns: dict[str, str], group: Sequence[str]) -> tuple[str, Any]:
-    "Get the one column of a group that a row fills, and its value; ('', None) if it fills none"
-    cells = {key: cell_of(row, columns[key]) for key in group if key in columns}
-    filled = {key: value for key, value in cells.items() if value not in (None, '', []) and value == value}
+def _filled(cells: dict[str, Any], columns: dict[str, str], group: Sequence[str]) -> str:
+    "Find the one column of a group that a row fills; '' if it fills none"
+    filled = [key for key in group if cells.get(key) not in (None, '', []) and cells[key] == cells[key]]
     if len(filled) > 1:
         raise Undeclared(
-            f'a row has {" and ".join(columns[key] for key in filled)}, of which one is read', dict.fromkeys([*filled][1:]))
-    return next(iter(filled.items()), ('', None))
+            f'a row has {" and ".join(columns[key] for key in filled)}, of which one is read', dict.fromkeys(filled[1:]))
+    return filled[0] if filled else ''
 
-def _answers(row: dict, columns: dict[str, str], choices: list[str]) -> list[str]:
+def _answers(truth: Any, key: str, column: str, choices: list[str]) -> list[str]:
     "Read the accepted answers of a row; of options the texts of the right ones"
-    key, truth = _filled(row, columns, TRUTHS)
-    if not key: return []
-    column = columns[key]
     if key == 'correct_choice_idx':
         index = _text(truth, key, column) or ''
         if index.isdecimal() and int(index) < len(choices): return [choices[int(index)]]
@@ -344,26 +329,26 @@ def make_record(
     place: str = '',
 ) -> Record:
     "Make the record of a row; `find_image`: cell -> the image; `rule` None: an option of choices, else exact"
-    def cell(key: str) -> Any: return cell_of(row, columns[key]) if key in columns else None
-    def text(key: str) -> str|None: return _text(cell(key), key, columns.get(key, key))
-    question = _question(cell('question'), columns['question'])
-    image = find_image(cell('image'))
+    cells = {key: cell_of(row, column) for key, column in columns.items()}
+    texts = {key: _text(cells[key], key, columns[key]) for key in ('id', 'kind', 'short_question') if key in columns}
+    question = _question(cells['question'], columns['question'])
+    image = find_image(cells['image'])
     if '<image' in question or has_second(row, columns['image']): image = Absent(question, 'is one of several, and one is shown')
     if columns.get('choices') == columns['question']: short, choices, question = split_options(question)
     else:
-        short, choices = question, _options(cell('choices'), columns.get('choices', 'choices'))
+        short, choices = question, _options(cells.get('choices'), columns.get('choices', 'choices'))
         question = '\n'.join([question, *map('{}. {}'.format, LETTERS, choices)])
-    region, corners = _filled(row, columns, REGIONS)
+    truth, region = (_filled(cells, columns, group) for group in (TRUTHS, REGIONS))
     stem = f'{image.stem}-' if isinstance(image, Path) else ''
     return Record(
-        id=text('id') or f'{stem}{number}',
+        id=texts.get('id') or f'{stem}{number}',
         image=image,
         question=question,
-        answers=_answers(row, columns, choices),
+        answers=_answers(cells[truth], truth, columns[truth], choices) if truth else [],
         choices=choices or None,
-        boxes=_boxes(corners, region == 'box'),
-        kind=text('kind') or '',
-        short_question=text('short_question') or (short if choices else None),
+        boxes=_boxes(cells.get(region), region == 'box'),
+        kind=texts.get('kind') or '',
+        short_question=texts.get('short_question') or (short if choices else None),
         rule=rule or ('choice' if choices else 'exact'),
         place=place)
 
@@ -515,38 +500,26 @@ import datasets; datasets.load_from_disk({path!r}){split}.to_parquet({file!r})""
 def open_table(path: str|Path, n: int|None = None, columns: Columns = {}) -> Table:
     "Open a table, or a folder with one"
     path = Path(path).expanduser()
-    listed = [path] if path.is_file() else path.glob('[!.]*.*')
-    files = sorted(file for file in listed if file.suffix.lower() in ENDINGS)
     for mark, split in ('dataset_dict.json', '["SPLIT"]'), ('state.json', ''):
-        if path.is_dir() and (path/mark).exists():
+        if (path/mark).exists():
             raise DataError(_SAVED.format(path=str(path), split=split, file=f'{path.name}.parquet'))
-    if len(files) != 1:
-        deeper = files or sorted(file for file in path.glob('*/*.*') if file.suffix.lower() in ENDINGS)
-        names = ', '.join(str(file.relative_to(path)) for file in deeper[:4])
-        held = f'{len(files)} tables' if files else 'no table'
+    files = [path] if path.is_file() else sorted(path.glob('[!.]*.*'))
+    tables = [file for file in files if file.suffix.lower() in ENDINGS]
+    if len(tables) != 1:
+        names = ', '.join(file.name for file in tables[:4]) or 'no table'
         raise DataError(
-            f'{path} holds {held}{f" ({names})"*bool(names)}; name one .jsonl, .json, .csv, .tsv or .parquet file with image, '
-            'question and answer, or a folder with images and one such file; save a workbook as CSV UTF-8.')
-    file = check_inside(files[0], files[0].parent)
+            f'{path} holds {names}; name one .jsonl, .json, .csv, .tsv or .parquet file with image, question and answer, or '
+            'a folder with images and one such file; save a workbook as CSV UTF-8.')
+    file = check_inside(tables[0], tables[0].parent)
     if file.suffix.lower() != '.parquet': return read_file(file, n, columns.get('rows'))
     return hub_table(file, n=n, columns=columns)._replace(folder=file.parent)
 
 # %% ../../nbs/library/data/07_records.ipynb #a873b186
 _IMAGE_ENDINGS = '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.avif', '.bmp', '.gif', '.tif', '.tiff'
-_UNREAD_ENDINGS = '.heic', '.heif', '.jxl', '.jp2', '.svg'
-
-def _image_files(folder: Path) -> list[Path]:
-    "List the images below a folder"
-    return sorted(path for path in folder.rglob('*') if path.suffix.lower() in _IMAGE_ENDINGS)
 
 def folder_images(folder: str|Path) -> list[Path]:
     "Find the images in a folder, at any depth"
-    unread = sorted(path.name for path in Path(folder).rglob('*') if path.suffix.lower() in _UNREAD_ENDINGS)
-    if unread:
-        warnings.warn(
-            f'{folder}: {len(unread)} files such as {unread[0]} are left out, as their format is not read '
-            'here; convert them to PNG or JPEG.', stacklevel=3)
-    images = _image_files(Path(folder))
+    images = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in _IMAGE_ENDINGS)
     if not images: raise CarveError(f'{folder} holds no images.')
     return images
 
@@ -564,32 +537,34 @@ def image_finder(folder: Path|None, images: str|Path|None = None, column: str = 
 
     `images`: another folder, the form of the names below this one, such as `train/{}.jpg`, or 'base64'"""
     form = str(images) if '{' in str(images) else '{}'
-    home = Path(images).expanduser() if images and form == '{}' else folder or Path()
-    if images and form == '{}' and images != 'base64' and not home.is_dir():
-        raise DataError(f'{images} is no folder; name one that holds the images.')
+    if images and images != 'base64' and form == '{}':
+        folder = Path(images).expanduser()
+        if not folder.is_dir(): raise DataError(f'{images} is no folder; name one that holds the images.')
     @cache
     def find_file(name: str) -> Path|Absent:
         if re.match(r'\w+://', name): return Absent(name, 'is an address, and nothing is fetched: download it')
+        if not folder: return Absent(name)
         try:
-            path = home/form.format(name.replace('\\', '/'))
-            is_file = bool(name) and '..' not in Path(name).parts and path.is_relative_to(home) and path.is_file()
+            path = folder/form.format(name.replace('\\', '/'))
+            is_file = bool(name) and '..' not in Path(name).parts and path.is_relative_to(folder) and path.is_file()
         except (OSError, ValueError, LookupError): is_file = False     # a name too long for a file
-        return check_inside(path, home) if is_file else Absent(name)
+        return check_inside(path, folder) if is_file else Absent(name)
     def find(cell: Any) -> Any:
         if isinstance(cell, dict): cell = cell.get('bytes') or cell.get('path')
         if isinstance(cell, list) and len(cell) > 1:
             raise DataError(f'image {quote(cell)} is a list of {len(cell)}; write one image in each row.')
         if not isinstance(cell, (str, int, float, list, tuple, type(None))): return cell
         name = _text(cell, 'image', column) or ''
-        if images != 'base64': return find_file(name) if folder or images else Absent(name)
-        return base64.b64decode(re.sub(r'\Adata:[^,]*,|\s', '', name), validate=True)
+        if images == 'base64': return base64.b64decode(re.sub(r'\Adata:[^,]*,|\s', '', name), validate=True)
+        return find_file(name)
     return find
 
 def _propose_images(name: str, folder: Path|None) -> str:
     "Find the form in which a file below the folder has a name; 'FOLDER' if none has"
     if len(name) > 300 and re.fullmatch(r'(?:data:[^,]*,)?[\w+/=\s]+', name): return 'base64'
     if not (folder and name): return 'FOLDER'
-    for path in _image_files(folder):
+    for path in sorted(folder.rglob('*')):
+        if path.suffix.lower() not in _IMAGE_ENDINGS: continue
         relative = path.relative_to(folder).as_posix()
         match = re.search(rf'(?<![^\W_])(0*){re.escape(name)}(?=\.\w+\Z|\Z)', relative)
         if not match: continue
@@ -630,11 +605,10 @@ def check_score(records: list[Record], table: Table, columns: dict[str, str]) ->
         raise Undeclared(f'{listed}, which yes/no compares, or exact if they are texts or numbers', rule='yes/no')
     if all(re.fullmatch('[a-z]', truth) for truth in truths):
         inside = all(split_options(record.question).options for record in open_ones)
-        series = '+'.join(lettered_columns(table.headers))
-        proposals = columns['question'] if inside else series, propose('choices', table.first_row)
-        choices = next((column for column in proposals if column not in ('', 'COLUMN')), None)
-        if choices: raise Undeclared(f'{listed}, which name options, or are texts that exact compares', dict(choices=choices))
-        raise Undeclared(f'{listed}: texts, or letters of options whose columns have to be named, choices=A+B', rule='exact')
+        choices = columns['question'] if inside else propose('choices', table.first_row)
+        if choices == 'COLUMN':
+            raise Undeclared(f'{listed}: texts, or letters of options whose columns have to be named, choices=A+B', rule='exact')
+        raise Undeclared(f'{listed}, which name options, or are texts that exact compares', dict(choices=choices))
 
 def _guessable(records: list[Record]) -> str:
     "Say why an answer without an image would score; '' if it would not, or in fewer than ten questions"
@@ -645,16 +619,10 @@ def _guessable(records: list[Record]) -> str:
     return f'all {len(records)} truths are {quote(truths.pop())}' if len(truths) == 1 else ''
 
 def _describe_unread(table: Table, columns: dict[str, str]) -> str:
-    "Name the columns that are not read, with the ones that may hold choices or true regions; '' if all are"
+    "Name the columns that are read and those that are not; '' if all are"
     parts = [part for column in columns.values() for part in _parts_of(column, table.headers)]
-    read = {*parts, *(part.split('.')[0] for part in parts)}
-    unread = {header: table.first_row.get(header) for header in table.headers if header not in read}
-    if not unread: return ''
-    lacking = [key for group in (('choices',), REGIONS) if columns.keys().isdisjoint(group) for key in group]
-    hints = {key: propose(key, unread) for key in lacking}
-    hints = {key: column for key, column in hints.items() if column != 'COLUMN'}
-    cure = f'; if it means this: {write_options(hints)}' if hints else ''
-    return f'{", ".join(columns)} are read, and not {", ".join(map(str, unread))[:200]}{cure}'
+    unread = [header for header in table.headers if header not in {*parts, *(part.split('.')[0] for part in parts)}]
+    return f'{", ".join(columns)} are read, and not {", ".join(map(str, unread))[:200]}' if unread else ''
 
 def make_records(
     table: Table, n: int|None = None, seed: int|None = None, columns: Columns = {}, images: str|Path|None = None,
@@ -663,10 +631,13 @@ def make_records(
     "Make the records of a set, of a public one without questions about its columns, and notes on what is not read"
     if not table.rows: raise DataError(f'{table.name}: there are no rows to ask about; give another split or file.')
     columns_read = find_columns(table.headers, columns, table.first_row)
+    for key in columns.keys() & columns_read.keys() - {'id'}:
+        if all(cell_of(row, columns_read[key]) in (None, '', []) for _, row in table.rows):
+            raise DataError(f'{table.name}: {key} is to be {columns_read[key]}, which holds nothing in any row.')
     find_file = image_finder(table.folder, images, columns_read['image'])
-    cells = {str(row.get('index')): row.get(columns_read['image']) for _, row in table.rows} if images == 'base64' else {}
+    by_index = {str(row.get('index')): row.get(columns_read['image']) for _, row in table.rows} if images == 'base64' else {}
     def find_image(cell: Any) -> Any:    # VLMEvalKit names the index of the row that has the image
-        return find_file(cells.get(str(cell), cell) if cells else cell)
+        return find_file(by_index.get(cell, cell) if isinstance(cell, str) else cell)
     records = []
     for number, (place, row) in choose_rows([*enumerate(table.rows, 1)], n, seed):
         try: records.append(make_record(row, number, columns_read, find_image, rule, place))
@@ -676,20 +647,15 @@ def make_records(
     if len(absent) == len(records):
         form = _propose_images(absent[0].name, table.folder)
         raise Undeclared(f'no row has its image: the first, {quote(absent[0].name)}, {absent[0].why}', images=form)
-    def count(what: str, names: list[str]) -> str:
-        return f'{len(names)} of {len(records)} rows have no {what}: {", ".join(names[:3])}' if names else ''
-    without = [record.label for record in records if not record.answers]
-    if len(without) == len(records): raise DataError(f'{table.name}: {count("answer to score by", without)}.')
-    for key in columns.keys() & columns_read.keys() - {'id'}:
-        if all(cell_of(row, columns_read[key]) in (None, '', []) for _, row in table.rows):
-            raise DataError(f'{table.name}: {key} is to be {columns_read[key]}, which holds nothing in any row.')
-    if 'choices' in columns and not any(record.choices for record in records) and columns['choices']:
+    unanswered = [record.label for record in records if not record.answers]
+    if len(unanswered) == len(records): raise DataError(f'{table.name}: no row has an answer to score by.')
+    if columns.get('choices') and not any(record.choices for record in records):
         raise DataError(f'{table.name}: no question has options such as A. elm; columns of their own are choices=A+B.')
     if not (rule or public): check_score(records, table, columns_read)
     check_ids(records, table.name)
-    missing = [quote(image.name) for image in absent]
-    notes = [count('image', missing), count('answer to score by', without), _guessable(records)]
-    if not public: notes.append(_describe_unread(table, columns_read))
+    notes = [_guessable(records), '' if public else _describe_unread(table, columns_read)]
+    for what, names in ('image', [quote(image.name) for image in absent]), ('answer to score by', unanswered):
+        if names: notes.append(f'{len(names)} of {len(records)} rows have no {what}: {", ".join(names[:3])}')
     return records, [f'{table.name}: {note}.' for note in notes if note]
 
 def read_declared(

@@ -80,7 +80,8 @@ def report(records: list[dict]|pd.DataFrame, base: str = 'none', kind: str|None 
     of 1.
 
     Columns: n, failed, unread (answers in which none was found) and near (that hold an accepted one, or are
-    one but for signs and units), which both count as wrong; acc, its interval lo and hi; means of pointing, auroc, iou, calls; median seconds; gain over `base` on common samples with its interval, baseline
+    one but for signs and units), which both count as wrong; acc, its interval lo and hi; means of pointing,
+    auroc, iou, calls; median seconds; gain over `base` on common samples with its interval, baseline
     (accuracy of `base` there), p, test, p_holm. NaN: nothing to count, or too little."""
     lines = lines_frame(records)
     if kind is not None: lines = lines[lines.kind == kind]

@@ -90,14 +90,13 @@ DECLARED = {    # a table that declares nothing -> what the line of its refusal 
 
 @pytest.mark.parametrize('what', DECLARED)
 def test_one_line_declares_a_table(what, load):
-    "In Python and in a shell, which say the same; whatever is still told names no other cure than it"
+    "In Python and in a shell, which say the same"
     rows, want = DECLARED[what]
     python, shell = lines_of(load, rows, 'q.json')
     assert python == {flag.removeprefix('--'): value for flag, value in zip(shell[::2], shell[1::2])}
     records, notes = load(rows, **python)
     assert records, notes
     assert {name: getattr(records[0], name) for name in want} == want
-    assert 'if it means this' not in notes
 
 
 def test_the_line_of_a_shell_runs(load, capsys):
@@ -120,8 +119,8 @@ READ = {    # read at once -> what is read, what is told
     'the right number': ([ASK | dict(choices=['red', 'blue'], correct_choice_idx=1)], dict(answers=['blue']), ''),
     'a box': ([ROW | dict(bbox=[1, 2, 8, 7])], dict(boxes=[tuple(BOX)]), ''),
     'synonyms': ([ASK | dict(answers=['red', 'crimson', 'scarlet', 'ruby'])], dict(rule='exact'), ''),
-    'options that are not read': ([ROW | dict(options='red|blue')], dict(choices=None), "not options; if it means this: columns='choices=options'"),
-    'another box': ([ROW | dict(bbox_2d=BOX)], dict(boxes=None), "not bbox_2d; if it means this: columns='box=bbox_2d'"),
+    'options that are not read': ([ROW | dict(options='red|blue')], dict(choices=None), 'not options.'),
+    'another box': ([ROW | dict(bbox_2d=BOX)], dict(boxes=None), 'not bbox_2d.'),
     'points, mask, distractors': ([ROW | dict(points=[[3, 4]], mask='m.png', distractors=['blue'])], dict(boxes=None), 'not points, mask, distractors.'),
     'a second image': ([ROW | dict(image_2='a.png')], dict(answers=['red']), 'not image_2.'),
     'right option first': ([ROW | dict(id=i, choices=['red', 'blue']) for i in range(12)], dict(answers=['red']), 'all 12 right options are A'),
@@ -166,7 +165,7 @@ REFUSED = {    # a table that an editor has to change -> what is said
     'corners that are sizes': ([ROW | dict(box=[40, 40, 9, 9])], '"bbox" is x, y, width, height'),
     'a column that is not there': ([ROW], "it has no column 'promt', but image, question, answer"),
     'a part that is not there': ([ROW | dict(about={})], 'kind is to be about.kind, which holds nothing in any row'),
-    'one name in two cases': ([{'image': 'a.png', 'Question': 'What?', 'QUESTION': 'Who?', 'answer': 'red'}], 'have one name; rename all but one'),
+    'one name in two cases': ([{'image': 'a.png', 'Question': 'What?', 'QUESTION': 'Who?', 'answer': 'red'}], 'have one name; rename one'),
     'two values': ('[{"image": "a.png", "question": "?", "answer": 1, "answer": 2}]', 'keep one'),
     'another encoding': ((HEAD + 'a.png,Größe?,rot\n').encode('cp1252'), 'in Excel as CSV UTF-8'),
     'Unicode text': ((HEAD + 'a.png,?,rot\n').encode('utf-16'), 'in Excel as CSV UTF-8'),
@@ -205,7 +204,7 @@ def test_folders_in_other_forms(tmp_path):
     (tmp_path/'folder'/'train'/'metadata.csv').write_text(HEAD)
     (tmp_path/'book').mkdir()
     (tmp_path/'book'/'q.xlsx').write_bytes(b'PK')
-    for name, words in ('folder', r'no table \(train/metadata.csv\)'), ('book', 'save a workbook as CSV UTF-8'):
+    for name, words in ('folder', 'holds no table'), ('book', 'save a workbook as CSV UTF-8'):
         with pytest.raises(CarveError, match=words): load_benchmark(tmp_path/name)
     for name in 'mytv', 'textvqa':     # the name of a folder decides nothing
         (tmp_path/name).mkdir()
@@ -273,17 +272,6 @@ def test_a_function_is_a_rule(load):
     records, _ = load([ROW], rule=first_letter)
     assert (score_answer('rot', records[0]), score_answer('blau', records[0])) == (1, 0)
     assert 'has the name of a rule' in load([ROW], rule=type('f', (), dict(__call__=lambda *o: 1, __name__='exact'))())[1]
-
-
-LONG = 'x'*100_000
-@pytest.mark.parametrize('row', [
-    dict(image=LONG), dict(image=[LONG]*2), dict(image=f'https://{LONG}'), dict(answer=[[LONG]]), dict(answer=f'["{LONG}'), dict(answers=f'["{LONG}'),
-    dict(choices=LONG), dict(choices=[LONG, None, 'b']), dict(choices=['a', 'b'], answer=LONG), dict(box=LONG), dict(box=[LONG]), dict(kind=[LONG]),
-    dict(id=LONG), {LONG: 'a', 'answer': ''}])
-def test_no_value_is_longer_than_eighty_letters(row, load):
-    "Also where it is an image, the name of one, or a column"
-    _, message = load([ROW | row]*2)
-    assert message and 'x'*81 not in message, message[:300]
 
 
 def test_proposals_end(load):
