@@ -66,6 +66,9 @@ gpu: $(V)/.ok  ## memory and seconds of each way to answer with M=HUB_ID on this
 	$(B) -m recipes.gpu --model $(M)
 export: $(V)/.ok  ## notebooks to modules, recipes, the table of methods, README.md, llms.txt and the sidebar; notebooks cleaned
 	$(V)/bin/nbdev-export && $(B) tools/methods.py && $(B) tools/export_recipes.py && $(V)/bin/nbdev-clean && $(B) tools/fold_sources.py && $(B) tools/readme.py && $(B) tools/pages.py --llms
+gif: $(V)/.ok  ## the moving picture of README, nbs/images/living.gif, from the living figure in Chromium
+	rm -rf _docs/living && mkdir -p _docs && cp -r docs/_static/living _docs && $(B) -m recipes.living_figure _docs/living/data
+	$(RUN) $(B) -m recipes.living_figure film _docs/living
 docs: $(V)/.ok $(V)-docs/.ok  ## the site from the stored notebooks, without Quarto: _docs/html/index.html; nbdev's own first step must run too
 	$(RUN) $(B) -c 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=$(J))' && $(V)-docs/bin/python tools/pages.py _docs/source && $(RUN) $(B) -m recipes.living_figure _docs/source/_static/living/data
 	$(V)-docs/bin/sphinx-build -q -W --keep-going -j $(J) -d _docs/doctrees _docs/source _docs/html && $(V)-docs/bin/python tools/check_site.py _docs/html

@@ -6,7 +6,7 @@
 __all__ = ['SEEDS', 'TWINS', 'LEAST', 'MOST', 'DIGITS', 'MODELS', 'RECORD', 'ASK', 'DRAW', 'ground', 'object_list',
            'shape_counts', 'sprite_sheet', 'model_inputs', 'attention_after', 'image_maps', 'millionths', 'first_state',
            'write_model', 'measured_sentence', 'write_site', 'browse', 'planes', 'compare', 'equality_summary',
-           'measure_equality', 'measure_composed']
+           'measure_equality', 'measure_composed', 'film']
 
 # %% ../nbs/tutorials/living_figure.ipynb #c916c181
 import base64
@@ -259,10 +259,47 @@ def measure_composed(folder, n=100, start=145) -> dict: # with the modules and w
         table[name] = dict(n=n, drawn=share([line[name] for line in lines]), made=share(made))
     return table
 
+# %% ../nbs/tutorials/living_figure.ipynb #f11a0002
+import io
+
+def film(folder, out):
+    "Record the figure of a folder as a GIF: each word is pointed at, the heart is moved, and the model asked with the crop"
+    frames = []
+    with browse(folder) as page:
+        page.set_viewport_size(dict(width=800, height=900))
+        page.wait_for_selector('[data-ready]', timeout=300_000)
+        box = {name: page.locator(name).bounding_box() for name in ('.words', '.panels', '.scene')}
+        left, top = box['.panels']['x'] - 8, box['.words']['y'] - 8
+        clip = dict(x=left, y=top, width=box['.panels']['width'] + 16, height=box['.panels']['y'] + box['.panels']['height'] - top + 4)
+        def shoot(ms): frames.append((Image.open(io.BytesIO(page.screenshot(clip=clip))).convert('RGB'), ms))
+        def wait(): page.wait_for_function('document.querySelector("[data-living]").dataset.busy === ""', timeout=300_000)
+        shoot(2500)
+        words = page.locator('.words button')
+        for word in words.all():
+            word.hover()
+            shoot(600)
+        words.nth(6).hover()
+        shoot(1500)
+        x, y = (box['.scene'][k] + at*box['.scene']['width']/448 for k, at in (('x', 76), ('y', 208)))    # of the heart
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + 70, y + 90, steps=4)
+        page.mouse.up()
+        wait()
+        shoot(2500)
+        page.get_by_role('button', name='Crop and ask again').click()
+        wait()
+        shoot(3000)
+    all_frames = Image.fromarray(np.concatenate([np.asarray(frame) for frame, _ in frames]))
+    palette = all_frames.quantize(160, method=Image.Quantize.FASTOCTREE, kmeans=1)
+    first, *others = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame, _ in frames)
+    first.save(out, save_all=True, append_images=others, duration=[ms for _, ms in frames], loop=0)
+
 # %% ../nbs/tutorials/living_figure.ipynb #4192eab9
 if __name__ == '__main__' and '__file__' in globals():     # as a program, not in a notebook
     command, folder = sys.argv[1:] if len(sys.argv) > 2 else ('site', sys.argv[1])
     if command == 'site': write_site(folder)
+    elif command == 'film': film(folder, 'nbs/images/living.gif')
     else: # measure, in a folder that `write_site` has filled
         equality = {name: equality_summary(rows) for name, rows in measure_equality(folder).items()}
         RECORD.write_text(json.dumps(dict(equality=equality, composed=measure_composed(folder)), indent=1), encoding='utf-8')

@@ -10,14 +10,16 @@ HEAD = '<!-- Made from nbs/index.ipynb by tools/readme.py; edit the notebook. --
 
 def text(x): return ''.join(x)
 
-def output(o, i, images, alt=''):
-    "Markdown of one stored output; images are collected under their file name."
+def output(o, i, images, alt='', moving=''):
+    "Markdown of one stored output; images are collected under their file name, and stand still where `moving` would disturb"
     d = o.get('data', {})
     if 'text/markdown' in d: return text(d['text/markdown'])
     if 'image/png' in d:
         name = f'nbs/images/index_{i}.png'
         images[name] = base64.b64decode(text(d['image/png']))
-        return f'![{alt}]({name})'
+        if not moving: return f'![{alt}]({name})'
+        return (f'<picture><source media="(prefers-reduced-motion: reduce)" srcset="{name}">'
+                f'<img alt="{alt}" src="nbs/{moving}"></picture>')
     body = text(o['text']) if o.get('output_type') == 'stream' else text(d.get('text/plain', ''))
     return f'```\n{body.rstrip()}\n```' if body.strip() else ''
 
@@ -28,15 +30,15 @@ def cell(c, i, images):
     if c['cell_type'] != 'code' or re.search(r'^#\|\s*hide\s*$', src, re.M): return ''
     code = '' if re.search(r'^#\|\s*echo:\s*false', src,
         re.M) else f"```python\n{re.sub(r'^#[|].*$', '', src, flags=re.M).strip()}\n```"
-    alt = (re.findall(r'^#\|\s*fig-alt:\s*(.*)$', src, re.M) or [''])[0]
-    return '\n\n'.join(filter(None, [code, *(output(o, f'{i}_{j}' if j else i, images, alt) for j,
-        o in enumerate(c['outputs']))]))
+    alt, moving = (''.join(re.findall(rf'^#\|\s*{mark}:\s*(.*)$', src, re.M)) for mark in ('fig-alt', 'moving'))
+    shown = (output(o, f'{i}_{j}' if j else i, images, alt, moving) for j, o in enumerate(c['outputs']))
+    return '\n\n'.join(filter(None, [code, *shown]))
 
 def absolute(text, repository, branch):
     "The same text with the line that clones it, and links and images that a package index can follow, where there is an address"
     if not repository: return text
     text = text.replace('In this folder, with', f'After `git clone --depth 1 {repository}` (80 MB), in its folder, with')
-    text = re.sub(r'(!\[[^]]*\]\()(?!\w+:)', rf'\g<1>{repository}/raw/{branch}/', text)
+    text = re.sub(r'(!\[[^]]*\]\(|\bsrc(?:set)?=")(?!\w+:)', rf'\g<1>{repository}/raw/{branch}/', text)
     return re.sub(r'((?<!!)\[[^]]*\]\()(?!\w+:|#)', rf'\g<1>{repository}/blob/{branch}/', text)
 
 def render():
