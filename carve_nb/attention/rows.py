@@ -226,7 +226,8 @@ class AttentionRows:
         weights = self.attn[step] if query == 'last' else self.question[self.find_tokens(query)].mean(0)
         return merge_heads(self.lay(weights[self.places(layers)], image, tiles), heads)
 
-    def saliency(self, *,
+    def saliency(self,
+        query: str|list|int = 'last', *,
         image: int|None = None, tiles: str = 'all',
         background: Image.Image|None = None,
         **reading,
@@ -235,6 +236,8 @@ class AttentionRows:
 
         Parameters
         ----------
+        query
+            whose attention, as of `read`
         image
             which image, from 0
         tiles
@@ -242,13 +245,13 @@ class AttentionRows:
         background
             image to lay the map over; the rows' own by default
         **reading
-            `query`, `step`, `layers` and `heads`, as of `read`
+            `step`, `layers` and `heads`, as of `read`
 
         Examples
         --------
-        >>> rows.saliency(query=['plate'], layers=[20, 21]).plot().save('map.png')"""
+        >>> rows.saliency('plate', layers=[20, 21]).plot().save('map.png')"""
         raster = self.raster(image, tiles)
-        values = self.read(image=image, tiles=tiles, **reading).mean(0).unflatten(-1, raster.grid)
+        values = self.read(query=query, image=image, tiles=tiles, **reading).mean(0).unflatten(-1, raster.grid)
         if background is None and len(self.images) > raster.image: background = self.images[raster.image]
         return Saliency(values.cpu(), tuple(self.meta['sizes'][raster.image]), raster.box, background)
 

@@ -149,6 +149,8 @@ class VLM:
         Examples
         --------
         >>> vlm = VLM.from_pretrained('Qwen/Qwen2.5-VL-3B-Instruct', dtype='bf16', image_tokens=1024)"""
+        if not isinstance(name_or_path, str|Path):
+            raise CarveError('from_pretrained takes a name or a folder; give a loaded model to VLM(model, processor).')
         kw |= dict(revision=revision, trust_remote_code=trust_remote_code, pad=pad)
         given = dict(kw, device=device, dtype=dtype, escape=escape, image_tokens=image_tokens)
         model, processor = load_model(name_or_path, device, dtype, **kw)

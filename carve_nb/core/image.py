@@ -99,6 +99,7 @@ def open_image(src: ImageLike) -> Image.Image:
     if isinstance(src, np.ndarray): return flatten(_from_array(src))
     if isinstance(src, (bytes, bytearray, memoryview)): src = BytesIO(src)
     if not isinstance(src, (str, os.PathLike, Image.Image)) and not hasattr(src, 'read'):
+        if hasattr(src, 'image'): raise ImageError(f'{type(src).__name__} is not an image: pass its .image.')
         raise ImageError(f'{type(src).__name__} is not an image: pass a path, an open file, bytes, a PIL image or '
                          'an array.')
     img = _decode(src)

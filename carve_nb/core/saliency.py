@@ -215,6 +215,7 @@ class Saliency:
         Examples
         --------
         >>> rows.saliency().plot(size=(640, 480)).save('map.png')"""
+        if isinstance(vmin, str): raise CarveError(f'`plot` returns an image; save it by `.plot().save({vmin!r})`.')
         size = size or self.size
         ground = self.image or Image.new('RGB', (1, 1), 'gray')
         pixels = self.to_pixels(raster_size(size, MAP_RASTER))

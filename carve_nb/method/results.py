@@ -249,6 +249,7 @@ class Result(Look):
 
     def plot(self, height: int = 200, box: tuple | None = None) -> Image.Image:
         "Draw the panels in one row, each map above a color bar; the question and both answers below"
+        if isinstance(height, str): raise CarveError(f'`plot` returns an image; save it by `.plot().save({height!r})`.')
         scales = {title: S.to_pixels() for title, S in self.drawn_maps().items()}
         return plot_panels(self.panels(height, box), self.sentence(), height, scales)
 

@@ -102,7 +102,9 @@ def pick_device(device: str|torch.device|None) -> torch.device:
     "Pick the device asked for, or CUDA where there is one, else the CPU"
     try: return torch.empty(0, device=device or ('cuda' if torch.cuda.is_available() else 'cpu')).device
     except (RuntimeError, AssertionError) as e:
-        raise CarveError(f'Device {str(device)!r} cannot be used here: {str(e).splitlines()[0]}') from e
+        unknown = str(e).startswith('Expected one of')    # all devices of torch follow
+        why = "name 'cpu', 'cuda', 'cuda:1' or 'mps'." if unknown else str(e).splitlines()[0]
+        raise CarveError(f'Device {str(device)!r} cannot be used here: {why}') from e
 
 # %% ../../nbs/library/models/05_loading.ipynb #6a1c0de2
 # settings of the stock loader that are not the caller's: safetensors alone, each tensor accounted for

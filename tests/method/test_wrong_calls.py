@@ -7,7 +7,8 @@ from carve_nb.attention.session import Session
 from carve_nb.core.errors import CarveError
 from carve_nb.method.controls import RandomCrop
 
-IMAGE, QUESTION = make_scene(3, 'heldout').image, 'What digit is on the red star?'
+SCENE = make_scene(3, 'heldout')
+IMAGE, QUESTION = SCENE.image, 'What digit is on the red star?'
 FIRST = 'Give the model first, a VLM such as VLM.from_pretrained(...), then the image, then the question'
 THEN = 'Give the image first, then the question'
 
@@ -27,6 +28,12 @@ CALLS = {    # Python that is wrong -> words of its sentence
     "VLM('carve-small')": 'The model is a str',
     'Lookup()(vlm.model, image, question)': 'the first argument is a LlavaForConditionalGeneration',
     'VLM(vlm.model)': 'the processor a NoneType',
+    'VLM.from_pretrained(vlm.model)': 'give a loaded model to VLM(model, processor)',
+    "VLM.from_pretrained('carve-tiny', device='gpu')": "name 'cpu', 'cuda', 'cuda:1' or 'mps'",
+    # a scene in the place of its image, a file in the place of a size
+    'vlm.ask(scene, question)': 'Scene is not an image: pass its .image',
+    "result.plot('x.png')": "`.plot().save('x.png')`",
+    "result.saliency.plot('x.png')": "`.plot().save('x.png')`",
     'Session(image)': FIRST,
     # fields
     'Lookup(layer=3)': 'perhaps layers; help(Lookup) lists all',
@@ -56,7 +63,8 @@ def names(tmp_path_factory):
     "What the calls speak of"
     path = str(tmp_path_factory.mktemp('photos')/'photo.png')
     IMAGE.save(path)
-    given = dict(vlm=VLM.from_pretrained('carve-tiny'), image=IMAGE, path=path, question=QUESTION, np=np)
+    vlm = VLM.from_pretrained('carve-tiny')
+    given = dict(vlm=vlm, image=IMAGE, scene=SCENE, result=Lookup()(vlm, IMAGE, QUESTION), path=path, question=QUESTION, np=np)
     return given | dict(VLM=VLM, Carve=Carve, Lookup=Lookup, Session=Session, RandomCrop=RandomCrop, make_method=make_method)
 
 @pytest.mark.parametrize('call', CALLS)
@@ -67,8 +75,10 @@ def test_wrong_call(names, call):
     assert '\n' not in sentence and len(sentence) < 300
 
 def test_right_calls(names):
-    "A session stands where a model stands, and a path where an image stands"
+    "A session stands where a model stands, a path where an image stands, and a query token may come first"
     vlm, path = names['vlm'], names['path']
+    rows = vlm.capture(names['image'], QUESTION)
+    assert (rows.saliency('star').values == rows.saliency(query=['star']).values).all()
     answers = {str(Lookup()(model, image, QUESTION)) for model in (vlm, Session(vlm)) for image in (names['image'], path)}
     assert len(answers) == 1
 
