@@ -41,7 +41,7 @@ def _less_words(S: Saliency, rows: AttentionRows, layers: list[int], tokens: lis
 
 @dataclass(repr=False, kw_only=True)
 class Lookup(CropMethod):
-    """The raw attention of the query token that the layers agree on; the region of its peak
+    """The raw attention of the query token on which the layers agree most; the region of its peak
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Lookup(CropMethod):
         whose attention is read, also a list of words, such as ['heart']; None: the profile's, or 'last'
         if there is none
     layers
-        indices, or two fractions of the depth; None: the profile's where `query` is None too, else all
+        indices, or two fractions of the depth; None: all
     subtract
         words of the question that see what all words see: those before the query token, or all others;
         their mean map is subtracted; None: the profile's choice where `query` is None too, else 'none'
@@ -66,14 +66,14 @@ class Lookup(CropMethod):
     name, category = 'lookup', 'ours'
 
     def choose(self, vlm: VLM) -> tuple['Lookup', list[str]]:
-        "Fill in the query token, the layers and the subtracted words that are read in a model, with notes"
-        read = dict(query=self.query, layers=self.layers, subtract=self.subtract)
+        "Fill in the query token and the subtracted words that are read in a model, with notes"
+        read = dict(query=self.query, subtract=self.subtract)
         given = {field: value for field, value in read.items() if value is not None}
         profile = None if self.query else find_profile(vlm)
         found = profile.fields('lookup') if profile else {}
         notes = []
         if profile and found and profile.dtype != vlm.fingerprint.dtype:
-            notes = [f'query token and layers are from a profile in {profile.dtype}; '
+            notes = [f'the query token is from a profile in {profile.dtype}; '
                      f'the model is in {vlm.fingerprint.dtype}']
         if not (found or self.query):
             found = dict(query='last')
