@@ -1,6 +1,6 @@
 """Controls that readers of the book missed: neutral words after the question, the target shown and not
 enlarged, several query tokens cut at once, the general map's token moved, its own share at a word, clutter
-around the target alone, and which token points in the layers of the profile.
+around the target alone, and which token points in chosen layers.
 
 `python -m recipes.controls MODEL [--part PART] [--n 200]`: minutes each;
 `nbs/results/trial/controls-PART-MODEL.jsonl.gz`."""
@@ -16,14 +16,14 @@ from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.product import contrast
 from carve_nb.method.controls import Oracle
-from carve_nb.method.profiles import find_profile
+from carve_nb.method.profiles import short_name
 from carve_nb.models.prompts import Ask
 from .clutter import ask_scene
 from .general_place import LAMBDAS
 from .invariance import TEN_INSTRUCTIONS, share_of
 from .knockout import answer_tokens, read_under, row_places
 from .question_last import WORDINGS
-from .records import Part, points_at, run_parts, seed_of
+from .records import CHOSEN_LAYERS, Part, points_at, run_parts, seed_of
 from .replay import LEVELS
 
 FIRST_SEED = 1_660_000
@@ -109,10 +109,10 @@ def measure_cut(vlm: VLM, sample) -> dict:
     return dict(kind=sample.kind, truth=sample.answer, right=right, kept=kept)
 
 def measure_tokens(vlm: VLM, sample) -> dict:
-    """Return for each wording whether the last position and the object's word point, in the layers of the
-    model's profile and in all"""
+    """Return for each wording whether the last position and the object's word point, in the chosen layers and
+    in all"""
     session, points = Session(vlm), {}
-    read_in = dict(profile=dict(layers=find_profile(vlm).layers), all={})
+    read_in = dict(profile=dict(layers=CHOSEN_LAYERS[short_name(vlm)]), all={})
     for wording, text in WORDINGS.items():
         rows = session.capture(Ask((sample.image,), text.format(question=sample.question)), answer=False)
         points[wording] = {f'{query}, {name}': int(rows.saliency(query=query, **read).points_at(sample.box))

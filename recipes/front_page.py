@@ -36,7 +36,7 @@ def measure_methods(vlm: VLM, sample) -> dict:
     return dict(id=sample.id, made=made)
 
 def measure_profile(vlm: VLM, sample) -> dict:
-    "Return the same of CARVE at the query token, layers and crop of the model's profile"
+    "Return the same of CARVE at the query token of the model's profile"
     result = Carve.for_model(vlm)(vlm, sample.image, sample.question)
     return dict(id=sample.id, right=int(score_answer(result.answer, sample)),
         points=int(result.saliency.points_at(sample.box)), shown=shown_part(result, sample))

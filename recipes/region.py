@@ -23,8 +23,8 @@ from carve_nb.method.base import as_saliency
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import QuestionOnly
 from carve_nb.method.crop import grow_box
-from carve_nb.method.profiles import find_profile
-from .records import Part, of_question, overlap, points_at, run_parts, seed_of
+from carve_nb.method.profiles import find_profile, short_name
+from .records import CHOSEN_LAYERS, Part, of_question, overlap, points_at, run_parts, seed_of
 
 FIRST_SEED = dict(maps=4_000_000, contrasts=4_000_000, ideal=4_050_000, answers=4_060_000)
 SHARES = .02, .04, .08, .16, .32    # p, the kept share of the pixels
@@ -85,9 +85,9 @@ def measure_maps(vlm: VLM, sample) -> dict:
     """Return for both tokens: what the crops of three maps hold; pointing of all contrasts, of the raw map and
     the quotient by groups of layers, and of the raw map layer by layer"""
     session, ask = Session(vlm), Carve().asked(vlm, sample.image, sample.question)
-    profile = find_profile(vlm)
-    others = [layer for layer in range(vlm.n_layers) if layer not in profile.layers]
-    groups = dict(all=[*range(vlm.n_layers)], profile=profile.layers, others=others)
+    chosen = CHOSEN_LAYERS[short_name(vlm)]
+    others = [layer for layer in range(vlm.n_layers) if layer not in chosen]
+    groups = dict(all=[*range(vlm.n_layers)], profile=chosen, others=others)
     rows = session.capture(ask, answer=False)
     general = session.capture(ask.but(text=Carve().instruction), answer=False)
     span, rng, measured = rows.spans[0], np.random.default_rng(seed_of(sample)), {}

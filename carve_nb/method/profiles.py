@@ -14,7 +14,6 @@ from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Self
-import numpy as np
 import pandas as pd
 from ..attention.rows import AttentionRows
 from ..attention.vlm import VLM

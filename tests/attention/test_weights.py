@@ -29,7 +29,7 @@ def test_another_type(tmp_path, monkeypatch):
     r = Lookup()(half, SCENE.image, QUESTION)
     assert r.read and any('from a profile in float32; the model is in bfloat16' in note for note in r.notes)
     assert Lookup().choose(VLM.from_pretrained('carve-small')) == (
-        Lookup(query='noun', layers=[2], subtract='none'), [])
+        Lookup(query='noun', subtract='none'), [])
     from dataclasses import replace
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
     torch.manual_seed(0)
@@ -39,7 +39,7 @@ def test_another_type(tmp_path, monkeypatch):
     shipped = find_profile(full := VLM.from_pretrained('carve-small'))
     half = VLM.from_pretrained('carve-small', dtype='bfloat16')
     own = half.fingerprint
-    mine = replace(shipped, weights=own.weights, probe=own.probe, dtype='bfloat16', layers=[3], n=41)
+    mine = replace(shipped, weights=own.weights, probe=own.probe, dtype='bfloat16', n=41)
     (tmp_path/'0.json').write_text('broken')
     mine.save(profile_path(half))
     assert find_profile(half) == mine and find_profile(full) == shipped    # its own weights come first
