@@ -158,8 +158,8 @@ class VLM:
         vlm.loading = {setting: value for setting, value in given.items() if value}
         if image_tokens is not None:
             vlm.image_tokens = check_tokens(image_tokens)
-            shown = vlm.why_not.get('fewer tokens') or vlm.resolution or "the processor's own limit is lower"
-            warnings.warn(f'Resolution: {shown}.', stacklevel=2)
+            resolution = vlm.why_not.get('fewer tokens') or vlm.resolution or "the processor's own limit is lower"
+            warnings.warn(f'Resolution: {resolution}.', stacklevel=2)
         return vlm
 
     @property

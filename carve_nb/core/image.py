@@ -78,7 +78,7 @@ def _decode(src: str|os.PathLike|BinaryIO|Image.Image) -> Image.Image:
         raise ImageError(f'{name} cannot be decoded: {e}') from e
 
 # %% ../../nbs/library/core/02_image.ipynb #85a7ee86
-RASTER = 2**24  # pixels; what has more is worked with on a raster of at most so many
+RASTER = 2**24  # pixels of the raster on which a larger image is measured or drawn; models are shown all of it
 
 def open_image(src: ImageLike) -> Image.Image:
     """Open an image of any source as upright RGB without metadata.
@@ -108,7 +108,7 @@ def open_image(src: ImageLike) -> Image.Image:
 
 # %% ../../nbs/library/core/02_image.ipynb #49dd77f8
 def raster_size(size: Size, most: float = math.inf) -> Size:
-    "Size the raster on which an image is worked with: at most `most` pixels, and at most `RASTER`"
+    "Size the raster on which an image is measured and drawn: at most `most` pixels, and at most `RASTER`"
     factor = min(1, (min(RASTER, most)/(size[0]*size[1]))**.5)
     return max(1, int(size[0]*factor)), max(1, int(size[1]*factor))
 
