@@ -3,7 +3,6 @@ than its tokens, each prompt is read whole, and a note says so."""
 import json
 import shutil
 from functools import partial
-from types import MethodType
 import pytest
 import torch
 from tiny import QUESTION, WIDE
@@ -39,13 +38,6 @@ def own_class(vlm, patch):
 def hook(vlm, patch): layer(vlm).register_forward_hook(lambda module, args, out: less_mean(out, 1))
 
 
-def last(vlm, patch):
-    "A hook that moves the last position of each pass of several tokens"
-    def move(module, args, out):
-        return out if out.shape[1] == 1 else torch.cat([out[:, :-1], out[:, -1:] + 1], 1)
-    layer(vlm).register_forward_hook(move)
-
-
 def every_module(vlm, patch):
     "A hook on all modules of all models"
     def halve(module, args, out): return less_mean(out, 1) if module is layer(vlm) else None
@@ -66,9 +58,8 @@ def rope(vlm, patch):
 
 
 CHANGES = dict(
-    hook=hook, last=last, every_module=every_module, int8=int8, rope=rope, own_class=own_class,
-    method=onto(MethodType), partial=onto(partial),
-    function=onto(lambda forward, module: lambda *args, **kw: forward(module, *args, **kw)),
+    hook=hook, every_module=every_module, int8=int8, rope=rope, own_class=own_class,
+    function=onto(partial),
     class_of_layers=lambda vlm, patch: patch.setattr(qwen.Qwen2_5_VLDecoderLayer, 'forward', by_length(60)))
 
 
