@@ -1,7 +1,6 @@
 "pyproject.toml, the package, its notebooks, the Makefile and what else names them agree."
 import ast
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -59,26 +58,6 @@ def test_quarto_is_linked():
     assert 'custom_quarto_yml' not in nbdev  # it would delete the file
 
 
-def test_floors_have_a_leg(tmp_path):
-    "What `make test-lowest` installs are the floors"
-    path = tmp_path/'v-lowest/floors.txt'
-    subprocess.run(['make', f'V={tmp_path}/v', path], cwd=ROOT, check=True)
-    pins = [o for o in path.read_text().split('\n') if '==' in o]
-    assert {re.sub(',.*', '', o).replace('>=', '==') for o in REQUIREMENTS} < {*pins}
-    assert len({o.split('==')[0] for o in pins}) == len(pins)
-
-
-def test_constraints_pin_requirements():
-    pins = dict(o.split('==') for o in (ROOT/'constraints.txt').read_text().split('\n') if o
-        and not o.startswith('#'))
-    assert names(REQUIREMENTS) <= {normal(o) for o in pins}
-    assert not [o for o in pins.values() if '+' in o or '/' in o]  # no local builds, no addresses
-
-
-def test_requirements_have_ranges():
-    for o in REQUIREMENTS: assert re.fullmatch(r"[\w-]+>=[\d.]+,<[\d.]+(; python_version < '[\d.]+')?", o), o
-
-
 def imports(source):
     "Top-level names of what a piece of Python imports"
     for node in ast.walk(ast.parse(source)):
@@ -112,16 +91,6 @@ def test_modules_import_requirements_only():
     assert not {k: v for k, v in whole.items() if not v & names(REQUIREMENTS)}
 
 
-def test_notebooks_import_requirements_only():
-    known = names(REQUIREMENTS) | {'recipes', *(normal(p.stem)
-        for p in [*(ROOT/'tools').glob('*.py'), *(ROOT/'tests').rglob('*.py')])}
-    cells = (c for p in (ROOT/'nbs').rglob('*.ipynb') if '_proc' not in p.parts
-             for c in json.loads(p.read_text())['cells'] if c['cell_type'] == 'code')
-    plain = (re.sub(r'^\s*[%!].*$', '', ''.join(c['source']), flags=re.M) for c in cells)
-    used = third_party(plain)
-    assert not {k: v for k, v in used.items() if not v & known}
-
-
 def older(folder, command, *args):
     "Run our script under the name of a command, as `make` puts it beside the others"
     path = folder/command
@@ -150,21 +119,6 @@ def test_hosts_can_read_it(schema, files):
     assert found and done.exit_code == 0, done.output
 
 
-def test_workflows_call_make():
-    "They run targets of the Makefile and nothing else, so that what passes here passes there"
-    import yaml
-    runs = []
-    for path in (ROOT/'.github/workflows').glob('*.yml'):
-        for job in yaml.safe_load(path.read_text(encoding='utf-8'))['jobs'].values():
-            named = job.get('strategy', {}).get('matrix', {}).get('target', [''])
-            runs += [step['run'].replace('$TARGET', target) for step in job['steps'] if 'run' in step for target in named]
-    targets = set(re.findall(r'^([a-z-]+):', (ROOT/'Makefile').read_text(), re.M))
-    assert len(runs) > 10 and all(run.split()[0] == 'make' for run in runs)
-    assert targets == set(re.findall(r'^([a-z-]+):.*  ## ', (ROOT/'Makefile').read_text(),
-        re.M))   # each says what it does
-    assert all(word in targets for run in runs for word in re.sub(r'[A-Z]+=.*', '', run).split()[1:])
-
-
 def test_workflows_grant_little():
     """No context such as a tag's name stands in a command; what may publish runs nothing of ours, and what
     runs may only read"""
@@ -176,17 +130,3 @@ def test_workflows_grant_little():
             may = job.get('permissions', flow['permissions'])
             assert not [run for run in runs if '${{' in run], (path.name, name)
             assert not (runs and 'write' in may.values()), (path.name, name)
-
-
-@pytest.mark.parametrize('tag', ['v0.0.1', '$(touch cracked)', 'x; touch cracked'])
-def test_a_tag_is_no_command(tag, tmp_path):
-    "`make dist` compares the name of a tag with the version, and runs nothing of it"
-    python = tmp_path/'bin'/'python'
-    python.parent.mkdir()
-    (tmp_path/'.base').touch()
-    python.symlink_to(sys.executable)
-    done = subprocess.run(['make', '-f', ROOT/'Makefile', '-o', tmp_path/'.base', 'dist', f'V={tmp_path}'],
-        cwd=tmp_path, env=dict(os.environ, TAG=tag, PYTHONPATH=str(ROOT)), capture_output=True, text=True)
-    assert (done.returncode
-        and f'TAG={tag}, but the version is v{carve_nb.__version__}' in done.stdout), done.stdout + done.stderr
-    assert not [*tmp_path.rglob('cracked')]
