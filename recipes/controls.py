@@ -1,6 +1,5 @@
-"""Controls that readers of the book missed: neutral words after the question, the target shown and not
-enlarged, several query tokens cut at once, the general map's token moved, its own share at a word, clutter
-around the target alone, and which token points in chosen layers.
+"""Controls that readers of the book missed: the target shown and not enlarged, several query tokens cut at
+once, the general map's own share at a word, and clutter around the target alone.
 
 `python -m recipes.controls MODEL [--part PART] [--n 200]`: minutes each;
 `nbs/results/trial/controls-PART-MODEL.jsonl.gz`."""
@@ -11,32 +10,17 @@ from PIL import Image
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.plotting import draw_boxes
-from carve_nb.core.text import GENERAL_INSTRUCTION, SHORT_ANSWER, pick_words
+from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
-from carve_nb.formulas.product import contrast
 from carve_nb.method.controls import Oracle
-from carve_nb.method.profiles import short_name
-from carve_nb.models.prompts import Ask
 from .clutter import ask_scene
-from .general_place import LAMBDAS
 from .invariance import TEN_INSTRUCTIONS, share_of
 from .knockout import answer_tokens, read_under, row_places
-from .question_last import WORDINGS
-from .records import CHOSEN_LAYERS, Part, points_at, run_parts, seed_of
+from .records import Part, run_parts, seed_of
 from .replay import LEVELS
 
 FIRST_SEED = 1_660_000
-
-def measure_dots(vlm: VLM, sample) -> dict:
-    """Return whether the last position, and the last token before the chat template, point with 0 to 10 dots
-    after the question"""
-    session, ask, read = Session(vlm), Ask((sample.image,), sample.question), []
-    for k in range(11):
-        rows = session.capture(ask.but(text=ask.text + k*' .'), answer=False)
-        queries = 'last', [len(rows.question_tokens) - 1]
-        read.append([int(points_at(rows.read(query=q).sum(0), rows.spans[0], sample.box)) for q in queries])
-    return dict(points=read)
 
 def gray_outside(image: Image.Image, box: tuple) -> Image.Image:
     "Return the image with all pixels outside the box gray"
@@ -98,55 +82,14 @@ def measure_joint(vlm: VLM, sample) -> dict:
     right, kept = kept_under(vlm, sample, cuts)
     return dict(kind=sample.kind, right=right, kept=kept)
 
-def measure_cut(vlm: VLM, sample) -> dict:
-    """Return whether the true answer stays if the object's word, the last position, both, as many others or
-    all tokens after the image are cut from it in all layers"""
-    def cuts(places, words, behind, rng):
-        both = [*places['word'], *places['last']]
-        return {'word': places['word'], 'last': places['last'], 'both': both,
-            'others': draw_others(rng, words, both), 'all': behind}
-    right, kept = kept_under(vlm, sample, cuts)
-    return dict(kind=sample.kind, truth=sample.answer, right=right, kept=kept)
-
-def measure_tokens(vlm: VLM, sample) -> dict:
-    """Return for each wording whether the last position and the object's word point, in the chosen layers and
-    in all"""
-    session, points = Session(vlm), {}
-    read_in = dict(profile=dict(layers=CHOSEN_LAYERS[short_name(vlm)]), all={})
-    for wording, text in WORDINGS.items():
-        rows = session.capture(Ask((sample.image,), text.format(question=sample.question)), answer=False)
-        points[wording] = {f'{query}, {name}': int(rows.saliency(query=query, **read).points_at(sample.box))
-            for query in ('last', 'noun') for name, read in read_in.items()}
-    return dict(points=points)
-
-def measure_moved(vlm: VLM, sample) -> dict:
-    """Return pointing at the object's word: raw, and divided by the map of *description* at its place, moved
-    by dots to the word's place, and by the token of G that stands there"""
-    session, ask = Session(vlm), Ask((sample.image,), sample.question, vlm.suffix)
-    rows = session.capture(ask, answer=False)
-    place = pick_words(rows.question_tokens, 'noun')[-1]
-    plain = session.capture(ask.but(text=GENERAL_INSTRUCTION), answer=False)
-    own = pick_words(plain.question_tokens, 'description')[-1]
-    moved = session.capture(ask.but(text=(place - own)*'. ' + GENERAL_INSTRUCTION), answer=False)
-    there = pick_words(moved.question_tokens, 'description')[-1]
-    A_q = rows.read(query='noun')
-    general = {'rule': plain.read(query=[own]), 'moved': moved.read(query=[there]),
-        'same place': plain.read(query=[place])}
-    maps = {'raw': A_q.sum(0)} | {f'{way}, {name}': contrast(A_q, A_g, **fields).sum(0)
-        for way, A_g in general.items() for name, fields in LAMBDAS.items()}
-    return dict(apart=there - place,
-        points={way: int(points_at(S, rows.spans[0], sample.box)) for way, S in maps.items()})
-
 def measure_share(vlm: VLM, sample) -> dict:
     """Return the image's own share of the general map, over ten instructions, at the last content word and at
     the last position"""
     return dict(share={query: share_of(vlm, sample.image, TEN_INSTRUCTIONS, query)
         for query in ('noun', 'last')})
 
-PARTS = {'dots': (measure_dots, ('digit',)), 'shown': (measure_shown, ('digit',)),
-    'joint': (measure_joint, ('color', 'shape')), 'cut': (measure_cut, ('color', 'shape', 'exist')),
-    'tokens': (measure_tokens, ('digit',)), 'clutter': (measure_clutter, ('digit', 'color')),
-    'moved': (measure_moved, ('digit',)), 'share': (measure_share, ('digit',))}
+PARTS = {'shown': (measure_shown, ('digit',)), 'joint': (measure_joint, ('color', 'shape')),
+    'clutter': (measure_clutter, ('digit', 'color')), 'share': (measure_share, ('digit',))}
 
 def measure_control(vlm: VLM, part: str, record) -> dict:
     "Return what a part measures of one question"

