@@ -7,6 +7,8 @@ import pytest
 from processes import python
 import carve_nb
 
+FRONTS = [getattr(carve_nb, name) for name in sorted(carve_nb._rooms - {'testing'})]
+
 def run(code): return python('-c', code).strip()
 
 
@@ -55,6 +57,16 @@ def test_infrastructure_is_light():
 def test_no_name_hides_a_module():
     "`carve_nb.method` must always be the module, whatever was imported before"
     assert not set(carve_nb.__all__) & carve_nb._rooms
+    for room in FRONTS: assert not set(room.__all__) & room._modules, room
+
+
+def test_fronts_of_rooms():
+    "Each room offers the names in its stub, which are also those of the top level, and loads nothing before it is asked"
+    for room in FRONTS:
+        for name in room.__all__: assert getattr(room, name) is not None
+        for name in {*room.__all__} & {*carve_nb.__all__}: assert getattr(room, name) is getattr(carve_nb, name)
+    code = 'import carve_nb.method as room, sys; assert "Carve" in dir(room); print("torch" in sys.modules, room.Carve.__module__)'
+    assert run(code) == 'False carve_nb.method.carve'
 
 
 def test_dir_and_unknown_name():

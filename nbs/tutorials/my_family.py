@@ -4,7 +4,7 @@ model: `python my_family.py FOLDER`. Without one it runs on carve-tiny, whose fa
 It ends with two tests: does the grid lie where it says, and does a method work. The page "Add a method or a model family" goes through each line."""
 import sys
 from carve_nb import VLM, Carve, Family, add_family, make_scene
-from carve_nb.attention.family_check import check_family
+from carve_nb.attention import check_family
 from carve_nb.testing import check_method
 
 def grid(made):

@@ -4,11 +4,10 @@ It ends with the test that all methods pass and a table beside others. The page 
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from carve_nb import VLM, make_scene, run_eval
-from carve_nb.core.saliency import Layers
-from carve_nb.method.base import CropMethod, as_saliency
-from carve_nb.method.results import Look
+from carve_nb.core import Layers
+from carve_nb.method import CropMethod, Look, as_saliency
+from carve_nb.runs import read_run
 from carve_nb.runs.report import report
-from carve_nb.runs.store import read_run
 from carve_nb.testing import check_method
 
 @dataclass(repr=False)          # the base class shows the call that makes the method, and has the fields of a crop: pad, square, min_side

@@ -1,0 +1,3 @@
+from .main import run_words as run_words
+
+__all__: list[str]

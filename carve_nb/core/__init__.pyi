@@ -1,0 +1,30 @@
+from .errors import CarveError as CarveError
+from .errors import ImageError as ImageError
+from .errors import PromptError as PromptError
+from .errors import UnsupportedError as UnsupportedError
+from .errors import DataError as DataError
+from .image import open_image as open_image
+from .image import union_box as union_box
+from .image import box_iou as box_iou
+from .saliency import Layers as Layers
+from .saliency import Saliency as Saliency
+from .saliency import pick_layers as pick_layers
+from .io import find_source as find_source
+from .text import SHORT_ANSWER as SHORT_ANSWER
+from .text import GENERAL_INSTRUCTION as GENERAL_INSTRUCTION
+from .text import pick_words as pick_words
+from .text import split_words as split_words
+from .stats import Estimate as Estimate
+from .stats import mean_interval as mean_interval
+from .stats import difference as difference
+from .stats import mcnemar as mcnemar
+from .stats import holm as holm
+from .stats import auroc as auroc
+from .plotting import CONCEPT_COLORS as CONCEPT_COLORS
+from .plotting import draw_boxes as draw_boxes
+from .plotting import plot_panels as plot_panels
+from .plotting import plot_style as plot_style
+from .plotting import plot_forest as plot_forest
+from .plotting import plot_band as plot_band
+
+__all__: list[str]
