@@ -2,7 +2,6 @@ from .scenes import Scene as Scene
 from .scenes import make_scene as make_scene
 from .scenes import scene_records as scene_records
 from .scenes import samples as samples
-from .scenes import twin_records as twin_records
 from .records import Record as Record
 from .datasets import BENCHMARKS as BENCHMARKS
 from .datasets import DataSet as DataSet
