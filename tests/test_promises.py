@@ -1,6 +1,5 @@
-"""What must survive a rebuild: each promise with the tests that hold it. Those of this file see only what a
-user sees: the public names, the shell, files, models of strangers. `tools/holds.py` holds the answers,
-boxes and maps of all methods."""
+"""Promises that a user sees: the public names, the shell, files, models of strangers. `tools/holds.py` holds the answers, boxes and
+maps of all methods."""
 import ast
 import copy
 import json
@@ -17,77 +16,12 @@ from processes import ROOT
 from carve_nb import VLM, CarveError, Lookup, make_scene
 from carve_nb.core.image import open_image
 
-HERE = 'test_promises'
-PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks and tools, by their path
-    # the mission
-    # `make drift` exports and compares, `make notebooks` runs every page, `make docs` begins with the pages of nbdev
-    'nbdev_export, nbdev_test and nbdev-proc-nbs run': ['test_config::test_older_options', 'Makefile'],
-    'import carve_nb works in a notebook outside the clone': ['site/test_downloaded::test_runs_alone',
-    'test_install::test_colab'],
-    'settings.ini, setup.py and pyproject.toml agree': ['test_config::test_settings_say_the_same',
-    'test_config::test_version_moves'],
-    'entropy and convergence are measured on the model of a stranger': [
-    'studies/test_studies::test_killed_and_resumed'],
-    'two commands of README do all set-up': [f'{HERE}::test_two_commands_set_up',
-    'test_install::test_blocks_of_the_readme'],
-    # what is answered
-    'answers, boxes and maps of every method and field that stays, on both models': ['tools/holds.py',
-    f'{HERE}::test_answers_stay', 'method/test_determinism::test_same_run'],
-    'every method conforms': ['method/test_methods::test_conforms',
-        'method/test_methods::test_answers_or_gives_reason'],
-    'paper is Algorithm 1, official the published code': ['nbs/07_algorithm.ipynb',
-    'nbs/notes/paper_vs_code.ipynb'],
-    'the other methods agree with their sources': [f'nbs/library/method/{page}.ipynb' for page in (
-        '09_asking', '10_vicrop', '11_fusion_review', '18_hide', '20_raised_tokens', '22_heads',
-        '25_contrast')],
-    'edits act, and behind a window too': ['method/test_methods::test_default_edit_acts',
-    'method/test_methods::test_edits_behind_a_window'],
-    'a method, a family and a model of your own': ['method/test_methods::test_templates',
-    'method/test_methods::test_models_of_their_own'],
-    # models
-    '26 families, with any kernel': ['attention/test_stock::test_every_family',
-    'attention/test_stock::test_every_family_eager', 'models/test_families::test_rows_float32',
-    'models/test_families::test_table_shipped'],
-    "rows around a generate of the user's own": ['nbs/library/attention/04_vlm.ipynb',
-    'attention/test_turns::test_kinds_of_cache', 'attention/test_turns::test_sinks_of_the_kernel',
-    'attention/test_own_model::test_adapters_and_wrappers'],
-    'threads': ['faults/test_blocks::test_threads_take_turns'],
-    'weights that change are seen after vlm.forget(), and when a run begins': [
-    f'{HERE}::test_weights_changed_in_place', 'models/test_identity::test_another_model',
-    'models/test_identity::test_the_same_model',
-    'models/test_identity::test_a_run_is_not_resumed_over_another_model',
-    'models/test_identity::test_weights_that_cannot_be_read'],
-    "the baseline answer is the model's own": ['models/test_sharing::test_a_change_between_two_questions',
-    'models/test_sharing::test_stock_code_is_shared'],
-    'several images; the frames of a video are several': [f'{HERE}::test_a_video_is_its_frames',
-    'method/test_chat::test_images_in_the_messages', 'nbs/library/method/02_wrappers.ipynb',
-    'cli/test_cli::test_several_images', 'models/test_families::test_several_images'],
-    "chats of the user's own": ['method/test_chat::test_carve_in_a_chat'],
-    'another model answers': ['models/test_remote::test_every_method',
-        'runs/test_run::test_another_model_answers'],
-    # runs
-    'a run that is killed ends with the same table': ['runs/test_run::test_kill_at_random_points',
-    'studies/test_studies::test_killed_and_resumed'],
-    'controls, clustered intervals, Holm': ['data/test_scores::test_intervals_and_tests_by_image',
-    'nbs/library/core/04_stats.ipynb'],
-    'an address for every harness': ['runs/test_serve::test_answers_as_python', 'runs/test_lmms::test_stock_lmms_eval'],
-    'scenes bit for bit': ['tools/holds.py', f'{HERE}::test_answers_stay'],
-    "the book's tests of its own numbers": ['site/test_numbers::test_numbers_agree'],
-    'the explorer in a browser': ['explorer/test_browser::test_carve_explore',
-    'explorer/test_browser::test_hostile_words', 'explorer/test_browser::test_keyboard'],
-}
-
-
-def test_promises_are_held():
-    "Each test is there, also those that SECURITY.md names"
-    there = {f'{p.relative_to(ROOT/"tests").with_suffix("").as_posix()}::{f.name}'
-        for p in (ROOT/'tests').rglob('test_*.py')
-             for f in ast.parse(p.read_text(encoding='utf-8')).body if isinstance(f, ast.FunctionDef)}
-    said = re.findall(r'^\| (.*) \| (`.*::.*`) \|$', (ROOT/'SECURITY.md').read_text(encoding='utf-8'), re.M)
-    promises = PROMISES | {promise: tests.strip('`').split('` `') for promise, tests in said}
-    assert len(said) == 11 and all(promises.values())
-    assert not [(promise, test) for promise, tests in promises.items() for test in tests
-        if not (test in there or (ROOT/test).is_file())]
+def test_security_names_tests():
+    "Each test that SECURITY.md names for a promise is there"
+    tests = {f'{p.relative_to(ROOT/"tests").with_suffix("").as_posix()}::{f.name}' for p in (ROOT/'tests').rglob('test_*.py')
+        for f in ast.parse(p.read_text(encoding='utf-8')).body if isinstance(f, ast.FunctionDef)}
+    rows = re.findall(r'^\| .* \| `(.*::.*)` \|$', (ROOT/'SECURITY.md').read_text(encoding='utf-8'), re.M)
+    assert len(rows) == 11 and not [test for row in rows for test in row.split('` `') if test not in tests]
 
 
 def image(seed=0, size=(260, 180)):

@@ -74,21 +74,18 @@ def test_a_profile_in_every_type(name, tmp_path, monkeypatch):
         assert profile.sure
         profile.save(profile_path(vlm))
     weights = {k: v.clone() for k, v in vlm.model.state_dict().items()}
-    ways = ('float16',), ('bfloat16',), ('bfloat16', 'float16'), ('float16', 'bfloat16')
+    ways = ('float16',), ('bfloat16', 'float16')
     for way in ways:
         vlm.model.float().load_state_dict(weights)
         for dtype in way: vlm.model.to(getattr(torch, dtype))
         assert is_known(vlm.model, vlm.processor), way
 
 
-@pytest.mark.parametrize('change',
-    [lambda w: w.mul_(1.02), lambda w: w.add_(.02*w.std()*torch.randn_like(w))])
-def test_a_matrix_that_changes_by_two_percent(change):
+def test_a_matrix_that_changes_by_two_percent():
     "It is another model, in the type of its profile; in others rounding hides so small a change"
     vlm = VLM.from_pretrained()
     assert is_known(vlm.model, vlm.processor)
-    torch.manual_seed(0)
-    with torch.no_grad(): change(first(vlm))
+    with torch.no_grad(): first(vlm).mul_(1.02)
     assert not is_known(vlm.model, vlm.processor)
 
 

@@ -398,7 +398,7 @@ def test_tiles_on_the_map(vlm, image, monkeypatch):
     if image is WIDE: note(vlm, **{'on the map': n})
     if n == 1: return torch.testing.assert_close(rows.lay(rows.attn), rows.attn, rtol=0, atol=0)
     even = replace(rows, attn=torch.ones_like(rows.attn)/rows.attn.shape[-1])
-    for x, y in (.35, .7), (.2, .3), (.8, .3), (.62, .85):
+    for x, y in (.35, .7), (.8, .3):
         box = tuple(round(v) for v in (x*W - W/12, y*H - H/12, x*W + W/12, y*H + H/12))
         thumbnail = rows.spans[0]
         near = [c for i in range(len(thumbnail)) if meet(c := cell_box(thumbnail, i), box)]

@@ -184,18 +184,15 @@ def test_a_run_is_not_resumed_over_another_model(vlm, tmp_path):
     refuse('holds another run: .*probe is', lambda: go(4))
 
 
-def test_weights_that_cannot_be_read(vlm, tmp_path, monkeypatch):
-    "An offloaded model is known by its probe: a run and a study go on, and after a change they do not"
+def test_weights_that_cannot_be_read(vlm, tmp_path):
+    "An offloaded model is known by its probe: a study goes on, and after a change it does not"
     import accelerate
     accelerate.cpu_offload(vlm.model, execution_device=torch.device('cpu'))
     records = load_benchmark('scenes', 3)
-    runs = (lambda n: run_eval('scenes', vlm, ('none',), n=n, out=tmp_path/'run', max_new_tokens=2,
-        progress=False),
-        lambda n: measure_entropy(vlm, records[:n], tmp_path/'study', progress=False))
-    for go in runs: go(2), go(3)
+    def go(n): return measure_entropy(vlm, records[:n], tmp_path, progress=False)
+    go(1), go(2)
     hooked(vlm, double)
-    for go in runs:
-        refuse('holds another run: .*probe is', lambda go=go: go(4))
+    refuse('holds another run: .*probe is', lambda: go(3))
 
 
 def test_two_threads_ask_for_the_proof(vlm):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from processes import Forked, afresh, free_port, served, until
-from server import bad, chat, images, ok
+from server import bad, images, ok
 from carve_nb.attention.session import Session
 from carve_nb.cli.main import main
 from carve_nb.core.errors import CarveError, RemoteError
@@ -121,27 +121,6 @@ def test_time_limit(serve):
     assert e.value.status == 'timeout'
 
 
-HOSTILE = f'red \x1b[31m \u202e \ud800 \x00 {KEY}'
-
-
-@pytest.mark.parametrize('place', ['answer', 'end', 'error', 'refusal', 'model'])
-def test_words_of_a_server(serve, monkeypatch, place):
-    "No key, and nothing that cannot be written, in an answer, its notes or an error"
-    monkeypatch.setenv('CARVE_TEST_KEY', KEY)
-    named = json.dumps(json.loads(chat()) | dict(model=HOSTILE)).encode()
-    play = dict(answer=ok(HOSTILE), end=ok('', end=HOSTILE), error=bad(400, HOSTILE), refusal=ok(None, refusal=HOSTILE),
-        model=(200, named, {}, 0))[place]
-    far, _ = serve(play, key_env='CARVE_TEST_KEY', retries=0)
-    try:
-        answer = far.ask(Image.new('RGB', (8, 8)), 'What?')
-        told = ' '.join([answer.text, *getattr(answer, 'notes', ())])
-        assert answer.text
-    except RemoteError as e: told = str(e)
-    assert KEY not in told
-    told.encode()
-    if place != 'answer': assert told.isprintable()
-
-
 def test_no_key_anywhere(serve, monkeypatch, tiny, photo, tmp_path):
     "The key is sent, and stands in no repr, pickle, error, log line or result"
     import pickle
@@ -219,14 +198,14 @@ def test_a_run(serve, monkeypatch, tiny, tmp_path):
     far, seen = serve(*replies)
     where = dict(answer_by=f'{far.base_url}#m', answer_key='CARVE_TEST_KEY', out=tmp_path/'R', progress=False,
         max_new_tokens=2, kinds=('digit',))
-    run_eval('scenes', tiny, 'none,carve,vcd', 4, **where)
+    run_eval('scenes', tiny, 'none,vcd', 4, **where)
     lines = [json.loads(l) for l in (tmp_path/'R'/'records.jsonl').read_text().splitlines()]
     told = [(l['method'], l['status']) for l in lines]
-    assert told[0] == ('vcd', 'unsupported') and len(seen) == 8
-    assert [s for _, s in told[1:]] == ['ok', 'refused', 'malformed', 'error'] + ['ok']*4
+    assert told[0] == ('vcd', 'unsupported') and len(seen) == 4
+    assert [s for _, s in told[1:]] == ['ok', 'refused', 'malformed', 'error']
     assert {l['answer'] for l in lines if l['status'] == 'ok'} == {'7'}
     assert {l['confidence'] for l in lines if l['status'] == 'ok'} == {None}
-    run_eval('scenes', tiny, 'none,carve,vcd', 4, retry=True, **where)
+    run_eval('scenes', tiny, 'none,vcd', 4, retry=True, **where)
     assert {r['status'] for r in read_run(tmp_path/'R').records} == {'ok', 'unsupported'}
     write_report(tmp_path/'R')
     assert far.host in (tmp_path/'R'/'protocol.json').read_text()
@@ -235,7 +214,7 @@ def test_a_run(serve, monkeypatch, tiny, tmp_path):
         assert (KEY.encode() not in p.read_bytes() and (p.name == 'records.jsonl'
             or b'CARVE_TEST_KEY' not in p.read_bytes())), p.name
     with pytest.raises(ValueError, match='answer_by'):
-        run_eval('scenes', tiny, 'none,carve,vcd', 4, **where | dict(answer_by=f'{far.base_url}#other'))
+        run_eval('scenes', tiny, 'none,vcd', 4, **where | dict(answer_by=f'{far.base_url}#other'))
 
 
 def test_an_address_with_a_secret(tmp_path, capsys):
