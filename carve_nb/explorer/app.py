@@ -180,7 +180,7 @@ class Explorer:
         answer = format_answer(result.answer) if result.answer else 'not asked yet, press Ask'
         lines = f'baseline, without a crop: {format_answer(result.plain_answer)}', f'{crop}: {answer}'
         answers = [html_text(line, 'strong', style='display:block') for line in lines]
-        remarks = filter(None, [result.less_sure, *result.notes, *result.details])
+        remarks = [*result.notes, *result.details]
         notes = [html_text(remark, role='note') for remark in remarks]
         self.answers.value = ''.join([html_text(result.asked), *notes, *answers])
         self.images.value = panels_html(result.panels(300), f'Crop {result.crop.box}.', width=280)
@@ -198,7 +198,7 @@ class Explorer:
 
     def still_bundle(self) -> dict[str, str]:
         "Render the still image as HTML, as PNG and as text"
-        words = self.result.sentence() if self.result else 'The explorer: nothing asked yet'
+        words = self.result.caption if self.result else 'The explorer: nothing asked yet'
         png = base64.b64encode(png_bytes(self.result.plot() if self.result else strip([self.image]))).decode()
         still = f'<img alt="{escape(words)}" style="max-width:100%" src="data:image/png;base64,{png}">'
         return {'text/html': f'<div class="carve-still">{still}</div>', 'image/png': png, 'text/plain': words}

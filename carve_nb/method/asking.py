@@ -50,7 +50,7 @@ def asked_words(question: str) -> list[str]:
 def content_runs(question: str) -> list[str]:
     "List a question's content words, neighbors as one: 'What is on the red star?' -> 'red star'"
     runs = groupby(_words(question), lambda pair: pair[1])
-    return [' '.join(word for word, _ in run) for kept, run in runs if kept]
+    return [' '.join(word for word, _ in run) for is_content, run in runs if is_content]
 
 # %% ../../nbs/library/method/09_asking.ipynb #94157cb1
 _NAME_THEM = ('Name the things that one must see to answer this question, separated by commas '
@@ -67,8 +67,8 @@ def name_entities(session: Session, ask: Ask) -> tuple[list[str], list[str]]:
     if unknown_note(session.vlm.tokenizer, request):
         return runs, [f'the model does not know the words to list what is asked about: {_CONTENT_TAKEN}']
     answer = session.ask(ask.but(text=request, suffix='', max_new_tokens=64))
-    said = behind_thought(str(answer)) or ''
-    named = re.split(r',\s*|\s+and\s+', said.strip(' .\n').lower())
+    reply = behind_thought(str(answer)) or ''
+    named = re.split(r',\s*|\s+and\s+', reply.strip(' .\n').lower())
     words = {*' '.join(runs).lower().split(), *asked_words(question)}
     if all(words & {*part.split()} for part in named): return list(dict.fromkeys(named)), []
     return runs, [f'the model did not list what is asked about: {_CONTENT_TAKEN}']
@@ -78,8 +78,8 @@ def yes_no_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], ...]: 
     "Find the tokens in which 'Yes' and 'No', 'yes' and 'no' begin to differ"
     def spell(word): return tokenizer.encode(word, add_special_tokens=False)
     spelt = [zip(spell(yes), spell(no)) for yes, no in (('Yes', 'No'), ('yes', 'no'))]
-    found = [next(((yes, no) for yes, no in pair if yes != no), None) for pair in spelt]
-    return tuple(list(dict.fromkeys(ids)) for ids in zip(*filter(None, found)))
+    differing = [next(((yes, no) for yes, no in pair if yes != no), None) for pair in spelt]
+    return tuple(list(dict.fromkeys(ids)) for ids in zip(*filter(None, differing)))
 
 # %% ../../nbs/library/method/09_asking.ipynb #889e1c3d
 def yes_confidence(session: Session, ask: Ask) -> float:
@@ -222,11 +222,11 @@ class ZoomEye(CropMethod):
     def confidence(self, session: Session, ask: Ask, box: Box, template: str, cue: str, about: str) -> float:
         "Ask yes or no about a part, shown after the image with a frame around it, or alone"
         part = self.cut(ask.image, self.place(session, ask.image, box))
-        shown = [part.image]
+        images = [part.image]
         if self.shows_both(session.vlm) and part.image is not ask.image:
-            shown = [self.framed(ask.image, part.box, session.vlm), part.image]
+            images = [self.framed(ask.image, part.box, session.vlm), part.image]
         text = template.format(cue=cue, question=about)
-        return yes_confidence(session, ask.but(images=tuple(shown), text=text, suffix=''))
+        return yes_confidence(session, ask.but(images=tuple(images), text=text, suffix=''))
 
     def find(self, session: Session, ask: Ask, cue: str, about: str) -> tuple[Box | None, dict[Box, float]]:
         "Search for one cue, which the question `about` it is answered from; see `search`"
@@ -254,9 +254,9 @@ class ZoomEye(CropMethod):
         alone = len(cues) == 1
         abouts = [asked_part(ask.text) if alone else f'What does the {cue} look like?' for cue in cues]
         before = session.calls
-        found = [self.find(session, ask, cue, about) for cue, about in zip(cues, abouts)]
-        boxes = [self.place(session, ask.image, box) for box, _ in found if box]
-        sought, taken = ', '.join(cues), sum(len(parts) for _, parts in found)
+        searches = [self.find(session, ask, cue, about) for cue, about in zip(cues, abouts)]
+        boxes = [self.place(session, ask.image, box) for box, _ in searches if box]
+        sought, taken = ', '.join(cues), sum(len(parts) for _, parts in searches)
         if not boxes: notes.append('no part was found: the crop is the whole image')
         return Look(regions=box_regions(boxes, ask.image.size), notes=notes, details=[
             f'sought: "{sought}"; {taken} parts taken, {session.calls - before} confidences'])
@@ -264,11 +264,11 @@ class ZoomEye(CropMethod):
 # %% ../../nbs/library/method/09_asking.ipynb #26878f29
 def read_boxes(
     text: str, form: BoxForm,
-    seen: Box,        # what the model sees, pixels of the image
+    visible: Box,        # what the model sees, pixels of the image
     resized: Size,    # of that behind the processor
 ) -> list[Box]:
     "Read the boxes that a text holds, pixels of the image"
-    x, y, right, below = seen
+    x, y, right, below = visible
     across, down = (form.side, form.side) if form.side else resized
     def place(a, b): return x + a/across*(right - x), y + b/down*(below - y)
     rows = [[*map(float, numbers)] for numbers in re.findall(form.pattern, text)]
@@ -296,16 +296,16 @@ class AskBox(CropMethod):
         def nothing(why): return Look(regions=[], notes=[f'{why}: the crop is the whole image'])
         form = vlm.family.box_form
         if form is None: return nothing('how this family would write a box is not known')
-        asked = asked_part(ask.text)
-        text = form.ask.replace('{cue}', (content_runs(ask.text) or [asked])[-1]).replace('{question}', asked)
+        question = asked_part(ask.text)
+        text = form.ask.replace('{cue}', (content_runs(ask.text) or [question])[-1]).replace('{question}', question)
         if unknown_note(vlm.tokenizer, text):
             return nothing('the model does not know the words to be asked for a box')
         prompt = session.prompt(ask.but(text=text, suffix=''))
-        said = behind_thought(str(session.generate(prompt, self.most))) or ''
+        reply = behind_thought(str(session.generate(prompt, self.most))) or ''
         processor, (gh, gw) = vlm.processor.image_processor, prompt.spans[0].grid
         cell = 0 if form.side else processor.patch_size*processor.merge_size
-        boxes = read_boxes(said, form, prompt.spans[0].box, (gw*cell, gh*cell))
-        found = box_regions(boxes, ask.image.size)
-        if not found: return nothing(f'no box could be read in "{said[:60]}"')
-        return Look(regions=found[:1], details=[f'the model wrote "{said[:60]}"'])
+        boxes = read_boxes(reply, form, prompt.spans[0].box, (gw*cell, gh*cell))
+        regions = box_regions(boxes, ask.image.size)
+        if not regions: return nothing(f'no box could be read in "{reply[:60]}"')
+        return Look(regions=regions[:1], details=[f'the model wrote "{reply[:60]}"'])
 

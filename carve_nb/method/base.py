@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from typing import ClassVar, Literal, Self
 import numpy as np
 import torch
@@ -41,16 +41,16 @@ METHODS: dict[str, type['Method']] = {}    # of the modules that were imported
 def import_all():
     "Import the modules of this room, whose classes register themselves"
     room = import_module('carve_nb.method')
-    for module in iter_modules(room.__path__): import_module(f'{room.__name__}.{module.name}')
+    for module in walk_packages(room.__path__, 'carve_nb.method.'): import_module(module.name)
 
 def register(cls: type['Method']):
     "Make the class of a method known by its name: to `run_eval`, `make_method` and the others"
-    own = cls.__module__.startswith('carve_nb.')
-    if not own: import_all()
-    known = METHODS.get(cls.name, cls)
-    if not own and known.__module__.startswith('carve_nb.'):
+    is_packaged = cls.__module__.startswith('carve_nb.')
+    if not is_packaged: import_all()
+    registered = METHODS.get(cls.name, cls)
+    if not is_packaged and registered.__module__.startswith('carve_nb.'):
         is_page = not hasattr(sys.modules.get(cls.__module__), '__file__')
-        if is_page and known.__name__ == cls.__name__: return    # a page of this package defines its own class
+        if is_page and registered.__name__ == cls.__name__: return    # a page of this package defines its own class
         raise CarveError(f'{cls.name!r} is a method of this package; give {cls.__name__} another name.')
     METHODS[cls.name] = cls
 
@@ -131,11 +131,11 @@ class Method:
         "Do all that comes before the last question; where there is none after it, answer"
         return self.answer(session, ask)
 
-    def result(self, image: Image.Image, question: str, found: Look, **more) -> Result:
+    def result(self, image: Image.Image, question: str, look: Look, **more) -> Result:
         "Begin a result with what was found"
-        notes = [] if found.rows is None else found.rows.meta.get('notes', [])
-        facts = dict(crop=whole_crop(image), regions=[], notes=[*notes, *found.notes]) | more
-        return Result(**vars(found) | facts, image=image, question=question, method=self.name)
+        notes = [] if look.rows is None else look.rows.meta.get('notes', [])
+        facts = dict(crop=whole_crop(image), regions=[], notes=[*notes, *look.notes]) | more
+        return Result(**vars(look) | facts, image=image, question=question, method=self.name)
 
     def finish(self, session: Session, ask: Ask, result: Result, before: Spent, after: Spent) -> Result:
         "Note what changes what the answer means, and what it took"
@@ -244,18 +244,18 @@ class CropMethod(Method):
         if result.rows is not None and result.rows.ask == ask: result.plain_answer = result.rows.answer
         return result.bill('look', before, session.spent)
 
-    def crop_out(self, found: Look, image: Image.Image, question: str, vlm: VLM) -> Result:
+    def crop_out(self, look: Look, image: Image.Image, question: str, vlm: VLM) -> Result:
         "Choose the regions of what was found, and cut their crop"
-        placed = [region.on_image(image.size) for region in self.regions_of(found, vlm)]
-        return self.result(image, question, found, regions=placed, crop=self.show(image, placed))
+        placed = [region.on_image(image.size) for region in self.regions_of(look, vlm)]
+        return self.result(image, question, look, regions=placed, crop=self.show(image, placed))
 
-    def regions_of(self, found: Look, vlm: VLM) -> list[Region]:
+    def regions_of(self, look: Look, vlm: VLM) -> list[Region]:
         "Choose the regions of what was found; a map without signal has none, and the look says so"
-        if found.regions is not None: return found.regions
-        if is_flat(found.saliency): found.no_signal = found.no_signal or 'the map is flat'
-        chosen = [] if found.no_signal else self.select(found.saliency, vlm)
-        why = f'no signal: {found.no_signal};' if found.no_signal else 'no region is smaller than the map:'
-        if not chosen: found.notes.append(f'{why} the crop is the whole image')
+        if look.regions is not None: return look.regions
+        if is_flat(look.saliency): look.no_signal = look.no_signal or 'the map is flat'
+        chosen = [] if look.no_signal else self.select(look.saliency, vlm)
+        why = f'no signal: {look.no_signal};' if look.no_signal else 'no region is smaller than the map:'
+        if not chosen: look.notes.append(f'{why} the crop is the whole image')
         return chosen
 
     def ask_again(self, session: Session, ask: Ask, result: Result, by: OtherModel|None = None) -> Result:

@@ -164,8 +164,8 @@ class Carve(CropMethod):
         q, g = len(rows_q.attn), len(rows_g.attn)
         if g < q and self.pairs_steps:
             notes.append(f'{g} of {q} steps are paired: the description has no more')
-        asked = pick_layers(self.layers, rows_q.meta['n_layers'])
-        unavailable = [layer for layer in asked if layer not in rows_q.meta.get('attending', asked)]
+        wanted = pick_layers(self.layers, rows_q.meta['n_layers'])
+        unavailable = [layer for layer in wanted if layer not in rows_q.meta.get('attending', wanted)]
         if unavailable and self.layers is not None:
             notes.append(f'no attention to read in layers {unavailable}: left out')
         why = self.query != 'last' and why_no_words(rows_q.question_tokens, self.query)
@@ -190,8 +190,7 @@ class Carve(CropMethod):
         self, image: Image.Image, question: str, rows_q: AttentionRows, rows_g: AttentionRows,
     ) -> Result:
         "Make a result of two captures that were made elsewhere, without an answer"
-        found = self.contrast(image, question, rows_q, rows_g)
-        result = self.crop_out(found, image, question, None)    # whose regions need no model
+        result = self.crop_out(self.contrast(image, question, rows_q, rows_g), image, question, None)
         result.calls = 2
         return result
 

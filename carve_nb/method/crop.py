@@ -37,14 +37,14 @@ def box_regions(
     """Make regions of the parts of boxes that lie in the image; of a box outside there is none.
 
     Without scores all are 1."""
-    found = []
+    regions = []
     for box, score in zip(boxes, scores or repeat(1.)):
         corners = *np.floor(box[:2]), *np.ceil(box[2:])
         inside = tuple(np.clip(corners, 0, [*size, *size]).astype(int).tolist())
         width, height = map(int, box_size(inside))
         if width > 0 and height > 0:
-            found.append(Region(inside, float(score), width*height, np.ones((height, width), bool)))
-    return found
+            regions.append(Region(inside, float(score), width*height, np.ones((height, width), bool)))
+    return regions
 
 # %% ../../nbs/library/method/01_crop.ipynb #09f83795
 @dataclass(repr=False)

@@ -40,10 +40,10 @@ def load_tool(
     if model is None:
         raise UnsupportedError('No model is given. Give model= a folder, a Hub id (with download=True if it '
                                f'may be fetched) or loaded objects that fit {kind}.')
-    own = dict(local_files_only=not download)
+    options = dict(local_files_only=not download)
     try:
-        loaded = getattr(transformers, kind).from_pretrained(model, use_safetensors=True, **own)
-        return loaded.to(device).eval(), processor or AutoProcessor.from_pretrained(model, **own)
+        loaded = getattr(transformers, kind).from_pretrained(model, use_safetensors=True, **options)
+        return loaded.to(device).eval(), processor or AutoProcessor.from_pretrained(model, **options)
     except (OSError, ValueError) as e:
         hint = '' if download else ' If it is not on this machine: download=True would fetch it.'
         raise UnsupportedError(f'{str(model)!r} cannot be loaded as {kind}: {e}{hint}') from e
@@ -90,8 +90,8 @@ class ToolCrop(CropMethod):
 
     def locate(self, session: Session, ask: Ask) -> Look:
         "Ask the tool for regions"
-        found = self.find(session, ask)
-        return Look(regions=found, notes=[] if found else ['the tool found nothing'])
+        regions = self.find(session, ask)
+        return Look(regions=regions, notes=[] if regions else ['the tool found nothing'])
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #120e539f
 @dataclass(repr=False, kw_only=True)
@@ -118,8 +118,8 @@ class Detector(ToolCrop):
         out = run_tool(model, processor(text=[texts], images=image, return_tensors='pt', truncation=True))
         boxes, = processor.post_process_grounded_object_detection(
             out, threshold=self.threshold, target_sizes=[image.size[::-1]])
-        found = box_regions(boxes['boxes'].tolist(), image.size, boxes['scores'].tolist())
-        return sorted(found, key=lambda region: -region.score)[:self.K]
+        regions = box_regions(boxes['boxes'].tolist(), image.size, boxes['scores'].tolist())
+        return sorted(regions, key=lambda region: -region.score)[:self.K]
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #2f95b67d
 def clip_scores(
@@ -176,16 +176,16 @@ def mask_region(
     mask: np.ndarray, score: float,    # [H, W] bool; None if the mask is empty
 ) -> Region | None:
     "Make a region of a segment"
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    if not found: return None
-    y, x = found[0]
+    places = ndimage.find_objects(mask.astype(np.uint8))
+    if not places: return None
+    y, x = places[0]
     return Region((x.start, y.start, x.stop, y.stop), float(score), int(mask.sum()), mask[y, x].copy())
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #1f0cb780
-def drop_duplicates(kept: Iterable[Region], most: float = .7) -> list[Region]:    # best first
+def drop_duplicates(regions: Iterable[Region], most: float = .7) -> list[Region]:    # best first
     "Keep of regions whose boxes overlap by more only the best"
     out: list[Region] = []
-    for region in sorted(kept, key=lambda region: -region.score):
+    for region in sorted(regions, key=lambda region: -region.score):
         if all(box_iou(region.box, other.box) <= most for other in out): out.append(region)
     return out
 
@@ -197,12 +197,12 @@ def segments(
     """Find regions by a mask generator from a lattice of points: the most trusted mask of each, the most
     trusted first"""
     embeddings = None
-    found = []
+    regions = []
     for some in chunked(point_lattice(image.size, points), batch):
-        asked = [[[list(point)] for point in some]]
-        inputs = dict(processor(images=image, input_points=asked, return_tensors='pt'))
-        known = 'original_sizes', 'reshaped_input_sizes'
-        sizes = {name: inputs.pop(name) for name in known if name in inputs}
+        input_points = [[[list(point)] for point in some]]
+        inputs = dict(processor(images=image, input_points=input_points, return_tensors='pt'))
+        size_names = 'original_sizes', 'reshaped_input_sizes'
+        sizes = {name: inputs.pop(name) for name in size_names if name in inputs}
         if embeddings is None:
             pixels = inputs['pixel_values'].to(model.device, model.dtype)
             with torch.no_grad(): embeddings = model.get_image_embeddings(pixels)
@@ -211,8 +211,8 @@ def segments(
         scores, best = out.iou_scores[0].max(-1)
         chosen = out.pred_masks[0][torch.arange(len(best)), best].float().cpu()
         masks = processor.post_process_masks([chosen[:, None]], **sizes)[0][:, 0].numpy()
-        found += [mask_region(m, s) for m, s in zip(masks, scores.tolist()) if s >= quality]
-    return drop_duplicates(filter(None, found), nms)
+        regions += [mask_region(m, s) for m, s in zip(masks, scores.tolist()) if s >= quality]
+    return drop_duplicates(filter(None, regions), nms)
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #ec0d31a5
 @dataclass(repr=False, kw_only=True)
@@ -254,15 +254,15 @@ class SamCrop(ToolCrop):
 
     def locate(self, session: Session, ask: Ask) -> Look:
         "Segment; rank by the task map, or by CLIP on each segment's box"
-        image, found = ask.image, super().locate(session, ask)
-        parts = found.regions or []
+        image, look = ask.image, super().locate(session, ask)
+        parts = look.regions or []
         if self.clip:
             crops = [image.crop(part.box) for part in parts]
             scores = clip_scores(*self.clip.tool(session.vlm), crops, ask.text)
         else:
-            found.rows = session.capture(ask, layers=session.vlm.pick_layers(self.layers))
-            found.saliency = found.rows.saliency(background=image)
-            pixels = found.saliency.to_pixels(image.size)
+            look.rows = session.capture(ask, layers=session.vlm.pick_layers(self.layers))
+            look.saliency = look.rows.saliency(background=image)
+            pixels = look.saliency.to_pixels(image.size)
             scores = [(pixels[box_index(part.box)]*part.mask).sum() for part in parts]
         ranked = [replace(part, score=float(score)) for part, score in zip(parts, scores)]
-        return replace(found, regions=sorted(ranked, key=lambda part: -part.score)[:self.K])
+        return replace(look, regions=sorted(ranked, key=lambda part: -part.score)[:self.K])

@@ -46,9 +46,9 @@ def cell_boxes(m: np.ndarray, threshold: float, box: Box) -> list[Box]:
     `m` [gh, gw], between 0 and 1; `box` of the grid in the image."""
     gh, gw = m.shape
     w, h = box_size(box)
-    found = ndimage.find_objects(ndimage.label(m >= threshold, np.ones((3, 3)))[0])
+    places = ndimage.find_objects(ndimage.label(m >= threshold, np.ones((3, 3)))[0])
     place = lambda i, j: (box[0] + j/gw*w, box[1] + i/gh*h)
-    return [(*place(a.start, b.start), *place(a.stop, b.stop)) for a, b in found]
+    return [(*place(a.start, b.start), *place(a.stop, b.stop)) for a, b in places]
 
 def join_boxes(boxes: list[Box]) -> list[Box]:
     "Join boxes that meet, at an edge too"
@@ -106,10 +106,10 @@ class Hide(CropMethod):
         image = ask.image
         names, notes = name_entities(session, ask)
         rows = session.capture(ask.but(text=self.words.format(', '.join(names)), suffix=''), answer=False)
-        found = sorted({place for name in names for place in find_word(rows.question_tokens, name)})
-        at = [place for place in found if place >= self.before]
-        if found and not at:
-            end = found[-1] + 1
+        named = sorted({place for name in names for place in find_word(rows.question_tokens, name)})
+        at = [place for place in named if place >= self.before]
+        if named and not at:
+            end = named[-1] + 1
             raise CarveError(f'before={self.before}: the names end at token {end} of the words; take fewer')
         raster = rows.raster()
         layers = session.vlm.pick_layers(self.layers)

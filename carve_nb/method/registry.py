@@ -13,13 +13,12 @@ from ..core.text import read_method, split_text
 from .base import METHODS, Method, import_all
 
 # %% ../../nbs/library/method/32_registry.ipynb #2b03af62
-CATEGORIES = 'ours', 'map', 'edit', 'logits', 'prompt', 'control'
+CATEGORIES = 'ours', 'map', 'prompt', 'edit', 'logits', 'control'
 
 class MethodTable(dict[str, type[Method]]):
     "The classes of methods by name; in a notebook a table of them"
     def __missing__(self, name: str) -> type[Method]:
-        known = choose(name.lower(), self, 'method', '`methods()`, in a shell `carve methods`, lists all')
-        return self[known]
+        return self[choose(name.lower(), self, 'method', '`methods()`, in a shell `carve methods`, lists all')]
     def __repr__(self): return f'{len(self)} methods: {", ".join(self)}'
     def _repr_html_(self):
         head, *rows = method_rows(self)
@@ -44,14 +43,14 @@ def split_specs(text: str|list) -> tuple[str, ...]:
     """Split methods in one word, 'none,carve:layers=(3,4)', or a list; each once.
 
     'all' and the name of a category stand for their methods that need no second model."""
-    known = methods()
-    found: dict[str, None] = {}
+    table = methods()
+    specs: dict[str, None] = {}
     for spec in split_text(text if isinstance(text, str) else ','.join(map(str, text)), ','):
         name, _ = read_method(spec)
-        ready = [each for each, method in known.items()
+        ready = [each for each, method in table.items()
                  if name in ('all', method.category) and 'model' not in method.needs]
-        found |= dict.fromkeys(each + spec.strip()[len(name):] for each in ready or [known[name].name])
-    return tuple(found)
+        specs |= dict.fromkeys(each + spec.strip()[len(name):] for each in ready or [table[name].name])
+    return tuple(specs)
 
 def make_method(method: object, **given) -> Method:
     """Make a method of its name, its class or an instance, with the given fields changed.
@@ -67,9 +66,9 @@ def make_method(method: object, **given) -> Method:
     --------
     >>> make_method('lookup', tokens=256)(vlm, 'photo.jpg', 'What is on the plate?')"""
     if isinstance(method, str):
-        name, own = read_method(method)
+        name, changes = read_method(method)
         if name in ('all', *CATEGORIES): raise CarveError(f'{name!r} stands for several methods; name one')
-        method, given = methods()[name], own | given
+        method, given = methods()[name], changes | given
     if isinstance(method, Method): return replace(method, **given) if given else method
     if isinstance(method, type) and issubclass(method, Method): return method(**given)
     raise CarveError(f"{repr(method)[:80]} is no method; give one, such as Carve(), or a name, such as 'carve'")

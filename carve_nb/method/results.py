@@ -8,7 +8,7 @@ __all__ = ['format_answer', 'unseen_note', 'cut_note', 'Look', 'Result']
 # %% ../../nbs/library/method/00_results.ipynb #641c8a4a
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isnan, prod
 from pathlib import Path
 from typing import Self
@@ -178,53 +178,34 @@ class Result(Look):
             text = re.sub(f'(?is)^(.*)({pattern})', r'\1[\2]', text)    # the last of them
         return text + behind
 
-    @property
-    def less_sure(self) -> str:
-        """A clause with both confidences where the answer with the crop is less sure than the baseline's;
-        else ''"""
-        crop, plain = _confidence_of(self.answer), _confidence_of(self.plain_answer)
-        if self.whole or not self.shown or crop is None or plain is None: return ''
-        if round(crop, 2) >= round(plain, 2): return ''
-        return f'less sure with the crop ({crop:.2f}) than without it ({plain:.2f})'
-
     def __str__(self): return str(self.answer)
     def __repr__(self): return 'Result: ' + '\n'.join(self.summary())
 
     def summary(self) -> list[str]:
-        "Write the question, both answers, box and costs, notes as lines of text"
+        "Write the question, both answers, box and costs, details and notes as lines of text"
+        baseline = [] if self.method == 'none' else [f'baseline: {format_answer(self.plain_answer)}']
         regions = f'{count_of(len(self.regions), "region")}, ' if self.regions else ''
         crop = 'the whole image' if self.whole else f'crop {self.crop.box}, enlarged {self.crop.scale:.1f} times'
         seconds = f', {self.total:.2f} s' if self.seconds else ''
-        return [
-            self.asked,
-            *([f'baseline: {format_answer(self.plain_answer)}'] if self.method != 'none' else []),
-            '; '.join(filter(None, [f'{self.method}: {format_answer(self.answer)}', self.less_sure])),
-            f'{regions}{crop}; {count_of(self.calls, "call")}{seconds}',
-            *self.details, *self.notes]
+        costs = f'{regions}{crop}; {count_of(self.calls, "call")}{seconds}'
+        return [self.asked, *baseline, f'{self.method}: {format_answer(self.answer)}', costs, *self.details, *self.notes]
 
-    def sentence(self) -> str: # one line, and one more for each note
-        "Write the question and both answers"
-        how = 'with the crop' if self.shown and not self.whole else 'without a crop'
-        if self.crop.scale > 1: how = f'with the crop, {self.crop.scale:.1f} times as large'
-        baseline = f'Baseline: {format_answer(self.plain_answer)}'
-        doubt = self.less_sure and f' The model is {self.less_sure}.'
-        first = f'{self.asked} {baseline}; {how}: {format_answer(self.answer)} ({self.method}).{doubt}'
-        return '\n'.join([first, *self.details, *self.notes])
-
-    def to_dict(self, **more) -> dict:   # further facts, such as the model's name
-        "Write plain values, for JSON: all but images and tensors"
-        def said(a): return dict(text=None if a is None else str(a), confidence=_confidence_of(a))
-        def box(o): return [int(v) for v in o.box]
-        answer = said(self.answer)
-        which: dict[str, object] = dict(image=self.which, images=len(self.images)) if self.images else {}
-        if self.read: which['read'] = self.read
+    def to_dict(self, **more: object) -> dict[str, object]:   # further facts, such as the model's name
+        "List the same as plain values, for JSON"
+        plain, crop = self.plain_answer, self.crop
+        def box_of(place: Crop | Region) -> list[int]: return [*map(int, place.box)]
         return dict(
-            question=self.question, answer=answer['text'], confidence=answer['confidence'],
-            plain_answer=said(self.plain_answer), method=self.method, **which,
-            crop=dict(box=box(self.crop), scale=self.crop.scale, masked=bool(self.crop.masked)),
-            regions=[dict(box=box(o), score=o.score, area=o.area) for o in self.regions], calls=self.calls,
-            seconds=dict(self.seconds), notes=[*filter(None, [self.less_sure]), *self.notes],
-            details=list(self.details)) | more
+            question=self.question, read=self.read, image=self.which, images=max(1, len(self.images)),
+            method=self.method, answer=str(self.answer), confidence=_confidence_of(self.answer),
+            plain_answer=plain and dict(text=str(plain), confidence=_confidence_of(plain)),
+            crop=dict(box=box_of(crop), scale=crop.scale, masked=crop.masked),
+            regions=[dict(box=box_of(region), score=region.score, area=region.area) for region in self.regions],
+            calls=self.calls, seconds=self.seconds, notes=self.notes, details=self.details) | more
+
+    @property
+    def caption(self) -> str:
+        "The summary without its seconds, which differ from call to call"
+        return '\n'.join(replace(self, seconds={}).summary())
 
     def drawn_maps(self) -> dict[str, Saliency]:
         "Choose the maps that are drawn, by title"
@@ -251,13 +232,13 @@ class Result(Look):
         "Draw the panels in one row, each map above a color bar; the question and both answers below"
         if isinstance(height, str): raise CarveError(f'`plot` returns an image; save it by `.plot().save({height!r})`.')
         scales = {title: S.to_pixels() for title, S in self.drawn_maps().items()}
-        return plot_panels(self.panels(height, box), self.sentence(), height, scales)
+        return plot_panels(self.panels(height, box), self.caption, height, scales)
 
     def _repr_html_(self):
         words = {title: f'{title}: {S}' for title, S in self.maps.items()}
         words['image'] = f'The image, {self.image.width} x {self.image.height} pixels'
         words['crop'] = f'The crop: box {self.crop.box} of the image'
-        return panels_html(self.panels(), self.sentence(), words)
+        return panels_html(self.panels(), self.caption, words)
 
     def files(self, **more) -> dict:    # name -> bytes; further facts for the JSON
         "Encode all stages and the crop as images, the facts as JSON"

@@ -9,13 +9,12 @@ __all__ = ['IMAGE_RULES', 'OtherModel', 'place_of', 'ask_one_of', 'check_other',
 # %% ../../nbs/library/method/02_wrappers.ipynb #7327ceee
 from dataclasses import replace
 from math import nan
-from numbers import Integral
 from typing import Protocol
 from urllib.parse import urlsplit
 from PIL import Image
 from ..attention.session import Session
 from ..attention.vlm import VLM
-from ..core.errors import CarveError, choose
+from ..core.errors import CarveError
 from ..core.text import GENERAL_INSTRUCTION
 from .results import Result, format_answer
 from ..models.api_client import Endpoint, check_address
@@ -35,11 +34,9 @@ IMAGE_RULES = dict(   # how one of several images is chosen, and why it was this
 
 def place_of(which: str|int, n: int) -> int|None:
     "Find the place of an image by its number from 0; None where one of `IMAGE_RULES` is to choose it"
-    if isinstance(which, bool) or not isinstance(which, Integral):
-        choose(str(which), IMAGE_RULES, 'which', 'contrast, attention or a number')
-        return None
+    if which in IMAGE_RULES: return None
     if which in range(-n, n): return int(which) % n
-    raise CarveError(f'which={which}: there is no image of that number among {n}; count from 0')
+    raise CarveError(f'which={which!r}: give contrast, attention or a number from 0 to {n - 1}')
 
 def ask_one_of(
     method,    # a `Method`, whose module imports this one
@@ -70,8 +67,8 @@ def ask_one_of(
     notes = [f'image {chosen + 1} of {len(images)}: {why}']
     if str(result.plain_answer) != str(rows.answer):
         about = '; notes below are about that answer' if result.notes else ''
-        said = format_answer(result.plain_answer)
-        notes.append(f'of image {chosen + 1} alone the model says {said}{about}')
+        answer = format_answer(result.plain_answer)
+        notes.append(f'of image {chosen + 1} alone the model says {answer}{about}')
     return replace(result, plain_answer=rows.answer, images=images, which=chosen,
                    notes=[*notes, *result.notes]).bill('images', before, looked)
 
@@ -93,8 +90,8 @@ def ask_other(by: 'OtherModel', ask: Ask) -> Answer:
     "Ask another model"
     images = [*ask.images]
     if isinstance(by, VLM): return by.ask(images, ask.text, ask.suffix, ask.max_new_tokens, ask.tokens)
-    said = by.ask(images, f'{ask.text} {ask.suffix}' if ask.suffix else ask.text)
-    return said if isinstance(said, Answer) else Answer(str(said), [], nan)
+    answer = by.ask(images, f'{ask.text} {ask.suffix}' if ask.suffix else ask.text)
+    return answer if isinstance(answer, Answer) else Answer(str(answer), [], nan)
 
 def record_of(by: 'OtherModel') -> dict:
     "List all that an answer of another model depends on, in plain values, for the record of a run"

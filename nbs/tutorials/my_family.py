@@ -26,4 +26,4 @@ if __name__ == '__main__':
     assert not check.why, check
     print(check)
     result = check_method(Carve(max_new_tokens=3), vlm, scene.image, scene.question('digit').question)
-    print(f'passed. {result.sentence()}')
+    print('passed.', '; '.join(result.summary()))

@@ -35,7 +35,7 @@ if __name__ == '__main__':
     asked = scene.question('digit')
     for name in 'carve-tiny', 'carve-small':
         result = check_method(MyMethod(), VLM.from_pretrained(name), scene.image, asked.question)
-        print(f'{name}: passed. {result.sentence()} The truth is "{asked.answer}".')
+        print(f'{name}: passed.', '; '.join(result.summary()), f'truth: "{asked.answer}"')
     with TemporaryDirectory() as out:    # a folder that stays would keep what it has measured, also when your code changes
         run_eval('scenes', 'carve-tiny', ['none', 'carve', 'my-method'], n=10, out=out)
         print(report(read_run(out).records)[["n", "acc", "gain", "p_holm"]])

@@ -215,17 +215,15 @@ def test_several_images(shell):
         assert status == 2 and said in err, bad
 
 
-@pytest.mark.parametrize('question, start, note', [
-    ('What is the zebra doing?', 'carve: note: ', "This model does not know the words 'zebra', 'doing'."),
-    ('What color is the heart?', 'lookup: "orange" (confidence 0.79); ', 'less sure with the crop (0.79) than without it (0.83)')])
-def test_a_pipe_gets_the_answer_and_what_it_means(shell, question, start, note):
-    "The bare answer goes to the standard output; what changes its meaning to the standard error and the JSON: words that the model does not know, a crop that made it less sure"
+def test_a_pipe_gets_the_answer_and_what_it_means(shell):
+    "The bare answer goes to the standard output; what changes its meaning, words that the model does not know, to the standard error and the JSON"
+    question, note = 'What is the zebra doing?', "This model does not know the words 'zebra', 'doing'."
     make_scene(145).image.save('s.png')
     status, out, err = shell(f'ask s.png "{question}" --json r.json')
     told = json.load(open('r.json'))
     assert (status, out) == (0, told['answer'] + '\n') and f'\nbaseline: "{told["plain_answer"]["text"]}" (confidence 0.' in err and err.startswith('carve: note: carve-small is a small model that we trained on synthetic scenes')
-    assert note in told['notes'] and err.count(note) == err.count(f'{start}{note}\n') == 1
-    assert start != 'carve: note: ' or err.index(note) < err.index('\nbaseline: ')     # it is read before the answer
+    assert note in told['notes'] and err.count(note) == err.count(f'carve: note: {note}\n') == 1
+    assert err.index(note) < err.index('\nbaseline: ')     # it is read before the answer
     assert shell(f'ask s.png "{question}" --quiet') == (0, out, '')
 
 

@@ -256,7 +256,7 @@ def test_saved_without_kernel(page, server, tmp_path):
     assert until(lambda: stored(saved))
     found = stored(saved)
     assert (all({'image/png', 'text/plain'} <= {*o} for o in found)
-        and 'Baseline: "' in ''.join(found[-1]['text/plain'])), found
+        and 'baseline: "' in ''.join(found[-1]['text/plain'])), found
     # nobody has trusted this one
     other.write_text(saved.read_text().replace('ex = explore()', 'ex = explore( )'))
     assert not page.locator('.jp-OutputArea-output > .carve-still').first.is_visible()

@@ -20,9 +20,9 @@ from carve_nb.attention.edits import Edit, applying, decoder_layers, layer_input
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM, record_attention
 from carve_nb.method.carve import Carve
-from carve_nb.method.contrast import DoLa
-from carve_nb.method.fusion_review import scaled_features
-from carve_nb.method.raised_tokens import query_rows
+from carve_nb.method.edits.contrast import DoLa
+from carve_nb.method.edits.fusion_review import scaled_features
+from carve_nb.method.edits.raised_tokens import query_rows
 from carve_nb.method.vicrop import grad_rows, pixel_grads
 from carve_nb.models.kernel import AttentionHook, hooked, recording
 from carve_nb.models.prompts import Ask

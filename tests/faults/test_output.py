@@ -213,7 +213,7 @@ def test_objects_in_a_notebook(vlm):
         alts = re.findall(r'<img alt="([^"]*)"', page)
         assert alts and all(len(a) > 8 for a in alts) and len(page) < 60_000 and len(repr(o)) < 400
         captions[type(o)] = html.unescape(re.search('<figcaption>(.*?)</figcaption>', page, re.S)[1])
-    for kind, words in ((Result, question), (Result, 'Baseline: '), (Saliency, 'peak at'),
+    for kind, words in ((Result, question), (Result, 'baseline: '), (Saliency, 'peak at'),
             (Crop, str(r.crop.box))):
         assert words in captions[kind]
 

@@ -8,7 +8,7 @@ from carve_nb import Carve, Lookup
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, PromptError
 from carve_nb.core.text import SHORT_ANSWER
-from carve_nb.method.contrast import DoLa
+from carve_nb.method.edits.contrast import DoLa
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')
 

@@ -1,0 +1,1 @@
+"""Methods that change attention or logits while the model answers."""
