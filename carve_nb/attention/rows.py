@@ -62,21 +62,46 @@ HEIGHT = 110    # pixels of an image under its rows
 
 @dataclass(repr=False)
 class AttentionRows:
-    """Attention of chosen positions to the image tokens, and where those tokens are.
+    """Attention of chosen positions to the image tokens, and where those tokens are
 
-    Methods read these keys of `meta`: `n_layers` (of the decoder), `attending` (the layers whose attention
-    can be read), `n_prompt` (the prompt's length in tokens), `steps` (as in `VLM.capture`),
-    `seconds`, `sizes` ((W, H) of each image) and `notes`. The others are kept for the record."""
-    attn: Tensor              # [T, L, H, Nv] row that produced generated token t, softmax over all keys
-    layers: list[int]         # [L] layer indices
-    tokens: list[int]         # [T] generated ids ('last': all of them); empty without generation
-    spans: list[ImageSpan]    # of all images; Nv runs over them in order
-    question: Tensor = None   # [Q, L, H, Nv] rows of the question's tokens at prefill, or None
-    question_tokens: Sequence[str] = ()     # [Q] the question's tokens as text
-    answer: Answer|None = None              # of this pass
-    meta: dict = field(default_factory=dict)    # model, question, kernel, versions, sizes
-    images: Sequence[Image.Image] = ()      # the images, small, to show the rows over; they are not saved
-    ask: object = None                      # the `Ask` whose own answer it is, where there is one; not saved
+    Parameters
+    ----------
+    attn
+        [T, L, H, Nv] row that produced generated token t, softmax over all keys
+    layers
+        [L] layer indices
+    tokens
+        [T] generated ids ('last': all of them); empty without generation
+    spans
+        places of the tokens of all images; Nv runs over them in order
+    question
+        [Q, L, H, Nv] rows of the question's tokens at prefill, or None
+    question_tokens
+        [Q] the question's tokens as text
+    answer
+        of this pass
+    meta
+        methods read `n_layers` (of the decoder), `attending` (the layers whose attention can be read),
+        `n_prompt` (the prompt's length in tokens), `steps` (as in `VLM.capture`), `seconds`, `sizes`
+        ((W, H) of each image) and `notes`; the others are kept for the record
+    images
+        the images, small, to show the rows over; they are not saved
+    ask
+        the `Ask` whose own answer it is, where there is one; not saved
+
+    Examples
+    --------
+    >>> rows = vlm.capture('photo.jpg', 'What is on the sign?'); rows.attn.shape, rows.saliency()"""
+    attn: Tensor
+    layers: list[int]
+    tokens: list[int]
+    spans: list[ImageSpan]
+    question: Tensor = None
+    question_tokens: Sequence[str] = ()
+    answer: Answer|None = None
+    meta: dict = field(default_factory=dict)
+    images: Sequence[Image.Image] = ()
+    ask: object = None
 
     nbytes = property(lambda self: self.attn.nbytes + (0 if self.question is None else self.question.nbytes))
     mass = property(lambda self: self.attn.sum(-1),

@@ -54,7 +54,22 @@ from carve_nb.models.prompts import (
 # %% ../../nbs/library/attention/04_vlm.ipynb #9759872b
 class VLM:
     """A vision-language model that is asked, and whose attention is read: stock model, stock processor and
-    one family record"""
+    one family record
+
+    Parameters
+    ----------
+    model
+        of transformers, perhaps in a wrapper: `DataParallel`
+    processor
+        its processor
+    name
+        what to call it; the configuration's own name by default
+    escape
+        defuse commands inside user texts? Without it such texts are refused
+
+    Examples
+    --------
+    >>> vlm = VLM.from_pretrained('carve-small'); vlm.ask('photo.jpg', 'What is on the sign?')"""
     name: str
     family: Family
     processor: ProcessorMixin
@@ -65,10 +80,9 @@ class VLM:
     loading: dict = {}
 
     def __init__(self,
-        model: Module,                        # of transformers, perhaps in a wrapper: `DataParallel`
+        model: Module,
         processor: ProcessorMixin|None = None,
-        name: str|None = None,                # what to call it; the configuration's own name by default
-        # defuse commands inside user texts? Without it such texts are refused
+        name: str|None = None,
         escape: bool = False,
     ):
         self.hold(stock_model(model, processor), processor, name, escape)
@@ -127,7 +141,7 @@ class VLM:
         Parameters
         ----------
         name_or_path
-            Hub id, folder, or a model of this package (`carve-small`, `carve-tiny`)
+            Hub id, folder, or a model of this package (`carve-small`, `carve-tiny`, `carve-smol`)
         device
             such as `'cuda:1'`; by default CUDA where there is one, but the CPU for a model of this package
         dtype

@@ -41,16 +41,37 @@ def check_address(url: str):
 # %% ../../nbs/library/models/12_api_client.ipynb #25a727a0
 @dataclass
 class Endpoint:
-    "A model behind an OpenAI-compatible address (chat completions)"
-    base_url: str                         # such as 'http://localhost:8000/v1'
-    model: str                            # its name there
-    key_env: str|None = 'OPENAI_API_KEY'  # environment variable that holds the key; None: no key is sent
-    timeout: float = 60.                  # seconds for one try
-    # more tries after time-outs, lost connections, 408, 409, 429 and 5xx
+    """A model behind an OpenAI-compatible address (chat completions)
+
+    Parameters
+    ----------
+    base_url
+        such as 'http://localhost:8000/v1'
+    model
+        its name there
+    key_env
+        environment variable that holds the key; None: no key is sent
+    timeout
+        seconds for one try
+    retries
+        more tries after time-outs, lost connections, 408, 409, 429 and 5xx
+    max_new_tokens
+        longest answer, thoughts included
+    max_pixels
+        of an image; a larger one is sent smaller
+    extra
+        more fields of the request; goes into records
+
+    Examples
+    --------
+    >>> Lookup()(vlm, 'photo.jpg', 'What is on the sign?', by=Endpoint('http://localhost:8000/v1', 'my-model', None))"""
+    base_url: str
+    model: str
+    key_env: str|None = 'OPENAI_API_KEY'
+    timeout: float = 60.
     retries: int = 4
-    max_new_tokens: int = 256             # longest answer, thoughts included
-    max_pixels: int = 2**22               # of an image; a larger one is sent smaller
-    # more fields of the request; goes into records
+    max_new_tokens: int = 256
+    max_pixels: int = 2**22
     extra: dict = field(default_factory=lambda: dict(temperature=0.))
 
     def __post_init__(self):
