@@ -8,7 +8,7 @@ from carve_nb.attention.vlm import VLM, record_attention
 from carve_nb.core.errors import CarveError
 from carve_nb.core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.method.carve import Carve
-from carve_nb.method.contrast import ICD
+from carve_nb.method.edits.contrast import ICD
 from carve_nb.method.lookup import Lookup
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
@@ -83,17 +83,13 @@ def test_images_in_the_messages(load):
 
 
 def test_a_chat_is_not_taken_for_another(load):
-    "Captures and answers that are remembered belong to their chat"
-    vlm = load('qwen2_5_vl')
-    method = Carve(max_new_tokens=4)
+    "In one session the map of a question in a chat is that of the chat, and the question alone has its own"
+    vlm, method = load('qwen2_5_vl'), Carve(max_new_tokens=4)
     session = Session(vlm)
-    def captures(): return [key for key in session.kept if key[0] == 'rows']
     plain = method(session, WIDE, ASKED).saliency.values
-    def ask(): return method(session, WIDE, messages=turns(ASKED)).saliency.values
-    chat = ask()
-    assert len(captures()) == 4 and (plain != chat).any()
-    assert (ask() == chat).all() and len(captures()) == 4
-    assert abs(method(vlm, WIDE, messages=turns(ASKED)).saliency.values - chat).max() < 1e-5
+    chat = [method(asked, WIDE, messages=turns(ASKED)).saliency.values for asked in (session, vlm)]
+    assert abs(plain - chat[0]).max() > 1e-4 and abs(chat[0] - chat[1]).max() < 1e-5
+    assert (method(session, WIDE, ASKED).saliency.values == plain).all()
 
 
 def test_methods_with_prompts_of_their_own(load):
@@ -120,11 +116,6 @@ def test_slips(load):
 
 
 def test_a_system_text_stands_first(load):
-    "In carve-tiny's template it becomes no answer of the model; a template without a place for it is refused in words"
-    vlm = load('carve-tiny')
-    prompt = vlm.prompt(WIDE, ASKED, messages=turns(ASKED))
+    "In carve-tiny's template it becomes no answer of the model"
+    prompt = load('carve-tiny').prompt(WIDE, ASKED, messages=turns(ASKED))
     assert prompt.text.startswith('<s>You answer in French. USER: <image>') and 'ASSISTANT: Oui' in prompt.text
-    deaf = copy.copy(vlm.processor)
-    deaf.chat_template = deaf.chat_template.replace("{{ c['text'] }} {% endfor %}{% elif", "{% endfor %}{% elif")
-    with pytest.raises(CarveError, match="leaves out 'You answer in French.'"):
-        VLM(vlm.model, deaf).prompt(WIDE, ASKED, messages=turns(ASKED))
