@@ -42,15 +42,12 @@ def method_rows(entries: MethodTable) -> list[list[str]]:
 def split_specs(text: str|list) -> tuple[str, ...]:
     """Split methods in one word, 'none,carve:layers=(3,4)', or a list; each once.
 
-    'all' and the name of a category stand for their methods that need no second model."""
+    'all' stands for those that need no second model."""
     table = methods()
-    specs: dict[str, None] = {}
-    for spec in split_text(text if isinstance(text, str) else ','.join(map(str, text)), ','):
-        name, _ = read_method(spec)
-        ready = [each for each, method in table.items()
-                 if name in ('all', method.category) and 'model' not in method.needs]
-        specs |= dict.fromkeys(each + spec.strip()[len(name):] for each in ready or [table[name].name])
-    return tuple(specs)
+    if text == 'all': return tuple(name for name, method in table.items() if 'model' not in method.needs)
+    specs = split_text(text if isinstance(text, str) else ','.join(map(str, text)), ',')
+    names = [read_method(spec)[0] for spec in specs]
+    return tuple(dict.fromkeys(table[name].name + spec.strip()[len(name):] for name, spec in zip(names, specs)))
 
 def make_method(method: object, **given) -> Method:
     """Make a method of its name, its class or an instance, with the given fields changed.
@@ -67,7 +64,6 @@ def make_method(method: object, **given) -> Method:
     >>> make_method('lookup', tokens=256)(vlm, 'photo.jpg', 'What is on the plate?')"""
     if isinstance(method, str):
         name, changes = read_method(method)
-        if name in ('all', *CATEGORIES): raise CarveError(f'{name!r} stands for several methods; name one')
         method, given = methods()[name], changes | given
     if isinstance(method, Method): return replace(method, **given) if given else method
     if isinstance(method, type) and issubclass(method, Method): return method(**given)
