@@ -1,6 +1,6 @@
-"""What released models need on a GPU, computed from their shapes, and what yours needs, measured.
+"""What released models and the paper's tables need on a GPU, computed from shapes, and what yours needs, measured.
 
-`python -m recipes.gpu`: the computed table. `python -m recipes.gpu --model M`, or `make gpu M=M`: memory and
+`python -m recipes.gpu`: the computed tables. `python -m recipes.gpu --model M`, or `make gpu M=M`: memory and
 seconds of each way to answer on your GPU, in at most ten minutes, as a table to paste."""
 import gc
 import re
@@ -27,6 +27,7 @@ from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
 from carve_nb.models.kernel import recording
 from carve_nb.runs.report import markdown_table
+from carve_nb.studies.paper import LLAVA_7B, LLAVA_13B, QWEN_3B, QWEN_7B, TABLES
 
 GB = 1e9
 # peak FLOP/s of dense bfloat16 and bytes/s of the memory, from NVIDIA's data sheets; GB
@@ -40,21 +41,25 @@ def _qwen2_5(width, hidden, layers, heads, kv_heads, words, tied=False) -> Qwen2
         vision_config=dict(depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16, out_hidden_size=width),
         tie_word_embeddings=tied)
 
+def _llava(width, hidden, layers, heads) -> LlavaConfig:
+    return LlavaConfig(
+        text_config=dict(model_type='llama', hidden_size=width, intermediate_size=hidden, num_hidden_layers=layers,
+            num_attention_heads=heads, vocab_size=32_064),
+        vision_config=dict(model_type='clip_vision_model', hidden_size=1024, intermediate_size=4096, image_size=336,
+            num_hidden_layers=24, num_attention_heads=16, patch_size=14))
+
 # shapes of the released config.json; parameters are counted, and are those that the model cards give
 CONFIGS = {
     'Qwen2.5-VL 3B': lambda: _qwen2_5(2048, 11_008, 36, 16, 2, 151_936, tied=True),
     'Qwen2.5-VL 7B': lambda: _qwen2_5(3584, 18_944, 28, 28, 4, 152_064),
-    'LLaVA-1.5 7B': lambda: LlavaConfig(
-        text_config=dict(model_type='llama', hidden_size=4096, intermediate_size=11_008, num_hidden_layers=32,
-            num_attention_heads=32, vocab_size=32_064),
-        vision_config=dict(model_type='clip_vision_model', hidden_size=1024, intermediate_size=4096, image_size=336,
-            num_hidden_layers=24, num_attention_heads=16, patch_size=14)),
+    'LLaVA-1.5 7B': lambda: _llava(4096, 11_008, 32, 32),
+    'LLaVA-1.5 13B': lambda: _llava(5120, 13_824, 40, 40),
     'Qwen3-VL 8B': lambda: Qwen3VLConfig(
         text_config=dict(hidden_size=4096, intermediate_size=12_288, num_hidden_layers=36, head_dim=128,
             num_attention_heads=32, num_key_value_heads=8, vocab_size=151_936),
         vision_config=dict(depth=27, hidden_size=1152, intermediate_size=4304, num_heads=16, out_hidden_size=4096)),
     'Qwen2.5-VL 72B': lambda: _qwen2_5(8192, 29_568, 80, 64, 8, 152_064)}
-IMAGE_TOKENS = {'LLaVA-1.5 7B': 576}      # of every image; other models: up to the limit of this package
+IMAGE_TOKENS = {'LLaVA-1.5 7B': 576, 'LLaVA-1.5 13B': 576}      # of every image; other models: up to the limit of this package
 MOST_TOKENS = 4096
 
 @dataclass(frozen=True)
@@ -93,6 +98,10 @@ class Shape:
         "Multiplications and additions of one pass over a prompt, the tower's among them"
         return 2*self.decoder*tokens + 2*self.tower*patches + 2*self.layers*self.heads*self.head_dim*tokens**2
 
+    def answer_seconds(self, tokens: int, patches: int, generated: int, flops: float, bandwidth: float) -> float:
+        "One pass over a prompt at the used share of a GPU's rate, and the weights read for each generated token"
+        return self.pass_flops(tokens, patches)/(USED[0]*flops) + generated*self.weight_bytes()/(USED[1]*bandwidth)
+
 def shapes() -> dict[str, Shape]:
     "Count the released models, without their weights"
     found = {}
@@ -114,10 +123,31 @@ def computed_table(generated: int = 8) -> pd.DataFrame: # tokens of an answer
         row['rows of one token, MB'] = shape.row_bytes(image, 1)/1e6
         row['rows of an answer and 16 words, GB'] = shape.row_bytes(image, generated + 16)/GB
         for gpu, (flops, bandwidth) in GPUS.items():
-            seconds = shape.pass_flops(prompt, patches)/(USED[0]*flops) + generated*shape.weight_bytes()/(USED[1]*bandwidth)
+            seconds = shape.answer_seconds(prompt, patches, generated, flops, bandwidth)
             fits = shape.weight_bytes() < .9*GB*int(gpu.split(', ')[1].split()[0])
             row[f'{gpu}: s'] = seconds if fits else float('nan')
         rows[name] = row
+    return pd.DataFrame(rows).T
+
+QUESTIONS = {'aokvqa-direct': 1145, 'pope': 9000, 'vstar': 191, 'textvqa': 5000}    # as the paper counts them
+PAPER_MODELS = {'Qwen2.5-VL 3B': QWEN_3B, 'Qwen2.5-VL 7B': QWEN_7B, 'LLaVA-1.5 7B': LLAVA_7B, 'LLaVA-1.5 13B': LLAVA_13B}
+
+def paper_table(gpu: str = 'A100, 80 GB', generated: int = 8, words: int = 64) -> pd.DataFrame: # tokens of an answer and of a question
+    "Hours of each table of the paper without other tools, and GB, of each of its models in bfloat16"
+    counted, rows = shapes(), {}
+    for name, model in PAPER_MODELS.items():
+        shape, image = counted[name], IMAGE_TOKENS.get(name, 256)    # the paper's limit for Qwen
+        patches = image*(1 if name in IMAGE_TOKENS else 4)
+        seconds = shape.answer_seconds(image + words, patches, generated, *GPUS[gpu])
+        held = shape.weight_bytes() + shape.cache_bytes(image + words + generated) + shape.row_bytes(image, generated)
+        rows[name] = {'GB': held/GB, 'seconds of an answer': seconds}
+        for table_name, table in TABLES.items():
+            if table.seconds or model not in table.printed: continue
+            crops = [spec for spec in table.methods.values() if spec != 'none']
+            instructions = len({spec for spec in crops if 'instruction=' in spec}) or 1
+            answers = 1 + instructions + len(crops)    # the question, the general instruction, each crop
+            n = table.n or sum(QUESTIONS[data] for data in table.sets)
+            rows[name][f'{table_name} ({n:,} questions): h'] = n*answers*seconds/3600
     return pd.DataFrame(rows).T
 
 def as_text(table: pd.DataFrame) -> str:
@@ -183,7 +213,7 @@ def measured_table(vlm: VLM, image, question: str, rounds: int) -> pd.DataFrame:
 
 @call_parse
 def run_gpu(
-    model: str = '', # Hub id, folder or a model of this package; without one the computed table is printed
+    model: str = '', # Hub id, folder or a model of this package; without one the computed tables are printed
     image: str = '', # image file; a scene of colored shapes, 2048 pixels wide, by default
     question: str = 'What is in the middle?',
     dtype: str = 'bf16', # auto, bf16, fp16 or fp32
@@ -193,7 +223,7 @@ def run_gpu(
     rounds: int = 3,
 ):
     "Print what answers need on a GPU: computed without a model, measured with one"
-    if not model: return print(as_text(computed_table()))
+    if not model: return print(as_text(computed_table()), as_text(paper_table()), sep='\n\n')
     began = time.time()
     settings = dict(dtype=dtype, device_map=device_map or None, image_tokens=image_tokens or None)
     with peak_memory(torch.device('cuda' if torch.cuda.is_available() else 'cpu')) as loaded:

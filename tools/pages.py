@@ -94,8 +94,7 @@ class Group:
     title: str
     folder: str
     pages: list = ()
-    library: bool = False
-    internal: bool = False  # not found by a search, but for the functions
+    library: bool = False  # for developers: a search finds the functions only
     about: str = ''         # one sentence
     parts: dict = field(default_factory=dict)  # its first page -> the title of a part
 
@@ -417,10 +416,12 @@ def card(page, out):
     return f'<a class="card" href="{page.name}.html">{thumb}<strong>{page.numbered}</strong> {spoken(page.subtitle)}</a>'
 
 
+ORPHAN = '---\norphan: true\n---\n'    # a page that the sidebar leaves out
+
 def group_page(group, pages, out):
     "The page of a group: cards of what is read, a list of what is looked up"
-    shown = (listed(pages) if group.library
-        else ['<div class="cards">', *(card(p, out) for p in pages), '</div>'])
+    if group.library: return '\n'.join([ORPHAN, f'# {group.title}', '', f'> {group.about}', '', *listed(pages)])
+    shown = ['<div class="cards">', *(card(p, out) for p in pages), '</div>']
     return '\n'.join([f'# {group.title}', '', f'> {group.about}', '', *shown,
                       *[toctree(p.name for p in pages if p.name != RESULTS)]*(not group.parts)])
 
@@ -437,8 +438,7 @@ def library(rooms):
         '> The rooms of the package: what each page explains, exports and tests; and every public function.',
         '', *HOUSE,
         *(f'- [{g.title}](/{g.home}.md): {g.about}' for g in rooms),
-        '- [Modules](/api/index.rst): every module with its public functions, classes and constants.',
-        toctree([*(g.home for g in rooms), 'api/index'])])
+        '- [Modules](/api/index.rst): every module with its public functions, classes and constants.'])
 
 
 def llms(link):
@@ -468,7 +468,7 @@ def sidebar():
 
 def module_list(mods, of, links):
     "The page of all modules: what each is for, and its public names"
-    lines = ['Modules', '=======', '',
+    lines = [':orphan:', '', 'Modules', '=======', '',
         'Every module in reading order, with its public names; each leads to its signature at the foot of the page that explains it.', '']
     for m in (m for m in of if m in mods):
         doc, symbols = mods[m]
@@ -488,9 +488,10 @@ def write_site(out):
     shutil.copytree(NBS/'images', out/'images')
     # files to begin with
     shutil.copytree(NBS/'tutorials', out/'tutorials', ignore=shutil.ignore_patterns('*.ipynb'))
-    used = examples(pages, links)
+    used, inner = examples(pages, links), {g.folder for g, _ in order if g.library}
     for page in [index, *pages]:
         nb = site_notebook(page, links, used)
+        if page.folder in inner: nb['metadata']['orphan'] = True
         if page is index:
             nb['cells'].append(markdown(trees(order), 'trees'))
         target = out/f'{page.name}.ipynb'
@@ -534,7 +535,7 @@ def asked(page):
 def about_pages(pages):
     """What the HTML of a page needs to know: a sentence, the notebook, what it needs to run, and what a
     search finds"""
-    inside = {g.folder for g in groups() if g.internal}
+    inside = {g.folder for g in groups() if g.library}
     return {p.name: dict(about=spoken(p.subtitle), notebook=f'nbs/{p.name}.ipynb', alone=p.alone,
         clone=p.clone, asked=', '.join(sum(asked(p).values(), [])),
                          internal=p.folder in inside) for p in pages}
