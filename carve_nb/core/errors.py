@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CarveError', 'ImageError', 'PromptError', 'OtherImagesError', 'CaptureError', 'UnsupportedError', 'DataError',
-           'MissingError', 'StatisticsError', 'RunError', 'IncompleteError', 'RemoteError', 'InsufficientMemoryError',
-           'out_of_memory', 'Reader', 'setting', 'quote', 'choose']
+           'StatisticsError', 'RunError', 'IncompleteError', 'RemoteError', 'InsufficientMemoryError', 'out_of_memory',
+           'Reader', 'setting', 'quote', 'choose']
 
 # %% ../../nbs/library/core/00_errors.ipynb #80d79a30
 import difflib
@@ -37,9 +37,6 @@ class UnsupportedError(CarveError):
 
 class DataError(CarveError):
     "Data or records that cannot be used as they are"
-
-class MissingError(DataError):
-    "A row that lacks a field; the other rows can be used"
 
 class StatisticsError(CarveError):
     "Scores that allow no statistic"

@@ -164,14 +164,14 @@ class SampleEvaluator:
     def lines(self, task: Task, session: Session, image_notes: Sequence[str] = ()) -> list[dict]:
         "Measure one opened sample: a line for each method that is asked for"
         record = task.record
-        made = {spec: self.config.make(spec, record.describes) for spec in self.measured(task)}
+        methods = {spec: self.config.make(spec, record.describes) for spec in self.measured(task)}
         # the beginning of the prompt, which an earlier question read, counts in each question
         shared_seconds = session.prefixes.seconds
-        crops = [method for method in made.values() if isinstance(method, CropMethod)]
+        crops = [method for method in methods.values() if isinstance(method, CropMethod)]
         if crops:    # `none` has its answer from this capture; an error in it comes again, and is told by the methods
             attempt(lambda: session.capture(crops[0].asked(self.vlm, record.open(), record.question)))
         lines = []
-        for spec, method in made.items():
+        for spec, method in methods.items():
             values, status, why = attempt(partial(self.measure, method, task, session, shared_seconds))
             if status == 'oom':
                 session.forget()
@@ -206,10 +206,7 @@ def package_commit() -> str|None:
     try:
         head = (git/'HEAD').read_text().strip()
         branch = head.removeprefix('ref: ')
-        if branch == head: return head[:12]
-        if (git/branch).exists(): return (git/branch).read_text()[:12]
-        packed = (git/'packed-refs').read_text().splitlines()
-        return next((line[:12] for line in packed if line.endswith(f' {branch}')), None)
+        return head[:12] if branch == head else (git/branch).read_text()[:12]
     except OSError: return None
 
 def changed_fields(method: Method) -> dict[str, object]:
@@ -224,12 +221,12 @@ def make_protocol(evaluator: SampleEvaluator) -> dict:
     name = str(vlm.name)
     versions = {library.__name__: library.__version__ for library in (torch, transformers, numpy, PIL)}
     # what Lookup takes from a profile of the model is written as it is read
-    made = {spec: m.choose(vlm)[0] if isinstance(m, Lookup) else m for spec, m in config.made.items()}
+    chosen = {spec: m.choose(vlm)[0] if isinstance(m, Lookup) else m for spec, m in config.made.items()}
     protocol: dict[str, object] = dict(
         model=dict(
             name=Path(name).name if Path(name).is_dir() else name, revision=vlm.revision,
             **vlm.fingerprint.record(), kernel=vlm.text_config._attn_implementation, device=vlm.device.type),
-        methods={spec: changed_fields(method) for spec, method in made.items()},
+        methods={spec: changed_fields(method) for spec, method in chosen.items()},
         prompt=dict(suffix=config.suffix, template=digest(processor.chat_template), escape=vlm.escape),
         decoding=dict(
             how='greedy', max_new_tokens=config.max_new_tokens, thought=vlm.thought if vlm.thinks else None),

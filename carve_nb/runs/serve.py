@@ -318,8 +318,8 @@ def make_app(server: MethodServer, key: str = '', limits: Limits = Limits()):
         body = await _read_body(request, limits.megabytes*2**20)
         if request.headers.get('content-type', '').partition(';')[0].strip().lower() != 'application/json':
             raise Refusal(415, 'Send JSON, as Content-Type: application/json.')
-        asked = await asyncio.to_thread(server.read, body)
-        work = asyncio.wrap_future(request.app.state.pool.submit(server.answer, asked, stopped))
+        chat = await asyncio.to_thread(server.read, body)
+        work = asyncio.wrap_future(request.app.state.pool.submit(server.answer, chat, stopped))
         left = asyncio.ensure_future(_gone(request))
         try:
             await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
@@ -330,7 +330,7 @@ def make_app(server: MethodServer, key: str = '', limits: Limits = Limits()):
             left.cancel()
         reply['carve']['ahead'] = ahead
         named = dict(id=f'chatcmpl-{uuid.uuid4().hex}', object='chat.completion', created=int(time.time()))
-        if not asked.stream: return named | reply
+        if not chat.stream: return named | reply
         choice = reply['choices'][0]
         chunk = named | reply | dict(object='chat.completion.chunk', choices=[choice | dict(delta=choice.pop('message'))])
         return Response(f'data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n', media_type='text/event-stream')

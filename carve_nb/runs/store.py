@@ -314,7 +314,7 @@ def carry_out(
                     f'none of the first {n} samples has an answer; the last said: {why.rstrip(".")}. Fix it and start '
                     f'again, with {setting("retry=True", "--retry")} where that is an option.')
     except KeyboardInterrupt:
-        kept = f'all kept in {store.folder}; the same command goes on from there'
-        log.warning(f'\nstopped after {before + n} samples, {kept if stays else "none kept: give a folder as out"}.')
+        where = f'all kept in {store.folder}; the same command goes on from there'
+        log.warning(f'\nstopped after {before + n} samples, {where if stays else "none kept: give a folder as out"}.')
         raise
     finally: store.close()

@@ -37,8 +37,7 @@ def first(folder): return markdown(load_run(folder)).splitlines()[0]
 def raw(folder): return (folder/'records.jsonl').read_bytes()
 
 
-FILES = ['records.jsonl.bak', 'records.jsonl~', 'records copy.jsonl', 'records (1).jsonl', 'records-x.jsonl',
-    'old-records.jsonl', 'records.jsonl.orig', 'records.jsonl.gz.part']
+FILES = 'records.jsonl.bak', 'records copy.jsonl', 'old-records.jsonl', 'records.jsonl.gz.part'
 
 
 @pytest.mark.parametrize('name', FILES)
@@ -165,14 +164,10 @@ def test_fewer_questions(tmp_path, load):
     with pytest.raises(RunError, match='another choice of questions'): go(3, shuffle=True)
 
 
-NO_LOCKS = [errno.ENOLCK, errno.ENOTSUP, errno.EINVAL]
-
-
-@pytest.mark.parametrize('number', NO_LOCKS)
-def test_a_disk_without_locks(tmp_path, monkeypatch, number):
+def test_a_disk_without_locks(tmp_path, monkeypatch):
     "A network disk: one warning, and the run goes on"
     import fcntl
-    def fail(*given): raise OSError(number, 'no locks here')
+    def fail(*given): raise OSError(errno.ENOLCK, 'no locks here')
     monkeypatch.setattr(fcntl, 'flock', fail)
     with pytest.warns(UserWarning, match='no locks here.*no other process') as warned: write(tmp_path/'R')
     assert len(warned) == 1 and len(read_run(tmp_path/'R').records) == 8
