@@ -506,7 +506,7 @@ def _end_with_report(folder: str|Path, report: 'Report'):
     "Print the tables of a run, then the files; raise an error if questions failed, or nothing was answered"
     from carve_nb.runs.store import FAILED
     _print_page(report.parts)
-    if report.files: print(f'written to {folder}:', ', '.join(report.files))
+    print(f'written to {folder}:', ', '.join(report.files))
     answers = Path(folder)/'answers.html'
     if answers.exists(): print(f'each image with its crops and answers: {answers}')
     lines = report.run.records

@@ -22,7 +22,7 @@ from pathlib import Path
 from random import Random
 from statistics import mode
 from typing import Any
-from ..core.errors import DataError, choose, quote, setting
+from ..core.errors import DataError, choose, setting
 from ..core.image import open_image
 from ..core.io import digest
 from ..core.text import SHORT_ANSWER
@@ -284,10 +284,13 @@ def _reader_of(spec: Any, fetched: bool) -> Callable[..., DataSet]:
         return OURS.get(spec, _hub_set)
     if exists: return _own_set
     if isinstance(spec, str) and fetched and spec.count('/') == 1: return _hub_set
+    names = *OURS, *BENCHMARKS
     fetch = setting('download=True', '--download')
-    raise DataError(
-        f'{quote(str(spec))} is no data set, and it is no file or folder either; there are: {", ".join((*OURS, *BENCHMARKS))}; '
-        f'a set of the Hub, org/name, needs {fetch}, or {setting("root=", "--root ")}FOLDER with a copy.')
+    choose(
+        '' if isinstance(spec, Path) else str(spec), names, f'{spec}: data set',
+        f'it is no file or folder either; there are: {", ".join(names)}; a set of the Hub, org/name, '
+        f'needs {fetch}, or {setting("root=", "--root ")}FOLDER with a copy')
+    raise AssertionError
 
 def load_benchmark(
     spec: str|Path|DataSet|Any,

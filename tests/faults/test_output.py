@@ -175,8 +175,6 @@ MAKERS = {
     Checkup: lambda vlm: a_checkup(),
     Saliency: lambda vlm: a_result().saliency, Crop: lambda vlm: a_result().crop,
     Result: lambda vlm: a_result(),
-    Record: lambda vlm: Record(BAD, None, BAD, [BAD], kind=BAD),
-    DataSet: lambda vlm: DataSet(BAD, [Record(BAD, None, BAD, [BAD], kind=BAD)], BAD, about={BAD: BAD}),
     ModelProfile: lambda vlm: ModelProfile(
         BAD, BAD, 5, [1], 'noun', [0, 1], dict(last=[0., .1], noun=[.1, .4]), .9, BAD)}
 
