@@ -92,6 +92,8 @@ class CenterCrop(Method):
 
     def __post_init__(self):
         self.of = cast(CropMethod, make_method(self.of))    # of its name
+        if not isinstance(self.of, CropMethod):
+            raise CarveError(f'of={self.of!r} has no crop that {self.name} could move; give a method that crops, such as carve')
         super().__post_init__()
 
     def check_model(self, vlm: VLM):

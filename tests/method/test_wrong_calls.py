@@ -36,7 +36,7 @@ CALLS = {    # Python that is wrong -> words of its sentence
     "make_method('lookup:layer=3')": 'perhaps layers',
     "Lookup(layers='deep')": "layers='deep' is not known",
     'Carve(p=4)': 'p=4: use a number, above 0 and at most 1',
-    "RandomCrop(of='vcd')": 'of=VCD(): use a CropMethod',
+    "RandomCrop(of='vcd')": 'give a method that crops',
     "make_method('random:p=.2')": 'of=Carve(p=...)',
     "make_method('lookupp')": 'perhaps lookup',
     'make_method(int, p=1)': "<class 'int'> is no method",
