@@ -176,7 +176,7 @@ MAKERS = {
     Saliency: lambda vlm: a_result().saliency, Crop: lambda vlm: a_result().crop,
     Result: lambda vlm: a_result(),
     ModelProfile: lambda vlm: ModelProfile(
-        BAD, BAD, 5, [1], 'noun', [0, 1], dict(last=[0., .1], noun=[.1, .4]), .9, BAD)}
+        BAD, BAD, 5, 'noun', dict(last=.1, noun=.4), .9, BAD)}
 
 
 @pytest.mark.case(56)
