@@ -64,7 +64,7 @@ def test_holds_what_users_need(wheel):
     for model in 'carve-tiny', 'carve-small':
         assert f'carve_nb/checkpoints/{model}/model.safetensors' in names
     assert 'carve_nb/checkpoints/carve-smol/adapter.safetensors' in names
-    assert 'carve_nb/py.typed' in names
+    assert {'carve_nb/py.typed', 'carve_nb/__init__.pyi', 'carve_nb/method/__init__.pyi'} < {*names}    # which the fronts read
     assert {f'carve_nb/records/{r}/records.jsonl.gz' for r in ('demo', 'demo-carve-small')} < {*names}
     assert not [n for n in names if n.endswith('.jsonl')]
 
