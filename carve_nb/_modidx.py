@@ -917,6 +917,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                             'carve_nb/method/base.py'),
                                       'carve_nb.method.base.Method.result': ( 'library/method/base.html#method.result',
                                                                               'carve_nb/method/base.py'),
+                                      'carve_nb.method.base.PublishedCrop': ( 'library/method/base.html#publishedcrop',
+                                                                              'carve_nb/method/base.py'),
                                       'carve_nb.method.base.answer_by': ('library/method/base.html#answer_by', 'carve_nb/method/base.py'),
                                       'carve_nb.method.base.as_saliency': ( 'library/method/base.html#as_saliency',
                                                                             'carve_nb/method/base.py'),

@@ -21,7 +21,7 @@ from ..core.image import Box, Size, box_size
 from ..core.io import behind_thought
 from ..core.plotting import draw_boxes
 from ..core.text import asked_part, is_word, pick_words
-from .base import CropMethod, tower_side
+from .base import CropMethod, PublishedCrop, tower_side
 from .crop import box_regions
 from .results import Look, Result
 from .settings import limited
@@ -157,7 +157,7 @@ def search(
 
 # %% ../../nbs/library/method/09_asking.ipynb #c61c008d
 @dataclass(repr=False, kw_only=True)
-class ZoomEye(CropMethod):
+class ZoomEye(PublishedCrop):
     """A search through parts of the image, led by the model's yes and no
 
     Parameters
@@ -193,10 +193,6 @@ class ZoomEye(CropMethod):
     lower: float = limited(0., -1, 1)
     drops: tuple[float, ...] = (.1, .1, .2)
     root: bool = True
-    square: bool = False
-    limit: int = limited(1, 1)
-    tokens: int | None = limited(None, 1)
-    min_side: int = limited(1, 1)
     name, source, category = 'zoom-eye', 'arXiv 2411.16044', 'prompt'
 
     def leaf_side(self, vlm: VLM) -> int:

@@ -18,7 +18,7 @@ from ..core.image import Box, box_size, common_box, union_box
 from ..core.saliency import Layers
 from ..core.text import find_word
 from .asking import name_entities
-from .base import CropMethod, as_saliency
+from .base import PublishedCrop, as_saliency
 from .crop import box_regions
 from .results import Look
 from .settings import limited
@@ -60,7 +60,7 @@ def join_boxes(boxes: list[Box]) -> list[Box]:
 
 # %% ../../nbs/library/method/18_hide.ipynb #ca5804a5
 @dataclass(repr=False, kw_only=True)
-class Hide(CropMethod):
+class Hide(PublishedCrop):
     """Pieces that the attention of the named objects marks, packed in their layout
 
     Parameters
@@ -77,10 +77,8 @@ class Hide(CropMethod):
         of a map between 0 and 1 (Qwen3/cycle_infer.py; Qwen2.5 .7)
     fill
         pieces moved together (source)
-    tokens
-        as many as the processor gives it (source)
-    min_side
-        pixels (source)
+    limit
+        enlarged up to this side, pixels (this package)
     """
     words: str = 'Look in the picture for each one of the following things: {}'
     layers: Layers = None
@@ -88,10 +86,7 @@ class Hide(CropMethod):
     sigma: float = limited(3., 0)
     threshold: float = limited(.5, 0, 1)
     fill: Literal['black', 'packed', 'none'] = 'packed'
-    square: bool = False
     limit: int = limited(4096, 1)
-    tokens: int | None = limited(None, 1)
-    min_side: int = limited(1, 1)
     name, source = 'hide', 'arXiv 2510.00054'
 
     def __post_init__(self):

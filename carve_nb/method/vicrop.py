@@ -28,7 +28,7 @@ from ..core.image import Box, Size, box_size
 from ..core.saliency import Layers, Saliency
 from ..core.text import GENERAL_INSTRUCTION
 from ..formulas.threshold import Region
-from .base import CropMethod, as_saliency, tower_side
+from .base import PublishedCrop, as_saliency, tower_side
 from .crop import box_regions
 from .results import Look
 from .settings import ABOVE_0, limited
@@ -90,7 +90,7 @@ def search_box(S: Saliency, base: float) -> Box | None:    # base side, pixels o
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #71c86ef4
 @dataclass(repr=False, kw_only=True)
-class ViCrop(CropMethod):
+class ViCrop(PublishedCrop):
     """A crop by importance map and box search; subclasses make the map
 
     Parameters
@@ -102,10 +102,6 @@ class ViCrop(CropMethod):
     """
     base: int | None = limited(None, ABOVE_0)
     instruction: str = GENERAL_INSTRUCTION
-    square: bool = False
-    limit: int = limited(1, 1)
-    tokens: int | None = limited(None, 1)
-    min_side: int = limited(1, 1)
     source = 'arXiv 2502.17422'
 
     def importance(self, session: Session, ask: Ask) -> Look:

@@ -18,7 +18,7 @@ from ...attention.vlm import VLM
 from ...core.errors import UnsupportedError
 from ...core.saliency import Layers, Saliency, pick_layers
 from ...formulas.threshold import Region, regions
-from ..base import CropMethod, Guide, GuidedMethod, as_saliency
+from ..base import Guide, GuidedMethod, PublishedCrop, as_saliency
 from ..results import Look
 from ..settings import ABOVE_0, limited
 from ...models.prompts import Ask, Prompt
@@ -111,7 +111,7 @@ class FusionMask(GuidedMethod):
 
 # %% ../../../nbs/library/method/edits/11_fusion_review.ipynb #0af8d889
 @dataclass(repr=False, kw_only=True)
-class FusionCrop(CropMethod):
+class FusionCrop(PublishedCrop):
     """Crop where a review layer differs from a fusion layer
 
     Parameters
@@ -131,10 +131,8 @@ class FusionCrop(CropMethod):
     last: Layers = LAST_DEPTH
     p: float = limited(.2, ABOVE_0, 1)
     K: int = limited(3, 1)
-    square: bool = False
     limit: int = limited(4096, 1)
     min_side: int = limited(28, 1)
-    tokens: int | None = limited(None, 1)
     name, source = 'fusion-crop', 'arXiv 2601.08151'
 
     def locate(self, session: Session, ask: Ask) -> Look:
