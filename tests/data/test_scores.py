@@ -1,10 +1,9 @@
 "Scores against the published evaluators, and intervals on a thousand simulated studies."
-import re
 import numpy as np
 import pytest
 from carve_nb.core.stats import difference, mean_interval, paired_test
 from carve_nb.data.records import Record
-from carve_nb.data.scoring import ARTICLES, score_answer
+from carve_nb.data.scoring import score_answer
 
 # answer; one of ten people's answers, how many gave it, the answer of the others; scores of the official evaluators:
 # GT-Vision-Lab/VQA a013f004 (vqaEval.py), facebookresearch/mmf 2dc099af (m4c_evaluators.py)
@@ -40,30 +39,6 @@ def test_vqa_as_published():
     for answer, one, n, other, vqa, text in OFFICIAL:
         record = Record('1', None, '?', [one]*n + [other]*(10 - n))
         assert [score_answer(answer, record, rule) for rule in ('vqa', 'vqa-text')] == pytest.approx([vqa, text]), answer
-
-
-def test_vqa_of_random_answers():
-    "Four thousand comparisons with the published rule written out: each person left out, three matches are a full point"
-    digits = {word: str(i) for i, word in enumerate('zero one two three four five six seven eight nine ten'.split())}
-    words = "red, Red blue the a two 2 none t-shirt dont don't 1,000 3.5 St. it's ok? (left) -5 x_y coca-cola ten".split()
-
-    def normalized(text):
-        signs = [c for c in ';/[]"{}()=+\\_-><@`,?!' if c in text]
-        close = bool(re.search(r'\d,\d', text))
-        plain = text
-        for c in signs: plain = plain.replace(c, '' if close or re.search(rf'{re.escape(c)} | {re.escape(c)}', text) else ' ')
-        plain = re.sub(r'\.(?!\d)', '', plain).lower().split()
-        plain = [digits.get(w, '0' if w == 'none' else w) for w in plain]
-        return ' '.join("don't" if w == 'dont' else w for w in plain if w not in ARTICLES)
-
-    rng = np.random.default_rng(4)
-    for _ in range(4000):
-        answer, one, other = (' '.join(rng.choice(words, rng.integers(1, 3))) for _ in range(3))
-        people = rng.permutation([one]*(k := rng.integers(0, 11)) + [other]*(10 - k)).tolist()
-        answer = rng.choice([answer, one, one.replace(',', ''), one.lower()])
-        said, those = (answer, people) if len({*people}) == 1 else (normalized(answer), list(map(normalized, people)))
-        points = [min(1, (those[:i] + those[i + 1:]).count(said)/3) for i in range(10)]
-        assert score_answer(answer, Record('1', None, '?', people), 'vqa') == pytest.approx(np.mean(points)), (answer, people)
 
 
 @pytest.mark.soak
