@@ -20,7 +20,7 @@ FAMILIES = tests/models/test_families.py tests/attention/test_stock.py tests/att
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' Makefile)
 .NOTPARALLEL:
 demo: $(V)/.base  ## four scenes with and without the crop, and the stored result; a minute, once the environment is there
-	$(V)/bin/carve demo --out demo_out --force
+	rm -rf demo_out && $(V)/bin/carve demo
 help:  ## these lines
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1: /p' Makefile
 test: lint drift plain notebooks pytest  ## what each submission must pass; the browser tests are skipped, and say so, where no Chromium is

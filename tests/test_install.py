@@ -86,8 +86,11 @@ def python(wheel, tmp_path_factory):
     run = lambda *words: run_process(PLAIN, *words, cwd=home, env=env)
     run.home, run.env = home, env
     photo = "from PIL import Image; from skimage import data; Image.fromarray(data.coffee()).save('photo.jpg')"
+    row = json.dumps(dict(image='photo.jpg', question='What is it?', answer='coffee'))
     run('-c', f"{photo}; import carve_nb; assert 'site-packages' in carve_nb.__file__")
-    run('-m', 'carve_nb', 'eval', '--example', 'FOLDER')
+    (home/'FOLDER').mkdir()
+    shutil.copy(home/'photo.jpg', home/'FOLDER')
+    (home/'FOLDER'/'questions.jsonl').write_text(f'{row}\n{row.replace("it", "that")}\n')
     return run
 
 

@@ -35,7 +35,7 @@ FIELDS = (              # that stay, each on two scenes
     'lookup:query=noun:p=.1:min_side=48', 'lookup:query=noun:skip_above=.5', 'official:p=.4', 'paper:K=3',
     'rel-att:base=112', 'fusion-crop:p=.1', 'gift:alpha=2',
     'vhr:alpha=1.5', 'var:rho=.5', 'vrga:gamma=.2', 'fusion-mask:share=.4', 'oracle:min_side=200')
-RUN = 'eval scenes --model carve-tiny --n 6 --methods none,carve,lookup --quiet --out run'
+RUN = 'eval scenes --model carve-tiny --n 6 --methods none,carve,lookup --out run'
 ROUND = dict(total=1e-3, coarse=1, box=1, sure=.005)     # relative; of 255; pixels; of 1
 TIES = {'gift carve-tiny 3': .02}    # `sure`, where rounding on another machine breaks a tie of heads
 

@@ -1,3 +1,3 @@
-from .main import run_words as run_words
+from .commands import run_words as run_words
 
 __all__: list[str]

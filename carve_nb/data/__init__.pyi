@@ -6,7 +6,6 @@ from .records import Record as Record
 from .datasets import BENCHMARKS as BENCHMARKS
 from .datasets import DataSet as DataSet
 from .datasets import load_benchmark as load_benchmark
-from .datasets import write_example as write_example
 from .scoring import Rule as Rule
 from .scoring import score_answer as score_answer
 from .scoring import why_unread as why_unread

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'BENCHMARKS', 'ASKED', 'OURS', 'Benchmark', 'find_benchmark', 'DataSet', 'sample_keys', 'is_snapshot',
-           'load_benchmark', 'write_example']
+           'load_benchmark']
 
 # %% ../../nbs/library/data/14_datasets.ipynb #7f8ff47e
 import hashlib
@@ -29,7 +29,6 @@ from ..core.text import SHORT_ANSWER
 from .eye_test import CHANCE, EACH, eye_records
 from carve_nb.data.records import (
     ENDINGS,
-    FOLDER_FORMAT,
     Columns,
     Record,
     Table,
@@ -46,7 +45,7 @@ from carve_nb.data.records import (
     read_columns,
     read_declared,
 )
-from .scenes import make_scene, scene_records
+from .scenes import scene_records
 from .scoring import check_rule, name_rule, rule_name
 
 log = logging.getLogger(__name__)
@@ -333,15 +332,3 @@ def load_benchmark(
     if 'rule' in taken: return read(spec, n, seed, rule=rule, **options)
     data = read(spec, n, seed, **options)
     return replace(data, rule=rule, records=[replace(r, rule=rule) for r in data]) if rule else data
-
-def write_example(folder: str|Path) -> list[Path]:
-    "Write a new folder with one scene and three questions, in the form of `FOLDER_FORMAT`"
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise DataError(f'{folder} holds something already; name a new folder for the example.')
-    image = folder/'scene.png'
-    questions = folder/'questions.jsonl'
-    make_scene(16).image.save(image)
-    questions.write_text('\n'.join(FOLDER_FORMAT[2:]) + '\n')
-    return [image, questions]

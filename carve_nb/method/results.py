@@ -15,7 +15,7 @@ from typing import Self
 from PIL import Image
 from ..attention.rows import AttentionRows
 from ..attention.session import Spent
-from ..core.errors import CarveError, setting
+from ..core.errors import CarveError
 from ..core.image import Box, Size, box_size, common_box, png_bytes, scale_box, to_raster
 from ..core.io import behind_thought, count_of, replace_file
 from carve_nb.core.plotting import (
@@ -54,7 +54,7 @@ def unseen_note(
     share = prod(box_size(common_box(box, (0, 0, *size))))/prod(size)
     if share > .95: return []
     return [f'the model sees {share:.0%} of the image: its processor cuts out the center; '
-            f'{setting("pad=True", "--pad")} shows all']
+            'loaded with pad=True it shows all']
 
 def cut_note(answer: Answer | None) -> list[str]:
     "Say that an answer was cut: one sentence, or none"

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from transformers import BatchEncoding, BatchFeature, PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
-from ..core.errors import CarveError, OtherImagesError, PromptError, setting
+from ..core.errors import CarveError, OtherImagesError, PromptError
 from ..core.image import Box, ImageLike, image_key, open_image
 from ..core.text import GENERAL_INSTRUCTION, asked_part, tokens_at, word_places
 from .image_tokens import ImageSpan, ReadImage, join_inputs, read_images
@@ -100,7 +100,7 @@ def check_text(processor: ProcessorMixin, text: str, escape: bool = False) -> st
     command = pattern.search(text)
     if command:
         raise PromptError(f'The question contains {command[0]!r}, which the model reads as a command and not '
-                          f'as text. Remove it, or load the model with {setting("escape=True", "--escape")}.')
+                          'as text. Remove it, or load the model with escape=True.')
     return text.strip()
 
 # %% ../../nbs/library/models/06_prompts.ipynb #44856f17

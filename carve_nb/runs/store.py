@@ -312,7 +312,7 @@ def carry_out(
             if n == 5 and why and not answered:
                 raise IncompleteError(
                     f'none of the first {n} samples has an answer; the last said: {why.rstrip(".")}. Fix it and start '
-                    f'again, with {setting("retry=True", "--retry")} where that is an option.')
+                    'again: the same command asks them once more.')
     except KeyboardInterrupt:
         where = f'all kept in {store.folder}; the same command goes on from there'
         log.warning(f'\nstopped after {before + n} samples, {where if stays else "none kept: give a folder as out"}.')

@@ -28,7 +28,7 @@ def evaluate(serve, shell, tmp_path):
             reply = next(reply for row, reply in zip(rows, replies) if asked.startswith(row['question']))
             return ok(**reply) if isinstance(reply, dict) else ok(reply)
         folder = write_set(tmp_path/str(len(list(tmp_path.iterdir()))), rows)
-        status, out, _ = shell('eval --methods none --quiet --answer-by', f'{serve(play)[0].base_url}#m', folder,
+        status, out, _ = shell('eval --methods none --answer-by', f'{serve(play)[0].base_url}#m', folder,
             '--out', folder/'R', *more)
         return status, out, read_run(folder/'R').records
     return run

@@ -102,7 +102,7 @@ def test_one_line_declares_a_table(what, load):
 def test_the_line_of_a_shell_runs(load, capsys):
     rows, _ = DECLARED['everything']
     _, shell = lines_of(load, rows, 'q.json')
-    words = ['--methods', 'none', '--model', 'carve-tiny', '--quiet', '--out', str(load.folder/'out')]
+    words = ['--methods', 'none', '--model', 'carve-tiny', '--out', str(load.folder/'out')]
     assert main(['eval', str(load.folder), *words]) == 2 and ' '.join(shell) in capsys.readouterr().err.replace("'", '')
     assert main(['eval', str(load.folder), *shell, *words]) == 0
     assert {line['rule'] for line in read_run(load.folder/'out').records} == {'yes/no'}
@@ -249,7 +249,7 @@ def test_images_in_another_folder(load, tmp_path_factory, capsys, monkeypatch):
     assert [r.open().size for r in load(rows, images=other)[0]] == [(64, 64)]
     assert 'is no folder' in load(rows, images=other/'none')[1]
     (load.folder/'q.json').write_text(json.dumps(rows + [ROW]))
-    words = ['--methods', 'none,center', '--model', 'carve-tiny', '--quiet', '--images', str(other), '--out', str(other/'half')]
+    words = ['--methods', 'none,center', '--model', 'carve-tiny', '--images', str(other), '--out', str(other/'half')]
     capsys.readouterr()
     monkeypatch.setenv('COLUMNS', '300')
     assert main(['eval', str(load.folder), *words]) == 1
@@ -258,7 +258,7 @@ def test_images_in_another_folder(load, tmp_path_factory, capsys, monkeypatch):
     assert all(f'`{method}`, 1 without an answer; the first, error: ' in out for method in ('none', 'center'))
     page = (other/'half'/'answers.html').read_text()
     assert page.count('a.png') == 1 and page.count('>error</td>') == 2      # the reason once, in words that wrap
-    assert err.splitlines()[-1].startswith('carve: error: 1 of 2 questions could not be measured; the first line says: ')
+    assert err.splitlines()[-1].startswith('carve: error: 2 of 4 answers could not be measured; the first says: ')
 
 
 @pytest.mark.parametrize('rule', ['vqa', 'vqa-text', 'vqa-simple', 'choice', 'choice-text', 'yes/no'])

@@ -143,7 +143,7 @@ def test_ids_that_stand_twice(folder, tmp_path, monkeypatch, capsys):
     "Refused before the start: no model is loaded, nothing is written"
     monkeypatch.setattr(VLM, 'from_pretrained', lambda *args, **kw: pytest.fail('a model was loaded'))
     path = folder(q3=dict(id='q1'))
-    assert main(['eval', path, '--out', str(tmp_path/'R'), '--quiet']) == 2
+    assert main(['eval', path, '--out', str(tmp_path/'R')]) == 2
     assert "'q1' is in several rows" in capsys.readouterr().err
     assert not (tmp_path/'R').exists() or not [*(tmp_path/'R').iterdir()]
 

@@ -12,7 +12,7 @@ from carve_nb.cli.main import main
 from carve_nb.runs.store import read_run
 
 STARS = [dict(id=i, question=f'What digit is on the {i} star?', answer='5') for i in ('red', 'blue', 'green')]
-SHORT = '--model', 'carve-tiny', '--max-new-tokens', 2, '--quiet'
+SHORT = '--model', 'carve-tiny', '--max-new-tokens', 2
 
 
 @pytest.fixture(scope='module')
@@ -20,7 +20,7 @@ def made(tmp_path_factory):
     "A data set, and a run of it"
     root = tmp_path_factory.mktemp('kept')
     write_set(root/'D', STARS)
-    assert main([*map(str, ('eval', root/'D', '--methods', 'none,carve', '--maps', '--out', root/'R', *SHORT))]) == 0
+    assert main([*map(str, ('eval', root/'D', '--methods', 'none,carve', '--out', root/'R', *SHORT))]) == 0
     return root/'D', root/'R'
 
 
@@ -28,7 +28,7 @@ def made(tmp_path_factory):
 def again(made, tmp_path, shell):
     "A copy of the run, and the command that made it; further words may follow"
     out = shutil.copytree(made[1], tmp_path/'R')
-    return out, lambda *more: shell('eval', made[0], '--methods', 'none,carve', '--maps', '--out', out, *SHORT, *more)
+    return out, lambda *more: shell('eval', made[0], '--methods', 'none,carve', '--out', out, *SHORT, *more)
 
 
 def lines(out): return [{k: v for k, v in r.items() if k != 'seconds'} for r in read_run(out).records]
@@ -41,7 +41,7 @@ def test_a_lost_protocol_is_no_empty_folder(again, shell):
     (out/'protocol.json').unlink()
     kept = contents(out)
     other = lambda: shell('eval', 'scenes', '--n', 2, '--methods', 'none', '--out', out, *SHORT)
-    for status, shown, said in (command(), command('--retry'), other(), shell('report', out)):
+    for status, shown, said in (command(), other(), shell('report', out)):
         assert (status, shown) == (2, '') and 'holds records.jsonl without protocol.json' in said, said
     assert contents(out) == kept
 

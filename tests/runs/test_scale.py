@@ -37,8 +37,8 @@ def alive(process):
 
 def words(out, *more):
     "`carve eval` with the reference VLM"
-    return ['eval', 'scenes', '--model', 'carve-tiny', '--methods', 'none,carve,random', '--n', '6', '--kinds',
-        'digit,exist', '--out', str(out), '--quiet', *more]
+    return ['eval', 'scenes', '--model', 'carve-tiny', '--methods', 'none,carve,random', '--n', '6',
+        '--out', str(out), *more]
 
 
 @pytest.fixture(scope='module')
@@ -109,4 +109,4 @@ def test_killed_driver(whole, tmp_path):
 def test_words(tmp_path, capsys):
     "Bad input is said in one line"
     assert main(words(tmp_path/'R', '--ray-address', 'auto')) == 2
-    assert 'go with --workers' in capsys.readouterr().err
+    assert 'goes with --workers' in capsys.readouterr().err

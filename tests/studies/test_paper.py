@@ -61,7 +61,7 @@ def short(monkeypatch, load_once):
         data = load(*args, **kw)
         data.max_new_tokens = 2
         return data
-    for module in 'carve_nb.data.datasets', 'carve_nb.runs.runner', 'carve_nb.studies.paper':
+    for module in 'carve_nb.data.datasets', 'carve_nb.runs.runner':
         monkeypatch.setattr(f'{module}.load_benchmark', loaded)
     monkeypatch.setattr(ToolCrop, 'tool', lambda self, vlm: (None, None))
     for kind in Detector, ClipCrop, SamCrop:
@@ -73,16 +73,16 @@ def test_table(name, models, copies, shell, tmp_path, monkeypatch):
     "The commands that --dry prints are those that are run; the table has the paper's numbers and ours, with n"
     monkeypatch.setenv('COLUMNS', '300')
     table, model = TABLES[name], OF[name]
-    words = f'paper {name} --model {models[model]} --root {copies} --out runs --quiet'
-    whole = shell(f'{words} --dry')[1]
-    assert len(whole.splitlines()) == len(table.sets) and (f'--n {table.n} ' in whole if table.n else '--n' not in whole)
     if name == 'layers':    # `main` runs the same four sets
         table = table._replace(sets=table.sets[-1:], printed={short: [row[-1:] for row in rows] for short, rows in table.printed.items()})
         monkeypatch.setitem(TABLES, name, table)
-    status, dry, err = shell(f'{words} --n 1 --dry')
-    commands = [shlex.split(line) for line in dry.splitlines()]
+    monkeypatch.setattr('carve_nb.cli.commands.ModelOptions.is_here', lambda self: name == 'mask')
+    words = f'paper {name} --model {models[model]} --root {copies} --out runs --n 1'
+    status, dry, err = shell(f'{words} --dry')
+    commands = [shlex.split(line) for line in dry.splitlines() if line.startswith('carve eval ')]
     assert status == 0 and len(commands) == len(table.sets) and not (tmp_path/'runs').exists(), err
-    status, out, err = shell(f'{words} --n 1')
+    for data in table.sets: assert re.search(rf'^{data} +1( .unverified.)? +0 +{"0.0" if name == "mask" else "unknown"} *$', dry, re.M), dry
+    status, out, err = shell(words)
     assert status == 0, err[-2000:]
     ran = [shlex.split(line) for line in out.splitlines() if line.startswith('carve eval ')]
     assert ran == commands
@@ -91,39 +91,51 @@ def test_table(name, models, copies, shell, tmp_path, monkeypatch):
         protocol = json.loads((folder/'protocol.json').read_text())
         assert list(protocol['methods']) == list(table.methods.values()) and command[2] == data
         if data != 'vstar': assert protocol['prompt']['suffix'] == 'Answer the question using a single word or phrase.'
-        assert '--image-tokens' in command and command[command.index('--image-tokens') + 1] == '256'
+        assert command[command.index('--image-tokens') + 1] == '256'
         assert json.loads((folder/'result.json').read_text())['protocol']['data']['name'] == data
-    shown = out[out.index('yours with its 95 % interval'):]
-    assert str(table.printed[model][-1][0]) in shown and not re.search(r' nan\b', shown), shown
-    last = [line for line in shown.splitlines() if line.strip()][-1]
+    page = out[out.index('yours with its 95 % interval'):]
+    assert str(table.printed[model][-1][0]) in page and not re.search(r' nan\b', page), page
+    last = [line for line in page.splitlines() if line.strip()][-1]
     assert last.startswith(list(table.methods)[-1]) and '[' in last, last
+
+
+def test_a_table_of_ones_own(models, shell, tmp_path, monkeypatch):
+    "`--set` takes a table of the user's, scored as the set is; sets that are missing do not end the others, and nothing is fetched"
+    monkeypatch.setenv('COLUMNS', '300')
+    (tmp_path/'mine').mkdir()
+    Image.effect_noise((120, 90), 30).convert('RGB').save(tmp_path/'mine'/'a.png')
+    row = dict(image='a.png', question='What is it?', answers=['dakota']*10)
+    (tmp_path/'mine'/'questions.jsonl').write_text(json.dumps(row) + '\n')
+    words = f'paper main --model {models[OF["main"]]} --set textvqa=mine --n 1 --out runs'
+    status, out, err = shell(words)
+    assert status == 2 and all(f'{data} is left out: ' in err for data in ('pope', 'vstar', 'aokvqa-direct')) and '--download' in err
+    last = [line for line in out.splitlines() if line.strip()][-1]
+    assert last.startswith('T_full') and '[' in last and (tmp_path/"runs"/"main-textvqa"/"result.json").exists(), err
+    assert {line['rule'] for line in map(json.loads, open('runs/main-textvqa/records.jsonl'))} == {'vqa-text'}
+    assert shell('paper main --set pop=F')[2].count('perhaps pope') == 1
 
 
 def test_figures(models, copies, shell, tmp_path):
     "One measurement gives all figures; ours and what is legible of theirs, with n"
+    words = f'--model {models["Qwen2.5-VL-3B-Instruct"]} --root {copies} --out runs'
     for name in FIGURES:
-        status, out, err = shell(f'paper {name} --model {models["Qwen2.5-VL-3B-Instruct"]} --root {copies} --out runs --quiet')
+        status, out, err = shell(f'paper {name} {words}')
         assert status == 0 and FIGURES[name].about in out, err[-2000:]
+        rows = [re.split('  +', line.strip()) for line in out.splitlines() if re.match(r'[\d.]+( to [\d.]+)? ', line)]
+        assert sum(int(row[-1]) for row in rows) == (2*28 if name == 'depth' else 2), out
         assert name != 'texture' or '0.67' in out
     assert [p.name for p in (tmp_path/'runs').iterdir()] == ['entropy-textvqa']
-    result = json.loads((tmp_path/'runs'/'entropy-textvqa'/'result.json').read_text())
-    curves, row = result['more']['curves'], result['figures']['all questions']['none']
-    assert [*curves] == [*FIGURES] and (row['n'], row['failed']) == (2, 0) and row['lo'] <= row['acc'] <= row['hi']
-    assert [sum(place['n'] for place in curve) for curve in curves.values()] == [2, 2, 2*28, 2]
-    assert all(place['lo'] <= place['value'] <= place['hi'] for curve in curves.values() for place in curve if place['lo'] is not None)
-    assert 'Answer the question' in result['protocol']['prompt']['suffix'] and 'NaN' not in json.dumps(result)
-    status, out, err = shell('report runs/entropy-textvqa/result.json')
-    assert status == 0 and 'textvqa' in out, err
 
 
-def test_list_and_refusals(shell):
-    "Without a word the list; a wrong one is refused, and so is a run without sets, before anything is fetched"
+def test_list_and_refusals(shell, monkeypatch):
+    "Without a word the list with complete commands; --dry prints complete ones without the model; a wrong word is refused"
     status, out, _ = shell('paper')
-    assert status == 0 and all(f'carve paper {name}' in out for name in (*TABLES, *FIGURES))
-    status, _, err = shell('paper mian')
-    assert status == 2 and 'perhaps main' in err
-    status, _, err = shell('paper instructions --model carve-tiny')
-    assert status == 2 and '--download' in err and err.count('\n') == 1
+    assert status == 0 and all(f'carve paper {name} --model M --download' in out for name in (*TABLES, *FIGURES))
+    for name, end in ('main', '61,344'), ('texture', '5,000'): assert re.search(rf'^{name} .* {end} ', out, re.M)
+    status, out, err = shell('paper tools --model nosuch/model --dry')
+    assert (status, err) == (0, '') and 'eval textvqa --download' in out and 'sam-vit-huge:download=True' in out
+    assert re.search('^textvqa +5,000 +1.4 +unknown', out, re.M)
+    assert 'perhaps main' in shell('paper mian')[2]
 
 
 def test_printed_numbers():
@@ -147,5 +159,5 @@ def test_printed_numbers():
     tools = TABLES['tools']
     said = re.search(r'original 47\.80.*', notes)[0]
     assert [*map(float, re.findall(r'(\d+\.\d+)/', said))] == [value for [value] in tools.printed['llava-1.5-7b-hf']]
-    assert [*map(float, re.findall(r'/(\d?\.?\d+)', said))] == list(tools.seconds)
+    assert [*map(float, re.findall(r'/(\d?\.?\d+)', said))] == tools.seconds
     for name in 'texture', 'hue': assert ' '.join(f'{value:.2f}' for value in FIGURES[name].printed) in notes
