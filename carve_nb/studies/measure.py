@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ATTENTION_MAPS', 'ENTROPY_STEPS', 'LAYER_LISTS', 'study_name', 'measure_each', 'layer_frame', 'attention_maps',
-           'CapturedPair', 'capture_pair', 'describe_sample', 'question_entropy', 'entropy_frame', 'measure_entropy',
-           'layer_facts', 'question_layers', 'layers_frame', 'measure_layers', 'mask_image_tokens', 'question_masking',
-           'masking_frame', 'measure_masking']
+           'capture_pair', 'describe_sample', 'question_entropy', 'entropy_columns', 'measure_entropy', 'layer_facts',
+           'question_layers', 'layer_columns', 'measure_layers', 'mask_image_tokens', 'question_masking',
+           'masking_columns', 'measure_masking']
 
 # %% ../../nbs/library/studies/00_measure.ipynb #a2e289b9
 import json
@@ -16,7 +16,6 @@ from contextvars import Context
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 from warnings import warn
 import numpy as np
 import pandas as pd
@@ -129,22 +128,17 @@ def attention_maps(q: AttentionRows, g: AttentionRows) -> dict[str, Tensor]:
     A_q, A_g = (torch.stack([rows.read(step=t) for t in range(T)]) for rows in (q, g))
     return dict(question=A_q, instruction=A_g, contrast=contrast(A_q, A_g))
 
-class CapturedPair(NamedTuple):
-    "The attention of a question, and its maps with those of the general instruction"
-    rows: AttentionRows
-    maps: dict[str, Tensor]     # of `attention_maps`
-
-def capture_pair(vlm: VLM, image: ImageLike, question: str) -> CapturedPair:
-    "Capture a question, then the general instruction for as many steps as the answer took"
+def capture_pair(vlm: VLM, image: ImageLike, question: str) -> tuple[AttentionRows, dict[str, Tensor]]:
+    "Capture a question, then the general instruction for as many steps as the answer took: rows, `attention_maps`"
     settings: dict = dict(steps='all', question_rows=False, suffix=SHORT_ANSWER)
     q = vlm.capture(image, question, **settings)
     g = vlm.capture(image, GENERAL_INSTRUCTION, max_new_tokens=len(q.tokens), **settings)
-    return CapturedPair(q, attention_maps(q, g))
+    return q, attention_maps(q, g)
 
 def describe_sample(sample: Record) -> dict:
     "Measure the complexity of the image at 448 x 448 pixels, and its objects where known"
-    found = complexity(sample.open().resize((SIZE, SIZE), Image.Resampling.LANCZOS))
-    facts = dict(kind=sample.kind, T_c=round(found.texture, 6), C_c=round(found.color, 6))
+    clutter = complexity(sample.open().resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+    facts = dict(kind=sample.kind, T_c=round(clutter.texture, 6), C_c=round(clutter.color, 6))
     sides = [o.box[2] - o.box[0] for o in sample.objects]
     return facts | dict(objects=len(sides), side=round(float(np.mean(sides)), 2)) if sides else facts
 
@@ -161,12 +155,10 @@ def question_entropy(vlm: VLM, question: Record) -> dict:
         correct=round(score_answer(answer, question), 6), H=H)
 
 # %% ../../nbs/library/studies/00_measure.ipynb #29df43ae
-def entropy_frame(records: Iterable[dict]) -> pd.DataFrame:
-    "Tabulate records of `question_entropy`, one row a question and layer; columns as in `measure_entropy`"
+def entropy_columns(record: dict) -> dict[str, list]:
+    "List the entropies of a record by layer, by column of `measure_entropy`"
     endings = dict(first='', last='_last')
-    def columns(record: dict) -> dict[str, list]:
-        return {name + endings[step]: record['H'][name][step] for step in endings for name in ATTENTION_MAPS}
-    return layer_frame(records, columns)
+    return {name + endings[step]: record['H'][name][step] for step in endings for name in ATTENTION_MAPS}
 
 def measure_entropy(
     vlm: VLM,
@@ -192,7 +184,8 @@ def measure_entropy(
     - `question`, `instruction`, `contrast`: entropy of the question's map, of the general instruction's map,
       and of their ratio, at the first step; `question_last`, `instruction_last`, `contrast_last`: at the
       last."""
-    return entropy_frame(measure_each(question_entropy, vlm, questions, out, progress, 'measure_entropy'))
+    records = measure_each(question_entropy, vlm, questions, out, progress, 'measure_entropy')
+    return layer_frame(records, entropy_columns)
 
 # %% ../../nbs/library/studies/00_measure.ipynb #aaae5a52
 def hellinger(p: ArrayLike, q: ArrayLike) -> np.ndarray:
@@ -232,13 +225,11 @@ def question_layers(vlm: VLM, question: Record) -> dict:
 # %% ../../nbs/library/studies/00_measure.ipynb #97064c46
 LAYER_LISTS = 'entropy', 'entropy_question', 'mass', 'share', 'pointing', 'auroc', 'auroc_question'
 
-def layers_frame(records: Iterable[dict]) -> pd.DataFrame:
-    "Tabulate records of `question_layers`, one row a question and layer; columns as in `measure_layers`"
-    def columns(record: dict) -> dict[str, list]:
-        distances = squareform(np.array(record['distance'], float))
-        lists = {name: record[name] for name in LAYER_LISTS if name in record}
-        return lists | dict(distance_next=[*np.diag(distances, 1), np.nan], distance_last=distances[-1])
-    return layer_frame(records, columns)
+def layer_columns(record: dict) -> dict[str, list]:
+    "List the facts of a record by layer, by column of `measure_layers`"
+    distances = squareform(np.array(record['distance'], float))
+    lists = {name: record[name] for name in LAYER_LISTS if name in record}
+    return lists | dict(distance_next=[*np.diag(distances, 1), np.nan], distance_last=distances[-1])
 
 def measure_layers(
     vlm: VLM,
@@ -260,7 +251,8 @@ def measure_layers(
     - with a true region: `area`, the region's share of the image; `share`, its share of the attention on the
       image; `pointing`, 1 if the strongest patch overlaps it; `auroc`, `auroc_question` of its
       patches, 0 to 1."""
-    return layers_frame(measure_each(question_layers, vlm, questions, out, progress, 'measure_layers'))
+    records = measure_each(question_layers, vlm, questions, out, progress, 'measure_layers')
+    return layer_frame(records, layer_columns)
 
 # %% ../../nbs/library/studies/00_measure.ipynb #f1da8778
 @contextmanager
@@ -322,13 +314,10 @@ def question_masking(vlm: VLM, question: Record) -> dict:
         **{way: [score(answer) for answer in answers] for way, answers in hidden.items()},
         changed={way: [int(answer != plain) for answer in answers] for way, answers in hidden.items()})
 
-def masking_frame(records: Iterable[dict]) -> pd.DataFrame:
-    "Tabulate records of `question_masking`, one row a question and layer; columns as in `measure_masking`"
-    def columns(record: dict) -> dict[str, list]:
-        changed = record['changed']
-        return {way: record[way] for way in changed} | {
-            f'changed_{way}': values for way, values in changed.items()}
-    return layer_frame(records, columns)
+def masking_columns(record: dict) -> dict[str, list]:
+    "List the scores of a record by layer, by column of `measure_masking`"
+    changed = record['changed']
+    return {way: record[way] for way in changed} | {f'changed_{way}': values for way, values in changed.items()}
 
 def measure_masking(
     vlm: VLM,
@@ -346,4 +335,5 @@ def measure_masking(
     - `answer`, `plain`: with the image, and its score; `none`: score without any image;
     - `onward`, `only`: score with the image hidden from this layer on, and from this layer alone;
     - `changed_onward`, `changed_only`: 1 if that answer differs from `answer`."""
-    return masking_frame(measure_each(question_masking, vlm, questions, out, progress, 'measure_masking'))
+    records = measure_each(question_masking, vlm, questions, out, progress, 'measure_masking')
+    return layer_frame(records, masking_columns)
