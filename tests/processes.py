@@ -1,7 +1,6 @@
 """Processes forked from one that has loaded the libraries: they are imported once for all tests, not for
 each process. Where the start is what is tested, in test_install, test_import and some
 of test_cli, a shell's command is started."""
-import ast
 import gc
 import os
 import runpy
@@ -13,7 +12,6 @@ import sys
 import tempfile
 import time
 import urllib.request
-from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 import pytest
@@ -24,13 +22,6 @@ SERVER.set_forkserver_preload(['torch', 'transformers', 'pandas', 'matplotlib.py
     'carve_nb.cli.main',
                                'carve_nb.runs.report', 'carve_nb.runs.runner', 'carve_nb.attention.vlm',
                                'carve_nb.studies.measure'])
-
-
-@cache
-def package_trees() -> list:
-    "The syntax trees of all modules of the package"
-    paths = sorted(p for p in (ROOT/'carve_nb').rglob('*.py') if p.name != '_modidx.py')
-    return [ast.parse(p.read_text(encoding='utf-8')) for p in paths]
 
 
 def begin(work, words, out, err, errors, cwd, env):

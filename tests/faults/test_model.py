@@ -114,11 +114,6 @@ def write(name, text): return lambda d: (d/name).write_text(text)
 def lose(name): return lambda d: (d/name).unlink()
 
 
-def cut(d):
-    raw = (d/'model.safetensors').read_bytes()
-    (d/'model.safetensors').write_bytes(raw[:int(.6*len(raw))])
-
-
 def weights(change):
     "Change the tensor of one layer"
     def spoil(d):
@@ -150,30 +145,17 @@ WRONG = {     # what is done to a folder, and the sentence
         r'holds no config.json.*adapter load the model that it adapts, .*PeftModel.from_pretrained.*VLM\(model, processor\)'),
     'pickle': (pickled,
         'no safetensors weights, and pickled ones can run code.*use a safetensors revision.*or, if you trust the file'),
-    'no weights': (lose('model.safetensors'), 'has no safetensors weights'),
     'own classes': (lambda d: own_code(d, model_type='own'),
         'code of its own. .*stock release of the model.*trust_remote_code=True'),
     'own processor': (lambda d: own_code(d, ['processor_config.json', 'tokenizer_config.json'],
         processor_class='C', tokenizer_class='C'),
                       'code of its own. .*stock release of the model'),
-    'cut': (cut, 'cannot be loaded .only safetensors are.*not fully covered'),
-    'pointer': (write('model.safetensors', 'version https://git-lfs.github.com/spec/v1\noid sha256:0\n'),
-        'cannot be loaded'),
     'no tokenizer': (lose('tokenizer.json'), PROCESSOR),
-    'no processor': (lose('processor_config.json'), PROCESSOR),
     'no template': (lose('chat_template.jinja'), 'template of .* is missing or broken'),
-    'broken template': (write('chat_template.jinja', '{% for %}'),
-        'chat template of .* is missing or broken'),
-    'other template': (write('chat_template.jinja', '<image> hello'), 'leaves out the question'),
     'not JSON': (write('config.json', 'model: llava'), UNREAD),
-    'a list': (write('config.json', '[]'), UNREAD),
-    'no heads': (lambda d: put_text(d, num_attention_heads=0), UNREAD),
     'more layers': (lambda d: put_text(d, num_hidden_layers=7),
         '9 tensors of .* are missing .*, such as .*layers.6.*would be random'),
-    'wider': (lambda d: put_text(d, intermediate_size=96),
-        'do not fit its configuration, such as .*would be random'),
     'lost shard': (lost_shard, 'No such file.*model-00002-of-00002.safetensors'),
-    'broken index': (write('model.safetensors.index.json', '{"weight_map"'), 'cannot be loaded'),
     'lost tensor': (weights(lambda w, k: w.pop(k)),
         '1 tensors of .* are missing .*, such as .*layers.1.self_attn.q_proj.weight')}
 
@@ -328,8 +310,7 @@ def test_overflow(folders):
         with pytest.raises((CaptureError, CarveError), match=f'torch.float16: {HINT}'): f()
 
 
-HEADS = ('not JSON', '[]', '{}', '{"spans": 3, "answer": null}',
-    '{"spans": [{"tokens": [1]}], "answer": null}',
+HEADS = ('not JSON', '{}', '{"spans": [{"tokens": [1]}], "answer": null}',
     # of a file, which are none of ours
     '{"spans": [], "answer": null, "layers": [2, 3], "tokens": [], "surprise": 1}')
 
@@ -341,7 +322,7 @@ def test_saved_rows_damaged(tiny, tmp_path):
     rows = tiny.capture(image(448, 448), 'Is there a red circle?', layers=[2, 3])
     rows.save(path)
     raw = path.read_bytes()
-    damaged = [raw[:n] for n in (0, 1, 7, 8, 9, *np.random.default_rng(0).integers(10, len(raw), 20))]
+    damaged = [raw[:n] for n in (0, 8, *np.random.default_rng(0).integers(10, len(raw), 5))]
     for metadata in (None, *(dict(carve_rows=head) for head in HEADS)):
         save_file(dict(attn=rows.attn), path, metadata)
         damaged.append(path.read_bytes())

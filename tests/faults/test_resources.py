@@ -99,60 +99,21 @@ def test_no_memory_in_a_run(load, tmp_path):
     assert 'the first, oom: ' in markdown(write_report(tmp_path/'R')[0])
 
 
-HEAD = '''
+DISK = '''
 import io, json, os, resource, signal, sys, warnings
 warnings.simplefilter('ignore')
 import torch
 torch.set_num_threads(1)
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import replace
 from pathlib import Path
 from PIL import Image
 from carve_nb.attention.vlm import VLM
 from carve_nb.attention.rows import AttentionRows
-from carve_nb.method.carve import Carve
 from carve_nb.cli.main import main
 from carve_nb.core.errors import IncompleteError
 from carve_nb.runs.store import read_run
 from carve_nb.runs.report import write_report
 from carve_nb.runs.runner import run_eval
-from carve_nb.data.scenes import make_scene, to_sample
-from carve_nb.data.datasets import load_benchmark
-from carve_nb.runs.runner import RunConfig, SampleEvaluator, Task
-
-'''
-SPACE = HEAD + '''
-# an address space with little room. Without oneDNN: once it got no memory for its code it can refuse for the rest of the process
-torch.backends.mkldnn.enabled = False
-vlm, s, method = VLM.from_pretrained(sys.argv[1]), to_sample(make_scene(0, 'heldout'), 'digit'), Carve(max_new_tokens=2)
-vlm.processor.image_processor.size = dict(vlm.processor.image_processor.size, longest_edge=1 << 22)
-vlm.text_config.max_position_embeddings = 1 << 15
-small, large = s.image.resize((56, 56)), s.image.resize((704, 704))
-method(vlm, small, s.question)
-worker, records = SampleEvaluator(vlm, RunConfig(('none', 'carve'), max_new_tokens=2)), [replace(r, image=im, boxes=None) for r, im in zip(load_benchmark('scenes', 2), (large, small))]
-next(worker([Task(1, records[1])]))
-size = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmSize')).split()[1]) << 10
-found, limit = [], lambda n: resource.setrlimit(resource.RLIMIT_AS, (n, resource.RLIM_INFINITY))
-for mb in (2, 12, 50, None):
-    if mb: limit(size() + (mb << 20))
-    try:
-        r = method(vlm, large, s.question)
-        end = dict(status='ok', answer=r.answer.tokens, plain_answer=r.plain_answer.tokens)
-    except MemoryError as e: end = dict(status='error', kind=type(e).__name__)
-    limit(resource.RLIM_INFINITY)
-    found.append(dict(end, mb=mb))
-    del end
-    r = None
-for mb in 1, 2, 3, 5, 8, 12, 18:   # so that the small image fits and the large one does not: where that is depends on the heap
-    limit(size() + (mb << 20))
-    try: lines = [next(worker([Task(i, r)])) for i, r in enumerate(records)]
-    except IncompleteError: lines = []   # not even the small one
-    limit(resource.RLIM_INFINITY)
-    if lines and [l['status'] for l in lines[1]] == ['ok', 'ok']: break
-space = dict(found=found, lines=[[l['status'] for l in ls] for ls in lines])
-print(json.dumps(space | dict(mb=mb)))
-'''
-DISK = HEAD + '''
 # a disk with little room
 model, disk, mode, found = sys.argv[1], Path(sys.argv[2]), sys.argv[3], {}
 vlm = VLM.from_pretrained(model)
@@ -216,23 +177,6 @@ def child(words, **more):
         env=dict(os.environ, OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1', **more))
     assert p.returncode == 0, (p.returncode, p.stderr[-3000:])
     return json.loads(p.stdout.splitlines()[-1])
-
-
-@pytest.mark.case(44, 45)
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='`make pytest` on Linux runs it')
-def test_address_space(folders):
-    """A real limit: an error or the baseline answer while too little is there, the answer again when there is
-    enough; a run goes on"""
-    strict = dict.fromkeys(('MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_'),
-        # the allocator keeps no room of its own, which would lie behind the limit
-        '65536') | dict(MALLOC_ARENA_MAX='1')
-    said = child([sys.executable, '-c', SPACE, folders('qwen2_5_vl')], **strict)
-    *found, free = said['found']
-    assert free['status'] == 'ok' and found[0]['status'] != 'ok', said
-    for end in found:
-        if end['status'] == 'ok':
-            assert (end['answer'], end['plain_answer']) == (free['answer'], free['plain_answer'])
-    assert 'oom' in said['lines'][0] and said['lines'][1] == ['ok', 'ok'], said
 
 
 @pytest.mark.case(46)
