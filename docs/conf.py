@@ -10,7 +10,7 @@ import page_html  # noqa: E402
 
 project = 'carve_nb'
 author = copyright = 'the carve_nb authors'
-extensions = ['myst_nb', 'sphinx.ext.mathjax']
+extensions = ['myst_nb', 'sphinx.ext.mathjax', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
 exclude_patterns = ['images', 'extra']
 
 nb_execution_mode = 'off'  # outputs are those that are stored in the notebooks
@@ -40,6 +40,11 @@ html_baseurl = os.environ.get('SITE_URL') or page_html.SITE.get('site', '')
 pygments_style, pygments_dark_style = 'friendly', 'github-dark'
 
 add_module_names = False
+autodoc_default_options = {'special-members': '__call__', 'show-inheritance': True}
+autodoc_member_order = 'bysource'
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 100
 toc_object_entries_show_parents = 'hide'
 
 # MathJax comes from a package and is served from here, without the parts that are not used.

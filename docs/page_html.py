@@ -18,8 +18,8 @@ ABOUT, SITE = read('about.json'), read('site.json')  # written by tools/pages.py
 
 def colab(repository, branch, notebook):
     "Address at which Colab opens a notebook, or '' where the repository is not on GitHub"
-    found = re.fullmatch(r'https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?', repository)
-    return f'https://colab.research.google.com/github/{found[1]}/blob/{branch}/{notebook}' if found else ''
+    match = re.fullmatch(r'https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?', repository)
+    return f'https://colab.research.google.com/github/{match[1]}/blob/{branch}/{notebook}' if match else ''
 
 
 def links(page, up, site=None):
@@ -29,18 +29,18 @@ def links(page, up, site=None):
     notebook = about['notebook']
     repository, branch = site.get('repository', '').rstrip('/'), site.get('branch', 'main')
     source = f'{repository}/blob/{branch}/{notebook}' if repository else ''
-    own = '' if about['clone'] else f'{up}notebooks/{page}.ipynb'
-    found = [('Download notebook', own), ('Source', source), ('Open in Colab', colab(repository, branch, notebook) if about['alone'] else '')]
-    return [(words, address) for words, address in found if address]
+    download = '' if about['clone'] else f'{up}notebooks/{page}.ipynb'
+    addresses = [('Download notebook', download), ('Source', source), ('Open in Colab', colab(repository, branch, notebook) if about['alone'] else '')]
+    return [(words, address) for words, address in addresses if address]
 
 
 def header(page, up):
     "The links above a page's title; of a page that reads files of the repository the path at which it runs"
-    found, about = links(page, up), ABOUT.get(page)
+    addresses, about = links(page, up), ABOUT.get(page)
     if not about: return ''
     path = f'<span>In a clone: <code>{about["notebook"]}</code></span>' if about['clone'] else ''
-    shown = path + ''.join(f'<a href="{html.escape(a)}"{" download" if w.startswith("Down") else ""}>{w}</a>' for w, a in found)
-    return f'<nav class="page-links" aria-label="This notebook">{shown}</nav>'
+    inner = path + ''.join(f'<a href="{html.escape(a)}"{" download" if w.startswith("Down") else ""}>{w}</a>' for w, a in addresses)
+    return f'<nav class="page-links" aria-label="This notebook">{inner}</nav>'
 
 
 def description(page, title):
@@ -84,7 +84,50 @@ def index_prose():
     search.IndexBuilder.feed = lean
 
 
+def escape(text):
+    "A docstring as reStructuredText: words in backticks are literals, all else is plain"
+    parts = text.split('`')
+    return ''.join(f'\\ ``{" ".join(part.split())}``\\ ' if i % 2 else re.sub(r'([\\*_|<>])', r'\\\1', part) for i, part in enumerate(parts))
+
+
+def write_docstring(app, what, name, obj, options, lines):
+    "A docstring as Sphinx reads it, with the comments behind the parameters of a function or a dataclass"
+    from fastcore.docments import docments
+    if what == 'module': lines.clear()     # its page says it
+    text, *examples = re.split(r'(?ms)^Examples\n-+\n(.*?)(?=^\w+\n-+$|\Z)', '\n'.join(lines))
+    code, text = examples[:1], text + ''.join(examples[1:])
+    comments = docments(obj) if what in ('function', 'method', 'class') and 'Parameters\n---' not in text else {}
+    fields = {('returns' if k == 'return' else f'param {k}'): ' '.join(v.split()) for k, v in comments.items() if v}
+    text = '\n'.join([escape(text), '', *(f':{k}: {escape(v)}' for k, v in fields.items()), ''])
+    for example in code: text += '\nExamples\n--------\n.. code-block:: python\n\n   ' + example.replace('\n', '\n   ')
+    lines[:] = text.split('\n')
+
+
+def skip_commands(app, what, name, obj, skip, options):
+    "A command of the shell is not in the reference: its `--help` says more"
+    return True if hasattr(obj, '__signature__') and obj.__module__ == 'carve_nb.cli.commands' else None
+
+
+NAME = re.compile(r'[A-Za-z][\w.]*')
+
+
+def link_names(app, doctree):
+    "A name of the package in backticks leads to its place in the reference; what has none stays as it is"
+    from docutils import nodes
+    from sphinx import addnodes
+    for literal in [*doctree.findall(nodes.literal)]:
+        name = re.sub(r'\(.*\)$', '', literal.astext()).removeprefix('carve_nb.')
+        linked = isinstance(literal.parent, (nodes.title, nodes.reference, addnodes.pending_xref))
+        if linked or not NAME.fullmatch(name) or name == name.lower() and '_' not in name and '.' not in name: continue
+        xref = addnodes.pending_xref('', refdomain='py', reftype='obj', reftarget=name, refspecific=True, refdoc=app.env.docname)
+        literal.replace_self(xref)
+        xref += literal
+
+
 def connect(app):
+    app.connect('autodoc-process-docstring', write_docstring, 400)
+    app.connect('autodoc-skip-member', skip_commands)
+    app.connect('doctree-read', link_names)
     app.connect('html-page-context', page_context)
     app.connect('doctree-read', leave_out)
     index_prose()

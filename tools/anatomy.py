@@ -24,12 +24,12 @@ def imported(path):
 
 def imports():
     "Pairs of rooms: the one that imports, the one that it imports from"
-    found = set()
+    pairs = set()
     for path in PACKAGE.rglob('*.py'):
-        own = path.relative_to(PACKAGE).with_suffix('').parts[0]
+        importing = path.relative_to(PACKAGE).with_suffix('').parts[0]
         rooms = {name.split('.')[0] for name in imported(path)}
-        if own in ROOMS: found |= {(own, room) for room in rooms & set(ROOMS) if room != own}
-    return found
+        if importing in ROOMS: pairs |= {(importing, room) for room in rooms & set(ROOMS) if room != importing}
+    return pairs
 
 
 STYLE = 'text { font: 15px system-ui, sans-serif; fill: #111 } line { stroke: #888 } circle { fill: #0a58ca }'

@@ -127,8 +127,8 @@ def measure(scenes=SCENES, only=None, run=True):
 def compare(old, new):
     "Lines on what is new, and lines on what differs"
     before, after = ({key.split()[0] for key in held} for held in (old, new))
-    told = [f'new: {n}' for n in sorted(after - before)]
-    return told, [line for key in old for line in differences(key, old[key], new.get(key))]
+    added = [f'new: {n}' for n in sorted(after - before)]
+    return added, [line for key in old for line in differences(key, old[key], new.get(key))]
 
 
 def main(command):
@@ -141,8 +141,8 @@ def main(command):
         lines = ',\n'.join(f'{json.dumps(k)}: {json.dumps(new[k], ensure_ascii=False)}' for k in sorted(new))
         FILE.write_text(f'{{\n{lines}\n}}\n', encoding='utf-8')
         return 0
-    told, wrong = compare(json.loads(FILE.read_text(encoding='utf-8')), new)
-    print(*told, *wrong, f'{len(new)} held, {len(wrong)} differences', sep='\n')
+    added, wrong = compare(json.loads(FILE.read_text(encoding='utf-8')), new)
+    print(*added, *wrong, f'{len(new)} held, {len(wrong)} differences', sep='\n')
     return int(bool(wrong))
 
 

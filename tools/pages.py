@@ -1,8 +1,7 @@
-"""The pages of the site, from notebooks and modules, for Sphinx with myst-nb; nothing is run and nothing of
-ours is imported.
+"""The pages of the site, from the notebooks, for Sphinx with myst-nb and autodoc.
 
-Usage: python tools/pages.py FOLDER [OUT]   write the pages for `sphinx-build FOLDER OUT` python
-tools/pages.py --llms   write llms.txt, the sidebar and the picture of the house"""
+Usage: python tools/pages.py FOLDER    write the pages for `sphinx-build FOLDER OUT`
+       python tools/pages.py --llms    write llms.txt, the sidebar and the picture of the house"""
 import ast
 import base64
 import json
@@ -12,14 +11,13 @@ import shutil
 import struct
 import sys
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from anatomy import draw_house, imports
-from signatures import read
 
 ROOT = Path(__file__).resolve().parent.parent
-NBS, LIB = ROOT/'nbs', ROOT/'carve_nb'
+NBS = ROOT/'nbs'
 
 
 def joined(x): return ''.join(x)
@@ -29,8 +27,8 @@ class Page:
     "A notebook"
     def __init__(self, path):
         self.path, self.name = path, path.relative_to(NBS).with_suffix('').as_posix()
-        found = re.match(r'(\d+)_', path.name)
-        self.key = found[1] if found else None
+        number = re.match(r'(\d+)_', path.name)
+        self.key = number[1] if number else None
         self.folder = path.relative_to(NBS).parent.as_posix()
 
     @cached_property
@@ -67,14 +65,8 @@ class Page:
     @cached_property
     def module(self):
         "The module that it exports, or None"
-        found = re.search(r'^#\|\s*default_exp[: ]\s*([\w.]+)', self.code, re.M)
-        return found and found[1]
-
-    @cached_property
-    def imports(self):
-        "(module without `carve_nb`, name) of all that the notebook imports from the package"
-        found = re.finditer(r'^\s*from carve_nb\.?([\w.]*) import (\([^)]*\)|[^\n#]*)', self.code, re.M)
-        return {(m[1], w) for m in found for w in re.findall(r'\w+', re.sub(r'\bas \w+|#.*', '', m[2]))}
+        exported = re.search(r'^#\|\s*default_exp[: ]\s*([\w.]+)', self.code, re.M)
+        return exported and exported[1]
 
     @cached_property
     def image(self):
@@ -129,72 +121,6 @@ def reading_order():
     return [(g, sorted((p for p in pages if p.folder == g.folder), key=g.place)) for g in groups()]
 
 
-# Symbols and what a word in backticks points to
-
-def modules():
-    "Docstring and public symbols of each module, by its name"
-    paths = sorted(p for p in LIB.rglob('*.py') if p.stem[0] != '_')
-    found = {'.'.join(p.relative_to(LIB).with_suffix('').parts): read(p) for p in paths}
-    classes = {o.name: o for _, symbols in found.values() for o in symbols if o.kind == 'class'}
-    # how an object is called stands on the page of its class, also where it is inherited
-    for c in classes.values():
-        if (call := calls(c, classes)) and call not in c.members:
-            c.members.insert(0, replace(call, name=f'{c.name}.__call__'))
-    return found
-
-
-def calls(c, classes):
-    "`__call__` of a class, or of the first of its bases that has one"
-    own = next((m for m in c.members if m.name.endswith('.__call__')), None)
-    return own or next((m for b in c.bases if b in classes and (m := calls(classes[b], classes))), None)
-
-
-class Links:
-    "What a word in backticks names"
-    def __init__(self, mods, pages):
-        self.mods, self.homes = mods, {}
-        for m, (_, symbols) in mods.items():
-            for s in [o for symbol in symbols for o in (symbol, *symbol.members)]:
-                self.homes.setdefault(s.name, []).append(m)
-        self.pages = {alias: p for p in pages for alias in {p.name, p.path.stem} if alias != 'index'}
-
-    def module_of(self, name, module=None, imported=()):
-        """The module in which a name is defined: the page's own, else the only one if the name is no everyday
-        word"""
-        homes = self.homes.get(name, [])
-        if module in homes: return module
-        special = '.' in name or '_' in name or name != name.lower() or name in imported
-        return homes[0] if len(homes) == 1 and special else None
-
-    def target(self, word, module=None, imported=()):
-        "Full name of the symbol or module that a word names, or None"
-        name = re.sub(r'\(.*\)$', '', word).removeprefix('carve_nb.')
-        if not re.fullmatch(r'[A-Za-z_][\w.]*', name): return
-        if word.startswith('carve_nb.') and name in self.mods: return f'carve_nb.{name}'
-        for start in (name, name.partition('.')[2]):  # `maps.pick_layers` and `pick_layers`
-            home = name.rpartition('.')[0] if start != name else ''
-            if home in self.mods and start in self.homes and home in self.homes[start]:
-                return f'carve_nb.{home}.{start}'
-        found = self.module_of(name, module, imported)
-        return f'carve_nb.{found}.{name}' if found else None
-
-
-CODE = re.compile(r'(```.*?```|~~~.*?~~~)', re.S)
-WORD = re.compile(r'(?<![`\w\[{}])`([^`\n]+)`(?![`\]])')
-
-
-def link_words(text, links, page):
-    "Backticks that name something of the package become references"
-    def one(m):
-        if (p := links.pages.get(m[1])) and p is not page: return f'[`{m[1]}`](/{p.name}.ipynb)'
-        full = links.target(m[1], page.module, {name for _, name in page.imports})
-        return f'{{py:obj}}`{m[1]} <{full}>`' if full else m[0]
-    parts = CODE.split(text)
-    lines = ['\n'.join(l if l.startswith('#') else WORD.sub(one, l) for l in part.split('\n'))
-        for part in parts[::2]]
-    return ''.join(o for pair in zip(lines, [*parts[1::2], '']) for o in pair)
-
-
 # Notebooks
 
 def spoken(text):
@@ -221,15 +147,15 @@ def code_cell(c, imports=False, fold=False, book=False):
     if summary and not hidden:
         meta['tags'] = [*meta.get('tags', []), 'hide-input']
         meta['mystnb'] = dict(code_prompt_show=summary, code_prompt_hide=summary)
-    outputs = [] if marks.get('output') == 'false' else [tidy(o) for o in c['outputs'] if not is_bar(o)]
+    outputs = [] if marks.get('output') == 'false' else [o for o in c['outputs'] if not is_bar(o)]
     images = [o for o in outputs if 'image/png' in o.get('data', {})]
     if images:
         meta['mystnb'] = dict(meta.get('mystnb', {}),
-            image=dict(alt=marks['fig-alt'].strip('"\' '), **shown(images[-1], book)))
+            image=dict(alt=marks['fig-alt'].strip('"\' '), **figure_size(images[-1], book)))
     return dict(c, source=body, metadata=meta, outputs=outputs, execution_count=None)
 
 
-def shown(output, book, most=1.4):
+def figure_size(output, book, most=1.4):
     """How large a figure is shown: those of the book are stored at 1.5 times their size, and those too wide
     for a page at twice. One that is not narrow, and no tower, fills the page's width, so that its words
     can be read."""
@@ -256,14 +182,6 @@ def is_bar(output):
     "Is an output nothing but a progress bar?"
     lines = re.split(r'[\r\n]+', joined(output.get('text', '')).strip())
     return output.get('name') == 'stderr' and all(re.search(r'\d+%\|', o) for o in lines)
-
-
-def tidy(output):
-    "An output without what would shout in a page: figures' own words, HTML's borders"
-    data = output.get('data')
-    if not data or 'text/html' not in data: return output
-    return dict(output, data=dict(data,
-        **{'text/html': joined(data['text/html']).replace(' border="1"', '')}))
 
 
 FIGURES = ROOT/'nbs/results/figure'
@@ -302,81 +220,36 @@ def write_figures(out):
 FOLDED = 'tutorials/gallery', 'tutorials/living_figure'     # pages of which all code is folded
 
 
-def site_notebook(page, links, used=None): # of `examples`
+REFERENCE = '''## Reference
+
+```{{eval-rst}}
+.. automodule:: carve_nb.{}
+   :members:
+```'''
+
+
+def site_notebook(page):
     "A notebook as the site shows it; the page of a module ends with its reference"
     cells, up = [], '../'*page.name.count('/')
     for c in page.nb['cells']:
         if c['cell_type'] == 'markdown':
             text = joined(c['source']).replace(f'# {page.title}', f'# {page.numbered}', 1)
-            cells.append(dict(c, source=place_figures(link_words(text, links, page), up)))
+            cells.append(dict(c, source=place_figures(text, up)))
         elif c['cell_type'] == 'code' and (
-                shown := code_cell(c, page.folder == 'tutorials' or page.name == 'quickstart',
+                cell := code_cell(c, page.folder == 'tutorials' or page.name == 'quickstart',
                     page.name in FOLDED, page.folder == '.')):
             if cells and is_folded(cells[-1]) and is_folded(
-                    shown) and cells[-1]['metadata']['mystnb'] == shown['metadata']['mystnb']:
-                cells[-1]['source'] += '\n' + shown['source']
-            else: cells.append(shown)
+                    cell) and cells[-1]['metadata']['mystnb'] == cell['metadata']['mystnb']:
+                cells[-1]['source'] += '\n' + cell['source']
+            else: cells.append(cell)
     if page.module:
         cells.insert(1, markdown(f'Module {{py:mod}}`carve_nb.{page.module}`', 'module-line'))
-        cells.append(markdown(reference(page.module, links, used or {}), 'reference'))
+        cells.append(markdown(REFERENCE.format(page.module), 'reference'))
     meta = dict(page.nb['metadata'], language_info=dict(name='python', pygments_lexer='python'))
     return dict(page.nb, cells=cells, metadata=meta)
 
 
 def markdown(text, id): return dict(cell_type='markdown', id=id, metadata={}, source=text)
-
-
-# References of the modules, as reStructuredText
-
-def escape(text): return re.sub(r'([\\*_|<>`])', r'\\\1', text)
-
-
-def rst(text, links, module):
-    "A comment or docstring: backticks become references or literals, all else is plain"
-    def part(i, s):
-        if i % 2 == 0: return escape(s)
-        full = links.target(s, module)
-        return f':py:obj:`{s} <{full}>`' if full else f'``{s}``'
-    return '\\ '.join(part(i, s) for i, s in enumerate(text.split('`')) if s).replace('\\  ',
-        ' ').replace(' \\ ', ' ')
-
-
-def examples(pages, links):
-    "Pages that import a symbol, by its full name: those that teach first, not the one that defines it"
-    found = {}
-    for p in pages:
-        for module, name in p.imports:
-            home = (module if module in links.mods and module in links.homes.get(name, ())
-                else links.module_of(name, None, {name}))
-            if home and home != p.module: found.setdefault(f'{home}.{name}', []).append(p)
-    return found
-
-
-def entry(s, links, module, indent='', used=()):
-    "Lines of one symbol"
-    inner = indent + '   '
-    lines = ['', f'{indent}.. py:{s.kind}:: {s.name if not indent else s.name.split(".")[-1]}{s.signature}']
-    if s.value: lines.append(f'{inner}:value: {s.value}')
-    if s.bases: lines += ['', inner + 'Bases: ' + ', '.join(rst(f'`{b}`', links, module) for b in s.bases)]
-    if s.doc:
-        lines += ['', *(inner + rst(' '.join(p.split()), links, module) + '\n' for p in s.doc.split('\n\n'))]
-    if s.context: lines += ['', inner + '*Context manager.*']
-    told = [f'{inner}:param {n}: {rst(c, links, module)}' for n, c in s.params if c]
-    if s.returns: told.append(f'{inner}:returns: {rst(s.returns, links, module)}')
-    lines += ['', *told] if told else []
-    if s.example: lines += ['', f'{inner}.. code-block:: python', '', *(f'{inner}   {line}' for line in s.example.split('\n'))]
-    if used:
-        lines += ['', f'{inner}Examples: ' + ', '.join(f':doc:`{escape(p.title)} </{p.name}>`'
-            for p in used[:4])]
-    return lines + [l for m in s.members for l in entry(m, links, module, inner)]
-
-
-def reference(name, links, used):
-    "Every public name of a module, with its parameters"
-    lines = [l for o in links.mods[name][1]
-        for l in entry(o, links, name, used=used.get(f'{name}.{o.name}', ()))]
-    return '\n'.join(['## Reference', '', '````{eval-rst}', f'.. py:module:: carve_nb.{name}', *lines,
-        '````'])
 
 
 # The whole
@@ -393,13 +266,13 @@ def toctree(names, caption=''):
 def trees(order):
     "What the sidebar shows: the book by its parts, then what is looked up"
     (book, chapters), *rest = order
-    found = [['', ['book']]]
+    parts = [['', ['book']]]
     for p in chapters:
-        if p.name in book.parts: found.append([book.parts[p.name], []])
-        found[-1][1].append(p.name)
+        if p.name in book.parts: parts.append([book.parts[p.name], []])
+        parts[-1][1].append(p.name)
     first, *more = [g.home for g, _ in rest if not g.library]
     return '\n'.join(toctree(names, caption)
-        for caption, names in [*found, ('More', [first, RESULTS, *more, 'library'])])
+        for caption, names in [*parts, ('More', [first, RESULTS, *more, 'library'])])
 
 
 def listed(pages): return [f'- [{p.title}](/{p.name}.ipynb): {p.subtitle}' for p in pages]
@@ -421,8 +294,8 @@ ORPHAN = '---\norphan: true\n---\n'    # a page that the sidebar leaves out
 def group_page(group, pages, out):
     "The page of a group: cards of what is read, a list of what is looked up"
     if group.library: return '\n'.join([ORPHAN, f'# {group.title}', '', f'> {group.about}', '', *listed(pages)])
-    shown = ['<div class="cards">', *(card(p, out) for p in pages), '</div>']
-    return '\n'.join([f'# {group.title}', '', f'> {group.about}', '', *shown,
+    cards = ['<div class="cards">', *(card(p, out) for p in pages), '</div>']
+    return '\n'.join([f'# {group.title}', '', f'> {group.about}', '', *cards,
                       *[toctree(p.name for p in pages if p.name != RESULTS)]*(not group.parts)])
 
 
@@ -438,7 +311,7 @@ def library(rooms):
         '> The rooms of the package: what each page explains, exports and tests; and every public function.',
         '', *HOUSE,
         *(f'- [{g.title}](/{g.home}.md): {g.about}' for g in rooms),
-        '- [Modules](/api/index.rst): every module with its public functions, classes and constants.'])
+        '- {ref}`All modules <modindex>` and {ref}`all names <genindex>`.'])
 
 
 def llms(link):
@@ -466,39 +339,24 @@ def sidebar():
     return '\n'.join(lines) + '\n'
 
 
-def module_list(mods, of, links):
-    "The page of all modules: what each is for, and its public names"
-    lines = [':orphan:', '', 'Modules', '=======', '',
-        'Every module in reading order, with its public names; each leads to its signature at the foot of the page that explains it.', '']
-    for m in (m for m in of if m in mods):
-        doc, symbols = mods[m]
-        names = ', '.join(f':py:obj:`{o.name} <carve_nb.{m}.{o.name}>`' for o in symbols)
-        lines += [f':py:mod:`carve_nb.{m}`', f'   {rst(doc.splitlines()[0], links, m)} {names}', '']
-    return '\n'.join(lines) + '\n'
-
-
 def write_site(out):
     "Everything that Sphinx reads, but for its settings"
-    order, mods = reading_order(), modules()
+    order = reading_order()
     pages = [p for _, g in order for p in g]
     index = next(p for p in notebooks() if p.name == 'index')
-    links = Links(mods, pages)
-    of = {p.module: p for p in pages if p.module}
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(NBS/'images', out/'images')
     # files to begin with
     shutil.copytree(NBS/'tutorials', out/'tutorials', ignore=shutil.ignore_patterns('*.ipynb'))
-    used, inner = examples(pages, links), {g.folder for g, _ in order if g.library}
+    inner = {g.folder for g, _ in order if g.library}
     for page in [index, *pages]:
-        nb = site_notebook(page, links, used)
+        nb = site_notebook(page)
         if page.folder in inner: nb['metadata']['orphan'] = True
         if page is index:
             nb['cells'].append(markdown(trees(order), 'trees'))
         target = out/f'{page.name}.ipynb'
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(nb, ensure_ascii=False), encoding='utf-8')
-    (out/'api').mkdir()
-    (out/'api/index.rst').write_text(module_list(mods, of, links), encoding='utf-8')
     (out/'rooms').mkdir()
     for g, inside in order: (out/f'{g.home}.md').write_text(group_page(g, inside, out), encoding='utf-8')
     (out/'library.md').write_text(library([g for g, _ in order if g.library]), encoding='utf-8')
@@ -509,11 +367,11 @@ def write_site(out):
     for path in sorted((ROOT/'docs').iterdir()):
         if path.is_dir(): shutil.copytree(path, out/path.name)
         elif path.name != 'order.toml' and path.suffix in ('.py', '.js'): shutil.copy(path, out/path.name)
-    told = {p.name: dict(page=f'{spoken(p.title)} {spoken(p.subtitle)}', asked=asked(p))
+    searched = {p.name: dict(page=f'{spoken(p.title)} {spoken(p.subtitle)}', asked=asked(p))
         for p in [index, *pages]}
     scorer = (ROOT/'docs/scorer.js').read_text(encoding='utf-8')
     (out/'scorer.js').write_text(
-        scorer.replace('ABOUT = {}', f'ABOUT = {json.dumps(told, ensure_ascii=False)}'), encoding='utf-8')
+        scorer.replace('ABOUT = {}', f'ABOUT = {json.dumps(searched, ensure_ascii=False)}'), encoding='utf-8')
     write_figures(out/'_static/figures')
 
 
@@ -544,11 +402,11 @@ def about_pages(pages):
 def attach_images(cell, folder):
     "A Markdown cell that carries the images it shows; their files lie below `folder`"
     attachments = {}
-    def attach(found):
-        path = folder/found[2]
+    def attach(image):
+        path = folder/image[2]
         attachments[path.name] = {
             mimetypes.guess_type(path.name)[0]: base64.b64encode(path.read_bytes()).decode()}
-        return f'![{found[1]}](attachment:{path.name})'
+        return f'![{image[1]}](attachment:{path.name})'
     source = re.sub(r'!\[([^]]*)\]\((?!\w+:)([^)]+)\)', attach, joined(cell['source']))
     return dict(cell, source=source.splitlines(True), attachments=attachments) if attachments else cell
 

@@ -14,11 +14,11 @@ LARGEST = 30_000_000     # bytes of a wheel
 def repack(path, date):
     "Write a .tar.gz again, in the same bytes for the same files"
     with tarfile.open(path) as old:
-        found = [(m, old.extractfile(m).read() if m.isfile() else b'')
+        files = [(m, old.extractfile(m).read() if m.isfile() else b'')
             for m in sorted(old.getmembers(), key=lambda m: m.name)]
     with open(path, 'wb') as raw, gzip.GzipFile('', 'wb', mtime=date,
             fileobj=raw) as packed, tarfile.open(fileobj=packed, mode='w') as new:
-        for m, data in found:
+        for m, data in files:
             m.mtime, m.uid, m.gid, m.uname, m.gname, m.pax_headers = date, 0, 0, '', '', {}
             m.mode = 0o755 if m.isdir() or m.mode & 0o100 else 0o644
             new.addfile(m, io.BytesIO(data))

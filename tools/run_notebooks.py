@@ -25,8 +25,8 @@ nbdev.test.CaptureShell = fresh_shell
 if __name__ == '__main__':   # where workers are started anew and not forked, they read this file too
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-    with tempfile.TemporaryDirectory() as kept:     # profiles that a notebook keeps are found by no other run
-        os.environ['CARVE_PROFILES'] = kept
+    with tempfile.TemporaryDirectory() as profiles:     # profiles that a notebook keeps are found by no other run
+        os.environ['CARVE_PROFILES'] = profiles
         # a cell that hangs is stopped after an hour; a loaded machine needs minutes for one that takes seconds
         nbdev.test.nbdev_test(n_workers=int(sys.argv[1]), do_print=True, timing=True, skip_folder_re='^[_.]|^tutorials$',
             skip_file_re='^[_.]|^quickstart', cell_timeout=3600)

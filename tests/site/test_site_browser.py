@@ -187,6 +187,17 @@ def test_search_answers(site, browser, asked):
     assert f'{page}.html{mark}{section}' in (found if section else [href.partition('#')[0] for href in found])
 
 
+def test_a_name_leads_to_its_reference(site, browser):
+    "A function in backticks is a link to its signature and the words on its parameters, at the foot of the page that explains it"
+    page = open_page(browser)
+    visit(page, site/'02_query_token.html')
+    page.locator('article a.reference', has_text='pick_layers').first.click()
+    assert page.url.endswith('library/core/10_saliency.html#carve_nb.core.saliency.pick_layers')
+    signature = page.locator('[id="carve_nb.core.saliency.pick_layers"]')
+    assert 'layers' in signature.inner_text() and page.locator('dl.py dd dl.field-list').count() > 5
+    page.close()
+
+
 def test_a_miss_suggests(site, browser):
     "A search without a result leads to the page of all questions"
     page = browser.new_page()
