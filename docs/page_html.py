@@ -103,6 +103,14 @@ def write_docstring(app, what, name, obj, options, lines):
     lines[:] = text.split('\n')
 
 
+def dataclass_fields(app, what, name, obj, options, signature, returns):
+    "A dataclass is called with its fields, also where a `__new__` looks at them first"
+    from dataclasses import is_dataclass
+    from sphinx.util.inspect import signature as read, stringify_signature
+    if what != 'class' or not is_dataclass(obj): return None
+    return stringify_signature(read(obj.__init__, bound_method=True), show_return_annotation=False, unqualified_typehints=True), ''
+
+
 def skip_commands(app, what, name, obj, skip, options):
     "A command of the shell is not in the reference: its `--help` says more"
     return True if hasattr(obj, '__signature__') and obj.__module__ == 'carve_nb.cli.commands' else None
@@ -126,6 +134,7 @@ def link_names(app, doctree):
 
 def connect(app):
     app.connect('autodoc-process-docstring', write_docstring, 400)
+    app.connect('autodoc-process-signature', dataclass_fields)
     app.connect('autodoc-skip-member', skip_commands)
     app.connect('doctree-read', link_names)
     app.connect('html-page-context', page_context)

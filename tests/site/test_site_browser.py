@@ -188,13 +188,13 @@ def test_search_answers(site, browser, asked):
 
 
 def test_a_name_leads_to_its_reference(site, browser):
-    "A function in backticks is a link to its signature and the words on its parameters, at the foot of the page that explains it"
+    "A class in backticks is a link to its signature and the words on its parameters, at the foot of the page that explains it"
     page = open_page(browser)
-    visit(page, site/'02_query_token.html')
-    page.locator('article a.reference', has_text='pick_layers').first.click()
-    assert page.url.endswith('library/core/10_saliency.html#carve_nb.core.saliency.pick_layers')
-    signature = page.locator('[id="carve_nb.core.saliency.pick_layers"]')
-    assert 'layers' in signature.inner_text() and page.locator('dl.py dd dl.field-list').count() > 5
+    visit(page, site/'08_does_it_work.html')
+    page.locator('article a.reference[href$="#carve_nb.method.carve.Carve"]').first.click()
+    assert page.url.endswith('library/method/05_carve.html#carve_nb.method.carve.Carve')
+    assert 'layers' in page.locator('[id="carve_nb.method.carve.Carve"]').inner_text()
+    assert page.locator('dl.py dd dl.field-list li').count() > 5
     page.close()
 
 
