@@ -27,7 +27,7 @@ from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
 from carve_nb.models.kernel import recording
 from carve_nb.runs.report import markdown_table
-from carve_nb.studies.paper import LLAVA_7B, LLAVA_13B, QWEN_3B, QWEN_7B, TABLES
+from carve_nb.studies.paper import SETS, TABLES
 
 GB = 1e9
 # peak FLOP/s of dense bfloat16 and bytes/s of the memory, from NVIDIA's data sheets; GB
@@ -129,8 +129,8 @@ def computed_table(generated: int = 8) -> pd.DataFrame: # tokens of an answer
         rows[name] = row
     return pd.DataFrame(rows).T
 
-QUESTIONS = {'aokvqa-direct': 1145, 'pope': 9000, 'vstar': 191, 'textvqa': 5000}    # as the paper counts them
-PAPER_MODELS = {'Qwen2.5-VL 3B': QWEN_3B, 'Qwen2.5-VL 7B': QWEN_7B, 'LLaVA-1.5 7B': LLAVA_7B, 'LLaVA-1.5 13B': LLAVA_13B}
+PAPER_MODELS = {'Qwen2.5-VL 3B': 'Qwen2.5-VL-3B-Instruct', 'Qwen2.5-VL 7B': 'Qwen2.5-VL-7B-Instruct',
+    'LLaVA-1.5 7B': 'llava-1.5-7b-hf', 'LLaVA-1.5 13B': 'llava-1.5-13b-hf'}
 
 def paper_table(gpu: str = 'A100, 80 GB', generated: int = 8, words: int = 64) -> pd.DataFrame: # tokens of an answer and of a question
     "Hours of each table of the paper without other tools, and GB, of each of its models in bfloat16"
@@ -146,7 +146,7 @@ def paper_table(gpu: str = 'A100, 80 GB', generated: int = 8, words: int = 64) -
             crops = [spec for spec in table.methods.values() if spec != 'none']
             instructions = len({spec for spec in crops if 'instruction=' in spec}) or 1
             answers = 1 + instructions + len(crops)    # the question, the general instruction, each crop
-            n = table.n or sum(QUESTIONS[data] for data in table.sets)
+            n = table.n or sum(SETS[data]['questions'] for data in table.sets)
             rows[name][f'{table_name} ({n:,} questions): h'] = n*answers*seconds/3600
     return pd.DataFrame(rows).T
 
