@@ -83,7 +83,6 @@ def best_query(agreement: np.ndarray) -> int:
 @dataclass
 class QueryMaps:
     "The map of every query token in every layer under one question"
-    image: int           # its place
     maps: np.ndarray     # [R, L, gh, gw]
     size: Size           # of the image
     raster: ImageSpan    # where the maps lie
@@ -97,14 +96,14 @@ class QueryMaps:
         "Tell of each query token, [R], whether its map over all layers points at the box"
         return [self.points_at(values) for values in self.maps.mean(1)]
 
-def look_at(vlm: VLM, samples: Sequence[Record], place: int = 0) -> list[QueryMaps]:
-    "Read the maps of an image under its questions; `place` is the image's"
+def look_at(vlm: VLM, samples: Sequence[Record]) -> list[QueryMaps]:
+    "Read the maps of an image under its questions"
     image = samples[0].open()
     session = Session(vlm)
     asks = [Ask((image,), sample.question, SHORT_ANSWER) for sample in samples]
     captured = [session.capture(ask, answer=False) for ask in asks]
     return [
-        QueryMaps(place, row_maps(rows), image.size, rows.raster(), sample.box)
+        QueryMaps(row_maps(rows), image.size, rows.raster(), sample.box)
         for sample, rows in zip(samples, captured)]
 
 def sink_figure(maps: Sequence[np.ndarray]) -> list[float]:
@@ -150,7 +149,7 @@ def profile_model(
     if not images:
         raise CarveError('No image has two questions: agreement compares what they see in one image.')
     bar = tqdm(images, 'profile', leave=False, disable=not progress)
-    looks_by_image = [look_at(vlm, questions, i) for i, questions in enumerate(bar)]
+    looks_by_image = [look_at(vlm, questions) for questions in bar]
     looks = [look for of_image in looks_by_image for look in of_image]
     scores = np.array(
         [row_agreement(np.stack([look.maps for look in of_image])) for of_image in looks_by_image])
