@@ -113,7 +113,7 @@ def first_state(vlm, seed) -> dict: # plain values
     return dict(model=str(vlm.name), question=question, **state)
 
 # %% ../nbs/tutorials/living_figure.ipynb #9d030479
-MODELS = {'carve-small': dict(token='noun', layers=[2]), 'carve-tiny': dict(token='last', layers=[1, 2, 3])}   # as `lookup` reads
+MODELS = {'carve-small': dict(token='noun'), 'carve-tiny': dict(token='last')}   # that `lookup` reads
 
 def write_model(name, out) -> dict: # what the page must know
     "Copy a packaged model"
@@ -231,10 +231,10 @@ DRAW = '''async ([names, n]) => {
     const target = objects[Math.floor(objects.length*random())], line = {};
     const image = scene.paint((await scene.readImage(`data/${seed}.webp`)).data, objects, sheet);
     for (const name of names) {
-      const m = (window.models ??= {})[name] ??= model.makeModel(await loadFiles(`data/${name}/`, 'test')), {token, layers} = data.models[name];
+      const m = (window.models ??= {})[name] ??= model.makeModel(await loadFiles(`data/${name}/`, 'test')), {token} = data.models[name];
       const question = `What digit is on the ${scene.nameOf(target)}?`, words = m.tokenizer.encode(question).length;
       const got = model.ask(m, model.readImage(m, model.look(m, image)), question, 'Answer the question using a single word or phrase.');
-      const maps = model.maps(m, got, token === 'last' ? got.n - 1 : words - 2), map = average(layers.map(l => maps[l]));
+      const maps = model.maps(m, got, token === 'last' ? got.n - 1 : words - 2), map = average(maps);
       line[name] = {right: got.answer === String(target.digit), points: pointsAt(map, scene.boxOf(target))};
     }
     found.push(line);

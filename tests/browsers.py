@@ -69,6 +69,8 @@ def until(test, seconds=120):
 
 def run_cell(page):
     "Run the cell; a key that comes before the kernel is connected is lost, so look whether it was taken"
+    dialog = page.locator('.jp-Dialog-footer')    # a loaded machine may be asked which kernel to start
+    page.add_locator_handler(dialog, lambda footer: footer.locator('.jp-mod-accept').click())
     page.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').wait_for(timeout=300_000)
     prompt = lambda: page.locator('.jp-InputPrompt').first.inner_text().strip()
     was = prompt()

@@ -60,14 +60,18 @@ def print_line(kind: str, message: object):
 
 # %% ../../nbs/library/cli/03_commands.ipynb #817d9d8e
 def print_table(rows: Iterable[Iterable[object]], head: Sequence[str]):
-    "Print a table"
+    "Print a table; where a terminal is too narrow for its words, each row in one long line"
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     table = Table(*head, box=None, pad_edge=False)
-    table.columns[0].no_wrap = True
     for row in rows: table.add_row(*map(tame_terminal, row))
-    width = shutil.get_terminal_size((10_000, 0)).columns
-    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
+    for column in table.columns:
+        if column.header in (head[0], 'command'): column.min_width = max(map(len, column.cells), default=0)
+    console = Console(width=10_000, markup=False, emoji=False, highlight=False)
+    size, width = Measurement.get(console, console.options, table), shutil.get_terminal_size((10_000, 0)).columns
+    console.width = width if width >= size.minimum else size.maximum
+    console.print(table)
 
 def print_page(parts: list['Part']):
     "Print texts and tables"

@@ -94,13 +94,12 @@ def test_scenes_are_painted(page):
 
 def test_first_state(page):
     """Stored: the answer 8, the word at the heart, the crop, the answer 2; no model is fetched for it, nor
-    for its words and layers"""
+    for its words"""
     page.fetched.clear()
     start(page)
     assert page.locator('.first b').text_content() == '8' and page.locator('.second b').text_content() == '2'
     assert '“heart” looks at the orange heart' in status(page)
     page.locator('summary').click()
-    page.locator('[name=layer]').select_option('all')
     page.get_by_role('button', name='last token').hover()
     assert '“last token” looks at the green square' in status(page)
     page.get_by_label('short-answer instruction').uncheck()

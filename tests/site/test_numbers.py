@@ -35,7 +35,7 @@ def right(method): return 100*np.mean([r['made'][method]['right'] for r in trial
 
 
 SENTENCES = {
-    '`carve-small` then reads 73 % of': lambda: [right('lookup')],
+    '`carve-small` then reads 74 % of': lambda: [right('lookup')],
     'small digits right instead of 39 %': lambda: [right('none')],
     "On 600 other questions the target's crop gains 59.3 points (`carve-tiny`) and 44.3 (`carve-small`), and a crop of another digit "
     'costs 7.4 and 4.5': lambda: [600, gained('carve-tiny', 'target'), gained('carve-small', 'target'),

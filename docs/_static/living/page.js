@@ -12,7 +12,7 @@ const percent = v => `${Math.round(100*v)} %`;
 const quoted = ({answer, confidence}) => `“${answer}” (${percent(confidence)})`;
 
 const ACTS = { // by the name of what the reader presses or changes
-  model: figure => { figure.fields.layer.value = 'lookup'; figure.ask(); },
+  model: figure => { figure.fields.layer.value = 'all'; figure.ask(); },
   short: figure => figure.ask(),
   map: figure => figure.draw(),
   layer: figure => figure.draw(),
@@ -110,7 +110,7 @@ class Figure {
     const {tokens, maps, model} = this.result = result, {layer} = this.fields, {value} = layer;
     this.find('.words').replaceChildren(...tokens.map(textContent =>
       Object.assign(document.createElement('button'), {type: 'button', textContent})));
-    layer.length = 2;
+    layer.length = 1;
     layer.append(...options([...maps[0].keys()]));
     layer.value = value;
     const last = tokens.length - 1, noun = findNoun(tokens.slice(0, last), this.data.grammar);
@@ -128,8 +128,7 @@ class Figure {
   }
 
   get layers() { // that are shown
-    const {maps: [map], model} = this.result, {value} = this.fields.layer;
-    if (value === 'lookup') return this.data.models[model].layers;
+    const {maps: [map]} = this.result, {value} = this.fields.layer;
     return value === 'all' ? [...map.keys()] : [+value];
   }
 
