@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['METHOD_NAMES', 'Out', 'N', 'Length', 'Root', 'Download', 'AnswerBy', 'app', 'LARGEST_UPLOAD', 'DARK', 'EVAL_EXAMPLES',
            'CARDS', 'check_new', 'open_images', 'print_line', 'print_table', 'print_page', 'complete_method',
-           'answer_key', 'command', 'ModelOptions', 'demo', 'ask', 'write_page', 'serve_page', 'explore',
-           'end_with_report', 'read_part', 'measure_methods', 'report_runs', 'paper', 'run_each', 'run_words', 'serve',
-           'checkup', 'list_methods', 'find_family', 'list_families']
+           'answer_key', 'command', 'ModelOptions', 'demo', 'ask', 'write_page', 'serve_page', 'explore', 'read_part',
+           'measure_methods', 'report_runs', 'paper', 'run_each', 'run_words', 'serve', 'checkup', 'list_methods',
+           'find_family', 'list_families']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #3556a64f
 import os
