@@ -1951,8 +1951,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'carve_nb/studies/profile.py'),
                                           'carve_nb.studies.profile.QueryMaps.pointing': ( 'library/studies/profile.html#querymaps.pointing',
                                                                                            'carve_nb/studies/profile.py'),
-                                          'carve_nb.studies.profile.QueryMaps.points_at': ( 'library/studies/profile.html#querymaps.points_at',
-                                                                                            'carve_nb/studies/profile.py'),
                                           'carve_nb.studies.profile.best_query': ( 'library/studies/profile.html#best_query',
                                                                                    'carve_nb/studies/profile.py'),
                                           'carve_nb.studies.profile.image_questions': ( 'library/studies/profile.html#image_questions',

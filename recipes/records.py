@@ -25,8 +25,6 @@ from carve_nb.runs.store import read_records
 from carve_nb.studies.measure import measure_each
 
 MODELS = TINY, 'carve-small'
-# that the profiles chose for their token until 2026-11-30
-CHOSEN_LAYERS = {TINY: [1, 2, 3], 'carve-small': [2], 'carve-smol': [19, 21, 22, 23]}
 RESULTS = Path(__file__).parents[1]/'nbs'/'results'
 
 def study_folder(name, model=TINY, root='study_out') -> Path:

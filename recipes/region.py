@@ -24,11 +24,13 @@ from carve_nb.method.carve import Carve
 from carve_nb.method.controls import QuestionOnly
 from carve_nb.method.crop import grow_box
 from carve_nb.method.profiles import find_profile, short_name
-from .records import CHOSEN_LAYERS, Part, of_question, overlap, points_at, run_parts, seed_of
+from .records import Part, of_question, overlap, points_at, run_parts, seed_of
 
 FIRST_SEED = dict(maps=4_000_000, contrasts=4_000_000, ideal=4_050_000, answers=4_060_000)
 SHARES = .02, .04, .08, .16, .32    # p, the kept share of the pixels
 HOLDS = .95                         # part of the target that a crop must show
+# that the profiles chose for their token until 2026-11-30
+CHOSEN_LAYERS = {'carve-tiny': [1, 2, 3], 'carve-small': [2], 'carve-smol': [19, 21, 22, 23]}
 
 def query_tokens(vlm: VLM) -> list[str]:
     "Return the last token and, where it is another, that of the model's profile"

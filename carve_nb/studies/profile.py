@@ -88,13 +88,10 @@ class QueryMaps:
     raster: ImageSpan    # where the maps lie
     box: Box|None        # of the target, where it is known
 
-    def points_at(self, values: np.ndarray) -> bool:
-        "Tell whether the strongest patch of a map [gh, gw] overlaps the box"
-        return Saliency(values, self.size, self.raster.box).points_at(cast(Box, self.box))
-
     def pointing(self) -> list[bool]:
         "Tell of each query token, [R], whether its map over all layers points at the box"
-        return [self.points_at(values) for values in self.maps.mean(1)]
+        maps = [Saliency(values, self.size, self.raster.box) for values in self.maps.mean(1)]
+        return [S.points_at(cast(Box, self.box)) for S in maps]
 
 def look_at(vlm: VLM, samples: Sequence[Record]) -> list[QueryMaps]:
     "Read the maps of an image under its questions"
