@@ -44,7 +44,6 @@ autodoc_default_options = {'special-members': '__call__', 'show-inheritance': Tr
 autodoc_member_order = 'bysource'
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
-python_maximum_signature_line_length = 100
 toc_object_entries_show_parents = 'hide'
 
 # MathJax comes from a package and is served from here, without the parts that are not used.
