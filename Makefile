@@ -4,7 +4,7 @@ V  ?= .venv
 B   = $(V)/bin/python
 # Versions, and what Python makes of warnings.
 C  ?= -c constraints.txt
-PIP = bin/python -m pip install -q --disable-pip-version-check
+PIP = bin/python -m pip install -q --no-compile --disable-pip-version-check
 # Requirements as pyproject.toml has them, a line each: those of the package (base), of an extra, or all.
 LIST = $(PY) -c 'import sys, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; d = p["optional-dependencies"]; \
         d |= dict(base=p["dependencies"], all=[]); print(*(o for k in sys.argv[1:] or d for o in d[k]), sep="\n")'
