@@ -213,7 +213,7 @@ def ask(
     out: Out = None,
     *, model: ModelOptions,
 ):
-    "Answer a question about an image with a crop. Without image and question: about scene 145, which we chose."
+    "Answer a question about an image with a crop. Without image and question: about scene 145, hand-picked."
     if bool(images) != bool(question) or os.path.isfile(question or ''):
         raise CarveError('give an image, or several, and then the question in quotation marks.')
     name = choose(read_method(method)[0].lower(), METHOD_NAMES, 'method', '`carve methods` lists all')
@@ -226,7 +226,7 @@ def ask(
         from carve_nb.runs.demo import find_sample
         sample = find_sample('heldout-145-digit')
         opened, question = [sample.open()], sample.question
-        print_line('note', f'scene 145, which we chose: {question}')
+        print_line('note', f'scene 145, hand-picked: {question}')
     from carve_nb.runs.runner import RunConfig
     asker = RunConfig([method], SHORT_ANSWER, max_new_tokens or 32).made[method]
     result = asker(model.load(), opened, question, box=box)

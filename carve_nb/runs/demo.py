@@ -28,7 +28,7 @@ from .store import Run, read_run
 # %% ../../nbs/library/runs/06_demo.ipynb #10ad0d31
 _STORED = {SMALL: 'demo-carve-small', TINY: 'demo'}     # model -> records in the package
 CASES = {    # id -> why it is shown
-    'heldout-145-digit': 'Scene 145, which we chose',
+    'heldout-145-digit': 'Scene 145, hand-picked',
     'heldout-0-digit': 'The first question, whatever came of it',
     'heldout-1-digit': 'The next answer that the crop fixed',
     'heldout-38-digit': 'The next answer that the crop broke'}

@@ -146,7 +146,7 @@ def test_the_options_are_few_and_say_one_thing():
 
 
 def test_one_default(shell):
-    "Without a word, each command shows `lookup` on `carve-small`, and `ask` shows it on scene 145 and says that it was chosen"
+    "Without a word, each command shows `lookup` on `carve-small`, and `ask` shows it on scene 145 and says that it was hand-picked"
     from inspect import signature
     from carve_nb.runs.runner import run_eval
     from carve_nb.studies.checkup import run_checkup
@@ -158,7 +158,7 @@ def test_one_default(shell):
     question = make_scene(145).question('digit').question
     status, out, err = shell('ask')
     assert (status, out) == (0, '2\n')
-    assert err.startswith(f'carve: note: scene 145, which we chose: {question}\nbaseline: "8"')
+    assert err.startswith(f'carve: note: scene 145, hand-picked: {question}\nbaseline: "8"')
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='`make pytest` on Linux or macOS runs it')
