@@ -45,23 +45,20 @@ def _exact_score(answer: str, record: Record) -> float|None:
     return float(float(statement) in [float(truth) for truth in truths if _NUMBER.fullmatch(truth)])
 
 # %% ../../nbs/library/data/13_scoring.ipynb #e7d50012
-_TENS = {word: f'{number}0' for number, word in enumerate('twenty thirty forty fifty sixty seventy eighty ninety'.split(), 2)}
-_TEENS = {word: str(number) for number, word in enumerate(
-    'eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen'.split(), 11)}
-
 def _loose(text: str) -> str:
-    "Write a plain text without signs between its words, with digits for number words up to ninety-nine"
+    "Write a plain text without signs between its words: *U.S.A.* as *usa*, *twenty-one* as *twenty one*"
     text = re.sub(r"(?<=\w)[.'](?=[^\W\d])", '', plain(text))
-    words = [(_TENS | _TEENS).get(word, word) for word in re.findall(r'\d+(?:\.\d+)?|[^\W\d]+', text)]
-    return re.sub(r'\b([2-9])0 ([1-9])\b', r'\1\2', ' '.join(words))
+    return ' '.join(re.findall(r'\d+(?:\.\d+)?|[^\W\d]+', text))
 
-def is_near(answer: object, record: Record) -> bool:
+def _numbers(text: str) -> list[float]: return sorted(map(float, re.findall(r'\d+(?:\.\d+)?', text)))
+
+def is_near(answer: str, record: Record) -> bool:
     "Tell whether an answer that `exact` scores 0 may be right in other words or signs"
-    text = _loose(behind_thought(str(answer)) or '')
+    text = _loose(answer)
     def near(truth: str) -> bool:
-        numbers, true_numbers = (sorted(map(float, re.findall(r'\d+(?:\.\d+)?', each))) for each in (text, truth))
         inside = word_places(text, truth) or not truth.isascii() and truth in text    # a script may have no blanks
-        return bool(inside or text.replace(' ', '') == truth.replace(' ', '') or numbers and numbers == true_numbers)
+        alike = text.replace(' ', '') == truth.replace(' ', '')
+        return bool(inside or alike or _numbers(text) and _numbers(text) == _numbers(truth))
     return any(near(truth) for truth in map(_loose, record.answers) if truth)
 
 # %% ../../nbs/library/data/13_scoring.ipynb #e7d50006
