@@ -30,6 +30,7 @@ from .eye_test import CHANCE, EACH, eye_records
 from carve_nb.data.records import (
     ENDINGS,
     Columns,
+    Declared,
     Record,
     Table,
     Undeclared,
@@ -37,7 +38,6 @@ from carve_nb.data.records import (
     check_inside,
     choose_rows,
     dataset_table,
-    first_rows,
     folder_images,
     hub_table,
     make_records,
@@ -137,17 +137,17 @@ def sample_keys(records: Iterable[Record]) -> dict[str, dict[str, str]]:
     return keys
 
 # %% ../../nbs/library/data/14_datasets.ipynb #82dff0ab
+def _pool(n: int, seed: int|None, kinds: Sequence[str]) -> int:
+    "Count the questions from which n are chosen: a thousand of each kind, or more where more are asked"
+    return n if seed is None else max(n, 1000*len(kinds))
+
 def _scene_set(
     spec: str, n: int|None, seed: int|None, split: str = 'heldout', kinds: str|Sequence[str] = ('digit',),
 ) -> DataSet:
-    """Make questions about our scenes; with a seed a random choice among the first thousand of each kind,
-    in order"""
+    "Make questions about our scenes; with a seed a random choice among the first thousand of each kind, in order"
     kinds = [kinds] if isinstance(kinds, str) else list(dict.fromkeys(kinds))
     n = 300 if n is None else n
-    most = 1000*len(kinds)
-    if seed is not None and n > most:
-        raise DataError(f'n={n}: a random choice has at most {most} questions; leave out the seed.')
-    records = choose_rows(scene_records(n if seed is None else most, kinds, split), n, seed)
+    records = choose_rows(scene_records(_pool(n, seed, kinds), kinds, split), n, seed)
     about = dict(split=split, source='synthetic scenes of this package')
     suffix = None if kinds == ['describe'] else SHORT_ANSWER
     return DataSet('scenes', records, suffix, records[0].rule, about=about)
@@ -159,7 +159,7 @@ def _eye_set(
     kinds = [kinds] if isinstance(kinds, str) else list(dict.fromkeys(kinds))
     for kind in kinds: choose(kind, CHANCE, 'kind of question')
     n = EACH*len(kinds) if n is None else n
-    records = choose_rows(eye_records(n if seed is None else 1000*len(kinds), kinds), n, seed)
+    records = choose_rows(eye_records(_pool(n, seed, kinds), kinds), n, seed)
     return DataSet('eye', records, rule='choice-text', max_new_tokens=16, about=dict(source='acuity test of this package'))
 
 def _given_set(data: DataSet, n: int|None, seed: int|None) -> DataSet:
@@ -168,28 +168,27 @@ def _given_set(data: DataSet, n: int|None, seed: int|None) -> DataSet:
 
 # %% ../../nbs/library/data/14_datasets.ipynb #b1bb18b7
 def _table_set(
-    name: str, open_rows: Callable[[Columns], Table], n: int|None, seed: int|None,
-    columns: dict|str|None, images: str|Path|None, rule: str|None, benchmark: Benchmark|None = None, **about: str,
+    name: str, open_rows: Callable[[Columns], Table], n: int|None, seed: int|None, declared: Declared,
+    benchmark: Benchmark|None = None, **about: str,
 ) -> DataSet:
     "Make a set of the rows of a table; its suffix and score follow from its records"
     facts = benchmark or Benchmark('')
-    def read(columns: Columns, images: str|Path|None, rule: str|None) -> tuple[list[Record], list[str]]:
-        table = open_rows(columns)
-        like = next((name for name, other in BENCHMARKS.items() if other.marks_fit(table.first_row)), '')
-        if like and not (benchmark or columns or rule):
-            options = {'rule': BENCHMARKS[like].rule} if BENCHMARKS[like].rule else {}
-            raise Undeclared(f'it has the columns of {like}', read_columns(BENCHMARKS[like].columns), **options)
+    def read(declared: Declared) -> tuple[list[Record], list[str]]:
+        table = open_rows(declared.columns)
+        like = next((one for one in BENCHMARKS.values() if one.marks_fit(table.first_row)), None)
+        if like and not (benchmark or declared.columns or declared.rule):
+            raise Undeclared(f'it has the columns of {like.hub}', like.columns, rule=like.rule)
         if facts.only:
             rows = [(at, row) for at, row in table.rows if all(row.get(key) == value for key, value in facts.only.items())]
             table = table._replace(rows=rows)
-        records, notes = make_records(table, n, seed, columns, images, rule, bool(benchmark))
+        records, notes = make_records(table, declared, n, seed, bool(benchmark))
         for record in records: check_rule(record)
         return records, notes
-    declared = read_columns(facts.columns) | read_columns(columns)
-    records, notes = read_declared(read, name, declared, images, rule or facts.rule)
+    usual = Declared(facts.columns | declared.columns, declared.images, declared.rule or facts.rule)
+    records, notes = read_declared(read, name, usual)
     for note in notes: warnings.warn(note, stacklevel=4)
-    if rule and facts.rule and rule != facts.rule:
-        log.warning(f'{name} is scored by {name_rule(rule)}; its own score is {name_rule(facts.rule)}.')
+    if facts.rule and usual.rule != facts.rule:
+        log.warning(f'{name} is scored by {name_rule(usual.rule)}; its own score is {name_rule(facts.rule)}.')
         about['own_rule'] = facts.rule
     suffix = _LETTER if all(record.choices for record in records) else SHORT_ANSWER
     about |= dict(license=facts.license, note=facts.note)
@@ -201,25 +200,22 @@ def is_snapshot(path: str|Path) -> bool:
     return not any(p.suffix in ENDINGS for p in folder.glob('*')) and any(folder.glob('*/*.parquet'))
 
 def _own_set(
-    path: str|Path, n: int|None, seed: int|None, split: str|None = None,
-    columns: dict|str|None = None, images: str|Path|None = None, rule: str|None = None,
+    path: str|Path, n: int|None, seed: int|None, declared: Declared, split: str|None = None,
 ) -> DataSet:
     "Read a folder or a file of one's own"
     name = Path(os.path.abspath(path)).name
     def open_rows(columns: Columns) -> Table:
-        if is_snapshot(path): return hub_table(_checked_folder(path), split, n=first_rows(n, seed), columns=columns)
-        return open_table(path, first_rows(n, seed), columns)
+        if is_snapshot(path): return hub_table(_checked_folder(path), split, n=n if seed is None else None, columns=columns)
+        return open_table(path, n if seed is None else None, columns)
     if split and not is_snapshot(path): raise DataError(f'split is not used for {name}; leave it out.')
-    return _table_set(name, open_rows, n, seed, columns, images, rule, source=name)
+    return _table_set(name, open_rows, n, seed, declared, source=name)
 
-def _dataset_set(
-    data: Any, n: int|None, seed: int|None, columns: dict|str|None = None, images: str|Path|None = None, rule: str|None = None,
-) -> DataSet:
+def _dataset_set(data: Any, n: int|None, seed: int|None, declared: Declared) -> DataSet:
     "Read a `datasets.Dataset` in hand"
     if isinstance(data, dict): raise DataError(f'it has the splits {", ".join(data)}; give one of them.')
-    def open_rows(columns: Columns) -> Table: return dataset_table(data, name, columns, first_rows(n, seed), in_hand=True)
+    def open_rows(columns: Columns) -> Table: return dataset_table(data, name, columns, n if seed is None else None, in_hand=True)
     name = data.info.dataset_name or 'dataset'
-    return _table_set(name, open_rows, n, seed, columns, images, rule, source=name)
+    return _table_set(name, open_rows, n, seed, declared, source=name)
 
 def _checked_folder(root: str|Path) -> Path:
     "Check that a copy is a folder without links out of it"
@@ -242,9 +238,8 @@ def _beside_images(folder: Path) -> Table:
     return Table(folder.name, [*rows[0][1]] if rows else [], rows, folder)
 
 def _hub_set(
-    spec: str, n: int|None, seed: int|None, split: str|None = None, config: str|None = None,
+    spec: str, n: int|None, seed: int|None, declared: Declared, split: str|None = None, config: str|None = None,
     revision: str|None = None, root: str|Path|None = None, download: bool = False,
-    columns: dict|str|None = None, images: str|Path|None = None, rule: str|None = None,
 ) -> DataSet:
     "Read a public set, or any set of the Hub, from there or from a snapshot of it in the folder `root`"
     benchmark = find_benchmark(spec)
@@ -261,7 +256,7 @@ def _hub_set(
     if facts.config and (not folder or (folder/facts.config).is_dir()): config = config or facts.config
     def open_rows(columns: Columns) -> Table:
         if folder and facts.beside: return _beside_images(folder)
-        most = None if facts.only else first_rows(n, seed)
+        most = n if seed is None and not facts.only else None
         table = hub_table(folder or facts.hub, split, config, revision, most, columns)
         if facts.images and 'image' not in table.headers:
             joined = hub_table(folder or facts.hub, split, facts.images, revision)
@@ -269,7 +264,7 @@ def _hub_set(
             for _, row in table.rows: row['imageId'] = by_id.get(row['imageId'])
         return table
     source = f'a copy of {facts.hub}' if folder else f'{facts.hub}@{revision or "main"}'
-    return _table_set(spec, open_rows, n, seed, columns, images, rule, benchmark, source=source, split=split or '')
+    return _table_set(spec, open_rows, n, seed, declared, benchmark, source=source, split=split or '')
 
 OURS: dict[str, Callable[..., DataSet]] = dict(scenes=_scene_set, eye=_eye_set)
 def _reader_of(spec: Any, fetched: bool) -> Callable[..., DataSet]:
@@ -323,12 +318,15 @@ def load_benchmark(
     Examples
     --------
     >>> load_benchmark('photos', columns=dict(answer='label')).records"""
+    if n is not None and n < 1: raise DataError(f'n={n}: at least one sample is needed.')
     if rule: rule = rule_name(rule)
     read = _reader_of(spec, bool(download or kw.get('root')))
-    options = {name: value for name, value in dict(kw, split=split, download=download or None).items() if value is not None}
+    given = {name: value for name, value in dict(kw, split=split, download=download or None).items() if value is not None}
     taken = inspect.signature(read).parameters
-    unused = options.keys() - taken.keys()
+    if 'declared' in taken:
+        given['declared'] = Declared(read_columns(given.pop('columns', None)), given.pop('images', None), rule)
+    unused = given.keys() - taken.keys()
     if unused: raise DataError(f'{", ".join(unused)} is not used for {spec}; leave it out.')
-    if 'rule' in taken: return read(spec, n, seed, rule=rule, **options)
-    data = read(spec, n, seed, **options)
-    return replace(data, rule=rule, records=[replace(r, rule=rule) for r in data]) if rule else data
+    data = read(spec, n, seed, **given)
+    if not rule or 'declared' in taken: return data
+    return replace(data, rule=rule, records=[replace(record, rule=rule) for record in data])

@@ -4,20 +4,20 @@
 
 # %% auto #0
 __all__ = ['ImageSource', 'Columns', 'TRUTHS', 'REGIONS', 'COLUMNS', 'FOLDER_FORMAT', 'ENDINGS', 'Record', 'Absent',
-           'read_columns', 'write_options', 'Undeclared', 'plain_name', 'cell_parts', 'lettered_columns', 'propose',
-           'find_columns', 'cell_of', 'has_second', 'make_record', 'Table', 'read_file', 'dataset_table', 'hub_table',
-           'open_table', 'folder_images', 'check_inside', 'image_finder', 'choose_rows', 'first_rows', 'check_ids',
-           'check_score', 'make_records', 'read_declared', 'image_key_of']
+           'read_columns', 'Declared', 'Undeclared', 'read_declared', 'Table', 'cell_of', 'plain_name', 'propose',
+           'find_columns', 'read_parts', 'Cell', 'is_gap', 'read_text', 'read_texts', 'read_choices', 'read_boxes',
+           'read_answers', 'read_question', 'make_record', 'read_file', 'image_in', 'dataset_table', 'hub_table',
+           'open_table', 'folder_images', 'check_inside', 'image_finder', 'propose_images', 'choose_rows', 'check_ids',
+           'check_score', 'make_records', 'image_key_of']
 
 # %% ../../nbs/library/data/07_records.ipynb #1f60c313
-import ast
 import base64
 import csv
 import json
 import math
 import re
 import shlex
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -28,7 +28,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from ..core.errors import CarveError, DataError, Reader, choose, quote
 from ..core.io import behind_thought, one_line
-from ..core.text import LETTERS, YES_NO, named_options, plain, split_options
+from ..core.text import LETTERS, YES_NO, named_options, plain, read_value, split_options
 
 if TYPE_CHECKING:    # help loads this module
     from PIL import Image
@@ -79,13 +79,11 @@ class Record:
 
     def open(self) -> 'Image.Image':
         "Open the image, RGB; raise `DataError` where a box lies outside it"
-        import numpy as np
         from carve_nb.core.image import open_image
         try: image = open_image(self.image() if callable(self.image) else self.image)
         except (CarveError, OSError) as e: raise DataError(f'{self.label}: {str(e)[:300]}') from e
-        corners = np.array(self.boxes or [(0, 0, 1, 1)])
-        if (corners[:, :2] >= image.size).any() or (corners[:, 2:] - image.size > 1).any():
-            width, height = image.size
+        width, height = image.size
+        if any(x0 >= width or y0 >= height or x1 > width + 1 or y1 > height + 1 for x0, y0, x1, y1 in self.boxes or ()):
             raise DataError(
                 f'the boxes {quote(self.boxes)} of {self.label} do not lie in its upright image of {width} x {height} '
                 'pixels; "box" is x0, y0, x1, y1, "bbox" is x, y, width, height.')
@@ -125,99 +123,53 @@ def read_columns(columns: dict[str, str|Sequence[str]|None]|str|None) -> Columns
     if isinstance(columns, str):
         pairs = (pair.partition('=') for pair in columns.split(','))
         columns = {key.strip(): column.strip() for key, _, column in pairs}
-    read: Columns = {}
-    for key, column in (columns or {}).items():
-        choose(key, COLUMNS, 'column')
-        read[key] = (column if isinstance(column, str) else '+'.join(column or ())) or None
-    return read
+    for key in columns or (): choose(key, COLUMNS, 'column')
+    return {
+        key: (column if isinstance(column, str) else '+'.join(column or ())) or None
+        for key, column in (columns or {}).items()}
 
-def write_options(columns: Columns, images: str|Path|None = None, rule: str|None = None) -> str:
-    "Write what is said of a table as its reader types it, in Python or in a shell"
-    text = ','.join(f'{key}={column or ""}' for key, column in columns.items())
-    given = {name: str(value) for name, value in dict(columns=text, images=images, rule=rule).items() if value}
-    if Reader.in_shell: return ' '.join(f'--{name} {shlex.quote(value)}' for name, value in given.items())
-    return ', '.join(f'{name}={value!r}' for name, value in given.items())
+class Declared(NamedTuple):
+    "What is said of a table, by its reader or by a row of `sets.toml`; as text the line that says it"
+    columns: Columns = {}
+    images: str|Path|None = None
+    rule: str|None = None
+
+    def __str__(self) -> str:
+        columns = ','.join(f'{key}={column or ""}' for key, column in self.columns.items())
+        given = {name: str(value) for name, value in self._replace(columns=columns)._asdict().items() if value}
+        if Reader.in_shell: return ' '.join(f'--{name} {shlex.quote(value)}' for name, value in given.items())
+        return ', '.join(f'{name}={value!r}' for name, value in given.items())
 
 class Undeclared(DataError):
-    "What a table does not say, and the options that would: `columns`, `images`, `rule`"
+    "What a table does not say, and what may be meant: `columns`, `images`, `rule`"
     def __init__(self, message: str, columns: Columns = {}, **options: str) -> None:
         super().__init__(message)
         self.columns, self.options = columns, options
 
+def read_declared(read: Callable[[Declared], Any], name: str, declared: Declared) -> Any:
+    "Call `read(declared)`; all that a table does not say is one error, with one line that says it"
+    problems: list[str] = []
+    while 'COLUMN' not in declared.columns.values() and len(problems) < 9:    # a proposal may not help
+        try: result = read(declared)
+        except Undeclared as e:
+            problems.append(str(e))
+            declared = declared._replace(columns=declared.columns | e.columns, **e.options)
+        except DataError:
+            if problems: break
+            raise
+        else:
+            if problems: break
+            return result
+    raise DataError(f'{name}: {"; ".join(dict.fromkeys(problems))}. Say what is meant: {declared}')
+
 # %% ../../nbs/library/data/07_records.ipynb #d0000023
-# column -> names that others give it, as `plain_name` writes them
-_OTHER_NAMES = {key: names.split() for key, names in dict(
-    image='''image imagepath imagefile imagename imgname img picture photo filename file imageid image1 decodedimage
-images path''',
-    question='question query prompt problem instruction text user human',
-    answer='''answer label gtanswer answerkey correctanswer groundtruth multiplechoiceanswer gold target solution
-output response assistant gpt''',
-    choices='choices options choice candidates').items()}
-
-def plain_name(name: object) -> str:
-    "Write the name of a column without capitals, blanks and underscores"
-    return re.sub(r'[\s_]', '', str(name).casefold())
-
-def _is_image(cell: Any) -> bool: return isinstance(cell, bytes) or isinstance(cell, dict) and 'bytes' in cell
-
-def cell_parts(cell: Any, path: str = '', name: str = '') -> Iterator[tuple[str, str, Any]]:
-    "Yield path, name and value of a cell and its parts, such as `conversations.0.value`, which the turn names *human*"
-    if path: yield path, plain_name(name), cell
-    if _is_image(cell): return
-    if isinstance(cell, list):
-        for number, part in enumerate(cell[:20]): yield from cell_parts(part, f'{path}.{number}', name)
-    elif isinstance(cell, dict):
-        role = cell.get('role') or cell.get('from')
-        for key, part in cell.items():
-            if not (role and key in ('role', 'from')): yield from cell_parts(part, f'{path}.{key}'.lstrip('.'), str(role or key))
-
-def lettered_columns(headers: Iterable[str]) -> list[str]:
-    "Find columns that continue each other, such as A, B, C, or option_1, option_2"
-    series: dict[str, dict[str, str]] = defaultdict(dict)
-    for header in headers:
-        match = re.fullmatch(r'(|options?|choices?|candidate)([a-z]|\d)', plain_name(header))
-        if match: series[match[1]][match[2]] = header
-    for columns in series.values():
-        for marks in LETTERS.lower(), '123456789':
-            run = [columns[mark] for mark in takewhile(columns.__contains__, marks)]
-            if len(run) > 1: return run
-    return []
-
-def propose(key: str, first_row: dict) -> str:
-    "Find the column, or the part of one, that may be meant; 'COLUMN' if there is none"
-    if key == 'choices' and lettered_columns(first_row): return '+'.join(lettered_columns(first_row))
-    parts = sorted(cell_parts(first_row), key=lambda part: part[0].count('.'))
-    paths: dict[str, str] = {}
-    for path, name, cell in parts:
-        if key == 'image' and _is_image(cell): return path
-        if key == 'choices' or isinstance(cell, (str, int, float)): paths.setdefault(name, path)
-    return next((paths[name] for name in _OTHER_NAMES[key] if name in paths), 'COLUMN')
-
-# %% ../../nbs/library/data/07_records.ipynb #d0000025
-_KEYS = {plain_name(key): key for key in COLUMNS if key != 'rows'}
-
-def find_columns(headers: Sequence[str], given: Columns, first_row: dict) -> dict[str, str]:
-    "Find the columns of a table that are read: those that have our names, and the given ones instead"
-    columns: Columns = {}
-    for header in headers:
-        key = _KEYS.get(plain_name(header))
-        if key in columns: raise DataError(f'the columns {quote(columns[key])} and {quote(header)} have one name; rename one.')
-        if key: columns[key] = header
-    for group in TRUTHS, REGIONS:
-        if any(map(given.get, group)): columns |= dict.fromkeys(group)
-    columns = columns | given | dict(rows=None)
-    read = {key: column for key, column in columns.items() if column}
-    parts = [part for column in read.values() for part in _parts_of(column, headers)]
-    absent = [part for part in parts if part not in headers and part.split('.')[0] not in headers]
-    lacking = [key for key in ('image', 'question') if key not in read] + ['answer']*read.keys().isdisjoint(TRUTHS)
-    if not (lacking or absent): return read
-    words = ', '.join(map(quote, absent)) or ', '.join(lacking)
-    listed = ', '.join(str(header)[:80] for header in headers)[:300]
-    raise Undeclared(f'it has no column {words}, but {listed}', {key: propose(key, first_row) for key in lacking})
-
-def _parts_of(column: str, headers: Sequence[str]|dict) -> list[str]:
-    "Split A+B into its columns, unless one has that name"
-    return [column] if column in headers else column.split('+')
+class Table(NamedTuple):
+    "The rows of a set, each with its place, such as 'line 3'"
+    name: str
+    headers: list[str]
+    rows: list[tuple[str, dict]]
+    folder: Path|None = None    # of its images
+    first_row: dict = {}    # with all its images, for proposals
 
 def cell_of(row: Any, column: str) -> Any:
     "Get a cell of a row, a part of one, such as `objects.bbox` or `images.0`, or those of several columns"
@@ -230,123 +182,187 @@ def cell_of(row: Any, column: str) -> Any:
     except (LookupError, TypeError): return None
     return cell_of(inner, rest) if rest else inner
 
-def has_second(row: Any, column: str) -> bool:
-    "Tell whether a column such as `images.0` is the first of several parts"
-    return column.endswith('.0') and cell_of(row, f'{column[:-1]}1') is not None
+# column -> what others call it, as `plain_name` writes it, or the part of a cell in which they have it
+_OTHER_NAMES = {key: names.split() for key, names in dict(
+    image='''image img picture photo filename file imagepath imagefile imagename imgname imageid image1 decodedimage
+images path data.image''',
+    question='''question query prompt problem instruction text conversations.0.value messages.0.content
+messages.0.content.1.text prompt.0.content prompt.0.content.1.text data.text''',
+    answer='''answer label gtanswer answerkey correctanswer groundtruth multiplechoiceanswer gold target solution
+output response conversations.1.value messages.1.content rewardmodel.ground_truth''',
+    choices='choices options choice candidates').items()}
+
+def plain_name(name: object) -> str:
+    "Write the name of a column without capitals, blanks and underscores"
+    return re.sub(r'[\s_]', '', str(name).casefold())
+
+def propose(key: str, table: Table) -> str:
+    "Find the column, or the part of one, that may be meant; 'COLUMN' if there is none"
+    names = {plain_name(header): header for header in table.headers}
+    for form in ('{}', 'option{}', 'choice{}') if key == 'choices' else ():    # A, B, C, or option_1, option_2
+        for marks in LETTERS.lower(), '123456789':
+            lettered = [names[name] for name in takewhile(names.__contains__, map(form.format, marks))]
+            if len(lettered) > 1: return '+'.join(lettered)
+    for name in _OTHER_NAMES[key]:
+        head, dot, part = name.partition('.')
+        column = f'{names.get(head)}{dot}{part}'
+        is_text = isinstance(cell_of(table.first_row, column), (str, int, float))
+        if head in names and (is_text or not dot and key in ('image', 'choices')): return column
+    return 'COLUMN'
+
+# %% ../../nbs/library/data/07_records.ipynb #d0000025
+_KEYS = {plain_name(key): key for key in COLUMNS if key != 'rows'}
+
+def find_columns(table: Table, given: Columns) -> dict[str, str]:
+    "Find the columns of a table that are read: those that have our names, and the given ones instead"
+    columns: Columns = {}
+    for header in table.headers:
+        key = _KEYS.get(plain_name(header))
+        if key in columns: raise DataError(f'the columns {quote(columns[key])} and {quote(header)} have one name; rename one.')
+        if key: columns[key] = header
+    for group in TRUTHS, REGIONS:
+        if any(map(given.get, group)): columns |= dict.fromkeys(group)
+    columns = columns | given | dict(rows=None)
+    read = {key: column for key, column in columns.items() if column}
+    absent = [part for column in read.values() for part in read_parts(column, table) if part not in table.headers]
+    lacking = [key for key in ('image', 'question') if key not in read] + ['answer']*read.keys().isdisjoint(TRUTHS)
+    if not (lacking or absent): return read
+    words = ', '.join(map(quote, absent)) or ', '.join(lacking)
+    listed = ', '.join(str(header)[:80] for header in table.headers)[:300]
+    raise Undeclared(f'it has no column {words}, but {listed}', {key: propose(key, table) for key in lacking})
+
+def read_parts(column: str, table: Table) -> list[str]:
+    "List the columns of a table that A+B, A.part or one of that name reads"
+    if column in table.headers: return [column]
+    return [part if part in table.headers else part.split('.')[0] for part in column.split('+')]
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000003
-def _part_of(value: Any, column: str) -> str:
-    "Name the parts of a list or an object that may be meant, such as `answers.answer` or `options.A+options.B`"
-    if isinstance(value, (list, tuple)): return _part_of(value[0], column) if isinstance(value[0], dict) else f'{column}.0'
-    usual = [key for key in ('answer', 'text', 'value', 'content', *value) if key in value]
-    return '+'.join(f'{column}.{key}' for key in lettered_columns(value) or usual[:1])
+class Cell(NamedTuple):
+    "A cell of a row: our name of its column, the table's, and what it holds"
+    key: str
+    column: str
+    value: Any
 
-def _text(value: Any, key: str, column: str) -> str|None:
+def is_gap(value: Any) -> bool:
+    "Tell whether a cell holds nothing"
+    return value is None or value != value or value in ('', [], {})
+
+def read_text(cell: Cell) -> str|None:
     "Read one text or number, None of a gap"
-    if isinstance(value, (dict, list, tuple)) and value:
+    key, column, value = cell
+    if is_gap(value): return None
+    if isinstance(value, (dict, list)):
         raise Undeclared(f'{column} {quote(value)} is a list or an object instead of one text', {key: _part_of(value, column)})
-    if value is None or value != value: return None
     if isinstance(value, float) and value.is_integer(): value = int(value)    # of a column with a gap
     text = str(value).strip()
     text.encode()    # half a character, which no file keeps, is an error
     return text or None
 
+def _part_of(value: list|dict, column: str) -> str:
+    "Name the part of a list or an object that may be meant, such as `answers.answer`"
+    first = value[0] if isinstance(value, list) else value
+    if not isinstance(first, dict): return f'{column}.0'
+    return f'{column}.{next((key for key in ("answer", "text", *first) if key in first), 0)}'
+
 _PRINTED = re.compile(r"""\s*(?:\[|\{['"]|\(['"]|array\()""")
 _NO_COMMA = re.compile(r"""["']\s+["']""")    # NumPy's, which Python reads as one text
 
-def _parse_list(text: str, column: str) -> list:
-    "Read a list that JSON or Python printed"
-    for read in () if _NO_COMMA.search(text) else (json.loads, ast.literal_eval):
-        with suppress(Exception):
-            values = read(text)
-            if isinstance(values, (list, tuple)): return [*values]
-    raise DataError(f'{column} {quote(text)} is a printed list that cannot be read; write JSON, such as ["red", "blue"].')
+def read_texts(cell: Cell) -> list[str|None]:
+    "Read a list of texts: of JSON, one that JSON or Python printed, or with bars between them"
+    _, column, value = cell
+    if isinstance(value, str) and _PRINTED.match(value):
+        try: value = json.loads(value)
+        except (ValueError, RecursionError): value = read_value(value)
+        if not isinstance(value, (list, tuple)) or _NO_COMMA.search(cell.value):
+            raise DataError(f'{column} {quote(cell.value)} is a printed list that cannot be read; write JSON: ["red", "blue"].')
+    elif isinstance(value, str): value = value.split('|')
+    return [read_text(cell._replace(value=part)) for part in (value if isinstance(value, (list, tuple)) else [value])]
 
-def _texts(value: Any, key: str, column: str) -> list[str|None]:
-    "Read a list of texts"
-    if isinstance(value, str): value = _parse_list(value, column) if _PRINTED.match(value) else value.split('|')
-    return [_text(part, key, column) for part in (value if isinstance(value, (list, tuple)) else [value])]
+def read_choices(cell: Cell) -> list[str]:
+    "Read the options of a cell; none of a gap"
+    if isinstance(cell.value, dict): cell = cell._replace(value=[*cell.value.values()])    # {"A": "red", "B": "blue"}
+    texts = [] if is_gap(cell.value) or cell.value == '[]' else read_texts(cell)
+    while texts and texts[-1] is None: texts.pop()    # a row with fewer than others
+    options = [text for text in texts if text]
+    if len(options) == len(texts) and len(texts) != 1 and len(texts) <= len(LETTERS): return options
+    raise DataError(f'choices {quote(cell.value)}: write a list of 2 to 26 texts without gaps, in a CSV also red|blue.')
 
-def _options(value: Any, column: str) -> list[str]:
-    "Read the options of a cell, without letters of their own; none of a gap"
-    texts = [] if value in (None, '', [], '[]') else _texts(value, 'choices', column)
-    while texts and texts[-1] is None: texts.pop()
-    if len(texts) == 1 or len(texts) > len(LETTERS) or None in texts:
-        raise DataError(f'choices {quote(value)}: write a list of 2 to 26 texts without gaps, in a CSV also red|blue.')
-    labels = [re.match(rf'\(?{letter}[).:]\s+(?=\S)', str(text)) for letter, text in zip(LETTERS, texts)]
-    return [str(text)[label.end() if label and all(labels) else 0:] for text, label in zip(texts, labels)]
-
-def _boxes(value: Any, corners: bool) -> Any:
+def read_boxes(cell: Cell) -> Any:
     "Read true regions: four numbers, or a list of such; `Record` refuses what is none"
-    if value in (None, '', []): return None
+    value = cell.value
+    if is_gap(value): return None
     with suppress(TypeError, ValueError, LookupError, RecursionError):
         if isinstance(value, str): value = json.loads(value if value.startswith('[') else f'[{value}]')
-        boxes = value if isinstance(value[0], (list, tuple)) else [value]
+        boxes = value if isinstance(value[0], list) else [value]
         numbers = [[*map(float, box)] for box in boxes]
-        return [(x, y, a, b) if corners else (x, y, x + a, y + b) for x, y, a, b in numbers]
+        return [(x, y, a, b) if cell.key == 'box' else (x, y, x + a, y + b) for x, y, a, b in numbers]
     return value
 
 # %% ../../nbs/library/data/07_records.ipynb #17ad53eb
-def _right_option(answer: Any, choices: list[str], key: str, column: str) -> str:
+def _right_option(cell: Cell, choices: list[str]) -> str:
     "Find the option that a truth names, as an answer would"
-    named = named_options(plain(_text(answer, key, column) or ''), choices)
-    if len(named) == 1 and type(answer) not in (int, float): return named[0]
+    text = read_text(cell) or ''
+    named = named_options(plain(text), choices)
+    if len(named) == 1 and isinstance(cell.value, str): return named[0]
     problem = (
-        f'the answer {quote(answer)} is none of the {len(choices)} choices, or could be several; give its letter or its '
+        f'the answer {quote(cell.value)} is none of the {len(choices)} choices, or could be several; give its letter or its '
         'text, as a text, or its number, from 0')
-    is_number = re.fullmatch(r'\d{1,2}(\.0)?', str(answer)) and float(str(answer)) < len(choices)
-    raise Undeclared(problem, dict(correct_choice_idx=column)) if is_number else DataError(f'{problem}.')
+    is_number = text.isdecimal() and int(text) < len(choices)
+    if is_number: raise Undeclared(problem, dict(correct_choice_idx=cell.column))
+    raise DataError(f'{problem}.')
 
-def _filled(cells: dict[str, Any], columns: dict[str, str], group: Sequence[str]) -> str:
-    "Find the one column of a group that a row fills; '' if it fills none"
-    filled = [key for key in group if cells.get(key) not in (None, '', []) and cells[key] == cells[key]]
-    if len(filled) > 1:
-        raise Undeclared(
-            f'a row has {" and ".join(columns[key] for key in filled)}, of which one is read', dict.fromkeys(filled[1:]))
-    return filled[0] if filled else ''
-
-def _answers(truth: Any, key: str, column: str, choices: list[str]) -> list[str]:
+def read_answers(cell: Cell, choices: list[str]) -> list[str]:
     "Read the accepted answers of a row; of options the texts of the right ones"
-    if key == 'correct_choice_idx':
-        index = _text(truth, key, column) or ''
+    _, column, value = cell
+    if cell.key == 'correct_choice_idx':
+        index = read_text(cell) or ''
         if index.isdecimal() and int(index) < len(choices): return [choices[int(index)]]
-        raise DataError(f'{column} {quote(truth)}: there are {len(choices)} choices, counted from 0.')
-    if key == 'answer' and (isinstance(truth, list) or isinstance(truth, str) and re.match(r"""[\[(]\s*["']""", truth)):
-        raise Undeclared(f'{column} {quote(truth)} is a list', dict(answers=column))
-    truths = _texts(truth, key, column) if key == 'answers' else [truth]
-    if choices: return list(dict.fromkeys(_right_option(one, choices, key, column) for one in truths if one is not None))
-    texts = (_text(one, key, column) for one in truths)
+        raise DataError(f'{column} {quote(value)}: there are {len(choices)} choices, counted from 0.')
+    if cell.key == 'answer' and (isinstance(value, list) or re.match(r"""[\[(]\s*["']""", str(value))):
+        raise Undeclared(f'{column} {quote(value)} is a list', dict(answers=column))
+    truths = [value] if cell.key == 'answer' else read_texts(cell)
+    cells = [cell._replace(value=truth) for truth in truths if not is_gap(truth)]
+    if choices: return list(dict.fromkeys(_right_option(one, choices) for one in cells))
+    texts = map(read_text, cells)
     return [behind_thought(text) or text for text in texts if text]
 
-def _question(value: Any, column: str) -> str:
+def read_question(cell: Cell) -> str:
     "Read the words of a question, without the `<image>` of LLaVA or the `<image 1>` of MMMU"
-    text = re.sub(r'\A<image(?: 1)?>\s*|(?<!\s)\s*<image(?: 1)?>\Z', '', _text(value, 'question', column) or '')
+    text = re.sub(r'\A<image(?: 1)?>\s*|(?<!\s)\s*<image(?: 1)?>\Z', '', read_text(cell) or '')
     if text: return text.replace('<image 1>', 'the image')
     raise DataError('there is no question; write one, or leave the row out.')
+
+def _filled(cells: dict[str, Cell], group: Sequence[str]) -> Cell|None:
+    "Find the one cell of a group that a row fills"
+    filled = [cells[key] for key in group if key in cells and not is_gap(cells[key].value)]
+    if len(filled) < 2: return filled[0] if filled else None
+    raise Undeclared(
+        f"a row has {' and '.join(cell.column for cell in filled)}, of which one is read",
+        {cell.key: None for cell in filled[1:]})
 
 def make_record(
     row: dict, number: int, columns: dict[str, str], find_image: Callable[[Any], Any], rule: str|None = None,
     place: str = '',
 ) -> Record:
     "Make the record of a row; `find_image`: cell -> the image; `rule` None: an option of choices, else exact"
-    cells = {key: cell_of(row, column) for key, column in columns.items()}
-    texts = {key: _text(cells[key], key, columns[key]) for key in ('id', 'kind', 'short_question') if key in columns}
-    question = _question(cells['question'], columns['question'])
-    image = find_image(cells['image'])
-    if '<image' in question or has_second(row, columns['image']): image = Absent(question, 'is one of several, and one is shown')
+    cells = {key: Cell(key, column, cell_of(row, column)) for key, column in columns.items()}
+    texts = {key: read_text(cells[key]) for key in ('id', 'kind', 'short_question') if key in cells}
+    question = read_question(cells['question'])
+    several = '<image' in question
+    image = Absent(question, 'is one of several, and one is shown') if several else find_image(cells['image'].value)
     if columns.get('choices') == columns['question']: short, choices, question = split_options(question)
     else:
-        short, choices = question, _options(cells.get('choices'), columns.get('choices', 'choices'))
+        short, choices = question, read_choices(cells['choices']) if 'choices' in cells else []
         question = '\n'.join([question, *map('{}. {}'.format, LETTERS, choices)])
-    truth, region = (_filled(cells, columns, group) for group in (TRUTHS, REGIONS))
+    truth, region = (_filled(cells, group) for group in (TRUTHS, REGIONS))
     stem = f'{image.stem}-' if isinstance(image, Path) else ''
     return Record(
         id=texts.get('id') or f'{stem}{number}',
         image=image,
         question=question,
-        answers=_answers(cells[truth], truth, columns[truth], choices) if truth else [],
+        answers=read_answers(truth, choices) if truth else [],
         choices=choices or None,
-        boxes=_boxes(cells.get(region), region == 'box'),
+        boxes=read_boxes(region) if region else None,
         kind=texts.get('kind') or '',
         short_question=texts.get('short_question') or (short if choices else None),
         rule=rule or ('choice' if choices else 'exact'),
@@ -355,79 +371,62 @@ def make_record(
 # %% ../../nbs/library/data/07_records.ipynb #d0000005
 ENDINGS = '.json', '.jsonl', '.ndjson', '.csv', '.tsv', '.parquet'
 
-class Table(NamedTuple):
-    "The rows of a set, each with its place, such as 'line 3'"
-    name: str
-    headers: list[str]
-    rows: list[tuple[str, dict]]
-    folder: Path|None = None    # of its images
-    first_row: dict = {}    # with all its images, for proposals
-
 def _csv_rows(lines: Iterable[str], sep: str) -> Iterator[tuple[str, dict]]:
     "Yield the rows of a table, all cells as text"
     csv.field_size_limit(2**31 - 1)    # of an image in base64
-    reader = csv.reader(lines, delimiter=sep, strict=True)
-    header: list[str] = []
-    begin = 1
+    reader = csv.DictReader(lines, delimiter=sep, strict=True)
+    headers = reader.fieldnames or []
+    if len({*headers}) < len(headers): raise DataError(f'two columns have one name, {", ".join(headers)[:300]}; rename one')
+    end = 1
     try:
-        for cells in reader:
-            place, begin = f'line {begin}', reader.line_num + 1
-            if not ''.join(cells).strip(): continue
-            if not header: header = cells
-            elif len(cells) == len(header): yield place, dict(zip(header, cells))
-            else:
+        for row in reader:
+            end = reader.line_num
+            if None in row or None in row.values():
                 raise DataError(
-                    f'{place} has {len(cells)} cells, and the header {len(header)}; put a cell that has {sep!r} or a line '
-                    'end inside into quotation marks: "…"')
-            if len({*header}) < len(header): raise DataError(f'two columns have one name, {", ".join(header)[:300]}; rename one')
-    except csv.Error as e:
-        raise DataError(f'the row that begins on line {begin}: {e}; perhaps a quotation mark that none closes') from e
+                    f'line {end} does not have {len(headers)} cells, as the header has; put a cell that has {sep!r} or a line '
+                    'end inside into quotation marks, "…", or save it in Excel as CSV UTF-8')
+            if any(row.values()): yield f'line {end}', row
+    except csv.Error as e: raise DataError(f'the row after line {end}: {e}; perhaps a quotation mark that none closes') from e
 
-def _unique_keys(pairs: list) -> dict:
-    "Refuse an object of JSON with two values under one key"
-    row = dict(pairs)
-    if len(row) < len(pairs): raise ValueError(f'two values of a row have one name, {quote(pairs)}; keep one')
-    return row
+def _json_lines(lines: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    "Yield the rows of lines of JSON"
+    for number, line in enumerate(lines, 1):
+        try:
+            if line.strip(): yield f'line {number}', json.loads(line)
+        except json.JSONDecodeError as e: raise DataError(f'line {number}, column {e.colno}: {e.msg}') from None
 
-_load = partial(json.loads, object_pairs_hook=_unique_keys)
-
-def _json_line(number: int, line: str) -> tuple[str, Any]:
-    "Read a line of JSON, with its place"
-    try: return f'line {number}', _load(line)
-    except json.JSONDecodeError as e: raise DataError(f'line {number}, column {e.colno}: {e.msg}') from None
-
-def _json_rows(text: str, where: str|None) -> Iterator[tuple[str, Any]]:
+def _json_rows(value: Any, where: str|None) -> Iterator[tuple[str, Any]]:
     "Yield the rows of a list in JSON, or of the part of the file that `where` names; *: each value is a row"
-    value = _load(text)
     rows = [*value.values()] if where == '*' else cell_of(value, where) if where else value
     if isinstance(rows, list): return ((f'row {number}', row) for number, row in enumerate(rows, 1))
-    lists = [key for key, part in value.items() if isinstance(part, list)] if isinstance(value, dict) else []
-    raise Undeclared('it holds no list of rows', dict(rows=(lists or ['*'])[0]))
+    lists = (key for key, part in value.items() if isinstance(part, list)) if isinstance(value, dict) else ()
+    raise Undeclared('it holds no list of rows', dict(rows=next(iter(lists), '*')))
+
+# words of a parser -> what helps
+_CURES = {
+    'codec': '; save it as UTF-8, in Excel as CSV UTF-8',
+    'Extra data': '; if each line is a row, name it .jsonl'}
 
 def read_file(path: str|Path, n: int|None = None, where: str|None = None) -> Table:
     "Read the first rows of a table: CSV or TSV with a header, a list in JSON, or lines of JSON"
     path = Path(path)
     ending = path.suffix.lower()
     try:
-        with open(path, encoding='utf-8-sig', newline='' if ending in ('.csv', '.tsv') else '\n') as lines:
-            if ending in ('.csv', '.tsv'):
+        with open(path, encoding='utf-8-sig', newline='') as lines:
+            if ending == '.json': reader = _json_rows(json.load(lines), where)
+            elif ending not in ('.csv', '.tsv'): reader = _json_lines(lines)
+            else:
                 head = lines.readline()
-                if head.startswith('sep='): raise DataError(f'its first line, {head.strip()}, is of Excel: save it as CSV UTF-8')
                 reader = _csv_rows(chain([head], lines), '\t' if ending == '.tsv' else max(',;\t', key=head.count))
-            elif ending == '.json': reader = _json_rows(lines.read(), where)
-            else: reader = (_json_line(number, line) for number, line in enumerate(lines, 1) if line.strip())
             rows = [*islice(reader, n)]
     except Undeclared: raise
-    except UnicodeDecodeError as e:
-        raise DataError(f'{path.name} cannot be read: it is not UTF-8; save it as UTF-8, in Excel as CSV UTF-8.') from e
     except Exception as e:                               # each parser has its own errors
-        lines_cure = '; if each line is a row, name it .jsonl' if str(e).startswith('Extra data') else ''
-        raise DataError(f'{path.name} cannot be read: {str(e)[:400] or type(e).__name__}{lines_cure}.') from e
-    if not rows: raise DataError(f'{path.name} has no rows; write one for each question.')
-    if not all(isinstance(row, dict) for _, row in rows):
+        cure = ''.join(cure for words, cure in _CURES.items() if words in str(e))
+        raise DataError(f'{path.name} cannot be read: {str(e)[:400] or type(e).__name__}{cure}.') from e
+    if not rows or not all(isinstance(row, dict) for _, row in rows):
         raise DataError(
             f'{path.name} must hold rows such as {{"image": ..., "question": ..., "answer": ...}}: a list of '
-            'them in .json, one on a line in .jsonl.')
+            'them in .json, one on a line in .jsonl, in a .csv a line of their names and one for each question.')
     return Table(path.name, [*dict.fromkeys(chain.from_iterable(row for _, row in rows))], rows, path.parent, rows[0][1])
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000027
@@ -442,13 +441,18 @@ def _by_type(kind: Any, value: Any) -> Any:
     if getattr(kind, 'dtype', '') in ('float16', 'float32'): return float(str(getattr(np, kind.dtype)(value)))
     return value
 
-def _image_cell(data: Any, i: int, column: str, in_hand: bool) -> Any:
+def image_in(cell: Any) -> Any:
+    "Take the image of a cell: the one of a list, the bytes or the path of a struct"
+    if isinstance(cell, list):
+        if len(cell) > 1: raise DataError(f'image {quote(cell)} is a list of {len(cell)}; write one image in each row.')
+        cell = cell[0] if cell else None
+    return cell.get('bytes') or cell.get('path') if isinstance(cell, dict) else cell
+
+def _open_cell(data: Any, i: int, column: str, in_hand: bool) -> Any:
     "Read the image in a cell, which stays in its file until then"
     row, = data.with_format('arrow')[i].to_pylist()
-    cell = cell_of(row, column)
-    if has_second(row, column): raise DataError(f'row {i + 1} has several images, and one is shown.')
-    if isinstance(cell, dict): cell = cell['bytes'] or (cell['path'] if in_hand else None)
-    if cell: return cell
+    image = image_in(cell_of(row, column))
+    if isinstance(image, bytes) or image and in_hand: return image
     raise DataError(f'row {i + 1} holds no image; put the file into the table, or name the column of its path, {column}.path.')
 
 def dataset_table(data: Any, name: str, columns: Columns = {}, n: int|None = None, in_hand: bool = False) -> Table:
@@ -459,14 +463,15 @@ def dataset_table(data: Any, name: str, columns: Columns = {}, n: int|None = Non
     kinds = data.features
     image = columns.get('image') or next((key for key in kinds if plain_name(key) == 'image'), 'image')
     first = cell_of(first_row, image)
+    first = first[0] if isinstance(first, list) and first else first
     embedded = isinstance(first, bytes) or isinstance(first, dict) and bool(first.get('bytes') or in_hand and first.get('path'))
-    large = [key for key, kind in kinds.items() if 'Image(' in repr(kind) or 'binary' in repr(kind)]
+    large = [key for key, kind in kinds.items() if re.search(r'Image\(|binary', repr(kind))]
     small = raw.select_columns([key for key in kinds if key not in large or key == image.split('.')[0] and not embedded])
     rows = small[:].to_pylist() if small.column_names else [{} for _ in range(len(data))]
     typed = {key: kind for key, kind in small.features.items() if re.search(r'ClassLabel|float(16|32)', repr(kind))}
     for i, row in enumerate(rows):
         row |= {key: _by_type(kind, row[key]) for key, kind in typed.items()}
-        if embedded: row[image] = partial(_image_cell, data, i, image, in_hand)
+        if embedded: row[image] = partial(_open_cell, data, i, image, in_hand)
     return Table(name, data.column_names, [(f'row {i}', row) for i, row in enumerate(rows, 1)], None, first_row)
 
 def hub_table(
@@ -489,20 +494,17 @@ def hub_table(
     except ImportError as e:
         raise DataError('Parquet and sets of the Hub need datasets: pip install datasets pyarrow.') from e
     except Exception as e:
-        reason = one_line(f'{type(e).__name__}: {e}')[:300].rstrip('.')
-        part = f' (config {config}, split {split})' if config or split else ''
         cure = '. A folder in another form is read without the name of a set.' if Path(name).is_dir() else ''
-        raise DataError(f'{name}{part} cannot be loaded: {reason}{cure}') from e
-
-_SAVED = """{path} was written by save_to_disk, which only datasets reads; make it readable:
-import datasets; datasets.load_from_disk({path!r}){split}.to_parquet({file!r})"""
+        raise DataError(f'{name} cannot be loaded: {one_line(f"{type(e).__name__}: {e}")[:300].rstrip(".")}{cure}') from e
 
 def open_table(path: str|Path, n: int|None = None, columns: Columns = {}) -> Table:
     "Open a table, or a folder with one"
     path = Path(path).expanduser()
-    for mark, split in ('dataset_dict.json', '["SPLIT"]'), ('state.json', ''):
-        if (path/mark).exists():
-            raise DataError(_SAVED.format(path=str(path), split=split, file=f'{path.name}.parquet'))
+    split = '["SPLIT"]' if (path/'dataset_dict.json').exists() else ''
+    if split or (path/'state.json').exists():
+        raise DataError(
+            f'{path} was written by save_to_disk, which only datasets reads; make it readable:\n'
+            f'import datasets; datasets.load_from_disk({str(path)!r}){split}.to_parquet({path.name + ".parquet"!r})')
     files = [path] if path.is_file() else sorted(path.glob('[!.]*.*'))
     tables = [file for file in files if file.suffix.lower() in ENDINGS]
     if len(tables) != 1:
@@ -524,15 +526,15 @@ def folder_images(folder: str|Path) -> list[Path]:
     return images
 
 def check_inside(path: Path, folder: Path) -> Path:
-    """Raise an error for a link to a file outside the folder of a set.
+    """Raise an error for a file, or a link to one, outside the folder of a set.
 
     To a snapshot of the Hub belong the files that its links name, in `blobs` beside `snapshots`."""
     file, home = path.resolve(), folder.resolve()
     blobs = [parent.with_name('blobs') for parent in home.parents if parent.name == 'snapshots']
     if file.is_relative_to(home) or file.parent in blobs: return path
-    raise DataError(f'{path} is a link that leads out of the folder of the set; put the file itself there.')
+    raise DataError(f'{path} leads out of the folder of the set; put the file itself there.')
 
-def image_finder(folder: Path|None, images: str|Path|None = None, column: str = 'image') -> Callable[[Any], Any]:
+def image_finder(folder: Path|None, images: str|Path|None = None) -> Callable[[Any], Any]:
     """Make a function: cell -> its image: a file, what the cell holds, or `Absent`.
 
     `images`: another folder, the form of the names below this one, such as `train/{}.jpg`, or 'base64'"""
@@ -542,46 +544,35 @@ def image_finder(folder: Path|None, images: str|Path|None = None, column: str = 
         if not folder.is_dir(): raise DataError(f'{images} is no folder; name one that holds the images.')
     @cache
     def find_file(name: str) -> Path|Absent:
-        if re.match(r'\w+://', name): return Absent(name, 'is an address, and nothing is fetched: download it')
-        if not folder: return Absent(name)
-        try:
-            path = folder/form.format(name.replace('\\', '/'))
-            is_file = bool(name) and '..' not in Path(name).parts and path.is_relative_to(folder) and path.is_file()
-        except (OSError, ValueError, LookupError): is_file = False     # a name too long for a file
+        if not (folder and name): return Absent(name)
+        path = folder/form.format(name.replace('\\', '/'))
+        try: is_file = path.is_file()
+        except OSError: is_file = False     # a name too long for a file
         return check_inside(path, folder) if is_file else Absent(name)
     def find(cell: Any) -> Any:
-        if isinstance(cell, dict): cell = cell.get('bytes') or cell.get('path')
-        if isinstance(cell, list) and len(cell) > 1:
-            raise DataError(f'image {quote(cell)} is a list of {len(cell)}; write one image in each row.')
-        if not isinstance(cell, (str, int, float, list, tuple, type(None))): return cell
-        name = _text(cell, 'image', column) or ''
+        image = image_in(cell)
+        if not isinstance(image, (str, int, float, type(None))): return image
+        name = read_text(Cell('image', 'image', image)) or ''
         if images == 'base64': return base64.b64decode(re.sub(r'\Adata:[^,]*,|\s', '', name), validate=True)
         return find_file(name)
     return find
 
-def _propose_images(name: str, folder: Path|None) -> str:
+def propose_images(name: str, folder: Path|None) -> str:
     "Find the form in which a file below the folder has a name; 'FOLDER' if none has"
-    if len(name) > 300 and re.fullmatch(r'(?:data:[^,]*,)?[\w+/=\s]+', name): return 'base64'
-    if not (folder and name): return 'FOLDER'
-    for path in sorted(folder.rglob('*')):
-        if path.suffix.lower() not in _IMAGE_ENDINGS: continue
+    if len(name) > 300: return 'base64'
+    for path in sorted(folder.rglob('*')) if folder and name else ():
         relative = path.relative_to(folder).as_posix()
-        match = re.search(rf'(?<![^\W_])(0*){re.escape(name)}(?=\.\w+\Z|\Z)', relative)
-        if not match: continue
-        width = f':0>{len(match[0])}' if match[1] else ''
-        return f'{relative[:match.start()]}{{{width}}}{relative[match.end():]}'
+        match = re.fullmatch(rf'(|.*[\W_])(0*){re.escape(name)}(\.\w+)?', relative)
+        if match and path.suffix.lower() in _IMAGE_ENDINGS:
+            width = f':0>{len(match[2] + name)}' if match[2] else ''
+            return f'{match[1]}{{{width}}}{match[3] or ""}'
     return 'FOLDER'
 
 # %% ../../nbs/library/data/07_records.ipynb #93fb7bdb
 def choose_rows(rows: list, n: int|None = None, seed: int|None = None) -> list:
     "Choose the first n rows, or with a seed n random rows, in their order"
-    if n is not None and n < 1: raise DataError(f'n={n}: at least one sample is needed.')
     if seed is None or n is None or n >= len(rows): return rows[:n]
     return [rows[i] for i in sorted(Random(seed).sample(range(len(rows)), n))]
-
-def first_rows(n: int|None, seed: int|None) -> int|None:
-    "Tell how many rows are read for n records; None: all"
-    return max(n, 1) if n is not None and seed is None else None
 
 def check_ids(records: list[Record], name: str) -> list[Record]:
     "Raise an error if several records have the same id"
@@ -596,87 +587,60 @@ def check_score(records: list[Record], table: Table, columns: dict[str, str]) ->
     open_ones = [record for record in records if record.answers and not record.choices]
     if any(len({*record.answers}) < len(record.answers) for record in open_ones):
         people = all(len(record.answers) >= 4 for record in open_ones)
-        words = 'of several people, which vqa, vqa-text or vqa-simple compare' if people else 'which exact takes once'
-        raise Undeclared(f'rows repeat an answer, {words}', rule='vqa' if people else 'exact')
+        raise Undeclared(
+            'rows repeat an answer; those of four people and more vqa, vqa-text or vqa-simple compare, and exact takes each once',
+            rule='vqa' if people else 'exact')
     truths = {plain(answer) for record in open_ones for answer in record.answers}
-    if not truths: return
     listed = f'all answers are {" or ".join(sorted(truths)[:4])}'
-    if truths <= {*YES_NO} and not truths < {'0', '1'}:
+    if truths and truths <= {*YES_NO} and not truths < {'0', '1'}:
         raise Undeclared(f'{listed}, which yes/no compares, or exact if they are texts or numbers', rule='yes/no')
-    if all(re.fullmatch('[a-z]', truth) for truth in truths):
+    if truths and all(re.fullmatch('[a-z]', truth) for truth in truths):
         inside = all(split_options(record.question).options for record in open_ones)
-        choices = columns['question'] if inside else propose('choices', table.first_row)
-        if choices == 'COLUMN':
-            raise Undeclared(f'{listed}: texts, or letters of options whose columns have to be named, choices=A+B', rule='exact')
-        raise Undeclared(f'{listed}, which name options, or are texts that exact compares', dict(choices=choices))
+        choices = columns['question'] if inside else propose('choices', table)
+        message = f'{listed}: letters of options, whose columns are named, choices=A+B, or texts that exact compares'
+        raise Undeclared(message, rule='exact') if choices == 'COLUMN' else Undeclared(message, dict(choices=choices))
 
 def _guessable(records: list[Record]) -> str:
     "Say why an answer without an image would score; '' if it would not, or in fewer than ten questions"
-    if len(records) < 10: return ''
-    places = {record.choices.index(answer) if record.choices else None for record in records for answer in record.answers}
-    if len(places) == 1 and None not in places: return f'all {len(records)} right options are {LETTERS[places.pop()]}'
-    truths = {plain(answer) for record in records for answer in record.answers}
-    return f'all {len(records)} truths are {quote(truths.pop())}' if len(truths) == 1 else ''
+    right = {record.choices.index(answer) if record.choices else plain(answer) for record in records for answer in record.answers}
+    if len(records) < 10 or len(right) > 1: return ''
+    always = right.pop()
+    place = f'right options are {LETTERS[always]}' if isinstance(always, int) else f'truths are {quote(always)}'
+    return f'all {len(records)} {place}'
 
 def _describe_unread(table: Table, columns: dict[str, str]) -> str:
     "Name the columns that are read and those that are not; '' if all are"
-    parts = [part for column in columns.values() for part in _parts_of(column, table.headers)]
-    unread = [header for header in table.headers if header not in {*parts, *(part.split('.')[0] for part in parts)}]
-    return f'{", ".join(columns)} are read, and not {", ".join(map(str, unread))[:200]}' if unread else ''
+    parts = {part for column in columns.values() for part in read_parts(column, table)}
+    unread = [str(header) for header in table.headers if header not in parts]
+    return f'{", ".join(columns)} are read, and not {", ".join(unread)[:200]}' if unread else ''
 
 def make_records(
-    table: Table, n: int|None = None, seed: int|None = None, columns: Columns = {}, images: str|Path|None = None,
-    rule: str|None = None, public: bool = False,
+    table: Table, declared: Declared = Declared(), n: int|None = None, seed: int|None = None, public: bool = False,
 ) -> tuple[list[Record], list[str]]:
     "Make the records of a set, of a public one without questions about its columns, and notes on what is not read"
     if not table.rows: raise DataError(f'{table.name}: there are no rows to ask about; give another split or file.')
-    columns_read = find_columns(table.headers, columns, table.first_row)
-    for key in columns.keys() & columns_read.keys() - {'id'}:
-        if all(cell_of(row, columns_read[key]) in (None, '', []) for _, row in table.rows):
-            raise DataError(f'{table.name}: {key} is to be {columns_read[key]}, which holds nothing in any row.')
-    find_file = image_finder(table.folder, images, columns_read['image'])
-    by_index = {str(row.get('index')): row.get(columns_read['image']) for _, row in table.rows} if images == 'base64' else {}
+    columns = find_columns(table, declared.columns)
+    find_file = image_finder(table.folder, declared.images)
+    by_index = {str(row.get('index')): row.get(columns['image']) for _, row in table.rows} if declared.images == 'base64' else {}
     def find_image(cell: Any) -> Any:    # VLMEvalKit names the index of the row that has the image
         return find_file(by_index.get(cell, cell) if isinstance(cell, str) else cell)
     records = []
     for number, (place, row) in choose_rows([*enumerate(table.rows, 1)], n, seed):
-        try: records.append(make_record(row, number, columns_read, find_image, rule, place))
+        try: records.append(make_record(row, number, columns, find_image, declared.rule, place))
         except Undeclared: raise
         except ValueError as e: raise DataError(f'{table.name}: {place}: {e}') from None
     absent = [record.image for record in records if isinstance(record.image, Absent)]
     if len(absent) == len(records):
-        form = _propose_images(absent[0].name, table.folder)
+        form = propose_images(absent[0].name, table.folder)
         raise Undeclared(f'no row has its image: the first, {quote(absent[0].name)}, {absent[0].why}', images=form)
     unanswered = [record.label for record in records if not record.answers]
     if len(unanswered) == len(records): raise DataError(f'{table.name}: no row has an answer to score by.')
-    if columns.get('choices') and not any(record.choices for record in records):
-        raise DataError(f'{table.name}: no question has options such as A. elm; columns of their own are choices=A+B.')
-    if not (rule or public): check_score(records, table, columns_read)
+    if not (declared.rule or public): check_score(records, table, columns)
     check_ids(records, table.name)
-    notes = [_guessable(records), '' if public else _describe_unread(table, columns_read)]
+    notes = [_guessable(records), '' if public else _describe_unread(table, columns)]
     for what, names in ('image', [quote(image.name) for image in absent]), ('answer to score by', unanswered):
         if names: notes.append(f'{len(names)} of {len(records)} rows have no {what}: {", ".join(names[:3])}')
     return records, [f'{table.name}: {note}.' for note in notes if note]
-
-def read_declared(
-    read: Callable[..., Any], name: str, columns: Columns, images: str|Path|None = None, rule: str|None = None,
-) -> Any:
-    "Call `read(columns, images, rule)`; all that a table does not say is one error, with one line that says it"
-    problems: list[str] = []
-    while 'COLUMN' not in columns.values() and len(problems) < 9:    # a proposal can be as bad as what it replaces
-        try: result = read(columns, images, rule)
-        except Undeclared as e:
-            more = columns | e.columns, e.options.get('images', images), e.options.get('rule', rule)
-            if more == (columns, images, rule): raise
-            problems.append(str(e))
-            columns, images, rule = more
-        except DataError:
-            if not problems: raise
-            break
-        else:
-            if not problems: return result
-            break
-    raise DataError(f'{name}: {"; ".join(problems)}. Say what is meant: {write_options(columns, images, rule)}')
 
 # %% ../../nbs/library/data/07_records.ipynb #b817a42b
 def image_key_of(line: dict) -> str:
