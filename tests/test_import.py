@@ -3,7 +3,6 @@ import ast
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
-import pytest
 from processes import python
 import carve_nb
 
@@ -24,12 +23,6 @@ def test_import_without_torch():
     assert run(f'import {modules}, sys; print([o for o in ("torch", "transformers") if o in sys.modules])') == '[]'
 
 
-def test_top_level_names():
-    code = ('import carve_nb; assert callable(carve_nb.open_image); assert "open_image" in vars(carve_nb); '
-            'import sys; assert "torch" not in sys.modules; print(carve_nb.core.image.__name__)')
-    assert run(code) == 'carve_nb.core.image'
-
-
 def test_everything_resolves():
     "Public names, rooms and modules"
     for name in (*carve_nb.__all__, *carve_nb._rooms): assert getattr(carve_nb, name) is not None
@@ -42,16 +35,6 @@ def test_public_names_are_typed():
     imports = [n for n in ast.walk(ast.parse((Path(__file__).parent/'typed_user.py').read_text()))
         if isinstance(n, ast.ImportFrom)]
     assert {a.name for n in imports if n.module == 'carve_nb' for a in n.names} == {*carve_nb.__all__}
-
-
-def test_infrastructure_is_light():
-    """What many modules need loads nothing that only figures, tables or widgets need; a class comes whole,
-    whatever was imported before"""
-    modules = ('core.plotting', 'attention.vlm', 'method.results', 'method.base', 'method.registry')
-    heavy = {'pandas', 'seaborn', 'skimage', 'ipywidgets'}
-    code = (f'import sys; from importlib import import_module\nfor m in {modules}: import_module("carve_nb." + m); print(m, {heavy} & set(sys.modules))\n'
-            'import carve_nb; print(callable(carve_nb.VLM.capture), carve_nb.VLM.__module__)')
-    assert run(code).splitlines() == [*(f'{m} set()' for m in modules), 'True carve_nb.attention.vlm']
 
 
 def test_no_name_hides_a_module():
@@ -67,9 +50,3 @@ def test_fronts_of_rooms():
         for name in {*room.__all__} & {*carve_nb.__all__}: assert getattr(room, name) is getattr(carve_nb, name)
     code = 'import carve_nb.method as room, sys; assert "Carve" in dir(room); print("torch" in sys.modules, room.Carve.__module__)'
     assert run(code) == 'False carve_nb.method.carve'
-
-
-def test_dir_and_unknown_name():
-    assert {'VLM', 'Carve', 'methods', 'core', '__version__'} <= set(dir(carve_nb))
-    assert not {'Path', 're', 'import_module', 'iter_modules'} & set(dir(carve_nb))
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"): carve_nb.nonsense  # noqa: B018
