@@ -33,9 +33,8 @@ class MyMethod(CropMethod):
 if __name__ == '__main__':
     scene = make_scene(0)
     asked = scene.question('digit')
-    for name in 'carve-tiny', 'carve-small':
-        result = check_method(MyMethod(), VLM.from_pretrained(name), scene.image, asked.question)
-        print(f'{name}: passed.', '; '.join(result.summary()), f'truth: "{asked.answer}"')
+    result = check_method(MyMethod(), VLM.from_pretrained('carve-tiny'), scene.image, asked.question)
+    print('passed.', '; '.join(result.summary()), f'truth: "{asked.answer}"')
     with TemporaryDirectory() as out:    # a folder that stays would keep what it has measured, also when your code changes
-        run_eval('scenes', 'carve-tiny', ['none', 'carve', 'my-method'], n=10, out=out)
+        run_eval('scenes', 'carve-tiny', ['none', 'carve', 'my-method'], n=4, out=out)
         print(report(read_run(out).records)[["n", "acc", "gain", "p_holm"]])

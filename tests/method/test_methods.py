@@ -2,23 +2,21 @@
 why it cannot."""
 import json
 import re
-import runpy
 from dataclasses import replace
+from pathlib import Path
 import pytest
 import torch
 import transformers
 from PIL import Image, ImageOps
 from processes import ROOT, run, script
 from skimage import data
-from tiny import WIDE
 from transformers import DynamicCache
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.errors import CarveError, UnsupportedError
+from carve_nb.core.errors import UnsupportedError
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.base import CropMethod, Guide
-from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import make_method, methods
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.image_tokens import reported_grid
@@ -42,13 +40,8 @@ def written(request):
     "At the end the results are written where they are asked for"
     yield
     path = request.config.getoption('--methods-json', None)
-    if not path or any(len(families) < len(FULL) + len(OTHERS)
-            for families in measured.values()) or set(measured) != set(NAMES):
-        return
-    with open(path, 'w') as f:
-        json.dump(dict(transformers=transformers.__version__, torch=torch.__version__, methods=measured), f,
-            indent=1, sort_keys=True)
-        f.write('\n')
+    versions = dict(transformers=transformers.__version__, torch=torch.__version__)
+    if path: Path(path).write_text(json.dumps(versions | dict(methods=measured), indent=1, sort_keys=True) + '\n')
 
 
 @pytest.fixture(scope='session')
@@ -69,57 +62,6 @@ def test_conforms(load, photo, name, family):
     assert all(o is r.image or o is r.crop.image for o in r.shown), r.shown
     if not hasattr(method, 'edit'):
         assert vlm.ask(r.shown or [r.image], QUESTION, SHORT_ANSWER, 3).tokens == r.answer.tokens
-    if name in ('carve', 'uniform-map'): assert len(r.shown) == 2
-    if name == 'paper': assert [o is r.crop.image for o in r.shown] == [True]
-
-
-@pytest.mark.parametrize('name', NAMES)
-def test_asks_for_a_short_answer(load, photo, name, monkeypatch):
-    "Methods add the short-answer instruction to a question, and leave it out where they are told to"
-    texts, short_form, generate = [], f'{QUESTION} {SHORT_ANSWER}', VLM.generate
-    def keep(vlm, prompt, *args, **kw):
-        texts.append(prompt.text)
-        return generate(vlm, prompt, *args, **kw)
-    monkeypatch.setattr(VLM, 'generate', keep)
-    for suffix, asked in (SHORT_ANSWER, short_form), (None, QUESTION):
-        texts.clear()
-        replace(short(name), suffix=suffix)(load('llava'), photo, QUESTION, box=BOX)
-        assert any(asked in text for text in texts) and (suffix or not any(short_form in text for text in texts))
-
-
-@pytest.mark.parametrize('name', ['carve-tiny', 'carve-small'])
-def test_one_baseline(name, load):
-    "`vlm.ask(image, question)`, `none` and the baseline answer of a method ask one prompt"
-    vlm = load(name)
-    for seed in range(140, 146):
-        scene = make_scene(seed)
-        question = scene.question('digit').question
-        answers = (vlm.ask(scene.image, question), make_method('none')(vlm, scene.image, question).answer,
-            Lookup()(vlm, scene.image, question).plain_answer)
-        assert len({(a.text, a.n_prompt) for a in answers}) == 1, (seed, answers)
-
-
-@pytest.mark.parametrize('family', FULL)
-def test_zoom_eye_shows_what_its_source_shows(load, family, monkeypatch):
-    """Beside a part is the image on the tower's side, 448 without one; a part keeps its pixels; a leaf is
-    shown with 1.2 times that side (#57 B7)"""
-    from carve_nb.method import asking
-    vlm, shown = load(family), []
-    side = getattr(vlm.model.config.vision_config, 'image_size', 448)
-    def small_corner(session, ask):
-        "Stands in for the yes of a model: how small a part at the upper left is"
-        images = ask.images
-        shown.append([o.size for o in images])
-        return 1 - images[-1].width/(5*side) if images[-1].getpixel((0, 0)) == (255, 255, 255) else -1.
-    monkeypatch.setattr(asking, 'yes_confidence', small_corner)
-    photo = Image.new('RGB', (5*side, 3*side))
-    photo.putpixel((0, 0), (255, 255, 255))
-    r = make_method('zoom-eye', upper=.75, max_new_tokens=2)(vlm, photo, QUESTION)
-    beside, leaf = (side, 3*side//5), int(1.2*side)
-    assert {sizes[0] for sizes in shown if len(sizes) > 1} == {beside}
-    # a quarter of 2.5 by 1.5 sides; a leaf
-    assert shown[1][1] == (3*side, int(1.8*side)) and r.crop.box == (0, 0, leaf, leaf)
-    assert r.crop.scale == 1 and [o.size for o in r.shown] == shown[-1] == [beside, (leaf, leaf)]
 
 
 @pytest.mark.parametrize('name', [n for n in NAMES if hasattr(methods()[n], 'render') or n in ('random', 'center')])
@@ -157,53 +99,8 @@ def test_answers_or_gives_reason(load, photo, name, family, monkeypatch):
     measured.setdefault(name, {})[family] = why
 
 
-def held_logits(vlm, prompt, tokens, processors=()):
-    "[T, V] scores behind the processors, at every step of an answer that is held to these tokens"
-    seen = []
-    def hold(ids, scores):
-        seen.append(scores[0].float())
-        return torch.full_like(scores, -torch.inf).index_fill(1,
-            scores.new_tensor([tokens[len(seen) - 1]]).long(), 0.)
-    vlm.generate(prompt, len(tokens), [*(processors or ()), hold])
-    return torch.stack(seen)
-
-
-def largest_change(method, vlm, image, question, steps=4):
-    "How much a guided method changes a logit, at any step, while the model says its baseline answer"
-    prompt = vlm.prompt(image, question, method.suffix)
-    tokens = vlm.generate(prompt, steps).tokens
-    plain = held_logits(vlm, prompt, tokens)
-    session = Session(vlm)
-    guide = method.edit(session, method.asked(vlm, image, question), prompt)
-    with guide.block:
-        gap = (held_logits(vlm, prompt, tokens, guide.processors) - plain).abs()
-    return gap[gap.isfinite()].max().item()
-
-
-EDITS = [n for n in NAMES if methods()[n].category == 'edit']
-NO_SINKS = 'no sink dimension'   # a random model has none, and VAR moves nothing; its page says so
-
-
-@pytest.mark.parametrize('family', FULL)
-@pytest.mark.parametrize('name', EDITS)
-def test_default_edit_acts(load, photo, name, family):
-    "A method that edits attention changes a logit of a random model at its default, or notes why it cannot"
-    method, vlm = make_method(name), load(family)
-    change = largest_change(method, vlm, photo, QUESTION)
-    assert change > 1e-3 or any(NO_SINKS in n for n in method(vlm, photo, QUESTION).notes), (name, change)
-
-
-# settings with which each edit acts on a random Gemma: VAR has no sinks there
-ACTING = dict(pai=dict(gamma=1., alpha=1.), dual={}, gift={}, vrga=dict(p=60., gamma=5.),
-    var=dict(dims=list(range(8)), rho=.3, summ=0.))
-
-
-def acting(name, vlm, photo):
-    """The method with those settings; which values of a random model stand out differs between versions of
-    torch, so τ is sought"""
-    if name != 'var': return make_method(name, **ACTING[name])
-    tries = [make_method(name, **ACTING[name], tau=1 + i/10) for i in range(12)]
-    return max(tries, key=lambda method: largest_change(method, vlm, photo, QUESTION))
+# with which each edit acts on a random Gemma; VAR has no sinks there
+ACTING = dict(pai=dict(gamma=1., alpha=1.), dual={}, gift={}, vrga=dict(p=60., gamma=5.))
 
 
 @pytest.mark.parametrize('name', ACTING)
@@ -211,7 +108,7 @@ def test_edits_behind_a_window(load, photo, name):
     """The prompt is longer than the window of two layers in three: a cache that drops the first keys gives
     the same logits at every step as one that keeps them"""
     vlm = load('gemma3')
-    method = acting(name, vlm, photo)
+    method = make_method(name, **ACTING[name])
     prompt = vlm.prompt(photo, QUESTION, method.suffix)
     assert vlm.text_config.sliding_window < len(prompt)
     def steps(cache, edited=True):
@@ -235,19 +132,13 @@ def test_models_of_their_own(load, photo):
             with pytest.raises(UnsupportedError): make()(load('llava'), photo, QUESTION)
 
 
-@pytest.mark.parametrize('name', ['carve', 'center', 'uniform-map', 'zoom-eye'])
+@pytest.mark.parametrize('name', ['carve', 'zoom-eye'])
 def test_one_image_at_a_time(name, load, photo, monkeypatch):
-    """A family that takes one image is asked about the crop alone, and the result says so; `zoom-eye` shows it
-    its parts alone, and `uniform-map` leaves the answer"""
-    vlm, why = load('llava'), 'its template has one place for an image'
-    monkeypatch.setattr(vlm, 'family', replace(vlm.family, why_not={'several images': why}))
-    with pytest.raises(CarveError, match=why): vlm.ask([photo, photo], QUESTION)
-    r = short(name)(vlm, photo, QUESTION)
-    check_result(r, photo)
-    note = 'this family takes one image at a time: asked with the crop alone'
-    if r.whole: assert not r.shown and r.answer == r.plain_answer and note not in r.notes
-    else: assert r.shown == [r.crop.image] and note in r.notes
-    assert r.whole or name != 'uniform-map'
+    "A family that takes one image is asked about the crop alone, and the result says so"
+    vlm = load('llava')
+    monkeypatch.setattr(vlm, 'family', replace(vlm.family, why_not={'several images': 'its template has one place'}))
+    r = check_method(short(name), vlm, photo, QUESTION)
+    assert r.whole or r.shown == [r.crop.image] and any('one image at a time' in note for note in r.notes)
 
 
 def test_a_family_that_nobody_tested(photo, monkeypatch):
@@ -262,10 +153,3 @@ def test_templates(name):
     out = run(ROOT/f'nbs/tutorials/{name}.py', work=script)
     assert out.returncode == 0 and 'passed. What digit is on the' in out.stdout, out.stderr
     if name == 'my_method': assert re.search(r'\nnone .*\ncarve .*\nmy-method .*', out.stdout), out.stdout
-
-
-@pytest.mark.parametrize('family', ['llava_next', 'internvl', 'idefics3'])
-def test_template_on_tiles(family, load):
-    "The method that a reader begins with passes on models that show an image in tiles too"
-    method = runpy.run_path(ROOT/'nbs/tutorials/my_method.py')['MyMethod']
-    check_method(method(max_new_tokens=2), load(family), WIDE, 'What color is this?')

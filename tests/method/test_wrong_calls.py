@@ -44,7 +44,7 @@ CALLS = {    # Python that is wrong -> words of its sentence
     "Lookup()(vlm, image, ' ')": 'a text that can be seen',
     'Lookup()(vlm, [], question)': 'give at least one',
     "Lookup()(vlm, image, question, by='gpt-4o')": 'give a VLM, an Endpoint',
-    "Lookup()(vlm, [image, image], question, which='best')": 'contrast, attention or a number',
+    "Lookup()(vlm, [image, image], question, which='best')": 'give contrast or a number',
     'Lookup()(vlm, image, question, messages=[])': 'Give a question or messages, not both',
     'Carve(layers=[99])(vlm, image, question)': 'layers [99] do not exist',
     "vlm.capture(image, question, steps='frist')": 'perhaps first',
