@@ -3,14 +3,11 @@
 `python -m recipes.gpu`: the computed tables. `python -m recipes.gpu --model M`, or `make gpu M=M`: memory and
 seconds of each way to answer on your GPU, in at most ten minutes, as a table to paste."""
 import gc
-import re
-import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
@@ -20,12 +17,10 @@ from transformers import AutoModelForImageTextToText, LlavaConfig, PreTrainedMod
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.image import open_image
-from carve_nb.core.saliency import pick_layers
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
-from carve_nb.models.kernel import recording
 from carve_nb.runs.report import markdown_table
 from carve_nb.studies.paper import SETS, TABLES
 
@@ -61,6 +56,7 @@ CONFIGS = {
     'Qwen2.5-VL 72B': lambda: _qwen2_5(8192, 29_568, 80, 64, 8, 152_064)}
 IMAGE_TOKENS = {'LLaVA-1.5 7B': 576, 'LLaVA-1.5 13B': 576}      # of every image; other models: up to the limit of this package
 MOST_TOKENS = 4096
+QUESTION, ANSWER = 64, 8    # tokens of a question and of an answer
 
 @dataclass(frozen=True)
 class Shape:
@@ -110,20 +106,20 @@ def shapes() -> dict[str, Shape]:
         found[name] = Shape.of(model)
     return found
 
-def computed_table(generated: int = 8) -> pd.DataFrame: # tokens of an answer
+def computed_table() -> pd.DataFrame:
     "Memory in GB and seconds of a baseline answer about a large photo, of each released model in bfloat16"
     rows = {}
     for name, shape in shapes().items():
         image = IMAGE_TOKENS.get(name, MOST_TOKENS)
-        prompt = image + 64
+        prompt = image + QUESTION
         patches = image*(1 if name in IMAGE_TOKENS else 4)    # Qwen's tower merges 2 x 2
         row = {'billion parameters': (shape.decoder + shape.tower)/1e9, 'image tokens': image}
         row['weights, GB'] = shape.weight_bytes()/GB
         row['cache, GB'] = shape.cache_bytes(prompt)/GB
         row['rows of one token, MB'] = shape.row_bytes(image, 1)/1e6
-        row['rows of an answer and 16 words, GB'] = shape.row_bytes(image, generated + 16)/GB
+        row['rows of an answer and 16 words, GB'] = shape.row_bytes(image, ANSWER + 16)/GB
         for gpu, (flops, bandwidth) in GPUS.items():
-            seconds = shape.answer_seconds(prompt, patches, generated, flops, bandwidth)
+            seconds = shape.answer_seconds(prompt, patches, ANSWER, flops, bandwidth)
             fits = shape.weight_bytes() < .9*GB*int(gpu.split(', ')[1].split()[0])
             row[f'{gpu}: s'] = seconds if fits else float('nan')
         rows[name] = row
@@ -132,14 +128,14 @@ def computed_table(generated: int = 8) -> pd.DataFrame: # tokens of an answer
 PAPER_MODELS = {'Qwen2.5-VL 3B': 'Qwen2.5-VL-3B-Instruct', 'Qwen2.5-VL 7B': 'Qwen2.5-VL-7B-Instruct',
     'LLaVA-1.5 7B': 'llava-1.5-7b-hf', 'LLaVA-1.5 13B': 'llava-1.5-13b-hf'}
 
-def paper_table(gpu: str = 'A100, 80 GB', generated: int = 8, words: int = 64) -> pd.DataFrame: # tokens of an answer and of a question
+def paper_table() -> pd.DataFrame:
     "Hours of each table of the paper without other tools, and GB, of each of its models in bfloat16"
     counted, rows = shapes(), {}
     for name, model in PAPER_MODELS.items():
         shape, image = counted[name], IMAGE_TOKENS.get(name, 256)    # the paper's limit for Qwen
         patches = image*(1 if name in IMAGE_TOKENS else 4)
-        seconds = shape.answer_seconds(image + words, patches, generated, *GPUS[gpu])
-        held = shape.weight_bytes() + shape.cache_bytes(image + words + generated) + shape.row_bytes(image, generated)
+        seconds = shape.answer_seconds(image + QUESTION, patches, ANSWER, *GPUS['A100, 80 GB'])
+        held = shape.weight_bytes() + shape.cache_bytes(image + QUESTION + ANSWER) + shape.row_bytes(image, ANSWER)
         rows[name] = {'GB': held/GB, 'seconds of an answer': seconds}
         for table_name, table in TABLES.items():
             if table.seconds or model not in table.printed: continue
@@ -156,43 +152,28 @@ def as_text(table: pd.DataFrame) -> str:
     return markdown_table(cells.reset_index().values.tolist(), [table.index.name or '', *table.columns])
 
 @contextmanager
-def peak_memory(device): # of the model; on a CPU the process, on Linux
+def peak_memory(): # of the GPU; on a CPU it is not measured
     "Measure the peak memory of a block, in bytes above its start: the last item of the list, after the block"
     gc.collect()
-    def resident(name):
-        return 1024*int(re.search(rf'{name}:\s+(\d+)', Path('/proc/self/status').read_text())[1])
-    clear = Path('/proc/self/clear_refs')
-    needed = []
-    if device.type == 'cuda':
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        most = lambda: torch.cuda.max_memory_allocated(device)
-    elif clear.exists():
-        clear.write_text('5')    # the mark of the highest level goes down to the present one
-        before = resident('VmRSS')
-        most = lambda: resident('VmHWM')
-    else: before, most = float('nan'), lambda: 0
-    try: yield needed
-    finally: needed.append(max(0, most() - before))
+    on_gpu, needed = torch.cuda.is_available(), []
+    if on_gpu: torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()    # 0 without a GPU
+    yield needed
+    needed.append(torch.cuda.max_memory_allocated() - before if on_gpu else float('nan'))
 
-def ways(vlm: VLM, image, question: str, new: int = 4) -> dict[str, Callable]: # tokens of an answer
+def ways(vlm: VLM, image, question: str) -> dict[str, Callable]:
     """Return what is timed; a small crop has a quarter of the image's tokens, at least 144 and at most 256"""
     prompt = vlm.prompt(image, question, SHORT_ANSWER)
-    inputs = vlm.to_device(prompt)
     few = min(max(sum(map(len, prompt.spans))//4, 144), 256)
-    carve = Carve.official(max_new_tokens=new)
-    lookup = Lookup(query='last', max_new_tokens=new, tokens=None)
-    def capture():
-        layers = pick_layers(carve.layers, vlm.n_layers)
-        with recording(vlm.model, layers, columns=prompt.spans[0].tokens), torch.no_grad():
-            vlm.model(**inputs, use_cache=False, logits_to_keep=1)
+    carve = Carve.official(max_new_tokens=4)
+    lookup = Lookup(query='last', max_new_tokens=4, tokens=None)
     def ask(method): method(Session(vlm), image, question)
-    return {'plain answer': partial(vlm.ask, image, question, SHORT_ANSWER, new), 'row capture': capture,
+    return {'plain answer': partial(vlm.ask, image, question, SHORT_ANSWER, 4),
         'lookup, small crop': partial(ask, replace(lookup, tokens=few)),
         'whole CARVE, small crop': partial(ask, replace(carve, tokens=few)),
         'lookup': partial(ask, lookup), 'whole CARVE': partial(ask, carve)}
 
-def measured_table(vlm: VLM, image, question: str, rounds: int) -> pd.DataFrame:
+def measured_table(vlm: VLM, image, question: str) -> pd.DataFrame:
     "Median seconds of each way to answer, and peak memory above the loaded model in a round that is not timed"
     def wait():
         if vlm.device.type == 'cuda': torch.cuda.synchronize(vlm.device)
@@ -204,8 +185,8 @@ def measured_table(vlm: VLM, image, question: str, rounds: int) -> pd.DataFrame:
         return time.perf_counter() - start
     rows = {}
     for name, way in ways(vlm, image, question).items():
-        with peak_memory(vlm.device) as peak: way()
-        rows[name] = {'seconds': np.median([seconds(way) for _ in range(rounds)]),
+        with peak_memory() as peak: way()
+        rows[name] = {'seconds': np.median([seconds(way) for _ in range(3)]),
             'MB above the model': peak[-1]/1e6}
     table = pd.DataFrame(rows).T
     table['baseline answers'] = table.seconds/table.seconds.iloc[0]
@@ -215,27 +196,18 @@ def measured_table(vlm: VLM, image, question: str, rounds: int) -> pd.DataFrame:
 def run_gpu(
     model: str = '', # Hub id, folder or a model of this package; without one the computed tables are printed
     image: str = '', # image file; a scene of colored shapes, 2048 pixels wide, by default
-    question: str = 'What is in the middle?',
     dtype: str = 'bf16', # auto, bf16, fp16 or fp32
     device_map: str = '', # auto: spread over several GPUs
     image_tokens: int = 0, # limit of an image's tokens; 0: the usual one
-    kernel: str = '', # such as flash_attention_2: the same again with another attention kernel
-    rounds: int = 3,
 ):
     "Print what answers need on a GPU: computed without a model, measured with one"
     if not model: return print(as_text(computed_table()), as_text(paper_table()), sep='\n\n')
     began = time.time()
     settings = dict(dtype=dtype, device_map=device_map or None, image_tokens=image_tokens or None)
-    with peak_memory(torch.device('cuda' if torch.cuda.is_available() else 'cpu')) as loaded:
-        vlm = VLM.from_pretrained(model, **settings)
+    vlm = VLM.from_pretrained(model, **settings)
     place = torch.cuda.get_device_name(vlm.device) if vlm.device.type == 'cuda' else 'CPU'
     shown = open_image(image) if image else make_scene(0).image.resize((2048, 2048))
-    print(f'{model} in {vlm.dtype} on {torch.cuda.device_count() if vlm.device.type == "cuda" else 1} x {place}; '
+    print(f'{model} in {vlm.dtype} on {place}; '
         f'torch {torch.__version__}, transformers {transformers.__version__}; loaded in {time.time() - began:.0f} s, '
-        f'{loaded[0]/GB:.1f} GB; computed: {Shape.of(vlm.model).weight_bytes(vlm.dtype.itemsize)/GB:.1f} GB\n')
-    print(as_text(measured_table(vlm, shown, question, rounds)))
-    if kernel:
-        vlm.model.set_attn_implementation(kernel)
-        again = measured_table(VLM(vlm.model, vlm.processor), shown, question, rounds)
-        print(f'\nwith {kernel}:\n\n{as_text(again)}')
-    print(f'{time.time() - began:.0f} s in all', file=sys.stderr)
+        f'{Shape.of(vlm.model).weight_bytes(vlm.dtype.itemsize)/GB:.1f} GB of weights\n')
+    print(as_text(measured_table(vlm, shown, 'What is in the middle?')))
