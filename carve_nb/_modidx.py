@@ -1262,8 +1262,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'carve_nb/method/results.py'),
                                          'carve_nb.method.results.Result.drawn_maps': ( 'library/method/results.html#result.drawn_maps',
                                                                                         'carve_nb/method/results.py'),
-                                         'carve_nb.method.results.Result.files': ( 'library/method/results.html#result.files',
-                                                                                   'carve_nb/method/results.py'),
                                          'carve_nb.method.results.Result.n_steps': ( 'library/method/results.html#result.n_steps',
                                                                                      'carve_nb/method/results.py'),
                                          'carve_nb.method.results.Result.panels': ( 'library/method/results.html#result.panels',

@@ -62,7 +62,7 @@ def ask(path: Path, question: str) -> str:
 def compare(vlm: VLM, folder: Path) -> pd.DataFrame:
     questions = load_benchmark('scenes', n=20)
     run = run_eval(questions, vlm, methods=['none', 'lookup'], out=folder)
-    print(len(run.records) + 1, profile_model(vlm, questions).n + 1, methods('map'))
+    print(len(run.records) + 1, profile_model(vlm, questions).n + 1, methods())
     measure_entropy(vlm, questions, out=folder)
     measure_layers(vlm, [Record('1', folder/'a.png', 'What color is the cup?', ['red'],
         boxes=[(10, 20, 60, 80)])])

@@ -30,8 +30,7 @@ FIELDS = (              # that stay, each on two scenes
     'carve:normalize=True', 'carve:rank=peak',
     'carve:final_images=crop', 'carve:min_side=48', 'carve:suffix=None', 'carve:square=False:pad=.3',
     'carve:tokens=None', 'carve:max_new_tokens=1',
-    'lookup:query=noun', "lookup:query=['{word}']", 'lookup:query=content:subtract=before',
-    'lookup:query=noun:subtract=others', 'lookup:query=noun:pad=.3',
+    'lookup:query=noun', "lookup:query=['{word}']", 'lookup:query=noun:subtract=others', 'lookup:query=noun:pad=.3',
     'lookup:query=noun:p=.1:min_side=48', 'lookup:query=noun:skip_above=.5', 'official:p=.4', 'paper:K=3',
     'rel-att:base=112', 'fusion-crop:p=.1', 'gift:alpha=2',
     'vhr:alpha=1.5', 'var:rho=.5', 'vrga:gamma=.2', 'fusion-mask:share=.4', 'oracle:min_side=200')

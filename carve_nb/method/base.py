@@ -97,7 +97,7 @@ class Method:
         """Answer a question, and say how the answer came about.
 
         `vlm` may be a `Session`, which remembers. `image` is a path, bytes, a PIL image or an array, or a
-        list of several, of which `which` is used: one of `IMAGE_RULES`, or a number from 0. `box`, the true
+        list of several, of which `which` is used: a number from 0, or the contrast chooses. `box`, the true
         region, is used by the oracle alone. `messages`, instead of a question, are a chat as of
         `VLM.open_chat`: its last text is the question. `by` is another model, anything with `ask(images,
         question)`, that answers the last question. `short` is the question without its options."""

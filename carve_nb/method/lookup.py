@@ -22,14 +22,10 @@ from .settings import ABOVE_0, Query, limited
 from ..models.prompts import Ask
 
 # %% ../../nbs/library/method/07_lookup.ipynb #a1c00006
-def other_words(rows: AttentionRows, query: Query, which: str) -> list[int]:
-    """List the question's tokens before a query token, or all others; for the last position all of them.
-
-    `which`: 'before' or 'others'."""
-    everything = range(len(rows.question_tokens))
-    if query == 'last': return [*everything]
-    own = pick_words(rows.question_tokens, query)
-    return [i for i in everything if i not in own and (which == 'others' or i < own[0])]
+def other_words(rows: AttentionRows, query: Query) -> list[int]:
+    "List the question's tokens other than a query token; for the last position all of them"
+    own = [] if query == 'last' else pick_words(rows.question_tokens, query)
+    return [i for i in range(len(rows.question_tokens)) if i not in own]
 
 def _less_words(S: Saliency, rows: AttentionRows, layers: list[int], tokens: list[int]) -> Saliency:
     """Subtract the mean map of some tokens of the question from `S`, the map of the query token.
@@ -51,8 +47,8 @@ class Lookup(CropMethod):
     layers
         indices, or two fractions of the depth; None: all
     subtract
-        words of the question that see what all words see: those before the query token, or all others;
-        their mean map is subtracted; None: the profile's choice where `query` is None too, else 'none'
+        the other words of the question see what all words see: their mean map is subtracted; None: the
+        profile's choice where `query` is None too, else 'none'
     p
         kept share of the pixels
     skip_above
@@ -60,34 +56,27 @@ class Lookup(CropMethod):
     """
     query: Query | None = None
     layers: Layers = None
-    subtract: Literal['none', 'before', 'others', None] = None
+    subtract: Literal['none', 'others', None] = None
     p: float = limited(.04, ABOVE_0, 1)
     skip_above: float = limited(.95, 0, 1)
     name, category = 'lookup', 'ours'
 
     def choose(self, vlm: VLM) -> tuple['Lookup', list[str]]:
         "Fill in the query token and the subtracted words that are read in a model, with notes"
-        read = dict(query=self.query, subtract=self.subtract)
-        given = {field: value for field, value in read.items() if value is not None}
+        given = {name: value for name, value in (('query', self.query), ('subtract', self.subtract)) if value is not None}
         profile = None if self.query else find_profile(vlm)
-        found = profile.fields('lookup') if profile else {}
-        notes = []
-        if profile and found and profile.dtype != vlm.fingerprint.dtype:
-            notes = [f'the query token is from a profile in {profile.dtype}; '
-                     f'the model is in {vlm.fingerprint.dtype}']
-        if not (found or self.query):
-            found = dict(query='last')
-            notes = ['no query token of this model is known, so the last position was read: `carve checkup` finds one']
-        return replace(self, **dict(subtract='none') | found | given), notes
+        measured = profile.fields('lookup') if profile else {}
+        known = bool(self.query or measured)
+        notes = ['no query token of this model is known, so the last position was read: `carve checkup` finds one']
+        return replace(self, **dict(query='last', subtract='none') | measured | given), [] if known else notes
 
     def locate(self, session: Session, ask: Ask) -> Look:
         "Map the query token's attention, from one pass, which gives the baseline answer too"
         own, notes = self.choose(session.vlm)
         layers = session.vlm.pick_layers(own.layers)
         rows = session.capture(ask, layers=layers)
-        wanted = own.query or 'last'
-        # an error where it lacks them
-        if not isinstance(wanted, str): pick_words(rows.question_tokens, wanted)
+        wanted = own.query
+        if not isinstance(wanted, str): pick_words(rows.question_tokens, wanted)    # an error where it lacks them
         query = query_in(rows, wanted)
         S = rows.saliency(layers=layers, query=query, background=ask.image)
         found = Look(saliency=S, rows=rows, notes=notes)
@@ -98,10 +87,9 @@ class Lookup(CropMethod):
             if profile and not profile.last_agrees:
                 found.no_signal = f'{lacking}, and the last position does not point in this model'
             else: notes.append(f'{lacking}: the last position was read')
-        if own.subtract == 'none': return found
-        words = other_words(rows, query, own.subtract)
+        words = [] if own.subtract == 'none' else other_words(rows, query)
         if words: found.saliency = _less_words(S, rows, layers, words)
-        else: notes.append(f'the question has no words for subtract={own.subtract!r}: nothing is subtracted')
+        elif own.subtract != 'none': notes.append("the question has no words for subtract='others': nothing is subtracted")
         return found
 
     def select(self, S: Saliency, vlm: VLM) -> list[Region]:

@@ -24,12 +24,11 @@ class MethodTable(dict[str, type[Method]]):
         head, *rows = method_rows(self)
         return table_html(rows, head)
 
-def methods(category: str|None = None) -> MethodTable: # of `CATEGORIES`; None: all
+def methods() -> MethodTable:
     "List every method there is: name -> class, by category"
-    if category is not None: choose(category, CATEGORIES, 'category')
     import_all()
     order = sorted(METHODS, key=lambda name: (CATEGORIES.index(METHODS[name].category), name))
-    return MethodTable({name: METHODS[name] for name in order if category in (None, METHODS[name].category)})
+    return MethodTable({name: METHODS[name] for name in order})
 
 def method_rows(entries: MethodTable) -> list[list[str]]:
     "List name, category, one line, source and needs of some `methods`, the head first"

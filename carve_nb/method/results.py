@@ -240,17 +240,14 @@ class Result(Look):
         words['crop'] = f'The crop: box {self.crop.box} of the image'
         return panels_html(self.panels(), self.caption, words)
 
-    def files(self, **more) -> dict:    # name -> bytes; further facts for the JSON
-        "Encode all stages and the crop as images, the facts as JSON"
-        facts = json.dumps(self.to_dict(**more), indent=1) + '\n'
-        images = {'result.png': png_bytes(self.plot()), 'crop.png': png_bytes(self.crop.image)}
-        return images | {'answer.json': facts.encode()}
-
-    def save(self, folder: str | Path, **more) -> Path:
-        "Write the files to a folder"
+    def save(self, folder: str | Path, **more) -> Path:    # further facts for the JSON
+        "Write all stages and the crop as images, and the facts as JSON, to a folder"
         if Path(folder).suffix:
             raise CarveError(f'{folder} is no folder: give the name of one, or save the picture alone, '
                              f'`result.plot().save({str(folder)!r})`.')
         Path(folder).mkdir(parents=True, exist_ok=True)
-        for name, data in self.files(**more).items(): replace_file(Path(folder)/name, data)
+        facts = json.dumps(self.to_dict(**more), indent=1) + '\n'
+        for name, data in (('result.png', png_bytes(self.plot())), ('crop.png', png_bytes(self.crop.image)),
+                           ('answer.json', facts.encode())):
+            replace_file(Path(folder)/name, data)
         return Path(folder)
