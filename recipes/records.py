@@ -14,7 +14,7 @@ import torch
 from transformers import Cache
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.image import box_size, common_box
-from carve_nb.core.io import TINY
+from carve_nb.models.checkpoints import TINY
 from carve_nb.core.saliency import patch_cover
 from carve_nb.attention.rows import AttentionRows
 from carve_nb.data.records import Record

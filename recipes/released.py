@@ -22,10 +22,10 @@ from fastcore.script import call_parse
 from torch import nn
 from torch.nn import functional as F
 import recipes
-from carve_nb.core.io import CHECKPOINTS
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.data.questions import choose_one
+from carve_nb.models.checkpoints import CHECKPOINTS
 from recipes.curriculum import (
     LONG_KINDS,
     draw_turns,

@@ -14,7 +14,7 @@ import torch
 from fastcore.script import call_parse
 from torch import nn
 from transformers import GenerationConfig
-from carve_nb.core.io import CHECKPOINTS
+from carve_nb.models.checkpoints import CHECKPOINTS
 from .contrast import ContrastHead, contrast_batch, contrast_loss
 from .curriculum import make_batch
 from .lessons import lesson_batch, lesson_loss

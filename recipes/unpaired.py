@@ -14,7 +14,7 @@ from torch import nn
 from transformers import LlavaForConditionalGeneration
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.io import CHECKPOINTS
+from carve_nb.models.checkpoints import CHECKPOINTS
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.controls import Oracle

@@ -137,7 +137,7 @@ def folders(once):
 def load(folders):
     "Tiny models and those of the package, each loaded once"
     from carve_nb.attention.vlm import VLM
-    from carve_nb.core.io import PACKAGED
+    from carve_nb.models.checkpoints import PACKAGED
     made = {}
     def get(name):
         if name not in made:

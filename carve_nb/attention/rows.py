@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 from ..core.errors import CaptureError, choose
-from ..core.image import Box
+from ..core.image import Box, Size
 from ..core.io import replace_file
 from ..core.plotting import fit_height, panels_html
 from ..core.saliency import Heads, Layers, Saliency, merge_heads, pick_layers, share_between
@@ -58,6 +58,9 @@ def even_places(n: int, most: int) -> list[int]:
     "Choose at most `most` of n places, at even distances"
     return np.linspace(0, n - 1, min(n, most)).round().astype(int).tolist()
 
+# what a file of rows holds beside its tensors, spans and answer
+_FACTS = ('layers', 'tokens', 'question_tokens', 'n_layers', 'attending', 'sizes', 'steps', 'n_prompt',
+          'seconds', 'notes', 'about')
 HEIGHT = 110    # pixels of an image under its rows
 
 @dataclass(repr=False)
@@ -80,10 +83,22 @@ class AttentionRows:
         [Q] the question's tokens as text
     answer
         of this pass
-    meta
-        methods read `n_layers` (of the decoder), `attending` (the layers whose attention can be read),
-        `n_prompt` (the prompt's length in tokens), `steps` (as in `VLM.capture`), `seconds`, `sizes`
-        ((W, H) of each image) and `notes`; the others are kept for the record
+    n_layers
+        of the decoder
+    attending
+        its layers whose attention can be read; None: all
+    sizes
+        (W, H) of each image
+    steps
+        which generated tokens were captured, as in `VLM.capture`
+    n_prompt
+        tokens of the prompt
+    seconds
+        of the pass
+    notes
+        what the rows do not show
+    about
+        the model, the words, the kernel and the versions, for the record
     images
         the images, small, to show the rows over; they are not saved
     ask
@@ -99,7 +114,14 @@ class AttentionRows:
     question: Tensor = None
     question_tokens: Sequence[str] = ()
     answer: Answer|None = None
-    meta: dict = field(default_factory=dict)
+    n_layers: int = 0
+    attending: Sequence[int]|None = None
+    sizes: Sequence[Size] = ()
+    steps: str = 'all'
+    n_prompt: int = 0
+    seconds: float = 0.
+    notes: Sequence[str] = ()
+    about: dict = field(default_factory=dict)
     images: Sequence[Image.Image] = ()
     ask: object = None
 
@@ -125,7 +147,7 @@ class AttentionRows:
         # tiles of a strip can be without a cell
         views = [index for index, span in enumerate(self.spans) if span.image == image and len(span)]
         if not views:
-            raise CaptureError(f'There is no image {image}: these are rows of {len(self.meta["sizes"])}.')
+            raise CaptureError(f'There is no image {image}: these are rows of {len(self.sizes)}.')
         choose(tiles, TILES, 'tiles')
         return dict(all=views, thumbnail=views[:1], tiles=views[1:] or views)[tiles]
 
@@ -190,8 +212,8 @@ class AttentionRows:
         """Find the places of some layers along L; a layer that does not attend to images is left out.
 
         None: all that were captured."""
-        wanted = pick_layers(layers, self.meta['n_layers'])
-        attending = self.meta.get('attending', wanted)
+        wanted = pick_layers(layers, self.n_layers)
+        attending = wanted if self.attending is None else self.attending
         missing = [layer for layer in wanted if layer in attending and layer not in self.layers]
         if layers is not None and missing:
             raise CaptureError(
@@ -204,9 +226,8 @@ class AttentionRows:
         "Keep the rows of some layers, and of the 'first' step, the 'last' or 'all' that are here, alone"
         at = self.places(layers)
         question = None if self.question is None else self.question[:, at]
-        meta = self.meta if steps == 'all' else self.meta | dict(steps=steps)
         return replace(self, attn=self.attn[STEPS[steps]][:, at], layers=[self.layers[i] for i in at],
-                       question=question, meta=meta)
+                       question=question, steps=self.steps if steps == 'all' else steps)
 
     def read(self, *,
         query: str|list|int = 'last',
@@ -244,7 +265,7 @@ class AttentionRows:
         if not len(self.attn):
             raise CaptureError('Nothing read yet: the rows are filled when the block ends. Use them then.')
         T = len(self.attn)
-        part = self.meta.get('steps') == 'first' and len(self.tokens) > T    # whose last step is not the answer's
+        part = self.steps == 'first' and len(self.tokens) > T    # whose last step is not the answer's
         if step not in range(0 if part else -T, T):
             cure = "; capture with steps='all'" if part else ''
             raise CaptureError(f'There is no step {step}: rows of {T} were read, 0 is the first{cure}.')
@@ -278,7 +299,7 @@ class AttentionRows:
         raster = self.raster(image, tiles)
         values = self.read(query=query, image=image, tiles=tiles, **reading).mean(0).unflatten(-1, raster.grid)
         if background is None and len(self.images) > raster.image: background = self.images[raster.image]
-        return Saliency(values.cpu(), tuple(self.meta['sizes'][raster.image]), raster.box, background)
+        return Saliency(values.cpu(), self.sizes[raster.image], raster.box, background)
 
     def panels(self, image: int|None = None, step: int|None = None) -> dict[str, Image.Image]:
         "Draw the mean over the heads of eight layers over the image, with one brightest color; None: the last step"
@@ -293,7 +314,7 @@ class AttentionRows:
         size = f'{L} layers x {H} heads x {N} image tokens'
         if not T: return f'AttentionRows(nothing read yet: {size} when the block ends)'
         n, answer = len({span.image for span in self.spans}), str(self.answer) if self.answer else None
-        notes = ''.join(f', {note}' for note in self.meta.get('notes', ()))
+        notes = ''.join(f', {note}' for note in self.notes)
         return (f'AttentionRows({T} step{"s"[:T - 1]} x {size} of {n} image{"s"[:n - 1]}, '
                 f'mass on them {self.mass.mean():.2f}, answer {answer!r}{notes})')
 
@@ -305,8 +326,8 @@ class AttentionRows:
 
     def save(self, path: str|Path):
         "Write the rows to a safetensors file, in one step"
-        facts = {name: getattr(self, name) for name in ('layers', 'tokens', 'meta')} | dict(
-            question_tokens=list(self.question_tokens), answer=asdict(self.answer) if self.answer else None,
+        facts = {name: getattr(self, name) for name in _FACTS} | dict(
+            answer=asdict(self.answer) if self.answer else None,
             spans=[asdict(span) | dict(tokens=span.tokens.tolist()) for span in self.spans])
         rows = dict(attn=self.attn, question=self.question)
         tensors = {name: tensor.contiguous() for name, tensor in rows.items() if tensor is not None}
@@ -321,6 +342,7 @@ class AttentionRows:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}    # noqa: SIM118 (no mapping)
             facts['spans'] = [ImageSpan(**span | {name: tuple(span[name]) for name in ('grid', 'box')} |
                                         dict(tokens=torch.tensor(span['tokens']))) for span in facts['spans']]
+            facts['sizes'] = [*map(tuple, facts['sizes'])]
             if facts['answer']: facts['answer'] = Answer(**facts['answer'])
             return cls(**facts, **tensors)
         except FileNotFoundError: raise

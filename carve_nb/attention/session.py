@@ -114,7 +114,7 @@ class Session:
         if rows.answer:    # it has answered, and need not be asked
             rows.ask = ask
             if not open_hooks.get():
-                self.kept.setdefault(('answer', ask), Kept(rows.answer, rows.meta['seconds']))
+                self.kept.setdefault(('answer', ask), Kept(rows.answer, rows.seconds))
         return rows
 
     def generate(

@@ -27,9 +27,9 @@ from transformers import BatchFeature, LogitsProcessorList, PreTrainedModel, Pro
 from .rows import STEPS, AttentionRows
 from ..core.errors import CaptureError, CarveError, PromptError, choose
 from ..core.image import ImageLike, image_key
-from ..core.io import MARK, SMALL, THOUGHT, open_thought
 from ..core.saliency import Layers, pick_layers
 from ..core.text import SHORT_ANSWER
+from ..models.checkpoints import MARK, SMALL, THOUGHT, open_thought
 from ..models.families import Family, attention_layers, find_family
 from ..models.identity import PROBE, Fingerprint, probe_image
 from ..models.image_tokens import ReadImage, check_tokens, read_images, size_settings
@@ -498,7 +498,7 @@ class VLM:
         answer: bool = False,          # go on to the answer, also where only the 'first' step is kept?
         **settings,                    # as of `generate`
     ) -> AttentionRows:
-        "Run a prompt and capture its attention; `meta` holds the seconds"
+        "Run a prompt and capture its attention"
         start = time.perf_counter()
         choose(steps, [*STEPS], 'steps')
         rec = prompt_recorder(self, prompt, layers, question_rows, steps=steps,
@@ -528,7 +528,7 @@ def rows_of(
     vlm: 'VLM', prompt: Prompt,
     rec: Recorder,                # closed
     answer: Answer|None = None,   # if the prompt was answered
-    **facts,                      # to keep in `meta`
+    seconds: float = 0.,          # of the pass
 ) -> AttentionRows:
     "Collect the attention that was recorded of a prompt"
     first, *later = rec.passes
@@ -540,17 +540,16 @@ def rows_of(
     if not all(weights.isfinite().all() for weights in (attn, words) if weights is not None):
         raise CaptureError(f'Attention weights are not finite, with the model in {vlm.dtype}: load it in bfloat16 or float32, '
                            f'or get its weights again.')
-    meta = dict(
-        model=str(vlm.name), revision=vlm.revision, family=vlm.family.name, n_layers=vlm.n_layers,
-        attending=list(vlm.layers), dtype=str(vlm.dtype), device=str(vlm.device),
-        kernel=rec.kernel, torch=torch.__version__,
-        transformers=transformers.__version__, question=prompt.asked, prompt=prompt.text,
-        n_prompt=len(prompt), sizes=[image.size for image in prompt.images], steps=rec.steps)
-    notes = [note for note in dict.fromkeys([*(part.note for part in prompt.parts), vlm.kernel_note]) if note]
-    if notes: meta['notes'] = notes
+    about = dict(
+        model=str(vlm.name), revision=vlm.revision, family=vlm.family.name, dtype=str(vlm.dtype),
+        device=str(vlm.device), kernel=rec.kernel, torch=torch.__version__, transformers=transformers.__version__,
+        question=prompt.asked, prompt=prompt.text)
+    notes = dict.fromkeys([*(part.note for part in prompt.parts), vlm.kernel_note])
     return AttentionRows(
         attn, rec.layers, answer.tokens if answer else [], prompt.spans, question=words,
-        question_tokens=[prompt.tokens[i] for i in question], answer=answer, meta=meta | facts,
+        question_tokens=[prompt.tokens[i] for i in question], answer=answer,
+        n_layers=vlm.n_layers, attending=vlm.layers, sizes=[image.size for image in prompt.images],
+        steps=rec.steps, n_prompt=len(prompt), seconds=seconds, notes=[*filter(None, notes)], about=about,
         images=[image.reduce(max(1, min(image.size)//224)) for image in prompt.images])
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #c2ebc807
@@ -598,7 +597,7 @@ def record_attention(
     nothing = torch.zeros(0, len(recorder.layers), vlm.n_heads, len(prompt.columns))
     sizes = [image.size for image in prompt.images]
     rows = AttentionRows(nothing, recorder.layers, [], prompt.spans, images=prompt.images,
-                         meta=dict(n_layers=vlm.n_layers, sizes=sizes))
+                         n_layers=vlm.n_layers, sizes=sizes)
     with hooked(recorder, vlm.decoder): yield rows
     check_complete(recorder)
     vars(rows).update(vars(rows_of(vlm, prompt, recorder)), images=prompt.images)

@@ -27,9 +27,10 @@ import typer
 from typer import Argument as Arg, Option as Opt
 from .. import __version__
 from ..core.errors import CarveError, ImageError, IncompleteError, choose
-from ..core.io import PACKAGED, SMALL, find_source, one_line, replace_file, stored_table, tame_terminal
+from ..core.io import one_line, replace_file, tame_terminal
 from ..core.text import SHORT_ANSWER, read_method
 from ..data.records import FOLDER_FORMAT
+from ..models.checkpoints import PACKAGED, SMALL, find_source, stored_table
 
 if TYPE_CHECKING:
     from PIL import Image

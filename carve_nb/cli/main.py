@@ -18,7 +18,7 @@ import typer
 from .. import __version__
 from .commands import app, print_line, run_words
 from ..core.errors import CarveError, Reader
-from ..core.io import PACKAGED
+from ..models.checkpoints import PACKAGED
 
 # %% ../../nbs/library/cli/04_main.ipynb #3b0b3b11
 EXAMPLES = '''examples:

@@ -9,7 +9,6 @@ from .image import box_iou as box_iou
 from .saliency import Layers as Layers
 from .saliency import Saliency as Saliency
 from .saliency import pick_layers as pick_layers
-from .io import find_source as find_source
 from .text import SHORT_ANSWER as SHORT_ANSWER
 from .text import GENERAL_INSTRUCTION as GENERAL_INSTRUCTION
 from .text import pick_words as pick_words

@@ -27,8 +27,9 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from ..core.errors import CarveError, DataError, Reader, choose, quote
-from ..core.io import behind_thought, one_line
+from ..core.io import one_line
 from ..core.text import LETTERS, YES_NO, named_options, plain, read_value, split_options
+from ..models.checkpoints import behind_thought
 
 if TYPE_CHECKING:    # help loads this module
     from PIL import Image

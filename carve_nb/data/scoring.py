@@ -12,10 +12,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 from ..core.errors import DataError, choose, quote
-from ..core.io import behind_thought
 from ..core.text import DIGITS, LETTERS, YES_NO, named_options, plain, word_places
 from .drawing import COLORS, SHAPES
 from .records import Record
+from ..models.checkpoints import behind_thought
 
 # %% ../../nbs/library/data/13_scoring.ipynb #195aa7b2
 _ANNOUNCED = re.compile(

@@ -21,12 +21,12 @@ from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
 from ..core.image import ImageLike, open_image, png_bytes
-from ..core.io import PACKAGED
 from ..core.plotting import panels_html, strip
 from ..core.text import split_words
 from ..data.scenes import make_scene
 from ..method.lookup import Lookup
 from ..method.results import Result, format_answer
+from ..models.checkpoints import PACKAGED
 from ..runs.runner import as_vlm
 
 # %% ../../nbs/library/explorer/07_app.ipynb #b2f06edd

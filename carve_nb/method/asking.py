@@ -18,13 +18,13 @@ from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
 from ..core.image import Box, Size, box_size
-from ..core.io import behind_thought
 from ..core.plotting import draw_boxes
 from ..core.text import asked_part, is_word, pick_words
 from .base import CropMethod, PublishedCrop, tower_side
 from .crop import box_regions
 from .results import Look, Result
 from .settings import limited
+from ..models.checkpoints import behind_thought
 from ..models.families import BoxForm
 from ..models.prompts import Ask, unknown_note
 

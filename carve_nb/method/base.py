@@ -74,8 +74,8 @@ class Method:
     name = ''          # in tables and in the shell; a class with one of its own is known by it
     source = ''        # paper
     category = 'map'   # one of `CATEGORIES`
-    # 'model': a checkpoint of its own; 'box': the true region; or a key of `VLM.why_not`
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()       # that a call must give: 'box', the true region; 'model', another checkpoint
+    requires: ClassVar[tuple[str, ...]] = ()    # of a model: keys of `VLM.why_not` that it must not have
     no_crop = ''       # why it has no crop that another model could be shown
 
     def __repr__(self) -> str: return method_call(self)
@@ -133,7 +133,7 @@ class Method:
 
     def result(self, image: Image.Image, question: str, look: Look, **more) -> Result:
         "Begin a result with what was found"
-        notes = [] if look.rows is None else look.rows.meta.get('notes', [])
+        notes = [] if look.rows is None else look.rows.notes
         facts = dict(crop=whole_crop(image), regions=[], notes=[*notes, *look.notes]) | more
         return Result(**vars(look) | facts, image=image, question=question, method=self.name)
 
@@ -145,10 +145,10 @@ class Method:
         return result.bill('ask', before, after)
 
     def check_model(self, vlm: VLM):
-        "Refuse a model that lacks the layers of the method, or what it `needs` of a model"
+        "Refuse a model that lacks the layers of the method, or what it `requires` of a model"
         pick_layers(getattr(self, 'layers', None), vlm.n_layers)
         lacking = vlm.why_not
-        why = '; '.join(lacking[need] for need in self.needs if need in lacking)
+        why = '; '.join(lacking[ability] for ability in self.requires if ability in lacking)
         if not why: return
         raise UnsupportedError(f'{self.name} cannot be used with the family {vlm.family.name!r}: {why}.')
 

@@ -132,15 +132,14 @@ class Carve(CropMethod):
 
     def read_rows(self, rows: AttentionRows) -> Tensor:    # -> [T, L, cells]
         "Read each step's last position, or the mean over the question's words; merge layers, heads and views"
-        layers = pick_layers(self.layers, rows.meta['n_layers'])
+        layers = pick_layers(self.layers, rows.n_layers)
         read = partial(rows.read, layers=layers, heads=self.heads, tiles=self.tiles)
         if self.query != 'last':
             named = pick_words(rows.question_tokens, self.query, 'none')    # an instruction may lack them
             return read(query=named or 'question')[None]
-        captured = rows.meta.get('steps', 'all')
-        if captured != 'all' and not captured == self.steps == 'first':
+        if rows.steps != 'all' and not rows.steps == self.steps == 'first':
             raise CarveError(
-                f'steps={self.steps!r} needs rows of all steps; these were captured with steps={captured!r}')
+                f'steps={self.steps!r} needs rows of all steps; these were captured with steps={rows.steps!r}')
         return torch.stack([read(step=step) for step in range(len(rows.attn))])
 
     def fuse(self, A_q: Tensor, A_g: Tensor, span: ImageSpan, image: Image.Image) -> Saliency:
@@ -164,8 +163,8 @@ class Carve(CropMethod):
         q, g = len(rows_q.attn), len(rows_g.attn)
         if g < q and self.pairs_steps:
             notes.append(f'{g} of {q} steps are paired: the description has no more')
-        wanted = pick_layers(self.layers, rows_q.meta['n_layers'])
-        unavailable = [layer for layer in wanted if layer not in rows_q.meta.get('attending', wanted)]
+        wanted = pick_layers(self.layers, rows_q.n_layers)
+        unavailable = sorted({*wanted} - {*(wanted if rows_q.attending is None else rows_q.attending)})
         if unavailable and self.layers is not None:
             notes.append(f'no attention to read in layers {unavailable}: left out')
         why = self.query != 'last' and why_no_words(rows_q.question_tokens, self.query)

@@ -17,7 +17,7 @@ from ..attention.rows import AttentionRows
 from ..attention.session import Spent
 from ..core.errors import CarveError
 from ..core.image import Box, Size, box_size, common_box, png_bytes, scale_box, to_raster
-from ..core.io import behind_thought, count_of, replace_file
+from ..core.io import count_of, replace_file
 from carve_nb.core.plotting import (
     CONCEPT_COLORS,
     draw_boxes,
@@ -33,6 +33,7 @@ from ..core.text import asked_part
 from ..formulas.threshold import Region
 from .crop import Crop
 from .settings import inherit_fields
+from ..models.checkpoints import behind_thought
 from ..models.model import Answer
 
 # %% ../../nbs/library/method/00_results.ipynb #ff098d5e

@@ -1,3 +1,4 @@
+from .checkpoints import find_source as find_source
 from .families import FAMILIES as FAMILIES
 from .families import Family as Family
 from .families import BoxForm as BoxForm

@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from ..core.errors import CarveError, UnsupportedError
 from ..core.image import Box
-from ..core.io import CHECKPOINTS
+from .checkpoints import CHECKPOINTS
 from carve_nb.models.image_tokens import (
     Grid,
     Processed,

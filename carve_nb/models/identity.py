@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.modules import module as torch_module
-from ..core.io import digest, same_logits
+from ..core.io import digest
+from .checkpoints import same_logits
 from .kernel import own_code
 
 # %% ../../nbs/library/models/09_identity.ipynb #1d3a0008

@@ -28,7 +28,7 @@ from transformers import (
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.utils import logging
 from ..core.errors import CarveError, InsufficientMemoryError, out_of_memory
-from ..core.io import PACKAGED, SMOL, find_source
+from .checkpoints import PACKAGED, SMOL, find_source
 from .families import OWN_CODE, Family, attention_layers, find_family
 from .image_tokens import pad_images
 from .prompts import check_template

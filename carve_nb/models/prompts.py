@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from transformers import BatchEncoding, BatchFeature, PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
-from ..core.errors import CarveError, OtherImagesError, PromptError
+from ..core.errors import CarveError, PromptError
 from ..core.image import Box, ImageLike, image_key, open_image
 from ..core.text import GENERAL_INSTRUCTION, asked_part, tokens_at, word_places
 from .image_tokens import ImageSpan, ReadImage, join_inputs, read_images
@@ -171,8 +171,9 @@ def place_images(ids: Tensor, config: PreTrainedConfig, parts: Sequence[ReadImag
     places = (ids == config.image_token_id).nonzero()[:, 0]
     counts = [part.count for part in parts]
     if len(places) != sum(counts):
-        raise OtherImagesError(
-            f'The prompt has {len(places)} image tokens, which these images do not fill: they take {counts}.')
+        raise PromptError(
+            f'The prompt has {len(places)} image tokens, which these images do not fill: they take {counts}. Give '
+            '`images` as the processor got them, in the same order and size, and settings of the call to the processor.')
     spans = []
     for i, (part, at) in enumerate(zip(parts, places.split(counts))):
         spans += [replace(span, tokens=at[span.tokens], image=i, end=int(at[-1]) + 1) for span in part.views]

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
 from ..core.errors import CarveError
-from ..core.io import CHECKPOINTS, SMOL, TINY, find_source
+from .checkpoints import CHECKPOINTS, SMOL, TINY, find_source
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from html import escape
 import pandas as pd
 from ..attention.vlm import VLM
-from ..core.io import CHECKPOINTS, SMALL, TINY
 from ..data.records import Record
 from ..data.scenes import make_scene, to_sample
+from ..models.checkpoints import CHECKPOINTS, SMALL, TINY
 from carve_nb.runs.report import (
     WHAT_IT_IS,
     answers_html,

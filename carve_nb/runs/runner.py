@@ -30,7 +30,7 @@ from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import RunError, UnsupportedError
 from ..core.image import Box, box_iou, union_box
-from ..core.io import SMALL, digest, one_line
+from ..core.io import digest, one_line
 from ..core.text import read_method
 from ..data.datasets import DataSet, load_benchmark, sample_keys
 from ..data.records import Record
@@ -40,6 +40,7 @@ from ..method.lookup import Lookup
 from ..method.registry import make_method, methods, split_specs
 from ..method.results import Result
 from ..method.wrappers import open_answerer, record_of
+from ..models.checkpoints import SMALL
 from ..models.model import free_memory
 from .store import SHOWN, Run, RunStore, another_run, attempt, carry_out, read_run, run_folder
 

@@ -18,13 +18,14 @@ from time import perf_counter
 import pandas as pd
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
-from ..core.io import SMALL, count_of
+from ..core.io import count_of
 from ..core.stats import holm
 from ..core.text import read_method
 from ..data.datasets import DataSet, load_benchmark
 from ..data.eye_test import CHANCE, CHOICES, EACH, SEEDS, eye_question
 from ..method.profiles import ModelProfile, find_profile
 from ..method.registry import make_method
+from ..models.checkpoints import SMALL
 from ..models.prompts import unknown_note
 from carve_nb.runs.report import (
     ALL,

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 from ..core.errors import choose
-from ..core.io import CHECKPOINTS
+from ..models.checkpoints import CHECKPOINTS
 
 if TYPE_CHECKING:
     import pandas as pd

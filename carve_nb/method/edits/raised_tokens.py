@@ -106,7 +106,7 @@ class Vrga(GuidedMethod):
         "Find A_ref [V], H_v and H_b [L, H], and the places in V to raise"
         before_last = max(len(rows.question_tokens) - 2, 0)    # (code)
         w = rows.read(query=before_last, heads=None, tiles='thumbnail')
-        Hv, Hb = self.heads(w, rows.meta['n_prompt'])
+        Hv, Hb = self.heads(w, rows.n_prompt)
         A = self.refine(w, Hv, Hb)
         return A, Hv, Hb, self.focus(A, grid)
 
