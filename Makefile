@@ -56,8 +56,8 @@ test-lmms: $(V)/.ok $(V)-lmms/.ok  ## stock lmms-eval, which does not know this 
 colab: $(V)/.ok  ## the first cell of the tutorials, and the rest of two, with Colab's Python 3.12, its versions and a wheel built here; 6 GB
 	test -x $(V)-colab/bin/pip || $$(command -v python3.12) -m venv $(V)-colab && $(V)-colab/$(PIP) -r tests/colab.txt && \
 	CARVE_COLAB=$(abspath $(V))-colab/bin/python $(TEST) -n 0 -rP tests/test_install.py -k colab
-soak: $(V)/.ok  ## the long variants: 10,000 cases of each law, fuzzing, 20 kills, 1,000 questions, all methods on all kinds of family; an hour
-	$(V)/$(PIP) $(C) -e '.[fuzz]' && CARVE_PROFILE=soak CARVE_KILLS=20 CARVE_KILL_SAMPLES=200 $(TEST) -m 'soak or law' --soak-json=nbs/results/soak.json
+soak: $(V)/.ok  ## the long variants: 10,000 cases of each law, 20 kills, 1,000 questions, all methods on all kinds of family; an hour
+	CARVE_PROFILE=soak CARVE_KILLS=20 CARVE_KILL_SAMPLES=200 $(TEST) -m 'soak or law' --soak-json=nbs/results/soak.json
 mutants: $(V)/.ok  ## would the tests notice N small mistakes, drawn by SEED? In the folder mutants-SEED; hours, taken up where it stopped
 	$(V)/$(PIP) $(C) -e '.[mutants]' && export PATH=$(abspath $(V))/bin:$$PATH $(RUN) && m=mutants-$(SEED) && { test -d $$m || git clone -q --shared . $$m; } && cd $$m && \
 	{ test -f session.sqlite || { cosmic-ray init tools/mutants.toml session.sqlite && cr-filter-operators session.sqlite tools/mutants.toml && \

@@ -1,10 +1,8 @@
 """The user's own model, inputs and wrong use, around a stock `generate`: what a user starts, and the one
 sentence that answers."""
 import copy
-from functools import partial
 import pytest
 import torch
-from PIL import Image, ImageOps
 from tiny import QUESTION, WIDE, User, refuse
 from transformers import (
     AttentionInterface,
@@ -77,7 +75,7 @@ def test_stock_kernel_is_replaced(name, folders, llava):
     user.vlm.text_config._attn_implementation = name
     rows = user.record()
     assert torch.equal(rows.attn, llava.record().attn) and user.vlm.text_config._attn_implementation == name
-    assert [name in note for note in rows.meta['notes']] == [True] and rows.meta['kernel'] == 'sdpa'
+    assert [name in note for note in rows.notes] == [True] and rows.about['kernel'] == 'sdpa'
 
 
 def test_bounded_scores_run_eager(llava, tmp_path):
@@ -91,45 +89,12 @@ def test_bounded_scores_run_eager(llava, tmp_path):
     assert (bounded[1] - want[1]).abs().max() > 1e-3
     vlm.text_config._attn_implementation = 'flash_attention_2'
     rows = vlm.forward(prompt)
-    assert rows.meta['kernel'] == 'eager'
+    assert rows.about['kernel'] == 'eager'
     for place, layer in enumerate(rows.layers):
         assert torch.allclose(rows.attn[0, place], bounded[layer][0, :, -1, prompt.columns], atol=1e-5)
 
 
 # -- the images of the inputs
-
-@pytest.fixture
-def photo(tmp_path):
-    "A telephone's photo: 120 x 80 pixels, to be turned"
-    exif, path = Image.Exif(), tmp_path/'photo.jpg'
-    exif[0x0112] = 6
-    WIDE.resize((120, 80)).save(path, exif=exif)
-    return path
-
-
-@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
-def test_photo_by_path_and_opened(name, load, photo):
-    """The processor turns a file, and leaves what was opened before; the block reads either as the processor
-    does"""
-    user, boxes = User(load(name)), {}
-    for way, given in dict(turned=str(photo), upright=ImageOps.exif_transpose(Image.open(photo)),
-            lying=Image.open(photo)).items():
-        user.inputs = user.processor(images=[[given]], text=[user.vlm.prompt(WIDE, QUESTION).text], return_tensors='pt')
-        rows = user.record(images=[given])
-        boxes[way] = rows.meta['sizes'], [(s.grid, s.box) for s in rows.spans]
-    assert boxes['turned'] == boxes['upright'] != boxes['lying']
-    assert boxes['upright'][0] == [(80, 120)] and boxes['lying'][0] == [(120, 80)]
-
-
-def test_settings_on_the_processor(load):
-    vlm = load('llava')
-    processor = copy.deepcopy(load('llava').processor)
-    ip = processor.image_processor
-    ip.do_center_crop, ip.size = False, type(ip.size)(height=64, width=64)
-    user = User(vlm, [WIDE])
-    user.inputs = processor(images=[[WIDE]], text=[vlm.prompt(WIDE, QUESTION).text], return_tensors='pt')
-    assert user.record(processor=processor).spans[0].box == (0, 0, *WIDE.size)
-
 
 def test_video_inputs(qwen):
     inputs = dict(qwen.inputs, video_grid_thw=torch.ones(1, 3))
@@ -207,15 +172,6 @@ def test_dropped_tokens(folders):
         refuse(r'Layer 2 reads 1 x \d+ tokens .*pruning', call)
 
 
-def test_decoder_quantized_alone(folders):
-    "Its configuration is a copy, and is the one that is set"
-    vlm = VLM.from_pretrained(folders('llava'))
-    quantize = partial(torch.ao.quantization.quantize_dynamic, qconfig_spec={torch.nn.Linear})
-    whole = quantize(vlm.model)
-    vlm.model.model.language_model = quantize(vlm.model.model.language_model)
-    for model in vlm.model, whole: assert Carve(max_new_tokens=1)(VLM(model, vlm.processor), WIDE, QUESTION).rows
-
-
 def test_layers_cut(folders):
     vlm = VLM.from_pretrained(folders('llava'))
     decoder = vlm.model.model.language_model
@@ -244,15 +200,6 @@ def test_layers_with_fewer_heads(folders):
     attention.o_proj.weight = torch.nn.Parameter(attention.o_proj.weight[:, :half])
     refuse(r'The layers have \[4, 4, 2, 4, 4, 4\] heads', lambda: vlm.capture(WIDE, QUESTION))
     assert vlm.capture(WIDE, QUESTION, layers=[3, 4]).layers == [3, 4]
-
-
-def test_kernel_set_inside(folders):
-    "Nothing is read, and the block says so"
-    user = User(VLM.from_pretrained(folders('llava')), [WIDE])
-    def run():
-        user.model.set_attn_implementation('eager')
-        user.generate()
-    refuse('were to be read, and', lambda: user.record(run))
 
 
 # -- what is not read, and why

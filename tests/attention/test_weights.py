@@ -51,35 +51,6 @@ def is_known(model, processor):
         for note in Lookup(max_new_tokens=1)(VLM(model, processor), SCENE.image, QUESTION).notes)
 
 
-def off_the_grid(model):
-    "Weights that neither bfloat16 nor float16 holds exactly"
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for p in model.parameters(): p.mul_(1 + 1e-4*torch.randn_like(p))
-    assert any((p != p.bfloat16()).any() and (p != p.half()).any() for p in model.parameters())
-    return model
-
-
-@pytest.mark.parametrize('name', ['carve-tiny', 'float32 weights'])
-def test_a_profile_in_every_type(name, tmp_path, monkeypatch):
-    "A profile is found in each type, on every way to it"
-    monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
-    vlm = VLM.from_pretrained('carve-tiny' if name == 'float32 weights' else name, dtype='float32')
-    if name == 'float32 weights':
-        off_the_grid(vlm.model)
-        from carve_nb import profile_model
-        from carve_nb.studies.profile import scene_questions
-        profile = profile_model(vlm, scene_questions(12))
-        assert profile.sure
-        profile.save(profile_path(vlm))
-    weights = {k: v.clone() for k, v in vlm.model.state_dict().items()}
-    ways = ('float16',), ('bfloat16', 'float16')
-    for way in ways:
-        vlm.model.float().load_state_dict(weights)
-        for dtype in way: vlm.model.to(getattr(torch, dtype))
-        assert is_known(vlm.model, vlm.processor), way
-
-
 def test_a_matrix_that_changes_by_two_percent():
     "It is another model, in the type of its profile; in others rounding hides so small a change"
     vlm = VLM.from_pretrained()

@@ -1,24 +1,13 @@
 "What a block could leave behind in a model, in this process and in its memory"
 import contextlib
-import contextvars
-import functools
 import gc
-import importlib
-import pkgutil
-import random
 import threading
 import warnings
-import numpy as np
 import torch
-import transformers
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-import carve_nb
 from carve_nb.attention.edits import decoder_layers
 from carve_nb.models import model as model_module
-
-STOCK = 'eager', 'sdpa', 'flash_attention_2', 'flex_attention'
-
+from carve_nb.models.kernel import open_hooks
+from carve_nb.testing import traces
 
 @contextlib.contextmanager
 def count_passes(vlm):
@@ -40,23 +29,6 @@ def special_and_image(vlm, prompt):
         [i for i in ids.tolist() if i in special], repr(prompt.spans))
 
 
-def plain(v):
-    "A value as it can be compared"
-    if torch.is_tensor(v):
-        return ('tensor', tuple(v.shape), v.dtype,
-            v.detach().cpu().tolist() if v.numel() < 100 else v.data_ptr())
-    return v if v is None or isinstance(v, (int, float, str, bool)) else (type(v).__name__, id(v))
-
-
-@functools.cache
-def context_variables():
-    "Those that modules of the package made"
-    names = [m.name for m in pkgutil.walk_packages(carve_nb.__path__, 'carve_nb.')]
-    mods = [importlib.import_module(n) for n in names if n.rpartition('.')[2] in ('kernel',)]
-    return [*{id(v): v for m in mods
-        for v in vars(m).values() if isinstance(v, contextvars.ContextVar)}.values()]
-
-
 def lock_is_free(model):
     "Could another thread take its turn?"
     lock, free = model_module._locks.get(model), []
@@ -70,45 +42,9 @@ def lock_is_free(model):
     return bool(free)
 
 
-def snapshot(vlm):
-    """Everything of a model that is not a value of its weights, by name; and of this process what belongs to
-    it"""
-    model, found = vlm.model, {}
-    for name, m in model.named_modules():
-        own = vars(m)
-        found[name, 'hooks'] = {k: [(i, id(f)) for i, f in d.items()] for k,
-            d in own.items() if 'hooks' in k and hasattr(d, 'items') and d}
-        found[name, 'own'] = {k: plain(v) for k, v in own.items() if not k.startswith('_')
-            and not hasattr(v, '_attn_implementation')}
-        found[name, 'parts'] = [(k, id(v)) for k, v in own['_modules'].items()]
-        found[name, 'parameters'] = [(k, id(p), p.data_ptr(), p._version, p.requires_grad, p.grad is None)
-            for k,
-            p in own['_parameters'].items() if p is not None]
-        found[name, 'buffers'] = [(k, b.data_ptr(), b._version)
-            for k, b in own['_buffers'].items() if b is not None]
-        if hasattr(m, 'config'): found[name, 'kernel'] = m.config._attn_implementation
-    config = model.config
-    found['kernels'] = [getattr(c, '_attn_implementation', None)
-        for c in (config, config.get_text_config(), getattr(config, 'vision_config', None),
-        getattr(config, 'qformer_config', None))]
-    found['registry'] = [(k, id(r[k])) for r in (ALL_ATTENTION_FUNCTIONS, ALL_MASK_ATTENTION_FUNCTIONS)
-        for k in STOCK
-        if k in r]
-    found['lock'] = lock_is_free(model)
-    found['context'] = {v.name: v.get(None) or None for v in context_variables()}   # empty is as unset
-    found['vlm'] = {k: plain(v) for k, v in vars(vlm).items()}
-    found['generation'], found['config'] = model.generation_config.to_dict(), config.to_json_string()
-    found['gradients'], found['threads'] = torch.is_grad_enabled(), torch.get_num_threads()
-    found['chance'] = hash((torch.random.get_rng_state().numpy().tobytes(),
-        np.random.get_state()[1].tobytes(),
-        random.getstate()))
-    found['log'] = transformers.utils.logging.get_verbosity()
-    return found
-
-
-def differences(before, after):
-    "What is not as before, by name"
-    return {k: (before.get(k), after.get(k)) for k in {**before, **after} if before.get(k) != after.get(k)}
+def state(vlm):
+    "What a block could leave behind: the traces of a method, open hooks, a lock that is held"
+    return traces(vlm) | dict(open=open_hooks.get(), free=lock_is_free(vlm.model))
 
 
 def tensor_bytes():

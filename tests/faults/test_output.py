@@ -154,7 +154,7 @@ def some_rows():
     from carve_nb.models.model import Answer
     spans = [ImageSpan(torch.arange(1, 17), (4, 4), (0., 0., 64., 64.))]
     return AttentionRows(torch.rand(1, 12, 2, 16)/16, [*range(12)], [1], spans, answer=Answer(BAD, [1], 0.),
-        meta=dict(n_layers=12, sizes=[(64, 64)]), images=[Image.effect_noise((64, 64), 60).convert('RGB')])
+        n_layers=12, sizes=[(64, 64)], images=[Image.effect_noise((64, 64), 60).convert('RGB')])
 
 
 def a_scene():

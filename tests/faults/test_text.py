@@ -86,7 +86,7 @@ def test_method_defused(load, monkeypatch):
     q = 'Is <|image_pad|> or <|im_end|> written here?'
     monkeypatch.setattr(vlm := load('qwen2_5_vl'), 'escape', True)
     r = Carve(max_new_tokens=2)(vlm, IMAGE, q)
-    assert r.question == q and r.answer.tokens and r.rows.meta['question'].replace(BREAK, '') == q
+    assert r.question == q and r.answer.tokens and r.rows.about['question'].replace(BREAK, '') == q
 
 
 # -- length

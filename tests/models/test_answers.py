@@ -2,10 +2,8 @@
 a user starts"""
 import copy
 import pytest
-import torch
 from tiny import QUESTION, WIDE
-from carve_nb.attention.vlm import VLM, record_attention
-from carve_nb.core.errors import CarveError
+from carve_nb.attention.vlm import VLM
 from carve_nb.method.carve import Carve
 from carve_nb.method.registry import make_method
 from carve_nb.runs.runner import run_eval
@@ -60,15 +58,3 @@ def test_half_a_character(load):
     assert r.answer.text == 'red?'
 
 
-def test_wrapper_without_config(load):
-    "A wrapper of one's own, which generates and is no model of transformers"
-    class Like(torch.nn.Module):
-        def __init__(self, model):
-            super().__init__()
-            self.model = model
-        def generate(self, *args, **kw): return self.model.generate(*args, **kw)
-    vlm = load('llava')
-    for call in (lambda m: VLM(m, vlm.processor), lambda m: record_attention(m, vlm.processor,
-            vlm.prompt(WIDE, QUESTION).inputs, [WIDE]).__enter__()):
-        with pytest.raises(CarveError, match='The model is a Like, .*: give the model of transformers'):
-            call(Like(vlm.model))

@@ -1,7 +1,5 @@
 """The beginning of prompts is read once, and never changes an answer or a row: where a pass of the model depends on more
 than its tokens, each prompt is read whole, and a note says so."""
-import json
-import shutil
 from functools import partial
 import pytest
 import torch
@@ -93,19 +91,6 @@ def test_a_change_between_two_questions(name, folders, monkeypatch):
     finally: [undo() for undo in patches.undo]
 
 
-def test_positions_by_length(folders, tmp_path):
-    "A folder whose positions change after 80 tokens"
-    folder = shutil.copytree(folders('llava'), tmp_path/'long')
-    config = json.loads((folder/'config.json').read_text())
-    text = config['text_config']
-    half = text.get('head_dim', text['hidden_size']//text['num_attention_heads'])//2
-    text['rope_parameters'] = dict(
-        rope_type='longrope', rope_theta=10000., short_factor=[1.]*half, long_factor=[4.]*half,
-        original_max_position_embeddings=80, factor=25.)
-    (folder/'config.json').write_text(json.dumps(config))
-    assert [len(notes) for notes in answered_as_whole(VLM.from_pretrained(folder))] == [1, 1]
-
-
 def offloaded(vlm):
     "accelerate puts a forward of its own on the modules"
     import accelerate
@@ -131,11 +116,6 @@ def test_stock_code_is_shared(name, folders):
     session = Session(vlm)
     for question in QUESTION, 'Is it red?': METHODS[0](session, WIDE, question)
     assert session.prefixes.hits
-
-
-def test_placed_by_a_map(folders):
-    pytest.importorskip('accelerate')
-    assert answered_as_whole(VLM.from_pretrained(folders('qwen2_5_vl'), device_map='auto')) == [[], []]
 
 
 @pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning')     # of peft

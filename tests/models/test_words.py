@@ -1,18 +1,12 @@
 """The words that are read, from where the user starts: whole words on the stock Llama tokenizer, what asks
 and what does not, English and not."""
-import json
-from types import SimpleNamespace
 import pytest
-import torch
-from tiny import TALL, WIDE
+from tiny import WIDE
 from carve_nb.attention.vlm import VLM, record_attention
 from carve_nb.explorer.app import Explorer
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
-from carve_nb.models.families import find_family
-from carve_nb.models.loading import load_processor
-from carve_nb.models.prompts import encode_chat, find_words
-from recipes.tiny_models import HERE, RECIPES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
+from recipes.tiny_models import llama_tokenizer, make_tiny_checkpoint
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 SHORT = dict(max_new_tokens=2)
@@ -49,17 +43,6 @@ def test_a_word_of_several_tokens_is_one(llama, word):
     assert record(llama, text, question=text).read(query=word).shape == (6, 64)
 
 
-def test_rows_of_a_word_are_those_of_its_tokens(llama):
-    rows = record(llama, 'Is the elephant under the umbrella?',
-        question='Is the elephant under the umbrella?')
-    assert ''.join(rows.question_tokens).strip() == 'Is the elephant under the umbrella?'
-    assert torch.equal(rows.read(query='noun'), rows.read(query='elephant'))
-    names = rows.question_tokens
-    last = max(i for i, name in enumerate(names) if name[:1] == ' ')
-    at = [i for i in range(last, len(names) - 1) if names[i].strip()]
-    assert len(at) > 1 and torch.equal(rows.read(query='umbrella'), rows.read(query=at))
-
-
 def test_shown_words_are_readable(llama):
     page = Explorer(llama)
     page.show_image(WIDE, 'image', 'image')
@@ -78,30 +61,3 @@ def test_what_is_not_english_has_no_noun(llama, text):
     assert Lookup(query='?', **SHORT)(llama, WIDE, text).read[0] in '?？؟'
 
 
-# Qwen3.5's class gives a tokenizer a pre-tokenizer of its own, which no tokenizer but its own is made for:
-# offsets are a character off
-OTHERS = [(name, llama_tokenizer) for name in ('qwen3_5', 'qwen3_5_moe')]
-
-
-@pytest.mark.parametrize('make', [byte_tokenizer, llama_tokenizer])
-@pytest.mark.parametrize('name', HERE)
-def test_words_by_offsets(name, make, tmp_path):
-    "The question's tokens by offsets are those that decoding finds, and their names are what was written"
-    config, parts, further = RECIPES[name](2, make)
-    for o in (config, *parts): o.save_pretrained(tmp_path)
-    for file, settings in further.items(): (tmp_path/file).write_text(json.dumps(settings))
-    processor = load_processor(str(tmp_path), find_family(name))
-    processor.chat_template = processor.chat_template or find_family(name).chat
-    vlm = VLM.of_stock(SimpleNamespace(config=config), processor)
-    for text in ('What is the color?', 'Which Color is larger,  the naïve café or the 火 sign? 🟥',
-            'Is it red?\nA. Is it red?\nB. no', 'T'):
-        prompt = vlm.prompt(TALL, text)
-        ids = prompt.inputs['input_ids'][0]
-        asked = text.split('\n')[0]
-        assert text in ''.join(prompt.tokens)
-        if (name, make) in OTHERS: continue
-        assert ''.join(prompt.tokens[i] for i in prompt.question).strip() == asked
-        if text == 'T': continue    # which templates hold too
-        names = encode_chat(vlm.tokenizer, vlm.tokenizer.decode(ids))[1]
-        assert find_words(vlm.tokenizer, ids.tolist(), names, text) == prompt.question or 'A. ' in text
-        assert ''.join(names[i] for i in prompt.question).strip() == asked

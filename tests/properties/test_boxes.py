@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from carve_nb.core.image import union_box
 from carve_nb.core.plotting import keep_mask
-from carve_nb.formulas.threshold import Region, regions, top_mask
+from carve_nb.formulas.threshold import regions, top_mask
 from carve_nb.method.base import CropMethod
 
 SIDES, SHARES = st.integers(1, 9), st.floats(1e-3, 1)
@@ -75,28 +75,3 @@ def test_crops(given_crop):
     assert v.masked or v.image.tobytes() == want.tobytes()
 
 
-@st.composite
-def long_parts(draw):
-    "The size of an image that may be asked about, and a part that may be a long line"
-    short = draw(st.integers(1, 40))
-    long = draw(st.sampled_from([1, 7, 120, 190, 199, 200]))*short - draw(st.integers(0, 5))*(
-        short > 5)
-    x0 = draw(st.integers(0, long - 1))
-    y0 = draw(st.integers(0, short - 1))
-    x1 = draw(st.integers(x0 + 1, long))
-    y1 = draw(st.integers(y0 + 1, short))
-    return ((long, short), (x0, y0, x1, y1)) if draw(st.booleans()) else ((short, long), (y0, x0, y1, x1))
-
-
-@given(long_parts(), st.sampled_from([28, 96, 1]), st.booleans(), st.floats(0, .5),
-    st.sampled_from(['black', 'none']),
-    st.sampled_from([20, 448, 4096]))
-def test_crops_have_a_shape(part, least, square, pad, fill, limit):
-    "Of an image that may be asked about, each crop may be: it is not over 200 times longer than wide"
-    size, (x0, y0, x1, y1) = part
-    region = Region((x0, y0, x1, y1), 1., (x1 - x0)*(y1 - y0), np.ones((y1 - y0, x1 - x0), bool))
-    v = CropMethod(fill=fill, square=square, pad=pad, limit=limit, min_side=least).show(Image.new('RGB', size), [region])
-    assert 0 <= v.box[0] <= x0
-    assert x1 <= v.box[2] <= size[0]
-    assert 0 <= v.box[1] <= y0
-    assert y1 <= v.box[3] <= size[1]

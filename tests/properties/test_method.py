@@ -63,16 +63,6 @@ def test_any_layers(n, spec):
     except CarveError: pass
 
 
-@given(st.integers(1, 100), st.floats(0, 1), st.floats(0, 1))
-def test_bands(n, a, b):
-    """A wider band holds the narrower one, and a band has the share of the depth that it says, give or take
-    its two ends"""
-    lo, hi = sorted((a, b))
-    band = pick_layers((lo, hi), n)
-    assert sane(band, n) and band == [*range(band[0], band[-1] + 1)] and abs(len(band) - (hi - lo)*n) < 2
-    assert set(band) <= {*pick_layers((lo/2, (1 + hi)/2), n)}
-
-
 @st.composite
 def saliency(draw):
     "A map on any grid, one row or one column too, and where it lies in an image"

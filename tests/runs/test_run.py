@@ -212,7 +212,7 @@ class Moody(DirectAnswer):
         return super().answer(session, ask, by)
 
 
-class Picky(DirectAnswer): name, needs = 'picky', ('dense',)
+class Picky(DirectAnswer): name, requires = 'picky', ('dense',)
 
 
 @pytest.fixture
