@@ -49,9 +49,9 @@ class Region:
         area = int(mask.sum())
         return Region((left, top, right, bottom), self.score*(area/self.area), area, mask, size)
 
-def split_mask(mask: np.ndarray, S: np.ndarray, connectivity: int = 4) -> list[Region]:
-    "Split a mask [H, W] of a map into its connected regions, in reading order; a pixel has 4 or 8 neighbors"
-    label, n = ndimage.label(mask, ndimage.generate_binary_structure(2, {4: 1, 8: 2}[connectivity]))
+def split_mask(mask: np.ndarray, S: np.ndarray) -> list[Region]:
+    "Split a mask [H, W] of a map into its connected regions, in reading order; a pixel has 4 neighbors"
+    label, n = ndimage.label(mask)
     inside = label[mask]
     area = np.bincount(inside, minlength=n+1)
     score = np.bincount(inside, np.asarray(S, np.float64)[mask], minlength=n+1)
@@ -61,19 +61,18 @@ def split_mask(mask: np.ndarray, S: np.ndarray, connectivity: int = 4) -> list[R
 
 # %% ../../nbs/06_crop.ipynb #68c086a1
 def regions(
-    S: np.ndarray|Saliency, p: float = .2, K: int = 3, connectivity: int = 4, region_rule: str = 'top_k',
-    rank: str = 'sum',
+    S: np.ndarray|Saliency, p: float = .2, K: int = 3, region_rule: str = 'top_k', rank: str = 'sum',
 ) -> list[Region]:
     """Find the regions of the top share `p` of a map [H, W], best first; those of a `Saliency` in pixels of
     its image.
 
     At most `K` ('top_k', the paper), or max(K, floor(p n)) of n ('official', the code)."""
     if isinstance(S, Saliency):
-        found = regions(S.to_pixels(), p, K, connectivity, region_rule, rank)
+        found = regions(S.to_pixels(), p, K, region_rule, rank)
         return [region.on_image(S.size) for region in found]
     if not (K >= 1 and K % 1 == 0): raise CarveError(f"K={K}: at least one region must be kept")
     worth = dict(
         sum=lambda region: region.score,
         peak=lambda region: S[box_index(region.box)][region.mask].max())
-    ranked = sorted(split_mask(top_mask(S, p), S, connectivity), key=worth[rank], reverse=True)
+    ranked = sorted(split_mask(top_mask(S, p), S), key=worth[rank], reverse=True)
     return ranked[:dict(top_k=int(K), official=max(int(K), int(p*len(ranked))))[region_rule]]

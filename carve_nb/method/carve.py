@@ -65,8 +65,6 @@ class Carve(CropMethod):
         how many stay: K (CARVE's paper), max(K, floor(p n)) of n (its code)
     rank
         best by the sum of S (CARVE's paper and code) or its peak (this package)
-    connectivity
-        of neighbors in a region; scipy.ndimage.label's default in the code
     relative
         λ in units of the mean of each row of A_G (this package)
     normalize
@@ -87,7 +85,6 @@ class Carve(CropMethod):
     K: int = limited(1, 1)
     region_rule: Literal['top_k', 'official'] = 'top_k'
     rank: Literal['sum', 'peak'] = 'sum'
-    connectivity: Literal[4, 8] = 4
     relative: bool = True
     normalize: bool = False
     instruction: str = GENERAL_INSTRUCTION
@@ -155,7 +152,7 @@ class Carve(CropMethod):
 
     def select(self, S: Saliency, vlm: VLM) -> list[Region]:
         "Choose the best connected regions of the map's top pixels"
-        return regions(S, self.p, self.K, self.connectivity, self.region_rule, self.rank)
+        return regions(S, self.p, self.K, self.region_rule, self.rank)
 
     def reading_notes(self, rows_q: AttentionRows, rows_g: AttentionRows) -> list[str]:
         "Note what the maps lack: steps, layers, words"
