@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import page_html  # noqa: E402
+from sphinx.search.en import SearchEnglish  # noqa: E402
 
 project = 'carve_nb'
 author = copyright = 'the carve_nb authors'
@@ -34,6 +35,7 @@ html_static_path = ['_static']
 html_css_files = ['site.css']
 html_js_files = ['site.js']
 html_extra_path = ['extra']
+SearchEnglish.stopwords |= {'use'}   # a search asks for all other words of a question
 html_search_scorer = str(Path(__file__).with_name('scorer.js'))
 html_copy_source = html_show_sourcelink = False
 html_baseurl = os.environ.get('SITE_URL') or page_html.SITE.get('site', '')

@@ -3,7 +3,7 @@
    tutorials, notes, the library. `ABOUT` is written by tools/pages.py: of each page title with first sentence, and its questions by section. */
 const ABOUT = {};
 const wordsOf = text => (text.toLowerCase().match(/[\p{L}\p{N}_]+/gu) ?? []).map(w => w.replace(/(?<=\w{3})e?s$/, ''));
-const SMALL = new Set(wordsOf('a an the of to in on is are do does I my it how what why for with and or'));
+const SMALL = new Set(wordsOf([...stopwords].join(' ')));
 const shareIn = (asked, text) => {
   const found = wordsOf(text);
   return asked.filter(w => found.includes(w)).length/Math.max(1, asked.length); };

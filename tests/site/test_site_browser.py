@@ -61,7 +61,9 @@ ANSWERED = {   # what a newcomer types -> the page that answers it; the name of 
     'what is a query token': 'notes/limitations.html#words-and-symbols',
     'why is my map empty': 'tutorials/how_do_i.html',
     'reproduce the paper': 'notes/paper_vs_code.html',
-    'openai api server': 'tutorials/serve.html',
+    'openai api server': 'tutorials/serve.html', 'use lmms-eval': 'tutorials/serve.html',
+    'what is a profile': 'tutorials/how_do_i.html#measure', 'random baseline': 'tutorials/how_do_i.html#measure',
+    'confidence interval': 'tutorials/how_do_i.html#measure', 'cite the package': 'index.html',
     'fuse_maps': '07_algorithm.html',
     'pick_layers': 'library/core/10_saliency.html'}
 
