@@ -546,9 +546,10 @@ def image_finder(folder: Path|None, images: str|Path|None = None) -> Callable[[A
     @cache
     def find_file(name: str) -> Path|Absent:
         if not (folder and name): return Absent(name)
-        path = folder/form.format(name.replace('\\', '/'))
-        try: is_file = path.is_file()
-        except OSError: is_file = False     # a name too long for a file
+        try:
+            path = folder/form.format(name.replace('\\', '/'))
+            is_file = path.is_file()
+        except (OSError, ValueError, LookupError): is_file = False     # a name too long, a form with two places
         return check_inside(path, folder) if is_file else Absent(name)
     def find(cell: Any) -> Any:
         image = image_in(cell)

@@ -14,7 +14,6 @@ from hypothesis import given, settings, strategies as st
 from carve_nb.core.errors import DataError
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.records import Record, read_file
-from carve_nb.runs.store import RunStore, read_run
 
 FORMS = '.json', '.jsonl', '.csv'
 # MB by which a reader may raise the highest level, for a file of some kilobytes
@@ -98,34 +97,3 @@ def test_hostile_files(folder, bad):
         path = folder/f'bad{suffix}'
         path.write_text(bad, encoding='utf-8')
         held(read_file, path, DataError), held(load_benchmark, path, DataError)
-
-
-PROTOCOL = dict(data={}, model={}, methods=dict(none={}, carve=dict(p=.1)))
-@st.composite
-def lines(draw):
-    "Lines of a run"
-    ids = draw(st.lists(text.filter(bool), min_size=1, max_size=4, unique=True))
-    made = [dict(id=id, at=i, method=m, status='ok', kind=draw(text), answer=draw(text), truth=draw(text),
-        score=draw(st.floats(0, 1)), seconds=.5, calls=2, notes=draw(st.lists(text, max_size=2)),
-                 key='k') for i, id in enumerate(ids) for m in PROTOCOL['methods']]
-    return [r if draw(st.booleans()) else {k: r[k] for k in ('id', 'at', 'method', 'kind', 'key')}
-        | dict(status='error', why=draw(text)) for r in made]
-
-
-def write_run(folder, made):
-    "A new run with these lines"
-    for name in 'records.jsonl', 'protocol.json': (folder/name).unlink(missing_ok=True)
-    store = RunStore(folder, PROTOCOL)
-    store.add(made)
-    store.close()
-
-
-@half
-@given(lines())
-def test_written_then_read(folder, made):
-    "All text comes back as it was, from one line for each, in valid UTF-8"
-    write_run(folder, made)
-    raw = (folder/'records.jsonl').read_bytes()
-    assert raw.count(b'\n') == len(made) and raw.isascii()
-    assert read_run(folder) == (PROTOCOL, made)
-    assert [*map(json.loads, raw.splitlines())] == made
