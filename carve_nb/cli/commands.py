@@ -29,7 +29,7 @@ from .. import __version__
 from ..core.errors import CarveError, ImageError, IncompleteError, choose
 from ..core.io import one_line, replace_file, tame_terminal
 from ..core.text import SHORT_ANSWER, read_method
-from ..data.records import FOLDER_FORMAT
+from ..data.tables import FOLDER_FORMAT
 from ..models.checkpoints import PACKAGED, SMALL, find_source, stored_table
 
 if TYPE_CHECKING:

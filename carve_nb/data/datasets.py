@@ -27,26 +27,21 @@ from ..core.image import open_image
 from ..core.io import digest
 from ..core.text import SHORT_ANSWER
 from .eye_test import CHANCE, EACH, eye_records
-from carve_nb.data.records import (
+from carve_nb.data.files import (
     ENDINGS,
     Columns,
-    Declared,
-    Record,
     Table,
     Undeclared,
-    check_ids,
     check_inside,
-    choose_rows,
     dataset_table,
     folder_images,
     hub_table,
-    make_records,
     open_table,
-    read_columns,
-    read_declared,
 )
+from .records import Record, choose_rows
 from .scenes import scene_records
 from .scoring import check_rule, name_rule, rule_name
+from .tables import Declared, check_ids, make_records, read_columns, read_declared
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,8 @@ from ..core.image import Box, ImageLike, Size
 from ..core.saliency import Saliency, patch_cover
 from ..core.stats import rounded
 from ..core.text import QUERIES, SHORT_ANSWER
-from ..data.records import Record, folder_images
+from ..data.files import folder_images
+from ..data.records import Record
 from ..data.scenes import make_scene
 from ..formulas.agreement import layer_agreement, rank_patches
 from ..method.profiles import ModelProfile, find_profile, profile_path, query_in, short_name

@@ -8,8 +8,10 @@ import pytest
 from carve_nb.core import io, text as words
 from carve_nb.core.errors import DataError
 from carve_nb.core.io import tame_cell, tame_markdown, tame_terminal
-from carve_nb.data.records import Record, Table, make_records
+from carve_nb.data.files import Table
+from carve_nb.data.records import Record
 from carve_nb.data.scoring import RULES, score_answer
+from carve_nb.data.tables import make_records
 from carve_nb.models import checkpoints
 from carve_nb.models.checkpoints import behind_thought, open_thought
 

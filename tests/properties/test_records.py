@@ -13,7 +13,8 @@ from faults.hostile import mutated
 from hypothesis import given, settings, strategies as st
 from carve_nb.core.errors import DataError
 from carve_nb.data.datasets import load_benchmark
-from carve_nb.data.records import Record, read_file
+from carve_nb.data.files import read_file
+from carve_nb.data.records import Record
 
 FORMS = '.json', '.jsonl', '.csv'
 # MB by which a reader may raise the highest level, for a file of some kilobytes
