@@ -51,13 +51,6 @@ def stock(folder, kernel, dtype='float32'):
     return AutoModelForImageTextToText.from_pretrained(folder, attn_implementation=kernel, dtype=dtype).eval()
 
 
-def cell_box(span, i):
-    "Pixels of the original that a cell claims"
-    (x0, y0, x1, y1), (gh, gw) = span.box, span.grid
-    w, h, r, c = (x1-x0)/gw, (y1-y0)/gh, i//gw, i % gw
-    return x0+c*w, y0+r*h, x0+(c+1)*w, y0+(r+1)*h
-
-
 def stock_messages(images):
     return [dict(role='user', content=[*(dict(type='image', image=im) for im in images),
         dict(type='text', text=QUESTION)])]

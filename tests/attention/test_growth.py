@@ -7,25 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from faults.clean import state
 from PIL import Image
 from carve_nb.attention.session import Session
 from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.method.carve import Carve
 from carve_nb.models import model as models
-from carve_nb.models.kernel import open_hooks
 from carve_nb.models.prompts import Ask
 
-HOOKS = '_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_state_dict_hooks'
-
-
-def state(vlm):
-    "What must be the same later on"
+def counts(vlm):
+    "What must be the same later on, and how many objects there are"
     gc.collect()
     kinds = [type(o) for o in gc.get_objects()]
-    return dict(tensors=sum(issubclass(k, torch.Tensor) for k in kinds),
-        hooks=sum(len(getattr(m, h)) for m in vlm.model.modules() for h in HOOKS),
-                threads=threading.active_count(), kernel=vlm.text_config._attn_implementation,
-                open=open_hooks.get(), locks=len(models._locks)), len(kinds)
+    tensors = sum(issubclass(kind, torch.Tensor) for kind in kinds)
+    return (str(state(vlm)), tensors, threading.active_count(), len(models._locks)), len(kinds)
 
 
 def ask_on(vlm, start, stop, one):
@@ -53,11 +48,11 @@ def test_thousand_asks(name, start, end, objects, load, figure):
     one.megabytes = 1
     ask_on(vlm, 0, start, one)
     one.forget()
-    (before, few), level = state(vlm), resident()
+    (before, few), level = counts(vlm), resident()
     ask_on(vlm, start, end, one)
     assert one.kept
     one.forget()
-    (after, more), grown = state(vlm), resident() - level
+    (after, more), grown = counts(vlm), resident() - level
     figure(f'{end:,} questions to {name}: megabytes and objects more', [round(grown/1e6, 1), more - few])
     assert after == before and more - few < objects and (end < 1000 or grown < 8e6)
 

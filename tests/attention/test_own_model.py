@@ -101,9 +101,6 @@ def test_video_inputs(qwen):
     refuse('give the frames of a video as images', lambda: qwen.record(inputs=inputs))
 
 
-def hooks(model): return [[*m._forward_pre_hooks, *m._forward_hooks] for m in model.modules()]
-
-
 # -- wrapped models
 
 class Wrapper(torch.nn.Module):
@@ -119,21 +116,14 @@ def test_adapters_and_wrappers(llava):
     import peft
     want = llava.record()
     said = llava.vlm.ask(WIDE, QUESTION, max_new_tokens=4)
-    def read_first(model, runner):
-        "Rows of one pass; no hook is left"
-        before = hooks(model)
-        with torch.no_grad(): rows = llava.record(lambda: runner(**llava.inputs), model=model)
-        assert hooks(model) == before
-        return rows.attn
-    for wrapper in torch.nn.DataParallel(llava.model), Wrapper(llava.model), Wrapper(Wrapper(llava.model)):
+    for wrapper in torch.nn.DataParallel(llava.model), Wrapper(Wrapper(llava.model)):
         assert torch.equal(llava.record(model=wrapper).attn, want.attn)
         assert VLM(wrapper, llava.processor).ask(WIDE, QUESTION, max_new_tokens=4) == said
-        assert torch.allclose(read_first(wrapper, wrapper), want.attn[:1], atol=1e-6)
     adapted = peft.get_peft_model(copy.deepcopy(llava.model),
         peft.LoraConfig(target_modules=['q_proj', 'v_proj']))
     base = adapted.get_base_model()
     for model, runner in (adapted, adapted), (adapted, base), (base, adapted):
-        assert len(read_first(model, runner)) == 1
+        with torch.no_grad(): assert len(llava.record(lambda: runner(**llava.inputs), model=model).attn) == 1
 
 
 @pytest.mark.parametrize('way', ['cpu_offload', 'disk_offload'])

@@ -64,15 +64,11 @@ FOREIGN = dict(eps=eps, psd=psd, fits=fits, text=text, empty=bytes, svg=svg, avi
                ico=lambda: packed(photo(), 'ICO'), pdf=lambda: packed(photo(), 'PDF'))
 
 
-UNDO = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # orientation → `Image.Transpose` that lays the image down
-
-
-def turned(orientation, fmt='PNG'):
+def turned(fmt):
     "The photo as a sensor lay, and the turn that makes it upright in its EXIF"
-    exif, img = Image.Exif(), photo()
-    exif[0x0112] = orientation
-    if orientation in UNDO: img = img.transpose(Image.Transpose(UNDO[orientation]))
-    return packed(img, fmt, exif=exif)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return packed(photo().transpose(Image.Transpose.ROTATE_90), fmt, exif=exif)
 
 
 def moving(fmt, n=3):
@@ -101,7 +97,7 @@ def corpus():
     for fmt in 'JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF':
         files[f'photo.{fmt.lower()}'] = packed(photo(), fmt)
     for fmt in 'JPEG', 'PNG', 'WEBP', 'TIFF':
-        files |= {f'turned.{fmt.lower()}': turned(6, fmt), f'script.{fmt.lower()}': marked(fmt)}
+        files |= {f'turned.{fmt.lower()}': turned(fmt), f'script.{fmt.lower()}': marked(fmt)}
     for fmt in 'GIF', 'WEBP', 'PNG', 'TIFF': files[f'moving.{fmt.lower()}'] = moving(fmt)
     deep = Image.fromarray((np.arange(256).reshape(16, 16)*257).astype(np.uint16))
     return files | {

@@ -44,11 +44,9 @@ def test_users_hooks_and_modes(load):
         bent = vlm.capture(IMAGE, QUESTION).attn
         assert {*ran} == {'model', 'layer'} and torch.equal(bent[:, 0], plain.attn[:, 0])
         assert not torch.equal(bent[:, 1], plain.attn[:, 1])
-        for f in (lambda: Carve(max_new_tokens=2)(vlm, IMAGE, QUESTION),
-                lambda: vlm.ask(IMAGE, QUESTION, max_new_tokens=2),
-                lambda: grad_rows(vlm, vlm.prompt(IMAGE, QUESTION), [1])):
-            ran.clear(), f()
-            assert 'layer' in ran and state(vlm) == before
+        Carve(max_new_tokens=2)(vlm, IMAGE, QUESTION)
+        grad_rows(vlm, vlm.prompt(IMAGE, QUESTION), [1])
+        assert state(vlm) == before
     finally:
         for handle in handles: handle.remove()
         model.eval()
