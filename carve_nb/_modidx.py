@@ -344,8 +344,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                             'carve_nb/core/saliency.py'),
                                         'carve_nb.core.saliency.merge_heads': ( 'library/core/saliency.html#merge_heads',
                                                                                 'carve_nb/core/saliency.py'),
-                                        'carve_nb.core.saliency.named_layers': ( 'library/core/saliency.html#named_layers',
-                                                                                 'carve_nb/core/saliency.py'),
                                         'carve_nb.core.saliency.patch_cover': ( 'library/core/saliency.html#patch_cover',
                                                                                 'carve_nb/core/saliency.py'),
                                         'carve_nb.core.saliency.pick_layers': ( 'library/core/saliency.html#pick_layers',

@@ -209,13 +209,13 @@ class PAI(ContrastMethod):
         return guide
 
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #5ed80bc2
-def exit_layers(spec: Layers, n_layers: int, tied: bool) -> list[int]:
-    """Pick the candidates of an early exit; j stands for the state that enters layer j.
+def exit_layers(n_layers: int, short: bool, tied: bool) -> list[int]:
+    """Pick every second layer of the upper half, for `short` answers, or of the lower; of more than 40 layers of 20.
 
-    `spec` as of `pick_layers`; `tied`: is the vocabulary head the word embedding? Then 0 gives the word."""
-    layers = pick_layers(spec, n_layers)
-    if tied and isinstance(spec, str): layers = [layer for layer in layers if layer] or [min(2, n_layers//2)]
-    return layers
+    j stands for the state that enters layer j; `tied`: is the vocabulary head the word embedding? Then 0 gives the word."""
+    upper, lower = range(max(n_layers//2, n_layers - 20), n_layers, 2), range(0, max(min(n_layers//2, 20), 1), 2)
+    layers = upper if short else lower
+    return [layer for layer in layers if layer or not tied] or [min(2, n_layers//2)]
 
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #26d13783
 def exit_parts(model: Module) -> tuple[Module, Module]:
@@ -296,7 +296,7 @@ class DoLa(GuidedMethod):
     Parameters
     ----------
     layers
-        candidates: 'low', 'high', as `pick_layers`, or None: 'high' for short answers, else 'low'
+        candidates, as `pick_layers`; None: of the upper half for short answers, else of the lower
     top
         plausibility cut-off (paper and code: relative_top)
     """
@@ -308,7 +308,7 @@ class DoLa(GuidedMethod):
         "Process scores with states that hooks keep"
         vlm = session.vlm
         tied = exit_parts(vlm.model)[1].weight is vlm.model.get_input_embeddings().weight
-        usual = 'high' if ask.suffix == SHORT_ANSWER else 'low'   # as transformers and its port advise
-        layers = exit_layers(usual if self.layers is None else self.layers, vlm.n_layers, tied)
+        short = ask.suffix == SHORT_ANSWER    # as transformers and its port advise
+        layers = exit_layers(vlm.n_layers, short, tied) if self.layers is None else pick_layers(self.layers, vlm.n_layers)
         processor = LayerProcessor(vlm, layers, self.top)
         return Guide(processor.watching(), [processor])
