@@ -205,11 +205,11 @@ class ZoomEye(PublishedCrop):
         framed = draw_boxes(image, [box], 'red', max(1, longest//120))
         return framed.resize([max(1, side*self.leaf_side(vlm)//longest) for side in image.size])
 
-    def last_images(self, session: Session, result: Result, model: object) -> list[Image.Image]:
+    def show_last(self, session: Session, ask: Ask, result: Result, model: object) -> Ask:
         "Show the part that was found, after the image with a frame around it"
-        images = super().last_images(session, result, model)
-        if len(images) == 2: images[0] = self.framed(result.image, result.crop.box, session.vlm)
-        return images
+        last = super().show_last(session, ask, result, model)
+        if len(last.images) == 1: return last
+        return last.but(images=(self.framed(result.image, result.crop.box, session.vlm), result.crop.image))
 
     def place(self, session: Session, image: Image.Image, box: Box) -> Box:
         "Grow a part to the box that is shown"

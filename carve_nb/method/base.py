@@ -266,8 +266,9 @@ class CropMethod(Method):
         if by is None and plain.confidence > self.skip_above:
             stays = f'the model is sure of its answer ({plain.confidence:.2f}): it is not asked again'
             result.crop, result.regions = whole_crop(result.image), []
-        else: result.shown = self.last_images(session, result, model)
-        last = self.last_ask(ask, result, model)
+            last = ask
+        else: last = self.show_last(session, ask, result, model)
+        result.shown = [] if last is ask else [*last.images]
         if by is not None: answer_by(session, last, result, by)
         elif result.shown: result.answer = session.ask(last)
         else:
@@ -275,22 +276,19 @@ class CropMethod(Method):
             result.notes.append(stays)
         return self.finish(session, ask, result, before, session.spent)
 
-    def last_ask(self, ask: Ask, result: Result, model: object) -> Ask:
-        "Ask about what is shown, the crop in at most `tokens`; note where it costs as much as the image"
-        last = ask.but(images=tuple(result.shown) or ask.images)
-        if result.whole or not self.tokens: return last
+    def show_last(self, session: Session, ask: Ask, result: Result, model: object) -> Ask:
+        """Ask about the crop in at most `tokens`, perhaps after the image; where the crop is the image itself,
+        nothing new is asked"""
+        if result.whole: return ask
+        both = self.shows_both(model)
+        if self.final_images == 'both' and not both:
+            result.notes.append('this family takes one image at a time: asked with the crop alone')
+        last = ask.but(images=(result.image, result.crop.image) if both else (result.crop.image,))
+        if not self.tokens: return last
         why, plain = getattr(model, 'why_not', {}).get('fewer tokens'), result.plain_answer
         if why and plain and plain.n_prompt > 2*self.tokens:
             result.notes.append(f'the crop costs as much as the image: {why}')
-        return last.but(tokens=(None,)*(len(result.shown) - 1) + (self.tokens,))
-
-    def last_images(self, session: Session, result: Result, model: object) -> list[Image.Image]:
-        "Show the crop, perhaps after the image; nothing where it is the image itself"
-        if result.whole: return []
-        if self.shows_both(model): return [result.image, result.crop.image]
-        if self.final_images == 'both':
-            result.notes.append('this family takes one image at a time: asked with the crop alone')
-        return [result.crop.image]
+        return last.but(tokens=(None, self.tokens) if both else (self.tokens,))
 
     def shows_both(self, model: object) -> bool:
         "Tell whether the last question shows two images: `final_images` says so, and the model takes both"

@@ -164,8 +164,8 @@ class UniformMap(QuestionOnly):
         "Make a map of ones"
         return as_saliency(np.ones(span.grid), span, image)
 
-    def last_images(self, session: Session, result: Result, model: object) -> list[Image.Image]:
+    def show_last(self, session: Session, ask: Ask, result: Result, model: object) -> Ask:
         "Show the image twice, where the model takes two and the method shows two"
-        if not self.shows_both(model): return []
+        if not self.shows_both(model): return ask
         result.notes.append('the image is shown twice')
-        return [result.image, result.image]
+        return ask.but(images=(result.image, result.image))
