@@ -106,12 +106,13 @@ def test_absolute_links():
 
 
 def test_citation():
-    "The BibTeX of README and CITATION.cff name the same paper; CITATION.cff has the package's version"
+    "The BibTeX of README and CITATION.cff name the same paper, and both have the package's version"
     import yaml
     from carve_nb import __version__
     cff = yaml.safe_load((ROOT/'CITATION.cff').read_text(encoding='utf-8'))
-    bibtex = dict(re.findall(r'^ +(\w+) += \{(.+?)\},?$', README.split('```bibtex')[1].split('```')[0], re.M))
+    entries = README.split('```bibtex')[1].split('```')[0].split('@')[1:]
+    article, package = (dict(re.findall(r'^ +(\w+) += \{(.+?)\},?$', entry, re.M)) for entry in entries)
     paper, = cff['references']
-    assert (bibtex['title'], int(bibtex['year'])) == (paper['title'], paper['year'])
-    assert bibtex['note'].removeprefix('arXiv:') in paper['doi']
-    assert str(cff['version']) == __version__
+    assert (article['title'], int(article['year'])) == (paper['title'], paper['year'])
+    assert article['note'].removeprefix('arXiv:') in paper['doi']
+    assert str(cff['version']) == package['version'] == __version__
