@@ -166,23 +166,22 @@ def test_what_an_editor_has_to_change(what, load):
 
 
 def test_folders_in_other_forms(tmp_path):
+    "Of save_to_disk, whose refusal has the lines that help; of a workbook; of a name that is a known set's, which decides nothing"
     datasets = pytest.importorskip('datasets')
-    datasets.Dataset.from_list([ROW]).save_to_disk(tmp_path/'saved')
-    datasets.DatasetDict(test=datasets.Dataset.from_list([ROW])).save_to_disk(tmp_path/'splits')
-    for name, split in ('saved', ''), ('splits', '["SPLIT"]'):
-        with pytest.raises(CarveError, match='was written by save_to_disk') as e: load_benchmark(tmp_path/name)
-        code = str(e.value).splitlines()[1].replace('SPLIT', 'test').replace(f"'{name}.parquet'", repr(str(tmp_path/'q.parquet')))
-        exec(code, {})
+    one = datasets.Dataset.from_list([ROW])
+    for folder, saved, split in (tmp_path/'saved', one, ''), (tmp_path/'splits', datasets.DatasetDict(SPLIT=one), '["SPLIT"]'):
+        saved.save_to_disk(folder)
+        with pytest.raises(CarveError, match='was written by save_to_disk') as e: load_benchmark(folder)
+        code = str(e.value).splitlines()[1]
+        exec(code.replace(f"'{folder.name}.parquet'", repr(str(tmp_path/'q.parquet'))), {})
         (tmp_path/'a.png').write_bytes(PNG.getvalue())
-        assert split in code.replace('test', 'SPLIT') and load_benchmark(tmp_path/'q.parquet')[0].answers == ['red']
-    (tmp_path/'book').mkdir()
-    (tmp_path/'book'/'q.xlsx').write_bytes(b'PK')
-    with pytest.raises(CarveError, match='holds no table.*save a workbook as CSV UTF-8'): load_benchmark(tmp_path/'book')
-    for name in 'mytv', 'textvqa':     # the name of a folder decides nothing
-        (tmp_path/name).mkdir()
-        (tmp_path/name/'a.png').write_bytes(PNG.getvalue())
-        (tmp_path/name/'questions.jsonl').write_text(json.dumps(ROW))
-        assert load_benchmark(tmp_path/name).rule == 'exact'
+        assert f'{split}.to_parquet' in code and load_benchmark(tmp_path/'q.parquet')[0].answers == ['red']
+    (tmp_path/'textvqa').mkdir()
+    (tmp_path/'textvqa'/'q.xlsx').write_bytes(b'PK')
+    with pytest.raises(CarveError, match='holds no table.*save a workbook as CSV UTF-8'): load_benchmark(tmp_path/'textvqa')
+    (tmp_path/'textvqa'/'a.png').write_bytes(PNG.getvalue())
+    (tmp_path/'textvqa'/'questions.jsonl').write_text(json.dumps(ROW))
+    assert load_benchmark(tmp_path/'textvqa').rule == 'exact'
 
 
 def test_types_of_a_dataset_in_hand(tmp_path):
