@@ -656,6 +656,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'carve_nb/data/tables.py'),
                                       'carve_nb.data.tables._filled': ('library/data/tables.html#_filled', 'carve_nb/data/tables.py'),
                                       'carve_nb.data.tables._guessable': ('library/data/tables.html#_guessable', 'carve_nb/data/tables.py'),
+                                      'carve_nb.data.tables._read_rows': ('library/data/tables.html#_read_rows', 'carve_nb/data/tables.py'),
                                       'carve_nb.data.tables._right_option': ( 'library/data/tables.html#_right_option',
                                                                               'carve_nb/data/tables.py'),
                                       'carve_nb.data.tables.check_ids': ('library/data/tables.html#check_ids', 'carve_nb/data/tables.py'),

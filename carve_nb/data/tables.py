@@ -257,7 +257,7 @@ def check_score(records: list[Record], table: Table, columns: dict[str, str]) ->
     if any(len({*record.answers}) < len(record.answers) for record in open_ones):
         people = all(len(record.answers) >= 4 for record in open_ones)
         raise Undeclared(
-            'rows repeat an answer; those of four people and more vqa, vqa-text or vqa-simple compare, and exact takes each once',
+            'rows repeat an answer; vqa, vqa-text or vqa-simple compare those of several people, exact takes each once',
             rule='vqa' if people else 'exact')
     truths = {plain(answer) for record in open_ones for answer in record.answers}
     listed = f'all answers are {" or ".join(sorted(truths)[:4])}'
@@ -271,7 +271,9 @@ def check_score(records: list[Record], table: Table, columns: dict[str, str]) ->
 
 def _guessable(records: list[Record]) -> str:
     "Say why an answer without an image would score; '' if it would not, or in fewer than ten questions"
-    right = {record.choices.index(answer) if record.choices else plain(answer) for record in records for answer in record.answers}
+    right = {
+        record.choices.index(answer) if record.choices else plain(answer)
+        for record in records for answer in record.answers}
     if len(records) < 10 or len(right) > 1: return ''
     always = right.pop()
     place = f'right options are {LETTERS[always]}' if isinstance(always, int) else f'truths are {quote(always)}'
@@ -283,14 +285,11 @@ def _describe_unread(table: Table, columns: dict[str, str]) -> str:
     unread = [str(header) for header in table.headers if header not in parts]
     return f'{", ".join(columns)} are read, and not {", ".join(unread)[:200]}' if unread else ''
 
-def make_records(
-    table: Table, declared: Declared = Declared(), n: int|None = None, seed: int|None = None, public: bool = False,
-) -> tuple[list[Record], list[str]]:
-    "Make the records of a set, of a public one without questions about its columns, and notes on what is not read"
-    if not table.rows: raise DataError(f'{table.name}: there are no rows to ask about; give another split or file.')
-    columns = find_columns(table, declared.columns)
+def _read_rows(table: Table, declared: Declared, columns: dict[str, str], n: int|None, seed: int|None) -> list[Record]:
+    "Make the records of the chosen rows; an error names its row"
+    column = columns['image']
     find_file = image_finder(table.folder, declared.images)
-    by_index = {str(row.get('index')): row.get(columns['image']) for _, row in table.rows} if declared.images == 'base64' else {}
+    by_index = {str(row.get('index')): row.get(column) for _, row in table.rows if declared.images == 'base64'}
     def find_image(cell: Any) -> Any:    # VLMEvalKit names the index of the row that has the image
         return find_file(by_index.get(cell, cell) if isinstance(cell, str) else cell)
     records = []
@@ -298,6 +297,15 @@ def make_records(
         try: records.append(make_record(row, number, columns, find_image, declared.rule, place))
         except Undeclared: raise
         except ValueError as e: raise DataError(f'{table.name}: {place}: {e}') from None
+    return records
+
+def make_records(
+    table: Table, declared: Declared = Declared(), n: int|None = None, seed: int|None = None, public: bool = False,
+) -> tuple[list[Record], list[str]]:
+    "Make the records of a set, with notes on what is not read; of a public one the columns are not questioned"
+    if not table.rows: raise DataError(f'{table.name}: there are no rows to ask about; give another split or file.')
+    columns = find_columns(table, declared.columns)
+    records = _read_rows(table, declared, columns, n, seed)
     absent = [record.image for record in records if isinstance(record.image, Absent)]
     if len(absent) == len(records):
         form = propose_images(absent[0].name, table.folder)
