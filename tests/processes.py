@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 SERVER = get_context('forkserver')
 SERVER.set_forkserver_preload(['torch', 'transformers', 'pandas', 'matplotlib.pyplot', 'ipykernel.kernelapp',
     'carve_nb.cli.main',
-                               'carve_nb.runs.report', 'carve_nb.runs.runner', 'carve_nb.attention.vlm',
+                               'carve_nb.runs.pages', 'carve_nb.runs.runner', 'carve_nb.attention.vlm',
                                'carve_nb.studies.measure'])
 
 

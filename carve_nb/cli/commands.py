@@ -35,7 +35,7 @@ from ..models.checkpoints import PACKAGED, SMALL, find_source, stored_table
 if TYPE_CHECKING:
     from PIL import Image
     from carve_nb.attention.vlm import VLM
-    from carve_nb.runs.report import Part, Report
+    from carve_nb.runs.pages import Part, Report
 
 # %% ../../nbs/library/cli/03_commands.ipynb #a0b66e9b
 def check_new(folder: str|Path|None):
@@ -183,7 +183,7 @@ def demo(out: Out = 'demo_out'):
     from carve_nb.runs import demo as cases
     from carve_nb.runs.report import WHAT_IT_IS
     stored = cases.load_stored()
-    lines = cases.ask_again(ModelOptions(SMALL).load(), stored[SMALL], map(cases.find_sample, cases.CASES))
+    lines = cases.ask_again(ModelOptions(SMALL).load(), stored[SMALL], map(cases.find_question, cases.CASES))
     for sentence in cases.describe_cases(lines): print(tame_terminal(sentence))
     page = Path(out or '')/'demo.html'
     page.parent.mkdir(parents=True)
@@ -224,12 +224,12 @@ def ask(
     check_new(out)
     if images: opened = open_images(images)
     else:
-        from carve_nb.runs.demo import find_sample
-        sample = find_sample('heldout-145-digit')
-        opened, question = [sample.open()], sample.question
+        from carve_nb.runs.demo import find_question
+        record = find_question('heldout-145-digit')
+        opened, question = [record.open()], record.question
         print_line('note', f'scene 145, hand-picked: {question}')
     from carve_nb.runs.runner import RunConfig
-    asker = RunConfig([method], SHORT_ANSWER, max_new_tokens or 32).made[method]
+    asker = RunConfig([method], SHORT_ANSWER, max_new_tokens or 32).by_spec[method]
     result = asker(model.load(), opened, question, box=box)
     if images and model.name in PACKAGED: print_line('note', f'{model.name} is {PACKAGED[model.name]}.')
     print(*map(tame_terminal, result.summary()[1:]), sep='\n', file=sys.stderr)
@@ -349,33 +349,33 @@ def measure_methods(
     out: Out = None,
     answer_by: AnswerBy = None,
     part: Annotated[str, Opt(
-        metavar='K/N', help='part K of N; other processes take the others, each in a folder of its own in --out')] = '1/1',
+        metavar='K/N', help='measure part K of N alone, in a folder of its own in --out; you start all N commands')] = '1/1',
     workers: Annotated[int|None, Opt(
-        metavar='N', min=1, help='measure with N models, each in its own process, by Ray')] = None,
+        metavar='N', min=1, help='share the questions out to N models, each in its own process, by Ray')] = None,
     ray_address: Annotated[str|None, Opt(
         metavar='A', help='cluster of --workers (default: this machine)')] = None,
     *, model: ModelOptions,
 ):
-    "Measure methods on a data set, a line on disk for each sample and method. The same command resumes a run."
+    "Measure methods on a data set, a line on disk for each question and method. The same command resumes a run."
     if ray_address and not workers: raise CarveError('--ray-address goes with --workers.')
     numbers = read_part(part)
     from carve_nb.data.datasets import load_benchmark
-    samples = load_benchmark(    # before torch loads
+    questions = load_benchmark(    # before torch loads
         data, n, split, seed, rule, download, columns=columns, images=images, root=root)
-    from carve_nb.runs.report import make_result, save_result, write_report
+    from carve_nb.runs.pages import make_result, save_result, write_report
     from carve_nb.runs.runner import local_engine, run_eval
     from carve_nb.runs.store import run_folder
     engine: Callable = local_engine
     if workers:
         from carve_nb.runs.distributed import RayEngine
         engine = RayEngine(workers, address=ray_address)
-    folder = Path(out or run_folder('eval_out', samples.name, model.name))
+    folder = Path(out or run_folder('eval_out', questions.name, model.name))
     run = run_eval(
-        samples, model.name, methods, out=folder, seed=seed or 0, max_new_tokens=max_new_tokens, answer_by=answer_by,
-        answer_key=answer_key(), retry=True, part=numbers, progress=sys.stderr.isatty(), loading=model.loading(),
+        questions, model.name, methods, out=folder, seed=seed or 0, max_new_tokens=max_new_tokens, answer_by=answer_by,
+        answer_key=answer_key(), part=numbers, progress=sys.stderr.isatty(), loading=model.loading(),
         engine=engine)
     save_result(folder, make_result(run, 'eval'))
-    end_with_report(folder, write_report(folder, samples, run))
+    end_with_report(folder, write_report(folder, questions, run))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #38c7ec20
 @command('report', panel='More')
@@ -384,7 +384,7 @@ def report_runs(
         metavar='WHAT...', exists=True, help='folders of `carve eval` or `carve serve --log`, and result.json files')],
 ):
     "Make the tables and the figure of a run again, also while it goes on; of several, one table."
-    from carve_nb.runs.report import results_page, write_report
+    from carve_nb.runs.pages import results_page, write_report
     if len(folders) == 1 and folders[0].is_dir(): end_with_report(folders[0], write_report(folders[0]))
     else: print_page(results_page(folders))
 
@@ -495,7 +495,7 @@ def checkup(
     *, model: ModelOptions,
 ):
     "Measure a model's profile and the acuity test, and print the line of code to use."
-    from carve_nb.runs.report import reasons
+    from carve_nb.runs.pages import reasons
     from carve_nb.runs.store import run_folder
     from carve_nb.studies.checkup import run_checkup
     folder = Path(out or run_folder('checkup_out', model.name))

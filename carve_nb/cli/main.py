@@ -54,7 +54,8 @@ def explain_usage(error: Exception) -> str:
     "Write what is wrong with the words of a command, with what was perhaps meant"
     message = error.format_message().rstrip('.')    # type: ignore[attr-defined]
     if hasattr(error, 'possibilities'):    # an unknown option
-        near = error.possibilities or ['a field of a method, which is given with it, as --method lookup:min_side=96']
+        field = "a field of a method, given with it, as --method lookup:min_side=96 or random:of='carve:p=.1'"
+        near = error.possibilities or [field]
         message = f'{error.option_name} is not an option; did you mean {near[0]}?'    # type: ignore[attr-defined]
     if 'unexpected extra' in message: message += '; a question stands in quotation marks'
     context = getattr(error, 'ctx', None)

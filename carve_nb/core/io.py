@@ -36,6 +36,70 @@ def digest(value: object) -> str:
     "Digest a plain value to 16 hexadecimal digits"
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
+def save_with_digest(path: str|Path, value: dict):
+    "Write plain values as JSON with the digest `sum`; the folder is made"
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, json.dumps(value | dict(sum=digest(value)), indent=1) + '\n')
+
+def load_with_digest(path: str|Path) -> dict:
+    "Read what `save_with_digest` wrote; refuse a file that has changed since"
+    try:
+        value = json.loads(Path(path).read_bytes())
+        if value.pop('sum') == digest(value): return value
+        why = 'its digest does not match its content'
+    except (ValueError, AttributeError, TypeError, KeyError): why = 'it is no JSON with a digest'
+    raise CarveError(f'{path} is damaged, or of an older version: {why}. Put back a copy of it, or remove it and measure it '
+                     'again (a profile: carve checkup).')
+
+# %% ../../nbs/library/core/06_io.ipynb #c0de0014
+# how far rounding moves logits, as a share of the largest: within one type of numbers, and between two
+ROUNDING = dict(float32=1e-5, float16=.004, bfloat16=.03, mixed=.1)
+
+def same_logits(
+    a: list, b: list,         # of floats, or None for what is no number
+    dtype: str,               # type of numbers that made them, or 'mixed'
+    elsewhere: bool = False,  # perhaps on two devices? Some round factors in float32 to the digits of float16
+) -> bool:
+    "Tell whether two lists of logits are equal but for rounding"
+    share = max(ROUNDING.get(dtype, 1e-5), ROUNDING['float16'] if elsewhere else 0)
+    bound = share*max((abs(logit) for logit in a if logit is not None), default=0)
+    def near(x, y): return x == y or None not in (x, y) and abs(x - y) <= bound
+    return len(a) == len(b) and all(map(near, a, b))
+
+# %% ../../nbs/library/core/06_io.ipynb #903a4d26
+SMALL, TINY, SMOL = 'carve-small', 'carve-tiny', 'carve-smol'
+PACKAGED = dict.fromkeys((SMALL, TINY), 'a small model that we trained on synthetic scenes; it knows nothing else')
+PACKAGED[SMOL] = 'a released language model that we taught to see synthetic scenes; it knows no other images'
+CHECKPOINTS = Path(str(files('carve_nb')))/'checkpoints' # a folder of each, under its name
+
+def stored_table(name: str) -> list[list[str]]:
+    "Read a table that comes with the package, its head first: `methods` or `families`"
+    return json.loads((CHECKPOINTS/f'{name}.json').read_bytes())['table']
+
+def kept_folder() -> Path:
+    "Name the folder with measurements of your own models: `CARVE_PROFILES`, or one in your home"
+    return Path(os.environ.get('CARVE_PROFILES') or Path.home()/'.cache'/'carve_nb'/'profiles')
+
+# %% ../../nbs/library/core/06_io.ipynb #412d290e
+def find_source(name: str) -> str:
+    "Resolve a Hub id, folder or one of `PACKAGED` to what transformers loads; refuse any other name"
+    path = CHECKPOINTS/name if name in PACKAGED else Path(name).expanduser()
+    if not path.exists() and name.count('/') == 1 and name[0] not in '/.~': return name
+    if not path.is_dir() and name not in PACKAGED:
+        like = get_close_matches(name, PACKAGED, 1)
+        hint = f' Did you mean {like[0]!r}?' if like else ''
+        raise CarveError(f'{name!r} is neither a folder nor a Hub id, which has two parts: organization/model, '
+                         f'as on its page.{hint}')
+    if not (path/'config.json').is_file():
+        raise CarveError(f'{path} holds no config.json: give the folder of a saved model. Of an adapter load the '
+                         'model that it adapts, put it on with `PeftModel.from_pretrained(model, folder)`, and '
+                         'give `VLM(model, processor)`.')
+    if not any(path.glob('*.safetensors')):
+        raise CarveError(f'{path} has no safetensors weights, and pickled ones can run code: use a safetensors '
+                         'revision of the model, or, if you trust the file, load it yourself and '
+                         '`model.save_pretrained(folder)`.')
+    return str(path)
+
 # %% ../../nbs/library/core/06_io.ipynb #f53647ee
 def tame_markdown(text: str) -> str:
     """Make Markdown harmless: no tag, link, image or formula works any more.

@@ -20,7 +20,7 @@ import torch
 from ..attention.vlm import VLM
 from ..core.errors import Reader, RunError
 from ..core.io import one_line
-from .runner import RunConfig, SampleEvaluator, Task
+from .runner import Evaluator, RunConfig, Task
 from .store import differing
 
 # %% ../../nbs/library/runs/04_distributed.ipynb #40276b13
@@ -29,10 +29,10 @@ class ModelWorker:
     def __init__(self, model: str, loading: dict, config: RunConfig, in_shell: bool):
         torch.set_num_threads(1)
         Reader.in_shell = in_shell    # what a worker says is read where the run was started
-        self.evaluator = SampleEvaluator(VLM.from_pretrained(model, **loading), config)
+        self.evaluator = Evaluator(VLM.from_pretrained(model, **loading), config)
 
     def about(self) -> tuple[dict, dict]: return self.evaluator.protocol, self.evaluator.unfit
-    def measure(self, unit: list[Task]) -> list[list[dict]]: return [*self.evaluator(unit)]
+    def measure(self, tasks: list[Task]) -> list[list[dict]]: return [*self.evaluator(tasks)]
 
 # %% ../../nbs/library/runs/04_distributed.ipynb #7831ee46
 _RAY_SETTINGS = dict( # where Ray is started here: its own processes alone know the token
@@ -66,7 +66,6 @@ def connected(address: str|None = None, cpus: int = 1) -> Iterator[ModuleType]:
 class RayEngine:
     "Several models, each in a process of its own"
     workers: int = 1 # processes
-    gpus_per_worker: float|None = None # .5: two on one GPU; None: 1 where the cluster has GPUs, else 0
     address: str|None = None # of a cluster; None: this machine
 
     @contextmanager
@@ -77,10 +76,7 @@ class RayEngine:
         path = Path(model).expanduser()
         place = str(path.absolute()) if path.is_dir() else str(model)
         with connected(self.address, self.workers) as ray:
-            available = ray.cluster_resources().get('GPU', 0.)
-            gpus = float(available > 0) if self.gpus_per_worker is None else self.gpus_per_worker
-            if gpus > available:
-                raise RunError(f'{gpus:g} GPUs for each worker; the cluster has {available:g}.')
+            gpus = int('GPU' in ray.cluster_resources())    # for each worker
             worker = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=1)(ModelWorker)
             models = [worker.remote(place, loading, config, Reader.in_shell) for _ in range(self.workers)]
             try: (protocol, unfit), *others = ray.get([each.about.remote() for each in models])
@@ -90,19 +86,19 @@ class RayEngine:
                 if why: raise RunError(f'A worker is not like the others: {"; ".join(why)}. Make the nodes equal.')
             yield SimpleNamespace(ray=ray, models=models, protocol=protocol, unfit=unfit, config=config)
 
-    def __call__(self, job: SimpleNamespace, units: Iterable[list[Task]]) -> Iterator[list[dict]]:
-        "Give each worker of `ready` one unit at a time; a unit that kills a worker twice has failed"
-        units, busy = iter(units), {}
+    def __call__(self, job: SimpleNamespace, groups: Iterable[list[Task]]) -> Iterator[list[dict]]:
+        "Give each worker of `ready` the tasks of one image at a time; those that kill a worker twice have failed"
+        groups, busy = iter(groups), {}
         def give(model: Any):
-            unit = next(units, None)
-            if unit: busy[model.measure.remote(unit)] = model, unit
+            tasks = next(groups, None)
+            if tasks: busy[model.measure.remote(tasks)] = model, tasks
         for model in job.models: give(model)
         while busy:
             [ended], _ = job.ray.wait([*busy])
-            model, unit = busy.pop(ended)
+            model, tasks = busy.pop(ended)
             give(model)
             try: yield from job.ray.get(ended)
             except job.ray.exceptions.RayError:
                 died = dict(why='the process that measured it died twice')
-                for task in unit: yield [task.head(spec, 'error') | died for spec in task.methods or job.config.methods]
+                for task in tasks: yield [task.head(spec, 'error') | died for spec in task.methods or job.config.methods]
 

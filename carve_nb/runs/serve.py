@@ -33,7 +33,7 @@ from ..core.io import one_line
 from ..core.text import read_method
 from ..method.registry import methods
 from ..method.results import Result
-from .runner import RunConfig, SampleEvaluator, describe_result
+from .runner import Evaluator, RunConfig, describe_result
 from .store import RunStore
 
 log = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ class MethodServer:
         self.refused = {name: f'{name} needs {needs[need]}' for name, kind in methods().items()
                         for need in kind.needs if need in needs}
         config = RunConfig([name for name in methods() if name not in self.refused], answer_by=answer_by, answer_key=answer_key)
-        evaluator = SampleEvaluator(vlm, config)
+        evaluator = Evaluator(vlm, config)
         self.vlm, self.by = vlm, evaluator.by or None
         self.refused |= evaluator.unfit
         self.names = [name for name in methods() if name not in self.refused]
@@ -211,7 +211,7 @@ class MethodServer:
 
     def ask(self, request: ChatRequest, stopped: threading.Event) -> Result:
         "Ask the method of a request about its images; what was noted on the way is in the result's notes"
-        method = RunConfig([request.model], None, request.length).made[request.model]
+        method = RunConfig([request.model], None, request.length).by_spec[request.model]
         with warnings.catch_warnings(record=True) as heard, stoppable(self.vlm.model, stopped):
             warnings.simplefilter('always')
             images = open_images(image.url for image in request.images)

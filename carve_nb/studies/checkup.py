@@ -27,17 +27,8 @@ from ..method.profiles import ModelProfile, find_profile
 from ..method.registry import make_method
 from ..models.checkpoints import SMALL
 from ..models.prompts import unknown_note
-from carve_nb.runs.report import (
-    ALL,
-    compare_methods,
-    explained_html,
-    format_report,
-    lines_frame,
-    make_result,
-    measure_figures,
-    save_result,
-    write_report,
-)
+from ..runs.pages import explained_html, make_result, save_result, write_report
+from ..runs.report import ALL, compare_methods, format_column, format_report, lines_frame, measure_figures
 from ..runs.runner import as_vlm, run_eval
 from ..runs.store import Run, run_folder
 from .profile import keep_profile, make_profile
@@ -79,7 +70,7 @@ class Checkup:
 
     def table(self) -> pd.DataFrame:
         "Write the figures of all arms for people, on all questions and on each kind"
-        return format_report(self.figures).assign(seconds=self.figures.seconds.map('{:.2f}'.format))
+        return format_report(self.figures).assign(seconds=format_column(self.figures, 'seconds'))
 
     def __repr__(self) -> str: return '\n'.join([*self.summary(), self.table().to_string(index=False)])
 
@@ -135,25 +126,25 @@ def run_checkup(
     *, progress: bool = True,         # show a bar?
 ) -> Checkup:                         # shows its verdict, line and table in a notebook
     "Measure a model's profile, then all arms on a set in a folder, where the same call goes on, and recommend one"
-    asked = None if data == 'eye' else load_benchmark(data, n)    # an error before the work
+    questions = None if data == 'eye' else load_benchmark(data, n)    # an error before the work
     vlm = as_vlm(model)
-    if asked is None:
+    if questions is None:
         skipped = unknown_kinds(vlm, CHANCE)
         kinds = [kind for kind in CHANCE if kind not in skipped]
         if not kinds: raise CarveError(f'No kind of question can be asked. {" ".join(skipped.values())}')
         for kind, why in skipped.items(): log.info(f'{kind} is not asked: {why}')
-        asked = load_benchmark('eye', (n or EACH)*len(kinds), kinds=kinds)
+        questions = load_benchmark('eye', (n or EACH)*len(kinds), kinds=kinds)
     folder = Path(out or run_folder('checkup_out', vlm.name))
     begun = (folder/'protocol.json').exists()
     if not begun:
-        log.info(f'The profile of {PROFILED} images, then {count_of(len(asked), "question")} by {len(ARMS)} methods.')
+        log.info(f'The profile of {PROFILED} images, then {count_of(len(questions), "question")} by {len(ARMS)} methods.')
         keep_profile(make_profile(vlm, PROFILED, images, progress), vlm)
     profile = find_profile(vlm)
     arms = [*ARMS, LARGE] if profile and profile.reads_sink else [*ARMS]
     evaluate = partial(run_eval, model=vlm, methods=arms, out=folder, progress=progress)
-    if not begun: log.info(estimate_time(evaluate, asked))
-    run = evaluate(asked)
+    if not begun: log.info(estimate_time(evaluate, questions))
+    run = evaluate(questions)
     checkup = recommend(run, profile)
-    write_report(folder, asked, run)
+    write_report(folder, questions, run)
     save_result(folder, make_result(run, 'checkup', checkup.figures, verdict=checkup.verdict, code=checkup.code))
     return checkup

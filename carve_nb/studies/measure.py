@@ -71,10 +71,11 @@ def measure_each(
     vlm.forget()    # its fingerprint is read anew
     protocol = dict(
         study=study, model=model.name if model.is_dir() else vlm.name, revision=vlm.revision,
-        **vlm.fingerprint.record(), escape=vlm.escape, resolution=vlm.resolution, device=vlm.device.type,
-        versions=dict(carve_nb=__version__, torch=torch.__version__, transformers=transformers.__version__))
+        **vlm.fingerprint.record(), escape=vlm.escape, resolution=vlm.resolution,
+        environment=dict(device=vlm.device.type, carve_nb=__version__, torch=torch.__version__,
+                         transformers=transformers.__version__))
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
-        store = RunStore(folder, protocol, may_change=('device', 'versions'))
+        store = RunStore(folder, protocol)
         before = sum(line['status'] == 'ok' for line in store.lines.values())
         keys: dict[str, dict] = {}
         def measure_plain(question: Record) -> dict: # as the file keeps it: NaN and infinity are None
@@ -85,7 +86,7 @@ def measure_each(
                     raise CarveError(f'Two questions have the id {question.id!r}; an id names one.')
                 keys.update(sample_keys([question]))
                 if question.image_key: keys[question.id]['image_key'] = question.image_key
-                if store.has(question.id, study, keys[question.id]['key'], retry=True): continue
+                if store.has(question.id, study, keys[question.id]['key']): continue
                 values, status, why = attempt(partial(measure_plain, question))
                 if status == 'oom': free_memory()
                 line = (values or dict(why=why)) | dict(id=question.id, at=at, method=study, status=status)

@@ -18,7 +18,7 @@ from ..models.checkpoints import CHECKPOINTS
 if TYPE_CHECKING:
     import pandas as pd
     from carve_nb.attention.vlm import VLM
-    from carve_nb.runs.report import Part
+    from carve_nb.runs.pages import Part
 
 # %% ../../nbs/library/studies/21_paper.ipynb #bd002a60
 class Entry(NamedTuple):

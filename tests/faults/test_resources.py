@@ -24,7 +24,7 @@ from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.method.registry import make_method
 from carve_nb.models.kernel import find_cache
 from carve_nb.models.loading import pick_device
-from carve_nb.runs.report import markdown, write_report
+from carve_nb.runs.pages import markdown, write_report
 from carve_nb.runs.runner import run_eval
 from carve_nb.testing import traces
 
@@ -104,7 +104,7 @@ import pytest
 from carve_nb.attention.vlm import VLM
 from carve_nb.cli.main import main
 from carve_nb.core.errors import IncompleteError
-from carve_nb.runs.report import write_report
+from carve_nb.runs.pages import write_report
 from carve_nb.runs.runner import run_eval
 from carve_nb.runs.store import read_run
 warnings.simplefilter('ignore')

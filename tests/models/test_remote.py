@@ -196,7 +196,7 @@ def test_a_run(serve, monkeypatch, tiny, tmp_path):
         max_new_tokens=2, kinds=('digit',))
     def statuses(**kw): return [r['status'] for r in run_eval('scenes', tiny, 'none,vcd', 4, **where | kw).records if r['method'] == 'none']
     assert statuses() == ['ok', 'refused', 'malformed', 'error'] and len(seen) == 4
-    assert statuses(retry=True) == ['ok']*4
+    assert statuses() == ['ok']*4
     assert not [p.name for p in (tmp_path/'R').iterdir() if KEY.encode() in p.read_bytes()]
 
 

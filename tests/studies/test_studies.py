@@ -53,7 +53,7 @@ def test_stopped_without_a_folder(load, caplog, tmp_path):
     def stop(vlm, question):
         if question.id.startswith('heldout-1-'): raise KeyboardInterrupt
         return dict(x=1)
-    for out, said in ((None, 'stopped after 1 samples, none kept'),
+    for out, said in ((None, 'stopped after 1 question, none kept'),
             (tmp_path/'o', f'all kept in {tmp_path/"o"}')):
         caplog.clear()
         with pytest.raises(KeyboardInterrupt):
