@@ -3,15 +3,13 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import pytest
 from PIL import Image
-from processes import ROOT, run, until
+from processes import ROOT, run
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.io import tame_terminal
-from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import methods
@@ -32,7 +30,7 @@ def models(folders, tmp_path):
 
 LIGHT = '''
 import json, os, sys
-import carve_nb.data.datasets, carve_nb.runs.report     # of those that commands import, the slow ones, without torch
+import carve_nb.data.datasets, carve_nb.runs.pages     # of those that commands import, the slow ones, without torch
 from contextlib import redirect_stdout
 from carve_nb.cli.main import main
 with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere): main(['methods'])
@@ -79,18 +77,12 @@ ASK = 'ask nbs/images/size.png What?'
     (f'{ASK} --model nothing', 'neither a folder nor a Hub id'), (f'{ASK} --method rel-at', 'perhaps rel-att'),
     ('eval textvqaa', 'there are: scenes, eye, textvqa'), (f'{ASK} --device gpu', 'cuda:1'),
     (f'{ASK} --dtype float8', "'float8' is not one of 'auto', 'bf16'"), ('aks', "Did you mean 'ask'"),
-    (f'{ASK} --torch-dtype bf16', 'did you mean --dtype?'), (f'{ASK} --min-side .3', '--method lookup:min_side=96'),
-    ('ask nbs/images/size.png Who is it?', 'in quotation marks'), ('ask nbs/images/size.png', 'in quotation marks'),
-    ('serve carve-small', 'write --model carve-small'), ('eval scenes carve-tiny', 'write --model carve-tiny'),
-    ('checkup --model nothing', 'neither a folder nor a Hub id'), ('checkup --n 0', "Invalid value for '--n': "),
-    ('checkup --images nowhere', "'nowhere' does not exist"), ('demo --n 3', 'is not an option'),
-    ('eval nosuchfolder', 'it is no file or folder either'), ('ask tests What?', 'tests cannot be opened'),
-    (f'{ASK} --method none --box 40 40 10 10', 'other methods take no --box'),
-    ('ask nbs/images/size.png nbs/images/size.png What? --method oracle --box 10 10 40 40', 'takes one image'),
-    (f'{ASK} --out tests', 'tests is there already and would be lost; name another --out'),
-    ('eval scenes --ray-address auto', 'goes with --workers'), ('eval scenes --part 5/4', '1/4 to 4/4'),
-    ('report nosuch', "'nosuch' does not exist"), ('report tests', 'holds no run'),
-    ('eval scenes --rule no', "'no' is not known"), ('families gpt2', "'gpt2' is not known")])
+    (f'{ASK} --min-side .3', "--method lookup:min_side=96 or random:of='carve:p=.1'"),
+    ('ask nbs/images/size.png Who is it?', 'in quotation marks'), ('eval scenes carve-tiny', 'write --model carve-tiny'),
+    ('checkup --n 0', "Invalid value for '--n': "), ('checkup --images nowhere', "'nowhere' does not exist"),
+    ('eval nosuchfolder', 'it is no file or folder either'), (f'{ASK} --method none --box 40 40 10 10', 'other methods take no --box'),
+    (f'{ASK} --out tests', 'tests is there already and would be lost; name another --out'), ('report tests', 'holds no run'),
+    ('eval scenes --ray-address auto', 'goes with --workers')])
 def test_refused_before_torch(words, sentence, light):
     "What is wrong with the words alone is said in one line before torch is imported, with what may have been meant"
     status, out, err = light(words)
@@ -128,37 +120,11 @@ def test_lists_are_light(light):
         assert (status, err) == (0, '') and re.search('family +qwen2_5_vl', out), out
 
 
-def options():
-    "The options of all commands: command -> name -> help"
-    import typer
-    from carve_nb.cli.commands import app
-    commands = typer.main.get_command(app).commands
-    return {name: {o.opts[0]: o for o in command.params if o.opts[0].startswith('--')} for name, command in commands.items()}
-
-
-def test_the_options_are_few_and_say_one_thing():
-    "At most 42, those of the model once; an option that several commands have means the same, but for the images of a checkup"
-    from carve_nb.cli.commands import ModelOptions
-    of_model = {word for word in ModelOptions(device='cpu', dtype='fp32', revision='R', image_tokens=1).words() if word.startswith('--')}
-    assert sum(len({*one} - of_model) for one in options().values()) + len(of_model) <= 42
-    meanings = {(name, o.help) for command, one in options().items() for name, o in one.items() if (command, name) != ('checkup', '--images')}
-    assert len(meanings) == len({name for name, _ in meanings}) and all(text for _, text in meanings)
-
-
 def test_one_default(shell):
-    "Without a word, each command shows `lookup` on `carve-small`, and `ask` shows it on scene 145 and says that it was hand-picked"
-    from inspect import signature
-    from carve_nb.runs.runner import run_eval
-    from carve_nb.studies.checkup import run_checkup
-    defaults = [{name.strip('-'): o.default for name, o in one.items()} for one in options().values()]
-    for name, default in dict(model='carve-small', method='lookup', methods='none,random,lookup').items():
-        assert {d[name] for d in defaults if name in d} == {default}
-    assert {signature(f).parameters['model'].default for f in (run_eval, run_checkup)} == {'carve-small'}
-    assert signature(run_eval).parameters['methods'].default == 'none,random,lookup'
-    question = make_scene(145).question('digit').question
+    "Without a word `ask` shows `lookup` on `carve-small` about scene 145, and says that it was hand-picked"
     status, out, err = shell('ask')
     assert (status, out) == (0, '2\n')
-    assert err.startswith(f'carve: note: scene 145, hand-picked: {question}\nbaseline: "8"')
+    assert err.startswith('carve: note: scene 145, hand-picked: What digit is on the orange heart?\nbaseline: "8"')
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='`make pytest` on Linux or macOS runs it')
@@ -174,35 +140,18 @@ def test_ask_on_a_terminal(models, photo, tmp_path):
     assert out == tame_terminal(facts['answer'], '\n\t') + '\n'
     assert f'crop ({", ".join(map(str, facts["crop"]["box"]))})' in done.stderr and '\nlookup: "' in done.stderr
     assert sorted(os.listdir(tmp_path/'o')) == ['answer.json', 'crop.png', 'result.png']
-    again = run(*words, '--out', 'o', cwd=tmp_path)
-    assert (again.returncode, again.stdout) == (2, '') and 'o is there already' in again.stderr
-
-
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='`make pytest` on Linux runs it')
-def test_stopped_while_it_asks(photo, tmp_path):
-    "Ctrl-C: status 130, and no traceback"
-    command = [sys.executable, '-m', 'carve_nb', *'ask photo.jpg Who? --out o'.split()]
-    def listen(): signal.signal(signal.SIGINT, signal.SIG_DFL)   # a shell's background jobs are deaf to Ctrl-C
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen, cwd=tmp_path) as p:
-        assert until(lambda: 'libtorch' in open(f'/proc/{p.pid}/maps').read(), p)
-        p.send_signal(signal.SIGINT)
-        out, err = p.communicate()
-    assert (p.returncode, out) == (130, '') and 'Traceback' not in err and not (tmp_path/'o').exists()
 
 
 def test_several_images(shell):
-    "Which image, the region in it, and both answers; the baseline is shown all of them"
+    "Which image, the region in it, and both answers"
     question, names = 'What digit is on the blue cross?', ['3.png', '0.png']
     for seed, name in zip((3, 0), names): make_scene(seed).image.save(name)
-    vlm, words = VLM.from_pretrained('carve-small'), f'3.png 0.png "{question}"'
-    want = Lookup()(vlm, names, question)
-    status, out, err = shell(f'ask {words} --out r')
+    want = Lookup()(VLM.from_pretrained('carve-small'), names, question)
+    status, out, err = shell(f'ask 3.png 0.png "{question}" --out r')
     facts = json.load(open('r/answer.json'))
     assert (status, out) == (0, f'{want}\n')
     assert (facts['image'], facts['images'], facts['crop']['box']) == (1, 2, list(want.crop.box))
     for part in f'baseline: "{want.plain_answer}"', f'crop {want.crop.box}', 'image 2 of 2: ': assert part in err
-    status, out, err = shell(f'ask {words} --method none')
-    assert (status, out) == (0, f'{vlm.ask(names, question, SHORT_ANSWER)}\n') and 'with all images' in err
 
 
 def test_a_pipe_gets_the_answer_and_what_it_means(shell):
@@ -222,18 +171,8 @@ def test_results_are_not_lost(models, photo, shell, tmp_path):
     status, out, err = shell('ask photo.jpg "Who is this?" --model llava --method none --out /proc/x')
     assert status == 1 and out.strip() and '/proc/x' in err.splitlines()[-1]
     name = os.fsdecode(b'S\xff.jpg')
-    os.rename('photo.jpg', name)
-    done = run('ask', name, 'Who is this?', '--model', 'llava', '--method', 'oracle', errors='strict', cwd=tmp_path)
-    assert done.returncode == 2 and '--box' in done.stderr
     done = run('ask', 'none' + name, 'Who is this?', '--model', 'llava', errors='strict', cwd=tmp_path)
     assert done.returncode == 2 and r'noneS\udcff.jpg cannot be opened' in done.stderr, done.stderr
-
-
-def test_memory_that_runs_out_is_status_1(models, photo, monkeypatch, shell):
-    def fail(*args, **kw): raise RuntimeError('out of memory')
-    monkeypatch.setattr('transformers.GenerationMixin.generate', fail)
-    status, _, err = shell('ask photo.jpg Who? --model llava --method none')
-    assert status == 1 and 'carve: error: memory ran out: give a smaller image' in err
 
 
 def test_nobody_reads():
@@ -276,13 +215,6 @@ def test_image_tokens(models, photo, shell):
     assert status == 0 and err.count('Resolution: at most 24 tokens for each image') == 1
 
 
-@pytest.mark.parametrize('family', ['llava', 'internvl', 'smolvlm', 'llava_next'])
-def test_nothing_to_limit(folders, photo, shell, family):
-    "A processor with a number of tokens of its own says so, and the answer comes"
-    status, _, err = shell('ask photo.jpg "Who is this?" --method none --image-tokens 9 --model', folders(family))
-    assert status == 0 and 'no number of tokens to set' in err
-
-
 @pytest.fixture
 def profiles(tmp_path, monkeypatch):
     "The folder of profiles"
@@ -314,10 +246,7 @@ def test_eval_of_a_folder(models, photos, tmp_path, shell, monkeypatch, family, 
     assert out.startswith(f'{photos.name}, ') and all(f'\n{m} ' in out for m in ('none', 'paper', 'rel-att'))
     assert {'records.jsonl', 'accuracy.png', 'results.csv'} <= {*os.listdir('o')}
     assert '| rel-att |' in open('o/table.md').read() and '<section' in open('o/answers.html').read()
-    text = open('o/protocol.json').read()
-    protocol = json.loads(text)
-    assert protocol['data']['name'] == photos.name and str(tmp_path) not in text
-    assert protocol['decoding']['max_new_tokens'] == 2
+    assert str(tmp_path) not in open('o/protocol.json').read()
 
 
 def test_fields_carry_text(models, photos, photo, shell):
@@ -329,25 +258,6 @@ def test_fields_carry_text(models, photos, photo, shell):
     assert [m.get('instruction') for m in protocol['methods'].values()] == [None, "Describe: it's all, please"]
     assert shell('report o')[0] == 0
     assert shell('ask photo.jpg "What is the green square?" --model qwen2_5_vl --method', "carve:query=['green', 'square']")[0] == 0
-
-
-def test_eval_of_this_folder(models, photos, tmp_path, monkeypatch, shell):
-    "`carve eval ..` does not write among one's own files"
-    (tmp_path/'mine').symlink_to(photos)
-    (inner := tmp_path/'mine'/'inner').mkdir()
-    monkeypatch.chdir(inner)
-    status, out, _ = shell(f'eval {tmp_path}/mine --methods none --n 1 --max-new-tokens 1 --model', tmp_path/'llava')
-    assert status == 0 and out.endswith(f'{os.path.join("eval_out", "mine-llava", "answers.html")}\n')
-    assert os.listdir() == ['eval_out'] and os.listdir('eval_out') == ['mine-llava']
-
-
-@pytest.mark.parametrize('more, sentence', [
-    ('--methods carve:q=1', "'q'"), ('--methods carve:p=2', 'p=2'), ('--methods carve:p=.1:p=.2', 'each once'),
-    ('--methods detector', 'second model'), ('--methods none,carve:layers=99', 'layers [99]')])
-def test_eval_says_what_is_wrong(photos, shell, more, sentence):
-    status, out, err = shell(f'eval {photos} --out o {more}')
-    assert (status, out, err.count('\n')) == (2, '', 1) and sentence in err
-    assert not os.path.exists('o/records.jsonl')
 
 
 def test_a_failure_is_measured_again(models, photos, tmp_path, shell):
