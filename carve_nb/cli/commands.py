@@ -149,8 +149,6 @@ class ModelOptions:
         find_source(self.name)
         # small models gain nothing from a second thread, and threads that wait for a busy core are slow
         if self.name in PACKAGED: os.environ.setdefault('OMP_NUM_THREADS', '1')
-        if self.device and not re.fullmatch(r'auto|(cpu|cuda|mps|xpu|npu|hpu|mtia|xla)(:\d+)?', self.device):
-            raise CarveError(f'--device {self.device} is not known; write cpu, mps, cuda or, for the second GPU, cuda:1.')
 
     def loading(self) -> dict:
         "List the arguments of `VLM.from_pretrained` that were given"

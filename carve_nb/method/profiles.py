@@ -81,12 +81,12 @@ class ModelProfile:
     @classmethod
     def load(cls, path: str | Path) -> Self:
         "Read a profile that `save` wrote"
-        kept = load_with_digest(path)
-        if kept.pop('kind', None) != cls.kind:
-            raise CarveError(f'{path} holds no {cls.kind}: remove it, and carve checkup measures it again.')
-        try: return cls(**{name: value for name, value in kept.items() if name in cls.__dataclass_fields__})
-        except TypeError as e:
-            raise CarveError(f'{path} is no complete {cls.kind}: remove it, and carve checkup measures it again ({e}).') from None
+        try:
+            values = json.loads(Path(path).read_bytes())
+            return cls(**{name: value for name, value in values.items() if name in cls.__dataclass_fields__})
+        except (ValueError, AttributeError, TypeError) as e:
+            raise CarveError(
+                f'{path} is damaged, or holds no {cls.kind}: {e}. Remove it, and carve checkup measures it again.') from e
 
     def doubts(self) -> list[str]:
         """List why the query token is not reliable; chance: patches that a box overlaps, plus two standard

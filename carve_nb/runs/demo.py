@@ -12,6 +12,7 @@ import pandas as pd
 from ..attention.vlm import VLM
 from ..data.records import Record
 from ..data.scenes import make_scene, to_sample
+from ..models.checkpoints import CHECKPOINTS, SMALL, TINY
 from .pages import answers_html, explained_html, html_page
 from .report import WHAT_IT_IS, format_column, format_report, report
 from .runner import Evaluator, RunConfig, tasks_by_image

@@ -35,7 +35,7 @@ from carve_nb.runs.report import (
     ENOUGH,
     LEGEND,
     NUMBERS,
-    find_method,
+    find_baseline,
     format_report,
     label_method,
     lines_frame,
@@ -134,7 +134,7 @@ def plot_report(table: pd.DataFrame) -> Figure:
     fig = Figure((2.4 + .085*width, .9 + .24*len(lines)), dpi=100, layout='constrained')
     ax = fig.subplots()
     ends = {method: [(row.acc, row.lo, row.hi)] for method, row in rows.iterrows()}
-    if ends: plot_forest(ax, ends, scale=100, zero=rows.acc.get(find_method(ends)))
+    if ends: plot_forest(ax, ends, scale=100, zero=rows.acc.get(find_baseline(ends)))
     # a dollar is a dollar
     ax.set_yticks(range(len(rows)), labels, parse_math=False)
     ax.set_xlabel('accuracy, %')
@@ -173,8 +173,8 @@ def read_result(path: str|Path) -> RunTable:
         return RunTable(f'{run_name(run)}{unfinished(run)}: {describe_lines(run)}', report(run.records))
     try:
         result = json.loads(Path(path).read_bytes())
-        protocol = result.get('protocol', result)    # an earlier version has its fields at the top
-        about = f'{protocol["data"]["name"]}, {protocol["model"]["name"]}: score: {name_rule(protocol["data"]["rule"])}'
+        data, model = result['protocol']['data'], result['protocol']['model']
+        about = f'{data["name"]}, {model["name"]}: score: {name_rule(data["rule"])}'
         table = pd.DataFrame.from_dict(result['figures'][ALL], 'index', dtype=object)
         return RunTable(about, table.reindex(columns=NUMBERS).rename_axis('method'))
     except (ValueError, TypeError, KeyError, AttributeError) as e:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'NO_REGION', 'RunConfig', 'Task', 'where_looked', 'describe_result', 'open_record', 'Evaluator',
            'package_commit', 'changed_fields', 'make_protocol', 'tasks_by_image', 'local_engine', 'as_vlm',
-           'unsupported_lines', 'describe_data', 'keys_of_stored', 'run_eval']
+           'unsupported_lines', 'keys_of_stored', 'run_eval']
 
 # %% ../../nbs/library/runs/02_runner.ipynb #8ef47f4d
 import logging
@@ -263,10 +263,6 @@ def unsupported_lines(unfit: dict[str, str], store: RunStore) -> list[dict]:
         dict(id='', at=-1, status='unsupported', kind='', question='', method=spec, why=why)
         for spec, why in unfit.items() if not store.has('', spec)]
 
-def describe_data(data: DataSet) -> dict:
-    "Describe the questions, and how they are scored, for the protocol"
-    return dict(name=data.name, key=data.key(), n=len(data), rule=data.rule, about=data.about)
-
 def keys_of_stored(store: RunStore, data: DataSet, progress: bool = True) -> dict[str, dict]:
     "Compute the keys of the questions that a run has lines of; refuse a run about another choice of questions"
     stored = {id for id, _ in store.lines} - {''}
@@ -346,7 +342,8 @@ def run_eval(
     with ready(model, loading, config) as evaluator:
         wanted = [spec for spec in config.methods if spec not in evaluator.unfit]
         if not wanted: raise RunError(f'Nothing can be measured: {evaluator.unfit[config.methods[0]]}')
-        with closing(RunStore(folder, dict(data=describe_data(data)) | evaluator.protocol, part)) as store:
+        about = dict(name=data.name, key=data.key(), n=len(data), rule=data.rule, about=data.about)
+        with closing(RunStore(folder, dict(data=about) | evaluator.protocol, part)) as store:
             store.add(unsupported_lines(evaluator.unfit, store))
             keys = keys_of_stored(store, data, progress)
             def missing(task: Task) -> Task:

@@ -31,7 +31,8 @@ from carve_nb.core.errors import (
     quote,
     setting,
 )
-from ..core.io import count_of, one_line, replace_file, same_logits
+from ..core.io import count_of, one_line, replace_file
+from ..models.checkpoints import same_logits
 
 log = logging.getLogger(__name__)
 

@@ -51,9 +51,9 @@ QUESTIONS = ('What color is the car?', 'What is written on the sign?', 'What is 
 SHAPES = 'red circle', 'blue cross', 'green square', 'yellow star'
 SHAPE_QUESTIONS = [f'What digit is on the {name}?' for name in SHAPES]
 
-def scene_questions(n: int = 40, start: int = 0) -> list[Record]:
+def scene_questions(n: int = 40) -> list[Record]:
     "Ask for four digits on each of n calibration scenes"
-    scenes = (make_scene(seed, 'calibration') for seed in range(start, start + n))
+    scenes = (make_scene(seed, 'calibration') for seed in range(n))
     return [
         Record(
             f'{scene.name}-{target.name}', scene.image, f'What digit is on the {target.name}?',
@@ -118,7 +118,6 @@ def profile_model(
     vlm: VLM,
     samples: Iterable[Record],
     source: str = 'scenes of this package',
-    draws: int = 500,
     progress: bool = False,
 ) -> ModelProfile:
     """Choose the query token of a model by agreement; where boxes are known, measure pointing.
@@ -133,8 +132,6 @@ def profile_model(
         several questions about each of some images
     source
         words of the profile on what it was made from
-    draws
-        of the bootstrap
     progress
         show a bar?
 
@@ -154,7 +151,7 @@ def profile_model(
     agreement = scores.mean(0)
     query = best_query(agreement)
     rng = np.random.default_rng(0)
-    again = [best_query(rng.choice(scores, len(scores)).mean(0)) == query for _ in range(draws)]
+    again = [best_query(rng.choice(scores, len(scores)).mean(0)) == query for _ in range(500)]    # bootstrap
     def by_query(values: np.ndarray) -> dict: return dict(zip(QUERIES, rounded(values, 4)))
     boxed = [look for look in looks if look.box is not None]
     model = vlm.fingerprint

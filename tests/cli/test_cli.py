@@ -75,7 +75,7 @@ ASK = 'ask nbs/images/size.png What?'
 
 @pytest.mark.parametrize('words, sentence', [
     (f'{ASK} --model nothing', 'neither a folder nor a Hub id'), (f'{ASK} --method rel-at', 'perhaps rel-att'),
-    ('eval textvqaa', 'there are: scenes, eye, textvqa'), (f'{ASK} --device gpu', 'cuda:1'),
+    ('eval textvqaa', 'there are: scenes, eye, textvqa'),
     (f'{ASK} --dtype float8', "'float8' is not one of 'auto', 'bf16'"), ('aks', "Did you mean 'ask'"),
     (f'{ASK} --min-side .3', "--method lookup:min_side=96 or random:of='carve:p=.1'"),
     ('ask nbs/images/size.png Who is it?', 'in quotation marks'), ('eval scenes carve-tiny', 'write --model carve-tiny'),

@@ -4,9 +4,7 @@ import os
 import random
 import signal
 import time
-import tracemalloc
 import warnings
-from contextlib import closing
 from dataclasses import dataclass
 from types import SimpleNamespace
 import pytest
@@ -22,7 +20,7 @@ from carve_nb.method.registry import METHODS, methods, split_specs
 from carve_nb.runs.pages import markdown, write_report
 from carve_nb.runs.report import report
 from carve_nb.runs.runner import Evaluator, RunConfig, local_engine, run_eval, tasks_by_image
-from carve_nb.runs.store import RunStore, read_run
+from carve_nb.runs.store import read_run
 from recipes.tiny_models import make_tiny_checkpoint
 
 KILLS, SAMPLES = (int(os.environ.get(k, v)) for k, v in (('CARVE_KILLS', 3), ('CARVE_KILL_SAMPLES', 8)))
@@ -248,18 +246,6 @@ def check_shared(vlm, names, n):
             alone, line = config.by_spec[name](vlm, r.open(), r.question, box=r.box), shared[r.id, name]
             assert line['status'] == 'ok', line
             assert (line['answer'], tuple(line['box']), line['calls']) == (str(alone), tuple(alone.crop.box), alone.calls), line
-
-
-def test_a_large_run(tmp_path):
-    "A run of 45 MB is taken up line by line: resuming does not hold it in memory"
-    def store(): return RunStore(tmp_path/'R', dict(data=dict(n=1500), methods=dict(none={}, carve={})))
-    line = dict(method='carve', status='ok', kind='', answer='1', score=1., key='k', map=dict(values='x'*15_000))
-    with closing(store()) as written: written.add(line | dict(id=f'q{i}', at=i) for i in range(3000))
-    tracemalloc.start()
-    try:
-        with closing(store()) as resumed: assert len(resumed.lines) == 3000
-        assert tracemalloc.get_traced_memory()[1] < 12e6
-    finally: tracemalloc.stop()
 
 
 def test_parts(tiny, tmp_path):
