@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 from ..core.errors import CaptureError, choose
-from ..core.image import Box, Size
+from ..core.image import Box, ImageLike, Size, open_image
 from ..core.io import replace_file
 from ..core.plotting import fit_height, panels_html
 from ..core.saliency import Heads, Layers, Saliency, merge_heads, pick_layers, share_between
@@ -275,7 +275,7 @@ class AttentionRows:
     def saliency(self,
         query: str|list|int = 'last', *,
         image: int|None = None, tiles: str = 'all',
-        background: Image.Image|None = None,
+        background: ImageLike|None = None,
         **reading,
     ) -> Saliency:
         """Average the attention of a query token over layers, as a map over the image.
@@ -298,7 +298,8 @@ class AttentionRows:
         >>> rows.saliency('plate', layers=[20, 21]).plot().save('map.png')"""
         raster = self.raster(image, tiles)
         values = self.read(query=query, image=image, tiles=tiles, **reading).mean(0).unflatten(-1, raster.grid)
-        if background is None and len(self.images) > raster.image: background = self.images[raster.image]
+        if background is not None: background = open_image(background)
+        elif len(self.images) > raster.image: background = self.images[raster.image]
         return Saliency(values.cpu(), self.sizes[raster.image], raster.box, background)
 
     def panels(self, image: int|None = None, step: int|None = None) -> dict[str, Image.Image]:

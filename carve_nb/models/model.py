@@ -25,6 +25,7 @@ def stock_model(model: Module, processor: ProcessorMixin|None) -> PreTrainedMode
     Anything but a stock model with its processor is refused."""
     while inner := getattr(model, '_orig_mod', getattr(model, 'module', None)): model = inner
     if hasattr(model, 'generate') and hasattr(model, 'config') and hasattr(processor, 'image_processor'): return model
+    if isinstance(model, str): raise CaptureError(f'{model!r} is a name: VLM.from_pretrained({model!r}) loads it.')
     raise CaptureError(f'The model is a {type(model).__name__}, the processor a {type(processor).__name__}: give the model '
                        f'of transformers, then its processor, AutoProcessor.from_pretrained(...).')
 

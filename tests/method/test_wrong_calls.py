@@ -21,7 +21,7 @@ CALLS = {    # Python that is wrong -> words of its sentence
     'vlm.ask(question, image)': THEN,
     # a name, or a model of transformers, in the place of a model
     "Lookup()('carve-small', image, question)": FIRST,
-    "VLM('carve-small')": 'The model is a str',
+    "VLM('carve-small')": "VLM.from_pretrained('carve-small') loads it",
     'Lookup()(vlm.model, image, question)': 'the first argument is a LlavaForConditionalGeneration',
     'VLM(vlm.model)': 'the processor a NoneType',
     'VLM.from_pretrained(vlm.model)': 'give a loaded model to VLM(model, processor)',
@@ -71,6 +71,7 @@ def test_right_calls(names):
     vlm, path = names['vlm'], names['path']
     rows = vlm.capture(names['image'], QUESTION)
     assert (rows.saliency('star').values == rows.saliency(query=['star']).values).all()
+    assert rows.saliency(background=path).plot().size == rows.saliency().plot().size
     answers = {str(Lookup()(model, image, QUESTION)) for model in (vlm, Session(vlm)) for image in (names['image'], path)}
     assert len(answers) == 1
 
