@@ -126,20 +126,6 @@ def test_adapters_and_wrappers(llava):
         with torch.no_grad(): assert len(llava.record(lambda: runner(**llava.inputs), model=model).attn) == 1
 
 
-@pytest.mark.parametrize('way', ['cpu_offload', 'disk_offload'])
-def test_offloaded(way, folders, tmp_path):
-    import accelerate
-    user = User(VLM.from_pretrained(folders('llava')))
-    def ask():
-        return user.vlm.ask(WIDE, QUESTION, max_new_tokens=4).tokens, user.vlm.capture(WIDE, QUESTION).attn
-    want, (said, rows) = user.record(), ask()
-    where = dict(offload_dir=tmp_path) if way == 'disk_offload' else {}
-    getattr(accelerate, way)(user.model, execution_device=torch.device('cpu'), **where)
-    assert torch.allclose(user.record().attn, want.attn, atol=1e-6)
-    assert user.model.device.type == 'meta' and user.vlm.device.type == 'cpu'
-    assert ask()[0] == said and torch.allclose(ask()[1], rows, atol=1e-6)
-
-
 # -- models that a user has changed
 
 def pruned(model):

@@ -2,30 +2,9 @@
 import re
 import tomllib
 from pathlib import Path
-import pytest
-import torch
 import transformers
 from processes import ROOT, afresh, run
-from tiny import QUESTION, WIDE
-from carve_nb.core.errors import CarveError
 from carve_nb.models.kernel import CACHE
-from carve_nb.studies.measure import mask_image_tokens
-from recipes.tiny_models import HERE as NAMES
-
-@pytest.mark.parametrize('name', NAMES)
-def test_masked_pass_with_and_without_a_cache(name, load):
-    "The cache of a pass, whatever its name, takes no part in hiding the image"
-    vlm = load(name)
-    prompt = vlm.prompt(WIDE, QUESTION)
-    def logits(layer, **kw):
-        with mask_image_tokens(vlm, prompt, layer, only=True), torch.no_grad():
-            return vlm.model(**vlm.to_device(prompt), **kw).logits[0, -1]
-    if name in ('qwen3_vl', 'qwen3_vl_moe'):
-        with pytest.raises(CarveError, match='adds the image again to later layers'): logits(0)
-        return
-    far = [(logits(layer) - logits(layer, use_cache=False)).abs().max() for layer in (0, vlm.n_layers - 2)]
-    assert max(far) < 1e-4
-
 
 CALLS = """
 import warnings
