@@ -1691,6 +1691,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                            'carve_nb/runs/pages.py')},
             'carve_nb.runs.report': { 'carve_nb.runs.report.compare_methods': ( 'library/runs/report.html#compare_methods',
                                                                                 'carve_nb/runs/report.py'),
+                                      'carve_nb.runs.report.explain_columns': ( 'library/runs/report.html#explain_columns',
+                                                                                'carve_nb/runs/report.py'),
                                       'carve_nb.runs.report.find_baseline': ( 'library/runs/report.html#find_baseline',
                                                                               'carve_nb/runs/report.py'),
                                       'carve_nb.runs.report.format_cell': ( 'library/runs/report.html#format_cell',

@@ -496,7 +496,7 @@ def checkup(
     from carve_nb.runs.pages import reasons
     from carve_nb.runs.store import run_folder
     from carve_nb.studies.checkup import run_checkup
-    folder = Path(out or run_folder('checkup_out', model.name))
+    folder = Path(out or run_folder('checkup_out', data, model.name))
     checkup = run_checkup(model.load(), folder, data, n, images, progress=sys.stderr.isatty())
     print_page([*checkup.summary(), checkup.table(), *reasons(checkup.run)])
     print(f'written to {folder}: the records, answers.html, table.md, result.json')

@@ -33,7 +33,7 @@ from ..data.scoring import name_rule
 from carve_nb.runs.report import (
     ALL,
     ENOUGH,
-    LEGEND,
+    explain_columns,
     NUMBERS,
     find_baseline,
     format_report,
@@ -101,13 +101,14 @@ Part: TypeAlias = str|pd.DataFrame    # of a page: a text, or a table of words
 def page(run: Run) -> list[Part]:
     "Describe a run: its table, on all questions and on each kind, what failed, and what the columns mean"
     figures = measure_figures(run.records)
-    parts: list[Part] = [run_name(run) + unfinished(run), describe_lines(run), format_report(figures)]
+    table = format_report(figures)
+    parts: list[Part] = [run_name(run) + unfinished(run), describe_lines(run), table]
     if figures.n.any() and figures.acc.isna().all(): parts.append('The answers are not scored: no truth was known.')
-    return [*parts, *reasons(run), *frequent_notes(run), '\n'.join(f'- {text}' for text in LEGEND)]
+    return [*parts, *reasons(run), *frequent_notes(run), '\n'.join(f'- {text}' for text in explain_columns(table))]
 
 def explained_html(table: pd.DataFrame) -> str:    # of `format_report`
     "Lay out a table for people, and below it what its columns mean"
-    explained = ''.join(f'<li>{escape(text)}</li>' for text in LEGEND)
+    explained = ''.join(f'<li>{escape(text)}</li>' for text in explain_columns(table))
     return f'{table_html(table.values, table.columns)}<ul style="font-size:.85em">{explained}</ul>'
 
 def run_html(run: Run) -> str:

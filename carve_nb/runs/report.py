@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WHERE', 'NUMBERS', 'COLUMNS', 'ENOUGH', 'ALL', 'WHAT_IT_IS', 'LEGEND', 'find_baseline', 'lines_frame',
            'compare_methods', 'report', 'measure_figures', 'label_method', 'format_cell', 'format_column',
-           'format_report', 'markdown_table', 'results_table']
+           'format_report', 'explain_columns', 'markdown_table', 'results_table']
 
 # %% ../../nbs/library/runs/03_report.ipynb #298bd925
 import json
@@ -105,16 +105,16 @@ WHAT_IT_IS = {    # method -> words for it
 _HEADS = dict(
     acc='accuracy, %', n='n', gain='against baseline, points', p='p', p_holm='p (Holm)',
     pointing='pointing, %', auroc='AUROC', iou='IoU', calls='calls', failed='failed', unread='unread', near='near')
-LEGEND = (    # below each table
-    "pointing: how often the map's strongest patch lies on the true region",
-    'AUROC: how often a patch of the map inside the true region is stronger than one outside; by chance 0.5',
-    'IoU: the area that the crop and the true region share, as a fraction of what they cover together',
-    'calls: how often the model is asked for one answer; random also runs another method, to crop as large a place',
-    'unread: answers in which none was found; they count as wrong',
-    'near: answers that hold an accepted one, or are one but for units and signs; they count as wrong',
-    "95 % intervals: Wilson's for shares, Student's for other means and for differences; questions about one image count "
+LEGEND = dict(    # column -> what it means
+    pointing="pointing: how often the map's strongest patch lies on the true region",
+    auroc='AUROC: how often a patch of the map inside the true region is stronger than one outside; by chance 0.5',
+    iou='IoU: the area that the crop and the true region share, as a fraction of what they cover together',
+    calls='calls: how often the model is asked for one answer; random also runs another method, to crop as large a place',
+    unread='unread: answers in which none was found; they count as wrong',
+    near='near: answers that hold an accepted one, or are one but for units and signs; they count as wrong',
+    acc="95 % intervals: Wilson's for shares, Student's for other means and for differences; questions about one image count "
     'together',
-    'p: against the baseline, on the questions that both answered; exact McNemar test, or where answers are partly right or '
+    p='p: against the baseline, on the questions that both answered; exact McNemar test, or where answers are partly right or '
     'share an image the sign-flip test of the mean difference; Holm: corrected for all comparisons on all questions, and for '
     'all on single kinds together')
 _ENDS = dict(acc=('lo', 'hi'), gain=('gain_lo', 'gain_hi'))
@@ -147,6 +147,10 @@ def format_report(table: pd.DataFrame) -> pd.DataFrame:
     for column, head in _HEADS.items():
         if table[column].notna().any(): cells[head] = format_column(table, column)
     return cells
+
+def explain_columns(table: pd.DataFrame) -> list[str]:    # of `format_report`
+    "Say of each column of a table for people what it means"
+    return [text for column, text in LEGEND.items() if _HEADS[column] in table]
 
 def markdown_table(rows: Iterable[Iterable], head: Iterable) -> str:
     "Write a table in Markdown; bars inside cells are escaped"

@@ -64,8 +64,8 @@ class Checkup:
 
     def summary(self) -> list[str]:
         "Write the verdict, the line to use, and what is known of the attention map as lines of text"
-        more = f'; about {self.questions} questions may tell a gain of {MARGIN:.0%}' if self.questions else ''
-        verdict = self.verdict + more*(not self.code)
+        undecided = f'not decided: no line to use yet. About {self.questions} questions may tell a gain of {MARGIN:.0%}; raise n.'
+        verdict = undecided if self.questions and not self.code else self.verdict
         return [verdict, *filter(None, [self.code]), *(self.profile.about() if self.profile else ())]
 
     def table(self) -> pd.DataFrame:
@@ -115,11 +115,11 @@ def estimate_time(evaluate: Callable[[DataSet], Run], data: DataSet) -> str:
     start = perf_counter()
     evaluate(first(4))
     minutes = (perf_counter() - start)/3*len(data)/60
-    return f'about {minutes:.0f} minutes for {count_of(len(data), "question")}'
+    return f'about {minutes:.0f} minutes for {count_of(len(data), "question")}; a smaller n asks fewer'
 
 def run_checkup(
     model: str|Path|VLM = SMALL,      # name, folder or Hub id, or a loaded one
-    out: str|Path|None = None,        # folder; None: checkup_out/MODEL
+    out: str|Path|None = None,        # folder; None: checkup_out/DATA-MODEL
     data: str|Path = 'eye',           # the acuity test, or a folder or set of your own
     n: int|None = None,               # questions, of the acuity test of each kind; None: 104 of each, or all
     images: str|Path|None = None,     # a folder of photographs for the profile; None: scenes
@@ -134,9 +134,10 @@ def run_checkup(
         if not kinds: raise CarveError(f'No kind of question can be asked. {" ".join(skipped.values())}')
         for kind, why in skipped.items(): log.info(f'{kind} is not asked: {why}')
         questions = load_benchmark('eye', (n or EACH)*len(kinds), kinds=kinds)
-    folder = Path(out or run_folder('checkup_out', vlm.name))
+    folder = Path(out or run_folder('checkup_out', data, vlm.name))
     begun = (folder/'protocol.json').exists()
-    if not begun:
+    if begun: log.info(f'{folder} holds answers of a checkup already; all of them count.')
+    else:
         log.info(f'The profile of {PROFILED} images, then {count_of(len(questions), "question")} by {len(ARMS)} methods.')
         keep_profile(make_profile(vlm, PROFILED, images, progress), vlm)
     profile = find_profile(vlm)
