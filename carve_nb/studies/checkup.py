@@ -64,9 +64,9 @@ class Checkup:
 
     def summary(self) -> list[str]:
         "Write the verdict, the line to use, and what is known of the attention map as lines of text"
-        undecided = f'not decided: no line to use yet. About {self.questions} questions may tell a gain of {MARGIN:.0%}; raise n.'
-        verdict = undecided if self.questions and not self.code else self.verdict
-        return [verdict, *filter(None, [self.code]), *(self.profile.about() if self.profile else ())]
+        enough = f', about {self.questions} questions may tell a gain of {MARGIN:.0%}' if self.questions else ''
+        undecided = f'{self.verdict}: no line to use yet; raise n{enough}'
+        return [*([self.verdict, self.code] if self.code else [undecided]), *(self.profile.about() if self.profile else ())]
 
     def table(self) -> pd.DataFrame:
         "Write the figures of all arms for people, on all questions and on each kind"
