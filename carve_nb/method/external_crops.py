@@ -101,8 +101,8 @@ class Detector(ToolCrop):
     Parameters
     ----------
     threshold
-        asked for the content words (this package; the source's YOLO takes none) least score of a box:
-        the default of OWL-ViT in transformers
+        least score of a box: the default of OWL-ViT in transformers. It is asked for the content words
+        (this package; the source's YOLO takes none)
     K
         boxes kept, the crop is around all of them; ViCrop: 1
     """
@@ -236,7 +236,7 @@ class SamCrop(ToolCrop):
         segments kept, the crop is around all of them; ViCrop: 1
     layers
         of the task map: indices, or two fractions of the depth; None: all (this package)
-    """    # or the one that CLIP chooses
+    """
     points: int = 8
     quality: float = .88
     nms: float = .7

@@ -33,8 +33,8 @@ from ..data.scoring import name_rule
 from carve_nb.runs.report import (
     ALL,
     ENOUGH,
-    explain_columns,
     NUMBERS,
+    explain_columns,
     find_baseline,
     format_report,
     label_method,

@@ -112,9 +112,10 @@ class ContrastMethod(GuidedMethod):
     Parameters
     ----------
     alpha
-        weight of the difference; 0: no second branch
+        weight of the difference; 0: no second branch. VCD's is that of its evaluation scripts (.5 is its
+        sampler's own default)
     beta
-        plausibility cut-off, see `contrast_logits`
+        plausibility cut-off, see `contrast_logits`. VCD's is that of its files (its launch script: .2)
     """
     alpha: float = limited(1., 0)
     beta: float = limited(.1, 0, 1)
@@ -139,8 +140,7 @@ class VCD(ContrastMethod):
     Parameters
     ----------
     step
-        alpha: evaluation scripts (.5 is the sampler's own default); beta: the source's files (its
-        launch script: .2) of 1000 steps of noise (scripts)
+        of 1000 steps of noise (evaluation scripts)
     seed
         of the noise (this package; the source draws from the global state)
     """
