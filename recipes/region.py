@@ -7,6 +7,7 @@ which choose nothing."""
 from functools import partial
 from unittest.mock import patch
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
@@ -14,6 +15,7 @@ from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.image import Box, box_size
 from carve_nb.core.saliency import Saliency
+from carve_nb.core.stats import holm, mcnemar
 from carve_nb.data import scenes
 from carve_nb.data.scenes import make_scene, scene_records
 from carve_nb.data.scoring import score_answer
@@ -163,6 +165,26 @@ def measure_answers(vlm: VLM, sample) -> dict:
     return dict(id=sample.id, none=int(score_answer(plain, sample)),
         right={name: int(score_answer(result.answer, sample)) for name, result in results.items()},
         shown={name: round(overlap(sample.box, result.crop.box), 2) for name, result in results.items()})
+
+def crops_hold(readings: list[dict], name: str, key: str = 'holds') -> np.ndarray:    # of `measure_maps`, at one token
+    "Tell whether the crop of a map holds the target, [questions, shares, ranks]"
+    return np.array([[*map(int, reading['crops'][name][key])] for reading in readings], float).reshape(-1, len(SHARES), 2)
+
+def crops_table(by_name: dict[str, list[dict]]) -> tuple[pd.DataFrame, dict]:
+    """Tabulate of each name the crops that hold the target, raw map and contrast, a star where they differ; with p by
+    Holm of each (name, share, rank)"""
+    before, after, chance = (
+        {name: crops_hold(readings, *of) for name, readings in by_name.items()} for of in (('raw',), ('quotient',), ('raw', 'random')))
+    places = [(name, i, j) for name in by_name for i in range(len(SHARES)) for j in range(2)]
+    adjusted = dict(zip(places, holm([mcnemar(before[name][:, i, j], after[name][:, i, j]) for name, i, j in places])))
+    def cell(name: str, i: int, j: int) -> str:
+        raw, quotient = (100*of[name][:, i, j].mean() for of in (before, after))
+        return f'{raw:.1f} → {quotient:.1f}' + '*'*(adjusted[name, i, j] < .05)
+    columns = {}
+    for name in by_name:
+        for j, rank in enumerate(('largest sum', 'highest peak')): columns[name, rank] = [cell(name, i, j) for i in range(len(SHARES))]
+        columns[name, 'random'] = [f'{100*share:.1f}' for share in chance[name][:, :, 0].mean(0)]
+    return pd.DataFrame(columns, [f'p = {p:g}'.replace('0.', '.') for p in SHARES]), adjusted
 
 def questions(part: str, n: int) -> list:
     "Return questions for a digit on an object among others"
