@@ -15,7 +15,6 @@ from html import escape
 from pathlib import Path
 from secrets import token_hex
 
-
 # %% ../../nbs/library/core/06_io.ipynb #3965a90a
 def replace_file(path: str|Path, data: str|bytes):
     "Replace a file in one step: it has the new content or the old one"

@@ -66,7 +66,8 @@ class Checkup:
         "Write the verdict, the line to use, and what is known of the attention map as lines of text"
         enough = f', about {self.questions} questions may tell a gain of {MARGIN:.0%}' if self.questions else ''
         undecided = f'{self.verdict}: no line to use yet; raise n{enough}'
-        return [*([self.verdict, self.code] if self.code else [undecided]), *(self.profile.about() if self.profile else ())]
+        lines = [self.verdict, self.code] if self.code else [undecided]
+        return lines + (self.profile.about() if self.profile else [])
 
     def table(self) -> pd.DataFrame:
         "Write the figures of all arms for people, on all questions and on each kind"
