@@ -1,5 +1,6 @@
 "Chromium, driven by Playwright, a notebook in JupyterLab, and `carve explore`"
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -62,8 +63,9 @@ def until(test, seconds=120):
     "Wait for something to become true"
     def ready():
         try: return test()
-        except Exception as e:   # an image is replaced while it is taken, a file is read while it is written
-            if not any(word in str(e) for word in ('attached', 'visible', 'Expecting value')): raise
+        except json.JSONDecodeError: return None   # the file is being written
+        except Exception as e:   # an image is replaced while it is taken
+            if not any(word in str(e) for word in ('attached', 'visible')): raise
     return processes.until(ready, seconds=seconds)
 
 

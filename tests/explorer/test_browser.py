@@ -226,9 +226,8 @@ def test_saved_without_kernel(page, server):
     other = home/'work'/'other.ipynb'
     page.locator('.jp-Cell .cm-content').first.click()
     page.keyboard.press('Control+s')
-    assert until(lambda: stored(saved))
-    found = stored(saved)
-    assert (all({'image/png', 'text/plain'} <= {*o} for o in found)
+    found = until(lambda: stored(saved))
+    assert found and (all({'image/png', 'text/plain'} <= {*o} for o in found)
         and 'baseline: "' in ''.join(found[-1]['text/plain'])), found
     # nobody has trusted this one
     other.write_text(saved.read_text().replace('ex = explore()', 'ex = explore( )'))
