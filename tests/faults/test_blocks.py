@@ -70,7 +70,7 @@ def test_compiled_layer(folders, load):
     def edit(vlm):
         with applying(vlm, Edit([0], heads=lambda layer, out, rows: 0*out)): return vlm.ask(IMAGE, QUESTION, max_new_tokens=2).tokens
     assert edit(vlm) == edit(plain)
-    for read in lambda vlm: vlm.capture(IMAGE, QUESTION).attn, lambda vlm: grad_rows(vlm, vlm.prompt(IMAGE, QUESTION)).attn:
+    for read in lambda vlm: vlm.capture(IMAGE, QUESTION).attn, lambda vlm: grad_rows(vlm, vlm.prompt(IMAGE, QUESTION))[0]:
         assert torch.allclose(read(vlm), read(plain), atol=1e-6)
 
 
@@ -182,9 +182,9 @@ def test_threads_take_turns(load, name):
     pair = [(IMAGE, QUESTION), (OTHER, 'Is it red?')]
     def work(image, question):
         r = Carve(max_new_tokens=2)(vlm, image, question)
-        live = grad_rows(vlm, vlm.prompt(image, question), [1])
+        attention, _ = grad_rows(vlm, vlm.prompt(image, question), [1])
         plain = vlm.ask(image, question, max_new_tokens=2)
-        return np.hstack([r.saliency.values.ravel(), live.attn.detach().numpy().ravel(), r.answer.tokens,
+        return np.hstack([r.saliency.values.ravel(), attention.numpy().ravel(), r.answer.tokens,
             plain.tokens])
     alone, before = [work(*o) for o in pair], state(vlm)
     def enter(module, args):
