@@ -31,19 +31,20 @@ from .settings import ABOVE_0, limited
 from ..models.prompts import Ask
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #7fb8fc22
+Tool = tuple[PreTrainedModel, ProcessorMixin]    # a loaded network and its processor
+
 @lru_cache(2)    # copies of a method share what was loaded
 def load_tool(
-    kind: str, model: str | Path | None, processor: ProcessorMixin | None = None, download: bool = False,
-    device: str | torch.device = 'cpu',
-) -> tuple[PreTrainedModel, ProcessorMixin]:
+    kind: str, model: str | Path | None, download: bool = False, device: str | torch.device = 'cpu',
+) -> Tool:
     "Load a tool (Auto class of transformers; Hub id or folder); nothing is downloaded unasked"
     if model is None:
         raise UnsupportedError('No model is given. Give model= a folder, a Hub id (with download=True if it '
-                               f'may be fetched) or loaded objects that fit {kind}.')
+                               f'may be fetched) or a loaded pair (model, processor) that fits {kind}.')
     options = dict(local_files_only=not download)
     try:
         loaded = getattr(transformers, kind).from_pretrained(model, use_safetensors=True, **options)
-        return loaded.to(device).eval(), processor or AutoProcessor.from_pretrained(model, **options)
+        return loaded.to(device).eval(), AutoProcessor.from_pretrained(model, **options)
     except (OSError, ValueError) as e:
         hint = '' if download else ' If it is not on this machine: download=True would fetch it.'
         raise UnsupportedError(f'{str(model)!r} cannot be loaded as {kind}: {e}{hint}') from e
@@ -61,14 +62,11 @@ class ToolCrop(CropMethod):
     Parameters
     ----------
     model
-        Hub id, folder, or a loaded model
-    processor
-        loaded processor; None: the one beside the model
+        Hub id, folder, or a loaded pair (model, processor)
     download
         may a Hub id be fetched?
     """
-    model: str | Path | PreTrainedModel | None = None
-    processor: ProcessorMixin | None = None
+    model: str | Path | tuple | None = None
     download: bool = False
     square: bool = False
     limit: int = limited(4096, 1)
@@ -76,13 +74,10 @@ class ToolCrop(CropMethod):
     source, needs = 'compared in arXiv 2509.06461', ('model',)
     kind = ''       # Auto class of transformers that loads it
 
-    def tool(self, vlm: VLM) -> tuple[PreTrainedModel, ProcessorMixin]:
-        "Load (model, processor), at the first call"
-        if isinstance(self.model, (str, Path, type(None))):
-            return load_tool(self.kind, self.model, self.processor, self.download, vlm.device)
-        if self.processor is None:
-            raise UnsupportedError('processor=None: give the processor of a loaded model with it.')
-        return self.model, self.processor
+    def tool(self, vlm: VLM) -> Tool:
+        "Load the tool at the first call, if it is not given loaded"
+        if isinstance(self.model, tuple): return self.model
+        return load_tool(self.kind, self.model, self.download, vlm.device)
 
     def find(self, session: Session, ask: Ask) -> list[Region]:
         "Find regions, the best first; a subclass defines it"
@@ -101,8 +96,8 @@ class Detector(ToolCrop):
     Parameters
     ----------
     threshold
-        least score of a box: the default of OWL-ViT in transformers. It is asked for the content words
-        (this package; the source's YOLO takes none)
+        least score of a box (OWL-ViT in transformers); the content words are asked for (this package; the
+        source's YOLO takes none)
     K
         boxes kept, the crop is around all of them; ViCrop: 1
     """
@@ -143,14 +138,14 @@ def side_cuts(box: Box, ratio: float = .1) -> list[Box]:    # four boxes: bottom
 # %% ../../nbs/library/method/14_external_crops.ipynb #61be309c
 @dataclass(repr=False, kw_only=True)
 class ClipCrop(ToolCrop):
-    """The part most like the question
+    """The box most like the question
 
     Parameters
     ----------
     rounds
-        ViCrop's code: of shrinking
+        of shrinking (ViCrop's code)
     ratio
-        ViCrop's code: part that is cut off
+        of a side that is cut off in each (ViCrop's code)
     """
     rounds: int = limited(20, 1)
     ratio: float = limited(.1, ABOVE_0, .99)
@@ -196,22 +191,18 @@ def segments(
 ) -> list[Region]:
     """Find regions by a mask generator from a lattice of points: the most trusted mask of each, the most
     trusted first"""
-    embeddings = None
+    lattice = [[[list(point)] for point in point_lattice(image.size, points)]]
+    inputs = dict(processor(images=image, input_points=lattice, return_tensors='pt'))
+    sizes = {name: inputs[name] for name in ('original_sizes', 'reshaped_input_sizes') if name in inputs}
+    pixels = inputs['pixel_values'].to(model.device, model.dtype)
+    with torch.no_grad(): embeddings = model.get_image_embeddings(pixels)
     regions = []
-    for some in chunked(point_lattice(image.size, points), batch):
-        input_points = [[[list(point)] for point in some]]
-        inputs = dict(processor(images=image, input_points=input_points, return_tensors='pt'))
-        size_names = 'original_sizes', 'reshaped_input_sizes'
-        sizes = {name: inputs.pop(name) for name in size_names if name in inputs}
-        if embeddings is None:
-            pixels = inputs['pixel_values'].to(model.device, model.dtype)
-            with torch.no_grad(): embeddings = model.get_image_embeddings(pixels)
-        given = dict(input_points=inputs['input_points'], image_embeddings=embeddings)
-        out = run_tool(model, given, multimask_output=True)
+    for some in inputs['input_points'].split(batch, 1):
+        out = run_tool(model, dict(input_points=some, image_embeddings=embeddings), multimask_output=True)
         scores, best = out.iou_scores[0].max(-1)
         chosen = out.pred_masks[0][torch.arange(len(best)), best].float().cpu()
         masks = processor.post_process_masks([chosen[:, None]], **sizes)[0][:, 0].numpy()
-        regions += [mask_region(m, s) for m, s in zip(masks, scores.tolist()) if s >= quality]
+        regions += [mask_region(mask, score) for mask, score in zip(masks, scores.tolist()) if score >= quality]
     return drop_duplicates(filter(None, regions), nms)
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #ec0d31a5
@@ -228,10 +219,9 @@ class SamCrop(ToolCrop):
     nms
         overlap of boxes that makes two segments one: the source's generator
     clip
-        a `ClipCrop` that ranks the segments (ViCrop's code); None: the task map's sum does (this
-        package)
+        a `ClipCrop` that ranks the segments (ViCrop's code); None: the task map's sum does (this package)
     most
-        segments of a larger share of the image are passed over (this package)
+        largest share of the image that a segment may have (this package)
     K
         segments kept, the crop is around all of them; ViCrop: 1
     layers
@@ -249,20 +239,20 @@ class SamCrop(ToolCrop):
     def find(self, session: Session, ask: Ask) -> list[Region]:
         "Find segments, the one that the tool trusts most first"
         image = ask.image
-        parts = segments(*self.tool(session.vlm), image, self.points, self.quality, self.nms)
-        return [region for region in parts if region.area <= self.most*image.width*image.height]
+        candidates = segments(*self.tool(session.vlm), image, self.points, self.quality, self.nms)
+        return [region for region in candidates if region.area <= self.most*image.width*image.height]
 
     def locate(self, session: Session, ask: Ask) -> Look:
         "Segment; rank by the task map, or by CLIP on each segment's box"
         image, look = ask.image, super().locate(session, ask)
-        parts = look.regions or []
+        regions = look.regions or []
         if self.clip:
-            crops = [image.crop(part.box) for part in parts]
+            crops = [image.crop(region.box) for region in regions]
             scores = clip_scores(*self.clip.tool(session.vlm), crops, ask.text)
         else:
             look.rows = session.capture(ask, layers=session.vlm.pick_layers(self.layers))
             look.saliency = look.rows.saliency(background=image)
             pixels = look.saliency.to_pixels(image.size)
-            scores = [(pixels[box_index(part.box)]*part.mask).sum() for part in parts]
-        ranked = [replace(part, score=float(score)) for part, score in zip(parts, scores)]
-        return replace(look, regions=sorted(ranked, key=lambda part: -part.score)[:self.K])
+            scores = [(pixels[box_index(region.box)]*region.mask).sum() for region in regions]
+        ranked = [replace(region, score=float(score)) for region, score in zip(regions, scores)]
+        return replace(look, regions=sorted(ranked, key=lambda region: -region.score)[:self.K])
