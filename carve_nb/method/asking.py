@@ -31,15 +31,13 @@ from ..models.prompts import Ask, unknown_note
 # %% ../../nbs/library/method/09_asking.ipynb #07087c88
 def _words(question: str) -> list[tuple[str, bool]]:    # of (word or sign, is it a content word?)
     "Split what a question asks into words, as they are written, and the signs between them"
-    text = asked_part(question)
-    # marks belong to their letters
-    letters = ''.join('w' if is_word(f'w{letter}') else letter for letter in text)
-    words = [text[slice(*match.span())] for match in re.finditer(r"w+(?:['’-]w+)*|[^\sw]", letters)]
-    parts = [re.findall("['’-]|[^'’-]+", word) for word in words]
-    tokens = [part if place else f' {part}' for each in parts for place, part in enumerate(each)]
-    owners = [number for number, each in enumerate(parts) for _ in each]
-    picked = {owners[at] for at in pick_words(tokens, 'content')}
-    return [(word, number in picked and any(map(str.isalnum, word))) for number, word in enumerate(words)]
+    text = f' {asked_part(question)}'
+    letters = ''.join('w' if is_word(f'w{letter}') else letter for letter in text)    # with their marks
+    tokens = [match.span() for match in re.finditer(r'\s*(?:w+|[^\sw])', letters)]
+    content = {tokens[number][1] for number in pick_words([text[slice(*span)] for span in tokens], 'content')}
+    words = [match.span() for match in re.finditer(r"w+(?:['’-]w+)*|[^\sw]", letters)]
+    return [(text[start:end], 'w' in letters[start:end] and any(start < at <= end for at in content))
+            for start, end in words]
 
 def asked_words(question: str) -> list[str]:
     "List the content words of a question, each once; of one that is not English all words"
@@ -217,9 +215,9 @@ class ZoomEye(PublishedCrop):
 
     def confidence(self, session: Session, ask: Ask, box: Box, template: str, cue: str, about: str) -> float:
         "Ask yes or no about a part, shown after the image with a frame around it, or alone"
-        part = self.cut(ask.image, self.place(session, ask.image, box))
+        part = self.show(ask.image, box_regions([self.place(session, ask.image, box)], ask.image.size))
         images = [part.image]
-        if self.shows_both(session.vlm) and part.image is not ask.image:
+        if self.shows_both(session.vlm) and not part.whole:
             images = [self.framed(ask.image, part.box, session.vlm), part.image]
         text = template.format(cue=cue, question=about)
         return yes_confidence(session, ask.but(images=tuple(images), text=text, suffix=''))

@@ -24,16 +24,16 @@ from ..models.prompts import Ask
 # %% ../../nbs/library/method/07_lookup.ipynb #a1c00006
 def other_words(rows: AttentionRows, query: Query) -> list[int]:
     "List the question's tokens other than a query token; for the last position all of them"
-    own = [] if query == 'last' else pick_words(rows.question_tokens, query)
-    return [i for i in range(len(rows.question_tokens)) if i not in own]
+    named = [] if query == 'last' else pick_words(rows.question_tokens, query)
+    return [place for place in range(len(rows.question_tokens)) if place not in named]
 
 def _less_words(S: Saliency, rows: AttentionRows, layers: list[int], tokens: list[int]) -> Saliency:
     """Subtract the mean map of some tokens of the question from `S`, the map of the query token.
 
     `tokens` are places in the question; attention to another image does not count."""
     maps = np.stack([rows.read(query=i, layers=layers).mean(0).numpy() for i in tokens])   # [words, cells]
-    own, others = (a/a.sum(-1, keepdims=True).clip(1e-30) for a in (S.values.ravel(), maps))
-    return replace(S, values=(own - others.mean(0)).reshape(S.values.shape))
+    task, others = (a/a.sum(-1, keepdims=True).clip(1e-30) for a in (S.values.ravel(), maps))
+    return replace(S, values=(task - others.mean(0)).reshape(S.values.shape))
 
 @dataclass(repr=False, kw_only=True)
 class Lookup(CropMethod):
@@ -72,25 +72,23 @@ class Lookup(CropMethod):
 
     def locate(self, session: Session, ask: Ask) -> Look:
         "Map the query token's attention, from one pass, which gives the baseline answer too"
-        own, notes = self.choose(session.vlm)
-        layers = session.vlm.pick_layers(own.layers)
+        chosen, notes = self.choose(session.vlm)
+        layers = session.vlm.pick_layers(chosen.layers)
         rows = session.capture(ask, layers=layers)
-        wanted = own.query
-        if not isinstance(wanted, str): pick_words(rows.question_tokens, wanted)    # an error where it lacks them
-        query = query_in(rows, wanted)
+        tokens = rows.question_tokens
+        if not isinstance(chosen.query, str): pick_words(tokens, chosen.query)    # an error where it lacks them
+        query = query_in(rows, chosen.query)
         S = rows.saliency(layers=layers, query=query, background=ask.image)
-        found = Look(saliency=S, rows=rows, notes=notes)
-        if query != 'last': found.read = read_words(rows.question_tokens, query)
-        if query != wanted:
-            lacking = why_no_words(rows.question_tokens, wanted)
-            profile = find_profile(session.vlm)
+        look = Look(saliency=S, rows=rows, notes=notes, read=[] if query == 'last' else read_words(tokens, query))
+        if query != chosen.query:
+            lacking, profile = why_no_words(tokens, chosen.query), find_profile(session.vlm)
             if profile and not profile.last_agrees:
-                found.no_signal = f'{lacking}, and the last position does not point in this model'
+                look.no_signal = f'{lacking}, and the last position does not point in this model'
             else: notes.append(f'{lacking}: the last position was read')
-        words = [] if own.subtract == 'none' else other_words(rows, query)
-        if words: found.saliency = _less_words(S, rows, layers, words)
-        elif own.subtract != 'none': notes.append("the question has no words for subtract='others': nothing is subtracted")
-        return found
+        others = [] if chosen.subtract == 'none' else other_words(rows, query)
+        if others: look.saliency = _less_words(S, rows, layers, others)
+        elif chosen.subtract != 'none': notes.append("the question has no words for subtract='others': nothing is subtracted")
+        return look
 
     def select(self, S: Saliency, vlm: VLM) -> list[Region]:
         "Choose the region of the peak"

@@ -112,10 +112,9 @@ class ContrastMethod(GuidedMethod):
     Parameters
     ----------
     alpha
-        weight of the difference; 0: no second branch. VCD's is that of its evaluation scripts (.5 is its
-        sampler's own default)
+        weight of the difference (VCD's evaluation scripts; its sampler's default: .5); 0: no second branch
     beta
-        plausibility cut-off, see `contrast_logits`. VCD's is that of its files (its launch script: .2)
+        plausibility cut-off of `contrast_logits` (VCD's files; its launch script: .2)
     """
     alpha: float = limited(1., 0)
     beta: float = limited(.1, 0, 1)
@@ -185,11 +184,14 @@ class PAI(ContrastMethod):
     Parameters
     ----------
     alpha
-        part of a score's size that is added (code, LLaVA-1.5); beta is fixed in the code
+        share of a score's size that is added to it (code, LLaVA-1.5)
+    beta
+        plausibility cut-off of `contrast_logits` (fixed in the code)
     gamma
-        weight with image (the README's commands; the files' default: 2); 1: no second branch
+        weight of the prompt with the image (the README's commands; the files' default: 2); 1: no second
+        branch
     layers
-        `pick_layers`; 2..31 of 32 in the code
+        whose scores are raised (code: 2 to 31 of 32)
     """
     alpha: float = limited(.2, 0)
     gamma: float = limited(1.1, 1)

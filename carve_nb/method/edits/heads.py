@@ -10,14 +10,12 @@ import math
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Integral
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from ...attention.edits import Edit, applying, layer_inputs
 from ...attention.session import Session
 from ...attention.vlm import VLM
-from ...core.errors import CarveError
 from ...core.saliency import Layers, pick_layers
 from ..base import Guide, GuidedMethod
 from ..results import Look
@@ -74,9 +72,9 @@ class Var(GuidedMethod):
     p
         share of the sinks' weight that is moved (code: keeps .6; the paper's is UNVERIFIED)
     tau
-        source, for 3584 to 5120 dimensions
+        a state stands out from this value on (source, for 3584 to 5120 dimensions)
     summ
-        code: least weight on the image
+        least weight on the image (code)
     layers
         None: all but the first two and the last; or indices, or two fractions of the depth
     last
@@ -102,13 +100,9 @@ class Var(GuidedMethod):
 
     def find_dims(self, session: Session, ask: Ask) -> list[int]:
         "Find the sink dimensions, given or detected in one pass"
-        dims, width = self.dims, session.vlm.text_config.hidden_size
-        if dims is None:
-            session.calls += 1
-            dims = sink_dims(session.vlm, ask, self.tau)
-        if not all(isinstance(dim, Integral) and 0 <= int(dim) < width for dim in dims):
-            raise CarveError(f'dims={dims!r}: give a list of dimensions of a state, from 0 to {width - 1}')
-        return dims
+        if self.dims is not None: return self.dims
+        session.calls += 1
+        return sink_dims(session.vlm, ask, self.tau)
 
     def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:
         "Redistribute attention; the details say how many rows it changed"

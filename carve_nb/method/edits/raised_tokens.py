@@ -90,15 +90,15 @@ class Vrga(GuidedMethod):
     def focus(self, A: Tensor, grid: Grid) -> Tensor:    # [V] A_ref; (gh, gw) -> places in V
         "Find T_q: the tokens far above the mean, except in the corner, with their neighbors (code)"
         gh, gw = grid
-        edge = [cell for cell in np.ndindex(gh, gw) if 0 in cell or max(cell) < 2]
-        edge.sort(key=lambda cell: (max(cell) > 1, cell[0] > 0, cell))
-        shut = [y*gw + x for y, x in edge[:int(.2*len(A) + 1e-9)]]
-        s = A.index_fill(0, torch.tensor(shut, dtype=torch.long), -torch.inf)
-        free = s[s.isfinite()]
-        T = (s > free.mean() + self.z*free.std()).nonzero()[:, 0]
-        if len(T) < self.least: T = s.topk(min(self.least, len(free))).indices.sort().values
-        near = (T[T >= 3, None] + torch.arange(-2, 3)).unique()    # the code leaves out places 0 to 2
-        return near[near < len(A)]
+        corner = [(y, x) for y, x in np.ndindex(2, 2) if y < gh and x < gw]
+        edges = [*corner, *((0, x) for x in range(2, gw)), *((y, 0) for y in range(2, gh))]
+        masked = A.clone()
+        for y, x in edges[:int(.2*len(A) + 1e-9)]: masked[y*gw + x] = -torch.inf    # a sink (code)
+        visible = masked[masked.isfinite()]
+        T = (masked > visible.mean() + self.z*visible.std()).nonzero()[:, 0]
+        if len(T) < self.least: T = masked.topk(min(self.least, len(visible))).indices.sort().values
+        grown = (T[T >= 3, None] + torch.arange(-2, 3)).unique()    # the code never grows places 0 to 2
+        return grown[grown < len(A)]
 
     def find_tokens(
         self, rows: AttentionRows, grid: Grid,    # rows under the question, of V
