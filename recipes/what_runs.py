@@ -15,13 +15,13 @@ from carve_nb.runs.report import markdown_table
 
 ROOT = Path(carve_nb.__file__).parent
 STEPS = {    # the functions of one call, in the order in which they are entered -> what each does
-    Method.__call__: 'takes a model or a session, and refuses a model that lacks what the method needs',
+    Method.__call__: 'takes a model or a session, and refuses a model that lacks the layers of the method',
     Method.asked: 'opens the image and makes the `Ask`, which nothing changes any more',
     CropMethod.look: 'does all that comes before the last question',
     Carve.locate: 'returns a `Look`: the map S, and the attention rows that led to it',
     Session.capture: 'asks the model under the question, then under the general instruction; remembers both',
     Carve.contrast: 'divides one map by the other',
-    CropMethod.crop_out: 'chooses regions of the map, cuts their crop, and begins the `Result`',
+    CropMethod.show: 'cuts the crop of the regions that `select` chose of the map',
     CropMethod.ask_again: 'asks with the crop, unless the baseline is sure of its answer',
     Session.ask: 'answers what is asked, once',
     Method.finish: 'adds what changes what the answer means, and what it took'}

@@ -183,12 +183,10 @@ class VLM:
 
     @property
     def why_not(self) -> dict[str, str]:
-        "What the model cannot do -> the reason: its family's, 'fewer tokens' and 'dense' attention"
+        "What the model cannot do -> the reason: its family's, and 'fewer tokens'"
         lacking = dict(self.family.why_not)
         if not (self.family.cell or size_settings(self.processor, 1)):
             lacking['fewer tokens'] = "this model's processor has no number of tokens to set"
-        if len(self.layers) < self.n_layers:
-            lacking['dense'] = 'some of its decoder layers compute no attention'
         return lacking
 
     def pick_layers(self, layers: Layers = None, strict: bool = False) -> list[int]:

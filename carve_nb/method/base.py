@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import LogitsProcessor
 from ..attention.session import Session, Spent
 from ..attention.vlm import VLM
-from ..core.errors import CarveError, UnsupportedError, choose
+from ..core.errors import CarveError, choose
 from ..core.image import Box, ImageLike, union_box
 from ..core.saliency import Saliency, is_flat, pick_layers
 from ..core.text import SHORT_ANSWER
@@ -49,8 +49,8 @@ def register(cls: type['Method']):
     if not is_packaged: import_all()
     registered = METHODS.get(cls.name, cls)
     if not is_packaged and registered.__module__.startswith('carve_nb.'):
-        is_page = not hasattr(sys.modules.get(cls.__module__), '__file__')
-        if is_page and registered.__name__ == cls.__name__: return    # a page of this package defines its own class
+        in_notebook = not hasattr(sys.modules.get(cls.__module__), '__file__')
+        if in_notebook and registered.__name__ == cls.__name__: return    # this package's page defines it once more
         raise CarveError(f'{cls.name!r} is a method of this package; give {cls.__name__} another name.')
     METHODS[cls.name] = cls
 
@@ -75,7 +75,6 @@ class Method:
     source = ''        # paper
     category = 'map'   # one of `CATEGORIES`
     needs: ClassVar[tuple[str, ...]] = ()       # that a call must give: 'box', the true region; 'model', another checkpoint
-    requires: ClassVar[tuple[str, ...]] = ()    # of a model: keys of `VLM.why_not` that it must not have
     no_crop = ''       # why it has no crop that another model could be shown
 
     def __repr__(self) -> str: return method_call(self)
@@ -127,15 +126,11 @@ class Method:
         raise NotImplementedError(
             f'{self.name} derives from neither CropMethod nor GuidedMethod, and has no answer of its own.')
 
-    def look(self, session: Session, ask: Ask) -> Result:
-        "Do all that comes before the last question; where there is none after it, answer"
-        return self.answer(session, ask)
-
-    def result(self, image: Image.Image, question: str, look: Look, **more) -> Result:
+    def result(self, ask: Ask, look: Look, **more) -> Result:
         "Begin a result with what was found"
         notes = [] if look.rows is None else look.rows.notes
-        facts = dict(crop=whole_crop(image), regions=[], notes=[*notes, *look.notes]) | more
-        return Result(**vars(look) | facts, image=image, question=question, method=self.name)
+        facts = dict(crop=whole_crop(ask.image), regions=[], notes=[*notes, *look.notes]) | more
+        return Result(**vars(look) | facts, image=ask.image, question=ask.text, method=self.name)
 
     def finish(self, session: Session, ask: Ask, result: Result, before: Spent, after: Spent) -> Result:
         "Note what changes what the answer means, and what it took"
@@ -145,12 +140,8 @@ class Method:
         return result.bill('ask', before, after)
 
     def check_model(self, vlm: VLM):
-        "Refuse a model that lacks the layers of the method, or what it `requires` of a model"
+        "Refuse a model that lacks the layers of the method"
         pick_layers(getattr(self, 'layers', None), vlm.n_layers)
-        lacking = vlm.why_not
-        why = '; '.join(lacking[ability] for ability in self.requires if ability in lacking)
-        if not why: return
-        raise UnsupportedError(f'{self.name} cannot be used with the family {vlm.family.name!r}: {why}.')
 
 # %% ../../nbs/library/method/04_base.ipynb #e6293850
 def as_saliency(
@@ -218,15 +209,12 @@ class CropMethod(Method):
         return regions(S, .04, 1)
 
     def show(self, image: Image.Image, regions: list[Region]) -> Crop:
-        "Cut the box around all regions out; without one the crop is the whole image"
+        "Cut out the box around all regions with room around it, and cover the rest; without regions show all"
         if not regions: return whole_crop(image)
         placed = [region.on_image(image.size) for region in regions]
-        return self.cut(image, union_box([region.box for region in placed]), placed)
-
-    def cut(self, image: Image.Image, box: Box, regions: Sequence[Region] = ()) -> Crop:
-        "Cut a box out with room around it; `regions` stay where the rest is covered"
+        box = union_box([region.box for region in placed])
         grown = grow_box(box, image.size, self.min_side, self.square, self.pad)
-        mask = rest_mask(regions, image.size, box, grown) if regions and self.fill != 'none' else None
+        mask = None if self.fill == 'none' else rest_mask(placed, image.size, box, grown)
         return self.render(image, grown, mask)
 
     def render(self, image: Image.Image, box: Box, mask: np.ndarray | None = None) -> Crop:
@@ -238,20 +226,17 @@ class CropMethod(Method):
         return self.ask_again(session, ask, self.look(session, ask), by)
 
     def look(self, session: Session, ask: Ask) -> Result:
-        "Find the regions, and cut the crop that shows them: all that comes before the last question"
-        before = session.spent
-        result = self.crop_out(self.locate(session, ask), ask.image, ask.text, session.vlm)
-        if result.rows is not None and result.rows.ask == ask: result.plain_answer = result.rows.answer
+        "Locate, choose regions and cut the crop that shows them: all that comes before the last question"
+        before, image = session.spent, ask.image
+        look = self.locate(session, ask)
+        regions = self.choose_regions(look, session.vlm) if look.regions is None else look.regions
+        placed = [region.on_image(image.size) for region in regions]
+        result = self.result(ask, look, regions=placed, crop=self.show(image, placed))
+        if look.rows is not None and look.rows.ask == ask: result.plain_answer = look.rows.answer
         return result.bill('look', before, session.spent)
 
-    def crop_out(self, look: Look, image: Image.Image, question: str, vlm: VLM) -> Result:
-        "Choose the regions of what was found, and cut their crop"
-        placed = [region.on_image(image.size) for region in self.regions_of(look, vlm)]
-        return self.result(image, question, look, regions=placed, crop=self.show(image, placed))
-
-    def regions_of(self, look: Look, vlm: VLM) -> list[Region]:
-        "Choose the regions of what was found; a map without signal has none, and the look says so"
-        if look.regions is not None: return look.regions
+    def choose_regions(self, look: Look, vlm: VLM) -> list[Region]:
+        "Choose the regions of a look's map; without signal there are none, and the look says so"
         if is_flat(look.saliency): look.no_signal = look.no_signal or 'the map is flat'
         chosen = [] if look.no_signal else self.select(look.saliency, vlm)
         why = f'no signal: {look.no_signal};' if look.no_signal else 'no region is smaller than the map:'
@@ -260,20 +245,19 @@ class CropMethod(Method):
 
     def ask_again(self, session: Session, ask: Ask, result: Result, by: OtherModel|None = None) -> Result:
         "Ask the last question with the crop, `by` another model perhaps, and complete the result of `look`"
-        before, model = session.spent, by or session.vlm
+        before = session.spent
         plain = result.plain_answer = result.plain_answer or session.ask(ask)
-        stays = 'nothing new to see: the answer stays'
-        if by is None and plain.confidence > self.skip_above:
-            stays = f'the model is sure of its answer ({plain.confidence:.2f}): it is not asked again'
-            result.crop, result.regions = whole_crop(result.image), []
-            last = ask
-        else: last = self.show_last(session, ask, result, model)
+        sure = by is None and plain.confidence > self.skip_above
+        if sure: result.crop, result.regions = whole_crop(result.image), []
+        last = ask if sure else self.show_last(session, ask, result, by or session.vlm)
         result.shown = [] if last is ask else [*last.images]
         if by is not None: answer_by(session, last, result, by)
         elif result.shown: result.answer = session.ask(last)
         else:
             result.answer = plain
-            result.notes.append(stays)
+            result.notes.append(
+                f'the model is sure of its answer ({plain.confidence:.2f}): it is not asked again' if sure
+                else 'nothing new to see: the answer stays')
         return self.finish(session, ask, result, before, session.spent)
 
     def show_last(self, session: Session, ask: Ask, result: Result, model: object) -> Ask:
@@ -348,5 +332,5 @@ class GuidedMethod(Method):
         with guide.block:
             answer = session.generate(prompt, ask.max_new_tokens, guide.processors, self.from_prefix)
         after = session.spent
-        result = self.result(ask.image, ask.text, guide.look, answer=answer, plain_answer=session.ask(ask))
+        result = self.result(ask, guide.look, answer=answer, plain_answer=session.ask(ask))
         return self.finish(session, ask, result, before, after)

@@ -22,7 +22,7 @@ from ..formulas.algorithm import fuse_contrast, fuse_maps, step_weights
 from ..formulas.threshold import Region, regions
 from .base import CropMethod, as_saliency
 from .profiles import find_profile, short_name
-from .results import Look, Result
+from .results import Look
 from .settings import ABOVE_0, Query, limited
 from ..models.image_tokens import ImageSpan
 from ..models.prompts import Ask
@@ -134,7 +134,7 @@ class Carve(CropMethod):
         if self.query != 'last':
             named = pick_words(rows.question_tokens, self.query, 'none')    # an instruction may lack them
             return read(query=named or 'question')[None]
-        if rows.steps != 'all' and not rows.steps == self.steps == 'first':
+        if rows.steps not in (('first', 'all') if self.steps == 'first' else ('all',)):
             raise CarveError(
                 f'steps={self.steps!r} needs rows of all steps; these were captured with steps={rows.steps!r}')
         return torch.stack([read(step=step) for step in range(len(rows.attn))])
@@ -181,14 +181,6 @@ class Carve(CropMethod):
             saliency=S, no_signal=self.no_signal(question, A_q, A_g), maps=maps | {'contrast A_Q / A_G': S},
             rows=rows_q, instruction_rows=rows_g, notes=self.reading_notes(rows_q, rows_g),
             read=[] if self.query == 'last' else read_words(rows_q.question_tokens, self.query))
-
-    def from_rows(
-        self, image: Image.Image, question: str, rows_q: AttentionRows, rows_g: AttentionRows,
-    ) -> Result:
-        "Make a result of two captures that were made elsewhere, without an answer"
-        result = self.crop_out(self.contrast(image, question, rows_q, rows_g), image, question, None)
-        result.calls = 2
-        return result
 
 class Paper(Carve):
     "CARVE with the paper's settings"

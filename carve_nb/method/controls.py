@@ -7,15 +7,14 @@ __all__ = ['QuestionOnly', 'InstructionOnly', 'DirectAnswer', 'CenterCrop', 'Ran
 
 # %% ../../nbs/library/method/31_controls.ipynb #819ca114
 from dataclasses import dataclass, field, replace
-from typing import Self, cast
+from typing import cast
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from ..attention.rows import AttentionRows
 from ..attention.session import Session
-from ..attention.vlm import VLM
-from ..core.errors import CarveError, setting
+from ..core.errors import CarveError
 from ..core.image import box_size, image_key, lies_in
 from ..core.saliency import Saliency
 from .base import CropMethod, Method, answer_by, as_saliency
@@ -66,7 +65,7 @@ class DirectAnswer(Method):
     def answer(self, session: Session, ask: Ask, by: OtherModel | None = None) -> Result:
         "Ask once"
         before, plain = session.spent, session.ask(ask)
-        result = self.result(ask.image, ask.text, Look(), answer=plain, plain_answer=plain)
+        result = self.result(ask, Look(), answer=plain, plain_answer=plain)
         if by is not None: answer_by(session, ask, result, by)
         return self.finish(session, ask, result, before, session.spent)
 
@@ -78,27 +77,17 @@ class CenterCrop(Method):
     Parameters
     ----------
     of
-        the method whose crop is moved, CARVE if you name none
+        the method whose crop is moved, with its own fields, such as `of=Carve(p=.2)`, in a shell
+        `of='carve:p=.2'`; CARVE if you name none
     """
     of: CropMethod = field(default_factory=Carve)
     name, category = 'center', 'control'
-
-    def __new__(cls, /, *args: object, **given: object) -> Self:
-        "Refuse a field of the other method"
-        for name in given.keys() & Carve.__dataclass_fields__.keys() - cls.__dataclass_fields__.keys():
-            other = setting(f'of=Carve({name}=...)', f"{cls.name}:of='carve:{name}=...'")
-            raise CarveError(f'{name} is a field of the method whose crop {cls.name} moves; give it to that: {other}')
-        return super().__new__(cls, *args, **given)
 
     def __post_init__(self):
         self.of = cast(CropMethod, make_method(self.of))    # of its name
         if not isinstance(self.of, CropMethod):
             raise CarveError(f'of={self.of!r} has no crop that {self.name} could move; give a method that crops, such as carve')
         super().__post_init__()
-
-    def check_model(self, vlm: VLM):
-        super().check_model(vlm)
-        self.of.check_model(vlm)
 
     def place(self, image: Image.Image, free_x: int, free_y: int) -> tuple[int, int]:
         "Choose left and top of the crop, from the numbers of free pixels"

@@ -54,6 +54,7 @@ class Crop:
     box: tuple # (x0, y0, x1, y1) crop, pixels of the original image
     scale: float # pixels of the crop per pixel of the image
     masked: bool = False # are parts of the crop blacked out?
+    whole: bool = False  # is it the image as it is?
 
     def __repr__(self): return f'Crop({self.box} x {self.scale:.2f}{", masked" if self.masked else ""})'
 
@@ -64,7 +65,7 @@ class Crop:
 
 def whole_crop(img: Image.Image) -> Crop:
     "Make the crop that changes nothing: the image itself"
-    return Crop(img, (0, 0, *img.size), 1., False)
+    return Crop(img, (0, 0, *img.size), 1., whole=True)
 
 # %% ../../nbs/library/method/01_crop.ipynb #3632452e
 def grow_mask(
@@ -89,8 +90,9 @@ def enlarge(
     """Cut exactly this box out, and enlarge it to the image's size or until a side is `limit` long.
 
     A longer crop stays as it is."""
-    crop = image if box_size(box) == image.size else image.crop(box)
     masked = mask is not None
+    if box_size(box) == image.size and not masked: return whole_crop(image)
+    crop = image.crop(box)
     if mask is not None:
         crop = black_out(crop, mask)
         if packed: crop = Image.fromarray(np.asarray(crop)[mask.any(1)][:, mask.any(0)])

@@ -155,8 +155,7 @@ class Result(Look):
         return self
 
     total = property(lambda self: sum(self.seconds.values()))
-    whole = property(lambda self: self.crop.image is self.image,
-                     doc='Whether the crop is the image as it is')
+    whole = property(lambda self: self.crop.whole, doc='Whether the crop is the image as it is')
 
     @property
     def visible(self) -> Box | None:

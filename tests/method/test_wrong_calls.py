@@ -37,7 +37,7 @@ CALLS = {    # Python that is wrong -> words of its sentence
     "Lookup(layers='deep')": "layers='deep' is not known",
     'Carve(p=4)': 'p=4: use a number, above 0 and at most 1',
     "RandomCrop(of='vcd')": 'give a method that crops',
-    "make_method('random:p=.2')": 'of=Carve(p=...)',
+    "make_method('random:p=.2')": 'help(RandomCrop) lists all',
     "make_method('lookupp')": 'perhaps lookup',
     'make_method(int, p=1)': "<class 'int'> is no method",
     # what was asked
