@@ -97,13 +97,14 @@ class Explorer:
         self.button = w.Button(description='Ask', button_style='primary')
         self.words = w.ToggleButtons(description='Attention of', style=dict(button_width='auto'))
         self.p = w.SelectionSlider(
-            description='p, share kept', layout=wide, style=dict(description_width='120px'),
+            description='p, kept share of pixels', layout=wide, style=dict(description_width='initial'),
             options=sorted({*SHARES, self.method.p}), value=self.method.p)
+        self.settings = w.VBox([self.words, self.p])    # of an answer
         self.about, self.status, self.answers, self.images, self.code = (w.HTML() for _ in range(5))
         data = {'application/javascript': SCRIPT, 'text/plain': ''}
         script = w.Output(outputs=[dict(output_type='display_data', metadata={}, data=data)])
         self.box = w.VBox([
-            self.about, self.upload, self.question, self.button, self.status, self.words, self.p, self.answers,
+            self.about, self.upload, self.question, self.button, self.status, self.settings, self.answers,
             self.images, self.code, w.HTML(STYLE), script])
         self.box.add_class(PAGE)
         self.button.on_click(partial(self.guard, self.ask))
@@ -131,7 +132,7 @@ class Explorer:
         size = f'{self.image.width} x {self.image.height} pixels'
         lines = [f'Model: {model}{kind}.', *self.notes, f'Image: {name}, {size}.']
         self.about.value = ''.join(map(html_text, lines))
-        self.words.options = ()
+        self.settings.layout.display = 'none'
         self.answers.value = self.code.value = ''
         self.images.value = panels_html({name: self.image}, width=280)
         self.tell('Ask a question.')
@@ -160,6 +161,7 @@ class Explorer:
         self.words.options = options
         self.words.value = pressed if pressed in dict(options).values() else None
         self.in_setup = False
+        self.settings.layout.display = None
         self.show(result)
         self.tell('Ready. Click a word of the question to see its attention; Ask answers with its crop.')
 

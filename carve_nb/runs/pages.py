@@ -198,8 +198,7 @@ _PAGE = (
     'table{{display:block;overflow-x:auto}}'
     'td,th{{padding:.1rem 1rem .1rem 0;vertical-align:top;overflow-wrap:normal}}'
     'td:first-child{{min-width:7rem;overflow-wrap:anywhere}}pre{{white-space:pre-wrap;overflow-wrap:anywhere}}'
-    'section{{display:flex;flex-wrap:wrap;gap:1rem;margin:1.5rem 0}}'
-    'section>div{{flex:2 1 300px;min-width:0;overflow-wrap:anywhere}}</style><h1>{0}</h1>{1}</html>')
+    'section{{margin:2.5rem 0;overflow-wrap:anywhere}}</style><h1>{0}</h1>{1}</html>')
 def html_page(title: str, *parts: str) -> str:
     "Lay out parts in HTML as a page"
     return _PAGE.format(escape(title), '\n'.join(parts))
@@ -216,7 +215,8 @@ def _panel(image: Image.Image, line: dict) -> Image.Image|None:
     box = line.get('box', whole)
     panel = image if 'map' in line or box != whole else None
     if 'map' in line: panel = replace(Saliency.unpack(line['map']), image=image).plot_small()
-    return draw_boxes(panel, [scale_box(box, image.size, panel.size)]) if panel and box != whole else panel
+    if not panel or box == whole: return panel
+    return draw_boxes(panel, [scale_box(box, image.size, panel.size)], width=max(3, panel.width//64))
 
 def _question_html(record: Record, lines: list[dict]) -> str:
     "Show one question: its image, each answer, where each method looked, and notes on image and answers"
@@ -231,16 +231,16 @@ def _question_html(record: Record, lines: list[dict]) -> str:
     notes = dict.fromkeys([no_image, *(note for line in lines for note in [line.get('why'), *line.get('notes', ())])])
     texts = ''.join(f'<p><small>{escape(note)}</small></p>' for note in notes if note)
     return (
-        f'<section><div><b>{escape(record.question)}</b><br>truth: {escape(str(record.answer))}'
-        f'{table_html(rows, ["method", "answer", "score"])}{texts}</div><div>'
-        f'{panels_html({k: panel for k, panel in panels.items() if panel}, words=words, width=170)}</div></section>')
+        f'<section><b>{escape(record.question)}</b><br>truth: {escape(str(record.answer))}'
+        f'{table_html(rows, ["method", "answer", "score"])}{texts}'
+        f'{panels_html({k: panel for k, panel in panels.items() if panel}, words=words, width=188)}</section>')
 
 def answers_html(run: Run, records: Iterable[Record]) -> str:
     "Show questions of a run: each image with the name of its file, the answer of every method, and where it looked"
     lines = groupby(run.records, lambda line: line['id'])
     about = (
         'White: the true region, where it is known. Then each method that looked for a place: its map, dark where it '
-        'is strong, and its crop.')
+        'is strong, and its crop in green.')
     return '\n'.join([f'<p>{about}</p>', *(_question_html(record, lines[record.id]) for record in records)])
 
 def answers_page(run: Run, data: Iterable[Record]) -> str:

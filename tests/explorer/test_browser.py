@@ -110,7 +110,7 @@ def test_clicked_word(page, kernel):
     assert kernel('ex.method.query') == ['digit']
     words(page).nth(6).click()
     assert until(lambda: not differ(before, pixels(page)))
-    for _ in range(3): turn(page, 'p, share kept')
+    for _ in range(3): turn(page, 'p, kept share of pixels')
     assert until(lambda: differ(before, pixels(page)))
     ask(page)
     assert f'p={kernel("ex.p.value")}' in page.locator('.carve-explore pre').inner_text()
@@ -160,7 +160,7 @@ def test_hundred_clicks(page, kernel):
         assert until(lambda: kernel('ex.words.index') == (times - 1) % n)
         return kernel(COUNTS, 'import gc; gc.collect()')
     was = click(n)
-    for key in 5*['ArrowRight', 'ArrowLeft']: turn(page, 'p, share kept', key)
+    for key in 5*['ArrowRight', 'ArrowLeft']: turn(page, 'p, kept share of pixels', key)
     now = click(90)
     assert now[:4] == was[:4], (was, now)
     assert now[4] - was[4] < 60, f'{was[4]} MB before, {now[4]} MB after'
@@ -177,7 +177,7 @@ def test_keyboard(page, kernel):
         page.keyboard.press('Tab')
         reached.append(page.evaluate('''() => { const e = document.activeElement;
             return e.getAttribute('aria-label') || e.labels?.[0]?.innerText.trim() || (e.innerText || '').trim() || '?'; }'''))
-    order = ['Question', 'Ask', 'what', 'last token of the prompt', 'p, share kept']
+    order = ['Question', 'Ask', 'what', 'last token of the prompt', 'p, kept share of pixels']
     found = [next((i for i, r in enumerate(reached) if r.split('\n')[0] == o), None) for o in order]
     assert None not in found and found == sorted(found), dict(zip(order, found), reached=reached)
 
@@ -188,8 +188,8 @@ def test_names(page):
     told = page.locator('.carve-explore').aria_snapshot()
     assert not re.findall(r'^ *- (?:slider|button|combobox|textbox|checkbox|link|img)(?: \[.*\])?:?$', told,
         re.M), told
-    handle = page.get_by_role('slider', name='p, share kept')
-    assert handle.get_attribute('aria-valuetext') == page.locator(SHAPE.format('p, share kept')).locator(
+    handle = page.get_by_role('slider', name='p, kept share of pixels')
+    assert handle.get_attribute('aria-valuetext') == page.locator(SHAPE.format('p, kept share of pixels')).locator(
         '.widget-readout').inner_text()
 
 
