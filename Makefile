@@ -27,7 +27,8 @@ help:  ## these lines
 test: lint drift notebooks pytest  ## what each submission must pass; the browser tests are skipped, and say so, where no Chromium is
 short: $(V)/.ok  ## what another Python must pass: the imports, loading, families, methods and commands
 	$(TEST) -n $(J) $(SHORT)
-site: docs  ## the site, looked at in a browser
+site: docs  ## the site, looked at in a browser; nbdev's own first step must run too
+	$(RUN) $(B) -c 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=$(J))'
 	CARVE_SITE=$(abspath _docs/html) $(TEST) -n $(J) tests/site
 lint: $(V)/.ok  ## faults, lines, docstrings, and the types that a user of the package sees
 	$(V)/bin/ruff check -q && $(V)/bin/mypy
@@ -69,8 +70,8 @@ export: $(V)/.ok  ## notebooks to modules, recipes, the table of methods, README
 gif: $(V)/.ok  ## the moving picture of README, nbs/images/living.gif, from the living figure in Chromium
 	rm -rf _docs/living && mkdir -p _docs && cp -r docs/_static/living _docs && $(B) -m recipes.living_figure _docs/living/data
 	$(RUN) $(B) -m recipes.living_figure film _docs/living
-docs: $(V)/.docs  ## the site from the stored notebooks, without Quarto: _docs/html/index.html; nbdev's own first step must run too
-	$(RUN) $(B) -c 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=$(J))' && $(B) tools/pages.py _docs/source && $(RUN) $(B) -m recipes.living_figure _docs/source/_static/living/data
+docs: $(V)/.docs  ## the site from the stored notebooks, without Quarto: _docs/html/index.html
+	$(B) tools/pages.py _docs/source && $(RUN) $(B) -m recipes.living_figure _docs/source/_static/living/data
 	$(RUN) $(V)/bin/sphinx-build -q -W --keep-going -j $(J) -d _docs/doctrees _docs/source _docs/html && $(B) tools/check_site.py _docs/html
 dist: $(V)/.base  ## wheel and source in dist/, the same bytes for the same commit; with TAG=v0.3.0 only if that is the version
 	@v=v$$($(B) -c 'import carve_nb; print(carve_nb.__version__)'); test "$${TAG:-$$v}" = "$$v" || { echo "TAG=$$TAG, but the version is $$v"; exit 1; }
