@@ -9,8 +9,6 @@ __all__ = ['IMAGES', 'FLOOR', 'SINKS', 'short_name', 'query_in', 'ModelProfile',
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from html import escape
@@ -148,19 +146,19 @@ def profile_path(vlm: VLM) -> Path:
 @lru_cache
 def _load(path: Path, changed: int) -> ModelProfile: return ModelProfile.load(path)
 
-def _load_all(paths: Iterable[Path]) -> Iterator[ModelProfile]:
-    for path in paths:
-        with suppress(CarveError, OSError): yield _load(path, path.stat().st_mtime_ns)    # an error where it is the model's own
-
 def find_profile(vlm: VLM) -> ModelProfile|None:
     """Find the profile of this model, yours or a packaged one: the first that is reliable, or else the first.
 
     One of the same model in another type of numbers comes last; None where there is none."""
-    own = profile_path(vlm)
-    if own.is_file(): _load(own, own.stat().st_mtime_ns)
-    yours = sorted(kept_folder().glob('*.json'), key=lambda path: (path != own, path))
-    shipped = [path for path in (CHECKPOINTS/name/'profile.json' for name in PACKAGED) if path.is_file()]
-    profiles = [profile for profile in _load_all([*yours, *shipped]) if profile.fits(vlm.fingerprint)]
-    profiles.sort(key=lambda profile: profile.dtype != vlm.fingerprint.dtype)
-    return next((profile for profile in profiles if profile.sure), profiles[0] if profiles else None)
+    own_path, fingerprint = profile_path(vlm), vlm.fingerprint
+    shipped = [CHECKPOINTS/name/'profile.json' for name in PACKAGED]
+    profiles = []
+    for path in dict.fromkeys([own_path, *sorted(kept_folder().glob('*.json')), *shipped]):
+        try: profile = _load(path, path.stat().st_mtime_ns)
+        except FileNotFoundError: continue
+        except CarveError:
+            if path == own_path: raise    # another model's damaged one is passed over
+            continue
+        if profile.fits(fingerprint): profiles.append(profile)
+    return min(profiles, key=lambda profile: (not profile.sure, profile.dtype != fingerprint.dtype), default=None)
 
