@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from itertools import repeat
 import numpy as np
 from PIL import Image
-from scipy import ndimage
-from ..core.image import Box, Size, box_size
+from ..core.image import Box, Size, box_index, box_size
 from ..core.plotting import black_out, keep_mask, panels_html
 from ..formulas.threshold import Region
 
@@ -67,19 +66,12 @@ def whole_crop(img: Image.Image) -> Crop:
     "Make the crop that changes nothing: the image itself"
     return Crop(img, (0, 0, *img.size), 1., whole=True)
 
-# %% ../../nbs/library/method/01_crop.ipynb #3632452e
-def grow_mask(
-    mask: np.ndarray, left: int, top: int, right: int, bottom: int,    # [H, W] bool; pixels
-) -> np.ndarray:
-    "Grow the kept part of a mask to each side"
-    h, w = top + bottom + 1, left + right + 1
-    return ndimage.maximum_filter(mask, (h, w), mode='constant', origin=(bottom - h//2, right - w//2))
-
 # %% ../../nbs/library/method/01_crop.ipynb #3e12ec7e
 def rest_mask(regions: Sequence[Region], size: Size, box: Box, grown: Box) -> np.ndarray|None:    # [h, w] bool
-    "Find the pixels of a grown box that stay where the rest is covered, around the regions too; None: all"
-    sides = [int(abs(end - grown_end)) for end, grown_end in zip(box, grown)]
-    mask = grow_mask(keep_mask(regions, size, grown), *sides)
+    "Find the pixels of a grown box that stay where the rest of the regions' box is covered; None: all"
+    mask = np.ones(size[::-1], bool)
+    mask[box_index(box)] = keep_mask(regions, size, box)
+    mask = mask[box_index(grown)]
     return None if mask.all() else mask
 
 def enlarge(

@@ -217,9 +217,6 @@ class Result(Look):
         def fit(box): return scale_box(box, self.image.size, image.size)
         maps = {title: overlay(image, S.to_pixels()) for title, S in self.drawn_maps().items()}
         out = dict(image=image) | maps
-        if self.visible and unseen_note(self.visible, self.image.size):
-            visible = fit([*map(round, self.visible)])
-            out['image'] = draw_boxes(image, [visible], CONCEPT_COLORS['control'], 3)
         for title in {'image', [*out][-1]}:
             out[title] = draw_boxes(out[title], [fit(self.crop.box)], CONCEPT_COLORS['contrast'], 2)
         if box is not None: out = {title: outline_target(panel, fit(box)) for title, panel in out.items()}
