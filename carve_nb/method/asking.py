@@ -68,7 +68,7 @@ def name_entities(session: Session, ask: Ask) -> tuple[list[str], list[str]]:
     reply = behind_thought(str(answer)) or ''
     named = re.split(r',\s*|\s+and\s+', reply.strip(' .\n').lower())
     words = {*' '.join(runs).lower().split(), *asked_words(question)}
-    if all(words & {*part.split()} for part in named): return list(dict.fromkeys(named)), []
+    if all(words & {*name.split()} for name in named): return list(dict.fromkeys(named)), []
     return runs, [f'the model did not list what is asked about: {_CONTENT_TAKEN}']
 
 # %% ../../nbs/library/method/09_asking.ipynb #911df2af

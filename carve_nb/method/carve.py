@@ -134,9 +134,6 @@ class Carve(CropMethod):
         if self.query != 'last':
             named = pick_words(rows.question_tokens, self.query, 'none')    # an instruction may lack them
             return read(query=named or 'question')[None]
-        if rows.steps not in (('first', 'all') if self.steps == 'first' else ('all',)):
-            raise CarveError(
-                f'steps={self.steps!r} needs rows of all steps; these were captured with steps={rows.steps!r}')
         return torch.stack([read(step=step) for step in range(len(rows.attn))])
 
     def fuse(self, A_q: Tensor, A_g: Tensor, span: ImageSpan, image: Image.Image) -> Saliency:
@@ -155,15 +152,11 @@ class Carve(CropMethod):
         return regions(S, self.p, self.K, self.region_rule, self.rank)
 
     def reading_notes(self, rows_q: AttentionRows, rows_g: AttentionRows) -> list[str]:
-        "Note what the maps lack: steps, layers, words"
+        "Note what the maps lack: views of the image, steps, words"
         notes = rows_q.tiles_note(self.tiles)
         q, g = len(rows_q.attn), len(rows_g.attn)
         if g < q and self.pairs_steps:
             notes.append(f'{g} of {q} steps are paired: the description has no more')
-        wanted = pick_layers(self.layers, rows_q.n_layers)
-        unavailable = sorted({*wanted} - {*(wanted if rows_q.attending is None else rows_q.attending)})
-        if unavailable and self.layers is not None:
-            notes.append(f'no attention to read in layers {unavailable}: left out')
         why = self.query != 'last' and why_no_words(rows_q.question_tokens, self.query)
         if why: notes.append(f'{why}: all its words were read')
         return notes

@@ -39,7 +39,7 @@ def describe(kind: object) -> str:
     "Say in words what a field of a type takes"
     origin = get_origin(kind) or kind
     if kind in _WORDS: return _WORDS[kind]
-    if origin in _UNIONS: return ', or '.join(describe(part) for part in get_args(kind) if part is not tuple)
+    if origin in _UNIONS: return ', or '.join(describe(each) for each in get_args(kind) if each is not tuple)
     if origin is Literal: return ' or '.join(map(repr, get_args(kind)))
     return _WORDS.get(origin) or f'a {getattr(kind, "__name__", kind)}'
 
@@ -53,12 +53,12 @@ def field_range(setting: Field) -> str:
 
 def fits(value: object, kind: object) -> bool:
     "Tell whether a value is of the type of a field; whole numbers are numbers"
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin in _UNIONS: return any(fits(value, part) for part in parts)
-    if origin is Literal: return value in parts
+    origin = get_origin(kind) or kind
+    if origin in _UNIONS: return any(fits(value, each) for each in get_args(kind))
+    if origin is Literal: return value in get_args(kind)
     if isinstance(value, bool): return kind is bool
-    kind = Real if kind is float else Integral if kind is int else origin or kind
-    return not isinstance(kind, type) or isinstance(value, kind)
+    accepted = {float: Real, int: Integral}.get(origin, origin)
+    return not isinstance(accepted, type) or isinstance(value, accepted)
 
 def check_fields(method: Any):
     "Refuse meaningless settings of a dataclass at once, not when they are used"

@@ -18,6 +18,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from scipy import ndimage
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 from transformers import PreTrainedConfig, PreTrainedModel
 from ..attention.edits import Edit, applying
 from ..attention.rows import AttentionRows
@@ -248,10 +249,10 @@ def edge_mask(image: Image.Image, size: Size) -> np.ndarray:
     return E > np.median(E)
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #ea644400
-def _patch_mean(a: np.ndarray, grid: Grid) -> np.ndarray:    # [h, w] -> [gh, gw]
+def _patch_mean(a: Tensor, grid: Grid) -> Tensor:    # [h, w] -> [gh, gw]
     "Average over each patch; what does not fill a patch is left out"
-    h, w = (n//g for n, g in zip(a.shape, grid))
-    return a[:grid[0]*h, :grid[1]*w].reshape(grid[0], h, grid[1], w).mean((1, 3))
+    gh, gw = grid
+    return avg_pool2d(a[None], (a.shape[0]//gh, a.shape[1]//gw))[0, :gh, :gw]
 
 @dataclass(repr=False, kw_only=True)
 class PureGrad(ViCrop):
@@ -266,6 +267,6 @@ class PureGrad(ViCrop):
             plane = pixel_plane(pixel_grads(vlm, prompt).float(), prompt.spans[0].grid, vlm.model.config)
             norms.append(plane.norm(dim=0).cpu())
         span, (h, w) = prompt.spans[0], norms[0].shape
-        edges = edge_mask(image.crop([round(c) for c in span.box]), (w, h))
-        M = _patch_mean(_safe_ratio(*norms).numpy()*edges, span.grid)
-        return Look(saliency=as_saliency(M.ravel(), span, image))
+        edges = torch.from_numpy(edge_mask(image.crop([round(c) for c in span.box]), (w, h)))
+        M = _patch_mean(_safe_ratio(*norms)*edges, span.grid)
+        return Look(saliency=as_saliency(M, span, image))

@@ -60,31 +60,25 @@ class ContrastProcessor(LogitsProcessor):
     held: dict = field(default_factory=dict)    # tensors that the second prompt left on the model
     cache: Cache | None = None       # its own
 
-    def read(self, tokens: list[int]):    # list of ids generated so far
-        "Run one pass over the tokens that are new; before the first, over the prompt"
+    def read(self, tokens: list[int]) -> Tensor:    # ids generated so far -> [1, V] float32, of the next token
+        "Run one pass over the tokens that are new, which continue the last call's; without any, over the prompt"
         model = self.session.vlm.model
         if not tokens: self.held, self.cache = {}, None
         with keep_offset(model, self.held), model_lock(model):
             if self.cache is None: self.inputs = self.session.prefixes.inputs(self.session.vlm, self.prompt)
             inputs = longer(self.inputs, tokens)
             if self.cache is not None: inputs[CACHE] = self.cache
-            out = model.generate(**inputs, generation_config=greedy(model, 1))
+            out = Context().run(model.generate, **inputs, generation_config=greedy(model, 1))    # without open edits
         self.cache = out[CACHE]
         once = 'pixel', CACHE, 'mm_encoder'   # only the first pass takes these
         self.inputs = {name: value for name, value in self.inputs.items() if not name.startswith(once)}
         return out.logits[0]
 
-    def step(self, tokens: list[int]) -> Tensor:
-        """Compute the logits after these tokens, which continue the last call's; no token: read the prompt anew.
-
-        List of ids generated so far -> [1, V] logits of the next token, float32."""
-        return Context().run(self.read, tokens)
-
     def __call__(
         self, input_ids: Tensor, scores: Tensor,    # [1, N] prompt and tokens generated so far; [1, V]
     ) -> Tensor:
         "Read the second prompt one token further and contrast"
-        other = self.step(input_ids[0, self.start:].tolist())
+        other = self.read(input_ids[0, self.start:].tolist())
         return contrast_logits(scores, other, self.alpha, self.beta)
 
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #6640eef4
@@ -220,14 +214,11 @@ def exit_layers(n_layers: int, short: bool, tied: bool) -> list[int]:
     return [layer for layer in layers if layer or not tied] or [min(2, n_layers//2)]
 
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #26d13783
-def exit_parts(model: Module) -> tuple[Module, Module]:
+def exit_modules(model: Module) -> tuple[Module, Module]:
     "Find the final norm and the vocabulary head, which turn a state into logits"
-    first, head = decoder_layers(model)[0], model.get_output_embeddings()
-    # such as model.language_model.layers.0
-    path = next(name for name, module in model.named_modules() if module is first)
-    stack = model.get_submodule(path.rsplit('.', 2)[0])
+    decoder, head = model.get_decoder(), model.get_output_embeddings()
     names = 'norm', 'final_layer_norm', 'final_layernorm', 'ln_f'
-    norms = [module for name, module in stack.named_children() if name in names]
+    norms = [module for name, module in decoder.named_children() if name in names]
     if head and norms: return norms[0], head
     raise UnsupportedError(f'{type(model).__name__}: no vocabulary head, or no final norm beside the layers; '
                            'an early exit needs both.')
@@ -236,7 +227,7 @@ def exit_logits(
     model: Module,    # function of [..., D] states -> [..., V] float32
 ) -> Callable[[Tensor], Tensor]:
     "Make a function from states to logits, as the model makes its own"
-    norm, head = exit_parts(model)
+    norm, head = exit_modules(model)
     cap = getattr(model.config.get_text_config(), 'final_logit_softcapping', None)
     def logits(states):
         z = head(norm(states)).float()
@@ -309,7 +300,7 @@ class DoLa(GuidedMethod):
     def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:
         "Process scores with states that hooks keep"
         vlm = session.vlm
-        tied = exit_parts(vlm.model)[1].weight is vlm.model.get_input_embeddings().weight
+        tied = exit_modules(vlm.model)[1].weight is vlm.model.get_input_embeddings().weight
         short = ask.suffix == SHORT_ANSWER    # as transformers and its port advise
         layers = exit_layers(vlm.n_layers, short, tied) if self.layers is None else pick_layers(self.layers, vlm.n_layers)
         processor = LayerProcessor(vlm, layers, self.top)

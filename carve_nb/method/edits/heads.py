@@ -154,18 +154,16 @@ def head_divergence(with_image: Tensor, without: Tensor) -> Tensor:
 # %% ../../../nbs/library/method/edits/22_heads.ipynb #bd0b9913
 def find_heads(
     vlm: VLM, prompt: Prompt, text: Prompt, layers: list[int], alpha: float = 2.,
-) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-    """Choose the heads to reinforce, layer by layer, in one pass of both streams.
-
-    Both are by layer: [H] bool, [H] divergence."""
-    heads, vhd = {}, {}
+) -> dict[int, Tensor]:    # layer -> [H] bool
+    "Choose the heads to reinforce, layer by layer, in one pass of both streams"
+    heads = {}
     def louder(layer, o, rows):
-        vhd[layer] = head_divergence(o[0, :, -1], o[1, :, -1])
-        heads[layer] = vhd[layer] > vhd[layer].median()   # H_l: those above the median of their layer
+        vhd = head_divergence(o[0, :, -1], o[1, :, -1])
+        heads[layer] = vhd > vhd.median()   # H_l: those above the median of their layer
         return reinforce(o, heads[layer], alpha)
     with model_lock(vlm.model), keep_offset(vlm.model), applying(vlm, Edit(layers, heads=louder)):
         vlm.model.generate(**collate(vlm, prompt, text), generation_config=greedy(vlm.model, 1))
-    return heads, vhd
+    return heads
 
 def reinforce(o: Tensor, heads: Tensor, alpha: float) -> Tensor:
     """Multiply some heads by alpha.
@@ -198,11 +196,9 @@ class Vhr(GuidedMethod):
         early = [] if self.early in ((), [], None) else pick_layers(self.early, vlm.n_layers)
         layers = vlm.pick_layers(early + pick_layers(self.layers, vlm.n_layers))
         session.calls += 2
-        heads, vhd = find_heads(vlm, prompt, vlm.words(ask), layers, self.alpha)
+        heads = find_heads(vlm, prompt, vlm.words(ask), layers, self.alpha)
         chosen, total = int(sum(map(torch.count_nonzero, heads.values()))), sum(map(len, heads.values()))
-        # low where the model speaks from its language
-        T_vhd = sum(divergence.max().item() for divergence in vhd.values())
         louder = Edit(list(heads), heads=lambda layer, o, rows: reinforce(o, heads[layer], self.alpha))
         return Guide(applying(vlm, louder), look=Look(details=[
-            f'{chosen} of {total} heads of layers {layers} times {self.alpha:g}; T-VHD {T_vhd:.1f}']))
+            f'{chosen} of {total} heads of layers {layers} times {self.alpha:g}']))
 

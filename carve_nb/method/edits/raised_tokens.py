@@ -175,9 +175,9 @@ def amplify(w: Tensor, image: Tensor, question: Tensor, m: Tensor) -> Tensor:
     -> [B, H, R, K], rows with sum 1."""
     image, question = image.to(w.device), question.to(w.device)
     on_image, on_question = w[..., image], w[..., question]
-    image_heads, question_heads = (busiest(part.sum(-1))[..., None] for part in (on_image, on_question))
+    image_heads, question_heads = (busiest(weights.sum(-1))[..., None] for weights in (on_image, on_question))
     raised = torch.where(image_heads, on_image*m.to(w), on_image)
-    before, after = ((part*image_heads).sum((1, 3), keepdim=True) for part in (on_image, raised))
+    before, after = ((weights*image_heads).sum((1, 3), keepdim=True) for weights in (on_image, raised))
     ratio = torch.where(before > 0, after/before.clamp_min(1e-30), 1.)
     new = w.index_copy(-1, image, raised)
     new = new.index_copy(-1, question, torch.where(question_heads, on_question*ratio, on_question))
@@ -231,13 +231,13 @@ class TowerRows(AttentionHook):
         n = getattr(config, 'num_hidden_layers', None) or config.depth
         self.wanted = [range(n)[layer] for layer in layers]
         self.seen: list[Module] = []           # attention modules, in order
-        self.parts: dict[int, list[Call]] = {} # by layer, without values
+        self.calls: dict[int, list[Call]] = {} # by layer, without values
 
     def on_call(self, call: Call, out: Tensor) -> Tensor:
         "Keep queries, keys, mask and scale of one attention call"
         if call.module not in self.seen: self.seen.append(call.module)
         layer = self.seen.index(call.module)
-        if layer in self.wanted: self.parts.setdefault(layer, []).append(replace(call, v=None))
+        if layer in self.wanted: self.calls.setdefault(layer, []).append(replace(call, v=None))
         return out
 
 # %% ../../../nbs/library/method/edits/20_raised_tokens.ipynb #5c93167f
@@ -248,8 +248,8 @@ def class_row(call: Call) -> Tensor:
 def received(call: Call) -> Tensor:
     """Compute the attention that every patch of a tower receives, [N]: mean over heads and queries, times
     their number"""
-    parts = torch.arange(call.q.shape[2]).split(512)
-    return sum(call.scores(rows).softmax(-1)[0].sum(1) for rows in parts).mean(0)
+    queries = torch.arange(call.q.shape[2]).split(512)
+    return sum(call.scores(rows).softmax(-1)[0].sum(1) for rows in queries).mean(0)
 
 # %% ../../../nbs/library/method/edits/20_raised_tokens.ipynb #7cb3fa19
 def _token_patches(config: PreTrainedConfig, grid: Grid, n: int) -> Tensor:
@@ -277,17 +277,17 @@ def tower_importance(vlm: VLM, prompt: Prompt, layers: Iterable[int]) -> list[Te
     tower = TowerRows(vlm.model.config.vision_config, layers)
     with model_lock(vlm.model), hooked(tower, vlm.model.get_encoder(modality='image')):
         image_features(vlm.model, vlm.to_device(prompt))
-    pieces = [tower.parts.get(layer, []) for layer in tower.wanted]
-    if not all(pieces): raise UnsupportedError(f'tower layers {tower.wanted} were not all seen')
-    if len(prompt.spans) > 1 or any(len(call.q) > 1 for calls in pieces for call in calls):
+    layer_calls = [tower.calls.get(layer, []) for layer in tower.wanted]
+    if not all(layer_calls): raise UnsupportedError(f'tower layers {tower.wanted} were not all seen')
+    if len(prompt.spans) > 1 or any(len(call.q) > 1 for calls in layer_calls for call in calls):
         raise UnsupportedError('the tower reads several images or tiles: their patches have no common map')
     gh, gw = prompt.spans[0].grid
-    n = sum(call.q.shape[2] for call in pieces[0])
+    n = sum(call.q.shape[2] for call in layer_calls[0])
     has_class = n % (gh*gw) > 0    # a class token comes first
     if (n - has_class) % (gh*gw):
         raise UnsupportedError(f'{n} patches do not fold into a grid of {gh} x {gw} tokens')
     measure = class_row if has_class else received
-    values = [torch.cat([measure(call) for call in calls]) for calls in pieces]
+    values = [torch.cat([measure(call) for call in calls]) for calls in layer_calls]
     return [merge_patches(value, tower.config, (gh, gw)).float().cpu() for value in values]
 
 # %% ../../../nbs/library/method/edits/20_raised_tokens.ipynb #35a5f2df
