@@ -134,9 +134,9 @@ class Method:
 
     def finish(self, session: Session, ask: Ask, result: Result, before: Spent, after: Spent) -> Result:
         "Note what changes what the answer means, and what it took"
-        unseen = unseen_note(result.visible, ask.image.size)
-        result.notes += [*unseen, *session.vlm.notes(ask), *result.answer.notes, *cut_note(result.answer)]
-        result.notes = [*dict.fromkeys(result.notes)]
+        notes = [*result.notes, *unseen_note(result.rows, ask.image.size), *session.vlm.notes(ask),
+                 *result.answer.notes, *cut_note(result.answer)]
+        result.notes = [*dict.fromkeys(notes)]
         return result.bill('ask', before, after)
 
     def check_model(self, vlm: VLM):

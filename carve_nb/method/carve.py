@@ -121,8 +121,7 @@ class Carve(CropMethod):
         self, rows_q: AttentionRows, rows_g: AttentionRows,    # (A_Q, A_G), both [T, L, Nv]
     ) -> tuple[Tensor, Tensor]:
         "Read both maps, step by step as far as both go"
-        # an error where it lacks them
-        if self.query != 'last': pick_words(rows_q.question_tokens, self.query)
+        if self.query != 'last': pick_words(rows_q.question_tokens, self.query)    # an error where it lacks them
         A_q, A_g = self.read_rows(rows_q), self.read_rows(rows_g)
         T = min(len(A_q), len(A_g))
         return A_q[:T], A_g[:T]

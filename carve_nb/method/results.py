@@ -16,7 +16,7 @@ from PIL import Image
 from ..attention.rows import AttentionRows
 from ..attention.session import Spent
 from ..core.errors import CarveError
-from ..core.image import Box, Size, box_size, common_box, png_bytes, scale_box, to_raster
+from ..core.image import Size, box_size, common_box, png_bytes, scale_box, to_raster
 from ..core.io import count_of, replace_file
 from carve_nb.core.plotting import (
     CONCEPT_COLORS,
@@ -47,12 +47,10 @@ def format_answer(answer: Answer | None) -> str:
     text, confidence = ' '.join(str(answer).split()), _confidence_of(answer)
     return f'"{text}"' if confidence is None else f'"{text}" (confidence {confidence:.2f})'
 
-def unseen_note(
-    box: Box | None, size: Size,    # of what the model sees, None if not known; of the image
-) -> list[str]:
+def unseen_note(rows: AttentionRows | None, size: Size) -> list[str]:    # size of the image
     "Note the share of the image that the model sees, where its processor cuts out the center; else no note"
-    if box is None: return []
-    share = prod(box_size(common_box(box, (0, 0, *size))))/prod(size)
+    if rows is None: return []
+    share = prod(box_size(common_box(rows.spans[0].box, (0, 0, *size))))/prod(size)
     if share > .95: return []
     return [f'the model sees {share:.0%} of the image: its processor cuts out the center; '
             'loaded with pad=True it shows all']
@@ -156,17 +154,6 @@ class Result(Look):
 
     total = property(lambda self: sum(self.seconds.values()))
     whole = property(lambda self: self.crop.whole, doc='Whether the crop is the image as it is')
-
-    @property
-    def visible(self) -> Box | None:
-        "The box of the image that the model sees; None where nothing was captured"
-        return None if self.rows is None else self.rows.spans[0].box
-
-    @property
-    def n_steps(self) -> tuple[int, ...]:
-        "Numbers of generated tokens under the question and the general instruction, as far as known"
-        return tuple(max(len(rows.tokens), len(rows.attn))    # the first step alone may be kept
-                     for rows in (self.rows, self.instruction_rows) if rows is not None)
 
     @property
     def asked(self) -> str:

@@ -106,7 +106,7 @@ def describe_result(
     confidence = result.answer.confidence
     return dict(
         confidence=round(confidence, 4) if math.isfinite(confidence) else None,
-        plain_answer=str(result.plain_answer), **where_looked(result, boxes), n_steps=list(result.n_steps),
+        plain_answer=str(result.plain_answer), **where_looked(result, boxes),
         calls=result.calls, seconds=round(result.total + shared_seconds, 4), notes=list(result.notes),
         details=list(result.details))
 
