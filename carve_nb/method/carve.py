@@ -151,11 +151,13 @@ class Carve(CropMethod):
         return regions(S, self.p, self.K, self.region_rule, self.rank)
 
     def reading_notes(self, rows_q: AttentionRows, rows_g: AttentionRows) -> list[str]:
-        "Note what the maps lack: views of the image, steps, words"
+        "Note what the maps lack: views of the image, steps, layers, words"
         notes = rows_q.tiles_note(self.tiles)
         q, g = len(rows_q.attn), len(rows_g.attn)
         if g < q and self.pairs_steps:
             notes.append(f'{g} of {q} steps are paired: the description has no more')
+        unread = sorted({*pick_layers(self.layers, rows_q.n_layers)} - {*rows_q.layers})
+        if unread and self.layers is not None: notes.append(f'no attention to read in layers {unread}: left out')
         why = self.query != 'last' and why_no_words(rows_q.question_tokens, self.query)
         if why: notes.append(f'{why}: all its words were read')
         return notes

@@ -237,19 +237,22 @@ def test_layers_that_do_not_exist(load):
 
 @pytest.mark.case(34)
 def test_hybrid_layers(load):
-    "Layers of linear attention in the range are left out by name, with a notice; asked for alone they are an error"
+    """Layers of linear attention in the range are left out by name, with a notice, and in the notes of a
+    result; asked for alone they are an error"""
     vlm = load('qwen3_5')
     assert vlm.layers == [1, 3, 5]
     with pytest.warns(UserWarning,
             match=r'No attention to the images in layers \[2, 4\] of qwen3_5: left out. Read are \[3, 5\]'):
         assert vlm.capture(IMAGE, QUESTION, layers=[2, 3, 4, 5]).layers == [3, 5]
+    r = Carve(layers=(.4, .9), max_new_tokens=2)(vlm, IMAGE, QUESTION)
+    assert 'no attention to read in layers [2, 4]: left out' in r.notes
     with pytest.raises((CaptureError, CarveError),
             match=r'compute no attention to the images; \[1, 3, 5\] do'):
         vlm.capture(IMAGE, QUESTION, layers=[2, 4])
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         assert vlm.capture(IMAGE, QUESTION).layers == [1, 3, 5]
-        Carve(max_new_tokens=2)(vlm, IMAGE, QUESTION)
+        assert not any('left out' in n for n in Carve(max_new_tokens=2)(vlm, IMAGE, QUESTION).notes)
 
 
 # -- numbers
