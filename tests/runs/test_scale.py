@@ -69,7 +69,7 @@ class Killing(RayEngine):
 def test_killed_worker(whole, cluster, tmp_path):
     "One of two workers is killed: nothing lost, nothing doubled, the same tables"
     engine = Killing(2)
-    run_eval('scenes', 'carve-tiny', 'none,carve,random', n=6, kinds=('digit', 'exist'), out=tmp_path/'R',
+    run_eval('scenes', 'carve-tiny', 'none,carve,random', n=6, out=tmp_path/'R',
         progress=False, engine=engine)
     write_report(tmp_path/'R')
     found = read_run(tmp_path/'R').records
