@@ -39,8 +39,6 @@ hypothesis.settings.load_profile(PROFILE)
 def pytest_addoption(parser):
     parser.addoption('--families-json', default=None,
         help='write what tests/models/test_families.py measures to this file')
-    parser.addoption('--methods-json', default=None, 
-        help="write what tests/method/test_methods.py finds to this file, with -m 'soak or not soak' of all pairs")
     parser.addoption('--soak-json', default=None,
         help='write what the long tests and the properties found to this file')
 

@@ -1,12 +1,9 @@
 """Conformance of all methods: over two families in full, over the others one call each, which answers or says
 why it cannot."""
-import json
 import re
 from dataclasses import replace
-from pathlib import Path
 import pytest
 import torch
-import transformers
 from PIL import Image, ImageOps
 from processes import ROOT, run, script
 from skimage import data
@@ -32,16 +29,6 @@ FULL = 'llava', 'qwen2_5_vl'
 OTHERS = [n for n in FAMILY_NAMES if n not in FULL
     and not (FAMILIES[n].grid is reported_grid and not FAMILIES[n].notes)]
 QUESTION, BOX = 'What animal is this?', (20, 10, 70, 60)
-measured = {}
-
-
-@pytest.fixture(scope='session', autouse=True)
-def written(request):
-    "At the end the results are written where they are asked for"
-    yield
-    path = request.config.getoption('--methods-json', None)
-    versions = dict(transformers=transformers.__version__, torch=torch.__version__)
-    if path: Path(path).write_text(json.dumps(versions | dict(methods=measured), indent=1, sort_keys=True) + '\n')
 
 
 @pytest.fixture(scope='session')
@@ -58,7 +45,6 @@ def test_conforms(load, photo, name, family):
     asked about again, give the same answer; they are those of the result, no copies"""
     vlm, method = load(family), short(name)
     r = check_method(method, vlm, photo, QUESTION, BOX)
-    measured.setdefault(name, {})[family] = ''
     assert all(o is r.image or o is r.crop.image for o in r.shown), r.shown
     if not hasattr(method, 'edit'):
         assert vlm.ask(r.shown or [r.image], QUESTION, SHORT_ANSWER, 3).tokens == r.answer.tokens
@@ -96,7 +82,6 @@ def test_answers_or_gives_reason(load, photo, name, family, monkeypatch):
     except UnsupportedError as e: why = str(e)
     else: why = check_result(r, photo) or ''
     assert not why or family in why or len(why.split()) > 5, why
-    measured.setdefault(name, {})[family] = why
 
 
 # with which each edit acts on a random Gemma; VAR has no sinks there
