@@ -22,7 +22,7 @@ from pathlib import Path
 from random import Random
 from statistics import mode
 from typing import Any
-from ..core.errors import DataError, choose, setting
+from ..core.errors import DataError, choose, quote, setting
 from ..core.image import open_image
 from ..core.io import digest
 from ..core.text import SHORT_ANSWER
@@ -31,7 +31,6 @@ from carve_nb.data.files import (
     ENDINGS,
     Columns,
     Table,
-    Undeclared,
     check_inside,
     dataset_table,
     folder_images,
@@ -41,7 +40,7 @@ from carve_nb.data.files import (
 from .records import Record, choose_rows
 from .scenes import scene_records
 from .scoring import check_rule, name_rule, rule_name
-from .tables import Declared, check_ids, make_records, read_columns, read_declared
+from .tables import Declared, check_columns, make_records, read_columns, repeated_id
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +158,10 @@ def _eye_set(
 
 def _given_set(data: DataSet, n: int|None, seed: int|None) -> DataSet:
     "Choose some records of a set"
-    return replace(data, records=choose_rows(check_ids(data.records, data.name), n, seed))
+    if not data.records: raise DataError(f'{data.name} has no questions.')
+    double = repeated_id(data.records)
+    if double: raise DataError(f'{data.name}: the id {quote(double)} is in several records; rename one.')
+    return replace(data, records=choose_rows(data.records, n, seed))
 
 # %% ../../nbs/library/data/14_datasets.ipynb #b1bb18b7
 def _table_set(
@@ -168,22 +170,21 @@ def _table_set(
 ) -> DataSet:
     "Make a set of the rows of a table; its suffix and score follow from its records"
     facts = benchmark or Benchmark('')
-    def read(declared: Declared) -> tuple[list[Record], list[str]]:
-        table = open_rows(declared.columns)
-        like = next((one for one in BENCHMARKS.values() if one.marks_fit(table.first_row)), None)
-        if like and not (benchmark or declared.columns or declared.rule):
-            raise Undeclared(f'it has the columns of {like.hub}', like.columns, rule=like.rule)
-        if facts.only:
-            rows = [(at, row) for at, row in table.rows if all(row.get(key) == value for key, value in facts.only.items())]
-            table = table._replace(rows=rows)
-        records, notes = make_records(table, declared, n, seed, bool(benchmark))
-        for record in records: check_rule(record)
-        return records, notes
-    usual = Declared(facts.columns | declared.columns, declared.images, declared.rule or facts.rule)
-    records, notes = read_declared(read, name, usual)
+    own = not (benchmark or declared.columns or declared.rule)
+    declared = replace(declared, columns=facts.columns | declared.columns, rule=declared.rule or facts.rule)
+    table = open_rows(declared.columns)
+    like = next((one for one in BENCHMARKS.values() if one.marks_fit(table.first_row)), None)
+    if like and own: declared.need(f'it has the columns of {like.hub}', like.columns, rule=like.rule)
+    check_columns(table, declared)
+    if declared.missing: table = open_rows(declared.columns)    # with the columns that may be meant
+    if facts.only:
+        rows = [(at, row) for at, row in table.rows if all(row.get(key) == value for key, value in facts.only.items())]
+        table = table._replace(rows=rows)
+    records, notes = make_records(table, declared, n, seed, bool(benchmark))
+    for record in records: check_rule(record)
     for note in notes: warnings.warn(note, stacklevel=4)
-    if facts.rule and usual.rule != facts.rule:
-        log.warning(f'{name} is scored by {name_rule(usual.rule)}; its own score is {name_rule(facts.rule)}.')
+    if facts.rule and declared.rule != facts.rule:
+        log.warning(f'{name} is scored by {name_rule(declared.rule)}; its own score is {name_rule(facts.rule)}.')
         about['own_rule'] = facts.rule
     suffix = _LETTER if all(record.choices for record in records) else SHORT_ANSWER
     about |= dict(license=facts.license, note=facts.note)

@@ -65,7 +65,6 @@ DECLARED = {    # a table that declares nothing -> what the line of its refusal 
     'letters that are texts': ([ASK | dict(answer='K')], dict(answers=['K'], rule='exact')),
     'the number of an option': ([ASK | dict(choices=['red', 'blue'], answer=1)], dict(answers=['blue'])),
     'a list as an answer': ([ROW | dict(answer=['red', 'crimson'])], dict(answers=['red', 'crimson'], rule='exact')),
-    'objects as answers': ([ASK | dict(answers=[dict(answer='red', answer_id=1)]*10)], dict(answers=['red']*10, rule='vqa')),
     'ten people': ([ASK | dict(answers=['red']*9 + ['blue'])], dict(rule='vqa')),
     'two truths': ([ASK | dict(answer='red', answers=['red', 'crimson'])], dict(answers=['red'])),
     'yes and no': ([row | dict(answer=a) for row, a in zip(IS_IT, ('Yes', 'no'))], dict(answers=['Yes'], rule='yes/no')),
@@ -143,6 +142,7 @@ REFUSED = {    # a table that an editor has to change -> what is said
     'a list of NumPy': ([ASK | dict(answers="['red' 'blue']")], 'is a printed list that cannot be read; write JSON'),
     'two images': ([ROW | dict(image=['a.png', 'a.png'])], 'write one image in each row'),
     'two images in the question': ([ROW | dict(question='<image 1> or <image 2>?')], 'is one of several, and one is shown'),
+    'objects as answers': ([ASK | dict(answers=[dict(answer='red', answer_id=1)]*10)], 'name its part, answers=answers.PART'),
     'no question': ([ROW, ROW | dict(question=' ')], 'row 2: there is no question'),
     'corners that are sizes': ([ROW | dict(box=[40, 40, 9, 9])], '"bbox" is x, y, width, height'),
     'a column that is not there': ([ROW], "it has no column 'promt', but image, question, answer"),
@@ -232,11 +232,6 @@ def test_a_function_is_a_rule(load):
     records, _ = load([ROW], rule=first_letter)
     assert (score_answer('rot', records[0]), score_answer('blau', records[0])) == (1, 0)
     assert 'has the name of a rule' in load([ROW], rule=type('f', (), dict(__call__=lambda *o: 1, __name__='exact'))())[1]
-
-
-def test_proposals_end(load):
-    "Of a name that no path can have"
-    assert 'kind=kind' in load([ROW | dict(kind={'': {'': {}}})])[1]
 
 
 def test_a_file_outside(load, tmp_path_factory):
