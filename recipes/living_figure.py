@@ -21,7 +21,7 @@ import torch
 from PIL import Image, ImageDraw
 from carve_nb import VLM
 from carve_nb.core.text import GENERAL_INSTRUCTION, GRAMMAR, SHORT_ANSWER
-from carve_nb.data.drawing import FONT, OUTLINES, PHOTOS, SHAPES, _glyph, background
+from carve_nb.data.drawing import OUTLINES, PHOTOS, SHAPES, _glyph, background
 from carve_nb.data.scenes import _blobs, _lay_out, _rng, make_scene
 from carve_nb.method.registry import make_method
 from .twins import twin_records, twins
@@ -61,7 +61,7 @@ def sprite_sheet() -> tuple: # RGB image; {height: [width of each digit]}
             sheet[above(LEAST, px):above(LEAST, px + 1), i*MOST:i*MOST + px] = shape_counts(shape, px)
     widths = {}
     for tall in DIGITS:
-        glyphs = [np.asarray(_glyph(digit, tall, FONT)) for digit in range(10)]
+        glyphs = [np.asarray(_glyph(digit, tall)) for digit in range(10)]
         widths[tall] = [g.shape[1] for g in glyphs]
         for digit, g in enumerate(glyphs):
             sheet[above(DIGITS[0], tall):above(DIGITS[0], tall + 1), digit*26:digit*26 + g.shape[1], 2] = g

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
-from carve_nb.data.drawing import _DIGIT_HEIGHT, COLORS, FONT, OUTLINES, PHOTOS, SHAPES, SIZE, _glyph, background
+from carve_nb.data.drawing import _DIGIT_HEIGHT, COLORS, OUTLINES, PHOTOS, SHAPES, SIZE, _glyph, background
 from carve_nb.data.questions import choose_one
 from carve_nb.data.scenes import _apart
 
@@ -153,7 +153,7 @@ def paint_object(canvas, rng, o):
     fill = np.clip(fill + rng.integers(-10, 11, 3), 0, 255).astype(np.float32)
     rim, body = shape_masks(o.shape, px)
     rgb, alpha = fill + rim*((20. if rng.random() < .7 else 245.) - fill), body.copy()
-    glyph = _as_share(_glyph(o.digit, max(4, round(.42*px)), FONT))
+    glyph = _as_share(_glyph(o.digit, max(4, round(.42*px))))
     h, w = glyph.shape[:2]
     left, top = round((px - w)/2), round(px*_DIGIT_HEIGHT.get(o.shape, .5) - h/2)
     digit = np.s_[top:top + h, left:left + w]

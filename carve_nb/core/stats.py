@@ -84,8 +84,8 @@ def _share_ends(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float]:   
     p = sums.sum()/n
     variance, size = _spread(sums, counts)
     if len(sums) < n and variance:
-        wider = stats.t.isf(TAIL, size - 1)/stats.norm.isf(TAIL)    # few images: the ends of Student's t
-        size = max(1., min(n, p*(1 - p)/variance)/wider**2)
+        widening = stats.t.isf(TAIL, size - 1)/stats.norm.isf(TAIL)    # few images: the ends of Student's t
+        size = max(1., min(n, p*(1 - p)/variance)/widening**2)
     low, high = proportion_confint(p*size, size, 2*TAIL, 'wilson')
     return float(low), float(high)
 
