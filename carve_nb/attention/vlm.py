@@ -29,12 +29,12 @@ from ..core.errors import CaptureError, CarveError, PromptError, choose
 from ..core.image import ImageLike, image_key
 from ..core.saliency import Layers, pick_layers
 from ..core.text import SHORT_ANSWER
-from ..models.checkpoints import MARK, SMALL, THOUGHT, open_thought
+from ..models.checkpoints import MARK, SMALL, THOUGHT, open_thought, pick_device
 from ..models.families import Family, attention_layers, find_family
 from ..models.identity import PROBE, Fingerprint, probe_image
 from ..models.image_tokens import ReadImage, check_tokens, read_images, size_settings
 from ..models.kernel import Recorder, check_complete, hooked, stock_kernel
-from ..models.loading import check_decoder, load_model, pick_device
+from ..models.loading import check_decoder, load_model
 from ..models.model import Answer, model_lock, refuse_settings, stock_model
 from ..models.prefix_cache import Prefixes, greedy, keep_offset
 from carve_nb.models.prompts import (

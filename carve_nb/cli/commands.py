@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['METHOD_NAMES', 'Out', 'N', 'Length', 'Root', 'Download', 'AnswerBy', 'app', 'LARGEST_UPLOAD', 'DARK', 'EVAL_EXAMPLES',
            'CARDS', 'check_new', 'open_images', 'print_line', 'print_table', 'print_page', 'complete_method',
-           'answer_key', 'command', 'ModelOptions', 'demo', 'ask', 'write_page', 'serve_page', 'explore', 'read_part',
-           'measure_methods', 'report_runs', 'paper', 'run_each', 'run_words', 'serve', 'checkup', 'list_methods',
-           'find_family', 'list_families']
+           'check_method', 'answer_key', 'command', 'ModelOptions', 'demo', 'ask', 'write_page', 'serve_page',
+           'explore', 'read_part', 'measure_methods', 'report_runs', 'paper', 'run_each', 'run_words', 'serve',
+           'checkup', 'list_methods', 'find_family', 'list_families']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #3556a64f
 import os
@@ -28,9 +28,9 @@ from typer import Argument as Arg, Option as Opt
 from .. import __version__
 from ..core.errors import CarveError, ImageError, IncompleteError, choose
 from ..core.io import one_line, replace_file, tame_terminal
-from ..core.text import SHORT_ANSWER, read_method
+from ..core.text import SHORT_ANSWER, read_method, split_text
 from ..data.tables import FOLDER_FORMAT
-from ..models.checkpoints import PACKAGED, SMALL, find_source, stored_table
+from ..models.checkpoints import PACKAGED, SMALL, find_source, pick_device, stored_table
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -87,6 +87,10 @@ METHOD_NAMES = tuple(row[0] for row in stored_table('methods')[1:])
 def complete_method(incomplete: str) -> list[str]:
     "Complete the beginning of a method's name in a shell"
     return [name for name in METHOD_NAMES if name.startswith(incomplete)]
+
+def check_method(spec: str) -> str:
+    "Return the name of a method, such as 'carve' of 'carve:p=.1', or refuse it without torch"
+    return choose(read_method(spec)[0].lower(), METHOD_NAMES, 'method', '`carve methods` lists all')
 
 Out = Annotated[str|None, Opt(
     metavar='DIR', help='folder of what is written (default: COMMAND_out, and in it DATA-MODEL or MODEL; ask: nothing)')]
@@ -147,6 +151,7 @@ class ModelOptions:
 
     def __post_init__(self):
         find_source(self.name)
+        if self.device not in (None, 'auto', 'cpu'): pick_device(self.device)
         # small models gain nothing from a second thread, and threads that wait for a busy core are slow
         if self.name in PACKAGED: os.environ.setdefault('OMP_NUM_THREADS', '1')
 
@@ -215,8 +220,7 @@ def ask(
     "Answer a question about an image with a crop. Without image and question: about scene 145, hand-picked."
     if bool(images) != bool(question) or os.path.isfile(question or ''):
         raise CarveError('give an image, or several, and then the question in quotation marks.')
-    name = choose(read_method(method)[0].lower(), METHOD_NAMES, 'method', '`carve methods` lists all')
-    takes_box = name == 'oracle' and len(images or '1') == 1
+    takes_box = check_method(method) == 'oracle' and len(images or '1') == 1
     if takes_box != bool(box):
         raise CarveError('--method oracle takes one image and --box X0 Y0 X1 Y1; other methods take no --box.')
     check_new(out)
@@ -227,10 +231,12 @@ def ask(
         opened, question = [record.open()], record.question
         print_line('note', f'scene 145, hand-picked: {question}')
     from carve_nb.runs.runner import RunConfig
+    if images and model.name in PACKAGED: print_line('note', f'{model.name} is {PACKAGED[model.name]}.')
     asker = RunConfig([method], SHORT_ANSWER, max_new_tokens or 32).by_spec[method]
     result = asker(model.load(), opened, question, box=box)
-    if images and model.name in PACKAGED: print_line('note', f'{model.name} is {PACKAGED[model.name]}.')
-    print(*map(tame_terminal, result.summary()[1:]), sep='\n', file=sys.stderr)
+    for note in result.notes: print_line('note', note)    # before the answer, whose meaning they change
+    facts = replace(result, notes=[]).summary()[1:]
+    print(*map(tame_terminal, facts), sep='\n', file=sys.stderr)
     print(tame_terminal(result, '\n\t'))
     if out: result.save(out, model=model.name, version=__version__)
 
@@ -296,12 +302,13 @@ def explore(
         serve_page(path, not no_browser)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #cb5275d3
-def end_with_report(folder: str|Path, report: 'Report'):
+def end_with_report(report: 'Report'):
     "Print the tables of a run, then the files; raise an error if questions failed, or nothing was answered"
     from carve_nb.runs.store import FAILED
     print_page(report.parts)
-    print(f'written to {folder}:', ', '.join(report.files))
-    if (Path(folder)/'answers.html').exists(): print(f'each image with its crops and answers: {Path(folder)/"answers.html"}')
+    print(f'written to {report.run.folder}:', ', '.join(report.files))
+    answers = report.run.folder/'answers.html'
+    if answers.exists(): print(f'each image with its crops and answers: {answers}')
     lines = report.run.records
     failed = [line for line in lines if line['status'] in FAILED]
     if not any(line['status'] == 'ok' for line in lines): failed = lines
@@ -327,9 +334,9 @@ def read_part(text: str) -> tuple[int, int]:
 
 @command('eval', EVAL_EXAMPLES + '\n'.join(FOLDER_FORMAT))
 def measure_methods(
-    data: Annotated[str, Arg(
+    data: Annotated[str|None, Arg(
         metavar='DATA', help='scenes, a known set such as textvqa, your folder, or a .jsonl, .json, .csv, .tsv or '
-                             '.parquet file')],
+                             '.parquet file (default: list the known sets)')] = None,
     methods: Annotated[str, Opt(
         metavar='A,B', help='methods of `carve methods`, perhaps with fields, or all')] = 'none,random,lookup',
     n: N = None,
@@ -357,23 +364,26 @@ def measure_methods(
     "Measure methods on a data set, a line on disk for each question and method. The same command resumes a run."
     if ray_address and not workers: raise CarveError('--ray-address goes with --workers.')
     numbers = read_part(part)
-    from carve_nb.data.datasets import load_benchmark
+    for spec in split_text(methods, ','):
+        if spec != 'all': check_method(spec)
+    from carve_nb.data.datasets import list_sets, load_benchmark
+    if data is None:
+        print_table(list_sets(), ['set', 'on the Hub', 'split', 'license'])
+        return
     questions = load_benchmark(    # before torch loads
         data, n, split, seed, rule, download, columns=columns, images=images, root=root)
     from carve_nb.runs.pages import make_result, save_result, write_report
     from carve_nb.runs.runner import local_engine, run_eval
-    from carve_nb.runs.store import run_folder
     engine: Callable = local_engine
     if workers:
         from carve_nb.runs.distributed import RayEngine
         engine = RayEngine(workers, address=ray_address)
-    folder = Path(out or run_folder('eval_out', questions.name, model.name))
     run = run_eval(
-        questions, model.name, methods, out=folder, seed=seed or 0, max_new_tokens=max_new_tokens, answer_by=answer_by,
+        questions, model.name, methods, out=out, seed=seed or 0, max_new_tokens=max_new_tokens, answer_by=answer_by,
         answer_key=answer_key(), part=numbers, progress=sys.stderr.isatty(), loading=model.loading(),
         engine=engine)
-    save_result(folder, make_result(run, 'eval'))
-    end_with_report(folder, write_report(folder, questions, run))
+    save_result(run.folder, make_result(run, 'eval'))
+    end_with_report(write_report(run.folder, questions))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #38c7ec20
 @command('report', panel='More')
@@ -383,7 +393,7 @@ def report_runs(
 ):
     "Make the tables and the figure of a run again, also while it goes on; of several, one table."
     from carve_nb.runs.pages import results_page, write_report
-    if len(folders) == 1 and folders[0].is_dir(): end_with_report(folders[0], write_report(folders[0]))
+    if len(folders) == 1 and folders[0].is_dir(): end_with_report(write_report(folders[0]))
     else: print_page(results_page(folders))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #92b00002
@@ -494,12 +504,10 @@ def checkup(
 ):
     "Measure a model's profile and the acuity test, and print the line of code to use."
     from carve_nb.runs.pages import reasons
-    from carve_nb.runs.store import run_folder
     from carve_nb.studies.checkup import run_checkup
-    folder = Path(out or run_folder('checkup_out', data, model.name))
-    checkup = run_checkup(model.load(), folder, data, n, images, progress=sys.stderr.isatty())
+    checkup = run_checkup(model.load(), out, data, n, images, progress=sys.stderr.isatty())
     print_page([*checkup.summary(), checkup.table(), *reasons(checkup.run)])
-    print(f'written to {folder}: the records, answers.html, table.md, result.json')
+    print(f'written to {checkup.run.folder}: the records, answers.html, table.md, result.json')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c853ca48
 @command('methods', panel='More')

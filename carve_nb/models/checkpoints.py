@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SMALL', 'TINY', 'SMOL', 'PACKAGED', 'CHECKPOINTS', 'ROUNDING', 'THOUGHT', 'MARK', 'stored_table', 'find_source',
-           'same_logits', 'behind_thought', 'open_thought']
+           'pick_device', 'same_logits', 'behind_thought', 'open_thought']
 
 # %% ../../nbs/library/models/01_checkpoints.ipynb #5c1d0013
 import json
@@ -12,7 +12,10 @@ import re
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 from ..core.errors import CarveError
+
+if TYPE_CHECKING: import torch
 
 # %% ../../nbs/library/models/01_checkpoints.ipynb #903a4d26
 SMALL, TINY, SMOL = 'carve-small', 'carve-tiny', 'carve-smol'
@@ -28,7 +31,7 @@ def stored_table(name: str) -> list[list[str]]:
 def find_source(name: str) -> str:
     "Resolve a Hub id, folder or one of `PACKAGED` to what transformers loads; refuse any other name"
     path = CHECKPOINTS/name if name in PACKAGED else Path(name).expanduser()
-    if not path.exists() and name.count('/') == 1 and name[0] not in '/.~': return name
+    if not path.exists() and re.fullmatch('[^/.~][^/]*/[^/]+', name): return name
     if not path.is_dir() and name not in PACKAGED:
         like = get_close_matches(name, PACKAGED, 1)
         hint = f' Did you mean {like[0]!r}?' if like else ''
@@ -43,6 +46,16 @@ def find_source(name: str) -> str:
                          'revision of the model, or, if you trust the file, load it yourself and '
                          '`model.save_pretrained(folder)`.')
     return str(path)
+
+# %% ../../nbs/library/models/01_checkpoints.ipynb #286a5897
+def pick_device(device: 'str|torch.device|None') -> 'torch.device':
+    "Pick the device asked for, or CUDA where there is one, else the CPU"
+    import torch
+    try: return torch.empty(0, device=device or ('cuda' if torch.cuda.is_available() else 'cpu')).device
+    except (RuntimeError, AssertionError) as e:
+        unknown = str(e).startswith('Expected one of')    # all devices of torch follow
+        why = "name 'cpu', 'cuda', 'cuda:1' or 'mps'." if unknown else str(e).splitlines()[0]
+        raise CarveError(f'Device {str(device)!r} cannot be used here: {why}') from e
 
 # %% ../../nbs/library/models/01_checkpoints.ipynb #c0de0014
 # how far rounding moves logits, as a share of the largest: within one type of numbers, and between two

@@ -259,10 +259,9 @@ class Report(NamedTuple):
     files: list[str]    # names of the tables and the figure
     parts: list[Part]   # of `page`
 
-def write_report(folder: str|Path, data: DataSet|None = None, run: Run|None = None) -> Report:
-    """Make the files of a run from its records, which are read if they are not given; with its questions also
-    the page of all answers"""
-    run = run or load_run(folder)
+def write_report(folder: str|Path, data: DataSet|None = None) -> Report:
+    "Make the files of a run from its records; with its questions also the page of all answers"
+    run = load_run(folder)
     parts = page(run)
     files: dict[str, str|bytes] = {
         'results.csv': results_table(run.records).map(tame_cell).to_csv(index=False),

@@ -86,6 +86,7 @@ class Run(NamedTuple):
     "The contents of the folder of a run"
     protocol: dict = {} # empty: nothing was written yet
     records: list[dict] = [] # in the order of questions and methods
+    folder: Path = Path() # it was read from
 
     def select(self, method: str, kind: str|None = None) -> list[dict]:
         "List the lines of a method that have an answer, of one kind or of any"
@@ -122,12 +123,10 @@ def read_lines(path: Path) -> Iterator[dict]:
     with gzip.open(path) if path.suffix == '.gz' else open(path, 'rb') as file:
         for number, raw in enumerate(file, 1):
             if not raw.endswith(b'\n') or raw.isspace(): continue
-            try: line = json.loads(raw)
+            try: yield json.loads(raw)
             except ValueError as e:
                 raise RunError(
                     f'{path}: line {number} is no JSON ({e}). Delete line {number}; it is measured again.') from None
-            line.pop('sum', None)    # of an earlier version
-            yield line
 
 def read_protocol(folder: Path) -> dict:
     "Read the protocol of a folder; {} where it holds no run"
@@ -159,9 +158,10 @@ def read_run(folder: str|Path) -> Run:
         for line in read_lines(path): keep_last(lines, line)
     places = {method: i for i, method in enumerate(protocol.get('methods', ()))}    # a study has none
     records = [line for line in lines.values() if line['method'] in places or not places]
-    return Run(protocol, sorted(records, key=lambda line: (line['at'], places.get(line['method'], 0))))
+    in_order = sorted(records, key=lambda line: (line['at'], places.get(line['method'], 0)))
+    return Run(protocol, in_order, Path(folder))
 
-NO_VALUES = 'at', 'method', 'status', 'run', 'code'    # fields of a line of a study that it has not measured
+NO_VALUES = 'at', 'method', 'status'    # fields of a line of a study that it has not measured
 
 def read_records(folder: str|Path) -> tuple[list[dict], dict]:
     """Read the records of a study, and the protocol that they depend on.

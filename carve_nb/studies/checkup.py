@@ -147,6 +147,6 @@ def run_checkup(
     if not begun: log.info(estimate_time(evaluate, questions))
     run = evaluate(questions)
     checkup = recommend(run, profile)
-    write_report(folder, questions, run)
+    write_report(folder, questions)
     save_result(folder, make_result(run, 'checkup', checkup.figures, verdict=checkup.verdict, code=checkup.code))
     return checkup

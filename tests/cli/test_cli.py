@@ -74,8 +74,8 @@ ASK = 'ask nbs/images/size.png What?'
 
 
 @pytest.mark.parametrize('words, sentence', [
-    (f'{ASK} --model nothing', 'neither a folder nor a Hub id'), (f'{ASK} --method rel-at', 'perhaps rel-att'),
-    ('eval textvqaa', 'there are: scenes, eye, textvqa'),
+    (f'{ASK} --model nothing/', "'nothing/' is neither a folder nor a Hub id"), ('eval scenes --methods lookup,foo', "'foo' is not known"), (f'{ASK} --method rel-at', 'perhaps rel-att'),
+    ('eval textvqaa', 'perhaps textvqa or textvqa-boxes; it is no file or folder either; `carve eval` lists the sets'),
     (f'{ASK} --dtype float8', "'float8' is not one of 'auto', 'bf16'"), ('aks', "Did you mean 'ask'"),
     (f'{ASK} --min-side .3', "--method lookup:min_side=96 or random:of='carve:p=.1'"),
     ('ask nbs/images/size.png Who is it?', 'in quotation marks'), ('eval scenes carve-tiny', 'write --model carve-tiny'),
