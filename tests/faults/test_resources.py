@@ -22,8 +22,8 @@ from carve_nb.core.errors import CarveError, InsufficientMemoryError
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.method.registry import make_method
-from carve_nb.models.kernel import find_cache
 from carve_nb.models.checkpoints import pick_device
+from carve_nb.models.kernel import find_cache
 from carve_nb.runs.pages import markdown, write_report
 from carve_nb.runs.runner import run_eval
 from carve_nb.testing import traces
