@@ -89,7 +89,7 @@ class Explorer:
         self.result: Result|None = None    # under the present settings
         self.in_setup = False              # are widgets set by the page, and not by its reader?
         self.still = None                  # the output below the page
-        wide = w.Layout(width='min(100%, 640px)')
+        wide = w.Layout(width='auto', max_width='640px')
         self.upload = w.FileUpload(
             description='Upload an image', accept='image/*', layout=w.Layout(width='180px'),
             tooltip=f'at most {BIGGEST} MB; it stays on the machine that runs the model')
