@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHORT_ANSWER', 'GENERAL_INSTRUCTION', 'LETTERS', 'DIGITS', 'YES_NO', 'Word', 'GRAMMAR', 'QUERIES', 'SplitQuestion',
-           'split_options', 'asked_part', 'plain', 'named_options', 'script', 'is_word', 'word_places', 'tokens_at',
+           'split_options', 'bare_question', 'plain', 'named_options', 'script', 'is_word', 'word_places', 'tokens_at',
            'split_words', 'find_word', 'Phrase', 'pick_words', 'read_words', 'why_no_words', 'split_text', 'read_value',
            'read_method']
 
@@ -60,7 +60,7 @@ def split_options(text: str) -> SplitQuestion:
     end = text.index(options[-1], labels[-1].end()) + len(options[-1])
     return SplitQuestion(_HEADING.sub('', before).strip(), options, text[:end])
 
-def asked_part(text: str) -> str:
+def bare_question(text: str) -> str:
     "Cut the options and the instruction after a question off; all of it stays if nothing would be left"
     return _before_instruction(split_options(text).without_options) or text
 
@@ -123,13 +123,13 @@ def _one_word(a: str, b: str) -> bool:
     joined = (a.isalnum() or _is_mark(a)) and (b.isalnum() or _is_mark(b))
     return joined and (_is_mark(b) or not {script(a), script(b)} & _UNSPACED)
 
-def word_places(text: str, part: str) -> list[int]:
-    "Find the places of a part in a text, except inside a word"
-    around = f' {text} '
-    length = len(part)
-    places = [match.start() for match in re.finditer(f'(?={re.escape(part)})', text)]
-    return [place for place in places if not _one_word(*around[place:place + 2])
-            and not _one_word(*around[place + length:place + length + 2])]
+def word_places(text: str, phrase: str) -> list[int]:
+    "Find the places of a phrase in a text, except inside a word"
+    padded = f' {text} '
+    length = len(phrase)
+    places = [match.start() for match in re.finditer(f'(?={re.escape(phrase)})', text)]
+    return [place for place in places if not _one_word(*padded[place:place + 2])
+            and not _one_word(*padded[place + length:place + length + 2])]
 
 def tokens_at(
     names: Sequence[str], start: int, end: int,
@@ -201,22 +201,22 @@ _FUNCTION_WORDS = frozenset().union(*(GRAMMAR[name]
 def _reads_english(words: Sequence[str]) -> bool:
     "Tell whether the words of a question, in lower case, are taken as English"
     latin = all(script(letter) == 'LATIN' for word in words for letter in word if letter.isalpha())
-    plain = list(filter(is_word, words))
-    return latin and (not _ENGLISH.isdisjoint(plain)
-                      or 2*sum(word in _FUNCTION_WORDS for word in plain) >= len(plain) > 0)
+    spelled = list(filter(is_word, words))
+    return latin and (not _ENGLISH.isdisjoint(spelled)
+                      or 2*sum(word in _FUNCTION_WORDS for word in spelled) >= len(spelled) > 0)
 
 # %% ../../nbs/library/core/07_text.ipynb #5b2e3753
-def _plain(text: str) -> str:
+def _fold(text: str) -> str:
     "Bring a text to one form of case, accents and question marks"
     return unicodedata.normalize('NFD', text.casefold()).translate({ord('？'): '?', ord('؟'): '?'})
 
 def find_word(tokens: Iterable[str], word: str) -> list[int]:
     "Find the tokens of a word, or of several words in a row, in each of its places"
-    names = list(map(_plain, tokens))
-    wanted = _plain(word).strip()
-    places = word_places(''.join(names), wanted) if wanted else []
+    names = list(map(_fold, tokens))
+    phrase = _fold(word).strip()
+    places = word_places(''.join(names), phrase) if phrase else []
     stops = [*accumulate(map(len, names))]
-    return [i for at in places for i in tokens_at(names, at, at + len(wanted), stops)]
+    return [i for start in places for i in tokens_at(names, start, start + len(phrase), stops)]
 
 def _content(words: list[Word]) -> list[Word]:
     "Select the content words"

@@ -40,7 +40,8 @@ def _exact_score(answer: str, record: Record) -> float|None:
     "Score 1 for an accepted text or number"
     statement = _statement(answer)
     truths = {*map(plain, record.answers)}
-    if not statement or statement in truths: return float(bool(statement)) or None
+    if not statement: return None
+    if statement in truths: return 1.
     if not _NUMBER.fullmatch(statement): return 0.
     return float(float(statement) in [float(truth) for truth in truths if _NUMBER.fullmatch(truth)])
 
@@ -84,20 +85,21 @@ def _mentioned_score(answer: str, record: Record, letters: bool = False) -> floa
     text = plain(answer)
     if text in map(plain, choices) and not letters: return float(text in map(plain, record.answers))
     if '?' in text or any(doubt.search(text) for doubt in (_DENIED, _COMPARED, _SECOND_THOUGHT)): return None
-    named = {choice for choice in choices if word_places(text, plain(choice))}
-    inside = {one for one in named for other in named if plain(one) != plain(other) and word_places(plain(other), plain(one))}
-    options = dict(zip(LETTERS, choices)) if letters else {}
-    rest = re.sub('|'.join(map(re.escape, named)) or r'\Z', '', answer, flags=re.I)    # Gate C has no label
-    meant = (named - inside) | {options[label] for label in _LETTER.findall(rest) if label in options}
-    return float(meant.pop() in record.answers) if len(meant) == 1 else None
+    by_text = {choice for choice in choices if word_places(text, plain(choice))}
+    shorter = {a for a in by_text for b in by_text if plain(a) != plain(b) and word_places(plain(b), plain(a))}
+    labels = dict(zip(LETTERS, choices)) if letters else {}
+    rest = re.sub('|'.join(map(re.escape, by_text)) or r'\Z', '', answer, flags=re.I)    # Gate C has no label
+    by_letter = {labels[letter] for letter in _LETTER.findall(rest) if letter in labels}
+    options = by_text - shorter | by_letter
+    return float(options.pop() in record.answers) if len(options) == 1 else None
 
 def _option_score(answer: str, record: Record) -> float|None:
     "Score 1 for the right option: by its letter, its text or both; else as mentioned"
     choices = record.choices or []
     lines = answer.strip().split('\n')
-    alone = {match[1] for line in (lines[0], lines[-1]) if (match := re.fullmatch(r'[^\w?]*([A-Z])[^\w?]*', line))}
-    if len(alone) == 1 and alone <= {*LETTERS[:len(choices)]} and not _SECOND_THOUGHT.search(answer):
-        return float(choices[LETTERS.index(alone.pop())] in record.answers)
+    single = {match[1] for line in (lines[0], lines[-1]) if (match := re.fullmatch(r'[^\w?]*([A-Z])[^\w?]*', line))}
+    if len(single) == 1 and single <= {*LETTERS[:len(choices)]} and not _SECOND_THOUGHT.search(answer):
+        return float(choices[LETTERS.index(single.pop())] in record.answers)
     named = named_options(_statement(answer), choices)
     return float(named[0] in record.answers) if len(named) == 1 else _mentioned_score(answer, record, True)
 

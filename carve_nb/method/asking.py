@@ -19,7 +19,7 @@ from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
 from ..core.image import Box, Size, box_size
 from ..core.plotting import draw_boxes
-from ..core.text import asked_part, is_word, pick_words
+from ..core.text import bare_question, is_word, pick_words
 from .base import CropMethod, PublishedCrop, tower_side
 from .crop import box_regions
 from .results import Look, Result
@@ -31,7 +31,7 @@ from ..models.prompts import Ask, unknown_note
 # %% ../../nbs/library/method/09_asking.ipynb #07087c88
 def _words(question: str) -> list[tuple[str, bool]]:    # of (word or sign, is it a content word?)
     "Split what a question asks into words, as they are written, and the signs between them"
-    text = f' {asked_part(question)}'
+    text = f' {bare_question(question)}'
     letters = ''.join('w' if is_word(f'w{letter}') else letter for letter in text)    # with their marks
     tokens = [match.span() for match in re.finditer(r'\s*(?:w+|[^\sw])', letters)]
     content = {tokens[number][1] for number in pick_words([text[slice(*span)] for span in tokens], 'content')}
@@ -60,8 +60,8 @@ def name_entities(session: Session, ask: Ask) -> tuple[list[str], list[str]]:
 
     Where it lists nothing, they are the content words, and a note says so."""
     question = ask.text
-    runs = content_runs(question) or [asked_part(question)]
-    request = _NAME_THEM.format(asked_part(question))
+    runs = content_runs(question) or [bare_question(question)]
+    request = _NAME_THEM.format(bare_question(question))
     if unknown_note(session.vlm.tokenizer, request):
         return runs, [f'the model does not know the words to list what is asked about: {_CONTENT_TAKEN}']
     answer = session.ask(ask.but(text=request, suffix='', max_new_tokens=64))
@@ -246,7 +246,7 @@ class ZoomEye(PublishedCrop):
         cues, notes = name_entities(session, ask)
         if notes: cues = cues[-1:]    # the model named none
         alone = len(cues) == 1
-        abouts = [asked_part(ask.text) if alone else f'What does the {cue} look like?' for cue in cues]
+        abouts = [bare_question(ask.text) if alone else f'What does the {cue} look like?' for cue in cues]
         before = session.calls
         searches = [self.find(session, ask, cue, about) for cue, about in zip(cues, abouts)]
         boxes = [self.place(session, ask.image, box) for box, _ in searches if box]
@@ -290,7 +290,7 @@ class AskBox(CropMethod):
         def nothing(why): return Look(regions=[], notes=[f'{why}: the crop is the whole image'])
         form = vlm.family.box_form
         if form is None: return nothing('how this family would write a box is not known')
-        question = asked_part(ask.text)
+        question = bare_question(ask.text)
         text = form.ask.replace('{cue}', (content_runs(ask.text) or [question])[-1]).replace('{question}', question)
         if unknown_note(vlm.tokenizer, text):
             return nothing('the model does not know the words to be asked for a box')

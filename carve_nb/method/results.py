@@ -29,7 +29,7 @@ from carve_nb.core.plotting import (
     strip,
 )
 from ..core.saliency import Saliency
-from ..core.text import asked_part
+from ..core.text import bare_question
 from ..formulas.threshold import Region
 from .crop import Crop
 from .settings import inherit_fields
@@ -158,7 +158,7 @@ class Result(Look):
     @property
     def asked(self) -> str:
         "The question, in brackets the words whose rows were read"
-        text = asked_part(self.question)
+        text = bare_question(self.question)
         behind = self.question[len(text):]    # options and instruction
         for word in self.read:
             pattern = rf'\b{word}\b' if word.isalnum() else re.escape(word)

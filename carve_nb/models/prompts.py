@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import BatchEncoding, BatchFeature, PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 from ..core.errors import CarveError, PromptError
 from ..core.image import Box, ImageLike, image_key, open_image
-from ..core.text import GENERAL_INSTRUCTION, asked_part, tokens_at, word_places
+from ..core.text import GENERAL_INSTRUCTION, bare_question, tokens_at, word_places
 from .image_tokens import ImageSpan, ReadImage, join_inputs, read_images
 
 # %% ../../nbs/library/models/06_prompts.ipynb #ff7ec2ed
@@ -207,14 +207,14 @@ def write_prompt(
             create = getattr(processor, f'create_{name}', processor.create_mm_token_type_ids)
             inputs[name] = torch.tensor(create(ids.tolist())) if marked else torch.zeros_like(ids)
         inputs |= join_inputs([part.inputs for part in parts], family.axis) if family.processed_singly else part.inputs
-    places = tokens_at(names, start, start + len(asked_part(question)))
+    places = tokens_at(names, start, start + len(bare_question(question)))
     spans = place_images(ids[0], vlm.model.config, parts)
     return Prompt(BatchFeature(inputs), spans, places, chat.replace(PLACE, text), list(images), names, question, parts)
 
 # %% ../../nbs/library/models/06_prompts.ipynb #8f4e7650
 def find_words(tokenizer: PreTrainedTokenizerBase, ids: list[int], names: list[str], text: str) -> list[int]:
     "Find the last tokens that ask a question, as whole words; without options and instruction"
-    prompt, part = ''.join(names), asked_part(text)
+    prompt, part = ''.join(names), bare_question(text)
     start = max(word_places(prompt, text), default=-1)
     if start >= 0: return tokens_at(names, start, start + len(part))
     # a tokenizer of whole words, which keeps neither capitals nor spaces

@@ -32,7 +32,7 @@ def split(text): return re.findall(r' ?\w|.', text, re.DOTALL)    # many tokens
 FUNCTIONS = dict(behind_thought=behind_thought, open_thought=open_thought,
     tame_cell=tame_cell, tame_markdown=tame_markdown, tame_terminal=tame_terminal,
     one_line=io.one_line, split_options=words.split_options,
-    asked_part=words.asked_part, word_places=lambda t: words.word_places(t, '?'), is_word=words.is_word,
+    bare_question=words.bare_question, word_places=lambda t: words.word_places(t, '?'), is_word=words.is_word,
     plain=words.plain, named_options=lambda t: words.named_options(words.plain(t), [f'b{t}b', 'a']),
     find_word=lambda t: words.find_word(split(t), '?'), same_word=lambda t: words.find_word([*t], t[:3]),
     split_words=lambda t: words.split_words(split(t)), one_word=lambda t: words.split_words([*t.replace(' ', 'a')]),
