@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from ..core.errors import CarveError
 
-if TYPE_CHECKING: import torch
+if TYPE_CHECKING:
+    import torch
 
 # %% ../../nbs/library/models/01_checkpoints.ipynb #903a4d26
 SMALL, TINY, SMOL = 'carve-small', 'carve-tiny', 'carve-smol'
