@@ -1698,6 +1698,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'carve_nb.runs.runner.RunConfig': ('library/runs/runner.html#runconfig', 'carve_nb/runs/runner.py'),
                                       'carve_nb.runs.runner.RunConfig.__post_init__': ( 'library/runs/runner.html#runconfig.__post_init__',
                                                                                         'carve_nb/runs/runner.py'),
+                                      'carve_nb.runs.runner.RunConfig.describing': ( 'library/runs/runner.html#runconfig.describing',
+                                                                                     'carve_nb/runs/runner.py'),
                                       'carve_nb.runs.runner.RunConfig.make': ( 'library/runs/runner.html#runconfig.make',
                                                                                'carve_nb/runs/runner.py'),
                                       'carve_nb.runs.runner.Task': ('library/runs/runner.html#task', 'carve_nb/runs/runner.py'),

@@ -307,8 +307,6 @@ def end_with_report(report: 'Report'):
     from carve_nb.runs.store import FAILED
     print_page(report.parts)
     print(f'written to {report.run.folder}:', ', '.join(report.files))
-    answers = report.run.folder/'answers.html'
-    if answers.exists(): print(f'each image with its crops and answers: {answers}')
     lines = report.run.records
     failed = [line for line in lines if line['status'] in FAILED]
     if not any(line['status'] == 'ok' for line in lines): failed = lines

@@ -256,7 +256,7 @@ def answers_page(run: Run, data: Iterable[Record]) -> str:
 class Report(NamedTuple):
     "A run with its files and page"
     run: Run
-    files: list[str]    # names of the tables and the figure
+    files: list[str]    # their names
     parts: list[Part]   # of `page`
 
 def write_report(folder: str|Path, data: DataSet|None = None) -> Report:
@@ -267,8 +267,7 @@ def write_report(folder: str|Path, data: DataSet|None = None) -> Report:
         'results.csv': results_table(run.records).map(tame_cell).to_csv(index=False),
         'table.md': to_markdown(parts),
         'accuracy.png': figure_bytes(plot_report(report(run.records)))}
-    names = [*files]
     if data is not None: files['answers.html'] = answers_page(run, data)
     for name, content in files.items():
         replace_file(Path(folder)/name, content.encode(errors='replace') if isinstance(content, str) else content)
-    return Report(run, names, parts)
+    return Report(run, [*files], parts)

@@ -59,10 +59,13 @@ class RunConfig:
 
     def __post_init__(self): self.by_spec = {spec: self.make(spec) for spec in self.methods}
 
-    def make(self, spec: str, describes: bool = False) -> Method:
-        """Make a method with the suffix, length and seed of the run, unless it names its own.
+    @cached_property
+    def describing(self) -> dict[str, Method]:
+        "The methods for a description, which is asked for without a suffix, and may be twice as long"
+        return replace(self, suffix=None, max_new_tokens=2*self.max_new_tokens).by_spec
 
-        A description is asked for without a suffix, and may be twice as long."""
+    def make(self, spec: str) -> Method:
+        "Make a method with the suffix, length and seed of the run, unless it names its own"
         name, given = read_method(spec)
         kind = methods()[name]
         if 'model' in kind.needs and not given:
@@ -70,7 +73,6 @@ class RunConfig:
                 f'{name} needs a second model; give it in its fields, such as {name}:model=FOLDER, as the page '
                 'about the method says.')
         common: dict = dict(suffix=self.suffix, max_new_tokens=self.max_new_tokens)
-        if describes: common = dict(suffix=None, max_new_tokens=2*self.max_new_tokens)
         if hasattr(kind, 'seed'): common['seed'] = self.seed
         return make_method(kind, **common | given)
 
@@ -166,7 +168,8 @@ class Evaluator:
     def lines(self, task: Task, session: Session, image_notes: Sequence[str] = ()) -> list[dict]:
         "Measure one opened question: a line for each method that is asked for"
         record = task.record
-        methods = {spec: self.config.make(spec, record.describes) for spec in self.measured(task)}
+        by_spec = self.config.describing if record.describes else self.config.by_spec
+        methods = {spec: by_spec[spec] for spec in self.measured(task)}
         # the beginning of the prompt, which an earlier question read, counts in each question
         shared_seconds = session.prefixes.seconds
         crops = [method for method in methods.values() if isinstance(method, CropMethod)]
