@@ -60,7 +60,7 @@ FUNCTIONS |= {f'{column} of a row': reading(**{'image': 'a.png', 'question': 'Is
     for column in ('question', 'answer', 'choices', 'image', 'id', 'kind')}
 FUNCTIONS |= {f'score by {rule}': scoring(rule) for rule in RULES}
 # which read no text of others, or one that is short by its nature
-OTHERS = {'count_of', 'script', 'table_html', 'digest', 'replace_file', 'find_source',
+OTHERS = {'count_of', 'script', 'table_html', 'digest', 'replace_file', 'find_source', 'pick_device',
     'same_logits', 'stored_table'}
 
 
