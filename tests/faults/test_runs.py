@@ -166,15 +166,13 @@ def test_random_state(vlm, tmp_path):
     assert runs[0] == runs[1]
 
 
-@pytest.mark.parametrize('how', ['moved', 'cut'])
-def test_records_vanish_under_way(vlm, tmp_path, whole, how):
-    "Somebody moves or cuts the file while it is written to: the run stops and says so, and goes on with what is there"
+def test_records_vanish_under_way(vlm, tmp_path, whole):
+    "Somebody moves the file while it is written to: the run stops and says so, and the same command begins anew"
     path = tmp_path/'R'/'records.jsonl'
     def vanish(evaluator, groups):
         for i, lines in enumerate(local_engine(evaluator, groups)):
-            if i == 2 and how == 'cut': path.write_bytes(path.read_bytes()[:-9])
-            if i == 2 and how == 'moved': path.rename(tmp_path/'elsewhere')
+            if i == 2: path.rename(tmp_path/'elsewhere')
             yield lines
-    with pytest.raises(IncompleteError, match='cannot be written: .*(No such file|somebody else has cut it).*put the file back'):
+    with pytest.raises(IncompleteError, match='cannot be written: .*No such file.*put the file back'):
         go(tmp_path/'R', vlm, engine=vanish)
     assert plain(go(tmp_path/'R', vlm)) == plain(read_run(whole)[1])
