@@ -218,7 +218,7 @@ def ask(
     *, model: ModelOptions,
 ):
     "Answer a question about an image with a crop. Without image and question: about scene 145, hand-picked."
-    if bool(images) != bool(question) or os.path.isfile(question or ''):
+    if bool(images) != bool(question and question.strip()) or os.path.isfile(question or ''):
         raise CarveError('give an image, or several, and then the question in quotation marks.')
     takes_box = check_method(method) == 'oracle' and len(images or '1') == 1
     if takes_box != bool(box):
@@ -231,9 +231,10 @@ def ask(
         opened, question = [record.open()], record.question
         print_line('note', f'scene 145, hand-picked: {question}')
     from carve_nb.runs.runner import RunConfig
-    if images and model.name in PACKAGED: print_line('note', f'{model.name} is {PACKAGED[model.name]}.')
     asker = RunConfig([method], SHORT_ANSWER, max_new_tokens or 32).by_spec[method]
-    result = asker(model.load(), opened, question, box=box)
+    vlm = model.load()
+    if images and model.name in PACKAGED: print_line('note', f'{model.name} is {PACKAGED[model.name]}.')
+    result = asker(vlm, opened, question, box=box)
     for note in result.notes: print_line('note', note)    # before the answer, whose meaning they change
     facts = replace(result, notes=[]).summary()[1:]
     print(*map(tame_terminal, facts), sep='\n', file=sys.stderr)
