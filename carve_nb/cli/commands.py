@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METHOD_NAMES', 'Out', 'N', 'Length', 'Root', 'Download', 'AnswerBy', 'app', 'LARGEST_UPLOAD', 'DARK', 'EVAL_EXAMPLES',
-           'CARDS', 'check_new', 'open_images', 'print_line', 'print_table', 'print_page', 'complete_method',
+           'CARDS', 'check_new', 'open_paths', 'print_line', 'print_table', 'print_page', 'complete_method',
            'check_method', 'answer_key', 'command', 'ModelOptions', 'demo', 'ask', 'write_page', 'serve_page',
            'explore', 'read_part', 'measure_methods', 'report_runs', 'paper', 'run_each', 'run_words', 'serve',
            'checkup', 'list_methods', 'find_family', 'list_families']
@@ -43,7 +43,7 @@ def check_new(folder: str|Path|None):
     if folder and os.path.exists(folder):
         raise CarveError(f'{folder} is there already and would be lost; name another --out, or remove it.')
 
-def open_images(paths: Iterable[str]) -> list['Image.Image']:
+def open_paths(paths: Iterable[str]) -> list['Image.Image']:
     "Open images; name the one that cannot be opened"
     from carve_nb.core.image import open_image
     images = []
@@ -224,7 +224,7 @@ def ask(
     if takes_box != bool(box):
         raise CarveError('--method oracle takes one image and --box X0 Y0 X1 Y1; other methods take no --box.')
     check_new(out)
-    if images: opened = open_images(images)
+    if images: opened = open_paths(images)
     else:
         from carve_nb.runs.demo import find_question
         record = find_question('heldout-145-digit')
@@ -292,7 +292,7 @@ def explore(
     The kernel of a closed page ends after 15 minutes, or CARVE_IDLE_SECONDS."""
     if not find_spec('voila'): raise CarveError('the explorer as a page needs voila: pip install voila ipykernel')
     if image:
-        open_images([image])     # what is none is refused here, and not on the page
+        open_paths([image])     # what is none is refused here, and not on the page
         image = os.path.abspath(image)
     is_folder = model.name not in PACKAGED and os.path.exists(model.name)
     name = os.path.abspath(model.name) if is_folder else model.name
