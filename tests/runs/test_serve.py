@@ -113,7 +113,6 @@ REFUSED = [
     (dict(model='oracle'), 'needs the true region'), (dict(model='sam:model=/etc'), 'no request may open a file'),
     (dict(model=''), 'GET /v1/models'),
     (dict(messages=[dict(role='user', content=FAR)]), 'nothing is fetched'),
-    (dict(messages=[dict(role='user', content=[dict(FAR[0], image_url=dict(url='file:///etc/hostname')), FAR[1]])]), 'nothing is fetched'),
     (dict(messages=[dict(role='user', content=[dict(FAR[0], image_url=dict(url='data:image/png;base64,AAAA')), FAR[1]])]), 'cannot be used'),
     (dict(messages=[dict(role='user', content=[dict(type='input_audio')])]), 'messages.0.content.0='),
     (dict(extra_body=dict(max_tokens='9')), "max_tokens='9'"), (dict(extra_body=dict(beams=3)), 'beams=3')]
