@@ -108,8 +108,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'carve_nb/attention/vlm.py'),
                                         'carve_nb.attention.vlm.VLM.capture': ( 'library/attention/vlm.html#vlm.capture',
                                                                                 'carve_nb/attention/vlm.py'),
-                                        'carve_nb.attention.vlm.VLM.chat': ( 'library/attention/vlm.html#vlm.chat',
-                                                                             'carve_nb/attention/vlm.py'),
                                         'carve_nb.attention.vlm.VLM.device': ( 'library/attention/vlm.html#vlm.device',
                                                                                'carve_nb/attention/vlm.py'),
                                         'carve_nb.attention.vlm.VLM.fill': ( 'library/attention/vlm.html#vlm.fill',

@@ -21,9 +21,9 @@ from ..models.prompts import Ask, Prompt
 
 # %% ../../nbs/library/attention/13_session.ipynb #1c0c0002
 class Spent(NamedTuple):
-    "What a session has taken of the model up to a moment"
+    "Calls of a session and its clock, at one moment"
     calls: int
-    seconds: float    # an answer from memory counts what it once took
+    seconds: float    # of a clock on which an answer from memory takes as long as it once took
 
 class Kept(NamedTuple):
     "An answer or rows that a session remembers"
@@ -67,7 +67,7 @@ class Session:
 
     @property
     def spent(self) -> Spent:
-        "What the session has taken up to now: two of these, before and after, are what a stage took"
+        "Calls and seconds up to now; seconds count from no fixed start: subtract two readings for what a stage took"
         return Spent(self.calls, time.perf_counter() + self.remembered)
 
     def once(self, key: tuple, make: Callable[[], Value], by: object = None) -> Value:
@@ -104,10 +104,11 @@ class Session:
         answer = answer or steps != 'first'
         if not answer: ask = ask.but(max_new_tokens=1)    # on which the first row does not depend
         named = None if layers is None else tuple(self.vlm.pick_layers(layers, strict=True))
-        key, *wider = [('rows', ask, answer, s, n) for s in (steps, 'all') for n in (named, None)]
-        whole = next((self.kept[more] for more in wider if more in self.kept), None)
-        if whole and key not in self.kept:
-            self.kept[key] = whole._replace(value=whole.value.only(named, steps))
+        key = 'rows', ask, answer, steps, named
+        if key not in self.kept:    # take them from rows of more layers or steps
+            wider_keys = [('rows', ask, answer, step, layer) for step in (steps, 'all') for layer in (named, None)]
+            wider = next((self.kept[wider_key] for wider_key in wider_keys if wider_key in self.kept), None)
+            if wider: self.kept[key] = wider._replace(value=wider.value.only(named, steps))
         rows = self.once(key, lambda: self.vlm.forward(
             self.prompt(ask), named, steps, max_new_tokens=ask.max_new_tokens, prefixes=self.prefixes,
             answer=answer))

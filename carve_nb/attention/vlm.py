@@ -38,7 +38,6 @@ from ..models.loading import check_decoder, load_model
 from ..models.model import Answer, model_lock, refuse_settings, stock_model
 from ..models.prefix_cache import Prefixes, greedy, keep_offset
 from carve_nb.models.prompts import (
-    TURN,
     Ask,
     Prompt,
     check_template,
@@ -233,7 +232,6 @@ class VLM:
         question: str,
         suffix: str|bool|None = None,
         tokens: Sequence = (),
-        messages: Sequence[dict] = TURN,
     ) -> Prompt:
         """Put images and a question into this model's own chat template.
 
@@ -250,15 +248,12 @@ class VLM:
             `VLM.suffix`; None: nothing
         tokens
             most tokens of each image, where it can have fewer, such as `[64]`; None for `image_tokens`
-        messages
-            the chat that holds the question, of `read_chat`
 
         Examples
         --------
         >>> vlm.prompt('photo.jpg', 'What is on the plate?', tokens=[256])"""
         words = self.suffix if suffix is True else suffix or ''
-        prompt = self.build_prompt(
-            Ask(open_images(images, question), question, words, tokens=tokens, chat=messages))
+        prompt = self.build_prompt(Ask(open_images(images, question), question, words, tokens=tokens))
         unknown = unknown_note(self.tokenizer, self.with_suffix(prompt.asked, words))
         if unknown: warnings.warn(unknown, stacklevel=2)
         return prompt
@@ -281,11 +276,11 @@ class VLM:
         "Make the prompt of the same words in the model's own template, without an image"
         return self.fill(ask, ())
 
-    def fill(self, ask: Ask, images: Sequence[Image.Image], parts: Sequence[ReadImage] = ()) -> Prompt:
+    def fill(self, ask: Ask, images: Sequence[Image.Image], images_read: Sequence[ReadImage] = ()) -> Prompt:
         "Put what is asked and some images into the chat"
         question = check_text(self.processor, ask.text, self.escape)
         chat = render_chat(self.processor, len(images), ask.chat)
-        return write_prompt(self, chat, question, self.with_suffix(question, ask.suffix), images, parts)
+        return write_prompt(self, chat, question, self.with_suffix(question, ask.suffix), images, images_read)
 
     def notes(self, ask: Ask) -> list[str]:
         "List the notes for an answer: words that the model does not know, prompts read whole"
@@ -304,28 +299,23 @@ class VLM:
         """Process images, each alone and once where the family allows it; `limits` are most tokens of each,
         `processed` are the two newest that were read before"""
         groups = [[image] for image in images] if self.family.processed_singly else [images]
-        processed, parts = {} if processed is None else processed, []
+        processed, images_read = {} if processed is None else processed, []
         for group, most in zip(groups, limits):
             most = check_tokens(self.image_tokens if most is None else most)
             key = *map(image_key, group), most
             processed[key] = processed.pop(key, None) or read_images(
                 self.processor, self.model.config, self.family, group, most)
-            parts += processed[key]
+            images_read += processed[key]
             while len(processed) > 2: del processed[next(iter(processed))]
-        return parts
+        return images_read
 
     def open_chat(self, messages: Iterable[dict], images: ImageLike|list|None) -> tuple[list[dict], list, str]:
-        """Read a chat, arguments as of `read_chat`: its messages, as `prompt` takes them, its images and its
+        """Read a chat, arguments as of `read_chat`: its messages, as `Ask` takes them, its images and its
         question; commands in its texts are refused, or, with `escape`, defused"""
         messages, images, question = read_chat(messages, images)
         texts = [part for message in messages for part in message['content'] if part['type'] == 'text']
         for part in texts: part['text'] = check_text(self.processor, part['text'], self.escape)
         return messages, images, question
-
-    def chat(self, images: ImageLike|list|None, messages: Iterable[dict]) -> Prompt:
-        "Make the prompt of chat messages and their images, as of `open_chat`; the question is the last text"
-        messages, images, question = self.open_chat(messages, images)
-        return self.prompt(images, question, messages=messages)
 
     def to_device(self, prompt: Prompt|ReadImage) -> dict:
         "Move the inputs of a prompt, or of an image, to the model's device and type; they stay as they are"
@@ -542,7 +532,7 @@ def rows_of(
         model=str(vlm.name), revision=vlm.revision, family=vlm.family.name, dtype=str(vlm.dtype),
         device=str(vlm.device), kernel=rec.kernel, torch=torch.__version__, transformers=transformers.__version__,
         question=prompt.asked, prompt=prompt.text)
-    notes = dict.fromkeys([*(part.note for part in prompt.parts), vlm.kernel_note])
+    notes = dict.fromkeys([*(read.note for read in prompt.images_read), vlm.kernel_note])
     return AttentionRows(
         attn, rec.layers, answer.tokens if answer else [], prompt.spans, question=words,
         question_tokens=[prompt.tokens[i] for i in question], answer=answer,

@@ -210,20 +210,20 @@ def find_views(family, processed: Processed) -> tuple[list[ImageSpan], str]:
 
     The note says which tokens are in none."""
     grid, count = family.grid(processed), sum(processed.runs)
-    base = grid[0]*grid[1]
-    rest = count - base
-    if rest < 0 or rest and not family.tiles:
+    n_whole = grid[0]*grid[1]
+    n_tiles = count - n_whole
+    if n_tiles < 0 or n_tiles and not family.tiles:
         raise CarveError(f'An image of {count} tokens is said to lie on a grid of {grid[0]} x {grid[1]}.')
-    first = 0 if family.thumbnail == 'first' else rest
-    whole = ImageSpan(torch.arange(base) + first, grid, patched_box(processed, family.box(processed)))
-    if rest < 2: return [whole], ''    # a single token ends the image
-    tiles = family.tiles(processed, grid, rest)
+    start = 0 if family.thumbnail == 'first' else n_tiles
+    whole = ImageSpan(torch.arange(n_whole) + start, grid, patched_box(processed, family.box(processed)))
+    if n_tiles < 2: return [whole], ''    # a single token ends the image
+    tiles = family.tiles(processed, grid, n_tiles)
     if tiles is None:
-        return [whole], (f'only the thumbnail of an image is on the map, not the {rest} tokens of its tiles, whose places the '
+        return [whole], (f'only the thumbnail of an image is on the map, not the {n_tiles} tokens of its tiles, whose places the '
                          f'processor does not tell')
-    if tiles.end != rest: raise CarveError(f'{rest} tokens of tiles are said to lie on a grid of {tiles.grid}.')
+    if tiles.end != n_tiles: raise CarveError(f'{n_tiles} tokens of tiles are said to lie on a grid of {tiles.grid}.')
     if not len(tiles): return [whole], ''    # of a thin strip all cells are padding
-    return [whole, replace(tiles, tokens=tiles.tokens + (0 if first else base))], ''
+    return [whole, replace(tiles, tokens=tiles.tokens + (0 if start else n_whole))], ''
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #b90addc9
 def shrink_image(image: Image.Image, most: int, cell: int) -> Image.Image:
@@ -272,7 +272,7 @@ def read_images(
         read.append(ReadImage(inputs, text, sum(runs), views, type_inputs, note))
     return read
 
-def join_inputs(parts: list[dict], axis: int = 0) -> dict:
+def join_inputs(inputs: list[dict], axis: int = 0) -> dict:
     """Join the `ReadImage.inputs` of several images: one after another, padded where one of them is larger.
 
     Pixel values are joined along `axis`, see `Family.axis`."""
@@ -285,7 +285,7 @@ def join_inputs(parts: list[dict], axis: int = 0) -> dict:
             room = np.maximum(most - value.shape, 0)[::-1]
             return pad(value, np.stack([0*room, room], 1).flatten().tolist())
         return torch.cat([*map(padded, values)], along)
-    return {name: join([part[name] for part in parts]) for name in parts[0]}
+    return {name: join([one[name] for one in inputs]) for name in inputs[0]}
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #426ac839
 def pad_images(processor: ProcessorMixin):

@@ -85,7 +85,7 @@ class EarlyStop(BaseException): "Ends a pass once all that is wanted was read; h
 
 class AttentionHook:
     "Reads or changes the attention of a decoder or tower, in its own thread, while it is open"
-    config: PreTrainedConfig|None = None    # of the part, which its attention modules hold; set by `hooked`
+    config: PreTrainedConfig|None = None    # of the decoder or tower and its attention modules; set by `hooked`
     kernel = ''    # the stock kernel of the block, 'sdpa' or 'eager'; set by `hooked`
     def on_pass(self, before: int):
         "Begin a pass that goes on from `before` tokens of a cache"
@@ -100,7 +100,7 @@ def _hooked_kernel(
     kernel: Callable, module: Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor|None,
     scaling: float|None = None, **options,
 ) -> tuple[Tensor, ...]:
-    "Run an attention function of transformers, then the open hooks of its module's part"
+    "Run an attention function of transformers, then the open hooks of its module's decoder or tower"
     out, *rest = kernel(module, query, key, value, attention_mask, scaling=scaling, **options)
     hooks = [hook for hook in open_hooks.get() if hook.config is module.config]
     if not hooks: return out, *rest
@@ -142,16 +142,16 @@ def own_code(function: object) -> str:
         function = getattr(function, '__wrapped__', inner if inner is not function else None)
     return ''
 
-def stock_kernel(part: Module) -> str:
+def stock_kernel(transformer: Module) -> str:
     "Choose the kernel of a block: 'eager' where a decoder or tower runs it or supports no SDPA, else 'sdpa'"
-    eager = part.config._attn_implementation in ('eager', f'eager{ROWS}')
-    return 'sdpa' if not eager and getattr(part, '_supports_sdpa', True) else 'eager'
+    eager = transformer.config._attn_implementation in ('eager', f'eager{ROWS}')
+    return 'sdpa' if not eager and getattr(transformer, '_supports_sdpa', True) else 'eager'
 
-def check_kernel(part: Module):
+def check_kernel(transformer: Module):
     "Refuse a decoder or tower whose attention runs in a kernel of the user's own"
-    name = str(part.config._attn_implementation).removesuffix(ROWS)
+    name = str(transformer.config._attn_implementation).removesuffix(ROWS)
     functions = {ALL_ATTENTION_FUNCTIONS.get(name)}
-    if stock_kernel(part) == 'eager': functions |= {*map(eager_function, part.modules())}
+    if stock_kernel(transformer) == 'eager': functions |= {*map(eager_function, transformer.modules())}
     home = next(filter(None, map(own_code, functions)), '')
     if not home: return
     raise UnsupportedError(f'The attention of this model runs in a kernel of your own, {name!r} of {home}, whose weights are '
@@ -159,19 +159,19 @@ def check_kernel(part: Module):
 
 # %% ../../nbs/library/models/04_kernel.ipynb #6b8862b6
 @contextmanager
-def hooked(hook: AttentionHook, part: Module) -> Iterator[AttentionHook]:
+def hooked(hook: AttentionHook, transformer: Module) -> Iterator[AttentionHook]:
     """Open a hook for all that this thread runs through a decoder or tower; the block may end early.
 
     Inside it runs the `stock_kernel`."""
-    config, outer = part.config, open_hooks.get()
+    config, outer = transformer.config, open_hooks.get()
     kernel = config._attn_implementation
-    check_kernel(part)
-    hook.config, hook.kernel = config, stock_kernel(part)
+    check_kernel(transformer)
+    hook.config, hook.kernel = config, stock_kernel(transformer)
     def enter(module, args, kw):
-        if module is not part or hook not in open_hooks.get(): return    # a copy has this too
+        if module is not transformer or hook not in open_hooks.get(): return    # a copy has this too
         cache = find_cache((*args, *kw.values()))
         hook.on_pass(0 if cache is None else int(cache.get_seq_length()))
-    handle = part.register_forward_pre_hook(enter, with_kwargs=True)
+    handle = transformer.register_forward_pre_hook(enter, with_kwargs=True)
     try:
         config._attn_implementation = hook.kernel + ROWS
         open_hooks.set((*outer, hook))

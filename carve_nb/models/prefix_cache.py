@@ -123,13 +123,10 @@ class Prefixes:
         inputs, base = vlm.to_device(prompt), backbone(vlm.model)
         end = max(span.end for span in prompt.spans if not span.image)
         of_tokens = {name for name, value in inputs.items() if value.shape == inputs['input_ids'].shape}
-        one, *others = [vlm.to_device(part) for part in prompt.parts]
-        if not others: one = {name: value for name, value in inputs.items() if name not in of_tokens}
-        first = {name: inputs[name][:, :end] for name in of_tokens} | one
-        words = {name: value for name, value in inputs.items() if name not in first or not name.startswith('pixel')}
-        for other in others:
-            features = base.get_image_features(**other, return_dict=True)
-            words['mm_encoder_outputs'] = dict(image=features)
+        image, *second = [vlm.to_device(read) for read in prompt.images_read]
+        first = {name: inputs[name][:, :end] for name in of_tokens} | image
+        rest = {name: value for name, value in inputs.items() if not name.startswith('pixel')}
+        for image in second: rest['mm_encoder_outputs'] = dict(image=base.get_image_features(**image, return_dict=True))
         cache = branch(self.find(vlm, first).cache)
         if hasattr(base, 'rope_deltas'): base.rope_deltas = None    # positions are counted from all tokens anew
-        return words | {CACHE: cache}
+        return rest | {CACHE: cache}

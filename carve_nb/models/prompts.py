@@ -154,7 +154,7 @@ class Prompt:
     images: list[Image.Image] # RGB
     tokens: list[str]         # the N tokens as text
     asked: str = ''           # the user's question, in words
-    parts: Sequence[ReadImage] = ()    # of each image
+    images_read: Sequence[ReadImage] = ()    # of each image
     columns = property(lambda self: torch.cat([s.tokens for s in self.spans]),
                        doc='[Nv] positions of the image tokens')
     def __len__(self) -> int: return len(self.tokens)
@@ -164,19 +164,19 @@ class Prompt:
         return '\n'.join([head, *map(repr, self.spans), repr(self.text)])
 
 # %% ../../nbs/library/models/06_prompts.ipynb #58de34a2
-def place_images(ids: Tensor, config: PreTrainedConfig, parts: Sequence[ReadImage]) -> list[ImageSpan]:
+def place_images(ids: Tensor, config: PreTrainedConfig, images_read: Sequence[ReadImage]) -> list[ImageSpan]:
     """Find the spans of all images among the tokens [N] of a prompt, of each the whole image first.
 
     Another number of image tokens is refused."""
     places = (ids == config.image_token_id).nonzero()[:, 0]
-    counts = [part.count for part in parts]
+    counts = [read.count for read in images_read]
     if len(places) != sum(counts):
         raise PromptError(
             f'The prompt has {len(places)} image tokens, which these images do not fill: they take {counts}. Give '
             '`images` as the processor got them, in the same order and size, and settings of the call to the processor.')
     spans = []
-    for i, (part, at) in enumerate(zip(parts, places.split(counts))):
-        spans += [replace(span, tokens=at[span.tokens], image=i, end=int(at[-1]) + 1) for span in part.views]
+    for i, (read, at) in enumerate(zip(images_read, places.split(counts))):
+        spans += [replace(span, tokens=at[span.tokens], image=i, end=int(at[-1]) + 1) for span in read.views]
     return spans
 
 def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: str) -> tuple[BatchEncoding, list[str]]:
@@ -191,25 +191,26 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: str) -> tuple[BatchEnc
     return enc, [chat[begin:end] for begin, end in pairwise(ends)]
 
 def write_prompt(
-    vlm, chat: str, question: str, text: str, images: Sequence[Image.Image], parts: Sequence[ReadImage],
+    vlm, chat: str, question: str, text: str, images: Sequence[Image.Image], images_read: Sequence[ReadImage],
 ) -> Prompt:
     """Put a text, which begins with the question, and the text of each image into their places of a chat of
     `render_chat`, and tokenize"""
     processor, family = vlm.processor, vlm.family
-    texts = [part.text.replace(family.number.format(0), family.number.format(i), 1) if family.number else part.text
-             for i, part in enumerate(parts)]
+    texts = [read.text.replace(family.number.format(0), family.number.format(i), 1) if family.number else read.text
+             for i, read in enumerate(images_read)]
     laid = processor.get_text_with_replacements([lay_chat(processor, chat, images)], texts)[0][0]
     enc, names = encode_chat(vlm.tokenizer, laid.replace(PLACE, text))
     ids, start = enc['input_ids'], laid.index(PLACE)
     inputs = dict(input_ids=ids, attention_mask=enc['attention_mask'])
-    for part in parts[:1]:    # a prompt may be of words alone
-        for name, marked in part.type_inputs.items():    # PaliGemma's are 0 up to the answer
+    for read in images_read[:1]:    # a prompt may be of words alone
+        for name, marked in read.type_inputs.items():    # PaliGemma's are 0 up to the answer
             create = getattr(processor, f'create_{name}', processor.create_mm_token_type_ids)
             inputs[name] = torch.tensor(create(ids.tolist())) if marked else torch.zeros_like(ids)
-        inputs |= join_inputs([part.inputs for part in parts], family.axis) if family.processed_singly else part.inputs
+        several = family.processed_singly and len(images_read) > 1
+        inputs |= join_inputs([read.inputs for read in images_read], family.axis) if several else read.inputs
     places = tokens_at(names, start, start + len(bare_question(question)))
-    spans = place_images(ids[0], vlm.model.config, parts)
-    return Prompt(BatchFeature(inputs), spans, places, chat.replace(PLACE, text), list(images), names, question, parts)
+    spans = place_images(ids[0], vlm.model.config, images_read)
+    return Prompt(BatchFeature(inputs), spans, places, chat.replace(PLACE, text), list(images), names, question, images_read)
 
 # %% ../../nbs/library/models/06_prompts.ipynb #8f4e7650
 def find_words(tokenizer: PreTrainedTokenizerBase, ids: list[int], names: list[str], text: str) -> list[int]:
@@ -234,12 +235,13 @@ def read_prompt(vlm, inputs: Mapping, images: list, question: str|None = None) -
     opened = [image.convert('RGB') if isinstance(image, Image.Image) else open_image(image)
               for image in (images if isinstance(images, (list, tuple)) else [images])]
     groups = [[image] for image in opened] if vlm.family.processed_singly else [opened]
-    parts = [part for group in groups for part in read_images(vlm.processor, vlm.model.config, vlm.family, group)]
+    images_read = [read for group in groups for read in read_images(vlm.processor, vlm.model.config, vlm.family, group)]
     ids, tokenizer = ids[0], vlm.tokenizer
     enc, names = encode_chat(tokenizer, tokenizer.decode(ids, clean_up_tokenization_spaces=False))
     if enc['input_ids'][0].tolist() != ids.tolist(): names = tokenizer.convert_ids_to_tokens(ids)
     places = find_words(tokenizer, ids.tolist(), names, question) if question else []
-    return Prompt(inputs, place_images(ids, vlm.model.config, parts), places, '', opened, names, question or '', parts)
+    spans = place_images(ids, vlm.model.config, images_read)
+    return Prompt(inputs, spans, places, '', opened, names, question or '', images_read)
 
 # %% ../../nbs/library/models/06_prompts.ipynb #1cbe6f94
 def read_chat(messages: Iterable[dict], images: ImageLike|list|None = None) -> tuple[list[dict], list, str]:

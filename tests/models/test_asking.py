@@ -8,6 +8,7 @@ from carve_nb import Carve, Lookup
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError, PromptError
 from carve_nb.core.text import SHORT_ANSWER
+from carve_nb.method.controls import DirectAnswer
 from carve_nb.method.edits.contrast import DoLa
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')
@@ -51,7 +52,7 @@ def test_settings_of_the_checkpoint(load):
 def test_messages(vlm, tmp_path):
     WIDE.save(tmp_path/'wide.png')
     want = vlm.generate(vlm.prompt(WIDE, QUESTION), 4)
-    def ask(images, *parts): return vlm.generate(vlm.chat(images, turn(*parts)), 4)
+    def ask(images, *parts): return DirectAnswer(suffix=None, max_new_tokens=4)(vlm, images, messages=turn(*parts)).answer
     for image in WIDE, str(tmp_path/'wide.png'), np.asarray(WIDE):
         for key in 'image', 'url', 'path': assert ask(None, {'type': 'image', key: image}) == want
     assert ask(WIDE, dict(type='image')) == want
@@ -70,7 +71,7 @@ def test_messages(vlm, tmp_path):
     (turn(dict(type='image', url='https://example.org/a.png')), 'nothing is fetched'),
     (turn(dict(type='image_url', image_url=dict(url='data:image/png;base64,AA'))), 'list of dict')])
 def test_messages_refused(vlm, messages, why):
-    with pytest.raises(CarveError, match=why): vlm.chat(None, messages)
+    with pytest.raises(CarveError, match=why): DirectAnswer()(vlm, None, messages=messages)
 
 
 def test_limits_refused(vlm):

@@ -121,7 +121,7 @@ def test_spans(vlm, image):
     dropped = set(here.nonzero()[:, 0].tolist()) - set(cols.tolist())   # new-line tokens
     lined = vlm.family.tiles is canvas_tiles
     assert len(dropped) == sum(s.grid[0] for s in p.spans if s.view == 'tiles' and lined)
-    assert not any(part.note for part in p.parts)
+    assert not any(read.note for read in p.images_read)
     assert question_text(vlm, p) == QUESTION
 
 
