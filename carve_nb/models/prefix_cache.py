@@ -124,6 +124,7 @@ class Prefixes:
         end = max(span.end for span in prompt.spans if not span.image)
         of_tokens = {name for name, value in inputs.items() if value.shape == inputs['input_ids'].shape}
         image, *second = [vlm.to_device(read) for read in prompt.images_read]
+        if not second: image = {name: value for name, value in inputs.items() if name not in of_tokens}    # perhaps changed
         first = {name: inputs[name][:, :end] for name in of_tokens} | image
         rest = {name: value for name, value in inputs.items() if not name.startswith('pixel')}
         for image in second: rest['mm_encoder_outputs'] = dict(image=base.get_image_features(**image, return_dict=True))
