@@ -172,16 +172,15 @@ print(w*h/1e6, opened, *(cost(f) for f in todo.values()))
 @pytest.mark.case(19)
 @LINUX
 def test_large_memory(figure):
-    "100 megapixels need no more above the image itself than 24 do"
+    """Memory grows with the pixels: a question takes the processor's copies of the image, ten bytes a pixel, and little
+    else; what is computed for each pixel is computed on a raster"""
     names = 'megapixels', 'opening', 'an ask', 'CARVE', 'a method of your own', 'CARVE (official)', 'complexity'
     small, large = (dict(zip(names, map(float, python('-c', LARGE, mp).split()))) for mp in (24, 100))
     for k in names[1:]:
         figure(f'MB for {k} at {large["megapixels"]:.0f} (at {small["megapixels"]:.0f}) megapixels',
             [round(large[k]), round(small[k])])
-    for name in 'an ask', 'CARVE', 'a method of your own': assert large[name] < 1.25*small[name] + 20
-    # its crop may be half of the image
-    assert large['CARVE (official)'] < small['CARVE (official)'] + 7*(
-        large['megapixels'] - small['megapixels'])
+    for name in 'an ask', 'CARVE', 'a method of your own', 'CARVE (official)':
+        assert large[name] < 10*large['megapixels'] + 50
     assert small['complexity'] < 600
     assert large['complexity'] < small['complexity'] + 3*(large['megapixels'] - small['megapixels'])
     assert large['opening'] < 9.5*large['megapixels']
