@@ -50,6 +50,13 @@ def test_conforms(load, photo, name, family):
         assert vlm.ask(r.shown or [r.image], QUESTION, SHORT_ANSWER, 3).tokens == r.answer.tokens
 
 
+@pytest.mark.parametrize('family', FULL)
+def test_vcd_reads_the_noised_image(load, photo, family):
+    "More noise gives another contrast: what is read a second time is not the stored beginning with the clean image"
+    little, much = (make_method('vcd', step=step, max_new_tokens=1)(load(family), photo, QUESTION) for step in (0, 999))
+    assert little.answer.confidence != much.answer.confidence
+
+
 @pytest.mark.parametrize('name', [n for n in NAMES if hasattr(methods()[n], 'render') or n in ('random', 'center')])
 def test_all_crops_obey(name, load, monkeypatch):
     """What is added to `CropMethod.render`, such as a frame, is in the crop of every method, of `random`,
