@@ -50,7 +50,7 @@ def open_paths(paths: Iterable[str]) -> list['Image.Image']:
     for path in paths:
         try: images.append(open_image(path))
         except (OSError, ImageError) as error:
-            why = getattr(error, 'strerror', None) or error
+            why = getattr(error, 'strerror', None) or str(error).rstrip('.')
             raise CarveError(f'{path} cannot be opened: {why}. Images come first, then the question in quotation '
                              'marks.') from error
     return images
