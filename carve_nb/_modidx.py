@@ -426,8 +426,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'carve_nb/data/datasets.py'),
                                         'carve_nb.data.datasets.DataSet.key': ( 'library/data/datasets.html#dataset.key',
                                                                                 'carve_nb/data/datasets.py'),
-                                        'carve_nb.data.datasets._beside_images': ( 'library/data/datasets.html#_beside_images',
-                                                                                   'carve_nb/data/datasets.py'),
                                         'carve_nb.data.datasets._checked_folder': ( 'library/data/datasets.html#_checked_folder',
                                                                                     'carve_nb/data/datasets.py'),
                                         'carve_nb.data.datasets._dataset_set': ( 'library/data/datasets.html#_dataset_set',

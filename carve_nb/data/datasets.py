@@ -9,7 +9,6 @@ __all__ = ['log', 'BENCHMARKS', 'ASKED', 'OURS', 'Benchmark', 'find_benchmark', 
 # %% ../../nbs/library/data/14_datasets.ipynb #7f8ff47e
 import hashlib
 import inspect
-import json
 import logging
 import os
 import re
@@ -19,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from random import Random
 from statistics import mode
 from typing import Any
 from ..core.errors import DataError, choose, quote, setting
@@ -27,16 +25,7 @@ from ..core.image import open_image
 from ..core.io import digest
 from ..core.text import SHORT_ANSWER
 from .eye_test import CHANCE, EACH, eye_records
-from carve_nb.data.files import (
-    ENDINGS,
-    Columns,
-    Table,
-    check_inside,
-    dataset_table,
-    folder_images,
-    hub_table,
-    open_table,
-)
+from .files import ENDINGS, Columns, Table, check_inside, dataset_table, hub_table, open_table
 from .records import Record, choose_rows
 from .scenes import scene_records
 from .scoring import check_rule, name_rule, rule_name
@@ -59,8 +48,7 @@ class Benchmark:
     note: str = ''
     marks: dict = field(default_factory=dict)
     config: str|None = None
-    images: str|None = None
-    beside: bool = False
+    lines: str = ''
 
     def marks_fit(self, row: dict) -> bool:
         "Tell whether a row has the columns of this set alone"
@@ -225,19 +213,6 @@ def _checked_folder(root: str|Path) -> Path:
     for link in filter(Path.is_symlink, folder.rglob('*')): check_inside(link, folder)
     return folder
 
-def _beside_images(folder: Path) -> Table:
-    "Read V*'s files of JSON, each beside its image; the options are shown in an order that the id decides"
-    rows = []
-    for image in folder_images(folder):
-        side = image.with_suffix('.json')
-        if not side.is_file(): continue
-        row = json.loads(check_inside(side, folder).read_text())
-        right, *_ = options = row['options']
-        Random(side.stem).shuffle(options)
-        about = dict(id=side.stem, image=str(image.relative_to(folder)), kind=side.parent.name, choices=options, answer=right)
-        rows.append((side.name, row | about))
-    return Table(folder.name, [*rows[0][1]] if rows else [], rows, folder)
-
 def _hub_set(
     spec: str, n: int|None, seed: int|None, declared: Declared, split: str|None = None, config: str|None = None,
     revision: str|None = None, root: str|Path|None = None, download: bool = False,
@@ -245,6 +220,7 @@ def _hub_set(
     "Read a public set, or any set of the Hub, from there or from a snapshot of it in the folder `root`"
     benchmark = find_benchmark(spec)
     facts = benchmark or Benchmark(spec, '')
+    if facts.lines: raise DataError(f'{spec} is in another form, of which these lines make a table:\n{facts.lines}')
     if not (root or download):
         raise DataError(
             f'{spec} is not part of this package, and nothing is fetched unasked. Give {setting("root=", "--root ")}FOLDER '
@@ -256,14 +232,8 @@ def _hub_set(
     split = split or facts.split or None
     if facts.config and (not folder or (folder/facts.config).is_dir()): config = config or facts.config
     def open_rows(columns: Columns) -> Table:
-        if folder and facts.beside: return _beside_images(folder)
         most = n if seed is None and not facts.only else None
-        table = hub_table(folder or facts.hub, split, config, revision, most, columns)
-        if facts.images and 'image' not in table.headers:
-            joined = hub_table(folder or facts.hub, split, facts.images, revision)
-            by_id = {str(row['id']): row['image'] for _, row in joined.rows}
-            for _, row in table.rows: row['imageId'] = by_id.get(row['imageId'])
-        return table
+        return hub_table(folder or facts.hub, split, config, revision, most, columns)
     source = f'a copy of {facts.hub}' if folder else f'{facts.hub}@{revision or "main"}'
     return _table_set(spec, open_rows, n, seed, declared, benchmark, source=source, split=split or '')
 
