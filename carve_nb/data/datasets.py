@@ -12,6 +12,7 @@ import inspect
 import logging
 import os
 import re
+import shlex
 import tomllib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -220,7 +221,10 @@ def _hub_set(
     "Read a public set, or any set of the Hub, from there or from a snapshot of it in the folder `root`"
     benchmark = find_benchmark(spec)
     facts = benchmark or Benchmark(spec, '')
-    if facts.lines: raise DataError(f'{spec} is in another form, of which these lines make a table:\n{facts.lines}')
+    if facts.lines:
+        code = f'from carve_nb.data.datasets import BENCHMARKS; print(BENCHMARKS["{spec}"].lines)'
+        raise DataError(f'{spec} has a form of its own. Lines of Python make a table of it; to print them: '
+                        f'{setting(code, f"python -c {shlex.quote(code)}")}')
     if not (root or download):
         raise DataError(
             f'{spec} is not part of this package, and nothing is fetched unasked. Give {setting("root=", "--root ")}FOLDER '

@@ -103,13 +103,14 @@ def test_a_snapshot_folder(name, tmp_path):
     if name == 'textvqa-boxes': assert load_benchmark(name, root=folder)[0].boxes == [(10, 20, 40, 60)]
 
 
-def run_lines(name: str, folder: Path) -> None:
-    "Run the lines that the refusal of a set prints, on a folder"
-    with pytest.raises(CarveError, match='these lines make a table') as e: load_benchmark(name)
-    exec(str(e.value).partition('\n')[2].replace('FOLDER', str(folder)).replace('lmms-lab/GQA', str(folder)), {})
+def run_lines(name: str, folder: Path, capsys) -> None:
+    "Run on a folder the lines that the refusal of a set says how to print"
+    with pytest.raises(CarveError, match='has a form of its own') as e: load_benchmark(name)
+    exec(str(e.value).partition('to print them: ')[2])
+    exec(capsys.readouterr().out.replace('FOLDER', str(folder)).replace('lmms-lab/GQA', str(folder)), {})
 
 
-def test_lines_for_gqa(tmp_path):
+def test_lines_for_gqa(tmp_path, capsys):
     questions = [dict(id=f'2026{i}', imageId=f'n{i}', question=q, answer=a, fullAnswer=f'It is {a}.') for i, (_, q, a) in enumerate(ROWS)]
     images = [dict(id=f'n{i}', image=im) for i, (im, _, _) in enumerate(ROWS)][::-1]
     heads = 'configs:\n'
@@ -118,7 +119,7 @@ def test_lines_for_gqa(tmp_path):
         datasets.Dataset.from_list(rows).to_parquet(str(tmp_path/config/'testdev-00000-of-00001.parquet'))
         heads += f'- config_name: {config}\n  data_files:\n  - split: testdev\n    path: {config}/testdev-*\n'
     (tmp_path/'README.md').write_text(f'---\n{heads}---\n')
-    run_lines('gqa', tmp_path)
+    run_lines('gqa', tmp_path, capsys)
     with pytest.warns(UserWarning, match='not fullAnswer'): data = load_benchmark(tmp_path, columns='image=imageId', images='{}.png')
     check('gqa', data)
     assert [r.open().tobytes() for r in data] == [im.tobytes() for im, _, _ in ROWS]
@@ -151,14 +152,14 @@ def test_files_of_the_authors(tmp_path):
 
 
 @pytest.mark.filterwarnings('ignore')
-def test_lines_for_vstar_with_its_boxes(tmp_path):
+def test_lines_for_vstar_with_its_boxes(tmp_path, capsys):
     "A JSON beside each image: true regions, and the right option at no fixed place, the same each time"
     (tmp_path/'attributes').mkdir()
     for i, (im, q, a) in enumerate(ROWS*2):
         im.save(tmp_path/'attributes'/f'{i}.jpg')
         row = dict(target_object=['cross'], bbox=[[10, 20, 30, 40]], question=q, options=[f'It is {a}.', 'It is x.', 'It is y.'])
         (tmp_path/'attributes'/f'{i}.json').write_text(json.dumps(row))
-    run_lines('vstar-boxes', tmp_path)
+    run_lines('vstar-boxes', tmp_path, capsys)
     data = load_benchmark(tmp_path/'questions.jsonl')
     assert [(r.kind, r.boxes, r.rule, r.answer) for r in data] == [('attributes', [(10, 20, 40, 60)], 'choice', f'It is {a}.') for _, _, a in ROWS*2]
     assert len({r.choices.index(r.answer) for r in data}) > 1 and data[0].open().size == (448, 448)
