@@ -1718,6 +1718,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'carve_nb.runs.runner.package_commit': ( 'library/runs/runner.html#package_commit',
                                                                                'carve_nb/runs/runner.py'),
                                       'carve_nb.runs.runner.run_eval': ('library/runs/runner.html#run_eval', 'carve_nb/runs/runner.py'),
+                                      'carve_nb.runs.runner.settled': ('library/runs/runner.html#settled', 'carve_nb/runs/runner.py'),
                                       'carve_nb.runs.runner.tasks_by_image': ( 'library/runs/runner.html#tasks_by_image',
                                                                                'carve_nb/runs/runner.py'),
                                       'carve_nb.runs.runner.unsupported_lines': ( 'library/runs/runner.html#unsupported_lines',

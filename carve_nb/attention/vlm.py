@@ -223,9 +223,11 @@ class VLM:
                 f'parameters, {self.n_layers} layers x {self.n_heads} heads, {dtype} on '
                 f'{self.device}{suffix})')
 
-    def with_suffix(self, question: str, suffix: str) -> str:
-        "Append a suffix to a question, if there is one"
-        return f'{question} {check_text(self.processor, suffix, self.escape)}' if suffix else question
+    def with_suffix(self, question: str, suffix: str, question_last: bool = False) -> str:
+        "Write a question and its suffix, if there is one"
+        if not suffix: return question
+        words = question, check_text(self.processor, suffix, self.escape)
+        return ' '.join(reversed(words) if question_last else words)
 
     def prompt(self,
         images: ImageLike|list,
@@ -280,7 +282,8 @@ class VLM:
         "Put what is asked and some images into the chat"
         question = check_text(self.processor, ask.text, self.escape)
         chat = render_chat(self.processor, len(images), ask.chat)
-        return write_prompt(self, chat, question, self.with_suffix(question, ask.suffix), images, images_read)
+        text = self.with_suffix(question, ask.suffix, ask.question_last)
+        return write_prompt(self, chat, question, text, images, images_read)
 
     def notes(self, ask: Ask) -> list[str]:
         "List the notes for an answer: words that the model does not know, prompts read whole"

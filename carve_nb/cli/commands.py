@@ -182,14 +182,15 @@ class ModelOptions:
 @command('demo')
 def demo(out: Out = 'demo_out'):
     "Show four scenes with both answers and the truth, ask 24 stored answers again, and print the stored result."
-    check_new(out)
+    folder = Path(out or 'demo_out')
+    check_new(folder)
     from carve_nb.runs import demo as cases
     from carve_nb.runs.report import WHAT_IT_IS
     stored = cases.load_stored()
     lines = cases.ask_again(ModelOptions(SMALL).load(), stored[SMALL], map(cases.find_question, cases.CASES))
     for sentence in cases.describe_cases(lines): print(tame_terminal(sentence))
-    page = Path(out or '')/'demo.html'
-    page.parent.mkdir(parents=True)
+    page = folder/'demo.html'
+    folder.mkdir(parents=True)
     replace_file(page, cases.demo_page(stored[SMALL], lines))
     print(f'page of the four, with maps and crops: {tame_terminal(page)}\n')
     same = sum(line.get('answer') == line['stored'] for line in lines)
@@ -220,8 +221,7 @@ def ask(
     "Answer a question about an image with a crop. Without image and question: about scene 145, hand-picked."
     if bool(images) != bool(question and question.strip()) or os.path.isfile(question or ''):
         raise CarveError('give an image, or several, and then the question in quotation marks.')
-    takes_box = check_method(method) == 'oracle' and len(images or '1') == 1
-    if takes_box != bool(box):
+    if (check_method(method) == 'oracle') != bool(box) or box and len(images or ()) > 1:
         raise CarveError('--method oracle takes one image and --box X0 Y0 X1 Y1; other methods take no --box.')
     check_new(out)
     if images: opened = open_paths(images)

@@ -116,10 +116,9 @@ class Method:
         if messages is not None:
             if question is not None: raise CarveError('Give a question or messages, not both.')
             chat, image, question = vlm.open_chat(messages, image)
-        if self.question_last and suffix: question, suffix = f'{suffix} {question}', ''
         opened = open_images(image, question)
         if short == question: short = None
-        return Ask(opened, question, suffix, self.max_new_tokens, chat=chat, box=box, short=short)
+        return Ask(opened, question, suffix, self.max_new_tokens, self.question_last, chat=chat, box=box, short=short)
 
     def answer(self, session: Session, ask: Ask, by: OtherModel|None = None) -> Result:
         "Answer what is asked about one image, or let another model answer; a subclass defines it"

@@ -95,7 +95,7 @@ class Prefixes:
     newest: list[Prefix] = field(default_factory=list)    # the last one read at the end
     misses: int = 0      # prefixes that were read
     hits: int = 0        # that were known
-    seconds: float = 0.  # for the newest prefix
+    seconds: float = 0.  # for the first prefix, of the image itself
 
     def find(self, vlm, inputs: dict) -> Prefix:
         "Find the prefix of these inputs, remembered or read now"
@@ -105,7 +105,7 @@ class Prefixes:
             start = time.perf_counter()
             match = Prefix({name: value.clone() for name, value in inputs.items()}, fill_cache(vlm, inputs))
             self.misses += 1
-            self.seconds = time.perf_counter() - start
+            self.seconds = self.seconds or time.perf_counter() - start
         self.newest = [*[prefix for prefix in self.newest if prefix is not match][-1:], match]
         return match
 

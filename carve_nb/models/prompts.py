@@ -125,6 +125,7 @@ class Ask:
     text: str                           # the question
     suffix: str = ''                    # after it
     max_new_tokens: int = 32            # longest answer
+    question_last: bool = False         # is the suffix before the question?
     tokens: Sequence[int|None] = ()     # most tokens of each image; None: the model's `image_tokens`
     chat: Sequence[dict] = field(default=TURN, hash=False, repr=False)    # that the question stands in
     box: Box|None = field(default=None, compare=False)      # the true region, which the oracle shows
@@ -193,14 +194,14 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: str) -> tuple[BatchEnc
 def write_prompt(
     vlm, chat: str, question: str, text: str, images: Sequence[Image.Image], images_read: Sequence[ReadImage],
 ) -> Prompt:
-    """Put a text, which begins with the question, and the text of each image into their places of a chat of
+    """Put a text, which holds the question, and the text of each image into their places of a chat of
     `render_chat`, and tokenize"""
     processor, family = vlm.processor, vlm.family
     texts = [read.text.replace(family.number.format(0), family.number.format(i), 1) if family.number else read.text
              for i, read in enumerate(images_read)]
     laid = processor.get_text_with_replacements([lay_chat(processor, chat, images)], texts)[0][0]
     enc, names = encode_chat(vlm.tokenizer, laid.replace(PLACE, text))
-    ids, start = enc['input_ids'], laid.index(PLACE)
+    ids, start = enc['input_ids'], laid.index(PLACE) + text.index(question)
     inputs = dict(input_ids=ids, attention_mask=enc['attention_mask'])
     for read in images_read[:1]:    # a prompt may be of words alone
         for name, marked in read.type_inputs.items():    # PaliGemma's are 0 up to the answer

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'NO_REGION', 'RunConfig', 'Task', 'where_looked', 'describe_result', 'open_record', 'Evaluator',
-           'package_commit', 'changed_fields', 'make_protocol', 'tasks_by_image', 'local_engine', 'as_vlm',
+           'package_commit', 'changed_fields', 'settled', 'make_protocol', 'tasks_by_image', 'local_engine', 'as_vlm',
            'unsupported_lines', 'keys_of_stored', 'run_eval']
 
 # %% ../../nbs/library/runs/02_runner.ipynb #8ef47f4d
@@ -219,19 +219,23 @@ def changed_fields(method: Method) -> dict[str, object]:
     usual = asdict(type(method)())
     return {name: value for name, value in asdict(method).items() if value != usual[name]}
 
+def settled(method: Method, vlm: VLM) -> Method:
+    "Fill in what `Lookup` takes from a profile of the model, also of the one whose crop a control moves"
+    if isinstance(method, Lookup): return method.choose(vlm)[0]
+    moved = getattr(method, 'of', None)
+    return replace(method, of=settled(moved, vlm)) if isinstance(moved, Method) else method    # type: ignore[call-arg]
+
 def make_protocol(evaluator: Evaluator) -> dict:
     "List all settings and versions that an answer depends on, without the data"
     vlm, config = evaluator.vlm, evaluator.config
     processor = vlm.processor
     name = str(vlm.name)
     versions = {library.__name__: library.__version__ for library in (torch, transformers, numpy, PIL)}
-    # what Lookup takes from a profile of the model is written as it is read
-    chosen = {spec: m.choose(vlm)[0] if isinstance(m, Lookup) else m for spec, m in config.by_spec.items()}
     protocol: dict[str, object] = dict(
         model=dict(
             name=Path(name).name if Path(name).is_dir() else name, revision=vlm.revision,
             **vlm.fingerprint.record(), kernel=vlm.text_config._attn_implementation, device=vlm.device.type),
-        methods={spec: changed_fields(method) for spec, method in chosen.items()},
+        methods={spec: changed_fields(settled(method, vlm)) for spec, method in config.by_spec.items()},
         prompt=dict(suffix=config.suffix, template=digest(processor.chat_template), escape=vlm.escape),
         decoding=dict(
             how='greedy', max_new_tokens=config.max_new_tokens, thought=vlm.thought if vlm.thinks else None),

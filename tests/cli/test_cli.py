@@ -81,6 +81,7 @@ ASK = 'ask nbs/images/size.png What?'
     ('ask nbs/images/size.png Who is it?', 'in quotation marks'), ('eval scenes carve-tiny', 'write --model carve-tiny'),
     ('checkup --n 0', "Invalid value for '--n': "), ('checkup --images nowhere', "'nowhere' does not exist"),
     ('eval nosuchfolder', 'it is no file or folder either'), (f'{ASK} --method none --box 40 40 10 10', 'other methods take no --box'),
+    ('ask photo.jpg photo.jpg "Who is this?" --method oracle', 'oracle takes one image'),
     (f'{ASK} --out tests', 'tests is there already and would be lost; name another --out'), ('report tests', 'holds no run'),
     ('eval scenes --ray-address auto', 'goes with --workers')])
 def test_refused_before_torch(words, sentence, light):

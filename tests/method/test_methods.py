@@ -51,6 +51,15 @@ def test_conforms(load, photo, name, family):
 
 
 @pytest.mark.parametrize('family', FULL)
+def test_the_question_last(load, photo, family):
+    "The suffix before the question is none of its words, and stands before CARVE's instruction too"
+    vlm = load(family)
+    first, last = (make_method('carve', question_last=turned, max_new_tokens=2)(vlm, photo, QUESTION) for turned in (False, True))
+    assert last.question == QUESTION and last.rows.question_tokens == first.rows.question_tokens
+    for rows in last.rows, last.instruction_rows: assert SHORT_ANSWER in rows.about['prompt'].split(rows.about['question'])[0]
+
+
+@pytest.mark.parametrize('family', FULL)
 def test_vcd_reads_the_noised_image(load, photo, family):
     "More noise gives another contrast: what is read a second time is not the stored beginning with the clean image"
     little, much = (make_method('vcd', step=step, max_new_tokens=1)(load(family), photo, QUESTION) for step in (0, 999))

@@ -152,6 +152,13 @@ def run(out, tiny, methods='none,carve,random', n=4, **kw):
     return [{k: v for k, v in r.items() if k != 'seconds'} for r in read_run(out).records]
 
 
+def test_protocol_holds_what_a_profile_chose():
+    "Also of the method whose crop a control moves: under another profile it is another run"
+    protocol = Evaluator(VLM.from_pretrained('carve-tiny'), RunConfig(['lookup', 'random:of=lookup'])).protocol
+    lookup, moved = protocol['methods'].values()
+    assert lookup['query'] == moved['of']['query'] == 'last'
+
+
 @pytest.mark.case(49)
 def test_torn_file(tiny, tmp_path):
     "Cut anywhere, as by a kill or a power cut: what is whole stays, byte by byte, and only the rest is measured again, without a word about damage"
