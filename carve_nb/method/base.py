@@ -118,7 +118,8 @@ class Method:
             chat, image, question = vlm.open_chat(messages, image)
         opened = open_images(image, question)
         if short == question: short = None
-        return Ask(opened, question, suffix, self.max_new_tokens, self.question_last, chat=chat, box=box, short=short)
+        return Ask(opened, question, suffix, self.max_new_tokens, chat=chat, box=box, short=short,
+                   question_last=self.question_last)
 
     def answer(self, session: Session, ask: Ask, by: OtherModel|None = None) -> Result:
         "Answer what is asked about one image, or let another model answer; a subclass defines it"

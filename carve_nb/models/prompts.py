@@ -125,11 +125,11 @@ class Ask:
     text: str                           # the question
     suffix: str = ''                    # after it
     max_new_tokens: int = 32            # longest answer
-    question_last: bool = False         # is the suffix before the question?
     tokens: Sequence[int|None] = ()     # most tokens of each image; None: the model's `image_tokens`
     chat: Sequence[dict] = field(default=TURN, hash=False, repr=False)    # that the question stands in
     box: Box|None = field(default=None, compare=False)      # the true region, which the oracle shows
     short: str|None = field(default=None, compare=False)    # the question without its options, for maps
+    question_last: bool = False         # is the suffix before it?
     pixels: tuple[str, ...] = field(default=(), repr=False)    # digest of each image
 
     image = property(lambda self: self.images[0])
