@@ -30,8 +30,8 @@ short: $(V)/.ok  ## what another Python must pass: the imports, loading, familie
 site: docs  ## the site, looked at in a browser; nbdev's own first step must run too
 	$(RUN) $(B) -c 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=$(J))'
 	CARVE_SITE=$(abspath _docs/html) $(TEST) -n $(J) tests/site
-lint: $(V)/.ok  ## faults, lines, docstrings, and the types that a user of the package sees
-	$(V)/bin/ruff check -q && $(V)/bin/mypy
+lint: $(V)/.ok  ## layout, faults, lines, docstrings, and the types that a user of the package sees
+	$(V)/bin/ruff format --check && $(V)/bin/ruff check -q && $(V)/bin/mypy
 drift: $(V)/.ok  ## notebooks are clean, modules, recipes, README.md and llms.txt what comes from them; compared with a copy, so it also works before a commit
 	@rm -rf .drift && mkdir .drift && cp -r nbs carve_nb recipes README.md llms.txt .drift && $(MAKE) -s export
 	@for d in $$(ls .drift); do diff -rq --no-dereference -x __pycache__ .drift/$$d $$d || s=1; done; test -z "$$s" || { echo 'Commit what the export made.'; exit 1; }
@@ -66,7 +66,7 @@ mutants: $(V)/.ok  ## would the tests notice N small mistakes, drawn by SEED? In
 gpu: $(V)/.ok  ## memory and seconds of each way to answer with M=HUB_ID on this machine, as a table to paste; ten minutes
 	$(B) -m recipes.gpu --model $(M)
 export: $(V)/.ok  ## notebooks to modules, recipes, the table of methods, README.md, llms.txt and the sidebar; notebooks cleaned
-	$(V)/bin/nbdev-export && $(B) tools/methods.py && $(B) tools/export_recipes.py && $(V)/bin/nbdev-clean && $(B) tools/fold_sources.py && $(B) tools/readme.py && $(B) tools/pages.py --llms
+	$(V)/bin/ruff format -q && $(V)/bin/nbdev-export && $(B) tools/methods.py && $(B) tools/export_recipes.py && $(V)/bin/ruff format -q carve_nb recipes && $(V)/bin/nbdev-clean && $(B) tools/fold_sources.py && $(B) tools/readme.py && $(B) tools/pages.py --llms
 gif: $(V)/.ok  ## the moving picture of README, nbs/images/living.gif, from the living figure in Chromium
 	rm -rf _docs/living && mkdir -p _docs && cp -r docs/_static/living _docs && $(B) -m recipes.living_figure _docs/living/data
 	$(RUN) $(B) -m recipes.living_figure film _docs/living

@@ -1,4 +1,5 @@
 "Settings of Sphinx. The pages come from tools/pages.py; `make docs` builds them."
+
 import os
 import shutil
 import sys
@@ -26,8 +27,24 @@ suppress_warnings = ['ref.python']  # a class of the same name in two modules, i
 
 html_theme = 'furo'
 # colors that can be read: comments carry the documentation of parameters
-LIGHT = {'comment': '#47606b', 'number': '#19633f', 'name': '#0a5c80', 'part': '#2f6192', 'magic': '#8a2fa5', 'right': '#02724f', 'wrong': '#b34700'}
-DARK = {'comment': '#9fb0bd', 'number': '#a5d6ff', 'name': '#ff7b72', 'part': '#a5d6ff', 'magic': '#79c0ff', 'right': '#4fd6a5', 'wrong': '#ff9a57'}
+LIGHT = {
+    'comment': '#47606b',
+    'number': '#19633f',
+    'name': '#0a5c80',
+    'part': '#2f6192',
+    'magic': '#8a2fa5',
+    'right': '#02724f',
+    'wrong': '#b34700',
+}
+DARK = {
+    'comment': '#9fb0bd',
+    'number': '#a5d6ff',
+    'name': '#ff7b72',
+    'part': '#a5d6ff',
+    'magic': '#79c0ff',
+    'right': '#4fd6a5',
+    'wrong': '#ff9a57',
+}
 html_theme_options = dict(light_css_variables=LIGHT, dark_css_variables=DARK)
 html_title = 'carve_nb'
 html_favicon = '_static/favicon.svg'
@@ -35,7 +52,7 @@ html_static_path = ['_static']
 html_css_files = ['site.css']
 html_js_files = ['site.js']
 html_extra_path = ['extra']
-SearchEnglish.stopwords |= {'use'}   # a search asks for all other words of a question
+SearchEnglish.stopwords |= {'use'}  # a search asks for all other words of a question
 html_search_scorer = str(Path(__file__).with_name('scorer.js'))
 html_copy_source = html_show_sourcelink = False
 html_baseurl = os.environ.get('SITE_URL') or page_html.SITE.get('site', '')
@@ -55,12 +72,14 @@ MATHJAX = ['tex-chtml.js', 'output/chtml/fonts', 'input/tex/extensions']
 
 def copy_mathjax(app, error):
     "MathJax beside the pages"
-    source = Path(find_spec('sphinx-mathjax-offline').origin).parent/'static/mathjax'
+    source = Path(find_spec('sphinx-mathjax-offline').origin).parent / 'static/mathjax'
     for part in [] if error else MATHJAX:
-        target = Path(app.outdir)/'_static/mathjax'/part
+        target = Path(app.outdir) / '_static/mathjax' / part
         target.parent.mkdir(parents=True, exist_ok=True)
-        if (source/part).is_dir(): shutil.copytree(source/part, target, dirs_exist_ok=True)
-        else: shutil.copy(source/part, target)
+        if (source / part).is_dir():
+            shutil.copytree(source / part, target, dirs_exist_ok=True)
+        else:
+            shutil.copy(source / part, target)
 
 
 def setup(app):

@@ -3,6 +3,7 @@ backgrounds.
 
 `python -m recipes.clutter MODEL [--part PART]`: 4 to 8 minutes a part; `nbs/results/study/entropy`,
 `intervention`."""
+
 from dataclasses import replace
 from functools import partial
 import numpy as np
@@ -15,42 +16,49 @@ from .correlation import logistic, spearman, try_estimate
 from .records import Part, run_parts, run_study
 
 ENTROPY_GRID = dict(
-    texture=(0, .2, .35, .5, .65, .8, 1.),
-    color=(0, .02, .06, .15, .5),
-    kind=('digit', 'exist', 'color'))
-LEVELS = dict(texture=(0, .25, .5, .75, 1.), color=(0, .02, .06, .15, .5))
-LADDERS = dict(texture=dict(color=.06), color=dict(texture=.25), both={}) # what rises: what stays
+    texture=(0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0),
+    color=(0, 0.02, 0.06, 0.15, 0.5),
+    kind=('digit', 'exist', 'color'),
+)
+LEVELS = dict(texture=(0, 0.25, 0.5, 0.75, 1.0), color=(0, 0.02, 0.06, 0.15, 0.5))
+LADDERS = dict(texture=dict(color=0.06), color=dict(texture=0.25), both={})  # what rises: what stays
+
 
 def ask_scene(seed, kind, texture, color):
     """A question about a held-out scene; if it has none of this kind, about the scene with a seed larger by a
     million"""
     sample = to_sample(make_scene(seed, texture=texture, color=color), kind)
-    if not sample: return ask_scene(seed + 10**6, kind, texture, color)
+    if not sample:
+        return ask_scene(seed + 10**6, kind, texture, color)
     return replace(sample, id=f'{sample.id}-t{texture:g}-c{color:g}')
+
 
 def entropy_samples(n):
     "Held-out questions over a grid of texture and color; 105 questions cover it once"
     for k in range(n):
         yield ask_scene(10_000 + k, **{name: v[k % len(v)] for name, v in ENTROPY_GRID.items()})
 
+
 def intervention_samples(n, start=0):
     "The same objects, question and answer on five backgrounds; 45 have one question of each kind and ladder"
     for k in range(start, start + n):
         j, level = divmod(k, 5)
         ladder = list(LADDERS)[j % 3]
-        kind = ENTROPY_GRID['kind'][j//3 % 3]
+        kind = ENTROPY_GRID['kind'][j // 3 % 3]
         knobs = {name: values[level] for name, values in LEVELS.items()} | LADDERS[ladder]
         yield replace(ask_scene(30_000 + j, kind, **knobs), id=f'{ladder}-{j}-{kind}-{level}')
 
-def measure_intervention(vlm, sample) -> dict: # of `intervention_samples`
+
+def measure_intervention(vlm, sample) -> dict:  # of `intervention_samples`
     "As `question_entropy`, with the ladder, the question (`group`), and the level, 0 (calm) to 4 (busy)"
     group, level = sample.id.rsplit('-', 2)[::2]
     return question_entropy(vlm, sample) | dict(group=group, ladder=group.split('-')[0], level=int(level))
 
 
-BOOTSTRAP_DRAWS = 400 # of every bootstrap here
-FEWEST = 10 # images; fewer carry no correlation and no odds
+BOOTSTRAP_DRAWS = 400  # of every bootstrap here
+FEWEST = 10  # images; fewer carry no correlation and no odds
 COVARIATES = 'objects', 'side', 'tokens'
+
 
 def to_dataframe(records, step='last', layers='paper') -> pd.DataFrame:
     """Return a row for each question: bits of the 'first' or 'last' generated token, mean of
@@ -66,14 +74,17 @@ def to_dataframe(records, step='last', layers='paper') -> pd.DataFrame:
         rows.append(row)
     return pd.DataFrame(rows)
 
-def layer_values(records, m, step='last') -> np.ndarray: # of `question_entropy`; name of the map
+
+def layer_values(records, m, step='last') -> np.ndarray:  # of `question_entropy`; name of the map
     "Entropy by layer, [questions, L] bits"
     return np.array([r['H'][m][step] for r in records])
 
-def clutter_levels(t, column, ladder) -> np.ndarray: # table of `to_dataframe`
+
+def clutter_levels(t, column, ladder) -> np.ndarray:  # table of `to_dataframe`
     "One column of the table, for the questions that are complete on one ladder, [questions, 5]"
     wide = t[t.ladder == ladder].pivot(index='group', columns='level', values=column)
     return wide.reindex(columns=range(5)).dropna().to_numpy(float)
+
 
 def associate(t, x, y) -> tuple:
     """How two columns go together, plainly and with the covariates held fixed: `Estimate`s or None.
@@ -83,10 +94,13 @@ def associate(t, x, y) -> tuple:
     varies = [c for c in COVARIATES if c in t and t[c].notna().all() and t[c].nunique() > 1]
     stat = partial(spearman, n=BOOTSTRAP_DRAWS)
     known = t[varies]
-    if y == 'correct': stat, known = logistic, pd.get_dummies(t.kind, drop_first=True).join(known)
-    estimate = lambda given: try_estimate(stat, t[x], t[y], given=given, clusters=t.image_key.tolist(),
-        fewest=FEWEST)
+    if y == 'correct':
+        stat, known = logistic, pd.get_dummies(t.kind, drop_first=True).join(known)
+    estimate = lambda given: try_estimate(
+        stat, t[x], t[y], given=given, clusters=t.image_key.tolist(), fewest=FEWEST
+    )
     return estimate(None), estimate(known.to_numpy(float)) if known.size else None
+
 
 if __name__ == '__main__':
     grid = Part('entropy', question_entropy, entropy_samples, 1575)

@@ -3,6 +3,7 @@ once, the general map's own share at a word, and clutter around the target alone
 
 `python -m recipes.controls MODEL [--part PART] [--n 200]`: minutes each;
 `nbs/results/trial/controls-PART-MODEL.jsonl.gz`."""
+
 from collections.abc import Callable
 from functools import partial
 import numpy as np
@@ -22,11 +23,13 @@ from .replay import LEVELS
 
 FIRST_SEED = 1_660_000
 
+
 def gray_outside(image: Image.Image, box: tuple) -> Image.Image:
     "Return the image with all pixels outside the box gray"
     gray = Image.new('RGB', image.size, (128, 128, 128))
     gray.paste(image.crop(box), box[:2])
     return gray
+
 
 def measure_shown(vlm: VLM, sample) -> dict:
     """Return right answers with the target enlarged, with the same pixels in their place and all others
@@ -35,12 +38,15 @@ def measure_shown(vlm: VLM, sample) -> dict:
     session, ask = Session(vlm), oracle.asked(vlm, sample.image, sample.question)
     result = oracle(session, sample.image, sample.question, box=sample.box)
     box = result.crop.box
-    shown = {'same size': [sample.image, gray_outside(sample.image, box)],
-        'drawn box': [draw_boxes(sample.image, [box])]}
+    shown = {
+        'same size': [sample.image, gray_outside(sample.image, box)],
+        'drawn box': [draw_boxes(sample.image, [box])],
+    }
     answers = {'none': result.plain_answer, 'enlarged': result.answer} | {
-        way: session.ask(ask.but(images=tuple(images)))
-        for way, images in shown.items()}
+        way: session.ask(ask.but(images=tuple(images))) for way, images in shown.items()
+    }
     return dict(right={way: int(score_answer(answer, sample)) for way, answer in answers.items()})
+
 
 def measure_clutter(vlm: VLM, sample) -> dict:
     """Return right answers on the calmest and the busiest background of one scene: without a crop, with the
@@ -54,6 +60,7 @@ def measure_clutter(vlm: VLM, sample) -> dict:
         right |= {f'{way}, {level}': int(score_answer(answer, asked)) for way, answer in answers.items()}
     return dict(kind=sample.kind, right=right)
 
+
 def kept_under(vlm: VLM, sample, choose_cuts: Callable) -> tuple[int, dict[str, int]]:
     """Return whether the answer is right, and whether the true one stays under each cut from the image in all
     layers; `choose_cuts(places, words, behind, rng)` returns the positions of each"""
@@ -62,43 +69,61 @@ def kept_under(vlm: VLM, sample, choose_cuts: Callable) -> tuple[int, dict[str, 
     tokens = answer_tokens(vlm, sample, plain)
     places = row_places(prompt, len(tokens))
     start, end = places['before'][0], len(prompt)
-    cuts = choose_cuts(places, range(start, end), range(start, end + len(tokens) - 1),
-        np.random.default_rng(seed_of(sample)))
+    cuts = choose_cuts(
+        places, range(start, end), range(start, end + len(tokens) - 1), np.random.default_rng(seed_of(sample))
+    )
     images, layers = prompt.columns.tolist(), [[*range(vlm.n_layers)]]
-    _, kept, _ = read_under(vlm, prompt, tokens,
-        {name: (rows, images, layers) for name, rows in cuts.items()})
+    _, kept, _ = read_under(
+        vlm, prompt, tokens, {name: (rows, images, layers) for name, rows in cuts.items()}
+    )
     return int(plain == sample.answers[0]), dict(zip(cuts, map(int, kept[1:])))
+
 
 def draw_others(rng: np.random.Generator, words: range, taken: list[int]) -> list[int]:
     "Draw as many other positions as are taken"
     return sorted(rng.choice([i for i in words if i not in taken], len(taken), replace=False).tolist())
 
+
 def measure_joint(vlm: VLM, sample) -> dict:
     """Return whether the true answer stays if the object's word, the second and fourth token after it, or all
     three are cut from the image in all layers; and three others"""
+
     def cuts(places, words, behind, rng):
         three = [*places['word'], *places['+2'], *places['+4']]
         return {'word': [*places['word']], 'three': three, 'three others': draw_others(rng, words, three)}
+
     right, kept = kept_under(vlm, sample, cuts)
     return dict(kind=sample.kind, right=right, kept=kept)
+
 
 def measure_share(vlm: VLM, sample) -> dict:
     """Return the image's own share of the general map, over ten instructions, at the last content word and at
     the last position"""
-    return dict(share={query: share_of(vlm, sample.image, TEN_INSTRUCTIONS, query)
-        for query in ('noun', 'last')})
+    return dict(
+        share={query: share_of(vlm, sample.image, TEN_INSTRUCTIONS, query) for query in ('noun', 'last')}
+    )
 
-PARTS = {'shown': (measure_shown, ('digit',)), 'joint': (measure_joint, ('color', 'shape')),
-    'clutter': (measure_clutter, ('digit', 'color')), 'share': (measure_share, ('digit',))}
+
+PARTS = {
+    'shown': (measure_shown, ('digit',)),
+    'joint': (measure_joint, ('color', 'shape')),
+    'clutter': (measure_clutter, ('digit', 'color')),
+    'share': (measure_share, ('digit',)),
+}
+
 
 def measure_control(vlm: VLM, part: str, record) -> dict:
     "Return what a part measures of one question"
     return dict(id=record.id) | PARTS[part][0](vlm, record.opened())
 
+
 def control(part: str) -> Part:
     "Return the record of one of `PARTS`"
     questions = partial(scene_records, kinds=PARTS[part][1], start=FIRST_SEED)
-    return Part(f'controls-{part}-{{model}}', lambda vlm, record: measure_control(vlm, part, record),
-        questions, 200)
+    return Part(
+        f'controls-{part}-{{model}}', lambda vlm, record: measure_control(vlm, part, record), questions, 200
+    )
 
-if __name__ == '__main__': run_parts({part: control(part) for part in PARTS}, 'trial')
+
+if __name__ == '__main__':
+    run_parts({part: control(part) for part in PARTS}, 'trial')

@@ -3,6 +3,7 @@
 `python -m recipes.front_page MODEL [--part PART] [--n 1200]`: about 40 minutes a model, `profile` 20, `paper`
 5; `nbs/results/trial/front_page-MODEL.jsonl.gz`, `front_page-profile-MODEL.jsonl.gz`,
 `front_page-paper-MODEL.jsonl.gz`."""
+
 from dataclasses import replace
 from functools import partial
 import numpy as np
@@ -18,9 +19,11 @@ from .records import Part, of_question, overlap, run_parts, seed_of
 FIRST_SEED = 1_640_000
 METHODS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'
 
+
 def shown_part(result, sample) -> float:
     "Return how much of the target the crop of a result shows"
     return round(overlap(sample.box, result.crop.box), 2)
+
 
 def measure_methods(vlm: VLM, sample) -> dict:
     """Return for each method whether its answer is right, whether its map points, and how much of the target
@@ -30,16 +33,24 @@ def measure_methods(vlm: VLM, sample) -> dict:
     for name in METHODS:
         result = make_method(name)(session, sample.image, sample.question, box=sample.box)
         line = dict(right=int(score_answer(result.answer, sample)))
-        if result.saliency is not None: line['points'] = int(result.saliency.points_at(sample.box))
-        if not result.whole: line['shown'] = shown_part(result, sample)
+        if result.saliency is not None:
+            line['points'] = int(result.saliency.points_at(sample.box))
+        if not result.whole:
+            line['shown'] = shown_part(result, sample)
         made[name] = line
     return dict(id=sample.id, made=made)
+
 
 def measure_profile(vlm: VLM, sample) -> dict:
     "Return the same of CARVE at the query token of the model's profile"
     result = Carve.for_model(vlm)(vlm, sample.image, sample.question)
-    return dict(id=sample.id, right=int(score_answer(result.answer, sample)),
-        points=int(result.saliency.points_at(sample.box)), shown=shown_part(result, sample))
+    return dict(
+        id=sample.id,
+        right=int(score_answer(result.answer, sample)),
+        points=int(result.saliency.points_at(sample.box)),
+        shown=shown_part(result, sample),
+    )
+
 
 def measure_paper(vlm: VLM, sample) -> dict:
     """Return whether the answer is right with the crop of the paper's settings, and with the same kept shape
@@ -48,18 +59,26 @@ def measure_paper(vlm: VLM, sample) -> dict:
     result = method(vlm, sample.image, sample.question)
     box = union_box([region.box for region in result.regions])
     rng = np.random.default_rng(seed_of(sample))
-    shift = [int(rng.integers(side + 1)) - start
-        for side, start in zip(np.subtract(sample.image.size, box_size(box)), box)]
-    moved = [replace(region, box=tuple(np.add(region.box, shift*2).tolist())) for region in result.regions]
+    shift = [
+        int(rng.integers(side + 1)) - start
+        for side, start in zip(np.subtract(sample.image.size, box_size(box)), box)
+    ]
+    moved = [replace(region, box=tuple(np.add(region.box, shift * 2).tolist())) for region in result.regions]
     crop = method.show(sample.image, moved)
     answer = vlm.ask(crop.image, sample.question, suffix=method.suffix)
-    return dict(id=sample.id,
+    return dict(
+        id=sample.id,
         right=dict(paper=int(score_answer(result.answer, sample)), random=int(score_answer(answer, sample))),
-        shown=dict(paper=shown_part(result, sample), random=round(overlap(sample.box, crop.box), 2)))
+        shown=dict(paper=shown_part(result, sample), random=round(overlap(sample.box, crop.box), 2)),
+    )
+
 
 QUESTIONS = partial(scene_records, start=FIRST_SEED)
-PARTS = dict(all=Part('front_page-{model}', of_question(measure_methods), QUESTIONS, 1200),
+PARTS = dict(
+    all=Part('front_page-{model}', of_question(measure_methods), QUESTIONS, 1200),
     profile=Part('front_page-profile-{model}', of_question(measure_profile), QUESTIONS, 1200),
-    paper=Part('front_page-paper-{model}', of_question(measure_paper), QUESTIONS, 300))
+    paper=Part('front_page-paper-{model}', of_question(measure_paper), QUESTIONS, 300),
+)
 
-if __name__ == '__main__': run_parts(PARTS, 'trial')
+if __name__ == '__main__':
+    run_parts(PARTS, 'trial')

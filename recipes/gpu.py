@@ -2,6 +2,7 @@
 
 `python -m recipes.gpu`: the computed tables. `python -m recipes.gpu --model M`, or `make gpu M=M`: memory and
 seconds of each way to answer on your GPU, in at most ten minutes, as a table to paste."""
+
 import gc
 import time
 from collections.abc import Callable
@@ -13,7 +14,13 @@ import pandas as pd
 import torch
 import transformers
 from fastcore.script import call_parse
-from transformers import AutoModelForImageTextToText, LlavaConfig, PreTrainedModel, Qwen2_5_VLConfig, Qwen3VLConfig
+from transformers import (
+    AutoModelForImageTextToText,
+    LlavaConfig,
+    PreTrainedModel,
+    Qwen2_5_VLConfig,
+    Qwen3VLConfig,
+)
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.image import open_image
@@ -26,22 +33,53 @@ from carve_nb.studies.paper import SETS, TABLES
 
 GB = 1e9
 # peak FLOP/s of dense bfloat16 and bytes/s of the memory, from NVIDIA's data sheets; GB
-GPUS = {'RTX 4090, 24 GB': (165e12, 1.01e12), 'A100, 80 GB': (312e12, 2.04e12), 'H100, 80 GB': (989e12, 3.35e12)}
-USED = .4, .6       # shares of both that a pass and a generated token reach; assumed
+GPUS = {
+    'RTX 4090, 24 GB': (165e12, 1.01e12),
+    'A100, 80 GB': (312e12, 2.04e12),
+    'H100, 80 GB': (989e12, 3.35e12),
+}
+USED = 0.4, 0.6  # shares of both that a pass and a generated token reach; assumed
+
 
 def _qwen2_5(width, hidden, layers, heads, kv_heads, words, tied=False) -> Qwen2_5_VLConfig:
     return Qwen2_5_VLConfig(
-        text_config=dict(hidden_size=width, intermediate_size=hidden, num_hidden_layers=layers, vocab_size=words,
-            num_attention_heads=heads, num_key_value_heads=kv_heads, tie_word_embeddings=tied),
-        vision_config=dict(depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16, out_hidden_size=width),
-        tie_word_embeddings=tied)
+        text_config=dict(
+            hidden_size=width,
+            intermediate_size=hidden,
+            num_hidden_layers=layers,
+            vocab_size=words,
+            num_attention_heads=heads,
+            num_key_value_heads=kv_heads,
+            tie_word_embeddings=tied,
+        ),
+        vision_config=dict(
+            depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16, out_hidden_size=width
+        ),
+        tie_word_embeddings=tied,
+    )
+
 
 def _llava(width, hidden, layers, heads) -> LlavaConfig:
     return LlavaConfig(
-        text_config=dict(model_type='llama', hidden_size=width, intermediate_size=hidden, num_hidden_layers=layers,
-            num_attention_heads=heads, vocab_size=32_064),
-        vision_config=dict(model_type='clip_vision_model', hidden_size=1024, intermediate_size=4096, image_size=336,
-            num_hidden_layers=24, num_attention_heads=16, patch_size=14))
+        text_config=dict(
+            model_type='llama',
+            hidden_size=width,
+            intermediate_size=hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            vocab_size=32_064,
+        ),
+        vision_config=dict(
+            model_type='clip_vision_model',
+            hidden_size=1024,
+            intermediate_size=4096,
+            image_size=336,
+            num_hidden_layers=24,
+            num_attention_heads=16,
+            patch_size=14,
+        ),
+    )
+
 
 # shapes of the released config.json; parameters are counted, and are those that the model cards give
 CONFIGS = {
@@ -50,17 +88,33 @@ CONFIGS = {
     'LLaVA-1.5 7B': lambda: _llava(4096, 11_008, 32, 32),
     'LLaVA-1.5 13B': lambda: _llava(5120, 13_824, 40, 40),
     'Qwen3-VL 8B': lambda: Qwen3VLConfig(
-        text_config=dict(hidden_size=4096, intermediate_size=12_288, num_hidden_layers=36, head_dim=128,
-            num_attention_heads=32, num_key_value_heads=8, vocab_size=151_936),
-        vision_config=dict(depth=27, hidden_size=1152, intermediate_size=4304, num_heads=16, out_hidden_size=4096)),
-    'Qwen2.5-VL 72B': lambda: _qwen2_5(8192, 29_568, 80, 64, 8, 152_064)}
-IMAGE_TOKENS = {'LLaVA-1.5 7B': 576, 'LLaVA-1.5 13B': 576}      # of every image; other models: up to the limit of this package
+        text_config=dict(
+            hidden_size=4096,
+            intermediate_size=12_288,
+            num_hidden_layers=36,
+            head_dim=128,
+            num_attention_heads=32,
+            num_key_value_heads=8,
+            vocab_size=151_936,
+        ),
+        vision_config=dict(
+            depth=27, hidden_size=1152, intermediate_size=4304, num_heads=16, out_hidden_size=4096
+        ),
+    ),
+    'Qwen2.5-VL 72B': lambda: _qwen2_5(8192, 29_568, 80, 64, 8, 152_064),
+}
+IMAGE_TOKENS = {
+    'LLaVA-1.5 7B': 576,
+    'LLaVA-1.5 13B': 576,
+}  # of every image; other models: up to the limit of this package
 MOST_TOKENS = 4096
-QUESTION, ANSWER = 64, 8    # tokens of a question and of an answer
+QUESTION, ANSWER = 64, 8  # tokens of a question and of an answer
+
 
 @dataclass(frozen=True)
 class Shape:
     "What decides memory and time of a model: parameters of decoder and tower, and sizes of the decoder"
+
     decoder: int
     tower: int
     layers: int
@@ -75,36 +129,52 @@ class Shape:
         sizes = {name: p.numel() for name, p in model.named_parameters()}
         tower = sum(n for name, n in sizes.items() if 'visual' in name or 'vision_tower' in name)
         heads = config.num_attention_heads
-        return cls(sum(sizes.values()) - tower, tower, config.num_hidden_layers, heads,
+        return cls(
+            sum(sizes.values()) - tower,
+            tower,
+            config.num_hidden_layers,
+            heads,
             getattr(config, 'num_key_value_heads', None) or heads,
-            getattr(config, 'head_dim', None) or config.hidden_size//heads)
+            getattr(config, 'head_dim', None) or config.hidden_size // heads,
+        )
 
-    def weight_bytes(self, size: int = 2) -> int: # bytes of a number
-        return size*(self.decoder + self.tower)
+    def weight_bytes(self, size: int = 2) -> int:  # bytes of a number
+        return size * (self.decoder + self.tower)
 
     def cache_bytes(self, tokens: int, size: int = 2) -> int:
         "Keys and values of a prompt"
-        return 2*size*self.layers*self.kv_heads*self.head_dim*tokens
+        return 2 * size * self.layers * self.kv_heads * self.head_dim * tokens
 
     def row_bytes(self, image_tokens: int, queries: int) -> int:
         "Attention of some query tokens to the image in all layers and heads, float32"
-        return 4*self.layers*self.heads*image_tokens*queries
+        return 4 * self.layers * self.heads * image_tokens * queries
 
     def pass_flops(self, tokens: int, patches: int) -> float:
         "Multiplications and additions of one pass over a prompt, the tower's among them"
-        return 2*self.decoder*tokens + 2*self.tower*patches + 2*self.layers*self.heads*self.head_dim*tokens**2
+        return (
+            2 * self.decoder * tokens
+            + 2 * self.tower * patches
+            + 2 * self.layers * self.heads * self.head_dim * tokens**2
+        )
 
-    def answer_seconds(self, tokens: int, patches: int, generated: int, flops: float, bandwidth: float) -> float:
+    def answer_seconds(
+        self, tokens: int, patches: int, generated: int, flops: float, bandwidth: float
+    ) -> float:
         "One pass over a prompt at the used share of a GPU's rate, and the weights read for each generated token"
-        return self.pass_flops(tokens, patches)/(USED[0]*flops) + generated*self.weight_bytes()/(USED[1]*bandwidth)
+        return self.pass_flops(tokens, patches) / (USED[0] * flops) + generated * self.weight_bytes() / (
+            USED[1] * bandwidth
+        )
+
 
 def shapes() -> dict[str, Shape]:
     "Count the released models, without their weights"
     found = {}
     for name, config in CONFIGS.items():
-        with torch.device('meta'): model = AutoModelForImageTextToText.from_config(config())
+        with torch.device('meta'):
+            model = AutoModelForImageTextToText.from_config(config())
         found[name] = Shape.of(model)
     return found
+
 
 def computed_table() -> pd.DataFrame:
     "Memory in GB and seconds of a baseline answer about a large photo, of each released model in bfloat16"
@@ -112,102 +182,135 @@ def computed_table() -> pd.DataFrame:
     for name, shape in shapes().items():
         image = IMAGE_TOKENS.get(name, MOST_TOKENS)
         prompt = image + QUESTION
-        patches = image*(1 if name in IMAGE_TOKENS else 4)    # Qwen's tower merges 2 x 2
-        row = {'billion parameters': (shape.decoder + shape.tower)/1e9, 'image tokens': image}
-        row['weights, GB'] = shape.weight_bytes()/GB
-        row['cache, GB'] = shape.cache_bytes(prompt)/GB
-        row['rows of one token, MB'] = shape.row_bytes(image, 1)/1e6
-        row['rows of an answer and 16 words, GB'] = shape.row_bytes(image, ANSWER + 16)/GB
+        patches = image * (1 if name in IMAGE_TOKENS else 4)  # Qwen's tower merges 2 x 2
+        row = {'billion parameters': (shape.decoder + shape.tower) / 1e9, 'image tokens': image}
+        row['weights, GB'] = shape.weight_bytes() / GB
+        row['cache, GB'] = shape.cache_bytes(prompt) / GB
+        row['rows of one token, MB'] = shape.row_bytes(image, 1) / 1e6
+        row['rows of an answer and 16 words, GB'] = shape.row_bytes(image, ANSWER + 16) / GB
         for gpu, (flops, bandwidth) in GPUS.items():
             seconds = shape.answer_seconds(prompt, patches, ANSWER, flops, bandwidth)
-            fits = shape.weight_bytes() < .9*GB*int(gpu.split(', ')[1].split()[0])
+            fits = shape.weight_bytes() < 0.9 * GB * int(gpu.split(', ')[1].split()[0])
             row[f'{gpu}: s'] = seconds if fits else float('nan')
         rows[name] = row
     return pd.DataFrame(rows).T
 
-PAPER_MODELS = {'Qwen2.5-VL 3B': 'Qwen2.5-VL-3B-Instruct', 'Qwen2.5-VL 7B': 'Qwen2.5-VL-7B-Instruct',
-    'LLaVA-1.5 7B': 'llava-1.5-7b-hf', 'LLaVA-1.5 13B': 'llava-1.5-13b-hf'}
+
+PAPER_MODELS = {
+    'Qwen2.5-VL 3B': 'Qwen2.5-VL-3B-Instruct',
+    'Qwen2.5-VL 7B': 'Qwen2.5-VL-7B-Instruct',
+    'LLaVA-1.5 7B': 'llava-1.5-7b-hf',
+    'LLaVA-1.5 13B': 'llava-1.5-13b-hf',
+}
+
 
 def paper_table() -> pd.DataFrame:
     "Hours of each table of the paper without other tools, and GB, of each of its models in bfloat16"
     counted, rows = shapes(), {}
     for name, model in PAPER_MODELS.items():
-        shape, image = counted[name], IMAGE_TOKENS.get(name, 256)    # the paper's limit for Qwen
-        patches = image*(1 if name in IMAGE_TOKENS else 4)
+        shape, image = counted[name], IMAGE_TOKENS.get(name, 256)  # the paper's limit for Qwen
+        patches = image * (1 if name in IMAGE_TOKENS else 4)
         seconds = shape.answer_seconds(image + QUESTION, patches, ANSWER, *GPUS['A100, 80 GB'])
-        held = shape.weight_bytes() + shape.cache_bytes(image + QUESTION + ANSWER) + shape.row_bytes(image, ANSWER)
-        rows[name] = {'GB': held/GB, 'seconds of an answer': seconds}
+        held = (
+            shape.weight_bytes()
+            + shape.cache_bytes(image + QUESTION + ANSWER)
+            + shape.row_bytes(image, ANSWER)
+        )
+        rows[name] = {'GB': held / GB, 'seconds of an answer': seconds}
         for table_name, table in TABLES.items():
-            if table.seconds or model not in table.printed: continue
+            if table.seconds or model not in table.printed:
+                continue
             crops = [spec for spec in table.methods.values() if spec != 'none']
             instructions = len({spec for spec in crops if 'instruction=' in spec}) or 1
-            answers = 1 + instructions + len(crops)    # the question, the general instruction, each crop
+            answers = 1 + instructions + len(crops)  # the question, the general instruction, each crop
             n = table.n or sum(SETS[data]['questions'] for data in table.sets)
-            rows[name][f'{table_name} ({n:,} questions): h'] = n*answers*seconds/3600
+            rows[name][f'{table_name} ({n:,} questions): h'] = n * answers * seconds / 3600
     return pd.DataFrame(rows).T
+
 
 def as_text(table: pd.DataFrame) -> str:
     "Write numbers with three digits, and nothing where there is no number"
     cells = table.map(lambda x: '' if pd.isna(x) else f'{x:,.0f}' if x >= 100 else f'{x:.3g}')
     return markdown_table(cells.reset_index().values.tolist(), [table.index.name or '', *table.columns])
 
+
 @contextmanager
-def peak_memory(): # of the GPU; on a CPU it is not measured
+def peak_memory():  # of the GPU; on a CPU it is not measured
     "Measure the peak memory of a block, in bytes above its start: the last item of the list, after the block"
     gc.collect()
     on_gpu, needed = torch.cuda.is_available(), []
-    if on_gpu: torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()    # 0 without a GPU
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()  # 0 without a GPU
     yield needed
     needed.append(torch.cuda.max_memory_allocated() - before if on_gpu else float('nan'))
+
 
 def ways(vlm: VLM, image, question: str) -> dict[str, Callable]:
     """Return what is timed; a small crop has a quarter of the image's tokens, at least 144 and at most 256"""
     prompt = vlm.prompt(image, question, SHORT_ANSWER)
-    few = min(max(sum(map(len, prompt.spans))//4, 144), 256)
+    few = min(max(sum(map(len, prompt.spans)) // 4, 144), 256)
     carve = Carve.official(max_new_tokens=4)
     lookup = Lookup(query='last', max_new_tokens=4, tokens=None)
-    def ask(method): method(Session(vlm), image, question)
-    return {'plain answer': partial(vlm.ask, image, question, SHORT_ANSWER, 4),
+
+    def ask(method):
+        method(Session(vlm), image, question)
+
+    return {
+        'plain answer': partial(vlm.ask, image, question, SHORT_ANSWER, 4),
         'lookup, small crop': partial(ask, replace(lookup, tokens=few)),
         'whole CARVE, small crop': partial(ask, replace(carve, tokens=few)),
-        'lookup': partial(ask, lookup), 'whole CARVE': partial(ask, carve)}
+        'lookup': partial(ask, lookup),
+        'whole CARVE': partial(ask, carve),
+    }
+
 
 def measured_table(vlm: VLM, image, question: str) -> pd.DataFrame:
     "Median seconds of each way to answer, and peak memory above the loaded model in a round that is not timed"
+
     def wait():
-        if vlm.device.type == 'cuda': torch.cuda.synchronize(vlm.device)
+        if vlm.device.type == 'cuda':
+            torch.cuda.synchronize(vlm.device)
+
     def seconds(way):
         wait()
         start = time.perf_counter()
         way()
         wait()
         return time.perf_counter() - start
+
     rows = {}
     for name, way in ways(vlm, image, question).items():
-        with peak_memory() as peak: way()
-        rows[name] = {'seconds': np.median([seconds(way) for _ in range(3)]),
-            'MB above the model': peak[-1]/1e6}
+        with peak_memory() as peak:
+            way()
+        rows[name] = {
+            'seconds': np.median([seconds(way) for _ in range(3)]),
+            'MB above the model': peak[-1] / 1e6,
+        }
     table = pd.DataFrame(rows).T
-    table['baseline answers'] = table.seconds/table.seconds.iloc[0]
+    table['baseline answers'] = table.seconds / table.seconds.iloc[0]
     return table.rename_axis(f'{len(vlm.prompt(image, question, SHORT_ANSWER))} tokens')
+
 
 @call_parse
 def run_gpu(
-    model: str = '', # Hub id, folder or a model of this package; without one the computed tables are printed
-    image: str = '', # image file; a scene of colored shapes, 2048 pixels wide, by default
-    dtype: str = 'bf16', # auto, bf16, fp16 or fp32
-    device_map: str = '', # auto: spread over several GPUs
-    image_tokens: int = 0, # limit of an image's tokens; 0: the usual one
+    model: str = '',  # Hub id, folder or a model of this package; without one the computed tables are printed
+    image: str = '',  # image file; a scene of colored shapes, 2048 pixels wide, by default
+    dtype: str = 'bf16',  # auto, bf16, fp16 or fp32
+    device_map: str = '',  # auto: spread over several GPUs
+    image_tokens: int = 0,  # limit of an image's tokens; 0: the usual one
 ):
     "Print what answers need on a GPU: computed without a model, measured with one"
-    if not model: return print(as_text(computed_table()), as_text(paper_table()), sep='\n\n')
+    if not model:
+        return print(as_text(computed_table()), as_text(paper_table()), sep='\n\n')
     began = time.time()
     settings = dict(dtype=dtype, device_map=device_map or None, image_tokens=image_tokens or None)
     vlm = VLM.from_pretrained(model, **settings)
     place = torch.cuda.get_device_name(vlm.device) if vlm.device.type == 'cuda' else 'CPU'
     shown = open_image(image) if image else make_scene(0).image.resize((2048, 2048))
-    print(f'{model} in {vlm.dtype} on {place}; '
+    print(
+        f'{model} in {vlm.dtype} on {place}; '
         f'torch {torch.__version__}, transformers {transformers.__version__}; loaded in {time.time() - began:.0f} s, '
-        f'{Shape.of(vlm.model).weight_bytes(vlm.dtype.itemsize)/GB:.1f} GB of weights\n')
+        f'{Shape.of(vlm.model).weight_bytes(vlm.dtype.itemsize) / GB:.1f} GB of weights\n'
+    )
     print(as_text(measured_table(vlm, shown, 'What is in the middle?')))

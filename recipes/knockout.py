@@ -22,7 +22,8 @@ from .records import Part, copies, of_question, read_up_to_images, run_parts, se
 # whose row, in the order of the prompt
 FROM = 'before', '-1', 'word', *(f'+{k}' for k in range(1, 7)), 'last', 'later'
 
-def row_places(prompt, n) -> dict: # `Prompt`; tokens of the answer, its end among them; -> name -> positions
+
+def row_places(prompt, n) -> dict:  # `Prompt`; tokens of the answer, its end among them; -> name -> positions
     """Positions after the images: the object's word, the tokens before and after it, the last of the
     prompt, the answer's own"""
     start, N = max(s.end for s in prompt.spans), len(prompt)
@@ -31,22 +32,26 @@ def row_places(prompt, n) -> dict: # `Prompt`; tokens of the answer, its end amo
     found |= {f'+{k}': [word[-1] + k] for k in range(1, 7)}
     return found | {'last': [N - 1], 'later': range(N, N + n - 1)}
 
-def layer_sets(n) -> dict: # layers of the decoder; -> name -> layers
+
+def layer_sets(n) -> dict:  # layers of the decoder; -> name -> layers
     "Each layer, each third of the depth, all"
     sets = {str(l): [l] for l in range(n)}
     sets |= {f'{s[0]}-{s[-1]}': s.tolist() for s in np.array_split(np.arange(n), 3)}
     return sets | {'all': [*range(n)]}
 
+
 BLOCKED = 'all', 'only word', 'only last', 'word > last', 'word > behind', 'text > last'
 CONTROLS = 'random', 'random > last'
 PATHS = *FROM, *BLOCKED, *CONTROLS
-WIDE = 'before', 'only word', 'only last'   # cut in thirds of the depth and in all layers alone
+WIDE = 'before', 'only word', 'only last'  # cut in thirds of the depth and in all layers alone
 
-def cut_names(n) -> list: # layers of the decoder; of (path, set of layers)
+
+def cut_names(n) -> list:  # layers of the decoder; of (path, set of layers)
     "Every cut, in the order of the records"
     return [(p, s) for p in PATHS for s in layer_sets(n) if p not in WIDE or not s.isdecimal()]
 
-def blocked_paths(prompt, n, rng) -> dict: # as in `row_places`; -> name -> (rows, columns)
+
+def blocked_paths(prompt, n, rng) -> dict:  # as in `row_places`; -> name -> (rows, columns)
     "What each cut keeps from whom: a row from the images, or the last position from words"
     start, N = max(s.end for s in prompt.spans), len(prompt)
     images = prompt.columns.tolist()
@@ -59,23 +64,33 @@ def blocked_paths(prompt, n, rng) -> dict: # as in `row_places`; -> name -> (row
     cuts = {k: (rows, images) for k, rows in places.items()}
     cuts |= {'all': (behind, images), 'only word': ([i for i in behind if i not in word], images)}
     cuts |= {'only last': (others + word, images), 'word > last': ([last], word)}
-    cuts |= {'word > behind': (range(word[-1] + 1, N + n - 1), word),
-        'text > last': ([last], range(start, last))}
+    cuts |= {
+        'word > behind': (range(word[-1] + 1, N + n - 1), word),
+        'text > last': ([last], range(start, last)),
+    }
     return cuts | {'random': (drawn, images), 'random > last': ([last], other)}
 
-def path_layers(n, path, rng) -> list: # layers of the decoder; of `PATHS`
+
+def path_layers(n, path, rng) -> list:  # layers of the decoder; of `PATHS`
     "The sets of layers in which a path is cut; for a control as many layers drawn at random"
     sets = [layers for s, layers in layer_sets(n).items() if (path, s) in cut_names(n)]
-    if path not in CONTROLS: return sets
+    if path not in CONTROLS:
+        return sets
     return [sorted(rng.choice(n, len(s), replace=False).tolist()) for s in sets]
 
-def closing(layers: list[int], start: int, shut: Tensor, cut: Tensor) -> Edit: # [Q, K] bool; [B, layers] bool
+
+def closing(
+    layers: list[int], start: int, shut: Tensor, cut: Tensor
+) -> Edit:  # [Q, K] bool; [B, layers] bool
     """Make the edit of rows from `start` on that hides the keys of `shut` from them, for the B of a batch in
     the layers of `cut`"""
+
     def hide(layer, scores, rows):
         hidden = (shut & cut[:, layer, None, None])[:, None]
         return scores.masked_fill(hidden.to(scores.device), torch.finfo(scores.dtype).min)
+
     return Edit(layers, scores=hide, after=start)
+
 
 # the answer's tokens; name -> (rows, columns, sets of layers)
 # name -> (rows, columns, sets of layers)
@@ -87,13 +102,16 @@ def read_under(vlm, prompt, tokens: list[int], paths: dict) -> tuple:
     start, images = max(s.end for s in prompt.spans), prompt.columns
     answer = torch.tensor(tokens, device=vlm.device)
     ids = torch.cat([vlm.to_device(prompt)['input_ids'][0], answer[:-1]])
+
     def score(n: int) -> tuple:
         "Score n copies, each after the images that were read"
-        out = vlm.model(input_ids=ids[None, start:].expand(n, -1), **{CACHE: copies(read, n)},
-            logits_to_keep=len(tokens))
+        out = vlm.model(
+            input_ids=ids[None, start:].expand(n, -1), **{CACHE: copies(read, n)}, logits_to_keep=len(tokens)
+        )
         logits = out.logits.float()
         logp = logits.log_softmax(-1)[:, range(len(tokens)), answer]
         return logp.sum(-1), (logits.argmax(-1) == answer).all(-1)
+
     with model_lock(vlm.model), keep_offset(vlm.model):
         read = read_up_to_images(vlm, prompt)
         with recording(vlm.model, vlm.layers, [*range(start, len(ids))], columns=images) as rec:
@@ -102,13 +120,17 @@ def read_under(vlm, prompt, tokens: list[int], paths: dict) -> tuple:
             shut = torch.zeros(len(ids) - start, len(ids), dtype=torch.bool)
             shut[torch.tensor([*rows])[:, None] - start, torch.tensor([*columns])] = True
             cut = torch.zeros(len(sets), vlm.n_layers, dtype=torch.bool)
-            for i, layers in enumerate(sets): cut[i, layers] = True
-            with applying(vlm, closing(vlm.layers, start, shut, cut)): scores.append(score(len(sets)))
+            for i, layers in enumerate(sets):
+                cut[i, layers] = True
+            with applying(vlm, closing(vlm.layers, start, shut, cut)):
+                scores.append(score(len(sets)))
     logp, kept = (torch.cat(of).cpu().numpy() for of in zip(*scores))
     return logp, kept, rec.stack()[:, 0].mean(1).transpose(0, 1).numpy()
 
-START = 940_000   # first seed of the scenes; up to 944,999 no other page uses them
-KINDS = 'color', 'shape', 'exist', 'crop'   # crop: a digit, asked with the crop of `Lookup`
+
+START = 940_000  # first seed of the scenes; up to 944,999 no other page uses them
+KINDS = 'color', 'shape', 'exist', 'crop'  # crop: a digit, asked with the crop of `Lookup`
+
 
 # of `read_under`; the target's box in each image; by `FROM`, then layers
 def pointed(prompt, n, rows, sets, boxes) -> str:
@@ -118,23 +140,26 @@ def pointed(prompt, n, rows, sets, boxes) -> str:
     own = [rows[np.array([*at]) - start].mean(0) for at in row_places(prompt, n).values()]
     return ''.join(str(int(inside[a[layers].mean(0).argmax()])) for a in own for layers in sets.values())
 
-def answer_tokens(vlm, sample, plain) -> list: # `Answer` of the model
+
+def answer_tokens(vlm, sample, plain) -> list:  # `Answer` of the model
     "Return the tokens of the true answer, ended as the model ends its own"
     return [*vlm.tokenizer(sample.answers[0], add_special_tokens=False).input_ids, plain.tokens[-1]]
 
-def look_up(vlm, sample): # -> `Result`
+
+def look_up(vlm, sample):  # -> `Result`
     "Find the crop of `Lookup`, without asking again"
     method = Lookup()
     return method.look(Session(vlm), method.asked(vlm, sample.image, sample.question))
 
-def measure_question(vlm, sample) -> dict: # a `Record`
+
+def measure_question(vlm, sample) -> dict:  # a `Record`
     """Is the true answer given, and under each cut; what each cut takes from its log-probability, in tenths
     of a nat; pointing"""
     images, boxes, facts = [sample.image], [sample.box], {}
     if sample.kind == 'digit':
         found = look_up(vlm, sample)
         crop = found.crop
-        inside = tuple((v - start)*crop.scale for v, start in zip(sample.box, crop.box[:2]*2))
+        inside = tuple((v - start) * crop.scale for v, start in zip(sample.box, crop.box[:2] * 2))
         images, boxes = [*images, crop.image], [*boxes, inside]
         facts = dict(alone=int(found.plain_answer == sample.answers[0]))
     prompt = vlm.prompt(images, sample.question, SHORT_ANSWER)
@@ -146,15 +171,20 @@ def measure_question(vlm, sample) -> dict: # a `Record`
     logp, kept, rows = read_under(vlm, prompt, tokens, paths)
     right = plain == sample.answers[0]
     facts |= dict(id=sample.id, right=int(right), same=int(right == kept[0]), logp=round(float(logp[0]), 3))
-    facts |= dict(kept=''.join(str(int(k)) for k in kept[1:]),
-        loss=np.rint(10*(logp[0] - logp[1:])).astype(int).tolist())
-    if sample.box is None: return facts
+    facts |= dict(
+        kept=''.join(str(int(k)) for k in kept[1:]),
+        loss=np.rint(10 * (logp[0] - logp[1:])).astype(int).tolist(),
+    )
+    if sample.box is None:
+        return facts
     return facts | dict(pointing=pointed(prompt, len(tokens), rows, layer_sets(vlm.n_layers), boxes))
+
 
 GAIN_START = 1_130_000
 POINTING_ROW = {'carve-small': 'word', 'carve-tiny': 'last'}
 
-def measure_gain(vlm, sample) -> dict: # a `Record`
+
+def measure_gain(vlm, sample) -> dict:  # a `Record`
     """Is the answer right from the image, and with the crop of `Lookup`: each plainly and with one row cut in
     all layers"""
     row = POINTING_ROW[vlm.name]
@@ -164,31 +194,41 @@ def measure_gain(vlm, sample) -> dict: # a `Record`
         prompt = vlm.prompt(images, sample.question, SHORT_ANSWER)
         tokens = answer_tokens(vlm, sample, vlm.generate(prompt, 8))
         rows = row_places(prompt, len(tokens))[row]
-        _, kept, _ = read_under(vlm, prompt, tokens,
-            {row: (rows, prompt.columns.tolist(), [[*range(vlm.n_layers)]])})
+        _, kept, _ = read_under(
+            vlm, prompt, tokens, {row: (rows, prompt.columns.tolist(), [[*range(vlm.n_layers)]])}
+        )
         right[name], right[f'{name}-cut'] = map(int, kept)
     return dict(id=sample.id) | right
 
-POSITIONS = FROM[1:-1]   # those of one token
+
+POSITIONS = FROM[1:-1]  # those of one token
+
 
 # of one kind; -> [n, each layer and all, `POSITIONS`] of 0 and 1, twice
 def position_by_layer(records) -> tuple:
     """Does a row point there, and is the answer lost without it? Of the questions about an object that are
     answered rightly without a cut"""
     kept = [r for r in records if r['right'] and 'pointing' in r]
-    depth = len(kept[0]['pointing'])//len(FROM) - len(layer_sets(3)) + 3
+    depth = len(kept[0]['pointing']) // len(FROM) - len(layer_sets(3)) + 3
     sets = [*layer_sets(depth)]
     cuts = cut_names(depth)
     layers = [*map(str, range(depth)), 'all']
-    pointing = [[[int(r['pointing'][FROM.index(p)*len(sets) + sets.index(l)]) for p in POSITIONS]
-        for l in layers] for r in kept]
+    pointing = [
+        [[int(r['pointing'][FROM.index(p) * len(sets) + sets.index(l)]) for p in POSITIONS] for l in layers]
+        for r in kept
+    ]
     lost = [[[1 - int(r['kept'][cuts.index((p, l))]) for p in POSITIONS] for l in layers] for r in kept]
     return np.array(pointing), np.array(lost)
 
+
 if __name__ == '__main__':
-    asked = {kind: partial(scene_records, kinds=('digit' if kind == 'crop' else kind,), start=START)
-        for kind in KINDS}
-    parts = {kind: Part('{model}-' + kind, of_question(measure_question), questions, 300)
-        for kind, questions in asked.items()}
+    asked = {
+        kind: partial(scene_records, kinds=('digit' if kind == 'crop' else kind,), start=START)
+        for kind in KINDS
+    }
+    parts = {
+        kind: Part('{model}-' + kind, of_question(measure_question), questions, 300)
+        for kind, questions in asked.items()
+    }
     gain = Part('{model}-gain', of_question(measure_gain), partial(scene_records, start=GAIN_START), 600)
     run_parts(parts | dict(gain=gain), 'knockout')

@@ -3,6 +3,7 @@ calm attention in a blank image, over all scenes.
 
 `python -m recipes.other_maps MODEL [--part PART] [--n N]`: an hour a model;
 `nbs/results/trial/other_maps-PART-MODEL.jsonl.gz`, measured at commit 943136e5 on scenes from seed 4,100,000 on."""
+
 from functools import partial
 import torch
 from PIL import Image
@@ -13,8 +14,11 @@ from .records import Part, run_parts
 from .replay import all_rows, find_question, paint_scene, read_attention, replay, true_token
 
 FIRST_SEED = dict(color=4_100_000, digit=4_110_000, exist=4_120_000)
-OTHER_GROUND = 500_000    # added to a scene's seed: the seed of the other drawing's backgrounds
-INTO = dict(busy=('calm', 'other calm', 'other busy'), calm=('busy', 'other busy', 'other calm'), blank=('calm',))
+OTHER_GROUND = 500_000  # added to a scene's seed: the seed of the other drawing's backgrounds
+INTO = dict(
+    busy=('calm', 'other calm', 'other busy'), calm=('busy', 'other busy', 'other calm'), blank=('calm',)
+)
+
 
 def measure_scene(vlm: VLM, asked: tuple[int, str]) -> dict:
     """Return whether the answer is right on a calm, a busy and a blank background, and with the attention of
@@ -31,13 +35,22 @@ def measure_scene(vlm: VLM, asked: tuple[int, str]) -> dict:
             arms = {f'{source} into {name}': (readings[source].weights, all_rows(own)) for source in sources}
             tokens |= replay(vlm, own, arms)
         truth = true_token(vlm, sample)
-    return dict(id=sample.id, truth=sample.answers[0], right={name: int(token == truth) for name, token in tokens.items()})
+    return dict(
+        id=sample.id,
+        truth=sample.answers[0],
+        right={name: int(token == truth) for name, token in tokens.items()},
+    )
+
 
 def list_questions(kind: str, n: int) -> list[tuple[int, str]]:
     "Return the seeds of scenes, with the kind of their question"
     return [(FIRST_SEED[kind] + i, kind) for i in range(n)]
 
-PARTS = {kind: Part(f'other_maps-{kind}-{{model}}', measure_scene, partial(list_questions, kind), 200)
-    for kind in FIRST_SEED}
 
-if __name__ == '__main__': run_parts(PARTS, 'trial')
+PARTS = {
+    kind: Part(f'other_maps-{kind}-{{model}}', measure_scene, partial(list_questions, kind), 200)
+    for kind in FIRST_SEED
+}
+
+if __name__ == '__main__':
+    run_parts(PARTS, 'trial')

@@ -10,27 +10,33 @@ import numpy as np
 from scipy import optimize, stats
 from carve_nb.core.errors import StatisticsError
 
+
 # %% ../nbs/library/core/04_stats.ipynb #4723eac2
-def _exact_power(n, d, discordant, alpha=.05) -> float:
+def _exact_power(n, d, discordant, alpha=0.05) -> float:
     "Power of a paired comparison"
     m = np.arange(n + 1)
     m = m[stats.binom.pmf(m, n, discordant) > 1e-12]
-    k = stats.binom.ppf(alpha/2, m, .5)
-    k = np.where(stats.binom.cdf(k, m, .5) > alpha/2, k - 1, k)
-    q = min(1, .5 + .5*d/discordant)
+    k = stats.binom.ppf(alpha / 2, m, 0.5)
+    k = np.where(stats.binom.cdf(k, m, 0.5) > alpha / 2, k - 1, k)
+    q = min(1, 0.5 + 0.5 * d / discordant)
     significant = stats.binom.cdf(k, m, q) + stats.binom.sf(m - k - 1, m, q)
-    return float((stats.binom.pmf(m, n, discordant)*significant).sum())
+    return float((stats.binom.pmf(m, n, discordant) * significant).sum())
+
 
 def detectable(
-    n, base,  # accuracy of the method to compare with, 0..1
+    n,
+    base,  # accuracy of the method to compare with, 0..1
     discordant,  # share of questions on which exactly one of the two is right, 0..1
-    alpha=.05,
+    alpha=0.05,
 ) -> float:
     "Smallest gain that a paired comparison of this size shows with a power of 80 %"
-    if not 0 < discordant <= 1: raise StatisticsError(f'discordant={discordant}: must be a share above 0.')
-    least = max(0, discordant - 2*base)  # a gain is won where the other fails
-    most = min(discordant, 2*(1 - base) - discordant)
-    lack = lambda d: _exact_power(n, d, discordant, alpha) - .8
-    if most <= 0 or lack(most) < 0: return float('inf')
-    if lack(least) >= 0: return least
+    if not 0 < discordant <= 1:
+        raise StatisticsError(f'discordant={discordant}: must be a share above 0.')
+    least = max(0, discordant - 2 * base)  # a gain is won where the other fails
+    most = min(discordant, 2 * (1 - base) - discordant)
+    lack = lambda d: _exact_power(n, d, discordant, alpha) - 0.8
+    if most <= 0 or lack(most) < 0:
+        return float('inf')
+    if lack(least) >= 0:
+        return least
     return float(optimize.brentq(lack, least, most, xtol=1e-5))

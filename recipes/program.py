@@ -11,12 +11,13 @@ from carve_nb.formulas.threshold import regions
 from carve_nb.method.base import as_saliency
 from carve_nb.method.carve import Carve
 
+
 # %% ../nbs/07_algorithm.ipynb #b00c87a9
-def program(vlm, image, Q, G, query='noun', last=False, layers=None, lam=None) -> tuple: # S, crop, answer
+def program(vlm, image, Q, G, query='noun', last=False, layers=None, lam=None) -> tuple:  # S, crop, answer
     rows = [vlm.capture(image, text, layers, 'all', suffix=s) for text, s in (Q, G)]  # 1, 4: attention.vlm
-    step = min(len(r.attn) for r in rows) - 1 if last else 0            # 2: the first step, or last paired
-    A_Q, A_G = (r.read(query=query, step=step) for r in rows)           # 2: attention.rows
-    S = contrast(A_Q, A_G, lam or 1., relative=lam is None).sum(0)      # 4, 5: formulas.product
-    S = as_saliency(S, rows[0].spans[0], image)                         # 6: method.base
-    crop = Carve().show(image, regions(S.to_pixels(), p=.04, K=1))   # 6: method.base, formulas.threshold
-    return S, crop, vlm.ask([image, crop.image], Q[0], suffix=Q[1])     # 1: attention.vlm
+    step = min(len(r.attn) for r in rows) - 1 if last else 0  # 2: the first step, or last paired
+    A_Q, A_G = (r.read(query=query, step=step) for r in rows)  # 2: attention.rows
+    S = contrast(A_Q, A_G, lam or 1.0, relative=lam is None).sum(0)  # 4, 5: formulas.product
+    S = as_saliency(S, rows[0].spans[0], image)  # 6: method.base
+    crop = Carve().show(image, regions(S.to_pixels(), p=0.04, K=1))  # 6: method.base, formulas.threshold
+    return S, crop, vlm.ask([image, crop.image], Q[0], suffix=Q[1])  # 1: attention.vlm

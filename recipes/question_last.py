@@ -3,6 +3,7 @@ question?
 
 `python -m recipes.question_last MODEL [--n 300]`: about 25 minutes a model;
 `nbs/results/trial/question_last-MODEL.jsonl.gz`."""
+
 from functools import partial
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
@@ -19,18 +20,26 @@ from .records import Part, of_question, run_parts
 FIRST_SEED = 1_600_000
 SCRAMBLED = 'using the word phrase a single or question answer.'
 WORDINGS = dict(
-    bare='{question}', after=f'{{question}} {SHORT_ANSWER}', before=f'{SHORT_ANSWER} {{question}}',
-    scrambled=f'{{question}} {SCRAMBLED}', dots='{question}' + 10*' .')
-ORDERS = 'after', 'before', 'bare'     # in which methods are asked
+    bare='{question}',
+    after=f'{{question}} {SHORT_ANSWER}',
+    before=f'{SHORT_ANSWER} {{question}}',
+    scrambled=f'{{question}} {SCRAMBLED}',
+    dots='{question}' + 10 * ' .',
+)
+ORDERS = 'after', 'before', 'bare'  # in which methods are asked
+
 
 def read_wording(session: Session, sample, wording: str) -> dict:
     """Return whether the last position points, its share of attention on the image, and the spread of that
     share"""
-    rows = session.capture(Ask((sample.image,), WORDINGS[wording].format(question=sample.question)), answer=False)
-    last = rows.read().double()         # [layers, patches]
+    rows = session.capture(
+        Ask((sample.image,), WORDINGS[wording].format(question=sample.question)), answer=False
+    )
+    last = rows.read().double()  # [layers, patches]
     points = int(rows.saliency(query='last').points_at(sample.box))
     share, bits = last.sum(-1).mean(), entropy(last).mean()
     return dict(points=points, share=round(float(share), 4), bits=round(float(bits), 3))
+
 
 def ask_methods(session: Session, sample) -> dict:
     """Return right answers and pointing of today's `lookup`, and of each method in each order of question and
@@ -45,6 +54,7 @@ def ask_methods(session: Session, sample) -> dict:
             made[f'{name}, {order}'] = judge(method(session, sample.image, question), sample)
     return made
 
+
 def judge(result, sample) -> dict:
     """Return whether the answers with and without the crop are right, whether the map points, and whether
     there is a crop"""
@@ -52,13 +62,16 @@ def judge(result, sample) -> dict:
     right, plain = (int(score_answer(answer, sample)) for answer in (result.answer, result.plain_answer))
     return dict(right=right, plain=plain, points=points, crop=int(not result.whole))
 
+
 def measure_question_last(vlm: VLM, sample) -> dict:
     "Return pointing in each wording, and answers in each order, of one question for a digit"
     session = Session(vlm)
     read = {wording: read_wording(session, sample, wording) for wording in WORDINGS}
     return dict(id=sample.id, read=read, made=ask_methods(session, sample))
 
+
 if __name__ == '__main__':
     questions = partial(scene_records, start=FIRST_SEED)
-    run_parts(dict(all=Part('question_last-{model}', of_question(measure_question_last), questions, 300)),
-        'trial')
+    run_parts(
+        dict(all=Part('question_last-{model}', of_question(measure_question_last), questions, 300)), 'trial'
+    )

@@ -2,6 +2,7 @@
 
 Each recipe made of parts is called in one way: `python -m recipes.NAME MODEL [--part PART] [--n N] [--out
 FOLDER]`."""
+
 import gzip
 import json
 from argparse import ArgumentParser
@@ -25,58 +26,72 @@ from carve_nb.runs.store import read_records
 from carve_nb.studies.measure import measure_each
 
 MODELS = TINY, 'carve-small'
-RESULTS = Path(__file__).parents[1]/'nbs'/'results'
+RESULTS = Path(__file__).parents[1] / 'nbs' / 'results'
+
 
 def study_folder(name, model=TINY, root='study_out') -> Path:
     "Return the folder of the records of a measurement on a model"
     short = Path(model).name
-    return Path(root)/(name if short == TINY else f'{name}-{short}')
+    return Path(root) / (name if short == TINY else f'{name}-{short}')
 
-def load_records(name, root='results/study', models=MODELS) -> dict: # model -> records
+
+def load_records(name, root='results/study', models=MODELS) -> dict:  # model -> records
     "Read the records of a measurement on several models"
     return {m: read_records(study_folder(name, m, root))[0] for m in models}
 
-def load_trial(name: str, root: str|Path='results/trial') -> list[dict]:
+
+def load_trial(name: str, root: str | Path = 'results/trial') -> list[dict]:
     "Read the packed records of a run, one question each"
-    with gzip.open(Path(root)/f'{name}.jsonl.gz', 'rt') as lines: return [*map(json.loads, lines)]
+    with gzip.open(Path(root) / f'{name}.jsonl.gz', 'rt') as lines:
+        return [*map(json.loads, lines)]
+
 
 def ratio_of_means(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
     """Return the mean of one number of each question over that of another, with its 95 % bootstrap interval,
     whose ends are NaN where a draw has none of either"""
     drawn = np.random.default_rng(0).integers(0, len(a), (5000, len(a)))
     with np.errstate(divide='ignore', invalid='ignore'):
-        ends = np.quantile(a[drawn].mean(-1)/b[drawn].mean(-1), (.025, .975))
-    return float(a.mean()/b.mean()), *map(float, ends)
+        ends = np.quantile(a[drawn].mean(-1) / b[drawn].mean(-1), (0.025, 0.975))
+    return float(a.mean() / b.mean()), *map(float, ends)
 
-def lines_by_method(run) -> dict: # `Run` -> method -> id of a question -> its line
+
+def lines_by_method(run) -> dict:  # `Run` -> method -> id of a question -> its line
     "Sort the lines of a run"
     lines = {}
-    for line in run.records: lines.setdefault(line['method'], {})[line['id']] = line
+    for line in run.records:
+        lines.setdefault(line['method'], {})[line['id']] = line
     return lines
+
 
 def seed_of(sample: Record) -> int:
     "Return the seed of the scene of a question"
     return int(sample.image_key.split('-')[1])
 
-def overlap(box, crop) -> float: # (x0, y0, x1, y1) twice
+
+def overlap(box, crop) -> float:  # (x0, y0, x1, y1) twice
     "Return how much of a box lies in a crop"
-    return np.maximum(box_size(common_box(box, crop)), 0).prod()/np.prod(box_size(box))
+    return np.maximum(box_size(common_box(box, crop)), 0).prod() / np.prod(box_size(box))
+
 
 # [..., patches]; where they lie; (x0, y0, x1, y1) -> [...] of bool
 def points_at(maps, span, box) -> np.ndarray:
     "Return whether the strongest patch of each map overlaps the box"
     return (patch_cover(span, box) > 0)[np.asarray(maps.argmax(-1))]
 
+
 @contextmanager
 def eager_kernel(model):
     "Inside the block the model uses the eager attention kernel, which returns its matrices"
     was = model.config._attn_implementation
     model.set_attn_implementation('eager')
-    try: yield
-    finally: model.set_attn_implementation(was)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(was)
+
 
 # as of `VLM.forward`
-def read_words(vlm: VLM, image, text: str, suffix: str|None=None, **kw) -> AttentionRows:
+def read_words(vlm: VLM, image, text: str, suffix: str | None = None, **kw) -> AttentionRows:
     "Capture the attention of every token of the text and of its suffix, and of the last position"
     prompt = vlm.prompt(image, text, suffix)
     words = f'{text} {suffix}' if suffix else text
@@ -84,12 +99,16 @@ def read_words(vlm: VLM, image, text: str, suffix: str|None=None, **kw) -> Atten
     count = len(vlm.tokenizer(words, add_special_tokens=False).input_ids)
     return vlm.forward(replace(prompt, question=[*range(start, start + count)]), **kw)
 
+
 def read_up_to_images(vlm: VLM, prompt: Prompt) -> Cache:
     "Read a prompt up to the end of its last image; what follows can go on from `copies` of the cache"
     start = max(span.end for span in prompt.spans)
-    inputs = {name: value[:, :start] if value.ndim == 2 and value.shape[1] == len(prompt) else value
-        for name, value in vlm.to_device(prompt).items()}
+    inputs = {
+        name: value[:, :start] if value.ndim == 2 and value.shape[1] == len(prompt) else value
+        for name, value in vlm.to_device(prompt).items()
+    }
     return vlm.model(**inputs, use_cache=True, logits_to_keep=1)[CACHE]
+
 
 def copies(cache: Cache, n: int) -> Cache:
     "Return a batch of n copies of a cache, which stays as it is"
@@ -97,6 +116,7 @@ def copies(cache: Cache, n: int) -> Cache:
     for layer in batch.layers:
         layer.keys, layer.values = (kept.expand(n, -1, -1, -1) for kept in (layer.keys, layer.values))
     return batch
+
 
 def run_trial(name: str, model: str, out: str, todo: list, measure: Callable):
     """Measure each item of `todo`, a line of `out/NAME.jsonl` each; lines that the file holds are not
@@ -106,30 +126,36 @@ def run_trial(name: str, model: str, out: str, todo: list, measure: Callable):
     item."""
     torch.set_num_threads(1)
     vlm = VLM.from_pretrained(model)
-    path = Path(out)/f'{name.format(model=Path(model).name)}.jsonl'
+    path = Path(out) / f'{name.format(model=Path(model).name)}.jsonl'
     path.parent.mkdir(parents=True, exist_ok=True)
     done = len(path.read_text().splitlines()) if path.exists() else 0
     for item in todo[done:]:
         line = json.dumps(measure(vlm, item))
-        with open(path, 'a') as f: print(line, file=f)
+        with open(path, 'a') as f:
+            print(line, file=f)
+
 
 def run_study(name: str, model: str, out: str, todo: list, measure: Callable):
     "Measure each question of `todo` as `carve_nb.studies` does, in a folder of `out`"
     measure_each(measure, VLM.from_pretrained(model), todo, study_folder(name, model, out))
 
+
 @dataclass(frozen=True)
 class Part:
     "A record that a recipe makes"
-    record: str         # its name; `{model}` stands for the model's
-    measure: Callable   # (vlm, question) -> what is kept of it
-    questions: Callable # how many -> a list of them
-    n: int              # questions, where no other number is given
+
+    record: str  # its name; `{model}` stands for the model's
+    measure: Callable  # (vlm, question) -> what is kept of it
+    questions: Callable  # how many -> a list of them
+    n: int  # questions, where no other number is given
+
 
 def of_question(measure: Callable) -> Callable:
     "Return the function of a record that opens and measures it"
     return lambda vlm, record: measure(vlm, record.opened())
 
-def run_parts(parts: dict[str, Part], out: str, run: Callable=run_trial):
+
+def run_parts(parts: dict[str, Part], out: str, run: Callable = run_trial):
     """Measure all parts or one on the model that the shell names; the same command goes on where it was
     stopped"""
     parser = ArgumentParser()

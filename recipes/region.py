@@ -4,6 +4,7 @@ that lacks one object; answers.
 `python -m recipes.region MODEL [--part PART] [--n N]`: minutes on `carve-tiny`, hours on `carve-smol`;
 `nbs/results/trial/region-PART-MODEL.jsonl.gz`, measured at commit 943136e5 on scenes from seed 4,000,000 on,
 which choose nothing."""
+
 from functools import partial
 from unittest.mock import patch
 import numpy as np
@@ -29,44 +30,59 @@ from carve_nb.method.profiles import find_profile, short_name
 from .records import Part, of_question, overlap, points_at, run_parts, seed_of
 
 FIRST_SEED = dict(maps=4_000_000, contrasts=4_000_000, ideal=4_050_000, answers=4_060_000)
-SHARES = .02, .04, .08, .16, .32    # p, the kept share of the pixels
-HOLDS = .95                         # part of the target that a crop must show
+SHARES = 0.02, 0.04, 0.08, 0.16, 0.32  # p, the kept share of the pixels
+HOLDS = 0.95  # part of the target that a crop must show
 # that the profiles chose for their token until 2026-11-30
 CHOSEN_LAYERS = {'carve-tiny': [1, 2, 3], 'carve-small': [2], 'carve-smol': [19, 21, 22, 23]}
+
 
 def query_tokens(vlm: VLM) -> list[str]:
     "Return the last token and, where it is another, that of the model's profile"
     return [*dict.fromkeys(('last', find_profile(vlm).query))]
 
+
 def share_of_total(A: Tensor) -> Tensor:
     "Scale each layer's attention on the image to a sum of 1"
-    return A/A.sum(-1, keepdim=True)
+    return A / A.sum(-1, keepdim=True)
 
-def contrasts(A_q: Tensor, A_g: Tensor, weighed: bool = True) -> dict[str, Tensor]:    # [L, patches] both
+
+def contrasts(A_q: Tensor, A_g: Tensor, weighed: bool = True) -> dict[str, Tensor]:  # [L, patches] both
     """Return the raw map, the quotients with both lambdas, and contrasts that keep how much A_q attends.
 
     In these a layer counts as much as in A_q or, not `weighed`, as much as any other."""
     q, g = (share_of_total(A.double()) for A in (A_q, A_g))
     mean = g.mean(-1, keepdim=True)
-    quotient = contrast(A_q, A_g, 1., relative=True).double()
-    keeping = {'difference': (q - g).clamp_min(0),
-        'A log ratio': (q*torch.log((q + mean/1000)/(g + mean/1000))).clamp_min(0),
-        'square root of A_G': q/(g + mean).sqrt(), 'fourth root of A_G': q/(g + mean)**.25}
-    if weighed: keeping = {name: A*A_q.sum(-1, keepdim=True) for name, A in keeping.items()}
-    return {'raw': A_q, 'quotient': quotient, 'quotient, 1e-8': contrast(A_q, A_g, 1e-8)} | keeping | {
-        'root of A times quotient': (A_q.double()*quotient).sqrt()}
+    quotient = contrast(A_q, A_g, 1.0, relative=True).double()
+    keeping = {
+        'difference': (q - g).clamp_min(0),
+        'A log ratio': (q * torch.log((q + mean / 1000) / (g + mean / 1000))).clamp_min(0),
+        'square root of A_G': q / (g + mean).sqrt(),
+        'fourth root of A_G': q / (g + mean) ** 0.25,
+    }
+    if weighed:
+        keeping = {name: A * A_q.sum(-1, keepdim=True) for name, A in keeping.items()}
+    return (
+        {'raw': A_q, 'quotient': quotient, 'quotient, 1e-8': contrast(A_q, A_g, 1e-8)}
+        | keeping
+        | {'root of A times quotient': (A_q.double() * quotient).sqrt()}
+    )
+
 
 def strongest_layer(A_q: Tensor, A_g: Tensor) -> int:
     "Return the layer where the question adds most attention, the largest ||ReLU(A_q - A_g)|| (LASER's rule)"
     return int((A_q - A_g).clamp_min(0).norm(dim=-1).argmax())
 
+
 def best_regions(pixels: np.ndarray, p: float) -> list[Region]:
     "Return the region of the top share with the largest sum, and the one with the highest peak"
     found = split_mask(top_mask(pixels, p), pixels)
+
     def peak(region):
         x0, y0, x1, y1 = region.box
         return pixels[y0:y1, x0:x1][region.mask].max()
+
     return [max(found, key=lambda region: region.score), max(found, key=peak)]
+
 
 def random_box(box: Box, size: tuple[int, int], rng: np.random.Generator) -> Box:
     "Return a box of the same size at a random place"
@@ -74,16 +90,27 @@ def random_box(box: Box, size: tuple[int, int], rng: np.random.Generator) -> Box
     x, y = int(rng.integers(W - w + 1)), int(rng.integers(H - h + 1))
     return x, y, x + w, y + h
 
+
 def measure_boxes(saliency: Saliency, target: Box, rng: np.random.Generator) -> dict:
     """Return of each share and rank whether the crop holds the target, whether a random one of its size does,
     and its area in percent of the image"""
     method, pixels, boxes = Carve(), saliency.to_pixels(), []
     for p in SHARES:
         regions = [region.on_image(saliency.size) for region in best_regions(pixels, p)]
-        boxes += [grow_box(region.box, saliency.size, method.min_side, method.square, method.pad) for region in regions]
-    def held(boxes): return ''.join(str(int(overlap(target, box) >= HOLDS)) for box in boxes)
-    return dict(holds=held(boxes), random=held([random_box(box, saliency.size, rng) for box in boxes]),
-        area=[round(100*np.prod(box_size(box))/np.prod(saliency.size)) for box in boxes])
+        boxes += [
+            grow_box(region.box, saliency.size, method.min_side, method.square, method.pad)
+            for region in regions
+        ]
+
+    def held(boxes):
+        return ''.join(str(int(overlap(target, box) >= HOLDS)) for box in boxes)
+
+    return dict(
+        holds=held(boxes),
+        random=held([random_box(box, saliency.size, rng) for box in boxes]),
+        area=[round(100 * np.prod(box_size(box)) / np.prod(saliency.size)) for box in boxes],
+    )
+
 
 def measure_maps(vlm: VLM, sample) -> dict:
     """Return for both tokens: what the crops of three maps hold; pointing of all contrasts, of the raw map and
@@ -100,14 +127,23 @@ def measure_maps(vlm: VLM, sample) -> dict:
         maps = contrasts(A_q, A_g, weighed=False)
         points = {name: A.sum(0) for name, A in maps.items()}
         points['strongest layer'] = A_q[strongest_layer(A_q, A_g)]
-        points |= {f'{name}, {group}': maps[name][layers].sum(0) for name in ('raw', 'quotient')
-            for group, layers in groups.items()}
+        points |= {
+            f'{name}, {group}': maps[name][layers].sum(0)
+            for name in ('raw', 'quotient')
+            for group, layers in groups.items()
+        }
         measured[query] = dict(
             points={name: int(points_at(S, span, sample.box)) for name, S in points.items()},
             layers=''.join(map(str, points_at(A_q, span, sample.box).astype(int))),
-            crops={name: measure_boxes(as_saliency(maps[name].sum(0).float(), span, sample.image), sample.box, rng)
-                for name in ('raw', 'quotient', 'quotient, 1e-8')})
+            crops={
+                name: measure_boxes(
+                    as_saliency(maps[name].sum(0).float(), span, sample.image), sample.box, rng
+                )
+                for name in ('raw', 'quotient', 'quotient, 1e-8')
+            },
+        )
     return dict(id=sample.id) | measured
+
 
 def measure_contrasts(vlm: VLM, sample) -> dict:
     "Return for both tokens the pointing of each contrast, and of the raw map with all layers scaled to one sum"
@@ -118,14 +154,22 @@ def measure_contrasts(vlm: VLM, sample) -> dict:
     for query in query_tokens(vlm):
         A_q, A_g = (A[0] for A in Carve(query=query).maps(rows, general))
         maps = contrasts(A_q, A_g) | {'raw, scaled': share_of_total(A_q)}
-        points[query] = {name: int(points_at(A.sum(0), rows.spans[0], sample.box)) for name, A in maps.items()}
+        points[query] = {
+            name: int(points_at(A.sum(0), rows.spans[0], sample.box)) for name, A in maps.items()
+        }
     return dict(id=sample.id, points=points)
+
 
 def paint_without(seed: int, box: Box) -> Image.Image:
     "Paint a scene without the object in the box"
     lay_out = scenes._lay_out
-    def without(*args): return [painted for painted in lay_out(*args) if tuple(painted[0].box) != tuple(box)]
-    with patch.object(scenes, '_lay_out', without): return make_scene(seed).image
+
+    def without(*args):
+        return [painted for painted in lay_out(*args) if tuple(painted[0].box) != tuple(box)]
+
+    with patch.object(scenes, '_lay_out', without):
+        return make_scene(seed).image
+
 
 def measure_ideal(vlm: VLM, sample) -> dict:
     """Return whether the peak is on the target and whether it is on another object: raw, and contrasted with
@@ -137,63 +181,101 @@ def measure_ideal(vlm: VLM, sample) -> dict:
     session, ask = Session(vlm), Carve().asked(vlm, sample.image, sample.question)
     rows = session.capture(ask, answer=False)
     references = {'A_G': session.capture(ask.but(text=Carve().instruction), answer=False)}
-    references |= {name: session.capture(ask.but(images=(image,)), answer=False) for name, image in images.items()}
+    references |= {
+        name: session.capture(ask.but(images=(image,)), answer=False) for name, image in images.items()
+    }
     points = {}
     for query in query_tokens(vlm):
         maps = {}
         for name, reference in references.items():
             A_q, A_r = (A[0] for A in Carve(query=query).maps(rows, reference))
             found = contrasts(A_q, A_r)
-            maps |= {'raw': found['raw']} | {f'{name}, {kind}': found[kind]
-                for kind in ('quotient', 'quotient, 1e-8', 'difference')}
-        points[query] = {name: [int(points_at(A.sum(0), rows.spans[0], box)) for box in (sample.box, other.box)]
-            for name, A in maps.items()}
+            maps |= {'raw': found['raw']} | {
+                f'{name}, {kind}': found[kind] for kind in ('quotient', 'quotient, 1e-8', 'difference')
+            }
+        points[query] = {
+            name: [int(points_at(A.sum(0), rows.spans[0], box)) for box in (sample.box, other.box)]
+            for name, A in maps.items()
+        }
     return dict(id=sample.id, objects=len(sample.objects), points=points)
+
 
 def ways(query: str) -> dict:
     "Return the five methods of which answers are asked"
-    def raw(p): return QuestionOnly(query=query, p=p)
-    return {'raw, .04': raw(.04), 'quotient, .04': Carve(query=query),
+
+    def raw(p):
+        return QuestionOnly(query=query, p=p)
+
+    return {
+        'raw, .04': raw(0.04),
+        'quotient, .04': Carve(query=query),
         'quotient, .04, peak': Carve(query=query, rank='peak'),
-        'raw, .08': raw(.08), 'quotient, .08': Carve(query=query, p=.08)}
+        'raw, .08': raw(0.08),
+        'quotient, .08': Carve(query=query, p=0.08),
+    }
+
 
 def measure_answers(vlm: VLM, sample) -> dict:
     "Return right answers without a crop and in five arms at the profile's token, and what their crops show"
     session, query = Session(vlm), find_profile(vlm).query
     results = {name: method(session, sample.image, sample.question) for name, method in ways(query).items()}
     plain = next(iter(results.values())).plain_answer
-    return dict(id=sample.id, none=int(score_answer(plain, sample)),
+    return dict(
+        id=sample.id,
+        none=int(score_answer(plain, sample)),
         right={name: int(score_answer(result.answer, sample)) for name, result in results.items()},
-        shown={name: round(overlap(sample.box, result.crop.box), 2) for name, result in results.items()})
+        shown={name: round(overlap(sample.box, result.crop.box), 2) for name, result in results.items()},
+    )
 
-def crops_hold(readings: list[dict], name: str, key: str = 'holds') -> np.ndarray:    # of `measure_maps`, at one token
+
+def crops_hold(
+    readings: list[dict], name: str, key: str = 'holds'
+) -> np.ndarray:  # of `measure_maps`, at one token
     "Tell whether the crop of a map holds the target, [questions, shares, ranks]"
-    return np.array([[*map(int, reading['crops'][name][key])] for reading in readings], float).reshape(-1, len(SHARES), 2)
+    return np.array([[*map(int, reading['crops'][name][key])] for reading in readings], float).reshape(
+        -1, len(SHARES), 2
+    )
+
 
 def crops_table(by_name: dict[str, list[dict]]) -> tuple[pd.DataFrame, dict]:
     """Tabulate of each name the crops that hold the target, raw map and contrast, a star where they differ; with p by
     Holm of each (name, share, rank)"""
     before, after, chance = (
-        {name: crops_hold(readings, *of) for name, readings in by_name.items()} for of in (('raw',), ('quotient',), ('raw', 'random')))
+        {name: crops_hold(readings, *of) for name, readings in by_name.items()}
+        for of in (('raw',), ('quotient',), ('raw', 'random'))
+    )
     places = [(name, i, j) for name in by_name for i in range(len(SHARES)) for j in range(2)]
-    adjusted = dict(zip(places, holm([mcnemar(before[name][:, i, j], after[name][:, i, j]) for name, i, j in places])))
+    adjusted = dict(
+        zip(places, holm([mcnemar(before[name][:, i, j], after[name][:, i, j]) for name, i, j in places]))
+    )
+
     def cell(name: str, i: int, j: int) -> str:
-        raw, quotient = (100*of[name][:, i, j].mean() for of in (before, after))
-        return f'{raw:.1f} → {quotient:.1f}' + '*'*(adjusted[name, i, j] < .05)
+        raw, quotient = (100 * of[name][:, i, j].mean() for of in (before, after))
+        return f'{raw:.1f} → {quotient:.1f}' + '*' * (adjusted[name, i, j] < 0.05)
+
     columns = {}
     for name in by_name:
-        for j, rank in enumerate(('largest sum', 'highest peak')): columns[name, rank] = [cell(name, i, j) for i in range(len(SHARES))]
-        columns[name, 'random'] = [f'{100*share:.1f}' for share in chance[name][:, :, 0].mean(0)]
+        for j, rank in enumerate(('largest sum', 'highest peak')):
+            columns[name, rank] = [cell(name, i, j) for i in range(len(SHARES))]
+        columns[name, 'random'] = [f'{100 * share:.1f}' for share in chance[name][:, :, 0].mean(0)]
     return pd.DataFrame(columns, [f'p = {p:g}'.replace('0.', '.') for p in SHARES]), adjusted
+
 
 def questions(part: str, n: int) -> list:
     "Return questions for a digit on an object among others"
-    records = scene_records(n + n//10 + 5, start=FIRST_SEED[part])
+    records = scene_records(n + n // 10 + 5, start=FIRST_SEED[part])
     return [record for record in records if len(record.objects) > 1][:n]
 
-PARTS = {part: Part(f'region-{part}-{{model}}', of_question(measure), partial(questions, part), n)
-    for part, measure, n in (('maps', measure_maps, 1200), ('contrasts', measure_contrasts, 1200),
-        ('ideal', measure_ideal, 300),
-        ('answers', measure_answers, 300))}
 
-if __name__ == '__main__': run_parts(PARTS, 'trial')
+PARTS = {
+    part: Part(f'region-{part}-{{model}}', of_question(measure), partial(questions, part), n)
+    for part, measure, n in (
+        ('maps', measure_maps, 1200),
+        ('contrasts', measure_contrasts, 1200),
+        ('ideal', measure_ideal, 300),
+        ('answers', measure_answers, 300),
+    )
+}
+
+if __name__ == '__main__':
+    run_parts(PARTS, 'trial')

@@ -9,13 +9,15 @@ __all__ = ['twins', 'twin_records']
 from carve_nb.data.records import Record
 from carve_nb.data.scenes import SceneImage, _lay_out, _reading_order
 
+
 # %% ../nbs/training/seeds.ipynb #5eed0006
 def twins(pairs: list[int]) -> list[int]:
     "Arrange the first pair (color * 6 + shape), then in turn one of its shape and one of its color"
     target, *others = pairs
     same_shape = [p for p in others if p % 6 == target % 6]
-    same_color = [p for p in others if p//6 == target//6]
+    same_color = [p for p in others if p // 6 == target // 6]
     return [target, *(p for both in zip(same_shape, same_color) for p in both)]
+
 
 def twin_records(n: int, split: str = 'heldout', start: int = 0) -> list[Record]:
     "Make questions for the digit on an object among six twins, from seed `start` on"
@@ -24,11 +26,16 @@ def twin_records(n: int, split: str = 'heldout', start: int = 0) -> list[Record]
         painted = _lay_out(seed, split, 7, arrange=twins)
         target, *_ = painted[0]
         name = f'{split}-{seed}-twins'
-        records.append(Record(
-            f'{name}-digit', SceneImage(seed, split, name, 7, twins),
-            f'What digit is on the {target.name}?', [str(target.digit)],
-            boxes=[target.box],
-            kind='digit',
-            objects=_reading_order(painted),
-            image_key=name))
+        records.append(
+            Record(
+                f'{name}-digit',
+                SceneImage(seed, split, name, 7, twins),
+                f'What digit is on the {target.name}?',
+                [str(target.digit)],
+                boxes=[target.box],
+                kind='digit',
+                objects=_reading_order(painted),
+                image_key=name,
+            )
+        )
     return records

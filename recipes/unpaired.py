@@ -4,6 +4,7 @@
 answer`, or `answer --model carve-tiny`, which is measured beside it: 5 minutes;
 `nbs/results/trial/worlds-answer-MODEL.jsonl.gz`. `crops` asks it with another digit's crop and with `lookup`:
 `unpaired-crops-MODEL.jsonl.gz`."""
+
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,27 +28,46 @@ from .records import run_trial
 from .train import save_model
 from .training_loop import train
 
-PHASES = [p | dict(stages={replace(s, pairs=False): n for s, n in p['stages'].items()})
-    for p in TINY.scaled(.28).phases[1:]]
+PHASES = [
+    p | dict(stages={replace(s, pairs=False): n for s, n in p['stages'].items()})
+    for p in TINY.scaled(0.28).phases[1:]
+]
 FIRST_SEED, CROPS_SEED = 1_650_000, 4_130_000
+
 
 def new_decoder() -> LlavaForConditionalGeneration:
     "Return `carve-tiny` with new layers of its decoder, which alone learn, in single precision"
-    model = LlavaForConditionalGeneration.from_pretrained(CHECKPOINTS/'carve-tiny', dtype=torch.float32)
+    model = LlavaForConditionalGeneration.from_pretrained(CHECKPOINTS / 'carve-tiny', dtype=torch.float32)
     decoder = model.model.language_model
     new = new_model(seed=0).model.language_model
     decoder.layers.load_state_dict(new.layers.state_dict())
     decoder.norm.load_state_dict(new.norm.state_dict())
-    for name, p in model.named_parameters(): p.requires_grad_('language_model' in name)
+    for name, p in model.named_parameters():
+        p.requires_grad_('language_model' in name)
     return model.eval()
 
-def train_unpaired(out: Path, stop: int|None=None):
+
+def train_unpaired(out: Path, stop: int | None = None):
     "Train the decoder, or go on from its checkpoint, and pack the model"
     model = new_decoder()
-    def make(s, seed, i, step): return make_batch(s, seed, i)
-    train(out, 'training', nn.ModuleDict(dict(vlm=model)), partial(batch_loss, model), make, PHASES, TINY.parts,
-        every=50, stop=stop, workers=0)
-    save_model(model, out/'model')
+
+    def make(s, seed, i, step):
+        return make_batch(s, seed, i)
+
+    train(
+        out,
+        'training',
+        nn.ModuleDict(dict(vlm=model)),
+        partial(batch_loss, model),
+        make,
+        PHASES,
+        TINY.parts,
+        every=50,
+        stop=stop,
+        workers=0,
+    )
+    save_model(model, out / 'model')
+
 
 def measure_region(vlm: VLM, sample) -> dict:
     "Return right answers without a crop, and with the true region alone and after the image"
@@ -57,32 +77,49 @@ def measure_region(vlm: VLM, sample) -> dict:
     answers = dict(none=both.plain_answer, alone=alone.answer, both=both.answer)
     return dict(id=sample.id, right={k: int(score_answer(a, sample)) for k, a in answers.items()})
 
+
 def measure_crops(vlm: VLM, sample) -> dict:
     """Return the answers without a crop, with another digit's crop and with the crop of `lookup`, each alone and
     after the image; the true digit and the other"""
     session = Session(vlm)
-    ways = {'alone': Lookup(query='last', layers=None, final_images='crop'), 'both': Lookup(query='last', layers=None)}
+    ways = {
+        'alone': Lookup(query='last', layers=None, final_images='crop'),
+        'both': Lookup(query='last', layers=None),
+    }
     other, answers = other_objects(sample)['another digit'], {}
     for name, lookup in ways.items():
         result = lookup(session, sample.image, sample.question)
         answers |= {'none': str(result.plain_answer), f'lookup, {name}': str(result.answer)}
-        if other: answers[f'wrong, {name}'] = str(
-            Oracle(final_images=lookup.final_images)(session, sample.image, sample.question, other.box).answer)
+        if other:
+            answers[f'wrong, {name}'] = str(
+                Oracle(final_images=lookup.final_images)(
+                    session, sample.image, sample.question, other.box
+                ).answer
+            )
     return dict(id=sample.id, truth=sample.answers[0], other=other and str(other.digit), answers=answers)
+
 
 @call_parse
 def run_unpaired(
     verb: Annotated[str, 'what to do', dict(choices=['train', 'answer', 'crops'])],
-    model: str = 'unpaired', # who answers
-    out: str = 'trial', # folder of the model and the records
-    n: int = 300, # questions
-    stop: int|None = None, # train up to this step
+    model: str = 'unpaired',  # who answers
+    out: str = 'trial',  # folder of the model and the records
+    n: int = 300,  # questions
+    stop: int | None = None,  # train up to this step
 ):
     "Train the decoder, or ask; the same command goes on where it was stopped"
     torch.set_num_threads(1)
-    folder = Path(out)/'unpaired'
-    if verb == 'train': return train_unpaired(folder, stop)
-    record, start, measure = dict(answer=('worlds-answer', FIRST_SEED, measure_region),
-        crops=('unpaired-crops', CROPS_SEED, measure_crops))[verb]
-    run_trial(f'{record}-{model}', str(folder/'model') if model == 'unpaired' else model, out,
-        samples('digit', n, start=start), measure)
+    folder = Path(out) / 'unpaired'
+    if verb == 'train':
+        return train_unpaired(folder, stop)
+    record, start, measure = dict(
+        answer=('worlds-answer', FIRST_SEED, measure_region),
+        crops=('unpaired-crops', CROPS_SEED, measure_crops),
+    )[verb]
+    run_trial(
+        f'{record}-{model}',
+        str(folder / 'model') if model == 'unpaired' else model,
+        out,
+        samples('digit', n, start=start),
+        measure,
+    )

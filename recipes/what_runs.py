@@ -1,6 +1,7 @@
 """Trace the steps of one call of `Carve()`: ten functions, in the order in which they are entered.
 
 `python -m recipes.what_runs` prints the table of `nbs/tutorials/what_runs.ipynb`; a second."""
+
 import re
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from carve_nb.method.base import CropMethod, Method
 from carve_nb.runs.report import markdown_table
 
 ROOT = Path(carve_nb.__file__).parent
-STEPS = {    # the functions of one call, in the order in which they are entered -> what each does
+STEPS = {  # the functions of one call, in the order in which they are entered -> what each does
     Method.__call__: 'takes a model or a session, and refuses a model that lacks the layers of the method',
     Method.asked: 'opens the image and makes the `Ask`, which nothing changes any more',
     CropMethod.look: 'does all that comes before the last question',
@@ -24,18 +25,26 @@ STEPS = {    # the functions of one call, in the order in which they are entered
     CropMethod.show: 'cuts the crop of the regions that `select` chose of the map',
     CropMethod.ask_again: 'asks with the crop, unless the baseline is sure of its answer',
     Session.ask: 'answers what is asked, once',
-    Method.finish: 'adds what changes what the answer means, and what it took'}
+    Method.finish: 'adds what changes what the answer means, and what it took',
+}
+
 
 def trace(call: Callable) -> list[CodeType]:
     "Return the functions of the package that a call passes, in the order in which they are first entered"
     entered = {}
+
     def note(frame, event, arg):
         code = frame.f_code
-        if event == 'call' and code.co_filename.startswith(f'{ROOT}/') and code.co_name[0] != '<': entered[code] = True
+        if event == 'call' and code.co_filename.startswith(f'{ROOT}/') and code.co_name[0] != '<':
+            entered[code] = True
+
     sys.setprofile(note)
-    try: call()
-    finally: sys.setprofile(None)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
     return list(entered)
+
 
 def trace_carve() -> list[CodeType]:
     "Trace `Carve()` on the running scene"
@@ -43,16 +52,24 @@ def trace_carve() -> list[CodeType]:
     question = scene.question('digit').question
     return trace(lambda: Carve(query='noun')(vlm, scene.image, question))
 
+
 def step_table(entered: list[CodeType]) -> str:
     "Write the steps with file, line and page; they must be among the functions entered, in this order"
     places = [entered.index(step.__code__) for step in STEPS]
-    if places != sorted(places): raise CarveError(f'The steps are entered in another order: {places}.')
+    if places != sorted(places):
+        raise CarveError(f'The steps are entered in another order: {places}.')
     rows = []
     for number, (step, what) in enumerate(STEPS.items(), 1):
         file = Path(step.__code__.co_filename)
         page = re.search(r'File to edit: (?:\.\./)+nbs/(\S+)\.ipynb', file.read_text(encoding='utf-8'))[1]
         place = f'`{file.relative_to(ROOT)}:{step.__code__.co_firstlineno}`'
-        rows.append([str(number), f'`{step.__qualname__}`', place, what, f'[{Path(page).name}](../{page}.ipynb)'])
-    return markdown_table(rows, ['step', 'function', 'file and line', 'what it does', 'page']).replace('--:', '---')
+        rows.append(
+            [str(number), f'`{step.__qualname__}`', place, what, f'[{Path(page).name}](../{page}.ipynb)']
+        )
+    return markdown_table(rows, ['step', 'function', 'file and line', 'what it does', 'page']).replace(
+        '--:', '---'
+    )
 
-if __name__ == '__main__': print(step_table(trace_carve()))
+
+if __name__ == '__main__':
+    print(step_table(trace_carve()))

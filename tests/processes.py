@@ -1,6 +1,7 @@
 """Processes forked from one that has loaded the libraries: they are imported once for all tests, not for
 each process. Where the start is what is tested, in test_install, test_import and some
 of test_cli, a shell's command is started."""
+
 import gc
 import os
 import runpy
@@ -18,21 +19,35 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SERVER = get_context('forkserver')
-SERVER.set_forkserver_preload(['torch', 'transformers', 'pandas', 'matplotlib.pyplot', 'ipykernel.kernelapp',
-    'carve_nb.cli.main',
-                               'carve_nb.runs.pages', 'carve_nb.runs.runner', 'carve_nb.attention.vlm',
-                               'carve_nb.studies.measure'])
+SERVER.set_forkserver_preload(
+    [
+        'torch',
+        'transformers',
+        'pandas',
+        'matplotlib.pyplot',
+        'ipykernel.kernelapp',
+        'carve_nb.cli.main',
+        'carve_nb.runs.pages',
+        'carve_nb.runs.runner',
+        'carve_nb.attention.vlm',
+        'carve_nb.studies.measure',
+    ]
+)
 
 
 def begin(work, words, out, err, errors, cwd, env):
     "In the new process: its output in two files, its folder, its environment; then the work"
-    for fd, path in ((1, out), (2, err)): os.dup2(os.open(path, os.O_WRONLY), fd)
-    sys.stdout, sys.stderr = (open(fd, 'w', encoding='utf-8', errors=errors, buffering=1, closefd=False)
-        for fd in (1, 2))
+    for fd, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY), fd)
+    sys.stdout, sys.stderr = (
+        open(fd, 'w', encoding='utf-8', errors=errors, buffering=1, closefd=False) for fd in (1, 2)
+    )
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if cwd: os.chdir(cwd)
+    if cwd:
+        os.chdir(cwd)
     os.environ.update(env, HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
     import torch
+
     torch.set_num_threads(1)
     gc.freeze()
     sys.exit(work(words))
@@ -41,6 +56,7 @@ def begin(work, words, out, err, errors, cwd, env):
 def carve(words):
     "What `python -m carve_nb` does"
     from carve_nb.cli.main import main
+
     sys.argv = ['carve', *words]
     return main()
 
@@ -53,7 +69,8 @@ def script(words):
 
 def afresh(words):
     "What `python -c CODE` does, with the libraries loaded and the package not"
-    for k in [k for k in sys.modules if k.partition('.')[0] == 'carve_nb']: del sys.modules[k]
+    for k in [k for k in sys.modules if k.partition('.')[0] == 'carve_nb']:
+        del sys.modules[k]
     exec(words[0], {})
 
 
@@ -61,8 +78,9 @@ def kernel(words):
     "What `python -m ipykernel_launcher` does, which begins before matplotlib is imported"
     import matplotlib
     from ipykernel.kernelapp import launch_new_instance
+
     os.setsid()
-    sys.path[:] = [p for p in sys.path if not p.startswith((str(ROOT/'tests'), str(ROOT/'tools')))]
+    sys.path[:] = [p for p in sys.path if not p.startswith((str(ROOT / 'tests'), str(ROOT / 'tools')))]
     matplotlib.rcParams['backend'] = 'module://matplotlib_inline.backend_inline'
     launch_new_instance(words)
 
@@ -71,7 +89,7 @@ def until(ready, process=None, seconds=900):
     "Wait for something to be so, or for a process to end; what there is then"
     end = time.monotonic() + seconds
     while not (found := ready()) and (process is None or process.poll() is None) and time.monotonic() < end:
-        time.sleep(.02)
+        time.sleep(0.02)
     return found
 
 
@@ -83,37 +101,58 @@ def free_port():
 
 def served(url):
     "Does a server answer there?"
-    try: return bool(urllib.request.urlopen(url, timeout=30).status)
-    except OSError: return False
+    try:
+        return bool(urllib.request.urlopen(url, timeout=30).status)
+    except OSError:
+        return False
 
 
 def python(*words, **env) -> str:
     "What `python WORDS` prints, which imports the clone and its tests"
-    env = dict(PYTHONPATH=f'{ROOT}{os.pathsep}{ROOT/"tests"}', OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1') | env
-    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True,
-        env=os.environ | env)
+    env = (
+        dict(PYTHONPATH=f'{ROOT}{os.pathsep}{ROOT / "tests"}', OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1') | env
+    )
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], capture_output=True, text=True, env=os.environ | env
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     return done.stdout
 
 
 class Forked:
     "A running process, with the names of `subprocess.Popen`"
+
     stdin = stdout = stderr = None
 
     def __init__(self, work, *words, out=None, errors='backslashreplace', cwd=None, env=()):
         place = Path(tempfile.mkdtemp())
-        self.files = place/'out', place/'err'
-        for f in self.files: f.touch()
-        self.process = SERVER.Process(target=begin,
-            args=(work, [str(w) for w in words], out or str(self.files[0]),
-            str(self.files[1]), errors, cwd, dict(env)))
+        self.files = place / 'out', place / 'err'
+        for f in self.files:
+            f.touch()
+        self.process = SERVER.Process(
+            target=begin,
+            args=(
+                work,
+                [str(w) for w in words],
+                out or str(self.files[0]),
+                str(self.files[1]),
+                errors,
+                cwd,
+                dict(env),
+            ),
+        )
         self.process.start()
         self.pid, self.kill, self.terminate = self.process.pid, self.process.kill, self.process.terminate
 
     @property
-    def returncode(self): return self.process.exitcode
-    def poll(self): return self.process.exitcode
-    def send_signal(self, number): os.kill(self.pid, number)
+    def returncode(self):
+        return self.process.exitcode
+
+    def poll(self):
+        return self.process.exitcode
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
 
     def wait(self):
         "Its exit status, once it has ended"
@@ -128,7 +167,8 @@ class Forked:
         return said
 
 
-def Carve(*words): return Forked(carve, *words)
+def Carve(*words):
+    return Forked(carve, *words)
 
 
 def run(*words, work=carve, **kw):
@@ -141,9 +181,11 @@ def run(*words, work=carve, **kw):
 @pytest.fixture
 def forked_kernels(monkeypatch):
     "Notebooks are run by kernels that are forked"
+
     def launch(cmd, cwd=None, env=None, **kw):
-        p = Forked(kernel, *cmd[cmd.index('ipykernel_launcher') + 1:], cwd=cwd, env=env or {})
-        until(lambda: os.getpgid(p.pid) == p.pid, p)    # a group of its own, to be interrupted
+        p = Forked(kernel, *cmd[cmd.index('ipykernel_launcher') + 1 :], cwd=cwd, env=env or {})
+        until(lambda: os.getpgid(p.pid) == p.pid, p)  # a group of its own, to be interrupted
         shutil.rmtree(p.files[0].parent)
         return p
+
     monkeypatch.setattr('jupyter_client.provisioning.local_provisioner.launch_kernel', launch)

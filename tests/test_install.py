@@ -1,6 +1,7 @@
 """The wheel, as a user gets it: what it holds, and that the examples of README and `carve --help` run on it
 and its base requirements alone, outside the clone. `make pytest` names the Python of such an environment
 in CARVE_PLAIN, `make colab` that of one with Colab's versions in CARVE_COLAB."""
+
 import ast
 import functools
 import json
@@ -30,25 +31,40 @@ def run_process(*words, **kw):
 def dists(once):
     """Two folders with wheel and source, built from copies of other dates, so that nothing is left behind in
     the clone"""
+
     def make(root):
-        skip = shutil.ignore_patterns('.*', '_docs', '_proc', 'nbs', 'recipes', '*.egg-info', 'build',
-            '__pycache__')
+        skip = shutil.ignore_patterns(
+            '.*', '_docs', '_proc', 'nbs', 'recipes', '*.egg-info', 'build', '__pycache__'
+        )
         for name, date in ('one', 1_700_000_000), ('two', 1_750_000_000):
-            src, dist = root/'src'/'carve_nb', root/name
+            src, dist = root / 'src' / 'carve_nb', root / name
             shutil.copytree(ROOT, src, ignore=skip)
-            for p in src.rglob('*'): os.utime(p, (date, date))
+            for p in src.rglob('*'):
+                os.utime(p, (date, date))
             env = dict(os.environ, SOURCE_DATE_EPOCH='1760000000')
-            run_process(sys.executable, 'setup.py', '--quiet', 'sdist', '-d', dist, 'bdist_wheel', '-d', dist,
+            run_process(
+                sys.executable,
+                'setup.py',
+                '--quiet',
+                'sdist',
+                '-d',
+                dist,
+                'bdist_wheel',
+                '-d',
+                dist,
                 cwd=src,
-                env=env)
-            run_process(sys.executable, ROOT/'tools'/'repack.py', dist, env=env)
+                env=env,
+            )
+            run_process(sys.executable, ROOT / 'tools' / 'repack.py', dist, env=env)
             shutil.rmtree(src)
+
     root = once('dists', make)
-    return root/'one', root/'two'
+    return root / 'one', root / 'two'
 
 
 @pytest.fixture(scope='module')
-def wheel(dists): return next(dists[0].glob('*.whl'))
+def wheel(dists):
+    return next(dists[0].glob('*.whl'))
 
 
 def test_holds_what_users_need(wheel):
@@ -64,7 +80,9 @@ def test_holds_what_users_need(wheel):
     for model in 'carve-tiny', 'carve-small':
         assert f'carve_nb/checkpoints/{model}/model.safetensors' in names
     assert 'carve_nb/checkpoints/carve-smol/adapter.safetensors' in names
-    assert {'carve_nb/py.typed', 'carve_nb/__init__.pyi', 'carve_nb/method/__init__.pyi'} < {*names}    # which the fronts read
+    assert {'carve_nb/py.typed', 'carve_nb/__init__.pyi', 'carve_nb/method/__init__.pyi'} < {
+        *names
+    }  # which the fronts read
     assert {f'carve_nb/records/{r}/records.jsonl.gz' for r in ('demo', 'demo-carve-small')} < {*names}
     assert not [n for n in names if n.endswith('.jsonl')]
 
@@ -85,19 +103,25 @@ def python(wheel, tmp_path_factory):
     env |= dict(HF_HUB_OFFLINE='1', COLUMNS='300', NO_COLOR='1', CARVE_PROFILES='profiles', MPLBACKEND='agg')
     run = lambda *words: run_process(PLAIN, *words, cwd=home, env=env)
     run.home, run.env = home, env
-    photo = "from PIL import Image; from skimage import data; Image.fromarray(data.coffee()).save('photo.jpg')"
+    photo = (
+        "from PIL import Image; from skimage import data; Image.fromarray(data.coffee()).save('photo.jpg')"
+    )
     row = json.dumps(dict(image='photo.jpg', question='What is it?', answer='coffee'))
     run('-c', f"{photo}; import carve_nb; assert 'site-packages' in carve_nb.__file__")
-    (home/'FOLDER').mkdir()
-    shutil.copy(home/'photo.jpg', home/'FOLDER')
-    (home/'FOLDER'/'questions.jsonl').write_text(f'{row}\n{row.replace("it", "that")}\n')
+    (home / 'FOLDER').mkdir()
+    shutil.copy(home / 'photo.jpg', home / 'FOLDER')
+    (home / 'FOLDER' / 'questions.jsonl').write_text(f'{row}\n{row.replace("it", "that")}\n')
     return run
 
 
 # What stands in the examples for the user's own, and what a test can afford.
-MINE = [(r'^(eval IMAGES.*) --out R', r'\1 --out R3'), (r'IMAGES', 'FOLDER'),
+MINE = [
+    (r'^(eval IMAGES.*) --out R', r'\1 --out R3'),
+    (r'IMAGES', 'FOLDER'),
     (r'--model \S+', '--model carve-tiny'),
-    (r'--n \d+', '--n 2'), (r'^checkup', 'checkup --n 2')]
+    (r'--n \d+', '--n 2'),
+    (r'^checkup', 'checkup --n 2'),
+]
 # One process imports what the package imports, forgets the package, and is forked for each command, which
 # imports the package anew.
 FORKS = """
@@ -123,19 +147,31 @@ for line in sys.stdin:
 def test_examples_of_the_help(python):
     """Each example runs, on carve-tiny in place of a model that would be downloaded, and on few samples; one
     as a shell starts it"""
-    examples = re.findall(r'^ *carve (\w.*?) *$', python('-m', 'carve_nb', '--help').partition('xamples')[2],
-        re.M)
+    examples = re.findall(
+        r'^ *carve (\w.*?) *$', python('-m', 'carve_nb', '--help').partition('xamples')[2], re.M
+    )
     assert len(examples) > 3 and 'demo' in examples
     words = [functools.reduce(lambda w, mine: re.sub(*mine, w), MINE, o) for o in examples]
-    with subprocess.Popen([PLAIN, '-c', FORKS], cwd=python.home, env=python.env, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True) as server, ThreadPoolExecutor(1) as beside:
-        shell = beside.submit(python, '-m', 'carve_nb',
-            *shlex.split(next(o for o in words if o.startswith('ask'))))
+    with (
+        subprocess.Popen(
+            [PLAIN, '-c', FORKS],
+            cwd=python.home,
+            env=python.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as server,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        shell = beside.submit(
+            python, '-m', 'carve_nb', *shlex.split(next(o for o in words if o.startswith('ask')))
+        )
         for o in map(shlex.split, [o for o in words if not o.startswith('ask')]):
             print(json.dumps(o), file=server.stdin, flush=True)
             status = server.stdout.readline().strip()
-            assert status == '0', ''.join((python.home/name).read_text()
-                for name in ('said', 'complained'))[-6000:]
+            assert status == '0', ''.join(
+                (python.home / name).read_text() for name in ('said', 'complained')
+            )[-6000:]
         shell.result()
 
 
@@ -143,42 +179,74 @@ def test_examples_of_the_help(python):
 def test_blocks_of_the_readme(python):
     """Its Python runs as it stands and prints its answers and nothing else; its commands for the shell are
     commands"""
-    blocks = re.findall(r'^```(python|sh)\n(.*?)^```', (ROOT/'README.md').read_text(encoding='utf-8'),
-        re.M | re.S)
+    blocks = re.findall(
+        r'^```(python|sh)\n(.*?)^```', (ROOT / 'README.md').read_text(encoding='utf-8'), re.M | re.S
+    )
     code = [b for kind, b in blocks if kind == 'python']
     assert code
-    (python.home/'readme.py').write_text('\n'.join(code))
-    shown = subprocess.run([PLAIN, 'readme.py'], cwd=python.home, env=python.env, capture_output=True,
-        text=True)
+    (python.home / 'readme.py').write_text('\n'.join(code))
+    shown = subprocess.run(
+        [PLAIN, 'readme.py'], cwd=python.home, env=python.env, capture_output=True, text=True
+    )
     assert (shown.returncode, shown.stdout, shown.stderr) == (0, '8 2\n', '')
-    for kind, b in blocks: run_process('bash', '-n', '-c', b) if kind == 'sh' else ast.parse(b)
+    for kind, b in blocks:
+        run_process('bash', '-n', '-c', b) if kind == 'sh' else ast.parse(b)
 
 
 COLAB = os.environ.get('CARVE_COLAB')
-KEPT = ('torch', 'numpy', 'scipy', 'pandas', 'pillow', 'matplotlib', 'scikit-image', 'ipython', 'ipykernel',
-    'ipywidgets', 'traitlets')
+KEPT = (
+    'torch',
+    'numpy',
+    'scipy',
+    'pandas',
+    'pillow',
+    'matplotlib',
+    'scikit-image',
+    'ipython',
+    'ipykernel',
+    'ipywidgets',
+    'traitlets',
+)
 
 
-@pytest.mark.skipif(not COLAB,
-    reason='`make colab` runs it, in an environment with the versions of tests/colab.txt')
+@pytest.mark.skipif(
+    not COLAB, reason='`make colab` runs it, in an environment with the versions of tests/colab.txt'
+)
 @pytest.mark.parametrize('name', ['quickstart', 'tutorials/gallery'])
 def test_colab(wheel, tmp_path, name):
     """Opened in Colab, the first cell of a notebook installs the package and leaves alone what may be loaded
     already; then the rest runs"""
     from colab import with_install
-    listed = lambda: {o['name']: o['version']
-        for o in json.loads(run_process(COLAB, '-m', 'pip', 'list', '--format', 'json',
-        '--disable-pip-version-check'))}
+
+    listed = lambda: {
+        o['name']: o['version']
+        for o in json.loads(
+            run_process(COLAB, '-m', 'pip', 'list', '--format', 'json', '--disable-pip-version-check')
+        )
+    }
     run_process(COLAB, '-m', 'pip', 'uninstall', '-q', '-y', 'carve_nb')
     before = listed()
     env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'MPLBACKEND')}
-    nb = with_install(json.loads((ROOT/f'nbs/{name}.ipynb').read_text(encoding='utf-8')), 'HERE')
-    nb['cells'] = [c for c in nb['cells'] if c['id'] == 'c01ab000'
-        or not ''.join(c['source']).startswith(('#| hide', '#| echo: false'))]
-    (tmp_path/'in.ipynb').write_text(json.dumps(nb).replace('git+HERE', wheel.as_uri()))
-    run_process(COLAB, '-m', 'nbconvert', '--to', 'notebook', '--execute', 'in.ipynb', '--output', 'out',
+    nb = with_install(json.loads((ROOT / f'nbs/{name}.ipynb').read_text(encoding='utf-8')), 'HERE')
+    nb['cells'] = [
+        c
+        for c in nb['cells']
+        if c['id'] == 'c01ab000' or not ''.join(c['source']).startswith(('#| hide', '#| echo: false'))
+    ]
+    (tmp_path / 'in.ipynb').write_text(json.dumps(nb).replace('git+HERE', wheel.as_uri()))
+    run_process(
+        COLAB,
+        '-m',
+        'nbconvert',
+        '--to',
+        'notebook',
+        '--execute',
+        'in.ipynb',
+        '--output',
+        'out',
         cwd=tmp_path,
-        env=env)
+        env=env,
+    )
     after = listed()
     assert 'carve_nb' in after and {k: after[k] for k in KEPT} == {k: before[k] for k in KEPT}
     print({k: (before.get(k), v) for k, v in after.items() if v != before.get(k)})

@@ -1,6 +1,7 @@
 """What a user writes, for a type checker: mypy reads this file (`make lint`), nothing runs it. Each public
 name is used once; a line that ends in `type: ignore` is a mistake that mypy has to find, or it says that
 the comment is unused."""
+
 from pathlib import Path
 import pandas as pd
 from PIL import Image
@@ -43,11 +44,12 @@ from carve_nb import (
     run_eval,
 )
 
+
 def ask(path: Path, question: str) -> str:
     image: Image.Image = open_image(path)
     vlm = VLM.from_pretrained('carve-small', dtype='float32')
     answer: Answer = vlm.ask(image, question)
-    for method in Carve(layers=[2], rank='peak'), Lookup(p=.1), Carve.paper():
+    for method in Carve(layers=[2], rank='peak'), Lookup(p=0.1), Carve.paper():
         result: Result = method(vlm, image, question)
         region: Region = result.regions[0]
         crop: Crop | None = result.crop
@@ -64,8 +66,9 @@ def compare(vlm: VLM, folder: Path) -> pd.DataFrame:
     run = run_eval(questions, vlm, methods=['none', 'lookup'], out=folder)
     print(len(run.records) + 1, profile_model(vlm, questions).n + 1, methods())
     measure_entropy(vlm, questions, out=folder)
-    measure_layers(vlm, [Record('1', folder/'a.png', 'What color is the cup?', ['red'],
-        boxes=[(10, 20, 60, 80)])])
+    measure_layers(
+        vlm, [Record('1', folder / 'a.png', 'What color is the cup?', ['red'], boxes=[(10, 20, 60, 80)])]
+    )
     return measure_masking(vlm, questions)
 
 
@@ -74,26 +77,31 @@ def mine(model: nn.Module, processor: ProcessorMixin, scene: Scene) -> None:
     vlm = VLM(model, processor)
     digit = scene.question('digit')
     question = digit.question if digit else 'What is this?'
-    with record_attention(model, processor, {}, images=[scene.image]) as rows: print(rows)
+    with record_attention(model, processor, {}, images=[scene.image]) as rows:
+        print(rows)
     print(Edit([1]))
-    try: print(check_method(Carve(), vlm, scene.image, question).answer)
-    except (ImageError, InsufficientMemoryError, UnsupportedError) as e: raise CarveError(str(e)) from e
-    print(make_method('lookup', p=.1), Lookup()(vlm, [scene.image], question, which=0).which + 1)
-    print(Carve()(vlm, scene.image, question, by=Endpoint('http://localhost:8000/v1', 'mine')),
-        Complexity(.1, .2).texture + 1)
+    try:
+        print(check_method(Carve(), vlm, scene.image, question).answer)
+    except (ImageError, InsufficientMemoryError, UnsupportedError) as e:
+        raise CarveError(str(e)) from e
+    print(make_method('lookup', p=0.1), Lookup()(vlm, [scene.image], question, which=0).which + 1)
+    print(
+        Carve()(vlm, scene.image, question, by=Endpoint('http://localhost:8000/v1', 'mine')),
+        Complexity(0.1, 0.2).texture + 1,
+    )
     explore(vlm, scene.image, question)
 
 
 def mistakes(vlm: VLM) -> None:
-    Carve(rank='highest')                        # type: ignore[arg-type]
-    Carve(lambda_=1.)                            # type: ignore[call-arg]
-    Lookup(p='a little')                         # type: ignore[arg-type]
-    Carve()(vlm, 'a.png', 7)                     # type: ignore[arg-type]
-    vlm.ask('a.png', 'What?', max_new_tokens='2')   # type: ignore[arg-type]
-    vlm.ask('a.png')                             # type: ignore[call-arg]
-    make_scene('one')                            # type: ignore[arg-type]
-    make_scene(1).questoin('digit')              # type: ignore[attr-defined]
-    print(make_scene(1).question('digit').answer)   # type: ignore[union-attr]
-    measure_layers('carve-small', [])            # type: ignore[arg-type]
-    run_eval(methods=3)                          # type: ignore[arg-type]
-    open_image(3)                                # type: ignore[arg-type]
+    Carve(rank='highest')  # type: ignore[arg-type]
+    Carve(lambda_=1.0)  # type: ignore[call-arg]
+    Lookup(p='a little')  # type: ignore[arg-type]
+    Carve()(vlm, 'a.png', 7)  # type: ignore[arg-type]
+    vlm.ask('a.png', 'What?', max_new_tokens='2')  # type: ignore[arg-type]
+    vlm.ask('a.png')  # type: ignore[call-arg]
+    make_scene('one')  # type: ignore[arg-type]
+    make_scene(1).questoin('digit')  # type: ignore[attr-defined]
+    print(make_scene(1).question('digit').answer)  # type: ignore[union-attr]
+    measure_layers('carve-small', [])  # type: ignore[arg-type]
+    run_eval(methods=3)  # type: ignore[arg-type]
+    open_image(3)  # type: ignore[arg-type]

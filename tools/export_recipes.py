@@ -3,11 +3,13 @@ export-recipe` behind it are what it is made of.
 
 Usage: python tools/export_recipes.py   (`make export` and `make drift` call it; from the root of the
 repository)"""
+
 import re
 from copy import copy
 from pathlib import Path
 from nbdev.maker import ModuleMaker
 from nbdev.process import NBProcessor
+
 
 def export(path):
     """Write the recipes of a notebook; the sentence below the first heading behind `#| recipe` becomes the
@@ -18,9 +20,11 @@ def export(path):
         code = [c for c in cells[start:end] if 'export-recipe' in c.directives_]
         heading = next(copy(c) for c in cells[start:end] if c.cell_type == 'markdown')
         heading.source = re.sub('^#+', '#', heading.source)
-        ModuleMaker('recipes', cells[start].directives_['recipe'], path).make([heading, *code], code,
-            'recipes')
+        ModuleMaker('recipes', cells[start].directives_['recipe'], path).make(
+            [heading, *code], code, 'recipes'
+        )
 
 
 if __name__ == '__main__':
-    for path in sorted(Path('nbs').rglob('*.ipynb')): export(path)
+    for path in sorted(Path('nbs').rglob('*.ipynb')):
+        export(path)

@@ -1,6 +1,7 @@
 """Fold in JupyterLab what the site folds or hides: sources under `#| hide`, `#| echo: false` and `#| code-fold`.
 
 Usage: python tools/fold_sources.py   (`make export` calls it)"""
+
 import json
 import re
 from pathlib import Path
@@ -14,6 +15,8 @@ if __name__ == '__main__':
         for cell in notebook['cells']:
             folded = cell['cell_type'] == 'code' and FOLDED.search(''.join(cell['source']))
             cell['metadata'].pop('jupyter', None)
-            if folded: cell['metadata']['jupyter'] = dict(source_hidden=True)
+            if folded:
+                cell['metadata']['jupyter'] = dict(source_hidden=True)
         now = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + '\n'
-        if now != text: path.write_text(now, encoding='utf-8')
+        if now != text:
+            path.write_text(now, encoding='utf-8')

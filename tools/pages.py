@@ -2,6 +2,7 @@
 
 Usage: python tools/pages.py FOLDER    write the pages for `sphinx-build FOLDER OUT`
        python tools/pages.py --llms    write llms.txt, the sidebar and the picture of the house"""
+
 import ast
 import base64
 import json
@@ -17,14 +18,16 @@ from pathlib import Path
 from anatomy import draw_house, imports
 
 ROOT = Path(__file__).resolve().parent.parent
-NBS = ROOT/'nbs'
+NBS = ROOT / 'nbs'
 
 
-def joined(x): return ''.join(x)
+def joined(x):
+    return ''.join(x)
 
 
 class Page:
     "A notebook"
+
     def __init__(self, path):
         self.path, self.name = path, path.relative_to(NBS).with_suffix('').as_posix()
         number = re.match(r'(\d+)_', path.name)
@@ -32,17 +35,20 @@ class Page:
         self.folder = path.relative_to(NBS).parent.as_posix()
 
     @cached_property
-    def nb(self): return json.loads(self.path.read_text(encoding='utf-8'))
+    def nb(self):
+        return json.loads(self.path.read_text(encoding='utf-8'))
 
     @cached_property
-    def code(self): return '\n'.join(joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'code')
+    def code(self):
+        return '\n'.join(joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'code')
 
     @cached_property
     def head(self):
         return next((joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'markdown'), '')
 
     @property
-    def title(self): return (re.findall(r'^# (.+)$', self.head, re.M) or [self.name])[0].replace('`', '')
+    def title(self):
+        return (re.findall(r'^# (.+)$', self.head, re.M) or [self.name])[0].replace('`', '')
 
     @property
     def numbered(self):
@@ -50,7 +56,8 @@ class Page:
         return f'{int(self.key)}. {self.title}' if self.key and self.folder == '.' else self.title
 
     @property
-    def subtitle(self): return ' '.join(re.findall(r'^> ?(.+)$', self.head, re.M))
+    def subtitle(self):
+        return ' '.join(re.findall(r'^> ?(.+)$', self.head, re.M))
 
     @cached_property
     def clone(self):
@@ -72,22 +79,27 @@ class Page:
     def image(self):
         "The first image that the page shows, as the bytes of a PNG, or None"
         for c in self.nb['cells']:
-            if re.search(r'^#\|\s*hide\b', joined(c['source']), re.M): continue
+            if re.search(r'^#\|\s*hide\b', joined(c['source']), re.M):
+                continue
             for o in c.get('outputs', ()):
-                if 'image/png' in o.get('data', {}): return base64.b64decode(joined(o['data']['image/png']))
-            linked = c['cell_type'] == 'markdown' and re.search(r'!\[[^]]*\]\(([^)]+\.png)\)',
-                joined(c['source']))
-            if linked: return (self.path.parent/linked[1]).read_bytes()
+                if 'image/png' in o.get('data', {}):
+                    return base64.b64decode(joined(o['data']['image/png']))
+            linked = c['cell_type'] == 'markdown' and re.search(
+                r'!\[[^]]*\]\(([^)]+\.png)\)', joined(c['source'])
+            )
+            if linked:
+                return (self.path.parent / linked[1]).read_bytes()
 
 
 @dataclass
 class Group:
     "Pages of one folder, which stand together in the reading order"
+
     title: str
     folder: str
     pages: list = ()
     library: bool = False  # for developers: a search finds the functions only
-    about: str = ''         # one sentence
+    about: str = ''  # one sentence
     parts: dict = field(default_factory=dict)  # its first page -> the title of a part
 
     @property
@@ -107,7 +119,8 @@ def notebooks():
     return [Page(p) for p in sorted(paths)]
 
 
-def settings(): return tomllib.loads((ROOT/'docs/order.toml').read_text(encoding='utf-8'))
+def settings():
+    return tomllib.loads((ROOT / 'docs/order.toml').read_text(encoding='utf-8'))
 
 
 def groups():
@@ -123,35 +136,46 @@ def reading_order():
 
 # Notebooks
 
+
 def spoken(text):
     "A sentence as it would be read aloud: no links, no marks"
     text = re.sub(r'\]\([^)]*\)|\\(hat|bar|mathrm|text|operatorname)\b|\\[,;!]', '', text)
     return re.sub(r'[`*\[\]${}\\]', '', text).strip()
 
 
-MARKS = re.compile(r'^#(?:\|| cases? \d).*\n?', re.M)    # directives, and the numbers of fault cases
+MARKS = re.compile(r'^#(?:\|| cases? \d).*\n?', re.M)  # directives, and the numbers of fault cases
 
 
 def code_cell(c, imports=False, fold=False, book=False):
     "A code cell as the site shows it, or None; tutorials show their imports, some pages fold all code"
     source = joined(c['source'])
     marks = {m[1]: m[2].strip() for m in re.finditer(r'^#\|\s*([\w-]+)\s*:?(.*)$', source, re.M)}
-    if {'hide', 'default_exp', 'recipe'} & set(marks) or marks.get('include') == 'false': return None
+    if {'hide', 'default_exp', 'recipe'} & set(marks) or marks.get('include') == 'false':
+        return None
     body = MARKS.sub('', source).strip('\n')
-    if re.match(r'_all_ *[+=]', body): return None  # names for nbdev's list
+    if re.match(r'_all_ *[+=]', body):
+        return None  # names for nbdev's list
     hidden = marks.get('echo') == 'false' or c['metadata'].get('hide_input') or not body
-    meta = (dict(tags=['remove-input']) if hidden
-        else dict(tags=['exported']) if {'export', 'exporti', 'export-recipe'} & set(marks) else {})
+    meta = (
+        dict(tags=['remove-input'])
+        if hidden
+        else dict(tags=['exported'])
+        if {'export', 'exporti', 'export-recipe'} & set(marks)
+        else {}
+    )
     summary = marks.get('code-summary', 'Code') if fold or marks.get('code-fold') == 'true' else ''
-    if only_imports(body) and not imports: summary = 'Imports'
+    if only_imports(body) and not imports:
+        summary = 'Imports'
     if summary and not hidden:
         meta['tags'] = [*meta.get('tags', []), 'hide-input']
         meta['mystnb'] = dict(code_prompt_show=summary, code_prompt_hide=summary)
     outputs = [] if marks.get('output') == 'false' else [o for o in c['outputs'] if not is_bar(o)]
     images = [o for o in outputs if 'image/png' in o.get('data', {})]
     if images:
-        meta['mystnb'] = dict(meta.get('mystnb', {}),
-            image=dict(alt=marks['fig-alt'].strip('"\' '), **figure_size(images[-1], book)))
+        meta['mystnb'] = dict(
+            meta.get('mystnb', {}),
+            image=dict(alt=marks['fig-alt'].strip('"\' '), **figure_size(images[-1], book)),
+        )
     return dict(c, source=body, metadata=meta, outputs=outputs, execution_count=None)
 
 
@@ -160,22 +184,32 @@ def figure_size(output, book, most=1.4):
     for a page at twice. One that is not narrow, and no tower, fills the page's width, so that its words
     can be read."""
     width, height = struct.unpack('>II', base64.b64decode(joined(output['data']['image/png'])[:32])[16:24])
-    part = round(width/1.5) if book else width//2 if width > 820 else width
-    return (dict(classes='wide') if part >= (400 if book else 560)
-        and height/width < most else dict(width=f'{part}px'))
+    part = round(width / 1.5) if book else width // 2 if width > 820 else width
+    return (
+        dict(classes='wide')
+        if part >= (400 if book else 560) and height / width < most
+        else dict(width=f'{part}px')
+    )
 
 
 def only_imports(body):
     "Is a cell all imports?"
     try:
-        return {type(o) for o in ast.parse(body).body} in ({ast.Import}, {ast.ImportFrom},
-            {ast.Import, ast.ImportFrom})
-    except SyntaxError: return False
+        return {type(o) for o in ast.parse(body).body} in (
+            {ast.Import},
+            {ast.ImportFrom},
+            {ast.Import, ast.ImportFrom},
+        )
+    except SyntaxError:
+        return False
 
 
 def is_folded(cell):
-    return (cell['cell_type'] == 'code' and 'hide-input' in cell['metadata'].get('tags', ())
-        and not cell['outputs'])
+    return (
+        cell['cell_type'] == 'code'
+        and 'hide-input' in cell['metadata'].get('tags', ())
+        and not cell['outputs']
+    )
 
 
 def is_bar(output):
@@ -184,19 +218,23 @@ def is_bar(output):
     return output.get('name') == 'stderr' and all(re.search(r'\d+%\|', o) for o in lines)
 
 
-FIGURES = ROOT/'nbs/results/figure'
+FIGURES = ROOT / 'nbs/results/figure'
 
 
 def place_figures(text, up):
     """`<!-- figure: a b -->` becomes figures that move, with numbers from nbs/results/figure; an image on the
     next line stands there where no scripts run"""
+
     def one(m):
         names = m[1].split()
         still = m[2] or '<p>This figure moves where scripts run.</p>'
         boxes = '\n\n'.join(
-            f'<div class="moving" data-figure="{n}" role="group" aria-label="Figure that moves">\n\n{still}\n\n</div>' for n in names)
+            f'<div class="moving" data-figure="{n}" role="group" aria-label="Figure that moves">\n\n{still}\n\n</div>'
+            for n in names
+        )
         scripts = [f'{up}_static/figures/{n}.js' for n in names] + [f'{up}_static/figure.js']
         return '\n'.join([boxes, *(f'<script defer src="{o}"></script>' for o in scripts)])
+
     text = re.sub(r'^<!-- living figure -->\n(!\[.*\))$', living_figure(up), text, flags=re.M)
     return re.sub(r'^<!-- figure: ([\w ]+?) -->$(?:\n(!\[.*\)))?', one, text, flags=re.M)
 
@@ -204,8 +242,10 @@ def place_figures(text, up):
 def living_figure(up):
     "The place of the figure whose models answer in the browser, with its still"
     here = f'{up}_static/living'
-    return (f'<link rel="stylesheet" href="{here}/living.css">\n<div class="living" data-living>\n\n\\1\n\n</div>\n'
-            f'<script>location.protocol === "file:" || import(new URL("{here}/page.js", location))</script>')
+    return (
+        f'<link rel="stylesheet" href="{here}/living.css">\n<div class="living" data-living>\n\n\\1\n\n</div>\n'
+        f'<script>location.protocol === "file:" || import(new URL("{here}/page.js", location))</script>'
+    )
 
 
 def write_figures(out):
@@ -213,11 +253,12 @@ def write_figures(out):
     out.mkdir(parents=True)
     for p in FIGURES.glob('*.json'):
         text = p.read_text(encoding='utf-8').strip()
-        (out/f'{p.stem}.js').write_text(f'(window.carveData ??= {{}})[{json.dumps(p.stem)}] = {text};\n',
-            encoding='utf-8')
+        (out / f'{p.stem}.js').write_text(
+            f'(window.carveData ??= {{}})[{json.dumps(p.stem)}] = {text};\n', encoding='utf-8'
+        )
 
 
-FOLDED = 'tutorials/gallery', 'tutorials/living_figure'     # pages of which all code is folded
+FOLDED = 'tutorials/gallery', 'tutorials/living_figure'  # pages of which all code is folded
 
 
 REFERENCE = '''## Reference
@@ -230,18 +271,28 @@ REFERENCE = '''## Reference
 
 def site_notebook(page):
     "A notebook as the site shows it; the page of a module ends with its reference"
-    cells, up = [], '../'*page.name.count('/')
+    cells, up = [], '../' * page.name.count('/')
     for c in page.nb['cells']:
         if c['cell_type'] == 'markdown':
             text = joined(c['source']).replace(f'# {page.title}', f'# {page.numbered}', 1)
             cells.append(dict(c, source=place_figures(text, up)))
         elif c['cell_type'] == 'code' and (
-                cell := code_cell(c, page.folder == 'tutorials' or page.name == 'quickstart',
-                    page.name in FOLDED, page.folder == '.')):
-            if cells and is_folded(cells[-1]) and is_folded(
-                    cell) and cells[-1]['metadata']['mystnb'] == cell['metadata']['mystnb']:
+            cell := code_cell(
+                c,
+                page.folder == 'tutorials' or page.name == 'quickstart',
+                page.name in FOLDED,
+                page.folder == '.',
+            )
+        ):
+            if (
+                cells
+                and is_folded(cells[-1])
+                and is_folded(cell)
+                and cells[-1]['metadata']['mystnb'] == cell['metadata']['mystnb']
+            ):
                 cells[-1]['source'] += '\n' + cell['source']
-            else: cells.append(cell)
+            else:
+                cells.append(cell)
     if page.module:
         cells.insert(1, markdown(f'Module {{py:mod}}`carve_nb.{page.module}`', 'module-line'))
         cells.append(markdown(REFERENCE.format(page.module), 'reference'))
@@ -249,18 +300,29 @@ def site_notebook(page):
     return dict(page.nb, cells=cells, metadata=meta)
 
 
-def markdown(text, id): return dict(cell_type='markdown', id=id, metadata={}, source=text)
+def markdown(text, id):
+    return dict(cell_type='markdown', id=id, metadata={}, source=text)
 
 
 # The whole
 
-RESULTS = 'notes/results'   # stands in the sidebar beside the groups
+RESULTS = 'notes/results'  # stands in the sidebar beside the groups
 
 
 def toctree(names, caption=''):
     "What the sidebar shows below a page"
-    return '\n'.join(['', '```{toctree}', ':hidden:', *[f':caption: {caption}']*bool(caption), '',
-        *(f'/{n}' for n in names), '```', ''])
+    return '\n'.join(
+        [
+            '',
+            '```{toctree}',
+            ':hidden:',
+            *[f':caption: {caption}'] * bool(caption),
+            '',
+            *(f'/{n}' for n in names),
+            '```',
+            '',
+        ]
+    )
 
 
 def trees(order):
@@ -268,50 +330,77 @@ def trees(order):
     (book, chapters), *rest = order
     parts = [['', ['book']]]
     for p in chapters:
-        if p.name in book.parts: parts.append([book.parts[p.name], []])
+        if p.name in book.parts:
+            parts.append([book.parts[p.name], []])
         parts[-1][1].append(p.name)
     first, *more = [g.home for g, _ in rest if not g.library]
-    return '\n'.join(toctree(names, caption)
-        for caption, names in [*parts, ('More', [first, RESULTS, *more, 'library'])])
+    return '\n'.join(
+        toctree(names, caption) for caption, names in [*parts, ('More', [first, RESULTS, *more, 'library'])]
+    )
 
 
-def listed(pages): return [f'- [{p.title}](/{p.name}.ipynb): {p.subtitle}' for p in pages]
+def listed(pages):
+    return [f'- [{p.title}](/{p.name}.ipynb): {p.subtitle}' for p in pages]
 
 
 def card(page, out):
     "A page as a card with its first image"
     thumb = ''
     if page.image:
-        (out/'extra/thumbs').mkdir(parents=True, exist_ok=True)
+        (out / 'extra/thumbs').mkdir(parents=True, exist_ok=True)
         name = page.name.replace('/', '-')
-        (out/f'extra/thumbs/{name}.png').write_bytes(page.image)
-        thumb = f'<img class="thumb" loading="lazy" alt="First figure of {page.title}" src="thumbs/{name}.png">'
+        (out / f'extra/thumbs/{name}.png').write_bytes(page.image)
+        thumb = (
+            f'<img class="thumb" loading="lazy" alt="First figure of {page.title}" src="thumbs/{name}.png">'
+        )
     return f'<a class="card" href="{page.name}.html">{thumb}<strong>{page.numbered}</strong> {spoken(page.subtitle)}</a>'
 
 
-ORPHAN = '---\norphan: true\n---\n'    # a page that the sidebar leaves out
+ORPHAN = '---\norphan: true\n---\n'  # a page that the sidebar leaves out
+
 
 def group_page(group, pages, out):
     "The page of a group: cards of what is read, a list of what is looked up"
-    if group.library: return '\n'.join([ORPHAN, f'# {group.title}', '', f'> {group.about}', '', *listed(pages)])
+    if group.library:
+        return '\n'.join([ORPHAN, f'# {group.title}', '', f'> {group.about}', '', *listed(pages)])
     cards = ['<div class="cards">', *(card(p, out) for p in pages), '</div>']
-    return '\n'.join([f'# {group.title}', '', f'> {group.about}', '', *cards,
-                      *[toctree(p.name for p in pages if p.name != RESULTS)]*(not group.parts)])
+    return '\n'.join(
+        [
+            f'# {group.title}',
+            '',
+            f'> {group.about}',
+            '',
+            *cards,
+            *[toctree(p.name for p in pages if p.name != RESULTS)] * (not group.parts),
+        ]
+    )
 
 
-HOUSE = ['## The house', '',
-    'A dot: the room of the line imports from the room of the column. Imports go one way.', '',
-         '![A table of rooms by rooms with dots below the diagonal alone](/images/house.svg)', '',
-         '## Rooms', '']
+HOUSE = [
+    '## The house',
+    '',
+    'A dot: the room of the line imports from the room of the column. Imports go one way.',
+    '',
+    '![A table of rooms by rooms with dots below the diagonal alone](/images/house.svg)',
+    '',
+    '## Rooms',
+    '',
+]
 
 
 def library(rooms):
     "The page above the rooms of the library"
-    return '\n'.join(['# Library', '',
-        '> The rooms of the package: what each page explains, exports and tests; and every public function.',
-        '', *HOUSE,
-        *(f'- [{g.title}](/{g.home}.md): {g.about}' for g in rooms),
-        '- {ref}`All modules <modindex>` and {ref}`all names <genindex>`.'])
+    return '\n'.join(
+        [
+            '# Library',
+            '',
+            '> The rooms of the package: what each page explains, exports and tests; and every public function.',
+            '',
+            *HOUSE,
+            *(f'- [{g.title}](/{g.home}.md): {g.about}' for g in rooms),
+            '- {ref}`All modules <modindex>` and {ref}`all names <genindex>`.',
+        ]
+    )
 
 
 def llms(link):
@@ -320,8 +409,10 @@ def llms(link):
     lines = [f'# {pages["index"].title}', '', f'> {pages["index"].subtitle}', '']
     lines += [
         'CARVE (arXiv 2509.06461) and its relatives for vision-language models, as a literate Python package: every notebook is '
-              'a chapter, every chapter a module. Results come from two small models that were trained here on '
-              'synthetic scenes, and from a released language model that was taught to see them.', '']
+        'a chapter, every chapter a module. Results come from two small models that were trained here on '
+        'synthetic scenes, and from a released language model that was taught to see them.',
+        '',
+    ]
     for group, inside in reading_order():
         lines += [f'## {group.title}', '', *(f'- [{p.title}]({link(p)}): {p.subtitle}' for p in inside), '']
     return '\n'.join(lines)
@@ -329,12 +420,18 @@ def llms(link):
 
 def sidebar():
     "nbs/sidebar.yml: the reading order for nbdev's own site, which Quarto makes"
-    lines = ['# Made from docs/order.toml: make export', 'website:', '  sidebar:', '    contents:',
-        '    - index.ipynb']
+    lines = [
+        '# Made from docs/order.toml: make export',
+        'website:',
+        '  sidebar:',
+        '    contents:',
+        '    - index.ipynb',
+    ]
     for group, inside in reading_order():
         lines += [f'    - section: {group.title}', '      contents:']
         for p in inside:
-            if part := group.parts.get(p.name): lines += [f'    - section: {part}', '      contents:']
+            if part := group.parts.get(p.name):
+                lines += [f'    - section: {part}', '      contents:']
             lines.append(f'      - {p.name}.ipynb')
     return '\n'.join(lines) + '\n'
 
@@ -345,48 +442,58 @@ def write_site(out):
     pages = [p for _, g in order for p in g]
     index = next(p for p in notebooks() if p.name == 'index')
     shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(NBS/'images', out/'images')
+    shutil.copytree(NBS / 'images', out / 'images')
     # files to begin with
-    shutil.copytree(NBS/'tutorials', out/'tutorials', ignore=shutil.ignore_patterns('*.ipynb'))
+    shutil.copytree(NBS / 'tutorials', out / 'tutorials', ignore=shutil.ignore_patterns('*.ipynb'))
     inner = {g.folder for g, _ in order if g.library}
     for page in [index, *pages]:
         nb = site_notebook(page)
-        if page.folder in inner: nb['metadata']['orphan'] = True
+        if page.folder in inner:
+            nb['metadata']['orphan'] = True
         if page is index:
             nb['cells'].append(markdown(trees(order), 'trees'))
-        target = out/f'{page.name}.ipynb'
+        target = out / f'{page.name}.ipynb'
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(nb, ensure_ascii=False), encoding='utf-8')
-    (out/'rooms').mkdir()
-    for g, inside in order: (out/f'{g.home}.md').write_text(group_page(g, inside, out), encoding='utf-8')
-    (out/'library.md').write_text(library([g for g, _ in order if g.library]), encoding='utf-8')
+    (out / 'rooms').mkdir()
+    for g, inside in order:
+        (out / f'{g.home}.md').write_text(group_page(g, inside, out), encoding='utf-8')
+    (out / 'library.md').write_text(library([g for g, _ in order if g.library]), encoding='utf-8')
     write_extra(out, [index, *pages])
-    dump = lambda name, o: (out/name).write_text(json.dumps(o, ensure_ascii=False), encoding='utf-8')
+    dump = lambda name, o: (out / name).write_text(json.dumps(o, ensure_ascii=False), encoding='utf-8')
     dump('about.json', about_pages([index, *pages]))
     dump('site.json', addresses())
-    for path in sorted((ROOT/'docs').iterdir()):
-        if path.is_dir(): shutil.copytree(path, out/path.name)
-        elif path.name != 'order.toml' and path.suffix in ('.py', '.js'): shutil.copy(path, out/path.name)
-    searched = {p.name: dict(page=f'{spoken(p.title)} {spoken(p.subtitle)}', asked=asked(p))
-        for p in [index, *pages]}
-    scorer = (ROOT/'docs/scorer.js').read_text(encoding='utf-8')
-    (out/'scorer.js').write_text(
-        scorer.replace('ABOUT = {}', f'ABOUT = {json.dumps(searched, ensure_ascii=False)}'), encoding='utf-8')
-    write_figures(out/'_static/figures')
+    for path in sorted((ROOT / 'docs').iterdir()):
+        if path.is_dir():
+            shutil.copytree(path, out / path.name)
+        elif path.name != 'order.toml' and path.suffix in ('.py', '.js'):
+            shutil.copy(path, out / path.name)
+    searched = {
+        p.name: dict(page=f'{spoken(p.title)} {spoken(p.subtitle)}', asked=asked(p)) for p in [index, *pages]
+    }
+    scorer = (ROOT / 'docs/scorer.js').read_text(encoding='utf-8')
+    (out / 'scorer.js').write_text(
+        scorer.replace('ABOUT = {}', f'ABOUT = {json.dumps(searched, ensure_ascii=False)}'), encoding='utf-8'
+    )
+    write_figures(out / '_static/figures')
 
 
 def addresses():
     "Where the notebooks and the site lie, as pyproject.toml has it; empty is left out of the pages"
-    toml = tomllib.loads((ROOT/'pyproject.toml').read_text(encoding='utf-8'))
+    toml = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))
     urls = toml['project']['urls']
-    return dict(repository=urls.get('Source', ''), branch=toml['tool']['nbdev']['branch'],
-        site=urls.get('Documentation', ''))
+    return dict(
+        repository=urls.get('Source', ''),
+        branch=toml['tool']['nbdev']['branch'],
+        site=urls.get('Documentation', ''),
+    )
 
 
 def asked(page):
     "What newcomers ask that the page answers, by the section that does; '' is the page"
-    all_asked = {tuple(place.partition('#')[::2]): questions
-        for place, questions in settings()['asked'].items()}
+    all_asked = {
+        tuple(place.partition('#')[::2]): questions for place, questions in settings()['asked'].items()
+    }
     return {section: questions for (name, section), questions in all_asked.items() if name == page.name}
 
 
@@ -394,19 +501,30 @@ def about_pages(pages):
     """What the HTML of a page needs to know: a sentence, the notebook, what it needs to run, and what a
     search finds"""
     inside = {g.folder for g in groups() if g.library}
-    return {p.name: dict(about=spoken(p.subtitle), notebook=f'nbs/{p.name}.ipynb', alone=p.alone,
-        clone=p.clone, asked=', '.join(sum(asked(p).values(), [])),
-                         internal=p.folder in inside) for p in pages}
+    return {
+        p.name: dict(
+            about=spoken(p.subtitle),
+            notebook=f'nbs/{p.name}.ipynb',
+            alone=p.alone,
+            clone=p.clone,
+            asked=', '.join(sum(asked(p).values(), [])),
+            internal=p.folder in inside,
+        )
+        for p in pages
+    }
 
 
 def attach_images(cell, folder):
     "A Markdown cell that carries the images it shows; their files lie below `folder`"
     attachments = {}
+
     def attach(image):
-        path = folder/image[2]
+        path = folder / image[2]
         attachments[path.name] = {
-            mimetypes.guess_type(path.name)[0]: base64.b64encode(path.read_bytes()).decode()}
+            mimetypes.guess_type(path.name)[0]: base64.b64encode(path.read_bytes()).decode()
+        }
         return f'![{image[1]}](attachment:{path.name})'
+
     source = re.sub(r'!\[([^]]*)\]\((?!\w+:)([^)]+)\)', attach, joined(cell['source']))
     return dict(cell, source=source.splitlines(True), attachments=attachments) if attachments else cell
 
@@ -414,36 +532,47 @@ def attach_images(cell, folder):
 NEEDS = 'This notebook needs the package in the environment of its kernel: `pip install -e .` in a clone of the repository.'
 
 
-LINK = re.compile(r'(?<!!)\[([^\]]*)\]\((?!https?:)[^)]*\)')    # to another page
+LINK = re.compile(r'(?<!!)\[([^\]]*)\]\((?!https?:)[^)]*\)')  # to another page
+
 
 def download(page):
     """The notebook that a reader takes along: without outputs, nbdev's marks and links to other pages, with its
     images; what it needs is said first"""
-    cells = [dict(c, outputs=[], source=MARKS.sub('', joined(c['source']))) if c['cell_type'] == 'code' else
-        attach_images(dict(c, source=LINK.sub(r'\1', joined(c['source']))), page.path.parent)
-        for c in page.nb['cells']]
+    cells = [
+        dict(c, outputs=[], source=MARKS.sub('', joined(c['source'])))
+        if c['cell_type'] == 'code'
+        else attach_images(dict(c, source=LINK.sub(r'\1', joined(c['source']))), page.path.parent)
+        for c in page.nb['cells']
+    ]
     needs = dict(cell_type='markdown', id='c10eab01', metadata={}, source=[NEEDS])
     return dict(page.nb, cells=[needs, *cells])
 
 
 def write_extra(out, pages):
     "Files that lie beside the pages: llms.txt, and the notebooks that run anywhere, without their outputs"
-    (out/'extra').mkdir(exist_ok=True)
-    (out/'extra/llms.txt').write_text(llms(lambda p: f'{p.name}.html'), encoding='utf-8')
+    (out / 'extra').mkdir(exist_ok=True)
+    (out / 'extra/llms.txt').write_text(llms(lambda p: f'{p.name}.html'), encoding='utf-8')
     for p in pages:
-        if p.clone: continue
-        path = out/f'extra/notebooks/{p.name}.ipynb'
+        if p.clone:
+            continue
+        path = out / f'extra/notebooks/{p.name}.ipynb'
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(download(p), ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
 
 
 def write_lists():
     "llms.txt, the sidebar and the picture of the house, which `make drift` compares"
-    lists = {ROOT/'llms.txt': llms(lambda p: f'nbs/{p.name}.ipynb'), NBS/'sidebar.yml': sidebar(),
-             NBS/'images/house.svg': draw_house(imports())}
-    for path, text in lists.items(): path.write_text(text, encoding='utf-8')
+    lists = {
+        ROOT / 'llms.txt': llms(lambda p: f'nbs/{p.name}.ipynb'),
+        NBS / 'sidebar.yml': sidebar(),
+        NBS / 'images/house.svg': draw_house(imports()),
+    }
+    for path, text in lists.items():
+        path.write_text(text, encoding='utf-8')
 
 
 if __name__ == '__main__':
-    if sys.argv[1] == '--llms': write_lists()
-    else: write_site(Path(sys.argv[1]))
+    if sys.argv[1] == '--llms':
+        write_lists()
+    else:
+        write_site(Path(sys.argv[1]))

@@ -2,6 +2,7 @@
 shows them, and 80 kB each, 200 in the book.
 
 Usage: python tools/shrink.py NOTEBOOK..."""
+
 import base64
 import io
 import json
@@ -12,27 +13,33 @@ from carve_nb.core.plotting import round_colors
 
 LIMIT, BOOK, WIDTH = 80_000, 200_000, 1230
 
+
 def reduce_colors(img, colors):
     """A palette where it changes no pixel visibly, as in charts; else each channel in steps, as rare colors
     would turn into others"""
     reduced = img.quantize(colors, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
     change = ImageChops.difference(img, reduced.convert('RGB')).getextrema()
     visible = max(most for _, most in change) > 32
-    return round_colors(img, 3072//colors) if visible else reduced
+    return round_colors(img, 3072 // colors) if visible else reduced
 
-def limit_pixels(b64:str, limit=LIMIT)->str:
+
+def limit_pixels(b64: str, limit=LIMIT) -> str:
     "A PNG as base64, made small; one that is small already stays as it is."
     raw = base64.b64decode(b64)
     im = Image.open(io.BytesIO(raw))
     im.load()
-    if len(raw) <= limit and im.width <= WIDTH: return b64
+    if len(raw) <= limit and im.width <= WIDTH:
+        return b64
     for width, colors in ((WIDTH, 255), (WIDTH, 128), (1040, 128), (820, 128), (520, 128), (360, 64)):
         small, out = im.convert('RGB'), io.BytesIO()
-        small.thumbnail((width, 10*width), Image.LANCZOS)
-        if colors: small = reduce_colors(small, colors)
+        small.thumbnail((width, 10 * width), Image.LANCZOS)
+        if colors:
+            small = reduce_colors(small, colors)
         small.save(out, 'PNG', optimize=True)
-        if out.tell() <= limit: break
+        if out.tell() <= limit:
+            break
     return base64.b64encode(out.getvalue()).decode()
+
 
 def main(paths):
     for p in paths:
@@ -41,10 +48,14 @@ def main(paths):
         for o in (o for c in nb['cells'] for o in c.get('outputs', [])):
             d = o.get('data', {})
             if 'image/png' in d:
-                d['image/png'] = limit_pixels(''.join(d['image/png']),
-                    BOOK if Path(p).resolve().parent.name == 'nbs' else LIMIT)
+                d['image/png'] = limit_pixels(
+                    ''.join(d['image/png']), BOOK if Path(p).resolve().parent.name == 'nbs' else LIMIT
+                )
                 d.pop('image/jpeg', None)
         new = json.dumps(nb, indent=1, ensure_ascii=False) + '\n'
-        if new != text: open(p, 'w', encoding='utf-8').write(new)
+        if new != text:
+            open(p, 'w', encoding='utf-8').write(new)
 
-if __name__ == '__main__': main(sys.argv[1:])
+
+if __name__ == '__main__':
+    main(sys.argv[1:])

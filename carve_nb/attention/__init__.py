@@ -2,6 +2,7 @@
 
 Open a model, ask it, capture attention rows, share what several questions have in common, edit weights, check a family.
 Imports core, formulas and models."""
+
 from .. import _front
 
 __all__, _modules, __getattr__, __dir__ = _front(__name__, __path__[0])

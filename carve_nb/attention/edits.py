@@ -23,21 +23,23 @@ from ..models.kernel import AttentionHook, Call, hooked, open_hooks
 @dataclass(repr=False)
 class Edit(AttentionHook):
     "A change of attention in some layers at some query positions; rows are not normalized again"
-    layers: list[int]              # of the decoder
+
+    layers: list[int]  # of the decoder
     # (layer, [B, H, R, N] scores before the softmax, [R] positions) -> the same shape
-    scores: Callable|None = None
-    weights: Callable|None = None  # (layer, [B, H, R, N] weights, [R] positions) -> the same shape
+    scores: Callable | None = None
+    weights: Callable | None = None  # (layer, [B, H, R, N] weights, [R] positions) -> the same shape
     # (layer, [B, H, R, D] outputs of the heads, [R] positions) -> the same shape
-    heads: Callable|None = None
-    after: int|None = None         # rows from this position on; None: the last row of every pass
-    at: Sequence[int]|None = None  # these positions alone
-    first: int = 0           # tokens in the cache when the first pass began
-    before: int = 0          # tokens in the cache when the pass began
-    length: int = 0          # tokens read so far
-    passes: int = 0          # forward passes seen
+    heads: Callable | None = None
+    after: int | None = None  # rows from this position on; None: the last row of every pass
+    at: Sequence[int] | None = None  # these positions alone
+    first: int = 0  # tokens in the cache when the first pass began
+    before: int = 0  # tokens in the cache when the pass began
+    length: int = 0  # tokens read so far
+    passes: int = 0  # forward passes seen
 
     def on_pass(self, before: int):
-        if not self.passes: self.first = before
+        if not self.passes:
+            self.first = before
         self.before = before
         self.passes += 1
 
@@ -45,7 +47,8 @@ class Edit(AttentionHook):
         "Find the positions to be changed in this pass of Q queries"
         self.length = self.before + Q
         given = range(self.before, self.length)
-        if self.at is not None: return [row for row in self.at if row in given]
+        if self.at is not None:
+            return [row for row in self.at if row in given]
         return list(given[-1:] if self.after is None else range(max(self.before, self.after), self.length))
 
     def on_call(self, call: Call, out: Tensor) -> Tensor:
@@ -53,65 +56,85 @@ class Edit(AttentionHook):
 
         Changes get all keys of the sequence, also those that have left the cache."""
         layer, rows = call.module.layer_idx, self.rows(call.q.shape[2])
-        if layer not in self.layers or not rows: return out
+        if layer not in self.layers or not rows:
+            return out
         at = torch.tensor(rows, device=out.device) - self.before
         left = max(0, self.length - call.k.shape[2])
+
         def changed(change, values, absent):
-            if not change: return values
+            if not change:
+                return values
             return change(layer, pad(values, (left, 0), value=absent), rows)[..., left:]
+
         weights = call.softmax(changed(self.scores, call.scores(at), torch.finfo(torch.float32).min))
-        heads = call.mix(changed(self.weights, weights, 0.))
-        if self.heads: heads = self.heads(layer, heads, rows)
+        heads = call.mix(changed(self.weights, weights, 0.0))
+        if self.heads:
+            heads = self.heads(layer, heads, rows)
         return out.index_copy(1, at, heads.transpose(1, 2).to(out.dtype))
 
+
 # %% ../../nbs/library/attention/09_edits.ipynb #6137e111
-def raise_scores(columns: Tensor, gain: float|Tensor) -> Callable:
+def raise_scores(columns: Tensor, gain: float | Tensor) -> Callable:
     """Make an `Edit.scores` that raises the scores of image tokens by a part of their size, where a row sees
     them.
 
     `columns` [Nv] are the tokens; `gain` is one part for all, or [Nv]."""
     part = torch.as_tensor(gain)
+
     def raise_rows(layer, scores, rows):
         at = columns.to(scores.device)
         before = scores[..., at]
-        unseen = before < torch.finfo(scores.dtype).min/2
-        return scores.index_copy(-1, at, torch.where(unseen, before, before + part.to(scores)*before.abs()))
+        unseen = before < torch.finfo(scores.dtype).min / 2
+        return scores.index_copy(-1, at, torch.where(unseen, before, before + part.to(scores) * before.abs()))
+
     return raise_rows
+
 
 # %% ../../nbs/library/attention/09_edits.ipynb #d1303c32
 @contextmanager
 def applying(vlm: VLM, edit: Edit) -> Iterator[Edit]:
     "Apply an edit to the attention of the model inside the block"
     if any(isinstance(w, Edit) for w in open_hooks.get()):
-        raise UnsupportedError('Another edit is open, and one acts at a time: put both changes into one '
-                               '`Edit`.')
+        raise UnsupportedError(
+            'Another edit is open, and one acts at a time: put both changes into one `Edit`.'
+        )
     edit.layers = vlm.pick_layers(edit.layers, strict=True)
     edit.at = None if edit.at is None else [*map(int, edit.at)]
     edit.passes = edit.length = 0
-    with hooked(edit, vlm.decoder): yield edit
+    with hooked(edit, vlm.decoder):
+        yield edit
     wanted = ([] if edit.after is None else [edit.after]) if edit.at is None else edit.at
     unread = [r for r in wanted if r < edit.first or edit.at and r >= edit.length]
-    if edit.passes and edit.at != [] and not unread: return
+    if edit.passes and edit.at != [] and not unread:
+        return
     raise CarveError(
         f'Positions {unread[:5]} of the edit were not read inside the block, which read {edit.first} to '
-        f'{edit.length - 1}. Ask `vlm.generate(prompt)` there; a `Session` reads the image apart.')
+        f'{edit.length - 1}. Ask `vlm.generate(prompt)` there; a `Session` reads the image apart.'
+    )
+
 
 # %% ../../nbs/library/attention/09_edits.ipynb #51942f13
 def decoder_layers(model: PreTrainedModel) -> Module:
     "List the decoder layers of a stock model, in order"
     return model.get_decoder().layers
 
+
 # %% ../../nbs/library/attention/09_edits.ipynb #7fb961ad
-def hidden(out: Tensor|tuple) -> Tensor:
+def hidden(out: Tensor | tuple) -> Tensor:
     "Take the hidden states [B, N, D] out of what a decoder layer returns"
     return out[0] if isinstance(out, tuple) else out
+
 
 def entering(args: tuple, kw: dict) -> Tensor:
     "Take the hidden states [B, N, D] out of the arguments of a decoder layer"
     states = args[0] if args else kw['hidden_states']
-    if states.ndim == 3: return states
-    raise UnsupportedError(f'The layers of this decoder pass on states of shape {tuple(states.shape)}, and one stream, '
-                           f'[batch, tokens, dimensions], is read or changed.')
+    if states.ndim == 3:
+        return states
+    raise UnsupportedError(
+        f'The layers of this decoder pass on states of shape {tuple(states.shape)}, and one stream, '
+        f'[batch, tokens, dimensions], is read or changed.'
+    )
+
 
 @contextmanager
 def layer_inputs(vlm: VLM, layers: Iterable[int], see: Callable[[int, Tensor], object]) -> Iterator[None]:
@@ -120,8 +143,13 @@ def layer_inputs(vlm: VLM, layers: Iterable[int], see: Callable[[int, Tensor], o
     block = AttentionHook()
     with ExitStack() as hooks:
         for layer in layers:
+
             def show(module, args, kw, layer=layer):
-                if block in open_hooks.get(): see(layer, entering(args, kw))
-            hooks.callback(decoder_layers(vlm.model)[layer].register_forward_pre_hook(show, with_kwargs=True).remove)
+                if block in open_hooks.get():
+                    see(layer, entering(args, kw))
+
+            hooks.callback(
+                decoder_layers(vlm.model)[layer].register_forward_pre_hook(show, with_kwargs=True).remove
+            )
         hooks.enter_context(hooked(block, vlm.decoder))
         yield

@@ -30,38 +30,59 @@ from ..models.model import Answer
 
 # %% ../../nbs/library/attention/01_rows.ipynb #ebcbb8a6
 TILES = 'all', 'thumbnail', 'tiles'
-STEPS = dict(first=slice(1), last=slice(-1, None), all=slice(None))    # of the generated tokens
+STEPS = dict(first=slice(1), last=slice(-1, None), all=slice(None))  # of the generated tokens
+
 
 def common_grid(views: list[ImageSpan]) -> tuple[Grid, Box]:
     "Lay one grid over all views: cells as fine as the finest view has along each axis, and its box"
     boxes = torch.tensor([view.box for view in views], dtype=torch.float64)
-    lo, hi = boxes.unflatten(1, (2, 2)).unbind(1)    # [views, (x, y)]
+    lo, hi = boxes.unflatten(1, (2, 2)).unbind(1)  # [views, (x, y)]
     cells = torch.tensor([view.grid[::-1] for view in views])
-    sides = (hi - lo)/cells
+    sides = (hi - lo) / cells
     finest = sides.argmin(0), [0, 1]
     side = sides[finest]
-    before = ((lo[finest] - lo.amin(0))/side - 1e-9).ceil()
-    after = ((hi.amax(0) - hi[finest])/side - 1e-9).ceil()
+    before = ((lo[finest] - lo.amin(0)) / side - 1e-9).ceil()
+    after = ((hi.amax(0) - hi[finest]) / side - 1e-9).ceil()
     grid = (before + cells[finest] + after).int().flip(0)
-    return tuple(grid.tolist()), (*(lo[finest] - before*side).tolist(), *(hi[finest] + after*side).tolist())
+    return tuple(grid.tolist()), (
+        *(lo[finest] - before * side).tolist(),
+        *(hi[finest] + after * side).tolist(),
+    )
+
 
 def cell_shares(view: ImageSpan, raster: ImageSpan) -> list[np.ndarray]:
     """Compute the share of each column and row of a view in each column and row of a raster around it.
 
     [columns, gw] and [rows, gh], float64; over the raster's lines they sum to 1."""
-    def shares(axis):    # x, y
+
+    def shares(axis):  # x, y
         lines = np.linspace(raster.box[axis], raster.box[axis + 2], raster.grid[1 - axis] + 1)[:, None]
         return share_between(view.grid[1 - axis], view.box[axis], view.box[axis + 2], lines[:-1], lines[1:])
+
     return [shares(0), shares(1)]
+
 
 def even_places(n: int, most: int) -> list[int]:
     "Choose at most `most` of n places, at even distances"
     return np.linspace(0, n - 1, min(n, most)).round().astype(int).tolist()
 
+
 # what a file of rows holds beside its tensors, spans and answer
-_FACTS = ('layers', 'tokens', 'question_tokens', 'n_layers', 'attending', 'sizes', 'steps', 'n_prompt',
-          'seconds', 'notes', 'about')
-HEIGHT = 110    # pixels of an image under its rows
+_FACTS = (
+    'layers',
+    'tokens',
+    'question_tokens',
+    'n_layers',
+    'attending',
+    'sizes',
+    'steps',
+    'n_prompt',
+    'seconds',
+    'notes',
+    'about',
+)
+HEIGHT = 110  # pixels of an image under its rows
+
 
 @dataclass(repr=False)
 class AttentionRows:
@@ -107,27 +128,29 @@ class AttentionRows:
     Examples
     --------
     >>> rows = vlm.capture('photo.jpg', 'What is on the sign?'); rows.attn.shape, rows.saliency()"""
+
     attn: Tensor
     layers: list[int]
     tokens: list[int]
     spans: list[ImageSpan]
     question: Tensor = None
     question_tokens: Sequence[str] = ()
-    answer: Answer|None = None
+    answer: Answer | None = None
     n_layers: int = 0
-    attending: Sequence[int]|None = None
+    attending: Sequence[int] | None = None
     sizes: Sequence[Size] = ()
     steps: str = 'all'
     n_prompt: int = 0
-    seconds: float = 0.
+    seconds: float = 0.0
     notes: Sequence[str] = ()
     about: dict = field(default_factory=dict)
     images: Sequence[Image.Image] = ()
     ask: object = None
 
     nbytes = property(lambda self: self.attn.nbytes + (0 if self.question is None else self.question.nbytes))
-    mass = property(lambda self: self.attn.sum(-1),
-                    doc='[T, L, H] share of each row that falls on the images')
+    mass = property(
+        lambda self: self.attn.sum(-1), doc='[T, L, H] share of each row that falls on the images'
+    )
 
     def span(self, i: int) -> slice:
         """Find the columns of span `i`.
@@ -136,14 +159,16 @@ class AttentionRows:
         start = sum(map(len, self.spans[:i]))
         return slice(start, start + len(self.spans[i]))
 
-    def views(self,
+    def views(
+        self,
         # number of the image; None: that of the first span, which methods for one image read
-        image: int|None = None,
+        image: int | None = None,
         # 'thumbnail' (all of the image), 'tiles' (the others) or 'all'; one view is always shown
         tiles: str = 'all',
     ) -> list[int]:
         "List the views of an image by the indices of their spans"
-        if image is None: image = self.spans[0].image
+        if image is None:
+            image = self.spans[0].image
         # tiles of a strip can be without a cell
         views = [index for index, span in enumerate(self.spans) if span.image == image and len(span)]
         if not views:
@@ -151,23 +176,25 @@ class AttentionRows:
         choose(tiles, TILES, 'tiles')
         return dict(all=views, thumbnail=views[:1], tiles=views[1:] or views)[tiles]
 
-    def raster(self, image: int|None = None, tiles: str = 'all') -> ImageSpan:
+    def raster(self, image: int | None = None, tiles: str = 'all') -> ImageSpan:
         """Make the grid and box of the weights of `lay`: cells of the finest view over the boxes of all.
 
         Its tokens are the cells, counted from 0; arguments as of `views`."""
         views = [self.spans[i] for i in self.views(image, tiles)]
-        if len(views) == 1: return views[0]
+        if len(views) == 1:
+            return views[0]
         grid, box = common_grid(views)
         return ImageSpan(torch.arange(math.prod(grid)), grid, box, views[0].image, 'all views')
 
-    def lay(self, a: Tensor, image: int|None = None, tiles: str = 'all') -> Tensor:
+    def lay(self, a: Tensor, image: int | None = None, tiles: str = 'all') -> Tensor:
         """Spread weights [..., Nv] over the cells of an image's raster, [..., cells], each evenly over its
         token's box.
 
         The raster covers padding outside the image too, so no weight is lost and the sum stays. The weights
         of an image with one view are returned as they are. Arguments as of `views`."""
         at = self.views(image, tiles)
-        if len(at) == 1: return a[..., self.span(at[0])]
+        if len(at) == 1:
+            return a[..., self.span(at[0])]
         raster = self.raster(image, tiles)
         out = a.new_zeros(*a.shape[:-1], *raster.grid)
         for i in at:
@@ -177,11 +204,14 @@ class AttentionRows:
 
     def tiles_note(self, tiles: str) -> list[str]:
         "Note the share of attention on a map of some `views` of the first image; no note where it shows all"
-        if self.views(tiles=tiles) == self.views(): return []
+        if self.views(tiles=tiles) == self.views():
+            return []
         weights = self.attn.double().sum((0, 1, 2))
-        part, total = (sum(float(weights[self.span(i)].sum()) for i in self.views(tiles=which))
-                        for which in (tiles, 'all'))
-        share = f'{part/(total or 1):.0%} of the attention on the image'
+        part, total = (
+            sum(float(weights[self.span(i)].sum()) for i in self.views(tiles=which))
+            for which in (tiles, 'all')
+        )
+        share = f'{part / (total or 1):.0%} of the attention on the image'
         return [f"the map shows {share} (tiles={tiles!r}; 'all' shows all of it)"]
 
     def image_shares(self) -> list[float]:
@@ -190,21 +220,26 @@ class AttentionRows:
         The attention is the mean of layers and heads, all views together."""
         weights = self.attn[0].double().mean((0, 1))
         shares = torch.zeros(1 + max(span.image for span in self.spans), dtype=torch.float64)
-        for i, span in enumerate(self.spans): shares[span.image] += weights[self.span(i)].sum()
-        return (shares/shares.sum()).tolist()
+        for i, span in enumerate(self.spans):
+            shares[span.image] += weights[self.span(i)].sum()
+        return (shares / shares.sum()).tolist()
 
-    def find_tokens(self, query: str|list|int) -> list[int]:
+    def find_tokens(self, query: str | list | int) -> list[int]:
         "Find the indices of a query's tokens in the question; refuse words that were not read"
         tokens = self.question_tokens
         if self.question is None:
             raise CaptureError(
                 f'No rows of {query!r}: the question comes before the image and does not see it, so put the image '
-                'first; or record with question=, its words, or capture with question_rows=True.')
-        if isinstance(query, int): return [query]
+                'first; or record with question=, its words, or capture with question_rows=True.'
+            )
+        if isinstance(query, int):
+            return [query]
         words: list = [query] if isinstance(query, str) else query
-        if words and all(isinstance(place, int) for place in words): return words
+        if words and all(isinstance(place, int) for place in words):
+            return words
         missing = [word for word in words if not pick_words(tokens, word, 'none')]
-        if words and not missing: return pick_words(tokens, query, 'none')
+        if words and not missing:
+            return pick_words(tokens, query, 'none')
         why = why_no_words(tokens, query) or f'those that were read are {read_words(tokens, "question")}'
         raise CaptureError(f'No rows of {missing or query!r}: {why}.')
 
@@ -217,24 +252,34 @@ class AttentionRows:
         missing = [layer for layer in wanted if layer in attending and layer not in self.layers]
         if layers is not None and missing:
             raise CaptureError(
-                f'Layers {missing} were not captured, only {list(self.layers)}: capture again.')
+                f'Layers {missing} were not captured, only {list(self.layers)}: capture again.'
+            )
         at = [self.layers.index(layer) for layer in wanted if layer in self.layers]
-        if at: return at
+        if at:
+            return at
         raise CaptureError(f'No attention was read in layers {wanted}, only in {list(self.layers)}.')
 
     def only(self, layers: Layers, steps: str = 'all') -> Self:
         "Keep the rows of some layers, and of the 'first' step, the 'last' or 'all' that are here, alone"
         at = self.places(layers)
         question = None if self.question is None else self.question[:, at]
-        return replace(self, attn=self.attn[STEPS[steps]][:, at], layers=[self.layers[i] for i in at],
-                       question=question, steps=self.steps if steps == 'all' else steps)
+        return replace(
+            self,
+            attn=self.attn[STEPS[steps]][:, at],
+            layers=[self.layers[i] for i in at],
+            question=question,
+            steps=self.steps if steps == 'all' else steps,
+        )
 
-    def read(self, *,
-        query: str|list|int = 'last',
+    def read(
+        self,
+        *,
+        query: str | list | int = 'last',
         step: int = 0,
         layers: Layers = None,
         heads: Heads = 'mean',
-        image: int|None = None, tiles: str = 'all',
+        image: int | None = None,
+        tiles: str = 'all',
     ) -> Tensor:
         """Read the attention of a query token to an image.
 
@@ -265,17 +310,20 @@ class AttentionRows:
         if not len(self.attn):
             raise CaptureError('Nothing read yet: the rows are filled when the block ends. Use them then.')
         T = len(self.attn)
-        part = self.steps == 'first' and len(self.tokens) > T    # whose last step is not the answer's
+        part = self.steps == 'first' and len(self.tokens) > T  # whose last step is not the answer's
         if step not in range(0 if part else -T, T):
             cure = "; capture with steps='all'" if part else ''
             raise CaptureError(f'There is no step {step}: rows of {T} were read, 0 is the first{cure}.')
         weights = self.attn[step] if query == 'last' else self.question[self.find_tokens(query)].mean(0)
         return merge_heads(self.lay(weights[self.places(layers)], image, tiles), heads)
 
-    def saliency(self,
-        query: str|list|int = 'last', *,
-        image: int|None = None, tiles: str = 'all',
-        background: ImageLike|None = None,
+    def saliency(
+        self,
+        query: str | list | int = 'last',
+        *,
+        image: int | None = None,
+        tiles: str = 'all',
+        background: ImageLike | None = None,
         **reading,
     ) -> Saliency:
         """Average the attention of a query token over layers, as a map over the image.
@@ -297,12 +345,16 @@ class AttentionRows:
         --------
         >>> rows.saliency('plate', layers=[20, 21]).plot().save('map.png')"""
         raster = self.raster(image, tiles)
-        values = self.read(query=query, image=image, tiles=tiles, **reading).mean(0).unflatten(-1, raster.grid)
-        if background is not None: background = open_image(background)
-        elif len(self.images) > raster.image: background = self.images[raster.image]
+        values = (
+            self.read(query=query, image=image, tiles=tiles, **reading).mean(0).unflatten(-1, raster.grid)
+        )
+        if background is not None:
+            background = open_image(background)
+        elif len(self.images) > raster.image:
+            background = self.images[raster.image]
         return Saliency(values.cpu(), self.sizes[raster.image], raster.box, background)
 
-    def panels(self, image: int|None = None, step: int|None = None) -> dict[str, Image.Image]:
+    def panels(self, image: int | None = None, step: int | None = None) -> dict[str, Image.Image]:
         "Draw the mean over the heads of eight layers over the image, with one brightest color; None: the last step"
         step = len(self.attn) - 1 if step is None else step
         some = [self.layers[place] for place in even_places(len(self.layers), 8)]
@@ -313,40 +365,56 @@ class AttentionRows:
     def __repr__(self) -> str:
         T, L, H, N = self.attn.shape
         size = f'{L} layers x {H} heads x {N} image tokens'
-        if not T: return f'AttentionRows(nothing read yet: {size} when the block ends)'
+        if not T:
+            return f'AttentionRows(nothing read yet: {size} when the block ends)'
         n, answer = len({span.image for span in self.spans}), str(self.answer) if self.answer else None
         notes = ''.join(f', {note}' for note in self.notes)
-        return (f'AttentionRows({T} step{"s"[:T - 1]} x {size} of {n} image{"s"[:n - 1]}, '
-                f'mass on them {self.mass.mean():.2f}, answer {answer!r}{notes})')
+        return (
+            f'AttentionRows({T} step{"s"[: T - 1]} x {size} of {n} image{"s"[: n - 1]}, '
+            f'mass on them {self.mass.mean():.2f}, answer {answer!r}{notes})'
+        )
 
     def _repr_html_(self) -> str:
-        if not len(self.attn): return f'<pre>{escape(repr(self))}</pre>'
+        if not len(self.attn):
+            return f'<pre>{escape(repr(self))}</pre>'
         panels, words = self.panels(), 'Attention of {} over the image'
         about = f'Step {len(self.attn)} of {len(self.attn)}: mean of {self.attn.shape[2]} heads, all layers on one scale.'
-        return panels_html(panels, f'{self!r}\n{about}', {title: words.format(title) for title in panels}, HEIGHT)
+        return panels_html(
+            panels, f'{self!r}\n{about}', {title: words.format(title) for title in panels}, HEIGHT
+        )
 
-    def save(self, path: str|Path):
+    def save(self, path: str | Path):
         "Write the rows to a safetensors file, in one step"
         facts = {name: getattr(self, name) for name in _FACTS} | dict(
             answer=asdict(self.answer) if self.answer else None,
-            spans=[asdict(span) | dict(tokens=span.tokens.tolist()) for span in self.spans])
+            spans=[asdict(span) | dict(tokens=span.tokens.tolist()) for span in self.spans],
+        )
         rows = dict(attn=self.attn, question=self.question)
         tensors = {name: tensor.contiguous() for name, tensor in rows.items() if tensor is not None}
         replace_file(path, save(tensors, metadata=dict(carve_rows=json.dumps(facts))))
 
     @classmethod
-    def load(cls, path: str|Path) -> Self:
+    def load(cls, path: str | Path) -> Self:
         "Read the rows of a file that `save` wrote"
         try:
             with safe_open(path, 'pt') as file:
                 facts = json.loads(file.metadata()['carve_rows'])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}    # noqa: SIM118 (no mapping)
-            facts['spans'] = [ImageSpan(**span | {name: tuple(span[name]) for name in ('grid', 'box')} |
-                                        dict(tokens=torch.tensor(span['tokens']))) for span in facts['spans']]
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            facts['spans'] = [
+                ImageSpan(
+                    **span
+                    | {name: tuple(span[name]) for name in ('grid', 'box')}
+                    | dict(tokens=torch.tensor(span['tokens']))
+                )
+                for span in facts['spans']
+            ]
             facts['sizes'] = [*map(tuple, facts['sizes'])]
-            if facts['answer']: facts['answer'] = Answer(**facts['answer'])
+            if facts['answer']:
+                facts['answer'] = Answer(**facts['answer'])
             return cls(**facts, **tensors)
-        except FileNotFoundError: raise
+        except FileNotFoundError:
+            raise
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
-            raise CaptureError(f'{path} is damaged, or holds no rows of `AttentionRows.save`: {e}. Capture them again.') from e
-
+            raise CaptureError(
+                f'{path} is damaged, or holds no rows of `AttentionRows.save`: {e}. Capture them again.'
+            ) from e

@@ -19,20 +19,26 @@ from ..models.model import Answer
 from ..models.prefix_cache import Prefixes
 from ..models.prompts import Ask, Prompt
 
+
 # %% ../../nbs/library/attention/13_session.ipynb #1c0c0002
 class Spent(NamedTuple):
     "Calls of a session and its clock, at one moment"
+
     calls: int
-    seconds: float    # of a clock on which an answer from memory takes as long as it once took
+    seconds: float  # of a clock on which an answer from memory takes as long as it once took
+
 
 class Kept(NamedTuple):
     "An answer or rows that a session remembers"
+
     value: Any
-    seconds: float       # that it took
-    by: object = None    # the other model that gave it, if one did
+    seconds: float  # that it took
+    by: object = None  # the other model that gave it, if one did
+
 
 # %% ../../nbs/library/attention/13_session.ipynb #2bd53767
 Value = TypeVar("Value")
+
 
 class Session:
     """A model that remembers what it was asked. It may replace the model, for several methods
@@ -40,16 +46,19 @@ class Session:
 
     What is remembered costs a call and its seconds again, so that no method is cheap by what another has
     asked. The model is trusted to stay as it is; call `vlm.forget()` after you changed it."""
-    megabytes = 512    # of captures that are remembered; the newest two are, whatever their size
+
+    megabytes = 512  # of captures that are remembered; the newest two are, whatever their size
 
     def __init__(self, vlm: VLM):
         if not isinstance(vlm, VLM):
-            raise CarveError(f'Give the model first, a VLM such as VLM.from_pretrained(...), then the image, then the question; '
-                             f'the first argument is a {type(vlm).__name__}.')
+            raise CarveError(
+                f'Give the model first, a VLM such as VLM.from_pretrained(...), then the image, then the question; '
+                f'the first argument is a {type(vlm).__name__}.'
+            )
         self.vlm, self.prefixes = vlm, Prefixes()
-        self.images: dict = {}    # see `VLM.read`
-        self.kept: dict[tuple, Kept] = {}    # the newest the last
-        self.calls, self.remembered = 0, 0.  # of the model; seconds of what was remembered
+        self.images: dict = {}  # see `VLM.read`
+        self.kept: dict[tuple, Kept] = {}  # the newest the last
+        self.calls, self.remembered = 0, 0.0  # of the model; seconds of what was remembered
         self.adapters = active_adapters(vlm.model)
         vlm.sessions.add(self)
 
@@ -62,7 +71,8 @@ class Session:
     def follow_adapters(self):
         "Forget what the model answered with other adapters"
         adapters = active_adapters(self.vlm.model)
-        if adapters != self.adapters: self.forget()
+        if adapters != self.adapters:
+            self.forget()
         self.adapters = adapters
 
     @property
@@ -74,27 +84,35 @@ class Session:
         "Look up what is memory under a key, or make it; an edit or recorder that is open around it sees it made"
         self.calls += 1
         self.follow_adapters()
-        if open_hooks.get(): return make()
+        if open_hooks.get():
+            return make()
         start = time.perf_counter()
         if key in self.kept:
             memory = self.kept.pop(key)
             self.remembered += memory.seconds
-        else: memory = Kept(make(), time.perf_counter() - start, by)
+        else:
+            memory = Kept(make(), time.perf_counter() - start, by)
         self.kept[key] = memory
-        sizes = {key: memory.value.nbytes for key, memory in self.kept.items() if hasattr(memory.value, 'nbytes')}
-        for oldest in [*sizes][:-2]:    # a contrast reads two
-            if sum(sizes.values()) > self.megabytes*1e6: del self.kept[oldest], sizes[oldest]
+        sizes = {
+            key: memory.value.nbytes for key, memory in self.kept.items() if hasattr(memory.value, 'nbytes')
+        }
+        for oldest in [*sizes][:-2]:  # a contrast reads two
+            if sum(sizes.values()) > self.megabytes * 1e6:
+                del self.kept[oldest], sizes[oldest]
         return memory.value
 
-    def prompt(self, ask: Ask) -> Prompt: return self.vlm.build_prompt(ask, self.images)
+    def prompt(self, ask: Ask) -> Prompt:
+        return self.vlm.build_prompt(ask, self.images)
 
     def ask(self, ask: Ask) -> Answer:
         "Answer what is asked"
-        return self.once(('answer', ask), lambda: self.vlm.generate(
-            self.prompt(ask), ask.max_new_tokens, prefixes=self.prefixes))
+        return self.once(
+            ('answer', ask),
+            lambda: self.vlm.generate(self.prompt(ask), ask.max_new_tokens, prefixes=self.prefixes),
+        )
 
     def capture(
-        self, ask: Ask, steps: str = 'first', layers: Layers = None, answer: bool = True,
+        self, ask: Ask, steps: str = 'first', layers: Layers = None, answer: bool = True
     ) -> AttentionRows:
         """Capture the attention under what is asked, of all words of the question, and the answer.
 
@@ -102,24 +120,36 @@ class Session:
         these are taken from them. `steps` as of `VLM.forward`; without an `answer` the first step ends the pass."""
         self.follow_adapters()
         answer = answer or steps != 'first'
-        if not answer: ask = ask.but(max_new_tokens=1)    # on which the first row does not depend
+        if not answer:
+            ask = ask.but(max_new_tokens=1)  # on which the first row does not depend
         named = None if layers is None else tuple(self.vlm.pick_layers(layers, strict=True))
         key = 'rows', ask, answer, steps, named
-        if key not in self.kept:    # take them from rows of more layers or steps
-            wider_keys = [('rows', ask, answer, step, layer) for step in (steps, 'all') for layer in (named, None)]
+        if key not in self.kept:  # take them from rows of more layers or steps
+            wider_keys = [
+                ('rows', ask, answer, step, layer) for step in (steps, 'all') for layer in (named, None)
+            ]
             wider = next((self.kept[wider_key] for wider_key in wider_keys if wider_key in self.kept), None)
-            if wider: self.kept[key] = wider._replace(value=wider.value.only(named, steps))
-        rows = self.once(key, lambda: self.vlm.forward(
-            self.prompt(ask), named, steps, max_new_tokens=ask.max_new_tokens, prefixes=self.prefixes,
-            answer=answer))
-        if rows.answer:    # it has answered, and need not be asked
+            if wider:
+                self.kept[key] = wider._replace(value=wider.value.only(named, steps))
+        rows = self.once(
+            key,
+            lambda: self.vlm.forward(
+                self.prompt(ask),
+                named,
+                steps,
+                max_new_tokens=ask.max_new_tokens,
+                prefixes=self.prefixes,
+                answer=answer,
+            ),
+        )
+        if rows.answer:  # it has answered, and need not be asked
             rows.ask = ask
             if not open_hooks.get():
                 self.kept.setdefault(('answer', ask), Kept(rows.answer, rows.seconds))
         return rows
 
     def generate(
-        self, prompt: Prompt, max_new_tokens: int = 32, processors: Sequence = (), from_prefix: bool = True,
+        self, prompt: Prompt, max_new_tokens: int = 32, processors: Sequence = (), from_prefix: bool = True
     ) -> Answer:
         "Answer a prompt; the answer is not remembered"
         self.calls += 1

@@ -50,6 +50,7 @@ from carve_nb.models.prompts import (
     write_prompt,
 )
 
+
 # %% ../../nbs/library/attention/04_vlm.ipynb #9759872b
 class VLM:
     """A vision-language model that is asked, and whose attention is read: stock model, stock processor and
@@ -69,29 +70,34 @@ class VLM:
     Examples
     --------
     >>> vlm = VLM.from_pretrained('carve-small'); vlm.ask('photo.jpg', 'What is on the sign?')"""
+
     name: str
     family: Family
     processor: ProcessorMixin
     # most tokens of an image, where it can have fewer (see `why_not`); None: the processor's own limit
-    image_tokens: int|None = 4096
-    thought = 2048       # most tokens of a thought that the chat template opens, with those of the answer
+    image_tokens: int | None = 4096
+    thought = 2048  # most tokens of a thought that the chat template opens, with those of the answer
     # arguments of `from_pretrained` other than the name, for processes that load it again
     loading: dict = {}
 
-    def __init__(self,
+    def __init__(
+        self,
         model: Module,
-        processor: ProcessorMixin|None = None,
-        name: str|None = None,
+        processor: ProcessorMixin | None = None,
+        name: str | None = None,
         escape: bool = False,
     ):
         self.hold(stock_model(model, processor), processor, name, escape)
         if not self.processor.chat_template and self.family.chat:
-            self.processor = copy.copy(self.processor)   # the caller's own stays as it is
+            self.processor = copy.copy(self.processor)  # the caller's own stays as it is
             self.processor.chat_template = self.family.chat
         check_template(self.processor, self.name)
         if not self.family.tested:
-            warnings.warn(f'Models of type {self.family.name} were not tested here: see that `check_family(vlm)` of '
-                          f'`carve_nb.attention.family_check` finds nothing.', stacklevel=2)
+            warnings.warn(
+                f'Models of type {self.family.name} were not tested here: see that `check_family(vlm)` of '
+                f'`carve_nb.attention.family_check` finds nothing.',
+                stacklevel=2,
+            )
 
     @classmethod
     def of_stock(cls, model: PreTrainedModel, processor: ProcessorMixin) -> Self:
@@ -102,7 +108,7 @@ class VLM:
         return vlm
 
     def hold(
-        self, model: PreTrainedModel, processor: ProcessorMixin, name: str|None = None, escape: bool = False,
+        self, model: PreTrainedModel, processor: ProcessorMixin, name: str | None = None, escape: bool = False
     ):
         "Keep a stock pair and the properties that are read from it"
         check_decoder(model.config, name or model.config.name_or_path)
@@ -114,25 +120,27 @@ class VLM:
         self.revision = getattr(model.config, '_commit_hash', None)
         self.tokenizer, self.text_config = processor.tokenizer, model.config.get_text_config()
         self.n_layers, self.n_heads = self.text_config.num_hidden_layers, self.text_config.num_attention_heads
-        self.layers = attention_layers(self.text_config)   # those whose attention can be read
-        self.sessions: weakref.WeakSet = weakref.WeakSet()    # which `forget` empties
+        self.layers = attention_layers(self.text_config)  # those whose attention can be read
+        self.sessions: weakref.WeakSet = weakref.WeakSet()  # which `forget` empties
         self.forget()
 
     def forget(self):
         "Forget all that was computed by the model; call it after you changed the model"
         self.fingerprint = Fingerprint(self)
-        for session in self.sessions: session.forget()
+        for session in self.sessions:
+            session.forget()
 
     @classmethod
-    def from_pretrained(cls,
-        name_or_path: str|Path = SMALL,
-        device: str|torch.device|None = None,
-        dtype: str|torch.dtype|None = None,
-        revision: str|None = None,
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path = SMALL,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        revision: str | None = None,
         trust_remote_code: bool = False,
         escape: bool = False,
         pad: bool = False,
-        image_tokens: int|None = None,
+        image_tokens: int | None = None,
         **kw,
     ) -> Self:
         """Load a model in eval mode: safetensors only, stock classes only, the SDPA kernel.
@@ -162,8 +170,10 @@ class VLM:
         Examples
         --------
         >>> vlm = VLM.from_pretrained('Qwen/Qwen2.5-VL-3B-Instruct', dtype='bf16', image_tokens=1024)"""
-        if not isinstance(name_or_path, str|Path):
-            raise CarveError('from_pretrained takes a name or a folder; give a loaded model to VLM(model, processor).')
+        if not isinstance(name_or_path, str | Path):
+            raise CarveError(
+                'from_pretrained takes a name or a folder; give a loaded model to VLM(model, processor).'
+            )
         kw |= dict(revision=revision, trust_remote_code=trust_remote_code, pad=pad)
         given = dict(kw, device=device, dtype=dtype, escape=escape, image_tokens=image_tokens)
         model, processor = load_model(name_or_path, device, dtype, **kw)
@@ -171,7 +181,9 @@ class VLM:
         vlm.loading = {setting: value for setting, value in given.items() if value}
         if image_tokens is not None:
             vlm.image_tokens = check_tokens(image_tokens)
-            resolution = vlm.why_not.get('fewer tokens') or vlm.resolution or "the processor's own limit is lower"
+            resolution = (
+                vlm.why_not.get('fewer tokens') or vlm.resolution or "the processor's own limit is lower"
+            )
             warnings.warn(f'Resolution: {resolution}.', stacklevel=2)
         return vlm
 
@@ -194,21 +206,24 @@ class VLM:
         wanted = pick_layers(layers, self.n_layers)
         readable = [layer for layer in wanted if layer in self.layers]
         if strict and not readable:
-            raise CaptureError(f'Layers {wanted} of this model compute no attention to the images; {self.layers} '
-                               f'do.')
-        middle = sum(wanted)/len(wanted)
+            raise CaptureError(
+                f'Layers {wanted} of this model compute no attention to the images; {self.layers} do.'
+            )
+        middle = sum(wanted) / len(wanted)
         return readable or [min(self.layers, key=lambda layer: abs(layer - middle))]
 
     @property
     def resolution(self) -> str:
         "How images are shown, in words; '' where as the processor alone shows them"
-        if self.loading.get('pad'): return 'padded to a square'
-        limited = self.image_tokens and (
-            self.family.cell or size_settings(self.processor, self.image_tokens))
+        if self.loading.get('pad'):
+            return 'padded to a square'
+        limited = self.image_tokens and (self.family.cell or size_settings(self.processor, self.image_tokens))
         return f'at most {self.image_tokens} tokens for each image' if limited else ''
 
-    thinks = property(lambda self: open_thought(render_chat(self.processor)),
-                      doc="The mark of the thought that the chat template opens; '' where it opens none")
+    thinks = property(
+        lambda self: open_thought(render_chat(self.processor)),
+        doc="The mark of the thought that the chat template opens; '' where it opens none",
+    )
     decoder = property(lambda self: self.model.get_decoder())
     dtype = property(attrgetter('model.dtype'))
     context_length = property(attrgetter('text_config.max_position_embeddings'))
@@ -219,21 +234,21 @@ class VLM:
         size = sum(p.numel() for p in self.model.parameters())
         dtype = str(self.dtype).removeprefix('torch.')
         suffix = f', suffix {self.suffix!r}' if self.suffix else ''
-        return (f'{type(self).__name__}({Path(self.name).name}: {self.family.name}, {size/1e6:.3g} M '
-                f'parameters, {self.n_layers} layers x {self.n_heads} heads, {dtype} on '
-                f'{self.device}{suffix})')
+        return (
+            f'{type(self).__name__}({Path(self.name).name}: {self.family.name}, {size / 1e6:.3g} M '
+            f'parameters, {self.n_layers} layers x {self.n_heads} heads, {dtype} on '
+            f'{self.device}{suffix})'
+        )
 
     def with_suffix(self, question: str, suffix: str, question_last: bool = False) -> str:
         "Write a question and its suffix, if there is one"
-        if not suffix: return question
+        if not suffix:
+            return question
         words = question, check_text(self.processor, suffix, self.escape)
         return ' '.join(reversed(words) if question_last else words)
 
-    def prompt(self,
-        images: ImageLike|list,
-        question: str,
-        suffix: str|bool|None = None,
-        tokens: Sequence = (),
+    def prompt(
+        self, images: ImageLike | list, question: str, suffix: str | bool | None = None, tokens: Sequence = ()
     ) -> Prompt:
         """Put images and a question into this model's own chat template.
 
@@ -257,21 +272,25 @@ class VLM:
         words = self.suffix if suffix is True else suffix or ''
         prompt = self.build_prompt(Ask(open_images(images, question), question, words, tokens=tokens))
         unknown = unknown_note(self.tokenizer, self.with_suffix(prompt.asked, words))
-        if unknown: warnings.warn(unknown, stacklevel=2)
+        if unknown:
+            warnings.warn(unknown, stacklevel=2)
         return prompt
 
-    def build_prompt(self, ask: Ask, images: dict|None = None) -> Prompt:
+    def build_prompt(self, ask: Ask, images: dict | None = None) -> Prompt:
         "Make the prompt of what is asked; `images` as of `read`"
         n = len(ask.images)
-        limits = (None,)*n if ask.tokens in (None, ()) else ask.tokens
+        limits = (None,) * n if ask.tokens in (None, ()) else ask.tokens
         if not isinstance(limits, tuple) or len(limits) != n:
             raise PromptError(f'tokens={ask.tokens}: give one limit for each of {n} images.')
         one_only = self.family.why_not.get('several images')
-        if one_only and n > 1: raise PromptError(f'One image at a time: {one_only}.')
+        if one_only and n > 1:
+            raise PromptError(f'One image at a time: {one_only}.')
         prompt = self.fill(ask, ask.images, self.read(ask.images, limits, images))
         if len(prompt) >= self.context_length:
-            raise PromptError(f'The prompt has {len(prompt)} tokens, the model reads {self.context_length} '
-                              f'with the answer. Shorten the question, or use fewer or smaller images.')
+            raise PromptError(
+                f'The prompt has {len(prompt)} tokens, the model reads {self.context_length} '
+                f'with the answer. Shorten the question, or use fewer or smaller images.'
+            )
         return prompt
 
     def words(self, ask: Ask) -> Prompt:
@@ -295,10 +314,13 @@ class VLM:
     def kernel_note(self) -> str:
         "Say which kernel the model runs in blocks that read or change attention; '' where it is the usual one"
         usual, stock = self.decoder.config._attn_implementation, stock_kernel(self.decoder)
-        if usual.startswith(stock): return ''
+        if usual.startswith(stock):
+            return ''
         return f'attention is computed by {stock!r} while it is read or changed, else by {usual!r}'
 
-    def read(self, images: Sequence[Image.Image], limits: Sequence, processed: dict|None = None) -> list[ReadImage]:
+    def read(
+        self, images: Sequence[Image.Image], limits: Sequence, processed: dict | None = None
+    ) -> list[ReadImage]:
         """Process images, each alone and once where the family allows it; `limits` are most tokens of each,
         `processed` are the two newest that were read before"""
         groups = [[image] for image in images] if self.family.processed_singly else [images]
@@ -307,28 +329,34 @@ class VLM:
             most = check_tokens(self.image_tokens if most is None else most)
             key = *map(image_key, group), most
             processed[key] = processed.pop(key, None) or read_images(
-                self.processor, self.model.config, self.family, group, most)
+                self.processor, self.model.config, self.family, group, most
+            )
             images_read += processed[key]
-            while len(processed) > 2: del processed[next(iter(processed))]
+            while len(processed) > 2:
+                del processed[next(iter(processed))]
         return images_read
 
-    def open_chat(self, messages: Iterable[dict], images: ImageLike|list|None) -> tuple[list[dict], list, str]:
+    def open_chat(
+        self, messages: Iterable[dict], images: ImageLike | list | None
+    ) -> tuple[list[dict], list, str]:
         """Read a chat, arguments as of `read_chat`: its messages, as `Ask` takes them, its images and its
         question; commands in its texts are refused, or, with `escape`, defused"""
         messages, images, question = read_chat(messages, images)
         texts = [part for message in messages for part in message['content'] if part['type'] == 'text']
-        for part in texts: part['text'] = check_text(self.processor, part['text'], self.escape)
+        for part in texts:
+            part['text'] = check_text(self.processor, part['text'], self.escape)
         return messages, images, question
 
-    def to_device(self, prompt: Prompt|ReadImage) -> dict:
+    def to_device(self, prompt: Prompt | ReadImage) -> dict:
         "Move the inputs of a prompt, or of an image, to the model's device and type; they stay as they are"
         return dict(BatchFeature(prompt.inputs).to(self.device, self.dtype))
 
-    def generate(self,
+    def generate(
+        self,
         prompt: Prompt,
         max_new_tokens: int = 32,
         processors: Sequence = (),
-        prefixes: Prefixes|None = None,
+        prefixes: Prefixes | None = None,
         **settings,
     ) -> 'Answer':
         """Generate the model's own answer, greedy unless the settings say otherwise.
@@ -352,70 +380,94 @@ class VLM:
         start = time.perf_counter()
         refuse_settings(settings)
         config = greedy(self.model, self.room(prompt, max_new_tokens))
-        kw = config.update(**settings | dict(
-            return_dict_in_generate=True, output_logits=True, output_scores=bool(processors)))
+        kw = config.update(
+            **settings
+            | dict(return_dict_in_generate=True, output_logits=True, output_scores=bool(processors))
+        )
         with model_lock(self.model):
             inputs = prefixes.inputs(self, prompt) if prefixes else self.to_device(prompt)
-            out = self.model.generate(**inputs, generation_config=config,
-                                      logits_processor=LogitsProcessorList(processors), **kw)
+            out = self.model.generate(
+                **inputs, generation_config=config, logits_processor=LogitsProcessorList(processors), **kw
+            )
         scores = [step[0] for step in (out.scores if processors else out.logits)]
-        return self.answer(prompt, out.sequences[0, len(prompt):], scores, time.perf_counter() - start,
-                           config.eos_token_id)
+        return self.answer(
+            prompt, out.sequences[0, len(prompt) :], scores, time.perf_counter() - start, config.eos_token_id
+        )
 
     def probe(self, tokens: int = 0) -> Prompt:
         "Make the prompt by which the fingerprint is read, or one of so many tokens, in which its question is repeated"
         ask = Ask((probe_image(),), PROBE)
         prompt = self.build_prompt(ask)
         room = min(tokens, self.context_length - 1) - len(prompt)
-        return self.build_prompt(ask.but(text=' '.join([PROBE]*(1 + room//len(prompt.question))))) if room > 0 else prompt
+        return (
+            self.build_prompt(ask.but(text=' '.join([PROBE] * (1 + room // len(prompt.question)))))
+            if room > 0
+            else prompt
+        )
 
     def first_logits(self, prompt: Prompt, split: bool = False) -> Tensor:
         """Compute the logits after a prompt, [V], float32, read in one pass or, as with prefix sharing, in
         two"""
+
         def read():
             inputs = Prefixes().read_prefix(self, prompt) if split else self.to_device(prompt)
             return self.model.generate(**inputs, generation_config=greedy(self.model, 1))
+
         with model_lock(self.model), keep_offset(self.model):
-            out = Context().run(read)    # unseen by a recorder outside
+            out = Context().run(read)  # unseen by a recorder outside
         return out.logits[0][0].float().cpu()
 
     def room(self, prompt: Prompt, max_new_tokens: int) -> int:
         "Limit the generated tokens: the answer's, and `thought` more where the prompt opens a thought"
-        if open_thought(prompt.text): max_new_tokens += self.thought
+        if open_thought(prompt.text):
+            max_new_tokens += self.thought
         return min(max_new_tokens, self.context_length - len(prompt))
 
-    def answer(self, prompt: Prompt,
-        generated: Tensor,         # [T] ids, perhaps followed by padding
-        scores: list|None,         # T tensors [V]; None: the score is not known
-        seconds: float,            # of the generation
-        eos: object = None,        # id of the end token, or a list of such ids
+    def answer(
+        self,
+        prompt: Prompt,
+        generated: Tensor,  # [T] ids, perhaps followed by padding
+        scores: list | None,  # T tensors [V]; None: the score is not known
+        seconds: float,  # of the generation
+        eos: object = None,  # id of the end token, or a list of such ids
     ) -> 'Answer':
         """Make an `Answer` of generated ids up to the first end token.
 
         A thought that the prompt opens gets its opening mark back."""
         ends = eos if isinstance(eos, list) else [eos]
         ids = generated.tolist()
-        ids = ids[:next((i + 1 for i, token in enumerate(ids) if token in ends), None)]
+        ids = ids[: next((i + 1 for i, token in enumerate(ids) if token in ends), None)]
         finished = bool(ids) and ids[-1] in ends
         # marks that are special tokens are kept
         plain = not any(MARK.fullmatch(str(name)) for name in self.tokenizer.convert_ids_to_tokens(ids))
         opened = open_thought(prompt.text)
-        def read(n): return opened + self.tokenizer.decode(ids[:n], skip_special_tokens=plain)
+
+        def read(n):
+            return opened + self.tokenizer.decode(ids[:n], skip_special_tokens=plain)
+
         text = read(len(ids) - finished)
         # the thought is not scored
         thought = max((mark.end() for mark in THOUGHT.finditer(text)), default=0)
-        first = bisect_right(range(1, len(ids)), thought, key=lambda n: len(read(n))) if thought and ids else 0
-        logprob = sum(logits.float().log_softmax(-1)[token].item()
-                      for logits, token in [*zip(scores, ids)][first:]) if scores else math.nan
+        first = (
+            bisect_right(range(1, len(ids)), thought, key=lambda n: len(read(n))) if thought and ids else 0
+        )
+        logprob = (
+            sum(logits.float().log_softmax(-1)[token].item() for logits, token in [*zip(scores, ids)][first:])
+            if scores
+            else math.nan
+        )
         if scores and not abs(logprob) < math.inf:
-            raise CarveError(f'The scores of the answer are not numbers, with the model in {self.dtype}: load it in bfloat16 '
-                             f'or float32, or get its weights again.')
+            raise CarveError(
+                f'The scores of the answer are not numbers, with the model in {self.dtype}: load it in bfloat16 '
+                f'or float32, or get its weights again.'
+            )
         return Answer(text.strip(), ids, logprob, seconds, len(prompt), finished, first if scores else 0)
 
-    def ask(self,
-        images: ImageLike|list,
+    def ask(
+        self,
+        images: ImageLike | list,
         question: str,
-        suffix: str|bool|None = SHORT_ANSWER,
+        suffix: str | bool | None = SHORT_ANSWER,
         max_new_tokens: int = 32,
         tokens: Sequence = (),
     ) -> 'Answer':
@@ -440,11 +492,14 @@ class VLM:
         >>> vlm.ask('photo.jpg', 'What is on the plate?').confidence"""
         return self.generate(self.prompt(images, question, suffix, tokens), max_new_tokens)
 
-    def capture(self,
-        images: ImageLike|list,
+    def capture(
+        self,
+        images: ImageLike | list,
         question: str,
-        layers: Layers = None, steps: str = 'first', question_rows: bool = True,
-        suffix: str|bool|None = True,
+        layers: Layers = None,
+        steps: str = 'first',
+        question_rows: bool = True,
+        suffix: str | bool | None = True,
         max_new_tokens: int = 32,
     ) -> AttentionRows:
         """Capture the attention on images under a question, and with `steps='all'` the whole answer.
@@ -474,74 +529,116 @@ class VLM:
         Examples
         --------
         >>> vlm.capture('photo.jpg', 'What is on the plate?').saliency(query='last')"""
-        return self.forward(self.prompt(images, question, suffix), layers, steps, question_rows,
-                            max_new_tokens)
+        return self.forward(
+            self.prompt(images, question, suffix), layers, steps, question_rows, max_new_tokens
+        )
 
-    def forward(self,
+    def forward(
+        self,
         prompt: Prompt,
-        layers: Layers = None,    # as `pick_layers` takes them; all by default
+        layers: Layers = None,  # as `pick_layers` takes them; all by default
         # which generated tokens, as `Carve` weighs them: the 'first' (the pass ends there, without an
         # answer), the 'last' or 'all'
         steps: str = 'first',
-        question_rows: bool = True,    # keep the rows of the question's own tokens too?
-        max_new_tokens: int = 32,      # longest answer
-        prefixes: Prefixes|None = None,
-        answer: bool = False,          # go on to the answer, also where only the 'first' step is kept?
-        **settings,                    # as of `generate`
+        question_rows: bool = True,  # keep the rows of the question's own tokens too?
+        max_new_tokens: int = 32,  # longest answer
+        prefixes: Prefixes | None = None,
+        answer: bool = False,  # go on to the answer, also where only the 'first' step is kept?
+        **settings,  # as of `generate`
     ) -> AttentionRows:
         "Run a prompt and capture its attention"
         start = time.perf_counter()
         choose(steps, [*STEPS], 'steps')
-        rec = prompt_recorder(self, prompt, layers, question_rows, steps=steps,
-                              stop=steps == 'first' and not answer, length=len(prompt))
-        given = None    # it stays so where the pass ends before the answer
-        with model_lock(self.model):    # where memory that ran out is told
+        rec = prompt_recorder(
+            self,
+            prompt,
+            layers,
+            question_rows,
+            steps=steps,
+            stop=steps == 'first' and not answer,
+            length=len(prompt),
+        )
+        given = None  # it stays so where the pass ends before the answer
+        with model_lock(self.model):  # where memory that ran out is told
             with hooked(rec, self.decoder):
                 given = self.generate(prompt, max_new_tokens, prefixes=prefixes, **settings)
             check_complete(rec)
             return rows_of(self, prompt, rec, given, seconds=time.perf_counter() - start)
 
+
 # %% ../../nbs/library/attention/04_vlm.ipynb #775c43da
 def prompt_recorder(
-    vlm: 'VLM', prompt: Prompt, layers: Layers = None, question_rows: bool = True, **settings,
+    vlm: 'VLM', prompt: Prompt, layers: Layers = None, question_rows: bool = True, **settings
 ) -> Recorder:
     """Make a recorder of the last row, and perhaps the question's rows, of a prompt, in the columns of its
     image tokens"""
     readable = vlm.pick_layers(layers, strict=True)
     missing = sorted({*pick_layers(layers, vlm.n_layers)} - {*readable})
     if layers is not None and missing:
-        warnings.warn(f'No attention to the images in layers {missing} of {vlm.family.name}: left out. Read are {readable}.',
-                      stacklevel=4)
+        warnings.warn(
+            f'No attention to the images in layers {missing} of {vlm.family.name}: left out. Read are {readable}.',
+            stacklevel=4,
+        )
     return Recorder(readable, [*(prompt.question if question_rows else []), -1], prompt.columns, **settings)
+
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #69967a25
 def rows_of(
-    vlm: 'VLM', prompt: Prompt,
-    rec: Recorder,                # closed
-    answer: Answer|None = None,   # if the prompt was answered
-    seconds: float = 0.,          # of the pass
+    vlm: 'VLM',
+    prompt: Prompt,
+    rec: Recorder,  # closed
+    answer: Answer | None = None,  # if the prompt was answered
+    seconds: float = 0.0,  # of the pass
 ) -> AttentionRows:
     "Collect the attention that was recorded of a prompt"
     first, *later = rec.passes
-    attn = [first.attn[:, 0, :, -1], *(passed.attn[:, 0, :, -1] for passed in later if passed.attn is not None)]
+    attn = [
+        first.attn[:, 0, :, -1],
+        *(passed.attn[:, 0, :, -1] for passed in later if passed.attn is not None),
+    ]
     question = [i for i in prompt.question if i in first.rows]
-    words = first.attn[:, 0][:, :, [first.rows.index(i) for i in question]].movedim(2, 0) if question else None
+    words = (
+        first.attn[:, 0][:, :, [first.rows.index(i) for i in question]].movedim(2, 0) if question else None
+    )
     attn = torch.stack(attn[STEPS[rec.steps]])
     # in float16 a model can overflow long before its answer shows it
     if not all(weights.isfinite().all() for weights in (attn, words) if weights is not None):
-        raise CaptureError(f'Attention weights are not finite, with the model in {vlm.dtype}: load it in bfloat16 or float32, '
-                           f'or get its weights again.')
+        raise CaptureError(
+            f'Attention weights are not finite, with the model in {vlm.dtype}: load it in bfloat16 or float32, '
+            f'or get its weights again.'
+        )
     about = dict(
-        model=str(vlm.name), revision=vlm.revision, family=vlm.family.name, dtype=str(vlm.dtype),
-        device=str(vlm.device), kernel=rec.kernel, torch=torch.__version__, transformers=transformers.__version__,
-        question=prompt.asked, prompt=prompt.text)
+        model=str(vlm.name),
+        revision=vlm.revision,
+        family=vlm.family.name,
+        dtype=str(vlm.dtype),
+        device=str(vlm.device),
+        kernel=rec.kernel,
+        torch=torch.__version__,
+        transformers=transformers.__version__,
+        question=prompt.asked,
+        prompt=prompt.text,
+    )
     notes = dict.fromkeys([*(read.note for read in prompt.images_read), vlm.kernel_note])
     return AttentionRows(
-        attn, rec.layers, answer.tokens if answer else [], prompt.spans, question=words,
-        question_tokens=[prompt.tokens[i] for i in question], answer=answer,
-        n_layers=vlm.n_layers, attending=vlm.layers, sizes=[image.size for image in prompt.images],
-        steps=rec.steps, n_prompt=len(prompt), seconds=seconds, notes=[*filter(None, notes)], about=about,
-        images=[image.reduce(max(1, min(image.size)//224)) for image in prompt.images])
+        attn,
+        rec.layers,
+        answer.tokens if answer else [],
+        prompt.spans,
+        question=words,
+        question_tokens=[prompt.tokens[i] for i in question],
+        answer=answer,
+        n_layers=vlm.n_layers,
+        attending=vlm.layers,
+        sizes=[image.size for image in prompt.images],
+        steps=rec.steps,
+        n_prompt=len(prompt),
+        seconds=seconds,
+        notes=[*filter(None, notes)],
+        about=about,
+        images=[image.reduce(max(1, min(image.size) // 224)) for image in prompt.images],
+    )
+
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #c2ebc807
 @contextmanager
@@ -551,7 +648,7 @@ def record_attention(
     inputs: Mapping,
     images: list,
     layers: Layers = None,
-    question: str|None = None,
+    question: str | None = None,
 ) -> Iterator[AttentionRows]:
     """Record the attention to the images of one stock generation, or forward pass, inside the block.
 
@@ -587,8 +684,10 @@ def record_attention(
     recorder = prompt_recorder(vlm, prompt, layers, length=len(prompt))
     nothing = torch.zeros(0, len(recorder.layers), vlm.n_heads, len(prompt.columns))
     sizes = [image.size for image in prompt.images]
-    rows = AttentionRows(nothing, recorder.layers, [], prompt.spans, images=prompt.images,
-                         n_layers=vlm.n_layers, sizes=sizes)
-    with hooked(recorder, vlm.decoder): yield rows
+    rows = AttentionRows(
+        nothing, recorder.layers, [], prompt.spans, images=prompt.images, n_layers=vlm.n_layers, sizes=sizes
+    )
+    with hooked(recorder, vlm.decoder):
+        yield rows
     check_complete(recorder)
     vars(rows).update(vars(rows_of(vlm, prompt, recorder)), images=prompt.images)

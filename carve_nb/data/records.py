@@ -13,7 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING, TypeAlias
 from ..core.errors import CarveError, DataError, quote
 
-if TYPE_CHECKING:    # help loads this module
+if TYPE_CHECKING:  # help loads this module
     from PIL import Image
     from carve_nb.core.image import Box, ImageLike
 
@@ -21,29 +21,33 @@ if TYPE_CHECKING:    # help loads this module
 # what an image can be opened from; None: there is none
 ImageSource: TypeAlias = 'ImageLike|Callable[[], ImageLike|None]|None'
 
+
 @dataclass
 class Record:
     "One question about one image; the image is opened when it is asked for"
-    id: str # unique in its set
+
+    id: str  # unique in its set
     image: 'ImageSource' = field(repr=False)
-    question: str # the words, with the options where there are some
-    answers: list # accepted; of options: the texts of the right ones; none: not known
-    choices: list|None = None # texts of the options, in the order in which they are shown
-    boxes: list[tuple[float, ...]]|None = None    # true regions
-    kind: str = '' # of question
-    short_question: str|None = None # the words without the options, for the map
-    rule: str = 'exact' # name of its score
-    objects: list = field(default_factory=list, repr=False) # all that is in a scene of ours
-    image_key: str = field(default='', repr=False) # the same for all about one scene
+    question: str  # the words, with the options where there are some
+    answers: list  # accepted; of options: the texts of the right ones; none: not known
+    choices: list | None = None  # texts of the options, in the order in which they are shown
+    boxes: list[tuple[float, ...]] | None = None  # true regions
+    kind: str = ''  # of question
+    short_question: str | None = None  # the words without the options, for the map
+    rule: str = 'exact'  # name of its score
+    objects: list = field(default_factory=list, repr=False)  # all that is in a scene of ours
+    image_key: str = field(default='', repr=False)  # the same for all about one scene
     # where its user finds it, such as 'line 3' of a file; '': by its id
     place: str = field(default='', repr=False, compare=False)
     answer = property(lambda self: self.answers[0] if self.answers else '')
-    describes = property(lambda self: self.kind == 'describe' and bool(self.objects)) # a scene of ours?
-    label = property(lambda self: self.place or self.id) # in a message
+    describes = property(lambda self: self.kind == 'describe' and bool(self.objects))  # a scene of ours?
+    label = property(lambda self: self.place or self.id)  # in a message
+
     @property
     def box(self) -> 'Box|None':
         "The smallest box around the true regions"
         from carve_nb.core.image import union_box  # not before an image is wanted: help loads this module
+
         return union_box(self.boxes)
 
     def __post_init__(self) -> None:
@@ -53,23 +57,33 @@ class Record:
         try:
             fit = all(
                 0 <= x0 < x1 < math.inf and 0 <= y0 < y1 < math.inf and max(x1, y1) >= 2
-                for x0, y0, x1, y1 in self.boxes or ())
-        except (TypeError, ValueError): fit = False
+                for x0, y0, x1, y1 in self.boxes or ()
+            )
+        except (TypeError, ValueError):
+            fit = False
         if not fit:
             raise DataError(
                 f'the boxes {quote(self.boxes)} of {self.label} are not a list of x0, y0, x1, y1 in pixels with '
-                'x0 < x1 and y0 < y1; in a table "box" is that, "bbox" is x, y, width, height.')
+                'x0 < x1 and y0 < y1; in a table "box" is that, "bbox" is x, y, width, height.'
+            )
 
     def open(self) -> 'Image.Image':
         "Open the image, RGB; raise `DataError` where a box lies outside it"
         from carve_nb.core.image import open_image
-        try: image = open_image(self.image() if callable(self.image) else self.image)
-        except (CarveError, OSError) as e: raise DataError(f'{self.label}: {str(e)[:300]}') from e
+
+        try:
+            image = open_image(self.image() if callable(self.image) else self.image)
+        except (CarveError, OSError) as e:
+            raise DataError(f'{self.label}: {str(e)[:300]}') from e
         width, height = image.size
-        if any(x0 >= width or y0 >= height or x1 > width + 1 or y1 > height + 1 for x0, y0, x1, y1 in self.boxes or ()):
+        if any(
+            x0 >= width or y0 >= height or x1 > width + 1 or y1 > height + 1
+            for x0, y0, x1, y1 in self.boxes or ()
+        ):
             raise DataError(
                 f'the boxes {quote(self.boxes)} of {self.label} do not lie in its upright image of {width} x {height} '
-                'pixels; "box" is x0, y0, x1, y1, "bbox" is x, y, width, height.')
+                'pixels; "box" is x0, y0, x1, y1, "bbox" is x, y, width, height.'
+            )
         return image
 
     def opened(self) -> 'Record':
@@ -79,11 +93,14 @@ class Record:
         boxes = [(x0, y0, min(x1, width), min(y1, height)) for x0, y0, x1, y1 in self.boxes or ()]
         return replace(self, image=image, boxes=boxes or self.boxes)
 
+
 # %% ../../nbs/library/data/07_records.ipynb #f11e0002
-def choose_rows(rows: list, n: int|None = None, seed: int|None = None) -> list:
+def choose_rows(rows: list, n: int | None = None, seed: int | None = None) -> list:
     "Choose the first n rows, or with a seed n random rows, in their order"
-    if seed is None or n is None or n >= len(rows): return rows[:n]
+    if seed is None or n is None or n >= len(rows):
+        return rows[:n]
     return [rows[i] for i in sorted(Random(seed).sample(range(len(rows)), n))]
+
 
 # %% ../../nbs/library/data/07_records.ipynb #b817a42b
 def image_key_of(line: dict) -> str:

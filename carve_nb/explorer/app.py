@@ -29,13 +29,15 @@ from ..method.results import Result, format_answer
 from ..models.checkpoints import PACKAGED
 from ..runs.runner import as_vlm
 
+
 # %% ../../nbs/library/explorer/07_app.ipynb #b2f06edd
 def html_text(text: str, tag: str = 'div', **attributes: str) -> str:
     "Write HTML that shows exactly this text"
     given = ''.join(f' {name.replace("_", "-")}="{escape(value)}"' for name, value in attributes.items())
     return f'<{tag}{given}>{escape(text)}</{tag}>'
 
-PAGE = 'carve-explore'   # class of the page's box
+
+PAGE = 'carve-explore'  # class of the page's box
 # megabytes that a page can send, as Jupyter's server is set
 BIGGEST = int(os.environ.get('CARVE_UPLOAD_MB', 10))
 SCRIPT = '''const name = root => {
@@ -78,39 +80,63 @@ STYLE = '''<style>
 </style>'''.replace('PAGE', PAGE)
 
 # %% ../../nbs/library/explorer/07_app.ipynb #7e1a0c02
-SHARES = .01, .015, .02, .03, .04, .06, .08, .1, .15, .2, .3, .4, .6, .8, 1.
+SHARES = 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0
+
 
 class Explorer:
     "A page of widgets over one image: a question, the word whose attention is read, and the kept share p"
+
     def __init__(self, vlm: VLM):
         self.vlm = vlm
         self.preset, self.notes = Lookup().choose(vlm)
         self.method = self.preset
-        self.result: Result|None = None    # under the present settings
-        self.in_setup = False              # are widgets set by the page, and not by its reader?
-        self.still = None                  # the output below the page
+        self.result: Result | None = None  # under the present settings
+        self.in_setup = False  # are widgets set by the page, and not by its reader?
+        self.still = None  # the output below the page
         wide = w.Layout(width='auto', max_width='640px')
         self.upload = w.FileUpload(
-            description='Upload an image', accept='image/*', layout=w.Layout(width='180px'),
-            tooltip=f'at most {BIGGEST} MB; it stays on the machine that runs the model')
+            description='Upload an image',
+            accept='image/*',
+            layout=w.Layout(width='180px'),
+            tooltip=f'at most {BIGGEST} MB; it stays on the machine that runs the model',
+        )
         self.question = w.Text(description='Question', layout=wide)
         self.button = w.Button(description='Ask', button_style='primary')
         self.words = w.ToggleButtons(description='Attention of', style=dict(button_width='auto'))
         self.p = w.SelectionSlider(
-            description='p, kept share of pixels', layout=wide, style=dict(description_width='initial'),
-            options=sorted({*SHARES, self.method.p}), value=self.method.p)
-        self.settings = w.VBox([self.words, self.p])    # of an answer
+            description='p, kept share of pixels',
+            layout=wide,
+            style=dict(description_width='initial'),
+            options=sorted({*SHARES, self.method.p}),
+            value=self.method.p,
+        )
+        self.settings = w.VBox([self.words, self.p])  # of an answer
         self.about, self.status, self.answers, self.images, self.code = (w.HTML() for _ in range(5))
         data = {'application/javascript': SCRIPT, 'text/plain': ''}
         script = w.Output(outputs=[dict(output_type='display_data', metadata={}, data=data)])
-        self.box = w.VBox([
-            self.about, self.upload, self.question, self.button, self.status, self.settings, self.answers,
-            self.images, self.code, w.HTML(STYLE), script])
+        self.box = w.VBox(
+            [
+                self.about,
+                self.upload,
+                self.question,
+                self.button,
+                self.status,
+                self.settings,
+                self.answers,
+                self.images,
+                self.code,
+                w.HTML(STYLE),
+                script,
+            ]
+        )
         self.box.add_class(PAGE)
         self.button.on_click(partial(self.guard, self.ask))
         self.question.on_msg(self.take_key)
-        for widget, action in ((self.upload, self.take_upload), (self.words, partial(self.move, 'query')),
-                               (self.p, partial(self.move, 'p'))):
+        for widget, action in (
+            (self.upload, self.take_upload),
+            (self.words, partial(self.move, 'query')),
+            (self.p, partial(self.move, 'p')),
+        ):
             widget.observe(partial(self.guard, action), 'value')
 
     def tell(self, text: str):
@@ -119,13 +145,17 @@ class Explorer:
 
     def guard(self, action: Callable[..., None], *given: object):
         "Call a function; write its error on the page"
-        try: action(*given)
-        except Exception as e: self.tell(str(e) if isinstance(e, ValueError) else f'{type(e).__name__}: {e}')
+        try:
+            action(*given)
+        except Exception as e:
+            self.tell(str(e) if isinstance(e, ValueError) else f'{type(e).__name__}: {e}')
 
     def show_image(self, src: ImageLike, name: str, code: str):
         "Take a new image, and clear what belongs to the old one"
-        try: self.image = open_image(src)
-        except ValueError as e: raise CarveError(f'{name}: {e}') from e
+        try:
+            self.image = open_image(src)
+        except ValueError as e:
+            raise CarveError(f'{name}: {e}') from e
         self.session, self.code_image, self.result = Session(self.vlm), code, None
         model = Path(self.vlm.name).name
         kind = f', {PACKAGED[model]}' if model in PACKAGED else ''
@@ -145,13 +175,16 @@ class Explorer:
 
     def take_key(self, text: w.Text, message: dict, buffers: list):
         "Ask at the Enter key"
-        if message.get('event') == 'submit': self.guard(self.ask)
+        if message.get('event') == 'submit':
+            self.guard(self.ask)
 
-    def ask(self, button: w.Button|None = None):
+    def ask(self, button: w.Button | None = None):
         "Answer without and with the crop, and make buttons of the words of the question"
         question = self.question.value
         if self.result is None or question != self.result.question:
-            self.method = replace(self.method, query=self.preset.query)    # a clicked word may not be in this question
+            self.method = replace(
+                self.method, query=self.preset.query
+            )  # a clicked word may not be in this question
         self.tell('The model is at work.')
         result = self.method(self.session, self.image, question)
         words = [(word, [word]) for word, _ in split_words(cast(AttentionRows, result.rows).question_tokens)]
@@ -167,7 +200,8 @@ class Explorer:
 
     def move(self, field: str, change: dict):
         "Change a field of the method, and draw what it finds, without the model"
-        if self.in_setup or change['new'] is None: return
+        if self.in_setup or change['new'] is None:
+            return
         self.method = replace(self.method, **{field: change['new']})
         if self.result:
             ask = self.method.asked(self.vlm, self.image, self.result.question)
@@ -187,16 +221,23 @@ class Explorer:
         self.answers.value = ''.join([html_text(result.asked), *notes, *answers])
         self.images.value = panels_html(result.panels(300), f'Crop {result.crop.box}.', width=280)
         self.code.value = html_text(self.program(result.question), 'pre')
-        if self.still: self.still.update(self.still_bundle(), raw=True)
+        if self.still:
+            self.still.update(self.still_bundle(), raw=True)
 
     def program(self, question: str) -> str:
         "Write the Python that repeats the result"
+
         def plain(value: object) -> object:
-            return str(value).removeprefix('torch.') if isinstance(value, (torch.dtype, torch.device)) else value
+            return (
+                str(value).removeprefix('torch.') if isinstance(value, (torch.dtype, torch.device)) else value
+            )
+
         loading = ''.join(f', {name}={plain(value)!r}' for name, value in self.vlm.loading.items())
-        return (f'from carve_nb import VLM, Lookup, make_scene\n'
-                f'vlm = VLM.from_pretrained({str(self.vlm.name)!r}{loading})\n'
-                f'{self.method!r}(vlm, {self.code_image}, {question!r})')
+        return (
+            f'from carve_nb import VLM, Lookup, make_scene\n'
+            f'vlm = VLM.from_pretrained({str(self.vlm.name)!r}{loading})\n'
+            f'{self.method!r}(vlm, {self.code_image}, {question!r})'
+        )
 
     def still_bundle(self) -> dict[str, str]:
         "Render the still image as HTML, as PNG and as text"
@@ -208,13 +249,15 @@ class Explorer:
     def _ipython_display_(self):
         "Show the page and below it the still image"
         from IPython.display import display
+
         display(self.box._repr_mimebundle_() | self.still_bundle(), raw=True)
         self.still = display(self.still_bundle(), raw=True, display_id=True)
 
+
 # %% ../../nbs/library/explorer/07_app.ipynb #db701665
 def explore(
-    vlm: VLM|str|Path = 'carve-small',
-    image: ImageLike|None = None,
+    vlm: VLM | str | Path = 'carve-small',
+    image: ImageLike | None = None,
     question: str = '',
     **loading: object,
 ) -> Explorer:
@@ -244,5 +287,6 @@ def explore(
         name = str(image) if isinstance(image, (str, Path)) else 'image.png'
         page.show_image(image, name, repr(name))
     page.question.value = question
-    if question: page.guard(page.ask)
+    if question:
+        page.guard(page.ask)
     return page

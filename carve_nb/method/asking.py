@@ -28,21 +28,26 @@ from ..models.checkpoints import behind_thought
 from ..models.families import BoxForm
 from ..models.prompts import Ask, unknown_note
 
+
 # %% ../../nbs/library/method/09_asking.ipynb #07087c88
-def _words(question: str) -> list[tuple[str, bool]]:    # of (word or sign, is it a content word?)
+def _words(question: str) -> list[tuple[str, bool]]:  # of (word or sign, is it a content word?)
     "Split what a question asks into words, as they are written, and the signs between them"
     text = f' {bare_question(question)}'
-    letters = ''.join('w' if is_word(f'w{letter}') else letter for letter in text)    # with their marks
+    letters = ''.join('w' if is_word(f'w{letter}') else letter for letter in text)  # with their marks
     tokens = [match.span() for match in re.finditer(r'\s*(?:w+|[^\sw])', letters)]
     content = {tokens[number][1] for number in pick_words([text[slice(*span)] for span in tokens], 'content')}
     words = [match.span() for match in re.finditer(r"w+(?:['’-]w+)*|[^\sw]", letters)]
-    return [(text[start:end], 'w' in letters[start:end] and any(start < at <= end for at in content))
-            for start, end in words]
+    return [
+        (text[start:end], 'w' in letters[start:end] and any(start < at <= end for at in content))
+        for start, end in words
+    ]
+
 
 def asked_words(question: str) -> list[str]:
     "List the content words of a question, each once; of one that is not English all words"
     words = [word.lower() for word, is_content in _words(question) if is_content]
     return list(dict.fromkeys(re.sub("['’]s$", '', word) for word in words))
+
 
 # %% ../../nbs/library/method/09_asking.ipynb #2584b91c
 def content_runs(question: str) -> list[str]:
@@ -50,10 +55,13 @@ def content_runs(question: str) -> list[str]:
     runs = groupby(_words(question), lambda pair: pair[1])
     return [' '.join(word for word, _ in run) for is_content, run in runs if is_content]
 
+
 # %% ../../nbs/library/method/09_asking.ipynb #94157cb1
-_NAME_THEM = ('Name the things that one must see to answer this question, separated by commas '
-             'and nothing else: {}')
+_NAME_THEM = (
+    'Name the things that one must see to answer this question, separated by commas and nothing else: {}'
+)
 _CONTENT_TAKEN = 'the content words are taken'
+
 
 def name_entities(session: Session, ask: Ask) -> tuple[list[str], list[str]]:
     """Ask the model for the names of what a question is about.
@@ -68,90 +76,113 @@ def name_entities(session: Session, ask: Ask) -> tuple[list[str], list[str]]:
     reply = behind_thought(str(answer)) or ''
     named = re.split(r',\s*|\s+and\s+', reply.strip(' .\n').lower())
     words = {*' '.join(runs).lower().split(), *asked_words(question)}
-    if all(words & {*name.split()} for name in named): return list(dict.fromkeys(named)), []
+    if all(words & {*name.split()} for name in named):
+        return list(dict.fromkeys(named)), []
     return runs, [f'the model did not list what is asked about: {_CONTENT_TAKEN}']
 
+
 # %% ../../nbs/library/method/09_asking.ipynb #911df2af
-def yes_no_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], ...]:    # (ids of yes, ids of no)
+def yes_no_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], ...]:  # (ids of yes, ids of no)
     "Find the tokens in which 'Yes' and 'No', 'yes' and 'no' begin to differ"
-    def spell(word): return tokenizer.encode(word, add_special_tokens=False)
+
+    def spell(word):
+        return tokenizer.encode(word, add_special_tokens=False)
+
     spelt = [zip(spell(yes), spell(no)) for yes, no in (('Yes', 'No'), ('yes', 'no'))]
     differing = [next(((yes, no) for yes, no in pair if yes != no), None) for pair in spelt]
     return tuple(list(dict.fromkeys(ids)) for ids in zip(*filter(None, differing)))
+
 
 # %% ../../nbs/library/method/09_asking.ipynb #889e1c3d
 def yes_confidence(session: Session, ask: Ask) -> float:
     "Measure the model's confidence that its answer begins with yes and not with no, from -1, no, to 1, yes"
     logits = []
+
     def keep(ids, scores):
         logits.append(scores[0].float())
         return scores
+
     session.generate(session.prompt(ask), 1, [keep])
-    scores, = logits    # of one token
+    (scores,) = logits  # of one token
     yes, no = (scores[ids].logsumexp(0) for ids in yes_no_tokens(session.vlm.tokenizer))
-    return float(2*torch.sigmoid(yes - no) - 1)
+    return float(2 * torch.sigmoid(yes - no) - 1)
+
 
 # %% ../../nbs/library/method/09_asking.ipynb #9e8f939d
 def quarters(box: Box) -> list[Box]:
     "Part a box into two by two, or into four in a row along a side that is at least twice the other"
     x0, y0, *_ = box
     w, h = box_size(box)
-    nx, ny = (1, 4) if h >= 2*w else (4, 1) if w >= 2*h else (2, 2)
-    def parts(lo, side, n): return pairwise([*(lo + number*(side//n) for number in range(n)), lo + side])
+    nx, ny = (1, 4) if h >= 2 * w else (4, 1) if w >= 2 * h else (2, 2)
+
+    def parts(lo, side, n):
+        return pairwise([*(lo + number * (side // n) for number in range(n)), lo + side])
+
     return [(a, c, b, d) for c, d in parts(y0, h, ny) for a, b in parts(x0, w, nx)]
+
 
 # %% ../../nbs/library/method/09_asking.ipynb #f7a054ed
 def tree_depth(box: Box, smallest: float) -> int:
     """Count how often a box is parted before its parts have no side of `smallest` pixels; at most 5 times
     (source)"""
     for depth in range(5):
-        if max(box_size(box)) < smallest: return depth
+        if max(box_size(box)) < smallest:
+            return depth
         box = quarters(box)[-1]
     return 5
 
+
 def shown_box(box: Box, size: Size, smallest: float, scale: float) -> Box:
     "Grow the box of a part by the room around it, inside the image (source: get_patch)"
+
     def ends(low, high, n):
-        side = int(max(high - low, smallest)*scale)
-        start = max(0, (low + high)//2 - side//2)
+        side = int(max(high - low, smallest) * scale)
+        start = max(0, (low + high) // 2 - side // 2)
         return start, min(start + side, n)
+
     (x0, x1), (y0, y1) = map(ends, box[:2], box[2:], size)
     return x0, y0, x1, y1
 
+
 # %% ../../nbs/library/method/09_asking.ipynb #9d41146d
 def search(
-    root: Box,                      # of the whole image
-    smallest: float,                # least side of a part that is parted
-    answering: Callable[[Box], float],         # confidence of a part
-    promise: Callable[[Box, float], float],    # of a part and its share of the greatest depth
-    upper: float = .6,              # confidence at which the search ends
-    lower: float = 0.,              # where it gives up
-    drops: Sequence[float] = (.1, .1, .2),     # how much `upper` falls each time
+    root: Box,  # of the whole image
+    smallest: float,  # least side of a part that is parted
+    answering: Callable[[Box], float],  # confidence of a part
+    promise: Callable[[Box, float], float],  # of a part and its share of the greatest depth
+    upper: float = 0.6,  # confidence at which the search ends
+    lower: float = 0.0,  # where it gives up
+    drops: Sequence[float] = (0.1, 0.1, 0.2),  # how much `upper` falls each time
 ) -> tuple[Box | None, dict[Box, float]]:
     "Search an image's parts, best first; find the part where it ends, if any, and each part's confidence"
     deepest = tree_depth(root, smallest)
     depths: dict[Box, int] = {root: 0}
-    promises: dict[Box, float] = {root: 0.}    # of parts that were not taken yet
-    falls = chain(drops, repeat(drops[-1] if drops else 0.))
-    limit = 3*deepest
+    promises: dict[Box, float] = {root: 0.0}  # of parts that were not taken yet
+    falls = chain(drops, repeat(drops[-1] if drops else 0.0))
+    limit = 3 * deepest
     confidences: dict[Box, float] = {}
     while promises:
-        box = max(promises, key=lambda part: promises[part])    # of equals the first
+        box = max(promises, key=lambda part: promises[part])  # of equals the first
         del promises[box]
         confidences[box] = answering(box)
-        if confidences[box] >= upper: return box, confidences
+        if confidences[box] >= upper:
+            return box, confidences
         if len(confidences) >= limit:
             upper -= next(falls)
             limit += 2
             best = max(confidences, key=lambda part: confidences[part])
-            if confidences[best] >= upper: return best, confidences
-            if upper < lower: break
+            if confidences[best] >= upper:
+                return best, confidences
+            if upper < lower:
+                break
         depth = depths[box] + 1
-        if depth > deepest or not tree_depth(box, smallest): continue
+        if depth > deepest or not tree_depth(box, smallest):
+            continue
         for part in quarters(box):
             depths[part] = depth
-            promises[part] = promise(part, depth/deepest)
+            promises[part] = promise(part, depth / deepest)
     return None, confidences
+
 
 # %% ../../nbs/library/method/09_asking.ipynb #c61c008d
 @dataclass(repr=False, kw_only=True)
@@ -181,15 +212,16 @@ class ZoomEye(PublishedCrop):
     root
         may the search end at the whole image? (zoom_eye.py: not for several cues shown alone)
     """
+
     existence: str = 'Is there a {cue} in the last picture? Answer yes or no.'
     latent: str = 'Could a {cue} be found by zooming further into the last picture? Answer yes or no.'
     answering: str = '{question} Can this be answered from what is visible? Answer yes or no.'
     smallest: int | None = limited(None, 8)
     scale: float = limited(1.2, 1, 100)
-    bias: float = limited(.6, 0, 1)
-    upper: float = limited(.6, -1, 1)
-    lower: float = limited(0., -1, 1)
-    drops: tuple[float, ...] = (.1, .1, .2)
+    bias: float = limited(0.6, 0, 1)
+    upper: float = limited(0.6, -1, 1)
+    lower: float = limited(0.0, -1, 1)
+    drops: tuple[float, ...] = (0.1, 0.1, 0.2)
     root: bool = True
     name, source, category = 'zoom-eye', 'arXiv 2411.16044', 'prompt'
 
@@ -200,13 +232,14 @@ class ZoomEye(PublishedCrop):
     def framed(self, image: Image.Image, box: tuple[int, int, int, int], vlm: VLM) -> Image.Image:
         "Draw a frame around a part, and reduce the image"
         longest = max(image.size)
-        framed = draw_boxes(image, [box], 'red', max(1, longest//120))
-        return framed.resize([max(1, side*self.leaf_side(vlm)//longest) for side in image.size])
+        framed = draw_boxes(image, [box], 'red', max(1, longest // 120))
+        return framed.resize([max(1, side * self.leaf_side(vlm) // longest) for side in image.size])
 
     def show_last(self, session: Session, ask: Ask, result: Result, model: object) -> Ask:
         "Show the part that was found, after the image with a frame around it"
         last = super().show_last(session, ask, result, model)
-        if len(last.images) == 1: return last
+        if len(last.images) == 1:
+            return last
         return last.but(images=(self.framed(result.image, result.crop.box, session.vlm), result.crop.image))
 
     def place(self, session: Session, image: Image.Image, box: Box) -> Box:
@@ -226,13 +259,17 @@ class ZoomEye(PublishedCrop):
         "Search for one cue, which the question `about` it is answered from; see `search`"
         image_box = 0, 0, *ask.image.size
         sure = partial(self.confidence, session, ask, cue=cue, about=about)
+
         def promise(box, depth):
-            weight = self.bias + (1 - self.bias)*depth**2
-            latent = sure(box, self.latent) if weight < 1 else 0.
-            return weight*sure(box, self.existence) + (1 - weight)*latent
+            weight = self.bias + (1 - self.bias) * depth**2
+            latent = sure(box, self.latent) if weight < 1 else 0.0
+            return weight * sure(box, self.existence) + (1 - weight) * latent
+
         def answering(box):
-            if box == image_box and not self.root: return -1.
+            if box == image_box and not self.root:
+                return -1.0
             return sure(box, self.answering)
+
         smallest = self.leaf_side(session.vlm)
         return search(image_box, smallest, answering, promise, self.upper, self.lower, self.drops)
 
@@ -242,32 +279,45 @@ class ZoomEye(PublishedCrop):
         if vlm.thinks:
             raise UnsupportedError(
                 f'{self.name} reads yes or no from the first token, where the chat template of {vlm.name} '
-                f'opens a thought with {vlm.thinks}.')
+                f'opens a thought with {vlm.thinks}.'
+            )
         cues, notes = name_entities(session, ask)
-        if notes: cues = cues[-1:]    # the model named none
+        if notes:
+            cues = cues[-1:]  # the model named none
         alone = len(cues) == 1
         abouts = [bare_question(ask.text) if alone else f'What does the {cue} look like?' for cue in cues]
         before = session.calls
         searches = [self.find(session, ask, cue, about) for cue, about in zip(cues, abouts)]
         boxes = [self.place(session, ask.image, box) for box, _ in searches if box]
         sought, taken = ', '.join(cues), sum(len(parts) for _, parts in searches)
-        if not boxes: notes.append('no part was found: the crop is the whole image')
-        return Look(regions=box_regions(boxes, ask.image.size), notes=notes, details=[
-            f'sought: "{sought}"; {taken} parts taken, {session.calls - before} confidences'])
+        if not boxes:
+            notes.append('no part was found: the crop is the whole image')
+        return Look(
+            regions=box_regions(boxes, ask.image.size),
+            notes=notes,
+            details=[f'sought: "{sought}"; {taken} parts taken, {session.calls - before} confidences'],
+        )
+
 
 # %% ../../nbs/library/method/09_asking.ipynb #26878f29
 def read_boxes(
-    text: str, form: BoxForm,
-    visible: Box,        # what the model sees, pixels of the image
-    resized: Size,    # of that behind the processor
+    text: str,
+    form: BoxForm,
+    visible: Box,  # what the model sees, pixels of the image
+    resized: Size,  # of that behind the processor
 ) -> list[Box]:
     "Read the boxes that a text holds, pixels of the image"
     x, y, right, below = visible
     across, down = (form.side, form.side) if form.side else resized
-    def place(a, b): return x + a/across*(right - x), y + b/down*(below - y)
+
+    def place(a, b):
+        return x + a / across * (right - x), y + b / down * (below - y)
+
     rows = [[*map(float, numbers)] for numbers in re.findall(form.pattern, text)]
-    if form.down_first: rows = [[x0, y0, x1, y1] for y0, x0, y1, x1 in rows]
+    if form.down_first:
+        rows = [[x0, y0, x1, y1] for y0, x0, y1, x1 in rows]
     return [(*place(x0, y0), *place(x1, y1)) for x0, y0, x1, y1 in rows]
+
 
 # %% ../../nbs/library/method/09_asking.ipynb #169c5fb2
 @dataclass(repr=False, kw_only=True)
@@ -279,6 +329,7 @@ class AskBox(CropMethod):
     most
         tokens in which the box is written (this package)
     """
+
     most: int = limited(128, 1)
     square: bool = False
     limit: int = limited(4096, 1)
@@ -287,19 +338,25 @@ class AskBox(CropMethod):
     def locate(self, session: Session, ask: Ask) -> Look:
         "Ask the model for a box, and read it"
         vlm = session.vlm
-        def nothing(why): return Look(regions=[], notes=[f'{why}: the crop is the whole image'])
+
+        def nothing(why):
+            return Look(regions=[], notes=[f'{why}: the crop is the whole image'])
+
         form = vlm.family.box_form
-        if form is None: return nothing('how this family would write a box is not known')
+        if form is None:
+            return nothing('how this family would write a box is not known')
         question = bare_question(ask.text)
-        text = form.ask.replace('{cue}', (content_runs(ask.text) or [question])[-1]).replace('{question}', question)
+        text = form.ask.replace('{cue}', (content_runs(ask.text) or [question])[-1]).replace(
+            '{question}', question
+        )
         if unknown_note(vlm.tokenizer, text):
             return nothing('the model does not know the words to be asked for a box')
         prompt = session.prompt(ask.but(text=text, suffix=''))
         reply = behind_thought(str(session.generate(prompt, self.most))) or ''
         processor, (gh, gw) = vlm.processor.image_processor, prompt.spans[0].grid
-        cell = 0 if form.side else processor.patch_size*processor.merge_size
-        boxes = read_boxes(reply, form, prompt.spans[0].box, (gw*cell, gh*cell))
+        cell = 0 if form.side else processor.patch_size * processor.merge_size
+        boxes = read_boxes(reply, form, prompt.spans[0].box, (gw * cell, gh * cell))
         regions = box_regions(boxes, ask.image.size)
-        if not regions: return nothing(f'no box could be read in "{reply[:60]}"')
+        if not regions:
+            return nothing(f'no box could be read in "{reply[:60]}"')
         return Look(regions=regions[:1], details=[f'the model wrote "{reply[:60]}"'])
-

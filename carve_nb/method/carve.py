@@ -28,13 +28,23 @@ from ..models.image_tokens import ImageSpan
 from ..models.prompts import Ask
 
 # %% ../../nbs/library/method/05_carve.ipynb #4de36024
-_BOTH = dict(    # as CARVE's paper and its published code have it
-    layers='paper', lam=1e-8, relative=False, tiles='thumbnail',
-    fill='black', square=False, limit=4096, rounding='down', tokens=None, min_side=28)
+_BOTH = dict(  # as CARVE's paper and its published code have it
+    layers='paper',
+    lam=1e-8,
+    relative=False,
+    tiles='thumbnail',
+    fill='black',
+    square=False,
+    limit=4096,
+    rounding='down',
+    tokens=None,
+    min_side=28,
+)
 # the best row of Table 1, the best cell of the mask ablation, the code's λ
-_PAPER = _BOTH | dict(steps='last', p=.4, K=2, final_images='crop', instruction_suffix=False)
+_PAPER = _BOTH | dict(steps='last', p=0.4, K=2, final_images='crop', instruction_suffix=False)
 
-OFFICIAL = _BOTH | dict(steps='all', p=.2, K=3, final_images='both', region_rule='official')
+OFFICIAL = _BOTH | dict(steps='all', p=0.2, K=3, final_images='both', region_rule='official')
+
 
 @dataclass(repr=False, kw_only=True)
 class Carve(CropMethod):
@@ -76,12 +86,13 @@ class Carve(CropMethod):
     tiles
         views of an image, added up (the models of CARVE's paper and code show one)
     """
+
     layers: Layers = None
     steps: Literal['first', 'last', 'all'] = 'first'
     query: Query = 'last'
     heads: Literal['mean', 'max'] | list | tuple = 'mean'
-    lam: float = limited(1., ABOVE_0)
-    p: float = limited(.04, ABOVE_0, 1)
+    lam: float = limited(1.0, ABOVE_0)
+    p: float = limited(0.04, ABOVE_0, 1)
     K: int = limited(1, 1)
     region_rule: Literal['top_k', 'official'] = 'top_k'
     rank: Literal['sum', 'peak'] = 'sum'
@@ -91,17 +102,21 @@ class Carve(CropMethod):
     instruction_suffix: bool = True
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'all'
     name, source, category = 'carve', 'arXiv 2509.06461', 'ours'
-    paper: ClassVar[type['Paper']]       # with the settings of the paper: `Carve.paper()`
-    official: ClassVar[type['Official']] # with those of its published code (v4): `Carve.official()`
-    pairs_steps = property(lambda self: self.query == 'last' and self.steps != 'first',
-                      doc='Whether the two maps are contrasted step by step of two answers')
+    paper: ClassVar[type['Paper']]  # with the settings of the paper: `Carve.paper()`
+    official: ClassVar[type['Official']]  # with those of its published code (v4): `Carve.official()`
+    pairs_steps = property(
+        lambda self: self.query == 'last' and self.steps != 'first',
+        doc='Whether the two maps are contrasted step by step of two answers',
+    )
 
     @classmethod
     def for_model(cls, vlm: VLM, **changes) -> Self:
         "Make the method with the settings of a model's profile, which has to be sure"
         profile = find_profile(vlm)
         if not (profile and profile.sure):
-            raise CarveError(f'No sure profile of {short_name(vlm)!r} is saved; make one: carve checkup --model {vlm.name}')
+            raise CarveError(
+                f'No sure profile of {short_name(vlm)!r} is saved; make one: carve checkup --model {vlm.name}'
+            )
         return cls(**profile.fields('carve') | changes)
 
     def locate(self, session: Session, ask: Ask) -> Look:
@@ -113,25 +128,31 @@ class Carve(CropMethod):
         "Capture what is read under the question and, for as many steps as its answer has, the instruction"
         steps = 'all' if self.pairs_steps else 'first'
         rows = session.capture(ask, steps, self.layers)
-        general = ask.but(text=self.instruction, suffix=ask.suffix if self.instruction_suffix else '',
-                          max_new_tokens=min(len(rows.attn), ask.max_new_tokens))
+        general = ask.but(
+            text=self.instruction,
+            suffix=ask.suffix if self.instruction_suffix else '',
+            max_new_tokens=min(len(rows.attn), ask.max_new_tokens),
+        )
         return rows, session.capture(general, steps, self.layers, answer=self.pairs_steps)
 
     def maps(
-        self, rows_q: AttentionRows, rows_g: AttentionRows,    # (A_Q, A_G), both [T, L, Nv]
+        self,
+        rows_q: AttentionRows,
+        rows_g: AttentionRows,  # (A_Q, A_G), both [T, L, Nv]
     ) -> tuple[Tensor, Tensor]:
         "Read both maps, step by step as far as both go"
-        if self.query != 'last': pick_words(rows_q.question_tokens, self.query)    # an error where it lacks them
+        if self.query != 'last':
+            pick_words(rows_q.question_tokens, self.query)  # an error where it lacks them
         A_q, A_g = self.read_rows(rows_q), self.read_rows(rows_g)
         T = min(len(A_q), len(A_g))
         return A_q[:T], A_g[:T]
 
-    def read_rows(self, rows: AttentionRows) -> Tensor:    # -> [T, L, cells]
+    def read_rows(self, rows: AttentionRows) -> Tensor:  # -> [T, L, cells]
         "Read each step's last position, or the mean over the question's words; merge layers, heads and views"
         layers = pick_layers(self.layers, rows.n_layers)
         read = partial(rows.read, layers=layers, heads=self.heads, tiles=self.tiles)
         if self.query != 'last':
-            named = pick_words(rows.question_tokens, self.query, 'none')    # an instruction may lack them
+            named = pick_words(rows.question_tokens, self.query, 'none')  # an instruction may lack them
             return read(query=named or 'question')[None]
         return torch.stack([read(step=step) for step in range(len(rows.attn))])
 
@@ -144,7 +165,9 @@ class Carve(CropMethod):
         "Say why there is nothing to contrast; '' where there is"
         if question.strip().lower() == self.instruction.strip().lower():
             return 'the question is the general instruction'
-        return 'both captures attend alike' if ((A_q - A_g).abs().amax(-1) <= 1e-4*A_g.amax(-1)).all() else ''
+        return (
+            'both captures attend alike' if ((A_q - A_g).abs().amax(-1) <= 1e-4 * A_g.amax(-1)).all() else ''
+        )
 
     def select(self, S: Saliency, vlm: VLM) -> list[Region]:
         "Choose the best connected regions of the map's top pixels"
@@ -157,33 +180,47 @@ class Carve(CropMethod):
         if g < q and self.pairs_steps:
             notes.append(f'{g} of {q} steps are paired: the description has no more')
         unread = sorted({*pick_layers(self.layers, rows_q.n_layers)} - {*rows_q.layers})
-        if unread and self.layers is not None: notes.append(f'no attention to read in layers {unread}: left out')
+        if unread and self.layers is not None:
+            notes.append(f'no attention to read in layers {unread}: left out')
         why = self.query != 'last' and why_no_words(rows_q.question_tokens, self.query)
-        if why: notes.append(f'{why}: all its words were read')
+        if why:
+            notes.append(f'{why}: all its words were read')
         return notes
 
     def contrast(
-        self, image: Image.Image, question: str, rows_q: AttentionRows, rows_g: AttentionRows,
+        self, image: Image.Image, question: str, rows_q: AttentionRows, rows_g: AttentionRows
     ) -> Look:
         "Go from both captures to S; the look says where there is nothing to contrast"
         span = rows_q.raster(tiles=self.tiles)
         A_q, A_g = self.maps(rows_q, rows_g)
         S = self.fuse(A_q, A_g, span, image)
-        maps = {title: as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, image)
-                for title, A in (('A_Q, under the question', A_q), ('A_G, under the instruction', A_g))}
+        maps = {
+            title: as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, image)
+            for title, A in (('A_Q, under the question', A_q), ('A_G, under the instruction', A_g))
+        }
         return Look(
-            saliency=S, no_signal=self.no_signal(question, A_q, A_g), maps=maps | {'contrast A_Q / A_G': S},
-            rows=rows_q, instruction_rows=rows_g, notes=self.reading_notes(rows_q, rows_g),
-            read=[] if self.query == 'last' else read_words(rows_q.question_tokens, self.query))
+            saliency=S,
+            no_signal=self.no_signal(question, A_q, A_g),
+            maps=maps | {'contrast A_Q / A_G': S},
+            rows=rows_q,
+            instruction_rows=rows_g,
+            notes=self.reading_notes(rows_q, rows_g),
+            read=[] if self.query == 'last' else read_words(rows_q.question_tokens, self.query),
+        )
+
 
 class Paper(Carve):
     "CARVE with the paper's settings"
+
     name, __qualname__ = 'paper', 'Carve.paper'
     __init__ = partialmethod(Carve.__init__, **_PAPER)
 
+
 class Official(Carve):
     "CARVE with the settings of its published code, variant v4 (all steps, weighted)"
+
     name, __qualname__ = 'official', 'Carve.official'
     __init__ = partialmethod(Carve.__init__, **OFFICIAL)
+
 
 Carve.paper, Carve.official = Paper, Official

@@ -16,84 +16,101 @@ from ..core.plotting import black_out, keep_mask, panels_html
 from ..formulas.threshold import Region
 
 # %% ../../nbs/library/method/01_crop.ipynb #0365bf05
-_SIDE_RATIO = 190   # greatest ratio of a crop's sides: processors such as Qwen's refuse 200
+_SIDE_RATIO = 190  # greatest ratio of a crop's sides: processors such as Qwen's refuse 200
 
-def grow_box(box: Box, size: Size, min_side: int = 28, square: bool = False, pad: float = 0.) -> Box:
+
+def grow_box(box: Box, size: Size, min_side: int = 28, square: bool = False, pad: float = 0.0) -> Box:
     "Grow a box inside the image, with room around it (`pad`, a fraction of the side, at each of its ends)"
     lo, hi = np.array(box).reshape(2, 2)
     limit = np.array(size)
-    side = np.maximum((hi - lo)*(1 + 2*pad), min_side)
-    if square: side[:] = side.max()
-    side = np.maximum(side, np.minimum(side, limit)[::-1]/_SIDE_RATIO)
+    side = np.maximum((hi - lo) * (1 + 2 * pad), min_side)
+    if square:
+        side[:] = side.max()
+    side = np.maximum(side, np.minimum(side, limit)[::-1] / _SIDE_RATIO)
     n = np.ceil(side - 1e-6).astype(int).clip(hi - lo, limit)
-    lo = (lo - (n - (hi - lo))//2).clip(0, limit - n)
+    lo = (lo - (n - (hi - lo)) // 2).clip(0, limit - n)
     return *lo.tolist(), *(lo + n).tolist()
+
 
 # %% ../../nbs/library/method/01_crop.ipynb #2f85679b
 def box_regions(
-    boxes: Sequence[Sequence[float]], size: Size, scores: list[float] | None = None,
+    boxes: Sequence[Sequence[float]], size: Size, scores: list[float] | None = None
 ) -> list[Region]:
     """Make regions of the parts of boxes that lie in the image; of a box outside there is none.
 
     Without scores all are 1."""
     regions = []
-    for box, score in zip(boxes, scores or repeat(1.)):
+    for box, score in zip(boxes, scores or repeat(1.0)):
         corners = *np.floor(box[:2]), *np.ceil(box[2:])
         inside = tuple(np.clip(corners, 0, [*size, *size]).astype(int).tolist())
         width, height = map(int, box_size(inside))
         if width > 0 and height > 0:
-            regions.append(Region(inside, float(score), width*height, np.ones((height, width), bool)))
+            regions.append(Region(inside, float(score), width * height, np.ones((height, width), bool)))
     return regions
+
 
 # %% ../../nbs/library/method/01_crop.ipynb #09f83795
 @dataclass(repr=False)
 class Crop:
     "The crop that the model is shown, and its place in the image"
+
     image: Image.Image
-    box: tuple # (x0, y0, x1, y1) crop, pixels of the original image
-    scale: float # pixels of the crop per pixel of the image
-    masked: bool = False # are parts of the crop blacked out?
+    box: tuple  # (x0, y0, x1, y1) crop, pixels of the original image
+    scale: float  # pixels of the crop per pixel of the image
+    masked: bool = False  # are parts of the crop blacked out?
     whole: bool = False  # is it the image as it is?
 
-    def __repr__(self): return f'Crop({self.box} x {self.scale:.2f}{", masked" if self.masked else ""})'
+    def __repr__(self):
+        return f'Crop({self.box} x {self.scale:.2f}{", masked" if self.masked else ""})'
 
     def _repr_html_(self):
         masked = '; what is black is left out' if self.masked else ''
         about = f'Crop of box {self.box} of the image, {self.scale:.2f} times as large{masked}.'
         return panels_html({'': self.image}, about, width=280)
 
+
 def whole_crop(img: Image.Image) -> Crop:
     "Make the crop that changes nothing: the image itself"
-    return Crop(img, (0, 0, *img.size), 1., whole=True)
+    return Crop(img, (0, 0, *img.size), 1.0, whole=True)
+
 
 # %% ../../nbs/library/method/01_crop.ipynb #3e12ec7e
-def rest_mask(regions: Sequence[Region], size: Size, box: Box, grown: Box) -> np.ndarray|None:    # [h, w] bool
+def rest_mask(
+    regions: Sequence[Region], size: Size, box: Box, grown: Box
+) -> np.ndarray | None:  # [h, w] bool
     "Find the pixels of a grown box that stay where the rest of the regions' box is covered; None: all"
     mask = np.ones(size[::-1], bool)
     mask[box_index(box)] = keep_mask(regions, size, box)
     mask = mask[box_index(grown)]
     return None if mask.all() else mask
 
+
 def enlarge(
-    image: Image.Image, box: Box, limit: int, round_down: bool = False,
-    mask: np.ndarray|None = None,    # [h, w] bool: pixels of the box to keep; None: all
-    packed: bool = False,            # leave out rows and columns of which nothing is kept?
+    image: Image.Image,
+    box: Box,
+    limit: int,
+    round_down: bool = False,
+    mask: np.ndarray | None = None,  # [h, w] bool: pixels of the box to keep; None: all
+    packed: bool = False,  # leave out rows and columns of which nothing is kept?
 ) -> Crop:
     """Cut exactly this box out, and enlarge it to the image's size or until a side is `limit` long.
 
     A longer crop stays as it is."""
     masked = mask is not None
-    if box_size(box) == image.size and not masked: return whole_crop(image)
+    if box_size(box) == image.size and not masked:
+        return whole_crop(image)
     crop = image.crop(box)
     if mask is not None:
         crop = black_out(crop, mask)
-        if packed: crop = Image.fromarray(np.asarray(crop)[mask.any(1)][:, mask.any(0)])
-    if crop.size == image.size: return Crop(crop, tuple(box), 1., masked)
+        if packed:
+            crop = Image.fromarray(np.asarray(crop)[mask.any(1)][:, mask.any(0)])
+    if crop.size == image.size:
+        return Crop(crop, tuple(box), 1.0, masked)
     width, height = crop.size
-    to_image = max(image.width/width, image.height/height)
-    scale = max(1., min(to_image, limit/max(width, height)))
+    to_image = max(image.width / width, image.height / height)
+    scale = max(1.0, min(to_image, limit / max(width, height)))
     # a line one pixel wide may be rounded to one too thin for a model
-    least = -(-round(max(width, height)*scale)//_SIDE_RATIO)
+    least = -(-round(max(width, height) * scale) // _SIDE_RATIO)
     pixels = int if round_down else round
-    size = max(pixels(width*scale), least), max(pixels(height*scale), least)
+    size = max(pixels(width * scale), least), max(pixels(height * scale), least)
     return Crop(crop.resize(size, Image.Resampling.LANCZOS), tuple(box), scale, masked)

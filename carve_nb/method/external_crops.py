@@ -31,16 +31,19 @@ from .settings import ABOVE_0, limited
 from ..models.prompts import Ask
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #7fb8fc22
-Tool = tuple[PreTrainedModel, ProcessorMixin]    # a loaded network and its processor
+Tool = tuple[PreTrainedModel, ProcessorMixin]  # a loaded network and its processor
 
-@lru_cache(2)    # copies of a method share what was loaded
+
+@lru_cache(2)  # copies of a method share what was loaded
 def load_tool(
-    kind: str, model: str | Path | None, download: bool = False, device: str | torch.device = 'cpu',
+    kind: str, model: str | Path | None, download: bool = False, device: str | torch.device = 'cpu'
 ) -> Tool:
     "Load a tool (Auto class of transformers; Hub id or folder); nothing is downloaded unasked"
     if model is None:
-        raise UnsupportedError('No model is given. Give model= a folder, a Hub id (with download=True if it '
-                               f'may be fetched) or a loaded pair (model, processor) that fits {kind}.')
+        raise UnsupportedError(
+            'No model is given. Give model= a folder, a Hub id (with download=True if it '
+            f'may be fetched) or a loaded pair (model, processor) that fits {kind}.'
+        )
     options = dict(local_files_only=not download)
     try:
         loaded = getattr(transformers, kind).from_pretrained(model, use_safetensors=True, **options)
@@ -49,10 +52,13 @@ def load_tool(
         hint = '' if download else ' If it is not on this machine: download=True would fetch it.'
         raise UnsupportedError(f'{str(model)!r} cannot be loaded as {kind}: {e}{hint}') from e
 
+
 # %% ../../nbs/library/method/14_external_crops.ipynb #69dbeca6
-def run_tool(model: PreTrainedModel, inputs: Mapping, **more):    # loaded tool; inputs from its processor
+def run_tool(model: PreTrainedModel, inputs: Mapping, **more):  # loaded tool; inputs from its processor
     "Run the tool's forward pass, on its own device and in its own precision"
-    with torch.no_grad(): return model(**BatchFeature({**inputs, **more}).to(model.device, model.dtype))
+    with torch.no_grad():
+        return model(**BatchFeature({**inputs, **more}).to(model.device, model.dtype))
+
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #0118726c
 @dataclass(repr=False, kw_only=True)
@@ -66,17 +72,19 @@ class ToolCrop(CropMethod):
     download
         may a Hub id be fetched?
     """
+
     model: str | Path | tuple | None = None
     download: bool = False
     square: bool = False
     limit: int = limited(4096, 1)
     min_side: int = limited(28, 1)
     source, needs = 'compared in arXiv 2509.06461', ('model',)
-    kind = ''       # Auto class of transformers that loads it
+    kind = ''  # Auto class of transformers that loads it
 
     def tool(self, vlm: VLM) -> Tool:
         "Load the tool at the first call, if it is not given loaded"
-        if isinstance(self.model, tuple): return self.model
+        if isinstance(self.model, tuple):
+            return self.model
         return load_tool(self.kind, self.model, self.download, vlm.device)
 
     def find(self, session: Session, ask: Ask) -> list[Region]:
@@ -87,6 +95,7 @@ class ToolCrop(CropMethod):
         "Ask the tool for regions"
         regions = self.find(session, ask)
         return Look(regions=regions, notes=[] if regions else ['the tool found nothing'])
+
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #120e539f
 @dataclass(repr=False, kw_only=True)
@@ -101,7 +110,8 @@ class Detector(ToolCrop):
     K
         boxes kept, the crop is around all of them; ViCrop: 1
     """
-    threshold: float = .1
+
+    threshold: float = 0.1
     K: int = 1
     name, kind = 'detector', 'AutoModelForZeroShotObjectDetection'
 
@@ -109,16 +119,18 @@ class Detector(ToolCrop):
         "Find the detector's boxes for the question's content words, the highest score first"
         image = ask.image
         model, processor = self.tool(session.vlm)
-        texts = [f'a photo of a {word}' for word in asked_words(ask.text)]   # the detectors' own custom
+        texts = [f'a photo of a {word}' for word in asked_words(ask.text)]  # the detectors' own custom
         out = run_tool(model, processor(text=[texts], images=image, return_tensors='pt', truncation=True))
-        boxes, = processor.post_process_grounded_object_detection(
-            out, threshold=self.threshold, target_sizes=[image.size[::-1]])
+        (boxes,) = processor.post_process_grounded_object_detection(
+            out, threshold=self.threshold, target_sizes=[image.size[::-1]]
+        )
         regions = box_regions(boxes['boxes'].tolist(), image.size, boxes['scores'].tolist())
-        return sorted(regions, key=lambda region: -region.score)[:self.K]
+        return sorted(regions, key=lambda region: -region.score)[: self.K]
+
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #2f95b67d
 def clip_scores(
-    model: PreTrainedModel, processor: ProcessorMixin, images: list[Image.Image], text: str, batch: int = 16,
+    model: PreTrainedModel, processor: ProcessorMixin, images: list[Image.Image], text: str, batch: int = 16
 ) -> list[float]:
     """Measure how well images match a text.
 
@@ -129,11 +141,13 @@ def clip_scores(
         out += run_tool(model, inputs).logits_per_image[:, 0].tolist()
     return out
 
-def side_cuts(box: Box, ratio: float = .1) -> list[Box]:    # four boxes: bottom, top, right, left cut off
+
+def side_cuts(box: Box, ratio: float = 0.1) -> list[Box]:  # four boxes: bottom, top, right, left cut off
     "Move each side of a box inwards, by a fraction of its length"
     x0, y0, x1, y1 = box
-    w, h = (int(side*ratio) for side in box_size(box))
+    w, h = (int(side * ratio) for side in box_size(box))
     return [(x0, y0, x1, y1 - h), (x0, y0 + h, x1, y1), (x0, y0, x1 - w, y1), (x0 + w, y0, x1, y1)]
+
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #61be309c
 @dataclass(repr=False, kw_only=True)
@@ -147,8 +161,9 @@ class ClipCrop(ToolCrop):
     ratio
         of a side that is cut off in each (ViCrop's code)
     """
+
     rounds: int = limited(20, 1)
-    ratio: float = limited(.1, ABOVE_0, .99)
+    ratio: float = limited(0.1, ABOVE_0, 0.99)
     name, kind = 'clip', 'AutoModelForZeroShotImageClassification'
 
     def find(self, session: Session, ask: Ask) -> list[Region]:
@@ -161,33 +176,45 @@ class ClipCrop(ToolCrop):
             box, score = cuts[int(np.argmax(scores))], max(scores)
         return box_regions([box], image.size, [score])
 
+
 # %% ../../nbs/library/method/14_external_crops.ipynb #6f82b80b
 def point_lattice(size: Size, n: int) -> list[tuple[float, float]]:
     "Place points in the middle of n x n equal parts"
     W, H = size
-    return [((i + .5)*W/n, (j + .5)*H/n) for j in range(n) for i in range(n)]
+    return [((i + 0.5) * W / n, (j + 0.5) * H / n) for j in range(n) for i in range(n)]
+
 
 def mask_region(
-    mask: np.ndarray, score: float,    # [H, W] bool; None if the mask is empty
+    mask: np.ndarray,
+    score: float,  # [H, W] bool; None if the mask is empty
 ) -> Region | None:
     "Make a region of a segment"
     places = ndimage.find_objects(mask.astype(np.uint8))
-    if not places: return None
+    if not places:
+        return None
     y, x = places[0]
     return Region((x.start, y.start, x.stop, y.stop), float(score), int(mask.sum()), mask[y, x].copy())
 
+
 # %% ../../nbs/library/method/14_external_crops.ipynb #1f0cb780
-def drop_duplicates(regions: Iterable[Region], most: float = .7) -> list[Region]:    # best first
+def drop_duplicates(regions: Iterable[Region], most: float = 0.7) -> list[Region]:  # best first
     "Keep of regions whose boxes overlap by more only the best"
     out: list[Region] = []
     for region in sorted(regions, key=lambda region: -region.score):
-        if all(box_iou(region.box, other.box) <= most for other in out): out.append(region)
+        if all(box_iou(region.box, other.box) <= most for other in out):
+            out.append(region)
     return out
+
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #5033145e
 def segments(
-    model: PreTrainedModel, processor: ProcessorMixin, image: Image.Image, points: int = 8,
-    quality: float = .88, nms: float = .7, batch: int = 16,
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    image: Image.Image,
+    points: int = 8,
+    quality: float = 0.88,
+    nms: float = 0.7,
+    batch: int = 16,
 ) -> list[Region]:
     """Find regions by a mask generator from a lattice of points: the most trusted mask of each, the most
     trusted first"""
@@ -195,15 +222,19 @@ def segments(
     inputs = dict(processor(images=image, input_points=lattice, return_tensors='pt'))
     sizes = {name: inputs[name] for name in ('original_sizes', 'reshaped_input_sizes') if name in inputs}
     pixels = inputs['pixel_values'].to(model.device, model.dtype)
-    with torch.no_grad(): embeddings = model.get_image_embeddings(pixels)
+    with torch.no_grad():
+        embeddings = model.get_image_embeddings(pixels)
     regions = []
     for some in inputs['input_points'].split(batch, 1):
         out = run_tool(model, dict(input_points=some, image_embeddings=embeddings), multimask_output=True)
         scores, best = out.iou_scores[0].max(-1)
         chosen = out.pred_masks[0][torch.arange(len(best)), best].float().cpu()
         masks = processor.post_process_masks([chosen[:, None]], **sizes)[0][:, 0].numpy()
-        regions += [mask_region(mask, score) for mask, score in zip(masks, scores.tolist()) if score >= quality]
+        regions += [
+            mask_region(mask, score) for mask, score in zip(masks, scores.tolist()) if score >= quality
+        ]
     return drop_duplicates(filter(None, regions), nms)
+
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #ec0d31a5
 @dataclass(repr=False, kw_only=True)
@@ -227,11 +258,12 @@ class SamCrop(ToolCrop):
     layers
         of the task map: indices, or two fractions of the depth; None: all (this package)
     """
+
     points: int = 8
-    quality: float = .88
-    nms: float = .7
+    quality: float = 0.88
+    nms: float = 0.7
     clip: ClipCrop | None = None
-    most: float = .5
+    most: float = 0.5
     K: int = 1
     layers: Layers = None
     name, kind = 'sam', 'AutoModelForMaskGeneration'
@@ -240,7 +272,7 @@ class SamCrop(ToolCrop):
         "Find segments, the one that the tool trusts most first"
         image = ask.image
         candidates = segments(*self.tool(session.vlm), image, self.points, self.quality, self.nms)
-        return [region for region in candidates if region.area <= self.most*image.width*image.height]
+        return [region for region in candidates if region.area <= self.most * image.width * image.height]
 
     def locate(self, session: Session, ask: Ask) -> Look:
         "Segment; rank by the task map, or by CLIP on each segment's box"
@@ -253,6 +285,6 @@ class SamCrop(ToolCrop):
             look.rows = session.capture(ask, layers=session.vlm.pick_layers(self.layers))
             look.saliency = look.rows.saliency(background=image)
             pixels = look.saliency.to_pixels(image.size)
-            scores = [(pixels[box_index(region.box)]*region.mask).sum() for region in regions]
+            scores = [(pixels[box_index(region.box)] * region.mask).sum() for region in regions]
         ranked = [replace(region, score=float(score)) for region, score in zip(regions, scores)]
-        return replace(look, regions=sorted(ranked, key=lambda region: -region.score)[:self.K])
+        return replace(look, regions=sorted(ranked, key=lambda region: -region.score)[: self.K])

@@ -23,11 +23,13 @@ from .results import Look
 from .settings import limited
 from ..models.prompts import Ask
 
+
 # %% ../../nbs/library/method/18_hide.ipynb #981c6745
-def unit(a: np.ndarray) -> np.ndarray:    # [...]; of a constant: zeros
+def unit(a: np.ndarray) -> np.ndarray:  # [...]; of a constant: zeros
     "Move and scale values to 0..1"
     a = a - a.min()
-    return a/(a.max() or 1)
+    return a / (a.max() or 1)
+
 
 # %% ../../nbs/library/method/18_hide.ipynb #d2e2a6c0
 def word_maps(A: np.ndarray, before: np.ndarray, sigma: float) -> np.ndarray:
@@ -38,6 +40,7 @@ def word_maps(A: np.ndarray, before: np.ndarray, sigma: float) -> np.ndarray:
     base = np.mean(smooth(before), 0)
     return np.array([unit(np.maximum(m - base, 0)) for m in smooth(A)])
 
+
 # %% ../../nbs/library/method/18_hide.ipynb #8307fd11
 def cell_boxes(m: np.ndarray, threshold: float, box: Box) -> list[Box]:
     """Find the boxes of a map's regions at or above a threshold.
@@ -46,16 +49,19 @@ def cell_boxes(m: np.ndarray, threshold: float, box: Box) -> list[Box]:
     gh, gw = m.shape
     w, h = box_size(box)
     places = ndimage.find_objects(ndimage.label(m >= threshold, np.ones((3, 3)))[0])
-    place = lambda i, j: (box[0] + j/gw*w, box[1] + i/gh*h)
+    place = lambda i, j: (box[0] + j / gw * w, box[1] + i / gh * h)
     return [(*place(a.start, b.start), *place(a.stop, b.stop)) for a, b in places]
+
 
 def join_boxes(boxes: list[Box]) -> list[Box]:
     "Join boxes that meet, at an edge too"
     boxes = list(dict.fromkeys(boxes))
     meeting = next((pair for pair in combinations(boxes, 2) if min(box_size(common_box(*pair))) >= 0), None)
-    if meeting is None: return boxes
+    if meeting is None:
+        return boxes
     joined: list = [union_box(meeting)]
     return join_boxes(joined + [box for box in boxes if box not in meeting])
+
 
 # %% ../../nbs/library/method/18_hide.ipynb #ca5804a5
 @dataclass(repr=False, kw_only=True)
@@ -79,11 +85,12 @@ class Hide(PublishedCrop):
     limit
         enlarged up to this side, pixels (this package)
     """
+
     words: str = 'Look in the picture for each one of the following things: {}'
     layers: Layers = None
     before: int = limited(8, 1)
-    sigma: float = limited(3., 0)
-    threshold: float = limited(.5, 0, 1)
+    sigma: float = limited(3.0, 0)
+    threshold: float = limited(0.5, 0, 1)
     fill: Literal['black', 'packed', 'none'] = 'packed'
     limit: int = limited(4096, 1)
     name, source = 'hide', 'arXiv 2510.00054'
@@ -100,13 +107,18 @@ class Hide(PublishedCrop):
         places = range(len(rows.question_tokens))
         words = [rows.read(query=place, layers=layers).mean(0) for place in places]
         A = torch.stack(words).unflatten(-1, raster.grid).double().numpy()  # [Q, gh, gw]
-        maps = word_maps(A[at], A[:self.before], self.sigma)
-        boxes = [box for word_map in maps if word_map.any()
-                 for box in cell_boxes(word_map, self.threshold, raster.box)]
+        maps = word_maps(A[at], A[: self.before], self.sigma)
+        boxes = [
+            box
+            for word_map in maps
+            if word_map.any()
+            for box in cell_boxes(word_map, self.threshold, raster.box)
+        ]
         joined = join_boxes([region.box for region in box_regions(boxes, image.size)])
         pieces = box_regions(joined, image.size)
-        if not pieces: notes.append('nothing is left of their maps')
+        if not pieces:
+            notes.append('nothing is left of their maps')
         S = as_saliency(maps.mean(0) if at else np.zeros(raster.grid), raster, image)
-        return Look(saliency=S, regions=pieces, rows=rows, notes=notes,
-                    details=[f'looked for: "{", ".join(names)}"'])
-
+        return Look(
+            saliency=S, regions=pieces, rows=rows, notes=notes, details=[f'looked for: "{", ".join(names)}"']
+        )

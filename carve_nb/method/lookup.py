@@ -21,19 +21,24 @@ from .results import Look
 from .settings import ABOVE_0, Query, limited
 from ..models.prompts import Ask
 
+
 # %% ../../nbs/library/method/07_lookup.ipynb #a1c00006
 def other_words(rows: AttentionRows, query: Query) -> list[int]:
     "List the question's tokens other than a query token; for the last position all of them"
     named = [] if query == 'last' else pick_words(rows.question_tokens, query)
     return [place for place in range(len(rows.question_tokens)) if place not in named]
 
+
 def minus_words(S: Saliency, rows: AttentionRows, layers: list[int], places: list[int]) -> Saliency:
     """Subtract the mean map of some places of the question from `S`, the map of the query token.
 
     Each map has sum 1 first; attention to another image does not count."""
-    maps = np.stack([rows.read(query=place, layers=layers).mean(0).numpy() for place in places])   # [words, cells]
-    task, others = (a/a.sum(-1, keepdims=True).clip(1e-30) for a in (S.values.ravel(), maps))
+    maps = np.stack(
+        [rows.read(query=place, layers=layers).mean(0).numpy() for place in places]
+    )  # [words, cells]
+    task, others = (a / a.sum(-1, keepdims=True).clip(1e-30) for a in (S.values.ravel(), maps))
     return replace(S, values=(task - others.mean(0)).reshape(S.values.shape))
+
 
 @dataclass(repr=False, kw_only=True)
 class Lookup(CropMethod):
@@ -54,20 +59,27 @@ class Lookup(CropMethod):
     skip_above
         the baseline answer stays where the model is surer of it than this; 1: always ask again
     """
+
     query: Query | None = None
     layers: Layers = None
     subtract: Literal['none', 'others', None] = None
-    p: float = limited(.04, ABOVE_0, 1)
-    skip_above: float = limited(.95, 0, 1)
+    p: float = limited(0.04, ABOVE_0, 1)
+    skip_above: float = limited(0.95, 0, 1)
     name, category = 'lookup', 'ours'
 
     def choose(self, vlm: VLM) -> tuple['Lookup', list[str]]:
         "Fill in the query token and the subtracted words that are read in a model, with notes"
-        given = {name: value for name, value in (('query', self.query), ('subtract', self.subtract)) if value is not None}
+        given = {
+            name: value
+            for name, value in (('query', self.query), ('subtract', self.subtract))
+            if value is not None
+        }
         profile = None if self.query else find_profile(vlm)
         measured = profile.fields('lookup') if profile else {}
         known = bool(self.query or measured)
-        notes = ['no query token of this model is known, so the last position was read: `carve checkup` finds one']
+        notes = [
+            'no query token of this model is known, so the last position was read: `carve checkup` finds one'
+        ]
         return replace(self, **dict(query='last', subtract='none') | measured | given), [] if known else notes
 
     def locate(self, session: Session, ask: Ask) -> Look:
@@ -76,18 +88,24 @@ class Lookup(CropMethod):
         layers = session.vlm.pick_layers(chosen.layers)
         rows = session.capture(ask, layers=layers)
         tokens = rows.question_tokens
-        if not isinstance(chosen.query, str): pick_words(tokens, chosen.query)    # an error where it lacks them
+        if not isinstance(chosen.query, str):
+            pick_words(tokens, chosen.query)  # an error where it lacks them
         query = query_in(rows, chosen.query)
         S = rows.saliency(layers=layers, query=query, background=ask.image)
-        look = Look(saliency=S, rows=rows, notes=notes, read=[] if query == 'last' else read_words(tokens, query))
+        look = Look(
+            saliency=S, rows=rows, notes=notes, read=[] if query == 'last' else read_words(tokens, query)
+        )
         if query != chosen.query:
             lacking, profile = why_no_words(tokens, chosen.query), find_profile(session.vlm)
             if profile and not profile.last_agrees:
                 look.no_signal = f'{lacking}, and the last position does not point in this model'
-            else: notes.append(f'{lacking}: the last position was read')
+            else:
+                notes.append(f'{lacking}: the last position was read')
         others = [] if chosen.subtract == 'none' else other_words(rows, query)
-        if others: look.saliency = minus_words(S, rows, layers, others)
-        elif chosen.subtract != 'none': notes.append("the question has no words for subtract='others': nothing is subtracted")
+        if others:
+            look.saliency = minus_words(S, rows, layers, others)
+        elif chosen.subtract != 'none':
+            notes.append("the question has no words for subtract='others': nothing is subtracted")
         return look
 
     def select(self, S: Saliency, vlm: VLM) -> list[Region]:

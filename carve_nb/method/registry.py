@@ -15,14 +15,22 @@ from .base import METHODS, Method, import_all
 # %% ../../nbs/library/method/32_registry.ipynb #2b03af62
 CATEGORIES = 'ours', 'map', 'prompt', 'edit', 'logits', 'control'
 
+
 class MethodTable(dict[str, type[Method]]):
     "The classes of methods by name; in a notebook a table of them"
+
     def __missing__(self, name: str) -> type[Method]:
-        return self[choose(name.lower(), self, 'method', '`methods()`, in a shell `carve methods`, lists all')]
-    def __repr__(self): return f'{len(self)} methods: {", ".join(self)}'
+        return self[
+            choose(name.lower(), self, 'method', '`methods()`, in a shell `carve methods`, lists all')
+        ]
+
+    def __repr__(self):
+        return f'{len(self)} methods: {", ".join(self)}'
+
     def _repr_html_(self):
         head, *rows = method_rows(self)
         return table_html(rows, head)
+
 
 def methods() -> MethodTable:
     "List every method there is: name -> class, by category"
@@ -30,23 +38,31 @@ def methods() -> MethodTable:
     order = sorted(METHODS, key=lambda name: (CATEGORIES.index(METHODS[name].category), name))
     return MethodTable({name: METHODS[name] for name in order})
 
+
 def method_rows(entries: MethodTable) -> list[list[str]]:
     "List name, category, one line, source and needs of some `methods`, the head first"
     head = ['method', 'category', 'what it does', 'source', 'needs']
-    rows = [[name, cls.category, (cls.__doc__ or '').partition('\n')[0], cls.source, ', '.join(cls.needs)]
-            for name, cls in entries.items()]
+    rows = [
+        [name, cls.category, (cls.__doc__ or '').partition('\n')[0], cls.source, ', '.join(cls.needs)]
+        for name, cls in entries.items()
+    ]
     return [head, *rows]
 
+
 # %% ../../nbs/library/method/32_registry.ipynb #8d955bca
-def split_specs(text: str|list) -> tuple[str, ...]:
+def split_specs(text: str | list) -> tuple[str, ...]:
     """Split methods in one word, 'none,carve:layers=(3,4)', or a list; each once.
 
     'all' stands for those that need no second model."""
     table = methods()
-    if text == 'all': return tuple(name for name, method in table.items() if 'model' not in method.needs)
+    if text == 'all':
+        return tuple(name for name, method in table.items() if 'model' not in method.needs)
     specs = split_text(text if isinstance(text, str) else ','.join(map(str, text)), ',')
     names = [read_method(spec)[0] for spec in specs]
-    return tuple(dict.fromkeys(table[name].name + spec.strip()[len(name):] for name, spec in zip(names, specs)))
+    return tuple(
+        dict.fromkeys(table[name].name + spec.strip()[len(name) :] for name, spec in zip(names, specs))
+    )
+
 
 def make_method(method: object, **given) -> Method:
     """Make a method of its name, its class or an instance, with the given fields changed.
@@ -64,6 +80,10 @@ def make_method(method: object, **given) -> Method:
     if isinstance(method, str):
         name, changes = read_method(method)
         method, given = methods()[name], changes | given
-    if isinstance(method, Method): return replace(method, **given) if given else method
-    if isinstance(method, type) and issubclass(method, Method): return method(**given)
-    raise CarveError(f"{repr(method)[:80]} is no method; give one, such as Carve(), or a name, such as 'carve'")
+    if isinstance(method, Method):
+        return replace(method, **given) if given else method
+    if isinstance(method, type) and issubclass(method, Method):
+        return method(**given)
+    raise CarveError(
+        f"{repr(method)[:80]} is no method; give one, such as Carve(), or a name, such as 'carve'"
+    )

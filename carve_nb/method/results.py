@@ -36,30 +36,41 @@ from .settings import inherit_fields
 from ..models.checkpoints import behind_thought
 from ..models.model import Answer
 
+
 # %% ../../nbs/library/method/00_results.ipynb #ff098d5e
 def _confidence_of(answer: Answer | None) -> float | None:
     "Take the geometric mean of an answer's token probabilities; None where it is not known"
     return None if answer is None or isnan(answer.confidence) else answer.confidence
 
+
 def format_answer(answer: Answer | None) -> str:
     "Write an answer with its confidence, where it is known, on one line"
-    if answer is None: return '-'
+    if answer is None:
+        return '-'
     text, confidence = ' '.join(str(answer).split()), _confidence_of(answer)
     return f'"{text}"' if confidence is None else f'"{text}" (confidence {confidence:.2f})'
 
-def unseen_note(rows: AttentionRows | None, size: Size) -> list[str]:    # size of the image
+
+def unseen_note(rows: AttentionRows | None, size: Size) -> list[str]:  # size of the image
     "Note the share of the image that the model sees, where its processor cuts out the center; else no note"
-    if rows is None: return []
-    share = prod(box_size(common_box(rows.spans[0].box, (0, 0, *size))))/prod(size)
-    if share > .95: return []
-    return [f'the model sees {share:.0%} of the image: its processor cuts out the center; '
-            'loaded with pad=True it shows all']
+    if rows is None:
+        return []
+    share = prod(box_size(common_box(rows.spans[0].box, (0, 0, *size)))) / prod(size)
+    if share > 0.95:
+        return []
+    return [
+        f'the model sees {share:.0%} of the image: its processor cuts out the center; '
+        'loaded with pad=True it shows all'
+    ]
+
 
 def cut_note(answer: Answer | None) -> list[str]:
     "Say that an answer was cut: one sentence, or none"
-    if answer is None or answer.finished: return []
+    if answer is None or answer.finished:
+        return []
     thought = ', inside its thought' if behind_thought(str(answer)) is None else ''
     return [f'the answer was cut at {len(answer.tokens)} tokens{thought}: max_new_tokens gives it more']
+
 
 # %% ../../nbs/library/method/00_results.ipynb #5f9d41ce
 @dataclass(repr=False, eq=False, kw_only=True)
@@ -87,16 +98,20 @@ class Look:
     details
         how the method went
     """
-    saliency: Saliency|None = None
+
+    saliency: Saliency | None = None
     no_signal: str = ''
-    regions: list[Region]|None = None
+    regions: list[Region] | None = None
     maps: dict[str, Saliency] = field(default_factory=dict)
-    rows: AttentionRows|None = None
-    instruction_rows: AttentionRows|None = None
+    rows: AttentionRows | None = None
+    instruction_rows: AttentionRows | None = None
     read: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     details: list[str] = field(default_factory=list)
-    def __init_subclass__(cls): inherit_fields(cls)
+
+    def __init_subclass__(cls):
+        inherit_fields(cls)
+
 
 @dataclass(repr=False, eq=False, kw_only=True)
 class Result(Look):
@@ -133,13 +148,14 @@ class Result(Look):
     which
         of these the place of `image`
     """
+
     image: Image.Image
     crop: Crop
     regions: list[Region] = field(default_factory=list)
     question: str = ''
     method: str = ''
-    answer: Answer = None    # type: ignore[assignment]    # a finished result has it
-    plain_answer: Answer|None = None
+    answer: Answer = None  # type: ignore[assignment]    # a finished result has it
+    plain_answer: Answer | None = None
     calls: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     shown: list[Image.Image] = field(default_factory=list)
@@ -159,35 +175,64 @@ class Result(Look):
     def asked(self) -> str:
         "The question, in brackets the words whose rows were read"
         text = bare_question(self.question)
-        behind = self.question[len(text):]    # options and instruction
+        behind = self.question[len(text) :]  # options and instruction
         for word in self.read:
             pattern = rf'\b{word}\b' if word.isalnum() else re.escape(word)
-            text = re.sub(f'(?is)^(.*)({pattern})', r'\1[\2]', text)    # the last of them
+            text = re.sub(f'(?is)^(.*)({pattern})', r'\1[\2]', text)  # the last of them
         return text + behind
 
-    def __str__(self): return str(self.answer)
-    def __repr__(self): return 'Result: ' + '\n'.join(self.summary())
+    def __str__(self):
+        return str(self.answer)
+
+    def __repr__(self):
+        return 'Result: ' + '\n'.join(self.summary())
 
     def summary(self) -> list[str]:
         "Write the question, both answers, box and costs, details and notes as lines of text"
         baseline = [] if self.method == 'none' else [f'baseline: {format_answer(self.plain_answer)}']
         regions = f'{count_of(len(self.regions), "region")}, ' if self.regions else ''
-        crop = 'the whole image' if self.whole else f'crop {self.crop.box}, enlarged {self.crop.scale:.1f} times'
+        crop = (
+            'the whole image' if self.whole else f'crop {self.crop.box}, enlarged {self.crop.scale:.1f} times'
+        )
         seconds = f', {self.total:.2f} s' if self.seconds else ''
         costs = f'{regions}{crop}; {count_of(self.calls, "call")}{seconds}'
-        return [self.asked, *baseline, f'{self.method}: {format_answer(self.answer)}', costs, *self.details, *self.notes]
+        return [
+            self.asked,
+            *baseline,
+            f'{self.method}: {format_answer(self.answer)}',
+            costs,
+            *self.details,
+            *self.notes,
+        ]
 
-    def to_dict(self, **more: object) -> dict[str, object]:   # further facts, such as the model's name
+    def to_dict(self, **more: object) -> dict[str, object]:  # further facts, such as the model's name
         "List the same as plain values, for JSON"
         plain, crop = self.plain_answer, self.crop
-        def box_of(place: Crop | Region) -> list[int]: return [*map(int, place.box)]
-        return dict(
-            question=self.question, read=self.read, image=self.which, images=max(1, len(self.images)),
-            method=self.method, answer=str(self.answer), confidence=_confidence_of(self.answer),
-            plain_answer=plain and dict(text=str(plain), confidence=_confidence_of(plain)),
-            crop=dict(box=box_of(crop), scale=crop.scale, masked=crop.masked),
-            regions=[dict(box=box_of(region), score=region.score, area=region.area) for region in self.regions],
-            calls=self.calls, seconds=self.seconds, notes=self.notes, details=self.details) | more
+
+        def box_of(place: Crop | Region) -> list[int]:
+            return [*map(int, place.box)]
+
+        return (
+            dict(
+                question=self.question,
+                read=self.read,
+                image=self.which,
+                images=max(1, len(self.images)),
+                method=self.method,
+                answer=str(self.answer),
+                confidence=_confidence_of(self.answer),
+                plain_answer=plain and dict(text=str(plain), confidence=_confidence_of(plain)),
+                crop=dict(box=box_of(crop), scale=crop.scale, masked=crop.masked),
+                regions=[
+                    dict(box=box_of(region), score=region.score, area=region.area) for region in self.regions
+                ],
+                calls=self.calls,
+                seconds=self.seconds,
+                notes=self.notes,
+                details=self.details,
+            )
+            | more
+        )
 
     @property
     def caption(self) -> str:
@@ -198,23 +243,29 @@ class Result(Look):
         "Choose the maps that are drawn, by title"
         return self.maps or ({} if self.saliency is None else {'map': self.saliency})
 
-    def panels(self, height: int = 200, box: tuple | None = None) -> dict:    # title -> PIL image
+    def panels(self, height: int = 200, box: tuple | None = None) -> dict:  # title -> PIL image
         "Draw the image, the maps and the crop, one by one; the true region `box` is outlined in white"
         image = fit_height(to_raster(self.image), height)
-        def fit(box): return scale_box(box, self.image.size, image.size)
+
+        def fit(box):
+            return scale_box(box, self.image.size, image.size)
+
         maps = {title: overlay(image, S.to_pixels()) for title, S in self.drawn_maps().items()}
         out = dict(image=image) | maps
         for title in {'image', [*out][-1]}:
             out[title] = draw_boxes(out[title], [fit(self.crop.box)], CONCEPT_COLORS['contrast'], 2)
-        if box is not None: out = {title: outline_target(panel, fit(box)) for title, panel in out.items()}
+        if box is not None:
+            out = {title: outline_target(panel, fit(box)) for title, panel in out.items()}
         out['crop'] = fit_height(self.crop.image, height)
         others = [im for place, im in enumerate(self.images) if place != self.which]
-        if others: out['the other images'] = strip(map(to_raster, others), height=height//min(len(others), 3))
+        if others:
+            out['the other images'] = strip(map(to_raster, others), height=height // min(len(others), 3))
         return out
 
     def plot(self, height: int = 200, box: tuple | None = None) -> Image.Image:
         "Draw the panels in one row, each map above a color bar; the question and both answers below"
-        if isinstance(height, str): raise CarveError(f'`plot` returns an image; save it by `.plot().save({height!r})`.')
+        if isinstance(height, str):
+            raise CarveError(f'`plot` returns an image; save it by `.plot().save({height!r})`.')
         scales = {title: S.to_pixels() for title, S in self.drawn_maps().items()}
         return plot_panels(self.panels(height, box), self.caption, height, scales)
 
@@ -224,14 +275,19 @@ class Result(Look):
         words['crop'] = f'The crop: box {self.crop.box} of the image'
         return panels_html(self.panels(), self.caption, words)
 
-    def save(self, folder: str | Path, **more) -> Path:    # further facts for the JSON
+    def save(self, folder: str | Path, **more) -> Path:  # further facts for the JSON
         "Write all stages and the crop as images, and the facts as JSON, to a folder"
         if Path(folder).suffix:
-            raise CarveError(f'{folder} is no folder: give the name of one, or save the picture alone, '
-                             f'`result.plot().save({str(folder)!r})`.')
+            raise CarveError(
+                f'{folder} is no folder: give the name of one, or save the picture alone, '
+                f'`result.plot().save({str(folder)!r})`.'
+            )
         Path(folder).mkdir(parents=True, exist_ok=True)
         facts = json.dumps(self.to_dict(**more), indent=1) + '\n'
-        for name, data in (('result.png', png_bytes(self.plot())), ('crop.png', png_bytes(self.crop.image)),
-                           ('answer.json', facts.encode())):
-            replace_file(Path(folder)/name, data)
+        for name, data in (
+            ('result.png', png_bytes(self.plot())),
+            ('crop.png', png_bytes(self.crop.image)),
+            ('answer.json', facts.encode()),
+        ):
+            replace_file(Path(folder) / name, data)
         return Path(folder)

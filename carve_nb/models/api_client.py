@@ -20,23 +20,30 @@ from ..core.image import ImageLike, open_image, png_bytes, raster_size
 from ..core.io import one_line
 from .model import Answer
 
+
 # %% ../../nbs/library/models/12_api_client.ipynb #34721060
 def data_url(image: Image.Image, max_pixels: int = 2**22) -> str:
     "Encode an image as a PNG in text, its pixels alone, made smaller where it has more than `max_pixels`"
     smaller = image.resize(raster_size(image.size, max_pixels), Image.Resampling.LANCZOS)
     return f'data:image/png;base64,{base64.b64encode(png_bytes(smaller)).decode()}'
 
+
 # %% ../../nbs/library/models/12_api_client.ipynb #3136c042
 def check_address(url: str):
     "Refuse an address that cannot be used, or that holds a secret; the address is not repeated"
     address = urlsplit(url if isinstance(url, str) else '')
     if address.scheme not in ('http', 'https') or not address.hostname or re.search('[@?#]', url):
-        raise CarveError('base_url: give a whole address, such as https://api.openai.com/v1 or http://localhost:8000/v1, '
-                         'without user names, passwords and everything behind ? or #; a key belongs into an environment '
-                         'variable')
+        raise CarveError(
+            'base_url: give a whole address, such as https://api.openai.com/v1 or http://localhost:8000/v1, '
+            'without user names, passwords and everything behind ? or #; a key belongs into an environment '
+            'variable'
+        )
     if address.scheme == 'http' and not re.fullmatch(r'localhost|127\.[\d.]+|::1', address.hostname):
-        warnings.warn(f'{address.hostname}: images, questions and any key travel unencrypted (http); use https.',
-                      stacklevel=4)
+        warnings.warn(
+            f'{address.hostname}: images, questions and any key travel unencrypted (http); use https.',
+            stacklevel=4,
+        )
+
 
 # %% ../../nbs/library/models/12_api_client.ipynb #25a727a0
 @dataclass
@@ -65,20 +72,23 @@ class Endpoint:
     Examples
     --------
     >>> Lookup()(vlm, 'photo.jpg', 'What is on the sign?', by=Endpoint('http://localhost:8000/v1', 'my-model', None))"""
+
     base_url: str
     model: str
-    key_env: str|None = 'OPENAI_API_KEY'
-    timeout: float = 60.
+    key_env: str | None = 'OPENAI_API_KEY'
+    timeout: float = 60.0
     retries: int = 4
     max_new_tokens: int = 256
     max_pixels: int = 2**22
-    extra: dict = field(default_factory=lambda: dict(temperature=0.))
+    extra: dict = field(default_factory=lambda: dict(temperature=0.0))
 
     def __post_init__(self):
         check_address(self.base_url)
         if self.key_env is not None and not re.fullmatch('[A-Z_][A-Z0-9_]*', self.key_env):
-            raise CarveError('key_env: give the NAME of an environment variable (capital letters, such as '
-                             'OPENAI_API_KEY) that holds the key, never the key itself; None sends no key')
+            raise CarveError(
+                'key_env: give the NAME of an environment variable (capital letters, such as '
+                'OPENAI_API_KEY) that holds the key, never the key itself; None sends no key'
+            )
 
     host = property(lambda self: urlsplit(self.base_url).netloc)
     name = property(lambda self: f'{self.model} at {self.host}')
@@ -86,9 +96,12 @@ class Endpoint:
     def key(self) -> str:
         "Read the key, each time anew; it is stored nowhere"
         key = os.environ.get(self.key_env or '', '').strip()
-        if key or self.key_env is None: return key
-        raise CarveError(f'The environment variable {self.key_env} is not set. Set it to the key of '
-                         f'{self.host}, or use key_env=None for a server without keys.')
+        if key or self.key_env is None:
+            return key
+        raise CarveError(
+            f'The environment variable {self.key_env} is not set. Set it to the key of '
+            f'{self.host}, or use key_env=None for a server without keys.'
+        )
 
     def without_key(self, text: object) -> str:
         "Replace the key in words of the server"
@@ -99,49 +112,79 @@ class Endpoint:
         status = getattr(e, 'status_code', 0)
         if type(e).__name__ == 'APITimeoutError' or status in (408, 504):
             return 'timeout', f'no reply within {self.timeout:g} s'
-        if type(e).__name__ == 'APIConnectionError': return 'error', f'no connection to {self.host}'
+        if type(e).__name__ == 'APIConnectionError':
+            return 'error', f'no connection to {self.host}'
         body = getattr(e, 'body', None)
         details = body if isinstance(body, dict) else {}
-        if str(details.get('code')).startswith('content_'): return 'refused', 'declined: content filter'
-        if not status: return 'malformed', f'the reply of {self.host} is no chat completion'
+        if str(details.get('code')).startswith('content_'):
+            return 'refused', 'declined: content filter'
+        if not status:
+            return 'malformed', f'the reply of {self.host} is no chat completion'
         reason = one_line(self.without_key(details.get('message') or 'no reason given'))[:200]
         return 'error', f'{self.host} answers with status {status}: {reason}'
 
-    def ask(self, images: ImageLike|list, question: str) -> Answer: # one image or a list of them
+    def ask(self, images: ImageLike | list, question: str) -> Answer:  # one image or a list of them
         "Ask about images; the confidence of the answer is not known, and no error shows the key"
         images = images if isinstance(images, (list, tuple)) else [images]
-        if not images: raise PromptError('No image is given: ask about one or several.')
+        if not images:
+            raise PromptError('No image is given: ask about one or several.')
         urls = [data_url(open_image(image), self.max_pixels) for image in images]
         parts: list[dict] = [dict(type='image_url', image_url=dict(url=url)) for url in urls]
         parts.append(dict(type='text', text=question))
         try:
             import openai
         except ImportError:
-            raise CarveError('Another model is asked through the library openai: pip install openai') from None
+            raise CarveError(
+                'Another model is asked through the library openai: pip install openai'
+            ) from None
         begun = time.perf_counter()
         try:
             http = openai.DefaultHttpxClient(follow_redirects=False)
-            with openai.OpenAI(api_key=self.key() or 'none', base_url=self.base_url, timeout=self.timeout,
-                               max_retries=self.retries, http_client=http, organization='', project='') as client:
+            with openai.OpenAI(
+                api_key=self.key() or 'none',
+                base_url=self.base_url,
+                timeout=self.timeout,
+                max_retries=self.retries,
+                http_client=http,
+                organization='',
+                project='',
+            ) as client:
                 reply = client.chat.completions.create(
-                    model=self.model, messages=[dict(role='user', content=parts)],
+                    model=self.model,
+                    messages=[dict(role='user', content=parts)],
                     extra_body=dict(max_tokens=self.max_new_tokens) | self.extra,
-                    extra_headers={} if self.key_env else dict(Authorization=openai.Omit()))
+                    extra_headers={} if self.key_env else dict(Authorization=openai.Omit()),
+                )
             choice = reply.choices[0]
             text = self.without_key(choice.message.content or '').strip()
-        except CarveError: raise
+        except CarveError:
+            raise
         # the words of these errors could show the key
         except (TypeError, UnicodeEncodeError, ImportError, FileNotFoundError) as e:
-            raise CarveError(f'No request to {self.host} could be made ({type(e).__name__}): see key, timeout, extra, the '
-                             f'words of the question, and the proxies that the environment names.') from None
-        except Exception as e: raise RemoteError(*self.explain(e)) from None
+            raise CarveError(
+                f'No request to {self.host} could be made ({type(e).__name__}): see key, timeout, extra, the '
+                f'words of the question, and the proxies that the environment names.'
+            ) from None
+        except Exception as e:
+            raise RemoteError(*self.explain(e)) from None
         if choice.message.refusal or choice.finish_reason == 'content_filter':
             raise RemoteError('refused', f'{self.host} declined to answer')
         if not text:
             end = one_line(self.without_key(choice.finish_reason))[:20]
-            raise RemoteError('malformed', f'the reply has no text (it ended with {end!r}): give more max_new_tokens, or see how '
-                                           f'the server parts reasoning from answers')
+            raise RemoteError(
+                'malformed',
+                f'the reply has no text (it ended with {end!r}): give more max_new_tokens, or see how '
+                f'the server parts reasoning from answers',
+            )
         name = one_line(self.without_key(reply.model or self.model))[:200]
         notes = (f'the server names its model {name}',) if name != self.model else ()
         n_prompt = reply.usage.prompt_tokens if reply.usage else 0
-        return Answer(text, [], math.nan, time.perf_counter() - begun, n_prompt, choice.finish_reason != 'length', notes=notes)
+        return Answer(
+            text,
+            [],
+            math.nan,
+            time.perf_counter() - begun,
+            n_prompt,
+            choice.finish_reason != 'length',
+            notes=notes,
+        )

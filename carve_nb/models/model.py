@@ -18,59 +18,98 @@ from torch.nn import Module
 from transformers import PreTrainedModel, ProcessorMixin
 from ..core.errors import CaptureError, InsufficientMemoryError, out_of_memory
 
+
 # %% ../../nbs/library/models/07_model.ipynb #078d53ef
-def stock_model(model: Module, processor: ProcessorMixin|None) -> PreTrainedModel:
+def stock_model(model: Module, processor: ProcessorMixin | None) -> PreTrainedModel:
     """Take a model out of its wrappers, `DataParallel` or `torch.compile`.
 
     Anything but a stock model with its processor is refused."""
-    while inner := getattr(model, '_orig_mod', getattr(model, 'module', None)): model = inner
-    if hasattr(model, 'generate') and hasattr(model, 'config') and hasattr(processor, 'image_processor'): return model
-    if isinstance(model, str): raise CaptureError(f'{model!r} is a name: VLM.from_pretrained({model!r}) loads it.')
-    raise CaptureError(f'The model is a {type(model).__name__}, the processor a {type(processor).__name__}: give the model '
-                       f'of transformers, then its processor, AutoProcessor.from_pretrained(...).')
+    while inner := getattr(model, '_orig_mod', getattr(model, 'module', None)):
+        model = inner
+    if hasattr(model, 'generate') and hasattr(model, 'config') and hasattr(processor, 'image_processor'):
+        return model
+    if isinstance(model, str):
+        raise CaptureError(f'{model!r} is a name: VLM.from_pretrained({model!r}) loads it.')
+    raise CaptureError(
+        f'The model is a {type(model).__name__}, the processor a {type(processor).__name__}: give the model '
+        f'of transformers, then its processor, AutoProcessor.from_pretrained(...).'
+    )
+
 
 def backbone(model: PreTrainedModel) -> PreTrainedModel:
     "Take a stock model, perhaps inside an adapter of peft, without its head"
     return getattr(model, 'get_base_model', lambda: model)().base_model
 
+
 # %% ../../nbs/library/models/07_model.ipynb #f91ad49f
 # settings of `generate` with passes of several answers, of several tokens, or of another prompt
-UNREAD = ('generation_config', 'num_beams', 'num_return_sequences', 'assistant_model', 'prompt_lookup_num_tokens',
-          'assistant_early_exit', 'use_mtp', 'prefill_chunk_size', 'guidance_scale')
+UNREAD = (
+    'generation_config',
+    'num_beams',
+    'num_return_sequences',
+    'assistant_model',
+    'prompt_lookup_num_tokens',
+    'assistant_early_exit',
+    'use_mtp',
+    'prefill_chunk_size',
+    'guidance_scale',
+)
+
 
 def refuse_settings(settings: Mapping):
     "Refuse arguments of `generate` with which a pass is not one token of one answer"
-    given = {name: settings[name] for name in UNREAD if settings.get(name) is True or settings.get(name) not in (None, False, 1)}
-    if given: raise CaptureError(f'{", ".join(given)} is not read: each pass must be one token of one answer. Leave it out.')
+    given = {
+        name: settings[name]
+        for name in UNREAD
+        if settings.get(name) is True or settings.get(name) not in (None, False, 1)
+    }
+    if given:
+        raise CaptureError(
+            f'{", ".join(given)} is not read: each pass must be one token of one answer. Leave it out.'
+        )
+
 
 # %% ../../nbs/library/models/07_model.ipynb #366a8137
 @dataclass(eq=False, repr=False)
 class Answer:
     "An answer, which prints and compares as its text"
-    text: str            # the answer
-    tokens: list[int]    # [T] generated ids, the end token included
-    logprob: float       # sum of the tokens' log-probabilities, without the `unscored`
-    seconds: float = 0.  # wall time of the generation
-    n_prompt: int = 0    # tokens of the prompt
+
+    text: str  # the answer
+    tokens: list[int]  # [T] generated ids, the end token included
+    logprob: float  # sum of the tokens' log-probabilities, without the `unscored`
+    seconds: float = 0.0  # wall time of the generation
+    n_prompt: int = 0  # tokens of the prompt
     # ended with an end token? else it was cut, at the longest answer or by a rule of the caller
     finished: bool = True
-    unscored: int = 0    # tokens that are not scored: thoughts, and marks around the answer
-    notes: tuple[str, ...] = ()    # what its text does not show
+    unscored: int = 0  # tokens that are not scored: thoughts, and marks around the answer
+    notes: tuple[str, ...] = ()  # what its text does not show
+
     def __post_init__(self):
-        self.text = self.text.encode(errors='replace').decode()    # a server may send half a character
+        self.text = self.text.encode(errors='replace').decode()  # a server may send half a character
+
     @property
-    def confidence(self) -> float: return math.exp(self.logprob/max(len(self.tokens) - self.unscored, 1))
-    def __str__(self) -> str: return self.text
+    def confidence(self) -> float:
+        return math.exp(self.logprob / max(len(self.tokens) - self.unscored, 1))
+
+    def __str__(self) -> str:
+        return self.text
+
     def __eq__(self, other):
-        if not isinstance(other, (str, Answer)): return NotImplemented
+        if not isinstance(other, (str, Answer)):
+            return NotImplemented
         return self.text == str(other)
-    def __hash__(self): return hash(self.text)
+
+    def __hash__(self):
+        return hash(self.text)
+
     def __repr__(self) -> str:
         cut = '' if self.finished else ', cut'
         return f'Answer({self.text!r}, confidence {self.confidence:.2f}, {len(self.tokens)} tokens{cut})'
 
+
 # %% ../../nbs/library/models/07_model.ipynb #d7c3b0c5
 _locks: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
 
 @contextlib.contextmanager
 def model_lock(model: Module) -> Iterator[None]:
@@ -78,16 +117,21 @@ def model_lock(model: Module) -> Iterator[None]:
     with _locks.setdefault(model, threading.RLock()), torch.no_grad():
         training = [module for module in model.modules() if module.training]
         try:
-            for module in training: module.training = False
+            for module in training:
+                module.training = False
             yield
         except Exception as e:
-            if not out_of_memory(e): raise
+            if not out_of_memory(e):
+                raise
             raise InsufficientMemoryError() from e
         finally:
-            for module in training: module.training = True
+            for module in training:
+                module.training = True
+
 
 def free_memory():
     "Give back memory that is not used any more"
     gc.collect()
     for device in (torch.cuda, torch.mps):
-        if device.is_available(): device.empty_cache()
+        if device.is_available():
+            device.empty_cache()

@@ -19,88 +19,119 @@ from .kernel import CACHE, EarlyStop
 from .model import backbone
 from .prompts import Prompt
 
+
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #6d816229
 def branch(cache: DynamicCache) -> DynamicCache:
     "Copy the cache of a prefix; the copy shares its tensors until it grows"
     new = copy.copy(cache)
-    new.layers = [copy.deepcopy(layer) if hasattr(layer, 'recurrent_states') else copy.copy(layer)
-                  for layer in cache.layers]
+    new.layers = [
+        copy.deepcopy(layer) if hasattr(layer, 'recurrent_states') else copy.copy(layer)
+        for layer in cache.layers
+    ]
     return new
+
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #0e3ba65b
 # what a call takes of a checkpoint's settings: the tokens at which it starts, ends and is padded
 TAKEN = 'bos_token_id', 'eos_token_id', 'pad_token_id', 'decoder_start_token_id'
 
+
 class CallSettings(GenerationConfig):
     "Settings of one call of `generate`, to which transformers adds none of the model's own"
+
     def update(self, defaults_only: bool = False, allow_custom_entries: bool = False, **settings) -> dict:
-        if allow_custom_entries: return {}    # so it adds the model's
+        if allow_custom_entries:
+            return {}  # so it adds the model's
         return super().update(defaults_only, **settings)
+
 
 def greedy(model: PreTrainedModel, max_new_tokens: int) -> GenerationConfig:
     "Make the settings of greedy decoding, with nothing of the model's own but those `TAKEN`"
     settings = {name: getattr(model.generation_config, name, None) for name in TAKEN}
     eos = settings['eos_token_id']
-    if settings['pad_token_id'] is None: settings['pad_token_id'] = eos[0] if isinstance(eos, list) else eos
+    if settings['pad_token_id'] is None:
+        settings['pad_token_id'] = eos[0] if isinstance(eos, list) else eos
     return CallSettings(
-        **settings, do_sample=False, max_new_tokens=max_new_tokens, use_cache=True, return_dict_in_generate=True,
-        output_logits=True)
+        **settings,
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        use_cache=True,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #c90dca66
 @contextmanager
-def keep_offset(model: PreTrainedModel, held: dict|None = None) -> Iterator[None]:
+def keep_offset(model: PreTrainedModel, held: dict | None = None) -> Iterator[None]:
     """Take back the offset of positions that a stock model stores on itself inside the block.
 
     `held` has a prompt's own, put there before and kept anew after; empty at its first turn."""
     base = backbone(model)
     before = getattr(base, 'rope_deltas', None)
     try:
-        if held: base.rope_deltas = held['offset']
+        if held:
+            base.rope_deltas = held['offset']
         yield
-        if held is not None: held['offset'] = getattr(base, 'rope_deltas', None)
+        if held is not None:
+            held['offset'] = getattr(base, 'rope_deltas', None)
     finally:
-        if hasattr(base, 'rope_deltas'): base.rope_deltas = before
+        if hasattr(base, 'rope_deltas'):
+            base.rope_deltas = before
+
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #e138f155
 def fill_cache(vlm, inputs: dict) -> DynamicCache:
     "Read inputs into a new cache; the pass ends where the last layer has written its keys and values"
     cache = DynamicCache(config=vlm.text_config)
+
     def update(keys: Tensor, values: Tensor, layer_idx: int, *args, **kw) -> tuple[Tensor, Tensor]:
         written = DynamicCache.update(cache, keys, values, layer_idx, *args, **kw)
-        if layer_idx == vlm.n_layers - 1: raise EarlyStop(cache)
+        if layer_idx == vlm.n_layers - 1:
+            raise EarlyStop(cache)
         return written
+
     cache.update = update
     try:
-        with keep_offset(vlm.model): backbone(vlm.model)(**inputs, **{CACHE: cache}, use_cache=True)
+        with keep_offset(vlm.model):
+            backbone(vlm.model)(**inputs, **{CACHE: cache}, use_cache=True)
     except EarlyStop as stop:
-        if stop.args != (cache,): raise
-    finally: del cache.update
+        if stop.args != (cache,):
+            raise
+    finally:
+        del cache.update
     return cache
+
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #e138f156
 @dataclass(eq=False)
 class Prefix:
     "A prompt that a model has read up to the end of its first image"
-    inputs: dict         # that the model was given
+
+    inputs: dict  # that the model was given
     cache: DynamicCache
 
     def holds(self, inputs: dict) -> bool:
         "Tell whether it is of these inputs"
-        if self.inputs.keys() != inputs.keys(): return False
+        if self.inputs.keys() != inputs.keys():
+            return False
         return all(torch.equal(value, inputs[name]) for name, value in self.inputs.items())
+
 
 @dataclass(eq=False)
 class Prefixes:
     "The two newest prefixes of one model, and what they cost and saved"
-    newest: list[Prefix] = field(default_factory=list)    # the last one read at the end
-    misses: int = 0      # prefixes that were read
-    hits: int = 0        # that were known
-    seconds: float = 0.  # for the first prefix, of the image itself
+
+    newest: list[Prefix] = field(default_factory=list)  # the last one read at the end
+    misses: int = 0  # prefixes that were read
+    hits: int = 0  # that were known
+    seconds: float = 0.0  # for the first prefix, of the image itself
 
     def find(self, vlm, inputs: dict) -> Prefix:
         "Find the prefix of these inputs, remembered or read now"
         match = next((prefix for prefix in self.newest if prefix.holds(inputs)), None)
-        if match: self.hits += 1
+        if match:
+            self.hits += 1
         else:
             start = time.perf_counter()
             match = Prefix({name: value.clone() for name, value in inputs.items()}, fill_cache(vlm, inputs))
@@ -115,7 +146,8 @@ class Prefixes:
         It is read in a context of its own: an edit or recorder outside is not to see it."""
         images = len(prompt.images)
         shared = images == 1 or images == 2 and vlm.family.processed_singly
-        if not shared or vlm.fingerprint.why_not_shared: return vlm.to_device(prompt)
+        if not shared or vlm.fingerprint.why_not_shared:
+            return vlm.to_device(prompt)
         return Context().run(self.read_prefix, vlm, prompt)
 
     def read_prefix(self, vlm, prompt: Prompt) -> dict:
@@ -124,10 +156,15 @@ class Prefixes:
         end = max(span.end for span in prompt.spans if not span.image)
         of_tokens = {name for name, value in inputs.items() if value.shape == inputs['input_ids'].shape}
         image, *second = [vlm.to_device(read) for read in prompt.images_read]
-        if not second: image = {name: value for name, value in inputs.items() if name not in of_tokens}    # perhaps changed
+        if not second:
+            image = {
+                name: value for name, value in inputs.items() if name not in of_tokens
+            }  # perhaps changed
         first = {name: inputs[name][:, :end] for name in of_tokens} | image
         rest = {name: value for name, value in inputs.items() if not name.startswith('pixel')}
-        for image in second: rest['mm_encoder_outputs'] = dict(image=base.get_image_features(**image, return_dict=True))
+        for image in second:
+            rest['mm_encoder_outputs'] = dict(image=base.get_image_features(**image, return_dict=True))
         cache = branch(self.find(vlm, first).cache)
-        if hasattr(base, 'rope_deltas'): base.rope_deltas = None    # positions are counted from all tokens anew
+        if hasattr(base, 'rope_deltas'):
+            base.rope_deltas = None  # positions are counted from all tokens anew
         return rest | {CACHE: cache}

@@ -23,82 +23,110 @@ from ..core.io import one_line
 from .runner import Evaluator, RunConfig, Task
 from .store import differing
 
+
 # %% ../../nbs/library/runs/04_distributed.ipynb #40276b13
 class ModelWorker:
     "One model in a process of its own"
+
     def __init__(self, model: str, loading: dict, config: RunConfig, in_shell: bool):
         torch.set_num_threads(1)
-        Reader.in_shell = in_shell    # what a worker says is read where the run was started
+        Reader.in_shell = in_shell  # what a worker says is read where the run was started
         self.evaluator = Evaluator(VLM.from_pretrained(model, **loading), config)
 
-    def about(self) -> tuple[dict, dict]: return self.evaluator.protocol, self.evaluator.unfit
-    def measure(self, tasks: list[Task]) -> list[list[dict]]: return [*self.evaluator(tasks)]
+    def about(self) -> tuple[dict, dict]:
+        return self.evaluator.protocol, self.evaluator.unfit
+
+    def measure(self, tasks: list[Task]) -> list[list[dict]]:
+        return [*self.evaluator(tasks)]
+
 
 # %% ../../nbs/library/runs/04_distributed.ipynb #7831ee46
-_RAY_SETTINGS = dict( # where Ray is started here: its own processes alone know the token
-    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER='0', RAY_AUTH_MODE='token', RAY_AUTH_TOKEN=secrets.token_hex(32),
-    RAY_USAGE_STATS_ENABLED='0')
+_RAY_SETTINGS = dict(  # where Ray is started here: its own processes alone know the token
+    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER='0',
+    RAY_AUTH_MODE='token',
+    RAY_AUTH_TOKEN=secrets.token_hex(32),
+    RAY_USAGE_STATS_ENABLED='0',
+)
+
 
 @contextmanager
-def connected(address: str|None = None, cpus: int = 1) -> Iterator[ModuleType]:
+def connected(address: str | None = None, cpus: int = 1) -> Iterator[ModuleType]:
     """Connect to Ray inside the block; stop it afterwards if it was started here.
 
     The address names a cluster, such as 'auto' or 'head:6379'; without one it is this machine, with `cpus`
     cores."""
-    if not find_spec('ray'): raise RunError('--workers needs Ray, which is not installed: pip install ray.')
+    if not find_spec('ray'):
+        raise RunError('--workers needs Ray, which is not installed: pip install ray.')
     if not address and 'ray' not in sys.modules:
-        for name, value in _RAY_SETTINGS.items(): os.environ.setdefault(name, value)
+        for name, value in _RAY_SETTINGS.items():
+            os.environ.setdefault(name, value)
     import ray
-    where = dict(address=address) if address else dict(address='local', num_cpus=cpus, include_dashboard=False)
+
+    where = (
+        dict(address=address) if address else dict(address='local', num_cpus=cpus, include_dashboard=False)
+    )
     ours = not ray.is_initialized()
-    with redirect_stdout(sys.stderr): # what Ray prints does not belong among the results
+    with redirect_stdout(sys.stderr):  # what Ray prints does not belong among the results
         try:
-            if ours: ray.init(log_to_driver=False, logging_level='error', **where)
+            if ours:
+                ray.init(log_to_driver=False, logging_level='error', **where)
             yield ray
         except ConnectionError as e:
             raise RunError(f'Ray does not come up ({address or "local"}): {one_line(e)[:200]}') from e
         finally:
-            if ours: ray.shutdown()
+            if ours:
+                ray.shutdown()
 
 
 # %% ../../nbs/library/runs/04_distributed.ipynb #cbd78954
 @dataclass
 class RayEngine:
     "Several models, each in a process of its own"
-    workers: int = 1 # processes
-    address: str|None = None # of a cluster; None: this machine
+
+    workers: int = 1  # processes
+    address: str | None = None  # of a cluster; None: this machine
 
     @contextmanager
-    def ready(self, model: str|Path|VLM, loading: dict, config: RunConfig) -> Iterator[SimpleNamespace]:
+    def ready(self, model: str | Path | VLM, loading: dict, config: RunConfig) -> Iterator[SimpleNamespace]:
         "Yield the workers, which have loaded the model, with the protocol of their answers"
         if isinstance(model, VLM):
             raise RunError('Each worker loads its model: give a folder or Hub id, not a loaded one.')
         path = Path(model).expanduser()
         place = str(path.absolute()) if path.is_dir() else str(model)
         with connected(self.address, self.workers) as ray:
-            gpus = int('GPU' in ray.cluster_resources())    # for each worker
+            gpus = int('GPU' in ray.cluster_resources())  # for each worker
             worker = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=1)(ModelWorker)
             models = [worker.remote(place, loading, config, Reader.in_shell) for _ in range(self.workers)]
-            try: (protocol, unfit), *others = ray.get([each.about.remote() for each in models])
-            except ray.exceptions.RayTaskError as e: raise e.cause from None
+            try:
+                (protocol, unfit), *others = ray.get([each.about.remote() for each in models])
+            except ray.exceptions.RayTaskError as e:
+                raise e.cause from None
             for other, _ in others:
                 why = differing(protocol, other)
-                if why: raise RunError(f'A worker is not like the others: {"; ".join(why)}. Make the nodes equal.')
+                if why:
+                    raise RunError(
+                        f'A worker is not like the others: {"; ".join(why)}. Make the nodes equal.'
+                    )
             yield SimpleNamespace(ray=ray, models=models, protocol=protocol, unfit=unfit, config=config)
 
     def __call__(self, job: SimpleNamespace, groups: Iterable[list[Task]]) -> Iterator[list[dict]]:
         "Give each worker of `ready` the tasks of one image at a time; those that kill a worker twice have failed"
         groups, busy = iter(groups), {}
+
         def give(model: Any):
             tasks = next(groups, None)
-            if tasks: busy[model.measure.remote(tasks)] = model, tasks
-        for model in job.models: give(model)
+            if tasks:
+                busy[model.measure.remote(tasks)] = model, tasks
+
+        for model in job.models:
+            give(model)
         while busy:
             [ended], _ = job.ray.wait([*busy])
             model, tasks = busy.pop(ended)
             give(model)
-            try: yield from job.ray.get(ended)
+            try:
+                yield from job.ray.get(ended)
             except job.ray.exceptions.RayError:
                 died = dict(why='the process that measured it died twice')
-                for task in tasks: yield [task.head(spec, 'error') | died for spec in task.methods or job.config.methods]
-
+                for task in tasks:
+                    yield [task.head(spec, 'error') | died for spec in task.methods or job.config.methods]

@@ -20,62 +20,84 @@ if TYPE_CHECKING:
     from carve_nb.attention.vlm import VLM
     from carve_nb.runs.pages import Part
 
+
 # %% ../../nbs/library/studies/21_paper.ipynb #bd002a60
 class Entry(NamedTuple):
     "A table of the paper, with methods on sets as rows, or a figure, drawn from `measure_entropy` of TextVQA"
-    about: str
-    sets: Sequence[str] = ('textvqa',)       # of `BENCHMARKS`
-    methods: dict[str, str] = {}             # row -> method
-    # of a table model -> for each row, the accuracy in % on each set; of a figure what is legible, in the order of bins
-    printed: dict[str, Sequence[Sequence]]|Sequence = ()
-    n: int|None = None                       # questions, drawn; None: all
-    seconds: Sequence[float] = ()            # for each row, of one sample
-    column: str = ''                         # of the frame of a figure, along the axis
 
-_PAPER = tomllib.loads((CHECKPOINTS.parent/'records'/'paper.toml').read_text(encoding='utf-8'))
-SETS = _PAPER['sets']    # name -> questions, gigabytes, whether that is unverified
-TABLES, FIGURES = ({name: Entry(**row) for name, row in _PAPER[kind].items()} for kind in ('tables', 'figures'))
+    about: str
+    sets: Sequence[str] = ('textvqa',)  # of `BENCHMARKS`
+    methods: dict[str, str] = {}  # row -> method
+    # of a table model -> for each row, the accuracy in % on each set; of a figure what is legible, in the order of bins
+    printed: dict[str, Sequence[Sequence]] | Sequence = ()
+    n: int | None = None  # questions, drawn; None: all
+    seconds: Sequence[float] = ()  # for each row, of one sample
+    column: str = ''  # of the frame of a figure, along the axis
+
+
+_PAPER = tomllib.loads((CHECKPOINTS.parent / 'records' / 'paper.toml').read_text(encoding='utf-8'))
+SETS = _PAPER['sets']  # name -> questions, gigabytes, whether that is unverified
+TABLES, FIGURES = (
+    {name: Entry(**row) for name, row in _PAPER[kind].items()} for kind in ('tables', 'figures')
+)
+
 
 def list_entries() -> list[list[str]]:
     "List all tables and figures with the number of their answers and a complete command"
+
     def answers(entry: Entry) -> int:
-        return max(len(entry.methods), 1)*sum(entry.n or SETS[data]['questions'] for data in entry.sets)
-    return [[name, entry.about, f'{answers(entry):,}', f'carve paper {name} --model M --download']
-            for name, entry in (TABLES | FIGURES).items()]
+        return max(len(entry.methods), 1) * sum(entry.n or SETS[data]['questions'] for data in entry.sets)
+
+    return [
+        [name, entry.about, f'{answers(entry):,}', f'carve paper {name} --model M --download']
+        for name, entry in (TABLES | FIGURES).items()
+    ]
+
 
 # %% ../../nbs/library/studies/21_paper.ipynb #21a00002
-def find_places(sets: Sequence[str], own_tables: Sequence[str], root: Path|None, download: bool) -> dict[str, dict]:
+def find_places(
+    sets: Sequence[str], own_tables: Sequence[str], root: Path | None, download: bool
+) -> dict[str, dict]:
     """Say for each set what `load_benchmark` takes: a table of your own (`textvqa=FOLDER`) with the set's score,
     a copy below `root`, or the Hub"""
     from carve_nb.data.datasets import BENCHMARKS
+
     folders = dict(pair.partition('=')[::2] for pair in own_tables)
-    for name in folders: choose(name, sets, 'set')
+    for name in folders:
+        choose(name, sets, 'set')
     places: dict[str, dict] = {}
     for name in sets:
-        if name in folders: places[name] = dict(spec=folders[name], rule=BENCHMARKS[name].rule)
-        elif root: places[name] = dict(spec=name, root=root/name.removesuffix('-direct'))
-        else: places[name] = dict(spec=name, download=download)
+        if name in folders:
+            places[name] = dict(spec=folders[name], rule=BENCHMARKS[name].rule)
+        elif root:
+            places[name] = dict(spec=name, root=root / name.removesuffix('-direct'))
+        else:
+            places[name] = dict(spec=name, download=download)
     return places
+
 
 def list_commands(
     name: str,
-    model: Sequence[str],      # the words that name and load it
-    out: str|Path,
+    model: Sequence[str],  # the words that name and load it
+    out: str | Path,
     places: dict[str, dict],
-    n: int|None = None,        # questions of each set; None: as the paper
-    download: bool = False,    # fetch the other tools?
+    n: int | None = None,  # questions of each set; None: as the paper
+    download: bool = False,  # fetch the other tools?
 ) -> list[list[str]]:
     "List the commands of a table, each as the words of `carve eval` for one set"
     table, commands = TABLES[name], []
     n = n or table.n
     drawn = ['--n', str(n), '--seed', '0'] if n else []
-    tools = ':download=True'*download
-    methods = ','.join(method + tools*(':model=' in method) for method in table.methods.values())
+    tools = ':download=True' * download
+    methods = ','.join(method + tools * (':model=' in method) for method in table.methods.values())
     for data, place in places.items():
         [_, spec], [option, value] = place.items()
-        where = ['--download']*value if option == 'download' else [f'--{option}', str(value)]
-        commands.append(['eval', spec, *where, *model, '--methods', methods, *drawn, '--out', f'{out}/{name}-{data}'])
+        where = ['--download'] * value if option == 'download' else [f'--{option}', str(value)]
+        commands.append(
+            ['eval', spec, *where, *model, '--methods', methods, *drawn, '--out', f'{out}/{name}-{data}']
+        )
     return commands
+
 
 # %% ../../nbs/library/studies/21_paper.ipynb #21a00004
 def seconds_of_question(vlm: 'VLM', name: str) -> float:
@@ -85,40 +107,48 @@ def seconds_of_question(vlm: 'VLM', name: str) -> float:
     from carve_nb.data.datasets import load_benchmark
     from carve_nb.runs.runner import run_eval
     from carve_nb.studies.measure import measure_entropy
+
     def ask(n: int):
-        if name in FIGURES: measure_entropy(vlm, load_benchmark('scenes', n), progress=False)
+        if name in FIGURES:
+            measure_entropy(vlm, load_benchmark('scenes', n), progress=False)
         else:
             methods = [method for method in TABLES[name].methods.values() if ':model=' not in method]
-            with TemporaryDirectory() as folder: run_eval('scenes', vlm, methods, n, folder, progress=False)
+            with TemporaryDirectory() as folder:
+                run_eval('scenes', vlm, methods, n, folder, progress=False)
+
     ask(1)
     start = perf_counter()
     ask(3)
-    return (perf_counter() - start)/3
+    return (perf_counter() - start) / 3
 
-def price(entry: Entry, places: dict[str, dict], n: int|None, seconds: float|None) -> list[list[str]]:
+
+def price(entry: Entry, places: dict[str, dict], n: int | None, seconds: float | None) -> list[list[str]]:
     "List the sets of a table, each with its questions, the gigabytes to fetch and the hours that it takes"
     from carve_nb.data.datasets import load_benchmark
+
     rows = []
     for data, place in places.items():
         size = SETS[data] if place['spec'] == data else dict(questions=len(load_benchmark(**place)))
         count = min(n or entry.n or size['questions'], size['questions'])
         doubt = ' (unverified)' if 'unverified' in size else ''
         gigabytes = size.get('gigabytes', 'unknown') if 'download' in place else 0
-        hours = 'unknown' if seconds is None else f'{seconds*count/3600:.1f}'
+        hours = 'unknown' if seconds is None else f'{seconds * count / 3600:.1f}'
         rows.append([data, f'{count:,}{doubt}', f'{gigabytes}', hours])
     return rows
 
+
 # %% ../../nbs/library/studies/21_paper.ipynb #21a00007
-def table_page(name: str, model: str, out: str|Path) -> list['Part']:
+def table_page(name: str, model: str, out: str | Path) -> list['Part']:
     "Put what the paper prints beside what the folders of `list_commands` hold: accuracy, interval and n"
     import pandas as pd
     from carve_nb.runs.report import format_cell, report
     from carve_nb.runs.store import read_run
+
     table, short = TABLES[name], Path(model).name
-    printed = table.printed.get(short, [['-']*len(table.sets)]*len(table.methods))    # type: ignore[union-attr]
+    printed = table.printed.get(short, [['-'] * len(table.sets)] * len(table.methods))  # type: ignore[union-attr]
     columns: dict[str, list] = {table.about: [*table.methods]}
     for place, data in enumerate(table.sets):
-        records = read_run(Path(out)/f'{name}-{data}').records
+        records = read_run(Path(out) / f'{name}-{data}').records
         scores = report(records) if records else pd.DataFrame()
         scores.index = scores.index.map(lambda method: method.removesuffix(':download=True'))
         rows = [scores.loc[method] if method in scores.index else {} for method in table.methods.values()]
@@ -131,8 +161,10 @@ def table_page(name: str, model: str, out: str|Path) -> list['Part']:
     about = f'{short}: accuracy in %, yours with its 95 % interval; the paper has this table for {", ".join(table.printed)}'
     return [about, pd.DataFrame(columns)]
 
+
 # %% ../../nbs/library/studies/21_paper.ipynb #19905f54
-_BINS = [f'{bin/10:.1f} to {(bin + 1)/10:.1f}' for bin in range(10)]
+_BINS = [f'{bin / 10:.1f} to {(bin + 1) / 10:.1f}' for bin in range(10)]
+
 
 def measure_curve(name: str, frame: 'pd.DataFrame', n_layers: int) -> 'pd.DataFrame':
     "Average a frame of `measure_entropy` along the axis of a figure: value, lo, hi and n at each place"
@@ -140,32 +172,52 @@ def measure_curve(name: str, frame: 'pd.DataFrame', n_layers: int) -> 'pd.DataFr
     from carve_nb.core.saliency import pick_layers
     from carve_nb.core.stats import mean_interval
     from carve_nb.method.carve import Carve
-    def unit(values: pd.Series) -> pd.Series: return (values - values.min())/((values.max() - values.min()) or 1)
+
+    def unit(values: pd.Series) -> pd.Series:
+        return (values - values.min()) / ((values.max() - values.min()) or 1)
+
     frame = frame.assign(H=frame.contrast_last, image=frame.image_key)
-    if name == 'depth': lines = frame.assign(at=frame.layer, value=frame.H)
+    if name == 'depth':
+        lines = frame.assign(at=frame.layer, value=frame.H)
     else:
         questions = frame[frame.layer.isin(pick_layers(Carve.paper().layers, n_layers))].groupby('id')
         lines = questions[['T_c', 'C_c', 'H', 'correct']].mean().assign(image=questions.image.first())
-        bins = (10*unit(lines[FIGURES[name].column])).clip(upper=9).astype(int)
-        lines = lines.assign(at=bins.map(_BINS.__getitem__), value=100*lines.correct if name == 'accuracy' else unit(lines.H))
+        bins = (10 * unit(lines[FIGURES[name].column])).clip(upper=9).astype(int)
+        lines = lines.assign(
+            at=bins.map(_BINS.__getitem__), value=100 * lines.correct if name == 'accuracy' else unit(lines.H)
+        )
+
     def describe(group: pd.DataFrame) -> pd.Series:
         mean = mean_interval(group.value, group.image)
         return pd.Series(dict(value=mean.value, lo=mean.lo, hi=mean.hi, n=len(group)))
+
     return lines.groupby('at')[['value', 'image']].apply(describe)
+
 
 def figure_page(name: str, curve: 'pd.DataFrame') -> list['Part']:
     "Put what is legible in a figure beside a curve of `measure_curve`, with interval and n"
     figure = FIGURES[name]
     page = curve.rename(columns=dict(value='yours', lo='from', hi='to')).astype(dict(n=int)).round(2)
-    if figure.printed: page.insert(0, 'paper', page.index.map(dict(zip(_BINS, figure.printed))))
-    return [f'{figure.about}; yours with its 95 % interval', page.reset_index(names=figure.column).astype(str)]
+    if figure.printed:
+        page.insert(0, 'paper', page.index.map(dict(zip(_BINS, figure.printed))))
+    return [
+        f'{figure.about}; yours with its 95 % interval',
+        page.reset_index(names=figure.column).astype(str),
+    ]
+
 
 def measure_figure(
-    name: str, vlm: 'VLM', out: str|Path, places: dict[str, dict], n: int|None = None, progress: bool = True,
+    name: str,
+    vlm: 'VLM',
+    out: str | Path,
+    places: dict[str, dict],
+    n: int | None = None,
+    progress: bool = True,
 ) -> list['Part']:
     "Measure the entropies of TextVQA, once for all figures, and make the page of one"
     from carve_nb.data.datasets import load_benchmark
     from carve_nb.studies.measure import measure_entropy
+
     data = load_benchmark(**places['textvqa'], n=n, seed=0 if n else None)
-    frame = measure_entropy(vlm, data, Path(out)/'entropy-textvqa', progress)
+    frame = measure_entropy(vlm, data, Path(out) / 'entropy-textvqa', progress)
     return figure_page(name, measure_curve(name, frame, vlm.n_layers))

@@ -7,6 +7,7 @@ from carve_nb import VLM, Carve, Family, add_family, make_scene
 from carve_nb.attention import check_family
 from carve_nb.testing import check_method
 
+
 def grid(made):
     "Return rows and columns of the tokens that show the whole image, from what the processor made of it"
     patch = made.config.vision_config.patch_size

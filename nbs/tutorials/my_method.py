@@ -10,6 +10,7 @@ from carve_nb.runs import read_run
 from carve_nb.runs.report import report
 from carve_nb.testing import check_method
 
+
 @dataclass(repr=False)          # the base class shows the call that makes the method, and has the fields of a crop: pad, square, min_side
 class MyMethod(CropMethod):
     """What it does, in one line

@@ -1,5 +1,6 @@
 """The user's own model, inputs and wrong use, around a stock `generate`: what a user starts, and the one
 sentence that answers."""
+
 import copy
 import pytest
 import torch
@@ -22,20 +23,25 @@ pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 
 
 @pytest.fixture
-def llava(load): return User(load('llava'))
+def llava(load):
+    return User(load('llava'))
 
 
 @pytest.fixture
-def qwen(load): return User(load('qwen2_5_vl'))
+def qwen(load):
+    return User(load('qwen2_5_vl'))
 
 
 # -- kernels
 
+
 def sharp(kernel):
     """A kernel with queries three times as large in the decoder, as a user may register it or put it in a
     model's file"""
+
     def run(module, query, *args, **kw):
-        return kernel(module, query*(3 if hasattr(module, 'layer_idx') else 1), *args, **kw)
+        return kernel(module, query * (3 if hasattr(module, 'layer_idx') else 1), *args, **kw)
+
     return run
 
 
@@ -47,11 +53,13 @@ def changed(request, folders, monkeypatch):
         AttentionInterface.register('my_sdpa', sharp(sdpa_attention_forward))
         AttentionMaskInterface.register('my_sdpa', sdpa_mask)
         vlm.model.set_attn_implementation({'text_config': 'my_sdpa'})
-    elif request.param == 'over sdpa': AttentionInterface.register('sdpa', sharp(sdpa_attention_forward))
+    elif request.param == 'over sdpa':
+        AttentionInterface.register('sdpa', sharp(sdpa_attention_forward))
     else:
         vlm.model.set_attn_implementation('eager')
-        monkeypatch.setattr(modeling_llama, 'eager_attention_forward',
-            sharp(modeling_llama.eager_attention_forward))
+        monkeypatch.setattr(
+            modeling_llama, 'eager_attention_forward', sharp(modeling_llama.eager_attention_forward)
+        )
     yield User(vlm, [WIDE])
     AttentionInterface.register('sdpa', sdpa_attention_forward)
 
@@ -61,8 +69,11 @@ def test_kernel_of_ones_own(changed):
     # transformers hangs hooks of its own on a model that runs
     plain = changed.vlm.ask(WIDE, QUESTION, max_new_tokens=2)
     before = traces(changed.vlm)
-    for call in changed.record, lambda: Carve()(changed.vlm, WIDE,
-            QUESTION), lambda: changed.vlm.capture(WIDE, QUESTION, layers=[3]):
+    for call in (
+        changed.record,
+        lambda: Carve()(changed.vlm, WIDE, QUESTION),
+        lambda: changed.vlm.capture(WIDE, QUESTION, layers=[3]),
+    ):
         refuse("in a kernel of your own, .* of test_own_model, .*set_attn_implementation", call)
     assert traces(changed.vlm) == before and changed.vlm.ask(WIDE, QUESTION, max_new_tokens=2) == plain
 
@@ -84,7 +95,8 @@ def test_bounded_scores_run_eager(llava, tmp_path):
     prompt = vlm.prompt(WIDE, QUESTION)
     want = vlm.model(**prompt.inputs, output_attentions=True).attentions
     with torch.no_grad():
-        for layer in vlm.decoder.layers: layer.self_attn.q_proj.weight *= 20    # so that the bound acts
+        for layer in vlm.decoder.layers:
+            layer.self_attn.q_proj.weight *= 20  # so that the bound acts
     bounded = vlm.model(**prompt.inputs, output_attentions=True).attentions
     assert (bounded[1] - want[1]).abs().max() > 1e-3
     vlm.text_config._attn_implementation = 'flash_attention_2'
@@ -96,6 +108,7 @@ def test_bounded_scores_run_eager(llava, tmp_path):
 
 # -- the images of the inputs
 
+
 def test_video_inputs(qwen):
     inputs = dict(qwen.inputs, video_grid_thw=torch.ones(1, 3))
     refuse('give the frames of a video as images', lambda: qwen.record(inputs=inputs))
@@ -103,40 +116,51 @@ def test_video_inputs(qwen):
 
 # -- wrapped models
 
+
 class Wrapper(torch.nn.Module):
     "As DistributedDataParallel: the model is its `module`"
+
     def __init__(self, module):
         super().__init__()
         self.module = module
-    def forward(self, *args, **kw): return self.module(*args, **kw)
+
+    def forward(self, *args, **kw):
+        return self.module(*args, **kw)
 
 
-@pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning')     # of peft
+@pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning')  # of peft
 def test_adapters_and_wrappers(llava):
     import peft
+
     want = llava.record()
     said = llava.vlm.ask(WIDE, QUESTION, max_new_tokens=4)
     for wrapper in torch.nn.DataParallel(llava.model), Wrapper(Wrapper(llava.model)):
         assert torch.equal(llava.record(model=wrapper).attn, want.attn)
         assert VLM(wrapper, llava.processor).ask(WIDE, QUESTION, max_new_tokens=4) == said
-    adapted = peft.get_peft_model(copy.deepcopy(llava.model),
-        peft.LoraConfig(target_modules=['q_proj', 'v_proj']))
+    adapted = peft.get_peft_model(
+        copy.deepcopy(llava.model), peft.LoraConfig(target_modules=['q_proj', 'v_proj'])
+    )
     base = adapted.get_base_model()
     for model, runner in (adapted, adapted), (adapted, base), (base, adapted):
-        with torch.no_grad(): assert len(llava.record(lambda: runner(**llava.inputs), model=model).attn) == 1
+        with torch.no_grad():
+            assert len(llava.record(lambda: runner(**llava.inputs), model=model).attn) == 1
 
 
 # -- models that a user has changed
 
+
 def pruned(model):
     "Drop half of the image tokens before layer 2, as token pruning does"
+
     def less(module, args, kw):
         kept = [*range(10), *range(42, args[0].shape[1])] if args[0].shape[1] > 42 else slice(None)
         cut = tuple(p[:, kept] if p.shape[1] == args[0].shape[1] else p for p in kw['position_embeddings'])
         return (args[0][:, kept], *args[1:]), kw | dict(position_embeddings=cut, attention_mask=None)
+
     def shorter(module, args, kw):
-        cut = tuple(p[:, -args[0].shape[1]:] for p in kw['position_embeddings'])
+        cut = tuple(p[:, -args[0].shape[1] :] for p in kw['position_embeddings'])
         return args, kw | dict(position_embeddings=cut, attention_mask=None)
+
     for i, layer in enumerate(model.model.language_model.layers[2:]):
         layer.register_forward_pre_hook(shorter if i else less, with_kwargs=True)
 
@@ -163,16 +187,17 @@ def test_layers_exchanged(folders):
     vlm = VLM.from_pretrained(folders('llava'))
     layers = vlm.model.model.language_model.layers
     layers[1], layers[3] = layers[3], layers[1]
-    for wanted in None, [1], [5]: refuse(r'Layer 2 runs after layer 3: .*layer_idx', lambda: vlm.capture(WIDE, QUESTION, layers=wanted))
+    for wanted in None, [1], [5]:
+        refuse(r'Layer 2 runs after layer 3: .*layer_idx', lambda: vlm.capture(WIDE, QUESTION, layers=wanted))
 
 
 def test_layers_with_fewer_heads(folders):
     vlm = VLM.from_pretrained(folders('llava'))
     attention = vlm.model.model.language_model.layers[2].self_attn
-    half = attention.q_proj.out_features//2
+    half = attention.q_proj.out_features // 2
     for name in 'q_proj', 'k_proj', 'v_proj':
         part = getattr(attention, name)
-        part.weight = torch.nn.Parameter(part.weight[:part.out_features//2])
+        part.weight = torch.nn.Parameter(part.weight[: part.out_features // 2])
     attention.o_proj.weight = torch.nn.Parameter(attention.o_proj.weight[:, :half])
     refuse(r'The layers have \[4, 4, 2, 4, 4, 4\] heads', lambda: vlm.capture(WIDE, QUESTION))
     assert vlm.capture(WIDE, QUESTION, layers=[3, 4]).layers == [3, 4]
@@ -180,27 +205,51 @@ def test_layers_with_fewer_heads(folders):
 
 # -- what is not read, and why
 
+
 def decoder(cls, **kw):
     "A LLaVA that writes with a decoder of another class, under eager"
+
     def make(user, path):
         config, was = copy.deepcopy(user.model.config), user.vlm.text_config
-        ids = {name: getattr(was, name) for name in ('vocab_size', 'hidden_size', 'pad_token_id', 'eos_token_id', 'bos_token_id')}
+        ids = {
+            name: getattr(was, name)
+            for name in ('vocab_size', 'hidden_size', 'pad_token_id', 'eos_token_id', 'bos_token_id')
+        }
         config.text_config = cls(**ids, num_hidden_layers=2, **kw)
         torch.manual_seed(0)
-        return VLM(AutoModelForImageTextToText.from_config(config, attn_implementation='eager').eval(), user.processor)
+        return VLM(
+            AutoModelForImageTextToText.from_config(config, attn_implementation='eager').eval(),
+            user.processor,
+        )
+
     return make
 
 
-FALCON = decoder(FalconH1Config, num_attention_heads=4, num_key_value_heads=2, head_dim=8, intermediate_size=32,
-    mamba_d_ssm=32, mamba_n_heads=4, mamba_d_head=8, mamba_d_state=8)
+FALCON = decoder(
+    FalconH1Config,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+    intermediate_size=32,
+    mamba_d_ssm=32,
+    mamba_n_heads=4,
+    mamba_d_head=8,
+    mamba_d_state=8,
+)
 MAMBA = decoder(Mamba2Config, head_dim=8, num_heads=8, expand=2, state_size=8, n_groups=1)
 GEMMA = decoder(Gemma2Config, num_attention_heads=4, num_key_value_heads=2, head_dim=8, intermediate_size=32)
 
 
 def prompt_tuned(user, path):
     import peft
-    config = peft.PromptTuningConfig(task_type='CAUSAL_LM', num_virtual_tokens=8, num_layers=6,
-        token_dim=user.vlm.text_config.hidden_size, num_attention_heads=4)
+
+    config = peft.PromptTuningConfig(
+        task_type='CAUSAL_LM',
+        num_virtual_tokens=8,
+        num_layers=6,
+        token_dim=user.vlm.text_config.hidden_size,
+        num_attention_heads=4,
+    )
     return VLM(peft.get_peft_model(copy.deepcopy(user.model), config), user.processor)
 
 
@@ -212,14 +261,21 @@ def without_sdpa(user, path):
 
 def not_a_number(user, path):
     vlm = VLM(copy.deepcopy(user.model), user.processor)
-    with torch.no_grad(): vlm.model.lm_head.weight[0, 0] = torch.nan
+    with torch.no_grad():
+        vlm.model.lm_head.weight[0, 0] = torch.nan
     return vlm
 
 
-@pytest.mark.parametrize(('make', 'why'), [
-    (MAMBA, 'writes with mamba2, and only a decoder that attends'),
-    (prompt_tuned, 'an adapter'), (without_sdpa, r'no SDPA kernel.*VLM\(model, processor\)'),
-    (not_a_number, 'are not numbers, with the model in torch.float32')], ids=['mamba', 'prompt_tuned', 'without_sdpa', 'not_a_number'])
+@pytest.mark.parametrize(
+    ('make', 'why'),
+    [
+        (MAMBA, 'writes with mamba2, and only a decoder that attends'),
+        (prompt_tuned, 'an adapter'),
+        (without_sdpa, r'no SDPA kernel.*VLM\(model, processor\)'),
+        (not_a_number, 'are not numbers, with the model in torch.float32'),
+    ],
+    ids=['mamba', 'prompt_tuned', 'without_sdpa', 'not_a_number'],
+)
 def test_a_model_that_is_not_read(llava, tmp_path, make, why):
     "One sentence with the cause; it was an error of Python or of another library, or named a cure that is none"
     refuse(why, lambda: Lookup(query='last', max_new_tokens=2)(make(llava, tmp_path), WIDE, QUESTION))

@@ -1,4 +1,5 @@
 "Rows of a stock generation, one call on every family: those of a `VLM`, and nothing left behind."
+
 import pytest
 import torch
 from tiny import QUESTION, TALL, WIDE, note
@@ -35,5 +36,3 @@ def test_processor_is_the_callers(load):
     processor = vlm.processor.__class__(vlm.processor.image_processor, vlm.processor.tokenizer)
     assert processor.chat_template is None
     assert VLM(vlm.model, processor).prompt(WIDE, QUESTION).text and processor.chat_template is None
-
-

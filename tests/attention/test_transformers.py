@@ -1,4 +1,5 @@
 "What changes with the installed transformers: the name of the cache, and how long its older name is taken."
+
 import re
 import tomllib
 from pathlib import Path
@@ -33,11 +34,14 @@ def test_own_calls_are_not_deprecated():
 def test_allowed_as_long_as_the_older_name():
     """Layers of remote code and of older releases name the cache as before; the cap of pyproject.toml lies at
     or below its end"""
-    needs = tomllib.loads((ROOT/'pyproject.toml').read_text())['project']['dependencies']
+    needs = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['dependencies']
     cap = next(re.search(r'<([\d.]+)', need)[1] for need in needs if need.startswith('transformers'))
     number = lambda version: [*map(int, version.split('.'))]
     files = Path(transformers.__file__).parent.glob('models/*/modeling_*.py')
-    ends = {v for f in files for v in re.findall(r'@deprecate_kwarg\("past_key_values", "([\d.]+)"',
-        f.read_text(encoding='utf-8'))}
+    ends = {
+        v
+        for f in files
+        for v in re.findall(r'@deprecate_kwarg\("past_key_values", "([\d.]+)"', f.read_text(encoding='utf-8'))
+    }
     assert all(number(cap) <= number(end) for end in ends), (cap, ends)
     assert CACHE == ('cache' if ends else 'past_key_values')

@@ -1,5 +1,6 @@
 """Steps and turns around a stock model: each row is that of eager `output_attentions` at its own position, or
 refused in one sentence."""
+
 import copy
 import pytest
 import torch
@@ -16,9 +17,13 @@ TOLERANCE = 1e-5
 def eager_row(model, inputs, rows):
     """The last row of a forward pass of the eager model, without a cache, in the layers and columns of some
     rows: [L, H, Nv]"""
-    with torch.no_grad(): out = model(**inputs, use_cache=False, output_attentions=True)
-    found = (out.attentions if len(out.attentions) == len(rows.layers)
-        else [out.attentions[l] for l in rows.layers])
+    with torch.no_grad():
+        out = model(**inputs, use_cache=False, output_attentions=True)
+    found = (
+        out.attentions
+        if len(out.attentions) == len(rows.layers)
+        else [out.attentions[l] for l in rows.layers]
+    )
     return torch.stack([a[0, :, -1] for a in found])[..., torch.cat([span.tokens for span in rows.spans])]
 
 
@@ -34,39 +39,51 @@ def longer(inputs, tokens):
     return dict(inputs) | more
 
 
-def new_tokens(user, out): return out[:, user.inputs['input_ids'].shape[1]:]
+def new_tokens(user, out):
+    return out[:, user.inputs['input_ids'].shape[1] :]
 
 
-def far(rows, want): return (rows.attn - torch.stack(want)).abs().max().item()
+def far(rows, want):
+    return (rows.attn - torch.stack(want)).abs().max().item()
 
 
 @pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
 def test_prompt_read_twice(name, load):
     "It is refused"
     user = User(load(name))
+
     def read(n=1, **kw):
-        with torch.no_grad(): return [user.model(**user.inputs, **kw) for _ in range(n)][-1]
+        with torch.no_grad():
+            return [user.model(**user.inputs, **kw) for _ in range(n)][-1]
+
     for kw in {}, dict(use_cache=False):
         refuse('reads the prompt again', lambda: user.record(lambda: read(2, **kw)))
     assert len(user.record(read).attn) == 1
 
 
 def static(user):
-    return StaticCache(user.model.config.get_text_config(),
-        max_cache_len=user.inputs['input_ids'].shape[1] + 8)
+    return StaticCache(
+        user.model.config.get_text_config(), max_cache_len=user.inputs['input_ids'].shape[1] + 8
+    )
 
 
 CACHES = {
     'StaticCache': lambda user: {CACHE: static(user)},
     'none': lambda user: dict(use_cache=False),
-    'dynamic': lambda user: {CACHE: DynamicCache(config=user.model.config.get_text_config())}}
+    'dynamic': lambda user: {CACHE: DynamicCache(config=user.model.config.get_text_config())},
+}
 
 
-KINDS = 'llava', 'qwen3_5', 'gemma3'     # full attention, hybrid, with a window
+KINDS = 'llava', 'qwen3_5', 'gemma3'  # full attention, hybrid, with a window
 
 
-@pytest.mark.parametrize('name, kind', [*((name, 'dynamic') for name in NAMES),
-    *((name, kind) for name in KINDS for kind in CACHES if kind != 'dynamic')])
+@pytest.mark.parametrize(
+    'name, kind',
+    [
+        *((name, 'dynamic') for name in NAMES),
+        *((name, kind) for name in KINDS for kind in CACHES if kind != 'dynamic'),
+    ],
+)
 def test_kinds_of_cache(kind, name, load, folders):
     "Each family's steps, and those of three under each cache that a call can name"
     user = User(load(name))
@@ -83,14 +100,25 @@ def test_sinks_of_the_kernel(load):
     config = copy.deepcopy(user.model.config)
     was = user.model.config.text_config
     config.text_config = GptOssConfig(
-        vocab_size=was.vocab_size, hidden_size=was.hidden_size, num_hidden_layers=3, num_attention_heads=4,
+        vocab_size=was.vocab_size,
+        hidden_size=was.hidden_size,
+        num_hidden_layers=3,
+        num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=16, intermediate_size=32, num_local_experts=2, num_experts_per_tok=1, sliding_window=16,
-        pad_token_id=was.pad_token_id, eos_token_id=was.eos_token_id, bos_token_id=was.bos_token_id)
+        head_dim=16,
+        intermediate_size=32,
+        num_local_experts=2,
+        num_experts_per_tok=1,
+        sliding_window=16,
+        pad_token_id=was.pad_token_id,
+        eos_token_id=was.eos_token_id,
+        bos_token_id=was.bos_token_id,
+    )
     torch.manual_seed(0)
     user.model = AutoModelForImageTextToText.from_config(config, attn_implementation='eager').eval()
     with torch.no_grad():
-        for layer in user.model.base_model.language_model.layers: layer.self_attn.sinks.fill_(2.)
+        for layer in user.model.base_model.language_model.layers:
+            layer.self_attn.sinks.fill_(2.0)
     said = new_tokens(user, user.generate())
     rows = user.record()
     held = [user.inputs, *(longer(user.inputs, said[:, :n]) for n in (1, 2))]
@@ -102,11 +130,15 @@ def test_checkpointing_in_train_mode(folders):
     user = User(VLM.from_pretrained(folders('llava')))
     want = user.record()
     user.model.train()
-    getattr(user.model, 'activation_checkpointing_enable',
-        user.model.gradient_checkpointing_enable)()    # the second name ends with transformers 6
+    getattr(
+        user.model, 'activation_checkpointing_enable', user.model.gradient_checkpointing_enable
+    )()  # the second name ends with transformers 6
     rows = user.record(lambda: user.generate(use_cache=False))
     assert (rows.attn - want.attn).abs().max() < TOLERANCE
-    def step(): user.model(**user.inputs).logits.sum().backward()
+
+    def step():
+        user.model(**user.inputs).logits.sum().backward()
+
     assert (user.record(step).attn - want.attn[:1]).abs().max() < TOLERANCE
     user.model.eval()
     assert torch.equal(user.record().attn, want.attn)
@@ -115,4 +147,6 @@ def test_checkpointing_in_train_mode(folders):
 def test_drafts_are_refused(load):
     "Passes that read several drafted tokens have rows of other places than one a token: refused, and not recorded as such"
     user = User(load('qwen2_5_vl'))
-    refuse('(?i)draft', lambda: user.record(lambda: user.generate(max_new_tokens=8, prompt_lookup_num_tokens=4)))
+    refuse(
+        '(?i)draft', lambda: user.record(lambda: user.generate(max_new_tokens=8, prompt_lookup_num_tokens=4))
+    )

@@ -1,4 +1,5 @@
 "The command `carve`, as a shell sees it."
+
 import json
 import os
 import re
@@ -15,17 +16,20 @@ from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import methods
 from carve_nb.method.settings import field_table
 
+
 @pytest.fixture
 def photo(tmp_path):
     from skimage import data
-    Image.fromarray(data.astronaut()[:300]).save(tmp_path/'photo.jpg')  # 512 x 300
-    return tmp_path/'photo.jpg'
+
+    Image.fromarray(data.astronaut()[:300]).save(tmp_path / 'photo.jpg')  # 512 x 300
+    return tmp_path / 'photo.jpg'
 
 
 @pytest.fixture
 def models(folders, tmp_path):
     "The folders `llava` and `qwen2_5_vl` in the folder of the test"
-    for family in 'llava', 'qwen2_5_vl': (tmp_path/family).symlink_to(folders(family))
+    for family in 'llava', 'qwen2_5_vl':
+        (tmp_path / family).symlink_to(folders(family))
 
 
 LIGHT = '''
@@ -51,13 +55,17 @@ for line in sys.stdin:
 def light(tmp_path_factory):
     "`light(words)`: status and output of `carve WORDS`, forked from a process that has imported what needs no torch; 99 if it imports torch"
     place = tmp_path_factory.mktemp('light')
-    with subprocess.Popen([sys.executable, '-c', LIGHT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
+    with subprocess.Popen(
+        [sys.executable, '-c', LIGHT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as server:
+
         def ask(words, **env):
-            out, err = place/'out', place/'err'
+            out, err = place / 'out', place / 'err'
             print(json.dumps([shlex.split(words), str(out), str(err), env]), file=server.stdin, flush=True)
             answer = int(server.stdout.readline()), out.read_text(), err.read_text()
             out.unlink(), err.unlink()
             return answer
+
         yield ask
 
 
@@ -73,17 +81,31 @@ def test_help_is_light():
 ASK = 'ask nbs/images/size.png What?'
 
 
-@pytest.mark.parametrize('words, sentence', [
-    (f'{ASK} --model nothing/', "'nothing/' is neither a folder nor a Hub id"), ('eval scenes --methods lookup,foo', "'foo' is not known"), (f'{ASK} --method rel-at', 'perhaps rel-att'),
-    ('eval textvqaa', 'perhaps textvqa or textvqa-boxes; it is no file or folder either; `carve eval` lists the sets'),
-    (f'{ASK} --dtype float8', "'float8' is not one of 'auto', 'bf16'"), ('aks', "Did you mean 'ask'"),
-    (f'{ASK} --min-side .3', "--method lookup:min_side=96 or random:of='carve:p=.1'"),
-    ('ask nbs/images/size.png Who is it?', 'in quotation marks'), ('eval scenes carve-tiny', 'write --model carve-tiny'),
-    ('checkup --n 0', "Invalid value for '--n': "), ('checkup --images nowhere', "'nowhere' does not exist"),
-    ('eval nosuchfolder', 'it is no file or folder either'), (f'{ASK} --method none --box 40 40 10 10', 'other methods take no --box'),
-    ('ask photo.jpg photo.jpg "Who is this?" --method oracle', 'oracle takes one image'),
-    (f'{ASK} --out tests', 'tests is there already and would be lost; name another --out'), ('report tests', 'holds no run'),
-    ('eval scenes --ray-address auto', 'goes with --workers')])
+@pytest.mark.parametrize(
+    'words, sentence',
+    [
+        (f'{ASK} --model nothing/', "'nothing/' is neither a folder nor a Hub id"),
+        ('eval scenes --methods lookup,foo', "'foo' is not known"),
+        (f'{ASK} --method rel-at', 'perhaps rel-att'),
+        (
+            'eval textvqaa',
+            'perhaps textvqa or textvqa-boxes; it is no file or folder either; `carve eval` lists the sets',
+        ),
+        (f'{ASK} --dtype float8', "'float8' is not one of 'auto', 'bf16'"),
+        ('aks', "Did you mean 'ask'"),
+        (f'{ASK} --min-side .3', "--method lookup:min_side=96 or random:of='carve:p=.1'"),
+        ('ask nbs/images/size.png Who is it?', 'in quotation marks'),
+        ('eval scenes carve-tiny', 'write --model carve-tiny'),
+        ('checkup --n 0', "Invalid value for '--n': "),
+        ('checkup --images nowhere', "'nowhere' does not exist"),
+        ('eval nosuchfolder', 'it is no file or folder either'),
+        (f'{ASK} --method none --box 40 40 10 10', 'other methods take no --box'),
+        ('ask photo.jpg photo.jpg "Who is this?" --method oracle', 'oracle takes one image'),
+        (f'{ASK} --out tests', 'tests is there already and would be lost; name another --out'),
+        ('report tests', 'holds no run'),
+        ('eval scenes --ray-address auto', 'goes with --workers'),
+    ],
+)
 def test_refused_before_torch(words, sentence, light):
     "What is wrong with the words alone is said in one line before torch is imported, with what may have been meant"
     status, out, err = light(words)
@@ -107,7 +129,11 @@ def test_help_fits(columns, light):
 
 def test_shell_completion(light):
     "A shell is offered commands, options and names"
-    for words, offer in (('ev', 'eval'), ('checkup --im', '--images'), ('ask a.jpg What --method rel', 'rel-att')):
+    for words, offer in (
+        ('ev', 'eval'),
+        ('checkup --im', '--images'),
+        ('ask a.jpg What --method rel', 'rel-att'),
+    ):
         count = str(len(words.split()))
         out = light('', _CARVE_COMPLETE='complete_bash', COMP_WORDS=f'carve {words}', COMP_CWORD=count)[1]
         assert offer in out.split(), (words, out)
@@ -124,7 +150,9 @@ def test_one_default(shell):
     "Without a word `ask` shows `lookup` on `carve-small` about scene 145, and says that it was hand-picked"
     status, out, err = shell('ask')
     assert (status, out) == (0, '2\n')
-    assert err.startswith('carve: note: scene 145, hand-picked: What digit is on the orange heart?\nbaseline: "8"')
+    assert err.startswith(
+        'carve: note: scene 145, hand-picked: What digit is on the orange heart?\nbaseline: "8"'
+    )
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='`make pytest` on Linux or macOS runs it')
@@ -135,23 +163,28 @@ def test_ask_on_a_terminal(models, photo, tmp_path):
     done = run(*words, '--out', 'o', out=os.ttyname(theirs), cwd=tmp_path)
     os.close(theirs)
     assert done.returncode == 0, done.stderr
-    with open(ours, 'rb', buffering=0) as f: out = f.read(10_000).decode().replace('\r', '')
-    facts = json.loads((tmp_path/'o'/'answer.json').read_text())
+    with open(ours, 'rb', buffering=0) as f:
+        out = f.read(10_000).decode().replace('\r', '')
+    facts = json.loads((tmp_path / 'o' / 'answer.json').read_text())
     assert out == tame_terminal(facts['answer'], '\n\t') + '\n'
-    assert f'crop ({", ".join(map(str, facts["crop"]["box"]))})' in done.stderr and '\nlookup: "' in done.stderr
-    assert sorted(os.listdir(tmp_path/'o')) == ['answer.json', 'crop.png', 'result.png']
+    assert (
+        f'crop ({", ".join(map(str, facts["crop"]["box"]))})' in done.stderr and '\nlookup: "' in done.stderr
+    )
+    assert sorted(os.listdir(tmp_path / 'o')) == ['answer.json', 'crop.png', 'result.png']
 
 
 def test_several_images(shell):
     "Which image, the region in it, and both answers"
     question, names = 'What digit is on the blue cross?', ['3.png', '0.png']
-    for seed, name in zip((3, 0), names): make_scene(seed).image.save(name)
+    for seed, name in zip((3, 0), names):
+        make_scene(seed).image.save(name)
     want = Lookup()(VLM.from_pretrained('carve-small'), names, question)
     status, out, err = shell(f'ask 3.png 0.png "{question}" --out r')
     facts = json.load(open('r/answer.json'))
     assert (status, out) == (0, f'{want}\n')
     assert (facts['image'], facts['images'], facts['crop']['box']) == (1, 2, list(want.crop.box))
-    for part in f'baseline: "{want.plain_answer}"', f'crop {want.crop.box}', 'image 2 of 2: ': assert part in err
+    for part in f'baseline: "{want.plain_answer}"', f'crop {want.crop.box}', 'image 2 of 2: ':
+        assert part in err
 
 
 def test_a_pipe_gets_the_answer_and_what_it_means(shell):
@@ -160,7 +193,10 @@ def test_a_pipe_gets_the_answer_and_what_it_means(shell):
     make_scene(145).image.save('s.png')
     status, out, err = shell(f'ask s.png "{question}" --out r')
     facts = json.load(open('r/answer.json'))
-    assert (status, out) == (0, facts['answer'] + '\n') and f'\nbaseline: "{facts["plain_answer"]["text"]}" (confidence 0.' in err
+    assert (status, out) == (
+        0,
+        facts['answer'] + '\n',
+    ) and f'\nbaseline: "{facts["plain_answer"]["text"]}" (confidence 0.' in err
     assert err.startswith('carve: note: carve-small is a small model that we trained on synthetic scenes')
     assert note in facts['notes'] and err.count(note) == 1
 
@@ -177,7 +213,9 @@ def test_results_are_not_lost(models, photo, shell, tmp_path):
 
 def test_nobody_reads():
     "`carve methods | head -1`: the end of the pipe is the end, without a word"
-    p = subprocess.Popen([sys.executable, '-m', 'carve_nb.cli.main', 'methods'], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    p = subprocess.Popen(
+        [sys.executable, '-m', 'carve_nb.cli.main', 'methods'], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     p.stdout.close()
     err = p.stderr.read()
     assert (p.wait(), err) == (1, b'')
@@ -190,35 +228,43 @@ def test_report_again(models, shell, monkeypatch):
     assert status == 0 and 'accuracy, %' in out, err
     assert shell('report a')[1].split('written to')[0] in out
     status, both, _ = shell('report a a/result.json')
-    rows = [re.split('  +', line.strip()) for line in both.splitlines() if re.search(r'  a(/result\.json)?  ', line)]
-    assert status == 0 and [row[1] for row in rows] == ['a']*4 + ['a/result.json']*4
-    assert [row[2:5] for row in rows[:4]] == [row[2:5] for row in rows[4:]]    # accuracy, n, gain
+    rows = [
+        re.split('  +', line.strip())
+        for line in both.splitlines()
+        if re.search(r'  a(/result\.json)?  ', line)
+    ]
+    assert status == 0 and [row[1] for row in rows] == ['a'] * 4 + ['a/result.json'] * 4
+    assert [row[2:5] for row in rows[:4]] == [row[2:5] for row in rows[4:]]  # accuracy, n, gain
 
 
 def test_demo(monkeypatch, shell):
     "Four scenes with both answers and the truth, 24 answers asked again, and the table of the stored runs at the end, whole in a narrow terminal too; a page with the images"
     monkeypatch.setenv('COLUMNS', '60')
-    os.mkdir('scenes')    # of the user's; the demo never reads it
+    os.mkdir('scenes')  # of the user's; the demo never reads it
     status, out, err = shell('demo --out D')
     assert (status, err) == (0, '') and out.count(' without a crop, ') == out.count('truth: "') == 4
     assert '24 of 24 answers of carve-small are the stored ones' in out
-    first, *table = out[out.index('Accuracy in %'):].splitlines()
+    first, *table = out[out.index('Accuracy in %') :].splitlines()
     assert 'n = 300: the first held-out scenes' in first and 'n = 300' in open('D/demo.html').read()
-    assert any(line.startswith('lookup ') and '78.7 [73.7, 82.9]' in line and '67.3' in line for line in table)
+    assert any(
+        line.startswith('lookup ') and '78.7 [73.7, 82.9]' in line and '67.3' in line for line in table
+    )
     assert '"8" without a crop, "2" with the crop of lookup; truth: "2"' in out
     assert 'D is there already' in shell('demo --out D')[2]
 
 
 def test_image_tokens(models, photo, shell):
     "Fewer tokens where the processor keeps an image's own pixels; said in a note"
-    status, _, err = shell('ask photo.jpg "Who is this?" --model qwen2_5_vl --max-new-tokens 2 --image-tokens 24')
+    status, _, err = shell(
+        'ask photo.jpg "Who is this?" --model qwen2_5_vl --max-new-tokens 2 --image-tokens 24'
+    )
     assert status == 0 and err.count('Resolution: at most 24 tokens for each image') == 1
 
 
 @pytest.fixture
 def profiles(tmp_path, monkeypatch):
     "The folder of profiles"
-    monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'profiles'))
+    monkeypatch.setenv('CARVE_PROFILES', str(tmp_path / 'profiles'))
 
 
 def test_the_shell_tells_what_changes_an_answer(models, photo, profiles, shell):
@@ -230,18 +276,22 @@ def test_the_shell_tells_what_changes_an_answer(models, photo, profiles, shell):
     lines = (
         '`lookup`, 2 of 2: no query token of this model is known, so the last position was read: `carve checkup` finds one',
         '`none`, 2 of 2: the answer was cut at 2 tokens: max_new_tokens gives it more',
-        '`lookup`, 2 of 2: the answer was cut at 2 tokens: max_new_tokens gives it more')
+        '`lookup`, 2 of 2: the answer was cut at 2 tokens: max_new_tokens gives it more',
+    )
     for text in run_out, shell('report R')[1], open('R/table.md').read():
-        words = ' '.join(text.split())    # lines break at the terminal's width
+        words = ' '.join(text.split())  # lines break at the terminal's width
         assert all(words.count(line) == 1 for line in lines) and words.count('cut at') == 2, text
 
 
-@pytest.mark.parametrize('family, note', [('llava', 'no number of tokens to set'), ('qwen2_5_vl', 'own limit is lower')])
+@pytest.mark.parametrize(
+    'family, note', [('llava', 'no number of tokens to set'), ('qwen2_5_vl', 'own limit is lower')]
+)
 def test_eval_of_a_folder(models, photos, tmp_path, shell, monkeypatch, family, note):
     "Somebody's checkpoint, somebody's questions, the paper's resolution: tables on the standard output, the rest on the other"
-    monkeypatch.delenv('COLUMNS', raising=False)     # a pipe is as wide as the table
+    monkeypatch.delenv('COLUMNS', raising=False)  # a pipe is as wide as the table
     status, out, err = shell(
-        f'eval {photos} --model {family} --methods none,paper,rel-att --image-tokens 256 --max-new-tokens 2 --n 3 --out o')
+        f'eval {photos} --model {family} --methods none,paper,rel-att --image-tokens 256 --max-new-tokens 2 --n 3 --out o'
+    )
     assert status == 0 and 'Resolution: ' in err and note in err, err
     assert out.startswith(f'{photos.name}, ') and all(f'\n{m} ' in out for m in ('none', 'paper', 'rel-att'))
     assert {'records.jsonl', 'accuracy.png', 'results.csv'} <= {*os.listdir('o')}
@@ -255,28 +305,48 @@ def test_fields_carry_text(models, photos, photo, shell):
     for _ in range(2):
         assert shell(words, '''none,carve:instruction="Describe: it's all, please"''')[0] == 0
     protocol = json.load(open('o/protocol.json'))
-    assert [m.get('instruction') for m in protocol['methods'].values()] == [None, "Describe: it's all, please"]
+    assert [m.get('instruction') for m in protocol['methods'].values()] == [
+        None,
+        "Describe: it's all, please",
+    ]
     assert shell('report o')[0] == 0
-    assert shell('ask photo.jpg "What is the green square?" --model qwen2_5_vl --method', "carve:query=['green', 'square']")[0] == 0
+    assert (
+        shell(
+            'ask photo.jpg "What is the green square?" --model qwen2_5_vl --method',
+            "carve:query=['green', 'square']",
+        )[0]
+        == 0
+    )
 
 
 def test_a_failure_is_measured_again(models, photos, tmp_path, shell):
     "A question whose image is gone fails the run, whose tables are there; the same command measures it when it is back"
     import shutil
-    mine = shutil.copytree(photos, tmp_path/'mine')
-    (mine/'coffee.jpg').rename(tmp_path/'coffee.jpg')
+
+    mine = shutil.copytree(photos, tmp_path / 'mine')
+    (mine / 'coffee.jpg').rename(tmp_path / 'coffee.jpg')
     words = 'eval mine --model llava --methods none --max-new-tokens 1 --out o'
     status, out, err = shell(words)
-    assert status == 1 and '1 of 10 answers could not be measured' in err and 'the same command' in err and 'accuracy' in out
-    (tmp_path/'coffee.jpg').rename(mine/'coffee.jpg')
+    assert (
+        status == 1
+        and '1 of 10 answers could not be measured' in err
+        and 'the same command' in err
+        and 'accuracy' in out
+    )
+    (tmp_path / 'coffee.jpg').rename(mine / 'coffee.jpg')
     assert shell(words)[0] == 0 and len({json.loads(line)['id'] for line in open('o/records.jsonl')}) == 10
 
 
 def test_fields_are_explained_where_people_look(shell, monkeypatch):
     "`carve methods NAME` shows each field with default, meaning and range; no field of a method lacks a meaning"
     monkeypatch.setenv('COLUMNS', '300')
-    line, = [line for line in shell('methods lookup')[1].splitlines() if line.startswith('p ')]
-    assert re.split('  +', line.strip()) == ['p', '0.04', 'kept share of the pixels', 'a number, above 0 and at most 1']
+    (line,) = [line for line in shell('methods lookup')[1].splitlines() if line.startswith('p ')]
+    assert re.split('  +', line.strip()) == [
+        'p',
+        '0.04',
+        'kept share of the pixels',
+        'a number, above 0 and at most 1',
+    ]
     for method in methods().values():
         assert all(meaning for _, _, meaning, _ in field_table(method)[1:]), method
     assert 'perhaps lookup' in shell('methods lokup')[2]

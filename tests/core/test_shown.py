@@ -1,5 +1,6 @@
 """What a notebook shows: every public object through IPython's display formatter, in a kernel, with no error
 behind it."""
+
 import ast
 from inspect import signature
 import nbformat
@@ -42,14 +43,20 @@ SHOWN = """vlm|vlm.prompt(image, question)|vlm.ask(image, question)|scene|query|
 rows.saliency(layers=(.2, .5))|rows.spans[0]|result|result.saliency|result.crop|result.regions[0]|result.rows|Carve()|Carve.paper()
 methods()|make_method('pure-grad')|make_method('random')|make_method('vrga')|Complexity(.1, .4)
 Carve()(vlm, [image, make_scene(7).image], question)|Endpoint('http://localhost:1', 'a-model')
-explore(vlm, image, question)|measure_entropy(vlm, data[:2], progress=False)|measure_layers(vlm, data[:2], progress=False)|measure_masking(vlm, data[:2], progress=False)""".replace('\n', '|').split('|')
+explore(vlm, image, question)|measure_entropy(vlm, data[:2], progress=False)|measure_layers(vlm, data[:2], progress=False)|measure_masking(vlm, data[:2], progress=False)""".replace(
+    '\n', '|'
+).split('|')
 
 
 def test_every_object_shows_itself(forked_kernels):
     cells = [nbformat.v4.new_code_cell(o) for o in [MAKE, *SHOWN]]
     nb = NotebookClient(nbformat.v4.new_notebook(cells=cells), timeout=600, allow_errors=True).execute()
-    wrong = [(c.source[:60], o.get('evalue', o.get('text', ''))) for c in nb.cells for o in c.outputs
-             if o.output_type == 'error' or 'Traceback' in o.get('text', '')]
+    wrong = [
+        (c.source[:60], o.get('evalue', o.get('text', '')))
+        for c in nb.cells
+        for o in c.outputs
+        if o.output_type == 'error' or 'Traceback' in o.get('text', '')
+    ]
     assert not wrong
     assert not [c.source for c in nb.cells[1:] if not any('data' in o for o in c.outputs)]
 
@@ -57,18 +64,41 @@ def test_every_object_shows_itself(forked_kernels):
 def asked(function):
     "What `function?` prints in IPython"
     from IPython.core.oinspect import Inspector
+
     return Inspector(theme_name='nocolor').info(function, oname=function.__qualname__)['docstring']
 
 
-EXPLAINED = [VLM.from_pretrained, VLM.ask, VLM.prompt, VLM.generate, VLM.capture, AttentionRows.read, AttentionRows.saliency,
-    Saliency.plot, Saliency.points_at, record_attention, open_image, add_family, make_scene, load_benchmark, profile_model,
-    make_method, run_eval, explore]
+EXPLAINED = [
+    VLM.from_pretrained,
+    VLM.ask,
+    VLM.prompt,
+    VLM.generate,
+    VLM.capture,
+    AttentionRows.read,
+    AttentionRows.saliency,
+    Saliency.plot,
+    Saliency.points_at,
+    record_attention,
+    open_image,
+    add_family,
+    make_scene,
+    load_benchmark,
+    profile_model,
+    make_method,
+    run_eval,
+    explore,
+]
 
 
 @pytest.mark.parametrize('function', EXPLAINED, ids=lambda function: function.__qualname__)
 def test_question_mark_explains_parameters(function):
     "`VLM.ask?` names and explains each parameter, and has a line to copy that parses"
     told = docscrape.NumpyDocString(asked(function))
-    given = {f'{"**" if p.kind is p.VAR_KEYWORD else ""}{name}' for name, p in signature(function).parameters.items()}
-    assert {p.name: bool(p.desc) for p in told['Parameters'].values()} == dict.fromkeys(given - {'self', 'cls'}, True)
+    given = {
+        f'{"**" if p.kind is p.VAR_KEYWORD else ""}{name}'
+        for name, p in signature(function).parameters.items()
+    }
+    assert {p.name: bool(p.desc) for p in told['Parameters'].values()} == dict.fromkeys(
+        given - {'self', 'cls'}, True
+    )
     ast.parse(told['Examples'].removeprefix('>>> '))

@@ -3,6 +3,7 @@
 `answers_blind.jsonl`: five families, by the author of the rules of issue 76, opened once afterwards: half blind.
 `answers_six_languages.jsonl`: by an author who knew the plan of issue 93, and had not read the rules. The rules were not changed for either;
 nothing may be read wrongly in silence."""
+
 import json
 from collections import Counter
 from pathlib import Path
@@ -13,12 +14,16 @@ HERE = Path(__file__).parent
 
 
 def rows_of(name: str) -> list[dict]:
-    return [json.loads(line) for line in (HERE/name).read_text(encoding='utf-8').splitlines()]
+    return [json.loads(line) for line in (HERE / name).read_text(encoding='utf-8').splitlines()]
 
 
-def read_option(row: dict) -> str|None:
+def read_option(row: dict) -> str | None:
     "The option that the rule reads; none or several are None"
-    read = [c for c in row['choices'] if score_answer(row['answer'], Record('1', None, '?', [c], row['choices'], rule='choice'))]
+    read = [
+        c
+        for c in row['choices']
+        if score_answer(row['answer'], Record('1', None, '?', [c], row['choices'], rule='choice'))
+    ]
     return read[0] if len(read) == 1 else None
 
 
@@ -32,14 +37,15 @@ def judged(row: dict) -> str:
         read = read_option(row)
         return 'right' if read == row['read'] else 'wrong' if read else 'lost'
     score = score_answer(row['answer'], record_of(row))
-    return 'right' if abs(score - row['score']) < .01 else 'wrong' if score > row['score'] else 'lost'
+    return 'right' if abs(score - row['score']) < 0.01 else 'wrong' if score > row['score'] else 'lost'
 
 
 def test_answers_of_five_families():
     rows = rows_of('answers_blind.jsonl')
     found = {judge: [row for row in rows if judged(row) == judge] for judge in ('right', 'wrong', 'lost')}
     for judge in 'wrong', 'lost':
-        for row in found[judge]: print(judge, row['family'], row['rule'], repr(row['answer']), row.get('choices'), row['answers'])
+        for row in found[judge]:
+            print(judge, row['family'], row['rule'], repr(row['answer']), row.get('choices'), row['answers'])
     counted = [row for row in found['lost'] if why_unread(row['answer'], record_of(row))]
     # of 208; of the 43 that the few rules lose three are not counted as unread or near
     assert len(found['right']) >= 165 and not found['wrong'] and len(found['lost']) - len(counted) <= 3
@@ -48,11 +54,18 @@ def test_answers_of_five_families():
 def judged_as_told(row: dict) -> str:
     "'right', 'wrong', 'counted' as unread or 'lost' without a word"
     rule = dict(choice='choice', yesno='yes/no', exact='exact')[row['kind']]
-    def record(truth: str) -> Record: return Record('1', None, row['question'], [truth], row['choices'], rule=rule)
+
+    def record(truth: str) -> Record:
+        return Record('1', None, row['question'], [truth], row['choices'], rule=rule)
+
     possible = row['choices'] or dict(yesno=['yes', 'no']).get(row['kind'], [*row['answers'], row['read']])
-    read = [truth for truth in dict.fromkeys(possible) if truth and score_answer(row['answer'], record(truth))]
-    if read: return 'right' if read == [row['read']] else 'wrong'
-    if row['read'] is None: return 'right'
+    read = [
+        truth for truth in dict.fromkeys(possible) if truth and score_answer(row['answer'], record(truth))
+    ]
+    if read:
+        return 'right' if read == [row['read']] else 'wrong'
+    if row['read'] is None:
+        return 'right'
     return 'counted' if why_unread(row['answer'], record(row['read'])) else 'lost'
 
 
@@ -60,7 +73,15 @@ def test_answers_in_six_languages():
     rows = rows_of('answers_six_languages.jsonl')
     found = Counter((row['kind'], judged_as_told(row)) for row in rows)
     for row in rows:
-        if judged_as_told(row) != 'right': print(judged_as_told(row), row['language'], row['kind'], row['cls'], repr(row['answer']), row['read'])
+        if judged_as_told(row) != 'right':
+            print(
+                judged_as_told(row),
+                row['language'],
+                row['kind'],
+                row['cls'],
+                repr(row['answer']),
+                row['read'],
+            )
     print(found)
     judges = Counter(judge for (_, judge), n in found.items() for _ in range(n))
     # of 120; the six that are lost are number words and digits of other languages

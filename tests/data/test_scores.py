@@ -1,4 +1,5 @@
 "Scores against the published evaluators, and intervals on a thousand simulated studies."
+
 import numpy as np
 import pytest
 from carve_nb.core.stats import difference, mean_interval, paired_test
@@ -37,8 +38,10 @@ OFFICIAL = [
 
 def test_vqa_as_published():
     for answer, one, n, other, vqa, text in OFFICIAL:
-        record = Record('1', None, '?', [one]*n + [other]*(10 - n))
-        assert [score_answer(answer, record, rule) for rule in ('vqa', 'vqa-text')] == pytest.approx([vqa, text]), answer
+        record = Record('1', None, '?', [one] * n + [other] * (10 - n))
+        assert [score_answer(answer, record, rule) for rule in ('vqa', 'vqa-text')] == pytest.approx(
+            [vqa, text]
+        ), answer
 
 
 @pytest.mark.soak
@@ -46,15 +49,20 @@ def test_vqa_as_published():
 def test_intervals_and_tests_by_image(per_image):
     "Where questions share images, 5 % +- 1.7 of the tests give a false alarm, and 95 % +- 1.7 of the intervals hold the truth"
     from scipy.stats import norm
+
     n, studies, rng, rows = 1800, 1000, np.random.default_rng(0), []
-    m = n//per_image
+    m = n // per_image
     images = np.repeat(np.arange(m), per_image)
     for _ in range(studies):
         own = rng.normal(size=(2, m))[:, images]
-        a, b = (own + rng.normal(size=(2, n)) > -.4).astype(float)
+        a, b = (own + rng.normal(size=(2, n)) > -0.4).astype(float)
         share = mean_interval(a, clusters=images)
         p, _ = paired_test(a, b, images)
         gap = difference(a, b, images)
-        rows.append([p < .05, share.lo <= norm.cdf(.4/2**.5) <= share.hi, gap.lo <= 0 <= gap.hi])
+        rows.append([p < 0.05, share.lo <= norm.cdf(0.4 / 2**0.5) <= share.hi, gap.lo <= 0 <= gap.hi])
     alarms, held, gaps = np.mean(rows, 0)
-    assert abs(alarms - .05) <= .017 and abs(held - .95) <= .017 and abs(gaps - .95) <= .017, (alarms, held, gaps)
+    assert abs(alarms - 0.05) <= 0.017 and abs(held - 0.95) <= 0.017 and abs(gaps - 0.95) <= 0.017, (
+        alarms,
+        held,
+        gaps,
+    )

@@ -2,6 +2,7 @@
 
 Without a browser the tests are skipped, and say so; with CARVE_BROWSER=required (set in .ci/run) that is
 a failure."""
+
 import io
 import json
 import re
@@ -13,6 +14,7 @@ import pytest
 from browsers import TOKEN, chromium, explored, open_page, run_cell, until
 from faults import hostile
 from PIL import Image, ImageChops
+
 
 @pytest.fixture(scope='module')
 def page(server):
@@ -31,49 +33,67 @@ def page(server):
 def kernel(page, server):
     "Asks the page's own kernel: code in, value out"
     from jupyter_client import BlockingKernelClient
-    path = max((server[1]/'runtime').glob('kernel-*.json'), key=lambda p: p.stat().st_mtime)
+
+    path = max((server[1] / 'runtime').glob('kernel-*.json'), key=lambda p: p.stat().st_mtime)
     client = BlockingKernelClient(connection_file=str(path))
     client.load_connection_file()
     client.start_channels()
     client.wait_for_ready(60)
+
     def ask(expression, first=''):
         reply = client.execute_interactive(first, user_expressions=dict(v=expression), timeout=600)['content']
         assert reply['status'] == 'ok' and reply['user_expressions']['v']['status'] == 'ok', reply
-        return json.loads(reply['user_expressions']['v']['data']['text/plain'][1:-1].encode().decode(
-            'unicode_escape'))
+        return json.loads(
+            reply['user_expressions']['v']['data']['text/plain'][1:-1].encode().decode('unicode_escape')
+        )
+
     yield lambda expression, first='': ask(f'__import__("json").dumps({expression})', first)
     client.stop_channels()
 
 
-SHAPE = '.lm-Widget:has(> .widget-label:text-is("{}"))'   # a selection slider has no class jupyter-widgets
+SHAPE = '.lm-Widget:has(> .widget-label:text-is("{}"))'  # a selection slider has no class jupyter-widgets
 
 
 def pixels(page):
     "What image, maps and crop look like on the screen"
-    return [Image.open(io.BytesIO(f.screenshot())).convert('RGB')
-        for f in page.locator('.carve-explore figure img').all()]
+    return [
+        Image.open(io.BytesIO(f.screenshot())).convert('RGB')
+        for f in page.locator('.carve-explore figure img').all()
+    ]
 
 
-def differ(a, b): return any(x.size != y.size or ImageChops.difference(x, y).getbbox() for x, y in zip(a, b))
+def differ(a, b):
+    return any(x.size != y.size or ImageChops.difference(x, y).getbbox() for x, y in zip(a, b))
 
 
-def status(page): return page.locator('[role=status]').inner_text()
-def press(page, name): page.get_by_role('button', name=name, exact=True).click()
+def status(page):
+    return page.locator('[role=status]').inner_text()
+
+
+def press(page, name):
+    page.get_by_role('button', name=name, exact=True).click()
 
 
 def ask(page):
     "Press Ask and wait for the answer with the crop"
     press(page, 'Ask')
-    assert until(lambda: status(page).startswith('Ready')
-        and 'not asked yet' not in page.locator('strong').nth(1).inner_text()), status(page)
+    assert until(
+        lambda: (
+            status(page).startswith('Ready')
+            and 'not asked yet' not in page.locator('strong').nth(1).inner_text()
+        )
+    ), status(page)
 
 
 def choose(kernel, seed):
     "Take a scene with its question"
-    kernel('1', f"""from carve_nb import make_scene
+    kernel(
+        '1',
+        f"""from carve_nb import make_scene
 scene = make_scene({seed}, 'heldout')
 ex.show_image(scene.image, 'scene {seed}', 'scene.image')
-ex.question.value = next(filter(None, map(scene.question, ('digit', 'exist')))).question""")
+ex.question.value = next(filter(None, map(scene.question, ('digit', 'exist')))).question""",
+    )
 
 
 def turn(page, name, key='ArrowRight', handle=0):
@@ -86,31 +106,42 @@ def answers(page):
     return page.locator('strong').all_inner_texts()
 
 
-def words(page): return page.locator('.carve-explore .widget-toggle-buttons').first.get_by_role('button')
+def words(page):
+    return page.locator('.carve-explore .widget-toggle-buttons').first.get_by_role('button')
 
 
 def test_first_state(page, kernel):
     "Scene 145 with the model that answers it: without the crop wrong, with the crop of the word heart right"
     assert until(lambda: status(page).startswith('Ready')), status(page)
     shown = page.locator('.carve-explore').inner_text()
-    assert 'carve-small, a small model that we trained on synthetic scenes' in shown and 'scene 145, 448 x 448' in shown
+    assert (
+        'carve-small, a small model that we trained on synthetic scenes' in shown
+        and 'scene 145, 448 x 448' in shown
+    )
     assert kernel('ex.words.value') == ['heart']
-    assert [a.partition('(')[0] for a in answers(page)] == ['baseline, without a crop: "8" ', 'with the crop: "2" ']
+    assert [a.partition('(')[0] for a in answers(page)] == [
+        'baseline, without a crop: "8" ',
+        'with the crop: "2" ',
+    ]
     assert page.locator('.carve-explore figure img').count() == 3
     assert "Lookup(query='noun'" in page.locator('.carve-explore pre').inner_text()
 
 
 def test_clicked_word(page, kernel):
     "A click on a word of the question shows its attention, a move of the slider another crop; Ask answers with it"
-    assert words(page).all_inner_texts() == [*'what digit is on the orange heart ?'.split(), 'all words',
-        'last token of the prompt']
+    assert words(page).all_inner_texts() == [
+        *'what digit is on the orange heart ?'.split(),
+        'all words',
+        'last token of the prompt',
+    ]
     before = pixels(page)
     words(page).nth(1).click()
     assert until(lambda: 'not asked yet' in answers(page)[1] and differ(before, pixels(page))), status(page)
     assert kernel('ex.method.query') == ['digit']
     words(page).nth(6).click()
     assert until(lambda: not differ(before, pixels(page)))
-    for _ in range(3): turn(page, 'p, kept share of pixels')
+    for _ in range(3):
+        turn(page, 'p, kept share of pixels')
     assert until(lambda: differ(before, pixels(page)))
     ask(page)
     assert f'p={kernel("ex.p.value")}' in page.locator('.carve-explore pre').inner_text()
@@ -119,7 +150,8 @@ def test_clicked_word(page, kernel):
 
 def choose_file(page, path):
     "Upload a file"
-    with page.expect_file_chooser() as chooser: page.get_by_role('button', name=re.compile('Upload')).click()
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role('button', name=re.compile('Upload')).click()
     chooser.value.set_files(str(path))
 
 
@@ -127,26 +159,32 @@ def test_upload(page, tmp_path):
     """A file of the user, also a large one; what is no image, or would fill the memory, is refused in words,
     and the page goes on"""
     from skimage import data
-    Image.fromarray(data.astronaut()).save(tmp_path/'who is it.jpg')
-    Image.new('RGB', (2100, 2000)).save(tmp_path/'large.bmp')   # 12.6 MB, more than a server takes by itself
-    (tmp_path/'bad.png').write_bytes(b'GIF8')
-    (tmp_path/'bomb.png').write_bytes(hostile.bomb(14_000, 14_000))
+
+    Image.fromarray(data.astronaut()).save(tmp_path / 'who is it.jpg')
+    Image.new('RGB', (2100, 2000)).save(tmp_path / 'large.bmp')  # 12.6 MB, more than a server takes by itself
+    (tmp_path / 'bad.png').write_bytes(b'GIF8')
+    (tmp_path / 'bomb.png').write_bytes(hostile.bomb(14_000, 14_000))
     shown = page.locator('.carve-explore')
-    for name, words in {'who is it.jpg': '512 x 512', 'bad.png': 'is not an image', 'large.bmp': '2100 x 2000',
-            'bomb.png': 'bomb.png: .*exceeds limit'}.items():
-        choose_file(page, tmp_path/name)
+    for name, words in {
+        'who is it.jpg': '512 x 512',
+        'bad.png': 'is not an image',
+        'large.bmp': '2100 x 2000',
+        'bomb.png': 'bomb.png: .*exceeds limit',
+    }.items():
+        choose_file(page, tmp_path / name)
         assert until(lambda: re.search(words, shown.inner_text())), (name, status(page))
     assert 'large.bmp' in shown.inner_text()
     page.get_by_label('Question').fill('What is it?')
     ask(page)
-    assert 'large.bmp, 2100 x 2000' in shown.inner_text()    # the name stays
+    assert 'large.bmp, 2100 x 2000' in shown.inner_text()  # the name stays
     assert not page.errors
 
 
 COUNTS = (
     '[sum(len(f) for x in ex.box.children for kinds in x._trait_notifiers.values() for f in kinds.values()), len(__import__("ipywidgets").widgets.widget._instances), '
-          'sum(len(o._forward_hooks) for o in ex.vlm.model.modules()), len(__import__("threading").enumerate()), '
-          '__import__("psutil").Process().memory_info().rss//10**6]')
+    'sum(len(o._forward_hooks) for o in ex.vlm.model.modules()), len(__import__("threading").enumerate()), '
+    '__import__("psutil").Process().memory_info().rss//10**6]'
+)
 
 
 @pytest.mark.case(59)
@@ -155,12 +193,16 @@ def test_hundred_clicks(page, kernel):
     choose(kernel, 0)
     ask(page)
     n = words(page).count()
+
     def click(times):
-        for i in range(times): words(page).nth(i % n).click()
+        for i in range(times):
+            words(page).nth(i % n).click()
         assert until(lambda: kernel('ex.words.index') == (times - 1) % n)
         return kernel(COUNTS, 'import gc; gc.collect()')
+
     was = click(n)
-    for key in 5*['ArrowRight', 'ArrowLeft']: turn(page, 'p, kept share of pixels', key)
+    for key in 5 * ['ArrowRight', 'ArrowLeft']:
+        turn(page, 'p, kept share of pixels', key)
     now = click(90)
     assert now[:4] == was[:4], (was, now)
     assert now[4] - was[4] < 60, f'{was[4]} MB before, {now[4]} MB after'
@@ -175,8 +217,10 @@ def test_keyboard(page, kernel):
     reached = []
     for _ in range(20):
         page.keyboard.press('Tab')
-        reached.append(page.evaluate('''() => { const e = document.activeElement;
-            return e.getAttribute('aria-label') || e.labels?.[0]?.innerText.trim() || (e.innerText || '').trim() || '?'; }'''))
+        reached.append(
+            page.evaluate('''() => { const e = document.activeElement;
+            return e.getAttribute('aria-label') || e.labels?.[0]?.innerText.trim() || (e.innerText || '').trim() || '?'; }''')
+        )
     order = ['Question', 'Ask', 'what', 'last token of the prompt', 'p, kept share of pixels']
     found = [next((i for i, r in enumerate(reached) if r.split('\n')[0] == o), None) for o in order]
     assert None not in found and found == sorted(found), dict(zip(order, found), reached=reached)
@@ -186,11 +230,14 @@ def test_names(page):
     """What can be moved or pressed has a name, as a screen reader is told; a slider says the value that is
     shown"""
     told = page.locator('.carve-explore').aria_snapshot()
-    assert not re.findall(r'^ *- (?:slider|button|combobox|textbox|checkbox|link|img)(?: \[.*\])?:?$', told,
-        re.M), told
+    assert not re.findall(
+        r'^ *- (?:slider|button|combobox|textbox|checkbox|link|img)(?: \[.*\])?:?$', told, re.M
+    ), told
     handle = page.get_by_role('slider', name='p, kept share of pixels')
-    assert handle.get_attribute('aria-valuetext') == page.locator(SHAPE.format('p, kept share of pixels')).locator(
-        '.widget-readout').inner_text()
+    assert (
+        handle.get_attribute('aria-valuetext')
+        == page.locator(SHAPE.format('p, kept share of pixels')).locator('.widget-readout').inner_text()
+    )
 
 
 @pytest.mark.parametrize('theme, width', [('JupyterLab Light', 1280), ('JupyterLab Dark', 900)])
@@ -214,7 +261,8 @@ def test_nothing_is_cut(page, theme, width):
 
 def stored(path):
     "Stored outputs; none while the file is being written"
-    if not path.stat().st_size: return []
+    if not path.stat().st_size:
+        return []
     return [o.get('data', {}) for c in json.loads(path.read_text())['cells'] for o in c.get('outputs', ())]
 
 
@@ -222,20 +270,26 @@ def stored(path):
 def test_saved_without_kernel(page, server):
     "The notebook as the browser saves it: readable when opened again, untrusted"
     address, home = server
-    saved = home/'work'/'look.ipynb'
-    other = home/'work'/'other.ipynb'
+    saved = home / 'work' / 'look.ipynb'
+    other = home / 'work' / 'other.ipynb'
     page.locator('.jp-Cell .cm-content').first.click()
     page.keyboard.press('Control+s')
     found = until(lambda: stored(saved))
-    assert found and (all({'image/png', 'text/plain'} <= {*o} for o in found)
-        and 'baseline: "' in ''.join(found[-1]['text/plain'])), found
+    assert found and (
+        all({'image/png', 'text/plain'} <= {*o} for o in found)
+        and 'baseline: "' in ''.join(found[-1]['text/plain'])
+    ), found
     # nobody has trusted this one
     other.write_text(saved.read_text().replace('ex = explore()', 'ex = explore( )'))
     assert not page.locator('.jp-OutputArea-output > .carve-still').first.is_visible()
     again = page.context.browser.new_page()
     again.goto(f'{address}/doc/tree/other.ipynb?token={TOKEN}')
-    assert until(lambda: any(i.is_visible() and i.bounding_box()['height'] > 150
-        for i in again.locator('.jp-OutputArea img').all()))
+    assert until(
+        lambda: any(
+            i.is_visible() and i.bounding_box()['height'] > 150
+            for i in again.locator('.jp-OutputArea img').all()
+        )
+    )
     again.close()
 
 
@@ -244,38 +298,50 @@ def test_carve_explore(page, tmp_path):
     can hear, and gone when it ends. The page runs by itself, with both answers and the images, dark where
     the system is; Enter asks; a file over the limit is refused"""
     from carve_nb.testing import three_scenes
+
     scene = three_scenes()[0]
-    scene.image.save(tmp_path/'s.png')
+    scene.image.save(tmp_path / 's.png')
     begun = time.time() - 1
     with explored(tmp_path, 's.png', scene.question) as (address, port, token, _):
         for a in {i[4][0] for i in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}:
-            if a.startswith('127.'): continue
-            with pytest.raises(OSError): socket.create_connection((a, int(port)), 3)
+            if a.startswith('127.'):
+                continue
+            with pytest.raises(OSError):
+                socket.create_connection((a, int(port)), 3)
         assert '/login' in urllib.request.urlopen(address, timeout=20).url
         served = urllib.request.urlopen(f'{address}?token={token}', timeout=100).read().decode()
         assert 'explore' in served and not re.findall('(?:href|src)="(?:https?:)?//[^"]*', served)
         kernels = [p for p in Path('/tmp').glob('voila_*/kernel-*.json') if p.stat().st_mtime >= begun]
         assert kernels
-        assert all(json.loads(p.read_text())['transport'] == 'ipc' and p.parent.stat().st_mode & 0o77 == 0
-            for p in kernels)
+        assert all(
+            json.loads(p.read_text())['transport'] == 'ipc' and p.parent.stat().st_mode & 0o77 == 0
+            for p in kernels
+        )
         page = open_page(page.context.browser, 1400, 1200, console=False)
         page.set_default_timeout(300_000)
         page.goto(f'{address}?token={token}')
-        assert until(lambda: page.locator('[role=status]').count() and status(page).startswith('Ready'),
-            180), (tmp_path/'log').read_text()
+        assert until(
+            lambda: page.locator('[role=status]').count() and status(page).startswith('Ready'), 180
+        ), (tmp_path / 'log').read_text()
         assert page.title() == 'carve explore'
         assert page.locator('.carve-explore figure img').count() == 3
-        level = lambda: sum(map(int,
-            page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g)')))
+        level = lambda: sum(
+            map(int, page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g)'))
+        )
         assert level() == 765
         page.emulate_media(color_scheme='dark')
         assert until(lambda: level() < 150)
         page.get_by_label('Question').fill('What digit is on the blue cross?')
         page.get_by_label('Question').press('Enter')
-        assert until(lambda: 'blue [cross]' in page.locator('.carve-explore').inner_text()
-            and status(page).startswith('Ready')), status(page)
-        with open(tmp_path/'big.png', 'wb') as f: f.truncate(201_000_000)
-        choose_file(page, tmp_path/'big.png')
+        assert until(
+            lambda: (
+                'blue [cross]' in page.locator('.carve-explore').inner_text()
+                and status(page).startswith('Ready')
+            )
+        ), status(page)
+        with open(tmp_path / 'big.png', 'wb') as f:
+            f.truncate(201_000_000)
+        choose_file(page, tmp_path / 'big.png')
         assert until(lambda: 'big.png has 201 MB' in status(page)), status(page)
         assert not page.errors and not page.outside, (page.errors, page.outside)
         page.close()

@@ -1,4 +1,5 @@
 "What a block could leave behind in a model, in this process and in its memory"
+
 import contextlib
 import gc
 import threading
@@ -9,34 +10,46 @@ from carve_nb.models import model as model_module
 from carve_nb.models.kernel import open_hooks
 from carve_nb.testing import traces
 
+
 @contextlib.contextmanager
 def count_passes(vlm):
     "A list that grows with every pass through the decoder or the vision tower"
     seen, parts = [], [decoder_layers(vlm.model)[0]]
-    parts += [m for n, m in vlm.model.named_modules() if n.rpartition('.')[2] in ('vision_tower', 'visual',
-        'vision_model', 'vision_encoder')]
+    parts += [
+        m
+        for n, m in vlm.model.named_modules()
+        if n.rpartition('.')[2] in ('vision_tower', 'visual', 'vision_model', 'vision_encoder')
+    ]
     handles = [m.register_forward_pre_hook(lambda *a: seen.append(1)) for m in parts]
-    try: yield seen
+    try:
+        yield seen
     finally:
-        for h in handles: h.remove()
+        for h in handles:
+            h.remove()
 
 
 def special_and_image(vlm, prompt):
     "Which positions are the image's, which tokens of the prompt are special, and the spans"
     ids, tok = prompt.inputs['input_ids'][0], vlm.tokenizer
     special = set(tok.all_special_ids) | {i for i, t in tok.added_tokens_decoder.items() if t.special}
-    return ((ids == vlm.model.config.image_token_id).nonzero()[:, 0].tolist(),
-        [i for i in ids.tolist() if i in special], repr(prompt.spans))
+    return (
+        (ids == vlm.model.config.image_token_id).nonzero()[:, 0].tolist(),
+        [i for i in ids.tolist() if i in special],
+        repr(prompt.spans),
+    )
 
 
 def lock_is_free(model):
     "Could another thread take its turn?"
     lock, free = model_module._locks.get(model), []
-    if lock is None: return True
+    if lock is None:
+        return True
+
     def take():
         if lock.acquire(timeout=1):
             free.append(1)
             lock.release()
+
     t = threading.Thread(target=take)
     t.start(), t.join()
     return bool(free)
@@ -51,8 +64,11 @@ def tensor_bytes():
     "Bytes of all tensors that are alive"
     gc.collect()
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')   # of objects that only look like tensors
-        there = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in gc.get_objects()
-                 # a FakeTensor has no storage
-                 if type(t) in (torch.Tensor, torch.nn.Parameter) and not t.is_meta}
+        warnings.simplefilter('ignore')  # of objects that only look like tensors
+        there = {
+            t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()
+            for t in gc.get_objects()
+            # a FakeTensor has no storage
+            if type(t) in (torch.Tensor, torch.nn.Parameter) and not t.is_meta
+        }
     return sum(there.values())

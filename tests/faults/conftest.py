@@ -1,6 +1,8 @@
 "What several files of the fault cases use"
+
 import warnings
 import pytest
+
 
 @pytest.fixture
 def quiet_models():

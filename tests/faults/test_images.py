@@ -33,6 +33,7 @@
 21. Malicious metadata (script text in EXIF or PNG text) => not shown, not saved; written images carry no
     EXIF
 22. The same image as path, bytes, PIL, array => identical map, bit for bit"""
+
 import subprocess
 import warnings
 from pathlib import Path
@@ -46,17 +47,19 @@ from recipes.tiny_models import HERE
 from . import hostile
 
 WORDS = 'What digit is on the red star?'
-LINUX = pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(),
-    reason='`make pytest` on Linux runs it')
+LINUX = pytest.mark.skipif(
+    not Path('/proc/self/clear_refs').exists(), reason='`make pytest` on Linux runs it'
+)
 
 
 @pytest.fixture(scope='module')
-def vlm(load): return load('carve-tiny')
+def vlm(load):
+    return load('carve-tiny')
 
 
 def ways(data, folder, name='a.jpg'):
     "One file in every way in"
-    path = Path(folder)/name
+    path = Path(folder) / name
     path.write_bytes(data)
     return [str(path), path, data, bytearray(data), memoryview(data)]
 
@@ -65,13 +68,20 @@ def ways(data, folder, name='a.jpg'):
 @pytest.mark.parametrize('kind', hostile.FOREIGN)
 def test_foreign_formats(kind, tmp_path, monkeypatch):
     "Refused by what they are, whatever they are called; not decoded, no program started"
-    def never(*a, **kw): raise AssertionError('decoded or started')
-    for owner, name in ((ImageFile.ImageFile, 'load'), (EpsImagePlugin, 'Ghostscript'),
-            (subprocess, 'Popen')):
+
+    def never(*a, **kw):
+        raise AssertionError('decoded or started')
+
+    for owner, name in (
+        (ImageFile.ImageFile, 'load'),
+        (EpsImagePlugin, 'Ghostscript'),
+        (subprocess, 'Popen'),
+    ):
         monkeypatch.setattr(owner, name, never)
     data = hostile.FOREIGN[kind]()
     for way in [*ways(data, tmp_path, 'a.jpg'), *ways(data, tmp_path, f'a.{kind}')]:
-        with pytest.raises(ImageError, match='is not an image of JPEG, PNG'): open_image(way)
+        with pytest.raises(ImageError, match='is not an image of JPEG, PNG'):
+            open_image(way)
 
 
 PEAK = '''
@@ -83,7 +93,9 @@ from faults import hostile
 def now(what): return next(int(l.split()[1])/1024 for l in open('/proc/self/status') if l.startswith(what))
 warnings.simplefilter('ignore')
 '''
-BOMB = PEAK + '''
+BOMB = (
+    PEAK
+    + '''
 data, small = hostile.bomb(), hostile.bomb(6000, 6000)
 open(sys.argv[1], 'wb').write(data)
 open_image(hostile.packed(hostile.photo()))
@@ -96,20 +108,21 @@ refused = now('VmHWM') - before
 open_image(small)
 print(len(data), refused, now('VmHWM') - before)
 '''
+)
 
 
 @pytest.mark.case(5)
 @LINUX
 def test_bomb_memory(tmp_path, figure):
     "In a fresh process; a legal image shows that the measure works"
-    size, refused, legal = map(float, python('-c', BOMB, tmp_path/'bomb.png').split())
+    size, refused, legal = map(float, python('-c', BOMB, tmp_path / 'bomb.png').split())
     figure('MB that a refused bomb of 400 megapixels takes', round(refused, 1))
     assert size < 60_000 and refused < 8 and legal > 100
 
 
 SMALL = (1, 1), (27, 27), (5, 3)
 STRIPS = (69, 1542), (1542, 69), (3, 28), (28, 3)
-PAGES = (690, 15_420), (15_420, 690)     # of the report
+PAGES = (690, 15_420), (15_420, 690)  # of the report
 
 
 @pytest.mark.case(16, 17)
@@ -120,8 +133,9 @@ def test_sizes(family, load):
     for size in (*SMALL, *STRIPS):
         span = vlm.prompt(hostile.photo(size), 'What is it?').spans[0]
         x0, y0, x1, y1 = span.box
-        assert min(span.grid) >= 1 and len(span) == span.grid[0]*span.grid[1]
-        if size in SMALL: assert x0 < 1 and y0 < 1 and x1 > size[0]/2 and y1 > size[1]/2
+        assert min(span.grid) >= 1 and len(span) == span.grid[0] * span.grid[1]
+        if size in SMALL:
+            assert x0 < 1 and y0 < 1 and x1 > size[0] / 2 and y1 > size[1] / 2
     for size in ((1, 1), *PAGES):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
@@ -133,10 +147,12 @@ def test_sizes(family, load):
 def speckled(size):
     "An image with detail in every pixel"
     noise = np.random.default_rng(0).integers(0, 256, (400, 300, 3), np.uint8)
-    return Image.fromarray(np.tile(noise, (-(-size[1]//400), -(-size[0]//300), 1))[:size[1], :size[0]])
+    return Image.fromarray(np.tile(noise, (-(-size[1] // 400), -(-size[0] // 300), 1))[: size[1], : size[0]])
 
 
-LARGE = PEAK + '''
+LARGE = (
+    PEAK
+    + '''
 import torch
 torch.set_num_threads(1)
 from carve_nb.formulas.clutter import complexity
@@ -166,6 +182,7 @@ todo = dict(ask=lambda: vlm.ask(img, ask), carve=lambda: Carve(max_new_tokens=4)
             official=lambda: Carve.official(max_new_tokens=4)(vlm, img, ask), complexity=lambda: complexity(img))
 print(w*h/1e6, opened, *(cost(f) for f in todo.values()))
 '''
+)
 
 
 @pytest.mark.soak
@@ -174,15 +191,23 @@ print(w*h/1e6, opened, *(cost(f) for f in todo.values()))
 def test_large_memory(figure):
     """Memory grows with the pixels: a question takes the processor's copies of the image, ten bytes a pixel, and little
     else; what is computed for each pixel is computed on a raster"""
-    names = 'megapixels', 'opening', 'an ask', 'CARVE', 'a method of your own', 'CARVE (official)', 'complexity'
+    names = (
+        'megapixels',
+        'opening',
+        'an ask',
+        'CARVE',
+        'a method of your own',
+        'CARVE (official)',
+        'complexity',
+    )
     small, large = (dict(zip(names, map(float, python('-c', LARGE, mp).split()))) for mp in (24, 100))
     for k in names[1:]:
-        figure(f'MB for {k} at {large["megapixels"]:.0f} (at {small["megapixels"]:.0f}) megapixels',
-            [round(large[k]), round(small[k])])
+        figure(
+            f'MB for {k} at {large["megapixels"]:.0f} (at {small["megapixels"]:.0f}) megapixels',
+            [round(large[k]), round(small[k])],
+        )
     for name in 'an ask', 'CARVE', 'a method of your own', 'CARVE (official)':
-        assert large[name] < 10*large['megapixels'] + 50
+        assert large[name] < 10 * large['megapixels'] + 50
     assert small['complexity'] < 600
-    assert large['complexity'] < small['complexity'] + 3*(large['megapixels'] - small['megapixels'])
-    assert large['opening'] < 9.5*large['megapixels']
-
-
+    assert large['complexity'] < small['complexity'] + 3 * (large['megapixels'] - small['megapixels'])
+    assert large['opening'] < 9.5 * large['megapixels']

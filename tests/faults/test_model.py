@@ -35,6 +35,7 @@ damaged. What may come, and what must happen:
     and context restored, memory back to the level before (asserted), in every block of the package
 43. Two threads use one model => they take turns by a lock: passes never overlap, and each thread gets
     what it would get alone"""
+
 import json
 import re
 import shutil
@@ -63,93 +64,120 @@ pytestmark = pytest.mark.usefixtures('quiet_models')
 
 
 @pytest.fixture(scope='module')
-def tiny(load): return load('carve-tiny')
+def tiny(load):
+    return load('carve-tiny')
 
 
 # -- folders
+
 
 @pytest.mark.case(28)
 @pytest.mark.parametrize('kind', ['bert', 'gpt2', 'never-heard-of'])
 def test_unknown_family(kind, tmp_path):
     "Known to transformers or not: the families there are, and the page that tells how one is added"
-    (tmp_path/'config.json').write_text(json.dumps(dict(model_type=kind)))
-    (tmp_path/'model.safetensors').write_bytes(b'')
-    with pytest.raises(CarveError) as e: VLM.from_pretrained(tmp_path)
+    (tmp_path / 'config.json').write_text(json.dumps(dict(model_type=kind)))
+    (tmp_path / 'model.safetensors').write_bytes(b'')
+    with pytest.raises(CarveError) as e:
+        VLM.from_pretrained(tmp_path)
     assert kind in str(e.value)
-    with pytest.raises(CarveError, match='tutorials/extend.ipynb') as e: find_family(kind)
+    with pytest.raises(CarveError, match='tutorials/extend.ipynb') as e:
+        find_family(kind)
     assert all(name in str(e.value) for name in FAMILIES)
 
 
 def put(folder, name='config.json', **kw):
     "Change fields of a JSON file"
-    d = json.loads((folder/name).read_text())
-    (folder/name).write_text(json.dumps(d | kw))
+    d = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps(d | kw))
 
 
 class Trap:
     "A pickle that leaves a mark when it is opened"
-    def __init__(self, path): self.path = path
-    def __reduce__(self): return (open, (str(self.path), 'w'))
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), 'w'))
 
 
 def pickled(d):
-    (d/'model.safetensors').unlink()
-    torch.save(Trap(d/'ran'), d/'pytorch_model.bin')
+    (d / 'model.safetensors').unlink()
+    torch.save(Trap(d / 'ran'), d / 'pytorch_model.bin')
 
 
 def own_code(d, files=('config.json',), **where):
-    (d/'code.py').write_text(f'open({str(d/"ran")!r}, "w")\nclass C: pass\n')
+    (d / 'code.py').write_text(f'open({str(d / "ran")!r}, "w")\nclass C: pass\n')
     kinds = 'AutoConfig', 'AutoModelForImageTextToText', 'AutoProcessor', 'AutoImageProcessor'
     own = dict.fromkeys(kinds, 'code.C') | dict(AutoTokenizer=['code.C', None])
-    for name in files: put(d, name, auto_map=own, **where)
+    for name in files:
+        put(d, name, auto_map=own, **where)
 
 
-def write(name, text): return lambda d: (d/name).write_text(text)
-def lose(name): return lambda d: (d/name).unlink()
+def write(name, text):
+    return lambda d: (d / name).write_text(text)
+
+
+def lose(name):
+    return lambda d: (d / name).unlink()
 
 
 def weights(change):
     "Change the tensor of one layer"
+
     def spoil(d):
-        tensors = load_file(d/'model.safetensors')
+        tensors = load_file(d / 'model.safetensors')
         change(tensors, next(k for k in tensors if k.endswith('layers.1.self_attn.q_proj.weight')))
-        save_file(tensors, d/'model.safetensors', metadata=dict(format='pt'))
+        save_file(tensors, d / 'model.safetensors', metadata=dict(format='pt'))
+
     return spoil
 
 
 def shards(d):
-    tensors = load_file(d/'model.safetensors')
-    (d/'model.safetensors').unlink()
+    tensors = load_file(d / 'model.safetensors')
+    (d / 'model.safetensors').unlink()
     where = {k: f'model-0000{i % 2 + 1}-of-00002.safetensors' for i, k in enumerate(sorted(tensors))}
     for name in {*where.values()}:
-        save_file({k: tensors[k] for k in where if where[k] == name}, d/name, metadata=dict(format='pt'))
-    (d/'model.safetensors.index.json').write_text(json.dumps(dict(metadata={}, weight_map=where)))
+        save_file({k: tensors[k] for k in where if where[k] == name}, d / name, metadata=dict(format='pt'))
+    (d / 'model.safetensors.index.json').write_text(json.dumps(dict(metadata={}, weight_map=where)))
 
 
 def lost_shard(d):
     shards(d)
-    (d/'model-00002-of-00002.safetensors').unlink()
+    (d / 'model-00002-of-00002.safetensors').unlink()
 
 
 UNREAD = 'No usable configuration'
 PROCESSOR = 'Tokenizer or image processor of .* cannot be loaded'
-WRONG = {     # what is done to a folder, and the sentence
+WRONG = {  # what is done to a folder, and the sentence
     'nothing': (lambda d: [p.unlink() for p in d.iterdir()], 'holds no config.json'),
-    'adapter alone': (lambda d: [(d/'config.json').rename(d/'adapter_config.json')],
-        r'holds no config.json.*adapter load the model that it adapts, .*PeftModel.from_pretrained.*VLM\(model, processor\)'),
-    'pickle': (pickled,
-        'no safetensors weights, and pickled ones can run code.*use a safetensors revision.*or, if you trust the file'),
-    'own classes': (lambda d: own_code(d, model_type='own'),
-        'code of its own. .*stock release of the model.*trust_remote_code=True'),
-    'own processor': (lambda d: own_code(d, ['processor_config.json', 'tokenizer_config.json'],
-        processor_class='C', tokenizer_class='C'),
-                      'code of its own. .*stock release of the model'),
+    'adapter alone': (
+        lambda d: [(d / 'config.json').rename(d / 'adapter_config.json')],
+        r'holds no config.json.*adapter load the model that it adapts, .*PeftModel.from_pretrained.*VLM\(model, processor\)',
+    ),
+    'pickle': (
+        pickled,
+        'no safetensors weights, and pickled ones can run code.*use a safetensors revision.*or, if you trust the file',
+    ),
+    'own classes': (
+        lambda d: own_code(d, model_type='own'),
+        'code of its own. .*stock release of the model.*trust_remote_code=True',
+    ),
+    'own processor': (
+        lambda d: own_code(
+            d, ['processor_config.json', 'tokenizer_config.json'], processor_class='C', tokenizer_class='C'
+        ),
+        'code of its own. .*stock release of the model',
+    ),
     'no tokenizer': (lose('tokenizer.json'), PROCESSOR),
     'no template': (lose('chat_template.jinja'), 'template of .* is missing or broken'),
     'not JSON': (write('config.json', 'model: llava'), UNREAD),
     'lost shard': (lost_shard, 'No such file.*model-00002-of-00002.safetensors'),
-    'lost tensor': (weights(lambda w, k: w.pop(k)),
-        '1 tensors of .* are missing .*, such as .*layers.1.self_attn.q_proj.weight')}
+    'lost tensor': (
+        weights(lambda w, k: w.pop(k)),
+        '1 tensors of .* are missing .*, such as .*layers.1.self_attn.q_proj.weight',
+    ),
+}
 
 
 @pytest.mark.case(29)
@@ -157,51 +185,71 @@ WRONG = {     # what is done to a folder, and the sentence
 def test_wrong_folder(folders, tmp_path, name):
     "One sentence says what is wrong and what to do; no code of the folder runs"
     spoil, why = WRONG[name]
-    folder = tmp_path/'model'
+    folder = tmp_path / 'model'
     shutil.copytree(folders('llava'), folder)
     spoil(folder)
-    with pytest.raises(CarveError) as e: VLM.from_pretrained(folder)
+    with pytest.raises(CarveError) as e:
+        VLM.from_pretrained(folder)
     assert re.search(why, str(e.value), re.S) and '\n' not in str(e.value), str(e.value)
-    assert not (folder/'ran').exists()
+    assert not (folder / 'ran').exists()
 
 
 @pytest.mark.case(29)
 def test_own_code_beside_a_stock_class(folders, tmp_path):
     "It is not run, and the model loads"
-    folder = shutil.copytree(folders('llava'), tmp_path/'own')
+    folder = shutil.copytree(folders('llava'), tmp_path / 'own')
     own_code(folder)
-    assert VLM.from_pretrained(folder).ask(IMAGE, QUESTION, max_new_tokens=1).tokens and not (folder/'ran').exists()
+    assert (
+        VLM.from_pretrained(folder).ask(IMAGE, QUESTION, max_new_tokens=1).tokens
+        and not (folder / 'ran').exists()
+    )
 
 
 @pytest.mark.case(29)
 def test_pickle_beside_weights(folders, tmp_path):
     """Weights of another name beside a pickle: no keyword of the loader opens it, or turns a check off, and
     none reaches the stock loader"""
-    folder = tmp_path/'model'
+    folder = tmp_path / 'model'
     shutil.copytree(folders('llava'), folder)
-    (folder/'model.safetensors').rename(folder/'decoy.safetensors')
-    torch.save(Trap(folder/'ran'), folder/'pytorch_model.bin')
-    for wrong in (dict(use_safetensors=False), dict(use_safetensors=None), dict(output_loading_info=False),
-            dict(attn_implementation='eager'), dict(ignore_mismatched_sizes=False)):
+    (folder / 'model.safetensors').rename(folder / 'decoy.safetensors')
+    torch.save(Trap(folder / 'ran'), folder / 'pytorch_model.bin')
+    for wrong in (
+        dict(use_safetensors=False),
+        dict(use_safetensors=None),
+        dict(output_loading_info=False),
+        dict(attn_implementation='eager'),
+        dict(ignore_mismatched_sizes=False),
+    ):
         for where in (folder, folders('llava')):
-            with pytest.raises(CarveError) as e: VLM.from_pretrained(where, **wrong)
+            with pytest.raises(CarveError) as e:
+                VLM.from_pretrained(where, **wrong)
             assert f'{[*wrong][0]}={[*wrong.values()][0]!r} is refused' in str(e.value), str(e.value)
-    with pytest.raises(CarveError, match='safetensors'): VLM.from_pretrained(folder)
-    assert not (folder/'ran').exists()
+    with pytest.raises(CarveError, match='safetensors'):
+        VLM.from_pretrained(folder)
+    assert not (folder / 'ran').exists()
     fine = VLM.from_pretrained(folders('llava'), use_safetensors=True, attn_implementation='sdpa')
     assert fine.model.config._attn_implementation == 'sdpa'
 
 
-WRONG_SETTINGS = dict(dtype='fp8'), dict(max_pixels=1003520), dict(load_in_4bit=True), dict(device_mapp='auto'), dict(abacus=1)
+WRONG_SETTINGS = (
+    dict(dtype='fp8'),
+    dict(max_pixels=1003520),
+    dict(load_in_4bit=True),
+    dict(device_mapp='auto'),
+    dict(abacus=1),
+)
 
 
 @pytest.mark.parametrize('given', WRONG_SETTINGS, ids=lambda given: [*given][0])
 def test_wrong_setting(folders, given):
     "A setting that the stock loader does not know is refused by its name, and not left out"
-    with pytest.raises(CarveError, match='|'.join([*given, 'fp8'])): VLM.from_pretrained(folders('llava'), **given)
+    with pytest.raises(CarveError, match='|'.join([*given, 'fp8'])):
+        VLM.from_pretrained(folders('llava'), **given)
 
 
-@pytest.mark.parametrize('given', [dict(torch_dtype='bfloat16'), dict(torch_dtype=torch.bfloat16), dict(dtype='bf16')])
+@pytest.mark.parametrize(
+    'given', [dict(torch_dtype='bfloat16'), dict(torch_dtype=torch.bfloat16), dict(dtype='bf16')]
+)
 def test_type_as_written(folders, given):
     "The type of numbers that was asked for, in each spelling; `torch_dtype` was swallowed and gave float32"
     assert VLM.from_pretrained(folders('llava'), **given).model.dtype == torch.bfloat16
@@ -209,15 +257,18 @@ def test_type_as_written(folders, given):
 
 # -- where the image is
 
+
 @pytest.mark.case(30, 31)
 @pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl', 'internvl', 'idefics3', 'gemma3'])
 def test_span_not_found(load, name):
     "Of other images than the inputs have, one fewer or one more: never a default span"
     user = User(load(name), [IMAGE, IMAGE])
-    for images in [IMAGE], [IMAGE]*3: refuse('image tokens, which these images do not fill', lambda: user.record(images=images))
+    for images in [IMAGE], [IMAGE] * 3:
+        refuse('image tokens, which these images do not fill', lambda: user.record(images=images))
 
 
 # -- layers and kernels
+
 
 @pytest.mark.case(32)
 def test_layers_that_do_not_exist(load):
@@ -225,12 +276,15 @@ def test_layers_that_do_not_exist(load):
     to say it"""
     vlm, layers = load('llava'), [4, 25]
     with count_passes(vlm) as seen:
-        for ask in (lambda: Carve(layers=layers)(vlm, IMAGE, QUESTION),
-                lambda: vlm.capture(IMAGE, QUESTION, layers=layers),
-                lambda: recording(vlm.model, layers).__enter__(),
-                lambda: grad_rows(vlm, vlm.prompt(IMAGE, QUESTION), layers)):
-            with pytest.raises((CarveError, CaptureError),
-                    match=r'\[25\] do not exist: the .* 6.* 0 to 5.*such as layers='):
+        for ask in (
+            lambda: Carve(layers=layers)(vlm, IMAGE, QUESTION),
+            lambda: vlm.capture(IMAGE, QUESTION, layers=layers),
+            lambda: recording(vlm.model, layers).__enter__(),
+            lambda: grad_rows(vlm, vlm.prompt(IMAGE, QUESTION), layers),
+        ):
+            with pytest.raises(
+                (CarveError, CaptureError), match=r'\[25\] do not exist: the .* 6.* 0 to 5.*such as layers='
+            ):
                 ask()
     assert seen == []
 
@@ -241,13 +295,16 @@ def test_hybrid_layers(load):
     result; asked for alone they are an error"""
     vlm = load('qwen3_5')
     assert vlm.layers == [1, 3, 5]
-    with pytest.warns(UserWarning,
-            match=r'No attention to the images in layers \[2, 4\] of qwen3_5: left out. Read are \[3, 5\]'):
+    with pytest.warns(
+        UserWarning,
+        match=r'No attention to the images in layers \[2, 4\] of qwen3_5: left out. Read are \[3, 5\]',
+    ):
         assert vlm.capture(IMAGE, QUESTION, layers=[2, 3, 4, 5]).layers == [3, 5]
-    r = Carve(layers=(.4, .9), max_new_tokens=2)(vlm, IMAGE, QUESTION)
+    r = Carve(layers=(0.4, 0.9), max_new_tokens=2)(vlm, IMAGE, QUESTION)
     assert 'no attention to read in layers [2, 4]: left out' in r.notes
-    with pytest.raises((CaptureError, CarveError),
-            match=r'compute no attention to the images; \[1, 3, 5\] do'):
+    with pytest.raises(
+        (CaptureError, CarveError), match=r'compute no attention to the images; \[1, 3, 5\] do'
+    ):
         vlm.capture(IMAGE, QUESTION, layers=[2, 4])
     with warnings.catch_warnings():
         warnings.simplefilter('error')
@@ -256,6 +313,7 @@ def test_hybrid_layers(load):
 
 
 # -- numbers
+
 
 def overflowing(folders):
     "A model that is fine in float32, and whose hidden states leave the range of float16"
@@ -277,22 +335,29 @@ def test_overflow(folders):
     assert vlm.capture(IMAGE, QUESTION).attn.isfinite().all()
     assert np.isfinite(vlm.ask(IMAGE, QUESTION, max_new_tokens=2).logprob)
     half = VLM(vlm.model.half(), vlm.processor)
-    for f in (lambda: half.capture(IMAGE, QUESTION), lambda: half.capture(IMAGE, QUESTION, steps='all',
-            max_new_tokens=2),
-              lambda: half.ask(IMAGE, QUESTION, max_new_tokens=2),
-              lambda: Carve(max_new_tokens=2)(half, IMAGE, QUESTION)):
-        with pytest.raises((CaptureError, CarveError), match=f'torch.float16: {HINT}'): f()
+    for f in (
+        lambda: half.capture(IMAGE, QUESTION),
+        lambda: half.capture(IMAGE, QUESTION, steps='all', max_new_tokens=2),
+        lambda: half.ask(IMAGE, QUESTION, max_new_tokens=2),
+        lambda: Carve(max_new_tokens=2)(half, IMAGE, QUESTION),
+    ):
+        with pytest.raises((CaptureError, CarveError), match=f'torch.float16: {HINT}'):
+            f()
 
 
-HEADS = ('not JSON', '{}', '{"spans": [{"tokens": [1]}], "answer": null}',
+HEADS = (
+    'not JSON',
+    '{}',
+    '{"spans": [{"tokens": [1]}], "answer": null}',
     # of a file, which are none of ours
-    '{"spans": [], "answer": null, "layers": [2, 3], "tokens": [], "surprise": 1}')
+    '{"spans": [], "answer": null, "layers": [2, 3], "tokens": [], "surprise": 1}',
+)
 
 
 @pytest.mark.case(35)
 def test_saved_rows_damaged(tiny, tmp_path):
     "Cut at any length, another file, other words in the header: an error that says so"
-    path = tmp_path/'rows.safetensors'
+    path = tmp_path / 'rows.safetensors'
     rows = tiny.capture(image(448, 448), 'Is there a red circle?', layers=[2, 3])
     rows.save(path)
     raw = path.read_bytes()
@@ -302,9 +367,12 @@ def test_saved_rows_damaged(tiny, tmp_path):
         damaged.append(path.read_bytes())
     for data in (*damaged, raw + bytes(8), b'{"attn": []}'):
         path.write_bytes(data)
-        with pytest.raises(CaptureError, match='is damaged, or holds no rows'): AttentionRows.load(path)
-    with pytest.raises(FileNotFoundError): AttentionRows.load(tmp_path/'none')
-    with pytest.raises(CarveError, match='is damaged'): AttentionRows.load(tmp_path)
+        with pytest.raises(CaptureError, match='is damaged, or holds no rows'):
+            AttentionRows.load(path)
+    with pytest.raises(FileNotFoundError):
+        AttentionRows.load(tmp_path / 'none')
+    with pytest.raises(CarveError, match='is damaged'):
+        AttentionRows.load(tmp_path)
 
 
 @pytest.mark.case(37)
@@ -313,8 +381,10 @@ def test_no_signal(tiny, preset):
     "Attention that is equal everywhere, or none: the whole image, with a note"
     shown, method = image(448, 448), replace(preset, layers=[2, 3])
     rows, _ = method.capture_both(Session(tiny), Ask((shown,), 'Is there a red circle?', SHORT_ANSWER))
-    for level in 0, .01:
-        flat = replace(rows, attn=torch.full_like(rows.attn, level), question=torch.full_like(rows.question, level))
+    for level in 0, 0.01:
+        flat = replace(
+            rows, attn=torch.full_like(rows.attn, level), question=torch.full_like(rows.question, level)
+        )
         look = method.contrast(shown, 'Is there a red circle?', flat, flat)
         assert method.choose_regions(look, tiny) == [] and look.notes[0].startswith('no signal')
         assert np.isfinite(look.saliency.values).all()
@@ -324,6 +394,6 @@ def test_no_signal(tiny, preset):
 def test_p_is_one(tiny):
     "p = 1 is the image bit for bit, and the baseline answer"
     shown = image(120, 90)
-    r = Carve.official(p=1., layers=[2, 3], max_new_tokens=2)(tiny, shown, 'Is there a red circle?')
+    r = Carve.official(p=1.0, layers=[2, 3], max_new_tokens=2)(tiny, shown, 'Is there a red circle?')
     assert r.crop.image is r.image and r.image.tobytes() == shown.tobytes() and not r.crop.masked
     assert r.answer.tokens == r.plain_answer.tokens and r.calls == 2

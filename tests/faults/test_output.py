@@ -10,6 +10,7 @@ must happen:
 59. Explorer used for long => no leak: figures closed, observers and hooks as after the first click (counts asserted)
 60. Notebook saved with outputs, opened untrusted => everything readable without JavaScript (static image
     fallback)"""
+
 import ast
 import dataclasses
 import html
@@ -39,22 +40,51 @@ from carve_nb.runs.store import Run, RunStore
 from carve_nb.studies.checkup import Checkup, recommend
 
 BAD = '<script>alert(1)</script><img src=x onerror=alert(2)></textarea></style></div>"\'><svg onload=alert(3)> ![a](http://host.test/a.png) ![d\\\\](http://host.test/d.png) [b](javascript:alert(4)) $\\href{javascript:alert(5)}{c}$'
-SAFE = {'div', 'figure', 'figcaption', 'sub', 'br', 'strong', 'b', 'img', 'table', 'tr', 'td', 'th', 'p',
-    'style', 'a',
-    'thead', 'tbody', 'h1', 'h2', 'ul', 'li', 'code', 'em', 'pre'}
+SAFE = {
+    'div',
+    'figure',
+    'figcaption',
+    'sub',
+    'br',
+    'strong',
+    'b',
+    'img',
+    'table',
+    'tr',
+    'td',
+    'th',
+    'p',
+    'style',
+    'a',
+    'thead',
+    'tbody',
+    'h1',
+    'h2',
+    'ul',
+    'li',
+    'code',
+    'em',
+    'pre',
+}
 
 
 class Found(HTMLParser):
     "Tags and attributes that HTML really has"
+
     def __init__(self):
         super().__init__()
         self.wrong = []
+
     def handle_starttag(self, tag, attrs):
-        if tag not in SAFE or any(k.startswith('on') for k, _ in attrs): self.wrong.append((tag, attrs))
+        if tag not in SAFE or any(k.startswith('on') for k, _ in attrs):
+            self.wrong.append((tag, attrs))
         for k, v in attrs:
-            fine = (('data:image/', *(['http://', 'https://'] if tag == 'a'
-                else [])))   # a link waits for a click; an image is fetched at once
-            if k in ('src', 'href', 'action') and not v.startswith(fine): self.wrong.append((tag, k, v[:60]))
+            fine = (
+                'data:image/',
+                *(['http://', 'https://'] if tag == 'a' else []),
+            )  # a link waits for a click; an image is fetched at once
+            if k in ('src', 'href', 'action') and not v.startswith(fine):
+                self.wrong.append((tag, k, v[:60]))
 
 
 def wrong_in(page):
@@ -67,17 +97,42 @@ def wrong_in(page):
 
 def a_report():
     "A run of two methods with hostile words in each field, and one line that failed"
-    lines = [dict(id=f'{i}{BAD}', at=i, method=method, status='ok', kind=BAD, answer=BAD, truth=BAD,
-        score=float(i % 2),
-                  confidence=.5, plain_answer=BAD, hit=None, pointing=None, iou=None, box=[0, 0, 4, 4],
-                  calls=1,
-                  seconds=.5, notes=[BAD], key='k') for method in ('none', 'b') for i in range(4)]
+    lines = [
+        dict(
+            id=f'{i}{BAD}',
+            at=i,
+            method=method,
+            status='ok',
+            kind=BAD,
+            answer=BAD,
+            truth=BAD,
+            score=float(i % 2),
+            confidence=0.5,
+            plain_answer=BAD,
+            hit=None,
+            pointing=None,
+            iou=None,
+            box=[0, 0, 4, 4],
+            calls=1,
+            seconds=0.5,
+            notes=[BAD],
+            key='k',
+        )
+        for method in ('none', 'b')
+        for i in range(4)
+    ]
     failed = dict(id=f'4{BAD}', at=4, method='b', status='oom', kind=BAD, why=BAD)
     protocol = dict(
         data=dict(name=BAD, key=BAD, n=5, rule='exact', about={BAD: BAD}, kinds={BAD: 5}),
-        model=dict(name=BAD, weights=BAD, dtype=BAD, device=BAD, kernel=BAD), methods=dict(none={}, b={}),
-        prompt=dict(suffix=BAD), pixels=dict(limit=None, tokens=BAD), seed=0, versions={BAD: BAD},
-        decoding=dict(max_new_tokens=32), answer_by={BAD: BAD})
+        model=dict(name=BAD, weights=BAD, dtype=BAD, device=BAD, kernel=BAD),
+        methods=dict(none={}, b={}),
+        prompt=dict(suffix=BAD),
+        pixels=dict(limit=None, tokens=BAD),
+        seed=0,
+        versions={BAD: BAD},
+        decoding=dict(max_new_tokens=32),
+        answer_by={BAD: BAD},
+    )
     return Run(protocol, [*lines, failed])
 
 
@@ -85,17 +140,27 @@ def a_checkup():
     "A checkup with hostile words as answers, kinds and names of methods"
     run = a_report()
     lines = [line | dict(id=f'eye-945000-digit-{i}') for i, line in enumerate(run.records[:4])]
-    lines += [line | dict(method=BAD, score=1.) for line in lines]
+    lines += [line | dict(method=BAD, score=1.0) for line in lines]
     return recommend(Run(run.protocol, lines))
 
 
 def a_result():
     "The result of a method with hostile words as question, answers, notes and names of maps"
     from carve_nb.models.model import Answer
+
     image = Image.effect_noise((64, 64), 60).convert('RGB')
     S = Saliency(np.eye(4, dtype=np.float32), image.size, (0, 0, *image.size), image)
-    return Result(answer=Answer(BAD, [1], 0.), plain_answer=Answer(BAD, [1], 0.), saliency=S, maps={BAD: S},
-        crop=Crop(image, (0, 0, 64, 64), 1., False), notes=[BAD], method=BAD, image=image, question=BAD)
+    return Result(
+        answer=Answer(BAD, [1], 0.0),
+        plain_answer=Answer(BAD, [1], 0.0),
+        saliency=S,
+        maps={BAD: S},
+        crop=Crop(image, (0, 0, 64, 64), 1.0, False),
+        notes=[BAD],
+        method=BAD,
+        image=image,
+        question=BAD,
+    )
 
 
 def an_explorer(vlm):
@@ -111,23 +176,36 @@ def an_explorer(vlm):
 
 
 @pytest.fixture(scope='module')
-def vlm(load): return load('carve-tiny')
+def vlm(load):
+    return load('carve-tiny')
 
 
 def some_rows():
     "Attention with hostile words as answer, over an image"
     from carve_nb.models.image_tokens import ImageSpan
     from carve_nb.models.model import Answer
-    spans = [ImageSpan(torch.arange(1, 17), (4, 4), (0., 0., 64., 64.))]
-    return AttentionRows(torch.rand(1, 12, 2, 16)/16, [*range(12)], [1], spans, answer=Answer(BAD, [1], 0.),
-        n_layers=12, sizes=[(64, 64)], images=[Image.effect_noise((64, 64), 60).convert('RGB')])
+
+    spans = [ImageSpan(torch.arange(1, 17), (4, 4), (0.0, 0.0, 64.0, 64.0))]
+    return AttentionRows(
+        torch.rand(1, 12, 2, 16) / 16,
+        [*range(12)],
+        [1],
+        spans,
+        answer=Answer(BAD, [1], 0.0),
+        n_layers=12,
+        sizes=[(64, 64)],
+        images=[Image.effect_noise((64, 64), 60).convert('RGB')],
+    )
 
 
 MAKERS = {
-    AttentionRows: lambda vlm: some_rows(), Explorer: an_explorer, Run: lambda vlm: a_report(),
-    Checkup: lambda vlm: a_checkup(), Result: lambda vlm: a_result(),
-    ModelProfile: lambda vlm: ModelProfile(
-        BAD, BAD, 5, 'noun', dict(last=.1, noun=.4), .9, BAD)}
+    AttentionRows: lambda vlm: some_rows(),
+    Explorer: an_explorer,
+    Run: lambda vlm: a_report(),
+    Checkup: lambda vlm: a_checkup(),
+    Result: lambda vlm: a_result(),
+    ModelProfile: lambda vlm: ModelProfile(BAD, BAD, 5, 'noun', dict(last=0.1, noun=0.4), 0.9, BAD),
+}
 
 
 @pytest.mark.case(56)
@@ -157,9 +235,18 @@ def test_hostile_text_in_widgets(vlm):
     ex = an_explorer(vlm)
     ex.tell(BAD)
     pages = [x.value for x in ex.box.children if isinstance(x, w.HTML)]
-    assert sum('&lt;script&gt;' in page for page in pages) >= 3 and [*map(wrong_in, pages)] == [[]]*len(pages)
-    assert not [x for x in ex.box.children if isinstance(x, w.HTMLMath) or getattr(x, 'description_allow_html', False)]
-    assert ast.unparse(ast.parse(html.unescape(re.search('<pre>(.*?)</pre>', ex.code.value, re.S)[1]))).count('alert(1)') == 3
+    assert sum('&lt;script&gt;' in page for page in pages) >= 3 and [*map(wrong_in, pages)] == [[]] * len(
+        pages
+    )
+    assert not [
+        x for x in ex.box.children if isinstance(x, w.HTMLMath) or getattr(x, 'description_allow_html', False)
+    ]
+    assert (
+        ast.unparse(ast.parse(html.unescape(re.search('<pre>(.*?)</pre>', ex.code.value, re.S)[1]))).count(
+            'alert(1)'
+        )
+        == 3
+    )
 
 
 @pytest.mark.case(56)
@@ -170,7 +257,8 @@ def test_saved_report_is_text(tmp_path):
     store.add(report.records)
     store.close()
     for name in write_report(tmp_path)[1]:
-        if name.endswith('.md'): assert wrong_in(rendered((tmp_path/name).read_text())) == [], name
+        if name.endswith('.md'):
+            assert wrong_in(rendered((tmp_path / name).read_text())) == [], name
 
 
 IDS = '../../x', 'a/b:c', '..\\..\\y', '/etc/z', 'CON', '.hidden', 'a\tb', '<b>'
@@ -179,34 +267,51 @@ IDS = '../../x', 'a/b:c', '..\\..\\y', '/etc/z', 'CON', '.hidden', 'a\tb', '<b>'
 @pytest.mark.case(58)
 def test_ids_are_no_paths(vlm, tmp_path):
     "Files of a run have our names; nothing is written outside of its folder"
-    out = tmp_path/'one'/'two'/'run'
+    out = tmp_path / 'one' / 'two' / 'run'
     image = png_bytes(Image.new('RGB', (64, 64), 'red'))
     data = DataSet('../../name', [Record(i, image, 'What color is it?', ['red']) for i in IDS])
     run_eval(data, vlm, methods='none', out=out, progress=False)
     files = {p for p in tmp_path.rglob('*') if p.is_file()}
-    assert (all(p.parent == out for p in files)
-        and {p.name for p in files} == {'protocol.json', 'records.jsonl', 'run.lock'}), files
-    assert [json.loads(l)['id'] for l in (out/'records.jsonl').read_text().splitlines()] == [*IDS]
+    assert all(p.parent == out for p in files) and {p.name for p in files} == {
+        'protocol.json',
+        'records.jsonl',
+        'run.lock',
+    }, files
+    assert [json.loads(l)['id'] for l in (out / 'records.jsonl').read_text().splitlines()] == [*IDS]
 
 
 def rendered(markdown):
     "HTML of Markdown, tags let through"
     import mistune
+
     return mistune.create_markdown(escape=False, plugins=['table', 'strikethrough', 'url'])(markdown)
 
 
 def unreadable(output):
     "Tell whether a reader without JavaScript sees nothing of an output"
-    data = {kind: ''.join(value) for kind, value in output.get('data', {}).items() if not kind.endswith('json')}
+    data = {
+        kind: ''.join(value) for kind, value in output.get('data', {}).items() if not kind.endswith('json')
+    }
     markup = data.get('text/html', '') + rendered(data.get('text/markdown', ''))
-    script = any('javascript' in kind for kind in data) or re.search(r'<(?:script|iframe|object|embed)\b', markup, re.I)
+    script = any('javascript' in kind for kind in data) or re.search(
+        r'<(?:script|iframe|object|embed)\b', markup, re.I
+    )
     widget = any('widget' in kind for kind in output.get('data', ())) and 'image/png' not in data
     return script or widget or 'data' in output and not any(data.values())
 
 
 @pytest.mark.case(60)
 def test_stored_notebooks_need_no_script():
-    paths = [path for path in (ROOT/'nbs').rglob('*.ipynb') if not any(part[0] in '._' for part in path.relative_to(ROOT).parts)]
-    wrong = [(path.name, output) for path in paths for cell in json.loads(path.read_text(encoding='utf-8'))['cells']
-        for output in cell.get('outputs', ()) if unreadable(output)]
+    paths = [
+        path
+        for path in (ROOT / 'nbs').rglob('*.ipynb')
+        if not any(part[0] in '._' for part in path.relative_to(ROOT).parts)
+    ]
+    wrong = [
+        (path.name, output)
+        for path in paths
+        for cell in json.loads(path.read_text(encoding='utf-8'))['cells']
+        for output in cell.get('outputs', ())
+        if unreadable(output)
+    ]
     assert len(paths) > 60 and wrong == []

@@ -8,6 +8,7 @@ happen:
     count as the method's (the baseline answer in its place went with 0.2)
 46. Disk full while writing => run stops cleanly; what was kept is whole; resume works
 47. No GPU; MPS; device given that does not exist => CPU path; clear error for the last"""
+
 import re
 import sys
 from contextlib import contextmanager
@@ -29,8 +30,11 @@ from carve_nb.runs.runner import run_eval
 from carve_nb.testing import traces
 
 IMAGE = Image.linear_gradient('L').convert('RGB')
-ERRORS = [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'), MemoryError(),
-    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]
+ERRORS = [
+    torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'),
+    MemoryError(),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+]
 
 
 @contextmanager
@@ -38,13 +42,18 @@ def no_memory(vlm, when, error=ERRORS[0]):
     """Let forward passes of the decoder fail: those for which `when(number, tokens of its prompt so far)`
     holds"""
     seen = []
+
     def begin(module, args, kw):
         cache = find_cache(kw.values())
         seen.append(args[0].shape[1] + (0 if cache is None else cache.get_seq_length()))
-        if when(len(seen) - 1, seen[-1]): raise error
+        if when(len(seen) - 1, seen[-1]):
+            raise error
+
     handle = decoder_layers(vlm.model)[0].register_forward_pre_hook(begin, with_kwargs=True)
-    try: yield seen
-    finally: handle.remove()
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 @pytest.fixture(scope='module')
@@ -56,7 +65,7 @@ def asked():
 def sample(passes, name):
     "Which passes are made to fail: all of CARVE's, some of the others'"
     n = len(passes)
-    return range(n) if name == 'carve' else sorted({0, n//2, n - 1})
+    return range(n) if name == 'carve' else sorted({0, n // 2, n - 1})
 
 
 @pytest.mark.case(44, 45)
@@ -66,11 +75,14 @@ def test_no_memory(load, asked, name):
     is left behind"""
     vlm = load('llava')
     method = make_method(name, max_new_tokens=2)
-    with no_memory(vlm, lambda i, n: False) as passes: whole = method(vlm, *asked)
+    with no_memory(vlm, lambda i, n: False) as passes:
+        whole = method(vlm, *asked)
     before = traces(vlm)
     for at in sample(passes, name):
-        with no_memory(vlm, lambda i, n: i == at, ERRORS[at % 3]), pytest.raises(InsufficientMemoryError,
-                match='memory ran out: give a smaller image'):
+        with (
+            no_memory(vlm, lambda i, n: i == at, ERRORS[at % 3]),
+            pytest.raises(InsufficientMemoryError, match='memory ran out: give a smaller image'),
+        ):
             method(vlm, *asked)
     assert traces(vlm) == before and method(vlm, *asked).answer.tokens == whole.answer.tokens
 
@@ -82,18 +94,27 @@ def test_no_memory_in_a_run(load, tmp_path):
     vlm = load('qwen2_5_vl')
     images = [(56, 56), (224, 224), (144, 144)]
     data = load_benchmark('scenes', 3)
-    data = replace(data, records=[replace(r, image=r.open().resize(size), boxes=None)
-        for r, size in zip(data, images)])
+    data = replace(
+        data, records=[replace(r, image=r.open().resize(size), boxes=None) for r, size in zip(data, images)]
+    )
     n, m = (len(vlm.prompt(data[i].image, data[i].question, data.suffix)) for i in (1, 2))
-    with no_memory(vlm, lambda i, tokens: tokens > (n + m)//2 or tokens > m + 20):
-        found = run_eval(data, vlm, 'none,carve', out=tmp_path/'R', max_new_tokens=2, progress=False).records
+    with no_memory(vlm, lambda i, tokens: tokens > (n + m) // 2 or tokens > m + 20):
+        found = run_eval(
+            data, vlm, 'none,carve', out=tmp_path / 'R', max_new_tokens=2, progress=False
+        ).records
     by = {(line['at'], line['method']): line['status'] for line in found}
-    assert [by[at, k] for at in range(3) for k in ('none', 'carve')] == ['ok', 'ok', 'oom', 'oom', 'ok',
-        'oom']
+    assert [by[at, k] for at in range(3) for k in ('none', 'carve')] == [
+        'ok',
+        'ok',
+        'oom',
+        'oom',
+        'ok',
+        'oom',
+    ]
     for line in found:
         if line['status'] == 'oom':
             assert 'memory ran out' in line['why'] and not {'answer', 'score'} & {*line}
-    assert 'the first, oom: ' in markdown(write_report(tmp_path/'R')[0])
+    assert 'the first, oom: ' in markdown(write_report(tmp_path / 'R')[0])
 
 
 DISK = '''
@@ -155,9 +176,11 @@ def test_full_disk(folders, tmp_path):
 def test_devices_that_are_not_there(folders, monkeypatch):
     "Refused by name, before any weights are read"
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    monkeypatch.setattr('carve_nb.models.loading.load_weights',
-        lambda *args, **kw: pytest.fail('weights were read'))
+    monkeypatch.setattr(
+        'carve_nb.models.loading.load_weights', lambda *args, **kw: pytest.fail('weights were read')
+    )
     missing = [name for name in ('mps', 'xpu') if not getattr(torch, name).is_available()]
-    for name in [*missing, 'nonsense', *['cuda', 'cuda:99']*(not torch.version.cuda)]:
+    for name in [*missing, 'nonsense', *['cuda', 'cuda:99'] * (not torch.version.cuda)]:
         for ask in (lambda: pick_device(name), lambda: VLM.from_pretrained(folders('llava'), device=name)):
-            with pytest.raises(CarveError, match=re.escape(repr(name))): ask()
+            with pytest.raises(CarveError, match=re.escape(repr(name))):
+                ask()

@@ -11,6 +11,7 @@ record. What may come, and what must happen:
     stays valid UTF-8
 27. Question equals the general instruction => contrast is 1 everywhere: falls to the documented "no
     signal" result (whole image), flagged"""
+
 import json
 import numpy as np
 import pytest
@@ -26,19 +27,30 @@ from recipes.tiny_models import HERE
 from .clean import count_passes
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8))
+
+
 @pytest.fixture(scope='module')
-def tiny(load): return load('carve-tiny')
+def tiny(load):
+    return load('carve-tiny')
 
 
 WAYS = dict(
-    ask=lambda v, q: v.ask(IMAGE, q), capture=lambda v, q: v.capture(IMAGE, q),
+    ask=lambda v, q: v.ask(IMAGE, q),
+    capture=lambda v, q: v.capture(IMAGE, q),
     several=lambda v, q: v.ask([IMAGE, IMAGE], q),
-    method=lambda v, q: Carve()(v, IMAGE, q), shared=lambda v, q: Session(v).ask(Ask((IMAGE,), q)))
+    method=lambda v, q: Carve()(v, IMAGE, q),
+    shared=lambda v, q: Session(v).ask(Ask((IMAGE,), q)),
+)
 
 
-REFUSED = {     # a question -> the sentence
-    **dict.fromkeys(['', ' \n\t\r', '\u3000\u00a0\u2028', '\u200b\u200d\ufeff', '\x00\x1b'], 'a text that can be seen'),
-    None: 'a text', 7: 'a text', 'why '*3000: r'has 1\d{4} tokens, the model reads 1024 '}
+REFUSED = {  # a question -> the sentence
+    **dict.fromkeys(
+        ['', ' \n\t\r', '\u3000\u00a0\u2028', '\u200b\u200d\ufeff', '\x00\x1b'], 'a text that can be seen'
+    ),
+    None: 'a text',
+    7: 'a text',
+    'why ' * 3000: r'has 1\d{4} tokens, the model reads 1024 ',
+}
 
 
 @pytest.mark.case(23, 25, 26)
@@ -49,21 +61,24 @@ def test_refused(load, name, question):
     vlm = load(name)
     with count_passes(vlm) as seen:
         for way in WAYS.values():
-            with pytest.raises(PromptError, match=REFUSED[question]): way(vlm, question)
+            with pytest.raises(PromptError, match=REFUSED[question]):
+                way(vlm, question)
     assert seen == []
 
 
 # -- commands inside the text
 
+
 def markers(vlm):
     "What this model reads as a command: special tokens, the image's own word, and who speaks"
     tok = vlm.tokenizer
     text = vlm.prompt(IMAGE, 'Why?').text
-    special = {t.content for t in tok.added_tokens_decoder.values()
-        if t.special} | set(tok.all_special_tokens)
+    special = {t.content for t in tok.added_tokens_decoder.values() if t.special} | set(
+        tok.all_special_tokens
+    )
     own = {str(vlm.processor.image_token), *commands(vlm.processor).findall(text)}
     assert own
-    return sorted(own) + sorted(special - own)[:4]   # some families have hundreds
+    return sorted(own) + sorted(special - own)[:4]  # some families have hundreds
 
 
 @pytest.mark.case(24)
@@ -91,6 +106,7 @@ def test_method_defused(load, monkeypatch):
 
 # -- length
 
+
 @pytest.mark.case(25)
 def test_border_of_length(load, monkeypatch):
     """The last token counts: as long as the context is refused, one less leaves room for one token of the
@@ -98,8 +114,9 @@ def test_border_of_length(load, monkeypatch):
     vlm = load('llava')
     p = vlm.prompt(IMAGE, 'What is this?', 'Answer.')
     monkeypatch.setattr(vlm.text_config, 'max_position_embeddings', len(p))
-    with pytest.raises(PromptError): vlm.prompt(IMAGE, 'What is this?', 'Answer.')
-    monkeypatch.setattr(vlm.text_config, 'max_position_embeddings', len(p)+1)
+    with pytest.raises(PromptError):
+        vlm.prompt(IMAGE, 'What is this?', 'Answer.')
+    monkeypatch.setattr(vlm.text_config, 'max_position_embeddings', len(p) + 1)
     again = vlm.prompt(IMAGE, 'What is this?', 'Answer.')
     assert again.inputs['input_ids'].tolist() == p.inputs['input_ids'].tolist()
     assert len(vlm.generate(again, 32).tokens) == 1
@@ -107,13 +124,22 @@ def test_border_of_length(load, monkeypatch):
 
 # -- letters of all sorts
 
-LETTERS = dict(right_to_left='ما هذا؟ מה זה', emoji='Is it 🟥 or 👩‍👩‍👧‍👦🏳️‍🌈?',
-    combining='Wa' + '\u0300\u0323\u0489'*30 + 's?', nul='a\x00b?',
-               controls='\x1b[31mred\x07?\x7f', override='\u202eevil\u202c?',
-               separators='a\u2028b\u2029c\x85d?',
-               wide='ＵＳＥＲ： ok?',
-               private='\ue000\U0010ffff?', old='𓀀𒀀 ꙮ?', lines='a\r\nb\n\nc?',
-               quotes='"\'`\\n{{7*7}}{% x %}?')
+LETTERS = dict(
+    right_to_left='ما هذا؟ מה זה',
+    emoji='Is it 🟥 or 👩‍👩‍👧‍👦🏳️‍🌈?',
+    combining='Wa' + '\u0300\u0323\u0489' * 30 + 's?',
+    nul='a\x00b?',
+    controls='\x1b[31mred\x07?\x7f',
+    override='\u202eevil\u202c?',
+    separators='a\u2028b\u2029c\x85d?',
+    wide='ＵＳＥＲ： ok?',
+    private='\ue000\U0010ffff?',
+    old='𓀀𒀀 ꙮ?',
+    lines='a\r\nb\n\nc?',
+    quotes='"\'`\\n{{7*7}}{% x %}?',
+)
+
+
 @pytest.mark.case(26)
 @pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
 def test_letters(load, name):
@@ -131,26 +157,37 @@ def test_letters(load, name):
 def test_records_stay_utf8(load, tmp_path):
     """A run over such questions: every line of every file is valid UTF-8, in order; a set with half a
     character is refused before the start"""
+
     def run(asked):
-        folder = write_set(tmp_path/'D', [dict(id=k, question=q, answer='ab') for k, q in asked.items()])
-        run_eval(folder, load('llava'), methods='none', out=tmp_path/'out', max_new_tokens=2, progress=False)
-    with pytest.raises(DataError, match='surrogates not allowed'): run(LETTERS | dict(broken='what \ud83d?'))
-    assert not (tmp_path/'out').exists()
+        folder = write_set(tmp_path / 'D', [dict(id=k, question=q, answer='ab') for k, q in asked.items()])
+        run_eval(
+            folder, load('llava'), methods='none', out=tmp_path / 'out', max_new_tokens=2, progress=False
+        )
+
+    with pytest.raises(DataError, match='surrogates not allowed'):
+        run(LETTERS | dict(broken='what \ud83d?'))
+    assert not (tmp_path / 'out').exists()
     run(LETTERS)
-    out = tmp_path/'out'
-    lines = [json.loads(l) for l in (out/'records.jsonl').read_bytes().decode('utf-8', 'strict').split('\n')
-        if l]
+    out = tmp_path / 'out'
+    lines = [
+        json.loads(l) for l in (out / 'records.jsonl').read_bytes().decode('utf-8', 'strict').split('\n') if l
+    ]
     assert [(l['id'], l['status']) for l in lines] == [(k, 'ok') for k in LETTERS]
     for f in out.rglob('*'):
-        if f.suffix in ('.json', '.jsonl', '.md', '.csv'): f.read_bytes().decode('utf-8', 'strict')
+        if f.suffix in ('.json', '.jsonl', '.md', '.csv'):
+            f.read_bytes().decode('utf-8', 'strict')
 
 
 # -- the question that asks for nothing
 
+
 @pytest.mark.case(27)
 @pytest.mark.filterwarnings('ignore::UserWarning')
-@pytest.mark.parametrize('method', [Carve(), Carve.official(), Carve(query='question'), Carve(instruction='Is it red?')],
-                         ids=lambda m: f'{m.name}-{m.query}')
+@pytest.mark.parametrize(
+    'method',
+    [Carve(), Carve.official(), Carve(query='question'), Carve(instruction='Is it red?')],
+    ids=lambda m: f'{m.name}-{m.query}',
+)
 def test_general_question(tiny, method):
     "No signal: the whole image, the baseline answer, and a note; with and without white space and capitals"
     r = method(tiny, make_scene(3).image, f' {method.instruction.upper()}\n')

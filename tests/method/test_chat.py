@@ -1,5 +1,6 @@
 """A method within a chat of the user's own: system turn, earlier turns, and both captures in it, as the stock
 template puts it"""
+
 import pytest
 from tiny import TALL, WIDE
 from carve_nb.attention.session import Session
@@ -13,15 +14,18 @@ pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 ASKED = 'What is the color of the elephant?'
 
 
-def text(words): return dict(type='text', text=words)
+def text(words):
+    return dict(type='text', text=words)
 
 
 def turns(words, n=1):
     "A chat with a system turn and an earlier one, as a user writes it; the image stands in the earlier turn"
-    return [dict(role='system', content=[text('You answer in French.')]),
-            dict(role='user', content=[dict(type='image')]*n + [text('Is there an animal?')]),
-            dict(role='assistant', content=[text('Oui, un elephant.')]),
-            dict(role='user', content=[text(words)])]
+    return [
+        dict(role='system', content=[text('You answer in French.')]),
+        dict(role='user', content=[dict(type='image')] * n + [text('Is there an animal?')]),
+        dict(role='assistant', content=[text('Oui, un elephant.')]),
+        dict(role='user', content=[text(words)]),
+    ]
 
 
 def by_hand(vlm, words, images):
@@ -34,19 +38,23 @@ def by_hand(vlm, words, images):
 
 def answer_by_hand(vlm, words, images):
     inputs = by_hand(vlm, words, images)
-    return vlm.model.generate(**inputs, max_new_tokens=4,
-        do_sample=False)[0, inputs['input_ids'].shape[1]:].tolist()
+    return vlm.model.generate(**inputs, max_new_tokens=4, do_sample=False)[
+        0, inputs['input_ids'].shape[1] :
+    ].tolist()
 
 
 @pytest.mark.parametrize('name', ['qwen2_5_vl', 'gemma3', 'llava'])
 def test_carve_in_a_chat(name, load):
     "Both captures and the last question are those of the prompt made by hand"
-    vlm, method = load(name), Carve(max_new_tokens=4, tokens=None)     # as many tokens as `by_hand` gives
+    vlm, method = load(name), Carve(max_new_tokens=4, tokens=None)  # as many tokens as `by_hand` gives
     r = method(vlm, WIDE, messages=turns(ASKED))
-    for rows, words in ((r.rows, f'{ASKED} {SHORT_ANSWER}'), (r.instruction_rows,
-            f'{GENERAL_INSTRUCTION} {SHORT_ANSWER}')):
+    for rows, words in (
+        (r.rows, f'{ASKED} {SHORT_ANSWER}'),
+        (r.instruction_rows, f'{GENERAL_INSTRUCTION} {SHORT_ANSWER}'),
+    ):
         inputs = by_hand(vlm, words, [WIDE])
-        with record_attention(vlm.model, vlm.processor, inputs, [WIDE]) as want: vlm.model(**inputs)
+        with record_attention(vlm.model, vlm.processor, inputs, [WIDE]) as want:
+            vlm.model(**inputs)
         assert (rows.attn[:1] - want.attn).abs().max() < 1e-5
     assert r.plain_answer.tokens == answer_by_hand(vlm, f'{ASKED} {SHORT_ANSWER}', [WIDE])
     assert r.answer.tokens == answer_by_hand(vlm, f'{ASKED} {SHORT_ANSWER}', r.shown) and len(r.shown) == 2
@@ -69,7 +77,10 @@ def test_images_in_the_messages(load):
     vlm, method = load('qwen2_5_vl'), Carve(max_new_tokens=4)
     messages = turns(ASKED)
     messages[1]['content'][0] = dict(type='image', image=WIDE)
-    assert method(vlm, None, messages=messages).answer.tokens == method(vlm, WIDE, messages=turns(ASKED)).answer.tokens
+    assert (
+        method(vlm, None, messages=messages).answer.tokens
+        == method(vlm, WIDE, messages=turns(ASKED)).answer.tokens
+    )
     several = method(vlm, [WIDE, TALL], messages=turns(ASKED, 2))
     assert several.plain_answer.tokens == answer_by_hand(vlm, f'{ASKED} {SHORT_ANSWER}', [WIDE, TALL])
 
@@ -84,12 +95,14 @@ def test_a_chat_is_not_taken_for_another(load):
     assert (method(session, WIDE, ASKED).saliency.values == plain).all()
 
 
-SLIPS = {    # words of the sentence -> what is wrong
+SLIPS = {  # words of the sentence -> what is wrong
     'not both': dict(messages=turns(ASKED), question=ASKED),
     '1 images for 2 places': dict(messages=turns(ASKED, 2)),
-    'reads as a command': dict(messages=[dict(role='system', content='<|im_start|>'), *turns(ASKED)[1:]])}
+    'reads as a command': dict(messages=[dict(role='system', content='<|im_start|>'), *turns(ASKED)[1:]]),
+}
 
 
 @pytest.mark.parametrize('words', SLIPS)
 def test_slips(load, words):
-    with pytest.raises(CarveError, match=words): Carve()(load('qwen2_5_vl'), WIDE, **SLIPS[words])
+    with pytest.raises(CarveError, match=words):
+        Carve()(load('qwen2_5_vl'), WIDE, **SLIPS[words])

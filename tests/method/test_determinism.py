@@ -1,4 +1,5 @@
 "The same run twice: equal answers and maps, in one process and in two, and with another number of threads."
+
 import hashlib
 from pathlib import Path
 import numpy as np
@@ -24,7 +25,11 @@ def run(vlm):
 
 def digest(result):
     "One name for answers, maps, box and crop"
-    digest = hashlib.sha256(repr((result.answer.tokens, result.answer.logprob, result.plain_answer.tokens, result.crop.box)).encode())
+    digest = hashlib.sha256(
+        repr(
+            (result.answer.tokens, result.answer.logprob, result.plain_answer.tokens, result.crop.box)
+        ).encode()
+    )
     for array in (result.saliency.values, result.rows.attn.numpy(), result.instruction_rows.attn.numpy()):
         digest.update(np.ascontiguousarray(array).tobytes())
     digest.update(result.crop.image.tobytes())
@@ -35,7 +40,9 @@ def digest(result):
 def test_same_run(load):
     "Twice in this process, and once in another, whose hashes have other seeds: every bit is the same"
     vlm = load('carve-tiny')
-    elsewhere = processes.run(CODE.format(folder=str(Path(__file__).parent)), work=processes.afresh).stdout.split()[-1]
+    elsewhere = processes.run(
+        CODE.format(folder=str(Path(__file__).parent)), work=processes.afresh
+    ).stdout.split()[-1]
     assert digest(run(vlm)) == digest(run(vlm)) == elsewhere
 
 
@@ -47,6 +54,9 @@ def test_same_with_threads(load):
     try:
         torch.set_num_threads(3 - min(threads, 2))
         second = run(vlm)
-    finally: torch.set_num_threads(threads)
+    finally:
+        torch.set_num_threads(threads)
     assert first.answer.tokens == second.answer.tokens and first.crop.box == second.crop.box
-    np.testing.assert_allclose(second.saliency.values, first.saliency.values, atol=1e-4*np.abs(first.saliency.values).max())
+    np.testing.assert_allclose(
+        second.saliency.values, first.saliency.values, atol=1e-4 * np.abs(first.saliency.values).max()
+    )

@@ -1,5 +1,6 @@
 """Conformance of all methods: over two families in full, over the others one call each, which answers or says
 why it cannot."""
+
 import re
 from dataclasses import replace
 import pytest
@@ -21,21 +22,26 @@ from carve_nb.models.kernel import CACHE
 from carve_nb.testing import check_method, check_result
 from recipes.tiny_models import HERE as FAMILY_NAMES
 
-pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
+pytestmark = pytest.mark.filterwarnings('ignore:__array__')  # numpy on one of the processors
 # the others are tested with tiny checkpoints of their own, in their chapter
 NAMES = [n for n, m in methods().items() if 'model' not in m.needs]
 FULL = 'llava', 'qwen2_5_vl'
 # of those that a processor's grid alone places, without a note, one family stands for all
-OTHERS = [n for n in FAMILY_NAMES if n not in FULL
-    and not (FAMILIES[n].grid is reported_grid and not FAMILIES[n].notes)]
+OTHERS = [
+    n
+    for n in FAMILY_NAMES
+    if n not in FULL and not (FAMILIES[n].grid is reported_grid and not FAMILIES[n].notes)
+]
 QUESTION, BOX = 'What animal is this?', (20, 10, 70, 60)
 
 
 @pytest.fixture(scope='session')
-def photo(): return Image.fromarray(data.chelsea()).resize((120, 90))
+def photo():
+    return Image.fromarray(data.chelsea()).resize((120, 90))
 
 
-def short(name): return make_method(name, max_new_tokens=3)
+def short(name):
+    return make_method(name, max_new_tokens=3)
 
 
 @pytest.mark.parametrize('family', FULL)
@@ -54,26 +60,36 @@ def test_conforms(load, photo, name, family):
 def test_the_question_last(load, photo, family):
     "The suffix before the question is none of its words, and stands before CARVE's instruction too"
     vlm = load(family)
-    first, last = (make_method('carve', question_last=turned, max_new_tokens=2)(vlm, photo, QUESTION) for turned in (False, True))
+    first, last = (
+        make_method('carve', question_last=turned, max_new_tokens=2)(vlm, photo, QUESTION)
+        for turned in (False, True)
+    )
     assert last.question == QUESTION and last.rows.question_tokens == first.rows.question_tokens
-    for rows in last.rows, last.instruction_rows: assert SHORT_ANSWER in rows.about['prompt'].split(rows.about['question'])[0]
+    for rows in last.rows, last.instruction_rows:
+        assert SHORT_ANSWER in rows.about['prompt'].split(rows.about['question'])[0]
 
 
 @pytest.mark.parametrize('family', FULL)
 def test_vcd_reads_the_noised_image(load, photo, family):
     "More noise gives another contrast: what is read a second time is not the stored beginning with the clean image"
-    little, much = (make_method('vcd', step=step, max_new_tokens=1)(load(family), photo, QUESTION) for step in (0, 999))
+    little, much = (
+        make_method('vcd', step=step, max_new_tokens=1)(load(family), photo, QUESTION) for step in (0, 999)
+    )
     assert little.answer.confidence != much.answer.confidence
 
 
-@pytest.mark.parametrize('name', [n for n in NAMES if hasattr(methods()[n], 'render') or n in ('random', 'center')])
+@pytest.mark.parametrize(
+    'name', [n for n in NAMES if hasattr(methods()[n], 'render') or n in ('random', 'center')]
+)
 def test_all_crops_obey(name, load, monkeypatch):
     """What is added to `CropMethod.render`, such as a frame, is in the crop of every method, of `random`,
     `center` and `hide` too"""
+
     def framed(self, *args):
         made = render(self, *args)
         made.image = ImageOps.expand(made.image, 3, 'red')
         return made
+
     render = CropMethod.render
     monkeypatch.setattr(CropMethod, 'render', framed)
     scene = make_scene(0)
@@ -94,14 +110,17 @@ def test_answers_or_gives_reason(load, photo, name, family, monkeypatch):
     "A result, or the reason why not, on families of another kind"
     # the palette takes a fifth of the time, and is the same for all families
     monkeypatch.setattr(Image.Image, 'quantize', lambda drawn, *args, **kw: drawn)
-    try: r = short(name)(load(family), photo, QUESTION, box=BOX)
-    except UnsupportedError as e: why = str(e)
-    else: why = check_result(r, photo) or ''
+    try:
+        r = short(name)(load(family), photo, QUESTION, box=BOX)
+    except UnsupportedError as e:
+        why = str(e)
+    else:
+        why = check_result(r, photo) or ''
     assert not why or family in why or len(why.split()) > 5, why
 
 
 # with which each edit acts on a random Gemma; VAR has no sinks there
-ACTING = dict(pai=dict(gamma=1., alpha=1.), dual={}, gift={}, vrga=dict(p=60., gamma=5.))
+ACTING = dict(pai=dict(gamma=1.0, alpha=1.0), dual={}, gift={}, vrga=dict(p=60.0, gamma=5.0))
 
 
 @pytest.mark.parametrize('name', ACTING)
@@ -112,6 +131,7 @@ def test_edits_behind_a_window(load, photo, name):
     method = make_method(name, **ACTING[name])
     prompt = vlm.prompt(photo, QUESTION, method.suffix)
     assert vlm.text_config.sliding_window < len(prompt)
+
     def steps(cache, edited=True):
         session = Session(vlm)
         inputs, logits = vlm.to_device(prompt), []
@@ -121,6 +141,7 @@ def test_edits_behind_a_window(load, photo, name):
                 logits.append(vlm.model(**inputs, **{CACHE: cache}, use_cache=True).logits[0, -1])
                 inputs = dict(input_ids=torch.tensor([[token]]))
         return torch.stack(logits)
+
     short = steps(DynamicCache(config=vlm.text_config))
     assert (short - steps(DynamicCache())).abs().max() < 1e-4
     assert (short - steps(DynamicCache(), edited=False)).abs().max() > 1e-3
@@ -130,14 +151,17 @@ def test_models_of_their_own(load, photo):
     "Methods that need a checkpoint say so, and nothing is downloaded"
     for make in methods().values():
         if 'model' in make.needs:
-            with pytest.raises(UnsupportedError): make()(load('llava'), photo, QUESTION)
+            with pytest.raises(UnsupportedError):
+                make()(load('llava'), photo, QUESTION)
 
 
 @pytest.mark.parametrize('name', ['carve', 'zoom-eye'])
 def test_one_image_at_a_time(name, load, photo, monkeypatch):
     "A family that takes one image is asked about the crop alone, and the result says so"
     vlm = load('llava')
-    monkeypatch.setattr(vlm, 'family', replace(vlm.family, why_not={'several images': 'its template has one place'}))
+    monkeypatch.setattr(
+        vlm, 'family', replace(vlm.family, why_not={'several images': 'its template has one place'})
+    )
     r = check_method(short(name), vlm, photo, QUESTION)
     assert r.whole or r.shown == [r.crop.image] and any('one image at a time' in note for note in r.notes)
 
@@ -151,6 +175,7 @@ def test_a_family_that_nobody_tested(photo, monkeypatch):
 @pytest.mark.parametrize('name', ['my_method', 'my_family'])
 def test_templates(name):
     "The files to begin with run as they are, and pass"
-    out = run(ROOT/f'nbs/tutorials/{name}.py', work=script)
+    out = run(ROOT / f'nbs/tutorials/{name}.py', work=script)
     assert out.returncode == 0 and 'passed. What digit is on the' in out.stdout, out.stderr
-    if name == 'my_method': assert re.search(r'\nnone .*\ncarve .*\nmy-method .*', out.stdout), out.stdout
+    if name == 'my_method':
+        assert re.search(r'\nnone .*\ncarve .*\nmy-method .*', out.stdout), out.stdout

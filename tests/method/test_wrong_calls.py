@@ -1,5 +1,6 @@
 """What a person may write in the first hour, and the sentence that each wrong call gets: one line that says
 what was wrong and what to write."""
+
 import pytest
 from carve_nb import VLM, Carve, Lookup, make_method, make_scene
 from carve_nb.attention.session import Session
@@ -11,7 +12,7 @@ IMAGE, QUESTION = SCENE.image, 'What digit is on the red star?'
 FIRST = 'Give the model first, a VLM such as VLM.from_pretrained(...), then the image, then the question'
 THEN = 'Give the image first, then the question'
 
-CALLS = {    # Python that is wrong -> words of its sentence
+CALLS = {  # Python that is wrong -> words of its sentence
     # the order of model, image and question
     'Lookup()(image, vlm, question)': FIRST,
     'Lookup()(path, vlm, question)': FIRST,
@@ -50,21 +51,29 @@ CALLS = {    # Python that is wrong -> words of its sentence
     "vlm.capture(image, question, steps='frist')": 'perhaps first',
 }
 
+
 @pytest.fixture(scope='module')
 def names(tmp_path_factory):
     "What the calls speak of"
-    path = str(tmp_path_factory.mktemp('photos')/'photo.png')
+    path = str(tmp_path_factory.mktemp('photos') / 'photo.png')
     IMAGE.save(path)
     vlm = VLM.from_pretrained('carve-tiny')
-    given = dict(vlm=vlm, image=IMAGE, scene=SCENE, result=Lookup()(vlm, IMAGE, QUESTION), path=path, question=QUESTION)
-    return given | dict(VLM=VLM, Carve=Carve, Lookup=Lookup, Session=Session, RandomCrop=RandomCrop, make_method=make_method)
+    given = dict(
+        vlm=vlm, image=IMAGE, scene=SCENE, result=Lookup()(vlm, IMAGE, QUESTION), path=path, question=QUESTION
+    )
+    return given | dict(
+        VLM=VLM, Carve=Carve, Lookup=Lookup, Session=Session, RandomCrop=RandomCrop, make_method=make_method
+    )
+
 
 @pytest.mark.parametrize('call', CALLS)
 def test_wrong_call(names, call):
-    with pytest.raises(CarveError) as told: eval(call, names)
+    with pytest.raises(CarveError) as told:
+        eval(call, names)
     sentence = str(told.value)
     assert CALLS[call] in sentence
     assert '\n' not in sentence and len(sentence) < 300
+
 
 def test_right_calls(names):
     "A session stands where a model stands, a path where an image stands, and a query token may come first"
@@ -72,8 +81,13 @@ def test_right_calls(names):
     rows = vlm.capture(names['image'], QUESTION)
     assert (rows.saliency('star').values == rows.saliency(query=['star']).values).all()
     assert rows.saliency(background=path).plot().size == rows.saliency().plot().size
-    answers = {str(Lookup()(model, image, QUESTION)) for model in (vlm, Session(vlm)) for image in (names['image'], path)}
+    answers = {
+        str(Lookup()(model, image, QUESTION))
+        for model in (vlm, Session(vlm))
+        for image in (names['image'], path)
+    }
     assert len(answers) == 1
+
 
 def test_both_names_of_a_packaged_class():
     "Where a module of ones own has another `Carve`, a run of 'carve' would silently be of the package's"

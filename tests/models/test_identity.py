@@ -1,5 +1,6 @@
 """Which changes of a user's model give another fingerprint, and which do not; and that the beginning of a
 prompt, read before, never changes an answer."""
+
 import shutil
 import threading
 import time
@@ -16,7 +17,8 @@ pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 
 
 @pytest.fixture
-def vlm(folders): return VLM.from_pretrained(folders('llava'))
+def vlm(folders):
+    return VLM.from_pretrained(folders('llava'))
 
 
 def changed(before: dict, vlm: VLM) -> set[str]:
@@ -30,12 +32,18 @@ def changed(before: dict, vlm: VLM) -> set[str]:
 
 # -- changes
 
-def layers(vlm): return vlm.model.model.language_model.layers
-def attention(vlm): return layers(vlm)[1].self_attn
+
+def layers(vlm):
+    return vlm.model.model.language_model.layers
+
+
+def attention(vlm):
+    return layers(vlm)[1].self_attn
 
 
 def switch_adapter(vlm):
     import peft
+
     torch.manual_seed(0)
     config = peft.LoraConfig(target_modules=['q_proj', 'v_proj'], r=2, init_lora_weights=False)
     adapted = peft.get_peft_model(vlm.model, config)
@@ -45,7 +53,8 @@ def switch_adapter(vlm):
     return before
 
 
-def double(module, args, out): return (2*out[0], *out[1:]) if isinstance(out, tuple) else 2*out
+def double(module, args, out):
+    return (2 * out[0], *out[1:]) if isinstance(out, tuple) else 2 * out
 
 
 def put(where, name, value):
@@ -54,27 +63,34 @@ def put(where, name, value):
 
 
 def rare_word(vlm, patch):
-    with torch.no_grad(): vlm.model.get_input_embeddings().weight[-1] += .01
+    with torch.no_grad():
+        vlm.model.get_input_embeddings().weight[-1] += 0.01
 
 
-def image_processor(vlm): return vlm.processor.image_processor
+def image_processor(vlm):
+    return vlm.processor.image_processor
 
 
-CHANGES = dict(    # name -> (change, one part that must be another)
+CHANGES = dict(  # name -> (change, one part that must be another)
     tokenizer=(lambda vlm, patch: vlm.tokenizer.add_tokens(['<new>']), 'tokenizer'),
-    scaling=(put(lambda vlm: attention(vlm), 'scaling', 1.), 'probe'),
+    scaling=(put(lambda vlm: attention(vlm), 'scaling', 1.0), 'probe'),
     hook=(lambda vlm, patch: layers(vlm)[1].register_forward_hook(double), 'probe'),
-    processor=(lambda vlm, patch: setattr(image_processor(vlm), 'image_mean', [.1, .1, .1]), 'processor'),
-    template=(lambda vlm, patch: setattr(vlm.processor, 'chat_template',
-        f'So. {vlm.processor.chat_template}'), 'chat_template'),
-    configuration=(lambda vlm, patch: setattr(vlm.model.config, 'question_suffix', 'Briefly.'),
-        'configuration'),
+    processor=(lambda vlm, patch: setattr(image_processor(vlm), 'image_mean', [0.1, 0.1, 0.1]), 'processor'),
+    template=(
+        lambda vlm, patch: setattr(vlm.processor, 'chat_template', f'So. {vlm.processor.chat_template}'),
+        'chat_template',
+    ),
+    configuration=(
+        lambda vlm, patch: setattr(vlm.model.config, 'question_suffix', 'Briefly.'),
+        'configuration',
+    ),
     rare_word=(rare_word, 'weights'),
     adapter=(lambda vlm, patch: switch_adapter(vlm), 'adapters'),
-    dtype=(lambda vlm, patch: vlm.model.half(), 'dtype'))
+    dtype=(lambda vlm, patch: vlm.model.half(), 'dtype'),
+)
 
 
-@pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning')     # of peft
+@pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning')  # of peft
 @pytest.mark.parametrize('name', CHANGES)
 def test_another_model(name, vlm, monkeypatch):
     "The fingerprint says which part is another"
@@ -85,26 +101,33 @@ def test_another_model(name, vlm, monkeypatch):
     assert part in parts, parts
 
 
-def ask(vlm): return vlm.ask(WIDE, QUESTION, max_new_tokens=3), Carve(max_new_tokens=2)(vlm, WIDE, QUESTION)
+def ask(vlm):
+    return vlm.ask(WIDE, QUESTION, max_new_tokens=3), Carve(max_new_tokens=2)(vlm, WIDE, QUESTION)
 
 
 def in_a_block(vlm):
     inputs = vlm.prompt(WIDE, QUESTION).inputs
-    with record_attention(vlm.model, vlm.processor, inputs, [WIDE]): vlm.model(**inputs)
+    with record_attention(vlm.model, vlm.processor, inputs, [WIDE]):
+        vlm.model(**inputs)
 
 
 def in_an_edit(vlm):
     "Read first while an edit is open, it is not that of the edit"
     plain = vlm.fingerprint.record()
     vlm.forget()
-    with applying(vlm, Edit([1], heads=lambda layer, out, rows: 0*out)):
+    with applying(vlm, Edit([1], heads=lambda layer, out, rows: 0 * out)):
         assert vlm.fingerprint.record() == plain
         vlm.ask(WIDE, QUESTION, max_new_tokens=1)
 
 
 SAME = dict(
-    asked=ask, block=in_a_block, edit=in_an_edit, train=lambda vlm: vlm.model.train(),
-    threads=lambda vlm: torch.set_num_threads(2), kernel=lambda vlm: vlm.model.set_attn_implementation('eager'))
+    asked=ask,
+    block=in_a_block,
+    edit=in_an_edit,
+    train=lambda vlm: vlm.model.train(),
+    threads=lambda vlm: torch.set_num_threads(2),
+    kernel=lambda vlm: vlm.model.set_attn_implementation('eager'),
+)
 
 
 @pytest.mark.parametrize('name', SAME)
@@ -114,13 +137,14 @@ def test_the_same_model(name, vlm):
     try:
         SAME[name](vlm)
         assert not changed(before, vlm)
-    finally: torch.set_num_threads(threads)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_moved_folder(folders, tmp_path):
     "The same model at another path has the same fingerprint, so its runs go on"
-    shutil.copytree(folders('llava'), tmp_path/'moved')
-    here, there = (VLM.from_pretrained(path).fingerprint for path in (folders('llava'), tmp_path/'moved'))
+    shutil.copytree(folders('llava'), tmp_path / 'moved')
+    here, there = (VLM.from_pretrained(path).fingerprint for path in (folders('llava'), tmp_path / 'moved'))
     assert (here.weights, here.parts) == (there.weights, there.parts)
 
 
@@ -134,9 +158,13 @@ def hooked(vlm, hook):
 
 # -- runs
 
+
 def test_a_run_is_not_resumed_over_another_model(vlm, tmp_path):
     "The refusal names the part; over the same model, asked in between, a run goes on"
-    def go(n): return run_eval('scenes', vlm, ('none',), n=n, out=tmp_path, max_new_tokens=2, progress=False)
+
+    def go(n):
+        return run_eval('scenes', vlm, ('none',), n=n, out=tmp_path, max_new_tokens=2, progress=False)
+
     go(2)
     ask(vlm)
     go(3)
@@ -147,11 +175,13 @@ def test_a_run_is_not_resumed_over_another_model(vlm, tmp_path):
 def test_two_threads_ask_for_the_proof(vlm):
     "One that has the model is not kept waiting by one that waits for it"
     other = threading.Thread(target=lambda: vlm.fingerprint.probe, daemon=True)
+
     def first():
         with model_lock(vlm.model):
             other.start()
-            time.sleep(.3)
+            time.sleep(0.3)
             assert vlm.fingerprint.probe and not vlm.fingerprint.why_not_shared
+
     one = threading.Thread(target=first, daemon=True)
     one.start()
     one.join(30)

@@ -3,6 +3,7 @@ left anywhere.
 
 Where fastapi and uvicorn are installed, `transformers serve` is started with the reference model as a
 real other side."""
+
 import io
 import json
 import logging
@@ -27,12 +28,15 @@ from carve_nb.models.checkpoints import CHECKPOINTS
 
 KEY = 'sk-Q7f2-not-a-real-key-93'
 
+
 @pytest.fixture(scope='module')
-def tiny(load): return load('llava')
+def tiny(load):
+    return load('llava')
 
 
 @pytest.fixture(scope='module')
-def photo(): return Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
+def photo():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
 
 
 WITH_CROP = [name for name, m in registry.methods().items() if 'model' not in m.needs]
@@ -42,9 +46,11 @@ WITH_CROP = [name for name, m in registry.methods().items() if 'model' not in m.
 def test_every_method(name, serve, tiny, photo):
     """One request, with the images that the model here would be shown: it answers them as here; guided
     methods are refused"""
+
     def play(server, sent):
         shown, words = images(sent)
         return ok(str(tiny.ask(shown, words, None, sent['max_tokens'])))
+
     method = registry.make_method(name, max_new_tokens=4)
     far, seen = serve(play, max_new_tokens=4)
     if hasattr(method, 'edit'):
@@ -61,25 +67,31 @@ def test_every_method(name, serve, tiny, photo):
 
 
 BUSY = bad(429, 'slow down', Retry_After='0.01')
-ENDS = [    # replies, tries, status, part of the reason or the answer
-    ((BUSY, ok('red')), 2, 'ok', 'red'), ((BUSY,), 2, 'error', 'status 429: slow down'),
+ENDS = [  # replies, tries, status, part of the reason or the answer
+    ((BUSY, ok('red')), 2, 'ok', 'red'),
+    ((BUSY,), 2, 'error', 'status 429: slow down'),
     ((bad(404, 'no model m'),), 1, 'error', 'status 404: no model m'),
     ((bad(400, 'not so', 'content_filter'),), 1, 'refused', 'content filter'),
     ((ok(None, refusal='I will not.'),), 1, 'refused', 'declined'),
     ((ok('re', end='content_filter'),), 1, 'refused', 'declined'),
-    *((((200, raw, {}, 0),), 1, 'malformed', 'no chat completion')
-        for raw in (b'{"choices": [', b'<html>', b'', bytes(range(50)))),
+    *(
+        (((200, raw, {}, 0),), 1, 'malformed', 'no chat completion')
+        for raw in (b'{"choices": [', b'<html>', b'', bytes(range(50)))
+    ),
     *(((ok(text, end='length'),), 1, 'malformed', 'has no text') for text in (None, '', ' ', [])),
     ((ok('a cat on', end='length'),), 1, 'ok', 'a cat on'),
-    (((200, b'short', {'Content-Length': '99', 'Connection': 'close'}, 0),), 2, 'error', 'no connection')]
+    (((200, b'short', {'Content-Length': '99', 'Connection': 'close'}, 0),), 2, 'error', 'no connection'),
+]
 
 
 @pytest.mark.parametrize('plays, tries, status, words', ENDS)
 def test_what_may_come(serve, plays, tries, status, words):
     "A reply is an answer, or has a status and a reason"
     far, seen = serve(*plays, timeout=2, retries=1)
-    try: answer = far.ask(Image.new('RGB', (8, 8)), 'What?')
-    except RemoteError as e: assert e.status == status and words in str(e)
+    try:
+        answer = far.ask(Image.new('RGB', (8, 8)), 'What?')
+    except RemoteError as e:
+        assert e.status == status and words in str(e)
     else:
         assert (status, answer.text, answer.tokens, answer.n_prompt) == ('ok', words, [], 3)
         assert np.isnan(answer.confidence)
@@ -93,10 +105,10 @@ def test_nothing_else_is_sent(serve, tiny, photo, tmp_path, monkeypatch):
     monkeypatch.setenv('OPENAI_ORG_ID', 'org-secret')
     monkeypatch.setenv('OPENAI_PROJECT_ID', 'proj-secret')
     exif = Image.Exif()
-    exif[0x010e] = 'my garden'
-    photo.save(tmp_path/'private-name.jpg', exif=exif, comment=b'my garden')
+    exif[0x010E] = 'my garden'
+    photo.save(tmp_path / 'private-name.jpg', exif=exif, comment=b'my garden')
     far, seen = serve(ok())
-    DirectAnswer()(tiny, tmp_path/'private-name.jpg', 'What is it?', by=far)
+    DirectAnswer()(tiny, tmp_path / 'private-name.jpg', 'What is it?', by=far)
     path, headers, sent = seen[0]
     assert path == '/v1/chat/completions' and set(sent) == {'model', 'messages', 'max_tokens', 'temperature'}
     [image], _ = images(sent)
@@ -116,8 +128,9 @@ def test_no_redirect(serve):
 
 
 def test_time_limit(serve):
-    far, _ = serve(lambda server, sent: time.sleep(1) or ok(), timeout=.3, retries=0)
-    with pytest.raises(RemoteError, match='within 0.3 s') as e: far.ask(Image.new('RGB', (8, 8)), 'What?')
+    far, _ = serve(lambda server, sent: time.sleep(1) or ok(), timeout=0.3, retries=0)
+    with pytest.raises(RemoteError, match='within 0.3 s') as e:
+        far.ask(Image.new('RGB', (8, 8)), 'What?')
     assert e.value.status == 'timeout'
 
 
@@ -125,29 +138,46 @@ def test_no_key_anywhere(serve, monkeypatch, tiny, photo, tmp_path):
     "The key is sent, and stands in no repr, pickle, error, log line or result"
     import pickle
     import traceback
+
     monkeypatch.setenv('CARVE_TEST_KEY', KEY)
     log, texts = logging.StreamHandler(said := io.StringIO()), []
     root = logging.getLogger()
     root.addHandler(log)
     names = 'openai', 'httpx', 'httpx2', 'httpcore', 'httpcore2'
-    for n in names: logging.getLogger(n).setLevel(logging.DEBUG)
+    for n in names:
+        logging.getLogger(n).setLevel(logging.DEBUG)
     try:
-        far, seen = serve(ok(), bad(400, f'the key {KEY} is bad'), bad(401, f'bad {KEY}'),
-            (200, f'<{KEY}>'.encode(), {}, 0), key_env='CARVE_TEST_KEY', retries=0)
+        far, seen = serve(
+            ok(),
+            bad(400, f'the key {KEY} is bad'),
+            bad(401, f'bad {KEY}'),
+            (200, f'<{KEY}>'.encode(), {}, 0),
+            key_env='CARVE_TEST_KEY',
+            retries=0,
+        )
         r = DirectAnswer()(tiny, photo, 'What?', by=far)
         for _ in range(3):
-            try: far.ask(photo, 'What?')
-            except RemoteError as e: texts += [str(e), repr(e), ''.join(traceback.format_exception(e)),
-                str(pickle.dumps(e))]
+            try:
+                far.ask(photo, 'What?')
+            except RemoteError as e:
+                texts += [str(e), repr(e), ''.join(traceback.format_exception(e)), str(pickle.dumps(e))]
     finally:
         root.removeHandler(log)
-        for n in names: logging.getLogger(n).setLevel(logging.NOTSET)
+        for n in names:
+            logging.getLogger(n).setLevel(logging.NOTSET)
     assert {h['authorization'] for _, h, _ in seen} == {f'Bearer {KEY}'} and len(seen) == 4
-    texts += [repr(far), str(pickle.dumps(far)), repr(vars(far)), repr(r), str(record_of(far)),
-        said.getvalue()]
+    texts += [
+        repr(far),
+        str(pickle.dumps(far)),
+        repr(vars(far)),
+        repr(r),
+        str(record_of(far)),
+        said.getvalue(),
+    ]
     assert len(said.getvalue()) > 100 and not [t for t in texts if KEY in t]
     monkeypatch.setenv('CARVE_TEST_KEY', 'another')
-    with pytest.raises(RemoteError): far.ask(photo, 'What?')
+    with pytest.raises(RemoteError):
+        far.ask(photo, 'What?')
     assert seen[-1][1]['authorization'] == 'Bearer another'
 
 
@@ -160,10 +190,23 @@ def test_without_the_library(monkeypatch):
 @pytest.fixture(scope='module')
 def real():
     "transformers serve with the reference model"
-    port, model = free_port(), str(CHECKPOINTS/'carve-tiny')
-    words = ['transformers', 'serve', model, '--port', str(port), '--host', '127.0.0.1', '--device', 'cpu',
-        '--dtype', 'float32']
-    p = Forked(afresh, f'import sys; sys.argv = {words}; from transformers.cli.transformers import main; main()')
+    port, model = free_port(), str(CHECKPOINTS / 'carve-tiny')
+    words = [
+        'transformers',
+        'serve',
+        model,
+        '--port',
+        str(port),
+        '--host',
+        '127.0.0.1',
+        '--device',
+        'cpu',
+        '--dtype',
+        'float32',
+    ]
+    p = Forked(
+        afresh, f'import sys; sys.argv = {words}; from transformers.cli.transformers import main; main()'
+    )
     try:
         assert until(lambda: served(f'http://127.0.0.1:{port}/health'), p), 'transformers serve ended'
         yield Endpoint(f'http://127.0.0.1:{port}/v1', model, None, timeout=120)
@@ -180,8 +223,10 @@ def test_the_real_one(real, load):
     for s in samples('digit', 1):
         session = Session(vlm)
         for m in methods:
-            assert str(m(session, s.image, s.question, by=real)) == str(m(session, s.image, s.question)), (s.id,
-                m.name)
+            assert str(m(session, s.image, s.question, by=real)) == str(m(session, s.image, s.question)), (
+                s.id,
+                m.name,
+            )
     with pytest.raises(RemoteError) as e:
         wrappers.replace(real, model='no-such-model').ask(samples('digit', 1)[0].image, 'What?')
     assert e.value.status == 'error'
@@ -190,22 +235,57 @@ def test_the_real_one(real, load):
 def test_a_run(serve, monkeypatch, tiny, tmp_path):
     "`carve eval --answer-by`: failures there are statuses, a second run asks only for them, no file holds the key"
     from carve_nb.runs.runner import run_eval
+
     monkeypatch.setenv('CARVE_TEST_KEY', KEY)
-    far, seen = serve(ok('7'), ok(None, refusal='no'), (200, b'<html>', {}, 0), bad(401, f'bad {KEY}'), ok('7'))
-    where = dict(answer_by=f'{far.base_url}#m', answer_key='CARVE_TEST_KEY', out=tmp_path/'R', progress=False,
-        max_new_tokens=2, kinds=('digit',))
-    def statuses(**kw): return [r['status'] for r in run_eval('scenes', tiny, 'none,vcd', 4, **where | kw).records if r['method'] == 'none']
+    far, seen = serve(
+        ok('7'), ok(None, refusal='no'), (200, b'<html>', {}, 0), bad(401, f'bad {KEY}'), ok('7')
+    )
+    where = dict(
+        answer_by=f'{far.base_url}#m',
+        answer_key='CARVE_TEST_KEY',
+        out=tmp_path / 'R',
+        progress=False,
+        max_new_tokens=2,
+        kinds=('digit',),
+    )
+
+    def statuses(**kw):
+        return [
+            r['status']
+            for r in run_eval('scenes', tiny, 'none,vcd', 4, **where | kw).records
+            if r['method'] == 'none'
+        ]
+
     assert statuses() == ['ok', 'refused', 'malformed', 'error'] and len(seen) == 4
-    assert statuses() == ['ok']*4
-    assert not [p.name for p in (tmp_path/'R').iterdir() if KEY.encode() in p.read_bytes()]
+    assert statuses() == ['ok'] * 4
+    assert not [p.name for p in (tmp_path / 'R').iterdir() if KEY.encode() in p.read_bytes()]
 
 
 def test_an_address_with_a_secret(tmp_path, capsys):
     "Refused before anything is said of it"
-    for url in ('http://user:S3CRET@host/v1#m', 'https://host/v1?key=S3CRET#m', 'https://S3CRET@host/v1#m',
-            'https://host/v1?key=S3CRET'):
-        assert main(['eval', 'scenes', '--n', '2', '--methods', 'none', '--answer-by', url, '--out',
-            str(tmp_path/'R')]) == 2
+    for url in (
+        'http://user:S3CRET@host/v1#m',
+        'https://host/v1?key=S3CRET#m',
+        'https://S3CRET@host/v1#m',
+        'https://host/v1?key=S3CRET',
+    ):
+        assert (
+            main(
+                [
+                    'eval',
+                    'scenes',
+                    '--n',
+                    '2',
+                    '--methods',
+                    'none',
+                    '--answer-by',
+                    url,
+                    '--out',
+                    str(tmp_path / 'R'),
+                ]
+            )
+            == 2
+        )
         said = capsys.readouterr()
         assert 'S3CRET' not in said.out + said.err
         assert 'Images leave' not in said.err

@@ -1,5 +1,6 @@
 """The beginning of prompts is read once, and never changes an answer or a row: where a pass of the model depends on more
 than its tokens, each prompt is read whole, and a note says so."""
+
 from functools import partial
 import pytest
 import torch
@@ -10,55 +11,83 @@ from carve_nb.attention.session import Session
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 METHODS = Carve(max_new_tokens=4), Lookup(query='last', max_new_tokens=4)
-LONG = f'{QUESTION} '*4
+LONG = f'{QUESTION} ' * 4
 
 
-def layer(vlm): return vlm.model.model.language_model.layers[1]
-def less_mean(out, over): return out - .5*out.mean(1, keepdim=True) if out.shape[1] > over else out
+def layer(vlm):
+    return vlm.model.model.language_model.layers[1]
+
+
+def less_mean(out, over):
+    return out - 0.5 * out.mean(1, keepdim=True) if out.shape[1] > over else out
 
 
 def by_length(over):
     "A forward of a decoder layer that acts in passes of more than so many tokens"
     stock = qwen.Qwen2_5_VLDecoderLayer.forward
-    def forward(self, *args, **kw): return less_mean(stock(self, *args, **kw), over)
+
+    def forward(self, *args, **kw):
+        return less_mean(stock(self, *args, **kw), over)
+
     return forward
 
 
 def onto(bind):
     "Set a forward of one's own on a module"
-    return lambda vlm, patch: patch.setattr(layer(vlm), 'forward', bind(by_length(60), layer(vlm)), raising=False)
+    return lambda vlm, patch: patch.setattr(
+        layer(vlm), 'forward', bind(by_length(60), layer(vlm)), raising=False
+    )
 
 
 def own_class(vlm, patch):
     layer(vlm).__class__ = type('Mine', (type(layer(vlm)),), dict(forward=by_length(40)))
 
 
-def hook(vlm, patch): layer(vlm).register_forward_hook(lambda module, args, out: less_mean(out, 1))
+def hook(vlm, patch):
+    layer(vlm).register_forward_hook(lambda module, args, out: less_mean(out, 1))
 
 
 def every_module(vlm, patch):
     "A hook on all modules of all models"
-    def halve(module, args, out): return less_mean(out, 1) if module is layer(vlm) else None
+
+    def halve(module, args, out):
+        return less_mean(out, 1) if module is layer(vlm) else None
+
     handle = torch.nn.modules.module.register_module_forward_hook(halve)
     patch.callback(handle.remove)
 
 
-def int8(vlm, patch): torch.ao.quantization.quantize_dynamic(vlm.model, {torch.nn.Linear}, inplace=True)
+def int8(vlm, patch):
+    torch.ao.quantization.quantize_dynamic(vlm.model, {torch.nn.Linear}, inplace=True)
 
 
 def rope(vlm, patch):
     "Positions that change after 80 tokens, put into a loaded model"
-    half = vlm.text_config.hidden_size//vlm.text_config.num_attention_heads//2
-    patch.setattr(vlm.text_config, 'rope_parameters', dict(
-        vlm.text_config.rope_parameters, rope_type='longrope', short_factor=[1.]*half, long_factor=[4.]*half,
-        original_max_position_embeddings=80, factor=25.))
+    half = vlm.text_config.hidden_size // vlm.text_config.num_attention_heads // 2
+    patch.setattr(
+        vlm.text_config,
+        'rope_parameters',
+        dict(
+            vlm.text_config.rope_parameters,
+            rope_type='longrope',
+            short_factor=[1.0] * half,
+            long_factor=[4.0] * half,
+            original_max_position_embeddings=80,
+            factor=25.0,
+        ),
+    )
     vlm.model.model.language_model.rotary_emb = qwen.Qwen2_5_VLRotaryEmbedding(vlm.text_config)
 
 
 CHANGES = dict(
-    hook=hook, every_module=every_module, int8=int8, rope=rope, own_class=own_class,
+    hook=hook,
+    every_module=every_module,
+    int8=int8,
+    rope=rope,
+    own_class=own_class,
     function=onto(partial),
-    class_of_layers=lambda vlm, patch: patch.setattr(qwen.Qwen2_5_VLDecoderLayer, 'forward', by_length(60)))
+    class_of_layers=lambda vlm, patch: patch.setattr(qwen.Qwen2_5_VLDecoderLayer, 'forward', by_length(60)),
+)
 
 
 def answered_as_whole(vlm, question=QUESTION):
@@ -75,8 +104,12 @@ def answered_as_whole(vlm, question=QUESTION):
 
 class Patches:
     "What is set for one case and put back"
-    def __init__(self, monkeypatch): self.setattr, self.undo = monkeypatch.setattr, []
-    def callback(self, undo): self.undo.append(undo)
+
+    def __init__(self, monkeypatch):
+        self.setattr, self.undo = monkeypatch.setattr, []
+
+    def callback(self, undo):
+        self.undo.append(undo)
 
 
 @pytest.mark.parametrize('name', CHANGES)
@@ -86,14 +119,17 @@ def test_a_change_between_two_questions(name, folders, monkeypatch):
     patches = Patches(monkeypatch)
     CHANGES[name](vlm, patches)
     try:
-        for question in QUESTION, LONG: notes = answered_as_whole(vlm, question)
+        for question in QUESTION, LONG:
+            notes = answered_as_whole(vlm, question)
         assert [len(each) for each in notes] == [1, 1]
-    finally: [undo() for undo in patches.undo]
+    finally:
+        [undo() for undo in patches.undo]
 
 
 def offloaded(vlm):
     "accelerate puts a forward of its own on the modules"
     import accelerate
+
     accelerate.cpu_offload(vlm.model, execution_device=torch.device('cpu'))
     assert sum('forward' in vars(module) for module in vlm.model.modules()) > 50
     return vlm
@@ -105,7 +141,12 @@ def stock_function(vlm):
     return vlm
 
 
-STOCK = dict(plain=lambda vlm: vlm, offloaded=offloaded, stock_function=stock_function, copied=lambda vlm: VLM(vlm.model, vlm.processor))
+STOCK = dict(
+    plain=lambda vlm: vlm,
+    offloaded=offloaded,
+    stock_function=stock_function,
+    copied=lambda vlm: VLM(vlm.model, vlm.processor),
+)
 
 
 @pytest.mark.parametrize('name', STOCK)
@@ -114,14 +155,16 @@ def test_stock_code_is_shared(name, folders):
     vlm = STOCK[name](VLM.from_pretrained(folders('qwen2_5_vl')))
     assert answered_as_whole(vlm) == [[], []]
     session = Session(vlm)
-    for question in QUESTION, 'Is it red?': METHODS[0](session, WIDE, question)
+    for question in QUESTION, 'Is it red?':
+        METHODS[0](session, WIDE, question)
     assert session.prefixes.hits
 
 
-@pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning')     # of peft
+@pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning')  # of peft
 def test_adapters_of_a_session(folders):
     "A session that has answered under one adapter reads the image and answers anew under another, or without"
     import peft
+
     vlm = VLM.from_pretrained(folders('qwen2_5_vl'))
     config = partial(peft.LoraConfig, target_modules=['q_proj', 'v_proj'], r=4, init_lora_weights=False)
     torch.manual_seed(0)
@@ -129,6 +172,7 @@ def test_adapters_of_a_session(folders):
     adapted.add_adapter('second', config())
     vlm = VLM(adapted, vlm.processor)
     session, tokens = Session(vlm), []
+
     def answers():
         for method in METHODS:
             result = method(session, WIDE, QUESTION)
@@ -136,8 +180,10 @@ def test_adapters_of_a_session(folders):
             assert result.plain_answer.tokens == whole.answer.tokens
             assert torch.allclose(result.rows.attn[0], whole.attn[0, result.rows.layers], atol=1e-5)
         tokens.append(whole.answer.tokens)
+
     answers()
     adapted.set_adapter('second')
     answers()
-    with adapted.disable_adapter(): answers()
+    with adapted.disable_adapter():
+        answers()
     assert session.prefixes.misses == 3 and len({*map(tuple, tokens)}) > 1

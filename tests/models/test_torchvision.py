@@ -2,6 +2,7 @@
 pixels, rows.
 
 `make test-torchvision` runs it with the torchvision that matches torch."""
+
 import copy
 import pytest
 from tiny import QUESTION, TALL, WIDE, check_stock_ids
@@ -18,10 +19,10 @@ pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 # set after seeing it, for this prompt (6.0e-2 was seen with nothing behind the question). It guards against a
 # change; it
 # does not show that the two agree.
-PIXELS, QUERIES = .002, .05
+PIXELS, QUERIES = 0.002, 0.05
 
 
-@pytest.fixture(params=[n for n in HERE if n not in NEED_TORCHVISION])   # the others: see the Makefile
+@pytest.fixture(params=[n for n in HERE if n not in NEED_TORCHVISION])  # the others: see the Makefile
 def pair(request, load, folders):
     "The model with the stock processor, and the same model with images prepared by PIL"
     vlm = load(request.param)
@@ -35,18 +36,22 @@ def pair(request, load, folders):
 def test_spans_pixels_rows(pair, image, record_property):
     vlm, twin = pair
     assert 'torchvision' in str(type(vlm.processor.image_processor).__mro__).lower(), type(
-        vlm.processor.image_processor)
+        vlm.processor.image_processor
+    )
     a, b = (v.prompt(image, QUESTION) for v in pair)
-    assert [(s.view, s.grid, s.tokens.tolist()) for s in a.spans] == [(s.view, s.grid, s.tokens.tolist())
-        for s in b.spans]
+    assert [(s.view, s.grid, s.tokens.tolist()) for s in a.spans] == [
+        (s.view, s.grid, s.tokens.tolist()) for s in b.spans
+    ]
     x, y = (p.inputs['pixel_values'].float() for p in (a, b))
     assert x.shape == y.shape
     pixels = float((x - y).abs().mean())
-    rows = [v.capture(image, QUESTION, steps='last', suffix=SHORT_ANSWER, max_new_tokens=1).attn
-        for v in pair]
+    rows = [
+        v.capture(image, QUESTION, steps='last', suffix=SHORT_ANSWER, max_new_tokens=1).attn for v in pair
+    ]
     far = float((rows[0] - rows[1]).abs().max())
     print(f'{vlm.family.name}: pixels {pixels:.1e}, rows {far:.1e}')
     assert pixels <= PIXELS and far <= QUERIES, (pixels, far)
 
 
-def test_stock_ids(pair): check_stock_ids(pair[0], pair[0].processor)
+def test_stock_ids(pair):
+    check_stock_ids(pair[0], pair[0].processor)

@@ -1,5 +1,6 @@
 """The words that are read, from where the user starts: whole words on the stock Llama tokenizer, what asks
 and what does not, English and not."""
+
 import pytest
 from tiny import WIDE
 from carve_nb.attention.vlm import VLM, record_attention
@@ -10,11 +11,14 @@ from recipes.tiny_models import llama_tokenizer, make_tiny_checkpoint
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 SHORT = dict(max_new_tokens=2)
+
+
 @pytest.fixture(scope='module')
 def llama(tmp_path_factory):
     "A LLaVA saved with the stock Llama tokenizer, which cuts words and decodes a token without its space"
-    vlm = VLM.from_pretrained(make_tiny_checkpoint('llava', tmp_path_factory.mktemp('llama'),
-        tokenizer=llama_tokenizer))
+    vlm = VLM.from_pretrained(
+        make_tiny_checkpoint('llava', tmp_path_factory.mktemp('llama'), tokenizer=llama_tokenizer)
+    )
     assert vlm.tokenizer.convert_ids_to_tokens(the := vlm.tokenizer(' the').input_ids)[-1] == '▁the'
     assert vlm.tokenizer.decode(the[-1:]) == 'the'
     return vlm
@@ -38,7 +42,8 @@ def test_a_word_of_several_tokens_is_one(llama, word):
         assert read.read == [word.lower()] and read.asked == f'What is the color of the [{word}]?'
         assert not any('word' in note for note in read.notes)
         assert Lookup(query='content', **SHORT)(llama, WIDE, text).read == ['color', word.lower()]
-    else: assert read.read == [] and 'does not read as English' in read.notes[0]
+    else:
+        assert read.read == [] and 'does not read as English' in read.notes[0]
     assert Carve(query=[word], **SHORT)(llama, WIDE, text).read == [word.lower()]
     assert record(llama, text, question=text).read(query=word).shape == (6, 64)
 
@@ -59,5 +64,3 @@ def test_what_is_not_english_has_no_noun(llama, text):
         assert f'{note}all its words were read' in Carve(query=row, **SHORT)(llama, WIDE, text).notes
         assert Lookup(query=row, **SHORT)(llama, WIDE, text).notes[0] == f'{note}the last position was read'
     assert Lookup(query='?', **SHORT)(llama, WIDE, text).read[0] in '?？؟'
-
-

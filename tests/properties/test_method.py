@@ -1,4 +1,5 @@
 "The method's arithmetic, given anything: contrast, entropy, layers, maps"
+
 import math
 from types import SimpleNamespace
 import numpy as np
@@ -15,11 +16,14 @@ from carve_nb.formulas.product import contrast
 SIDES = st.integers(1, 6)
 POSITIVE = st.floats(0, float(np.finfo(np.float32).max), width=32)
 # which take longer
-some = settings(max_examples=max(min(200, settings().max_examples), settings().max_examples//4))
+some = settings(max_examples=max(min(200, settings().max_examples), settings().max_examples // 4))
 
 
-@given(arrays(np.float32, st.tuples(st.just(2), st.integers(1, 8)), elements=POSITIVE),
-    st.floats(1e-300, 1e300), st.booleans())
+@given(
+    arrays(np.float32, st.tuples(st.just(2), st.integers(1, 8)), elements=POSITIVE),
+    st.floats(1e-300, 1e300),
+    st.booleans(),
+)
 def test_contrast_finite(maps, lam, relative):
     "Whatever the two maps and λ > 0: finite, float32, and at least 0"
     out = contrast(*maps, lam, relative)
@@ -35,11 +39,25 @@ def test_entropy_bounds(a, base):
     assert -1e-12 <= float(entropy(torch.tensor(a), base)) <= math.log(len(a), base) + 1e-9
 
 
-def sane(got, n): return got == sorted(set(got)) and got and set(got) <= set(range(n))
+def sane(got, n):
+    return got == sorted(set(got)) and got and set(got) <= set(range(n))
 
 
-BAD = ('all', 'Paper', 'low', [], (.5, 1.1), (-.1, .5), (.7, .3), (math.nan, .5), (.2, math.inf), (.1, .5, 1.1),
-    [1.1], -.1, math.nan)
+BAD = (
+    'all',
+    'Paper',
+    'low',
+    [],
+    (0.5, 1.1),
+    (-0.1, 0.5),
+    (0.7, 0.3),
+    (math.nan, 0.5),
+    (0.2, math.inf),
+    (0.1, 0.5, 1.1),
+    [1.1],
+    -0.1,
+    math.nan,
+)
 
 
 def test_every_depth():
@@ -47,19 +65,22 @@ def test_every_depth():
     for n in range(1, 101):
         assert pick_layers('paper', n) == [*range(20, 26)] or n < 26
         assert sane(pick_layers('paper', n), n)
-        hybrid = SimpleNamespace(n_layers=n, layers=[n - 1])    # whose last layer alone attends
+        hybrid = SimpleNamespace(n_layers=n, layers=[n - 1])  # whose last layer alone attends
         assert VLM.pick_layers(hybrid, 'paper') == [n - 1] == VLM.pick_layers(hybrid)
-        assert pick_layers(.5, n) == pick_layers([.5], n) == pick_layers((.5, .5), n)
-        assert pick_layers(n - 1, n) == [n - 1] == pick_layers((1., 1.), n)
-        for bad in (n, -1, [0, n], [0, 1, .5], *BAD):
-            with pytest.raises(CarveError): pick_layers(bad, n)
+        assert pick_layers(0.5, n) == pick_layers([0.5], n) == pick_layers((0.5, 0.5), n)
+        assert pick_layers(n - 1, n) == [n - 1] == pick_layers((1.0, 1.0), n)
+        for bad in (n, -1, [0, n], [0, 1, 0.5], *BAD):
+            with pytest.raises(CarveError):
+                pick_layers(bad, n)
 
 
 @given(st.integers(1, 100), st.lists(st.one_of(st.integers(-2, 101), st.floats()), max_size=5))
 def test_any_layers(n, spec):
     "Numbers of any kind: layers that exist, in order, or a `CarveError`"
-    try: assert sane(pick_layers(spec, n), n)
-    except CarveError: pass
+    try:
+        assert sane(pick_layers(spec, n), n)
+    except CarveError:
+        pass
 
 
 @st.composite
@@ -68,10 +89,13 @@ def saliency(draw):
     v = draw(arrays(np.float32, st.tuples(SIDES, SIDES), elements=st.floats(-1e6, 1e6, width=32)))
     W = draw(st.integers(1, 40))
     H = draw(st.integers(1, 40))
-    x0 = draw(st.floats(-20, W - .5))
-    y0 = draw(st.floats(-20, H - .5))
-    return Saliency(v, (W, H), (x0, y0, max(x0 + 1, .5) + draw(st.floats(1, 60)),
-        max(y0 + 1, .5) + draw(st.floats(1, 60))))
+    x0 = draw(st.floats(-20, W - 0.5))
+    y0 = draw(st.floats(-20, H - 0.5))
+    return Saliency(
+        v,
+        (W, H),
+        (x0, y0, max(x0 + 1, 0.5) + draw(st.floats(1, 60)), max(y0 + 1, 0.5) + draw(st.floats(1, 60))),
+    )
 
 
 @given(saliency())
@@ -79,9 +103,9 @@ def test_pixels_in_range(S):
     "Pixels lie between the least and the greatest patch; what the grid does not cover is 0"
     a = S.to_pixels()
     assert a.shape == S.size[::-1] and a.dtype == np.float32 and np.isfinite(a).all()
-    slack = 1e-6*abs(S.values).max()
+    slack = 1e-6 * abs(S.values).max()
     assert a.max() <= max(S.values.max(), 0) + slack and a.min() >= min(S.values.min(), 0) - slack
-    x, y = (np.arange(n) + .5 for n in S.size)
+    x, y = (np.arange(n) + 0.5 for n in S.size)
     inside = ((y >= S.box[1]) & (y < S.box[3]))[:, None] & ((x >= S.box[0]) & (x < S.box[2]))
     assert not a[~inside].any()
 

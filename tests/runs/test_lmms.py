@@ -1,4 +1,5 @@
 "Stock lmms-eval, in an environment without this package, asks `carve serve`: `make test-lmms`"
+
 import json
 import os
 import subprocess
@@ -35,31 +36,61 @@ metric_list:
 def test_stock_lmms_eval(tmp_path, load):
     "Its own model `openai` gets our answers under two methods"
     import datasets
-    rows = [dict(image=dict(bytes=png_bytes(s.image), path=None), question=s.question, answer=s.answer) for s in SCENES]
+
+    rows = [
+        dict(image=dict(bytes=png_bytes(s.image), path=None), question=s.question, answer=s.answer)
+        for s in SCENES
+    ]
     kinds = dict(image=datasets.Image(), question=datasets.Value('string'), answer=datasets.Value('string'))
-    datasets.Dataset.from_list(rows, features=datasets.Features(kinds)).to_parquet(tmp_path/'test.parquet')
-    (tmp_path/'carve_scenes.yaml').write_text(TASK.format(folder=tmp_path))
-    (tmp_path/'utils.py').write_text("def visual(doc): return [doc['image'].convert('RGB')]\n")
-    env = os.environ | dict(HF_HUB_OFFLINE='1', HF_DATASETS_OFFLINE='1', HF_HOME=str(tmp_path/'hf'), OPENAI_API_KEY='none',
-        OMP_NUM_THREADS='1')
+    datasets.Dataset.from_list(rows, features=datasets.Features(kinds)).to_parquet(tmp_path / 'test.parquet')
+    (tmp_path / 'carve_scenes.yaml').write_text(TASK.format(folder=tmp_path))
+    (tmp_path / 'utils.py').write_text("def visual(doc): return [doc['image'].convert('RGB')]\n")
+    env = os.environ | dict(
+        HF_HUB_OFFLINE='1',
+        HF_DATASETS_OFFLINE='1',
+        HF_HOME=str(tmp_path / 'hf'),
+        OPENAI_API_KEY='none',
+        OMP_NUM_THREADS='1',
+    )
     server = Forked(carve, 'serve', '--model', 'carve-small', '--port', 0)
     try:
         assert until(lambda: '/v1' in server.files[0].read_text(), server), server.communicate()
         address = server.files[0].read_text().split()[-1]
         for spec in 'none', 'carve:K=2':
-            run = subprocess.run([PYTHON, '-m', 'lmms_eval', '--model', 'openai', '--model_args',
-                f'model_version={spec},base_url={address},timeout=120,num_concurrent=1', '--tasks', 'carve_scenes',
-                '--include_path', str(tmp_path), '--log_samples', '--output_path', str(tmp_path/'L')],
-                env=env, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+            run = subprocess.run(
+                [
+                    PYTHON,
+                    '-m',
+                    'lmms_eval',
+                    '--model',
+                    'openai',
+                    '--model_args',
+                    f'model_version={spec},base_url={address},timeout=120,num_concurrent=1',
+                    '--tasks',
+                    'carve_scenes',
+                    '--include_path',
+                    str(tmp_path),
+                    '--log_samples',
+                    '--output_path',
+                    str(tmp_path / 'L'),
+                ],
+                env=env,
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=500,
+            )
             assert run.returncode == 0, (run.stdout + run.stderr)[-3000:]
     finally:
         server.terminate()
         server.communicate()
     vlm = load('carve-small')
-    paths = sorted((tmp_path/'L').rglob('*_samples_*.jsonl'))
+    paths = sorted((tmp_path / 'L').rglob('*_samples_*.jsonl'))
     assert len(paths) == 2, paths
     for path, spec in zip(paths, ('carve:K=2', 'none')):
         lines = sorted(map(json.loads, path.read_text().splitlines()), key=lambda line: line['doc_id'])
         method = make_method(spec, suffix=None, max_new_tokens=8)
-        assert [line['filtered_resps'] for line in lines] == [str(method(vlm, s.image, s.question)) for s in SCENES]
+        assert [line['filtered_resps'] for line in lines] == [
+            str(method(vlm, s.image, s.question)) for s in SCENES
+        ]
         assert all(line['token_counts'][0]['input_tokens'] > 100 for line in lines)

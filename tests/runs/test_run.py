@@ -1,4 +1,5 @@
 "Runs that are killed, stopped, torn, crowded or starved end as if nothing had happened, or say what is wrong."
+
 import json
 import os
 import random
@@ -27,10 +28,14 @@ KILLS, SAMPLES = (int(os.environ.get(k, v)) for k, v in (('CARVE_KILLS', 3), ('C
 
 
 def words(out):
-    return [*f'eval scenes --model carve-tiny --methods none,carve,random --n {SAMPLES} --out'.split(), str(out)]
+    return [
+        *f'eval scenes --model carve-tiny --methods none,carve,random --n {SAMPLES} --out'.split(),
+        str(out),
+    ]
 
 
-def start(out, *more): return Carve(*words(out), *more)
+def start(out, *more):
+    return Carve(*words(out), *more)
 
 
 def lines(out):
@@ -46,13 +51,16 @@ def kept_lines(out):
 def plain(out):
     "The valid lines as they were written, without their seconds, sorted by sample and method"
     found = [json.loads(l) for p in out.rglob('records.jsonl') for l in p.read_text().splitlines()]
-    return sorted(([(k, v) for k, v in l.items() if k != 'seconds'] for l in found), key=lambda l: [str(dict(l)[k]) for k in ('id', 'method')])
+    return sorted(
+        ([(k, v) for k, v in l.items() if k != 'seconds'] for l in found),
+        key=lambda l: [str(dict(l)[k]) for k in ('id', 'method')],
+    )
 
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
     "A run in one piece"
-    out = tmp_path_factory.mktemp('whole')/'R'
+    out = tmp_path_factory.mktemp('whole') / 'R'
     p = start(out)
     said = p.communicate()
     assert p.returncode == 0, said[1]
@@ -63,25 +71,30 @@ def whole(tmp_path_factory):
 @pytest.mark.case(48)
 def test_kill_at_random_points(whole, tmp_path):
     "kill -9 at random points, also before and between lines: the same bytes as in one piece, and what is written once stays"
-    kill_and_go_on(whole, tmp_path/'R')
+    kill_and_go_on(whole, tmp_path / 'R')
 
 
 @pytest.mark.case(48)
 @pytest.mark.soak
 def test_kill_many_times(whole, tmp_path, figure):
     "The same with as many kills and samples as CARVE_KILLS and CARVE_KILL_SAMPLES say"
-    cut = kill_and_go_on(whole, tmp_path/'R')
-    figure('kills', f'{KILLS} of a run of {SAMPLES} samples, {cut} of them between its first line and its last: the same tables')
+    cut = kill_and_go_on(whole, tmp_path / 'R')
+    figure(
+        'kills',
+        f'{KILLS} of a run of {SAMPLES} samples, {cut} of them between its first line and its last: the same tables',
+    )
 
 
 def kill_and_go_on(whole, out):
     "A run that is killed and taken up; how many kills fell between its first line and its last"
-    chance, total, kept, cut = random.Random(0), 3*SAMPLES, set(), 0
+    chance, total, kept, cut = random.Random(0), 3 * SAMPLES, set(), 0
     for i in range(KILLS):
-        p, at = start(out), total*(i + chance.random())/(KILLS + 1)
-        if i % 4 == 3: time.sleep(4*chance.random())
-        else: until(lambda: lines(out) >= at, p)
-        time.sleep(.1*chance.random())
+        p, at = start(out), total * (i + chance.random()) / (KILLS + 1)
+        if i % 4 == 3:
+            time.sleep(4 * chance.random())
+        else:
+            until(lambda: lines(out) >= at, p)
+        time.sleep(0.1 * chance.random())
         p.kill()
         p.communicate()
         now = kept_lines(out)
@@ -92,58 +105,78 @@ def kill_and_go_on(whole, out):
     assert p.returncode == 0, said
     assert cut and 'no JSON' not in said, said
     assert files(out) == files(whole) and plain(out) == plain(whole)
-    assert kept <= kept_lines(out)   # with its seconds: not measured again
+    assert kept <= kept_lines(out)  # with its seconds: not measured again
     return cut
 
 
 @pytest.mark.case(51)
 def test_two_writers(whole, tmp_path, capsys):
     "The second one is refused in one sentence; the first one, held for that long, ends well"
-    p = start(tmp_path/'R')
-    until(lambda: lines(tmp_path/'R'), p)
+    p = start(tmp_path / 'R')
+    until(lambda: lines(tmp_path / 'R'), p)
     p.send_signal(signal.SIGSTOP)
-    status, said = main(words(tmp_path/'R')), capsys.readouterr()
+    status, said = main(words(tmp_path / 'R')), capsys.readouterr()
     p.send_signal(signal.SIGCONT)
-    assert (status, said.out) == (2, '') and f'{tmp_path}/R is being written by another process; let it end' in ' '.join(said.err.split()), said
+    assert (status, said.out) == (
+        2,
+        '',
+    ) and f'{tmp_path}/R is being written by another process; let it end' in ' '.join(said.err.split()), said
     told = p.communicate()[1]
     assert p.returncode == 0, told
-    assert files(tmp_path/'R') == files(whole)
+    assert files(tmp_path / 'R') == files(whole)
 
 
 def test_stopped_by_hand(whole, tmp_path):
     "Ctrl-C: status 130, what to do, and a folder that goes on"
-    p = start(tmp_path/'R')
-    until(lambda: lines(tmp_path/'R') > 3, p)
+    p = start(tmp_path / 'R')
+    until(lambda: lines(tmp_path / 'R') > 3, p)
     p.send_signal(signal.SIGINT)
     said = p.communicate()
-    assert p.returncode == 130 and 'the same command goes on from there' in said[1] and 'Traceback' not in said[1], said
-    report = Carve('report', tmp_path/'R')
+    assert (
+        p.returncode == 130
+        and 'the same command goes on from there' in said[1]
+        and 'Traceback' not in said[1]
+    ), said
+    report = Carve('report', tmp_path / 'R')
     assert 'unfinished: ' in report.communicate()[0] and report.returncode == 0
-    start(tmp_path/'R').communicate()
-    assert files(tmp_path/'R') == files(whole)
+    start(tmp_path / 'R').communicate()
+    assert files(tmp_path / 'R') == files(whole)
 
 
 @pytest.mark.case(50)
 def test_methods_come_and_go(tmp_path, shell):
     "`--methods none,random` where none,carve are: measured beside them, and the table shows all three; a page names each image"
-    (tmp_path/'D').mkdir()
+    (tmp_path / 'D').mkdir()
     load_benchmark('scenes', 2)[0].open().resize((224, 224)).save('D/a.png')
-    asked = [dict(id=i, image='a.png', question=f'What digit is on the {i} star?', answer='6') for i in ('red', 'blue')]
-    (tmp_path/'D'/'q.json').write_text(json.dumps(asked))
-    def measure(methods): return shell(f'eval D --methods {methods} --out R --max-new-tokens 2')
-    def rows(text): return [line.split()[0] for line in text.split('accuracy, %')[1].split('\n\n')[0].splitlines()[1:] if line[:1].isalpha()]
+    asked = [
+        dict(id=i, image='a.png', question=f'What digit is on the {i} star?', answer='6')
+        for i in ('red', 'blue')
+    ]
+    (tmp_path / 'D' / 'q.json').write_text(json.dumps(asked))
+
+    def measure(methods):
+        return shell(f'eval D --methods {methods} --out R --max-new-tokens 2')
+
+    def rows(text):
+        return [
+            line.split()[0]
+            for line in text.split('accuracy, %')[1].split('\n\n')[0].splitlines()[1:]
+            if line[:1].isalpha()
+        ]
+
     assert measure('none,carve')[0] == 0
-    first = kept_lines(tmp_path/'R')
+    first = kept_lines(tmp_path / 'R')
     status, out, err = measure('none,random')
     assert (status, err) == (0, '') and rows(out) == ['none', 'carve', 'random'], out
-    assert first < kept_lines(tmp_path/'R')        # with its seconds: not measured again
-    page = (tmp_path/'R'/'answers.html').read_text()
+    assert first < kept_lines(tmp_path / 'R')  # with its seconds: not measured again
+    page = (tmp_path / 'R' / 'answers.html').read_text()
     assert (page.count('<section'), page.count('where carve looked'), page.count('>a.png<')) == (2, 2, 2)
     assert 'no true region; give it in a column `box`' in measure('oracle')[1]
 
 
 @pytest.fixture(scope='module')
-def tiny(load): return load('llava')     # which knows nothing: the mechanics alone
+def tiny(load):
+    return load('llava')  # which knows nothing: the mechanics alone
 
 
 def run(out, tiny, methods='none,carve,random', n=4, **kw):
@@ -154,7 +187,9 @@ def run(out, tiny, methods='none,carve,random', n=4, **kw):
 
 def test_protocol_holds_what_a_profile_chose():
     "Also of the method whose crop a control moves: under another profile it is another run"
-    protocol = Evaluator(VLM.from_pretrained('carve-tiny'), RunConfig(['lookup', 'random:of=lookup'])).protocol
+    protocol = Evaluator(
+        VLM.from_pretrained('carve-tiny'), RunConfig(['lookup', 'random:of=lookup'])
+    ).protocol
     lookup, moved = protocol['methods'].values()
     assert lookup['query'] == moved['of']['query'] == 'last'
 
@@ -163,25 +198,29 @@ def test_protocol_holds_what_a_profile_chose():
 def test_torn_file(tiny, tmp_path):
     "Cut anywhere, as by a kill or a power cut: what is whole stays, byte by byte, and only the rest is measured again, without a word about damage"
     complete = run(tmp_path, tiny)
-    path = tmp_path/'records.jsonl'
+    path = tmp_path / 'records.jsonl'
     raw = path.read_bytes()
-    for cut in (0, 3, len(raw)//2, len(raw) - 1):
+    for cut in (0, 3, len(raw) // 2, len(raw) - 1):
         path.write_bytes(raw[:cut])
         with warnings.catch_warnings():
             warnings.simplefilter('error')
             assert run(tmp_path, tiny) == complete
-        assert path.read_bytes().startswith(raw[:raw[:cut].rfind(b'\n') + 1]) and lines(tmp_path) == len(complete)
+        assert path.read_bytes().startswith(raw[: raw[:cut].rfind(b'\n') + 1]) and lines(tmp_path) == len(
+            complete
+        )
 
 
 def test_growing(tiny, tmp_path):
     "More samples and more methods: what is there is used again, and the lines are those of one run; fewer samples leave them as they are"
     first, then = dict(n=2, methods='none'), dict(n=5, methods='none,random')
-    run(tmp_path/'R', tiny, **first)
-    before = kept_lines(tmp_path/'R')
-    grown = run(tmp_path/'R', tiny, **then)
-    assert before < kept_lines(tmp_path/'R')    # with their seconds: not measured again
-    assert grown == run(tmp_path/'whole', tiny, **then) == run(tmp_path/'R', tiny, **first)
-    assert (tmp_path/'R'/'protocol.json').read_bytes() == (tmp_path/'whole'/'protocol.json').read_bytes()
+    run(tmp_path / 'R', tiny, **first)
+    before = kept_lines(tmp_path / 'R')
+    grown = run(tmp_path / 'R', tiny, **then)
+    assert before < kept_lines(tmp_path / 'R')  # with their seconds: not measured again
+    assert grown == run(tmp_path / 'whole', tiny, **then) == run(tmp_path / 'R', tiny, **first)
+    assert (tmp_path / 'R' / 'protocol.json').read_bytes() == (
+        tmp_path / 'whole' / 'protocol.json'
+    ).read_bytes()
 
 
 def test_another_profile(tiny, tmp_path, monkeypatch):
@@ -198,8 +237,10 @@ def test_another_profile(tiny, tmp_path, monkeypatch):
 @dataclass
 class Moody(DirectAnswer):
     "Fails on some samples"
+
     def answer(self, session, ask, by=None):
-        if 'red' in ask.text: raise ZeroDivisionError('no red, please')
+        if 'red' in ask.text:
+            raise ZeroDivisionError('no red, please')
         return super().answer(session, ask, by)
 
 
@@ -207,30 +248,43 @@ def test_method_that_raises(tiny, tmp_path, monkeypatch):
     "Failures are statuses and counted; the other methods and questions are as they are without it"
     monkeypatch.setattr(Moody, 'name', 'moody')
     monkeypatch.setitem(METHODS, 'moody', Moody)
-    found = run(tmp_path/'a', tiny, 'none,moody,carve', 12)
-    alone = run(tmp_path/'b', tiny, 'none,carve', 12)
+    found = run(tmp_path / 'a', tiny, 'none,moody,carve', 12)
+    alone = run(tmp_path / 'b', tiny, 'none,carve', 12)
     bad = [r for r in found if r['status'] != 'ok']
-    assert bad and {(r['method'], r['status']) for r in bad} == {('moody', 'error')} and 'answer' not in bad[0]
+    assert (
+        bad and {(r['method'], r['status']) for r in bad} == {('moody', 'error')} and 'answer' not in bad[0]
+    )
     assert [r for r in found if r['method'] != 'moody'] == alone
     table = report(found)
     assert (table.n['moody'], table.failed['moody']) == (12 - len(bad), len(bad))
-    assert f'`moody`, {len(bad)} without an answer; the first, error: ZeroDivisionError: no red' in markdown(read_run(tmp_path/'a'))
+    assert f'`moody`, {len(bad)} without an answer; the first, error: ZeroDivisionError: no red' in markdown(
+        read_run(tmp_path / 'a')
+    )
 
 
 def test_another_model_answers(tiny, tmp_path):
     "The crop is found here and answered there; who answered belongs to the configuration"
-    other = make_tiny_checkpoint('llava', tmp_path/'other', seed=1)
-    own, answered = run(tmp_path/'a', tiny, n=3), run(tmp_path/'b', tiny, n=3, answer_by=str(other))
+    other = make_tiny_checkpoint('llava', tmp_path / 'other', seed=1)
+    own, answered = run(tmp_path / 'a', tiny, n=3), run(tmp_path / 'b', tiny, n=3, answer_by=str(other))
     assert [r['box'] for r in own] == [r['box'] for r in answered]
     baselines = [r['answer'] for r in answered if r['method'] == 'none']
-    assert baselines == [r['answer'] for r in run(tmp_path/'c', VLM.from_pretrained(other), 'none', 3)] != [r['answer'] for r in own[::3]]
-    assert read_run(tmp_path/'b').protocol['answer_by']['model'] == 'other'
-    with pytest.raises(RunError, match='answer_by'): run(tmp_path/'b', tiny, n=3)
+    assert (
+        baselines
+        == [r['answer'] for r in run(tmp_path / 'c', VLM.from_pretrained(other), 'none', 3)]
+        != [r['answer'] for r in own[::3]]
+    )
+    assert read_run(tmp_path / 'b').protocol['answer_by']['model'] == 'other'
+    with pytest.raises(RunError, match='answer_by'):
+        run(tmp_path / 'b', tiny, n=3)
 
 
 def test_sharing_changes_nothing(tiny):
     "Beside all other methods, which share captures, answers and prefixes with it, a method answers as it does alone"
-    names = ['zoom-eye:smallest=224' if name == 'zoom-eye' else name for name, m in methods().items() if 'model' not in m.needs]
+    names = [
+        'zoom-eye:smallest=224' if name == 'zoom-eye' else name
+        for name, m in methods().items()
+        if 'model' not in m.needs
+    ]
     check_shared(tiny, ','.join(names), 2)
 
 
@@ -245,24 +299,39 @@ def check_shared(vlm, names, n):
     config = RunConfig(split_specs(names), SHORT_ANSWER, 4)
     evaluator = Evaluator(vlm, config)
     records = list(load_benchmark('scenes', n, kinds=('digit', 'color')))
-    for i, r in enumerate(records): r.image = r.open().resize((448 + 56*(i//2), 448 - 28*(i//2)))
-    for r in records: r.boxes = r.boxes and [tuple(v*.8 for v in b) for b in r.boxes]
-    shared = {(line['id'], line['method']): line for tasks in tasks_by_image(records) for lines in evaluator(tasks) for line in lines}
+    for i, r in enumerate(records):
+        r.image = r.open().resize((448 + 56 * (i // 2), 448 - 28 * (i // 2)))
+    for r in records:
+        r.boxes = r.boxes and [tuple(v * 0.8 for v in b) for b in r.boxes]
+    shared = {
+        (line['id'], line['method']): line
+        for tasks in tasks_by_image(records)
+        for lines in evaluator(tasks)
+        for line in lines
+    }
     for name in config.by_spec.keys() - evaluator.unfit.keys():
         for r in records:
             alone, line = config.by_spec[name](vlm, r.open(), r.question, box=r.box), shared[r.id, name]
             assert line['status'] == 'ok', line
-            assert (line['answer'], tuple(line['box']), line['calls']) == (str(alone), tuple(alone.crop.box), alone.calls), line
+            assert (line['answer'], tuple(line['box']), line['calls']) == (
+                str(alone),
+                tuple(alone.crop.box),
+                alone.calls,
+            ), line
 
 
 def test_parts(tiny, tmp_path):
     "Parts run at once, each in a folder of its own; the same part does not run twice, and the table is that of one run"
-    complete = run(tmp_path/'whole', tiny)
+    complete = run(tmp_path / 'whole', tiny)
+
     def beside(evaluator, groups):
-        run(tmp_path/'R', tiny, part=(1, 2))          # while the first part is being written
-        with pytest.raises(RunError, match='is being written by another process'): run(tmp_path/'R', tiny, part=(0, 2))
+        run(tmp_path / 'R', tiny, part=(1, 2))  # while the first part is being written
+        with pytest.raises(RunError, match='is being written by another process'):
+            run(tmp_path / 'R', tiny, part=(0, 2))
         yield from local_engine(evaluator, groups)
-    run(tmp_path/'R', tiny, part=(0, 2), engine=beside)
-    for out in 'whole', 'R': write_report(tmp_path/out)
-    tables = {name: made for name, made in files(tmp_path/'whole').items() if name != 'protocol.json'}
-    assert files(tmp_path/'R') == tables and run(tmp_path/'R', tiny) == complete
+
+    run(tmp_path / 'R', tiny, part=(0, 2), engine=beside)
+    for out in 'whole', 'R':
+        write_report(tmp_path / out)
+    tables = {name: made for name, made in files(tmp_path / 'whole').items() if name != 'protocol.json'}
+    assert files(tmp_path / 'R') == tables and run(tmp_path / 'R', tiny) == complete

@@ -1,4 +1,5 @@
 """`carve serve` as a client sees it: OpenAI's library, our own `Endpoint`, raw bytes, a client that is killed."""
+
 import base64
 import http.client
 import io
@@ -27,7 +28,10 @@ KEY = 'not-a-real-key-93'
 
 
 def parts(scene):
-    return [dict(type='image_url', image_url=dict(url=data_url(scene.image))), dict(type='text', text=scene.question)]
+    return [
+        dict(type='image_url', image_url=dict(url=data_url(scene.image))),
+        dict(type='text', text=scene.question),
+    ]
 
 
 def ask(address, scene=SCENES[0], model='none', key='none', messages=None, **kw):
@@ -40,11 +44,14 @@ def send(address, body=None, path='chat/completions', **headers):
     "Send raw bytes, or ask for a path without any"
     place = urlsplit(address)
     connection = http.client.HTTPConnection(place.hostname, place.port, timeout=600)
-    connection.request('GET' if body is None else 'POST', f'/v1/{path}', body, {'Content-Type': 'application/json'} | headers)
+    connection.request(
+        'GET' if body is None else 'POST', f'/v1/{path}', body, {'Content-Type': 'application/json'} | headers
+    )
     return connection
 
 
-def status(*request, **headers): return send(*request, **headers).getresponse().status
+def status(*request, **headers):
+    return send(*request, **headers).getresponse().status
 
 
 @contextmanager
@@ -54,14 +61,16 @@ def serving(server, *settings):
     thread = threading.Thread(target=running.run, args=([bound],))
     thread.start()
     assert until(lambda: running.started)
-    try: yield f'http://127.0.0.1:{bound.getsockname()[1]}/v1'
+    try:
+        yield f'http://127.0.0.1:{bound.getsockname()[1]}/v1'
     finally:
         running.should_exit = True
         thread.join()
 
 
 @pytest.fixture(scope='module')
-def place(tmp_path_factory): return tmp_path_factory.mktemp('served')
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp('served')
 
 
 @pytest.fixture(scope='module')
@@ -82,67 +91,118 @@ def test_answers_as_python(address, place, load, shell):
     vlm = load('carve-tiny')
     for spec in 'none', 'carve:p=.1:K=2', "lookup:suffix='Use one word, please.'":
         method = make_method(spec, max_new_tokens=4)
-        if 'suffix' not in spec: method.suffix = None
+        if 'suffix' not in spec:
+            method.suffix = None
         for scene in SCENES[:2]:
             said, here = ask(address, scene, spec), method(vlm, scene.image, scene.question)
-            assert (said.choices[0].message.content, said.carve['box']) == (str(here), list(map(int, here.crop.box)))
+            assert (said.choices[0].message.content, said.carve['box']) == (
+                str(here),
+                list(map(int, here.crop.box)),
+            )
             assert said.carve['plain_answer'] == str(here.plain_answer) and said.carve['calls'] == here.calls
             assert (said.usage.prompt_tokens, said.model) == (here.answer.n_prompt, spec)
     chat = [dict(role='system', content='Be brief.'), dict(role='user', content=parts(SCENES[2]))]
-    texts = [dict(type='text', text='Be brief.')], [dict(type='image'), dict(type='text', text=SCENES[2].question)]
+    texts = (
+        [dict(type='text', text='Be brief.')],
+        [dict(type='image'), dict(type='text', text=SCENES[2].question)],
+    )
     ours = [dict(role=role, content=text) for role, text in zip(('system', 'user'), texts)]
     here = make_method('lookup', suffix=None, max_new_tokens=4)(vlm, [SCENES[2].image], messages=ours)
     assert ask(address, model='lookup', messages=chat).choices[0].message.content == str(here)
-    run = load_run(place/'log')
+    run = load_run(place / 'log')
     assert len(run.records) == 7 == len({r['id'] for r in run.records})
-    out = shell('report', place/'log')[1]
+    out = shell('report', place / 'log')[1]
     assert 'lookup' in out and 'not scored' in out
-    assert 'base64' not in (place/'log'/'records.jsonl').read_text()
+    assert 'base64' not in (place / 'log' / 'records.jsonl').read_text()
 
 
 def test_load(address):
     "16 requests at once are all answered, one after another, and each is told how many were before it"
-    with ThreadPoolExecutor(16) as pool: replies = [*pool.map(lambda i: ask(address, SCENES[i % 4]), range(16))]
+    with ThreadPoolExecutor(16) as pool:
+        replies = [*pool.map(lambda i: ask(address, SCENES[i % 4]), range(16))]
     alone = [ask(address, scene).choices[0].message.content for scene in SCENES]
-    assert [reply.choices[0].message.content for reply in replies] == alone*4
+    assert [reply.choices[0].message.content for reply in replies] == alone * 4
     assert max(reply.carve['ahead'] for reply in replies) > 4
 
 
-FAR = [dict(type='image_url', image_url=dict(url='https://example.org/a.png')), dict(type='text', text='What?')]
+FAR = [
+    dict(type='image_url', image_url=dict(url='https://example.org/a.png')),
+    dict(type='text', text='What?'),
+]
 REFUSED = [
-    (dict(model='oracle'), 'needs the true region'), (dict(model='sam:model=/etc'), 'no request may open a file'),
+    (dict(model='oracle'), 'needs the true region'),
+    (dict(model='sam:model=/etc'), 'no request may open a file'),
     (dict(model=''), 'GET /v1/models'),
     (dict(messages=[dict(role='user', content=FAR)]), 'nothing is fetched'),
-    (dict(messages=[dict(role='user', content=[dict(FAR[0], image_url=dict(url='data:image/png;base64,AAAA')), FAR[1]])]), 'cannot be used'),
+    (
+        dict(
+            messages=[
+                dict(
+                    role='user',
+                    content=[dict(FAR[0], image_url=dict(url='data:image/png;base64,AAAA')), FAR[1]],
+                )
+            ]
+        ),
+        'cannot be used',
+    ),
     (dict(messages=[dict(role='user', content=[dict(type='input_audio')])]), 'messages.0.content.0='),
-    (dict(extra_body=dict(max_tokens='9')), "max_tokens='9'"), (dict(extra_body=dict(beams=3)), 'beams=3')]
+    (dict(extra_body=dict(max_tokens='9')), "max_tokens='9'"),
+    (dict(extra_body=dict(beams=3)), 'beams=3'),
+]
 
 
 @pytest.mark.parametrize('change, words', REFUSED)
 def test_refused(address, change, words):
     "One sentence in OpenAI's form, which its client shows"
-    with pytest.raises(openai.BadRequestError) as e: ask(address, **change)
+    with pytest.raises(openai.BadRequestError) as e:
+        ask(address, **change)
     assert words in e.value.body['message'] and '\n' not in e.value.body['message'], e.value.body
     assert e.value.body['type'] == 'invalid_request_error'
 
 
 def test_bytes_that_are_no_request(address):
-    for body in b'', b'{', b'[1]', b'\xff', b'['*100_000, b'{"messages": 1e999}': assert status(address, body) == 400, body[:20]
-    assert status(address, b'{}', **{'Content-Type': 'text/plain'}) == 415     # as a page of the web sends it
+    for body in b'', b'{', b'[1]', b'\xff', b'[' * 100_000, b'{"messages": 1e999}':
+        assert status(address, body) == 400, body[:20]
+    assert status(address, b'{}', **{'Content-Type': 'text/plain'}) == 415  # as a page of the web sends it
     assert status(address, b'{}', **{'Content-Type': 'application/json-seq'}) == 415
-    assert status(address, b'{}', **{'Sec-Fetch-Site': 'cross-site'}) == status(address, b'{}', Host='evil.example') == 403
-    for path, number in ('nothing', 404), ('../openapi.json', 404), ('models/lookup', 200), ('models/lookupp', 400):
+    assert (
+        status(address, b'{}', **{'Sec-Fetch-Site': 'cross-site'})
+        == status(address, b'{}', Host='evil.example')
+        == 403
+    )
+    for path, number in (
+        ('nothing', 404),
+        ('../openapi.json', 404),
+        ('models/lookup', 200),
+        ('models/lookupp', 400),
+    ):
         assert status(address, None, path) == number, path
 
 
-def body(*content, **more): return json.dumps(dict(model='none', max_tokens=2, messages=[dict(role='user', content=[*content])]) | more).encode()
-def square(side): return dict(type='image_url', image_url=dict(url=f'data:image/png;base64,{base64.b64encode(png_bytes(Image.new("RGB", (side, side)))).decode()}'))
+def body(*content, **more):
+    return json.dumps(
+        dict(model='none', max_tokens=2, messages=[dict(role='user', content=[*content])]) | more
+    ).encode()
+
+
+def square(side):
+    return dict(
+        type='image_url',
+        image_url=dict(
+            url=f'data:image/png;base64,{base64.b64encode(png_bytes(Image.new("RGB", (side, side)))).decode()}'
+        ),
+    )
 
 
 WORDS = dict(type='text', text='What?')
-HEAVY = dict(pixels=lambda: body(*[square(9000)]*8, WORDS), images=lambda: body(*[square(9)]*17, WORDS),
-    together=lambda: body(*[square(2800)]*5, WORDS), letters=lambda: body(square(9), dict(WORDS, text=' '*5_000_000)),
-    turns=lambda: body(messages=[dict(role='user', content='x')]*2001), lists=lambda: b'{"messages": [' + b'[],'*10_000_000 + b'[]]}')
+HEAVY = dict(
+    pixels=lambda: body(*[square(9000)] * 8, WORDS),
+    images=lambda: body(*[square(9)] * 17, WORDS),
+    together=lambda: body(*[square(2800)] * 5, WORDS),
+    letters=lambda: body(square(9), dict(WORDS, text=' ' * 5_000_000)),
+    turns=lambda: body(messages=[dict(role='user', content='x')] * 2001),
+    lists=lambda: b'{"messages": [' + b'[],' * 10_000_000 + b'[]]}',
+)
 
 
 @pytest.mark.parametrize('name', HEAVY)
@@ -158,22 +218,40 @@ def test_a_stranger_takes_no_place(server):
         place, open_ones = urlsplit(address), []
         for _ in range(80):
             s = socket.create_connection((place.hostname, place.port))
-            s.sendall(b'POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n{')
+            s.sendall(
+                b'POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n{'
+            )
             open_ones.append(s)
         assert ask(address, key=KEY).choices and b' 401 ' in open_ones[0].recv(99)
-        for s in open_ones: s.close()
+        for s in open_ones:
+            s.close()
 
 
 def test_fields_without_effect(address):
     "What would change no answer is taken; one that streams gets its answer in one piece"
-    neutral = dict(temperature=0, top_p=1, n=1, presence_penalty=0, frequency_penalty=0, logit_bias={}, tools=[], seed=3, user='me',
-        extra_body=dict(top_k=-1, repetition_penalty=1.0, min_p=0, best_of=1, ignore_eos=False))
+    neutral = dict(
+        temperature=0,
+        top_p=1,
+        n=1,
+        presence_penalty=0,
+        frequency_penalty=0,
+        logit_bias={},
+        tools=[],
+        seed=3,
+        user='me',
+        extra_body=dict(top_k=-1, repetition_penalty=1.0, min_p=0, best_of=1, ignore_eos=False),
+    )
     plain = ask(address).choices[0].message.content
     assert ask(address, **neutral).choices[0].message.content == plain
-    with openai.OpenAI(base_url=address, api_key='none', max_retries=0) as client:   # closing it ends the stream
+    with openai.OpenAI(
+        base_url=address, api_key='none', max_retries=0
+    ) as client:  # closing it ends the stream
         chat = [dict(role='user', content=parts(SCENES[0]))]
         [last] = client.chat.completions.create(model='none', messages=chat, max_tokens=4, stream=True)
-    assert (last.choices[0].delta.content, last.choices[0].finish_reason) == (plain, 'stop') and last.usage.prompt_tokens
+    assert (last.choices[0].delta.content, last.choices[0].finish_reason) == (
+        plain,
+        'stop',
+    ) and last.usage.prompt_tokens
 
 
 def test_a_text_before_the_image(address, load):
@@ -182,44 +260,61 @@ def test_a_text_before_the_image(address, load):
     SCENES[0].image.save(file, 'GIF', save_all=True, append_images=[SCENES[1].image])
     url = f'data:image/gif;base64,{base64.b64encode(file.getvalue()).decode()}'
     image, words = dict(type='image_url', image_url=dict(url=url, detail='high')), parts(SCENES[0])[1]
-    usual, turned = (ask(address, model='lookup', messages=[dict(role='user', content=turn)]) for turn in ([image, words], [words, image]))
-    assert (turned.choices[0].message.content, turned.carve['box']) == (usual.choices[0].message.content, usual.carve['box'])
+    usual, turned = (
+        ask(address, model='lookup', messages=[dict(role='user', content=turn)])
+        for turn in ([image, words], [words, image])
+    )
+    assert (turned.choices[0].message.content, turned.carve['box']) == (
+        usual.choices[0].message.content,
+        usual.carve['box'],
+    )
     notes = ' '.join(turned.carve['notes'])
     assert all(words in notes for words in ('send images first', 'has 2 frames', 'detail is not read'))
 
 
 def test_a_log_that_cannot_be_written(load, tmp_path):
     "It costs no answer: the reply says so"
-    server = MethodServer(load('llava'), tmp_path/'log')
+    server = MethodServer(load('llava'), tmp_path / 'log')
     lost = 'this answer is not in the log, which cannot be written'
     with serving(server) as address:
         assert lost not in ask(address).carve['notes']
-        (tmp_path/'log'/'records.jsonl').unlink()
+        (tmp_path / 'log' / 'records.jsonl').unlink()
         assert lost in ask(address).carve['notes']
 
 
 @pytest.fixture(scope='module')
-def server(load): return MethodServer(load('llava'))
+def server(load):
+    return MethodServer(load('llava'))
 
 
 def test_limits(server, monkeypatch):
     "413, 504 and 429 each with a sentence; after them the next request is answered"
-    with serving(server, '', Limits(megabytes=.5)) as address:
-        assert status(address, b'x'*2**25) == 413
+    with serving(server, '', Limits(megabytes=0.5)) as address:
+        assert status(address, b'x' * 2**25) == 413
         assert ask(address).choices[0].message.content is not None
     answer, refused, enough = server.answer, [], threading.Event()
-    def hold(event):    # a fast machine answers before the time is over, or before the queue is full
-        monkeypatch.setattr(server, 'answer', lambda request, stopped: event(stopped).wait(30) and answer(request, stopped))
+
+    def hold(event):  # a fast machine answers before the time is over, or before the queue is full
+        monkeypatch.setattr(
+            server, 'answer', lambda request, stopped: event(stopped).wait(30) and answer(request, stopped)
+        )
+
     hold(lambda stopped: stopped)
-    with serving(server, '', Limits(seconds=.5)) as address:
-        with pytest.raises(RemoteError) as e: Endpoint(address, 'none', None, retries=0, max_new_tokens=4).ask(SCENES[0].image, 'What?')
+    with serving(server, '', Limits(seconds=0.5)) as address:
+        with pytest.raises(RemoteError) as e:
+            Endpoint(address, 'none', None, retries=0, max_new_tokens=4).ask(SCENES[0].image, 'What?')
         assert e.value.status == 'timeout'
     hold(lambda stopped: enough)
     with serving(server, '', Limits(waiting=1)) as address, ThreadPoolExecutor(8) as pool:
+
         def wait_in_line(_):
-            try: return ask(address) and 'answered'
-            except openai.RateLimitError as e: refused.append(e.body['message'])
-            if len(refused) == 6: enough.set()
+            try:
+                return ask(address) and 'answered'
+            except openai.RateLimitError as e:
+                refused.append(e.body['message'])
+            if len(refused) == 6:
+                enough.set()
+
         assert [*pool.map(wait_in_line, range(8))].count('answered') == 2
         assert len(refused) == 6 and all('wait already' in why for why in refused)
 
@@ -227,11 +322,15 @@ def test_limits(server, monkeypatch):
 def test_a_killed_client(server, monkeypatch):
     "Its question is given up at the next pass of the model, and the next one is answered"
     ended, begun, answer = [], threading.Event(), server.answer
+
     def watched(request, stopped):
         begun.set()
-        stopped.wait(30)    # a fast machine answers before the client is gone
-        try: return answer(request, stopped)
-        except Stopped as e: ended.append(e)
+        stopped.wait(30)  # a fast machine answers before the client is gone
+        try:
+            return answer(request, stopped)
+        except Stopped as e:
+            ended.append(e)
+
     monkeypatch.setattr(server, 'answer', watched)
     with serving(server) as address:
         client = send(address, body(*parts(SCENES[0])))
@@ -246,10 +345,14 @@ def test_key(server, shell, monkeypatch):
     "Another address than this machine's has a key, which is compared, and shown nowhere"
     with serving(server, KEY) as address:
         for key in 'none', KEY[:-1], KEY + 'x':
-            with pytest.raises(openai.AuthenticationError) as e: ask(address, key=key)
+            with pytest.raises(openai.AuthenticationError) as e:
+                ask(address, key=key)
             assert KEY not in str(e.value)
         assert ask(address, key=KEY).choices
-        with openai.OpenAI(base_url=address, api_key='none', max_retries=0) as client, pytest.raises(openai.AuthenticationError):
+        with (
+            openai.OpenAI(base_url=address, api_key='none', max_retries=0) as client,
+            pytest.raises(openai.AuthenticationError),
+        ):
             client.models.list()
     assert 'needs --key' in shell('serve --help')[1]
     monkeypatch.setenv('MY_KEY', '')
@@ -261,12 +364,16 @@ def test_key(server, shell, monkeypatch):
 def test_another_model_answers(address, load):
     "The model here finds the crop, the one at an address answers about it; a chat is refused, and so is a method without a crop"
     with serving(MethodServer(load('carve-small'), answer_by=f'{address}#none')) as here:
-        far, method = Endpoint(address, 'none', None, max_new_tokens=256), make_method('lookup', suffix=None, max_new_tokens=4)
+        far, method = (
+            Endpoint(address, 'none', None, max_new_tokens=256),
+            make_method('lookup', suffix=None, max_new_tokens=4),
+        )
         ours = method(load('carve-small'), SCENES[0].image, SCENES[0].question, by=far)
         assert ask(here, model='lookup').choices[0].message.content == str(ours)
         chat = [dict(role='system', content='Be brief.'), dict(role='user', content=parts(SCENES[0]))]
         for change in dict(model='lookup', messages=chat), dict(model='vcd'):
-            with pytest.raises(openai.BadRequestError): ask(here, **change)
+            with pytest.raises(openai.BadRequestError):
+                ask(here, **change)
 
 
 def test_a_taken_port(address, shell):

@@ -1,6 +1,7 @@
 """The figure whose models answer in the browser: Chromium against PyTorch, and what a reader does with it.
 
 Skipped without a browser; with CARVE_BROWSER=required a missing browser is a failure."""
+
 import json
 import re
 import shutil
@@ -13,14 +14,18 @@ from carve_nb.data.questions import KINDS
 from carve_nb.data.scenes import make_scene
 from recipes.living_figure import MODELS, browse, compare, write_site
 
-MODULES = ROOT/'docs/_static/living'
+MODULES = ROOT / 'docs/_static/living'
+
+
 @pytest.fixture(scope='module')
 def folder(once):
     "The figure as the site has it"
     need_browser(missing())
+
     def make(root):
         shutil.copytree(MODULES, root)
-        write_site(root/'data')
+        write_site(root / 'data')
+
     return once('living', make)
 
 
@@ -50,7 +55,8 @@ def start(page, width=1280, scheme='light'):
     page.wait_for_selector('[data-ready]', timeout=300_000)
 
 
-def status(page): return page.locator('[role=status]').text_content()
+def status(page):
+    return page.locator('[role=status]').text_content()
 
 
 def answered(page, act):
@@ -61,8 +67,9 @@ def answered(page, act):
     return status(page)
 
 
-@pytest.mark.parametrize('seeds', [range(145, 148), pytest.param(range(148, 166), marks=pytest.mark.soak)],
-    ids=len)
+@pytest.mark.parametrize(
+    'seeds', [range(145, 148), pytest.param(range(148, 166), marks=pytest.mark.soak)], ids=len
+)
 @pytest.mark.parametrize('name', MODELS)
 def test_same_model(page, name, seeds, load):
     "The same pixels and answers; scores and attention as near as float32 is to float64"
@@ -100,14 +107,18 @@ def test_reader(page):
     asked = page.get_by_label('Question')
     asked.fill('What digit is on the yel')
     assert 'What digit is on the yellow' in page.locator('datalist option').evaluate_all(
-        'all => all.map(o => o.value)')
+        'all => all.map(o => o.value)'
+    )
     asked.fill('What color is the zebra?')
     said = answered(page, lambda: asked.press('Enter'))
-    assert said.startswith('carve-tiny does not know: zebra. ') and 'cannot tell whether the answer is right' in said
+    assert (
+        said.startswith('carve-tiny does not know: zebra. ')
+        and 'cannot tell whether the answer is right' in said
+    )
     page.fetched.clear()
     asked.fill('')
     asked.press('Enter')
-    assert not asked.evaluate('box => box.checkValidity()') and status(page) == said   # nothing was asked
+    assert not asked.evaluate('box => box.checkValidity()') and status(page) == said  # nothing was asked
     page.get_by_role('button', name='zebra').hover()
     assert 'The unknown word “zebra” looks at' in page.locator('.said').text_content()
     asked.fill('What digit is on the purple heart?')
@@ -123,24 +134,37 @@ def test_reader(page):
 def test_the_noun_is_that_of_the_library(page):
     "Words as the page has them, each a token"
     asked = [tokens for tokens, _ in read_asked()]
-    found = page.evaluate("""async asked => {
+    found = page.evaluate(
+        """async asked => {
         const {findNoun} = await import('./noun.js'), {grammar} = await (await fetch('data/living.json')).json()
         return asked.map(tokens => tokens[findNoun(tokens, grammar)] ?? null)
-    }""", asked)
-    for tokens, word in zip(asked, found): assert [word.strip().lower()] == read_words(tokens, 'noun'), tokens
+    }""",
+        asked,
+    )
+    for tokens, word in zip(asked, found):
+        assert [word.strip().lower()] == read_words(tokens, 'noun'), tokens
 
 
 def test_true_answers(page):
     """The page knows the answers of `make_scene` where a question names an object, and says where it knows
     none"""
-    asked = [(scene, scene.question(kind)) for scene in map(make_scene, range(145, 153))
-        for kind in KINDS if scene.question(kind)]
-    plain = [[q.question, [dict(color=o.color, shape=o.shape, digit=o.digit) for o in scene.objects]]
-        for scene, q in asked]
-    found = page.evaluate("""async all => {
+    asked = [
+        (scene, scene.question(kind))
+        for scene in map(make_scene, range(145, 153))
+        for kind in KINDS
+        if scene.question(kind)
+    ]
+    plain = [
+        [q.question, [dict(color=o.color, shape=o.shape, digit=o.digit) for o in scene.objects]]
+        for scene, q in asked
+    ]
+    found = page.evaluate(
+        """async all => {
         const {readQuestion} = await import('./truth.js')
         return all.map(([question, objects]) => readQuestion(question, objects).truth ?? null)
-    }""", plain)
+    }""",
+        plain,
+    )
     for (_, question), truth in zip(asked, found):
         known = question.kind in ('digit', 'color', 'shape', 'exist', 'count')
         assert truth == (question.answer if known else None), question
@@ -150,7 +174,7 @@ def test_true_answers(page):
 def test_fits_and_can_be_read(page, width, scheme):
     start(page, width, scheme)
     assert page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth') <= 1
-    page.evaluate((ROOT/'tests/vendor/axe.min.js').read_text(encoding='utf-8'))
+    page.evaluate((ROOT / 'tests/vendor/axe.min.js').read_text(encoding='utf-8'))
     found = page.evaluate('axe.run("[data-living]")')['violations']
     assert found == [], json.dumps([(v['id'], [n['html'] for n in v['nodes']]) for v in found], indent=1)
 
@@ -159,7 +183,7 @@ def test_drag(page):
     "An object follows the mouse"
     start(page)
     box = page.locator('canvas.scene').bounding_box()
-    x, y = (box[k] + at*box['width']/448 for k, at in (('x', 76), ('y', 208)))
+    x, y = (box[k] + at * box['width'] / 448 for k, at in (('x', 76), ('y', 208)))
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + 100, y + 60, steps=4)

@@ -1,4 +1,5 @@
 "The numbers in README's prose are those of the records; README is made from the front page, nbs/index.ipynb."
+
 import re
 import numpy as np
 import pytest
@@ -6,43 +7,53 @@ from processes import ROOT
 from recipes.records import load_trial
 from recipes.replay import share_passed, to_dataframe
 
-README = (ROOT/'README.md').read_text(encoding='utf-8')
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
 CODE = re.compile(r'```.*?```|`[^`\n]*`|\]\([^)]*\)', re.S)
-NUMBER = re.compile(r'(?<![\w./:-])(?:\d+\.\d+(?![\w.]*[\w/])|\d+(?= ?%))')    # decimals and percentages
-ELSEWHERE = {'with Python 3.11+': 'the version that pyproject.toml asks for',
-             'Figure 0.1': 'of a caption'}
+NUMBER = re.compile(r'(?<![\w./:-])(?:\d+\.\d+(?![\w.]*[\w/])|\d+(?= ?%))')  # decimals and percentages
+ELSEWHERE = {'with Python 3.11+': 'the version that pyproject.toml asks for', 'Figure 0.1': 'of a caption'}
 
 
-def trial(name): return load_trial(name, ROOT/'nbs/results/trial')
+def trial(name):
+    return load_trial(name, ROOT / 'nbs/results/trial')
 
 
 def gained(model, crop):
     "Points that a crop gains over no crop, where a question has both"
     answers = [r['right'] for r in trial(f'other_crops-{model}') if crop in r['right']]
-    return 100*np.mean([right[crop] - right['none'] for right in answers])
+    return 100 * np.mean([right[crop] - right['none'] for right in answers])
 
 
-def passed(model): return 100*share_passed(to_dataframe(trial(f'replay-{model}')))[0]
+def passed(model):
+    return 100 * share_passed(to_dataframe(trial(f'replay-{model}')))[0]
 
 
 def contrast_cost():
     "Points that `carve` scores below the same attention without contrast, on `carve-smol`"
     made = [r['made'] for r in trial('front_page-carve-smol')]
-    return 100*np.mean([m['question-only']['right'] - m['carve']['right'] for m in made])
+    return 100 * np.mean([m['question-only']['right'] - m['carve']['right'] for m in made])
 
 
-def right(method): return 100*np.mean([r['made'][method]['right'] for r in trial('front_page-carve-small')])
+def right(method):
+    return 100 * np.mean([r['made'][method]['right'] for r in trial('front_page-carve-small')])
 
 
 SENTENCES = {
     '`carve-small` then reads 74 % of': lambda: [right('lookup')],
     'small digits right instead of 39 %': lambda: [right('none')],
     "On 600 other questions the target's crop gains 59.3 points (`carve-tiny`) and 44.3 (`carve-small`), and a crop of another digit "
-    'costs 7.4 and 4.5': lambda: [600, gained('carve-tiny', 'target'), gained('carve-small', 'target'),
-                                  -gained('carve-tiny', 'another digit'), -gained('carve-small', 'another digit')],
-    '54 % of what it costs `carve-tiny` passes through the moved attention, 81 % on `carve-small`':
-        lambda: [passed('carve-tiny'), passed('carve-small')],
-    'On `carve-smol` it costs 4.8 points': lambda: [contrast_cost()]}
+    'costs 7.4 and 4.5': lambda: [
+        600,
+        gained('carve-tiny', 'target'),
+        gained('carve-small', 'target'),
+        -gained('carve-tiny', 'another digit'),
+        -gained('carve-small', 'another digit'),
+    ],
+    '54 % of what it costs `carve-tiny` passes through the moved attention, 81 % on `carve-small`': lambda: [
+        passed('carve-tiny'),
+        passed('carve-small'),
+    ],
+    'On `carve-smol` it costs 4.8 points': lambda: [contrast_cost()],
+}
 
 
 @pytest.mark.parametrize('sentence', SENTENCES)
@@ -55,6 +66,9 @@ def test_numbers_agree(sentence):
 
 def test_each_number_has_a_record():
     prose = README
-    for sentence in (*SENTENCES, *ELSEWHERE): prose = prose.replace(sentence, '')
-    prose = '\n'.join(line for line in CODE.sub('', prose).splitlines() if not line.startswith('|'))    # a table is displayed by its cell
+    for sentence in (*SENTENCES, *ELSEWHERE):
+        prose = prose.replace(sentence, '')
+    prose = '\n'.join(
+        line for line in CODE.sub('', prose).splitlines() if not line.startswith('|')
+    )  # a table is displayed by its cell
     assert NUMBER.findall(prose) == []

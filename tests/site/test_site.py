@@ -1,5 +1,6 @@
 """What is seen of the site without building it: links, words of images, what a page offers to take along, README's images,
 addresses and citation, and the stored table of commands."""
+
 import re
 import check_site
 import nbformat
@@ -10,7 +11,7 @@ from readme import absolute, render
 
 ALL = pages.notebooks()
 CODE = re.compile(r'```.*?```|`[^`\n]*`', re.S)
-README = (ROOT/'README.md').read_text(encoding='utf-8')
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
 
 
 def test_reading_order():
@@ -19,7 +20,8 @@ def test_reading_order():
     assert sorted(names) == sorted(page.name for page in ALL if page.name != 'index')
 
 
-def words(page): return '\n'.join(pages.joined(c['source']) for c in page.nb['cells'] if c['cell_type'] == 'markdown')
+def words(page):
+    return '\n'.join(pages.joined(c['source']) for c in page.nb['cells'] if c['cell_type'] == 'markdown')
 
 
 def links(text):
@@ -30,18 +32,28 @@ def links(text):
 
 def test_links_lead_somewhere():
     "Links and images of the files that one sees first, and between notebooks"
-    texts = {ROOT/name: (ROOT/name).read_text(encoding='utf-8')
-        for name in ('README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md', 'llms.txt')}
+    texts = {
+        ROOT / name: (ROOT / name).read_text(encoding='utf-8')
+        for name in ('README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md', 'llms.txt')
+    }
     texts |= {page.path: words(page) for page in ALL}
-    assert not [(path.name, address) for path, text in texts.items() for address in links(text)
-        if not (path.parent/address).is_file()]
+    assert not [
+        (path.name, address)
+        for path, text in texts.items()
+        for address in links(text)
+        if not (path.parent / address).is_file()
+    ]
 
 
 def test_images_have_words():
     "Whoever draws an image in a cell says what it shows"
     own_words = re.compile(r'^#\|\s*(fig-alt:\s*\S.{14}|hide\s*$|include:\s*false)', re.M)
-    drawn = [(page.name, pages.joined(c['source'])) for page in ALL for c in page.nb['cells']
-        if any('image/png' in o.get('data', {}) for o in c.get('outputs', []))]
+    drawn = [
+        (page.name, pages.joined(c['source']))
+        for page in ALL
+        for c in page.nb['cells']
+        if any('image/png' in o.get('data', {}) for o in c.get('outputs', []))
+    ]
     assert not [(name, source[:80]) for name, source in drawn if not own_words.search(source)]
 
 
@@ -52,7 +64,8 @@ def test_header_of_a_page():
     assert page_html.links('a/b', '../', {}) == [('Download notebook', '../notebooks/a/b.ipynb')]
     assert [address for _, address in page_html.links('a/b', '../', site)[1:]] == [
         'https://github.com/one/two/blob/main/nbs/a/b.ipynb',
-        'https://colab.research.google.com/github/one/two/blob/main/nbs/a/b.ipynb']
+        'https://colab.research.google.com/github/one/two/blob/main/nbs/a/b.ipynb',
+    ]
     page_html.ABOUT['a/b'] = dict(notebook='nbs/a/b.ipynb', alone=False, clone=True, about='')
     assert '<code>nbs/a/b.ipynb</code>' in page_html.header('a/b', '../')
 
@@ -63,36 +76,51 @@ def test_download_carries_its_images():
         notebook = pages.download(page)
         nbformat.validate(notebook)
         text = '\n'.join(pages.joined(c['source']) for c in notebook['cells'] if c['cell_type'] == 'markdown')
-        assert all(re.match(r'\w+:', address) for address in re.findall(r'!\[[^]]*\]\(([^)]+)\)', text)), page.name
+        assert all(re.match(r'\w+:', address) for address in re.findall(r'!\[[^]]*\]\(([^)]+)\)', text)), (
+            page.name
+        )
 
 
 def test_command_line_page_is_fresh():
     "The page has every command in a heading, and in its table every option with its help of now"
     import typer
     from carve_nb.cli.commands import app
+
     page = next(page for page in ALL if page.name == 'tutorials/command_line')
     commands = typer.main.get_command(app).commands
     assert not [name for name in commands if f'`carve {name}`' not in words(page)]
-    table = next(pages.joined(output['data']['text/markdown']) for c in page.nb['cells'] for output in c.get('outputs', ())
-        if 'text/markdown' in output.get('data', ()))
-    options = {(option.opts[0], option.help.replace('|', '/')) for command in commands.values()
-        for option in command.params if option.opts[0].startswith('--')}
-    rows = {(row[1].split()[0].strip('`'), row[3].strip()) for row in (line.split('|') for line in table.splitlines()[2:])}
+    table = next(
+        pages.joined(output['data']['text/markdown'])
+        for c in page.nb['cells']
+        for output in c.get('outputs', ())
+        if 'text/markdown' in output.get('data', ())
+    )
+    options = {
+        (option.opts[0], option.help.replace('|', '/'))
+        for command in commands.values()
+        for option in command.params
+        if option.opts[0].startswith('--')
+    }
+    rows = {
+        (row[1].split()[0].strip('`'), row[3].strip())
+        for row in (line.split('|') for line in table.splitlines()[2:])
+    }
     assert rows == options, 'run nbs/tutorials/command_line.ipynb again'
 
 
 def test_checker_sees_faults(tmp_path):
-    (tmp_path/'a.html').write_text('<p id="there">x</p>')
-    (tmp_path/'b.html').write_text(
+    (tmp_path / 'a.html').write_text('<p id="there">x</p>')
+    (tmp_path / 'b.html').write_text(
         '<a href="a.html#there">x</a> <a href="a.html#gone">x</a> <a href="../etc">x</a> <img src="p.png"> '
-        '<script src="https://cdn.example/x.js"></script> <div class="output traceback"></div>')
+        '<script src="https://cdn.example/x.js"></script> <div class="output traceback"></div>'
+    )
     assert len(list(check_site.check(tmp_path.resolve()))) == 6
 
 
 def test_images_of_readme():
     "A moving picture and its still, small enough for a first screen"
     shown = re.findall(r'src(?:set)?="([^"]+)"', README)
-    sizes = [(ROOT/path[path.index('nbs/'):]).stat().st_size for path in shown]
+    sizes = [(ROOT / path[path.index('nbs/') :]).stat().st_size for path in shown]
     assert len(shown) == 2 and max(sizes) < 600_000
 
 
@@ -109,10 +137,11 @@ def test_citation():
     "The BibTeX of README and CITATION.cff name the same paper, and both have the package's version"
     import yaml
     from carve_nb import __version__
-    cff = yaml.safe_load((ROOT/'CITATION.cff').read_text(encoding='utf-8'))
+
+    cff = yaml.safe_load((ROOT / 'CITATION.cff').read_text(encoding='utf-8'))
     entries = README.split('```bibtex')[1].split('```')[0].split('@')[1:]
     article, package = (dict(re.findall(r'^ +(\w+) += \{(.+?)\},?$', entry, re.M)) for entry in entries)
-    paper, = cff['references']
+    (paper,) = cff['references']
     assert (article['title'], int(article['year'])) == (paper['title'], paper['year'])
     assert article['note'].removeprefix('arXiv:') in paper['doi']
     assert str(cff['version']) == package['version'] == __version__

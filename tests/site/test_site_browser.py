@@ -1,16 +1,28 @@
 """The site in a real browser: a few of its pages, as `make docs` has built them, in Chromium.
 
 With CARVE_BROWSER=required a missing browser is a failure."""
+
 import os
 from pathlib import Path
 import pytest
 from browsers import chromium, missing, need_browser, open_page
 from processes import ROOT
 
-PAGES = ('index', '01_clutter', '02_query_token', '07_algorithm', 'quickstart', 'tutorials/gallery',
-         'tutorials/your_model', 'tutorials/how_do_i', 'tutorials/serve', 'notes/results', 'notes/robustness',
-         'library/core/10_saliency')
-AXE = ROOT/'tests/vendor/axe.min.js'
+PAGES = (
+    'index',
+    '01_clutter',
+    '02_query_token',
+    '07_algorithm',
+    'quickstart',
+    'tutorials/gallery',
+    'tutorials/your_model',
+    'tutorials/how_do_i',
+    'tutorials/serve',
+    'notes/results',
+    'notes/robustness',
+    'library/core/10_saliency',
+)
+AXE = ROOT / 'tests/vendor/axe.min.js'
 # what is wrong on a page: too wide, an image or an equation that is not there, what axe-core calls serious
 DRAWN = '''() => document.querySelectorAll("mjx-container").length >= document.querySelectorAll(".math").length
     && document.querySelectorAll("[data-ready]").length >= document.querySelectorAll("[data-figure]").length'''
@@ -29,13 +41,15 @@ WRONG = '''async () => {
 def site():
     "The folder that `make docs` has built"
     need_browser(missing())
-    if 'CARVE_SITE' not in os.environ: pytest.skip('`make docs pytest` runs it')
+    if 'CARVE_SITE' not in os.environ:
+        pytest.skip('`make docs pytest` runs it')
     return Path(os.environ['CARVE_SITE']).resolve()
 
 
 @pytest.fixture(scope='module')
 def browser(site):
-    with chromium() as browser: yield browser
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.mark.parametrize('width, scheme', [(1400, 'light'), (390, 'dark')])
@@ -45,15 +59,19 @@ def test_pages(site, browser, width, scheme):
     page = open_page(browser, width, scheme=scheme)
     wrong = {}
     for name in PAGES:
-        page.goto((site/f'{name}.html').as_uri())
+        page.goto((site / f'{name}.html').as_uri())
         page.wait_for_function(DRAWN, timeout=300_000)
         page.add_script_tag(path=AXE)
         wrong[name] = page.evaluate(WRONG)
     page.close()
-    assert (page.outside, page.errors, {name: faults for name, faults in wrong.items() if faults}) == ([], [], {})
+    assert (page.outside, page.errors, {name: faults for name, faults in wrong.items() if faults}) == (
+        [],
+        [],
+        {},
+    )
 
 
-ANSWERED = {   # what a newcomer types -> the page that answers it; the name of a function -> its reference
+ANSWERED = {  # what a newcomer types -> the page that answers it; the name of a function -> its reference
     'how do I use my own model': 'tutorials/your_model.html',
     'add a method': 'tutorials/extend.html',
     'error out of memory': 'tutorials/how_do_i.html#what-an-error-means',
@@ -61,22 +79,29 @@ ANSWERED = {   # what a newcomer types -> the page that answers it; the name of 
     'what is a query token': 'notes/limitations.html#words-and-symbols',
     'why is my map empty': 'tutorials/how_do_i.html',
     'reproduce the paper': 'notes/paper_vs_code.html',
-    'openai api server': 'tutorials/serve.html', 'use lmms-eval': 'tutorials/serve.html',
-    'what is a profile': 'tutorials/how_do_i.html#measure', 'random baseline': 'tutorials/how_do_i.html#measure',
-    'confidence interval': 'tutorials/how_do_i.html#measure', 'cite the package': 'index.html',
+    'openai api server': 'tutorials/serve.html',
+    'use lmms-eval': 'tutorials/serve.html',
+    'what is a profile': 'tutorials/how_do_i.html#measure',
+    'random baseline': 'tutorials/how_do_i.html#measure',
+    'confidence interval': 'tutorials/how_do_i.html#measure',
+    'cite the package': 'index.html',
     'fuse_maps': '07_algorithm.html',
-    'pick_layers': 'library/core/10_saliency.html'}
+    'pick_layers': 'library/core/10_saliency.html',
+}
 
 
 def test_search_answers(site, browser):
     "Among the first three results is the answer, without a server"
     page, missed = browser.new_page(), {}
     for words, answer in ANSWERED.items():
-        page.goto((site/'search.html').as_uri() + f'?q={words}')
+        page.goto((site / 'search.html').as_uri() + f'?q={words}')
         page.wait_for_selector('ul.search li a', timeout=300_000)
         page.wait_for_function('() => /found/.test(document.querySelector(".search-summary")?.textContent)')
-        results = page.eval_on_selector_all('ul.search li > a', 'all => all.slice(0, 3).map(a => a.getAttribute("href"))')
-        if not any(address.startswith(answer) for address in results): missed[words] = results
+        results = page.eval_on_selector_all(
+            'ul.search li > a', 'all => all.slice(0, 3).map(a => a.getAttribute("href"))'
+        )
+        if not any(address.startswith(answer) for address in results):
+            missed[words] = results
     page.close()
     assert missed == {}
 
@@ -84,7 +109,7 @@ def test_search_answers(site, browser):
 def test_a_name_leads_to_its_reference(site, browser):
     "A class in backticks is a link to its signature and the words on its parameters, at the foot of the page that explains it"
     page = open_page(browser)
-    page.goto((site/'08_does_it_work.html').as_uri())
+    page.goto((site / '08_does_it_work.html').as_uri())
     page.locator('article a.reference[href$="#carve_nb.method.carve.Carve"]').first.click()
     assert page.url.endswith('library/method/05_carve.html#carve_nb.method.carve.Carve')
     assert page.locator('dl.py dd dl.field-list li').count() > 5

@@ -1,6 +1,7 @@
 """The figures that move without a kernel: a browser computes what the library computes, by mouse and by keys.
 
 Skipped without a browser; with CARVE_BROWSER=required a missing browser is a failure."""
+
 import json
 import numpy as np
 import pages
@@ -16,28 +17,33 @@ DRAWN = '''document.querySelectorAll("[data-ready]").length
 NAMES = sorted(p.stem for p in pages.FIGURES.glob('*.json'))
 
 
-def stored(name): return json.loads((pages.FIGURES/f'{name}.json').read_text(encoding='utf-8'))
+def stored(name):
+    return json.loads((pages.FIGURES / f'{name}.json').read_text(encoding='utf-8'))
 
 
 @pytest.fixture(scope='module')
 def browser():
     need_browser(missing())
-    with chromium() as browser: yield browser
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope='module')
 def page(browser, tmp_path_factory):
     "A page with all figures, as the site has them"
     root = tmp_path_factory.mktemp('figures')
-    pages.write_figures(root/'_static/figures')
+    pages.write_figures(root / '_static/figures')
     for name in ('figure.js', 'site.css'):
-        (root/'_static'/name).write_text((ROOT/'docs/_static'/name).read_text())
+        (root / '_static' / name).write_text((ROOT / 'docs/_static' / name).read_text())
     body = pages.place_figures(f'<!-- figure: {" ".join(NAMES)} -->', '')
-    (root/'a.html').write_text('<!doctype html><html lang="en"><meta charset="utf-8"><title>Figures</title>'
+    (root / 'a.html').write_text(
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Figures</title>'
         '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="_static/site.css">'
-        f'<body><main><h1>Figures</h1>{body}</main></body></html>', encoding='utf-8')
+        f'<body><main><h1>Figures</h1>{body}</main></body></html>',
+        encoding='utf-8',
+    )
     page = open_page(browser)
-    page.goto((root/'a.html').as_uri())
+    page.goto((root / 'a.html').as_uri())
     page.wait_for_function(DRAWN, timeout=300_000)
     yield page
     assert page.errors == []
@@ -60,7 +66,7 @@ def test_entropy_of_stages(page):
         drawn = root.evaluate('e => e.result')
         for k, text in stage['maps'].items():
             counted = entropy(decode_weights(text, (stage['shape'][0], -1))).mean().item()
-            assert abs(drawn[k] - counted) < 1e-6 and abs(drawn[k] - stage['H'][k]) < .01
+            assert abs(drawn[k] - counted) < 1e-6 and abs(drawn[k] - stage['H'][k]) < 0.01
 
 
 def test_size_of_a_thing(page):
@@ -68,7 +74,9 @@ def test_size_of_a_thing(page):
     root = page.locator('[data-figure=size]')
     for i, s in enumerate(stored('size')['stages']):
         root.locator('input').fill(str(i))
-        assert {k: s[k] for k in ('share', 'alone', 'looked')}.items() <= root.evaluate('e => e.result').items()
+        assert {k: s[k] for k in ('share', 'alone', 'looked')}.items() <= root.evaluate(
+            'e => e.result'
+        ).items()
         assert root.locator('.answer strong').all_text_contents() == [s['alone'], s['looked']]
 
 
@@ -84,7 +92,8 @@ def test_rows(page):
             for i, layer in enumerate(shares['layers']):
                 root.locator('[type=range]').fill(str(i))
                 assert root.evaluate('e => e.result') == dict(
-                    layer=layer, pointing=shares['pointing'][i], lost=shares['lost'][i])
+                    layer=layer, pointing=shares['pointing'][i], lost=shares['lost'][i]
+                )
 
 
 def test_tokens(page):
@@ -94,7 +103,8 @@ def test_tokens(page):
         root.get_by_role('radio', name=name).check(force=True)
         root.locator('.chip').nth(0).focus()
         for i, token in enumerate(order['tokens']):
-            if i: page.keyboard.press('ArrowRight')
+            if i:
+                page.keyboard.press('ArrowRight')
             shares = [model['pointing'][i] for model in order['models'].values()]
             assert root.evaluate('e => e.result') == dict(token=token, pointing=shares)
 
@@ -106,7 +116,9 @@ def test_formula(page):
         root.locator('[type=range]').fill(str(i))
         for j, token in enumerate(figure['tokens']):
             root.locator('.chip').nth(j).click()
-            assert root.evaluate('e => e.result') == dict(token=token, lam=lam, pointing=figure['pointing'][i][j])
+            assert root.evaluate('e => e.result') == dict(
+                token=token, lam=lam, pointing=figure['pointing'][i][j]
+            )
 
 
 def test_program(page):
@@ -123,9 +135,18 @@ def test_stored_figures_are_the_library(load):
     made = tokens_figure([load(name) for name in tokens['orders']['after']['models']], 2)
     for name, order in tokens['orders'].items():
         for model, figures in order['models'].items():
-            assert np.abs(np.subtract(figures['maps'], made['orders'][name]['models'][model]['maps'])).max() <= 1
+            assert (
+                np.abs(np.subtract(figures['maps'], made['orders'][name]['models'][model]['maps'])).max() <= 1
+            )
     formula, made = stored('formula'), formula_figure(load('carve-small'), 2)
     assert all(formula[key] == made[key] for key in ('tokens', 'lambdas', 'grid'))
-    for new, old in zip([made['A_Q'], *made['A_G']], [formula['A_Q'], *formula['A_G']], strict=True):    # another processor may round a weight up
-        np.testing.assert_allclose(decode_weights(new, -1), decode_weights(old, -1), rtol=1.01*(10**(DECADES/STEPS) - 1), atol=1.01*10.**-DECADES)
+    for new, old in zip(
+        [made['A_Q'], *made['A_G']], [formula['A_Q'], *formula['A_G']], strict=True
+    ):  # another processor may round a weight up
+        np.testing.assert_allclose(
+            decode_weights(new, -1),
+            decode_weights(old, -1),
+            rtol=1.01 * (10 ** (DECADES / STEPS) - 1),
+            atol=1.01 * 10.0**-DECADES,
+        )
     assert program_figure(load('carve-small')) == stored('program')

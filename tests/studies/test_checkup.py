@@ -1,5 +1,6 @@
 """`carve checkup` as a user starts it: through the shell, killed and taken up, on questions of one's own, and on models of
 other families."""
+
 import json
 import os
 import re
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 @pytest.fixture(autouse=True)
 def apart(monkeypatch, tmp_path):
     "A checkup keeps the profile that it makes; no other test may find it"
-    monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'profiles'))
+    monkeypatch.setenv('CARVE_PROFILES', str(tmp_path / 'profiles'))
 
 
 @pytest.fixture
@@ -40,55 +41,65 @@ def own_folder(path):
     path.mkdir()
     lines = []
     for s in samples('digit', 3, start=954_010):
-        s.image.save(path/f'{s.id}.png')
+        s.image.save(path / f'{s.id}.png')
         lines.append(dict(image=f'{s.id}.png', question=s.question, answer=s.answer, box=list(s.box)))
-    (path/'questions.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    (path / 'questions.jsonl').write_text('\n'.join(map(json.dumps, lines)))
     return path
 
 
 def test_shell(tmp_path):
     "It ends with the verdict and the table; no line of code, which would be copied, from six questions"
-    told = run('checkup', '--model', TINY, '--n', '2', '--out', tmp_path/'R')
+    told = run('checkup', '--model', TINY, '--n', '2', '--out', tmp_path / 'R')
     assert told.returncode == 0, told.stderr
-    assert 'letter is not asked: ' in told.stderr    # its words are none of the model's
-    whole = recommend(read_run(tmp_path/'R'), find_profile(VLM.from_pretrained(TINY)))
+    assert 'letter is not asked: ' in told.stderr  # its words are none of the model's
+    whole = recommend(read_run(tmp_path / 'R'), find_profile(VLM.from_pretrained(TINY)))
     verdict, profile, *_ = whole.summary()
-    assert verdict.startswith('not decided: no line to use yet') and profile.startswith('profile of carve-tiny: 40 images')
-    words = ' '.join(told.stdout.split())    # a terminal wraps lines
+    assert verdict.startswith('not decided: no line to use yet') and profile.startswith(
+        'profile of carve-tiny: 40 images'
+    )
+    words = ' '.join(told.stdout.split())  # a terminal wraps lines
     assert words.startswith(' '.join(whole.summary())) and '(vlm, image' not in words
-    assert re.search(r'^lookup +exist +\d', told.stdout, re.M) and 'result.json' in told.stdout.splitlines()[-1]
+    assert (
+        re.search(r'^lookup +exist +\d', told.stdout, re.M) and 'result.json' in told.stdout.splitlines()[-1]
+    )
     assert set(whole.figures.loc[ALL].n) == {6}
 
 
 def test_own_questions(tmp_path, few, caplog):
     "The arms on questions of one's own; a folder without a table is refused before the work; the price comes first"
     caplog.set_level('INFO', checkup.log.name)
-    found = run_checkup(TINY, tmp_path/'R', own_folder(tmp_path/'F'), progress=False)
+    found = run_checkup(TINY, tmp_path / 'R', own_folder(tmp_path / 'F'), progress=False)
     assert found.figures.loc[ALL].n.to_dict() == dict.fromkeys(ARMS, 3)
-    assert 'then 3 questions by 6 methods' in caplog.messages[0] and 'minutes for 3 questions' in caplog.messages[1]
-    (tmp_path/'empty').mkdir()
-    with pytest.raises(Exception, match='empty'): run_checkup(TINY, tmp_path/'T', tmp_path/'empty', progress=False)
-    assert not (tmp_path/'T').exists()
+    assert (
+        'then 3 questions by 6 methods' in caplog.messages[0]
+        and 'minutes for 3 questions' in caplog.messages[1]
+    )
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(Exception, match='empty'):
+        run_checkup(TINY, tmp_path / 'T', tmp_path / 'empty', progress=False)
+    assert not (tmp_path / 'T').exists()
 
 
 def test_photographs_and_another_profile(tmp_path, few):
     "A checkup measures the profile anew, on images of one's own where they are given"
-    photos = own_folder(tmp_path/'F')
-    (photos/'questions.jsonl').unlink()
-    with patch.object(ModelProfile, 'doubts', lambda profile: []):    # few images, and yet sure
-        found = run_checkup(TINY, tmp_path/'R', n=1, images=photos, progress=False)
+    photos = own_folder(tmp_path / 'F')
+    (photos / 'questions.jsonl').unlink()
+    with patch.object(ModelProfile, 'doubts', lambda profile: []):  # few images, and yet sure
+        found = run_checkup(TINY, tmp_path / 'R', n=1, images=photos, progress=False)
         assert (found.profile.source, found.profile.pointing) == ('F', None)
         assert find_profile(VLM.from_pretrained(TINY)) == found.profile
 
 
 def test_sink(tmp_path, few):
     "Where the profile finds a sink both crop sizes are asked, elsewhere one"
-    for share in .5, .05:
-        with patch('carve_nb.studies.profile.sink_figure', lambda maps: [share, .2]), \
-                patch('carve_nb.method.profiles.IMAGES', 1):
+    for share in 0.5, 0.05:
+        with (
+            patch('carve_nb.studies.profile.sink_figure', lambda maps: [share, 0.2]),
+            patch('carve_nb.method.profiles.IMAGES', 1),
+        ):
             shutil.rmtree(os.environ['CARVE_PROFILES'], ignore_errors=True)
-            found = run_checkup(TINY, tmp_path/f'{share}', n=1, progress=False)
-        assert (LARGE in found.figures.loc[ALL].index) == (share == .5)
+            found = run_checkup(TINY, tmp_path / f'{share}', n=1, progress=False)
+        assert (LARGE in found.figures.loc[ALL].index) == (share == 0.5)
 
 
 @pytest.mark.parametrize('model', [SMALL, TINY])

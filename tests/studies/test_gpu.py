@@ -1,4 +1,5 @@
 "What is computed of a GPU: bytes are those of a model in memory, and the page has the tables that the recipe prints."
+
 import json
 import numpy as np
 import torch
@@ -7,23 +8,27 @@ from carve_nb.data.scenes import make_scene
 from recipes.gpu import Shape, as_text, computed_table, paper_table, shapes
 from recipes.records import load_trial
 
+
 def test_bytes_are_exact(load):
     vlm, image, question = load('carve-small'), make_scene(145).image, 'What digit is on the orange heart?'
     prompt, shape = vlm.prompt(image, question), Shape.of(vlm.model)
-    with torch.no_grad(): cache = vlm.model(**vlm.to_device(prompt)).past_key_values
+    with torch.no_grad():
+        cache = vlm.model(**vlm.to_device(prompt)).past_key_values
     rows = vlm.capture(image, question)
     queries, _, _, tokens = rows.attn.shape
     assert shape.weight_bytes(4) == sum(p.nbytes for p in vlm.model.parameters())
-    assert shape.cache_bytes(len(prompt), 4) == sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert shape.cache_bytes(len(prompt), 4) == sum(
+        layer.keys.nbytes + layer.values.nbytes for layer in cache.layers
+    )
     assert shape.row_bytes(tokens, queries) == rows.attn.nbytes
 
 
 def test_page_has_the_tables():
     "So has the sentence on how far they can be trusted: the paper's own seconds, and those of two models on a CPU"
-    cells = json.loads((ROOT/'nbs/tutorials/your_model.ipynb').read_text(encoding='utf-8'))['cells']
+    cells = json.loads((ROOT / 'nbs/tutorials/your_model.ipynb').read_text(encoding='utf-8'))['cells']
     page = '\n'.join(''.join(c['source']) for c in cells)
     assert as_text(computed_table()) in page and as_text(paper_table()) in page
-    seconds = shapes()['LLaVA-1.5 7B'].answer_seconds(576 + 64, 576, 1, 155e12, .768e12)    # of an RTX A6000
+    seconds = shapes()['LLaVA-1.5 7B'].answer_seconds(576 + 64, 576, 1, 155e12, 0.768e12)  # of an RTX A6000
     assert f'gives {seconds:.2f} s for an answer of one token' in page
-    lines = load_trial('released_cost-carve-smol', ROOT/'nbs/results/trial')[1:]
-    assert f"took {np.median([line['own']/line['small'] for line in lines]):.1f} times as long" in page
+    lines = load_trial('released_cost-carve-smol', ROOT / 'nbs/results/trial')[1:]
+    assert f"took {np.median([line['own'] / line['small'] for line in lines]):.1f} times as long" in page

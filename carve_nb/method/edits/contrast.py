@@ -29,63 +29,75 @@ from ...models.model import model_lock
 from ...models.prefix_cache import greedy, keep_offset
 from ...models.prompts import Ask, Prompt
 
+
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #c42641d5
-def contrast_logits(z: Tensor, other: Tensor, alpha: float = 1., beta: float = .1) -> Tensor:
+def contrast_logits(z: Tensor, other: Tensor, alpha: float = 1.0, beta: float = 0.1) -> Tensor:
     """Contrast logits, (1 + α) z - α z', of tokens with at least β of the greatest probability under z.
 
     [B, V] logits of the prompt and of the second one -> [B, V] scores."""
-    out = (1 + alpha)*z - alpha*other.to(z.device)
+    out = (1 + alpha) * z - alpha * other.to(z.device)
     return out.masked_fill(z < math.log(beta) + z.amax(-1, keepdim=True), -math.inf) if beta else out
+
 
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #0e7d8e40
 @dataclass(eq=False)
 class ContrastProcessor(LogitsProcessor):
     """Contrast the scores of the next token with its scores after a second prompt, which is read along with a
     cache of its own"""
-    session: Session
-    prompt: Prompt       # the second one; it may be without an image
-    start: int           # tokens of the first
-    alpha: float = 1.    # as in `contrast_logits`
-    beta: float = .1     # as in `contrast_logits`
-    held: dict = field(default_factory=dict)    # tensors that the second prompt left on the model
-    cache: Cache = None      # its own, once it was read
 
-    def read(self, tokens: list[int]) -> Tensor:    # ids generated so far -> [1, V] float32, of the next token
+    session: Session
+    prompt: Prompt  # the second one; it may be without an image
+    start: int  # tokens of the first
+    alpha: float = 1.0  # as in `contrast_logits`
+    beta: float = 0.1  # as in `contrast_logits`
+    held: dict = field(default_factory=dict)  # tensors that the second prompt left on the model
+    cache: Cache = None  # its own, once it was read
+
+    def read(self, tokens: list[int]) -> Tensor:  # ids generated so far -> [1, V] float32, of the next token
         "Run one pass over the tokens that are new, which continue the last call's; without any, over the prompt"
         vlm, start = self.session.vlm, self.prompt.inputs['input_ids']
         model = vlm.model
-        if not tokens: self.held = {}
+        if not tokens:
+            self.held = {}
         with keep_offset(model, self.held), model_lock(model):
             if tokens:
                 ids = torch.cat([start, start.new_tensor([tokens])], 1).to(vlm.device)
                 inputs = {'input_ids': ids, 'attention_mask': torch.ones_like(ids), CACHE: self.cache}
-            else: inputs = self.session.prefixes.inputs(vlm, self.prompt)
-            out = Context().run(model.generate, **inputs, generation_config=greedy(model, 1))    # without open edits
+            else:
+                inputs = self.session.prefixes.inputs(vlm, self.prompt)
+            out = Context().run(
+                model.generate, **inputs, generation_config=greedy(model, 1)
+            )  # without open edits
         self.cache = out[CACHE]
         return out.logits[0]
 
     def __call__(
-        self, input_ids: Tensor, scores: Tensor,    # [1, N] prompt and tokens generated so far; [1, V]
+        self,
+        input_ids: Tensor,
+        scores: Tensor,  # [1, N] prompt and tokens generated so far; [1, V]
     ) -> Tensor:
         "Read the second prompt one token further and contrast"
-        other = self.read(input_ids[0, self.start:].tolist())
+        other = self.read(input_ids[0, self.start :].tolist())
         return contrast_logits(scores, other, self.alpha, self.beta)
 
+
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #6640eef4
-def kept_signal(step: int) -> float:    # of the noise, 0 .. 999
+def kept_signal(step: int) -> float:  # of the noise, 0 .. 999
     "Compute the share of the image's variance that is left after a step of the noise: alpha bar"
-    betas = torch.linspace(-6, 6, 1000).sigmoid()*(.5e-2 - 1e-5) + 1e-5
-    return (1 - betas)[:step+1].prod().item()
+    betas = torch.linspace(-6, 6, 1000).sigmoid() * (0.5e-2 - 1e-5) + 1e-5
+    return (1 - betas)[: step + 1].prod().item()
+
 
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #6ac4a2a0
 def add_noise(pixels: Tensor, step: int, seed: int, frames: int = 1) -> Tensor:
     """Add some steps of noise to an image.
 
     Normalized, or [patches, C T P P], T `frames` of one image."""
-    x = pixels.view(len(pixels), 3, frames, -1) if frames > 1 else pixels[:, None, None]    # third axis: frames
+    x = pixels.view(len(pixels), 3, frames, -1) if frames > 1 else pixels[:, None, None]  # third axis: frames
     noise = torch.randn(x[:, :, :1].shape, generator=torch.Generator().manual_seed(seed)).to(x)
     a = kept_signal(step)
-    return (a**.5*x + (1 - a)**.5*noise).view_as(pixels)
+    return (a**0.5 * x + (1 - a) ** 0.5 * noise).view_as(pixels)
+
 
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #e053f96c
 @dataclass(repr=False, kw_only=True)
@@ -99,8 +111,9 @@ class ContrastMethod(GuidedMethod):
     beta
         plausibility cut-off of `contrast_logits` (VCD's files; its launch script: .2)
     """
-    alpha: float = limited(1., 0)
-    beta: float = limited(.1, 0, 1)
+
+    alpha: float = limited(1.0, 0)
+    beta: float = limited(0.1, 0, 1)
     weight = property(lambda self: self.alpha)
 
     def other_prompt(self, session: Session, ask: Ask, prompt: Prompt) -> Prompt:
@@ -109,10 +122,12 @@ class ContrastMethod(GuidedMethod):
 
     def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:
         "Process scores with the second prompt, whose branch is one more call"
-        if not self.weight: return Guide()
+        if not self.weight:
+            return Guide()
         session.calls += 1
         other = self.other_prompt(session, ask, prompt)
         return Guide(processors=[ContrastProcessor(session, other, len(prompt), self.weight, self.beta)])
+
 
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #df87b53c
 @dataclass(repr=False, kw_only=True)
@@ -126,6 +141,7 @@ class VCD(ContrastMethod):
     seed
         of the noise (this package; the source draws from the global state)
     """
+
     step: int = limited(500, 0, 999)
     seed: int = 0
     name, source, category = 'vcd', 'arXiv 2311.16922', 'logits'
@@ -137,6 +153,7 @@ class VCD(ContrastMethod):
         frames = getattr(tower, 'temporal_patch_size', 1) if x.ndim == 2 else 1
         new = dict(prompt.inputs) | dict(pixel_values=add_noise(x, self.step, self.seed, frames))
         return replace(prompt, inputs=BatchFeature(new))
+
 
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #daeaeeaa
 @dataclass(repr=False, kw_only=True)
@@ -151,13 +168,16 @@ class ICD(ContrastMethod):
     prefix
         disturbing words before the question (repository, one of five; the paper's UNVERIFIED)
     """
-    prefix: str = ('You are a confused objects detector to provide a fuzzy overview or impression of the '
-                   'image.')
+
+    prefix: str = (
+        'You are a confused objects detector to provide a fuzzy overview or impression of the image.'
+    )
     name, source, category = 'icd', 'arXiv 2403.18715', 'logits'
 
     def other_prompt(self, session: Session, ask: Ask, prompt: Prompt) -> Prompt:
         "Ask about the same images under a disturbed instruction"
         return session.prompt(ask.but(text=f'{self.prefix} {prompt.asked}'))
+
 
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #5105aa3c
 @dataclass(repr=False, kw_only=True)
@@ -176,9 +196,10 @@ class PAI(ContrastMethod):
     layers
         whose scores are raised (code: 2 to 31 of 32)
     """
-    alpha: float = limited(.2, 0)
+
+    alpha: float = limited(0.2, 0)
     gamma: float = limited(1.1, 1)
-    layers: Layers = (2/32, 1.)
+    layers: Layers = (2 / 32, 1.0)
     name, source = 'pai', 'arXiv 2407.21771'
     weight = property(lambda self: self.gamma - 1)
 
@@ -190,17 +211,23 @@ class PAI(ContrastMethod):
         "Raise the scores of the last row"
         guide, vlm = super().edit(session, ask, prompt), session.vlm
         raised = Edit(vlm.pick_layers(self.layers), scores=raise_scores(prompt.columns, self.alpha))
-        if self.alpha: guide.block = applying(vlm, raised)
+        if self.alpha:
+            guide.block = applying(vlm, raised)
         return guide
+
 
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #5ed80bc2
 def exit_layers(n_layers: int, short: bool, tied: bool) -> list[int]:
     """Pick every second layer of the upper half, for `short` answers, or of the lower; of more than 40 layers of 20.
 
     j stands for the state that enters layer j; `tied`: is the vocabulary head the word embedding? Then 0 gives the word."""
-    upper, lower = range(max(n_layers//2, n_layers - 20), n_layers, 2), range(0, max(min(n_layers//2, 20), 1), 2)
+    upper, lower = (
+        range(max(n_layers // 2, n_layers - 20), n_layers, 2),
+        range(0, max(min(n_layers // 2, 20), 1), 2),
+    )
     layers = upper if short else lower
-    return [layer for layer in layers if layer or not tied] or [min(2, n_layers//2)]
+    return [layer for layer in layers if layer or not tied] or [min(2, n_layers // 2)]
+
 
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #26d13783
 def exit_modules(model: Module) -> tuple[Module, Module]:
@@ -208,67 +235,90 @@ def exit_modules(model: Module) -> tuple[Module, Module]:
     decoder, head = model.get_decoder(), model.get_output_embeddings()
     names = 'norm', 'final_layer_norm', 'final_layernorm', 'ln_f'
     norms = [module for name, module in decoder.named_children() if name in names]
-    if head and norms: return norms[0], head
-    raise UnsupportedError(f'{type(model).__name__}: no vocabulary head, or no final norm beside the layers; '
-                           'an early exit needs both.')
+    if head and norms:
+        return norms[0], head
+    raise UnsupportedError(
+        f'{type(model).__name__}: no vocabulary head, or no final norm beside the layers; '
+        'an early exit needs both.'
+    )
+
 
 def exit_logits(
-    model: Module,    # function of [..., D] states -> [..., V] float32
+    model: Module,  # function of [..., D] states -> [..., V] float32
 ) -> Callable[[Tensor], Tensor]:
     "Make a function from states to logits, as the model makes its own"
     norm, head = exit_modules(model)
     cap = getattr(model.config.get_text_config(), 'final_logit_softcapping', None)
+
     def logits(states):
         z = head(norm(states)).float()
-        return cap*(z/cap).tanh() if cap else z
+        return cap * (z / cap).tanh() if cap else z
+
     return logits
 
+
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #4ab43700
-def exit_divergence(final: Tensor, early: Tensor) -> Tensor:    # [V] and [J, V] logits -> [J], nats
+def exit_divergence(final: Tensor, early: Tensor) -> Tensor:  # [V] and [J, V] logits -> [J], nats
     "Measure how far the early distributions are from the final one: Jensen-Shannon divergence"
     q, p = final.softmax(-1), early.softmax(-1)
-    m = (q + p)/2
+    m = (q + p) / 2
     H = lambda p: torch.special.entr(p).sum(-1)
-    return H(m) - (H(q) + H(p))/2
+    return H(m) - (H(q) + H(p)) / 2
+
 
 def contrast_layers(
-    scores: Tensor, early: Tensor, top: float = .1,    # [1, V] logits of the next token, of the early exit
+    scores: Tensor,
+    early: Tensor,
+    top: float = 0.1,  # [1, V] logits of the next token, of the early exit
 ) -> Tensor:
     "Compute what the late layers add to the log-probability of each token with `top` of the greatest"
     s = scores.log_softmax(-1)
     out = s < math.log(top) + s.amax(-1, keepdim=True) if top else s.isneginf()
     return (s - early.log_softmax(-1)).masked_fill(out, -math.inf)
 
+
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #8ffe7d1b
 @dataclass(eq=False)
 class LayerProcessor(LogitsProcessor):
     "Contrast the scores of the next token with its scores at an early exit"
+
     vlm: VLM
-    layers: list[int]    # candidates; j: the state that enters layer j
-    top: float = .1      # as in `contrast_layers`
-    states: dict[int | str, Tensor] = field(default_factory=dict)    # newest of each
+    layers: list[int]  # candidates; j: the state that enters layer j
+    top: float = 0.1  # as in `contrast_layers`
+    states: dict[int | str, Tensor] = field(default_factory=dict)  # newest of each
 
     @cached_property
-    def logits(self): return exit_logits(self.vlm.model)    # once an answer: it walks over all modules
+    def logits(self):
+        return exit_logits(self.vlm.model)  # once an answer: it walks over all modules
 
     @contextmanager
     def watching(self):
         "Keep the last position's states by hooks"
-        def keep(layer, h): self.states[layer] = h[:, -1]
-        def keep_last(module, args, out): keep('final', hidden(out))
+
+        def keep(layer, h):
+            self.states[layer] = h[:, -1]
+
+        def keep_last(module, args, out):
+            keep('final', hidden(out))
+
         last = decoder_layers(self.vlm.model)[-1].register_forward_hook(keep_last)
         try:
-            with layer_inputs(self.vlm, self.layers, keep): yield self
-        finally: last.remove()
+            with layer_inputs(self.vlm, self.layers, keep):
+                yield self
+        finally:
+            last.remove()
 
     def __call__(
-        self, input_ids: Tensor, scores: Tensor,    # [1, N] prompt and tokens generated so far; [1, V]
+        self,
+        input_ids: Tensor,
+        scores: Tensor,  # [1, N] prompt and tokens generated so far; [1, V]
     ) -> Tensor:
         "Choose the early layer and contrast"
         states = torch.cat([self.states[j] for j in self.layers])
-        early, final = self.logits(states), self.logits(self.states['final'])[0]    # [J, V], [V]
+        early, final = self.logits(states), self.logits(self.states['final'])[0]  # [J, V], [V]
         i = exit_divergence(final, early).argmax().item()
-        return contrast_layers(scores, early[i:i+1], self.top)
+        return contrast_layers(scores, early[i : i + 1], self.top)
+
 
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #954a0e0b
 @dataclass(repr=False, kw_only=True)
@@ -282,15 +332,20 @@ class DoLa(GuidedMethod):
     top
         plausibility cut-off (paper and code: relative_top)
     """
+
     layers: Layers = None
-    top: float = limited(.1, 0, 1)
+    top: float = limited(0.1, 0, 1)
     name, source, category = 'dola', 'arXiv 2309.03883', 'logits'
 
     def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:
         "Process scores with states that hooks keep"
         vlm = session.vlm
         tied = exit_modules(vlm.model)[1].weight is vlm.model.get_input_embeddings().weight
-        short = ask.suffix == SHORT_ANSWER    # as transformers and its port advise
-        layers = exit_layers(vlm.n_layers, short, tied) if self.layers is None else pick_layers(self.layers, vlm.n_layers)
+        short = ask.suffix == SHORT_ANSWER  # as transformers and its port advise
+        layers = (
+            exit_layers(vlm.n_layers, short, tied)
+            if self.layers is None
+            else pick_layers(self.layers, vlm.n_layers)
+        )
         processor = LayerProcessor(vlm, layers, self.top)
         return Guide(processor.watching(), [processor])

@@ -24,8 +24,9 @@ from ..settings import ABOVE_0, limited
 from ...models.prompts import Ask, Prompt
 
 # %% ../../../nbs/library/method/edits/11_fusion_review.ipynb #1edc8af1
-FUSION_DEPTHS = tuple(l/32 for l in (2, 4, 8, 11, 12, 13))
-LAST_DEPTH, REVIEW_DEPTH = 28/32, 29/32
+FUSION_DEPTHS = tuple(l / 32 for l in (2, 4, 8, 11, 12, 13))
+LAST_DEPTH, REVIEW_DEPTH = 28 / 32, 29 / 32
+
 
 # %% ../../../nbs/library/method/edits/11_fusion_review.ipynb #046b1ae8
 def attention_shift(rows: AttentionRows, layers: Layers, last: Layers) -> tuple[Tensor, str]:
@@ -37,38 +38,49 @@ def attention_shift(rows: AttentionRows, layers: Layers, last: Layers) -> tuple[
     k = min(have, key=lambda l: abs(l - named))
     C = [l for l in candidates if l in have and l < k]
     if not C:
-        raise UnsupportedError(f'None of the candidate layers {candidates} lies before layer {k} and attends '
-            f'to the image (those that do: {have}); give `layers` or `last`')
+        raise UnsupportedError(
+            f'None of the candidate layers {candidates} lies before layer {k} and attends '
+            f'to the image (those that do: {have}); give `layers` or `last`'
+        )
     w = rows.attn[0].mean(1).double()
-    a = dict(zip(have, w/w.sum(-1, keepdim=True).clamp_min(1e-60)))
-    H = {l: float((a[l].sqrt() - a[k].sqrt()).norm()/2**.5) for l in C}
+    a = dict(zip(have, w / w.sum(-1, keepdim=True).clamp_min(1e-60)))
+    H = {l: float((a[l].sqrt() - a[k].sqrt()).norm() / 2**0.5) for l in C}
     early = max(C, key=lambda l: H[l])
     return (a[k] - a[early]).float(), f'layer {k} minus layer {early} (Hellinger distance {H[early]:.2f})'
 
+
 # %% ../../../nbs/library/method/edits/11_fusion_review.ipynb #ef8aec91
-def lowest(values: Tensor, share: float) -> Tensor:    # [Nv] -> sorted indices
+def lowest(values: Tensor, share: float) -> Tensor:  # [Nv] -> sorted indices
     "Find the lowest share of the tokens, by rank"
-    return values.argsort(stable=True)[:int(share*len(values) + 1e-9)].sort().values
+    return values.argsort(stable=True)[: int(share * len(values) + 1e-9)].sort().values
+
 
 def attention_modules(layer: Module) -> list[Module]:
     "Find the modules of a layer that mix positions"
-    def mixes(name): return ('attn' in name or 'attention' in name) and 'norm' not in name
+
+    def mixes(name):
+        return ('attn' in name or 'attention' in name) and 'norm' not in name
+
     return [module for name, module in layer.named_children() if mixes(name)]
+
 
 @contextmanager
 def scaled_features(layer: Module, columns: Tensor, factor: float, length: int) -> Iterator[None]:
     "Inside the block the layer gets and reads these features scaled, in every pass over the whole prompt"
+
     def before(module, args, kwargs):
         states = entering(args, kwargs)
         kwargs = {key: value for key, value in kwargs.items() if key != 'hidden_states'}
         if states.shape[1] >= length:
             at = columns.to(states.device)
-            states = states.index_copy(1, at, states[:, at]*factor)
+            states = states.index_copy(1, at, states[:, at] * factor)
         return (states, *args[1:]), kwargs
+
     with ExitStack() as hooks:
-        for module in (layer, *attention_modules(layer)):   # the norm between the two undoes the first scaling
+        for module in (layer, *attention_modules(layer)):  # the norm between the two undoes the first scaling
             hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
         yield
+
 
 # %% ../../../nbs/library/method/edits/11_fusion_review.ipynb #72853ab1
 @dataclass(repr=False, kw_only=True)
@@ -88,11 +100,12 @@ class FusionMask(GuidedMethod):
     factor
         of their features (a re-implementation; the paper's is UNVERIFIED)
     """
+
     layers: Layers = FUSION_DEPTHS
     last: Layers = LAST_DEPTH
     review: Layers = REVIEW_DEPTH
-    share: float = limited(.2, 0, 1)
-    factor: float = .1
+    share: float = limited(0.2, 0, 1)
+    factor: float = 0.1
     name, source = 'fusion-mask', 'arXiv 2601.08151'
     from_prefix = False
 
@@ -101,13 +114,17 @@ class FusionMask(GuidedMethod):
         vlm, rows = session.vlm, session.capture(ask)
         shift, layers = attention_shift(rows, self.layers, self.last)
         review = pick_layers(self.review, vlm.n_layers)[0]
-        I_A = shift.abs()   # by one account of v1
+        I_A = shift.abs()  # by one account of v1
         columns = prompt.columns[lowest(I_A, self.share)]
         return Guide(
             scaled_features(decoder_layers(vlm.model)[review], columns, self.factor, len(prompt)),
             look=Look(
-                saliency=as_saliency(rows.lay(I_A), rows.raster(), ask.image), rows=rows,
-                details=[f'{layers}; at layer {review} {self.share:.0%} of the tokens x {self.factor:g}']))
+                saliency=as_saliency(rows.lay(I_A), rows.raster(), ask.image),
+                rows=rows,
+                details=[f'{layers}; at layer {review} {self.share:.0%} of the tokens x {self.factor:g}'],
+            ),
+        )
+
 
 # %% ../../../nbs/library/method/edits/11_fusion_review.ipynb #0af8d889
 @dataclass(repr=False, kw_only=True)
@@ -127,9 +144,10 @@ class FusionCrop(PublishedCrop):
     tokens
         as many as the processor gives it (how a crop is shown is not given in the source)
     """
+
     layers: Layers = FUSION_DEPTHS
     last: Layers = LAST_DEPTH
-    p: float = limited(.2, ABOVE_0, 1)
+    p: float = limited(0.2, ABOVE_0, 1)
     K: int = limited(3, 1)
     limit: int = limited(4096, 1)
     min_side: int = limited(28, 1)

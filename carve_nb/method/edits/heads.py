@@ -24,41 +24,50 @@ from ...models.model import model_lock
 from ...models.prefix_cache import greedy, keep_offset
 from ...models.prompts import Ask, Prompt
 
+
 # %% ../../../nbs/library/method/edits/22_heads.ipynb #818fe3f7
-def stands_out(x: Tensor) -> Tensor:    # [..., D] hidden states -> [..., D] float32
+def stands_out(x: Tensor) -> Tensor:  # [..., D] hidden states -> [..., D] float32
     "Measure how far each dimension of a state stands out"
     x = x.float()
-    return x.abs()/(x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt()
+    return x.abs() / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt()
 
-def sink_value(x: Tensor, dims: list[int]) -> Tensor:    # [..., D] hidden states -> [...] float32
+
+def sink_value(x: Tensor, dims: list[int]) -> Tensor:  # [..., D] hidden states -> [...] float32
     "Measure how far states stand out in the sink dimensions"
     return stands_out(x)[..., list(dims)].amax(-1)
 
+
 # %% ../../../nbs/library/method/edits/22_heads.ipynb #914199ed
-def sink_dims(vlm: VLM, ask: Ask, tau: float = 20.) -> list[int]:    # as in the source; -> sorted
+def sink_dims(vlm: VLM, ask: Ask, tau: float = 20.0) -> list[int]:  # as in the source; -> sorted
     "Find dimensions in which the first token is very large, at the input of a layer from the fourth of 32 on"
-    dims, first = set(), vlm.words(ask).inputs['input_ids'][:, :1]    # with which every prompt begins
-    def see(layer, x): dims.update((stands_out(x[0, 0]) > tau).nonzero()[:, 0].tolist())
-    with model_lock(vlm.model), layer_inputs(vlm, pick_layers((3/32, 1.), vlm.n_layers), see):
+    dims, first = set(), vlm.words(ask).inputs['input_ids'][:, :1]  # with which every prompt begins
+
+    def see(layer, x):
+        dims.update((stands_out(x[0, 0]) > tau).nonzero()[:, 0].tolist())
+
+    with model_lock(vlm.model), layer_inputs(vlm, pick_layers((3 / 32, 1.0), vlm.n_layers), see):
         vlm.model(input_ids=first.to(vlm.device), use_cache=False)
     return sorted(dims)
 
+
 # %% ../../../nbs/library/method/edits/22_heads.ipynb #144cf557
-def image_heads(w: Tensor, vis: Tensor, sink: Tensor, rho: float = .8, summ: float = .2) -> Tensor:
+def image_heads(w: Tensor, vis: Tensor, sink: Tensor, rho: float = 0.8, summ: float = 0.2) -> Tensor:
     """Find rows with enough weight on the image, and few sinks in it.
 
     `w` [..., K] attention weights; `vis` [K] bool: image tokens; `sink` [K] bool: sinks; -> [...] bool."""
     on, free = w[..., vis].sum(-1), w[..., vis & ~sink].sum(-1)
-    return (on >= summ) & (free > 0) & (free >= rho*on)
+    return (on >= summ) & (free > 0) & (free >= rho * on)
+
 
 # %% ../../../nbs/library/method/edits/22_heads.ipynb #0f8e0daa
-def redistribute(w: Tensor, vis: Tensor, sink: Tensor, rows: Tensor, p: float = .4) -> Tensor:
+def redistribute(w: Tensor, vis: Tensor, sink: Tensor, rows: Tensor, p: float = 0.4) -> Tensor:
     """Hand weight of sinks to the rest of the image; rows keep their sum.
 
     `w` [..., K] attention weights; `vis`, `sink` as of `image_heads`; `rows` [...] bool; -> [..., K]."""
-    free, moved = w*(vis & ~sink), w*sink*p
-    new = w - moved + moved.sum(-1, keepdim=True)*free/free.sum(-1, keepdim=True).clamp_min(1e-30)
+    free, moved = w * (vis & ~sink), w * sink * p
+    new = w - moved + moved.sum(-1, keepdim=True) * free / free.sum(-1, keepdim=True).clamp_min(1e-30)
     return torch.where(rows[..., None], new, w)
+
 
 # %% ../../../nbs/library/method/edits/22_heads.ipynb #88d8d826
 @dataclass(repr=False, kw_only=True)
@@ -82,10 +91,11 @@ class Var(GuidedMethod):
     dims
         sink dimensions; None: detected by `sink_dims`
     """
-    rho: float = limited(.8, 0, 1)
-    p: float = limited(.4, 0, 1)
-    tau: float = limited(20., ABOVE_0)
-    summ: float = limited(.2, 0, 1)
+
+    rho: float = limited(0.8, 0, 1)
+    p: float = limited(0.4, 0, 1)
+    tau: float = limited(20.0, ABOVE_0)
+    summ: float = limited(0.2, 0, 1)
     layers: Layers = None
     last: bool = False
     dims: list | None = None
@@ -94,13 +104,15 @@ class Var(GuidedMethod):
 
     def edited_layers(self, vlm: VLM) -> list[int]:
         "Pick the layers that are edited"
-        if self.layers is not None: return vlm.pick_layers(self.layers)
+        if self.layers is not None:
+            return vlm.pick_layers(self.layers)
         n_layers = vlm.n_layers
         return vlm.pick_layers([*range(min(2, n_layers - 1), max(n_layers - (not self.last), 1))])
 
     def find_dims(self, session: Session, ask: Ask) -> list[int]:
         "Find the sink dimensions, given or detected in one pass"
-        if self.dims is not None: return self.dims
+        if self.dims is not None:
+            return self.dims
         session.calls += 1
         return sink_dims(session.vlm, ask, self.tau)
 
@@ -109,38 +121,54 @@ class Var(GuidedMethod):
         vlm, layers, dims = session.vlm, self.edited_layers(session.vlm), self.find_dims(session, ask)
         if not dims:
             possible = math.sqrt(vlm.text_config.hidden_size)
-            return Guide(look=Look(notes=[
-                'nothing is changed: no sink dimension, as the first token stays below '
-                f'{self.tau:.1f} (possible: {possible:.1f})']))
+            return Guide(
+                look=Look(
+                    notes=[
+                        'nothing is changed: no sink dimension, as the first token stays below '
+                        f'{self.tau:.1f} (possible: {possible:.1f})'
+                    ]
+                )
+            )
         image = prompt.columns
-        sinks: dict[int, Tensor] = {}   # layer -> positions
+        sinks: dict[int, Tensor] = {}  # layer -> positions
         counts: Counter[str] = Counter()
-        def see(layer, x): sinks.setdefault(layer, (sink_value(x[0], dims) > self.tau).nonzero()[:, 0])
+
+        def see(layer, x):
+            sinks.setdefault(layer, (sink_value(x[0], dims) > self.tau).nonzero()[:, 0])
+
         def move(layer, w, rows):
             none = w.new_zeros(w.shape[-1]).bool()
             vis, sink = (none.index_fill(0, at.to(w.device), True) for at in (image, sinks[layer]))
             counts['rows'] += w[..., 0].numel()
-            if not (vis & sink).any(): return w
+            if not (vis & sink).any():
+                return w
             chosen = image_heads(w, vis, sink, self.rho, self.summ)
             counts['moved'] += int(chosen.sum())
             return redistribute(w, vis, sink, chosen, self.p)
+
         edit, look = Edit(layers, weights=move, after=max(s.end for s in prompt.spans)), Look()
+
         @contextmanager
         def counting():
-            with applying(vlm, edit), layer_inputs(vlm, layers, see): yield
+            with applying(vlm, edit), layer_inputs(vlm, layers, see):
+                yield
             look.details.append(f'weight was moved in {counts["moved"]} of {counts["rows"]} rows')
+
         return Guide(counting(), look=look)
+
 
 # %% ../../../nbs/library/method/edits/22_heads.ipynb #3c017d0c
 def collate(vlm: VLM, prompt: Prompt, text: Prompt) -> dict:
     "Batch a prompt and a shorter one without an image, both ending together, on the model's device"
     inputs, short = vlm.to_device(prompt), vlm.to_device(text)
     for name, value in inputs.items():
-        if value.shape[:2] != (1, len(prompt)): continue    # of the image, which the prompt alone has
+        if value.shape[:2] != (1, len(prompt)):
+            continue  # of the image, which the prompt alone has
         text_value = short.get(name, value.new_zeros(1, len(text)))
         filler = vlm.tokenizer.pad_token_id or 0 if name == 'input_ids' else 0
         inputs[name] = torch.cat([value, pad(text_value, (len(prompt) - len(text), 0), value=filler)])
     return inputs
+
 
 # %% ../../../nbs/library/method/edits/22_heads.ipynb #e14d5eb8
 def head_divergence(with_image: Tensor, without: Tensor) -> Tensor:
@@ -151,25 +179,30 @@ def head_divergence(with_image: Tensor, without: Tensor) -> Tensor:
     high = lambda values: values > values.mean() + values.std(correction=0)
     return vhd.masked_fill(high(vhd) & high(surge), 0)
 
+
 # %% ../../../nbs/library/method/edits/22_heads.ipynb #bd0b9913
 def find_heads(
-    vlm: VLM, prompt: Prompt, text: Prompt, layers: list[int], alpha: float = 2.,
-) -> dict[int, Tensor]:    # layer -> [H] bool
+    vlm: VLM, prompt: Prompt, text: Prompt, layers: list[int], alpha: float = 2.0
+) -> dict[int, Tensor]:  # layer -> [H] bool
     "Choose the heads to reinforce, layer by layer, in one pass of both streams"
     heads = {}
+
     def louder(layer, o, rows):
         vhd = head_divergence(o[0, :, -1], o[1, :, -1])
-        heads[layer] = vhd > vhd.median()   # H_l: those above the median of their layer
+        heads[layer] = vhd > vhd.median()  # H_l: those above the median of their layer
         return reinforce(o, heads[layer], alpha)
+
     with model_lock(vlm.model), keep_offset(vlm.model), applying(vlm, Edit(layers, heads=louder)):
         vlm.model.generate(**collate(vlm, prompt, text), generation_config=greedy(vlm.model, 1))
     return heads
+
 
 def reinforce(o: Tensor, heads: Tensor, alpha: float) -> Tensor:
     """Multiply some heads by alpha.
 
     `o` [B, H, R, D]: outputs of the heads; `heads` [H] bool."""
-    return torch.where(heads[:, None, None], alpha*o, o)
+    return torch.where(heads[:, None, None], alpha * o, o)
+
 
 # %% ../../../nbs/library/method/edits/22_heads.ipynb #6a8f9bbb
 @dataclass(repr=False, kw_only=True)
@@ -185,8 +218,9 @@ class Vhr(GuidedMethod):
     early
         paper: and the second layer; () for none
     """
-    alpha: float = limited(2., ABOVE_0)
-    layers: Layers = (18/32, 1.)
+
+    alpha: float = limited(2.0, ABOVE_0)
+    layers: Layers = (18 / 32, 1.0)
     early: Layers = (1,)
     name, source = 'vhr', 'arXiv 2412.13949'
 
@@ -199,6 +233,7 @@ class Vhr(GuidedMethod):
         heads = find_heads(vlm, prompt, vlm.words(ask), layers, self.alpha)
         chosen, total = int(sum(map(torch.count_nonzero, heads.values()))), sum(map(len, heads.values()))
         louder = Edit(list(heads), heads=lambda layer, o, rows: reinforce(o, heads[layer], self.alpha))
-        return Guide(applying(vlm, louder), look=Look(details=[
-            f'{chosen} of {total} heads of layers {layers} times {self.alpha:g}']))
-
+        return Guide(
+            applying(vlm, louder),
+            look=Look(details=[f'{chosen} of {total} heads of layers {layers} times {self.alpha:g}']),
+        )
