@@ -131,8 +131,8 @@ def eye_question(seed: int, kind: str, step: int) -> Record:
         question.question,
         [question.answer],
         CHOICES[kind],
-        [question.box],
-        kind,  # type: ignore[list-item]
+        [question.box],  # type: ignore[list-item]
+        kind,
         rule='yes/no' if kind == 'exist' else 'choice-text',
         objects=objects,
         image_key=name,
