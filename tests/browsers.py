@@ -31,11 +31,11 @@ def missing(*packages):
 
 def browser_path():
     "Chromium of the system, or the one that Playwright has fetched"
-    found = next(
+    system_path = next(
         (p for n in ('chromium', 'chromium-browser', 'google-chrome') if (p := shutil.which(n))), None
     )
-    if found:
-        return found
+    if system_path:
+        return system_path
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as p:
@@ -62,9 +62,9 @@ def chromium():
 def open_page(browser, width=1280, height=900, scheme='light', console=True):
     "A page that notes what it asks of other machines (`outside`), and the `errors` of its scripts"
     page = browser.new_page(viewport=dict(width=width, height=height), color_scheme=scheme)
-    own = 'file:', 'data:', 'blob:', 'http://127.0.0.1', 'ws://127.0.0.1'
+    local = 'file:', 'data:', 'blob:', 'http://127.0.0.1', 'ws://127.0.0.1'
     page.outside, page.errors = [], []
-    page.on('request', lambda r: r.url.startswith(own) or page.outside.append(r.url))
+    page.on('request', lambda r: r.url.startswith(local) or page.outside.append(r.url))
     page.on('pageerror', lambda e: page.errors.append(str(e)))
     if console:
         page.on('console', lambda m: m.type == 'error' and page.errors.append(m.text))
@@ -118,10 +118,10 @@ def explored(folder, *words, **env):
     find = lambda: re.search(r'(http://127\.0\.0\.1:(\d+)/)\?token=(\w+)', (folder / 'log').read_text())
     try:
         assert until(find, 120), (folder / 'log').read_text()
-        said, alone = (folder / 'log').read_text().splitlines()
-        assert said.startswith('The explorer is ready') and re.fullmatch(r'http://\S+/\?token=\w+', alone), (
-            'the log of the server'
-        )
+        sentence, alone = (folder / 'log').read_text().splitlines()
+        assert sentence.startswith('The explorer is ready') and re.fullmatch(
+            r'http://\S+/\?token=\w+', alone
+        ), 'the log of the server'
         yield *find().groups(), process
     finally:
         process.send_signal(signal.SIGTERM)

@@ -93,8 +93,8 @@ def pytest_runtest_logreport(report):
         ENDED.setdefault(name, set()).add(report.outcome)
 
 
-def save(path, found):
-    Path(path).write_text(json.dumps(found, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+def save(path, figures):
+    Path(path).write_text(json.dumps(figures, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
 
 
 def pytest_sessionfinish(session):
@@ -162,14 +162,14 @@ def load(folders):
     from carve_nb.attention.vlm import VLM
     from carve_nb.models.checkpoints import PACKAGED
 
-    made = {}
+    models = {}
 
     def get(name):
-        if name not in made:
+        if name not in models:
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')
-                made[name] = VLM.from_pretrained(name if name in PACKAGED else folders(name))
-        return made[name]
+                models[name] = VLM.from_pretrained(name if name in PACKAGED else folders(name))
+        return models[name]
 
     return get
 

@@ -88,9 +88,9 @@ def kernel(words):
 def until(ready, process=None, seconds=900):
     "Wait for something to be so, or for a process to end; what there is then"
     end = time.monotonic() + seconds
-    while not (found := ready()) and (process is None or process.poll() is None) and time.monotonic() < end:
+    while not (result := ready()) and (process is None or process.poll() is None) and time.monotonic() < end:
         time.sleep(0.02)
-    return found
+    return result
 
 
 def free_port():
@@ -162,12 +162,13 @@ class Forked:
     def communicate(self):
         "What it has said on the standard output and the other, once it has ended"
         self.process.join()
-        said = tuple(f.read_text(encoding='utf-8') for f in self.files)
+        outputs = tuple(f.read_text(encoding='utf-8') for f in self.files)
         shutil.rmtree(self.files[0].parent)
-        return said
+        return outputs
 
 
-def Carve(*words):
+def start_carve(*words):
+    "Start the command `carve WORDS`"
     return Forked(carve, *words)
 
 

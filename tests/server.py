@@ -92,8 +92,8 @@ def bad(status, message='', code=None, **headers):
 
 def images(sent):
     "The images in a request, and its words"
-    *shown, words = sent['messages'][0]['content']
+    *parts, words = sent['messages'][0]['content']
     return (
-        [Image.open(io.BytesIO(base64.b64decode(p['image_url']['url'].split(',')[1]))) for p in shown],
+        [Image.open(io.BytesIO(base64.b64decode(p['image_url']['url'].split(',')[1]))) for p in parts],
         words['text'],
     )

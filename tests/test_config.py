@@ -57,11 +57,11 @@ def test_older_options(tmp_path, code, status):
     ],
 )
 def test_hosts_can_read_it(schema, files):
-    found = sorted(ROOT.glob(files))
+    paths = sorted(ROOT.glob(files))
     done = CliRunner().invoke(
-        check_jsonschema.main, ['--builtin-schema', f'vendor.{schema}', *map(str, found)]
+        check_jsonschema.main, ['--builtin-schema', f'vendor.{schema}', *map(str, paths)]
     )
-    assert found and done.exit_code == 0, done.output
+    assert paths and done.exit_code == 0, done.output
 
 
 def test_workflows_grant_little():

@@ -39,16 +39,16 @@ def test_one_notebook_one_module():
 
 def test_imports_point_down():
     "Rooms import from rooms before them, and reach none by a string"
-    known, wrong = set(map(name, MODULES)), []
+    modules, wrong = set(map(name, MODULES)), []
     for path in MODULES:
-        own = name(path)
+        module = name(path)
         wrong += [
-            f'{own} imports {o}'
+            f'{module} imports {o}'
             for o in anatomy.imported(path)
-            if o in known and anatomy.ROOMS.index(room(o)) > anatomy.ROOMS.index(room(own))
+            if o in modules and anatomy.ROOMS.index(room(o)) > anatomy.ROOMS.index(room(module))
         ]
-        if own not in LAZY and 'import_module(' in path.read_text():
-            wrong += [f'{own} imports by a string']
+        if module not in LAZY and 'import_module(' in path.read_text():
+            wrong += [f'{module} imports by a string']
     assert not wrong
 
 

@@ -185,10 +185,10 @@ def test_blocks_of_the_readme(python):
     code = [b for kind, b in blocks if kind == 'python']
     assert code
     (python.home / 'readme.py').write_text('\n'.join(code))
-    shown = subprocess.run(
+    process = subprocess.run(
         [PLAIN, 'readme.py'], cwd=python.home, env=python.env, capture_output=True, text=True
     )
-    assert (shown.returncode, shown.stdout, shown.stderr) == (0, '8 2\n', '')
+    assert (process.returncode, process.stdout, process.stderr) == (0, '8 2\n', '')
     for kind, b in blocks:
         run_process('bash', '-n', '-c', b) if kind == 'sh' else ast.parse(b)
 

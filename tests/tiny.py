@@ -17,13 +17,13 @@ QUESTION = 'What animal is this?'
 measured = {}
 
 
-def read_asked():
+def read_query_words():
     """Two hundred questions as people ask them: the tokens of each, and the words whose object the answer is
     read from"""
     lines = (ROOT / 'tests/data/query_words.tsv').read_text(encoding='utf-8').splitlines()[1:]
-    asked = [line.split('\t') for line in lines]
+    rows = [line.split('\t') for line in lines]
     return [
-        (re.findall(r"'s\b| ?\w+|[^\w\s]", question), words.lower().split('|')) for question, words in asked
+        (re.findall(r"'s\b| ?\w+|[^\w\s]", question), words.lower().split('|')) for question, words in rows
     ]
 
 
@@ -73,7 +73,7 @@ def check_stock_ids(vlm, processor):
     if processor.chat_template is None:
         processor.chat_template = vlm.family.chat
     for images in [WIDE], [WIDE, TALL], [TALL, WIDE, image(70, 80, 2)], [TALL, WIDE, TALL]:
-        own = vlm.prompt(images, QUESTION)
+        prompt = vlm.prompt(images, QUESTION)
         messages = stock_messages(images)
         theirs = processor.apply_chat_template(
             messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors='pt'
@@ -84,13 +84,13 @@ def check_stock_ids(vlm, processor):
             return_tensors='pt',
         )
         for inputs in theirs, nested:
-            assert inputs['input_ids'].tolist() == own.inputs['input_ids'].tolist()
+            assert inputs['input_ids'].tolist() == prompt.inputs['input_ids'].tolist()
             assert all(
-                v.equal(own.inputs[k]) for k, v in inputs.items() if torch.is_tensor(v) and k != 'labels'
+                v.equal(prompt.inputs[k]) for k, v in inputs.items() if torch.is_tensor(v) and k != 'labels'
             )
             read = read_prompt(vlm, inputs, images, QUESTION)
             assert [(s.box, s.tokens.tolist()) for s in read.spans] == [
-                (s.box, s.tokens.tolist()) for s in own.spans
+                (s.box, s.tokens.tolist()) for s in prompt.spans
             ]
 
 

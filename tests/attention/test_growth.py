@@ -41,7 +41,7 @@ def ask_on(vlm, start, stop, one):
             Session(vlm).ask(Ask((image, image), question, max_new_tokens=3))
         else:
             vlm.ask(image, question, max_new_tokens=3)
-        assert sum(getattr(kept.value, 'nbytes', 0) for kept in one.kept.values()) <= one.megabytes * 1e6
+        assert sum(getattr(stored.value, 'nbytes', 0) for stored in one.kept.values()) <= one.megabytes * 1e6
 
 
 @pytest.mark.filterwarnings('ignore:.*does not know')

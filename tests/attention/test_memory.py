@@ -14,10 +14,10 @@ LONG = 200
 def talking(load):
     "A tiny model that ends no answer before `LONG` tokens"
     vlm = load('llava')
-    own = vlm.model.generation_config
-    was, own.eos_token_id = own.eos_token_id, None
+    config = vlm.model.generation_config
+    was, config.eos_token_id = config.eos_token_id, None
     yield vlm
-    own.eos_token_id = was
+    config.eos_token_id = was
 
 
 def test_a_pass_leaves_the_device(talking, monkeypatch):
@@ -40,12 +40,12 @@ def test_a_pass_leaves_the_device(talking, monkeypatch):
 def test_methods_keep_what_they_read(talking, name):
     "A method whose answer is long keeps no more than under a short one, unless it pairs the steps"
 
-    def kept(n):
+    def kept_bytes(n):
         session = Session(talking)
         method = make_method(name, max_new_tokens=n)
         result = method(session, WIDE, QUESTION)
         assert len(result.plain_answer.tokens) == n
-        return sum(getattr(kept.value, 'nbytes', 0) for kept in session.kept.values())
+        return sum(getattr(reading.value, 'nbytes', 0) for reading in session.kept.values())
 
     paired = name in ('carve:steps=last', 'paper')
-    assert (kept(40) > kept(4)) == paired
+    assert (kept_bytes(40) > kept_bytes(4)) == paired

@@ -133,10 +133,10 @@ def test_adapters_and_wrappers(llava):
     import peft
 
     want = llava.record()
-    said = llava.vlm.ask(WIDE, QUESTION, max_new_tokens=4)
+    answer = llava.vlm.ask(WIDE, QUESTION, max_new_tokens=4)
     for wrapper in torch.nn.DataParallel(llava.model), Wrapper(Wrapper(llava.model)):
         assert torch.equal(llava.record(model=wrapper).attn, want.attn)
-        assert VLM(wrapper, llava.processor).ask(WIDE, QUESTION, max_new_tokens=4) == said
+        assert VLM(wrapper, llava.processor).ask(WIDE, QUESTION, max_new_tokens=4) == answer
     adapted = peft.get_peft_model(
         copy.deepcopy(llava.model), peft.LoraConfig(target_modules=['q_proj', 'v_proj'])
     )
@@ -153,9 +153,11 @@ def pruned(model):
     "Drop half of the image tokens before layer 2, as token pruning does"
 
     def less(module, args, kw):
-        kept = [*range(10), *range(42, args[0].shape[1])] if args[0].shape[1] > 42 else slice(None)
-        cut = tuple(p[:, kept] if p.shape[1] == args[0].shape[1] else p for p in kw['position_embeddings'])
-        return (args[0][:, kept], *args[1:]), kw | dict(position_embeddings=cut, attention_mask=None)
+        positions = [*range(10), *range(42, args[0].shape[1])] if args[0].shape[1] > 42 else slice(None)
+        cut = tuple(
+            p[:, positions] if p.shape[1] == args[0].shape[1] else p for p in kw['position_embeddings']
+        )
+        return (args[0][:, positions], *args[1:]), kw | dict(position_embeddings=cut, attention_mask=None)
 
     def shorter(module, args, kw):
         cut = tuple(p[:, -args[0].shape[1] :] for p in kw['position_embeddings'])

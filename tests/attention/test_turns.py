@@ -19,12 +19,14 @@ def eager_row(model, inputs, rows):
     rows: [L, H, Nv]"""
     with torch.no_grad():
         out = model(**inputs, use_cache=False, output_attentions=True)
-    found = (
+    attentions = (
         out.attentions
         if len(out.attentions) == len(rows.layers)
         else [out.attentions[l] for l in rows.layers]
     )
-    return torch.stack([a[0, :, -1] for a in found])[..., torch.cat([span.tokens for span in rows.spans])]
+    return torch.stack([a[0, :, -1] for a in attentions])[
+        ..., torch.cat([span.tokens for span in rows.spans])
+    ]
 
 
 def longer(inputs, tokens):
@@ -89,8 +91,8 @@ def test_kinds_of_cache(kind, name, load, folders):
     user = User(load(name))
     eager = stock(folders(name), 'eager')
     with record_attention(user.model, user.processor, user.inputs, user.images) as rows:
-        said = new_tokens(user, user.generate(**CACHES[kind](user)))
-    held = [user.inputs, *(longer(user.inputs, said[:, :n]) for n in (1, 2))]
+        tokens = new_tokens(user, user.generate(**CACHES[kind](user)))
+    held = [user.inputs, *(longer(user.inputs, tokens[:, :n]) for n in (1, 2))]
     assert far(rows, [eager_row(eager, i, rows) for i in held]) < TOLERANCE
 
 
@@ -119,9 +121,9 @@ def test_sinks_of_the_kernel(load):
     with torch.no_grad():
         for layer in user.model.base_model.language_model.layers:
             layer.self_attn.sinks.fill_(2.0)
-    said = new_tokens(user, user.generate())
+    tokens = new_tokens(user, user.generate())
     rows = user.record()
-    held = [user.inputs, *(longer(user.inputs, said[:, :n]) for n in (1, 2))]
+    held = [user.inputs, *(longer(user.inputs, tokens[:, :n]) for n in (1, 2))]
     assert far(rows, [eager_row(user.model, i, rows) for i in held]) < TOLERANCE
 
 

@@ -40,8 +40,8 @@ def test_another_type(tmp_path, monkeypatch):
     assert find_profile(half) is None  # other weights, not another type
     shipped = find_profile(full := VLM.from_pretrained('carve-small'))
     half = VLM.from_pretrained('carve-small', dtype='bfloat16')
-    own = half.fingerprint
-    mine = replace(shipped, weights=own.weights, probe=own.probe, dtype='bfloat16', n=41)
+    fingerprint = half.fingerprint
+    mine = replace(shipped, weights=fingerprint.weights, probe=fingerprint.probe, dtype='bfloat16', n=41)
     (tmp_path / '0.json').write_text('broken')
     mine.save(profile_path(half))
     assert find_profile(half) == mine and find_profile(full) == shipped  # its own weights come first
@@ -84,5 +84,5 @@ def test_weights_that_cannot_be_read(vlm, tmp_path, monkeypatch):
         assert model.fingerprint.weights is record_of(model)['weights'] is None
         assert model.capture(SCENE.image, QUESTION).saliency().values.any()
     assert find_profile(vlm) == shipped and find_profile(packed) is None
-    keep_profile(made := make_profile(packed, 2), packed)
-    assert find_profile(packed) == made and find_profile(vlm) == shipped
+    keep_profile(profile := make_profile(packed, 2), packed)
+    assert find_profile(packed) == profile and find_profile(vlm) == shipped

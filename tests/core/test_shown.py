@@ -93,12 +93,12 @@ EXPLAINED = [
 @pytest.mark.parametrize('function', EXPLAINED, ids=lambda function: function.__qualname__)
 def test_question_mark_explains_parameters(function):
     "`VLM.ask?` names and explains each parameter, and has a line to copy that parses"
-    told = docscrape.NumpyDocString(asked(function))
+    docstring = docscrape.NumpyDocString(asked(function))
     given = {
         f'{"**" if p.kind is p.VAR_KEYWORD else ""}{name}'
         for name, p in signature(function).parameters.items()
     }
-    assert {p.name: bool(p.desc) for p in told['Parameters'].values()} == dict.fromkeys(
+    assert {p.name: bool(p.desc) for p in docstring['Parameters'].values()} == dict.fromkeys(
         given - {'self', 'cls'}, True
     )
-    ast.parse(told['Examples'].removeprefix('>>> '))
+    ast.parse(docstring['Examples'].removeprefix('>>> '))

@@ -42,13 +42,19 @@ def judged(row: dict) -> str:
 
 def test_answers_of_five_families():
     rows = rows_of('answers_blind.jsonl')
-    found = {judge: [row for row in rows if judged(row) == judge] for judge in ('right', 'wrong', 'lost')}
+    by_verdict = {
+        judge: [row for row in rows if judged(row) == judge] for judge in ('right', 'wrong', 'lost')
+    }
     for judge in 'wrong', 'lost':
-        for row in found[judge]:
+        for row in by_verdict[judge]:
             print(judge, row['family'], row['rule'], repr(row['answer']), row.get('choices'), row['answers'])
-    counted = [row for row in found['lost'] if why_unread(row['answer'], record_of(row))]
+    counted = [row for row in by_verdict['lost'] if why_unread(row['answer'], record_of(row))]
     # of 208; of the 43 that the few rules lose three are not counted as unread or near
-    assert len(found['right']) >= 165 and not found['wrong'] and len(found['lost']) - len(counted) <= 3
+    assert (
+        len(by_verdict['right']) >= 165
+        and not by_verdict['wrong']
+        and len(by_verdict['lost']) - len(counted) <= 3
+    )
 
 
 def judged_as_told(row: dict) -> str:
@@ -71,7 +77,7 @@ def judged_as_told(row: dict) -> str:
 
 def test_answers_in_six_languages():
     rows = rows_of('answers_six_languages.jsonl')
-    found = Counter((row['kind'], judged_as_told(row)) for row in rows)
+    verdicts = Counter((row['kind'], judged_as_told(row)) for row in rows)
     for row in rows:
         if judged_as_told(row) != 'right':
             print(
@@ -82,7 +88,7 @@ def test_answers_in_six_languages():
                 repr(row['answer']),
                 row['read'],
             )
-    print(found)
-    judges = Counter(judge for (_, judge), n in found.items() for _ in range(n))
+    print(verdicts)
+    judges = Counter(judge for (_, judge), n in verdicts.items() for _ in range(n))
     # of 120; the six that are lost are number words and digits of other languages
     assert judges['wrong'] == 0 and judges['right'] >= 75 and judges['lost'] <= 6

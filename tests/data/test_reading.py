@@ -25,8 +25,8 @@ def evaluate(serve, shell, tmp_path):
 
     def run(rows, replies, *more):
         def play(server, sent):
-            asked = sent['messages'][0]['content'][-1]['text']
-            reply = next(reply for row, reply in zip(rows, replies) if asked.startswith(row['question']))
+            question = sent['messages'][0]['content'][-1]['text']
+            reply = next(reply for row, reply in zip(rows, replies) if question.startswith(row['question']))
             return ok(**reply) if isinstance(reply, dict) else ok(reply)
 
         folder = write_set(tmp_path / str(len(list(tmp_path.iterdir()))), rows)
@@ -53,7 +53,7 @@ def counts(page):
 def test_unread_answers_are_counted(evaluate, tmp_path):
     "Options, yes and no and second thoughts in one column of the table, near ones in another"
     ways = dict(choices=['red', 'blue'], answer='A')
-    asked = {
+    questions = {
         'Which one?': ways,
         'Which two?': ways,
         'Which three?': ways,
@@ -63,7 +63,7 @@ def test_unread_answers_are_counted(evaluate, tmp_path):
         'What more?': dict(answer='red'),
     }
     replies = 'I cannot tell.', 'Hard to say', 'A', 'B', 'Prose', 'It is red.', 'red, wait, blue'
-    status, out, lines = evaluate([dict(question=k) | row for k, row in asked.items()], replies)
+    status, out, lines = evaluate([dict(question=k) | row for k, row in questions.items()], replies)
     assert (status, [line['score'] for line in lines]) == (0, [0, 0, 1, 0, 0, 0, 0])
     assert counts((tmp_path / '0' / 'R' / 'table.md').read_text(encoding='utf-8')) == ('3', '1')
     assert [line.get('unread', '').partition(' ')[0] for line in lines] == [

@@ -54,8 +54,8 @@ def test_intervals_and_tests_by_image(per_image):
     m = n // per_image
     images = np.repeat(np.arange(m), per_image)
     for _ in range(studies):
-        own = rng.normal(size=(2, m))[:, images]
-        a, b = (own + rng.normal(size=(2, n)) > -0.4).astype(float)
+        image_effect = rng.normal(size=(2, m))[:, images]
+        a, b = (image_effect + rng.normal(size=(2, n)) > -0.4).astype(float)
         share = mean_interval(a, clusters=images)
         p, _ = paired_test(a, b, images)
         gap = difference(a, b, images)

@@ -113,10 +113,10 @@ def words(page):
 def test_first_state(page, kernel):
     "Scene 145 with the model that answers it: without the crop wrong, with the crop of the word heart right"
     assert until(lambda: status(page).startswith('Ready')), status(page)
-    shown = page.locator('.carve-explore').inner_text()
+    text = page.locator('.carve-explore').inner_text()
     assert (
-        'carve-small, a small model that we trained on synthetic scenes' in shown
-        and 'scene 145, 448 x 448' in shown
+        'carve-small, a small model that we trained on synthetic scenes' in text
+        and 'scene 145, 448 x 448' in text
     )
     assert kernel('ex.words.value') == ['heart']
     assert [a.partition('(')[0] for a in answers(page)] == [
@@ -164,7 +164,7 @@ def test_upload(page, tmp_path):
     Image.new('RGB', (2100, 2000)).save(tmp_path / 'large.bmp')  # 12.6 MB, more than a server takes by itself
     (tmp_path / 'bad.png').write_bytes(b'GIF8')
     (tmp_path / 'bomb.png').write_bytes(hostile.bomb(14_000, 14_000))
-    shown = page.locator('.carve-explore')
+    widget = page.locator('.carve-explore')
     for name, words in {
         'who is it.jpg': '512 x 512',
         'bad.png': 'is not an image',
@@ -172,11 +172,11 @@ def test_upload(page, tmp_path):
         'bomb.png': 'bomb.png: .*exceeds limit',
     }.items():
         choose_file(page, tmp_path / name)
-        assert until(lambda: re.search(words, shown.inner_text())), (name, status(page))
-    assert 'large.bmp' in shown.inner_text()
+        assert until(lambda: re.search(words, widget.inner_text())), (name, status(page))
+    assert 'large.bmp' in widget.inner_text()
     page.get_by_label('Question').fill('What is it?')
     ask(page)
-    assert 'large.bmp, 2100 x 2000' in shown.inner_text()  # the name stays
+    assert 'large.bmp, 2100 x 2000' in widget.inner_text()  # the name stays
     assert not page.errors
 
 
@@ -222,17 +222,19 @@ def test_keyboard(page, kernel):
             return e.getAttribute('aria-label') || e.labels?.[0]?.innerText.trim() || (e.innerText || '').trim() || '?'; }''')
         )
     order = ['Question', 'Ask', 'what', 'last token of the prompt', 'p, kept share of pixels']
-    found = [next((i for i, r in enumerate(reached) if r.split('\n')[0] == o), None) for o in order]
-    assert None not in found and found == sorted(found), dict(zip(order, found), reached=reached)
+    positions = [next((i for i, r in enumerate(reached) if r.split('\n')[0] == o), None) for o in order]
+    assert None not in positions and positions == sorted(positions), dict(
+        zip(order, positions), reached=reached
+    )
 
 
 def test_names(page):
     """What can be moved or pressed has a name, as a screen reader is told; a slider says the value that is
     shown"""
-    told = page.locator('.carve-explore').aria_snapshot()
+    snapshot = page.locator('.carve-explore').aria_snapshot()
     assert not re.findall(
-        r'^ *- (?:slider|button|combobox|textbox|checkbox|link|img)(?: \[.*\])?:?$', told, re.M
-    ), told
+        r'^ *- (?:slider|button|combobox|textbox|checkbox|link|img)(?: \[.*\])?:?$', snapshot, re.M
+    ), snapshot
     handle = page.get_by_role('slider', name='p, kept share of pixels')
     assert (
         handle.get_attribute('aria-valuetext')
@@ -274,11 +276,11 @@ def test_saved_without_kernel(page, server):
     other = home / 'work' / 'other.ipynb'
     page.locator('.jp-Cell .cm-content').first.click()
     page.keyboard.press('Control+s')
-    found = until(lambda: stored(saved))
-    assert found and (
-        all({'image/png', 'text/plain'} <= {*o} for o in found)
-        and 'baseline: "' in ''.join(found[-1]['text/plain'])
-    ), found
+    outputs = until(lambda: stored(saved))
+    assert outputs and (
+        all({'image/png', 'text/plain'} <= {*o} for o in outputs)
+        and 'baseline: "' in ''.join(outputs[-1]['text/plain'])
+    ), outputs
     # nobody has trusted this one
     other.write_text(saved.read_text().replace('ex = explore()', 'ex = explore( )'))
     assert not page.locator('.jp-OutputArea-output > .carve-still').first.is_visible()

@@ -17,12 +17,12 @@ def test_kernels_of_lost_pages_end(tmp_path):
     with explored(tmp_path, CARVE_IDLE_SECONDS='5') as (address, _, token, server):
 
         def kernels():
-            found = []
+            processes = []
             for p in psutil.Process(server.pid).children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     # one that ends meanwhile has no command
-                    found += [p] * ('ipykernel' in ' '.join(p.cmdline()))
-            return found
+                    processes += [p] * ('ipykernel' in ' '.join(p.cmdline()))
+            return processes
 
         def load():
             return urllib.request.urlopen(f'{address}?token={token}', timeout=300)

@@ -14,15 +14,15 @@ from carve_nb.testing import traces
 @contextlib.contextmanager
 def count_passes(vlm):
     "A list that grows with every pass through the decoder or the vision tower"
-    seen, parts = [], [decoder_layers(vlm.model)[0]]
+    passes, parts = [], [decoder_layers(vlm.model)[0]]
     parts += [
         m
         for n, m in vlm.model.named_modules()
         if n.rpartition('.')[2] in ('vision_tower', 'visual', 'vision_model', 'vision_encoder')
     ]
-    handles = [m.register_forward_pre_hook(lambda *a: seen.append(1)) for m in parts]
+    handles = [m.register_forward_pre_hook(lambda *a: passes.append(1)) for m in parts]
     try:
-        yield seen
+        yield passes
     finally:
         for h in handles:
             h.remove()
@@ -65,10 +65,10 @@ def tensor_bytes():
     gc.collect()
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of objects that only look like tensors
-        there = {
+        storages = {
             t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()
             for t in gc.get_objects()
             # a FakeTensor has no storage
             if type(t) in (torch.Tensor, torch.nn.Parameter) and not t.is_meta
         }
-    return sum(there.values())
+    return sum(storages.values())

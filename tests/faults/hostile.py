@@ -136,12 +136,12 @@ def marked(fmt='PNG'):
     notes = PngImagePlugin.PngInfo()
     notes.add_text(SCRIPT, SCRIPT)
     notes.add_itxt('XML:com.adobe.xmp', SCRIPT)
-    own = dict(
+    by_format = dict(
         PNG=dict(pnginfo=notes),
         JPEG=dict(comment=SCRIPT, xmp=SCRIPT.encode()),
         WEBP=dict(xmp=SCRIPT.encode(), lossless=True),
     )
-    return packed(photo(), fmt, exif=exif, icc_profile=SCRIPT.encode(), **own.get(fmt, {}))
+    return packed(photo(), fmt, exif=exif, icc_profile=SCRIPT.encode(), **by_format.get(fmt, {}))
 
 
 @functools.cache

@@ -146,16 +146,16 @@ BLOCKS = {  # those of single methods are in tests/method/test_methods.py
 @contextlib.contextmanager
 def failing(vlm, layer, error, call):
     "Let a call of a decoder layer fail; yields the list of calls"
-    seen = []
+    calls = []
 
     def count(module, args):
-        seen.append(1)
-        if len(seen) == call:
+        calls.append(1)
+        if len(calls) == call:
             raise error
 
     handle = decoder_layers(vlm.model)[layer].register_forward_pre_hook(count)
     try:
-        yield seen
+        yield calls
     finally:
         handle.remove()
 
@@ -169,9 +169,9 @@ def fails_clean(vlm, run):
     before = state(vlm)
     assert before['free'] and not before['open']
     for layer in sorted({vlm.layers[0], vlm.layers[len(vlm.layers) // 2], vlm.layers[-1]}):
-        with failing(vlm, layer, None, 0) as seen:
+        with failing(vlm, layer, None, 0) as calls:
             run(vlm)
-        for call in {1, len(seen)} if seen else ():
+        for call in {1, len(calls)} if calls else ():
             error = next(errors)
             with pytest.raises(error), failing(vlm, layer, error, call):
                 run(vlm)
@@ -242,6 +242,6 @@ def test_threads_take_turns(load, name):
         for handle in handles:
             handle.remove()
     assert {*met} == {1}
-    for want, found in zip(alone, together):
-        np.testing.assert_allclose(found, [want] * 3, rtol=1e-4, atol=1e-6)
+    for want, repeated in zip(alone, together):
+        np.testing.assert_allclose(repeated, [want] * 3, rtol=1e-4, atol=1e-6)
     assert state(vlm) == before

@@ -109,9 +109,9 @@ def pickled(d):
 def own_code(d, files=('config.json',), **where):
     (d / 'code.py').write_text(f'open({str(d / "ran")!r}, "w")\nclass C: pass\n')
     kinds = 'AutoConfig', 'AutoModelForImageTextToText', 'AutoProcessor', 'AutoImageProcessor'
-    own = dict.fromkeys(kinds, 'code.C') | dict(AutoTokenizer=['code.C', None])
+    classes = dict.fromkeys(kinds, 'code.C') | dict(AutoTokenizer=['code.C', None])
     for name in files:
-        put(d, name, auto_map=own, **where)
+        put(d, name, auto_map=classes, **where)
 
 
 def write(name, text):
@@ -275,7 +275,7 @@ def test_layers_that_do_not_exist(load):
     """Refused before any pass, by whatever takes layers, with the depth and with parts of it as the other way
     to say it"""
     vlm, layers = load('llava'), [4, 25]
-    with count_passes(vlm) as seen:
+    with count_passes(vlm) as passes:
         for ask in (
             lambda: Carve(layers=layers)(vlm, IMAGE, QUESTION),
             lambda: vlm.capture(IMAGE, QUESTION, layers=layers),
@@ -286,7 +286,7 @@ def test_layers_that_do_not_exist(load):
                 (CarveError, CaptureError), match=r'\[25\] do not exist: the .* 6.* 0 to 5.*such as layers='
             ):
                 ask()
-    assert seen == []
+    assert passes == []
 
 
 @pytest.mark.case(34)
@@ -379,13 +379,13 @@ def test_saved_rows_damaged(tiny, tmp_path):
 @pytest.mark.parametrize('preset', [Carve(), Carve.paper(), Carve.official()], ids=lambda c: c.name)
 def test_no_signal(tiny, preset):
     "Attention that is equal everywhere, or none: the whole image, with a note"
-    shown, method = image(448, 448), replace(preset, layers=[2, 3])
-    rows, _ = method.capture_both(Session(tiny), Ask((shown,), 'Is there a red circle?', SHORT_ANSWER))
+    scene, method = image(448, 448), replace(preset, layers=[2, 3])
+    rows, _ = method.capture_both(Session(tiny), Ask((scene,), 'Is there a red circle?', SHORT_ANSWER))
     for level in 0, 0.01:
         flat = replace(
             rows, attn=torch.full_like(rows.attn, level), question=torch.full_like(rows.question, level)
         )
-        look = method.contrast(shown, 'Is there a red circle?', flat, flat)
+        look = method.contrast(scene, 'Is there a red circle?', flat, flat)
         assert method.choose_regions(look, tiny) == [] and look.notes[0].startswith('no signal')
         assert np.isfinite(look.saliency.values).all()
 
@@ -393,7 +393,7 @@ def test_no_signal(tiny, preset):
 @pytest.mark.case(38)
 def test_p_is_one(tiny):
     "p = 1 is the image bit for bit, and the baseline answer"
-    shown = image(120, 90)
-    r = Carve.official(p=1.0, layers=[2, 3], max_new_tokens=2)(tiny, shown, 'Is there a red circle?')
-    assert r.crop.image is r.image and r.image.tobytes() == shown.tobytes() and not r.crop.masked
+    scene = image(120, 90)
+    r = Carve.official(p=1.0, layers=[2, 3], max_new_tokens=2)(tiny, scene, 'Is there a red circle?')
+    assert r.crop.image is r.image and r.image.tobytes() == scene.tobytes() and not r.crop.masked
     assert r.answer.tokens == r.plain_answer.tokens and r.calls == 2

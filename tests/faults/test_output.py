@@ -212,8 +212,8 @@ MAKERS = {
 @pytest.mark.parametrize('kind', MAKERS, ids=lambda c: c.__name__)
 def test_hostile_text_is_text(kind, vlm):
     "The HTML of each object that shows words of others"
-    shown = MAKERS[kind](vlm)
-    page = shown.still_bundle()['text/html'] if kind is Explorer else shown._repr_html_()
+    displayed = MAKERS[kind](vlm)
+    page = displayed.still_bundle()['text/html'] if kind is Explorer else displayed._repr_html_()
     assert wrong_in(page) == [] and 'alert(1)' in page, 'the words are not there at all'
 
 

@@ -41,23 +41,23 @@ ERRORS = [
 def no_memory(vlm, when, error=ERRORS[0]):
     """Let forward passes of the decoder fail: those for which `when(number, tokens of its prompt so far)`
     holds"""
-    seen = []
+    lengths = []
 
     def begin(module, args, kw):
         cache = find_cache(kw.values())
-        seen.append(args[0].shape[1] + (0 if cache is None else cache.get_seq_length()))
-        if when(len(seen) - 1, seen[-1]):
+        lengths.append(args[0].shape[1] + (0 if cache is None else cache.get_seq_length()))
+        if when(len(lengths) - 1, lengths[-1]):
             raise error
 
     handle = decoder_layers(vlm.model)[0].register_forward_pre_hook(begin, with_kwargs=True)
     try:
-        yield seen
+        yield lengths
     finally:
         handle.remove()
 
 
 @pytest.fixture(scope='module')
-def asked():
+def scene_question():
     s = to_sample(make_scene(0, 'heldout'), 'digit')
     return s.image.resize((120, 90)), s.question
 
@@ -70,21 +70,21 @@ def sample(passes, name):
 
 @pytest.mark.case(44, 45)
 @pytest.mark.parametrize('name', ['none', 'carve', 'official', 'rel-att', 'vcd'])
-def test_no_memory(load, asked, name):
+def test_no_memory(load, scene_question, name):
     """Memory runs out in any one pass, whatever the error is called: an error that says what helps; nothing
     is left behind"""
     vlm = load('llava')
     method = make_method(name, max_new_tokens=2)
     with no_memory(vlm, lambda i, n: False) as passes:
-        whole = method(vlm, *asked)
+        whole = method(vlm, *scene_question)
     before = traces(vlm)
     for at in sample(passes, name):
         with (
             no_memory(vlm, lambda i, n: i == at, ERRORS[at % 3]),
             pytest.raises(InsufficientMemoryError, match='memory ran out: give a smaller image'),
         ):
-            method(vlm, *asked)
-    assert traces(vlm) == before and method(vlm, *asked).answer.tokens == whole.answer.tokens
+            method(vlm, *scene_question)
+    assert traces(vlm) == before and method(vlm, *scene_question).answer.tokens == whole.answer.tokens
 
 
 @pytest.mark.case(44, 45)
@@ -99,10 +99,10 @@ def test_no_memory_in_a_run(load, tmp_path):
     )
     n, m = (len(vlm.prompt(data[i].image, data[i].question, data.suffix)) for i in (1, 2))
     with no_memory(vlm, lambda i, tokens: tokens > (n + m) // 2 or tokens > m + 20):
-        found = run_eval(
+        records = run_eval(
             data, vlm, 'none,carve', out=tmp_path / 'R', max_new_tokens=2, progress=False
         ).records
-    by = {(line['at'], line['method']): line['status'] for line in found}
+    by = {(line['at'], line['method']): line['status'] for line in records}
     assert [by[at, k] for at in range(3) for k in ('none', 'carve')] == [
         'ok',
         'ok',
@@ -111,7 +111,7 @@ def test_no_memory_in_a_run(load, tmp_path):
         'ok',
         'oom',
     ]
-    for line in found:
+    for line in records:
         if line['status'] == 'oom':
             assert 'memory ran out' in line['why'] and not {'answer', 'score'} & {*line}
     assert 'the first, oom: ' in markdown(write_report(tmp_path / 'R')[0])

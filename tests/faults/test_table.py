@@ -18,19 +18,19 @@ GROUPS = {
 
 def cases():
     "The cases in the docstrings of this folder, each with the tests that name it in `@pytest.mark.case(...)`, and the pages with cells of it"
-    found = []
+    rows = []
     for group, name in GROUPS.items():
         doc = ast.get_docstring(ast.parse((TESTS / f'faults/test_{name}.py').read_text(encoding='utf-8')))
         for text in re.findall(r'^\d+\. .*(?:\n +.*)*', doc, re.M):
             number, event, expected = re.fullmatch(r'(\d+)\. (.*) => (.*)', ' '.join(text.split())).groups()
-            found.append(dict(number=int(number), group=group, event=event, expected=expected, tests=[]))
+            rows.append(dict(number=int(number), group=group, event=event, expected=expected, tests=[]))
     for path in sorted(TESTS.rglob('test_*.py')):
         for f in ast.parse(path.read_text(encoding='utf-8')).body:
             for d in f.decorator_list if isinstance(f, ast.FunctionDef) else ():
                 if not ast.unparse(d).startswith('pytest.mark.case('):
                     continue
                 for a in d.args:
-                    found[a.value - 1]['tests'].append(f'{path.relative_to(TESTS).as_posix()}::{f.name}')
+                    rows[a.value - 1]['tests'].append(f'{path.relative_to(TESTS).as_posix()}::{f.name}')
     for path in sorted(
         [*(TESTS.parent / 'nbs').glob('0*.ipynb'), *(TESTS.parent / 'nbs/library').rglob('*.ipynb')]
     ):
@@ -38,9 +38,9 @@ def cases():
             named = re.findall(r'^# cases? ([\d, ]+)', ''.join(cell['source']), re.M)
             for number in re.findall(r'\d+', ' '.join(named)):
                 page = f'{path.stem.partition("_")[2]}.ipynb'
-                if page not in (tests := found[int(number) - 1]['tests']):
+                if page not in (tests := rows[int(number) - 1]['tests']):
                     tests.append(page)
-    return found
+    return rows
 
 
 def test_cases_are_held():

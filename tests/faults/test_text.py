@@ -59,11 +59,11 @@ REFUSED = {  # a question -> the sentence
 def test_refused(load, name, question):
     "No pass, no other question in its place, nothing is cut, however it is asked"
     vlm = load(name)
-    with count_passes(vlm) as seen:
+    with count_passes(vlm) as passes:
         for way in WAYS.values():
             with pytest.raises(PromptError, match=REFUSED[question]):
                 way(vlm, question)
-    assert seen == []
+    assert passes == []
 
 
 # -- commands inside the text
@@ -76,9 +76,9 @@ def markers(vlm):
     special = {t.content for t in tok.added_tokens_decoder.values() if t.special} | set(
         tok.all_special_tokens
     )
-    own = {str(vlm.processor.image_token), *commands(vlm.processor).findall(text)}
-    assert own
-    return sorted(own) + sorted(special - own)[:4]  # some families have hundreds
+    template_marks = {str(vlm.processor.image_token), *commands(vlm.processor).findall(text)}
+    assert template_marks
+    return sorted(template_marks) + sorted(special - template_marks)[:4]  # some families have hundreds
 
 
 @pytest.mark.case(24)
@@ -86,13 +86,13 @@ def markers(vlm):
 def test_commands_refused(load, name):
     "By default each is refused by its name, in the question as in what is appended to it, before any pass"
     vlm = load(name)
-    with count_passes(vlm) as seen:
+    with count_passes(vlm) as passes:
         for m in markers(vlm):
             for q, kw in ((f'What is {m} this?', {}), (m, {}), ('Is it red?', dict(suffix=f'Say {m}.'))):
                 with pytest.raises(PromptError, match='which the model reads as a command') as e:
                     vlm.ask(IMAGE, q, **kw)
                 assert any(repr(o) in str(e.value) for o in markers(vlm)) and 'escape=True' in str(e.value)
-    assert seen == []
+    assert passes == []
 
 
 @pytest.mark.case(24)
@@ -158,8 +158,10 @@ def test_records_stay_utf8(load, tmp_path):
     """A run over such questions: every line of every file is valid UTF-8, in order; a set with half a
     character is refused before the start"""
 
-    def run(asked):
-        folder = write_set(tmp_path / 'D', [dict(id=k, question=q, answer='ab') for k, q in asked.items()])
+    def run(questions):
+        folder = write_set(
+            tmp_path / 'D', [dict(id=k, question=q, answer='ab') for k, q in questions.items()]
+        )
         run_eval(
             folder, load('llava'), methods='none', out=tmp_path / 'out', max_new_tokens=2, progress=False
         )

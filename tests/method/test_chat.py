@@ -90,7 +90,7 @@ def test_a_chat_is_not_taken_for_another(load):
     vlm, method = load('qwen2_5_vl'), Carve(max_new_tokens=4)
     session = Session(vlm)
     plain = method(session, WIDE, ASKED).saliency.values
-    chat = [method(asked, WIDE, messages=turns(ASKED)).saliency.values for asked in (session, vlm)]
+    chat = [method(model, WIDE, messages=turns(ASKED)).saliency.values for model in (session, vlm)]
     assert abs(plain - chat[0]).max() > 1e-4 and abs(chat[0] - chat[1]).max() < 1e-5
     assert (method(session, WIDE, ASKED).saliency.values == plain).all()
 

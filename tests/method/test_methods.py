@@ -86,9 +86,9 @@ def test_all_crops_obey(name, load, monkeypatch):
     `center` and `hide` too"""
 
     def framed(self, *args):
-        made = render(self, *args)
-        made.image = ImageOps.expand(made.image, 3, 'red')
-        return made
+        crop = render(self, *args)
+        crop.image = ImageOps.expand(crop.image, 3, 'red')
+        return crop
 
     render = CropMethod.render
     monkeypatch.setattr(CropMethod, 'render', framed)

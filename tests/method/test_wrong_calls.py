@@ -68,9 +68,9 @@ def names(tmp_path_factory):
 
 @pytest.mark.parametrize('call', CALLS)
 def test_wrong_call(names, call):
-    with pytest.raises(CarveError) as told:
+    with pytest.raises(CarveError) as error:
         eval(call, names)
-    sentence = str(told.value)
+    sentence = str(error.value)
     assert CALLS[call] in sentence
     assert '\n' not in sentence and len(sentence) < 300
 

@@ -71,15 +71,15 @@ def test_settings_of_the_checkpoint(load):
         *(lambda m=m: m(max_new_tokens=3)(vlm, WIDE, QUESTION).plain_answer for m in (Carve, Lookup, DoLa)),
     )
     want = [(a.tokens, round(a.logprob, 4)) for a in (way() for way in ways)]
-    own = vlm.model.generation_config
+    config = vlm.model.generation_config
     ends = 'bos_token_id', 'eos_token_id', 'pad_token_id', 'decoder_start_token_id'
-    vlm.model.generation_config = GenerationConfig(**{name: getattr(own, name) for name in ends})
+    vlm.model.generation_config = GenerationConfig(**{name: getattr(config, name) for name in ends})
     for name, value in STEERING.items():
         setattr(vlm.model.generation_config, name, value)
     try:
         assert [(a.tokens, round(a.logprob, 4)) for a in (way() for way in ways)] == want
     finally:
-        vlm.model.generation_config = own
+        vlm.model.generation_config = config
 
 
 def test_messages(vlm, tmp_path):

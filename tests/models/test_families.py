@@ -67,36 +67,38 @@ def written(request):
     # what another run measured, such as one with torchvision
     before = json.loads(MEASURED.read_text())['families']
     versions = f'transformers {transformers.__version__}, torch {torch.__version__.partition("+")[0]}'
-    now = {name: seen | dict(versions=versions) for name, seen in measured.items()}
+    now = {name: entry | dict(versions=versions) for name, entry in measured.items()}
     families = {name: now.get(name) or before[name] for name in before | now if name in FAMILIES}
     Path(path).write_text(
         json.dumps(dict(families=families, table=table(families)), indent=1, sort_keys=True)
     )
 
 
-def family_row(f, seen):
+def family_row(f, figures):
     "One line of the table of families, column -> text, with what was measured of it"
 
     def able(what):
-        return 'no' if what in f.why_not else {None: 'yes', False: 'FAILS'}.get(seen.get(what), 'yes, tested')
+        return (
+            'no' if what in f.why_not else {None: 'yes', False: 'FAILS'}.get(figures.get(what), 'yes, tested')
+        )
 
     several = able('several images')
     return {
         'family': f.name,
         'grid': rule_words(f.grid),
         'tiles': rule_words(f.tiles) if f.tiles else 'no',
-        'tiles on the map': on_the_map(seen['on the map']),
+        'tiles on the map': on_the_map(figures['on the map']),
         'sharing': able('sharing'),
         'several images': several,
-        'around a stock generate': f"rows within {seen['stock']:.0e}"
-        if seen.get('stock')
+        'around a stock generate': f"rows within {figures['stock']:.0e}"
+        if figures.get('stock')
         else 'the same rows',
-        'rows against eager': f"{seen['float32']:.0e}, bfloat16 {seen['bfloat16']:.0e}",
-        'words on its own tokenizer': f"whole, {seen['words']}",
+        'rows against eager': f"{figures['float32']:.0e}, bfloat16 {figures['bfloat16']:.0e}",
+        'words on its own tokenizer': f"whole, {figures['words']}",
         'a view of at most 16 tokens': 'as many as an image'
-        if seen['view'][0] == seen['view'][1]
-        else 'has {1} and not {0}'.format(*seen['view']),
-        'measured with': seen['versions'],
+        if figures['view'][0] == figures['view'][1]
+        else 'has {1} and not {0}'.format(*figures['view']),
+        'measured with': figures['versions'],
         'notes': '; '.join(
             [f.notes] * bool(f.notes) + [f'no {what}: {why}' for what, why in f.why_not.items()]
         ),
@@ -171,18 +173,18 @@ def meet(a, b):
 @contextlib.contextmanager
 def turned_down(model, factor=0.1):
     "The tower with little attention between patches: what is tested is where a token's own pixels are"
-    kept = {
+    weights = {
         p: p.data.clone()
         for n, p in model.named_parameters()
         if re.search(r'vis(ion|ual).*(out_proj|attn.proj|projection|o_proj)\.weight', n)
     }
-    assert kept
+    assert weights
     try:
-        for p in kept:
+        for p in weights:
             p.data *= factor
         yield
     finally:
-        for p, w in kept.items():
+        for p, w in weights.items():
             p.data = w
 
 
@@ -201,9 +203,9 @@ def test_rows_float32(vlm, images):
     p = vlm.prompt(images, QUESTION)
     rows, cols = vlm.forward(p), p.columns
     want = eager_rows(vlm, p, rows.layers)[..., cols]
-    last = rows.attn[0] - want[:, :, -1]
-    asked = rows.question.movedim(0, 2) - want[:, :, p.question]
-    worst = max(last.abs().max().item(), asked.abs().max().item())
+    last_gap = rows.attn[0] - want[:, :, -1]
+    question_gap = rows.question.movedim(0, 2) - want[:, :, p.question]
+    worst = max(last_gap.abs().max().item(), question_gap.abs().max().item())
     assert rows.layers == vlm.layers and worst <= 1e-5
     assert rows.attn.std() > 1e-4, 'uniform attention proves nothing'
     if len(images) == 1:
@@ -254,11 +256,13 @@ def test_several_images(vlm):
     p = vlm.prompt([WIDE, TALL], QUESTION)
     assert [s.image for s in p.spans] == sorted(s.image for s in p.spans)
     assert {s.image for s in p.spans} == {0, 1}
-    own = [(s.grid, s.box, s.view) for s in p.spans]
+    spans = [(s.grid, s.box, s.view) for s in p.spans]
     if 'batch_num_images' in p.inputs:  # OneVision shows each of several images once, in a square
-        assert own == [((4, 4), (0, -40, 260, 220), 'base'), ((4, 4), (-77, 0, 173, 250), 'base')]
+        assert spans == [((4, 4), (0, -40, 260, 220), 'base'), ((4, 4), (-77, 0, 173, 250), 'base')]
     else:  # boxes and grids are those of each image alone
-        assert own == [(s.grid, s.box, s.view) for im in (WIDE, TALL) for s in vlm.prompt(im, QUESTION).spans]
+        assert spans == [
+            (s.grid, s.box, s.view) for im in (WIDE, TALL) for s in vlm.prompt(im, QUESTION).spans
+        ]
     note(vlm, **{'several images': True})
 
 
@@ -275,9 +279,9 @@ def test_record_that_is_turned(load, name, rule, views, is_wrong):
     "A record that takes rows for columns is refused, also where it does so for one shape alone"
     vlm = copy.copy(load(name))
 
-    def turned(made, *args):
-        laid = getattr(load(name).family, rule)(made, *args)
-        if not is_wrong(made):
+    def turned(processed, *args):
+        laid = getattr(load(name).family, rule)(processed, *args)
+        if not is_wrong(processed):
             return laid
         return laid[::-1] if rule == 'grid' else replace(laid, grid=laid.grid[::-1])
 
@@ -331,8 +335,10 @@ def test_stock_ids(vlm, folders):
 def test_words_on_its_own_tokenizer(vlm, tmp_path):
     "Words that a tokenizer of the releases' kind cuts are whole again, with the options parted off"
     kind, tokenizer = TOKENIZERS.get(vlm.family.name, ('byte-level', byte_tokenizer))
-    own = VLM.from_pretrained(make_tiny_checkpoint(vlm.family.name, tmp_path, layers=4, tokenizer=tokenizer))
-    rows = own.capture(
+    retokenized = VLM.from_pretrained(
+        make_tiny_checkpoint(vlm.family.name, tmp_path, layers=4, tokenizer=tokenizer)
+    )
+    rows = retokenized.capture(
         WIDE, 'Is the elephant under a grün umbrella?\nA. yes\nB. no', steps='first', max_new_tokens=1
     )
     assert len(rows.question_tokens) > 12
@@ -372,8 +378,10 @@ def test_other_settings(name, kw, views, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         vlm = VLM.from_pretrained(make_tiny_checkpoint(name, tmp_path, layers=3, **kw))
-    own = getattr(vlm.processor, 'images_kwargs', {})  # goes before what the image processor was saved with
-    vlm.processor.images_kwargs = {k: kw.get(k, v) for k, v in own.items()}
+    settings = getattr(
+        vlm.processor, 'images_kwargs', {}
+    )  # goes before what the image processor was saved with
+    vlm.processor.images_kwargs = {k: kw.get(k, v) for k, v in settings.items()}
     p = vlm.prompt(WIDE, QUESTION)
     assert views == {s.view for s in p.spans}
     with turned_down(vlm.model):
@@ -428,12 +436,12 @@ def test_tiles_on_the_map(vlm, image, monkeypatch):
 
 def test_table_shipped():
     "The shipped table is of these families and of this test"
-    found = json.loads(MEASURED.read_text())
-    seen = found['families']
-    assert found['table'] == table(seen)
-    assert set(seen) == set(RECIPES) == set(FAMILIES)
-    assert all(v['float32'] <= 1e-5 and v['bfloat16'] <= 1e-2 for v in seen.values())
-    assert all(v['stock'] <= 1e-6 for v in seen.values())
+    stored = json.loads(MEASURED.read_text())
+    families = stored['families']
+    assert stored['table'] == table(families)
+    assert set(families) == set(RECIPES) == set(FAMILIES)
+    assert all(v['float32'] <= 1e-5 and v['bfloat16'] <= 1e-2 for v in families.values())
+    assert all(v['stock'] <= 1e-6 for v in families.values())
 
 
 # -- boxes that a model writes
@@ -483,7 +491,7 @@ def resized(inputs):
 def test_written_box_lands(name, load, size, thing, monkeypatch):
     "The box that a family writes is the crop, to the pixel or two that its numbers can tell"
     vlm = load(name)
-    scene, asked = Image.new('RGB', size, 'black'), []
+    scene, questions = Image.new('RGB', size, 'black'), []
     scene.paste('red', thing)
     prompt = vlm.prompt(scene, QUESTION)
     x, y, right, below = prompt.spans[0].box
@@ -497,12 +505,12 @@ def test_written_box_lands(name, load, size, thing, monkeypatch):
     written = WRITTEN[name](shares, resized(prompt.inputs))
 
     def answer(self, prompt, *args, **kw):
-        asked.append(prompt.asked)
+        questions.append(prompt.asked)
         return Answer(written, [1], -1.0)
 
     monkeypatch.setattr(VLM, 'generate', answer)
     r = AskBox(min_side=1).look(Session(vlm), Ask((scene,), QUESTION))
-    assert len(asked) == 1 and 'animal' in asked[0]
+    assert len(questions) == 1 and 'animal' in questions[0]
     assert max(abs(a - b) for a, b in zip(r.crop.box, thing)) <= 2, written
     assert (np.asarray(r.crop.image) == (255, 0, 0)).all(-1).mean() > 0.85
 

@@ -25,9 +25,9 @@ def changed(before: dict, vlm: VLM) -> set[str]:
     "Names of the parts of a fingerprint that are others now"
     vlm.forget()
     after = vlm.fingerprint.record()
-    found = {k for k, v in before['parts'].items() if after['parts'][k] != v}
-    found |= {k for k in ('weights', 'dtype') if before[k] != after[k]}
-    return found if same_logits(before['probe'], after['probe'], after['dtype']) else found | {'probe'}
+    names = {k for k, v in before['parts'].items() if after['parts'][k] != v}
+    names |= {k for k in ('weights', 'dtype') if before[k] != after[k]}
+    return names if same_logits(before['probe'], after['probe'], after['dtype']) else names | {'probe'}
 
 
 # -- changes
@@ -144,8 +144,10 @@ def test_the_same_model(name, vlm):
 def test_a_moved_folder(folders, tmp_path):
     "The same model at another path has the same fingerprint, so its runs go on"
     shutil.copytree(folders('llava'), tmp_path / 'moved')
-    here, there = (VLM.from_pretrained(path).fingerprint for path in (folders('llava'), tmp_path / 'moved'))
-    assert (here.weights, here.parts) == (there.weights, there.parts)
+    original, moved = (
+        VLM.from_pretrained(path).fingerprint for path in (folders('llava'), tmp_path / 'moved')
+    )
+    assert (original.weights, original.parts) == (moved.weights, moved.parts)
 
 
 # -- prompts that are read in two parts

@@ -104,8 +104,8 @@ def test_prompt_is_the_trained_one(vlm):
     prompt = vlm.prompt(Image.new('RGB', (60, 60)), 'What digit is on the red star?', suffix=None)
     encode = lambda text: tokenizer(text, add_special_tokens=False)['input_ids']
     ids, targets = encode_turn(tokenizer, 'What digit is on the red star?', '7')
-    asked = ids[: next(i for i, t in enumerate(targets) if t >= 0) + 1]
-    wanted = [*encode(OPENING), *[vlm.model.config.image_token_index] * 196, *encode('\n'), *asked]
+    turn = ids[: next(i for i, t in enumerate(targets) if t >= 0) + 1]
+    wanted = [*encode(OPENING), *[vlm.model.config.image_token_index] * 196, *encode('\n'), *turn]
     assert prompt.inputs['input_ids'][0].tolist() == wanted
 
 
@@ -117,8 +117,8 @@ def test_a_missing_base_is_said(tmp_path):
         'released.importlib.metadata.files = files\n'
         "print(main(['ask', '--model', 'carve-smol']))"
     )
-    found = run(code, work=afresh, env=dict(CARVE_MODELS=str(tmp_path)))
-    assert found.stdout == '2\n' and 'its language model, 93 MB, is not here' in found.stderr, found
+    process = run(code, work=afresh, env=dict(CARVE_MODELS=str(tmp_path)))
+    assert process.stdout == '2\n' and 'its language model, 93 MB, is not here' in process.stderr, process
 
 
 @needs_base

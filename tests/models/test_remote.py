@@ -48,22 +48,27 @@ def test_every_method(name, serve, tiny, photo):
     methods are refused"""
 
     def play(server, sent):
-        shown, words = images(sent)
-        return ok(str(tiny.ask(shown, words, None, sent['max_tokens'])))
+        sent_images, words = images(sent)
+        return ok(str(tiny.ask(sent_images, words, None, sent['max_tokens'])))
 
     method = registry.make_method(name, max_new_tokens=4)
-    far, seen = serve(play, max_new_tokens=4)
+    far, requests = serve(play, max_new_tokens=4)
     if hasattr(method, 'edit'):
         with pytest.raises(CarveError, match='changes how the model itself answers'):
             method(tiny, photo, 'What is it?', by=far)
         return
     session = Session(tiny)
-    here, there = (method(session, photo, 'What is it?', box=(30, 20, 70, 60), by=by) for by in (None, far))
-    assert (str(there), there.method, there.crop.box, len(seen)) == (str(here), here.method, here.crop.box, 1)
-    assert there.plain_answer == here.plain_answer
-    assert any(n.startswith('answered by m at 127.0.0.1') for n in there.notes)
-    shown, words = images(seen[0][2])
-    assert np.array_equal(shown[-1], there.crop.image) and words == f'What is it? {SHORT_ANSWER}'
+    local, remote = (method(session, photo, 'What is it?', box=(30, 20, 70, 60), by=by) for by in (None, far))
+    assert (str(remote), remote.method, remote.crop.box, len(requests)) == (
+        str(local),
+        local.method,
+        local.crop.box,
+        1,
+    )
+    assert remote.plain_answer == local.plain_answer
+    assert any(n.startswith('answered by m at 127.0.0.1') for n in remote.notes)
+    sent_images, words = images(requests[0][2])
+    assert np.array_equal(sent_images[-1], remote.crop.image) and words == f'What is it? {SHORT_ANSWER}'
 
 
 BUSY = bad(429, 'slow down', Retry_After='0.01')
@@ -87,7 +92,7 @@ ENDS = [  # replies, tries, status, part of the reason or the answer
 @pytest.mark.parametrize('plays, tries, status, words', ENDS)
 def test_what_may_come(serve, plays, tries, status, words):
     "A reply is an answer, or has a status and a reason"
-    far, seen = serve(*plays, timeout=2, retries=1)
+    far, requests = serve(*plays, timeout=2, retries=1)
     try:
         answer = far.ask(Image.new('RGB', (8, 8)), 'What?')
     except RemoteError as e:
@@ -96,7 +101,7 @@ def test_what_may_come(serve, plays, tries, status, words):
         assert (status, answer.text, answer.tokens, answer.n_prompt) == ('ok', words, [], 3)
         assert np.isnan(answer.confidence)
         assert answer.finished == (words == 'red')
-    assert len(seen) == tries
+    assert len(requests) == tries
 
 
 def test_nothing_else_is_sent(serve, tiny, photo, tmp_path, monkeypatch):
@@ -107,13 +112,13 @@ def test_nothing_else_is_sent(serve, tiny, photo, tmp_path, monkeypatch):
     exif = Image.Exif()
     exif[0x010E] = 'my garden'
     photo.save(tmp_path / 'private-name.jpg', exif=exif, comment=b'my garden')
-    far, seen = serve(ok())
+    far, requests = serve(ok())
     DirectAnswer()(tiny, tmp_path / 'private-name.jpg', 'What is it?', by=far)
-    path, headers, sent = seen[0]
+    path, headers, sent = requests[0]
     assert path == '/v1/chat/completions' and set(sent) == {'model', 'messages', 'max_tokens', 'temperature'}
     [image], _ = images(sent)
-    told = json.dumps(sent) + str(headers) + str(image.info)
-    assert not [w for w in ('private-name', 'garden', 'org-secret', 'proj-secret', KEY) if w in told]
+    everything = json.dumps(sent) + str(headers) + str(image.info)
+    assert not [w for w in ('private-name', 'garden', 'org-secret', 'proj-secret', KEY) if w in everything]
     assert 'authorization' not in headers and not image.getexif()
 
 
@@ -121,10 +126,10 @@ def test_no_redirect(serve):
     "Images go to no address that was not named"
     other, elsewhere = serve(ok())
     for status in (301, 302, 307, 308):
-        far, seen = serve(bad(status, Location=f'{other.base_url}/chat/completions'))
+        far, requests = serve(bad(status, Location=f'{other.base_url}/chat/completions'))
         with pytest.raises(RemoteError, match=f'status {status}'):
             far.ask(Image.new('RGB', (8, 8)), 'What?')
-        assert len(seen) == 1 and not elsewhere
+        assert len(requests) == 1 and not elsewhere
 
 
 def test_time_limit(serve):
@@ -140,14 +145,14 @@ def test_no_key_anywhere(serve, monkeypatch, tiny, photo, tmp_path):
     import traceback
 
     monkeypatch.setenv('CARVE_TEST_KEY', KEY)
-    log, texts = logging.StreamHandler(said := io.StringIO()), []
+    log, texts = logging.StreamHandler(stream := io.StringIO()), []
     root = logging.getLogger()
     root.addHandler(log)
     names = 'openai', 'httpx', 'httpx2', 'httpcore', 'httpcore2'
     for n in names:
         logging.getLogger(n).setLevel(logging.DEBUG)
     try:
-        far, seen = serve(
+        far, requests = serve(
             ok(),
             bad(400, f'the key {KEY} is bad'),
             bad(401, f'bad {KEY}'),
@@ -165,20 +170,20 @@ def test_no_key_anywhere(serve, monkeypatch, tiny, photo, tmp_path):
         root.removeHandler(log)
         for n in names:
             logging.getLogger(n).setLevel(logging.NOTSET)
-    assert {h['authorization'] for _, h, _ in seen} == {f'Bearer {KEY}'} and len(seen) == 4
+    assert {h['authorization'] for _, h, _ in requests} == {f'Bearer {KEY}'} and len(requests) == 4
     texts += [
         repr(far),
         str(pickle.dumps(far)),
         repr(vars(far)),
         repr(r),
         str(record_of(far)),
-        said.getvalue(),
+        stream.getvalue(),
     ]
-    assert len(said.getvalue()) > 100 and not [t for t in texts if KEY in t]
+    assert len(stream.getvalue()) > 100 and not [t for t in texts if KEY in t]
     monkeypatch.setenv('CARVE_TEST_KEY', 'another')
     with pytest.raises(RemoteError):
         far.ask(photo, 'What?')
-    assert seen[-1][1]['authorization'] == 'Bearer another'
+    assert requests[-1][1]['authorization'] == 'Bearer another'
 
 
 def test_without_the_library(monkeypatch):
@@ -237,7 +242,7 @@ def test_a_run(serve, monkeypatch, tiny, tmp_path):
     from carve_nb.runs.runner import run_eval
 
     monkeypatch.setenv('CARVE_TEST_KEY', KEY)
-    far, seen = serve(
+    far, requests = serve(
         ok('7'), ok(None, refusal='no'), (200, b'<html>', {}, 0), bad(401, f'bad {KEY}'), ok('7')
     )
     where = dict(
@@ -256,7 +261,7 @@ def test_a_run(serve, monkeypatch, tiny, tmp_path):
             if r['method'] == 'none'
         ]
 
-    assert statuses() == ['ok', 'refused', 'malformed', 'error'] and len(seen) == 4
+    assert statuses() == ['ok', 'refused', 'malformed', 'error'] and len(requests) == 4
     assert statuses() == ['ok'] * 4
     assert not [p.name for p in (tmp_path / 'R').iterdir() if KEY.encode() in p.read_bytes()]
 
@@ -286,7 +291,7 @@ def test_an_address_with_a_secret(tmp_path, capsys):
             )
             == 2
         )
-        said = capsys.readouterr()
-        assert 'S3CRET' not in said.out + said.err
-        assert 'Images leave' not in said.err
-        assert 'carve: error:' in said.err
+        output = capsys.readouterr()
+        assert 'S3CRET' not in output.out + output.err
+        assert 'Images leave' not in output.err
+        assert 'carve: error:' in output.err

@@ -66,17 +66,17 @@ def held(read, path, *known):
 @lru_cache(None)
 def valid(suffix):
     "A good file of each form"
-    made = [
+    good_rows = [
         dict(id=str(i), image='a.png', question=f'Wäs is {i}?', answer='cup', kind='k', box='1,2,3,4')
         for i in range(3)
     ]
     if suffix == '.jsonl':
-        return ''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in made).encode()
+        return ''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in good_rows).encode()
     if suffix == '.json':
-        return json.dumps(made).encode()
+        return json.dumps(good_rows).encode()
     out = io.StringIO()
-    w = csv.DictWriter(out, made[0])
-    w.writeheader(), w.writerows(made)
+    w = csv.DictWriter(out, good_rows[0])
+    w.writeheader(), w.writerows(good_rows)
     return out.getvalue().encode()
 
 
@@ -91,16 +91,18 @@ def test_any_bytes(folder, data, suffix):
 
 
 @half
-@given(found=rows, suffix=st.sampled_from(('.json', '.jsonl')))
-def test_any_values(folder, found, suffix):
+@given(values=rows, suffix=st.sampled_from(('.json', '.jsonl')))
+def test_any_values(folder, values, suffix):
     "Whatever JSON can say in the fields that are read"
     path = folder / f'values{suffix}'
-    path.write_text(json.dumps(found) if suffix == '.json' else ''.join(json.dumps(r) + '\n' for r in found))
-    made = held(load_benchmark, path, DataError)
-    for r in made or ():
+    path.write_text(
+        json.dumps(values) if suffix == '.json' else ''.join(json.dumps(r) + '\n' for r in values)
+    )
+    records = held(load_benchmark, path, DataError)
+    for r in records or ():
         assert isinstance(r, Record) and r.id and r.question.strip()
         f'{r.id}{r.question}{r.answers}{r.choices}{r.kind}'.encode()
-    assert not made or any(r.answers for r in made)
+    assert not records or any(r.answers for r in records)
 
 
 @pytest.mark.parametrize(

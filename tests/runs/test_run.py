@@ -9,7 +9,7 @@ import warnings
 from dataclasses import dataclass
 from types import SimpleNamespace
 import pytest
-from processes import Carve, until
+from processes import start_carve, until
 from tiny import files
 from carve_nb.attention.vlm import VLM
 from carve_nb.cli.main import main
@@ -35,7 +35,7 @@ def words(out):
 
 
 def start(out, *more):
-    return Carve(*words(out), *more)
+    return start_carve(*words(out), *more)
 
 
 def lines(out):
@@ -50,9 +50,9 @@ def kept_lines(out):
 
 def plain(out):
     "The valid lines as they were written, without their seconds, sorted by sample and method"
-    found = [json.loads(l) for p in out.rglob('records.jsonl') for l in p.read_text().splitlines()]
+    records = [json.loads(l) for p in out.rglob('records.jsonl') for l in p.read_text().splitlines()]
     return sorted(
-        ([(k, v) for k, v in l.items() if k != 'seconds'] for l in found),
+        ([(k, v) for k, v in l.items() if k != 'seconds'] for l in records),
         key=lambda l: [str(dict(l)[k]) for k in ('id', 'method')],
     )
 
@@ -62,9 +62,9 @@ def whole(tmp_path_factory):
     "A run in one piece"
     out = tmp_path_factory.mktemp('whole') / 'R'
     p = start(out)
-    said = p.communicate()
-    assert p.returncode == 0, said[1]
-    assert 'accuracy' in said[0]
+    outputs = p.communicate()
+    assert p.returncode == 0, outputs[1]
+    assert 'accuracy' in outputs[0]
     return out
 
 
@@ -87,7 +87,7 @@ def test_kill_many_times(whole, tmp_path, figure):
 
 def kill_and_go_on(whole, out):
     "A run that is killed and taken up; how many kills fell between its first line and its last"
-    chance, total, kept, cut = random.Random(0), 3 * SAMPLES, set(), 0
+    chance, total, measured, cut = random.Random(0), 3 * SAMPLES, set(), 0
     for i in range(KILLS):
         p, at = start(out), total * (i + chance.random()) / (KILLS + 1)
         if i % 4 == 3:
@@ -98,14 +98,14 @@ def kill_and_go_on(whole, out):
         p.kill()
         p.communicate()
         now = kept_lines(out)
-        assert kept <= now
-        kept, cut = now, cut + (0 < len(now) < total)
+        assert measured <= now
+        measured, cut = now, cut + (0 < len(now) < total)
     p = start(out)
-    said = p.communicate()[1]
-    assert p.returncode == 0, said
-    assert cut and 'no JSON' not in said, said
+    err = p.communicate()[1]
+    assert p.returncode == 0, err
+    assert cut and 'no JSON' not in err, err
     assert files(out) == files(whole) and plain(out) == plain(whole)
-    assert kept <= kept_lines(out)  # with its seconds: not measured again
+    assert measured <= kept_lines(out)  # with its seconds: not measured again
     return cut
 
 
@@ -115,14 +115,16 @@ def test_two_writers(whole, tmp_path, capsys):
     p = start(tmp_path / 'R')
     until(lambda: lines(tmp_path / 'R'), p)
     p.send_signal(signal.SIGSTOP)
-    status, said = main(words(tmp_path / 'R')), capsys.readouterr()
+    status, outputs = main(words(tmp_path / 'R')), capsys.readouterr()
     p.send_signal(signal.SIGCONT)
-    assert (status, said.out) == (
+    assert (status, outputs.out) == (
         2,
         '',
-    ) and f'{tmp_path}/R is being written by another process; let it end' in ' '.join(said.err.split()), said
-    told = p.communicate()[1]
-    assert p.returncode == 0, told
+    ) and f'{tmp_path}/R is being written by another process; let it end' in ' '.join(outputs.err.split()), (
+        outputs
+    )
+    err = p.communicate()[1]
+    assert p.returncode == 0, err
     assert files(tmp_path / 'R') == files(whole)
 
 
@@ -131,13 +133,13 @@ def test_stopped_by_hand(whole, tmp_path):
     p = start(tmp_path / 'R')
     until(lambda: lines(tmp_path / 'R') > 3, p)
     p.send_signal(signal.SIGINT)
-    said = p.communicate()
+    outputs = p.communicate()
     assert (
         p.returncode == 130
-        and 'the same command goes on from there' in said[1]
-        and 'Traceback' not in said[1]
-    ), said
-    report = Carve('report', tmp_path / 'R')
+        and 'the same command goes on from there' in outputs[1]
+        and 'Traceback' not in outputs[1]
+    ), outputs
+    report = start_carve('report', tmp_path / 'R')
     assert 'unfinished: ' in report.communicate()[0] and report.returncode == 0
     start(tmp_path / 'R').communicate()
     assert files(tmp_path / 'R') == files(whole)
@@ -148,11 +150,11 @@ def test_methods_come_and_go(tmp_path, shell):
     "`--methods none,random` where none,carve are: measured beside them, and the table shows all three; a page names each image"
     (tmp_path / 'D').mkdir()
     load_benchmark('scenes', 2)[0].open().resize((224, 224)).save('D/a.png')
-    asked = [
+    questions = [
         dict(id=i, image='a.png', question=f'What digit is on the {i} star?', answer='6')
         for i in ('red', 'blue')
     ]
-    (tmp_path / 'D' / 'q.json').write_text(json.dumps(asked))
+    (tmp_path / 'D' / 'q.json').write_text(json.dumps(questions))
 
     def measure(methods):
         return shell(f'eval D --methods {methods} --out R --max-new-tokens 2')
@@ -248,14 +250,14 @@ def test_method_that_raises(tiny, tmp_path, monkeypatch):
     "Failures are statuses and counted; the other methods and questions are as they are without it"
     monkeypatch.setattr(Moody, 'name', 'moody')
     monkeypatch.setitem(METHODS, 'moody', Moody)
-    found = run(tmp_path / 'a', tiny, 'none,moody,carve', 12)
+    records = run(tmp_path / 'a', tiny, 'none,moody,carve', 12)
     alone = run(tmp_path / 'b', tiny, 'none,carve', 12)
-    bad = [r for r in found if r['status'] != 'ok']
+    bad = [r for r in records if r['status'] != 'ok']
     assert (
         bad and {(r['method'], r['status']) for r in bad} == {('moody', 'error')} and 'answer' not in bad[0]
     )
-    assert [r for r in found if r['method'] != 'moody'] == alone
-    table = report(found)
+    assert [r for r in records if r['method'] != 'moody'] == alone
+    table = report(records)
     assert (table.n['moody'], table.failed['moody']) == (12 - len(bad), len(bad))
     assert f'`moody`, {len(bad)} without an answer; the first, error: ZeroDivisionError: no red' in markdown(
         read_run(tmp_path / 'a')
@@ -265,13 +267,13 @@ def test_method_that_raises(tiny, tmp_path, monkeypatch):
 def test_another_model_answers(tiny, tmp_path):
     "The crop is found here and answered there; who answered belongs to the configuration"
     other = make_tiny_checkpoint('llava', tmp_path / 'other', seed=1)
-    own, answered = run(tmp_path / 'a', tiny, n=3), run(tmp_path / 'b', tiny, n=3, answer_by=str(other))
-    assert [r['box'] for r in own] == [r['box'] for r in answered]
+    unaided, answered = run(tmp_path / 'a', tiny, n=3), run(tmp_path / 'b', tiny, n=3, answer_by=str(other))
+    assert [r['box'] for r in unaided] == [r['box'] for r in answered]
     baselines = [r['answer'] for r in answered if r['method'] == 'none']
     assert (
         baselines
         == [r['answer'] for r in run(tmp_path / 'c', VLM.from_pretrained(other), 'none', 3)]
-        != [r['answer'] for r in own[::3]]
+        != [r['answer'] for r in unaided[::3]]
     )
     assert read_run(tmp_path / 'b').protocol['answer_by']['model'] == 'other'
     with pytest.raises(RunError, match='answer_by'):
@@ -333,5 +335,5 @@ def test_parts(tiny, tmp_path):
     run(tmp_path / 'R', tiny, part=(0, 2), engine=beside)
     for out in 'whole', 'R':
         write_report(tmp_path / out)
-    tables = {name: made for name, made in files(tmp_path / 'whole').items() if name != 'protocol.json'}
+    tables = {name: text for name, text in files(tmp_path / 'whole').items() if name != 'protocol.json'}
     assert files(tmp_path / 'R') == tables and run(tmp_path / 'R', tiny) == complete

@@ -76,11 +76,11 @@ class Killing(RayEngine):
     "Kills one of the workers when the second sample is there"
 
     def __call__(self, job, units):
-        for i, found in enumerate(super().__call__(job, units)):
+        for i, result in enumerate(super().__call__(job, units)):
             if i == 1:
                 self.models = actors(os.getpid())
                 self.models[0].kill()
-            yield found
+            yield result
 
 
 @pytest.mark.soak
@@ -91,10 +91,10 @@ def test_killed_worker(whole, cluster, tmp_path):
         'scenes', 'carve-tiny', 'none,carve,random', n=6, out=tmp_path / 'R', progress=False, engine=engine
     )
     write_report(tmp_path / 'R')
-    found = read_run(tmp_path / 'R').records
+    records = read_run(tmp_path / 'R').records
     assert len(engine.models) == 2
-    assert len(found) == len({(l['id'], l['method']) for l in found}) == 18 and {
-        l['status'] for l in found
+    assert len(records) == len({(l['id'], l['method']) for l in records}) == 18 and {
+        l['status'] for l in records
     } == {'ok'}
     assert files(tmp_path / 'R') == files(whole)
 
@@ -105,9 +105,9 @@ def test_poison(cluster, folders, tmp_path):
     data = load_benchmark('scenes', 6)
     poison = partial(exec, 'import os; os.kill(os.getpid(), 9)')
     poison.recipe = 'poison'  # its name, so that this process need not open it
-    found = [replace(r, image=poison) if i == 2 else r for i, r in enumerate(data)]
+    poisoned = [replace(r, image=poison) if i == 2 else r for i, r in enumerate(data)]
     run_eval(
-        replace(data, records=found),
+        replace(data, records=poisoned),
         str(folders('llava')),
         'none,random',
         out=tmp_path / 'R',
@@ -115,11 +115,11 @@ def test_poison(cluster, folders, tmp_path):
         progress=False,
         engine=RayEngine(2),
     )
-    made = read_run(tmp_path / 'R').records
-    assert [(l['at'], l['status']) for l in made] == [
+    records = read_run(tmp_path / 'R').records
+    assert [(l['at'], l['status']) for l in records] == [
         (i, 'error' if i == 2 else 'ok') for i in range(6) for _ in 'ab'
     ]
-    assert 'died twice' in made[4]['why']
+    assert 'died twice' in records[4]['why']
 
 
 @pytest.mark.soak

@@ -94,13 +94,15 @@ def test_answers_as_python(address, place, load, shell):
         if 'suffix' not in spec:
             method.suffix = None
         for scene in SCENES[:2]:
-            said, here = ask(address, scene, spec), method(vlm, scene.image, scene.question)
-            assert (said.choices[0].message.content, said.carve['box']) == (
+            reply, here = ask(address, scene, spec), method(vlm, scene.image, scene.question)
+            assert (reply.choices[0].message.content, reply.carve['box']) == (
                 str(here),
                 list(map(int, here.crop.box)),
             )
-            assert said.carve['plain_answer'] == str(here.plain_answer) and said.carve['calls'] == here.calls
-            assert (said.usage.prompt_tokens, said.model) == (here.answer.n_prompt, spec)
+            assert (
+                reply.carve['plain_answer'] == str(here.plain_answer) and reply.carve['calls'] == here.calls
+            )
+            assert (reply.usage.prompt_tokens, reply.model) == (here.answer.n_prompt, spec)
     chat = [dict(role='system', content='Be brief.'), dict(role='user', content=parts(SCENES[2]))]
     texts = (
         [dict(type='text', text='Be brief.')],
@@ -383,8 +385,8 @@ def test_a_taken_port(address, shell):
 
 
 def test_stop_words_and_length(address):
-    said = ask(address, model='none', stop=['no such text'], max_tokens=1)
-    assert said.choices[0].finish_reason == 'length'
+    reply = ask(address, model='none', stop=['no such text'], max_tokens=1)
+    assert reply.choices[0].finish_reason == 'length'
     whole = ask(address, max_tokens=8).choices[0]
     cut = ask(address, max_tokens=8, stop=whole.message.content[:1]).choices[0]
     assert (cut.message.content, cut.finish_reason, whole.finish_reason) == ('', 'stop', 'stop')

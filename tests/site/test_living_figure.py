@@ -8,7 +8,7 @@ import shutil
 import pytest
 from browsers import missing, need_browser
 from processes import ROOT
-from tiny import read_asked
+from tiny import read_query_words
 from carve_nb.core.text import read_words
 from carve_nb.data.questions import KINDS
 from carve_nb.data.scenes import make_scene
@@ -75,10 +75,10 @@ def test_same_model(page, name, seeds, load):
     "The same pixels and answers; scores and attention as near as float32 is to float64"
     vlm = load(name)
     for seed in seeds:
-        found = compare(page, vlm, seed)
-        assert found['pixels'] == 0 and found['answer'] and found['confidence'] < 1e-4, found
-        assert found['logits'] < 1e-4 or found['logits_exact'] <= found['logits_torch'], found
-        assert found['rows'] < 1e-4 or found['rows_exact'] <= found['torch_exact'], found
+        gaps = compare(page, vlm, seed)
+        assert gaps['pixels'] == 0 and gaps['answer'] and gaps['confidence'] < 1e-4, gaps
+        assert gaps['logits'] < 1e-4 or gaps['logits_exact'] <= gaps['logits_torch'], gaps
+        assert gaps['rows'] < 1e-4 or gaps['rows_exact'] <= gaps['torch_exact'], gaps
 
 
 def test_first_state(page):
@@ -100,55 +100,57 @@ def test_first_state(page):
 def test_reader(page):
     "Twins, another question, an object moved by keys, a new scene, the crop; the weights come once"
     start(page)
-    said = answered(page, page.get_by_role('button', name='Twins').click)
-    assert '“last token” looks at the purple heart' in said and 'carve-tiny' in said
-    said = answered(page, page.get_by_role('button', name='Crop and ask again').click)
-    assert 'with the crop “9”' in said
-    asked = page.get_by_label('Question')
-    asked.fill('What digit is on the yel')
+    text = answered(page, page.get_by_role('button', name='Twins').click)
+    assert '“last token” looks at the purple heart' in text and 'carve-tiny' in text
+    text = answered(page, page.get_by_role('button', name='Crop and ask again').click)
+    assert 'with the crop “9”' in text
+    question_box = page.get_by_label('Question')
+    question_box.fill('What digit is on the yel')
     assert 'What digit is on the yellow' in page.locator('datalist option').evaluate_all(
         'all => all.map(o => o.value)'
     )
-    asked.fill('What color is the zebra?')
-    said = answered(page, lambda: asked.press('Enter'))
+    question_box.fill('What color is the zebra?')
+    text = answered(page, lambda: question_box.press('Enter'))
     assert (
-        said.startswith('carve-tiny does not know: zebra. ')
-        and 'cannot tell whether the answer is right' in said
+        text.startswith('carve-tiny does not know: zebra. ')
+        and 'cannot tell whether the answer is right' in text
     )
     page.fetched.clear()
-    asked.fill('')
-    asked.press('Enter')
-    assert not asked.evaluate('box => box.checkValidity()') and status(page) == said  # nothing was asked
+    question_box.fill('')
+    question_box.press('Enter')
+    assert (
+        not question_box.evaluate('box => box.checkValidity()') and status(page) == text
+    )  # nothing was asked
     page.get_by_role('button', name='zebra').hover()
     assert 'The unknown word “zebra” looks at' in page.locator('.said').text_content()
-    asked.fill('What digit is on the purple heart?')
+    question_box.fill('What digit is on the purple heart?')
     place = page.evaluate('document.querySelector("[data-living]").figure.objects[0].x')
     page.locator('.object').first.focus()
     answered(page, lambda: page.keyboard.press('ArrowLeft'))
     assert page.evaluate('document.querySelector("[data-living]").figure.objects[0].x') == place - 8
     answered(page, page.get_by_role('button', name='New scene').click)
-    assert re.fullmatch(r'What digit is on the \w+ \w+\?', asked.input_value())
+    assert re.fullmatch(r'What digit is on the \w+ \w+\?', question_box.input_value())
     assert not any('safetensors' in url for url in page.fetched)
 
 
 def test_the_noun_is_that_of_the_library(page):
     "Words as the page has them, each a token"
-    asked = [tokens for tokens, _ in read_asked()]
-    found = page.evaluate(
+    questions = [tokens for tokens, _ in read_query_words()]
+    nouns = page.evaluate(
         """async asked => {
         const {findNoun} = await import('./noun.js'), {grammar} = await (await fetch('data/living.json')).json()
         return asked.map(tokens => tokens[findNoun(tokens, grammar)] ?? null)
     }""",
-        asked,
+        questions,
     )
-    for tokens, word in zip(asked, found):
+    for tokens, word in zip(questions, nouns):
         assert [word.strip().lower()] == read_words(tokens, 'noun'), tokens
 
 
 def test_true_answers(page):
     """The page knows the answers of `make_scene` where a question names an object, and says where it knows
     none"""
-    asked = [
+    questions = [
         (scene, scene.question(kind))
         for scene in map(make_scene, range(145, 153))
         for kind in KINDS
@@ -156,18 +158,18 @@ def test_true_answers(page):
     ]
     plain = [
         [q.question, [dict(color=o.color, shape=o.shape, digit=o.digit) for o in scene.objects]]
-        for scene, q in asked
+        for scene, q in questions
     ]
-    found = page.evaluate(
+    truths = page.evaluate(
         """async all => {
         const {readQuestion} = await import('./truth.js')
         return all.map(([question, objects]) => readQuestion(question, objects).truth ?? null)
     }""",
         plain,
     )
-    for (_, question), truth in zip(asked, found):
-        known = question.kind in ('digit', 'color', 'shape', 'exist', 'count')
-        assert truth == (question.answer if known else None), question
+    for (_, question), truth in zip(questions, truths):
+        answerable = question.kind in ('digit', 'color', 'shape', 'exist', 'count')
+        assert truth == (question.answer if answerable else None), question
 
 
 @pytest.mark.parametrize('width, scheme', [(1280, 'light'), (390, 'dark')])
@@ -175,8 +177,10 @@ def test_fits_and_can_be_read(page, width, scheme):
     start(page, width, scheme)
     assert page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth') <= 1
     page.evaluate((ROOT / 'tests/vendor/axe.min.js').read_text(encoding='utf-8'))
-    found = page.evaluate('axe.run("[data-living]")')['violations']
-    assert found == [], json.dumps([(v['id'], [n['html'] for n in v['nodes']]) for v in found], indent=1)
+    violations = page.evaluate('axe.run("[data-living]")')['violations']
+    assert violations == [], json.dumps(
+        [(v['id'], [n['html'] for n in v['nodes']]) for v in violations], indent=1
+    )
 
 
 def test_drag(page):
@@ -187,5 +191,5 @@ def test_drag(page):
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + 100, y + 60, steps=4)
-    said = answered(page, page.mouse.up)
-    assert 'carve-small answers' in said and 'looks at the orange heart' in said
+    text = answered(page, page.mouse.up)
+    assert 'carve-small answers' in text and 'looks at the orange heart' in text

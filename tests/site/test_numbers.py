@@ -29,8 +29,8 @@ def passed(model):
 
 def contrast_cost():
     "Points that `carve` scores below the same attention without contrast, on `carve-smol`"
-    made = [r['made'] for r in trial('front_page-carve-smol')]
-    return 100 * np.mean([m['question-only']['right'] - m['carve']['right'] for m in made])
+    answers = [r['made'] for r in trial('front_page-carve-smol')]
+    return 100 * np.mean([m['question-only']['right'] - m['carve']['right'] for m in answers])
 
 
 def right(method):

@@ -119,9 +119,9 @@ def test_checker_sees_faults(tmp_path):
 
 def test_images_of_readme():
     "A moving picture and its still, small enough for a first screen"
-    shown = re.findall(r'src(?:set)?="([^"]+)"', README)
-    sizes = [(ROOT / path[path.index('nbs/') :]).stat().st_size for path in shown]
-    assert len(shown) == 2 and max(sizes) < 600_000
+    paths = re.findall(r'src(?:set)?="([^"]+)"', README)
+    sizes = [(ROOT / path[path.index('nbs/') :]).stat().st_size for path in paths]
+    assert len(paths) == 2 and max(sizes) < 600_000
 
 
 def test_absolute_links():

@@ -132,16 +132,17 @@ def test_program(page):
 def test_stored_figures_are_the_library(load):
     "The maps, contrasts, answers and crops that the page draws are those that the library makes now"
     tokens = stored('tokens')
-    made = tokens_figure([load(name) for name in tokens['orders']['after']['models']], 2)
+    drawn = tokens_figure([load(name) for name in tokens['orders']['after']['models']], 2)
     for name, order in tokens['orders'].items():
         for model, figures in order['models'].items():
             assert (
-                np.abs(np.subtract(figures['maps'], made['orders'][name]['models'][model]['maps'])).max() <= 1
+                np.abs(np.subtract(figures['maps'], drawn['orders'][name]['models'][model]['maps'])).max()
+                <= 1
             )
-    formula, made = stored('formula'), formula_figure(load('carve-small'), 2)
-    assert all(formula[key] == made[key] for key in ('tokens', 'lambdas', 'grid'))
+    formula, drawn = stored('formula'), formula_figure(load('carve-small'), 2)
+    assert all(formula[key] == drawn[key] for key in ('tokens', 'lambdas', 'grid'))
     for new, old in zip(
-        [made['A_Q'], *made['A_G']], [formula['A_Q'], *formula['A_G']], strict=True
+        [drawn['A_Q'], *drawn['A_G']], [formula['A_Q'], *formula['A_G']], strict=True
     ):  # another processor may round a weight up
         np.testing.assert_allclose(
             decode_weights(new, -1),

@@ -49,18 +49,19 @@ def own_folder(path):
 
 def test_shell(tmp_path):
     "It ends with the verdict and the table; no line of code, which would be copied, from six questions"
-    told = run('checkup', '--model', TINY, '--n', '2', '--out', tmp_path / 'R')
-    assert told.returncode == 0, told.stderr
-    assert 'letter is not asked: ' in told.stderr  # its words are none of the model's
+    process = run('checkup', '--model', TINY, '--n', '2', '--out', tmp_path / 'R')
+    assert process.returncode == 0, process.stderr
+    assert 'letter is not asked: ' in process.stderr  # its words are none of the model's
     whole = recommend(read_run(tmp_path / 'R'), find_profile(VLM.from_pretrained(TINY)))
     verdict, profile, *_ = whole.summary()
     assert verdict.startswith('not decided: no line to use yet') and profile.startswith(
         'profile of carve-tiny: 40 images'
     )
-    words = ' '.join(told.stdout.split())  # a terminal wraps lines
+    words = ' '.join(process.stdout.split())  # a terminal wraps lines
     assert words.startswith(' '.join(whole.summary())) and '(vlm, image' not in words
     assert (
-        re.search(r'^lookup +exist +\d', told.stdout, re.M) and 'result.json' in told.stdout.splitlines()[-1]
+        re.search(r'^lookup +exist +\d', process.stdout, re.M)
+        and 'result.json' in process.stdout.splitlines()[-1]
     )
     assert set(whole.figures.loc[ALL].n) == {6}
 
@@ -68,8 +69,8 @@ def test_shell(tmp_path):
 def test_own_questions(tmp_path, few, caplog):
     "The arms on questions of one's own; a folder without a table is refused before the work; the price comes first"
     caplog.set_level('INFO', checkup.log.name)
-    found = run_checkup(TINY, tmp_path / 'R', own_folder(tmp_path / 'F'), progress=False)
-    assert found.figures.loc[ALL].n.to_dict() == dict.fromkeys(ARMS, 3)
+    outcome = run_checkup(TINY, tmp_path / 'R', own_folder(tmp_path / 'F'), progress=False)
+    assert outcome.figures.loc[ALL].n.to_dict() == dict.fromkeys(ARMS, 3)
     assert (
         'then 3 questions by 6 methods' in caplog.messages[0]
         and 'minutes for 3 questions' in caplog.messages[1]
@@ -85,9 +86,9 @@ def test_photographs_and_another_profile(tmp_path, few):
     photos = own_folder(tmp_path / 'F')
     (photos / 'questions.jsonl').unlink()
     with patch.object(ModelProfile, 'doubts', lambda profile: []):  # few images, and yet sure
-        found = run_checkup(TINY, tmp_path / 'R', n=1, images=photos, progress=False)
-        assert (found.profile.source, found.profile.pointing) == ('F', None)
-        assert find_profile(VLM.from_pretrained(TINY)) == found.profile
+        outcome = run_checkup(TINY, tmp_path / 'R', n=1, images=photos, progress=False)
+        assert (outcome.profile.source, outcome.profile.pointing) == ('F', None)
+        assert find_profile(VLM.from_pretrained(TINY)) == outcome.profile
 
 
 def test_sink(tmp_path, few):
@@ -98,8 +99,8 @@ def test_sink(tmp_path, few):
             patch('carve_nb.method.profiles.IMAGES', 1),
         ):
             shutil.rmtree(os.environ['CARVE_PROFILES'], ignore_errors=True)
-            found = run_checkup(TINY, tmp_path / f'{share}', n=1, progress=False)
-        assert (LARGE in found.figures.loc[ALL].index) == (share == 0.5)
+            outcome = run_checkup(TINY, tmp_path / f'{share}', n=1, progress=False)
+        assert (LARGE in outcome.figures.loc[ALL].index) == (share == 0.5)
 
 
 @pytest.mark.parametrize('model', [SMALL, TINY])

@@ -33,9 +33,9 @@ def test_killed_and_resumed(folders, load, photos, tmp_path, measure, family, la
     until(lambda: len(lines()) >= 2, p)
     p.kill()
     p.communicate()
-    kept = lines()
-    assert whole.id.nunique() == 10 and [*whole.layer.unique()] == layers and len(kept) >= 2
-    assert measure(vlm, questions, tmp_path, progress=False).equals(whole) and set(kept) <= set(
+    stored = lines()
+    assert whole.id.nunique() == 10 and [*whole.layer.unique()] == layers and len(stored) >= 2
+    assert measure(vlm, questions, tmp_path, progress=False).equals(whole) and set(stored) <= set(
         lines()
     )  # not measured again
     with pytest.raises(RunError, match='holds another run'):
@@ -64,24 +64,24 @@ def test_stopped_without_a_folder(load, caplog, tmp_path):
             raise KeyboardInterrupt
         return dict(x=1)
 
-    for out, said in (
+    for out, words in (
         (None, 'stopped after 1 question, none kept'),
         (tmp_path / 'o', f'all kept in {tmp_path / "o"}'),
     ):
         caplog.clear()
         with pytest.raises(KeyboardInterrupt):
             measure_each(stop, load('llava'), samples('digit', 2), out, progress=False)
-        assert said in caplog.text and (out is None) != ('goes on from there' in caplog.text)
+        assert words in caplog.text and (out is None) != ('goes on from there' in caplog.text)
 
 
 def test_values_that_json_lacks(load, tmp_path):
     "NaN is missing; what no file can keep is a failure of its question alone"
     a, b = samples('digit', 2)
-    found = lambda vlm, q: dict(x=[1.0, math.nan], y=math.inf) if q.id == a.id else dict(x={1, 2})
+    values_of = lambda vlm, q: dict(x=[1.0, math.nan], y=math.inf) if q.id == a.id else dict(x={1, 2})
     with pytest.warns(UserWarning, match=f'1 of 2 questions have no record: {b.id}: TypeError: .*set'):
-        records = measure_each(found, load('llava'), [a, b], tmp_path, progress=False)
+        records = measure_each(values_of, load('llava'), [a, b], tmp_path, progress=False)
     assert [(r['x'], r['y']) for r in records] == [([1, None], None)]
-    assert measure_each(found, load('llava'), [a], tmp_path, progress=False) == records
+    assert measure_each(values_of, load('llava'), [a], tmp_path, progress=False) == records
 
 
 def test_records_of_a_run(load, tmp_path):
