@@ -119,9 +119,8 @@ def explored(folder, *words, **env):
     try:
         assert until(find, 120), (folder / 'log').read_text()
         sentence, alone = (folder / 'log').read_text().splitlines()
-        assert sentence.startswith('The explorer is ready') and re.fullmatch(
-            r'http://\S+/\?token=\w+', alone
-        ), 'the log of the server'
+        assert sentence.startswith('The explorer is ready'), 'the log of the server'
+        assert re.fullmatch(r'http://\S+/\?token=\w+', alone), 'the log of the server'
         yield *find().groups(), process
     finally:
         process.send_signal(signal.SIGTERM)

@@ -90,7 +90,9 @@ def test_holds_what_users_need(wheel):
 def test_two_builds_are_equal(dists, wheel):
     "The same bytes; the wheel has at most 30 MB, 6 of them connector and LoRA of carve-smol"
     one, two = ({p.name: p.read_bytes() for p in d.iterdir()} for d in dists)
-    assert len(one) == 2 and one == two and wheel.stat().st_size <= 30_000_000
+    assert len(one) == 2
+    assert one == two
+    assert wheel.stat().st_size <= 30_000_000
 
 
 @pytest.fixture(scope='module')
@@ -188,7 +190,9 @@ def test_blocks_of_the_readme(python):
     process = subprocess.run(
         [PLAIN, 'readme.py'], cwd=python.home, env=python.env, capture_output=True, text=True
     )
-    assert (process.returncode, process.stdout, process.stderr) == (0, '8 2\n', '')
+    assert process.returncode == 0
+    assert process.stdout == '8 2\n'
+    assert process.stderr == ''
     for kind, b in blocks:
         run_process('bash', '-n', '-c', b) if kind == 'sh' else ast.parse(b)
 

@@ -74,7 +74,9 @@ def test_help_is_light():
     code = 'import sys; from carve_nb.cli.main import main; main(["--help"]); print(sorted({"torch", "numpy", "PIL"} & set(sys.modules)), len(sys.modules))'
     out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     heavy, count = out.stdout.splitlines()[-1].rsplit(' ', 1)
-    assert out.returncode == 0 and 'Usage: carve' in out.stdout and heavy == '[]'
+    assert out.returncode == 0
+    assert 'Usage: carve' in out.stdout
+    assert heavy == '[]'
     assert int(count) < 450, count
 
 
@@ -109,14 +111,18 @@ ASK = 'ask nbs/images/size.png What?'
 def test_refused_before_torch(words, sentence, light):
     "What is wrong with the words alone is said in one line before torch is imported, with what may have been meant"
     status, out, err = light(words)
-    assert (status, out) == (2, '') and err.count('\n') == 1 and sentence in err, err
+    assert (status, out) == (2, ''), err
+    assert err.count('\n') == 1, err
+    assert sentence in err, err
     assert err.count('did you mean') + err.count('perhaps') < 2
 
 
 @pytest.mark.parametrize('words', ['eval scenes --n 2', 'checkup --n 2', 'ask --out seen'])
 def test_a_model_that_is_not_there_leaves_no_folder(words, shell, tmp_path):
     status, _, err = shell(f'{words} --model nosuch/model')
-    assert status and 'nosuch/model' in err and not [*tmp_path.iterdir()]
+    assert status
+    assert 'nosuch/model' in err
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize('columns', [60, 100])
@@ -124,7 +130,9 @@ def test_help_fits(columns, light):
     "No line is wider than the terminal, and NO_COLOR is kept"
     for words in '--help', 'eval --help', 'methods', 'families':
         out = light(words, COLUMNS=str(columns), NO_COLOR='1')[1]
-        assert out and '\x1b' not in out and max(map(len, out.splitlines())) <= columns, words
+        assert out, words
+        assert '\x1b' not in out, words
+        assert max(map(len, out.splitlines())) <= columns, words
 
 
 def test_shell_completion(light):
@@ -167,9 +175,8 @@ def test_ask_on_a_terminal(models, photo, tmp_path):
         out = f.read(10_000).decode().replace('\r', '')
     facts = json.loads((tmp_path / 'o' / 'answer.json').read_text())
     assert out == tame_terminal(facts['answer'], '\n\t') + '\n'
-    assert (
-        f'crop ({", ".join(map(str, facts["crop"]["box"]))})' in done.stderr and '\nlookup: "' in done.stderr
-    )
+    assert f'crop ({", ".join(map(str, facts["crop"]["box"]))})' in done.stderr
+    assert '\nlookup: "' in done.stderr
     assert sorted(os.listdir(tmp_path / 'o')) == ['answer.json', 'crop.png', 'result.png']
 
 
@@ -182,7 +189,9 @@ def test_several_images(shell):
     status, out, err = shell(f'ask 3.png 0.png "{question}" --out r')
     facts = json.load(open('r/answer.json'))
     assert (status, out) == (0, f'{want}\n')
-    assert (facts['image'], facts['images'], facts['crop']['box']) == (1, 2, list(want.crop.box))
+    assert facts['image'] == 1
+    assert facts['images'] == 2
+    assert facts['crop']['box'] == list(want.crop.box)
     for part in f'baseline: "{want.plain_answer}"', f'crop {want.crop.box}', 'image 2 of 2: ':
         assert part in err
 
@@ -193,10 +202,8 @@ def test_a_pipe_gets_the_answer_and_what_it_means(shell):
     make_scene(145).image.save('s.png')
     status, out, err = shell(f'ask s.png "{question}" --out r')
     facts = json.load(open('r/answer.json'))
-    assert (status, out) == (
-        0,
-        facts['answer'] + '\n',
-    ) and f'\nbaseline: "{facts["plain_answer"]["text"]}" (confidence 0.' in err
+    assert (status, out) == (0, facts['answer'] + '\n')
+    assert f'\nbaseline: "{facts["plain_answer"]["text"]}" (confidence 0.' in err
     assert err.startswith('carve: note: carve-small is a small model that we trained on synthetic scenes')
     assert note in facts['notes'] and err.count(note) == 1
 
@@ -205,7 +212,9 @@ def test_a_pipe_gets_the_answer_and_what_it_means(shell):
 def test_results_are_not_lost(models, photo, shell, tmp_path):
     "A folder that cannot be made is an error after the answer was printed; a name that is no text is printed with backslashes, also where the output is strict"
     status, out, err = shell('ask photo.jpg "Who is this?" --model llava --method none --out /proc/x')
-    assert status == 1 and out.strip() and '/proc/x' in err.splitlines()[-1]
+    assert status == 1
+    assert out.strip()
+    assert '/proc/x' in err.splitlines()[-1]
     name = os.fsdecode(b'S\xff.jpg')
     done = run('ask', 'none' + name, 'Who is this?', '--model', 'llava', errors='strict', cwd=tmp_path)
     assert done.returncode == 2 and r'noneS\udcff.jpg cannot be opened' in done.stderr, done.stderr
@@ -292,7 +301,9 @@ def test_eval_of_a_folder(models, photos, tmp_path, shell, monkeypatch, family, 
     status, out, err = shell(
         f'eval {photos} --model {family} --methods none,paper,rel-att --image-tokens 256 --max-new-tokens 2 --n 3 --out o'
     )
-    assert status == 0 and 'Resolution: ' in err and note in err, err
+    assert status == 0, err
+    assert 'Resolution: ' in err, err
+    assert note in err, err
     assert out.startswith(f'{photos.name}, ') and all(f'\n{m} ' in out for m in ('none', 'paper', 'rel-att'))
     assert {'records.jsonl', 'accuracy.png', 'results.csv'} <= {*os.listdir('o')}
     assert '| rel-att |' in open('o/table.md').read() and '<section' in open('o/answers.html').read()
@@ -327,12 +338,10 @@ def test_a_failure_is_measured_again(models, photos, tmp_path, shell):
     (mine / 'coffee.jpg').rename(tmp_path / 'coffee.jpg')
     words = 'eval mine --model llava --methods none --max-new-tokens 1 --out o'
     status, out, err = shell(words)
-    assert (
-        status == 1
-        and '1 of 10 answers could not be measured' in err
-        and 'the same command' in err
-        and 'accuracy' in out
-    )
+    assert status == 1
+    assert '1 of 10 answers could not be measured' in err
+    assert 'the same command' in err
+    assert 'accuracy' in out
     (tmp_path / 'coffee.jpg').rename(mine / 'coffee.jpg')
     assert shell(words)[0] == 0 and len({json.loads(line)['id'] for line in open('o/records.jsonl')}) == 10
 

@@ -61,8 +61,6 @@ def test_intervals_and_tests_by_image(per_image):
         gap = difference(a, b, images)
         rows.append([p < 0.05, share.lo <= norm.cdf(0.4 / 2**0.5) <= share.hi, gap.lo <= 0 <= gap.hi])
     alarms, held, gaps = np.mean(rows, 0)
-    assert abs(alarms - 0.05) <= 0.017 and abs(held - 0.95) <= 0.017 and abs(gaps - 0.95) <= 0.017, (
-        alarms,
-        held,
-        gaps,
-    )
+    assert abs(alarms - 0.05) <= 0.017, (alarms, held, gaps)
+    assert abs(held - 0.95) <= 0.017, (alarms, held, gaps)
+    assert abs(gaps - 0.95) <= 0.017, (alarms, held, gaps)

@@ -114,10 +114,8 @@ def test_first_state(page, kernel):
     "Scene 145 with the model that answers it: without the crop wrong, with the crop of the word heart right"
     assert until(lambda: status(page).startswith('Ready')), status(page)
     text = page.locator('.carve-explore').inner_text()
-    assert (
-        'carve-small, a small model that we trained on synthetic scenes' in text
-        and 'scene 145, 448 x 448' in text
-    )
+    assert 'carve-small, a small model that we trained on synthetic scenes' in text
+    assert 'scene 145, 448 x 448' in text
     assert kernel('ex.words.value') == ['heart']
     assert [a.partition('(')[0] for a in answers(page)] == [
         'baseline, without a crop: "8" ',
@@ -223,9 +221,8 @@ def test_keyboard(page, kernel):
         )
     order = ['Question', 'Ask', 'what', 'last token of the prompt', 'p, kept share of pixels']
     positions = [next((i for i, r in enumerate(reached) if r.split('\n')[0] == o), None) for o in order]
-    assert None not in positions and positions == sorted(positions), dict(
-        zip(order, positions), reached=reached
-    )
+    assert None not in positions, dict(zip(order, positions), reached=reached)
+    assert positions == sorted(positions), dict(zip(order, positions), reached=reached)
 
 
 def test_names(page):
@@ -277,10 +274,9 @@ def test_saved_without_kernel(page, server):
     page.locator('.jp-Cell .cm-content').first.click()
     page.keyboard.press('Control+s')
     outputs = until(lambda: stored(saved))
-    assert outputs and (
-        all({'image/png', 'text/plain'} <= {*o} for o in outputs)
-        and 'baseline: "' in ''.join(outputs[-1]['text/plain'])
-    ), outputs
+    assert outputs
+    assert all({'image/png', 'text/plain'} <= {*o} for o in outputs), outputs
+    assert 'baseline: "' in ''.join(outputs[-1]['text/plain']), outputs
     # nobody has trusted this one
     other.write_text(saved.read_text().replace('ex = explore()', 'ex = explore( )'))
     assert not page.locator('.jp-OutputArea-output > .carve-still').first.is_visible()

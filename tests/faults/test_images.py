@@ -117,7 +117,9 @@ def test_bomb_memory(tmp_path, figure):
     "In a fresh process; a legal image shows that the measure works"
     size, refused, legal = map(float, python('-c', BOMB, tmp_path / 'bomb.png').split())
     figure('MB that a refused bomb of 400 megapixels takes', round(refused, 1))
-    assert size < 60_000 and refused < 8 and legal > 100
+    assert size < 60_000
+    assert refused < 8
+    assert legal > 100
 
 
 SMALL = (1, 1), (27, 27), (5, 3)
@@ -135,12 +137,17 @@ def test_sizes(family, load):
         x0, y0, x1, y1 = span.box
         assert min(span.grid) >= 1 and len(span) == span.grid[0] * span.grid[1]
         if size in SMALL:
-            assert x0 < 1 and y0 < 1 and x1 > size[0] / 2 and y1 > size[1] / 2
+            assert x0 < 1
+            assert y0 < 1
+            assert x1 > size[0] / 2
+            assert y1 > size[1] / 2
     for size in ((1, 1), *PAGES):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             rows = vlm.capture(Image.new('RGB', size, 'red'), 'What is it?', steps='all', max_new_tokens=1)
-        assert len(rows.answer.tokens) == 1 and rows.attn.isfinite().all() and (rows.attn.sum(-1) > 0).all()
+        assert len(rows.answer.tokens) == 1
+        assert rows.attn.isfinite().all()
+        assert (rows.attn.sum(-1) > 0).all()
         assert rows.saliency().values.shape == rows.raster().grid and rows.saliency().size == size
 
 

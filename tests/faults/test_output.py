@@ -226,7 +226,10 @@ def test_objects_in_a_notebook(vlm):
     for o in (scene, r.rows, r, r.saliency, r.crop):
         page = o._repr_html_()
         alts = re.findall(r'<img alt="([^"]*)"', page)
-        assert alts and all(len(alt) > 8 for alt in alts) and '<figcaption>' in page and len(page) < 60_000
+        assert alts
+        assert all(len(alt) > 8 for alt in alts)
+        assert '<figcaption>' in page
+        assert len(page) < 60_000
 
 
 @pytest.mark.case(56)
@@ -235,9 +238,8 @@ def test_hostile_text_in_widgets(vlm):
     ex = an_explorer(vlm)
     ex.tell(BAD)
     pages = [x.value for x in ex.box.children if isinstance(x, w.HTML)]
-    assert sum('&lt;script&gt;' in page for page in pages) >= 3 and [*map(wrong_in, pages)] == [[]] * len(
-        pages
-    )
+    assert sum('&lt;script&gt;' in page for page in pages) >= 3
+    assert [*map(wrong_in, pages)] == [[]] * len(pages)
     assert not [
         x for x in ex.box.children if isinstance(x, w.HTMLMath) or getattr(x, 'description_allow_html', False)
     ]
@@ -272,11 +274,8 @@ def test_ids_are_no_paths(vlm, tmp_path):
     data = DataSet('../../name', [Record(i, image, 'What color is it?', ['red']) for i in IDS])
     run_eval(data, vlm, methods='none', out=out, progress=False)
     files = {p for p in tmp_path.rglob('*') if p.is_file()}
-    assert all(p.parent == out for p in files) and {p.name for p in files} == {
-        'protocol.json',
-        'records.jsonl',
-        'run.lock',
-    }, files
+    assert all(p.parent == out for p in files), files
+    assert {p.name for p in files} == {'protocol.json', 'records.jsonl', 'run.lock'}, files
     assert [json.loads(l)['id'] for l in (out / 'records.jsonl').read_text().splitlines()] == [*IDS]
 
 

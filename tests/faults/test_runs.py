@@ -160,7 +160,8 @@ def test_missing_answers_and_images(vlm, folder, tmp_path):
     full = run('full')
     with pytest.warns(UserWarning, match='1 of 5 rows have no') as warned:
         half = run('R', q1=dict(answer=''), q3=dict(image='gone.png'))
-    assert len(warned) == 2 and [line for line in half if line['id'] in ('q0', 'q2', 'q4')] == [
+    assert len(warned) == 2
+    assert [line for line in half if line['id'] in ('q0', 'q2', 'q4')] == [
         line for line in full if line['id'] in ('q0', 'q2', 'q4')
     ]
     assert {(line['id'], line['status'], line['why']) for line in half if line['status'] != 'ok'} == {
@@ -169,9 +170,8 @@ def test_missing_answers_and_images(vlm, folder, tmp_path):
     }
     assert "'gone.png' is not in the folder" in half[6]['why']
     table = report(half)
-    assert (table.n['none'], table.failed['none']) == (3, 1) and 'no answer to score by' in markdown(
-        read_run(tmp_path / 'R')
-    )
+    assert (table.n['none'], table.failed['none']) == (3, 1)
+    assert 'no answer to score by' in markdown(read_run(tmp_path / 'R'))
     assert run('R') == full
     with pytest.raises(DataError, match='no row has an answer to score by'):
         run('N', **{f'q{i}': dict(answer='') for i in range(5)})

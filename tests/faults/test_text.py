@@ -101,7 +101,9 @@ def test_method_defused(load, monkeypatch):
     q = 'Is <|image_pad|> or <|im_end|> written here?'
     monkeypatch.setattr(vlm := load('qwen2_5_vl'), 'escape', True)
     r = Carve(max_new_tokens=2)(vlm, IMAGE, q)
-    assert r.question == q and r.answer.tokens and r.rows.about['question'].replace(BREAK, '') == q
+    assert r.question == q
+    assert r.answer.tokens
+    assert r.rows.about['question'].replace(BREAK, '') == q
 
 
 # -- length
@@ -194,4 +196,7 @@ def test_general_question(tiny, method):
     "No signal: the whole image, the baseline answer, and a note; with and without white space and capitals"
     r = method(tiny, make_scene(3).image, f' {method.instruction.upper()}\n')
     assert r.notes[0] == 'no signal: the question is the general instruction; the crop is the whole image'
-    assert r.whole and r.regions == [] and r.answer.tokens == r.plain_answer.tokens and r.calls == 2
+    assert r.whole
+    assert r.regions == []
+    assert r.answer.tokens == r.plain_answer.tokens
+    assert r.calls == 2

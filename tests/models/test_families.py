@@ -431,7 +431,9 @@ def test_tiles_on_the_map(vlm, image, monkeypatch):
             look = Carve().contrast(image, QUESTION, drawn, even)
             crop = Carve().show(image, Carve().select(look.saliency, vlm))
             assert abs(drawn.saliency().values.sum() - 0.5) <= 1e-6
-            assert look.saliency.points_at(box) and meet(crop.box, box) and not look.notes
+            assert look.saliency.points_at(box)
+            assert meet(crop.box, box)
+            assert not look.notes
 
 
 def test_table_shipped():

@@ -50,7 +50,9 @@ def test_map(folder, where):
     plain = load(folder, device='cpu')
     vlm = load(folder, device_map=where)
     a, b = (v.capture(IMAGE, QUESTION, steps='all', max_new_tokens=3) for v in (plain, vlm))
-    assert vlm.device == torch.device('cpu') and a.tokens == b.tokens and (a.attn - b.attn).abs().max() < 1e-6
+    assert vlm.device == torch.device('cpu')
+    assert a.tokens == b.tokens
+    assert (a.attn - b.attn).abs().max() < 1e-6
 
 
 def copied(folder, to, **config):

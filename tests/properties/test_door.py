@@ -22,7 +22,9 @@ def check_opened(src):
     except ImageError as e:
         assert str(e)
         return
-    assert img.mode == 'RGB' and img.info == {} and not dict(img.getexif())
+    assert img.mode == 'RGB'
+    assert img.info == {}
+    assert not dict(img.getexif())
     assert 0 < img.width * img.height <= 2 * LIMIT and open_image(img) == img
 
 
@@ -91,10 +93,14 @@ def test_raster(size, corner, sides):
     """The raster is bounded and never empty; a box on it covers the box, and comes back to within a pixel of
     it"""
     raster = w, h = raster_size(size)
-    assert 1 <= w <= size[0] and 1 <= h <= size[1] and (w * h <= 2**24 or raster == size or min(raster) == 1)
+    assert 1 <= w <= size[0]
+    assert 1 <= h <= size[1]
+    assert w * h <= 2**24 or raster == size or min(raster) == 1
     start = np.minimum(corner, np.subtract(size, 1))
     box = np.stack([start, np.minimum(start + sides, size)])
     small = np.reshape(scale_box(box.ravel().tolist(), size, raster), (2, 2))
-    assert (0 <= small[0]).all() and (small[0] < small[1]).all() and (small[1] <= np.add(raster, 1)).all()
+    assert (0 <= small[0]).all()
+    assert (small[0] < small[1]).all()
+    assert (small[1] <= np.add(raster, 1)).all()
     grown = (np.reshape(scale_box(small.ravel().tolist(), raster, size), (2, 2)) - box) * [[-1], [1]]
     assert (0 <= grown).all() and (grown <= 2 * np.divide(size, raster) + 2).all()

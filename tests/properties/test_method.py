@@ -102,7 +102,9 @@ def saliency(draw):
 def test_pixels_in_range(S):
     "Pixels lie between the least and the greatest patch; what the grid does not cover is 0"
     a = S.to_pixels()
-    assert a.shape == S.size[::-1] and a.dtype == np.float32 and np.isfinite(a).all()
+    assert a.shape == S.size[::-1]
+    assert a.dtype == np.float32
+    assert np.isfinite(a).all()
     slack = 1e-6 * abs(S.values).max()
     assert a.max() <= max(S.values.max(), 0) + slack and a.min() >= min(S.values.min(), 0) - slack
     x, y = (np.arange(n) + 0.5 for n in S.size)

@@ -100,7 +100,9 @@ def test_any_values(folder, values, suffix):
     )
     records = held(load_benchmark, path, DataError)
     for r in records or ():
-        assert isinstance(r, Record) and r.id and r.question.strip()
+        assert isinstance(r, Record)
+        assert r.id
+        assert r.question.strip()
         f'{r.id}{r.question}{r.answers}{r.choices}{r.kind}'.encode()
     assert not records or any(r.answers for r in records)
 

@@ -71,10 +71,8 @@ def test_parts_of_one_run_merge(tmp_path, caplog):
     write(tmp_path / 'B', (1, 2), commits=['b'], model=PROTOCOL['model'] | dict(probe=[1.0, 2.0 + 1e-7]))
     shutil.copytree(tmp_path / 'B' / 'part-2-of-2', tmp_path / 'A' / 'part-2-of-2')
     run = load_run(tmp_path / 'A')
-    assert [record['at'] for record in run.select('none')] == [0, 1, 2, 3] and run.protocol['commits'] == [
-        'a',
-        'b',
-    ]
+    assert [record['at'] for record in run.select('none')] == [0, 1, 2, 3]
+    assert run.protocol['commits'] == ['a', 'b']
     assert 'measured at 2 commits' in markdown(run)
     with caplog.at_level('INFO', 'carve_nb'):
         write(tmp_path / 'A', (0, 2), commits=['c'])
@@ -101,7 +99,9 @@ def test_a_line_that_is_no_json(tmp_path, shell):
     lines = raw(folder).splitlines(keepends=True)
     (folder / 'records.jsonl').write_bytes(b''.join([*lines[:2], b'\xff\n', *lines[3:]]))
     status, _, err = shell('report', folder)
-    assert status == 2 and err.count('\n') == 1 and 'Delete line 3; it is measured again.' in err, err
+    assert status == 2, err
+    assert err.count('\n') == 1, err
+    assert 'Delete line 3; it is measured again.' in err, err
     with pytest.raises(RunError, match='line 3 is no JSON'):
         write(folder)
     (folder / 'records.jsonl').write_bytes(b''.join([*lines[:2], *lines[3:]]))

@@ -93,9 +93,8 @@ def test_killed_worker(whole, cluster, tmp_path):
     write_report(tmp_path / 'R')
     records = read_run(tmp_path / 'R').records
     assert len(engine.models) == 2
-    assert len(records) == len({(l['id'], l['method']) for l in records}) == 18 and {
-        l['status'] for l in records
-    } == {'ok'}
+    assert len(records) == len({(l['id'], l['method']) for l in records}) == 18
+    assert {l['status'] for l in records} == {'ok'}
     assert files(tmp_path / 'R') == files(whole)
 
 

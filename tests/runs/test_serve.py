@@ -99,9 +99,8 @@ def test_answers_as_python(address, place, load, shell):
                 str(here),
                 list(map(int, here.crop.box)),
             )
-            assert (
-                reply.carve['plain_answer'] == str(here.plain_answer) and reply.carve['calls'] == here.calls
-            )
+            assert reply.carve['plain_answer'] == str(here.plain_answer)
+            assert reply.carve['calls'] == here.calls
             assert (reply.usage.prompt_tokens, reply.model) == (here.answer.n_prompt, spec)
     chat = [dict(role='system', content='Be brief.'), dict(role='user', content=parts(SCENES[2]))]
     texts = (
@@ -250,10 +249,8 @@ def test_fields_without_effect(address):
     ) as client:  # closing it ends the stream
         chat = [dict(role='user', content=parts(SCENES[0]))]
         [last] = client.chat.completions.create(model='none', messages=chat, max_tokens=4, stream=True)
-    assert (last.choices[0].delta.content, last.choices[0].finish_reason) == (
-        plain,
-        'stop',
-    ) and last.usage.prompt_tokens
+    assert (last.choices[0].delta.content, last.choices[0].finish_reason) == (plain, 'stop')
+    assert last.usage.prompt_tokens
 
 
 def test_a_text_before_the_image(address, load):
@@ -360,7 +357,9 @@ def test_key(server, shell, monkeypatch):
     monkeypatch.setenv('MY_KEY', '')
     for words in 'serve --host 0.0.0.0', 'serve --host 0.0.0.0 --key MY_KEY', 'serve --key MY_KEY':
         code, _, err = shell(words)
-        assert code == 2 and err.count('\n') == 1 and '--key' in err
+        assert code == 2
+        assert err.count('\n') == 1
+        assert '--key' in err
 
 
 def test_another_model_answers(address, load):
@@ -389,4 +388,6 @@ def test_stop_words_and_length(address):
     assert reply.choices[0].finish_reason == 'length'
     whole = ask(address, max_tokens=8).choices[0]
     cut = ask(address, max_tokens=8, stop=whole.message.content[:1]).choices[0]
-    assert (cut.message.content, cut.finish_reason, whole.finish_reason) == ('', 'stop', 'stop')
+    assert cut.message.content == ''
+    assert cut.finish_reason == 'stop'
+    assert whole.finish_reason == 'stop'

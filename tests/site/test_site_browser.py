@@ -64,11 +64,9 @@ def test_pages(site, browser, width, scheme):
         page.add_script_tag(path=AXE)
         wrong[name] = page.evaluate(WRONG)
     page.close()
-    assert (page.outside, page.errors, {name: faults for name, faults in wrong.items() if faults}) == (
-        [],
-        [],
-        {},
-    )
+    assert page.outside == []
+    assert page.errors == []
+    assert {name: faults for name, faults in wrong.items() if faults} == {}
 
 
 ANSWERED = {  # what a newcomer types -> the page that answers it; the name of a function -> its reference

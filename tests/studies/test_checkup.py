@@ -54,15 +54,12 @@ def test_shell(tmp_path):
     assert 'letter is not asked: ' in process.stderr  # its words are none of the model's
     whole = recommend(read_run(tmp_path / 'R'), find_profile(VLM.from_pretrained(TINY)))
     verdict, profile, *_ = whole.summary()
-    assert verdict.startswith('not decided: no line to use yet') and profile.startswith(
-        'profile of carve-tiny: 40 images'
-    )
+    assert verdict.startswith('not decided: no line to use yet')
+    assert profile.startswith('profile of carve-tiny: 40 images')
     words = ' '.join(process.stdout.split())  # a terminal wraps lines
     assert words.startswith(' '.join(whole.summary())) and '(vlm, image' not in words
-    assert (
-        re.search(r'^lookup +exist +\d', process.stdout, re.M)
-        and 'result.json' in process.stdout.splitlines()[-1]
-    )
+    assert re.search(r'^lookup +exist +\d', process.stdout, re.M)
+    assert 'result.json' in process.stdout.splitlines()[-1]
     assert set(whole.figures.loc[ALL].n) == {6}
 
 
@@ -71,10 +68,8 @@ def test_own_questions(tmp_path, few, caplog):
     caplog.set_level('INFO', checkup.log.name)
     outcome = run_checkup(TINY, tmp_path / 'R', own_folder(tmp_path / 'F'), progress=False)
     assert outcome.figures.loc[ALL].n.to_dict() == dict.fromkeys(ARMS, 3)
-    assert (
-        'then 3 questions by 6 methods' in caplog.messages[0]
-        and 'minutes for 3 questions' in caplog.messages[1]
-    )
+    assert 'then 3 questions by 6 methods' in caplog.messages[0]
+    assert 'minutes for 3 questions' in caplog.messages[1]
     (tmp_path / 'empty').mkdir()
     with pytest.raises(Exception, match='empty'):
         run_checkup(TINY, tmp_path / 'T', tmp_path / 'empty', progress=False)

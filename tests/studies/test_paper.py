@@ -124,9 +124,8 @@ def test_table(name, models, copies, shell, tmp_path, monkeypatch):
     status, out, err = shell(words)
     assert status == 0, err[-2000:]
     commands = re.findall('^carve eval .*', out, re.M)
-    assert commands == re.findall('^carve eval .*', dry, re.M) and all(
-        '--image-tokens 256' in command for command in commands
-    )
+    assert commands == re.findall('^carve eval .*', dry, re.M)
+    assert all('--image-tokens 256' in command for command in commands)
     for data in table.sets:
         protocol = json.loads((tmp_path / 'runs' / f'{name}-{data}' / 'protocol.json').read_text())
         assert [*protocol['methods']] == [*table.methods.values()] and protocol['data']['name'] == data
@@ -143,11 +142,9 @@ def test_a_table_of_ones_own(models, shell, tmp_path, monkeypatch):
     row = dict(image='a.png', question='What is it?', answers=['dakota'] * 10)
     (tmp_path / 'mine' / 'questions.jsonl').write_text(json.dumps(row) + '\n')
     status, out, err = shell(f'paper main --model {models[OF["main"]]} --set textvqa=mine --n 1 --out runs')
-    assert (
-        status == 2
-        and all(f'{data} is left out: ' in err for data in ('pope', 'vstar', 'aokvqa-direct'))
-        and '--download' in err
-    )
+    assert status == 2
+    assert all(f'{data} is left out: ' in err for data in ('pope', 'vstar', 'aokvqa-direct'))
+    assert '--download' in err
     assert re.search(r'^T_full .*\[', out, re.M), err
     assert {line['rule'] for line in map(json.loads, open('runs/main-textvqa/records.jsonl'))} == {'vqa-text'}
 
@@ -171,15 +168,14 @@ def test_figures(models, copies, shell, tmp_path):
 def test_list_and_refusals(shell, monkeypatch):
     "Without a word the list with complete commands; --dry prints complete ones without the model; a wrong word is refused"
     status, out, _ = shell('paper')
-    assert status == 0 and all(
-        f'carve paper {name} --model M --download' in out for name in (*TABLES, *FIGURES)
-    )
+    assert status == 0
+    assert all(f'carve paper {name} --model M --download' in out for name in (*TABLES, *FIGURES))
     for name, end in ('main', '61,344'), ('texture', '5,000'):
         assert re.search(rf'^{name} .* {end} ', out, re.M)
     status, out, err = shell('paper tools --model nosuch/model --dry')
-    assert (
-        (status, err) == (0, '') and 'eval textvqa --download' in out and 'sam-vit-huge:download=True' in out
-    )
+    assert (status, err) == (0, '')
+    assert 'eval textvqa --download' in out
+    assert 'sam-vit-huge:download=True' in out
     assert re.search('^textvqa +5,000 +1.4 +unknown', out, re.M)
     assert 'perhaps main' in shell('paper mian')[2]
 
@@ -194,7 +190,5 @@ def test_printed_numbers():
         value for table in TABLES.values() for rows in table.printed.values() for row in rows for value in row
     }
     seconds = {value for table in TABLES.values() for value in table.seconds}
-    assert (
-        len(printed) > 100
-        and printed | seconds | {*FIGURES['texture'].printed} | {*FIGURES['hue'].printed} <= notes
-    )
+    assert len(printed) > 100
+    assert printed | seconds | {*FIGURES['texture'].printed} | {*FIGURES['hue'].printed} <= notes

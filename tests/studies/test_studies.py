@@ -34,10 +34,11 @@ def test_killed_and_resumed(folders, load, photos, tmp_path, measure, family, la
     p.kill()
     p.communicate()
     stored = lines()
-    assert whole.id.nunique() == 10 and [*whole.layer.unique()] == layers and len(stored) >= 2
-    assert measure(vlm, questions, tmp_path, progress=False).equals(whole) and set(stored) <= set(
-        lines()
-    )  # not measured again
+    assert whole.id.nunique() == 10
+    assert [*whole.layer.unique()] == layers
+    assert len(stored) >= 2
+    assert measure(vlm, questions, tmp_path, progress=False).equals(whole)
+    assert set(stored) <= set(lines())  # not measured again
     with pytest.raises(RunError, match='holds another run'):
         measure(load('llava'), questions, tmp_path, progress=False)
     assert len(lines()) == 10
