@@ -1,7 +1,7 @@
 """Public sets in the forms in which they are published, three questions each: read by their names with their own score, and refused
 without it, with a line that reads them.
 
-The columns are those of the sets; images and questions are scenes of ours."""
+`public_sets.jsonl` has the rows: the columns are those of the sets, the images and questions scenes of ours."""
 
 import base64
 import csv
@@ -27,172 +27,10 @@ def ten(a):
     return [a] * 8 + ['unanswerable'] * 2
 
 
-# set -> split, the row of number, image, question and answer
-SNAPSHOTS = {
-    'textvqa': (
-        'validation',
-        lambda i, im, q, a: dict(
-            image_id=f'im{i}',
-            question_id=34602 + i,
-            question=q,
-            image=im,
-            answers=ten(a),
-            question_tokens=['x'],
-            flickr_300k_url='',
-        ),
-    ),
-    'vstar': (
-        'test',
-        lambda i, im, q, a: dict(
-            image=im,
-            category='direct_attributes',
-            label='A',
-            question_id=str(i),
-            text=f"{q}\n(A) {a}\n(B) x\n(C) y\n(D) z\nAnswer with the option's letter from the given choices directly.",
-        ),
-    ),
-    'pope': (
-        'test',
-        lambda i, im, q, a: dict(
-            id='1',
-            question_id=str(i),
-            question='Is there a dog?',
-            answer=['yes', 'no', 'no'][i],
-            image=im,
-            category='random',
-        ),
-    ),
-    'aokvqa': (
-        'validation',
-        lambda i, im, q, a: dict(
-            image=im,
-            question_id=f'22jb{i}',
-            question=q,
-            choices=[a, 'ship', 'car', 'tree'],
-            correct_choice_idx=0,
-            direct_answers=str(ten(a)),
-            difficult_direct_answer=False,
-        ),
-    ),
-    'vqav2': (
-        'validation',
-        lambda i, im, q, a: dict(
-            multiple_choice_answer=a,
-            answers=[dict(answer=t, answer_id=k) for k, t in enumerate(ten(a))],
-            question_id=i,
-            question=q,
-            image=im,
-        ),
-    ),
-    'docvqa': (
-        'validation',
-        lambda i, im, q, a: dict(
-            questionId=str(49153 + i), question=q, image=im, ucsf_document_id='pybv0228', answers=[a, f'{a}.']
-        ),
-    ),
-    'hrbench': (
-        'hrbench_4k',
-        lambda i, im, q, a: dict(
-            index=i,
-            question=q,
-            answer='B',
-            category='single',
-            A='x',
-            B=a,
-            C='y',
-            D='z',
-            cycle_category='cycle_0',
-            image=im,
-        ),
-    ),
-    'okvqa': (
-        'val2014',
-        lambda i, im, q, a: dict(question_id=str(i), image=im, question=q, answers=[a] * 10),
-    ),
-    'vizwiz': (
-        'val',
-        lambda i, im, q, a: dict(
-            question_id=f'VizWiz_val_{i}.jpg', image=im, question=q, answers=ten(a), category='other'
-        ),
-    ),
-    'mmstar': (
-        'val',
-        lambda i, im, q, a: dict(
-            index=i,
-            question=f'{q}\nOptions: A: x, B: {a}, C: y, D: z',
-            image=im,
-            answer='B',
-            category='c',
-            l2_category='x',
-            meta_info=dict(split='val'),
-        ),
-    ),
-    'mme': (
-        'test',
-        lambda i, im, q, a: dict(
-            question_id=f'code/{i}.png',
-            image=im,
-            question='Is there a dog? Please answer yes or no.',
-            answer=['Yes', 'No', 'No'][i],
-            category='existence',
-        ),
-    ),
-    'chartqa': ('test', lambda i, im, q, a: dict(type='human_test', question=q, answer=a, image=im)),
-    'ocrbench': (
-        'test',
-        lambda i, im, q, a: dict(
-            dataset='IIIT5K', question=q, question_type='Regular Text Recognition', answer=[a], image=im
-        ),
-    ),
-    'scienceqa': (
-        'test',
-        lambda i, im, q, a: dict(
-            image=im, question=q, choices=[a, 'x', 'y'], answer=0, hint='', lecture='', solution=''
-        ),
-    ),
-    'mmmu': (
-        'validation',
-        lambda i, im, q, a: dict(
-            id=f'v_{i}',
-            question=f'<image 1> {q}',
-            options=str([a, 'x', 'y']),
-            image_1=im,
-            answer='A',
-            topic_difficulty='Easy',
-        ),
-    ),
-    'realworldqa': (
-        'test',
-        lambda i, im, q, a: dict(
-            image=im, question=f'{q}\nA. x\nB. {a}\nC. y\nPlease answer directly.', answer='B'
-        ),
-    ),
-    'textvqa-boxes': (
-        'train',
-        lambda i, im, q, a: dict(
-            image=im, question=q, answer=ten(a), bbox=[10, 20, 30, 40], dataset_id=str(34602 + i)
-        ),
-    ),
-}
-RULES = dict(
-    textvqa='vqa-text',
-    vstar='choice',
-    pope='pope',
-    aokvqa='choice',
-    vqav2='vqa',
-    docvqa='anls',
-    hrbench='choice',
-    okvqa='vqa',
-    vizwiz='vqa',
-    mmstar='choice',
-    mme='yes/no',
-    chartqa='relaxed',
-    ocrbench='contained',
-    scienceqa='choice',
-    mmmu='choice',
-    realworldqa='choice',
-    gqa='exact',
-) | {'textvqa-boxes': 'vqa-text'}
+# set -> its three rows, with IMAGE in the column of the image
+SNAPSHOTS = {}
+for line in (Path(__file__).parent / 'public_sets.jsonl').read_text(encoding='utf-8').splitlines():
+    SNAPSHOTS.setdefault(json.loads(line)['set'], []).append(json.loads(line))
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -202,22 +40,28 @@ def offline():
         yield
 
 
-def snapshot(folder: Path, split: str, row) -> Path:
-    "A copy of a set as the Hub has it"
+def snapshot(folder: Path, name: str) -> Path:
+    "Write a copy of a set as the Hub has it"
     (folder / 'data').mkdir(parents=True)
-    rows = [row(i, *r) for i, r in enumerate(ROWS)]
-    datasets.Dataset.from_list(rows).to_parquet(str(folder / 'data' / f'{split}-00000-of-00001.parquet'))
+    rows = [
+        {column: image if value == 'IMAGE' else value for column, value in row['columns'].items()}
+        for row, (image, _, _) in zip(SNAPSHOTS[name], ROWS)
+    ]
+    file = f'{SNAPSHOTS[name][0]["split"]}-00000-of-00001.parquet'
+    datasets.Dataset.from_list(rows).to_parquet(str(folder / 'data' / file))
     return folder
 
 
 def check(name: str, data, rule=None):
     "All three questions with their images, the truth that is meant, and the rule of the set"
-    rule = rule or RULES[name]
+    rule = rule or SNAPSHOTS[name][0]['rule']
     assert [r.open().size for r in data] == [(448, 448)] * 3
-    assert [r.rule for r in data] == [rule] * 3 and data.rule == rule
+    assert [r.rule for r in data] == [rule] * 3
+    assert data.rule == rule
     want = ['yes', 'no', 'no'] if name in ('pope', 'mme') else [a for _, _, a in ROWS]
     assert [r.answer.lower() for r in data] == want
-    assert all('<image' not in r.question for r in data) and len({r.id for r in data}) == 3
+    assert all('<image' not in r.question for r in data)
+    assert len({r.id for r in data}) == 3
     if rule == 'choice':
         assert all(len(r.choices) >= 3 and r.short_question.startswith('What digit') for r in data)
 
@@ -233,8 +77,7 @@ def follow(spec):
 @pytest.mark.parametrize('name', SNAPSHOTS)
 def test_a_snapshot_folder(name, tmp_path):
     "By its name, and as somebody's folder or file: with the rule of the set, but for two that have no column of their own"
-    split, row = SNAPSHOTS[name]
-    folder = snapshot(tmp_path / 'copy', split, row)
+    folder = snapshot(tmp_path / 'copy', name)
     check(name, load_benchmark(name, root=folder))
     if name == 'aokvqa':
         check(name, load_benchmark(folder))
@@ -270,7 +113,7 @@ def test_lines_for_gqa(tmp_path, capsys):
     run_lines('gqa', tmp_path, capsys)
     with pytest.warns(UserWarning, match='not fullAnswer'):
         data = load_benchmark(tmp_path, columns='image=imageId', images='{}.png')
-    check('gqa', data)
+    check('gqa', data, 'exact')
     assert [r.open().tobytes() for r in data] == [im.tobytes() for im, _, _ in ROWS]
 
 
@@ -340,7 +183,7 @@ def test_lines_for_vstar_with_its_boxes(tmp_path, capsys):
 
 
 def test_another_rule_than_the_own_is_told(tmp_path, caplog):
-    folder = snapshot(tmp_path / 'copy', *SNAPSHOTS['docvqa'])
+    folder = snapshot(tmp_path / 'copy', 'docvqa')
     with caplog.at_level(logging.WARNING):
         data = load_benchmark('docvqa', root=folder, rule='exact')
     assert data.rule == 'exact'
