@@ -2,10 +2,10 @@
 
 `python -m recipes.front_page MODEL [--part PART] [--n 1200]`: about 40 minutes a model, `profile` 20, `paper`
 5; `nbs/results/trial/front_page-MODEL.jsonl.gz`, `front_page-profile-MODEL.jsonl.gz`,
-`front_page-paper-MODEL.jsonl.gz`."""
+`front_page-paper-MODEL.jsonl.gz`, `front_page-peak-MODEL.jsonl.gz`, which goes on from the first."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 import numpy as np
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
@@ -13,8 +13,10 @@ from carve_nb.core.image import box_size, union_box
 from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.carve import Carve
+from carve_nb.method.controls import QuestionOnly
+from carve_nb.method.profiles import short_name
 from carve_nb.method.registry import make_method
-from .records import Part, of_question, overlap, run_parts, seed_of
+from .records import RESULTS, Part, load_trial, of_question, overlap, run_parts, seed_of
 
 FIRST_SEED = 1_640_000
 METHODS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'
@@ -73,11 +75,44 @@ def measure_paper(vlm: VLM, sample) -> dict:
     )
 
 
+def find_crop(method: Carve, session: Session, sample):
+    "Return what a method finds and crops, before its last question"
+    return method.look(session, method.asked(session.vlm, sample.image, sample.question))
+
+
+@cache
+def stored_answers(model: str) -> dict[str, dict]:
+    "Return what each method made of each question of the table, by the question's id"
+    records = load_trial(f'front_page-{model}', RESULTS / 'trial')
+    return {record['id']: record['made'] for record in records}
+
+
+def measure_peak(vlm: VLM, sample) -> dict:
+    """Return of `carve` and `question-only` whether the answer is right and how much of the target the crop shows,
+    with the region of the largest sum and with that of the highest peak.
+
+    The table's answer stands for each crop that it knows; about another crop the model is asked."""
+    session, stored, known, made = Session(vlm), stored_answers(short_name(vlm)), {}, {}
+    for rank in ('sum', 'peak'):
+        for name, method in (('carve', Carve(rank=rank)), ('question-only', QuestionOnly(rank=rank))):
+            result = find_crop(method, session, sample)
+            box, shown = tuple(result.crop.box), shown_part(result, sample)
+            line = stored[sample.id][name]
+            if rank == 'sum' and line['shown'] == shown:
+                known[box] = line['right']
+            if box not in known:
+                answer = method(session, sample.image, sample.question).answer
+                known[box] = int(score_answer(answer, sample))
+            made[f'{name}, {rank}'] = dict(right=known[box], shown=shown, box=list(box))
+    return dict(id=sample.id, made=made)
+
+
 QUESTIONS = partial(scene_records, start=FIRST_SEED)
 PARTS = dict(
     all=Part('front_page-{model}', of_question(measure_methods), QUESTIONS, 1200),
     profile=Part('front_page-profile-{model}', of_question(measure_profile), QUESTIONS, 1200),
     paper=Part('front_page-paper-{model}', of_question(measure_paper), QUESTIONS, 300),
+    peak=Part('front_page-peak-{model}', of_question(measure_peak), QUESTIONS, 1200),
 )
 
 if __name__ == '__main__':

@@ -3,8 +3,9 @@ that lacks one object; answers.
 
 `python -m recipes.region MODEL [--part PART] [--n N]`: minutes on `carve-tiny`, hours on `carve-smol`;
 `nbs/results/trial/region-PART-MODEL.jsonl.gz`, measured at commit 943136e5 on scenes from seed 4,000,000 on,
-which choose nothing."""
+which choose nothing; `difference` and `twins` later."""
 
+from collections.abc import Callable
 from functools import partial
 from unittest.mock import patch
 import numpy as np
@@ -26,10 +27,15 @@ from carve_nb.method.base import as_saliency
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import QuestionOnly
 from carve_nb.method.crop import grow_box
+from carve_nb.method.lookup import Lookup
 from carve_nb.method.profiles import find_profile, short_name
 from .records import Part, of_question, overlap, points_at, run_parts, seed_of
+from .twins import twin_records
 
-FIRST_SEED = dict(maps=4_000_000, contrasts=4_000_000, ideal=4_050_000, answers=4_060_000)
+FIRST_SEED = dict(
+    maps=4_000_000, contrasts=4_000_000, ideal=4_050_000, answers=4_060_000, difference=4_200_000
+)
+TWINS_SEED = 1_180_000
 SHARES = 0.02, 0.04, 0.08, 0.16, 0.32  # p, the kept share of the pixels
 HOLDS = 0.95  # part of the target that a crop must show
 # that the profiles chose for their token until 2026-11-30
@@ -228,6 +234,34 @@ def measure_answers(vlm: VLM, sample) -> dict:
     )
 
 
+def name_pointed(points: Callable, sample) -> str:  # does the map point at a box?
+    "Return what a map points at: T, the target; S, an object of its shape; C, of its color; O, neither"
+    (target,) = (o for o in sample.objects if tuple(o.box) == tuple(sample.box))
+    near = [o for o in sample.objects if points(o.box)]
+    if target in near:
+        return 'T'
+    if any(o.shape == target.shape for o in near):
+        return 'S'
+    return 'C' if any(o.color == target.color for o in near) else 'O'
+
+
+def measure_twins(vlm: VLM, sample) -> dict:
+    """Return among twins what the raw map of all layers points at, for both tokens, and whether the answers
+    without a crop and of `lookup` are right"""
+    session, ask = Session(vlm), Carve().asked(vlm, sample.image, sample.question)
+    result = Lookup()(session, sample.image, sample.question)
+    rows, at = session.capture(ask), {}
+    for query in query_tokens(vlm):
+        A_q = Carve(query=query).read_rows(rows)[0].sum(0)
+        at[query] = name_pointed(partial(points_at, A_q, rows.spans[0]), sample)
+    answers = dict(none=result.plain_answer, lookup=result.answer)
+    return dict(
+        id=sample.id,
+        at=at,
+        right={name: int(score_answer(answer, sample)) for name, answer in answers.items()},
+    )
+
+
 def crops_hold(
     readings: list[dict], name: str, key: str = 'holds'
 ) -> np.ndarray:  # of `measure_maps`, at one token
@@ -274,8 +308,12 @@ PARTS = {
         ('contrasts', measure_contrasts, 1200),
         ('ideal', measure_ideal, 300),
         ('answers', measure_answers, 300),
+        ('difference', measure_contrasts, 400),
     )
 }
+PARTS['twins'] = Part(
+    'region-twins-{model}', of_question(measure_twins), partial(twin_records, start=TWINS_SEED), 150
+)
 
 if __name__ == '__main__':
     run_parts(PARTS, 'trial')
