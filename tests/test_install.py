@@ -221,6 +221,7 @@ def test_colab(wheel, tmp_path, name):
     """Opened in Colab, the first cell of a notebook installs the package and leaves alone what may be loaded
     already; then the rest runs"""
     from colab import with_install
+    from fastcore.nbio import nb2str, read_nb
 
     listed = lambda: {
         o['name']: o['version']
@@ -231,13 +232,11 @@ def test_colab(wheel, tmp_path, name):
     run_process(COLAB, '-m', 'pip', 'uninstall', '-q', '-y', 'carve_nb')
     before = listed()
     env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'MPLBACKEND')}
-    nb = with_install(json.loads((ROOT / f'nbs/{name}.ipynb').read_text(encoding='utf-8')), 'HERE')
+    nb = with_install(read_nb(ROOT / f'nbs/{name}.ipynb'), 'HERE')
     nb['cells'] = [
-        c
-        for c in nb['cells']
-        if c['id'] == 'c01ab000' or not ''.join(c['source']).startswith(('#| hide', '#| echo: false'))
+        c for c in nb['cells'] if c.id == 'c01ab000' or not c.source.startswith(('#| hide', '#| echo: false'))
     ]
-    (tmp_path / 'in.ipynb').write_text(json.dumps(nb).replace('git+HERE', wheel.as_uri()))
+    (tmp_path / 'in.ipynb').write_text(nb2str(nb).replace('git+HERE', wheel.as_uri()))
     run_process(
         COLAB,
         '-m',

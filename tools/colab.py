@@ -4,7 +4,7 @@ already.
 Usage: python tools/colab.py   (once `Source` in pyproject.toml has changed; without an address no
 notebook has the cell)"""
 
-import json
+from fastcore.nbio import mk_cell, write_nb
 from pages import addresses, notebooks
 
 INSTALL = '''#| hide
@@ -15,21 +15,11 @@ except ImportError:
 
 def with_install(nb, repository):
     "A notebook with that cell below its title, or without it where there is no address"
-    cells = [c for c in nb['cells'] if c['id'] != 'c01ab000']
-    install = dict(
-        cell_type='code',
-        execution_count=None,
-        id='c01ab000',
-        metadata={},
-        outputs=[],
-        source=INSTALL.format(repository).splitlines(True),
-    )
+    cells = [c for c in nb.cells if c.id != 'c01ab000']
+    install = mk_cell(INSTALL.format(repository), id='c01ab000')
     return dict(nb, cells=[*cells[:1], *[install] * bool(repository), *cells[1:]])
 
 
 if __name__ == '__main__':
     for page in [p for p in notebooks() if p.alone]:
-        text = json.dumps(
-            with_install(page.nb, addresses()['repository']), ensure_ascii=False, indent=1, sort_keys=True
-        )
-        page.path.write_text(text + '\n', encoding='utf-8')
+        write_nb(with_install(page.nb, addresses()['repository']), page.path)

@@ -16,13 +16,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from anatomy import draw_house, imports
+from fastcore.nbio import mk_cell, read_nb, write_nb
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / 'nbs'
-
-
-def joined(x):
-    return ''.join(x)
 
 
 class Page:
@@ -36,15 +33,15 @@ class Page:
 
     @cached_property
     def nb(self):
-        return json.loads(self.path.read_text(encoding='utf-8'))
+        return read_nb(self.path)
 
     @cached_property
     def code(self):
-        return '\n'.join(joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'code')
+        return '\n'.join(c.source for c in self.nb.cells if c.cell_type == 'code')
 
     @cached_property
     def head(self):
-        return next((joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'markdown'), '')
+        return next((c.source for c in self.nb.cells if c.cell_type == 'markdown'), '')
 
     @property
     def title(self):
@@ -78,15 +75,13 @@ class Page:
     @cached_property
     def image(self):
         "The first image that the page shows, as the bytes of a PNG, or None"
-        for c in self.nb['cells']:
-            if re.search(r'^#\|\s*hide\b', joined(c['source']), re.M):
+        for c in self.nb.cells:
+            if re.search(r'^#\|\s*hide\b', c.source, re.M):
                 continue
             for o in c.get('outputs', ()):
                 if 'image/png' in o.get('data', {}):
-                    return base64.b64decode(joined(o['data']['image/png']))
-            linked = c['cell_type'] == 'markdown' and re.search(
-                r'!\[[^]]*\]\(([^)]+\.png)\)', joined(c['source'])
-            )
+                    return base64.b64decode(o.data['image/png'])
+            linked = c.cell_type == 'markdown' and re.search(r'!\[[^]]*\]\(([^)]+\.png)\)', c.source)
             if linked:
                 return (self.path.parent / linked[1]).read_bytes()
 
@@ -148,7 +143,7 @@ MARKS = re.compile(r'^#(?:\|| cases? \d).*\n?', re.M)  # directives, and the num
 
 def code_cell(c, imports=False, fold=False, book=False):
     "A code cell as the site shows it, or None; tutorials show their imports, some pages fold all code"
-    source = joined(c['source'])
+    source = c.source
     marks = {m[1]: m[2].strip() for m in re.finditer(r'^#\|\s*([\w-]+)\s*:?(.*)$', source, re.M)}
     if {'hide', 'default_exp', 'recipe'} & set(marks) or marks.get('include') == 'false':
         return None
@@ -183,7 +178,7 @@ def figure_size(output, book, most=1.4):
     """How large a figure is shown: those of the book are stored at 1.5 times their size, and those too wide
     for a page at twice. One that is not narrow, and no tower, fills the page's width, so that its words
     can be read."""
-    width, height = struct.unpack('>II', base64.b64decode(joined(output['data']['image/png'])[:32])[16:24])
+    width, height = struct.unpack('>II', base64.b64decode(output.data['image/png'][:32])[16:24])
     part = round(width / 1.5) if book else width // 2 if width > 820 else width
     return (
         dict(classes='wide')
@@ -214,7 +209,7 @@ def is_folded(cell):
 
 def is_bar(output):
     "Is an output nothing but a progress bar?"
-    lines = re.split(r'[\r\n]+', joined(output.get('text', '')).strip())
+    lines = re.split(r'[\r\n]+', output.get('text', '').strip())
     return output.get('name') == 'stderr' and all(re.search(r'\d+%\|', o) for o in lines)
 
 
@@ -272,11 +267,11 @@ REFERENCE = '''## Reference
 def site_notebook(page):
     "A notebook as the site shows it; the page of a module ends with its reference"
     cells, up = [], '../' * page.name.count('/')
-    for c in page.nb['cells']:
-        if c['cell_type'] == 'markdown':
-            text = joined(c['source']).replace(f'# {page.title}', f'# {page.numbered}', 1)
+    for c in page.nb.cells:
+        if c.cell_type == 'markdown':
+            text = c.source.replace(f'# {page.title}', f'# {page.numbered}', 1)
             cells.append(dict(c, source=place_figures(text, up)))
-        elif c['cell_type'] == 'code' and (
+        elif c.cell_type == 'code' and (
             cell := code_cell(
                 c,
                 page.folder == 'tutorials' or page.name == 'quickstart',
@@ -294,14 +289,10 @@ def site_notebook(page):
             else:
                 cells.append(cell)
     if page.module:
-        cells.insert(1, markdown(f'Module {{py:mod}}`carve_nb.{page.module}`', 'module-line'))
-        cells.append(markdown(REFERENCE.format(page.module), 'reference'))
-    meta = dict(page.nb['metadata'], language_info=dict(name='python', pygments_lexer='python'))
+        cells.insert(1, mk_cell(f'Module {{py:mod}}`carve_nb.{page.module}`', 'markdown', id='module-line'))
+        cells.append(mk_cell(REFERENCE.format(page.module), 'markdown', id='reference'))
+    meta = dict(page.nb.metadata, language_info=dict(name='python', pygments_lexer='python'))
     return dict(page.nb, cells=cells, metadata=meta)
-
-
-def markdown(text, id):
-    return dict(cell_type='markdown', id=id, metadata={}, source=text)
 
 
 # The whole
@@ -451,10 +442,10 @@ def write_site(out):
         if page.folder in inner:
             nb['metadata']['orphan'] = True
         if page is index:
-            nb['cells'].append(markdown(trees(order), 'trees'))
+            nb['cells'].append(mk_cell(trees(order), 'markdown', id='trees'))
         target = out / f'{page.name}.ipynb'
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(nb, ensure_ascii=False), encoding='utf-8')
+        write_nb(nb, target)
     (out / 'rooms').mkdir()
     for g, inside in order:
         (out / f'{g.home}.md').write_text(group_page(g, inside, out), encoding='utf-8')
@@ -525,8 +516,8 @@ def attach_images(cell, folder):
         }
         return f'![{image[1]}](attachment:{path.name})'
 
-    source = re.sub(r'!\[([^]]*)\]\((?!\w+:)([^)]+)\)', attach, joined(cell['source']))
-    return dict(cell, source=source.splitlines(True), attachments=attachments) if attachments else cell
+    source = re.sub(r'!\[([^]]*)\]\((?!\w+:)([^)]+)\)', attach, cell['source'])
+    return dict(cell, source=source, attachments=attachments) if attachments else cell
 
 
 NEEDS = 'This notebook needs the package in the environment of its kernel: `pip install -e .` in a clone of the repository.'
@@ -539,13 +530,12 @@ def download(page):
     """The notebook that a reader takes along: without outputs, nbdev's marks and links to other pages, with its
     images; what it needs is said first"""
     cells = [
-        dict(c, outputs=[], source=MARKS.sub('', joined(c['source'])))
-        if c['cell_type'] == 'code'
-        else attach_images(dict(c, source=LINK.sub(r'\1', joined(c['source']))), page.path.parent)
-        for c in page.nb['cells']
+        dict(c, outputs=[], source=MARKS.sub('', c.source))
+        if c.cell_type == 'code'
+        else attach_images(dict(c, source=LINK.sub(r'\1', c.source)), page.path.parent)
+        for c in page.nb.cells
     ]
-    needs = dict(cell_type='markdown', id='c10eab01', metadata={}, source=[NEEDS])
-    return dict(page.nb, cells=[needs, *cells])
+    return dict(page.nb, cells=[mk_cell(NEEDS, 'markdown', id='c10eab01'), *cells])
 
 
 def write_extra(out, pages):
@@ -557,7 +547,7 @@ def write_extra(out, pages):
             continue
         path = out / f'extra/notebooks/{p.name}.ipynb'
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(download(p), ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
+        write_nb(download(p), path)
 
 
 def write_lists():

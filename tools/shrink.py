@@ -5,9 +5,9 @@ Usage: python tools/shrink.py NOTEBOOK..."""
 
 import base64
 import io
-import json
 import sys
 from pathlib import Path
+from fastcore.nbio import read_nb, write_nb
 from PIL import Image, ImageChops
 from carve_nb.core.plotting import round_colors
 
@@ -42,19 +42,15 @@ def limit_pixels(b64: str, limit=LIMIT) -> str:
 
 
 def main(paths):
-    for p in paths:
-        text = open(p, encoding='utf-8').read()
-        nb = json.loads(text)
-        for o in (o for c in nb['cells'] for o in c.get('outputs', [])):
-            d = o.get('data', {})
-            if 'image/png' in d:
-                d['image/png'] = limit_pixels(
-                    ''.join(d['image/png']), BOOK if Path(p).resolve().parent.name == 'nbs' else LIMIT
-                )
-                d.pop('image/jpeg', None)
-        new = json.dumps(nb, indent=1, ensure_ascii=False) + '\n'
-        if new != text:
-            open(p, 'w', encoding='utf-8').write(new)
+    for path in map(Path, paths):
+        limit = BOOK if path.resolve().parent.name == 'nbs' else LIMIT
+        notebook = read_nb(path)
+        for output in (o for cell in notebook.cells for o in cell.get('outputs', [])):
+            data = output.get('data', {})
+            if 'image/png' in data:
+                data['image/png'] = limit_pixels(data['image/png'], limit)
+                data.pop('image/jpeg', None)
+        write_nb(notebook, path)
 
 
 if __name__ == '__main__':

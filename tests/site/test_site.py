@@ -6,6 +6,7 @@ import check_site
 import nbformat
 import page_html
 import pages
+from fastcore.nbio import nb2dict
 from processes import ROOT
 from readme import absolute, render
 
@@ -21,7 +22,7 @@ def test_reading_order():
 
 
 def words(page):
-    return '\n'.join(pages.joined(c['source']) for c in page.nb['cells'] if c['cell_type'] == 'markdown')
+    return '\n'.join(c['source'] for c in page.nb['cells'] if c['cell_type'] == 'markdown')
 
 
 def links(text):
@@ -49,7 +50,7 @@ def test_images_have_words():
     "Whoever draws an image in a cell says what it shows"
     own_words = re.compile(r'^#\|\s*(fig-alt:\s*\S.{14}|hide\s*$|include:\s*false)', re.M)
     drawn = [
-        (page.name, pages.joined(c['source']))
+        (page.name, c['source'])
         for page in ALL
         for c in page.nb['cells']
         if any('image/png' in o.get('data', {}) for o in c.get('outputs', []))
@@ -73,9 +74,9 @@ def test_header_of_a_page():
 def test_download_carries_its_images():
     "A downloaded notebook is valid, and no image of it lies in another file"
     for page in ALL:
-        notebook = pages.download(page)
+        notebook = nb2dict(pages.download(page))
         nbformat.validate(notebook)
-        text = '\n'.join(pages.joined(c['source']) for c in notebook['cells'] if c['cell_type'] == 'markdown')
+        text = '\n'.join(''.join(c['source']) for c in notebook['cells'] if c['cell_type'] == 'markdown')
         assert all(re.match(r'\w+:', address) for address in re.findall(r'!\[[^]]*\]\(([^)]+)\)', text)), (
             page.name
         )
@@ -90,7 +91,7 @@ def test_command_line_page_is_fresh():
     commands = typer.main.get_command(app).commands
     assert not [name for name in commands if f'`carve {name}`' not in words(page)]
     table = next(
-        pages.joined(output['data']['text/markdown'])
+        output['data']['text/markdown']
         for c in page.nb['cells']
         for output in c.get('outputs', ())
         if 'text/markdown' in output.get('data', ())
