@@ -260,18 +260,23 @@ def is_snapshot(path: str | Path) -> bool:
 
 
 def _own_set(
-    path: str | Path, n: int | None, seed: int | None, declared: Declared, split: str | None = None
+    path: str | Path,
+    n: int | None,
+    seed: int | None,
+    declared: Declared,
+    split: str | None = None,
+    config: str | None = None,
 ) -> DataSet:
     "Read a folder or a file of one's own"
     name = Path(os.path.abspath(path)).name
 
     def open_rows(columns: Columns) -> Table:
         if is_snapshot(path):
-            return hub_table(_checked_folder(path), split, n=n if seed is None else None, columns=columns)
+            return hub_table(_checked_folder(path), split, config, None, n if seed is None else None, columns)
         return open_table(path, n if seed is None else None, columns)
 
-    if split and not is_snapshot(path):
-        raise DataError(f'split is not used for {name}; leave it out.')
+    if (split or config) and not is_snapshot(path):
+        raise DataError(f'{"split" if split else "config"} is not used for {name}; leave it out.')
     return _table_set(name, open_rows, n, seed, declared, source=name)
 
 

@@ -15,6 +15,8 @@ __all__ = [
     'read_file',
     'image_in',
     'dataset_table',
+    'parquet_files',
+    'choose_part',
     'hub_table',
     'open_table',
     'folder_images',
@@ -265,6 +267,59 @@ def dataset_table(
     )
 
 
+# %% ../../nbs/library/data/08_files.ipynb #b1150002
+def parquet_files(folder: str | Path) -> dict[tuple[str, str], list[str]]:
+    "List a folder's own Parquet files by configuration and split, the names of a folder and of the files"
+    found: dict[tuple[str, str], list[str]] = {}
+    for file in sorted(Path(folder).rglob('*.parquet')):
+        *config, split = [part for part in file.relative_to(folder).parts if part != 'data']
+        split = re.sub(r'-\d+-of-\d+.*', '', split.removesuffix('.parquet'))
+        if split.isdecimal() and config:
+            split = config.pop()  # SPLIT/0000.parquet
+        found.setdefault(('/'.join(config), split), []).append(_one_file(file, Path(folder)))
+    if not found:
+        raise DataError(
+            f'{folder} holds no Parquet file. A folder in another form is read without the name of a set.'
+        )
+    return found
+
+
+def _one_file(file: Path, folder: Path) -> str:
+    "Write the path of a file inside a folder, which `datasets` must not read as a pattern"
+    path = str(check_inside(file, folder).absolute())
+    if re.search(r'[*?\[\]]|::', path):
+        raise DataError(
+            f'{path} is a pattern of names; rename the file or its folder, without * ? [ ] and ::'
+        )
+    return path
+
+
+# %% ../../nbs/library/data/08_files.ipynb #b1150005
+def choose_part(parts: Iterable[str], wanted: str | None, option: str) -> str:
+    "Choose the configuration or the split that is wanted; without a wish the only one"
+    parts = [*dict.fromkeys(parts)]
+    if wanted in parts or len(parts) == 1 and not wanted:
+        return wanted or parts[0]
+    raise DataError(f'it has the {option}s {", ".join(filter(None, parts))}; choose one: {option}=')
+
+
+def _local_set(folder: Path, config: str | None, split: str | None) -> dict[str, Any]:
+    "Find the files of one split of a folder, as arguments for `datasets.load_dataset`"
+    found = parquet_files(folder)
+    config = choose_part([config for config, _ in found], config, 'config')
+    split = choose_part([split for name, split in found if name == config], split, 'split')
+    return dict(path='parquet', data_files={split: found[config, split]}, split=split)
+
+
+def _hub_split(name: str, config: str | None, split: str | None, revision: str | None) -> dict[str, Any]:
+    "Find one split of a set on the Hub, as arguments for `datasets.load_dataset`"
+    import datasets
+
+    if split is None:
+        split = choose_part(datasets.get_dataset_split_names(name, config, revision=revision), None, 'split')
+    return dict(path=name, name=config, revision=revision, split=split)
+
+
 def hub_table(
     name: str | Path,
     split: str | None = None,
@@ -275,31 +330,28 @@ def hub_table(
 ) -> Table:
     """Read a set of the Hub, a snapshot of it, or a Parquet file; fetches what is not in the cache.
 
-    `split` None: the only one."""
+    `split` and `config` None: the only one."""
+    path = Path(name)
     try:
         import datasets
 
         datasets.disable_progress_bars()
-        source, options = str(name), dict(name=config, revision=revision)
-        if source.lower().endswith('.parquet'):
-            source, split, options = 'parquet', 'train', dict(data_files=source)
-        if split is None:
-            splits = datasets.get_dataset_split_names(source, config, revision=revision)
-            if len(splits) > 1:
-                raise DataError(f'it has the splits {", ".join(splits)}; choose one: split=')
-            (split,) = splits
-        return dataset_table(
-            datasets.load_dataset(source, split=split, **options), Path(name).name, columns, n
-        )
+        if path.is_file():
+            source = dict(path='parquet', data_files=_one_file(path, path.parent), split='train')
+        elif path.is_dir():
+            source = _local_set(path, config, split)
+        else:
+            source = _hub_split(str(name), config, split, revision)
+        return dataset_table(datasets.load_dataset(**source), path.name, columns, n)
     except ImportError as e:
         raise DataError('Parquet and sets of the Hub need datasets: pip install datasets pyarrow.') from e
     except Exception as e:
-        cure = '. A folder in another form is read without the name of a set.' if Path(name).is_dir() else ''
         raise DataError(
-            f'{name} cannot be loaded: {one_line(f"{type(e).__name__}: {e}")[:300].rstrip(".")}{cure}'
+            f'{name} cannot be loaded: {one_line(f"{type(e).__name__}: {e}")[:300].rstrip(".")}'
         ) from e
 
 
+# %% ../../nbs/library/data/08_files.ipynb #b1150006
 def open_table(path: str | Path, n: int | None = None, columns: Columns = {}) -> Table:
     "Open a table, or a folder with one"
     path = Path(path).expanduser()

@@ -4,10 +4,13 @@ without it, with a line that reads them.
 `public_sets.jsonl` has the rows: the columns are those of the sets, the images and questions scenes of ours."""
 
 import base64
+import contextlib
 import csv
 import io
 import json
 import logging
+import socket
+from functools import partial
 from pathlib import Path
 import pytest
 from carve_nb import CarveError, load_benchmark
@@ -88,6 +91,56 @@ def test_a_snapshot_folder(name, tmp_path):
         check(name, follow(folder), dict(pope='yes/no').get(name))
     if name == 'textvqa-boxes':
         assert load_benchmark(name, root=folder)[0].boxes == [(10, 20, 40, 60)]
+
+
+FRONT_MATTER = """---
+configs:
+- config_name: default
+  data_files:
+  - split: test
+    path: {}
+---
+"""
+
+
+@pytest.mark.parametrize('path', ['../outside/secret.parquet', '{}', 'hf://datasets/evil/beacon/a.parquet'])
+@pytest.mark.parametrize('named', [False, True])
+def test_a_folder_reads_nothing_outside_it(path, named, tmp_path, monkeypatch):
+    "Whatever its README.md says: another folder, an absolute path, the Hub"
+    asked = []
+    monkeypatch.setattr(datasets.config, 'HF_HUB_OFFLINE', False)
+    monkeypatch.setattr(socket, 'getaddrinfo', lambda *place, **more: asked.append(place) or 1 / 0)
+    monkeypatch.setattr(socket.socket, 'connect', lambda this, place: asked.append(place) or 1 / 0)
+    row = dict(image=dict(bytes=png(ROWS[0][0]), path=None), question_id='1', category='k')
+    row |= dict(answer='yes') if named else dict(answer='red')
+    for file, question in ('set/data/test-00000-of-00001', 'Inside?'), ('outside/secret', 'Secret?'):
+        (tmp_path / file).parent.mkdir(parents=True)
+        table = datasets.Dataset.from_list([row | dict(question=question)])
+        table.to_parquet(tmp_path / f'{file}.parquet')
+    front = FRONT_MATTER.format(path.format(tmp_path / 'outside' / 'secret.parquet'))
+    (tmp_path / 'set' / 'README.md').write_text(front)
+    with pytest.warns(UserWarning) if not named else contextlib.nullcontext():
+        data = load_benchmark('pope', root=tmp_path / 'set') if named else load_benchmark(tmp_path / 'set')
+    assert [record.question for record in data] == ['Inside?']
+    assert not asked
+
+
+def test_splits_and_configurations_of_a_folder(tmp_path):
+    "They are the names of its folders and files; of several one is chosen, and a file that links out is refused"
+    rows = [dict(image=png(ROWS[0][0]), question='What?', answer='red')]
+    for file in 'A/test-00000-of-00001', 'A/dev-00000-of-00001', 'B/test/0000':
+        (tmp_path / 'set' / file).parent.mkdir(parents=True, exist_ok=True)
+        datasets.Dataset.from_list([rows[0] | dict(id=file)]).to_parquet(tmp_path / 'set' / f'{file}.parquet')
+    load = partial(load_benchmark, tmp_path / 'set')
+    assert [record.id for record in load(config='A', split='dev')] == ['A/dev-00000-of-00001']
+    assert [record.id for record in load(config='B')] == ['B/test/0000']
+    with pytest.raises(CarveError, match='it has the configs A, B; choose one: config='):
+        load()
+    with pytest.raises(CarveError, match='it has the splits dev, test; choose one: split='):
+        load(config='A')
+    (tmp_path / 'set' / 'B' / 'test' / '0001.parquet').symlink_to(tmp_path / 'secret.parquet')
+    with pytest.raises(CarveError, match='leads out of the folder'):
+        load(config='B')
 
 
 def run_lines(name: str, folder: Path, capsys) -> None:
