@@ -3,7 +3,7 @@ that lacks one object; answers.
 
 `python -m recipes.region MODEL [--part PART] [--n N]`: minutes on `carve-tiny`, hours on `carve-smol`;
 `nbs/results/trial/region-PART-MODEL.jsonl.gz`, measured at commit 943136e5 on scenes from seed 4,000,000 on,
-which choose nothing; `difference` and `twins` later."""
+which choose nothing; `shares` and `twins` later."""
 
 from collections.abc import Callable
 from functools import partial
@@ -32,9 +32,7 @@ from carve_nb.method.profiles import find_profile, short_name
 from .records import Part, of_question, overlap, points_at, run_parts, seed_of
 from .twins import twin_records
 
-FIRST_SEED = dict(
-    maps=4_000_000, contrasts=4_000_000, ideal=4_050_000, answers=4_060_000, difference=4_200_000
-)
+FIRST_SEED = dict(maps=4_000_000, contrasts=4_000_000, ideal=4_050_000, answers=4_060_000, shares=4_200_000)
 TWINS_SEED = 1_180_000
 SHARES = 0.02, 0.04, 0.08, 0.16, 0.32  # p, the kept share of the pixels
 HOLDS = 0.95  # part of the target that a crop must show
@@ -97,9 +95,8 @@ def random_box(box: Box, size: tuple[int, int], rng: np.random.Generator) -> Box
     return x, y, x + w, y + h
 
 
-def measure_boxes(saliency: Saliency, target: Box, rng: np.random.Generator) -> dict:
-    """Return of each share and rank whether the crop holds the target, whether a random one of its size does,
-    and its area in percent of the image"""
+def crop_boxes(saliency: Saliency) -> list[Box]:
+    "Return the box of the crop of each share, by the largest sum and by the highest peak"
     method, pixels, boxes = Carve(), saliency.to_pixels(), []
     for p in SHARES:
         regions = [region.on_image(saliency.size) for region in best_regions(pixels, p)]
@@ -107,6 +104,13 @@ def measure_boxes(saliency: Saliency, target: Box, rng: np.random.Generator) -> 
             grow_box(region.box, saliency.size, method.min_side, method.square, method.pad)
             for region in regions
         ]
+    return boxes
+
+
+def measure_boxes(saliency: Saliency, target: Box, rng: np.random.Generator) -> dict:
+    """Return of each share and rank whether the crop holds the target, whether a random one of its size does,
+    and its area in percent of the image"""
+    boxes = crop_boxes(saliency)
 
     def held(boxes):
         return ''.join(str(int(overlap(target, box) >= HOLDS)) for box in boxes)
@@ -164,6 +168,29 @@ def measure_contrasts(vlm: VLM, sample) -> dict:
             name: int(points_at(A.sum(0), rows.spans[0], sample.box)) for name, A in maps.items()
         }
     return dict(id=sample.id, points=points)
+
+
+def shown_shares(saliency: Saliency, target: Box) -> list[float]:
+    "Return how much of the target the crop of each share and rank shows"
+    return [round(float(overlap(target, box)), 2) for box in crop_boxes(saliency)]
+
+
+def measure_shares(vlm: VLM, sample) -> dict:
+    """Return for both tokens the pointing of each contrast, and how much of the target the crops of the raw map and
+    of the quotient show"""
+    session, ask = Session(vlm), Carve().asked(vlm, sample.image, sample.question)
+    rows = session.capture(ask, answer=False)
+    general = session.capture(ask.but(text=Carve().instruction), answer=False)
+    span, measured = rows.spans[0], dict(points={}, shown={})
+    for query in query_tokens(vlm):
+        A_q, A_g = (A[0] for A in Carve(query=query).maps(rows, general))
+        maps = {name: A.sum(0) for name, A in contrasts(A_q, A_g).items()}
+        measured['points'][query] = {name: int(points_at(S, span, sample.box)) for name, S in maps.items()}
+        measured['shown'][query] = {
+            name: shown_shares(as_saliency(maps[name].float(), span, sample.image), sample.box)
+            for name in ('raw', 'quotient')
+        }
+    return dict(id=sample.id) | measured
 
 
 def paint_without(seed: int, box: Box) -> Image.Image:
@@ -308,7 +335,7 @@ PARTS = {
         ('contrasts', measure_contrasts, 1200),
         ('ideal', measure_ideal, 300),
         ('answers', measure_answers, 300),
-        ('difference', measure_contrasts, 400),
+        ('shares', measure_shares, 400),
     )
 }
 PARTS['twins'] = Part(
