@@ -389,13 +389,13 @@ def try_all(out: str = 'nbs/results/families'):  # folder of the table
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     path = Path(out) / 'all.json'
-    found = dict(transformers=transformers.__version__, torch=torch.__version__, rows=[])
-    if path.exists() and (kept := json.loads(path.read_text()))['transformers'] == transformers.__version__:
-        found = kept
+    table = dict(transformers=transformers.__version__, torch=torch.__version__, rows=[])
+    if path.exists() and (stored := json.loads(path.read_text()))['transformers'] == transformers.__version__:
+        table = stored
     path.parent.mkdir(parents=True, exist_ok=True)
     for name in TYPES:
-        if any(row['type'] == name for row in found['rows']):
+        if any(row['type'] == name for row in table['rows']):
             continue
-        found['rows'].append(try_type(name))
-        print(found['rows'][-1], flush=True)
-        path.write_text(json.dumps(found, indent=1) + '\n')
+        table['rows'].append(try_type(name))
+        print(table['rows'][-1], flush=True)
+        path.write_text(json.dumps(table, indent=1) + '\n')

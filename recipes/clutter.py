@@ -93,13 +93,13 @@ def associate(t, x, y) -> tuple:
     question held fixed too."""
     varies = [c for c in COVARIATES if c in t and t[c].notna().all() and t[c].nunique() > 1]
     stat = partial(spearman, n=BOOTSTRAP_DRAWS)
-    known = t[varies]
+    covariates = t[varies]
     if y == 'correct':
-        stat, known = logistic, pd.get_dummies(t.kind, drop_first=True).join(known)
+        stat, covariates = logistic, pd.get_dummies(t.kind, drop_first=True).join(covariates)
     estimate = lambda given: try_estimate(
         stat, t[x], t[y], given=given, clusters=t.image_key.tolist(), fewest=FEWEST
     )
-    return estimate(None), estimate(known.to_numpy(float)) if known.size else None
+    return estimate(None), estimate(covariates.to_numpy(float)) if covariates.size else None
 
 
 if __name__ == '__main__':

@@ -54,7 +54,7 @@ def contradict(rng, phrases, visible, kind) -> list:
     in view, if that pair is not there; digit: another one, if it is told."""
     have = [(o.color, o.shape) for o in visible]
     i = int(rng.integers(len(phrases)))
-    color, shape, digit, told = phrases[i]
+    color, shape, digit, with_digit = phrases[i]
     false = list(phrases)
     if kind == 'swap':
         fits = [
@@ -65,11 +65,11 @@ def contradict(rng, phrases, visible, kind) -> list:
         if not fits:
             return None
         j = choose_one(rng, fits)
-        false[i], false[j] = (phrases[j][0], shape, digit, told), (color, *phrases[j][1:])
+        false[i], false[j] = (phrases[j][0], shape, digit, with_digit), (color, *phrases[j][1:])
     elif kind == 'digit':
-        if not told:
+        if not with_digit:
             return None
-        false[i] = color, shape, (digit + int(rng.integers(1, 10))) % 10, told
+        false[i] = color, shape, (digit + int(rng.integers(1, 10))) % 10, with_digit
     else:
         near = [pair[kind == 'shape'] for pair in have]
         every = list(COLORS) if kind == 'color' else SHAPES
@@ -78,7 +78,7 @@ def contradict(rng, phrases, visible, kind) -> list:
         fits = [p for p in pairs if p not in have]
         if not fits:
             return None
-        false[i] = *choose_one(rng, fits), digit, told
+        false[i] = *choose_one(rng, fits), digit, with_digit
     return false
 
 
@@ -89,11 +89,11 @@ def _pair_bit(color, shape):
 
 def bits(phrases) -> np.ndarray:  # (color, shape, digit, is the digit told?)s
     "Return what phrases tell, bool [48 + 480]: pairs, or pairs with their digits"
-    told = np.zeros(528, bool)
+    mentioned = np.zeros(528, bool)
     for color, shape, digit, with_digit in phrases:
         p = _pair_bit(color, shape)
-        told[48 + 10 * p + digit if with_digit else p] = True
-    return told
+        mentioned[48 + 10 * p + digit if with_digit else p] = True
+    return mentioned
 
 
 # %% ../nbs/training/two_models.ipynb #2e3c849a
@@ -114,17 +114,17 @@ class ContrastViews:
     least: int = 1  # objects in a caption, at least, if there are so many
 
 
-def crop_captions(rng, seen, cut, v) -> tuple:  # whole objects; cut objects; `ContrastViews`
+def crop_captions(rng, visible, cut, v) -> tuple:  # whole objects; cut objects; `ContrastViews`
     """Return a caption of some of the objects in view, and false captions of each of `NEGATIVES`, or None;
     None without objects"""
     unsure = {o.name for o in cut}
-    sure = [o for o in seen if o.name not in unsure]
+    sure = [o for o in visible if o.name not in unsure]
     if not sure:
         return None
     order = rng.permutation(len(sure))
     chosen = [sure[i] for i in order[: draw_int(rng, v.least, v.most)]]
     phrases = [(o.color, o.shape, o.digit, o.size >= LEGIBLE and rng.random() < 0.5) for o in chosen]
-    return phrases, [contradict(rng, phrases, seen + cut, k) for k in NEGATIVES]
+    return phrases, [contradict(rng, phrases, visible + cut, k) for k in NEGATIVES]
 
 
 # %% ../nbs/training/two_models.ipynb #eb45c2ec
@@ -134,12 +134,16 @@ def _contrast_rows(rng, v, pool):
         lo, n = draw_int(rng, *v.side), draw_int(rng, *v.n)
         scene = paint_scene(rng, pool, n, (int(0.75 * lo), lo))
         for _ in range(v.views):
-            image, seen, cut = grid_view(scene, grid_crop(rng, scene, v.grid, *v.crop), v.grid)
-            captions = crop_captions(rng, seen, cut, v)
+            image, visible, cut = grid_view(scene, grid_crop(rng, scene, v.grid, *v.crop), v.grid)
+            captions = crop_captions(rng, visible, cut, v)
             if captions:
                 yield (
                     image,
-                    [(o.color, o.shape, o.digit, told) for o in seen + cut for told in (False, True)],
+                    [
+                        (o.color, o.shape, o.digit, with_digit)
+                        for o in visible + cut
+                        for with_digit in (False, True)
+                    ],
                     *captions,
                 )
 
@@ -207,11 +211,11 @@ class ContrastHead(nn.Module):
 
     def read(self, ids):  # [n, L]
         "Captions as unit vectors [n, joint]"
-        there, L = ids > 0, ids.shape[1]
+        is_word, L = ids > 0, ids.shape[1]
         h = self.words(ids) + self.places.weight[:L]
         h = h + self.near(torch.cat([F.pad(h, (0, 0, n, 0))[:, :L] for n in (1, 4, 5)], -1))
-        h = self.encoder(h, src_key_padding_mask=~there) * there[..., None]
-        return F.normalize(self.text_head(h.sum(1) / there.sum(1, keepdim=True)).float(), dim=-1)
+        h = self.encoder(h, src_key_padding_mask=~is_word) * is_word[..., None]
+        return F.normalize(self.text_head(h.sum(1) / is_word.sum(1, keepdim=True)).float(), dim=-1)
 
     def see(self, features):  # [B, tokens, 4 width]
         "Return images as unit vectors [B, joint]"
@@ -225,17 +229,17 @@ def contrast_loss(visual, head, batch) -> tuple:  # stock tower; `ContrastHead`;
     """CLIP's loss, and its figures: false captions compete for their own image, captions that happen to be true of it
     do not. Figures: how often an image finds its caption, and prefers it to a false one of each kind."""
     batch = {k: torch.as_tensor(v).to(head.scale.device) for k, v in batch.items()}
-    own, (image, kinds) = torch.arange(len(batch['images']), device=head.scale.device), batch['which'].T
-    seen = head.see(tower_tokens(visual, batch['images'])[0])
+    index, (image, kinds) = torch.arange(len(batch['images']), device=head.scale.device), batch['which'].T
+    embedded = head.see(tower_tokens(visual, batch['images'])[0])
     scale = head.scale.clamp(max=math.log(100.0)).exp()
-    z = scale * seen @ head.read(torch.cat([batch['texts'], batch['false']])).T  # [images, captions]
-    barred = batch['true'].T & (own[:, None] != own)
-    others = image != own[:, None]  # false captions of other images
+    z = scale * embedded @ head.read(torch.cat([batch['texts'], batch['false']])).T  # [images, captions]
+    barred = batch['true'].T & (index[:, None] != index)
+    others = image != index[:, None]  # false captions of other images
     rivals = z.masked_fill(torch.cat([barred, others], 1), -1e4)
-    captions = z[:, own].masked_fill(barred, -1e4).T
-    loss = (F.cross_entropy(rivals, own) + F.cross_entropy(captions, own)) / 2
-    preferred = z[image, image] > z[image, len(own) + torch.arange(len(kinds), device=own.device)]
+    captions = z[:, index].masked_fill(barred, -1e4).T
+    loss = (F.cross_entropy(rivals, index) + F.cross_entropy(captions, index)) / 2
+    preferred = z[image, image] > z[image, len(index) + torch.arange(len(kinds), device=index.device)]
     figures = dict(
-        loss=loss.item(), scale=scale.item(), found=((captions.argmax(0) == own).sum().item(), len(own))
+        loss=loss.item(), scale=scale.item(), found=((captions.argmax(0) == index).sum().item(), len(index))
     )
     return loss, figures | right_by_kind(preferred, kinds, NEGATIVES)

@@ -63,12 +63,12 @@ PARTS = dict(  # name: split, first seed, questions, sides of the objects in pix
 
 def scene_questions(split, start, n, side) -> list:
     "Questions for a digit about scenes with objects of some sides, the first from a seed on"
-    found, seed = [], start
-    while len(found) < n:
+    questions, seed = [], start
+    while len(questions) < n:
         if sample := to_sample(make_scene(seed, split, side=side), 'digit'):
-            found.append(sample)
+            questions.append(sample)
         seed += 1
-    return found
+    return questions
 
 
 def summary(run) -> dict:

@@ -223,16 +223,16 @@ def turn_beside(rng, view):
         return None
     word, at = choose_one(rng, list(RELATIONS)), center(o.box)
     axis, sign = RELATIONS[word]
-    there = [p for p in view.seen if (center(p.box)[axis] - at[axis]) * sign > 0]
-    nearest = min(there, key=lambda p: math.dist(center(p.box), at), default=None)
+    candidates = [p for p in view.seen if (center(p.box)[axis] - at[axis]) * sign > 0]
+    nearest = min(candidates, key=lambda p: math.dist(center(p.box), at), default=None)
     return nearest and (f'What is {word} the {o.name}?', with_article(nearest.name))
 
 
 # %% ../nbs/training/two_models.ipynb #a6ac91fb
 def phrase_text(phrase) -> str:  # (color, shape, digit, is the digit told?)
     "Return an object in words: 'a red star with the digit 7'"
-    color, shape, digit, told = phrase
-    return f'{with_article(color)} {shape}' + f' with the digit {digit}' * told
+    color, shape, digit, with_digit = phrase
+    return f'{with_article(color)} {shape}' + f' with the digit {digit}' * with_digit
 
 
 def turn_description(rng, view, forms=GENERAL_INSTRUCTIONS):
@@ -298,7 +298,7 @@ SHORT_KINDS = tuple(k for k in SMALL_TURNS if k not in LONG_KINDS)
 # kind -> (function, share); other shares; each question once?
 def draw_turns(rng, view, want, turns=TURNS, weights=(), once=False) -> list:
     "Question–answer turns about a view: (question, answer, kind)"
-    kinds, drawn, asked = list(turns), [], set()
+    kinds, drawn, questions = list(turns), [], set()
     share = np.array(weights or [w for _, w in turns.values()], float)
     share /= share.sum()
     for _ in range(4 * want):
@@ -306,9 +306,9 @@ def draw_turns(rng, view, want, turns=TURNS, weights=(), once=False) -> list:
             break
         kind = kinds[rng.choice(len(kinds), p=share)]
         turn = turns[kind][0](rng, view)
-        if not turn or once and turn[0] in asked:
+        if not turn or once and turn[0] in questions:
             continue
-        asked.add(turn[0])
+        questions.add(turn[0])
         drawn.append((*turn, kind))
     return drawn
 
@@ -365,15 +365,15 @@ class Stage:
 def single_crop_row(rng, s, scene):  # `Stage`
     "Return one view with its turns"
     crop = WHOLE_SCENE if rng.random() < s.whole else draw_crop(rng, scene.objects, *s.crop)
-    im, seen, cut = take_view(rng, scene, crop, 8 * s.n, s.mask)
+    im, visible, cut = take_view(rng, scene, crop, 8 * s.n, s.mask)
     top, left = rng.integers(0, 14 - s.n + 1, 2)
     cells = np.arange(14 * 14).reshape(14, 14)[top : top + s.n, left : left + s.n].ravel()
-    turns = draw_turns(rng, ViewContent(seen, cut), s.slots, weights=s.kinds)
+    turns = draw_turns(rng, ViewContent(visible, cut), s.slots, weights=s.kinds)
     if s.length > 40:  # each after another general instruction
         order = [] if cut else rng.permutation(5)[: s.slots]
-        turns = [(GENERAL_INSTRUCTIONS[i], describe(seen), 'instruction') for i in order]
-    slots = fill_slots(rng, turns, s.slots, s.length, len(seen), s.short)
-    return im[None], patch_labels(seen + cut, s.n)[None], cells[None], *slots
+        turns = [(GENERAL_INSTRUCTIONS[i], describe(visible), 'instruction') for i in order]
+    slots = fill_slots(rng, turns, s.slots, s.length, len(visible), s.short)
+    return im[None], patch_labels(visible + cut, s.n)[None], cells[None], *slots
 
 
 # %% ../nbs/training/two_models.ipynb #cc4cf383
@@ -381,17 +381,19 @@ def crop_pair_row(rng, s, scene):  # `Stage`
     """Return the whole view and a crop of it, with turns about the scene; digits mostly of objects that the
     crop shows"""
     crop = draw_crop(rng, scene.objects, *s.crop)
-    im, seen, cut = take_view(rng, scene, WHOLE_SCENE, 8 * s.n, 0.0)
-    im2, seen2, _ = take_view(rng, scene, crop, 8 * s.n, s.mask)
+    im, visible, cut = take_view(rng, scene, WHOLE_SCENE, 8 * s.n, 0.0)
+    im2, visible2, _ = take_view(rng, scene, crop, 8 * s.n, s.mask)
     no_places = [0 if kind in ('where', 'what') else share for kind, (_, share) in TURNS.items()]
-    turns = draw_turns(rng, ViewContent(seen, cut), s.slots, weights=no_places)
-    hidden = lambda q: q.startswith(('What digit', 'Which', 'Read')) and not any(o.name in q for o in seen2)
+    turns = draw_turns(rng, ViewContent(visible, cut), s.slots, weights=no_places)
+    hidden = lambda q: (
+        q.startswith(('What digit', 'Which', 'Read')) and not any(o.name in q for o in visible2)
+    )
     turns = [t for t in turns if not hidden(t[0]) or rng.random() < 0.4]
-    o = choose_one(rng, seen2)
+    o = choose_one(rng, visible2)
     if o:
         turns.insert(0, (f'What digit is on the {o.name}?', str(o.digit), 'digit'))
-    labels = [patch_labels(v, s.n) for v in (seen + cut, seen2)]
-    slots = fill_slots(rng, turns, s.slots, s.length, len(seen), s.short)
+    labels = [patch_labels(v, s.n) for v in (visible + cut, visible2)]
+    slots = fill_slots(rng, turns, s.slots, s.length, len(visible), s.short)
     return np.stack([im, im2]), np.stack(labels), np.tile(np.arange(s.n**2), (2, 1)), *slots
 
 

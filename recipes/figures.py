@@ -31,8 +31,10 @@ STEPS = 64 * 64 - 2
 def encode_weights(a) -> str:  # two characters a weight
     "Weights as text, on a logarithmic scale"
     a = np.asarray(a, np.float64).ravel().clip(0, 1)
-    seen = a >= 10.0**-DECADES
-    codes = np.where(seen, 1 + np.rint(STEPS * (np.log10(np.where(seen, a, 1)) / DECADES + 1)), 0).astype(int)
+    nonzero = a >= 10.0**-DECADES
+    codes = np.where(
+        nonzero, 1 + np.rint(STEPS * (np.log10(np.where(nonzero, a, 1)) / DECADES + 1)), 0
+    ).astype(int)
     return ''.join(LETTERS[c // 64] + LETTERS[c % 64] for c in codes)
 
 
@@ -114,11 +116,11 @@ def shares(run, method, key) -> list:  # [share, lo, hi] in %
 def switch_figure(vlm: VLM, seed: int, run: Run) -> dict:
     "Run the eight methods of the three switches on one scene, beside their rates on the run's questions"
     scene = make_scene(seed)
-    query, found = scene.question('digit'), {}
+    query, switches = scene.question('digit'), {}
     results = {k: make_method(m)(vlm, scene.image, query.question) for k, m in switch_settings().items()}
     for (k, m), r in zip(switch_settings().items(), results.values()):
         alone = 'none' + SENTENCE[int(k[0])]
-        found[k] = dict(
+        switches[k] = dict(
             method=m,
             map=np.rint(999 * r.saliency.values / r.saliency.values.max()).astype(int).tolist(),
             crop=list(r.crop.box),
@@ -134,7 +136,7 @@ def switch_figure(vlm: VLM, seed: int, run: Run) -> dict:
         word=query.question.rstrip('?').split()[-1],
         grid=list(results['100'].saliency.values.shape),
         n=len(run.select('none', 'digit')),
-        switches=found,
+        switches=switches,
         image=image_link(scene.image, 448, 70),
     )
 
@@ -142,24 +144,24 @@ def switch_figure(vlm: VLM, seed: int, run: Run) -> dict:
 def size_stage(vlm, seed, step) -> tuple:  # plain values, for JSON; image for those without scripts
     "A target of one size: both answers, and the map and crop of `lookup`"
     r = eye_question(seed, 'digit', step).opened()
-    found = make_method('lookup')(vlm, r.image, r.question)
+    result = make_method('lookup')(vlm, r.image, r.question)
     target = list(r.boxes[0])
-    S = found.saliency
+    S = result.saliency
     stage = dict(
         share=round(100 * share(step), 1),
         side=r.image.width,
         target=target,
         map=np.rint(999 * S.values / S.values.max()).astype(int).tolist(),
         pointing=S.points_at(target),
-        crop=list(found.crop.box),
-        alone=str(found.plain_answer),
-        looked=str(found),
+        crop=list(result.crop.box),
+        alone=str(result.plain_answer),
+        looked=str(result),
         image=image_link(r.image, 256, 45),
-        shown=image_link(found.crop.image, 192, 55),
+        shown=image_link(result.crop.image, 192, 55),
     )
     return stage, draw_boxes(
         r.image,
-        [widen_box(target, r.image.width // 50), found.crop.box],
+        [widen_box(target, r.image.width // 50), result.crop.box],
         ['white', CONCEPT_COLORS['contrast']],
         r.image.width // 150,
     )
@@ -167,16 +169,16 @@ def size_stage(vlm, seed, step) -> tuple:  # plain values, for JSON; image for t
 
 def size_figure(vlm, seed) -> tuple:  # plain values, for JSON; image for those without scripts
     "Everything that the figure whose target shrinks is drawn from"
-    asked = eye_question(seed, 'digit', 0)
+    sample = eye_question(seed, 'digit', 0)
     stages, images = zip(*(size_stage(vlm, seed, step) for step in range(0, 17, 2)))
     panels = {
         f'{s["share"]:g} %: alone {s["alone"]}, lookup {s["looked"]}': p for s, p in zip(stages, images)
     }
-    shown = dict([*panels.items()][2::2])
-    figure = dict(seed=seed, question=asked.question, truth=asked.answer, stages=stages)
+    selected = dict([*panels.items()][2::2])
+    figure = dict(seed=seed, question=sample.question, truth=sample.answer, stages=stages)
     return figure, plot_panels(
-        shown,
-        f'{asked.question} ({asked.answer}) One thing at four sizes, in % of the side of the image.',
+        selected,
+        f'{sample.question} ({sample.answer}) One thing at four sizes, in % of the side of the image.',
         330,
     )
 
@@ -197,11 +199,11 @@ def rows_figure(models) -> dict:  # loaded; plain values, for JSON
     "Everything that the figure of rows is drawn from, in %"
     figure = {}
     for vlm in models:
-        for kind, asked in ASKED.items():
+        for kind, label in ASKED.items():
             pointing, lost = position_by_layer(load_trial(f'{vlm.name}-{kind}', 'nbs/results/knockout'))
             percent = lambda cells: (100 * cells.mean(0)).round(1).tolist()
             layers = [*map(str, range(pointing.shape[1] - 1)), 'all']
-            figure.setdefault(str(vlm.name), {})[asked] = dict(
+            figure.setdefault(str(vlm.name), {})[label] = dict(
                 n=len(pointing),
                 layers=layers,
                 tokens=word_at(vlm, kind),

@@ -31,7 +31,7 @@ def measure_methods(vlm: VLM, sample) -> dict:
     """Return for each method whether its answer is right, whether its map points, and how much of the target
     its crop shows"""
     session = Session(vlm)
-    made = {}
+    by_method = {}
     for name in METHODS:
         result = make_method(name)(session, sample.image, sample.question, box=sample.box)
         line = dict(right=int(score_answer(result.answer, sample)))
@@ -39,8 +39,8 @@ def measure_methods(vlm: VLM, sample) -> dict:
             line['points'] = int(result.saliency.points_at(sample.box))
         if not result.whole:
             line['shown'] = shown_part(result, sample)
-        made[name] = line
-    return dict(id=sample.id, made=made)
+        by_method[name] = line
+    return dict(id=sample.id, made=by_method)
 
 
 def measure_profile(vlm: VLM, sample) -> dict:
@@ -92,19 +92,19 @@ def measure_peak(vlm: VLM, sample) -> dict:
     with the region of the largest sum and with that of the highest peak.
 
     The table's answer stands for each crop that it knows; about another crop the model is asked."""
-    session, stored, known, made = Session(vlm), stored_answers(short_name(vlm)), {}, {}
+    session, stored, right_by_box, by_rank = Session(vlm), stored_answers(short_name(vlm)), {}, {}
     for rank in ('sum', 'peak'):
         for name, method in (('carve', Carve(rank=rank)), ('question-only', QuestionOnly(rank=rank))):
             result = find_crop(method, session, sample)
-            box, shown = tuple(result.crop.box), shown_part(result, sample)
+            box, share = tuple(result.crop.box), shown_part(result, sample)
             line = stored[sample.id][name]
-            if rank == 'sum' and line['shown'] == shown:
-                known[box] = line['right']
-            if box not in known:
+            if rank == 'sum' and line['shown'] == share:
+                right_by_box[box] = line['right']
+            if box not in right_by_box:
                 answer = method(session, sample.image, sample.question).answer
-                known[box] = int(score_answer(answer, sample))
-            made[f'{name}, {rank}'] = dict(right=known[box], shown=shown, box=list(box))
-    return dict(id=sample.id, made=made)
+                right_by_box[box] = int(score_answer(answer, sample))
+            by_rank[f'{name}, {rank}'] = dict(right=right_by_box[box], shown=share, box=list(box))
+    return dict(id=sample.id, made=by_rank)
 
 
 QUESTIONS = partial(scene_records, start=FIRST_SEED)

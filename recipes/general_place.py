@@ -16,9 +16,9 @@ SCENE_SEED = 1_720_000
 def measure_scene(vlm: VLM, pair: list, suffix: str | None = SHORT_ANSWER) -> dict:
     """Return for both tokens whether the raw map points, and whether it does divided by the general map of its
     own scene and of another"""
-    own, other = (record.opened() for record in pair)
-    rows = vlm.capture(own.image, own.question, suffix=suffix)
-    general = {'own': own, 'another': other}
+    scene, other = (record.opened() for record in pair)
+    rows = vlm.capture(scene.image, scene.question, suffix=suffix)
+    general = {'own': scene, 'another': other}
     general = {
         name: vlm.capture(sample.image, GENERAL_INSTRUCTION, suffix=suffix)
         for name, sample in general.items()
@@ -30,8 +30,8 @@ def measure_scene(vlm: VLM, pair: list, suffix: str | None = SHORT_ANSWER) -> di
             name: contrast(A_q, rows_g.read(query=query), lam=1.0, relative=True)
             for name, rows_g in general.items()
         }
-        points[query] = {name: int(points_at(A.sum(0), rows.spans[0], own.box)) for name, A in maps.items()}
-    return dict(id=own.id, points=points)
+        points[query] = {name: int(points_at(A.sum(0), rows.spans[0], scene.box)) for name, A in maps.items()}
+    return dict(id=scene.id, points=points)
 
 
 def pair_scenes(n: int) -> list[list]:

@@ -168,12 +168,12 @@ class Shape:
 
 def shapes() -> dict[str, Shape]:
     "Count the released models, without their weights"
-    found = {}
+    by_name = {}
     for name, config in CONFIGS.items():
         with torch.device('meta'):
             model = AutoModelForImageTextToText.from_config(config())
-        found[name] = Shape.of(model)
-    return found
+        by_name[name] = Shape.of(model)
+    return by_name
 
 
 def computed_table() -> pd.DataFrame:
@@ -307,10 +307,10 @@ def run_gpu(
     settings = dict(dtype=dtype, device_map=device_map or None, image_tokens=image_tokens or None)
     vlm = VLM.from_pretrained(model, **settings)
     place = torch.cuda.get_device_name(vlm.device) if vlm.device.type == 'cuda' else 'CPU'
-    shown = open_image(image) if image else make_scene(0).image.resize((2048, 2048))
+    picture = open_image(image) if image else make_scene(0).image.resize((2048, 2048))
     print(
         f'{model} in {vlm.dtype} on {place}; '
         f'torch {torch.__version__}, transformers {transformers.__version__}; loaded in {time.time() - began:.0f} s, '
         f'{Shape.of(vlm.model).weight_bytes(vlm.dtype.itemsize) / GB:.1f} GB of weights\n'
     )
-    print(as_text(measured_table(vlm, shown, 'What is in the middle?')))
+    print(as_text(measured_table(vlm, picture, 'What is in the middle?')))

@@ -46,10 +46,10 @@ def share_of(vlm: VLM, image: Image.Image, texts: tuple[str, ...], query: str = 
     "Compute the own share of an image, also turned by 180°, over some texts, at one query token of each"
     turned = image.transpose(Image.Transpose.ROTATE_180)
 
-    def read(shown: Image.Image, text: str) -> np.ndarray:
-        return vlm.capture(shown, text, suffix=SHORT_ANSWER, max_new_tokens=1).read(query=query).numpy()
+    def read(view: Image.Image, text: str) -> np.ndarray:
+        return vlm.capture(view, text, suffix=SHORT_ANSWER, max_new_tokens=1).read(query=query).numpy()
 
-    return own_share(np.stack([[read(shown, text) for text in texts] for shown in (image, turned)]))
+    return own_share(np.stack([[read(view, text) for text in texts] for view in (image, turned)]))
 
 
 UNRELATED_QUESTIONS = (

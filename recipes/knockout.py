@@ -28,9 +28,9 @@ def row_places(prompt, n) -> dict:  # `Prompt`; tokens of the answer, its end am
     prompt, the answer's own"""
     start, N = max(s.end for s in prompt.spans), len(prompt)
     word = [prompt.question[i] for i in pick_words([prompt.tokens[i] for i in prompt.question], 'noun')]
-    found = {'before': range(start, word[0] - 1), '-1': [word[0] - 1], 'word': word}
-    found |= {f'+{k}': [word[-1] + k] for k in range(1, 7)}
-    return found | {'last': [N - 1], 'later': range(N, N + n - 1)}
+    places = {'before': range(start, word[0] - 1), '-1': [word[0] - 1], 'word': word}
+    places |= {f'+{k}': [word[-1] + k] for k in range(1, 7)}
+    return places | {'last': [N - 1], 'later': range(N, N + n - 1)}
 
 
 def layer_sets(n) -> dict:  # layers of the decoder; -> name -> layers
@@ -124,8 +124,8 @@ def read_under(vlm, prompt, tokens: list[int], paths: dict) -> tuple:
                 cut[i, layers] = True
             with applying(vlm, closing(vlm.layers, start, shut, cut)):
                 scores.append(score(len(sets)))
-    logp, kept = (torch.cat(of).cpu().numpy() for of in zip(*scores))
-    return logp, kept, rec.stack()[:, 0].mean(1).transpose(0, 1).numpy()
+    logp, is_top = (torch.cat(of).cpu().numpy() for of in zip(*scores))
+    return logp, is_top, rec.stack()[:, 0].mean(1).transpose(0, 1).numpy()
 
 
 START = 940_000  # first seed of the scenes; up to 944,999 no other page uses them
@@ -137,8 +137,10 @@ def pointed(prompt, n, rows, sets, boxes) -> str:
     "Whether the peak of each row over all images overlaps the target"
     inside = np.concatenate([patch_cover(span, box) > 0 for span, box in zip(prompt.spans, boxes)])
     start = max(s.end for s in prompt.spans)
-    own = [rows[np.array([*at]) - start].mean(0) for at in row_places(prompt, n).values()]
-    return ''.join(str(int(inside[a[layers].mean(0).argmax()])) for a in own for layers in sets.values())
+    row_means = [rows[np.array([*at]) - start].mean(0) for at in row_places(prompt, n).values()]
+    return ''.join(
+        str(int(inside[a[layers].mean(0).argmax()])) for a in row_means for layers in sets.values()
+    )
 
 
 def answer_tokens(vlm, sample, plain) -> list:  # `Answer` of the model
@@ -157,22 +159,22 @@ def measure_question(vlm, sample) -> dict:  # a `Record`
     of a nat; pointing"""
     images, boxes, facts = [sample.image], [sample.box], {}
     if sample.kind == 'digit':
-        found = look_up(vlm, sample)
-        crop = found.crop
+        result = look_up(vlm, sample)
+        crop = result.crop
         inside = tuple((v - start) * crop.scale for v, start in zip(sample.box, crop.box[:2] * 2))
         images, boxes = [*images, crop.image], [*boxes, inside]
-        facts = dict(alone=int(found.plain_answer == sample.answers[0]))
+        facts = dict(alone=int(result.plain_answer == sample.answers[0]))
     prompt = vlm.prompt(images, sample.question, SHORT_ANSWER)
     plain = vlm.generate(prompt, 8)
     tokens = answer_tokens(vlm, sample, plain)
     rng = np.random.default_rng(seed_of(sample))
     cuts = blocked_paths(prompt, len(tokens), rng)
     paths = {path: (*cut, path_layers(vlm.n_layers, path, rng)) for path, cut in cuts.items()}
-    logp, kept, rows = read_under(vlm, prompt, tokens, paths)
+    logp, is_top, rows = read_under(vlm, prompt, tokens, paths)
     right = plain == sample.answers[0]
-    facts |= dict(id=sample.id, right=int(right), same=int(right == kept[0]), logp=round(float(logp[0]), 3))
+    facts |= dict(id=sample.id, right=int(right), same=int(right == is_top[0]), logp=round(float(logp[0]), 3))
     facts |= dict(
-        kept=''.join(str(int(k)) for k in kept[1:]),
+        kept=''.join(str(int(k)) for k in is_top[1:]),
         loss=np.rint(10 * (logp[0] - logp[1:])).astype(int).tolist(),
     )
     if sample.box is None:
@@ -194,10 +196,10 @@ def measure_gain(vlm, sample) -> dict:  # a `Record`
         prompt = vlm.prompt(images, sample.question, SHORT_ANSWER)
         tokens = answer_tokens(vlm, sample, vlm.generate(prompt, 8))
         rows = row_places(prompt, len(tokens))[row]
-        _, kept, _ = read_under(
+        _, is_top, _ = read_under(
             vlm, prompt, tokens, {row: (rows, prompt.columns.tolist(), [[*range(vlm.n_layers)]])}
         )
-        right[name], right[f'{name}-cut'] = map(int, kept)
+        right[name], right[f'{name}-cut'] = map(int, is_top)
     return dict(id=sample.id) | right
 
 
@@ -208,16 +210,16 @@ POSITIONS = FROM[1:-1]  # those of one token
 def position_by_layer(records) -> tuple:
     """Does a row point there, and is the answer lost without it? Of the questions about an object that are
     answered rightly without a cut"""
-    kept = [r for r in records if r['right'] and 'pointing' in r]
-    depth = len(kept[0]['pointing']) // len(FROM) - len(layer_sets(3)) + 3
+    solved = [r for r in records if r['right'] and 'pointing' in r]
+    depth = len(solved[0]['pointing']) // len(FROM) - len(layer_sets(3)) + 3
     sets = [*layer_sets(depth)]
     cuts = cut_names(depth)
     layers = [*map(str, range(depth)), 'all']
     pointing = [
         [[int(r['pointing'][FROM.index(p) * len(sets) + sets.index(l)]) for p in POSITIONS] for l in layers]
-        for r in kept
+        for r in solved
     ]
-    lost = [[[1 - int(r['kept'][cuts.index((p, l))]) for p in POSITIONS] for l in layers] for r in kept]
+    lost = [[[1 - int(r['kept'][cuts.index((p, l))]) for p in POSITIONS] for l in layers] for r in solved]
     return np.array(pointing), np.array(lost)
 
 

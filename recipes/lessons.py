@@ -107,8 +107,10 @@ def single_lesson(rng, v, pool, cell=CELL):  # `Lesson`; backgrounds; pixels of 
     room = grid_room(grid) if whole else WHOLE_SCENE
     lo, n = draw_int(rng, *v.side), draw_int(rng, *v.n)
     scene = paint_scene(rng, pool, n, (int(0.75 * lo), lo), room)
-    image, seen, cut = grid_view(scene, room if whole else grid_crop(rng, scene, grid, *v.crop), grid, cell)
-    return [image], ViewContent(seen, cut), []
+    image, visible, cut = grid_view(
+        scene, room if whole else grid_crop(rng, scene, grid, *v.crop), grid, cell
+    )
+    return [image], ViewContent(visible, cut), []
 
 
 def draw_pair(rng, v, pool, cell=CELL) -> tuple:  # images, `ViewContent`, objects
@@ -116,10 +118,10 @@ def draw_pair(rng, v, pool, cell=CELL) -> tuple:  # images, `ViewContent`, objec
     whole, part = v.grids
     room = grid_room(whole)
     scene = paint_scene(rng, pool, draw_int(rng, max(3, v.n[0]), v.n[1]), v.side, room)
-    image, seen, cut = grid_view(scene, room, whole, cell)
+    image, visible, cut = grid_view(scene, room, whole, cell)
     magnified, near, _ = grid_view(scene, grid_crop(rng, scene, part, 70, 200), part, cell)
-    names = [o.name for o in seen]
-    return [image, magnified], ViewContent(seen, cut), [o for o in near if names.count(o.name) == 1]
+    names = [o.name for o in visible]
+    return [image, magnified], ViewContent(visible, cut), [o for o in near if names.count(o.name) == 1]
 
 
 def pair_lesson(rng, v, pool, cell=CELL):
@@ -192,15 +194,15 @@ def lesson_batch(
     rng = np.random.default_rng([seed, 2, sum(k * ord(c) for k, c in enumerate(v.name, 1)), i])
     n, terse = draw_int(rng, max(2, v.n[0]), min(10, v.n[1])), rng.random() < v.terse
     forms = dict(single=single_lesson, pair=pair_lesson, clip=clip_lesson)
-    rows, shown = [], []
+    rows, inputs = [], []
     for _ in range(v.count):
         what, view, more = told_lesson(rng, v, n, terse) if v.form == 'told' else forms[v.form](rng, v, pool)
-        shown.append(what)
+        inputs.append(what)
         rows.append(_slots(rng, v, view, more))
     batch = dict(zip(('ids', 'targets', 'kinds'), map(np.stack, zip(*rows))))
     if v.form == 'told':
-        return batch | dict(words=pad_rows(shown, max(map(len, shown))))
-    return batch | dict(images=[np.stack(p) for p in zip(*shown)])
+        return batch | dict(words=pad_rows(inputs, max(map(len, inputs))))
+    return batch | dict(images=[np.stack(p) for p in zip(*inputs)])
 
 
 # %% ../nbs/training/two_models.ipynb #20c88921
@@ -269,7 +271,7 @@ def run_decoder(m, pieces, ids, drop=0.0):
 def lesson_loss(m, batch, drop=0.0) -> tuple:
     "Loss of a batch of lessons, and its figures; the tower is frozen"
     load = lambda value: torch.as_tensor(value).to(m.device)
-    pieces, told, figures = [BEGIN], 0, {}
+    pieces, caption_loss, figures = [BEGIN], 0, {}
     if 'words' in batch:
         pieces += [OPEN, load(batch['words']), CLOSE]
     for images in batch.get('images', ()):
@@ -280,8 +282,8 @@ def lesson_loss(m, batch, drop=0.0) -> tuple:
         # each token predicts the next one
         first, words = len(BEGIN + OPEN) - 1, load(batch['words'])
         z = m.lm_head(prefix[:, first : first + words.shape[1]]).float()
-        told = F.cross_entropy(z.flatten(0, 1), words.flatten(), ignore_index=0)
-        figures['told'] = told.item()
+        caption_loss = F.cross_entropy(z.flatten(0, 1), words.flatten(), ignore_index=0)
+        figures['told'] = caption_loss.item()
     answered, right = target_loss(m, h, load(batch['targets']))
     kinds = load(batch['kinds'])
     figures |= (
@@ -289,4 +291,4 @@ def lesson_loss(m, batch, drop=0.0) -> tuple:
         | right_by_kind(right, kinds, SMALL_TURNS)
         | right_by_kind(right, (kinds < 0).int(), ['right'])
     )
-    return answered + told, figures
+    return answered + caption_loss, figures

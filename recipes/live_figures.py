@@ -28,8 +28,8 @@ STILL = 0, 5, 6, 18  # tokens of the still: *What*, *orange*, *heart*, the last
 def running_scene() -> tuple:  # scene, its question for a digit, plain values for JSON
     "Return the running scene and what every figure is drawn from"
     scene = make_scene(SEED)
-    asked = scene.question('digit')
-    return scene, asked, scene_facts(scene, asked, SEED) | dict(image=image_link(scene.image, 320, 70))
+    query = scene.question('digit')
+    return scene, query, scene_facts(scene, query, SEED) | dict(image=image_link(scene.image, 320, 70))
 
 
 def token_maps(rows) -> Tensor:  # of `read_words` -> [words + 1, layers, patches], mean over heads
@@ -45,21 +45,21 @@ def whole_numbers(maps: Tensor) -> list:  # [..., patches] -> lists of 0 to 999
 def measure_pointing(vlm: VLM, order: str, n: int) -> list:  # [words + 1] of 0 to 1
     """Return how often the map of each token, summed over layers, points at the object of a question for a
     digit"""
-    found = []
+    points = []
     for sample in samples('digit', n, 'heldout'):
         rows = read_words(
             vlm, sample.image, WORDINGS[order].format(question=sample.question), max_new_tokens=1
         )
-        found.append(points_at(token_maps(rows).sum(1), rows.spans[0], sample.box))
-    return np.mean(found, 0).tolist()
+        points.append(points_at(token_maps(rows).sum(1), rows.spans[0], sample.box))
+    return np.mean(points, 0).tolist()
 
 
 def tokens_figure(models: list, n: int) -> dict:
     "Return what the figure of chapter 2 is drawn from: each token's map, and how often it points"
-    scene, asked, facts = running_scene()
+    scene, query, facts = running_scene()
     figure = facts | dict(n=n, orders={})
     for order in ORDERS:
-        text = WORDINGS[order].format(question=asked.question)
+        text = WORDINGS[order].format(question=query.question)
         read = {}
         for vlm in models:
             rows = read_words(vlm, scene.image, text, max_new_tokens=1)
@@ -84,19 +84,19 @@ def contrast_all(question, general) -> Tensor:
 def formula_figure(vlm: VLM, n: int) -> dict:
     """Return what the figure of chapter 4 is drawn from: A_Q of the object's word and A_G of each token,
     layer by layer"""
-    scene, asked, facts = running_scene()
+    scene, query, facts = running_scene()
     question, general = (
-        read_words(vlm, scene.image, text, max_new_tokens=1) for text in (asked.question, GENERAL_INSTRUCTION)
+        read_words(vlm, scene.image, text, max_new_tokens=1) for text in (query.question, GENERAL_INSTRUCTION)
     )
-    found = []
+    points = []
     for sample in samples('digit', n, 'heldout'):
         pair = [
             read_words(vlm, sample.image, text, max_new_tokens=1)
             for text in (sample.question, GENERAL_INSTRUCTION)
         ]
         maps = pair[0].read(query='noun').sum(0), contrast_all(*pair)
-        found.append([points_at(m, question.spans[0], sample.box) for m in maps])
-    raw, contrasted = (np.mean(values, 0) for values in zip(*found))
+        points.append([points_at(m, question.spans[0], sample.box) for m in maps])
+    raw, contrasted = (np.mean(values, 0) for values in zip(*points))
     return facts | dict(
         n=n,
         grid=list(question.spans[0].grid),
@@ -117,9 +117,9 @@ SETTINGS = {  # of `program`, and the suffix of its instruction
 }
 
 
-def program_stage(vlm: VLM, scene, asked, given: dict, suffix: str | None) -> dict:
+def program_stage(vlm: VLM, scene, query, given: dict, suffix: str | None) -> dict:
     "Return what each variable of `program` holds with one of its settings"
-    Q = (asked.question, SHORT_ANSWER)
+    Q = (query.question, SHORT_ANSWER)
     G = (GENERAL_INSTRUCTION, suffix)
     S, crop, answer = program(vlm, scene.image, Q, G, **given)
     rows = [vlm.capture(scene.image, text, given.get('layers'), 'all', suffix=end) for text, end in (Q, G)]
@@ -143,19 +143,19 @@ def program_stage(vlm: VLM, scene, asked, given: dict, suffix: str | None) -> di
 def program_figure(vlm: VLM) -> dict:
     """Return what the figure of chapter 7 is drawn from: the lines of `program`, and what they hold with
     three settings"""
-    scene, asked, facts = running_scene()
+    scene, query, facts = running_scene()
     _, *body = inspect.getsource(program).splitlines()
     lines = [[part.strip() for part in line.partition('  #')[::2]] for line in body]
     stages = [
-        dict(name=name, **program_stage(vlm, scene, asked, *setting)) for name, setting in SETTINGS.items()
+        dict(name=name, **program_stage(vlm, scene, query, *setting)) for name, setting in SETTINGS.items()
     ]
     return facts | dict(lines=lines, stages=stages)
 
 
 def draw_still(title: str, panels: dict):  # caption -> flat map, on the grid of carve-small -> PIL image
     "Draw the maps of a figure for those who read it without scripts"
-    scene, asked, _ = running_scene()
-    around = widen_box(asked.box)
+    scene, query, _ = running_scene()
+    around = widen_box(query.box)
 
     def draw(values):
         return Saliency(np.reshape(values, (16, 16)), scene.image.size, image=scene.image).plot()
@@ -171,8 +171,8 @@ def draw_stills(figures: dict):  # of `run_live_figures`
     tokens, formula = figures['tokens'], figures['formula']
     order = tokens['orders']['after']
     small = order['models']['carve-small']
-    shown = {f'{order["tokens"][i]}: {small["pointing"][i]:.0f} %': small['maps'][i] for i in STILL}
-    draw_still(f'{tokens["question"]} Answer the question using ... (carve-small)', shown).save(
+    panels = {f'{order["tokens"][i]}: {small["pointing"][i]:.0f} %': small['maps'][i] for i in STILL}
+    draw_still(f'{tokens["question"]} Answer the question using ... (carve-small)', panels).save(
         'nbs/images/tokens.png', optimize=True
     )
     place = formula['tokens'].index('description')

@@ -188,7 +188,7 @@ def small_config(width, tower, decoder_width, decoder):
             vision_start='vision_start', vision_end='vision_end', image='image_pad', video='video_pad'
         ).items()
     }
-    own = dict(
+    shared = dict(
         tie_word_embeddings=True, bos_token_id=None, eos_token_id=SMALL_IDS['<|im_end|>'], pad_token_id=0
     )
     vision = dict(
@@ -216,7 +216,7 @@ def small_config(width, tower, decoder_width, decoder):
         attention_dropout=0.1,
         rope_parameters=dict(rope_type='default', rope_theta=1000.0, mrope_section=[1] * 16),
     )
-    return Qwen2_5_VLConfig(vision_config=vision, text_config=text | own, **own, **token)
+    return Qwen2_5_VLConfig(vision_config=vision, text_config=text | shared, **shared, **token)
 
 
 # %% ../nbs/training/two_models.ipynb #8257f341

@@ -44,8 +44,8 @@ def center_box(sample) -> tuple[int, int, int, int]:
 
 def black_right(session: Session, sample, method, result) -> int:
     "Return whether the answer is right with a black image in place of the crop of a method's result"
-    shown = [*result.shown[:-1], Image.new('RGB', result.crop.image.size)]
-    last = method.asked(session.vlm, shown, sample.question).but(tokens=(None, method.tokens))
+    images = [*result.shown[:-1], Image.new('RGB', result.crop.image.size)]
+    last = method.asked(session.vlm, images, sample.question).but(tokens=(None, method.tokens))
     return int(score_answer(session.ask(last), sample))
 
 
@@ -57,16 +57,16 @@ def measure_crops(vlm: VLM, sample) -> dict:
     boxes |= dict(target=sample.box, center=center_box(sample))
     plain = session.ask(oracle.asked(vlm, sample.image, sample.question))
     right = dict(none=int(score_answer(plain, sample)))
-    shown = {}
+    shares = {}
     for name, box in boxes.items():
         if box is None:
             continue
         result = oracle(session, sample.image, sample.question, box=box)
         right[name] = int(score_answer(result.answer, sample))
-        shown[name] = round(overlap(sample.box, result.crop.box), 2)
+        shares[name] = round(overlap(sample.box, result.crop.box), 2)
         if name == 'target':
             right['black'] = black_right(session, sample, oracle, result)
-    return dict(id=sample.id, right=right, shown=shown)
+    return dict(id=sample.id, right=right, shown=shares)
 
 
 def measure_copied(vlm: VLM, sample) -> dict:

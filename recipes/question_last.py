@@ -46,13 +46,13 @@ def ask_methods(session: Session, sample) -> dict:
     instruction"""
     today = Lookup()(session, sample.image, sample.question)
     black = None if today.whole else black_right(session, sample, Lookup(), today)
-    made = {'lookup': judge(today, sample) | dict(black=black)}
+    judged = {'lookup': judge(today, sample) | dict(black=black)}
     methods = dict(last=Lookup(query='last', suffix=None), carve=Carve(suffix=None))
     for order in ORDERS:
         question = WORDINGS[order].format(question=sample.question)
         for name, method in methods.items():
-            made[f'{name}, {order}'] = judge(method(session, sample.image, question), sample)
-    return made
+            judged[f'{name}, {order}'] = judge(method(session, sample.image, question), sample)
+    return judged
 
 
 def judge(result, sample) -> dict:

@@ -114,7 +114,7 @@ def copies(cache: Cache, n: int) -> Cache:
     "Return a batch of n copies of a cache, which stays as it is"
     batch = branch(cache)
     for layer in batch.layers:
-        layer.keys, layer.values = (kept.expand(n, -1, -1, -1) for kept in (layer.keys, layer.values))
+        layer.keys, layer.values = (states.expand(n, -1, -1, -1) for states in (layer.keys, layer.values))
     return batch
 
 
@@ -163,7 +163,7 @@ def run_parts(parts: dict[str, Part], out: str, run: Callable = run_trial):
     parser.add_argument('--part', choices=parts)
     parser.add_argument('--n', type=int, help='questions')
     parser.add_argument('--out', default=out, help='folder of the records')
-    asked = parser.parse_args()
+    args = parser.parse_args()
     for name, part in parts.items():
-        if asked.part in (None, name):
-            run(part.record, asked.model, asked.out, part.questions(asked.n or part.n), part.measure)
+        if args.part in (None, name):
+            run(part.record, args.model, args.out, part.questions(args.n or part.n), part.measure)

@@ -29,11 +29,11 @@ def measure_positions(vlm, sample) -> dict:  # a digit question
     rows = torch.cat([full.question, full.attn[[0, -1]], bare.attn[:1]])
     layers = torch.cat([rows.mean(2), rows.mean((1, 2))[:, None]], 1)
     heads = rows[[*HEADS_OF.values()]]
-    found = {
+    points = {
         name: points_at(maps, full.spans[0], sample.box)
         for name, maps in dict(pointing=layers, heads=heads).items()
     }
-    return {name: ''.join(map(str, right.ravel().astype(int))) for name, right in found.items()}
+    return {name: ''.join(map(str, right.ravel().astype(int))) for name, right in points.items()}
 
 
 if __name__ == '__main__':

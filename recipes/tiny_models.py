@@ -178,15 +178,17 @@ def llama_tokenizer(special, template, size=400, make=LlamaTokenizer, **named) -
     "Return a stock tokenizer of the Llama kind, trained on the spot on two sentences; `make`: its class"
     tok = FastTokenizer(token_models.BPE())
     tok.pre_tokenizer = pre_tokenizers.Metaspace()
-    known = [*special, '<unk>', *(f'<0x{i:02X}>' for i in range(256))]
-    trainer = trainers.BpeTrainer(vocab_size=len(known) + size, special_tokens=known, show_progress=False)
+    vocabulary = [*special, '<unk>', *(f'<0x{i:02X}>' for i in range(256))]
+    trainer = trainers.BpeTrainer(
+        vocab_size=len(vocabulary) + size, special_tokens=vocabulary, show_progress=False
+    )
     tok.train_from_iterator(SENTENCES, trainer)
     merges = [tuple(pair) for pair in json.loads(tok.to_str())['model']['merges']]
     others = [t for t in special[2:] if t not in named.values()]
     names = dict(bos_token=None, eos_token=special[0], pad_token=special[1], unk_token='<unk>') | named
-    own = make(vocab=tok.get_vocab(), merges=merges, extra_special_tokens=others, **names)
-    own.chat_template = template
-    return own
+    tokenizer = make(vocab=tok.get_vocab(), merges=merges, extra_special_tokens=others, **names)
+    tokenizer.chat_template = template
+    return tokenizer
 
 
 # %% ../nbs/training/tiny_models.ipynb #067fc3cf
@@ -251,10 +253,16 @@ class Tiny:
                 [self.processor(self.images(**sizes), tok, chat_template=self.chat, **self.own)],
                 {},
             )
-        own, further = dict(processor_class=self.processor), {}
+        processor_config, further = dict(processor_class=self.processor), {}
         if self.video:
-            further['video_preprocessor_config.json'] = sizes | dict(video_processor_type=self.video) | own
-        return config, [tok, self.images(**sizes)], further | {'processor_config.json': own | self.own}
+            further['video_preprocessor_config.json'] = (
+                sizes | dict(video_processor_type=self.video) | processor_config
+            )
+        return (
+            config,
+            [tok, self.images(**sizes)],
+            further | {'processor_config.json': processor_config | self.own},
+        )
 
 
 # %% ../nbs/training/tiny_models.ipynb #6ead97bd

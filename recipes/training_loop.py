@@ -64,16 +64,16 @@ def optimizers(m, parts=('',), adam=False) -> list:  # module; see above; AdamW 
     make_adam = lambda params: torch.optim.AdamW(params, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
     if adam:
         return [make_adam(groups), make_adam(rest.values())]
-    made = [torch.optim.Muon(groups, **muon)] if any(g['params'] for g in groups) else []
-    return [*made, make_adam(rest.values())]
+    muon_or_none = [torch.optim.Muon(groups, **muon)] if any(g['params'] for g in groups) else []
+    return [*muon_or_none, make_adam(rest.values())]
 
 
 # %% ../nbs/training/two_models.ipynb #3946c146
 def unseen(turn) -> torch.Tensor:  # turn of each position, 0 before all turns, [..., N]
     "Return what each position does not see, as scores to add [..., N, N]: what comes later, and other turns"
     asks, keys = turn[..., :, None], turn[..., None, :]
-    seen = ((asks == keys) | (keys == 0)).tril()
-    return torch.zeros(seen.shape).masked_fill(~seen, -1e30)
+    visible = ((asks == keys) | (keys == 0)).tril()
+    return torch.zeros(visible.shape).masked_fill(~visible, -1e30)
 
 
 # tokens before the turns; turns; tokens of each; share of keys hidden from a head
@@ -91,10 +91,10 @@ def turns_mask(P, J, L, drop=0.0, rows=1, heads=1):
 def target_loss(m, h, targets) -> tuple:  # model; hidden states [B, J*L, D]; [B, J, L], -100 = none
     "Return mean loss of the target tokens, and which turns are right throughout [B, J]"
     wanted = targets.flatten(1)
-    there = wanted >= 0
-    z, right = m.lm_head(h[there]).float(), torch.ones_like(there)
-    right[there] = z.argmax(-1) == wanted[there]
-    return F.cross_entropy(z, wanted[there]), right.view_as(targets).all(-1)
+    is_target = wanted >= 0
+    z, right = m.lm_head(h[is_target]).float(), torch.ones_like(is_target)
+    right[is_target] = z.argmax(-1) == wanted[is_target]
+    return F.cross_entropy(z, wanted[is_target]), right.view_as(targets).all(-1)
 
 
 def right_by_kind(right, kinds, names) -> dict:  # which are right; of which kind each is; names of the kinds
@@ -125,13 +125,13 @@ def save(path, m, opts=(), step=0, phases=None):
 
 def resume(path, m, opts=(), phases=None) -> int:
     "Load a checkpoint; its next step"
-    kept = torch.load(path, map_location='cpu', weights_only=True)
-    if phases and kept['phases'] not in ('None', repr(phases)):
+    checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    if phases and checkpoint['phases'] not in ('None', repr(phases)):
         raise ValueError(f'{path} is a training with another recipe: give a new folder')
-    m.load_state_dict(kept['model'])
-    for o, state in zip(opts, kept['opts']):
+    m.load_state_dict(checkpoint['model'])
+    for o, state in zip(opts, checkpoint['opts']):
         o.load_state_dict(state)
-    return kept['step']
+    return checkpoint['step']
 
 
 # %% ../nbs/training/two_models.ipynb #e6d4dbbf

@@ -67,13 +67,13 @@ WHOLE_SCENE = 0, 0, SIZE, SIZE
 # of a scene; (x0, y0, x1, y1) of it; side of the view in pixels
 def visible_objects(objects, crop, px) -> list:
     "`Visible`s: objects as seen through a crop that is magnified to px × px"
-    found, corner, scale = [], crop[:2], px / np.subtract(crop[2:], crop[:2])
+    visible, corner, scale = [], crop[:2], px / np.subtract(crop[2:], crop[:2])
     for o in objects:
         lo, hi = np.maximum(o.box[:2], corner), np.minimum(o.box[2:], crop[2:])
         if (hi <= lo).any():
             continue
         box = np.concatenate([(lo - corner) * scale, (hi - corner) * scale]).tolist()
-        found.append(
+        visible.append(
             Visible(
                 o.color,
                 o.shape,
@@ -82,7 +82,7 @@ def visible_objects(objects, crop, px) -> list:
                 (hi - lo).prod() / np.subtract(o.box[2:], o.box[:2]).prod(),
             )
         )
-    return found
+    return visible
 
 
 # %% ../nbs/training/two_models.ipynb #09ee731a
@@ -144,12 +144,12 @@ def take_view(rng, scene, crop, px, mask) -> tuple:  # side of the view; how oft
 
 
 # %% ../nbs/training/two_models.ipynb #3960da7f
-def patch_labels(seen, n) -> np.ndarray:  # `Visible`s; side in patches of 8 pixels
+def patch_labels(visible, n) -> np.ndarray:  # `Visible`s; side in patches of 8 pixels
     "Color, shape and digit of each patch, int [3, n, n]: 8, 6, 10 = nothing, -1 = not asked"
     labels = np.empty((3, n, n), np.int64)
     labels[:] = np.reshape([len(COLORS), len(SHAPES), 10], (3, 1, 1))
     cover, edges = np.zeros((n, n)), np.arange(n) * 8
-    for o in seen:
+    for o in visible:
         x0, y0, x1, y1 = o.box
         rows, columns = (
             np.clip(np.minimum(hi, edges + 8) - np.maximum(lo, edges), 0, 8)
