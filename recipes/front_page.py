@@ -108,11 +108,25 @@ def measure_peak(vlm: VLM, sample) -> dict:
 
 
 QUESTIONS = partial(scene_records, start=FIRST_SEED)
+
+
+def halves_differ(made: dict) -> bool:  # of `measure_methods`
+    "Tell whether exactly one of the crops of `carve` and `question-only` shows half of the target"
+    return (made['carve']['shown'] >= 0.5) != (made['question-only']['shown'] >= 0.5)
+
+
+def peak_questions(n: int) -> list:
+    "Return the questions of the table, those first where the crops of carve-smol differ in half of the target"
+    stored = stored_answers('carve-smol')
+    questions = QUESTIONS(PARTS['all'].n)
+    return sorted(questions, key=lambda record: not halves_differ(stored[record.id]))[:n]
+
+
 PARTS = dict(
     all=Part('front_page-{model}', of_question(measure_methods), QUESTIONS, 1200),
     profile=Part('front_page-profile-{model}', of_question(measure_profile), QUESTIONS, 1200),
     paper=Part('front_page-paper-{model}', of_question(measure_paper), QUESTIONS, 300),
-    peak=Part('front_page-peak-{model}', of_question(measure_peak), QUESTIONS, 1200),
+    peak=Part('front_page-peak-{model}', of_question(measure_peak), peak_questions, 1200),
 )
 
 if __name__ == '__main__':
