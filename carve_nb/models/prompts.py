@@ -8,6 +8,9 @@ __all__ = [
     'PLACE',
     'GENERAL_INSTRUCTIONS',
     'BREAK',
+    'CHAT_FORM',
+    'IMAGE_SOURCES',
+    'PARTS',
     'render_chat',
     'format_chat',
     'lay_chat',
@@ -15,6 +18,7 @@ __all__ = [
     'commands',
     'check_text',
     'unknown_note',
+    'check_source',
     'open_images',
     'Ask',
     'Prompt',
@@ -23,6 +27,9 @@ __all__ = [
     'write_prompt',
     'find_words',
     'read_prompt',
+    'read_fields',
+    'read_part',
+    'read_turn',
     'read_chat',
 ]
 
@@ -42,7 +49,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
-from ..core.errors import CarveError, PromptError
+from ..core.errors import CarveError, ImageError, PromptError
 from ..core.image import Box, ImageLike, image_key, open_image
 from ..core.text import GENERAL_INSTRUCTION, bare_question, tokens_at, word_places
 from .image_tokens import ImageSpan, ReadImage, join_inputs, read_images
@@ -170,16 +177,30 @@ def unknown_note(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     return f'This model does not know the {some} {", ".join(map(repr, unknown))}.' if unknown else ''
 
 
-# %% ../../nbs/library/models/06_prompts.ipynb #30af0564
+# %% ../../nbs/library/models/06_prompts.ipynb #30af0561
+def check_source(image: ImageLike) -> ImageLike:
+    "Refuse a text that holds an image, or the address of a file, with the words that make a source of it"
+    start = image[:5].lower() if isinstance(image, str) else ''
+    if start == 'data:':
+        raise ImageError(
+            "A data address is no file: give the image's bytes, base64.b64decode(address.partition(',')[2])."
+        )
+    if start == 'file:':
+        raise ImageError(f'{image!r:.80} is an address of a file: give its path, without file://.')
+    return image
+
+
 def open_images(images: ImageLike | list, question: str) -> tuple[Image.Image, ...]:
     "Open the images that a question is about"
     if not isinstance(question, str):
         raise PromptError(
             f'Give the image first, then the question, a text: the question is of type {type(question).__name__}.'
         )
-    return tuple(map(open_image, images if isinstance(images, (list, tuple)) else [images]))
+    given = images if isinstance(images, (list, tuple)) else [images]
+    return tuple(open_image(check_source(image)) for image in given)
 
 
+# %% ../../nbs/library/models/06_prompts.ipynb #30af0564
 @dataclass(frozen=True)
 class Ask:
     "What a model is asked; equal to another where every pixel, word and limit is"
@@ -349,41 +370,82 @@ def read_prompt(vlm, inputs: Mapping, images: list, question: str | None = None)
 
 
 # %% ../../nbs/library/models/06_prompts.ipynb #1cbe6f94
+CHAT_FORM = (
+    "Messages are a list of dict(role=..., content=...), the content a text or a list of parts dict(type='text', "
+    "text=...) and dict(type='image', image=...); the last is the user's, with the question as its last text."
+)
+IMAGE_SOURCES = 'image', 'url', 'path'  # as chat templates name them; a part has one
+PARTS = dict(text=('text',), image=IMAGE_SOURCES)  # kind of a part -> its fields
+
+
+def read_fields(given: object, known: Sequence[str]) -> dict:
+    "Read one dict of a chat without its fields that are None; refuse by name a field that would have no effect"
+    if not isinstance(given, Mapping):
+        raise PromptError(CHAT_FORM)
+    fields = {name: value for name, value in given.items() if value is not None}
+    unknown = next((name for name in fields if name not in known), None)
+    if unknown is None:
+        return fields
+    cure = 'leave it out; the tokens of an image are limited by vlm.image_tokens'
+    if unknown == 'base64':
+        cure = 'give the bytes of the image, image=base64.b64decode(...)'
+    raise PromptError(f'{unknown}= of a message has no effect, read are {", ".join(known)}: {cure}.')
+
+
+# %% ../../nbs/library/models/06_prompts.ipynb #1cbe6f97
+def read_part(given: object) -> dict:
+    "Read one part of a turn: a text, or an image with at most one source"
+    kind = given.get('type') if isinstance(given, Mapping) else None
+    if kind not in PARTS:
+        raise PromptError(CHAT_FORM)
+    part = read_fields(given, ('type', *PARTS[kind]))
+    if kind == 'text' and isinstance(part.get('text'), str):
+        return part
+    sources = [part[name] for name in IMAGE_SOURCES if name in part]
+    if kind == 'text' or len(sources) > 1:
+        raise PromptError(CHAT_FORM)
+    return dict(type='image', image=sources[0]) if sources else part
+
+
+def read_turn(given: object) -> dict:
+    "Read one message: who speaks, and a list of parts"
+    turn = read_fields(given, ('role', 'content'))
+    role, content = turn.get('role'), turn.get('content')
+    if isinstance(content, str):
+        content = [dict(type='text', text=content)]
+    if not isinstance(role, str) or not isinstance(content, list | tuple):
+        raise PromptError(CHAT_FORM)
+    parts = [read_part(part) for part in content]
+    if role != 'user' and any(part['type'] == 'image' for part in parts):
+        raise PromptError(f"An image is in a turn of the {role}: put it into a turn of the user.")
+    return dict(role=role, content=parts)
+
+
+# %% ../../nbs/library/models/06_prompts.ipynb #1cbe6f9a
 def read_chat(
     messages: Iterable[dict], images: ImageLike | list | None = None
 ) -> tuple[list[dict], list, str]:
     """Read a chat, as a chat template takes it, whose last text is the question: its messages in one form, its
     images, of its parts where none are given, and its question"""
-    try:
-        chat = [
-            dict(
-                role=message['role'],
-                content=[dict(type='text', text=content)]
-                if isinstance(content, str)
-                else [dict(part) for part in content],
-            )
-            for message in messages
-            for content in [message['content']]
-        ]
-        parts = [part for message in chat for part in message['content']]
-        inside = [
-            part.get('image', part.get('url', part.get('path'))) for part in parts if part['type'] == 'image'
-        ]
-        if {part['type'] for part in parts} - {'image', 'text'}:
-            raise KeyError('type')
-        question = [part['text'] for part in chat[-1]['content'] if part['type'] == 'text'][-1]
-    except (TypeError, KeyError, AttributeError, IndexError):
+    if isinstance(messages, str | Mapping):
+        raise PromptError(CHAT_FORM)
+    chat = [read_turn(message) for message in messages]
+    if chat and chat[-1]['role'] != 'user':
         raise PromptError(
-            "Messages are a list of dict(role=..., content=...), the content a text or a list of parts "
-            "dict(type='text', text=...) and dict(type='image', image=...); the last is the user's, with the "
-            'question as its last text.'
-        ) from None
-    if images is not None and any(image is not None for image in inside):
+            f"The last turn is of the {chat[-1]['role']}, and a question is the user's: end the messages with "
+            f"dict(role='user', content=...)."
+        )
+    texts = [part['text'] for part in chat[-1]['content'] if part['type'] == 'text'] if chat else []
+    if not texts:
+        raise PromptError(CHAT_FORM)
+    places = [part for turn in chat for part in turn['content'] if part['type'] == 'image']
+    inside = [part['image'] for part in places if 'image' in part]
+    if images is not None and inside:
         raise PromptError('Images are given, and others are in the messages: give them in one of the two.')
-    given = inside if images is None else [*images] if isinstance(images, (list, tuple)) else [images]
-    if len(given) == len(inside) and not any(image is None for image in given):
-        return chat, given, question
+    given = inside if images is None else [*images] if isinstance(images, list | tuple) else [images]
+    if len(given) == len(places):
+        return chat, given, texts[-1]
     raise PromptError(
-        f'{len(given)} images for {len(inside)} places: put a part dict(type="image") into the messages '
+        f'{len(given)} images for {len(places)} places: put a part dict(type="image") into the messages '
         f'for each, with image=..., or give the images beside the messages.'
     )

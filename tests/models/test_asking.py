@@ -93,6 +93,7 @@ def test_messages(vlm, tmp_path):
         for key in 'image', 'url', 'path':
             assert ask(None, {'type': 'image', key: image}) == want
     assert ask(WIDE, dict(type='image')) == want
+    assert ask(WIDE, dict(type='image', text=None, url=None)) == want  # a data set fills its columns
     for images, parts in (
         (TALL, [dict(type='image', image=WIDE)]),
         ([WIDE, TALL], [dict(type='image'), dict(type='image', image=WIDE)]),
@@ -112,7 +113,18 @@ def test_messages(vlm, tmp_path):
         ([dict(role='user', content=5)], 'list of dict'),
         ([dict(role='user')], 'list of dict'),
         (turn(dict(type='video', video='a.mp4')), 'list of dict'),
-        (turn(dict(type='image')), '1 images for 1 places'),
+        (turn(dict(type='image')), '0 images for 1 places'),
+        (turn(dict(type='image', image=WIDE, max_pixels=1024)), 'max_pixels= .* no effect.*vlm.image_tokens'),
+        (turn(dict(type='image', image=WIDE, resized_height=28)), 'resized_height= .* no effect'),
+        (turn(dict(type='image', base64='iVBORw0KGgo=')), 'base64= .* no effect.*b64decode'),
+        (turn(dict(type='image', url='data:image/png;base64,iVBORw0KGgo=')), 'b64decode'),
+        (turn(dict(type='image', url='file:///home/me/a.png')), 'without file://'),
+        ([*turn(dict(type='image', image=WIDE)), dict(role='assistant', content='It is')], 'last turn is of the assist'),
+        ([dict(role='user', content='Why?', name='me')], 'name= of a message has no effect'),
+        (
+            [dict(role='system', content=[dict(type='image', image=WIDE)]), *turn()],
+            'image is in a turn of the system',
+        ),
         (turn(dict(type='image', url='https://example.org/a.png')), 'nothing is fetched'),
         (turn(dict(type='image_url', image_url=dict(url='data:image/png;base64,AA'))), 'list of dict'),
     ],
