@@ -394,23 +394,15 @@ class VLM:
             prompt, out.sequences[0, len(prompt) :], scores, time.perf_counter() - start, config.eos_token_id
         )
 
-    def probe(self, tokens: int = 0) -> Prompt:
-        "Make the prompt by which the fingerprint is read, or one of so many tokens, in which its question is repeated"
-        ask = Ask((probe_image(),), PROBE)
-        prompt = self.build_prompt(ask)
-        room = min(tokens, self.context_length - 1) - len(prompt)
-        return (
-            self.build_prompt(ask.but(text=' '.join([PROBE] * (1 + room // len(prompt.question)))))
-            if room > 0
-            else prompt
-        )
+    def probe(self) -> Prompt:
+        "Make the prompt by which the fingerprint is read"
+        return self.build_prompt(Ask((probe_image(),), PROBE))
 
-    def first_logits(self, prompt: Prompt, split: bool = False) -> Tensor:
-        """Compute the logits after a prompt, [V], float32, read in one pass or, as with prefix sharing, in
-        two"""
+    def first_logits(self, prompt: Prompt, prefixes: Prefixes | None = None) -> Tensor:
+        "Compute the logits after a prompt, [V], float32, read in one pass or, as with prefix sharing, in two"
 
         def read():
-            inputs = Prefixes().read_prefix(self, prompt) if split else self.to_device(prompt)
+            inputs = prefixes.read_prefix(self, prompt) if prefixes else self.to_device(prompt)
             return self.model.generate(**inputs, generation_config=greedy(self.model, 1))
 
         with model_lock(self.model), keep_offset(self.model):

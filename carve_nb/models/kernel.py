@@ -212,6 +212,7 @@ def own_code(function: object) -> str:
     return ''
 
 
+# %% ../../nbs/library/models/04_kernel.ipynb #c0de0105
 def stock_kernel(transformer: Module) -> str:
     "Choose the kernel of a block: 'eager' where a decoder or tower runs it or supports no SDPA, else 'sdpa'"
     eager = transformer.config._attn_implementation in ('eager', f'eager{ROWS}')
@@ -224,12 +225,14 @@ def check_kernel(transformer: Module):
     functions = {ALL_ATTENTION_FUNCTIONS.get(name)}
     if stock_kernel(transformer) == 'eager':
         functions |= {*map(eager_function, transformer.modules())}
+    else:
+        functions.add(torch.nn.functional.scaled_dot_product_attention)
     home = next(filter(None, map(own_code, functions)), '')
     if not home:
         return
     raise UnsupportedError(
         f'The attention of this model runs in a kernel of your own, {name!r} of {home}, whose weights are '
-        f"not known: call model.set_attn_implementation('sdpa') before."
+        f"not known: call model.set_attn_implementation('sdpa'), and put back what replaces a library's function."
     )
 
 

@@ -45,7 +45,7 @@ def sharp(kernel):
     return run
 
 
-@pytest.fixture(params=['own name', 'over sdpa', 'eager patched'])
+@pytest.fixture(params=['own name', 'over sdpa', 'eager patched', 'torch patched'])
 def changed(request, folders, monkeypatch):
     "A model whose kernel is the user's own"
     vlm = VLM.from_pretrained(folders('llava'))
@@ -55,6 +55,11 @@ def changed(request, folders, monkeypatch):
         vlm.model.set_attn_implementation({'text_config': 'my_sdpa'})
     elif request.param == 'over sdpa':
         AttentionInterface.register('sdpa', sharp(sdpa_attention_forward))
+    elif request.param == 'torch patched':  # as users of SageAttention write it
+        stock = torch.nn.functional.scaled_dot_product_attention
+        monkeypatch.setattr(
+            torch.nn.functional, 'scaled_dot_product_attention', lambda q, *args, **kw: stock(1.3 * q, *args, **kw)
+        )
     else:
         vlm.model.set_attn_implementation('eager')
         monkeypatch.setattr(

@@ -8,6 +8,8 @@ from tiny import QUESTION, WIDE
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen
 from carve_nb import VLM, Carve, Lookup
 from carve_nb.attention.session import Session
+from carve_nb.models.identity import Fingerprint
+from carve_nb.models.prompts import Ask
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 METHODS = Carve(max_new_tokens=4), Lookup(query='last', max_new_tokens=4)
@@ -100,6 +102,87 @@ def answered_as_whole(vlm, question=QUESTION):
         assert torch.allclose(result.rows.attn[0], whole.attn[0, result.rows.layers], atol=1e-5)
         notes.append([note for note in result.notes if note.startswith('every prompt is read whole')])
     return notes
+
+
+# -- code that is no `forward` and no hook, and acts on long prompts alone
+
+OVER = 420  # tokens of the passes in which it acts
+LONGER = f'{QUESTION} ' * 80
+
+
+def own_model_hook(vlm, patch):
+    "A hook of accelerate's kind"
+    from accelerate.hooks import ModelHook, add_hook_to_module
+
+    class Mine(ModelHook):
+        def post_forward(self, module, out):
+            return less_mean(out, OVER)
+
+    add_hook_to_module(layer(vlm), Mine())
+
+
+def own_activation(vlm, patch):
+    stock = layer(vlm).mlp.act_fn
+    del layer(vlm).mlp.act_fn  # torch lets no function take a module's place
+    layer(vlm).mlp.act_fn = lambda x: less_mean(stock(x), OVER)
+
+
+def own_rotation(vlm, patch):
+    "Rotary positions, replaced in the modeling file"
+    stock = qwen.apply_rotary_pos_emb
+
+    def rotated(q, k, *args, **kw):
+        q, k = stock(q, k, *args, **kw)
+        return (1.5 * q, k) if q.shape[2] > OVER else (q, k)
+
+    patch.setattr(qwen, 'apply_rotary_pos_emb', rotated)
+
+
+def own_positions(vlm, patch):
+    stock = vlm.model.model.get_rope_index
+
+    def positions(input_ids, *args, **kw):
+        places, offset = stock(input_ids, *args, **kw)
+        return (places // 2 if input_ids.shape[1] > OVER else places), offset
+
+    patch.setattr(vlm.model.model, 'get_rope_index', positions)
+
+
+def own_embedding(vlm, patch):
+    words = vlm.model.get_input_embeddings()
+    words.__class__ = type(
+        'Mine',
+        (type(words),),
+        dict(__call__=lambda self, ids: less_mean(torch.nn.Module.__call__(self, ids), OVER)),
+    )
+
+
+OWN = own_model_hook, own_activation, own_rotation, own_positions, own_embedding
+
+
+@pytest.mark.parametrize('change', OWN, ids=[change.__name__ for change in OWN])
+def test_sharing_is_proven_at_the_length_that_is_shared(change, folders, monkeypatch):
+    "A short prompt, on which the code does not act, is shared; a long one is read whole, with a note"
+    vlm = VLM.from_pretrained(folders('qwen2_5_vl'))
+    change(vlm, monkeypatch)
+    assert answered_as_whole(vlm) == [[], []]
+    assert [len(notes) for notes in answered_as_whole(vlm, LONGER)] == [1, 1]
+
+
+def test_one_proof_for_prompts_that_are_not_longer(folders, monkeypatch):
+    "Ten questions about one image cost one proof, and prompts an eighth longer another"
+    vlm, lengths = VLM.from_pretrained(folders('qwen2_5_vl')), []
+    prove = Fingerprint.prove_sharing
+    monkeypatch.setattr(
+        Fingerprint,
+        'prove_sharing',
+        lambda self, prompt, prefixes: lengths.append(len(prompt)) or prove(self, prompt, prefixes),
+    )
+    session = Session(vlm)
+    for i in range(10):
+        session.ask(Ask((WIDE,), f'{QUESTION} {i}', max_new_tokens=1))
+    session.ask(Ask((WIDE,), f'{QUESTION} ' * 10, max_new_tokens=1))
+    assert len(lengths) == 2 and lengths[1] > lengths[0] * 9 // 8
 
 
 class Patches:
