@@ -58,7 +58,9 @@ def changed(request, folders, monkeypatch):
     elif request.param == 'torch patched':  # as users of SageAttention write it
         stock = torch.nn.functional.scaled_dot_product_attention
         monkeypatch.setattr(
-            torch.nn.functional, 'scaled_dot_product_attention', lambda q, *args, **kw: stock(1.3 * q, *args, **kw)
+            torch.nn.functional,
+            'scaled_dot_product_attention',
+            lambda q, *args, **kw: stock(1.3 * q, *args, **kw),
         )
     else:
         vlm.model.set_attn_implementation('eager')

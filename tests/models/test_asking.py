@@ -119,7 +119,10 @@ def test_messages(vlm, tmp_path):
         (turn(dict(type='image', base64='iVBORw0KGgo=')), 'base64= .* no effect.*b64decode'),
         (turn(dict(type='image', url='data:image/png;base64,iVBORw0KGgo=')), 'b64decode'),
         (turn(dict(type='image', url='file:///home/me/a.png')), 'without file://'),
-        ([*turn(dict(type='image', image=WIDE)), dict(role='assistant', content='It is')], 'last turn is of the assist'),
+        (
+            [*turn(dict(type='image', image=WIDE)), dict(role='assistant', content='It is')],
+            'last turn is of the assist',
+        ),
         ([dict(role='user', content='Why?', name='me')], 'name= of a message has no effect'),
         (
             [dict(role='system', content=[dict(type='image', image=WIDE)]), *turn()],
