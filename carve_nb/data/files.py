@@ -15,12 +15,12 @@ __all__ = [
     'read_file',
     'image_in',
     'dataset_table',
+    'check_inside',
     'parquet_files',
     'choose_part',
     'hub_table',
     'open_table',
     'folder_images',
-    'check_inside',
     'Absent',
     'image_finder',
     'propose_images',
@@ -267,6 +267,18 @@ def dataset_table(
     )
 
 
+# %% ../../nbs/library/data/08_files.ipynb #b1150008
+def check_inside(path: Path, folder: Path) -> Path:
+    """Raise an error for a file, or a link to one, outside the folder of a set.
+
+    To a snapshot of the Hub belong the files that its links name, in `blobs` beside `snapshots`."""
+    file, home = path.resolve(), folder.resolve()
+    blobs = [parent.with_name('blobs') for parent in home.parents if parent.name == 'snapshots']
+    if file.is_relative_to(home) or file.parent in blobs:
+        return path
+    raise DataError(f'{path} leads out of the folder of the set; put the file itself there.')
+
+
 # %% ../../nbs/library/data/08_files.ipynb #b1150002
 def parquet_files(folder: str | Path) -> dict[tuple[str, str], list[str]]:
     "List a folder's own Parquet files by configuration and split, the names of a folder and of the files"
@@ -385,17 +397,6 @@ def folder_images(folder: str | Path) -> list[Path]:
     if not images:
         raise CarveError(f'{folder} holds no images.')
     return images
-
-
-def check_inside(path: Path, folder: Path) -> Path:
-    """Raise an error for a file, or a link to one, outside the folder of a set.
-
-    To a snapshot of the Hub belong the files that its links name, in `blobs` beside `snapshots`."""
-    file, home = path.resolve(), folder.resolve()
-    blobs = [parent.with_name('blobs') for parent in home.parents if parent.name == 'snapshots']
-    if file.is_relative_to(home) or file.parent in blobs:
-        return path
-    raise DataError(f'{path} leads out of the folder of the set; put the file itself there.')
 
 
 @dataclass(frozen=True)
