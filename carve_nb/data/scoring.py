@@ -53,8 +53,10 @@ _NUMBER = re.compile(r'[+-]?(?:\d+(?:\.(?!\d{3}\Z)\d*)?|\.\d+)')  # 3.500 may be
 
 def _exact_score(answer: str, record: Record) -> float | None:
     "Score 1 for an accepted text or number"
-    statement = _statement(answer)
     truths = {*map(plain, record.answers)}
+    if plain(answer) in truths:
+        return 1.0  # *Please wait*, before any grammar
+    statement = _statement(answer)
     if not statement:
         return None
     if statement in truths:
@@ -90,11 +92,6 @@ def is_near(answer: str, record: Record) -> bool:
 
 
 # %% ../../nbs/library/data/13_scoring.ipynb #e7d50006
-_DENIED = re.compile(
-    r"\b(?:no|not|nor|none|never|neither|without|nicht|keine?|pas|non|não|nie|не|нет)\b|n't\b|不|没|非|ない|아니"
-)
-
-
 def _yes_no_score(answer: str, record: Record) -> float | None:
     "Score 1 where the answer begins with the right yes or no, and does not say the other"
     statement = _statement(answer)
@@ -102,48 +99,79 @@ def _yes_no_score(answer: str, record: Record) -> float | None:
     meanings = {YES_NO.get(word) for word in re.findall(r'\w+', statement)} - {None}
     if not first or first[1] not in YES_NO or len(meanings) > 1:
         return None
-    if meanings == {'yes'} and _DENIED.search(statement[first.end() :]):
-        return None
     return float(meanings == {YES_NO.get(plain(record.answer))})
 
 
 # %% ../../nbs/library/data/13_scoring.ipynb #ee2e02cb
-_COMPARED = re.compile(r'\b(?:more|less|fewer|rather|other) than\b|\bat (?:least|most)\b')
-_LETTER = re.compile(
-    r"(?<![\w'+-])([A-Z])(?![\w'+#?-]|(?<=[AI]) (?!and\b|or\b)[a-z])", re.A
-)  # no article, no C++
+_VERB = r'(?:is|are|was|were)'
+_CHOOSES = r"(?i:\b(?:is|answer|option|choice|choose|pick|go with)|\b(?:it|that)['’]s)"
+_CHOSEN = rf'{_CHOOSES}[^\w\n]{{1,4}}(?i:(?:option|choice|answer)\s+)?'
+# no C++, and no second letter after it
+_FREE = r"\(?([A-Z])(?![\w'+#?-])\)?(?!\s*(?:,|/|&|\bor\b|\band\b)\s*\(?[A-Z]\b)"
+_PLACES = [
+    re.compile(r'^\W*([A-Z])[.)](?!\w)', re.M),
+    re.compile(rf'{_CHOSEN}{_FREE}(?!\s+{_VERB}\b)(?!(?<=[AI]) [a-z])'),  # no article: is A red one
+    re.compile(rf"(?<![\w'+-]){_FREE}\s+is\s+(?:the\s+)?(?:correct|right)\b"),
+]
 
 
-def _mentioned_score(answer: str, record: Record, letters: bool = False) -> float | None:
-    "Score 1 for the right option where it is the only one that is named, and nothing is denied or compared"
-    choices = record.choices or []
-    text = plain(answer)
-    if text in map(plain, choices) and not letters:
-        return float(text in map(plain, record.answers))
-    if '?' in text or any(doubt.search(text) for doubt in (_DENIED, _COMPARED, _SECOND_THOUGHT)):
-        return None
-    by_text = {choice for choice in choices if word_places(text, plain(choice))}
-    shorter = {
-        a for a in by_text for b in by_text if plain(a) != plain(b) and word_places(plain(b), plain(a))
-    }
-    labels = dict(zip(LETTERS, choices)) if letters else {}
-    rest = re.sub('|'.join(map(re.escape, by_text)) or r'\Z', '', answer, flags=re.I)  # Gate C has no label
-    by_letter = {labels[letter] for letter in _LETTER.findall(rest) if letter in labels}
-    options = by_text - shorter | by_letter
-    return float(options.pop() in record.answers) if len(options) == 1 else None
-
-
-def _option_score(answer: str, record: Record) -> float | None:
-    "Score 1 for the right option: by its letter, its text or both; else as mentioned"
-    choices = record.choices or []
+def _letters_alone(answer: str) -> set[str]:
+    "Find the letters that fill the first or the last line"
     lines = answer.strip().split('\n')
-    single = {
-        match[1] for line in (lines[0], lines[-1]) if (match := re.fullmatch(r'[^\w?]*([A-Z])[^\w?]*', line))
-    }
-    if len(single) == 1 and single <= {*LETTERS[: len(choices)]} and not _SECOND_THOUGHT.search(answer):
-        return float(choices[LETTERS.index(single.pop())] in record.answers)
-    named = named_options(_statement(answer), choices)
-    return float(named[0] in record.answers) if len(named) == 1 else _mentioned_score(answer, record, True)
+    matches = (re.fullmatch(r'[^\w?]*([A-Z])[^\w?+#-]*', line) for line in (lines[0], lines[-1]))
+    return {match[1] for match in matches if match}
+
+
+def _letters_in_place(answer: str) -> set[str]:
+    "Find the letters in prose that stand where a letter chooses"
+    return {letter for place in _PLACES for letter in place.findall(answer)}
+
+
+# %% ../../nbs/library/data/13_scoring.ipynb #b1150012
+_CLAUSE = re.compile(
+    r'[,.;:!](?:(?:(?:so|and|then|but|no) )?(?:it|this|that|there|these|they|the)\b'
+    rf"(?:(?!\b{_VERB}\b)[^,.;:!])* {_VERB} |(?:it|that)'s )?(?:(?:an?|the) )?\Z"
+)
+
+
+def _last_clause_options(answer: str, choices: list[str]) -> set[str]:
+    "Find the options whose text is the last clause of an answer, or what this says of its subject"
+    text = plain(f':{answer}')  # the sign stands for the beginning
+    ending = {choice: text.removesuffix(plain(choice)) for choice in choices if text.endswith(plain(choice))}
+    return {choice for choice, before in ending.items() if _CLAUSE.search(before)}
+
+
+def _chosen_options(answer: str, choices: list[str], letters: bool) -> set[str | None]:
+    "Find the options that an answer chooses; None: a letter that has no option"
+
+    def named(text: str) -> set[str]:
+        if letters:
+            return {*named_options(text, choices)}
+        return {choice for choice in choices if plain(choice) == text}
+
+    statement = _statement(answer)
+    if named(plain(answer)) or not statement:
+        return {*named(plain(answer))}
+    if named(statement):
+        return {*named(statement)}
+    labels, marked = dict(zip(LETTERS, choices)), re.sub(r'\*\*|`', '', answer)
+    alone = _letters_alone(marked) if letters else set()
+    if alone:
+        return {*map(labels.get, alone)}
+    placed = _letters_in_place(marked) if letters else set()
+    chosen = {*map(labels.get, placed), *_last_clause_options(answer, choices)}
+    rest = {choice for choice in choices if word_places(plain(answer), plain(choice))} - chosen
+    longer = ' '.join(plain(choice) for choice in chosen if choice)
+    return chosen and chosen | {choice for choice in rest if not word_places(longer, plain(choice))}
+
+
+# %% ../../nbs/library/data/13_scoring.ipynb #b1150015
+def _option_score(answer: str, record: Record, letters: bool = True) -> float | None:
+    "Score 1 for the right option where the answer chooses one, by its letter or its text, and mentions no other"
+    chosen = _chosen_options(answer, record.choices or [], letters)
+    if len(chosen) != 1 or None in chosen:
+        return None
+    return float(chosen.pop() in record.answers)
 
 
 # %% ../../nbs/library/data/13_scoring.ipynb #075a4630
@@ -285,6 +313,8 @@ def _anls_score(answer: str, record: Record) -> float:
 
     def likeness(truth: str) -> float:
         text, true = map(_plain_line, (answer, truth))
+        if text == true:
+            return 1.0
         share = _edit_distance(text, true) / max(len(text), len(true), 1)
         return 1 - share if share <= 0.5 else 0.0
 
@@ -321,7 +351,7 @@ RULES = {
         lambda record: {*map(plain, record.answers)} <= {*YES_NO},
         'yes or no, true or false, 1 or 0 as the answer',
     ),
-    'choice': Rule(_option_score, 'an option by its letter, its text or both', **_CHOICES),
+    'choice': Rule(_option_score, 'an option by a letter in its place, or by its text', **_CHOICES),
     'vqa': Rule(_vqa_score, "VQA v2's evaluator since March 2021", **_PEOPLE),
     'vqa-text': Rule(partial(_people_score, form=_textvqa_form), "TextVQA's evaluator", **_PEOPLE),
     'vqa-simple': Rule(_count_score, "min(1, k/3) for k matches: A-OKVQA's direct answers", **_PEOPLE),
@@ -329,7 +359,9 @@ RULES = {
     'anls': Rule(_anls_score, "DocVQA's evaluator: the share of letters that are right"),
     'contained': Rule(_contained_score, "OCRBench's evaluator: an accepted answer is part of the answer"),
     'pope': Rule(_pope_score, "POPE's evaluator: yes or no by the first sentence"),
-    'choice-text': Rule(_mentioned_score, 'an option by its text', **_CHOICES),  # of which letters are texts
+    'choice-text': Rule(
+        partial(_option_score, letters=False), 'an option by its text', **_CHOICES
+    ),  # of which letters are texts
     'f1-pairs': Rule(_pair_score, 'F1 of the (color, shape) pairs of a description'),
 }
 _PUBLISHED = frozenset(RULES)
