@@ -649,6 +649,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'carve_nb/data/scoring.py'),
                                        'carve_nb.data.scoring.check_rule': ( 'library/data/scoring.html#check_rule',
                                                                              'carve_nb/data/scoring.py'),
+                                       'carve_nb.data.scoring.check_truths': ( 'library/data/scoring.html#check_truths',
+                                                                               'carve_nb/data/scoring.py'),
                                        'carve_nb.data.scoring.is_near': ('library/data/scoring.html#is_near', 'carve_nb/data/scoring.py'),
                                        'carve_nb.data.scoring.name_rule': ( 'library/data/scoring.html#name_rule',
                                                                             'carve_nb/data/scoring.py'),

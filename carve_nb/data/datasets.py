@@ -40,7 +40,7 @@ from .eye_test import CHANCE, EACH, eye_records
 from .files import ENDINGS, Columns, Table, check_inside, dataset_table, hub_table, open_table
 from .records import Record, choose_rows
 from .scenes import scene_records
-from .scoring import check_rule, name_rule, rule_name
+from .scoring import check_truths, name_rule, rule_name
 from .tables import Declared, check_columns, make_records, read_columns, repeated_id
 
 log = logging.getLogger(__name__)
@@ -240,7 +240,7 @@ def _table_set(
         table = table._replace(rows=rows)
     records, notes = make_records(table, declared, n, seed, bool(benchmark))
     for record in records:
-        check_rule(record)
+        check_truths(record)
     for note in notes:
         warnings.warn(note, stacklevel=4)
     if facts.rule and declared.rule != facts.rule:

@@ -11,6 +11,7 @@ __all__ = [
     'rule_name',
     'name_rule',
     'check_rule',
+    'check_truths',
     'score_answer',
     'why_unread',
 ]
@@ -285,9 +286,8 @@ def _relaxed_score(answer: str, record: Record) -> float:
 
     def right(truth: str) -> bool:
         value, true = _number(answer), _number(truth)
-        if value is None or not true:
-            return answer.lower() == truth.lower()
-        return abs(value - true) / abs(true) <= 0.05
+        same = answer.lower() == truth.lower()  # also of nan, a bread
+        return same or bool(value is not None and true and abs(value - true) / abs(true) <= 0.05)
 
     return float(any(map(right, record.answers)))
 
@@ -364,6 +364,8 @@ RULES = {
     ),  # of which letters are texts
     'f1-pairs': Rule(_pair_score, 'F1 of the (color, shape) pairs of a description'),
 }
+
+# %% ../../nbs/library/data/13_scoring.ipynb #b1150022
 _PUBLISHED = frozenset(RULES)
 
 
@@ -383,6 +385,7 @@ def name_rule(rule: str) -> str:
     return f'{rule} ({RULES[rule].about})' if rule in RULES else rule
 
 
+# %% ../../nbs/library/data/13_scoring.ipynb #b1150025
 def check_rule(record: Record, rule: str | None = None) -> Rule:
     "Get the rule of a record, or another one; an error where the record does not have what it needs"
     name = choose(rule or record.rule, RULES, 'Rule')
@@ -394,6 +397,23 @@ def check_rule(record: Record, rule: str | None = None) -> Rule:
     )
 
 
+def check_truths(record: Record) -> None:
+    """Raise an error where the rule of a record cannot score right an answer that it accepts.
+
+    A function of yours is not asked: it may be slow."""
+    rule = check_rule(record)
+    scores = [rule.score(truth, record) for truth in record.answers if record.rule in _PUBLISHED]
+    if not scores or any(scores) and not (record.choices and 0.0 in scores):
+        return
+    of_choices = f' of the options {quote(record.choices)}' if record.choices else ''
+    raise DataError(
+        f'{record.label}: the rule {quote(record.rule)} does not read the accepted answer '
+        f'{quote(record.answers[scores.index(min(scores, key=bool))])}{of_choices} as right; correct the row, or give another '
+        f'rule, one of {", ".join(RULES)}.'
+    )
+
+
+# %% ../../nbs/library/data/13_scoring.ipynb #b1150028
 def _read(answer: object, record: Record, rule: str | None = None) -> tuple[str, float | None]:
     "Read an answer without its thoughts, '' where the last one is not closed, and score it; None: not read"
     text = behind_thought(str(answer))

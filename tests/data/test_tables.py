@@ -408,3 +408,16 @@ def test_a_file_outside(load, tmp_path_factory):
     outside.write_bytes(PNG.getvalue())
     for name in str(outside), f'../{outside.parent.name}/b.png':
         assert 'leads out of the folder of the set' in load([ROW | dict(image=name)])[1]
+
+
+def test_a_truth_that_its_own_score_cannot_read(load):
+    "A row is refused by its number where its own answer would not be right, such as one of two options that are one"
+    rows = [
+        ROW | dict(choices=['red', 'blue']),
+        ROW | dict(question='How many?', answer='B', choices=['1', 'one', '2']),
+    ]
+    told = load(rows)[1]
+    assert "row 2: the rule 'choice' does not read the accepted answer" in told and 'correct the row' in told
+    rows[1] |= dict(choices=['1', '3', '2'])
+    assert [r.answers for r in load(rows)[0]] == [['red'], ['3']]
+    assert load([ROW | dict(answer='Please wait')])[0][0].answers == ['Please wait']
