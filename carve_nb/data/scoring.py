@@ -11,9 +11,9 @@ __all__ = [
     'rule_name',
     'name_rule',
     'check_rule',
-    'check_truths',
     'score_answer',
     'why_unread',
+    'check_truths',
 ]
 
 # %% ../../nbs/library/data/13_scoring.ipynb #edda6b26
@@ -385,7 +385,6 @@ def name_rule(rule: str) -> str:
     return f'{rule} ({RULES[rule].about})' if rule in RULES else rule
 
 
-# %% ../../nbs/library/data/13_scoring.ipynb #b1150025
 def check_rule(record: Record, rule: str | None = None) -> Rule:
     "Get the rule of a record, or another one; an error where the record does not have what it needs"
     name = choose(rule or record.rule, RULES, 'Rule')
@@ -394,22 +393,6 @@ def check_rule(record: Record, rule: str | None = None) -> Rule:
     raise DataError(
         f'{record.label}: the rule {quote(name)} needs {RULES[name].needs}, and the accepted answers are '
         f'{quote(record.answers)}; give another rule, one of {", ".join(RULES)}.'
-    )
-
-
-def check_truths(record: Record) -> None:
-    """Raise an error where the rule of a record cannot score right an answer that it accepts.
-
-    A function of yours is not asked: it may be slow."""
-    rule = check_rule(record)
-    scores = [rule.score(truth, record) for truth in record.answers if record.rule in _PUBLISHED]
-    if not scores or any(scores) and not (record.choices and 0.0 in scores):
-        return
-    of_choices = f' of the options {quote(record.choices)}' if record.choices else ''
-    raise DataError(
-        f'{record.label}: the rule {quote(record.rule)} does not read the accepted answer '
-        f'{quote(record.answers[scores.index(min(scores, key=bool))])}{of_choices} as right; correct the row, or give another '
-        f'rule, one of {", ".join(RULES)}.'
     )
 
 
@@ -443,3 +426,20 @@ def why_unread(answer: object, record: Record) -> str:
     if record.rule == 'exact' and not score and is_near(text, record):
         return 'near an accepted answer'
     return ''
+
+
+# %% ../../nbs/library/data/13_scoring.ipynb #b1150025
+def check_truths(record: Record) -> None:
+    """Raise an error where the rule of a record cannot score right an answer that it accepts.
+
+    A function of yours is not asked: it may be slow."""
+    check_rule(record)
+    scores = [_read(truth, record)[1] for truth in record.answers if record.rule in _PUBLISHED]
+    if not scores or any(scores) and not (record.choices and 0.0 in scores):
+        return
+    of_choices = f' of the options {quote(record.choices)}' if record.choices else ''
+    raise DataError(
+        f'{record.label}: the rule {quote(record.rule)} does not read the accepted answer '
+        f'{quote(record.answers[scores.index(min(scores, key=bool))])}{of_choices} as right; correct the row, or give another '
+        f'rule, one of {", ".join(RULES)}.'
+    )
