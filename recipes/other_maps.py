@@ -6,6 +6,7 @@ calm attention in a blank image, and the calm attention mirrored, over all scene
 `mirrored` later on those of `color`."""
 
 from functools import partial
+import pandas as pd
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -42,6 +43,12 @@ def measure_scene(vlm: VLM, asked: tuple[int, str]) -> dict:
         truth=sample.answers[0],
         right={name: int(token == truth) for name, token in tokens.items()},
     )
+
+
+def to_dataframe(records: list[dict]) -> pd.DataFrame:
+    "Return a row for each question: whether it is right on each background and with each attention"
+    names = {'calm into busy': 'rows, into busy', 'busy into calm': 'rows, into calm'}
+    return pd.DataFrame([r['right'] for r in records]).rename(columns=names)
 
 
 def mirror_attention(reading: Reading) -> Tensor:  # [L, H, R, K]

@@ -353,6 +353,13 @@ def share_passed(table: pd.DataFrame) -> tuple[float, float, float]:
     return ratio_of_means((back + broken).to_numpy() / 2, (table.calm - table.busy).to_numpy())
 
 
+def show_share(table: pd.DataFrame) -> str:
+    "Return that part in percent, the ends of its interval to the nearest five, which the draws do not move"
+    passed, *ends = share_passed(table)
+    low, high = (5 * round(20 * end) for end in ends)
+    return f'{100 * passed:.0f} % [{low}, {high}]'
+
+
 PARTS = {
     part: Part(record, partial(measure_scene, places=places), partial(list_questions, part=part), n)
     for part, record, places, n in (
