@@ -37,11 +37,27 @@ from ..core.image import open_image
 from ..core.io import digest
 from ..core.text import SHORT_ANSWER
 from .eye_test import CHANCE, EACH, eye_records
-from .files import ENDINGS, Columns, Table, check_inside, dataset_table, hub_table, open_table
+from carve_nb.data.files import (
+    ENDINGS,
+    Columns,
+    Table,
+    check_in_hand,
+    check_inside,
+    dataset_table,
+    hub_table,
+    open_table,
+)
 from .records import Record, choose_rows
 from .scenes import scene_records
 from .scoring import check_truths, name_rule, rule_name
-from .tables import Declared, check_columns, make_records, read_columns, repeated_id
+from carve_nb.data.tables import (
+    Declared,
+    check_columns,
+    check_similar,
+    make_records,
+    read_columns,
+    repeated_id,
+)
 
 log = logging.getLogger(__name__)
 
@@ -229,6 +245,8 @@ def _table_set(
     if like and own:
         declared.need(f'it has the columns of {like.hub}', like.columns, rule=like.rule)
     check_columns(table, declared)
+    if not benchmark:
+        check_similar(table, declared)
     if declared.missing:
         table = open_rows(declared.columns)  # with the columns that may be meant
     if facts.only:
@@ -282,8 +300,7 @@ def _own_set(
 
 def _dataset_set(data: Any, n: int | None, seed: int | None, declared: Declared) -> DataSet:
     "Read a `datasets.Dataset` in hand"
-    if isinstance(data, dict):
-        raise DataError(f'it has the splits {", ".join(data)}; give one of them.')
+    check_in_hand(data)
 
     def open_rows(columns: Columns) -> Table:
         return dataset_table(data, name, columns, n if seed is None else None, in_hand=True)

@@ -15,6 +15,7 @@ __all__ = [
     'read_file',
     'image_in',
     'dataset_table',
+    'check_in_hand',
     'check_inside',
     'parquet_files',
     'choose_part',
@@ -33,6 +34,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, time
 from functools import cache, partial
 from itertools import chain, islice
 from pathlib import Path
@@ -195,8 +197,11 @@ def read_file(path: str | Path, n: int | None = None, part: str | None = None) -
 
 
 # %% ../../nbs/library/data/08_files.ipynb #d0000027
+_TYPED = re.compile(r'ClassLabel|float(16|32)|timestamp')
+
+
 def _by_type(kind: Any, value: Any) -> Any:
-    "Read a value by its declared type: the name of a class, a float of fewer bits as it was written"
+    "Read a value by its declared type: the name of a class, a date, a float of fewer bits as it was written"
     import datasets
     import numpy as np
 
@@ -204,6 +209,8 @@ def _by_type(kind: Any, value: Any) -> Any:
         return None
     if isinstance(kind, datasets.ClassLabel):
         return kind.int2str(value) if value >= 0 else None
+    if isinstance(value, datetime) and value.time() == time.min:
+        return str(value.date())  # pandas and Parquet keep a date as its midnight
     if isinstance(kind, dict):
         return {key: _by_type(part, value[key]) for key, part in kind.items()}
     if isinstance(kind, (datasets.List, datasets.LargeList)):
@@ -213,6 +220,7 @@ def _by_type(kind: Any, value: Any) -> Any:
     return value
 
 
+# %% ../../nbs/library/data/08_files.ipynb #b1150042
 def image_in(cell: Any) -> Any:
     "Take the image of a cell: the one of a list, the bytes or the path of a struct"
     if isinstance(cell, list):
@@ -233,6 +241,7 @@ def _open_cell(data: Any, i: int, column: str, in_hand: bool) -> Any:
     )
 
 
+# %% ../../nbs/library/data/08_files.ipynb #b1150044
 def dataset_table(
     data: Any, name: str, columns: Columns = {}, n: int | None = None, in_hand: bool = False
 ) -> Table:
@@ -255,9 +264,7 @@ def dataset_table(
         [key for key in kinds if key not in large or key == image.split('.')[0] and not embedded]
     )
     rows = small[:].to_pylist() if small.column_names else [{} for _ in range(len(data))]
-    typed = {
-        key: kind for key, kind in small.features.items() if re.search(r'ClassLabel|float(16|32)', repr(kind))
-    }
+    typed = {key: kind for key, kind in small.features.items() if _TYPED.search(repr(kind))}
     for i, row in enumerate(rows):
         row |= {key: _by_type(kind, row[key]) for key, kind in typed.items()}
         if embedded:
@@ -265,6 +272,24 @@ def dataset_table(
     return Table(
         name, data.column_names, [(f'row {i}', row) for i, row in enumerate(rows, 1)], None, first_row
     )
+
+
+# %% ../../nbs/library/data/08_files.ipynb #b1150046
+def check_in_hand(data: Any) -> None:
+    "Raise an error for what `datasets` gives that is no table as it is, with the line that makes one of it"
+    import datasets
+
+    if isinstance(data, dict):
+        raise DataError(f'it has the splits {", ".join(data)}; give one of them.')
+    if isinstance(data, datasets.IterableDataset):
+        raise DataError(
+            'an IterableDataset has no end that is known; take rows of it: datasets.Dataset.from_list(list(data.take(100)))'
+        )
+    if data.format['type'] == 'custom':
+        raise DataError(
+            'its transform runs when a row is taken, and the set is read as it is stored; store what the transform gives: '
+            'data.with_format(None).map(transform, batched=True)'
+        )
 
 
 # %% ../../nbs/library/data/08_files.ipynb #b1150008

@@ -14,6 +14,7 @@ __all__ = [
     'find_columns',
     'read_parts',
     'check_columns',
+    'check_similar',
     'read_texts',
     'read_choices',
     'read_boxes',
@@ -121,6 +122,8 @@ messages.0.content.1.text prompt.0.content prompt.0.content.1.text data.text''',
         answer='''answer label gtanswer answerkey correctanswer groundtruth multiplechoiceanswer gold target solution
 output response conversations.1.value messages.1.content rewardmodel.ground_truth''',
         choices='choices options choice candidates',
+        box='boxes',
+        bbox='bboxes',
     ).items()
 }
 
@@ -137,7 +140,7 @@ def propose(key: str, table: Table) -> str:
         head, dot, part = name.partition('.')
         column = f'{names.get(head)}{dot}{part}'
         is_text = isinstance(cell_of(table.first_row, column), (str, int, float))
-        if head in names and (is_text or not dot and key in ('image', 'choices')):
+        if head in names and (is_text or not dot and key not in ('question', 'answer')):
             return column
     return 'COLUMN'
 
@@ -190,6 +193,20 @@ def check_columns(table: Table, declared: Declared) -> None:
             f'it has no column {", ".join(lacking)}, but {listed}',
             {key: propose(key, table) for key in lacking},
         )
+
+
+# %% ../../nbs/library/data/09_tables.ipynb #b1150031
+def check_similar(table: Table, declared: Declared) -> None:
+    "Note a column that is not read, whose name others give to options or regions"
+    columns = find_columns(table, declared.columns)
+    parts = {part for column in columns.values() for part in read_parts(column, table)}
+    for key, group in dict(choices=('choices',), box=REGIONS, bbox=REGIONS).items():
+        column = propose(key, table)
+        unread = {*columns, *declared.columns}.isdisjoint(group) and parts.isdisjoint(
+            read_parts(column, table)
+        )
+        if unread and column != 'COLUMN':
+            declared.need(f'its column {column} may be {key}; {key}= leaves it out', {key: column})
 
 
 # %% ../../nbs/library/data/09_tables.ipynb #d0000003

@@ -3,8 +3,10 @@
 import base64
 import io
 import json
+import re
 import shlex
 import warnings
+from datetime import datetime
 from unittest.mock import patch
 import pytest
 from PIL import Image
@@ -90,6 +92,11 @@ DECLARED = {  # a table that declares nothing -> what the line of its refusal re
         [ASK | dict(options=['red', 'blue'], answer='B')],
         dict(choices=['red', 'blue'], answers=['blue']),
     ),
+    'options, and the text of one': (
+        [ROW | dict(options=['red', 'blue'])],
+        dict(choices=['red', 'blue'], rule='choice'),
+    ),
+    'boxes': ([ROW | dict(boxes=[BOX])], dict(boxes=[tuple(BOX)])),
     'options in the question': (
         [ASK | dict(question='Which?\n(A) red\n(B) blue\nAnswer with the letter.', answer='B')],
         dict(
@@ -180,11 +187,7 @@ READ = {  # read at once -> what is read, what is told
         '',
     ),
     'a box': ([ROW | dict(bbox=[1, 2, 8, 7])], dict(boxes=[tuple(BOX)]), ''),
-    'columns that are not read': (
-        [ROW | dict(options='red|blue', bbox_2d=BOX)],
-        dict(choices=None, boxes=None),
-        'not options, bbox_2d.',
-    ),
+    'columns that are not read': ([ROW | dict(bbox_2d=BOX)], dict(boxes=None), 'not bbox_2d.'),
     'right option first': (
         [ROW | dict(id=i, choices=['red', 'blue']) for i in range(12)],
         dict(answers=['red']),
@@ -205,6 +208,17 @@ def test_read_at_once(what, load):
     assert records, notes
     assert {name: getattr(records[0], name) for name in want} == want
     assert words in notes if words else notes == ''
+
+
+def test_options_that_are_not_meant(load):
+    "A column of another name for options is left out where that is said, and not without a word"
+    rows = [ROW | dict(options='red|blue')]
+    assert "choices= leaves it out. Say what is meant: columns='choices=options'" in load(rows)[1]
+    assert load(rows, columns='choices=')[0][0].choices is None
+    numbers = [ROW | dict(answer=i, options=['red', 'blue']) for i in (0, 1)]  # once scored against 0 and 1
+    assert load(numbers)[0] is None
+    records, _ = load(numbers, columns='choices=options,correct_choice_idx=answer,id=')
+    assert [r.answers for r in records] == [['red'], ['blue']]
 
 
 MAPPED = {  # columns -> what is read of a row with parts
@@ -332,6 +346,16 @@ def test_types_of_a_dataset_in_hand(tmp_path):
             (['3', '5'], '3', '3.1', (64, 64)),
             (['eight', '5'], 'eight', '4.1', (64, 64)),
         ]
+    for other, words in (
+        (data.with_transform(dict), 'map(transform, batched=True)'),
+        (data.to_iterable_dataset(), 'list(data.take(100))'),
+    ):
+        with pytest.raises(CarveError, match=re.escape(words)):
+            load_benchmark(other)
+    days = datasets.Dataset.from_list([ROW | dict(answer=datetime(2020, 3, 12))])
+    days.to_parquet(tmp_path / 'days.parquet')
+    (tmp_path / 'a.png').write_bytes(PNG.getvalue())
+    assert load_benchmark(tmp_path / 'days.parquet')[0].answers == ['2020-03-12']
     Image.new('RGB', (9, 9)).save(tmp_path / 'b.png')
     paths = datasets.Dataset.from_list([ROW | dict(image=str(tmp_path / 'b.png'))]).cast_column(
         'image', datasets.Image()
