@@ -53,6 +53,7 @@ def test_older_options(tmp_path, code, status):
         ('github-workflows', '.github/workflows/*.yml'),
         ('github-issue-forms', '.github/ISSUE_TEMPLATE/[0-9]*.yml'),
         ('github-issue-config', '.github/ISSUE_TEMPLATE/config.yml'),
+        ('dependabot', '.github/dependabot.yml'),
         ('citation-file-format', 'CITATION.cff'),
     ],
 )
