@@ -1,14 +1,20 @@
-"""What released models and the paper's tables need on a GPU, computed from shapes, and what yours needs, measured.
+"""What released models, the paper's tables and an evening need on a GPU, computed from shapes, and what yours needs, measured.
 
-`python -m recipes.gpu`: the computed tables. `python -m recipes.gpu --model M`, or `make gpu M=M`: memory and
-seconds of each way to answer on your GPU, in at most ten minutes, as a table to paste."""
+`python -m recipes.gpu`: the computed tables. `make gpu M=M`: memory and seconds of each way to answer and of the four
+commands of an evening on your GPU, in about ten minutes, as tables to paste. `make gpu`: the same steps with a tiny
+random model on a CPU, which says that they run and nothing else."""
 
 import gc
+import json
+import os
+import shlex
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
@@ -23,13 +29,19 @@ from transformers import (
 )
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
+from carve_nb.cli.main import main
 from carve_nb.core.image import open_image
 from carve_nb.core.text import SHORT_ANSWER
+from carve_nb.data.eye_test import CHANCE, EACH, SPREAD, image_side
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
+from carve_nb.models.prompts import Prompt
 from carve_nb.runs.report import markdown_table
+from carve_nb.studies.checkup import PROFILED
 from carve_nb.studies.paper import SETS, TABLES
+from carve_nb.studies.profile import SHAPES
+from .tiny_models import make_tiny_checkpoint
 
 GB = 1e9
 # peak FLOP/s of dense bfloat16 and bytes/s of the memory, from NVIDIA's data sheets; GB
@@ -228,6 +240,107 @@ def paper_table() -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
+@dataclass(frozen=True)
+class Command:
+    "One of the four commands of an evening: its words and what it asks"
+
+    words: str
+    n: int  # of its --n
+    questions: int
+    answers: int  # about one question, counted as in `paper_table`
+    image_tokens: int
+    passes: int = 0  # besides, without an answer
+
+
+def eye_tokens() -> int:
+    "Average the image tokens of the acuity test's images: Qwen2.5-VL has one for 28 x 28 pixels"
+    sides = [image_side(step, kind).image for kind in CHANCE for step in SPREAD]
+    return round(np.mean([min(round(side / 28) ** 2, MOST_TOKENS) for side in sides]))
+
+
+EVENING = {
+    'ask': Command(
+        'carve ask {photo} "What is written on the sign?" --model {model} --dtype bf16 --out {out}/ask',
+        n=1,
+        questions=1,
+        answers=2,  # without and with the crop
+        image_tokens=MOST_TOKENS,
+    ),
+    'checkup': Command(
+        'carve checkup --model {model} --dtype bf16 --n {n} --out {out}/checkup',
+        n=EACH,
+        questions=EACH * len(CHANCE),
+        answers=10,  # six methods; three need a question or an instruction of their own for the map
+        image_tokens=eye_tokens(),
+        passes=PROFILED * len(SHAPES),
+    ),
+    'eval': Command(
+        'carve eval {folder} --methods none,random,lookup,carve --model {model} --dtype bf16 --n {n} --out {out}/eval',
+        n=200,
+        questions=200,
+        answers=5,
+        image_tokens=MOST_TOKENS,
+    ),
+    'paper': Command(
+        'carve paper main --model {model} --dtype bf16 {sets} --n {n} --out {out}/paper',
+        n=200,
+        questions=sum(min(200, SETS[data]['questions']) for data in TABLES['main'].sets),
+        answers=5,
+        image_tokens=256,
+    ),
+}
+EVENING_MODEL = 'Qwen/Qwen2.5-VL-3B-Instruct'
+
+
+def evening_lines() -> str:
+    "Write the four commands as a block for a shell"
+    words = dict(photo='photo.jpg', folder='FOLDER', sets='--download', model='$M', out='evening')
+    lines = [command.words.format(n=command.n, **words) for command in EVENING.values()]
+    return '\n'.join([f'M={EVENING_MODEL}', *lines])
+
+
+# seconds of Python and torch for a pass, of `python_seconds`; a GPU that is faster waits for them
+PYTHON = 0.021
+
+
+def python_seconds(layers: int = 36) -> float:
+    "Measure the CPU seconds of a generated token where the model is so small that Python and torch are what is left"
+    with tempfile.TemporaryDirectory() as folder:
+        vlm = VLM.from_pretrained(make_tiny_checkpoint('qwen2_5_vl', folder, layers=layers), dtype='bf16')
+    inputs = vlm.to_device(vlm.prompt(make_scene(0).image, 'What is in the middle?', SHORT_ANSWER))
+
+    def seconds(tokens: int) -> float:
+        start = time.process_time()
+        vlm.model.generate(**inputs, min_new_tokens=tokens, max_new_tokens=tokens, do_sample=False)
+        return time.process_time() - start
+
+    return float(np.median([seconds(2 * ANSWER) - seconds(ANSWER) for _ in range(5)])) / ANSWER
+
+
+def evening_table() -> pd.DataFrame:
+    "Compute GB and minutes of each command of an evening with Qwen2.5-VL 3B in bfloat16"
+    shape, rows = shapes()['Qwen2.5-VL 3B'], {}
+    for name, command in EVENING.items():
+        image, answers = command.image_tokens, command.questions * command.answers
+        held = (
+            shape.weight_bytes()
+            + shape.cache_bytes(image + QUESTION + ANSWER)
+            + shape.row_bytes(image, ANSWER + 16)
+        )
+        rows[name] = {'questions': command.questions, 'answers': answers, 'GB': held / GB}
+        for gpu, rates in GPUS.items():
+            one_pass, answer = (
+                max(
+                    shape.answer_seconds(image + QUESTION, 4 * image, generated, *rates),
+                    (1 + generated) * PYTHON,
+                )
+                for generated in (0, ANSWER)
+            )
+            seconds = answers * answer + command.passes * one_pass
+            rows[name][f'{gpu}: minutes'] = seconds / 60
+    return pd.DataFrame(rows).T
+
+
 def as_text(table: pd.DataFrame) -> str:
     "Write numbers with three digits, and nothing where there is no number"
     cells = table.map(lambda x: '' if pd.isna(x) else f'{x:,.0f}' if x >= 100 else f'{x:.3g}')
@@ -246,6 +359,16 @@ def peak_memory():  # of the GPU; on a CPU it is not measured
     needed.append(torch.cuda.max_memory_allocated() - before if on_gpu else float('nan'))
 
 
+BATCH = 8
+
+
+def answer_batch(vlm: VLM, prompt: Prompt) -> torch.Tensor:
+    "Answer copies of a prompt at once, as this package never does; return the new tokens of each"
+    inputs = {name: torch.cat([values] * BATCH) for name, values in vlm.to_device(prompt).items()}
+    tokens = vlm.model.generate(**inputs, max_new_tokens=4, do_sample=False)
+    return tokens[:, len(prompt) :]
+
+
 def ways(vlm: VLM, image, question: str) -> dict[str, Callable]:
     """Return what is timed; a small crop has a quarter of the image's tokens, at least 144 and at most 256"""
     prompt = vlm.prompt(image, question, SHORT_ANSWER)
@@ -258,6 +381,7 @@ def ways(vlm: VLM, image, question: str) -> dict[str, Callable]:
 
     return {
         'plain answer': partial(vlm.ask, image, question, SHORT_ANSWER, 4),
+        f'{BATCH} plain answers at once': partial(answer_batch, vlm, prompt),
         'lookup, small crop': partial(ask, replace(lookup, tokens=few)),
         'whole CARVE, small crop': partial(ask, replace(carve, tokens=few)),
         'lookup': partial(ask, lookup),
@@ -292,17 +416,51 @@ def measured_table(vlm: VLM, image, question: str) -> pd.DataFrame:
     return table.rename_axis(f'{len(vlm.prompt(image, question, SHORT_ANSWER))} tokens')
 
 
-@call_parse
-def run_gpu(
-    model: str = '',  # Hub id, folder or a model of this package; without one the computed tables are printed
-    image: str = '',  # image file; a scene of colored shapes, 2048 pixels wide, by default
-    dtype: str = 'bf16',  # auto, bf16, fp16 or fp32
-    device_map: str = '',  # auto: spread over several GPUs
-    image_tokens: int = 0,  # limit of an image's tokens; 0: the usual one
-):
-    "Print what answers need on a GPU: computed without a model, measured with one"
-    if not model:
-        return print(as_text(computed_table()), as_text(paper_table()), sep='\n\n')
+def write_questions(folder: Path, n: int):
+    """Write n scenes with a question each: open.jsonl with the answers of ten people, choices.jsonl with choices"""
+    folder.mkdir()
+    tables = {'open': [], 'choices': []}
+    for seed in range(n):
+        scene = make_scene(seed)
+        scene.image.save(folder / f'{seed}.png')
+        query = scene.question('exist')
+        row = dict(image=f'{seed}.png', question=query.question)
+        tables['open'].append(row | dict(answers=[query.answer] * 10))
+        tables['choices'].append(row | dict(answer=query.answer, choices=['yes', 'no']))
+    for name, rows in tables.items():
+        (folder / f'{name}.jsonl').write_text('\n'.join(map(json.dumps, rows)), encoding='utf-8')
+
+
+def run_evening(model: str | Path, n: int, image_tokens: int) -> pd.DataFrame:
+    """Run the four commands on n scenes in place of each set: seconds with loading, peak memory, and minutes of
+    the evening's questions at this pace"""
+    rows = {}
+    with tempfile.TemporaryDirectory() as place:
+        scenes = Path(place) / 'scenes'
+        write_questions(scenes, n)
+        forms = {'textvqa': 'open', 'aokvqa-direct': 'open', 'pope': 'choices', 'vstar': 'choices'}
+        sets = ' '.join(f'--set {data}={scenes / form}.jsonl' for data, form in forms.items())
+        words = dict(
+            photo=scenes / '0.png', folder=scenes / 'choices.jsonl', sets=sets, model=model, n=n, out=place
+        )
+        limit = ['--image-tokens', str(image_tokens)] if image_tokens else []
+        for name, command in EVENING.items():
+            start = time.perf_counter()
+            with peak_memory() as peak:
+                status = main([*shlex.split(command.words.format(**words))[1:], *limit])
+            assert status == 0, f'carve {name} ended with {status}'
+            rows[name] = {'seconds': time.perf_counter() - start, 'peak GB': peak[-1] / GB}
+            files = (Path(place) / name).rglob('records.jsonl')
+            answers = [json.loads(line) for file in files for line in file.open(encoding='utf-8')]
+            if answers:
+                asked = len(answers) / len({answer['method'] for answer in answers})
+                pace = sum(answer['seconds'] for answer in answers) / asked
+                rows[name]['minutes of the evening'] = command.questions * pace / 60
+    return pd.DataFrame(rows).T
+
+
+def print_ways(model: str, image: str, dtype: str, device_map: str, image_tokens: int):
+    "Load a model, and print where it runs and what each way to answer needs"
     began = time.time()
     settings = dict(dtype=dtype, device_map=device_map or None, image_tokens=image_tokens or None)
     vlm = VLM.from_pretrained(model, **settings)
@@ -313,4 +471,27 @@ def run_gpu(
         f'torch {torch.__version__}, transformers {transformers.__version__}; loaded in {time.time() - began:.0f} s, '
         f'{Shape.of(vlm.model).weight_bytes(vlm.dtype.itemsize) / GB:.1f} GB of weights\n'
     )
-    print(as_text(measured_table(vlm, picture, 'What is in the middle?')))
+    print(as_text(measured_table(vlm, picture, 'What is in the middle?')), flush=True)
+
+
+@call_parse
+def run_gpu(
+    model: str = '',  # Hub id, folder or a model of this package; without one the computed tables are printed
+    image: str = '',  # image file; a scene of colored shapes, 2048 pixels wide, by default
+    dtype: str = 'bf16',  # auto, bf16, fp16 or fp32
+    device_map: str = '',  # auto: spread over several GPUs
+    image_tokens: int = 0,  # limit of an image's tokens; 0: the usual one
+    dry: bool = False,  # take a tiny random Qwen2.5-VL, and one scene in place of eight
+):
+    "Print what answers and the commands of an evening need on a GPU: computed without a model, measured with one"
+    if dry:
+        with tempfile.TemporaryDirectory() as place:
+            os.environ['CARVE_PROFILES'] = place
+            folder = make_tiny_checkpoint('qwen2_5_vl', Path(place) / 'Qwen2.5-VL-3B-Instruct', layers=28)
+            print_ways(str(folder), image, dtype, device_map, 64)
+            print(as_text(run_evening(folder, 1, 64)))
+    elif model:
+        print_ways(model, image, dtype, device_map, image_tokens)
+        print(as_text(run_evening(model, 8, image_tokens)))
+    else:
+        print(*map(as_text, (computed_table(), paper_table(), evening_table())), sep='\n\n')

@@ -1,11 +1,27 @@
 "What is computed of a GPU: bytes are those of a model in memory, and the page has the tables that the recipe prints."
 
 import json
+import re
 import numpy as np
 import torch
+from fastcore.nbio import read_nb
 from processes import ROOT
+from carve_nb.attention.vlm import VLM
 from carve_nb.data.scenes import make_scene
-from recipes.gpu import Shape, as_text, computed_table, paper_table, shapes
+from carve_nb.studies.paper import TABLES
+from recipes.gpu import (
+    BATCH,
+    EVENING,
+    Shape,
+    answer_batch,
+    as_text,
+    computed_table,
+    evening_lines,
+    evening_table,
+    paper_table,
+    run_gpu,
+    shapes,
+)
 from recipes.records import load_trial
 
 
@@ -32,3 +48,30 @@ def test_page_has_the_tables():
     assert f'gives {seconds:.2f} s for an answer of one token' in page
     lines = load_trial('released_cost-carve-smol', ROOT / 'nbs/results/trial')[1:]
     assert f"took {np.median([line['own'] / line['small'] for line in lines]):.1f} times as long" in page
+
+
+def test_evening(monkeypatch, capsys):
+    "The page has the commands and their table; each command ends well with a tiny random Qwen2.5-VL in bfloat16"
+    page = '\n'.join(cell.source for cell in read_nb(ROOT / 'nbs/tutorials/one_gpu.ipynb').cells)
+    assert evening_lines() in page and as_text(evening_table()) in page
+    monkeypatch.setattr('carve_nb.studies.checkup.PROFILED', 2)
+    monkeypatch.setattr(VLM, 'room', lambda self, prompt, max_new_tokens: 2)
+    monkeypatch.setenv('CARVE_PROFILES', '')
+    run_gpu(dry=True)
+    printed = capsys.readouterr().out
+    rows = re.findall(r'^\| (.+?) \|', printed[printed.index('| seconds |') :], re.M)
+    assert [*EVENING] == rows[-4:], printed
+
+
+def test_a_batch_answers_as_one(load):
+    vlm = load('qwen2_5_vl')
+    prompt = vlm.prompt(make_scene(0).image, 'What is in the middle?')
+    one = vlm.model.generate(**vlm.to_device(prompt), max_new_tokens=4, do_sample=False)[:, len(prompt) :]
+    assert answer_batch(vlm, prompt).tolist() == one.tolist() * BATCH
+
+
+def test_gains_that_the_paper_prints():
+    base, _, t_end, _ = TABLES['main'].printed['Qwen2.5-VL-3B-Instruct']
+    gains = [round(end - plain, 1) for end, plain in zip(t_end, base)]
+    page = read_nb(ROOT / 'nbs/tutorials/one_gpu.ipynb').cells[-1].source
+    assert f'gains of {min(gains)} to {max(gains)} points' in page
