@@ -169,8 +169,11 @@ def scale_box(box: Box, size: Size, to: Size) -> Box:
     Equal sizes leave it unchanged."""
     if tuple(size) == tuple(to):
         return tuple(box)
-    x0, y0, x1, y1 = (end * new / old for end, old, new in zip(box, (*size, *size), (*to, *to)))
-    return math.floor(x0 + 1e-9), math.floor(y0 + 1e-9), math.ceil(x1 - 1e-9), math.ceil(y1 - 1e-9)
+    sides = zip(box, (*size, *size), (*to, *to))
+    x0, y0, x1, y1 = (end * new / old for end, old, new in sides)
+    rounding = 1e-9  # a whole number stays one
+    left, top = math.floor(x0 + rounding), math.floor(y0 + rounding)
+    return left, top, math.ceil(x1 - rounding), math.ceil(y1 - rounding)
 
 
 def box_size(box: Box) -> tuple[float, float]:

@@ -12,23 +12,29 @@ __all__ = [
     'share_between',
     'Patches',
     'patch_cover',
+    'read_range',
     'pick_layers',
     'merge_heads',
-    'Saliency',
+    'map_pixels',
     'is_flat',
+    'plot_map',
+    'plot_small',
+    'map_html',
+    'Saliency',
 ]
 
 # %% ../../nbs/library/core/10_saliency.ipynb #7a213b73
 import base64
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Protocol, Self
+from typing import Protocol
 import numpy as np
 from PIL import Image
 from scipy.special import entr
-from .errors import CarveError
+from .errors import CarveError, choose
 from .image import Box, Size, box_size, raster_size
 from .plotting import overlay, panels_html
 from .stats import auroc
@@ -41,8 +47,9 @@ def tent_weights(cells: int, pixels: int, lo: float, hi: float) -> np.ndarray:
     The grid reaches from pixel `lo` to `hi`; rows sum to 1 inside, to 0 outside."""
     centers = np.arange(pixels) + 0.5
     places = ((centers - lo) / (hi - lo) * cells - 0.5).clip(0, cells - 1)  # in cells
-    weights = np.maximum(0, 1 - abs(places[:, None] - np.arange(cells)))
-    return weights * ((centers >= lo) & (centers < hi))[:, None]
+    distances = abs(places[:, None] - np.arange(cells))
+    inside = (centers >= lo) & (centers < hi)
+    return np.maximum(0, 1 - distances) * inside[:, None]
 
 
 # %% ../../nbs/library/core/10_saliency.ipynb #0cef4737
@@ -72,19 +79,32 @@ def patch_cover(span: Patches, box: Box) -> np.ndarray:
 Layers = str | int | float | list | tuple | None  # what `pick_layers` takes
 
 
+def read_range(text: str) -> tuple | None:
+    "Read a range of layers that is written as a text, '20-25' or '.6-.8', without the comma that a list needs"
+    match = re.fullmatch(r'(\d+)-(\d+)|(\d?\.\d+|\d\.)-(\d?\.\d+|\d\.)', text.replace(' ', ''))
+    if not match:
+        return None
+    first, last, low, high = match.groups()
+    return (*range(int(first), int(last) + 1),) if first else (float(low), float(high))
+
+
 def pick_layers(spec: Layers, n_layers: int) -> list[int]:
     """Resolve `layers=` of a method or of captured rows to sorted indices of a model of `n_layers` layers.
 
     None: all. 3 or [3, 5]: indices, from 0. (.6, .8): fractions of the depth, all from the one to the other;
-    one fraction, or more than two: those layers. 'paper': 20 to 25, as CARVE, in a model of fewer those at that depth."""
+    one fraction, or more than two: those layers. '20-25', '.6-.8': a range as a text, where a comma would
+    end the field. 'paper': 20 to 25, as CARVE, in a model of fewer those at that depth."""
     if spec is None:
         return [*range(n_layers)]
     if spec == 'paper':
         spec = (*range(20, 26),) if n_layers > 25 else (20 / 32, 25 / 32)
     if isinstance(spec, str):
-        raise CarveError(
-            f"layers={spec!r} is not known: use None, 'paper', indices or two fractions of the depth"
-        )
+        given, spec = spec, read_range(spec)
+        if not spec:
+            raise CarveError(
+                f"layers={given!r} is not known: use None, 'paper', a range such as '20-25', indices or two "
+                'fractions of the depth'
+            )
     layers = [*spec] if np.iterable(spec) else [spec]
     shares = [layer for layer in layers if isinstance(layer, float)]
     if shares and len(layers) in (2, len(shares)):
@@ -102,6 +122,7 @@ def pick_layers(spec: Layers, n_layers: int) -> list[int]:
     return sorted({*map(int, layers)})
 
 
+# %% ../../nbs/library/core/10_saliency.ipynb #90a56ea4
 Heads = str | int | list | tuple | np.ndarray | None  # what `merge_heads` takes
 
 
@@ -112,15 +133,165 @@ def merge_heads(a, heads: Heads = 'mean'):
     if heads is None:
         return a
     if isinstance(heads, str):
-        return dict(mean=a.mean, max=a.amax)[heads](-2)
+        choose(heads, ['mean', 'max'], 'heads', "give 'mean', 'max', a head or a list of heads")
+        return a.mean(-2) if heads == 'mean' else a.amax(-2)
     return a[..., np.atleast_1d(heads).tolist(), :].mean(-2)
 
 
-# %% ../../nbs/library/core/10_saliency.ipynb #55d3c4b4
+# %% ../../nbs/library/core/10_saliency.ipynb #31c80389
 MAP_RASTER = 2**21  # pixels of the finest raster to which a map is enlarged: it has some hundred patches
+
+
+def map_pixels(S: 'Saliency', size: Size | None = None) -> np.ndarray:
+    """Enlarge the map to the image, [H, W] float32: bilinear inside the covered box, 0 outside.
+
+    `size`: (W, H) of the result; by default the image's, or, of more than `MAP_RASTER` pixels, a raster's
+    of as many."""
+    width, height = size or raster_size(S.size, MAP_RASTER)
+    across, down = width / S.size[0], height / S.size[1]
+    left, top, right, bottom = S.box
+    gh, gw = S.values.shape
+    rows = tent_weights(gh, height, top * down, bottom * down)
+    columns = tent_weights(gw, width, left * across, right * across)
+    return (rows @ S.values @ columns.T).astype(np.float32)
+
+
+# %% ../../nbs/library/core/10_saliency.ipynb #e80b25a4
+def cell_centers(S: 'Saliency') -> list[np.ndarray]:
+    "Locate the centers of the grid's columns, x [gw], and rows, y [gh], in pixels"
+    axes = zip(S.values.shape[::-1], S.box[:2], S.box[2:])
+    return [lo + (np.arange(n) + 0.5) * (hi - lo) / n for n, lo, hi in axes]
+
+
+def cells_within(S: 'Saliency') -> np.ndarray:
+    """Mark the patches [gh, gw] with their center in the image.
+
+    Along an axis where none has it there, those nearest to the image's middle are marked."""
+    marked = []
+    for centers, side in zip(cell_centers(S), S.size):
+        inside = (centers > 0) & (centers < side)
+        far = abs(centers - side / 2)
+        marked.append(inside if inside.any() else far == far.min())
+    across, down = marked
+    return down[:, None] & across
+
+
+def find_peak(S: 'Saliency') -> tuple[float, ...]:
+    """Locate the center of the strongest patch in the image, (x, y) in pixels.
+
+    One that lies outside is moved to the image's middle."""
+    visible = np.where(cells_within(S), S.values, -np.inf)
+    row, column = np.unravel_index(visible.argmax(), visible.shape)
+    across, down = cell_centers(S)
+    place = float(across[column]), float(down[row])
+    return tuple(at if 0 < at < side else side / 2 for at, side in zip(place, S.size))
+
+
+# %% ../../nbs/library/core/10_saliency.ipynb #c2730b5c
+def points_at(S: 'Saliency', box: Box) -> bool:
+    """Tell whether the strongest patch overlaps the true box: the pointing game, as finely as the grid can tell.
+
+    Parameters
+    ----------
+    box
+        left, top, right, bottom in pixels of the image
+
+    Examples
+    --------
+    >>> result.saliency.points_at((40, 120, 96, 176))"""
+    gh, gw = S.values.shape
+    width, height = box_size(S.box)
+    x, y = find_peak(S)
+    half_width, half_height = width / gw / 2, height / gh / 2
+    left, top, right, bottom = box
+    across = left < x + half_width and x - half_width < right
+    return across and top < y + half_height and y - half_height < bottom
+
+
+# %% ../../nbs/library/core/10_saliency.ipynb #ffa19f2d
+def map_auroc(S: 'Saliency', boxes: Iterable[Box]) -> float:
+    """Compute the chance that a patch on a true region is stronger than one on none; .5 is random.
+
+    Boxes are in pixels; patches outside the image do not count."""
+    inside = cells_within(S)
+    patches = SimpleNamespace(grid=inside.shape, box=S.box)
+    pointed = np.sum([patch_cover(patches, box) for box in boxes], 0) > 0
+    return auroc(S.values[inside], pointed.reshape(inside.shape)[inside])
+
+
+# %% ../../nbs/library/core/10_saliency.ipynb #5b039adc
+def map_entropy(S: 'Saliency') -> float:
+    "Compute the entropy of the map over its patches in bits, 0 to log2(gh gw); a map of zeros is uniform"
+    values = S.values.clip(0).astype(np.float64)
+    if not values.any():
+        values = np.ones(values.shape)
+    shares = values / values.sum()
+    return float(entr(shares).sum() / math.log(2))
+
+
+# %% ../../nbs/library/core/10_saliency.ipynb #0f712073
+def is_flat(S: 'Saliency') -> bool:
+    "Tell whether a map is the same everywhere, so that a threshold in it would follow rounding noise"
+    values = S.values.astype(np.float64)
+    return bool(values.max() - values.min() <= 1e-4 * abs(values).max())
+
+
+# %% ../../nbs/library/core/10_saliency.ipynb #c739f817
 SMALL_PLOT = 2**17  # pixels of a map in a row of figures
 
 
+def plot_map(
+    S: 'Saliency', vmin: float | None = None, vmax: float | None = None, size: Size | None = None
+) -> Image.Image:
+    """Lay the map over its image, or over gray if it has none.
+
+    Parameters
+    ----------
+    vmin
+        value of the darkest color; by default the least value
+    vmax
+        value of the brightest color; by default the greatest value
+    size
+        width and height of what is drawn; by default the image's
+
+    Examples
+    --------
+    >>> rows.saliency().plot(size=(640, 480)).save('map.png')"""
+    if isinstance(vmin, str):
+        raise CarveError(f'`plot` returns an image; save it by `.plot().save({vmin!r})`.')
+    size = size or S.size
+    ground = S.image or Image.new('RGB', (1, 1), 'gray')
+    pixels = map_pixels(S, raster_size(size, MAP_RASTER))
+    return overlay(ground.resize(size, reducing_gap=2), pixels, vmin=vmin, vmax=vmax)
+
+
+def plot_small(S: 'Saliency', vmin: float | None = None, vmax: float | None = None) -> Image.Image:
+    "Lay the map over its image, as `plot` does, on at most `SMALL_PLOT` pixels"
+    return plot_map(S, vmin, vmax, raster_size(S.size, SMALL_PLOT))
+
+
+def map_html(S: 'Saliency') -> str:
+    "Write the map as a picture for a notebook, with its scale and its spread in words"
+    patches = f'as on {2 ** map_entropy(S):.0f} of {S.values.size} patches (2^H)'
+    about = f'{S!r}\nPale is {S.values.min():.3g}, dark {S.values.max():.3g}; spread {patches}.'
+    return panels_html({'': plot_small(S)}, about, width=280)
+
+
+# %% ../../nbs/library/core/10_saliency.ipynb #7f2e1080
+def pack_map(S: 'Saliency') -> dict:
+    "Pack the map without its image into plain values, for JSON"
+    values = base64.b64encode(S.values.astype('<f4').tobytes()).decode()
+    size, box = list(map(int, S.size)), list(map(float, S.box))
+    return dict(grid=list(S.values.shape), size=size, box=box, values=values)
+
+
+def unpack_map(cls: type['Saliency'], packed: dict, /) -> 'Saliency':
+    "Make a map of the result of `pack`, without its image"
+    values = np.frombuffer(base64.b64decode(packed['values']), '<f4').reshape(packed['grid'])
+    return cls(values, tuple(packed['size']), tuple(packed['box']))
+
+
+# %% ../../nbs/library/core/10_saliency.ipynb #55d3c4b4
 @dataclass(repr=False)
 class Saliency:
     """One value per patch, and where the patches lie in the image.
@@ -145,6 +316,12 @@ class Saliency:
     box: Box = None  # type: ignore[assignment]
     image: Image.Image | None = None
 
+    to_pixels = map_pixels
+    centers, within, peak = cell_centers, cells_within, find_peak
+    points_at, auroc, entropy = points_at, map_auroc, map_entropy
+    plot, plot_small, _repr_html_ = plot_map, plot_small, map_html
+    pack, unpack = pack_map, classmethod(unpack_map)
+
     def __post_init__(self):
         values = np.asarray(self.values, dtype=np.float64)
         if values.ndim != 2 or not values.size or not np.isfinite(values).all():
@@ -156,104 +333,6 @@ class Saliency:
     def __array__(self, dtype=None, copy=None):
         return np.array(self.values, dtype=dtype, copy=copy)
 
-    def to_pixels(self, size: Size | None = None) -> np.ndarray:
-        """Enlarge the map to the image, [H, W] float32: bilinear inside the covered box, 0 outside.
-
-        `size`: (W, H) of the result; by default the image's, or, of more than `MAP_RASTER` pixels, a raster's
-        of as many."""
-        width, height = size or raster_size(self.size, MAP_RASTER)
-        across, down = width / self.size[0], height / self.size[1]
-        x0, y0, x1, y1 = self.box
-        rows = tent_weights(self.values.shape[0], height, y0 * down, y1 * down)
-        columns = tent_weights(self.values.shape[1], width, x0 * across, x1 * across)
-        return (rows @ self.values @ columns.T).astype(np.float32)
-
-    def centers(self) -> list[np.ndarray]:
-        "Locate the centers of the grid's columns, x [gw], and rows, y [gh], in pixels"
-        axes = zip(self.values.shape[::-1], self.box[:2], self.box[2:])
-        return [lo + (np.arange(n) + 0.5) * (hi - lo) / n for n, lo, hi in axes]
-
-    def within(self) -> np.ndarray:
-        """Mark the patches [gh, gw] with their center in the image.
-
-        Along an axis where none has it there, those nearest to the image's middle are marked."""
-        marked = []
-        for centers, side in zip(self.centers(), self.size):
-            inside = (centers > 0) & (centers < side)
-            far = abs(centers - side / 2)
-            marked.append(inside if inside.any() else far == far.min())
-        across, down = marked
-        return down[:, None] & across
-
-    def peak(self) -> tuple[float, ...]:
-        """Locate the center of the strongest patch in the image, (x, y) in pixels.
-
-        One that lies outside is moved to the image's middle."""
-        visible = np.where(self.within(), self.values, -np.inf)
-        place = np.unravel_index(visible.argmax(), visible.shape)[::-1]
-        at = [float(centers[index]) for centers, index in zip(self.centers(), place)]
-        return tuple(place if 0 < place < side else side / 2 for place, side in zip(at, self.size))
-
-    def points_at(self, box: Box) -> bool:
-        """Tell whether the strongest patch overlaps the true box: the pointing game, as finely as the grid can tell.
-
-        Parameters
-        ----------
-        box
-            left, top, right, bottom in pixels of the image
-
-        Examples
-        --------
-        >>> result.saliency.points_at((40, 120, 96, 176))"""
-        halves = [side / n / 2 for side, n in zip(box_size(self.box), self.values.shape[::-1])]
-        return all(
-            lo < at + half and at - half < hi
-            for at, half, lo, hi in zip(self.peak(), halves, box[:2], box[2:])
-        )
-
-    def auroc(self, boxes: Iterable[Box]) -> float:
-        """Compute the chance that a patch on a true region is stronger than one on none; .5 is random.
-
-        Boxes are in pixels; patches outside the image do not count."""
-        inside = self.within()
-        patches = SimpleNamespace(grid=inside.shape, box=self.box)
-        pointed = np.sum([patch_cover(patches, box) for box in boxes], 0) > 0
-        return auroc(self.values[inside], pointed.reshape(inside.shape)[inside])
-
-    def entropy(self) -> float:
-        "Compute the entropy of the map over its patches in bits, 0 to log2(gh gw); a map of zeros is uniform"
-        values = self.values.clip(0).astype(np.float64)
-        shares = values / values.sum() if values.any() else np.full(values.shape, 1 / values.size)
-        return float(entr(shares).sum() / math.log(2))
-
-    def plot(
-        self, vmin: float | None = None, vmax: float | None = None, size: Size | None = None
-    ) -> Image.Image:
-        """Lay the map over its image, or over gray if it has none.
-
-        Parameters
-        ----------
-        vmin
-            value of the darkest color; by default the least value
-        vmax
-            value of the brightest color; by default the greatest value
-        size
-            width and height of what is drawn; by default the image's
-
-        Examples
-        --------
-        >>> rows.saliency().plot(size=(640, 480)).save('map.png')"""
-        if isinstance(vmin, str):
-            raise CarveError(f'`plot` returns an image; save it by `.plot().save({vmin!r})`.')
-        size = size or self.size
-        ground = self.image or Image.new('RGB', (1, 1), 'gray')
-        pixels = self.to_pixels(raster_size(size, MAP_RASTER))
-        return overlay(ground.resize(size, reducing_gap=2), pixels, vmin=vmin, vmax=vmax)
-
-    def plot_small(self, vmin: float | None = None, vmax: float | None = None) -> Image.Image:
-        "Lay the map over its image, as `plot` does, on at most `SMALL_PLOT` pixels"
-        return self.plot(vmin, vmax, raster_size(self.size, SMALL_PLOT))
-
     def __repr__(self):
         gh, gw = self.values.shape
         x, y = self.peak()
@@ -261,26 +340,3 @@ class Saliency:
         return (
             f'Saliency({gh} x {gw} over {W} x {H} px, peak at ({x:.0f}, {y:.0f}), {self.entropy():.1f} bits)'
         )
-
-    def _repr_html_(self):
-        patches = f'as on {2 ** self.entropy():.0f} of {self.values.size} patches (2^H)'
-        about = f'{self!r}\nPale is {self.values.min():.3g}, dark {self.values.max():.3g}; spread {patches}.'
-        return panels_html({'': self.plot_small()}, about, width=280)
-
-    def pack(self) -> dict:
-        "Pack the map without its image into plain values, for JSON"
-        values = base64.b64encode(self.values.astype('<f4').tobytes()).decode()
-        size, box = list(map(int, self.size)), list(map(float, self.box))
-        return dict(grid=list(self.values.shape), size=size, box=box, values=values)
-
-    @classmethod
-    def unpack(cls, packed: dict) -> Self:
-        "Make a map of the result of `pack`, without its image"
-        values = np.frombuffer(base64.b64decode(packed['values']), '<f4').reshape(packed['grid'])
-        return cls(values, tuple(packed['size']), tuple(packed['box']))
-
-
-def is_flat(S: Saliency) -> bool:
-    "Tell whether a map is the same everywhere, so that a threshold in it would follow rounding noise"
-    values = S.values.astype(np.float64)
-    return bool(values.max() - values.min() <= 1e-4 * abs(values).max())

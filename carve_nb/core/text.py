@@ -22,8 +22,8 @@ __all__ = [
     'word_places',
     'tokens_at',
     'split_words',
-    'find_word',
     'Phrase',
+    'find_word',
     'pick_words',
     'read_words',
     'why_no_words',
@@ -150,7 +150,7 @@ def named_options(text: str, choices: Sequence[str]) -> list[str]:
     ]
 
 
-# %% ../../nbs/library/core/07_text.ipynb #265c6091
+# %% ../../nbs/library/core/07_text.ipynb #9c24652e
 # scripts
 _UNSPACED = {
     'CJK',
@@ -186,6 +186,7 @@ def _one_word(a: str, b: str) -> bool:
     return joined and (_is_mark(b) or not {script(a), script(b)} & _UNSPACED)
 
 
+# %% ../../nbs/library/core/07_text.ipynb #a2c91864
 def word_places(text: str, phrase: str) -> list[int]:
     "Find the places of a phrase in a text, except inside a word"
     padded = f' {text} '
@@ -242,7 +243,7 @@ def split_words(tokens: Sequence[str]) -> list[Word]:
     return [(''.join(parts), at) for parts, at in words]
 
 
-# %% ../../nbs/library/core/07_text.ipynb #8ee7f381
+# %% ../../nbs/library/core/07_text.ipynb #cba28b7e
 # function words that are English and of no other language
 _ENGLISH = frozenset(
     '''the this that these those were does did have with and from there what which who
@@ -282,31 +283,18 @@ _FUNCTION_WORDS = frozenset().union(
 )
 
 
+# %% ../../nbs/library/core/07_text.ipynb #9f91d9b6
 def _reads_english(words: Sequence[str]) -> bool:
     "Tell whether the words of a question, in lower case, are taken as English"
-    latin = all(script(letter) == 'LATIN' for word in words for letter in word if letter.isalpha())
+    if not all(script(letter) == 'LATIN' for word in words for letter in word if letter.isalpha()):
+        return False
     spelled = list(filter(is_word, words))
-    return latin and (
-        not _ENGLISH.isdisjoint(spelled)
-        or 2 * sum(word in _FUNCTION_WORDS for word in spelled) >= len(spelled) > 0
-    )
+    function_words = [word for word in spelled if word in _FUNCTION_WORDS]
+    has_english = not _ENGLISH.isdisjoint(spelled)
+    return has_english or 2 * len(function_words) >= len(spelled) > 0
 
 
-# %% ../../nbs/library/core/07_text.ipynb #5b2e3753
-def _fold(text: str) -> str:
-    "Bring a text to one form of case, accents and question marks"
-    return unicodedata.normalize('NFD', text.casefold()).translate({ord('？'): '?', ord('؟'): '?'})
-
-
-def find_word(tokens: Iterable[str], word: str) -> list[int]:
-    "Find the tokens of a word, or of several words in a row, in each of its places"
-    names = list(map(_fold, tokens))
-    phrase = _fold(word).strip()
-    places = word_places(''.join(names), phrase) if phrase else []
-    stops = [*accumulate(map(len, names))]
-    return [i for start in places for i in tokens_at(names, start, start + len(phrase), stops)]
-
-
+# %% ../../nbs/library/core/07_text.ipynb #ffb602fb
 def _content(words: list[Word]) -> list[Word]:
     "Select the content words"
     following = [*(word for word, _ in words[1:]), '']  # *doesn't* is a function word too
@@ -317,6 +305,7 @@ def _content(words: list[Word]) -> list[Word]:
     ]
 
 
+# %% ../../nbs/library/core/07_text.ipynb #402b95b1
 def _sentences(words: list[Word]) -> list[list[Word]]:
     "Split words into sentences by the signs at their ends; those without words are left out"
     sentences: list[list[Word]] = [[]]
@@ -325,9 +314,6 @@ def _sentences(words: list[Word]) -> list[list[Word]]:
         if word[-1] in '.!?':
             sentences.append([])
     return [sentence for sentence in sentences if any(is_word(word) for word, _ in sentence)]
-
-
-_ORDER_OF_KINDS = 'plain', 'of', 'place', 'which'
 
 
 class Phrase(NamedTuple):
@@ -352,6 +338,7 @@ class Phrase(NamedTuple):
         return not participle or self.named and len(self.words) == 1
 
 
+# %% ../../nbs/library/core/07_text.ipynb #f8bcb7e2
 def _find_phrases(sentence: list[Word]) -> list[Phrase]:
     "Split a sentence at its function words"
     phrases: list[Phrase] = []
@@ -378,6 +365,10 @@ def _find_phrases(sentence: list[Word]) -> list[Phrase]:
     return phrases
 
 
+# %% ../../nbs/library/core/07_text.ipynb #e709900c
+_ORDER_OF_KINDS = 'plain', 'of', 'place', 'which'
+
+
 def _noun(words: list[Word]) -> list[Word]:
     """Find the head of the phrase that the question asks about, in its last sentence without a pronoun.
 
@@ -389,12 +380,27 @@ def _noun(words: list[Word]) -> list[Word]:
         strong = [phrase for phrase in _find_phrases(sentence) if phrase.is_strong(phrase.head)]
         if strong:
             return [min(strong, key=lambda phrase: _ORDER_OF_KINDS.index(phrase.kind)).head]
-    named_first = sorted(
-        _find_phrases(sentences[-1]) if sentences else [], key=lambda phrase: not phrase.named
-    )
+    weak = _find_phrases(sentences[-1]) if sentences else []
+    named_first = sorted(weak, key=lambda phrase: not phrase.named)
     return [phrase.head for phrase in named_first[:1]]
 
 
+# %% ../../nbs/library/core/07_text.ipynb #d21520ff
+def _fold(text: str) -> str:
+    "Bring a text to one form of case, accents and question marks"
+    return unicodedata.normalize('NFD', text.casefold()).translate({ord('？'): '?', ord('؟'): '?'})
+
+
+def find_word(tokens: Iterable[str], word: str) -> list[int]:
+    "Find the tokens of a word, or of several words in a row, in each of its places"
+    names = list(map(_fold, tokens))
+    phrase = _fold(word).strip()
+    places = word_places(''.join(names), phrase) if phrase else []
+    stops = [*accumulate(map(len, names))]
+    return [i for start in places for i in tokens_at(names, start, start + len(phrase), stops)]
+
+
+# %% ../../nbs/library/core/07_text.ipynb #83cb622b
 # the last token of the prompt; of the question its noun, its content words, all its tokens, its question mark
 QUERIES = 'last', 'noun', 'content', 'question', '?'
 
@@ -427,6 +433,7 @@ def pick_words(
     return sorted({i for at in places.values() for i in at})
 
 
+# %% ../../nbs/library/core/07_text.ipynb #120f5eb7
 def read_words(tokens: Sequence[str], query: str | Iterable[str]) -> list[str]:
     "List the words that `pick_words` picks, in lower case, once each"
     picked = set(pick_words(tokens, query, 'all' if query in ('content', 'noun') else 'none'))
