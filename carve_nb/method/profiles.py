@@ -9,6 +9,7 @@ __all__ = [
     'SINKS',
     'short_name',
     'query_in',
+    'list_doubts',
     'ModelProfile',
     'kept_folder',
     'profile_path',
@@ -19,11 +20,11 @@ __all__ = [
 import json
 import math
 import os
+import warnings
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from html import escape
 from pathlib import Path
-from typing import Self
 import pandas as pd
 from ..attention.rows import AttentionRows
 from ..attention.vlm import VLM
@@ -41,13 +42,7 @@ def short_name(vlm: VLM) -> str:
     return Path(vlm.name).name if Path(vlm.name).is_absolute() else str(vlm.name)
 
 
-# %% ../../nbs/library/method/03_profiles.ipynb #b1000006
-IMAGES, FLOOR = 10, 0.05  # least images and least agreement of a profile that is sure
-# a query token whose peaks fall on one patch in this share of images reads a sink: .04 in our models, .2
-# where it first harms
-SINKS = 0.1
-
-
+# %% ../../nbs/library/method/03_profiles.ipynb #ae39b6b2
 def query_in(
     rows: AttentionRows,
     query: Query,  # one of `QUERIES`, or a list of words
@@ -56,6 +51,120 @@ def query_in(
     return query if query == 'last' or pick_words(rows.question_tokens, query, 'none') else 'last'
 
 
+# %% ../../nbs/library/method/03_profiles.ipynb #d5d10773
+def fits_model(profile: 'ModelProfile', own: Fingerprint) -> bool:
+    """Tell whether a profile was measured in this model: by weights, where they can be read, and probe.
+
+    Loaded in another type of numbers it answers the probe alike: rounding hides small changes of the
+    weights."""
+    if profile.probe is None:
+        return profile.weights == own.weights
+    if profile.dtype != own.dtype:
+        return same_logits(profile.probe, own.probe, 'mixed')
+    read = None not in (profile.weights, own.weights)
+    if read and profile.weights != own.weights:
+        return False
+    return same_logits(profile.probe, own.probe, own.dtype, elsewhere=True)
+
+
+# %% ../../nbs/library/method/03_profiles.ipynb #6817806f
+IMAGES, FLOOR = 10, 0.05  # least images and least agreement of a profile that is sure
+# a query token whose peaks fall on one patch in this share of images reads a sink: .04 in our models, .2
+# where it first harms
+SINKS = 0.1
+
+
+def list_doubts(profile: 'ModelProfile') -> list[str]:
+    """List why the query token is not reliable; chance: patches that a box overlaps, plus two standard
+    errors of n images"""
+    best, *others = sorted(profile.agreement.values(), reverse=True)
+    doubts = {
+        f'{profile.n} images are fewer than {IMAGES}': profile.n < IMAGES,
+        f'only {profile.again:.0%} of the bootstrap draws of its images choose it again': profile.again < 0.8,
+        f'its layers agree by {best:.2f}, less than {FLOOR}': best < FLOOR,
+        'another query token agrees as well': best in others,
+    }
+    if profile.chance is not None and profile.pointing:
+        chance, pointing = profile.chance, profile.pointing[profile.query]
+        error = math.sqrt(chance * (1 - chance) / profile.n)
+        why = f'its peak points at {pointing:.0%} of the boxes, where chance is {chance:.0%}'
+        doubts[why] = pointing <= chance + 2 * error
+    return [why for why, holds in doubts.items() if holds]
+
+
+# %% ../../nbs/library/method/03_profiles.ipynb #f7e80ff7
+def chosen_fields(profile: 'ModelProfile', name: str = 'carve') -> dict:
+    "Choose the fields that a reliable profile gives a method; `Carve` reads the last position by itself"
+    if not profile.sure or (name != 'lookup' and profile.query == 'last'):
+        return {}
+    fields = dict(query=profile.query)
+    if name == 'lookup' and profile.reads_sink:
+        fields['subtract'] = 'others'
+    return fields
+
+
+# %% ../../nbs/library/method/03_profiles.ipynb #9c48d5f0
+def describe_profile(profile: 'ModelProfile') -> list[str]:
+    "Describe the choice and its doubts as lines of text"
+    lines = [
+        f'profile of {profile.model}: {profile.n} images, {profile.source}: query token {profile.query!r}'
+    ]
+    if profile.reads_sink:
+        lines.append(
+            'a sink: a patch that it looks at whatever the image, so lookup subtracts the attention of other words'
+        )
+    return [*lines, *(f'not sure: {why}' for why in list_doubts(profile))]
+
+
+def agreement_table(profile: 'ModelProfile') -> pd.DataFrame:
+    "List the agreement of each query token, and where boxes are known its pointing"
+    columns = dict(agreement=profile.agreement)
+    if profile.pointing:
+        columns['pointing'] = profile.pointing
+    return pd.DataFrame(columns).round(2)
+
+
+def profile_html(profile: 'ModelProfile') -> str:
+    "Write the profile for a notebook"
+    about = '<br>'.join(map(escape, describe_profile(profile)))
+    return f'<p>{about}</p>{agreement_table(profile).to_html()}'
+
+
+# %% ../../nbs/library/method/03_profiles.ipynb #1a8dee34
+def save_profile(profile: 'ModelProfile', path: str | Path):
+    "Write a profile as JSON; its folder is made"
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, json.dumps(dict(kind=profile.kind, **asdict(profile)), indent=1) + '\n')
+
+
+def check_shape(profile: 'ModelProfile'):
+    "Refuse values that no profile has: other files may lie in its folder"
+    probe = [logit for logit in profile.probe or [] if logit is not None]
+    pointing, sinks = profile.pointing or {}, profile.sinks or []
+    shares = [profile.again, profile.chance or 0.0, *profile.agreement.values(), *pointing.values(), *sinks]
+    if not all(isinstance(number, (int, float)) for number in [profile.n, *probe, *shares]):
+        raise TypeError('a value is no number')
+    for query in (profile.query, 'last'):
+        if query not in profile.agreement:
+            raise ValueError(f'agreement lacks {query!r}')
+    if pointing and profile.query not in pointing:
+        raise ValueError(f'pointing lacks {profile.query!r}')
+
+
+def load_profile(cls: type['ModelProfile'], path: str | Path, /) -> 'ModelProfile':
+    "Read a profile that `save` wrote"
+    try:
+        values = json.loads(Path(path).read_bytes())
+        profile = cls(**{name: value for name, value in values.items() if name in cls.__dataclass_fields__})
+        check_shape(profile)
+    except (ValueError, AttributeError, TypeError, RecursionError) as e:
+        raise CarveError(
+            f'{path} is damaged, or holds no {cls.kind}: {e}. Remove it, and carve checkup measures it again.'
+        ) from e
+    return profile
+
+
+# %% ../../nbs/library/method/03_profiles.ipynb #35d47263
 @dataclass(repr=False)
 class ModelProfile:
     "The query token on which a model's layers agree most"
@@ -76,52 +185,6 @@ class ModelProfile:
     sinks: list | None = None
     kind = 'query profile'  # of its file
 
-    def fits(self, own: Fingerprint) -> bool:
-        """Tell whether a profile was measured in this model: by weights, where they can be read, and probe.
-
-        Loaded in another type of numbers it answers the probe alike: rounding hides small changes of the
-        weights."""
-        if self.probe is None:
-            return self.weights == own.weights
-        if self.dtype != own.dtype:
-            return same_logits(self.probe, own.probe, 'mixed')
-        read = None not in (self.weights, own.weights)
-        if read and self.weights != own.weights:
-            return False
-        return same_logits(self.probe, own.probe, own.dtype, elsewhere=True)
-
-    def save(self, path: str | Path):
-        "Write a profile as JSON; its folder is made"
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json.dumps(dict(kind=self.kind, **asdict(self)), indent=1) + '\n')
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        "Read a profile that `save` wrote"
-        try:
-            values = json.loads(Path(path).read_bytes())
-            return cls(**{name: value for name, value in values.items() if name in cls.__dataclass_fields__})
-        except (ValueError, AttributeError, TypeError) as e:
-            raise CarveError(
-                f'{path} is damaged, or holds no {cls.kind}: {e}. Remove it, and carve checkup measures it again.'
-            ) from e
-
-    def doubts(self) -> list[str]:
-        """List why the query token is not reliable; chance: patches that a box overlaps, plus two standard
-        errors of n images"""
-        best, *others = sorted(self.agreement.values(), reverse=True)
-        doubts = {
-            f'{self.n} images are fewer than {IMAGES}': self.n < IMAGES,
-            f'only {self.again:.0%} of the bootstrap draws of its images choose it again': self.again < 0.8,
-            f'its layers agree by {best:.2f}, less than {FLOOR}': best < FLOOR,
-            'another query token agrees as well': best in others,
-        }
-        if self.chance is not None and self.pointing:
-            pointing = self.pointing[self.query]
-            why = f'its peak points at {pointing:.0%} of the boxes, where chance is {self.chance:.0%}'
-            doubts[why] = pointing <= self.chance + 2 * math.sqrt(self.chance * (1 - self.chance) / self.n)
-        return [why for why, holds in doubts.items() if holds]
-
     sure = property(lambda self: not self.doubts(), doc='Whether the query token is reliable')
     reads_sink = property(
         lambda self: bool(self.sinks) and self.sinks[0] >= SINKS,
@@ -132,36 +195,16 @@ class ModelProfile:
         doc='Whether the layers agree on the last position too, which is read where a question lacks the query token',
     )
 
-    def fields(self, name: str = 'carve') -> dict:
-        "Choose the fields that a reliable profile gives a method; `Carve` reads the last position by itself"
-        if not self.sure or (name != 'lookup' and self.query == 'last'):
-            return {}
-        fields = dict(query=self.query)
-        if name == 'lookup' and self.reads_sink:
-            fields['subtract'] = 'others'
-        return fields
-
-    def table(self) -> pd.DataFrame:
-        "List the agreement of each query token, and where boxes are known its pointing"
-        columns = dict(agreement=self.agreement) | (dict(pointing=self.pointing) if self.pointing else {})
-        return pd.DataFrame(columns).round(2)
-
-    def about(self) -> list[str]:
-        "Describe the choice and its doubts as lines of text"
-        choice = f'profile of {self.model}: {self.n} images, {self.source}: query token {self.query!r}'
-        sink = [
-            'a sink: a patch that it looks at whatever the image, so lookup subtracts the attention of other words'
-        ]
-        return [choice, *sink * self.reads_sink, *(f'not sure: {why}' for why in self.doubts())]
+    fits = fits_model
+    save, load = save_profile, classmethod(load_profile)
+    doubts, fields = list_doubts, chosen_fields
+    table, about, _repr_html_ = agreement_table, describe_profile, profile_html
 
     def __repr__(self) -> str:
         return '\n'.join([*self.about(), self.table().to_string()])
 
-    def _repr_html_(self) -> str:
-        return f'<p>{"<br>".join(map(escape, self.about()))}</p>{self.table().to_html()}'
 
-
-# %% ../../nbs/library/method/03_profiles.ipynb #b1000007
+# %% ../../nbs/library/method/03_profiles.ipynb #952c980f
 def kept_folder() -> Path:
     "Name the folder with the profiles of your own models: `CARVE_PROFILES`, or one in your home"
     return Path(os.environ.get('CARVE_PROFILES') or Path.home() / '.cache' / 'carve_nb' / 'profiles')
@@ -174,6 +217,7 @@ def profile_path(vlm: VLM) -> Path:
     return kept_folder() / f'{digest([own.weights, own.dtype, probe])}.json'
 
 
+# %% ../../nbs/library/method/03_profiles.ipynb #95e5d04e
 @lru_cache
 def _load(path: Path, changed: int) -> ModelProfile:
     return ModelProfile.load(path)
@@ -183,17 +227,16 @@ def find_profile(vlm: VLM) -> ModelProfile | None:
     """Find the profile of this model, yours or a packaged one: the first that is reliable, or else the first.
 
     One of the same model in another type of numbers comes last; None where there is none."""
-    own_path, fingerprint = profile_path(vlm), vlm.fingerprint
+    fingerprint = vlm.fingerprint
     shipped = [CHECKPOINTS / name / 'profile.json' for name in PACKAGED]
     profiles = []
-    for path in dict.fromkeys([own_path, *sorted(kept_folder().glob('*.json')), *shipped]):
+    for path in dict.fromkeys([profile_path(vlm), *sorted(kept_folder().glob('*.json')), *shipped]):
         try:
             profile = _load(path, path.stat().st_mtime_ns)
         except FileNotFoundError:
             continue
-        except CarveError:
-            if path == own_path:
-                raise  # another model's damaged one is passed over
+        except CarveError as e:
+            warnings.warn(f'passed over: {e}', stacklevel=2)
             continue
         if profile.fits(fingerprint):
             profiles.append(profile)

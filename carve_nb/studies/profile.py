@@ -227,7 +227,7 @@ def keep_profile(profile: ModelProfile, vlm: VLM) -> Path | None:
     """Save a profile where `Lookup` finds it, unless another of this model is reliable and it is not.
 
     Return the file, or None."""
-    rival = None if profile.sure else find_profile(vlm)  # a sure one also replaces a damaged file
+    rival = None if profile.sure else find_profile(vlm)
     if rival and rival.sure:
         return None
     path = profile_path(vlm)
