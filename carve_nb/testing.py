@@ -9,6 +9,8 @@ __all__ = [
     'Stop',
     'failing',
     'check_result',
+    'check_map',
+    'check_traces',
     'check_method',
     'three_scenes',
     'show_three',
@@ -81,7 +83,7 @@ def failing(vlm: VLM, at: int) -> Iterator[list]:
         handle.remove()
 
 
-# %% ../nbs/library/method/04_testing.ipynb #6d27e1cf
+# %% ../nbs/library/method/04_testing.ipynb #0fa021ba
 def check_result(result: Result, image: Image.Image):
     "Check that a result is whole: answers, box, costs, map; what is missing is said in a sentence"
     assert isinstance(result, Result), (
@@ -90,19 +92,30 @@ def check_result(result: Result, image: Image.Image):
     assert result.answer and result.plain_answer, 'The result has no answer, or no plain_answer.'
     assert result.method, 'The method has no name of its own: write name = ... in its class.'
     assert lies_in(result.crop.box, image.size), f'{result.crop.box} is no box inside {image.size}.'
-    assert result.question and all(seconds >= 0 for seconds in result.seconds.values()), (
-        'No question, or seconds below 0.'
-    )
+    in_time = all(seconds >= 0 for seconds in result.seconds.values())
+    assert result.question and in_time, 'No question, or seconds below 0.'
     assert result.calls >= 1, 'No calls of the model are counted: capture with session.capture.'
     if result.saliency is not None:
-        values = result.saliency.values
-        finite = np.isfinite(values).all() and result.saliency.size == image.size
-        assert finite, f'The map is not finite, or not of {image.size}.'
-        grids = [tuple(result.rows.raster(tiles=tiles).grid) for tiles in TILES if result.rows]
-        assert not grids or values.shape in grids, (
-            f'The map is {values.shape}, the tokens are {grids[0]}: make it with as_saliency.'
-        )
+        check_map(result, image)
     assert result.plot(60).size[1] > 60 and str(result) == result.answer.text
+
+
+def check_map(result: Result, image: Image.Image):
+    "Check that the map of a result is one of this image, on the grid of its tokens"
+    values = result.saliency.values
+    finite = np.isfinite(values).all() and result.saliency.size == image.size
+    assert finite, f'The map is not finite, or not of {image.size}.'
+    grids = [tuple(result.rows.raster(tiles=tiles).grid) for tiles in TILES if result.rows]
+    assert not grids or values.shape in grids, (
+        f'The map is {values.shape}, the tokens are {grids[0]}: make it with as_saliency.'
+    )
+
+
+# %% ../nbs/library/method/04_testing.ipynb #0b1797c7
+def check_traces(vlm: VLM, before: dict[str, object], left: str):
+    "Check that a model is as it was; `left` begins the sentence if it is not"
+    changed = [name for name, state in traces(vlm).items() if state != before[name]]
+    assert not changed, f'{left}: other {" and ".join(changed)} than before.'
 
 
 def check_method(
@@ -128,8 +141,7 @@ def check_method(
     )
     assert again.answer.tokens == result.answer.tokens, 'Two runs gave two answers: draw by a seed.'
     left = f'{method.name} leaves something behind'
-    changed = [name for name, state in traces(vlm).items() if state != before[name]]
-    assert not changed, f'{left}: other {" and ".join(changed)} than before.'
+    check_traces(vlm, before, left)
     for at in sorted({0, len(passes) // 2, len(passes) - 1}):
         try:
             with failing(vlm, at):

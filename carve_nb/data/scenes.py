@@ -51,7 +51,7 @@ class Scene:
     color: float  # color knob used
     name = property(lambda self: f'{self.split}-{self.seed}')
 
-    def question(self, kind: str) -> Question | None:
+    def question(self, kind: str = '') -> Question | None:
         "Ask one question of a kind, one of `KINDS`, about this scene; None if it has no such question"
         ask = ASK[choose(kind, KINDS, 'kind')]
         return ask(self.objects, _rng(self.split, self.seed, 10 + KINDS.index(kind)))

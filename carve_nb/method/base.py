@@ -10,14 +10,15 @@ __all__ = [
     'Method',
     'as_saliency',
     'tower_side',
+    'answer_by',
     'CropMethod',
     'PublishedCrop',
-    'answer_by',
     'Guide',
     'GuidedMethod',
 ]
 
 # %% ../../nbs/library/method/04_base.ipynb #c126527d
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,7 +26,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache, partial
 from importlib import import_module
 from pkgutil import walk_packages
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, NoReturn, Self
 import numpy as np
 import torch
 from PIL import Image
@@ -36,11 +37,11 @@ from ..attention.vlm import VLM
 from ..core.errors import CarveError, choose
 from ..core.image import Box, ImageLike, union_box
 from ..core.saliency import Saliency, is_flat, pick_layers
-from ..core.text import SHORT_ANSWER
+from ..core.text import QUERIES, SHORT_ANSWER
 from ..formulas.threshold import Region, regions
 from .crop import Crop, enlarge, grow_box, rest_mask, whole_crop
 from .results import Look, Result, cut_note, unseen_note
-from .settings import check_fields, inherit_fields, limited, method_call
+from .settings import check_fields, class_name, inherit_fields, limited, method_call
 from .wrappers import OtherModel, ask_one_of, ask_other, check_other, name_of, place_of
 from ..models.image_tokens import ImageSpan
 from ..models.prompts import TURN, Ask, Prompt, open_images
@@ -71,6 +72,90 @@ def register(cls: type['Method']):
     METHODS[cls.name] = cls
 
 
+# %% ../../nbs/library/method/04_base.ipynb #7ff2f9ce
+def read_box(box: Box) -> Box:
+    "Read a true region, or refuse what is none: four numbers"
+    sides = [float(side) for side in box] if np.ndim(box) == 1 and len(box) == 4 else [math.nan]
+    if not np.isfinite(sides).all():
+        raise CarveError(
+            f'box={box!r}: give left, top, right and bottom in pixels, such as box=(40, 120, 96, 176)'
+        )
+    return tuple(box)
+
+
+def make_ask(
+    method: 'Method',
+    vlm: VLM,
+    image: ImageLike | list,
+    question: str | None = None,
+    box: Box | None = None,
+    messages: list | None = None,
+    short: str | None = None,
+) -> Ask:
+    "Make what the model is asked, as the fields say; arguments as of a call"
+    chat: Sequence[dict] = TURN
+    suffix = method.suffix or ''
+    if messages is not None:
+        if question is not None:
+            raise CarveError('Give a question or messages, not both.')
+        chat, image, question = vlm.open_chat(messages, image)
+    return Ask(
+        open_images(image, question),
+        question,
+        suffix,
+        method.max_new_tokens,
+        chat=chat,
+        box=None if box is None else read_box(box),
+        short=None if short == question else short,
+        question_last=method.question_last,
+    )
+
+
+# %% ../../nbs/library/method/04_base.ipynb #0786a2af
+def begin_result(method: 'Method', ask: Ask, look: Look, **more) -> Result:
+    "Begin a result with what was found"
+    notes = [] if look.rows is None else look.rows.notes
+    facts = dict(crop=whole_crop(ask.image), regions=[], notes=[*notes, *look.notes]) | more
+    return Result(**vars(look) | facts, image=ask.image, question=ask.text, method=method.name)
+
+
+def finish_result(
+    method: 'Method', session: Session, ask: Ask, result: Result, before: Spent, after: Spent
+) -> Result:
+    "Note what changes what the answer means, and what it took"
+    notes = [
+        *result.notes,
+        *unseen_note(result.rows, ask.image.size),
+        *session.vlm.notes(ask),
+        *result.answer.notes,
+        *cut_note(result.answer),
+    ]
+    result.notes = [*dict.fromkeys(notes)]
+    return result.bill('ask', before, after)
+
+
+# %% ../../nbs/library/method/04_base.ipynb #86c5c519
+def example_call(cls: type['Method']) -> str:
+    "Write a call of a method, for its docstring"
+    box = ', box=(40, 120, 96, 176)' if 'box' in cls.needs else ''
+    model = "model='FOLDER'" if 'model' in cls.needs else ''
+    return f"{class_name(cls)}({model})(vlm, 'photo.jpg', 'What is on the sign?'{box})"
+
+
+def refuse_positions(cls: type['Method'], value: object) -> NoReturn:
+    "Refuse a value without the name of its field: a model, words to look for, or another"
+    name, names = class_name(cls), [setting.name for setting in fields(cls)]
+    if isinstance(value, (VLM, Session)):
+        raise CarveError(f'Make the method first, then call it: {name}()(vlm, image, question)')
+    cure = 'such as max_new_tokens=64'
+    if 'p' in names and isinstance(value, float):
+        cure = f'such as p={value}'
+    if 'query' in names and isinstance(value, (str, list)):
+        words = value if isinstance(value, list) or value in QUERIES else [value]
+        cure = f'here query={words!r}'
+    raise CarveError(f'{name} takes its fields by name, {cure}; help({name}) lists all')
+
+
 # %% ../../nbs/library/method/04_base.ipynb #21802a50
 @dataclass(repr=False, kw_only=True)
 class Method:
@@ -94,8 +179,10 @@ class Method:
     category = 'map'  # one of `CATEGORIES`
     needs: ClassVar[
         tuple[str, ...]
-    ] = ()  # that a call must give: 'box', the true region; 'model', another checkpoint
+    ] = ()  # a call must give: 'box', the true region; 'model', another checkpoint
     no_crop = ''  # why it has no crop that another model could be shown
+
+    asked, result, finish = make_ask, begin_result, finish_result
 
     def __repr__(self) -> str:
         return method_call(self)
@@ -104,12 +191,15 @@ class Method:
         check_fields(self)
 
     def __init_subclass__(cls):
-        inherit_fields(cls)
-        if vars(cls).get('name'):
+        named = vars(cls).get('name')
+        inherit_fields(cls, example_call(cls) if named else '')
+        if named:
             register(cls)
 
     def __new__(cls, /, *args: object, **given: object) -> Self:
-        "Refuse a field that there is not, with the nearest one"
+        "Refuse a field that there is not, with the nearest one, and values without a name"
+        if args:
+            refuse_positions(cls, args[0])
         names = [setting.name for setting in fields(cls)]
         for name in given:
             choose(name, names, f'field of {cls.__name__}', f'help({cls.__name__}) lists all')
@@ -137,66 +227,18 @@ class Method:
         self.check_model(session.vlm)
         if by is not None:
             check_other(by, self, messages)
-        ask = self.asked(session.vlm, image, question, box, messages, short)
+        ask = make_ask(self, session.vlm, image, question, box, messages, short)
         if len(ask.images) > 1:
             return ask_one_of(self, session, ask, which, by)
         if which != 'contrast':
             place_of(which, 1)
         return self.answer(session, ask, by)
 
-    def asked(
-        self,
-        vlm: VLM,
-        image: ImageLike | list,
-        question: str | None = None,
-        box: Box | None = None,
-        messages: list | None = None,
-        short: str | None = None,
-    ) -> Ask:
-        "Make what the model is asked, as the fields say; arguments as of a call"
-        chat: Sequence[dict] = TURN
-        suffix = self.suffix or ''
-        if messages is not None:
-            if question is not None:
-                raise CarveError('Give a question or messages, not both.')
-            chat, image, question = vlm.open_chat(messages, image)
-        opened = open_images(image, question)
-        if short == question:
-            short = None
-        return Ask(
-            opened,
-            question,
-            suffix,
-            self.max_new_tokens,
-            chat=chat,
-            box=box,
-            short=short,
-            question_last=self.question_last,
-        )
-
     def answer(self, session: Session, ask: Ask, by: OtherModel | None = None) -> Result:
         "Answer what is asked about one image, or let another model answer; a subclass defines it"
         raise NotImplementedError(
             f'{self.name} derives from neither CropMethod nor GuidedMethod, and has no answer of its own.'
         )
-
-    def result(self, ask: Ask, look: Look, **more) -> Result:
-        "Begin a result with what was found"
-        notes = [] if look.rows is None else look.rows.notes
-        facts = dict(crop=whole_crop(ask.image), regions=[], notes=[*notes, *look.notes]) | more
-        return Result(**vars(look) | facts, image=ask.image, question=ask.text, method=self.name)
-
-    def finish(self, session: Session, ask: Ask, result: Result, before: Spent, after: Spent) -> Result:
-        "Note what changes what the answer means, and what it took"
-        notes = [
-            *result.notes,
-            *unseen_note(result.rows, ask.image.size),
-            *session.vlm.notes(ask),
-            *result.answer.notes,
-            *cut_note(result.answer),
-        ]
-        result.notes = [*dict.fromkeys(notes)]
-        return result.bill('ask', before, after)
 
     def check_model(self, vlm: VLM):
         "Refuse a model that lacks the layers of the method"
@@ -218,6 +260,107 @@ def tower_side(vlm: VLM, otherwise: int = 224) -> int:  # pixels
     "Find the side of the images that the vision tower reads; `otherwise` where it takes any size"
     side = getattr(getattr(vlm.model.config, 'vision_config', None), 'image_size', None)
     return int(np.min(side)) if side else otherwise
+
+
+# %% ../../nbs/library/method/04_base.ipynb #fc1476a1
+def cut_crop(method: 'CropMethod', image: Image.Image, box: Box, mask: np.ndarray | None = None) -> Crop:
+    "Cut exactly this box out, and enlarge it: every method's crop is made here"
+    return enlarge(image, box, method.limit, method.rounding == 'down', mask, method.fill == 'packed')
+
+
+def show_regions(method: 'CropMethod', image: Image.Image, regions: list[Region]) -> Crop:
+    "Cut out the box around all regions with room around it, and cover the rest; without regions show all"
+    if not regions:
+        return whole_crop(image)
+    placed = [region.on_image(image.size) for region in regions]
+    box = union_box([region.box for region in placed])
+    grown = grow_box(box, image.size, method.min_side, method.square, method.pad)
+    mask = None if method.fill == 'none' else rest_mask(placed, image.size, box, grown)
+    return method.render(image, grown, mask)
+
+
+# %% ../../nbs/library/method/04_base.ipynb #9b5bbd8d
+def choose_regions(method: 'CropMethod', look: Look, vlm: VLM) -> list[Region]:
+    "Choose the regions of a look's map; without signal there are none, and the look says so"
+    if is_flat(look.saliency):
+        look.no_signal = look.no_signal or 'the map is flat'
+    chosen = [] if look.no_signal else method.select(look.saliency, vlm)
+    if not chosen:
+        why = f'no signal: {look.no_signal};' if look.no_signal else 'no region is smaller than the map:'
+        look.notes.append(f'{why} the crop is the whole image')
+    return chosen
+
+
+# %% ../../nbs/library/method/04_base.ipynb #b49bfc0f
+def find_crop(method: 'CropMethod', session: Session, ask: Ask) -> Result:
+    "Locate, choose regions and cut the crop that shows them: all that comes before the last question"
+    before, image = session.spent, ask.image
+    look = method.locate(session, ask)
+    regions = look.regions
+    if regions is None:
+        regions = choose_regions(method, look, session.vlm)
+    placed = [region.on_image(image.size) for region in regions]
+    result = begin_result(method, ask, look, regions=placed, crop=show_regions(method, image, placed))
+    if look.rows is not None and look.rows.ask == ask:
+        result.plain_answer = look.rows.answer
+    return result.bill('look', before, session.spent)
+
+
+# %% ../../nbs/library/method/04_base.ipynb #14e5c81f
+def shows_both(method: 'CropMethod', model: object) -> bool:
+    "Tell whether the last question shows two images: `final_images` says so, and the model takes both"
+    return method.final_images == 'both' and 'several images' not in getattr(model, 'why_not', ())
+
+
+def ask_last(method: 'CropMethod', session: Session, ask: Ask, result: Result, model: object) -> Ask:
+    """Ask about the crop in at most `tokens`, perhaps after the image; where the crop is the image itself,
+    nothing new is asked"""
+    if result.whole:
+        return ask
+    both = shows_both(method, model)
+    if method.final_images == 'both' and not both:
+        result.notes.append('this family takes one image at a time: asked with the crop alone')
+    last = ask.but(images=(result.image, result.crop.image) if both else (result.crop.image,))
+    if not method.tokens:
+        return last
+    why, plain = getattr(model, 'why_not', {}).get('fewer tokens'), result.plain_answer
+    if why and plain and plain.n_prompt > 2 * method.tokens:
+        result.notes.append(f'the crop costs as much as the image: {why}')
+    return last.but(tokens=(None, method.tokens) if both else (method.tokens,))
+
+
+# %% ../../nbs/library/method/04_base.ipynb #ad764208
+def answer_by(session: Session, last: Ask, result: Result, by: OtherModel):
+    "Let another model answer the last question, about the image where nothing else is shown"
+    shown = ['the image', 'the crop', 'the image and the crop'][min(len(result.shown), 2)]
+    result.notes.append(f'answered by {name_of(by)}, shown {shown}')
+    result.shown = result.shown or [result.image]
+    asked = ('answer', id(by), last)  # the key by which the session remembers it
+    result.answer = session.once(asked, partial(ask_other, by, last), by)
+
+
+# %% ../../nbs/library/method/04_base.ipynb #8eb74b27
+def ask_again(
+    method: 'CropMethod', session: Session, ask: Ask, result: Result, by: OtherModel | None = None
+) -> Result:
+    "Ask the last question with the crop, `by` another model perhaps, and complete the result of `look`"
+    before = session.spent
+    plain = result.plain_answer = result.plain_answer or session.ask(ask)
+    sure = by is None and plain.confidence > method.skip_above
+    if sure:
+        result.crop, result.regions = whole_crop(result.image), []
+    last = ask if sure else method.show_last(session, ask, result, by or session.vlm)
+    result.shown = [] if last is ask else [*last.images]
+    if by is not None:
+        answer_by(session, last, result, by)
+    elif result.shown:
+        result.answer = session.ask(last)
+    else:
+        result.answer, why = plain, 'nothing new to see: the answer stays'
+        if sure:
+            why = f'the model is sure of its answer ({plain.confidence:.2f}): it is not asked again'
+        result.notes.append(why)
+    return finish_result(method, session, ask, result, before, session.spent)
 
 
 # %% ../../nbs/library/method/04_base.ipynb #bd621a5d
@@ -260,6 +403,9 @@ class CropMethod(Method):
     final_images: Literal['both', 'crop'] = 'both'
     skip_above: float = limited(1.0, 0, 1)
 
+    show, render, choose_regions, look = show_regions, cut_crop, choose_regions, find_crop
+    shows_both, show_last, ask_again = shows_both, ask_last, ask_again
+
     def locate(self, session: Session, ask: Ask) -> Look:
         """Look where the question is about: a map or regions, the best first, with what was read and noted on
         the way; a subclass defines it.
@@ -271,88 +417,12 @@ class CropMethod(Method):
         "Choose the regions of a map that the crop shows"
         return regions(S, 0.04, 1)
 
-    def show(self, image: Image.Image, regions: list[Region]) -> Crop:
-        "Cut out the box around all regions with room around it, and cover the rest; without regions show all"
-        if not regions:
-            return whole_crop(image)
-        placed = [region.on_image(image.size) for region in regions]
-        box = union_box([region.box for region in placed])
-        grown = grow_box(box, image.size, self.min_side, self.square, self.pad)
-        mask = None if self.fill == 'none' else rest_mask(placed, image.size, box, grown)
-        return self.render(image, grown, mask)
-
-    def render(self, image: Image.Image, box: Box, mask: np.ndarray | None = None) -> Crop:
-        "Cut exactly this box out, and enlarge it: every method's crop is made here"
-        return enlarge(image, box, self.limit, self.rounding == 'down', mask, self.fill == 'packed')
-
     def answer(self, session: Session, ask: Ask, by: OtherModel | None = None) -> Result:
         "Look, and ask again with the crop"
-        return self.ask_again(session, ask, self.look(session, ask), by)
-
-    def look(self, session: Session, ask: Ask) -> Result:
-        "Locate, choose regions and cut the crop that shows them: all that comes before the last question"
-        before, image = session.spent, ask.image
-        look = self.locate(session, ask)
-        regions = self.choose_regions(look, session.vlm) if look.regions is None else look.regions
-        placed = [region.on_image(image.size) for region in regions]
-        result = self.result(ask, look, regions=placed, crop=self.show(image, placed))
-        if look.rows is not None and look.rows.ask == ask:
-            result.plain_answer = look.rows.answer
-        return result.bill('look', before, session.spent)
-
-    def choose_regions(self, look: Look, vlm: VLM) -> list[Region]:
-        "Choose the regions of a look's map; without signal there are none, and the look says so"
-        if is_flat(look.saliency):
-            look.no_signal = look.no_signal or 'the map is flat'
-        chosen = [] if look.no_signal else self.select(look.saliency, vlm)
-        why = f'no signal: {look.no_signal};' if look.no_signal else 'no region is smaller than the map:'
-        if not chosen:
-            look.notes.append(f'{why} the crop is the whole image')
-        return chosen
-
-    def ask_again(self, session: Session, ask: Ask, result: Result, by: OtherModel | None = None) -> Result:
-        "Ask the last question with the crop, `by` another model perhaps, and complete the result of `look`"
-        before = session.spent
-        plain = result.plain_answer = result.plain_answer or session.ask(ask)
-        sure = by is None and plain.confidence > self.skip_above
-        if sure:
-            result.crop, result.regions = whole_crop(result.image), []
-        last = ask if sure else self.show_last(session, ask, result, by or session.vlm)
-        result.shown = [] if last is ask else [*last.images]
-        if by is not None:
-            answer_by(session, last, result, by)
-        elif result.shown:
-            result.answer = session.ask(last)
-        else:
-            result.answer = plain
-            result.notes.append(
-                f'the model is sure of its answer ({plain.confidence:.2f}): it is not asked again'
-                if sure
-                else 'nothing new to see: the answer stays'
-            )
-        return self.finish(session, ask, result, before, session.spent)
-
-    def show_last(self, session: Session, ask: Ask, result: Result, model: object) -> Ask:
-        """Ask about the crop in at most `tokens`, perhaps after the image; where the crop is the image itself,
-        nothing new is asked"""
-        if result.whole:
-            return ask
-        both = self.shows_both(model)
-        if self.final_images == 'both' and not both:
-            result.notes.append('this family takes one image at a time: asked with the crop alone')
-        last = ask.but(images=(result.image, result.crop.image) if both else (result.crop.image,))
-        if not self.tokens:
-            return last
-        why, plain = getattr(model, 'why_not', {}).get('fewer tokens'), result.plain_answer
-        if why and plain and plain.n_prompt > 2 * self.tokens:
-            result.notes.append(f'the crop costs as much as the image: {why}')
-        return last.but(tokens=(None, self.tokens) if both else (self.tokens,))
-
-    def shows_both(self, model: object) -> bool:
-        "Tell whether the last question shows two images: `final_images` says so, and the model takes both"
-        return self.final_images == 'both' and 'several images' not in getattr(model, 'why_not', ())
+        return ask_again(self, session, ask, find_crop(self, session, ask), by)
 
 
+# %% ../../nbs/library/method/04_base.ipynb #734f4b9a
 @dataclass(repr=False, kw_only=True)
 class PublishedCrop(CropMethod):
     """A crop as most published code cuts it: the box itself, at its own size
@@ -373,14 +443,6 @@ class PublishedCrop(CropMethod):
     limit: int = limited(1, 1)
     tokens: int | None = limited(None, 1)
     min_side: int = limited(1, 1)
-
-
-def answer_by(session: Session, last: Ask, result: Result, by: OtherModel):
-    "Let another model answer the last question, about the image where nothing else is shown"
-    what = {0: 'the image', 1: 'the crop'}.get(len(result.shown), 'the image and the crop')
-    result.notes.append(f'answered by {name_of(by)}, shown {what}')
-    result.shown = result.shown or [result.image]
-    result.answer = session.once(('answer', id(by), last), partial(ask_other, by, last), by)
 
 
 # %% ../../nbs/library/method/04_base.ipynb #9061c722

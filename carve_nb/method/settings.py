@@ -12,6 +12,7 @@ __all__ = [
     'field_range',
     'fits',
     'check_fields',
+    'class_name',
     'method_call',
     'field_meanings',
     'inherit_fields',
@@ -29,9 +30,8 @@ from fastcore.docments import parse_docstring
 from ..core.errors import CarveError
 from ..core.saliency import Layers, pick_layers
 
-# %% ../../nbs/library/method/01_settings.ipynb #fc6e50e4
+# %% ../../nbs/library/method/01_settings.ipynb #23ac22d0
 ABOVE_0 = 5e-324  # the least positive number
-
 Number = TypeVar('Number', bound=float | None)
 
 
@@ -43,6 +43,7 @@ def limited(default: Number, low: float, high: float = math.inf) -> Number:
 # whose attention is read, as `pick_words`
 Query = Literal['last', 'noun', 'content', 'question', '?'] | list | tuple
 
+# %% ../../nbs/library/method/01_settings.ipynb #68f03f3b
 _UNIONS = Union, UnionType
 _WORDS: dict[object, str] = {  # type -> what a field of it takes
     Layers: "indices such as [9], two fractions of the depth such as (.5, 1.), 'paper', or None",
@@ -78,6 +79,7 @@ def field_range(setting: Field) -> str:
     return f'{describe(setting.type)}, {low}{high}'
 
 
+# %% ../../nbs/library/method/01_settings.ipynb #0b0c5606
 def fits(value: object, kind: object) -> bool:
     "Tell whether a value is of the type of a field; whole numbers are numbers"
     origin = get_origin(kind) or kind
@@ -91,6 +93,11 @@ def fits(value: object, kind: object) -> bool:
     return not isinstance(accepted, type) or isinstance(value, accepted)
 
 
+# %% ../../nbs/library/method/01_settings.ipynb #f8706dbd
+def _takes_words(setting: Field, value: object) -> bool:
+    return isinstance(value, str) and setting.type in (Query, Query | None)
+
+
 def check_fields(method: Any):
     "Refuse meaningless settings of a dataclass at once, not when they are used"
     for setting in fields(method):
@@ -99,17 +106,24 @@ def check_fields(method: Any):
         if fit and limits and value is not None:
             fit = limits['low'] <= value <= limits['high']
         if not fit:
-            raise CarveError(f'{setting.name}={value!r}: use {field_range(setting)}')
+            word = f'; for the word itself {setting.name}=[{value!r}]' if _takes_words(setting, value) else ''
+            raise CarveError(f'{setting.name}={value!r}: use {field_range(setting)}{word}')
         if setting.type == Layers and isinstance(value, str):
             pick_layers(value, 10_000)  # is the word known?
+
+
+# %% ../../nbs/library/method/01_settings.ipynb #75e42e95
+def class_name(kind: type) -> str:
+    "Name a class as it is called: `Carve.paper`, and without the function that it was made in"
+    return kind.__qualname__.rpartition('<locals>.')[2]
 
 
 def method_call(method: Any) -> str:
     "Write the Python call that makes a dataclass: its fields that are not at their default"
     values, usual = vars(method), vars(type(method)())
-    names = [setting.name for setting in fields(method)]
-    changed = ', '.join(f'{name}={values[name]!r}' for name in names if values[name] != usual[name])
-    return f'{type(method).__qualname__.rpartition("<locals>.")[2]}({changed})'
+    names = [setting.name for setting in fields(method) if values[setting.name] != usual[setting.name]]
+    changed = ', '.join(f'{name}={values[name]!r}' for name in names)
+    return f'{class_name(type(method))}({changed})'
 
 
 # %% ../../nbs/library/method/01_settings.ipynb #f1e1d002
@@ -118,21 +132,26 @@ def field_meanings(kind: type) -> dict[str, str]:
     return {name: ' '.join(parameter.desc) for name, parameter in parse_docstring(kind)['Parameters'].items()}
 
 
-def inherit_fields(kind: type):
-    "Add to the docstring of a class what the fields of its bases mean"
+def inherit_fields(kind: type, call: str = ''):
+    "Add to the docstring of a class what the fields of its bases mean, after its own; and first a `call` of it"
     meanings: dict[str, str] = {}
-    for base in reversed(kind.__mro__[:-1]):
-        meanings |= field_meanings(base)
+    for base in kind.__mro__[:-1]:
+        meanings = meanings | {
+            name: text for name, text in field_meanings(base).items() if name not in meanings
+        }
     head = cleandoc(vars(kind).get('__doc__') or '').partition('\n\nParameters\n---')[0]
+    if call and '>>> ' not in head:
+        head = f'{head}\n\nExamples\n--------\n>>> {call}'
     lines = [f'{name}\n    {meaning}' for name, meaning in meanings.items()]
     kind.__doc__ = '\n'.join([f'{head}\n', 'Parameters', '----------', *lines])
 
 
 def field_table(kind: type) -> list[list[str]]:
-    "List the fields of a dataclass, the head first: name, default, meaning, values"
+    "List the fields of a dataclass, its own first: name, default, meaning, values; above all a head"
     meanings, usual = field_meanings(kind), vars(kind())
+    settings = {setting.name: setting for setting in fields(kind)}
     rows = [
-        [setting.name, repr(usual[setting.name]), meanings.get(setting.name, ''), field_range(setting)]
-        for setting in fields(kind)
+        [name, repr(usual[name]), meanings.get(name, ''), field_range(settings[name])]
+        for name in sorted(settings, key=[*meanings, *settings].index)
     ]
     return [['field', 'default', 'meaning', 'values'], *rows]
