@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field, replace
 from math import isnan, prod
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, NoReturn, Self
 from PIL import Image
 from ..attention.rows import AttentionRows
 from ..attention.session import Spent
@@ -113,6 +113,157 @@ class Look:
         inherit_fields(cls)
 
 
+# %% ../../nbs/library/method/00_results.ipynb #350cde43
+def mark_words(result: 'Result') -> str:
+    "Write the question, in brackets the words whose rows were read"
+    text = bare_question(result.question)
+    behind = result.question[len(text) :]  # options and instruction
+    for word in result.read:
+        pattern = rf'\b{word}\b' if word.isalnum() else re.escape(word)
+        text = re.sub(f'(?is)^(.*)({pattern})', r'\1[\2]', text)  # the last of them
+    return text + behind
+
+
+# %% ../../nbs/library/method/00_results.ipynb #34f5f4ef
+def write_costs(result: 'Result') -> str:
+    "Write on one line what the crop shows, and what it took"
+    regions = f'{count_of(len(result.regions), "region")}, ' if result.regions else ''
+    crop = 'the whole image'
+    if not result.whole:
+        crop = f'crop {result.crop.box}, enlarged {result.crop.scale:.1f} times'
+    seconds = f', {result.total:.2f} s' if result.seconds else ''
+    return f'{regions}{crop}; {count_of(result.calls, "call")}{seconds}'
+
+
+def summarize(result: 'Result') -> list[str]:
+    "Write the question, both answers, box and costs, details and notes as lines of text"
+    lines = [mark_words(result)]
+    if result.method != 'none':
+        lines.append(f'baseline: {format_answer(result.plain_answer)}')
+    lines += [f'{result.method}: {format_answer(result.answer)}', write_costs(result)]
+    return [*lines, *result.details, *result.notes]
+
+
+def write_caption(result: 'Result') -> str:
+    "Write the summary without its seconds, which differ from call to call"
+    return '\n'.join(summarize(replace(result, seconds={})))
+
+
+# %% ../../nbs/library/method/00_results.ipynb #e1c6d70e
+def _list_box(place: Crop | Region) -> list[int]:
+    return [int(side) for side in place.box]
+
+
+def list_facts(
+    result: 'Result', **more: object
+) -> dict[str, object]:  # further facts, such as the model's name
+    "List the same as plain values, for JSON"
+    plain, crop = result.plain_answer, result.crop
+    regions = [dict(box=_list_box(each), score=each.score, area=each.area) for each in result.regions]
+    facts = dict(
+        question=result.question,
+        read=result.read,
+        image=result.which,
+        images=max(1, len(result.images)),
+        method=result.method,
+        answer=str(result.answer),
+        confidence=_confidence_of(result.answer),
+        plain_answer=plain and dict(text=str(plain), confidence=_confidence_of(plain)),
+        crop=dict(box=_list_box(crop), scale=crop.scale, masked=crop.masked),
+        regions=regions,
+        calls=result.calls,
+        seconds=result.seconds,
+        notes=result.notes,
+        details=result.details,
+    )
+    return facts | more
+
+
+# %% ../../nbs/library/method/00_results.ipynb #792ce4a7
+def name_maps(result: 'Result') -> dict[str, Saliency]:
+    "Choose the maps that are drawn, by title"
+    return result.maps or ({} if result.saliency is None else {'map': result.saliency})
+
+
+def draw_panels(result: 'Result', height: int = 200, box: tuple | None = None) -> dict:  # title -> PIL image
+    "Draw the image, the maps and the crop, one by one; the true region `box` is outlined in white"
+    image = fit_height(to_raster(result.image), height)
+
+    def fit(box: tuple) -> tuple:
+        return scale_box(box, result.image.size, image.size)
+
+    panels = dict(image=image)
+    for title, S in name_maps(result).items():
+        panels[title] = overlay(image, S.to_pixels())
+    for title in {'image', [*panels][-1]}:
+        panels[title] = draw_boxes(panels[title], [fit(result.crop.box)], CONCEPT_COLORS['contrast'], 2)
+    if box is not None:
+        panels = {title: outline_target(panel, fit(box)) for title, panel in panels.items()}
+    panels['crop'] = fit_height(result.crop.image, height)
+    others = [im for place, im in enumerate(result.images) if place != result.which]
+    if others:
+        panels['the other images'] = strip(map(to_raster, others), height=height // min(len(others), 3))
+    return panels
+
+
+# %% ../../nbs/library/method/00_results.ipynb #f9b00138
+def plot_result(result: 'Result', height: int = 200, box: tuple | None = None) -> Image.Image:
+    "Draw the panels in one row, each map above a color bar; the question and both answers below"
+    if isinstance(height, str):
+        raise CarveError(f'`plot` returns an image; save it by `.plot().save({height!r})`.')
+    scales = {title: S.to_pixels() for title, S in name_maps(result).items()}
+    return plot_panels(draw_panels(result, height, box), write_caption(result), height, scales)
+
+
+def result_html(result: 'Result') -> str:
+    "Write the panels as a row for a notebook, with words for those who cannot see them"
+    words = {title: f'{title}: {S}' for title, S in result.maps.items()}
+    words['image'] = f'The image, {result.image.width} x {result.image.height} pixels'
+    words['crop'] = f'The crop: box {result.crop.box} of the image'
+    return panels_html(draw_panels(result), write_caption(result), words)
+
+
+# %% ../../nbs/library/method/00_results.ipynb #a37ae3f7
+def save_result(result: 'Result', folder: str | Path, **more) -> Path:  # further facts for the JSON
+    "Write all stages and the crop as images, and the facts as JSON, to a folder"
+    if Path(folder).suffix:
+        raise CarveError(
+            f'{folder} is no folder: give the name of one, or save the picture alone, '
+            f'`result.plot().save({str(folder)!r})`.'
+        )
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    facts = json.dumps(list_facts(result, **more), indent=1) + '\n'
+    files = {
+        'result.png': png_bytes(plot_result(result)),
+        'crop.png': png_bytes(result.crop.image),
+        'answer.json': facts.encode(),
+    }
+    for name, data in files.items():
+        replace_file(Path(folder) / name, data)
+    return Path(folder)
+
+
+# %% ../../nbs/library/method/00_results.ipynb #6d89c15d
+INSTEAD = {  # a name that one may look for in a `Result` -> where it is
+    'box': 'crop.box',
+    'heatmap': 'saliency',
+    'map': 'saliency',
+    'attention': 'rows',
+    'show': 'plot()',
+    'text': 'answer.text',
+    'confidence': 'answer.confidence',
+    'baseline': 'plain_answer',
+}
+
+
+def name_instead(result: 'Result', name: str) -> NoReturn:
+    "Refuse an attribute that there is not, with the one that holds what its name says"
+    where = INSTEAD.get(name)
+    hint = f'use result.{where}' if where else 'help(Result) lists what it has'
+    raise AttributeError(f'a Result has no {name!r}: {hint}', name=name, obj=result)
+
+
+# %% ../../nbs/library/method/00_results.ipynb #bf889284
 @dataclass(repr=False, eq=False, kw_only=True)
 class Result(Look):
     """The answer of a method, and how the method came to it
@@ -162,132 +313,33 @@ class Result(Look):
     images: list[Image.Image] = field(default_factory=list)
     which: int = 0
 
+    summary, to_dict = summarize, list_facts
+    drawn_maps, panels, plot = name_maps, draw_panels, plot_result
+    save, _repr_html_ = save_result, result_html
+    if not TYPE_CHECKING:  # a checker knows the names that there are
+        __getattr__ = name_instead
+
+    @property
+    def asked(self) -> str:
+        "The question, in brackets the words whose rows were read"
+        return mark_words(self)
+
+    @property
+    def caption(self) -> str:
+        "The summary without its seconds, which differ from call to call"
+        return write_caption(self)
+
     def bill(self, stage: str, before: Spent, after: Spent) -> Self:
         "Add what a stage took, by what a session had spent before and after it"
         self.calls += after.calls - before.calls
         self.seconds[stage] = after.seconds - before.seconds
         return self
 
-    total = property(lambda self: sum(self.seconds.values()))
+    total = property(lambda self: sum(self.seconds.values()), doc='Seconds of all stages')
     whole = property(lambda self: self.crop.whole, doc='Whether the crop is the image as it is')
-
-    @property
-    def asked(self) -> str:
-        "The question, in brackets the words whose rows were read"
-        text = bare_question(self.question)
-        behind = self.question[len(text) :]  # options and instruction
-        for word in self.read:
-            pattern = rf'\b{word}\b' if word.isalnum() else re.escape(word)
-            text = re.sub(f'(?is)^(.*)({pattern})', r'\1[\2]', text)  # the last of them
-        return text + behind
 
     def __str__(self):
         return str(self.answer)
 
     def __repr__(self):
         return 'Result: ' + '\n'.join(self.summary())
-
-    def summary(self) -> list[str]:
-        "Write the question, both answers, box and costs, details and notes as lines of text"
-        baseline = [] if self.method == 'none' else [f'baseline: {format_answer(self.plain_answer)}']
-        regions = f'{count_of(len(self.regions), "region")}, ' if self.regions else ''
-        crop = (
-            'the whole image' if self.whole else f'crop {self.crop.box}, enlarged {self.crop.scale:.1f} times'
-        )
-        seconds = f', {self.total:.2f} s' if self.seconds else ''
-        costs = f'{regions}{crop}; {count_of(self.calls, "call")}{seconds}'
-        return [
-            self.asked,
-            *baseline,
-            f'{self.method}: {format_answer(self.answer)}',
-            costs,
-            *self.details,
-            *self.notes,
-        ]
-
-    def to_dict(self, **more: object) -> dict[str, object]:  # further facts, such as the model's name
-        "List the same as plain values, for JSON"
-        plain, crop = self.plain_answer, self.crop
-
-        def box_of(place: Crop | Region) -> list[int]:
-            return [*map(int, place.box)]
-
-        return (
-            dict(
-                question=self.question,
-                read=self.read,
-                image=self.which,
-                images=max(1, len(self.images)),
-                method=self.method,
-                answer=str(self.answer),
-                confidence=_confidence_of(self.answer),
-                plain_answer=plain and dict(text=str(plain), confidence=_confidence_of(plain)),
-                crop=dict(box=box_of(crop), scale=crop.scale, masked=crop.masked),
-                regions=[
-                    dict(box=box_of(region), score=region.score, area=region.area) for region in self.regions
-                ],
-                calls=self.calls,
-                seconds=self.seconds,
-                notes=self.notes,
-                details=self.details,
-            )
-            | more
-        )
-
-    @property
-    def caption(self) -> str:
-        "The summary without its seconds, which differ from call to call"
-        return '\n'.join(replace(self, seconds={}).summary())
-
-    def drawn_maps(self) -> dict[str, Saliency]:
-        "Choose the maps that are drawn, by title"
-        return self.maps or ({} if self.saliency is None else {'map': self.saliency})
-
-    def panels(self, height: int = 200, box: tuple | None = None) -> dict:  # title -> PIL image
-        "Draw the image, the maps and the crop, one by one; the true region `box` is outlined in white"
-        image = fit_height(to_raster(self.image), height)
-
-        def fit(box):
-            return scale_box(box, self.image.size, image.size)
-
-        maps = {title: overlay(image, S.to_pixels()) for title, S in self.drawn_maps().items()}
-        out = dict(image=image) | maps
-        for title in {'image', [*out][-1]}:
-            out[title] = draw_boxes(out[title], [fit(self.crop.box)], CONCEPT_COLORS['contrast'], 2)
-        if box is not None:
-            out = {title: outline_target(panel, fit(box)) for title, panel in out.items()}
-        out['crop'] = fit_height(self.crop.image, height)
-        others = [im for place, im in enumerate(self.images) if place != self.which]
-        if others:
-            out['the other images'] = strip(map(to_raster, others), height=height // min(len(others), 3))
-        return out
-
-    def plot(self, height: int = 200, box: tuple | None = None) -> Image.Image:
-        "Draw the panels in one row, each map above a color bar; the question and both answers below"
-        if isinstance(height, str):
-            raise CarveError(f'`plot` returns an image; save it by `.plot().save({height!r})`.')
-        scales = {title: S.to_pixels() for title, S in self.drawn_maps().items()}
-        return plot_panels(self.panels(height, box), self.caption, height, scales)
-
-    def _repr_html_(self):
-        words = {title: f'{title}: {S}' for title, S in self.maps.items()}
-        words['image'] = f'The image, {self.image.width} x {self.image.height} pixels'
-        words['crop'] = f'The crop: box {self.crop.box} of the image'
-        return panels_html(self.panels(), self.caption, words)
-
-    def save(self, folder: str | Path, **more) -> Path:  # further facts for the JSON
-        "Write all stages and the crop as images, and the facts as JSON, to a folder"
-        if Path(folder).suffix:
-            raise CarveError(
-                f'{folder} is no folder: give the name of one, or save the picture alone, '
-                f'`result.plot().save({str(folder)!r})`.'
-            )
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        facts = json.dumps(self.to_dict(**more), indent=1) + '\n'
-        for name, data in (
-            ('result.png', png_bytes(self.plot())),
-            ('crop.png', png_bytes(self.crop.image)),
-            ('answer.json', facts.encode()),
-        ):
-            replace_file(Path(folder) / name, data)
-        return Path(folder)
