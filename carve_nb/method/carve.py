@@ -8,7 +8,7 @@ __all__ = ['OFFICIAL', 'Carve', 'Paper', 'Official']
 # %% ../../nbs/library/method/05_carve.ipynb #ca869545
 from dataclasses import dataclass
 from functools import partial, partialmethod
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 import torch
 from PIL import Image
 from torch import Tensor
@@ -27,46 +27,135 @@ from .settings import ABOVE_0, Query, limited
 from ..models.image_tokens import ImageSpan
 from ..models.prompts import Ask
 
+
+# %% ../../nbs/library/method/05_carve.ipynb #9204eea7
+def capture_both(method: 'Carve', session: Session, ask: Ask) -> tuple[AttentionRows, AttentionRows]:
+    "Capture what is read under the question and, for as many steps as its answer has, the instruction"
+    steps = 'all' if method.pairs_steps else 'first'
+    rows = session.capture(ask, steps, method.layers)
+    general = ask.but(
+        text=method.instruction,
+        suffix=ask.suffix if method.instruction_suffix else '',
+        max_new_tokens=min(len(rows.attn), ask.max_new_tokens),
+    )
+    return rows, session.capture(general, steps, method.layers, answer=method.pairs_steps)
+
+
+# %% ../../nbs/library/method/05_carve.ipynb #4f2a4798
+def read_rows(method: 'Carve', rows: AttentionRows) -> Tensor:  # -> [T, L, cells]
+    "Read each step's last position, or the mean over the question's words; merge layers, heads and views"
+    layers = pick_layers(method.layers, rows.n_layers)
+    read = partial(rows.read, layers=layers, heads=method.heads, tiles=method.tiles)
+    if method.query != 'last':
+        named = pick_words(rows.question_tokens, method.query, 'none')  # an instruction may lack them
+        return read(query=named or 'question')[None]
+    return torch.stack([read(step=step) for step in range(len(rows.attn))])
+
+
+# %% ../../nbs/library/method/05_carve.ipynb #4276e1fd
+def pair_maps(
+    method: 'Carve',
+    rows_q: AttentionRows,
+    rows_g: AttentionRows,  # (A_Q, A_G), both [T, L, Nv]
+) -> tuple[Tensor, Tensor]:
+    "Read both maps, step by step as far as both go"
+    if method.query != 'last':
+        pick_words(rows_q.question_tokens, method.query)  # an error where it lacks them
+    A_q, A_g = read_rows(method, rows_q), read_rows(method, rows_g)
+    T = min(len(A_q), len(A_g))
+    return A_q[:T], A_g[:T]
+
+
+# %% ../../nbs/library/method/05_carve.ipynb #d90526d5
+def contrast_maps(method: 'Carve', A_q: Tensor, A_g: Tensor, span: ImageSpan, image: Image.Image) -> Saliency:
+    "Contrast each step and layer, then add them"
+    S = fuse_contrast(A_q, A_g, method.steps, method.lam, method.relative, method.normalize)
+    return as_saliency(S, span, image)
+
+
+# %% ../../nbs/library/method/05_carve.ipynb #48ade4fb
+def why_no_signal(method: 'Carve', question: str, A_q: Tensor, A_g: Tensor) -> str:
+    "Say why there is nothing to contrast; '' where there is"
+    if question.strip().lower() == method.instruction.strip().lower():
+        return 'the question is the general instruction'
+    difference, largest = (A_q - A_g).abs().amax(-1), A_g.amax(-1)
+    return 'both captures attend alike' if (difference <= 1e-4 * largest).all() else ''
+
+
+# %% ../../nbs/library/method/05_carve.ipynb #6924f33d
+def reading_notes(method: 'Carve', rows_q: AttentionRows, rows_g: AttentionRows) -> list[str]:
+    "Note what the maps lack: views of the image, steps, layers, words"
+    notes = rows_q.tiles_note(method.tiles)
+    q, g = len(rows_q.attn), len(rows_g.attn)
+    if g < q and method.pairs_steps:
+        notes.append(f'{g} of {q} steps are paired: the description has no more')
+    unread = sorted({*pick_layers(method.layers, rows_q.n_layers)} - {*rows_q.layers})
+    if unread and method.layers is not None:
+        notes.append(f'no attention to read in layers {unread}: left out')
+    missing = method.query != 'last' and why_no_words(rows_q.question_tokens, method.query)
+    if missing:
+        notes.append(f'{missing}: all its words were read')
+    return notes
+
+
+# %% ../../nbs/library/method/05_carve.ipynb #76032685
+def contrast_rows(
+    method: 'Carve', image: Image.Image, question: str, rows_q: AttentionRows, rows_g: AttentionRows
+) -> Look:
+    "Go from both captures to S; the look says where there is nothing to contrast"
+    span = rows_q.raster(tiles=method.tiles)
+    A_q, A_g = pair_maps(method, rows_q, rows_g)
+    S = method.fuse(A_q, A_g, span, image)
+    weights = step_weights(len(A_q), method.steps)
+    maps = {
+        'A_Q, under the question': as_saliency(fuse_maps(A_q, weights), span, image),
+        'A_G, under the instruction': as_saliency(fuse_maps(A_g, weights), span, image),
+        'contrast A_Q / A_G': S,
+    }
+    return Look(
+        saliency=S,
+        no_signal=method.no_signal(question, A_q, A_g),
+        maps=maps,
+        rows=rows_q,
+        instruction_rows=rows_g,
+        notes=reading_notes(method, rows_q, rows_g),
+        read=[] if method.query == 'last' else read_words(rows_q.question_tokens, method.query),
+    )
+
+
+# %% ../../nbs/library/method/05_carve.ipynb #c3611563
+def fit_to_model(cls: type['Carve'], vlm: VLM, **changes) -> 'Carve':
+    "Make the method with the settings of a model's profile, which has to be sure"
+    profile = find_profile(vlm)
+    if not (profile and profile.sure):
+        raise CarveError(
+            f'No sure profile of {short_name(vlm)!r} is saved; make one: carve checkup --model {vlm.name}'
+        )
+    return cls(**profile.fields('carve') | changes)
+
+
 # %% ../../nbs/library/method/05_carve.ipynb #4de36024
-_BOTH = dict(  # as CARVE's paper and its published code have it
-    layers='paper',
-    lam=1e-8,
-    relative=False,
-    tiles='thumbnail',
-    fill='black',
-    square=False,
-    limit=4096,
-    rounding='down',
-    tokens=None,
-    min_side=28,
-)
-# the best row of Table 1, the best cell of the mask ablation, the code's λ
-_PAPER = _BOTH | dict(steps='last', p=0.4, K=2, final_images='crop', instruction_suffix=False)
-
-OFFICIAL = _BOTH | dict(steps='all', p=0.2, K=3, final_images='both', region_rule='official')
-
-
 @dataclass(repr=False, kw_only=True)
 class Carve(CropMethod):
     """Contrast of two maps, our settings
 
     Parameters
     ----------
-    layers
-        whose maps are added: None all (this package), 'paper' 20 to 25 (CARVE's paper and code); or
-        indices
-    steps
-        of the answer; 'all' weighed 1, 2, ... (Table 1)
     query
         whose attention: the last token's (CARVE's paper and code); the mean of the question's, of its
         'content' words, of the word asked about ('noun'), of the '?', or of a list of words (this
         package)
+    p
+        kept share of the pixels; best .4 in the paper's ablation, .2 in the code
+    layers
+        whose maps are added: None all (this package), 'paper' 20 to 25 (CARVE's paper and code); or
+        indices, or a range such as '20-25'
+    steps
+        of the answer; 'all' weighed 1, 2, ... (Table 1)
     heads
         their 'mean' (CARVE's paper and code), 'max', or the mean of some indices (this package)
     lam
         λ, how far a small A_G is trusted; no value in the paper, 1e-8 in the code
-    p
-        kept share of the pixels; best .4 in the paper's ablation, .2 in the code
     K
         how many regions are kept; best 2 in the paper's ablation, 3 in carve/masking.py
     final_images
@@ -109,104 +198,37 @@ class Carve(CropMethod):
         doc='Whether the two maps are contrasted step by step of two answers',
     )
 
-    @classmethod
-    def for_model(cls, vlm: VLM, **changes) -> Self:
-        "Make the method with the settings of a model's profile, which has to be sure"
-        profile = find_profile(vlm)
-        if not (profile and profile.sure):
-            raise CarveError(
-                f'No sure profile of {short_name(vlm)!r} is saved; make one: carve checkup --model {vlm.name}'
-            )
-        return cls(**profile.fields('carve') | changes)
+    for_model = classmethod(fit_to_model)
+    capture_both, read_rows, maps, reading_notes = capture_both, read_rows, pair_maps, reading_notes
+    contrast, fuse, no_signal = contrast_rows, contrast_maps, why_no_signal  # a subclass may have its own
 
     def locate(self, session: Session, ask: Ask) -> Look:
         """Contrast the attention under the question with that under the instruction (Algorithm 1 before its
         last question)"""
         return self.contrast(ask.image, ask.text, *self.capture_both(session, ask))
 
-    def capture_both(self, session: Session, ask: Ask) -> tuple[AttentionRows, AttentionRows]:
-        "Capture what is read under the question and, for as many steps as its answer has, the instruction"
-        steps = 'all' if self.pairs_steps else 'first'
-        rows = session.capture(ask, steps, self.layers)
-        general = ask.but(
-            text=self.instruction,
-            suffix=ask.suffix if self.instruction_suffix else '',
-            max_new_tokens=min(len(rows.attn), ask.max_new_tokens),
-        )
-        return rows, session.capture(general, steps, self.layers, answer=self.pairs_steps)
-
-    def maps(
-        self,
-        rows_q: AttentionRows,
-        rows_g: AttentionRows,  # (A_Q, A_G), both [T, L, Nv]
-    ) -> tuple[Tensor, Tensor]:
-        "Read both maps, step by step as far as both go"
-        if self.query != 'last':
-            pick_words(rows_q.question_tokens, self.query)  # an error where it lacks them
-        A_q, A_g = self.read_rows(rows_q), self.read_rows(rows_g)
-        T = min(len(A_q), len(A_g))
-        return A_q[:T], A_g[:T]
-
-    def read_rows(self, rows: AttentionRows) -> Tensor:  # -> [T, L, cells]
-        "Read each step's last position, or the mean over the question's words; merge layers, heads and views"
-        layers = pick_layers(self.layers, rows.n_layers)
-        read = partial(rows.read, layers=layers, heads=self.heads, tiles=self.tiles)
-        if self.query != 'last':
-            named = pick_words(rows.question_tokens, self.query, 'none')  # an instruction may lack them
-            return read(query=named or 'question')[None]
-        return torch.stack([read(step=step) for step in range(len(rows.attn))])
-
-    def fuse(self, A_q: Tensor, A_g: Tensor, span: ImageSpan, image: Image.Image) -> Saliency:
-        "Contrast each step and layer, then add them"
-        S = fuse_contrast(A_q, A_g, self.steps, self.lam, self.relative, self.normalize)
-        return as_saliency(S, span, image)
-
-    def no_signal(self, question: str, A_q: Tensor, A_g: Tensor) -> str:
-        "Say why there is nothing to contrast; '' where there is"
-        if question.strip().lower() == self.instruction.strip().lower():
-            return 'the question is the general instruction'
-        return (
-            'both captures attend alike' if ((A_q - A_g).abs().amax(-1) <= 1e-4 * A_g.amax(-1)).all() else ''
-        )
-
     def select(self, S: Saliency, vlm: VLM) -> list[Region]:
         "Choose the best connected regions of the map's top pixels"
         return regions(S, self.p, self.K, self.region_rule, self.rank)
 
-    def reading_notes(self, rows_q: AttentionRows, rows_g: AttentionRows) -> list[str]:
-        "Note what the maps lack: views of the image, steps, layers, words"
-        notes = rows_q.tiles_note(self.tiles)
-        q, g = len(rows_q.attn), len(rows_g.attn)
-        if g < q and self.pairs_steps:
-            notes.append(f'{g} of {q} steps are paired: the description has no more')
-        unread = sorted({*pick_layers(self.layers, rows_q.n_layers)} - {*rows_q.layers})
-        if unread and self.layers is not None:
-            notes.append(f'no attention to read in layers {unread}: left out')
-        why = self.query != 'last' and why_no_words(rows_q.question_tokens, self.query)
-        if why:
-            notes.append(f'{why}: all its words were read')
-        return notes
 
-    def contrast(
-        self, image: Image.Image, question: str, rows_q: AttentionRows, rows_g: AttentionRows
-    ) -> Look:
-        "Go from both captures to S; the look says where there is nothing to contrast"
-        span = rows_q.raster(tiles=self.tiles)
-        A_q, A_g = self.maps(rows_q, rows_g)
-        S = self.fuse(A_q, A_g, span, image)
-        maps = {
-            title: as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, image)
-            for title, A in (('A_Q, under the question', A_q), ('A_G, under the instruction', A_g))
-        }
-        return Look(
-            saliency=S,
-            no_signal=self.no_signal(question, A_q, A_g),
-            maps=maps | {'contrast A_Q / A_G': S},
-            rows=rows_q,
-            instruction_rows=rows_g,
-            notes=self.reading_notes(rows_q, rows_g),
-            read=[] if self.query == 'last' else read_words(rows_q.question_tokens, self.query),
-        )
+# %% ../../nbs/library/method/05_carve.ipynb #25402772
+_BOTH = dict(  # as CARVE's paper and its published code have it
+    layers='paper',
+    lam=1e-8,
+    relative=False,
+    tiles='thumbnail',
+    fill='black',
+    square=False,
+    limit=4096,
+    rounding='down',
+    tokens=None,
+    min_side=28,
+)
+# the best row of Table 1, the best cell of the mask ablation, the code's λ
+_PAPER = _BOTH | dict(steps='last', p=0.4, K=2, final_images='crop', instruction_suffix=False)
+
+OFFICIAL = _BOTH | dict(steps='all', p=0.2, K=3, final_images='both', region_rule='official')
 
 
 class Paper(Carve):

@@ -9,6 +9,7 @@ __all__ = ['other_words', 'minus_words', 'Lookup']
 from dataclasses import dataclass, replace
 from typing import Literal
 import numpy as np
+from PIL import Image
 from ..attention.rows import AttentionRows
 from ..attention.session import Session
 from ..attention.vlm import VLM
@@ -16,13 +17,53 @@ from ..core.saliency import Layers, Saliency
 from ..core.text import pick_words, read_words, why_no_words
 from ..formulas.threshold import Region, regions
 from .base import CropMethod
-from .profiles import find_profile, query_in
+from .profiles import ModelProfile, find_profile, query_in
 from .results import Look
 from .settings import ABOVE_0, Query, limited
 from ..models.prompts import Ask
 
 
-# %% ../../nbs/library/method/07_lookup.ipynb #a1c00006
+# %% ../../nbs/library/method/07_lookup.ipynb #f348755a
+def choose_query(method: 'Lookup', vlm: VLM) -> tuple['Lookup', list[str]]:
+    "Fill in the query token and the subtracted words that are read in a model, with notes"
+    profile = None if method.query else find_profile(vlm)
+    measured = profile.fields('lookup') if profile else {}
+    given = {name: getattr(method, name) for name in ('query', 'subtract')}
+    chosen = dict(query='last', subtract='none') | measured
+    chosen |= {name: value for name, value in given.items() if value is not None}
+    notes = []
+    if profile and not profile.sure:
+        why = profile.doubts()[0]
+        notes = [f'the profile of this model is not sure ({why}), so the last position was read']
+    elif not method.query and not measured:
+        notes = [
+            'no query token of this model is known, so the last position was read: `carve checkup` finds one'
+        ]
+    return replace(method, **chosen), notes
+
+
+# %% ../../nbs/library/method/07_lookup.ipynb #e13f8c9e
+def map_query(rows: AttentionRows, query: Query, layers: list[int], image: Image.Image) -> tuple[Look, Query]:
+    "Map the attention of a query token, or of the last position where the question lacks it; -> and which it was"
+    tokens = rows.question_tokens
+    if not isinstance(query, str):
+        pick_words(tokens, query)  # an error where it lacks them
+    query = query_in(rows, query)
+    S = rows.saliency(layers=layers, query=query, background=image)
+    words = [] if query == 'last' else read_words(tokens, query)
+    return Look(saliency=S, rows=rows, read=words), query
+
+
+def note_lacking(look: Look, rows: AttentionRows, query: Query, profile: ModelProfile | None):
+    "Note that a question lacks the query token; where the last position does not point, nothing is cropped"
+    lacking = why_no_words(rows.question_tokens, query)
+    if profile and not profile.last_agrees:
+        look.no_signal = f'{lacking}, and the last position does not point in this model'
+    else:
+        look.notes.append(f'{lacking}: the last position was read')
+
+
+# %% ../../nbs/library/method/07_lookup.ipynb #c1dfa65c
 def other_words(rows: AttentionRows, query: Query) -> list[int]:
     "List the question's tokens other than a query token; for the last position all of them"
     named = [] if query == 'last' else pick_words(rows.question_tokens, query)
@@ -36,26 +77,44 @@ def minus_words(S: Saliency, rows: AttentionRows, layers: list[int], places: lis
     maps = np.stack(
         [rows.read(query=place, layers=layers).mean(0).numpy() for place in places]
     )  # [words, cells]
-    task, others = (a / a.sum(-1, keepdims=True).clip(1e-30) for a in (S.values.ravel(), maps))
+    others = maps / maps.sum(-1, keepdims=True).clip(1e-30)
+    values = S.values.ravel()
+    task = values / values.sum().clip(1e-30)
     return replace(S, values=(task - others.mean(0)).reshape(S.values.shape))
 
 
+# %% ../../nbs/library/method/07_lookup.ipynb #e76989a5
+def subtract_others(look: Look, rows: AttentionRows, query: Query, layers: list[int]):
+    "Take from a look's map what the other words of the question see"
+    others = other_words(rows, query)
+    if others:
+        look.saliency = minus_words(look.saliency, rows, layers, others)
+    else:
+        look.notes.append("the question has no words for subtract='others': nothing is subtracted")
+
+
+# %% ../../nbs/library/method/07_lookup.ipynb #b2753476
 @dataclass(repr=False, kw_only=True)
 class Lookup(CropMethod):
     """The raw attention of the query token on which the layers agree most; the region of its peak
+
+    Examples
+    --------
+    >>> Lookup()(vlm, 'photo.jpg', 'What is on the sign?')
+    >>> Lookup(query=['sign'], p=0.1)(vlm, 'photo.jpg', 'What is on the sign?')
 
     Parameters
     ----------
     query
         whose attention is read, also a list of words, such as ['heart']; None: the profile's, or 'last'
         if there is none
+    p
+        kept share of the pixels
     layers
-        indices, or two fractions of the depth; None: all
+        indices, a range such as '20-25', or two fractions of the depth; None: all
     subtract
         the other words of the question see what all words see: their mean map is subtracted; None: the
         profile's choice where `query` is None too, else 'none'
-    p
-        kept share of the pixels
     skip_above
         the baseline answer stays where the model is surer of it than this; 1: always ask again
     """
@@ -67,45 +126,19 @@ class Lookup(CropMethod):
     skip_above: float = limited(0.95, 0, 1)
     name, category = 'lookup', 'ours'
 
-    def choose(self, vlm: VLM) -> tuple['Lookup', list[str]]:
-        "Fill in the query token and the subtracted words that are read in a model, with notes"
-        given = {
-            name: value
-            for name, value in (('query', self.query), ('subtract', self.subtract))
-            if value is not None
-        }
-        profile = None if self.query else find_profile(vlm)
-        measured = profile.fields('lookup') if profile else {}
-        known = bool(self.query or measured)
-        notes = [
-            'no query token of this model is known, so the last position was read: `carve checkup` finds one'
-        ]
-        return replace(self, **dict(query='last', subtract='none') | measured | given), [] if known else notes
+    choose = choose_query
 
     def locate(self, session: Session, ask: Ask) -> Look:
         "Map the query token's attention, from one pass, which gives the baseline answer too"
-        chosen, notes = self.choose(session.vlm)
+        chosen, notes = choose_query(self, session.vlm)
         layers = session.vlm.pick_layers(chosen.layers)
         rows = session.capture(ask, layers=layers)
-        tokens = rows.question_tokens
-        if not isinstance(chosen.query, str):
-            pick_words(tokens, chosen.query)  # an error where it lacks them
-        query = query_in(rows, chosen.query)
-        S = rows.saliency(layers=layers, query=query, background=ask.image)
-        look = Look(
-            saliency=S, rows=rows, notes=notes, read=[] if query == 'last' else read_words(tokens, query)
-        )
+        look, query = map_query(rows, chosen.query, layers, ask.image)
+        look.notes += notes
         if query != chosen.query:
-            lacking, profile = why_no_words(tokens, chosen.query), find_profile(session.vlm)
-            if profile and not profile.last_agrees:
-                look.no_signal = f'{lacking}, and the last position does not point in this model'
-            else:
-                notes.append(f'{lacking}: the last position was read')
-        others = [] if chosen.subtract == 'none' else other_words(rows, query)
-        if others:
-            look.saliency = minus_words(S, rows, layers, others)
-        elif chosen.subtract != 'none':
-            notes.append("the question has no words for subtract='others': nothing is subtracted")
+            note_lacking(look, rows, chosen.query, find_profile(session.vlm))
+        if chosen.subtract != 'none':
+            subtract_others(look, rows, query, layers)
         return look
 
     def select(self, S: Saliency, vlm: VLM) -> list[Region]:

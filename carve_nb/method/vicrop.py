@@ -78,6 +78,20 @@ def window_cells(
 
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #7b15130b
+def mean_beside(W: np.ndarray, x: int, y: int) -> float:  # of W[y, x]
+    "Average the sums of the windows one cell above, below, left and right, of those that there are"
+    framed = np.pad(W, 1, constant_values=np.nan)  # W[y, x] is framed[y+1, x+1]
+    rows, columns = [y + 1, y + 1, y, y + 2], [x, x + 2, x + 1, x + 1]
+    return np.nanmean(framed[rows, columns])
+
+
+def window_center(S: Saliency, x: int, y: int, nx: int, ny: int) -> tuple[float, float]:
+    "Locate the center of a window of nx x ny cells whose first cell is (x, y), in pixels of the image"
+    left, top, *_ = S.box
+    width, height = cell_sides(S)
+    return left + x * width + width * nx / 2, top + y * height + height * ny / 2
+
+
 def best_window(S: Saliency, base: float, ratio: float) -> tuple[float, tuple[float, float], float] | None:
     """Find the window of one ratio with the largest sum.
 
@@ -86,20 +100,21 @@ def best_window(S: Saliency, base: float, ratio: float) -> tuple[float, tuple[fl
     if (ny, nx) == S.values.shape:
         return None
     W = window_sums(S.values, nx, ny).astype(np.float64)
-    x, y = np.unravel_index(W.T.argmax(), W.T.shape)
-    framed = np.pad(W, 1, constant_values=np.nan)  # W[y, x] is framed[y+1, x+1]
-    near = np.nanmean(framed[[y + 1, y + 1, y, y + 2], [x, x + 2, x + 1, x + 1]])
-    w, h = cell_sides(S)
-    center = S.box[0] + x * w + w * nx / 2, S.box[1] + y * h + h * ny / 2
-    return (W[y, x] - near) / (nx * ny), center, base * ratio
+    x, y = np.unravel_index(W.T.argmax(), W.T.shape)  # of equals the leftmost
+    sharpness = (W[y, x] - mean_beside(W, x, y)) / (nx * ny)
+    return sharpness, window_center(S, x, y, nx, ny), base * ratio
 
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #45e9254a
 def center_box(center: tuple[float, float], side: float, size: Size) -> Box:
     "Place a square around a point, moved inside an image of some size and clipped; all in pixels"
     half = max(1, int(side // 2))
-    middle = [min(max(int(at), half), end - half) for at, end in zip(center, size)]
-    return *(max(0, at - half) for at in middle), *(min(end, at + half) for at, end in zip(middle, size))
+    starts, ends = [], []
+    for at, length in zip(center, size):
+        middle = min(max(int(at), half), length - half)
+        starts.append(max(0, middle - half))
+        ends.append(min(length, middle + half))
+    return *starts, *ends
 
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #3d2c883e
