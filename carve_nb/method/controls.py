@@ -91,7 +91,7 @@ class DirectAnswer(Method):
         return self.finish(session, ask, result, before, session.spent)
 
 
-# %% ../../nbs/library/method/31_controls.ipynb #ececc14d
+# %% ../../nbs/library/method/31_controls.ipynb #62265b76
 @dataclass(repr=False, kw_only=True)
 class CenterCrop(Method):
     """A crop from the middle, as large as CARVE's
@@ -139,6 +139,7 @@ class CenterCrop(Method):
         return self.of.ask_again(session, ask, self.look(session, ask), by)
 
 
+# %% ../../nbs/library/method/31_controls.ipynb #fb82d6db
 @dataclass(repr=False, kw_only=True)
 class RandomCrop(CenterCrop):
     """A random crop, as large as CARVE's

@@ -22,14 +22,16 @@ _SIDE_RATIO = 190  # greatest ratio of a crop's sides: processors such as Qwen's
 def grow_box(box: Box, size: Size, min_side: int = 28, square: bool = False, pad: float = 0.0) -> Box:
     "Grow a box inside the image, with room around it (`pad`, a fraction of the side, at each of its ends)"
     lo, hi = np.array(box).reshape(2, 2)
-    limit = np.array(size)
-    side = np.maximum((hi - lo) * (1 + 2 * pad), min_side)
+    limit, old_side = np.array(size), hi - lo
+    side = np.maximum(old_side * (1 + 2 * pad), min_side)
     if square:
         side[:] = side.max()
-    side = np.maximum(side, np.minimum(side, limit)[::-1] / _SIDE_RATIO)
-    n = np.ceil(side - 1e-6).astype(int).clip(hi - lo, limit)
-    lo = (lo - (n - (hi - lo)) // 2).clip(0, limit - n)
-    return *lo.tolist(), *(lo + n).tolist()
+    least = np.minimum(side, limit)[::-1] / _SIDE_RATIO  # of each side, by the other
+    side = np.maximum(side, least)
+    new_side = np.ceil(side - 1e-6).astype(int).clip(old_side, limit)
+    before = (new_side - old_side) // 2  # room at the left and at the top
+    lo = (lo - before).clip(0, limit - new_side)
+    return *lo.tolist(), *(lo + new_side).tolist()
 
 
 # %% ../../nbs/library/method/01_crop.ipynb #2f85679b

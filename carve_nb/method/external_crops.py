@@ -21,7 +21,7 @@ from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import UnsupportedError
 from ..core.image import Box, Size, box_index, box_iou, box_size
-from ..core.saliency import Layers
+from ..core.saliency import Layers, Saliency
 from ..formulas.threshold import Region
 from .asking import asked_words
 from .base import CropMethod
@@ -145,8 +145,10 @@ def clip_scores(
 def side_cuts(box: Box, ratio: float = 0.1) -> list[Box]:  # four boxes: bottom, top, right, left cut off
     "Move each side of a box inwards, by a fraction of its length"
     x0, y0, x1, y1 = box
-    w, h = (int(side * ratio) for side in box_size(box))
-    return [(x0, y0, x1, y1 - h), (x0, y0 + h, x1, y1), (x0, y0, x1 - w, y1), (x0 + w, y0, x1, y1)]
+    width, height = (int(side * ratio) for side in box_size(box))
+    no_bottom, no_top = (x0, y0, x1, y1 - height), (x0, y0 + height, x1, y1)
+    no_right, no_left = (x0, y0, x1 - width, y1), (x0 + width, y0, x1, y1)
+    return [no_bottom, no_top, no_right, no_left]
 
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #61be309c
@@ -236,6 +238,19 @@ def segments(
     return drop_duplicates(filter(None, regions), nms)
 
 
+# %% ../../nbs/library/method/14_external_crops.ipynb #01047dc9
+def region_sums(S: Saliency, regions: list[Region]) -> list[float]:
+    "Add up a map's pixels in the masks of some regions"
+    pixels = S.to_pixels(S.size)
+    return [(pixels[box_index(region.box)] * region.mask).sum() for region in regions]
+
+
+def rank_regions(regions: list[Region], scores: Iterable[float]) -> list[Region]:
+    "Give regions their scores, and order them, the best first"
+    scored = [replace(region, score=float(score)) for region, score in zip(regions, scores)]
+    return sorted(scored, key=lambda region: -region.score)
+
+
 # %% ../../nbs/library/method/14_external_crops.ipynb #ec0d31a5
 @dataclass(repr=False, kw_only=True)
 class SamCrop(ToolCrop):
@@ -284,7 +299,5 @@ class SamCrop(ToolCrop):
         else:
             look.rows = session.capture(ask, layers=session.vlm.pick_layers(self.layers))
             look.saliency = look.rows.saliency(background=image)
-            pixels = look.saliency.to_pixels(image.size)
-            scores = [(pixels[box_index(region.box)] * region.mask).sum() for region in regions]
-        ranked = [replace(region, score=float(score)) for region, score in zip(regions, scores)]
-        return replace(look, regions=sorted(ranked, key=lambda region: -region.score)[: self.K])
+            scores = region_sums(look.saliency, regions)
+        return replace(look, regions=rank_regions(regions, scores)[: self.K])

@@ -12,10 +12,12 @@ from typing import Literal
 import numpy as np
 import torch
 from scipy import ndimage
+from ..attention.rows import AttentionRows
 from ..attention.session import Session
-from ..core.image import Box, box_size, common_box, union_box
+from ..core.image import Box, Size, box_size, common_box, union_box
 from ..core.saliency import Layers
 from ..core.text import find_word
+from ..formulas.threshold import Region
 from .asking import name_entities
 from .base import PublishedCrop, as_saliency
 from .crop import box_regions
@@ -47,10 +49,16 @@ def cell_boxes(m: np.ndarray, threshold: float, box: Box) -> list[Box]:
 
     `m` [gh, gw], between 0 and 1; `box` of the grid in the image."""
     gh, gw = m.shape
-    w, h = box_size(box)
-    places = ndimage.find_objects(ndimage.label(m >= threshold, np.ones((3, 3)))[0])
-    place = lambda i, j: (box[0] + j / gw * w, box[1] + i / gh * h)
-    return [(*place(a.start, b.start), *place(a.stop, b.stop)) for a, b in places]
+    left, top, *_ = box
+    width, height = box_size(box)
+    neighbors = np.ones((3, 3))  # all eight
+    labels, _ = ndimage.label(m >= threshold, neighbors)
+    boxes: list[Box] = []
+    for rows, columns in ndimage.find_objects(labels):
+        x0, x1 = (left + column / gw * width for column in (columns.start, columns.stop))
+        y0, y1 = (top + row / gh * height for row in (rows.start, rows.stop))
+        boxes.append((x0, y0, x1, y1))
+    return boxes
 
 
 def join_boxes(boxes: list[Box]) -> list[Box]:
@@ -63,7 +71,28 @@ def join_boxes(boxes: list[Box]) -> list[Box]:
     return join_boxes(joined + [box for box in boxes if box not in meeting])
 
 
-# %% ../../nbs/library/method/18_hide.ipynb #ca5804a5
+# %% ../../nbs/library/method/18_hide.ipynb #d6e6aa0e
+def named_maps(method: 'Hide', rows: AttentionRows, names: list[str], layers: list[int]) -> np.ndarray:
+    "Map each token of the names in the request, minus the tokens before: [K, gh, gw]"
+    tokens = rows.question_tokens
+    named = {place for name in names for place in find_word(tokens, name)}
+    at = [place for place in sorted(named) if place >= method.before]
+    words = [rows.read(query=place, layers=layers).mean(0) for place in range(len(tokens))]
+    A = torch.stack(words).unflatten(-1, rows.raster().grid).double().numpy()  # [Q, gh, gw]
+    return word_maps(A[at], A[: method.before], method.sigma)
+
+
+def map_pieces(maps: np.ndarray, threshold: float, box: Box, size: Size) -> list[Region]:
+    "Find the pieces that some maps mark, joined where they meet; a map that is empty marks none"
+    boxes: list[Box] = []
+    for word_map in maps:
+        if word_map.any():
+            boxes += cell_boxes(word_map, threshold, box)
+    joined = join_boxes([region.box for region in box_regions(boxes, size)])
+    return box_regions(joined, size)
+
+
+# %% ../../nbs/library/method/18_hide.ipynb #3a44449f
 @dataclass(repr=False, kw_only=True)
 class Hide(PublishedCrop):
     """Pieces that the attention of the named objects marks, packed in their layout
@@ -97,28 +126,13 @@ class Hide(PublishedCrop):
 
     def locate(self, session: Session, ask: Ask) -> Look:
         "Find the pieces around the named objects"
-        image = ask.image
         names, notes = name_entities(session, ask)
-        rows = session.capture(ask.but(text=self.words.format(', '.join(names)), suffix=''), answer=False)
-        named = sorted({place for name in names for place in find_word(rows.question_tokens, name)})
-        at = [place for place in named if place >= self.before]
-        raster = rows.raster()
-        layers = session.vlm.pick_layers(self.layers)
-        places = range(len(rows.question_tokens))
-        words = [rows.read(query=place, layers=layers).mean(0) for place in places]
-        A = torch.stack(words).unflatten(-1, raster.grid).double().numpy()  # [Q, gh, gw]
-        maps = word_maps(A[at], A[: self.before], self.sigma)
-        boxes = [
-            box
-            for word_map in maps
-            if word_map.any()
-            for box in cell_boxes(word_map, self.threshold, raster.box)
-        ]
-        joined = join_boxes([region.box for region in box_regions(boxes, image.size)])
-        pieces = box_regions(joined, image.size)
+        request = ask.but(text=self.words.format(', '.join(names)), suffix='')
+        rows = session.capture(request, answer=False)
+        maps, raster = named_maps(self, rows, names, session.vlm.pick_layers(self.layers)), rows.raster()
+        pieces = map_pieces(maps, self.threshold, raster.box, ask.image.size)
         if not pieces:
             notes.append('nothing is left of their maps')
-        S = as_saliency(maps.mean(0) if at else np.zeros(raster.grid), raster, image)
-        return Look(
-            saliency=S, regions=pieces, rows=rows, notes=notes, details=[f'looked for: "{", ".join(names)}"']
-        )
+        S = as_saliency(maps.mean(0) if len(maps) else np.zeros(raster.grid), raster, ask.image)
+        details = [f'looked for: "{", ".join(names)}"']
+        return Look(saliency=S, regions=pieces, rows=rows, notes=notes, details=details)

@@ -6,6 +6,8 @@
 __all__ = [
     'OtherModel',
     'place_of',
+    'choose_image',
+    'ask_all',
     'ask_one_of',
     'check_other',
     'name_of',
@@ -20,6 +22,7 @@ from math import nan
 from typing import Protocol
 from urllib.parse import urlsplit
 from PIL import Image
+from ..attention.rows import AttentionRows
 from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
@@ -38,7 +41,7 @@ class OtherModel(Protocol):
         "Answer a question about images"
 
 
-# %% ../../nbs/library/method/02_wrappers.ipynb #0d3024dd
+# %% ../../nbs/library/method/02_wrappers.ipynb #2bade972
 def place_of(which: str | int, n: int) -> int | None:
     "Find the place of an image by its number from 0; None where the contrast is to choose it"
     if which == 'contrast':
@@ -48,6 +51,28 @@ def place_of(which: str | int, n: int) -> int | None:
     raise CarveError(f'which={which!r}: give contrast or a number from 0 to {n - 1}')
 
 
+def choose_image(
+    method, session: Session, ask: Ask, rows: AttentionRows
+) -> tuple[int, str]:  # rows of all images
+    "Choose the image whose share of the attention grows most from the general instruction to the question; -> why"
+    general = session.capture(ask.but(text=getattr(method, 'instruction', GENERAL_INSTRUCTION)))
+    pairs = zip(rows.image_shares(), general.image_shares())
+    scores = [share / max(other, 1e-8) for share, other in pairs]
+    best = scores.index(max(scores))
+    return best, f'{scores[best]:.1f} times its attention under the general instruction'
+
+
+def ask_all(method, session: Session, ask: Ask, by: 'OtherModel|None') -> Result:
+    "Ask the baseline about all images at once"
+    if by:
+        raise CarveError(
+            'none finds no image among several: ask the other model itself, by.ask(images, question).'
+        )
+    images, result = [*ask.images], method.answer(session, ask)
+    return replace(result, images=images, shown=images, notes=['baseline, with all images', *result.notes])
+
+
+# %% ../../nbs/library/method/02_wrappers.ipynb #e630d098
 def ask_one_of(
     method,  # a `Method`, whose module imports this one
     session: Session,
@@ -58,33 +83,21 @@ def ask_one_of(
     "Choose one of several images, and use a method on it alone; arguments as of `Method.__call__`"
     images = [*ask.images]
     if method.name == 'none':
-        if by:
-            raise CarveError(
-                'none finds no image among several: ask the other model itself, by.ask(images, question).'
-            )
-        result = method.answer(session, ask)
-        return replace(
-            result, images=images, shown=images, notes=['baseline, with all images', *result.notes]
-        )
+        return ask_all(method, session, ask, by)
     chosen, why = place_of(which, len(images)), 'as given'
     if chosen is None and ask.box is not None:
         raise CarveError('box= is a place in one image: say in which, such as which=0.')
     before, rows = session.spent, session.capture(ask)
     if chosen is None:
-        general = session.capture(ask.but(text=getattr(method, 'instruction', GENERAL_INSTRUCTION)))
-        scores = [
-            share / max(other, 1e-8) for share, other in zip(rows.image_shares(), general.image_shares())
-        ]
-        chosen = scores.index(max(scores))
-        why = f'{scores[chosen]:.1f} times its attention under the general instruction'
+        chosen, why = choose_image(method, session, ask, rows)
     looked = session.spent
     result = method.answer(session, ask.but(images=(images[chosen],)), by)
     notes = [f'image {chosen + 1} of {len(images)}: {why}']
     if str(result.plain_answer) != str(rows.answer):
         notes.append(f'of image {chosen + 1} alone the model says {format_answer(result.plain_answer)}')
-    return replace(
-        result, plain_answer=rows.answer, images=images, which=chosen, notes=[*notes, *result.notes]
-    ).bill('images', before, looked)
+    notes += result.notes
+    told = replace(result, plain_answer=rows.answer, images=images, which=chosen, notes=notes)
+    return told.bill('images', before, looked)
 
 
 # %% ../../nbs/library/method/02_wrappers.ipynb #a135417a

@@ -93,10 +93,14 @@ def add_noise(pixels: Tensor, step: int, seed: int, frames: int = 1) -> Tensor:
     """Add some steps of noise to an image.
 
     Normalized, or [patches, C T P P], T `frames` of one image."""
-    x = pixels.view(len(pixels), 3, frames, -1) if frames > 1 else pixels[:, None, None]  # third axis: frames
-    noise = torch.randn(x[:, :, :1].shape, generator=torch.Generator().manual_seed(seed)).to(x)
+    x = pixels[:, None, None]  # third axis: frames
+    if frames > 1:
+        x = pixels.view(len(pixels), 3, frames, -1)
+    drawn = torch.Generator().manual_seed(seed)
+    noise = torch.randn(x[:, :, :1].shape, generator=drawn).to(x)
     a = kept_signal(step)
-    return (a**0.5 * x + (1 - a) ** 0.5 * noise).view_as(pixels)
+    noisy = a**0.5 * x + (1 - a) ** 0.5 * noise
+    return noisy.view_as(pixels)
 
 
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #e053f96c

@@ -8,6 +8,7 @@ __all__ = ['image_heads', 'Var', 'Vhr']
 # %% ../../../nbs/library/method/edits/22_heads.ipynb #997e09e3
 import math
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 import torch
@@ -65,8 +66,67 @@ def redistribute(w: Tensor, vis: Tensor, sink: Tensor, rows: Tensor, p: float = 
 
     `w` [..., K] attention weights; `vis`, `sink` as of `image_heads`; `rows` [...] bool; -> [..., K]."""
     free, moved = w * (vis & ~sink), w * sink * p
-    new = w - moved + moved.sum(-1, keepdim=True) * free / free.sum(-1, keepdim=True).clamp_min(1e-30)
+    total = moved.sum(-1, keepdim=True)  # Ω
+    free_total = free.sum(-1, keepdim=True).clamp_min(1e-30)
+    new = w - moved + total * free / free_total
     return torch.where(rows[..., None], new, w)
+
+
+# %% ../../../nbs/library/method/edits/22_heads.ipynb #6ea9e1a5
+def edited_layers(method: 'Var', vlm: VLM) -> list[int]:
+    "Pick the layers that are edited"
+    if method.layers is not None:
+        return vlm.pick_layers(method.layers)
+    n_layers = vlm.n_layers
+    return vlm.pick_layers([*range(min(2, n_layers - 1), max(n_layers - (not method.last), 1))])
+
+
+def find_dims(method: 'Var', session: Session, ask: Ask) -> list[int]:
+    "Find the sink dimensions, given or detected in one pass"
+    if method.dims is not None:
+        return method.dims
+    session.calls += 1
+    return sink_dims(session.vlm, ask, method.tau)
+
+
+def no_dims_note(vlm: VLM, tau: float) -> str:
+    "Say that nothing is changed, as no state stands out by `tau`, and how far one could"
+    possible = math.sqrt(vlm.text_config.hidden_size)
+    return (
+        'nothing is changed: no sink dimension, as the first token stays below '
+        f'{tau:.1f} (possible: {possible:.1f})'
+    )
+
+
+# %% ../../../nbs/library/method/edits/22_heads.ipynb #9535089c
+def move_weights(method: 'Var', vlm: VLM, prompt: Prompt, dims: list[int]) -> Guide:
+    "Move weight from sinks to the other patches, layer by layer, while the model answers"
+    layers, image, look = edited_layers(method, vlm), prompt.columns, Look()
+    sinks: dict[int, Tensor] = {}  # layer -> positions
+    counts: Counter[str] = Counter()
+
+    def see(layer: int, x: Tensor):
+        stands_out = sink_value(x[0], dims) > method.tau
+        sinks.setdefault(layer, stands_out.nonzero()[:, 0])
+
+    def move(layer: int, w: Tensor, rows: object) -> Tensor:
+        none = w.new_zeros(w.shape[-1]).bool()
+        vis, sink = (none.index_fill(0, at.to(w.device), True) for at in (image, sinks[layer]))
+        counts['rows'] += w[..., 0].numel()
+        if not (vis & sink).any():
+            return w
+        chosen = image_heads(w, vis, sink, method.rho, method.summ)
+        counts['moved'] += int(chosen.sum())
+        return redistribute(w, vis, sink, chosen, method.p)
+
+    @contextmanager
+    def counting() -> Iterator[None]:
+        edit = Edit(layers, weights=move, after=max(span.end for span in prompt.spans))
+        with applying(vlm, edit), layer_inputs(vlm, layers, see):
+            yield
+        look.details.append(f'weight was moved in {counts["moved"]} of {counts["rows"]} rows')
+
+    return Guide(counting(), look=look)
 
 
 # %% ../../../nbs/library/method/edits/22_heads.ipynb #88d8d826
@@ -102,59 +162,14 @@ class Var(GuidedMethod):
     name, source = 'var', 'arXiv 2503.03321'
     from_prefix = False
 
-    def edited_layers(self, vlm: VLM) -> list[int]:
-        "Pick the layers that are edited"
-        if self.layers is not None:
-            return vlm.pick_layers(self.layers)
-        n_layers = vlm.n_layers
-        return vlm.pick_layers([*range(min(2, n_layers - 1), max(n_layers - (not self.last), 1))])
-
-    def find_dims(self, session: Session, ask: Ask) -> list[int]:
-        "Find the sink dimensions, given or detected in one pass"
-        if self.dims is not None:
-            return self.dims
-        session.calls += 1
-        return sink_dims(session.vlm, ask, self.tau)
+    edited_layers, find_dims = edited_layers, find_dims
 
     def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:
         "Redistribute attention; the details say how many rows it changed"
-        vlm, layers, dims = session.vlm, self.edited_layers(session.vlm), self.find_dims(session, ask)
+        dims = find_dims(self, session, ask)
         if not dims:
-            possible = math.sqrt(vlm.text_config.hidden_size)
-            return Guide(
-                look=Look(
-                    notes=[
-                        'nothing is changed: no sink dimension, as the first token stays below '
-                        f'{self.tau:.1f} (possible: {possible:.1f})'
-                    ]
-                )
-            )
-        image = prompt.columns
-        sinks: dict[int, Tensor] = {}  # layer -> positions
-        counts: Counter[str] = Counter()
-
-        def see(layer, x):
-            sinks.setdefault(layer, (sink_value(x[0], dims) > self.tau).nonzero()[:, 0])
-
-        def move(layer, w, rows):
-            none = w.new_zeros(w.shape[-1]).bool()
-            vis, sink = (none.index_fill(0, at.to(w.device), True) for at in (image, sinks[layer]))
-            counts['rows'] += w[..., 0].numel()
-            if not (vis & sink).any():
-                return w
-            chosen = image_heads(w, vis, sink, self.rho, self.summ)
-            counts['moved'] += int(chosen.sum())
-            return redistribute(w, vis, sink, chosen, self.p)
-
-        edit, look = Edit(layers, weights=move, after=max(s.end for s in prompt.spans)), Look()
-
-        @contextmanager
-        def counting():
-            with applying(vlm, edit), layer_inputs(vlm, layers, see):
-                yield
-            look.details.append(f'weight was moved in {counts["moved"]} of {counts["rows"]} rows')
-
-        return Guide(counting(), look=look)
+            return Guide(look=Look(notes=[no_dims_note(session.vlm, self.tau)]))
+        return move_weights(self, session.vlm, prompt, dims)
 
 
 # %% ../../../nbs/library/method/edits/22_heads.ipynb #3c017d0c

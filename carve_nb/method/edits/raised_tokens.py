@@ -20,6 +20,7 @@ __all__ = [
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
@@ -44,11 +45,107 @@ from ...models.model import model_lock
 from ...models.prompts import Ask, Prompt
 
 
-# %% ../../../nbs/library/method/edits/20_raised_tokens.ipynb #ad1f35f5
+# %% ../../../nbs/library/method/edits/20_raised_tokens.ipynb #5eab8196
+def visual_heads(
+    w: Tensor, M: int, p: float = 5
+) -> tuple[Tensor, Tensor]:  # [L, H, V] rows; tokens of the prompt
+    """Choose H_v: low EFR and high R_img, else high R_img alone. H_b: early heads that do not attend to
+    the image. -> [L, H] bool each"""
+    R = w.mean(-1) * M  # R_img = mean_V a / mean a, and a has sum 1
+    EFR = entropy(w, math.e) / R.double().clamp_min(1e-12)  # EFR = H_img / R_img
+    most, least = torch.quantile(R.flatten(), 1 - p / 100), torch.quantile(EFR.flatten(), p / 100)
+    high = R >= most * (1 - 1e-6)  # 1e-6: ties but for rounding
+    both = high & (EFR <= least * (1 + 1e-6))
+    n = R.numel()
+    early = torch.arange(n).view_as(R) < max(1, round(63 / 784 * n))  # code: 63 of 28 x 28
+    return both if both.any() else high, early & (R < 0.01)
+
+
+# %% ../../../nbs/library/method/edits/20_raised_tokens.ipynb #fd2bd82c
 def _norm(a: Tensor) -> Tensor:
     return a / a.sum().clamp_min(1e-30)
 
 
+def refined_map(w: Tensor, Hv: Tensor, Hb: Tensor, lam: float = 1.0) -> Tensor:  # [L, H, V] rows -> [V]
+    "Compute A_ref = Norm(mean_Hv A - λ mean_Hb A)"
+    A = _norm(w[Hv].mean(0))
+    if not Hb.any():
+        return A
+    background = _norm(w[Hb].mean(0))
+    return _norm((A - lam * background).clamp_min(0))
+
+
+# %% ../../../nbs/library/method/edits/20_raised_tokens.ipynb #022cce1a
+def shut_places(grid: Grid, n: int) -> list[int]:  # n: places there are
+    "List the places that cannot be chosen, as sinks lie there: a fifth of all at most (code)"
+    gh, gw = grid
+    # 0 1 4 5 6    in this order: the corner, the rest of the first row, the rest of the first column
+    # 2 3 . . .
+    # 7 . . . .
+    corner = [(y, x) for y, x in np.ndindex(2, 2) if y < gh and x < gw]
+    first_row = [(0, x) for x in range(2, gw)]
+    first_column = [(y, 0) for y in range(2, gh)]
+    at_most = int(0.2 * n + 1e-9)
+    edge = [*corner, *first_row, *first_column][:at_most]
+    return [y * gw + x for y, x in edge]
+
+
+def grow_places(places: Tensor, reach: int, n: int) -> Tensor:
+    "Add the neighbors in the sequence, and leave out what lies beyond its end"
+    near = (places[:, None] + torch.arange(-reach, reach + 1)).unique()
+    return near[near < n]
+
+
+def focus_tokens(
+    A: Tensor, grid: Grid, z: float = 0.6, least: int = 10
+) -> Tensor:  # [V] A_ref -> places in V
+    "Find T_q: the tokens far above the mean, except in the corner, with their neighbors (code)"
+    masked = A.clone()
+    masked[shut_places(grid, len(A))] = -torch.inf
+    visible = masked[masked.isfinite()]
+    T = (masked > visible.mean() + z * visible.std()).nonzero()[:, 0]
+    if len(T) < least:
+        T = masked.topk(min(least, len(visible))).indices.sort().values
+    return grow_places(T[T >= 3], 2, len(A))  # the code never grows places 0 to 2
+
+
+# %% ../../../nbs/library/method/edits/20_raised_tokens.ipynb #6c8c00b2
+def marked_columns(vlm: VLM, prompt: Prompt) -> Tensor:  # [V]
+    "List positions of the image tokens; the vision start marker, where there is one, comes first (code)"
+    tokens = prompt.spans[0].tokens
+    before, marker = tokens[:1] - 1, getattr(vlm.model.config, 'vision_start_token_id', None)
+    return torch.cat([before, tokens]) if prompt.inputs['input_ids'][0, before] == marker else tokens
+
+
+def find_tokens(
+    method: 'Vrga', rows: AttentionRows, grid: Grid
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # rows under the question, of V
+    "Find A_ref [V], H_v and H_b [L, H], and the places in V to raise"
+    before_last = max(len(rows.question_tokens) - 2, 0)  # (code)
+    w = rows.read(query=before_last, heads=None, tiles='thumbnail')
+    Hv, Hb = visual_heads(w, rows.n_prompt, method.p)
+    A = refined_map(w, Hv, Hb, method.lam)
+    return A, Hv, Hb, focus_tokens(A, grid, method.z, method.least)
+
+
+# %% ../../../nbs/library/method/edits/20_raised_tokens.ipynb #4d83b3ca
+def raise_tokens(layer: int, w: Tensor, rows: object, image: Tensor, tokens: Tensor, gamma: float) -> Tensor:
+    """Raise A_h(i) <- (1 + γ) A_h(i) for some tokens, in the heads that attend to the image at this step
+    (code); rows of sum 1
+
+    `w` [B, H, R, K]: rows; `image` and `tokens`: columns; the first are those of R_img and H."""
+    tokens = tokens.to(w.device)
+    louder = w[..., tokens] * (1 + gamma)
+    new = w.index_copy(-1, tokens, louder)
+    a = w[..., image]
+    R = a.mean(-1) * w.shape[-1]
+    H = torch.special.entr(a).sum(-1)
+    attends = (R > 0.6) & (R > 0.2 * H)
+    normalized = new / new.sum(-1, keepdim=True)
+    return torch.where(attends[..., None], normalized, w)
+
+
+# %% ../../../nbs/library/method/edits/20_raised_tokens.ipynb #79cbbe3f
 @dataclass(repr=False, kw_only=True)
 class Vrga(GuidedMethod):
     """Visual heads made to attend to their region
@@ -77,86 +174,23 @@ class Vrga(GuidedMethod):
     first: bool = False
     name, source = 'vrga', 'arXiv 2603.14184'
 
-    def columns(self, vlm: VLM, prompt: Prompt) -> torch.Tensor:  # [V]
-        "List positions of the image tokens; the vision start marker, where there is one, comes first (code)"
-        tokens = prompt.spans[0].tokens
-        before, marker = tokens[:1] - 1, getattr(vlm.model.config, 'vision_start_token_id', None)
-        return torch.cat([before, tokens]) if prompt.inputs['input_ids'][0, before] == marker else tokens
-
-    def heads(
-        self,
-        w: Tensor,
-        M: int,  # [L, H, V] rows on the image; tokens of the prompt
-    ) -> tuple[Tensor, Tensor]:
-        """Choose H_v: low EFR and high R_img, else high R_img alone. H_b: early heads that do not attend to
-        the image"""
-        # R_img = mean_V a / mean a, and a has sum 1
-        R = w.mean(-1) * M
-        EFR = entropy(w, math.e) / R.double().clamp_min(1e-12)  # EFR = H_img / R_img
-        high = R >= torch.quantile(R.flatten(), 1 - self.p / 100) * (1 - 1e-6)  # 1e-6: ties but for rounding
-        both = high & (EFR <= torch.quantile(EFR.flatten(), self.p / 100) * (1 + 1e-6))
-        early = torch.arange(R.numel()).view_as(R) < max(
-            1, round(63 / 784 * R.numel())
-        )  # code: 63 of 28 x 28
-        return both if both.any() else high, early & (R < 0.01)
-
-    def refine(self, w: Tensor, Hv: Tensor, Hb: Tensor) -> Tensor:  # [L, H, V] rows; [L, H] bool each
-        "Compute A_ref = Norm(mean_Hv A - λ mean_Hb A)"
-        A = _norm(w[Hv].mean(0))
-        return _norm((A - self.lam * _norm(w[Hb].mean(0))).clamp_min(0)) if Hb.any() else A
-
-    def focus(self, A: Tensor, grid: Grid) -> Tensor:  # [V] A_ref; (gh, gw) -> places in V
-        "Find T_q: the tokens far above the mean, except in the corner, with their neighbors (code)"
-        gh, gw = grid
-        corner = [(y, x) for y, x in np.ndindex(2, 2) if y < gh and x < gw]
-        edges = [*corner, *((0, x) for x in range(2, gw)), *((y, 0) for y in range(2, gh))]
-        masked = A.clone()
-        for y, x in edges[: int(0.2 * len(A) + 1e-9)]:
-            masked[y * gw + x] = -torch.inf  # a sink (code)
-        visible = masked[masked.isfinite()]
-        T = (masked > visible.mean() + self.z * visible.std()).nonzero()[:, 0]
-        if len(T) < self.least:
-            T = masked.topk(min(self.least, len(visible))).indices.sort().values
-        grown = (T[T >= 3, None] + torch.arange(-2, 3)).unique()  # the code never grows places 0 to 2
-        return grown[grown < len(A)]
-
-    def find_tokens(
-        self,
-        rows: AttentionRows,
-        grid: Grid,  # rows under the question, of V
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        "Find A_ref [V], H_v and H_b [L, H], and the places in V to raise"
-        before_last = max(len(rows.question_tokens) - 2, 0)  # (code)
-        w = rows.read(query=before_last, heads=None, tiles='thumbnail')
-        Hv, Hb = self.heads(w, rows.n_prompt)
-        A = self.refine(w, Hv, Hb)
-        return A, Hv, Hb, self.focus(A, grid)
-
     def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:
-        """Raise A_h(i) <- (1 + γ) A_h(i) for i in T_q, in the heads that attend to the image at this step
-        (code); rows of sum 1"""
+        "Choose heads and tokens in the rows under the question, and raise these tokens while it answers"
         rows = marked = session.capture(ask)
-        span, V = rows.spans[0], self.columns(session.vlm, prompt)
+        span, V = rows.spans[0], marked_columns(session.vlm, prompt)
         if len(V) > len(span):
             session.calls += 1
             with_marker = replace(prompt, spans=[replace(prompt.spans[0], tokens=V)])
             marked = session.vlm.forward(with_marker, prefixes=session.prefixes)
-        A, Hv, Hb, T = self.find_tokens(marked, span.grid)
+        A, Hv, Hb, T = find_tokens(self, marked, span.grid)
         heads = f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads'
-        at = V[T]
-
-        def raised(layer, w, rows):  # [B, H, R, K]
-            new = w.index_copy(-1, at.to(w.device), w[..., at] * (1 + self.gamma))
-            a = w[..., V]
-            R, H = a.mean(-1) * w.shape[-1], torch.special.entr(a).sum(-1)
-            return torch.where(((R > 0.6) & (R > 0.2 * H))[..., None], new / new.sum(-1, keepdim=True), w)
-
         look = Look(
             saliency=as_saliency(A[-len(span) :], span, ask.image),
             rows=rows,
             notes=rows.tiles_note('thumbnail'),
             details=[f'{heads}, {len(T)} tokens raised'],
         )
+        raised = partial(raise_tokens, image=V, tokens=V[T], gamma=self.gamma)
         edit = Edit(rows.layers, weights=raised, after=len(prompt) - self.first)
         return Guide(applying(session.vlm, edit), look=look)
 
@@ -209,13 +243,27 @@ def amplify(w: Tensor, image: Tensor, question: Tensor, m: Tensor) -> Tensor:
     -> [B, H, R, K], rows with sum 1."""
     image, question = image.to(w.device), question.to(w.device)
     on_image, on_question = w[..., image], w[..., question]
-    image_heads, question_heads = (busiest(weights.sum(-1))[..., None] for weights in (on_image, on_question))
-    raised = torch.where(image_heads, on_image * m.to(w), on_image)
-    before, after = ((weights * image_heads).sum((1, 3), keepdim=True) for weights in (on_image, raised))
-    ratio = torch.where(before > 0, after / before.clamp_min(1e-30), 1.0)
+    image_heads = busiest(on_image.sum(-1))[..., None]
+    question_heads = busiest(on_question.sum(-1))[..., None]
+    raised = torch.where(image_heads, on_image * m.to(w), on_image)  # step 1
+    before = (on_image * image_heads).sum((1, 3), keepdim=True)
+    after = (raised * image_heads).sum((1, 3), keepdim=True)
+    r = torch.where(before > 0, after / before.clamp_min(1e-30), 1.0)  # step 2
+    in_pace = torch.where(question_heads, on_question * r, on_question)  # step 3
     new = w.index_copy(-1, image, raised)
-    new = new.index_copy(-1, question, torch.where(question_heads, on_question * ratio, on_question))
-    return torch.where(image_heads | question_heads, new / new.sum(-1, keepdim=True), w)
+    new = new.index_copy(-1, question, in_pace)
+    normalized = new / new.sum(-1, keepdim=True)  # step 4
+    return torch.where(image_heads | question_heads, normalized, w)
+
+
+# %% ../../../nbs/library/method/edits/20_raised_tokens.ipynb #0f5b266a
+def gaze_notes(words: list[str], query: Query, tiles: int) -> list[str]:
+    "Note that the question lacks the words, and that tiles are neither read nor raised"
+    lacking = why_no_words(words, query)
+    notes = [lacking] if lacking else []
+    if tiles:
+        notes.append(f'only the thumbnail is read and raised, not its {tiles} tiles')
+    return notes
 
 
 # %% ../../../nbs/library/method/edits/20_raised_tokens.ipynb #cbc73fad
@@ -243,31 +291,23 @@ class Gift(GuidedMethod):
 
     def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:
         "Find the heat map of the question's words; amplify the last row of every pass by its factors"
-        vlm, notes = session.vlm, []
+        vlm = session.vlm
         session.calls += 1
         w = query_rows(vlm, prompt, vlm.pick_layers(self.gaze_layers))
         words = [prompt.tokens[i] for i in prompt.question]
-        keep = pick_words(words, self.query)
-        s = heat_map(gaze_shifts(w), keep)
-        why = why_no_words(words, self.query)
-        if why:
-            notes.append(why)
-        tiles = len(prompt.spans) - 1
-        if tiles:
-            notes.append(f'only the thumbnail is read and raised, not its {tiles} tiles')
+        s = heat_map(gaze_shifts(w), pick_words(words, self.query))
         m = torch.exp(self.alpha * stretch(s))
         image, question = prompt.spans[0].tokens, torch.tensor(prompt.question)
-        louder = Edit(
-            vlm.pick_layers(self.layers), weights=lambda layer, w, rows: amplify(w, image, question, m)
+
+        def louder(layer: int, w: Tensor, rows: object) -> Tensor:
+            return amplify(w, image, question, m)
+
+        look = Look(
+            saliency=as_saliency(s, prompt.spans[0], ask.image),
+            notes=gaze_notes(words, self.query, len(prompt.spans) - 1),
+            details=[f'words: {", ".join(read_words(words, self.query))}'],
         )
-        return Guide(
-            applying(vlm, louder),
-            look=Look(
-                saliency=as_saliency(s, prompt.spans[0], ask.image),
-                notes=notes,
-                details=[f'words: {", ".join(read_words(words, self.query))}'],
-            ),
-        )
+        return Guide(applying(vlm, Edit(vlm.pick_layers(self.layers), weights=louder)), look=look)
 
 
 # %% ../../../nbs/library/method/edits/20_raised_tokens.ipynb #0a1eba8f
@@ -390,19 +430,14 @@ class DualStream(GuidedMethod):
     name, source = 'dual', 'arXiv 2501.12206'
 
     def edit(self, session: Session, ask: Ask, prompt: Prompt) -> Guide:
-        """Find local and summary tokens in one pass of the tower alone; raise their scores in the last row of
-        every pass"""
+        "Find local and summary tokens in one pass of the tower alone; raise their scores in the last row of every pass"
         session.calls += 1
         local, summary = tower_importance(session.vlm, prompt, self.tower)
         summary = outliers(summary, self.reach)
         local = top_share(local, self.local) & ~summary
         gain, span = self.alpha * local + self.beta * summary, prompt.spans[0]
         counts = f'{int(local.sum())} local and {int(summary.sum())} summary tokens'
+        details = [f'{counts}; one call is of the tower alone']
         raised = Edit(session.vlm.pick_layers(self.layers), scores=raise_scores(span.tokens, gain))
-        return Guide(
-            applying(session.vlm, raised),
-            look=Look(
-                saliency=as_saliency(gain, span, ask.image),
-                details=[f'{counts}; one call is of the tower alone'],
-            ),
-        )
+        look = Look(saliency=as_saliency(gain, span, ask.image), details=details)
+        return Guide(applying(session.vlm, raised), look=look)
