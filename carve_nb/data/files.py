@@ -32,7 +32,9 @@ import base64
 import csv
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, time
 from functools import cache, partial
@@ -435,6 +437,18 @@ class Absent:
         raise DataError(f'the image {quote(self.name)} {self.why}.')
 
 
+# %% ../../nbs/library/data/08_files.ipynb #b1150051
+def _file_named(folder: Path, form: str, name: str) -> Path | None:
+    "Find the file of a name, which Unicode may write in another form: macOS writes é as two characters"
+    with suppress(LookupError, ValueError):  # of a form with two places
+        path = form.format(name.replace('\\', '/'))
+        for written in (path, *(unicodedata.normalize(kind, path) for kind in ('NFC', 'NFD'))):
+            with suppress(OSError):  # a name too long
+                if (folder / written).is_file():
+                    return folder / written
+    return None
+
+
 def image_finder(folder: Path | None, images: str | Path | None = None) -> Callable[[Any], Any]:
     """Make a function: cell -> its image: a file, what the cell holds, or `Absent`.
 
@@ -447,14 +461,8 @@ def image_finder(folder: Path | None, images: str | Path | None = None) -> Calla
 
     @cache
     def find_file(name: str) -> Path | Absent:
-        if not (folder and name):
-            return Absent(name)
-        try:
-            path = folder / form.format(name.replace('\\', '/'))
-            is_file = path.is_file()
-        except (OSError, ValueError, LookupError):
-            is_file = False  # a name too long, a form with two places
-        return check_inside(path, folder) if is_file else Absent(name)
+        path = _file_named(folder, form, name) if folder and name else None
+        return check_inside(path, folder) if path else Absent(name)
 
     def find(cell: Any) -> Any:
         image = image_in(cell)
@@ -468,12 +476,14 @@ def image_finder(folder: Path | None, images: str | Path | None = None) -> Calla
     return find
 
 
+# %% ../../nbs/library/data/08_files.ipynb #b1150054
 def propose_images(name: str, folder: Path | None) -> str:
     "Find the form in which a file below the folder has a name; 'FOLDER' if none has"
     if len(name) > 300:
         return 'base64'
+    name = unicodedata.normalize('NFC', name)
     for path in sorted(folder.rglob('*')) if folder and name else ():
-        relative = path.relative_to(folder).as_posix()
+        relative = unicodedata.normalize('NFC', path.relative_to(folder).as_posix())
         match = re.fullmatch(rf'(|.*[\W_])(0*){re.escape(name)}(\.\w+)?', relative)
         if match and path.suffix.lower() in _IMAGE_ENDINGS:
             width = f':0>{len(match[2] + name)}' if match[2] else ''

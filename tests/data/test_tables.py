@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shlex
+import unicodedata
 import warnings
 from datetime import datetime
 from unittest.mock import patch
@@ -445,3 +446,12 @@ def test_a_truth_that_its_own_score_cannot_read(load):
     rows[1] |= dict(choices=['1', '3', '2'])
     assert [r.answers for r in load(rows)[0]] == [['red'], ['3']]
     assert load([ROW | dict(answer='Please wait')])[0][0].answers == ['Please wait']
+
+
+def test_names_of_images_in_two_forms_of_unicode(load):
+    "A table from macOS writes é as two characters, its images may have one, and the other way round"
+    for number, stored in enumerate(('caf\u00e9.png', 'cafe\u0301s.png')):
+        (load.folder / stored).write_bytes(PNG.getvalue())
+        for kind in 'NFC', 'NFD':
+            records, _ = load([ROW | dict(image=unicodedata.normalize(kind, stored))])
+            assert records[0].open().size == (64, 64), (number, kind)
