@@ -493,6 +493,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'carve_nb.data.files.Table': ('library/data/files.html#table', 'carve_nb/data/files.py'),
                                      'carve_nb.data.files._by_type': ('library/data/files.html#_by_type', 'carve_nb/data/files.py'),
                                      'carve_nb.data.files._csv_rows': ('library/data/files.html#_csv_rows', 'carve_nb/data/files.py'),
+                                     'carve_nb.data.files._file_named': ('library/data/files.html#_file_named', 'carve_nb/data/files.py'),
                                      'carve_nb.data.files._find_rows': ('library/data/files.html#_find_rows', 'carve_nb/data/files.py'),
                                      'carve_nb.data.files._hub_split': ('library/data/files.html#_hub_split', 'carve_nb/data/files.py'),
                                      'carve_nb.data.files._json_lines': ('library/data/files.html#_json_lines', 'carve_nb/data/files.py'),
