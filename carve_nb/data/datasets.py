@@ -12,6 +12,7 @@ __all__ = [
     'find_benchmark',
     'list_sets',
     'DataSet',
+    'question_key',
     'sample_keys',
     'is_snapshot',
     'load_benchmark',
@@ -158,6 +159,11 @@ class DataSet:
 ASKED = 'question', 'answers', 'choices', 'boxes', 'kind', 'rule', 'short_question'
 
 
+def question_key(record: Record, image_key: str) -> str:
+    "Compute the key of a question and its truth, with that of its image"
+    return digest([digest([[getattr(record, name) for name in ASKED]]), image_key])
+
+
 def sample_keys(records: Iterable[Record]) -> dict[str, dict[str, str]]:
     """Compute the keys of each sample's lines by its id: `key` of question, truth and image, and `image_key`
     of an image that can be read.
@@ -168,9 +174,8 @@ def sample_keys(records: Iterable[Record]) -> dict[str, dict[str, str]]:
     for record in records:
         if id(record.image) not in sums:
             sums[id(record.image)] = _image_sum(record.image)
-        question = digest([[getattr(record, name) for name in ASKED]])
         image = sums[id(record.image)]
-        keys[record.id] = dict(key=digest([question, image]))
+        keys[record.id] = dict(key=question_key(record, image))
         if image:
             keys[record.id]['image_key'] = image
     return keys

@@ -10,17 +10,25 @@ __all__ = [
     'Task',
     'where_looked',
     'describe_result',
+    'file_state',
+    'line_keys',
+    'current_key',
+    'measure_method',
+    'measure_methods',
     'open_record',
+    'check_methods',
     'Evaluator',
     'package_commit',
     'changed_fields',
     'settled',
     'make_protocol',
+    'image_name',
     'tasks_by_image',
     'local_engine',
     'as_vlm',
     'unsupported_lines',
-    'keys_of_stored',
+    'check_choice',
+    'tasks_left',
     'run_eval',
 ]
 
@@ -29,7 +37,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -40,7 +48,6 @@ import numpy
 import PIL
 import torch
 import transformers
-from tqdm import tqdm
 import carve_nb
 from .. import __version__
 from ..attention.session import Session
@@ -49,17 +56,27 @@ from ..core.errors import RunError, UnsupportedError
 from ..core.image import Box, box_iou, union_box
 from ..core.io import digest, one_line
 from ..core.text import read_method
-from ..data.datasets import DataSet, load_benchmark, sample_keys
+from ..data.datasets import DataSet, load_benchmark, question_key, sample_keys
 from ..data.records import Record
 from ..data.scoring import score_answer, why_unread
 from ..method.base import CropMethod, Method
 from ..method.lookup import Lookup
 from ..method.registry import make_method, methods, split_specs
 from ..method.results import Result
-from ..method.wrappers import open_answerer, record_of
+from ..method.wrappers import OtherModel, open_answerer, record_of
 from ..models.checkpoints import SMALL
 from ..models.model import free_memory
-from .store import SHOWN, Run, RunStore, another_run, attempt, carry_out, read_run, run_folder
+from carve_nb.runs.store import (
+    FAILED,
+    SHOWN,
+    Run,
+    RunStore,
+    another_run,
+    attempt,
+    carry_out,
+    read_run,
+    run_folder,
+)
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +138,7 @@ class Task(NamedTuple):
         )
 
 
+# %% ../../nbs/library/runs/02_runner.ipynb #9aa6765f
 def where_looked(result: Result, boxes: Sequence[Box] | None) -> dict[str, object]:
     """Describe the crop's box, and how map and crop agree with the true regions; None where there is no
     region or map"""
@@ -152,11 +170,92 @@ def describe_result(
     )
 
 
-def _image_name(image: object) -> object:
-    "Name the image of a record without opening it"
-    return image if isinstance(image, (str, Path)) or callable(image) else id(image)
+# %% ../../nbs/library/runs/02_runner.ipynb #9aa67662
+def file_state(image: object) -> list[int] | None:
+    "Read the size of the file of an image, and its time in nanoseconds; None of an image that is no file"
+    if not isinstance(image, (str, Path)):
+        return None
+    with suppress(OSError):
+        state = Path(image).stat()
+        return [state.st_size, state.st_mtime_ns]
+    return None
 
 
+def line_keys(records: Iterable[Record]) -> dict[str, dict]:
+    "Compute what the lines of each question know it by: `sample_keys`, and the state of the file of its image"
+    records = [*records]
+    keys: dict[str, dict] = dict(sample_keys(records))
+    for record in records:
+        state = file_state(record.image)
+        keys[record.id] |= dict(file=state) if state else {}
+    return keys
+
+
+def current_key(record: Record, line: dict) -> str:
+    """Compute the key of a question that has a line; its image is read again where its file changed.
+
+    An image that is made on demand, such as one inside a table, is believed."""
+    unchanged = (
+        callable(record.image) or line['file'] is not None and line['file'] == file_state(record.image)
+    )
+    if unchanged and line['image_key']:
+        return question_key(record, line['image_key'])
+    return sample_keys([record])[record.id]['key']
+
+
+# %% ../../nbs/library/runs/02_runner.ipynb #9aa67665
+NO_REGION = (
+    'no true region; give it in a column `box` (x0, y0, x1, y1 in pixels) or `bbox` (x, y, width, height)'
+)
+
+
+def measure_method(
+    method: Method, task: Task, session: Session, by: OtherModel | None = None, shared_seconds: float = 0.0
+) -> dict[str, object]:
+    "Ask a method: its answer and score, where it looked, and its cost; or why it is not asked"
+    record = task.record
+    if 'box' in method.needs and not record.boxes:
+        return dict(status='skipped', why=NO_REGION)
+    if not record.answers:
+        return dict(status='skipped', why='the set gives no answer to score by')
+    image = record.open()
+    result = method(session, image, record.question, box=record.box, by=by, short=record.short_question)
+    answer = str(result.answer)
+    line: dict[str, object] = dict(answer=answer)
+    line |= dict(score=round(score_answer(answer, record), 6), rule=record.rule)
+    unread = why_unread(answer, record)
+    if unread:
+        line['unread'] = unread
+    prompt = session.prompt(method.asked(session.vlm, image, record.question))
+    line['image_tokens'] = len(prompt.columns)  # of the baseline
+    line |= describe_result(result, record.boxes, shared_seconds)
+    if task.at < SHOWN and result.saliency is not None:
+        line['map'] = result.saliency.pack()
+    return line
+
+
+def measure_methods(
+    methods: dict[str, Method], task: Task, session: Session, by: OtherModel | None = None
+) -> list[dict]:
+    "Measure one opened question: a line for each method"
+    record = task.record
+    # the beginning of the prompt, which an earlier question read, counts in each question
+    shared_seconds = session.prefixes.seconds
+    crops = [method for method in methods.values() if isinstance(method, CropMethod)]
+    if crops:  # `none` has its answer from this capture; an error in it comes again, told by the methods
+        attempt(lambda: session.capture(crops[0].asked(session.vlm, record.open(), record.question)))
+    lines = []
+    for spec, method in methods.items():
+        ask = partial(measure_method, method, task, session, by, shared_seconds)
+        values, status, why = attempt(ask)
+        if status == 'oom':
+            session.forget()
+            free_memory()
+        lines.append(task.head(spec, status) | (values or dict(why=why)))
+    return lines
+
+
+# %% ../../nbs/library/runs/02_runner.ipynb #9aa67669
 def open_record(record: Record, notes: list[str]) -> Record:
     "Open the image of a record; warnings, such as of a file with several frames, are shown, and added to its notes"
     with warnings.catch_warnings(record=True) as heard:
@@ -168,11 +267,20 @@ def open_record(record: Record, notes: list[str]) -> Record:
     return opened
 
 
-NO_REGION = (
-    'no true region; give it in a column `box` (x0, y0, x1, y1 in pixels) or `bbox` (x, y, width, height)'
-)
+def check_methods(methods: dict[str, Method], vlm: VLM, by_another: bool) -> dict[str, str]:
+    "Find the methods that cannot be used with this family, or where another model answers, each with the reason"
+    unfit = {}
+    for spec, method in methods.items():
+        if by_another and method.no_crop:
+            unfit[spec] = f'{method.name} {method.no_crop}'
+        try:
+            method.check_model(vlm)
+        except UnsupportedError as e:
+            unfit[spec] = str(e)
+    return unfit
 
 
+# %% ../../nbs/library/runs/02_runner.ipynb #9aa6766c
 class Evaluator:
     "Measures methods on questions with one model; an error is written to its line and stops no other"
 
@@ -180,98 +288,40 @@ class Evaluator:
         self.vlm = vlm
         vlm.forget()  # its fingerprint is read anew when a run begins or resumes
         self.config = config
-        self.by = config.answer_by and open_answerer(config.answer_by, config.answer_key)
-        # method -> why not with this family, or with another model that answers
-        self.unfit: dict[str, str] = {}
-        for name, method in config.by_spec.items():
-            if self.by and method.no_crop:
-                self.unfit[name] = f'{method.name} {method.no_crop}'
-            try:
-                method.check_model(vlm)
-            except UnsupportedError as e:
-                self.unfit[name] = str(e)
+        self.by = open_answerer(config.answer_by, config.answer_key) if config.answer_by else None
+        self.unfit = check_methods(config.by_spec, vlm, bool(self.by))  # method -> why it cannot be used
 
     @cached_property
     def protocol(self) -> dict:
         "The settings and versions that an answer depends on"
         return make_protocol(self)
 
+    def methods(self, task: Task) -> dict[str, Method]:
+        "Choose the methods that a question is measured with"
+        by_spec = self.config.describing if task.record.describes else self.config.by_spec
+        wanted = by_spec if task.methods is None else task.methods
+        return {spec: by_spec[spec] for spec in by_spec if spec in wanted and spec not in self.unfit}
+
     def __call__(self, tasks: Sequence[Task]) -> Iterator[list[dict]]:
         "Yield the lines of each question about one image, which share a session, whichever methods are left"
         session, image = Session(self.vlm), None
+        keys = line_keys(task.record for task in tasks)
         notes: list[str] = []
         for task in tasks:
             record = replace(task.record, image=image or task.record.image)
             opened, status, why = attempt(partial(open_record, record, notes))
             if opened:
                 image = opened.image
-                yield self.lines(task._replace(record=opened), session, notes)
+                lines = measure_methods(self.methods(task), task._replace(record=opened), session, self.by)
             else:
-                if status == 'oom':
-                    free_memory()
-                yield [task.head(spec, status) | dict(why=why) for spec in self.measured(task)]
-
-    def measured(self, task: Task) -> list[str]:
-        "List the methods that a question is measured with"
-        return [
-            spec
-            for spec in self.config.by_spec
-            if spec not in self.unfit and (task.methods is None or spec in task.methods)
-        ]
-
-    def lines(self, task: Task, session: Session, image_notes: Sequence[str] = ()) -> list[dict]:
-        "Measure one opened question: a line for each method that is asked for"
-        record = task.record
-        by_spec = self.config.describing if record.describes else self.config.by_spec
-        methods = {spec: by_spec[spec] for spec in self.measured(task)}
-        # the beginning of the prompt, which an earlier question read, counts in each question
-        shared_seconds = session.prefixes.seconds
-        crops = [method for method in methods.values() if isinstance(method, CropMethod)]
-        if (
-            crops
-        ):  # `none` has its answer from this capture; an error in it comes again, and is told by the methods
-            attempt(lambda: session.capture(crops[0].asked(self.vlm, record.open(), record.question)))
-        lines = []
-        for spec, method in methods.items():
-            values, status, why = attempt(partial(self.measure, method, task, session, shared_seconds))
+                lines = [task.head(spec, status) | dict(why=why) for spec in self.methods(task)]
             if status == 'oom':
-                session.forget()
                 free_memory()
-            if values and 'notes' in values:
-                values['notes'] = [*image_notes, *values['notes']]
-            lines.append(task.head(spec, status) | (values or dict(why=why)))
-        return lines
-
-    def measure(
-        self, method: Method, task: Task, session: Session, shared_seconds: float = 0.0
-    ) -> dict[str, object]:
-        "Ask a method: its answer and score, where it looked, and its cost; or why it is not asked"
-        record = task.record
-        if 'box' in method.needs and not record.boxes:
-            return dict(status='skipped', why=NO_REGION)
-        if not record.answers:
-            return dict(status='skipped', why='the set gives no answer to score by')
-        result = method(
-            session,
-            record.open(),
-            record.question,
-            box=record.box,
-            by=self.by or None,
-            short=record.short_question,
-        )
-        answer = str(result.answer)
-        line: dict[str, object] = dict(
-            answer=answer, score=round(score_answer(answer, record), 6), rule=record.rule
-        )
-        unread = why_unread(answer, record)
-        if unread:
-            line['unread'] = unread
-        prompt = session.prompt(method.asked(self.vlm, record.open(), record.question))
-        line['image_tokens'] = len(prompt.columns)  # of the baseline
-        line |= describe_result(result, record.boxes, shared_seconds)
-        if task.at < SHOWN and result.saliency is not None:
-            line['map'] = result.saliency.pack()
-        return line
+            for line in lines:
+                line |= keys[task.record.id]
+                if notes and 'notes' in line:
+                    line['notes'] = [*notes, *line['notes']]
+            yield lines
 
 
 # %% ../../nbs/library/runs/02_runner.ipynb #5e0d844a
@@ -331,10 +381,15 @@ def make_protocol(evaluator: Evaluator) -> dict:
 
 
 # %% ../../nbs/library/runs/02_runner.ipynb #12dd9b99
+def image_name(image: object) -> object:
+    "Name the image of a record without opening it"
+    return image if isinstance(image, (str, Path)) or callable(image) else id(image)
+
+
 def tasks_by_image(data: Iterable[Record]) -> list[list[Task]]:
     "Group the questions about one image that follow each other"
     tasks = [Task(at, record) for at, record in enumerate(data)]
-    return [[*group] for _, group in groupby(tasks, lambda task: _image_name(task.record.image))]
+    return [[*group] for _, group in groupby(tasks, lambda task: image_name(task.record.image))]
 
 
 def local_engine(evaluator: Evaluator, groups: Iterable[list[Task]]) -> Iterator[list[dict]]:
@@ -354,6 +409,7 @@ def as_vlm(model: str | Path | VLM, loading: dict = {}) -> VLM:
     return model
 
 
+# %% ../../nbs/library/runs/02_runner.ipynb #929bff36
 def unsupported_lines(unfit: dict[str, str], store: RunStore) -> list[dict]:
     "Make the line of each method that cannot be used, with the reason; it belongs to no question"
     return [
@@ -363,18 +419,27 @@ def unsupported_lines(unfit: dict[str, str], store: RunStore) -> list[dict]:
     ]
 
 
-def keys_of_stored(store: RunStore, data: DataSet, progress: bool = True) -> dict[str, dict]:
-    "Compute the keys of the questions that a run has lines of; refuse a run about another choice of questions"
+def check_choice(store: RunStore, asked: Collection[str]) -> None:
+    "Refuse a folder about another choice of questions, neither more nor fewer of those with these ids"
     stored = {id for id, _ in store.lines} - {''}
-    records = [record for record in data if record.id in stored]
-    if len(records) < min(len(stored), len(data)):
-        raise another_run(
-            store.out,
-            f'another choice of questions: of the {len(data)} that are asked now it holds {len(records)}',
-        )
-    return sample_keys(
-        tqdm(records, 'reading images', delay=2, disable=not progress, unit='question', file=sys.stderr)
-    )
+    n = len(stored & {*asked})
+    if n < min(len(stored), len(asked)):
+        what = f'another choice of questions: of the {len(asked)} that are asked now it holds {n}'
+        raise another_run(store.out, what)
+
+
+def tasks_left(store: RunStore, groups: Iterable[list[Task]], methods: Sequence[str]) -> list[list[Task]]:
+    "Choose the tasks without a complete set of lines, each with the methods that are left"
+    by_id = {id: line for (id, _), line in store.lines.items() if line['status'] not in FAILED}
+
+    def methods_left(task: Task) -> Task:
+        id = task.record.id
+        key = current_key(task.record, by_id[id]) if id in by_id else None
+        return task._replace(methods=[spec for spec in methods if not store.has(id, spec, key)])
+
+    with_methods = ([*map(methods_left, tasks)] for tasks in groups)
+    left = ([task for task in tasks if task.methods] for tasks in with_methods)
+    return [tasks for tasks in left if tasks]
 
 
 # %% ../../nbs/library/runs/02_runner.ipynb #12dd9ba3
@@ -448,24 +513,13 @@ def run_eval(
         if not wanted:
             raise RunError(f'Nothing can be measured: {evaluator.unfit[config.methods[0]]}')
         about = dict(name=data.name, key=data.key(), n=len(data), rule=data.rule, about=data.about)
-        with closing(RunStore(folder, dict(data=about) | evaluator.protocol, part)) as store:
+        asked = [record.id for record in data]
+        with closing(RunStore(folder, dict(data=about) | evaluator.protocol, part, asked)) as store:
+            check_choice(store, asked)
             store.add(unsupported_lines(evaluator.unfit, store))
-            keys = keys_of_stored(store, data, progress)
-
-            def missing(task: Task) -> Task:
-                key = keys.get(task.record.id, {}).get('key')
-                return task._replace(
-                    methods=[spec for spec in wanted if not store.has(task.record.id, spec, key)]
-                )
-
-            def begin(tasks: list[Task]) -> list[Task]:  # an image is first read when its turn comes
-                keys.update(sample_keys(task.record for task in tasks))
-                return tasks
-
             groups = tasks_by_image(data)[part[0] :: part[1]]
-            left = [[task for task in map(missing, tasks) if task.methods] for tasks in groups]
+            left = tasks_left(store, groups, wanted)
             total = sum(map(len, groups))
-            measured = engine(evaluator, map(begin, filter(None, left)))
-            keyed = ([line | keys[line['id']] for line in lines] for lines in measured)
-            carry_out(store, keyed, total - sum(map(len, left)), total, progress)
+            measured = engine(evaluator, left)
+            carry_out(store, measured, total - sum(map(len, left)), total, progress)
     return read_run(folder)  # with the lines of other parts

@@ -19,9 +19,11 @@ __all__ = [
     'Run',
     'run_folder',
     'keep_last',
+    'parse_line',
     'read_lines',
     'read_protocol',
     'run_files',
+    'other_questions',
     'read_run',
     'read_records',
     'RunStore',
@@ -38,7 +40,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -61,7 +64,7 @@ log = logging.getLogger(__name__)
 
 # %% ../../nbs/library/runs/00_store.ipynb #dc227988
 # fields of a protocol that may differ between two sessions of a run; the key of each question says which it is
-MAY_CHANGE = 'environment', 'commits', 'data.n', 'data.key', 'data.name', 'data.about'
+MAY_CHANGE = 'environment', 'commits', 'data.n', 'data.key', 'data.name', 'data.about', 'data.others'
 
 
 def flat_fields(values: dict, prefix: str = '') -> dict[str, object]:
@@ -103,8 +106,6 @@ def join_protocols(old: dict, new: dict, folder: Path) -> dict:
     joined = old | new
     if methods:
         joined['methods'] = old['methods'] | new['methods']
-    if 'data' in old:
-        joined['data'] = max(new['data'], old['data'], key=lambda data: data['n'])
     if 'commits' in old:
         joined['commits'] = list(dict.fromkeys(old['commits'] + new['commits']))
     return joined
@@ -168,20 +169,34 @@ def keep_last(lines: Lines, line: dict):
         lines[key] = line
 
 
+def parse_line(raw: bytes) -> dict:
+    "Read a line as a record; `ValueError` says what else it is"
+    try:
+        line = json.loads(raw)
+    except RecursionError:
+        raise ValueError('too many brackets inside each other') from None
+    if not isinstance(line, dict):
+        raise ValueError('no record in braces')
+    return line
+
+
 def read_lines(path: Path) -> Iterator[dict]:
     "Yield the lines of a file, packed or not; a last one without its end was cut, and is left out"
-    with gzip.open(path) if path.suffix == '.gz' else open(path, 'rb') as file:
-        for number, raw in enumerate(file, 1):
-            if not raw.endswith(b'\n') or raw.isspace():
-                continue
-            try:
-                yield json.loads(raw)
-            except ValueError as e:
-                raise RunError(
-                    f'{path}: line {number} is no JSON ({e}). Delete line {number}; it is measured again.'
-                ) from None
+    number = 0
+    try:
+        with gzip.open(path) if path.suffix == '.gz' else open(path, 'rb') as file:
+            for raw in file:
+                number += 1
+                if raw.endswith(b'\n') and not raw.isspace():
+                    yield parse_line(raw)
+    except ValueError as e:
+        cure = f'Delete line {number}; it is measured again.'
+        raise RunError(f'{path}: line {number} is no JSON of a record ({e}). {cure}') from None
+    except (OSError, EOFError, zlib.error) as e:
+        raise RunError(f'{path} cannot be read after line {number}: {e}. {PUT_BACK}') from None
 
 
+# %% ../../nbs/library/runs/00_store.ipynb #6e10f75d
 def read_protocol(folder: Path) -> dict:
     "Read the protocol of a folder; {} where it holds no run"
     path = folder / 'protocol.json'
@@ -190,8 +205,8 @@ def read_protocol(folder: Path) -> dict:
             return {}
         raise RunError(f'{folder} holds records.jsonl without protocol.json. {PUT_BACK}')
     try:
-        return dict(json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as e:
+        return parse_line(path.read_bytes())
+    except (ValueError, OSError) as e:
         raise RunError(f'{path} is no protocol: {e}. {PUT_BACK}') from None
 
 
@@ -211,6 +226,12 @@ def run_files(folder: Path) -> tuple[dict, list[Path]]:
     return protocol, paths
 
 
+def other_questions(protocol: dict) -> set[str]:
+    "List the ids that a folder holds lines of, and that are not in the set that was asked for last"
+    return set(protocol.get('data', {}).get('others', ()))
+
+
+# %% ../../nbs/library/runs/00_store.ipynb #6e10f75f
 def read_run(folder: str | Path) -> Run:
     "Read a run with its parts, finished or not: the last line of each question and method"
     protocol, paths = run_files(Path(folder))
@@ -219,11 +240,17 @@ def read_run(folder: str | Path) -> Run:
         for line in read_lines(path):
             keep_last(lines, line)
     places = {method: i for i, method in enumerate(protocol.get('methods', ()))}  # a study has none
-    records = [line for line in lines.values() if line['method'] in places or not places]
+    others = other_questions(protocol)
+    records = [
+        line
+        for line in lines.values()
+        if (line['method'] in places or not places) and line['id'] not in others
+    ]
     in_order = sorted(records, key=lambda line: (line['at'], places.get(line['method'], 0)))
     return Run(protocol, in_order, Path(folder))
 
 
+# %% ../../nbs/library/runs/00_store.ipynb #6e10f761
 NO_VALUES = 'at', 'method', 'status'  # fields of a line of a study that it has not measured
 
 
@@ -256,11 +283,13 @@ class RunStore:
         out: str | Path,  # folder
         protocol: dict,  # plain values that all answers depend on
         part: tuple[int, int] = (0, 1),  # (k, n): the k-th of n parts, from 0, in a folder of its own
+        asked: Collection[str] | None = None,  # ids of the questions that count now; None: all
     ):
         self.out = Path(out)
         self.folder = self.out if part[1] == 1 else self.out / f'part-{part[0] + 1}-of-{part[1]}'
         self.path = self.folder / 'records.jsonl'
         self.protocol = json.loads(json.dumps(protocol, default=str))
+        self.asked = asked
         self.lines: Lines = {}  # that the folder held before, without what may be large
         self.size = 0  # bytes of whole lines
         with self.writing():
@@ -297,10 +326,14 @@ class RunStore:
             self.protocol = join_protocols(before, self.protocol, self.out)
         if before.get('commits', commits) != self.protocol.get('commits', commits):
             log.info(f'{self.out} was begun at commit {before["commits"][-1]}, and goes on at {commits[-1]}.')
-        facts = 'id', 'method', 'status', 'key'
+        facts = 'id', 'method', 'status', 'key', 'image_key', 'file'
         for path in paths:
             for line in read_lines(path):
                 keep_last(self.lines, {name: line.get(name) for name in facts})
+        if self.asked is not None:
+            others = {id for id, _ in self.lines if id} - set(self.asked)
+            self.protocol['data'].pop('others', None)
+            self.protocol['data'] |= dict(others=sorted(others)) if others else {}
         with self.writing():
             replace_file(self.folder / 'protocol.json', json.dumps(self.protocol, indent=1) + '\n')
             with open(self.path, 'a+b') as file:
