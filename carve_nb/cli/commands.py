@@ -488,10 +488,11 @@ def explore(
 
 # %% ../../nbs/library/cli/03_commands.ipynb #cb5275d3
 def end_with_report(report: 'Report'):
-    "Print the tables of a run, then the files; raise an error if questions failed, or nothing was answered"
+    "Print the verdict of a checkup and the tables of a run, then the files; raise an error if questions failed"
+    from carve_nb.runs.pages import page
     from carve_nb.runs.store import FAILED
 
-    print_page(report.parts)
+    print_page(['\n'.join(report.verdict), *page(report)] if report.verdict else page(report))
     print(f'written to {report.run.folder}:', ', '.join(report.files))
     lines = report.run.records
     failed = [line for line in lines if line['status'] in FAILED]
@@ -593,7 +594,7 @@ def measure_methods(
     questions = load_benchmark(  # before torch loads
         data, n, split, seed, rule, download, columns=columns, images=images, root=root
     )
-    from carve_nb.runs.pages import make_result, save_result, write_report
+    from carve_nb.runs.pages import write_report
     from carve_nb.runs.runner import local_engine, run_eval
 
     engine: Callable = local_engine
@@ -615,8 +616,7 @@ def measure_methods(
         loading=model.loading(),
         engine=engine,
     )
-    save_result(run.folder, make_result(run, 'eval'))
-    end_with_report(write_report(run.folder, questions))
+    end_with_report(write_report(run.folder, questions, verdict=()))
 
 
 # %% ../../nbs/library/cli/03_commands.ipynb #38c7ec20
@@ -800,10 +800,17 @@ def checkup(
 ):
     "Measure a model's profile and the acuity test, and print the line of code to use."
     from carve_nb.runs.pages import reasons
+    from carve_nb.runs.report import explain_columns
     from carve_nb.studies.checkup import run_checkup
 
-    checkup = run_checkup(model.load(), out, data, n, images, progress=sys.stderr.isatty())
-    print_page([*checkup.summary(), checkup.table(), *reasons(checkup.run)])
+    places = {'--data': data if data != 'eye' else None, '--images': images, '--out': out}
+    options = [str(word) for option, place in places.items() if place for word in (option, place)]
+    again = shlex.join(['carve', 'checkup', *model.words(), *options])
+    checkup = run_checkup(model.load(), out, data, n, images, progress=sys.stderr.isatty(), command=again)
+    table = checkup.words()
+    print_page(
+        ['\n'.join(checkup.summary()), table, '\n'.join(explain_columns(table)), *reasons(checkup.run)]
+    )
     print(f'written to {checkup.run.folder}: the records, answers.html, table.md, result.json')
 
 

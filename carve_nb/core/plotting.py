@@ -15,6 +15,7 @@ __all__ = [
     'figure_bytes',
     'plot_panels',
     'stack_rows',
+    'jpeg_url',
     'panels_html',
     'plot_style',
     'plot_forest',
@@ -213,9 +214,16 @@ _PANEL_ROW = (
 )
 _PANEL_HTML = (
     '<div style="flex:1 1 {}px;max-width:{}px;font-size:.85em">{}'
-    '<img alt="{}" style="width:100%" src="data:image/jpeg;base64,{}"></div>'
+    '<img alt="{}" style="width:100%" src="{}"></div>'
 )
 _PANEL_TITLE = '<div style="border-top:3px solid {};line-height:1.7">{}</div>'
+
+
+def jpeg_url(img: Image.Image) -> str:
+    "Write an image as an address that holds its own bytes, for a page without further files"
+    file = BytesIO()
+    img.convert('RGB').save(file, 'JPEG', quality=82)
+    return f'data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}'
 
 
 def panels_html(
@@ -230,13 +238,10 @@ def panels_html(
     for title, img in panels.items():
         small = img.convert('RGB')
         small.thumbnail((3 * width // 2, 3 * width // 2))
-        file = BytesIO()
-        small.save(file, 'JPEG', quality=82)
         color = _concept_color(title).replace('#000000', 'currentcolor')
         head = title and _PANEL_TITLE.format(color, _SUBSCRIPT.sub(r'\1<sub>\2</sub>', escape(title)))
         alt = escape((words or {}).get(title, title or sentence.partition('\n')[0]))
-        data = b64encode(file.getvalue()).decode()
-        parts.append(_PANEL_HTML.format(round(0.58 * width), width, head, alt, data))
+        parts.append(_PANEL_HTML.format(round(0.58 * width), width, head, alt, jpeg_url(small)))
     return _PANEL_ROW.format(''.join(parts), escape(sentence).replace('\n', '<br>'))
 
 

@@ -16,14 +16,13 @@ __all__ = [
 
 # %% ../../nbs/library/runs/06_demo.ipynb #9978061e
 from collections.abc import Iterable
-from html import escape
 import pandas as pd
 from ..attention.vlm import VLM
 from ..data.records import Record
 from ..data.scenes import make_scene, to_sample
 from ..models.checkpoints import CHECKPOINTS, SMALL, TINY
-from .pages import answers_html, explained_html, html_page
-from .report import WHAT_IT_IS, format_column, format_report, report
+from .pages import answers_page, make_report
+from .report import WHAT_IT_IS, explain_columns, format_column, format_report, report
 from .runner import Evaluator, RunConfig, tasks_by_image
 from .store import Run, read_run
 
@@ -41,6 +40,7 @@ ABOUT_STORED = (
 )
 
 
+# %% ../../nbs/library/runs/06_demo.ipynb #10ad0d33
 def load_stored() -> dict[str, Run]:
     "Read the stored run of each model of this package"
     return {model: read_run(CHECKPOINTS.parent / 'records' / name) for model, name in _STORED.items()}
@@ -68,10 +68,13 @@ def find_question(id: str) -> Record:
 def ask_again(vlm: VLM, stored: Run, questions: Iterable[Record]) -> list[dict]:
     "Ask questions of a stored run again, in the six ways of its table: their lines, each with `stored`, the stored answer"
     before = {(line['id'], line['method']): line.get('answer') for line in stored.records}
-    prompt, decoding = stored.protocol['prompt'], stored.protocol['decoding']
-    evaluator = Evaluator(vlm, RunConfig(list(WHAT_IT_IS), prompt['suffix'], decoding['max_new_tokens']))
-    measured = [lines for tasks in tasks_by_image(questions) for lines in evaluator(tasks)]
-    return [line | dict(stored=before[line['id'], line['method']]) for lines in measured for line in lines]
+    suffix, length = stored.protocol['prompt']['suffix'], stored.protocol['decoding']['max_new_tokens']
+    evaluator = Evaluator(vlm, RunConfig(list(WHAT_IT_IS), suffix, length))
+    lines = []
+    for tasks in tasks_by_image(questions):
+        for measured in evaluator(tasks):
+            lines += measured
+    return [line | dict(stored=before[line['id'], line['method']]) for line in lines]
 
 
 # %% ../../nbs/library/runs/06_demo.ipynb #8ffb1824
@@ -81,23 +84,26 @@ def describe_cases(lines: list[dict]) -> list[str]:
     sentences = []
     for id, case in CASES.items():
         line = answers[id, 'lookup']
-        sentences.append(
-            f'{case}: {line["question"]} "{line["plain_answer"]}" without a crop, "{line["answer"]}" with the crop of '
-            f'lookup; truth: "{line["truth"]}"'
+        plain, cropped = (
+            f'"{line["plain_answer"]}" without a crop',
+            f'"{line["answer"]}" with the crop of lookup',
         )
+        sentences.append(f'{case}: {line["question"]} {plain}, {cropped}; truth: "{line["truth"]}"')
     return sentences
 
 
 def demo_page(stored: Run, lines: list[dict]) -> str:
     "Lay out the questions of `CASES` with all answers, maps and crops, and the stored result"
-    sentences = ''.join(f'<li>{escape(sentence)}</li>' for sentence in describe_cases(lines))
-    table = format_report(
-        report([line for line in stored.records if line['method'] in WHAT_IT_IS], kind='digit')
-    )
-    return html_page(
-        f'Four scenes, asked of {stored.protocol["model"]["name"]}',
-        f'<ol>{sentences}</ol>',
-        answers_html(Run(stored.protocol, lines), map(find_question, CASES)),
-        f'<h2>The stored record</h2><p>{ABOUT_STORED}</p>',
-        explained_html(table),
+    six = [line for line in stored.records if line['method'] in WHAT_IT_IS]
+    table = format_report(report(six, kind='digit'))
+    return answers_page(
+        make_report(Run(stored.protocol, lines)),
+        map(find_question, CASES),
+        title=f'Four scenes, asked of {stored.protocol["model"]["name"]}',
+        sentences=describe_cases(lines),
+        best='lookup',
+        about=ABOUT_STORED,
+        table=table,
+        legend=explain_columns(table),
+        table_last=True,
     )

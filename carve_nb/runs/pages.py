@@ -5,12 +5,17 @@
 # %% auto #0
 __all__ = [
     'Part',
+    'SIDE',
+    'NOT_BEST',
     'reasons',
     'frequent_notes',
     'scored_by',
     'describe_lines',
     'run_name',
     'unfinished',
+    'others_note',
+    'Report',
+    'make_report',
     'page',
     'explained_html',
     'run_html',
@@ -18,36 +23,42 @@ __all__ = [
     'markdown',
     'load_run',
     'make_result',
-    'save_result',
+    'stored_verdict',
     'RunTable',
     'read_result',
     'results_page',
-    'html_page',
-    'answers_html',
+    'best_method',
+    'grade',
+    'Panel',
+    'draw_map',
+    'draw_crop',
+    'best_panels',
+    'other_panels',
+    'question_facts',
     'answers_page',
-    'Report',
     'write_report',
 ]
 
 # %% ../../nbs/library/runs/04_pages.ipynb #298bd9a1
 import json
-import textwrap
+import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 import pandas as pd
 from fastcore.basics import groupby
-from matplotlib.figure import Figure
-from PIL import Image
+from jinja2 import Environment
+from PIL import Image, ImageOps
 from ..core.errors import DataError, RunError
 from ..core.image import scale_box
 from ..core.io import count_of, one_line, replace_file, table_html, tame_cell, tame_markdown
-from ..core.plotting import draw_boxes, figure_bytes, outline_target, panels_html, plot_forest
+from ..core.plotting import draw_boxes, figure_bytes, jpeg_url, outline_target
 from ..core.saliency import Saliency
 from ..data.datasets import DataSet
 from ..data.records import Record
@@ -56,17 +67,16 @@ from carve_nb.runs.report import (
     ALL,
     ENOUGH,
     NUMBERS,
+    Table,
     explain_columns,
-    find_baseline,
     format_report,
-    label_method,
     lines_frame,
     markdown_table,
-    measure_figures,
+    measure_table,
     report,
     results_table,
 )
-from .store import SHOWN, Run, attempt, read_run
+from .store import SHOWN, Run, attempt, other_questions, read_run
 
 
 # %% ../../nbs/library/runs/04_pages.ipynb #444298fb
@@ -86,16 +96,21 @@ def reasons(run: Run) -> list[str]:
 
 
 def frequent_notes(run: Run) -> list[str]:
-    "Count the notes that at least a tenth of a method's lines have, word for word"
+    "Count the notes that at least a tenth of a method's lines have, alike but for numbers with a point"
     total = Counter(line['method'] for line in run.records)
-    counts = Counter((line['method'], note) for line in run.records for note in line.get('notes', ()))
-    return [
-        one_line(f'`{method}`, {n} of {total[method]}: {note}')
-        for (method, note), n in counts.items()
-        if 10 * n >= total[method]
-    ]
+    alike: dict[tuple[str, str], list[str]] = {}
+    for line in run.records:
+        for note in line.get('notes', ()):
+            alike.setdefault((line['method'], re.sub(r'\d+\.\d+', '#', note)), []).append(note)
+    frequent = []
+    for (method, _), notes in alike.items():
+        if 10 * len(notes) >= total[method]:
+            example = ', such as' if len({*notes}) > 1 else ''
+            frequent.append(one_line(f'`{method}`, {len(notes)} of {total[method]}{example}: {notes[0]}'))
+    return frequent
 
 
+# %% ../../nbs/library/runs/04_pages.ipynb #444298fd
 def scored_by(run: Run) -> str:
     "Name the rules of a run's scores, and the set's own where that is another"
     usual, about = run.protocol['data']['rule'], run.protocol['data'].get('about', {})
@@ -108,13 +123,13 @@ def describe_lines(run: Run) -> str:
     """Count questions and images, such as '9000 questions on 500 images'; name their score, the image tokens and the
     precision of the baseline, and the commits, where there are several"""
     lines = lines_frame(run.records)
-    n, images, tokens = lines.id.nunique(), lines.image.nunique(), lines.image_tokens.dropna().astype(int)
-    facts = [
-        count_of(n, 'question') + (f' on {count_of(images, "image")}' if images < n else ''),
-        scored_by(run),
-    ]
+    n, images = lines.id.nunique(), lines.image.nunique()
+    tokens = lines.image_tokens.dropna().astype(int)
+    on_images = f' on {count_of(images, "image")}' if images < n else ''
+    facts = [count_of(n, 'question') + on_images, scored_by(run)]
     if len(tokens):
-        facts.append(' to '.join(map(str, sorted({tokens.min(), tokens.max()}))) + ' image tokens')
+        least_and_most = sorted({tokens.min(), tokens.max()})
+        facts.append(f'{" to ".join(map(str, least_and_most))} image tokens')
     if 'dtype' in run.protocol['model']:
         facts.append(run.protocol['model']['dtype'])
     if n < ENOUGH:
@@ -137,25 +152,46 @@ def unfinished(run: Run) -> str:
     return f' (unfinished: {one_line(", ".join(lacking))})' if lacking else ''
 
 
+def others_note(run: Run) -> list[str]:
+    "Say how many questions the folder holds that were not asked for last"
+    n = len(other_questions(run.protocol))
+    return (
+        [f'{count_of(n, "other question")} of the folder, not asked for now, count nowhere here.']
+        if n
+        else []
+    )
+
+
 # %% ../../nbs/library/runs/04_pages.ipynb #9933c733
 Part: TypeAlias = str | pd.DataFrame  # of a page: a text, or a table of words
 
 
-def page(run: Run) -> list[Part]:
+@dataclass(frozen=True)
+class Report:
+    "A run with its table, which is computed once, and the two lines of a checkup's verdict"
+
+    run: Run
+    table: Table
+    verdict: Sequence[str] = ()  # what was found, and the line of code or the command that follows from it
+    files: Sequence[str] = field(default=(), compare=False)  # names of those that were written
+
+
+def make_report(run: Run, verdict: Sequence[str] = ()) -> Report:
+    "Compute the table of a run"
+    return Report(run, measure_table(run.records), verdict)
+
+
+def page(report: Report) -> list[Part]:
     "Describe a run: its table, on all questions and on each kind, what failed, and what the columns mean"
-    figures = measure_figures(run.records)
-    table = format_report(figures)
-    parts: list[Part] = [run_name(run) + unfinished(run), describe_lines(run), table]
-    if figures.n.any() and figures.acc.isna().all():
+    run, table = report.run, report.table.words()
+    parts: list[Part] = [run_name(run) + unfinished(run), describe_lines(run), table, *others_note(run)]
+    if report.table.numbers.n.any() and report.table.numbers.acc.isna().all():
         parts.append('The answers are not scored: no truth was known.')
-    return [
-        *parts,
-        *reasons(run),
-        *frequent_notes(run),
-        '\n'.join(f'- {text}' for text in explain_columns(table)),
-    ]
+    legend = '\n'.join(f'- {text}' for text in explain_columns(table))
+    return [*parts, *reasons(run), *frequent_notes(run), legend]
 
 
+# %% ../../nbs/library/runs/04_pages.ipynb #9933c735
 def explained_html(table: pd.DataFrame) -> str:  # of `format_report`
     "Lay out a table for people, and below it what its columns mean"
     explained = ''.join(f'<li>{escape(text)}</li>' for text in explain_columns(table))
@@ -164,37 +200,20 @@ def explained_html(table: pd.DataFrame) -> str:  # of `format_report`
 
 def run_html(run: Run) -> str:
     "Show a run in a notebook: what it is, how far it came, its table, and what the columns mean"
-    name, about, table, *_ = page(run)
+    name, about, table, *_ = page(make_report(run))
     return f'<p>{escape(f"{name}: {about}")}</p>{explained_html(table)}'
 
 
-def to_markdown(parts: list[Part]) -> str:
+def to_markdown(parts: list[Part], verdict: Sequence[str] = ()) -> str:
     "Write a page in Markdown, harmless whatever names a set, a kind or a method has"
     texts = [part if isinstance(part, str) else markdown_table(part.values, part.columns) for part in parts]
-    return tame_markdown('# ' + '\n\n'.join(texts) + '\n')
+    above = [f'**{verdict[0]}**', f'`{verdict[1]}`', ''] if verdict else []
+    return tame_markdown('\n'.join([*above, '# ' + '\n\n'.join(texts)]) + '\n')
 
 
 def markdown(run: Run) -> str:
     "Write the page of a run in Markdown"
-    return to_markdown(page(run))
-
-
-# %% ../../nbs/library/runs/04_pages.ipynb #301e41fa
-def plot_report(table: pd.DataFrame) -> Figure:
-    "Plot accuracies of `report` with their intervals, as wide as the names need; the line is the baseline (no crop)"
-    rows = table[table.acc.notna()]
-    labels = [textwrap.fill(one_line(label_method(method)), 60) for method in rows.index]
-    lines = '\n'.join(labels).splitlines()
-    width = max(map(len, lines), default=0)  # letters
-    fig = Figure((2.4 + 0.085 * width, 0.9 + 0.24 * len(lines)), dpi=100, layout='constrained')
-    ax = fig.subplots()
-    ends = {method: [(row.acc, row.lo, row.hi)] for method, row in rows.iterrows()}
-    if ends:
-        plot_forest(ax, ends, scale=100, zero=rows.acc.get(find_baseline(ends)))
-    # a dollar is a dollar
-    ax.set_yticks(range(len(rows)), labels, parse_math=False)
-    ax.set_xlabel('accuracy, %')
-    return fig
+    return to_markdown(page(make_report(run)))
 
 
 # %% ../../nbs/library/runs/04_pages.ipynb #5c0b91d2
@@ -208,23 +227,21 @@ def load_run(folder: str | Path) -> Run:
     )
 
 
-def make_result(run: Run, made_by: str, figures: pd.DataFrame | None = None, **more) -> dict:
-    "Write the table of a run, `figures` as of `measure_figures`, with its protocol; `more` is the command's own"
-    if figures is None:
-        figures = measure_figures(run.records)
-    tables = {
-        kind: json.loads(table.droplevel('kind').to_json(orient='index'))
-        for kind, table in figures.round(4).groupby(level='kind', sort=False)
-    }
-    return dict(made_by=made_by, protocol=run.protocol, figures=tables, more=more)
+def make_result(report: Report) -> dict:
+    "Write the table of a run with its protocol, and the verdict of a checkup, as plain values"
+    return dict(protocol=report.run.protocol, figures=report.table.json(), verdict=[*report.verdict])
 
 
-def save_result(folder: str | Path, result: dict):
-    "Write `result.json`"
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    replace_file(Path(folder) / 'result.json', json.dumps(result, indent=1) + '\n')
+def stored_verdict(folder: str | Path) -> list[str]:
+    "Read the verdict that a checkup left in the `result.json` of its folder; [] where there is none"
+    try:
+        verdict = json.loads((Path(folder) / 'result.json').read_bytes())['verdict']
+        return [one_line(text) for text in verdict] if len(verdict) == 2 else []
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return []
 
 
+# %% ../../nbs/library/runs/04_pages.ipynb #5c0b91d5
 class RunTable(NamedTuple):
     "What a run was about, in words, and its table of all questions, as of `report`"
 
@@ -244,9 +261,8 @@ def read_result(path: str | Path) -> RunTable:
         table = pd.DataFrame.from_dict(result['figures'][ALL], 'index', dtype=object)
         return RunTable(about, table.reindex(columns=NUMBERS).rename_axis('method'))
     except (ValueError, TypeError, KeyError, AttributeError) as e:
-        raise DataError(
-            f'{path} is no result of a run ({type(e).__name__}: {e}). Give a result.json.'
-        ) from None
+        why = f'{type(e).__name__}: {e}'
+        raise DataError(f'{path} is no result of a run ({why}). Give a result.json.') from None
 
 
 def results_page(paths: Iterable[str | Path]) -> list[Part]:
@@ -254,32 +270,25 @@ def results_page(paths: Iterable[str | Path]) -> list[Part]:
     results = {str(path): read_result(path) for path in paths}
     table = pd.concat({name: result.table for name, result in results.items()}, names=['result'])
     abouts = [one_line(f'{name}: {result.about}') for name, result in results.items()]
-    return [
-        'Results side by side',
-        format_report(table),
-        *abouts,
-        'Gain and p: against the baseline of the same result; Holm: corrected for all of its methods.',
-    ]
+    below = 'Gain and p: against the baseline of the same result; Holm: corrected for all of its methods.'
+    return ['Results side by side', format_report(table), *abouts, below]
 
 
 # %% ../../nbs/library/runs/04_pages.ipynb #6f581db5
-_PAGE = (
-    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" '
-    'content="width=device-width"><title>{0}</title><style>:root{{color-scheme:light dark}}'
-    'body{{font:16px/1.5 system-ui;max-width:75rem;margin:2rem auto;padding:0 1rem}}'
-    'table{{display:block;overflow-x:auto}}'
-    'td,th{{padding:.1rem 1rem .1rem 0;vertical-align:top;overflow-wrap:normal}}'
-    'td:first-child{{min-width:7rem;overflow-wrap:anywhere}}pre{{white-space:pre-wrap;overflow-wrap:anywhere}}'
-    'section{{margin:2.5rem 0;overflow-wrap:anywhere}}</style><h1>{0}</h1>{1}</html>'
-)
+SIDE = 560  # pixels of the longer side of an image on a page
+NOT_BEST = 'none', 'random', 'oracle'  # the baseline and controls: whose crop a page does not choose
 
 
-def html_page(title: str, *parts: str) -> str:
-    "Lay out parts in HTML as a page"
-    return _PAGE.format(escape(title), '\n'.join(parts))
+def best_method(run: Run, table: Table) -> str | None:
+    "Choose the method whose crops a page shows: the most accurate of those that crop; None where none does"
+    crops = {line['method'] for line in run.records if 'map' in line or line.get('box', [0, 0])[:2] != [0, 0]}
+    rows = table.total[table.total.index.isin(crops)]
+    chosen = rows[[method.split(':')[0] not in NOT_BEST for method in rows.index]]
+    ranked = (rows if chosen.empty else chosen).acc.fillna(-1).sort_values(ascending=False, kind='stable')
+    return ranked.index[0] if len(ranked) else None
 
 
-def _grade(line: dict) -> str:
+def grade(line: dict) -> str:
     "Say whether an answer is right, wrong, partly right or unread, or that there is none"
     if line['status'] != 'ok':
         return line['status']
@@ -287,82 +296,128 @@ def _grade(line: dict) -> str:
     return line.get('unread') or words.get(line['score']) or f'{100 * line["score"]:.0f} % right'
 
 
-def _panel(image: Image.Image, line: dict) -> Image.Image | None:
-    "Draw what one method looked at: its map over the image, and its crop; None where it saw the whole image alone"
+# %% ../../nbs/library/runs/04_pages.ipynb #6f581db7
+class Panel(NamedTuple):
+    "An image of a page"
+
+    caption: str
+    alt: str
+    data: str  # as an address of its own bytes
+
+
+def draw_map(image: Image.Image, line: dict) -> Image.Image | None:
+    "Draw the map of a line over its image, and its crop in green; None of a method that saw the whole image alone"
     whole = [0, 0, *image.size]
     box = line.get('box', whole)
-    panel = image if 'map' in line or box != whole else None
+    if 'map' not in line and box == whole:
+        return None
+    ground = ImageOps.contain(image, (SIDE, SIDE))
     if 'map' in line:
-        panel = replace(Saliency.unpack(line['map']), image=image).plot_small()
-    if not panel or box == whole:
-        return panel
-    return draw_boxes(panel, [scale_box(box, image.size, panel.size)], width=max(3, panel.width // 64))
+        ground = replace(Saliency.unpack(line['map']), image=ground).plot(size=ground.size)
+    if box == whole:
+        return ground
+    return draw_boxes(ground, [scale_box(box, image.size, ground.size)], width=max(3, ground.width // 128))
 
 
-def _question_html(record: Record, lines: list[dict]) -> str:
-    "Show one question: its image, each answer, where each method looked, and notes on image and answers"
+def draw_crop(image: Image.Image, line: dict) -> Image.Image | None:
+    "Cut the crop of a line from its image, enlarged to the size of a panel; None of the whole image"
+    box = line.get('box', [0, 0, *image.size])
+    if box == [0, 0, *image.size]:
+        return None
+    return ImageOps.contain(image.crop(box), (SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+# %% ../../nbs/library/runs/04_pages.ipynb #6f581db9
+def best_panels(image: Image.Image, record: Record, line: dict | None) -> list[Panel]:
+    "Make the panels of a question: its image with the true region, and the map and crop of one method"
     name = Path(record.image).name if isinstance(record.image, (str, Path)) else record.id
+    shown = ImageOps.contain(outline_target(image, record.box) if record.box else image, (SIDE, SIDE))
+    panels = [Panel(name, record.question, jpeg_url(shown))]
+    for draw, what in ((draw_map, 'where {} looked'), (draw_crop, 'the crop of {}, enlarged')):
+        drawn = attempt(partial(draw, image, line)).value if line else None
+        if line and drawn:
+            caption = what.format(line['method'])
+            panels.append(Panel(caption, caption, jpeg_url(drawn)))
+    return panels
+
+
+def other_panels(image: Image.Image, lines: Iterable[dict]) -> list[Panel]:
+    "Make a panel of each line with a map or a crop"
+    drawn = {line['method']: attempt(partial(draw_map, image, line)).value for line in lines}
+    return [
+        Panel(method, f'where {method} looked', jpeg_url(ImageOps.contain(panel, (SIDE // 2, SIDE // 2))))
+        for method, panel in drawn.items()
+        if panel
+    ]
+
+
+def question_facts(record: Record, lines: list[dict], best: str | None) -> dict:
+    "List what the page shows of a question: its answers, panels, and notes on image and answers"
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the lines have them as notes
         image, _, no_image = attempt(record.open)
-    panels = {name: outline_target(image, record.box) if record.box else image} if image else {}
-    if image:
-        panels |= {line['method']: attempt(partial(_panel, image, line)).value for line in lines}
-    words = {title: f'where {title} looked' for title in panels} | {name: record.question}
-    rows = [[line['method'], line.get('answer', '-'), _grade(line)] for line in lines]
-    notes = dict.fromkeys(
-        [no_image, *(note for line in lines for note in [line.get('why'), *line.get('notes', ())])]
-    )
-    texts = ''.join(f'<p><small>{escape(note)}</small></p>' for note in notes if note)
-    return (
-        f'<section><b>{escape(record.question)}</b><br>truth: {escape(str(record.answer))}'
-        f'{table_html(rows, ["method", "answer", "score"])}{texts}'
-        f'{panels_html({k: panel for k, panel in panels.items() if panel}, words=words, width=188)}</section>'
+    of_best = next((line for line in lines if line['method'] == best), None)
+    answers = [[line['method'], line.get('answer', '-'), grade(line)] for line in lines]
+    notes = [no_image]
+    for line in lines:
+        notes += [line.get('why'), *line.get('notes', ())]
+    return dict(
+        words=record.question,
+        truth=record.answer,
+        answers=pd.DataFrame(answers, columns=['method', 'answer', 'score']),
+        panels=best_panels(image, record, of_best) if image else [],
+        others=other_panels(image, [line for line in lines if line is not of_best]) if image else [],
+        notes=[note for note in dict.fromkeys(notes) if note],
     )
 
 
-def answers_html(run: Run, records: Iterable[Record]) -> str:
-    "Show questions of a run: each image with the name of its file, the answer of every method, and where it looked"
+# %% ../../nbs/library/runs/04_pages.ipynb #6f581dbb
+_TEMPLATE = Environment(autoescape=True).from_string(
+    (files('carve_nb.runs') / 'answers.html').read_text(encoding='utf-8')
+)
+
+
+def answers_page(report: Report, data: Iterable[Record], **more) -> str:
+    """Lay out the first questions of a run as an HTML page below its table: each image, the answer of every method, and
+    where the best one looked; `more` are further values of the template"""
+    run, table = report.run, report.table.words()
     lines = groupby(run.records, lambda line: line['id'])
-    about = (
-        'White: the true region, where it is known. Then each method that looked for a place: its map, dark where it '
-        'is strong, and its crop in green.'
-    )
-    return '\n'.join([f'<p>{about}</p>', *(_question_html(record, lines[record.id]) for record in records)])
-
-
-def answers_page(run: Run, data: Iterable[Record]) -> str:
-    "Lay out the first questions of a run as an HTML page below its table"
-    measured = {line['id'] for line in run.records}
-    records = [record for record in data if record.id in measured]
+    records = [record for record in data if record.id in lines]
     first = records[:SHOWN]
-    more = f'the first {len(first)} of ' if len(first) < len(records) else ''
-    head = f'<h2>The questions: {more}{len(records)}</h2>'
-    return html_page(run_name(run), run_html(run), head, answers_html(run, first))
+    best = more.get('best') or best_method(run, report.table)
+    values = dict(
+        title=run_name(run) + unfinished(run),
+        verdict=report.verdict,
+        heading=f'The questions: {f"the first {len(first)} of " if len(first) < len(records) else ""}{len(records)}',
+        questions=[question_facts(record, lines[record.id], best) for record in first],
+        best=best,
+        about=describe_lines(run),
+        table=table,
+        legend=explain_columns(table),
+    )
+    return _TEMPLATE.render(values | more)
 
 
-# %% ../../nbs/library/runs/04_pages.ipynb #e1a9847c
-class Report(NamedTuple):
-    "A run with its files and page"
-
-    run: Run
-    files: list[str]  # their names
-    parts: list[Part]  # of `page`
-
-
-def write_report(folder: str | Path, data: DataSet | None = None) -> Report:
+# %% ../../nbs/library/runs/04_pages.ipynb #6f581dbd
+def write_report(
+    folder: str | Path,  # of a run
+    data: DataSet | None = None,  # its questions; None: the page of answers is not made
+    verdict: Sequence[str] | None = None,  # of a checkup, two lines; None: the one that the folder has
+    table: Table | None = None,  # None: computed
+) -> Report:
     "Make the files of a run from its records; with its questions also the page of all answers"
     run = load_run(folder)
-    parts = page(run)
+    verdict = stored_verdict(folder) if verdict is None else verdict
+    made = Report(run, table or measure_table(run.records), verdict)
     files: dict[str, str | bytes] = {
         'results.csv': results_table(run.records).map(tame_cell).to_csv(index=False),
-        'table.md': to_markdown(parts),
-        'accuracy.png': figure_bytes(plot_report(report(run.records))),
+        'table.md': to_markdown(page(made), verdict),
+        'accuracy.png': figure_bytes(made.table.figure()),
+        'result.json': json.dumps(make_result(made), indent=1) + '\n',
     }
     if data is not None:
-        files['answers.html'] = answers_page(run, data)
+        files['answers.html'] = answers_page(made, data)
     for name, content in files.items():
-        replace_file(
-            Path(folder) / name, content.encode(errors='replace') if isinstance(content, str) else content
-        )
-    return Report(run, [*files], parts)
+        raw = content.encode(errors='replace') if isinstance(content, str) else content
+        replace_file(Path(folder) / name, raw)
+    return replace(made, files=[*files])

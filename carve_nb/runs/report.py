@@ -4,82 +4,74 @@
 
 # %% auto #0
 __all__ = [
-    'WHERE',
-    'NUMBERS',
-    'COLUMNS',
+    'CSV_COLUMNS',
     'ENOUGH',
     'ALL',
+    'COLUMNS',
+    'NUMBERS',
     'WHAT_IT_IS',
-    'LEGEND',
     'find_baseline',
     'lines_frame',
     'compare_methods',
+    'MethodLines',
+    'percent',
+    'points',
+    'count',
+    'decimals',
+    'p_value',
+    'Column',
+    'compared',
+    'averaged',
+    'accurate',
     'report',
     'measure_figures',
     'label_method',
     'format_cell',
     'format_column',
+    'shown_columns',
     'format_report',
     'explain_columns',
     'markdown_table',
+    'plot_report',
+    'Table',
+    'measure_table',
     'results_table',
 ]
 
 # %% ../../nbs/library/runs/03_report.ipynb #298bd925
 import json
 import math
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from ..core.io import one_line
+from ..core.plotting import plot_forest
 from ..core.stats import difference, holm, mean_interval, paired_test
 from ..data.records import image_key_of
 from .store import FAILED
 
 # %% ../../nbs/library/runs/03_report.ipynb #382b7b94
-WHERE = 'pointing', 'auroc', 'iou', 'calls'
-NUMBERS = (
-    'n',
-    'failed',
-    'unread',
-    'near',
-    'acc',
-    'lo',
-    'hi',
-    *WHERE,
-    'seconds',
-    'gain',
-    'gain_lo',
-    'gain_hi',
-    'baseline',
-    'p',
-    'test',
-    'p_holm',
-)
 # columns of results.csv
-COLUMNS = (
-    'id',
-    'image_key',
-    'kind',
-    'method',
-    'status',
-    'question',
-    'answer',
-    'truth',
-    'score',
-    'rule',
-    'unread',
-    'confidence',
-    'plain_answer',
-    'pointing',
-    'auroc',
-    'iou',
-    'box',
-    'calls',
-    'image_tokens',
-    'notes',
-    'why',
-    'key',
+CSV_COLUMNS = (
+    *(
+        'id',
+        'image_key',
+        'kind',
+        'method',
+        'status',
+        'question',
+        'answer',
+        'truth',
+        'score',
+        'rule',
+        'unread',
+    ),
+    *('confidence', 'plain_answer', 'pointing', 'auroc', 'iou', 'box', 'calls', 'image_tokens', 'notes'),
+    *('why', 'key'),
 )
 ENOUGH = 10  # questions that show a difference
 ALL = 'all questions'
@@ -95,11 +87,13 @@ def lines_frame(records: list[dict] | pd.DataFrame) -> pd.DataFrame:
     if isinstance(records, pd.DataFrame):
         return records
     lines = [line | dict(image=image_key_of(line)) for line in records if line['id']]
-    return pd.DataFrame(lines, columns=[*COLUMNS, 'image', 'seconds'])
+    return pd.DataFrame(lines, columns=[*CSV_COLUMNS, 'image', 'seconds'])
 
 
+# %% ../../nbs/library/runs/03_report.ipynb #382b7b96
 def compare_methods(mine: pd.DataFrame, others: pd.DataFrame) -> dict[str, float | str]:
-    """Compare answered lines of two methods on their common questions: gain as a fraction, the other's mean, p.
+    """Compare answered lines of two methods on their common questions: gain as a fraction, the share of questions
+    that the other answers better, the other's mean, p.
 
     Below ten questions there is neither an interval of the gain nor a p."""
     both = mine.merge(others[['id', 'score']], on='id', suffixes=('', '_other'))
@@ -107,53 +101,177 @@ def compare_methods(mine: pd.DataFrame, others: pd.DataFrame) -> dict[str, float
         return {}
     scores = both.score, both.score_other, list(both.image)
     gain = difference(*scores)
-    means = dict(gain=gain.value, baseline=np.mean(both.score_other))
+    harmed = float((both.score < both.score_other).mean())
+    means = dict(gain=gain.value, harmed=harmed, baseline=np.mean(both.score_other))
     if len(both) < ENOUGH:
         return means
     p, test = paired_test(*scores)
     return means | dict(gain_lo=gain.lo, gain_hi=gain.hi, p=p, test=test)
 
 
+# %% ../../nbs/library/runs/03_report.ipynb #382b7b98
+@dataclass(frozen=True)
+class MethodLines:
+    "The lines of one method, and the answered ones of the baseline"
+
+    lines: pd.DataFrame
+    baseline: pd.DataFrame
+    is_baseline: bool
+
+    @cached_property
+    def answered(self) -> pd.DataFrame:
+        return self.lines[self.lines.status == 'ok']
+
+    @cached_property
+    def has_scores(self) -> bool:
+        "Whether there are answers, and a truth for each; `carve serve` knows none"
+        return len(self.answered) > 0 and not self.answered.score.isna().any()
+
+    @cached_property
+    def accuracy(self) -> dict[str, float]:
+        "The mean score with the ends of its interval"
+        if not self.has_scores:
+            return {}
+        mean = mean_interval(self.answered.score, list(self.answered.image))
+        return dict(acc=mean.value, lo=mean.lo, hi=mean.hi)
+
+    @cached_property
+    def comparison(self) -> dict[str, float | str]:
+        "The numbers of `compare_methods` against the baseline"
+        compared = self.has_scores and not self.is_baseline
+        return compare_methods(self.answered, self.baseline) if compared else {}
+
+    def mean(self, column: str) -> float:
+        return self.answered[column].astype(float).mean()
+
+    def count_unread(self, near: bool) -> int:
+        "Count the answers in which none was found, or those that nearly hold one"
+        return sum(reason.startswith('near') == near for reason in self.answered.unread.dropna())
+
+
+# %% ../../nbs/library/runs/03_report.ipynb #382b7b9a
+def percent(value: float) -> str:
+    "Write a share in per cent"
+    return f'{100 * value:.1f}'
+
+
+def points(value: float) -> str:
+    "Write a difference of shares in points, with its sign"
+    return f'{100 * value:+.1f}'
+
+
+def count(value: float) -> str:
+    "Write a whole number"
+    return f'{value:.0f}'
+
+
+def decimals(value: float) -> str:
+    "Write a number with two digits"
+    return f'{value:.2f}'
+
+
+def p_value(value: float) -> str:
+    "Write a p, a small one as a bound"
+    return '<0.001' if value < 0.001 else f'{value:.3f}'
+
+
+@dataclass(frozen=True)
+class Column:
+    "A column of the table of a run"
+
+    name: str  # in `report`
+    measure: Callable[[MethodLines], object]
+    head: str = ''  # for people; '': not shown to them
+    write: Callable[[float], str] = decimals
+    legend: str = ''  # what it means, below the table
+    ends: Sequence[str] = ()  # names of the columns with the ends of its interval
+    only_above_zero: bool = False  # shown only where some method has more than none
+
+
+# %% ../../nbs/library/runs/03_report.ipynb #382b7b9d
+_INTERVALS = (
+    "95 % intervals: Wilson's for shares, Student's for other means and for differences; questions about one image "
+    'count together'
+)
+_P = (
+    'p: against the baseline, on the questions that both answered; exact McNemar test, or where answers are partly '
+    'right or share an image the sign-flip test of the mean difference; Holm: corrected for all comparisons on all '
+    'questions, and for all on single kinds together'
+)
+_POINTING = "pointing: how often the map's strongest patch lies on the true region"
+_AUROC = (
+    'AUROC: how often a patch of the map inside the true region is stronger than one outside; by chance 0.5'
+)
+_IOU = 'IoU: the area that the crop and the true region share, as a fraction of what they cover together'
+_CALLS = 'calls: how often the model is asked for one answer; random also runs another method, to crop as large a place'
+_HARMED = 'harmed: questions that the baseline answers better, of those that both answered'
+_UNREAD = 'unread: answers in which none was found; they count as wrong'
+_NEAR = 'near: answers that hold an accepted one, or are one but for units and signs; they count as wrong'
+
+
+# %% ../../nbs/library/runs/03_report.ipynb #382b7b9e
+def compared(name: str) -> Callable[[MethodLines], object]:
+    "Make the measure of a number of `compare_methods`"
+    return lambda of: of.comparison.get(name, math.nan)
+
+
+def averaged(name: str) -> Callable[[MethodLines], object]:
+    "Make the measure of the mean of a field of the lines"
+    return lambda of: of.mean(name)
+
+
+def accurate(name: str) -> Callable[[MethodLines], object]:
+    "Make the measure of the accuracy, or of an end of its interval"
+    return lambda of: of.accuracy.get(name, math.nan)
+
+
+COLUMNS = [
+    Column('acc', accurate('acc'), 'accuracy, %', percent, _INTERVALS, ends=('lo', 'hi')),
+    Column('lo', accurate('lo')),
+    Column('hi', accurate('hi')),
+    Column('n', lambda of: len(of.answered), 'n', count),
+    Column('gain', compared('gain'), 'against baseline, points', points, ends=('gain_lo', 'gain_hi')),
+    Column('gain_lo', compared('gain_lo')),
+    Column('gain_hi', compared('gain_hi')),
+    Column('harmed', compared('harmed'), 'harmed, %', percent, _HARMED),
+    Column('p', compared('p'), 'p', p_value, _P),
+    Column('p_holm', lambda of: math.nan, 'p (Holm)', p_value),  # of the whole table
+    Column('pointing', averaged('pointing'), 'pointing, %', percent, _POINTING),
+    Column('auroc', averaged('auroc'), 'AUROC', decimals, _AUROC),
+    Column('iou', lambda of: math.nan if of.is_baseline else of.mean('iou'), 'IoU', decimals, _IOU),
+    Column('calls', averaged('calls'), 'calls', decimals, _CALLS),
+    Column('failed', lambda of: sum(of.lines.status.isin(FAILED)), 'failed', count, only_above_zero=True),
+    Column('unread', lambda of: of.count_unread(near=False), 'unread', count, _UNREAD, only_above_zero=True),
+    Column('near', lambda of: of.count_unread(near=True), 'near', count, _NEAR, only_above_zero=True),
+    Column('seconds', lambda of: of.answered.seconds.median()),
+    Column('baseline', compared('baseline')),
+    Column('test', compared('test')),
+]
+NUMBERS = [column.name for column in COLUMNS]
+
+
+# %% ../../nbs/library/runs/03_report.ipynb #382b7ba0
 def report(records: list[dict] | pd.DataFrame, kind: str | None = None) -> pd.DataFrame:
     """Compare methods on the same questions, of all kinds or of one: a row for each method, shares in parts
     of 1.
 
-    Columns: n, failed, unread (answers in which none was found) and near (that hold an accepted one, or are
-    one but for signs and units), which both count as wrong; acc, its interval lo and hi; means of pointing,
-    auroc, iou, calls; median seconds; gain over the baseline on common questions with its interval, baseline
-    (its accuracy there), p, test, p_holm. NaN: nothing to count, or too little."""
+    Columns: those of `COLUMNS`. acc, its interval lo and hi; n; gain over the baseline on common questions with its
+    interval; harmed, p, p_holm; means of pointing, auroc, iou, calls; failed, unread (answers in which none was
+    found) and near (that hold an accepted one, or are one but for signs and units), which both count as wrong;
+    median seconds; baseline (its accuracy on the common questions), test. NaN: nothing to count, or too little."""
     lines = lines_frame(records)
     if kind is not None:
         lines = lines[lines.kind == kind]
     methods = list(lines.method.unique())
-    answered = lines[lines.status == 'ok']
-    failed = lines[lines.status.isin(FAILED)].method.value_counts()
     reference = find_baseline(methods)
-    rows = []
-    for method in methods:
-        answers = answered[answered.method == method]
-        reasons_unread = answers.unread.dropna()
-        near = sum(reason.startswith('near') for reason in reasons_unread)
-        row: dict = dict(
-            n=len(answers), failed=failed.get(method, 0), unread=len(reasons_unread) - near, near=near
-        )
-        rows.append(row)
-        if answers.empty:
-            continue
-        row |= answers[[*WHERE]].astype(float).mean()
-        row['seconds'] = answers.seconds.median()
-        if method == reference:
-            row['iou'] = math.nan  # it has no crop
-        if answers.score.isna().any():
-            continue  # `carve serve` knows no truth
-        accuracy = mean_interval(answers.score, list(answers.image))
-        row |= dict(acc=accuracy.value, lo=accuracy.lo, hi=accuracy.hi)
-        if method != reference:
-            row |= compare_methods(answers, answered[answered.method == reference])
+    baseline = lines[(lines.status == 'ok') & (lines.method == reference)]
+    of_methods = [MethodLines(lines[lines.method == m], baseline, m == reference) for m in methods]
+    rows = [{column.name: column.measure(of) for column in COLUMNS} for of in of_methods]
     table = pd.DataFrame(rows, pd.Index(methods, name='method'), NUMBERS)
     return table.infer_objects().assign(p_holm=holm(table.p))
 
 
+# %% ../../nbs/library/runs/03_report.ipynb #382b7ba3
 def measure_figures(records: list[dict] | pd.DataFrame) -> pd.DataFrame:
     """Compute `report` of all questions, and if there are several kinds of each, which are corrected for their
     comparisons together: a row for each kind and method"""
@@ -166,6 +284,7 @@ def measure_figures(records: list[dict] | pd.DataFrame) -> pd.DataFrame:
     return pd.concat([every, split.assign(p_holm=holm(split.p))])
 
 
+# %% ../../nbs/library/runs/03_report.ipynb #b8d10c52
 WHAT_IT_IS = {  # method -> words for it
     'none': 'baseline (no crop)',
     'random': 'a crop at a random place',
@@ -175,95 +294,114 @@ WHAT_IT_IS = {  # method -> words for it
     'oracle': 'the true region, enlarged',
 }
 
-# %% ../../nbs/library/runs/03_report.ipynb #b8d10c52
-_HEADS = dict(
-    acc='accuracy, %',
-    n='n',
-    gain='against baseline, points',
-    p='p',
-    p_holm='p (Holm)',
-    pointing='pointing, %',
-    auroc='AUROC',
-    iou='IoU',
-    calls='calls',
-    failed='failed',
-    unread='unread',
-    near='near',
-)
-LEGEND = dict(  # column -> what it means
-    pointing="pointing: how often the map's strongest patch lies on the true region",
-    auroc='AUROC: how often a patch of the map inside the true region is stronger than one outside; by chance 0.5',
-    iou='IoU: the area that the crop and the true region share, as a fraction of what they cover together',
-    calls='calls: how often the model is asked for one answer; random also runs another method, to crop as large a place',
-    unread='unread: answers in which none was found; they count as wrong',
-    near='near: answers that hold an accepted one, or are one but for units and signs; they count as wrong',
-    acc="95 % intervals: Wilson's for shares, Student's for other means and for differences; questions about one image count "
-    'together',
-    p='p: against the baseline, on the questions that both answered; exact McNemar test, or where answers are partly right or '
-    'share an image the sign-flip test of the mean difference; Holm: corrected for all comparisons on all questions, and for '
-    'all on single kinds together',
-)
-_ENDS = dict(acc=('lo', 'hi'), gain=('gain_lo', 'gain_hi'))
-
 
 def label_method(method: str) -> str:
     "Write a method's name for people"
     return f'{method} (baseline)' if find_baseline([method]) else method
 
 
-def format_cell(row: pd.Series | dict, key: str) -> str:
+def format_cell(row: pd.Series | dict, name: str) -> str:
     "Format one number of a row of `report` for people, with its interval if there is one"
-    value = row.get(key, math.nan)
-    if pd.isna(value):
+    column = next(column for column in COLUMNS if column.name == name)
+    numbers = [row.get(name, math.nan) for name in (name, *column.ends)]
+    if pd.isna(numbers[0]):
         return '-'
-    if key in ('p', 'p_holm'):
-        return '<0.001' if value < 0.001 else f'{value:.3f}'
-    if key in ('n', 'failed', 'unread', 'near'):
-        return f'{value:.0f}'
-    if key == 'pointing':
-        return f'{100 * value:.1f}'
-    if key not in _ENDS:
-        return f'{value:.2f}'
-    sign = '+' if key == 'gain' else ''
-    number, *ends = (f'{100 * row[name]:{sign}.1f}' for name in (key, *_ENDS[key]) if pd.notna(row[name]))
-    return f'{number} [{", ".join(ends)}]' if ends else number
+    value, *ends = (column.write(number) for number in numbers if pd.notna(number))
+    return f'{value} [{", ".join(ends)}]' if ends else value
 
 
-def format_column(table: pd.DataFrame, key: str) -> pd.Series:
+def format_column(table: pd.DataFrame, name: str) -> pd.Series:
     "Format a column of `report` for people"
-    return pd.Series([format_cell(row, key) for _, row in table.iterrows()], table.index, dtype=object)
+    return pd.Series([format_cell(row, name) for _, row in table.iterrows()], table.index, dtype=object)
 
 
-def format_report(table: pd.DataFrame) -> pd.DataFrame:
-    "Write a report, of one kind or run or of several, for people: a column of words for each column that has a value"
+def shown_columns(table: pd.DataFrame) -> list[Column]:
+    "List the columns of a report that people are shown: those with a head and a value, counts of failures above zero"
+
+    def has_value(column: Column) -> bool:
+        values = table[column.name].dropna()
+        return bool((values > 0).any()) if column.only_above_zero else len(values) > 0
+
+    return [column for column in COLUMNS if column.head and has_value(column)]
+
+
+# %% ../../nbs/library/runs/03_report.ipynb #b8d10c54
+def format_report(table: pd.DataFrame, names: Sequence[str] | None = None) -> pd.DataFrame:
+    """Write a report, of one kind or run or of several, for people: a column of words for each column that has a
+    value, or for those with the given names"""
     cells = pd.DataFrame({'method': table.index.get_level_values('method').map(label_method)}, table.index)
-    for level, names in table.index.to_frame().drop(columns='method').items():
-        if names.nunique() > 1:
-            cells[level] = names.replace('', 'other').map(one_line)
-    for column, head in _HEADS.items():
-        if table[column].notna().any():
-            cells[head] = format_column(table, column)
+    for level, values in table.index.to_frame().drop(columns='method').items():
+        if values.nunique() > 1:
+            cells[level] = values.replace('', 'other').map(one_line)
+    for column in shown_columns(table):
+        if names is None or column.name in names:
+            cells[column.head] = format_column(table, column.name)
     return cells
 
 
 def explain_columns(table: pd.DataFrame) -> list[str]:  # of `format_report`
     "Say of each column of a table for people what it means"
-    return [text for column, text in LEGEND.items() if _HEADS[column] in table]
+    return [column.legend for column in COLUMNS if column.legend and column.head in table]
 
 
 def markdown_table(rows: Iterable[Iterable], head: Iterable) -> str:
     "Write a table in Markdown; bars inside cells are escaped"
 
     def line(cells: Iterable) -> str:
-        return (
-            '| '
-            + ' | '.join(one_line(cell).replace('\\', r'\\').replace('|', r'\|') for cell in cells)
-            + ' |'
-        )
+        words = (one_line(cell).replace('\\', r'\\').replace('|', r'\|') for cell in cells)
+        return f'| {" | ".join(words)} |'
 
     head = list(head)
     rule = ['---'] + ['--:'] * (len(head) - 1)
     return '\n'.join(map(line, [head, rule, *rows]))
+
+
+# %% ../../nbs/library/runs/03_report.ipynb #c9209227
+def plot_report(table: pd.DataFrame) -> Figure:
+    "Plot accuracies of `report` with their intervals, as wide as the names need; the line is the baseline (no crop)"
+    rows = table[table.acc.notna()]
+    labels = [textwrap.fill(one_line(label_method(method)), 60) for method in rows.index]
+    lines = '\n'.join(labels).splitlines()
+    width = max(map(len, lines), default=0)  # letters
+    fig = Figure((2.4 + 0.085 * width, 0.9 + 0.24 * len(lines)), dpi=100, layout='constrained')
+    ax = fig.subplots()
+    ends = {method: [(row.acc, row.lo, row.hi)] for method, row in rows.iterrows()}
+    if ends:
+        plot_forest(ax, ends, scale=100, zero=rows.acc.get(find_baseline(ends)))
+    # a dollar is a dollar
+    ax.set_yticks(range(len(rows)), labels, parse_math=False)
+    ax.set_xlabel('accuracy, %')
+    return fig
+
+
+@dataclass(frozen=True)
+class Table:
+    "The numbers of a run, and how they are shown"
+
+    numbers: pd.DataFrame  # of `measure_figures`
+
+    @property
+    def total(self) -> pd.DataFrame:
+        "The rows about all questions, one for each method"
+        return self.numbers.loc[ALL]
+
+    def words(self, kinds: bool = True, names: Sequence[str] | None = None) -> pd.DataFrame:
+        "Write the table for people: of each kind too, or of all questions alone; all columns, or those named"
+        return format_report(self.numbers if kinds else self.total, names)
+
+    def figure(self) -> Figure:
+        "Plot the accuracies on all questions"
+        return plot_report(self.total)
+
+    def json(self) -> dict[str, dict]:
+        "Write the numbers as plain values: kind -> method -> column -> number"
+        by_kind = self.numbers.round(4).groupby(level='kind', sort=False)
+        return {kind: json.loads(table.droplevel('kind').to_json(orient='index')) for kind, table in by_kind}
+
+
+def measure_table(records: list[dict] | pd.DataFrame) -> Table:
+    "Compute the numbers of a run once"
+    return Table(measure_figures(records))
 
 
 # %% ../../nbs/library/runs/03_report.ipynb #ab6f662d
@@ -273,4 +411,4 @@ def results_table(records: list[dict]) -> pd.DataFrame:
     def plain(value: object) -> object:
         return json.dumps(value) if isinstance(value, list) else value
 
-    return pd.DataFrame(records, columns=COLUMNS).map(plain).convert_dtypes()
+    return pd.DataFrame(records, columns=CSV_COLUMNS).map(plain).convert_dtypes()

@@ -10,47 +10,51 @@ __all__ = [
     'ARMS',
     'CONTROLS',
     'MARGIN',
+    'SHOWN_COLUMNS',
     'PROFILED',
+    'does_not_matter',
+    'questions_to_decide',
     'Checkup',
+    'describe_profile',
     'recommend',
     'unknown_kinds',
-    'estimate_time',
+    'seconds_of_question',
+    'seconds_of_profile',
+    'write_time',
+    'describe_price',
+    'acuity_questions',
+    'next_step',
     'run_checkup',
 ]
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #cf1e4015
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 import pandas as pd
+from fastcore.basics import groupby
 from ..attention.vlm import VLM
-from ..core.errors import CarveError
+from ..core.errors import CarveError, Reader
 from ..core.io import count_of
 from ..core.stats import holm
 from ..core.text import read_method
 from ..data.datasets import DataSet, load_benchmark
 from ..data.eye_test import CHANCE, CHOICES, EACH, SEEDS, eye_question
-from ..method.profiles import ModelProfile, find_profile
+from ..method.profiles import SINKS, ModelProfile, find_profile
 from ..method.registry import make_method
 from ..models.checkpoints import SMALL
 from ..models.prompts import unknown_note
-from ..runs.pages import explained_html, make_result, save_result, write_report
-from carve_nb.runs.report import (
-    ALL,
-    compare_methods,
-    format_column,
-    format_report,
-    lines_frame,
-    measure_figures,
-)
+from ..runs.pages import explained_html, write_report
+from ..runs.report import ALL, Table, compare_methods, explain_columns, lines_frame, measure_table
 from ..runs.runner import as_vlm, run_eval
 from ..runs.store import Run, run_folder
-from .profile import keep_profile, make_profile
+from .profile import keep_profile, look_at, make_profile, profile_questions
 
 log = logging.getLogger(__name__)
 
@@ -62,16 +66,32 @@ CONTROLS = 'none', 'random', 'oracle'  # which no program can use
 MARGIN = 0.05  # a smaller difference does not matter
 
 
+def does_not_matter(upper_end: float) -> bool:
+    "Tell whether a gain is shown to be too small to matter: its interval ends below `MARGIN`"
+    return upper_end < MARGIN
+
+
+def questions_to_decide(best: pd.Series) -> int:
+    "Estimate how many questions decide, from the interval of the best arm; more than were asked"
+    half_width = (best.gain_hi - best.gain_lo) / 2
+    return max(math.ceil(best.n * (half_width / MARGIN) ** 2), int(best.n) + 1)
+
+
+# %% ../../nbs/library/studies/20_checkup.ipynb #88333738
+SHOWN_COLUMNS = 'acc', 'gain', 'harmed', 'p_holm', 'calls'  # of the table in a terminal
+
+
 @dataclass(repr=False)
 class Checkup:
     "What a checkup measured, and the arm to use"
 
     run: Run
-    figures: pd.DataFrame  # of `measure_figures`, p_holm over the usable arms
+    table: Table  # p_holm over the usable arms, on all questions and on each kind
     profile: ModelProfile | None = None
     use: str = 'none'  # arm; 'none': no crop
     verdict: str = 'not decided'  # or 'a gain', 'nothing to gain'
-    questions: int = 0  # about as many tell a gain of `MARGIN` from none; 0: nothing was compared
+    questions: int = 0  # about as many decide; 0: nothing was compared
+    next_step: str = ''  # where nothing is decided: the command that asks more
 
     @property
     def code(self) -> str:
@@ -80,60 +100,73 @@ class Checkup:
             return ''
         if self.use == 'none':
             return 'vlm.ask(image, question)'
-        name, _ = read_method(self.use)
-        fields = {
-            field: value
-            for field, value in self.run.protocol['methods'][self.use].items()
-            if field != 'max_new_tokens'
-        }  # that of the acuity test
-        return f'{make_method(name, **fields)}(vlm, image, question)'
+        fields = dict(self.run.protocol['methods'][self.use])
+        fields.pop('max_new_tokens', None)  # that of the acuity test
+        return f'{make_method(read_method(self.use)[0], **fields)}(vlm, image, question)'
+
+    def headline(self) -> list[str]:
+        "Write the verdict, and the line to use or the command that asks more, as two lines"
+        if self.code:
+            return [
+                f'{self.verdict}: use {self.use if self.use != "none" else "the model without a crop"}',
+                self.code,
+            ]
+        enough = f'about {self.questions} questions decide' if self.questions else 'ask more questions'
+        return [f'{self.verdict}: no line to use yet; {enough}', self.next_step]
 
     def summary(self) -> list[str]:
         "Write the verdict, the line to use, and what is known of the attention map as lines of text"
-        enough = (
-            f', about {self.questions} questions may tell a gain of {MARGIN:.0%}' if self.questions else ''
-        )
-        undecided = f'{self.verdict}: no line to use yet; raise n{enough}'
-        lines = [self.verdict, self.code] if self.code else [undecided]
-        return lines + (self.profile.about() if self.profile else [])
+        return self.headline() + describe_profile(self.profile)
 
-    def table(self) -> pd.DataFrame:
-        "Write the figures of all arms for people, on all questions and on each kind"
-        return format_report(self.figures).assign(seconds=format_column(self.figures, 'seconds'))
+    def words(self) -> pd.DataFrame:
+        "Write the figures of all arms on all questions for people"
+        return self.table.words(kinds=False, names=SHOWN_COLUMNS)
 
     def __repr__(self) -> str:
-        return '\n'.join([*self.summary(), self.table().to_string(index=False)])
+        legend = explain_columns(self.words())
+        return '\n'.join([*self.summary(), self.words().to_string(index=False), *legend])
 
     def _repr_html_(self) -> str:
-        return ''.join(f'<p>{escape(line)}</p>' for line in self.summary()) + explained_html(self.table())
+        return ''.join(f'<p>{escape(line)}</p>' for line in self.summary()) + explained_html(self.words())
 
 
+# %% ../../nbs/library/studies/20_checkup.ipynb #88333739
+def describe_profile(profile: ModelProfile | None) -> list[str]:
+    "Describe a profile in lines of text, also where it finds no sink"
+    if profile is None:
+        return []
+    lines = profile.about()
+    if profile.sinks and not profile.reads_sink:
+        share = f'in {profile.sinks[0]:.0%} of the questions, below {SINKS:.0%}'
+        lines.append(f'no sink: the map of its query token peaks on one patch {share}')
+    return lines
+
+
+# %% ../../nbs/library/studies/20_checkup.ipynb #8833373c
 def recommend(run: Run, profile: ModelProfile | None = None) -> Checkup:
     "Choose an arm: of those that gain and harm no kind of question, the cheapest of the best"
-    figures = measure_figures(run.records)
+    figures = measure_table(run.records).numbers
     figures['p_holm'] = holm(figures.p.where(~figures.index.isin(CONTROLS, level='method')))
-    checkup, table = Checkup(run, figures, profile), figures.loc[ALL]
-    usable = table[~table.index.isin(CONTROLS) & table.gain_hi.notna()].sort_values(
-        'gain', ascending=False, kind='stable'
-    )
+    checkup, total = Checkup(run, Table(figures), profile), figures.loc[ALL]
+    usable = total[~total.index.isin(CONTROLS) & total.gain_hi.notna()]
+    usable = usable.sort_values('gain', ascending=False, kind='stable')
     if usable.empty:
         return checkup
-    best = usable.iloc[0]
-    checkup.questions = math.ceil(best.n * ((best.gain_hi - best.gain_lo) / 2 / MARGIN) ** 2)
+    checkup.questions = questions_to_decide(usable.iloc[0])
     harmful = figures[figures.gain_hi < 0].index.get_level_values('method')
     helps = usable[(usable.p_holm < 0.05) & (usable.gain > 0) & ~usable.index.isin(harmful)]
     if helps.empty:
-        if usable.gain_hi.max() < MARGIN:
+        if does_not_matter(usable.gain_hi.max()):
             checkup.verdict = 'nothing to gain'
         return checkup
     lines = lines_frame(run.records)
     answers = dict(list(lines[lines.status == 'ok'].groupby('method')))
     top = helps.index[0]
-
-    def below_top(arm: str) -> float:
-        return float(compare_methods(answers[top], answers[arm])['gain_hi'])
-
-    good = [arm for arm in helps.index if arm == top or below_top(arm) < MARGIN]
+    good = [top]
+    for arm in helps.index[1:]:
+        lead = compare_methods(answers[top], answers[arm])  # of the top over this arm
+        if does_not_matter(lead['gain_hi']):
+            good.append(arm)
     checkup.verdict, checkup.use = 'a gain', min(good, key=helps.calls.get)
     return checkup
 
@@ -152,19 +185,67 @@ def unknown_kinds(vlm: VLM, kinds: Iterable[str]) -> dict[str, str]:
     return {kind: note for kind, note in notes.items() if note}
 
 
-def estimate_time(evaluate: Callable[[DataSet], Run], data: DataSet) -> str:
-    "Say how long a run takes, by its first questions; what its methods share is proved with the very first"
+# %% ../../nbs/library/studies/20_checkup.ipynb #5aaa155c
+def seconds_of_question(vlm: VLM, data: DataSet) -> float:
+    "Time the second question of a set, or the only one, by all arms, in a folder that goes"
+    with TemporaryDirectory() as folder:
+        evaluate = partial(run_eval, model=vlm, methods=[*ARMS], out=folder, progress=False)
+        if len(data) > 1:
+            evaluate(replace(data, records=data.records[:1]))
+        start = perf_counter()
+        evaluate(replace(data, records=data.records[:2]))
+        return perf_counter() - start
 
-    def first(n: int) -> DataSet:
-        return replace(data, records=data.records[:n])
 
-    evaluate(first(1))
-    start = perf_counter()
-    evaluate(first(4))
-    minutes = (perf_counter() - start) / 3 * len(data) / 60
-    return f'about {minutes:.0f} minutes for {count_of(len(data), "question")}; a smaller n asks fewer'
+def seconds_of_profile(vlm: VLM, images: str | Path | None) -> float:
+    "Time the second image of a profile, or the only one, times `PROFILED`"
+    questions = profile_questions(vlm, 2, images)
+    by_image = groupby(questions, lambda question: question.image_key)
+    for of_image in by_image.values():
+        start = perf_counter()
+        look_at(vlm, of_image)
+    return PROFILED * (perf_counter() - start)
 
 
+def write_time(seconds: float) -> str:
+    "Write a length of time in the unit that fits"
+    if seconds < 90:
+        return f'{seconds:.0f} seconds'
+    return f'{seconds / 60:.0f} minutes' if seconds < 5400 else f'{seconds / 3600:.1f} hours'
+
+
+def describe_price(vlm: VLM, data: DataSet, images: str | Path | None = None) -> str:
+    "Say what a checkup costs, its profile included, from two questions and two images"
+    profile, one = seconds_of_profile(vlm, images), seconds_of_question(vlm, data)
+    questions = f'{count_of(len(data), "question")} by {len(ARMS)} methods, {one:.2g} s each'
+    whole = write_time(profile + one * len(data))
+    first = f'a profile of {PROFILED} images, {write_time(profile)}'
+    return f'The price: {questions}, after {first}: about {whole} in all; a smaller n asks fewer.'
+
+
+# %% ../../nbs/library/studies/20_checkup.ipynb #5aaa155f
+def acuity_questions(vlm: VLM, n: int | None = None) -> DataSet:
+    "Load n questions of each kind of the acuity test whose words the model knows; say which are left out"
+    skipped = unknown_kinds(vlm, CHANCE)
+    kinds = [kind for kind in CHANCE if kind not in skipped]
+    if not kinds:
+        raise CarveError(f'No kind of question can be asked. {" ".join(skipped.values())}')
+    for kind, why in skipped.items():
+        log.info(f'{kind} is not asked: {why}')
+    return load_benchmark('eye', (n or EACH) * len(kinds), kinds=kinds)
+
+
+def next_step(checkup: Checkup, data: str | Path, all_asked: bool, call: str) -> str:
+    """Write the call or command, up to its n, that asks as many questions as decide; for a set that is asked whole, that it
+    cannot"""
+    kinds = max(1, len(checkup.table.numbers.index.unique('kind')) - 1) if data == 'eye' else 1
+    n = math.ceil(checkup.questions / kinds) if checkup.questions else EACH
+    if data != 'eye' and all_asked:
+        return f'all questions of {data} are asked; about {n} would decide'
+    return f'{call} --n {n}' if Reader.in_shell else f'run_checkup({call}, n={n})'
+
+
+# %% ../../nbs/library/studies/20_checkup.ipynb #5aaa1561
 def run_checkup(
     model: str | Path | VLM = SMALL,  # name, folder or Hub id, or a loaded one
     out: str | Path | None = None,  # folder; None: checkup_out/DATA-MODEL
@@ -173,36 +254,23 @@ def run_checkup(
     images: str | Path | None = None,  # a folder of photographs for the profile; None: scenes
     *,
     progress: bool = True,  # show a bar?
+    command: str = 'carve checkup',  # that a shell is told to repeat where nothing is decided
 ) -> Checkup:  # shows its verdict, line and table in a notebook
     "Measure a model's profile, then all arms on a set in a folder, where the same call goes on, and recommend one"
-    questions = None if data == 'eye' else load_benchmark(data, n)  # an error before the work
+    own_questions = None if data == 'eye' else load_benchmark(data, n)  # an error before the work
     vlm = as_vlm(model)
-    if questions is None:
-        skipped = unknown_kinds(vlm, CHANCE)
-        kinds = [kind for kind in CHANCE if kind not in skipped]
-        if not kinds:
-            raise CarveError(f'No kind of question can be asked. {" ".join(skipped.values())}')
-        for kind, why in skipped.items():
-            log.info(f'{kind} is not asked: {why}')
-        questions = load_benchmark('eye', (n or EACH) * len(kinds), kinds=kinds)
+    questions = own_questions or acuity_questions(vlm, n)
     folder = Path(out or run_folder('checkup_out', data, vlm.name))
-    begun = (folder / 'protocol.json').exists()
-    if begun:
-        log.info(f'{folder} holds answers of a checkup already; all of them count.')
+    if (folder / 'protocol.json').exists():
+        log.info(f'{folder} holds answers of a checkup already, which are not asked again.')
     else:
-        log.info(
-            f'The profile of {PROFILED} images, then {count_of(len(questions), "question")} by {len(ARMS)} methods.'
-        )
+        log.info(describe_price(vlm, questions, images))
         keep_profile(make_profile(vlm, PROFILED, images, progress), vlm)
     profile = find_profile(vlm)
     arms = [*ARMS, LARGE] if profile and profile.reads_sink else [*ARMS]
-    evaluate = partial(run_eval, model=vlm, methods=arms, out=folder, progress=progress)
-    if not begun:
-        log.info(estimate_time(evaluate, questions))
-    run = evaluate(questions)
+    run = run_eval(questions, vlm, arms, out=folder, progress=progress)
     checkup = recommend(run, profile)
-    write_report(folder, questions)
-    save_result(
-        folder, make_result(run, 'checkup', checkup.figures, verdict=checkup.verdict, code=checkup.code)
-    )
+    call = command if Reader.in_shell else repr(str(vlm.name))
+    checkup.next_step = next_step(checkup, data, n is None or len(questions) < n, call)
+    write_report(folder, questions, checkup.headline(), checkup.table)
     return checkup

@@ -258,7 +258,7 @@ def test_saved_report_is_text(tmp_path):
     store = RunStore(tmp_path, report.protocol)
     store.add(report.records)
     store.close()
-    for name in write_report(tmp_path)[1]:
+    for name in write_report(tmp_path).files:
         if name.endswith('.md'):
             assert wrong_in(rendered((tmp_path / name).read_text())) == [], name
 

@@ -114,7 +114,7 @@ def test_no_memory_in_a_run(load, tmp_path):
     for line in records:
         if line['status'] == 'oom':
             assert 'memory ran out' in line['why'] and not {'answer', 'score'} & {*line}
-    assert 'the first, oom: ' in markdown(write_report(tmp_path / 'R')[0])
+    assert 'the first, oom: ' in markdown(write_report(tmp_path / 'R').run)
 
 
 DISK = '''

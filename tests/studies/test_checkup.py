@@ -15,7 +15,6 @@ from carve_nb.data.scenes import samples
 from carve_nb.method.profiles import ModelProfile, find_profile
 from carve_nb.method.registry import methods
 from carve_nb.models.checkpoints import SMALL, TINY
-from carve_nb.runs.report import ALL
 from carve_nb.runs.runner import Evaluator, RunConfig, Task
 from carve_nb.runs.store import Run, read_run
 from carve_nb.studies import checkup
@@ -60,14 +59,14 @@ def test_shell(tmp_path):
     assert words.startswith(' '.join(whole.summary())) and '(vlm, image' not in words
     assert re.search(r'^lookup +exist +\d', process.stdout, re.M)
     assert 'result.json' in process.stdout.splitlines()[-1]
-    assert set(whole.figures.loc[ALL].n) == {6}
+    assert set(whole.table.total.n) == {6}
 
 
 def test_own_questions(tmp_path, few, caplog):
     "The arms on questions of one's own; a folder without a table is refused before the work; the price comes first"
     caplog.set_level('INFO', checkup.log.name)
     outcome = run_checkup(TINY, tmp_path / 'R', own_folder(tmp_path / 'F'), progress=False)
-    assert outcome.figures.loc[ALL].n.to_dict() == dict.fromkeys(ARMS, 3)
+    assert outcome.table.total.n.to_dict() == dict.fromkeys(ARMS, 3)
     assert 'then 3 questions by 6 methods' in caplog.messages[0]
     assert 'minutes for 3 questions' in caplog.messages[1]
     (tmp_path / 'empty').mkdir()
@@ -95,7 +94,7 @@ def test_sink(tmp_path, few):
         ):
             shutil.rmtree(os.environ['CARVE_PROFILES'], ignore_errors=True)
             outcome = run_checkup(TINY, tmp_path / f'{share}', n=1, progress=False)
-        assert (LARGE in outcome.figures.loc[ALL].index) == (share == 0.5)
+        assert (LARGE in outcome.table.total.index) == (share == 0.5)
 
 
 @pytest.mark.parametrize('model', [SMALL, TINY])
