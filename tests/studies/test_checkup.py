@@ -3,7 +3,6 @@ other families."""
 
 import json
 import os
-import re
 import shutil
 from unittest.mock import patch
 import pytest
@@ -52,12 +51,17 @@ def test_shell(tmp_path):
     assert process.returncode == 0, process.stderr
     assert 'letter is not asked: ' in process.stderr  # its words are none of the model's
     whole = recommend(read_run(tmp_path / 'R'), find_profile(VLM.from_pretrained(TINY)))
-    verdict, profile, *_ = whole.summary()
+    verdict, command, profile, *_ = process.stdout.splitlines()
     assert verdict.startswith('not decided: no line to use yet')
+    assert command == f'carve checkup --model {TINY} --out {tmp_path / "R"} --n 104'
     assert profile.startswith('profile of carve-tiny: 40 images')
-    words = ' '.join(process.stdout.split())  # a terminal wraps lines
-    assert words.startswith(' '.join(whole.summary())) and '(vlm, image' not in words
-    assert re.search(r'^lookup +exist +\d', process.stdout, re.M)
+    assert '(vlm, image' not in process.stdout
+    table = process.stdout[process.stdout.index('\nmethod ') + 1 :].split('\n\n')[0].splitlines()
+    assert [line.split()[0] for line in table[1:]] == list(ARMS)
+    assert max(map(len, table)) <= 100
+    assert (tmp_path / 'R' / 'table.md').read_text().startswith(f'**{verdict}**\n`{command}`\n')
+    assert f'<strong>{verdict}</strong>' in (tmp_path / 'R' / 'answers.html').read_text().split('<h1>')[0]
+    assert run('report', tmp_path / 'R').stdout.splitlines()[:2] == [verdict, command]
     assert 'result.json' in process.stdout.splitlines()[-1]
     assert set(whole.table.total.n) == {6}
 
@@ -67,8 +71,8 @@ def test_own_questions(tmp_path, few, caplog):
     caplog.set_level('INFO', checkup.log.name)
     outcome = run_checkup(TINY, tmp_path / 'R', own_folder(tmp_path / 'F'), progress=False)
     assert outcome.table.total.n.to_dict() == dict.fromkeys(ARMS, 3)
-    assert 'then 3 questions by 6 methods' in caplog.messages[0]
-    assert 'minutes for 3 questions' in caplog.messages[1]
+    assert caplog.messages[0].startswith('The price: 3 questions by 6 methods')
+    assert 'after a profile of 3 images' in caplog.messages[0]
     (tmp_path / 'empty').mkdir()
     with pytest.raises(Exception, match='empty'):
         run_checkup(TINY, tmp_path / 'T', tmp_path / 'empty', progress=False)
