@@ -27,7 +27,6 @@ __all__ = [
     'local_engine',
     'as_vlm',
     'unsupported_lines',
-    'check_choice',
     'tasks_left',
     'run_eval',
 ]
@@ -37,7 +36,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -66,17 +65,7 @@ from ..method.results import Result
 from ..method.wrappers import OtherModel, open_answerer, record_of
 from ..models.checkpoints import SMALL
 from ..models.model import free_memory
-from carve_nb.runs.store import (
-    FAILED,
-    SHOWN,
-    Run,
-    RunStore,
-    another_run,
-    attempt,
-    carry_out,
-    read_run,
-    run_folder,
-)
+from .store import FAILED, SHOWN, Run, RunStore, attempt, carry_out, read_run, run_folder
 
 log = logging.getLogger(__name__)
 
@@ -419,15 +408,6 @@ def unsupported_lines(unfit: dict[str, str], store: RunStore) -> list[dict]:
     ]
 
 
-def check_choice(store: RunStore, asked: Collection[str]) -> None:
-    "Refuse a folder about another choice of questions, neither more nor fewer of those with these ids"
-    stored = {id for id, _ in store.lines} - {''}
-    n = len(stored & {*asked})
-    if n < min(len(stored), len(asked)):
-        what = f'another choice of questions: of the {len(asked)} that are asked now it holds {n}'
-        raise another_run(store.out, what)
-
-
 def tasks_left(store: RunStore, groups: Iterable[list[Task]], methods: Sequence[str]) -> list[list[Task]]:
     "Choose the tasks without a complete set of lines, each with the methods that are left"
     by_id = {id: line for (id, _), line in store.lines.items() if line['status'] not in FAILED}
@@ -515,7 +495,6 @@ def run_eval(
         about = dict(name=data.name, key=data.key(), n=len(data), rule=data.rule, about=data.about)
         asked = [record.id for record in data]
         with closing(RunStore(folder, dict(data=about) | evaluator.protocol, part, asked)) as store:
-            check_choice(store, asked)
             store.add(unsupported_lines(evaluator.unfit, store))
             groups = tasks_by_image(data)[part[0] :: part[1]]
             left = tasks_left(store, groups, wanted)

@@ -331,15 +331,24 @@ class RunStore:
             for line in read_lines(path):
                 keep_last(self.lines, {name: line.get(name) for name in facts})
         if self.asked is not None:
-            others = {id for id, _ in self.lines if id} - set(self.asked)
-            self.protocol['data'].pop('others', None)
-            self.protocol['data'] |= dict(others=sorted(others)) if others else {}
+            self.note_others({*self.asked})
         with self.writing():
             replace_file(self.folder / 'protocol.json', json.dumps(self.protocol, indent=1) + '\n')
             with open(self.path, 'a+b') as file:
                 file.seek(0)
                 self.size = sum(len(raw) for raw in file if raw.endswith(b'\n'))
                 file.truncate(self.size)
+
+    def note_others(self, asked: set[str]):
+        "Note the questions of the folder that are not asked now; refuse another choice, neither more nor fewer of them"
+        stored = {id for id, _ in self.lines} - {''}
+        n = len(stored & asked)
+        if n < min(len(stored), len(asked)):
+            what = f'another choice of questions: of the {len(asked)} that are asked now it holds {n}'
+            raise another_run(self.out, what)
+        self.protocol['data'].pop('others', None)
+        if stored - asked:
+            self.protocol['data']['others'] = sorted(stored - asked)
 
     def has(self, id: str, method: str, key: str | None = None) -> bool:
         "Tell whether a question is measured, not in vain; refuse the answer to another question of this id"

@@ -111,15 +111,19 @@ def test_a_line_that_is_no_json(tmp_path, shell):
 
 
 def test_fewer_questions(tmp_path, load):
-    "`--n 2` in the folder of four: nothing is measured, nothing is lost, the table is that of four; another choice is refused"
+    "`--n 2` in the folder of four: nothing is measured, nothing is lost, the table is that of two; another choice is refused"
 
     def go(n, spec='scenes'):
         return run_eval(spec, load('llava'), 'none', n, tmp_path, max_new_tokens=2, progress=False)
 
     four = go(4)
-    assert go(2) == four and four.protocol['data']['n'] == 4
+    before = raw(tmp_path)
+    assert go(2).records == four.records[:2]
+    assert raw(tmp_path) == before
+    assert '2 other questions of the folder' in markdown(read_run(tmp_path))
     with pytest.raises(RunError, match='another choice of questions'):
         go(3, load_benchmark('scenes', 3, seed=0))
+    assert len(read_run(tmp_path).records) == 2  # the refused command leaves the folder as it was
 
 
 def test_a_disk_without_locks(tmp_path, monkeypatch):
