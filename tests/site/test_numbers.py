@@ -4,6 +4,8 @@ import re
 import numpy as np
 import pytest
 from processes import ROOT
+from safetensors import safe_open
+from carve_nb.models.checkpoints import CHECKPOINTS, stored_table
 from recipes.records import load_trial
 from recipes.replay import share_passed, to_dataframe
 
@@ -37,9 +39,23 @@ def right(method):
     return 100 * np.mean([r['made'][method]['right'] for r in trial('front_page-carve-small')])
 
 
+def parameters(model):
+    "Millions of parameters of a packaged model"
+    shapes = []
+    for file in (CHECKPOINTS / model).glob('*.safetensors'):
+        with safe_open(file, 'pt') as weights:
+            shapes += [weights.get_slice(name).get_shape() for name in weights.keys()]
+    return sum(map(np.prod, shapes)) / 1e6
+
+
 SENTENCES = {
-    '`carve-small` then reads 74 % of': lambda: [right('lookup')],
-    'small digits right instead of 39 %': lambda: [right('none')],
+    'a model of 9.0 M parameters': lambda: [parameters('carve-small')],
+    'reads 39 % of': lambda: [right('none')],
+    'small digits right, and 74 % with that crop': lambda: [right('lookup')],
+    'at its best token `carve` reads 74.6 % right, `lookup`, which does not divide, 74.2 %': lambda: [
+        100 * np.mean([r['right'] for r in trial('front_page-profile-carve-small')]),
+        right('lookup'),
+    ],
     "On 600 other questions the target's crop gains 59.3 points (`carve-tiny`) and 44.3 (`carve-small`), and a crop of another digit "
     'costs 7.4 and 4.5': lambda: [
         600,
@@ -72,3 +88,14 @@ def test_each_number_has_a_record():
         line for line in CODE.sub('', prose).splitlines() if not line.startswith('|')
     )  # a table is displayed by its cell
     assert NUMBER.findall(prose) == []
+
+
+def test_families():
+    "The rows of all families of the stored table differ from eager ones by at most what README says"
+    (head, *families) = stored_table('families')
+    rows = head.index('rows against eager')
+    largest = max(float(family[rows].partition(',')[0]) for family in families)
+    assert (
+        f'by at most {largest:.0e} on the small models of all [{len(families)} families]'.replace('e-0', 'e-')
+        in README
+    )
