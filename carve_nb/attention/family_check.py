@@ -24,9 +24,8 @@ from ..core.errors import CaptureError
 from ..core.image import Size, common_box
 from ..core.io import one_line
 from ..core.saliency import patch_cover
-from ..models.families import image_features
 from ..models.image_tokens import Grid
-from ..models.model import model_lock
+from ..models.model import image_features, model_lock
 from ..models.prompts import Prompt
 
 

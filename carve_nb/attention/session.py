@@ -17,7 +17,7 @@ from ..models.identity import active_adapters
 from ..models.kernel import open_hooks
 from ..models.model import Answer
 from ..models.prefix_cache import Prefixes
-from ..models.prompts import Ask, Prompt
+from ..models.prompts import Ask, Prompt, write_prompt
 
 
 # %% ../../nbs/library/attention/13_session.ipynb #1c0c0002
@@ -56,7 +56,7 @@ class Session:
                 f'the first argument is a {type(vlm).__name__}.'
             )
         self.vlm, self.prefixes = vlm, Prefixes()
-        self.images: dict = {}  # see `VLM.read`
+        self.images: dict = {}  # see `read_once`
         self.kept: dict[tuple, Kept] = {}  # the newest the last
         self.calls, self.remembered = 0, 0.0  # of the model; seconds of what was remembered
         self.adapters = active_adapters(vlm.model)
@@ -102,7 +102,7 @@ class Session:
         return memory.value
 
     def prompt(self, ask: Ask) -> Prompt:
-        return self.vlm.build_prompt(ask, self.images)
+        return write_prompt(self.vlm, ask, self.images)
 
     def ask(self, ask: Ask) -> Answer:
         "Answer what is asked"

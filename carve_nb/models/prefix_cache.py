@@ -13,6 +13,7 @@ __all__ = [
     'lengthen',
     'Prefix',
     'Prefixes',
+    'first_logits',
 ]
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #98d6c9d1
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature, DynamicCache, GenerationConfig, PreTrainedModel
 from .kernel import CACHE, EarlyStop
-from .model import backbone
+from .model import backbone, model_lock
 from .prompts import Prompt
 
 
@@ -193,3 +194,16 @@ class Prefixes:
         if hasattr(base, 'rope_deltas'):
             base.rope_deltas = None  # positions are counted from all tokens anew
         return rest | {CACHE: cache}
+
+
+# %% ../../nbs/library/models/08_prefix_cache.ipynb #c0de3001
+def first_logits(vlm, prompt: Prompt, prefixes: Prefixes | None = None) -> Tensor:
+    "Compute the logits after a prompt, [V], float32, read in one pass or, as with prefix sharing, in two"
+
+    def read():
+        inputs = prefixes.read_prefix(vlm, prompt) if prefixes else vlm.to_device(prompt)
+        return vlm.model.generate(**inputs, generation_config=greedy(vlm.model, 1))
+
+    with model_lock(vlm.model), keep_offset(vlm.model):
+        out = Context().run(read)  # unseen by a recorder outside
+    return out.logits[0][0].float().cpu()

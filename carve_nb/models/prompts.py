@@ -24,6 +24,10 @@ __all__ = [
     'Prompt',
     'place_images',
     'encode_chat',
+    'read_once',
+    'join_images',
+    'check_words',
+    'fill_chat',
     'write_prompt',
     'find_words',
     'read_prompt',
@@ -31,6 +35,7 @@ __all__ = [
     'read_part',
     'read_turn',
     'read_chat',
+    'open_messages',
 ]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
@@ -52,7 +57,8 @@ from transformers import (
 from ..core.errors import CarveError, ImageError, PromptError
 from ..core.image import Box, ImageLike, image_key, open_image
 from ..core.text import GENERAL_INSTRUCTION, bare_question, tokens_at, word_places
-from .image_tokens import ImageSpan, ReadImage, join_inputs, read_images
+from .image_tokens import ImageSpan, ReadImage, check_tokens, join_inputs, read_images
+from .model import StockModel
 
 # %% ../../nbs/library/models/06_prompts.ipynb #ff7ec2ed
 # images first, the words last
@@ -218,6 +224,12 @@ class Ask:
 
     image = property(lambda self: self.images[0])
 
+    @property
+    def words(self) -> str:
+        "The question with its suffix, if there is one, in their order"
+        words = [self.text, self.suffix] if self.suffix else [self.text]
+        return ' '.join(reversed(words) if self.question_last else words)
+
     def __post_init__(self):
         if not self.images:
             raise PromptError('No image: give at least one.')
@@ -276,6 +288,7 @@ def place_images(ids: Tensor, config: PreTrainedConfig, images_read: Sequence[Re
     return spans
 
 
+# %% ../../nbs/library/models/06_prompts.ipynb #c0de2001
 def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: str) -> tuple[BatchEncoding, list[str]]:
     """Tokenize a chat, whose template may have begun it already: tensors, a batch of one, and the part of the chat
     that each token stands for, spaces too; a character in several tokens is the first's"""
@@ -293,37 +306,90 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: str) -> tuple[BatchEnc
     return enc, [chat[begin:end] for begin, end in pairwise(ends)]
 
 
-def write_prompt(
-    vlm, chat: str, question: str, text: str, images: Sequence[Image.Image], images_read: Sequence[ReadImage]
-) -> Prompt:
-    """Put a text, which holds the question, and the text of each image into their places of a chat of
-    `render_chat`, and tokenize"""
-    processor, family = vlm.processor, vlm.family
-    texts = [
-        read.text.replace(family.number.format(0), family.number.format(i), 1) if family.number else read.text
-        for i, read in enumerate(images_read)
-    ]
+# %% ../../nbs/library/models/06_prompts.ipynb #c0de2002
+def read_once(
+    stock: StockModel, images: Sequence[Image.Image], limits: Sequence, newest: dict | None = None
+) -> list[ReadImage]:
+    """Process images, each alone and once where the family allows it; `limits` are most tokens of each,
+    `newest` the two that were read last"""
+    groups = [[image] for image in images] if stock.family.processed_singly else [images]
+    newest, images_read = {} if newest is None else newest, []
+    for group, most in zip(groups, limits):
+        most = check_tokens(stock.image_tokens if most is None else most)
+        key = *map(image_key, group), most
+        newest[key] = newest.pop(key, None) or read_images(
+            stock.processor, stock.model.config, stock.family, group, most
+        )
+        images_read += newest[key]
+        while len(newest) > 2:
+            del newest[next(iter(newest))]
+    return images_read
+
+
+# %% ../../nbs/library/models/06_prompts.ipynb #c0de2003
+def join_images(stock: StockModel, images_read: Sequence[ReadImage], ids: Tensor) -> dict:
+    "Make the model's inputs that belong to images, of a prompt of these ids [1, N]; without images there are none"
+    if not images_read:
+        return {}
+    first, processor, inputs = images_read[0], stock.processor, {}
+    for name, marked in first.type_inputs.items():  # PaliGemma's are 0 up to the answer
+        mark = getattr(processor, f'create_{name}', processor.create_mm_token_type_ids)
+        inputs[name] = torch.tensor(mark(ids.tolist())) if marked else torch.zeros_like(ids)
+    if not stock.family.processed_singly or len(images_read) == 1:
+        return inputs | first.inputs
+    return inputs | join_inputs([read.inputs for read in images_read], stock.family.axis)
+
+
+# %% ../../nbs/library/models/06_prompts.ipynb #c0de2004
+def check_words(stock: StockModel, ask: Ask) -> Ask:
+    "Check the words of what is asked; commands in them are refused, or defused"
+
+    def check(text: str) -> str:
+        return check_text(stock.processor, text, stock.escape)
+
+    return ask.but(text=check(ask.text), suffix=ask.suffix and check(ask.suffix))
+
+
+def fill_chat(stock: StockModel, ask: Ask, images_read: Sequence[ReadImage] = ()) -> Prompt:
+    "Put what is asked, and what stands for each image, into the model's own template; without images its words alone"
+    processor, number, ask = stock.processor, stock.family.number, check_words(stock, ask)
+    images = ask.images[: len(images_read)]
+    chat = render_chat(processor, len(images), ask.chat)
+    texts = [read.text for read in images_read]
+    if number:
+        texts = [text.replace(number.format(0), number.format(i), 1) for i, text in enumerate(texts)]
     laid = processor.get_text_with_replacements([lay_chat(processor, chat, images)], texts)[0][0]
-    enc, names = encode_chat(vlm.tokenizer, laid.replace(PLACE, text))
-    ids, start = enc['input_ids'], laid.index(PLACE) + text.index(question)
-    inputs = dict(input_ids=ids, attention_mask=enc['attention_mask'])
-    for read in images_read[:1]:  # a prompt may be of words alone
-        for name, marked in read.type_inputs.items():  # PaliGemma's are 0 up to the answer
-            create = getattr(processor, f'create_{name}', processor.create_mm_token_type_ids)
-            inputs[name] = torch.tensor(create(ids.tolist())) if marked else torch.zeros_like(ids)
-        several = family.processed_singly and len(images_read) > 1
-        inputs |= join_inputs([read.inputs for read in images_read], family.axis) if several else read.inputs
-    places = tokens_at(names, start, start + len(bare_question(question)))
-    spans = place_images(ids[0], vlm.model.config, images_read)
+    enc, names = encode_chat(stock.tokenizer, laid.replace(PLACE, ask.words))
+    ids, start = enc['input_ids'], laid.index(PLACE) + ask.words.index(ask.text)
+    inputs = dict(input_ids=ids, attention_mask=enc['attention_mask']) | join_images(stock, images_read, ids)
     return Prompt(
-        BatchFeature(inputs),
-        spans,
-        places,
-        chat.replace(PLACE, text),
-        list(images),
-        names,
-        question,
-        images_read,
+        inputs=BatchFeature(inputs),
+        spans=place_images(ids[0], stock.model.config, images_read),
+        question=tokens_at(names, start, start + len(bare_question(ask.text))),
+        text=chat.replace(PLACE, ask.words),
+        images=[*images],
+        tokens=names,
+        asked=ask.text,
+        images_read=images_read,
+    )
+
+
+# %% ../../nbs/library/models/06_prompts.ipynb #c0de2005
+def write_prompt(stock: StockModel, ask: Ask, newest: dict | None = None) -> Prompt:
+    "Make the prompt of what is asked, and refuse one that the model cannot read; `newest` as of `read_once`"
+    n = len(ask.images)
+    limits = (None,) * n if ask.tokens in (None, ()) else ask.tokens
+    if not isinstance(limits, tuple) or len(limits) != n:
+        raise PromptError(f'tokens={ask.tokens}: give one limit for each of {n} images.')
+    one_only = stock.family.why_not.get('several images')
+    if one_only and n > 1:
+        raise PromptError(f'One image at a time: {one_only}.')
+    prompt = fill_chat(stock, ask, read_once(stock, ask.images, limits, newest))
+    if len(prompt) < stock.context_length:
+        return prompt
+    raise PromptError(
+        f'The prompt has {len(prompt)} tokens, the model reads {stock.context_length} '
+        f'with the answer. Shorten the question, or use fewer or smaller images.'
     )
 
 
@@ -342,7 +408,8 @@ def find_words(tokenizer: PreTrainedTokenizerBase, ids: list[int], names: list[s
     raise PromptError(f'The prompt does not hold the question {text!r}: it ends {prompt[-80:]!r}.')
 
 
-def read_prompt(vlm, inputs: Mapping, images: list, question: str | None = None) -> Prompt:
+# %% ../../nbs/library/models/06_prompts.ipynb #c0de2006
+def read_prompt(stock: StockModel, inputs: Mapping, images: list, question: str | None = None) -> Prompt:
     """Find the words and images in inputs that were made elsewhere, of these images and one prompt without
     padding; of the images their tokens are counted"""
     ids, mask = inputs['input_ids'].cpu(), inputs.get('attention_mask')
@@ -356,16 +423,18 @@ def read_prompt(vlm, inputs: Mapping, images: list, question: str | None = None)
         image.convert('RGB') if isinstance(image, Image.Image) else open_image(image)
         for image in (images if isinstance(images, (list, tuple)) else [images])
     ]
-    groups = [[image] for image in opened] if vlm.family.processed_singly else [opened]
+    groups = [[image] for image in opened] if stock.family.processed_singly else [opened]
     images_read = [
-        read for group in groups for read in read_images(vlm.processor, vlm.model.config, vlm.family, group)
+        read
+        for group in groups
+        for read in read_images(stock.processor, stock.model.config, stock.family, group)
     ]
-    ids, tokenizer = ids[0], vlm.tokenizer
+    ids, tokenizer = ids[0], stock.tokenizer
     enc, names = encode_chat(tokenizer, tokenizer.decode(ids, clean_up_tokenization_spaces=False))
     if enc['input_ids'][0].tolist() != ids.tolist():
         names = tokenizer.convert_ids_to_tokens(ids)
     places = find_words(tokenizer, ids.tolist(), names, question) if question else []
-    spans = place_images(ids, vlm.model.config, images_read)
+    spans = place_images(ids, stock.model.config, images_read)
     return Prompt(inputs, spans, places, '', opened, names, question or '', images_read)
 
 
@@ -449,3 +518,16 @@ def read_chat(
         f'{len(given)} images for {len(places)} places: put a part dict(type="image") into the messages '
         f'for each, with image=..., or give the images beside the messages.'
     )
+
+
+# %% ../../nbs/library/models/06_prompts.ipynb #c0de2007
+def open_messages(
+    stock: StockModel, messages: Iterable[dict], images: ImageLike | list | None
+) -> tuple[list[dict], list, str]:
+    """Read a chat, arguments as of `read_chat`: its messages, as `Ask` takes them, its images and its
+    question; commands in its texts are refused, or, with `escape`, defused"""
+    messages, images, question = read_chat(messages, images)
+    texts = [part for message in messages for part in message['content'] if part['type'] == 'text']
+    for part in texts:
+        part['text'] = check_text(stock.processor, part['text'], stock.escape)
+    return messages, images, question

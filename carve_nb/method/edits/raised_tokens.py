@@ -38,10 +38,9 @@ from ...formulas.clutter import entropy
 from ..base import Guide, GuidedMethod, as_saliency
 from ..results import Look
 from ..settings import Query, limited
-from ...models.families import image_features
 from ...models.image_tokens import Grid
 from ...models.kernel import AttentionHook, Call, hooked
-from ...models.model import model_lock
+from ...models.model import image_features, model_lock
 from ...models.prompts import Ask, Prompt
 
 
