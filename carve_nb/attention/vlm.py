@@ -405,8 +405,7 @@ def record_attention(
 ) -> Iterator[AttentionRows]:
     """Record the attention to the images of one stock generation, or forward pass, inside the block.
 
-    The caller is trusted: what runs inside is of these inputs, in the block's own thread. Each forward pass
-    gives one row: generate without an assistant, which drafts several tokens a pass.
+    The caller is trusted: what runs inside is of these inputs, in this thread, and without an assistant.
 
     Parameters
     ----------
@@ -568,7 +567,7 @@ class VLM(StockModel):
         super().__init__(stock_model(model, processor), processor, name, escape)
         prepare(self)
         self.sessions: weakref.WeakSet = weakref.WeakSet()  # which `forget` empties
-        self.forget()
+        self.fingerprint = Fingerprint(self)
 
     @property
     def why_not(self) -> dict[str, str]:

@@ -13,12 +13,17 @@ import re
 import time
 import warnings
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from PIL import Image
 from ..core.errors import CarveError, PromptError, RemoteError
 from ..core.image import ImageLike, open_image, png_bytes, raster_size
 from ..core.io import one_line
 from .model import Answer
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletion
 
 
 # %% ../../nbs/library/models/12_api_client.ipynb #34721060
@@ -45,33 +50,10 @@ def check_address(url: str):
         )
 
 
-# %% ../../nbs/library/models/12_api_client.ipynb #25a727a0
+# %% ../../nbs/library/models/12_api_client.ipynb #c0de6001
 @dataclass
-class Endpoint:
-    """A model behind an OpenAI-compatible address (chat completions)
-
-    Parameters
-    ----------
-    base_url
-        such as 'http://localhost:8000/v1'
-    model
-        its name there
-    key_env
-        environment variable that holds the key; None: no key is sent
-    timeout
-        seconds for one try
-    retries
-        more tries after time-outs, lost connections, 408, 409, 429 and 5xx
-    max_new_tokens
-        longest answer, thoughts included
-    max_pixels
-        of an image; a larger one is sent smaller
-    extra
-        more fields of the request; goes into records
-
-    Examples
-    --------
-    >>> Lookup()(vlm, 'photo.jpg', 'What is on the sign?', by=Endpoint('http://localhost:8000/v1', 'my-model', None))"""
+class Address:
+    "The facts of an `Endpoint`, which says what each is"
 
     base_url: str
     model: str
@@ -93,98 +75,163 @@ class Endpoint:
     host = property(lambda self: urlsplit(self.base_url).netloc)
     name = property(lambda self: f'{self.model} at {self.host}')
 
-    def key(self) -> str:
-        "Read the key, each time anew; it is stored nowhere"
-        key = os.environ.get(self.key_env or '', '').strip()
-        if key or self.key_env is None:
-            return key
+
+# %% ../../nbs/library/models/12_api_client.ipynb #c0de6002
+def read_key(to: Address) -> str:
+    "Read the key, each time anew; it is stored nowhere"
+    key = os.environ.get(to.key_env or '', '').strip()
+    if key or to.key_env is None:
+        return key
+    raise CarveError(
+        f'The environment variable {to.key_env} is not set. Set it to the key of '
+        f'{to.host}, or use key_env=None for a server without keys.'
+    )
+
+
+def hide_key(to: Address, text: object) -> str:
+    "Replace the key in words of the server"
+    return str(text).replace(read_key(to) or '\0', '…')
+
+
+# %% ../../nbs/library/models/12_api_client.ipynb #c0de6003
+def write_parts(to: Address, images: list, question: str) -> list[dict]:
+    "Write the message of a request: each image, then the question"
+    if not images:
+        raise PromptError('No image is given: ask about one or several.')
+    urls = [data_url(open_image(image), to.max_pixels) for image in images]
+    parts: list[dict] = [dict(type='image_url', image_url=dict(url=url)) for url in urls]
+    return [*parts, dict(type='text', text=question)]
+
+
+def request_reply(to: Address, parts: list[dict], limit: str) -> 'ChatCompletion':
+    "Send one request; `limit` is its name of the longest answer. Errors are those of the client library"
+    import openai
+
+    http = openai.DefaultHttpxClient(follow_redirects=False)
+    client = openai.OpenAI(
+        api_key=read_key(to) or 'none',
+        base_url=to.base_url,
+        timeout=to.timeout,
+        max_retries=to.retries,
+        http_client=http,
+        organization='',
+        project='',
+    )
+    with client:
+        return client.chat.completions.create(
+            model=to.model,
+            messages=[dict(role='user', content=parts)],
+            extra_body={limit: to.max_new_tokens} | to.extra,
+            extra_headers={} if to.key_env else dict(Authorization=openai.Omit()),
+        )
+
+
+# %% ../../nbs/library/models/12_api_client.ipynb #c0de6004
+def explain_error(to: Address, e: Exception) -> tuple[str, str]:
+    "Find the status and the reason of an error of the client library"
+    status = getattr(e, 'status_code', 0)
+    if type(e).__name__ == 'APITimeoutError' or status in (408, 504):
+        return 'timeout', f'no reply within {to.timeout:g} s'
+    if type(e).__name__ == 'APIConnectionError':
+        return 'error', f'no connection to {to.host}'
+    body = getattr(e, 'body', None)
+    details = body if isinstance(body, dict) else {}
+    if str(details.get('code')).startswith('content_'):
+        return 'refused', 'declined: content filter'
+    if not status:
+        return 'malformed', f'the reply of {to.host} is no chat completion'
+    reason = one_line(hide_key(to, details.get('message') or 'no reason given'))[:200]
+    return 'error', f'{to.host} answers with status {status}: {reason}'
+
+
+# %% ../../nbs/library/models/12_api_client.ipynb #c0de6005
+_NEWER_LIMIT: set[str] = set()  # names of models that take `max_completion_tokens` instead of `max_tokens`
+
+
+def send_request(to: Address, parts: list[dict]) -> 'ChatCompletion':
+    "Send a request; what fails is one sentence, which does not show the key"
+    if not find_spec('openai'):
+        raise CarveError('Another model is asked through the library openai: pip install openai')
+    try:
+        return request_reply(to, parts, 'max_completion_tokens' if to.name in _NEWER_LIMIT else 'max_tokens')
+    except CarveError:
+        raise
+    # the words of these errors could show the key
+    except (TypeError, UnicodeEncodeError, ImportError, FileNotFoundError) as e:
         raise CarveError(
-            f'The environment variable {self.key_env} is not set. Set it to the key of '
-            f'{self.host}, or use key_env=None for a server without keys.'
+            f'No request to {to.host} could be made ({type(e).__name__}): see key, timeout, extra, the '
+            f'words of the question, and the proxies that the environment names.'
+        ) from None
+    except Exception as e:
+        if 'max_completion_tokens' not in str(e) or to.name in _NEWER_LIMIT:
+            raise RemoteError(*explain_error(to, e)) from None
+    _NEWER_LIMIT.add(to.name)
+    return send_request(to, parts)
+
+
+# %% ../../nbs/library/models/12_api_client.ipynb #c0de6006
+def read_choice(to: Address, reply: 'ChatCompletion') -> tuple[str, str | None, str | None]:
+    "Read the text of a reply, why it ended, and a refusal"
+    try:
+        choice = reply.choices[0]
+        text = hide_key(to, choice.message.content or '').strip()
+        return text, choice.finish_reason, choice.message.refusal
+    except CarveError:
+        raise
+    except Exception as e:
+        raise RemoteError(*explain_error(to, e)) from None
+
+
+def read_reply(to: Address, reply: 'ChatCompletion', seconds: float) -> Answer:
+    "Read the answer of a reply, or say why there is none"
+    text, end, refusal = read_choice(to, reply)
+    if refusal or end == 'content_filter':
+        raise RemoteError('refused', f'{to.host} declined to answer')
+    if not text:
+        raise RemoteError(
+            'malformed',
+            f'the reply has no text (it ended with {one_line(hide_key(to, end))[:20]!r}): give more '
+            f'max_new_tokens, or see how the server parts reasoning from answers',
         )
+    name = one_line(hide_key(to, reply.model or to.model))[:200]
+    notes = (f'the server names its model {name}',) if name != to.model else ()
+    n_prompt = reply.usage.prompt_tokens if reply.usage else 0
+    return Answer(text, [], math.nan, seconds, n_prompt, end != 'length', notes=notes)
 
-    def without_key(self, text: object) -> str:
-        "Replace the key in words of the server"
-        return str(text).replace(self.key() or '\0', '…')
 
-    def explain(self, e: Exception) -> tuple[str, str]:
-        "Find the status and the reason of an error of the client library"
-        status = getattr(e, 'status_code', 0)
-        if type(e).__name__ == 'APITimeoutError' or status in (408, 504):
-            return 'timeout', f'no reply within {self.timeout:g} s'
-        if type(e).__name__ == 'APIConnectionError':
-            return 'error', f'no connection to {self.host}'
-        body = getattr(e, 'body', None)
-        details = body if isinstance(body, dict) else {}
-        if str(details.get('code')).startswith('content_'):
-            return 'refused', 'declined: content filter'
-        if not status:
-            return 'malformed', f'the reply of {self.host} is no chat completion'
-        reason = one_line(self.without_key(details.get('message') or 'no reason given'))[:200]
-        return 'error', f'{self.host} answers with status {status}: {reason}'
+# %% ../../nbs/library/models/12_api_client.ipynb #c0de6007
+def ask_address(to: Address, images: ImageLike | list, question: str) -> Answer:
+    "Ask about one image or a list of them; the confidence of the answer is not known, and no error shows the key"
+    parts = write_parts(to, images if isinstance(images, list | tuple) else [images], question)
+    begun = time.perf_counter()
+    return read_reply(to, send_request(to, parts), time.perf_counter() - begun)
 
-    def ask(self, images: ImageLike | list, question: str) -> Answer:  # one image or a list of them
-        "Ask about images; the confidence of the answer is not known, and no error shows the key"
-        images = images if isinstance(images, (list, tuple)) else [images]
-        if not images:
-            raise PromptError('No image is given: ask about one or several.')
-        urls = [data_url(open_image(image), self.max_pixels) for image in images]
-        parts: list[dict] = [dict(type='image_url', image_url=dict(url=url)) for url in urls]
-        parts.append(dict(type='text', text=question))
-        try:
-            import openai
-        except ImportError:
-            raise CarveError(
-                'Another model is asked through the library openai: pip install openai'
-            ) from None
-        begun = time.perf_counter()
-        try:
-            http = openai.DefaultHttpxClient(follow_redirects=False)
-            with openai.OpenAI(
-                api_key=self.key() or 'none',
-                base_url=self.base_url,
-                timeout=self.timeout,
-                max_retries=self.retries,
-                http_client=http,
-                organization='',
-                project='',
-            ) as client:
-                reply = client.chat.completions.create(
-                    model=self.model,
-                    messages=[dict(role='user', content=parts)],
-                    extra_body=dict(max_tokens=self.max_new_tokens) | self.extra,
-                    extra_headers={} if self.key_env else dict(Authorization=openai.Omit()),
-                )
-            choice = reply.choices[0]
-            text = self.without_key(choice.message.content or '').strip()
-        except CarveError:
-            raise
-        # the words of these errors could show the key
-        except (TypeError, UnicodeEncodeError, ImportError, FileNotFoundError) as e:
-            raise CarveError(
-                f'No request to {self.host} could be made ({type(e).__name__}): see key, timeout, extra, the '
-                f'words of the question, and the proxies that the environment names.'
-            ) from None
-        except Exception as e:
-            raise RemoteError(*self.explain(e)) from None
-        if choice.message.refusal or choice.finish_reason == 'content_filter':
-            raise RemoteError('refused', f'{self.host} declined to answer')
-        if not text:
-            end = one_line(self.without_key(choice.finish_reason))[:20]
-            raise RemoteError(
-                'malformed',
-                f'the reply has no text (it ended with {end!r}): give more max_new_tokens, or see how '
-                f'the server parts reasoning from answers',
-            )
-        name = one_line(self.without_key(reply.model or self.model))[:200]
-        notes = (f'the server names its model {name}',) if name != self.model else ()
-        n_prompt = reply.usage.prompt_tokens if reply.usage else 0
-        return Answer(
-            text,
-            [],
-            math.nan,
-            time.perf_counter() - begun,
-            n_prompt,
-            choice.finish_reason != 'length',
-            notes=notes,
-        )
+
+# %% ../../nbs/library/models/12_api_client.ipynb #25a727a0
+class Endpoint(Address):
+    """A model behind an OpenAI-compatible address (chat completions)
+
+    Parameters
+    ----------
+    base_url
+        such as 'http://localhost:8000/v1'
+    model
+        its name there
+    key_env
+        environment variable that holds the key; None: no key is sent
+    timeout
+        seconds for one try
+    retries
+        more tries after time-outs, lost connections, 408, 409, 429 and 5xx
+    max_new_tokens
+        longest answer, thoughts included
+    max_pixels
+        of an image; a larger one is sent smaller
+    extra
+        more fields of the request; goes into records. `{}` where a server refuses a temperature
+
+    Examples
+    --------
+    >>> Lookup()(vlm, 'photo.jpg', 'What is on the sign?', by=Endpoint('http://localhost:8000/v1', 'my-model', None))"""
+
+    key, without_key, explain, ask = read_key, hide_key, explain_error, ask_address

@@ -276,6 +276,7 @@ def stack_layers(weights: list[Tensor]) -> Tensor:
     return torch.stack([layer.to(weights[0].device) for layer in weights])
 
 
+# %% ../../nbs/library/models/04_kernel.ipynb #c0de7001
 @dataclass(eq=False)
 class Pass:
     "The attention weights that a recorder keeps of one forward pass"
@@ -283,12 +284,58 @@ class Pass:
     before: int  # tokens in the cache when it began
     ran: list[int] = field(default_factory=list)  # layers, in order
     rows: list[int] = field(default_factory=list)  # positions in the sequence whose weights are kept
-    weights: dict = field(
-        default_factory=dict
-    )  # layer -> [B, H, R, C], where it was computed, until the pass ends
+    # layer -> [B, H, R, C], where it was computed, until the pass ends
+    weights: dict = field(default_factory=dict)
     attn: Tensor = None  # [L, B, H, R, C] of all its layers, on the host; None: not read
 
+    def close(self, layers: list[int]):
+        "Move the weights of these layers to the host"
+        if self.rows:
+            self.attn = stack_layers([self.weights[layer] for layer in layers]).cpu()
+        self.weights = dict.fromkeys(layers)
 
+
+# %% ../../nbs/library/models/04_kernel.ipynb #c0de7002
+def check_order(now: Pass, layer: int):
+    "Refuse a layer that runs after one with a larger number"
+    if not now.ran or layer > now.ran[-1]:
+        return
+    raise CaptureError(
+        f'Layer {layer} runs after layer {now.ran[-1]}: number the attention modules in the order in '
+        f'which they run, by their `layer_idx`.'
+    )
+
+
+def check_growth(call: Call, before: int, n: int, length: int):
+    "Refuse the n-th pass where it does not end with the prompt of this length, each later one a token further"
+    (B, _, Q, _), layer = call.q.shape, call.module.layer_idx
+    if B == 1 and before + Q == length + n - 1:
+        return
+    raise CaptureError(
+        f'Layer {layer} reads {B} x {before + Q} tokens in forward pass {n}, and the prompt has 1 x '
+        f'{length}: the pass is of other inputs, reads the prompt again, drops or adds tokens on the way '
+        f'(pruning, an adapter), or generates with beams or drafts. Inside a block call '
+        f'`model.generate(**inputs)` once, without those.'
+    )
+
+
+# %% ../../nbs/library/models/04_kernel.ipynb #c0de7003
+def wanted_rows(rows: Sequence[int], before: int, end: int) -> list[int]:
+    "List the wanted positions that a pass processes; a negative one counts from its end"
+    wanted = {end + row if row < 0 else row for row in rows}
+    return [row for row in range(before, end) if row in wanted]
+
+
+def read_call(call: Call, now: Pass, columns: Tensor | None) -> Tensor:
+    "Compute the rows of a pass in one layer, [B, H, R, C], of some key positions or of all"
+    weights = call.softmax(call.scores([row - now.before for row in now.rows]))
+    gone = now.before + call.q.shape[2] - call.k.shape[2]
+    if gone > 0:
+        weights = pad(weights, (gone, 0))
+    return weights if columns is None else weights[..., columns.to(weights.device)]
+
+
+# %% ../../nbs/library/models/04_kernel.ipynb #c0de7004
 @dataclass(eq=False)
 class Recorder(AttentionHook):
     "Keep the wanted rows of attention: a `Pass` for each forward pass, moved to the host as it ends"
@@ -306,53 +353,26 @@ class Recorder(AttentionHook):
 
     @torch.no_grad()
     def on_call(self, call: Call, out: Tensor) -> Tensor:
-        """Keep the wanted rows of one layer, once a pass: gradient checkpointing runs it again in the
-        backward pass"""
+        "Keep the wanted rows of one layer, once a pass: gradient checkpointing runs it again in the backward pass"
         layer, now, n = call.module.layer_idx, self.passes[-1], len(self.passes)
         if layer in now.ran:
             return out
-        if now.ran and layer < now.ran[-1]:
-            raise CaptureError(
-                f'Layer {layer} runs after layer {now.ran[-1]}: number the attention modules in the order in '
-                f'which they run, by their `layer_idx`.'
-            )
+        check_order(now, layer)
         now.ran.append(layer)
         if layer not in self.layers:
             return out
-        (B, _, Q, _), K = call.q.shape, call.k.shape[2]
-        end = now.before + Q
-        # the first pass ends with the prompt, each later one a token further
-        if self.length and (B > 1 or end != self.length + n - 1):
-            raise CaptureError(
-                f'Layer {layer} reads {B} x {end} tokens in forward pass {n}, and the prompt has 1 x '
-                f'{self.length}: the pass is of other inputs, reads the prompt again, drops or adds tokens on the way '
-                f'(pruning, an adapter), or generates with beams or drafts. Inside a block call '
-                f'`model.generate(**inputs)` once, without those.'
-            )
+        if self.length:
+            check_growth(call, now.before, n, self.length)
         if not now.weights and (n == 1 or self.steps != 'first'):
-            wanted = {end + row if row < 0 else row for row in self.rows}
-            now.rows = [row for row in range(now.before, end) if row in wanted]
-        now.weights[layer] = None
-        if now.rows:
-            weights = call.softmax(call.scores([row - now.before for row in now.rows]))
-            if end > K:
-                weights = pad(weights, (end - K, 0))  # keys that have left a window
-            if self.columns is not None:
-                weights = weights[..., self.columns.to(weights.device)]
-            now.weights[layer] = weights
+            now.rows = wanted_rows(self.rows, now.before, now.before + call.q.shape[2])
+        now.weights[layer] = read_call(call, now, self.columns) if now.rows else None
         if len(now.weights) == len(self.layers):
-            self.end(now)
+            now.close(self.layers)
+            if self.steps == 'last' and n > 2:
+                self.passes[-2].attn = None  # between the first and the last
         if self.stop and layer == self.layers[-1]:
             raise EarlyStop(self)
         return out
-
-    def end(self, now: Pass):
-        "Move a pass to the host; between the first and the last none is kept where the last is wanted"
-        if now.rows:
-            now.attn = stack_layers([now.weights[layer] for layer in self.layers]).cpu()
-        now.weights = dict.fromkeys(self.layers)
-        if self.steps == 'last' and len(self.passes) > 2:
-            self.passes[-2].attn = None
 
     def stack(self, which: int = -1) -> Tensor:
         "Return the weights of all layers of one pass that is read, [L, B, H, R, C], float32 on the CPU"
