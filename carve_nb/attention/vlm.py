@@ -103,6 +103,10 @@ def make_prompt(
 # %% ../../nbs/library/attention/04_vlm.ipynb #c0de5002
 def room(stock: StockModel, prompt: Prompt, max_new_tokens: int) -> int:
     "Limit the generated tokens: the answer's, and `thought` more where the prompt opens a thought"
+    if not isinstance(prompt, Prompt):
+        raise CarveError(
+            'Give a prompt, vlm.prompt(image, question); vlm.ask(image, question) makes it and answers.'
+        )
     if open_thought(prompt.text):
         max_new_tokens += stock.thought
     return min(max_new_tokens, stock.context_length - len(prompt))

@@ -82,9 +82,11 @@ def pick_device(device: 'str|torch.device|None') -> 'torch.device':
     try:
         return torch.empty(0, device=device or ('cuda' if torch.cuda.is_available() else 'cpu')).device
     except (RuntimeError, AssertionError) as e:
-        unknown = str(e).startswith('Expected one of')  # all devices of torch follow
-        why = "name 'cpu', 'cuda', 'cuda:1' or 'mps'." if unknown else str(e).splitlines()[0]
-        raise CarveError(f'Device {str(device)!r} cannot be used here: {why}') from e
+        why = str(e).splitlines()[0].rstrip('.')
+        cure = f"{why}. Leave device out, or install the torch of PyPI and your GPU's driver."
+        if why.startswith('Expected one of'):  # all devices of torch follow
+            cure = "name 'cpu', 'cuda', 'cuda:1' or 'mps'."
+        raise CarveError(f'Device {str(device)!r} cannot be used here: {cure}') from e
 
 
 # %% ../../nbs/library/models/01_checkpoints.ipynb #c0de0014

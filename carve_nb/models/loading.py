@@ -8,8 +8,10 @@ __all__ = ['LOG', 'FIXED', 'explained', 'quiet_loading', 'load_processor', 'load
 # %% ../../nbs/library/models/05_loading.ipynb #e6433549
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from logging import getLogger
 from pathlib import Path
 import torch
@@ -20,16 +22,17 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.utils import logging
-from ..core.errors import CarveError, InsufficientMemoryError, out_of_memory
+from ..core.errors import CarveError, InsufficientMemoryError, choose, out_of_memory
 from .checkpoints import PACKAGED, SMOL, find_source, pick_device
 from .families import OWN_CODE, Family, find_family
 from .image_tokens import pad_images
-from .model import check_decoder
+from .model import check_decoder, check_offsets
 from .prompts import check_template
 from .released import open_released
 
@@ -150,6 +153,41 @@ def load_weights(source: str, **kw) -> PreTrainedModel:
     return model
 
 
+# %% ../../nbs/library/models/05_loading.ipynb #c0de8001
+# what `from_pretrained` takes; the others of the stock loader are known to it
+SETTINGS = (
+    'device',
+    'dtype',
+    'revision',
+    'trust_remote_code',
+    'escape',
+    'pad',
+    'image_tokens',
+    'device_map',
+    'quantization_config',
+    'token',
+    'cache_dir',
+    'local_files_only',
+)
+
+
+@contextmanager
+def known_settings() -> Iterator[None]:
+    "Refuse, inside the block, a setting that neither this loader nor transformers' knows, with the nearest that is"
+    try:
+        yield
+    except CarveError as e:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(e))
+        if not unknown:
+            raise
+        if unknown[1] not in signature(BitsAndBytesConfig).parameters:
+            choose(unknown[1], SETTINGS, 'setting')
+        raise CarveError(
+            f'{unknown[1]}= is a setting of quantization: give '
+            f'quantization_config=BitsAndBytesConfig({unknown[1]}=...), of transformers.'
+        ) from e
+
+
 # %% ../../nbs/library/models/05_loading.ipynb #0f7e1906
 def load_model(
     name: str | Path,  # Hub id, folder, or one of `PACKAGED`
@@ -198,11 +236,12 @@ def load_model(
         'torch.'
     )
     processor = load_processor(source, family, **release)
+    check_offsets(processor, name)
     processor.chat_template = processor.chat_template or family.chat
     check_template(processor, name)
     if pad:
         pad_images(processor)
-    model = load_weights(
-        source, config=config, dtype=SHORT_TYPES.get(dtype, dtype), device_map=device_map, **release, **kw
-    )
+    dtype = SHORT_TYPES.get(dtype, dtype)
+    with known_settings():
+        model = load_weights(source, config=config, dtype=dtype, device_map=device_map, **release, **kw)
     return (model.to(place) if device_map is None else model).eval(), processor

@@ -9,6 +9,7 @@ __all__ = [
     'backbone',
     'image_features',
     'check_decoder',
+    'check_offsets',
     'StockModel',
     'describe_model',
     'readable_layers',
@@ -87,6 +88,17 @@ def check_decoder(config: PreTrainedConfig, name: str):
     )
 
 
+# %% ../../nbs/library/models/07_model.ipynb #c0de1006
+def check_offsets(processor: ProcessorMixin, name: str):
+    "Refuse a processor whose tokenizer does not tell where its tokens are in a text"
+    if processor.tokenizer.is_fast:
+        return
+    raise CarveError(
+        f'The tokenizer of {str(name)!r} does not tell where its tokens are in a text, and without that no word '
+        f'has attention: get the release with its tokenizer.json.'
+    )
+
+
 # %% ../../nbs/library/models/07_model.ipynb #c0de1002
 class StockModel:
     "A stock model, its stock processor and its family record, and what is read from the three"
@@ -105,6 +117,7 @@ class StockModel:
     ):
         config = model.config
         check_decoder(config, name or config.name_or_path)
+        check_offsets(processor, name or config.name_or_path)
         self.model, self.processor, self.escape = model, processor, escape
         self.family = find_family(config.model_type)
         self.name = name or config.name_or_path or self.family.name

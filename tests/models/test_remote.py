@@ -105,6 +105,16 @@ def test_what_may_come(serve, plays, tries, status, words):
     assert len(requests) == tries
 
 
+def test_the_newer_name_of_the_limit(serve):
+    "A server that refuses `max_tokens`, as OpenAI's for its current models, is asked by the newer name, and stays so"
+    newer = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    far, requests = serve(bad(400, newer, 'unsupported_parameter'), ok('red'))
+    assert [str(far.ask(Image.new('RGB', (8, 8)), 'What?')) for _ in range(2)] == ['red', 'red']
+    names = [{'max_tokens', 'max_completion_tokens'} & set(sent) for *_, sent in requests]
+    assert names == [{'max_tokens'}, {'max_completion_tokens'}, {'max_completion_tokens'}]
+    assert requests[-1][2]['max_completion_tokens'] == far.max_new_tokens
+
+
 def test_nothing_else_is_sent(serve, tiny, photo, tmp_path, monkeypatch):
     "Words, pixels, model and limits: no file name, no EXIF, no organization, no key that was not named"
     monkeypatch.setenv('OPENAI_API_KEY', KEY)
