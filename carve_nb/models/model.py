@@ -178,7 +178,7 @@ def can_lower(stock: StockModel, most: int | None) -> bool:
 
 
 def lacking(stock: StockModel) -> dict[str, str]:
-    "What the model cannot do -> the reason: its family's, and 'fewer tokens'"
+    "List what the model cannot do -> the reason: its family's, and 'fewer tokens'"
     no_setting = {'fewer tokens': "this model's processor has no number of tokens to set"}
     return stock.family.why_not | ({} if can_lower(stock, 1) else no_setting)
 
