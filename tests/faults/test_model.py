@@ -203,30 +203,46 @@ def test_own_code_beside_a_stock_class(folders, tmp_path):
     assert not (folder / 'ran').exists()
 
 
-@pytest.mark.case(29)
-def test_pickle_beside_weights(folders, tmp_path):
-    """Weights of another name beside a pickle: no keyword of the loader opens it, or turns a check off, and
-    none reaches the stock loader"""
-    folder = tmp_path / 'model'
-    shutil.copytree(folders('llava'), folder)
+@pytest.fixture
+def decoy(folders, tmp_path):
+    "A folder whose weights have another name, beside a pickle"
+    folder = shutil.copytree(folders('llava'), tmp_path / 'model')
     (folder / 'model.safetensors').rename(folder / 'decoy.safetensors')
     torch.save(Trap(folder / 'ran'), folder / 'pytorch_model.bin')
-    for wrong in (
-        dict(use_safetensors=False),
-        dict(use_safetensors=None),
-        dict(output_loading_info=False),
-        dict(attn_implementation='eager'),
-        dict(ignore_mismatched_sizes=False),
-    ):
-        for where in (folder, folders('llava')):
-            with pytest.raises(CarveError) as e:
-                VLM.from_pretrained(where, **wrong)
-            assert f'{[*wrong][0]}={[*wrong.values()][0]!r} is refused' in str(e.value), str(e.value)
+    return folder
+
+
+@pytest.mark.case(29)
+def test_pickle_is_not_opened(decoy):
     with pytest.raises(CarveError, match='safetensors'):
-        VLM.from_pretrained(folder)
-    assert not (folder / 'ran').exists()
-    fine = VLM.from_pretrained(folders('llava'), use_safetensors=True, attn_implementation='sdpa')
-    assert fine.model.config._attn_implementation == 'sdpa'
+        VLM.from_pretrained(decoy)
+    assert not (decoy / 'ran').exists()
+
+
+UNSAFE = (
+    dict(use_safetensors=False),
+    dict(use_safetensors=None),
+    dict(output_loading_info=False),
+    dict(attn_implementation='eager'),
+    dict(ignore_mismatched_sizes=False),
+)
+
+
+@pytest.mark.case(29)
+@pytest.mark.parametrize('given', UNSAFE, ids=str)
+def test_unsafe_setting(folders, decoy, given):
+    "No keyword of the stock loader opens a pickle or turns a check off, in this folder or in a fine one"
+    [(name, value)] = given.items()
+    for folder in decoy, folders('llava'):
+        with pytest.raises(CarveError, match=re.escape(f'{name}={value!r} is refused')):
+            VLM.from_pretrained(folder, **given)
+    assert not (decoy / 'ran').exists()
+
+
+@pytest.mark.case(29)
+def test_safe_settings_are_taken(folders):
+    vlm = VLM.from_pretrained(folders('llava'), use_safetensors=True, attn_implementation='sdpa')
+    assert vlm.model.config._attn_implementation == 'sdpa'
 
 
 WRONG_SETTINGS = (
@@ -287,27 +303,41 @@ def test_layers_that_do_not_exist(load):
     assert passes == []
 
 
+# -- layers of linear attention: qwen3_5 computes attention to the images in layers 1, 3 and 5 alone
+
+
+@pytest.fixture
+def hybrid(load):
+    return load('qwen3_5')
+
+
 @pytest.mark.case(34)
-def test_hybrid_layers(load):
-    """Layers of linear attention in the range are left out by name, with a notice, and in the notes of a
-    result; asked for alone they are an error"""
-    vlm = load('qwen3_5')
-    assert vlm.layers == [1, 3, 5]
+def test_all_layers_are_those_that_attend(hybrid):
+    "Without a word about the others"
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        rows = hybrid.capture(IMAGE, QUESTION)
+        result = Carve(max_new_tokens=2)(hybrid, IMAGE, QUESTION)
+    assert rows.layers == hybrid.layers == [1, 3, 5]
+    assert not any('left out' in note for note in result.notes)
+
+
+@pytest.mark.case(34)
+def test_range_with_other_layers(hybrid):
+    "They are left out by name: a warning of `capture`, a note of a result"
     with pytest.warns(
         UserWarning,
         match=r'No attention to the images in layers \[2, 4\] of qwen3_5: left out. Read are \[3, 5\]',
     ):
-        assert vlm.capture(IMAGE, QUESTION, layers=[2, 3, 4, 5]).layers == [3, 5]
-    r = Carve(layers=(0.4, 0.9), max_new_tokens=2)(vlm, IMAGE, QUESTION)
-    assert 'no attention to read in layers [2, 4]: left out' in r.notes
-    with pytest.raises(
-        (CaptureError, CarveError), match=r'compute no attention to the images; \[1, 3, 5\] do'
-    ):
-        vlm.capture(IMAGE, QUESTION, layers=[2, 4])
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
-        assert vlm.capture(IMAGE, QUESTION).layers == [1, 3, 5]
-        assert not any('left out' in n for n in Carve(max_new_tokens=2)(vlm, IMAGE, QUESTION).notes)
+        assert hybrid.capture(IMAGE, QUESTION, layers=[2, 3, 4, 5]).layers == [3, 5]
+    result = Carve(layers=(0.4, 0.9), max_new_tokens=2)(hybrid, IMAGE, QUESTION)
+    assert 'no attention to read in layers [2, 4]: left out' in result.notes
+
+
+@pytest.mark.case(34)
+def test_other_layers_alone(hybrid):
+    with pytest.raises(CarveError, match=r'compute no attention to the images; \[1, 3, 5\] do'):
+        hybrid.capture(IMAGE, QUESTION, layers=[2, 4])
 
 
 # -- numbers
@@ -367,6 +397,11 @@ def test_saved_rows_damaged(tiny, tmp_path):
         path.write_bytes(data)
         with pytest.raises(CaptureError, match='is damaged, or holds no rows'):
             AttentionRows.load(path)
+
+
+@pytest.mark.case(35)
+def test_no_saved_rows(tmp_path):
+    "No file, or a folder"
     with pytest.raises(FileNotFoundError):
         AttentionRows.load(tmp_path / 'none')
     with pytest.raises(CarveError, match='is damaged'):

@@ -134,9 +134,6 @@ def calm(folder):
     return model
 
 
-# -- the record and the folder
-
-
 # -- positions
 
 
