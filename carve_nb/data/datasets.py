@@ -14,13 +14,13 @@ __all__ = [
     'DataSet',
     'question_key',
     'sample_keys',
+    'Wanted',
     'is_snapshot',
     'load_benchmark',
 ]
 
 # %% ../../nbs/library/data/14_datasets.ipynb #7f8ff47e
 import hashlib
-import inspect
 import logging
 import os
 import re
@@ -28,7 +28,7 @@ import shlex
 import tomllib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from statistics import mode
@@ -46,7 +46,9 @@ from carve_nb.data.files import (
     check_inside,
     dataset_table,
     hub_table,
+    is_saved,
     open_table,
+    rows_table,
 )
 from .records import Record, choose_rows
 from .scenes import scene_records
@@ -85,6 +87,10 @@ class Benchmark:
         "Tell whether a row has the columns of this set alone"
         fits = (column in row and re.match(form, str(row[column])) for column, form in self.marks.items())
         return bool(self.marks) and all(fits)
+
+    def has(self, row: dict) -> bool:
+        "Tell whether a row of the table is one of this set"
+        return all(row.get(column) == value for column, value in self.only.items())
 
 
 BENCHMARKS = {
@@ -138,6 +144,12 @@ class DataSet:
     max_new_tokens: int = 32  # longest answer
     about: dict = field(default_factory=dict)  # split, source, license, what is not verified
 
+    def __post_init__(self) -> None:
+        if not self.records:
+            raise DataError(f'{self.name} has no questions.')
+        if double := repeated_id(self.records):
+            raise DataError(f'{self.name}: the id {quote(double)} is in several records; rename one.')
+
     def __len__(self) -> int:
         return len(self.records)
 
@@ -155,6 +167,7 @@ class DataSet:
         return f'DataSet({self.name}: {len(self)} questions, rule {self.rule!r}, key {self.key()})'
 
 
+# %% ../../nbs/library/data/14_datasets.ipynb #b1150071
 # fields of a record that its key is made of
 ASKED = 'question', 'answers', 'choices', 'boxes', 'kind', 'rule', 'short_question'
 
@@ -182,86 +195,111 @@ def sample_keys(records: Iterable[Record]) -> dict[str, dict[str, str]]:
 
 
 # %% ../../nbs/library/data/14_datasets.ipynb #82dff0ab
-def _pool(n: int, seed: int | None, kinds: Sequence[str]) -> int:
+@dataclass(frozen=True)
+class Wanted:
+    "What is wanted of a set: the options of `load_benchmark`"
+
+    n: int | None = None
+    seed: int | None = None
+    rule: str | None = None
+    split: str | None = None
+    download: bool = False
+    columns: Columns = field(default_factory=dict)
+    images: str | Path | None = None
+    root: str | Path | None = None
+    revision: str | None = None
+    config: str | None = None
+    kinds: str | Sequence[str] | None = None
+
+    @property
+    def most(self) -> int | None:
+        "How many of the first rows are read; None: all"
+        return self.n if self.seed is None else None
+
+    def check_used(self, spec: object, *used: str) -> None:
+        "Raise an error for an option that is not one of a set of this kind"
+        general = 'n', 'seed', 'rule', *used
+        unused = [one.name for one in fields(self) if getattr(self, one.name) and one.name not in general]
+        if unused:
+            raise DataError(f'{", ".join(unused)} is not used for {spec}; leave it out.')
+
+
+# %% ../../nbs/library/data/14_datasets.ipynb #b1150073
+def _chosen(data: DataSet, wanted: Wanted) -> DataSet:
+    "Choose the records of a set, and score them by the rule that is wanted"
+    records = choose_rows(data.records, wanted.n, wanted.seed)
+    if wanted.rule:
+        records = [replace(record, rule=wanted.rule) for record in records]
+    return replace(data, records=records, rule=wanted.rule or data.rule)
+
+
+def _kinds(wanted: Wanted, usual: Iterable[str]) -> list[str]:
+    "List the kinds of questions that are wanted, each once"
+    return [wanted.kinds] if isinstance(wanted.kinds, str) else [*dict.fromkeys(wanted.kinds or usual)]
+
+
+def _pool(n: int, wanted: Wanted, kinds: Sequence[str]) -> int:
     "Count the questions from which n are chosen: a thousand of each kind, or more where more are asked"
-    return n if seed is None else max(n, 1000 * len(kinds))
+    return n if wanted.seed is None else max(n, 1000 * len(kinds))
 
 
-def _scene_set(
-    spec: str,
-    n: int | None,
-    seed: int | None,
-    split: str = 'heldout',
-    kinds: str | Sequence[str] = ('digit',),
-) -> DataSet:
-    "Make questions about our scenes; with a seed a random choice among the first thousand of each kind, in order"
-    kinds = [kinds] if isinstance(kinds, str) else list(dict.fromkeys(kinds))
-    n = 300 if n is None else n
-    records = choose_rows(scene_records(_pool(n, seed, kinds), kinds, split), n, seed)
+def _scene_set(spec: str, wanted: Wanted) -> DataSet:
+    "Make questions about our scenes; with a seed a random choice among the first thousand of each kind"
+    wanted.check_used(spec, 'split', 'kinds')
+    kinds, split, n = _kinds(wanted, ['digit']), wanted.split or 'heldout', wanted.n or 300
+    records = scene_records(_pool(n, wanted, kinds), kinds, split)
     about = dict(split=split, source='synthetic scenes of this package')
     suffix = None if kinds == ['describe'] else SHORT_ANSWER
-    return DataSet('scenes', records, suffix, records[0].rule, about=about)
+    data = DataSet('scenes', records, suffix, records[0].rule, about=about)
+    return _chosen(data, replace(wanted, n=n))
 
 
-def _eye_set(
-    spec: str, n: int | None, seed: int | None, kinds: str | Sequence[str] = tuple(CHANCE)
-) -> DataSet:
+def _eye_set(spec: str, wanted: Wanted) -> DataSet:
     "Make questions of the acuity test, the kinds in turn; without n `EACH` of each kind"
-    kinds = [kinds] if isinstance(kinds, str) else list(dict.fromkeys(kinds))
+    wanted.check_used(spec, 'kinds')
+    kinds = _kinds(wanted, CHANCE)
     for kind in kinds:
         choose(kind, CHANCE, 'kind of question')
-    n = EACH * len(kinds) if n is None else n
-    records = choose_rows(eye_records(_pool(n, seed, kinds), kinds), n, seed)
-    return DataSet(
-        'eye',
-        records,
-        rule='choice-text',
-        max_new_tokens=16,
-        about=dict(source='acuity test of this package'),
-    )
+    n = wanted.n or EACH * len(kinds)
+    records = eye_records(_pool(n, wanted, kinds), kinds)
+    about = dict(source='acuity test of this package')
+    data = DataSet('eye', records, rule='choice-text', max_new_tokens=16, about=about)
+    return _chosen(data, replace(wanted, n=n))
 
 
-def _given_set(data: DataSet, n: int | None, seed: int | None) -> DataSet:
+def _given_set(data: DataSet, wanted: Wanted) -> DataSet:
     "Choose some records of a set"
-    if not data.records:
-        raise DataError(f'{data.name} has no questions.')
-    double = repeated_id(data.records)
-    if double:
-        raise DataError(f'{data.name}: the id {quote(double)} is in several records; rename one.')
-    return replace(data, records=choose_rows(data.records, n, seed))
+    wanted.check_used(data.name)
+    return _chosen(data, wanted)
 
 
 # %% ../../nbs/library/data/14_datasets.ipynb #b1bb18b7
+def _check_header(table: Table, declared: Declared, benchmark: Benchmark | None) -> None:
+    "Note what the header leaves open; a set of one's own may be a known one, or name its columns otherwise"
+    own = not (benchmark or declared.columns or declared.rule)
+    like = next((one for one in BENCHMARKS.values() if own and one.marks_fit(table.first_row)), None)
+    if like:
+        declared.need(f'it has the columns of {like.hub}', like.columns, rule=like.rule)
+    check_columns(table, declared)
+    if not benchmark:
+        check_similar(table, declared)
+
+
 def _table_set(
     name: str,
     open_rows: Callable[[Columns], Table],
-    n: int | None,
-    seed: int | None,
-    declared: Declared,
+    wanted: Wanted,
     benchmark: Benchmark | None = None,
     **about: str,
 ) -> DataSet:
     "Make a set of the rows of a table; its suffix and score follow from its records"
     facts = benchmark or Benchmark('')
-    own = not (benchmark or declared.columns or declared.rule)
-    declared = replace(declared, columns=facts.columns | declared.columns, rule=declared.rule or facts.rule)
+    declared = Declared(facts.columns | wanted.columns, wanted.images, wanted.rule or facts.rule)
     table = open_rows(declared.columns)
-    like = next((one for one in BENCHMARKS.values() if one.marks_fit(table.first_row)), None)
-    if like and own:
-        declared.need(f'it has the columns of {like.hub}', like.columns, rule=like.rule)
-    check_columns(table, declared)
-    if not benchmark:
-        check_similar(table, declared)
+    _check_header(table, declared, benchmark)
     if declared.missing:
         table = open_rows(declared.columns)  # with the columns that may be meant
-    if facts.only:
-        rows = [
-            (at, row)
-            for at, row in table.rows
-            if all(row.get(key) == value for key, value in facts.only.items())
-        ]
-        table = table._replace(rows=rows)
-    records, notes = make_records(table, declared, n, seed, bool(benchmark))
+    records, notes = make_records(table, declared, wanted.n, wanted.seed, bool(benchmark))
     for record in records:
         check_truths(record)
     for note in notes:
@@ -276,42 +314,11 @@ def _table_set(
     return DataSet(name, records, suffix, mode(record.rule for record in records), about=about)
 
 
+# %% ../../nbs/library/data/14_datasets.ipynb #b1150076
 def is_snapshot(path: str | Path) -> bool:
     "Tell whether a folder holds no table itself, and Parquet files in its folders, as a copy of the Hub does"
     folder = Path(path).expanduser()
     return not any(p.suffix in ENDINGS for p in folder.glob('*')) and any(folder.glob('*/*.parquet'))
-
-
-def _own_set(
-    path: str | Path,
-    n: int | None,
-    seed: int | None,
-    declared: Declared,
-    split: str | None = None,
-    config: str | None = None,
-) -> DataSet:
-    "Read a folder or a file of one's own"
-    name = Path(os.path.abspath(path)).name
-
-    def open_rows(columns: Columns) -> Table:
-        if is_snapshot(path):
-            return hub_table(_checked_folder(path), split, config, None, n if seed is None else None, columns)
-        return open_table(path, n if seed is None else None, columns)
-
-    if (split or config) and not is_snapshot(path):
-        raise DataError(f'{"split" if split else "config"} is not used for {name}; leave it out.')
-    return _table_set(name, open_rows, n, seed, declared, source=name)
-
-
-def _dataset_set(data: Any, n: int | None, seed: int | None, declared: Declared) -> DataSet:
-    "Read a `datasets.Dataset` in hand"
-    check_in_hand(data)
-
-    def open_rows(columns: Columns) -> Table:
-        return dataset_table(data, name, columns, n if seed is None else None, in_hand=True)
-
-    name = data.info.dataset_name or 'dataset'
-    return _table_set(name, open_rows, n, seed, declared, source=name)
 
 
 def _checked_folder(root: str | Path) -> Path:
@@ -324,49 +331,85 @@ def _checked_folder(root: str | Path) -> Path:
     return folder
 
 
-def _hub_set(
-    spec: str,
-    n: int | None,
-    seed: int | None,
-    declared: Declared,
-    split: str | None = None,
-    config: str | None = None,
-    revision: str | None = None,
-    root: str | Path | None = None,
-    download: bool = False,
-) -> DataSet:
+def _own_set(path: str | Path, wanted: Wanted) -> DataSet:
+    "Read a folder or a file of one's own"
+    name, folder = Path(os.path.abspath(path)).name, Path(path).expanduser()
+    saved, snapshot = is_saved(folder), is_snapshot(folder)
+    wanted.check_used(name, 'columns', 'images', *['split'] * (saved or snapshot), *['config'] * snapshot)
+
+    def open_rows(columns: Columns) -> Table:
+        if not (saved or snapshot):
+            return open_table(path, wanted.most, columns)
+        table = hub_table(_checked_folder(path), wanted.split, wanted.config, None, wanted.most, columns)
+        return table._replace(folder=folder)
+
+    return _table_set(name, open_rows, wanted, source=name)
+
+
+def _rows_set(data: Any, wanted: Wanted) -> DataSet:
+    "Read rows in hand: a list of dicts, a `DataFrame` or a `datasets.Dataset`"
+    wanted.check_used('rows in hand', 'columns', 'images')
+    is_dataset = hasattr(data, 'column_names')
+    if is_dataset:
+        check_in_hand(data)
+    name = is_dataset and data.info.dataset_name or 'rows'
+
+    def open_rows(columns: Columns) -> Table:
+        if is_dataset:
+            return dataset_table(data, name, columns, wanted.most, in_hand=True)
+        return rows_table(data[: wanted.most], None if wanted.images else columns.get('image', 'image'))
+
+    return _table_set(name, open_rows, wanted, source=name)
+
+
+# %% ../../nbs/library/data/14_datasets.ipynb #b1150078
+def _needs_leave(facts: Benchmark, spec: str) -> DataError:
+    "Say what a public set needs that is not here"
+    return DataError(
+        f'{spec} is not part of this package, and nothing is fetched unasked. Give {setting("root=", "--root ")}FOLDER '
+        f'with a snapshot of {facts.hub}, or {setting("download=True", "--download")} to fetch that from the Hugging Face '
+        f'Hub. Its license: {facts.license or "see there"}.'
+    )
+
+
+def _has_own_form(spec: str) -> DataError:
+    "Say how a table is made of a set in a form of its own"
+    code = f'from carve_nb.data.datasets import BENCHMARKS; print(BENCHMARKS["{spec}"].lines)'
+    return DataError(
+        f'{spec} has a form of its own. Lines of Python make a table of it; to print them: '
+        f'{setting(code, f"python -c {shlex.quote(code)}")}'
+    )
+
+
+def _hub_set(spec: str, wanted: Wanted) -> DataSet:
     "Read a public set, or any set of the Hub, from there or from a snapshot of it in the folder `root`"
-    benchmark = find_benchmark(spec)
+    wanted.check_used(spec, 'columns', 'images', 'split', 'config', 'revision', 'root', 'download')
+    benchmark, root, revision = find_benchmark(spec), wanted.root, wanted.revision
     facts = benchmark or Benchmark(spec, '')
     if facts.lines:
-        code = f'from carve_nb.data.datasets import BENCHMARKS; print(BENCHMARKS["{spec}"].lines)'
-        raise DataError(
-            f'{spec} has a form of its own. Lines of Python make a table of it; to print them: '
-            f'{setting(code, f"python -c {shlex.quote(code)}")}'
-        )
-    if not (root or download):
-        raise DataError(
-            f'{spec} is not part of this package, and nothing is fetched unasked. Give {setting("root=", "--root ")}FOLDER '
-            f'with a snapshot of {facts.hub}, or {setting("download=True", "--download")} to fetch that from the Hugging Face '
-            f'Hub. Its license: {facts.license or "see there"}.'
-        )
+        raise _has_own_form(spec)
+    if not (root or wanted.download):
+        raise _needs_leave(facts, spec)
     if root and revision:
         raise DataError(
             f'revision={revision} is of the Hub, and root={root} is read as it is: leave one out.'
         )
     folder = _checked_folder(root) if root else None
-    split = split or facts.split or None
+    split, config = wanted.split or facts.split or None, wanted.config
     if facts.config and (not folder or (folder / facts.config).is_dir()):
         config = config or facts.config
 
     def open_rows(columns: Columns) -> Table:
-        most = n if seed is None and not facts.only else None
-        return hub_table(folder or facts.hub, split, config, revision, most, columns)
+        most = None if facts.only else wanted.most
+        table = hub_table(folder or facts.hub, split, config, revision, most, columns)
+        rows = [(place, row) for place, row in table.rows if facts.has(row)]
+        return table._replace(rows=rows)
 
     source = f'a copy of {facts.hub}' if folder else f'{facts.hub}@{revision or "main"}'
-    return _table_set(spec, open_rows, n, seed, declared, benchmark, source=source, split=split or '')
+    return _table_set(spec, open_rows, wanted, benchmark, source=source, split=split or '')
 
 
+# %% ../../nbs/library/data/14_datasets.ipynb #b1150079
 OURS: dict[str, Callable[..., DataSet]] = dict(scenes=_scene_set, eye=_eye_set)
 
 
@@ -374,8 +417,12 @@ def _reader_of(spec: Any, fetched: bool) -> Callable[..., DataSet]:
     "Find what reads a set: ours, a set of the Hub, or one's own; refuse what is none"
     if isinstance(spec, DataSet):
         return _given_set
-    if hasattr(spec, 'column_names'):
-        return _dataset_set
+    if isinstance(spec, list) or hasattr(spec, 'iloc') or hasattr(spec, 'column_names'):
+        return _rows_set
+    if not isinstance(spec, (str, Path)):
+        raise DataError(
+            f'{quote(spec)} is no set; give a name, a folder, a file, a list of dicts, a DataFrame or a datasets.Dataset.'
+        )
     exists = Path(spec).expanduser().exists()
     if isinstance(spec, str) and spec in (*OURS, *BENCHMARKS):
         if exists and not fetched:
@@ -399,6 +446,7 @@ def _reader_of(spec: Any, fetched: bool) -> Callable[..., DataSet]:
     raise AssertionError
 
 
+# %% ../../nbs/library/data/14_datasets.ipynb #b1150080
 def load_benchmark(
     spec: str | Path | DataSet | Any,
     n: int | None = None,
@@ -406,14 +454,21 @@ def load_benchmark(
     seed: int | None = None,
     rule: str | Callable | None = None,
     download: bool = False,
-    **kw: Any,
+    *,
+    columns: dict[str, str | Sequence[str] | None] | str | None = None,
+    images: str | Path | None = None,
+    root: str | Path | None = None,
+    revision: str | None = None,
+    config: str | None = None,
+    kinds: str | Sequence[str] | None = None,
 ) -> DataSet:
     """Load a set of questions; nothing is fetched unasked.
 
     Parameters
     ----------
     spec
-        `'scenes'`, `'eye'`, a name in `BENCHMARKS`, a folder or file, a `datasets.Dataset`, or an id on the Hub
+        `'scenes'`, `'eye'`, a name in `BENCHMARKS`, a folder or file, rows (a list of dicts, a `DataFrame`, a
+        `datasets.Dataset`), or an id on the Hub
     n
         most records; by default all (300 scenes, 104 of a kind of `'eye'`)
     split
@@ -424,32 +479,24 @@ def load_benchmark(
         the score, a name in `RULES` or a function (answer, record) -> 0..1, or None of an answer it cannot read
     download
         may the Hub be asked?
-    **kw
-        `columns`, such as `dict(question='text')`, and `images` of tables; of public sets `root` (a snapshot),
-        `revision`, `config`; of scenes `kinds`
+    columns
+        of a table, ours -> theirs, such as `dict(question='text')`
+    images
+        of a table: their folder, the form of their names, such as `'train/{}.jpg'`, or `'base64'`
+    root
+        a snapshot of a public set
+    revision, config
+        of a public set
+    kinds
+        of questions about scenes
 
     Examples
     --------
     >>> load_benchmark('photos', columns=dict(answer='label')).records"""
     if n is not None and n < 1:
         raise DataError(f'n={n}: at least one sample is needed.')
-    if rule:
-        rule = rule_name(rule)
-    read = _reader_of(spec, bool(download or kw.get('root')))
-    given = {
-        name: value
-        for name, value in dict(kw, split=split, download=download or None).items()
-        if value is not None
-    }
-    taken = inspect.signature(read).parameters
-    if 'declared' in taken:
-        given['declared'] = Declared(
-            read_columns(given.pop('columns', None)), given.pop('images', None), rule
-        )
-    unused = given.keys() - taken.keys()
-    if unused:
-        raise DataError(f'{", ".join(unused)} is not used for {spec}; leave it out.')
-    data = read(spec, n, seed, **given)
-    if not rule or 'declared' in taken:
-        return data
-    return replace(data, rule=rule, records=[replace(record, rule=rule) for record in data])
+    rule = rule_name(rule) if rule else None
+    wanted = Wanted(
+        n, seed, rule, split, download, read_columns(columns), images, root, revision, config, kinds
+    )
+    return _reader_of(spec, bool(download or root))(spec, wanted)

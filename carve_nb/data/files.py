@@ -16,9 +16,11 @@ __all__ = [
     'image_in',
     'dataset_table',
     'check_in_hand',
+    'rows_table',
     'check_inside',
     'parquet_files',
     'choose_part',
+    'is_saved',
     'hub_table',
     'open_table',
     'folder_images',
@@ -202,6 +204,11 @@ def read_file(path: str | Path, n: int | None = None, part: str | None = None) -
 _TYPED = re.compile(r'ClassLabel|float(16|32)|timestamp')
 
 
+def _day(value: datetime) -> datetime | str:
+    "Write a midnight, as which pandas and Parquet keep a date, as the date"
+    return value if value.time() != time.min else str(value.date())
+
+
 def _by_type(kind: Any, value: Any) -> Any:
     "Read a value by its declared type: the name of a class, a date, a float of fewer bits as it was written"
     import datasets
@@ -211,8 +218,8 @@ def _by_type(kind: Any, value: Any) -> Any:
         return None
     if isinstance(kind, datasets.ClassLabel):
         return kind.int2str(value) if value >= 0 else None
-    if isinstance(value, datetime) and value.time() == time.min:
-        return str(value.date())  # pandas and Parquet keep a date as its midnight
+    if isinstance(value, datetime):
+        return _day(value)
     if isinstance(kind, dict):
         return {key: _by_type(part, value[key]) for key, part in kind.items()}
     if isinstance(kind, (datasets.List, datasets.LargeList)):
@@ -294,6 +301,28 @@ def check_in_hand(data: Any) -> None:
         )
 
 
+def rows_table(data: Any, image: str | None = None) -> Table:
+    "Make a table of a list of dicts or a `DataFrame`; `image`: the column whose texts are paths from here"
+    if hasattr(data, 'iloc'):
+        data = data.astype(object).where(data.notna(), None).to_dict('records')
+    if not data or not all(isinstance(row, dict) for row in data):
+        raise DataError(
+            f'rows are dicts, such as {{"image": ..., "question": ..., "answer": ...}}, and not {quote(data)}'
+        )
+
+    def plain(key: object, value: Any) -> Any:
+        if key == image:
+            return Path(value) if isinstance(value, str) and Path(value).is_file() else value
+        if isinstance(value, datetime):
+            return _day(value)
+        return value.tolist() if hasattr(value, 'tolist') else value  # of NumPy
+
+    rows = [{key: plain(key, value) for key, value in row.items()} for row in data]
+    headers = [*dict.fromkeys(chain.from_iterable(rows))]
+    places = ((f'row {number}', row) for number, row in enumerate(rows, 1))
+    return Table('rows', headers, [*places], None, rows[0])
+
+
 # %% ../../nbs/library/data/08_files.ipynb #b1150008
 def check_inside(path: Path, folder: Path) -> Path:
     """Raise an error for a file, or a link to one, outside the folder of a set.
@@ -359,6 +388,41 @@ def _hub_split(name: str, config: str | None, split: str | None, revision: str |
     return dict(path=name, name=config, revision=revision, split=split)
 
 
+# %% ../../nbs/library/data/08_files.ipynb #b1150062
+def is_saved(folder: Path) -> bool:
+    "Tell whether `save_to_disk` of `datasets` wrote a folder"
+    return any((folder / name).exists() for name in ('state.json', 'dataset_dict.json'))
+
+
+def _saved_folder(folder: Path, split: str | None) -> str:
+    "Find the folder of one split of what `save_to_disk` wrote"
+    splits = folder / 'dataset_dict.json'
+    if splits.exists():
+        split = choose_part(json.loads(splits.read_text(encoding='utf-8'))['splits'], split, 'split')
+        folder = check_inside(folder / split, folder)
+    state = json.loads((folder / 'state.json').read_text(encoding='utf-8'))
+    for file in state['_data_files'] + state.get('_indices_data_files', []):
+        check_inside(folder / file['filename'], folder)
+    return str(folder.absolute())
+
+
+# %% ../../nbs/library/data/08_files.ipynb #b1150064
+def _load_split(path: Path, name: str, split: str | None, config: str | None, revision: str | None) -> Any:
+    "Load one split as `datasets` does: of a file, a folder of a snapshot or of `save_to_disk`, or from the Hub"
+    import datasets
+
+    datasets.disable_progress_bars()
+    if path.is_dir() and is_saved(path):
+        return datasets.load_from_disk(_saved_folder(path, split))
+    if path.is_file():
+        source = dict(path='parquet', data_files=_one_file(path, path.parent), split='train')
+    elif path.is_dir():
+        source = _local_set(path, config, split)
+    else:
+        source = _hub_split(name, config, split, revision)
+    return datasets.load_dataset(**source)
+
+
 def hub_table(
     name: str | Path,
     split: str | None = None,
@@ -367,21 +431,12 @@ def hub_table(
     n: int | None = None,
     columns: Columns = {},
 ) -> Table:
-    """Read a set of the Hub, a snapshot of it, or a Parquet file; fetches what is not in the cache.
+    """Read a set of the Hub, a copy of it, or a Parquet file; fetches what is not in the cache.
 
     `split` and `config` None: the only one."""
     path = Path(name)
     try:
-        import datasets
-
-        datasets.disable_progress_bars()
-        if path.is_file():
-            source = dict(path='parquet', data_files=_one_file(path, path.parent), split='train')
-        elif path.is_dir():
-            source = _local_set(path, config, split)
-        else:
-            source = _hub_split(str(name), config, split, revision)
-        return dataset_table(datasets.load_dataset(**source), path.name, columns, n)
+        return dataset_table(_load_split(path, str(name), split, config, revision), path.name, columns, n)
     except ImportError as e:
         raise DataError('Parquet and sets of the Hub need datasets: pip install datasets pyarrow.') from e
     except Exception as e:
@@ -394,12 +449,6 @@ def hub_table(
 def open_table(path: str | Path, n: int | None = None, columns: Columns = {}) -> Table:
     "Open a table, or a folder with one"
     path = Path(path).expanduser()
-    split = '["SPLIT"]' if (path / 'dataset_dict.json').exists() else ''
-    if split or (path / 'state.json').exists():
-        raise DataError(
-            f'{path} was written by save_to_disk, which only datasets reads; make it readable:\n'
-            f'import datasets; datasets.load_from_disk({str(path)!r}){split}.to_parquet({path.name + ".parquet"!r})'
-        )
     files = [path] if path.is_file() else sorted(path.glob('[!.]*.*'))
     tables = [file for file in files if file.suffix.lower() in ENDINGS]
     if len(tables) != 1:

@@ -302,20 +302,30 @@ def test_what_an_editor_has_to_change(what, load):
 
 
 def test_folders_in_other_forms(tmp_path):
-    "Of save_to_disk, whose refusal has the lines that help; of a workbook; of a name that is a known set's, which decides nothing"
+    "Of save_to_disk, with splits and without; of a workbook; of a name that is a known set's, which decides nothing"
     datasets = pytest.importorskip('datasets')
-    one = datasets.Dataset.from_list([ROW])
-    for folder, saved, split in (
-        (tmp_path / 'saved', one, ''),
-        (tmp_path / 'splits', datasets.DatasetDict(SPLIT=one), '["SPLIT"]'),
+    one = datasets.Dataset.from_list([ROW | dict(image=dict(bytes=PNG.getvalue(), path=None))])
+    one = one.cast_column('image', datasets.Image())
+    one.save_to_disk(tmp_path / 'saved')
+    datasets.DatasetDict(a=one, b=one).save_to_disk(tmp_path / 'splits')
+    for folder, given in ('saved', {}), ('splits', dict(split='b')):
+        (record,) = load_benchmark(tmp_path / folder, **given)
+        assert (record.answers, record.open().size) == (['red'], (64, 64))
+    for folder, given, words in (
+        ('splits', {}, 'it has the splits a, b; choose one: split='),
+        ('splits', dict(config='x'), 'config is not used'),
     ):
-        saved.save_to_disk(folder)
-        with pytest.raises(CarveError, match='was written by save_to_disk') as e:
-            load_benchmark(folder)
-        code = str(e.value).splitlines()[1]
-        exec(code.replace(f"'{folder.name}.parquet'", repr(str(tmp_path / 'q.parquet'))), {})
-        (tmp_path / 'a.png').write_bytes(PNG.getvalue())
-        assert f'{split}.to_parquet' in code and load_benchmark(tmp_path / 'q.parquet')[0].answers == ['red']
+        with pytest.raises(CarveError, match=words):
+            load_benchmark(tmp_path / folder, **given)
+    state = tmp_path / 'saved' / 'state.json'
+    arrow = next((tmp_path / 'splits' / 'a').glob('*.arrow'))
+    state.write_text(
+        json.dumps(
+            json.loads(state.read_text()) | dict(_data_files=[dict(filename=f'../splits/a/{arrow.name}')])
+        )
+    )
+    with pytest.raises(CarveError, match='leads out of the folder of the set'):
+        load_benchmark(tmp_path / 'saved')
     (tmp_path / 'textvqa').mkdir()
     (tmp_path / 'textvqa' / 'q.xlsx').write_bytes(b'PK')
     with pytest.raises(CarveError, match='holds no table.*save a workbook as CSV UTF-8'):
@@ -323,6 +333,47 @@ def test_folders_in_other_forms(tmp_path):
     (tmp_path / 'textvqa' / 'a.png').write_bytes(PNG.getvalue())
     (tmp_path / 'textvqa' / 'questions.jsonl').write_text(json.dumps(ROW))
     assert load_benchmark(tmp_path / 'textvqa').rule == 'exact'
+
+
+@pytest.mark.parametrize('form', ['dicts', 'DataFrame', 'Dataset', 'Parquet', 'CSV'])
+def test_the_same_rows_in_any_form(form, tmp_path, monkeypatch):
+    "Rows in hand are read as those of a file: one key, whatever the form; a path in a program is one from here"
+    pd = pytest.importorskip('pandas')
+    datasets = pytest.importorskip('datasets')
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'a.png').write_bytes(PNG.getvalue())
+    rows = [
+        dict(image='a.png', question=f'Which {i}?', answer='B', choices='red|blue', id=i) for i in range(3)
+    ]
+    frame = pd.DataFrame(rows)
+    frame.to_parquet('q.parquet')
+    (tmp_path / 'csv').mkdir()
+    (tmp_path / 'csv' / 'a.png').write_bytes(PNG.getvalue())
+    frame.to_csv('csv/q.csv', index=False)
+    paths = datasets.Dataset.from_list(rows).cast_column('image', datasets.Image())
+    spec = dict(dicts=rows, DataFrame=frame, Dataset=paths, Parquet='q.parquet', CSV='csv')[form]
+    data = load_benchmark(spec, 2)
+    assert [(r.id, r.answers, r.open().size) for r in data] == [
+        ('0', ['blue'], (64, 64)),
+        ('1', ['blue'], (64, 64)),
+    ]
+    assert data.key() == load_benchmark(rows, 2).key()
+
+
+def test_rows_in_hand_are_refused_as_those_of_a_file(tmp_path):
+    for spec, words in (
+        ([ROW, ROW | dict(question='')], 'rows: row 2: there is no question'),
+        ([dict(img='a.png', query='What?', label='red')], "columns='image=img,question=query,answer=label'"),
+        ([ROW], "no row has its image: the first, 'a.png'"),
+        ([], 'rows are dicts'),
+        (7, '7 is no set; give a name, a folder, a file, a list of dicts'),
+    ):
+        with pytest.raises(CarveError, match=re.escape(words)):
+            load_benchmark(spec)
+    with pytest.raises(CarveError, match='split, kinds is not used for rows in hand'):
+        load_benchmark([ROW], split='test', kinds='digit')
+    with pytest.raises(TypeError, match='colums'):
+        load_benchmark([ROW], colums={})
 
 
 def test_types_of_a_dataset_in_hand(tmp_path):
