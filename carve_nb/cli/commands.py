@@ -5,12 +5,10 @@
 # %% auto #0
 __all__ = [
     'METHOD_NAMES',
-    'Out',
-    'N',
-    'Length',
     'Root',
     'Download',
     'AnswerBy',
+    'Imported',
     'app',
     'LARGEST_UPLOAD',
     'DARK',
@@ -22,11 +20,13 @@ __all__ = [
     'print_table',
     'print_page',
     'complete_method',
+    'import_methods',
     'check_method',
     'answer_key',
     'command',
     'ModelOptions',
     'demo',
+    'compare_confidence',
     'ask',
     'write_page',
     'serve_page',
@@ -54,8 +54,9 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from inspect import Signature, signature
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 import typer
@@ -70,6 +71,7 @@ from ..models.checkpoints import PACKAGED, SMALL, find_source, pick_device, stor
 if TYPE_CHECKING:
     from PIL import Image
     from carve_nb.attention.vlm import VLM
+    from carve_nb.method.results import Result
     from carve_nb.runs.pages import Part, Report
 
 
@@ -142,29 +144,26 @@ def complete_method(incomplete: str) -> list[str]:
     return [name for name in METHOD_NAMES if name.startswith(incomplete)]
 
 
-def check_method(spec: str) -> str:
+def import_methods(files: Iterable[Path] | None) -> Sequence[str]:
+    "Run files of Python, and list the names of all methods, theirs among them; without files torch stays unloaded"
+    if not files:
+        return METHOD_NAMES
+    for path in files:
+        spec = spec_from_file_location(f'imported_{path.stem}', path)
+        if spec is None or spec.loader is None:
+            raise CarveError(f'--import {path} is no file of Python; its name ends in .py.')
+        module = sys.modules[spec.name] = module_from_spec(spec)
+        spec.loader.exec_module(module)
+    from carve_nb.method.registry import methods
+
+    return tuple(methods())
+
+
+def check_method(spec: str, names: Sequence[str] = METHOD_NAMES) -> str:
     "Return the name of a method, such as 'carve' of 'carve:p=.1', or refuse it without torch"
-    return choose(read_method(spec)[0].lower(), METHOD_NAMES, 'method', '`carve methods` lists all')
+    return choose(read_method(spec)[0].lower(), names, 'method', '`carve methods` lists all')
 
 
-Out = Annotated[
-    str | None,
-    Opt(
-        metavar='DIR',
-        help='folder of what is written (default: COMMAND_out, and in it DATA-MODEL or MODEL; ask: nothing)',
-    ),
-]
-N = Annotated[
-    int | None,
-    Opt(
-        metavar='N',
-        min=1,
-        help='number of questions (default: all, 300 scenes; paper: as it; checkup: 104 of a kind)',
-    ),
-]
-Length = Annotated[
-    int | None, Opt(metavar='N', min=1, help='longest answer, in tokens (default: 32, or as the set has it)')
-]
 Root = Annotated[
     Path | None,
     Opt(
@@ -181,6 +180,16 @@ AnswerBy = Annotated[
         metavar='WHERE',
         help='who answers: URL#NAME (images leave this machine; its key: the variable CARVE_ANSWER_KEY), '
         'folder or Hub id',
+    ),
+]
+Imported = Annotated[
+    list[Path] | None,
+    Opt(
+        '--import',
+        metavar='FILE',
+        exists=True,
+        dir_okay=False,
+        help='Python file with a method of your own, which is run; repeatable',
     ),
 ]
 
@@ -311,9 +320,9 @@ class ModelOptions:
 
 # %% ../../nbs/library/cli/03_commands.ipynb #f6f0e89d
 @command('demo')
-def demo(out: Out = 'demo_out'):
+def demo(out: Annotated[str, Opt(metavar='DIR', help='new folder of the page')] = 'demo_out'):
     "Show four scenes with both answers and the truth, ask 24 stored answers again, and print the stored result."
-    folder = Path(out or 'demo_out')
+    folder = Path(out)
     check_new(folder)
     from carve_nb.runs import demo as cases
     from carve_nb.runs.report import WHAT_IT_IS
@@ -337,6 +346,19 @@ def demo(out: Out = 'demo_out'):
 
 
 # %% ../../nbs/library/cli/03_commands.ipynb #4901abe5
+def compare_confidence(result: 'Result') -> list[str]:
+    "Say in one line whether the crop was surer than the image, where both confidences are known"
+    if result.plain_answer is None or result.whole:
+        return []
+    image, crop = result.plain_answer.confidence, result.answer.confidence
+    if isnan(image) or isnan(crop):
+        return []
+    than = 'surer than' if crop > image else 'not surer than'
+    return [
+        f'the crop was {than} the image: {crop:.2f} against {image:.2f}; --out DIR draws image, map and crop'
+    ]
+
+
 @command(
     'ask',
     '''examples:
@@ -358,19 +380,30 @@ def ask(
             autocompletion=complete_method,
         ),
     ] = 'lookup',
-    max_new_tokens: Length = None,
+    max_new_tokens: Annotated[int, Opt(metavar='N', min=1, help='longest answer, in tokens')] = 32,
     box: Annotated[
         tuple[int, int, int, int] | None,
         Opt(metavar='X0 Y0 X1 Y1', help='true region in pixels, for --method oracle'),
     ] = None,
-    out: Out = None,
+    imported: Imported = None,
+    out: Annotated[
+        str | None,
+        Opt(
+            metavar='DIR',
+            help='new folder for a drawing of image, map and crop, and the numbers (default: nothing is written)',
+        ),
+    ] = None,
     *,
     model: ModelOptions,
 ):
     "Answer a question about an image with a crop. Without image and question: about scene 145, hand-picked."
     if bool(images) != bool(question and question.strip()) or os.path.isfile(question or ''):
         raise CarveError('give an image, or several, and then the question in quotation marks.')
-    if (check_method(method) == 'oracle') != bool(box) or box and len(images or ()) > 1:
+    if (
+        (check_method(method, import_methods(imported)) == 'oracle') != bool(box)
+        or box
+        and len(images or ()) > 1
+    ):
         raise CarveError(
             '--method oracle takes one image and --box X0 Y0 X1 Y1; other methods take no --box.'
         )
@@ -385,14 +418,14 @@ def ask(
         print_line('note', f'scene 145, hand-picked: {question}')
     from carve_nb.runs.runner import RunConfig
 
-    asker = RunConfig([method], SHORT_ANSWER, max_new_tokens or 32).by_spec[method]
+    asker = RunConfig([method], SHORT_ANSWER, max_new_tokens).by_spec[method]
     vlm = model.load()
     if images and model.name in PACKAGED:
         print_line('note', f'{model.name} is {PACKAGED[model.name]}.')
     result = asker(vlm, opened, question, box=box)
     for note in result.notes:
         print_line('note', note)  # before the answer, whose meaning they change
-    facts = replace(result, notes=[]).summary()[1:]
+    facts = replace(result, notes=[]).summary()[1:] + compare_confidence(result)
     print(*map(tame_terminal, facts), sep='\n', file=sys.stderr)
     print(tame_terminal(result, '\n\t'))
     if out:
@@ -536,7 +569,10 @@ def measure_methods(
     methods: Annotated[
         str, Opt(metavar='A,B', help='methods of `carve methods`, perhaps with fields, or all')
     ] = 'none,random,lookup',
-    n: N = None,
+    imported: Imported = None,
+    n: Annotated[
+        int | None, Opt(metavar='N', min=1, help='number of questions (default: all; of scenes 300)')
+    ] = None,
     seed: Annotated[
         int | None,
         Opt(
@@ -559,8 +595,13 @@ def measure_methods(
     ] = None,
     root: Root = None,
     download: Download = False,
-    max_new_tokens: Length = None,
-    out: Out = None,
+    max_new_tokens: Annotated[
+        int | None,
+        Opt(metavar='N', min=1, help='longest answer, in tokens (default: as the set has it, or 32)'),
+    ] = None,
+    out: Annotated[
+        str | None, Opt(metavar='DIR', help='folder of the run (default: eval_out/DATA-MODEL)')
+    ] = None,
     answer_by: AnswerBy = None,
     part: Annotated[
         str,
@@ -582,10 +623,12 @@ def measure_methods(
     "Measure methods on a data set, a line on disk for each question and method. The same command resumes a run."
     if ray_address and not workers:
         raise CarveError('--ray-address goes with --workers.')
-    numbers = read_part(part)
+    if imported and workers:
+        raise CarveError('--import runs a file in this process alone: leave --workers out, or use --part.')
+    numbers, names = read_part(part), import_methods(imported)
     for spec in split_text(methods, ','):
         if spec != 'all':
-            check_method(spec)
+            check_method(spec, names)
     from carve_nb.data.datasets import list_sets, load_benchmark
 
     if data is None:
@@ -660,8 +703,12 @@ def paper(
     ] = None,
     root: Root = None,
     download: Download = False,
-    n: N = None,
-    out: Out = None,
+    n: Annotated[
+        int | None, Opt(metavar='N', min=1, help='questions of each set (default: as many as the paper)')
+    ] = None,
+    out: Annotated[
+        str | None, Opt(metavar='DIR', help='folder of the runs (default: paper_out/MODEL)')
+    ] = None,
     *,
     model: ModelOptions,
 ):
@@ -671,8 +718,7 @@ def paper(
     if table is None:
         print_table(study.list_entries(), ['name', 'in the paper', 'answers', 'command'])
         return
-    entries = study.TABLES | study.FIGURES
-    entry = entries[choose(table, entries, 'table or figure')]
+    table, entry = study.find_entry(table)
     model = replace(model, image_tokens=model.image_tokens or 256)  # as the paper has it
     out = out or f'paper_out/{Path(model.name).name}'
     download = download or dry and not root  # what is printed is complete
@@ -743,6 +789,7 @@ def serve(
     seconds: Annotated[
         float, Opt(metavar='S', min=0, help='from the arrival of a request to its answer, at most')
     ] = 120,
+    imported: Imported = None,
     answer_by: AnswerBy = None,
     *,
     model: ModelOptions,
@@ -758,6 +805,7 @@ def serve(
             f'--host {host} can be reached from other machines: give --key NAME, the environment '
             'variable with a key.'
         )
+    import_methods(imported)
     from carve_nb.runs.serve import Limits, MethodServer, make_app, serve_app
 
     server = MethodServer(model.load(), log, answer_by, answer_key())
@@ -781,20 +829,26 @@ def serve(
     '''examples:
   carve checkup --model carve-tiny
   carve checkup --model Qwen/Qwen2.5-VL-3B-Instruct --dtype bf16 --n 20''',
-    'More',
 )
 def checkup(
     data: Annotated[
         str, Opt(metavar='DATA', help='eye, the acuity test; or a folder or set of your own')
     ] = 'eye',
-    n: N = None,
+    n: Annotated[
+        int | None,
+        Opt(
+            metavar='N', min=1, help='questions, of eye of each kind (default: all, of eye 104 of each kind)'
+        ),
+    ] = None,
     images: Annotated[
         Path | None,
         Opt(
             metavar='DIR', exists=True, file_okay=False, help='photographs for the profile (default: scenes)'
         ),
     ] = None,
-    out: Out = None,
+    out: Annotated[
+        str | None, Opt(metavar='DIR', help='folder of the run (default: checkup_out/DATA-MODEL)')
+    ] = None,
     *,
     model: ModelOptions,
 ):

@@ -6,6 +6,7 @@
 __all__ = [
     'EXAMPLES',
     'UsageError',
+    'NO_OPTION',
     'print_version',
     'top',
     'check_words',
@@ -22,6 +23,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Annotated
 import typer
 from .. import __version__
@@ -69,13 +71,22 @@ def check_words(words: list[str]):
             raise CarveError(f'{word} is a model: write --model {word}.')
 
 
+NO_OPTION = (
+    "a field of a method is given with it, as --method lookup:min_side=96 or random:of='carve:p=.1', and "
+    'images are drawn into the folder of ask --out DIR'
+)
+
+
 def explain_usage(error: Exception) -> str:
     "Write what is wrong with the words of a command, with what was perhaps meant"
     message = error.format_message().rstrip('.')  # type: ignore[attr-defined]
     if hasattr(error, 'possibilities'):  # an unknown option
-        field = "a field of a method, given with it, as --method lookup:min_side=96 or random:of='carve:p=.1'"
-        near = error.possibilities or [field]
-        message = f'{error.option_name} is not an option; did you mean {near[0]}?'  # type: ignore[attr-defined]
+        options = {option.strip('-'): option for option in error.possibilities or ()}
+        near = get_close_matches(error.option_name.strip('-'), options)  # type: ignore[attr-defined]
+        cure = f'did you mean {options[near[0]]}?' if near else NO_OPTION
+        if error.ctx.parent is None:  # type: ignore[attr-defined]
+            cure = 'options come after a command, as in carve ask --model M'
+        message = f'{error.option_name} is not an option; {cure}'  # type: ignore[attr-defined]
     if 'unexpected extra' in message:
         message += '; a question stands in quotation marks'
     context = getattr(error, 'ctx', None)

@@ -96,6 +96,11 @@ ASK = 'ask nbs/images/size.png What?'
         (f'{ASK} --dtype float8', "'float8' is not one of 'auto', 'bf16'"),
         ('aks', "Did you mean 'ask'"),
         (f'{ASK} --min-side .3', "--method lookup:min_side=96 or random:of='carve:p=.1'"),
+        (f'{ASK} --p .1', '--method lookup:min_side=96'),
+        (f'{ASK} --map m.pdf', 'the folder of ask --out DIR'),
+        ('--model carve-tiny', 'options come after a command, as in carve ask --model M'),
+        (f'{ASK} --import nbs/images/size.png', 'size.png is no file of Python; its name ends in .py'),
+        ('eval scenes --workers 2 --import nbs/tutorials/my_method.py', 'leave --workers out'),
         ('ask nbs/images/size.png Who is it?', 'in quotation marks'),
         ('eval scenes carve-tiny', 'write --model carve-tiny'),
         ('checkup --n 0', "Invalid value for '--n': "),
@@ -344,6 +349,19 @@ def test_a_failure_is_measured_again(models, photos, tmp_path, shell):
     assert 'accuracy' in out
     (tmp_path / 'coffee.jpg').rename(mine / 'coffee.jpg')
     assert shell(words)[0] == 0 and len({json.loads(line)['id'] for line in open('o/records.jsonl')}) == 10
+
+
+def test_a_method_of_ones_own(tmp_path):
+    "`--import` makes the method of the tutorial's file one that `ask` and `eval` know by its name"
+    words = '--import', ROOT / 'nbs/tutorials/my_method.py', '--model', 'carve-tiny'
+    done = run('eval', 'scenes', '--n', 2, '--methods', 'none,my-method', *words, '--out', 'R', cwd=tmp_path)
+    assert done.returncode == 0 and '\nmy-method ' in done.stdout, done.stderr
+    make_scene(0).image.save(tmp_path / 's.png')
+    asked = 'ask', 's.png', 'What digit is on the blue cross?', '--method', 'my-method'
+    done = run(*asked, *words, cwd=tmp_path)
+    assert done.returncode == 0 and '\nmy-method: "' in done.stderr, done.stderr
+    assert 'the crop was ' in done.stderr and '--out DIR draws image, map and crop' in done.stderr
+    assert 'is not known' in run(*asked, cwd=tmp_path).stderr
 
 
 def test_fields_are_explained_where_people_look(shell, monkeypatch):
