@@ -20,8 +20,9 @@ var Scorer = {
     const best = id => Math.max(0, ...(answers[id] ?? []).map(question => shareIn(asked, question)));
     const sections = sectionsOf(docname).map(s => ({...s, share: Math.max(shareIn(asked, s.title), best(s.id))}));
     const first = sections.reduce((a, b) => b.share > a.share ? b : a, {share: 0});
-    if (kind === 'text' && !anchor && first.share > Math.max(.5, shareIn(asked, page), best('')))
+    if (kind === 'text' && !anchor && first.share >= .5 && first.share > Math.max(shareIn(asked, page), best('')))
       [item[1], item[2]] = [`${title} > ${first.title}`, `#${first.id}`];
+    if (kind === 'object') return score + place;    // a function of the page is no answer to what the page answers
     return score + place + 60*Math.max(shareIn(asked, page), first.share, best('')) + 40*Math.max(best(''), ...Object.keys(answers).map(best));
   },
 };
