@@ -18,8 +18,8 @@ var Scorer = {
     const all = wordsOf(new URLSearchParams(location.search).get('q') ?? ''), content = all.filter(w => !SMALL.has(w));
     const asked = content.length ? content : all;
     const best = id => Math.max(0, ...(answers[id] ?? []).map(question => shareIn(asked, question)));
-    const sections = sectionsOf(docname).map(s => ({...s, share: Math.max(shareIn(asked, s.title), best(s.id))}));
-    const first = sections.reduce((a, b) => b.share > a.share ? b : a, {share: 0});
+    const sections = sectionsOf(docname).map(s => ({...s, share: Math.max(shareIn(asked, s.title), best(s.id)), tie: shareIn(all, s.title)}));
+    const first = sections.reduce((a, b) => (b.share - a.share || b.tie - a.tie) > 0 ? b : a, {share: 0, tie: 0});
     if (kind === 'text' && !anchor && first.share >= .5 && first.share > Math.max(shareIn(asked, page), best('')))
       [item[1], item[2]] = [`${title} > ${first.title}`, `#${first.id}`];
     if (kind === 'object') return score + place;    // a function of the page is no answer to what the page answers
