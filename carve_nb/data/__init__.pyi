@@ -8,7 +8,7 @@ from .datasets import DataSet as DataSet
 from .datasets import load_benchmark as load_benchmark
 from .scoring import Rule as Rule
 from .scoring import score_answer as score_answer
-from .scoring import why_unread as why_unread
+from .scoring import grade_answer as grade_answer
 from .eye_test import eye_records as eye_records
 
 __all__: list[str]

@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from pathlib import Path
 from carve_nb.data.records import Record
-from carve_nb.data.scoring import score_answer, why_unread
+from carve_nb.data.scoring import grade_answer, score_answer
 
 HERE = Path(__file__).parent
 
@@ -48,7 +48,7 @@ def test_answers_of_five_families():
     for judge in 'wrong', 'lost':
         for row in by_verdict[judge]:
             print(judge, row['family'], row['rule'], repr(row['answer']), row.get('choices'), row['answers'])
-    counted = [row for row in by_verdict['lost'] if why_unread(row['answer'], record_of(row))]
+    counted = [row for row in by_verdict['lost'] if grade_answer(row['answer'], record_of(row)).unread]
     # of 208; of the 60 that the few rules lose three are not counted as unread or near
     assert len(by_verdict['right']) >= 148
     assert not by_verdict['wrong']
@@ -70,7 +70,7 @@ def judged_as_told(row: dict) -> str:
         return 'right' if read == [row['read']] else 'wrong'
     if row['read'] is None:
         return 'right'
-    return 'counted' if why_unread(row['answer'], record(row['read'])) else 'lost'
+    return 'counted' if grade_answer(row['answer'], record(row['read'])).unread else 'lost'
 
 
 def test_answers_in_six_languages():
