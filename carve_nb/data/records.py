@@ -93,12 +93,14 @@ class Record:
         boxes = [(x0, y0, min(x1, width), min(y1, height)) for x0, y0, x1, y1 in self.boxes or ()]
         return replace(self, image=image, boxes=boxes or self.boxes)
 
+
 # %% ../../nbs/library/data/07_records.ipynb #f11e0002
 def choose_rows(rows: list, n: int | None = None, seed: int | None = None) -> list:
     "Choose the first n rows, or with a seed n random rows, in their order"
     if seed is None or n is None or n >= len(rows):
         return rows[:n]
     return [rows[i] for i in sorted(Random(seed).sample(range(len(rows)), n))]
+
 
 # %% ../../nbs/library/data/07_records.ipynb #b817a42b
 def image_key_of(line: dict) -> str:
