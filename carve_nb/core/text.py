@@ -47,10 +47,7 @@ from .errors import CarveError
 SHORT_ANSWER = 'Answer the question using a single word or phrase.'  # the paper's suffix
 GENERAL_INSTRUCTION = 'Write a general description of the image.'
 
-# %% ../../nbs/library/core/07_text.ipynb #0910e00a
-LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
-_LABEL = re.compile(r'(?<!\S)\(?([A-Z])[).:](?=\s)')
-_HEADING = re.compile(r'(?:\A|\s)(?:options|choices):\s*\Z', re.I)
+# %% ../../nbs/library/core/07_text.ipynb #0910e00b
 _SENTENCE_END = re.compile(r'[.?!:\n？؟。！]\s*+')
 _ORDER = r'(?:\w+\s+){0,3}(?:answer|respond|reply|choose|select)\b'
 _INSTRUCTION = re.compile(  # behind a colon may stand things to look for, such as a reply button
@@ -63,8 +60,17 @@ _INSTRUCTION = re.compile(  # behind a colon may stand things to look for, such 
 def _before_instruction(text: str) -> str:
     "Cut the short-answer instruction off a text"
     last = max(text.rfind(mark) for mark in '?？؟')  # what stands before a question mark asks
-    ends = (sign.end() for sign in _SENTENCE_END.finditer(text) if sign.end() > last)
-    return text[: next((end for end in ends if _INSTRUCTION.match(text, end)), len(text))].rstrip()
+    for sign in _SENTENCE_END.finditer(text):
+        end = sign.end()
+        if end > last and _INSTRUCTION.match(text, end):
+            return text[:end].rstrip()
+    return text.rstrip()
+
+
+# %% ../../nbs/library/core/07_text.ipynb #0910e00a
+LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
+_LABEL = re.compile(r'(?<!\S)\(?([A-Z])[).:](?=\s)')
+_HEADING = re.compile(r'(?:\A|\s)(?:options|choices):\s*\Z', re.I)
 
 
 class SplitQuestion(NamedTuple):
@@ -436,8 +442,10 @@ def pick_words(
 # %% ../../nbs/library/core/07_text.ipynb #120f5eb7
 def read_words(tokens: Sequence[str], query: str | Iterable[str]) -> list[str]:
     "List the words that `pick_words` picks, in lower case, once each"
-    picked = set(pick_words(tokens, query, 'all' if query in ('content', 'noun') else 'none'))
-    return list(dict.fromkeys(word for word, at in split_words(tokens) if picked & {*at}))
+    otherwise = 'all' if query in ('content', 'noun') else 'none'
+    picked = set(pick_words(tokens, query, otherwise))
+    words = [word for word, places in split_words(tokens) if picked & {*places}]
+    return list(dict.fromkeys(words))
 
 
 def why_no_words(tokens: Sequence[str], query: str | Iterable[str]) -> str:

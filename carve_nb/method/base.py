@@ -115,8 +115,9 @@ def make_ask(
 def begin_result(method: 'Method', ask: Ask, look: Look, **more) -> Result:
     "Begin a result with what was found"
     notes = [] if look.rows is None else look.rows.notes
-    facts = dict(crop=whole_crop(ask.image), regions=[], notes=[*notes, *look.notes]) | more
-    return Result(**vars(look) | facts, image=ask.image, question=ask.text, method=method.name)
+    usual = dict(crop=whole_crop(ask.image), regions=[], notes=[*notes, *look.notes])
+    facts = vars(look) | usual | more
+    return Result(**facts, image=ask.image, question=ask.text, method=method.name)
 
 
 def finish_result(
@@ -132,6 +133,37 @@ def finish_result(
     ]
     result.notes = [*dict.fromkeys(notes)]
     return result.bill('ask', before, after)
+
+
+# %% ../../nbs/library/method/04_base.ipynb #fe7e5fbe
+def answer_question(
+    method: 'Method',
+    vlm: VLM | Session,
+    image: ImageLike | list,
+    question: str | None = None,
+    box: Box | None = None,
+    messages: list | None = None,
+    by: OtherModel | None = None,
+    which: str | int = 'contrast',
+    short: str | None = None,
+) -> Result:
+    """Answer a question, and say how the answer came about.
+
+    `vlm` may be a `Session`, which remembers. `image` is a path, bytes, a PIL image or an array, or a
+    list of several, of which `which` is used: a number from 0, or the contrast chooses. `box`, the true
+    region, is used by the oracle alone. `messages`, instead of a question, are a chat as of
+    `VLM.open_chat`: its last text is the question. `by` is another model, anything with `ask(images,
+    question)`, that answers the last question. `short` is the question without its options."""
+    session = vlm if isinstance(vlm, Session) else Session(vlm)
+    method.check_model(session.vlm)
+    if by is not None:
+        check_other(by, method, messages)
+    ask = make_ask(method, session.vlm, image, question, box, messages, short)
+    if len(ask.images) > 1:
+        return ask_one_of(method, session, ask, which, by)
+    if which != 'contrast':
+        place_of(which, 1)
+    return method.answer(session, ask, by)
 
 
 # %% ../../nbs/library/method/04_base.ipynb #86c5c519
@@ -156,6 +188,15 @@ def refuse_positions(cls: type['Method'], value: object) -> NoReturn:
     raise CarveError(f'{name} takes its fields by name, {cure}; help({name}) lists all')
 
 
+def check_names(cls: type['Method'], args: tuple, given: dict):
+    "Refuse a field that there is not, with the nearest one, and values without a name"
+    if args:
+        refuse_positions(cls, args[0])
+    names = [setting.name for setting in fields(cls)]
+    for name in given:
+        choose(name, names, f'field of {cls.__name__}', f'help({cls.__name__}) lists all')
+
+
 # %% ../../nbs/library/method/04_base.ipynb #21802a50
 @dataclass(repr=False, kw_only=True)
 class Method:
@@ -177,11 +218,11 @@ class Method:
     name = ''  # in tables and in the shell; a class with one of its own is known by it
     source = ''  # paper
     category = 'map'  # one of `CATEGORIES`
-    needs: ClassVar[
-        tuple[str, ...]
-    ] = ()  # a call must give: 'box', the true region; 'model', another checkpoint
+    # a call must give: 'box', the true region; 'model', another checkpoint
+    needs: ClassVar[tuple[str, ...]] = ()
     no_crop = ''  # why it has no crop that another model could be shown
 
+    __call__ = answer_question
     asked, result, finish = make_ask, begin_result, finish_result
 
     def __repr__(self) -> str:
@@ -197,42 +238,9 @@ class Method:
             register(cls)
 
     def __new__(cls, /, *args: object, **given: object) -> Self:
-        "Refuse a field that there is not, with the nearest one, and values without a name"
-        if args:
-            refuse_positions(cls, args[0])
-        names = [setting.name for setting in fields(cls)]
-        for name in given:
-            choose(name, names, f'field of {cls.__name__}', f'help({cls.__name__}) lists all')
+        "Refuse, before anything is set, what is no field of the class"
+        check_names(cls, args, given)
         return super().__new__(cls)
-
-    def __call__(
-        self,
-        vlm: VLM | Session,
-        image: ImageLike | list,
-        question: str | None = None,
-        box: Box | None = None,
-        messages: list | None = None,
-        by: OtherModel | None = None,
-        which: str | int = 'contrast',
-        short: str | None = None,
-    ) -> Result:
-        """Answer a question, and say how the answer came about.
-
-        `vlm` may be a `Session`, which remembers. `image` is a path, bytes, a PIL image or an array, or a
-        list of several, of which `which` is used: a number from 0, or the contrast chooses. `box`, the true
-        region, is used by the oracle alone. `messages`, instead of a question, are a chat as of
-        `VLM.open_chat`: its last text is the question. `by` is another model, anything with `ask(images,
-        question)`, that answers the last question. `short` is the question without its options."""
-        session = vlm if isinstance(vlm, Session) else Session(vlm)
-        self.check_model(session.vlm)
-        if by is not None:
-            check_other(by, self, messages)
-        ask = make_ask(self, session.vlm, image, question, box, messages, short)
-        if len(ask.images) > 1:
-            return ask_one_of(self, session, ask, which, by)
-        if which != 'contrast':
-            place_of(which, 1)
-        return self.answer(session, ask, by)
 
     def answer(self, session: Session, ask: Ask, by: OtherModel | None = None) -> Result:
         "Answer what is asked about one image, or let another model answer; a subclass defines it"
