@@ -153,8 +153,10 @@ def open_image(src: ImageLike) -> Image.Image:
 # %% ../../nbs/library/core/02_image.ipynb #49dd77f8
 def raster_size(size: Size, most: float = math.inf) -> Size:
     "Size the raster on which an image is measured and drawn: at most `most` pixels, and at most `RASTER`"
-    factor = min(1, (min(RASTER, most) / (size[0] * size[1])) ** 0.5)
-    return max(1, int(size[0] * factor)), max(1, int(size[1] * factor))
+    width, height = size
+    share = min(RASTER, most) / (width * height)
+    factor = min(1, share**0.5)
+    return max(1, int(width * factor)), max(1, int(height * factor))
 
 
 def to_raster(img: Image.Image) -> Image.Image:

@@ -58,7 +58,8 @@ Place = float | np.ndarray  # along a line; [k, 1] of several
 
 def share_between(cells: int, lo: float, hi: float, a: Place, b: Place) -> np.ndarray:
     "Compute the share of each cell of a line from `lo` to `hi` that lies between two places, [..., cells]"
-    return np.diff(np.linspace(lo, hi, cells + 1).clip(a, b)) * cells / (hi - lo)
+    ends = np.linspace(lo, hi, cells + 1).clip(a, b)
+    return np.diff(ends) * cells / (hi - lo)
 
 
 class Patches(Protocol):
@@ -71,8 +72,11 @@ class Patches(Protocol):
 def patch_cover(span: Patches, box: Box) -> np.ndarray:
     "Compute the share of each patch that a box covers, [gh*gw]"
     gh, gw = span.grid
-    down = share_between(gh, *span.box[1::2], *box[1::2])
-    return np.outer(down, share_between(gw, *span.box[::2], *box[::2])).ravel()
+    left, top, right, bottom = span.box
+    x0, y0, x1, y1 = box
+    down = share_between(gh, top, bottom, y0, y1)
+    across = share_between(gw, left, right, x0, x1)
+    return np.outer(down, across).ravel()
 
 
 # %% ../../nbs/library/core/10_saliency.ipynb #2f64751c
@@ -159,8 +163,13 @@ def map_pixels(S: 'Saliency', size: Size | None = None) -> np.ndarray:
 # %% ../../nbs/library/core/10_saliency.ipynb #e80b25a4
 def cell_centers(S: 'Saliency') -> list[np.ndarray]:
     "Locate the centers of the grid's columns, x [gw], and rows, y [gh], in pixels"
-    axes = zip(S.values.shape[::-1], S.box[:2], S.box[2:])
-    return [lo + (np.arange(n) + 0.5) * (hi - lo) / n for n, lo, hi in axes]
+
+    def centers(n: int, lo: float, hi: float) -> np.ndarray:
+        return lo + (np.arange(n) + 0.5) * (hi - lo) / n
+
+    gh, gw = S.values.shape
+    left, top, right, bottom = S.box
+    return [centers(gw, left, right), centers(gh, top, bottom)]
 
 
 def cells_within(S: 'Saliency') -> np.ndarray:

@@ -174,7 +174,8 @@ class ClipCrop(ToolCrop):
         box = 0, 0, *image.size
         for _ in range(self.rounds):
             cuts = side_cuts(box, self.ratio)
-            scores = clip_scores(*self.tool(session.vlm), [image.crop(cut) for cut in cuts], ask.text)
+            crops = [image.crop(cut) for cut in cuts]
+            scores = clip_scores(*self.tool(session.vlm), crops, ask.text)
             box, score = cuts[int(np.argmax(scores))], max(scores)
         return box_regions([box], image.size, [score])
 
@@ -183,7 +184,8 @@ class ClipCrop(ToolCrop):
 def point_lattice(size: Size, n: int) -> list[tuple[float, float]]:
     "Place points in the middle of n x n equal parts"
     W, H = size
-    return [((i + 0.5) * W / n, (j + 0.5) * H / n) for j in range(n) for i in range(n)]
+    middles = [place + 0.5 for place in range(n)]
+    return [(x * W / n, y * H / n) for y in middles for x in middles]
 
 
 def mask_region(

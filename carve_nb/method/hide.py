@@ -78,7 +78,8 @@ def named_maps(method: 'Hide', rows: AttentionRows, names: list[str], layers: li
     named = {place for name in names for place in find_word(tokens, name)}
     at = [place for place in sorted(named) if place >= method.before]
     words = [rows.read(query=place, layers=layers).mean(0) for place in range(len(tokens))]
-    A = torch.stack(words).unflatten(-1, rows.raster().grid).double().numpy()  # [Q, gh, gw]
+    grid = rows.raster().grid
+    A = torch.stack(words).unflatten(-1, grid).double().numpy()  # [Q, gh, gw]
     return word_maps(A[at], A[: method.before], method.sigma)
 
 

@@ -101,7 +101,8 @@ def best_window(S: Saliency, base: float, ratio: float) -> tuple[float, tuple[fl
         return None
     W = window_sums(S.values, nx, ny).astype(np.float64)
     x, y = np.unravel_index(W.T.argmax(), W.T.shape)  # of equals the leftmost
-    sharpness = (W[y, x] - mean_beside(W, x, y)) / (nx * ny)
+    excess = W[y, x] - mean_beside(W, x, y)
+    sharpness = excess / (nx * ny)
     return sharpness, window_center(S, x, y, nx, ny), base * ratio
 
 
@@ -181,10 +182,12 @@ class RelAtt(ViCrop):
     def importance(self, session: Session, ask: Ask) -> Look:
         "Divide two captures"
         layers = session.vlm.pick_layers(self.layers)
+        general = ask.but(text=self.instruction)
         q = session.capture(ask, layers=layers, answer=not ask.short)
-        g = session.capture(ask.but(text=self.instruction), layers=layers, answer=False)
-        a, b = (r.read(layers=layers, tiles=self.tiles) for r in (q, g))
-        S = as_saliency(_safe_ratio(a, b).mean(0), q.raster(tiles=self.tiles), ask.image)
+        g = session.capture(general, layers=layers, answer=False)
+        a, b = (rows.read(layers=layers, tiles=self.tiles) for rows in (q, g))
+        M, span = _safe_ratio(a, b).mean(0), q.raster(tiles=self.tiles)
+        S = as_saliency(M, span, ask.image)
         return Look(saliency=S, rows=q, instruction_rows=g, notes=q.tiles_note(self.tiles))
 
 

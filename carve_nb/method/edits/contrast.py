@@ -36,7 +36,10 @@ def contrast_logits(z: Tensor, other: Tensor, alpha: float = 1.0, beta: float = 
 
     [B, V] logits of the prompt and of the second one -> [B, V] scores."""
     out = (1 + alpha) * z - alpha * other.to(z.device)
-    return out.masked_fill(z < math.log(beta) + z.amax(-1, keepdim=True), -math.inf) if beta else out
+    if not beta:
+        return out
+    least = math.log(beta) + z.amax(-1, keepdim=True)
+    return out.masked_fill(z < least, -math.inf)
 
 
 # %% ../../../nbs/library/method/edits/25_contrast.ipynb #0e7d8e40

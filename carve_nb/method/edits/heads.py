@@ -56,8 +56,10 @@ def image_heads(w: Tensor, vis: Tensor, sink: Tensor, rho: float = 0.8, summ: fl
     """Find rows with enough weight on the image, and few sinks in it.
 
     `w` [..., K] attention weights; `vis` [K] bool: image tokens; `sink` [K] bool: sinks; -> [...] bool."""
-    on, free = w[..., vis].sum(-1), w[..., vis & ~sink].sum(-1)
-    return (on >= summ) & (free > 0) & (free >= rho * on)
+    on_image = w[..., vis].sum(-1)
+    beside_sinks = w[..., vis & ~sink].sum(-1)
+    mostly_beside = (beside_sinks > 0) & (beside_sinks >= rho * on_image)
+    return (on_image >= summ) & mostly_beside
 
 
 # %% ../../../nbs/library/method/edits/22_heads.ipynb #0f8e0daa
@@ -190,9 +192,13 @@ def head_divergence(with_image: Tensor, without: Tensor) -> Tensor:
     """Measure how much each head's output depends on the image; a head that surges without it counts as 0.
 
     [H, D] outputs of a layer's heads with the image, of the text alone -> [H]."""
-    vhd, surge = (with_image - without).float().norm(dim=-1), without.float().pow(2).sum(-1)
-    high = lambda values: values > values.mean() + values.std(correction=0)
-    return vhd.masked_fill(high(vhd) & high(surge), 0)
+
+    def is_high(values: Tensor) -> Tensor:
+        return values > values.mean() + values.std(correction=0)
+
+    divergence = (with_image - without).float().norm(dim=-1)
+    surge = without.float().pow(2).sum(-1)
+    return divergence.masked_fill(is_high(divergence) & is_high(surge), 0)
 
 
 # %% ../../../nbs/library/method/edits/22_heads.ipynb #bd0b9913
