@@ -94,6 +94,38 @@ def code_in_passes(model: Module) -> str:
     return next(filter(None, map(own_code, functions)), '')
 
 
+# %% ../../nbs/library/models/09_identity.ipynb #1d3a0014
+def digest_parts(vlm: StockModel) -> dict[str, str]:
+    "Digest each part that the probe cannot show in full"
+    config = vlm.model.config.to_diff_dict()
+    config.pop('transformers_version', None)  # a run records it
+    parts = dict(
+        configuration=config,
+        processor=vlm.processor.to_dict(),
+        tokenizer=vlm.tokenizer.get_vocab(),
+        chat_template=vlm.processor.chat_template,
+        adapters=active_adapters(vlm.model),
+    )
+    return {part: digest(value) for part, value in parts.items()}
+
+
+def thin_out(logits: list[float]) -> list[float | None]:
+    "Keep 16 of the logits, evenly spaced; None for one that is no number"
+    some = logits[:: math.ceil(len(logits) / 16)]
+    return [float(f'{value:.6g}') if math.isfinite(value) else None for value in some]
+
+
+def read_whole(vlm: StockModel) -> str:
+    "Say why every prompt of a model is read whole; '' where its beginning may be shared, if that is proven"
+    if not vlm.family.shares:
+        return vlm.family.why_not['sharing']
+    rope = str(getattr(vlm.text_config, 'rope_parameters', ''))
+    if 'longrope' in rope or 'dynamic' in rope:
+        return 'its positions depend on the length of a pass'
+    home = code_in_passes(vlm.model)
+    return f'code of {home}, which is of no library, runs inside its passes' if home else ''
+
+
 # %% ../../nbs/library/models/09_identity.ipynb #1d3a000f
 class Fingerprint:
     "What identifies the model of a `VLM`: each part is read when it is first wanted, and kept"
@@ -118,17 +150,7 @@ class Fingerprint:
     @cached_property
     def parts(self) -> dict[str, str]:
         "The digest of each part that the probe cannot show in full"
-        processor = self.vlm.processor
-        config = self.vlm.model.config.to_diff_dict()
-        config.pop('transformers_version', None)  # a run records it
-        text = dict(
-            configuration=config,
-            processor=processor.to_dict(),
-            tokenizer=processor.tokenizer.get_vocab(),
-            chat_template=processor.chat_template,
-            adapters=active_adapters(self.vlm.model),
-        )
-        return {part: digest(value) for part, value in text.items()}
+        return digest_parts(self.vlm)
 
     @property
     def probe(self) -> list[float | None]:
@@ -136,24 +158,17 @@ class Fingerprint:
         # `cached_property` would hold a lock in Python 3.11 while the model is busy
         if self._logits is None:
             self._logits = first_logits(self.vlm, probe_prompt(self.vlm)).tolist()
-        values = self._logits[:: math.ceil(len(self._logits) / 16)]
-        return [float(f'{value:.6g}') if math.isfinite(value) else None for value in values]
+        return thin_out(self._logits)
 
     @property
     def why_not_shared(self) -> str:
         """Why the beginning of prompts is not shared; '' where it is, up to the length that is `proven`.
 
         Code in passes and positions are read each time; where a module is of another kind nothing is proven."""
-        vlm = self.vlm
-        if not vlm.family.shares:
-            return vlm.family.why_not['sharing']
-        rope = str(getattr(vlm.text_config, 'rope_parameters', ''))
-        if 'longrope' in rope or 'dynamic' in rope:
-            return 'its positions depend on the length of a pass'
-        home = code_in_passes(vlm.model)
-        if home:
-            return f'code of {home}, which is of no library, runs inside its passes'
-        kinds = {type(module) for module in vlm.model.modules()}
+        why = read_whole(self.vlm)
+        if why:
+            return why
+        kinds = {type(module) for module in self.vlm.model.modules()}
         if kinds != self._kinds:
             self.proven, self._refuted, self._kinds = 0, '', kinds
         return self._refuted

@@ -42,7 +42,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import LlavaImageProcessorPil, PreTrainedConfig, ProcessorMixin
+from transformers import BatchFeature, LlavaImageProcessorPil, PreTrainedConfig, ProcessorMixin
 from transformers.image_processing_utils import select_best_resolution
 from ..core.errors import CarveError, PromptError
 from ..core.image import Box, Size
@@ -330,22 +330,16 @@ def size_settings(processor: ProcessorMixin, most: int | None) -> dict:
     return dict(size=dict(longest_edge=area, shortest_edge=min(size['shortest_edge'], area)))
 
 
-def read_images(
-    processor: ProcessorMixin,
-    config: PreTrainedConfig,
-    family,
-    images: Sequence[Image.Image],
-    most: int | None = None,
-) -> list[ReadImage]:
-    """Process images together, and find out what stands for each of them in a prompt.
-
-    Each takes at most `most` tokens: the processor is told, or where the family has a `cell` the image is
-    resized before; a processor with a fixed number of tokens takes that."""
+# %% ../../nbs/library/models/00_image_tokens.ipynb #b90a0001
+def process_images(
+    processor: ProcessorMixin, family, images: Sequence[Image.Image], most: int | None
+) -> BatchFeature:
+    "Give images to the processor, each with at most so many tokens, and a text of their tokens alone"
     resized = images
     if most and family.cell:
         resized = [shrink_image(image, most, family.cell(processor)) for image in images]
     try:
-        out = processor(
+        return processor(
             text=[processor.image_token * len(images)],
             images=[resized],
             return_tensors='pt',
@@ -359,21 +353,37 @@ def read_images(
         raise CarveError(
             f'The rule for types without a record does not read {family.name!r}: its processor says {e}'
         ) from e
+
+
+# %% ../../nbs/library/models/00_image_tokens.ipynb #b90a0002
+def part_inputs(out: BatchFeature) -> tuple[dict, dict[str, bool]]:
+    """Part what a processor made: the model's inputs of images, and which inputs of the text mark some of its tokens
+    (True) or none"""
+
+    def is_text(name: str) -> bool:
+        same = torch.is_tensor(out[name]) and out[name].shape == out['input_ids'].shape
+        return same and not name.startswith('image')  # three tokens are as many as a grid has numbers
+
+    inputs = {name: out[name] for name in out if name != 'text_replacement_offsets' and not is_text(name)}
+    known = 'input_ids', 'attention_mask', 'labels'
+    return inputs, {name: bool(out[name].any()) for name in out if is_text(name) and name not in known}
+
+
+# %% ../../nbs/library/models/00_image_tokens.ipynb #b90a0003
+def read_images(
+    processor: ProcessorMixin,
+    config: PreTrainedConfig,
+    family,
+    images: Sequence[Image.Image],
+    most: int | None = None,
+) -> list[ReadImage]:
+    """Process images together, and find out what stands for each of them in a prompt.
+
+    Each takes at most `most` tokens: the processor is told, or where the family has a `cell` the image is
+    resized before; a processor with a fixed number of tokens takes that."""
+    out = process_images(processor, family, images, most)
     token = processor.tokenizer.convert_ids_to_tokens(config.image_token_id)
-
-    def is_text(value):
-        return torch.is_tensor(value) and value.shape == out['input_ids'].shape
-
-    inputs = {
-        name: value
-        for name, value in out.items()
-        if name != 'text_replacement_offsets' and not is_text(value)
-    }
-    type_inputs = {
-        name: bool(value.any())
-        for name, value in out.items()
-        if is_text(value) and name not in ('input_ids', 'attention_mask', 'labels')
-    }
+    inputs, type_inputs = part_inputs(out)
     read = []
     for image, replaced in zip(images, out['text_replacement_offsets'][0]):
         text = replaced['replacement']
@@ -385,6 +395,7 @@ def read_images(
     return read
 
 
+# %% ../../nbs/library/models/00_image_tokens.ipynb #b90a0004
 def join_inputs(inputs: list[dict], axis: int = 0) -> dict:
     """Join the `ReadImage.inputs` of several images: one after another, padded where one of them is larger.
 

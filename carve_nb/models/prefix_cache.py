@@ -141,6 +141,24 @@ class Prefix:
         return all(torch.equal(value, inputs[name]) for name, value in self.inputs.items())
 
 
+# %% ../../nbs/library/models/08_prefix_cache.ipynb #e138f157
+def split_inputs(vlm, prompt: Prompt) -> tuple[dict, dict]:
+    """Split the model's inputs of a prompt: those up to the end of its first image, and those that go with the
+    cache of these, among them the tower's output of a second image"""
+    inputs, base = vlm.to_device(prompt), backbone(vlm.model)
+    end = max(span.end for span in prompt.spans if not span.image)
+    of_tokens = {name for name, value in inputs.items() if value.shape == inputs['input_ids'].shape}
+    image, *second = [vlm.to_device(read) for read in prompt.images_read]
+    if not second:
+        image = {name: value for name, value in inputs.items() if name not in of_tokens}  # perhaps changed
+    first = {name: inputs[name][:, :end] for name in of_tokens} | image
+    rest = {name: value for name, value in inputs.items() if not name.startswith('pixel')}
+    for image in second:
+        rest['mm_encoder_outputs'] = dict(image=base.get_image_features(**image, return_dict=True))
+    return first, rest
+
+
+# %% ../../nbs/library/models/08_prefix_cache.ipynb #e138f158
 @dataclass(eq=False)
 class Prefixes:
     "The two newest prefixes of one model, and what they cost and saved"
@@ -177,20 +195,9 @@ class Prefixes:
         return vlm.to_device(prompt) if fingerprint.why_not_shared else inputs
 
     def read_prefix(self, vlm, prompt: Prompt) -> dict:
-        "Make the model's inputs: a cache that holds the first image, and the tower's output of the second"
-        inputs, base = vlm.to_device(prompt), backbone(vlm.model)
-        end = max(span.end for span in prompt.spans if not span.image)
-        of_tokens = {name for name, value in inputs.items() if value.shape == inputs['input_ids'].shape}
-        image, *second = [vlm.to_device(read) for read in prompt.images_read]
-        if not second:
-            image = {
-                name: value for name, value in inputs.items() if name not in of_tokens
-            }  # perhaps changed
-        first = {name: inputs[name][:, :end] for name in of_tokens} | image
-        rest = {name: value for name, value in inputs.items() if not name.startswith('pixel')}
-        for image in second:
-            rest['mm_encoder_outputs'] = dict(image=base.get_image_features(**image, return_dict=True))
-        cache = branch(self.find(vlm, first).cache)
+        "Make the model's inputs: a cache that holds the first image, and what follows it"
+        first, rest = split_inputs(vlm, prompt)
+        cache, base = branch(self.find(vlm, first).cache), backbone(vlm.model)
         if hasattr(base, 'rope_deltas'):
             base.rope_deltas = None  # positions are counted from all tokens anew
         return rest | {CACHE: cache}
