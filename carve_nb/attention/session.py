@@ -97,7 +97,7 @@ def capture_once(session: 'Session', ask: Ask, steps: str, layers: Layers, answe
     if not answer:
         ask = ask.but(max_new_tokens=1)  # on which the first row does not depend
     named = None if layers is None else tuple(session.vlm.pick_layers(layers, strict=True))
-    settings = dict(max_new_tokens=ask.max_new_tokens, prefixes=session.prefixes, answer=answer)
+    settings: dict = dict(max_new_tokens=ask.max_new_tokens, prefixes=session.prefixes, answer=answer)
     key = take_from_wider(session, ask, answer, steps, named)
     rows = session.once(key, lambda: session.vlm.forward(session.prompt(ask), named, steps, **settings))
     if rows.answer:
