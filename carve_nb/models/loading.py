@@ -188,6 +188,36 @@ def known_settings() -> Iterator[None]:
         ) from e
 
 
+# %% ../../nbs/library/models/05_loading.ipynb #0f7e1907
+OF_HUB = 'token', 'cache_dir', 'local_files_only', 'force_download'  # settings of each download
+
+
+def check_settings(name: str, settings: dict):
+    "Refuse settings that are not the caller's, and those that exclude each other"
+    wrong = next((setting for setting, value in FIXED.items() if settings.get(setting, value) != value), '')
+    if wrong:
+        raise CarveError(
+            f'{wrong}={settings[wrong]!r} is refused, models are loaded with {FIXED[wrong]!r}: leave it out, '
+            f'or give a model that you loaded, VLM(model, processor).'
+        )
+    if settings['device'] and settings['device_map']:
+        raise CarveError('Give device or device_map, not both.')
+    if settings['base'] and name != SMOL:
+        raise CarveError(f'base= is for {SMOL!r} alone: leave it out.')
+
+
+# %% ../../nbs/library/models/05_loading.ipynb #0f7e1908
+def prepare_processor(source: str, family: Family, name: str, pad: bool, release: dict) -> ProcessorMixin:
+    "Load a processor, with the chat template of its family where it has none; `pad` as of `load_model`"
+    processor = load_processor(source, family, **release)
+    check_offsets(processor, name)
+    processor.chat_template = processor.chat_template or family.chat
+    check_template(processor, name)
+    if pad:
+        pad_images(processor)
+    return processor
+
+
 # %% ../../nbs/library/models/05_loading.ipynb #0f7e1906
 def load_model(
     name: str | Path,  # Hub id, folder, or one of `PACKAGED`
@@ -202,26 +232,13 @@ def load_model(
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     "Load a model in eval mode and its processor: safetensors only, stock classes only"
     name = str(name)
-    wrong = [setting for setting, value in FIXED.items() if kw.get(setting, value) != value]
-    if wrong:
-        raise CarveError(
-            f'{wrong[0]}={kw[wrong[0]]!r} is refused, models are loaded with {FIXED[wrong[0]]!r}: leave it out, '
-            f'or give a model that you loaded, VLM(model, processor).'
-        )
-    if device and device_map:
-        raise CarveError('Give device or device_map, not both.')
-    if base and name != SMOL:
-        raise CarveError(f'base= is for {SMOL!r} alone: leave it out.')
+    check_settings(name, kw | dict(device=device, device_map=device_map, base=base))
     source = str(open_released(base)) if name == SMOL else find_source(name)
     if revision and Path(source).is_dir():
         raise CarveError(
             f'revision={revision!r} is of a repository on the Hub, and {name!r} is a folder: leave it out.'
         )
-    hub: dict = {
-        setting: kw.pop(setting)
-        for setting in ('token', 'cache_dir', 'local_files_only', 'force_download')
-        if setting in kw
-    }
+    hub: dict = {setting: kw.pop(setting) for setting in OF_HUB if setting in kw}
     release = dict(hub, revision=revision, trust_remote_code=trust_remote_code)
     with explained(f'No usable configuration of {source!r}'):
         config = AutoConfig.from_pretrained(source, **release)
@@ -232,16 +249,11 @@ def load_model(
     if quantized and device_map is None:
         device_map = {'': str(place)}
     dtype = dtype or kw.pop('torch_dtype', None)  # its older name
-    dtype = str(dtype or ('float32' if place.type == 'cpu' and not quantized else 'auto')).removeprefix(
-        'torch.'
-    )
-    processor = load_processor(source, family, **release)
-    check_offsets(processor, name)
-    processor.chat_template = processor.chat_template or family.chat
-    check_template(processor, name)
-    if pad:
-        pad_images(processor)
-    dtype = SHORT_TYPES.get(dtype, dtype)
+    dtype = str(dtype or ('float32' if place.type == 'cpu' and not quantized else 'auto'))
+    dtype = dtype.removeprefix('torch.')
+    processor = prepare_processor(source, family, name, pad, release)
     with known_settings():
-        model = load_weights(source, config=config, dtype=dtype, device_map=device_map, **release, **kw)
+        model = load_weights(
+            source, config=config, dtype=SHORT_TYPES.get(dtype, dtype), device_map=device_map, **release, **kw
+        )
     return (model.to(place) if device_map is None else model).eval(), processor

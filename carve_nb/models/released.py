@@ -12,9 +12,9 @@ __all__ = [
     'file_sum',
     'find_base',
     'merge_adapter',
+    'write_merged',
     'merged_folder',
     'open_released',
-    'write_merged',
 ]
 
 # %% ../../nbs/library/models/04_released.ipynb #f06b788c
@@ -78,6 +78,34 @@ def merge_adapter(
     return merged
 
 
+# %% ../../nbs/library/models/04_released.ipynb #51f211fc
+def write_merged(base: Path, folder: Path):  # of `find_base`; new folder
+    "Write the merged model in half precision, with its tokenizer and processor"
+    import torch  # not before: a shell asks at once whether the base is there
+    from safetensors.torch import load_file
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+
+    source = dict(pretrained_model_name_or_path=base.parent, gguf_file=base.name)
+    text = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    shipped = CHECKPOINTS / SMOL
+    adapter = load_file(shipped / 'adapter.safetensors')
+    tower = AutoModelForImageTextToText.from_pretrained(CHECKPOINTS / TINY).model.vision_tower.state_dict()
+    with torch.device('meta'):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(shipped))
+    merged = merge_adapter(text.model.state_dict(), adapter)
+    parts = {f'model.language_model.{name}': weight for name, weight in merged.items()}
+    parts |= {f'model.vision_tower.{name}': weight for name, weight in tower.items()}
+    parts |= {f'model.{name}': weight for name, weight in adapter.items() if 'projector' in name}
+    parts['lm_head.weight'] = parts['model.language_model.embed_tokens.weight']
+    model.load_state_dict({name: weight.half() for name, weight in parts.items()}, assign=True)
+    model.tie_weights()
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+    written = shutil.ignore_patterns('adapter.safetensors', 'config.json')
+    shutil.copytree(shipped, folder, ignore=written, dirs_exist_ok=True)
+
+
+# %% ../../nbs/library/models/04_released.ipynb #51f211fd
 def merged_folder() -> Path:
     "Name the folder in the user's cache, CARVE_MODELS or one in the home, by all that a merged model is made of"
     home = os.environ.get('CARVE_MODELS') or Path.home() / '.cache' / 'carve_nb' / 'models'
@@ -103,29 +131,3 @@ def open_released(base: str | Path | None = None) -> Path:
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return folder
-
-
-def write_merged(base: Path, folder: Path):  # of `find_base`; new folder
-    "Write the merged model in half precision, with its tokenizer and processor"
-    import torch  # not before: a shell asks at once whether the base is there
-    from safetensors.torch import load_file
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
-
-    source = dict(pretrained_model_name_or_path=base.parent, gguf_file=base.name)
-    text = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-    shipped = CHECKPOINTS / SMOL
-    adapter = load_file(shipped / 'adapter.safetensors')
-    tower = AutoModelForImageTextToText.from_pretrained(CHECKPOINTS / TINY).model.vision_tower.state_dict()
-    with torch.device('meta'):
-        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(shipped))
-    merged = merge_adapter(text.model.state_dict(), adapter)
-    parts = {f'model.language_model.{name}': weight for name, weight in merged.items()}
-    parts |= {f'model.vision_tower.{name}': weight for name, weight in tower.items()}
-    parts |= {f'model.{name}': weight for name, weight in adapter.items() if 'projector' in name}
-    parts['lm_head.weight'] = parts['model.language_model.embed_tokens.weight']
-    model.load_state_dict({name: weight.half() for name, weight in parts.items()}, assign=True)
-    model.tie_weights()
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
-    written = shutil.ignore_patterns('adapter.safetensors', 'config.json')
-    shutil.copytree(shipped, folder, ignore=written, dirs_exist_ok=True)
