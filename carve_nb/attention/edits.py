@@ -19,6 +19,16 @@ from ..core.errors import CarveError, UnsupportedError
 from ..models.kernel import AttentionHook, Call, hooked, open_hooks
 
 
+# %% ../../nbs/library/attention/09_edits.ipynb #a614a401
+def change_keys(
+    change: Callable | None, layer: int, values: Tensor, rows: list[int], left: int, absent: float
+) -> Tensor:
+    "Change values of rows, [B, H, R, K], over all keys of the sequence: as many as have `left` the cache are `absent`"
+    if not change:
+        return values
+    return change(layer, pad(values, (left, 0), value=absent), rows)[..., left:]
+
+
 # %% ../../nbs/library/attention/09_edits.ipynb #a614a400
 @dataclass(repr=False)
 class Edit(AttentionHook):
@@ -60,14 +70,9 @@ class Edit(AttentionHook):
             return out
         at = torch.tensor(rows, device=out.device) - self.before
         left = max(0, self.length - call.k.shape[2])
-
-        def changed(change, values, absent):
-            if not change:
-                return values
-            return change(layer, pad(values, (left, 0), value=absent), rows)[..., left:]
-
-        weights = call.softmax(changed(self.scores, call.scores(at), torch.finfo(torch.float32).min))
-        heads = call.mix(changed(self.weights, weights, 0.0))
+        hidden = torch.finfo(torch.float32).min
+        weights = call.softmax(change_keys(self.scores, layer, call.scores(at), rows, left, hidden))
+        heads = call.mix(change_keys(self.weights, layer, weights, rows, left, 0.0))
         if self.heads:
             heads = self.heads(layer, heads, rows)
         return out.index_copy(1, at, heads.transpose(1, 2).to(out.dtype))
