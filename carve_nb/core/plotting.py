@@ -190,7 +190,8 @@ def plot_panels(
                 orientation='horizontal',
                 ticks=[],
             )
-            bar.set_label(f'{scales[title].min():.3g} to {scales[title].max():.3g}', size=0.8 * size)
+            ends = f'{scales[title].min():.3g} to {scales[title].max():.3g}'
+            bar.set_label(f'patch values {ends}', size=0.8 * size)
             bar.outline.set_visible(False)
     below = '\n'.join(wrap(line, sum(widths)) for line in sentence.splitlines())
     fig.text(0, -0.18 if scales else -0.05, below, size=size, va='top', parse_math=False)

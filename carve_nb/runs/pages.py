@@ -32,6 +32,7 @@ __all__ = [
     'Panel',
     'draw_map',
     'draw_crop',
+    'name_scale',
     'best_panels',
     'other_panels',
     'question_facts',
@@ -328,16 +329,28 @@ def draw_crop(image: Image.Image, line: dict) -> Image.Image | None:
 
 
 # %% ../../nbs/library/runs/04_pages.ipynb #6f581db9
+def name_scale(line: dict) -> str:
+    "Say what the colors of a line's map mean; '' of a line without one"
+    if 'map' not in line:
+        return ''
+    values = Saliency.unpack(line['map']).values
+    return f'; patch values from {values.min():.2g} (pale) to {values.max():.2g} (dark)'
+
+
 def best_panels(image: Image.Image, record: Record, line: dict | None) -> list[Panel]:
     "Make the panels of a question: its image with the true region, and the map and crop of one method"
     name = Path(record.image).name if isinstance(record.image, (str, Path)) else record.id
     shown = ImageOps.contain(outline_target(image, record.box) if record.box else image, (SIDE, SIDE))
     panels = [Panel(name, record.question, jpeg_url(shown))]
-    for draw, what in ((draw_map, 'where {} looked'), (draw_crop, 'the crop of {}, enlarged')):
+    views = (
+        (draw_map, 'where {} looked', name_scale),
+        (draw_crop, 'the crop of {}, enlarged', lambda line: ''),
+    )
+    for draw, what, scale in views:
         drawn = attempt(partial(draw, image, line)).value if line else None
         if line and drawn:
-            caption = what.format(line['method'])
-            panels.append(Panel(caption, caption, jpeg_url(drawn)))
+            words = what.format(line['method'])
+            panels.append(Panel(words + scale(line), words, jpeg_url(drawn)))
     return panels
 
 
