@@ -8,8 +8,12 @@ __all__ = [
     'MAX_LETTERS',
     'MAX_MEGAPIXELS',
     'MAX_IMAGES',
+    'MAX_PARTS',
     'LOOPBACK',
     'Limits',
+    'plain_part',
+    'plain_message',
+    'is_neutral',
     'ChatRequest',
     'read_head',
     'decode_images',
@@ -24,7 +28,6 @@ __all__ = [
 # %% ../../nbs/library/runs/05_serve.ipynb #2b51ea86
 import asyncio
 import base64
-import binascii
 import hmac
 import json
 import logging
@@ -36,11 +39,12 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from PIL import Image, UnidentifiedImageError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from typing import Annotated, Any
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..attention.vlm import VLM
 from ..core.errors import CarveError, ImageError, IncompleteError, RunError, choose, quote
 from ..core.image import FORMATS, image_key, open_image
@@ -48,6 +52,7 @@ from ..core.io import one_line
 from ..core.text import read_method
 from ..method.registry import methods
 from ..method.results import Result
+from ..models.prompts import read_chat
 from .runner import Evaluator, RunConfig, describe_result
 from .store import RunStore
 
@@ -65,36 +70,25 @@ class Limits:
 
 
 # of all texts and of all images of a request, which has so many images at most
-MAX_LETTERS, MAX_MEGAPIXELS, MAX_IMAGES = 20_000, 32, 16
+MAX_LETTERS, MAX_MEGAPIXELS, MAX_IMAGES, MAX_PARTS = 20_000, 32, 16, 400
 
 
 # %% ../../nbs/library/runs/05_serve.ipynb #6d54667f
-class _Text(BaseModel):
-    type: Literal['text']
-    text: str
+def plain_part(part: object) -> object:
+    "Write an image part of OpenAI's form as a chat template has it; `read_chat` refuses its further fields by name"
+    if not isinstance(part, dict) or part.get('type') != 'image_url':
+        return part
+    address = part.get('image_url')
+    fields = dict(address) if isinstance(address, dict) else {}
+    fields.pop('detail', None)
+    others = {name: value for name, value in part.items() if name not in ('type', 'image_url')}
+    return dict(type='image', image=fields.pop('url', None)) | fields | others
 
 
-class _Address(BaseModel):
-    url: str
-    detail: str | None = None
-
-
-class _ImagePart(BaseModel):
-    type: Literal['image_url']
-    image_url: _Address
-
-
-def _as_parts(content: object) -> object:
-    "Read a text in place of parts as one part"
-    return [dict(type='text', text=content)] if isinstance(content, str) else content
-
-
-_Part = Annotated[_Text | _ImagePart, Field(discriminator='type')]
-
-
-class _Message(BaseModel):
-    role: Annotated[str, Field(max_length=20)]
-    content: Annotated[list[_Part], Field(max_length=20), BeforeValidator(_as_parts)]
+def plain_message(message: dict) -> dict:
+    "Write a message with its parts in the form of a chat template"
+    content = message.get('content')
+    return message | dict(content=[*map(plain_part, content)]) if isinstance(content, list) else message
 
 
 # what a field may be where no answer would change: an answer is greedy, text, and in one piece
@@ -103,24 +97,17 @@ _NEUTRAL: dict[str, tuple] = dict(
     top_p=(1,),
     top_k=(-1, 0, 1),
     min_p=(0,),
-    n=(1,),
-    best_of=(1,),
     repetition_penalty=(1,),
     length_penalty=(1,),
     presence_penalty=(0,),
     frequency_penalty=(0,),
     logprobs=(False,),
     top_logprobs=(0,),
-    logit_bias=({},),
-    tools=([],),
-    functions=([],),
     tool_choice=('none', 'auto'),
     parallel_tool_calls=(True, False),
-    response_format=(dict(type='text'),),
-    ignore_eos=(False,),
-    use_beam_search=(False,),
     skip_special_tokens=(True,),
 )
+_NEUTRAL_ELSEWHERE = False, 0, 1, '', 'text', [], {}, dict(type='text')
 _WITHOUT_EFFECT = (
     'seed',
     'user',
@@ -133,12 +120,21 @@ _WITHOUT_EFFECT = (
 )
 
 
+def is_neutral(name: str, value: object) -> bool:
+    "Tell whether a further field of a request changes no answer"
+    if value is None or name in _WITHOUT_EFFECT:
+        return True
+    if name in _NEUTRAL:
+        return value in _NEUTRAL[name]
+    return value is not True and value in _NEUTRAL_ELSEWHERE
+
+
 class ChatRequest(BaseModel):
     "A request of OpenAI's chat completions"
 
     model_config = ConfigDict(extra='allow')
     model: Annotated[str, Field(max_length=500)] = ''
-    messages: Annotated[list[_Message], Field(min_length=1, max_length=20)]
+    messages: Annotated[list[dict], Field(min_length=1, max_length=20)]
     max_completion_tokens: Annotated[int, Field(ge=1, strict=True)] | None = None
     max_tokens: Annotated[int, Field(ge=1, strict=True)] | None = None
     stop: str | Annotated[list[str], Field(max_length=16)] | None = None
@@ -147,68 +143,78 @@ class ChatRequest(BaseModel):
     def check(self):
         "Refuse what a greedy answer cannot obey, and more than a request may hold"
         for name, value in (self.model_extra or {}).items():
-            if value is None or name in _WITHOUT_EFFECT or value in _NEUTRAL.get(name, ()):
+            if is_neutral(name, value):
                 continue
-            cure = (
-                f'send {json.dumps(_NEUTRAL[name][0])}, or leave it out'
-                if name in _NEUTRAL
-                else 'leave it out'
-            )
+            neutral = _NEUTRAL.get(name)
+            cure = f'send {json.dumps(neutral[0])}, or leave it out' if neutral else 'leave it out'
             raise CarveError(
                 f'{name}={quote(value)}: an answer here is greedy, text, and in one piece; {cure}.'
             )
-        letters = sum(map(len, self.texts))
+        letters = sum(map(len, [*self.texts, *(turn['role'] for turn in self.parsed[0])]))
         if letters > MAX_LETTERS:
             raise CarveError(f'The texts have {letters:,} letters, and {MAX_LETTERS:,} are taken.')
+        if len(self.parts) > MAX_PARTS:
+            raise CarveError(f'The messages have {len(self.parts)} parts, and {MAX_PARTS} are taken.')
         if not self.images:
             raise CarveError('There is no image: methods look at one. Send it as an image_url.')
         if len(self.images) > MAX_IMAGES:
             raise CarveError(f'There are {len(self.images)} images, and {MAX_IMAGES} are taken.')
 
+    @cached_property
+    def parsed(self) -> tuple[list[dict], list, str]:
+        "Its chat, the addresses of its images and its last text, as `read_chat` reads them"
+        return read_chat(map(plain_message, self.messages))
+
     @property
-    def parts(self) -> list:
-        return [part for message in self.messages for part in message.content]
+    def parts(self) -> list[dict]:
+        return [part for turn in self.parsed[0] for part in turn['content']]
 
     @property
     def texts(self) -> list[str]:
-        return [part.text for part in self.parts if part.type == 'text']
+        return [part['text'] for part in self.parts if part['type'] == 'text']
 
     @property
-    def images(self) -> list[_Address]:
-        return [part.image_url for part in self.parts if part.type == 'image_url']
+    def images(self) -> list:
+        return self.parsed[1]
+
+    @property
+    def chat(self) -> list[dict]:
+        "The chat with a place for each image"
+
+        def without_image(part: dict) -> dict:
+            return dict(type='image') if part['type'] == 'image' else part
+
+        return [dict(turn, content=[*map(without_image, turn['content'])]) for turn in self.parsed[0]]
+
+    @property
+    def question(self) -> str | None:
+        "The question, where one turn has one text with its images; None of another chat"
+        return self.texts[0] if len(self.messages) == len(self.texts) == 1 else None
+
+    @property
+    def text_first(self) -> bool:
+        "Whether a text is before an image of its turn"
+        kinds = [[part['type'] for part in turn['content']] for turn in self.chat]
+        return any('image' in turn[turn.index('text') :] for turn in kinds if 'text' in turn)
+
+    @property
+    def has_detail(self) -> bool:
+        "Whether an image comes with a detail, which is not read"
+        contents = [message['content'] for message in self.messages if isinstance(message['content'], list)]
+        addresses = [part.get('image_url') for content in contents for part in content]
+        return any(isinstance(address, dict) and address.get('detail') for address in addresses)
 
     @property
     def length(self) -> int:
         return self.max_completion_tokens or self.max_tokens or 256
 
-    @property
-    def question(self) -> str | None:
-        "The question, where one turn of the user has one text with its images; None of another chat"
-        alone = len(self.messages) == len(self.texts) == 1 and self.messages[0].role == 'user'
-        return self.texts[0] if alone else None
-
-    @property
-    def text_first(self) -> bool:
-        "Whether a text is before an image of its turn"
-        kinds = [[part.type for part in message.content] for message in self.messages]
-        return any('image_url' in turn[turn.index('text') :] for turn in kinds if 'text' in turn)
-
-    @property
-    def chat(self) -> list[dict]:
-        "The chat as transformers has it"
-
-        def plain(part: Any) -> dict:
-            return dict(type='text', text=part.text) if part.type == 'text' else dict(type='image')
-
-        return [dict(role=message.role, content=[*map(plain, message.content)]) for message in self.messages]
-
 
 def read_head(url: str) -> Image.Image:
     "Read the head of an image inside a request, whose pixels are not decoded; nothing is fetched, and no file is opened"
-    head, _, code = url.partition(',')
+    head, _, code = url.partition(',') if isinstance(url, str) else ('', '', '')
     if not (head.startswith('data:') and head.endswith(';base64')):
         raise ImageError(
-            f'{quote(url[:60])} is an address: nothing is fetched. Send the image as data:image/png;base64,...'
+            f'{quote(str(url)[:60])} is an address: nothing is fetched. Send the image as data:image/png;base64,...'
         )
     return Image.open(BytesIO(base64.b64decode(code, validate=True)), formats=FORMATS)
 
@@ -223,7 +229,9 @@ def decode_images(urls: Iterable[str]) -> list[Image.Image]:
                 f'All images together have {pixels / 1e6:.0f} million pixels, and {MAX_MEGAPIXELS} are taken; send smaller ones.'
             )
         return [*map(open_image, heads)]
-    except (UnidentifiedImageError, OSError, binascii.Error) as e:
+    except CarveError:
+        raise
+    except (OSError, ValueError, Image.DecompressionBombError) as e:
         raise ImageError(f'An image cannot be used: {one_line(e)[:100]}. Send a JPEG or PNG.') from None
 
 
@@ -312,13 +320,13 @@ class MethodServer:
         method = RunConfig([request.model], None, request.length).by_spec[request.model]
         with warnings.catch_warnings(record=True) as heard, stoppable(self.vlm.model, stopped):
             warnings.simplefilter('always')
-            images = decode_images(image.url for image in request.images)
+            images = decode_images(request.images)
             if request.question is None:
                 result = method(self.vlm, images, messages=request.chat)
             else:
                 result = method(self.vlm, images, question=request.question, by=self.by)
         result.notes += [str(warning.message) for warning in heard]
-        if any(image.detail for image in request.images):
+        if request.has_detail:
             result.notes.append('detail is not read: an image has the size that the model gives it')
         if request.text_first:
             result.notes.append(self.note_order())

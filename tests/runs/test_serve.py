@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -146,7 +147,8 @@ REFUSED = [
         ),
         'cannot be used',
     ),
-    (dict(messages=[dict(role='user', content=[dict(type='input_audio')])]), 'messages.0.content.0='),
+    (dict(messages=[dict(role='user', content=[dict(type='input_audio')])]), 'Messages are a list of dict'),
+    (dict(messages=[dict(role='user', content='A?'), dict(role='assistant', content='4')]), 'The last turn'),
     (dict(extra_body=dict(max_tokens='9')), "max_tokens='9'"),
     (dict(extra_body=dict(beams=3)), 'beams=3'),
 ]
@@ -159,6 +161,29 @@ def test_refused(address, change, words):
         ask(address, **change)
     assert words in e.value.body['message'] and '\n' not in e.value.body['message'], e.value.body
     assert e.value.body['type'] == 'invalid_request_error'
+
+
+def packed_profile(megabytes):
+    "A PNG of one pixel with a packed color profile"
+    file = io.BytesIO()
+    Image.new('RGB', (1, 1)).save(file, 'PNG', icc_profile=bytes(megabytes * 2**20))
+    return file.getvalue()
+
+
+def huge_head(side):
+    "A PNG whose head promises a square of this side"
+    raw = png_bytes(Image.new('RGB', (1, 1)))
+    head = b'IHDR' + side.to_bytes(4, 'big') * 2 + raw[24:29]
+    return raw[:12] + head + zlib.crc32(head).to_bytes(4, 'big') + raw[33:]
+
+
+@pytest.mark.parametrize('raw', [packed_profile(60), huge_head(30_000)])
+def test_an_image_that_unpacks_into_too_much(address, raw):
+    "A packed profile and a huge head are a 400 in one sentence"
+    url = f'data:image/png;base64,{base64.b64encode(raw).decode()}'
+    image = dict(type='image_url', image_url=dict(url=url))
+    with pytest.raises(openai.BadRequestError, match='An image cannot be used'):
+        ask(address, messages=[dict(role='user', content=[image, parts(SCENES[0])[1]])])
 
 
 def test_bytes_that_are_no_request(address):
