@@ -13,6 +13,8 @@ __all__ = [
     'RECORD',
     'ASK',
     'DRAW',
+    'ASKED',
+    'SAID',
     'ground',
     'object_list',
     'shape_counts',
@@ -31,6 +33,8 @@ __all__ = [
     'equality_summary',
     'measure_equality',
     'measure_composed',
+    'move_heart',
+    'picture_says',
     'film',
 ]
 
@@ -399,13 +403,69 @@ def measure_composed(
     return table
 
 
+# %% ../nbs/tutorials/living_figure.ipynb #5a1dbe51
+from dataclasses import replace
+from unittest.mock import patch
+from carve_nb.attention.session import Session
+from carve_nb.core.text import pick_words
+from carve_nb.data import scenes
+from carve_nb.data.scenes import Scene
+from carve_nb.method.lookup import Lookup
+
+ASKED = 'What digit is on the orange heart?'
+SAID = '''() => {
+  const root = document.querySelector('[data-living]'), {result, token, fields, objects} = root.figure;
+  const {color, shape, ...o} = objects.find(o => o.color === 'orange' && o.shape === 'heart');
+  const region = root.querySelector('.region'), [x, y, side] = ['x', 'y', 'width'].map(k => +region.getAttribute(k));
+  return {model: result.model, question: result.question, heart: [o.x, o.y], token: result.tokens[token], layer: fields.layer.value,
+    answer: result.answer, confidence: +result.confidence.toFixed(4), box: [x, y, x + side, y + side],
+    again: result.crop ? [result.crop.answer, +result.crop.confidence.toFixed(4)] : null};
+}'''
+
+
+def move_heart(place, seed=145) -> Scene:  # (x, y) of its upper left corner
+    "Paint a held-out scene with its orange heart at another place"
+    lay_out = scenes._lay_out
+
+    def moved(*args):
+        painted = lay_out(*args)
+        at = next(i for i, (o, *_) in enumerate(painted) if o.name == 'orange heart')
+        o, *paint = painted[at]
+        side, (x, y) = o.box[2] - o.box[0], place
+        painted[at] = (replace(o, box=(x, y, x + side, y + side)), *paint)
+        return painted
+
+    with patch.object(scenes, '_lay_out', moved):
+        return make_scene(seed)
+
+
+def picture_says(place, asked_again: bool, model='carve-small') -> dict:
+    "Return what a picture of the running scene says: token, layers, answer, confidence, box, and the answer with the crop"
+    vlm, scene = VLM.from_pretrained(model), move_heart(place)
+    result = Lookup()(Session(vlm), scene.image, ASKED)
+    tokens = vlm.capture(scene.image, ASKED, suffix=SHORT_ANSWER).question_tokens
+    (at,) = pick_words(tokens, 'noun')
+    confidence = lambda answer: round(answer.confidence, 4)
+    return dict(
+        model=model,
+        question=ASKED,
+        heart=[*place],
+        token=tokens[at].strip(),
+        layer='all',
+        answer=str(result.plain_answer),
+        confidence=confidence(result.plain_answer),
+        box=[*result.crop.box],
+        again=[str(result), confidence(result.answer)] if asked_again else None,
+    )
+
+
 # %% ../nbs/tutorials/living_figure.ipynb #f11a0002
 import io
 
 
 def film(folder, out):
-    "Record the figure of a folder as a GIF: each word is pointed at, the heart is moved, and the model asked with the crop"
-    frames = []
+    "Record the figure of a folder as a GIF: each word is pointed at, the heart is moved, and the model asked with the crop; beside it what it says"
+    frames, said = [], []
     with browse(folder) as page:
         page.set_viewport_size(dict(width=800, height=900))
         page.wait_for_selector('[data-ready]', timeout=300_000)
@@ -427,6 +487,7 @@ def film(folder, out):
             )
 
         shoot(2500)
+        said.append(page.evaluate(SAID))
         words = page.locator('.words button')
         for word in words.all():
             word.hover()
@@ -445,10 +506,12 @@ def film(folder, out):
         page.get_by_role('button', name='Crop and ask again').click()
         wait()
         shoot(3000)
+        said.append(page.evaluate(SAID))
     all_frames = Image.fromarray(np.concatenate([np.asarray(frame) for frame, _ in frames]))
     palette = all_frames.quantize(160, method=Image.Quantize.FASTOCTREE, kmeans=1)
     first, *others = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame, _ in frames)
     first.save(out, save_all=True, append_images=others, duration=[ms for _, ms in frames], loop=0)
+    Path(out).with_suffix('.json').write_text(json.dumps(said, indent=1) + '\n', encoding='utf-8')
 
 
 # %% ../nbs/tutorials/living_figure.ipynb #4192eab9

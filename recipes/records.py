@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
 import torch
+from IPython.display import Markdown
 from transformers import Cache
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.image import box_size, common_box
@@ -44,6 +45,18 @@ def load_trial(name: str, root: str | Path = 'results/trial') -> list[dict]:
     "Read the packed records of a run, one question each"
     with gzip.open(Path(root) / f'{name}.jsonl.gz', 'rt') as lines:
         return [*map(json.loads, lines)]
+
+
+def show_predictions(page: str) -> Markdown:
+    "Show what was predicted of a page's records, folded, and what came; `page` is its path without the ending"
+    written = json.loads((RESULTS / 'trial' / 'predictions.json').read_text(encoding='utf-8'))
+    lines = []
+    for name, entry in written.items():
+        if entry['page'] == page:
+            predicted = [f'*{key}*: {words}' for key, words in entry.items() if key not in ('page', 'came')]
+            lines.append(f'- **{name}.** {"; ".join(predicted)}. **What came.** {entry["came"]}')
+    title = '<details><summary>What was predicted, and what came</summary>'
+    return Markdown('\n\n'.join([title, '\n'.join(lines), '</details>']))
 
 
 def ratio_of_means(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
