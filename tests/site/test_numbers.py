@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from processes import ROOT
 from safetensors import safe_open
+from carve_nb.method.registry import methods
 from carve_nb.models.checkpoints import CHECKPOINTS, stored_table
 from recipes.records import load_trial
 from recipes.replay import share_passed, to_dataframe
@@ -78,6 +79,16 @@ def test_numbers_agree(sentence):
     words = re.findall(r'\d+(?:\.\d+)?', CODE.sub('', sentence))
     for word, value in zip(words, SENTENCES[sentence](), strict=True):
         assert word == f'{value:.{len(word.partition(".")[2])}f}'
+
+
+def test_the_other_methods_are_counted():
+    own = 'carve', 'paper', 'official'
+    categories = [m.category for name, m in methods().items() if m.category != 'control' and name not in own]
+    edit = sum(category in ('edit', 'logits') for category in categories)
+    words = 'none one two three four five six seven eight nine ten eleven twelve thirteen fourteen'.split()
+    crop = len(categories) - edit
+    assert f'**[{len(categories)} other methods](' in README
+    assert f'{words[crop]} crop; {words[edit]} edit attention or logits' in README
 
 
 def test_each_number_has_a_record():
