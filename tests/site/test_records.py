@@ -20,8 +20,6 @@ PAGES = [
 IDS = 'id', 'seed', 'kind', 'truth'
 NOT_PRINTED = {  # the beginning of a record's name -> its keys that no page prints, and why
     'controls-moved': {'apart': 'how many tokens lie between; the text says it'},
-    'front_page-paper-carve-tiny': {'shown': 'printed for carve-smol'},
-    'front_page-paper-carve-small': {'shown': 'printed for carve-smol'},
     'controls-tokens': {
         'last, profile': 'of layers that are gone',
         'noun, profile': 'of layers that are gone',
