@@ -82,13 +82,14 @@ def test_numbers_agree(sentence):
 
 
 def test_the_other_methods_are_counted():
-    own = 'carve', 'paper', 'official'
+    own = 'carve', 'lookup', 'paper', 'official'
     categories = [m.category for name, m in methods().items() if m.category != 'control' and name not in own]
     edit = sum(category in ('edit', 'logits') for category in categories)
     words = 'none one two three four five six seven eight nine ten eleven twelve thirteen fourteen'.split()
     crop = len(categories) - edit
-    assert f'**[{len(categories)} other methods](' in README
+    assert f'**[{len(categories)} methods beside `lookup` and `carve`](' in README
     assert f'{words[crop]} crop; {words[edit]} edit attention or logits' in README
+    assert ('Twenty-two methods' in README) == (len(categories) + 2 == 22)
 
 
 def test_each_number_has_a_record():

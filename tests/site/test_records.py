@@ -24,10 +24,6 @@ NOT_PRINTED = {  # the beginning of a record's name -> its keys that no page pri
         'last, profile': 'of layers that are gone',
         'noun, profile': 'of layers that are gone',
     },
-    'other_maps-mirrored': {
-        'calm into mirrored calm': 'the unmirrored attention in a mirrored image, the same the other way around',
-        'calm into mirrored busy': 'the same',
-    },
     'question_last': {'bits': 'the spread of the same maps, which the question of that page is not about'},
     'region-answers-carve-tiny': {'shown': 'printed for carve-smol, where the line of 95 % counts'},
     'region-answers-carve-small': {'shown': 'the same; 70 questions'},
