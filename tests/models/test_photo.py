@@ -13,8 +13,6 @@ from transformers import (
     LlavaProcessor,
 )
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.errors import CarveError
-from carve_nb.models.families import FAMILIES
 
 SIDE, CELL = 96, 32  # of the image, of a token
 TOWER = dict(
