@@ -1650,6 +1650,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'carve_nb/models/kernel.py')},
             'carve_nb.models.loading': { 'carve_nb.models.loading.check_settings': ( 'library/models/loading.html#check_settings',
                                                                                      'carve_nb/models/loading.py'),
+                                         'carve_nb.models.loading.decoder_kernel': ( 'library/models/loading.html#decoder_kernel',
+                                                                                     'carve_nb/models/loading.py'),
                                          'carve_nb.models.loading.explained': ( 'library/models/loading.html#explained',
                                                                                 'carve_nb/models/loading.py'),
                                          'carve_nb.models.loading.known_settings': ( 'library/models/loading.html#known_settings',

@@ -167,7 +167,7 @@ def see(net, images) -> torch.Tensor:  # `EfficientNetModel`; uint8 [B, h, w, 3]
         return net(pixel_values=x).last_hidden_state.flatten(2).transpose(1, 2)
 
 
-# %% ../nbs/training/photographs.ipynb #b8664108
+# %% ../nbs/training/photographs.ipynb #2ab76918
 LEAST = 52  # pixels of a disc that is asked for
 
 
@@ -204,6 +204,7 @@ def draw_whole(rng, photos, part, size) -> tuple:  # pixels of the image's side
     return canvas, y, asked
 
 
+# %% ../nbs/training/photographs.ipynb #a6124640
 def draw_part(rng, photos, part, size) -> tuple:
     "A part of a photograph that shows its disc whole; number of its class, its digit"
     disc, share = rng.uniform(LEAST + 4, min(130, 0.75 * size)), rng.uniform(0.22, 0.4)
@@ -342,7 +343,7 @@ def peak_in(values, box, near=0) -> bool:  # one for each image token; pixels; t
     )
 
 
-# %% ../nbs/training/photographs.ipynb #43ea70bf
+# %% ../nbs/training/photographs.ipynb #90754169
 @torch.no_grad()
 def ask_joined(vlm, images, questions) -> tuple:  # of `join`; texts
     "Greedy first tokens of the answers, *yes* minus *no* in logits, and the first image's tokens; one pass"
@@ -365,6 +366,7 @@ def ask_joined(vlm, images, questions) -> tuple:  # of `join`; texts
     return answers, (logits[:, yes] - logits[:, no]).tolist(), seen[0]
 
 
+# %% ../nbs/training/photographs.ipynb #158a615c
 def look_in(rows, query, box) -> dict:  # `AttentionRows`
     "Where the peak of a token's row lies, of each layer and of their mean: 2 in the box, 1 a token beside it"
     maps = [rows.saliency(query, layers=[layer]).values for layer in rows.layers]

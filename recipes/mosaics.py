@@ -51,7 +51,7 @@ NEITHER = """buddha chandelier euphonium gerenuk gramophone menorah metronome mi
 NAMES = [WORDS.get(folder, folder) for folder in (*SEEN, *NEW, *NEITHER)]
 SEEN_NAMES = NAMES[: len(SEEN)]
 
-# %% ../nbs/training/photographs.ipynb #2eb49546
+# %% ../nbs/training/photographs.ipynb #7d6d6139
 LONGEST, NEAR = 330, 6
 
 
@@ -80,6 +80,7 @@ def split_files(files, seen) -> dict:  # of one class; did the connector see it?
     return parts if seen else dict(test=files[: v + t])
 
 
+# %% ../nbs/training/photographs.ipynb #1b8ca1cd
 def read_photos(folder) -> Photos:  # 101_ObjectCategories
     "Read the photographs of Caltech-101 (CC BY 4.0) in their parts"
     photos = Photos()
