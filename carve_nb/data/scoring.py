@@ -111,7 +111,7 @@ _CHOSEN = rf'{_CHOOSES}[^\w\n]{{1,4}}(?i:(?:option|choice|answer)\s+)?'
 # no C++, and no second letter after it
 _FREE = r"\(?([A-Z])(?![\w'+#?-])\)?(?!\s*(?:,|/|&|\bor\b|\band\b)\s*\(?[A-Z]\b)"
 _PLACES = [
-    re.compile(r'^\W*([A-Z])[.)](?!\w)', re.M),
+    re.compile(r'^[^\w\n]*([A-Z])[.)](?!\w)', re.M),
     re.compile(rf'{_CHOSEN}{_FREE}(?!\s+{_VERB}\b)(?!(?<=[AI]) [a-z])'),  # no article: is A red one
     re.compile(rf"(?<![\w'+-]){_FREE}\s+is\s+(?:the\s+)?(?:correct|right)\b"),
 ]
