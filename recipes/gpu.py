@@ -338,7 +338,9 @@ def evening_table() -> pd.DataFrame:
             )
             seconds = answers * answer + command.passes * one_pass
             rows[name][f'{gpu}: minutes'] = seconds / 60
-    return pd.DataFrame(rows).T
+    table = pd.DataFrame(rows).T
+    table.loc['all four'] = table.sum().where(table.columns != 'GB', table.GB.max())
+    return table
 
 
 def as_text(table: pd.DataFrame) -> str:
