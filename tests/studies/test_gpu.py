@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from fastcore.nbio import read_nb
 from processes import ROOT
-from carve_nb.attention.vlm import VLM
 from carve_nb.data.scenes import make_scene
 from carve_nb.studies.paper import TABLES
 from recipes.gpu import (
@@ -55,7 +54,7 @@ def test_evening(monkeypatch, capsys):
     page = '\n'.join(cell.source for cell in read_nb(ROOT / 'nbs/tutorials/one_gpu.ipynb').cells)
     assert evening_lines() in page and as_text(evening_table()) in page
     monkeypatch.setattr('carve_nb.studies.checkup.PROFILED', 2)
-    monkeypatch.setattr(VLM, 'room', lambda self, prompt, max_new_tokens: 2)
+    monkeypatch.setattr('carve_nb.attention.vlm.room', lambda *_: 2)
     monkeypatch.setenv('CARVE_PROFILES', '')
     run_gpu(dry=True)
     printed = capsys.readouterr().out
