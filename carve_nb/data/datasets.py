@@ -485,8 +485,10 @@ def load_benchmark(
         of a table: their folder, the form of their names, such as `'train/{}.jpg'`, or `'base64'`
     root
         a snapshot of a public set
-    revision, config
+    revision
         of a public set
+    config
+        of a public set that has several
     kinds
         of questions about scenes
 
