@@ -371,7 +371,7 @@ def question_facts(record: Record, lines: list[dict], best: str | None) -> dict:
         image, _, no_image = attempt(record.open)
     of_best = next((line for line in lines if line['method'] == best), None)
     answers = [[line['method'], line.get('answer', '-'), grade(line)] for line in lines]
-    notes = [no_image]
+    notes: list[str | None] = [no_image]
     for line in lines:
         notes += [line.get('why'), *line.get('notes', ())]
     return dict(

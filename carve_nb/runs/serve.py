@@ -107,7 +107,7 @@ _NEUTRAL: dict[str, tuple] = dict(
     parallel_tool_calls=(True, False),
     skip_special_tokens=(True,),
 )
-_NEUTRAL_ELSEWHERE = False, 0, 1, '', 'text', [], {}, dict(type='text')
+_NEUTRAL_ELSEWHERE: tuple = False, 0, 1, '', 'text', [], {}, dict(type='text')
 _WITHOUT_EFFECT = (
     'seed',
     'user',

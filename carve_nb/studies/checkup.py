@@ -165,7 +165,7 @@ def recommend(run: Run, profile: ModelProfile | None = None) -> Checkup:
     good = [top]
     for arm in helps.index[1:]:
         lead = compare_methods(answers[top], answers[arm])  # of the top over this arm
-        if does_not_matter(lead['gain_hi']):
+        if does_not_matter(float(lead['gain_hi'])):
             good.append(arm)
     checkup.verdict, checkup.use = 'a gain', min(good, key=helps.calls.get)
     return checkup

@@ -151,7 +151,9 @@ def price(entry: Entry, places: dict[str, dict], n: int | None, seconds: float |
     def write_hours(count: int) -> str:
         return known_number(None if seconds is None else round(seconds * count / 3600, 1))
 
-    rows, counts, sizes = [], [], []
+    rows: list[list[str]] = []
+    counts: list[int] = []
+    sizes: list[float | None] = []
     for data, place in places.items():
         size = SETS[data] if place['spec'] == data else dict(questions=len(load_benchmark(**place)))
         count = min(n or entry.n or size['questions'], size['questions'])
@@ -161,7 +163,7 @@ def price(entry: Entry, places: dict[str, dict], n: int | None, seconds: float |
         counts.append(count)
         sizes.append(gigabytes)
     if len(rows) > 1:
-        whole = None if None in sizes else round(sum(sizes), 2)
+        whole = None if None in sizes else round(sum(size or 0 for size in sizes), 2)
         rows.append(['total', f'{sum(counts):,}', known_number(whole), write_hours(sum(counts))])
     return rows
 
