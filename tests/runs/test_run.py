@@ -217,18 +217,18 @@ def test_growing(tiny, tmp_path):
     grown = run(tmp_path / 'R', tiny, **then)
     assert before < kept_lines(tmp_path / 'R')  # with their seconds: not measured again
     assert grown == run(tmp_path / 'whole', tiny, **then)
-    whole = (tmp_path / 'R' / 'records.jsonl').read_bytes()
-    assert run(tmp_path / 'R', tiny, **first) == grown[:4]  # both methods on the first two
-    assert (tmp_path / 'R' / 'records.jsonl').read_bytes() == whole
     assert (tmp_path / 'R' / 'protocol.json').read_bytes() == (
         tmp_path / 'whole' / 'protocol.json'
     ).read_bytes()
+    whole = (tmp_path / 'R' / 'records.jsonl').read_bytes()
+    assert run(tmp_path / 'R', tiny, **first) == grown[:4]  # both methods on the first two
+    assert (tmp_path / 'R' / 'records.jsonl').read_bytes() == whole
 
 
 def test_another_profile(tiny, tmp_path, monkeypatch):
     "A profile that was made between two sessions is another configuration"
     first = run(tmp_path, tiny, 'lookup', 2)
-    profile = SimpleNamespace(fields=lambda name: dict(query='noun'), weights='', dtype=None)
+    profile = SimpleNamespace(fields=lambda name: dict(query='noun'), weights='', dtype=None, sure=True)
     monkeypatch.setattr('carve_nb.method.lookup.find_profile', lambda vlm: profile)
     with pytest.raises(RunError, match="methods.lookup.query is 'last' there, 'noun' now"):
         run(tmp_path, tiny, 'lookup', 4)
