@@ -5,12 +5,14 @@ calm attention in a blank image, and the calm attention mirrored, over all scene
 `nbs/results/trial/other_maps-PART-MODEL.jsonl.gz`, measured at commit 943136e5 on scenes from seed 4,100,000 on,
 `mirrored` later on those of `color`."""
 
+from collections.abc import Callable
 from functools import partial
 import pandas as pd
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from carve_nb.attention.vlm import VLM
+from carve_nb.data.records import Record
 from carve_nb.models.model import model_lock
 from carve_nb.models.prefix_cache import keep_offset
 from .records import Part, run_parts
@@ -23,19 +25,15 @@ INTO = dict(
 )
 
 
-def measure_scene(vlm: VLM, asked: tuple[int, str]) -> dict:
-    """Return whether the answer is right on a calm, a busy and a blank background, and with the attention of
-    another: the blank image has no objects"""
-    seed, sample = find_question(*asked)
-    other = {f'other {level}': image for level, image in paint_scene(seed, OTHER_GROUND).items()}
-    images = paint_scene(seed) | other
-    images['blank'] = Image.new('RGB', images['calm'].size, (128, 128, 128))
+def measure_replays(vlm: VLM, sample: Record, images: dict, sources: Callable) -> dict:
+    """Return whether the answer is right on each image, and with the attention that `sources` puts into it:
+    readings of the images -> {image: {name of the attention: weights}}"""
     with torch.inference_mode(), model_lock(vlm.model), keep_offset(vlm.model):
         readings = {name: read_attention(vlm, image, sample.question) for name, image in images.items()}
         tokens = {name: reading.token for name, reading in readings.items()}
-        for name, sources in INTO.items():
+        for name, some in sources(readings).items():
             own = readings[name]
-            arms = {f'{source} into {name}': (readings[source].weights, all_rows(own)) for source in sources}
+            arms = {f'{source} into {name}': (weights, all_rows(own)) for source, weights in some.items()}
             tokens |= replay(vlm, own, arms)
         truth = true_token(vlm, sample)
     return dict(
@@ -43,6 +41,20 @@ def measure_scene(vlm: VLM, asked: tuple[int, str]) -> dict:
         truth=sample.answers[0],
         right={name: int(token == truth) for name, token in tokens.items()},
     )
+
+
+def measure_scene(vlm: VLM, asked: tuple[int, str]) -> dict:
+    """Return whether the answer is right on a calm, a busy and a blank background, and with the attention of
+    another: the blank image has no objects"""
+    seed, sample = find_question(*asked)
+    other = {f'other {level}': image for level, image in paint_scene(seed, OTHER_GROUND).items()}
+    images = paint_scene(seed) | other
+    images['blank'] = Image.new('RGB', images['calm'].size, (128, 128, 128))
+
+    def sources(readings):
+        return {name: {source: readings[source].weights for source in some} for name, some in INTO.items()}
+
+    return measure_replays(vlm, sample, images, sources)
 
 
 def to_dataframe(records: list[dict]) -> pd.DataFrame:
@@ -64,19 +76,12 @@ def measure_mirrored(vlm: VLM, asked: tuple[int, str]) -> dict:
     seed, sample = find_question(*asked)
     images = paint_scene(seed)
     images |= {f'mirrored {level}': ImageOps.mirror(image) for level, image in images.items()}
-    with torch.inference_mode(), model_lock(vlm.model), keep_offset(vlm.model):
-        readings = {name: read_attention(vlm, image, sample.question) for name, image in images.items()}
-        tokens = {name: reading.token for name, reading in readings.items()}
+
+    def sources(readings):
         maps = {'calm': readings['calm'].weights, 'calm turned': mirror_attention(readings['calm'])}
-        for name, own in readings.items():
-            arms = {f'{kind} into {name}': (weights, all_rows(own)) for kind, weights in maps.items()}
-            tokens |= replay(vlm, own, arms)
-        truth = true_token(vlm, sample)
-    return dict(
-        id=sample.id,
-        truth=sample.answers[0],
-        right={name: int(token == truth) for name, token in tokens.items()},
-    )
+        return dict.fromkeys(readings, maps)
+
+    return measure_replays(vlm, sample, images, sources)
 
 
 def list_questions(kind: str, n: int) -> list[tuple[int, str]]:
