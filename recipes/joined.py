@@ -28,7 +28,6 @@ __all__ = [
     'share_right',
     'train_connector',
     'begin_connector',
-    'article',
     'crop_boxes',
     'peak_in',
     'ask_joined',
@@ -52,6 +51,7 @@ from torch.nn import functional as F
 from transformers import EfficientNetConfig, EfficientNetModel
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import SHORT_ANSWER
+from carve_nb.data.questions import with_article
 from .mosaics import CANVAS, CELL, GRID, NAMES, SEEN_NAMES, VIEW, draw_mosaic, print_digit, read_photos
 from .released import ANSWER, IMAGE, TEMPLATE, packed_states
 
@@ -313,10 +313,6 @@ def begin_connector(c, batches, mean):  # of `Words`
 QUESTIONS = 'What digit is on the {}?', 'Is there {}?'
 
 
-def article(name) -> str:
-    return f'{"an" if name[0] in "aeiou" else "a"} {name}'
-
-
 def crop_boxes(rng, box) -> dict:  # pixels of the mosaic
     "The crop of each arm; None is the image alone"
     side = max(box[2] - box[0], box[3] - box[1]) * 1.2
@@ -386,7 +382,10 @@ def ask_mosaic(vlm, words, photos, seed, part='val') -> dict:
     record = dict(seed=seed, n=len(items), name=o.name, digit=o.digit, absent=absent, answers={})
     for arm, crop in crop_boxes(rng, o.box).items():
         images = [image] if crop is None else [image, image.crop(tuple(map(round, crop)))]
-        asked = [QUESTIONS[0].format(o.name), *(QUESTIONS[1].format(article(w)) for w in (o.name, absent))]
+        asked = [
+            QUESTIONS[0].format(o.name),
+            *(QUESTIONS[1].format(with_article(w)) for w in (o.name, absent)),
+        ]
         (digit, there, no), surer, tokens = ask_joined(vlm, images, asked)
         record['answers'][arm] = dict(
             digit=digit, there=there, absent=no, surer=[round(s, 3) for s in surer[1:]]
