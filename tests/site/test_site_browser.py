@@ -113,5 +113,7 @@ def test_a_name_leads_to_its_reference(site, browser):
     page.goto((site / '08_does_it_work.html').as_uri())
     page.locator('article a.reference[href$="#carve_nb.method.carve.Carve"]').first.click()
     assert page.url.endswith('library/method/05_carve.html#carve_nb.method.carve.Carve')
-    page.locator('dl.py dd dl.field-list li').nth(5).wait_for(state='attached')  # at the foot of a long page
+    words = page.locator('dl.py dd dl.field-list li')
+    words.nth(5).wait_for(state='attached')  # at the foot of a long page
+    assert words.count() > 5
     page.close()
