@@ -39,6 +39,7 @@ from pathlib import Path
 import torch
 import transformers
 from fastcore.script import call_parse
+from torch import nn
 from transformers import AutoModelForImageTextToText, GenerationConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
@@ -69,7 +70,7 @@ SMALL = {name: value for value, names in SMALL.items() for name in names.split()
 DEPTH = 'num_hidden_layers', 'depth', 'num_layers', 'n_layers'
 
 
-def shrink(config, vocab, layers=4) -> dict:  # as nested dicts
+def shrink(config: dict, vocab: int, layers: int = 4) -> dict:  # as nested dicts
     "Return a configuration with small sizes"
     out = {}
     before = next((config[k] for k in DEPTH if isinstance(config.get(k), int)), None)
@@ -95,7 +96,7 @@ def shrink(config, vocab, layers=4) -> dict:  # as nested dicts
     return out
 
 
-def put(config, path, value):
+def put(config: dict, path: str, value):
     "Set one value of nested dicts, its place as names with points between"
     *outer, last = path.split('.')
     for k in outer:
@@ -129,7 +130,7 @@ CLIP = dict(
 WANTS = {name: dict(images=QWEN_SIZES) for name in GRID_TYPES}
 
 
-def wants(name, **kw):
+def wants(name: str, **kw):
     WANTS[name] = WANTS.get(name, {}) | kw
 
 
@@ -249,7 +250,7 @@ CHAT = (
 WRITTEN = r'''["'](<[^"'<> \n]{1,40}>|\[[A-Z_]{3,}\])["']'''  # a special token in the source of a processor
 
 
-def find_image_processor(name):
+def find_image_processor(name: str):
     "Return the class for PIL of a type, or that for torchvision where there is no other"
     kinds = WANTS.get(name, {}).get('kinds')
     base = kinds[1] if kinds else (IMAGE_PROCESSOR_MAPPING_NAMES.get(name) or {}).get('torchvision')
@@ -265,7 +266,7 @@ def find_image_processor(name):
     return getattr(transformers, base)
 
 
-def make_processor(name):
+def make_processor(name: str):
     "Return a stock processor for still images with a tokenizer of its own"
     want = WANTS.get(name, {})
     kind = want['kinds'][0] if 'kinds' in want else PROCESSOR_MAPPING_NAMES.get(name)
@@ -296,7 +297,7 @@ def make_processor(name):
     return processor, tok, token
 
 
-def make_type(name):
+def make_type(name: str):
     "Return a tiny random model of a type and its processor"
     processor, tok, token = make_processor(name)
     config = shrink(CONFIG_MAPPING[name]().to_dict(), len(tok))
@@ -336,7 +337,7 @@ def make_type(name):
 MIXING = r'(vis(ion|ual)|tower).*(out_proj|attn\.proj|projection(_layer)?|o_proj|attention\.dense)\.weight'
 
 
-def run_stock(model, processor):
+def run_stock(model: nn.Module, processor):
     """One stock pass with an image, so that what is refused is refused by us, and not by a configuration that
     is too small"""
     chat = format_chat(processor, 'What is it?')
@@ -345,7 +346,7 @@ def run_stock(model, processor):
         model(**inputs)
 
 
-def try_type(name) -> dict:
+def try_type(name: str) -> dict:
     "Return one line of the table: how a type is read, or why it is not"
     if name in REFUSED:
         return dict(type=name, how='refused', made=True, read=False, why=REFUSED[name])

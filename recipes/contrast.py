@@ -37,7 +37,7 @@ from .vocabulary import SMALL_IDS, encode_small
 
 
 # %% ../nbs/training/two_models.ipynb #f51d93e1
-def caption_text(phrases) -> str:
+def caption_text(phrases: list[tuple]) -> str:
     "Several objects in words"
     return join_words([*map(phrase_text, phrases)])
 
@@ -47,7 +47,7 @@ NEGATIVES = 'swap', 'color', 'shape', 'digit'
 
 
 # what a caption says; `Visible`s in view; one of `NEGATIVES`
-def contradict(rng, phrases, visible, kind) -> list:
+def contradict(rng: np.random.Generator, phrases: list[tuple], visible: list, kind: str) -> list:
     """Return a false caption close to a true one, or None: phrases with the same grammar.
 
     swap: two objects exchange their colors, the same words bound otherwise; color, shape: another one, mostly one that is
@@ -83,11 +83,11 @@ def contradict(rng, phrases, visible, kind) -> list:
 
 
 # %% ../nbs/training/two_models.ipynb #021e9e4c
-def _pair_bit(color, shape):
+def _pair_bit(color: str, shape: str):
     return list(COLORS).index(color) * 6 + SHAPES.index(shape)
 
 
-def bits(phrases) -> np.ndarray:  # (color, shape, digit, is the digit told?)s
+def bits(phrases: list[tuple]) -> np.ndarray:  # (color, shape, digit, is the digit told?)s
     "Return what phrases tell, bool [48 + 480]: pairs, or pairs with their digits"
     mentioned = np.zeros(528, bool)
     for color, shape, digit, with_digit in phrases:
@@ -114,7 +114,9 @@ class ContrastViews:
     least: int = 1  # objects in a caption, at least, if there are so many
 
 
-def crop_captions(rng, visible, cut, v) -> tuple:  # whole objects; cut objects; `ContrastViews`
+def crop_captions(
+    rng: np.random.Generator, visible: list, cut: list, v: ContrastViews
+) -> tuple:  # whole objects; cut objects
     """Return a caption of some of the objects in view, and false captions of each of `NEGATIVES`, or None;
     None without objects"""
     unsure = {o.name for o in cut}
@@ -128,7 +130,7 @@ def crop_captions(rng, visible, cut, v) -> tuple:  # whole objects; cut objects;
 
 
 # %% ../nbs/training/two_models.ipynb #eb45c2ec
-def _contrast_rows(rng, v, pool):
+def _contrast_rows(rng: np.random.Generator, v: ContrastViews, pool: np.ndarray):
     "Image, what is in view, phrases and false phrases, view by view without end"
     while True:
         lo, n = draw_int(rng, *v.side), draw_int(rng, *v.n)
@@ -149,7 +151,7 @@ def _contrast_rows(rng, v, pool):
 
 
 # `ContrastViews`; backgrounds; seed of the training; number of the batch
-def contrast_batch(v, pool, seed, i) -> dict:
+def contrast_batch(v: ContrastViews, pool: np.ndarray, seed: int, i: int) -> dict:
     """Return a batch for the tower, the same whenever and wherever it is made.
 
     images [n, h, w, 3], texts [n, L], false [m, L], which [m, 2]: of which image and which of `NEGATIVES`,
@@ -170,7 +172,7 @@ def contrast_batch(v, pool, seed, i) -> dict:
 
 
 # %% ../nbs/training/two_models.ipynb #06ef568c
-def to_frames(images) -> torch.Tensor:  # uint8 [B, 12 rows, 12 columns, 3]
+def to_frames(images: torch.Tensor) -> torch.Tensor:  # uint8 [B, 12 rows, 12 columns, 3]
     """Normalized patches as the stock processor orders them, [B * patches, 3 * 2 * 36]; both frames are the
     image"""
     B, H, W, _ = images.shape
@@ -179,7 +181,7 @@ def to_frames(images) -> torch.Tensor:  # uint8 [B, 12 rows, 12 columns, 3]
     return x.expand(-1, -1, 2, -1).reshape(len(x), -1)
 
 
-def tower_tokens(visual, images) -> tuple:  # stock tower; images of one grid
+def tower_tokens(visual: nn.Module, images: torch.Tensor) -> tuple:  # stock tower; images of one grid
     """Return image tokens in reading order: features [B, tokens, 4 width], and projected [B, tokens,
     decoder's width]"""
     B, H, W, _ = images.shape
@@ -194,7 +196,9 @@ def tower_tokens(visual, images) -> tuple:  # stock tower; images of one grid
 class ContrastHead(nn.Module):
     "What the tower is trained with and then loses: a head that pools its patches, and an encoder of captions"
 
-    def __init__(self, width=192, text=128, joint=128):  # of the tower; of the captions; of both vectors
+    def __init__(
+        self, width: int = 192, text: int = 128, joint: int = 128
+    ):  # of the tower; of the captions; of both vectors
         super().__init__()
         self.words = nn.Embedding(len(SMALL_IDS), text)
         self.places = nn.Embedding(64, text)
@@ -209,7 +213,7 @@ class ContrastHead(nn.Module):
         for table in (self.words, self.places):
             nn.init.normal_(table.weight, std=0.5)
 
-    def read(self, ids):  # [n, L]
+    def read(self, ids: torch.Tensor):  # [n, L]
         "Captions as unit vectors [n, joint]"
         is_word, L = ids > 0, ids.shape[1]
         h = self.words(ids) + self.places.weight[:L]
@@ -217,7 +221,7 @@ class ContrastHead(nn.Module):
         h = self.encoder(h, src_key_padding_mask=~is_word) * is_word[..., None]
         return F.normalize(self.text_head(h.sum(1) / is_word.sum(1, keepdim=True)).float(), dim=-1)
 
-    def see(self, features):  # [B, tokens, 4 width]
+    def see(self, features: torch.Tensor):  # [B, tokens, 4 width]
         "Return images as unit vectors [B, joint]"
         patches = features.unflatten(-1, (MERGE**2, -1)).flatten(1, 2)
         h = F.gelu(self.up(self.norm(patches.float())))
@@ -225,7 +229,9 @@ class ContrastHead(nn.Module):
 
 
 # %% ../nbs/training/two_models.ipynb #9233e0bf
-def contrast_loss(visual, head, batch) -> tuple:  # stock tower; `ContrastHead`; of `contrast_batch`
+def contrast_loss(
+    visual: nn.Module, head: ContrastHead, batch: dict
+) -> tuple:  # stock tower; of `contrast_batch`
     """CLIP's loss, and its figures: false captions compete for their own image, captions that happen to be true of it
     do not. Figures: how often an image finds its caption, and prefers it to a false one of each kind."""
     batch = {k: torch.as_tensor(v).to(head.scale.device) for k, v in batch.items()}

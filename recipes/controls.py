@@ -12,6 +12,7 @@ from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.plotting import draw_boxes
 from carve_nb.core.text import SHORT_ANSWER
+from carve_nb.data.records import Record
 from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.controls import Oracle
@@ -31,7 +32,7 @@ def gray_outside(image: Image.Image, box: tuple) -> Image.Image:
     return gray
 
 
-def measure_shown(vlm: VLM, sample) -> dict:
+def measure_shown(vlm: VLM, sample: Record) -> dict:
     """Return right answers with the target enlarged, with the same pixels in their place and all others
     gray, both after the image, and with a box drawn around the target in the one image."""
     oracle = Oracle(tokens=None)
@@ -48,7 +49,7 @@ def measure_shown(vlm: VLM, sample) -> dict:
     return dict(right={way: int(score_answer(answer, sample)) for way, answer in answers.items()})
 
 
-def measure_clutter(vlm: VLM, sample) -> dict:
+def measure_clutter(vlm: VLM, sample: Record) -> dict:
     """Return right answers on the calmest and the busiest background of one scene: without a crop, with the
     true region's, and with the same pixels in their place and all others gray, in place of the image"""
     oracle, right = Oracle(), {}
@@ -61,7 +62,7 @@ def measure_clutter(vlm: VLM, sample) -> dict:
     return dict(kind=sample.kind, right=right)
 
 
-def kept_under(vlm: VLM, sample, choose_cuts: Callable) -> tuple[int, dict[str, int]]:
+def kept_under(vlm: VLM, sample: Record, choose_cuts: Callable) -> tuple[int, dict[str, int]]:
     """Return whether the answer is right, and whether the true one stays under each cut from the image in all
     layers; `choose_cuts(places, words, behind, rng)` returns the positions of each"""
     prompt = vlm.prompt([sample.image], sample.question, SHORT_ANSWER)
@@ -84,7 +85,7 @@ def draw_others(rng: np.random.Generator, words: range, taken: list[int]) -> lis
     return sorted(rng.choice([i for i in words if i not in taken], len(taken), replace=False).tolist())
 
 
-def measure_joint(vlm: VLM, sample) -> dict:
+def measure_joint(vlm: VLM, sample: Record) -> dict:
     """Return whether the true answer stays if the object's word, the second and fourth token after it, or all
     three are cut from the image in all layers; and three others"""
 
@@ -96,7 +97,7 @@ def measure_joint(vlm: VLM, sample) -> dict:
     return dict(kind=sample.kind, right=right, kept=kept)
 
 
-def measure_share(vlm: VLM, sample) -> dict:
+def measure_share(vlm: VLM, sample: Record) -> dict:
     """Return the image's own share of the general map, over ten instructions, at the last content word and at
     the last position"""
     return dict(
@@ -112,7 +113,7 @@ PARTS = {
 }
 
 
-def measure_control(vlm: VLM, part: str, record) -> dict:
+def measure_control(vlm: VLM, part: str, record: Record) -> dict:
     "Return what a part measures of one question"
     return dict(id=record.id) | PARTS[part][0](vlm, record.opened())
 

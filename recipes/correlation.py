@@ -3,6 +3,7 @@
 Chapters 1 and 9 and `recipes.clutter` use it; it makes no record."""
 
 import warnings
+from collections.abc import Callable, Sequence
 import numpy as np
 from fastcore.basics import groupby
 from scipy import stats
@@ -12,19 +13,21 @@ from carve_nb.core.stats import TAIL, Estimate, check_scores, mean_interval
 STEEPEST = 10  # log-odds per standard deviation; beyond it answers are as good as separated
 
 
-def correlate(x, y) -> np.ndarray:
+def correlate(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     "Return Pearson's correlation along the last axis"
     x, y = (o - o.mean(-1, keepdims=True) for o in (x, y))
     return (x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
 
 
-def rank_correlation(x, y) -> np.ndarray:
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     "Return the correlation of the ranks along the last axis"
     return correlate(stats.rankdata(x, axis=-1), stats.rankdata(y, axis=-1))
 
 
 # numbers [m]; covariates [m, k]; the image of each
-def check_columns(*columns, given=None, clusters=None) -> tuple:
+def check_columns(
+    *columns: Sequence, given: np.ndarray | None = None, clusters: Sequence | None = None
+) -> tuple:
     """Return the columns, the covariates and a number for the image of each; raise an error where too little
     varies"""
     arrays = check_scores(*columns)
@@ -36,10 +39,10 @@ def check_columns(*columns, given=None, clusters=None) -> tuple:
     return *arrays, given, images
 
 
-def residuals(x, given) -> np.ndarray:  # [..., m]; covariates [..., m, k]
+def residuals(x: np.ndarray, given: np.ndarray) -> np.ndarray:  # [..., m]; covariates [..., m, k]
     "Return the ranks minus what least squares on the ranks of the covariates explains"
 
-    def centered(a, axis):
+    def centered(a: np.ndarray, axis: int):
         ranks = stats.rankdata(a, axis=axis)
         return ranks - ranks.mean(axis, keepdims=True)
 
@@ -50,13 +53,13 @@ def residuals(x, given) -> np.ndarray:  # [..., m]; covariates [..., m, k]
     return (R - Z @ beta)[..., 0]
 
 
-def image_places(clusters) -> list:
+def image_places(clusters: Sequence) -> list:
     "Return where the questions on each image stand, images in order of appearance"
     return [np.array(places) for places in groupby(enumerate(clusters), 1, 0).values()]
 
 
 # columns [..., m] -> [...]; [m] arrays, one entry for each image
-def bootstrap_values(stat, columns, n=2000, seed=0) -> np.ndarray:
+def bootstrap_values(stat: Callable, columns: Sequence, n: int = 2000, seed: int = 0) -> np.ndarray:
     "Return a statistic of samples drawn with replacement, [n]"
     with np.errstate(invalid='ignore', divide='ignore'), warnings.catch_warnings():
         warnings.simplefilter('ignore', stats.DegenerateDataWarning)  # of an interval that is not asked for
@@ -71,7 +74,9 @@ def bootstrap_values(stat, columns, n=2000, seed=0) -> np.ndarray:
         ).bootstrap_distribution
 
 
-def expanded_ends(values, m) -> tuple:  # [n] of `bootstrap_values`; questions or images that were drawn
+def expanded_ends(
+    values: np.ndarray, m: int
+) -> tuple:  # [n] of `bootstrap_values`; questions or images that were drawn
     """Return the 95 % interval of drawn values: percentiles, a little wider for few questions (Hesterberg
     2015)"""
     tail = stats.norm.cdf(np.sqrt(m / (m - 1)) * stats.t.ppf(TAIL, m - 1))
@@ -79,7 +84,7 @@ def expanded_ends(values, m) -> tuple:  # [n] of `bootstrap_values`; questions o
 
 
 # as `bootstrap_values`; the image of each entry
-def draw_images(stat, columns, n, clusters, seed=0) -> np.ndarray:
+def draw_images(stat: Callable, columns: Sequence, n: int, clusters: Sequence, seed: int = 0) -> np.ndarray:
     "Return a statistic of samples of whole images drawn with replacement"
     rng = np.random.default_rng(seed)
     parts = image_places(clusters)
@@ -90,11 +95,11 @@ def draw_images(stat, columns, n, clusters, seed=0) -> np.ndarray:
 
 def spearman(
     # draws; the image of each question; covariates [m, k]
-    x,
-    y,
-    n=2000,
-    clusters=None,
-    given=None,
+    x: np.ndarray,
+    y: np.ndarray,
+    n: int = 2000,
+    clusters: Sequence | None = None,
+    given: np.ndarray | None = None,
 ) -> Estimate:
     "Return the rank correlation, or that of what covariates leave unexplained, with its bootstrap interval"
     x, y, given, images = check_columns(x, y, given=given, clusters=clusters)
@@ -104,7 +109,7 @@ def spearman(
     if df < 1 or min(np.ptp(residuals(v, given)) for v in (x, y)) < 1e-6:
         raise StatisticsError(f'{k} covariates leave nothing of {size} questions to correlate.')
 
-    def stat(x, y, *columns):
+    def stat(x: np.ndarray, y: np.ndarray, *columns: np.ndarray):
         if not columns:
             return rank_correlation(x, y)
         covariates = np.stack(columns, -1)
@@ -119,7 +124,7 @@ def spearman(
 
 
 def logistic(
-    x, y, given=None, clusters=None
+    x: np.ndarray, y: np.ndarray, given: np.ndarray | None = None, clusters: Sequence | None = None
 ) -> Estimate:  # y [m], between 0 and 1; the rest as in `spearman`
     """Return the change of the log-odds of y per standard deviation of x, with an interval that takes images
     for independent"""
@@ -149,7 +154,9 @@ def logistic(
     return Estimate(slope, *map(float, fit.conf_int(2 * TAIL)[-1]), m, float(fit.pvalues[-1]))
 
 
-def bin_means(x, y, bins=10, clusters=None) -> tuple:  # [m] numbers; the image of each
+def bin_means(
+    x: np.ndarray, y: np.ndarray, bins: int = 10, clusters: Sequence | None = None
+) -> tuple:  # [m] numbers; the image of each
     "Return the mean x of each bin, and the list of `Estimate`s of y; equal values stay in one bin"
     x, _, images = check_columns(x, clusters=clusters)
     (y,) = check_scores(y)
@@ -159,7 +166,7 @@ def bin_means(x, y, bins=10, clusters=None) -> tuple:  # [m] numbers; the image 
     return np.array([x[m].mean() for m in members]), means
 
 
-def try_estimate(f, *args, fewest=0, **kw):
+def try_estimate(f: Callable, *args, fewest: int = 0, **kw):
     "Return a statistic, or None where too little varies, or where `clusters` are fewer than `fewest`"
     if len(set(kw.get('clusters', range(fewest)))) < fewest:
         return None

@@ -11,6 +11,7 @@ from fastcore.script import call_parse
 from carve_nb.data.datasets import DataSet
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.runs.runner import run_eval
+from carve_nb.runs.store import Run
 from .records import lines_by_method
 
 TOKENS = 16, 36, 64, 100, 144, 196  # of a crop on the curve; None as well: as many as the image
@@ -19,7 +20,7 @@ FIRST, CHOSEN = 64, 144
 LOOKS = 'lookup', 'carve', 'oracle'
 
 
-def with_tokens(method, tokens) -> str:
+def with_tokens(method: str, tokens: int | None) -> str:
     "A method as a run names it, its crops with at most so many tokens; `lookup` asks again always"
     return f'{method}:{"skip_above=1:" * (method == "lookup")}tokens={tokens}'
 
@@ -61,7 +62,7 @@ PARTS = dict(  # name: split, first seed, questions, sides of the objects in pix
 )
 
 
-def scene_questions(split, start, n, side) -> list:
+def scene_questions(split: str, start: int, n: int, side: tuple) -> list:
     "Questions for a digit about scenes with objects of some sides, the first from a seed on"
     questions, seed = [], start
     while len(questions) < n:
@@ -71,7 +72,7 @@ def scene_questions(split, start, n, side) -> list:
     return questions
 
 
-def summary(run) -> dict:
+def summary(run: Run) -> dict:
     "What is kept of a run: scores, seconds and longer sides of the crops, in the order of the questions"
     lines = lines_by_method(run)
     ids = [*lines['none']]
@@ -96,14 +97,14 @@ class Part:
     ids: list  # of the questions
     methods: dict  # name -> score, seconds and longer side of the crop of each question
 
-    def scores(self, method):
+    def scores(self, method: str):
         return np.array(self.methods[method]['score'])
 
-    def cost(self, method):
+    def cost(self, method: str):
         return float(np.median(np.divide(self.methods[method]['seconds'], self.methods['none']['seconds'])))
 
 
-def load_part(folder, name) -> Part:
+def load_part(folder: str | Path, name: str) -> Part:
     return Part(**json.loads((Path(folder) / f'{name}.json').read_text()))
 
 

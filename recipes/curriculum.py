@@ -41,6 +41,7 @@ __all__ = [
 
 # %% ../nbs/training/two_models.ipynb #0ff351f6
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import numpy as np
 import torch
@@ -58,9 +59,9 @@ from carve_nb.data.questions import (
     plural,
     with_article,
 )
-from carve_nb.data.scenes import make_scene
+from carve_nb.data.scenes import Scene, make_scene
 from carve_nb.models.prompts import GENERAL_INSTRUCTIONS
-from .views import CELL, WHOLE_SCENE, draw_crop, patch_labels, take_view
+from .views import CELL, WHOLE_SCENE, Visible, draw_crop, patch_labels, take_view
 from .vocabulary import encode
 
 
@@ -76,7 +77,7 @@ class ViewContent:
     def every(self):
         return [*self.seen, *self.cut]
 
-    def once(self, objects, attr) -> list:  # 'color', 'shape', 'digit' or 'name'
+    def once(self, objects: list, attr: str) -> list:  # 'color', 'shape', 'digit' or 'name'
         "Those whose value occurs once in the view"
         values = [getattr(o, attr) for o in self.every]
         return [o for o in objects if values.count(getattr(o, attr)) == 1]
@@ -87,7 +88,7 @@ ASK_DIGIT = ('What digit is on the {}?',) * 5 + ('Which number is on the {}?', '
 ASK_EXIST = ('Is there a {}?',) * 3 + ('Is there a {} in the image?',)
 
 
-def turn_digit(rng, view, forms=ASK_DIGIT):
+def turn_digit(rng: np.random.Generator, view: ViewContent, forms: tuple[str, ...] = ASK_DIGIT):
     "Read a digit; small ones less often"
     o = choose_one(rng, view.seen)
     if o is None or not (o.size >= 15 or rng.random() < 0.6) or not view.once([o], 'name'):
@@ -95,7 +96,7 @@ def turn_digit(rng, view, forms=ASK_DIGIT):
     return choose_one(rng, forms).format(o.name), str(o.digit)
 
 
-def near_miss(objects, rng) -> str:
+def near_miss(objects: list, rng: np.random.Generator) -> str:
     "Change the color or the shape of one object to a name that is not there"
     if not objects:
         return absent_name(objects, rng)
@@ -104,7 +105,12 @@ def near_miss(objects, rng) -> str:
     return choose_one(rng, sorted({*names} - {p.name for p in objects}))
 
 
-def turn_exist(rng, view, forms=ASK_EXIST, absent=absent_name):
+def turn_exist(
+    rng: np.random.Generator,
+    view: ViewContent,
+    forms: tuple[str, ...] = ASK_EXIST,
+    absent: Callable = absent_name,
+):
     "Is it there? As often yes as no"
     o = choose_one(rng, view.seen) if view.seen and rng.random() < 0.5 else None
     form = choose_one(rng, forms)
@@ -112,19 +118,19 @@ def turn_exist(rng, view, forms=ASK_EXIST, absent=absent_name):
 
 
 # %% ../nbs/training/two_models.ipynb #0774467c
-def place_of(o) -> str:
+def place_of(o: Visible) -> str:
     "Return the patch that has an object's center, in words: 'row 3 column 12'"
     x, y = center(o.box)
     return f'row {int(y // 8)} column {int(x // 8)}'
 
 
-def turn_where(rng, view):
+def turn_where(rng: np.random.Generator, view: ViewContent):
     "Row and column of an object"
     o = choose_one(rng, view.once(view.seen, 'name'))
     return o and (f'Where is the {o.name}?', place_of(o))
 
 
-def turn_what(rng, view):
+def turn_what(rng: np.random.Generator, view: ViewContent):
     "Return the object, or nothing, at a row and column"
     if view.seen and rng.random() < 0.7:
         o = choose_one(rng, view.seen)
@@ -138,29 +144,33 @@ def turn_what(rng, view):
 
 
 # %% ../nbs/training/two_models.ipynb #d61fd3cf
-def turn_color(rng, view, forms=('What color is the {}?',)):
+def turn_color(
+    rng: np.random.Generator, view: ViewContent, forms: tuple[str, ...] = ('What color is the {}?',)
+):
     "Color of a shape that occurs once"
     o = choose_one(rng, view.once(view.seen, 'shape'))
     return o and (choose_one(rng, forms).format(o.shape), o.color)
 
 
-def turn_shape(rng, view, forms=('What shape is the {} object?',)):
+def turn_shape(
+    rng: np.random.Generator, view: ViewContent, forms: tuple[str, ...] = ('What shape is the {} object?',)
+):
     "Shape of a color that occurs once"
     o = choose_one(rng, view.once(view.seen, 'color'))
     return o and (choose_one(rng, forms).format(o.color), o.shape)
 
 
-def turn_general(rng, view):
+def turn_general(rng: np.random.Generator, view: ViewContent):
     "Return a description of everything"
     if view.cut or len(view.seen) > 6 and rng.random() < 0.5:
         return None
     return choose_one(rng, GENERAL_INSTRUCTIONS), describe(view.seen)
 
 
-def turn_scene(kind):  # one of `questions.KINDS`
+def turn_scene(kind: str):  # one of `questions.KINDS`
     "Return a question of `questions`, asked of the whole objects of a view"
 
-    def ask(rng, view):
+    def ask(rng: np.random.Generator, view: ViewContent):
         q = ASK[kind](view.seen, rng) if view.seen else None
         if q and not (view.cut and kind in ('count', 'twostep')):
             return q.question, q.answer
@@ -169,7 +179,7 @@ def turn_scene(kind):  # one of `questions.KINDS`
 
 
 # %% ../nbs/training/two_models.ipynb #9f9fba66
-def turn_which(rng, view):
+def turn_which(rng: np.random.Generator, view: ViewContent):
     "Return an answer of several words: the shapes of a color, or the colors of a shape"
     if view.cut or not view.seen:
         return None
@@ -185,14 +195,14 @@ def turn_which(rng, view):
     )
 
 
-def turn_by_digit(rng, view):
+def turn_by_digit(rng: np.random.Generator, view: ViewContent):
     "Return the object that carries a digit"
     o = choose_one(rng, [o for o in view.once(view.seen, 'digit') if o.size >= 17])
     return o and (f'Which object has the digit {o.digit}?', f'the {o.name}')
 
 
 # %% ../nbs/training/two_models.ipynb #bd00acd1
-def turn_ordinal(rng, view):
+def turn_ordinal(rng: np.random.Generator, view: ViewContent):
     "Return the color of one of several objects of a shape, told apart by place"
     o = choose_one(rng, view.seen)
     same = left_to_right([p for p in view.seen if p.shape == o.shape])
@@ -202,7 +212,7 @@ def turn_ordinal(rng, view):
     return f'What color is the {word} {o.shape} from the left?', named.color
 
 
-def turn_relation(rng, view):
+def turn_relation(rng: np.random.Generator, view: ViewContent):
     "Return whether one object lies left of, right of, above or below another"
     if len(view.seen) < 2:
         return None
@@ -216,7 +226,7 @@ def turn_relation(rng, view):
         return f'Is the {a.name} {word} the {b.name}?', 'yes' if gap * sign > 0 else 'no'
 
 
-def turn_beside(rng, view):
+def turn_beside(rng: np.random.Generator, view: ViewContent):
     "Return the object nearest to another one on one of its sides"
     o = choose_one(rng, view.once(view.seen, 'name'))
     if o is None or view.cut or len(view.seen) < 2:
@@ -229,19 +239,25 @@ def turn_beside(rng, view):
 
 
 # %% ../nbs/training/two_models.ipynb #a6ac91fb
-def phrase_text(phrase) -> str:  # (color, shape, digit, is the digit told?)
+def phrase_text(phrase: tuple) -> str:  # (color, shape, digit, is the digit told?)
     "Return an object in words: 'a red star with the digit 7'"
     color, shape, digit, with_digit = phrase
     return f'{with_article(color)} {shape}' + f' with the digit {digit}' * with_digit
 
 
-def turn_description(rng, view, forms=GENERAL_INSTRUCTIONS):
+def turn_description(
+    rng: np.random.Generator, view: ViewContent, forms: tuple[str, ...] = GENERAL_INSTRUCTIONS
+):
     "Return a description of everything from left to right"
     if view.seen and not view.cut:
         return choose_one(rng, forms), describe(view.seen)
 
 
-def turn_digits(rng, view, forms=('Name every object and its digit.',)):
+def turn_digits(
+    rng: np.random.Generator,
+    view: ViewContent,
+    forms: tuple[str, ...] = ('Name every object and its digit.',),
+):
     "Return everything with its digit"
     if view.cut or min((o.size for o in view.seen), default=0) < 17:
         return None
@@ -249,7 +265,7 @@ def turn_digits(rng, view, forms=('Name every object and its digit.',)):
     return choose_one(rng, forms), join_words(names)
 
 
-def turn_sentences(rng, view):
+def turn_sentences(rng: np.random.Generator, view: ViewContent):
     "Return a caption of several sentences"
     if view.cut or not 2 <= len(view.seen) <= 8:
         return None
@@ -296,7 +312,14 @@ SHORT_KINDS = tuple(k for k in SMALL_TURNS if k not in LONG_KINDS)
 
 
 # kind -> (function, share); other shares; each question once?
-def draw_turns(rng, view, want, turns=TURNS, weights=(), once=False) -> list:
+def draw_turns(
+    rng: np.random.Generator,
+    view: ViewContent,
+    want: int,
+    turns: dict = TURNS,
+    weights: Sequence[float] = (),
+    once: bool = False,
+) -> list:
     "Question–answer turns about a view: (question, answer, kind)"
     kinds, drawn, questions = list(turns), [], set()
     share = np.array(weights or [w for _, w in turns.values()], float)
@@ -314,7 +337,7 @@ def draw_turns(rng, view, want, turns=TURNS, weights=(), once=False) -> list:
 
 
 # %% ../nbs/training/two_models.ipynb #d8c3346f
-def pad_rows(rows, length, fill=0) -> np.ndarray:  # of ids
+def pad_rows(rows: list, length: int, fill: int = 0) -> np.ndarray:  # of ids
     "Return rows of ids, filled up, int64 [n, length]"
     table = np.full((len(rows), length), fill)
     for to, row in zip(table, rows):
@@ -322,7 +345,9 @@ def pad_rows(rows, length, fill=0) -> np.ndarray:  # of ids
     return table
 
 
-def fill_slots(rng, turns, slots, length, count, short=0.7) -> tuple:
+def fill_slots(
+    rng: np.random.Generator, turns: list, slots: int, length: int, count: int, short: float = 0.7
+) -> tuple:
     """Return one turn in each slot: ids and targets [slots, length] (-100 = none), kinds [slots] (-1 = empty).
 
     `count`: number of objects, the short answer to a general instruction; `short`: how often the short-answer suffix
@@ -362,7 +387,7 @@ class Stage:
 
 
 # %% ../nbs/training/two_models.ipynb #4d11c9b6
-def single_crop_row(rng, s, scene):  # `Stage`
+def single_crop_row(rng: np.random.Generator, s: Stage, scene: Scene):
     "Return one view with its turns"
     crop = WHOLE_SCENE if rng.random() < s.whole else draw_crop(rng, scene.objects, *s.crop)
     im, visible, cut = take_view(rng, scene, crop, 8 * s.n, s.mask)
@@ -377,7 +402,7 @@ def single_crop_row(rng, s, scene):  # `Stage`
 
 
 # %% ../nbs/training/two_models.ipynb #cc4cf383
-def crop_pair_row(rng, s, scene):  # `Stage`
+def crop_pair_row(rng: np.random.Generator, s: Stage, scene: Scene):
     """Return the whole view and a crop of it, with turns about the scene; digits mostly of objects that the
     crop shows"""
     crop = draw_crop(rng, scene.objects, *s.crop)
@@ -398,7 +423,7 @@ def crop_pair_row(rng, s, scene):  # `Stage`
 
 
 # %% ../nbs/training/two_models.ipynb #86dcfb43
-def make_batch(s, seed, i) -> list:  # `Stage`; seed of the training; number of the batch
+def make_batch(s: Stage, seed: int, i: int) -> list:  # seed of the training; number of the batch
     """Make a batch of a stage, the same whenever and wherever it is made.
 
     Images [B, I, px, px, 3], labels [B, I, 3, n, n], cells [B, I, n*n], ids, targets, kinds."""

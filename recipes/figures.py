@@ -9,13 +9,15 @@ import io
 import json
 from pathlib import Path
 import numpy as np
+from PIL import Image
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.plotting import CONCEPT_COLORS, draw_boxes, plot_panels, widen_box
 from carve_nb.core.saliency import pick_layers
 from carve_nb.core.stats import mean_interval
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.eye_test import eye_question, share
-from carve_nb.data.scenes import make_scene, samples
+from carve_nb.data.questions import Question
+from carve_nb.data.scenes import Scene, make_scene, samples
 from carve_nb.formulas.clutter import color, entropy, texture
 from carve_nb.method.registry import make_method
 from carve_nb.runs.store import Run, read_run
@@ -28,7 +30,7 @@ DECADES = 9  # the smallest weight that is not stored as 0 is 1e-9
 STEPS = 64 * 64 - 2
 
 
-def encode_weights(a) -> str:  # two characters a weight
+def encode_weights(a: np.ndarray) -> str:  # two characters a weight
     "Weights as text, on a logarithmic scale"
     a = np.asarray(a, np.float64).ravel().clip(0, 1)
     nonzero = a >= 10.0**-DECADES
@@ -38,27 +40,27 @@ def encode_weights(a) -> str:  # two characters a weight
     return ''.join(LETTERS[c // 64] + LETTERS[c % 64] for c in codes)
 
 
-def decode_weights(text, shape) -> np.ndarray:  # float32
+def decode_weights(text: str, shape: tuple) -> np.ndarray:  # float32
     "Weights out of text"
     codes = np.array([LETTERS.index(c) for c in text]).reshape(-1, 2) @ [64, 1]
     weights = np.where(codes > 0, 10.0 ** (DECADES * ((codes - 1) / STEPS - 1)), 0)
     return weights.astype(np.float32).reshape(shape)
 
 
-def image_link(image, side, quality=40) -> str:  # an address that holds it
+def image_link(image: Image.Image, side: int, quality: int = 40) -> str:  # an address that holds it
     "A small image as text"
     buffer = io.BytesIO()
     image.resize((side, side)).save(buffer, 'WEBP', quality=quality, method=6)
     return f'data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}'
 
 
-def write_figure(path, figure: dict):
+def write_figure(path: str | Path, figure: dict):
     "Write the values of a figure as JSON without spaces"
     text = json.dumps(figure, ensure_ascii=False, separators=(',', ':'))
     Path(path).write_text(text + '\n', encoding='utf-8')
 
 
-def scene_facts(scene, query, seed) -> dict:  # plain values
+def scene_facts(scene: Scene, query: Question, seed: int) -> dict:  # plain values
     "What is asked of a scene, and the truth"
     return dict(
         seed=seed,
@@ -69,7 +71,7 @@ def scene_facts(scene, query, seed) -> dict:  # plain values
     )
 
 
-def clutter_stage(vlm, seed, amount) -> dict:  # plain values, for JSON
+def clutter_stage(vlm: VLM, seed: int, amount: float) -> dict:  # plain values, for JSON
     "One stage of the knob"
     scene = make_scene(seed, texture=amount, color=amount / 2)
     q, maps = capture_pair(vlm, scene.image, scene.question('digit').question)
@@ -86,7 +88,7 @@ def clutter_stage(vlm, seed, amount) -> dict:  # plain values, for JSON
     )
 
 
-def clutter_figure(vlm, seed) -> dict:  # plain values, for JSON
+def clutter_figure(vlm: VLM, seed: int) -> dict:  # plain values, for JSON
     "Everything that the knob for clutter is drawn from"
     scene = make_scene(seed)
     stages = [clutter_stage(vlm, seed, amount) for amount in (0.0, 0.25, 0.5, 0.75, 1.0)]
@@ -107,7 +109,7 @@ def switch_settings() -> dict:  # '011' (no sentence, the word's row, divided) -
     }
 
 
-def shares(run, method, key) -> list:  # [share, lo, hi] in %
+def shares(run: Run, method: str, key: str) -> list:  # [share, lo, hi] in %
     "How many lines of a method are right, or point, with the interval"
     e = mean_interval([float(r[key]) for r in run.select(method, 'digit')])
     return [round(100 * v, 1) for v in (e.value, e.lo, e.hi)]
@@ -141,7 +143,9 @@ def switch_figure(vlm: VLM, seed: int, run: Run) -> dict:
     )
 
 
-def size_stage(vlm, seed, step) -> tuple:  # plain values, for JSON; image for those without scripts
+def size_stage(
+    vlm: VLM, seed: int, step: int
+) -> tuple:  # plain values, for JSON; image for those without scripts
     "A target of one size: both answers, and the map and crop of `lookup`"
     r = eye_question(seed, 'digit', step).opened()
     result = make_method('lookup')(vlm, r.image, r.question)
@@ -167,7 +171,7 @@ def size_stage(vlm, seed, step) -> tuple:  # plain values, for JSON; image for t
     )
 
 
-def size_figure(vlm, seed) -> tuple:  # plain values, for JSON; image for those without scripts
+def size_figure(vlm: VLM, seed: int) -> tuple:  # plain values, for JSON; image for those without scripts
     "Everything that the figure whose target shrinks is drawn from"
     sample = eye_question(seed, 'digit', 0)
     stages, images = zip(*(size_stage(vlm, seed, step) for step in range(0, 17, 2)))
@@ -187,7 +191,7 @@ def size_figure(vlm, seed) -> tuple:  # plain values, for JSON; image for those 
 ASKED = dict(exist='is it there?', color='what color?', shape='what shape?', crop='a digit, second look')
 
 
-def word_at(vlm, kind) -> list:  # the tokens of one question, at `POSITIONS`
+def word_at(vlm: VLM, kind: str) -> list:  # the tokens of one question, at `POSITIONS`
     "The tokens of a question of a kind at `POSITIONS`"
     (sample,) = samples('digit' if kind == 'crop' else kind, 1, start=START)
     prompt = vlm.prompt([sample.image] * (2 if kind == 'crop' else 1), sample.question, SHORT_ANSWER)
@@ -195,7 +199,7 @@ def word_at(vlm, kind) -> list:  # the tokens of one question, at `POSITIONS`
     return [prompt.tokens[places[p][-1]].strip().lower() or '↵' for p in POSITIONS]
 
 
-def rows_figure(models) -> dict:  # loaded; plain values, for JSON
+def rows_figure(models: list[VLM]) -> dict:  # loaded; plain values, for JSON
     "Everything that the figure of rows is drawn from, in %"
     figure = {}
     for vlm in models:

@@ -10,24 +10,26 @@ import numpy as np
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.image import box_size, union_box
+from carve_nb.data.records import Record
 from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import QuestionOnly
 from carve_nb.method.profiles import short_name
 from carve_nb.method.registry import make_method
+from carve_nb.method.results import Result
 from .records import RESULTS, Part, load_trial, of_question, overlap, run_parts, seed_of
 
 FIRST_SEED = 1_640_000
 METHODS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'
 
 
-def shown_part(result, sample) -> float:
+def shown_part(result: Result, sample: Record) -> float:
     "Return how much of the target the crop of a result shows"
     return round(overlap(sample.box, result.crop.box), 2)
 
 
-def measure_methods(vlm: VLM, sample) -> dict:
+def measure_methods(vlm: VLM, sample: Record) -> dict:
     """Return for each method whether its answer is right, whether its map points, and how much of the target
     its crop shows"""
     session = Session(vlm)
@@ -43,7 +45,7 @@ def measure_methods(vlm: VLM, sample) -> dict:
     return dict(id=sample.id, made=by_method)
 
 
-def measure_profile(vlm: VLM, sample) -> dict:
+def measure_profile(vlm: VLM, sample: Record) -> dict:
     "Return the same of CARVE at the query token of the model's profile"
     result = Carve.for_model(vlm)(vlm, sample.image, sample.question)
     return dict(
@@ -54,7 +56,7 @@ def measure_profile(vlm: VLM, sample) -> dict:
     )
 
 
-def measure_paper(vlm: VLM, sample) -> dict:
+def measure_paper(vlm: VLM, sample: Record) -> dict:
     """Return whether the answer is right with the crop of the paper's settings, and with the same kept shape
     at a random place; how much of the target each shows"""
     method = Carve.paper()
@@ -75,7 +77,7 @@ def measure_paper(vlm: VLM, sample) -> dict:
     )
 
 
-def find_crop(method: Carve, session: Session, sample):
+def find_crop(method: Carve, session: Session, sample: Record):
     "Return what a method finds and crops, before its last question"
     return method.look(session, method.asked(session.vlm, sample.image, sample.question))
 
@@ -87,7 +89,7 @@ def stored_answers(model: str) -> dict[str, dict]:
     return {record['id']: record['made'] for record in records}
 
 
-def measure_peak(vlm: VLM, sample) -> dict:
+def measure_peak(vlm: VLM, sample: Record) -> dict:
     """Return of `carve` and `question-only` whether the answer is right and how much of the target the crop shows,
     with the region of the largest sum and with that of the highest peak.
 

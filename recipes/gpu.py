@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 import transformers
 from fastcore.script import call_parse
+from PIL import Image
 from transformers import (
     AutoModelForImageTextToText,
     LlavaConfig,
@@ -34,6 +35,7 @@ from carve_nb.core.image import open_image
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.eye_test import CHANCE, EACH, SPREAD, image_side
 from carve_nb.data.scenes import make_scene
+from carve_nb.method.base import Method
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
 from carve_nb.models.prompts import Prompt
@@ -53,7 +55,9 @@ GPUS = {
 USED = 0.4, 0.6  # shares of both that a pass and a generated token reach; assumed
 
 
-def _qwen2_5(width, hidden, layers, heads, kv_heads, words, tied=False) -> Qwen2_5_VLConfig:
+def _qwen2_5(
+    width: int, hidden: int, layers: int, heads: int, kv_heads: int, words: int, tied: bool = False
+) -> Qwen2_5_VLConfig:
     return Qwen2_5_VLConfig(
         text_config=dict(
             hidden_size=width,
@@ -71,7 +75,7 @@ def _qwen2_5(width, hidden, layers, heads, kv_heads, words, tied=False) -> Qwen2
     )
 
 
-def _llava(width, hidden, layers, heads) -> LlavaConfig:
+def _llava(width: int, hidden: int, layers: int, heads: int) -> LlavaConfig:
     return LlavaConfig(
         text_config=dict(
             model_type='llama',
@@ -371,14 +375,14 @@ def answer_batch(vlm: VLM, prompt: Prompt) -> torch.Tensor:
     return tokens[:, len(prompt) :]
 
 
-def ways(vlm: VLM, image, question: str) -> dict[str, Callable]:
+def ways(vlm: VLM, image: Image.Image, question: str) -> dict[str, Callable]:
     """Return what is timed; a small crop has a quarter of the image's tokens, at least 144 and at most 256"""
     prompt = vlm.prompt(image, question, SHORT_ANSWER)
     few = min(max(sum(map(len, prompt.spans)) // 4, 144), 256)
     carve = Carve.official(max_new_tokens=4)
     lookup = Lookup(query='last', max_new_tokens=4, tokens=None)
 
-    def ask(method):
+    def ask(method: Method):
         method(Session(vlm), image, question)
 
     return {
@@ -391,14 +395,14 @@ def ways(vlm: VLM, image, question: str) -> dict[str, Callable]:
     }
 
 
-def measured_table(vlm: VLM, image, question: str) -> pd.DataFrame:
+def measured_table(vlm: VLM, image: Image.Image, question: str) -> pd.DataFrame:
     "Median seconds of each way to answer, and peak memory above the loaded model in a round that is not timed"
 
     def wait():
         if vlm.device.type == 'cuda':
             torch.cuda.synchronize(vlm.device)
 
-    def seconds(way):
+    def seconds(way: Callable):
         wait()
         start = time.perf_counter()
         way()

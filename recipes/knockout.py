@@ -11,19 +11,24 @@ from torch import Tensor
 from carve_nb.attention.edits import Edit, applying
 from carve_nb.models.kernel import CACHE, recording
 from carve_nb.attention.session import Session
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.text import SHORT_ANSWER, pick_words
+from carve_nb.data.records import Record
 from carve_nb.data.scenes import scene_records
 from carve_nb.method.lookup import Lookup
-from carve_nb.models.model import model_lock
+from carve_nb.models.model import Answer, model_lock
 from carve_nb.models.prefix_cache import keep_offset
+from carve_nb.models.prompts import Prompt
 from .records import Part, copies, of_question, read_up_to_images, run_parts, seed_of
 
 # whose row, in the order of the prompt
 FROM = 'before', '-1', 'word', *(f'+{k}' for k in range(1, 7)), 'last', 'later'
 
 
-def row_places(prompt, n) -> dict:  # `Prompt`; tokens of the answer, its end among them; -> name -> positions
+def row_places(
+    prompt: Prompt, n: int
+) -> dict:  # tokens of the answer, its end among them; -> name -> positions
     """Positions after the images: the object's word, the tokens before and after it, the last of the
     prompt, the answer's own"""
     start, N = max(s.end for s in prompt.spans), len(prompt)
@@ -33,7 +38,7 @@ def row_places(prompt, n) -> dict:  # `Prompt`; tokens of the answer, its end am
     return places | {'last': [N - 1], 'later': range(N, N + n - 1)}
 
 
-def layer_sets(n) -> dict:  # layers of the decoder; -> name -> layers
+def layer_sets(n: int) -> dict:  # layers of the decoder; -> name -> layers
     "Each layer, each third of the depth, all"
     sets = {str(l): [l] for l in range(n)}
     sets |= {f'{s[0]}-{s[-1]}': s.tolist() for s in np.array_split(np.arange(n), 3)}
@@ -46,12 +51,14 @@ PATHS = *FROM, *BLOCKED, *CONTROLS
 WIDE = 'before', 'only word', 'only last'  # cut in thirds of the depth and in all layers alone
 
 
-def cut_names(n) -> list:  # layers of the decoder; of (path, set of layers)
+def cut_names(n: int) -> list:  # layers of the decoder; of (path, set of layers)
     "Every cut, in the order of the records"
     return [(p, s) for p in PATHS for s in layer_sets(n) if p not in WIDE or not s.isdecimal()]
 
 
-def blocked_paths(prompt, n, rng) -> dict:  # as in `row_places`; -> name -> (rows, columns)
+def blocked_paths(
+    prompt: Prompt, n: int, rng: np.random.Generator
+) -> dict:  # as in `row_places`; -> name -> (rows, columns)
     "What each cut keeps from whom: a row from the images, or the last position from words"
     start, N = max(s.end for s in prompt.spans), len(prompt)
     images = prompt.columns.tolist()
@@ -71,7 +78,7 @@ def blocked_paths(prompt, n, rng) -> dict:  # as in `row_places`; -> name -> (ro
     return cuts | {'random': (drawn, images), 'random > last': ([last], other)}
 
 
-def path_layers(n, path, rng) -> list:  # layers of the decoder; of `PATHS`
+def path_layers(n: int, path: str, rng: np.random.Generator) -> list:  # layers of the decoder; of `PATHS`
     "The sets of layers in which a path is cut; for a control as many layers drawn at random"
     sets = [layers for s, layers in layer_sets(n).items() if (path, s) in cut_names(n)]
     if path not in CONTROLS:
@@ -85,7 +92,7 @@ def closing(
     """Make the edit of rows from `start` on that hides the keys of `shut` from them, for the B of a batch in
     the layers of `cut`"""
 
-    def hide(layer, scores, rows):
+    def hide(layer: int, scores: torch.Tensor, rows: torch.Tensor):
         hidden = (shut & cut[:, layer, None, None])[:, None]
         return scores.masked_fill(hidden.to(scores.device), torch.finfo(scores.dtype).min)
 
@@ -94,7 +101,7 @@ def closing(
 
 # the answer's tokens; name -> (rows, columns, sets of layers)
 # name -> (rows, columns, sets of layers)
-def read_under(vlm, prompt, tokens: list[int], paths: dict) -> tuple:
+def read_under(vlm: VLM, prompt: Prompt, tokens: list[int], paths: dict) -> tuple:
     """Score the `tokens` of an answer without a cut, then under each of `cut_names`, the sets of layers of a path in one batch.
 
     The images are read once. Return the log-probability of the answer [1 + cuts], whether it is the most likely, and the
@@ -133,7 +140,7 @@ KINDS = 'color', 'shape', 'exist', 'crop'  # crop: a digit, asked with the crop 
 
 
 # of `read_under`; the target's box in each image; by `FROM`, then layers
-def pointed(prompt, n, rows, sets, boxes) -> str:
+def pointed(prompt: Prompt, n: int, rows: dict, sets: dict, boxes: list) -> str:
     "Whether the peak of each row over all images overlaps the target"
     inside = np.concatenate([patch_cover(span, box) > 0 for span, box in zip(prompt.spans, boxes)])
     start = max(s.end for s in prompt.spans)
@@ -143,18 +150,18 @@ def pointed(prompt, n, rows, sets, boxes) -> str:
     )
 
 
-def answer_tokens(vlm, sample, plain) -> list:  # `Answer` of the model
+def answer_tokens(vlm: VLM, sample: Record, plain: Answer) -> list:
     "Return the tokens of the true answer, ended as the model ends its own"
     return [*vlm.tokenizer(sample.answers[0], add_special_tokens=False).input_ids, plain.tokens[-1]]
 
 
-def look_up(vlm, sample):  # -> `Result`
+def look_up(vlm: VLM, sample: Record):  # -> `Result`
     "Find the crop of `Lookup`, without asking again"
     method = Lookup()
     return method.look(Session(vlm), method.asked(vlm, sample.image, sample.question))
 
 
-def measure_question(vlm, sample) -> dict:  # a `Record`
+def measure_question(vlm: VLM, sample: Record) -> dict:
     """Is the true answer given, and under each cut; what each cut takes from its log-probability, in tenths
     of a nat; pointing"""
     images, boxes, facts = [sample.image], [sample.box], {}
@@ -186,7 +193,7 @@ GAIN_START = 1_130_000
 POINTING_ROW = {'carve-small': 'word', 'carve-tiny': 'last'}
 
 
-def measure_gain(vlm, sample) -> dict:  # a `Record`
+def measure_gain(vlm: VLM, sample: Record) -> dict:
     """Is the answer right from the image, and with the crop of `Lookup`: each plainly and with one row cut in
     all layers"""
     row = POINTING_ROW[vlm.name]
@@ -207,7 +214,7 @@ POSITIONS = FROM[1:-1]  # those of one token
 
 
 # of one kind; -> [n, each layer and all, `POSITIONS`] of 0 and 1, twice
-def position_by_layer(records) -> tuple:
+def position_by_layer(records: list[dict]) -> tuple:
     """Does a row point there, and is the answer lost without it? Of the questions about an object that are
     answered rightly without a cut"""
     solved = [r for r in records if r['right'] and 'pointing' in r]

@@ -5,13 +5,15 @@ kinds of questions.
 `masking`."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count, islice, pairwise
 import numpy as np
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
-from carve_nb.core.stats import corrected, paired_effect
-from carve_nb.data.records import image_key_of
+from carve_nb.core.stats import Estimate, corrected, paired_effect
+from carve_nb.data.records import Record, image_key_of
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.studies.measure import question_layers, question_masking
 from .correlation import image_places
@@ -20,7 +22,7 @@ from .records import Part, run_parts, run_study
 CLUTTER = dict(easy=0.1, cluttered=0.9)
 
 
-def clutter_samples(n):
+def clutter_samples(n: int):
     "Held-out questions, each on an easy and on a cluttered background; the id ends in its name"
     kinds = 'digit', 'color', 'shape'
 
@@ -34,12 +36,12 @@ def clutter_samples(n):
     return islice(endless(), n)
 
 
-def measure_clutter(vlm, sample) -> dict:  # of `clutter_samples`
+def measure_clutter(vlm: VLM, sample: Record) -> dict:  # of `clutter_samples`
     "As `question_layers`, with the name of the background"
     return question_layers(vlm, sample) | dict(clutter=sample.id.rpartition('-')[2])
 
 
-def masking_samples(n, kinds=('digit', 'color', 'shape', 'exist')):
+def masking_samples(n: int, kinds: Sequence[str] = ('digit', 'color', 'shape', 'exist')):
     "Held-out questions of several kinds in turn, one for each scene"
     seeds = count()
     for k in range(n):
@@ -47,7 +49,7 @@ def masking_samples(n, kinds=('digit', 'color', 'shape', 'exist')):
 
 
 # from the outside in; record -> what counts once
-def image_means(records, *keys, unit=image_key_of) -> np.ndarray:
+def image_means(records: list[dict], *keys, unit: Callable = image_key_of) -> np.ndarray:
     "One entry of all records that have it, [n, ...], a row for each image: the mean over its records"
     rows = [(unit(r), r) for r in records]
     for k in keys:
@@ -56,7 +58,7 @@ def image_means(records, *keys, unit=image_key_of) -> np.ndarray:
     return np.array([np.mean([values[i] for i in at], 0) for at in image_places(names)])
 
 
-def scene_of(record):
+def scene_of(record: dict):
     "The unit that a record is counted under: the scene, if the records have it on both backgrounds"
     return record['id'].rpartition('-')[0] if record.get('clutter') else image_key_of(record)
 
@@ -64,7 +66,9 @@ def scene_of(record):
 column = partial(image_means, unit=scene_of)  # of a list over layers
 
 
-def layer_costs(records, way='onward') -> list:  # of `question_masking`; an `Estimate` for each layer
+def layer_costs(
+    records: list[dict], way: str = 'onward'
+) -> list:  # of `question_masking`; an `Estimate` for each layer
     """What it costs that a layer cannot see the image; p by `paired_test` and Holm.
 
     'onward': from the layer on; 'only': in it alone; 'adds': what the layer adds to the curve."""
@@ -80,7 +84,7 @@ def layer_costs(records, way='onward') -> list:  # of `question_masking`; an `Es
     return corrected([paired_effect(a, b, images) for a, b in zip(better.T, masked.T)])
 
 
-def fusion_layers(costs) -> tuple:  # of `layer_costs` for each layer alone
+def fusion_layers(costs: list[Estimate]) -> tuple:  # of `layer_costs` for each layer alone
     """Which layers read the image (fuse), and which of them come back to it (review).
 
     A review comes after layers without a cost: 15 % of the depth, at least 2."""

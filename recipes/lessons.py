@@ -28,6 +28,7 @@ __all__ = [
 from dataclasses import dataclass
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.drawing import SIZE
@@ -54,7 +55,9 @@ ASSISTANT = encode_small('<|im_end|><|im_start|>assistant')
 USER, END = encode_small('<|im_start|>user'), encode_small('<|im_end|>')
 
 
-def conversation(rng, turns, length, short=0.0, chain=0.0) -> tuple:
+def conversation(
+    rng: np.random.Generator, turns: list, length: int, short: float = 0.0, chain: float = 0.0
+) -> tuple:
     """Return what follows the images in the chat template: ids, targets (-100 = none) and kind (-1 = none); takes turns from the end of the list.
 
     `short`: how often the short-answer suffix stands behind a question; `chain`: how often a second turn follows."""
@@ -95,12 +98,14 @@ class Lesson:
     retell: bool = False  # are they told a second time, in another order?
 
 
-def _digit_question(o):
+def _digit_question(o: Visible):
     return f'What digit is on the {o.name}?', str(o.digit), 'digit'
 
 
 # %% ../nbs/training/two_models.ipynb #f5dd813e
-def single_lesson(rng, v, pool, cell=CELL):  # `Lesson`; backgrounds; pixels of an image token
+def single_lesson(
+    rng: np.random.Generator, v: Lesson, pool: np.ndarray, cell: int = CELL
+):  # backgrounds; pixels of an image token
     "Return one image and questions about it"
     (grid,) = v.grids
     whole = v.crop[0] >= SIZE or rng.random() < 0.5
@@ -113,7 +118,9 @@ def single_lesson(rng, v, pool, cell=CELL):  # `Lesson`; backgrounds; pixels of 
     return [image], ViewContent(visible, cut), []
 
 
-def draw_pair(rng, v, pool, cell=CELL) -> tuple:  # images, `ViewContent`, objects
+def draw_pair(
+    rng: np.random.Generator, v: Lesson, pool: np.ndarray, cell: int = CELL
+) -> tuple:  # images, `ViewContent`, objects
     "Return a whole scene and a magnified part of it, what can be asked, and what the part shows whole"
     whole, part = v.grids
     room = grid_room(whole)
@@ -124,14 +131,14 @@ def draw_pair(rng, v, pool, cell=CELL) -> tuple:  # images, `ViewContent`, objec
     return [image, magnified], ViewContent(visible, cut), [o for o in near if names.count(o.name) == 1]
 
 
-def pair_lesson(rng, v, pool, cell=CELL):
+def pair_lesson(rng: np.random.Generator, v: Lesson, pool: np.ndarray, cell: int = CELL):
     "Return such a pair; often asked is the digit on an object in the part"
     images, view, near = draw_pair(rng, v, pool, cell)
     return images, view, [_digit_question(o) for o in near[:2]]
 
 
 # %% ../nbs/training/two_models.ipynb #bac2a52b
-def clip_lesson(rng, v, pool):
+def clip_lesson(rng: np.random.Generator, v: Lesson, pool: np.ndarray):
     "Frames of one scene, nearly whole, but one of them close to an object"
     scene = paint_scene(rng, pool, draw_int(rng, 2, 6), (26, 44))
     o = choose_one(rng, scene.objects)
@@ -149,14 +156,16 @@ def clip_lesson(rng, v, pool):
 
 
 # %% ../nbs/training/two_models.ipynb #3bd4c5bd
-def _tell(objects, terse):
+def _tell(objects: list, terse: bool):
     "Return objects in words"
     if terse:
         return ', '.join(f'{o.name} {o.digit}' for o in objects)
     return caption_text([(o.color, o.shape, o.digit, True) for o in objects])
 
 
-def told_lesson(rng, v, n, terse) -> tuple:  # number of objects; without small words?
+def told_lesson(
+    rng: np.random.Generator, v: Lesson, n: int, terse: bool
+) -> tuple:  # number of objects; without small words?
     "No image: the objects told in words from left to right, and questions about them"
     boxes = place_boxes(rng, n, 30, 60)
     pairs = choose_pairs(rng, len(boxes))
@@ -170,7 +179,7 @@ def told_lesson(rng, v, n, terse) -> tuple:  # number of objects; without small 
 
 
 # %% ../nbs/training/two_models.ipynb #0052c147
-def _slots(rng, v, view, more):
+def _slots(rng: np.random.Generator, v: Lesson, view: ViewContent, more: list):
     "Conversations about a view; the questions that a lesson brings along come first"
     # what can be told from afar
     kinds = ('color', 'shape', 'exist') if v.form == 'clip' else v.kinds or SHORT_KINDS
@@ -186,8 +195,8 @@ def _slots(rng, v, view, more):
 
 
 def lesson_batch(
-    v, pool, seed, i
-) -> dict:  # `Lesson`; backgrounds; seed of the training; number of the batch
+    v: Lesson, pool: np.ndarray, seed: int, i: int
+) -> dict:  # backgrounds; seed of the training; number of the batch
     """Return a batch for the decoder, the same whenever and wherever it is made.
 
     images (list of uint8 [B, h, w, 3]) or words [B, n], ids, targets, kinds."""
@@ -226,7 +235,7 @@ OPEN, CLOSE = encode_small('<|vision_start|>'), encode_small('<|vision_end|>')
 
 
 def embed_prefix(
-    m,
+    m: nn.Module,
     pieces: list,
     B: int,  # model; as `run_decoder`; rows of the batch
 ) -> tuple:  # [B, P, D] each, parts as `prefix_places` wants them
@@ -245,7 +254,7 @@ def embed_prefix(
 
 
 # %% ../nbs/training/two_models.ipynb #e13ee570
-def run_decoder(m, pieces, ids, drop=0.0):
+def run_decoder(m: nn.Module, pieces: list, ids: torch.Tensor, drop: float = 0.0):
     """Hidden states of prefix [B, P, D] and conversations [B, J*L, D]; ids [B, J, L].
 
     Pieces of the prefix are ids (a tuple, or [B, n]) or (features [B, n, D], grid) of an image; a share `drop` of its keys is hidden from a head."""
@@ -268,7 +277,7 @@ def run_decoder(m, pieces, ids, drop=0.0):
 
 # %% ../nbs/training/two_models.ipynb #76c4e27f
 # model; of `lesson_batch`; share of keys of the prefix that a head does not see
-def lesson_loss(m, batch, drop=0.0) -> tuple:
+def lesson_loss(m: nn.Module, batch: dict, drop: float = 0.0) -> tuple:
     "Loss of a batch of lessons, and its figures; the tower is frozen"
     load = lambda value: torch.as_tensor(value).to(m.device)
     pieces, caption_loss, figures = [BEGIN], 0, {}

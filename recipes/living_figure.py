@@ -44,6 +44,7 @@ import hashlib
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 import numpy as np
@@ -62,7 +63,7 @@ TWINS = 153  # chosen: `carve-tiny` points at the purple heart, not at the red o
 LEAST, MOST, DIGITS = 36, 60, range(15, 26)  # sides of objects; heights of their digits
 
 
-def ground(seed) -> Image.Image:
+def ground(seed: int) -> Image.Image:
     "Return the background of a held-out scene, without its objects"
     rng, (texture, color) = _rng('heldout', seed, 2), _rng('heldout', seed, 0).random(2).tolist()
     image = Image.fromarray(background(rng, texture, color, PHOTOS['heldout']))
@@ -70,7 +71,9 @@ def ground(seed) -> Image.Image:
     return image
 
 
-def object_list(seed, n=None, arrange=None) -> list:  # plain values, in the order of painting
+def object_list(
+    seed: int, n: int | None = None, arrange: Callable | None = None
+) -> list:  # plain values, in the order of painting
     "Return the objects of a held-out scene, as the page paints them"
     painted = _lay_out(seed, 'heldout', n, arrange=arrange)
     return [
@@ -88,7 +91,7 @@ def object_list(seed, n=None, arrange=None) -> list:  # plain values, in the ord
     ]
 
 
-def shape_counts(shape, px) -> np.ndarray:  # [px, px, 3]
+def shape_counts(shape: str, px: int) -> np.ndarray:  # [px, px, 3]
     "Return how many of the 16 parts of each pixel a shape and its rim fill"
     big = Image.new('L', (px * 4, px * 4))
     points = [tuple(p) for p in (OUTLINES[shape] * 0.92 + 0.04) * px * 4]
@@ -116,7 +119,9 @@ def sprite_sheet() -> tuple:  # RGB image; {height: [width of each digit]}
 
 
 # %% ../nbs/tutorials/living_figure.ipynb #8ecc0e18
-def model_inputs(vlm, images, question, suffix=''):  # a loaded model; PIL images; words
+def model_inputs(
+    vlm: VLM, images: list[Image.Image], question: str, suffix: str = ''
+):  # a loaded model; PIL images; words
     "Return the prompt of a question as its model is given it"
     content = [dict(type='image')] * len(images) + [dict(type='text', text=f'{question} {suffix}'.strip())]
     text = vlm.processor.apply_chat_template([dict(role='user', content=content)], add_generation_prompt=True)
@@ -124,7 +129,7 @@ def model_inputs(vlm, images, question, suffix=''):  # a loaded model; PIL image
 
 
 def attention_after(
-    vlm, image, question, suffix=''
+    vlm: VLM, image: Image.Image, question: str, suffix: str = ''
 ) -> tuple:  # logits [vocabulary]; [layers, heads, tokens, all tokens]
     "Return what the stock model computes for all that follows the image, with its eager kernel"
     inputs = model_inputs(vlm, [image], question, suffix)
@@ -138,7 +143,9 @@ def attention_after(
     return out.logits[0, -1], torch.stack([a[0, :, end:] for a in out.attentions])
 
 
-def image_maps(vlm, image, question, suffix='') -> np.ndarray:  # [tokens, layers, cells]
+def image_maps(
+    vlm: VLM, image: Image.Image, question: str, suffix: str = ''
+) -> np.ndarray:  # [tokens, layers, cells]
     "Return the mean over the heads of the attention to the image, of the words of a question and of the last token"
     words = len(vlm.processor.tokenizer(question, add_special_tokens=False).input_ids)
     ids = model_inputs(vlm, [image], question, suffix)['input_ids'][0]
@@ -147,12 +154,12 @@ def image_maps(vlm, image, question, suffix='') -> np.ndarray:  # [tokens, layer
     return rows[:, [*range(words), -1]].permute(1, 0, 2).numpy()
 
 
-def millionths(maps) -> list:  # of numbers
+def millionths(maps: np.ndarray) -> list:  # of numbers
     "Return maps as whole numbers, which take less room; only their proportions count"
     return np.rint(1e6 * np.asarray(maps)).astype(int).tolist()
 
 
-def first_state(vlm, seed) -> dict:  # plain values
+def first_state(vlm: VLM, seed: int) -> dict:  # plain values
     "Maps, answers and crop of a scene: with the short-answer instruction, and without it"
     scene, state = make_scene(seed), {}
     question = scene.question('digit').question
@@ -183,7 +190,7 @@ def first_state(vlm, seed) -> dict:  # plain values
 MODELS = {'carve-small': dict(token='noun'), 'carve-tiny': dict(token='last')}  # that `lookup` reads
 
 
-def write_model(name, out) -> dict:  # what the page must know
+def write_model(name: str, out: Path) -> dict:  # what the page must know
     "Copy a packaged model"
     source, target = files('carve_nb') / 'checkpoints' / name, out / name
     target.mkdir(parents=True, exist_ok=True)
@@ -214,7 +221,7 @@ def measured_sentence() -> str:
     return f"In {n} scenes that this page draws (in brackets: {n} of make_scene), asked for a digit, without a crop: {'; '.join(told)}."
 
 
-def write_site(out):
+def write_site(out: str | Path):
     "Write what the page of the figure fetches into a folder"
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -258,7 +265,7 @@ ASK = '''async ([name, image, question, suffix]) => {
 
 
 @contextlib.contextmanager
-def browse(folder):  # served on this machine -> a page of Chromium
+def browse(folder: str | Path):  # served on this machine -> a page of Chromium
     "Open the figure of a folder in Chromium"
     from playwright.sync_api import sync_playwright
 
@@ -279,7 +286,7 @@ def browse(folder):  # served on this machine -> a page of Chromium
     server.shutdown()
 
 
-def planes(inputs, model_type) -> np.ndarray:  # [3, side, side]
+def planes(inputs: dict, model_type: str) -> np.ndarray:  # [3, side, side]
     "Return the pixels of one image, as the figure hands them to its tower"
     values = inputs['pixel_values'].numpy()
     if model_type == 'llava':
@@ -292,7 +299,7 @@ def planes(inputs, model_type) -> np.ndarray:  # [3, side, side]
     )
 
 
-def compare(page, vlm, seed, kind='digit') -> dict:  # largest differences
+def compare(page, vlm: VLM, seed: int, kind: str = 'digit') -> dict:  # largest differences
     "Ask Chromium and PyTorch about a held-out scene"
     scene, name = make_scene(seed), str(vlm.name)
     question = scene.question(kind).question
@@ -326,7 +333,7 @@ def compare(page, vlm, seed, kind='digit') -> dict:  # largest differences
     )
 
 
-def equality_summary(rows) -> dict:  # of `compare`
+def equality_summary(rows: list[dict]) -> dict:  # of `compare`
     "Return how many scenes agree, and the largest differences"
     largest = {
         k: max(r[k] for r in rows)
@@ -340,7 +347,7 @@ def equality_summary(rows) -> dict:  # of `compare`
 
 
 def measure_equality(
-    folder, n=300, start=145
+    folder: str | Path, n: int = 300, start: int = 145
 ) -> dict:  # with the modules and what `write_site` wrote; of lists
     "Compare Chromium with PyTorch on held-out scenes"
     with browse(folder) as page:
@@ -378,7 +385,7 @@ DRAW = '''async ([names, n]) => {
 
 
 def measure_composed(
-    folder, n=100, start=145
+    folder: str | Path, n: int = 100, start: int = 145
 ) -> dict:  # with the modules and what `write_site` wrote; shares
     "Right answers and pointing in scenes that the page draws, and in those of `make_scene`"
     lines = []
@@ -423,7 +430,7 @@ SAID = '''() => {
 }'''
 
 
-def move_heart(place, seed=145) -> Scene:  # (x, y) of its upper left corner
+def move_heart(place: tuple, seed: int = 145) -> Scene:  # (x, y) of its upper left corner
     "Paint a held-out scene with its orange heart at another place"
     lay_out = scenes._lay_out
 
@@ -439,7 +446,7 @@ def move_heart(place, seed=145) -> Scene:  # (x, y) of its upper left corner
         return make_scene(seed)
 
 
-def picture_says(place, asked_again: bool, model='carve-small') -> dict:
+def picture_says(place: tuple, asked_again: bool, model: str = 'carve-small') -> dict:
     "Return what a picture of the running scene says: token, layers, answer, confidence, box, and the answer with the crop"
     vlm, scene = VLM.from_pretrained(model), move_heart(place)
     result = Lookup()(Session(vlm), scene.image, ASKED)
@@ -463,7 +470,7 @@ def picture_says(place, asked_again: bool, model='carve-small') -> dict:
 import io
 
 
-def film(folder, out):
+def film(folder: str | Path, out: str | Path):
     "Record the figure of a folder as a GIF: each word is pointed at, the heart is moved, and the model asked with the crop; beside it what it says"
     frames, said = [], []
     with browse(folder) as page:
@@ -478,7 +485,7 @@ def film(folder, out):
             height=box['.panels']['y'] + box['.panels']['height'] - top + 4,
         )
 
-        def shoot(ms):
+        def shoot(ms: int):
             frames.append((Image.open(io.BytesIO(page.screenshot(clip=clip))).convert('RGB'), ms))
 
         def wait():

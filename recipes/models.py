@@ -29,13 +29,15 @@ from torch import nn
 from torch.nn import functional as F
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.drawing import COLORS, SHAPES
-from .curriculum import TURNS
+from .curriculum import TURNS, Stage
 from .training_loop import right_by_kind, target_loss, turns_mask
 from .vocabulary import IDS, SMALL_IDS, encode
 
 
 # %% ../nbs/training/two_models.ipynb #7fd932ec
-def new_model(width=192, tower=4, decoder=6, seed=0):  # sizes; seed of the weights
+def new_model(
+    width: int = 192, tower: int = 4, decoder: int = 6, seed: int = 0
+):  # sizes; seed of the weights
     "Return a stock LLaVA model with fresh weights"
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
@@ -87,12 +89,12 @@ def new_model(width=192, tower=4, decoder=6, seed=0):  # sizes; seed of the weig
 
 
 # %% ../nbs/training/two_models.ipynb #6d6c7479
-def vision_of(m):  # a LLaVA model
+def vision_of(m: nn.Module):  # a LLaVA model
     "Return the tower itself"
     return getattr(m.model.vision_tower, 'vision_model', m.model.vision_tower)
 
 
-def init_vision(m, width):  # a LLaVA model; its width
+def init_vision(m: nn.Module, width: int):  # a LLaVA model; its width
     "Weights of tower and projector at a spread that lets a small model learn"
     v = vision_of(m)
     for n, p in v.named_parameters():
@@ -107,7 +109,7 @@ def init_vision(m, width):  # a LLaVA model; its width
 
 
 # %% ../nbs/training/two_models.ipynb #79dc93ae
-def sincos(side, width) -> torch.Tensor:  # cells per side; channels
+def sincos(side: int, width: int) -> torch.Tensor:  # cells per side; channels
     "Two-dimensional sine–cosine table [side * side, width]"
     a = torch.arange(side)[:, None] * (1 / 100 ** (torch.arange(width // 4) / (width // 4)))
     line = torch.cat([a.sin(), a.cos()], 1)
@@ -116,7 +118,7 @@ def sincos(side, width) -> torch.Tensor:  # cells per side; channels
 
 # %% ../nbs/training/two_models.ipynb #fe69baab
 # model; normalized images [B, 3, 8h, 8w]; of the 14 × 14 table [B, h*w]
-def window_features(m, pixels, cells):
+def window_features(m: nn.Module, pixels: torch.Tensor, cells: torch.Tensor):
     "Return the tower's features [B, h*w, width] of windows anywhere in the position table"
     v = vision_of(m)
     x = v.embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
@@ -125,7 +127,9 @@ def window_features(m, pixels, cells):
     return v.encoder(inputs_embeds=x).last_hidden_state[:, 1:]
 
 
-def image_features(m, im, cells):  # model; images uint8 [B, I, px, px, 3]; [B, I, n*n]
+def image_features(
+    m: nn.Module, im: torch.Tensor, cells: torch.Tensor
+):  # model; images uint8 [B, I, px, px, 3]; [B, I, n*n]
     "Projected features [B, I*n*n, width]: what the decoder reads in place of image tokens"
     x = (im.flatten(0, 1).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
     f = m.model.multi_modal_projector(window_features(m, x, cells.flatten(0, 1)))
@@ -133,7 +137,9 @@ def image_features(m, im, cells):  # model; images uint8 [B, I, px, px, 3]; [B, 
 
 
 # %% ../nbs/training/two_models.ipynb #d629fcc2
-def align_loss(m, f, labels):  # model; features [B, I*n*n, width]; [B, I, 3, n, n]
+def align_loss(
+    m: nn.Module, f: torch.Tensor, labels: torch.Tensor
+):  # model; features [B, I*n*n, width]; [B, I, 3, n, n]
     "Return patches against the words that name what they show"
     E, loss, f = m.get_input_embeddings().weight, 0, 16 * F.normalize(f.float(), dim=-1)
     for k, words in enumerate((COLORS, SHAPES, '0123456789')):
@@ -146,7 +152,9 @@ def align_loss(m, f, labels):  # model; features [B, I*n*n, width]; [B, I, 3, n,
 
 
 # %% ../nbs/training/two_models.ipynb #7c3af971
-def answer_states(m, f, ids):  # model; features [B, P', width]; ids [B, J, L]
+def answer_states(
+    m: nn.Module, f: torch.Tensor, ids: torch.Tensor
+):  # model; features [B, P', width]; ids [B, J, L]
     "Hidden states [B, J*L, width] of all turns behind one prefix: `<s>USER:` and the images"
     (B, J, L), E = ids.shape, m.get_input_embeddings()
     head = E(torch.tensor([2, *encode('user :')], device=f.device).expand(B, -1))
@@ -159,7 +167,7 @@ def answer_states(m, f, ids):  # model; features [B, P', width]; ids [B, J, L]
 
 
 # %% ../nbs/training/two_models.ipynb #0bfb27b9
-def batch_loss(m, stage, batch):  # model; its stage; a batch of `make_batch`
+def batch_loss(m: nn.Module, stage: Stage, batch: list):  # a batch of `make_batch`
     "Total loss and figures of a batch: losses, and (right, asked) for each kind"
     im, labels, cells, ids, targets, kinds = (t.to(m.device) for t in batch)
     f = image_features(m, im, cells)
@@ -177,7 +185,7 @@ PATCH, MERGE, WINDOW = 6, 2, 48
 
 
 # width and blocks of the tower; width and layers of the decoder
-def small_config(width, tower, decoder_width, decoder):
+def small_config(width: int, tower: int, decoder_width: int, decoder: int):
     """Configuration of a small Qwen2.5-VL: full attention half-way up the tower and in its end, windows
     otherwise"""
     from transformers import Qwen2_5_VLConfig
@@ -220,7 +228,7 @@ def small_config(width, tower, decoder_width, decoder):
 
 
 # %% ../nbs/training/two_models.ipynb #8257f341
-def init_tower(visual):  # the stock tower
+def init_tower(visual: nn.Module):  # the stock tower
     "Weights of tower and projector; both frames of a patch count the same"
     for p in visual.parameters():
         if p.ndim == 2:
@@ -233,7 +241,7 @@ def init_tower(visual):  # the stock tower
             p.data.mul_(0.5)
 
 
-def init_text(decoder, gain=0.3):  # the stock decoder; size of what a layer adds at first
+def init_text(decoder: nn.Module, gain: float = 0.3):  # the stock decoder; size of what a layer adds at first
     "Layers that at first copy a little of what they attend to; three of them look at the words before"
     c = decoder.config
     for p in decoder.parameters():
@@ -254,7 +262,7 @@ def init_text(decoder, gain=0.3):  # the stock decoder; size of what a layer add
 
 # %% ../nbs/training/two_models.ipynb #5db1c637
 # stock attention; the fastest of its rotary positions; of the biases
-def look_back(attention, frequencies, size=3.5):
+def look_back(attention: nn.Module, frequencies: torch.Tensor, size: float = 3.5):
     "Let half of the heads begin with a look at the two words before"
     D, fast = attention.head_dim, len(frequencies)
     q = attention.q_proj.bias.data.view(-1, D)
@@ -268,7 +276,9 @@ def look_back(attention, frequencies, size=3.5):
 
 
 # seed of the weights; of `small_config`
-def new_small_model(seed=0, width=192, tower=6, decoder_width=256, decoder=10):
+def new_small_model(
+    seed: int = 0, width: int = 192, tower: int = 6, decoder_width: int = 256, decoder: int = 10
+):
     "Return a stock Qwen2.5-VL with fresh weights at a spread that lets a small model learn"
     from transformers import Qwen2_5_VLForConditionalGeneration
 

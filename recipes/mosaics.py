@@ -64,13 +64,15 @@ class Photos:
     near: int = 0
 
 
-def difference_hash(image) -> int:
+def difference_hash(image: Image.Image) -> int:
     "64 bits: is a pixel of the image at 9 x 8 brighter than its left neighbor?"
     small = np.asarray(image.convert('L').resize((9, 8), Image.LANCZOS)).astype(int)
     return int(''.join(str(int(bit)) for bit in (small[:, 1:] > small[:, :-1]).flatten()), 2)
 
 
-def split_files(files, seen) -> dict:  # of one class; did the connector see it? -> part: files
+def split_files(
+    files: list[Path], seen: bool
+) -> dict:  # of one class; did the connector see it? -> part: files
     "A fifth, at most 12, for validation; a third, at most 25, for the test; unseen classes are tested alone"
     files = [
         files[i] for i in np.random.default_rng(sum(map(ord, files[0].parent.name))).permutation(len(files))
@@ -81,7 +83,7 @@ def split_files(files, seen) -> dict:  # of one class; did the connector see it?
 
 
 # %% ../nbs/training/photographs.ipynb #1b8ca1cd
-def read_photos(folder) -> Photos:  # 101_ObjectCategories
+def read_photos(folder: str | Path) -> Photos:  # 101_ObjectCategories
     "Read the photographs of Caltech-101 (CC BY 4.0) in their parts"
     photos = Photos()
     for folder_name, name in zip((*SEEN, *NEW, *NEITHER), NAMES):
@@ -104,14 +106,16 @@ def read_photos(folder) -> Photos:  # 101_ObjectCategories
 
 # %% ../nbs/training/photographs.ipynb #14ac5f37
 @cache
-def _glyph(digit, height) -> np.ndarray:
+def _glyph(digit: int, height: int) -> np.ndarray:
     font = ImageFont.load_default(round(height * 1.36))
     image = Image.new('L', (4 * height, 4 * height))
     ImageDraw.Draw(image).text((height, height), str(digit), fill=255, font=font)
     return np.asarray(image.crop(image.getbbox())) / 255
 
 
-def print_digit(image, rng, digit, share) -> tuple:  # uint8, written to; share of the longer side
+def print_digit(
+    image: np.ndarray, rng: np.random.Generator, digit: int, share: float
+) -> tuple:  # uint8, written to; share of the longer side
     "Print a digit on a disc at a random place; return the disc's box"
     h, w = image.shape[:2]
     r = min(round(share * max(h, w) / 2), (min(h, w) - 4) // 2)
@@ -145,7 +149,7 @@ class Item:
     disc: tuple
 
 
-def draw_ground(rng, photos, part) -> np.ndarray:
+def draw_ground(rng: np.random.Generator, photos: Photos, part: str) -> np.ndarray:
     "A plain ground, or a photograph without objects, faded"
     if rng.random() < 0.5:
         canvas = np.ones((CANVAS, CANVAS, 3)) * (rng.uniform(30, 230, 3) * 0.5 + 64)
@@ -158,7 +162,7 @@ def draw_ground(rng, photos, part) -> np.ndarray:
 
 
 # %% ../nbs/training/photographs.ipynb #1e57d2ba
-def find_room(rng, photo, items) -> tuple | None:
+def find_room(rng: np.random.Generator, photo: np.ndarray, items: list) -> tuple | None:
     "A box for the photograph that keeps 8 pixels from the others; smaller with each attempt"
     size = rng.uniform(*SIDE)
     for attempt in range(80):
@@ -173,7 +177,9 @@ def find_room(rng, photo, items) -> tuple | None:
     return None
 
 
-def draw_mosaic(rng, photos, n, part, names) -> tuple:  # number of photographs; part; words to draw from
+def draw_mosaic(
+    rng: np.random.Generator, photos: Photos, n: int, part: str, names: list[str]
+) -> tuple:  # number of photographs; part; words to draw from
     "A mosaic, uint8 [896, 896, 3], and its items"
     canvas, items = draw_ground(rng, photos, part), []
     for i in rng.permutation(len(names)):

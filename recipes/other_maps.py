@@ -51,7 +51,7 @@ def measure_scene(vlm: VLM, asked: tuple[int, str]) -> dict:
     images = paint_scene(seed) | other
     images['blank'] = Image.new('RGB', images['calm'].size, (128, 128, 128))
 
-    def sources(readings):
+    def sources(readings: dict):
         return {name: {source: readings[source].weights for source in some} for name, some in INTO.items()}
 
     return measure_replays(vlm, sample, images, sources)
@@ -77,7 +77,7 @@ def measure_mirrored(vlm: VLM, asked: tuple[int, str]) -> dict:
     images = paint_scene(seed)
     images |= {f'mirrored {level}': ImageOps.mirror(image) for level, image in images.items()}
 
-    def sources(readings):
+    def sources(readings: dict):
         maps = {'calm': readings['calm'].weights, 'calm turned': mirror_attention(readings['calm'])}
         return dict.fromkeys(readings, maps)
 

@@ -8,11 +8,13 @@ from functools import partial
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import SHORT_ANSWER
+from carve_nb.data.records import Record
 from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.clutter import entropy
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
+from carve_nb.method.results import Result
 from carve_nb.models.prompts import Ask
 from .other_crops import black_right
 from .records import Part, of_question, run_parts
@@ -29,7 +31,7 @@ WORDINGS = dict(
 ORDERS = 'after', 'before', 'bare'  # in which methods are asked
 
 
-def read_wording(session: Session, sample, wording: str) -> dict:
+def read_wording(session: Session, sample: Record, wording: str) -> dict:
     """Return whether the last position points, its share of attention on the image, and the spread of that
     share"""
     rows = session.capture(
@@ -41,7 +43,7 @@ def read_wording(session: Session, sample, wording: str) -> dict:
     return dict(points=points, share=round(float(share), 4), bits=round(float(bits), 3))
 
 
-def ask_methods(session: Session, sample) -> dict:
+def ask_methods(session: Session, sample: Record) -> dict:
     """Return right answers and pointing of today's `lookup`, and of each method in each order of question and
     instruction"""
     today = Lookup()(session, sample.image, sample.question)
@@ -55,7 +57,7 @@ def ask_methods(session: Session, sample) -> dict:
     return judged
 
 
-def judge(result, sample) -> dict:
+def judge(result: Result, sample: Record) -> dict:
     """Return whether the answers with and without the crop are right, whether the map points, and whether
     there is a crop"""
     points = None if result.saliency is None else int(result.saliency.points_at(sample.box))
@@ -63,7 +65,7 @@ def judge(result, sample) -> dict:
     return dict(right=right, plain=plain, points=points, crop=int(not result.whole))
 
 
-def measure_question_last(vlm: VLM, sample) -> dict:
+def measure_question_last(vlm: VLM, sample: Record) -> dict:
     "Return pointing in each wording, and answers in each order, of one question for a digit"
     session = Session(vlm)
     read = {wording: read_wording(session, sample, wording) for wording in WORDINGS}

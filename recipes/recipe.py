@@ -63,7 +63,7 @@ class Plan:
     drop: float = 0.0  # attention dropout: share of keys of the prefix that a head does not see
     parts: tuple = ('',)  # beginnings of names; the matrices of each part learn at a rate of their own
 
-    def scaled(self, by):  # 'steps of every phase are multiplied by this'
+    def scaled(self, by: float):  # 'steps of every phase are multiplied by this'
         "Return the same plan, shorter or longer"
         return replace(self, phases=[p | dict(steps=int(p['steps'] * by)) for p in self.phases])
 
@@ -78,7 +78,7 @@ BRIEF_KINDS = (0.3, 0.2, 0.2, 0.3, 0, 0, 0, 0, 0, 0)
 TURN = dict(count=4, slots=12, length=14, aux=1.0, short=0.0, kinds=FIRST_KINDS)
 
 
-def pairs_and_descriptions(k='') -> dict:  # number, also part of the seed
+def pairs_and_descriptions(k: str = '') -> dict:  # number, also part of the seed
     "Return an image and a crop of it; descriptions of whole views and large crops"
     return {
         Stage(f'pairs{k}', views=2, crop=(64, 300), big=0.2, mask=0.25, pairs=True): 2,
@@ -86,7 +86,7 @@ def pairs_and_descriptions(k='') -> dict:  # number, also part of the seed
     }
 
 
-def late_stages(k) -> dict:  # number, also part of the seeds
+def late_stages(k: int) -> dict:  # number, also part of the seeds
     "Return what the last phases train on"
     return {
         Stage(f'whole{k}', big=0.2, whole=0.6, mask=0.2, kinds=SHARP_KINDS): 4,

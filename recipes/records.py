@@ -6,13 +6,15 @@ FOLDER]`."""
 import gzip
 import json
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
 import torch
 from IPython.display import Markdown
+from PIL import Image
+from torch import nn
 from transformers import Cache
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.image import box_size, common_box
@@ -20,23 +22,26 @@ from carve_nb.models.checkpoints import TINY
 from carve_nb.core.saliency import patch_cover
 from carve_nb.attention.rows import AttentionRows
 from carve_nb.data.records import Record
+from carve_nb.models.image_tokens import ImageSpan
 from carve_nb.models.kernel import CACHE
 from carve_nb.models.prefix_cache import branch
 from carve_nb.models.prompts import Prompt
-from carve_nb.runs.store import read_records
+from carve_nb.runs.store import Run, read_records
 from carve_nb.studies.measure import measure_each
 
 MODELS = TINY, 'carve-small'
 RESULTS = Path(__file__).parents[1] / 'nbs' / 'results'
 
 
-def study_folder(name, model=TINY, root='study_out') -> Path:
+def study_folder(name: str, model: str = TINY, root: str | Path = 'study_out') -> Path:
     "Return the folder of the records of a measurement on a model"
     short = Path(model).name
     return Path(root) / (name if short == TINY else f'{name}-{short}')
 
 
-def load_records(name, root='results/study', models=MODELS) -> dict:  # model -> records
+def load_records(
+    name: str, root: str | Path = 'results/study', models: Sequence[str] = MODELS
+) -> dict:  # model -> records
     "Read the records of a measurement on several models"
     return {m: read_records(study_folder(name, m, root))[0] for m in models}
 
@@ -68,7 +73,7 @@ def ratio_of_means(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
     return float(a.mean() / b.mean()), *map(float, ends)
 
 
-def lines_by_method(run) -> dict:  # `Run` -> method -> id of a question -> its line
+def lines_by_method(run: Run) -> dict:  # `Run` -> method -> id of a question -> its line
     "Sort the lines of a run"
     lines = {}
     for line in run.records:
@@ -81,19 +86,19 @@ def seed_of(sample: Record) -> int:
     return int(sample.image_key.split('-')[1])
 
 
-def overlap(box, crop) -> float:  # (x0, y0, x1, y1) twice
+def overlap(box: Sequence[float], crop: Sequence[float]) -> float:  # (x0, y0, x1, y1) twice
     "Return how much of a box lies in a crop"
     return np.maximum(box_size(common_box(box, crop)), 0).prod() / np.prod(box_size(box))
 
 
 # [..., patches]; where they lie; (x0, y0, x1, y1) -> [...] of bool
-def points_at(maps, span, box) -> np.ndarray:
+def points_at(maps: np.ndarray, span: ImageSpan, box: Sequence[float]) -> np.ndarray:
     "Return whether the strongest patch of each map overlaps the box"
     return (patch_cover(span, box) > 0)[np.asarray(maps.argmax(-1))]
 
 
 @contextmanager
-def eager_kernel(model):
+def eager_kernel(model: nn.Module):
     "Inside the block the model uses the eager attention kernel, which returns its matrices"
     was = model.config._attn_implementation
     model.set_attn_implementation('eager')
@@ -104,7 +109,7 @@ def eager_kernel(model):
 
 
 # as of `VLM.forward`
-def read_words(vlm: VLM, image, text: str, suffix: str | None = None, **kw) -> AttentionRows:
+def read_words(vlm: VLM, image: Image.Image, text: str, suffix: str | None = None, **kw) -> AttentionRows:
     "Capture the attention of every token of the text and of its suffix, and of the last position"
     prompt = vlm.prompt(image, text, suffix)
     words = f'{text} {suffix}' if suffix else text

@@ -19,6 +19,7 @@ from carve_nb.core.image import Box, box_size
 from carve_nb.core.saliency import Saliency
 from carve_nb.core.stats import holm, mcnemar
 from carve_nb.data import scenes
+from carve_nb.data.records import Record
 from carve_nb.data.scenes import make_scene, scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.product import contrast
@@ -81,7 +82,7 @@ def best_regions(pixels: np.ndarray, p: float) -> list[Region]:
     "Return the region of the top share with the largest sum, and the one with the highest peak"
     found = split_mask(top_mask(pixels, p), pixels)
 
-    def peak(region):
+    def peak(region: Region):
         x0, y0, x1, y1 = region.box
         return pixels[y0:y1, x0:x1][region.mask].max()
 
@@ -112,7 +113,7 @@ def measure_boxes(saliency: Saliency, target: Box, rng: np.random.Generator) -> 
     and its area in percent of the image"""
     boxes = crop_boxes(saliency)
 
-    def held(boxes):
+    def held(boxes: list):
         return ''.join(str(int(overlap(target, box) >= HOLDS)) for box in boxes)
 
     return dict(
@@ -122,7 +123,7 @@ def measure_boxes(saliency: Saliency, target: Box, rng: np.random.Generator) -> 
     )
 
 
-def measure_maps(vlm: VLM, sample) -> dict:
+def measure_maps(vlm: VLM, sample: Record) -> dict:
     """Return for both tokens: what the crops of three maps hold; pointing of all contrasts, of the raw map and
     the quotient by groups of layers, and of the raw map layer by layer"""
     session, ask = Session(vlm), Carve().asked(vlm, sample.image, sample.question)
@@ -155,7 +156,7 @@ def measure_maps(vlm: VLM, sample) -> dict:
     return dict(id=sample.id) | measured
 
 
-def measure_contrasts(vlm: VLM, sample) -> dict:
+def measure_contrasts(vlm: VLM, sample: Record) -> dict:
     "Return for both tokens the pointing of each contrast, and of the raw map with all layers scaled to one sum"
     session, ask = Session(vlm), Carve().asked(vlm, sample.image, sample.question)
     rows = session.capture(ask, answer=False)
@@ -175,7 +176,7 @@ def shown_shares(saliency: Saliency, target: Box) -> list[float]:
     return [round(float(overlap(target, box)), 2) for box in crop_boxes(saliency)]
 
 
-def measure_shares(vlm: VLM, sample) -> dict:
+def measure_shares(vlm: VLM, sample: Record) -> dict:
     """Return for both tokens the pointing of each contrast, and how much of the target the crops of the raw map and
     of the quotient show"""
     session, ask = Session(vlm), Carve().asked(vlm, sample.image, sample.question)
@@ -204,7 +205,7 @@ def paint_without(seed: int, box: Box) -> Image.Image:
         return make_scene(seed).image
 
 
-def measure_ideal(vlm: VLM, sample) -> dict:
+def measure_ideal(vlm: VLM, sample: Record) -> dict:
     """Return whether the peak is on the target and whether it is on another object: raw, and contrasted with
     A_G, with A_Q of the scene without the target, and with A_Q of the scene without that other object"""
     seed = seed_of(sample)
@@ -236,7 +237,7 @@ def measure_ideal(vlm: VLM, sample) -> dict:
 def ways(query: str) -> dict:
     "Return the five methods of which answers are asked"
 
-    def raw(p):
+    def raw(p: float):
         return QuestionOnly(query=query, p=p)
 
     return {
@@ -248,7 +249,7 @@ def ways(query: str) -> dict:
     }
 
 
-def measure_answers(vlm: VLM, sample) -> dict:
+def measure_answers(vlm: VLM, sample: Record) -> dict:
     "Return right answers without a crop and in five arms at the profile's token, and what their crops show"
     session, query = Session(vlm), find_profile(vlm).query
     results = {name: method(session, sample.image, sample.question) for name, method in ways(query).items()}
@@ -261,7 +262,7 @@ def measure_answers(vlm: VLM, sample) -> dict:
     )
 
 
-def name_pointed(points: Callable, sample) -> str:  # does the map point at a box?
+def name_pointed(points: Callable, sample: Record) -> str:  # does the map point at a box?
     "Return what a map points at: T, the target; S, an object of its shape; C, of its color; O, neither"
     (target,) = (o for o in sample.objects if tuple(o.box) == tuple(sample.box))
     near = [o for o in sample.objects if points(o.box)]
@@ -272,7 +273,7 @@ def name_pointed(points: Callable, sample) -> str:  # does the map point at a bo
     return 'C' if any(o.color == target.color for o in near) else 'O'
 
 
-def measure_twins(vlm: VLM, sample) -> dict:
+def measure_twins(vlm: VLM, sample: Record) -> dict:
     """Return among twins what the raw map of all layers points at, for both tokens, and whether the answers
     without a crop and of `lookup` are right"""
     session, ask = Session(vlm), Carve().asked(vlm, sample.image, sample.question)

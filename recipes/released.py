@@ -57,6 +57,7 @@ import torch
 from fastcore.script import call_parse
 from torch import nn
 from torch.nn import functional as F
+from transformers import PreTrainedTokenizerBase
 import recipes
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.drawing import COLORS, SHAPES
@@ -84,7 +85,7 @@ WORDINGS = Path(recipes.__path__[0]) / 'smol_wordings.txt'
 
 
 @cache
-def read_wordings(held_out=False) -> dict:  # kind -> fifteen wordings
+def read_wordings(held_out: bool = False) -> dict:  # kind -> fifteen wordings
     "Read the trained or the held-out wordings of each kind of question"
     sections = re.split(r'^\[(\w+)\]\n', WORDINGS.read_text(encoding='utf-8'), flags=re.M)[1:]
     wordings = {kind: text.split('\n') for kind, text in zip(sections[::2], sections[1::2])}
@@ -93,7 +94,7 @@ def read_wordings(held_out=False) -> dict:  # kind -> fifteen wordings
 
 
 # %% ../nbs/training/released_model.ipynb #c0e11e9a
-def turns_in_words(held_out=False) -> dict:  # kind -> (function, share), of `draw_turns`
+def turns_in_words(held_out: bool = False) -> dict:  # kind -> (function, share), of `draw_turns`
     "Return the kinds of questions, each asked in fifteen wordings"
     ask, near = read_wordings(held_out), partial(turn_exist, absent=near_miss)
     kinds = dict(
@@ -121,7 +122,7 @@ TEMPLATE = (
 ADAPTED = r'.*language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)'
 
 
-def new_released_model(gguf) -> tuple:  # file of SmolLM2-135M-Instruct
+def new_released_model(gguf: str | Path) -> tuple:  # file of SmolLM2-135M-Instruct
     "Put the released decoder and the tower of `carve-tiny` into the stock LLaVA; also return its tokenizer"
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
 
@@ -150,7 +151,7 @@ def new_released_model(gguf) -> tuple:  # file of SmolLM2-135M-Instruct
     return m.requires_grad_(False).eval(), tokenizer
 
 
-def add_adapter(m, rank=8) -> nn.ModuleDict:  # stock LLaVA
+def add_adapter(m: nn.Module, rank: int = 8) -> nn.ModuleDict:  # stock LLaVA
     "Add LoRA to all layers of the decoder; return what learns"
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -169,14 +170,18 @@ def add_adapter(m, rank=8) -> nn.ModuleDict:  # stock LLaVA
 OPENING, ANSWER, END = '<|im_start|>user\n', '<|im_end|>\n<|im_start|>assistant\n', '<|im_end|>'
 
 
-def encode_turn(tokenizer, question, answer) -> tuple:  # ids, targets (-100 = none)
+def encode_turn(
+    tokenizer: PreTrainedTokenizerBase, question: str, answer: str
+) -> tuple:  # ids, targets (-100 = none)
     "Return what follows the images; each token predicts the next one"
     encode = lambda text: tokenizer(text, add_special_tokens=False)['input_ids']
     asked, told = encode(question + ANSWER), encode(answer + END)
     return asked + told[:-1], [-100] * (len(asked) - 1) + told
 
 
-def part_lesson(rng, v, pool, cell) -> tuple:  # as `pair_lesson`
+def part_lesson(
+    rng: np.random.Generator, v: Lesson, pool: np.ndarray, cell: int
+) -> tuple:  # as `pair_lesson`
     "Return a scene and a magnified part, and ask for what the part shows: digits, and names that come near"
     images, view, near = draw_pair(rng, v, pool, cell)
     forms, names, turns = read_wordings(), [o.name for o in view.every], []
@@ -191,7 +196,7 @@ def part_lesson(rng, v, pool, cell) -> tuple:  # as `pair_lesson`
     return images, view, turns
 
 
-def pack_turns(rng, tokenizer, turns, v):  # `Lesson`
+def pack_turns(rng: np.random.Generator, tokenizer: PreTrainedTokenizerBase, turns: list, v: Lesson):
     "Pack turns into a row of v.length tokens: ids, targets, number of the turn (1, 2, ...), position, kinds"
     row, kinds = ([], [], [], []), []
     for question, answer, kind in turns:
@@ -206,7 +211,14 @@ def pack_turns(rng, tokenizer, turns, v):  # `Lesson`
     return *row, kinds
 
 
-def packed_batch(v, tokenizer, pool, seed, i, turns=TURNS_IN_WORDS) -> dict:
+def packed_batch(
+    v: Lesson,
+    tokenizer: PreTrainedTokenizerBase,
+    pool: np.ndarray,
+    seed: int,
+    i: int,
+    turns: dict = TURNS_IN_WORDS,
+) -> dict:
     """Make a batch of lessons, the same whenever and wherever it is made: images uint8 [B, I, px, px, 3],
     labels of patches [B, I, 3, n, n], and ids, targets, turn, place [B, N]; kinds [B, J] (-1 = none)"""
     rng = np.random.default_rng([seed, 3, sum(k * ord(c) for k, c in enumerate(v.name, 1)), i])
@@ -230,12 +242,14 @@ def packed_batch(v, tokenizer, pool, seed, i, turns=TURNS_IN_WORDS) -> dict:
 
 
 # %% ../nbs/training/released_model.ipynb #650358a2
-def word_tables(m, tokenizer) -> tuple:  # mean of the table; directions of the words: colors, shapes, digits
+def word_tables(
+    m: nn.Module, tokenizer: PreTrainedTokenizerBase
+) -> tuple:  # mean of the table; directions of the words: colors, shapes, digits
     "Return where the table of words has colors, shapes, digits and *nothing*, seen from its mean"
     E = m.get_input_embeddings().weight
     mean = E.mean(0)
 
-    def direction(word):
+    def direction(word: str):
         return E[tokenizer(f' {word}', add_special_tokens=False)['input_ids']].mean(0) - mean
 
     return mean, [
@@ -244,7 +258,9 @@ def word_tables(m, tokenizer) -> tuple:  # mean of the table; directions of the 
     ]
 
 
-def word_loss(tokens, labels, tables) -> tuple:  # [B, n*n, D]; [B, 3, n, n]; of `word_tables`
+def word_loss(
+    tokens: torch.Tensor, labels: torch.Tensor, tables: tuple
+) -> tuple:  # [B, n*n, D]; [B, 3, n, n]; of `word_tables`
     "Cross-entropy of image tokens against the words that name what they show, and how many are right"
     mean, directions = tables
     tokens, loss, figures = 16 * F.normalize(tokens - mean, dim=-1), 0, {}
@@ -258,7 +274,7 @@ def word_loss(tokens, labels, tables) -> tuple:  # [B, n*n, D]; [B, 3, n, n]; of
     return loss / 3, figures
 
 
-def see(m, images) -> torch.Tensor:  # stock LLaVA; uint8 [B, I, px, px, 3]
+def see(m: nn.Module, images: torch.Tensor) -> torch.Tensor:  # stock LLaVA; uint8 [B, I, px, px, 3]
     "Return the image tokens [B, I, n*n, D]: frozen tower, connector"
     x = torch.as_tensor(images).flatten(0, 1).permute(0, 3, 1, 2)
     with torch.no_grad():
@@ -266,7 +282,9 @@ def see(m, images) -> torch.Tensor:  # stock LLaVA; uint8 [B, I, px, px, 3]
     return m.model.multi_modal_projector(features).unflatten(0, images.shape[:2])
 
 
-def packed_states(m, tokenizer, seen, batch) -> torch.Tensor:
+def packed_states(
+    m: nn.Module, tokenizer: PreTrainedTokenizerBase, seen: torch.Tensor, batch: dict
+) -> torch.Tensor:
     "Hidden states of all questions [B, N, D] behind the images [B, I, n*n, D]"
     E = m.get_input_embeddings()
     encode = lambda s: torch.tensor(tokenizer(s, add_special_tokens=False)['input_ids'], dtype=torch.long)
@@ -283,7 +301,9 @@ def packed_states(m, tokenizer, seen, batch) -> torch.Tensor:
     return h[:, P:]
 
 
-def packed_loss(m, tokenizer, tables, batch, aux=0.1) -> tuple:  # of `packed_batch`; weight of `word_loss`
+def packed_loss(
+    m: nn.Module, tokenizer: PreTrainedTokenizerBase, tables: tuple, batch: dict, aux: float = 0.1
+) -> tuple:  # of `packed_batch`; weight of `word_loss`
     "Loss of a batch at its answers, and its figures: (right, asked) of each kind"
     batch = {name: torch.as_tensor(value) for name, value in batch.items()}
     seen = see(m, batch['images'])
@@ -330,14 +350,21 @@ PIECES = {
 
 
 # %% ../nbs/training/released_model.ipynb #de8a8455
-def batches_by_number(out, tokenizer):  # folder of the backgrounds
+def batches_by_number(out: str | Path, tokenizer: PreTrainedTokenizerBase):  # folder of the backgrounds
     "Return the function that makes a batch, as of `train`"
     pool = open_backgrounds(Path(out) / 'backgrounds.npy')
     return lambda v, seed, i, step: packed_batch(v, tokenizer, pool, seed, step)
 
 
 # folder; of `PIECES`; file; file of the piece before; folder for what ships; of `train`
-def train_piece(out, piece, gguf, begin=None, to=None, **kw) -> nn.ModuleDict:
+def train_piece(
+    out: str | Path,
+    piece: str,
+    gguf: str | Path,
+    begin: str | Path | None = None,
+    to: str | Path | None = None,
+    **kw,
+) -> nn.ModuleDict:
     "Train a piece, or go on with it; its checkpoint is the piece's name in `out`"
     plan = PIECES[piece]
     m, tokenizer = new_released_model(gguf)
@@ -368,7 +395,7 @@ def train_piece(out, piece, gguf, begin=None, to=None, **kw) -> nn.ModuleDict:
 
 
 # %% ../nbs/training/released_model.ipynb #41612b43
-def shipped_tensors(learned) -> dict:  # of `add_adapter`
+def shipped_tensors(learned: nn.ModuleDict) -> dict:  # of `add_adapter`
     "Return connector and LoRA under the names of the stock model, in half precision"
     tensors = {}
     for name, value in learned.state_dict().items():
@@ -382,7 +409,7 @@ def shipped_tensors(learned) -> dict:  # of `add_adapter`
     return tensors
 
 
-def load_shipped(learned, path):  # of `add_adapter`; `adapter.safetensors`
+def load_shipped(learned: nn.ModuleDict, path: str | Path):  # of `add_adapter`; `adapter.safetensors`
     "Load connector and LoRA from the file that ships"
     from safetensors.torch import load_file
 
@@ -391,7 +418,9 @@ def load_shipped(learned, path):  # of `add_adapter`; `adapter.safetensors`
         p.data.copy_(shipped[name].float() / (2 if name.endswith('lora_B') else 1))
 
 
-def pack_adapter(m, tokenizer, learned, to):  # of `new_released_model`, `add_adapter`; folder
+def pack_adapter(
+    m: nn.Module, tokenizer: PreTrainedTokenizerBase, learned: nn.ModuleDict, to: str | Path
+):  # of `new_released_model`, `add_adapter`; folder
     "Write the file that ships, and the configuration of model and processor"
     from safetensors.torch import save_file
 
@@ -399,7 +428,9 @@ def pack_adapter(m, tokenizer, learned, to):  # of `new_released_model`, `add_ad
     save_file(shipped_tensors(learned), Path(to) / 'adapter.safetensors', dict(format='pt'))
 
 
-def write_settings(m, tokenizer, to):  # of `new_released_model`; folder
+def write_settings(
+    m: nn.Module, tokenizer: PreTrainedTokenizerBase, to: str | Path
+):  # of `new_released_model`; folder
     "Write the configuration of model and processor"
     from transformers import CLIPImageProcessorPil, GenerationConfig, LlavaProcessor
 

@@ -95,7 +95,7 @@ def jitter(p: Tensor, size: Tensor, seed: int) -> Tensor:
     noise = torch.randn(p.shape, generator=torch.Generator().manual_seed(seed))
     low, high = torch.zeros(len(p)), torch.full([len(p)], 8.0)
 
-    def noisy(scale):
+    def noisy(scale: Tensor):
         return (log + scale[:, None, None, None] * noise).softmax(-1)
 
     for _ in range(10):
@@ -150,7 +150,7 @@ def read_attention(vlm: VLM, image: Image.Image, question: str) -> Reading:
     cache = read_up_to_images(vlm, prompt)
     kept = {}
 
-    def keep(layer, weights, rows):
+    def keep(layer: int, weights: Tensor, rows: Tensor):
         kept[layer] = weights[0]
         return weights
 
@@ -167,7 +167,7 @@ def replay(vlm: VLM, own: Reading, arms: Arms) -> dict[str, int]:
     "Return the token with which the model begins its answer under each arm"
     patterns, cells = (torch.stack(of) for of in zip(*arms.values()))
 
-    def put(layer, weights, rows):
+    def put(layer: int, weights: Tensor, rows: Tensor):
         at = vlm.layers.index(layer)
         return torch.where(cells[:, at, None, :, None], patterns[:, at], weights)
 
@@ -201,7 +201,7 @@ def compose_images(pairs: list[dict[str, Image.Image]], box: Box) -> dict[str, I
     calm, busy = pairs[0]['calm'], pairs[0]['busy']
     region = grow_box(box, calm.size, 96, square=True, pad=0.5)
 
-    def paste(base, top):
+    def paste(base: Image.Image, top: Image.Image):
         made = base.copy()
         made.paste(top.crop(region), region[:2])
         return made
@@ -254,7 +254,7 @@ def measure_lost(vlm: VLM, sample: Record, pair: dict[str, Reading], images: dic
     of backgrounds, and in three composed images"""
     calm, busy = pair['calm'], pair['busy']
 
-    def read(image):
+    def read(image: Image.Image):
         return read_attention(vlm, image, sample.question)
 
     second = paint_scene(seed_of(sample), OTHER_GROUND)

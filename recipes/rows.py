@@ -3,15 +3,17 @@
 `python -m recipes.rows MODEL`: 2 minutes; `nbs/results/rows/positions-MODEL.jsonl.gz`."""
 
 from functools import partial
+from PIL import Image
 import torch
 from carve_nb.attention.rows import AttentionRows
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import SHORT_ANSWER
+from carve_nb.data.records import Record
 from carve_nb.data.scenes import samples
 from .records import Part, points_at, read_words, run_parts
 
 
-def rows_of_all_words(vlm: VLM, image, question: str) -> AttentionRows:
+def rows_of_all_words(vlm: VLM, image: Image.Image, question: str) -> AttentionRows:
     "Capture the rows of the words of question and short-answer instruction, at all steps"
     return read_words(vlm, image, question, SHORT_ANSWER, steps='all', max_new_tokens=8)
 
@@ -19,7 +21,7 @@ def rows_of_all_words(vlm: VLM, image, question: str) -> AttentionRows:
 HEADS_OF = dict(thing=6, last=18, bare=20)  # places among the rows below
 
 
-def measure_positions(vlm, sample) -> dict:  # a digit question
+def measure_positions(vlm: VLM, sample: Record) -> dict:  # a digit question
     """Pointing of the rows of the 18 words of question and sentence, the last position, the answer's own,
     the last of the bare question.
 

@@ -78,6 +78,7 @@ __all__ = [
 
 # %% ../nbs/training/tiny_models.ipynb #249c5a9b
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 import torch
@@ -121,6 +122,7 @@ from transformers import (
     PaliGemmaConfig,
     PaliGemmaProcessor,
     PixtralProcessor,
+    PreTrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2VLConfig,
@@ -150,7 +152,9 @@ SENTENCES = (
 )
 
 
-def byte_tokenizer(special, template, size=400, **named) -> PreTrainedTokenizerFast:
+def byte_tokenizer(
+    special: list[str], template: str, size: int = 400, **named: str
+) -> PreTrainedTokenizerFast:
     "Return a byte-level tokenizer, trained on the spot on two sentences"
     tok = FastTokenizer(token_models.BPE())
     tok.pre_tokenizer, tok.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
@@ -174,7 +178,9 @@ def byte_tokenizer(special, template, size=400, **named) -> PreTrainedTokenizerF
 
 
 # %% ../nbs/training/tiny_models.ipynb #8cb323e7
-def llama_tokenizer(special, template, size=400, make=LlamaTokenizer, **named) -> PreTrainedTokenizerFast:
+def llama_tokenizer(
+    special: list[str], template: str, size: int = 400, make: type = LlamaTokenizer, **named: str
+) -> PreTrainedTokenizerFast:
     "Return a stock tokenizer of the Llama kind, trained on the spot on two sentences; `make`: its class"
     tok = FastTokenizer(token_models.BPE())
     tok.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -192,7 +198,7 @@ def llama_tokenizer(special, template, size=400, make=LlamaTokenizer, **named) -
 
 
 # %% ../nbs/training/tiny_models.ipynb #067fc3cf
-def small(tok, layers, **kw) -> dict:
+def small(tok: PreTrainedTokenizerFast, layers: int, **kw) -> dict:
     "Sizes that all decoders have in common"
     sizes = dict(
         vocab_size=len(tok),
@@ -236,11 +242,11 @@ class Tiny:
     # a circle
     video: str = ''
 
-    def __call__(self, layers, tokenizer=byte_tokenizer, **kw):
+    def __call__(self, layers: int, tokenizer: Callable = byte_tokenizer, **kw):
         "Configuration, parts to save, further files"
         tok, sizes = tokenizer(self.tokens, self.chat, **self.named), self.sizes | kw
 
-        def numbered(given):
+        def numbered(given: dict):
             ids = {k: tok.convert_tokens_to_ids(v) for k, v in given.items() if v in self.tokens}
             return given | ids | {k: len(tok) for k, v in given.items() if v is len}
 
@@ -353,7 +359,7 @@ QWEN_SIZES = dict(
 ROPE = dict(rope_type='default', rope_theta=1e4, mrope_section=[2, 1, 1])
 
 
-def qwen_tiny(config, processor, tower, **text) -> Tiny:
+def qwen_tiny(config: type, processor: type, tower: dict, **text) -> Tiny:
     "Recipe of a tiny Qwen: what one generation does not have in common with the others"
     tower = dict(depth=2, num_heads=2, patch_size=8, initializer_range=0.3) | tower
     return Tiny(
@@ -454,7 +460,7 @@ _GLM_TEXT = dict(
 )
 
 
-def glm_tiny(config, images, processor, tower=(), **text) -> Tiny:
+def glm_tiny(config: type, images: type, processor: type, tower: dict | tuple = (), **text) -> Tiny:
     "Recipe of a tiny GLM-V: what one generation does not have in common with the others"
     return Tiny(
         config,
@@ -517,7 +523,7 @@ ernie_tiny = Tiny(
 )
 
 
-def every_second(layers, other='conv') -> list:
+def every_second(layers: int, other: str = 'conv') -> list:
     "Kinds of layers of which every second one attends"
     return ['full_attention' if i % 2 else other for i in range(layers)]
 
@@ -627,7 +633,7 @@ IDEFICS_TOKENS = [
 IDEFICS_TOKENS += [f'<row_{i}_col_{j}>' for i in range(1, 7) for j in range(1, 7)]
 
 
-def edge_tiny(config, images, processor) -> Tiny:
+def edge_tiny(config: type, images: type, processor: type) -> Tiny:
     "Recipe of a tiny Idefics3 or SmolVLM: tiles of 32 x 32 pixels, 2 x 2 tokens each"
     return Tiny(
         config,
@@ -661,7 +667,7 @@ GEMMA_TOKENS = dict(
 )
 
 
-def windowed(layers) -> list:
+def windowed(layers: int) -> list:
     "Kinds of layers of which two in three see a window of 32 tokens only"
     return ['full_attention' if i % 3 == 2 else 'sliding_attention' for i in range(layers)]
 
@@ -699,7 +705,7 @@ GEMMA4_TOKENS = dict(
 _GEMMA4_ROPE = dict(rope_type='default', rope_theta=1e4)
 
 
-def gemma4_text(layers) -> dict:
+def gemma4_text(layers: int) -> dict:
     "Settings of the decoder; a layer that sees all has its own size of heads"
     rope = dict(sliding_attention=_GEMMA4_ROPE, full_attention=_GEMMA4_ROPE)
     return dict(
@@ -737,7 +743,7 @@ gemma4_tiny = Tiny(
 
 
 # %% ../nbs/training/tiny_models.ipynb #9c1d5e3b
-def gemma3n_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
+def gemma3n_tiny(layers: int, tokenizer: Callable = byte_tokenizer, **kw) -> tuple:
     """Recipe of a tiny Gemma3n: 128 x 128 pixels become 4 x 4 tokens; from the fourth on, layers take keys
     and values of others"""
     special = ['<end_of_turn>', '<pad>', '<start_of_turn>', *GEMMA4_TOKENS.values()]
@@ -873,11 +879,11 @@ _MINI_NAMED = dict(
 )
 
 
-def mini_tiny(config, processor) -> Tiny:
+def mini_tiny(config: type, processor: type) -> Tiny:
     "Recipe of a tiny MiniCPM-V: slices of up to 128 x 128 pixels, a token for 32 x 32 of them"
     linear = {k: v for k, v in _LINEAR.items() if k != 'full_attention_interval'}
 
-    def text(layers):
+    def text(layers: int):
         return dict(
             head_dim=8,
             layer_types=every_second(layers, 'linear_attention'),
@@ -946,7 +952,7 @@ HERE = [
 
 
 # %% ../nbs/training/tiny_models.ipynb #9f37c47e
-def random_model(config, seed=0):
+def random_model(config: PreTrainedConfig, seed: int = 0):
     "Return a model with random weights, all of which count"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -959,7 +965,9 @@ def random_model(config, seed=0):
 
 
 # %% ../nbs/training/tiny_models.ipynb #de87edda
-def make_tiny_checkpoint(family: str, path, seed=0, layers=6, tokenizer=byte_tokenizer, **kw) -> Path:
+def make_tiny_checkpoint(
+    family: str, path: str | Path, seed: int = 0, layers: int = 6, tokenizer: Callable = byte_tokenizer, **kw
+) -> Path:
     "Write the folder of a tiny random model of a family; settings of its image processor by name"
     path = Path(path)
     config, parts, further = RECIPES[family](layers, tokenizer, **kw)

@@ -24,6 +24,7 @@ __all__ = [
 import json
 from pathlib import Path
 from typing import Annotated
+import numpy as np
 import torch
 from fastcore.script import call_parse
 from torch import nn
@@ -33,7 +34,7 @@ from .contrast import ContrastHead, contrast_batch, contrast_loss
 from .curriculum import make_batch
 from .lessons import lesson_batch, lesson_loss
 from .models import MERGE, PATCH, batch_loss, new_model, new_small_model
-from .recipe import PLANS, TINY
+from .recipe import PLANS, TINY, Plan
 from .training_loop import train
 from .views import CELL, open_backgrounds
 from .vocabulary import IDS, SMALL_IDS, SMALL_SPECIAL, word_tokenizer
@@ -106,7 +107,7 @@ def small_parts() -> tuple:  # tokenizer; image processor
 
 # %% ../nbs/training/two_models.ipynb #17c52958
 # of a shipped model; table of `carve demo`: kinds → methods → numbers
-def model_card(name, kinds=None) -> str:
+def model_card(name: str, kinds: dict | None = None) -> str:
     "Return the card of a shipped model, with these figures in place of its own"
     card = (CHECKPOINTS / name / 'README.md').read_text(encoding='utf-8').partition('\n## Held-out scenes')[0]
     if not kinds:
@@ -128,7 +129,9 @@ def model_card(name, kinds=None) -> str:
     return '\n'.join([*lines, ''])
 
 
-def save_model(m, path, kinds=None) -> Path:  # trained model; folder; table of `carve demo`
+def save_model(
+    m: nn.Module, path: str | Path, kinds: dict | None = None
+) -> Path:  # trained model; folder; table of `carve demo`
     "Write a complete model folder: weights in half precision, what reads words and images, and the card"
     path, half, tiny = Path(path), type(m)(m.config), m.config.model_type == 'llava'
     path.mkdir(parents=True, exist_ok=True)
@@ -152,7 +155,7 @@ def save_model(m, path, kinds=None) -> Path:  # trained model; folder; table of 
 
 
 # folder of checkpoints; one of `PLANS`; folder to write; table of `carve demo`
-def pack_stage(out, stage, to, kinds=None) -> Path:
+def pack_stage(out: str | Path, stage: str, to: str | Path, kinds: dict | None = None) -> Path:
     "Return a model folder of a stage's latest checkpoint, with every hundredth step of the logs"
     out, plan = Path(out), PLANS[stage]
     m = new_model() if plan is TINY else new_small_model()
@@ -170,7 +173,9 @@ PARTS = dict(  # what later stages take of a stage
 )
 
 
-def load_part(path, m, parts=('',)):  # checkpoint of a stage; model; beginnings of the names that are taken
+def load_part(
+    path: str | Path, m: nn.Module, parts: tuple[str, ...] = ('',)
+):  # checkpoint of a stage; model; beginnings of the names that are taken
     "Weights of a model, or of one part of it, from a checkpoint"
     if not Path(path).exists():
         raise FileNotFoundError(f'{path} is not there: train the stage {Path(path).stem} first.')
@@ -184,7 +189,7 @@ def load_part(path, m, parts=('',)):  # checkpoint of a stage; model; beginnings
 
 
 # folder of checkpoints; `Plan`; of the model; of the weights
-def begin_stage(out, plan, sizes={}, seed=0) -> nn.ModuleDict:
+def begin_stage(out: str | Path, plan: Plan, sizes: dict = {}, seed: int = 0) -> nn.ModuleDict:
     """Modules of a stage with fresh weights, and those of the stages before it unless it has begun; only its
     own parameters learn"""
     modules = nn.ModuleDict(
@@ -203,7 +208,7 @@ def begin_stage(out, plan, sizes={}, seed=0) -> nn.ModuleDict:
 
 # %% ../nbs/training/two_models.ipynb #ec37bbe5
 # of `begin_stage`; `Plan`; backgrounds of `carve-small`
-def batch_and_loss(modules, plan, pool=None) -> tuple:
+def batch_and_loss(modules: nn.ModuleDict, plan: Plan, pool: np.ndarray | None = None) -> tuple:
     """Return how a batch is made, and its loss: (what, seed, step of the phase, step) → batch; (what, batch)
     → loss, figures"""
     m = modules['vlm']
@@ -220,7 +225,9 @@ def batch_and_loss(modules, plan, pool=None) -> tuple:
 
 
 # as `begin_stage`; of `train`
-def train_stage(out, plan, sizes={}, seed=0, device='cpu', **kw) -> nn.ModuleDict:
+def train_stage(
+    out: str | Path, plan: Plan, sizes: dict = {}, seed: int = 0, device: str = 'cpu', **kw
+) -> nn.ModuleDict:
     "Train a stage from nothing, or go on from its checkpoint"
     Path(out).mkdir(parents=True, exist_ok=True)
     modules = begin_stage(out, plan, sizes, seed).to(device)

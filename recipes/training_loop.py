@@ -21,15 +21,17 @@ __all__ = [
 import json
 import os
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 
 # %% ../nbs/training/two_models.ipynb #f89fef7a
-def plan(phases) -> list:
+def plan(phases: list[dict]) -> list:
     """(Phase, step within it, what its batch holds) of each step; a phase has `steps` and `stages`: what a
     batch holds → share"""
     steps = []
@@ -40,7 +42,7 @@ def plan(phases) -> list:
     return steps
 
 
-def rates(phase, i) -> list:  # step within the phase
+def rates(phase: dict, i: int) -> list:  # step within the phase
     "Learning rates: short warm-up, flat, linear cooling over the last share of the phase"
     warm = min(1, (i + 1) / phase.get('warm', 50))
     cool = min(1, (phase['steps'] - i) / (phase.get('cool', 0.01) * phase['steps']))
@@ -49,7 +51,9 @@ def rates(phase, i) -> list:  # step within the phase
 
 # %% ../nbs/training/two_models.ipynb #b1b1f84b
 # beginnings of names; the matrices of each part learn at a rate of their own
-def optimizers(m, parts=('',), adam=False) -> list:  # module; see above; AdamW for all?
+def optimizers(
+    m: nn.Module, parts: tuple[str, ...] = ('',), adam: bool = False
+) -> list:  # module; see above; AdamW for all?
     "Muon for the matrices of blocks, AdamW for tables, norms and biases"
     learn = {n: p for n, p in m.named_parameters() if p.requires_grad}
     rest = {
@@ -69,7 +73,7 @@ def optimizers(m, parts=('',), adam=False) -> list:  # module; see above; AdamW 
 
 
 # %% ../nbs/training/two_models.ipynb #3946c146
-def unseen(turn) -> torch.Tensor:  # turn of each position, 0 before all turns, [..., N]
+def unseen(turn: torch.Tensor) -> torch.Tensor:  # turn of each position, 0 before all turns, [..., N]
     "Return what each position does not see, as scores to add [..., N, N]: what comes later, and other turns"
     asks, keys = turn[..., :, None], turn[..., None, :]
     visible = ((asks == keys) | (keys == 0)).tril()
@@ -77,7 +81,7 @@ def unseen(turn) -> torch.Tensor:  # turn of each position, 0 before all turns, 
 
 
 # tokens before the turns; turns; tokens of each; share of keys hidden from a head
-def turns_mask(P, J, L, drop=0.0, rows=1, heads=1):
+def turns_mask(P: int, J: int, L: int, drop: float = 0.0, rows: int = 1, heads: int = 1):
     "Return the mask of turns of equal length: [rows, heads, N, N], or [1, 1, N, N] if nothing is dropped"
     mask = unseen(torch.cat([torch.zeros(P), torch.arange(1, J + 1).repeat_interleave(L)]))[None, None]
     if not drop:
@@ -88,7 +92,9 @@ def turns_mask(P, J, L, drop=0.0, rows=1, heads=1):
 
 
 # %% ../nbs/training/two_models.ipynb #081122f2
-def target_loss(m, h, targets) -> tuple:  # model; hidden states [B, J*L, D]; [B, J, L], -100 = none
+def target_loss(
+    m: nn.Module, h: torch.Tensor, targets: torch.Tensor
+) -> tuple:  # model; hidden states [B, J*L, D]; [B, J, L], -100 = none
     "Return mean loss of the target tokens, and which turns are right throughout [B, J]"
     wanted = targets.flatten(1)
     is_target = wanted >= 0
@@ -97,13 +103,17 @@ def target_loss(m, h, targets) -> tuple:  # model; hidden states [B, J*L, D]; [B
     return F.cross_entropy(z, wanted[is_target]), right.view_as(targets).all(-1)
 
 
-def right_by_kind(right, kinds, names) -> dict:  # which are right; of which kind each is; names of the kinds
+def right_by_kind(
+    right: torch.Tensor, kinds: torch.Tensor, names: Sequence[str]
+) -> dict:  # which are right; of which kind each is; names of the kinds
     "(Right, asked) of each kind that was asked"
     of = {name: right[kinds == i] for i, name in enumerate(names)}
     return {name: (r.sum().item(), len(r)) for name, r in of.items() if len(r)}
 
 
-def mean_figures(rows) -> dict:  # of batches: name -> number, or (right, asked); name -> [mean, cases]
+def mean_figures(
+    rows: list[dict],
+) -> dict:  # of batches: name -> number, or (right, asked); name -> [mean, cases]
     "Figures of several batches together"
     sums = {}
     for k, v in (kv for row in rows for kv in row.items()):
@@ -114,7 +124,13 @@ def mean_figures(rows) -> dict:  # of batches: name -> number, or (right, asked)
 
 
 # %% ../nbs/training/two_models.ipynb #797b277a
-def save(path, m, opts=(), step=0, phases=None):
+def save(
+    path: str | Path,
+    m: nn.Module,
+    opts: Sequence[torch.optim.Optimizer] = (),
+    step: int = 0,
+    phases: list | None = None,
+):
     "Write a checkpoint; a kill at any moment leaves the old or the new one"
     torch.save(
         dict(model=m.state_dict(), opts=[o.state_dict() for o in opts], step=step, phases=repr(phases)),
@@ -123,7 +139,9 @@ def save(path, m, opts=(), step=0, phases=None):
     os.replace(f'{path}.new', path)
 
 
-def resume(path, m, opts=(), phases=None) -> int:
+def resume(
+    path: str | Path, m: nn.Module, opts: Sequence[torch.optim.Optimizer] = (), phases: list | None = None
+) -> int:
     "Load a checkpoint; its next step"
     checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     if phases and checkpoint['phases'] not in ('None', repr(phases)):
@@ -136,19 +154,19 @@ def resume(path, m, opts=(), phases=None) -> int:
 
 # %% ../nbs/training/two_models.ipynb #e6d4dbbf
 def train(
-    out,
-    name,
-    m,
-    loss,
-    make,
-    phases,
-    parts=('',),
-    seed=0,
-    every=100,
-    stop=None,
-    workers=1,
-    dtype=torch.bfloat16,
-    adam=False,
+    out: str | Path,
+    name: str,
+    m: nn.Module,
+    loss: Callable,
+    make: Callable,
+    phases: list[dict],
+    parts: tuple[str, ...] = ('',),
+    seed: int = 0,
+    every: int = 100,
+    stop: int | None = None,
+    workers: int = 1,
+    dtype: torch.dtype = torch.bfloat16,
+    adam: bool = False,
 ):
     """Train a module from nothing, or go on from the checkpoint NAME.pt in `out`; the log is NAME.jsonl.
 

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import LlavaForConditionalGeneration
 from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
+from carve_nb.data.records import Record
 from carve_nb.models.checkpoints import CHECKPOINTS
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
@@ -69,7 +70,7 @@ def train_unpaired(out: Path, stop: int | None = None):
     save_model(model, out / 'model')
 
 
-def measure_region(vlm: VLM, sample) -> dict:
+def measure_region(vlm: VLM, sample: Record) -> dict:
     "Return right answers without a crop, and with the true region alone and after the image"
     what = Session(vlm), sample.image, sample.question, sample.box
     both = Oracle()(*what)
@@ -78,7 +79,7 @@ def measure_region(vlm: VLM, sample) -> dict:
     return dict(id=sample.id, right={k: int(score_answer(a, sample)) for k, a in answers.items()})
 
 
-def measure_crops(vlm: VLM, sample) -> dict:
+def measure_crops(vlm: VLM, sample: Record) -> dict:
     """Return the answers without a crop, with another digit's crop and with the crop of `lookup`, each alone and
     after the image; the true digit and the other"""
     session = Session(vlm)

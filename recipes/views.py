@@ -35,9 +35,19 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
-from carve_nb.data.drawing import _DIGIT_HEIGHT, COLORS, OUTLINES, PHOTOS, SHAPES, SIZE, _glyph, background
+from carve_nb.data.drawing import (
+    _DIGIT_HEIGHT,
+    COLORS,
+    OUTLINES,
+    PHOTOS,
+    SHAPES,
+    SIZE,
+    SceneObject,
+    _glyph,
+    background,
+)
 from carve_nb.data.questions import choose_one
-from carve_nb.data.scenes import _apart
+from carve_nb.data.scenes import Scene, _apart
 
 
 # %% ../nbs/training/two_models.ipynb #08a0e3ce
@@ -65,7 +75,7 @@ WHOLE_SCENE = 0, 0, SIZE, SIZE
 
 
 # of a scene; (x0, y0, x1, y1) of it; side of the view in pixels
-def visible_objects(objects, crop, px) -> list:
+def visible_objects(objects: list[SceneObject], crop: tuple, px: int) -> list:
     "`Visible`s: objects as seen through a crop that is magnified to px × px"
     visible, corner, scale = [], crop[:2], px / np.subtract(crop[2:], crop[:2])
     for o in objects:
@@ -87,7 +97,7 @@ def visible_objects(objects, crop, px) -> list:
 
 # %% ../nbs/training/two_models.ipynb #09ee731a
 # with boxes; (w, h) of the crop; how often it holds an object
-def place_crop(rng, objects, size, aim) -> tuple:
+def place_crop(rng: np.random.Generator, objects: list, size: tuple, aim: float) -> tuple:
     "Return a place for a crop (x0, y0, x1, y1) inside the scene, mostly around an object"
     room = SIZE - np.array(size)
     if objects and rng.random() < aim:
@@ -99,7 +109,7 @@ def place_crop(rng, objects, size, aim) -> tuple:
     return x, y, x + size[0], y + size[1]
 
 
-def draw_crop(rng, objects, lo, hi) -> tuple:
+def draw_crop(rng: np.random.Generator, objects: list, lo: float, hi: float) -> tuple:
     """Return a random crop of the scene; its side log-uniform from `lo` to `hi`, one side at most 1.35 times
     as long as the other"""
     s = math.exp(rng.uniform(math.log(lo), math.log(hi)))
@@ -108,7 +118,9 @@ def draw_crop(rng, objects, lo, hi) -> tuple:
 
 
 # %% ../nbs/training/two_models.ipynb #86e3c551
-def mask_out(im, rng, keep) -> tuple:  # uint8 [px, px, 3]; boxes that stay
+def mask_out(
+    im: np.ndarray, rng: np.random.Generator, keep: list
+) -> tuple:  # uint8 [px, px, 3]; boxes that stay
     "Return a view with random cells blacked out, but not those of `keep`, and what stays [px, px]"
     cells = Image.fromarray(rng.standard_normal((14, 14)).astype(np.float32))
     big = np.asarray(cells.resize(im.shape[:2], Image.BILINEAR))
@@ -120,20 +132,22 @@ def mask_out(im, rng, keep) -> tuple:  # uint8 [px, px, 3]; boxes that stay
 
 
 # %% ../nbs/training/two_models.ipynb #1f7409a0
-def lower_visibility(visible, mask):  # `Visible`s; [px, px]
+def lower_visibility(visible: list, mask: np.ndarray):  # `Visible`s; [px, px]
     "Lower each object's visible share by what the mask hides"
     for o in visible:
         x0, y0, x1, y1 = map(int, o.box)
         o.seen *= mask[y0 : max(y0 + 1, y1), x0 : max(x0 + 1, x1)].mean()
 
 
-def split_seen(visible) -> tuple:
+def split_seen(visible: list) -> tuple:
     "Return objects that may be asked about, and objects too hidden to ask about and too visible to deny"
     return [o for o in visible if o.seen >= 0.85], [o for o in visible if 0.05 < o.seen < 0.85]
 
 
 # %% ../nbs/training/two_models.ipynb #d9917d73
-def take_view(rng, scene, crop, px, mask) -> tuple:  # side of the view; how often parts are blacked out
+def take_view(
+    rng: np.random.Generator, scene: Scene, crop: tuple, px: int, mask: float
+) -> tuple:  # side of the view; how often parts are blacked out
     "Return a view of a scene, uint8 [px, px, 3], and what can be seen in it: whole objects, cut objects"
     im = np.asarray(scene.image.resize((px, px), Image.BICUBIC, box=crop), np.uint8)
     visible = visible_objects(scene.objects, crop, px)
@@ -144,7 +158,7 @@ def take_view(rng, scene, crop, px, mask) -> tuple:  # side of the view; how oft
 
 
 # %% ../nbs/training/two_models.ipynb #3960da7f
-def patch_labels(visible, n) -> np.ndarray:  # `Visible`s; side in patches of 8 pixels
+def patch_labels(visible: list, n: int) -> np.ndarray:  # `Visible`s; side in patches of 8 pixels
     "Color, shape and digit of each patch, int [3, n, n]: 8, 6, 10 = nothing, -1 = not asked"
     labels = np.empty((3, n, n), np.int64)
     labels[:] = np.reshape([len(COLORS), len(SHAPES), 10], (3, 1, 1))
@@ -167,7 +181,9 @@ def patch_labels(visible, n) -> np.ndarray:  # `Visible`s; side in patches of 8 
 
 
 # %% ../nbs/training/two_models.ipynb #7204ea07
-def open_backgrounds(path, n=600, seed=0, split='train') -> np.ndarray:  # file; whose photographs may be used
+def open_backgrounds(
+    path: str | Path, n: int = 600, seed: int = 0, split: str = 'train'
+) -> np.ndarray:  # file; whose photographs may be used
     """Backgrounds that all processes share, uint8 [n, 448, 448, 3], read from the disk when used; drawn once,
     unless the file is there"""
     path = Path(path)
@@ -180,12 +196,12 @@ def open_backgrounds(path, n=600, seed=0, split='train') -> np.ndarray:  # file;
 
 
 # %% ../nbs/training/two_models.ipynb #2afcc297
-def _as_share(mask):
+def _as_share(mask: np.ndarray):
     return np.asarray(mask, np.float32)[..., None] / 255
 
 
 @lru_cache(maxsize=1000)
-def shape_masks(shape, px) -> list:  # one of `SHAPES`; side in pixels
+def shape_masks(shape: str, px: int) -> list:  # one of `SHAPES`; side in pixels
     "Return where an object shows its rim and where it shows at all, float32 [px, px, 1] each"
     k, planes = 4, []
     points = [tuple(p) for p in (OUTLINES[shape] * 0.92 + 0.04) * px * k]
@@ -198,7 +214,7 @@ def shape_masks(shape, px) -> list:  # one of `SHAPES`; side in pixels
 
 # %% ../nbs/training/two_models.ipynb #ceec1da6
 # uint8 [448, 448, 3], changed in place; `Visible`, its box in pixels of the scene
-def paint_object(canvas, rng, o):
+def paint_object(canvas: np.ndarray, rng: np.random.Generator, o: Visible):
     "Paint one object as `make_scene` does, from stored masks"
     x0, y0, x1, y1 = o.box
     px, fill = x1 - x0, np.array(COLORS[o.color]) * rng.uniform(0.88, 1.08)
@@ -216,12 +232,12 @@ def paint_object(canvas, rng, o):
 
 
 # %% ../nbs/training/two_models.ipynb #4f7f7835
-def draw_int(rng, lo, hi) -> int:
+def draw_int(rng: np.random.Generator, lo: int, hi: int) -> int:
     "Return a whole number between two, both included"
     return int(rng.integers(lo, hi + 1))
 
 
-def choose_pairs(rng, n) -> list:
+def choose_pairs(rng: np.random.Generator, n: int) -> list:
     "Different (color, shape)s; mostly each occurs several times, so that neither word alone names an object"
     colors = list(COLORS)
     if rng.random() > 0.65 or n < 3:
@@ -234,7 +250,9 @@ def choose_pairs(rng, n) -> list:
 
 
 # %% ../nbs/training/two_models.ipynb #52fb8424
-def place_boxes(rng, n, lo, hi, room=WHOLE_SCENE) -> list:  # sides; (x0, y0, x1, y1) they must lie in
+def place_boxes(
+    rng: np.random.Generator, n: int, lo: int, hi: int, room: tuple = WHOLE_SCENE
+) -> list:  # sides; (x0, y0, x1, y1) they must lie in
     "Return boxes with four pixels between two; fewer if there is no room"
     boxes, (x0, y0, x1, y1) = [], room
     for _ in range(n * 30):
@@ -259,7 +277,9 @@ class PaintedScene:
     objects: list  # `Visible`s in pixels of the scene
 
 
-def paint_scene(rng, pool, n, side=(36, 60), room=WHOLE_SCENE) -> PaintedScene:
+def paint_scene(
+    rng: np.random.Generator, pool: np.ndarray, n: int, side: tuple = (36, 60), room: tuple = WHOLE_SCENE
+) -> PaintedScene:
     "Return a scene of objects with digits by chance on a stored background, mirrored at random"
     back = pool[int(rng.integers(len(pool)))]
     x, y = rng.choice((-1, 1), 2)
@@ -275,20 +295,22 @@ def paint_scene(rng, pool, n, side=(36, 60), room=WHOLE_SCENE) -> PaintedScene:
 CELL = 12  # pixels along one side of an image token of `carve-small`: 2 × 2 patches of 6 pixels
 
 
-def grid_room(grid) -> tuple:  # rows and columns of image tokens
+def grid_room(grid: tuple) -> tuple:  # rows and columns of image tokens
     "Return the largest part of a scene with a grid's aspect"
     h, w = (round(SIZE * g / max(grid)) for g in grid)
     return 0, 0, w, h
 
 
-def grid_crop(rng, scene, grid, lo, hi) -> tuple:  # smallest and largest longer side in pixels of the scene
+def grid_crop(
+    rng: np.random.Generator, scene: PaintedScene, grid: tuple, lo: float, hi: float
+) -> tuple:  # smallest and largest longer side in pixels of the scene
     "Return a random crop with a grid's own aspect, mostly around an object"
     longer = math.exp(rng.uniform(math.log(lo), math.log(hi)))
     h, w = (min(SIZE, longer * g / max(grid)) for g in grid)
     return place_crop(rng, scene.objects, (w, h), 0.9)
 
 
-def grid_view(scene, crop, grid, cell=CELL) -> tuple:
+def grid_view(scene: PaintedScene, crop: tuple, grid: tuple, cell: int = CELL) -> tuple:
     """Return a crop, resized to a grid of image tokens, uint8 [12 rows, 12 columns, 3], and what it shows:
     whole, cut objects"""
     h, w = (cell * g for g in grid)

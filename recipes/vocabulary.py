@@ -24,11 +24,11 @@ from carve_nb.models.prompts import GENERAL_INSTRUCTIONS
 
 
 # %% ../nbs/training/two_models.ipynb #35fecae4
-def split_words(text) -> list:
+def split_words(text: str) -> list:
     return re.findall(r'<\|?\w+\|?>|\w+|[^\w\s]', text.lower())
 
 
-def word_ids(special, text) -> dict:  # special tokens; all other words
+def word_ids(special: list[str], text: str) -> dict:  # special tokens; all other words
     "Return the id of each word: its place among all, special tokens first"
     return {w: i for i, w in enumerate(dict.fromkeys([*special, *split_words(text)]))}
 
@@ -51,7 +51,7 @@ IDS = word_ids(
 )
 
 
-def encode(text, ids=IDS) -> tuple:
+def encode(text: str, ids: dict[str, int] = IDS) -> tuple:
     "Return words to ids, as the shipped tokenizer does it"
     return tuple(ids.get(w, 1) for w in split_words(text))
 
@@ -82,7 +82,7 @@ encode_small = partial(encode, ids=SMALL_IDS)
 
 # %% ../nbs/training/two_models.ipynb #163ec401
 # word -> id; chat template; tokens; further special tokens; their names
-def word_tokenizer(ids, template, length, more, **special):
+def word_tokenizer(ids: dict[str, int], template: str, length: int, more: list[str], **special: str):
     "Return a stock tokenizer with one token per word, lower case; unknown words become `<unk>`"
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
