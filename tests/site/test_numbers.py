@@ -61,7 +61,7 @@ SENTENCES = {
     'a model of 9.0 M parameters': lambda: [parameters('carve-small')],
     'reads 39 % of': lambda: [right('none')],
     'small digits right, and 74 % with that crop': lambda: [right('lookup')],
-    'at its best token `carve` reads 74.6 % right, `lookup`, which does not divide, 74.2 %': lambda: [
+    'at that of `carve-small` `carve` reads 74.6 % right, `lookup`, which does not divide, 74.2 %': lambda: [
         100 * np.mean([r['right'] for r in trial('front_page-profile-carve-small')]),
         right('lookup'),
     ],
