@@ -179,6 +179,16 @@ def run(*words, work=carve, **kw):
     return subprocess.CompletedProcess(words, p.returncode, out, err)
 
 
+def execute(cells, **kw):
+    """Run cells as a notebook and return it with its outputs. Imported here, so that processes without a
+    notebook are spared the seconds of jsonschema"""
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    return NotebookClient(notebook, **kw).execute()
+
+
 @pytest.fixture
 def forked_kernels(monkeypatch):
     "Notebooks are run by kernels that are forked"

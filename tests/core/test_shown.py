@@ -3,10 +3,9 @@ behind it."""
 
 import ast
 from inspect import signature
-import nbformat
 import pytest
 from fastcore import docscrape
-from nbclient import NotebookClient
+from processes import execute
 from carve_nb import (
     VLM,
     AttentionRows,
@@ -49,8 +48,7 @@ explore(vlm, image, question)|measure_entropy(vlm, data[:2], progress=False)|mea
 
 
 def test_every_object_shows_itself(forked_kernels):
-    cells = [nbformat.v4.new_code_cell(o) for o in [MAKE, *SHOWN]]
-    nb = NotebookClient(nbformat.v4.new_notebook(cells=cells), timeout=600, allow_errors=True).execute()
+    nb = execute([MAKE, *SHOWN], timeout=600, allow_errors=True)
     wrong = [
         (c.source[:60], o.get('evalue', o.get('text', '')))
         for c in nb.cells

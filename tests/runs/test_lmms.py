@@ -10,7 +10,6 @@ from carve_nb.data.scenes import samples
 from carve_nb.method.registry import make_method
 
 PYTHON = os.environ.get('CARVE_LMMS')
-SCENES = samples('digit', 12)
 TASK = '''task: carve_scenes
 dataset_path: parquet
 dataset_kwargs:
@@ -37,9 +36,10 @@ def test_stock_lmms_eval(tmp_path, load):
     "Its own model `openai` gets our answers under two methods"
     import datasets
 
+    scenes = samples('digit', 12)
     rows = [
         dict(image=dict(bytes=png_bytes(s.image), path=None), question=s.question, answer=s.answer)
-        for s in SCENES
+        for s in scenes
     ]
     kinds = dict(image=datasets.Image(), question=datasets.Value('string'), answer=datasets.Value('string'))
     datasets.Dataset.from_list(rows, features=datasets.Features(kinds)).to_parquet(tmp_path / 'test.parquet')
@@ -91,6 +91,6 @@ def test_stock_lmms_eval(tmp_path, load):
         lines = sorted(map(json.loads, path.read_text().splitlines()), key=lambda line: line['doc_id'])
         method = make_method(spec, suffix=None, max_new_tokens=8)
         assert [line['filtered_resps'] for line in lines] == [
-            str(method(vlm, s.image, s.question)) for s in SCENES
+            str(method(vlm, s.image, s.question)) for s in scenes
         ]
         assert all(line['token_counts'][0]['input_tokens'] > 100 for line in lines)

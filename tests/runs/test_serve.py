@@ -177,10 +177,10 @@ def huge_head(side):
     return raw[:12] + head + zlib.crc32(head).to_bytes(4, 'big') + raw[33:]
 
 
-@pytest.mark.parametrize('raw', [packed_profile(60), huge_head(30_000)])
-def test_an_image_that_unpacks_into_too_much(address, raw):
+@pytest.mark.parametrize('make, size', [(packed_profile, 60), (huge_head, 30_000)])
+def test_an_image_that_unpacks_into_too_much(address, make, size):
     "A packed profile and a huge head are a 400 in one sentence"
-    url = f'data:image/png;base64,{base64.b64encode(raw).decode()}'
+    url = f'data:image/png;base64,{base64.b64encode(make(size)).decode()}'
     image = dict(type='image_url', image_url=dict(url=url))
     with pytest.raises(openai.BadRequestError, match='An image cannot be used'):
         ask(address, messages=[dict(role='user', content=[image, parts(SCENES[0])[1]])])

@@ -1,7 +1,7 @@
 "The bibliography beside the pages, docs/references.bib: each paper that they name by its arXiv number has its title."
 
 import re
-import nbformat
+from fastcore.nbio import read_nb
 from processes import ROOT
 
 ARXIV = re.compile(r'(?<![\w.])\d{2}(?:0[1-9]|1[0-2])\.\d{5}(?![\w.]*\d)')
@@ -20,8 +20,8 @@ def sources(folder):
         if path.suffix in ('.py', '.toml', '.md') and path.name != '_modidx.py':
             yield path, path.read_text(encoding='utf-8')
         if path.suffix == '.ipynb' and '.ipynb_checkpoints' not in path.parts:
-            nb = nbformat.read(path, as_version=4)
-            yield path, '\n'.join(cell['source'] for cell in nb.cells)
+            nb = read_nb(path)
+            yield path, '\n'.join(cell.source for cell in nb.cells)
 
 
 def test_each_number_has_its_title():

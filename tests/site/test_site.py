@@ -3,7 +3,6 @@ addresses and citation, and the stored table of commands."""
 
 import re
 import check_site
-import nbformat
 import page_html
 import pages
 from fastcore.nbio import nb2dict
@@ -73,6 +72,8 @@ def test_header_of_a_page():
 
 def test_download_carries_its_images():
     "A downloaded notebook is valid, and no image of it lies in another file"
+    import nbformat  # takes seconds
+
     for page in ALL:
         notebook = nb2dict(pages.download(page))
         nbformat.validate(notebook)

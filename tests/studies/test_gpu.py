@@ -3,6 +3,7 @@
 import json
 import re
 import numpy as np
+import pytest
 import torch
 from fastcore.nbio import read_nb
 from processes import ROOT
@@ -49,10 +50,14 @@ def test_page_has_the_tables():
     assert f"took {np.median([line['own'] / line['small'] for line in lines]):.1f} times as long" in page
 
 
-def test_evening(monkeypatch, capsys):
-    "The page has the commands and their table; each command ends well with a tiny random Qwen2.5-VL in bfloat16"
+def test_page_has_the_evening():
     page = '\n'.join(cell.source for cell in read_nb(ROOT / 'nbs/tutorials/one_gpu.ipynb').cells)
     assert evening_lines() in page and as_text(evening_table()) in page
+
+
+@pytest.mark.soak
+def test_evening(monkeypatch, capsys):
+    "Each of the evening's commands ends well with a tiny random Qwen2.5-VL in bfloat16"
     monkeypatch.setattr('carve_nb.studies.checkup.PROFILED', 2)
     monkeypatch.setattr('carve_nb.attention.vlm.room', lambda *_: 2)
     monkeypatch.setenv('CARVE_PROFILES', '')
