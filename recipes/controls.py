@@ -100,8 +100,9 @@ def measure_joint(vlm: VLM, sample: Record) -> dict:
 def measure_share(vlm: VLM, sample: Record) -> dict:
     """Return the image's own share of the general map, over ten instructions, at the last content word and at
     the last position"""
+    session = Session(vlm)
     return dict(
-        share={query: share_of(vlm, sample.image, TEN_INSTRUCTIONS, query) for query in ('noun', 'last')}
+        share={query: share_of(session, sample.image, TEN_INSTRUCTIONS, query) for query in ('noun', 'last')}
     )
 
 

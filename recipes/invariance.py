@@ -46,12 +46,13 @@ def invariance_samples(n: int, start: int = 0):
         yield from samples(('digit', 'color', 'shape')[i % 3], 1, start=7 * i)
 
 
-def share_of(vlm: VLM, image: Image.Image, texts: tuple[str, ...], query: str = 'last') -> float:
+def share_of(session: Session, image: Image.Image, texts: tuple[str, ...], query: str = 'last') -> float:
     "Compute the own share of an image, also turned by 180°, over some texts, at one query token of each"
     turned = image.transpose(Image.Transpose.ROTATE_180)
 
     def read(view: Image.Image, text: str) -> np.ndarray:
-        return vlm.capture(view, text, suffix=SHORT_ANSWER, max_new_tokens=1).read(query=query).numpy()
+        rows = session.capture(Ask((view,), text, SHORT_ANSWER), answer=False)
+        return rows.read(query=query).numpy()
 
     return own_share(np.stack([[read(view, text) for text in texts] for view in (image, turned)]))
 
