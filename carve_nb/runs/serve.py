@@ -14,13 +14,36 @@ __all__ = [
     'plain_part',
     'plain_message',
     'is_neutral',
+    'check_fields',
+    'list_parts',
+    'list_texts',
+    'check_size',
+    'is_text_first',
+    'has_detail',
     'ChatRequest',
+    'read_request',
     'read_head',
     'decode_images',
     'Stopped',
+    'Deadline',
     'stoppable',
+    'list_refused',
+    'check_method',
+    'ask_method',
+    'cut_at_stop',
+    'describe_reply',
+    'RequestLog',
     'MethodServer',
     'Refusal',
+    'describe_error',
+    'check_sender',
+    'read_body',
+    'Turns',
+    'wait_for_end',
+    'while_connected',
+    'answer_request',
+    'as_stream',
+    'describe_model',
     'make_app',
     'serve_app',
 ]
@@ -31,18 +54,17 @@ import base64
 import hmac
 import json
 import logging
-import threading
+import math
 import time
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..attention.vlm import VLM
@@ -55,6 +77,9 @@ from ..method.results import Result
 from ..models.prompts import read_chat
 from .runner import Evaluator, RunConfig, describe_result
 from .store import RunStore
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Request
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +116,8 @@ def plain_message(message: dict) -> dict:
     return message | dict(content=[*map(plain_part, content)]) if isinstance(content, list) else message
 
 
-# what a field may be where no answer would change: an answer is greedy, text, and in one piece
+# %% ../../nbs/library/runs/05_serve.ipynb #e922be09
+# what a field may be where no answer would change
 _NEUTRAL: dict[str, tuple] = dict(
     temperature=(0,),
     top_p=(1,),
@@ -109,14 +135,7 @@ _NEUTRAL: dict[str, tuple] = dict(
 )
 _NEUTRAL_ELSEWHERE: tuple = False, 0, 1, '', 'text', [], {}, dict(type='text')
 _WITHOUT_EFFECT = (
-    'seed',
-    'user',
-    'metadata',
-    'store',
-    'stream_options',
-    'service_tier',
-    'safety_identifier',
-    'prompt_cache_key',
+    'seed user metadata store stream_options service_tier safety_identifier prompt_cache_key'.split()
 )
 
 
@@ -129,6 +148,58 @@ def is_neutral(name: str, value: object) -> bool:
     return value is not True and value in _NEUTRAL_ELSEWHERE
 
 
+# %% ../../nbs/library/runs/05_serve.ipynb #c5e0a004
+def check_fields(fields: dict[str, object]):
+    "Refuse what a greedy answer cannot obey"
+    for name, value in fields.items():
+        if not is_neutral(name, value):
+            neutral = _NEUTRAL.get(name)
+            cure = f'send {json.dumps(neutral[0])}, or leave it out' if neutral else 'leave it out'
+            raise CarveError(
+                f'{name}={quote(value)}: an answer here is greedy, text, and in one piece; {cure}.'
+            )
+
+
+# %% ../../nbs/library/runs/05_serve.ipynb #e41ed95b
+def list_parts(turns: list[dict]) -> list[dict]:
+    "List the parts of a chat that `read_chat` has read"
+    return [part for turn in turns for part in turn['content']]
+
+
+def list_texts(turns: list[dict]) -> list[str]:
+    "List the texts of a chat that `read_chat` has read"
+    return [part['text'] for part in list_parts(turns) if part['type'] == 'text']
+
+
+def check_size(turns: list[dict], n_images: int):
+    "Refuse a chat without an image, or with more than one request may hold"
+    letters = sum(map(len, [*list_texts(turns), *(turn['role'] for turn in turns)]))
+    if letters > MAX_LETTERS:
+        raise CarveError(f'The texts have {letters:,} letters, and {MAX_LETTERS:,} are taken.')
+    n_parts = len(list_parts(turns))
+    if n_parts > MAX_PARTS:
+        raise CarveError(f'The messages have {n_parts} parts, and {MAX_PARTS} are taken.')
+    if not n_images:
+        raise CarveError('There is no image: methods look at one. Send it as an image_url.')
+    if n_images > MAX_IMAGES:
+        raise CarveError(f'There are {n_images} images, and {MAX_IMAGES} are taken.')
+
+
+# %% ../../nbs/library/runs/05_serve.ipynb #be17cc3f
+def is_text_first(turns: list[dict]) -> bool:
+    "Tell whether a text is before an image of its turn"
+    kinds = [[part['type'] for part in turn['content']] for turn in turns]
+    return any('image' in turn[turn.index('text') :] for turn in kinds if 'text' in turn)
+
+
+def has_detail(messages: list[dict]) -> bool:
+    "Tell whether an image of OpenAI's form comes with a detail, which is not read"
+    contents = [message['content'] for message in messages if isinstance(message['content'], list)]
+    addresses = [part.get('image_url') for content in contents for part in content]
+    return any(isinstance(address, dict) and address.get('detail') for address in addresses)
+
+
+# %% ../../nbs/library/runs/05_serve.ipynb #30fb29ed
 class ChatRequest(BaseModel):
     "A request of OpenAI's chat completions"
 
@@ -140,42 +211,10 @@ class ChatRequest(BaseModel):
     stop: str | Annotated[list[str], Field(max_length=16)] | None = None
     stream: bool | None = False
 
-    def check(self):
-        "Refuse what a greedy answer cannot obey, and more than a request may hold"
-        for name, value in (self.model_extra or {}).items():
-            if is_neutral(name, value):
-                continue
-            neutral = _NEUTRAL.get(name)
-            cure = f'send {json.dumps(neutral[0])}, or leave it out' if neutral else 'leave it out'
-            raise CarveError(
-                f'{name}={quote(value)}: an answer here is greedy, text, and in one piece; {cure}.'
-            )
-        letters = sum(map(len, [*self.texts, *(turn['role'] for turn in self.parsed[0])]))
-        if letters > MAX_LETTERS:
-            raise CarveError(f'The texts have {letters:,} letters, and {MAX_LETTERS:,} are taken.')
-        if len(self.parts) > MAX_PARTS:
-            raise CarveError(f'The messages have {len(self.parts)} parts, and {MAX_PARTS} are taken.')
-        if not self.images:
-            raise CarveError('There is no image: methods look at one. Send it as an image_url.')
-        if len(self.images) > MAX_IMAGES:
-            raise CarveError(f'There are {len(self.images)} images, and {MAX_IMAGES} are taken.')
-
     @cached_property
     def parsed(self) -> tuple[list[dict], list, str]:
         "Its chat, the addresses of its images and its last text, as `read_chat` reads them"
         return read_chat(map(plain_message, self.messages))
-
-    @property
-    def parts(self) -> list[dict]:
-        return [part for turn in self.parsed[0] for part in turn['content']]
-
-    @property
-    def texts(self) -> list[str]:
-        return [part['text'] for part in self.parts if part['type'] == 'text']
-
-    @property
-    def images(self) -> list:
-        return self.parsed[1]
 
     @property
     def chat(self) -> list[dict]:
@@ -187,29 +226,38 @@ class ChatRequest(BaseModel):
         return [dict(turn, content=[*map(without_image, turn['content'])]) for turn in self.parsed[0]]
 
     @property
+    def images(self) -> list:
+        return self.parsed[1]
+
+    @property
     def question(self) -> str | None:
         "The question, where one turn has one text with its images; None of another chat"
-        return self.texts[0] if len(self.messages) == len(self.texts) == 1 else None
-
-    @property
-    def text_first(self) -> bool:
-        "Whether a text is before an image of its turn"
-        kinds = [[part['type'] for part in turn['content']] for turn in self.chat]
-        return any('image' in turn[turn.index('text') :] for turn in kinds if 'text' in turn)
-
-    @property
-    def has_detail(self) -> bool:
-        "Whether an image comes with a detail, which is not read"
-        contents = [message['content'] for message in self.messages if isinstance(message['content'], list)]
-        addresses = [part.get('image_url') for content in contents for part in content]
-        return any(isinstance(address, dict) and address.get('detail') for address in addresses)
+        texts = list_texts(self.chat)
+        return texts[0] if len(self.messages) == len(texts) == 1 else None
 
     @property
     def length(self) -> int:
         return self.max_completion_tokens or self.max_tokens or 256
 
 
-def read_head(url: str) -> Image.Image:
+# %% ../../nbs/library/runs/05_serve.ipynb #4353eff0
+def read_request(body: bytes) -> ChatRequest:
+    "Read a request, or raise an error that says what to send"
+    if sum(map(body.count, b'[{,')) > 50_000:  # before they are parsed; pixels have no such signs
+        raise CarveError('The request has more than 50,000 values; send fewer.')
+    try:
+        request = ChatRequest.model_validate_json(body)
+    except ValidationError as e:
+        first = e.errors(include_url=False)[0]
+        name = '.'.join(map(str, first['loc'])) or 'The request'
+        raise CarveError(f'{name}={quote(first["input"])}: {first["msg"]}.') from None
+    check_fields(request.model_extra or {})
+    check_size(request.chat, len(request.images))
+    return request
+
+
+# %% ../../nbs/library/runs/05_serve.ipynb #090b42e9
+def read_head(url: object) -> Image.Image:
     "Read the head of an image inside a request, whose pixels are not decoded; nothing is fetched, and no file is opened"
     head, _, code = url.partition(',') if isinstance(url, str) else ('', '', '')
     if not (head.startswith('data:') and head.endswith(';base64')):
@@ -219,7 +267,7 @@ def read_head(url: str) -> Image.Image:
     return Image.open(BytesIO(base64.b64decode(code, validate=True)), formats=FORMATS)
 
 
-def decode_images(urls: Iterable[str]) -> list[Image.Image]:
+def decode_images(urls: Iterable[object]) -> list[Image.Image]:
     "Decode the images of a request, unless they have too many pixels together"
     try:
         heads = [read_head(url) for url in urls]
@@ -240,19 +288,139 @@ class Stopped(Exception):
     "Nobody waits for this answer any more"
 
 
-@contextmanager
-def stoppable(model, stopped: threading.Event) -> Iterator[None]:
-    "End the block at the next pass of the model after the event is set"
+class Deadline:
+    "The time at which nobody waits for an answer any more; a client that hangs up moves it to now"
 
-    def enter(*given):
-        if stopped.is_set():
+    def __init__(self, seconds: float):
+        self.end = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        return self.end - time.monotonic()
+
+    def pass_now(self):
+        self.end = -math.inf
+
+    def check(self, *ignored):
+        "Raise `Stopped` where it has passed; whatever a forward hook is given is not read"
+        if self.left <= 0:
             raise Stopped
 
-    hook = model.register_forward_pre_hook(enter)
+
+@contextmanager
+def stoppable(model, deadline: Deadline) -> Iterator[None]:
+    "End the block at the next pass of the model after a deadline"
+    hook = model.register_forward_pre_hook(deadline.check)
     try:
         yield
     finally:
         hook.remove()
+
+
+# %% ../../nbs/library/runs/05_serve.ipynb #212f35ea
+def list_refused() -> dict[str, str]:
+    "List the methods that no request can be answered by -> why"
+    needs = dict(
+        box='the true region, which no request has', model='a second model, and no request may open a file'
+    )
+    return {
+        name: f'{name} needs {needs[need]}'
+        for name, kind in methods().items()
+        for need in kind.needs
+        if need in needs
+    }
+
+
+# %% ../../nbs/library/runs/05_serve.ipynb #4fd66160
+def check_method(spec: str, names: list[str], refused: dict[str, str]):
+    "Refuse a model that names no method which is answered by here"
+    name, _ = read_method(spec)
+    if name in refused:
+        raise CarveError(f'{refused[name]}. Name another method as the model, such as lookup.')
+    choose(name, names, 'model', 'a model is named by a method: GET /v1/models lists them')
+
+
+# %% ../../nbs/library/runs/05_serve.ipynb #835a4762
+_DETAIL = 'detail is not read: an image has the size that the model gives it'
+_ORDER = 'a text is before an image, whose words do not see it on some models: send images first'
+
+
+def ask_method(
+    vlm: VLM,
+    request: ChatRequest,
+    deadline: Deadline,
+    by: Any = None,  # another model that answers
+) -> Result:
+    "Ask the method that a request names about its images"
+    method = RunConfig([request.model], None, request.length).by_spec[request.model]
+    with warnings.catch_warnings(record=True) as heard, stoppable(vlm.model, deadline):
+        warnings.simplefilter('always')
+        images = decode_images(request.images)
+        if request.question is None:
+            result = method(vlm, images, messages=request.chat)
+        else:
+            result = method(vlm, images, question=request.question, by=by)
+    result.notes += [str(warning.message) for warning in heard]
+    result.notes += [_DETAIL] * has_detail(request.messages)
+    result.notes += [_ORDER] * is_text_first(request.chat)
+    return result
+
+
+# %% ../../nbs/library/runs/05_serve.ipynb #9a682814
+def cut_at_stop(text: str, stop: str | list[str] | None) -> str:
+    "Cut a text before the first of its stop words"
+    for word in [stop] if isinstance(stop, str) else stop or []:
+        text = text.partition(word)[0] if word else text
+    return text
+
+
+def describe_reply(result: Result, text: str, line: dict) -> dict:
+    "Describe an answer, of which a text is sent, in the fields of a reply; its line has what `carve` tells"
+    ended = result.answer.finished or text != str(result)
+    choice = dict(
+        index=0,
+        finish_reason='stop' if ended else 'length',
+        logprobs=None,
+        message=dict(role='assistant', content=text, refusal=None),
+    )
+    read, written = result.answer.n_prompt or 0, len(result.answer.tokens)
+    told = 'plain_answer', 'confidence', 'box', 'calls', 'seconds', 'notes'
+    return dict(
+        choices=[choice],
+        usage=dict(prompt_tokens=read, completion_tokens=written, total_tokens=read + written),
+        carve={name: line[name] for name in told},
+    )
+
+
+# %% ../../nbs/library/runs/05_serve.ipynb #f332a63f
+class RequestLog:
+    "The folder of a run, with a line for each request"
+
+    def __init__(self, folder: str | Path, protocol: dict):
+        settings = {name: value for name, value in protocol.items() if name not in ('methods', 'decoding')}
+        self.store = RunStore(folder, settings | dict(data=dict(name='requests', n=0, rule='none')))
+        self.number = len(self.store.lines)
+
+    def add(self, request: ChatRequest, result: Result, text: str, line: dict):
+        "Add the line of an answer, of which a text was sent; where that fails, its notes say so"
+        head = dict(
+            id=f'request-{self.number}',
+            at=self.number,
+            method=request.model,
+            status='ok',
+            kind='',
+            question=' '.join(list_texts(request.chat)),
+            image_key=image_key((result.images or [result.image])[0]),
+            truth=None,
+            score=None,
+            answer=text,
+        )
+        self.number += 1
+        try:
+            self.store.add([head | line])
+        except IncompleteError as e:
+            log.error(str(e))
+            line['notes'].append('this answer is not in the log, which cannot be written')
 
 
 # %% ../../nbs/library/runs/05_serve.ipynb #a74283a6
@@ -266,134 +434,39 @@ class MethodServer:
         answer_by: str | None = None,  # another model that answers: 'URL#name', a folder or a Hub id
         answer_key: str | None = None,  # name of the environment variable with its key
     ):
-        needs = dict(
-            box='the true region, which no request has',
-            model='a second model, and no request may open a file',
-        )
-        self.refused = {
-            name: f'{name} needs {needs[need]}'
-            for name, kind in methods().items()
-            for need in kind.needs
-            if need in needs
-        }
-        config = RunConfig(
-            [name for name in methods() if name not in self.refused],
-            answer_by=answer_by,
-            answer_key=answer_key,
-        )
-        evaluator = Evaluator(vlm, config)
-        self.vlm, self.by = vlm, evaluator.by or None
+        self.refused = list_refused()
+        specs = [name for name in methods() if name not in self.refused]
+        evaluator = Evaluator(vlm, RunConfig(specs, answer_by=answer_by, answer_key=answer_key))
         self.refused |= evaluator.unfit
-        self.names = [name for name in methods() if name not in self.refused]
+        self.names = [name for name in specs if name not in self.refused]
+        self.vlm, self.by = vlm, evaluator.by or None
+        self.log = RequestLog(log, evaluator.protocol) if log else None
         self.requests = self.text_first = 0  # that were answered; those with a text before an image
-        self.store: RunStore | None = None
-        if not log:
-            return
-        protocol = {k: v for k, v in evaluator.protocol.items() if k not in ('methods', 'decoding')}
-        self.store = RunStore(log, protocol | dict(data=dict(name='requests', n=0, rule='none')))
-        self.logged = len(self.store.lines)
 
     def read(self, body: bytes) -> ChatRequest:
-        "Read a request, or raise an error that says what to send"
-        if sum(map(body.count, b'[{,')) > 50_000:  # before they are parsed; pixels have no such signs
-            raise CarveError('The request has more than 50,000 values; send fewer.')
-        try:
-            request = ChatRequest.model_validate_json(body)
-        except ValidationError as e:
-            first = e.errors(include_url=False)[0]
-            name = '.'.join(map(str, first['loc'])) or 'The request'
-            raise CarveError(f'{name}={quote(first["input"])}: {first["msg"]}.') from None
-        request.check()
-        name, _ = read_method(request.model)
-        if name in self.refused:
-            raise CarveError(f'{self.refused[name]}. Name another method as the model, such as lookup.')
-        choose(name, self.names, 'model', 'a model is named by a method: GET /v1/models lists them')
+        "Read a request that can be answered here, or raise an error that says what to send"
+        request = read_request(body)
+        check_method(request.model, self.names, self.refused)
         if self.by and request.question is None:
-            raise CarveError(
-                'Another model answers here, which is asked one question: send one turn of the user with '
-                'one text.'
-            )
+            raise CarveError('Another model answers here: send one question, in one turn with one text.')
         return request
 
-    def ask(self, request: ChatRequest, stopped: threading.Event) -> Result:
-        "Ask the method of a request about its images; what was noted on the way is in the result's notes"
-        method = RunConfig([request.model], None, request.length).by_spec[request.model]
-        with warnings.catch_warnings(record=True) as heard, stoppable(self.vlm.model, stopped):
-            warnings.simplefilter('always')
-            images = decode_images(request.images)
-            if request.question is None:
-                result = method(self.vlm, images, messages=request.chat)
-            else:
-                result = method(self.vlm, images, question=request.question, by=self.by)
-        result.notes += [str(warning.message) for warning in heard]
-        if request.has_detail:
-            result.notes.append('detail is not read: an image has the size that the model gives it')
-        if request.text_first:
-            result.notes.append(self.note_order())
-        return result
-
-    def note_order(self) -> str:
-        "Count a request with a text before an image, and say so on the console once"
-        note = 'a text is before an image, whose words do not see it on some models: send images first'
-        if not self.text_first:
-            log.warning(note)
-        self.text_first += 1
-        return note
-
-    def answer(self, request: ChatRequest, stopped: threading.Event) -> dict:
+    def answer(self, request: ChatRequest, deadline: Deadline) -> dict:
         "Answer a request: the fields of a reply"
         self.requests += 1
-        result = self.ask(request, stopped)
-        text = str(result)
-        for stop in filter(None, [request.stop] if isinstance(request.stop, str) else request.stop or []):
-            text = text.partition(stop)[0]
-        line = describe_result(result)
-        if self.store:
-            self.keep(self.store, request, text, image_key((result.images or [result.image])[0]), line)
-        ended = result.answer.finished or text != str(result)
-        read, written = result.answer.n_prompt or 0, len(result.answer.tokens)
-        return dict(
-            model=request.model,
-            choices=[
-                dict(
-                    index=0,
-                    finish_reason='stop' if ended else 'length',
-                    logprobs=None,
-                    message=dict(role='assistant', content=text, refusal=None),
-                )
-            ],
-            usage=dict(prompt_tokens=read, completion_tokens=written, total_tokens=read + written),
-            carve={
-                name: line[name]
-                for name in ('plain_answer', 'confidence', 'box', 'calls', 'seconds', 'notes')
-            },
-        )
-
-    def keep(self, store: RunStore, request: ChatRequest, text: str, image: str, line: dict):
-        "Add the line of an answer to the log; where it cannot be written that is noted, and the answer is sent"
-        head = dict(
-            id=f'request-{self.logged}',
-            at=self.logged,
-            method=request.model,
-            status='ok',
-            kind='',
-            question=' '.join(request.texts),
-            image_key=image,
-            truth=None,
-            score=None,
-            answer=text,
-        )
-        self.logged += 1
-        try:
-            store.add([head | line])
-        except IncompleteError as e:
-            log.error(str(e))
-            line['notes'].append('this answer is not in the log, which cannot be written')
+        result = ask_method(self.vlm, request, deadline, self.by)
+        if _ORDER in result.notes:
+            if not self.text_first:
+                log.warning(_ORDER)
+            self.text_first += 1
+        text, line = cut_at_stop(str(result), request.stop), describe_result(result)
+        if self.log:
+            self.log.add(request, result, text, line)
+        return dict(model=request.model) | describe_reply(result, text, line)
 
 
-# %% ../../nbs/library/runs/05_serve.ipynb #711078d4
+# %% ../../nbs/library/runs/05_serve.ipynb #2dd7c955
 _KINDS = {401: 'authentication_error', 429: 'rate_limit_error', 500: 'server_error', 504: 'timeout_error'}
-LOOPBACK = '127.0.0.1', 'localhost', '::1'
 
 
 class Refusal(CarveError):
@@ -404,8 +477,36 @@ class Refusal(CarveError):
         self.status = status
 
 
-async def _read_body(request, most: float) -> bytes:
-    "Read the body of a request, to its end, or the client would not read why it is refused"
+def describe_error(e: Exception) -> tuple[dict, int, dict[str, str]]:
+    "Describe an error as the body, the status and the headers of a reply; one that nobody foresaw is logged"
+    status = getattr(e, 'status', 400 if getattr(e, 'exit_status', 1) == 2 else 500)
+    if not isinstance(e, CarveError):
+        log.error('%s', one_line(f'{type(e).__name__}: {e}'))
+    kind = _KINDS.get(status, 'invalid_request_error')
+    error = dict(message=one_line(e), type=kind, param=None, code=None)
+    headers = {'Retry-After': '1'} if status == 429 else {'x-should-retry': 'false'}
+    return dict(error=error), status, headers
+
+
+# %% ../../nbs/library/runs/05_serve.ipynb #72b71d93
+LOOPBACK = '127.0.0.1', 'localhost', '::1'
+
+
+def check_sender(request: 'Request', key: str):
+    "Refuse a stranger before anything of the body is read"
+    from_page = request.headers.get('sec-fetch-site') == 'cross-site'
+    if from_page or not key and request.url.hostname not in LOOPBACK:
+        raise Refusal(
+            403, 'This address answers its own machine alone, as 127.0.0.1, and no page of the web.'
+        )
+    sent = request.headers.get('authorization', '')
+    if key and not hmac.compare_digest(sent.encode(), f'Bearer {key}'.encode()):
+        raise Refusal(401, 'The key is missing or another: send it as api_key.')
+
+
+# %% ../../nbs/library/runs/05_serve.ipynb #f1d0be14
+async def read_body(request: 'Request', most: float) -> bytes:
+    "Read the JSON of a request, of at most so many bytes"
     body, size = bytearray(), 0
     async for part in request.stream():
         size += len(part)
@@ -413,105 +514,118 @@ async def _read_body(request, most: float) -> bytes:
             body += part
     if size > most:
         raise Refusal(413, f'The request has {size:,} bytes, and {most:,.0f} are taken; send smaller images.')
+    if request.headers.get('content-type', '').partition(';')[0].strip().lower() != 'application/json':
+        raise Refusal(415, 'Send JSON, as Content-Type: application/json.')
     return bytes(body)
 
 
-async def _gone(request):
+# %% ../../nbs/library/runs/05_serve.ipynb #9d01044c
+class Turns:
+    "The turn of a model, for one request after another, of which not too many may wait"
+
+    def __init__(self, waiting: int):
+        self.waiting, self.inside = waiting, 0  # most requests that wait; those that are here
+        self.turn = asyncio.Lock()
+
+    @contextmanager
+    def place(self) -> Iterator[int]:
+        "Take a place, and give it back; yields how many requests are before this one"
+        if self.inside > self.waiting:
+            raise Refusal(
+                429, f'{self.waiting} requests wait already; send fewer at once, or this one again later.'
+            )
+        self.inside += 1
+        try:
+            yield self.inside - 1
+        finally:
+            self.inside -= 1
+
+    async def take(self, deadline: Deadline, answer: Callable[[], dict]) -> dict | None:
+        "Answer when the turn has come; None where the deadline has passed by then, or passes meanwhile"
+        async with self.turn:
+            with suppress(Stopped):
+                deadline.check()
+                return await asyncio.to_thread(answer)
+        return None
+
+
+# %% ../../nbs/library/runs/05_serve.ipynb #cdca1455
+async def wait_for_end(request: 'Request'):
     "Wait until the client has hung up"
     while (await request.receive())['type'] != 'http.disconnect':
         pass
 
 
-def make_app(server: MethodServer, key: str = '', limits: Limits = Limits()):
+async def while_connected(request: 'Request', deadline: Deadline, work: Coroutine) -> dict | None:
+    "Wait for an answer as long as its client does; None where that has hung up, or the deadline has passed"
+    answer, gone = asyncio.create_task(work), asyncio.create_task(wait_for_end(request))
+    try:
+        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+        deadline.pass_now()
+    return answer.result() if answer.done() else None
+
+
+# %% ../../nbs/library/runs/05_serve.ipynb #52b24b4d
+async def answer_request(
+    server: MethodServer, request: 'Request', turns: Turns, limits: Limits
+) -> tuple[ChatRequest, dict]:
+    "Read a request and answer it within its limits; what was read, and the fields of the reply"
+    deadline = Deadline(limits.seconds)
+    with turns.place() as ahead, suppress(TimeoutError):
+        async with asyncio.timeout(deadline.left):
+            body = await read_body(request, limits.megabytes * 2**20)
+            chat = await asyncio.to_thread(server.read, body)
+            work = turns.take(deadline, partial(server.answer, chat, deadline))
+            reply = await while_connected(request, deadline, work)
+        if reply:
+            reply['carve']['ahead'] = ahead
+            return chat, reply
+    raise Refusal(
+        504,
+        f'No answer within {limits.seconds:g} s, with {ahead} requests before this one; send fewer '
+        'at once, or smaller images.',
+    )
+
+
+# %% ../../nbs/library/runs/05_serve.ipynb #ed5f4a98
+def as_stream(reply: dict) -> str:
+    "Write a reply as a stream of one piece"
+    choice = dict(reply['choices'][0])
+    choice['delta'] = choice.pop('message')
+    chunk = reply | dict(object='chat.completion.chunk', choices=[choice])
+    return f'data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n'
+
+
+def describe_model(name: str) -> dict:
+    "Describe a method as a model of OpenAI's list"
+    return dict(id=name, object='model', created=0, owned_by='carve_nb')
+
+
+# %% ../../nbs/library/runs/05_serve.ipynb #711078d4
+def make_app(server: MethodServer, key: str = '', limits: Limits = Limits()) -> 'FastAPI':
     "Make a `FastAPI` of chat completions and the list of models; without a key for this machine alone"
     from fastapi import Depends, FastAPI, Request
     from fastapi.responses import JSONResponse, Response
 
-    async def check_sender(request: Request):
-        "Refuse a stranger: one without the key, or a page of the web that a browser here has opened"
-        if (
-            request.headers.get('sec-fetch-site') == 'cross-site'
-            or not key
-            and request.url.hostname not in LOOPBACK
-        ):
-            raise Refusal(
-                403, 'This address answers its own machine alone, as 127.0.0.1, and no page of the web.'
-            )
-        sent = request.headers.get('authorization', '')
-        if key and not hmac.compare_digest(sent.encode(), f'Bearer {key}'.encode()):
-            raise Refusal(401, 'The key is missing or another: send it as api_key.')
+    async def admit(request: Request):
+        check_sender(request, key)
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.pool = ThreadPoolExecutor(1)  # one thread: its queue is the queue of the requests
-        yield
-        app.state.pool.shutdown(wait=False, cancel_futures=True)
-
-    app = FastAPI(lifespan=lifespan, openapi_url=None, dependencies=[Depends(check_sender)])
-    inside: set[threading.Event] = set()  # of all requests
+    app, turns = FastAPI(openapi_url=None, dependencies=[Depends(admit)]), Turns(limits.waiting)
 
     @app.exception_handler(Exception)
     @app.exception_handler(CarveError)
     async def refuse(request: Request, e: Exception) -> JSONResponse:
-        status = getattr(e, 'status', 400 if getattr(e, 'exit_status', 1) == 2 else 500)
-        if not isinstance(e, CarveError):
-            log.error('%s', one_line(f'{type(e).__name__}: {e}'))
-        headers = {'Retry-After': '1'} if status == 429 else {'x-should-retry': 'false'}
-        error = dict(
-            message=one_line(e), type=_KINDS.get(status, 'invalid_request_error'), param=None, code=None
-        )
-        return JSONResponse(dict(error=error), status, headers)
-
-    async def respond(request: Request, stopped: threading.Event, ahead: int) -> Any:
-        body = await _read_body(request, limits.megabytes * 2**20)
-        if request.headers.get('content-type', '').partition(';')[0].strip().lower() != 'application/json':
-            raise Refusal(415, 'Send JSON, as Content-Type: application/json.')
-        chat = await asyncio.to_thread(server.read, body)
-        work = asyncio.wrap_future(request.app.state.pool.submit(server.answer, chat, stopped))
-        left = asyncio.ensure_future(_gone(request))
-        try:
-            await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                raise Refusal(499, 'The client has hung up.')
-            reply = work.result()
-        finally:
-            work.cancel()
-            left.cancel()
-        reply['carve']['ahead'] = ahead
-        named = dict(id=f'chatcmpl-{uuid.uuid4().hex}', object='chat.completion', created=int(time.time()))
-        if not chat.stream:
-            return named | reply
-        choice = reply['choices'][0]
-        chunk = (
-            named
-            | reply
-            | dict(object='chat.completion.chunk', choices=[choice | dict(delta=choice.pop('message'))])
-        )
-        return Response(f'data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n', media_type='text/event-stream')
+        return JSONResponse(*describe_error(e))
 
     @app.post('/v1/chat/completions')
     async def complete(request: Request) -> Any:
-        if len(inside) > limits.waiting:
-            raise Refusal(
-                429, f'{limits.waiting} requests wait already; send fewer at once, or this one again later.'
-            )
-        stopped, ahead = threading.Event(), len(inside)
-        inside.add(stopped)
-        try:
-            async with asyncio.timeout(limits.seconds):
-                return await respond(request, stopped, ahead)
-        except TimeoutError:
-            raise Refusal(
-                504,
-                f'No answer within {limits.seconds:g} s, with {ahead} requests before this one; send fewer '
-                'at once, or smaller images.',
-            ) from None
-        finally:
-            stopped.set()
-            inside.discard(stopped)
-
-    def describe_model(name: str) -> dict:
-        return dict(id=name, object='model', created=0, owned_by='carve_nb')
+        chat, reply = await answer_request(server, request, turns, limits)
+        named = dict(id=f'chatcmpl-{uuid.uuid4().hex}', object='chat.completion', created=int(time.time()))
+        if chat.stream:
+            return Response(as_stream(named | reply), media_type='text/event-stream')
+        return named | reply
 
     @app.get('/v1/models')
     async def models() -> dict:
@@ -519,7 +633,7 @@ def make_app(server: MethodServer, key: str = '', limits: Limits = Limits()):
 
     @app.get('/v1/models/{name:path}')
     async def model(name: str) -> dict:
-        choose(read_method(name)[0], server.names, 'model', 'GET /v1/models lists all')
+        check_method(name, server.names, server.refused)
         return describe_model(name)
 
     return app

@@ -16,7 +16,7 @@ from carve_nb.method.carve import Carve
 from carve_nb.method.vicrop import grad_rows
 from carve_nb.models.kernel import AttentionHook, hooked
 from carve_nb.models.prompts import Ask
-from carve_nb.runs.serve import stoppable
+from carve_nb.runs.serve import Deadline, stoppable
 from carve_nb.studies.measure import mask_image_tokens
 from .clean import state, tensor_bytes
 
@@ -139,7 +139,7 @@ BLOCKS = {  # those of single methods are in tests/method/test_methods.py
     'stock': stock,
     'grad_rows': lambda vlm: grad_rows(vlm, vlm.prompt(IMAGE, QUESTION)),
     'tower': inside(lambda vlm: hooked(AttentionHook(), vlm.model.get_encoder(modality='image'))),
-    'stoppable': inside(lambda vlm: stoppable(vlm.model, threading.Event())),
+    'stoppable': inside(lambda vlm: stoppable(vlm.model, Deadline(600))),
 }
 
 

@@ -318,17 +318,19 @@ def test_limits(server, monkeypatch):
         assert ask(address).choices[0].message.content is not None
     answer, refused, enough = server.answer, [], threading.Event()
 
-    def hold(event):  # a fast machine answers before the time is over, or before the queue is full
-        monkeypatch.setattr(
-            server, 'answer', lambda request, stopped: event(stopped).wait(30) and answer(request, stopped)
-        )
+    def hold(ready):  # a fast machine answers before the time is over, or before the queue is full
+        def answer_later(request, deadline):
+            until(lambda: ready(deadline), seconds=30)
+            return answer(request, deadline)
 
-    hold(lambda stopped: stopped)
+        monkeypatch.setattr(server, 'answer', answer_later)
+
+    hold(lambda deadline: deadline.left < 0)
     with serving(server, '', Limits(seconds=0.5)) as address:
         with pytest.raises(RemoteError) as e:
             Endpoint(address, 'none', None, retries=0, max_new_tokens=4).ask(SCENES[0].image, 'What?')
         assert e.value.status == 'timeout'
-    hold(lambda stopped: enough)
+    hold(lambda deadline: enough.is_set())
     with serving(server, '', Limits(waiting=1)) as address, ThreadPoolExecutor(8) as pool:
 
         def wait_in_line(_):
@@ -347,11 +349,11 @@ def test_a_killed_client(server, monkeypatch):
     "Its question is given up at the next pass of the model, and the next one is answered"
     ended, begun, answer = [], threading.Event(), server.answer
 
-    def watched(request, stopped):
+    def watched(request, deadline):
         begun.set()
-        stopped.wait(30)  # a fast machine answers before the client is gone
+        until(lambda: deadline.left < 0, seconds=30)  # a fast machine answers before the client is gone
         try:
-            return answer(request, stopped)
+            return answer(request, deadline)
         except Stopped as e:
             ended.append(e)
 
@@ -363,6 +365,46 @@ def test_a_killed_client(server, monkeypatch):
         assert until(lambda: ended)
         monkeypatch.setattr(server, 'answer', answer)
         assert ask(address).choices[0].message.content is not None
+
+
+def test_those_who_wait_take_no_thread(server, monkeypatch):
+    "With forty in line a request without sense is refused at once; those that hang up leave their places, unasked"
+    enough, asked, answer = threading.Event(), [], server.answer
+
+    def hold(request, deadline):
+        asked.append(request)
+        enough.wait(60)
+        return answer(request, deadline)
+
+    monkeypatch.setattr(server, 'answer', hold)
+    with serving(server, '', Limits(waiting=40)) as address:
+        clients = [send(address, body(*parts(SCENES[0]))) for _ in range(41)]
+        assert until(lambda: status(address, b'{') == 429, seconds=60)
+        clients.pop().close()
+        assert until(lambda: status(address, b'{') == 400, seconds=30)
+        for client in clients:
+            client.close()
+        enough.set()
+        assert ask(address).carve['ahead'] <= 1
+    assert len(asked) == 2
+
+
+def test_a_late_answer_keeps_the_turn(server, monkeypatch):
+    "One that does not end at its deadline is refused in time; the model is asked no second question meanwhile"
+    inside, most, answer = [], [], server.answer
+
+    def slow(request, deadline):
+        inside.append(request)
+        most.append(len(inside))
+        until(lambda: deadline.left < -1, seconds=30)
+        inside.remove(request)
+        return answer(request, deadline)
+
+    monkeypatch.setattr(server, 'answer', slow)
+    with serving(server, '', Limits(seconds=0.5)) as address, ThreadPoolExecutor(4) as pool:
+        request = body(*parts(SCENES[0]))
+        assert [*pool.map(lambda _: status(address, request), range(4))] == [504] * 4
+    assert {*most} == {1}
 
 
 def test_key(server, shell, monkeypatch):
