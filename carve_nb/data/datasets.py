@@ -40,7 +40,6 @@ from ..core.text import SHORT_ANSWER
 from .eye_test import CHANCE, EACH, eye_records
 from carve_nb.data.files import (
     ENDINGS,
-    Columns,
     Table,
     check_in_hand,
     check_inside,
@@ -54,6 +53,7 @@ from .records import Record, choose_rows
 from .scenes import scene_records
 from .scoring import check_truths, name_rule, rule_name
 from carve_nb.data.tables import (
+    Columns,
     Declared,
     check_columns,
     check_similar,
@@ -286,19 +286,12 @@ def _check_header(table: Table, declared: Declared, benchmark: Benchmark | None)
 
 
 def _table_set(
-    name: str,
-    open_rows: Callable[[Columns], Table],
-    wanted: Wanted,
-    benchmark: Benchmark | None = None,
-    **about: str,
+    name: str, table: Table, wanted: Wanted, benchmark: Benchmark | None = None, **about: str
 ) -> DataSet:
     "Make a set of the rows of a table; its suffix and score follow from its records"
     facts = benchmark or Benchmark('')
     declared = Declared(facts.columns | wanted.columns, wanted.images, wanted.rule or facts.rule)
-    table = open_rows(declared.columns)
     _check_header(table, declared, benchmark)
-    if declared.missing:
-        table = open_rows(declared.columns)  # with the columns that may be meant
     records, notes = make_records(table, declared, wanted.n, wanted.seed, bool(benchmark))
     for record in records:
         check_truths(record)
@@ -336,30 +329,22 @@ def _own_set(path: str | Path, wanted: Wanted) -> DataSet:
     name, folder = Path(os.path.abspath(path)).name, Path(path).expanduser()
     saved, snapshot = is_saved(folder), is_snapshot(folder)
     wanted.check_used(name, 'columns', 'images', *['split'] * (saved or snapshot), *['config'] * snapshot)
-
-    def open_rows(columns: Columns) -> Table:
-        if not (saved or snapshot):
-            return open_table(path, wanted.most, columns)
-        table = hub_table(_checked_folder(path), wanted.split, wanted.config, None, wanted.most, columns)
-        return table._replace(folder=folder)
-
-    return _table_set(name, open_rows, wanted, source=name)
+    if saved or snapshot:
+        table = hub_table(_checked_folder(path), wanted.split, wanted.config, None, wanted.most)
+    else:
+        table = open_table(path, wanted.most, wanted.columns.get('rows'))
+    return _table_set(name, table, wanted, source=name)
 
 
 def _rows_set(data: Any, wanted: Wanted) -> DataSet:
     "Read rows in hand: a list of dicts, a `DataFrame` or a `datasets.Dataset`"
     wanted.check_used('rows in hand', 'columns', 'images')
-    is_dataset = hasattr(data, 'column_names')
-    if is_dataset:
+    if hasattr(data, 'column_names'):
         check_in_hand(data)
-    name = is_dataset and data.info.dataset_name or 'rows'
-
-    def open_rows(columns: Columns) -> Table:
-        if is_dataset:
-            return dataset_table(data, name, columns, wanted.most, in_hand=True)
-        return rows_table(data[: wanted.most], None if wanted.images else columns.get('image', 'image'))
-
-    return _table_set(name, open_rows, wanted, source=name)
+        table = dataset_table(data, data.info.dataset_name or 'rows', wanted.most, in_hand=True)
+    else:
+        table = rows_table(data[: wanted.most])
+    return _table_set(table.name, table, wanted, source=table.name)
 
 
 # %% ../../nbs/library/data/14_datasets.ipynb #b1150078
@@ -398,15 +383,10 @@ def _hub_set(spec: str, wanted: Wanted) -> DataSet:
     split, config = wanted.split or facts.split or None, wanted.config
     if facts.config and (not folder or (folder / facts.config).is_dir()):
         config = config or facts.config
-
-    def open_rows(columns: Columns) -> Table:
-        most = None if facts.only else wanted.most
-        table = hub_table(folder or facts.hub, split, config, revision, most, columns)
-        rows = [(place, row) for place, row in table.rows if facts.has(row)]
-        return table._replace(rows=rows)
-
+    table = hub_table(folder or facts.hub, split, config, revision, None if facts.only else wanted.most)
+    table = replace(table, rows={place: row for place, row in table.rows.items() if facts.has(row)})
     source = f'a copy of {facts.hub}' if folder else f'{facts.hub}@{revision or "main"}'
-    return _table_set(spec, open_rows, wanted, benchmark, source=source, split=split or '')
+    return _table_set(spec, table, wanted, benchmark, source=source, split=split or '')
 
 
 # %% ../../nbs/library/data/14_datasets.ipynb #b1150079

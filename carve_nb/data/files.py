@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = [
-    'Columns',
     'ENDINGS',
     'Table',
+    'image_in',
+    'Stored',
     'cell_of',
-    'plain_name',
     'Cell',
     'is_gap',
     'read_text',
+    'plain_name',
     'read_file',
-    'image_in',
     'dataset_table',
     'check_in_hand',
     'rows_table',
@@ -33,37 +33,77 @@ __all__ = [
 import base64
 import csv
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, time
-from functools import cache, partial
+from functools import cache, cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 from ..core.errors import CarveError, DataError, quote
 from ..core.io import one_line
 
+
 # %% ../../nbs/library/data/08_files.ipynb #f11e0009
-# a column of ours -> the one of a table, or several, such as 'A+B'; COLUMN.PART: a part of its cells; None: not read
-Columns: TypeAlias = dict[str, str | None]
-
-
-class Table(NamedTuple):
-    "The rows of a set, each with its place, such as 'line 3'"
+@dataclass(frozen=True)
+class Table:
+    "The rows of a set by their places, a name, and the folder of its images"
 
     name: str
-    headers: list[str]
-    rows: list[tuple[str, dict]]
-    folder: Path | None = None  # of its images
-    first_row: dict = {}  # with all its images, for proposals
+    rows: dict[str, dict[str, Any]]
+    folder: Path | None = None
     part: str | None = None  # of its JSON, which has the rows
+    in_hand: bool = False  # rows of a program, which may name any file
+
+    @cached_property
+    def headers(self) -> list[str]:
+        "The columns of all rows"
+        return [*dict.fromkeys(chain.from_iterable(self.rows.values()))]
+
+    @property
+    def first_row(self) -> dict[str, Any]:
+        return next(iter(self.rows.values()), {})
 
 
+# %% ../../nbs/library/data/08_files.ipynb #b1150042
+def image_in(cell: Any) -> Any:
+    "Take the image of a cell: the one of a list, the bytes or the path of a struct"
+    if isinstance(cell, list):
+        if len(cell) > 1:
+            raise DataError(f'image {quote(cell)} is a list of {len(cell)}; write one image in each row.')
+        cell = cell[0] if cell else None
+    return cell.get('bytes') or cell.get('path') if isinstance(cell, dict) else cell
+
+
+@dataclass(frozen=True)
+class Stored:
+    "A cell with an image, or a part of it, which stays in its file until it is opened"
+
+    data: Any
+    row: int
+    column: str
+    in_hand: bool = False
+
+    def __call__(self) -> bytes | str:
+        (row,) = self.data.with_format('arrow')[self.row].to_pylist()
+        image = image_in(cell_of(row, self.column))
+        if isinstance(image, bytes) or image and self.in_hand:
+            return image
+        raise DataError(
+            f'row {self.row + 1} holds no image; put the file into the table, or name the column of its path, '
+            f'{self.column}.path.'
+        )
+
+
+# %% ../../nbs/library/data/08_files.ipynb #b1170002
 def cell_of(row: Any, column: str) -> Any:
     "Get a cell of a row, a part of one, such as `objects.bbox` or `images.0`, or those of several columns"
+    if isinstance(row, Stored):
+        return replace(row, column=f'{row.column}.{column}')
     if isinstance(row, dict):
         if column in row:
             return row[column]
@@ -77,11 +117,6 @@ def cell_of(row: Any, column: str) -> Any:
     except (LookupError, TypeError):
         return None
     return cell_of(inner, rest) if rest else inner
-
-
-def plain_name(name: object) -> str:
-    "Write the name of a column without capitals, blanks and underscores"
-    return re.sub(r'[\s_]', '', str(name).casefold())
 
 
 # %% ../../nbs/library/data/08_files.ipynb #f11e0010
@@ -103,7 +138,7 @@ def read_text(cell: Cell) -> str | None:
     key, column, value = cell
     if is_gap(value):
         return None
-    if isinstance(value, (dict, list)):
+    if isinstance(value, (dict, list, Stored)):
         raise DataError(
             f'{column} {quote(value)} is a list or an object instead of one text; name its part, {key}={column}.PART'
         )
@@ -114,28 +149,33 @@ def read_text(cell: Cell) -> str | None:
     return text or None
 
 
+def plain_name(name: object) -> str:
+    "Write the name of a column without capitals, blanks and underscores"
+    return re.sub(r'[\s_]', '', str(name).casefold())
+
+
 # %% ../../nbs/library/data/08_files.ipynb #d0000005
 ENDINGS = '.json', '.jsonl', '.ndjson', '.csv', '.tsv', '.parquet'
 
 
 def _csv_rows(lines: Iterable[str], sep: str) -> Iterator[tuple[str, dict]]:
-    "Yield the rows of a table, all cells as text"
+    "Yield the rows of a table with their lines, all cells as text"
     csv.field_size_limit(2**31 - 1)  # of an image in base64
-    reader = csv.DictReader(lines, delimiter=sep, strict=True)
-    headers = reader.fieldnames or []
+    reader = csv.reader(lines, delimiter=sep, strict=True)
+    headers = next(reader, [])
     if len({*headers}) < len(headers):
         raise DataError(f'two columns have one name, {", ".join(headers)[:300]}; rename one')
     end = 1
     try:
-        for row in reader:
+        for cells in reader:
             end = reader.line_num
-            if None in row or None in row.values():
+            if cells and len(cells) != len(headers):
                 raise DataError(
                     f'line {end} does not have {len(headers)} cells, as the header has; put a cell that has {sep!r} or a line '
                     'end inside into quotation marks, "…", or save it in Excel as CSV UTF-8'
                 )
-            if any(row.values()):
-                yield f'line {end}', row
+            if any(cells):
+                yield f'line {end}', dict(zip(headers, cells))
     except csv.Error as e:
         raise DataError(f'the row after line {end}: {e}; perhaps a quotation mark that none closes') from e
 
@@ -158,10 +198,11 @@ def _find_rows(value: Any) -> str | None:
     return next((key for key, part in value.items() if isinstance(part, list)), '*')
 
 
-def _json_rows(value: Any, part: str | None) -> list[tuple[str, Any]]:
-    "List the rows of a part of a JSON file"
+def _json_rows(value: Any, part: str | None) -> Iterator[tuple[str, Any]]:
+    "Yield the rows of a part of a JSON file"
     rows = [*value.values()] if part == '*' else cell_of(value, part) if part else value
-    return [(f'row {number}', row) for number, row in enumerate(rows if isinstance(rows, list) else [], 1)]
+    for number, row in enumerate(rows if isinstance(rows, list) else [], 1):
+        yield f'row {number}', row
 
 
 # %% ../../nbs/library/data/08_files.ipynb #b1150105
@@ -181,25 +222,23 @@ def read_file(path: str | Path, n: int | None = None, part: str | None = None) -
             if ending == '.json':
                 value = json.load(lines)
                 part = part or _find_rows(value)
-                reader = iter(_json_rows(value, part))
+                reader = _json_rows(value, part)
             elif ending not in ('.csv', '.tsv'):
                 reader = _json_lines(lines)
             else:
                 head = lines.readline()
-                reader = _csv_rows(
-                    chain([head], lines), '\t' if ending == '.tsv' else max(',;\t', key=head.count)
-                )
-            rows = [*islice(reader, n)]
+                sep = '\t' if ending == '.tsv' else max(',;\t', key=head.count)
+                reader = _csv_rows(chain([head], lines), sep)
+            rows = dict(islice(reader, n))
     except Exception as e:  # each parser has its own errors
         cure = ''.join(cure for words, cure in _CURES.items() if words in str(e))
         raise DataError(f'{path.name} cannot be read: {str(e)[:400] or type(e).__name__}{cure}.') from e
-    if not rows or not all(isinstance(row, dict) for _, row in rows):
+    if not rows or not all(isinstance(row, dict) for row in rows.values()):
         raise DataError(
             f'{path.name} must hold rows such as {{"image": ..., "question": ..., "answer": ...}}: a list of '
             'them in .json, one on a line in .jsonl, in a .csv a line of their names and one for each question.'
         )
-    headers = [*dict.fromkeys(chain.from_iterable(row for _, row in rows))]
-    return Table(path.name, headers, rows, path.parent, rows[0][1], part)
+    return Table(path.name, rows, path.parent, part)
 
 
 # %% ../../nbs/library/data/08_files.ipynb #d0000027
@@ -231,58 +270,35 @@ def _by_type(kind: Any, value: Any) -> Any:
     return value
 
 
-# %% ../../nbs/library/data/08_files.ipynb #b1150042
-def image_in(cell: Any) -> Any:
-    "Take the image of a cell: the one of a list, the bytes or the path of a struct"
-    if isinstance(cell, list):
-        if len(cell) > 1:
-            raise DataError(f'image {quote(cell)} is a list of {len(cell)}; write one image in each row.')
-        cell = cell[0] if cell else None
-    return cell.get('bytes') or cell.get('path') if isinstance(cell, dict) else cell
-
-
-def _open_cell(data: Any, i: int, column: str, in_hand: bool) -> Any:
-    "Read the image in a cell, which stays in its file until then"
-    (row,) = data.with_format('arrow')[i].to_pylist()
-    image = image_in(cell_of(row, column))
-    if isinstance(image, bytes) or image and in_hand:
-        return image
-    raise DataError(
-        f'row {i + 1} holds no image; put the file into the table, or name the column of its path, {column}.path.'
-    )
-
-
 # %% ../../nbs/library/data/08_files.ipynb #b1150044
+def _has_path(cell: Any) -> bool:
+    "Tell whether a cell has the path of an image and not its bytes"
+    image = cell[0] if isinstance(cell, list) and cell else cell
+    return isinstance(image, dict) and bool(image.get('path')) and not image.get('bytes')
+
+
+def _stored_columns(data: Any, in_hand: bool) -> list[str]:
+    "List the columns whose images stay in the file"
+    kinds = data.features.items()
+    columns = [column for column, kind in kinds if re.search(r'Image\(|binary', repr(kind))]
+    first = data.with_format('arrow')[:1].to_pylist()
+    return [column for column in columns if in_hand or not any(_has_path(row[column]) for row in first)]
+
+
 def dataset_table(
-    data: Any, name: str, columns: Columns = {}, n: int | None = None, in_hand: bool = False
+    data: Any, name: str, n: int | None = None, folder: Path | None = None, in_hand: bool = False
 ) -> Table:
     "Read the first rows of a `datasets.Dataset`; in hand, also images whose paths it has"
     if n:
         data = data.select(range(min(n, len(data))))
-    raw = data.with_format('arrow')
-    (first_row,) = raw[0].to_pylist() if len(raw) else [{}]
-    kinds = data.features
-    image = columns.get('image') or next((key for key in kinds if plain_name(key) == 'image'), 'image')
-    first = cell_of(first_row, image)
-    first = first[0] if isinstance(first, list) and first else first
-    embedded = (
-        isinstance(first, bytes)
-        or isinstance(first, dict)
-        and bool(first.get('bytes') or in_hand and first.get('path'))
-    )
-    large = [key for key, kind in kinds.items() if re.search(r'Image\(|binary', repr(kind))]
-    small = raw.select_columns(
-        [key for key in kinds if key not in large or key == image.split('.')[0] and not embedded]
-    )
+    stored = _stored_columns(data, in_hand)
+    small = data.with_format('arrow').remove_columns(stored)
     rows = small[:].to_pylist() if small.column_names else [{} for _ in range(len(data))]
-    typed = {key: kind for key, kind in small.features.items() if _TYPED.search(repr(kind))}
+    typed = {column: kind for column, kind in small.features.items() if _TYPED.search(repr(kind))}
     for i, row in enumerate(rows):
-        row |= {key: _by_type(kind, row[key]) for key, kind in typed.items()}
-        if embedded:
-            row[image] = partial(_open_cell, data, i, image, in_hand)
-    return Table(
-        name, data.column_names, [(f'row {i}', row) for i, row in enumerate(rows, 1)], None, first_row
-    )
+        row |= {column: _by_type(kind, row[column]) for column, kind in typed.items()}
+        row |= {column: Stored(data, i, column, in_hand) for column in stored}
+    return Table(name, {f'row {i}': row for i, row in enumerate(rows, 1)}, folder, in_hand=in_hand)
 
 
 # %% ../../nbs/library/data/08_files.ipynb #b1150046
@@ -303,8 +319,8 @@ def check_in_hand(data: Any) -> None:
         )
 
 
-def rows_table(data: Any, image: str | None = None) -> Table:
-    "Make a table of a list of dicts or a `DataFrame`; `image`: the column whose texts are paths from here"
+def rows_table(data: Any) -> Table:
+    "Make a table of a list of dicts or a `DataFrame`"
     if hasattr(data, 'iloc'):
         data = data.astype(object).where(data.notna(), None).to_dict('records')
     if not data or not all(isinstance(row, dict) for row in data):
@@ -312,17 +328,13 @@ def rows_table(data: Any, image: str | None = None) -> Table:
             f'rows are dicts, such as {{"image": ..., "question": ..., "answer": ...}}, and not {quote(data)}'
         )
 
-    def plain(key: object, value: Any) -> Any:
-        if key == image:
-            return Path(value) if isinstance(value, str) and Path(value).is_file() else value
+    def plain(value: Any) -> Any:
         if isinstance(value, datetime):
             return _day(value)
         return value.tolist() if hasattr(value, 'tolist') else value  # of NumPy
 
-    rows = [{key: plain(key, value) for key, value in row.items()} for row in data]
-    headers = [*dict.fromkeys(chain.from_iterable(rows))]
-    places = ((f'row {number}', row) for number, row in enumerate(rows, 1))
-    return Table('rows', headers, [*places], None, rows[0])
+    rows = [{key: plain(value) for key, value in row.items()} for row in data]
+    return Table('rows', {f'row {i}': row for i, row in enumerate(rows, 1)}, in_hand=True)
 
 
 # %% ../../nbs/library/data/08_files.ipynb #b1150008
@@ -431,14 +443,15 @@ def hub_table(
     config: str | None = None,
     revision: str | None = None,
     n: int | None = None,
-    columns: Columns = {},
 ) -> Table:
     """Read a set of the Hub, a copy of it, or a Parquet file; fetches what is not in the cache.
 
     `split` and `config` None: the only one."""
     path = Path(name)
+    folder = path if path.is_dir() else path.parent if path.is_file() else None
     try:
-        return dataset_table(_load_split(path, str(name), split, config, revision), path.name, columns, n)
+        data = _load_split(path, str(name), split, config, revision)
+        return dataset_table(data, path.name, n, folder)
     except ImportError as e:
         raise DataError('Parquet and sets of the Hub need datasets: pip install datasets pyarrow.') from e
     except Exception as e:
@@ -448,8 +461,8 @@ def hub_table(
 
 
 # %% ../../nbs/library/data/08_files.ipynb #b1150006
-def open_table(path: str | Path, n: int | None = None, columns: Columns = {}) -> Table:
-    "Open a table, or a folder with one"
+def open_table(path: str | Path, n: int | None = None, part: str | None = None) -> Table:
+    "Open a table, or a folder with one; `part`: of its JSON, which has the rows"
     path = Path(path).expanduser()
     files = [path] if path.is_file() else sorted(path.glob('[!.]*.*'))
     tables = [file for file in files if file.suffix.lower() in ENDINGS]
@@ -460,9 +473,7 @@ def open_table(path: str | Path, n: int | None = None, columns: Columns = {}) ->
             'a folder with images and one such file; save a workbook as CSV UTF-8.'
         )
     file = check_inside(tables[0], tables[0].parent)
-    if file.suffix.lower() != '.parquet':
-        return read_file(file, n, columns.get('rows'))
-    return hub_table(file, n=n, columns=columns)._replace(folder=file.parent)
+    return hub_table(file, n=n) if file.suffix.lower() == '.parquet' else read_file(file, n, part)
 
 
 # %% ../../nbs/library/data/08_files.ipynb #a873b186
@@ -500,10 +511,11 @@ def _file_named(folder: Path, form: str, name: str) -> Path | None:
     return None
 
 
-def image_finder(folder: Path | None, images: str | Path | None = None) -> Callable[[Any], Any]:
+def image_finder(table: Table, images: str | Path | None = None) -> Callable[[Any], Any]:
     """Make a function: cell -> its image: a file, what the cell holds, or `Absent`.
 
     `images`: another folder, the form of the names below this one, such as `train/{}.jpg`, or 'base64'"""
+    folder = table.folder
     form = str(images) if '{' in str(images) else '{}'
     if images and images != 'base64' and form == '{}':
         folder = Path(images).expanduser()
@@ -513,6 +525,8 @@ def image_finder(folder: Path | None, images: str | Path | None = None) -> Calla
     @cache
     def find_file(name: str) -> Path | Absent:
         path = _file_named(folder, form, name) if folder and name else None
+        if table.in_hand and not images and os.path.isfile(name):
+            return Path(name)
         return check_inside(path, folder) if path else Absent(name)
 
     def find(cell: Any) -> Any:

@@ -4,6 +4,7 @@
 
 # %% auto #0
 __all__ = [
+    'Columns',
     'TRUTHS',
     'REGIONS',
     'COLUMNS',
@@ -36,13 +37,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from ..core.errors import DataError, Reader, choose, quote
 from ..core.text import LETTERS, YES_NO, named_options, plain, read_value, split_options
 from carve_nb.data.files import (
     Absent,
     Cell,
-    Columns,
     Table,
     cell_of,
     image_finder,
@@ -55,6 +55,8 @@ from .records import Record, choose_rows
 from ..models.checkpoints import behind_thought
 
 # %% ../../nbs/library/data/09_tables.ipynb #d0000001
+# a column of ours -> the one of a table, or several, such as 'A+B'; COLUMN.PART: a part of its cells; None: not read
+Columns: TypeAlias = dict[str, str | None]
 TRUTHS, REGIONS = ('answer', 'answers', 'correct_choice_idx'), ('box', 'bbox')
 COLUMNS = ('image', 'question', *TRUTHS, 'choices', *REGIONS, 'id', 'kind', 'short_question', 'rows')
 FOLDER_FORMAT = (
@@ -431,16 +433,16 @@ def _read_rows(
 ) -> list[Record]:
     "Make the records of the chosen rows; an error names its row"
     column = columns['image']
-    find_file = image_finder(table.folder, declared.images)
+    find_file = image_finder(table, declared.images)
     by_index = {
-        str(row.get('index')): row.get(column) for _, row in table.rows if declared.images == 'base64'
+        str(row.get('index')): row.get(column) for row in table.rows.values() if declared.images == 'base64'
     }
 
     def find_image(cell: Any) -> Any:  # VLMEvalKit names the index of the row that has the image
         return find_file(by_index.get(cell, cell) if isinstance(cell, str) else cell)
 
     records = []
-    for number, (place, row) in choose_rows([*enumerate(table.rows, 1)], n, seed):
+    for number, (place, row) in choose_rows([*enumerate(table.rows.items(), 1)], n, seed):
         try:
             records.append(make_record(row, number, columns, find_image, declared.rule, place))
         except ValueError as e:

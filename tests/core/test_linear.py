@@ -109,7 +109,7 @@ def reading(**row):
     def read(text):
         cells = {k: text if v is ... else v for k, v in row.items()}
         with suppress(DataError):
-            make_records(Table('D', [*row], [('row 1', cells)], first_row=cells))
+            make_records(Table('D', {'row 1': cells}))
 
     return read
 

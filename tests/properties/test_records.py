@@ -86,7 +86,7 @@ def test_any_bytes(folder, data, suffix):
     path = folder / f'any{suffix}'
     path.write_bytes(data.draw(st.binary(max_size=200) | mutated(valid(suffix))))
     table = held(read_file, path, DataError)
-    assert table is None or table.rows and all(isinstance(row, dict) for _, row in table.rows)
+    assert table is None or table.rows and all(isinstance(row, dict) for row in table.rows.values())
     held(load_benchmark, path, DataError)
 
 
