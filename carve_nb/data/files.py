@@ -9,7 +9,6 @@ __all__ = [
     'image_in',
     'Stored',
     'cell_of',
-    'Cell',
     'is_gap',
     'read_text',
     'plain_name',
@@ -43,7 +42,7 @@ from datetime import datetime, time
 from functools import cache, cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from ..core.errors import CarveError, DataError, quote
 from ..core.io import one_line
 
@@ -120,33 +119,22 @@ def cell_of(row: Any, column: str) -> Any:
 
 
 # %% ../../nbs/library/data/08_files.ipynb #f11e0010
-class Cell(NamedTuple):
-    "A cell of a row: our name of its column, the table's, and what it holds"
-
-    key: str
-    column: str
-    value: Any
-
-
 def is_gap(value: Any) -> bool:
     "Tell whether a cell holds nothing"
     return value is None or value != value or value in ('', [], {})
 
 
-def read_text(cell: Cell) -> str | None:
-    "Read one text or number, None of a gap"
-    key, column, value = cell
+def read_text(value: Any) -> str:
+    "Read one text or number, '' of a gap"
     if is_gap(value):
-        return None
+        return ''
     if isinstance(value, (dict, list, Stored)):
-        raise DataError(
-            f'{column} {quote(value)} is a list or an object instead of one text; name its part, {key}={column}.PART'
-        )
+        raise DataError('it is a list or an object instead of one text; name its part, COLUMN.PART')
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # of a column with a gap
     text = str(value).strip()
     text.encode()  # half a character, which no file keeps, is an error
-    return text or None
+    return text
 
 
 def plain_name(name: object) -> str:
@@ -533,7 +521,7 @@ def image_finder(table: Table, images: str | Path | None = None) -> Callable[[An
         image = image_in(cell)
         if not isinstance(image, (str, int, float, type(None))):
             return image
-        name = read_text(Cell('image', 'image', image)) or ''
+        name = read_text(image)
         if images == 'base64':
             return base64.b64decode(re.sub(r'\Adata:[^,]*,|\s', '', name), validate=True)
         return find_file(name)

@@ -19,8 +19,11 @@ __all__ = [
     'read_texts',
     'read_choices',
     'read_boxes',
+    'read_sizes',
     'read_answers',
     'read_question',
+    'read_cell',
+    'filled_column',
     'make_record',
     'repeated_id',
     'check_score',
@@ -35,6 +38,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -42,7 +46,6 @@ from ..core.errors import DataError, Reader, choose, quote
 from ..core.text import LETTERS, YES_NO, named_options, plain, read_value, split_options
 from carve_nb.data.files import (
     Absent,
-    Cell,
     Table,
     cell_of,
     image_finder,
@@ -218,108 +221,114 @@ _PRINTED = re.compile(r"""\s*(?:\[|\{['"]|\(['"]|array\()""")
 _NO_COMMA = re.compile(r"""["']\s+["']""")  # NumPy's, which Python reads as one text
 
 
-def read_texts(cell: Cell) -> list[str | None]:
-    "Read a list of texts: of JSON, one that JSON or Python printed, or with bars between them"
-    _, column, value = cell
-    if isinstance(value, str) and _PRINTED.match(value):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            value = read_value(value)
-        if not isinstance(value, (list, tuple)) or _NO_COMMA.search(cell.value):
-            raise DataError(
-                f'{column} {quote(cell.value)} is a printed list that cannot be read; write JSON: ["red", "blue"].'
-            )
-    elif isinstance(value, str):
-        value = value.split('|')
-    return [
-        read_text(cell._replace(value=part))
-        for part in (value if isinstance(value, (list, tuple)) else [value])
-    ]
+def _printed_list(text: str) -> Sequence:
+    "Read a list that JSON or Python printed"
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = read_value(text)
+    if isinstance(value, (list, tuple)) and not _NO_COMMA.search(text):
+        return value
+    raise DataError('it is a printed list that cannot be read; write JSON: ["red", "blue"].')
+
+
+def read_texts(value: Any) -> list[str]:
+    "Read a list of texts: of JSON, one that JSON or Python printed, or with bars between them; '' of a gap"
+    if isinstance(value, str):
+        value = _printed_list(value) if _PRINTED.match(value) else value.split('|')
+    return [*map(read_text, value if isinstance(value, (list, tuple)) else [value])]
 
 
 # %% ../../nbs/library/data/09_tables.ipynb #b1150114
-def read_choices(cell: Cell) -> list[str]:
-    "Read the options of a cell; none of a gap"
-    if isinstance(cell.value, dict):
-        cell = cell._replace(value=[*cell.value.values()])  # {"A": "red", "B": "blue"}
-    texts = [] if is_gap(cell.value) or cell.value == '[]' else read_texts(cell)
-    while texts and texts[-1] is None:
-        texts.pop()  # a row with fewer than others
-    options = [text for text in texts if text]
-    if len(options) == len(texts) and len(texts) != 1 and len(texts) <= len(LETTERS):
-        return options
-    raise DataError(
-        f'choices {quote(cell.value)}: write a list of 2 to 26 texts without gaps, in a CSV also red|blue.'
-    )
+def read_choices(value: Any) -> list[str]:
+    "Read the options of a question; a row may have fewer than others"
+    texts = read_texts([*value.values()] if isinstance(value, dict) else value)  # {"A": "red", "B": "blue"}
+    while texts and not texts[-1]:
+        texts.pop()
+    if all(texts) and len(texts) != 1 and len(texts) <= len(LETTERS):
+        return texts
+    raise DataError('write a list of 2 to 26 texts without gaps, in a CSV also red|blue.')
 
 
-def read_boxes(cell: Cell) -> Any:
+def read_boxes(value: Any) -> Any:
     "Read true regions: four numbers, or a list of such; `Record` refuses what is none"
-    value = cell.value
-    if is_gap(value):
-        return None
     with suppress(TypeError, ValueError, LookupError, RecursionError):
         if isinstance(value, str):
             value = json.loads(value if value.startswith('[') else f'[{value}]')
         boxes = value if isinstance(value[0], list) else [value]
-        numbers = [[*map(float, box)] for box in boxes]
-        return [(x, y, a, b) if cell.key == 'box' else (x, y, x + a, y + b) for x, y, a, b in numbers]
+        return [tuple(map(float, box)) for box in boxes]
     return value
 
 
+def read_sizes(value: Any) -> Any:
+    "Read true regions that are x, y, width and height, as in COCO"
+    boxes = read_boxes(value)
+    with suppress(TypeError, ValueError):
+        return [(x, y, x + width, y + height) for x, y, width, height in boxes]
+    return boxes
+
+
 # %% ../../nbs/library/data/09_tables.ipynb #17ad53eb
-def _right_option(cell: Cell, choices: list[str]) -> str:
+def _right_option(value: Any, choices: list[str]) -> str:
     "Find the option that a truth names, as an answer would"
-    text = read_text(cell) or ''
+    text = read_text(value)
     named = named_options(plain(text), choices)
-    if len(named) == 1 and isinstance(cell.value, str):
+    if len(named) == 1 and isinstance(value, str):
         return named[0]
     is_number = text.isdecimal() and int(text) < len(choices)
     raise DataError(
-        f'the answer {quote(cell.value)} is none of the {len(choices)} choices, or could be several; give its letter or its '
-        'text, as a text, or its number, from 0.'
-        + f' {Declared(dict(correct_choice_idx=cell.column))}'
-        * is_number
+        f'{quote(value)} is none of the {len(choices)} choices, or could be several; give its letter or its text, as a '
+        'text, or its number, from 0.' + f' {Declared(dict(correct_choice_idx="COLUMN"))}' * is_number
     )
 
 
-def read_answers(cell: Cell, choices: list[str]) -> list[str]:
-    "Read the accepted answers of a row; of options the texts of the right ones"
-    _, column, value = cell
-    if cell.key == 'correct_choice_idx':
-        index = read_text(cell) or ''
-        if index.isdecimal() and int(index) < len(choices):
-            return [choices[int(index)]]
-        raise DataError(f'{column} {quote(value)}: there are {len(choices)} choices, counted from 0.')
-    if cell.key == 'answer' and (isinstance(value, list) or re.match(r"""[\[(]\s*["']""", str(value))):
-        raise DataError(f'{column} {quote(value)} is a list. {Declared(dict(answers=column))}')
-    truths = [value] if cell.key == 'answer' else read_texts(cell)
-    cells = [cell._replace(value=truth) for truth in truths if not is_gap(truth)]
+def _option_at(value: Any, choices: list[str]) -> str:
+    "Find the option of a number, from 0"
+    index = read_text(value)
+    if index.isdecimal() and int(index) < len(choices):
+        return choices[int(index)]
+    raise DataError(f'there are {len(choices)} choices, counted from 0.')
+
+
+def read_answers(key: str, choices: list[str], value: Any) -> list[str]:
+    "Read the accepted answers in a cell of one of `TRUTHS`; of options the texts of the right ones"
+    if key == 'correct_choice_idx':
+        return [_option_at(value, choices)]
+    if key == 'answer' and (isinstance(value, list) or re.match(r"""[\[(]\s*["']""", str(value))):
+        raise DataError(f'it is a list. {Declared(dict(answers="COLUMN"))}')
+    truths = [value] if key == 'answer' else [text for text in read_texts(value) if text]
     if choices:
-        return list(dict.fromkeys(_right_option(one, choices) for one in cells))
-    texts = map(read_text, cells)
+        return list(dict.fromkeys(_right_option(truth, choices) for truth in truths))
+    texts = map(read_text, truths)
     return [behind_thought(text) or text for text in texts if text]
 
 
 # %% ../../nbs/library/data/09_tables.ipynb #b1150121
-def read_question(cell: Cell) -> str:
+def read_question(value: Any) -> str:
     "Read the words of a question, without the `<image>` of LLaVA or the `<image 1>` of MMMU"
-    text = re.sub(r'\A<image(?: 1)?>\s*|(?<!\s)\s*<image(?: 1)?>\Z', '', read_text(cell) or '')
-    if text:
-        return text.replace('<image 1>', 'the image')
-    raise DataError('there is no question; write one, or leave the row out.')
+    text = re.sub(r'\A<image(?: 1)?>\s*|(?<!\s)\s*<image(?: 1)?>\Z', '', read_text(value))
+    return text.replace('<image 1>', 'the image')
 
 
-def _filled(cells: dict[str, Cell], group: Sequence[str]) -> Cell | None:
-    "Find the one cell of a group that a row fills"
-    filled = [cells[key] for key in group if key in cells and not is_gap(cells[key].value)]
+# %% ../../nbs/library/data/09_tables.ipynb #b1170011
+def read_cell(row: dict, columns: dict[str, str], key: str, read: Callable[[Any], Any] = read_text) -> Any:
+    "Read the cell of a column of ours, None of a gap; an error names the column"
+    if key not in columns or is_gap(value := cell_of(row, columns[key])):
+        return None
+    try:
+        return read(value)
+    except DataError as e:
+        column = columns[key]
+        raise DataError(f'{column} {quote(value)}: {str(e).replace("COLUMN", column)}') from None
+
+
+def filled_column(row: dict, columns: dict[str, str], group: Sequence[str]) -> str:
+    "Find the one column of a group that a row fills, '' where it fills none"
+    filled = [key for key in group if key in columns and not is_gap(cell_of(row, columns[key]))]
     if len(filled) < 2:
-        return filled[0] if filled else None
-    columns: Columns = {cell.key: None for cell in filled[1:]}
-    raise DataError(
-        f"it has {' and '.join(cell.column for cell in filled)}, of which one is read. {Declared(columns)}"
-    )
+        return ''.join(filled)
+    names, others = ' and '.join(columns[key] for key in filled), dict.fromkeys(filled[1:])
+    raise DataError(f'it has {names}, of which one is read. {Declared(others)}')
 
 
 # %% ../../nbs/library/data/09_tables.ipynb #b1150123
@@ -332,31 +341,28 @@ def make_record(
     place: str = '',
 ) -> Record:
     "Make the record of a row; `find_image`: cell -> the image; `rule` None: an option of choices, else exact"
-    cells = {key: Cell(key, column, cell_of(row, column)) for key, column in columns.items()}
-    texts = {key: read_text(cells[key]) for key in ('id', 'kind', 'short_question') if key in cells}
-    question = read_question(cells['question'])
-    several = '<image' in question
-    image = (
-        Absent(question, 'is one of several, and one is shown')
-        if several
-        else find_image(cells['image'].value)
-    )
+    read = partial(read_cell, row, columns)
+    question = read('question', read_question)
+    if not question:
+        raise DataError('there is no question; write one, or leave the row out.')
+    several = Absent(question, 'is one of several, and one is shown') if '<image' in question else None
+    image = several or find_image(cell_of(row, columns['image']))
     if columns.get('choices') == columns['question']:
         short, choices, question = split_options(question)
     else:
-        short, choices = question, read_choices(cells['choices']) if 'choices' in cells else []
+        short, choices = question, read('choices', read_choices) or []
         question = '\n'.join([question, *map('{}. {}'.format, LETTERS, choices)])
-    truth, region = (_filled(cells, group) for group in (TRUTHS, REGIONS))
+    truth, region = (filled_column(row, columns, group) for group in (TRUTHS, REGIONS))
     stem = f'{image.stem}-' if isinstance(image, Path) else ''
     return Record(
-        id=texts.get('id') or f'{stem}{number}',
+        id=read('id') or f'{stem}{number}',
         image=image,
         question=question,
-        answers=read_answers(truth, choices) if truth else [],
+        answers=read(truth, partial(read_answers, truth, choices)) or [],
         choices=choices or None,
-        boxes=read_boxes(region) if region else None,
-        kind=texts.get('kind') or '',
-        short_question=texts.get('short_question') or (short if choices else None),
+        boxes=read(region, read_boxes if region == 'box' else read_sizes),
+        kind=read('kind') or '',
+        short_question=read('short_question') or (short if choices else None),
         rule=rule or ('choice' if choices else 'exact'),
         place=place,
     )

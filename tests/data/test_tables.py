@@ -254,7 +254,7 @@ REFUSED = {  # a table that an editor has to change -> what is said
     ),
     'an unknown option': (
         [ROW | dict(answer='gray', choices=['red', 'blue'])],
-        'row 1: the answer \'gray\' is none of the 2 choices',
+        "row 1: answer 'gray': 'gray' is none of the 2 choices",
     ),
     'one of several': ([ROW | dict(answer='A', choices=['B', 'A'])], 'could be several'),
     'a list of NumPy': (
@@ -268,7 +268,7 @@ REFUSED = {  # a table that an editor has to change -> what is said
     ),
     'objects as answers': (
         [ASK | dict(answers=[dict(answer='red', answer_id=1)] * 10)],
-        'name its part, answers=answers.PART',
+        'name its part, answers.PART',
     ),
     'no question': ([ROW, ROW | dict(question=' ')], 'row 2: there is no question'),
     'corners that are sizes': ([ROW | dict(box=[40, 40, 9, 9])], '"bbox" is x, y, width, height'),
