@@ -44,10 +44,7 @@ WAYS = dict(
 
 
 REFUSED = {  # a question -> the sentence
-    **dict.fromkeys(
-        ['', ' \n\t\r', '\u3000\u00a0\u2028', '\u200b\u200d\ufeff', '\x00\x1b'], 'a text that can be seen'
-    ),
-    None: 'a text',
+    '\u3000\u00a0\u200b\ufeff\x1b': 'a text that can be seen',
     7: 'a text',
     'why ' * 3000: r'has 1\d{4} tokens, the model reads 1024 ',
 }

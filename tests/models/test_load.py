@@ -38,11 +38,6 @@ def test_map_needs_package(folder):
         load(folder, device_map='auto')
 
 
-def test_device_or_map(folder):
-    with pytest.raises(CarveError, match='not both'):
-        load(folder, device='cpu', device_map='auto')
-
-
 @pytest.mark.parametrize('where', ['auto', 'cpu'])
 def test_map(folder, where):
     "A model that transformers put in place answers and attends like one that was moved"

@@ -26,11 +26,6 @@ def test_file_is_small():
     assert sum(p.stat().st_size for p in (CHECKPOINTS / SMOL).iterdir()) <= 8_000_000
 
 
-def test_base_is_for_one_model(folders):
-    with pytest.raises(CarveError, match="base= is for 'carve-smol'"):
-        VLM.from_pretrained(folders('llava'), base='x.gguf')
-
-
 @needs_base
 def test_wheel_is_read_and_never_imported():
     "Its module imports llama.cpp; only its file is read"

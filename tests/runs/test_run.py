@@ -153,7 +153,7 @@ def test_methods_come_and_go(tmp_path, shell):
     (tmp_path / 'D' / 'q.json').write_text(json.dumps(questions))
 
     def measure(methods):
-        return shell(f'eval D --methods {methods} --out R --max-new-tokens 2')
+        return shell(f'eval D --model carve-tiny --methods {methods} --out R --max-new-tokens 2')
 
     def rows(text):
         return [
