@@ -57,6 +57,8 @@ from carve_nb.data.tables import (
     Declared,
     check_columns,
     check_similar,
+    describe_unread,
+    find_columns,
     make_records,
     read_columns,
     repeated_id,
@@ -292,11 +294,12 @@ def _table_set(
     facts = benchmark or Benchmark('')
     declared = Declared(facts.columns | wanted.columns, wanted.images, wanted.rule or facts.rule)
     _check_header(table, declared, benchmark)
-    records, notes = make_records(table, declared, wanted.n, wanted.seed, bool(benchmark))
+    records = make_records(table, declared, wanted.n, wanted.seed, bool(benchmark))
     for record in records:
         check_truths(record)
-    for note in notes:
-        warnings.warn(note, stacklevel=4)
+    unread = describe_unread(table, find_columns(table, declared.columns))
+    if unread and not benchmark:
+        warnings.warn(f'{table.name}: {unread}.', stacklevel=4)
     if facts.rule and declared.rule != facts.rule:
         log.warning(
             f'{name} is scored by {name_rule(declared.rule)}; its own score is {name_rule(facts.rule)}.'

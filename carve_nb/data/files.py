@@ -23,7 +23,6 @@ __all__ = [
     'hub_table',
     'open_table',
     'folder_images',
-    'Absent',
     'image_finder',
     'propose_images',
 ]
@@ -476,17 +475,6 @@ def folder_images(folder: str | Path) -> list[Path]:
     return images
 
 
-@dataclass(frozen=True)
-class Absent:
-    "Stands for an image that a set names and does not have; raises an error when it is opened"
-
-    name: str
-    why: str = 'is not in the folder of the set'
-
-    def __call__(self) -> None:
-        raise DataError(f'the image {quote(self.name)} {self.why}.')
-
-
 # %% ../../nbs/library/data/08_files.ipynb #b1150051
 def _file_named(folder: Path, form: str, name: str) -> Path | None:
     "Find the file of a name, which Unicode may write in another form: macOS writes é as two characters"
@@ -499,32 +487,46 @@ def _file_named(folder: Path, form: str, name: str) -> Path | None:
     return None
 
 
-def image_finder(table: Table, images: str | Path | None = None) -> Callable[[Any], Any]:
-    """Make a function: cell -> its image: a file, what the cell holds, or `Absent`.
+def _base64_finder(table: Table, column: str) -> Callable[[Any], Any]:
+    "Make a function: base64 -> the bytes of an image; VLMEvalKit names the index of the row that has them"
+    by_index = {str(row.get('index')): row.get(column) for row in table.rows.values()}
+
+    def find(cell: Any) -> Any:
+        image = image_in(by_index.get(cell, cell) if isinstance(cell, str) else cell)
+        if not isinstance(image, (str, type(None))):
+            return image
+        return base64.b64decode(re.sub(r'\Adata:[^,]*,|\s', '', read_text(image)), validate=True)
+
+    return find
+
+
+def image_finder(
+    table: Table, column: str = 'image', images: str | Path | None = None
+) -> Callable[[Any], Any]:
+    """Make a function: cell -> its image: a file, what the cell holds, or the error that there is none.
 
     `images`: another folder, the form of the names below this one, such as `train/{}.jpg`, or 'base64'"""
-    folder = table.folder
-    form = str(images) if '{' in str(images) else '{}'
-    if images and images != 'base64' and form == '{}':
+    if images == 'base64':
+        return _base64_finder(table, column)
+    folder, form = table.folder, str(images) if '{' in str(images) else '{}'
+    if images and form == '{}':
         folder = Path(images).expanduser()
         if not folder.is_dir():
             raise DataError(f'{images} is no folder; name one that holds the images.')
 
     @cache
-    def find_file(name: str) -> Path | Absent:
-        path = _file_named(folder, form, name) if folder and name else None
+    def find_file(name: str) -> Path | DataError:
         if table.in_hand and not images and os.path.isfile(name):
             return Path(name)
-        return check_inside(path, folder) if path else Absent(name)
+        path = _file_named(folder, form, name) if folder and name else None
+        if folder and path:
+            return check_inside(path, folder)
+        return DataError(f'the image {quote(name)} is not in the folder of the set')
 
     def find(cell: Any) -> Any:
         image = image_in(cell)
-        if not isinstance(image, (str, int, float, type(None))):
-            return image
-        name = read_text(image)
-        if images == 'base64':
-            return base64.b64decode(re.sub(r'\Adata:[^,]*,|\s', '', name), validate=True)
-        return find_file(name)
+        is_name = isinstance(image, (str, int, float, type(None)))
+        return find_file(read_text(image)) if is_name else image
 
     return find
 

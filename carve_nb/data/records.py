@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # help loads this module
     from carve_nb.core.image import Box, ImageLike
 
 # %% ../../nbs/library/data/07_records.ipynb #9d8acaff
-# what an image can be opened from; None: there is none
-ImageSource: TypeAlias = 'ImageLike|Callable[[], ImageLike|None]|None'
+# what an image can be opened from; an error: why there is none
+ImageSource: TypeAlias = 'ImageLike|Callable[[], ImageLike|None]|DataError|None'
 
 
 @dataclass
@@ -71,6 +71,8 @@ class Record:
         "Open the image, RGB; raise `DataError` where a box lies outside it"
         from carve_nb.core.image import open_image
 
+        if isinstance(self.image, DataError):
+            raise DataError(f'{self.label}: {self.image}.')
         try:
             image = open_image(self.image() if callable(self.image) else self.image)
         except (CarveError, OSError) as e:

@@ -27,6 +27,8 @@ __all__ = [
     'make_record',
     'repeated_id',
     'check_score',
+    'parts_read',
+    'describe_unread',
     'make_records',
 ]
 
@@ -45,10 +47,10 @@ from typing import Any, TypeAlias
 from ..core.errors import DataError, Reader, choose, quote
 from ..core.text import LETTERS, YES_NO, named_options, plain, read_value, split_options
 from carve_nb.data.files import (
-    Absent,
     Table,
     cell_of,
     image_finder,
+    image_in,
     is_gap,
     plain_name,
     propose_images,
@@ -345,8 +347,8 @@ def make_record(
     question = read('question', read_question)
     if not question:
         raise DataError('there is no question; write one, or leave the row out.')
-    several = Absent(question, 'is one of several, and one is shown') if '<image' in question else None
-    image = several or find_image(cell_of(row, columns['image']))
+    several = DataError('its image is one of several, and one is shown')
+    image = several if '<image' in question else find_image(cell_of(row, columns['image']))
     if columns.get('choices') == columns['question']:
         short, choices, question = split_options(question)
     else:
@@ -399,38 +401,16 @@ def check_score(records: list[Record], table: Table, declared: Declared) -> None
 
 
 # %% ../../nbs/library/data/09_tables.ipynb #b1150132
-def _guessable(records: list[Record]) -> str:
-    "Say why an answer without an image would score; '' if it would not, or in fewer than ten questions"
-    right = {
-        record.choices.index(answer) if record.choices else plain(answer)
-        for record in records
-        for answer in record.answers
-    }
-    if len(records) < 10 or len(right) > 1:
-        return ''
-    always = right.pop()
-    place = (
-        f'right options are {LETTERS[always]}' if isinstance(always, int) else f'truths are {quote(always)}'
-    )
-    return f'all {len(records)} {place}'
+def parts_read(table: Table, columns: dict[str, str]) -> set[str]:
+    "Find the columns of a table that are read"
+    return {part for column in columns.values() for part in read_parts(column, table)}
 
 
-def _describe_unread(table: Table, columns: dict[str, str]) -> str:
+def describe_unread(table: Table, columns: dict[str, str]) -> str:
     "Name the columns that are read and those that are not; '' if all are"
-    parts = {part for column in columns.values() for part in read_parts(column, table)}
-    unread = [str(header) for header in table.headers if header not in parts]
+    read = parts_read(table, columns)
+    unread = [str(header) for header in table.headers if header not in read]
     return f'{", ".join(columns)} are read, and not {", ".join(unread)[:200]}' if unread else ''
-
-
-def _note_records(records: list[Record], table: Table, columns: dict[str, str], public: bool) -> list[str]:
-    "Tell what is not read, and in how many rows an image or an answer is missing"
-    absent = [quote(record.image.name) for record in records if isinstance(record.image, Absent)]
-    unanswered = [record.label for record in records if not record.answers]
-    notes = [_guessable(records), '' if public else _describe_unread(table, columns)]
-    for what, names in ('image', absent), ('answer to score by', unanswered):
-        if names:
-            notes.append(f'{len(names)} of {len(records)} rows have no {what}: {", ".join(names[:3])}')
-    return [f'{table.name}: {note}.' for note in notes if note]
 
 
 # %% ../../nbs/library/data/09_tables.ipynb #b1150135
@@ -438,15 +418,7 @@ def _read_rows(
     table: Table, declared: Declared, columns: dict[str, str], n: int | None, seed: int | None
 ) -> list[Record]:
     "Make the records of the chosen rows; an error names its row"
-    column = columns['image']
-    find_file = image_finder(table, declared.images)
-    by_index = {
-        str(row.get('index')): row.get(column) for row in table.rows.values() if declared.images == 'base64'
-    }
-
-    def find_image(cell: Any) -> Any:  # VLMEvalKit names the index of the row that has the image
-        return find_file(by_index.get(cell, cell) if isinstance(cell, str) else cell)
-
+    find_image = image_finder(table, columns['image'], declared.images)
     records = []
     for number, (place, row) in choose_rows([*enumerate(table.rows.items(), 1)], n, seed):
         try:
@@ -463,8 +435,8 @@ def make_records(
     n: int | None = None,
     seed: int | None = None,
     public: bool = False,
-) -> tuple[list[Record], list[str]]:
-    "Make the records of a set, with notes on what is not read; of a public one the columns are not questioned"
+) -> list[Record]:
+    "Make the records of a set; of a public one the columns are not questioned"
     declared = declared or Declared()
     if not table.rows:
         raise DataError(f'{table.name}: there are no rows to ask about; give another split or file.')
@@ -476,16 +448,12 @@ def make_records(
     except DataError:
         declared.check(table.name)
         raise
-    absent = [record.image for record in records if isinstance(record.image, Absent)]
-    unanswered = [record.label for record in records if not record.answers]
-    if len(unanswered) == len(records):
+    if not any(record.answers for record in records):
         raise DataError(f'{table.name}: no row has an answer to score by.')
-    if len(absent) == len(records):
-        name, why = absent[0].name, absent[0].why
-        declared.need(
-            f'no row has its image: the first, {quote(name)}, {why}',
-            images=propose_images(name, table.folder),
-        )
+    reasons = [record.image for record in records if isinstance(record.image, DataError)]
+    if len(reasons) == len(records):
+        name = read_text(image_in(cell_of(table.first_row, columns['image'])))
+        declared.need(f'no row has its image: {reasons[0]}', images=propose_images(name, table.folder))
     if not (declared.rule or public):
         check_score(records, table, declared)
     if double := repeated_id(records):
@@ -493,4 +461,4 @@ def make_records(
             f'the id {quote(double)} is in several rows, which are numbered without ids', dict(id=None)
         )
     declared.check(table.name)
-    return records, _note_records(records, table, columns, public)
+    return records

@@ -189,16 +189,6 @@ READ = {  # read at once -> what is read, what is told
     ),
     'a box': ([ROW | dict(bbox=[1, 2, 8, 7])], dict(boxes=[tuple(BOX)]), ''),
     'columns that are not read': ([ROW | dict(bbox_2d=BOX)], dict(boxes=None), 'not bbox_2d.'),
-    'right option first': (
-        [ROW | dict(id=i, choices=['red', 'blue']) for i in range(12)],
-        dict(answers=['red']),
-        'all 12 right options are A',
-    ),
-    'one truth for all': (
-        [ROW | dict(id=i) for i in range(12)],
-        dict(answers=['red']),
-        "all 12 truths are 'red'",
-    ),
 }
 
 
@@ -364,7 +354,7 @@ def test_rows_in_hand_are_refused_as_those_of_a_file(tmp_path):
     for spec, words in (
         ([ROW, ROW | dict(question='')], 'rows: row 2: there is no question'),
         ([dict(img='a.png', query='What?', label='red')], "columns='image=img,question=query,answer=label'"),
-        ([ROW], "no row has its image: the first, 'a.png'"),
+        ([ROW], "no row has its image: the image 'a.png'"),
         ([], 'rows are dicts'),
         (7, '7 is no set; give a name, a folder, a file, a list of dicts'),
     ):
@@ -427,7 +417,7 @@ def test_images_in_another_folder(load, tmp_path_factory, capsys, monkeypatch):
     other = tmp_path_factory.mktemp('pictures')
     (other / 'b.png').write_bytes(PNG.getvalue())
     rows = [ROW | dict(image='b.png')]
-    assert "the first, 'b.png', is not in the folder of the set" in load(rows)[1]
+    assert "the image 'b.png' is not in the folder of the set" in load(rows)[1]
     assert [r.open().size for r in load(rows, images=other)[0]] == [(64, 64)]
     assert 'is no folder' in load(rows, images=other / 'none')[1]
     (load.folder / 'q.json').write_text(json.dumps(rows + [ROW]))
