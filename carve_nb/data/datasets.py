@@ -52,17 +52,7 @@ from carve_nb.data.files import (
 from .records import Record, choose_rows
 from .scenes import scene_records
 from .scoring import check_truths, name_rule, rule_name
-from carve_nb.data.tables import (
-    Columns,
-    Declared,
-    check_columns,
-    check_similar,
-    describe_unread,
-    find_columns,
-    make_records,
-    read_columns,
-    repeated_id,
-)
+from .tables import Columns, describe_unread, make_records, read_columns, repeated_id
 
 log = logging.getLogger(__name__)
 
@@ -276,15 +266,13 @@ def _given_set(data: DataSet, wanted: Wanted) -> DataSet:
 
 
 # %% ../../nbs/library/data/14_datasets.ipynb #b1bb18b7
-def _check_header(table: Table, declared: Declared, benchmark: Benchmark | None) -> None:
-    "Note what the header leaves open; a set of one's own may be a known one, or name its columns otherwise"
-    own = not (benchmark or declared.columns or declared.rule)
-    like = next((one for one in BENCHMARKS.values() if own and one.marks_fit(table.first_row)), None)
-    if like:
-        declared.need(f'it has the columns of {like.hub}', like.columns, rule=like.rule)
-    check_columns(table, declared)
-    if not benchmark:
-        check_similar(table, declared)
+def _known_set(table: Table) -> dict[str, Columns]:
+    "Find the public set whose columns a table has, with what reads it as one"
+    for facts in BENCHMARKS.values():
+        if facts.marks_fit(table.first_row):
+            rule: Columns = dict(rule=facts.rule) if facts.rule else {}
+            return {f'it has the columns of {facts.hub}': facts.columns | rule}
+    return {}
 
 
 def _table_set(
@@ -292,18 +280,20 @@ def _table_set(
 ) -> DataSet:
     "Make a set of the rows of a table; its suffix and score follow from its records"
     facts = benchmark or Benchmark('')
-    declared = Declared(facts.columns | wanted.columns, wanted.images, wanted.rule or facts.rule)
-    _check_header(table, declared, benchmark)
-    records = make_records(table, declared, wanted.n, wanted.seed, bool(benchmark))
+    declared = facts.columns | wanted.columns
+    if rule := wanted.rule or facts.rule:
+        declared['rule'] = rule
+    known = {} if benchmark or declared else _known_set(table)
+    if wanted.images:
+        declared['images'] = str(wanted.images)
+    records = make_records(table, declared, wanted.n, wanted.seed, bool(benchmark), known)
     for record in records:
         check_truths(record)
-    unread = describe_unread(table, find_columns(table, declared.columns))
+    unread = describe_unread(table, declared)
     if unread and not benchmark:
         warnings.warn(f'{table.name}: {unread}.', stacklevel=4)
-    if facts.rule and declared.rule != facts.rule:
-        log.warning(
-            f'{name} is scored by {name_rule(declared.rule)}; its own score is {name_rule(facts.rule)}.'
-        )
+    if facts.rule and rule and rule != facts.rule:
+        log.warning(f'{name} is scored by {name_rule(rule)}; its own score is {name_rule(facts.rule)}.')
         about['own_rule'] = facts.rule
     suffix = _LETTER if all(record.choices for record in records) else SHORT_ANSWER
     about |= dict(license=facts.license, note=facts.note)

@@ -10,10 +10,13 @@ __all__ = [
     'COLUMNS',
     'FOLDER_FORMAT',
     'read_columns',
-    'Declared',
+    'say',
+    'with_proposals',
+    'refusal',
     'propose',
     'find_columns',
     'read_parts',
+    'parts_read',
     'check_columns',
     'check_similar',
     'read_texts',
@@ -25,9 +28,8 @@ __all__ = [
     'read_cell',
     'filled_column',
     'make_record',
-    'repeated_id',
     'check_score',
-    'parts_read',
+    'repeated_id',
     'describe_unread',
     'make_records',
 ]
@@ -39,9 +41,9 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 from itertools import takewhile
+from operator import or_
 from pathlib import Path
 from typing import Any, TypeAlias
 from ..core.errors import DataError, Reader, choose, quote
@@ -60,7 +62,7 @@ from .records import Record, choose_rows
 from ..models.checkpoints import behind_thought
 
 # %% ../../nbs/library/data/09_tables.ipynb #d0000001
-# a column of ours -> the one of a table, or several, such as 'A+B'; COLUMN.PART: a part of its cells; None: not read
+# a column of ours -> the one of a table, or several, such as A+B; COLUMN.PART: a part of its cells; None: not read
 Columns: TypeAlias = dict[str, str | None]
 TRUTHS, REGIONS = ('answer', 'answers', 'correct_choice_idx'), ('box', 'bbox')
 COLUMNS = ('image', 'question', *TRUTHS, 'choices', *REGIONS, 'id', 'kind', 'short_question', 'rows')
@@ -89,33 +91,25 @@ def read_columns(columns: dict[str, str | Sequence[str] | None] | str | None) ->
 
 
 # %% ../../nbs/library/data/09_tables.ipynb #b1150111
-@dataclass
-class Declared:
-    "What is declared of a table, by its reader or by a row of `sets.toml`, and what is missing"
+def say(declared: Columns) -> str:
+    "Write the line that declares a table, as its reader types it"
+    columns = {key: column or '' for key, column in declared.items() if key in COLUMNS}
+    options = dict(columns=','.join(map('='.join, columns.items())))
+    options |= {key: declared.get(key) or '' for key in ('images', 'rule')}
+    given = {name: value for name, value in options.items() if value}
+    in_shell = ' '.join(f'--{name} {shlex.quote(value)}' for name, value in given.items())
+    in_python = ', '.join(f'{name}={value!r}' for name, value in given.items())
+    return f'Say what is meant: {in_shell if Reader.in_shell else in_python}'
 
-    columns: Columns = field(default_factory=dict)
-    images: str | Path | None = None
-    rule: str | None = None
-    missing: list[str] = field(default_factory=list)
 
-    def need(self, problem: str, columns: Columns = {}, **options: str | None) -> None:
-        "Note what the table does not say, and go on as if what may be meant were declared"
-        self.missing.append(problem)
-        self.columns = self.columns | columns
-        vars(self).update(options)
+def with_proposals(declared: Columns, problems: dict[str, Columns]) -> Columns:
+    "Add to what is declared of a table what may be meant where there are problems"
+    return reduce(or_, problems.values(), declared)
 
-    def check(self, name: str) -> None:
-        "Raise an error for all that is missing, with the one line that declares it"
-        if self.missing:
-            raise DataError(f'{name}: {"; ".join(self.missing)}. {self}')
 
-    def __str__(self) -> str:
-        columns = ','.join(f'{key}={column or ""}' for key, column in self.columns.items())
-        options = dict(columns=columns, images=self.images, rule=self.rule).items()
-        given = [(name, str(value)) for name, value in options if value]
-        in_shell = ' '.join(f'--{name} {shlex.quote(value)}' for name, value in given)
-        in_python = ', '.join(f'{name}={value!r}' for name, value in given)
-        return f'Say what is meant: {in_shell if Reader.in_shell else in_python}'
+def refusal(name: str, declared: Columns, problems: dict[str, Columns]) -> DataError:
+    "Make the error of a table with problems, and the one line that declares it"
+    return DataError(f'{name}: {"; ".join(problems)}. {say(with_proposals(declared, problems))}')
 
 
 # %% ../../nbs/library/data/09_tables.ipynb #d0000023
@@ -157,8 +151,8 @@ def propose(key: str, table: Table) -> str:
 _KEYS = {plain_name(key): key for key in COLUMNS if key != 'rows'}
 
 
-def find_columns(table: Table, given: Columns) -> dict[str, str]:
-    "Find the columns of a table that are read: those that have our names, and the given ones instead"
+def find_columns(table: Table, declared: Columns) -> dict[str, str]:
+    "Find the columns of a table that are read: those that have our names, and the declared ones instead"
     columns: Columns = {}
     for header in table.headers:
         key = _KEYS.get(plain_name(header))
@@ -169,9 +163,9 @@ def find_columns(table: Table, given: Columns) -> dict[str, str]:
         if key:
             columns[key] = header
     for group in TRUTHS, REGIONS:
-        if any(map(given.get, group)):
+        if any(map(declared.get, group)):
             columns |= dict.fromkeys(group)
-    columns = columns | given | dict(rows=None)
+    columns |= {key: column for key, column in declared.items() if key in _KEYS.values()}
     return {key: column for key, column in columns.items() if column}
 
 
@@ -182,40 +176,43 @@ def read_parts(column: str, table: Table) -> list[str]:
     return [part if part in table.headers else part.split('.')[0] for part in column.split('+')]
 
 
+def parts_read(table: Table, columns: dict[str, str]) -> set[str]:
+    "Find the columns of a table that are read"
+    return {part for column in columns.values() for part in read_parts(column, table)}
+
+
 # %% ../../nbs/library/data/09_tables.ipynb #b1150138
-def check_columns(table: Table, declared: Declared) -> None:
-    "Note what the header of a table leaves open, with the columns that may be meant"
-    if table.part and 'rows' not in declared.columns:
-        declared.need('it holds no list of rows', dict(rows=table.part))
-    columns = find_columns(table, declared.columns)
-    absent = [
-        part for column in columns.values() for part in read_parts(column, table) if part not in table.headers
-    ]
-    lacking = [key for key in ('image', 'question') if key not in columns] + [
-        'answer'
-    ] * columns.keys().isdisjoint(TRUTHS)
+def check_columns(table: Table, declared: Columns) -> dict[str, Columns]:
+    "Find what the header of a table leaves open: each problem with the columns that may be meant"
+    problems: dict[str, Columns] = {}
+    if table.part and 'rows' not in declared:
+        problems['it holds no list of rows'] = dict(rows=table.part)
+    columns = find_columns(table, declared)
     listed = ', '.join(str(header)[:80] for header in table.headers)[:300]
+    absent = [part for part in parts_read(table, columns) if part not in table.headers]
     if absent:
         raise DataError(f'{table.name}: it has no column {", ".join(map(quote, absent))}, but {listed}.')
+    lacking = [key for key in ('image', 'question') if key not in columns]
+    if columns.keys().isdisjoint(TRUTHS):
+        lacking.append('answer')
     if lacking:
-        declared.need(
-            f'it has no column {", ".join(lacking)}, but {listed}',
-            {key: propose(key, table) for key in lacking},
-        )
+        problem = f'it has no column {", ".join(lacking)}, but {listed}'
+        problems[problem] = {key: propose(key, table) for key in lacking}
+    return problems
 
 
 # %% ../../nbs/library/data/09_tables.ipynb #b1150031
-def check_similar(table: Table, declared: Declared) -> None:
-    "Note a column that is not read, whose name others give to options or regions"
-    columns = find_columns(table, declared.columns)
-    parts = {part for column in columns.values() for part in read_parts(column, table)}
+def check_similar(table: Table, declared: Columns) -> dict[str, Columns]:
+    "Find a column that is not read, whose name others give to options or regions"
+    problems: dict[str, Columns] = {}
+    columns = find_columns(table, declared)
     for key, group in dict(choices=('choices',), box=REGIONS, bbox=REGIONS).items():
         column = propose(key, table)
-        unread = {*columns, *declared.columns}.isdisjoint(group) and parts.isdisjoint(
-            read_parts(column, table)
-        )
-        if unread and column != 'COLUMN':
-            declared.need(f'its column {column} may be {key}; {key}= leaves it out', {key: column})
+        is_read = not parts_read(table, columns).isdisjoint(read_parts(column, table))
+        is_declared = not {*columns, *with_proposals(declared, problems)}.isdisjoint(group)
+        if column != 'COLUMN' and not is_read and not is_declared:
+            problems[f'its column {column} may be {key}; {key}= leaves it out'] = {key: column}
+    return problems
 
 
 # %% ../../nbs/library/data/09_tables.ipynb #d0000003
@@ -280,7 +277,7 @@ def _right_option(value: Any, choices: list[str]) -> str:
     is_number = text.isdecimal() and int(text) < len(choices)
     raise DataError(
         f'{quote(value)} is none of the {len(choices)} choices, or could be several; give its letter or its text, as a '
-        'text, or its number, from 0.' + f' {Declared(dict(correct_choice_idx="COLUMN"))}' * is_number
+        'text, or its number, from 0.' + f' {say(dict(correct_choice_idx="COLUMN"))}' * is_number
     )
 
 
@@ -297,7 +294,7 @@ def read_answers(key: str, choices: list[str], value: Any) -> list[str]:
     if key == 'correct_choice_idx':
         return [_option_at(value, choices)]
     if key == 'answer' and (isinstance(value, list) or re.match(r"""[\[(]\s*["']""", str(value))):
-        raise DataError(f'it is a list. {Declared(dict(answers="COLUMN"))}')
+        raise DataError(f'it is a list. {say(dict(answers="COLUMN"))}')
     truths = [value] if key == 'answer' else [text for text in read_texts(value) if text]
     if choices:
         return list(dict.fromkeys(_right_option(truth, choices) for truth in truths))
@@ -329,8 +326,8 @@ def filled_column(row: dict, columns: dict[str, str], group: Sequence[str]) -> s
     filled = [key for key in group if key in columns and not is_gap(cell_of(row, columns[key]))]
     if len(filled) < 2:
         return ''.join(filled)
-    names, others = ' and '.join(columns[key] for key in filled), dict.fromkeys(filled[1:])
-    raise DataError(f'it has {names}, of which one is read. {Declared(others)}')
+    names = ' and '.join(columns[key] for key in filled)
+    raise DataError(f'it has {names}, of which one is read. {say(dict.fromkeys(filled[1:]))}')
 
 
 # %% ../../nbs/library/data/09_tables.ipynb #b1150123
@@ -347,8 +344,10 @@ def make_record(
     question = read('question', read_question)
     if not question:
         raise DataError('there is no question; write one, or leave the row out.')
-    several = DataError('its image is one of several, and one is shown')
-    image = several if '<image' in question else find_image(cell_of(row, columns['image']))
+    if '<image' in question:
+        image = DataError('its image is one of several, and one is shown')
+    else:
+        image = find_image(cell_of(row, columns['image']))
     if columns.get('choices') == columns['question']:
         short, choices, question = split_options(question)
     else:
@@ -371,58 +370,71 @@ def make_record(
 
 
 # %% ../../nbs/library/data/09_tables.ipynb #93fb7bdb
-def repeated_id(records: list[Record]) -> str | None:
-    "Find an id that several records have"
-    ((most, count),) = Counter(record.id for record in records).most_common(1)
-    return most if count > 1 else None
-
-
-def check_score(records: list[Record], table: Table, declared: Declared) -> None:
-    "Note where answers that have no named score need another one than `exact`"
+def check_score(records: list[Record], table: Table, declared: Columns) -> dict[str, Columns]:
+    "Find where answers that have no named score need another one than `exact`"
     open_ones = [record for record in records if record.answers and not record.choices]
     truths = {plain(answer) for record in open_ones for answer in record.answers}
     listed = f'all answers are {" or ".join(sorted(truths)[:4])}'
     if any(len({*record.answers}) < len(record.answers) for record in open_ones):
         people = all(len(record.answers) >= 4 for record in open_ones)
         problem = 'rows repeat an answer; vqa, vqa-text or vqa-simple compare those of several people, exact takes each once'
-        declared.need(problem, rule='vqa' if people else 'exact')
-    elif truths and truths <= {*YES_NO} and not truths < {'0', '1'}:
-        declared.need(
-            f'{listed}, which yes/no compares, or exact if they are texts or numbers', rule='yes/no'
-        )
-    elif truths and all(re.fullmatch('[a-z]', truth) for truth in truths):
-        inside = all(split_options(record.question).options for record in open_ones)
-        choices = find_columns(table, declared.columns)['question'] if inside else propose('choices', table)
+        return {problem: dict(rule='vqa' if people else 'exact')}
+    if truths and truths <= {*YES_NO} and not truths < {'0', '1'}:
+        problem = f'{listed}, which yes/no compares, or exact if they are texts or numbers'
+        return {problem: dict(rule='yes/no')}
+    if truths and all(re.fullmatch('[a-z]', truth) for truth in truths):
         problem = f'{listed}: letters of options, whose columns are named, choices=A+B, or texts that exact compares'
-        if choices == 'COLUMN':
-            declared.need(problem, rule='exact')
-        else:
-            declared.need(problem, dict(choices=choices))
+        inside = all(split_options(record.question).options for record in open_ones)
+        choices = find_columns(table, declared)['question'] if inside else propose('choices', table)
+        return {problem: dict(rule='exact') if choices == 'COLUMN' else dict(choices=choices)}
+    return {}
+
+
+# %% ../../nbs/library/data/09_tables.ipynb #b1170020
+def repeated_id(records: list[Record]) -> str | None:
+    "Find an id that several records have"
+    ((most, count),) = Counter(record.id for record in records).most_common(1)
+    return most if count > 1 else None
+
+
+def _check_records(
+    records: list[Record], table: Table, declared: Columns, public: bool
+) -> dict[str, Columns]:
+    "Find what all rows of a table together leave open: their images, score and ids"
+    if not any(record.answers for record in records):
+        raise DataError(f'{table.name}: no row has an answer to score by.')
+    problems: dict[str, Columns] = {}
+    reasons = [record.image for record in records if isinstance(record.image, DataError)]
+    if len(reasons) == len(records):
+        image = image_in(cell_of(table.first_row, find_columns(table, declared)['image']))
+        images = propose_images(read_text(image), table.folder)
+        problems[f'no row has its image: {reasons[0]}'] = dict(images=images)
+    if not (declared.get('rule') or public):
+        problems |= check_score(records, table, declared)
+    if double := repeated_id(records):
+        problem = f'the id {quote(double)} is in several rows, which are numbered without ids'
+        problems[problem] = dict(id=None)
+    return problems
 
 
 # %% ../../nbs/library/data/09_tables.ipynb #b1150132
-def parts_read(table: Table, columns: dict[str, str]) -> set[str]:
-    "Find the columns of a table that are read"
-    return {part for column in columns.values() for part in read_parts(column, table)}
-
-
-def describe_unread(table: Table, columns: dict[str, str]) -> str:
+def describe_unread(table: Table, declared: Columns) -> str:
     "Name the columns that are read and those that are not; '' if all are"
+    columns = find_columns(table, declared)
     read = parts_read(table, columns)
     unread = [str(header) for header in table.headers if header not in read]
     return f'{", ".join(columns)} are read, and not {", ".join(unread)[:200]}' if unread else ''
 
 
 # %% ../../nbs/library/data/09_tables.ipynb #b1150135
-def _read_rows(
-    table: Table, declared: Declared, columns: dict[str, str], n: int | None, seed: int | None
-) -> list[Record]:
+def _read_rows(table: Table, declared: Columns, n: int | None, seed: int | None) -> list[Record]:
     "Make the records of the chosen rows; an error names its row"
-    find_image = image_finder(table, columns['image'], declared.images)
+    columns = find_columns(table, declared)
+    find_image = image_finder(table, columns['image'], declared.get('images'))
     records = []
     for number, (place, row) in choose_rows([*enumerate(table.rows.items(), 1)], n, seed):
         try:
-            records.append(make_record(row, number, columns, find_image, declared.rule, place))
+            records.append(make_record(row, number, columns, find_image, declared.get('rule'), place))
         except ValueError as e:
             raise DataError(f'{table.name}: {place}: {e}') from None
     return records
@@ -431,34 +443,28 @@ def _read_rows(
 # %% ../../nbs/library/data/09_tables.ipynb #b1150137
 def make_records(
     table: Table,
-    declared: Declared | None = None,
+    declared: Columns = {},
     n: int | None = None,
     seed: int | None = None,
     public: bool = False,
+    problems: dict[str, Columns] = {},
 ) -> list[Record]:
-    "Make the records of a set; of a public one the columns are not questioned"
-    declared = declared or Declared()
+    "Make the records of a set; of a public one the columns are not questioned; `problems`: known before"
     if not table.rows:
         raise DataError(f'{table.name}: there are no rows to ask about; give another split or file.')
-    columns = find_columns(table, declared.columns)
-    if 'COLUMN' in columns.values():
-        declared.check(table.name)  # nothing can be read
+    problems = problems | check_columns(table, with_proposals(declared, problems))
+    if not public:
+        problems |= check_similar(table, with_proposals(declared, problems))
+    meant = with_proposals(declared, problems)
+    if problems and 'COLUMN' in meant.values():  # nothing can be read
+        raise refusal(table.name, declared, problems)
     try:
-        records = _read_rows(table, declared, columns, n, seed)
+        records = _read_rows(table, meant, n, seed)
     except DataError:
-        declared.check(table.name)
+        if problems:
+            raise refusal(table.name, declared, problems) from None
         raise
-    if not any(record.answers for record in records):
-        raise DataError(f'{table.name}: no row has an answer to score by.')
-    reasons = [record.image for record in records if isinstance(record.image, DataError)]
-    if len(reasons) == len(records):
-        name = read_text(image_in(cell_of(table.first_row, columns['image'])))
-        declared.need(f'no row has its image: {reasons[0]}', images=propose_images(name, table.folder))
-    if not (declared.rule or public):
-        check_score(records, table, declared)
-    if double := repeated_id(records):
-        declared.need(
-            f'the id {quote(double)} is in several rows, which are numbered without ids', dict(id=None)
-        )
-    declared.check(table.name)
+    problems |= _check_records(records, table, meant, public)
+    if problems:
+        raise refusal(table.name, declared, problems)
     return records
