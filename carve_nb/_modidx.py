@@ -498,6 +498,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'carve_nb/data/datasets.py')},
             'carve_nb.data.drawing': { 'carve_nb.data.drawing.SceneObject': ( 'library/data/drawing.html#sceneobject',
                                                                               'carve_nb/data/drawing.py'),
+                                       'carve_nb.data.drawing._draw_stroke': ( 'library/data/drawing.html#_draw_stroke',
+                                                                               'carve_nb/data/drawing.py'),
                                        'carve_nb.data.drawing._glyph': ('library/data/drawing.html#_glyph', 'carve_nb/data/drawing.py'),
                                        'carve_nb.data.drawing._heart': ('library/data/drawing.html#_heart', 'carve_nb/data/drawing.py'),
                                        'carve_nb.data.drawing._photo': ('library/data/drawing.html#_photo', 'carve_nb/data/drawing.py'),

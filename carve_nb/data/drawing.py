@@ -183,19 +183,27 @@ def noise(rng: Rng, cells: int = 8, octaves: int = 4, decay: float = 0.8) -> np.
 
 
 # %% ../../nbs/library/data/00_drawing.ipynb #c886b000
+def _draw_stroke(rng: Rng, draw: ImageDraw.ImageDraw) -> None:
+    "Draw a line or an arc of random place, length, gray and width"
+    x, y, angle, length = rng.uniform([0, 0, 0, 10], [SIZE, SIZE, 2 * np.pi, 90])
+    gray, width = int(rng.integers(0, 256)), int(rng.integers(1, 6))
+    if rng.random() < 0.6:
+        end = x + length * np.cos(angle), y + length * np.sin(angle)
+        draw.line((x, y, *end), fill=gray, width=width)
+    else:
+        height = length * rng.uniform(0.4, 1)
+        start = int(angle * 57)
+        stop = start + int(rng.integers(60, 330))
+        draw.arc((x, y, x + length, y + height), start, stop, fill=gray, width=width)
+
+
 def strokes(rng: Rng, n: int) -> np.ndarray:
     """Draw lines and arcs of random place, length, gray and width: distractors of the luminance, [448,
     448] with mean 0"""
     image = Image.new('L', (SIZE, SIZE), 128)
     draw = ImageDraw.Draw(image)
     for _ in range(n):
-        x, y, angle, length = rng.uniform([0, 0, 0, 10], [SIZE, SIZE, 2 * np.pi, 90])
-        look = dict(fill=int(rng.integers(0, 256)), width=int(rng.integers(1, 6)))
-        if rng.random() < 0.6:
-            draw.line((x, y, x + length * np.cos(angle), y + length * np.sin(angle)), **look)
-        else:
-            box = x, y, x + length, y + length * rng.uniform(0.4, 1)
-            draw.arc(box, int(angle * 57), int(angle * 57) + int(rng.integers(60, 330)), **look)
+        _draw_stroke(rng, draw)
     return np.asarray(image, np.float32) / 64 - 2
 
 

@@ -75,14 +75,18 @@ SIGNS = dict(digit=list('0123456789'), letter=list('CDHKNORSVZ'), word=WORDS.spl
 
 def _objects(seed: int, kind: str, step: float) -> list[SceneObject]:
     "Draw lots for the three objects of an image, from top to bottom"
-    rng, (side, target) = np.random.default_rng([seed, 0]), image_side(step, kind)
-    looks = map(rng.permutation, (list(COLORS), SHAPES, SIGNS.get(kind, SIGNS['digit'])))
+    rng = np.random.default_rng([seed, 0])
+    side, target = image_side(step, kind)
+    fields = sorted(rng.permutation(9)[:3])  # of three by three
+    shifts = rng.random((3, 2)) * (side / 3 - target)
+    colors, shapes = rng.permutation(list(COLORS)), rng.permutation(SHAPES)
+    signs = rng.permutation(SIGNS.get(kind, SIGNS['digit']))
     objects = []
-    for field, shift, *look in zip(sorted(rng.permutation(9)[:3]), rng.random((3, 2)), *looks):
-        corner = np.array([field % 3, field // 3]) * side / 3 + shift * (side / 3 - target)
+    for field, shift, color, shape, sign in zip(fields, shifts, colors, shapes, signs):
+        corner = np.array([field % 3, field // 3]) * side / 3 + shift
         x, y = corner.astype(int).tolist()
-        color, shape, sign = map(str, look)
-        objects.append(SceneObject(color, shape, sign, (x, y, x + target, y + target)))
+        box = x, y, x + target, y + target
+        objects.append(SceneObject(str(color), str(shape), str(sign), box))
     return objects
 
 
