@@ -270,11 +270,113 @@ def read_records(folder: str | Path) -> tuple[list[dict], dict]:
     return [{k: v for k, v in line.items() if k not in NO_VALUES} for line in answered], run.protocol
 
 
-# %% ../../nbs/library/runs/00_store.ipynb #bcef2bdb
+# %% ../../nbs/library/runs/00_store.ipynb #e26103c8
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    "Turn an error while writing into a sentence that says how to go on"
+    try:
+        yield
+    except OSError as e:
+        raise IncompleteError(
+            f'{path} cannot be written: {e}. Make room, or put the file back, and the same command '
+            'goes on with what it holds.'
+        ) from e
+
+
+# %% ../../nbs/library/runs/00_store.ipynb #f4bea4f1
 # of a disk, often one on a network, that has no locks
 _NO_LOCKS = errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS
 
 
+def lock_folder(folder: Path) -> FileLock:
+    "Lock a folder against other writers; warn where its disk has no locks"
+    lock = FileLock(folder / 'run.lock', timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunError(
+            f'{folder} is being written by another process; let it end, or give another folder.'
+        ) from None
+    except OSError as e:
+        if e.errno not in _NO_LOCKS:
+            raise IncompleteError(f'{folder} cannot be locked: {e}.') from e
+        warnings.warn(
+            f'{folder}: the disk has no locks ({e.strerror}). See that no other process writes there.',
+            stacklevel=4,
+        )
+    return lock
+
+
+# %% ../../nbs/library/runs/00_store.ipynb #6087d6c1
+def others_of(stored: set[str], asked: set[str], folder: Path) -> list[str]:
+    "List the stored questions that are not asked now; refuse another choice, neither more nor fewer of them"
+    n = len(stored & asked)
+    if n < min(len(stored), len(asked)):
+        what = f'another choice of questions: of the {len(asked)} that are asked now it holds {n}'
+        raise another_run(folder, what)
+    return sorted(stored - asked)
+
+
+# %% ../../nbs/library/runs/00_store.ipynb #cf2a2438
+def is_measured(line: dict | None, key: str | None, folder: Path) -> bool:
+    "Tell whether a line is there, not of a failure; refuse the answer to another question of its id"
+    if line is None or line['status'] in FAILED:
+        return False
+    if line['key'] == key:
+        return True
+    if line['status'] != 'ok':
+        return False
+    raise another_run(
+        folder,
+        f'an answer to another question: {quote(line["id"])} has another question, answer, true region, rule '
+        'or image now',
+    )
+
+
+# %% ../../nbs/library/runs/00_store.ipynb #1ed6a0d7
+def cut_torn_line(path: Path) -> int:
+    "Cut off what follows the last whole line of a file, which is made where it is missing; return its bytes"
+    with open(path, 'a+b') as file:
+        file.seek(0)
+        size = sum(len(raw) for raw in file if raw.endswith(b'\n'))
+        file.truncate(size)
+    return size
+
+
+def append_lines(path: Path, size: int, lines: Iterable[dict]) -> int:
+    "Write lines after so many bytes of a file, down to the disk; return how many bytes it has then"
+    text = ''.join(json.dumps(line, default=str) + '\n' for line in lines).encode()
+    with open(path, 'r+b') as file:
+        file.truncate(size)  # the rest of a line that a full disk has cut
+        file.seek(size)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    return size + len(text)
+
+
+# %% ../../nbs/library/runs/00_store.ipynb #85f8c6da
+def take_up(protocol: dict, folder: Path, asked: Collection[str] | None) -> tuple[dict, Lines]:
+    """Go on with the run of a folder, or begin one: the protocol of both, and the lines there are, without what may
+    be large"""
+    before, paths = run_files(folder)
+    joined = join_protocols(before, protocol, folder) if before else protocol
+    commits = protocol.get('commits', [])
+    if before.get('commits', commits) != joined.get('commits', commits):
+        log.info(f'{folder} was begun at commit {before["commits"][-1]}, and goes on at {commits[-1]}.')
+    facts = 'id', 'method', 'status', 'key', 'image_key', 'file'
+    lines: Lines = {}
+    for path in paths:
+        for line in read_lines(path):
+            keep_last(lines, {name: line.get(name) for name in facts})
+    if asked is not None:
+        others = others_of({id for id, _ in lines} - {''}, {*asked}, folder)
+        joined['data'].pop('others', None)
+        joined['data'] |= dict(others=others) if others else {}
+    return joined, lines
+
+
+# %% ../../nbs/library/runs/00_store.ipynb #bcef2bdb
 class RunStore:
     "A run that is being written; what its folder holds of the same run stays"
 
@@ -289,103 +391,26 @@ class RunStore:
         self.folder = self.out if part[1] == 1 else self.out / f'part-{part[0] + 1}-of-{part[1]}'
         self.path = self.folder / 'records.jsonl'
         self.protocol = json.loads(json.dumps(protocol, default=str))
-        self.asked = asked
-        self.lines: Lines = {}  # that the folder held before, without what may be large
-        self.size = 0  # bytes of whole lines
-        with self.writing():
+        with writing(self.path):
             self.folder.mkdir(parents=True, exist_ok=True)
-        self.lock = FileLock(self.folder / 'run.lock', timeout=0)
-        self.keep_others_out()
+        self.lock = lock_folder(self.folder)
         try:
-            self.take_up()
+            self.protocol, self.lines = take_up(self.protocol, self.out, asked)
+            with writing(self.path):
+                replace_file(self.folder / 'protocol.json', json.dumps(self.protocol, indent=1) + '\n')
+                self.size = cut_torn_line(self.path)  # bytes of whole lines
         except BaseException:
             self.close()
             raise
 
-    def keep_others_out(self):
-        "Lock the folder; warn where its disk has no locks"
-        try:
-            self.lock.acquire()
-        except Timeout:
-            raise RunError(
-                f'{self.folder} is being written by another process; let it end, or give another folder.'
-            ) from None
-        except OSError as e:
-            if e.errno not in _NO_LOCKS:
-                raise IncompleteError(f'{self.folder} cannot be locked: {e}.') from e
-            warnings.warn(
-                f'{self.folder}: the disk has no locks ({e.strerror}). See that no other process writes there.',
-                stacklevel=4,
-            )
-
-    def take_up(self):
-        "Go on with the run in the folder, or begin one; a line that was cut goes"
-        before, paths = run_files(self.out)
-        commits = self.protocol.get('commits', [])
-        if before:
-            self.protocol = join_protocols(before, self.protocol, self.out)
-        if before.get('commits', commits) != self.protocol.get('commits', commits):
-            log.info(f'{self.out} was begun at commit {before["commits"][-1]}, and goes on at {commits[-1]}.')
-        facts = 'id', 'method', 'status', 'key', 'image_key', 'file'
-        for path in paths:
-            for line in read_lines(path):
-                keep_last(self.lines, {name: line.get(name) for name in facts})
-        if self.asked is not None:
-            self.note_others({*self.asked})
-        with self.writing():
-            replace_file(self.folder / 'protocol.json', json.dumps(self.protocol, indent=1) + '\n')
-            with open(self.path, 'a+b') as file:
-                file.seek(0)
-                self.size = sum(len(raw) for raw in file if raw.endswith(b'\n'))
-                file.truncate(self.size)
-
-    def note_others(self, asked: set[str]):
-        "Note the questions of the folder that are not asked now; refuse another choice, neither more nor fewer of them"
-        stored = {id for id, _ in self.lines} - {''}
-        n = len(stored & asked)
-        if n < min(len(stored), len(asked)):
-            what = f'another choice of questions: of the {len(asked)} that are asked now it holds {n}'
-            raise another_run(self.out, what)
-        self.protocol['data'].pop('others', None)
-        if stored - asked:
-            self.protocol['data']['others'] = sorted(stored - asked)
-
     def has(self, id: str, method: str, key: str | None = None) -> bool:
         "Tell whether a question is measured, not in vain; refuse the answer to another question of this id"
-        line = self.lines.get((id, method))
-        if line is None or line['status'] in FAILED:
-            return False
-        if line['key'] == key:
-            return True
-        if line['status'] != 'ok':
-            return False
-        raise another_run(
-            self.out,
-            f'an answer to another question: {quote(id)} has another question, answer, true region, rule '
-            'or image now',
-        )
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        "Turn an error while writing into a sentence that says how to go on"
-        try:
-            yield
-        except OSError as e:
-            raise IncompleteError(
-                f'{self.path} cannot be written: {e}. Make room, or put the file back, and the same command '
-                'goes on with what it holds.'
-            ) from e
+        return is_measured(self.lines.get((id, method)), key, self.out)
 
     def add(self, lines: Iterable[dict]):
         "Append lines, dicts with id, at, method, status and further values"
-        text = ''.join(json.dumps(line, default=str) + '\n' for line in lines).encode()
-        with self.writing(), open(self.path, 'r+b') as file:
-            file.truncate(self.size)  # the rest of a line that a full disk has cut
-            file.seek(self.size)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        self.size += len(text)
+        with writing(self.path):
+            self.size = append_lines(self.path, self.size, lines)
 
     def close(self):
         "Let others write"
