@@ -28,10 +28,9 @@ __all__ = [
 
 # %% ../../nbs/library/studies/00_measure.ipynb #a2e289b9
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import Context
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from warnings import warn
@@ -65,7 +64,7 @@ from ..models.prompts import Prompt
 from ..runs.store import NO_VALUES, RunStore, attempt, carry_out, read_run
 
 
-# %% ../../nbs/library/studies/00_measure.ipynb #747b23c0
+# %% ../../nbs/library/studies/00_measure.ipynb #fd38e25d
 def study_name(measure: Callable, name: str | None = None) -> str:
     "Name a function, with a digest of the arguments that a `functools.partial` of it holds"
     held = [value for field in ('args', 'keywords') if (value := getattr(measure, field, None))]
@@ -73,6 +72,61 @@ def study_name(measure: Callable, name: str | None = None) -> str:
     return f'{name}, arguments {digest(held)}' if held else name
 
 
+# %% ../../nbs/library/studies/00_measure.ipynb #2ce739d4
+def study_protocol(vlm: VLM, study: str) -> dict:
+    "Make the protocol of a study: the settings and versions that its records depend on"
+    model = Path(vlm.name)
+    return dict(
+        study=study,
+        model=model.name if model.is_dir() else vlm.name,
+        revision=vlm.revision,
+        **vlm.fingerprint.record(),
+        escape=vlm.escape,
+        resolution=vlm.resolution,
+        environment=dict(
+            device=vlm.device.type,
+            carve_nb=__version__,
+            torch=torch.__version__,
+            transformers=transformers.__version__,
+        ),
+    )
+
+
+# %% ../../nbs/library/studies/00_measure.ipynb #5b4b9e5a
+def study_key(question: Record) -> dict:
+    "Compute what a line knows its question by"
+    key = sample_keys([question])[question.id]
+    return key | dict(image_key=question.image_key) if question.image_key else key
+
+
+def measure_line(measure: Callable, vlm: VLM, question: Record, at: int, study: str) -> dict:
+    "Measure a question: its values, of which NaN and infinity are None, or the reason that there are none"
+
+    def measure_plain() -> dict:
+        return json.loads(json.dumps({**measure(vlm, question.opened())}), parse_constant=lambda _: None)
+
+    values, status, why = attempt(measure_plain)
+    if status == 'oom':
+        free_memory()
+    return (values or dict(why=why)) | dict(id=question.id, at=at, method=study, status=status)
+
+
+# %% ../../nbs/library/studies/00_measure.ipynb #2534fb01
+def good_records(lines: Sequence[dict]) -> list[dict]:
+    "List the records of measured lines; warn of those that failed, raise an error where all did"
+    if not lines:
+        raise CarveError('No questions: there is nothing to measure.')
+    good = [line for line in lines if line['status'] == 'ok']
+    failed = [f'{line["id"]}: {line["why"]}' for line in lines if line['status'] != 'ok']
+    if failed:
+        message = f'{len(failed)} of {len(lines)} questions have no record: {"; ".join(failed[:3])}'
+        if not good:
+            raise IncompleteError(message)
+        warn(message, stacklevel=3)
+    return [{k: v for k, v in line.items() if k not in NO_VALUES} for line in good]
+
+
+# %% ../../nbs/library/studies/00_measure.ipynb #747b23c0
 def measure_each(
     measure: Callable,  # (vlm, question) -> dict of plain values; also a `functools.partial`
     vlm: VLM,
@@ -87,59 +141,27 @@ def measure_each(
     question that fails has none: a warning says why, and the next call measures it again. `out` may hold
     further questions, which are not returned. Raises an error if it is about another model, or another study,
     if a question has changed, and if no question has a record."""
-    study, model = study_name(measure, study), Path(vlm.name)
+    study = study_name(measure, study)
     vlm.forget()  # its fingerprint is read anew
-    protocol = dict(
-        study=study,
-        model=model.name if model.is_dir() else vlm.name,
-        revision=vlm.revision,
-        **vlm.fingerprint.record(),
-        escape=vlm.escape,
-        resolution=vlm.resolution,
-        environment=dict(
-            device=vlm.device.type,
-            carve_nb=__version__,
-            torch=torch.__version__,
-            transformers=transformers.__version__,
-        ),
-    )
+    keys: dict[str, dict] = {}
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
-        store = RunStore(folder, protocol)
+        store = RunStore(folder, study_protocol(vlm, study))
         before = sum(line['status'] == 'ok' for line in store.lines.values())
-        keys: dict[str, dict] = {}
 
-        def measure_plain(question: Record) -> dict:  # as the file keeps it: NaN and infinity are None
-            return json.loads(json.dumps({**measure(vlm, question.opened())}), parse_constant=lambda _: None)
-
-        def ask() -> Iterator[list[dict]]:  # one question after another, which may be painted on demand
+        def measure_all() -> Iterator[list[dict]]:
             for at, question in enumerate(questions):
                 if question.id in keys:
                     raise CarveError(f'Two questions have the id {question.id!r}; an id names one.')
-                keys.update(sample_keys([question]))
-                if question.image_key:
-                    keys[question.id]['image_key'] = question.image_key
-                if store.has(question.id, study, keys[question.id]['key']):
-                    continue
-                values, status, why = attempt(partial(measure_plain, question))
-                if status == 'oom':
-                    free_memory()
-                line = (values or dict(why=why)) | dict(id=question.id, at=at, method=study, status=status)
-                yield [line | keys[question.id]]
+                key = keys[question.id] = study_key(question)
+                if not store.has(question.id, study, key['key']):
+                    yield [measure_line(measure, vlm, question, at, study) | key]
 
-        carry_out(store, ask(), before, None, progress, out is not None)
+        carry_out(store, measure_all(), before, None, progress, out is not None)
         lines = {line['id']: line for line in read_run(folder).records}
-    if not keys:
-        raise CarveError('No questions: there is nothing to measure.')
-    good = [lines[id] for id in keys if lines[id]['status'] == 'ok']
-    failed = [f'{id}: {lines[id]["why"]}' for id in keys if lines[id]['status'] != 'ok']
-    if failed:
-        message = f'{len(failed)} of {len(keys)} questions have no record: {"; ".join(failed[:3])}'
-        if not good:
-            raise IncompleteError(message)
-        warn(message, stacklevel=2)
-    return [{k: v for k, v in line.items() if k not in NO_VALUES} for line in good]
+    return good_records([lines[id] for id in keys])
 
 
+# %% ../../nbs/library/studies/00_measure.ipynb #3082fe0a
 def layer_frame(records: Iterable[dict], columns: Callable[[dict], dict[str, list]]) -> pd.DataFrame:
     """Tabulate records, one row a question and layer; a column without any value is left out.
 

@@ -10,9 +10,10 @@ __all__ = [
     'scene_questions',
     'image_questions',
     'profile_questions',
-    'best_query',
     'QueryMaps',
     'look_at',
+    'best_query',
+    'choice_again',
     'sink_figure',
     'profile_model',
     'make_profile',
@@ -112,12 +113,7 @@ def profile_questions(vlm: VLM, n: int = 40, folder: str | Path | None = None) -
     return image_questions(folder_images(folder)[:n], words)
 
 
-# %% ../../nbs/library/studies/19_profile.ipynb #b200000d
-def best_query(agreement: np.ndarray) -> int:
-    "Choose the place in `QUERIES` whose best layer agrees most, of [R, L]"
-    return int(agreement.max(1).argmax())
-
-
+# %% ../../nbs/library/studies/19_profile.ipynb #8dbbd41b
 @dataclass
 class QueryMaps:
     "The map of every query token in every layer under one question"
@@ -133,6 +129,7 @@ class QueryMaps:
         return [S.points_at(cast(Box, self.box)) for S in maps]
 
 
+# %% ../../nbs/library/studies/19_profile.ipynb #e193b97e
 def look_at(vlm: VLM, samples: Sequence[Record]) -> list[QueryMaps]:
     "Read the maps of an image under its questions"
     image = samples[0].open()
@@ -145,6 +142,21 @@ def look_at(vlm: VLM, samples: Sequence[Record]) -> list[QueryMaps]:
     ]
 
 
+# %% ../../nbs/library/studies/19_profile.ipynb #7d17aea6
+def best_query(agreement: np.ndarray) -> int:
+    "Choose the place in `QUERIES` whose best layer agrees most, of [R, L]"
+    return int(agreement.max(1).argmax())
+
+
+def choice_again(scores: np.ndarray) -> float:
+    "Measure the share of 500 bootstrap draws of the images, [N, R, L], that choose the same query token"
+    rng = np.random.default_rng(0)
+    query = best_query(scores.mean(0))
+    again = [best_query(rng.choice(scores, len(scores)).mean(0)) == query for _ in range(500)]
+    return round(float(np.mean(again)), 3)
+
+
+# %% ../../nbs/library/studies/19_profile.ipynb #583cadc4
 def sink_figure(maps: Sequence[np.ndarray]) -> list[float]:
     """Measure the share of the questions whose peaks fall on one patch, and the mean share of their maps that
     lies there.
@@ -156,6 +168,35 @@ def sink_figure(maps: Sequence[np.ndarray]) -> list[float]:
     return rounded([np.mean(peaks == patch), mass], 4)
 
 
+# %% ../../nbs/library/studies/19_profile.ipynb #4e409bbd
+def by_query(values: np.ndarray) -> dict[str, float]:
+    "Name a value of each query token, [R]"
+    return dict(zip(QUERIES, rounded(values, 4)))
+
+
+def pointing_facts(looks: Sequence[QueryMaps]) -> dict:
+    "Measure pointing of every query token, and of a random patch; {} where no box is known"
+    boxed = [look for look in looks if look.box is not None]
+    if not boxed:
+        return {}
+    cover = [patch_cover(look.raster, cast(Box, look.box)) for look in boxed]
+    return dict(
+        pointing=by_query(np.mean([look.pointing() for look in boxed], 0)),
+        chance=round(np.mean([(shares > 0).mean() for shares in cover]), 4),
+    )
+
+
+# %% ../../nbs/library/studies/19_profile.ipynb #47c73090
+def group_by_image(samples: Iterable[Record]) -> list[list[Record]]:
+    "Group questions by their image, where it has two or more"
+    by_image = groupby(samples, lambda sample: sample.image_key or str(sample.image))
+    images = [questions for questions in by_image.values() if len(questions) > 1]
+    if not images:
+        raise CarveError('No image has two questions: agreement compares what they see in one image.')
+    return images
+
+
+# %% ../../nbs/library/studies/19_profile.ipynb #b200000d
 def profile_model(
     vlm: VLM, samples: Iterable[Record], source: str = 'scenes of this package', progress: bool = False
 ) -> ModelProfile:
@@ -178,10 +219,7 @@ def profile_model(
     --------
     >>> profile_model(vlm, load_benchmark('photos').records)"""
     vlm.forget()  # its fingerprint is read anew, and kept in the profile
-    by_image = groupby(samples, lambda sample: sample.image_key or str(sample.image))
-    images = [questions for questions in by_image.values() if len(questions) > 1]
-    if not images:
-        raise CarveError('No image has two questions: agreement compares what they see in one image.')
+    images = group_by_image(samples)
     bar = tqdm(images, 'profile', leave=False, disable=not progress)
     looks_by_image = [look_at(vlm, questions) for questions in bar]
     looks = [look for of_image in looks_by_image for look in of_image]
@@ -189,32 +227,21 @@ def profile_model(
         [row_agreement(np.stack([look.maps for look in of_image])) for of_image in looks_by_image]
     )
     agreement = scores.mean(0)
-    query = best_query(agreement)
-    rng = np.random.default_rng(0)
-    again = [best_query(rng.choice(scores, len(scores)).mean(0)) == query for _ in range(500)]  # bootstrap
-
-    def by_query(values: np.ndarray) -> dict:
-        return dict(zip(QUERIES, rounded(values, 4)))
-
-    boxed = [look for look in looks if look.box is not None]
-    model = vlm.fingerprint
-    facts: dict = dict(weights=model.weights, dtype=model.dtype, probe=model.probe)
-    if boxed:
-        cover = [patch_cover(look.raster, cast(Box, look.box)) for look in boxed]
-        facts['pointing'] = by_query(np.mean([look.pointing() for look in boxed], 0))
-        facts['chance'] = round(np.mean([(shares > 0).mean() for shares in cover]), 4)
+    query, model = best_query(agreement), vlm.fingerprint
+    facts: dict = dict(weights=model.weights, dtype=model.dtype, probe=model.probe) | pointing_facts(looks)
     return ModelProfile(
         short_name(vlm),
         n=len(images),
         query=QUERIES[query],
         agreement=by_query(agreement.max(1)),
-        again=round(float(np.mean(again)), 3),
+        again=choice_again(scores),
         source=source,
         sinks=sink_figure([look.maps[query].mean(0).ravel() for look in looks]),
         **facts,
     )
 
 
+# %% ../../nbs/library/studies/19_profile.ipynb #06327329
 def make_profile(
     vlm: VLM, n: int = 40, images: str | Path | None = None, progress: bool = False
 ) -> ModelProfile:
@@ -223,6 +250,7 @@ def make_profile(
     return profile_model(vlm, profile_questions(vlm, n, images), source, progress=progress)
 
 
+# %% ../../nbs/library/studies/19_profile.ipynb #1727b0a4
 def keep_profile(profile: ModelProfile, vlm: VLM) -> Path | None:
     """Save a profile where `Lookup` finds it, unless another of this model is reliable and it is not.
 
