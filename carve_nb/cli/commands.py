@@ -34,9 +34,9 @@ __all__ = [
     'read_part',
     'measure_methods',
     'report_runs',
-    'paper',
-    'run_each',
     'run_words',
+    'run_each',
+    'paper',
     'serve',
     'checkup',
     'list_methods',
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from carve_nb.attention.vlm import VLM
     from carve_nb.method.results import Result
     from carve_nb.runs.pages import Part, Report
+    from carve_nb.studies.paper import Entry
 
 
 # %% ../../nbs/library/cli/03_commands.ipynb #a0b66e9b
@@ -538,7 +539,7 @@ def end_with_report(report: 'Report'):
         )
 
 
-# %% ../../nbs/library/cli/03_commands.ipynb #91d02262
+# %% ../../nbs/library/cli/03_commands.ipynb #60ae0683
 EVAL_EXAMPLES = '''examples:
   carve eval scenes --n 20
   carve eval mine --methods none,lookup,carve:p=.1
@@ -547,7 +548,58 @@ Columns: image (a file below the folder), question, answer, or a list of answers
 (x0, y0, x1, y1) or bbox (x, y, width, height). Others are named: --columns question=text,choices=A+B+C. Such a folder:
 '''
 
+# %% ../../nbs/library/cli/03_commands.ipynb #03ab845f
+Data = Annotated[
+    str | None,
+    Arg(
+        metavar='DATA',
+        help='scenes, a known set such as textvqa, your folder, or a .jsonl, .json, .csv, .tsv or '
+        '.parquet file (default: list the known sets)',
+    ),
+]
+QuestionCount = Annotated[
+    int | None, Opt(metavar='N', min=1, help='number of questions (default: all; of scenes 300)')
+]
+DrawSeed = Annotated[
+    int | None,
+    Opt(metavar='N', min=0, help='draw the --n questions at random by this seed; it moves random crops, too'),
+]
+SetSplit = Annotated[str | None, Opt(metavar='S', help='split of the set (default: the usual one)')]
+RuleName = Annotated[str | None, Opt(metavar='R', help='score by another rule, such as vqa or choice')]
+ColumnNames = Annotated[
+    str | None, Opt(metavar='OURS=YOURS,...', help='columns of other names: question=text,choices=A+B+C')
+]
+ImagePlace = Annotated[
+    str | None,
+    Opt(
+        metavar='DIR',
+        help='folder of the images of a table, the form of their names (train/{}.jpg), or base64',
+    ),
+]
 
+# %% ../../nbs/library/cli/03_commands.ipynb #750349ce
+MethodNames = Annotated[
+    str, Opt(metavar='A,B', help='methods of `carve methods`, perhaps with fields, or all')
+]
+LongestAnswer = Annotated[
+    int | None, Opt(metavar='N', min=1, help='longest answer, in tokens (default: as the set has it, or 32)')
+]
+RunFolder = Annotated[str | None, Opt(metavar='DIR', help='folder of the run (default: eval_out/DATA-MODEL)')]
+PartOfRun = Annotated[
+    str,
+    Opt(
+        metavar='K/N',
+        help='measure part K of N alone, in a folder of its own in --out; you start all N commands',
+    ),
+]
+WorkerCount = Annotated[
+    int | None,
+    Opt(metavar='N', min=1, help='share the questions out to N models, each in its own process, by Ray'),
+]
+RayAddress = Annotated[str | None, Opt(metavar='A', help='cluster of --workers (default: this machine)')]
+
+
+# %% ../../nbs/library/cli/03_commands.ipynb #abc25c0e
 def read_part(text: str) -> tuple[int, int]:
     "Read a part, such as 2/4, as its number from 0 and the number of parts"
     numbers = re.fullmatch(r'(\d+)/(\d+)', text)
@@ -556,67 +608,38 @@ def read_part(text: str) -> tuple[int, int]:
     raise CarveError(f'--part {text} is no part; write 1/4 to 4/4 for the parts of four processes.')
 
 
+# %% ../../nbs/library/cli/03_commands.ipynb #c63b7a58
+def pick_engine(workers: int | None, ray_address: str | None) -> Callable:
+    "Choose who measures: the model of this process, or workers of Ray"
+    if workers:
+        from carve_nb.runs.distributed import RayEngine
+
+        return RayEngine(workers, address=ray_address)
+    from carve_nb.runs.runner import local_engine
+
+    return local_engine
+
+
+# %% ../../nbs/library/cli/03_commands.ipynb #91d02262
 @command('eval', EVAL_EXAMPLES + '\n'.join(FOLDER_FORMAT))
 def measure_methods(
-    data: Annotated[
-        str | None,
-        Arg(
-            metavar='DATA',
-            help='scenes, a known set such as textvqa, your folder, or a .jsonl, .json, .csv, .tsv or '
-            '.parquet file (default: list the known sets)',
-        ),
-    ] = None,
-    methods: Annotated[
-        str, Opt(metavar='A,B', help='methods of `carve methods`, perhaps with fields, or all')
-    ] = 'none,random,lookup',
+    data: Data = None,
+    methods: MethodNames = 'none,random,lookup',
     imported: Imported = None,
-    n: Annotated[
-        int | None, Opt(metavar='N', min=1, help='number of questions (default: all; of scenes 300)')
-    ] = None,
-    seed: Annotated[
-        int | None,
-        Opt(
-            metavar='N',
-            min=0,
-            help='draw the --n questions at random by this seed; it moves random crops, too',
-        ),
-    ] = None,
-    split: Annotated[str | None, Opt(metavar='S', help='split of the set (default: the usual one)')] = None,
-    rule: Annotated[str | None, Opt(metavar='R', help='score by another rule, such as vqa or choice')] = None,
-    columns: Annotated[
-        str | None, Opt(metavar='OURS=YOURS,...', help='columns of other names: question=text,choices=A+B+C')
-    ] = None,
-    images: Annotated[
-        str | None,
-        Opt(
-            metavar='DIR',
-            help='folder of the images of a table, the form of their names (train/{}.jpg), or base64',
-        ),
-    ] = None,
+    n: QuestionCount = None,
+    seed: DrawSeed = None,
+    split: SetSplit = None,
+    rule: RuleName = None,
+    columns: ColumnNames = None,
+    images: ImagePlace = None,
     root: Root = None,
     download: Download = False,
-    max_new_tokens: Annotated[
-        int | None,
-        Opt(metavar='N', min=1, help='longest answer, in tokens (default: as the set has it, or 32)'),
-    ] = None,
-    out: Annotated[
-        str | None, Opt(metavar='DIR', help='folder of the run (default: eval_out/DATA-MODEL)')
-    ] = None,
+    max_new_tokens: LongestAnswer = None,
+    out: RunFolder = None,
     answer_by: AnswerBy = None,
-    part: Annotated[
-        str,
-        Opt(
-            metavar='K/N',
-            help='measure part K of N alone, in a folder of its own in --out; you start all N commands',
-        ),
-    ] = '1/1',
-    workers: Annotated[
-        int | None,
-        Opt(metavar='N', min=1, help='share the questions out to N models, each in its own process, by Ray'),
-    ] = None,
-    ray_address: Annotated[
-        str | None, Opt(metavar='A', help='cluster of --workers (default: this machine)')
-    ] = None,
+    part: PartOfRun = '1/1',
+    workers: WorkerCount = None,
+    ray_address: RayAddress = None,
     *,
     model: ModelOptions,
 ):
@@ -638,13 +661,8 @@ def measure_methods(
         data, n, split, seed, rule, download, columns=columns, images=images, root=root
     )
     from carve_nb.runs.pages import write_report
-    from carve_nb.runs.runner import local_engine, run_eval
+    from carve_nb.runs.runner import run_eval
 
-    engine: Callable = local_engine
-    if workers:
-        from carve_nb.runs.distributed import RayEngine
-
-        engine = RayEngine(workers, address=ray_address)
     run = run_eval(
         questions,
         model.name,
@@ -657,7 +675,7 @@ def measure_methods(
         part=numbers,
         progress=sys.stderr.isatty(),
         loading=model.loading(),
-        engine=engine,
+        engine=pick_engine(workers, ray_address),
     )
     end_with_report(write_report(run.folder, questions, verdict=()))
 
@@ -681,6 +699,42 @@ def report_runs(
         end_with_report(write_report(folders[0]))
     else:
         print_page(results_page(folders))
+
+
+# %% ../../nbs/library/cli/03_commands.ipynb #10fdc24d
+def run_words(words: Sequence[str], settings: dict):
+    "Run the words of a command; `settings` gets what stands before its name"
+    group = typer.main.get_command(app)
+    with group.make_context('carve', list(words), obj=settings) as context:
+        group.invoke(context)
+
+
+# %% ../../nbs/library/cli/03_commands.ipynb #25f90f7e
+def run_each(commands: list[list[str]]) -> list[Exception]:
+    "Run commands; one that fails does not end the others: its error is returned"
+    failures: list[Exception] = []
+    for words in commands:
+        print('carve', shlex.join(words), flush=True)
+        try:
+            run_words(words, {})
+        except (CarveError, OSError) as error:
+            print_line('note', f'{words[1]} is left out: {error}')
+            failures.append(error)
+    return failures
+
+
+# %% ../../nbs/library/cli/03_commands.ipynb #13915ec8
+def print_price(entry: 'Entry', places: dict, n: int | None, table: str, model: ModelOptions):
+    "Print what a table of the paper takes: questions, gigabytes to fetch, hours"
+    from carve_nb.studies import paper as study
+
+    seconds = study.seconds_of_question(model.load(), table) if model.is_here() else None
+    print_table(study.price(entry, places, n, seconds), ['set', 'questions', 'GB to fetch', 'hours'])
+    print(
+        'hours: from three questions about scenes, without rows that need a second model'
+        if seconds
+        else f'hours: known once {model.name} is on this machine'
+    )
 
 
 # %% ../../nbs/library/cli/03_commands.ipynb #92b00002
@@ -729,13 +783,7 @@ def paper(
     if dry:
         for words in commands:
             print('carve', shlex.join(words), flush=True)
-        seconds = study.seconds_of_question(model.load(), table) if model.is_here() else None
-        print_table(study.price(entry, places, n, seconds), ['set', 'questions', 'GB to fetch', 'hours'])
-        print(
-            'hours: from three questions about scenes, without rows that need a second model'
-            if seconds
-            else f'hours: known once {model.name} is on this machine'
-        )
+        print_price(entry, places, n, table, model)
     elif table in study.FIGURES:
         print_page(study.measure_figure(table, model.load(), out, places, n, progress=sys.stderr.isatty()))
     else:
@@ -743,26 +791,6 @@ def paper(
         print_page(study.table_page(table, model.name, out))
         if failures:
             raise failures[0]
-
-
-def run_each(commands: list[list[str]]) -> list[Exception]:
-    "Run commands; one that fails does not end the others: its error is returned"
-    failures: list[Exception] = []
-    for words in commands:
-        print('carve', shlex.join(words), flush=True)
-        try:
-            run_words(words, {})
-        except (CarveError, OSError) as error:
-            print_line('note', f'{words[1]} is left out: {error}')
-            failures.append(error)
-    return failures
-
-
-def run_words(words: Sequence[str], settings: dict):
-    "Run the words of a command; `settings` gets what stands before its name"
-    group = typer.main.get_command(app)
-    with group.make_context('carve', list(words), obj=settings) as context:
-        group.invoke(context)
 
 
 # %% ../../nbs/library/cli/03_commands.ipynb #a55e0002
