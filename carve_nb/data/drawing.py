@@ -65,8 +65,9 @@ def _ring(n: int, radius: float | np.ndarray = 0.5) -> np.ndarray:
 def _heart() -> np.ndarray:
     "Place forty points on the heart curve"
     t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    x = np.sin(t) ** 3
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return np.stack([0.5 + 0.5 * np.sin(t) ** 3, 0.44 - y / 30], 1)
+    return np.stack([0.5 + 0.5 * x, 0.44 - y / 30], 1)
 
 
 OUTLINES = dict(  # shape -> [n, 2] corners in the unit square
@@ -165,7 +166,8 @@ def _photo_crop(rng: Rng, photos: Sequence[str]) -> Image.Image:
     photo = _photo(photos[int(rng.integers(len(photos)))])
     side = int(rng.integers(SIZE // 2, SIZE + 1))
     x, y = (rng.integers(0, long - side + 1) for long in photo.size)
-    return photo.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=(x, y, x + side, y + side))
+    box = x, y, x + side, y + side
+    return photo.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=box)
 
 
 # %% ../../nbs/library/data/00_drawing.ipynb #849aa118

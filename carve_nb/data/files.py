@@ -487,6 +487,7 @@ def _file_named(folder: Path, form: str, name: str) -> Path | None:
     return None
 
 
+# %% ../../nbs/library/data/08_files.ipynb #b1170032
 def _base64_finder(table: Table, column: str) -> Callable[[Any], Any]:
     "Make a function: base64 -> the bytes of an image; VLMEvalKit names the index of the row that has them"
     by_index = {str(row.get('index')): row.get(column) for row in table.rows.values()}
@@ -500,6 +501,7 @@ def _base64_finder(table: Table, column: str) -> Callable[[Any], Any]:
     return find
 
 
+# %% ../../nbs/library/data/08_files.ipynb #b1170035
 def image_finder(
     table: Table, column: str = 'image', images: str | Path | None = None
 ) -> Callable[[Any], Any]:

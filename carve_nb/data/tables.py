@@ -93,13 +93,13 @@ def read_columns(columns: dict[str, str | Sequence[str] | None] | str | None) ->
 # %% ../../nbs/library/data/09_tables.ipynb #b1150111
 def say(declared: Columns) -> str:
     "Write the line that declares a table, as its reader types it"
-    columns = {key: column or '' for key, column in declared.items() if key in COLUMNS}
-    options = dict(columns=','.join(map('='.join, columns.items())))
-    options |= {key: declared.get(key) or '' for key in ('images', 'rule')}
-    given = {name: value for name, value in options.items() if value}
-    in_shell = ' '.join(f'--{name} {shlex.quote(value)}' for name, value in given.items())
-    in_python = ', '.join(f'{name}={value!r}' for name, value in given.items())
-    return f'Say what is meant: {in_shell if Reader.in_shell else in_python}'
+    columns = [f'{key}={column or ""}' for key, column in declared.items() if key in COLUMNS]
+    options = declared | dict(columns=','.join(columns))
+    given = [(name, value) for name in ('columns', 'images', 'rule') if (value := options.get(name))]
+    in_shell = [f'--{name} {shlex.quote(value)}' for name, value in given]
+    in_python = [f'{name}={value!r}' for name, value in given]
+    line = ' '.join(in_shell) if Reader.in_shell else ', '.join(in_python)
+    return f'Say what is meant: {line}'
 
 
 def with_proposals(declared: Columns, problems: dict[str, Columns]) -> Columns:

@@ -9,8 +9,8 @@ What may come, and what must happen:
     their protocol are no empty folder
 51. Two processes write the same record => lock; the second stops with a message
 52. Duplicate sample ids; missing answers; missing image of one sample => refused before the start
-    (duplicates) / said before the start, counted as missing and not as wrong / said before the start,
-    marked, run goes on; a set in which all rows lack it is refused
+    (duplicates) / counted as missing and not as wrong / marked, run goes on; a set in which all rows lack
+    one is refused
 53. Same run twice, same machine, greedy, batch 1 => identical answers and maps (hash compared in CI on
     the tiny model)
 54. A batch of prompts around one's own model => refused in a sentence: a block records one prompt
