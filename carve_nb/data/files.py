@@ -285,7 +285,8 @@ def dataset_table(
     for i, row in enumerate(rows):
         row |= {column: _by_type(kind, row[column]) for column, kind in typed.items()}
         row |= {column: Stored(data, i, column, in_hand) for column in stored}
-    return Table(name, {f'row {i}': row for i, row in enumerate(rows, 1)}, folder, in_hand=in_hand)
+    in_order = [{column: row[column] for column in data.column_names} for row in rows]
+    return Table(name, {f'row {i}': row for i, row in enumerate(in_order, 1)}, folder, in_hand=in_hand)
 
 
 # %% ../../nbs/library/data/08_files.ipynb #b1150046
