@@ -189,7 +189,7 @@ def check_columns(table: Table, declared: Columns) -> dict[str, Columns]:
         problems['it holds no list of rows'] = dict(rows=table.part)
     columns = find_columns(table, declared)
     listed = ', '.join(str(header)[:80] for header in table.headers)[:300]
-    absent = [part for part in parts_read(table, columns) if part not in table.headers]
+    absent = sorted(parts_read(table, columns).difference(table.headers))
     if absent:
         raise DataError(f'{table.name}: it has no column {", ".join(map(quote, absent))}, but {listed}.')
     lacking = [key for key in ('image', 'question') if key not in columns]
