@@ -19,14 +19,13 @@ PAGES = [
 ]
 IDS = 'id', 'seed', 'kind', 'truth'
 NOT_PRINTED = {  # the beginning of a record's name -> its keys that no page prints, and why
+    'front_page-peak': {'box': 'of the crop; two ranks that choose one box were asked about it once'},
     'controls-moved': {'apart': 'how many tokens lie between; the text says it'},
     'controls-tokens': {
         'last, profile': 'of layers that are gone',
         'noun, profile': 'of layers that are gone',
     },
     'question_last': {'bits': 'the spread of the same maps, which the question of that page is not about'},
-    'region-answers-carve-tiny': {'shown': 'printed for carve-smol, where the line of 95 % counts'},
-    'region-answers-carve-small': {'shown': 'the same; 70 questions'},
     'region-ideal': {
         'A_G, quotient, 1e-8': 'the published λ; the pages print λ of one mean',
         'no other, quotient, 1e-8': 'the same',
