@@ -298,7 +298,7 @@ def test_sharing_in_other_families(family, load):
 
 
 def check_shared(vlm, names, n):
-    config = RunConfig(split_specs(names), SHORT_ANSWER, 4)
+    config = RunConfig(split_specs(names), SHORT_ANSWER, 2)
     evaluator = Evaluator(vlm, config)
     records = list(load_benchmark('scenes', n, kinds=('digit', 'color')))
     for i, r in enumerate(records):
