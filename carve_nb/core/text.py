@@ -11,7 +11,9 @@ __all__ = [
     'YES_NO',
     'Word',
     'GRAMMAR',
+    'QueryKind',
     'QUERIES',
+    'QUERY_FINDERS',
     'SplitQuestion',
     'split_options',
     'bare_question',
@@ -37,10 +39,10 @@ import ast
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 from .errors import CarveError
 
 # %% ../../nbs/library/core/07_text.ipynb #58c93f5d
@@ -407,33 +409,42 @@ def find_word(tokens: Iterable[str], word: str) -> list[int]:
 
 
 # %% ../../nbs/library/core/07_text.ipynb #83cb622b
-# the last token of the prompt; of the question its noun, its content words, all its tokens, its question mark
-QUERIES = 'last', 'noun', 'content', 'question', '?'
+def _english(find: Callable[[list[Word]], list[Word]], tokens: Sequence[str]) -> list[int]:
+    "Find the tokens of some words of a question; none where it does not read as English"
+    words = split_words(tokens)
+    found = find(words) if _reads_english([word for word, _ in words]) else []
+    return [i for _, at in found for i in at]
 
 
+QueryKind = Literal['last', 'noun', 'content', 'question', '?']
+QUERIES = get_args(QueryKind)
+# kind of query -> how its tokens are found in a question; 'last' is a token of the prompt
+QUERY_FINDERS: dict[str, Callable[[Sequence[str]], list[int]]] = {
+    'noun': partial(_english, _noun),
+    'content': partial(_english, _content),
+    'question': lambda tokens: [*range(len(tokens))],
+    '?': lambda tokens: find_word(tokens, '?'),
+}
+
+
+# %% ../../nbs/library/core/07_text.ipynb #83cb622e
 def pick_words(
     tokens: Sequence[str], query: str | Iterable[str] = 'question', otherwise: str = 'all'
 ) -> list[int]:
     """Find the question's tokens that a query names, as indices.
 
     'question': all; 'content': the content words; 'noun': the head of the phrase that is asked about, sought
-    in the sentence before where the last one has a pronoun. Any other query is a word or a list of words, in
-    all their places. A question without content words, or not in English, gives all tokens or, with
-    `otherwise='none'`, none. A word that is not in the question is an error or, with `otherwise='none'`, left
-    out."""
-    everything = list(range(len(tokens)))
-    question_words = split_words(tokens)
-    if query == 'question':
-        return everything
-    if query in ('content', 'noun'):
-        words = _noun(question_words) if query == 'noun' else _content(question_words)
-        if not _reads_english([word for word, _ in question_words]):
-            words = []
-        return [i for _, at in words for i in at] or (everything if otherwise == 'all' else [])
+    in the sentence before where the last one has a pronoun; '?': the question mark. Any other query is a word
+    or a list of words, in all their places. A question that lacks a kind, or is not in English, gives all
+    tokens or, with `otherwise='none'`, none. A word that is not in the question is an error or, with
+    `otherwise='none'`, left out."""
+    find = QUERY_FINDERS.get(query) if isinstance(query, str) else None
+    if find:
+        return find(tokens) or ([*range(len(tokens))] if otherwise == 'all' else [])
     places = {word: find_word(tokens, word) for word in ([query] if isinstance(query, str) else query)}
     missing = [word for word, at in places.items() if not at]
     if otherwise == 'all' and (missing or not places):
-        present = ', '.join(word for word, _ in question_words if is_word(word))
+        present = ', '.join(word for word, _ in split_words(tokens) if is_word(word))
         lacks = str(missing)[1:-1] or 'none'
         raise CarveError(f'query={query!r}: the question has no such word as {lacks}, it has: {present}')
     return sorted({i for at in places.values() for i in at})
@@ -442,16 +453,15 @@ def pick_words(
 # %% ../../nbs/library/core/07_text.ipynb #120f5eb7
 def read_words(tokens: Sequence[str], query: str | Iterable[str]) -> list[str]:
     "List the words that `pick_words` picks, in lower case, once each"
-    otherwise = 'all' if query in ('content', 'noun') else 'none'
+    otherwise = 'all' if query in [*QUERY_FINDERS] else 'none'
     picked = set(pick_words(tokens, query, otherwise))
     words = [word for word, places in split_words(tokens) if picked & {*places}]
     return list(dict.fromkeys(words))
 
 
 def why_no_words(tokens: Sequence[str], query: str | Iterable[str]) -> str:
-    """Say why a question has no 'content' words, 'noun' or '?'; '' where it has some, and of words that are
-    named"""
-    if query not in ('content', 'noun', '?') or pick_words(tokens, query, 'none'):
+    "Say why a question has no words of a kind of query; '' where it has some, and of words that are named"
+    if query not in [*QUERY_FINDERS] or pick_words(tokens, query, 'none'):
         return ''
     if not tokens:
         return 'the words of the question come before the image and do not see it'

@@ -29,6 +29,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from fastcore.docments import parse_docstring
 from ..core.errors import CarveError
 from ..core.saliency import Layers, pick_layers
+from ..core.text import QueryKind
 
 # %% ../../nbs/library/method/01_settings.ipynb #23ac22d0
 ABOVE_0 = 5e-324  # the least positive number
@@ -41,7 +42,7 @@ def limited(default: Number, low: float, high: float = math.inf) -> Number:
 
 
 # whose attention is read, as `pick_words`
-Query = Literal['last', 'noun', 'content', 'question', '?'] | list | tuple
+Query = QueryKind | list | tuple
 
 # %% ../../nbs/library/method/01_settings.ipynb #68f03f3b
 _UNIONS = Union, UnionType
