@@ -17,7 +17,7 @@ from ..models.identity import active_adapters
 from ..models.kernel import open_hooks
 from ..models.model import Answer
 from ..models.prefix_cache import Prefixes
-from ..models.prompts import Ask, Prompt, write_prompt
+from ..models.prompts import Ask, Prompt, take_newest, write_prompt
 
 
 # %% ../../nbs/library/attention/13_session.ipynb #1c0c0002
@@ -153,6 +153,7 @@ class Session(Memory):
         super().__init__()
         self.vlm, self.prefixes = vlm, Prefixes()
         self.images: dict = {}  # see `read_once`
+        self.prompts: dict[Ask, Prompt] = {}
         self.adapters = active_adapters(vlm.model)
         vlm.sessions.add(self)
 
@@ -160,6 +161,7 @@ class Session(Memory):
         "Give back all that is remembered"
         self.prefixes.newest.clear()
         self.images.clear()
+        self.prompts.clear()
         self.kept.clear()
 
     def follow_adapters(self):
@@ -175,7 +177,9 @@ class Session(Memory):
         return super().once(key, make, by)
 
     def prompt(self, ask: Ask) -> Prompt:
-        return write_prompt(self.vlm, ask, self.images)
+        "Make the prompt of what is asked, or take one of the four newest"
+        form = ask.but(max_new_tokens=1)  # on which a prompt does not depend
+        return take_newest(self.prompts, form, lambda: write_prompt(self.vlm, ask, self.images), 4)
 
     def ask(self, ask: Ask) -> Answer:
         "Answer what is asked"

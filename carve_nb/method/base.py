@@ -86,7 +86,7 @@ def read_box(box: Box) -> Box:
 def make_ask(
     method: 'Method',
     vlm: VLM,
-    image: ImageLike | list,
+    image: ImageLike | list | tuple,
     question: str | None = None,
     box: Box | None = None,
     messages: list | None = None,
@@ -139,7 +139,7 @@ def finish_result(
 def answer_question(
     method: 'Method',
     vlm: VLM | Session,
-    image: ImageLike | list,
+    image: ImageLike | list | tuple,
     question: str | None = None,
     box: Box | None = None,
     messages: list | None = None,

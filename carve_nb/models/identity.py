@@ -29,7 +29,7 @@ from .checkpoints import same_logits
 from .kernel import own_code
 from .model import StockModel
 from .prefix_cache import Prefixes, first_logits, lengthen
-from .prompts import Ask, Prompt, write_prompt
+from .prompts import Ask, OpenImages, Prompt, write_prompt
 
 # %% ../../nbs/library/models/09_identity.ipynb #1d3a0008
 PROBE = 'What is it?'
@@ -44,7 +44,7 @@ def probe_image() -> Image.Image:
 # %% ../../nbs/library/models/09_identity.ipynb #c0de4001
 def probe_prompt(stock: StockModel) -> Prompt:
     "Make the prompt by which the fingerprint is read"
-    return write_prompt(stock, Ask((probe_image(),), PROBE))
+    return write_prompt(stock, Ask(OpenImages([probe_image()]), PROBE))
 
 
 # %% ../../nbs/library/models/09_identity.ipynb #1d3a000b

@@ -8,6 +8,7 @@ __all__ = [
     'PLACE',
     'GENERAL_INSTRUCTIONS',
     'BREAK',
+    'Value',
     'CHAT_FORM',
     'IMAGE_SOURCES',
     'PARTS',
@@ -19,11 +20,13 @@ __all__ = [
     'check_text',
     'unknown_note',
     'check_source',
+    'OpenImages',
     'open_images',
     'Ask',
     'Prompt',
     'place_images',
     'encode_chat',
+    'take_newest',
     'read_once',
     'join_images',
     'check_words',
@@ -40,10 +43,11 @@ __all__ = [
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from itertools import accumulate, pairwise
-from typing import Self
+from typing import Self, TypeVar
 import torch
 from PIL import Image
 from torch import Tensor
@@ -196,14 +200,41 @@ def check_source(image: ImageLike) -> ImageLike:
     return image
 
 
-def open_images(images: ImageLike | list, question: str) -> tuple[Image.Image, ...]:
-    "Open the images that a question is about"
+# %% ../../nbs/library/models/06_prompts.ipynb #30af0566
+class OpenImages(tuple[Image.Image, ...]):
+    """Images that are not changed any more; equal to others where every pixel is.
+
+    They are digested when they are first compared, but for those whose digest is `known` by their `id`."""
+
+    known: list[str | None]
+
+    def __new__(cls, images: Iterable[Image.Image], known: Mapping[int, str] = {}) -> Self:
+        opened = super().__new__(cls, images)
+        opened.known = [known.get(id(image)) for image in opened]
+        return opened
+
+    @cached_property
+    def digests(self) -> tuple[str, ...]:
+        return tuple(digest or image_key(image) for image, digest in zip(self, self.known))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OpenImages) and self.digests == other.digests
+
+    def __hash__(self) -> int:
+        return hash(self.digests)
+
+
+# %% ../../nbs/library/models/06_prompts.ipynb #30af0567
+def open_images(images: ImageLike | list | tuple, question: str) -> OpenImages:
+    "Open the images that a question is about; those that are open stay as they are"
     if not isinstance(question, str):
         raise PromptError(
             f'Give the image first, then the question, a text: the question is of type {type(question).__name__}.'
         )
+    if isinstance(images, OpenImages):
+        return images
     given = images if isinstance(images, (list, tuple)) else [images]
-    return tuple(open_image(check_source(image)) for image in given)
+    return OpenImages(open_image(check_source(image)) for image in given)
 
 
 # %% ../../nbs/library/models/06_prompts.ipynb #30af0564
@@ -211,7 +242,7 @@ def open_images(images: ImageLike | list, question: str) -> tuple[Image.Image, .
 class Ask:
     "What a model is asked; equal to another where every pixel, word and limit is"
 
-    images: tuple[Image.Image, ...] = field(compare=False, repr=False)  # one or several, RGB
+    images: OpenImages = field(repr=False)  # one or several, RGB
     text: str  # the question
     suffix: str = ''  # after it
     max_new_tokens: int = 32  # longest answer
@@ -220,7 +251,6 @@ class Ask:
     box: Box | None = field(default=None, compare=False)  # the true region, which the oracle shows
     short: str | None = field(default=None, compare=False)  # the question without its options, for maps
     question_last: bool = False  # is the suffix before it?
-    pixels: tuple[str, ...] = field(default=(), repr=False)  # digest of each image
 
     image = property(lambda self: self.images[0])
 
@@ -233,14 +263,15 @@ class Ask:
     def __post_init__(self):
         if not self.images:
             raise PromptError('No image: give at least one.')
-        images = tuple(self.images)
+        images = self.images if isinstance(self.images, OpenImages) else OpenImages(self.images)
         tokens = tuple(self.tokens) if isinstance(self.tokens, list) else self.tokens
-        vars(self).update(images=images, tokens=tokens, pixels=self.pixels or tuple(map(image_key, images)))
+        vars(self).update(images=images, tokens=tokens)
 
     def but(self, **changes) -> Self:
         "Ask the same but for some changes"
         if 'images' in changes:
-            changes['pixels'] = ()
+            known = dict(zip(map(id, self.images), self.images.digests))
+            changes['images'] = OpenImages(changes['images'], known)
         return replace(self, **changes)
 
 
@@ -307,22 +338,30 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, chat: str) -> tuple[BatchEnc
 
 
 # %% ../../nbs/library/models/06_prompts.ipynb #c0de2002
+Value = TypeVar('Value')
+
+
+def take_newest(newest: dict, key: object, make: Callable[[], Value], most: int) -> Value:
+    "Take the value of a key, or make it; of all values the newest stay"
+    newest[key] = newest.pop(key) if key in newest else make()
+    while len(newest) > most:
+        del newest[next(iter(newest))]
+    return newest[key]
+
+
 def read_once(
-    stock: StockModel, images: Sequence[Image.Image], limits: Sequence, newest: dict | None = None
+    stock: StockModel, images: OpenImages, limits: Sequence, newest: dict | None = None
 ) -> list[ReadImage]:
     """Process images, each alone and once where the family allows it; `limits` are most tokens of each,
     `newest` the two that were read last"""
-    groups = [[image] for image in images] if stock.family.processed_singly else [images]
-    newest, images_read = {} if newest is None else newest, []
+    n, images_read = len(images), []
+    groups = [slice(i, i + 1) for i in range(n)] if stock.family.processed_singly else [slice(n)]
     for group, most in zip(groups, limits):
         most = check_tokens(stock.image_tokens if most is None else most)
-        key = *map(image_key, group), most
-        newest[key] = newest.pop(key, None) or read_images(
-            stock.processor, stock.model.config, stock.family, group, most
+        read = partial(read_images, stock.processor, stock.model.config, stock.family, images[group], most)
+        images_read += (
+            read() if newest is None else take_newest(newest, (images.digests[group], most), read, 2)
         )
-        images_read += newest[key]
-        while len(newest) > 2:
-            del newest[next(iter(newest))]
     return images_read
 
 

@@ -65,6 +65,7 @@ from ..method.results import Result
 from ..method.wrappers import OtherModel, open_answerer, record_of
 from ..models.checkpoints import SMALL
 from ..models.model import free_memory
+from ..models.prompts import OpenImages
 from .store import FAILED, SHOWN, Run, RunStore, attempt, carry_out, read_run, run_folder
 
 log = logging.getLogger(__name__)
@@ -199,23 +200,27 @@ NO_REGION = (
 
 
 def measure_method(
-    method: Method, task: Task, session: Session, by: OtherModel | None = None, shared_seconds: float = 0.0
+    method: Method,
+    task: Task,
+    images: OpenImages,
+    session: Session,
+    by: OtherModel | None = None,
+    shared_seconds: float = 0.0,
 ) -> dict[str, object]:
-    "Ask a method: its answer and score, where it looked, and its cost; or why it is not asked"
+    "Ask a method about the opened image of a question: its answer and score, where it looked, and its cost; or why it is not asked"
     record = task.record
     if 'box' in method.needs and not record.boxes:
         return dict(status='skipped', why=NO_REGION)
     if not record.answers:
         return dict(status='skipped', why='the set gives no answer to score by')
-    image = record.open()
-    result = method(session, image, record.question, box=record.box, by=by, short=record.short_question)
+    result = method(session, images, record.question, box=record.box, by=by, short=record.short_question)
     answer = str(result.answer)
     line: dict[str, object] = dict(answer=answer)
     grade = grade_answer(answer, record)
     line |= dict(score=round(grade.score, 6), rule=record.rule)
     if grade.unread:
         line['unread'] = grade.unread
-    prompt = session.prompt(method.asked(session.vlm, image, record.question))
+    prompt = session.prompt(method.asked(session.vlm, images, record.question))
     line['image_tokens'] = len(prompt.columns)  # of the baseline
     line |= describe_result(result, record.boxes, shared_seconds)
     if task.at < SHOWN and result.saliency is not None:
@@ -227,15 +232,15 @@ def measure_methods(
     methods: dict[str, Method], task: Task, session: Session, by: OtherModel | None = None
 ) -> list[dict]:
     "Measure one opened question: a line for each method"
-    record = task.record
+    record, images = task.record, OpenImages([task.record.open()])
     # the beginning of the prompt, which an earlier question read, counts in each question
     shared_seconds = session.prefixes.seconds
     crops = [method for method in methods.values() if isinstance(method, CropMethod)]
     if crops:  # `none` has its answer from this capture; an error in it comes again, told by the methods
-        attempt(lambda: session.capture(crops[0].asked(session.vlm, record.open(), record.question)))
+        attempt(lambda: session.capture(crops[0].asked(session.vlm, images, record.question)))
     lines = []
     for spec, method in methods.items():
-        ask = partial(measure_method, method, task, session, by, shared_seconds)
+        ask = partial(measure_method, method, task, images, session, by, shared_seconds)
         values, status, why = attempt(ask)
         if status == 'oom':
             session.forget()

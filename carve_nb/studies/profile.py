@@ -43,7 +43,7 @@ from ..data.scenes import make_scene
 from ..formulas.agreement import layer_agreement, rank_patches
 from ..method.profiles import ModelProfile, find_profile, profile_path, query_in, short_name
 from ..models.image_tokens import ImageSpan
-from ..models.prompts import Ask, unknown_note
+from ..models.prompts import Ask, OpenImages, unknown_note
 
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000007
@@ -134,7 +134,7 @@ def look_at(vlm: VLM, samples: Sequence[Record]) -> list[QueryMaps]:
     "Read the maps of an image under its questions"
     image = samples[0].open()
     session = Session(vlm)
-    asks = [Ask((image,), sample.question, SHORT_ANSWER) for sample in samples]
+    asks = [Ask(OpenImages([image]), sample.question, SHORT_ANSWER) for sample in samples]
     captured = [session.capture(ask, answer=False) for ask in asks]
     return [
         QueryMaps(row_maps(rows), image.size, rows.raster(), sample.box)
