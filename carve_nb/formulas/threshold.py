@@ -20,11 +20,13 @@ def top_mask(S: np.ndarray, p: float = .2) -> np.ndarray:
     if not 0 < p <= 1: raise CarveError(f"p={p}: the kept share must be above 0 and at most 1")
     if S.ndim != 2 or not S.size or not np.isfinite(S).all():
         raise CarveError(f"not a finite map [H, W]: shape {S.shape}")
-    if p == 1 or S.min() == S.max(): return np.ones(S.shape, bool)
-    is_huge = S.dtype.kind == 'f' and max(S.max(), -S.min()) > np.finfo(S.dtype).max/4
-    if is_huge: S = S/4   # or a difference is infinite
+    least, greatest = S.min(), S.max()
+    if p == 1 or least == greatest: return np.ones(S.shape, bool)
+    is_huge = S.dtype.kind == 'f' and max(greatest, -least) > np.finfo(S.dtype).max/4
+    if is_huge:   # or a difference is infinite
+        S, least = S/4, least/4
     tau = np.quantile(S, round(1-p, 12))
-    return S >= tau if tau > S.min() else S > tau
+    return S >= tau if tau > least else S > tau
 
 # %% ../../nbs/06_crop.ipynb #c88b9288
 @dataclass(repr=False)
@@ -41,13 +43,16 @@ class Region:
     def on_image(self, size: Size) -> 'Region':
         "Enlarge a region of a raster to an image: a pixel is marked if its raster pixel is"
         if self.raster in (None, size): return self
-        # of the raster, at each pixel
-        columns, rows = (np.arange(side)*raster_side//side for side, raster_side in zip(size, self.raster))
-        left, right = np.searchsorted(columns, self.box[::2]).tolist()
-        top, bottom = np.searchsorted(rows, self.box[1::2]).tolist()
-        mask = self.mask[np.ix_(rows[top:bottom] - self.box[1], columns[left:right] - self.box[0])]
+        x0, y0, x1, y1 = self.box
+        # the raster's column of each column of the image, such as 0 0 1 1 2 2, and its row of each row
+        columns, rows = (np.arange(side)*of_raster//side for side, of_raster in zip(size, self.raster))
+        left, right = np.searchsorted(columns, (x0, x1)).tolist()
+        top, bottom = np.searchsorted(rows, (y0, y1)).tolist()
+        inside = np.ix_(rows[top:bottom] - y0, columns[left:right] - x0)
+        mask = self.mask[inside]
         area = int(mask.sum())
-        return Region((left, top, right, bottom), self.score*(area/self.area), area, mask, size)
+        score = self.score*(area/self.area)
+        return Region((left, top, right, bottom), score, area, mask, size)
 
 def split_mask(mask: np.ndarray, S: np.ndarray) -> list[Region]:
     "Split a mask [H, W] of a map into its connected regions, in reading order; a pixel has 4 neighbors"
@@ -56,8 +61,11 @@ def split_mask(mask: np.ndarray, S: np.ndarray) -> list[Region]:
     area = np.bincount(inside, minlength=n+1)
     score = np.bincount(inside, np.asarray(S, np.float64)[mask], minlength=n+1)
     size = label.shape[::-1]
-    return [Region((x.start, y.start, x.stop, y.stop), float(score[i]), int(area[i]), label[y, x] == i, size)
-            for i, (y, x) in enumerate(ndimage.find_objects(label), 1)]
+    found = []
+    for i, (y, x) in enumerate(ndimage.find_objects(label), 1):
+        box = x.start, y.start, x.stop, y.stop
+        found.append(Region(box, float(score[i]), int(area[i]), label[y, x] == i, size))
+    return found
 
 # %% ../../nbs/06_crop.ipynb #68c086a1
 def regions(

@@ -33,8 +33,10 @@ def variance_parts(x: np.ndarray) -> dict[str, np.ndarray]:
     I, M = x.shape[:2]
     if I < 2 or M < 2:
         raise CarveError(f"{I} images and {M} instructions: the parts need at least two of each")
-    mean, by_i, by_m = x.mean((0, 1)), x.mean(1), x.mean(0)
+    mean = x.mean((0, 1))
+    by_i, by_m = x.mean(1), x.mean(0)    # of each image, of each instruction
     def square(d, axes, free): return (d**2).sum(axes) / free
+    # mean squares of the design, then what each part adds to them
     interaction = x - by_i[:, None] - by_m[None] + mean
     residual = square(interaction, (0, 1), (I - 1)*(M - 1))
     image = (M*square(by_i - mean, 0, I - 1) - residual) / M

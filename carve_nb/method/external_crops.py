@@ -188,11 +188,8 @@ def point_lattice(size: Size, n: int) -> list[tuple[float, float]]:
     return [(x * W / n, y * H / n) for y in middles for x in middles]
 
 
-def mask_region(
-    mask: np.ndarray,
-    score: float,  # [H, W] bool; None if the mask is empty
-) -> Region | None:
-    "Make a region of a segment"
+def mask_region(mask: np.ndarray, score: float) -> Region | None:
+    "Make a region of a segment, [H, W] bool; None if it is empty"
     places = ndimage.find_objects(mask.astype(np.uint8))
     if not places:
         return None

@@ -75,12 +75,13 @@ def join_boxes(boxes: list[Box]) -> list[Box]:
 def named_maps(method: 'Hide', rows: AttentionRows, names: list[str], layers: list[int]) -> np.ndarray:
     "Map each token of the names in the request, minus the tokens before: [K, gh, gw]"
     tokens = rows.question_tokens
-    named = {place for name in names for place in find_word(tokens, name)}
-    at = [place for place in sorted(named) if place >= method.before]
+    places = {place for name in names for place in find_word(tokens, name)}
+    named = sorted(place for place in places if place >= method.before)
     words = [rows.read(query=place, layers=layers).mean(0) for place in range(len(tokens))]
     grid = rows.raster().grid
-    A = torch.stack(words).unflatten(-1, grid).double().numpy()  # [Q, gh, gw]
-    return word_maps(A[at], A[: method.before], method.sigma)
+    A = torch.stack(words).unflatten(-1, grid)  # [Q, gh, gw]
+    A = A.double().numpy()
+    return word_maps(A[named], A[: method.before], method.sigma)
 
 
 def map_pieces(maps: np.ndarray, threshold: float, box: Box, size: Size) -> list[Region]:

@@ -71,9 +71,9 @@ def cell_sides(S: Saliency) -> tuple[float, float]:  # pixels
 
 def window_cells(
     S: Saliency,
-    side: float,  # side: of the window, pixels of the image; -> (nx, ny), each at least 1
+    side: float,  # pixels of the image
 ) -> tuple[int, int]:
-    "Count the cells that a square covers"
+    "Count the cells that a square window covers, across and down, at least 1 each"
     return tuple(max(1, min(int(side / c), n)) for c, n in zip(cell_sides(S), S.values.shape[::-1]))
 
 
@@ -288,10 +288,10 @@ def pixel_grads(vlm: VLM, prompt: Prompt) -> Tensor:  # like the prompt's `pixel
 # %% ../../nbs/library/method/10_vicrop.ipynb #fae17b83
 def pixel_plane(
     x: Tensor,
-    grid: Grid,
-    config: PreTrainedConfig,  # of the tokens; -> [3, h, w], frames added
+    grid: Grid,  # of the tokens
+    config: PreTrainedConfig,
 ) -> Tensor:
-    "Lay pixel values, or their derivatives, out as a plane"
+    "Lay pixel values, or their derivatives, out as a plane [3, h, w]; those of frames are added"
     if x.ndim == 2:
         t = config.vision_config
         m, P = t.spatial_merge_size, t.patch_size

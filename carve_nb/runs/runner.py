@@ -207,7 +207,7 @@ def measure_method(
     by: OtherModel | None = None,
     shared_seconds: float = 0.0,
 ) -> dict[str, object]:
-    "Ask a method about the opened image of a question: its answer and score, where it looked, and its cost; or why it is not asked"
+    "Ask a method about an opened image: its answer and score, where it looked, its cost; or why it is not asked"
     record = task.record
     if 'box' in method.needs and not record.boxes:
         return dict(status='skipped', why=NO_REGION)

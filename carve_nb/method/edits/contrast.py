@@ -76,8 +76,8 @@ class ContrastProcessor(LogitsProcessor):
 
     def __call__(
         self,
-        input_ids: Tensor,
-        scores: Tensor,  # [1, N] prompt and tokens generated so far; [1, V]
+        input_ids: Tensor,  # [1, N] prompt and tokens generated so far
+        scores: Tensor,  # [1, V]
     ) -> Tensor:
         "Read the second prompt one token further and contrast"
         other = self.read(input_ids[0, self.start :].tolist())
@@ -250,10 +250,8 @@ def exit_modules(model: Module) -> tuple[Module, Module]:
     )
 
 
-def exit_logits(
-    model: Module,  # function of [..., D] states -> [..., V] float32
-) -> Callable[[Tensor], Tensor]:
-    "Make a function from states to logits, as the model makes its own"
+def exit_logits(model: Module) -> Callable[[Tensor], Tensor]:
+    "Make a function from states [..., D] to logits [..., V], float32, as the model makes its own"
     norm, head = exit_modules(model)
     cap = getattr(model.config.get_text_config(), 'final_logit_softcapping', None)
 
@@ -274,9 +272,9 @@ def exit_divergence(final: Tensor, early: Tensor) -> Tensor:  # [V] and [J, V] l
 
 
 def contrast_layers(
-    scores: Tensor,
-    early: Tensor,
-    top: float = 0.1,  # [1, V] logits of the next token, of the early exit
+    scores: Tensor,  # [1, V] logits of the next token
+    early: Tensor,  # of the early exit
+    top: float = 0.1,
 ) -> Tensor:
     "Compute what the late layers add to the log-probability of each token with `top` of the greatest"
     s = scores.log_softmax(-1)
@@ -317,8 +315,8 @@ class LayerProcessor(LogitsProcessor):
 
     def __call__(
         self,
-        input_ids: Tensor,
-        scores: Tensor,  # [1, N] prompt and tokens generated so far; [1, V]
+        input_ids: Tensor,  # [1, N] prompt and tokens generated so far
+        scores: Tensor,  # [1, V]
     ) -> Tensor:
         "Choose the early layer and contrast"
         states = torch.cat([self.states[j] for j in self.layers])

@@ -46,8 +46,10 @@ from ...models.prompts import Ask, Prompt
 
 # %% ../../../nbs/library/method/edits/20_raised_tokens.ipynb #5eab8196
 def visual_heads(
-    w: Tensor, M: int, p: float = 5
-) -> tuple[Tensor, Tensor]:  # [L, H, V] rows; tokens of the prompt
+    w: Tensor,  # [L, H, V] rows
+    M: int,  # tokens of the prompt
+    p: float = 5,
+) -> tuple[Tensor, Tensor]:
     """Choose H_v: low EFR and high R_img, else high R_img alone. H_b: early heads that do not attend to
     the image. -> [L, H] bool each"""
     R = w.mean(-1) * M  # R_img = mean_V a / mean a, and a has sum 1
@@ -96,8 +98,11 @@ def grow_places(places: Tensor, reach: int, n: int) -> Tensor:
 
 
 def focus_tokens(
-    A: Tensor, grid: Grid, z: float = 0.6, least: int = 10
-) -> Tensor:  # [V] A_ref -> places in V
+    A: Tensor,  # [V] A_ref
+    grid: Grid,
+    z: float = 0.6,
+    least: int = 10,
+) -> Tensor:  # places in V
     "Find T_q: the tokens far above the mean, except in the corner, with their neighbors (code)"
     masked = A.clone()
     masked[shut_places(grid, len(A))] = -torch.inf
@@ -205,8 +210,8 @@ def query_rows(vlm: VLM, prompt: Prompt, layers: list[int]) -> Tensor:
 
 # %% ../../../nbs/library/method/edits/20_raised_tokens.ipynb #bfd083c4
 def gaze_shifts(
-    w: Tensor,  # [..., 1+Q, Nv] rows of the query and of the token before it -> [..., Q, Nv]
-) -> Tensor:
+    w: Tensor,  # [..., 1+Q, Nv] rows of the query and of the token before it
+) -> Tensor:  # [..., Q, Nv]
     "Compute what each token gains over the token before"
     return (w[..., 1:, :] - w[..., :-1, :]).clamp_min(0)
 
