@@ -7,6 +7,7 @@ __all__ = [
     'STEPS',
     'TILES',
     'Rows',
+    'Heads',
     'HEIGHT',
     'RecordedRows',
     'describe_rows',
@@ -22,6 +23,7 @@ __all__ = [
     'places_of',
     'keep_rows',
     'check_step',
+    'merge_heads',
     'read_rows',
     'average_rows',
     'even_places',
@@ -46,11 +48,11 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from ..core.errors import CaptureError, choose
+from ..core.errors import CaptureError, choose, name_methods
 from ..core.image import Box, ImageLike, Size, open_image
 from ..core.io import replace_file
 from ..core.plotting import fit_height, panels_html
-from ..core.saliency import Heads, Layers, Saliency, merge_heads, pick_layers, share_between
+from ..core.saliency import Layers, Saliency, pick_layers, share_between
 from ..core.text import pick_words, read_words, why_no_words
 from ..models.image_tokens import Grid, ImageSpan
 from ..models.model import Answer
@@ -286,6 +288,22 @@ def check_step(rows: RecordedRows, step: int):
     raise CaptureError(f'There is no step {step}: rows of {T} were read, 0 is the first{cure}.')
 
 
+# %% ../../nbs/library/attention/01_rows.ipynb #90a56ea4
+Heads = str | int | list | tuple | np.ndarray | None  # what `merge_heads` takes
+
+
+def merge_heads(a, heads: Heads = 'mean'):
+    """Merge the rows of all heads, [..., H, Nv], to one row, [..., Nv].
+
+    'mean' (the paper) or 'max' of all; a head, or the mean of several; None: all heads stay."""
+    if heads is None:
+        return a
+    if isinstance(heads, str):
+        choose(heads, ['mean', 'max'], 'heads', "give 'mean', 'max', a head or a list of heads")
+        return a.mean(-2) if heads == 'mean' else a.amax(-2)
+    return a[..., np.atleast_1d(heads).tolist(), :].mean(-2)
+
+
 # %% ../../nbs/library/attention/01_rows.ipynb #ebcb0010
 def read_rows(
     rows: RecordedRows,
@@ -453,6 +471,7 @@ def load_rows(cls: type['AttentionRows'], path: str | Path) -> 'AttentionRows':
 
 
 # %% ../../nbs/library/attention/01_rows.ipynb #ebcb0016
+@name_methods
 class AttentionRows(RecordedRows):
     """Attention of chosen positions to the image tokens, and where those tokens are
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 from .rows import AttentionRows
 from .vlm import VLM
-from ..core.errors import CarveError
+from ..core.errors import CarveError, name_methods
 from ..core.saliency import Layers
 from ..models.identity import active_adapters
 from ..models.kernel import open_hooks
@@ -143,6 +143,7 @@ def generate_anew(
 
 
 # %% ../../nbs/library/attention/13_session.ipynb #2bd53767
+@name_methods
 class Session(Memory):
     """A model that remembers what it was asked. It may replace the model, for several methods or questions.
 

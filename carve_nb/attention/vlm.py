@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn import Module
 from transformers import LogitsProcessorList, ProcessorMixin
 from .rows import STEPS, AttentionRows
-from ..core.errors import CaptureError, CarveError, choose
+from ..core.errors import CaptureError, CarveError, choose, name_methods
 from ..core.image import ImageLike
 from ..core.saliency import Layers, pick_layers
 from ..core.text import SHORT_ANSWER
@@ -540,6 +540,7 @@ def forget_computed(vlm: 'VLM'):
 
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #9759872b
+@name_methods
 class VLM(StockModel):
     """A vision-language model that is asked, and whose attention is read
 

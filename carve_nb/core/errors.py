@@ -4,6 +4,7 @@
 
 # %% auto #0
 __all__ = [
+    'Class',
     'CarveError',
     'ImageError',
     'PromptError',
@@ -20,12 +21,15 @@ __all__ = [
     'setting',
     'quote',
     'choose',
+    'name_methods',
 ]
 
 # %% ../../nbs/library/core/00_errors.ipynb #80d79a30
 import difflib
 import re
 from collections.abc import Collection
+from types import FunctionType
+from typing import TypeVar
 
 
 class CarveError(ValueError):
@@ -129,3 +133,22 @@ def choose(text: str, names: Collection[str], what: str, more: str = '') -> str:
     near = ' or '.join(difflib.get_close_matches(str(text), names, 2))
     guess = f'; perhaps {near}' if near else ''
     raise CarveError(f'{what} {quote(text)} is not known{guess}; {more or "there are: " + ", ".join(names)}')
+
+
+# %% ../../nbs/library/core/00_errors.ipynb #31b199a3
+Class = TypeVar('Class', bound=type)
+
+
+def name_methods(cls: Class) -> Class:
+    "Give the functions that a class lists the names that they have there, in errors and in help"
+    for name, listed in [*vars(cls).items()]:
+        own = f'{cls.__qualname__}.{name}'
+        if isinstance(listed, FunctionType) and listed.__qualname__ != own:
+            method = FunctionType(
+                listed.__code__, listed.__globals__, name, listed.__defaults__, listed.__closure__
+            )
+            vars(method).update(vars(listed))
+            method.__kwdefaults__, method.__annotations__ = listed.__kwdefaults__, listed.__annotations__
+            method.__doc__, method.__qualname__ = listed.__doc__, own
+            setattr(cls, name, method)
+    return cls

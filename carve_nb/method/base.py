@@ -34,7 +34,7 @@ from torch import Tensor
 from transformers import LogitsProcessor
 from ..attention.session import Session, Spent
 from ..attention.vlm import VLM
-from ..core.errors import CarveError, choose
+from ..core.errors import CarveError, choose, name_methods
 from ..core.image import Box, ImageLike, union_box
 from ..core.saliency import Saliency, is_flat, pick_layers
 from ..core.text import QUERIES, SHORT_ANSWER
@@ -198,6 +198,7 @@ def check_names(cls: type['Method'], args: tuple, given: dict):
 
 
 # %% ../../nbs/library/method/04_base.ipynb #21802a50
+@name_methods
 @dataclass(repr=False, kw_only=True)
 class Method:
     """What all methods share: settings, and the door at which a question comes in
@@ -372,6 +373,7 @@ def ask_again(
 
 
 # %% ../../nbs/library/method/04_base.ipynb #bd621a5d
+@name_methods
 @dataclass(repr=False, kw_only=True)
 class CropMethod(Method):
     """A method that shows a crop and asks again

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..attention.rows import AttentionRows
 from ..attention.session import Session
 from ..attention.vlm import VLM
-from ..core.errors import CarveError
+from ..core.errors import CarveError, name_methods
 from ..core.saliency import Layers, Saliency, pick_layers
 from ..core.text import GENERAL_INSTRUCTION, pick_words, read_words, why_no_words
 from ..formulas.algorithm import fuse_contrast, fuse_maps, step_weights
@@ -53,12 +53,8 @@ def read_rows(method: 'Carve', rows: AttentionRows) -> Tensor:  # -> [T, L, cell
 
 
 # %% ../../nbs/library/method/05_carve.ipynb #4276e1fd
-def pair_maps(
-    method: 'Carve',
-    rows_q: AttentionRows,
-    rows_g: AttentionRows,  # (A_Q, A_G), both [T, L, Nv]
-) -> tuple[Tensor, Tensor]:
-    "Read both maps, step by step as far as both go"
+def pair_maps(method: 'Carve', rows_q: AttentionRows, rows_g: AttentionRows) -> tuple[Tensor, Tensor]:
+    "Read both maps, A_Q and A_G, [T, L, Nv] each, step by step as far as both go"
     if method.query != 'last':
         pick_words(rows_q.question_tokens, method.query)  # an error where it lacks them
     A_q, A_g = read_rows(method, rows_q), read_rows(method, rows_g)
@@ -135,6 +131,7 @@ def fit_to_model(cls: type['Carve'], vlm: VLM, **changes) -> 'Carve':
 
 
 # %% ../../nbs/library/method/05_carve.ipynb #4de36024
+@name_methods
 @dataclass(repr=False, kw_only=True)
 class Carve(CropMethod):
     """Contrast of two maps, our settings

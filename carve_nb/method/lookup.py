@@ -13,6 +13,7 @@ from PIL import Image
 from ..attention.rows import AttentionRows
 from ..attention.session import Session
 from ..attention.vlm import VLM
+from ..core.errors import name_methods
 from ..core.saliency import Layers, Saliency
 from ..core.text import pick_words, read_words, why_no_words
 from ..formulas.threshold import Region, regions
@@ -94,6 +95,7 @@ def subtract_others(look: Look, rows: AttentionRows, query: Query, layers: list[
 
 
 # %% ../../nbs/library/method/07_lookup.ipynb #b2753476
+@name_methods
 @dataclass(repr=False, kw_only=True)
 class Lookup(CropMethod):
     """The raw attention of the query token on which the layers agree most; the region of its peak

@@ -28,7 +28,7 @@ from pathlib import Path
 import pandas as pd
 from ..attention.rows import AttentionRows
 from ..attention.vlm import VLM
-from ..core.errors import CarveError
+from ..core.errors import CarveError, name_methods
 from ..core.io import digest, replace_file
 from ..core.text import pick_words
 from .settings import Query
@@ -165,6 +165,7 @@ def load_profile(cls: type['ModelProfile'], path: str | Path, /) -> 'ModelProfil
 
 
 # %% ../../nbs/library/method/03_profiles.ipynb #35d47263
+@name_methods
 @dataclass(repr=False)
 class ModelProfile:
     "The query token on which a model's layers agree most"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 from PIL import Image
 from ..attention.rows import AttentionRows
 from ..attention.session import Spent
-from ..core.errors import CarveError
+from ..core.errors import CarveError, name_methods
 from ..core.image import Size, box_size, common_box, png_bytes, scale_box, to_raster
 from ..core.io import count_of, replace_file
 from carve_nb.core.plotting import (
@@ -264,6 +264,7 @@ def name_instead(result: 'Result', name: str) -> NoReturn:
 
 
 # %% ../../nbs/library/method/00_results.ipynb #bf889284
+@name_methods
 @dataclass(repr=False, eq=False, kw_only=True)
 class Result(Look):
     """The answer of a method, and how the method came to it

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from PIL import Image
-from ..core.errors import CarveError, PromptError, RemoteError
+from ..core.errors import CarveError, PromptError, RemoteError, name_methods
 from ..core.image import ImageLike, open_image, png_bytes, raster_size
 from ..core.io import one_line
 from .model import Answer
@@ -208,6 +208,7 @@ def ask_address(to: Address, images: ImageLike | list, question: str) -> Answer:
 
 
 # %% ../../nbs/library/models/12_api_client.ipynb #25a727a0
+@name_methods
 class Endpoint(Address):
     """A model behind an OpenAI-compatible address (chat completions)
 
