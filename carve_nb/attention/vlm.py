@@ -4,7 +4,6 @@
 
 # %% auto #0
 __all__ = [
-    'make_prompt',
     'generate_answer',
     'ask_question',
     'rows_of',
@@ -56,48 +55,12 @@ from carve_nb.models.prompts import (
     Prompt,
     check_template,
     fill_chat,
-    open_images,
+    make_prompt,
     open_messages,
     read_prompt,
     render_chat,
     unknown_note,
-    write_prompt,
 )
-
-
-# %% ../../nbs/library/attention/04_vlm.ipynb #c0de5001
-def make_prompt(
-    stock: StockModel,
-    images: ImageLike | list,
-    question: str,
-    suffix: str | bool | None = None,
-    tokens: Sequence = (),
-) -> Prompt:
-    """Put images and a question into the model's own chat template.
-
-    Warns of words that the model does not know.
-
-    Parameters
-    ----------
-    images
-        one or a list: paths, bytes, PIL images or arrays
-    question
-        text of the user
-    suffix
-        text appended to the question after a space, such as `SHORT_ANSWER`; True: the model's own,
-        `VLM.suffix`; None: nothing
-    tokens
-        most tokens of each image, where it can have fewer, such as `[64]`; None for `image_tokens`
-
-    Examples
-    --------
-    >>> vlm.prompt('photo.jpg', 'What is on the plate?', tokens=[256])"""
-    words = stock.suffix if suffix is True else suffix or ''
-    ask = Ask(open_images(images, question), question, words, tokens=tokens)
-    prompt, unknown = write_prompt(stock, ask), unknown_note(stock.tokenizer, ask.words)
-    if unknown:
-        warnings.warn(unknown, stacklevel=2)
-    return prompt
 
 
 # %% ../../nbs/library/attention/04_vlm.ipynb #c0de5002

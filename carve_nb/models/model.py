@@ -126,11 +126,12 @@ class StockModel:
         self.n_layers, self.n_heads = self.text_config.num_hidden_layers, self.text_config.num_attention_heads
         self.layers = attention_layers(self.text_config)  # those whose attention can be read
 
+    config = property(lambda self: self.model.config)
     decoder = property(lambda self: self.model.get_decoder())
     dtype = property(lambda self: self.model.dtype)
     context_length = property(lambda self: self.text_config.max_position_embeddings)
     # words that `ask` and `capture` append to a question, as the checkpoint's config.json has them
-    suffix = property(lambda self: getattr(self.model.config, 'question_suffix', ''))
+    suffix = property(lambda self: getattr(self.config, 'question_suffix', ''))
 
     @property
     def device(self) -> torch.device:

@@ -32,6 +32,7 @@ __all__ = [
     'check_words',
     'fill_chat',
     'write_prompt',
+    'make_prompt',
     'find_words',
     'read_prompt',
     'read_fields',
@@ -43,6 +44,7 @@ __all__ = [
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -358,7 +360,7 @@ def read_once(
     groups = [slice(i, i + 1) for i in range(n)] if stock.family.processed_singly else [slice(n)]
     for group, most in zip(groups, limits):
         most = check_tokens(stock.image_tokens if most is None else most)
-        read = partial(read_images, stock.processor, stock.model.config, stock.family, images[group], most)
+        read = partial(read_images, stock.processor, stock.config, stock.family, images[group], most)
         images_read += (
             read() if newest is None else take_newest(newest, (images.digests[group], most), read, 2)
         )
@@ -403,7 +405,7 @@ def fill_chat(stock: StockModel, ask: Ask, images_read: Sequence[ReadImage] = ()
     inputs = dict(input_ids=ids, attention_mask=enc['attention_mask']) | join_images(stock, images_read, ids)
     return Prompt(
         inputs=BatchFeature(inputs),
-        spans=place_images(ids[0], stock.model.config, images_read),
+        spans=place_images(ids[0], stock.config, images_read),
         question=tokens_at(names, start, start + len(bare_question(ask.text))),
         text=chat.replace(PLACE, ask.words),
         images=[*images],
@@ -430,6 +432,41 @@ def write_prompt(stock: StockModel, ask: Ask, newest: dict | None = None) -> Pro
         f'The prompt has {len(prompt)} tokens, the model reads {stock.context_length} '
         f'with the answer. Shorten the question, or use fewer or smaller images.'
     )
+
+
+# %% ../../nbs/library/models/06_prompts.ipynb #c0de2009
+def make_prompt(
+    stock: StockModel,
+    images: ImageLike | list,
+    question: str,
+    suffix: str | bool | None = None,
+    tokens: Sequence = (),
+) -> Prompt:
+    """Put images and a question into the model's own chat template.
+
+    Warns of words that the model does not know.
+
+    Parameters
+    ----------
+    images
+        one or a list: paths, bytes, PIL images or arrays
+    question
+        text of the user
+    suffix
+        text appended to the question after a space, such as `SHORT_ANSWER`; True: the model's own,
+        `VLM.suffix`; None: nothing
+    tokens
+        most tokens of each image, where it can have fewer, such as `[64]`; None for `image_tokens`
+
+    Examples
+    --------
+    >>> vlm.prompt('photo.jpg', 'What is on the plate?', tokens=[256])"""
+    words = stock.suffix if suffix is True else suffix or ''
+    ask = Ask(open_images(images, question), question, words, tokens=tokens)
+    prompt, unknown = write_prompt(stock, ask), unknown_note(stock.tokenizer, ask.words)
+    if unknown:
+        warnings.warn(unknown, stacklevel=2)
+    return prompt
 
 
 # %% ../../nbs/library/models/06_prompts.ipynb #8f4e7650
@@ -464,16 +501,14 @@ def read_prompt(stock: StockModel, inputs: Mapping, images: list, question: str 
     ]
     groups = [[image] for image in opened] if stock.family.processed_singly else [opened]
     images_read = [
-        read
-        for group in groups
-        for read in read_images(stock.processor, stock.model.config, stock.family, group)
+        read for group in groups for read in read_images(stock.processor, stock.config, stock.family, group)
     ]
     ids, tokenizer = ids[0], stock.tokenizer
     enc, names = encode_chat(tokenizer, tokenizer.decode(ids, clean_up_tokenization_spaces=False))
     if enc['input_ids'][0].tolist() != ids.tolist():
         names = tokenizer.convert_ids_to_tokens(ids)
     places = find_words(tokenizer, ids.tolist(), names, question) if question else []
-    spans = place_images(ids, stock.model.config, images_read)
+    spans = place_images(ids, stock.config, images_read)
     return Prompt(inputs, spans, places, '', opened, names, question or '', images_read)
 
 
