@@ -1,4 +1,4 @@
-"""Trace the steps of one call of `Carve()`: ten functions, in the order in which they are entered.
+"""Trace the steps of one call of `Carve()`, and the way of what is asked from `Lookup` to the answer.
 
 `python -m recipes.what_runs` prints the table of `nbs/tutorials/what_runs.ipynb`; a second."""
 
@@ -6,12 +6,13 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FrameType
 import carve_nb
-from carve_nb import VLM, Carve, make_scene
+from carve_nb import VLM, Carve, Lookup, make_scene
 from carve_nb.attention.session import Session
 from carve_nb.core.errors import CarveError
 from carve_nb.method.base import CropMethod, Method
+from carve_nb.models.prompts import Ask, Prompt
 from carve_nb.runs.report import markdown_table
 
 ROOT = Path(carve_nb.__file__).parent
@@ -69,6 +70,71 @@ def step_table(entered: list[CodeType]) -> str:
     return markdown_table(rows, ['step', 'function', 'file and line', 'what it does', 'page']).replace(
         '--:', '---'
     )
+
+
+FLOORS = 'core', 'formulas', 'models', 'attention', 'method'  # a room imports from those before it
+
+
+def file_of(code: CodeType) -> str:
+    "Name the file of a function, '' of one that is not the package's"
+    inside = code.co_filename.startswith(f'{ROOT}/') and code.co_name[0] != '<'
+    return Path(code.co_filename).relative_to(ROOT).as_posix() if inside else ''
+
+
+def caller_of(frame: FrameType) -> str:
+    "Name the file of the package's function that called another, perhaps through others' code"
+    back = frame.f_back
+    while back and not file_of(back.f_code):
+        back = back.f_back
+    return file_of(back.f_code) if back else ''
+
+
+def trace_asked(call: Callable) -> list[tuple[str, str, str]]:
+    "List the functions that are handed an `Ask` or its `Prompt`, as file, name and file of the caller, once each"
+    handed = {}
+
+    def note(frame, event, arg):
+        code = frame.f_code
+        if event != 'call' or not file_of(code) or code.co_name.startswith('__'):
+            return
+        values = map(frame.f_locals.get, code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+        if any(isinstance(value, Ask | Prompt) for value in values):
+            handed.setdefault((file_of(code), code.co_qualname), caller_of(frame))
+
+    sys.setprofile(note)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return [(file, name, caller) for (file, name), caller in handed.items()]
+
+
+def trace_lookup() -> list[tuple[str, str, str]]:
+    "Trace what is asked by `Lookup` on the running scene, up to the rows and the baseline answer"
+    vlm, scene = VLM.from_pretrained('carve-small'), make_scene(145)
+    method = Lookup(query='noun')
+    ask = method.asked(vlm, scene.image, scene.question('digit').question)
+    return trace_asked(lambda: method.locate(Session(vlm), ask))
+
+
+def climbs(way: list[tuple[str, str, str]]) -> list[str]:
+    "Name the functions that a lower room hands what is asked to"
+
+    def floor(file):
+        return FLOORS.index(file.split('/')[0])
+
+    return [name for file, name, caller in way if caller and floor(file) > floor(caller)]
+
+
+def way_table(way: list[tuple[str, str, str]]) -> str:
+    "Write the way as a row for each stay in a file"
+    stays: list[tuple[str, list[str]]] = []
+    for file, name, _ in way:
+        if not stays or stays[-1][0] != file:
+            stays.append((file, []))
+        stays[-1][1].append(f'`{name}`')
+    rows = [[f'`{file}`', ', '.join(names)] for file, names in stays]
+    return markdown_table(rows, ['file', 'functions']).replace('--:', '---')
 
 
 if __name__ == '__main__':

@@ -11,7 +11,9 @@ def test_page_is_the_trace():
     outputs = [o.get('data', {}) for c in page['cells'] if c['cell_type'] == 'code' for o in c['outputs']]
     stored = '\n'.join(''.join(data['text/markdown']) for data in outputs if 'text/markdown' in data)
     live = run(
-        'from recipes.what_runs import step_table, trace_carve; print(step_table(trace_carve()))', work=afresh
+        'from recipes.what_runs import step_table, trace_carve, trace_lookup, way_table; '
+        'print(step_table(trace_carve())); print(way_table(trace_lookup()))',
+        work=afresh,
     ).stdout
     assert re.sub(r':\d+`', '`', stored).split() == re.sub(r':\d+`', '`', live).split(), (
         'save it: nbdev-test nbs/tutorials/what_runs.ipynb --save'
