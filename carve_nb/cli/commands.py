@@ -165,6 +165,7 @@ def check_method(spec: str, names: Sequence[str] = METHOD_NAMES) -> str:
     return choose(read_method(spec)[0].lower(), names, 'method', '`carve methods` lists all')
 
 
+# %% ../../nbs/library/cli/03_commands.ipynb #9f1829d8
 Root = Annotated[
     Path | None,
     Opt(
@@ -346,7 +347,7 @@ def demo(out: Annotated[str, Opt(metavar='DIR', help='new folder of the page')] 
     print_table(table.values, table.columns)
 
 
-# %% ../../nbs/library/cli/03_commands.ipynb #4901abe5
+# %% ../../nbs/library/cli/03_commands.ipynb #89fec006
 def compare_confidence(result: 'Result') -> list[str]:
     "Say in one line whether the crop was surer than the image, where both confidences are known"
     if result.plain_answer is None or result.whole:
@@ -360,6 +361,7 @@ def compare_confidence(result: 'Result') -> list[str]:
     ]
 
 
+# %% ../../nbs/library/cli/03_commands.ipynb #4901abe5
 @command(
     'ask',
     '''examples:
@@ -433,7 +435,7 @@ def ask(
         result.save(out, model=model.name, version=__version__)
 
 
-# %% ../../nbs/library/cli/03_commands.ipynb #56d7d1ff
+# %% ../../nbs/library/cli/03_commands.ipynb #f70f49b5
 def write_page(path: str | Path, cell: str, *words: str):
     "Write a notebook with Markdown cells and one code cell"
     from nbformat import v4, write
@@ -443,6 +445,7 @@ def write_page(path: str | Path, cell: str, *words: str):
     write(v4.new_notebook(cells=cells, metadata=dict(kernelspec=kernel)), path)
 
 
+# %% ../../nbs/library/cli/03_commands.ipynb #431ed514
 # bytes that the page may send at once; the server's own limit is 10 MB, and more would be lost without a word
 LARGEST_UPLOAD = 200_000_000
 # voila asks for a light or a dark theme by its address; a page should follow its reader's system
@@ -495,6 +498,7 @@ def serve_page(path: Path, browser: bool):
     )
 
 
+# %% ../../nbs/library/cli/03_commands.ipynb #56d7d1ff
 @command('explore')
 def explore(
     image: Annotated[str | None, Arg(metavar='IMAGE', help='image file (default: scene 145)')] = None,
@@ -896,7 +900,7 @@ def checkup(
     print(f'written to {checkup.run.folder}: the records, answers.html, table.md, result.json')
 
 
-# %% ../../nbs/library/cli/03_commands.ipynb #c853ca48
+# %% ../../nbs/library/cli/03_commands.ipynb #bea5a5ab
 @command('methods', panel='More')
 def list_methods(
     name: Annotated[
@@ -918,6 +922,7 @@ def list_methods(
     print_table(rows, head)
 
 
+# %% ../../nbs/library/cli/03_commands.ipynb #551f7f7d
 # names of cards that do not begin with the name of their family
 CARDS = {
     'llava-v1.6': 'llava_next',
@@ -952,6 +957,7 @@ def find_family(name: str, families: Collection[str]) -> str:
     return f'{family}_moe' if has_experts and f'{family}_moe' in families else family
 
 
+# %% ../../nbs/library/cli/03_commands.ipynb #c853ca48
 @command(
     'families', "A Hub id is read by its letters; `model_type` in the model's config.json decides.", 'More'
 )
