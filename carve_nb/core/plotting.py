@@ -198,6 +198,7 @@ def plot_panels(
     return round_colors(Image.open(BytesIO(figure_bytes(fig, bbox_inches='tight', pad_inches=0.04))))
 
 
+# %% ../../nbs/library/core/03_plotting.ipynb #c5d4b43f
 def stack_rows(*rows: Image.Image, gap: int = 16) -> Image.Image:
     "Put images, such as rows of `plot_panels`, one below the other on white, `gap` pixels between them"
     width = max(row.width for row in rows)
