@@ -431,7 +431,7 @@ def load_vlm(
     cls: type['VLM'],
     /,
     name_or_path: str | Path = SMALL,
-    device: str | torch.device | None = None,
+    device: str | int | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,

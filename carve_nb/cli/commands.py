@@ -892,7 +892,9 @@ def checkup(
     places = {'--data': data if data != 'eye' else None, '--images': images, '--out': out}
     options = [str(word) for option, place in places.items() if place for word in (option, place)]
     again = shlex.join(['carve', 'checkup', *model.words(), *options])
-    checkup = run_checkup(model.load(), out, data, n, images, progress=sys.stderr.isatty(), command=again)
+    checkup = run_checkup(
+        model.name, out, data, n, images, progress=sys.stderr.isatty(), command=again, loading=model.loading()
+    )
     table = checkup.words()
     print_page(
         ['\n'.join(checkup.summary()), table, '\n'.join(explain_columns(table)), *reasons(checkup.run)]

@@ -6,10 +6,12 @@
 __all__ = [
     'EXAMPLES',
     'UsageError',
-    'NO_OPTION',
+    'OPTION_MEANS',
+    'WORD_MEANS',
     'print_version',
     'top',
     'check_words',
+    'find_cure',
     'explain_usage',
     'messages_for_shell',
     'main',
@@ -71,10 +73,28 @@ def check_words(words: list[str]):
             raise CarveError(f'{word} is a model: write --model {word}.')
 
 
-NO_OPTION = (
-    "a field of a method is given with it, as --method lookup:min_side=96 or random:of='carve:p=.1', and "
-    'images are drawn into the folder of ask --out DIR'
-)
+# an argument or option that a command has -> what an unknown option, and a word too many, may mean there
+OPTION_MEANS = {
+    '--method': "a field of a method is given with it, as --method lookup:min_side=96 or random:of='carve:p=.1', "
+    'and images are drawn into the folder of ask --out DIR',
+    '--methods': 'a field of a method is given with it, as --methods none,lookup:min_side=96',
+}
+WORD_MEANS = {
+    'question': 'a question stands in quotation marks',
+    '--methods': 'several methods are joined by commas, as --methods none,lookup',
+    '--data': 'a folder or set of your own is given as --data FOLDER',
+}
+
+
+def find_cure(error: Exception, meanings: dict[str, str]) -> str:
+    "Say what may be meant, by what the command takes; or list its options"
+    parameters = error.ctx.command.params  # type: ignore[attr-defined]
+    names = [name for parameter in parameters for name in (parameter.name, parameter.opts[0])]
+    options = [name for name in names if name.startswith('--')]
+    return next(
+        (meanings[name] for name in meanings if name in names),
+        f'it takes {", ".join(options) or "no option"}',
+    )
 
 
 def explain_usage(error: Exception) -> str:
@@ -83,12 +103,12 @@ def explain_usage(error: Exception) -> str:
     if hasattr(error, 'possibilities'):  # an unknown option
         options = {option.strip('-'): option for option in error.possibilities or ()}
         near = get_close_matches(error.option_name.strip('-'), options)  # type: ignore[attr-defined]
-        cure = f'did you mean {options[near[0]]}?' if near else NO_OPTION
+        cure = f'did you mean {options[near[0]]}?' if near else find_cure(error, OPTION_MEANS)
         if error.ctx.parent is None:  # type: ignore[attr-defined]
             cure = 'options come after a command, as in carve ask --model M'
         message = f'{error.option_name} is not an option; {cure}'  # type: ignore[attr-defined]
     if 'unexpected extra' in message:
-        message += '; a question stands in quotation marks'
+        message += f'; {find_cure(error, WORD_MEANS)}'
     context = getattr(error, 'ctx', None)
     return f'{message} (see {context.command_path if context else "carve"} --help)'
 

@@ -121,8 +121,8 @@ def setting(python: str, shell: str) -> str:
 
 
 def quote(value: object) -> str:
-    "Write a value for a message: as Python does, cut at 80 letters"
-    text = repr(value)
+    "Write a value for a message: as Python does, on one line, cut at 80 letters"
+    text = ' '.join(line.strip() for line in repr(value).splitlines())
     return text if len(text) <= 80 else f'{text[:77]}...'
 
 

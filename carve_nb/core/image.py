@@ -14,6 +14,7 @@ __all__ = [
     'raster_size',
     'to_raster',
     'scale_box',
+    'read_box',
     'box_size',
     'union_box',
     'common_box',
@@ -32,10 +33,11 @@ import re
 import warnings
 from collections.abc import Sequence
 from io import BytesIO
+from numbers import Real
 from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from .errors import ImageError
+from .errors import CarveError, ImageError
 
 # %% ../../nbs/library/core/02_image.ipynb #ad7bb2d0
 FORMATS = 'JPEG', 'PNG', 'WEBP', 'AVIF', 'BMP', 'GIF', 'TIFF'
@@ -106,6 +108,8 @@ def _decode(src: str | os.PathLike | BinaryIO | Image.Image) -> Image.Image:
             f'{name} is not an image of {", ".join(FORMATS)}: convert it. Of a video give a list of '
             'its frames: `method(vlm, frames, question)`.'
         ) from e
+    except IsADirectoryError as e:
+        raise ImageError(f'{name} is a folder: give the file of one image, or a list of files.') from e
     except (FileNotFoundError, PermissionError, MemoryError, Warning):
         raise
     except Exception as e:  # each format fails in its own way
@@ -176,6 +180,16 @@ def scale_box(box: Box, size: Size, to: Size) -> Box:
     rounding = 1e-9  # a whole number stays one
     left, top = math.floor(x0 + rounding), math.floor(y0 + rounding)
     return left, top, math.ceil(x1 - rounding), math.ceil(y1 - rounding)
+
+
+def read_box(box: Box) -> Box:
+    "Read a true region, or refuse what is none: four numbers"
+    sides = np.asarray(box, dtype=object)
+    if sides.shape != (4,) or not all(isinstance(side, Real) and math.isfinite(side) for side in sides):
+        raise CarveError(
+            f'box={box!r}: give left, top, right and bottom in pixels, such as box=(40, 120, 96, 176)'
+        )
+    return tuple(box)
 
 
 def box_size(box: Box) -> tuple[float, float]:

@@ -39,7 +39,7 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial, reduce
 from itertools import takewhile
@@ -82,6 +82,10 @@ def read_columns(columns: dict[str, str | Sequence[str] | None] | str | None) ->
     if isinstance(columns, str):
         pairs = (pair.partition('=') for pair in columns.split(','))
         columns = {key.strip(): column.strip() for key, _, column in pairs}
+    if columns is not None and not isinstance(columns, Mapping):
+        raise DataError(
+            f"columns={quote(columns)}: give our names and yours, such as columns=dict(question='text')"
+        )
     for key in columns or ():
         choose(key, COLUMNS, 'column')
     return {

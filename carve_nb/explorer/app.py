@@ -11,6 +11,7 @@ __all__ = [
     'SCRIPT',
     'STYLE',
     'SHARES',
+    'WIDTH',
     'html_text',
     'Widgets',
     'tell',
@@ -21,6 +22,7 @@ __all__ = [
     'show_words',
     'take_key',
     'move',
+    'write_scale',
     'show_result',
     'write_program',
     'still_bundle',
@@ -47,6 +49,7 @@ from ..attention.vlm import VLM
 from ..core.errors import CarveError
 from ..core.image import ImageLike, open_image, png_bytes
 from ..core.plotting import panels_html, strip
+from ..core.saliency import Saliency
 from ..core.text import split_words
 from ..data.scenes import make_scene
 from ..method.lookup import Lookup
@@ -175,7 +178,7 @@ def show_image(page: 'Explorer', src: ImageLike, name: str, code: str):
     page.about.value = ''.join(map(html_text, lines))
     page.settings.layout.display = 'none'
     page.answers.value = page.code.value = ''
-    page.images.value = panels_html({name: page.image}, width=280)
+    page.images.value = panels_html({name: page.image}, width=WIDTH)
     page.tell('Ask a question.')
 
 
@@ -235,6 +238,15 @@ def move(page: 'Explorer', field: str, change: dict):
 
 
 # %% ../../nbs/library/explorer/07_app.ipynb #7e1a0c31
+WIDTH = 400  # of an image on the page, pixels, at most: three side by side fill 1,280
+
+
+def write_scale(result: Result) -> str:
+    "Write what the colors of the map mean, a line below the images"
+    values = cast(Saliency, result.saliency).values
+    return f'Map: attention of a patch, from {values.min():.2g} (pale) to {values.max():.2g} (dark).'
+
+
 def show_result(page: 'Explorer', result: Result):
     "Show the answers, the images, and the code of a result"
     page.result = result
@@ -246,7 +258,8 @@ def show_result(page: 'Explorer', result: Result):
     answers = [html_text(line, 'strong', style='display:block') for line in lines]
     notes = [html_text(note, role='note') for note in [*result.notes, *result.details]]
     page.answers.value = ''.join([html_text(result.asked), *notes, *answers])
-    page.images.value = panels_html(result.panels(300), f'Crop {result.crop.box}.', width=280)
+    below = f'{write_scale(result)}\nCrop: {result.crop.box}.'
+    page.images.value = panels_html(result.panels(WIDTH), below, width=WIDTH)
     page.code.value = html_text(page.program(result.question), 'pre')
     if page.still:
         page.still.update(page.still_bundle(), raw=True)

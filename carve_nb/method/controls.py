@@ -177,11 +177,12 @@ class Oracle(CropMethod):
         "Take the true region"
         image, box = ask.image, ask.box
         if box is None:
-            return Look(regions=[], notes=['no true region given'])
-        if not lies_in(box, image.size):
+            raise CarveError('oracle needs the true region in pixels: give box=(left, top, right, bottom)')
+        pixels = tuple(round(end) for end in box)
+        if not lies_in(pixels, image.size):
             width, height = image.size
             raise CarveError(f'box={tuple(box)} does not lie in the image of {width} x {height} pixels')
-        return Look(regions=box_regions([[round(end) for end in box]], image.size))
+        return Look(regions=box_regions([pixels], image.size))
 
 
 # %% ../../nbs/library/method/31_controls.ipynb #b29349ff

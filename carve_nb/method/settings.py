@@ -106,7 +106,7 @@ def check_fields(method: Any):
         fit = fits(value, setting.type)
         if fit and limits and value is not None:
             fit = limits['low'] <= value <= limits['high']
-        if not fit:
+        if not fit or (isinstance(value, (list, tuple)) and not value):
             word = f'; for the word itself {setting.name}=[{value!r}]' if _takes_words(setting, value) else ''
             raise CarveError(f'{setting.name}={value!r}: use {field_range(setting)}{word}')
         if setting.type == Layers and isinstance(value, str):

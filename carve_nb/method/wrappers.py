@@ -25,7 +25,7 @@ from PIL import Image
 from ..attention.rows import AttentionRows
 from ..attention.session import Session
 from ..attention.vlm import VLM
-from ..core.errors import CarveError
+from ..core.errors import CarveError, quote
 from ..core.text import GENERAL_INSTRUCTION
 from .results import Result, format_answer
 from ..models.api_client import Endpoint, check_address
@@ -108,7 +108,7 @@ def check_other(by: 'OtherModel', method, messages: list | None = None):
     if method.no_crop:
         raise CarveError(f'{method.name} {method.no_crop}.')
     if not hasattr(by, 'ask'):
-        raise CarveError(f'by={by!r}: give a VLM, an Endpoint, or any object with ask(images, question)')
+        raise CarveError(f'by={quote(by)}: give a VLM, an Endpoint, or any object with ask(images, question)')
 
 
 def name_of(by: 'OtherModel') -> str:

@@ -75,12 +75,14 @@ def find_source(name: str) -> str:
 
 
 # %% ../../nbs/library/models/01_checkpoints.ipynb #286a5897
-def pick_device(device: 'str|torch.device|None') -> 'torch.device':
+def pick_device(device: 'str|int|torch.device|None') -> 'torch.device':
     "Pick the device asked for, or CUDA where there is one, else the CPU"
     import torch
 
+    if device is None:
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
     try:
-        return torch.empty(0, device=device or ('cuda' if torch.cuda.is_available() else 'cpu')).device
+        return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as e:
         why = str(e).splitlines()[0].rstrip('.')
         cure = f"{why}. Leave device out, or install the torch of PyPI and your GPU's driver."

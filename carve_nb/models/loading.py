@@ -38,7 +38,7 @@ from transformers import (
 )
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.utils import logging
-from ..core.errors import CarveError, InsufficientMemoryError, choose, out_of_memory
+from ..core.errors import CarveError, InsufficientMemoryError, choose, out_of_memory, quote
 from .checkpoints import PACKAGED, SMOL, find_source, pick_device
 from .families import OWN_CODE, Family, find_family
 from .image_tokens import pad_images
@@ -131,6 +131,18 @@ def load_processor(name: str, family: Family, **kw) -> ProcessorMixin:
 # %% ../../nbs/library/models/05_loading.ipynb #805354c2
 SHORT_TYPES = dict(bf16='bfloat16', fp16='float16', fp32='float32')
 
+
+def read_dtype(dtype: str | torch.dtype) -> str:
+    "Name a dtype as the stock loader does, or refuse what is none"
+    name = str(dtype).removeprefix('torch.')
+    name = SHORT_TYPES.get(name, name)
+    if name != 'auto' and not isinstance(getattr(torch, name, None), torch.dtype):
+        raise CarveError(
+            f"dtype={quote(dtype)} is not known: use 'auto' (as saved), 'bfloat16', 'float16' or 'float32'"
+        )
+    return name
+
+
 # %% ../../nbs/library/models/05_loading.ipynb #6a1c0de2
 # settings of the stock loader that are not the caller's: safetensors alone, each tensor accounted for
 FIXED = dict(
@@ -191,6 +203,10 @@ SETTINGS = (
     'cache_dir',
     'local_files_only',
 )
+OTHER_SETTINGS = (
+    'image_tokens=256 limits the size of images, and a model or processor with other settings is loaded by '
+    'transformers, VLM(model, processor); help(VLM.from_pretrained) lists all'
+)
 
 
 @contextmanager
@@ -203,7 +219,7 @@ def known_settings() -> Iterator[None]:
         if not unknown:
             raise
         if unknown[1] not in signature(BitsAndBytesConfig).parameters:
-            choose(unknown[1], SETTINGS, 'setting')
+            choose(unknown[1], SETTINGS, 'setting', OTHER_SETTINGS)
         raise CarveError(
             f'{unknown[1]}= is a setting of quantization: give '
             f'quantization_config=BitsAndBytesConfig({unknown[1]}=...), of transformers.'
@@ -222,7 +238,7 @@ def check_settings(name: str, settings: dict):
             f'{wrong}={settings[wrong]!r} is refused, models are loaded with {FIXED[wrong]!r}: leave it out, '
             f'or give a model that you loaded, VLM(model, processor).'
         )
-    if settings['device'] and settings['device_map']:
+    if settings['device'] is not None and settings['device_map']:
         raise CarveError('Give device or device_map, not both.')
     if settings['base'] and name != SMOL:
         raise CarveError(f'base= is for {SMOL!r} alone: leave it out.')
@@ -243,7 +259,10 @@ def prepare_processor(source: str, family: Family, name: str, pad: bool, release
 # %% ../../nbs/library/models/05_loading.ipynb #0f7e1906
 def load_model(
     name: str | Path,  # Hub id, folder, or one of `PACKAGED`
-    device: str | torch.device | None = None,  # by default CUDA where there is one, but a CPU for `PACKAGED`
+    device: str
+    | int
+    | torch.device
+    | None = None,  # by default CUDA where there is one, but a CPU for `PACKAGED`
     dtype: str | torch.dtype | None = None,  # float32 on a CPU, else as saved
     revision: str | None = None,
     trust_remote_code: bool = False,
@@ -255,6 +274,8 @@ def load_model(
     "Load a model in eval mode and its processor: safetensors only, stock classes only"
     name = str(name)
     check_settings(name, kw | dict(device=device, device_map=device_map, base=base))
+    dtype = dtype or kw.pop('torch_dtype', None)  # its older name
+    numbers = dtype and read_dtype(dtype)
     source = str(open_released(base)) if name == SMOL else find_source(name)
     if revision and Path(source).is_dir():
         raise CarveError(
@@ -266,16 +287,14 @@ def load_model(
         config = AutoConfig.from_pretrained(source, **release)
     family = find_family(config.model_type)
     check_decoder(config, name)
-    place = pick_device(device or ('cpu' if name in PACKAGED or device_map in ('cpu', {'': 'cpu'}) else None))
+    if device is None and (name in PACKAGED or device_map in ('cpu', {'': 'cpu'})):
+        device = 'cpu'
+    place = pick_device(device)
     quantized = kw.get('quantization_config') or getattr(config, 'quantization_config', None)
     if quantized and device_map is None:
         device_map = {'': str(place)}
-    dtype = dtype or kw.pop('torch_dtype', None)  # its older name
-    dtype = str(dtype or ('float32' if place.type == 'cpu' and not quantized else 'auto'))
-    dtype = dtype.removeprefix('torch.')
+    numbers = numbers or ('float32' if place.type == 'cpu' and not quantized else 'auto')
     processor = prepare_processor(source, family, name, pad, release)
     with known_settings():
-        model = load_weights(
-            source, config=config, dtype=SHORT_TYPES.get(dtype, dtype), device_map=device_map, **release, **kw
-        )
+        model = load_weights(source, config=config, dtype=numbers, device_map=device_map, **release, **kw)
     return (model.to(place) if device_map is None else model).eval(), processor

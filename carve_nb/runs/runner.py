@@ -26,6 +26,7 @@ __all__ = [
     'tasks_by_image',
     'local_engine',
     'as_vlm',
+    'check_apart',
     'unsupported_lines',
     'tasks_left',
     'run_eval',
@@ -34,6 +35,7 @@ __all__ = [
 # %% ../../nbs/library/runs/02_runner.ipynb #8ef47f4d
 import logging
 import math
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -403,6 +405,14 @@ def as_vlm(model: str | Path | VLM, loading: dict = {}) -> VLM:
     return model
 
 
+# %% ../../nbs/library/runs/02_runner.ipynb #7d10c3aa
+def check_apart(folder: str | Path, data: DataSet):
+    "Refuse to write a run among the images that it asks about"
+    images = (record.image for record in data if isinstance(record.image, (str, Path)))
+    if os.path.abspath(folder) in {os.path.dirname(os.path.abspath(image)) for image in images}:
+        raise RunError(f'{folder} holds the images of the questions: give the run a folder of its own')
+
+
 # %% ../../nbs/library/runs/02_runner.ipynb #929bff36
 def unsupported_lines(unfit: dict[str, str], store: RunStore) -> list[dict]:
     "Make the line of each method that cannot be used, with the reason; it belongs to no question"
@@ -486,12 +496,15 @@ def run_eval(
     Examples
     --------
     >>> run_eval('photos', 'carve-small', 'none,random,lookup', n=40)"""
+    if isinstance(spec, VLM):
+        raise RunError("Give the questions first, then the model: run_eval('photos', vlm, 'none,lookup')")
     data = load_benchmark(spec, n, **kw)
     length = max_new_tokens or data.max_new_tokens
     config = RunConfig(split_specs(methods), data.suffix, length, seed, answer_by, answer_key)
     if answer_by and '://' in answer_by:
         log.warning(f'Images leave this machine: {open_answerer(answer_by, answer_key).name} answers.')
     folder = out or run_folder('eval_out', data.name, model.name if isinstance(model, VLM) else model)
+    check_apart(folder, data)
     ready = getattr(engine, 'ready', lambda *given: nullcontext(Evaluator(as_vlm(model, loading), config)))
     with ready(model, loading, config) as evaluator:
         wanted = [spec for spec in config.methods if spec not in evaluator.unfit]

@@ -46,6 +46,7 @@ from ..core.stats import holm
 from ..core.text import read_method
 from ..data.datasets import DataSet, load_benchmark
 from ..data.eye_test import CHANCE, CHOICES, EACH, SEEDS, eye_question
+from ..data.files import folder_images
 from ..method.profiles import SINKS, ModelProfile, find_profile
 from ..method.registry import make_method
 from ..models.checkpoints import SMALL
@@ -241,7 +242,7 @@ def next_step(checkup: Checkup, data: str | Path, all_asked: bool, call: str) ->
     kinds = max(1, len(checkup.table.numbers.index.unique('kind')) - 1) if data == 'eye' else 1
     n = math.ceil(checkup.questions / kinds) if checkup.questions else EACH
     if data != 'eye' and all_asked:
-        return f'all questions of {data} are asked; about {n} would decide'
+        return f'all questions of {data} are asked: add more to it'
     return f'{call} --n {n}' if Reader.in_shell else f'run_checkup({call}, n={n})'
 
 
@@ -255,10 +256,13 @@ def run_checkup(
     *,
     progress: bool = True,  # show a bar?
     command: str = 'carve checkup',  # that a shell is told to repeat where nothing is decided
+    loading: dict = {},  # arguments of `VLM.from_pretrained`
 ) -> Checkup:  # shows its verdict, line and table in a notebook
     "Measure a model's profile, then all arms on a set in a folder, where the same call goes on, and recommend one"
     own_questions = None if data == 'eye' else load_benchmark(data, n)  # an error before the work
-    vlm = as_vlm(model)
+    if images is not None:
+        folder_images(images)
+    vlm = as_vlm(model, loading)
     questions = own_questions or acuity_questions(vlm, n)
     folder = Path(out or run_folder('checkup_out', data, vlm.name))
     if (folder / 'protocol.json').exists():

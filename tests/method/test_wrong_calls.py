@@ -2,7 +2,7 @@
 what was wrong and what to write."""
 
 import pytest
-from carve_nb import VLM, Carve, Lookup, make_method, make_scene
+from carve_nb import VLM, Carve, Lookup, load_benchmark, make_method, make_scene, run_eval
 from carve_nb.attention.session import Session
 from carve_nb.core.errors import CarveError
 from carve_nb.method.controls import RandomCrop
@@ -41,7 +41,23 @@ CALLS = {  # Python that is wrong -> words of its sentence
     "make_method('random:p=.2')": 'help(RandomCrop) lists all',
     "make_method('lookupp')": 'perhaps lookup',
     'make_method(int, p=1)': "<class 'int'> is no method",
+    'Lookup(query=[])': "query=[]: use 'last'",
+    'Lookup(image, question)': 'Make the method first, then call it',
+    'rows.saliency(heads=99)': 'the model has 4 heads, 0 to 3',
+    # settings of a model
+    "VLM.from_pretrained('carve-tiny', max_pixels=1_003_520)": 'image_tokens=256 limits the size of images',
+    "VLM.from_pretrained('carve-tiny', dtype='bf15')": "use 'auto' (as saved), 'bfloat16'",
+    # a region
+    "make_method('oracle')(vlm, image, question)": 'give box=(left, top, right, bottom)',
+    "make_method('oracle')(vlm, image, question, box=(.1, .1, .3, .3))": 'does not lie in the image of 448 x 448',
+    'result.plot(box=(1, 2))': 'give left, top, right and bottom in pixels',
+    "result.saliency.points_at('heart')": 'give left, top, right and bottom in pixels',
+    'result.saliency.auroc((1, 2, 3, 4))': 'give left, top, right and bottom in pixels',
     # what was asked
+    'Lookup()(vlm, folder, question)': 'is a folder: give the file of one image',
+    'Lookup()(vlm, image, question, by=vlm.model)': 'by=LlavaForConditionalGeneration(',
+    "run_eval(vlm, folder, 'none')": 'Give the questions first, then the model',
+    "load_benchmark(folder, columns=['question'])": "such as columns=dict(question='text')",
     "Lookup()(vlm, image, ' ')": 'a text that can be seen',
     'Lookup()(vlm, [], question)': 'give at least one',
     "Lookup()(vlm, image, question, by='gpt-4o')": 'give a VLM, an Endpoint',
@@ -55,15 +71,18 @@ CALLS = {  # Python that is wrong -> words of its sentence
 @pytest.fixture(scope='module')
 def names(tmp_path_factory):
     "What the calls speak of"
-    path = str(tmp_path_factory.mktemp('photos') / 'photo.png')
+    folder = tmp_path_factory.mktemp('photos')
+    path = str(folder / 'photo.png')
     IMAGE.save(path)
+    (folder / 'questions.csv').write_text(f'image,question,answer\nphoto.png,{QUESTION},2\n')
     vlm = VLM.from_pretrained('carve-tiny')
+    result = Lookup()(vlm, IMAGE, QUESTION)
     given = dict(
-        vlm=vlm, image=IMAGE, scene=SCENE, result=Lookup()(vlm, IMAGE, QUESTION), path=path, question=QUESTION
+        vlm=vlm, image=IMAGE, scene=SCENE, result=result, path=path, question=QUESTION, folder=folder
     )
-    return given | dict(
-        VLM=VLM, Carve=Carve, Lookup=Lookup, Session=Session, RandomCrop=RandomCrop, make_method=make_method
-    )
+    given |= dict(rows=vlm.capture(IMAGE, QUESTION))
+    called = VLM, Carve, Lookup, Session, RandomCrop, make_method, load_benchmark, run_eval
+    return given | {each.__name__: each for each in called}
 
 
 @pytest.mark.parametrize('call', CALLS)
