@@ -418,10 +418,13 @@ def load_named(
         )
     vlm = cls(*load_model(name, **loading), str(name), escape)
     given = loading | dict(escape=escape, image_tokens=image_tokens)
-    vlm.loading = {setting: value for setting, value in given.items() if value}
+    vlm.loading = {
+        setting: value for setting, value in given.items() if value is not None and value is not False
+    }
     if image_tokens is not None:
         vlm.image_tokens = check_tokens(image_tokens)
-        shown = vlm.why_not.get('fewer tokens') or vlm.resolution or "the processor's own limit is lower"
+        unchanged = f"{image_tokens} tokens change nothing, as the processor's own limit is lower"
+        shown = vlm.why_not.get('fewer tokens') or vlm.resolution or unchanged
         warnings.warn(f'Resolution: {shown}.', stacklevel=3)
     return vlm
 
