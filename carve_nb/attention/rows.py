@@ -48,7 +48,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from ..core.errors import CaptureError, choose, name_methods
+from ..core.errors import CaptureError, CarveError, choose, name_methods
 from ..core.image import Box, ImageLike, Size, open_image
 from ..core.io import replace_file
 from ..core.plotting import fit_height, panels_html
@@ -301,7 +301,10 @@ def merge_heads(a, heads: Heads = 'mean'):
     if isinstance(heads, str):
         choose(heads, ['mean', 'max'], 'heads', "give 'mean', 'max', a head or a list of heads")
         return a.mean(-2) if heads == 'mean' else a.amax(-2)
-    return a[..., np.atleast_1d(heads).tolist(), :].mean(-2)
+    picked, known = np.atleast_1d(heads).tolist(), range(a.shape[-2])
+    if not picked or any(head not in known for head in picked):
+        raise CarveError(f'heads {picked} do not exist: the model has {len(known)} heads, 0 to {known[-1]}')
+    return a[..., picked, :].mean(-2)
 
 
 # %% ../../nbs/library/attention/01_rows.ipynb #ebcb0010

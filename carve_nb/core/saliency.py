@@ -33,7 +33,7 @@ import numpy as np
 from PIL import Image
 from scipy.special import entr
 from .errors import CarveError, name_methods
-from .image import Box, Size, box_size, raster_size
+from .image import Box, Size, box_size, raster_size, read_box
 from .plotting import overlay, panels_html
 from .stats import auroc
 
@@ -194,7 +194,7 @@ def points_at(S: 'Saliency', box: Box) -> bool:
     width, height = box_size(S.box)
     x, y = find_peak(S)
     half_width, half_height = width / gw / 2, height / gh / 2
-    left, top, right, bottom = box
+    left, top, right, bottom = read_box(box)
     across = left < x + half_width and x - half_width < right
     return across and top < y + half_height and y - half_height < bottom
 
@@ -206,7 +206,7 @@ def map_auroc(S: 'Saliency', boxes: Iterable[Box]) -> float:
     Boxes are in pixels; patches outside the image do not count."""
     inside = cells_within(S)
     patches = SimpleNamespace(grid=inside.shape, box=S.box)
-    pointed = np.sum([patch_cover(patches, box) for box in boxes], 0) > 0
+    pointed = np.sum([patch_cover(patches, read_box(box)) for box in boxes], 0) > 0
     return auroc(S.values[inside], pointed.reshape(inside.shape)[inside])
 
 

@@ -18,7 +18,6 @@ __all__ = [
 ]
 
 # %% ../../nbs/library/method/04_base.ipynb #c126527d
-import math
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -34,8 +33,8 @@ from torch import Tensor
 from transformers import LogitsProcessor
 from ..attention.session import Session, Spent
 from ..attention.vlm import VLM
-from ..core.errors import CarveError, choose, name_methods
-from ..core.image import Box, ImageLike, union_box
+from ..core.errors import CarveError, quote, choose, name_methods
+from ..core.image import Box, ImageLike, read_box, union_box
 from ..core.saliency import Saliency, is_flat, pick_layers
 from ..core.text import QUERIES, SHORT_ANSWER
 from ..formulas.threshold import Region, regions
@@ -73,16 +72,6 @@ def register(cls: type['Method']):
 
 
 # %% ../../nbs/library/method/04_base.ipynb #7ff2f9ce
-def read_box(box: Box) -> Box:
-    "Read a true region, or refuse what is none: four numbers"
-    sides = [float(side) for side in box] if np.ndim(box) == 1 and len(box) == 4 else [math.nan]
-    if not np.isfinite(sides).all():
-        raise CarveError(
-            f'box={box!r}: give left, top, right and bottom in pixels, such as box=(40, 120, 96, 176)'
-        )
-    return tuple(box)
-
-
 def make_ask(
     method: 'Method',
     vlm: VLM,
@@ -177,7 +166,7 @@ def example_call(cls: type['Method']) -> str:
 def refuse_positions(cls: type['Method'], value: object) -> NoReturn:
     "Refuse a value without the name of its field: a model, words to look for, or another"
     name, names = class_name(cls), [setting.name for setting in fields(cls)]
-    if isinstance(value, (VLM, Session)):
+    if isinstance(value, (VLM, Session, Image.Image)):
         raise CarveError(f'Make the method first, then call it: {name}()(vlm, image, question)')
     cure = 'such as max_new_tokens=64'
     if 'p' in names and isinstance(value, float):
@@ -261,6 +250,11 @@ def as_saliency(
     image: Image.Image,
 ) -> Saliency:
     "Lay values of one image's tokens out as a map"
+    shape = getattr(values, 'shape', type(values).__name__)  # torch's max and min give a pair
+    if isinstance(shape, str) or np.prod(shape) != np.prod(span.grid):
+        raise CarveError(
+            f'a map needs a number for each of its {" x ".join(map(str, span.grid))} cells; got {quote(shape)}'
+        )
     return Saliency(torch.as_tensor(values).reshape(span.grid), image.size, span.box, image)
 
 

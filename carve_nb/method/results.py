@@ -16,7 +16,7 @@ from PIL import Image
 from ..attention.rows import AttentionRows
 from ..attention.session import Spent
 from ..core.errors import CarveError, name_methods
-from ..core.image import Size, box_size, common_box, png_bytes, scale_box, to_raster
+from ..core.image import Size, box_size, common_box, png_bytes, read_box, scale_box, to_raster
 from ..core.io import count_of, replace_file
 from carve_nb.core.plotting import (
     CONCEPT_COLORS,
@@ -198,7 +198,7 @@ def draw_panels(result: 'Result', height: int = 200, box: tuple | None = None) -
     for title in {'image', [*panels][-1]}:
         panels[title] = draw_boxes(panels[title], [fit(result.crop.box)], CONCEPT_COLORS['contrast'], 2)
     if box is not None:
-        panels = {title: outline_target(panel, fit(box)) for title, panel in panels.items()}
+        panels = {title: outline_target(panel, fit(read_box(box))) for title, panel in panels.items()}
     panels['crop'] = fit_height(result.crop.image, height)
     others = [im for place, im in enumerate(result.images) if place != result.which]
     if others:
