@@ -45,6 +45,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/library/cli/03_commands.ipynb #3556a64f
+import json
 import os
 import re
 import shlex
@@ -66,7 +67,7 @@ from ..core.errors import CarveError, ImageError, IncompleteError, choose
 from ..core.io import one_line, replace_file, tame_terminal
 from ..core.text import SHORT_ANSWER, read_method, split_text
 from ..data.tables import FOLDER_FORMAT
-from ..models.checkpoints import PACKAGED, SMALL, find_source, pick_device, stored_table
+from ..models.checkpoints import CHECKPOINTS, PACKAGED, SMALL, find_source, pick_device, stored_table
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -348,7 +349,7 @@ def demo(out: Annotated[str, Opt(metavar='DIR', help='new folder of the page')] 
 
 
 # %% ../../nbs/library/cli/03_commands.ipynb #89fec006
-def compare_confidence(result: 'Result') -> list[str]:
+def compare_confidence(result: 'Result', out: str | None = None) -> list[str]:
     "Say in one line whether the crop was surer than the image, where both confidences are known"
     if result.plain_answer is None or result.whole:
         return []
@@ -356,9 +357,8 @@ def compare_confidence(result: 'Result') -> list[str]:
     if isnan(image) or isnan(crop):
         return []
     than = 'surer than' if crop > image else 'not surer than'
-    return [
-        f'the crop was {than} the image: {crop:.2f} against {image:.2f}; --out DIR draws image, map and crop'
-    ]
+    drawn = f'{out}/result.png shows' if out else '--out DIR draws'
+    return [f'the crop was {than} the image: {crop:.2f} against {image:.2f}; {drawn} image, map and crop']
 
 
 # %% ../../nbs/library/cli/03_commands.ipynb #4901abe5
@@ -428,7 +428,7 @@ def ask(
     result = asker(vlm, opened, question, box=box)
     for note in result.notes:
         print_line('note', note)  # before the answer, whose meaning they change
-    facts = replace(result, notes=[]).summary()[1:] + compare_confidence(result)
+    facts = replace(result, notes=[]).summary()[1:] + compare_confidence(result, out)
     print(*map(tame_terminal, facts), sep='\n', file=sys.stderr)
     print(tame_terminal(result, '\n\t'))
     if out:
@@ -939,9 +939,12 @@ CARDS = {
 
 
 def find_family(name: str, families: Collection[str]) -> str:
-    "Find the family of a Hub id, or of the name on a model's card: its letters begin with those of the family"
+    "Find the family of a folder, a Hub id, or the name on a model's card, whose letters begin with the family's"
     if name in families:
         return name
+    config = (CHECKPOINTS / name if name in PACKAGED else Path(name)) / 'config.json'
+    if config.is_file():
+        return choose(json.loads(config.read_bytes()).get('model_type'), families, 'model family')
 
     def letters(text: str) -> str:
         return re.sub(r'[^a-z0-9]', '', text.lower())
@@ -966,7 +969,7 @@ def find_family(name: str, families: Collection[str]) -> str:
 def list_families(
     name: Annotated[
         str | None,
-        Arg(metavar='NAME', help='one family, Hub id or name on a card: all that is known about it'),
+        Arg(metavar='NAME', help='one family, folder, Hub id or name on a card: all that is known about it'),
     ] = None,
 ):
     "List the model families and what the tests measured; or all that is known about one."

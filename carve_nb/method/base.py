@@ -33,7 +33,7 @@ from torch import Tensor
 from transformers import LogitsProcessor
 from ..attention.session import Session, Spent
 from ..attention.vlm import VLM
-from ..core.errors import CarveError, quote, choose, name_methods
+from ..core.errors import CarveError, choose, name_methods, quote
 from ..core.image import Box, ImageLike, read_box, union_box
 from ..core.saliency import Saliency, is_flat, pick_layers
 from ..core.text import QUERIES, SHORT_ANSWER
