@@ -12,6 +12,7 @@ from carve_nb.studies.paper import TABLES
 from recipes.gpu import (
     BATCH,
     EVENING,
+    USED,
     Shape,
     answer_batch,
     as_text,
@@ -19,6 +20,7 @@ from recipes.gpu import (
     evening_lines,
     evening_table,
     paper_table,
+    peak_memory,
     run_gpu,
     shapes,
 )
@@ -37,6 +39,24 @@ def test_bytes_are_exact(load):
         layer.keys.nbytes + layer.values.nbytes for layer in cache.layers
     )
     assert shape.row_bytes(tokens, queries) == rows.attn.nbytes
+
+
+def test_a_token_reads_the_decoder_alone():
+    "A tower as large as the decoder costs a pass its arithmetic, and no generated token anything"
+    shape = Shape(decoder=10**9, tower=10**9, layers=1, heads=1, kv_heads=1, head_dim=1)
+    seconds = [shape.answer_seconds(100, 100, generated, 1e12, 1e12) for generated in (0, 10)]
+    assert seconds[1] - seconds[0] == pytest.approx(10 * 2e9 / (USED[1] * 1e12))
+
+
+def test_peak_memory_of_all_devices(monkeypatch):
+    "Two GPUs that held 1 and 2 bytes, and 10 and 20 at most: 27 above the start"
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(torch.cuda, 'reset_peak_memory_stats', lambda device: None)
+    monkeypatch.setattr(torch.cuda, 'memory_allocated', lambda device: [1, 2][device])
+    monkeypatch.setattr(torch.cuda, 'max_memory_allocated', lambda device: [10, 20][device])
+    with peak_memory() as peak:
+        pass
+    assert peak == [27]
 
 
 def test_page_has_the_tables():
