@@ -5,6 +5,7 @@ FOLDER]`."""
 
 import gzip
 import json
+import os
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -138,7 +139,7 @@ def copies(cache: Cache, n: int) -> Cache:
 
 def run_trial(name: str, model: str, out: str, todo: list, measure: Callable):
     """Measure each item of `todo`, a line of `out/NAME.jsonl` each; lines that the file holds are not
-    measured again.
+    measured again, but for a last one that is not whole.
 
     `name` has `{model}` where the model's name goes; `measure(vlm, item)` returns what is kept of an
     item."""
@@ -146,8 +147,10 @@ def run_trial(name: str, model: str, out: str, todo: list, measure: Callable):
     vlm = VLM.from_pretrained(model)
     path = Path(out) / f'{name.format(model=Path(model).name)}.jsonl'
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = len(path.read_text().splitlines()) if path.exists() else 0
-    for item in todo[done:]:
+    path.touch()
+    whole, end, _ = path.read_bytes().rpartition(b'\n')
+    os.truncate(path, len(whole + end))
+    for item in todo[(whole + end).count(b'\n') :]:
         line = json.dumps(measure(vlm, item))
         with open(path, 'a') as f:
             print(line, file=f)

@@ -11,6 +11,23 @@ from carve_nb.data.scenes import samples
 from carve_nb.runs.runner import run_eval
 from carve_nb.runs.store import read_records
 from carve_nb.studies.measure import measure_each
+from recipes.records import run_trial
+
+
+def test_a_trial_goes_on_behind_its_last_whole_line(tmp_path):
+    "A line that was cut in the middle is dropped, and its item measured again"
+    path, asked = tmp_path / 'trial-carve-tiny.jsonl', []
+
+    def go_on():
+        run_trial('trial-{model}', 'carve-tiny', tmp_path, [0, 1, 2], lambda vlm, i: asked.append(i) or i)
+        return path.read_text()
+
+    assert go_on() == '0\n1\n2\n' and go_on() == '0\n1\n2\n' and asked == [0, 1, 2]
+    for cut, again in ('0\n1', [1, 2]), ('0', [0, 1, 2]), ('', [0, 1, 2]), ('0\n1\n', [2]):
+        asked.clear()
+        path.write_text(cut)
+        assert go_on() == '0\n1\n2\n' and asked == again, cut
+
 
 SCRIPT = """import carve_nb
 from carve_nb.data.datasets import load_benchmark
